@@ -1,0 +1,256 @@
+//! Collects everything that is wrong, and reads values while it does.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::{Node, Place, Problem, Value};
+use crate::near::{did_you_mean, near};
+use crate::size::ByteSize;
+
+/// The path of a key in a configuration, as in `storage[1].size`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KeyPath(String);
+
+impl KeyPath {
+    /// Makes the path of a top-level key.
+    pub fn top(key: &str) -> Self {
+        Self(key.to_owned())
+    }
+
+    /// Returns the path of a key under this one.
+    #[must_use]
+    pub fn key(&self, key: &str) -> Self {
+        if self.0.is_empty() { Self::top(key) } else { Self(format!("{}.{key}", self.0)) }
+    }
+
+    /// Returns the path of an item of the list this is.
+    #[must_use]
+    pub fn index(&self, index: usize) -> Self {
+        Self(format!("{}[{index}]", self.0))
+    }
+}
+
+impl fmt::Display for KeyPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Collects the problems of a configuration, so that all are told at once.
+///
+/// Its reading methods return the value, or note what is wrong and return nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    problems: Vec<Problem>,
+}
+
+impl Report {
+    /// Returns the problems in the order they were found.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// Returns the problems, giving up the report.
+    pub fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+
+    /// Returns whether nothing is wrong so far.
+    pub fn is_clean(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// Notes a problem.
+    pub fn add(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
+    /// Notes that what stands at `path` is wrong.
+    pub fn wrong(&mut self, path: &KeyPath, node: &Node, message: impl Into<String>) {
+        self.wrong_with_help(path, node, message, None);
+    }
+
+    /// Notes that what stands at `path` is wrong, and what would help.
+    pub fn wrong_with_help(&mut self, path: &KeyPath, node: &Node, message: impl Into<String>, help: Option<String>) {
+        let place = node.place.clone();
+        self.add(Problem { path: path.to_string(), message: message.into(), help, place, other: None });
+    }
+
+    /// Notes that something stands twice where it may stand once, naming both places.
+    pub fn twice(&mut self, path: &KeyPath, second: &Node, first: Option<&Place>, message: impl Into<String>) {
+        let place = second.place.clone();
+        self.add(Problem { path: path.to_string(), message: message.into(), help: None, place, other: first.cloned() });
+    }
+
+    /// Notes that `found` was expected to be something else.
+    pub fn expected(&mut self, path: &KeyPath, found: &Node, expected: &str) {
+        self.wrong(path, found, format!("expected {expected}, found {}", found.in_words()));
+    }
+
+    /// Reads a text; a number or boolean is taken as it would be written.
+    pub fn text(&mut self, path: &KeyPath, node: &Node) -> Option<String> {
+        let text = node.scalar();
+        if text.is_none() {
+            self.expected(path, node, "a text");
+        }
+        text
+    }
+
+    /// Reads a text that is not empty and holds no NUL or line break.
+    pub fn word(&mut self, path: &KeyPath, node: &Node) -> Option<String> {
+        let text = self.text(path, node)?;
+        if text.is_empty() {
+            self.expected(path, node, "a text that is not empty");
+            return None;
+        }
+        if text.contains(['\0', '\n', '\r']) {
+            self.wrong(path, node, "a NUL or a line break cannot be part of this");
+            return None;
+        }
+        Some(text)
+    }
+
+    /// Reads a path.
+    pub fn path(&mut self, path: &KeyPath, node: &Node) -> Option<PathBuf> {
+        match node.value {
+            Value::Text(_) => self.word(path, node).map(PathBuf::from),
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::List(_) | Value::Map(_) => {
+                self.expected(path, node, "a path");
+                None
+            }
+        }
+    }
+
+    /// Reads a whole number between `least` and `most`.
+    pub fn whole(&mut self, path: &KeyPath, node: &Node, least: i64, most: i64) -> Option<i64> {
+        let number = match &node.value {
+            Value::Int(number) => Some(*number),
+            Value::Text(text) => text.parse().ok(),
+            Value::Null | Value::Bool(_) | Value::Float(_) | Value::List(_) | Value::Map(_) => None,
+        };
+        let within = number.filter(|number| (least..=most).contains(number));
+        if within.is_none() {
+            self.expected(path, node, &format!("a whole number from {least} to {most}"));
+        }
+        within
+    }
+
+    /// Reads `true` or `false`; the words `on`, `off`, `yes` and `no` count too.
+    pub fn boolean(&mut self, path: &KeyPath, node: &Node) -> Option<bool> {
+        let value = match (&node.value, node.as_text()) {
+            (Value::Bool(value), _) => Some(*value),
+            (_, Some("on" | "yes" | "true")) => Some(true),
+            (_, Some("off" | "no" | "false")) => Some(false),
+            (_, _) => None,
+        };
+        if value.is_none() {
+            self.expected(path, node, "`true` or `false`");
+        }
+        value
+    }
+
+    /// Reads a size; `bare_shift` tells what a number without a unit is (see [`ByteSize`]).
+    pub fn size(&mut self, path: &KeyPath, node: &Node, bare_shift: u32) -> Option<ByteSize> {
+        let Some(text) = node.scalar() else {
+            self.expected(path, node, "a size such as `512M` or `10G`");
+            return None;
+        };
+        match ByteSize::parse_with_bare_unit(&text, bare_shift) {
+            Ok(size) => Some(size),
+            Err(invalid) => {
+                self.wrong(path, node, invalid.to_string());
+                None
+            }
+        }
+    }
+
+    /// Reads one of a few words.
+    pub fn one_of<T: Copy>(&mut self, path: &KeyPath, node: &Node, words: &[(&str, T)]) -> Option<T> {
+        let text = node.scalar();
+        let found = words.iter().find(|(word, _)| Some(*word) == text.as_deref()).map(|(_, value)| *value);
+        if found.is_none() {
+            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            let help = text.and_then(|text| did_you_mean(&near(&text, known.iter().copied())));
+            let message = format!("expected one of {}, found {}", list(&known), node.in_words());
+            self.wrong_with_help(path, node, message, help);
+        }
+        found
+    }
+
+    /// Notes a key that nobody knows, with near names.
+    pub fn unknown_key(&mut self, path: &KeyPath, node: &Node, known: &[&str]) {
+        let given = path.0.rsplit('.').next().unwrap_or_default();
+        let help = did_you_mean(&near(given, known.iter().copied()))
+            .unwrap_or_else(|| format!("known here: {}", known.join(", ")));
+        self.wrong_with_help(path, node, format!("unknown key `{}`", given.escape_debug()), Some(help));
+    }
+
+    /// Reads the entries of a map.
+    pub fn map<'a>(&mut self, path: &KeyPath, node: &'a Node) -> Option<&'a [(String, Node)]> {
+        match &node.value {
+            Value::Map(entries) => Some(entries),
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::List(_) => {
+                self.expected(path, node, "a map of keys and values");
+                None
+            }
+        }
+    }
+
+    /// Reads the items of a list; nothing counts as an empty one.
+    pub fn list<'a>(&mut self, path: &KeyPath, node: &'a Node) -> Option<&'a [Node]> {
+        match &node.value {
+            Value::List(items) => Some(items),
+            Value::Null => Some(&[]),
+            Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::Map(_) => {
+                self.expected(path, node, "a list");
+                None
+            }
+        }
+    }
+}
+
+fn list(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+    quoted.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check<T>(read: impl FnOnce(&mut Report) -> Option<T>, expected: &str) {
+        let mut report = Report::default();
+
+        assert!(read(&mut report).is_none());
+
+        assert_eq!(report.problems()[0].message, expected);
+    }
+
+    #[test]
+    fn test_report_wrong_type_names_both_types() {
+        let node = Node::new(Value::List(vec![]));
+
+        check(|report| report.text(&KeyPath::top("vga"), &node), "expected a text, found a list");
+    }
+
+    #[test]
+    fn test_report_number_out_of_range_names_the_range() {
+        let node = Node::new(Value::Int(0));
+
+        check(
+            |report| report.whole(&KeyPath::top("cpu"), &node, 1, 512),
+            "expected a whole number from 1 to 512, found the number `0`",
+        );
+    }
+
+    #[test]
+    fn test_report_unknown_key_suggests_the_near_one() {
+        let mut report = Report::default();
+
+        report.unknown_key(&KeyPath::top("storage").index(0).key("sise"), &Node::text("1G"), &["size", "file"]);
+
+        assert_eq!(report.problems()[0].path, "storage[0].sise");
+        assert_eq!(report.problems()[0].help.as_deref(), Some("did you mean `size`?"));
+    }
+}

@@ -1,0 +1,27 @@
+//! The configuration keys that come with maqet.
+
+mod arguments;
+mod plain;
+mod storage;
+
+use std::sync::Arc;
+
+pub use self::arguments::SINGLE_ARGUMENTS;
+
+use crate::plugin::{ConfigHandler, DuplicateName, Registry, StorageDriver};
+
+/// Returns a registry with the keys that come with maqet; `storage` knows the given types.
+pub fn builtin_handlers(drivers: &Registry<dyn StorageDriver>) -> Result<Registry<dyn ConfigHandler>, DuplicateName> {
+    let mut registry: Registry<dyn ConfigHandler> = Registry::new("configuration key");
+    registry.register(Arc::new(plain::Name))?;
+    registry.register(Arc::new(plain::Binary))?;
+    registry.register(Arc::new(plain::Accel))?;
+    registry.register(Arc::new(plain::Memory))?;
+    registry.register(Arc::new(plain::Cpu))?;
+    registry.register(Arc::new(plain::Display))?;
+    registry.register(Arc::new(plain::Vga))?;
+    registry.register(Arc::new(storage::Storage { drivers: drivers.clone() }))?;
+    registry.register(Arc::new(arguments::Arguments))?;
+    registry.register(Arc::new(arguments::Args))?;
+    Ok(registry)
+}

@@ -1,0 +1,27 @@
+//! The ports: what maqet needs from the world, as small traits that adapters implement.
+//!
+//! Every method says which errors an adapter must return; the conformance suite checks it. All are
+//! object-safe and speak values of the domain only.
+
+mod disk;
+mod host;
+mod hypervisor;
+mod lock;
+mod store;
+
+pub use self::disk::{DiskImages, ImageError, ImageInfo};
+pub use self::host::{Clock, Host, HostFacts, IdSource, Kvm};
+pub use self::hypervisor::{
+    BinaryError, Hypervisor, Launch, LaunchError, Monitors, ProcessError, Processes, QemuBinary, QmpCommand, QmpError,
+    Signal,
+};
+pub use self::lock::{Guard, Holder, LockError, LockName, Locks};
+pub use self::store::{EventLog, HistoryLog, StorageLedger, Store, StoreError, VmRepository};
+
+#[cfg(feature = "mocks")]
+pub use self::{
+    disk::MockDiskImages,
+    host::{MockClock, MockHost, MockIdSource},
+    hypervisor::{MockHypervisor, MockMonitors, MockProcesses},
+    lock::MockLocks,
+};

@@ -1,0 +1,384 @@
+//! QEMU: its binary, its processes, its monitors.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::error::{Cause, Explain, Fault};
+use crate::qemu::{CommandLine, QemuVersion};
+use crate::vm::{MonitorAnswer, ProcessIdentity, RunPlaces, Shutdown};
+
+/// A QEMU binary that was really run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QemuBinary {
+    /// Where it is, absolute.
+    pub path: PathBuf,
+    /// What it says it is.
+    pub version: QemuVersion,
+}
+
+/// Why a binary cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BinaryError {
+    /// It is not there.
+    #[error("QEMU binary not found: {wanted}")]
+    Missing {
+        /// What was looked for: a path or a name.
+        wanted: String,
+    },
+    /// It may not be run.
+    #[error("QEMU binary cannot be run: {}", path.display())]
+    NotRunnable {
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        source: Cause,
+    },
+    /// It ran and is no QEMU.
+    #[error("{} is not QEMU: {printed}", path.display())]
+    NotQemu {
+        /// Where it is.
+        path: PathBuf,
+        /// What it printed, or that it printed nothing or never ended.
+        printed: String,
+    },
+}
+
+impl Explain for BinaryError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "host.binary-missing",
+            Self::NotRunnable { .. } => "host.binary-not-runnable",
+            Self::NotQemu { .. } => "host.binary-not-qemu",
+        }
+    }
+
+    fn fault(&self) -> Fault {
+        Fault::Host
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Missing { wanted } => {
+                let name = wanted.rsplit('/').next().unwrap_or_default();
+                vec![format!("install it (Debian: `apt install {}`), or set `binary:`", debian_package(name))]
+            }
+            Self::NotRunnable { .. } => vec!["make it executable, or set `binary:` to one that is".to_owned()],
+            Self::NotQemu { .. } => vec!["set `binary:` to a `qemu-system-…`".to_owned()],
+        }
+    }
+}
+
+/// Returns the Debian 12 package that holds a `qemu-system-…` binary.
+fn debian_package(binary: &str) -> &'static str {
+    match binary.strip_prefix("qemu-system-") {
+        Some("x86_64" | "i386") => "qemu-system-x86",
+        Some("aarch64" | "arm") => "qemu-system-arm",
+        Some("ppc" | "ppc64") => "qemu-system-ppc",
+        Some("mips" | "mipsel" | "mips64" | "mips64el") => "qemu-system-mips",
+        Some("sparc" | "sparc64") => "qemu-system-sparc",
+        Some(_) => "qemu-system-misc",
+        None => "qemu-system",
+    }
+}
+
+/// What a launch needs.
+#[derive(Debug, Clone)]
+pub struct Launch {
+    /// What is run.
+    pub command_line: CommandLine,
+    /// Where its files are; the folders are made by the launch.
+    pub places: RunPlaces,
+    /// How long QEMU may take to answer on its command monitor.
+    pub deadline: Duration,
+}
+
+/// Why a launch did not get as far as an answering monitor; nothing of it runs any more.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// QEMU ended by itself.
+    #[error("QEMU ended with {status}{}", said(last_words))]
+    Exited {
+        /// Its exit code or signal, in words.
+        status: String,
+        /// The end of what it wrote to its standard error.
+        last_words: String,
+    },
+    /// QEMU did not answer in time and was ended.
+    #[error("QEMU did not answer on its monitor within {} s{}", after.as_secs(), said(last_words))]
+    TimedOut {
+        /// How long was waited.
+        after: Duration,
+        /// The end of what it wrote to its standard error.
+        last_words: String,
+    },
+    /// A socket would not fit into the address of one.
+    #[error("the path of a socket is too long ({} bytes, {} fit): {}", path.as_os_str().len(), RunPlaces::SOCKET_PATH_MAX, path.display())]
+    SocketPathTooLong {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A folder or file of the run could not be made, or is not safe.
+    #[error("could not {action} `{}`", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Cause,
+    },
+}
+
+fn said(last_words: &str) -> String {
+    match last_words.trim() {
+        "" => String::new(),
+        words => format!(": {words}"),
+    }
+}
+
+impl Explain for LaunchError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Exited { .. } => "vm.start-refused",
+            Self::TimedOut { .. } => "vm.start-timed-out",
+            Self::SocketPathTooLong { .. } => "host.socket-path-too-long",
+            Self::Io { .. } => "host.io",
+        }
+    }
+
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Exited { .. } => Fault::Failed,
+            Self::TimedOut { .. } => Fault::TimedOut,
+            Self::SocketPathTooLong { .. } | Self::Io { .. } => Fault::Host,
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Exited { .. } => vec!["look at the whole line with `maqet info VM --command-line`".to_owned()],
+            Self::TimedOut { .. } => vec!["give it more time with `--timeout`".to_owned()],
+            Self::SocketPathTooLong { .. } => vec!["choose a shorter folder with `--runtime-dir`".to_owned()],
+            Self::Io { .. } => vec!["look at the owner, the permissions and the free space of its folder".to_owned()],
+        }
+    }
+}
+
+/// Starts QEMU.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait Hypervisor: Send + Sync {
+    /// Finds a binary and really runs its `--version`; a path is taken as it is, a name is looked up.
+    ///
+    /// Errors: `Missing`, `NotRunnable`, `NotQemu`.
+    async fn binary(&self, wanted: &str) -> Result<QemuBinary, BinaryError>;
+
+    /// Starts QEMU in a session of its own, and returns once its command monitor answered.
+    ///
+    /// Makes the folders of the run, keeps QEMU's standard error, and sets the flight recorder going. On an error, and
+    /// when the future is dropped, no process of the launch is left; its logs stay.
+    async fn launch(&self, launch: &Launch) -> Result<ProcessIdentity, LaunchError>;
+
+    /// Finds the process of a run whose identity was never written down, because its starter was killed.
+    async fn find(&self, places: &RunPlaces) -> Option<ProcessIdentity>;
+
+    /// Returns what QEMU wrote about its own end, if it wrote anything.
+    async fn last_word(&self, places: &RunPlaces) -> Option<Shutdown>;
+
+    /// Removes the sockets of a run whose process is gone; its logs stay.
+    async fn clear(&self, places: &RunPlaces);
+
+    /// Removes everything of a VM's runs: `vm_sockets` and `vm_records` and all below.
+    async fn forget(&self, vm_sockets: &std::path::Path, vm_records: &std::path::Path);
+}
+
+/// A signal to a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Signal {
+    /// SIGTERM: QEMU ends at once and in order; to the guest it is a power cut.
+    Term,
+    /// SIGKILL.
+    Kill,
+}
+
+/// Why a process could not be signalled.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// We may not.
+    #[error("process {} may not be signalled by this user", process.pid)]
+    NotPermitted {
+        /// The process.
+        process: ProcessIdentity,
+    },
+    /// The system refused.
+    #[error("process {} could not be signalled", process.pid)]
+    Failed {
+        /// The process.
+        process: ProcessIdentity,
+        /// Why.
+        source: Cause,
+    },
+}
+
+impl Explain for ProcessError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NotPermitted { .. } => "host.process-not-permitted",
+            Self::Failed { .. } => "host.process-failed",
+        }
+    }
+
+    fn fault(&self) -> Fault {
+        Fault::Host
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::NotPermitted { .. } => vec!["run maqet as the user who started the VM".to_owned()],
+            Self::Failed { .. } => Vec::new(),
+        }
+    }
+}
+
+/// Knows processes by their identity; a stranger that got a recorded pid is never touched.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait Processes: Send + Sync {
+    /// Returns whether exactly this process lives; a zombie does not.
+    fn is_alive(&self, process: &ProcessIdentity) -> bool;
+
+    /// Signals exactly this process; one that is gone is no error.
+    async fn signal(&self, process: &ProcessIdentity, signal: Signal) -> Result<(), ProcessError>;
+
+    /// Waits until the process is gone, at most `patience`; returns whether it is.
+    async fn wait_gone(&self, process: &ProcessIdentity, patience: Duration) -> bool;
+}
+
+/// A command of QMP.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct QmpCommand {
+    /// Its name, as in `query-status`.
+    pub execute: String,
+    /// Its arguments; left out where there are none.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub arguments: Map<String, Value>,
+}
+
+impl QmpCommand {
+    /// Makes a command without arguments.
+    pub fn new(execute: impl Into<String>) -> Self {
+        Self { execute: execute.into(), arguments: Map::new() }
+    }
+}
+
+/// Why a QMP command got no result.
+#[derive(Debug, thiserror::Error)]
+pub enum QmpError {
+    /// Nobody listens at the socket.
+    #[error("nobody listens at the monitor `{}`", socket.display())]
+    NoMonitor {
+        /// The socket.
+        socket: PathBuf,
+        /// Why.
+        source: Cause,
+    },
+    /// The socket took us and no greeting came: another client has the monitor.
+    #[error("the monitor `{}` did not greet within {} s: another client has it, or QEMU hangs", socket.display(), after.as_secs())]
+    NoGreeting {
+        /// The socket.
+        socket: PathBuf,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The greeting came and then nothing: QEMU's main loop is blocked.
+    #[error("QEMU is busy: it greeted and did not answer `{command}` within {} s", after.as_secs())]
+    Blocked {
+        /// What it was asked first.
+        command: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The command was sent and not answered in time; it may still be carried out.
+    #[error("`{command}` was not answered within {} s; it may still complete", after.as_secs())]
+    TimedOut {
+        /// The command.
+        command: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// QEMU closed the connection.
+    #[error("QEMU closed the monitor before it answered `{command}`")]
+    Closed {
+        /// The command.
+        command: String,
+    },
+    /// What came is no QMP.
+    #[error("the monitor answered something that is not QMP: {detail}")]
+    Garbled {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// QEMU refused the command.
+    #[error("QEMU refused `{command}`: {description}")]
+    Refused {
+        /// The command.
+        command: String,
+        /// QEMU's error class, as in `CommandNotFound`.
+        class: String,
+        /// QEMU's words.
+        description: String,
+    },
+}
+
+impl Explain for QmpError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NoMonitor { .. } => "qmp.no-monitor",
+            Self::NoGreeting { .. } => "qmp.no-greeting",
+            Self::Blocked { .. } => "qmp.blocked",
+            Self::TimedOut { .. } => "qmp.timed-out",
+            Self::Closed { .. } => "qmp.closed",
+            Self::Garbled { .. } => "qmp.garbled",
+            Self::Refused { .. } => "qmp.refused",
+        }
+    }
+
+    fn fault(&self) -> Fault {
+        match self {
+            Self::NoMonitor { .. } | Self::Closed { .. } | Self::Garbled { .. } | Self::Refused { .. } => Fault::Failed,
+            Self::NoGreeting { .. } | Self::Blocked { .. } => Fault::Busy,
+            Self::TimedOut { .. } => Fault::TimedOut,
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Refused { class, .. } if class == "CommandNotFound" => {
+                vec!["list the commands with `maqet qmp VM query-commands`".to_owned()]
+            }
+            Self::NoGreeting { .. } | Self::Blocked { .. } => vec!["try again".to_owned()],
+            Self::NoMonitor { .. }
+            | Self::TimedOut { .. }
+            | Self::Closed { .. }
+            | Self::Garbled { .. }
+            | Self::Refused { .. } => Vec::new(),
+        }
+    }
+}
+
+/// Talks to the monitors of running machines, connecting on demand.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait Monitors: Send + Sync {
+    /// Runs a command on the command monitor; callers of all processes queue, and the deadline covers the waiting.
+    ///
+    /// Errors: every variant of [`QmpError`].
+    async fn execute(&self, places: &RunPlaces, command: &QmpCommand, deadline: Duration) -> Result<Value, QmpError>;
+
+    /// Asks for the run state, at most `patience`.
+    async fn answer(&self, places: &RunPlaces, patience: Duration) -> MonitorAnswer;
+}

@@ -1,0 +1,94 @@
+//! One operation at a time on one thing, across processes.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Cause, Explain, Fault};
+use crate::vm::VmId;
+
+/// What is locked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum LockName {
+    /// The life of a VM.
+    Vm(VmId),
+}
+
+/// Who holds a lock, and what for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The process.
+    pub pid: u32,
+    /// The operation, as in `start`.
+    pub operation: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Why a lock could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Somebody held it all the time.
+    #[error("{}", held_by(holder.as_ref(), *waited))]
+    Held {
+        /// Who, where that could be read.
+        holder: Option<Holder>,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The lock itself does not work.
+    #[error("locking is not possible")]
+    Failed {
+        /// Why.
+        source: Cause,
+    },
+}
+
+fn held_by(holder: Option<&Holder>, waited: Duration) -> String {
+    let who = holder.map_or_else(
+        || "another process".to_owned(),
+        |holder| format!("`{}` of process {} since {:.0}", holder.operation, holder.pid, holder.since),
+    );
+    format!("the VM is locked by {who}; waited {} s", waited.as_secs())
+}
+
+impl Explain for LockError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Held { .. } => "lock.held",
+            Self::Failed { .. } => "lock.failed",
+        }
+    }
+
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Held { .. } => Fault::Busy,
+            Self::Failed { .. } => Fault::Host,
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Held { .. } => vec!["try again once it is done".to_owned()],
+            Self::Failed { .. } => Vec::new(),
+        }
+    }
+}
+
+/// Holds a lock until it is dropped; the kernel takes it back when the process ends.
+pub trait Guard: Send + Sync {}
+
+/// Locks that hold across processes and die with their holder.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait Locks: Send + Sync {
+    /// Locks `name` for `operation`, waiting at most `patience`.
+    ///
+    /// Errors: `Held` when it stayed taken, `Failed` when locking does not work here.
+    async fn lock(&self, name: &LockName, operation: &str, patience: Duration) -> Result<Box<dyn Guard>, LockError>;
+
+    /// Returns who holds `name` right now, if anybody does.
+    async fn holder(&self, name: &LockName) -> Option<Holder>;
+}

@@ -1,0 +1,11 @@
+//! QEMU's vocabulary: switches and the command line made of them.
+
+mod command_line;
+mod shell;
+mod switch;
+mod version;
+
+pub use self::command_line::{Accelerator, CommandLine, Setting};
+pub use self::shell::quote;
+pub use self::switch::Switch;
+pub use self::version::{InvalidVersion, QemuVersion};

@@ -1,0 +1,138 @@
+//! One switch of QEMU's command line: `-flag head,key=value`.
+
+use std::fmt::Write;
+
+/// One switch and what follows it; the only way a value reaches QEMU's command line.
+///
+/// QEMU splits what follows most switches at commas, and reads a doubled comma as one that belongs
+/// to the value (`get_opt_value`, QEMU 7.2). A single comma in a path would therefore add options.
+/// [`Switch::option`] doubles them; nothing else in maqet writes `key=value`.
+///
+/// ```
+/// use maqet_domain::qemu::Switch;
+///
+/// let drive = Switch::new("blockdev").option("driver", "file").option("filename", "/d/a,readonly=on");
+/// assert_eq!(drive.argument().as_deref(), Some("driver=file,filename=/d/a,,readonly=on"));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Switch {
+    name: String,
+    argument: Option<String>,
+}
+
+impl Switch {
+    /// Makes `-name` with nothing after it yet.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), argument: None }
+    }
+
+    /// Makes `-name text`, the text being the whole argument exactly as it is.
+    ///
+    /// For switches whose argument QEMU does not split (`-append`, `-kernel`), and for what a user
+    /// wrote as one text. Never for a value that is part of a larger argument.
+    pub fn verbatim(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { name: name.into(), argument: Some(text.into()) }
+    }
+
+    /// Adds a word that stands without a key, such as the driver of `-device`.
+    #[must_use]
+    pub fn head(self, word: &str) -> Self {
+        self.part(&escaped(word))
+    }
+
+    /// Adds `key=value`, with the commas of the value doubled.
+    #[must_use]
+    pub fn option(self, key: &str, value: impl AsRef<str>) -> Self {
+        let part = format!("{key}={}", escaped(value.as_ref()));
+        self.part(&part)
+    }
+
+    /// Adds `key=on` or `key=off`.
+    #[must_use]
+    pub fn flag(self, key: &str, on: bool) -> Self {
+        self.option(key, if on { "on" } else { "off" })
+    }
+
+    fn part(mut self, part: &str) -> Self {
+        match &mut self.argument {
+            Some(argument) => {
+                // Writing to a `String` cannot fail.
+                let _ = write!(argument, ",{part}");
+            }
+            None => self.argument = Some(part.to_owned()),
+        }
+        self
+    }
+
+    /// Returns the name without its hyphen.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns what follows the name, as QEMU gets it.
+    pub fn argument(&self) -> Option<&str> {
+        self.argument.as_deref()
+    }
+
+    /// Returns the one or two words this is on a command line.
+    pub fn words(&self) -> impl Iterator<Item = String> + '_ {
+        std::iter::once(format!("-{}", self.name)).chain(self.argument.clone())
+    }
+}
+
+fn escaped(value: &str) -> String {
+    value.replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Splits an argument as QEMU does (`get_opt_value`: a doubled comma is one comma).
+    fn split_as_qemu(argument: &str) -> Vec<String> {
+        let mut parts = vec![String::new()];
+        let mut chars = argument.chars().peekable();
+        while let Some(c) = chars.next() {
+            if c == ',' && chars.peek() == Some(&',') {
+                chars.next();
+            } else if c == ',' {
+                parts.push(String::new());
+                continue;
+            }
+            parts.last_mut().unwrap().push(c);
+        }
+        parts
+    }
+
+    #[test]
+    fn test_switch_without_argument_is_one_word() {
+        assert_eq!(Switch::new("S").words().collect::<Vec<_>>(), ["-S"]);
+    }
+
+    #[test]
+    fn test_switch_head_and_options_are_joined_with_commas() {
+        let switch = Switch::new("device").head("virtio-blk-pci").option("drive", "hdd").flag("share-rw", true);
+
+        assert_eq!(switch.argument(), Some("virtio-blk-pci,drive=hdd,share-rw=on"));
+    }
+
+    #[test]
+    fn test_switch_verbatim_text_keeps_its_commas() {
+        let switch = Switch::verbatim("append", "root=/dev/vda a,b");
+
+        assert_eq!(switch.argument(), Some("root=/dev/vda a,b"));
+    }
+
+    proptest! {
+        #[test]
+        fn test_switch_any_value_comes_back_from_qemus_parser(first in any::<String>(), second in any::<String>()) {
+            let switch = Switch::new("x").head("head").option("a", &first).option("b", &second);
+
+            let parts = split_as_qemu(switch.argument().unwrap());
+
+            prop_assert_eq!(parts, ["head".to_owned(), format!("a={first}"), format!("b={second}")]);
+        }
+    }
+}

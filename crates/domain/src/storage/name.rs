@@ -1,0 +1,105 @@
+//! The name of a drive.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The name of a drive; unique in its VM, and the name of its block node in QEMU.
+///
+/// QEMU's node names hold at most 31 bytes and begin with a letter (`id_wellformed`, 7.2); five are
+/// kept for the suffix of the node underneath. `all` means every drive and names none.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DriveName(String);
+
+/// A text that cannot be a [`DriveName`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("drive name `{}` is not usable: {why}", given.escape_debug())]
+pub struct InvalidDriveName {
+    /// What was given.
+    pub given: String,
+    /// What is wrong with it.
+    pub why: &'static str,
+}
+
+impl DriveName {
+    /// The longest name, in bytes.
+    pub const MAX_LEN: usize = 26;
+
+    /// Checks a name.
+    pub fn parse(text: &str) -> Result<Self, InvalidDriveName> {
+        let invalid = |why| Err(InvalidDriveName { given: text.chars().take(80).collect(), why });
+        if text == "all" {
+            return invalid("`all` means every drive");
+        }
+        if text.len() > Self::MAX_LEN {
+            return invalid("it is longer than 26 bytes");
+        }
+        if !text.starts_with(|c: char| c.is_ascii_alphabetic()) {
+            return invalid("it begins with a letter (a to z)");
+        }
+        if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+            return invalid("it may hold a to z, digits and - _ . only");
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Returns the name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the name of the block node that reads and writes the file.
+    pub fn file_node(&self) -> String {
+        format!("{}-file", self.0)
+    }
+}
+
+impl fmt::Display for DriveName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for DriveName {
+    type Err = InvalidDriveName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
+    }
+}
+
+impl TryFrom<String> for DriveName {
+    type Error = InvalidDriveName;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text)
+    }
+}
+
+impl From<DriveName> for String {
+    fn from(name: DriveName) -> Self {
+        name.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_drive_name_that_qemu_takes_is_taken() {
+        for name in ["hdd", "root", "data-1", "a.b_c"] {
+            assert!(DriveName::parse(name).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn test_drive_name_that_qemu_refuses_is_refused() {
+        let long = "x".repeat(27);
+        for name in ["", "all", "1st", "a b", "a,b", "ä", &long, "a/b"] {
+            assert!(DriveName::parse(name).is_err(), "{name:?}");
+        }
+    }
+}

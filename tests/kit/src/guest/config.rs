@@ -1,0 +1,41 @@
+//! The YAML that defines each guest for the CLI; a test appends what it needs besides.
+
+use super::Files;
+
+/// Returns the cheapest VM: QEMU and its monitors are up in under 0.1 s, and no CPU ever runs.
+#[must_use]
+pub fn paused_yaml(name: &str) -> String {
+    format!("name: {name}\naccel: tcg\nmemory: 32M\narguments:\n  - S\n")
+}
+
+/// Returns a VM that boots the kernel and busybox of `cargo xtask guest`; ready after about 4 s.
+///
+/// A test appends keys, such as `storage:`, to the text.
+#[must_use]
+pub fn linux_yaml(name: &str, files: &Files) -> String {
+    let kernel = quoted(&files.kernel());
+    let initramfs = quoted(&files.initramfs());
+    format!(
+        "name: {name}\naccel: tcg\nmemory: 256M\narguments:\n  - {{kernel: {kernel}}}\n  - {{initrd: {initramfs}}}\n  \
+         - {{append: \"console=ttyS0 quiet\"}}\n"
+    )
+}
+
+/// Returns a path as a YAML scalar; JSON's quotes are YAML's double quotes.
+pub(super) fn quoted(path: &std::path::Path) -> String {
+    serde_json::Value::from(path.to_str().expect("paths of tests are text")).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_linux_yaml_path_with_quote_and_space_stays_one_scalar() {
+        let files = Files::in_folder("/a \"b\", c");
+
+        let yaml = linux_yaml("web", &files);
+
+        assert!(yaml.contains(r#"- {kernel: "/a \"b\", c/vmlinuz"}"#), "{yaml}");
+    }
+}

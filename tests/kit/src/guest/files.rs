@@ -1,0 +1,95 @@
+//! Where the Linux guest's kernel and initramfs are.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use crate::variable::GUEST;
+
+/// The folder with what `cargo xtask guest` builds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    folder: PathBuf,
+}
+
+impl Files {
+    /// Returns the files in `folder`, built or not.
+    #[must_use]
+    pub fn in_folder(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into() }
+    }
+
+    /// Returns the files in Cargo's target folder, built or not; `None` outside of one.
+    #[must_use]
+    pub fn in_target() -> Option<Self> {
+        Some(Self::in_folder(profile_dir()?.parent()?.join("guest")))
+    }
+
+    /// Returns the built files: those of `MAQET_GUEST`, else those in the target folder.
+    #[must_use]
+    #[track_caller]
+    pub fn built() -> Self {
+        let files = env::var_os(GUEST).map(Self::in_folder).or_else(Self::in_target);
+        match files {
+            Some(files) if files.exist() => files,
+            other => panic!(
+                "there is no guest in `{}`; build it with `cargo xtask guest`, or run the tests with `cargo xtask test`",
+                other.map(|files| files.folder).unwrap_or_default().display(),
+            ),
+        }
+    }
+
+    /// Returns whether both files are there.
+    #[must_use]
+    pub fn exist(&self) -> bool {
+        self.kernel().is_file() && self.initramfs().is_file()
+    }
+
+    /// Returns the folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Returns the path of the kernel.
+    #[must_use]
+    pub fn kernel(&self) -> PathBuf {
+        self.folder.join("vmlinuz")
+    }
+
+    /// Returns the path of the initramfs.
+    #[must_use]
+    pub fn initramfs(&self) -> PathBuf {
+        self.folder.join("initramfs.cpio")
+    }
+}
+
+/// Returns the folder with the binaries of this build, such as `target/debug`, found from this executable.
+#[must_use]
+pub fn profile_dir() -> Option<PathBuf> {
+    let executable = env::current_exe().ok()?;
+    let folder = executable.parent()?;
+    // Tests are built into `deps` and examples into `examples`, below the folder that holds the binaries.
+    let below = ["deps", "examples"].iter().any(|name| folder.ends_with(name));
+    let profile = if below { folder.parent()? } else { folder };
+    Some(profile.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_profile_dir_of_a_test_is_above_deps() {
+        let folder = profile_dir().unwrap();
+
+        assert!(!folder.ends_with("deps"));
+        assert!(env::current_exe().unwrap().starts_with(folder));
+    }
+
+    #[test]
+    fn test_files_empty_folder_do_not_exist() {
+        let folder = tempfile::tempdir().unwrap();
+
+        assert!(!Files::in_folder(folder.path()).exist());
+    }
+}

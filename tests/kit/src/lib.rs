@@ -1,0 +1,26 @@
+//! Fixtures shared by maqet's tests: a home of their own, the built CLI, guests, waiting.
+//!
+//! A test makes a [`TestHome`], runs the CLI in it with [`TestHome::maqet`], and forgets it: on drop its QEMU
+//! processes end and its folder goes. Guests come in three tiers, cheapest first:
+//! [`guest::paused_yaml`] (QEMU up in under 0.1 s, no CPU runs), [`guest::BootSector`] (512 bytes that speak on
+//! the serial line) and [`guest::linux_yaml`] (kernel and busybox, ready after about 4 s).
+//!
+//! The kit starts no VM by itself and knows none of maqet's adapters; it sees the CLI from outside, as a user does.
+
+#![expect(
+    clippy::missing_panics_doc,
+    reason = "a fixture that cannot do its work fails the test by panicking; that is its error handling"
+)]
+
+pub mod guest;
+mod home;
+pub mod process;
+mod run;
+pub mod serial;
+mod shared;
+pub mod variable;
+pub mod wait;
+
+pub use home::TestHome;
+pub use run::{Finished, Maqet, Running};
+pub use shared::Shared;

@@ -1,0 +1,173 @@
+//! Processes of a folder: found by their command line, ended through a pidfd.
+//!
+//! Nothing here signals by name, nor by a number that was not checked right before: the pidfd is opened first,
+//! then the command line is read again, and only then the signal is sent.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// How long a killed process may take to leave; QEMU needs longer only when its disk does.
+const KILL_GRACE: Duration = Duration::from_secs(5);
+
+/// A living process whose command line names a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The process id.
+    pub pid: i32,
+    /// The command line, its words parted by single spaces.
+    pub command: String,
+}
+
+impl Found {
+    /// Returns whether the program is a QEMU system emulator.
+    #[must_use]
+    pub fn is_qemu(&self) -> bool {
+        let program = self.command.split(' ').next().unwrap_or_default();
+        Path::new(program).file_name().is_some_and(|name| name.as_bytes().starts_with(b"qemu-system"))
+    }
+}
+
+/// Returns the living processes, other than this one, whose command line names `folder` or something in it.
+///
+/// Zombies do not count: they are dead, and on some machines stay in the list for seconds.
+#[must_use]
+pub fn naming(folder: &Path) -> Vec<Found> {
+    living().filter(|pid| !is_self(*pid)).filter_map(|pid| found(pid, folder)).collect()
+}
+
+/// Returns the living processes that were started with a `HOME` in `folder`, whatever their command line says.
+#[must_use]
+pub fn at_home_in(folder: &Path) -> Vec<Found> {
+    let home = [b"HOME=", folder.as_os_str().as_bytes(), b"/"].concat();
+
+    living()
+        .filter(|pid| !is_self(*pid))
+        .filter(|pid| {
+            fs::read(format!("/proc/{pid}/environ"))
+                .is_ok_and(|all| all.split(|byte| *byte == 0).any(|one| one.starts_with(&home)))
+        })
+        .filter_map(|pid| command_line(pid).map(|raw| Found { pid, command: readable(&raw) }))
+        .collect()
+}
+
+/// Kills every process that [`naming`] finds, waits for their end, and returns them.
+///
+/// Looks again until nothing is found, because a process that was just being started may come late.
+pub fn kill_naming(folder: &Path) -> Vec<Found> {
+    let mut killed = Vec::new();
+    for _ in 0..20 {
+        let round = naming(folder);
+        if round.is_empty() {
+            break;
+        }
+        for process in round {
+            kill(&process, folder);
+            killed.push(process);
+        }
+    }
+    killed
+}
+
+fn kill(process: &Found, folder: &Path) {
+    let Some(pid) = Pid::from_raw(process.pid) else { return };
+    let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    // The number may have changed hands since the search; the pidfd cannot change hands any more.
+    if found(process.pid, folder).is_none() || pidfd_send_signal(&handle, Signal::KILL).is_err() {
+        return;
+    }
+    let grace = Timespec::try_from(KILL_GRACE).ok();
+    let _ended = poll(&mut [PollFd::new(&handle, PollFlags::IN)], grace.as_ref());
+}
+
+fn living() -> impl Iterator<Item = i32> {
+    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn is_self(pid: i32) -> bool {
+    u32::try_from(pid).is_ok_and(|pid| pid == std::process::id())
+}
+
+fn found(pid: i32, folder: &Path) -> Option<Found> {
+    let raw = command_line(pid)?;
+    names(&raw, folder.as_os_str()).then(|| Found { pid, command: readable(&raw) })
+}
+
+fn command_line(pid: i32) -> Option<Vec<u8>> {
+    // The state stands after the name in parentheses, which may itself hold parentheses and spaces.
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let after_name = stat.iter().rposition(|byte| *byte == b')')?;
+    if matches!(stat.get(after_name + 2), None | Some(b'Z' | b'X')) {
+        return None;
+    }
+    fs::read(format!("/proc/{pid}/cmdline")).ok()
+}
+
+fn readable(raw: &[u8]) -> String {
+    String::from_utf8_lossy(raw).trim_end_matches('\0').replace('\0', " ")
+}
+
+/// Returns whether `raw` holds `folder` as a whole name: `/tmp/ab` is not named by `/tmp/abc`.
+fn names(raw: &[u8], folder: &OsStr) -> bool {
+    let folder = folder.as_bytes();
+    raw.windows(folder.len()).enumerate().any(|(at, window)| {
+        let next = raw.get(at + folder.len());
+        window == folder && !next.is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[track_caller]
+    fn check(raw: &str, expected: bool) {
+        assert_eq!(names(raw.as_bytes(), OsStr::new("/tmp/mqab")), expected, "{raw}");
+    }
+
+    #[test]
+    fn test_naming_folder_inside_an_option_is_seen() {
+        check("qemu\0-drive\0file=/tmp/mqab/d,if=ide", true);
+    }
+
+    #[test]
+    fn test_naming_folder_at_the_end_is_seen() {
+        check("ls\0/tmp/mqab", true);
+    }
+
+    #[test]
+    fn test_naming_longer_folder_is_not_taken_for_ours() {
+        check("ls\0/tmp/mqabc/x", false);
+    }
+
+    #[test]
+    fn test_naming_empty_command_line_of_a_kernel_thread_names_nothing() {
+        check("", false);
+    }
+
+    #[test]
+    fn test_kill_naming_sleeping_process_ends_it_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let sleeper = |first: &Path| {
+            Command::new("sh").args(["-c", "read line", "sh"]).arg(first).stdin(Stdio::piped()).spawn().unwrap()
+        };
+        let mut ours = sleeper(&folder.path().join("x"));
+        let mut other = sleeper(Path::new("/nowhere"));
+
+        let killed = kill_naming(folder.path());
+
+        assert_eq!(killed.iter().map(|one| one.pid.cast_unsigned()).collect::<Vec<_>>(), [ours.id()]);
+        assert!(naming(folder.path()).is_empty());
+        assert!(!ours.wait().unwrap().success());
+        assert!(other.try_wait().unwrap().is_none());
+        drop(other.stdin.take());
+        other.wait().unwrap();
+    }
+}
