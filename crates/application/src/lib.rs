@@ -1,1 +1,22 @@
-//! .
+//! What maqet does: its operations, and what they share.
+//!
+//! An operation reads, decides with the rules of the domain, acts through ports and returns what
+//! is to be written; [`App::run`] does the rest for all of them. Nothing here opens a file, a
+//! socket or a process, reads the environment, or prints.
+
+mod app;
+mod call;
+pub mod config;
+mod disks;
+mod error;
+pub mod limits;
+mod look;
+pub mod operation;
+mod patience;
+mod stop;
+
+pub use app::{App, Folders, Ports};
+pub use call::{Done, Effect, Operation, OperationTable};
+pub use error::Error;
+pub use look::VmStatus;
+pub use patience::{InvalidPatience, Patience};

@@ -1,0 +1,236 @@
+//! The application: its ports, and what all operations share.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::config::Node;
+use maqet_domain::event::Event;
+use maqet_domain::history::HistoryEntry;
+use maqet_domain::machine::{AccelChoice, Machine};
+use maqet_domain::near::near;
+use maqet_domain::plugin::{ConfigHandler, Registry};
+use maqet_domain::port::{
+    Clock, DiskImages, Guard, Host, Hypervisor, IdSource, Kvm, LockName, Locks, Monitors, Processes, Store,
+};
+use maqet_domain::qemu::{Accelerator, CommandLine, Setting};
+use maqet_domain::vm::{BootNumber, Revision, Run, RunPlaces, Vm, VmEntry, VmId, VmName};
+use serde_json::Value;
+
+use crate::call::{Effect, Operation, call_of};
+use crate::config::{ConfigError, Sources};
+use crate::{Error, limits};
+
+/// What the application needs from the world.
+#[derive(Clone)]
+pub struct Ports {
+    /// Keeps VMs, history and events.
+    pub store: Arc<dyn Store>,
+    /// Starts QEMU.
+    pub hypervisor: Arc<dyn Hypervisor>,
+    /// Talks to running machines.
+    pub monitors: Arc<dyn Monitors>,
+    /// Knows processes.
+    pub processes: Arc<dyn Processes>,
+    /// Works on disk images.
+    pub images: Arc<dyn DiskImages>,
+    /// Locks across processes.
+    pub locks: Arc<dyn Locks>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Makes ids.
+    pub ids: Arc<dyn IdSource>,
+    /// Knows the host.
+    pub host: Arc<dyn Host>,
+}
+
+/// Where files of VMs go; absolute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folders {
+    /// Disks that a definition gives no path, one folder a VM.
+    pub storage: PathBuf,
+    /// Sockets of running machines; private, short.
+    pub runtime: PathBuf,
+    /// Logs and flight records.
+    pub state: PathBuf,
+}
+
+/// Runs operations.
+pub struct App {
+    pub(crate) ports: Ports,
+    pub(crate) folders: Folders,
+    handlers: Registry<dyn ConfigHandler>,
+}
+
+impl App {
+    /// Makes an application; `handlers` are the configuration keys it knows.
+    pub fn new(ports: Ports, folders: Folders, handlers: Registry<dyn ConfigHandler>) -> Self {
+        Self { ports, folders, handlers }
+    }
+
+    /// Returns the configuration keys this application knows.
+    pub fn handlers(&self) -> &Registry<dyn ConfigHandler> {
+        &self.handlers
+    }
+
+    /// Runs an operation, and writes in one commit what it changed.
+    pub async fn run<O: Operation>(&self, operation: O) -> Result<O::Output, Error> {
+        let began = Instant::now();
+        let outcome = self.run_and_commit(&operation).await;
+        let millis = began.elapsed().as_millis();
+        match &outcome {
+            Ok(_) => tracing::info!(operation = O::NAME, millis, "done"),
+            Err(error) => tracing::info!(operation = O::NAME, millis, %error, "failed"),
+        }
+        outcome
+    }
+
+    async fn run_and_commit<O: Operation>(&self, operation: &O) -> Result<O::Output, Error> {
+        let done = operation.run(self).await?;
+        let mut changes = done.changes;
+        if O::EFFECT == Effect::Changes && !changes.is_empty() {
+            changes.history = Some(HistoryEntry {
+                at: self.ports.clock.now(),
+                actor: self.ports.host.actor(),
+                vm: done.vm,
+                call: call_of(operation)?,
+                inverse: done.inverse,
+            });
+        }
+        if !changes.is_empty() {
+            self.ports.store.commit(changes).await?;
+        }
+        drop(done.guards);
+        Ok(done.value)
+    }
+
+    /// Finds a VM by name, id or unique beginning of an id.
+    pub(crate) async fn vm(&self, given: &str) -> Result<Vm, Error> {
+        let store = &self.ports.store;
+        if let Ok(name) = VmName::parse(given)
+            && let Some(vm) = store.by_name(&name).await?
+        {
+            return Ok(vm);
+        }
+        if VmId::could_begin_with(given) {
+            let matches = store.by_id_prefix(given).await?;
+            if let [entry] = matches.as_slice()
+                && let Some(vm) = store.by_id(&entry.id).await?
+            {
+                return Ok(vm);
+            }
+            if matches.len() > 1 {
+                let matches = matches.into_iter().map(|entry| entry.name).collect();
+                return Err(Error::AmbiguousVm { given: given.to_owned(), matches });
+            }
+        }
+        let entries = store.list().await?;
+        let near = near(given, entries.iter().map(|entry| entry.name.as_str()));
+        Err(Error::NoSuchVm { given: given.chars().take(80).collect(), near })
+    }
+
+    /// Locks a VM for an operation and reads it anew, as it may have changed while we waited.
+    pub(crate) async fn lock(&self, given: &str, operation: &str) -> Result<(Box<dyn Guard>, Vm), Error> {
+        let vm = self.vm(given).await?;
+        let name = LockName::Vm(vm.entry.id);
+        let guard = self.ports.locks.lock(&name, operation, limits::LOCK).await?;
+        match self.ports.store.by_id(&vm.entry.id).await? {
+            Some(vm) => Ok((guard, vm)),
+            None => Err(Error::NoSuchVm { given: given.to_owned(), near: Vec::new() }),
+        }
+    }
+
+    /// Understands a VM's definition.
+    pub(crate) fn machine(&self, definition: &Node) -> Result<Machine, Error> {
+        Machine::check(definition, &self.handlers)
+            .map_err(|problems| ConfigError { problems, sources: Sources::default() }.into())
+    }
+
+    /// Returns the folder of the disks of a VM that its definition gives no path.
+    pub(crate) fn vm_storage(&self, name: &VmName) -> PathBuf {
+        self.folders.storage.join(name.as_str())
+    }
+
+    /// Returns the folder of a VM's sockets and the folder of its records.
+    pub(crate) fn vm_folders(&self, id: &VmId) -> (PathBuf, PathBuf) {
+        (self.folders.runtime.join(id.short()), self.folders.state.join(id.to_string()))
+    }
+
+    /// Returns where the files of the VM's next run are.
+    pub(crate) fn next_run(&self, entry: &VmEntry) -> (BootNumber, RunPlaces) {
+        let boot = BootNumber::after(entry.run.as_ref().map(|run| run.boot));
+        let (sockets, records) = self.vm_folders(&entry.id);
+        (boot, RunPlaces::of(&sockets, &records, boot))
+    }
+
+    /// Computes the command line that would run `machine` with its files at `places`.
+    pub(crate) async fn command_line(
+        &self,
+        entry: &VmEntry,
+        machine: &Machine,
+        places: &RunPlaces,
+    ) -> Result<CommandLine, Error> {
+        let facts = self.ports.host.facts();
+        let wanted = machine.binary.clone().unwrap_or_else(|| format!("qemu-system-{}", facts.architecture));
+        let accelerator = accelerator(machine.accel, &facts.kvm)?;
+        let binary = self.ports.hypervisor.binary(&wanted).await?;
+        let setting = Setting {
+            name: entry.name.clone(),
+            id: entry.id,
+            binary: binary.path,
+            accelerator,
+            vm_storage: self.vm_storage(&entry.name),
+            places: places.clone(),
+        };
+        Ok(CommandLine::of(machine, &setting)?)
+    }
+
+    /// Writes how far a run has come, and returns the entry as it is from then on.
+    pub(crate) async fn record_run(&self, entry: &VmEntry, run: Option<Run>) -> Result<VmEntry, Error> {
+        let change = run_change(entry, run.clone());
+        self.ports.store.commit(ChangeSet::default().and(change)).await?;
+        Ok(VmEntry { run, revision: entry.revision.next(), ..entry.clone() })
+    }
+
+    /// Makes an event about a VM that happened now.
+    pub(crate) fn event(&self, kind: &str, entry: &VmEntry, data: Value) -> Event {
+        Event {
+            at: self.ports.clock.now(),
+            kind: kind.to_owned(),
+            vm: Some(entry.id),
+            vm_name: Some(entry.name.clone()),
+            data,
+        }
+    }
+
+    /// Returns a VM that was never stored, with an id of its own.
+    pub(crate) fn new_vm(&self, name: VmName, definition: Node) -> Vm {
+        let entry = VmEntry {
+            id: self.ports.ids.vm_id(),
+            name,
+            revision: Revision::FIRST,
+            created_at: self.ports.clock.now(),
+            run: None,
+        };
+        Vm { entry, definition }
+    }
+}
+
+/// Returns the change that takes the VM to `run`.
+pub(crate) fn run_change(entry: &VmEntry, run: Option<Run>) -> Change {
+    Change::RunChanged { id: entry.id, expected: entry.revision, run }
+}
+
+/// Returns a path as text for JSON; what is not UTF-8 is shown as best it can be.
+pub(crate) fn shown(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn accelerator(choice: AccelChoice, kvm: &Kvm) -> Result<Accelerator, Error> {
+    match (choice, kvm) {
+        (AccelChoice::Tcg, _) | (AccelChoice::Auto, Kvm::Unusable(_)) => Ok(Accelerator::Tcg),
+        (AccelChoice::Auto | AccelChoice::Kvm, Kvm::Usable) => Ok(Accelerator::Kvm),
+        (AccelChoice::Kvm, Kvm::Unusable(why)) => Err(Error::KvmUnusable { why: why.clone() }),
+    }
+}

@@ -1,0 +1,255 @@
+//! YAML; the only module that knows the crate that reads it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use maqet_domain::config::{Node, Place, Problem, Value};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_yaml::{Location, Spanned};
+
+use crate::limits;
+
+/// Reads a YAML text into a tree that remembers where everything stands in `source`.
+///
+/// Booleans are `true` and `false` only; `on`, `yes`, `017` and `1_000` stay texts, as QEMU wants
+/// them. An empty text is an empty map.
+pub fn read(source: &str, text: &str) -> Result<Node, Problem> {
+    let source: Arc<str> = source.into();
+    if text.len() > limits::CONFIG_BYTES {
+        let message = format!("the file has {} bytes; {} is the most", text.len(), limits::CONFIG_BYTES);
+        return Err(problem(message, Place::named(source)));
+    }
+    let options = serde_yaml::options! {
+        strict_booleans: true,
+        leading_zero_numbers_as_strings: true,
+        underscored_numbers_as_strings: true,
+        budget: serde_yaml::budget! {
+            max_depth: limits::CONFIG_DEPTH,
+            max_nodes: limits::CONFIG_NODES,
+        },
+    };
+    let tree: Tree = serde_yaml::from_str_with_options(text, options).map_err(|error| refusal(&error, &source))?;
+    match tree.into_node(&source) {
+        node if node.is_null() => Ok(Node { value: Value::Map(Vec::new()), place: node.place }),
+        node => Ok(node),
+    }
+}
+
+fn problem(message: String, place: Place) -> Problem {
+    Problem { path: String::new(), message, help: None, place: Some(place), other: None }
+}
+
+/// Says in our words what the reader refused.
+fn refusal(error: &serde_yaml::Error, source: &Arc<str>) -> Problem {
+    let place = error.location().map_or_else(|| Place::named(Arc::clone(source)), |at| place(&at, source));
+    let error = error.without_snippet();
+    let (message, help) = match error {
+        serde_yaml::Error::DuplicateMappingKey { key: Some(key), .. } => {
+            (format!("the key `{}` stands here twice", key.escape_debug()), None)
+        }
+        serde_yaml::Error::MultipleDocuments { .. } => (
+            "the file holds several YAML documents".to_owned(),
+            Some("give each a file of its own; several files are merged".to_owned()),
+        ),
+        other => {
+            let text = other.to_string();
+            let text = text.split(" at line ").next().unwrap_or_default();
+            let help = text.contains("tabs disallowed").then(|| "indent with spaces".to_owned());
+            (format!("this is not YAML: {text}"), help)
+        }
+    };
+    Problem { help, ..problem(message, place) }
+}
+
+fn place(location: &Location, source: &Arc<str>) -> Place {
+    let number = |value: u64| u32::try_from(value).unwrap_or(0);
+    let bytes = |value: Option<u64>| value.and_then(|value| usize::try_from(value).ok()).unwrap_or(0);
+    Place {
+        source: Arc::clone(source),
+        line: number(location.line()),
+        column: number(location.column()),
+        offset: bytes(location.span().byte_offset()),
+        length: bytes(location.span().byte_len()),
+    }
+}
+
+/// A node as the reader gives it: with its location.
+struct Tree(Spanned<Branch>);
+
+enum Branch {
+    Plain(Value),
+    List(Vec<Tree>),
+    Map(Vec<(Spanned<String>, Tree)>),
+}
+
+impl Tree {
+    fn into_node(self, source: &Arc<str>) -> Node {
+        let place = place(&self.0.referenced, source);
+        let value = match self.0.value {
+            Branch::Plain(value) => value,
+            Branch::List(items) => Value::List(items.into_iter().map(|item| item.into_node(source)).collect()),
+            Branch::Map(entries) => {
+                Value::Map(entries.into_iter().map(|(key, tree)| entry(key, tree, source)).collect())
+            }
+        };
+        Node { value, place: Some(place) }
+    }
+}
+
+/// A map or list stands where its key stands, which is what a reader looks for.
+fn entry(key: Spanned<String>, tree: Tree, source: &Arc<str>) -> (String, Node) {
+    let is_plain = matches!(tree.0.value, Branch::Plain(_));
+    let node = tree.into_node(source);
+    let node = if is_plain { node } else { node.at(place(&key.referenced, source)) };
+    (key.value, node)
+}
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Spanned::deserialize(deserializer).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Branch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(BranchVisitor)
+    }
+}
+
+struct BranchVisitor;
+
+impl<'de> Visitor<'de> for BranchVisitor {
+    type Value = Branch;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Branch, E> {
+        Ok(Branch::Plain(Value::Null))
+    }
+
+    fn visit_none<E>(self) -> Result<Branch, E> {
+        Ok(Branch::Plain(Value::Null))
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Branch, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Branch, E> {
+        Ok(Branch::Plain(Value::Bool(value)))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Branch, E> {
+        Ok(Branch::Plain(Value::Int(value)))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Branch, E> {
+        let value = i64::try_from(value).map_or_else(|_| Value::Text(value.to_string()), Value::Int);
+        Ok(Branch::Plain(value))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Branch, E> {
+        Ok(Branch::Plain(Value::Float(value)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Branch, E> {
+        Ok(Branch::Plain(Value::Text(text.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Branch, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = access.next_element()? {
+            items.push(item);
+        }
+        Ok(Branch::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Branch, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = access.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Branch::Map(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        let node = read("f", text).unwrap();
+
+        assert_eq!(serde_json::to_string(&node).unwrap(), expected);
+    }
+
+    #[track_caller]
+    fn check_refused(text: &str, at: (u32, u32), expected: &str) {
+        let problem = read("f", text).unwrap_err();
+
+        let place = problem.place.unwrap();
+        assert_eq!((problem.message.as_str(), (place.line, place.column)), (expected, at));
+    }
+
+    #[test]
+    fn test_yaml_words_that_other_readers_change_stay_texts() {
+        check("[on, yes, 017, 1_000, 'true', true, 0x10]", r#"["on","yes","017","1_000","true",true,16]"#);
+    }
+
+    #[test]
+    fn test_yaml_empty_text_is_an_empty_map() {
+        check("", "{}");
+        check("# nothing\n", "{}");
+    }
+
+    #[test]
+    fn test_yaml_value_knows_its_line_and_column() {
+        let node = read("f", "a: 1\nb:\n  c: x\n").unwrap();
+
+        let place = node.get("b").unwrap().get("c").unwrap().place.clone().unwrap();
+
+        assert_eq!((place.line, place.column), (3, 6));
+    }
+
+    #[test]
+    fn test_yaml_duplicate_key_is_refused_where_it_stands() {
+        check_refused("a: 1\na: 2\n", (2, 1), "the key `a` stands here twice");
+    }
+
+    #[test]
+    fn test_yaml_tab_is_refused_with_advice() {
+        let problem = read("f", "a:\n\t- b\n").unwrap_err();
+
+        assert_eq!(problem.help.as_deref(), Some("indent with spaces"));
+    }
+
+    #[test]
+    fn test_yaml_too_deep_or_too_large_is_refused() {
+        assert!(read("f", &"[".repeat(100)).is_err());
+        assert!(read("f", &"#".repeat(limits::CONFIG_BYTES + 1)).is_err());
+    }
+
+    #[test]
+    fn test_yaml_alias_bomb_is_refused() {
+        let mut bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned();
+        for (name, below) in ["b", "c", "d", "e", "f", "g"].iter().zip(["a", "b", "c", "d", "e", "f"]) {
+            use std::fmt::Write;
+            let aliases = vec![format!("*{below}"); 9].join(",");
+            writeln!(bomb, "{name}: &{name} [{aliases}]").unwrap();
+        }
+
+        assert!(read("f", &bomb).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn test_yaml_any_text_never_panics(text in any::<String>()) {
+            let _ = read("f", &text);
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Disks of a VM: found by name, made when they are missing.
+
+use maqet_domain::change::{Change, ChangeSet, StorageRecord};
+use maqet_domain::event::kind;
+use maqet_domain::machine::Machine;
+use maqet_domain::port::ImageError;
+use maqet_domain::storage::{Preparation, StorageSpec};
+use maqet_domain::vm::VmEntry;
+use serde_json::json;
+
+use crate::app::shown;
+use crate::{App, Error};
+
+impl App {
+    /// Makes sure that every disk of the machine is there.
+    pub(crate) async fn prepare_disks(&self, entry: &VmEntry, machine: &Machine) -> Result<(), Error> {
+        for storage in &machine.storage {
+            self.prepare_disk(entry, storage).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that a disk is there, and writes down that we made it if we did.
+    pub(crate) async fn prepare_disk(&self, entry: &VmEntry, storage: &StorageSpec) -> Result<(), Error> {
+        let path = storage.path(&self.vm_storage(&entry.name));
+        let plan = match storage.driver.preparation(storage, &path) {
+            Preparation::Existing(path) if self.ports.images.exists(&path).await => return Ok(()),
+            Preparation::Existing(path) => return Err(ImageError::Missing { path }.into()),
+            Preparation::Image(plan) if self.ports.images.exists(&plan.path).await => return Ok(()),
+            Preparation::Image(plan) => plan,
+        };
+        self.ports.images.create(&plan).await?;
+
+        let record = StorageRecord {
+            path: plan.path.clone(),
+            vm: Some(entry.id),
+            drive: storage.name.clone(),
+            kind: storage.driver.type_name().to_owned(),
+            size: plan.size,
+            created_at: self.ports.clock.now(),
+        };
+        let data = json!({ "drive": storage.name, "path": shown(&plan.path), "size": plan.size });
+        let mut changes = ChangeSet::default().and(Change::StorageAdded(record));
+        changes.events.push(self.event(kind::STORAGE_CREATED, entry, data));
+        self.ports.store.commit(changes).await?;
+        Ok(())
+    }
+}
+
+/// Returns the drive of this name.
+pub(crate) fn drive<'a>(entry: &VmEntry, machine: &'a Machine, given: &str) -> Result<&'a StorageSpec, Error> {
+    machine.drive(given).ok_or_else(|| Error::NoSuchDrive {
+        vm: entry.name.clone(),
+        given: given.to_owned(),
+        known: machine.storage.iter().map(|storage| storage.name.to_string()).collect(),
+    })
+}

@@ -1,0 +1,313 @@
+//! The one error of all operations.
+
+use maqet_domain::error::{Explain, Fault};
+use maqet_domain::near::did_you_mean;
+use maqet_domain::plugin::DuplicateName;
+use maqet_domain::port::{BinaryError, ImageError, LaunchError, LockError, ProcessError, QmpError, StoreError};
+use maqet_domain::qemu::PathNotUtf8;
+use maqet_domain::snapshot::InvalidSnapshotName;
+use maqet_domain::storage::InvalidDriveName;
+use maqet_domain::vm::{Input, InvalidVmName, Status, VmName};
+
+use crate::config::ConfigError;
+
+/// Why an operation did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No VM has this name or id.
+    #[error("there is no VM `{}`", given.escape_debug())]
+    NoSuchVm {
+        /// What was given.
+        given: String,
+        /// Names that look like it.
+        near: Vec<String>,
+    },
+    /// Several VMs have ids that begin so.
+    #[error("`{given}` begins the ids of several VMs: {}", names(matches))]
+    AmbiguousVm {
+        /// What was given.
+        given: String,
+        /// Their names.
+        matches: Vec<VmName>,
+    },
+    /// The VM has no drive of this name.
+    #[error("the VM `{vm}` has no drive `{}`", given.escape_debug())]
+    NoSuchDrive {
+        /// The VM.
+        vm: VmName,
+        /// What was given.
+        given: String,
+        /// The drives it has.
+        known: Vec<String>,
+    },
+    /// The drive has no snapshot of this name.
+    #[error("the drive `{drive}` of `{vm}` has no snapshot `{}`", given.escape_debug())]
+    NoSuchSnapshot {
+        /// The VM.
+        vm: VmName,
+        /// The drive.
+        drive: String,
+        /// What was given.
+        given: String,
+        /// The snapshots it has.
+        known: Vec<String>,
+    },
+    /// The drive has a snapshot of this name already.
+    #[error("the drive `{drive}` of `{vm}` has a snapshot `{name}` already")]
+    SnapshotTaken {
+        /// The VM.
+        vm: VmName,
+        /// The drive.
+        drive: String,
+        /// The name.
+        name: String,
+    },
+    /// The drive's type cannot hold snapshots.
+    #[error("the drive `{drive}` of `{vm}` is `{kind}`, which holds no snapshots")]
+    SnapshotsUnsupported {
+        /// The VM.
+        vm: VmName,
+        /// The drive.
+        drive: String,
+        /// Its storage type.
+        kind: String,
+    },
+    /// What was asked does not fit the state the VM is in.
+    #[error("the VM `{vm}` is {}, so {}", status.as_str(), refused(*input))]
+    WrongState {
+        /// The VM.
+        vm: VmName,
+        /// Its state.
+        status: Status,
+        /// What was wanted.
+        input: Input,
+    },
+    /// The VM was told to stop by every means, and lives.
+    #[error("the VM `{vm}` did not stop, not even after SIGKILL")]
+    StillAlive {
+        /// The VM.
+        vm: VmName,
+        /// Its process.
+        pid: u32,
+    },
+    /// A definition without a name.
+    #[error("the VM has no name")]
+    NameMissing,
+    /// Nothing to define a VM from.
+    #[error("there is nothing to define a VM from")]
+    NothingGiven,
+    /// KVM was asked for and cannot work here.
+    #[error("KVM cannot be used here: {why}")]
+    KvmUnusable {
+        /// Why.
+        why: String,
+    },
+    /// No operation has this name.
+    #[error("there is no operation `{given}`")]
+    NoSuchOperation {
+        /// What was given.
+        given: String,
+        /// Names that look like it.
+        near: Vec<String>,
+    },
+    /// The arguments of an operation do not fit it.
+    #[error("the arguments of `{operation}` do not fit")]
+    WrongArguments {
+        /// The operation.
+        operation: String,
+        /// What is wrong with them.
+        source: serde_json::Error,
+    },
+    /// A value could not be turned into JSON.
+    #[error("could not write `{operation}` as JSON")]
+    Encode {
+        /// The operation.
+        operation: String,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A name that no VM may have.
+    #[error(transparent)]
+    VmName(#[from] InvalidVmName),
+    /// A name that no drive may have.
+    #[error(transparent)]
+    DriveName(#[from] InvalidDriveName),
+    /// A name that no snapshot may have.
+    #[error(transparent)]
+    SnapshotName(#[from] InvalidSnapshotName),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The binary cannot be used.
+    #[error(transparent)]
+    Binary(#[from] BinaryError),
+    /// QEMU did not come up.
+    #[error("the VM `{vm}` did not start")]
+    Launch {
+        /// The VM.
+        vm: VmName,
+        /// Why.
+        source: LaunchError,
+    },
+    /// A QMP command got no result.
+    #[error(transparent)]
+    Qmp(#[from] QmpError),
+    /// A disk image failed.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// Somebody else is at it.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A process could not be signalled.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// A path cannot be written down.
+    #[error(transparent)]
+    Path(#[from] PathNotUtf8),
+    /// A plug-in was registered twice.
+    #[error(transparent)]
+    Plugin(#[from] DuplicateName),
+}
+
+fn names(names: &[VmName]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+const fn refused(input: Input) -> &'static str {
+    match input {
+        Input::Start => "it cannot be started now",
+        Input::Stop => "it cannot be stopped",
+        Input::Remove => "it cannot be removed",
+        Input::ChangeDisks => "its disks cannot be changed from outside",
+        Input::Command => "it has no monitor to talk to",
+    }
+}
+
+impl Error {
+    /// Returns the error this one only wraps, if its own words are that one's.
+    fn inner(&self) -> Option<&dyn Explain> {
+        match self {
+            Self::Config(inner) => Some(inner),
+            Self::Store(inner) => Some(inner),
+            Self::Binary(inner) => Some(inner),
+            Self::Launch { source, .. } => Some(source),
+            Self::Qmp(inner) => Some(inner),
+            Self::Image(inner) => Some(inner),
+            Self::Lock(inner) => Some(inner),
+            Self::Process(inner) => Some(inner),
+            Self::Path(inner) => Some(inner),
+            Self::Plugin(inner) => Some(inner),
+            Self::NoSuchVm { .. }
+            | Self::AmbiguousVm { .. }
+            | Self::NoSuchDrive { .. }
+            | Self::NoSuchSnapshot { .. }
+            | Self::SnapshotTaken { .. }
+            | Self::SnapshotsUnsupported { .. }
+            | Self::WrongState { .. }
+            | Self::StillAlive { .. }
+            | Self::NameMissing
+            | Self::NothingGiven
+            | Self::KvmUnusable { .. }
+            | Self::NoSuchOperation { .. }
+            | Self::WrongArguments { .. }
+            | Self::Encode { .. }
+            | Self::VmName(_)
+            | Self::DriveName(_)
+            | Self::SnapshotName(_) => None,
+        }
+    }
+}
+
+impl Explain for Error {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NoSuchVm { .. } => "vm.not-found",
+            Self::AmbiguousVm { .. } => "vm.ambiguous",
+            Self::NoSuchDrive { .. } => "drive.not-found",
+            Self::NoSuchSnapshot { .. } => "snapshot.not-found",
+            Self::SnapshotTaken { .. } => "snapshot.name-taken",
+            Self::SnapshotsUnsupported { .. } => "snapshot.unsupported",
+            Self::WrongState { .. } => "vm.wrong-state",
+            Self::StillAlive { .. } => "vm.still-alive",
+            Self::NameMissing => "vm.name-missing",
+            Self::NothingGiven => "config.nothing-given",
+            Self::KvmUnusable { .. } => "host.kvm-unusable",
+            Self::NoSuchOperation { .. } => "operation.not-found",
+            Self::WrongArguments { .. } => "operation.wrong-arguments",
+            Self::Encode { .. } => "operation.encode",
+            Self::VmName(_) => "vm.name-invalid",
+            Self::DriveName(_) => "drive.name-invalid",
+            Self::SnapshotName(_) => "snapshot.name-invalid",
+            wrapping => wrapping.inner().map_or("failed", Explain::code),
+        }
+    }
+
+    fn fault(&self) -> Fault {
+        match self {
+            Self::NoSuchVm { .. } | Self::NoSuchDrive { .. } | Self::NoSuchSnapshot { .. } => Fault::NotFound,
+            Self::SnapshotTaken { .. } | Self::WrongState { .. } | Self::SnapshotsUnsupported { .. } => Fault::State,
+            Self::AmbiguousVm { .. }
+            | Self::NameMissing
+            | Self::NothingGiven
+            | Self::NoSuchOperation { .. }
+            | Self::WrongArguments { .. }
+            | Self::VmName(_)
+            | Self::DriveName(_)
+            | Self::SnapshotName(_) => Fault::Usage,
+            Self::KvmUnusable { .. } => Fault::Host,
+            Self::StillAlive { .. } | Self::Encode { .. } => Fault::Failed,
+            wrapping => wrapping.inner().map_or(Fault::Failed, Explain::fault),
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        let near_or = |near: &[String], otherwise: &str| vec![did_you_mean(near).unwrap_or(otherwise.to_owned())];
+        match self {
+            Self::NoSuchVm { near, .. } => near_or(near, "list the VMs with `maqet ls`"),
+            Self::AmbiguousVm { .. } => vec!["give more of the id, or the name".to_owned()],
+            Self::NoSuchDrive { known, .. } if known.is_empty() => {
+                vec!["give the VM a disk under `storage`".to_owned()]
+            }
+            Self::NoSuchDrive { known, .. } => vec![format!("choose one of its drives: {}", known.join(", "))],
+            Self::NoSuchSnapshot { known, .. } if known.is_empty() => vec!["the drive has no snapshots yet".to_owned()],
+            Self::NoSuchSnapshot { known, .. } => vec![format!("choose one of its snapshots: {}", known.join(", "))],
+            Self::SnapshotTaken { vm, drive, name } => {
+                vec![
+                    "choose another name".to_owned(),
+                    format!("remove the one that is there with `maqet snapshot rm {vm} {drive} {name}`"),
+                ]
+            }
+            Self::SnapshotsUnsupported { .. } => vec!["use a drive with `type: qcow2`".to_owned()],
+            Self::WrongState { vm, status, input } => state_hints(vm, *status, *input),
+            Self::StillAlive { pid, .. } => {
+                vec![format!("look at process {pid}: it may hang in the kernel on a disk or a share")]
+            }
+            Self::NameMissing => vec!["give it one with `name:` in the file or with `--name`".to_owned()],
+            Self::NothingGiven => vec!["name a YAML file, or say `--empty`".to_owned()],
+            Self::KvmUnusable { .. } => vec!["set `accel: tcg` for software emulation".to_owned()],
+            Self::NoSuchOperation { near, .. } => did_you_mean(near).into_iter().collect(),
+            Self::WrongArguments { .. }
+            | Self::Encode { .. }
+            | Self::VmName(_)
+            | Self::DriveName(_)
+            | Self::SnapshotName(_) => Vec::new(),
+            wrapping => wrapping.inner().map(Explain::hints).unwrap_or_default(),
+        }
+    }
+}
+
+fn state_hints(vm: &VmName, status: Status, input: Input) -> Vec<String> {
+    match (input, status.is_live()) {
+        (Input::Command, false) => vec![format!("start it with `maqet start {vm}`")],
+        (Input::Remove, true) => vec![
+            format!("stop it first with `maqet stop {vm}`"),
+            format!("or end and remove it in one go with `maqet rm --force {vm}`"),
+        ],
+        (Input::ChangeDisks, true) => vec![format!("stop it first with `maqet stop {vm}`")],
+        (Input::Start, true) => vec![format!("end it with `maqet stop --force {vm}`, then start it again")],
+        (_, _) => Vec::new(),
+    }
+}

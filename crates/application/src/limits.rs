@@ -1,0 +1,38 @@
+//! Every time-out and limit of this crate, each with its reason.
+
+use std::time::Duration;
+
+/// How long a start may take until QMP answers: QEMU needs under 0.1 s on an idle machine; a busy
+/// one with many disks and firmware on a slow file system needs longer.
+pub const START: Duration = Duration::from_mins(1);
+
+/// How long a guest may take to power off once asked: a Linux with services needs 5 to 20 s.
+pub const POWER_DOWN: Duration = Duration::from_secs(30);
+
+/// How long QEMU may take to quit once told: it flushes its disks, which can be slow.
+pub const QUIT: Duration = Duration::from_secs(10);
+
+/// How long QEMU may take to end after SIGTERM; the same work as for a quit.
+pub const TERM: Duration = Duration::from_secs(5);
+
+/// How long the kernel may take to remove a process after SIGKILL: only I/O that hangs takes longer.
+pub const KILL: Duration = Duration::from_secs(5);
+
+/// How long an operation waits for another one on the same VM before it says who holds it.
+pub const LOCK: Duration = Duration::from_secs(10);
+
+/// How long a monitor may take to tell the run state: a millisecond as a rule, longer only while the
+/// main loop is blocked; two seconds tell the two apart without making a list slow.
+pub const RUN_STATE: Duration = Duration::from_secs(2);
+
+/// How long a QMP command may take unless the caller says otherwise.
+pub const QMP_COMMAND: Duration = Duration::from_secs(30);
+
+/// The largest configuration file that is read; real ones have a few KiB.
+pub const CONFIG_BYTES: usize = 1 << 20;
+
+/// How deep a configuration may nest; real ones nest five deep.
+pub const CONFIG_DEPTH: usize = 32;
+
+/// How many values a configuration may hold, aliases counted each time they are used.
+pub const CONFIG_NODES: usize = 100_000;

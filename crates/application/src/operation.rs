@@ -1,0 +1,40 @@
+//! The operations, one a file.
+
+mod add;
+mod info;
+mod ls;
+mod qmp;
+mod rm;
+mod snapshot;
+mod start;
+mod status;
+mod stop;
+
+pub use self::add::{Add, Added};
+pub use self::info::{Info, StorageInfo, VmInfo};
+pub use self::ls::{Ls, SortKey};
+pub use self::qmp::QmpRun;
+pub use self::rm::{Removed, Rm};
+pub use self::snapshot::{SnapshotCreate, SnapshotDone, SnapshotInfo, SnapshotLoad, SnapshotLs, SnapshotRm};
+pub use self::start::{Start, Started};
+pub use self::status::Status;
+pub use self::stop::{Stop, Stopped};
+
+use crate::OperationTable;
+
+/// Returns every operation by its name.
+pub fn table() -> OperationTable {
+    OperationTable::default()
+        .on::<Add>()
+        .on::<Start>()
+        .on::<Stop>()
+        .on::<Rm>()
+        .on::<Ls>()
+        .on::<Status>()
+        .on::<Info>()
+        .on::<QmpRun>()
+        .on::<SnapshotCreate>()
+        .on::<SnapshotLs>()
+        .on::<SnapshotLoad>()
+        .on::<SnapshotRm>()
+}

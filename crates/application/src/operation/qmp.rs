@@ -1,0 +1,47 @@
+//! `qmp run`: a command on the monitor of a running VM.
+
+use maqet_domain::port::QmpCommand;
+use maqet_domain::vm::Input;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::call::{Done, Effect, Operation};
+use crate::{App, Error, Patience, limits};
+
+/// Runs a QMP command and returns QEMU's `return` value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QmpRun {
+    /// The VM: a name, an id, or the unique beginning of one.
+    pub vm: String,
+    /// The command, as in `query-status`.
+    pub command: String,
+    /// Its arguments.
+    #[serde(default)]
+    pub arguments: Map<String, Value>,
+    /// How long it may take.
+    #[serde(default)]
+    pub timeout: Option<Patience>,
+}
+
+impl Operation for QmpRun {
+    const NAME: &'static str = "qmp.run";
+    const EFFECT: Effect = Effect::Acts;
+    type Output = Value;
+
+    /// Goes straight to the socket: QEMU itself says best whether it can answer.
+    async fn run(&self, app: &App) -> Result<Done<Value>, Error> {
+        let entry = app.vm(&self.vm).await?.entry;
+        let live = entry
+            .run
+            .as_ref()
+            .filter(|run| run.process.as_ref().is_some_and(|process| app.ports.processes.is_alive(process)));
+        let Some(run) = live else {
+            let status = app.look(&entry).await.status;
+            return Err(Error::WrongState { vm: entry.name, status, input: Input::Command });
+        };
+        let command = QmpCommand { execute: self.command.clone(), arguments: self.arguments.clone() };
+        let deadline = self.timeout.map_or(limits::QMP_COMMAND, Patience::duration);
+        Ok(Done::reading(app.ports.monitors.execute(&run.places, &command, deadline).await?))
+    }
+}

@@ -1,0 +1,86 @@
+//! `rm`: removes a VM's definition.
+
+use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::event::kind;
+use maqet_domain::vm::{Input, Vm};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::Add;
+use crate::app::shown;
+use crate::call::{Done, Effect, Operation};
+use crate::config::Document;
+use crate::{App, Error};
+
+/// Removes a VM; its disks stay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rm {
+    /// The VM: a name, an id, or the unique beginning of one.
+    pub vm: String,
+    /// Kills QEMU first if it runs.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// A VM that is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Removed {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Disks that maqet made for it and that are still there.
+    pub kept_storage: Vec<String>,
+}
+
+impl Operation for Rm {
+    const NAME: &'static str = "rm";
+    const EFFECT: Effect = Effect::Changes;
+    type Output = Removed;
+
+    async fn run(&self, app: &App) -> Result<Done<Removed>, Error> {
+        let (guard, vm) = app.lock(&self.vm, Self::NAME).await?;
+        let entry = &vm.entry;
+        let seen = app.look_alone(entry).await;
+        if let Err(refused) = seen.status.on(Input::Remove)
+            && !self.force
+        {
+            return Err(Error::WrongState { vm: entry.name.clone(), status: refused.status, input: Input::Remove });
+        }
+        if let Some(process) = &seen.process
+            && !app.kill(process).await?
+        {
+            return Err(Error::StillAlive { vm: entry.name.clone(), pid: process.pid });
+        }
+
+        let removed = Removed {
+            id: entry.id.to_string(),
+            name: entry.name.to_string(),
+            kept_storage: kept_storage(app, &vm).await?,
+        };
+        let (sockets, records) = app.vm_folders(&entry.id);
+        app.ports.hypervisor.forget(&sockets, &records).await;
+        let event = app.event(kind::VM_REMOVED, entry, json!({ "kept_storage": removed.kept_storage }));
+        let changes = ChangeSet::default().and(Change::VmRemoved { id: entry.id, expected: entry.revision });
+        Ok(Done::changing(removed, entry.id, changes).telling(event).undone_by(&again(&vm)?).holding(guard))
+    }
+}
+
+async fn kept_storage(app: &App, vm: &Vm) -> Result<Vec<String>, Error> {
+    let mut kept = Vec::new();
+    for record in app.ports.store.of_vm(&vm.entry.id).await? {
+        if app.ports.images.exists(&record.path).await {
+            kept.push(shown(&record.path));
+        }
+    }
+    Ok(kept)
+}
+
+/// Returns the call that defines the same VM again; JSON is YAML, so its definition is a document.
+fn again(vm: &Vm) -> Result<Add, Error> {
+    let text = serde_json::to_string(&vm.definition)
+        .map_err(|source| Error::Encode { operation: Add::NAME.to_owned(), source })?;
+    let document = Document { name: format!("definition of {}", vm.entry.name), folder: "/".into(), text };
+    Ok(Add { documents: vec![document], name: Some(vm.entry.name.to_string()), ..Add::default() })
+}

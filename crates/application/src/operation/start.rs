@@ -1,0 +1,109 @@
+//! `start`: starts a VM and returns once its monitor answers.
+
+use maqet_domain::change::ChangeSet;
+use maqet_domain::event::kind;
+use maqet_domain::port::Launch;
+use maqet_domain::vm::{BootNumber, Input, Phase, Run, RunPlaces, Step, Vm, VmEntry};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::app::run_change;
+use crate::call::{Done, Effect, Operation};
+use crate::look::VmStatus;
+use crate::{App, Error, Patience, limits};
+
+/// Starts a VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Start {
+    /// The VM: a name, an id, or the unique beginning of one.
+    pub vm: String,
+    /// How long QEMU may take until its monitor answers.
+    #[serde(default)]
+    pub timeout: Option<Patience>,
+}
+
+/// A VM that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Started {
+    /// Its state.
+    #[serde(flatten)]
+    pub vm: VmStatus,
+    /// Whether this call started it; `false` if it ran already.
+    pub changed: bool,
+}
+
+impl Operation for Start {
+    const NAME: &'static str = "start";
+    const EFFECT: Effect = Effect::Acts;
+    type Output = Started;
+
+    async fn run(&self, app: &App) -> Result<Done<Started>, Error> {
+        let (guard, vm) = app.lock(&self.vm, Self::NAME).await?;
+        let seen = app.look_alone(&vm.entry).await;
+        let step = seen.status.on(Input::Start);
+        match step.map_err(|refused| wrong_state(&vm.entry, refused.status))? {
+            Step::Do => {}
+            Step::AlreadySo => {
+                let started = Started { vm: VmStatus::of(&vm.entry, &seen), changed: false };
+                return Ok(Done::reading(started).holding(guard));
+            }
+        }
+
+        let (boot, places) = app.next_run(&vm.entry);
+        let launch = self.prepare(app, &vm, &places).await?;
+        let entry = intend(app, &vm.entry, boot, &places).await?;
+        match app.ports.hypervisor.launch(&launch).await {
+            Ok(process) => {
+                let run = entry.run.clone().map(|run| Run { phase: Phase::Running, process: Some(process), ..run });
+                let changes = ChangeSet::default().and(run_change(&entry, run.clone()));
+                let entry = VmEntry { run, ..entry };
+                let seen = app.look_alone(&entry).await;
+                let event = app.event(kind::VM_STARTED, &entry, json!({ "boot": boot }));
+                let started = Started { vm: VmStatus::of(&entry, &seen), changed: true };
+                Ok(Done::changing(started, entry.id, changes).telling(event).holding(guard))
+            }
+            Err(source) => {
+                give_up(app, &entry, vm.entry.run, &source.to_string()).await;
+                Err(Error::Launch { vm: entry.name, source })
+            }
+        }
+    }
+}
+
+impl Start {
+    /// Checks everything that can be checked, and makes what must be there, before QEMU is tried.
+    async fn prepare(&self, app: &App, vm: &Vm, places: &RunPlaces) -> Result<Launch, Error> {
+        let machine = app.machine(&vm.definition)?;
+        let command_line = app.command_line(&vm.entry, &machine, places).await?;
+        app.prepare_disks(&vm.entry, &machine).await?;
+        let deadline = self.timeout.map_or(limits::START, Patience::duration);
+        Ok(Launch { command_line, places: places.clone(), deadline })
+    }
+}
+
+/// Writes down that a start is underway, so that one that is killed half-way can be found.
+async fn intend(app: &App, entry: &VmEntry, boot: BootNumber, places: &RunPlaces) -> Result<VmEntry, Error> {
+    if let Some(last) = &entry.run {
+        app.ports.hypervisor.clear(&last.places).await;
+    }
+    let started_at = app.ports.clock.now();
+    let run = Run { boot, phase: Phase::Starting, process: None, started_at, places: places.clone() };
+    app.record_run(entry, Some(run)).await
+}
+
+/// Takes the VM back to its last run; the reason the start failed is worth more than a failure here.
+async fn give_up(app: &App, entry: &VmEntry, last: Option<Run>, why: &str) {
+    if let Some(run) = &entry.run {
+        app.ports.hypervisor.clear(&run.places).await;
+    }
+    let mut changes = ChangeSet::default().and(run_change(entry, last));
+    changes.events.push(app.event(kind::VM_START_FAILED, entry, json!({ "error": why })));
+    if let Err(error) = app.ports.store.commit(changes).await {
+        tracing::warn!(%error, "could not write down that the start failed");
+    }
+}
+
+fn wrong_state(entry: &VmEntry, status: maqet_domain::vm::Status) -> Error {
+    Error::WrongState { vm: entry.name.clone(), status, input: Input::Start }
+}

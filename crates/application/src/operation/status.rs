@@ -1,0 +1,27 @@
+//! `status`: the state a VM is in.
+
+use serde::{Deserialize, Serialize};
+
+use crate::call::{Done, Effect, Operation};
+use crate::look::VmStatus;
+use crate::{App, Error};
+
+/// Tells the state of a VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Status {
+    /// The VM: a name, an id, or the unique beginning of one.
+    pub vm: String,
+}
+
+impl Operation for Status {
+    const NAME: &'static str = "status";
+    const EFFECT: Effect = Effect::Reads;
+    type Output = VmStatus;
+
+    async fn run(&self, app: &App) -> Result<Done<VmStatus>, Error> {
+        let entry = app.vm(&self.vm).await?.entry;
+        let seen = app.look(&entry).await;
+        Ok(Done::reading(VmStatus::of(&entry, &seen)))
+    }
+}

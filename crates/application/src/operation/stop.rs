@@ -1,0 +1,128 @@
+//! `stop`: stops a VM.
+
+use maqet_domain::change::ChangeSet;
+use maqet_domain::event::kind;
+use maqet_domain::port::LockError;
+use maqet_domain::vm::{Input, Phase, ProcessIdentity, Run, Step, VmEntry};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::app::run_change;
+use crate::call::{Done, Effect, Operation};
+use crate::look::{Seen, VmStatus};
+use crate::stop::Rung;
+use crate::{App, Error, Patience, limits};
+
+/// Stops a VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stop {
+    /// The VM: a name, an id, or the unique beginning of one.
+    pub vm: String,
+    /// How long the guest may take to power off before QEMU is told to quit.
+    #[serde(default)]
+    pub timeout: Option<Patience>,
+    /// Kills QEMU at once.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// A VM that is stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stopped {
+    /// Its state.
+    #[serde(flatten)]
+    pub vm: VmStatus,
+    /// What it took.
+    pub how: Rung,
+}
+
+impl Operation for Stop {
+    const NAME: &'static str = "stop";
+    const EFFECT: Effect = Effect::Acts;
+    type Output = Stopped;
+
+    async fn run(&self, app: &App) -> Result<Done<Stopped>, Error> {
+        let (guard, vm) = match app.lock(&self.vm, Self::NAME).await {
+            // Whoever forces does not wait for the one who asks politely.
+            Err(Error::Lock(LockError::Held { .. })) if self.force => return self.kill_unlocked(app).await,
+            locked => locked?,
+        };
+        let entry = vm.entry;
+        let seen = app.look_alone(&entry).await;
+        let step = seen.status.on(Input::Stop);
+        let step = step.map_err(|refused| Error::WrongState {
+            vm: entry.name.clone(),
+            status: refused.status,
+            input: refused.input,
+        })?;
+        match (step, &entry.run, &seen.process) {
+            (Step::Do, Some(run), Some(process)) => {
+                let done = self.climb(app, &entry, run, process, &seen).await?;
+                Ok(done.holding(guard))
+            }
+            (Step::Do | Step::AlreadySo, _, _) => {
+                Ok(Done::reading(Stopped { vm: VmStatus::of(&entry, &seen), how: Rung::Nothing }).holding(guard))
+            }
+        }
+    }
+}
+
+impl Stop {
+    async fn climb(
+        &self,
+        app: &App,
+        entry: &VmEntry,
+        run: &Run,
+        process: &ProcessIdentity,
+        seen: &Seen,
+    ) -> Result<Done<Stopped>, Error> {
+        if self.force {
+            let rung = app.kill(process).await?.then_some(Rung::Kill);
+            return finish(app, entry, run, process, rung).await;
+        }
+        // Written first, so that one who is killed meanwhile leaves the truth behind.
+        let stopping = Run { process: Some(process.clone()), ..run.at_phase(Phase::Stopping) };
+        let entry = app.record_run(entry, Some(stopping)).await?;
+        let patience = self.timeout.map_or(limits::POWER_DOWN, Patience::duration);
+        let rung = app.climb_down(run, process, seen.status, patience).await?;
+        finish(app, &entry, run, process, rung).await
+    }
+
+    /// Kills the machine while another operation holds its lock; that one finds it gone and says so.
+    async fn kill_unlocked(&self, app: &App) -> Result<Done<Stopped>, Error> {
+        let entry = app.vm(&self.vm).await?.entry;
+        let seen = app.look(&entry).await;
+        let Some(process) = &seen.process else {
+            return Ok(Done::reading(Stopped { vm: VmStatus::of(&entry, &seen), how: Rung::Nothing }));
+        };
+        if !app.kill(process).await? {
+            return Err(Error::StillAlive { vm: entry.name, pid: process.pid });
+        }
+        let seen = app.look(&entry).await;
+        Ok(Done::reading(Stopped { vm: VmStatus::of(&entry, &seen), how: Rung::Kill }))
+    }
+}
+
+/// Removes the sockets and writes down how it ended.
+async fn finish(
+    app: &App,
+    entry: &VmEntry,
+    run: &Run,
+    process: &ProcessIdentity,
+    rung: Option<Rung>,
+) -> Result<Done<Stopped>, Error> {
+    let Some(rung) = rung else {
+        return Err(Error::StillAlive { vm: entry.name.clone(), pid: process.pid });
+    };
+    app.ports.hypervisor.clear(&run.places).await;
+    let ending = app.ending(run, rung).await;
+    let ended = Run { process: Some(process.clone()), ..run.at_phase(Phase::Ended(ending)) };
+
+    let changes = ChangeSet::default().and(run_change(entry, Some(ended.clone())));
+    let event = app.event(kind::VM_STOPPED, entry, json!({ "reason": ending.reason, "how": rung }));
+    let entry = VmEntry { run: Some(ended), ..entry.clone() };
+    let seen = Seen { status: maqet_domain::vm::Status::Stopped(ending), process: None };
+    let stopped = Stopped { vm: VmStatus::of(&entry, &seen), how: rung };
+    Ok(Done::changing(stopped, entry.id, changes).telling(event))
+}
