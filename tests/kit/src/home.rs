@@ -39,6 +39,7 @@ impl TestHome {
         let parent = env::var_os(TEST_ROOT).map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
         let root = tempfile::Builder::new()
             .prefix("mq")
+            .permissions(fs::Permissions::from_mode(0o700))
             .tempdir_in(&parent)
             .unwrap_or_else(|error| panic!("cannot make a test home in {}: {error}", parent.display()))
             .keep();
@@ -174,7 +175,9 @@ impl Drop for TestHome {
             eprintln!("kept because {KEEP} is set: {}", self.root.display());
             return;
         }
-        if let Err(error) = fs::remove_dir_all(&self.root) {
+        if let Err(error) = fs::remove_dir_all(&self.root)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
             eprintln!("cannot remove {}: {error}", self.root.display());
         }
     }

@@ -1,5 +1,7 @@
 //! Each tier of guests, on real QEMU and without maqet: what the other suites build on works by itself.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, outside of a test function")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -9,28 +11,31 @@ use std::time::Duration;
 use maqet_testkit::guest::{AfterMarker, BootSector, Files, READY};
 use maqet_testkit::{TestHome, serial, wait};
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 fn qemu(home: &TestHome, arguments: &[&str]) -> Child {
     let name = home.path("qemu");
     Command::new("qemu-system-x86_64")
         .args(["-accel", "tcg", "-display", "none", "-nodefaults", "-name", &name.display().to_string()])
         .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
+        .stdin(Stdio::null())
         .spawn()
         .expect("QEMU is installed (`cargo xtask test` sees to it)")
 }
 
 fn monitor(path: &Path) -> BufReader<UnixStream> {
-    let stream = wait::until(DEADLINE, "the monitor", || UnixStream::connect(path).ok());
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    let mut monitor = BufReader::new(stream);
+    let mut monitor = BufReader::new(connected(path));
     let mut greeting = String::new();
     monitor.read_line(&mut greeting).unwrap();
     assert!(greeting.contains("QMP"), "{greeting}");
     ask(&mut monitor, "qmp_capabilities");
     monitor
+}
+
+fn connected(path: &Path) -> UnixStream {
+    let stream = wait::until(DEADLINE, "the socket", || UnixStream::connect(path).ok());
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream
 }
 
 fn ask(monitor: &mut BufReader<UnixStream>, command: &str) -> String {
@@ -69,12 +74,15 @@ fn test_paused_guest_answers_and_quits() {
 fn test_boot_sector_byte_received_leaves_with_its_status() {
     let home = TestHome::new();
     let guest = BootSector::new("maqet-boot", AfterMarker::WaitForByte).leaving_with(21);
-    let mut qemu = qemu(&home, &sector_arguments(&guest, &home, "stdio").each_ref().map(String::as_str));
+    let socket = home.path("serial.sock");
+    // QEMU waits for us before the guest runs, so that no byte is missed.
+    let listen = format!("unix:{},server=on,wait=on", socket.display());
+    let mut qemu = qemu(&home, &sector_arguments(&guest, &home, &listen).each_ref().map(String::as_str));
 
-    let mut said = BufReader::new(qemu.stdout.take().unwrap());
-    read_until(&mut said, b"maqet-boot\r\n");
+    let mut line = connected(&socket);
+    read_until(&mut line, b"maqet-boot\r\n");
     let waiting = qemu.try_wait().unwrap();
-    qemu.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+    line.write_all(b"x").unwrap();
 
     assert_eq!(waiting, None);
     assert_eq!(ended(qemu), Some(guest.status()));
@@ -148,7 +156,7 @@ fn read_until(source: &mut impl Read, marker: &[u8]) {
     let mut seen = Vec::new();
     while !seen.ends_with(marker) {
         let mut byte = [0];
-        source.read_exact(&mut byte).expect("the guest speaks before QEMU ends");
+        source.read_exact(&mut byte).expect("the guest speaks in time");
         seen.extend(byte);
     }
 }

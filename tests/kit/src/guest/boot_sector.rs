@@ -86,7 +86,7 @@ impl BootSector {
             // next:
             0xac, //             lodsb
             0x84, 0xc0, //       test al, al
-            0x74, 0x11, //       jz after
+            0x74, 0x12, //       jz after
             0x88, 0xc4, //       mov ah, al
             0xba, 0xfd, 0x03, // mov dx, 0x3fd    ; COM1, line status
             // busy:
@@ -96,7 +96,7 @@ impl BootSector {
             0x88, 0xe0, //       mov al, ah
             0xba, 0xf8, 0x03, // mov dx, 0x3f8    ; COM1, data
             0xee, //             out dx, al
-            0xeb, 0xe8, //       jmp next
+            0xeb, 0xe9, //       jmp next
         ];
         // after:
         if self.after == AfterMarker::WaitForByte {

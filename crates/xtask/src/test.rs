@@ -1,0 +1,88 @@
+//! All checks and tests, in the order in which they fail fastest.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use maqet_testkit::{process, variable};
+
+use crate::chore::{prompt, step, warning};
+use crate::failure::{Failure, OrFailure};
+use crate::guard::Guard;
+use crate::workspace::Workspace;
+use crate::{Result, guest, leak, program, tools};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Test {
+    /// Run the tests that take minutes, too
+    #[arg(long)]
+    long: bool,
+}
+
+impl Test {
+    pub(crate) fn run(&self, workspace: &Workspace) -> Result<()> {
+        let started = Instant::now();
+        tools::ensure()?;
+        guest::ensure(workspace.guest())?;
+
+        let folder = tempfile::Builder::new()
+            .prefix("mq")
+            .tempdir_in("/tmp")
+            .or_failure(|| "cannot make a folder in /tmp".to_owned())?
+            .keep();
+        let guard = Guard::over(&folder)?;
+        let outcome = steps(self, workspace, &folder);
+        let leaks = no_leaks(&folder);
+        process::kill_naming(&folder);
+        let removed = std::fs::remove_dir_all(&folder);
+        guard.dismiss();
+
+        outcome.and(leaks)?;
+        removed.or_failure(|| format!("cannot remove `{}`", folder.display()))?;
+        step(&format!("All passed in {} s", started.elapsed().as_secs()));
+        Ok(())
+    }
+}
+
+fn steps(test: &Test, workspace: &Workspace, folder: &Path) -> Result<()> {
+    cargo_step("Format", &mut workspace.cargo(["fmt", "--all", "--check"]))
+        .map_err(|failure| failure.hint("format with `cargo fmt --all`"))?;
+    let clippy = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "--deny", "warnings"];
+    cargo_step("Lints", &mut workspace.cargo(clippy))?;
+    cargo_step("Build", &mut workspace.cargo(["build", "--workspace", "--all-targets"]))?;
+    cargo_step("Tests", &mut tests(test, workspace, folder))?;
+    dependencies(workspace)
+}
+
+fn tests(test: &Test, workspace: &Workspace, folder: &Path) -> Command {
+    let mut command = workspace.cargo(["test", "--workspace"]);
+    command
+        .env(variable::BINARY, workspace.maqet())
+        .env(variable::GUEST, workspace.guest().folder())
+        .env(variable::TEST_ROOT, folder);
+    if test.long {
+        command.env(variable::LONG, "1");
+    }
+    command
+}
+
+fn dependencies(workspace: &Workspace) -> Result<()> {
+    if program::find("cargo-deny").is_none() {
+        warning(
+            "SKIPPED: bans, licences and sources of dependencies; to check them: cargo install --locked cargo-deny",
+        );
+        return Ok(());
+    }
+    cargo_step("Dependencies", &mut workspace.cargo(["deny", "check", "bans", "licenses", "sources"]))
+}
+
+fn no_leaks(folder: &Path) -> Result<()> {
+    step("Nothing left behind");
+    leak::check(folder)
+}
+
+fn cargo_step(name: &str, command: &mut Command) -> Result<()> {
+    step(name);
+    prompt(&program::shown(command).replacen(&command.get_program().to_string_lossy().into_owned(), "cargo", 1));
+    program::run(command).map_err(|failure| Failure::new(format!("step `{name}` failed")).because(failure))
+}

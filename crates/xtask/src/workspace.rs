@@ -1,0 +1,58 @@
+//! Where this workspace is and where it builds.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use maqet_testkit::guest;
+
+use crate::Result;
+use crate::failure::Failure;
+use crate::program;
+
+/// The folders of this workspace, found once: a build may replace our own executable while we run.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    root: PathBuf,
+    profile: PathBuf,
+    guest: guest::Files,
+}
+
+impl Workspace {
+    /// Finds the workspace from the place of this executable and of its source.
+    pub(crate) fn find() -> Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).map(Path::to_owned);
+        let (Some(root), Some(profile), Some(guest)) = (root, guest::profile_dir(), guest::Files::in_target()) else {
+            return Err(Failure::new("this program does not stand in a Cargo target folder")
+                .hint("run it as `cargo xtask`, in the folder of the repository"));
+        };
+        Ok(Self { root, profile, guest })
+    }
+
+    /// Returns the path of the built CLI, built or not.
+    pub(crate) fn maqet(&self) -> PathBuf {
+        self.profile.join("maqet")
+    }
+
+    /// Returns the Linux guest's files, built or not.
+    pub(crate) fn guest(&self) -> &guest::Files {
+        &self.guest
+    }
+
+    /// Returns a Cargo command in the repository's folder that builds where we were built.
+    pub(crate) fn cargo<const N: usize>(&self, arguments: [&str; N]) -> Command {
+        let mut command = program::command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.current_dir(&self.root).args(arguments);
+        // `cargo run` tells us about the package `xtask` this way; it is not meant for the Cargo we start.
+        for (name, _) in env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") || text.starts_with("MAQET_") {
+                command.env_remove(&name);
+            }
+        }
+        if let Some(target) = self.guest.folder().parent() {
+            command.env("CARGO_TARGET_DIR", target);
+        }
+        command
+    }
+}
