@@ -1,1 +1,25 @@
-//! .
+//! QEMU on this host: its processes, its monitors, `qemu-img`, and the locks, clock and facts of the host.
+//!
+//! Each type here is an adapter of one port of [`maqet_domain::port`]. Nothing in this crate reads an environment
+//! variable or prints; folders and the environment of child processes are given at construction.
+
+mod clock;
+mod environment;
+mod host;
+mod hypervisor;
+mod image;
+mod jitter;
+pub mod limits;
+mod lock;
+mod private;
+mod process;
+mod qmp;
+
+pub use self::clock::{RandomIds, SystemClock};
+pub use self::environment::ProcessEnvironment;
+pub use self::host::LocalHost;
+pub use self::hypervisor::QemuHypervisor;
+pub use self::image::QemuImg;
+pub use self::lock::FileLocks;
+pub use self::process::LinuxProcesses;
+pub use self::qmp::{QemuMonitors, QmpSession};

@@ -1,2 +1,18 @@
-//! .
-fn main() {}
+//! `maqet`: automates QEMU virtual machines from the command line.
+//!
+//! This crate parses, renders and chooses the exit code; every rule lives behind the `maqet` crate.
+
+mod arguments;
+mod command;
+mod exit;
+mod failure;
+mod logging;
+mod progress;
+mod render;
+mod run;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    run::main(&std::env::args_os().collect::<Vec<_>>())
+}

@@ -1,1 +1,45 @@
-//! .
+//! maqet automates QEMU virtual machines: it defines, starts, watches, drives, snapshots and
+//! removes them.
+//!
+//! This is the crate to depend on. [`Maqet::open`] wires SQLite and QEMU as the command line does;
+//! [`Maqet::builder`] lets every part be replaced. Operations are plain structs:
+//!
+//! ```no_run
+//! use maqet::operation::{Start, Status};
+//! use maqet::{Environment, Maqet, Settings};
+//!
+//! # async fn example() -> Result<(), maqet::OpenError> {
+//! let settings = Settings::discover(&Environment::of_this_process(), &Default::default())?;
+//! let maqet = Maqet::open(settings)?;
+//! # let _ = async {
+//! maqet.run(Start { vm: "web".to_owned(), timeout: None }).await?;
+//! println!("{}", maqet.run(Status { vm: "web".to_owned() }).await?.status);
+//! # Ok::<(), maqet::Error>(()) };
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! There are no globals: two instances live side by side. The runtime is the caller's (tokio, with
+//! I/O and time enabled).
+
+mod builder;
+mod document;
+mod environment;
+mod error;
+mod settings;
+mod stores;
+
+pub use builder::{Builder, Maqet};
+pub use document::{ReadError, read_document};
+pub use environment::Environment;
+pub use error::OpenError;
+pub use settings::{Overrides, Settings};
+pub use stores::{StoreFactories, StoreFactory};
+
+pub use maqet_application::config::{self, ConfigError, Document};
+pub use maqet_application::{
+    App, Done, Effect, Error, Folders, InvalidPatience, Operation, OperationTable, Patience, Ports, VmStatus, limits,
+    operation,
+};
+pub use maqet_domain as domain;
+pub use maqet_domain::{Explain, Fault};

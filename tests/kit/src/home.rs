@@ -108,6 +108,25 @@ impl TestHome {
         Maqet::new(binary, &self.root, self.environment()).args(arguments)
     }
 
+    /// Defines a VM from a YAML text.
+    #[track_caller]
+    pub fn add(&self, yaml: &str) {
+        let file = self.write("vm.yaml", yaml);
+        self.maqet(["add"]).arg(file).run().ok();
+    }
+
+    /// Runs the CLI with `--format json`, asserts success, and returns what it says.
+    #[track_caller]
+    pub fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        self.maqet(arguments).args(["--format", "json"]).run().ok().json_value()
+    }
+
+    /// Runs the CLI with `--format json`, asserts the exit code of a failure, and returns the error.
+    #[track_caller]
+    pub fn json_error(&self, arguments: &[&str], code: i32) -> serde_json::Value {
+        self.maqet(arguments).args(["--format", "json"]).run().code(code).json_error()["error"].clone()
+    }
+
     /// Returns all that a program run in this home sees of an environment.
     #[must_use]
     pub fn environment(&self) -> Vec<(OsString, OsString)> {

@@ -75,6 +75,8 @@ pub struct SnapshotDone {
     pub drive: String,
     /// The snapshot.
     pub name: String,
+    /// What was done: `created`, `loaded` or `removed`.
+    pub done: &'static str,
 }
 
 /// A snapshot, as scripts see it.
@@ -232,6 +234,7 @@ impl Held {
             vm: self.entry.name.to_string(),
             drive: self.drive.name.to_string(),
             name: name.to_owned(),
+            done: kind.trim_start_matches("snapshot."),
         };
         Done::changing(done, self.entry.id, ChangeSet::default()).telling(event).holding(self.guard)
     }

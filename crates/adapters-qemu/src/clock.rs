@@ -1,0 +1,36 @@
+//! The clock and the random source.
+
+use jiff::Timestamp;
+use maqet_domain::port::{Clock, IdSource};
+use maqet_domain::vm::VmId;
+use uuid::Uuid;
+
+/// The system's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+/// Ids from the kernel's random source.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RandomIds;
+
+impl IdSource for RandomIds {
+    fn vm_id(&self) -> VmId {
+        VmId::from_uuid(Uuid::new_v4())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_random_ids_two_in_a_row_differ() {
+        assert_ne!(RandomIds.vm_id(), RandomIds.vm_id());
+    }
+}

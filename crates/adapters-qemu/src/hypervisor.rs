@@ -1,0 +1,59 @@
+//! The port [`Hypervisor`]: finding QEMU, starting it, and reading what it left behind.
+
+mod binary;
+mod find;
+mod launch;
+mod places;
+mod recorder;
+mod version_cache;
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use maqet_domain::port::{BinaryError, Hypervisor, Launch, LaunchError, QemuBinary};
+use maqet_domain::vm::{ProcessIdentity, RunPlaces, Shutdown};
+
+use self::version_cache::VersionCache;
+use crate::environment::ProcessEnvironment;
+
+/// Starts QEMU and reads the traces it leaves.
+#[derive(Debug)]
+pub struct QemuHypervisor {
+    environment: ProcessEnvironment,
+    versions: VersionCache,
+}
+
+impl QemuHypervisor {
+    /// Makes one that runs QEMU in `environment` and remembers the versions of binaries in the folder `cache`.
+    pub const fn new(environment: ProcessEnvironment, cache: PathBuf) -> Self {
+        Self { environment, versions: VersionCache::new(cache) }
+    }
+}
+
+#[async_trait]
+impl Hypervisor for QemuHypervisor {
+    async fn binary(&self, wanted: &str) -> Result<QemuBinary, BinaryError> {
+        binary::find(&self.environment, &self.versions, wanted).await
+    }
+
+    async fn launch(&self, launch: &Launch) -> Result<ProcessIdentity, LaunchError> {
+        launch::launch(&self.environment, launch).await
+    }
+
+    async fn find(&self, places: &RunPlaces) -> Option<ProcessIdentity> {
+        find::find(places)
+    }
+
+    async fn last_word(&self, places: &RunPlaces) -> Option<Shutdown> {
+        recorder::last_word(&places.recorder_log())
+    }
+
+    async fn clear(&self, places: &RunPlaces) {
+        places::clear(places);
+    }
+
+    async fn forget(&self, vm_sockets: &Path, vm_records: &Path) {
+        places::forget(vm_sockets);
+        places::forget(vm_records);
+    }
+}

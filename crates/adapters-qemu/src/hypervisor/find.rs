@@ -1,0 +1,113 @@
+//! Finds the process of a run by its command line, when nobody wrote its pid down.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+
+use maqet_domain::vm::{MonitorRole, ProcessIdentity, RunPlaces};
+
+use crate::process::{boot_id, stat_of};
+
+/// What the command line of a run holds and no other does.
+struct Marks {
+    pid_file: Vec<u8>,
+    monitor: Vec<u8>,
+}
+
+impl Marks {
+    fn of(places: &RunPlaces) -> Self {
+        let monitor = places.monitor(MonitorRole::Command);
+        Self {
+            pid_file: places.pid_file().as_os_str().as_bytes().to_vec(),
+            monitor: [b"path=".as_slice(), &with_commas_doubled(monitor.as_os_str().as_bytes())].concat(),
+        }
+    }
+
+    /// Returns whether `arguments`, each ended by a NUL, are those of the run.
+    ///
+    /// The switch before counts too: an editor that has the pid file open is no QEMU.
+    fn are_in(&self, arguments: &[u8]) -> bool {
+        let words: Vec<&[u8]> = arguments.split(|byte| *byte == 0).collect();
+        words.windows(2).any(|pair| match pair[0] {
+            b"-pidfile" | b"--pidfile" => pair[1] == self.pid_file,
+            b"-chardev" | b"--chardev" => options(pair[1]).any(|option| option == self.monitor),
+            _ => false,
+        })
+    }
+}
+
+fn with_commas_doubled(bytes: &[u8]) -> Vec<u8> {
+    bytes.iter().flat_map(|byte| if *byte == b',' { b",,".to_vec() } else { vec![*byte] }).collect()
+}
+
+/// Splits an argument at its single commas.
+fn options(argument: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(argument);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let mut end = 0;
+        while end < text.len() {
+            match (text[end], text.get(end + 1)) {
+                (b',', Some(b',')) => end += 2,
+                (b',', _) => break,
+                _ => end += 1,
+            }
+        }
+        rest = text.get(end + 1..);
+        Some(&text[..end.min(text.len())])
+    })
+}
+
+/// Returns the oldest living process of ours that was started with the places of this run.
+///
+/// The oldest, because a program that wraps QEMU has the same words before it.
+pub(super) fn find(places: &RunPlaces) -> Option<ProcessIdentity> {
+    let marks = Marks::of(places);
+    let us = rustix::process::geteuid().as_raw();
+    let candidates = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| {
+        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let arguments = fs::read(entry.path().join("cmdline")).ok()?;
+        if !marks.are_in(&arguments) || entry.metadata().ok()?.uid() != us {
+            return None;
+        }
+        let stat = stat_of(pid)?;
+        stat.is_alive().then_some((stat.start_ticks, pid))
+    });
+    let (start_ticks, pid) = candidates.min()?;
+    Some(ProcessIdentity { pid, start_ticks, boot_id: boot_id() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use maqet_domain::vm::BootNumber;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(arguments: &[&str], expected: bool) {
+        let marks = Marks::of(&RunPlaces::of(Path::new("/r/a,b"), Path::new("/s"), BootNumber(1)));
+
+        assert_eq!(marks.are_in(arguments.join("\0").as_bytes()), expected, "{arguments:?}");
+    }
+
+    #[test]
+    fn test_marks_pid_file_of_the_run_is_recognised() {
+        check(&["qemu", "-pidfile", "/r/a,b/b1/qemu.pid"], true);
+        check(&["qemu", "-pidfile", "/r/a,b/b1/qemu.pid2"], false);
+        check(&["qemu", "-pidfile", "/r/a,b/b11/qemu.pid"], false);
+        check(&["vi", "/r/a,b/b1/qemu.pid"], false);
+    }
+
+    #[test]
+    fn test_marks_monitor_is_recognised_whatever_is_around_it() {
+        check(&["q", "-chardev", "socket,id=qmp,path=/r/a,,b/b1/qmp.sock,server=on"], true);
+        check(&["q", "-chardev", "socket,path=/r/a,,b/b1/qmp.sock"], true);
+        check(&["q", "-chardev", "socket,path=/r/a,,b/b1/qmp.sock,,x"], false);
+        check(&["q", "-chardev", "socket,path=/r/a,b/b1/qmp.sock"], false);
+        check(&["q", "-chardev", ""], false);
+        check(&["q", "-chardev"], false);
+        check(&[], false);
+    }
+}

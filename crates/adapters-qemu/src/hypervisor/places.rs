@@ -1,0 +1,164 @@
+//! The folders of a run: made, cleared, forgotten.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use maqet_domain::port::LaunchError;
+use maqet_domain::vm::{MonitorRole, RunPlaces};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, chmodat, openat, unlinkat};
+
+use crate::limits::BOOTS_KEPT;
+use crate::private::{private_file, private_folder};
+use crate::qmp::turn_file;
+
+/// Makes the folders of a run and the locks of its monitors, all of it ours alone.
+///
+/// The locks are made here, so that on a disk that filled up later a machine can still be asked and stopped.
+pub(super) fn make(places: &RunPlaces) -> Result<(), LaunchError> {
+    for folder in [&places.sockets, &places.records] {
+        let vm_folder = folder.parent().unwrap_or(folder);
+        private_folder(vm_folder).map_err(|why| failed("make the folder", vm_folder, why))?;
+        private_folder(folder).map_err(|why| failed("make the folder", folder, why))?;
+    }
+    for role in MonitorRole::ALL {
+        let lock = turn_file(places, role);
+        private_file(&lock).map_err(|why| failed("make the lock", &lock, why))?;
+    }
+    Ok(())
+}
+
+pub(super) fn failed(action: &'static str, path: &Path, why: io::Error) -> LaunchError {
+    LaunchError::Io { action, path: path.to_owned(), source: why.into() }
+}
+
+/// Removes the logs of all but the newest boots of the VM that `records` belongs to.
+pub(super) fn rotate(records: &Path) {
+    let Some(vm_records) = records.parent() else { return };
+    if boot_number(records).is_none() {
+        return;
+    }
+    let Ok(entries) = fs::read_dir(vm_records) else { return };
+    let mut boots: Vec<(u64, PathBuf)> = entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .filter_map(|entry| boot_number(&entry.path()).map(|number| (number, entry.path())))
+        .collect();
+    boots.sort_unstable_by(|one, other| other.cmp(one));
+    for (_, folder) in boots.iter().skip(BOOTS_KEPT).filter(|(_, folder)| folder != records) {
+        forget(folder);
+    }
+}
+
+fn boot_number(records: &Path) -> Option<u64> {
+    records.file_name()?.to_str()?.strip_prefix("boot-")?.parse().ok()
+}
+
+/// The names of the files of a run that are gone with its process.
+fn socket_files(places: &RunPlaces) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = MonitorRole::ALL.iter().map(|role| places.monitor(*role)).collect();
+    files.extend(MonitorRole::ALL.iter().map(|role| turn_file(places, *role)));
+    files.extend([places.serial_socket(), places.pid_file()]);
+    files
+}
+
+/// Makes the sockets of a run ours alone; the folder around them is already.
+pub(super) fn close_sockets(places: &RunPlaces) {
+    let sockets = MonitorRole::ALL.iter().map(|role| places.monitor(*role)).chain([places.serial_socket()]);
+    for socket in sockets {
+        let _ = chmodat(CWD, &socket, Mode::RUSR | Mode::WUSR, AtFlags::empty());
+    }
+}
+
+/// Removes the files of a run that we know by name, and their folder if nothing else is in it.
+///
+/// Through a handle of the folder, so that a link put in its place leads nowhere.
+pub(super) fn clear(places: &RunPlaces) {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
+    let Ok(folder) = openat(CWD, &places.sockets, flags, Mode::empty()) else { return };
+    for file in socket_files(places) {
+        if let Some(name) = file.file_name() {
+            let _ = unlinkat(&folder, name, AtFlags::empty());
+        }
+    }
+    let _ = fs::remove_dir(&places.sockets);
+}
+
+/// Removes a folder and all below it; links are removed, not followed.
+pub(super) fn forget(folder: &Path) {
+    // std walks by handles (openat, unlinkat), so that a link swapped in halfway leads nowhere either.
+    let _ = fs::remove_dir_all(folder);
+}
+
+#[cfg(test)]
+mod tests {
+    use maqet_domain::vm::BootNumber;
+
+    use super::*;
+
+    #[test]
+    fn test_rotate_keeps_the_newest_boots_by_number() {
+        let vm = tempfile::tempdir().unwrap();
+        for number in 1..=12 {
+            fs::create_dir(vm.path().join(format!("boot-{number}"))).unwrap();
+        }
+        fs::create_dir(vm.path().join("boot-notes")).unwrap();
+
+        rotate(&vm.path().join("boot-12"));
+
+        let left = |name: &str| vm.path().join(name).exists();
+        assert!(left("boot-12") && left("boot-3") && left("boot-notes"));
+        assert!(!left("boot-1") && !left("boot-2"));
+    }
+
+    #[test]
+    fn test_clear_strangers_file_keeps_its_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let places = RunPlaces::of(&root.path().join("vm"), &root.path().join("records"), BootNumber(1));
+        make(&places).unwrap();
+        fs::write(places.sockets.join("mine"), "").unwrap();
+
+        clear(&places);
+
+        assert_eq!(fs::read_dir(&places.sockets).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn test_clear_link_in_place_of_the_folder_is_not_followed() {
+        let root = tempfile::tempdir().unwrap();
+        let places = RunPlaces::of(&root.path().join("vm"), &root.path().join("records"), BootNumber(1));
+        let elsewhere = root.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        fs::write(elsewhere.join("qemu.pid"), "").unwrap();
+        fs::create_dir(root.path().join("vm")).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &places.sockets).unwrap();
+
+        clear(&places);
+
+        assert!(elsewhere.join("qemu.pid").exists());
+    }
+
+    #[test]
+    fn test_forget_link_inside_is_removed_and_not_followed() {
+        let root = tempfile::tempdir().unwrap();
+        let (vm, elsewhere) = (root.path().join("vm"), root.path().join("elsewhere"));
+        fs::create_dir_all(vm.join("b1")).unwrap();
+        fs::create_dir(&elsewhere).unwrap();
+        fs::write(elsewhere.join("kept"), "").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, vm.join("b1/link")).unwrap();
+
+        forget(&vm);
+
+        assert!(!vm.exists());
+        assert!(elsewhere.join("kept").exists());
+    }
+
+    #[test]
+    fn test_make_folder_of_the_vm_that_is_a_link_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let places = RunPlaces::of(&root.path().join("vm"), &root.path().join("records"), BootNumber(1));
+        std::os::unix::fs::symlink("/tmp", root.path().join("vm")).unwrap();
+
+        assert!(matches!(make(&places), Err(LaunchError::Io { .. })));
+    }
+}

@@ -1,0 +1,89 @@
+//! The port [`DiskImages`]: `qemu-img`, with typed answers and bounded waits.
+
+mod create;
+mod info;
+mod partial;
+mod tool;
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use maqet_domain::port::{DiskImages, ImageError, ImageInfo};
+use maqet_domain::snapshot::SnapshotName;
+use maqet_domain::storage::ImagePlan;
+
+use self::tool::Tool;
+use crate::environment::ProcessEnvironment;
+use crate::limits::IMAGE_SNAPSHOT_DEADLINE;
+
+/// Works on disk images with `qemu-img`.
+#[derive(Debug)]
+pub struct QemuImg {
+    environment: ProcessEnvironment,
+}
+
+impl QemuImg {
+    /// Makes one that runs the `qemu-img` of the environment's `PATH`.
+    pub const fn new(environment: ProcessEnvironment) -> Self {
+        Self { environment }
+    }
+
+    /// Finds the one snapshot of this name in the image; returns its id.
+    ///
+    /// `qemu-img` 7.2 takes a name for an id where it can (`-a`) and the first of several of one name (`-d`).
+    async fn snapshot_id(&self, action: &'static str, path: &Path, name: &str) -> Result<String, ImageError> {
+        let refused = |last_words| Err(ImageError::Refused { action, path: path.to_owned(), last_words });
+        let info = self.info(path).await?;
+        let mut named = info.snapshots.into_iter().filter(|snapshot| snapshot.name == name);
+        match (named.next(), named.next()) {
+            (Some(only), None) => Ok(only.id),
+            (None, _) => refused(format!("it holds no snapshot `{name}`")),
+            (Some(_), Some(_)) => refused(format!("it holds several snapshots `{name}`")),
+        }
+    }
+
+    async fn snapshot(
+        &self,
+        action: &'static str,
+        switch: &'static str,
+        path: &Path,
+        which: &str,
+    ) -> Result<(), ImageError> {
+        let tool = Tool::find(&self.environment, action, path, IMAGE_SNAPSHOT_DEADLINE)?;
+        if !path.exists() {
+            return Err(ImageError::Missing { path: path.to_owned() });
+        }
+        tool.run(["snapshot", "-q", switch, which], [tool.image()]).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl DiskImages for QemuImg {
+    async fn exists(&self, path: &Path) -> bool {
+        path.exists()
+    }
+
+    async fn create(&self, plan: &ImagePlan) -> Result<(), ImageError> {
+        create::create(&self.environment, plan).await
+    }
+
+    async fn info(&self, path: &Path) -> Result<ImageInfo, ImageError> {
+        info::info(&self.environment, path).await
+    }
+
+    async fn create_snapshot(&self, path: &Path, name: &SnapshotName) -> Result<(), ImageError> {
+        self.snapshot("make a snapshot in", "-c", path, name.as_str()).await
+    }
+
+    async fn load_snapshot(&self, path: &Path, name: &str) -> Result<(), ImageError> {
+        let action = "load a snapshot of";
+        let id = self.snapshot_id(action, path, name).await?;
+        self.snapshot(action, "-a", path, &id).await
+    }
+
+    async fn remove_snapshot(&self, path: &Path, name: &str) -> Result<(), ImageError> {
+        let action = "remove a snapshot of";
+        self.snapshot_id(action, path, name).await?;
+        self.snapshot(action, "-d", path, name).await
+    }
+}

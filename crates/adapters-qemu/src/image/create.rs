@@ -1,0 +1,82 @@
+//! Makes images that appear whole under their name or not at all.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use maqet_domain::port::ImageError;
+use maqet_domain::storage::{Backing, ImagePlan};
+
+use super::info::info;
+use super::partial::Partial;
+use super::tool::{Tool, absolute, failed};
+use crate::environment::ProcessEnvironment;
+use crate::limits::IMAGE_CREATE_DEADLINE;
+use crate::private::private_folder;
+
+const ACTION: &str = "make";
+
+/// Makes the image of `plan`; one that is there already is kept.
+pub(super) async fn create(environment: &ProcessEnvironment, plan: &ImagePlan) -> Result<(), ImageError> {
+    let tool = Tool::find(environment, ACTION, &plan.path, IMAGE_CREATE_DEADLINE)?;
+    let image = PathBuf::from(tool.image());
+    if image.exists() {
+        return Ok(());
+    }
+    let folder = folder_of(&image)?;
+    let backing = match &plan.backing {
+        Some(backing) => Some(resolve(environment, backing, folder).await?),
+        None => None,
+    };
+    if !folder.exists() {
+        private_folder(folder).map_err(|why| failed("make the folder", folder, why))?;
+    }
+
+    let partial = Partial::reserve(&image).map_err(|why| failed(ACTION, &image, why))?;
+    let mut words: Vec<OsString> = vec!["-f".into(), plan.format.clone().into()];
+    if let Some((file, format)) = backing {
+        words.extend(["-b".into(), file.into_os_string(), "-F".into(), format.into()]);
+    }
+    words.push(partial.path().as_os_str().to_owned());
+    words.extend(plan.size.map(|size| size.bytes().to_string().into()));
+    tool.run(["create", "-q"], words).await.map_err(|why| as_of_the_image(why, partial.path(), &image))?;
+
+    match partial.publish(&image) {
+        Ok(()) => Ok(()),
+        Err(why) if why.kind() == io::ErrorKind::AlreadyExists && image.exists() => Ok(()),
+        Err(why) => Err(failed(ACTION, &image, why)),
+    }
+}
+
+fn folder_of(image: &Path) -> Result<&Path, ImageError> {
+    image.parent().ok_or_else(|| failed(ACTION, image, io::ErrorKind::InvalidInput.into()))
+}
+
+/// Returns where the backing file is and its format, which newer `qemu-img` insist on.
+async fn resolve(
+    environment: &ProcessEnvironment,
+    backing: &Backing,
+    folder: &Path,
+) -> Result<(PathBuf, String), ImageError> {
+    // QEMU, too, reads a relative backing file from the folder of its overlay.
+    let file = absolute(&folder.join(&backing.file)).map_err(|why| failed("find", &backing.file, why))?;
+    if !file.exists() {
+        return Err(ImageError::Missing { path: file });
+    }
+    let format = match &backing.format {
+        Some(format) => format.clone(),
+        None => info(environment, &file).await?.format,
+    };
+    Ok((file, format))
+}
+
+/// Speaks of the image where `qemu-img` speaks of the file it becomes.
+fn as_of_the_image(why: ImageError, partial: &Path, image: &Path) -> ImageError {
+    match why {
+        ImageError::Refused { action, path, last_words } => {
+            let last_words = last_words.replace(&*partial.to_string_lossy(), &image.to_string_lossy());
+            ImageError::Refused { action, path, last_words }
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,162 @@
+//! One call of `qemu-img` on one image.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use maqet_domain::port::ImageError;
+
+use crate::environment::{ProcessEnvironment, Unfound};
+use crate::limits::{IMAGE_OUTPUT_BYTES, LAST_WORDS_BYTES, LAST_WORDS_LINES};
+use crate::process::{CaptureError, Captured, Group, capture, in_words};
+
+const NAME: &str = "qemu-img";
+
+/// `qemu-img`, found, about to do something to an image.
+pub(super) struct Tool<'a> {
+    environment: &'a ProcessEnvironment,
+    program: PathBuf,
+    action: &'static str,
+    image: PathBuf,
+    deadline: Duration,
+}
+
+impl<'a> Tool<'a> {
+    /// Finds `qemu-img`; `action` and `image` are for its errors.
+    pub(super) fn find(
+        environment: &'a ProcessEnvironment,
+        action: &'static str,
+        image: &Path,
+        deadline: Duration,
+    ) -> Result<Self, ImageError> {
+        let program = environment.find(OsStr::new(NAME)).map_err(|unfound| match unfound {
+            Unfound::Missing => ImageError::ToolMissing { tool: NAME.to_owned() },
+            Unfound::NotRunnable(path, why) => ImageError::Io { action: "run", path, source: why.into() },
+        })?;
+        let image = absolute(image).map_err(|why| failed("find", image, why))?;
+        Ok(Self { environment, program, action, image, deadline })
+    }
+
+    /// Returns the image, absolute: a relative name with a colon would be read as a protocol.
+    pub(super) fn image(&self) -> OsString {
+        self.image.clone().into_os_string()
+    }
+
+    /// Runs `words` and then `rest`; returns what was printed.
+    pub(super) async fn run<'w>(
+        &self,
+        words: impl IntoIterator<Item = &'w str>,
+        rest: impl IntoIterator<Item = OsString>,
+    ) -> Result<Vec<u8>, ImageError> {
+        let mut command = self.environment.plain_command(&self.program);
+        command.args(words).args(rest).current_dir("/");
+
+        match capture(command, Group::Ours, self.deadline, IMAGE_OUTPUT_BYTES).await {
+            Ok(captured) if captured.status.success() => Ok(captured.stdout),
+            Ok(captured) => Err(self.refused(&captured)),
+            Err(CaptureError::Spawn(why) | CaptureError::Io(why)) => Err(failed("run", &self.program, why)),
+            Err(CaptureError::TimedOut) => Err(ImageError::TimedOut { action: self.action, path: self.image.clone() }),
+            Err(CaptureError::TooMuch) => {
+                Err(self.refusal(format!("{NAME} printed more than {} MiB", IMAGE_OUTPUT_BYTES >> 20)))
+            }
+        }
+    }
+
+    /// Returns the error of a call that ended badly.
+    fn refused(&self, captured: &Captured) -> ImageError {
+        let said = String::from_utf8_lossy(&captured.stderr);
+        let path = self.image.clone();
+        match Trouble::of(&said) {
+            Trouble::InUse => ImageError::InUse { path },
+            Trouble::Full => ImageError::Full { path },
+            Trouble::Other => {
+                let words = last_words(&said);
+                let ended = || format!("{NAME} ended with {}", in_words(captured.status));
+                self.refusal(if words.is_empty() { ended() } else { words })
+            }
+        }
+    }
+
+    pub(super) fn refusal(&self, last_words: String) -> ImageError {
+        ImageError::Refused { action: self.action, path: self.image.clone(), last_words }
+    }
+}
+
+pub(super) fn absolute(path: &Path) -> std::io::Result<PathBuf> {
+    std::path::absolute(path)
+}
+
+pub(super) fn failed(action: &'static str, path: &Path, why: std::io::Error) -> ImageError {
+    match why.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+            ImageError::Full { path: path.to_owned() }
+        }
+        _ => ImageError::Io { action, path: path.to_owned(), source: why.into() },
+    }
+}
+
+/// What the messages of `qemu-img` (7.2, in English) mean, as far as callers can act on it.
+#[derive(Debug, PartialEq, Eq)]
+enum Trouble {
+    InUse,
+    Full,
+    Other,
+}
+
+impl Trouble {
+    fn of(said: &str) -> Self {
+        // As in: Failed to get "write" lock / Failed to get shared "write" lock.
+        let locked = said.contains("Is another process using the image")
+            || said.lines().any(|line| line.contains("Failed to get ") && line.ends_with("\" lock"));
+        if locked {
+            Self::InUse
+        } else if said.contains("No space left on device") || said.contains("Disk quota exceeded") {
+            Self::Full
+        } else {
+            Self::Other
+        }
+    }
+}
+
+fn last_words(said: &str) -> String {
+    let start = said.char_indices().map(|(index, _)| index).find(|index| said.len() - index <= LAST_WORDS_BYTES);
+    let end = &said[start.unwrap_or_default()..];
+    let lines: Vec<&str> = end
+        .lines()
+        .map(|line| line.strip_prefix("qemu-img: ").unwrap_or(line).trim_end())
+        .filter(|line| !line.is_empty())
+        .collect();
+    lines[lines.len().saturating_sub(LAST_WORDS_LINES)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_trouble_lock_of_another_process_is_in_use() {
+        let said = concat!(
+            "qemu-img: Could not open '/d/a': Failed to get \"write\" lock\n",
+            "Is another process using the image [/d/a]?\n",
+        );
+
+        assert_eq!(Trouble::of(said), Trouble::InUse);
+        assert_eq!(Trouble::of("qemu-img: Failed to get shared \"write\" lock\n"), Trouble::InUse);
+    }
+
+    #[test]
+    fn test_trouble_no_space_is_full() {
+        assert_eq!(Trouble::of("qemu-img: /d/a: Could not resize image: No space left on device"), Trouble::Full);
+    }
+
+    #[test]
+    fn test_trouble_anything_else_is_other() {
+        assert_eq!(Trouble::of("qemu-img: Could not open 'x': Permission denied"), Trouble::Other);
+    }
+
+    #[test]
+    fn test_last_words_are_bounded_and_without_the_tools_name() {
+        assert_eq!(last_words("qemu-img: a: no\n\n"), "a: no");
+        assert!(last_words(&"ü".repeat(10_000)).len() <= LAST_WORDS_BYTES);
+    }
+}

@@ -1,0 +1,71 @@
+//! Every time-out, retry and limit of this crate, each with its reason.
+
+use std::time::Duration;
+
+/// How long `--version` may take; the slowest seen is 0.3 s, on a cold disk.
+pub const VERSION_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How much `--version` may print; QEMU prints two lines.
+pub const VERSION_OUTPUT_BYTES: usize = 64 << 10;
+
+/// How much of a stranger's output is quoted in an error: one line of a terminal, roughly.
+pub const QUOTED_CHARS: usize = 160;
+
+/// The pause between two tries to connect to a QEMU that is coming up; it is up after 50 to 90 ms.
+pub const CONNECT_PAUSE: Duration = Duration::from_millis(1);
+
+/// How long a monitor may take to greet; QEMU greets from a thread of its own, within milliseconds even while its main
+/// loop is blocked, so that more than this means that another client has the monitor.
+pub const GREETING_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The longest line a monitor may send; the largest answer known (`query-qmp-schema`) has 0.2 MiB, and a line is held
+/// in memory as a whole.
+pub const QMP_LINE_BYTES: usize = 16 << 20;
+
+/// How much is read from a monitor at once; nearly every answer fits.
+pub const QMP_READ_BYTES: usize = 8 << 10;
+
+/// The shortest pause of a queue; a command takes about 1 ms.
+pub const QUEUE_PAUSE: Duration = Duration::from_micros(500);
+
+/// How much is added to [`QUEUE_PAUSE`] at most, at random, so that those who wait do not keep in step.
+pub const QUEUE_JITTER: Duration = Duration::from_micros(1_500);
+
+/// How long a lock is tried for even by those who will not wait: the copy that a child being spawned has of a lock's
+/// file lives until its `exec`, some milliseconds.
+pub const LOCK_LEAST_PATIENCE: Duration = Duration::from_millis(20);
+
+/// How much of the end of QEMU's log becomes its last words, in bytes; an error is to be read, not scrolled.
+pub const LAST_WORDS_BYTES: usize = 2 << 10;
+
+/// How many lines of QEMU's log become its last words.
+pub const LAST_WORDS_LINES: usize = 10;
+
+/// How much of the end of the flight recorder is searched; about 400 events, and `SHUTDOWN` is among the last.
+pub const RECORDER_TAIL_BYTES: u64 = 64 << 10;
+
+/// How many boots of a VM keep their logs; the newest matter, and a log can be large.
+pub const BOOTS_KEPT: usize = 10;
+
+/// How long a process of ours may take to die of SIGKILL before it is left to the kernel; only a process that hangs in
+/// a device driver takes longer.
+pub const KILL_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long `qemu-img info` may take; it reads some kilobytes, perhaps from a sleeping disk.
+pub const IMAGE_INFO_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long the making of an image may take; it writes some kilobytes, perhaps to a slow network.
+pub const IMAGE_CREATE_DEADLINE: Duration = Duration::from_mins(2);
+
+/// How long work on a snapshot may take; it rewrites an image's reference counts, seconds for terabytes.
+pub const IMAGE_SNAPSHOT_DEADLINE: Duration = Duration::from_mins(10);
+
+/// How much `qemu-img` may print; a snapshot takes 250 bytes, so this is some 60,000 of them.
+pub const IMAGE_OUTPUT_BYTES: usize = 16 << 20;
+
+/// The age from which the unfinished image of another boot (or host) is taken for left behind: twice what the making
+/// of one may take.
+pub const PARTIAL_STALE: Duration = Duration::from_mins(4);
+
+/// How much of `/proc/cpuinfo` is searched for the flags of the first CPU.
+pub const CPUINFO_BYTES: u64 = 64 << 10;

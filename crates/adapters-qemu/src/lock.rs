@@ -1,0 +1,131 @@
+//! The port [`Locks`]: files that the kernel locks for one open file at a time.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use maqet_domain::port::{Guard, Holder, LockError, LockName, Locks};
+use maqet_domain::vm::ProcessIdentity;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::jitter::pause;
+use crate::limits::LOCK_LEAST_PATIENCE;
+use crate::private::{private_file, private_folder};
+use crate::process::{boot_id, identity_of, is_alive};
+
+/// Who holds a lock is written in some 200 bytes; more is none of ours.
+const HOLDER_BYTES: usize = 4 << 10;
+
+/// Locks as files in a folder, one for each thing; they are never removed.
+///
+/// Removing one would let two hold it: whoever waits has the removed file open, and whoever comes next makes another.
+#[derive(Debug)]
+pub struct FileLocks {
+    folder: PathBuf,
+}
+
+impl FileLocks {
+    /// Makes locks in `folder`, which is made by the first of them.
+    pub const fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    fn path(&self, name: &LockName) -> PathBuf {
+        match name {
+            LockName::Vm(id) => self.folder.join(format!("vm-{id}.lock")),
+        }
+    }
+
+    /// Opens the file of a lock; it is made only where it is missing, so that a full disk stops nobody.
+    fn open(&self, name: &LockName) -> io::Result<File> {
+        let path = self.path(name);
+        match private_file(&path) {
+            Err(why) if why.kind() == io::ErrorKind::NotFound => {
+                private_folder(&self.folder)?;
+                private_file(&path)
+            }
+            opened => opened,
+        }
+    }
+}
+
+/// What is written in the file of a lock that is held.
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    #[serde(flatten)]
+    holder: Holder,
+    /// Tells the holder from a later process of the same pid.
+    process: ProcessIdentity,
+}
+
+/// A lock that is held.
+#[derive(Debug)]
+struct Held {
+    file: File,
+}
+
+impl Guard for Held {}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.file.set_len(0);
+        // Closing is not enough: a child being spawned right now has a copy of the file until its `exec`.
+        let _ = self.file.unlock();
+    }
+}
+
+#[async_trait]
+impl Locks for FileLocks {
+    async fn lock(&self, name: &LockName, operation: &str, patience: Duration) -> Result<Box<dyn Guard>, LockError> {
+        let failed = |why: io::Error| LockError::Failed { source: why.into() };
+        let started = Instant::now();
+        let until = started + patience.max(LOCK_LEAST_PATIENCE);
+        let file = self.open(name).map_err(failed)?;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < until => pause().await,
+                Err(TryLockError::WouldBlock) => {
+                    let holder = read_note(&file).map(|note| note.holder);
+                    return Err(LockError::Held { holder, waited: started.elapsed() });
+                }
+                Err(TryLockError::Error(why)) => return Err(failed(why)),
+            }
+        }
+        let held = Held { file };
+        // Who holds it is told as a courtesy; on a full disk the lock still locks.
+        let _ = write_note(&held.file, operation);
+        Ok(Box::new(held))
+    }
+
+    /// Looks only; a lock is not touched while its holder lives, because even a look through `flock` would be in the
+    /// way of somebody who tries it at that moment.
+    async fn holder(&self, name: &LockName) -> Option<Holder> {
+        let file = File::open(self.path(name)).ok()?;
+        let note = read_note(&file)?;
+        let lives = is_alive(&note.process, &boot_id());
+        // A holder that is not seen may live in another pid namespace: then the lock itself tells.
+        let is_held = lives || matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+        is_held.then_some(note.holder)
+    }
+}
+
+fn write_note(file: &File, operation: &str) -> io::Result<()> {
+    let pid = std::process::id();
+    let process = identity_of(pid).ok_or(io::ErrorKind::NotFound)?;
+    let holder = Holder { pid, operation: operation.to_owned(), since: Timestamp::now() };
+    let note = serde_json::to_vec(&Note { holder, process })?;
+    file.set_len(0)?;
+    file.write_all_at(&note, 0)
+}
+
+fn read_note(file: &File) -> Option<Note> {
+    let mut bytes = vec![0; HOLDER_BYTES];
+    let length = file.read_at(&mut bytes, 0).ok()?;
+    serde_json::from_slice(bytes.get(..length)?).ok()
+}

@@ -1,0 +1,213 @@
+//! Folders and files that are nobody else's business: 0700 and 0600 whatever the umask, and no symbolic links.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use uuid::Uuid;
+
+/// Says why a path is not safe to use.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unsafe {
+    #[error("it is a symbolic link")]
+    Link,
+    #[error("it is not a folder")]
+    NotAFolder,
+    #[error("it belongs to user {owner}")]
+    Foreign { owner: u32 },
+    #[error("others may write to `{folder}`, which holds it")]
+    Open { folder: String },
+}
+
+impl From<Unsafe> for io::Error {
+    fn from(why: Unsafe) -> Self {
+        Self::new(io::ErrorKind::PermissionDenied, why)
+    }
+}
+
+/// Makes `folder` and whatever is missing above it, and makes sure that it is ours alone.
+///
+/// The folder above the first that was there already must be ours or root's, and not open to all unless it is sticky
+/// as `/tmp` is: whoever owns it could swap what is in it.
+pub(crate) fn private_folder(folder: &Path) -> io::Result<()> {
+    let us = rustix::process::geteuid().as_raw();
+    let above = folder.parent().filter(|above| !above.as_os_str().is_empty());
+    match fs::symlink_metadata(folder) {
+        Ok(found) => {
+            if let Some(above) = above {
+                trusted_folder(above, us)?;
+            }
+            own_folder(folder, &found, us)
+        }
+        Err(why) if why.kind() == io::ErrorKind::NotFound => {
+            let above = above.ok_or(why)?;
+            if above.try_exists()? {
+                trusted_folder(above, us)?;
+            } else {
+                private_folder(above)?;
+            }
+            make_folder(folder)
+        }
+        Err(why) => Err(why),
+    }
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Ok(()) => {}
+        // Somebody else of us was faster.
+        Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(why) => return Err(why),
+    }
+    own_folder(folder, &fs::symlink_metadata(folder)?, rustix::process::geteuid().as_raw())
+}
+
+fn own_folder(folder: &Path, found: &fs::Metadata, us: u32) -> io::Result<()> {
+    if found.is_symlink() {
+        return Err(Unsafe::Link.into());
+    }
+    if !found.is_dir() {
+        return Err(Unsafe::NotAFolder.into());
+    }
+    if found.uid() != us {
+        return Err(Unsafe::Foreign { owner: found.uid() }.into());
+    }
+    if found.mode() & 0o777 != 0o700 {
+        fs::set_permissions(folder, Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+fn trusted_folder(folder: &Path, us: u32) -> io::Result<()> {
+    let found = fs::metadata(folder)?;
+    if found.uid() != us && found.uid() != 0 {
+        return Err(Unsafe::Foreign { owner: found.uid() }.into());
+    }
+    if found.mode() & 0o022 != 0 && found.mode() & 0o1000 == 0 && found.uid() != us {
+        return Err(Unsafe::Open { folder: folder.display().to_string() }.into());
+    }
+    Ok(())
+}
+
+/// Opens a file of ours for reading and writing, making it if it is not there; never through a symbolic link.
+pub(crate) fn private_file(path: &Path) -> io::Result<File> {
+    open(path, OpenOptions::new().read(true).write(true).create(true))
+}
+
+/// Opens a file of ours to add to its end, making it if it is not there; never through a symbolic link.
+pub(crate) fn private_log(path: &Path) -> io::Result<File> {
+    open(path, OpenOptions::new().append(true).create(true))
+}
+
+/// Makes a file of ours that was not there.
+pub(crate) fn new_private_file(path: &Path) -> io::Result<File> {
+    open(path, OpenOptions::new().read(true).write(true).create_new(true))
+}
+
+fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    // Without NONBLOCK a FIFO put in the place of a file would hold us for ever.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = options.mode(0o600).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    let us = rustix::process::geteuid().as_raw();
+    if found.uid() != us {
+        return Err(Unsafe::Foreign { owner: found.uid() }.into());
+    }
+    if found.mode() & 0o777 != 0o600 {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
+}
+
+/// Puts `content` at `path` whole: under another name first, then renamed.
+pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension(format!("{}.tmp", Uuid::new_v4().simple()));
+    let written = new_private_file(&beside).and_then(|mut file| {
+        file.write_all(content)?;
+        fs::rename(&beside, path)
+    });
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode_of(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn test_private_folder_missing_parents_are_private_too() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("a/b/c");
+
+        private_folder(&folder).unwrap();
+
+        assert_eq!([mode_of(&folder), mode_of(folder.parent().unwrap())], [0o700, 0o700]);
+    }
+
+    #[test]
+    fn test_private_folder_open_to_others_is_closed() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("a");
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, Permissions::from_mode(0o777)).unwrap();
+
+        private_folder(&folder).unwrap();
+
+        assert_eq!(mode_of(&folder), 0o700);
+    }
+
+    #[test]
+    fn test_private_folder_symbolic_link_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let link = root.path().join("link");
+        std::os::unix::fs::symlink("/tmp", &link).unwrap();
+
+        let refused = private_folder(&link).unwrap_err();
+
+        assert_eq!(refused.to_string(), "it is a symbolic link");
+    }
+
+    #[test]
+    fn test_private_file_symbolic_link_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let link = root.path().join("link");
+        std::os::unix::fs::symlink(root.path().join("target"), &link).unwrap();
+
+        assert!(private_file(&link).is_err());
+        assert!(private_log(&link).is_err());
+        assert!(!root.path().join("target").exists());
+    }
+
+    #[test]
+    fn test_private_file_fifo_in_its_place_is_refused_at_once() {
+        let root = tempfile::tempdir().unwrap();
+        let fifo = root.path().join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+
+        assert!(private_file(&fifo).is_err());
+    }
+
+    #[test]
+    fn test_write_whole_leaves_one_private_file() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("cache.json");
+
+        write_whole(&path, b"one").unwrap();
+        write_whole(&path, b"two").unwrap();
+
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(mode_of(&path), 0o600);
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,12 @@
+//! Processes: who they are, how they are held, and how they are run to their end.
+
+mod capture;
+mod child;
+mod identity;
+mod linux;
+mod pidfd;
+
+pub(crate) use self::capture::{CaptureError, Captured, Group, capture};
+pub(crate) use self::child::{Leashed, in_words};
+pub(crate) use self::identity::{boot_id, identity_of, is_alive, stat_of};
+pub use self::linux::LinuxProcesses;

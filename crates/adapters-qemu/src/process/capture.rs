@@ -1,0 +1,81 @@
+//! Runs a program to its end and keeps what it printed: bounded in time and in memory.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use process_wrap::std::{CommandWrap, ProcessGroup};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe::Receiver;
+
+use super::Leashed;
+
+/// What a program printed and how it ended.
+#[derive(Debug)]
+pub(crate) struct Captured {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+}
+
+/// Why a program was not run to its end.
+#[derive(Debug)]
+pub(crate) enum CaptureError {
+    /// It could not be started.
+    Spawn(io::Error),
+    /// It did not end in time.
+    TimedOut,
+    /// It printed more than allowed.
+    TooMuch,
+    /// Its output could not be read.
+    Io(io::Error),
+}
+
+/// Which process group a program belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// Its own, so that whatever it starts ends with it.
+    Own,
+    /// Ours, so that Ctrl-C in a terminal ends it as well.
+    Ours,
+}
+
+/// Runs `command` to its end; it is killed on every error and when the future is dropped.
+pub(crate) async fn capture(
+    mut command: Command,
+    group: Group,
+    deadline: Duration,
+    limit: usize,
+) -> Result<Captured, CaptureError> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = CommandWrap::from(command);
+    if group == Group::Own {
+        command.wrap(ProcessGroup::leader());
+    }
+    let mut child = Leashed::spawn(&mut command).map_err(CaptureError::Spawn)?;
+    let stdout = child.child().stdout().take().map(OwnedFd::from);
+    let stderr = child.child().stderr().take().map(OwnedFd::from);
+
+    let to_the_end = async {
+        let ended = async { child.ended().await.map_err(CaptureError::Io) };
+        let (stdout, stderr, status) = tokio::try_join!(read(stdout, limit), read(stderr, limit), ended)?;
+        Ok(Captured { status, stdout, stderr })
+    };
+    match tokio::time::timeout(deadline, to_the_end).await {
+        Ok(captured) => captured,
+        Err(_) => Err(CaptureError::TimedOut),
+    }
+}
+
+async fn read(pipe: Option<OwnedFd>, limit: usize) -> Result<Vec<u8>, CaptureError> {
+    let mut output = Vec::new();
+    let Some(pipe) = pipe else { return Ok(output) };
+    let mut pipe = Receiver::from_owned_fd(pipe).map_err(CaptureError::Io)?;
+    while pipe.read_buf(&mut output).await.map_err(CaptureError::Io)? > 0 {
+        if output.len() > limit {
+            return Err(CaptureError::TooMuch);
+        }
+    }
+    Ok(output)
+}

@@ -1,0 +1,105 @@
+//! Who a process is: pid, start time and boot, read from the kernel.
+
+use std::fs;
+
+use maqet_domain::vm::{BootId, ProcessIdentity};
+
+/// What `/proc/PID/stat` tells, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stat {
+    /// The state letter; `Z` and `X` are dead.
+    pub(crate) state: u8,
+    /// When the process started, in clock ticks since boot.
+    pub(crate) start_ticks: u64,
+}
+
+impl Stat {
+    /// Returns whether such a process still lives.
+    pub(crate) const fn is_alive(self) -> bool {
+        !matches!(self.state, b'Z' | b'X' | b'x')
+    }
+}
+
+/// Reads a line of `/proc/PID/stat` (proc(5)).
+///
+/// The second field is the name in parentheses, and a name may hold spaces and parentheses: everything is counted from
+/// the last `)`.
+fn parse_stat(line: &[u8]) -> Option<Stat> {
+    let end_of_name = line.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(line.get(end_of_name + 1..)?).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    // The state is field 3, the start time field 22.
+    let start_ticks = fields.nth(18)?.parse().ok()?;
+    Some(Stat { state, start_ticks })
+}
+
+/// Returns what the kernel tells of a process; `None` if there is none of that pid.
+pub(crate) fn stat_of(pid: u32) -> Option<Stat> {
+    parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Returns the boot of the running kernel; empty where it is not told, which is then so for everybody.
+pub(crate) fn boot_id() -> BootId {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    BootId(text.trim().to_owned())
+}
+
+/// Returns the identity of the process that has `pid` now, dead or alive.
+pub(crate) fn identity_of(pid: u32) -> Option<ProcessIdentity> {
+    let stat = stat_of(pid)?;
+    Some(ProcessIdentity { pid, start_ticks: stat.start_ticks, boot_id: boot_id() })
+}
+
+/// Returns whether exactly this process lives, `boot` being the boot of the running kernel.
+pub(crate) fn is_alive(process: &ProcessIdentity, boot: &BootId) -> bool {
+    process.boot_id == *boot
+        && stat_of(process.pid).is_some_and(|stat| stat.is_alive() && stat.start_ticks == process.start_ticks)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TAIL: &str = "S 1 2 3 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
+
+    #[track_caller]
+    fn check(name: &str) {
+        let stat = parse_stat(format!("42 ({name}) {TAIL}").as_bytes());
+
+        assert_eq!(stat, Some(Stat { state: b'S', start_ticks: 987_654 }), "{name}");
+    }
+
+    #[test]
+    fn test_stat_name_with_parentheses_and_spaces_does_not_shift_fields() {
+        check("qemu");
+        check("a) Z 1 2 3 (b");
+        check(") ) )");
+        check("");
+    }
+
+    #[test]
+    fn test_stat_half_a_line_is_none() {
+        assert_eq!(parse_stat(b""), None);
+        assert_eq!(parse_stat(b"42 (x) S 1 2"), None);
+        assert_eq!(parse_stat(b"42 (x)"), None);
+    }
+
+    #[test]
+    fn test_identity_of_ourselves_is_alive() {
+        let me = identity_of(std::process::id()).unwrap();
+
+        assert!(is_alive(&me, &boot_id()));
+        assert!(!is_alive(&ProcessIdentity { start_ticks: me.start_ticks + 1, ..me.clone() }, &boot_id()));
+        assert!(!is_alive(&me, &BootId("another".to_owned())));
+    }
+
+    proptest! {
+        #[test]
+        fn test_stat_any_bytes_never_panic(line in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse_stat(&line);
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Bytes to messages and back; knows no socket and no clock.
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+
+/// What a monitor says.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Message {
+    /// The first word of every monitor.
+    Greeting,
+    /// Something happened; nobody asked.
+    Event,
+    /// The result of a command.
+    Return { id: Option<u64>, value: Value },
+    /// A command was refused.
+    Error { id: Option<u64>, class: String, description: String },
+}
+
+/// Why a line is no message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Garbage {
+    #[error("a line of more than {limit} bytes")]
+    TooLong { limit: usize },
+    #[error("a line that is not UTF-8")]
+    NotUtf8,
+    #[error("`{line}` ({why})")]
+    NotJson { line: String, why: String },
+    #[error("`{line}` is neither a greeting, an event, a result nor an error")]
+    Unknown { line: String },
+}
+
+/// Collects bytes and gives out messages.
+#[derive(Debug)]
+pub(super) struct Decoder {
+    buffer: Vec<u8>,
+    /// How much of the buffer was given out.
+    taken: usize,
+    /// How much of the buffer holds no line's end.
+    searched: usize,
+    limit: usize,
+}
+
+/// A message as it is on the wire; which one it is, is decided by the key that is there.
+#[derive(Deserialize)]
+struct Wire {
+    #[serde(rename = "QMP", default, deserialize_with = "present")]
+    greeting: Option<serde::de::IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    event: Option<serde::de::IgnoredAny>,
+    #[serde(rename = "return", default, deserialize_with = "present")]
+    result: Option<Value>,
+    error: Option<WireError>,
+    #[serde(default, deserialize_with = "present")]
+    id: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct WireError {
+    #[serde(default)]
+    class: String,
+    #[serde(default)]
+    desc: String,
+}
+
+/// Tells `"return": null`, which is an answer, from no `return` at all.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+impl Decoder {
+    /// Makes one that takes lines of up to `limit` bytes.
+    pub(super) const fn new(limit: usize) -> Self {
+        Self { buffer: Vec::new(), taken: 0, searched: 0, limit }
+    }
+
+    /// Returns where bytes that arrive are added.
+    pub(super) fn buffer(&mut self, at_least: usize) -> &mut Vec<u8> {
+        if self.taken > 0 {
+            self.buffer.drain(..self.taken);
+            self.searched -= self.taken;
+            self.taken = 0;
+        }
+        self.buffer.reserve(at_least);
+        &mut self.buffer
+    }
+
+    /// Returns the next message, or `None` until more bytes are there.
+    pub(super) fn next(&mut self) -> Result<Option<Message>, Garbage> {
+        loop {
+            let Some(end) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') else {
+                self.searched = self.buffer.len();
+                let unfinished = self.searched - self.taken;
+                return if unfinished > self.limit { Err(Garbage::TooLong { limit: self.limit }) } else { Ok(None) };
+            };
+            let end = self.searched + end;
+            let line = &self.buffer[self.taken..end];
+            let message = if line.len() > self.limit {
+                Err(Garbage::TooLong { limit: self.limit })
+            } else if line.trim_ascii().is_empty() {
+                Ok(None)
+            } else {
+                message(line).map(Some)
+            };
+            self.taken = end + 1;
+            self.searched = self.taken;
+            if let Some(message) = message? {
+                return Ok(Some(message));
+            }
+        }
+    }
+}
+
+fn message(line: &[u8]) -> Result<Message, Garbage> {
+    let line = std::str::from_utf8(line).map_err(|_| Garbage::NotUtf8)?;
+    let wire: Wire =
+        serde_json::from_str(line).map_err(|why| Garbage::NotJson { line: quoted(line), why: why.to_string() })?;
+
+    // An answer to an id that is not one of our numbers is nobody's.
+    let id = wire.id.map(|id| id.as_u64().unwrap_or(u64::MAX));
+    if wire.event.is_some() {
+        return Ok(Message::Event);
+    }
+    if let Some(error) = wire.error {
+        return Ok(Message::Error { id, class: error.class, description: error.desc });
+    }
+    if let Some(value) = wire.result {
+        return Ok(Message::Return { id, value });
+    }
+    if wire.greeting.is_some() {
+        return Ok(Message::Greeting);
+    }
+    Err(Garbage::Unknown { line: quoted(line) })
+}
+
+/// Returns the beginning of a line, harmless to show.
+fn quoted(line: &str) -> String {
+    let line = line.trim();
+    let mut short: String = line.chars().take(crate::limits::QUOTED_CHARS).flat_map(char::escape_debug).collect();
+    if short.len() < line.len() {
+        short.push('…');
+    }
+    short
+}
+
+/// Puts a command on the wire.
+pub(super) fn encode(execute: &str, arguments: &Map<String, Value>, id: u64, line: &mut Vec<u8>) {
+    #[derive(Serialize)]
+    struct Command<'a> {
+        execute: &'a str,
+        #[serde(skip_serializing_if = "Map::is_empty")]
+        arguments: &'a Map<String, Value>,
+        id: u64,
+    }
+
+    line.clear();
+    // Writing JSON values to memory cannot fail.
+    let _ = serde_json::to_writer(&mut *line, &Command { execute, arguments, id });
+    line.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn decode(bytes: &[u8]) -> Result<Vec<Message>, Garbage> {
+        let mut decoder = Decoder::new(1 << 10);
+        decoder.buffer(0).extend_from_slice(bytes);
+        std::iter::from_fn(|| decoder.next().transpose()).collect()
+    }
+
+    #[test]
+    fn test_decoder_every_kind_of_message_is_told_by_its_key() {
+        let bytes = concat!(
+            r#"{"QMP": {"version": {}, "capabilities": ["oob"]}}"#,
+            "\r\n",
+            r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "STOP"}"#,
+            "\r\n\r\n",
+            r#"{"return": {}, "id": 7}"#,
+            "\n",
+            r#"{"id": 8, "error": {"class": "GenericError", "desc": "no"}}"#,
+            "\n",
+        );
+
+        let messages = decode(bytes.as_bytes()).unwrap();
+
+        assert_eq!(
+            messages,
+            [
+                Message::Greeting,
+                Message::Event,
+                Message::Return { id: Some(7), value: json!({}) },
+                Message::Error { id: Some(8), class: "GenericError".to_owned(), description: "no".to_owned() },
+            ]
+        );
+    }
+
+    #[test]
+    fn test_decoder_null_is_a_result() {
+        assert_eq!(decode(b"{\"return\": null}\n").unwrap(), [Message::Return { id: None, value: Value::Null }]);
+    }
+
+    #[test]
+    fn test_decoder_id_of_a_stranger_is_nobodys() {
+        let messages = decode(b"{\"return\": 1, \"id\": \"x\"}\n").unwrap();
+
+        assert_eq!(messages, [Message::Return { id: Some(u64::MAX), value: json!(1) }]);
+    }
+
+    #[test]
+    fn test_decoder_half_a_line_waits() {
+        assert_eq!(decode(b"{\"return\": 1").unwrap(), []);
+    }
+
+    #[test]
+    fn test_decoder_line_beyond_the_limit_is_garbage_before_its_end() {
+        assert_eq!(decode(&[b'x'; 1025]), Err(Garbage::TooLong { limit: 1024 }));
+    }
+
+    #[test]
+    fn test_decoder_nonsense_is_garbage() {
+        assert_eq!(decode(b"\xff\xfe\n"), Err(Garbage::NotUtf8));
+        assert!(matches!(decode(b"hello\n"), Err(Garbage::NotJson { .. })));
+        assert!(matches!(decode(b"[]\n"), Err(Garbage::NotJson { .. })));
+        assert!(matches!(decode(b"{}\n"), Err(Garbage::Unknown { .. })));
+        assert!(matches!(decode(b"{\"error\": 7}\n"), Err(Garbage::NotJson { .. })));
+        let nested = [b"{\"return\":".to_vec(), vec![b'['; 500], b"\n".to_vec()].concat();
+        assert!(matches!(decode(&nested), Err(Garbage::NotJson { .. })));
+    }
+
+    #[test]
+    fn test_encode_newline_in_a_value_stays_one_line() {
+        let mut line = Vec::new();
+        let arguments = [("a".to_owned(), json!("x\ny"))].into_iter().collect();
+
+        encode("test", &arguments, 3, &mut line);
+
+        assert_eq!(line, b"{\"execute\":\"test\",\"arguments\":{\"a\":\"x\\ny\"},\"id\":3}\n");
+    }
+
+    proptest! {
+        #[test]
+        fn test_decoder_any_cut_gives_the_same_messages(
+            values in proptest::collection::vec(any::<u32>(), 1..8),
+            cut in 1_usize..40,
+        ) {
+            let bytes: Vec<u8> = values
+                .iter()
+                .flat_map(|value| format!("{{\"return\": {value}, \"id\": {value}}}\r\n").into_bytes())
+                .collect();
+
+            let mut decoder = Decoder::new(64);
+            let mut messages = Vec::new();
+            for piece in bytes.chunks(cut) {
+                decoder.buffer(piece.len()).extend_from_slice(piece);
+                while let Some(message) = decoder.next().unwrap() {
+                    messages.push(message);
+                }
+            }
+
+            let expected: Vec<Message> = values
+                .iter()
+                .map(|value| Message::Return { id: Some(u64::from(*value)), value: json!(value) })
+                .collect();
+            prop_assert_eq!(messages, expected);
+        }
+
+        #[test]
+        fn test_decoder_any_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = decode(&bytes);
+        }
+
+        #[test]
+        fn test_decoder_any_json_like_text_never_panics(text in "[\\{\\}\\[\\]\":,a-z0-9 \n]{0,200}") {
+            let _ = decode(text.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The port [`Monitors`]: connect on demand, ask, leave.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use maqet_domain::port::{Monitors, QmpCommand, QmpError};
+use maqet_domain::vm::{MonitorAnswer, MonitorRole, RunPlaces, RunState};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::QmpSession;
+use super::queue::{try_turn, turn};
+use crate::jitter::pause;
+use crate::limits::GREETING_DEADLINE;
+
+/// Talks to the monitors of QEMU.
+///
+/// Each monitor serves one client, so callers take turns by a kernel lock beside its socket. A question about the run
+/// state goes to whichever of our monitors is free, so that it does not wait behind a long command.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct QemuMonitors;
+
+#[async_trait]
+impl Monitors for QemuMonitors {
+    async fn execute(&self, places: &RunPlaces, command: &QmpCommand, deadline: Duration) -> Result<Value, QmpError> {
+        let started = Instant::now();
+        let until = started + deadline;
+        let socket = places.monitor(MonitorRole::Command);
+
+        let turn = match turn(places, MonitorRole::Command, until).await {
+            Ok(Some(turn)) => turn,
+            Ok(None) => return Err(QmpError::NoGreeting { socket, after: started.elapsed() }),
+            Err(why) => return Err(QmpError::NoMonitor { socket, source: why.into() }),
+        };
+        let mut session = QmpSession::connect_until(&socket, until, GREETING_DEADLINE).await?;
+        let result = session.execute_until(command, until).await;
+        // The connection is closed before the turn is over, so that the next caller finds the monitor free.
+        drop(session);
+        drop(turn);
+        result
+    }
+
+    async fn answer(&self, places: &RunPlaces, patience: Duration) -> MonitorAnswer {
+        let until = Instant::now() + patience;
+        let mut waiting = [MonitorRole::Command, MonitorRole::SessionOne, MonitorRole::SessionTwo].to_vec();
+        loop {
+            let mut role_taken = None;
+            for (index, role) in waiting.iter().enumerate() {
+                match try_turn(places, *role) {
+                    Ok(Some(turn)) => {
+                        role_taken = Some((index, turn));
+                        break;
+                    }
+                    Ok(None) => {}
+                    // Without the folder of the sockets nobody can answer.
+                    Err(_) => return MonitorAnswer::Silent,
+                }
+            }
+            let Some((index, turn)) = role_taken else {
+                // Whoever has all the turns is one of us, at work with a QEMU that serves them.
+                if Instant::now() >= until {
+                    return MonitorAnswer::Blocked;
+                }
+                pause().await;
+                continue;
+            };
+            let share = until.saturating_duration_since(Instant::now()) / u32::try_from(waiting.len()).unwrap_or(1);
+            let answer = ask(places, waiting[index], until, share).await;
+            drop(turn);
+            match answer {
+                Some(answer) => return answer,
+                // A client that is not ours has this monitor.
+                None => drop(waiting.remove(index)),
+            }
+            if waiting.is_empty() {
+                return MonitorAnswer::Silent;
+            }
+        }
+    }
+}
+
+/// Asks one monitor; `None` when it did not greet within `share`.
+async fn ask(places: &RunPlaces, role: MonitorRole, until: Instant, share: Duration) -> Option<MonitorAnswer> {
+    #[derive(Deserialize)]
+    struct QueryStatus {
+        status: RunState,
+    }
+
+    let told = async {
+        let mut session = QmpSession::connect_until(&places.monitor(role), until, share).await?;
+        session.execute_until(&QmpCommand::new("query-status"), until).await
+    };
+    match told.await {
+        Ok(told) => Some(match QueryStatus::deserialize(told) {
+            Ok(told) => MonitorAnswer::State(told.status),
+            Err(_) => MonitorAnswer::Silent,
+        }),
+        Err(QmpError::NoGreeting { .. }) => None,
+        Err(QmpError::Blocked { .. } | QmpError::TimedOut { .. }) => Some(MonitorAnswer::Blocked),
+        Err(
+            QmpError::NoMonitor { .. } | QmpError::Closed { .. } | QmpError::Garbled { .. } | QmpError::Refused { .. },
+        ) => Some(MonitorAnswer::Silent),
+    }
+}

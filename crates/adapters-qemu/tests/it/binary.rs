@@ -1,0 +1,90 @@
+//! Finding a binary and asking it what it is.
+
+use std::time::Instant;
+
+use maqet_adapters_qemu::QemuHypervisor;
+use maqet_domain::port::{BinaryError, Hypervisor};
+
+use crate::kit::{environment, folder, script, wait, with_path};
+
+#[test]
+fn test_binary_name_is_found_and_remembered() {
+    wait(async {
+        let folder = folder();
+        let hypervisor = QemuHypervisor::new(environment(), folder.path().join("cache"));
+
+        let asked = hypervisor.binary("qemu-system-x86_64").await.unwrap();
+        let remembered = hypervisor.binary("qemu-system-x86_64").await.unwrap();
+
+        assert_eq!(asked, remembered);
+        assert_eq!(asked.path, std::path::Path::new("/usr/bin/qemu-system-x86_64"));
+        assert_eq!(asked.version.major, 7);
+        assert_eq!(std::fs::read_dir(folder.path().join("cache")).unwrap().count(), 1);
+    });
+}
+
+/// Asks the script `body` what it is.
+#[track_caller]
+fn refusal_of(body: &str) -> String {
+    wait(async {
+        let folder = folder();
+        script(folder.path(), "tool", body);
+        let path = format!("{}:/bin", folder.path().display());
+        let hypervisor = QemuHypervisor::new(with_path(&path), folder.path().join("cache"));
+        match hypervisor.binary("tool").await.unwrap_err() {
+            BinaryError::NotQemu { printed, .. } => printed,
+            other => panic!("{other:?}"),
+        }
+    })
+}
+
+#[test]
+fn test_binary_another_program_is_not_qemu() {
+    assert_eq!(refusal_of("echo bash 5"), "`--version` printed `bash 5` and ended with exit code 0");
+    assert_eq!(refusal_of("exit 3"), "`--version` printed nothing and ended with exit code 3");
+    assert_eq!(
+        refusal_of("echo qemu-img version 7.2.0"),
+        "`--version` printed `qemu-img version 7.2.0` and ended with exit code 0"
+    );
+}
+
+#[test]
+fn test_binary_flood_is_cut_off_at_once() {
+    let started = Instant::now();
+
+    assert_eq!(refusal_of("exec cat /dev/zero"), "`--version` printed more than 64 KiB");
+
+    assert!(started.elapsed().as_secs() < 5);
+}
+
+#[test]
+fn test_binary_that_never_ends_is_given_up() {
+    assert_eq!(refusal_of("sleep 1000"), "`--version` did not end within 5 s");
+}
+
+#[test]
+fn test_binary_file_that_is_no_program_is_not_runnable() {
+    wait(async {
+        let folder = folder();
+        let path = script(folder.path(), "tool", "");
+        std::fs::write(&path, b"\x7fELF nonsense").unwrap();
+        let hypervisor = QemuHypervisor::new(environment(), folder.path().join("cache"));
+
+        let refusal = hypervisor.binary(path.to_str().unwrap()).await.unwrap_err();
+
+        assert!(matches!(refusal, BinaryError::NotRunnable { .. }), "{refusal:?}");
+    });
+}
+
+#[test]
+fn test_binary_missing_is_told_by_what_was_wanted() {
+    wait(async {
+        let folder = folder();
+        let hypervisor = QemuHypervisor::new(environment(), folder.path().join("cache"));
+
+        for wanted in ["qemu-system-nowhere", "/nonexistent/qemu", ""] {
+            let refusal = hypervisor.binary(wanted).await.unwrap_err();
+            assert!(matches!(&refusal, BinaryError::Missing { wanted: told } if told == wanted), "{refusal:?}");
+        }
+    });
+}

@@ -1,0 +1,107 @@
+//! Folders with short paths, and machines that end with their test.
+
+use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use maqet_adapters_qemu::{ProcessEnvironment, QemuHypervisor};
+use maqet_domain::config::Node;
+use maqet_domain::machine::{Machine, builtin_handlers};
+use maqet_domain::port::{Hypervisor, Launch, LaunchError};
+use maqet_domain::qemu::{Accelerator, CommandLine, Setting};
+use maqet_domain::storage::builtin_drivers;
+use maqet_domain::vm::{BootNumber, ProcessIdentity, RunPlaces, VmName};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// More than anything here takes on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs a test's future on the one thread of the command line's runtime.
+pub(crate) fn wait<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+pub(crate) fn folder() -> TempDir {
+    tempfile::Builder::new().prefix("mq").tempdir_in("/tmp").unwrap()
+}
+
+pub(crate) fn environment() -> ProcessEnvironment {
+    with_path("/usr/bin:/bin")
+}
+
+pub(crate) fn with_path(path: &str) -> ProcessEnvironment {
+    [("PATH".into(), path.into())].into_iter().collect()
+}
+
+/// Writes a shell script that can be run.
+pub(crate) fn script(folder: &Path, name: &str, body: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+    path
+}
+
+/// A place to start machines in; whatever still runs from it ends with it.
+pub(crate) struct Bench {
+    pub(crate) folder: TempDir,
+    pub(crate) hypervisor: QemuHypervisor,
+    pub(crate) places: RunPlaces,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        let folder = folder();
+        let places = RunPlaces::of(&folder.path().join("r/vm"), &folder.path().join("s/vm"), BootNumber(1));
+        let hypervisor = QemuHypervisor::new(environment(), folder.path().join("cache"));
+        Self { folder, hypervisor, places }
+    }
+
+    /// Returns the launch of a machine that stands still, of a definition in JSON.
+    pub(crate) fn launch_of(&self, definition: &str) -> Launch {
+        self.launch_with(Path::new("/usr/bin/qemu-system-x86_64"), definition)
+    }
+
+    pub(crate) fn launch_with(&self, binary: &Path, definition: &str) -> Launch {
+        let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
+        let definition: Node = serde_json::from_str(definition).unwrap();
+        let machine = Machine::check(&definition, &handlers).unwrap();
+        let setting = Setting {
+            name: VmName::parse("web").unwrap(),
+            id: "0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11".parse().unwrap(),
+            binary: binary.to_owned(),
+            accelerator: Accelerator::Tcg,
+            vm_storage: self.folder.path().to_owned(),
+            places: self.places.clone(),
+        };
+        let command_line = CommandLine::of(&machine, &setting).unwrap();
+        Launch { command_line, places: self.places.clone(), deadline: PATIENCE }
+    }
+
+    /// Starts a machine that stands still from its first instruction.
+    pub(crate) async fn start(&self) -> ProcessIdentity {
+        self.hypervisor.launch(&self.launch_of(STANDING_STILL)).await.unwrap()
+    }
+
+    pub(crate) async fn refusal(&self, definition: &str) -> LaunchError {
+        self.hypervisor.launch(&self.launch_of(definition)).await.unwrap_err()
+    }
+}
+
+pub(crate) const STANDING_STILL: &str = r#"{"memory": "32M", "args": ["-S"]}"#;
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        while let Some(left) = wait_in_thread(&self.hypervisor, &self.places) {
+            let pid = Pid::from_raw(left.pid.try_into().unwrap()).unwrap();
+            let _ = kill_process(pid, Signal::KILL);
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Finds what runs at `places`, also while a runtime drops the test's future.
+fn wait_in_thread(hypervisor: &QemuHypervisor, places: &RunPlaces) -> Option<ProcessIdentity> {
+    std::thread::scope(|scope| scope.spawn(|| wait(hypervisor.find(places))).join().unwrap())
+}

@@ -1,0 +1,264 @@
+//! Starting QEMU, and what is left of it afterwards.
+
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
+use std::time::Duration;
+
+use maqet_adapters_qemu::{LinuxProcesses, QemuMonitors};
+use maqet_domain::port::{Hypervisor, LaunchError, Monitors, Processes, QmpCommand, Signal};
+use maqet_domain::vm::{MonitorAnswer, MonitorRole, RunState, StopReason};
+
+use crate::kit::{Bench, PATIENCE, STANDING_STILL, script, wait};
+
+fn mode_of(path: &Path) -> u32 {
+    std::fs::symlink_metadata(path).unwrap().mode() & 0o777
+}
+
+#[test]
+fn test_launch_returns_a_living_machine_that_answers() {
+    wait(async {
+        let bench = Bench::new();
+
+        let process = bench.start().await;
+
+        assert!(LinuxProcesses::new().is_alive(&process));
+        let answer = QemuMonitors.answer(&bench.places, PATIENCE).await;
+        assert_eq!(answer, MonitorAnswer::State(RunState::Prelaunch));
+    });
+}
+
+#[test]
+fn test_launch_files_are_private() {
+    wait(async {
+        let bench = Bench::new();
+
+        bench.start().await;
+
+        let places = &bench.places;
+        for folder in [&places.sockets, &places.records] {
+            assert_eq!(mode_of(folder), 0o700);
+            assert_eq!(mode_of(folder.parent().unwrap()), 0o700);
+        }
+        for role in MonitorRole::ALL {
+            assert_eq!(mode_of(&places.monitor(role)), 0o600);
+        }
+        for file in [places.qemu_log(), places.recorder_log(), places.recorder_fifo(), places.pid_file()] {
+            assert_eq!(mode_of(&file), 0o600, "{}", file.display());
+        }
+    });
+}
+
+#[test]
+fn test_launch_machine_has_its_own_session_and_nothing_of_ours_open() {
+    wait(async {
+        let bench = Bench::new();
+        // As a shell hands down the file of `flock 9`.
+        let held = std::fs::File::create(bench.folder.path().join("held")).unwrap();
+        rustix::io::fcntl_setfd(&held, rustix::io::FdFlags::empty()).unwrap();
+
+        let process = bench.start().await;
+
+        let open: Vec<String> = std::fs::read_dir(format!("/proc/{}/fd", process.pid))
+            .unwrap()
+            .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+            .map(|path| path.display().to_string())
+            .collect();
+        assert!(!open.iter().any(|path| path.ends_with("/held")), "{open:?}");
+        assert!(!open.iter().any(|path| path.contains("pidfd")), "{open:?}");
+        let pid = rustix::process::Pid::from_raw(process.pid.try_into().unwrap());
+        assert_eq!(rustix::process::getsid(pid).ok(), pid);
+        assert_eq!(std::fs::read_link(format!("/proc/{}/cwd", process.pid)).unwrap(), Path::new("/"));
+    });
+}
+
+#[test]
+fn test_launch_option_that_qemu_refuses_gives_its_words_and_leaves_nothing() {
+    wait(async {
+        let bench = Bench::new();
+
+        let refusal = bench.refusal(r#"{"args": ["-nonsense"]}"#).await;
+
+        let LaunchError::Exited { status, last_words } = refusal else { panic!("{refusal:?}") };
+        assert_eq!(status, "exit code 1");
+        assert_eq!(last_words, "-nonsense: invalid option");
+        assert_eq!(bench.hypervisor.find(&bench.places).await, None);
+        assert!(!bench.places.sockets.exists());
+        assert!(bench.places.qemu_log().exists());
+    });
+}
+
+#[test]
+fn test_launch_dropped_halfway_leaves_no_process() {
+    wait(async {
+        let bench = Bench::new();
+        let launch = bench.launch_of(STANDING_STILL);
+
+        let dropped = tokio::time::timeout(Duration::from_millis(15), bench.hypervisor.launch(&launch)).await;
+
+        assert!(dropped.is_err(), "the machine was faster than the test");
+        assert_eq!(bench.hypervisor.find(&bench.places).await, None);
+        assert!(!bench.places.sockets.exists());
+    });
+}
+
+#[test]
+fn test_launch_program_that_hangs_is_killed_with_its_children_at_the_deadline() {
+    wait(async {
+        let bench = Bench::new();
+        let marker = bench.folder.path().join("child.pid");
+        let body = format!("echo 'about to hang' >&2\nsleep 1000 & echo $! > {}\nwait", marker.display());
+        let hanging = script(bench.folder.path(), "hanging", &body);
+        let mut launch = bench.launch_with(&hanging, STANDING_STILL);
+        launch.deadline = Duration::from_millis(300);
+
+        let refusal = bench.hypervisor.launch(&launch).await.unwrap_err();
+
+        let LaunchError::TimedOut { last_words, .. } = refusal else { panic!("{refusal:?}") };
+        assert_eq!(last_words, "about to hang");
+        assert_eq!(bench.hypervisor.find(&bench.places).await, None);
+        let child = std::fs::read_to_string(marker).unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
+        assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
+    });
+}
+
+#[test]
+fn test_launch_machine_that_goes_into_the_background_is_ended() {
+    wait(async {
+        let bench = Bench::new();
+
+        let wrapper = script(bench.folder.path(), "wrapper", "exec /usr/bin/qemu-system-x86_64 \"$@\" -daemonize");
+        let launch = bench.launch_with(&wrapper, STANDING_STILL);
+
+        let refusal = bench.hypervisor.launch(&launch).await.unwrap_err();
+
+        assert!(matches!(refusal, LaunchError::Exited { .. }), "{refusal:?}");
+        assert_eq!(bench.hypervisor.find(&bench.places).await, None);
+    });
+}
+
+#[test]
+fn test_launch_program_that_is_missing_is_an_io_error() {
+    wait(async {
+        let bench = Bench::new();
+        let launch = bench.launch_with(Path::new("/nonexistent/qemu"), STANDING_STILL);
+
+        let refusal = bench.hypervisor.launch(&launch).await.unwrap_err();
+
+        assert!(matches!(refusal, LaunchError::Io { action: "run", .. }), "{refusal:?}");
+    });
+}
+
+#[test]
+fn test_launch_path_too_long_for_a_socket_is_refused_before_anything_is_made() {
+    wait(async {
+        let mut bench = Bench::new();
+        bench.places.sockets = bench.folder.path().join("x".repeat(100));
+        let launch = bench.launch_of(STANDING_STILL);
+
+        let refusal = bench.hypervisor.launch(&launch).await.unwrap_err();
+
+        assert!(matches!(refusal, LaunchError::SocketPathTooLong { .. }), "{refusal:?}");
+        assert!(!bench.places.records.exists());
+    });
+}
+
+#[test]
+fn test_launch_folder_that_is_a_link_is_refused() {
+    wait(async {
+        let bench = Bench::new();
+        std::fs::create_dir_all(bench.places.sockets.parent().unwrap()).unwrap();
+        symlink(bench.folder.path(), &bench.places.sockets).unwrap();
+
+        let refusal = bench.refusal(STANDING_STILL).await;
+
+        assert!(matches!(refusal, LaunchError::Io { .. }), "{refusal:?}");
+    });
+}
+
+#[test]
+fn test_launch_again_in_the_same_places_after_a_kill_works() {
+    wait(async {
+        let bench = Bench::new();
+        let processes = LinuxProcesses::new();
+        let first = bench.start().await;
+        processes.signal(&first, Signal::Kill).await.unwrap();
+        assert!(processes.wait_gone(&first, PATIENCE).await);
+
+        let second = bench.start().await;
+
+        assert_ne!(first, second);
+        assert!(processes.is_alive(&second));
+    });
+}
+
+#[test]
+fn test_find_machine_nobody_wrote_down_is_found() {
+    wait(async {
+        let bench = Bench::new();
+
+        let process = bench.start().await;
+
+        assert_eq!(bench.hypervisor.find(&bench.places).await, Some(process));
+    });
+}
+
+#[test]
+fn test_last_word_machine_that_was_told_to_quit_says_so() {
+    wait(async {
+        let bench = Bench::new();
+        let process = bench.start().await;
+
+        QemuMonitors.execute(&bench.places, &QmpCommand::new("quit"), PATIENCE).await.unwrap();
+        assert!(LinuxProcesses::new().wait_gone(&process, PATIENCE).await);
+
+        let word = bench.hypervisor.last_word(&bench.places).await.unwrap();
+        assert_eq!(word.reason, StopReason::HostQuit);
+    });
+}
+
+#[test]
+fn test_last_word_machine_that_got_sigterm_says_so() {
+    wait(async {
+        let bench = Bench::new();
+        let (process, processes) = (bench.start().await, LinuxProcesses::new());
+
+        processes.signal(&process, Signal::Term).await.unwrap();
+        assert!(processes.wait_gone(&process, PATIENCE).await);
+
+        let word = bench.hypervisor.last_word(&bench.places).await.unwrap();
+        assert_eq!(word.reason, StopReason::HostSignal);
+    });
+}
+
+#[test]
+fn test_last_word_machine_that_was_killed_has_none() {
+    wait(async {
+        let bench = Bench::new();
+        let (process, processes) = (bench.start().await, LinuxProcesses::new());
+
+        processes.signal(&process, Signal::Kill).await.unwrap();
+        assert!(processes.wait_gone(&process, PATIENCE).await);
+
+        assert!(!processes.is_alive(&process));
+        assert_eq!(bench.hypervisor.last_word(&bench.places).await, None);
+    });
+}
+
+#[test]
+fn test_clear_and_forget_leave_nothing_of_the_vm() {
+    wait(async {
+        let bench = Bench::new();
+        let (process, processes) = (bench.start().await, LinuxProcesses::new());
+        processes.signal(&process, Signal::Kill).await.unwrap();
+        assert!(processes.wait_gone(&process, PATIENCE).await);
+
+        bench.hypervisor.clear(&bench.places).await;
+        assert!(!bench.places.sockets.exists());
+        assert!(bench.places.qemu_log().exists());
+
+        let (sockets, records) = (bench.folder.path().join("r/vm"), bench.folder.path().join("s/vm"));
+        bench.hypervisor.forget(&sockets, &records).await;
+        assert!(!sockets.exists() && !records.exists());
+    });
+}

@@ -1,0 +1,118 @@
+//! Locks between processes.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use maqet_adapters_qemu::FileLocks;
+use maqet_domain::port::{LockError, LockName, Locks};
+
+use crate::kit::{PATIENCE, folder, wait};
+
+fn vm() -> LockName {
+    LockName::Vm("0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11".parse().unwrap())
+}
+
+#[test]
+fn test_lock_taken_is_refused_with_its_holder() {
+    wait(async {
+        let folder = folder();
+        let locks = FileLocks::new(folder.path().join("locks"));
+        let _held = locks.lock(&vm(), "start", PATIENCE).await.unwrap();
+
+        let refused = locks.lock(&vm(), "stop", Duration::from_millis(30)).await.err().unwrap();
+
+        let LockError::Held { holder: Some(holder), waited } = refused else { panic!("{refused:?}") };
+        assert_eq!((holder.operation.as_str(), holder.pid), ("start", std::process::id()));
+        assert!(waited >= Duration::from_millis(30));
+    });
+}
+
+#[test]
+fn test_lock_let_go_is_free_for_the_one_who_waits() {
+    wait(async {
+        let folder = folder();
+        let locks = FileLocks::new(folder.path().join("locks"));
+        let held = locks.lock(&vm(), "start", PATIENCE).await.unwrap();
+
+        let release = async {
+            tokio::task::yield_now().await;
+            drop(held);
+        };
+        let ((), second) = tokio::join!(release, async { locks.lock(&vm(), "stop", PATIENCE).await });
+
+        assert!(second.is_ok());
+        assert_eq!(locks.holder(&vm()).await.unwrap().operation, "stop");
+    });
+}
+
+#[test]
+fn test_holder_of_a_free_lock_is_nobody() {
+    wait(async {
+        let folder = folder();
+        let locks = FileLocks::new(folder.path().join("locks"));
+        assert_eq!(locks.holder(&vm()).await, None);
+        drop(locks.lock(&vm(), "start", PATIENCE).await.unwrap());
+
+        assert_eq!(locks.holder(&vm()).await, None);
+    });
+}
+
+#[test]
+fn test_holder_asked_all_the_time_does_not_get_in_the_way_of_those_who_lock() {
+    let folder = folder();
+    let locks = FileLocks::new(folder.path().join("locks"));
+    let done = std::sync::atomic::AtomicBool::new(false);
+
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                wait(locks.holder(&vm()));
+            }
+        });
+        let refused = (0..300).filter(|_| wait(locks.lock(&vm(), "start", Duration::ZERO)).is_err()).count();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+
+        assert_eq!(refused, 0);
+    });
+}
+
+#[test]
+fn test_lock_of_a_killed_holder_is_free() {
+    wait(async {
+        let folder = folder();
+        let locks = FileLocks::new(folder.path().join("locks"));
+        drop(locks.lock(&vm(), "start", PATIENCE).await.unwrap());
+        let file = std::fs::read_dir(folder.path().join("locks")).unwrap().next().unwrap().unwrap().path();
+        let note = r#"{"pid": 1, "operation": "start", "since": "2024-01-01T00:00:00Z",
+            "process": {"pid": 1, "start_ticks": 999999999, "boot_id": "gone"}}"#;
+        std::fs::write(&file, note).unwrap();
+        // flock(1) takes the lock as another process of ours would, and says so.
+        let mut other = Command::new("flock")
+            .arg(&file)
+            .args(["-c", "echo locked; exec sleep 1000"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(other.stdout.take().unwrap()), &mut line).unwrap();
+        let refused = locks.lock(&vm(), "stop", Duration::from_millis(30)).await.is_err();
+        let seen = locks.holder(&vm()).await.is_some();
+
+        kill_with_children(&mut other);
+        let taken = locks.lock(&vm(), "stop", PATIENCE).await;
+
+        assert!(refused && seen);
+        assert!(taken.is_ok());
+    });
+}
+
+/// Kills flock(1) and the command it runs, which has the lock's file open as well.
+fn kill_with_children(parent: &mut std::process::Child) {
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", parent.id())).unwrap();
+    let _ = parent.kill();
+    for pid in children.split_whitespace() {
+        let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+    parent.wait().unwrap();
+}

@@ -1,0 +1,11 @@
+//! The adapters against the real world: QEMU, `qemu-img`, processes, and monitors that misbehave.
+
+mod binary;
+mod hostile_monitor;
+mod images;
+mod kit;
+mod launch;
+mod locks;
+mod monitors;
+mod processes;
+mod snapshots;

@@ -1,0 +1,161 @@
+//! The monitors of a real machine.
+
+use std::time::Duration;
+
+use maqet_adapters_qemu::{QemuMonitors, QmpSession};
+use maqet_domain::port::{Monitors, QmpCommand, QmpError};
+use maqet_domain::vm::{MonitorAnswer, MonitorRole, RunState};
+use serde_json::json;
+
+use crate::kit::{Bench, PATIENCE, wait};
+
+#[test]
+fn test_execute_gives_the_result_itself() {
+    wait(async {
+        let bench = Bench::new();
+        bench.start().await;
+
+        let status = QemuMonitors.execute(&bench.places, &QmpCommand::new("query-status"), PATIENCE).await.unwrap();
+
+        assert_eq!(status["status"], json!("prelaunch"));
+    });
+}
+
+#[test]
+fn test_execute_command_qemu_does_not_know_is_refused_with_its_class() {
+    wait(async {
+        let bench = Bench::new();
+        bench.start().await;
+
+        let refused = QemuMonitors.execute(&bench.places, &QmpCommand::new("no-such"), PATIENCE).await.unwrap_err();
+
+        assert!(matches!(&refused, QmpError::Refused { class, .. } if class == "CommandNotFound"), "{refused:?}");
+    });
+}
+
+#[test]
+fn test_execute_largest_answer_arrives_whole() {
+    wait(async {
+        let bench = Bench::new();
+        bench.start().await;
+
+        let schema = QemuMonitors.execute(&bench.places, &QmpCommand::new("query-qmp-schema"), PATIENCE).await.unwrap();
+
+        assert!(schema.as_array().unwrap().len() > 500);
+    });
+}
+
+#[test]
+fn test_execute_callers_at_once_queue_and_all_get_their_answer() {
+    wait(async {
+        let bench = Bench::new();
+        bench.start().await;
+        let ask = || async {
+            for _ in 0..20 {
+                QemuMonitors.execute(&bench.places, &QmpCommand::new("query-status"), PATIENCE).await.unwrap();
+            }
+        };
+
+        tokio::join!(ask(), ask(), ask(), ask());
+    });
+}
+
+#[test]
+fn test_execute_monitor_that_a_stranger_has_says_so_in_time() {
+    wait(async {
+        let bench = Bench::new();
+        bench.start().await;
+        let _stranger = QmpSession::connect(&bench.places.monitor(MonitorRole::Command), PATIENCE).await.unwrap();
+
+        let patience = Duration::from_millis(100);
+        let refused = QemuMonitors.execute(&bench.places, &QmpCommand::new("query-status"), patience).await;
+
+        assert!(matches!(refused, Err(QmpError::NoGreeting { .. })), "{refused:?}");
+    });
+}
+
+#[test]
+fn test_execute_without_a_machine_has_no_monitor() {
+    wait(async {
+        let bench = Bench::new();
+
+        let refused = QemuMonitors.execute(&bench.places, &QmpCommand::new("query-status"), PATIENCE).await;
+
+        assert!(matches!(refused, Err(QmpError::NoMonitor { .. })), "{refused:?}");
+        assert_eq!(QemuMonitors.answer(&bench.places, PATIENCE).await, MonitorAnswer::Silent);
+    });
+}
+
+#[test]
+fn test_answer_comes_from_another_monitor_while_strangers_have_two() {
+    wait(async {
+        let bench = Bench::new();
+        bench.start().await;
+        let _one = QmpSession::connect(&bench.places.monitor(MonitorRole::Command), PATIENCE).await.unwrap();
+        let _two = QmpSession::connect(&bench.places.monitor(MonitorRole::SessionOne), PATIENCE).await.unwrap();
+
+        let answer = QemuMonitors.answer(&bench.places, Duration::from_secs(1)).await;
+
+        assert_eq!(answer, MonitorAnswer::State(RunState::Prelaunch));
+    });
+}
+
+#[test]
+fn test_answer_comes_at_once_while_one_of_us_has_the_command_monitor() {
+    wait(async {
+        let bench = Bench::new();
+        bench.start().await;
+        let turn = std::fs::File::open(bench.places.sockets.join("qmp.lock")).unwrap();
+        turn.lock().unwrap();
+
+        let answer = QemuMonitors.answer(&bench.places, Duration::from_secs(1)).await;
+
+        assert_eq!(answer, MonitorAnswer::State(RunState::Prelaunch));
+    });
+}
+
+#[test]
+fn test_answer_machine_whose_turns_are_all_taken_is_busy_and_not_silent() {
+    wait(async {
+        let bench = Bench::new();
+        bench.start().await;
+        let turns: Vec<std::fs::File> = ["qmp.lock", "qmp-s1.lock", "qmp-s2.lock"]
+            .map(|name| std::fs::File::open(bench.places.sockets.join(name)).unwrap())
+            .into();
+        turns.iter().for_each(|turn| turn.lock().unwrap());
+
+        let answer = QemuMonitors.answer(&bench.places, Duration::from_millis(50)).await;
+
+        assert_eq!(answer, MonitorAnswer::Blocked);
+    });
+}
+
+#[test]
+fn test_session_thousand_commands_on_one_connection() {
+    wait(async {
+        let bench = Bench::new();
+        bench.start().await;
+        let socket = bench.places.monitor(MonitorRole::SessionOne);
+        let mut session = QmpSession::connect(&socket, PATIENCE).await.unwrap();
+
+        for _ in 0..1_000 {
+            session.execute(&QmpCommand::new("query-status"), PATIENCE).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn test_session_command_that_timed_out_leaves_it_usable() {
+    wait(async {
+        let bench = Bench::new();
+        bench.start().await;
+        let socket = bench.places.monitor(MonitorRole::SessionOne);
+        let mut session = QmpSession::connect(&socket, PATIENCE).await.unwrap();
+
+        let late = session.execute(&QmpCommand::new("query-qmp-schema"), Duration::ZERO).await;
+        let status = session.execute(&QmpCommand::new("query-status"), PATIENCE).await.unwrap();
+
+        assert!(matches!(late, Err(QmpError::TimedOut { .. })), "{late:?}");
+        assert_eq!(status["status"], json!("prelaunch"));
+    });
+}

@@ -1,0 +1,122 @@
+//! Real processes: strangers, zombies, the living and the dead.
+
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use maqet_adapters_qemu::LinuxProcesses;
+use maqet_domain::port::{Processes, Signal};
+use maqet_domain::vm::{BootId, ProcessIdentity};
+
+use crate::kit::{PATIENCE, wait};
+
+/// A process that ends with its test.
+struct Sleeper(Child);
+
+impl Sleeper {
+    fn start() -> Self {
+        Self(Command::new("sleep").arg("1000").spawn().unwrap())
+    }
+
+    /// Returns its identity as the kernel tells it.
+    fn identity(&self) -> ProcessIdentity {
+        let pid = self.0.id();
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let start_ticks = stat.rsplit(')').next().unwrap().split_whitespace().nth(19).unwrap().parse().unwrap();
+        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        ProcessIdentity { pid, start_ticks, boot_id: BootId(boot_id.trim().to_owned()) }
+    }
+
+    fn lives(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Signals what is recorded of a process that is not that process any more.
+#[track_caller]
+fn check_stranger(change: impl FnOnce(ProcessIdentity) -> ProcessIdentity) {
+    wait(async {
+        let mut stranger = Sleeper::start();
+        let recorded = change(stranger.identity());
+        let processes = LinuxProcesses::new();
+
+        processes.signal(&recorded, Signal::Kill).await.unwrap();
+
+        assert!(!processes.is_alive(&recorded));
+        assert!(processes.wait_gone(&recorded, PATIENCE).await);
+        assert!(stranger.lives());
+    });
+}
+
+#[test]
+fn test_signal_stranger_with_a_recorded_pid_is_never_touched() {
+    check_stranger(|process| ProcessIdentity { start_ticks: process.start_ticks + 1, ..process });
+    check_stranger(|process| ProcessIdentity { start_ticks: process.start_ticks - 1, ..process });
+    check_stranger(|process| ProcessIdentity { boot_id: BootId("another".to_owned()), ..process });
+}
+
+#[test]
+fn test_signal_right_process_ends() {
+    wait(async {
+        let sleeper = Sleeper::start();
+        let (process, processes) = (sleeper.identity(), LinuxProcesses::new());
+        assert!(processes.is_alive(&process));
+
+        processes.signal(&process, Signal::Term).await.unwrap();
+
+        assert!(processes.wait_gone(&process, PATIENCE).await);
+        assert!(!processes.is_alive(&process));
+    });
+}
+
+#[test]
+fn test_signal_process_that_is_gone_is_no_error() {
+    wait(async {
+        let sleeper = Sleeper::start();
+        let process = sleeper.identity();
+        drop(sleeper);
+
+        LinuxProcesses::new().signal(&process, Signal::Kill).await.unwrap();
+    });
+}
+
+#[test]
+fn test_zombie_is_dead_although_nobody_reaped_it() {
+    wait(async {
+        // The shell starts a child, becomes a program that never waits, and so leaves a zombie.
+        let script = "sleep 0.05 & echo $!; exec sleep 1000";
+        let mut parent =
+            Sleeper(Command::new("sh").args(["-c", script]).stdout(std::process::Stdio::piped()).spawn().unwrap());
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(parent.0.stdout.take().unwrap()), &mut line).unwrap();
+        let pid: u32 = line.trim().parse().unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let start_ticks = stat.rsplit(')').next().unwrap().split_whitespace().nth(19).unwrap().parse().unwrap();
+        let process = ProcessIdentity { pid, start_ticks, ..parent.identity() };
+        let processes = LinuxProcesses::new();
+
+        assert!(processes.wait_gone(&process, PATIENCE).await);
+
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        assert!(stat.contains(") Z "), "{stat}");
+        assert!(!processes.is_alive(&process));
+        processes.signal(&process, Signal::Kill).await.unwrap();
+    });
+}
+
+#[test]
+fn test_wait_gone_living_process_is_waited_for_no_longer_than_asked() {
+    wait(async {
+        let sleeper = Sleeper::start();
+
+        let gone = LinuxProcesses::new().wait_gone(&sleeper.identity(), Duration::from_millis(20)).await;
+
+        assert!(!gone);
+    });
+}

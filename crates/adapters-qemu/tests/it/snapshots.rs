@@ -1,0 +1,162 @@
+//! Snapshots inside real images.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use maqet_adapters_qemu::{QemuHypervisor, QemuImg};
+use maqet_domain::port::{DiskImages, Hypervisor, ImageError};
+use maqet_domain::snapshot::SnapshotName;
+
+use crate::images::qcow2;
+use crate::kit::{Bench, environment, folder, wait};
+
+/// An image whose first byte tells which state it is in.
+struct Image {
+    _folder: tempfile::TempDir,
+    path: PathBuf,
+    images: QemuImg,
+}
+
+impl Image {
+    async fn new() -> Self {
+        let folder = folder();
+        let image =
+            Self { path: folder.path().join("disk.qcow2"), _folder: folder, images: QemuImg::new(environment()) };
+        image.images.create(&qcow2(image.path.clone())).await.unwrap();
+        image
+    }
+
+    fn qemu_io(&self, command: &str) -> bool {
+        Command::new("qemu-io").args(["-c", command]).arg(&self.path).output().unwrap().status.success()
+    }
+
+    fn write(&self, byte: u8) {
+        assert!(self.qemu_io(&format!("write -P {byte} 0 512")));
+    }
+
+    fn holds(&self, byte: u8) -> bool {
+        let command = format!("read -P {byte} 0 512");
+        let output = Command::new("qemu-io").args(["-c", &command]).arg(&self.path).output().unwrap();
+        output.status.success() && !String::from_utf8_lossy(&output.stdout).contains("failed")
+    }
+
+    async fn create(&self, name: &str) {
+        self.images.create_snapshot(&self.path, &SnapshotName::parse(name).unwrap()).await.unwrap();
+    }
+
+    /// Makes a snapshot that we would refuse to make.
+    fn create_outside(&self, name: &str) {
+        assert!(Command::new("qemu-img").args(["snapshot", "-c", name]).arg(&self.path).status().unwrap().success());
+    }
+
+    async fn names(&self) -> Vec<String> {
+        self.images.info(&self.path).await.unwrap().snapshots.into_iter().map(|snapshot| snapshot.name).collect()
+    }
+}
+
+#[test]
+fn test_snapshot_made_listed_loaded_and_removed() {
+    wait(async {
+        let image = Image::new().await;
+        image.write(1);
+        image.create("clean ü, 1").await;
+        image.write(2);
+
+        image.images.load_snapshot(&image.path, "clean ü, 1").await.unwrap();
+        assert!(image.holds(1) && !image.holds(2));
+
+        assert_eq!(image.names().await, ["clean ü, 1"]);
+        image.images.remove_snapshot(&image.path, "clean ü, 1").await.unwrap();
+        assert_eq!(image.names().await, [""; 0]);
+    });
+}
+
+#[test]
+fn test_snapshot_named_like_the_id_of_another_is_the_one_loaded() {
+    wait(async {
+        let image = Image::new().await;
+        image.write(1);
+        image.create("first").await;
+        image.write(2);
+        image.create_outside("1");
+        image.write(3);
+
+        image.images.load_snapshot(&image.path, "1").await.unwrap();
+
+        assert!(image.holds(2));
+    });
+}
+
+#[test]
+fn test_snapshot_named_like_the_id_of_another_is_the_one_removed() {
+    wait(async {
+        let image = Image::new().await;
+        image.create("first").await;
+        image.create_outside("1");
+
+        image.images.remove_snapshot(&image.path, "1").await.unwrap();
+
+        assert_eq!(image.names().await, ["first"]);
+    });
+}
+
+#[test]
+fn test_snapshot_name_that_two_have_is_refused() {
+    wait(async {
+        let image = Image::new().await;
+        image.create_outside("twin");
+        image.create_outside("twin");
+
+        let loaded = image.images.load_snapshot(&image.path, "twin").await;
+        let removed = image.images.remove_snapshot(&image.path, "twin").await;
+
+        assert!(matches!(loaded, Err(ImageError::Refused { .. })), "{loaded:?}");
+        assert!(matches!(removed, Err(ImageError::Refused { .. })), "{removed:?}");
+        assert_eq!(image.names().await, ["twin", "twin"]);
+    });
+}
+
+#[test]
+fn test_snapshot_that_is_not_there_is_refused_even_if_it_is_an_id() {
+    wait(async {
+        let image = Image::new().await;
+        image.create("first").await;
+
+        for name in ["1", "none", ""] {
+            assert!(image.images.load_snapshot(&image.path, name).await.is_err(), "{name}");
+            assert!(image.images.remove_snapshot(&image.path, name).await.is_err(), "{name}");
+        }
+        assert_eq!(image.names().await, ["first"]);
+    });
+}
+
+#[test]
+fn test_snapshot_of_a_missing_image_is_missing() {
+    wait(async {
+        let images = QemuImg::new(environment());
+
+        let name = SnapshotName::parse("clean").unwrap();
+        let refused = images.create_snapshot(Path::new("/nonexistent/disk"), &name).await;
+
+        assert!(matches!(refused, Err(ImageError::Missing { .. })), "{refused:?}");
+    });
+}
+
+#[test]
+fn test_snapshot_of_an_image_a_machine_has_open_is_in_use_and_can_be_read() {
+    wait(async {
+        let (bench, image) = (Bench::new(), Image::new().await);
+        let definition = format!(
+            r#"{{"memory": "32M", "args": ["-S"], "storage": [{{"name": "hdd", "file": "{}"}}]}}"#,
+            image.path.display()
+        );
+        let hypervisor: &QemuHypervisor = &bench.hypervisor;
+        hypervisor.launch(&bench.launch_of(&definition)).await.unwrap();
+
+        let name = SnapshotName::parse("clean").unwrap();
+        let refused = image.images.create_snapshot(&image.path, &name).await;
+
+        assert!(matches!(refused, Err(ImageError::InUse { .. })), "{refused:?}");
+        assert_eq!(image.images.info(&image.path).await.unwrap().format, "qcow2");
+    });
+}

@@ -1,0 +1,231 @@
+//! What is read: SQL, and rows that become domain values.
+
+use maqet_domain::change::StorageRecord;
+use maqet_domain::config::Node;
+use maqet_domain::event::{Event, RecordedEvent};
+use maqet_domain::history::{Actor, Call, HistoryEntry, RecordedHistory};
+use maqet_domain::size::ByteSize;
+use maqet_domain::vm::{
+    BootId, BootNumber, Ending, Phase, ProcessIdentity, Revision, Run, RunPlaces, StopReason, Vm, VmEntry, VmId, VmName,
+};
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Params, Result, Row, params};
+use uuid::Uuid;
+
+use crate::column::{File, Moment, Text, Tree};
+
+/// What [`entry`] reads.
+const ENTRY: &str = "vm.id, vm.name, revision, created_at, \
+    boot, started_at, phase, end_reason, ended_at, pid, start_ticks, host_boot, sockets, records";
+
+/// Reads the VM of this id.
+pub(crate) fn vm_by_id(connection: &Connection, id: VmId) -> Result<Option<Vm>> {
+    vm(connection, "vm.id = ?1", params![Text(id)])
+}
+
+/// Reads the VM of this name.
+pub(crate) fn vm_by_name(connection: &Connection, name: &VmName) -> Result<Option<Vm>> {
+    vm(connection, "vm.name = ?1", params![name.as_str()])
+}
+
+/// Reads all entries, by name.
+pub(crate) fn entries(connection: &Connection) -> Result<Vec<VmEntry>> {
+    all(connection, &format!("SELECT {ENTRY} FROM vm ORDER BY name"), [], entry)
+}
+
+/// Reads the entries of the ids that begin with `prefix`, by id.
+pub(crate) fn entries_by_id_prefix(connection: &Connection, prefix: &str) -> Result<Vec<VmEntry>> {
+    let Some((first, last)) = id_range(prefix) else { return Ok(Vec::new()) };
+    let sql = format!("SELECT {ENTRY} FROM vm WHERE id BETWEEN ?1 AND ?2 ORDER BY id");
+    all(connection, &sql, params![Text(first), Text(last)], entry)
+}
+
+/// Reads the storage records of a VM, in the order they were made.
+pub(crate) fn storage(connection: &Connection, id: VmId) -> Result<Vec<StorageRecord>> {
+    let sql = "SELECT path, vm, drive, kind, size, created_at FROM storage WHERE vm = ?1 ORDER BY sequence";
+    all(connection, sql, params![Text(id)], storage_record)
+}
+
+/// Reads the newest entries of the history, the newest first.
+pub(crate) fn history(connection: &Connection, limit: u32) -> Result<Vec<RecordedHistory>> {
+    let sql = "SELECT sequence, at, user, host, pid, vm, operation, arguments, inverse_operation, inverse_arguments \
+        FROM history ORDER BY sequence DESC LIMIT ?1";
+    all(connection, sql, params![limit], history_entry)
+}
+
+/// Reads the events after `sequence`, the oldest first.
+pub(crate) fn events(connection: &Connection, sequence: i64, limit: u32) -> Result<Vec<RecordedEvent>> {
+    let sql = "SELECT sequence, at, kind, vm, vm_name, data FROM event WHERE sequence > ?1 ORDER BY sequence LIMIT ?2";
+    all(connection, sql, params![sequence, limit], event)
+}
+
+fn vm(connection: &Connection, condition: &str, parameters: impl Params) -> Result<Option<Vm>> {
+    // A definition that is missing has to be noticed, so the join keeps its VM.
+    let sql = format!(
+        "SELECT {ENTRY}, content FROM vm LEFT JOIN definition ON definition.vm = vm.id WHERE {condition}"
+    );
+    connection
+        .prepare_cached(&sql)?
+        .query_row(parameters, |row| Ok(Vm { entry: entry(row)?, definition: definition(row, 14)? }))
+        .optional()
+}
+
+fn all<T>(
+    connection: &Connection,
+    sql: &str,
+    parameters: impl Params,
+    read: impl FnMut(&Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    connection.prepare_cached(sql)?.query_map(parameters, read)?.collect()
+}
+
+fn entry(row: &Row<'_>) -> Result<VmEntry> {
+    Ok(VmEntry {
+        id: row.get::<_, Text<_>>(0)?.0,
+        name: row.get::<_, Text<_>>(1)?.0,
+        revision: Revision(row.get(2)?),
+        created_at: row.get::<_, Moment>(3)?.0,
+        run: row.get::<_, Option<u32>>(4)?.map(|boot| run(row, BootNumber(boot))).transpose()?,
+    })
+}
+
+fn run(row: &Row<'_>, boot: BootNumber) -> Result<Run> {
+    Ok(Run {
+        boot,
+        started_at: row.get::<_, Moment>(5)?.0,
+        phase: phase(row)?,
+        process: row.get::<_, Option<u32>>(9)?.map(|pid| process(row, pid)).transpose()?,
+        places: RunPlaces { sockets: row.get::<_, File>(12)?.0, records: row.get::<_, File>(13)?.0 },
+    })
+}
+
+fn phase(row: &Row<'_>) -> Result<Phase> {
+    match row.get_ref(6)?.as_str()? {
+        "starting" => Ok(Phase::Starting),
+        "running" => Ok(Phase::Running),
+        "stopping" => Ok(Phase::Stopping),
+        "ended" => {
+            let reason = stop_reason(row.get_ref(7)?.as_str()?).ok_or_else(|| strange(7, "a reason nobody knows"))?;
+            Ok(Phase::Ended(Ending { reason, at: row.get::<_, Option<Moment>>(8)?.map(|moment| moment.0) }))
+        }
+        _ => Err(strange(6, "a phase nobody knows")),
+    }
+}
+
+fn process(row: &Row<'_>, pid: u32) -> Result<ProcessIdentity> {
+    let start_ticks = row.get::<_, i64>(10)?.cast_unsigned();
+    Ok(ProcessIdentity { pid, start_ticks, boot_id: BootId(row.get(11)?) })
+}
+
+fn definition(row: &Row<'_>, column: usize) -> Result<Node> {
+    let text = row.get_ref(column)?.as_str()?;
+    serde_json::from_str(text).map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into()))
+}
+
+fn storage_record(row: &Row<'_>) -> Result<StorageRecord> {
+    Ok(StorageRecord {
+        path: row.get::<_, File>(0)?.0,
+        vm: row.get::<_, Option<Text<_>>>(1)?.map(|id| id.0),
+        drive: row.get::<_, Text<_>>(2)?.0,
+        kind: row.get(3)?,
+        size: row.get::<_, Option<i64>>(4)?.map(|size| ByteSize::from_bytes(size.cast_unsigned())),
+        created_at: row.get::<_, Moment>(5)?.0,
+    })
+}
+
+fn history_entry(row: &Row<'_>) -> Result<RecordedHistory> {
+    let inverse = match row.get::<_, Option<String>>(8)? {
+        Some(operation) => Some(Call { operation, arguments: row.get::<_, Tree>(9)?.0 }),
+        None => None,
+    };
+    let entry = HistoryEntry {
+        at: row.get::<_, Moment>(1)?.0,
+        actor: Actor { user: row.get(2)?, host: row.get(3)?, pid: row.get(4)? },
+        vm: row.get::<_, Option<Text<_>>>(5)?.map(|id| id.0),
+        call: Call { operation: row.get(6)?, arguments: row.get::<_, Tree>(7)?.0 },
+        inverse,
+    };
+    Ok(RecordedHistory { sequence: row.get(0)?, entry })
+}
+
+fn event(row: &Row<'_>) -> Result<RecordedEvent> {
+    let event = Event {
+        at: row.get::<_, Moment>(1)?.0,
+        kind: row.get(2)?,
+        vm: row.get::<_, Option<Text<_>>>(3)?.map(|id| id.0),
+        vm_name: row.get::<_, Option<Text<_>>>(4)?.map(|name| name.0),
+        data: row.get::<_, Tree>(5)?.0,
+    };
+    Ok(RecordedEvent { sequence: row.get(0)?, event })
+}
+
+fn stop_reason(word: &str) -> Option<StopReason> {
+    use StopReason as R;
+    [R::GuestShutdown, R::HostQuit, R::HostSignal, R::Crashed, R::Unknown]
+        .into_iter()
+        .find(|reason| reason.as_str() == word)
+}
+
+fn strange(column: usize, what: &'static str) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, what.into())
+}
+
+/// Returns the first and the last id that begin with `prefix`, hyphenated throughout or not at all.
+fn id_range(prefix: &str) -> Option<(VmId, VmId)> {
+    const DIGITS: usize = 32;
+    const HYPHENS: [usize; 4] = [8, 13, 18, 23];
+
+    let hyphenated = prefix.contains('-');
+    let is_fit = |(at, byte): (usize, u8)| match byte {
+        b'-' => HYPHENS.contains(&at),
+        _ => byte.is_ascii_hexdigit() && !(hyphenated && HYPHENS.contains(&at)),
+    };
+    let digits: String = prefix.chars().filter(|letter| *letter != '-').collect();
+    if digits.len() > DIGITS || !prefix.bytes().enumerate().all(is_fit) {
+        return None;
+    }
+    let first = format!("{digits:0<DIGITS$}");
+    let last = format!("{digits:f<DIGITS$}");
+    let id = |full: &str| u128::from_str_radix(full, 16).ok().map(|number| VmId::from_uuid(Uuid::from_u128(number)));
+    Some((id(&first)?, id(&last)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(prefix: &str, expected: Option<(&str, &str)>) {
+        let range = id_range(prefix).map(|(first, last)| (first.to_string(), last.to_string()));
+        assert_eq!(range, expected.map(|(first, last)| (first.to_owned(), last.to_owned())), "{prefix:?}");
+    }
+
+    #[test]
+    fn test_id_range_prefix_of_either_form_and_case_spans_what_begins_with_it() {
+        let expected = Some(("0d9f2ac3-5000-0000-0000-000000000000", "0d9f2ac3-5fff-ffff-ffff-ffffffffffff"));
+
+        check("0d9f2ac35", expected);
+        check("0d9f2ac3-5", expected);
+        check("0D9F2AC3-5", expected);
+    }
+
+    #[test]
+    fn test_id_range_nothing_spans_everything() {
+        check("", Some(("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff")));
+    }
+
+    #[test]
+    fn test_id_range_what_no_id_begins_with_spans_nothing() {
+        check("web", None);
+        check("0d9f-2ac3", None);
+        check("0d9f2ac3-58b14", None);
+        check("+d9f", None);
+        check(&"0".repeat(33), None);
+    }
+
+    #[test]
+    fn test_stop_reason_every_word_is_read_back() {
+        assert_eq!(stop_reason("host-signal"), Some(StopReason::HostSignal));
+        assert_eq!(stop_reason("bored"), None);
+    }
+}

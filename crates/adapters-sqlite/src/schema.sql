@@ -1,0 +1,60 @@
+-- Schema 1. Times are nanoseconds since 1970 in UTC; paths are text, or a blob where they are not UTF-8.
+
+-- What a list needs, in the order a list has.
+CREATE TABLE vm (
+    name        TEXT NOT NULL PRIMARY KEY,
+    id          TEXT NOT NULL UNIQUE,
+    revision    INTEGER NOT NULL,
+    created_at  INTEGER NOT NULL,
+    -- The last run; all null before the first.
+    boot        INTEGER,
+    started_at  INTEGER,
+    phase       TEXT CHECK (phase IN ('starting', 'running', 'stopping', 'ended')),
+    end_reason  TEXT,
+    ended_at    INTEGER,
+    pid         INTEGER,
+    start_ticks INTEGER,
+    host_boot   TEXT,
+    sockets     ANY,
+    records     ANY
+) STRICT, WITHOUT ROWID;
+
+-- Apart from `vm`, so that a list does not read it.
+CREATE TABLE definition (
+    vm      TEXT NOT NULL PRIMARY KEY REFERENCES vm (id) ON DELETE CASCADE,
+    content TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE storage (
+    sequence   INTEGER PRIMARY KEY,
+    path       ANY NOT NULL UNIQUE,
+    vm         TEXT REFERENCES vm (id) ON DELETE SET NULL,
+    drive      TEXT NOT NULL,
+    kind       TEXT NOT NULL,
+    size       INTEGER,
+    created_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX storage_of_vm ON storage (vm, sequence);
+
+-- History and events outlive their VM, so nothing refers to it.
+CREATE TABLE history (
+    sequence          INTEGER PRIMARY KEY AUTOINCREMENT,
+    at                INTEGER NOT NULL,
+    user              TEXT NOT NULL,
+    host              TEXT NOT NULL,
+    pid               INTEGER NOT NULL,
+    vm                TEXT,
+    operation         TEXT NOT NULL,
+    arguments         TEXT NOT NULL,
+    inverse_operation TEXT,
+    inverse_arguments TEXT
+) STRICT;
+
+CREATE TABLE event (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    at       INTEGER NOT NULL,
+    kind     TEXT NOT NULL,
+    vm       TEXT,
+    vm_name  TEXT,
+    data     TEXT NOT NULL
+) STRICT;

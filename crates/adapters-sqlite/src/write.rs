@@ -1,0 +1,179 @@
+//! What is written: a set of changes, all of it or nothing.
+
+use maqet_domain::change::{Change, ChangeSet, StorageRecord};
+use maqet_domain::event::Event;
+use maqet_domain::history::HistoryEntry;
+use maqet_domain::port::StoreError;
+use maqet_domain::vm::{Ending, Phase, Revision, Run, Vm, VmId};
+use rusqlite::{Connection, Transaction, TransactionBehavior, ffi, named_params, params};
+
+use crate::column::{Moment, Text, Tree, path_value};
+
+/// Why a set of changes was not written.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The rules of the port forbid it; trying again is no use.
+    Rule(StoreError),
+    /// SQLite could not.
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Refusal {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// Writes all of `set` in one transaction; durable when it returns.
+pub(crate) fn apply(connection: &mut Connection, set: &ChangeSet) -> Result<(), Refusal> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for change in &set.changes {
+        match change {
+            Change::VmAdded(vm) => add_vm(&transaction, vm)?,
+            Change::VmRemoved { id, expected } => remove_vm(&transaction, *id, *expected)?,
+            Change::RunChanged { id, expected, run } => change_run(&transaction, *id, *expected, run.as_ref())?,
+            Change::StorageAdded(record) => add_storage(&transaction, record)?,
+        }
+    }
+    if let Some(entry) = &set.history {
+        add_history(&transaction, entry)?;
+    }
+    for event in &set.events {
+        add_event(&transaction, event)?;
+    }
+    Ok(transaction.commit()?)
+}
+
+fn add_vm(transaction: &Transaction<'_>, vm: &Vm) -> Result<(), Refusal> {
+    let entry = &vm.entry;
+    let sql = "INSERT INTO vm (name, id, revision, created_at) VALUES (?1, ?2, ?3, ?4)";
+    let row = params![entry.name.as_str(), Text(entry.id), entry.revision.0, Moment(entry.created_at)];
+    transaction.prepare_cached(sql)?.execute(row).map_err(|error| match error.sqlite_extended_error_code() {
+        Some(ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_UNIQUE) => {
+            Refusal::Rule(StoreError::NameTaken { name: entry.name.clone() })
+        }
+        _ => Refusal::Sqlite(error),
+    })?;
+
+    let definition = serde_json::to_string(&vm.definition)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let sql = "INSERT INTO definition (vm, content) VALUES (?1, ?2)";
+    transaction.prepare_cached(sql)?.execute(params![Text(entry.id), definition])?;
+
+    if entry.run.is_some() {
+        set_run(transaction, entry.id, entry.run.as_ref())?;
+    }
+    Ok(())
+}
+
+/// The definition goes with it and the storage records lose their owner, by the foreign keys.
+fn remove_vm(transaction: &Transaction<'_>, id: VmId, expected: Revision) -> Result<(), Refusal> {
+    let sql = "DELETE FROM vm WHERE id = ?1 AND revision = ?2";
+    let removed = transaction.prepare_cached(sql)?.execute(params![Text(id), expected.0])?;
+    only_one(removed, id)
+}
+
+fn change_run(
+    transaction: &Transaction<'_>,
+    id: VmId,
+    expected: Revision,
+    run: Option<&Run>,
+) -> Result<(), Refusal> {
+    let sql = "UPDATE vm SET revision = ?3 WHERE id = ?1 AND revision = ?2";
+    let row = params![Text(id), expected.0, expected.next().0];
+    only_one(transaction.prepare_cached(sql)?.execute(row)?, id)?;
+    Ok(set_run(transaction, id, run)?)
+}
+
+fn only_one(changed: usize, id: VmId) -> Result<(), Refusal> {
+    match changed {
+        1 => Ok(()),
+        _ => Err(Refusal::Rule(StoreError::Conflict { id })),
+    }
+}
+
+fn set_run(transaction: &Transaction<'_>, id: VmId, run: Option<&Run>) -> rusqlite::Result<()> {
+    let sql = "UPDATE vm SET boot = :boot, started_at = :started_at, phase = :phase, end_reason = :end_reason, \
+        ended_at = :ended_at, pid = :pid, start_ticks = :start_ticks, host_boot = :host_boot, \
+        sockets = :sockets, records = :records WHERE id = :id";
+    let (phase, ending) = run.map(|run| phase_words(run.phase)).unzip();
+    let ending = ending.flatten();
+    let process = run.and_then(|run| run.process.as_ref());
+
+    transaction.prepare_cached(sql)?.execute(named_params! {
+        ":id": Text(id),
+        ":boot": run.map(|run| run.boot.0),
+        ":started_at": run.map(|run| Moment(run.started_at)),
+        ":phase": phase,
+        ":end_reason": ending.map(|ending| ending.reason.as_str()),
+        ":ended_at": ending.and_then(|ending| ending.at).map(Moment),
+        ":pid": process.map(|process| process.pid),
+        ":start_ticks": process.map(|process| process.start_ticks.cast_signed()),
+        ":host_boot": process.map(|process| process.boot_id.0.as_str()),
+        ":sockets": run.map(|run| path_value(&run.places.sockets)),
+        ":records": run.map(|run| path_value(&run.places.records)),
+    })?;
+    Ok(())
+}
+
+fn phase_words(phase: Phase) -> (&'static str, Option<Ending>) {
+    match phase {
+        Phase::Starting => ("starting", None),
+        Phase::Running => ("running", None),
+        Phase::Stopping => ("stopping", None),
+        Phase::Ended(ending) => ("ended", Some(ending)),
+    }
+}
+
+/// A path recorded again gets a new place at the end of the order.
+fn add_storage(transaction: &Transaction<'_>, record: &StorageRecord) -> Result<(), Refusal> {
+    let sql = "INSERT OR REPLACE INTO storage (path, vm, drive, kind, size, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let added = transaction.prepare_cached(sql)?.execute(params![
+        path_value(&record.path),
+        record.vm.map(Text),
+        record.drive.to_string(),
+        record.kind,
+        record.size.map(|size| size.bytes().cast_signed()),
+        Moment(record.created_at),
+    ]);
+    match (added, record.vm) {
+        (Ok(_), _) => Ok(()),
+        (Err(error), Some(id))
+            if error.sqlite_extended_error_code() == Some(ffi::SQLITE_CONSTRAINT_FOREIGNKEY) =>
+        {
+            Err(Refusal::Rule(StoreError::Conflict { id }))
+        }
+        (Err(error), _) => Err(Refusal::Sqlite(error)),
+    }
+}
+
+fn add_history(transaction: &Transaction<'_>, entry: &HistoryEntry) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO history \
+        (at, user, host, pid, vm, operation, arguments, inverse_operation, inverse_arguments) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    let inverse = entry.inverse.as_ref();
+    transaction.prepare_cached(sql)?.execute(params![
+        Moment(entry.at),
+        entry.actor.user,
+        entry.actor.host,
+        entry.actor.pid,
+        entry.vm.map(Text),
+        entry.call.operation,
+        Tree(entry.call.arguments.clone()),
+        inverse.map(|call| call.operation.as_str()),
+        inverse.map(|call| Tree(call.arguments.clone())),
+    ])?;
+    Ok(())
+}
+
+fn add_event(transaction: &Transaction<'_>, event: &Event) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO event (at, kind, vm, vm_name, data) VALUES (?1, ?2, ?3, ?4, ?5)";
+    transaction.prepare_cached(sql)?.execute(params![
+        Moment(event.at),
+        event.kind,
+        event.vm.map(Text),
+        event.vm_name.as_ref().map(|name| name.as_str()),
+        Tree(event.data.clone()),
+    ])?;
+    Ok(())
+}

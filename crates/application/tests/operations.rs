@@ -1,0 +1,277 @@
+//! The operations against an in-memory store and a mocked world.
+
+mod world;
+
+use maqet_application::operation::{Add, Ls, Rm, SnapshotCreate, Start, Status, Stop, table};
+use maqet_application::{Error, Patience};
+use maqet_domain::port::{EventLog, HistoryLog, ImageError, LaunchError, QmpError, Signal, VmRepository};
+use maqet_domain::vm::{MonitorAnswer, Phase, RunState, VmName};
+use maqet_domain::{Explain, Fault};
+use serde_json::json;
+use world::{World, process};
+
+fn start(vm: &str) -> Start {
+    Start { vm: vm.to_owned(), timeout: None }
+}
+
+fn stop(vm: &str) -> Stop {
+    Stop { vm: vm.to_owned(), timeout: None, force: false }
+}
+
+async fn phase(world: &World, name: &str) -> Option<Phase> {
+    let vm = world.store.by_name(&VmName::parse(name).unwrap()).await.unwrap().unwrap();
+    vm.entry.run.map(|run| run.phase)
+}
+
+async fn events(world: &World) -> Vec<String> {
+    world.store.after(0, 100).await.unwrap().into_iter().map(|recorded| recorded.event.kind).collect()
+}
+
+#[tokio::test]
+async fn test_add_records_event_and_history_with_the_call_that_undoes_it() {
+    let mut world = World::new();
+
+    let added = world.app().run(world.empty("web")).await.unwrap();
+
+    let history = world.store.newest(10).await.unwrap();
+    assert_eq!(history[0].entry.call.operation, "add");
+    let inverse = history[0].entry.inverse.clone().unwrap();
+    assert_eq!((inverse.operation.as_str(), &inverse.arguments["vm"]), ("rm", &json!(added.id)));
+    assert_eq!(events(&world).await, ["vm.defined"]);
+}
+
+#[tokio::test]
+async fn test_rm_is_undone_by_a_call_that_defines_the_same_vm() {
+    let mut world = World::new();
+    let app = world.app();
+    app.run(world.yaml("name: web\nmemory: 1G\n")).await.unwrap();
+    let before = world.store.by_name(&VmName::parse("web").unwrap()).await.unwrap().unwrap();
+
+    app.run(Rm { vm: "web".to_owned(), force: false }).await.unwrap();
+    let inverse = world.store.newest(1).await.unwrap()[0].entry.inverse.clone().unwrap();
+    table().call(&app, &inverse.operation, inverse.arguments).await.unwrap();
+
+    let after = world.store.by_name(&VmName::parse("web").unwrap()).await.unwrap().unwrap();
+    assert_eq!(before.definition, after.definition);
+}
+
+#[tokio::test]
+async fn test_start_writes_its_intent_before_qemu_is_spawned() {
+    let mut world = World::new();
+    let store = world.store.clone();
+    world.hypervisor.expect_launch().times(1).returning(move |_| {
+        let seen = store.entries_now()[0].run.clone().map(|run| run.phase);
+        assert_eq!(seen, Some(Phase::Starting));
+        Ok(process(7))
+    });
+    world.alive(RunState::Running);
+    let app = world.app();
+    app.run(world.empty("web")).await.unwrap();
+
+    let started = app.run(start("web")).await.unwrap();
+
+    assert_eq!((started.vm.status, started.vm.pid, started.changed), ("running", Some(7), true));
+    assert_eq!(phase(&world, "web").await, Some(Phase::Running));
+    assert_eq!(events(&world).await, ["vm.defined", "vm.started"]);
+}
+
+#[tokio::test]
+async fn test_start_refused_by_qemu_leaves_the_vm_as_it_was() {
+    let mut world = World::new();
+    world.hypervisor.expect_launch().returning(|_| {
+        Err(LaunchError::Exited { status: "exit code 1".to_owned(), last_words: "no such option".to_owned() })
+    });
+    let app = world.app();
+    app.run(world.empty("web")).await.unwrap();
+
+    let error = app.run(start("web")).await.unwrap_err();
+
+    assert_eq!((error.code(), error.fault()), ("vm.start-refused", Fault::Failed));
+    assert_eq!(phase(&world, "web").await, None);
+    assert_eq!(events(&world).await, ["vm.defined", "vm.start-failed"]);
+}
+
+#[tokio::test]
+async fn test_start_running_vm_changes_nothing() {
+    let mut world = World::new();
+    world.hypervisor.expect_launch().times(1).returning(|_| Ok(process(7)));
+    world.alive(RunState::Running);
+    let app = world.app();
+    app.run(world.empty("web")).await.unwrap();
+    app.run(start("web")).await.unwrap();
+
+    let again = app.run(start("web")).await.unwrap();
+
+    assert!(!again.changed);
+}
+
+#[tokio::test]
+async fn test_start_disk_that_is_missing_is_told_before_qemu_is_tried() {
+    let mut world = World::new();
+    let app = world.app();
+    app.run(world.yaml("name: web\nstorage: [{name: hdd, file: /no/disk}]\n")).await.unwrap();
+
+    let error = app.run(start("web")).await.unwrap_err();
+
+    assert!(matches!(error, Error::Image(ImageError::Missing { .. })), "{error}");
+    assert_eq!(phase(&world, "web").await, None);
+}
+
+/// A world with a VM `web` that runs; `state` is what its monitor says.
+async fn running(world: &mut World, state: RunState) -> maqet_application::App {
+    world.hypervisor.expect_launch().returning(|_| Ok(process(7)));
+    world.alive(state);
+    let app = world.app();
+    app.run(world.empty("web")).await.unwrap();
+    app.run(start("web")).await.unwrap();
+    app
+}
+
+#[tokio::test]
+async fn test_stop_guest_that_hears_its_power_button_needs_nothing_else() {
+    let mut world = World::new();
+    world
+        .monitors
+        .expect_execute()
+        .withf(|_, command, _| command.execute == "system_powerdown")
+        .times(1)
+        .returning(|_, _, _| Ok(json!({})));
+    world.processes.expect_wait_gone().times(1).returning(|_, _| true);
+    let app = running(&mut world, RunState::Running).await;
+
+    let stopped = app.run(stop("web")).await.unwrap();
+
+    assert_eq!(json!(stopped.how), "power-down");
+    assert!(matches!(phase(&world, "web").await, Some(Phase::Ended(_))));
+}
+
+#[tokio::test]
+async fn test_stop_guest_that_stands_still_is_told_to_quit_at_once() {
+    let mut world = World::new();
+    world
+        .monitors
+        .expect_execute()
+        .withf(|_, command, _| command.execute == "quit")
+        .times(1)
+        .returning(|_, _, _| Err(QmpError::Closed { command: "quit".to_owned() }));
+    world.processes.expect_wait_gone().times(1).returning(|_, _| true);
+    let app = running(&mut world, RunState::Paused).await;
+
+    let stopped = app.run(stop("web")).await.unwrap();
+
+    assert_eq!(json!(stopped.how), "quit");
+}
+
+#[tokio::test]
+async fn test_stop_guest_that_hears_nothing_is_killed_at_last() {
+    let mut world = World::new();
+    world.monitors.expect_execute().times(2).returning(|_, _, _| Ok(json!({})));
+    let mut waits = [false, false, false, true].into_iter();
+    world.processes.expect_wait_gone().times(4).returning(move |_, _| waits.next().unwrap());
+    world.processes.expect_signal().withf(|_, signal| *signal == Signal::Term).times(1).returning(|_, _| Ok(()));
+    world.processes.expect_signal().withf(|_, signal| *signal == Signal::Kill).times(1).returning(|_, _| Ok(()));
+    let app = running(&mut world, RunState::Running).await;
+
+    let stopped = app.run(stop("web")).await.unwrap();
+
+    assert_eq!((json!(stopped.how), stopped.vm.reason), (json!("kill"), Some("host-signal")));
+}
+
+#[tokio::test]
+async fn test_stop_that_cannot_kill_says_so_and_claims_nothing() {
+    let mut world = World::new();
+    world.processes.expect_signal().returning(|_, _| Ok(()));
+    world.processes.expect_wait_gone().returning(|_, _| false);
+    let app = running(&mut world, RunState::Running).await;
+
+    let error = app.run(Stop { force: true, ..stop("web") }).await.unwrap_err();
+
+    assert!(matches!(error, Error::StillAlive { pid: 7, .. }), "{error}");
+    assert_eq!(phase(&world, "web").await, Some(Phase::Running));
+}
+
+#[tokio::test]
+async fn test_rm_running_vm_is_refused_without_force() {
+    let mut world = World::new();
+    let app = running(&mut world, RunState::Running).await;
+
+    let error = app.run(Rm { vm: "web".to_owned(), force: false }).await.unwrap_err();
+
+    assert_eq!((error.code(), error.fault()), ("vm.wrong-state", Fault::State));
+    assert!(error.hints()[0].contains("maqet stop web"));
+}
+
+#[tokio::test]
+async fn test_snapshot_running_vm_is_refused() {
+    let mut world = World::new();
+    world.hypervisor.expect_launch().returning(|_| Ok(process(7)));
+    world.alive(RunState::Running);
+    world.images.expect_create().returning(|_| Ok(()));
+    let app = world.app();
+    app.run(world.yaml("name: web\nstorage: [{name: hdd, size: 1M}]\n")).await.unwrap();
+    app.run(start("web")).await.unwrap();
+
+    let create = SnapshotCreate { vm: "web".to_owned(), drive: "hdd".to_owned(), name: "clean".to_owned() };
+    let error = app.run(create).await.unwrap_err();
+
+    assert_eq!(error.code(), "vm.wrong-state");
+}
+
+#[tokio::test]
+async fn test_status_silent_monitor_of_a_living_process_is_unreachable() {
+    let mut world = World::new();
+    world.hypervisor.expect_launch().returning(|_| Ok(process(7)));
+    world.answers(MonitorAnswer::Silent);
+    let app = world.app();
+    app.run(world.empty("web")).await.unwrap();
+    app.run(start("web")).await.unwrap();
+
+    let status = app.run(Status { vm: "web".to_owned() }).await.unwrap();
+
+    assert_eq!((status.status, status.pid), ("unreachable", Some(7)));
+}
+
+#[tokio::test]
+async fn test_unknown_vm_is_not_found_with_near_names() {
+    let mut world = World::new();
+    let app = world.app();
+    app.run(world.empty("web")).await.unwrap();
+
+    let error = app.run(Status { vm: "wbe".to_owned() }).await.unwrap_err();
+
+    assert_eq!((error.fault(), error.hints()), (Fault::NotFound, vec!["did you mean `web`?".to_owned()]));
+}
+
+#[tokio::test]
+async fn test_call_unknown_operation_or_argument_is_refused() {
+    let mut world = World::new();
+    let app = world.app();
+
+    let operation = table().call(&app, "strat", json!({})).await.unwrap_err();
+    let argument = table().call(&app, "start", json!({"vm": "web", "tiemout": "1s"})).await.unwrap_err();
+
+    assert_eq!(operation.hints(), ["did you mean `start`?"]);
+    assert_eq!(argument.code(), "operation.wrong-arguments");
+}
+
+#[tokio::test]
+async fn test_call_by_name_does_what_the_typed_call_does() {
+    let mut world = World::new();
+    let app = world.app();
+
+    table().call(&app, "add", json!({"empty": true, "name": "web"})).await.unwrap();
+
+    let listed = app.run(Ls::default()).await.unwrap();
+    assert_eq!(listed[0].name, "web");
+}
+
+#[test]
+fn test_operation_arguments_survive_json() {
+    let start = Start { vm: "web".to_owned(), timeout: Some("90s".parse::<Patience>().unwrap()) };
+    let add = Add { empty: true, name: Some("web".to_owned()), ..Add::default() };
+
+    let start_again: Start = serde_json::from_value(serde_json::to_value(&start).unwrap()).unwrap();
+    let add_again: Add = serde_json::from_value(serde_json::to_value(&add).unwrap()).unwrap();
+
+    assert_eq!((start_again, add_again), (start, add));
+}

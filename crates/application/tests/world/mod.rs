@@ -1,0 +1,131 @@
+//! A world of mocks around an in-memory store; each test says only what it cares about.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use maqet_application::config::Document;
+use maqet_application::operation::Add;
+use maqet_application::{App, Folders, Ports};
+use maqet_domain::Timestamp;
+use maqet_domain::history::Actor;
+use maqet_domain::machine::builtin_handlers;
+use maqet_domain::port::{
+    Guard, HostFacts, Kvm, MockClock, MockDiskImages, MockHost, MockHypervisor, MockIdSource, MockLocks, MockMonitors,
+    MockProcesses, QemuBinary,
+};
+use maqet_domain::qemu::QemuVersion;
+use maqet_domain::storage::builtin_drivers;
+use maqet_domain::vm::{BootId, MonitorAnswer, ProcessIdentity, RunState, VmId};
+use maqet_testkit::store::MemoryStore;
+
+/// The mocks; what a test expects of them comes before [`World::app`].
+pub(crate) struct World {
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) hypervisor: MockHypervisor,
+    pub(crate) monitors: MockMonitors,
+    pub(crate) processes: MockProcesses,
+    pub(crate) images: MockDiskImages,
+}
+
+struct FreeLock;
+
+impl Guard for FreeLock {}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self {
+            store: Arc::new(MemoryStore::default()),
+            hypervisor: MockHypervisor::new(),
+            monitors: MockMonitors::new(),
+            processes: MockProcesses::new(),
+            images: MockDiskImages::new(),
+        }
+    }
+
+    /// Every process lives, and its monitor tells `state`.
+    pub(crate) fn alive(&mut self, state: RunState) {
+        self.answers(MonitorAnswer::State(state));
+    }
+
+    /// Every process lives, and its monitor answers so.
+    pub(crate) fn answers(&mut self, answer: MonitorAnswer) {
+        self.processes.expect_is_alive().returning(|_| true);
+        self.monitors.expect_answer().returning(move |_, _| answer);
+    }
+
+    /// Makes the application; the mocks move into it.
+    pub(crate) fn app(&mut self) -> App {
+        let mut hypervisor = std::mem::take(&mut self.hypervisor);
+        let version = QemuVersion { major: 7, minor: 2, micro: 22 };
+        hypervisor
+            .expect_binary()
+            .returning(move |wanted| Ok(QemuBinary { path: PathBuf::from("/usr/bin").join(wanted), version }));
+        hypervisor.expect_find().returning(|_| None);
+        hypervisor.expect_last_word().returning(|_| None);
+        hypervisor.expect_clear().returning(|_| ());
+        hypervisor.expect_forget().returning(|_, _| ());
+        let mut images = std::mem::take(&mut self.images);
+        images.expect_exists().returning(|_| false);
+
+        let ports = Ports {
+            store: Arc::clone(&self.store) as _,
+            hypervisor: Arc::new(hypervisor),
+            monitors: Arc::new(std::mem::take(&mut self.monitors)),
+            processes: Arc::new(std::mem::take(&mut self.processes)),
+            images: Arc::new(images),
+            locks: Arc::new(free_locks()),
+            clock: Arc::new(still_clock()),
+            ids: Arc::new(counting_ids()),
+            host: Arc::new(host()),
+        };
+        let folders = Folders { storage: "/d/storage".into(), runtime: "/r".into(), state: "/s".into() };
+        App::new(ports, folders, builtin_handlers(&builtin_drivers().unwrap()).unwrap())
+    }
+
+    pub(crate) fn empty(&self, name: &str) -> Add {
+        Add { empty: true, name: Some(name.to_owned()), ..Add::default() }
+    }
+
+    pub(crate) fn yaml(&self, text: &str) -> Add {
+        let document = Document { name: "vm.yaml".to_owned(), folder: "/c".into(), text: text.to_owned() };
+        Add { documents: vec![document], ..Add::default() }
+    }
+}
+
+/// Returns the identity of a process with this pid.
+pub(crate) fn process(pid: u32) -> ProcessIdentity {
+    ProcessIdentity { pid, start_ticks: 1, boot_id: BootId("boot".to_owned()) }
+}
+
+fn free_locks() -> MockLocks {
+    let mut locks = MockLocks::new();
+    locks.expect_lock().returning(|_, _, _| Ok(Box::new(FreeLock)));
+    locks.expect_holder().returning(|_| None);
+    locks
+}
+
+fn still_clock() -> MockClock {
+    let mut clock = MockClock::new();
+    clock.expect_now().return_const(Timestamp::UNIX_EPOCH);
+    clock
+}
+
+fn counting_ids() -> MockIdSource {
+    let next = AtomicU32::new(1);
+    let mut ids = MockIdSource::new();
+    ids.expect_vm_id().returning(move || {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        let id: VmId = format!("{number:08x}-0000-4000-8000-000000000000").parse().unwrap();
+        id
+    });
+    ids
+}
+
+fn host() -> MockHost {
+    let mut host = MockHost::new();
+    let facts = HostFacts { architecture: "x86_64".to_owned(), kvm: Kvm::Unusable("a test".to_owned()) };
+    host.expect_facts().return_const(facts);
+    host.expect_actor().return_const(Actor { user: "me".to_owned(), host: "here".to_owned(), pid: 1 });
+    host
+}

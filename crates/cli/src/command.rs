@@ -1,0 +1,54 @@
+//! The commands: arguments become operations, and their results are shown.
+
+mod add;
+mod life;
+mod qmp;
+
+use maqet::operation::Info;
+use maqet::{Maqet, Operation};
+use serde::Serialize;
+
+use crate::arguments::{Command, Qmp, QmpCommand, Snapshot};
+use crate::exit;
+use crate::failure::Failure;
+use crate::progress;
+use crate::render::{Output, People};
+
+/// Runs a command and returns the exit code.
+pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Result<u8, Failure> {
+    match command {
+        Command::Add(arguments) => add::add(maqet, arguments, output).await,
+        Command::Start(arguments) => life::start(maqet, arguments, output).await,
+        Command::Stop(arguments) => life::stop(maqet, arguments, output).await,
+        Command::Rm(arguments) => life::rm(maqet, arguments, output).await,
+        Command::Status(arguments) => life::status(maqet, arguments, output).await,
+        Command::Ls(ls) => plain(maqet, ls, output, "looking at the VMs").await,
+        Command::Info(info) => plain(maqet, info, output, "looking at the VM").await,
+        Command::Qmp(Qmp { command: Some(QmpCommand::Run(run)), .. } | Qmp { run: Some(run), .. }) => {
+            qmp::run(maqet, run, output).await
+        }
+        Command::Qmp(Qmp { command: None, run: None }) => {
+            Err(Failure::usage("`qmp` needs a VM and a command", vec!["see `maqet qmp --help`".to_owned()]))
+        }
+        Command::Snapshot(Snapshot::Create(create)) => plain(maqet, create, output, "making the snapshot").await,
+        Command::Snapshot(Snapshot::Ls(ls)) => plain(maqet, ls, output, "reading the snapshots").await,
+        Command::Snapshot(Snapshot::Load(load)) => plain(maqet, load, output, "loading the snapshot").await,
+        Command::Snapshot(Snapshot::Rm(rm)) => plain(maqet, rm, output, "removing the snapshot").await,
+    }
+}
+
+/// Runs an operation whose result is shown as it is.
+async fn plain<O>(maqet: &Maqet, operation: O, output: &Output, what: &str) -> Result<u8, Failure>
+where
+    O: Operation,
+    O::Output: Serialize + People,
+{
+    let result = progress::shown(output.shows_progress, what, maqet.run(operation)).await?;
+    output.show(&result)?;
+    Ok(exit::DONE)
+}
+
+/// Returns the command line of a VM.
+fn command_line_of(vm: String) -> Info {
+    Info { vm, command_line: true }
+}

@@ -1,0 +1,83 @@
+//! Results on their way to standard output.
+
+pub(crate) mod failure;
+mod people;
+mod snippet;
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+
+pub(crate) use self::people::People;
+
+use crate::arguments::{Format, Global};
+use crate::failure::Failure;
+
+/// Where results go, and in which form.
+pub(crate) struct Output {
+    format: Format,
+    /// Whether a sign of life is shown while something takes long.
+    pub(crate) shows_progress: bool,
+    /// Whether anything but results and errors is said.
+    pub(crate) is_quiet: bool,
+}
+
+impl Output {
+    pub(crate) fn new(global: &Global) -> Self {
+        Self { format: global.format, shows_progress: !global.quiet && !global.no_progress, is_quiet: global.quiet }
+    }
+
+    /// Returns how results are written.
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Returns whether results are for people.
+    pub(crate) fn is_for_people(&self) -> bool {
+        self.format == Format::Table
+    }
+
+    /// Writes a result: one document, or words for people.
+    pub(crate) fn show<T: Serialize + People>(&self, result: &T) -> Result<(), Failure> {
+        match self.format {
+            Format::Table => write(|out| result.write(out)),
+            Format::Json | Format::Yaml => self.data(result),
+        }
+    }
+
+    /// Writes a result that is data to people too.
+    pub(crate) fn data<T: Serialize>(&self, result: &T) -> Result<(), Failure> {
+        write(|out| match self.format {
+            Format::Table | Format::Json => {
+                serde_json::to_writer_pretty(&mut *out, result).map_err(io::Error::from)?;
+                out.write_all(b"\n")
+            }
+            Format::Yaml => {
+                let text = serde_yaml::to_string(result).map_err(io::Error::other)?;
+                out.write_all(text.as_bytes())
+            }
+        })
+    }
+
+    /// Says something beside the results.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.is_quiet {
+            anstream::eprintln!("{text}");
+        }
+    }
+}
+
+/// Writes to standard output; a reader that went away is no failure.
+fn write(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+    let stdout = anstream::stdout();
+    let mut out = io::BufWriter::with_capacity(1 << 16, stdout.lock());
+    match write(&mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => Ok(outcome?),
+    }
+}
+
+/// Returns whether standard output is a terminal.
+pub(crate) fn is_terminal() -> bool {
+    io::stdout().is_terminal()
+}

@@ -1,0 +1,116 @@
+//! From the words of the command line to the exit code.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use maqet::{Environment, Maqet, Settings};
+
+use crate::arguments::{Arguments, Color, Format, Global};
+use crate::failure::Failure;
+use crate::render::{Output, failure};
+use crate::{command, exit, logging};
+
+/// Runs a command line.
+pub(crate) fn main(words: &[OsString]) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(words) {
+        Ok(arguments) => arguments,
+        Err(error) => return unparsed(&error, words),
+    };
+    choose_colors(arguments.global.color);
+    let format = arguments.global.format;
+    match begin(arguments) {
+        Ok(code) => ExitCode::from(code),
+        Err(failed) => {
+            failure::show(&failed, format);
+            ExitCode::from(exit::code(failed.fault))
+        }
+    }
+}
+
+fn begin(arguments: Arguments) -> Result<u8, Failure> {
+    logging::begin(&arguments.global)?;
+    let maqet = open(&arguments.global)?;
+    // One thread: starting more costs time, and nothing here keeps more than one busy.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let output = Output::new(&arguments.global);
+        tokio::select! {
+            done = command::run(&maqet, arguments.command, &output) => done,
+            () = interrupted() => {
+                output.note("interrupted");
+                Ok(exit::INTERRUPTED)
+            }
+        }
+    })
+}
+
+fn open(global: &Global) -> Result<Maqet, Failure> {
+    let settings = Settings::discover(&Environment::of_this_process(), &global.overrides())?;
+    tracing::debug!(data = %settings.data_dir.display(), runtime = %settings.runtime_dir.display(),
+        database = settings.database, file = ?settings.config_file, "settings");
+    Ok(Maqet::open(settings)?)
+}
+
+/// Returns once somebody presses Ctrl-C or asks the process to end.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+fn choose_colors(color: Color) {
+    match color {
+        Color::Auto => {}
+        Color::Always => anstream::ColorChoice::Always.write_global(),
+        Color::Never => anstream::ColorChoice::Never.write_global(),
+    }
+}
+
+/// Shows the help, or says what is wrong with the command line.
+fn unparsed(error: &clap::Error, words: &[OsString]) -> ExitCode {
+    let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if is_help || !wants_json(words) {
+        let swapped = swapped_snapshot(words);
+        // A closed pipe is no failure of the help.
+        let _ = error.print();
+        if let (false, Some(hint)) = (is_help, swapped) {
+            anstream::eprintln!("\n  hint: {hint}");
+        }
+        return ExitCode::from(if is_help { exit::DONE } else { exit::code(maqet::Fault::Usage) });
+    }
+    let text = error.render().to_string();
+    let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    let mut hints: Vec<String> = swapped_snapshot(words).into_iter().collect();
+    hints.push("see `maqet --help`".to_owned());
+    failure::show(&Failure::usage(message, hints), Format::Json);
+    ExitCode::from(exit::code(maqet::Fault::Usage))
+}
+
+/// Returns whether errors are to be JSON although the command line could not be understood.
+fn wants_json(words: &[OsString]) -> bool {
+    let by_flag = words.windows(2).any(|pair| pair[0] == "--format" && pair[1] == "json")
+        || words.iter().any(|word| word == "--format=json");
+    by_flag || Environment::of_this_process().get("MAQET_FORMAT").is_some_and(|format| format == "json")
+}
+
+/// Tells whoever writes the Python program's order (`snapshot VM create …`) ours.
+fn swapped_snapshot(words: &[OsString]) -> Option<String> {
+    const ACTIONS: [&str; 4] = ["create", "load", "rm", "ls"];
+    let words: Vec<&str> = words.iter().map(|word| word.to_str().unwrap_or_default()).collect();
+    let at = words.iter().position(|word| *word == "snapshot")?;
+    let (vm, action) = (words.get(at + 1)?, words.get(at + 2)?);
+    let is_swapped = !ACTIONS.contains(vm) && ACTIONS.contains(action);
+    is_swapped.then(|| {
+        let rest: Vec<&str> = words.iter().skip(at + 3).copied().collect();
+        format!("write `maqet snapshot {action} {vm} {}`", rest.join(" ")).replace(" `", "`")
+    })
+}

@@ -1,0 +1,152 @@
+//! The composition root: every part is chosen here, and nowhere else.
+
+use std::sync::Arc;
+
+use maqet_adapters_qemu::{
+    FileLocks, LinuxProcesses, LocalHost, ProcessEnvironment, QemuHypervisor, QemuImg, QemuMonitors, RandomIds,
+    SystemClock,
+};
+use maqet_application::{App, Error, Folders, Operation, OperationTable, Ports, operation};
+use maqet_domain::machine::builtin_handlers;
+use maqet_domain::plugin::{ConfigHandler, StorageDriver};
+use maqet_domain::port::Store;
+use maqet_domain::storage::builtin_drivers;
+use serde_json::Value;
+
+use crate::{OpenError, Settings, StoreFactories};
+
+/// maqet, opened: runs operations.
+pub struct Maqet {
+    app: App,
+    operations: OperationTable,
+    settings: Settings,
+}
+
+/// Opens maqet with parts of the caller's choice.
+pub struct Builder {
+    settings: Settings,
+    stores: StoreFactories,
+    store: Option<Arc<dyn Store>>,
+    handlers: Vec<Arc<dyn ConfigHandler>>,
+    drivers: Vec<Arc<dyn StorageDriver>>,
+    operations: OperationTable,
+}
+
+impl Maqet {
+    /// Opens maqet as the command line does: SQLite and QEMU.
+    pub fn open(settings: Settings) -> Result<Self, OpenError> {
+        Self::builder(settings).open()
+    }
+
+    /// Begins to open maqet with parts of the caller's choice.
+    pub fn builder(settings: Settings) -> Builder {
+        Builder {
+            settings,
+            stores: StoreFactories::default(),
+            store: None,
+            handlers: Vec::new(),
+            drivers: Vec::new(),
+            operations: operation::table(),
+        }
+    }
+
+    /// Runs an operation.
+    pub async fn run<O: Operation>(&self, operation: O) -> Result<O::Output, Error> {
+        self.app.run(operation).await
+    }
+
+    /// Runs an operation by its name, with JSON arguments.
+    pub async fn call(&self, name: &str, arguments: Value) -> Result<Value, Error> {
+        self.operations.call(&self.app, name, arguments).await
+    }
+
+    /// Returns the operations by their names.
+    pub fn operations(&self) -> &OperationTable {
+        &self.operations
+    }
+
+    /// Returns the application, for what is not an operation.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Returns where things live.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+}
+
+impl Builder {
+    /// Keeps things in this store, whatever the settings say.
+    #[must_use]
+    pub fn store(self, store: Arc<dyn Store>) -> Self {
+        Self { store: Some(store), ..self }
+    }
+
+    /// Opens the store of the settings with these factories.
+    #[must_use]
+    pub fn stores(self, stores: StoreFactories) -> Self {
+        Self { stores, ..self }
+    }
+
+    /// Adds a configuration key.
+    #[must_use]
+    pub fn handler(mut self, handler: Arc<dyn ConfigHandler>) -> Self {
+        self.handlers.push(handler);
+        self
+    }
+
+    /// Adds a storage type.
+    #[must_use]
+    pub fn storage_driver(mut self, driver: Arc<dyn StorageDriver>) -> Self {
+        self.drivers.push(driver);
+        self
+    }
+
+    /// Adds an operation to those that can be called by name.
+    #[must_use]
+    pub fn operation<O: Operation>(self) -> Self {
+        Self { operations: self.operations.on::<O>(), ..self }
+    }
+
+    /// Opens the store and wires everything.
+    ///
+    /// Errors: a plug-in whose name is taken, a database URL nobody knows, a store that cannot be opened.
+    pub fn open(self) -> Result<Maqet, OpenError> {
+        let mut drivers = builtin_drivers()?;
+        self.drivers.into_iter().try_for_each(|driver| drivers.register(driver))?;
+        let mut handlers = builtin_handlers(&drivers)?;
+        self.handlers.into_iter().try_for_each(|handler| handlers.register(handler))?;
+
+        let store = match self.store {
+            Some(store) => store,
+            None => self.stores.open(&self.settings.database)?,
+        };
+        let folders = Folders {
+            storage: self.settings.data_dir.join("storage"),
+            runtime: self.settings.runtime_dir.clone(),
+            state: self.settings.state_dir.clone(),
+        };
+        let app = App::new(ports(store, &self.settings), folders, handlers);
+        Ok(Maqet { app, operations: self.operations, settings: self.settings })
+    }
+}
+
+/// Chooses an adapter for each port.
+fn ports(store: Arc<dyn Store>, settings: &Settings) -> Ports {
+    let variables = settings.environment.variables();
+    let environment: ProcessEnvironment = variables.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let login_name = settings.environment.get("LOGNAME").map(|name| name.to_string_lossy().into_owned());
+    Ports {
+        store,
+        hypervisor: Arc::new(QemuHypervisor::new(environment.clone(), settings.cache_dir.clone())),
+        monitors: Arc::new(QemuMonitors),
+        processes: Arc::new(LinuxProcesses::new()),
+        images: Arc::new(QemuImg::new(environment)),
+        // Beside the data they guard: two sessions of a user may have different runtime folders.
+        locks: Arc::new(FileLocks::new(settings.data_dir.join("locks"))),
+        clock: Arc::new(SystemClock),
+        ids: Arc::new(RandomIds),
+        host: Arc::new(LocalHost::new(login_name)),
+    }
+}

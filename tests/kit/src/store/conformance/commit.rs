@@ -1,0 +1,252 @@
+//! Writing: names, revisions, all or nothing.
+
+use std::sync::Arc;
+
+use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::port::{Store, StoreError};
+use maqet_domain::vm::{Phase, Revision, Vm};
+
+use super::{Subject, add, check_conflict, check_name_taken, commit, names, one, sample};
+
+fn removal(vm: &Vm, expected: Revision) -> Change {
+    Change::VmRemoved { id: vm.entry.id, expected }
+}
+
+fn run_change(vm: &Vm, expected: Revision) -> Change {
+    Change::RunChanged { id: vm.entry.id, expected, run: Some(sample::run(1, Phase::Starting)) }
+}
+
+/// A name is given once.
+pub async fn test_vm_added_name_taken_is_refused_by_name(subject: &dyn Subject) {
+    let store = subject.open();
+    let first = add(&*store, "web", 1).await;
+    let second = sample::vm("web", 2);
+
+    let result = store.commit(sample::adding(&second)).await;
+
+    check_name_taken(result, &second);
+    assert_eq!(store.by_name(&first.entry.name).await.unwrap(), Some(first));
+}
+
+/// So is an id; what is reported is the name that was to be added.
+pub async fn test_vm_added_id_taken_is_refused_by_name(subject: &dyn Subject) {
+    let store = subject.open();
+    add(&*store, "web", 1).await;
+    let second = sample::vm("other", 1);
+
+    let result = store.commit(sample::adding(&second)).await;
+
+    check_name_taken(result, &second);
+    assert_eq!(names(&*store).await, ["web"]);
+}
+
+/// A removed VM leaves its name, and nothing of it comes back with the next one.
+pub async fn test_vm_added_name_of_removed_vm_is_free(subject: &dyn Subject) {
+    let store = subject.open();
+    let first = add(&*store, "web", 1).await;
+    commit(&*store, one(removal(&first, Revision::FIRST))).await;
+
+    let second = add(&*store, "web", 2).await;
+
+    assert_eq!(store.by_name(&second.entry.name).await.unwrap(), Some(second));
+    assert_eq!(store.by_id(&first.entry.id).await.unwrap(), None);
+}
+
+/// Who removes a VM must have seen its last change.
+pub async fn test_vm_removed_at_other_revision_is_conflict(subject: &dyn Subject) {
+    let store = subject.open();
+    let vm = add(&*store, "web", 1).await;
+    commit(&*store, one(run_change(&vm, Revision::FIRST))).await;
+
+    let result = store.commit(one(removal(&vm, Revision::FIRST))).await;
+
+    check_conflict(result, &vm);
+    assert_eq!(names(&*store).await, ["web"]);
+}
+
+/// What is gone cannot be removed.
+pub async fn test_vm_removed_twice_is_conflict(subject: &dyn Subject) {
+    let store = subject.open();
+    let vm = add(&*store, "web", 1).await;
+    commit(&*store, one(removal(&vm, Revision::FIRST))).await;
+
+    let result = store.commit(one(removal(&vm, Revision::FIRST))).await;
+
+    check_conflict(result, &vm);
+}
+
+/// The images of a removed VM stay known, and a VM that has its id later does not own them.
+pub async fn test_vm_removed_leaves_storage_without_owner(subject: &dyn Subject) {
+    let store = subject.open();
+    let vm = add(&*store, "web", 1).await;
+    commit(&*store, one(Change::StorageAdded(sample::storage("/d/a.qcow2", Some(vm.entry.id))))).await;
+
+    commit(&*store, one(removal(&vm, Revision::FIRST))).await;
+
+    assert_eq!(store.of_vm(&vm.entry.id).await.unwrap(), []);
+    commit(&*store, sample::adding(&vm)).await;
+    assert_eq!(store.of_vm(&vm.entry.id).await.unwrap(), []);
+}
+
+/// Each change of a run counts one revision and touches nothing else.
+pub async fn test_run_changed_counts_the_revision(subject: &dyn Subject) {
+    let store = subject.open();
+    let mut vm = add(&*store, "web", 1).await;
+    let other = add(&*store, "other", 2).await;
+
+    commit(&*store, one(run_change(&vm, Revision::FIRST))).await;
+    let second = Change::RunChanged {
+        id: vm.entry.id,
+        expected: Revision(2),
+        run: Some(sample::run(1, Phase::Running)),
+    };
+    commit(&*store, one(second)).await;
+
+    vm.entry.revision = Revision(3);
+    vm.entry.run = Some(sample::run(1, Phase::Running));
+    assert_eq!(store.by_id(&vm.entry.id).await.unwrap(), Some(vm));
+    assert_eq!(store.by_id(&other.entry.id).await.unwrap(), Some(other));
+}
+
+/// A VM can go back to never started.
+pub async fn test_run_changed_to_none_takes_the_run_away(subject: &dyn Subject) {
+    let store = subject.open();
+    let vm = add(&*store, "web", 1).await;
+    commit(&*store, one(run_change(&vm, Revision::FIRST))).await;
+
+    commit(&*store, one(Change::RunChanged { id: vm.entry.id, expected: Revision(2), run: None })).await;
+
+    let entry = store.by_id(&vm.entry.id).await.unwrap().map(|vm| vm.entry);
+    assert_eq!(entry.map(|entry| (entry.revision, entry.run)), Some((Revision(3), None)));
+}
+
+/// A lost race is a conflict, never a lost update.
+pub async fn test_run_changed_at_other_revision_is_conflict(subject: &dyn Subject) {
+    let store = subject.open();
+    let vm = add(&*store, "web", 1).await;
+    commit(&*store, one(run_change(&vm, Revision::FIRST))).await;
+
+    for expected in [Revision(0), Revision::FIRST, Revision(3)] {
+        let late = Change::RunChanged { id: vm.entry.id, expected, run: None };
+        check_conflict(store.commit(one(late)).await, &vm);
+    }
+
+    let run = store.by_id(&vm.entry.id).await.unwrap().and_then(|vm| vm.entry.run);
+    assert_eq!(run, Some(sample::run(1, Phase::Starting)));
+}
+
+/// A VM that is gone has no run to change.
+pub async fn test_run_changed_of_unknown_vm_is_conflict(subject: &dyn Subject) {
+    let store = subject.open();
+    let vm = sample::vm("web", 1);
+
+    check_conflict(store.commit(one(run_change(&vm, Revision::FIRST))).await, &vm);
+}
+
+/// Of many who saw the same revision, one wins and all others are told.
+pub async fn test_run_changed_by_many_at_once_one_wins(subject: &dyn Subject) {
+    let store = subject.open();
+    let vm = add(&*store, "web", 1).await;
+
+    let results = at_once(subject, |_| one(run_change(&vm, Revision::FIRST)));
+
+    let (won, lost): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+    assert_eq!(won.len(), 1);
+    for result in lost {
+        check_conflict(result, &vm);
+    }
+    assert_eq!(store.by_id(&vm.entry.id).await.unwrap().map(|vm| vm.entry.revision), Some(Revision(2)));
+}
+
+/// Of many who add the same name, one wins and all others are told.
+pub async fn test_vm_added_by_many_at_once_one_wins(subject: &dyn Subject) {
+    let results = at_once(subject, |number| sample::adding(&sample::vm("web", number)));
+
+    let (won, lost): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+    assert_eq!(won.len(), 1);
+    for result in lost {
+        check_name_taken(result, &sample::vm("web", 1));
+    }
+    assert_eq!(names(&*subject.open()).await, ["web"]);
+}
+
+/// Commits from eight threads, each with a handle and a runtime of its own.
+fn at_once(subject: &dyn Subject, changes: impl Fn(u32) -> ChangeSet) -> Vec<Result<(), StoreError>> {
+    let start = Arc::new(std::sync::Barrier::new(8));
+    let threads: Vec<_> = (1..=8)
+        .map(|number| {
+            let (store, changes, start) = (subject.open(), changes(number), start.clone());
+            std::thread::spawn(move || {
+                start.wait();
+                tokio::runtime::Builder::new_current_thread()
+                    .build()
+                    .expect("a runtime can be made")
+                    .block_on(store.commit(changes))
+            })
+        })
+        .collect();
+    threads.into_iter().map(|thread| thread.join().expect("a commit does not panic")).collect()
+}
+
+/// A change that is refused takes those before it with it.
+pub async fn test_commit_later_change_refused_undoes_earlier_ones(subject: &dyn Subject) {
+    let store = subject.open();
+    let stays = add(&*store, "stays", 1).await;
+    commit(&*store, one(Change::StorageAdded(sample::storage("/d/old", Some(stays.entry.id))))).await;
+    let earlier = [
+        Change::VmAdded(Box::new(sample::vm("new", 2))),
+        run_change(&stays, Revision::FIRST),
+        Change::StorageAdded(sample::storage("/d/new", Some(stays.entry.id))),
+        removal(&stays, Revision(2)),
+    ];
+    let refused = Change::VmAdded(Box::new(sample::vm("new", 3)));
+
+    let changes = earlier.into_iter().chain([refused]).collect();
+    let result = store.commit(ChangeSet { changes, ..ChangeSet::default() }).await;
+
+    check_name_taken(result, &sample::vm("new", 3));
+    assert_eq!(names(&*store).await, ["stays"]);
+    let records = store.of_vm(&stays.entry.id).await.unwrap();
+    assert_eq!(records, [sample::storage("/d/old", Some(stays.entry.id))]);
+    assert_eq!(store.by_id(&stays.entry.id).await.unwrap(), Some(stays));
+}
+
+/// Changes apply in their order.
+pub async fn test_commit_change_sees_those_before_it(subject: &dyn Subject) {
+    let store = subject.open();
+    let vm = sample::vm("web", 1);
+    let changes = ChangeSet::default()
+        .and(Change::VmAdded(Box::new(vm.clone())))
+        .and(run_change(&vm, Revision::FIRST))
+        .and(removal(&vm, Revision(2)))
+        .and(Change::VmAdded(Box::new(sample::vm("web", 2))));
+
+    commit(&*store, changes).await;
+
+    let found = store.by_name(&vm.entry.name).await.unwrap();
+    assert_eq!(found, Some(sample::vm("web", 2)));
+}
+
+/// History and events ride along: without the change there are none.
+pub async fn test_commit_refused_leaves_no_history_and_no_events(subject: &dyn Subject) {
+    let store = subject.open();
+    let vm = add(&*store, "web", 1).await;
+    let mut changes = sample::adding(&vm);
+    changes.history = Some(sample::history("add", Some(vm.entry.id)));
+    changes.events = vec![sample::event("added", Some(&vm.entry))];
+
+    check_name_taken(store.commit(changes).await, &vm);
+
+    assert_eq!(store.newest(10).await.unwrap(), []);
+    assert_eq!(store.after(0, 10).await.unwrap(), []);
+}
+
+/// An empty set is written by doing nothing.
+pub async fn test_commit_nothing_changes_nothing(subject: &dyn Subject) {
+    let store = subject.open();
+    let vm = add(&*store, "web", 1).await;
+
+    commit(&*store, ChangeSet::default()).await;
+
+    assert_eq!(store.list().await.unwrap(), [vm.entry]);
+}

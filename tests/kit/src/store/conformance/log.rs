@@ -1,0 +1,130 @@
+//! Storage records, history and events.
+
+use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::port::Store;
+use maqet_domain::size::ByteSize;
+use maqet_domain::vm::{Revision, Vm};
+
+use super::{Subject, add, check_conflict, commit, one, sample};
+
+fn recording(path: &str, vm: &Vm) -> ChangeSet {
+    one(Change::StorageAdded(sample::storage(path, Some(vm.entry.id))))
+}
+
+/// The records of a VM are in the order they were made, and those of others are not among them.
+pub async fn test_storage_records_are_in_the_order_they_were_made(subject: &dyn Subject) {
+    let store = subject.open();
+    let vm = add(&*store, "web", 1).await;
+    let other = add(&*store, "other", 2).await;
+    for path in ["/d/z", "/d/a, \"ü\"", "/d/m"] {
+        commit(&*store, recording(path, &vm)).await;
+        commit(&*store, recording(&format!("{path}-other"), &other)).await;
+    }
+
+    let records = store.of_vm(&vm.entry.id).await.unwrap();
+
+    let made = |path| sample::storage(path, Some(vm.entry.id));
+    assert_eq!(records, [made("/d/z"), made("/d/a, \"ü\""), made("/d/m")]);
+}
+
+/// An image made anew is another one: its record is the last and the only one of its path.
+pub async fn test_storage_same_path_again_replaces_the_record(subject: &dyn Subject) {
+    let store = subject.open();
+    let vm = add(&*store, "web", 1).await;
+    commit(&*store, recording("/d/a", &vm)).await;
+    commit(&*store, recording("/d/b", &vm)).await;
+    let mut again = sample::storage("/d/a", Some(vm.entry.id));
+    again.kind = "raw".to_owned();
+    again.size = Some(ByteSize::from_bytes(512));
+
+    commit(&*store, one(Change::StorageAdded(again.clone()))).await;
+
+    let records = store.of_vm(&vm.entry.id).await.unwrap();
+    assert_eq!(records, [sample::storage("/d/b", Some(vm.entry.id)), again]);
+}
+
+/// An image made for a VM that was removed meanwhile is not recorded as its own.
+pub async fn test_storage_of_unknown_vm_is_conflict(subject: &dyn Subject) {
+    let store = subject.open();
+    let vm = sample::vm("web", 1);
+
+    check_conflict(store.commit(recording("/d/a", &vm)).await, &vm);
+
+    assert_eq!(store.of_vm(&vm.entry.id).await.unwrap(), []);
+}
+
+/// A record may belong to nobody.
+pub async fn test_storage_without_owner_belongs_to_nobody(subject: &dyn Subject) {
+    let store = subject.open();
+    let vm = add(&*store, "web", 1).await;
+    let mut record = sample::storage("/d/a", None);
+    record.size = None;
+
+    commit(&*store, one(Change::StorageAdded(record))).await;
+
+    assert_eq!(store.of_vm(&vm.entry.id).await.unwrap(), []);
+}
+
+/// The newest entries come first, as many as asked for, with numbers that grow.
+pub async fn test_history_newest_entries_come_first(subject: &dyn Subject) {
+    let store = subject.open();
+    for (operation, vm) in [("add", Some(sample::id(1))), ("start", None), ("stop", Some(sample::id(2)))] {
+        let entry = sample::history(operation, vm);
+        commit(&*store, ChangeSet { history: Some(entry), ..ChangeSet::default() }).await;
+    }
+
+    let newest = store.newest(2).await.unwrap();
+
+    let entries: Vec<_> = newest.iter().map(|recorded| recorded.entry.clone()).collect();
+    assert_eq!(entries, [sample::history("stop", Some(sample::id(2))), sample::history("start", None)]);
+    assert!(newest[0].sequence > newest[1].sequence, "{newest:?}");
+    assert_eq!(store.newest(9).await.unwrap().len(), 3);
+    assert_eq!(store.newest(0).await.unwrap(), []);
+}
+
+/// Who did what to a VM is known after it is gone.
+pub async fn test_history_entries_outlive_their_vm(subject: &dyn Subject) {
+    let store = subject.open();
+    let vm = add(&*store, "web", 1).await;
+    let entry = sample::history("rm", Some(vm.entry.id));
+    let mut changes = one(Change::VmRemoved { id: vm.entry.id, expected: Revision::FIRST });
+    changes.history = Some(entry.clone());
+
+    commit(&*store, changes).await;
+
+    let newest = store.newest(1).await.unwrap();
+    assert_eq!(newest.into_iter().map(|recorded| recorded.entry).collect::<Vec<_>>(), [entry]);
+}
+
+/// Events come in the order they were written; the number of the last one read is where to go on.
+pub async fn test_events_come_back_in_order_after_a_sequence(subject: &dyn Subject) {
+    let store = subject.open();
+    let vm = sample::vm("web", 1);
+    let events = ["one", "two", "three", "four"].map(|note| sample::event(note, Some(&vm.entry)));
+    for pair in events.chunks(2) {
+        commit(&*store, ChangeSet { events: pair.to_vec(), ..ChangeSet::default() }).await;
+    }
+
+    let first = store.after(0, 3).await.unwrap();
+    let last = first.last().expect("three events were asked for").sequence;
+    let rest = store.after(last, 100).await.unwrap();
+
+    assert!(first.is_sorted_by(|one, next| one.sequence < next.sequence), "{first:?}");
+    let all: Vec<_> = first.into_iter().chain(rest).map(|recorded| recorded.event).collect();
+    assert_eq!(all, events);
+    assert_eq!(store.after(last + 1, 100).await.unwrap(), []);
+}
+
+/// What happened to a VM is known after it is gone, by the name it had.
+pub async fn test_events_outlive_their_vm(subject: &dyn Subject) {
+    let store = subject.open();
+    let vm = add(&*store, "web", 1).await;
+    let events = vec![sample::event("gone", Some(&vm.entry)), sample::event("of no VM", None)];
+    let mut changes = one(Change::VmRemoved { id: vm.entry.id, expected: Revision::FIRST });
+    changes.events.clone_from(&events);
+
+    commit(&*store, changes).await;
+
+    let read = store.after(0, 10).await.unwrap();
+    assert_eq!(read.into_iter().map(|recorded| recorded.event).collect::<Vec<_>>(), events);
+}

@@ -1,0 +1,140 @@
+//! What every store has to do, as scenarios: one for each guarantee and each error that the ports document.
+//!
+//! A store brings a [`Subject`] and instantiates the suite with [`store_conformance!`](crate::store_conformance).
+
+mod commit;
+mod log;
+mod vm;
+
+use std::sync::Arc;
+
+use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::port::{Store, StoreError};
+use maqet_domain::vm::Vm;
+
+pub use self::commit::*;
+pub use self::log::*;
+pub use self::vm::*;
+use super::sample;
+
+/// One database that is fresh and empty, of which any number of handles can be had.
+pub trait Subject {
+    /// Opens a handle, as another process would.
+    fn open(&self) -> Arc<dyn Store>;
+}
+
+/// Makes a test of every scenario; `$subject` is evaluated anew for each, inside an `async fn`.
+#[macro_export]
+macro_rules! store_conformance {
+    ($subject:expr) => {
+        $crate::store_conformance! { $subject;
+            test_by_id_added_vm_comes_back_whole
+            test_by_id_unknown_vm_is_none
+            test_by_name_added_vm_comes_back_whole
+            test_by_name_unknown_or_of_other_case_is_none
+            test_definition_of_any_shape_keeps_values_and_order
+            test_run_in_every_phase_comes_back_whole
+            test_run_path_that_is_not_utf8_comes_back_whole
+            test_list_empty_store_is_empty
+            test_list_many_vms_are_in_order_of_names
+            test_id_prefix_of_either_form_and_case_finds_the_vm
+            test_id_prefix_several_matches_are_in_order_of_ids
+            test_id_prefix_not_of_an_id_finds_nothing
+            test_id_prefix_empty_finds_all
+            test_vm_added_name_taken_is_refused_by_name
+            test_vm_added_id_taken_is_refused_by_name
+            test_vm_added_name_of_removed_vm_is_free
+            test_vm_removed_at_other_revision_is_conflict
+            test_vm_removed_twice_is_conflict
+            test_vm_removed_leaves_storage_without_owner
+            test_run_changed_counts_the_revision
+            test_run_changed_to_none_takes_the_run_away
+            test_run_changed_at_other_revision_is_conflict
+            test_run_changed_of_unknown_vm_is_conflict
+            test_run_changed_by_many_at_once_one_wins
+            test_vm_added_by_many_at_once_one_wins
+            test_commit_later_change_refused_undoes_earlier_ones
+            test_commit_change_sees_those_before_it
+            test_commit_refused_leaves_no_history_and_no_events
+            test_commit_nothing_changes_nothing
+            test_handles_see_the_writes_of_each_other
+            test_storage_records_are_in_the_order_they_were_made
+            test_storage_same_path_again_replaces_the_record
+            test_storage_of_unknown_vm_is_conflict
+            test_storage_without_owner_belongs_to_nobody
+            test_history_newest_entries_come_first
+            test_history_entries_outlive_their_vm
+            test_events_come_back_in_order_after_a_sequence
+            test_events_outlive_their_vm
+        }
+    };
+    ($subject:expr; $($scenario:ident)+) => {
+        $(
+            #[tokio::test]
+            async fn $scenario() {
+                $crate::store::conformance::$scenario(&$subject).await;
+            }
+        )+
+    };
+}
+
+async fn commit(store: &dyn Store, changes: ChangeSet) {
+    store.commit(changes).await.unwrap_or_else(|error| panic!("the commit was refused: {error}"));
+}
+
+/// Adds a VM and returns it.
+async fn add(store: &dyn Store, name: &str, number: u32) -> Vm {
+    let vm = sample::vm(name, number);
+    commit(store, sample::adding(&vm)).await;
+    vm
+}
+
+fn one(change: Change) -> ChangeSet {
+    ChangeSet::default().and(change)
+}
+
+async fn names(store: &dyn Store) -> Vec<String> {
+    let entries = store.list().await.expect("the list can be read");
+    entries.into_iter().map(|entry| entry.name.to_string()).collect()
+}
+
+#[track_caller]
+fn check_conflict(result: Result<(), StoreError>, vm: &Vm) {
+    assert!(
+        matches!(&result, Err(StoreError::Conflict { id }) if *id == vm.entry.id),
+        "expected a conflict over `{}`, not {result:?}",
+        vm.entry.name
+    );
+}
+
+#[track_caller]
+fn check_name_taken(result: Result<(), StoreError>, vm: &Vm) {
+    assert!(
+        matches!(&result, Err(StoreError::NameTaken { name }) if *name == vm.entry.name),
+        "expected that the name `{}` is taken, not {result:?}",
+        vm.entry.name
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    const SUITE: &str = include_str!("mod.rs");
+    const SCENARIOS: [&str; 3] = [include_str!("commit.rs"), include_str!("log.rs"), include_str!("vm.rs")];
+
+    #[test]
+    fn test_conformance_list_names_every_scenario() {
+        let mut listed: Vec<&str> = SUITE.lines().map(str::trim).filter(|line| is_name(line)).collect();
+        listed.sort_unstable();
+
+        let written = SCENARIOS.iter().flat_map(|file| file.lines());
+        let mut written: Vec<&str> =
+            written.filter_map(|line| line.strip_prefix("pub async fn ")?.split('(').next()).collect();
+        written.sort_unstable();
+
+        assert_eq!(listed, written);
+    }
+
+    fn is_name(line: &str) -> bool {
+        line.starts_with("test_") && line.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    }
+}

@@ -1,0 +1,170 @@
+//! A store in memory: real code under the contract of the ports, without a file.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use maqet_domain::change::{Change, ChangeSet, StorageRecord};
+use maqet_domain::event::RecordedEvent;
+use maqet_domain::history::RecordedHistory;
+use maqet_domain::port::{EventLog, HistoryLog, StorageLedger, Store, StoreError, VmRepository};
+use maqet_domain::vm::{Revision, Vm, VmEntry, VmId, VmName};
+
+/// A store in memory; its clones share one content, as two processes share one database.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryStore {
+    content: Arc<Mutex<Content>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Content {
+    vms: Vec<Vm>,
+    storage: Vec<StorageRecord>,
+    history: Vec<RecordedHistory>,
+    events: Vec<RecordedEvent>,
+}
+
+impl MemoryStore {
+    /// Makes an empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn content(&self) -> MutexGuard<'_, Content> {
+        // A commit replaces the content as a whole, so that no panic leaves half of one.
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Content {
+    fn apply(&mut self, change: Change) -> Result<(), StoreError> {
+        match change {
+            Change::VmAdded(vm) => self.add(*vm)?,
+            Change::VmRemoved { id, expected } => {
+                let at = self.position(id, expected)?;
+                self.vms.remove(at);
+                for record in self.storage.iter_mut().filter(|record| record.vm == Some(id)) {
+                    record.vm = None;
+                }
+            }
+            Change::RunChanged { id, expected, run } => {
+                let at = self.position(id, expected)?;
+                let entry = &mut self.vms[at].entry;
+                entry.run = run;
+                entry.revision = expected.next();
+            }
+            Change::StorageAdded(record) => self.record(record)?,
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, vm: Vm) -> Result<(), StoreError> {
+        let taken = |other: &Vm| other.entry.name == vm.entry.name || other.entry.id == vm.entry.id;
+        if self.vms.iter().any(taken) {
+            return Err(StoreError::NameTaken { name: vm.entry.name });
+        }
+        self.vms.push(vm);
+        Ok(())
+    }
+
+    fn record(&mut self, record: StorageRecord) -> Result<(), StoreError> {
+        if let Some(id) = record.vm
+            && !self.vms.iter().any(|vm| vm.entry.id == id)
+        {
+            return Err(StoreError::Conflict { id });
+        }
+        self.storage.retain(|other| other.path != record.path);
+        self.storage.push(record);
+        Ok(())
+    }
+
+    fn position(&self, id: VmId, expected: Revision) -> Result<usize, StoreError> {
+        let is_meant = |vm: &Vm| vm.entry.id == id && vm.entry.revision == expected;
+        self.vms.iter().position(is_meant).ok_or(StoreError::Conflict { id })
+    }
+
+    fn entries(&self) -> Vec<VmEntry> {
+        self.vms.iter().map(|vm| vm.entry.clone()).collect()
+    }
+}
+
+/// Returns the place in a log after one of `length` entries.
+fn next_sequence(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX).saturating_add(1)
+}
+
+fn at_most(limit: u32) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+#[async_trait]
+impl VmRepository for MemoryStore {
+    async fn by_id(&self, id: &VmId) -> Result<Option<Vm>, StoreError> {
+        Ok(self.content().vms.iter().find(|vm| vm.entry.id == *id).cloned())
+    }
+
+    async fn by_name(&self, name: &VmName) -> Result<Option<Vm>, StoreError> {
+        Ok(self.content().vms.iter().find(|vm| vm.entry.name == *name).cloned())
+    }
+
+    async fn by_id_prefix(&self, prefix: &str) -> Result<Vec<VmEntry>, StoreError> {
+        let prefix = prefix.to_ascii_lowercase();
+        let mut entries = self.content().entries();
+        entries.retain(|entry| {
+            let hyphenated = entry.id.to_string();
+            hyphenated.starts_with(&prefix) || hyphenated.replace('-', "").starts_with(&prefix)
+        });
+        entries.sort_by_key(|entry| entry.id);
+        Ok(entries)
+    }
+
+    async fn list(&self) -> Result<Vec<VmEntry>, StoreError> {
+        let mut entries = self.content().entries();
+        entries.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(entries)
+    }
+}
+
+#[async_trait]
+impl StorageLedger for MemoryStore {
+    async fn of_vm(&self, id: &VmId) -> Result<Vec<StorageRecord>, StoreError> {
+        Ok(self.content().storage.iter().filter(|record| record.vm == Some(*id)).cloned().collect())
+    }
+}
+
+#[async_trait]
+impl HistoryLog for MemoryStore {
+    async fn newest(&self, limit: u32) -> Result<Vec<RecordedHistory>, StoreError> {
+        Ok(self.content().history.iter().rev().take(at_most(limit)).cloned().collect())
+    }
+}
+
+#[async_trait]
+impl EventLog for MemoryStore {
+    async fn after(&self, sequence: i64, limit: u32) -> Result<Vec<RecordedEvent>, StoreError> {
+        let content = self.content();
+        let later = content.events.iter().filter(|event| event.sequence > sequence);
+        Ok(later.take(at_most(limit)).cloned().collect())
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn commit(&self, changes: ChangeSet) -> Result<(), StoreError> {
+        let mut content = self.content();
+        let mut after = content.clone();
+        for change in changes.changes {
+            after.apply(change)?;
+        }
+        if let Some(entry) = changes.history {
+            let sequence = next_sequence(after.history.len());
+            after.history.push(RecordedHistory { sequence, entry });
+        }
+        for event in changes.events {
+            let sequence = next_sequence(after.events.len());
+            after.events.push(RecordedEvent { sequence, event });
+        }
+        *content = after;
+        Ok(())
+    }
+}

@@ -1,0 +1,389 @@
+//! What the command line promises to people and scripts: results, messages, exit codes.
+
+use maqet_testkit::{TestHome, guest};
+use serde_json::{Value, json};
+
+/// Returns the code of the error a run failed with, and what it says.
+fn error_of(finished: &maqet_testkit::Finished) -> (String, Value) {
+    let error = finished.json_error()["error"].clone();
+    (error["code"].as_str().unwrap_or_default().to_owned(), error)
+}
+
+fn add(home: &TestHome, yaml: &str) -> maqet_testkit::Maqet {
+    let file = home.write("vm.yaml", yaml);
+    home.maqet(["add", "--format", "json"]).arg(file)
+}
+
+fn names(home: &TestHome) -> Vec<String> {
+    let list = home.maqet(["ls", "--format", "json"]).run().ok().json_value();
+    list.as_array().unwrap().iter().map(|vm| vm["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn test_ls_nothing_defined_is_an_empty_array() {
+    let home = TestHome::new();
+
+    let list = home.maqet(["ls", "--format", "json"]).run().ok().json_value();
+
+    assert_eq!(list, json!([]));
+}
+
+#[test]
+fn test_add_yaml_file_returns_id_and_name() {
+    let home = TestHome::new();
+
+    let added = add(&home, "name: web\nmemory: 64M\n").run().ok().json_value();
+
+    assert_eq!(added["name"], "web");
+    assert_eq!(added["id"].as_str().unwrap().len(), 36);
+    assert_eq!(added.as_object().unwrap().len(), 2);
+}
+
+#[test]
+fn test_add_several_files_and_flags_are_merged_left_to_right() {
+    let home = TestHome::new();
+    let base = home.write("base.yaml", "memory: 1G\ncpu: 2\nstorage: [{name: a, size: 1G}]\n");
+    let over = home.write("over.yaml", "memory: 2G\nstorage: [{name: a, size: 3G}, {name: b}]\n");
+
+    home.maqet(["add", "--name", "web", "--cpu", "4"]).arg(base).arg(over).run().ok();
+
+    let info = home.maqet(["info", "web", "--format", "json"]).run().ok().json_value();
+    let expected = json!({"memory": "2G", "cpu": "4", "storage": [{"name": "a", "size": "3G"}, {"name": "b"}]});
+    assert_eq!(info["definition"], expected);
+}
+
+#[test]
+fn test_add_empty_with_a_name_defines_a_vm_of_defaults() {
+    let home = TestHome::new();
+
+    home.maqet(["add", "--empty", "--name", "scratch"]).run().ok();
+
+    assert_eq!(names(&home), ["scratch"]);
+}
+
+#[test]
+fn test_add_without_a_name_is_refused_and_stores_nothing() {
+    let home = TestHome::new();
+
+    let finished = add(&home, "memory: 64M\n").run().code(2);
+
+    assert_eq!(error_of(&finished).0, "vm.name-missing");
+    assert_eq!(names(&home), Vec::<String>::new());
+}
+
+#[test]
+fn test_add_taken_name_offers_a_way_out() {
+    let home = TestHome::new();
+    add(&home, "name: web\n").run().ok();
+
+    let finished = add(&home, "name: web\n").run().code(4);
+
+    let (code, error) = error_of(&finished);
+    assert_eq!(code, "vm.name-taken");
+    assert!(error["hints"].to_string().contains("maqet rm web"), "{error}");
+    assert_eq!(names(&home), ["web"]);
+}
+
+#[test]
+fn test_add_broken_yaml_names_file_line_and_column() {
+    let home = TestHome::new();
+
+    let finished = add(&home, "name: web\nmemory: [1\ncpu: 2\n").run().code(2);
+
+    let (code, error) = error_of(&finished);
+    assert_eq!(code, "config.invalid");
+    assert!(error["problems"][0]["file"].as_str().unwrap().ends_with("vm.yaml"), "{error}");
+    assert!(error["problems"][0]["line"].as_u64().unwrap() >= 2, "{error}");
+    assert_eq!(names(&home), Vec::<String>::new());
+}
+
+#[test]
+fn test_add_several_mistakes_are_all_told_at_once() {
+    let home = TestHome::new();
+
+    let finished = add(&home, "name: web\nmemry: 1G\ncpu: 0\nstorage: [{name: a, sise: 1G}]\n").run().code(2);
+
+    let (_, error) = error_of(&finished);
+    let told: Vec<(&str, u64, u64)> = error["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| (p["path"].as_str().unwrap(), p["line"].as_u64().unwrap(), p["column"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(told, [("memry", 2, 8), ("cpu", 3, 6), ("storage[0].sise", 4, 27)]);
+    assert_eq!(error["problems"][0]["help"], "did you mean `memory`?");
+    assert_eq!(error["problems"][2]["help"], "did you mean `size`?");
+}
+
+#[test]
+fn test_add_mistake_is_shown_to_people_where_it_stands() {
+    let home = TestHome::new();
+    let file = home.write("vm.yaml", "name: web\nmemry: 1G\n");
+
+    let finished = home.maqet(["add"]).arg(file).run().code(2);
+
+    for expected in ["unknown key `memry`", "vm.yaml:2:8", "memry: 1G", "did you mean `memory`?"] {
+        assert!(finished.stderr.contains(expected), "{expected}: {}", finished.stderr);
+    }
+}
+
+#[test]
+fn test_add_unreadable_or_binary_file_is_refused() {
+    let home = TestHome::new();
+    let binary = home.write("b.yaml", [0_u8, 159, 146, 150]);
+    let large = home.write("l.yaml", "#".repeat(2 << 20));
+
+    let missing = home.maqet(["add", "no.yaml", "--format", "json"]).run().code(2);
+    let binary = home.maqet(["add", "--format", "json"]).arg(binary).run().code(2);
+    let large = home.maqet(["add", "--format", "json"]).arg(large).run().code(2);
+    let folder = home.maqet(["add", "--format", "json"]).arg(home.root()).run().code(2);
+
+    assert_eq!(error_of(&missing).0, "config.unreadable");
+    assert_eq!(error_of(&binary).0, "config.not-text");
+    assert_eq!(error_of(&large).0, "config.too-large");
+    assert_eq!(error_of(&folder).0, "config.unreadable");
+}
+
+#[test]
+fn test_unknown_vm_suggests_the_near_name() {
+    let home = TestHome::new();
+    add(&home, "name: web\n").run().ok();
+
+    for command in [&["status", "wbe"][..], &["start", "wbe"], &["stop", "wbe"], &["rm", "wbe"], &["info", "wbe"]] {
+        let finished = home.maqet(command).args(["--format", "json"]).run().code(3);
+
+        let (code, error) = error_of(&finished);
+        assert_eq!(code, "vm.not-found", "{command:?}");
+        assert_eq!(error["hints"], json!(["did you mean `web`?"]), "{command:?}");
+    }
+}
+
+#[test]
+fn test_vm_is_found_by_the_beginning_of_its_id() {
+    let home = TestHome::new();
+    let id = add(&home, "name: web\n").run().ok().json_value()["id"].as_str().unwrap().to_owned();
+
+    let status = home.maqet(["status", &id[..8], "--format", "json"]).run().ok().json_value();
+
+    assert_eq!(status["name"], "web");
+}
+
+#[test]
+fn test_status_defined_vm_says_so() {
+    let home = TestHome::new();
+    add(&home, "name: web\n").run().ok();
+
+    let status = home.maqet(["status", "web", "--format", "json"]).run().ok().json_value();
+
+    assert_eq!((&status["status"], &status["pid"]), (&json!("defined"), &Value::Null));
+}
+
+#[test]
+fn test_several_vms_give_a_list_and_the_first_failure_the_exit_code() {
+    let home = TestHome::new();
+    add(&home, "name: web\n").run().ok();
+    home.maqet(["add", "--empty", "--name", "db"]).run().ok();
+
+    let finished = home.maqet(["status", "web", "nope", "db", "--format", "json"]).run().code(3);
+
+    let listed = finished.json_value();
+    assert_eq!(listed.as_array().unwrap().len(), 2);
+    assert_eq!(error_of(&finished).0, "vm.not-found");
+}
+
+#[test]
+fn test_ls_filters_and_sorts() {
+    let home = TestHome::new();
+    for name in ["web-2", "db", "web-1"] {
+        home.maqet(["add", "--empty", "--name", name]).run().ok();
+    }
+    let listed = |arguments: &[&str]| {
+        let list = home.maqet(["ls", "--format", "json"]).args(arguments).run().ok().json_value();
+        list.as_array().unwrap().iter().map(|vm| vm["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+
+    assert_eq!(listed(&["--name", "web-*"]), ["web-1", "web-2"]);
+    assert_eq!(listed(&["--sort", "created"]), ["web-2", "db", "web-1"]);
+    assert_eq!(listed(&["--status", "running"]), Vec::<String>::new());
+}
+
+#[test]
+fn test_ls_table_in_a_pipe_is_plain() {
+    let home = TestHome::new();
+    home.maqet(["add", "--empty", "--name", "web"]).run().ok();
+
+    let finished = home.maqet(["ls"]).run().ok();
+
+    let lines: Vec<Vec<&str>> = finished.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["NAME", "STATUS", "PID", "SINCE", "ID"]);
+    assert_eq!(lines[1][..2], ["web", "defined"]);
+    assert!(!finished.stdout.contains('\u{1b}'));
+}
+
+#[test]
+fn test_yaml_format_writes_the_same_data() {
+    let home = TestHome::new();
+    home.maqet(["add", "--empty", "--name", "web"]).run().ok();
+
+    let finished = home.maqet(["status", "web", "--format", "yaml"]).run().ok();
+
+    assert!(finished.stdout.contains("status: defined\n"), "{}", finished.stdout);
+}
+
+#[test]
+fn test_start_missing_binary_says_what_to_install() {
+    let home = TestHome::new();
+    add(&home, "name: web\nbinary: /opt/no/qemu-system-arm\n").run().ok();
+
+    let finished = home.maqet(["start", "web", "--format", "json"]).run().code(69);
+
+    let (code, error) = error_of(&finished);
+    assert_eq!(code, "host.binary-missing");
+    assert_eq!(error["message"], "QEMU binary not found: /opt/no/qemu-system-arm");
+    assert!(error["hints"][0].as_str().unwrap().contains("apt install qemu-system-arm"), "{error}");
+}
+
+#[test]
+fn test_start_binary_that_is_no_qemu_is_not_trusted() {
+    let home = TestHome::new();
+    add(&home, "name: web\nbinary: /bin/true\n").run().ok();
+
+    let finished = home.maqet(["start", "web", "--format", "json"]).run().code(69);
+
+    assert_eq!(error_of(&finished).0, "host.binary-not-qemu");
+}
+
+#[test]
+fn test_start_missing_disk_names_it_and_leaves_nothing() {
+    let home = TestHome::new();
+    let disk = home.path("no/such.qcow2");
+    add(&home, &format!("name: web\naccel: tcg\nstorage: [{{name: hdd, file: {}}}]\n", disk.display())).run().ok();
+
+    let finished = home.maqet(["start", "web", "--format", "json"]).run().code(3);
+
+    let (code, error) = error_of(&finished);
+    assert_eq!(code, "storage.missing");
+    assert!(error["message"].as_str().unwrap().contains("such.qcow2"), "{error}");
+    assert_eq!(home.qemu_pids(), Vec::<i32>::new());
+    let status = home.maqet(["status", "web", "--format", "json"]).run().ok().json_value();
+    assert_eq!(status["status"], "defined");
+}
+
+#[test]
+fn test_start_option_qemu_refuses_shows_qemus_words() {
+    let home = TestHome::new();
+    add(&home, &format!("{}  - {{device: no-such-device}}\n", guest::paused_yaml("web"))).run().ok();
+
+    let finished = home.maqet(["start", "web", "--format", "json"]).run().code(1);
+
+    let (code, error) = error_of(&finished);
+    assert_eq!(code, "vm.start-refused");
+    assert!(
+        error["causes"][0].as_str().unwrap().contains("'no-such-device' is not a valid device model name"),
+        "{error}"
+    );
+    assert_eq!(home.qemu_pids(), Vec::<i32>::new());
+    let status = home.maqet(["status", "web", "--format", "json"]).run().ok().json_value();
+    assert_eq!(status["status"], "defined");
+}
+
+#[test]
+fn test_info_command_line_is_one_line_for_a_shell() {
+    let home = TestHome::new();
+    add(&home, &guest::paused_yaml("web")).run().ok();
+
+    let finished = home.maqet(["info", "web", "--command-line"]).run().ok();
+    let data = home.maqet(["info", "web", "--command-line", "--format", "json"]).run().ok().json_value();
+
+    assert_eq!(finished.stdout.lines().count(), 1);
+    assert!(finished.stdout.contains(" -m 32M "), "{}", finished.stdout);
+    assert!(data["argv"].as_array().unwrap().contains(&json!("-S")));
+}
+
+#[test]
+fn test_start_dry_run_prints_the_line_and_starts_nothing() {
+    let home = TestHome::new();
+    add(&home, &guest::paused_yaml("web")).run().ok();
+
+    let finished = home.maqet(["start", "web", "--dry-run"]).run().ok();
+
+    let info = home.maqet(["info", "web", "--command-line"]).run().ok();
+    assert_eq!(finished.stdout, info.stdout);
+    assert_eq!(home.qemu_pids(), Vec::<i32>::new());
+}
+
+#[test]
+fn test_qmp_stopped_vm_is_refused_with_advice() {
+    let home = TestHome::new();
+    add(&home, "name: web\n").run().ok();
+
+    let finished = home.maqet(["qmp", "web", "query-status", "--format", "json"]).run().code(4);
+
+    let (code, error) = error_of(&finished);
+    assert_eq!(code, "vm.wrong-state");
+    assert_eq!(error["hints"], json!(["start it with `maqet start web`"]));
+}
+
+#[test]
+fn test_stop_defined_vm_is_done_already() {
+    let home = TestHome::new();
+    add(&home, "name: web\n").run().ok();
+
+    let stopped = home.maqet(["stop", "web", "--format", "json"]).run().ok().json_value();
+
+    assert_eq!(stopped["how"], "nothing");
+}
+
+#[test]
+fn test_wrong_usage_is_json_when_asked_for() {
+    let home = TestHome::new();
+
+    let finished = home.maqet(["start", "--format", "json"]).run().code(2);
+
+    assert_eq!(error_of(&finished).0, "usage");
+}
+
+#[test]
+fn test_snapshot_order_of_the_predecessor_is_explained() {
+    let home = TestHome::new();
+
+    let finished = home.maqet(["snapshot", "web", "create", "hdd", "clean"]).run().code(2);
+
+    assert!(finished.stderr.contains("write `maqet snapshot create web hdd clean`"), "{}", finished.stderr);
+}
+
+#[test]
+fn test_help_names_every_command_and_shows_examples() {
+    let home = TestHome::new();
+
+    let finished = home.maqet(["--help"]).run().ok();
+
+    for expected in
+        ["add", "start", "stop", "rm", "ls", "status", "info", "qmp", "snapshot", "Examples:", "Exit codes:"]
+    {
+        assert!(finished.stdout.contains(expected), "{expected}");
+    }
+}
+
+#[test]
+fn test_unknown_database_scheme_names_the_known_ones() {
+    let home = TestHome::new();
+
+    let finished = home.maqet(["ls", "--database", "oracle:x", "--format", "json"]).run().code(2);
+
+    assert_eq!(error_of(&finished).0, "store.unknown");
+}
+
+#[test]
+fn test_log_file_holds_what_was_done_and_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let home = TestHome::new();
+    let log = home.path("log");
+
+    home.maqet(["ls", "-v", "--log-file"]).arg(&log).run().ok();
+
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert!(text.contains("operation=\"ls\""), "{text}");
+    assert_eq!(log.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}

@@ -1,0 +1,97 @@
+//! Many processes at once.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use maqet_testkit::{TestHome, guest};
+use serde_json::{Value, json};
+
+#[test]
+fn test_qmp_forty_commands_from_four_at_once_are_all_answered() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    home.json(&["start", "web"]);
+    let answered = AtomicUsize::new(0);
+
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..10 {
+                    assert_eq!(home.json(&["qmp", "web", "query-status"])["status"], "prelaunch");
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+
+    assert_eq!(answered.into_inner(), 40);
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_add_same_name_by_ten_at_once_is_won_by_one() {
+    let home = TestHome::new();
+
+    let codes: Vec<Option<i32>> = (0..10)
+        .map(|_| home.maqet(["add", "--empty", "--name", "web"]).spawn())
+        .collect::<Vec<_>>()
+        .into_iter()
+        .map(|running| running.wait().code)
+        .collect();
+
+    assert_eq!(codes.iter().filter(|code| **code == Some(0)).count(), 1, "{codes:?}");
+    assert_eq!(codes.iter().filter(|code| **code == Some(4)).count(), 9, "{codes:?}");
+}
+
+#[test]
+fn test_add_many_by_eight_at_once_are_all_there() {
+    let home = TestHome::new();
+
+    thread::scope(|scope| {
+        for worker in 0..8 {
+            let home = &home;
+            scope.spawn(move || {
+                for number in 0..5 {
+                    home.maqet(["add", "--empty", "--name", &format!("vm-{worker}-{number}")]).run().ok();
+                }
+            });
+        }
+    });
+
+    assert_eq!(home.json(&["ls"]).as_array().unwrap().len(), 40);
+}
+
+#[test]
+fn test_start_same_vm_by_twenty_at_once_makes_one_qemu() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+
+    let started: Vec<Value> = (0..20)
+        .map(|_| home.maqet(["start", "web", "--format", "json"]).spawn())
+        .collect::<Vec<_>>()
+        .into_iter()
+        .map(|running| running.wait().ok().json_value())
+        .collect();
+
+    assert_eq!(started.iter().filter(|one| one["changed"] == json!(true)).count(), 1);
+    assert_eq!(started.iter().map(|one| one["pid"].to_string()).collect::<BTreeSet<_>>().len(), 1);
+    assert_eq!(home.qemu_pids().len(), 1);
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_snapshot_same_name_by_two_at_once_is_made_once() {
+    let home = TestHome::new();
+    home.add("name: web\naccel: tcg\nstorage: [{name: hdd, size: 4M}]\n");
+
+    let codes: Vec<Option<i32>> = (0..2)
+        .map(|_| home.maqet(["snapshot", "create", "web", "hdd", "clean"]).spawn())
+        .collect::<Vec<_>>()
+        .into_iter()
+        .map(|running| running.wait().code)
+        .collect();
+
+    assert_eq!(codes.iter().filter(|code| **code == Some(0)).count(), 1, "{codes:?}");
+    assert_eq!(home.json(&["snapshot", "ls", "web"]).as_array().unwrap().len(), 1);
+}

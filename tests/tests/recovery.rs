@@ -1,0 +1,108 @@
+//! Killed half-way, and left with what others broke.
+
+use std::fs;
+use std::time::Duration;
+
+use maqet_testkit::{TestHome, guest, wait};
+use serde_json::{Value, json};
+
+/// A start that is killed leaves either nothing or a VM that `ls` shows and `stop` stops.
+#[test]
+fn test_start_killed_at_any_moment_hides_no_qemu() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+
+    for millis in [1, 5, 10, 20, 30, 40, 60, 80, 100, 120] {
+        let start = home.maqet(["start", "web"]).spawn();
+        std::thread::sleep(Duration::from_millis(millis));
+        let _ = start.kill();
+
+        let live = home.qemu_pids();
+        let status = home.json(&["status", "web"]);
+        let shown: Vec<i32> = status["pid"].as_i64().map(|pid| i32::try_from(pid).unwrap()).into_iter().collect();
+        assert_eq!(live, shown, "killed after {millis} ms: {status}");
+        home.json(&["stop", "web", "--force"]);
+        assert_eq!(home.qemu_pids(), Vec::<i32>::new(), "killed after {millis} ms");
+    }
+    home.json(&["start", "web"]);
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_interrupted_start_leaves_no_qemu_and_exits_with_130() {
+    let home = TestHome::new();
+    let hanging = home.write(
+        "qemu-hangs",
+        "#!/bin/sh\n[ \"$1\" = --version ] && { echo 'QEMU emulator version 7.2.22'; exit; }\nexec sleep 1000\n",
+    );
+    let mut permissions = fs::metadata(&hanging).unwrap().permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o755);
+    fs::set_permissions(&hanging, permissions).unwrap();
+    home.add(&format!("name: web\naccel: tcg\nbinary: {}\n", hanging.display()));
+
+    let start = home.maqet(["start", "web"]).spawn();
+    wait::until(Duration::from_secs(10), "the hanging binary to run", || {
+        home.processes().iter().any(|found| i64::from(found.pid) != i64::from(start.pid())).then_some(())
+    });
+    let interrupted = std::process::Command::new("kill").args(["-INT", &start.pid().to_string()]).status().unwrap();
+    assert!(interrupted.success());
+    let _ = start.wait().code(130);
+
+    wait::until(Duration::from_secs(5), "the hanging binary to be gone", || home.processes().is_empty().then_some(()));
+    assert_eq!(home.json(&["status", "web"])["pid"], Value::Null);
+    home.json(&["rm", "web"]);
+}
+
+#[test]
+fn test_start_hanging_binary_times_out_and_is_ended() {
+    let home = TestHome::new();
+    let hanging = home.write("qemu-hangs", "#!/bin/sh\n[ \"$1\" = --version ] && { echo 'QEMU emulator version 7.2.22'; exit; }\necho 'still thinking' >&2\nexec sleep 1000\n");
+    let mut permissions = fs::metadata(&hanging).unwrap().permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o755);
+    fs::set_permissions(&hanging, permissions).unwrap();
+    home.add(&format!("name: web\naccel: tcg\nbinary: {}\n", hanging.display()));
+
+    let finished = home.maqet(["start", "web", "--timeout", "1s", "--format", "json"]).run().code(124);
+
+    let error = &finished.json_error()["error"];
+    assert_eq!(error["code"], "vm.start-timed-out");
+    assert!(error["causes"][0].as_str().unwrap().contains("still thinking"), "{error}");
+    assert!(home.processes().is_empty());
+    assert_eq!(home.json(&["status", "web"])["status"], "defined");
+}
+
+#[test]
+fn test_database_that_was_emptied_is_named_and_not_replaced() {
+    let home = TestHome::new();
+    home.maqet(["add", "--empty", "--name", "web"]).run().ok();
+    let database = home.files().into_iter().find(|path| path.ends_with("maqet.db")).unwrap();
+    fs::write(&database, "").unwrap();
+    let _ = fs::remove_file(database.with_extension("db-wal"));
+
+    let finished = home.json_error(&["ls"], 1);
+
+    assert_eq!(finished["code"], "store.corrupt");
+    assert_eq!(fs::metadata(&database).unwrap().len(), 0);
+}
+
+#[test]
+fn test_recorded_pid_of_a_stranger_is_never_signalled() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    home.json(&["start", "web"]);
+    let pid = home.json(&["status", "web"])["pid"].as_i64().unwrap();
+    let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
+    let mut stranger = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let database = home.files().into_iter().find(|path| path.ends_with("maqet.db")).unwrap();
+    let changed = rusqlite::Connection::open(&database).unwrap().execute("UPDATE vm SET pid = ?1", [stranger.id()]);
+    assert_eq!(changed.unwrap(), 1);
+
+    let status = home.json(&["status", "web"]);
+    assert_eq!((&status["status"], &status["pid"]), (&json!("stopped"), &Value::Null));
+    home.json(&["stop", "web", "--force"]);
+    home.json(&["rm", "web", "--force"]);
+
+    assert!(stranger.try_wait().unwrap().is_none(), "the stranger was killed");
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+}
