@@ -22,7 +22,8 @@ fn test_main_job_with_a_linux_guest_runs_from_definition_to_removal() {
     let started = home.json(&["start", "web"]);
     assert_eq!((&started["status"], &started["changed"]), (&json!("running"), &json!(true)));
     let log = started["serial_log"].as_str().unwrap().to_owned();
-    let told = serial::wait_for(log.as_ref(), "maqet-guest: ready", Duration::from_secs(60));
+    serial::wait_for(log.as_ref(), guest::READY, Duration::from_secs(60));
+    let told = serial::text(log.as_ref());
     assert!(told.contains("disks=vda:67108864"), "{told}");
     assert_eq!(processes_beside(&home, &started["pid"]), Vec::<i32>::new());
 
@@ -226,7 +227,7 @@ fn test_files_of_a_running_vm_are_private_whatever_the_umask() {
         .status();
     assert!(started.unwrap().success());
 
-    for folder in [home.data(), home.runtime().join("maqet"), home.state().join("maqet")] {
+    for folder in [home.data(), home.runtime(), home.state()] {
         check_private(&folder);
     }
     home.json(&["stop", "web", "--force"]);
@@ -265,7 +266,7 @@ fn test_qmp_refused_command_fails_with_qemus_words() {
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
 
-    let unknown = home.maqet(["qmp", "web", "no-such", "--format", "json"]).run().code(1);
+    let unknown = home.json_error(&["qmp", "web", "no-such"], 1);
     let argument = home.json_error(&["qmp", "web", "device_del", "id=nope"], 1);
 
     assert_eq!(unknown["code"], "qmp.refused");

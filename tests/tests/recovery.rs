@@ -1,10 +1,22 @@
 //! Killed half-way, and left with what others broke.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use maqet_testkit::{TestHome, guest, wait};
 use serde_json::{Value, json};
+
+/// Makes a binary that says it is QEMU and then does nothing, for ever.
+fn hanging_qemu(home: &TestHome) -> PathBuf {
+    // `tail` names the file, so that its process can be found.
+    let script = "#!/bin/sh\n[ \"$1\" = --version ] && { echo 'QEMU emulator version 7.2.22'; exit; }\n\
+                  echo 'still thinking' >&2\nexec tail -f \"$0\" >/dev/null\n";
+    let path = home.write("qemu-hangs", script);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
 
 /// A start that is killed leaves either nothing or a VM that `ls` shows and `stop` stops.
 #[test]
@@ -31,13 +43,7 @@ fn test_start_killed_at_any_moment_hides_no_qemu() {
 #[test]
 fn test_interrupted_start_leaves_no_qemu_and_exits_with_130() {
     let home = TestHome::new();
-    let hanging = home.write(
-        "qemu-hangs",
-        "#!/bin/sh\n[ \"$1\" = --version ] && { echo 'QEMU emulator version 7.2.22'; exit; }\nexec sleep 1000\n",
-    );
-    let mut permissions = fs::metadata(&hanging).unwrap().permissions();
-    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o755);
-    fs::set_permissions(&hanging, permissions).unwrap();
+    let hanging = hanging_qemu(&home);
     home.add(&format!("name: web\naccel: tcg\nbinary: {}\n", hanging.display()));
 
     let start = home.maqet(["start", "web"]).spawn();
@@ -56,10 +62,7 @@ fn test_interrupted_start_leaves_no_qemu_and_exits_with_130() {
 #[test]
 fn test_start_hanging_binary_times_out_and_is_ended() {
     let home = TestHome::new();
-    let hanging = home.write("qemu-hangs", "#!/bin/sh\n[ \"$1\" = --version ] && { echo 'QEMU emulator version 7.2.22'; exit; }\necho 'still thinking' >&2\nexec sleep 1000\n");
-    let mut permissions = fs::metadata(&hanging).unwrap().permissions();
-    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o755);
-    fs::set_permissions(&hanging, permissions).unwrap();
+    let hanging = hanging_qemu(&home);
     home.add(&format!("name: web\naccel: tcg\nbinary: {}\n", hanging.display()));
 
     let finished = home.maqet(["start", "web", "--timeout", "1s", "--format", "json"]).run().code(124);

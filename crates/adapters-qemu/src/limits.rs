@@ -41,6 +41,10 @@ pub const LAST_WORDS_BYTES: usize = 2 << 10;
 /// How many lines of QEMU's log become its last words.
 pub const LAST_WORDS_LINES: usize = 10;
 
+/// How long is waited for the flight recorder once the command monitor answered; it is ready within a millisecond or
+/// two, and a machine without it is better than none.
+pub const RECORDER_DEADLINE: Duration = Duration::from_secs(1);
+
 /// How much of the end of the flight recorder is searched; about 400 events, and `SHUTDOWN` is among the last.
 pub const RECORDER_TAIL_BYTES: u64 = 64 << 10;
 

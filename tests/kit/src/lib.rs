@@ -18,6 +18,8 @@ pub mod process;
 mod run;
 pub mod serial;
 mod shared;
+#[cfg(feature = "store")]
+pub mod store;
 pub mod variable;
 pub mod wait;
 

@@ -68,7 +68,7 @@ pub(super) async fn launch(environment: &ProcessEnvironment, launch: &Launch) ->
     let outcome = match &mut attempt.child {
         Some(child) => {
             tokio::select! {
-                () = answered(places) => Outcome::Ready,
+                () = answered(places, &recorder) => Outcome::Ready,
                 status = child.ended() => Outcome::Ended(status),
                 () = tokio::time::sleep(launch.deadline) => Outcome::Late,
             }
@@ -116,13 +116,14 @@ fn spawn(environment: &ProcessEnvironment, launch: &Launch) -> Result<Leashed, L
     Leashed::spawn(&mut command).map_err(|why| failed("run", binary, why))
 }
 
-/// Waits until the command monitor takes commands.
-async fn answered(places: &RunPlaces) {
+/// Waits until the command monitor takes commands and the flight recorder is on.
+async fn answered(places: &RunPlaces, recorder: &Recorder) {
     let socket = places.monitor(MonitorRole::Command);
     // A socket that is there and does not answer yet is asked again; the launch has its own deadline.
     while QmpSession::connect(&socket, GREETING_DEADLINE).await.is_err() {
         tokio::time::sleep(CONNECT_PAUSE).await;
     }
+    recorder.is_on().await;
 }
 
 /// Returns the end of what QEMU wrote to its standard error, without its name before each line.

@@ -3,17 +3,20 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use maqet_domain::vm::{RunPlaces, Shutdown, StopReason};
 use rustix::fs::{CWD, Mode, OFlags, mkfifoat, open};
 use serde::Deserialize;
 
-use crate::limits::RECORDER_TAIL_BYTES;
+use crate::limits::{CONNECT_PAUSE, RECORDER_DEADLINE, RECORDER_TAIL_BYTES};
 use crate::private::new_private_file;
 
 const NEGOTIATION: &[u8] = b"{\"execute\":\"qmp_capabilities\"}\n";
+
+/// The key of the answer to it.
+const ANSWER: &[u8] = b"\"return\"";
 
 /// The recorder's FIFO with the negotiation in it, waiting for QEMU to read it.
 ///
@@ -21,6 +24,7 @@ const NEGOTIATION: &[u8] = b"{\"execute\":\"qmp_capabilities\"}\n";
 #[derive(Debug)]
 pub(super) struct Recorder {
     _fifo: OwnedFd,
+    log: PathBuf,
 }
 
 impl Recorder {
@@ -47,7 +51,20 @@ impl Recorder {
         if rustix::io::write(&fifo, NEGOTIATION)? != NEGOTIATION.len() {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        Ok(Self { _fifo: fifo })
+        Ok(Self { _fifo: fifo, log: places.recorder_log() })
+    }
+
+    /// Waits until QEMU answered in the log; what happens before that goes unrecorded.
+    ///
+    /// The monitors of QEMU come up one after the other: a machine that is told to end as soon as another of them
+    /// answers would leave no word (seen, one time in some ten).
+    pub(super) async fn is_on(&self) {
+        let answered = async {
+            while !fs::read(&self.log).is_ok_and(|log| log.windows(ANSWER.len()).any(|part| part == ANSWER)) {
+                tokio::time::sleep(CONNECT_PAUSE).await;
+            }
+        };
+        let _ = tokio::time::timeout(RECORDER_DEADLINE, answered).await;
     }
 }
 

@@ -169,9 +169,9 @@ fn state(acts: &[Act]) -> MonitorAnswer {
                 std::future::pending::<()>().await;
             }
         };
-        let servers = async {
-            tokio::join!(serve(MonitorRole::Command), serve(MonitorRole::SessionOne), serve(MonitorRole::SessionTwo))
-        };
+        let (one, two) = (serve(MonitorRole::Command), serve(MonitorRole::SessionOne));
+        let three = serve(MonitorRole::SessionTwo);
+        let servers = async { tokio::join!(one, two, three) };
         tokio::select! {
             _ = servers => unreachable!(),
             answer = QemuMonitors.answer(&places, Duration::from_millis(150)) => answer,

@@ -227,7 +227,7 @@ impl Held {
         Error::SnapshotTaken { vm: self.entry.name.clone(), drive: self.drive.name.to_string(), name: name.to_owned() }
     }
 
-    fn done(self, app: &App, kind: &str, name: &str) -> Done<SnapshotDone> {
+    fn done(self, app: &App, kind: &'static str, name: &str) -> Done<SnapshotDone> {
         let event = app.event(kind, &self.entry, json!({ "drive": self.drive.name, "name": name }));
         let done = SnapshotDone {
             id: self.id(),

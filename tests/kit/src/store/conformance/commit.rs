@@ -1,7 +1,6 @@
 //! Writing: names, revisions, all or nothing.
 
-use std::sync::Arc;
-
+use futures_util::future::join_all;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::port::{Store, StoreError};
 use maqet_domain::vm::{Phase, Revision, Vm};
@@ -148,7 +147,7 @@ pub async fn test_run_changed_by_many_at_once_one_wins(subject: &dyn Subject) {
     let store = subject.open();
     let vm = add(&*store, "web", 1).await;
 
-    let results = at_once(subject, |_| one(run_change(&vm, Revision::FIRST)));
+    let results = at_once(subject, |_| one(run_change(&vm, Revision::FIRST))).await;
 
     let (won, lost): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
     assert_eq!(won.len(), 1);
@@ -160,7 +159,7 @@ pub async fn test_run_changed_by_many_at_once_one_wins(subject: &dyn Subject) {
 
 /// Of many who add the same name, one wins and all others are told.
 pub async fn test_vm_added_by_many_at_once_one_wins(subject: &dyn Subject) {
-    let results = at_once(subject, |number| sample::adding(&sample::vm("web", number)));
+    let results = at_once(subject, |number| sample::adding(&sample::vm("web", number))).await;
 
     let (won, lost): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
     assert_eq!(won.len(), 1);
@@ -170,22 +169,10 @@ pub async fn test_vm_added_by_many_at_once_one_wins(subject: &dyn Subject) {
     assert_eq!(names(&*subject.open()).await, ["web"]);
 }
 
-/// Commits from eight threads, each with a handle and a runtime of its own.
-fn at_once(subject: &dyn Subject, changes: impl Fn(u32) -> ChangeSet) -> Vec<Result<(), StoreError>> {
-    let start = Arc::new(std::sync::Barrier::new(8));
-    let threads: Vec<_> = (1..=8)
-        .map(|number| {
-            let (store, changes, start) = (subject.open(), changes(number), start.clone());
-            std::thread::spawn(move || {
-                start.wait();
-                tokio::runtime::Builder::new_current_thread()
-                    .build()
-                    .expect("a runtime can be made")
-                    .block_on(store.commit(changes))
-            })
-        })
-        .collect();
-    threads.into_iter().map(|thread| thread.join().expect("a commit does not panic")).collect()
+/// Commits through eight handles at once.
+async fn at_once(subject: &dyn Subject, changes: impl Fn(u32) -> ChangeSet) -> Vec<Result<(), StoreError>> {
+    let handles: Vec<_> = (1..=8).map(|number| (subject.open(), changes(number))).collect();
+    join_all(handles.iter().map(|(store, changes)| store.commit(changes.clone()))).await
 }
 
 /// A change that is refused takes those before it with it.

@@ -2,6 +2,8 @@
 //!
 //! A store brings a [`Subject`] and instantiates the suite with [`store_conformance!`](crate::store_conformance).
 
+#![expect(clippy::unwrap_used, reason = "the scenarios are tests, though they are compiled as a library")]
+
 mod commit;
 mod log;
 mod vm;
