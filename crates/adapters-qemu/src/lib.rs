@@ -14,6 +14,7 @@ mod lock;
 mod private;
 mod process;
 mod qmp;
+mod readable;
 
 pub use self::clock::{RandomIds, SystemClock};
 pub use self::environment::ProcessEnvironment;

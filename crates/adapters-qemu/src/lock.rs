@@ -1,9 +1,9 @@
 //! The port [`Locks`]: files that the kernel locks for one open file at a time.
 
-use std::fs::{File, TryLockError};
+use std::fs::{File, Metadata, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,9 +21,9 @@ use crate::process::{boot_id, identity_of, is_alive};
 /// Who holds a lock is written in some 200 bytes; more is none of ours.
 const HOLDER_BYTES: usize = 4 << 10;
 
-/// Locks as files in a folder, one for each thing; they are never removed.
+/// Locks as files in a folder, one for each thing; the file stays until the thing is gone.
 ///
-/// Removing one would let two hold it: whoever waits has the removed file open, and whoever comes next makes another.
+/// Whoever waited for a file that was removed meanwhile holds nothing, and tries the one that is there now.
 #[derive(Debug)]
 pub struct FileLocks {
     folder: PathBuf,
@@ -67,13 +67,24 @@ struct Note {
 #[derive(Debug)]
 struct Held {
     file: File,
+    path: PathBuf,
+    /// Whether the file goes with the lock.
+    is_retired: bool,
 }
 
-impl Guard for Held {}
+impl Guard for Held {
+    fn retire(&mut self) {
+        self.is_retired = true;
+    }
+}
 
 impl Drop for Held {
     fn drop(&mut self) {
         let _ = self.file.set_len(0);
+        if self.is_retired {
+            // Before the unlock, so that nobody is given the file that goes.
+            let _ = std::fs::remove_file(&self.path);
+        }
         // Closing is not enough: a child being spawned right now has a copy of the file until its `exec`.
         let _ = self.file.unlock();
     }
@@ -85,10 +96,12 @@ impl Locks for FileLocks {
         let failed = |why: io::Error| LockError::Failed { source: why.into() };
         let started = Instant::now();
         let until = started + patience.max(LOCK_LEAST_PATIENCE);
-        let file = self.open(name).map_err(failed)?;
+        let path = self.path(name);
+        let mut file = self.open(name).map_err(failed)?;
         loop {
             match file.try_lock() {
-                Ok(()) => break,
+                Ok(()) if is_still_at(&file, &path) => break,
+                Ok(()) => file = self.open(name).map_err(failed)?,
                 Err(TryLockError::WouldBlock) if Instant::now() < until => pause().await,
                 Err(TryLockError::WouldBlock) => {
                     let holder = read_note(&file).map(|note| note.holder);
@@ -97,7 +110,7 @@ impl Locks for FileLocks {
                 Err(TryLockError::Error(why)) => return Err(failed(why)),
             }
         }
-        let held = Held { file };
+        let held = Held { file, path, is_retired: false };
         // Who holds it is told as a courtesy; on a full disk the lock still locks.
         let _ = write_note(&held.file, operation);
         Ok(Box::new(held))
@@ -113,6 +126,12 @@ impl Locks for FileLocks {
         let is_held = lives || matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
         is_held.then_some(note.holder)
     }
+}
+
+/// Returns whether the open file is the one at `path`, and not one that was removed from there.
+fn is_still_at(file: &File, path: &Path) -> bool {
+    let same = |open: Metadata, there: Metadata| (open.dev(), open.ino()) == (there.dev(), there.ino());
+    file.metadata().is_ok_and(|open| path.symlink_metadata().is_ok_and(|there| same(open, there)))
 }
 
 fn write_note(file: &File, operation: &str) -> io::Result<()> {

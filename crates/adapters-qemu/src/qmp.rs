@@ -4,6 +4,7 @@ mod codec;
 mod monitors;
 mod queue;
 mod session;
+mod wire;
 
 pub use self::monitors::QemuMonitors;
 pub(crate) use self::queue::turn_file;

@@ -60,14 +60,19 @@ fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::Error as E;
     match error {
         E::FromSqlConversionFailure(..) | E::InvalidColumnType(..) | E::IntegralValueOutOfRange(..) => true,
-        // The version said that all tables are there.
-        E::SqlInputError { msg, .. } => msg.starts_with("no such table") || msg.starts_with("no such column"),
-        E::SqliteFailure(failure, _) => {
+        E::SqlInputError { msg, .. } => misses_a_table(msg),
+        E::SqliteFailure(failure, words) => {
             matches!(failure.code, ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)
                 || failure.extended_code == ffi::SQLITE_IOERR_CORRUPTFS
+                || failure.extended_code == ffi::SQLITE_ERROR && words.as_deref().is_some_and(misses_a_table)
         }
         _ => false,
     }
+}
+
+/// The version said that all tables and columns are there, and SQLite has no code for this.
+fn misses_a_table(words: &str) -> bool {
+    words.starts_with("no such table") || words.starts_with("no such column")
 }
 
 fn damage(error: &rusqlite::Error) -> String {

@@ -61,9 +61,8 @@ pub(crate) fn events(connection: &Connection, sequence: i64, limit: u32) -> Resu
 
 fn vm(connection: &Connection, condition: &str, parameters: impl Params) -> Result<Option<Vm>> {
     // A definition that is missing has to be noticed, so the join keeps its VM.
-    let sql = format!(
-        "SELECT {ENTRY}, content FROM vm LEFT JOIN definition ON definition.vm = vm.id WHERE {condition}"
-    );
+    let sql =
+        format!("SELECT {ENTRY}, content FROM vm LEFT JOIN definition ON definition.vm = vm.id WHERE {condition}");
     connection
         .prepare_cached(&sql)?
         .query_row(parameters, |row| Ok(Vm { entry: entry(row)?, definition: definition(row, 14)? }))
@@ -119,7 +118,8 @@ fn process(row: &Row<'_>, pid: u32) -> Result<ProcessIdentity> {
 
 fn definition(row: &Row<'_>, column: usize) -> Result<Node> {
     let text = row.get_ref(column)?.as_str()?;
-    serde_json::from_str(text).map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into()))
+    serde_json::from_str(text)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into()))
 }
 
 fn storage_record(row: &Row<'_>) -> Result<StorageRecord> {

@@ -46,11 +46,7 @@ pub(crate) fn judge(place: &Place, found: Identity) -> Result<Due, StoreError> {
         return Err(place.corrupt("it is an SQLite database, and not one of maqet"));
     }
     if found.version > newest() {
-        return Err(StoreError::NewerSchema {
-            path: place.given.clone(),
-            found: found.version,
-            known: newest(),
-        });
+        return Err(StoreError::NewerSchema { path: place.given.clone(), found: found.version, known: newest() });
     }
     if found.version < 1 {
         return Err(place.corrupt(format!("it says that its schema is number {}", found.version)));

@@ -73,9 +73,7 @@ impl VmRepository for SqliteStore {
     async fn by_id_prefix(&self, prefix: &str) -> Result<Vec<VmEntry>, StoreError> {
         const ACTION: &str = "look for VMs";
         let prefix = prefix.to_owned();
-        let work = move |database: &mut Database| {
-            database.read(ACTION, |sql| read::entries_by_id_prefix(sql, &prefix))
-        };
+        let work = move |database: &mut Database| database.read(ACTION, |sql| read::entries_by_id_prefix(sql, &prefix));
         self.owner.run(ACTION, work).await
     }
 

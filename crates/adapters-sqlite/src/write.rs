@@ -55,8 +55,8 @@ fn add_vm(transaction: &Transaction<'_>, vm: &Vm) -> Result<(), Refusal> {
         _ => Refusal::Sqlite(error),
     })?;
 
-    let definition = serde_json::to_string(&vm.definition)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let definition =
+        serde_json::to_string(&vm.definition).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     let sql = "INSERT INTO definition (vm, content) VALUES (?1, ?2)";
     transaction.prepare_cached(sql)?.execute(params![Text(entry.id), definition])?;
 
@@ -73,12 +73,7 @@ fn remove_vm(transaction: &Transaction<'_>, id: VmId, expected: Revision) -> Res
     only_one(removed, id)
 }
 
-fn change_run(
-    transaction: &Transaction<'_>,
-    id: VmId,
-    expected: Revision,
-    run: Option<&Run>,
-) -> Result<(), Refusal> {
+fn change_run(transaction: &Transaction<'_>, id: VmId, expected: Revision, run: Option<&Run>) -> Result<(), Refusal> {
     let sql = "UPDATE vm SET revision = ?3 WHERE id = ?1 AND revision = ?2";
     let row = params![Text(id), expected.0, expected.next().0];
     only_one(transaction.prepare_cached(sql)?.execute(row)?, id)?;
@@ -127,7 +122,8 @@ fn phase_words(phase: Phase) -> (&'static str, Option<Ending>) {
 
 /// A path recorded again gets a new place at the end of the order.
 fn add_storage(transaction: &Transaction<'_>, record: &StorageRecord) -> Result<(), Refusal> {
-    let sql = "INSERT OR REPLACE INTO storage (path, vm, drive, kind, size, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let sql =
+        "INSERT OR REPLACE INTO storage (path, vm, drive, kind, size, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let added = transaction.prepare_cached(sql)?.execute(params![
         path_value(&record.path),
         record.vm.map(Text),
@@ -138,9 +134,7 @@ fn add_storage(transaction: &Transaction<'_>, record: &StorageRecord) -> Result<
     ]);
     match (added, record.vm) {
         (Ok(_), _) => Ok(()),
-        (Err(error), Some(id))
-            if error.sqlite_extended_error_code() == Some(ffi::SQLITE_CONSTRAINT_FOREIGNKEY) =>
-        {
+        (Err(error), Some(id)) if error.sqlite_extended_error_code() == Some(ffi::SQLITE_CONSTRAINT_FOREIGNKEY) => {
             Err(Refusal::Rule(StoreError::Conflict { id }))
         }
         (Err(error), _) => Err(Refusal::Sqlite(error)),

@@ -134,17 +134,18 @@ impl App {
     pub(crate) async fn lock(&self, given: &str, operation: &str) -> Result<(Box<dyn Guard>, Vm), Error> {
         let vm = self.vm(given).await?;
         let name = LockName::Vm(vm.entry.id);
-        let guard = self.ports.locks.lock(&name, operation, limits::LOCK).await?;
-        match self.ports.store.by_id(&vm.entry.id).await? {
-            Some(vm) => Ok((guard, vm)),
-            None => Err(Error::NoSuchVm { given: given.to_owned(), near: Vec::new() }),
+        let mut guard = self.ports.locks.lock(&name, operation, limits::LOCK).await?;
+        if let Some(vm) = self.ports.store.by_id(&vm.entry.id).await? {
+            return Ok((guard, vm));
         }
+        guard.retire();
+        Err(Error::NoSuchVm { given: given.to_owned(), near: Vec::new() })
     }
 
     /// Understands a VM's definition.
     pub(crate) fn machine(&self, definition: &Node) -> Result<Machine, Error> {
         Machine::check(definition, &self.handlers)
-            .map_err(|problems| ConfigError { problems, sources: Sources::default() }.into())
+            .map_err(|problems| ConfigError::new(problems, Sources::default()).into())
     }
 
     /// Returns the folder of the disks of a VM that its definition gives no path.

@@ -49,7 +49,7 @@ pub(crate) fn load(
         }
     }
     if !problems.is_empty() {
-        return Err(ConfigError { problems, sources });
+        return Err(ConfigError::new(problems, sources));
     }
     Ok((merge(merged, flag_layer(flags)), sources))
 }

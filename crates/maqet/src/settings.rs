@@ -154,7 +154,7 @@ impl File {
         sources.add(&document);
         let read = config::read(&document.name, &document.text).map_err(|problem| vec![problem]);
         let checked = read.and_then(|node| Self::check(&node, &document.folder));
-        checked.map_err(|problems| ConfigError { problems, sources }.into())
+        checked.map_err(|problems| ConfigError::new(problems, sources).into())
     }
 
     fn check(node: &Node, folder: &Path) -> Result<Self, Vec<maqet_domain::config::Problem>> {

@@ -1,17 +1,15 @@
 //! One connection to one monitor, from its greeting on.
 
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use maqet_domain::port::{QmpCommand, QmpError};
 use serde_json::{Map, Value};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::codec::{Decoder, Message, encode};
-use crate::limits::{CONNECT_PAUSE, GREETING_DEADLINE, QMP_LINE_BYTES, QMP_READ_BYTES};
+use super::wire::Wire;
+use crate::limits::{GREETING_DEADLINE, QMP_LINE_BYTES, QMP_READ_BYTES};
 
 const NEGOTIATION: &str = "qmp_capabilities";
 
@@ -21,7 +19,7 @@ const NEGOTIATION: &str = "qmp_capabilities";
 /// in between are passed over.
 #[derive(Debug)]
 pub struct QmpSession {
-    stream: UnixStream,
+    wire: Wire,
     decoder: Decoder,
     /// The number of the next command.
     next: u64,
@@ -53,13 +51,13 @@ impl QmpSession {
         let no_greeting =
             || QmpError::NoGreeting { socket: socket.to_owned(), after: greeted_by.saturating_duration_since(started) };
 
-        let stream = match timeout_at(greeted_by, dial(socket)).await {
-            Ok(Ok(stream)) => stream,
+        let wire = match timeout_at(greeted_by, Wire::connect(socket)).await {
+            Ok(Ok(wire)) => wire,
             Ok(Err(why)) => return Err(QmpError::NoMonitor { socket: socket.to_owned(), source: why.into() }),
             Err(_) => return Err(no_greeting()),
         };
         let mut session =
-            Self { stream, decoder: Decoder::new(QMP_LINE_BYTES), next: 0, line: Vec::with_capacity(256), torn: false };
+            Self { wire, decoder: Decoder::new(QMP_LINE_BYTES), next: 0, line: Vec::with_capacity(256), torn: false };
         match session.message(greeted_by).await {
             Ok(Message::Greeting) => {}
             Ok(other) => return Err(QmpError::Garbled { detail: format!("instead of a greeting: {other:?}") }),
@@ -96,7 +94,7 @@ impl QmpSession {
         encode(execute, arguments, number, &mut self.line);
 
         self.torn = true;
-        match timeout_at(until, self.stream.write_all(&self.line)).await {
+        match timeout_at(until, self.wire.send(&self.line)).await {
             Ok(Ok(())) => self.torn = false,
             Ok(Err(_)) => return Err(closed()),
             Err(_) => return Err(NoMessage::Late.into_error(execute, started)),
@@ -120,7 +118,7 @@ impl QmpSession {
                 return Ok(message);
             }
             let buffer = self.decoder.buffer(QMP_READ_BYTES);
-            match timeout_at(until, self.stream.read_buf(buffer)).await {
+            match timeout_at(until, self.wire.receive(buffer)).await {
                 Ok(Ok(0) | Err(_)) => return Err(NoMessage::End),
                 Ok(Ok(_)) => {}
                 Err(_) => return Err(NoMessage::Late),
@@ -135,16 +133,6 @@ impl NoMessage {
             Self::Late => QmpError::TimedOut { command: command.to_owned(), after: started.elapsed() },
             Self::End => QmpError::Closed { command: command.to_owned() },
             Self::Garbled(detail) => QmpError::Garbled { detail },
-        }
-    }
-}
-
-/// Connects, waiting while the socket's queue of callers is full.
-async fn dial(socket: &Path) -> io::Result<UnixStream> {
-    loop {
-        match UnixStream::connect(socket).await {
-            Err(why) if why.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(CONNECT_PAUSE).await,
-            done => return done,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Finding a binary and asking it what it is.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
 use maqet_adapters_qemu::QemuHypervisor;
@@ -66,8 +67,9 @@ fn test_binary_that_never_ends_is_given_up() {
 fn test_binary_file_that_is_no_program_is_not_runnable() {
     wait(async {
         let folder = folder();
-        let path = script(folder.path(), "tool", "");
+        let path = folder.path().join("tool");
         std::fs::write(&path, b"\x7fELF nonsense").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
         let hypervisor = QemuHypervisor::new(environment(), folder.path().join("cache"));
 
         let refusal = hypervisor.binary(path.to_str().unwrap()).await.unwrap_err();

@@ -1,7 +1,6 @@
 //! Folders with short paths, and machines that end with their test.
 
 use std::future::Future;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,10 +35,16 @@ pub(crate) fn with_path(path: &str) -> ProcessEnvironment {
 }
 
 /// Writes a shell script that can be run.
+///
+/// By a process of its own: a file that this one had open for writing could still be so in a child of another test,
+/// and is then refused as busy.
 pub(crate) fn script(folder: &Path, name: &str, body: &str) -> PathBuf {
     let path = folder.join(name);
-    std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let written = std::process::Command::new("sh")
+        .args(["-c", r#"printf '#!/bin/sh\n%s\n' "$1" > "$0" && chmod 700 "$0""#])
+        .args([path.as_os_str(), body.as_ref()])
+        .status();
+    assert!(written.unwrap().success());
     path
 }
 

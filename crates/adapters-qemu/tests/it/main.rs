@@ -1,5 +1,7 @@
 //! The adapters against the real world: QEMU, `qemu-img`, processes, and monitors that misbehave.
 
+#![expect(clippy::unwrap_used, reason = "clippy knows tests by their attribute, and helpers have none")]
+
 mod binary;
 mod hostile_monitor;
 mod images;

@@ -122,7 +122,9 @@ fn test_answer_machine_whose_turns_are_all_taken_is_busy_and_not_silent() {
         let turns: Vec<std::fs::File> = ["qmp.lock", "qmp-s1.lock", "qmp-s2.lock"]
             .map(|name| std::fs::File::open(bench.places.sockets.join(name)).unwrap())
             .into();
-        turns.iter().for_each(|turn| turn.lock().unwrap());
+        for turn in &turns {
+            turn.lock().unwrap();
+        }
 
         let answer = QemuMonitors.answer(&bench.places, Duration::from_millis(50)).await;
 

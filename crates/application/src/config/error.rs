@@ -1,6 +1,5 @@
 //! A configuration that is wrong, with the texts that show where.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,28 +11,44 @@ use super::Document;
 /// The texts of the documents by their names, so that a message can show the line it is about.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sources {
-    texts: BTreeMap<String, Arc<str>>,
+    texts: Vec<(String, Arc<str>)>,
 }
 
 impl Sources {
     /// Adds a document.
     pub fn add(&mut self, document: &Document) {
-        self.texts.insert(document.name.clone(), document.text.as_str().into());
+        self.texts.push((document.name.clone(), document.text.as_str().into()));
     }
 
     /// Returns the text of a document.
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.texts.get(name).map(|text| &**text)
+        self.texts.iter().find(|(known, _)| known == name).map(|(_, text)| &**text)
+    }
+
+    /// Returns where a problem comes when they are told in the order of the documents.
+    fn order(&self, problem: &Problem) -> (usize, u32, u32) {
+        problem.place.as_ref().map_or((usize::MAX, 0, 0), |place| {
+            let document = self.texts.iter().position(|(name, _)| **name == *place.source);
+            (document.unwrap_or(usize::MAX), place.line, place.column)
+        })
     }
 }
 
 /// Everything that is wrong with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// What is wrong, in the order it was found; never empty.
+    /// What is wrong, in the order it stands; never empty.
     pub problems: Vec<Problem>,
     /// The texts it stands in.
     pub sources: Sources,
+}
+
+impl ConfigError {
+    /// Makes an error of what is wrong, told in the order in which it stands.
+    pub fn new(mut problems: Vec<Problem>, sources: Sources) -> Self {
+        problems.sort_by_key(|problem| sources.order(problem));
+        Self { problems, sources }
+    }
 }
 
 impl fmt::Display for ConfigError {

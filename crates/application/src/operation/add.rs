@@ -54,7 +54,7 @@ impl Operation for Add {
         }
         let flags = vec![("name", self.name.clone()), ("memory", self.memory.clone()), ("cpu", self.cpu.clone())];
         let (definition, sources) = load(&self.documents, flags, app.handlers())?;
-        Machine::check(&definition, app.handlers()).map_err(|problems| ConfigError { problems, sources })?;
+        Machine::check(&definition, app.handlers()).map_err(|problems| ConfigError::new(problems, sources))?;
         let (name, definition) = named(definition)?;
 
         let vm = app.new_vm(name, definition);

@@ -40,7 +40,7 @@ impl Operation for Rm {
     type Output = Removed;
 
     async fn run(&self, app: &App) -> Result<Done<Removed>, Error> {
-        let (guard, vm) = app.lock(&self.vm, Self::NAME).await?;
+        let (mut guard, vm) = app.lock(&self.vm, Self::NAME).await?;
         let entry = &vm.entry;
         let seen = app.look_alone(entry).await;
         if let Err(refused) = seen.status.on(Input::Remove)
@@ -61,6 +61,7 @@ impl Operation for Rm {
         };
         let (sockets, records) = app.vm_folders(&entry.id);
         app.ports.hypervisor.forget(&sockets, &records).await;
+        guard.retire();
         let event = app.event(kind::VM_REMOVED, entry, json!({ "kept_storage": removed.kept_storage }));
         let changes = ChangeSet::default().and(Change::VmRemoved { id: entry.id, expected: entry.revision });
         Ok(Done::changing(removed, entry.id, changes).telling(event).undone_by(&again(&vm)?).holding(guard))

@@ -30,7 +30,9 @@ pub(crate) struct World {
 
 struct FreeLock;
 
-impl Guard for FreeLock {}
+impl Guard for FreeLock {
+    fn retire(&mut self) {}
+}
 
 impl World {
     pub(crate) fn new() -> Self {

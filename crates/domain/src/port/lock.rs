@@ -78,7 +78,10 @@ impl Explain for LockError {
 }
 
 /// Holds a lock until it is dropped; the kernel takes it back when the process ends.
-pub trait Guard: Send + Sync {}
+pub trait Guard: Send + Sync {
+    /// Removes, once the lock is given back, whatever was kept for it: the thing it locks is gone.
+    fn retire(&mut self);
+}
 
 /// Locks that hold across processes and die with their holder.
 #[cfg_attr(feature = "mocks", mockall::automock)]

@@ -42,20 +42,19 @@ impl ConfigHandler for Storage {
     }
 
     fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
-        let mut seen: Vec<(DriveName, &Node)> = Vec::new();
+        let mut seen: Vec<(String, &Node)> = Vec::new();
         for (index, entry) in report.list(path, node).unwrap_or_default().iter().enumerate() {
             let at = path.index(index);
-            let Some(spec) = self.entry(&at, entry, report) else {
-                continue;
-            };
-            let name_node = entry.get("name").unwrap_or(entry);
-            if let Some((_, first)) = seen.iter().find(|(name, _)| *name == spec.name) {
-                let message = format!("there is a drive `{}` already", spec.name);
-                report.twice(&at.key("name"), name_node, first.place.as_ref(), message);
-                continue;
+            if let Some(name_node) = entry.get("name")
+                && let Some(name) = name_node.scalar()
+            {
+                if let Some((_, first)) = seen.iter().find(|(known, _)| *known == name) {
+                    let message = format!("there is a drive `{}` already", name.escape_debug());
+                    report.twice(&at.key("name"), name_node, first.place.as_ref(), message);
+                }
+                seen.push((name, name_node));
             }
-            seen.push((spec.name.clone(), name_node));
-            machine.storage.push(spec);
+            machine.storage.extend(self.entry(&at, entry, report));
         }
     }
 }

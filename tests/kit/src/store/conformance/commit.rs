@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use maqet_domain::change::{Change, ChangeSet};
-use maqet_domain::port::{Store, StoreError};
+use maqet_domain::port::StoreError;
 use maqet_domain::vm::{Phase, Revision, Vm};
 
 use super::{Subject, add, check_conflict, check_name_taken, commit, names, one, sample};
@@ -94,11 +94,8 @@ pub async fn test_run_changed_counts_the_revision(subject: &dyn Subject) {
     let other = add(&*store, "other", 2).await;
 
     commit(&*store, one(run_change(&vm, Revision::FIRST))).await;
-    let second = Change::RunChanged {
-        id: vm.entry.id,
-        expected: Revision(2),
-        run: Some(sample::run(1, Phase::Running)),
-    };
+    let second =
+        Change::RunChanged { id: vm.entry.id, expected: Revision(2), run: Some(sample::run(1, Phase::Running)) };
     commit(&*store, one(second)).await;
 
     vm.entry.revision = Revision(3);

@@ -1,7 +1,6 @@
 //! Storage records, history and events.
 
 use maqet_domain::change::{Change, ChangeSet};
-use maqet_domain::port::Store;
 use maqet_domain::size::ByteSize;
 use maqet_domain::vm::{Revision, Vm};
 

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use maqet_domain::change::Change;
 use maqet_domain::config::{Node, Value};
-use maqet_domain::port::Store;
 use maqet_domain::vm::{Ending, Phase, Run, RunPlaces, StopReason};
 
 use super::{Subject, add, commit, names, one, sample};

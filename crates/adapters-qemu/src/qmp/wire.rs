@@ -1,0 +1,66 @@
+//! The socket of a monitor: connect, send and receive, never waiting but where it says so.
+
+use std::io;
+use std::path::Path;
+
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with};
+
+use crate::limits::CONNECT_PAUSE;
+use crate::readable::Readable;
+
+/// A connection to a monitor.
+#[derive(Debug)]
+pub(super) struct Wire(Readable);
+
+impl Wire {
+    /// Connects; waits only while the socket's queue of callers is full.
+    pub(super) async fn connect(socket: &Path) -> io::Result<Self> {
+        let address = SocketAddrUnix::new(socket)?;
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        while let Err(why) = connect(&fd, &address) {
+            match why {
+                Errno::AGAIN => tokio::time::sleep(CONNECT_PAUSE).await,
+                Errno::INTR => {}
+                _ => return Err(why.into()),
+            }
+        }
+        Readable::watch(fd).map(Self)
+    }
+
+    /// Sends all of `bytes`; waits while the other side does not take them.
+    pub(super) async fn send(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match send(self.0.fd(), bytes, SendFlags::NOSIGNAL) {
+                Ok(sent) => bytes = &bytes[sent..],
+                // Only a command of more than some 100 KB gets here.
+                Err(Errno::AGAIN) => tokio::time::sleep(CONNECT_PAUSE).await,
+                Err(Errno::INTR) => {}
+                Err(why) => return Err(why.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what arrives to `buffer`, at most as much as has room in it; returns how much, 0 at the end.
+    pub(super) async fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        loop {
+            let mut ready = self.0.ready().await?;
+            let room = buffer.capacity() - buffer.len();
+            match rustix::io::read(ready.get_inner(), spare_capacity(buffer)) {
+                Ok(received) => {
+                    // Less than there was room for is all there was.
+                    if received < room {
+                        ready.clear_ready();
+                    }
+                    return Ok(received);
+                }
+                Err(Errno::AGAIN) => ready.clear_ready(),
+                Err(Errno::INTR) => {}
+                Err(why) => return Err(why.into()),
+            }
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Who may read and write: private files whatever the umask, and reading where nothing can be written.
+
+mod child;
+
+use std::fs::{self, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use child::{add, names};
+use maqet_adapters_sqlite::SqliteStore;
+use maqet_domain::port::StoreError;
+use tempfile::TempDir;
+
+/// Nobody in particular; root may read and write everywhere, so these tests do not run as root.
+const NOBODY: u32 = 65534;
+
+#[test]
+fn test_child_without_orders_does_nothing() {
+    let Some((order, database)) = child::order() else { return };
+    match order.as_str() {
+        "open" => check_private(&database),
+        "read" => check_reads_only(&database, &["web"]),
+        "read log" => check_reads_only(&database, &["other", "web"]),
+        "refuse" => check_refused(&database),
+        "fill" => check_full_disk(&database),
+        _ => panic!("nobody told me how to `{order}`"),
+    }
+}
+
+fn check_private(database: &Path) {
+    let store = SqliteStore::open(database).unwrap();
+    add(&store, "web", 1).unwrap();
+
+    for (file, mode) in [("maqet.db", 0o600), ("maqet.db-wal", 0o600), ("maqet.db-shm", 0o600), (".", 0o700)] {
+        let found = fs::metadata(database.parent().unwrap().join(file)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode, "`{file}` has mode {found:o}");
+    }
+}
+
+fn check_reads_only(database: &Path, expected: &[&str]) {
+    let store = SqliteStore::open(database).unwrap();
+    assert_eq!(names(&store).unwrap(), expected);
+
+    let refused = add(&store, "third", 3);
+    assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
+    assert_eq!(names(&store).unwrap(), expected);
+}
+
+fn check_refused(database: &Path) {
+    let refused = SqliteStore::open(database).and_then(|store| names(&store));
+    assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
+}
+
+/// Reads and fails to write on a disk that is full, in each way that it can get there.
+fn check_full_disk(database: &Path) {
+    let waiting = SqliteStore::open(database).unwrap();
+    add(&waiting, "web", 1).unwrap();
+    let folder = database.parent().unwrap();
+    let log = fs::read(database.with_extension("db-wal")).unwrap();
+
+    fill(&folder.join("ballast"));
+    check_full(&waiting);
+    drop(waiting);
+    fill(&folder.join("ballast-2"));
+    let anew = SqliteStore::open(database).unwrap();
+    check_full(&anew);
+    drop(anew);
+
+    fs::remove_file(folder.join("ballast")).unwrap();
+    fs::write(database.with_extension("db-wal"), log).unwrap();
+    fill(&folder.join("ballast"));
+    let with_log = SqliteStore::open(database).unwrap();
+    check_full(&with_log);
+
+    fs::remove_file(folder.join("ballast")).unwrap();
+    add(&with_log, "other", 2).unwrap();
+    assert_eq!(names(&with_log).unwrap(), ["other", "web"]);
+}
+
+fn check_full(store: &SqliteStore) {
+    assert_eq!(names(store).unwrap(), ["web"]);
+    let refused = add(store, "other", 2);
+    assert!(matches!(refused, Err(StoreError::Full { .. })), "{refused:?}");
+    assert_eq!(names(store).unwrap(), ["web"]);
+}
+
+fn fill(path: &Path) {
+    let mut file = fs::File::create(path).unwrap();
+    while file.write(&[0; 1024]).is_ok() {}
+}
+
+/// A folder that others may enter, with a copy of this binary that others may run.
+struct Ground {
+    folder: TempDir,
+    program: PathBuf,
+}
+
+impl Ground {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        let program = folder.path().join("program");
+        fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+        Self { folder, program }
+    }
+
+    /// Makes a database with one VM, which belongs to whoever the child will be.
+    fn database(&self) -> PathBuf {
+        let path = self.folder.path().join("data/maqet.db");
+        add(&SqliteStore::open(&path).unwrap(), "web", 1).unwrap();
+        give_away(&[&path, path.parent().unwrap()]);
+        path
+    }
+
+    /// Makes a database with two VMs, the second one in the log only, as after the death of a writer.
+    fn database_with_log(&self) -> PathBuf {
+        let path = self.database();
+        let log = path.with_extension("db-wal");
+        let store = SqliteStore::open(&path).unwrap();
+        add(&store, "other", 2).unwrap();
+        let left = [fs::read(&path).unwrap(), fs::read(&log).unwrap()];
+        drop(store);
+
+        for (file, content) in [&path, &log].into_iter().zip(left) {
+            fs::write(file, content).unwrap();
+            fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
+        }
+        give_away(&[&path, &log]);
+        path
+    }
+
+    /// Carries out `order` as an ordinary user.
+    #[track_caller]
+    fn check(&self, order: &str, database: &Path) {
+        let mut program = Command::new(&self.program);
+        if is_root() {
+            program.uid(NOBODY).gid(NOBODY);
+        }
+        program.current_dir(self.folder.path());
+        check_success(child::command(program, order, database));
+    }
+}
+
+/// Gives files to whom the child will be.
+fn give_away(files: &[&Path]) {
+    for file in files.iter().filter(|_| is_root()) {
+        chown(file, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+}
+
+fn is_root() -> bool {
+    // A process belongs to whom its folder in /proc belongs to.
+    std::os::unix::fs::MetadataExt::uid(&fs::metadata("/proc/self").unwrap()) == 0
+}
+
+/// Runs `command` and fails the test with what it said if it failed.
+#[track_caller]
+fn check_success(mut command: Command) {
+    let output = command.output().expect("the child can be started");
+    assert!(
+        output.status.success(),
+        "{}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[track_caller]
+fn check_umask(umask: &str, database: &Path) {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("umask {umask} && exec \"$@\""), "sh"]).arg(std::env::current_exe().unwrap());
+    check_success(child::command(shell, "open", database));
+}
+
+#[test]
+fn test_open_with_umask_000_makes_private_files_in_a_private_folder() {
+    let folder = TempDir::new().unwrap();
+
+    check_umask("000", &folder.path().join("new/maqet.db"));
+}
+
+#[test]
+fn test_open_with_umask_777_makes_files_that_can_be_used() {
+    let folder = TempDir::new().unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
+
+    check_umask("777", &folder.path().join("maqet.db"));
+}
+
+#[test]
+fn test_open_read_only_file_in_read_only_folder_can_be_read() {
+    let ground = Ground::new();
+    let database = ground.database();
+    fs::set_permissions(&database, Permissions::from_mode(0o400)).unwrap();
+    fs::set_permissions(database.parent().unwrap(), Permissions::from_mode(0o500)).unwrap();
+
+    ground.check("read", &database);
+
+    fs::set_permissions(database.parent().unwrap(), Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn test_open_writable_file_in_read_only_folder_can_be_read() {
+    let ground = Ground::new();
+    let database = ground.database();
+    fs::set_permissions(database.parent().unwrap(), Permissions::from_mode(0o500)).unwrap();
+
+    ground.check("read", &database);
+
+    fs::set_permissions(database.parent().unwrap(), Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn test_open_read_only_file_in_writable_folder_can_be_read() {
+    let ground = Ground::new();
+    let database = ground.database();
+    fs::set_permissions(&database, Permissions::from_mode(0o400)).unwrap();
+
+    ground.check("read", &database);
+}
+
+#[test]
+fn test_open_file_that_may_not_be_read_is_unavailable() {
+    let ground = Ground::new();
+    let database = ground.database();
+    fs::set_permissions(&database, Permissions::from_mode(0o000)).unwrap();
+
+    ground.check("refuse", &database);
+}
+
+#[test]
+fn test_open_writable_file_in_read_only_folder_with_log_reads_the_log_too() {
+    let ground = Ground::new();
+    let database = ground.database_with_log();
+    fs::set_permissions(database.parent().unwrap(), Permissions::from_mode(0o500)).unwrap();
+
+    ground.check("read log", &database);
+
+    fs::set_permissions(database.parent().unwrap(), Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn test_open_read_only_file_in_read_only_folder_with_log_is_unavailable_rather_than_stale() {
+    let ground = Ground::new();
+    let database = ground.database_with_log();
+    fs::set_permissions(&database, Permissions::from_mode(0o400)).unwrap();
+    fs::set_permissions(database.parent().unwrap(), Permissions::from_mode(0o500)).unwrap();
+
+    ground.check("refuse", &database);
+
+    fs::set_permissions(database.parent().unwrap(), Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn test_open_in_read_only_folder_without_database_is_unavailable() {
+    let ground = Ground::new();
+    let database = ground.database();
+    fs::remove_file(&database).unwrap();
+    fs::set_permissions(database.parent().unwrap(), Permissions::from_mode(0o500)).unwrap();
+
+    ground.check("refuse", &database);
+
+    fs::set_permissions(database.parent().unwrap(), Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn test_full_disk_can_be_read_and_is_named_when_written() {
+    let folder = TempDir::new().unwrap();
+    // A mount that only this child sees, and that goes with it.
+    let script = "mount -t tmpfs -o size=256k,mode=700 none \"$0\" && exec \"$@\"";
+    let mut unshare = Command::new("unshare");
+    unshare.args(if is_root() { ["-m"].as_slice() } else { ["-r", "-m"].as_slice() });
+    unshare.args(["sh", "-c", script]).arg(folder.path()).arg(std::env::current_exe().unwrap());
+
+    check_success(child::command(unshare, "fill", &folder.path().join("maqet.db")));
+}

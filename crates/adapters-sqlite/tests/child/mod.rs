@@ -1,0 +1,45 @@
+//! This test binary, run again as another process with orders of its own.
+//!
+//! Each file that uses it has a test named [`ENTRY`], which carries out the orders and without them does nothing.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use maqet_adapters_sqlite::SqliteStore;
+use maqet_domain::port::{Store, StoreError, VmRepository};
+use maqet_domain::vm::Vm;
+use maqet_testkit::store::sample;
+
+/// The test in which a child begins.
+pub(crate) const ENTRY: &str = "test_child_without_orders_does_nothing";
+
+const ORDER: &str = "MAQET_STORE_TEST_ORDER";
+const DATABASE: &str = "MAQET_STORE_TEST_DATABASE";
+
+/// Returns what this process was told to do, and with which database; nothing in the process of the tests itself.
+pub(crate) fn order() -> Option<(String, PathBuf)> {
+    Some((env::var(ORDER).ok()?, env::var_os(DATABASE)?.into()))
+}
+
+/// Returns the arguments and variables that make `program` carry out `order`.
+pub(crate) fn command(mut program: Command, order: &str, database: &Path) -> Command {
+    program.args(["--exact", ENTRY, "--nocapture", "--test-threads=1"]).env(ORDER, order).env(DATABASE, database);
+    program
+}
+
+/// Runs a future to its end.
+pub(crate) fn wait<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be made").block_on(future)
+}
+
+/// Adds a VM.
+pub(crate) fn add(store: &SqliteStore, name: &str, number: u32) -> Result<Vm, StoreError> {
+    let vm = sample::vm(name, number);
+    wait(store.commit(sample::adding(&vm))).map(|()| vm)
+}
+
+/// Returns the names of all VMs.
+pub(crate) fn names(store: &SqliteStore) -> Result<Vec<String>, StoreError> {
+    Ok(wait(store.list())?.into_iter().map(|entry| entry.name.to_string()).collect())
+}

@@ -1,0 +1,174 @@
+//! Many at once, and some of them killed.
+
+mod child;
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Barrier;
+use std::time::Duration;
+use std::{fs, thread};
+
+use child::{add, names, wait};
+use maqet_adapters_sqlite::{Options, SqliteStore};
+use maqet_domain::port::{EventLog, HistoryLog, Store, StoreError, VmRepository};
+use maqet_testkit::store::sample;
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+#[test]
+fn test_child_without_orders_does_nothing() {
+    let Some((order, database)) = child::order() else { return };
+    match order.split_once(' ') {
+        Some(("join", number)) => join(&database, number.parse().unwrap()),
+        Some(("write", round)) => write(&database, round.parse().unwrap()),
+        _ => panic!("nobody told me how to `{order}`"),
+    }
+}
+
+/// Waits for the start, then opens the database and adds a VM.
+fn join(database: &Path, number: u32) {
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    let store = SqliteStore::open(database).unwrap();
+    add(&store, &format!("vm-{number}"), number).unwrap();
+}
+
+/// Commits for ever, a VM, an entry of the history and two events at a time, and says each once it is durable.
+fn write(database: &Path, round: u32) {
+    let store = SqliteStore::open(database).unwrap();
+    for number in (round * 1_000_000).. {
+        let vm = sample::vm(&format!("vm-{number}"), number);
+        let mut changes = sample::adding(&vm);
+        changes.history = Some(sample::history("add", Some(vm.entry.id)));
+        changes.events = vec![sample::event("one", Some(&vm.entry)), sample::event("two", None)];
+        wait(store.commit(changes)).unwrap();
+        println!("committed");
+    }
+}
+
+#[test]
+fn test_add_from_eight_threads_with_own_stores_loses_nothing() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("maqet.db");
+    let start = Barrier::new(8);
+
+    thread::scope(|scope| {
+        for writer in 0..8 {
+            let (path, start) = (&path, &start);
+            scope.spawn(move || {
+                start.wait();
+                let store = SqliteStore::open(path).unwrap();
+                for number in 0..50 {
+                    add(&store, &format!("vm-{writer}-{number}"), writer * 50 + number).unwrap();
+                }
+            });
+        }
+    });
+
+    assert_eq!(names(&SqliteStore::open(&path).unwrap()).unwrap().len(), 400);
+}
+
+#[test]
+fn test_open_by_sixteen_processes_on_a_fresh_folder_works_for_all() {
+    for _ in 0..5 {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("new/folder/maqet.db");
+        let mut children: Vec<_> = (0..16)
+            .map(|number| {
+                let mut command = child::command(this_program(), &format!("join {number}"), &path);
+                command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+            })
+            .collect();
+
+        // All of them wait for the end of their standard input.
+        let starts: Vec<_> = children.iter_mut().map(|child| child.stdin.take()).collect();
+        drop(starts);
+
+        for child in children {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        assert_eq!(names(&SqliteStore::open(&path).unwrap()).unwrap().len(), 16);
+        assert_eq!(files(path.parent().unwrap()), ["maqet.db"]);
+    }
+}
+
+#[test]
+fn test_commit_killed_at_any_moment_leaves_whole_commits_only() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("maqet.db");
+    let mut durable = 0;
+
+    for round in 1..=10 {
+        let mut command = child::command(this_program(), &format!("write {round}"), &path);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let kept = |line: &String| line.ends_with("committed");
+        // The writer is killed while it writes the commit after this one.
+        let before = said.by_ref().filter(kept).take(7 * round).count();
+        child.kill().unwrap();
+        durable += before + said.filter(kept).count();
+        child.wait().unwrap();
+
+        check_whole(&path, durable, round);
+    }
+}
+
+/// Checks that all commits that were said to be durable are there, and no half of another one.
+#[track_caller]
+fn check_whole(path: &Path, durable: usize, killed: usize) {
+    let store = SqliteStore::open(path).unwrap();
+    let vms = wait(store.list()).unwrap().len();
+    let history = wait(store.newest(u32::MAX)).unwrap().len();
+    let events = wait(store.after(0, u32::MAX)).unwrap().len();
+    let verdict: String =
+        Connection::open(path).unwrap().pragma_query_value(None, "integrity_check", |row| row.get(0)).unwrap();
+
+    assert!((durable..=durable + killed).contains(&vms), "{vms} VMs of {durable} to {}", durable + killed);
+    assert_eq!((history, events, verdict.as_str()), (vms, 2 * vms, "ok"));
+}
+
+#[test]
+fn test_commit_while_others_hold_the_lock_is_busy_when_patience_ends() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("maqet.db");
+    let store = SqliteStore::open_with(&path, Options { patience: Duration::from_millis(20) }).unwrap();
+    let holder = Connection::open(&path).unwrap();
+    holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+
+    let refused = add(&store, "web", 1);
+    let read = names(&store);
+    holder.execute_batch("ROLLBACK").unwrap();
+    let written = add(&store, "web", 1);
+
+    assert!(matches!(refused, Err(StoreError::Busy { .. })), "{refused:?}");
+    assert_eq!(read.unwrap(), Vec::<String>::new());
+    assert!(written.is_ok(), "{written:?}");
+}
+
+#[test]
+fn test_commit_dropped_unawaited_store_still_writes_before_it_closes() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("maqet.db");
+    let store = SqliteStore::open(&path).unwrap();
+
+    wait(async {
+        let vm = sample::vm("web", 1);
+        let mut commit = store.commit(sample::adding(&vm));
+        // Polled once it is queued; then nobody waits for it.
+        let once = std::future::poll_fn(|context| std::task::Poll::Ready(commit.as_mut().poll(context).is_ready()));
+        once.await;
+    });
+    drop(store);
+
+    assert_eq!(names(&SqliteStore::open(&path).unwrap()).unwrap(), ["web"]);
+}
+
+/// Returns a command that runs this binary.
+fn this_program() -> Command {
+    Command::new(std::env::current_exe().expect("a test knows its binary"))
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+}
