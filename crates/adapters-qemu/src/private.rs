@@ -179,6 +179,22 @@ mod tests {
     }
 
     #[test]
+    fn test_private_folder_of_another_user_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        // Root gives a folder away; everybody else finds one that root has.
+        let foreign = match std::os::unix::fs::chown(root.path(), Some(65534), None) {
+            Ok(()) => root.path(),
+            Err(_) => Path::new("/usr"),
+        };
+
+        let refused = private_folder(foreign).unwrap_err();
+        let refused_below = private_folder(&foreign.join("below")).unwrap_err();
+
+        assert!(refused.to_string().starts_with("it belongs to user"), "{refused}");
+        assert_eq!(refused_below.kind(), io::ErrorKind::PermissionDenied);
+    }
+
+    #[test]
     fn test_private_file_symbolic_link_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let link = root.path().join("link");

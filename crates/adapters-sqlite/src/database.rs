@@ -55,8 +55,8 @@ impl Database {
             }
             Err(error) if is_hindrance(&error) => {
                 drop(connection);
-                let (_alone, found) = connect_alone(&place, error).map_err(explain)?;
-                schema::judge(&place, found)?;
+                let reader = Reader::alone(&place, error).map_err(explain)?;
+                schema::judge(&place, reader.found)?;
                 Access::Hindered
             }
             Err(error) => return Err(explain(error)),
@@ -72,7 +72,7 @@ impl Database {
     ) -> std::result::Result<T, StoreError> {
         match &self.access {
             Access::Shared { connection, .. } => patiently(self.patience, || work(connection)),
-            Access::Hindered => patiently(self.patience, || self.read_undisturbed(&work)),
+            Access::Hindered => patiently(self.patience, || self.read_anew(&work)),
         }
         .map_err(|error| explained(&self.place.given, action, error))
     }
@@ -104,13 +104,15 @@ impl Database {
         rule.map_or(Ok(()), Err)
     }
 
-    /// Reads as often as needed for nobody to write meanwhile: without locks, half of a change could be seen.
-    fn read_undisturbed<T>(&self, work: impl Fn(&Connection) -> Result<T>) -> Result<T> {
+    /// Reads through a connection that is opened for it.
+    fn read_anew<T>(&self, work: impl Fn(&Connection) -> Result<T>) -> Result<T> {
         let deadline = Instant::now() + self.patience;
         loop {
             let before = self.place.stamp();
-            let result = reader(&self.place).and_then(|connection| work(&connection));
-            if before == self.place.stamp() || Instant::now() > deadline {
+            let reader = Reader::open(&self.place)?;
+            let result = work(&reader.connection);
+            // Without a lock half of a change could be seen, so nobody may have written meanwhile.
+            if reader.is_locked || before == self.place.stamp() || Instant::now() > deadline {
                 return result;
             }
         }
@@ -144,42 +146,54 @@ fn set_up(connection: Connection) -> Result<Connection> {
     Ok(connection)
 }
 
-/// Opens the database for one read: the usual way, or one of those that need no new file.
-fn reader(place: &Place) -> Result<Connection> {
-    let connection = connect(place)?;
-    match schema::identity(&connection) {
-        Ok(_) => Ok(connection),
-        Err(error) if is_hindrance(&error) => {
-            drop(connection);
-            connect_alone(place, error).map(|(connection, _)| connection)
-        }
-        Err(error) => Err(error),
-    }
+/// A connection for one read.
+struct Reader {
+    connection: Connection,
+    found: schema::Identity,
+    /// Whether SQLite's locks keep writers away from what is read.
+    is_locked: bool,
 }
 
-/// Opens a database whose log or index cannot be shared because of `hindrance`.
-fn connect_alone(place: &Place, hindrance: rusqlite::Error) -> Result<(Connection, schema::Identity)> {
-    let identified = |connection: Connection| schema::identity(&connection).map(|found| (connection, found));
-
-    // On a full disk the index fits in memory, if nobody else is there: SQLite makes sure by a lock.
-    match connect_exclusive(place).and_then(identified) {
-        Ok(alone) => Ok(alone),
-        Err(error) if is_busy(&error) => Err(error),
-        // Nobody has written since the last checkpoint, so the file itself is all there is.
-        Err(_) if !place.has_log() => {
-            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-            let flags = flags | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-            let opened = Connection::open_with_flags(place.immutable_uri(), flags).and_then(set_up);
-            opened.and_then(identified).map_err(|_| hindrance)
+impl Reader {
+    /// Opens the database the usual way, or one of those that need no new file.
+    fn open(place: &Place) -> Result<Self> {
+        match connect(place).and_then(|connection| Self::on(connection, true)) {
+            Err(error) if is_hindrance(&error) => Self::alone(place, error),
+            result => result,
         }
-        Err(_) => Err(hindrance),
+    }
+
+    /// Opens a database whose log or index cannot be shared because of `hindrance`.
+    fn alone(place: &Place, hindrance: rusqlite::Error) -> Result<Self> {
+        // The index fits in memory if nobody else is there: SQLite makes sure by a lock.
+        match connect_exclusive(place).and_then(|connection| Self::on(connection, true)) {
+            Err(error) if is_busy(&error) => Err(error),
+            // Nobody has written since the last checkpoint, so the file itself is all there is.
+            Err(_) if !place.has_log() => {
+                connect_immutable(place).and_then(|connection| Self::on(connection, false)).map_err(|_| hindrance)
+            }
+            Err(_) => Err(hindrance),
+            Ok(reader) => Ok(reader),
+        }
+    }
+
+    fn on(connection: Connection, is_locked: bool) -> Result<Self> {
+        Ok(Self { found: schema::identity(&connection)?, connection, is_locked })
     }
 }
 
 fn connect_exclusive(place: &Place) -> Result<Connection> {
     let connection = connect(place)?;
     connection.pragma_update_and_check(None, "locking_mode", "EXCLUSIVE", |_| Ok(()))?;
+    // Who came to read leaves the file as it is.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(connection)
+}
+
+fn connect_immutable(place: &Place) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = flags | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    set_up(Connection::open_with_flags(place.immutable_uri(), flags)?)
 }
 
 /// Makes commits durable: what SQLite was built with, or who restored the file, may have chosen otherwise.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::config::Node;
@@ -132,9 +132,19 @@ impl App {
 
     /// Locks a VM for an operation and reads it anew, as it may have changed while we waited.
     pub(crate) async fn lock(&self, given: &str, operation: &str) -> Result<(Box<dyn Guard>, Vm), Error> {
+        self.lock_within(given, operation, limits::LOCK).await
+    }
+
+    /// The same, waiting at most `patience` for whoever holds the lock.
+    pub(crate) async fn lock_within(
+        &self,
+        given: &str,
+        operation: &str,
+        patience: Duration,
+    ) -> Result<(Box<dyn Guard>, Vm), Error> {
         let vm = self.vm(given).await?;
         let name = LockName::Vm(vm.entry.id);
-        let mut guard = self.ports.locks.lock(&name, operation, limits::LOCK).await?;
+        let mut guard = self.ports.locks.lock(&name, operation, patience).await?;
         if let Some(vm) = self.ports.store.by_id(&vm.entry.id).await? {
             return Ok((guard, vm));
         }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use maqet::operation::{Info, Ls, SnapshotCreate, SnapshotLoad, SnapshotLs, SnapshotRm};
 use maqet::{Overrides, Patience};
@@ -124,13 +125,13 @@ pub(crate) struct Global {
     #[arg(short, long, global = true, action = ArgAction::Count, env = "MAQET_VERBOSE", hide_env_values = true)]
     pub(crate) verbose: u8,
     /// Say nothing but results and errors
-    #[arg(short, long, global = true, env = "MAQET_QUIET", hide_env_values = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, value_parser = BoolishValueParser::new(), env = "MAQET_QUIET", hide_env_values = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
     /// How results are written
     #[arg(long, global = true, value_enum, default_value = "table", env = "MAQET_FORMAT", hide_env_values = true)]
     pub(crate) format: Format,
     /// Show no sign of life while waiting
-    #[arg(long, global = true, env = "MAQET_NO_PROGRESS", hide_env_values = true, hide_short_help = true)]
+    #[arg(long, global = true, value_parser = BoolishValueParser::new(), env = "MAQET_NO_PROGRESS", hide_env_values = true, hide_short_help = true)]
     pub(crate) no_progress: bool,
     /// When to use colours
     #[arg(

@@ -3,6 +3,7 @@
 //! Everything a fresh Debian machine needs besides Rust is installed by the chore that needs it. No shell script is
 //! involved, and nothing is written outside of the target folder and one private folder in /tmp.
 
+mod bench;
 mod chore;
 mod demo;
 mod failure;
@@ -25,7 +26,7 @@ use crate::workspace::Workspace;
 #[command(
     name = "cargo xtask",
     bin_name = "cargo xtask",
-    about = "maqet's own chores: show it, test it, build the guest it is tested with",
+    about = "maqet's own chores: show it, test it, measure it, build the guest it is tested with",
     after_help = "Start with `cargo xtask demo` to see maqet work, and run `cargo xtask test` before you hand in a \
                   change. Both install what is missing (QEMU, a C compiler) with apt-get, and say so before."
 )]
@@ -55,6 +56,13 @@ enum Chore {
     /// port, serves a shell there, and powers off when the power button is pressed.
     Guest(guest::Guest),
 
+    /// Measure maqet against the least that could do the same work
+    ///
+    /// Builds for release and runs whole processes by turns with bare QEMU, qemu-img, the sqlite3 shell and small C
+    /// programs, in a private folder. Prints a table of medians and writes it to docs/performance.md. Takes some
+    /// minutes; the quieter the machine, the better.
+    Bench(bench::Bench),
+
     /// Clean up after a chore that was interrupted; chores start it themselves
     #[command(hide = true)]
     Guard,
@@ -66,6 +74,7 @@ fn main() -> ExitCode {
         Chore::Demo => demo::run(&workspace),
         Chore::Test(test) => test.run(&workspace),
         Chore::Guest(guest) => guest.run(&workspace),
+        Chore::Bench(bench) => bench.run(&workspace),
         Chore::Guard => guard::run(),
     });
 

@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::{Result, program};
 
 /// A program and the Debian packages that bring it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Tool {
     program: &'static str,
     packages: &'static [&'static str],
@@ -22,6 +22,9 @@ const TOOLS: [Tool; 3] = [
     Tool { program: "cc", packages: &["gcc", "libc6-dev"], why: "builds SQLite" },
 ];
 
+/// What `bench` needs besides.
+const SQLITE: Tool = Tool { program: "sqlite3", packages: &["sqlite3"], why: "is the limit for `ls` and `status`" };
+
 /// How this user may install packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Right {
@@ -32,7 +35,16 @@ enum Right {
 
 /// Installs what is missing; does and says nothing when all is there.
 pub(crate) fn ensure() -> Result<()> {
-    let missing = missing(|name| program::find(name).is_some());
+    ensure_all(&TOOLS)
+}
+
+/// Installs what is missing for `bench`; does and says nothing when all is there.
+pub(crate) fn ensure_for_bench() -> Result<()> {
+    ensure_all(&[&TOOLS[..], &[SQLITE]].concat())
+}
+
+fn ensure_all(tools: &[Tool]) -> Result<()> {
+    let missing = missing(tools, |name| program::find(name).is_some());
     if missing.is_empty() {
         return Ok(());
     }
@@ -42,13 +54,13 @@ pub(crate) fn ensure() -> Result<()> {
         remark(&format!("{} {}", tool.program, tool.why));
     }
     update_lists(&manual(&missing))?;
-    for tool in &TOOLS {
+    for tool in tools {
         // Asked anew for each: installing one may have brought or removed another.
         if program::find(tool.program).is_none() {
             apt(&install_arguments(tool), &manual(&missing))?;
         }
     }
-    match TOOLS.iter().find(|tool| program::find(tool.program).is_none()) {
+    match tools.iter().find(|tool| program::find(tool.program).is_none()) {
         None => Ok(()),
         Some(tool) => Err(Failure::new(format!("`{}` is still not in PATH after its installation", tool.program))
             .hint(format!("look at `apt-cache policy {}`", tool.packages.join(" ")))),
@@ -60,8 +72,8 @@ pub(crate) fn update_lists(instead: &str) -> Result<()> {
     apt(&["update"], instead)
 }
 
-fn missing(is_there: impl Fn(&str) -> bool) -> Vec<&'static Tool> {
-    TOOLS.iter().filter(|tool| !is_there(tool.program)).collect()
+fn missing(tools: &[Tool], is_there: impl Fn(&str) -> bool) -> Vec<&Tool> {
+    tools.iter().filter(|tool| !is_there(tool.program)).collect()
 }
 
 fn install_arguments(tool: &Tool) -> Vec<&'static str> {
@@ -121,12 +133,12 @@ mod tests {
 
     #[test]
     fn test_missing_everything_there_is_nothing() {
-        assert!(missing(|_| true).is_empty());
+        assert!(missing(&TOOLS, |_| true).is_empty());
     }
 
     #[test]
     fn test_missing_bare_machine_starts_with_qemu_system() {
-        let names: Vec<_> = missing(|_| false).iter().map(|tool| tool.program).collect();
+        let names: Vec<_> = missing(&TOOLS, |_| false).iter().map(|tool| tool.program).collect();
 
         assert_eq!(names, ["qemu-system-x86_64", "qemu-img", "cc"]);
     }
@@ -134,7 +146,7 @@ mod tests {
     #[test]
     fn test_manual_missing_tools_is_one_command_to_paste() {
         assert_eq!(
-            manual(&missing(|name| name != "qemu-img")),
+            manual(&missing(&TOOLS, |name| name != "qemu-img")),
             "apt-get update && apt-get install --yes --no-install-recommends qemu-utils"
         );
     }

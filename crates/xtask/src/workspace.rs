@@ -34,6 +34,16 @@ impl Workspace {
         self.profile.join("maqet")
     }
 
+    /// Returns the folder of the repository.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Returns the path of the CLI built for release, built or not.
+    pub(crate) fn released_maqet(&self) -> Option<PathBuf> {
+        Some(self.profile.parent()?.join("release/maqet"))
+    }
+
     /// Returns the Linux guest's files, built or not.
     pub(crate) fn guest(&self) -> &guest::Files {
         &self.guest

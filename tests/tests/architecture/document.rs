@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::assert_none;
 use crate::lexer::{Token, closing};
-use crate::workspace::{RustFile, crates, files, root, shipped, text};
+use crate::workspace::{RustFile, crates, files, root, rust_files, shipped, text};
 
 /// Returns the targets of the links of a Markdown text, each with its line; code is passed over.
 fn links(text: &str) -> Vec<(usize, String)> {
@@ -158,12 +158,33 @@ fn test_links_of_every_document_lead_somewhere() {
 }
 
 #[test]
-fn test_index_of_the_docs_names_every_page() {
-    let index = text("docs/README.md");
-    let linked: Vec<PathBuf> = links(&index).iter().map(|(_, target)| plain(&Path::new("docs").join(target))).collect();
-    let pages = files("docs", "md").into_iter().filter(|path| path != "docs/README.md");
+fn test_indexes_of_the_docs_name_every_page() {
+    let (indexes, pages): (Vec<String>, Vec<String>) =
+        files("docs", "md").into_iter().partition(|path| path.ends_with("/README.md"));
+    let mut linked = BTreeSet::from([PathBuf::from("docs/README.md")]);
+    for index in &indexes {
+        let folder = Path::new(index).parent().unwrap_or(Path::new(""));
+        linked.extend(links(&text(index)).iter().map(|(_, target)| plain(&folder.join(target))));
+    }
 
-    assert_none("docs/README.md names it", &pages.filter(|path| !linked.contains(&path.into())).collect::<Vec<_>>());
+    let all = indexes.iter().chain(&pages);
+    assert_none(
+        "an index names it",
+        &all.filter(|path| !linked.contains(Path::new(path))).cloned().collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn test_tests_that_the_architecture_page_names_exist() {
+    let page = text("docs/architecture.md");
+    let words = page.split('`').filter_map(|word| word.rsplit("::").next());
+    let named: BTreeSet<String> = words.filter(|word| word.starts_with("test_")).map(str::to_owned).collect();
+    let files = ["crates", "tests"].map(rust_files);
+    let functions = files.iter().flatten().flat_map(|file| file.all.windows(2)).filter(|two| two[0].is_word("fn"));
+    let there: BTreeSet<String> = functions.filter_map(|two| two[1].word().map(str::to_owned)).collect();
+
+    assert!(!named.is_empty());
+    assert_none("docs/architecture.md names tests that exist", &named.difference(&there).cloned().collect::<Vec<_>>());
 }
 
 #[test]

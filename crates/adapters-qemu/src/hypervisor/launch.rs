@@ -7,15 +7,14 @@ use std::process::Stdio;
 use maqet_domain::port::{Launch, LaunchError};
 use maqet_domain::vm::{MonitorRole, ProcessIdentity, RunPlaces};
 use process_wrap::std::{CommandWrap, ProcessSession};
-use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 
 use super::places::{clear, close_sockets, failed, make, rotate};
 use super::recorder::Recorder;
 use crate::environment::ProcessEnvironment;
-use crate::limits::{CONNECT_PAUSE, GREETING_DEADLINE, LAST_WORDS_BYTES, LAST_WORDS_LINES};
+use crate::limits::{CONNECT_PAUSE, GREETING_DEADLINE, KILL_DEADLINE, LAST_WORDS_BYTES, LAST_WORDS_LINES};
 use crate::private::private_log;
-use crate::process::{Leashed, identity_of, in_words};
+use crate::process::{Leashed, identity_of, in_words, kill_now};
 use crate::qmp::QmpSession;
 
 /// A QEMU on its way up; dropped before it answered, nothing of it is left but its logs.
@@ -30,11 +29,11 @@ impl Attempt<'_> {
         let Some(mut child) = self.child.take() else { return };
         child.kill();
         // A QEMU told to go into the background left its session, but its words tell whose it is.
-        while let Some(stray) = super::find::find(self.places) {
-            let pid = i32::try_from(stray.pid).ok().and_then(Pid::from_raw);
-            if pid.is_none_or(|pid| kill_process(pid, Signal::KILL).is_err()) {
-                break;
-            }
+        let until = std::time::Instant::now() + KILL_DEADLINE;
+        while let Some(stray) = super::find::find(self.places)
+            && std::time::Instant::now() < until
+        {
+            kill_now(&stray);
             std::thread::sleep(CONNECT_PAUSE);
         }
         clear(self.places);

@@ -3,6 +3,7 @@
 use std::fs;
 
 use maqet_domain::vm::{BootId, ProcessIdentity};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// What `/proc/PID/stat` tells, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +56,17 @@ pub(crate) fn identity_of(pid: u32) -> Option<ProcessIdentity> {
 pub(crate) fn is_alive(process: &ProcessIdentity, boot: &BootId) -> bool {
     process.boot_id == *boot
         && stat_of(process.pid).is_some_and(|stat| stat.is_alive() && stat.start_ticks == process.start_ticks)
+}
+
+/// Kills exactly this process; one that is gone, or may not be killed, is left alone.
+///
+/// For when there is no runtime to wait in; otherwise [`LinuxProcesses`](super::LinuxProcesses) does this.
+pub(crate) fn kill_now(process: &ProcessIdentity) {
+    let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return };
+    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    if is_alive(process, &boot_id()) {
+        let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+    }
 }
 
 #[cfg(test)]

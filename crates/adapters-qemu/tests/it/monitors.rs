@@ -1,6 +1,6 @@
 //! The monitors of a real machine.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use maqet_adapters_qemu::{QemuMonitors, QmpSession};
 use maqet_domain::port::{Monitors, QmpCommand, QmpError};
@@ -129,6 +129,39 @@ fn test_answer_machine_whose_turns_are_all_taken_is_busy_and_not_silent() {
         let answer = QemuMonitors.answer(&bench.places, Duration::from_millis(50)).await;
 
         assert_eq!(answer, MonitorAnswer::Blocked);
+    });
+}
+
+#[test]
+fn test_answer_machine_that_stands_still_as_a_process_is_silent_in_time() {
+    wait(async {
+        let bench = Bench::new();
+        let process = bench.start().await;
+        let pid = rustix::process::Pid::from_raw(process.pid.try_into().unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+
+        let started = Instant::now();
+        let answer = QemuMonitors.answer(&bench.places, Duration::from_millis(200)).await;
+
+        assert_eq!(answer, MonitorAnswer::Silent);
+        assert!(started.elapsed() < Duration::from_secs(2));
+    });
+}
+
+#[test]
+fn test_session_command_of_a_megabyte_arrives_whole() {
+    wait(async {
+        let bench = Bench::new();
+        bench.start().await;
+        let socket = bench.places.monitor(MonitorRole::SessionOne);
+        let mut session = QmpSession::connect(&socket, PATIENCE).await.unwrap();
+        let mut command = QmpCommand::new("qom-get");
+        command.arguments.insert("path".to_owned(), json!("x".repeat(1 << 20)));
+        command.arguments.insert("property".to_owned(), json!("y"));
+
+        let refused = session.execute(&command, PATIENCE).await;
+
+        assert!(matches!(&refused, Err(QmpError::Refused { class, .. }) if class == "DeviceNotFound"), "{refused:?}");
     });
 }
 

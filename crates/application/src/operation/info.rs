@@ -1,6 +1,7 @@
 //! `info`: a VM's definition and what becomes of it.
 
 use maqet_domain::config::Node;
+use maqet_domain::storage::Preparation;
 use maqet_domain::vm::Phase;
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +54,8 @@ pub struct StorageInfo {
     pub file: String,
     /// Whether it is there already.
     pub exists: bool,
+    /// Whether the first start makes it if it is not.
+    pub is_made: bool,
 }
 
 impl Operation for Info {
@@ -69,7 +72,8 @@ impl Operation for Info {
             let path = spec.path(&vm_storage);
             let exists = app.ports.images.exists(&path).await;
             let r#type = spec.driver.type_name();
-            storage.push(StorageInfo { name: spec.name.to_string(), r#type, file: shown(&path), exists });
+            let is_made = matches!(spec.driver.preparation(spec, &path), Preparation::Image(_));
+            storage.push(StorageInfo { name: spec.name.to_string(), r#type, file: shown(&path), exists, is_made });
         }
         let line = if self.command_line {
             let places = match &vm.entry.run {

@@ -1,5 +1,7 @@
 //! `stop`: stops a VM.
 
+use std::time::Duration;
+
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
 use maqet_domain::port::LockError;
@@ -43,8 +45,9 @@ impl Operation for Stop {
     type Output = Stopped;
 
     async fn run(&self, app: &App) -> Result<Done<Stopped>, Error> {
-        let (guard, vm) = match app.lock(&self.vm, Self::NAME).await {
-            // Whoever forces does not wait for the one who asks politely.
+        // Whoever forces does not wait for the one who asks politely.
+        let patience = if self.force { Duration::ZERO } else { limits::LOCK };
+        let (guard, vm) = match app.lock_within(&self.vm, Self::NAME, patience).await {
             Err(Error::Lock(LockError::Held { .. })) if self.force => return self.kill_unlocked(app).await,
             locked => locked?,
         };

@@ -103,7 +103,11 @@ impl People for VmInfo {
         }
         writeln!(out, "{} ({}), defined {}", self.name, self.id, whole_seconds(&self.created_at))?;
         for storage in &self.storage {
-            let there = if storage.exists { "" } else { " (made at the first start)" };
+            let there = match (storage.exists, storage.is_made) {
+                (true, _) => "",
+                (false, true) => " (made at the first start)",
+                (false, false) => " (missing)",
+            };
             writeln!(out, "  drive {}: {} {}{there}", storage.name, storage.r#type, storage.file)?;
         }
         let yaml = serde_yaml::to_string(&self.definition).map_err(io::Error::other)?;

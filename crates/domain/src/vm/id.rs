@@ -9,7 +9,7 @@ use uuid::Uuid;
 /// The id of a VM: a random UUID, also the one its guest sees.
 ///
 /// Random (version 4) rather than time-ordered, because people abbreviate ids: two VMs made in the
-/// same minute share the first nine digits of a version 7 UUID and hardly ever one of these.
+/// same minute share the first eight digits of a version 7 UUID and hardly ever one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct VmId(Uuid);

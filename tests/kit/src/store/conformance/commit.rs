@@ -23,7 +23,7 @@ pub async fn test_vm_added_name_taken_is_refused_by_name(subject: &dyn Subject) 
 
     let result = store.commit(sample::adding(&second)).await;
 
-    check_name_taken(result, &second);
+    check_name_taken(&result, &second);
     assert_eq!(store.by_name(&first.entry.name).await.unwrap(), Some(first));
 }
 
@@ -35,7 +35,7 @@ pub async fn test_vm_added_id_taken_is_refused_by_name(subject: &dyn Subject) {
 
     let result = store.commit(sample::adding(&second)).await;
 
-    check_name_taken(result, &second);
+    check_name_taken(&result, &second);
     assert_eq!(names(&*store).await, ["web"]);
 }
 
@@ -59,7 +59,7 @@ pub async fn test_vm_removed_at_other_revision_is_conflict(subject: &dyn Subject
 
     let result = store.commit(one(removal(&vm, Revision::FIRST))).await;
 
-    check_conflict(result, &vm);
+    check_conflict(&result, &vm);
     assert_eq!(names(&*store).await, ["web"]);
 }
 
@@ -71,7 +71,7 @@ pub async fn test_vm_removed_twice_is_conflict(subject: &dyn Subject) {
 
     let result = store.commit(one(removal(&vm, Revision::FIRST))).await;
 
-    check_conflict(result, &vm);
+    check_conflict(&result, &vm);
 }
 
 /// The images of a removed VM stay known, and a VM that has its id later does not own them.
@@ -124,7 +124,7 @@ pub async fn test_run_changed_at_other_revision_is_conflict(subject: &dyn Subjec
 
     for expected in [Revision(0), Revision::FIRST, Revision(3)] {
         let late = Change::RunChanged { id: vm.entry.id, expected, run: None };
-        check_conflict(store.commit(one(late)).await, &vm);
+        check_conflict(&store.commit(one(late)).await, &vm);
     }
 
     let run = store.by_id(&vm.entry.id).await.unwrap().and_then(|vm| vm.entry.run);
@@ -136,7 +136,7 @@ pub async fn test_run_changed_of_unknown_vm_is_conflict(subject: &dyn Subject) {
     let store = subject.open();
     let vm = sample::vm("web", 1);
 
-    check_conflict(store.commit(one(run_change(&vm, Revision::FIRST))).await, &vm);
+    check_conflict(&store.commit(one(run_change(&vm, Revision::FIRST))).await, &vm);
 }
 
 /// Of many who saw the same revision, one wins and all others are told.
@@ -149,7 +149,7 @@ pub async fn test_run_changed_by_many_at_once_one_wins(subject: &dyn Subject) {
     let (won, lost): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
     assert_eq!(won.len(), 1);
     for result in lost {
-        check_conflict(result, &vm);
+        check_conflict(&result, &vm);
     }
     assert_eq!(store.by_id(&vm.entry.id).await.unwrap().map(|vm| vm.entry.revision), Some(Revision(2)));
 }
@@ -161,7 +161,7 @@ pub async fn test_vm_added_by_many_at_once_one_wins(subject: &dyn Subject) {
     let (won, lost): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
     assert_eq!(won.len(), 1);
     for result in lost {
-        check_name_taken(result, &sample::vm("web", 1));
+        check_name_taken(&result, &sample::vm("web", 1));
     }
     assert_eq!(names(&*subject.open()).await, ["web"]);
 }
@@ -188,7 +188,7 @@ pub async fn test_commit_later_change_refused_undoes_earlier_ones(subject: &dyn 
     let changes = earlier.into_iter().chain([refused]).collect();
     let result = store.commit(ChangeSet { changes, ..ChangeSet::default() }).await;
 
-    check_name_taken(result, &sample::vm("new", 3));
+    check_name_taken(&result, &sample::vm("new", 3));
     assert_eq!(names(&*store).await, ["stays"]);
     let records = store.of_vm(&stays.entry.id).await.unwrap();
     assert_eq!(records, [sample::storage("/d/old", Some(stays.entry.id))]);
@@ -219,7 +219,7 @@ pub async fn test_commit_refused_leaves_no_history_and_no_events(subject: &dyn S
     changes.history = Some(sample::history("add", Some(vm.entry.id)));
     changes.events = vec![sample::event("added", Some(&vm.entry))];
 
-    check_name_taken(store.commit(changes).await, &vm);
+    check_name_taken(&store.commit(changes).await, &vm);
 
     assert_eq!(store.newest(10).await.unwrap(), []);
     assert_eq!(store.after(0, 10).await.unwrap(), []);

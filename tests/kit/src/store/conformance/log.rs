@@ -33,7 +33,7 @@ pub async fn test_storage_same_path_again_replaces_the_record(subject: &dyn Subj
     commit(&*store, recording("/d/a", &vm)).await;
     commit(&*store, recording("/d/b", &vm)).await;
     let mut again = sample::storage("/d/a", Some(vm.entry.id));
-    again.kind = "raw".to_owned();
+    again.kind = String::from("raw");
     again.size = Some(ByteSize::from_bytes(512));
 
     commit(&*store, one(Change::StorageAdded(again.clone()))).await;
@@ -47,7 +47,7 @@ pub async fn test_storage_of_unknown_vm_is_conflict(subject: &dyn Subject) {
     let store = subject.open();
     let vm = sample::vm("web", 1);
 
-    check_conflict(store.commit(recording("/d/a", &vm)).await, &vm);
+    check_conflict(&store.commit(recording("/d/a", &vm)).await, &vm);
 
     assert_eq!(store.of_vm(&vm.entry.id).await.unwrap(), []);
 }

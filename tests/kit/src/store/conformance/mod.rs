@@ -101,18 +101,18 @@ async fn names(store: &dyn Store) -> Vec<String> {
 }
 
 #[track_caller]
-fn check_conflict(result: Result<(), StoreError>, vm: &Vm) {
+fn check_conflict(result: &Result<(), StoreError>, vm: &Vm) {
     assert!(
-        matches!(&result, Err(StoreError::Conflict { id }) if *id == vm.entry.id),
+        matches!(result, Err(StoreError::Conflict { id }) if *id == vm.entry.id),
         "expected a conflict over `{}`, not {result:?}",
         vm.entry.name
     );
 }
 
 #[track_caller]
-fn check_name_taken(result: Result<(), StoreError>, vm: &Vm) {
+fn check_name_taken(result: &Result<(), StoreError>, vm: &Vm) {
     assert!(
-        matches!(&result, Err(StoreError::NameTaken { name }) if *name == vm.entry.name),
+        matches!(result, Err(StoreError::NameTaken { name }) if *name == vm.entry.name),
         "expected that the name `{}` is taken, not {result:?}",
         vm.entry.name
     );

@@ -136,7 +136,8 @@ pub async fn test_id_prefix_of_either_form_and_case_finds_the_vm(subject: &dyn S
         "0d9F2ac358B14c3e9a5e2f1f6f0f7a11",
         "0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11",
     ] {
-        assert_eq!(store.by_id_prefix(prefix).await.unwrap(), [vm.entry.clone()], "{prefix}");
+        let found = store.by_id_prefix(prefix).await.unwrap();
+        assert_eq!(found.iter().collect::<Vec<_>>(), [&vm.entry], "{prefix}");
     }
 }
 
