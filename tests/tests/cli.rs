@@ -110,7 +110,7 @@ fn test_add_several_mistakes_are_all_told_at_once() {
         .iter()
         .map(|p| (p["path"].as_str().unwrap(), p["line"].as_u64().unwrap(), p["column"].as_u64().unwrap()))
         .collect();
-    assert_eq!(told, [("memry", 2, 8), ("cpu", 3, 6), ("storage[0].sise", 4, 27)]);
+    assert_eq!(told, [("memry", 2, 1), ("cpu", 3, 6), ("storage[0].sise", 4, 21)]);
     assert_eq!(error["problems"][0]["help"], "did you mean `memory`?");
     assert_eq!(error["problems"][2]["help"], "did you mean `size`?");
 }
@@ -122,7 +122,7 @@ fn test_add_mistake_is_shown_to_people_where_it_stands() {
 
     let finished = home.maqet(["add"]).arg(file).run().code(2);
 
-    for expected in ["unknown key `memry`", "vm.yaml:2:8", "memry: 1G", "did you mean `memory`?"] {
+    for expected in ["unknown key `memry`", "vm.yaml:2:1", "memry: 1G", "did you mean `memory`?"] {
         assert!(finished.stderr.contains(expected), "{expected}: {}", finished.stderr);
     }
 }

@@ -65,8 +65,7 @@ fn flag_layer(flags: Vec<(&'static str, Option<String>)>) -> Node {
 
 /// Makes the relative paths of a document absolute; each key knows its own.
 fn rebased(node: Node, folder: &Path, handlers: &Registry<dyn ConfigHandler>) -> Node {
-    let place = node.place;
-    let value = match node.value {
+    node.map_value(|value| match value {
         Value::Map(entries) => Value::Map(
             entries
                 .into_iter()
@@ -77,8 +76,7 @@ fn rebased(node: Node, folder: &Path, handlers: &Registry<dyn ConfigHandler>) ->
                 .collect(),
         ),
         other => other,
-    };
-    Node { value, place }
+    })
 }
 
 #[cfg(test)]

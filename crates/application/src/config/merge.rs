@@ -15,15 +15,19 @@ pub fn merge(base: Node, over: Node) -> Node {
 
 fn merge_at(key: &str, base: Node, over: Node) -> Node {
     match (base.value, over.value) {
-        (Value::Map(base_entries), Value::Map(entries)) => {
-            Node { value: Value::Map(merge_maps(base_entries, entries)), place: over.place.or(base.place) }
-        }
+        (Value::Map(base_entries), Value::Map(entries)) => Node {
+            value: Value::Map(merge_maps(base_entries, entries)),
+            place: over.place.or(base.place),
+            key: over.key,
+        },
         (Value::List(items), Value::List(more)) => {
             let items = if NAMED_LISTS.contains(&key) { merge_named(items, more) } else { appended(items, more) };
-            Node { value: Value::List(items), place: over.place.or(base.place) }
+            Node { value: Value::List(items), place: over.place.or(base.place), key: over.key }
         }
-        (Value::Map(entries), Value::Null) if key.is_empty() => Node { value: Value::Map(entries), place: base.place },
-        (_, value) => Node { value, place: over.place },
+        (Value::Map(entries), Value::Null) if key.is_empty() => {
+            Node { value: Value::Map(entries), place: base.place, key: base.key }
+        }
+        (_, value) => Node { value, place: over.place, key: over.key },
     }
 }
 

@@ -30,7 +30,7 @@ pub fn read(source: &str, text: &str) -> Result<Node, Problem> {
     };
     let tree: Tree = serde_yaml::from_str_with_options(text, options).map_err(|error| refusal(&error, &source))?;
     match tree.into_node(&source) {
-        node if node.is_null() => Ok(Node { value: Value::Map(Vec::new()), place: node.place }),
+        node if node.is_null() => Ok(node.map_value(|_| Value::Map(Vec::new()))),
         node => Ok(node),
     }
 }
@@ -92,7 +92,7 @@ impl Tree {
                 Value::Map(entries.into_iter().map(|(key, tree)| entry(key, tree, source)).collect())
             }
         };
-        Node { value, place: Some(place) }
+        Node { value, place: Some(place), key: None }
     }
 }
 
@@ -100,8 +100,9 @@ impl Tree {
 fn entry(key: Spanned<String>, tree: Tree, source: &Arc<str>) -> (String, Node) {
     let is_plain = matches!(tree.0.value, Branch::Plain(_));
     let node = tree.into_node(source);
-    let node = if is_plain { node } else { node.at(place(&key.referenced, source)) };
-    (key.value, node)
+    let key_place = place(&key.referenced, source);
+    let node = if is_plain { node } else { node.at(key_place.clone()) };
+    (key.value, Node { key: Some(key_place), ..node })
 }
 
 impl<'de> Deserialize<'de> for Tree {

@@ -72,5 +72,5 @@ fn named(definition: Node) -> Result<(VmName, Node), Error> {
     let name = definition.get("name").and_then(Node::scalar).ok_or(Error::NameMissing)?;
     let name = VmName::parse(&name)?;
     let entries = definition.entries().iter().filter(|(key, _)| key != "name").cloned().collect();
-    Ok((name, Node { value: Value::Map(entries), place: definition.place }))
+    Ok((name, definition.map_value(|_| Value::Map(entries))))
 }

@@ -17,6 +17,8 @@ pub struct Node {
     pub value: Value,
     /// Where it stands, if it came from a file or a flag.
     pub place: Option<Place>,
+    /// Where its key stands, if it stands under one.
+    pub key: Option<Place>,
 }
 
 /// What a [`Node`] can be.
@@ -43,7 +45,7 @@ pub enum Value {
 impl Node {
     /// Makes a node that stands nowhere.
     pub const fn new(value: Value) -> Self {
-        Self { value, place: None }
+        Self { value, place: None, key: None }
     }
 
     /// Makes a text.
@@ -60,6 +62,12 @@ impl Node {
     #[must_use]
     pub fn at(self, place: Place) -> Self {
         Self { place: Some(place), ..self }
+    }
+
+    /// Returns the node with another value, standing where this one stands.
+    #[must_use]
+    pub fn map_value(self, change: impl FnOnce(Value) -> Value) -> Self {
+        Self { value: change(self.value), place: self.place, key: self.key }
     }
 
     /// Returns what stands under `key`, if this is a map that has it.

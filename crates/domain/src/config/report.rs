@@ -182,7 +182,9 @@ impl Report {
         let given = path.0.rsplit('.').next().unwrap_or_default();
         let help = did_you_mean(&near(given, known.iter().copied()))
             .unwrap_or_else(|| format!("known here: {}", known.join(", ")));
-        self.wrong_with_help(path, node, format!("unknown key `{}`", given.escape_debug()), Some(help));
+        let place = node.key.clone().or_else(|| node.place.clone());
+        let message = format!("unknown key `{}`", given.escape_debug());
+        self.add(Problem { path: path.to_string(), message, help: Some(help), place, other: None });
     }
 
     /// Reads the entries of a map.

@@ -51,7 +51,7 @@ impl ConfigHandler for Binary {
     /// A name without a slash is looked up in PATH; anything else is a path.
     fn rebase(&self, node: Node, folder: &Path) -> Node {
         match node.as_text() {
-            Some(text) if text.contains('/') => rebased(&node, folder),
+            Some(text) if text.contains('/') => rebased(node, folder),
             Some(_) | None => node,
         }
     }
@@ -172,12 +172,11 @@ impl ConfigHandler for Vga {
 }
 
 /// Returns a relative path under `folder`, and anything else unchanged.
-pub(super) fn rebased(node: &Node, folder: &Path) -> Node {
-    let value = match &node.value {
-        Value::Text(text) if !text.is_empty() && Path::new(text).is_relative() => {
+pub(super) fn rebased(node: Node, folder: &Path) -> Node {
+    node.map_value(|value| match value {
+        Value::Text(text) if !text.is_empty() && Path::new(&text).is_relative() => {
             Value::Text(folder.join(text).to_string_lossy().into_owned())
         }
-        value => value.clone(),
-    };
-    Node { value, place: node.place.clone() }
+        other => other,
+    })
 }

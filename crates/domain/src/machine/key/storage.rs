@@ -34,11 +34,10 @@ impl ConfigHandler for Storage {
     }
 
     fn rebase(&self, node: Node, folder: &Path) -> Node {
-        let Value::List(items) = node.value else {
-            return node;
-        };
-        let items = items.into_iter().map(|item| rebase_entry(item, folder)).collect();
-        Node { value: Value::List(items), place: node.place }
+        node.map_value(|value| match value {
+            Value::List(items) => Value::List(items.into_iter().map(|item| rebase_entry(item, folder)).collect()),
+            other => other,
+        })
     }
 
     fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
@@ -138,15 +137,16 @@ fn drive_name(at: &KeyPath, entry: &Node, report: &mut Report) -> Option<DriveNa
 }
 
 fn rebase_entry(entry: Node, folder: &Path) -> Node {
-    let Value::Map(entries) = entry.value else {
-        return entry;
-    };
-    let entries = entries
-        .into_iter()
-        .map(|(key, node)| {
-            let node = if PATH_KEYS.contains(&key.as_str()) { rebased(&node, folder) } else { node };
-            (key, node)
-        })
-        .collect();
-    Node { value: Value::Map(entries), place: entry.place }
+    entry.map_value(|value| match value {
+        Value::Map(entries) => Value::Map(
+            entries
+                .into_iter()
+                .map(|(key, node)| {
+                    let node = if PATH_KEYS.contains(&key.as_str()) { rebased(node, folder) } else { node };
+                    (key, node)
+                })
+                .collect(),
+        ),
+        other => other,
+    })
 }
