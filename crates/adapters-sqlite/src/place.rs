@@ -90,14 +90,11 @@ impl Place {
 
     /// Returns the URI by which SQLite reads the file as one that nobody changes.
     pub(crate) fn immutable_uri(&self) -> String {
-        let mut uri = "file:".to_owned();
-        for byte in self.file.as_os_str().as_bytes() {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' => uri.push(char::from(*byte)),
-                _ => uri.push_str(&format!("%{byte:02X}")),
-            }
-        }
-        uri + "?immutable=1"
+        let escaped = self.file.as_os_str().as_bytes().iter().map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' => char::from(*byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        });
+        format!("file:{}?immutable=1", escaped.collect::<String>())
     }
 
     /// Makes the error for a file that is damaged.

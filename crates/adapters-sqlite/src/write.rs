@@ -4,7 +4,7 @@ use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::event::Event;
 use maqet_domain::history::HistoryEntry;
 use maqet_domain::port::StoreError;
-use maqet_domain::vm::{Ending, Phase, Revision, Run, Vm, VmId};
+use maqet_domain::vm::{Ending, Phase, Revision, Run, Vm, VmId, VmName};
 use rusqlite::{Connection, Transaction, TransactionBehavior, ffi, named_params, params};
 
 use crate::column::{Moment, Text, Tree, path_value};
@@ -166,7 +166,7 @@ fn add_event(transaction: &Transaction<'_>, event: &Event) -> rusqlite::Result<(
         Moment(event.at),
         event.kind,
         event.vm.map(Text),
-        event.vm_name.as_ref().map(|name| name.as_str()),
+        event.vm_name.as_ref().map(VmName::as_str),
         Tree(event.data.clone()),
     ])?;
     Ok(())

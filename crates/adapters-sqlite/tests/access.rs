@@ -1,5 +1,7 @@
 //! Who may read and write: private files whatever the umask, and reading where nothing can be written.
 
+#![expect(clippy::unwrap_used, reason = "helpers and children of tests fail as tests do")]
+
 mod child;
 
 use std::fs::{self, Permissions};

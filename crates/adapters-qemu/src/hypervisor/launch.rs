@@ -9,7 +9,7 @@ use maqet_domain::vm::{MonitorRole, ProcessIdentity, RunPlaces};
 use process_wrap::std::{CommandWrap, ProcessSession};
 use tokio::time::Instant;
 
-use super::places::{clear, close_sockets, failed, make, rotate};
+use super::places::{clear, close_files, failed, make, rotate};
 use super::recorder::Recorder;
 use crate::environment::ProcessEnvironment;
 use crate::limits::{CONNECT_PAUSE, GREETING_DEADLINE, KILL_DEADLINE, LAST_WORDS_BYTES, LAST_WORDS_LINES};
@@ -80,7 +80,7 @@ pub(super) async fn launch(environment: &ProcessEnvironment, launch: &Launch) ->
     let identity = attempt.child.as_ref().and_then(|child| identity_of(child.pid()));
     match (outcome, identity) {
         (Outcome::Ready, Some(identity)) => {
-            close_sockets(places);
+            close_files(places);
             if let Some(child) = attempt.child.take() {
                 child.let_go();
             }
@@ -88,6 +88,9 @@ pub(super) async fn launch(environment: &ProcessEnvironment, launch: &Launch) ->
         }
         (Outcome::Ended(status), _) => {
             attempt.undo();
+            if let Some(full) = full_disk(places) {
+                return Err(full);
+            }
             let status = status.map_or_else(|why| why.to_string(), in_words);
             Err(LaunchError::Exited { status, last_words: last_words(&places.qemu_log()) })
         }
@@ -123,6 +126,16 @@ async fn answered(places: &RunPlaces, recorder: &Recorder) {
         tokio::time::sleep(CONNECT_PAUSE).await;
     }
     recorder.is_on().await;
+}
+
+/// Returns why QEMU ended without a word, if it is that its words had no place to go.
+fn full_disk(places: &RunPlaces) -> Option<LaunchError> {
+    let has_words = std::fs::metadata(places.qemu_log()).is_ok_and(|log| log.len() > 0);
+    let is_full = |folder: &&Path| rustix::fs::statvfs(*folder).is_ok_and(|disk| disk.f_bavail == 0);
+    // The folder of the sockets is gone by now; the one above it is on the same disk.
+    let folders = [places.records.as_path(), places.sockets.parent()?];
+    let full = folders.into_iter().filter(|_| !has_words).find(is_full)?;
+    Some(failed("write to", full, io::ErrorKind::StorageFull.into()))
 }
 
 /// Returns the end of what QEMU wrote to its standard error, without its name before each line.

@@ -65,11 +65,12 @@ fn socket_files(places: &RunPlaces) -> Vec<PathBuf> {
     files
 }
 
-/// Makes the sockets of a run ours alone; the folder around them is already.
-pub(super) fn close_sockets(places: &RunPlaces) {
-    let sockets = MonitorRole::ALL.iter().map(|role| places.monitor(*role)).chain([places.serial_socket()]);
-    for socket in sockets {
-        let _ = chmodat(CWD, &socket, Mode::RUSR | Mode::WUSR, AtFlags::empty());
+/// Makes what QEMU made itself ours alone, whatever the umask; the folders around it are already.
+pub(super) fn close_files(places: &RunPlaces) {
+    let sockets = MonitorRole::ALL.iter().map(|role| places.monitor(*role));
+    for file in sockets.chain([places.serial_socket(), places.pid_file(), places.serial_log()]) {
+        // A definition may do without some of them.
+        let _ = chmodat(CWD, &file, Mode::RUSR | Mode::WUSR, AtFlags::empty());
     }
 }
 

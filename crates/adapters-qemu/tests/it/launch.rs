@@ -42,7 +42,8 @@ fn test_launch_files_are_private() {
         for role in MonitorRole::ALL {
             assert_eq!(mode_of(&places.monitor(role)), 0o600);
         }
-        for file in [places.qemu_log(), places.recorder_log(), places.recorder_fifo(), places.pid_file()] {
+        let logs = [places.qemu_log(), places.serial_log(), places.recorder_log()];
+        for file in logs.into_iter().chain([places.recorder_fifo(), places.pid_file(), places.serial_socket()]) {
             assert_eq!(mode_of(&file), 0o600, "{}", file.display());
         }
     });
@@ -231,6 +232,27 @@ fn test_last_word_machine_that_got_sigterm_says_so() {
 
         let word = bench.hypervisor.last_word(&bench.places).await.unwrap();
         assert_eq!(word.reason, StopReason::HostSignal);
+    });
+}
+
+#[test]
+fn test_last_word_machine_whose_guest_ended_it_says_so() {
+    wait(async {
+        let bench = Bench::new();
+        let disk = bench.folder.path().join("boot");
+        // lidt [0x7c20]; int3: without interrupt vectors a CPU resets, and `-no-reboot` makes that an end.
+        let mut sector = [0; 512];
+        sector[..6].copy_from_slice(&[0x0f, 0x01, 0x1e, 0x20, 0x7c, 0xcc]);
+        sector[510..].copy_from_slice(&[0x55, 0xaa]);
+        std::fs::write(&disk, sector).unwrap();
+        let drive = format!("file={},format=raw", disk.display());
+        let definition = format!(r#"{{"memory": "32M", "args": ["-no-reboot", "-drive", "{drive}"]}}"#);
+
+        let process = bench.hypervisor.launch(&bench.launch_of(&definition)).await.unwrap();
+        assert!(LinuxProcesses::new().wait_gone(&process, PATIENCE).await);
+
+        let word = bench.hypervisor.last_word(&bench.places).await.unwrap();
+        assert_eq!(word.reason, StopReason::GuestShutdown);
     });
 }
 

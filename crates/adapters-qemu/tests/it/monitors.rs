@@ -139,6 +139,9 @@ fn test_answer_machine_that_stands_still_as_a_process_is_silent_in_time() {
         let process = bench.start().await;
         let pid = rustix::process::Pid::from_raw(process.pid.try_into().unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+        while !std::fs::read_to_string(format!("/proc/{}/stat", process.pid)).unwrap().contains(") T ") {
+            tokio::task::yield_now().await;
+        }
 
         let started = Instant::now();
         let answer = QemuMonitors.answer(&bench.places, Duration::from_millis(200)).await;
@@ -149,14 +152,14 @@ fn test_answer_machine_that_stands_still_as_a_process_is_silent_in_time() {
 }
 
 #[test]
-fn test_session_command_of_a_megabyte_arrives_whole() {
+fn test_session_command_larger_than_the_socket_takes_at_once_arrives_whole() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
         let socket = bench.places.monitor(MonitorRole::SessionOne);
         let mut session = QmpSession::connect(&socket, PATIENCE).await.unwrap();
         let mut command = QmpCommand::new("qom-get");
-        command.arguments.insert("path".to_owned(), json!("x".repeat(1 << 20)));
+        command.arguments.insert("path".to_owned(), json!("x".repeat(300_000)));
         command.arguments.insert("property".to_owned(), json!("y"));
 
         let refused = session.execute(&command, PATIENCE).await;
