@@ -10,7 +10,7 @@ mod version_cache;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use maqet_domain::port::{BinaryError, Hypervisor, Launch, LaunchError, QemuBinary};
+use maqet_domain::port::{BinaryError, Hypervisor, Launch, LaunchError, Launched, QemuBinary};
 use maqet_domain::vm::{ProcessIdentity, RunPlaces, Shutdown};
 
 use self::version_cache::VersionCache;
@@ -36,7 +36,7 @@ impl Hypervisor for QemuHypervisor {
         binary::find(&self.environment, &self.versions, wanted).await
     }
 
-    async fn launch(&self, launch: &Launch) -> Result<ProcessIdentity, LaunchError> {
+    async fn launch(&self, launch: &Launch) -> Result<Launched, LaunchError> {
         launch::launch(&self.environment, launch).await
     }
 

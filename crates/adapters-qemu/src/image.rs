@@ -67,6 +67,10 @@ impl DiskImages for QemuImg {
         create::create(&self.environment, plan).await
     }
 
+    async fn convert(&self, from: &Path, from_format: &str, to: &Path) -> Result<(), ImageError> {
+        create::convert(&self.environment, from, from_format, to).await
+    }
+
     async fn info(&self, path: &Path) -> Result<ImageInfo, ImageError> {
         info::info(&self.environment, path).await
     }

@@ -5,12 +5,14 @@
 
 mod clock;
 mod environment;
+mod firmware;
 mod host;
 mod hypervisor;
 mod image;
 mod jitter;
 pub mod limits;
 mod lock;
+mod path;
 mod private;
 mod process;
 mod qmp;
@@ -18,9 +20,11 @@ mod readable;
 
 pub use self::clock::{RandomIds, SystemClock};
 pub use self::environment::ProcessEnvironment;
+pub use self::firmware::DescriptorCatalog;
 pub use self::host::LocalHost;
 pub use self::hypervisor::QemuHypervisor;
 pub use self::image::QemuImg;
 pub use self::lock::FileLocks;
+pub use self::path::LocalPaths;
 pub use self::process::LinuxProcesses;
 pub use self::qmp::{QemuMonitors, QmpSession};

@@ -73,3 +73,15 @@ pub const PARTIAL_STALE: Duration = Duration::from_mins(4);
 
 /// How much of `/proc/cpuinfo` is searched for the flags of the first CPU.
 pub const CPUINFO_BYTES: u64 = 64 << 10;
+
+/// The largest firmware descriptor that is read; real ones have under 1 KiB.
+pub const DESCRIPTOR_BYTES: u64 = 64 << 10;
+
+/// How many descriptors are looked at in one folder; the largest distributions bring some 20.
+pub const DESCRIPTORS: usize = 1_000;
+
+/// How many links of one path are followed before they are taken for a loop; as many as the kernel follows.
+pub const LINKS_FOLLOWED: usize = 40;
+
+/// The length of a path from which the kernel refuses it, in bytes (`PATH_MAX`).
+pub const PATH_BYTES: usize = 4_096;

@@ -1,22 +1,22 @@
 //! What is read: SQL, and rows that become domain values.
 
 use maqet_domain::change::StorageRecord;
-use maqet_domain::config::Node;
 use maqet_domain::event::{Event, RecordedEvent};
 use maqet_domain::history::{Actor, Call, HistoryEntry, RecordedHistory};
 use maqet_domain::size::ByteSize;
 use maqet_domain::vm::{
     BootId, BootNumber, Ending, Phase, ProcessIdentity, Revision, Run, RunPlaces, StopReason, Vm, VmEntry, VmId, VmName,
 };
-use rusqlite::types::Type;
+use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Params, Result, Row, params};
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::column::{File, Moment, Text, Tree};
 
 /// What [`entry`] reads.
 const ENTRY: &str = "vm.id, vm.name, revision, created_at, \
-    boot, started_at, phase, end_reason, ended_at, pid, start_ticks, host_boot, sockets, records";
+    boot, started_at, phase, end_reason, ended_at, pid, start_ticks, host_boot, sockets, records, forwards";
 
 /// Reads the VM of this id.
 pub(crate) fn vm_by_id(connection: &Connection, id: VmId) -> Result<Option<Vm>> {
@@ -61,11 +61,12 @@ pub(crate) fn events(connection: &Connection, sequence: i64, limit: u32) -> Resu
 
 fn vm(connection: &Connection, condition: &str, parameters: impl Params) -> Result<Option<Vm>> {
     // A definition that is missing has to be noticed, so the join keeps its VM.
-    let sql =
-        format!("SELECT {ENTRY}, content FROM vm LEFT JOIN definition ON definition.vm = vm.id WHERE {condition}");
+    let sql = format!(
+        "SELECT {ENTRY}, content, origins FROM vm LEFT JOIN definition ON definition.vm = vm.id WHERE {condition}"
+    );
     connection
         .prepare_cached(&sql)?
-        .query_row(parameters, |row| Ok(Vm { entry: entry(row)?, definition: definition(row, 14)? }))
+        .query_row(parameters, |row| Ok(Vm { entry: entry(row)?, definition: json(row, 15)?, origins: json(row, 16)? }))
         .optional()
 }
 
@@ -95,6 +96,7 @@ fn run(row: &Row<'_>, boot: BootNumber) -> Result<Run> {
         phase: phase(row)?,
         process: row.get::<_, Option<u32>>(9)?.map(|pid| process(row, pid)).transpose()?,
         places: RunPlaces { sockets: row.get::<_, File>(12)?.0, records: row.get::<_, File>(13)?.0 },
+        forwards: if row.get_ref(14)? == ValueRef::Null { Vec::new() } else { json(row, 14)? },
     })
 }
 
@@ -116,7 +118,7 @@ fn process(row: &Row<'_>, pid: u32) -> Result<ProcessIdentity> {
     Ok(ProcessIdentity { pid, start_ticks, boot_id: BootId(row.get(11)?) })
 }
 
-fn definition(row: &Row<'_>, column: usize) -> Result<Node> {
+fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T> {
     let text = row.get_ref(column)?.as_str()?;
     serde_json::from_str(text)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into()))

@@ -16,13 +16,17 @@ CREATE TABLE vm (
     start_ticks INTEGER,
     host_boot   TEXT,
     sockets     ANY,
-    records     ANY
+    records     ANY,
+    -- The forwarded ports, as JSON; null where there are none.
+    forwards    TEXT
 ) STRICT, WITHOUT ROWID;
 
 -- Apart from `vm`, so that a list does not read it.
 CREATE TABLE definition (
     vm      TEXT NOT NULL PRIMARY KEY REFERENCES vm (id) ON DELETE CASCADE,
-    content TEXT NOT NULL
+    content TEXT NOT NULL,
+    -- Where each value came from, as a JSON object.
+    origins TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE storage (

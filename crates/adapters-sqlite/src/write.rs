@@ -1,11 +1,13 @@
 //! What is written: a set of changes, all of it or nothing.
 
 use maqet_domain::change::{Change, ChangeSet, StorageRecord};
+use maqet_domain::config::Node;
 use maqet_domain::event::Event;
 use maqet_domain::history::HistoryEntry;
 use maqet_domain::port::StoreError;
-use maqet_domain::vm::{Ending, Phase, Revision, Run, Vm, VmId, VmName};
+use maqet_domain::vm::{Ending, Origins, Phase, Revision, Run, Vm, VmId, VmName};
 use rusqlite::{Connection, Transaction, TransactionBehavior, ffi, named_params, params};
+use serde::Serialize;
 
 use crate::column::{Moment, Text, Tree, path_value};
 
@@ -31,6 +33,9 @@ pub(crate) fn apply(connection: &mut Connection, set: &ChangeSet) -> Result<(), 
         match change {
             Change::VmAdded(vm) => add_vm(&transaction, vm)?,
             Change::VmRemoved { id, expected } => remove_vm(&transaction, *id, *expected)?,
+            Change::DefinitionChanged { id, expected, definition, origins } => {
+                change_definition(&transaction, *id, *expected, definition, origins)?;
+            }
             Change::RunChanged { id, expected, run } => change_run(&transaction, *id, *expected, run.as_ref())?,
             Change::StorageAdded(record) => add_storage(&transaction, record)?,
         }
@@ -55,10 +60,9 @@ fn add_vm(transaction: &Transaction<'_>, vm: &Vm) -> Result<(), Refusal> {
         _ => Refusal::Sqlite(error),
     })?;
 
-    let definition =
-        serde_json::to_string(&vm.definition).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-    let sql = "INSERT INTO definition (vm, content) VALUES (?1, ?2)";
-    transaction.prepare_cached(sql)?.execute(params![Text(entry.id), definition])?;
+    let sql = "INSERT INTO definition (vm, content, origins) VALUES (?1, ?2, ?3)";
+    let row = params![Text(entry.id), json(&vm.definition)?, json(&vm.origins)?];
+    transaction.prepare_cached(sql)?.execute(row)?;
 
     if entry.run.is_some() {
         set_run(transaction, entry.id, entry.run.as_ref())?;
@@ -73,11 +77,33 @@ fn remove_vm(transaction: &Transaction<'_>, id: VmId, expected: Revision) -> Res
     only_one(removed, id)
 }
 
+fn change_definition(
+    transaction: &Transaction<'_>,
+    id: VmId,
+    expected: Revision,
+    definition: &Node,
+    origins: &Origins,
+) -> Result<(), Refusal> {
+    revise(transaction, id, expected)?;
+    let sql = "UPDATE definition SET content = ?2, origins = ?3 WHERE vm = ?1";
+    let row = params![Text(id), json(definition)?, json(origins)?];
+    only_one(transaction.prepare_cached(sql)?.execute(row)?, id)
+}
+
 fn change_run(transaction: &Transaction<'_>, id: VmId, expected: Revision, run: Option<&Run>) -> Result<(), Refusal> {
+    revise(transaction, id, expected)?;
+    Ok(set_run(transaction, id, run)?)
+}
+
+/// Counts a change of a VM, if it is at the revision the caller saw.
+fn revise(transaction: &Transaction<'_>, id: VmId, expected: Revision) -> Result<(), Refusal> {
     let sql = "UPDATE vm SET revision = ?3 WHERE id = ?1 AND revision = ?2";
     let row = params![Text(id), expected.0, expected.next().0];
-    only_one(transaction.prepare_cached(sql)?.execute(row)?, id)?;
-    Ok(set_run(transaction, id, run)?)
+    only_one(transaction.prepare_cached(sql)?.execute(row)?, id)
+}
+
+fn json(value: &impl Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
 fn only_one(changed: usize, id: VmId) -> Result<(), Refusal> {
@@ -90,10 +116,11 @@ fn only_one(changed: usize, id: VmId) -> Result<(), Refusal> {
 fn set_run(transaction: &Transaction<'_>, id: VmId, run: Option<&Run>) -> rusqlite::Result<()> {
     let sql = "UPDATE vm SET boot = :boot, started_at = :started_at, phase = :phase, end_reason = :end_reason, \
         ended_at = :ended_at, pid = :pid, start_ticks = :start_ticks, host_boot = :host_boot, \
-        sockets = :sockets, records = :records WHERE id = :id";
+        sockets = :sockets, records = :records, forwards = :forwards WHERE id = :id";
     let (phase, ending) = run.map(|run| phase_words(run.phase)).unzip();
     let ending = ending.flatten();
     let process = run.and_then(|run| run.process.as_ref());
+    let forwards = run.filter(|run| !run.forwards.is_empty()).map(|run| json(&run.forwards)).transpose()?;
 
     transaction.prepare_cached(sql)?.execute(named_params! {
         ":id": Text(id),
@@ -107,6 +134,7 @@ fn set_run(transaction: &Transaction<'_>, id: VmId, run: Option<&Run>) -> rusqli
         ":host_boot": process.map(|process| process.boot_id.0.as_str()),
         ":sockets": run.map(|run| path_value(&run.places.sockets)),
         ":records": run.map(|run| path_value(&run.places.records)),
+        ":forwards": forwards,
     })?;
     Ok(())
 }

@@ -10,16 +10,18 @@ use maqet_domain::event::Event;
 use maqet_domain::history::HistoryEntry;
 use maqet_domain::machine::{AccelChoice, Machine};
 use maqet_domain::near::near;
-use maqet_domain::plugin::{ConfigHandler, Registry};
+use maqet_domain::plugin::{ConfigHandler, Registry, StorageDriver};
 use maqet_domain::port::{
-    Clock, DiskImages, Guard, Host, Hypervisor, IdSource, Kvm, LockName, Locks, Monitors, Processes, Store,
+    Clock, DiskImages, FirmwareCatalog, Guard, Host, HostFacts, Hypervisor, IdSource, Kvm, LockName, Locks, Monitors,
+    Paths, Processes, Store,
 };
 use maqet_domain::qemu::{Accelerator, CommandLine, Setting};
 use maqet_domain::vm::{BootNumber, Revision, Run, RunPlaces, Vm, VmEntry, VmId, VmName};
 use serde_json::Value;
 
 use crate::call::{Effect, Operation, call_of};
-use crate::config::{ConfigError, Sources};
+use crate::config::{ConfigError, Sources, merge, origins};
+use crate::settings::Settings;
 use crate::{Error, limits};
 
 /// What the application needs from the world.
@@ -33,6 +35,10 @@ pub struct Ports {
     pub monitors: Arc<dyn Monitors>,
     /// Knows processes.
     pub processes: Arc<dyn Processes>,
+    /// Looks at paths.
+    pub paths: Arc<dyn Paths>,
+    /// Knows installed firmware.
+    pub firmware: Arc<dyn FirmwareCatalog>,
     /// Works on disk images.
     pub images: Arc<dyn DiskImages>,
     /// Locks across processes.
@@ -61,12 +67,35 @@ pub struct App {
     pub(crate) ports: Ports,
     pub(crate) folders: Folders,
     handlers: Registry<dyn ConfigHandler>,
+    drivers: Registry<dyn StorageDriver>,
+    settings: Settings,
 }
 
 impl App {
-    /// Makes an application; `handlers` are the configuration keys it knows.
-    pub fn new(ports: Ports, folders: Folders, handlers: Registry<dyn ConfigHandler>) -> Self {
-        Self { ports, folders, handlers }
+    /// Makes an application; `handlers` and `drivers` are the configuration keys and storage types it knows.
+    pub fn new(
+        ports: Ports,
+        folders: Folders,
+        handlers: Registry<dyn ConfigHandler>,
+        drivers: Registry<dyn StorageDriver>,
+    ) -> Self {
+        Self { ports, folders, handlers, drivers, settings: Settings::default() }
+    }
+
+    /// Returns the application with other settings.
+    #[must_use]
+    pub fn with_settings(self, settings: Settings) -> Self {
+        Self { settings, ..self }
+    }
+
+    /// Returns the settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Returns the storage types this application knows.
+    pub fn drivers(&self) -> &Registry<dyn StorageDriver> {
+        &self.drivers
     }
 
     /// Returns the configuration keys this application knows.
@@ -152,10 +181,10 @@ impl App {
         Err(Error::NoSuchVm { given: given.to_owned(), near: Vec::new() })
     }
 
-    /// Understands a VM's definition.
+    /// Understands a VM's definition, laid over the defaults of the settings.
     pub(crate) fn machine(&self, definition: &Node) -> Result<Machine, Error> {
-        Machine::check(definition, &self.handlers)
-            .map_err(|problems| ConfigError::new(problems, Sources::default()).into())
+        let whole = merge(self.settings.defaults.clone(), definition.clone());
+        Machine::check(&whole, &self.handlers).map_err(|problems| ConfigError::new(problems, Sources::default()).into())
     }
 
     /// Returns the folder of the disks of a VM that its definition gives no path.
@@ -183,8 +212,10 @@ impl App {
         places: &RunPlaces,
     ) -> Result<CommandLine, Error> {
         let facts = self.ports.host.facts();
-        let wanted = machine.binary.clone().unwrap_or_else(|| format!("qemu-system-{}", facts.architecture));
-        let accelerator = accelerator(machine.accel, &facts.kvm)?;
+        let architecture = self.architecture(machine);
+        let wanted = machine.binary.clone().unwrap_or_else(|| format!("qemu-system-{architecture}"));
+        let accelerator = accelerator(machine.accel, &kvm_for(&architecture, &facts))?;
+        let uefi = self.uefi(machine).await?.map(|firmware| self.uefi_files(entry, firmware));
         let binary = self.ports.hypervisor.binary(&wanted).await?;
         let setting = Setting {
             name: entry.name.clone(),
@@ -193,6 +224,7 @@ impl App {
             accelerator,
             vm_storage: self.vm_storage(&entry.name),
             places: places.clone(),
+            uefi,
         };
         Ok(CommandLine::of(machine, &setting)?)
     }
@@ -217,6 +249,7 @@ impl App {
 
     /// Returns a VM that was never stored, with an id of its own.
     pub(crate) fn new_vm(&self, name: VmName, definition: Node) -> Vm {
+        let origins = origins(&definition);
         let entry = VmEntry {
             id: self.ports.ids.vm_id(),
             name,
@@ -224,7 +257,7 @@ impl App {
             created_at: self.ports.clock.now(),
             run: None,
         };
-        Vm { entry, definition }
+        Vm { entry, definition, origins }
     }
 }
 
@@ -236,6 +269,16 @@ pub(crate) fn run_change(entry: &VmEntry, run: Option<Run>) -> Change {
 /// Returns a path as text for JSON; what is not UTF-8 is shown as best it can be.
 pub(crate) fn shown(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+/// KVM runs guests of the host's own architecture only; a 64-bit x86 runs 32-bit guests too.
+fn kvm_for(architecture: &str, facts: &HostFacts) -> Kvm {
+    let is_own =
+        architecture == facts.architecture || (architecture, facts.architecture.as_str()) == ("i386", "x86_64");
+    if is_own {
+        return facts.kvm.clone();
+    }
+    Kvm::Unusable(format!("the guest is `{architecture}` and the host is `{}`", facts.architecture))
 }
 
 fn accelerator(choice: AccelChoice, kvm: &Kvm) -> Result<Accelerator, Error> {

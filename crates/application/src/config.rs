@@ -4,18 +4,28 @@
 //! paths are made absolute, and the trees are merged left to right ([`merge`]). What the result
 //! means is the domain's business (`Machine::check`).
 
+mod difference;
 mod error;
 mod merge;
+mod origin;
+mod set;
 mod yaml;
 
 use std::path::{Path, PathBuf};
 
-use maqet_domain::config::{Node, Place, Problem, Value};
+use maqet_domain::config::{Node, Place, Problem, ProblemKind, Value};
+use maqet_domain::machine::Machine;
 use maqet_domain::plugin::{ConfigHandler, Registry};
+use maqet_domain::vm::VmName;
 use serde::{Deserialize, Serialize};
 
+use crate::{App, Error};
+
+pub use self::difference::{Difference, differences};
 pub use self::error::{ConfigError, Sources};
 pub use self::merge::merge;
+pub use self::origin::{origins, with_origins};
+pub use self::set::{InvalidSetting, layer_of};
 pub use self::yaml::read;
 
 /// A YAML text and where it came from.
@@ -30,18 +40,54 @@ pub struct Document {
     pub text: String,
 }
 
-/// Reads `documents`, puts `flags` on top, and returns the merged definition with its sources.
-///
-/// All problems of all documents are told at once.
-pub(crate) fn load(
-    documents: &[Document],
-    flags: Vec<(&'static str, Option<String>)>,
-    handlers: &Registry<dyn ConfigHandler>,
-) -> Result<(Node, Sources), ConfigError> {
+impl Document {
+    /// Makes a document of a stored definition: JSON is YAML.
+    pub(crate) fn of_definition(name: &VmName, definition: &Node) -> Result<Self, Error> {
+        let text = serde_json::to_string(definition)
+            .map_err(|source| Error::Encode { operation: "definition".to_owned(), source })?;
+        Ok(Self { name: format!("definition of {name}"), folder: "/".into(), text })
+    }
+}
+
+/// What is laid over each other: documents, then flags, then single values.
+pub(crate) struct Layers<'a> {
+    pub(crate) documents: &'a [Document],
+    pub(crate) flags: Vec<(&'static str, Option<String>)>,
+    pub(crate) set: &'a [String],
+    pub(crate) lenient: bool,
+}
+
+/// A definition that was checked.
+pub(crate) struct Checked {
+    pub(crate) definition: Node,
+    /// Keys that were left out because nobody knows them.
+    pub(crate) warnings: Vec<Problem>,
+}
+
+impl App {
+    /// Reads and merges layers over `base`, and checks what comes of it: all that is wrong is told at once.
+    pub(crate) async fn checked(&self, layers: &Layers<'_>, base: Node) -> Result<Checked, Error> {
+        let (definition, sources) = load(layers, base, self.handlers())?;
+        let whole = merge(self.settings().defaults.clone(), definition.clone());
+        let (machine, mut problems) = Machine::read(&whole, self.handlers());
+        problems.extend(self.path_problems(&machine, &whole).await);
+
+        let (warnings, problems): (Vec<Problem>, Vec<Problem>) =
+            problems.into_iter().partition(|problem| layers.lenient && problem.kind == ProblemKind::UnknownKey);
+        if !problems.is_empty() {
+            return Err(ConfigError::new(problems, sources).into());
+        }
+        let definition = warnings.iter().fold(definition, |definition, problem| without(definition, &problem.path));
+        Ok(Checked { definition, warnings })
+    }
+}
+
+/// Reads the documents, puts the flags and single values on top, and returns the merged definition with its sources.
+fn load(layers: &Layers<'_>, base: Node, handlers: &Registry<dyn ConfigHandler>) -> Result<(Node, Sources), Error> {
     let mut sources = Sources::default();
     let mut problems: Vec<Problem> = Vec::new();
-    let mut merged = Node::empty_map();
-    for document in documents {
+    let mut merged = base;
+    for document in layers.documents {
         sources.add(document);
         match read(&document.name, &document.text) {
             Ok(node) => merged = merge(merged, rebased(node, &document.folder, handlers)),
@@ -49,22 +95,65 @@ pub(crate) fn load(
         }
     }
     if !problems.is_empty() {
-        return Err(ConfigError::new(problems, sources));
+        return Err(ConfigError::new(problems, sources).into());
     }
-    Ok((merge(merged, flag_layer(flags)), sources))
+    merged = merge(merged, flag_layer(&layers.flags));
+    for setting in layers.set {
+        merged = merge(merged, layer_of(setting)?);
+    }
+    Ok((merged, sources))
+}
+
+/// Returns a definition without the key at `path`, as problems name it: `storage[0].sise`.
+fn without(node: Node, path: &str) -> Node {
+    let (head, rest) = match path.find(['.', '[']) {
+        Some(0) => (&path[..0], path),
+        Some(at) => (&path[..at], &path[at..]),
+        None => (path, ""),
+    };
+    if let Some((index, rest)) =
+        rest.strip_prefix('[').filter(|_| head.is_empty()).and_then(|rest| rest.split_once(']'))
+    {
+        let index: usize = index.parse().unwrap_or(usize::MAX);
+        return node.map_value(|value| match value {
+            Value::List(items) => Value::List(
+                items
+                    .into_iter()
+                    .enumerate()
+                    .map(|(at, item)| if at == index { without(item, rest.trim_start_matches('.')) } else { item })
+                    .collect(),
+            ),
+            other => other,
+        });
+    }
+    node.map_value(|value| match value {
+        Value::Map(entries) if rest.is_empty() => {
+            Value::Map(entries.into_iter().filter(|(key, _)| key != head).collect())
+        }
+        Value::Map(entries) => Value::Map(
+            entries
+                .into_iter()
+                .map(|(key, node)| {
+                    let node = if key == head { without(node, rest.trim_start_matches('.')) } else { node };
+                    (key, node)
+                })
+                .collect(),
+        ),
+        other => other,
+    })
 }
 
 /// Turns given flags into a layer of their own.
-fn flag_layer(flags: Vec<(&'static str, Option<String>)>) -> Node {
-    let entries = flags.into_iter().filter_map(|(key, value)| {
+fn flag_layer(flags: &[(&'static str, Option<String>)]) -> Node {
+    let entries = flags.iter().filter_map(|(key, value)| {
         let place = Place::named(format!("flag `--{key}`"));
-        value.map(|text| (key.to_owned(), Node::text(text).at(place)))
+        value.as_ref().map(|text| ((*key).to_owned(), Node::text(text).at(place)))
     });
     Node::new(Value::Map(entries.collect()))
 }
 
-/// Makes the relative paths of a document absolute; each key knows its own.
-fn rebased(node: Node, folder: &Path, handlers: &Registry<dyn ConfigHandler>) -> Node {
+/// Returns a tree with the relative paths of its keys made absolute; each key knows its own.
+pub fn rebased(node: Node, folder: &Path, handlers: &Registry<dyn ConfigHandler>) -> Node {
     node.map_value(|value| match value {
         Value::Map(entries) => Value::Map(
             entries
@@ -93,7 +182,8 @@ mod tests {
     fn loaded(texts: &[&str], flags: Vec<(&'static str, Option<String>)>) -> Node {
         let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
         let documents: Vec<Document> = texts.iter().map(|text| document(text)).collect();
-        load(&documents, flags, &handlers).unwrap().0
+        let layers = Layers { documents: &documents, flags, set: &[], lenient: false };
+        load(&layers, Node::empty_map(), &handlers).unwrap().0
     }
 
     #[test]
@@ -117,8 +207,20 @@ mod tests {
     fn test_load_two_broken_files_are_both_told() {
         let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
 
-        let error = load(&[document("a: [1"), document("b: 1\nb: 2")], vec![], &handlers).unwrap_err();
+        let documents = [document("a: [1"), document("b: 1\nb: 2")];
+        let layers = Layers { documents: &documents, flags: vec![], set: &[], lenient: false };
+        let error = load(&layers, Node::empty_map(), &handlers).unwrap_err();
 
+        let Error::Config(error) = error else { panic!("{error}") };
         assert_eq!(error.problems.len(), 2);
+    }
+
+    #[test]
+    fn test_without_removes_the_named_key_alone() {
+        let node: Node = serde_json::from_str(r#"{"a":1,"storage":[{"name":"x"},{"name":"y","sise":1}]}"#).unwrap();
+
+        let left = without(without(node, "storage[1].sise"), "a");
+
+        assert_eq!(serde_json::to_string(&left).unwrap(), r#"{"storage":[{"name":"x"},{"name":"y"}]}"#);
     }
 }

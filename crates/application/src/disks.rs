@@ -1,9 +1,11 @@
 //! Disks of a VM: found by name, made when they are missing.
 
+use std::path::PathBuf;
+
 use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::event::kind;
 use maqet_domain::machine::Machine;
-use maqet_domain::port::ImageError;
+use maqet_domain::port::{ImageError, PathKind};
 use maqet_domain::storage::{Preparation, StorageSpec};
 use maqet_domain::vm::VmEntry;
 use serde_json::json;
@@ -26,9 +28,15 @@ impl App {
         let plan = match storage.driver.preparation(storage, &path) {
             Preparation::Existing(path) if self.ports.images.exists(&path).await => return Ok(()),
             Preparation::Existing(path) => return Err(ImageError::Missing { path }.into()),
+            Preparation::Folder(path) => return self.require_folder(path).await,
             Preparation::Image(plan) if self.ports.images.exists(&plan.path).await => return Ok(()),
             Preparation::Image(plan) => plan,
         };
+        if let Some(backing) = &plan.backing
+            && !self.ports.images.exists(&backing.file).await
+        {
+            return Err(ImageError::Missing { path: backing.file.clone() }.into());
+        }
         self.ports.images.create(&plan).await?;
 
         let record = StorageRecord {
@@ -44,6 +52,13 @@ impl App {
         changes.events.push(self.event(kind::STORAGE_CREATED, entry, data));
         self.ports.store.commit(changes).await?;
         Ok(())
+    }
+
+    async fn require_folder(&self, path: PathBuf) -> Result<(), Error> {
+        match self.ports.paths.kind(&path).await {
+            PathKind::Folder => Ok(()),
+            PathKind::Missing | PathKind::File | PathKind::Other => Err(Error::NoSuchFolder { path }),
+        }
     }
 }
 

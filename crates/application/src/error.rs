@@ -1,15 +1,19 @@
 //! The one error of all operations.
 
+use std::path::PathBuf;
+
 use maqet_domain::error::{Explain, Fault};
 use maqet_domain::near::did_you_mean;
 use maqet_domain::plugin::DuplicateName;
-use maqet_domain::port::{BinaryError, ImageError, LaunchError, LockError, ProcessError, QmpError, StoreError};
+use maqet_domain::port::{
+    BinaryError, FirmwareError, ImageError, LaunchError, LockError, ProcessError, QmpError, StoreError,
+};
 use maqet_domain::qemu::PathNotUtf8;
 use maqet_domain::snapshot::InvalidSnapshotName;
 use maqet_domain::storage::InvalidDriveName;
 use maqet_domain::vm::{Input, InvalidVmName, Status, VmName};
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, InvalidSetting};
 
 /// Why an operation did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -90,12 +94,37 @@ pub enum Error {
         /// Its process.
         pid: u32,
     },
+    /// The files name another VM than the one they are applied to.
+    #[error("the files name the VM `{}`, and they are applied to `{vm}`", given.escape_debug())]
+    OtherName {
+        /// The VM.
+        vm: VmName,
+        /// What the files name it.
+        given: String,
+    },
     /// A definition without a name.
     #[error("the VM has no name")]
     NameMissing,
     /// Nothing to define a VM from.
     #[error("there is nothing to define a VM from")]
     NothingGiven,
+    /// A folder that is to be shared is not there.
+    #[error("there is no folder `{}` to share", path.display())]
+    NoSuchFolder {
+        /// Where it was expected.
+        path: PathBuf,
+    },
+    /// A path that no guest may be given.
+    #[error("`{}` may not be used: {why}", path.display())]
+    UnsafePath {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// A `--set` that makes no sense.
+    #[error(transparent)]
+    Setting(#[from] InvalidSetting),
     /// KVM was asked for and cannot work here.
     #[error("KVM cannot be used here: {why}")]
     KvmUnusable {
@@ -167,6 +196,9 @@ pub enum Error {
     /// A path cannot be written down.
     #[error(transparent)]
     Path(#[from] PathNotUtf8),
+    /// There is no firmware for the machine.
+    #[error(transparent)]
+    Firmware(#[from] FirmwareError),
     /// A plug-in was registered twice.
     #[error(transparent)]
     Plugin(#[from] DuplicateName),
@@ -199,8 +231,13 @@ impl Error {
             Self::Lock(inner) => Some(inner),
             Self::Process(inner) => Some(inner),
             Self::Path(inner) => Some(inner),
+            Self::Firmware(inner) => Some(inner),
             Self::Plugin(inner) => Some(inner),
-            Self::NoSuchVm { .. }
+            Self::NoSuchFolder { .. }
+            | Self::UnsafePath { .. }
+            | Self::OtherName { .. }
+            | Self::Setting(_)
+            | Self::NoSuchVm { .. }
             | Self::AmbiguousVm { .. }
             | Self::NoSuchDrive { .. }
             | Self::NoSuchSnapshot { .. }
@@ -234,6 +271,10 @@ impl Explain for Error {
             Self::StillAlive { .. } => "vm.still-alive",
             Self::NameMissing => "vm.name-missing",
             Self::NothingGiven => "config.nothing-given",
+            Self::NoSuchFolder { .. } => "storage.folder-missing",
+            Self::UnsafePath { .. } => "config.unsafe-path",
+            Self::OtherName { .. } => "config.other-name",
+            Self::Setting(_) => "config.set-invalid",
             Self::KvmUnusable { .. } => "host.kvm-unusable",
             Self::NoSuchOperation { .. } => "operation.not-found",
             Self::WrongArguments { .. } => "operation.wrong-arguments",
@@ -247,9 +288,15 @@ impl Explain for Error {
 
     fn fault(&self) -> Fault {
         match self {
-            Self::NoSuchVm { .. } | Self::NoSuchDrive { .. } | Self::NoSuchSnapshot { .. } => Fault::NotFound,
+            Self::NoSuchFolder { .. }
+            | Self::NoSuchVm { .. }
+            | Self::NoSuchDrive { .. }
+            | Self::NoSuchSnapshot { .. } => Fault::NotFound,
             Self::SnapshotTaken { .. } | Self::WrongState { .. } | Self::SnapshotsUnsupported { .. } => Fault::State,
             Self::AmbiguousVm { .. }
+            | Self::UnsafePath { .. }
+            | Self::OtherName { .. }
+            | Self::Setting(_)
             | Self::NameMissing
             | Self::NothingGiven
             | Self::NoSuchOperation { .. }
@@ -287,6 +334,10 @@ impl Explain for Error {
             }
             Self::NameMissing => vec!["give it one with `name:` in the file or with `--name`".to_owned()],
             Self::NothingGiven => vec!["name a YAML file, or say `--empty`".to_owned()],
+            Self::NoSuchFolder { .. } => vec!["make it, or correct the `path` under `storage`".to_owned()],
+            Self::OtherName { .. } => vec!["leave `name` out of the files, or apply them to that VM".to_owned()],
+            Self::UnsafePath { .. } => vec!["choose a folder of your own".to_owned()],
+            Self::Setting(_) => vec!["see `maqet config keys` for the keys".to_owned()],
             Self::KvmUnusable { .. } => vec!["set `accel: tcg` for software emulation".to_owned()],
             Self::NoSuchOperation { near, .. } => did_you_mean(near).into_iter().collect(),
             Self::WrongArguments { .. }

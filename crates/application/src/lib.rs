@@ -9,10 +9,13 @@ mod call;
 pub mod config;
 mod disks;
 mod error;
+mod firmware;
 pub mod limits;
 mod look;
 pub mod operation;
 mod patience;
+mod safety;
+mod settings;
 mod stop;
 
 pub use app::{App, Folders, Ports};
@@ -20,3 +23,4 @@ pub use call::{Done, Effect, Operation, OperationTable};
 pub use error::Error;
 pub use look::VmStatus;
 pub use patience::{InvalidPatience, Patience};
+pub use settings::{EffectiveSetting, Settings};

@@ -1,7 +1,10 @@
 //! Looking at a VM: what was written down, corrected by what is seen.
 
+use maqet_domain::network::Forward;
 use maqet_domain::port::LockName;
-use maqet_domain::vm::{MonitorAnswer, Observation, Phase, ProcessIdentity, Run, Status, StopReason, VmEntry};
+use maqet_domain::vm::{
+    MonitorAnswer, Observation, Phase, ProcessIdentity, Run, RunState, Status, StopReason, VmEntry,
+};
 use serde::Serialize;
 
 use crate::app::shown;
@@ -50,6 +53,9 @@ pub struct VmStatus {
     /// QMP events of this run, one JSON object a line, written by QEMU itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event_log: Option<String>,
+    /// Ports of the host that lead to the guest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forwards: Vec<Forward>,
     /// A QMP socket that maqet leaves to other tools.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub free_monitor: Option<String>,
@@ -85,6 +91,7 @@ impl VmStatus {
             serial_log: run.map(|run| shown(&run.places.serial_log())),
             qemu_log: run.map(|run| shown(&run.places.qemu_log())),
             event_log: run.map(|run| shown(&run.places.recorder_log())),
+            forwards: live.map(|run| run.forwards.clone()).unwrap_or_default(),
             free_monitor: live.map(|run| shown(&run.places.monitor(maqet_domain::vm::MonitorRole::Foreign))),
         }
     }
@@ -137,6 +144,18 @@ impl App {
         }
         let last_word = self.ports.hypervisor.last_word(&run.places).await;
         Seen { status: Status::of(Some(run), Observation::Gone(last_word)), process: None }
+    }
+
+    /// Looks at a VM without asking its monitor, which may not answer; `running` then means that it lives.
+    pub(crate) async fn look_at_process(&self, entry: &VmEntry) -> Seen {
+        if let Some(run) = &entry.run
+            && !matches!(run.phase, Phase::Ended(_))
+            && let Some(process) = self.live_process(run).await
+        {
+            let state = MonitorAnswer::State(RunState::Running);
+            return Seen { status: Status::of(Some(run), Observation::Alive(state)), process: Some(process) };
+        }
+        self.look_alone(entry).await
     }
 
     async fn live_process(&self, run: &Run) -> Option<ProcessIdentity> {

@@ -1,6 +1,8 @@
 //! The operations, one a file.
 
 mod add;
+mod apply;
+mod config;
 mod info;
 mod ls;
 mod qmp;
@@ -11,6 +13,11 @@ mod status;
 mod stop;
 
 pub use self::add::{Add, Added};
+pub use self::apply::{Applied, Apply, Changed, TakesEffect};
+pub use self::config::{
+    ConfigCheck, ConfigChecked, ConfigDefaults, ConfigKeys, ConfigSchema, ConfigShow, DefaultValue, KeyInfo,
+    ShownSetting,
+};
 pub use self::info::{Info, StorageInfo, VmInfo};
 pub use self::ls::{Ls, SortKey};
 pub use self::qmp::QmpRun;
@@ -26,6 +33,7 @@ use crate::OperationTable;
 pub fn table() -> OperationTable {
     OperationTable::default()
         .on::<Add>()
+        .on::<Apply>()
         .on::<Start>()
         .on::<Stop>()
         .on::<Rm>()
@@ -37,4 +45,9 @@ pub fn table() -> OperationTable {
         .on::<SnapshotLs>()
         .on::<SnapshotLoad>()
         .on::<SnapshotRm>()
+        .on::<ConfigCheck>()
+        .on::<ConfigShow>()
+        .on::<ConfigKeys>()
+        .on::<ConfigSchema>()
+        .on::<ConfigDefaults>()
 }

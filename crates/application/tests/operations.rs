@@ -3,13 +3,13 @@
 mod world;
 
 use futures_util::FutureExt;
-use maqet_application::operation::{Add, Ls, Rm, SnapshotCreate, Start, Status, Stop, table};
+use maqet_application::operation::{Add, Apply, ConfigSchema, Ls, Rm, SnapshotCreate, Start, Status, Stop, table};
 use maqet_application::{Error, Patience};
 use maqet_domain::port::{EventLog, HistoryLog, ImageError, LaunchError, QmpError, Signal, VmRepository};
 use maqet_domain::vm::{MonitorAnswer, Phase, RunState, VmName};
 use maqet_domain::{Explain, Fault};
 use serde_json::json;
-use world::{World, process};
+use world::{World, launched};
 
 fn start(vm: &str) -> Start {
     Start { vm: vm.to_owned(), timeout: None }
@@ -20,7 +20,8 @@ fn stop(vm: &str) -> Stop {
 }
 
 async fn phase(world: &World, name: &str) -> Option<Phase> {
-    let vm = world.store.by_name(&VmName::parse(name).unwrap()).await.unwrap().unwrap();
+    let name = VmName::parse(name).expect("it is a name");
+    let vm = world.store.by_name(&name).await.expect("the store is in memory").expect("the VM is there");
     vm.entry.run.map(|run| run.phase)
 }
 
@@ -32,7 +33,7 @@ async fn events(world: &World) -> Vec<String> {
 async fn test_add_records_event_and_history_with_the_call_that_undoes_it() {
     let mut world = World::new();
 
-    let added = world.app().run(world.empty("web")).await.unwrap();
+    let added = world.app().run(World::empty("web")).await.unwrap();
 
     let history = world.store.newest(10).await.unwrap();
     assert_eq!(history[0].entry.call.operation, "add");
@@ -45,7 +46,7 @@ async fn test_add_records_event_and_history_with_the_call_that_undoes_it() {
 async fn test_rm_is_undone_by_a_call_that_defines_the_same_vm() {
     let mut world = World::new();
     let app = world.app();
-    app.run(world.yaml("name: web\nmemory: 1G\n")).await.unwrap();
+    app.run(World::yaml("name: web\nmemory: 1G\n")).await.unwrap();
     let before = world.store.by_name(&VmName::parse("web").unwrap()).await.unwrap().unwrap();
 
     app.run(Rm { vm: "web".to_owned(), force: false }).await.unwrap();
@@ -63,11 +64,11 @@ async fn test_start_writes_its_intent_before_qemu_is_spawned() {
     world.hypervisor.expect_launch().times(1).returning(move |_| {
         let seen = store.list().now_or_never().unwrap().unwrap()[0].run.clone().map(|run| run.phase);
         assert_eq!(seen, Some(Phase::Starting));
-        Ok(process(7))
+        Ok(launched(7, RunState::Running))
     });
     world.alive(RunState::Running);
     let app = world.app();
-    app.run(world.empty("web")).await.unwrap();
+    app.run(World::empty("web")).await.unwrap();
 
     let started = app.run(start("web")).await.unwrap();
 
@@ -83,7 +84,7 @@ async fn test_start_refused_by_qemu_leaves_the_vm_as_it_was() {
         Err(LaunchError::Exited { status: "exit code 1".to_owned(), last_words: "no such option".to_owned() })
     });
     let app = world.app();
-    app.run(world.empty("web")).await.unwrap();
+    app.run(World::empty("web")).await.unwrap();
 
     let error = app.run(start("web")).await.unwrap_err();
 
@@ -95,10 +96,10 @@ async fn test_start_refused_by_qemu_leaves_the_vm_as_it_was() {
 #[tokio::test]
 async fn test_start_running_vm_changes_nothing() {
     let mut world = World::new();
-    world.hypervisor.expect_launch().times(1).returning(|_| Ok(process(7)));
+    world.hypervisor.expect_launch().times(1).returning(|_| Ok(launched(7, RunState::Running)));
     world.alive(RunState::Running);
     let app = world.app();
-    app.run(world.empty("web")).await.unwrap();
+    app.run(World::empty("web")).await.unwrap();
     app.run(start("web")).await.unwrap();
 
     let again = app.run(start("web")).await.unwrap();
@@ -110,7 +111,7 @@ async fn test_start_running_vm_changes_nothing() {
 async fn test_start_disk_that_is_missing_is_told_before_qemu_is_tried() {
     let mut world = World::new();
     let app = world.app();
-    app.run(world.yaml("name: web\nstorage: [{name: hdd, file: /no/disk}]\n")).await.unwrap();
+    app.run(World::yaml("name: web\nstorage: [{name: hdd, file: /no/disk}]\n")).await.unwrap();
 
     let error = app.run(start("web")).await.unwrap_err();
 
@@ -120,10 +121,10 @@ async fn test_start_disk_that_is_missing_is_told_before_qemu_is_tried() {
 
 /// A world with a VM `web` that runs; `state` is what its monitor says.
 async fn running(world: &mut World, state: RunState) -> maqet_application::App {
-    world.hypervisor.expect_launch().returning(|_| Ok(process(7)));
+    world.hypervisor.expect_launch().returning(move |_| Ok(launched(7, state)));
     world.alive(state);
     let app = world.app();
-    app.run(world.empty("web")).await.unwrap();
+    app.run(World::empty("web")).await.unwrap();
     app.run(start("web")).await.unwrap();
     app
 }
@@ -205,11 +206,11 @@ async fn test_rm_running_vm_is_refused_without_force() {
 #[tokio::test]
 async fn test_snapshot_running_vm_is_refused() {
     let mut world = World::new();
-    world.hypervisor.expect_launch().returning(|_| Ok(process(7)));
+    world.hypervisor.expect_launch().returning(|_| Ok(launched(7, RunState::Running)));
     world.alive(RunState::Running);
     world.images.expect_create().returning(|_| Ok(()));
     let app = world.app();
-    app.run(world.yaml("name: web\nstorage: [{name: hdd, size: 1M}]\n")).await.unwrap();
+    app.run(World::yaml("name: web\nstorage: [{name: hdd, size: 1M}]\n")).await.unwrap();
     app.run(start("web")).await.unwrap();
 
     let create = SnapshotCreate { vm: "web".to_owned(), drive: "hdd".to_owned(), name: "clean".to_owned() };
@@ -221,10 +222,10 @@ async fn test_snapshot_running_vm_is_refused() {
 #[tokio::test]
 async fn test_status_silent_monitor_of_a_living_process_is_unreachable() {
     let mut world = World::new();
-    world.hypervisor.expect_launch().returning(|_| Ok(process(7)));
+    world.hypervisor.expect_launch().returning(|_| Ok(launched(7, RunState::Running)));
     world.answers(MonitorAnswer::Silent);
     let app = world.app();
-    app.run(world.empty("web")).await.unwrap();
+    app.run(World::empty("web")).await.unwrap();
     app.run(start("web")).await.unwrap();
 
     let status = app.run(Status { vm: "web".to_owned() }).await.unwrap();
@@ -236,7 +237,7 @@ async fn test_status_silent_monitor_of_a_living_process_is_unreachable() {
 async fn test_unknown_vm_is_not_found_with_near_names() {
     let mut world = World::new();
     let app = world.app();
-    app.run(world.empty("web")).await.unwrap();
+    app.run(World::empty("web")).await.unwrap();
 
     let error = app.run(Status { vm: "wbe".to_owned() }).await.unwrap_err();
 
@@ -275,4 +276,119 @@ fn test_operation_arguments_survive_json() {
     let add_again: Add = serde_json::from_value(serde_json::to_value(&add).unwrap()).unwrap();
 
     assert_eq!((start_again, add_again), (start, add));
+}
+
+#[tokio::test]
+async fn test_apply_file_makes_the_definition_what_it_says() {
+    let mut world = World::new();
+    let app = world.app();
+    app.run(World::yaml("name: web\nmemory: 1G\nvga: std\n")).await.unwrap();
+    let documents = World::yaml("memory: 2G\ncpu: 2\n").documents;
+
+    let applied = app.run(Apply { vm: "web".to_owned(), documents, ..Apply::default() }).await.unwrap();
+
+    let paths: Vec<&str> = applied.differences.iter().map(|one| one.difference.path.as_str()).collect();
+    assert_eq!((applied.changed, paths), (true, vec!["memory", "vga", "cpu"]));
+    let vm = world.store.by_name(&VmName::parse("web").unwrap()).await.unwrap().unwrap();
+    assert_eq!(serde_json::to_value(&vm.definition).unwrap(), json!({"memory": "2G", "cpu": 2}));
+    assert_eq!(vm.origins["memory"], "vm.yaml:1:9");
+}
+
+#[tokio::test]
+async fn test_apply_flag_changes_one_value_and_keeps_the_others() {
+    let mut world = World::new();
+    let app = world.app();
+    app.run(World::yaml("name: web\nmemory: 1G\nstorage: [{name: hdd, size: 1G}]\n")).await.unwrap();
+
+    let set = vec!["storage.hdd.size=2G".to_owned()];
+    app.run(Apply { vm: "web".to_owned(), set, ..Apply::default() }).await.unwrap();
+
+    let vm = world.store.by_name(&VmName::parse("web").unwrap()).await.unwrap().unwrap();
+    let expected = json!({"memory": "1G", "storage": [{"name": "hdd", "size": "2G"}]});
+    assert_eq!(serde_json::to_value(&vm.definition).unwrap(), expected);
+    assert_eq!(vm.origins["memory"], "vm.yaml:2:9");
+    assert_eq!(vm.origins["storage[0].size"], "flag `--set storage.hdd.size`");
+}
+
+#[tokio::test]
+async fn test_apply_dry_run_changes_nothing_and_is_no_history() {
+    let mut world = World::new();
+    let app = world.app();
+    app.run(World::yaml("name: web\nmemory: 1G\n")).await.unwrap();
+
+    let memory = Some("2G".to_owned());
+    let applied = app.run(Apply { vm: "web".to_owned(), memory, dry_run: true, ..Apply::default() }).await.unwrap();
+
+    assert_eq!((applied.changed, applied.differences.len()), (false, 1));
+    assert_eq!(world.store.newest(10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn test_apply_running_vm_waits_for_the_next_start_but_for_labels() {
+    let mut world = World::new();
+    let app = running(&mut world, RunState::Running).await;
+
+    let set = vec!["labels.team=a".to_owned(), "memory=1G".to_owned()];
+    let applied = app.run(Apply { vm: "web".to_owned(), set, ..Apply::default() }).await.unwrap();
+
+    let waits: Vec<serde_json::Value> = applied.differences.iter().map(|one| json!(one.takes_effect)).collect();
+    assert_eq!(waits, [json!("now"), json!("next-start")]);
+}
+
+#[tokio::test]
+async fn test_apply_is_undone_by_a_call_that_brings_the_definition_back() {
+    let mut world = World::new();
+    let app = world.app();
+    app.run(World::yaml("name: web\nmemory: 1G\n")).await.unwrap();
+    let before = world.store.by_name(&VmName::parse("web").unwrap()).await.unwrap().unwrap();
+    let memory = Some("2G".to_owned());
+    app.run(Apply { vm: "web".to_owned(), memory, ..Apply::default() }).await.unwrap();
+
+    let inverse = world.store.newest(1).await.unwrap()[0].entry.inverse.clone().unwrap();
+    table().call(&app, &inverse.operation, inverse.arguments).await.unwrap();
+
+    let after = world.store.by_name(&VmName::parse("web").unwrap()).await.unwrap().unwrap();
+    assert_eq!(before.definition, after.definition);
+}
+
+#[tokio::test]
+async fn test_add_lenient_leaves_out_unknown_keys_and_says_so() {
+    let mut world = World::new();
+    let app = world.app();
+
+    let add = World::yaml("name: web\nmemry: 1G\nstorage: [{name: a, sise: 1G}]\n");
+    let added = app.run(Add { lenient: true, ..add }).await.unwrap();
+
+    let left_out: Vec<&str> = added.warnings.iter().map(|problem| problem.path.as_str()).collect();
+    assert_eq!(left_out, ["memry", "storage[0].sise"]);
+    let vm = world.store.by_name(&VmName::parse("web").unwrap()).await.unwrap().unwrap();
+    assert_eq!(serde_json::to_value(&vm.definition).unwrap(), json!({"storage": [{"name": "a"}]}));
+}
+
+#[tokio::test]
+async fn test_add_share_or_disk_in_a_folder_of_the_system_is_refused_where_it_stands() {
+    let mut world = World::new();
+    let app = world.app();
+
+    let add = World::yaml(
+        "name: web\nstorage:\n  - {name: a, type: virtfs, path: /etc}\n  - {name: b, file: /usr/x.qcow2, size: 1G}\n",
+    );
+    let error = app.run(add).await.unwrap_err();
+
+    let Error::Config(config) = error else { panic!("{error}") };
+    let told: Vec<(&str, u32)> =
+        config.problems.iter().map(|problem| (problem.path.as_str(), problem.place.as_ref().unwrap().line)).collect();
+    assert_eq!(told, [("storage[0].path", 3), ("storage[1].file", 4)]);
+}
+
+#[tokio::test]
+async fn test_config_schema_names_every_key() {
+    let mut world = World::new();
+    let app = world.app();
+
+    let schema = app.run(ConfigSchema::default()).await.unwrap();
+
+    let properties = schema["properties"].as_object().unwrap();
+    assert!(app.handlers().names().iter().all(|name| properties.contains_key(*name)));
+    assert_eq!(schema["additionalProperties"], false);
 }

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use maqet::operation::{Info, Ls, SnapshotCreate, SnapshotLoad, SnapshotLs, SnapshotRm};
+use maqet::operation::{
+    ConfigDefaults, ConfigKeys, ConfigSchema, ConfigShow, Info, Ls, SnapshotCreate, SnapshotLoad, SnapshotLs,
+    SnapshotRm,
+};
 use maqet::{Overrides, Patience};
 
 use crate::exit;
@@ -164,6 +167,8 @@ impl Global {
 pub(crate) enum Command {
     /// Define a VM from YAML files and flags
     Add(Add),
+    /// Change a VM's definition
+    Apply(Apply),
     /// Start VMs; returns when QMP answers
     Start(Start),
     /// Stop VMs: power button, then quit, then signals
@@ -182,6 +187,9 @@ pub(crate) enum Command {
     /// Make, list, load and remove snapshots of a stopped VM's drives
     #[command(subcommand)]
     Snapshot(Snapshot),
+    /// Check configurations, and show keys, defaults and settings
+    #[command(subcommand)]
+    Config(Config),
 }
 
 /// Define a VM from YAML files and flags
@@ -208,12 +216,81 @@ pub(crate) struct Add {
     /// Number of CPUs; wins over the files
     #[arg(long, value_name = "N")]
     pub(crate) cpu: Option<String>,
+    /// One value, such as storage.hdd.size=20G; wins over the files
+    #[arg(long, value_name = "KEY.PATH=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Leave out keys that nobody knows, with a warning
+    #[arg(long)]
+    pub(crate) lenient: bool,
     /// Define a VM of defaults alone
     #[arg(long)]
     pub(crate) empty: bool,
     /// Start it at once
     #[arg(long)]
     pub(crate) start: bool,
+}
+
+/// Change a VM's definition
+///
+/// With files, the definition becomes what they and the flags say; without, the flags change single
+/// values. Shows what is different, and what waits for the next start.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  maqet apply web web.yaml --dry-run
+  maqet apply web --memory 4G --set storage.hdd.cache=none")]
+pub(crate) struct Apply {
+    /// Name, id, or unique beginning of an id
+    pub(crate) vm: String,
+    /// YAML files, merged left to right; `-` is standard input
+    #[arg(value_name = "FILE", required_unless_present_any = ["memory", "cpu", "set"])]
+    pub(crate) files: Vec<PathBuf>,
+    /// RAM, such as 4G; wins over the files
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<String>,
+    /// Number of CPUs; wins over the files
+    #[arg(long, value_name = "N")]
+    pub(crate) cpu: Option<String>,
+    /// One value, such as storage.hdd.size=20G; wins over the files
+    #[arg(long, value_name = "KEY.PATH=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Leave out keys that nobody knows, with a warning
+    #[arg(long)]
+    pub(crate) lenient: bool,
+    /// Show the difference and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Check configurations, and show keys, defaults and settings
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  maqet config check web.yaml
+  maqet config schema >maqet.schema.json
+  maqet config show --origin")]
+pub(crate) enum Config {
+    /// Check files as `add` would, and define nothing
+    Check(ConfigCheck),
+    /// Show the settings that hold
+    Show(ConfigShow),
+    /// List the keys of a configuration
+    Keys(ConfigKeys),
+    /// Print the JSON Schema of a configuration, for editors
+    Schema(ConfigSchema),
+    /// Show what holds where a definition says nothing
+    Defaults(ConfigDefaults),
+}
+
+/// Check files as `add` would, and define nothing
+#[derive(Debug, Args)]
+pub(crate) struct ConfigCheck {
+    /// YAML files, merged left to right; `-` is standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Leave out keys that nobody knows, with a warning
+    #[arg(long)]
+    pub(crate) lenient: bool,
 }
 
 /// The VMs a command is about.
@@ -346,79 +423,4 @@ pub(crate) enum Snapshot {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    #[test]
-    fn test_arguments_definition_is_sound() {
-        Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn test_arguments_qmp_short_and_long_form_say_the_same() {
-        let short = Arguments::try_parse_from(["maqet", "qmp", "web", "query-status"]).unwrap();
-        let long = Arguments::try_parse_from(["maqet", "qmp", "run", "web", "query-status"]).unwrap();
-
-        let Command::Qmp(Qmp { command: None, run: Some(short) }) = short.command else { panic!("{short:?}") };
-        let Command::Qmp(Qmp { command: Some(QmpCommand::Run(long)), .. }) = long.command else { panic!("{long:?}") };
-        assert_eq!((short.vm, short.command), (long.vm, long.command));
-    }
-
-    /// Returns the leaves of the tree of commands, with dots between.
-    fn leaves(command: &clap::Command, path: &str) -> Vec<String> {
-        let below: Vec<String> = command
-            .get_subcommands()
-            .filter(|sub| sub.get_name() != "help")
-            .flat_map(|sub| leaves(sub, &format!("{path}.{}", sub.get_name())))
-            .collect();
-        if below.is_empty() { vec![path.trim_start_matches('.').to_owned()] } else { below }
-    }
-
-    #[test]
-    fn test_arguments_paths_equal_the_names_of_operations() {
-        let mut paths = leaves(&Arguments::command(), "");
-        let mut names = maqet::operation::table().names();
-        paths.sort_unstable();
-        names.sort_unstable();
-
-        assert_eq!(paths, names);
-    }
-
-    /// Returns the help of every command as one page.
-    fn reference() -> String {
-        let mut page = "# The command line\n\nWritten by `UPDATE_DOCS=1 cargo test -p maqet-cli`.\n".to_owned();
-        let mut command = Arguments::command().term_width(100);
-        command.build();
-        describe(&mut command, &mut page);
-        page
-    }
-
-    fn describe(command: &mut clap::Command, page: &mut String) {
-        use std::fmt::Write;
-
-        let name = command.get_bin_name().unwrap_or("maqet").to_owned();
-        let help = command.render_long_help().to_string();
-        let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
-        write!(page, "\n## `{name}`\n\n```text\n{}\n```\n", lines.join("\n").trim_end()).unwrap();
-        for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help") {
-            describe(sub, page);
-        }
-    }
-
-    #[test]
-    fn test_arguments_help_equals_the_reference_page() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/cli.md");
-        let expected = reference();
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(path, &expected).unwrap();
-        }
-
-        let written = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(
-            written == expected,
-            "docs/reference/cli.md is old; write it with `UPDATE_DOCS=1 cargo test -p maqet-cli`"
-        );
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! The commands: arguments become operations, and their results are shown.
 
 mod add;
+mod config;
 mod life;
 mod qmp;
 
@@ -18,6 +19,7 @@ use crate::render::{Output, People};
 pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Result<u8, Failure> {
     match command {
         Command::Add(arguments) => add::add(maqet, arguments, output).await,
+        Command::Apply(arguments) => add::apply(maqet, arguments, output).await,
         Command::Start(arguments) => life::start(maqet, arguments, output).await,
         Command::Stop(arguments) => life::stop(maqet, arguments, output).await,
         Command::Rm(arguments) => life::rm(maqet, arguments, output).await,
@@ -34,6 +36,7 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Snapshot(Snapshot::Ls(ls)) => plain(maqet, ls, output, "reading the snapshots").await,
         Command::Snapshot(Snapshot::Load(load)) => plain(maqet, load, output, "loading the snapshot").await,
         Command::Snapshot(Snapshot::Rm(rm)) => plain(maqet, rm, output, "removing the snapshot").await,
+        Command::Config(arguments) => config::run(maqet, arguments, output).await,
     }
 }
 
@@ -50,5 +53,5 @@ where
 
 /// Returns the command line of a VM.
 fn command_line_of(vm: String) -> Info {
-    Info { vm, command_line: true }
+    Info { vm, command_line: true, origin: false }
 }

@@ -110,7 +110,7 @@ fn swapped_snapshot(words: &[OsString]) -> Option<String> {
     let (vm, action) = (words.get(at + 1)?, words.get(at + 2)?);
     let is_swapped = !ACTIONS.contains(vm) && ACTIONS.contains(action);
     is_swapped.then(|| {
-        let rest: String = words.iter().skip(at + 3).map(|word| format!(" {word}")).collect();
-        format!("write `maqet snapshot {action} {vm}{rest}`")
+        let swapped: Vec<&str> = [*action, *vm].into_iter().chain(words.iter().skip(at + 3).copied()).collect();
+        format!("write `maqet snapshot {}`", swapped.join(" "))
     })
 }

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::config::Node;
 use crate::event::Event;
 use crate::history::HistoryEntry;
 use crate::size::ByteSize;
 use crate::storage::DriveName;
-use crate::vm::{Revision, Run, Vm, VmId};
+use crate::vm::{Origins, Revision, Run, Vm, VmId};
 
 /// One change to what is stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +23,17 @@ pub enum Change {
         id: VmId,
         /// The revision the caller saw.
         expected: Revision,
+    },
+    /// The VM's definition becomes this one; the revision grows by one.
+    DefinitionChanged {
+        /// Which VM.
+        id: VmId,
+        /// The revision the caller saw.
+        expected: Revision,
+        /// The definition from now on.
+        definition: Node,
+        /// Where its values came from.
+        origins: Origins,
     },
     /// The VM's run becomes this one; the revision grows by one.
     RunChanged {

@@ -4,8 +4,9 @@ mod node;
 mod place;
 mod problem;
 mod report;
+pub mod schema;
 
 pub use self::node::{Node, Value};
 pub use self::place::Place;
-pub use self::problem::Problem;
+pub use self::problem::{Problem, ProblemKind};
 pub use self::report::{KeyPath, Report};

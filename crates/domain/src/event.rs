@@ -35,6 +35,8 @@ pub struct RecordedEvent {
 pub mod kind {
     /// A VM was defined.
     pub const VM_DEFINED: &str = "vm.defined";
+    /// A VM's definition was changed.
+    pub const VM_APPLIED: &str = "vm.applied";
     /// A VM's definition was removed.
     pub const VM_REMOVED: &str = "vm.removed";
     /// A VM was started and its monitor answered.

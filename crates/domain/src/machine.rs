@@ -5,11 +5,14 @@ mod key;
 
 pub use self::key::{SINGLE_ARGUMENTS, builtin_handlers};
 
+use std::path::PathBuf;
+
 use crate::config::{KeyPath, Node, Problem, Report};
+use crate::network::NetworkSpec;
 use crate::plugin::{ConfigHandler, Registry};
 use crate::qemu::Switch;
 use crate::size::ByteSize;
-use crate::storage::StorageSpec;
+use crate::storage::{Interface, StorageSpec};
 
 /// Which accelerator a definition asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,13 +25,45 @@ pub enum AccelChoice {
     Tcg,
 }
 
+/// What runs before the guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Firmware {
+    /// What QEMU brings for the machine type.
+    Default,
+    /// UEFI, with a variable store of the VM's own.
+    Uefi,
+    /// This image.
+    File(PathBuf),
+}
+
+/// Where the first serial port goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Serial {
+    /// To a socket, and to a log whether or not anybody is attached.
+    Console,
+    /// Nowhere.
+    None,
+    /// Wherever this argument of `-serial` says.
+    Qemu(String),
+}
+
 /// A machine, every part of it checked.
 #[derive(Debug, Clone)]
 pub struct Machine {
     /// QEMU's binary: a path, or a name to be looked up; `None` for the host's own architecture.
     pub binary: Option<String>,
+    /// The guest's architecture; `None` for the host's own.
+    pub arch: Option<&'static str>,
+    /// `-machine`, if asked for.
+    pub machine_type: Option<Switch>,
     /// The accelerator asked for.
     pub accel: AccelChoice,
+    /// The argument of `-cpu`, if any.
+    pub cpu_model: Option<String>,
+    /// What runs before the guest.
+    pub firmware: Firmware,
+    /// `-boot`, if asked for.
+    pub boot: Option<Switch>,
     /// RAM.
     pub memory: ByteSize,
     /// The number of CPUs.
@@ -39,6 +74,14 @@ pub struct Machine {
     pub vga: Option<String>,
     /// Disks, in order.
     pub storage: Vec<StorageSpec>,
+    /// Network cards, in order; none leaves the choice to QEMU, which is one with `user`.
+    pub network: Vec<NetworkSpec>,
+    /// Where the first serial port goes.
+    pub serial: Serial,
+    /// Whether QEMU confines itself.
+    pub sandbox: bool,
+    /// Words of the user's own.
+    pub labels: Vec<(String, String)>,
     /// Switches that keys of strangers ask for.
     pub switches: Vec<Switch>,
     /// Switches the user asked for under `arguments`, in order.
@@ -51,12 +94,21 @@ impl Default for Machine {
     fn default() -> Self {
         Self {
             binary: None,
+            arch: None,
+            machine_type: None,
             accel: AccelChoice::Auto,
+            cpu_model: None,
+            firmware: Firmware::Default,
+            boot: None,
             memory: defaults::MEMORY,
             cpu: defaults::CPU,
             display: defaults::DISPLAY.to_owned(),
             vga: None,
             storage: Vec::new(),
+            network: Vec::new(),
+            serial: Serial::Console,
+            sandbox: true,
+            labels: Vec::new(),
             switches: Vec::new(),
             arguments: Vec::new(),
             args: Vec::new(),
@@ -67,6 +119,12 @@ impl Default for Machine {
 impl Machine {
     /// Understands a definition, or returns everything that is wrong with it.
     pub fn check(definition: &Node, handlers: &Registry<dyn ConfigHandler>) -> Result<Self, Vec<Problem>> {
+        let (machine, problems) = Self::read(definition, handlers);
+        if problems.is_empty() { Ok(machine) } else { Err(problems) }
+    }
+
+    /// Understands of a definition what can be understood, and returns what is wrong with the rest.
+    pub fn read(definition: &Node, handlers: &Registry<dyn ConfigHandler>) -> (Self, Vec<Problem>) {
         let mut machine = Self::default();
         let mut report = Report::default();
 
@@ -79,7 +137,8 @@ impl Machine {
                 None => report.unknown_key(&path, node, &handlers.names()),
             }
         }
-        if report.is_clean() { Ok(machine) } else { Err(report.into_problems()) }
+        machine.check_seats(definition, &mut report);
+        (machine, report.into_problems())
     }
 
     /// Returns whether the user gave the switch `name` under `arguments` or `args`.
@@ -90,6 +149,41 @@ impl Machine {
             word.strip_prefix("--").or_else(|| word.strip_prefix('-')).is_some_and(|given| given == name)
         };
         self.arguments.iter().any(|switch| switch.name() == name) || self.args.iter().any(in_args)
+    }
+
+    /// Returns whether the machine type is a `q35`; QEMU's own default (7.2) is `pc`.
+    pub fn is_q35(&self) -> bool {
+        self.kind().is_some_and(|kind| kind == "q35" || kind.starts_with("pc-q35"))
+    }
+
+    /// Returns the machine type, if one was asked for.
+    pub fn kind(&self) -> Option<&str> {
+        let given = self.arguments.iter().rev().find(|switch| switch.name() == "machine");
+        let argument = given.or(self.machine_type.as_ref()).and_then(Switch::argument)?;
+        argument.split(',').find_map(|part| match part.split_once('=') {
+            Some(("type", kind)) => Some(kind),
+            Some(_) => None,
+            None => Some(part),
+        })
+    }
+
+    /// Notes the first drive of each interface that finds no place.
+    fn check_seats(&self, definition: &Node, report: &mut Report) {
+        let entries = definition.get("storage").map(Node::items).unwrap_or_default();
+        for (word, interface) in Interface::WORDS {
+            let Some(most) = interface.most(self.is_q35()) else {
+                continue;
+            };
+            let count = self.storage.iter().filter(|storage| storage.interface == interface).count();
+            let first_over = self.storage.iter().filter(|storage| storage.interface == interface).nth(most);
+            if let Some(storage) = first_over {
+                let index = self.storage.iter().position(|known| known.name == storage.name).unwrap_or_default();
+                let node = entries.get(index).unwrap_or(definition);
+                let message = format!("the machine takes {most} drives with `interface: {word}`, and this has {count}");
+                let help = Some("use `interface: scsi`, which takes 256".to_owned()).filter(|_| most < 256);
+                report.wrong_with_help(&KeyPath::top("storage").index(index), node, message, help);
+            }
+        }
     }
 
     /// Returns the disk of this name.

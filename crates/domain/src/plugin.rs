@@ -11,9 +11,9 @@ use std::path::Path;
 pub use self::registry::{DuplicateName, Named, Registry};
 
 use crate::config::{KeyPath, Node, Report};
-use crate::machine::Machine;
+use crate::machine::{Machine, defaults};
 use crate::qemu::Switch;
-use crate::storage::{Preparation, StorageFeatures, StorageSpec};
+use crate::storage::{Interface, Preparation, Seat, StorageFeatures, StorageSpec};
 
 /// What a configuration key is, for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,11 @@ pub trait ConfigHandler: fmt::Debug + Send + Sync {
 
     /// Returns what the key is, for people.
     fn documentation(&self) -> KeyDoc;
+
+    /// Returns the JSON Schema of the value, without its description; anything by default.
+    fn schema(&self) -> serde_json::Value {
+        serde_json::json!({})
+    }
 
     /// Returns the value with its relative paths made absolute: they are relative to `folder`, the
     /// one of the file they stand in.
@@ -53,6 +58,21 @@ pub trait StorageDriver: fmt::Debug + Send + Sync {
     /// Returns the ending of a file that maqet names itself, without its dot.
     fn extension(&self) -> &'static str;
 
+    /// Returns the keys of an entry that only this type has.
+    fn own_keys(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Returns those of its own keys that hold a path.
+    fn own_path_keys(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Returns how a drive is attached that does not say it.
+    fn default_interface(&self) -> Interface {
+        defaults::STORAGE_INTERFACE
+    }
+
     /// Notes in `report` what does not go with this type; `entry` is the entry as written.
     fn check(&self, storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Report);
 
@@ -63,12 +83,14 @@ pub trait StorageDriver: fmt::Debug + Send + Sync {
     fn back_end(&self, storage: &StorageSpec, path: &str) -> Vec<Switch>;
 
     /// Returns the switches that show it to the guest.
-    fn front_end(&self, storage: &StorageSpec) -> Vec<Switch> {
-        storage.interface.device(&storage.name).into_iter().collect()
+    fn front_end(&self, storage: &StorageSpec, seat: Seat) -> Vec<Switch> {
+        storage.interface.device(storage, seat, "hd").into_iter().collect()
     }
 
     /// Returns what the type can do.
-    fn features(&self) -> StorageFeatures;
+    fn features(&self) -> StorageFeatures {
+        StorageFeatures::default()
+    }
 }
 
 impl Named for dyn ConfigHandler {

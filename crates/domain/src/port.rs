@@ -4,24 +4,30 @@
 //! object-safe and speak values of the domain only.
 
 mod disk;
+mod firmware;
 mod host;
 mod hypervisor;
 mod lock;
+mod path;
 mod store;
 
 pub use self::disk::{DiskImages, ImageError, ImageInfo};
+pub use self::firmware::{FirmwareCatalog, FirmwareError, UefiFirmware};
 pub use self::host::{Clock, Host, HostFacts, IdSource, Kvm};
 pub use self::hypervisor::{
-    BinaryError, Hypervisor, Launch, LaunchError, Monitors, ProcessError, Processes, QemuBinary, QmpCommand, QmpError,
-    Signal,
+    BinaryError, Hypervisor, Launch, LaunchError, Launched, Monitors, ProcessError, Processes, QemuBinary, QmpCommand,
+    QmpError, Signal,
 };
 pub use self::lock::{Guard, Holder, LockError, LockName, Locks};
+pub use self::path::{PathKind, Paths};
 pub use self::store::{EventLog, HistoryLog, StorageLedger, Store, StoreError, VmRepository};
 
 #[cfg(feature = "mocks")]
 pub use self::{
     disk::MockDiskImages,
+    firmware::MockFirmwareCatalog,
     host::{MockClock, MockHost, MockIdSource},
     hypervisor::{MockHypervisor, MockMonitors, MockProcesses},
     lock::MockLocks,
+    path::MockPaths,
 };

@@ -1,55 +1,46 @@
 //! Storage of a VM as its definition describes it.
 
 mod builtin;
+mod interface;
 mod name;
+mod share;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use self::builtin::{Qcow2, Raw, builtin_drivers};
+pub use self::builtin::{Iso, Nvme, Qcow2, Raw, builtin_drivers};
+pub use self::interface::{Interface, Seat};
 pub use self::name::{DriveName, InvalidDriveName};
+pub use self::share::{Virtfs, Virtiofs};
 
+use crate::config::Node;
 use crate::plugin::StorageDriver;
-use crate::qemu::Switch;
 use crate::size::ByteSize;
 
-/// How a drive is attached to the machine.
+/// How writes and reads of a drive pass the host's cache, by QEMU's names (`qemu-system-x86_64(1)`, `cache=`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Interface {
-    /// `virtio-blk-pci`.
-    Virtio,
-    /// `scsi-hd` on a `virtio-scsi-pci` controller shared by all of the machine's.
-    Scsi,
-    /// `ide-hd` on the machine's own IDE or SATA bus.
-    Ide,
-    /// Not attached; the block device is there for `arguments` to use by its name.
+pub enum Cache {
+    /// Through the host's page cache; flushed when the guest says so. The default.
+    Writeback,
+    /// Past the host's page cache.
     None,
+    /// Through the host's page cache, every write flushed.
+    Writethrough,
+    /// Past the host's page cache, every write flushed.
+    Directsync,
+    /// Flushes are ignored: fast, and lost when the host crashes.
+    Unsafe,
 }
 
-impl Interface {
+impl Cache {
     /// The words of the configuration.
-    pub const WORDS: [(&'static str, Self); 4] =
-        [("virtio", Self::Virtio), ("scsi", Self::Scsi), ("ide", Self::Ide), ("none", Self::None)];
-
-    /// Returns the controller that this interface needs once a machine.
-    pub fn controller(self) -> Option<Switch> {
-        match self {
-            Self::Scsi => Some(Switch::new("device").head("virtio-scsi-pci").option("id", "scsi")),
-            Self::Virtio | Self::Ide | Self::None => None,
-        }
-    }
-
-    /// Returns the device that shows the block node `drive` to the guest.
-    pub fn device(self, drive: &DriveName) -> Option<Switch> {
-        let device = Switch::new("device");
-        let device = match self {
-            Self::Virtio => device.head("virtio-blk-pci"),
-            Self::Scsi => device.head("scsi-hd").option("bus", "scsi.0"),
-            Self::Ide => device.head("ide-hd"),
-            Self::None => return None,
-        };
-        Some(device.option("drive", drive.as_str()).option("id", drive.as_str()))
-    }
+    pub const WORDS: [(&'static str, Self); 5] = [
+        ("writeback", Self::Writeback),
+        ("none", Self::None),
+        ("writethrough", Self::Writethrough),
+        ("directsync", Self::Directsync),
+        ("unsafe", Self::Unsafe),
+    ];
 }
 
 /// The image a new image is laid over.
@@ -78,6 +69,16 @@ pub struct StorageSpec {
     pub readonly: bool,
     /// What it is laid over, if anything.
     pub backing: Option<Backing>,
+    /// How it passes the host's cache; QEMU's default if nothing is said.
+    pub cache: Option<Cache>,
+    /// Whether what the guest discards is given back to the host; QEMU's default if nothing is said.
+    pub discard: Option<bool>,
+    /// The serial number the guest sees, if any.
+    pub serial: Option<String>,
+    /// The place in the order of booting, if any.
+    pub bootindex: Option<u16>,
+    /// What stands under the keys of the storage type's own.
+    pub own: Vec<(String, Node)>,
 }
 
 /// What a storage type can do.
@@ -85,6 +86,8 @@ pub struct StorageSpec {
 pub struct StorageFeatures {
     /// It can hold snapshots inside itself.
     pub internal_snapshots: bool,
+    /// A process beside QEMU reads the guest's memory, which must therefore be shared.
+    pub shared_memory: bool,
 }
 
 /// An image that is to be made.
@@ -105,6 +108,8 @@ pub struct ImagePlan {
 pub enum Preparation {
     /// This file must be there already.
     Existing(PathBuf),
+    /// This folder must be there already.
+    Folder(PathBuf),
     /// This image is made unless it is there.
     Image(ImagePlan),
 }
@@ -117,19 +122,9 @@ impl StorageSpec {
             vm_storage.join(file)
         })
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn test_interface_scsi_drive_sits_on_the_shared_controller() {
-        let name = DriveName::parse("data").unwrap();
-
-        let device = Interface::Scsi.device(&name).unwrap();
-
-        assert_eq!(device.argument(), Some("scsi-hd,bus=scsi.0,drive=data,id=data"));
-        assert_eq!(Interface::Scsi.controller().unwrap().argument(), Some("virtio-scsi-pci,id=scsi"));
+    /// Returns what stands under a key of the storage type's own.
+    pub fn own(&self, key: &str) -> Option<&Node> {
+        self.own.iter().find(|(known, _)| known == key).map(|(_, node)| node)
     }
 }

@@ -5,6 +5,8 @@ mod name;
 mod run;
 mod status;
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +40,12 @@ pub struct Vm {
     pub entry: VmEntry,
     /// The definition: files and flags merged, before defaults.
     pub definition: Node,
+    /// Where each value of the definition came from, as `memory` → `web.yaml:2:9`.
+    pub origins: Origins,
 }
+
+/// Where values of a definition came from: the path of the key, and the place as a text.
+pub type Origins = BTreeMap<String, String>;
 
 /// What a list of VMs needs to know of each, cheap to read by the thousand.
 #[derive(Debug, Clone, PartialEq)]

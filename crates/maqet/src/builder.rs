@@ -1,12 +1,13 @@
 //! The composition root: every part is chosen here, and nowhere else.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use maqet_adapters_qemu::{
-    FileLocks, LinuxProcesses, LocalHost, ProcessEnvironment, QemuHypervisor, QemuImg, QemuMonitors, RandomIds,
-    SystemClock,
+    DescriptorCatalog, FileLocks, LinuxProcesses, LocalHost, LocalPaths, ProcessEnvironment, QemuHypervisor, QemuImg,
+    QemuMonitors, RandomIds, SystemClock,
 };
-use maqet_application::{App, Error, Folders, Operation, OperationTable, Ports, operation};
+use maqet_application::{App, Error, Folders, Operation, OperationTable, Ports, config, operation};
 use maqet_domain::machine::builtin_handlers;
 use maqet_domain::plugin::{ConfigHandler, StorageDriver};
 use maqet_domain::port::Store;
@@ -127,7 +128,12 @@ impl Builder {
             runtime: self.settings.runtime_dir.clone(),
             state: self.settings.state_dir.clone(),
         };
-        let app = App::new(ports(store, &self.settings), folders, handlers);
+        let folder = self.settings.config_file.as_deref().and_then(Path::parent).unwrap_or(Path::new("/"));
+        let settings = maqet_application::Settings {
+            defaults: config::rebased(self.settings.defaults.clone(), folder, &handlers),
+            effective: self.settings.effective(),
+        };
+        let app = App::new(ports(store, &self.settings), folders, handlers, drivers).with_settings(settings);
         Ok(Maqet { app, operations: self.operations, settings: self.settings })
     }
 }
@@ -143,10 +149,20 @@ fn ports(store: Arc<dyn Store>, settings: &Settings) -> Ports {
         monitors: Arc::new(QemuMonitors),
         processes: Arc::new(LinuxProcesses::new()),
         images: Arc::new(QemuImg::new(environment)),
+        paths: Arc::new(LocalPaths::new(settings.environment.absolute("HOME"))),
+        firmware: Arc::new(DescriptorCatalog::new(firmware_folders(settings))),
         // Beside the data they guard: two sessions of a user may have different runtime folders.
         locks: Arc::new(FileLocks::new(settings.data_dir.join("locks"))),
         clock: Arc::new(SystemClock),
         ids: Arc::new(RandomIds),
         host: Arc::new(LocalHost::new(login_name)),
     }
+}
+
+/// Where firmware descriptors are, the user's first (`docs/interop/firmware.json`, QEMU 7.2).
+fn firmware_folders(settings: &Settings) -> Vec<PathBuf> {
+    let user = settings.environment.absolute("XDG_CONFIG_HOME");
+    let user = user.or_else(|| settings.environment.absolute("HOME").map(|home| home.join(".config")));
+    let host = ["/etc/qemu/firmware", "/usr/share/qemu/firmware"].map(PathBuf::from);
+    user.map(|config| config.join("qemu/firmware")).into_iter().chain(host).collect()
 }

@@ -8,9 +8,12 @@
 //! 4. the XDG variables,
 //! 5. the default.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use maqet_application::EffectiveSetting;
 use maqet_application::config::{self, ConfigError, Sources};
 use maqet_domain::config::{KeyPath, Node, Report};
 
@@ -35,7 +38,7 @@ pub struct Overrides {
 }
 
 /// Where things live; all paths are absolute.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// The database, disks and locks.
     pub data_dir: PathBuf,
@@ -51,8 +54,12 @@ pub struct Settings {
     pub database: String,
     /// The settings file that was read, if there was one.
     pub config_file: Option<PathBuf>,
+    /// What holds for every VM that does not say otherwise.
+    pub defaults: Node,
     /// The environment QEMU is given.
     pub environment: Environment,
+    /// Where each came from, in words.
+    origins: BTreeMap<&'static str, String>,
 }
 
 /// What a settings file can say.
@@ -62,6 +69,61 @@ struct File {
     runtime: Option<PathBuf>,
     state: Option<PathBuf>,
     database: Option<String>,
+    defaults: Option<Node>,
+}
+
+/// A value and where it came from.
+struct Found<T> {
+    value: T,
+    origin: String,
+}
+
+/// Finds values in the order of precedence.
+struct Finder<'a> {
+    environment: &'a Environment,
+    file: Option<&'a Path>,
+}
+
+impl Finder<'_> {
+    /// Returns what the caller, the variable or the settings file says, in this order.
+    fn find<T>(
+        &self,
+        flag: (&str, Option<T>),
+        variable: &str,
+        from_variable: impl Fn(&OsString) -> T,
+        file: Option<T>,
+    ) -> Option<Found<T>> {
+        let (name, given) = flag;
+        let given = given.map(|value| Found { value, origin: format!("flag `--{name}`") });
+        let by_variable = || {
+            self.environment
+                .get(variable)
+                .map(|value| Found { value: from_variable(value), origin: format!("variable `{variable}`") })
+        };
+        let by_file = || {
+            let origin = self.file.map(|path| path.display().to_string()).unwrap_or_default();
+            file.map(|value| Found { value, origin })
+        };
+        given.or_else(by_variable).or_else(by_file)
+    }
+
+    /// Returns the same for a folder, which is otherwise below an XDG folder.
+    fn folder(
+        &self,
+        flag: (&str, Option<PathBuf>),
+        variable: &str,
+        file: Option<PathBuf>,
+        (xdg, below_home): (&str, &str),
+    ) -> Result<Found<PathBuf>, OpenError> {
+        if let Some(found) = self.find(flag, variable, as_path, file) {
+            return Ok(Found { value: absolute(&found.value)?, origin: found.origin });
+        }
+        if let Some(base) = self.environment.absolute(xdg) {
+            return Ok(Found { value: base.join("maqet"), origin: format!("variable `{xdg}`") });
+        }
+        let home = self.environment.absolute("HOME").ok_or(OpenError::NoHome)?;
+        Ok(Found { value: home.join(below_home).join("maqet"), origin: "default".to_owned() })
+    }
 }
 
 impl Settings {
@@ -70,49 +132,80 @@ impl Settings {
     /// Errors: no home folder where one is needed, a settings file that is missing though it was
     /// named, cannot be read or is wrong, a runtime folder that others can reach.
     pub fn discover(environment: &Environment, overrides: &Overrides) -> Result<Self, OpenError> {
-        let chosen = |given: &Option<PathBuf>, variable: &str| {
-            given.clone().or_else(|| environment.get(variable).map(PathBuf::from))
-        };
-        let base = |variable: &str, below_home: &str| match environment.absolute(variable) {
-            Some(base) => Ok(base.join("maqet")),
-            None => {
-                environment.absolute("HOME").map(|home| home.join(below_home).join("maqet")).ok_or(OpenError::NoHome)
-            }
-        };
-        let or_base = |chosen: Option<PathBuf>, variable: &str, below_home: &str| match chosen {
-            Some(path) => absolute(&path),
-            None => base(variable, below_home),
-        };
+        let finder = Finder { environment, file: None };
+        let config_flag = ("config-dir", overrides.config_dir.clone());
+        let config = finder.folder(config_flag, "MAQET_CONFIG_DIR", None, ("XDG_CONFIG_HOME", ".config"))?;
+        let named = finder.find(("config", overrides.config.clone()), "MAQET_CONFIG", as_path, None);
+        let (file, config_file) = File::find(named.map(|found| found.value), &config.value)?;
 
-        let config_dir = or_base(chosen(&overrides.config_dir, "MAQET_CONFIG_DIR"), "XDG_CONFIG_HOME", ".config")?;
-        let (file, config_file) = File::find(chosen(&overrides.config, "MAQET_CONFIG"), &config_dir)?;
-
-        let data = chosen(&overrides.data_dir, "MAQET_DATA_DIR").or(file.data);
-        let data_dir = or_base(data, "XDG_DATA_HOME", ".local/share")?;
-        let state = chosen(&None, "MAQET_STATE_DIR").or(file.state);
-        let state_dir = or_base(state, "XDG_STATE_HOME", ".local/state")?;
-        let cache_dir = or_base(None, "XDG_CACHE_HOME", ".cache").unwrap_or_else(|_| data_dir.join("cache"));
-        let runtime_dir = match chosen(&overrides.runtime_dir, "MAQET_RUNTIME_DIR").or(file.runtime) {
-            Some(path) => absolute(&path)?,
+        let finder = Finder { environment, file: config_file.as_deref() };
+        let data_flag = ("data-dir", overrides.data_dir.clone());
+        let data = finder.folder(data_flag, "MAQET_DATA_DIR", file.data, ("XDG_DATA_HOME", ".local/share"))?;
+        let state = finder.folder(("", None), "MAQET_STATE_DIR", file.state, ("XDG_STATE_HOME", ".local/state"))?;
+        let cache = finder.folder(("", None), "MAQET_CACHE_DIR", None, ("XDG_CACHE_HOME", ".cache"));
+        let cache_dir = cache.map_or_else(|_| data.value.join("cache"), |found| found.value);
+        let runtime_flag = ("runtime-dir", overrides.runtime_dir.clone());
+        let runtime = match finder.find(runtime_flag, "MAQET_RUNTIME_DIR", as_path, file.runtime) {
+            Some(found) => Found { value: absolute(&found.value)?, origin: found.origin },
             None => default_runtime_dir(environment),
         };
-        let database = overrides
-            .database
-            .clone()
-            .or_else(|| environment.get("MAQET_DATABASE").map(|url| url.to_string_lossy().into_owned()))
-            .or(file.database)
-            .unwrap_or_else(|| format!("sqlite:{}", data_dir.join("maqet.db").display()));
+        let text = |value: &OsString| value.to_string_lossy().into_owned();
+        let database_flag = ("database", overrides.database.clone());
+        let database = finder.find(database_flag, "MAQET_DATABASE", text, file.database).unwrap_or_else(|| Found {
+            value: format!("sqlite:{}", data.value.join("maqet.db").display()),
+            origin: "default".to_owned(),
+        });
+        let origins = BTreeMap::from([
+            ("directories.config", config.origin),
+            ("directories.data", data.origin),
+            ("directories.runtime", runtime.origin),
+            ("directories.state", state.origin),
+            ("database", database.origin),
+        ]);
         Ok(Self {
-            data_dir,
-            config_dir,
-            runtime_dir,
-            state_dir,
+            data_dir: data.value,
+            config_dir: config.value,
+            runtime_dir: runtime.value,
+            state_dir: state.value,
             cache_dir,
-            database,
+            database: database.value,
             config_file,
+            defaults: file.defaults.unwrap_or_else(Node::empty_map),
             environment: environment.clone(),
+            origins,
         })
     }
+
+    /// Returns the settings to be shown, each with where it came from.
+    pub fn effective(&self) -> Vec<EffectiveSetting> {
+        let path = |path: &Path| path.display().to_string();
+        let mut all = vec![
+            ("directories.data", path(&self.data_dir)),
+            ("directories.state", path(&self.state_dir)),
+            ("directories.runtime", path(&self.runtime_dir)),
+            ("directories.config", path(&self.config_dir)),
+            ("database", self.database.clone()),
+        ];
+        all.sort_unstable();
+        let mut shown: Vec<EffectiveSetting> = all
+            .into_iter()
+            .map(|(key, value)| EffectiveSetting {
+                key: key.to_owned(),
+                value,
+                origin: self.origins.get(key).cloned().unwrap_or_default(),
+            })
+            .collect();
+        for (key, node) in self.defaults.entries() {
+            let value = node.scalar().or_else(|| serde_json::to_string(node).ok()).unwrap_or_default();
+            let origin = node.place.as_ref().map(ToString::to_string).unwrap_or_default();
+            shown.push(EffectiveSetting { key: format!("defaults.{key}"), value, origin });
+        }
+        shown
+    }
+}
+
+fn as_path(value: &OsString) -> PathBuf {
+    PathBuf::from(value)
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, OpenError> {
@@ -123,15 +216,15 @@ fn absolute(path: &Path) -> Result<PathBuf, OpenError> {
 ///
 /// `XDG_RUNTIME_DIR` counts only if it is this user's alone, as the XDG specification demands; else
 /// a folder in /tmp that carries the user's id, whose owner and mode are checked when it is used.
-fn default_runtime_dir(environment: &Environment) -> PathBuf {
+fn default_runtime_dir(environment: &Environment) -> Found<PathBuf> {
     let uid = rustix::process::getuid().as_raw();
     let is_ours = |path: &PathBuf| {
         std::fs::metadata(path)
             .is_ok_and(|found| found.is_dir() && found.uid() == uid && found.permissions().mode().trailing_zeros() >= 6)
     };
     match environment.absolute("XDG_RUNTIME_DIR").filter(is_ours) {
-        Some(folder) => folder.join("maqet"),
-        None => PathBuf::from(format!("/tmp/maqet-{uid}")),
+        Some(folder) => Found { value: folder.join("maqet"), origin: "variable `XDG_RUNTIME_DIR`".to_owned() },
+        None => Found { value: PathBuf::from(format!("/tmp/maqet-{uid}")), origin: "default".to_owned() },
     }
 }
 
@@ -158,7 +251,7 @@ impl File {
     }
 
     fn check(node: &Node, folder: &Path) -> Result<Self, Vec<maqet_domain::config::Problem>> {
-        const KEYS: [&str; 2] = ["directories", "database"];
+        const KEYS: [&str; 3] = ["directories", "database", "defaults"];
         const DIRECTORIES: [&str; 3] = ["data", "runtime", "state"];
 
         let mut file = Self::default();
@@ -167,6 +260,11 @@ impl File {
             let path = KeyPath::top(key);
             match key.as_str() {
                 "database" => file.database = report.word(&path, node),
+                "defaults" => {
+                    if report.map(&path, node).is_some() {
+                        file.defaults = Some(node.clone());
+                    }
+                }
                 "directories" => {
                     for (name, node) in report.map(&path, node).unwrap_or_default() {
                         let path = path.key(name);

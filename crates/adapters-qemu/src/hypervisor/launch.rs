@@ -4,9 +4,10 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::process::Stdio;
 
-use maqet_domain::port::{Launch, LaunchError};
-use maqet_domain::vm::{MonitorRole, ProcessIdentity, RunPlaces};
+use maqet_domain::port::{Launch, LaunchError, Launched, QmpCommand, QmpError};
+use maqet_domain::vm::{MonitorRole, RunPlaces, RunState};
 use process_wrap::std::{CommandWrap, ProcessSession};
+use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::places::{clear, close_files, failed, make, rotate};
@@ -47,12 +48,12 @@ impl Drop for Attempt<'_> {
 }
 
 enum Outcome {
-    Ready,
+    Ready(RunState),
     Ended(io::Result<std::process::ExitStatus>),
     Late,
 }
 
-pub(super) async fn launch(environment: &ProcessEnvironment, launch: &Launch) -> Result<ProcessIdentity, LaunchError> {
+pub(super) async fn launch(environment: &ProcessEnvironment, launch: &Launch) -> Result<Launched, LaunchError> {
     let places = &launch.places;
     let longest = places.longest_socket();
     if longest.as_os_str().len() > RunPlaces::SOCKET_PATH_MAX {
@@ -67,7 +68,7 @@ pub(super) async fn launch(environment: &ProcessEnvironment, launch: &Launch) ->
     let outcome = match &mut attempt.child {
         Some(child) => {
             tokio::select! {
-                () = answered(places, &recorder) => Outcome::Ready,
+                state = answered(places, &recorder) => Outcome::Ready(state),
                 status = child.ended() => Outcome::Ended(status),
                 () = tokio::time::sleep(launch.deadline) => Outcome::Late,
             }
@@ -79,12 +80,12 @@ pub(super) async fn launch(environment: &ProcessEnvironment, launch: &Launch) ->
 
     let identity = attempt.child.as_ref().and_then(|child| identity_of(child.pid()));
     match (outcome, identity) {
-        (Outcome::Ready, Some(identity)) => {
+        (Outcome::Ready(state), Some(process)) => {
             close_files(places);
             if let Some(child) = attempt.child.take() {
                 child.let_go();
             }
-            Ok(identity)
+            Ok(Launched { process, state })
         }
         (Outcome::Ended(status), _) => {
             attempt.undo();
@@ -94,7 +95,7 @@ pub(super) async fn launch(environment: &ProcessEnvironment, launch: &Launch) ->
             let status = status.map_or_else(|why| why.to_string(), in_words);
             Err(LaunchError::Exited { status, last_words: last_words(&places.qemu_log()) })
         }
-        (Outcome::Late | Outcome::Ready, _) => {
+        (Outcome::Late | Outcome::Ready(_), _) => {
             attempt.undo();
             Err(LaunchError::TimedOut { after: started.elapsed(), last_words: last_words(&places.qemu_log()) })
         }
@@ -118,14 +119,27 @@ fn spawn(environment: &ProcessEnvironment, launch: &Launch) -> Result<Leashed, L
     Leashed::spawn(&mut command).map_err(|why| failed("run", binary, why))
 }
 
-/// Waits until the command monitor takes commands and the flight recorder is on.
-async fn answered(places: &RunPlaces, recorder: &Recorder) {
+/// Waits until the command monitor told the run state and the flight recorder is on.
+///
+/// Asked on the same connection: by now the guest runs, and every further turn of QEMU's main loop may take long.
+async fn answered(places: &RunPlaces, recorder: &Recorder) -> RunState {
     let socket = places.monitor(MonitorRole::Command);
     // A socket that is there and does not answer yet is asked again; the launch has its own deadline.
-    while QmpSession::connect(&socket, GREETING_DEADLINE).await.is_err() {
-        tokio::time::sleep(CONNECT_PAUSE).await;
-    }
+    let state = loop {
+        match told_state(&socket).await {
+            Ok(state) => break state,
+            Err(_) => tokio::time::sleep(CONNECT_PAUSE).await,
+        }
+    };
     recorder.is_on().await;
+    state
+}
+
+async fn told_state(socket: &Path) -> Result<RunState, QmpError> {
+    let mut session = QmpSession::connect(socket, GREETING_DEADLINE).await?;
+    let told = session.execute(&QmpCommand::new("query-status"), GREETING_DEADLINE).await?;
+    let state = told.get("status").map(RunState::deserialize).and_then(Result::ok);
+    Ok(state.unwrap_or(RunState::Unrecognised))
 }
 
 /// Returns why QEMU ended without a word, if it is that its words had no place to go.

@@ -32,19 +32,56 @@ pub(super) async fn create(environment: &ProcessEnvironment, plan: &ImagePlan) -
         private_folder(folder).map_err(|why| failed("make the folder", folder, why))?;
     }
 
-    let partial = Partial::reserve(&image).map_err(|why| failed(ACTION, &image, why))?;
-    let mut words: Vec<OsString> = vec!["-f".into(), plan.format.clone().into()];
+    let mut before: Vec<OsString> = vec!["-f".into(), plan.format.clone().into()];
     if let Some((file, format)) = backing {
-        words.extend(["-b".into(), file.into_os_string(), "-F".into(), format.into()]);
+        before.extend(["-b".into(), file.into_os_string(), "-F".into(), format.into()]);
     }
-    words.push(partial.path().as_os_str().to_owned());
-    words.extend(plan.size.map(|size| size.bytes().to_string().into()));
-    tool.run(["create", "-q"], words).await.map_err(|why| as_of_the_image(why, partial.path(), &image))?;
+    let size = plan.size.map(|size| size.bytes().to_string().into());
+    write_whole(&tool, "create", before, size, &image).await
+}
 
-    match partial.publish(&image) {
+/// Makes a qcow2 with the content of another image; one that is there already is kept.
+pub(super) async fn convert(
+    environment: &ProcessEnvironment,
+    from: &Path,
+    from_format: &str,
+    to: &Path,
+) -> Result<(), ImageError> {
+    let tool = Tool::find(environment, ACTION, to, IMAGE_CREATE_DEADLINE)?;
+    let image = PathBuf::from(tool.image());
+    if image.exists() {
+        return Ok(());
+    }
+    let from = absolute(from).map_err(|why| failed("find", from, why))?;
+    if !from.exists() {
+        return Err(ImageError::Missing { path: from });
+    }
+    let folder = folder_of(&image)?;
+    if !folder.exists() {
+        private_folder(folder).map_err(|why| failed("make the folder", folder, why))?;
+    }
+    let before = vec!["-f".into(), from_format.into(), "-O".into(), "qcow2".into(), from.into_os_string()];
+    write_whole(&tool, "convert", before, None, &image).await
+}
+
+/// Runs `qemu-img` on a temporary name and gives the file its own name once it is whole.
+async fn write_whole(
+    tool: &Tool<'_>,
+    command: &'static str,
+    before: Vec<OsString>,
+    after: Option<OsString>,
+    image: &Path,
+) -> Result<(), ImageError> {
+    let partial = Partial::reserve(image).map_err(|why| failed(ACTION, image, why))?;
+    let mut words = before;
+    words.push(partial.path().as_os_str().to_owned());
+    words.extend(after);
+    tool.run([command, "-q"], words).await.map_err(|why| as_of_the_image(why, partial.path(), image))?;
+
+    match partial.publish(image) {
         Ok(()) => Ok(()),
         Err(why) if why.kind() == io::ErrorKind::AlreadyExists && image.exists() => Ok(()),
-        Err(why) => Err(failed(ACTION, &image, why)),
+        Err(why) => Err(failed(ACTION, image, why)),
     }
 }
 

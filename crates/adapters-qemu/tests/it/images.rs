@@ -17,7 +17,7 @@ pub(crate) fn qcow2(path: PathBuf) -> ImagePlan {
     ImagePlan { path, format: "qcow2".to_owned(), size: Some(ByteSize::from_mib(1)), backing: None }
 }
 
-fn names_in(folder: &Path) -> Vec<String> {
+pub(crate) fn names_in(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into()).collect();
     names.sort();

@@ -79,6 +79,7 @@ impl Bench {
             accelerator: Accelerator::Tcg,
             vm_storage: self.folder.path().to_owned(),
             places: self.places.clone(),
+            uefi: None,
         };
         let command_line = CommandLine::of(&machine, &setting).unwrap();
         Launch { command_line, places: self.places.clone(), deadline: PATIENCE }
@@ -86,7 +87,7 @@ impl Bench {
 
     /// Starts a machine that stands still from its first instruction.
     pub(crate) async fn start(&self) -> ProcessIdentity {
-        self.hypervisor.launch(&self.launch_of(STANDING_STILL)).await.unwrap()
+        self.hypervisor.launch(&self.launch_of(STANDING_STILL)).await.unwrap().process
     }
 
     pub(crate) async fn refusal(&self, definition: &str) -> LaunchError {

@@ -249,7 +249,7 @@ fn test_last_word_machine_whose_guest_ended_it_says_so() {
         let definition = format!(r#"{{"memory": "32M", "args": ["-no-reboot", "-drive", "{drive}"]}}"#);
 
         let process = bench.hypervisor.launch(&bench.launch_of(&definition)).await.unwrap();
-        assert!(LinuxProcesses::new().wait_gone(&process, PATIENCE).await);
+        assert!(LinuxProcesses::new().wait_gone(&process.process, PATIENCE).await);
 
         let word = bench.hypervisor.last_word(&bench.places).await.unwrap();
         assert_eq!(word.reason, StopReason::GuestShutdown);

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "clippy knows tests by their attribute, and helpers have none")]
 
 mod binary;
+mod convert;
+mod firmware;
 mod hostile_monitor;
 mod images;
 mod kit;

@@ -3,7 +3,10 @@
 use maqet_domain::config::{Node, Value};
 
 /// Lists of things that have a `name`: an entry of a later layer changes the one of that name.
-const NAMED_LISTS: [&str; 1] = ["storage"];
+pub(super) const NAMED_LISTS: [&str; 2] = ["storage", "network"];
+
+/// The list of switches, whose entries are told apart by their switch and their `id`.
+const SWITCHES: &str = "arguments";
 
 /// Returns `base` with `over` laid over it.
 ///
@@ -21,7 +24,11 @@ fn merge_at(key: &str, base: Node, over: Node) -> Node {
             key: over.key,
         },
         (Value::List(items), Value::List(more)) => {
-            let items = if NAMED_LISTS.contains(&key) { merge_named(items, more) } else { appended(items, more) };
+            let items = match key {
+                key if NAMED_LISTS.contains(&key) => merge_named(items, more),
+                SWITCHES => merge_switches(items, more),
+                _ => appended(items, more),
+            };
             Node { value: Value::List(items), place: over.place.or(base.place), key: over.key }
         }
         (Value::Map(entries), Value::Null) if key.is_empty() => {
@@ -62,6 +69,62 @@ fn merge_named(mut base: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
         }
     }
     base
+}
+
+/// Lays switches of a later layer over those of the same name and `id`; the others follow.
+///
+/// A second switch of a name that may stand once stays beside the first, to be told as the mistake it is.
+fn merge_switches(mut base: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
+    for node in over {
+        let identity = identity(&node);
+        let position = base.iter().position(|known| identity.is_some() && self::identity(known) == identity);
+        match position {
+            Some(index) => base[index] = merge_switch(&base[index], node),
+            None => base.push(node),
+        }
+    }
+    base
+}
+
+/// Returns the name and the `id` of a switch that has one, in either of its forms.
+fn identity(node: &Node) -> Option<(String, String)> {
+    let (name, value) = node.entries().first()?;
+    let id = node.get("id").or_else(|| value.get("id"))?.scalar()?;
+    Some((name.clone(), id))
+}
+
+/// Lays the options of one switch over those of another; a null is an option without a value and deletes nothing.
+fn merge_switch(base: &Node, over: Node) -> Node {
+    let same_form = |a: &Node, b: &Node| a.entries().is_empty() == b.entries().is_empty();
+    let fits = match (base.entries().first(), over.entries().first()) {
+        (Some((_, base)), Some((_, over))) => same_form(base, over),
+        (_, _) => false,
+    };
+    if !fits {
+        return over;
+    }
+    let mut entries = base.entries().to_vec();
+    for (key, node) in over.entries() {
+        match entries.iter_mut().find(|(known, _)| known == key) {
+            Some((_, slot)) if !slot.entries().is_empty() && !node.entries().is_empty() => {
+                *slot = merge_switch_options(slot, node);
+            }
+            Some((_, slot)) => *slot = node.clone(),
+            None => entries.push((key.clone(), node.clone())),
+        }
+    }
+    over.map_value(|_| Value::Map(entries))
+}
+
+fn merge_switch_options(base: &Node, over: &Node) -> Node {
+    let mut entries = base.entries().to_vec();
+    for (key, node) in over.entries() {
+        match entries.iter_mut().find(|(known, _)| known == key) {
+            Some((_, slot)) => *slot = node.clone(),
+            None => entries.push((key.clone(), node.clone())),
+        }
+    }
+    over.clone().map_value(|_| Value::Map(entries))
 }
 
 fn appended(mut items: Vec<Node>, more: Vec<Node>) -> Vec<Node> {
@@ -105,6 +168,18 @@ mod tests {
             r#"{"storage":[{"name":"a","size":"1G"},{"name":"b"}]}"#,
             r#"{"storage":[{"name":"b","size":"2G"},{"name":"c"}]}"#,
             r#"{"storage":[{"name":"a","size":"1G"},{"name":"b","size":"2G"},{"name":"c"}]}"#,
+        );
+    }
+
+    #[test]
+    fn test_merge_arguments_of_the_same_name_and_id_become_one() {
+        check(
+            r#"{"arguments":[{"netdev":{"user":null,"id":"n0"}},"enable-kvm",{"m":1}]}"#,
+            r#"{"arguments":[{"netdev":{"user":null,"id":"n0","hostfwd":"x"}},{"m":2},{"netdev":"user","id":"n1"}]}"#,
+            concat!(
+                r#"{"arguments":[{"netdev":{"user":null,"id":"n0","hostfwd":"x"}},"enable-kvm",{"m":1},{"m":2},"#,
+                r#"{"netdev":"user","id":"n1"}]}"#
+            ),
         );
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use maqet_domain::config::{Node, Place, Problem, Value};
+use maqet_domain::config::{Node, Place, Problem, ProblemKind, Value};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::{Location, Spanned};
 
@@ -36,7 +36,7 @@ pub fn read(source: &str, text: &str) -> Result<Node, Problem> {
 }
 
 fn problem(message: String, place: Place) -> Problem {
-    Problem { path: String::new(), message, help: None, place: Some(place), other: None }
+    Problem { kind: ProblemKind::Invalid, path: String::new(), message, help: None, place: Some(place), other: None }
 }
 
 /// Says in our words what the reader refused.

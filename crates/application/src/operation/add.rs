@@ -1,16 +1,15 @@
 //! `add`: defines a VM.
 
 use maqet_domain::change::{Change, ChangeSet};
-use maqet_domain::config::{Node, Value};
+use maqet_domain::config::{Node, Problem, Value};
 use maqet_domain::event::kind;
-use maqet_domain::machine::Machine;
 use maqet_domain::vm::VmName;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Rm;
 use crate::call::{Done, Effect, Operation};
-use crate::config::{ConfigError, Document, load};
+use crate::config::{Document, Layers};
 use crate::{App, Error};
 
 /// Defines a VM from merged documents and flags.
@@ -29,18 +28,27 @@ pub struct Add {
     /// The number of CPUs; wins over what the documents say.
     #[serde(default)]
     pub cpu: Option<String>,
+    /// Single values as `key.path=value`; they win over the documents.
+    #[serde(default)]
+    pub set: Vec<String>,
     /// Defines a VM of defaults alone, without any document.
     #[serde(default)]
     pub empty: bool,
+    /// Leaves out keys that nobody knows, instead of refusing them.
+    #[serde(default)]
+    pub lenient: bool,
 }
 
 /// The VM that was defined.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Added {
     /// Its id.
     pub id: String,
     /// Its name.
     pub name: String,
+    /// Keys that were left out because nobody knows them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Problem>,
 }
 
 impl Operation for Add {
@@ -53,13 +61,13 @@ impl Operation for Add {
             return Err(Error::NothingGiven);
         }
         let flags = vec![("name", self.name.clone()), ("memory", self.memory.clone()), ("cpu", self.cpu.clone())];
-        let (definition, sources) = load(&self.documents, flags, app.handlers())?;
-        Machine::check(&definition, app.handlers()).map_err(|problems| ConfigError::new(problems, sources))?;
-        let (name, definition) = named(definition)?;
+        let layers = Layers { documents: &self.documents, flags, set: &self.set, lenient: self.lenient };
+        let checked = app.checked(&layers, Node::empty_map()).await?;
+        let (name, definition) = named(checked.definition)?;
 
         let vm = app.new_vm(name, definition);
-        let added = Added { id: vm.entry.id.to_string(), name: vm.entry.name.to_string() };
         let id = vm.entry.id;
+        let added = Added { id: id.to_string(), name: vm.entry.name.to_string(), warnings: checked.warnings };
         let event = app.event(kind::VM_DEFINED, &vm.entry, json!({}));
         let changes = ChangeSet::default().and(Change::VmAdded(Box::new(vm)));
         let inverse = Rm { vm: added.id.clone(), force: false };
@@ -70,7 +78,13 @@ impl Operation for Add {
 /// Takes the name out of a definition: it is the VM's, and no part of its machine.
 fn named(definition: Node) -> Result<(VmName, Node), Error> {
     let name = definition.get("name").and_then(Node::scalar).ok_or(Error::NameMissing)?;
-    let name = VmName::parse(&name)?;
-    let entries = definition.entries().iter().filter(|(key, _)| key != "name").cloned().collect();
-    Ok((name, definition.map_value(|_| Value::Map(entries))))
+    Ok((VmName::parse(&name)?, without_name(definition)))
+}
+
+/// Returns a definition without the VM's name.
+pub(super) fn without_name(definition: Node) -> Node {
+    definition.map_value(|value| match value {
+        Value::Map(entries) => Value::Map(entries.into_iter().filter(|(key, _)| key != "name").collect()),
+        other => other,
+    })
 }

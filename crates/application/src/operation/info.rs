@@ -2,7 +2,7 @@
 
 use maqet_domain::config::Node;
 use maqet_domain::storage::Preparation;
-use maqet_domain::vm::Phase;
+use maqet_domain::vm::{Origins, Phase};
 use serde::{Deserialize, Serialize};
 
 use crate::app::shown;
@@ -16,6 +16,10 @@ use crate::{App, Error};
 pub struct Info {
     /// The VM: a name, an id, or the unique beginning of one
     pub vm: String,
+    /// Show where each value of the definition came from
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long))]
+    pub origin: bool,
     /// Show the whole QEMU command line, ready to be pasted into a shell
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
@@ -33,6 +37,9 @@ pub struct VmInfo {
     pub created_at: String,
     /// Its definition, as it is stored.
     pub definition: Node,
+    /// Where each value of the definition came from, if asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origins: Option<Origins>,
     /// Its disks.
     pub storage: Vec<StorageInfo>,
     /// The binary and its arguments, if asked for.
@@ -89,6 +96,7 @@ impl Operation for Info {
             name: vm.entry.name.to_string(),
             created_at: vm.entry.created_at.to_string(),
             definition: vm.definition,
+            origins: self.origin.then_some(vm.origins),
             storage,
             argv: line
                 .as_ref()

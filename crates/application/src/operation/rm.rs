@@ -80,8 +80,6 @@ async fn kept_storage(app: &App, vm: &Vm) -> Result<Vec<String>, Error> {
 
 /// Returns the call that defines the same VM again; JSON is YAML, so its definition is a document.
 fn again(vm: &Vm) -> Result<Add, Error> {
-    let text = serde_json::to_string(&vm.definition)
-        .map_err(|source| Error::Encode { operation: Add::NAME.to_owned(), source })?;
-    let document = Document { name: format!("definition of {}", vm.entry.name), folder: "/".into(), text };
+    let document = Document::of_definition(&vm.entry.name, &vm.definition)?;
     Ok(Add { documents: vec![document], name: Some(vm.entry.name.to_string()), ..Add::default() })
 }

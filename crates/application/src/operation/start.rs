@@ -2,14 +2,18 @@
 
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
-use maqet_domain::port::Launch;
-use maqet_domain::vm::{BootNumber, Input, Phase, Run, RunPlaces, Step, Vm, VmEntry};
+use maqet_domain::machine::Machine;
+use maqet_domain::network::{Forward, taken_ports};
+use maqet_domain::port::{Launch, Launched, QmpCommand};
+use maqet_domain::vm::{
+    BootNumber, Input, MonitorAnswer, Observation, Phase, Run, RunPlaces, Status, Step, Vm, VmEntry,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::app::run_change;
 use crate::call::{Done, Effect, Operation};
-use crate::look::VmStatus;
+use crate::look::{Seen, VmStatus};
 use crate::{App, Error, Patience, limits};
 
 /// Starts a VM.
@@ -50,19 +54,12 @@ impl Operation for Start {
             }
         }
 
+        let machine = app.machine(&vm.definition)?;
         let (boot, places) = app.next_run(&vm.entry);
-        let launch = self.prepare(app, &vm, &places).await?;
+        let launch = self.prepare(app, &vm, &machine, &places).await?;
         let entry = intend(app, &vm.entry, boot, &places).await?;
         match app.ports.hypervisor.launch(&launch).await {
-            Ok(process) => {
-                let run = entry.run.clone().map(|run| Run { phase: Phase::Running, process: Some(process), ..run });
-                let changes = ChangeSet::default().and(run_change(&entry, run.clone()));
-                let entry = VmEntry { run, ..entry };
-                let seen = app.look_alone(&entry).await;
-                let event = app.event(kind::VM_STARTED, &entry, json!({ "boot": boot }));
-                let started = Started { vm: VmStatus::of(&entry, &seen), changed: true };
-                Ok(Done::changing(started, entry.id, changes).telling(event).holding(guard))
-            }
+            Ok(launched) => Ok(finish(app, entry, &machine, launched).await.holding(guard)),
             Err(source) => {
                 give_up(app, &entry, vm.entry.run, &source.to_string()).await;
                 Err(Error::Launch { vm: entry.name, source })
@@ -73,10 +70,11 @@ impl Operation for Start {
 
 impl Start {
     /// Checks everything that can be checked, and makes what must be there, before QEMU is tried.
-    async fn prepare(&self, app: &App, vm: &Vm, places: &RunPlaces) -> Result<Launch, Error> {
-        let machine = app.machine(&vm.definition)?;
-        let command_line = app.command_line(&vm.entry, &machine, places).await?;
-        app.prepare_disks(&vm.entry, &machine).await?;
+    async fn prepare(&self, app: &App, vm: &Vm, machine: &Machine, places: &RunPlaces) -> Result<Launch, Error> {
+        app.check_paths(machine).await?;
+        let command_line = app.command_line(&vm.entry, machine, places).await?;
+        app.prepare_firmware(&vm.entry, machine).await?;
+        app.prepare_disks(&vm.entry, machine).await?;
         let deadline = self.timeout.map_or(limits::START, Patience::duration);
         Ok(Launch { command_line, places: places.clone(), deadline })
     }
@@ -88,8 +86,45 @@ async fn intend(app: &App, entry: &VmEntry, boot: BootNumber, places: &RunPlaces
         app.ports.hypervisor.clear(&last.places).await;
     }
     let started_at = app.ports.clock.now();
-    let run = Run { boot, phase: Phase::Starting, process: None, started_at, places: places.clone() };
+    let places = places.clone();
+    let run = Run { boot, phase: Phase::Starting, process: None, started_at, places, forwards: Vec::new() };
     app.record_run(entry, Some(run)).await
+}
+
+/// Says how the machine came up.
+async fn finish(app: &App, entry: VmEntry, machine: &Machine, launched: Launched) -> Done<Started> {
+    let mut run = entry.run.clone();
+    if let Some(run) = &mut run {
+        run.phase = Phase::Running;
+        run.process = Some(launched.process.clone());
+        run.forwards = forwards(app, run, machine).await;
+    }
+    let status = Status::of(run.as_ref(), Observation::Alive(MonitorAnswer::State(launched.state)));
+    let changes = ChangeSet::default().and(run_change(&entry, run.clone()));
+    let event = app.event(kind::VM_STARTED, &entry, json!({ "boot": run.as_ref().map(|run| run.boot) }));
+
+    let entry = VmEntry { run, ..entry };
+    let seen = Seen { status, process: Some(launched.process) };
+    let started = Started { vm: VmStatus::of(&entry, &seen), changed: true };
+    Done::changing(started, entry.id, changes).telling(event)
+}
+
+/// Returns the forwarded ports, with those that QEMU chose itself.
+async fn forwards(app: &App, run: &Run, machine: &Machine) -> Vec<Forward> {
+    let wanted: Vec<Forward> = machine.network.iter().flat_map(|card| card.forward.iter().copied()).collect();
+    if wanted.is_empty() {
+        return wanted;
+    }
+    // Only QEMU's human monitor tells; there is no QMP command for it (7.2).
+    let arguments = json!({ "command-line": "info usernet" }).as_object().cloned().unwrap_or_default();
+    let command = QmpCommand { execute: "human-monitor-command".to_owned(), arguments };
+    match app.ports.monitors.execute(&run.places, &command, limits::RUN_STATE).await {
+        Ok(shown) => taken_ports(&wanted, shown.as_str().unwrap_or_default()),
+        Err(error) => {
+            tracing::warn!(%error, "the forwarded ports could not be read back");
+            wanted
+        }
+    }
 }
 
 /// Takes the VM back to its last run; the reason the start failed is worth more than a failure here.
@@ -104,6 +139,6 @@ async fn give_up(app: &App, entry: &VmEntry, last: Option<Run>, why: &str) {
     }
 }
 
-fn wrong_state(entry: &VmEntry, status: maqet_domain::vm::Status) -> Error {
+fn wrong_state(entry: &VmEntry, status: Status) -> Error {
     Error::WrongState { vm: entry.name.clone(), status, input: Input::Start }
 }

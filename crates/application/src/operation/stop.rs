@@ -52,7 +52,7 @@ impl Operation for Stop {
             locked => locked?,
         };
         let entry = vm.entry;
-        let seen = app.look_alone(&entry).await;
+        let seen = if self.force { app.look_at_process(&entry).await } else { app.look_alone(&entry).await };
         let step = seen.status.on(Input::Stop);
         let step = step.map_err(|refused| Error::WrongState {
             vm: entry.name.clone(),
@@ -95,7 +95,7 @@ impl Stop {
     /// Kills the machine while another operation holds its lock; that one finds it gone and says so.
     async fn kill_unlocked(&self, app: &App) -> Result<Done<Stopped>, Error> {
         let entry = app.vm(&self.vm).await?.entry;
-        let seen = app.look(&entry).await;
+        let seen = app.look_at_process(&entry).await;
         let Some(process) = &seen.process else {
             return Ok(Done::reading(Stopped { vm: VmStatus::of(&entry, &seen), how: Rung::Nothing }));
         };

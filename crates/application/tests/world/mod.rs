@@ -11,8 +11,8 @@ use maqet_domain::Timestamp;
 use maqet_domain::history::Actor;
 use maqet_domain::machine::builtin_handlers;
 use maqet_domain::port::{
-    Guard, HostFacts, Kvm, MockClock, MockDiskImages, MockHost, MockHypervisor, MockIdSource, MockLocks, MockMonitors,
-    MockProcesses, QemuBinary,
+    Guard, HostFacts, Kvm, Launched, MockClock, MockDiskImages, MockFirmwareCatalog, MockHost, MockHypervisor,
+    MockIdSource, MockLocks, MockMonitors, MockPaths, MockProcesses, PathKind, QemuBinary,
 };
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::storage::builtin_drivers;
@@ -76,20 +76,23 @@ impl World {
             monitors: Arc::new(std::mem::take(&mut self.monitors)),
             processes: Arc::new(std::mem::take(&mut self.processes)),
             images: Arc::new(images),
+            paths: Arc::new(empty_paths()),
+            firmware: Arc::new(MockFirmwareCatalog::new()),
             locks: Arc::new(free_locks()),
             clock: Arc::new(still_clock()),
             ids: Arc::new(counting_ids()),
             host: Arc::new(host()),
         };
         let folders = Folders { storage: "/d/storage".into(), runtime: "/r".into(), state: "/s".into() };
-        App::new(ports, folders, builtin_handlers(&builtin_drivers().unwrap()).unwrap())
+        let drivers = builtin_drivers().expect("the names are unique");
+        App::new(ports, folders, builtin_handlers(&drivers).expect("the names are unique"), drivers)
     }
 
-    pub(crate) fn empty(&self, name: &str) -> Add {
+    pub(crate) fn empty(name: &str) -> Add {
         Add { empty: true, name: Some(name.to_owned()), ..Add::default() }
     }
 
-    pub(crate) fn yaml(&self, text: &str) -> Add {
+    pub(crate) fn yaml(text: &str) -> Add {
         let document = Document { name: "vm.yaml".to_owned(), folder: "/c".into(), text: text.to_owned() };
         Add { documents: vec![document], ..Add::default() }
     }
@@ -98,6 +101,18 @@ impl World {
 /// Returns the identity of a process with this pid.
 pub(crate) fn process(pid: u32) -> ProcessIdentity {
     ProcessIdentity { pid, start_ticks: 1, boot_id: BootId("boot".to_owned()) }
+}
+
+/// Returns a QEMU that is up.
+pub(crate) fn launched(pid: u32, state: RunState) -> Launched {
+    Launched { process: process(pid), state }
+}
+
+fn empty_paths() -> MockPaths {
+    let mut paths = MockPaths::new();
+    paths.expect_kind().returning(|_| PathKind::Missing);
+    paths.expect_resolve().returning(std::path::Path::to_owned);
+    paths
 }
 
 fn free_locks() -> MockLocks {
@@ -118,7 +133,7 @@ fn counting_ids() -> MockIdSource {
     let mut ids = MockIdSource::new();
     ids.expect_vm_id().returning(move || {
         let number = next.fetch_add(1, Ordering::Relaxed);
-        let id: VmId = format!("{number:08x}-0000-4000-8000-000000000000").parse().unwrap();
+        let id: VmId = format!("{number:08x}-0000-4000-8000-000000000000").parse().expect("it is a UUID");
         id
     });
     ids

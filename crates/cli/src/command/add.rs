@@ -1,11 +1,12 @@
-//! `maqet add`.
+//! `maqet add` and `maqet apply`.
 
 use std::path::{Path, PathBuf};
 
+use maqet::domain::config::Problem;
 use maqet::operation::Start;
 use maqet::{Document, Maqet, operation, read_document};
 
-use crate::arguments::Add;
+use crate::arguments::{Add, Apply};
 use crate::exit;
 use crate::failure::Failure;
 use crate::progress;
@@ -13,15 +14,17 @@ use crate::render::Output;
 
 /// Reads the files, defines the VM, and starts it if asked to.
 pub(crate) async fn add(maqet: &Maqet, arguments: Add, output: &Output) -> Result<u8, Failure> {
-    let documents = arguments.files.iter().map(|path| document(path)).collect::<Result<Vec<_>, _>>()?;
     let operation = operation::Add {
-        documents,
+        documents: documents(&arguments.files)?,
         name: arguments.name,
         memory: arguments.memory,
         cpu: arguments.cpu,
+        set: arguments.set,
         empty: arguments.empty,
+        lenient: arguments.lenient,
     };
     let added = maqet.run(operation).await?;
+    warn(&added.warnings, output);
     if !arguments.start {
         output.show(&added)?;
         return Ok(exit::DONE);
@@ -33,6 +36,36 @@ pub(crate) async fn add(maqet: &Maqet, arguments: Add, output: &Output) -> Resul
     })?;
     output.show(&started)?;
     Ok(exit::DONE)
+}
+
+/// Changes a definition and shows what is different.
+pub(crate) async fn apply(maqet: &Maqet, arguments: Apply, output: &Output) -> Result<u8, Failure> {
+    let operation = operation::Apply {
+        documents: documents(&arguments.files)?,
+        vm: arguments.vm,
+        memory: arguments.memory,
+        cpu: arguments.cpu,
+        set: arguments.set,
+        lenient: arguments.lenient,
+        dry_run: arguments.dry_run,
+    };
+    let applied = maqet.run(operation).await?;
+    warn(&applied.warnings, output);
+    output.show(&applied)?;
+    Ok(exit::DONE)
+}
+
+/// Says which keys were left out.
+pub(crate) fn warn(warnings: &[Problem], output: &Output) {
+    for problem in warnings {
+        let place = problem.place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default();
+        output.note(&format!("warning: {place}left out `{}`: {}", problem.path.escape_debug(), problem.message));
+    }
+}
+
+/// Reads files; `-` is standard input.
+pub(crate) fn documents(paths: &[PathBuf]) -> Result<Vec<Document>, Failure> {
+    paths.iter().map(|path| document(path)).collect()
 }
 
 fn document(path: &Path) -> Result<Document, Failure> {

@@ -91,6 +91,14 @@ impl Node {
         }
     }
 
+    /// Returns the items of a list, and none for anything else.
+    pub fn items(&self) -> &[Self] {
+        match &self.value {
+            Value::List(items) => items,
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::Map(_) => &[],
+        }
+    }
+
     /// Returns whether this is nothing.
     pub const fn is_null(&self) -> bool {
         matches!(self.value, Value::Null)

@@ -4,9 +4,20 @@ use serde::Serialize;
 
 use super::Place;
 
+/// What kind of mistake a problem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProblemKind {
+    /// A key that nobody knows; whoever is lenient leaves it out.
+    UnknownKey,
+    /// Anything else.
+    Invalid,
+}
+
 /// One thing that is wrong in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
+    /// What kind of mistake it is.
+    pub kind: ProblemKind,
     /// The key, as in `storage[1].size`; empty for the document itself.
     pub path: String,
     /// What is wrong: what was found and what was expected.

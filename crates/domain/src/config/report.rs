@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::{Node, Place, Problem, Value};
+use super::{Node, Place, Problem, ProblemKind, Value};
 use crate::near::{did_you_mean, near};
 use crate::size::ByteSize;
 
@@ -73,13 +73,22 @@ impl Report {
     /// Notes that what stands at `path` is wrong, and what would help.
     pub fn wrong_with_help(&mut self, path: &KeyPath, node: &Node, message: impl Into<String>, help: Option<String>) {
         let place = node.place.clone();
-        self.add(Problem { path: path.to_string(), message: message.into(), help, place, other: None });
+        let kind = ProblemKind::Invalid;
+        self.add(Problem { kind, path: path.to_string(), message: message.into(), help, place, other: None });
     }
 
     /// Notes that something stands twice where it may stand once, naming both places.
     pub fn twice(&mut self, path: &KeyPath, second: &Node, first: Option<&Place>, message: impl Into<String>) {
         let place = second.place.clone();
-        self.add(Problem { path: path.to_string(), message: message.into(), help: None, place, other: first.cloned() });
+        let kind = ProblemKind::Invalid;
+        self.add(Problem {
+            kind,
+            path: path.to_string(),
+            message: message.into(),
+            help: None,
+            place,
+            other: first.cloned(),
+        });
     }
 
     /// Notes that `found` was expected to be something else.
@@ -184,7 +193,8 @@ impl Report {
             .unwrap_or_else(|| format!("known here: {}", known.join(", ")));
         let place = node.key.clone().or_else(|| node.place.clone());
         let message = format!("unknown key `{}`", given.escape_debug());
-        self.add(Problem { path: path.to_string(), message, help: Some(help), place, other: None });
+        let kind = ProblemKind::UnknownKey;
+        self.add(Problem { kind, path: path.to_string(), message, help: Some(help), place, other: None });
     }
 
     /// Reads the entries of a map.

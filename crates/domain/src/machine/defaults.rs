@@ -12,6 +12,9 @@ pub const CPU: u32 = 1;
 /// No window: VMs are driven headless, and a window is one word away.
 pub const DISPLAY: &str = "none";
 
+/// The network card of an entry that names none: the fastest that every current guest knows.
+pub const NETWORK_MODEL: &str = "virtio-net-pci";
+
 /// The storage type of an entry that names none.
 pub const STORAGE_TYPE: &str = "qcow2";
 

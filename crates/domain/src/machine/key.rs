@@ -1,6 +1,8 @@
 //! The configuration keys that come with maqet.
 
 mod arguments;
+mod hardware;
+mod network;
 mod plain;
 mod storage;
 
@@ -16,11 +18,20 @@ pub fn builtin_handlers(drivers: &Registry<dyn StorageDriver>) -> Result<Registr
     registry.register(Arc::new(plain::Name))?;
     registry.register(Arc::new(plain::Binary))?;
     registry.register(Arc::new(plain::Accel))?;
+    registry.register(Arc::new(hardware::Arch))?;
+    registry.register(Arc::new(hardware::MachineType))?;
     registry.register(Arc::new(plain::Memory))?;
     registry.register(Arc::new(plain::Cpu))?;
+    registry.register(Arc::new(hardware::CpuModel))?;
+    registry.register(Arc::new(hardware::FirmwareKey))?;
+    registry.register(Arc::new(hardware::Boot))?;
     registry.register(Arc::new(plain::Display))?;
     registry.register(Arc::new(plain::Vga))?;
     registry.register(Arc::new(storage::Storage { drivers: drivers.clone() }))?;
+    registry.register(Arc::new(network::Network))?;
+    registry.register(Arc::new(hardware::SerialPort))?;
+    registry.register(Arc::new(hardware::Sandbox))?;
+    registry.register(Arc::new(hardware::Labels))?;
     registry.register(Arc::new(arguments::Arguments))?;
     registry.register(Arc::new(arguments::Args))?;
     Ok(registry)

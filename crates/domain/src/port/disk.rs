@@ -132,6 +132,12 @@ pub trait DiskImages: Send + Sync {
     /// Errors: `ToolMissing`, `Full`, `Refused` (a backing file that is missing or broken), `Io`.
     async fn create(&self, plan: &ImagePlan) -> Result<(), ImageError>;
 
+    /// Makes a qcow2 image with the content of another image; it appears whole or not at all, as with
+    /// [`DiskImages::create`].
+    ///
+    /// Errors: `Missing` (there is no `from`), `ToolMissing`, `Full`, `Refused`, `Io`.
+    async fn convert(&self, from: &Path, from_format: &str, to: &Path) -> Result<(), ImageError>;
+
     /// Returns what an image tells of itself; also while a machine has it open.
     ///
     /// Errors: `Missing`, `ToolMissing`, `Refused`, `TimedOut`.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Cause, Explain, Fault};
 use crate::qemu::{CommandLine, QemuVersion};
-use crate::vm::{MonitorAnswer, ProcessIdentity, RunPlaces, Shutdown};
+use crate::vm::{MonitorAnswer, ProcessIdentity, RunPlaces, RunState, Shutdown};
 
 /// A QEMU binary that was really run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +96,15 @@ pub struct Launch {
     pub deadline: Duration,
 }
 
+/// A QEMU that is up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launched {
+    /// Its process.
+    pub process: ProcessIdentity,
+    /// The run state its monitor told.
+    pub state: RunState,
+}
+
 /// Why a launch did not get as far as an answering monitor; nothing of it runs any more.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
@@ -177,11 +186,11 @@ pub trait Hypervisor: Send + Sync {
     /// Errors: `Missing`, `NotRunnable`, `NotQemu`.
     async fn binary(&self, wanted: &str) -> Result<QemuBinary, BinaryError>;
 
-    /// Starts QEMU in a session of its own, and returns once its command monitor answered.
+    /// Starts QEMU in a session of its own, and returns once its command monitor told the run state.
     ///
     /// Makes the folders of the run, keeps QEMU's standard error, and sets the flight recorder going. On an error, and
     /// when the future is dropped, no process of the launch is left; its logs stay.
-    async fn launch(&self, launch: &Launch) -> Result<ProcessIdentity, LaunchError>;
+    async fn launch(&self, launch: &Launch) -> Result<Launched, LaunchError>;
 
     /// Finds the process of a run whose identity was never written down, because its starter was killed.
     async fn find(&self, places: &RunPlaces) -> Option<ProcessIdentity>;

@@ -1,11 +1,14 @@
 //! The command line of a machine, computed purely from its description.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::{Switch, quote};
 use crate::error::{Explain, Fault};
-use crate::machine::{Machine, defaults};
+use crate::machine::{Firmware, Machine, Serial, defaults};
+use crate::network::NetworkMode;
+use crate::storage::{Interface, Seat};
 use crate::vm::{MonitorRole, RunPlaces, VmId, VmName};
 
 /// The accelerator that is really used.
@@ -42,6 +45,19 @@ pub struct Setting {
     pub vm_storage: PathBuf,
     /// The files of the run.
     pub places: RunPlaces,
+    /// The UEFI firmware, found; for machines that ask for it.
+    pub uefi: Option<UefiFiles>,
+}
+
+/// The two halves of a UEFI firmware.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UefiFiles {
+    /// The program, shared by all machines and never written.
+    pub code: PathBuf,
+    /// The program's format, by QEMU's name.
+    pub code_format: String,
+    /// The variables, the VM's own; a qcow2, so that they can be part of a snapshot.
+    pub variables: PathBuf,
 }
 
 /// A path that cannot be part of a command line or of what is stored.
@@ -83,7 +99,9 @@ impl CommandLine {
         let mut switches = identity(machine, setting);
         switches.extend(channels(machine, &setting.places)?);
         switches.extend(hardware(machine, setting.accelerator));
+        switches.extend(firmware(machine, setting.uefi.as_ref())?);
         switches.extend(storage(machine, &setting.vm_storage)?);
+        switches.extend(network(machine, &setting.id));
         switches.extend(machine.switches.iter().cloned());
         switches.extend(machine.arguments.iter().cloned());
 
@@ -112,7 +130,10 @@ impl fmt::Display for CommandLine {
 /// Who the machine is, and what it may not do.
 fn identity(machine: &Machine, setting: &Setting) -> Vec<Switch> {
     let confined = Switch::new("sandbox").head("on");
-    let sandbox = defaults::SANDBOX.iter().fold(confined, |switch, (key, value)| switch.option(key, value));
+    let confined = defaults::SANDBOX.iter().fold(confined, |switch, (key, value)| switch.option(key, value));
+    // A bridge is joined through a set-uid helper, which the sandbox would forbid.
+    let needs_helper = machine.network.iter().any(|card| card.mode == NetworkMode::Bridge);
+    let sandbox = if machine.sandbox && !needs_helper { confined } else { Switch::new("sandbox").head("off") };
     let ours = [
         Switch::new("name").option("guest", setting.name.as_str()),
         Switch::new("uuid").head(&setting.id.to_string()),
@@ -135,11 +156,22 @@ fn channels(machine: &Machine, places: &RunPlaces) -> Result<Vec<Switch>, PathNo
         switches.push(Switch::verbatim("pidfile", utf8(&places.pid_file())?));
     }
     if !machine.gives("serial") && !machine.gives("nographic") {
-        let log = utf8(&places.serial_log())?.to_owned();
-        switches.push(socket("serial0", &places.serial_socket())?.option("logfile", log).flag("logappend", true));
-        switches.push(Switch::new("serial").head("chardev:serial0"));
+        switches.extend(serial(&machine.serial, places)?);
     }
     Ok(switches)
+}
+
+fn serial(serial: &Serial, places: &RunPlaces) -> Result<Vec<Switch>, PathNotUtf8> {
+    Ok(match serial {
+        Serial::None => vec![Switch::new("serial").head("none")],
+        Serial::Qemu(text) => vec![Switch::verbatim("serial", text)],
+        Serial::Console => {
+            let log = utf8(&places.serial_log())?.to_owned();
+            let socket = socket("serial0", &places.serial_socket())?;
+            let socket = socket.option("logfile", log).flag("logappend", true);
+            vec![socket, Switch::new("serial").head("chardev:serial0")]
+        }
+    })
 }
 
 fn socket(id: &str, path: &Path) -> Result<Switch, PathNotUtf8> {
@@ -152,12 +184,14 @@ fn monitor(chardev: &str) -> Switch {
 }
 
 fn hardware(machine: &Machine, accelerator: Accelerator) -> Vec<Switch> {
-    let mut ours = Vec::new();
+    let mut ours: Vec<Switch> = machine.machine_type.iter().cloned().collect();
     if !machine.gives("enable-kvm") {
         ours.push(Switch::new("accel").head(accelerator.as_str()));
     }
     ours.push(Switch::new("m").head(&machine.memory.to_string()));
     ours.push(Switch::new("smp").head(&machine.cpu.to_string()));
+    ours.extend(machine.cpu_model.clone().map(|model| Switch::verbatim("cpu", model)));
+    ours.extend(machine.boot.clone());
     if !machine.gives("nographic") {
         ours.push(Switch::verbatim("display", machine.display.clone()));
     }
@@ -166,19 +200,48 @@ fn hardware(machine: &Machine, accelerator: Accelerator) -> Vec<Switch> {
     ours
 }
 
+/// UEFI is two block nodes that the machine takes as its flash; `-machine` may stand several times.
+fn firmware(machine: &Machine, uefi: Option<&UefiFiles>) -> Result<Vec<Switch>, PathNotUtf8> {
+    let uefi = match (&machine.firmware, uefi) {
+        (Firmware::File(path), _) => return Ok(vec![Switch::verbatim("bios", utf8(path)?)]),
+        (Firmware::Uefi, Some(uefi)) => uefi,
+        (Firmware::Default | Firmware::Uefi, _) => return Ok(Vec::new()),
+    };
+    let node = |driver: &str, name: &str| Switch::new("blockdev").option("driver", driver).option("node-name", name);
+    let flash = Switch::new("machine").option("pflash0", "uefi-code").option("pflash1", "uefi-vars");
+    Ok(vec![
+        node("file", "uefi-code-file").option("filename", utf8(&uefi.code)?).flag("read-only", true),
+        node(&uefi.code_format, "uefi-code").option("file", "uefi-code-file").flag("read-only", true),
+        node("file", "uefi-vars-file").option("filename", utf8(&uefi.variables)?),
+        node("qcow2", "uefi-vars").option("file", "uefi-vars-file"),
+        flash,
+    ])
+}
+
+/// Where nobody says anything about a network, QEMU gives the machine a card of its own.
+fn network(machine: &Machine, id: &VmId) -> Vec<Switch> {
+    let cards = machine.network.iter().zip(0_u8..);
+    cards.flat_map(|(card, index)| card.switches(id, index)).collect()
+}
+
 fn storage(machine: &Machine, vm_storage: &Path) -> Result<Vec<Switch>, PathNotUtf8> {
     let mut switches = Vec::new();
-    let mut controllers: Vec<Switch> = Vec::new();
+    let mut seats: HashMap<Interface, usize> = HashMap::new();
     for storage in &machine.storage {
         let path = storage.path(vm_storage);
-        if let Some(controller) = storage.interface.controller()
-            && !controllers.contains(&controller)
-        {
-            switches.push(controller.clone());
-            controllers.push(controller);
+        let taken = seats.entry(storage.interface).or_default();
+        if *taken == 0 {
+            switches.extend(storage.interface.controller());
         }
+        let seat = Seat { position: *taken, is_q35: machine.is_q35() };
+        *taken += 1;
         switches.extend(storage.driver.back_end(storage, utf8(&path)?));
-        switches.extend(storage.driver.front_end(storage));
+        switches.extend(storage.driver.front_end(storage, seat));
+    }
+    if machine.storage.iter().any(|storage| storage.driver.features().shared_memory) {
+        let memory = Switch::new("object").head("memory-backend-memfd").option("id", "shared-memory");
+        switches.push(memory.option("size", machine.memory.to_string()).flag("share", true));
+        switches.push(Switch::new("machine").option("memory-backend", "shared-memory"));
     }
     Ok(switches)
 }
@@ -206,6 +269,11 @@ mod tests {
             accelerator: Accelerator::Tcg,
             vm_storage: PathBuf::from("/d/storage/web"),
             places: RunPlaces::of(Path::new("/r/web"), Path::new("/s/web"), BootNumber(1)),
+            uefi: Some(UefiFiles {
+                code: PathBuf::from("/fw/code.fd"),
+                code_format: "raw".to_owned(),
+                variables: PathBuf::from("/d/storage/web/uefi-vars.qcow2"),
+            }),
         };
         CommandLine::of(&machine, &setting).unwrap()
     }
@@ -259,6 +327,38 @@ mod tests {
 
         let controllers = given(&line, "device").into_iter().filter(|d| d.starts_with("virtio-scsi-pci")).count();
         assert_eq!(controllers, 1);
+    }
+
+    #[test]
+    fn test_command_line_new_keys_become_their_switches() {
+        let line = command_line(
+            r#"{"machine": {"type": "q35", "usb": true}, "cpu_model": "max,+aes", "boot": "c", "serial": "none",
+                "sandbox": false, "network": {"forward": ["2222:22", "0:80"]}}"#,
+        );
+
+        assert_eq!(given(&line, "machine"), ["type=q35,usb=on"]);
+        assert_eq!(given(&line, "cpu"), ["max,+aes"]);
+        assert_eq!(given(&line, "boot"), ["c"]);
+        assert_eq!(given(&line, "serial"), ["none"]);
+        assert_eq!(given(&line, "sandbox"), ["off"]);
+        let expected = "user,id=net0,hostfwd=tcp:127.0.0.1:2222-:22,hostfwd=tcp:127.0.0.1:0-:80";
+        assert_eq!(given(&line, "netdev"), [expected]);
+        assert_eq!(given(&line, "device"), ["virtio-net-pci,netdev=net0,id=net0-card,mac=52:54:00:0d:9f:2a"]);
+    }
+
+    #[test]
+    fn test_command_line_network_none_leaves_no_card() {
+        let line = command_line(r#"{"network": "none"}"#);
+
+        assert_eq!(given(&line, "nic"), ["none"]);
+    }
+
+    #[test]
+    fn test_command_line_uefi_is_two_named_nodes_of_flash() {
+        let line = command_line(r#"{"firmware": "uefi"}"#);
+
+        assert_eq!(given(&line, "machine"), ["pflash0=uefi-code,pflash1=uefi-vars"]);
+        assert!(given(&line, "blockdev").contains(&"driver=qcow2,node-name=uefi-vars,file=uefi-vars-file"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{ImagePlan, Preparation, StorageFeatures, StorageSpec};
+use super::{Cache, ImagePlan, Interface, Preparation, Seat, StorageFeatures, StorageSpec, Virtfs, Virtiofs};
 use crate::config::{KeyPath, Node, Report};
 use crate::machine::defaults;
 use crate::plugin::{DuplicateName, Registry, StorageDriver};
@@ -14,12 +14,24 @@ pub fn builtin_drivers() -> Result<Registry<dyn StorageDriver>, DuplicateName> {
     let mut registry: Registry<dyn StorageDriver> = Registry::new("storage type");
     registry.register(Arc::new(Qcow2))?;
     registry.register(Arc::new(Raw))?;
+    registry.register(Arc::new(Nvme))?;
+    registry.register(Arc::new(Iso))?;
+    registry.register(Arc::new(Virtfs))?;
+    registry.register(Arc::new(Virtiofs))?;
     Ok(registry)
 }
 
 /// Images in QEMU's own format: they grow as they fill and hold snapshots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Qcow2;
+
+/// Images in QEMU's own format, each on an NVMe controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nvme;
+
+/// Images of CDs and DVDs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Iso;
 
 /// Images that are the guest's disk byte by byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +61,7 @@ impl StorageDriver for Qcow2 {
     }
 
     fn features(&self) -> StorageFeatures {
-        StorageFeatures { internal_snapshots: true }
+        StorageFeatures { internal_snapshots: true, ..StorageFeatures::default() }
     }
 }
 
@@ -85,9 +97,87 @@ impl StorageDriver for Raw {
     fn back_end(&self, storage: &StorageSpec, path: &str) -> Vec<Switch> {
         image_nodes(storage, path, "raw")
     }
+}
+
+impl StorageDriver for Nvme {
+    fn type_name(&self) -> &'static str {
+        "nvme"
+    }
+
+    fn summary(&self) -> &'static str {
+        "a qcow2 image on an NVMe controller of its own"
+    }
+
+    fn extension(&self) -> &'static str {
+        "qcow2"
+    }
+
+    fn default_interface(&self) -> Interface {
+        Interface::Nvme
+    }
+
+    fn check(&self, storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Report) {
+        if storage.interface != Interface::Nvme {
+            let node = entry.get("interface").unwrap_or(entry);
+            report.wrong(&at.key("interface"), node, "`type: nvme` is attached as `nvme`; leave the interface out");
+        }
+    }
+
+    fn preparation(&self, storage: &StorageSpec, path: &Path) -> Preparation {
+        image_or_existing(storage, path, "qcow2")
+    }
+
+    fn back_end(&self, storage: &StorageSpec, path: &str) -> Vec<Switch> {
+        image_nodes(storage, path, "qcow2")
+    }
 
     fn features(&self) -> StorageFeatures {
-        StorageFeatures::default()
+        StorageFeatures { internal_snapshots: true, ..StorageFeatures::default() }
+    }
+}
+
+impl StorageDriver for Iso {
+    fn type_name(&self) -> &'static str {
+        "iso"
+    }
+
+    fn summary(&self) -> &'static str {
+        "a CD or DVD image, read-only"
+    }
+
+    fn extension(&self) -> &'static str {
+        "iso"
+    }
+
+    fn default_interface(&self) -> Interface {
+        Interface::Ide
+    }
+
+    fn check(&self, storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Report) {
+        if storage.file.is_none() {
+            report.wrong(at, entry, "`type: iso` needs a `file`");
+        }
+        if !matches!(storage.interface, Interface::Ide | Interface::Sata | Interface::Scsi) {
+            let node = entry.get("interface").unwrap_or(entry);
+            report.wrong(&at.key("interface"), node, "a CD drive is attached as `ide`, `sata` or `scsi`");
+        }
+        for key in ["size", "backing_file"] {
+            if let Some(node) = entry.get(key) {
+                report.wrong(&at.key(key), node, format!("a CD image has no `{key}`"));
+            }
+        }
+    }
+
+    fn preparation(&self, _: &StorageSpec, path: &Path) -> Preparation {
+        Preparation::Existing(path.to_owned())
+    }
+
+    fn back_end(&self, storage: &StorageSpec, path: &str) -> Vec<Switch> {
+        image_nodes(&StorageSpec { readonly: true, ..storage.clone() }, path, "raw")
+    }
+
+    fn front_end(&self, storage: &StorageSpec, seat: Seat) -> Vec<Switch> {
+        storage.interface.device(storage, seat, "cd").into_iter().collect()
     }
 }
 
@@ -117,7 +207,7 @@ fn image_or_existing(storage: &StorageSpec, path: &Path, format: &str) -> Prepar
 fn image_nodes(storage: &StorageSpec, path: &str, format: &str) -> Vec<Switch> {
     let node = |driver: &str, name: &str| {
         let switch = Switch::new("blockdev").option("driver", driver).option("node-name", name);
-        if storage.readonly { switch.flag("read-only", true) } else { switch }
+        options(switch, storage)
     };
     let file_node = storage.name.file_node();
     vec![
@@ -126,13 +216,28 @@ fn image_nodes(storage: &StorageSpec, path: &str, format: &str) -> Vec<Switch> {
     ]
 }
 
+/// What holds for both nodes.
+fn options(mut node: Switch, storage: &StorageSpec) -> Switch {
+    if storage.readonly {
+        node = node.flag("read-only", true);
+    }
+    if let Some(discard) = storage.discard {
+        node = node.option("discard", if discard { "unmap" } else { "ignore" });
+    }
+    match storage.cache {
+        Some(Cache::None | Cache::Directsync) => node.flag("cache.direct", true),
+        Some(Cache::Unsafe) => node.flag("cache.no-flush", true),
+        Some(Cache::Writeback | Cache::Writethrough) | None => node,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
 
     use super::*;
     use crate::size::ByteSize;
-    use crate::storage::{DriveName, Interface};
+    use crate::storage::DriveName;
 
     fn spec() -> StorageSpec {
         StorageSpec {
@@ -143,7 +248,47 @@ mod tests {
             interface: Interface::Virtio,
             readonly: false,
             backing: None,
+            cache: None,
+            discard: None,
+            serial: None,
+            bootindex: None,
+            own: Vec::new(),
         }
+    }
+
+    fn device(storage: &StorageSpec, position: usize) -> String {
+        let seat = Seat { position, is_q35: false };
+        storage.driver.front_end(storage, seat)[0].argument().unwrap_or_default().to_owned()
+    }
+
+    #[test]
+    fn test_device_each_interface_sits_where_qemu_takes_it() {
+        let on = |interface| StorageSpec { interface, ..spec() };
+
+        assert_eq!(device(&on(Interface::Virtio), 0), "virtio-blk-pci,drive=hdd,id=hdd");
+        assert_eq!(device(&on(Interface::Scsi), 0), "scsi-hd,bus=scsi.0,drive=hdd,id=hdd");
+        assert_eq!(device(&on(Interface::Sata), 2), "ide-hd,bus=sata.2,drive=hdd,id=hdd");
+        assert_eq!(device(&on(Interface::Ide), 2), "ide-hd,bus=ide.1,unit=1,drive=hdd,id=hdd");
+        assert_eq!(device(&on(Interface::Nvme), 0), "nvme,drive=hdd,id=hdd,serial=hdd");
+        assert!(Qcow2.front_end(&on(Interface::None), Seat { position: 0, is_q35: false }).is_empty());
+    }
+
+    #[test]
+    fn test_drive_cache_discard_serial_and_bootindex_reach_qemu() {
+        let storage = StorageSpec {
+            cache: Some(Cache::Directsync),
+            discard: Some(true),
+            serial: Some("a,b".to_owned()),
+            bootindex: Some(2),
+            ..spec()
+        };
+
+        let nodes = Qcow2.back_end(&storage, "/d/x");
+
+        let node = "driver=qcow2,node-name=hdd,discard=unmap,cache.direct=on,file=hdd-file";
+        assert_eq!(nodes[1].argument(), Some(node));
+        let shown = "virtio-blk-pci,drive=hdd,id=hdd,serial=a,,b,bootindex=2,write-cache=off";
+        assert_eq!(device(&storage, 0), shown);
     }
 
     #[test]

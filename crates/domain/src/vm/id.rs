@@ -28,6 +28,11 @@ impl VmId {
         Self(uuid)
     }
 
+    /// Returns its 16 bytes.
+    pub fn bytes(&self) -> [u8; 16] {
+        self.0.into_bytes()
+    }
+
     /// Returns the first 12 digits: unique in practice, short enough for the path of a socket.
     pub fn short(&self) -> String {
         let mut digits = self.0.simple().to_string();

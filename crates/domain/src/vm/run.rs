@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::network::Forward;
+
 /// Names one boot of the host's kernel (`/proc/sys/kernel/random/boot_id`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -217,6 +219,8 @@ pub struct Run {
     pub started_at: Timestamp,
     /// Where its files are.
     pub places: RunPlaces,
+    /// The ports of the host that lead to the guest, with the ports that were really taken.
+    pub forwards: Vec<Forward>,
 }
 
 impl Run {

@@ -283,6 +283,7 @@ mod tests {
             process: None,
             started_at: Timestamp::UNIX_EPOCH,
             places: RunPlaces { sockets: PathBuf::from("/r"), records: PathBuf::from("/s") },
+            forwards: Vec::new(),
         }
     }
 

@@ -6,7 +6,9 @@ use std::{fs, thread};
 use crate::{program, workspace::Workspace};
 
 /// What a reader has to know to compare numbers: a name and a value each.
-pub(crate) fn facts(workspace: &Workspace, binary: &Path) -> Vec<(&'static str, String)> {
+///
+/// `source` is where `binary` was built from, unless it came from somewhere else.
+pub(crate) fn facts(source: Option<&Workspace>, binary: &Path) -> Vec<(&'static str, String)> {
     let size = fs::metadata(binary).map_or(0, |meta| meta.len());
     vec![
         ("date", said(&["date", "--utc", "+%Y-%m-%d"])),
@@ -14,11 +16,18 @@ pub(crate) fn facts(workspace: &Workspace, binary: &Path) -> Vec<(&'static str, 
         ("cores", thread::available_parallelism().map_or_else(|_| UNKNOWN.to_owned(), |cores| cores.to_string())),
         ("load before the run", read("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" ")),
         ("kernel", read("/proc/sys/kernel/osrelease").trim().to_owned()),
-        ("file system", said(&["stat", "--file-system", "--format", "%T", "/tmp"])),
+        ("file system", said(&["findmnt", "--noheadings", "--output", "FSTYPE", "--target", "/tmp"])),
         ("QEMU", said(&["qemu-system-x86_64", "--version"])),
         ("qemu-img", said(&["qemu-img", "--version"])),
         ("sqlite3", said(&["sqlite3", "--version"]).split(' ').take(1).collect()),
-        ("maqet", format!("{}, {}", said(&[&binary.display().to_string(), "--version"]), commit(workspace))),
+        (
+            "maqet",
+            format!(
+                "{}, {}",
+                said(&[&binary.display().to_string(), "--version"]),
+                source.map_or_else(|| "not built from here".to_owned(), commit)
+            ),
+        ),
         ("its size", format!("{}.{} MB", size / 1_000_000, size / 100_000 % 10)),
     ]
 }

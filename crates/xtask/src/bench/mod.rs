@@ -77,7 +77,7 @@ impl Bench {
     pub(crate) fn run(&self, workspace: &Workspace) -> Result<()> {
         tools::ensure_for_bench()?;
         let binary = self.binary(workspace)?;
-        let facts = host::facts(workspace, &binary);
+        let facts = host::facts(self.binary.is_none().then_some(workspace), &binary);
 
         let started = Instant::now();
         let home = TestHome::with_binary(binary);

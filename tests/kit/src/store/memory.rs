@@ -47,6 +47,13 @@ impl Content {
                     record.vm = None;
                 }
             }
+            Change::DefinitionChanged { id, expected, definition, origins } => {
+                let at = self.position(id, expected)?;
+                let vm = &mut self.vms[at];
+                vm.definition = definition;
+                vm.origins = origins;
+                vm.entry.revision = expected.next();
+            }
             Change::RunChanged { id, expected, run } => {
                 let at = self.position(id, expected)?;
                 let entry = &mut self.vms[at].entry;

@@ -10,7 +10,7 @@ use maqet_domain::history::{Actor, Call, HistoryEntry};
 use maqet_domain::size::ByteSize;
 use maqet_domain::storage::DriveName;
 use maqet_domain::vm::{
-    BootId, BootNumber, Phase, ProcessIdentity, Revision, Run, RunPlaces, Vm, VmEntry, VmId, VmName,
+    BootId, BootNumber, Origins, Phase, ProcessIdentity, Revision, Run, RunPlaces, Vm, VmEntry, VmId, VmName,
 };
 use serde_json::json;
 
@@ -43,7 +43,16 @@ pub fn vm(text: &str, number: u32) -> Vm {
         created_at: moment(i64::from(number)),
         run: None,
     };
-    Vm { entry, definition: definition() }
+    Vm { entry, definition: definition(), origins: origins("web.yaml") }
+}
+
+/// Returns where the values of a definition came from: all from one file.
+#[must_use]
+pub fn origins(file: &str) -> Origins {
+    [("memory", "2:9"), ("storage[0].size", "7:11")]
+        .into_iter()
+        .map(|(path, place)| (path.to_owned(), format!("{file}:{place}")))
+        .collect()
 }
 
 /// Returns a definition with every kind of value, its keys in no order a sort would make.
@@ -81,6 +90,7 @@ pub fn run(boot: u32, phase: Phase) -> Run {
             sockets: PathBuf::from("/run/user/1000/maqet/0d9f2ac358b1/b1"),
             records: PathBuf::from("/home/ü, \"x\"/.local/state/maqet/vm/boot-1"),
         },
+        forwards: vec!["udp:0.0.0.0:5353:53".parse().expect("it is a forward")],
     }
 }
 

@@ -12,7 +12,9 @@
 //! A text that is an argument's whole value is passed as it is; commas in the values of structured
 //! forms are doubled.
 
-use crate::config::{KeyPath, Node, Report, Value};
+use serde_json::json;
+
+use crate::config::{KeyPath, Node, Report, Value, schema};
 use crate::machine::Machine;
 use crate::plugin::{ConfigHandler, KeyDoc};
 use crate::qemu::Switch;
@@ -34,6 +36,10 @@ impl ConfigHandler for Arguments {
 
     fn documentation(&self) -> KeyDoc {
         KeyDoc { summary: "switches of QEMU, structured", form: "a list such as `- {netdev: user, id: n0}`" }
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        schema::list(&json!({ "type": ["string", "object"], "minProperties": 1 }))
     }
 
     fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
@@ -69,6 +75,10 @@ impl ConfigHandler for Args {
 
     fn documentation(&self) -> KeyDoc {
         KeyDoc { summary: "words passed to QEMU as they are", form: "a list of texts" }
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        schema::list(&schema::text())
     }
 
     fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::config::{KeyPath, Node, Report, Value};
+use serde_json::json;
+
+use crate::config::{KeyPath, Node, Report, Value, schema};
 use crate::machine::{AccelChoice, Machine};
 use crate::plugin::{ConfigHandler, KeyDoc};
 use crate::vm::VmName;
@@ -26,6 +28,10 @@ impl ConfigHandler for Name {
         KeyDoc { summary: "the VM's name", form: "letters, digits and - _ . +, 64 bytes at most" }
     }
 
+    fn schema(&self) -> serde_json::Value {
+        json!({ "type": ["string", "integer"], "maxLength": VmName::MAX_LEN })
+    }
+
     fn apply(&self, path: &KeyPath, node: &Node, _: &mut Machine, report: &mut Report) {
         if let Some(text) = report.text(path, node)
             && let Err(invalid) = VmName::parse(&text)
@@ -46,6 +52,10 @@ impl ConfigHandler for Binary {
 
     fn documentation(&self) -> KeyDoc {
         KeyDoc { summary: "the QEMU that runs the machine", form: "a path, or a name to find in PATH" }
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        schema::text()
     }
 
     /// A name without a slash is looked up in PATH; anything else is a path.
@@ -77,6 +87,10 @@ impl ConfigHandler for Accel {
         }
     }
 
+    fn schema(&self) -> serde_json::Value {
+        schema::one_of(["auto", "kvm", "tcg"])
+    }
+
     fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
         let words = [("auto", AccelChoice::Auto), ("kvm", AccelChoice::Kvm), ("tcg", AccelChoice::Tcg)];
         if let Some(choice) = report.one_of(path, node, &words) {
@@ -96,6 +110,10 @@ impl ConfigHandler for Memory {
 
     fn documentation(&self) -> KeyDoc {
         KeyDoc { summary: "RAM", form: "a size such as `2G`; a bare number is MiB" }
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        schema::size()
     }
 
     fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
@@ -122,6 +140,10 @@ impl ConfigHandler for Cpu {
         KeyDoc { summary: "the number of CPUs", form: "a whole number from 1 to 1024" }
     }
 
+    fn schema(&self) -> serde_json::Value {
+        schema::whole(1, MOST_CPUS)
+    }
+
     fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
         if let Some(count) = report.whole(path, node, 1, MOST_CPUS)
             && let Ok(count) = u32::try_from(count)
@@ -144,6 +166,10 @@ impl ConfigHandler for Display {
         KeyDoc { summary: "where the guest's screen is shown", form: "as for QEMU's -display: `none`, `gtk`, …" }
     }
 
+    fn schema(&self) -> serde_json::Value {
+        schema::text()
+    }
+
     fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
         if let Some(word) = report.word(path, node) {
             machine.display = word;
@@ -162,6 +188,10 @@ impl ConfigHandler for Vga {
 
     fn documentation(&self) -> KeyDoc {
         KeyDoc { summary: "the graphics card", form: "as for QEMU's -vga: `std`, `virtio`, `none`, …" }
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        schema::text()
     }
 
     fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {

@@ -3,14 +3,32 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::json;
+
 use super::plain::rebased;
-use crate::config::{KeyPath, Node, Report, Value};
+use crate::config::{KeyPath, Node, Report, Value, schema};
 use crate::machine::{Machine, defaults};
 use crate::near::did_you_mean;
 use crate::plugin::{ConfigHandler, KeyDoc, Registry, StorageDriver};
-use crate::storage::{Backing, DriveName, Interface, StorageSpec};
+use crate::storage::{Backing, Cache, DriveName, Interface, StorageSpec};
 
-const KEYS: [&str; 8] = ["name", "type", "size", "file", "interface", "readonly", "backing_file", "backing_format"];
+const KEYS: [&str; 12] = [
+    "name",
+    "type",
+    "size",
+    "file",
+    "interface",
+    "readonly",
+    "backing_file",
+    "backing_format",
+    "cache",
+    "discard",
+    "serial",
+    "bootindex",
+];
+
+/// The longest serial number of a drive, in bytes.
+const SERIAL_MAX: usize = 20;
 
 /// The keys of an entry that hold a path.
 const PATH_KEYS: [&str; 2] = ["file", "backing_file"];
@@ -29,13 +47,41 @@ impl ConfigHandler for Storage {
     fn documentation(&self) -> KeyDoc {
         KeyDoc {
             summary: "disks",
-            form: "a list of maps with name, type, size, file, interface, readonly, backing_file, backing_format",
+            form: "a list of maps with name, type, size, file, interface, readonly, backing_file, backing_format, \
+                   cache, discard, serial, bootindex, and the type's own keys",
         }
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        let types = schema::one_of(self.drivers.names());
+        let words = |words: &[&str]| schema::one_of(words.iter().copied());
+        let mut keys = vec![
+            ("name", schema::text()),
+            ("type", types),
+            ("size", schema::size()),
+            ("file", schema::text()),
+            ("interface", words(&Interface::WORDS.map(|(word, _)| word))),
+            ("readonly", schema::boolean()),
+            ("backing_file", schema::text()),
+            ("backing_format", schema::text()),
+            ("cache", words(&Cache::WORDS.map(|(word, _)| word))),
+            ("discard", json!({ "anyOf": [schema::boolean(), words(&["unmap", "ignore"])] })),
+            ("serial", schema::text()),
+            ("bootindex", schema::whole(0, i64::from(u16::MAX))),
+        ];
+        for key in self.drivers.iter().flat_map(|driver| driver.own_keys()) {
+            if !keys.iter().any(|(known, _)| known == key) {
+                keys.push((key, json!({})));
+            }
+        }
+        let mut entry = schema::map(keys);
+        entry["required"] = json!(["name"]);
+        schema::list(&entry)
     }
 
     fn rebase(&self, node: Node, folder: &Path) -> Node {
         node.map_value(|value| match value {
-            Value::List(items) => Value::List(items.into_iter().map(|item| rebase_entry(item, folder)).collect()),
+            Value::List(items) => Value::List(items.into_iter().map(|item| self.rebase_entry(item, folder)).collect()),
             other => other,
         })
     }
@@ -61,35 +107,60 @@ impl ConfigHandler for Storage {
 impl Storage {
     /// Reads one entry; every key is looked at, so that all its problems are told at once.
     fn entry(&self, at: &KeyPath, entry: &Node, report: &mut Report) -> Option<StorageSpec> {
-        let entries = report.map(at, entry)?;
-        for (key, node) in entries {
-            if !KEYS.contains(&key.as_str()) {
-                report.unknown_key(&at.key(key), node, &KEYS);
-            }
-        }
-        let given = |key: &str| entry.get(key).filter(|node| !node.is_null());
+        report.map(at, entry)?;
+        let driver = self.driver(at, given(entry, "type"), report);
+        let own = driver.as_ref().map(|driver| own_keys(at, entry, driver, report)).unwrap_or_default();
 
         let name = drive_name(at, entry, report);
-        let driver = self.driver(at, given("type"), report);
-        let file = given("file").and_then(|node| report.path(&at.key("file"), node));
-        let size = given("size").and_then(|node| report.size(&at.key("size"), node, 0));
-        let interface = given("interface").map_or(Some(defaults::STORAGE_INTERFACE), |node| {
-            report.one_of(&at.key("interface"), node, &Interface::WORDS)
+        let file = given(entry, "file").and_then(|node| report.path(&at.key("file"), node));
+        let size = given(entry, "size").and_then(|node| report.size(&at.key("size"), node, 0));
+        let interface =
+            given(entry, "interface").map(|node| report.one_of(&at.key("interface"), node, &Interface::WORDS));
+        let readonly = given(entry, "readonly").map_or(Some(false), |node| report.boolean(&at.key("readonly"), node));
+        let cache = given(entry, "cache").and_then(|node| report.one_of(&at.key("cache"), node, &Cache::WORDS));
+        let discard = given(entry, "discard").and_then(|node| discard(&at.key("discard"), node, report));
+        let serial = given(entry, "serial").and_then(|node| serial(&at.key("serial"), node, report));
+        let bootindex = given(entry, "bootindex").and_then(|node| {
+            report.whole(&at.key("bootindex"), node, 0, i64::from(u16::MAX)).and_then(|index| u16::try_from(index).ok())
         });
-        let readonly = given("readonly").map_or(Some(false), |node| report.boolean(&at.key("readonly"), node));
         let backing = backing(at, entry, report);
 
+        let driver = driver?;
         let spec = StorageSpec {
             name: name?,
-            driver: driver?,
+            interface: interface.unwrap_or_else(|| Some(driver.default_interface()))?,
+            driver,
             file,
             size,
-            interface: interface?,
             readonly: readonly?,
             backing,
+            cache,
+            discard,
+            serial,
+            bootindex,
+            own,
         };
         spec.driver.clone().check(&spec, at, entry, report);
         Some(spec)
+    }
+
+    /// Makes the paths of an entry absolute, those under its type's own keys too.
+    fn rebase_entry(&self, entry: Node, folder: &Path) -> Node {
+        let type_name = entry.get("type").and_then(Node::as_text).unwrap_or(defaults::STORAGE_TYPE);
+        let own = self.drivers.get(type_name).map(|driver| driver.own_path_keys()).unwrap_or_default();
+        entry.map_value(|value| match value {
+            Value::Map(entries) => Value::Map(
+                entries
+                    .into_iter()
+                    .map(|(key, node)| {
+                        let is_path = PATH_KEYS.contains(&key.as_str()) || own.contains(&key.as_str());
+                        let node = if is_path { rebased(node, folder) } else { node };
+                        (key, node)
+                    })
+                    .collect(),
+            ),
+            other => other,
+        })
     }
 
     fn driver(&self, at: &KeyPath, node: Option<&Node>, report: &mut Report) -> Option<Arc<dyn StorageDriver>> {
@@ -108,8 +179,46 @@ impl Storage {
     }
 }
 
+fn given<'a>(entry: &'a Node, key: &str) -> Option<&'a Node> {
+    entry.get(key).filter(|node| !node.is_null())
+}
+
+/// Returns what stands under the type's own keys, and notes the keys that nobody knows.
+fn own_keys(at: &KeyPath, entry: &Node, driver: &Arc<dyn StorageDriver>, report: &mut Report) -> Vec<(String, Node)> {
+    let own = driver.own_keys();
+    let mut found = Vec::new();
+    for (key, node) in entry.entries() {
+        if own.contains(&key.as_str()) {
+            found.push((key.clone(), node.clone()));
+        } else if !KEYS.contains(&key.as_str()) {
+            let known: Vec<&str> = KEYS.iter().chain(own).copied().collect();
+            report.unknown_key(&at.key(key), node, &known);
+        }
+    }
+    found
+}
+
+/// Reads `discard`: `true` and `unmap` give space back, `false` and `ignore` do not.
+fn discard(at: &KeyPath, node: &Node, report: &mut Report) -> Option<bool> {
+    match node.as_text() {
+        Some("unmap") => Some(true),
+        Some("ignore") => Some(false),
+        Some(_) | None => report.boolean(at, node),
+    }
+}
+
+/// Reads a serial number; a guest sees 20 bytes of one at most (virtio and NVMe).
+fn serial(at: &KeyPath, node: &Node, report: &mut Report) -> Option<String> {
+    let text = report.word(at, node)?;
+    if text.len() > SERIAL_MAX {
+        report.wrong(at, node, format!("a serial number has at most {SERIAL_MAX} bytes, this has {}", text.len()));
+        return None;
+    }
+    Some(text)
+}
+
 fn backing(at: &KeyPath, entry: &Node, report: &mut Report) -> Option<Backing> {
-    let given = |key: &str| entry.get(key).filter(|node| !node.is_null());
+    let given = |key: &str| given(entry, key);
     let format = given("backing_format").and_then(|node| report.word(&at.key("backing_format"), node));
     match (given("backing_file"), given("backing_format")) {
         (Some(file), _) => report.path(&at.key("backing_file"), file).map(|file| Backing { file, format }),
@@ -134,19 +243,4 @@ fn drive_name(at: &KeyPath, entry: &Node, report: &mut Report) -> Option<DriveNa
             None
         }
     }
-}
-
-fn rebase_entry(entry: Node, folder: &Path) -> Node {
-    entry.map_value(|value| match value {
-        Value::Map(entries) => Value::Map(
-            entries
-                .into_iter()
-                .map(|(key, node)| {
-                    let node = if PATH_KEYS.contains(&key.as_str()) { rebased(node, folder) } else { node };
-                    (key, node)
-                })
-                .collect(),
-        ),
-        other => other,
-    })
 }

@@ -1,0 +1,207 @@
+//! Finding firmware by descriptors in folders of the test's own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use maqet_adapters_qemu::DescriptorCatalog;
+use maqet_domain::port::{FirmwareCatalog, FirmwareError, UefiFirmware};
+use rustix::fs::{CWD, Mode, mkfifoat};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::kit::{folder, wait};
+
+/// Folders of descriptors, the first the one that counts most.
+struct Shelf {
+    root: TempDir,
+    folders: Vec<PathBuf>,
+}
+
+impl Shelf {
+    fn new(folders: [&str; 2]) -> Self {
+        let root = folder();
+        let folders = folders.map(|name| root.path().join(name)).to_vec();
+        folders.iter().for_each(|folder| fs::create_dir(folder).unwrap());
+        Self { root, folders }
+    }
+
+    /// Returns the descriptor of a plain UEFI for q35; its files are there and carry its name.
+    fn descriptor(&self, name: &str) -> Value {
+        let flash = |kind: &str| {
+            let path = self.root.path().join(format!("{name}.{kind}"));
+            fs::write(&path, kind).unwrap();
+            json!({"filename": path, "format": "raw"})
+        };
+        json!({
+            "description": "a test",
+            "interface-types": ["uefi"],
+            "mapping": {"device": "flash", "executable": flash("code"), "nvram-template": flash("vars")},
+            "targets": [{"architecture": "x86_64", "machines": ["pc-q35-*"]}],
+            "features": ["acpi-s3", "verbose-dynamic"],
+            "tags": [],
+        })
+    }
+
+    /// Puts a plain descriptor `name`.json, changed by `change`, into a folder.
+    fn put(&self, folder: usize, name: &str, change: impl FnOnce(&mut Value)) {
+        let mut descriptor = self.descriptor(name);
+        change(&mut descriptor);
+        self.write(folder, name, descriptor.to_string());
+    }
+
+    fn write(&self, folder: usize, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.folders[folder].join(format!("{name}.json")), content).unwrap();
+    }
+
+    fn ask(&self, architecture: &str, machine: &str) -> Result<UefiFirmware, FirmwareError> {
+        wait(DescriptorCatalog::new(self.folders.clone()).uefi(architecture, machine))
+    }
+
+    /// Returns the name of the descriptor that is found for q35.
+    fn found(&self) -> Option<String> {
+        self.ask("x86_64", "q35").ok().map(|firmware| stem(&firmware.code))
+    }
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap().to_string_lossy().into_owned()
+}
+
+fn shelf() -> Shelf {
+    Shelf::new(["user", "packages"])
+}
+
+#[test]
+fn test_uefi_plain_descriptor_gives_its_files_and_formats() {
+    let shelf = shelf();
+    shelf.put(1, "60-a", |descriptor| descriptor["mapping"]["nvram-template"]["format"] = json!("qcow2"));
+
+    let firmware = shelf.ask("x86_64", "q35").unwrap();
+
+    let expected = UefiFirmware {
+        code: shelf.root.path().join("60-a.code"),
+        code_format: "raw".to_owned(),
+        variables: shelf.root.path().join("60-a.vars"),
+        variables_format: "qcow2".to_owned(),
+    };
+    assert_eq!(firmware, expected);
+}
+
+#[test]
+fn test_uefi_first_by_file_name_over_all_folders_is_taken() {
+    let shelf = shelf();
+    shelf.put(0, "50-user", |_| {});
+    shelf.put(1, "60-late", |_| {});
+    shelf.put(1, "40-early", |_| {});
+
+    assert_eq!(shelf.found().as_deref(), Some("40-early"));
+}
+
+#[test]
+fn test_uefi_file_of_an_earlier_folder_hides_its_namesake() {
+    let shelf = shelf();
+    shelf.put(1, "50-a", |_| {});
+    shelf.put(0, "other", |_| {});
+    fs::rename(shelf.folders[0].join("other.json"), shelf.folders[0].join("50-a.json")).unwrap();
+
+    assert_eq!(shelf.found().as_deref(), Some("other"));
+}
+
+#[test]
+fn test_uefi_empty_file_disables_its_namesake() {
+    let shelf = shelf();
+    shelf.put(1, "50-a", |_| {});
+    shelf.put(1, "60-b", |_| {});
+    shelf.write(0, "50-a", "");
+    std::os::unix::fs::symlink("/dev/null", shelf.folders[0].join("60-b.json")).unwrap();
+
+    assert_eq!(shelf.found(), None);
+}
+
+#[test]
+fn test_uefi_what_cannot_be_used_is_passed_over() {
+    let shelf = shelf();
+    shelf.write(1, "10-no-json", "{");
+    shelf.write(1, "11-not-utf8", b"\xff\xfe{}");
+    shelf.write(1, "12-other-shape", r#"{"mapping": []}"#);
+    shelf.write(1, "13-huge", " ".repeat(1 << 20));
+    fs::create_dir(shelf.folders[1].join("14-folder.json")).unwrap();
+    mkfifoat(CWD, shelf.folders[1].join("15-fifo.json"), Mode::RUSR | Mode::WUSR).unwrap();
+    shelf.put(1, "16-no-file", |descriptor| descriptor["mapping"]["executable"]["filename"] = json!("/nonexistent"));
+    shelf.put(1, "17-relative", |descriptor| descriptor["mapping"]["executable"]["filename"] = json!("code.fd"));
+    shelf.put(1, "18-half", |descriptor| descriptor["mapping"]["nvram-template"] = Value::Null);
+    shelf.put(1, "90-good", |_| {});
+    fs::rename(shelf.folders[1].join("16-no-file.json"), shelf.folders[1].join("00-not-a-descriptor.txt")).unwrap();
+
+    assert_eq!(shelf.found().as_deref(), Some("90-good"));
+}
+
+#[test]
+fn test_uefi_other_kinds_of_firmware_are_passed_over() {
+    let shelf = shelf();
+    shelf.put(1, "10-bios", |descriptor| descriptor["interface-types"] = json!(["bios"]));
+    shelf.put(1, "11-memory", |descriptor| descriptor["mapping"] = json!({"device": "memory", "filename": "/x"}));
+    shelf.put(1, "12-stateless", |descriptor| descriptor["mapping"]["mode"] = json!("stateless"));
+    shelf.put(1, "13-combined", |descriptor| descriptor["mapping"]["mode"] = json!("combined"));
+    shelf.put(1, "14-secure", |descriptor| descriptor["features"] = json!(["secure-boot"]));
+    shelf.put(1, "15-smm", |descriptor| descriptor["features"] = json!(["requires-smm"]));
+    shelf.put(1, "16-arm", |descriptor| descriptor["targets"][0]["architecture"] = json!("aarch64"));
+    shelf.put(1, "90-split", |descriptor| {
+        descriptor["mapping"]["mode"] = json!("split");
+        descriptor["interface-types"] = json!(["bios", "uefi"]);
+    });
+
+    assert_eq!(shelf.found().as_deref(), Some("90-split"));
+}
+
+#[test]
+fn test_uefi_enrolled_keys_are_the_second_choice() {
+    let shelf = shelf();
+    shelf.put(1, "10-keys", |descriptor| descriptor["features"] = json!(["enrolled-keys"]));
+    shelf.put(1, "11-keys", |descriptor| descriptor["features"] = json!(["enrolled-keys"]));
+    let only_keys = shelf.found();
+    shelf.put(1, "90-plain", |_| {});
+
+    assert_eq!((only_keys.as_deref(), shelf.found().as_deref()), (Some("10-keys"), Some("90-plain")));
+}
+
+#[test]
+fn test_uefi_machines_fit_by_short_name_and_by_whole_type() {
+    #[track_caller]
+    fn check(pattern: &str, machine: &str, expected: bool) {
+        let shelf = shelf();
+        shelf.put(1, "50-a", |descriptor| descriptor["targets"][0]["machines"] = json!(["other", pattern]));
+        assert_eq!(shelf.ask("x86_64", machine).is_ok(), expected, "`{machine}` against `{pattern}`");
+    }
+
+    check("pc-i440fx-*", "pc", true);
+    check("pc-i440fx-*", "q35", false);
+    check("pc-q35-*", "pc", false);
+    check("pc-q35-*", "pc-q35-7.2", true);
+    check("pc-q35-*", "pc-i440fx-7.2", false);
+    check("virt-*", "virt", true);
+    check("virt", "virt", true);
+    check("virt-*", "virt-7.2", true);
+    check("pc-q35-7.2", "pc-q35-7.2", true);
+    check("pc-q35-7.*", "q35", false);
+    check("pc-q35-7.2-*", "pc-q35-7.2", true);
+    check("*", "microvm", true);
+    check("pc-*", "isapc", false);
+}
+
+#[test]
+fn test_uefi_nothing_that_fits_is_missing_by_architecture() {
+    let shelf = shelf();
+    shelf.put(1, "50-a", |_| {});
+
+    let refused = shelf.ask("aarch64", "virt");
+
+    assert_eq!(refused, Err(FirmwareError::Missing { architecture: "aarch64".to_owned() }));
+}
+
+#[test]
+fn test_uefi_folders_that_are_missing_hold_nothing() {
+    let catalog = DescriptorCatalog::new(vec!["/nonexistent/firmware".into()]);
+
+    assert!(wait(catalog.uefi("x86_64", "q35")).is_err());
+}

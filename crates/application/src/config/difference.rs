@@ -1,0 +1,68 @@
+//! What is different between two definitions.
+
+use maqet_domain::config::{KeyPath, Node, Value};
+use serde::Serialize;
+
+/// One value that is different.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Difference {
+    /// The key, as in `storage.hdd.size`.
+    pub path: String,
+    /// What it was; nothing if it is new.
+    pub before: Option<Node>,
+    /// What it becomes; nothing if it goes.
+    pub after: Option<Node>,
+}
+
+/// Returns what is different, in the order of the keys.
+///
+/// Entries of lists of named things are compared by their names, other lists as a whole.
+pub fn differences(before: &Node, after: &Node) -> Vec<Difference> {
+    let mut found = Vec::new();
+    compare(&KeyPath::default(), Some(before), Some(after), &mut found);
+    found
+}
+
+fn compare(path: &KeyPath, before: Option<&Node>, after: Option<&Node>, found: &mut Vec<Difference>) {
+    if before == after {
+        return;
+    }
+    if let (Some(before), Some(after)) = (before.and_then(named), after.and_then(named)) {
+        for (name, node) in &before {
+            let other = after.iter().find(|(known, _)| known == name).map(|(_, node)| *node);
+            compare(&path.key(name), Some(node), other, found);
+        }
+        for (name, node) in after.iter().filter(|(name, _)| !before.iter().any(|(known, _)| known == name)) {
+            compare(&path.key(name), None, Some(node), found);
+        }
+        return;
+    }
+    found.push(Difference { path: path.to_string(), before: before.cloned(), after: after.cloned() });
+}
+
+/// Returns the children of a map, or of a list whose items all have a name.
+fn named(node: &Node) -> Option<Vec<(String, &Node)>> {
+    match &node.value {
+        Value::Map(entries) => Some(entries.iter().map(|(key, node)| (key.clone(), node)).collect()),
+        Value::List(items) if !items.is_empty() => {
+            items.iter().map(|item| Some((item.get("name")?.scalar()?, item))).collect()
+        }
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::List(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_differences_name_changed_new_and_gone_values() {
+        let parse = |text| serde_json::from_str::<Node>(text).unwrap();
+        let before = parse(r#"{"memory":"1G","cpu":1,"storage":[{"name":"a","size":"1G"}]}"#);
+        let after = parse(r#"{"memory":"2G","vga":"std","storage":[{"name":"a","size":"2G"},{"name":"b"}]}"#);
+
+        let paths: Vec<String> = differences(&before, &after).into_iter().map(|one| one.path).collect();
+
+        assert_eq!(paths, ["memory", "cpu", "storage.a.size", "storage.b", "vga"]);
+    }
+}

@@ -1,0 +1,215 @@
+//! `config`: what may stand in a configuration, and what is set.
+
+use maqet_domain::config::{Node, Problem};
+use maqet_domain::machine::defaults;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::call::{Done, Effect, Operation};
+use crate::config::{Document, Layers};
+use crate::settings::EffectiveSetting;
+use crate::{App, Error};
+
+/// Checks documents as `add` would, and defines nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigCheck {
+    /// The documents, merged left to right.
+    pub documents: Vec<Document>,
+    /// Leaves out keys that nobody knows, instead of refusing them.
+    #[serde(default)]
+    pub lenient: bool,
+}
+
+/// A configuration that is right.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ConfigChecked {
+    /// Always `true`; what is wrong is an error.
+    pub valid: bool,
+    /// The merged definition.
+    pub definition: Node,
+    /// Keys that were left out because nobody knows them.
+    pub warnings: Vec<Problem>,
+}
+
+/// Show the settings that hold
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+#[serde(deny_unknown_fields)]
+pub struct ConfigShow {
+    /// Show where each setting came from
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long))]
+    pub origin: bool,
+}
+
+/// Settings that hold; the origin only where it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ShownSetting {
+    /// Its name, as in `directories.data`.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+    /// Where it came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+}
+
+/// List the keys of a configuration
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+#[serde(deny_unknown_fields)]
+pub struct ConfigKeys {}
+
+/// One key of a configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeyInfo {
+    /// The key; storage types stand as `storage[type=NAME]`.
+    pub key: String,
+    /// What it is for.
+    pub summary: &'static str,
+    /// What may stand there.
+    pub form: String,
+}
+
+/// Print the JSON Schema of a configuration, for editors
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+#[serde(deny_unknown_fields)]
+pub struct ConfigSchema {}
+
+/// Show what holds where a definition says nothing
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+#[serde(deny_unknown_fields)]
+pub struct ConfigDefaults {}
+
+/// One default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DefaultValue {
+    /// The key.
+    pub key: String,
+    /// What holds.
+    pub value: String,
+}
+
+impl Operation for ConfigCheck {
+    const NAME: &'static str = "config.check";
+    const EFFECT: Effect = Effect::Reads;
+    type Output = ConfigChecked;
+
+    async fn run(&self, app: &App) -> Result<Done<ConfigChecked>, Error> {
+        let layers = Layers { documents: &self.documents, flags: Vec::new(), set: &[], lenient: self.lenient };
+        let checked = app.checked(&layers, Node::empty_map()).await?;
+        let result = ConfigChecked { valid: true, definition: checked.definition, warnings: checked.warnings };
+        Ok(Done::reading(result))
+    }
+}
+
+impl Operation for ConfigShow {
+    const NAME: &'static str = "config.show";
+    const EFFECT: Effect = Effect::Reads;
+    type Output = Vec<ShownSetting>;
+
+    async fn run(&self, app: &App) -> Result<Done<Vec<ShownSetting>>, Error> {
+        let shown = |setting: &EffectiveSetting| ShownSetting {
+            key: setting.key.clone(),
+            value: setting.value.clone(),
+            origin: self.origin.then(|| setting.origin.clone()),
+        };
+        Ok(Done::reading(app.settings().effective.iter().map(shown).collect()))
+    }
+}
+
+impl Operation for ConfigKeys {
+    const NAME: &'static str = "config.keys";
+    const EFFECT: Effect = Effect::Reads;
+    type Output = Vec<KeyInfo>;
+
+    async fn run(&self, app: &App) -> Result<Done<Vec<KeyInfo>>, Error> {
+        let mut keys: Vec<KeyInfo> = app
+            .handlers()
+            .iter()
+            .map(|handler| {
+                let doc = handler.documentation();
+                KeyInfo { key: handler.key().to_owned(), summary: doc.summary, form: doc.form.to_owned() }
+            })
+            .collect();
+        keys.extend(app.drivers().iter().map(|driver| KeyInfo {
+            key: format!("storage[type={}]", driver.type_name()),
+            summary: driver.summary(),
+            form: match driver.own_keys() {
+                [] => "no keys of its own".to_owned(),
+                own => format!("keys of its own: {}", own.join(", ")),
+            },
+        }));
+        Ok(Done::reading(keys))
+    }
+}
+
+impl Operation for ConfigSchema {
+    const NAME: &'static str = "config.schema";
+    const EFFECT: Effect = Effect::Reads;
+    type Output = Value;
+
+    /// Made from the registries, so a stranger's key is in it.
+    async fn run(&self, app: &App) -> Result<Done<Value>, Error> {
+        let properties: Map<String, Value> = app
+            .handlers()
+            .iter()
+            .map(|handler| {
+                let doc = handler.documentation();
+                let mut schema = handler.schema();
+                if let Some(object) = schema.as_object_mut() {
+                    object.insert("description".to_owned(), json!(format!("{}: {}", doc.summary, doc.form)));
+                }
+                (handler.key().to_owned(), schema)
+            })
+            .collect();
+        Ok(Done::reading(json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": "A VM of maqet",
+            "type": "object",
+            "additionalProperties": false,
+            "properties": properties,
+        })))
+    }
+}
+
+impl Operation for ConfigDefaults {
+    const NAME: &'static str = "config.defaults";
+    const EFFECT: Effect = Effect::Reads;
+    type Output = Vec<DefaultValue>;
+
+    async fn run(&self, app: &App) -> Result<Done<Vec<DefaultValue>>, Error> {
+        let architecture = app.ports.host.facts().architecture;
+        let built_in = [
+            ("binary", format!("qemu-system-{architecture}")),
+            ("memory", defaults::MEMORY.to_string()),
+            ("cpu", defaults::CPU.to_string()),
+            ("network", "user".to_owned()),
+            ("network.model", defaults::NETWORK_MODEL.to_owned()),
+            ("display", defaults::DISPLAY.to_owned()),
+            ("accel", "auto".to_owned()),
+            ("serial", "console".to_owned()),
+            ("firmware", "bios".to_owned()),
+            ("sandbox", "true".to_owned()),
+            ("storage.type", defaults::STORAGE_TYPE.to_owned()),
+            ("storage.interface", defaults::STORAGE_INTERFACE.as_str().to_owned()),
+            ("storage.size", defaults::STORAGE_SIZE.to_string()),
+        ];
+        let overridden = app.settings().defaults.entries();
+        let mut all: Vec<DefaultValue> = built_in
+            .into_iter()
+            .filter(|(key, _)| !overridden.iter().any(|(name, _)| name == key))
+            .map(|(key, value)| DefaultValue { key: key.to_owned(), value })
+            .collect();
+        for (key, node) in overridden {
+            let value = serde_json::to_string(node)
+                .map_err(|source| Error::Encode { operation: Self::NAME.to_owned(), source })?;
+            let value = node.scalar().unwrap_or(value);
+            all.push(DefaultValue { key: key.clone(), value });
+        }
+        Ok(Done::reading(all))
+    }
+}

@@ -1,0 +1,69 @@
+//! Paths of a machine that no guest may be given, looked at where they really lead.
+
+use std::path::{Path, PathBuf};
+
+use maqet_domain::config::{Node, Problem, ProblemKind};
+use maqet_domain::machine::Machine;
+use maqet_domain::safety::{Purpose, refusal};
+use maqet_domain::storage::Preparation;
+
+use crate::{App, Error};
+
+/// A path that is refused.
+struct Refused {
+    /// Which entry of `storage`.
+    index: usize,
+    /// Under which key the path stands.
+    key: &'static str,
+    path: PathBuf,
+    why: String,
+}
+
+impl App {
+    /// Refuses a machine that shares or makes something where it must not.
+    pub(crate) async fn check_paths(&self, machine: &Machine) -> Result<(), Error> {
+        match self.refused_paths(machine).await.into_iter().next() {
+            None => Ok(()),
+            Some(refused) => Err(Error::UnsafePath { path: refused.path, why: refused.why }),
+        }
+    }
+
+    /// Returns the same as problems of the definition the machine was understood from.
+    pub(crate) async fn path_problems(&self, machine: &Machine, definition: &Node) -> Vec<Problem> {
+        let entries = definition.get("storage").map(Node::items).unwrap_or_default();
+        let problem = |refused: Refused| Problem {
+            kind: ProblemKind::Invalid,
+            path: format!("storage[{}].{}", refused.index, refused.key),
+            message: format!("`{}` may not be used: {}", refused.path.display(), refused.why),
+            help: Some("choose a folder of your own".to_owned()),
+            place: entries.get(refused.index).and_then(|entry| entry.get(refused.key)?.place.clone()),
+            other: None,
+        };
+        self.refused_paths(machine).await.into_iter().map(problem).collect()
+    }
+
+    async fn refused_paths(&self, machine: &Machine) -> Vec<Refused> {
+        let mut refused = Vec::new();
+        for (index, storage) in machine.storage.iter().enumerate() {
+            let named = storage.file.clone().unwrap_or_default();
+            let (key, path, purpose) = match storage.driver.preparation(storage, &named) {
+                Preparation::Folder(path) => ("path", path, Purpose::Share),
+                Preparation::Image(plan) if storage.file.is_some() => ("file", plan.path, Purpose::Disk),
+                Preparation::Image(_) | Preparation::Existing(_) => continue,
+            };
+            if purpose == Purpose::Disk && self.ports.images.exists(&path).await {
+                continue;
+            }
+            if let Some(why) = self.why_refused(&path, purpose).await {
+                refused.push(Refused { index, key, path, why });
+            }
+        }
+        refused
+    }
+
+    /// Looks at a path as it is written and where it leads.
+    async fn why_refused(&self, path: &Path, purpose: Purpose) -> Option<String> {
+        let leads_to = self.ports.paths.resolve(path).await;
+        refusal(&leads_to, purpose).or_else(|| refusal(path, purpose))
+    }
+}

@@ -1,0 +1,30 @@
+//! Settings that operations need, and those that are only shown.
+
+use maqet_domain::config::Node;
+use serde::Serialize;
+
+/// One setting as it holds, and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EffectiveSetting {
+    /// Its name, as in `directories.data`.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+    /// Where it came from: a flag, a variable, a file, or the default.
+    pub origin: String,
+}
+
+/// Settings that operations need.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What holds for every VM that does not say otherwise; laid under each definition.
+    pub defaults: Node,
+    /// Everything that is set, to be shown.
+    pub effective: Vec<EffectiveSetting>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { defaults: Node::empty_map(), effective: Vec::new() }
+    }
+}

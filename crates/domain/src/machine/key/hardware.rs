@@ -1,0 +1,265 @@
+//! The keys of the machine's kind and parts that are not disks or network cards.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::plain::rebased;
+use crate::config::{KeyPath, Node, Report, Value, schema};
+use crate::machine::{Firmware, Machine, Serial};
+use crate::plugin::{ConfigHandler, KeyDoc};
+use crate::qemu::Switch;
+
+/// The architectures of QEMU 7.2 (`qemu-system-…`).
+const ARCHITECTURES: [&str; 16] = [
+    "x86_64",
+    "i386",
+    "aarch64",
+    "arm",
+    "riscv64",
+    "riscv32",
+    "ppc64",
+    "ppc",
+    "s390x",
+    "mips64el",
+    "mips64",
+    "mipsel",
+    "mips",
+    "loongarch64",
+    "sparc64",
+    "m68k",
+];
+
+/// `arch`: which architecture the guest has.
+#[derive(Debug)]
+pub(super) struct Arch;
+
+impl ConfigHandler for Arch {
+    fn key(&self) -> &'static str {
+        "arch"
+    }
+
+    fn documentation(&self) -> KeyDoc {
+        KeyDoc { summary: "the guest's architecture, which chooses the binary", form: "`x86_64`, `aarch64`, …" }
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        schema::one_of(ARCHITECTURES)
+    }
+
+    fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
+        let words = ARCHITECTURES.map(|name| (name, name));
+        if let Some(arch) = report.one_of(path, node, &words) {
+            machine.arch = Some(arch);
+        }
+    }
+}
+
+/// `machine`: the argument of `-machine`.
+#[derive(Debug)]
+pub(super) struct MachineType;
+
+impl ConfigHandler for MachineType {
+    fn key(&self) -> &'static str {
+        "machine"
+    }
+
+    fn documentation(&self) -> KeyDoc {
+        KeyDoc {
+            summary: "the machine type",
+            form: "as for QEMU's -machine: `q35`, or a map such as `{type: q35, usb: on}`",
+        }
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        text_or_options()
+    }
+
+    fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
+        machine.machine_type = options("machine", path, node, report).or(machine.machine_type.take());
+    }
+}
+
+/// `boot`: the argument of `-boot`.
+#[derive(Debug)]
+pub(super) struct Boot;
+
+impl ConfigHandler for Boot {
+    fn key(&self) -> &'static str {
+        "boot"
+    }
+
+    fn documentation(&self) -> KeyDoc {
+        KeyDoc {
+            summary: "what is booted from",
+            form: "as for QEMU's -boot: `c`, or a map such as `{order: dc, menu: on}`",
+        }
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        text_or_options()
+    }
+
+    fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
+        machine.boot = options("boot", path, node, report).or(machine.boot.take());
+    }
+}
+
+/// `cpu_model`: the argument of `-cpu`.
+#[derive(Debug)]
+pub(super) struct CpuModel;
+
+impl ConfigHandler for CpuModel {
+    fn key(&self) -> &'static str {
+        "cpu_model"
+    }
+
+    fn documentation(&self) -> KeyDoc {
+        KeyDoc { summary: "the kind of CPU", form: "as for QEMU's -cpu: `max`, `host`, `qemu64,+aes`, …" }
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        schema::text()
+    }
+
+    fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
+        machine.cpu_model = report.word(path, node).or(machine.cpu_model.take());
+    }
+}
+
+/// `serial`: the first serial port.
+#[derive(Debug)]
+pub(super) struct SerialPort;
+
+impl ConfigHandler for SerialPort {
+    fn key(&self) -> &'static str {
+        "serial"
+    }
+
+    fn documentation(&self) -> KeyDoc {
+        KeyDoc {
+            summary: "where the first serial port goes",
+            form: "`console` (a socket and a log, the default), `none`, or as for QEMU's -serial",
+        }
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        schema::text()
+    }
+
+    fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
+        if let Some(word) = report.word(path, node) {
+            machine.serial = match word.as_str() {
+                "console" => Serial::Console,
+                "none" => Serial::None,
+                _ => Serial::Qemu(word),
+            };
+        }
+    }
+}
+
+/// `firmware`: what runs before the guest.
+#[derive(Debug)]
+pub(super) struct FirmwareKey;
+
+impl ConfigHandler for FirmwareKey {
+    fn key(&self) -> &'static str {
+        "firmware"
+    }
+
+    fn documentation(&self) -> KeyDoc {
+        KeyDoc {
+            summary: "what runs before the guest",
+            form: "`bios` (the default), `uefi`, or the path of a firmware image",
+        }
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        schema::text()
+    }
+
+    fn rebase(&self, node: Node, folder: &Path) -> Node {
+        match node.as_text() {
+            Some("bios" | "uefi") | None => node,
+            Some(_) => rebased(node, folder),
+        }
+    }
+
+    fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
+        if let Some(word) = report.word(path, node) {
+            machine.firmware = match word.as_str() {
+                "bios" => Firmware::Default,
+                "uefi" => Firmware::Uefi,
+                file => Firmware::File(file.into()),
+            };
+        }
+    }
+}
+
+/// `sandbox`: whether QEMU confines itself.
+#[derive(Debug)]
+pub(super) struct Sandbox;
+
+impl ConfigHandler for Sandbox {
+    fn key(&self) -> &'static str {
+        "sandbox"
+    }
+
+    fn documentation(&self) -> KeyDoc {
+        KeyDoc { summary: "whether QEMU confines itself with seccomp", form: "`true` (the default) or `false`" }
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        schema::boolean()
+    }
+
+    fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
+        machine.sandbox = report.boolean(path, node).unwrap_or(machine.sandbox);
+    }
+}
+
+/// `labels`: words of the user's own.
+#[derive(Debug)]
+pub(super) struct Labels;
+
+impl ConfigHandler for Labels {
+    fn key(&self) -> &'static str {
+        "labels"
+    }
+
+    fn documentation(&self) -> KeyDoc {
+        KeyDoc { summary: "words of your own about the VM", form: "a map of texts" }
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        json!({ "type": "object", "additionalProperties": schema::text() })
+    }
+
+    fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
+        for (key, value) in report.map(path, node).unwrap_or_default() {
+            if let Some(text) = report.text(&path.key(key), value) {
+                machine.labels.push((key.clone(), text));
+            }
+        }
+    }
+}
+
+fn text_or_options() -> serde_json::Value {
+    json!({ "anyOf": [schema::text(), { "type": "object", "additionalProperties": schema::text() }] })
+}
+
+/// Reads an argument that is one text, passed as it is, or a map of options.
+fn options(switch: &'static str, path: &KeyPath, node: &Node, report: &mut Report) -> Option<Switch> {
+    let Value::Map(entries) = &node.value else {
+        return report.word(path, node).map(|text| Switch::verbatim(switch, text));
+    };
+    let mut built = Switch::new(switch);
+    for (key, value) in entries {
+        if key.contains([',', '=', '\0']) {
+            report.unknown_key(&path.key(key), value, &[]);
+            continue;
+        }
+        built = built.option(key, report.word(&path.key(key), value)?);
+    }
+    Some(built)
+}

@@ -1,0 +1,168 @@
+//! `network`: the machine's network cards.
+
+use std::str::FromStr;
+
+use serde_json::json;
+
+use crate::config::{KeyPath, Node, Report, Value, schema};
+use crate::machine::{Machine, defaults};
+use crate::network::{Forward, MacAddress, NetworkMode, NetworkSpec};
+use crate::plugin::{ConfigHandler, KeyDoc};
+use crate::storage::DriveName;
+
+const KEYS: [&str; 7] = ["name", "mode", "model", "mac", "forward", "bridge", "interface"];
+
+/// `network`.
+#[derive(Debug)]
+pub(super) struct Network;
+
+impl ConfigHandler for Network {
+    fn key(&self) -> &'static str {
+        "network"
+    }
+
+    fn documentation(&self) -> KeyDoc {
+        KeyDoc {
+            summary: "network cards",
+            form: "`user`, `none`, or maps with name, mode, model, mac, forward, bridge, interface",
+        }
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        let words = || schema::one_of(NetworkMode::WORDS.map(|(word, _)| word));
+        let card = schema::map(vec![
+            ("name", schema::text()),
+            ("mode", words()),
+            ("model", schema::text()),
+            ("mac", schema::text()),
+            ("forward", schema::list(&schema::text())),
+            ("bridge", schema::text()),
+            ("interface", schema::text()),
+        ]);
+        json!({ "anyOf": [words(), card, schema::list(&json!({ "anyOf": [words(), card] }))] })
+    }
+
+    /// One word, one map, or a list of maps.
+    fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
+        match &node.value {
+            Value::List(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    let card = card(&path.index(index), item, index, report);
+                    add(&path.index(index), item, card, machine, report);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::Map(_) => {
+                let card = card(path, node, 0, report);
+                add(path, node, card, machine, report);
+            }
+        }
+    }
+}
+
+fn add(at: &KeyPath, entry: &Node, card: Option<NetworkSpec>, machine: &mut Machine, report: &mut Report) {
+    let Some(card) = card else { return };
+    if machine.network.iter().any(|known| known.name == card.name) {
+        report.wrong(&at.key("name"), entry, format!("there is a network card `{}` already", card.name));
+    }
+    machine.network.push(card);
+}
+
+fn card(at: &KeyPath, entry: &Node, index: usize, report: &mut Report) -> Option<NetworkSpec> {
+    if entry.as_text().is_some() {
+        let mode = report.one_of(at, entry, &NetworkMode::WORDS)?;
+        let empty = Node::empty_map();
+        return spec(at, &empty, entry, index, Some(mode), report);
+    }
+    for (key, node) in report.map(at, entry)? {
+        if !KEYS.contains(&key.as_str()) {
+            report.unknown_key(&at.key(key), node, &KEYS);
+        }
+    }
+    let mode = match entry.get("mode").filter(|node| !node.is_null()) {
+        Some(node) => report.one_of(&at.key("mode"), node, &NetworkMode::WORDS),
+        None => Some(NetworkMode::User),
+    };
+    spec(at, entry, entry, index, mode, report)
+}
+
+fn spec(
+    at: &KeyPath,
+    entry: &Node,
+    shown: &Node,
+    index: usize,
+    mode: Option<NetworkMode>,
+    report: &mut Report,
+) -> Option<NetworkSpec> {
+    let given = |key: &str| entry.get(key).filter(|node| !node.is_null());
+    let name = match given("name") {
+        Some(node) => parsed::<DriveName>(&at.key("name"), node, report),
+        None => DriveName::parse(&format!("net{index}")).ok(),
+    };
+    let model = match given("model") {
+        Some(node) => report.word(&at.key("model"), node),
+        None => Some(defaults::NETWORK_MODEL.to_owned()),
+    };
+    let mac = given("mac").and_then(|node| parsed::<MacAddress>(&at.key("mac"), node, report));
+    let forward = given("forward").map(|node| forwards(&at.key("forward"), node, report)).unwrap_or_default();
+    let bridge = given("bridge").and_then(|node| report.word(&at.key("bridge"), node));
+    let interface = given("interface").and_then(|node| report.word(&at.key("interface"), node));
+
+    let spec = NetworkSpec { name: name?, mode: mode?, model: model?, mac, forward, bridge, interface };
+    fits(at, &spec, shown, report);
+    Some(spec)
+}
+
+/// Notes what does not go with the mode.
+fn fits(at: &KeyPath, spec: &NetworkSpec, entry: &Node, report: &mut Report) {
+    let mode = spec.mode;
+    if mode != NetworkMode::User && !spec.forward.is_empty() {
+        let node = entry.get("forward").unwrap_or(entry);
+        report.wrong(&at.key("forward"), node, "ports are forwarded with `mode: user` only");
+    }
+    if mode == NetworkMode::Bridge && spec.bridge.is_none() {
+        report.wrong(at, entry, "`mode: bridge` needs the name of a `bridge`");
+    }
+    if mode == NetworkMode::Tap && spec.interface.is_none() {
+        report.wrong(at, entry, "`mode: tap` needs the `interface` to use");
+    }
+}
+
+fn forwards(at: &KeyPath, node: &Node, report: &mut Report) -> Vec<Forward> {
+    let items = report.list(at, node).unwrap_or_default();
+    let mut forwards: Vec<Forward> = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        let Some(forward) = parsed::<Forward>(&at.index(index), item, report) else {
+            continue;
+        };
+        let clashes = |other: &Forward| {
+            forward.host_port != 0
+                && (other.protocol, other.host_address, other.host_port)
+                    == (forward.protocol, forward.host_address, forward.host_port)
+        };
+        if forwards.iter().any(clashes) {
+            report.wrong(
+                &at.index(index),
+                item,
+                format!("port {} of the host is forwarded already", forward.host_port),
+            );
+        }
+        forwards.push(forward);
+    }
+    forwards
+}
+
+/// Reads a value through its type's own door.
+fn parsed<T>(at: &KeyPath, node: &Node, report: &mut Report) -> Option<T>
+where
+    T: FromStr,
+    T::Err: std::fmt::Display,
+{
+    let text = report.text(at, node)?;
+    match text.parse() {
+        Ok(value) => Some(value),
+        Err(invalid) => {
+            report.wrong(at, node, invalid.to_string());
+            None
+        }
+    }
+}

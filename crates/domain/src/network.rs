@@ -1,0 +1,314 @@
+//! Network cards of a VM as its definition describes them.
+
+use core::net::{IpAddr, Ipv4Addr};
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::qemu::Switch;
+use crate::storage::DriveName;
+use crate::vm::VmId;
+
+/// What a card is connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NetworkMode {
+    /// QEMU's own network: the guest reaches out, and only forwarded ports reach in.
+    User,
+    /// A tap device that is there already.
+    Tap,
+    /// A bridge that is there already, through QEMU's set-uid helper.
+    Bridge,
+    /// No card at all.
+    None,
+}
+
+impl NetworkMode {
+    /// The words of the configuration.
+    pub const WORDS: [(&'static str, Self); 4] =
+        [("user", Self::User), ("tap", Self::Tap), ("bridge", Self::Bridge), ("none", Self::None)];
+}
+
+/// A transport protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Protocol {
+    /// Returns QEMU's word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// A port of the host that leads to one of the guest: `[tcp:|udp:][ADDRESS:]HOST:GUEST`.
+///
+/// The host's address is 127.0.0.1 unless given; host port 0 takes a free one.
+///
+/// ```
+/// use maqet_domain::network::Forward;
+///
+/// let forward: Forward = "2222:22".parse().unwrap();
+/// assert_eq!(forward.hostfwd(), "tcp:127.0.0.1:2222-:22");
+/// assert_eq!("udp:0.0.0.0:53:53".parse::<Forward>().unwrap().hostfwd(), "udp:0.0.0.0:53-:53");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Forward {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The address of the host that is listened on.
+    pub host_address: IpAddr,
+    /// The port of the host; 0 means any free one.
+    pub host_port: u16,
+    /// The port of the guest.
+    pub guest_port: u16,
+}
+
+/// A text that is no [`Forward`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{}` is not a forwarded port: {why}", given.escape_debug())]
+pub struct InvalidForward {
+    /// What was given.
+    pub given: String,
+    /// What is wrong with it.
+    pub why: &'static str,
+}
+
+impl Forward {
+    /// Returns the value of QEMU's `hostfwd=`.
+    pub fn hostfwd(&self) -> String {
+        let Self { protocol, host_address, host_port, guest_port } = self;
+        format!("{}:{host_address}:{host_port}-:{guest_port}", protocol.as_str())
+    }
+}
+
+impl FromStr for Forward {
+    type Err = InvalidForward;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = |why| InvalidForward { given: text.to_owned(), why };
+        let (protocol, rest) = match (text.strip_prefix("tcp:"), text.strip_prefix("udp:")) {
+            (Some(rest), _) => (Protocol::Tcp, rest),
+            (None, Some(rest)) => (Protocol::Udp, rest),
+            (None, None) => (Protocol::Tcp, text),
+        };
+        let form = "write it as `HOST:GUEST`, as in `2222:22`";
+        let (before, guest) = rest.rsplit_once(':').ok_or_else(|| invalid(form))?;
+        let (address, host) = match before.rsplit_once(':') {
+            Some((address, host)) => (Some(address), host),
+            None => (None, before),
+        };
+        let port = |text: &str| text.parse::<u16>().map_err(|_| invalid("a port is a number from 0 to 65535"));
+        let host_address = match address {
+            Some(address) => {
+                let address: Ipv4Addr = address.parse().map_err(|_| invalid("the address is not an IPv4 address"))?;
+                IpAddr::V4(address)
+            }
+            None => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        };
+        match (port(host)?, port(guest)?) {
+            (_, 0) => Err(invalid("the guest's port is from 1 to 65535")),
+            (host_port, guest_port) => Ok(Self { protocol, host_address, host_port, guest_port }),
+        }
+    }
+}
+
+impl fmt::Display for Forward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { protocol, host_address, host_port, guest_port } = self;
+        write!(f, "{}:{host_address}:{host_port}:{guest_port}", protocol.as_str())
+    }
+}
+
+/// Returns `wanted` with the host ports that QEMU really took, as `info usernet` of its human monitor shows them.
+///
+/// QEMU 7.2 writes a line such as `TCP[HOST_FORWARD]  15  127.0.0.1 43211  10.0.2.15  22  0  0`. What it does not
+/// show stays as it was wanted.
+pub fn taken_ports(wanted: &[Forward], usernet: &str) -> Vec<Forward> {
+    let mut shown: Vec<Forward> = usernet.lines().filter_map(shown_forward).collect();
+    wanted
+        .iter()
+        .map(|forward| {
+            let is_it = |other: &Forward| {
+                (other.protocol, other.host_address, other.guest_port)
+                    == (forward.protocol, forward.host_address, forward.guest_port)
+                    && (forward.host_port == 0 || forward.host_port == other.host_port)
+            };
+            shown.iter().position(is_it).map_or(*forward, |index| shown.remove(index))
+        })
+        .collect()
+}
+
+fn shown_forward(line: &str) -> Option<Forward> {
+    let mut words = line.split_whitespace();
+    let protocol = match words.next()? {
+        "TCP[HOST_FORWARD]" => Protocol::Tcp,
+        "UDP[HOST_FORWARD]" => Protocol::Udp,
+        _ => return None,
+    };
+    let mut words = words.skip(1);
+    let host_address = words.next()?.parse().ok()?;
+    let host_port = words.next()?.parse().ok()?;
+    let guest_port = words.nth(1)?.parse().ok()?;
+    Some(Forward { protocol, host_address, host_port, guest_port })
+}
+
+/// The hardware address of a card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MacAddress([u8; 6]);
+
+/// A text that is no [`MacAddress`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{}` is not the address of a network card: {why}", given.escape_debug())]
+pub struct InvalidMac {
+    /// What was given.
+    pub given: String,
+    /// What is wrong with it.
+    pub why: &'static str,
+}
+
+impl MacAddress {
+    /// Returns the address of the card `index` of a VM: the same at every start, and another for another VM.
+    ///
+    /// It begins with QEMU's own prefix 52:54:00.
+    pub fn of_card(id: &VmId, index: u8) -> Self {
+        let bytes = id.bytes();
+        Self([0x52, 0x54, 0x00, bytes[0], bytes[1], bytes[2].wrapping_add(index)])
+    }
+}
+
+impl FromStr for MacAddress {
+    type Err = InvalidMac;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = |why| InvalidMac { given: text.to_owned(), why };
+        let mut bytes = [0_u8; 6];
+        let mut parts = text.split(':');
+        for byte in &mut bytes {
+            let part = parts.next().filter(|part| part.len() == 2);
+            let value = part.and_then(|part| u8::from_str_radix(part, 16).ok());
+            *byte = value.ok_or_else(|| invalid("write it as `52:54:00:12:34:56`"))?;
+        }
+        if parts.next().is_some() {
+            return Err(invalid("it has more than six parts"));
+        }
+        if bytes[0] & 1 == 1 {
+            return Err(invalid("it is a multicast address, which no card may have"));
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl fmt::Display for MacAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = self.0.map(|byte| format!("{byte:02x}"));
+        f.write_str(&parts.join(":"))
+    }
+}
+
+/// One entry under `network`, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkSpec {
+    /// Unique in the machine; the name of its back end in QEMU, and with `-card` of its device.
+    pub name: DriveName,
+    /// What it is connected to.
+    pub mode: NetworkMode,
+    /// The device the guest sees, by QEMU's name.
+    pub model: String,
+    /// Its hardware address; made from the VM's id if it is not given.
+    pub mac: Option<MacAddress>,
+    /// Ports that lead to the guest.
+    pub forward: Vec<Forward>,
+    /// The bridge, for [`NetworkMode::Bridge`].
+    pub bridge: Option<String>,
+    /// The tap device, for [`NetworkMode::Tap`].
+    pub interface: Option<String>,
+}
+
+impl NetworkSpec {
+    /// Returns the switches of the card, which is the `index`th of the VM.
+    pub fn switches(&self, id: &VmId, index: u8) -> Vec<Switch> {
+        let name = self.name.as_str();
+        let back_end = Switch::new("netdev");
+        let back_end = match self.mode {
+            NetworkMode::None => return vec![Switch::new("nic").head("none")],
+            NetworkMode::User => {
+                self.forward.iter().fold(back_end.head("user").option("id", name), |switch, forward| {
+                    switch.option("hostfwd", forward.hostfwd())
+                })
+            }
+            NetworkMode::Tap => {
+                let interface = self.interface.as_deref().unwrap_or_default();
+                let tap = back_end.head("tap").option("id", name).option("ifname", interface);
+                tap.option("script", "no").option("downscript", "no")
+            }
+            NetworkMode::Bridge => {
+                back_end.head("bridge").option("id", name).option("br", self.bridge.as_deref().unwrap_or_default())
+            }
+        };
+        let mac = self.mac.unwrap_or_else(|| MacAddress::of_card(id, index));
+        let card = Switch::new("device").head(&self.model).option("netdev", name);
+        vec![back_end, card.option("id", format!("{name}-card")).option("mac", mac.to_string())]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_forward_usual_forms_are_read() {
+        for (text, expected) in [
+            ("2222:22", "tcp:127.0.0.1:2222-:22"),
+            ("0:22", "tcp:127.0.0.1:0-:22"),
+            ("udp:53:53", "udp:127.0.0.1:53-:53"),
+            ("0.0.0.0:80:80", "tcp:0.0.0.0:80-:80"),
+        ] {
+            assert_eq!(text.parse::<Forward>().unwrap().hostfwd(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn test_forward_nonsense_is_refused() {
+        for text in ["", "22", "a:22", "22:a", "22:0", "70000:22", "host:1:2", "::1:1:2", "2222-:22", "1:2,hostfwd=x"] {
+            assert!(text.parse::<Forward>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn test_taken_ports_free_port_is_read_from_the_monitor() {
+        let usernet = "Hub -1 (net0):\r\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n  \
+                       TCP[HOST_FORWARD]  15       127.0.0.1 43211       10.0.2.15    22     0     0\r\n  \
+                       TCP[HOST_FORWARD]  16       127.0.0.1  2222       10.0.2.15    80     0     0\r\n";
+        let wanted: Vec<Forward> = ["0:22", "2222:80", "0:443"].iter().map(|text| text.parse().unwrap()).collect();
+
+        let taken: Vec<u16> = taken_ports(&wanted, usernet).iter().map(|forward| forward.host_port).collect();
+
+        assert_eq!(taken, [43211, 2222, 0]);
+    }
+
+    #[test]
+    fn test_mac_of_card_is_stable_and_its_own() {
+        let id: VmId = "0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11".parse().unwrap();
+
+        assert_eq!(MacAddress::of_card(&id, 0).to_string(), "52:54:00:0d:9f:2a");
+        assert_ne!(MacAddress::of_card(&id, 0), MacAddress::of_card(&id, 1));
+    }
+
+    #[test]
+    fn test_mac_multicast_or_broken_is_refused() {
+        for text in
+            ["01:00:00:00:00:00", "52:54:00:12:34", "52:54:00:12:34:5g", "52-54-00-12-34-56", "52:54:00:12:34:56:78"]
+        {
+            assert!(text.parse::<MacAddress>().is_err(), "{text}");
+        }
+    }
+}
