@@ -118,11 +118,12 @@ impl Target {
         // Patterns are of whole types (`pc-q35-7.2`). A short name means any version, so that it takes a pattern for
         // all of them, and none for a few.
         let family = match machine {
-            "pc" => "pc-i440fx-".to_owned(),
-            "q35" => "pc-q35-".to_owned(),
-            other => format!("{other}-"),
+            "pc" => "pc-i440fx-",
+            "q35" => "pc-q35-",
+            "virt" => "virt-",
+            whole => whole,
         };
-        self.machines.iter().any(|pattern| glob::matches(pattern, machine) || glob::matches(pattern, &family))
+        self.machines.iter().any(|pattern| glob::matches(pattern, machine) || glob::matches(pattern, family))
     }
 }
 

@@ -8,6 +8,7 @@ mod recorder;
 mod version_cache;
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use async_trait::async_trait;
 use maqet_domain::port::{BinaryError, Hypervisor, Launch, LaunchError, Launched, QemuBinary};
@@ -15,18 +16,31 @@ use maqet_domain::vm::{ProcessIdentity, RunPlaces, Shutdown};
 
 use self::version_cache::VersionCache;
 use crate::environment::ProcessEnvironment;
+use crate::process::{boot_id, is_alive, reap};
 
 /// Starts QEMU and reads the traces it leaves.
 #[derive(Debug)]
 pub struct QemuHypervisor {
     environment: ProcessEnvironment,
     versions: VersionCache,
+    /// Programs of ours around a QEMU, which end with it and have nobody else to wait for them.
+    wrappers: Mutex<Vec<ProcessIdentity>>,
 }
 
 impl QemuHypervisor {
     /// Makes one that runs QEMU in `environment` and remembers the versions of binaries in the folder `cache`.
     pub const fn new(environment: ProcessEnvironment, cache: PathBuf) -> Self {
-        Self { environment, versions: VersionCache::new(cache) }
+        Self { environment, versions: VersionCache::new(cache), wrappers: Mutex::new(Vec::new()) }
+    }
+
+    fn reap_wrappers(&self) {
+        let boot = boot_id();
+        if let Ok(mut wrappers) = self.wrappers.lock() {
+            wrappers.retain(|wrapper| {
+                reap(wrapper, &boot);
+                is_alive(wrapper, &boot)
+            });
+        }
     }
 }
 
@@ -37,7 +51,12 @@ impl Hypervisor for QemuHypervisor {
     }
 
     async fn launch(&self, launch: &Launch) -> Result<Launched, LaunchError> {
-        launch::launch(&self.environment, launch).await
+        self.reap_wrappers();
+        let (launched, wrapper) = launch::launch(&self.environment, launch).await?;
+        if let Ok(mut wrappers) = self.wrappers.lock() {
+            wrappers.extend(wrapper);
+        }
+        Ok(launched)
     }
 
     async fn find(&self, places: &RunPlaces) -> Option<ProcessIdentity> {
@@ -50,6 +69,7 @@ impl Hypervisor for QemuHypervisor {
 
     async fn clear(&self, places: &RunPlaces) {
         places::clear(places);
+        self.reap_wrappers();
     }
 
     async fn forget(&self, vm_sockets: &Path, vm_records: &Path) {

@@ -25,6 +25,9 @@ pub const QMP_LINE_BYTES: usize = 16 << 20;
 /// How much is read from a monitor at once; nearly every answer fits.
 pub const QMP_READ_BYTES: usize = 8 << 10;
 
+/// After how many reads and messages of one monitor the others of the runtime have their turn; some 100 µs.
+pub const QMP_LOOKS_IN_A_ROW: u32 = 64;
+
 /// The shortest pause of a queue; a command takes about 1 ms.
 pub const QUEUE_PAUSE: Duration = Duration::from_micros(500);
 
@@ -47,6 +50,10 @@ pub const RECORDER_DEADLINE: Duration = Duration::from_secs(1);
 
 /// How much of the end of the flight recorder is searched; about 400 events, and `SHUTDOWN` is among the last.
 pub const RECORDER_TAIL_BYTES: u64 = 64 << 10;
+
+/// How long is waited for the end of a program that started QEMU outside its session, as a QEMU that goes into the
+/// background does; that one ends as soon as the other answers.
+pub const ENDING_DEADLINE: Duration = Duration::from_millis(500);
 
 /// How many boots of a VM keep their logs; the newest matter, and a log can be large.
 pub const BOOTS_KEPT: usize = 10;
@@ -85,3 +92,8 @@ pub const LINKS_FOLLOWED: usize = 40;
 
 /// The length of a path from which the kernel refuses it, in bytes (`PATH_MAX`).
 pub const PATH_BYTES: usize = 4_096;
+
+/// Returns `time` as it is told to people.
+pub(crate) fn in_millis(time: Duration) -> Duration {
+    Duration::from_millis(u64::try_from((time + Duration::from_micros(500)).as_millis()).unwrap_or(u64::MAX))
+}

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::jitter::pause;
-use crate::limits::LOCK_LEAST_PATIENCE;
+use crate::limits::{LOCK_LEAST_PATIENCE, in_millis};
 use crate::private::{private_file, private_folder};
 use crate::process::{boot_id, identity_of, is_alive};
 
@@ -105,7 +105,7 @@ impl Locks for FileLocks {
                 Err(TryLockError::WouldBlock) if Instant::now() < until => pause().await,
                 Err(TryLockError::WouldBlock) => {
                     let holder = read_note(&file).map(|note| note.holder);
-                    return Err(LockError::Held { holder, waited: started.elapsed() });
+                    return Err(LockError::Held { holder, waited: in_millis(started.elapsed()) });
                 }
                 Err(TryLockError::Error(why)) => return Err(failed(why)),
             }
@@ -116,16 +116,32 @@ impl Locks for FileLocks {
         Ok(Box::new(held))
     }
 
-    /// Looks only; a lock is not touched while its holder lives, because even a look through `flock` would be in the
+    /// Looks only; a lock is not touched while its holder lives and left a note, because even a look through `flock` would be in the
     /// way of somebody who tries it at that moment.
     async fn holder(&self, name: &LockName) -> Option<Holder> {
         let file = File::open(self.path(name)).ok()?;
-        let note = read_note(&file)?;
-        let lives = is_alive(&note.process, &boot_id());
-        // A holder that is not seen may live in another pid namespace: then the lock itself tells.
-        let is_held = lives || matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
-        is_held.then_some(note.holder)
+        let note = read_note(&file);
+        // A holder that is not seen may live in another pid namespace, and one that left no note found no room for it:
+        // then the lock itself tells.
+        let lives = note.as_ref().is_some_and(|note| is_alive(&note.process, &boot_id()));
+        let is_held = lives || is_locked(&file);
+        is_held.then(|| note.map_or_else(|| unknown_holder(&file), |note| note.holder))
     }
+}
+
+/// Returns whether somebody has the file locked; it is not locked afterwards if nobody has.
+fn is_locked(file: &File) -> bool {
+    let tried = file.try_lock_shared();
+    // Closing is not enough: a child being spawned right now has a copy of the file until its `exec`.
+    let _ = file.unlock();
+    matches!(tried, Err(TryLockError::WouldBlock))
+}
+
+/// Returns what is known of a holder who left no note: since when, as far as the file tells.
+fn unknown_holder(file: &File) -> Holder {
+    let changed = file.metadata().and_then(|found| found.modified()).ok();
+    let since = changed.and_then(|changed| Timestamp::try_from(changed).ok()).unwrap_or_else(Timestamp::now);
+    Holder { pid: 0, operation: "unknown".to_owned(), since }
 }
 
 /// Returns whether the open file is the one at `path`, and not one that was removed from there.

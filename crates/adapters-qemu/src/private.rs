@@ -101,6 +101,15 @@ pub(crate) fn private_log(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().append(true).create(true))
 }
 
+/// Makes a log of ours that is empty; whatever was in its place is gone.
+pub(crate) fn fresh_log(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
+        Ok(()) | Err(_) => {}
+    }
+    new_private_file(path).map(drop)
+}
+
 /// Makes a file of ours that was not there.
 pub(crate) fn new_private_file(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().read(true).write(true).create_new(true))

@@ -7,7 +7,9 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 
 use maqet_adapters_sqlite::SqliteStore;
+use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::port::{Store, StoreError, VmRepository};
+use maqet_domain::vm::{Phase, Revision};
 use maqet_testkit::store::sample;
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -17,7 +19,7 @@ async fn filled() -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("maqet.db");
     let store = SqliteStore::open(&path).unwrap();
-    let mut changes = maqet_domain::change::ChangeSet::default();
+    let mut changes = ChangeSet::default();
     for number in 0..300 {
         changes.changes.append(&mut sample::adding(&sample::vm(&format!("vm-{number}"), number)).changes);
     }
@@ -121,6 +123,32 @@ async fn test_by_name_lost_definition_is_corrupt() {
     let found = store.by_name(&sample::name("vm-7")).await;
 
     assert!(matches!(found, Err(StoreError::Corrupt { .. })), "{found:?}");
+}
+
+#[tokio::test]
+async fn test_by_name_origins_that_are_no_map_are_corrupt() {
+    let (_folder, path) = filled().await;
+    Connection::open(&path).unwrap().execute("UPDATE definition SET origins = '[1]'", []).unwrap();
+    let store = SqliteStore::open(&path).unwrap();
+
+    let found = store.by_name(&sample::name("vm-7")).await;
+
+    assert!(matches!(found, Err(StoreError::Corrupt { .. })), "{found:?}");
+}
+
+#[tokio::test]
+async fn test_list_forwards_that_are_none_are_corrupt() {
+    let (_folder, path) = filled().await;
+    let store = SqliteStore::open(&path).unwrap();
+    let id = store.by_name(&sample::name("vm-7")).await.unwrap().unwrap().entry.id;
+    let run = Some(sample::run(1, Phase::Running));
+    let started = Change::RunChanged { id, expected: Revision::FIRST, run };
+    store.commit(ChangeSet::default().and(started)).await.unwrap();
+    drop(store);
+    let sql = "UPDATE vm SET forwards = '[{\"protocol\": \"carrier pigeon\"}]' WHERE name = 'vm-7'";
+    Connection::open(&path).unwrap().execute(sql, []).unwrap();
+
+    check_corrupt(used(&path).await, "carrier pigeon");
 }
 
 #[tokio::test]

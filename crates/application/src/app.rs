@@ -130,6 +130,9 @@ impl App {
         if !changes.is_empty() {
             self.ports.store.commit(changes).await?;
         }
+        if let Some((sockets, records)) = done.forgotten {
+            self.ports.hypervisor.forget(&sockets, &records).await;
+        }
         drop(done.guards);
         Ok(done.value)
     }

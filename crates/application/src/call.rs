@@ -1,6 +1,7 @@
 //! What an operation is, and how one is called by name.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -61,12 +62,13 @@ pub struct Done<T> {
     pub(crate) vm: Option<VmId>,
     pub(crate) inverse: Option<Call>,
     pub(crate) guards: Vec<Box<dyn Guard>>,
+    pub(crate) forgotten: Option<(PathBuf, PathBuf)>,
 }
 
 impl<T> Done<T> {
     /// Returns `value` and writes nothing.
     pub fn reading(value: T) -> Self {
-        Self { value, changes: ChangeSet::default(), vm: None, inverse: None, guards: Vec::new() }
+        Self { value, changes: ChangeSet::default(), vm: None, inverse: None, guards: Vec::new(), forgotten: None }
     }
 
     /// Returns `value` and writes `changes`, which are about `vm`.
@@ -85,6 +87,13 @@ impl<T> Done<T> {
     #[must_use]
     pub fn undone_by<O: Operation>(mut self, inverse: &O) -> Self {
         self.inverse = call_of(inverse).ok();
+        self
+    }
+
+    /// Removes the sockets and records of a VM that is gone, once that is written.
+    #[must_use]
+    pub(crate) fn forgetting(mut self, sockets: PathBuf, records: PathBuf) -> Self {
+        self.forgotten = Some((sockets, records));
         self
     }
 

@@ -6,7 +6,7 @@ use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::event::kind;
 use maqet_domain::machine::Machine;
 use maqet_domain::port::{ImageError, PathKind};
-use maqet_domain::storage::{Preparation, StorageSpec};
+use maqet_domain::storage::{ImagePlan, Preparation, StorageSpec};
 use maqet_domain::vm::VmEntry;
 use serde_json::json;
 
@@ -29,29 +29,46 @@ impl App {
             Preparation::Existing(path) if self.ports.images.exists(&path).await => return Ok(()),
             Preparation::Existing(path) => return Err(ImageError::Missing { path }.into()),
             Preparation::Folder(path) => return self.require_folder(path).await,
-            Preparation::Image(plan) if self.ports.images.exists(&plan.path).await => return Ok(()),
             Preparation::Image(plan) => plan,
         };
+        if self.ports.images.exists(&plan.path).await {
+            // A disk in the VM's own folder is ours, whoever made it: a VM of this name before, or one killed half-way.
+            return if storage.file.is_none() { self.adopt(entry, storage, &plan).await } else { Ok(()) };
+        }
         if let Some(backing) = &plan.backing
             && !self.ports.images.exists(&backing.file).await
         {
-            return Err(ImageError::Missing { path: backing.file.clone() }.into());
+            return Err(ImageError::BackingMissing { path: backing.file.clone() }.into());
         }
         self.ports.images.create(&plan).await?;
 
-        let record = StorageRecord {
+        let record = self.storage_record(entry, storage, &plan);
+        let data = json!({ "drive": storage.name, "path": shown(&plan.path), "size": plan.size });
+        let mut changes = ChangeSet::default().and(Change::StorageAdded(record));
+        changes.events.push(self.event(kind::STORAGE_CREATED, entry, data));
+        self.ports.store.commit(changes).await?;
+        Ok(())
+    }
+
+    /// Writes down that a disk that is there is the VM's, unless that is known.
+    async fn adopt(&self, entry: &VmEntry, storage: &StorageSpec, plan: &ImagePlan) -> Result<(), Error> {
+        let known = self.ports.store.of_vm(&entry.id).await?;
+        if known.iter().any(|record| record.path == plan.path) {
+            return Ok(());
+        }
+        let change = Change::StorageAdded(self.storage_record(entry, storage, plan));
+        Ok(self.ports.store.commit(ChangeSet::default().and(change)).await?)
+    }
+
+    fn storage_record(&self, entry: &VmEntry, storage: &StorageSpec, plan: &ImagePlan) -> StorageRecord {
+        StorageRecord {
             path: plan.path.clone(),
             vm: Some(entry.id),
             drive: storage.name.clone(),
             kind: storage.driver.type_name().to_owned(),
             size: plan.size,
             created_at: self.ports.clock.now(),
-        };
-        let data = json!({ "drive": storage.name, "path": shown(&plan.path), "size": plan.size });
-        let mut changes = ChangeSet::default().and(Change::StorageAdded(record));
-        changes.events.push(self.event(kind::STORAGE_CREATED, entry, data));
-        self.ports.store.commit(changes).await?;
-        Ok(())
+        }
     }
 
     async fn require_folder(&self, path: PathBuf) -> Result<(), Error> {

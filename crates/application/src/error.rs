@@ -8,7 +8,7 @@ use maqet_domain::plugin::DuplicateName;
 use maqet_domain::port::{
     BinaryError, FirmwareError, ImageError, LaunchError, LockError, ProcessError, QmpError, StoreError,
 };
-use maqet_domain::qemu::PathNotUtf8;
+use maqet_domain::qemu::{PathNotUtf8, quote};
 use maqet_domain::snapshot::InvalidSnapshotName;
 use maqet_domain::storage::InvalidDriveName;
 use maqet_domain::vm::{Input, InvalidVmName, Status, VmName};
@@ -85,6 +85,12 @@ pub enum Error {
         status: Status,
         /// What was wanted.
         input: Input,
+    },
+    /// The VM's monitor was busy all the time, so that it could not be told to stop.
+    #[error("the VM `{vm}` is busy and could not be told to stop; it was left alone, as it may be writing its disks")]
+    StillBusy {
+        /// The VM.
+        vm: VmName,
     },
     /// The VM was told to stop by every means, and lives.
     #[error("the VM `{vm}` did not stop, not even after SIGKILL")]
@@ -245,6 +251,7 @@ impl Error {
             | Self::SnapshotsUnsupported { .. }
             | Self::WrongState { .. }
             | Self::StillAlive { .. }
+            | Self::StillBusy { .. }
             | Self::NameMissing
             | Self::NothingGiven
             | Self::KvmUnusable { .. }
@@ -269,6 +276,7 @@ impl Explain for Error {
             Self::SnapshotsUnsupported { .. } => "snapshot.unsupported",
             Self::WrongState { .. } => "vm.wrong-state",
             Self::StillAlive { .. } => "vm.still-alive",
+            Self::StillBusy { .. } => "vm.still-busy",
             Self::NameMissing => "vm.name-missing",
             Self::NothingGiven => "config.nothing-given",
             Self::NoSuchFolder { .. } => "storage.folder-missing",
@@ -305,6 +313,7 @@ impl Explain for Error {
             | Self::DriveName(_)
             | Self::SnapshotName(_) => Fault::Usage,
             Self::KvmUnusable { .. } => Fault::Host,
+            Self::StillBusy { .. } => Fault::Busy,
             Self::StillAlive { .. } | Self::Encode { .. } => Fault::Failed,
             wrapping => wrapping.inner().map_or(Fault::Failed, Explain::fault),
         }
@@ -319,16 +328,21 @@ impl Explain for Error {
                 vec!["give the VM a disk under `storage`".to_owned()]
             }
             Self::NoSuchDrive { known, .. } => vec![format!("choose one of its drives: {}", known.join(", "))],
-            Self::NoSuchSnapshot { known, .. } if known.is_empty() => vec!["the drive has no snapshots yet".to_owned()],
+            Self::NoSuchSnapshot { vm, drive, given, known } if known.is_empty() => {
+                vec![format!("make it with `maqet snapshot create {vm} {drive} {}`", quote(given))]
+            }
             Self::NoSuchSnapshot { known, .. } => vec![format!("choose one of its snapshots: {}", known.join(", "))],
             Self::SnapshotTaken { vm, drive, name } => {
                 vec![
                     "choose another name".to_owned(),
-                    format!("remove the one that is there with `maqet snapshot rm {vm} {drive} {name}`"),
+                    format!("remove the one that is there with `maqet snapshot rm {vm} {drive} {}`", quote(name)),
                 ]
             }
             Self::SnapshotsUnsupported { .. } => vec!["use a drive with `type: qcow2`".to_owned()],
             Self::WrongState { vm, status, input } => state_hints(vm, *status, *input),
+            Self::StillBusy { vm } => {
+                vec!["try again once it is done".to_owned(), format!("or kill it with `maqet stop --force {vm}`")]
+            }
             Self::StillAlive { pid, .. } => {
                 vec![format!("look at process {pid}: it may hang in the kernel on a disk or a share")]
             }
@@ -345,6 +359,9 @@ impl Explain for Error {
             | Self::VmName(_)
             | Self::DriveName(_)
             | Self::SnapshotName(_) => Vec::new(),
+            Self::Launch { vm, source } => {
+                source.hints().into_iter().map(|hint| hint.replace(" VM ", &format!(" {vm} "))).collect()
+            }
             wrapping => wrapping.inner().map(Explain::hints).unwrap_or_default(),
         }
     }

@@ -24,3 +24,4 @@ pub use error::Error;
 pub use look::VmStatus;
 pub use patience::{InvalidPatience, Patience};
 pub use settings::{EffectiveSetting, Settings};
+pub use stop::Rung;

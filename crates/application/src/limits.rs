@@ -25,6 +25,12 @@ pub const LOCK: Duration = Duration::from_secs(10);
 /// main loop is blocked; two seconds tell the two apart without making a list slow.
 pub const RUN_STATE: Duration = Duration::from_secs(2);
 
+/// How long to wait before a busy monitor is asked again: often enough for a person, seldom enough for QEMU.
+pub const ASK_AGAIN: Duration = Duration::from_millis(200);
+
+/// How many running VMs a list asks at once: each takes two file descriptors, of which a process has 1024 as a rule.
+pub const LOOKS_AT_ONCE: usize = 64;
+
 /// How long a QMP command may take unless the caller says otherwise.
 pub const QMP_COMMAND: Duration = Duration::from_secs(30);
 

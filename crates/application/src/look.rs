@@ -158,7 +158,8 @@ impl App {
         self.look_alone(entry).await
     }
 
-    async fn live_process(&self, run: &Run) -> Option<ProcessIdentity> {
+    /// Returns the process of a run, if it lives; one that was never written down is looked for.
+    pub(crate) async fn live_process(&self, run: &Run) -> Option<ProcessIdentity> {
         match &run.process {
             Some(process) => Some(process.clone()).filter(|process| self.ports.processes.is_alive(process)),
             None => self.ports.hypervisor.find(&run.places).await,

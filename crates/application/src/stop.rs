@@ -1,9 +1,10 @@
-//! Stopping a machine: a ladder, each rung climbed only after the one below did not do.
+//! Stopping a machine: a ladder, each rung climbed only after the time of the one below was over.
 
 use std::time::Duration;
 
-use maqet_domain::port::{QmpCommand, Signal};
-use maqet_domain::vm::{Ending, ProcessIdentity, Run, Status, StopReason};
+use futures_util::future::{Either, select};
+use maqet_domain::port::{QmpCommand, QmpError, Signal};
+use maqet_domain::vm::{Ending, ProcessIdentity, Run, Status, StopReason, VmName};
 use serde::Serialize;
 
 use crate::{App, Error, limits};
@@ -24,50 +25,96 @@ pub enum Rung {
     Kill,
 }
 
+/// What came of telling a machine to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// It is gone.
+    Gone,
+    /// It was told, and lives.
+    Lives,
+    /// It could not be told: its monitor was busy all the time.
+    Busy,
+    /// Nobody is there to be told.
+    Deaf,
+}
+
 impl App {
-    /// Stops a machine that lives and returns the rung it took, or `None` if it lives still.
+    /// Stops a machine that lives and returns the rung it took.
     ///
-    /// A guest that stands still cannot hear its power button, so it is not given the time for it.
+    /// A guest that stands still cannot hear its power button, so it is not given the time for it. A machine whose
+    /// main loop is blocked may be writing its disks; it is never killed here, only with force.
+    ///
+    /// Errors: `StillBusy`, `StillAlive`, and what signalling can fail with.
     pub(crate) async fn climb_down(
         &self,
+        vm: &VmName,
         run: &Run,
         process: &ProcessIdentity,
         status: Status,
         power_down: Duration,
-    ) -> Result<Option<Rung>, Error> {
-        let processes = &self.ports.processes;
-        let hears = matches!(status, Status::Running | Status::Stopping | Status::Starting);
-        if hears && self.tell(run, "system_powerdown").await && processes.wait_gone(process, power_down).await {
-            return Ok(Some(Rung::PowerDown));
+    ) -> Result<Rung, Error> {
+        let stands_still =
+            matches!(status, Status::Paused | Status::RestoreFailed | Status::IoError | Status::Panicked);
+        if !stands_still && self.tell(run, process, "system_powerdown", power_down).await == Told::Gone {
+            return Ok(Rung::PowerDown);
         }
-        let told = status != Status::Unreachable && self.tell(run, "quit").await;
-        if told && processes.wait_gone(process, limits::QUIT).await {
-            return Ok(Some(Rung::Quit));
+        match self.tell(run, process, "quit", limits::QUIT).await {
+            Told::Gone => return Ok(Rung::Quit),
+            Told::Busy => return Err(Error::StillBusy { vm: vm.clone() }),
+            Told::Lives | Told::Deaf => {}
         }
-        processes.signal(process, Signal::Term).await?;
-        if processes.wait_gone(process, limits::TERM).await {
-            return Ok(Some(Rung::Term));
+        self.ports.processes.signal(process, Signal::Term).await?;
+        if self.ports.processes.wait_gone(process, limits::TERM).await {
+            return Ok(Rung::Term);
         }
-        Ok(self.kill(process).await?.then_some(Rung::Kill))
+        self.kill(vm, process).await?;
+        Ok(Rung::Kill)
     }
 
-    /// Kills a machine; returns whether it is gone.
-    pub(crate) async fn kill(&self, process: &ProcessIdentity) -> Result<bool, Error> {
-        self.ports.processes.signal(process, Signal::Kill).await?;
-        Ok(self.ports.processes.wait_gone(process, limits::KILL).await)
-    }
-
-    /// Sends a command that needs no result; returns whether it was taken.
+    /// Kills a machine and sees it gone.
     ///
-    /// A machine that quits at once may close the connection before it answers.
-    async fn tell(&self, run: &Run, command: &str) -> bool {
-        use maqet_domain::port::QmpError;
+    /// Errors: `StillAlive`, and what signalling can fail with.
+    pub(crate) async fn kill(&self, vm: &VmName, process: &ProcessIdentity) -> Result<(), Error> {
+        self.ports.processes.signal(process, Signal::Kill).await?;
+        if self.ports.processes.wait_gone(process, limits::KILL).await {
+            return Ok(());
+        }
+        Err(Error::StillAlive { vm: vm.clone(), pid: process.pid })
+    }
 
-        match self.ports.monitors.execute(&run.places, &QmpCommand::new(command), limits::RUN_STATE).await {
-            Ok(_) | Err(QmpError::Closed { .. } | QmpError::TimedOut { .. }) => true,
-            Err(error) => {
-                tracing::warn!(command, %error, "not taken");
-                false
+    /// Sends a command that ends a machine, and waits for its end: `patience` for both.
+    async fn tell(&self, run: &Run, process: &ProcessIdentity, command: &str, patience: Duration) -> Told {
+        let gone = self.ports.processes.wait_gone(process, patience);
+        let told = std::pin::pin!(self.send(run, command, patience));
+        match select(told, gone).await {
+            Either::Left((Told::Lives, gone)) => {
+                if gone.await {
+                    Told::Gone
+                } else {
+                    Told::Lives
+                }
+            }
+            Either::Left((told, _)) => told,
+            Either::Right((true, _)) => Told::Gone,
+            Either::Right((false, _)) => Told::Busy,
+        }
+    }
+
+    /// Sends a command as soon as the monitor takes it.
+    ///
+    /// A machine that ends at once may close the connection before it answers.
+    async fn send(&self, run: &Run, command: &str, patience: Duration) -> Told {
+        loop {
+            match self.ports.monitors.execute(&run.places, &QmpCommand::new(command), patience).await {
+                Ok(_) | Err(QmpError::Closed { .. } | QmpError::TimedOut { .. }) => return Told::Lives,
+                Err(QmpError::NoMonitor { .. } | QmpError::Garbled { .. } | QmpError::Refused { .. }) => {
+                    return Told::Deaf;
+                }
+                // Another client, or a blocked main loop: asked again until the time of the rung is over.
+                Err(error) => {
+                    tracing::debug!(command, %error, "not taken yet");
+                    tokio::time::sleep(limits::ASK_AGAIN).await;
+                }
             }
         }
     }
@@ -75,12 +122,16 @@ impl App {
     /// Returns how the run ended, now that its process is gone.
     pub(crate) async fn ending(&self, run: &Run, rung: Rung) -> Ending {
         let now = Some(self.ports.clock.now());
-        if rung == Rung::Kill {
-            return Ending { reason: StopReason::HostSignal, at: now };
-        }
+        let told = match rung {
+            Rung::Kill => return Ending { reason: StopReason::HostSignal, at: now },
+            Rung::Term => StopReason::HostSignal,
+            Rung::Quit => StopReason::HostQuit,
+            Rung::PowerDown => StopReason::GuestShutdown,
+            Rung::Nothing => StopReason::Unknown,
+        };
         match self.ports.hypervisor.last_word(&run.places).await {
             Some(word) => Ending { reason: word.reason, at: Some(word.at) },
-            None => Ending { reason: StopReason::HostQuit, at: now },
+            None => Ending { reason: told, at: now },
         }
     }
 }

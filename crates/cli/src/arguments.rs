@@ -1,9 +1,11 @@
 //! The command line: global options and commands.
 
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{BoolishValueParser, Resettable};
+use clap::parser::ValueSource;
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use maqet::operation::{
     ConfigDefaults, ConfigKeys, ConfigSchema, ConfigShow, Info, Ls, SnapshotCreate, SnapshotLoad, SnapshotLs,
     SnapshotRm,
@@ -32,6 +34,53 @@ pub(crate) struct Arguments {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Arguments {
+    /// Reads the words of a command line, and the variables that stand in for options.
+    ///
+    /// A variable that is empty counts as unset, and any flag beats any variable.
+    pub(crate) fn read(words: &[OsString]) -> Result<Self, clap::Error> {
+        let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+        let mut command = Self::command().mut_args(|arg| match arg.get_env() {
+            Some(name) if is_empty(name) => arg.env(Resettable::Reset),
+            Some(_) | None => arg,
+        });
+        let mut matches = command.try_get_matches_from_mut(words)?;
+        let by_flag = ["verbose", "quiet"].map(|name| matches.value_source(name) == Some(ValueSource::CommandLine));
+        let mut arguments = Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))?;
+        arguments.global.settle(match by_flag {
+            [true, false] => Loudness::Verbose,
+            [true, true] => last_loudness(words),
+            [false, _] => Loudness::Quiet,
+        });
+        Ok(arguments)
+    }
+}
+
+/// What `--verbose` and `--quiet` ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loudness {
+    Verbose,
+    Quiet,
+}
+
+/// Returns which of `-v` and `-q` stands last, before or after the command.
+///
+/// Clap counts the places of a command's options anew, so they cannot be compared there.
+fn last_loudness(words: &[OsString]) -> Loudness {
+    let options = words.iter().take_while(|word| *word != "--").filter_map(|word| word.to_str());
+    let asked = options.filter_map(|word| match word {
+        "--verbose" => Some(Loudness::Verbose),
+        "--quiet" => Some(Loudness::Quiet),
+        _ if word.starts_with("--") => None,
+        _ => word.strip_prefix('-')?.chars().rev().find_map(|letter| match letter {
+            'v' => Some(Loudness::Verbose),
+            'q' => Some(Loudness::Quiet),
+            _ => None,
+        }),
+    });
+    asked.last().unwrap_or(Loudness::Quiet)
 }
 
 fn long_help() -> String {
@@ -128,7 +177,7 @@ pub(crate) struct Global {
     #[arg(short, long, global = true, action = ArgAction::Count, env = "MAQET_VERBOSE", hide_env_values = true)]
     pub(crate) verbose: u8,
     /// Say nothing but results and errors
-    #[arg(short, long, global = true, value_parser = BoolishValueParser::new(), env = "MAQET_QUIET", hide_env_values = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, value_parser = BoolishValueParser::new(), env = "MAQET_QUIET", hide_env_values = true)]
     pub(crate) quiet: bool,
     /// How results are written
     #[arg(long, global = true, value_enum, default_value = "table", env = "MAQET_FORMAT", hide_env_values = true)]
@@ -150,6 +199,15 @@ pub(crate) struct Global {
 }
 
 impl Global {
+    /// Decides between `--verbose` and `--quiet` where both were asked for.
+    fn settle(&mut self, winner: Loudness) {
+        match winner {
+            Loudness::Verbose => self.quiet = false,
+            Loudness::Quiet if self.quiet => self.verbose = 0,
+            Loudness::Quiet => {}
+        }
+    }
+
     /// Returns what these decide about where things live.
     pub(crate) fn overrides(&self) -> Overrides {
         Overrides {

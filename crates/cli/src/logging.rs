@@ -1,8 +1,13 @@
 //! The log: what is done, for whoever wants to know.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
+use maqet::Fault;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt;
 
@@ -20,13 +25,90 @@ pub(crate) fn begin(global: &Global) -> Result<(), Failure> {
     let builder = fmt().with_max_level(level).with_target(level == LevelFilter::TRACE);
     match &global.log_file {
         Some(path) => {
-            let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(|error| {
-                let message = format!("could not write the log file `{}`", path.display());
-                Failure { causes: vec![error.to_string()], ..Failure::usage(message, Vec::new()) }
-            })?;
+            let file = open(path).map_err(|error| unwritable(path, &error))?;
             builder.with_ansi(false).with_writer(std::sync::Mutex::new(file)).init();
         }
-        None => builder.with_ansi(global.color == Color::Always).with_writer(std::io::stderr).init(),
+        None => builder.with_ansi(global.color == Color::Always).with_writer(io::stderr).init(),
     }
     Ok(())
+}
+
+/// Opens a log of this user's alone: a regular file, not a link somebody laid there, nor a pipe that
+/// would make the program wait for a reader.
+fn open(path: &Path) -> io::Result<File> {
+    let flags =
+        OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => File::from(file),
+        Err(Errno::LOOP) if path.is_symlink() => return Err(io::Error::other("it is a symbolic link")),
+        // A FIFO that nobody reads, or a socket.
+        Err(Errno::NXIO) => return Err(irregular()),
+        Err(error) => return Err(error.into()),
+    };
+    if !file.metadata()?.is_file() {
+        return Err(irregular());
+    }
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
+fn irregular() -> io::Error {
+    io::Error::other("it is no regular file")
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    Failure {
+        code: "host.log-file".to_owned(),
+        fault: Fault::Host,
+        message: format!("could not write the log file `{}`", path.display()),
+        causes: vec![error.to_string()],
+        hints: Vec::new(),
+        config: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn test_open_existing_log_becomes_private_and_keeps_its_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        std::fs::write(&path, "old\n").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+
+        io::Write::write_all(&mut open(&path).unwrap(), b"new\n").unwrap();
+
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "old\nnew\n");
+        assert_eq!(mode(&path), 0o600);
+    }
+
+    #[test]
+    fn test_open_symbolic_link_is_refused_and_its_target_untouched() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link) = (folder.path().join("target"), folder.path().join("log"));
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+
+        let error = open(&link).unwrap_err();
+
+        assert_eq!(error.to_string(), "it is a symbolic link");
+        assert!(!target.exists());
+    }
+
+    #[test]
+    fn test_open_fifo_is_refused_without_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
+
+        let error = open(&path).unwrap_err();
+
+        assert_eq!(error.to_string(), "it is no regular file");
+        assert_eq!(open(Path::new("/dev/null")).unwrap_err().to_string(), "it is no regular file");
+    }
 }

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::render::printable::printable;
+
 /// What takes less needs no sign of life.
 const PATIENCE: Duration = Duration::from_millis(700);
 
@@ -17,6 +19,7 @@ const TURN_EVERY: Duration = Duration::from_millis(100);
 /// Waits for `work`, showing on standard error that it goes on: a spinner on a terminal, a line
 /// every ten seconds elsewhere.
 pub(crate) async fn shown<T>(shows: bool, what: &str, work: impl Future<Output = T>) -> T {
+    let what = &*printable(what);
     tokio::pin!(work);
     if !shows {
         return work.await;

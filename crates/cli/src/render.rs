@@ -2,9 +2,10 @@
 
 pub(crate) mod failure;
 mod people;
+pub(crate) mod printable;
 mod snippet;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 use serde::Serialize;
 
@@ -62,7 +63,7 @@ impl Output {
     /// Says something beside the results.
     pub(crate) fn note(&self, text: &str) {
         if !self.is_quiet {
-            anstream::eprintln!("{text}");
+            anstream::eprintln!("{}", printable::printable(text));
         }
     }
 }
@@ -77,7 +78,7 @@ fn write(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Fai
     }
 }
 
-/// Returns whether standard output is a terminal.
-pub(crate) fn is_terminal() -> bool {
-    io::stdout().is_terminal()
+/// Returns whether results are in colour, by `--color`, the terminal and the variables that say so.
+fn is_coloured() -> bool {
+    anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
 }

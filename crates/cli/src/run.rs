@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
 use maqet::{Environment, Maqet, Settings};
 
@@ -14,7 +13,7 @@ use crate::{command, exit, logging};
 
 /// Runs a command line.
 pub(crate) fn main(words: &[OsString]) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(words) {
+    let arguments = match Arguments::read(words) {
         Ok(arguments) => arguments,
         Err(error) => return unparsed(&error, words),
     };
@@ -49,8 +48,16 @@ fn begin(arguments: Arguments) -> Result<u8, Failure> {
 fn open(global: &Global) -> Result<Maqet, Failure> {
     let settings = Settings::discover(&Environment::of_this_process(), &global.overrides())?;
     tracing::debug!(data = %settings.data_dir.display(), runtime = %settings.runtime_dir.display(),
-        database = settings.database, file = ?settings.config_file, "settings");
+        database = without_credentials(&settings.database), file = ?settings.config_file, "settings");
     Ok(Maqet::open(settings)?)
+}
+
+/// Returns a database's URL without what stands between `//` and `@`.
+fn without_credentials(url: &str) -> String {
+    match url.split_once("//").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
+        Some((scheme, place)) => format!("{scheme}//{place}"),
+        None => url.to_owned(),
+    }
 }
 
 /// Returns once somebody presses Ctrl-C or asks the process to end.
@@ -113,4 +120,16 @@ fn swapped_snapshot(words: &[OsString]) -> Option<String> {
         let swapped: Vec<&str> = [*action, *vm].into_iter().chain(words.iter().skip(at + 3).copied()).collect();
         format!("write `maqet snapshot {}`", swapped.join(" "))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_without_credentials_drops_what_is_secret_alone() {
+        assert_eq!(without_credentials("postgres://me:p@ss/word@db:5432/maqet"), "postgres://db:5432/maqet");
+        assert_eq!(without_credentials("postgres://db/maqet"), "postgres://db/maqet");
+        assert_eq!(without_credentials("sqlite:/home/a@b/maqet.db"), "sqlite:/home/a@b/maqet.db");
+    }
 }

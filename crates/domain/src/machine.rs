@@ -156,6 +156,12 @@ impl Machine {
         self.kind().is_some_and(|kind| kind == "q35" || kind.starts_with("pc-q35"))
     }
 
+    /// Returns whether `-machine` carries an accelerator of its own, which QEMU takes instead of `-accel` only.
+    pub fn chooses_accelerator(&self) -> bool {
+        let mut machines = self.arguments.iter().filter(|switch| switch.name() == "machine").chain(&self.machine_type);
+        machines.any(|switch| switch.argument().unwrap_or_default().split(',').any(|part| part.starts_with("accel=")))
+    }
+
     /// Returns the machine type, if one was asked for.
     pub fn kind(&self) -> Option<&str> {
         let given = self.arguments.iter().rev().find(|switch| switch.name() == "machine");

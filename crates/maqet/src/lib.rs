@@ -39,7 +39,7 @@ pub use stores::{StoreFactories, StoreFactory};
 pub use maqet_application::config::{self, ConfigError, Document};
 pub use maqet_application::{
     App, Done, Effect, EffectiveSetting, Error, Folders, InvalidPatience, Operation, OperationTable, Patience, Ports,
-    VmStatus, limits, operation,
+    Rung, VmStatus, limits, operation,
 };
 pub use maqet_domain as domain;
 pub use maqet_domain::{Explain, Fault};

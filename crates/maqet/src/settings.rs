@@ -204,6 +204,13 @@ impl Settings {
     }
 }
 
+/// Makes a relative path of a SQLite database relative to the folder of the file that names it.
+fn anchored(url: String, folder: &Path) -> String {
+    let path = url.strip_prefix("sqlite:").unwrap_or(&url);
+    let is_path = path.len() < url.len() || !url.split('/').next().unwrap_or_default().contains(':');
+    if is_path && Path::new(path).is_relative() { format!("sqlite:{}", folder.join(path).display()) } else { url }
+}
+
 fn as_path(value: &OsString) -> PathBuf {
     PathBuf::from(value)
 }
@@ -259,7 +266,7 @@ impl File {
         for (key, node) in report.map(&KeyPath::default(), node).unwrap_or_default() {
             let path = KeyPath::top(key);
             match key.as_str() {
-                "database" => file.database = report.word(&path, node),
+                "database" => file.database = report.word(&path, node).map(|url| anchored(url, folder)),
                 "defaults" => {
                     if report.map(&path, node).is_some() {
                         file.defaults = Some(node.clone());

@@ -58,12 +58,29 @@ fn options(argument: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Returns the oldest living process of ours that was started with the places of this run.
+/// How much speaks for a process to be the QEMU of a run; a later field decides between those equal in all before.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Likeness {
+    /// QEMU wrote its pid down itself.
+    is_in_pid_file: bool,
+    /// It runs a program named as QEMU's are, and not the shell of a script.
+    runs_qemu: bool,
+    start_ticks: u64,
+    pid: u32,
+}
+
+fn runs_qemu(pid: u32) -> bool {
+    let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    program.file_name().is_some_and(|name| name.as_bytes().starts_with(b"qemu"))
+}
+
+/// Returns the living process of ours that is the QEMU of this run.
 ///
-/// The oldest, because a program that wraps QEMU has the same words before it.
+/// A program that wraps QEMU has the same words, and was there before it.
 pub(super) fn find(places: &RunPlaces) -> Option<ProcessIdentity> {
     let marks = Marks::of(places);
     let us = rustix::process::geteuid().as_raw();
+    let written = fs::read_to_string(places.pid_file()).ok().and_then(|text| text.trim().parse().ok());
     let candidates = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| {
         let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
         let arguments = fs::read(entry.path().join("cmdline")).ok()?;
@@ -71,9 +88,11 @@ pub(super) fn find(places: &RunPlaces) -> Option<ProcessIdentity> {
             return None;
         }
         let stat = stat_of(pid)?;
-        stat.is_alive().then_some((stat.start_ticks, pid))
+        let is_in_pid_file = written == Some(pid);
+        let likeness = Likeness { is_in_pid_file, runs_qemu: runs_qemu(pid), start_ticks: stat.start_ticks, pid };
+        stat.is_alive().then_some(likeness)
     });
-    let (start_ticks, pid) = candidates.min()?;
+    let Likeness { start_ticks, pid, .. } = candidates.max()?;
     Some(ProcessIdentity { pid, start_ticks, boot_id: boot_id() })
 }
 

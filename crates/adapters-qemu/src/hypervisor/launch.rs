@@ -2,18 +2,20 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 
 use maqet_domain::port::{Launch, LaunchError, Launched, QmpCommand, QmpError};
-use maqet_domain::vm::{MonitorRole, RunPlaces, RunState};
+use maqet_domain::vm::{MonitorRole, ProcessIdentity, RunPlaces, RunState};
 use process_wrap::std::{CommandWrap, ProcessSession};
+use rustix::process::{Pid, getsid};
 use serde::Deserialize;
-use tokio::time::Instant;
 
 use super::places::{clear, close_files, failed, make, rotate};
 use super::recorder::Recorder;
 use crate::environment::ProcessEnvironment;
-use crate::limits::{CONNECT_PAUSE, GREETING_DEADLINE, KILL_DEADLINE, LAST_WORDS_BYTES, LAST_WORDS_LINES};
+use crate::limits::{
+    CONNECT_PAUSE, ENDING_DEADLINE, GREETING_DEADLINE, KILL_DEADLINE, LAST_WORDS_BYTES, LAST_WORDS_LINES,
+};
 use crate::private::private_log;
 use crate::process::{Leashed, identity_of, in_words, kill_now};
 use crate::qmp::QmpSession;
@@ -47,13 +49,26 @@ impl Drop for Attempt<'_> {
     }
 }
 
+/// What came of an attempt.
 enum Outcome {
-    Ready(RunState),
-    Ended(io::Result<std::process::ExitStatus>),
+    Ready(Launched),
+    /// How it ended, in words.
+    Ended(String),
     Late,
 }
 
-pub(super) async fn launch(environment: &ProcessEnvironment, launch: &Launch) -> Result<Launched, LaunchError> {
+/// What the command monitor of a machine told.
+struct Told {
+    state: RunState,
+    /// Who listens at the monitor: QEMU itself, whatever wraps it.
+    listener: Option<u32>,
+}
+
+/// Starts QEMU; the second that is returned is the program that wraps it and lives on, if there is one.
+pub(super) async fn launch(
+    environment: &ProcessEnvironment,
+    launch: &Launch,
+) -> Result<(Launched, Option<ProcessIdentity>), LaunchError> {
     let places = &launch.places;
     let longest = places.longest_socket();
     if longest.as_os_str().len() > RunPlaces::SOCKET_PATH_MAX {
@@ -63,43 +78,61 @@ pub(super) async fn launch(environment: &ProcessEnvironment, launch: &Launch) ->
     rotate(&places.records);
     let recorder = Recorder::prepare(places).map_err(|why| failed("make the flight recorder", &places.records, why))?;
 
-    let started = Instant::now();
     let mut attempt = Attempt { child: Some(spawn(environment, launch)?), places };
     let outcome = match &mut attempt.child {
-        Some(child) => {
-            tokio::select! {
-                state = answered(places, &recorder) => Outcome::Ready(state),
-                status = child.ended() => Outcome::Ended(status),
-                () = tokio::time::sleep(launch.deadline) => Outcome::Late,
-            }
-        }
+        Some(child) => race(child, launch, &recorder).await,
         None => Outcome::Late,
     };
     // By now QEMU has the FIFO open itself, or is gone.
     drop(recorder);
 
-    let identity = attempt.child.as_ref().and_then(|child| identity_of(child.pid()));
-    match (outcome, identity) {
-        (Outcome::Ready(state), Some(process)) => {
+    match outcome {
+        Outcome::Ready(launched) => {
             close_files(places);
-            if let Some(child) = attempt.child.take() {
-                child.let_go();
-            }
-            Ok(Launched { process, state })
+            let started = attempt.child.take().map(|child| (child.pid(), child.let_go()));
+            let wrapper = started.filter(|(pid, ())| *pid != launched.process.pid);
+            Ok((launched, wrapper.and_then(|(pid, ())| identity_of(pid))))
         }
-        (Outcome::Ended(status), _) => {
+        Outcome::Ended(status) => {
             attempt.undo();
             if let Some(full) = full_disk(places) {
                 return Err(full);
             }
-            let status = status.map_or_else(|why| why.to_string(), in_words);
             Err(LaunchError::Exited { status, last_words: last_words(&places.qemu_log()) })
         }
-        (Outcome::Late | Outcome::Ready(_), _) => {
+        Outcome::Late => {
             attempt.undo();
-            Err(LaunchError::TimedOut { after: started.elapsed(), last_words: last_words(&places.qemu_log()) })
+            Err(LaunchError::TimedOut { after: launch.deadline, last_words: last_words(&places.qemu_log()) })
         }
     }
+}
+
+async fn race(child: &mut Leashed, launch: &Launch, recorder: &Recorder) -> Outcome {
+    let told = tokio::select! {
+        told = answered(&launch.places, recorder) => told,
+        status = child.ended() => return Outcome::Ended(ending(status)),
+        () = tokio::time::sleep(launch.deadline) => return Outcome::Late,
+    };
+    let process = identity_of(told.listener.unwrap_or_else(|| child.pid()));
+    match process {
+        Some(process) if is_in_session_of(child, &process) => Outcome::Ready(Launched { process, state: told.state }),
+        // It ended as soon as it had answered, or it went into the background, and then its starter ends.
+        process => match (tokio::time::timeout(ENDING_DEADLINE, child.ended()).await, process) {
+            (Ok(status), _) => Outcome::Ended(ending(status)),
+            (Err(_), Some(process)) => Outcome::Ready(Launched { process, state: told.state }),
+            (Err(_), None) => Outcome::Ended("an exit code that the program around it did not tell".to_owned()),
+        },
+    }
+}
+
+fn is_in_session_of(child: &Leashed, process: &ProcessIdentity) -> bool {
+    let pid_of = |pid: u32| i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let session = pid_of(process.pid).and_then(|pid| getsid(Some(pid)).ok());
+    session.is_some() && session == pid_of(child.pid())
+}
+
+fn ending(status: io::Result<ExitStatus>) -> String {
+    status.map_or_else(|why| why.to_string(), in_words)
 }
 
 fn spawn(environment: &ProcessEnvironment, launch: &Launch) -> Result<Leashed, LaunchError> {
@@ -122,24 +155,24 @@ fn spawn(environment: &ProcessEnvironment, launch: &Launch) -> Result<Leashed, L
 /// Waits until the command monitor told the run state and the flight recorder is on.
 ///
 /// Asked on the same connection: by now the guest runs, and every further turn of QEMU's main loop may take long.
-async fn answered(places: &RunPlaces, recorder: &Recorder) -> RunState {
+async fn answered(places: &RunPlaces, recorder: &Recorder) -> Told {
     let socket = places.monitor(MonitorRole::Command);
     // A socket that is there and does not answer yet is asked again; the launch has its own deadline.
-    let state = loop {
-        match told_state(&socket).await {
-            Ok(state) => break state,
+    let told = loop {
+        match told_by(&socket).await {
+            Ok(told) => break told,
             Err(_) => tokio::time::sleep(CONNECT_PAUSE).await,
         }
     };
     recorder.is_on().await;
-    state
+    told
 }
 
-async fn told_state(socket: &Path) -> Result<RunState, QmpError> {
+async fn told_by(socket: &Path) -> Result<Told, QmpError> {
     let mut session = QmpSession::connect(socket, GREETING_DEADLINE).await?;
     let told = session.execute(&QmpCommand::new("query-status"), GREETING_DEADLINE).await?;
     let state = told.get("status").map(RunState::deserialize).and_then(Result::ok);
-    Ok(state.unwrap_or(RunState::Unrecognised))
+    Ok(Told { state: state.unwrap_or(RunState::Unrecognised), listener: session.peer() })
 }
 
 /// Returns why QEMU ended without a word, if it is that its words had no place to go.

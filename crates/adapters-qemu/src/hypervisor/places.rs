@@ -9,11 +9,12 @@ use maqet_domain::vm::{MonitorRole, RunPlaces};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, chmodat, openat, unlinkat};
 
 use crate::limits::BOOTS_KEPT;
-use crate::private::{private_file, private_folder, private_log};
+use crate::private::{fresh_log, private_file, private_folder};
 use crate::qmp::turn_file;
 
-/// Makes the folders of a run, its serial log and the locks of its monitors, all of it ours alone.
+/// Makes the folders of a run, its logs and the locks of its monitors, all of it ours alone.
 ///
+/// The logs are new: an attempt that failed has left its own, as the number of a boot is given again after it.
 /// The locks are made here, so that on a disk that filled up later a machine can still be asked and stopped.
 pub(super) fn make(places: &RunPlaces) -> Result<(), LaunchError> {
     for folder in [&places.sockets, &places.records] {
@@ -25,9 +26,10 @@ pub(super) fn make(places: &RunPlaces) -> Result<(), LaunchError> {
         let lock = turn_file(places, role);
         private_file(&lock).map_err(|why| failed("make the lock", &lock, why))?;
     }
-    // QEMU would make it as the umask has it.
-    let serial = places.serial_log();
-    private_log(&serial).map_err(|why| failed("make the log", &serial, why))?;
+    // QEMU would make the serial log as the umask has it.
+    for log in [places.qemu_log(), places.serial_log()] {
+        fresh_log(&log).map_err(|why| failed("make the log", &log, why))?;
+    }
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use rustix::fs::{CWD, Mode, OFlags, mkfifoat, open};
 use serde::Deserialize;
 
 use crate::limits::{CONNECT_PAUSE, RECORDER_DEADLINE, RECORDER_TAIL_BYTES};
-use crate::private::new_private_file;
+use crate::private::fresh_log;
 
 const NEGOTIATION: &[u8] = b"{\"execute\":\"qmp_capabilities\"}\n";
 
@@ -34,13 +34,11 @@ impl Recorder {
     /// moment.
     pub(super) fn prepare(places: &RunPlaces) -> io::Result<Self> {
         let fifo = places.recorder_fifo();
-        for path in [&fifo, &places.recorder_log()] {
-            match fs::remove_file(path) {
-                Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
-                Ok(()) | Err(_) => {}
-            }
+        match fs::remove_file(&fifo) {
+            Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
+            Ok(()) | Err(_) => {}
         }
-        new_private_file(&places.recorder_log())?;
+        fresh_log(&places.recorder_log())?;
         mkfifoat(CWD, &fifo, Mode::RUSR | Mode::WUSR)?;
         // Whatever the umask took away.
         rustix::fs::chmodat(CWD, &fifo, Mode::RUSR | Mode::WUSR, rustix::fs::AtFlags::empty())?;

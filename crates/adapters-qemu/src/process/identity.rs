@@ -3,7 +3,7 @@
 use std::fs;
 
 use maqet_domain::vm::{BootId, ProcessIdentity};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 
 /// What `/proc/PID/stat` tells, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,9 +46,9 @@ pub(crate) fn boot_id() -> BootId {
     BootId(text.trim().to_owned())
 }
 
-/// Returns the identity of the process that has `pid` now, dead or alive.
+/// Returns the identity of the living process that has `pid` now.
 pub(crate) fn identity_of(pid: u32) -> Option<ProcessIdentity> {
-    let stat = stat_of(pid)?;
+    let stat = stat_of(pid).filter(|stat| stat.is_alive())?;
     Some(ProcessIdentity { pid, start_ticks: stat.start_ticks, boot_id: boot_id() })
 }
 
@@ -56,6 +56,15 @@ pub(crate) fn identity_of(pid: u32) -> Option<ProcessIdentity> {
 pub(crate) fn is_alive(process: &ProcessIdentity, boot: &BootId) -> bool {
     process.boot_id == *boot
         && stat_of(process.pid).is_some_and(|stat| stat.is_alive() && stat.start_ticks == process.start_ticks)
+}
+
+/// Takes exactly this process from the kernel if it is a dead child of ours that nobody waited for.
+pub(crate) fn reap(process: &ProcessIdentity, boot: &BootId) {
+    let is_zombie = |stat: Stat| stat.state == b'Z' && stat.start_ticks == process.start_ticks;
+    let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return };
+    if process.boot_id == *boot && stat_of(process.pid).is_some_and(is_zombie) {
+        let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+    }
 }
 
 /// Kills exactly this process; one that is gone, or may not be killed, is left alone.

@@ -10,7 +10,7 @@ use maqet_domain::vm::{BootId, ProcessIdentity};
 use rustix::io::Errno;
 
 use super::pidfd::Pidfd;
-use super::{boot_id, is_alive, stat_of};
+use super::{boot_id, is_alive, reap, stat_of};
 
 /// Knows the processes of this kernel.
 ///
@@ -51,7 +51,11 @@ impl LinuxProcesses {
 #[async_trait]
 impl Processes for LinuxProcesses {
     fn is_alive(&self, process: &ProcessIdentity) -> bool {
-        is_alive(process, self.boot())
+        let lives = is_alive(process, self.boot());
+        if !lives {
+            reap(process, self.boot());
+        }
+        lives
     }
 
     async fn signal(&self, process: &ProcessIdentity, signal: Signal) -> Result<(), ProcessError> {

@@ -1,5 +1,6 @@
 //! The port [`Monitors`]: connect on demand, ask, leave.
 
+use std::io;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 use super::QmpSession;
 use super::queue::{try_turn, turn};
 use crate::jitter::pause;
-use crate::limits::GREETING_DEADLINE;
+use crate::limits::{GREETING_DEADLINE, in_millis};
 
 /// Talks to the monitors of QEMU.
 ///
@@ -30,10 +31,17 @@ impl Monitors for QemuMonitors {
 
         let turn = match turn(places, MonitorRole::Command, until).await {
             Ok(Some(turn)) => turn,
-            Ok(None) => return Err(QmpError::NoGreeting { socket, after: started.elapsed() }),
+            Ok(None) => return Err(QmpError::QueueTimedOut { after: in_millis(started.elapsed()) }),
             Err(why) => return Err(QmpError::NoMonitor { socket, source: why.into() }),
         };
-        let mut session = QmpSession::connect_until(&socket, until, GREETING_DEADLINE).await?;
+        let queued = started.elapsed();
+        let mut session = match QmpSession::connect_until(&socket, until, GREETING_DEADLINE).await {
+            // The turn came, and with it hardly any time to be greeted in.
+            Err(QmpError::NoGreeting { after, .. }) if after < queued && after < GREETING_DEADLINE => {
+                return Err(QmpError::QueueTimedOut { after: in_millis(started.elapsed()) });
+            }
+            connected => connected?,
+        };
         let result = session.execute_until(command, until).await;
         // The connection is closed before the turn is over, so that the next caller finds the monitor free.
         drop(session);
@@ -53,8 +61,7 @@ impl Monitors for QemuMonitors {
                         break;
                     }
                     Ok(None) => {}
-                    // Without the folder of the sockets nobody can answer.
-                    Err(_) => return MonitorAnswer::Silent,
+                    Err(why) => return without_monitor(&why),
                 }
             }
             let Some((index, turn)) = role_taken else {
@@ -80,7 +87,18 @@ impl Monitors for QemuMonitors {
     }
 }
 
-/// Asks one monitor; `None` when it did not greet within `share`.
+/// Returns what is known of a machine whose monitor could not be tried.
+///
+/// Without the folder of the sockets, or without a listener, nobody can answer. Anything else is a trouble of ours, as
+/// too many open files, and says nothing about the machine.
+fn without_monitor(why: &io::Error) -> MonitorAnswer {
+    match why.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => MonitorAnswer::Silent,
+        _ => MonitorAnswer::Blocked,
+    }
+}
+
+/// Asks one monitor; `None` when it took nobody, or did not greet, within `share`.
 async fn ask(places: &RunPlaces, role: MonitorRole, until: Instant, share: Duration) -> Option<MonitorAnswer> {
     #[derive(Deserialize)]
     struct QueryStatus {
@@ -96,10 +114,13 @@ async fn ask(places: &RunPlaces, role: MonitorRole, until: Instant, share: Durat
             Ok(told) => MonitorAnswer::State(told.status),
             Err(_) => MonitorAnswer::Silent,
         }),
-        Err(QmpError::NoGreeting { .. }) => None,
+        Err(QmpError::NoGreeting { .. } | QmpError::QueueTimedOut { .. }) => None,
         Err(QmpError::Blocked { .. } | QmpError::TimedOut { .. }) => Some(MonitorAnswer::Blocked),
-        Err(
-            QmpError::NoMonitor { .. } | QmpError::Closed { .. } | QmpError::Garbled { .. } | QmpError::Refused { .. },
-        ) => Some(MonitorAnswer::Silent),
+        Err(QmpError::NoMonitor { source, .. }) => {
+            Some(source.downcast_ref().map_or(MonitorAnswer::Silent, without_monitor))
+        }
+        Err(QmpError::Closed { .. } | QmpError::Garbled { .. } | QmpError::Refused { .. }) => {
+            Some(MonitorAnswer::Silent)
+        }
     }
 }

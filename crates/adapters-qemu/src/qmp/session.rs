@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::codec::{Decoder, Message, encode};
 use super::wire::Wire;
-use crate::limits::{GREETING_DEADLINE, QMP_LINE_BYTES, QMP_READ_BYTES};
+use crate::limits::{GREETING_DEADLINE, QMP_LINE_BYTES, QMP_LOOKS_IN_A_ROW, QMP_READ_BYTES, in_millis};
 
 const NEGOTIATION: &str = "qmp_capabilities";
 
@@ -26,6 +26,8 @@ pub struct QmpSession {
     line: Vec<u8>,
     /// Whether a command was written in part only, after which nothing can follow.
     torn: bool,
+    /// How often was looked for a message.
+    looks: u32,
 }
 
 /// Why the next message did not come.
@@ -48,16 +50,16 @@ impl QmpSession {
     pub(super) async fn connect_until(socket: &Path, until: Instant, greeting: Duration) -> Result<Self, QmpError> {
         let started = Instant::now();
         let greeted_by = until.min(started + greeting);
-        let no_greeting =
-            || QmpError::NoGreeting { socket: socket.to_owned(), after: greeted_by.saturating_duration_since(started) };
+        let no_greeting = || QmpError::NoGreeting { socket: socket.to_owned(), after: in_millis(started.elapsed()) };
 
         let wire = match timeout_at(greeted_by, Wire::connect(socket)).await {
             Ok(Ok(wire)) => wire,
             Ok(Err(why)) => return Err(QmpError::NoMonitor { socket: socket.to_owned(), source: why.into() }),
-            Err(_) => return Err(no_greeting()),
+            // Nobody took us: as many wait as the socket lets.
+            Err(_) => return Err(QmpError::QueueTimedOut { after: in_millis(started.elapsed()) }),
         };
-        let mut session =
-            Self { wire, decoder: Decoder::new(QMP_LINE_BYTES), next: 0, line: Vec::with_capacity(256), torn: false };
+        let decoder = Decoder::new(QMP_LINE_BYTES);
+        let mut session = Self { wire, decoder, next: 0, line: Vec::with_capacity(256), torn: false, looks: 0 };
         match session.message(greeted_by).await {
             Ok(Message::Greeting) => {}
             Ok(other) => return Err(QmpError::Garbled { detail: format!("instead of a greeting: {other:?}") }),
@@ -67,9 +69,16 @@ impl QmpSession {
 
         match session.ask(NEGOTIATION, &Map::new(), until).await {
             Ok(_) => Ok(session),
-            Err(QmpError::TimedOut { command, .. }) => Err(QmpError::Blocked { command, after: started.elapsed() }),
+            Err(QmpError::TimedOut { command, .. }) => {
+                Err(QmpError::Blocked { command, after: in_millis(started.elapsed()) })
+            }
             Err(other) => Err(other),
         }
+    }
+
+    /// Returns the process that listens at the monitor, as far as this one can see it.
+    pub(crate) fn peer(&self) -> Option<u32> {
+        self.wire.peer()
     }
 
     /// Runs a command, at most `deadline`.
@@ -109,13 +118,24 @@ impl QmpSession {
                 }
                 Message::Greeting | Message::Event | Message::Return { .. } | Message::Error { .. } => {}
             }
+            // A peer that never stops talking is always ready, and no timer would be looked at.
+            if Instant::now() >= until {
+                return Err(NoMessage::Late.into_error(execute, started));
+            }
         }
     }
 
     async fn message(&mut self, until: Instant) -> Result<Message, NoMessage> {
         loop {
+            self.looks = self.looks.wrapping_add(1);
+            if self.looks.is_multiple_of(QMP_LOOKS_IN_A_ROW) {
+                tokio::task::yield_now().await;
+            }
             if let Some(message) = self.decoder.next().map_err(|why| NoMessage::Garbled(why.to_string()))? {
                 return Ok(message);
+            }
+            if Instant::now() >= until {
+                return Err(NoMessage::Late);
             }
             let buffer = self.decoder.buffer(QMP_READ_BYTES);
             match timeout_at(until, self.wire.receive(buffer)).await {
@@ -130,7 +150,7 @@ impl QmpSession {
 impl NoMessage {
     fn into_error(self, command: &str, started: Instant) -> QmpError {
         match self {
-            Self::Late => QmpError::TimedOut { command: command.to_owned(), after: started.elapsed() },
+            Self::Late => QmpError::TimedOut { command: command.to_owned(), after: in_millis(started.elapsed()) },
             Self::End => QmpError::Closed { command: command.to_owned() },
             Self::Garbled(detail) => QmpError::Garbled { detail },
         }

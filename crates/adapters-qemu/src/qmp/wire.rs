@@ -30,6 +30,14 @@ impl Wire {
         Readable::watch(fd).map(Self)
     }
 
+    /// Returns the process that listens at the socket, as far as this one can see it.
+    pub(super) fn peer(&self) -> Option<u32> {
+        // Of a listener in a pid namespace we do not see, the kernel tells the pid 0, which rustix cannot hold.
+        let socket = std::os::unix::net::UnixStream::from(self.0.fd().try_clone().ok()?);
+        let peer = tokio::net::UnixStream::from_std(socket).and_then(|socket| socket.peer_cred()).ok()?;
+        u32::try_from(peer.pid()?).ok().filter(|pid| *pid != 0)
+    }
+
     /// Sends all of `bytes`; waits while the other side does not take them.
     pub(super) async fn send(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {

@@ -1,11 +1,12 @@
 //! `ls`: all VMs and their states.
 
+use futures_util::future::join_all;
 use maqet_domain::vm::VmEntry;
 use serde::{Deserialize, Serialize};
 
 use crate::call::{Done, Effect, Operation};
 use crate::look::VmStatus;
-use crate::{App, Error};
+use crate::{App, Error, limits};
 
 /// What a list is sorted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -64,10 +65,14 @@ impl Operation for Ls {
     }
 }
 
-/// Looks at all VMs at once, so that one that hangs delays the list by its own deadline only.
+/// Looks at many VMs at once, so that one that hangs delays the list by its own deadline only.
 async fn look_at_all(app: &App, entries: &[VmEntry]) -> Vec<VmStatus> {
-    let looks = entries.iter().map(|entry| async move { VmStatus::of(entry, &app.look(entry).await) });
-    futures_util::future::join_all(looks).await
+    let mut statuses = Vec::with_capacity(entries.len());
+    for some in entries.chunks(limits::LOOKS_AT_ONCE) {
+        let looks = some.iter().map(|entry| async move { VmStatus::of(entry, &app.look(entry).await) });
+        statuses.extend(join_all(looks).await);
+    }
+    statuses
 }
 
 /// Returns whether `text` matches a pattern in which `*` is any text and `?` one character.

@@ -32,13 +32,12 @@ impl Operation for QmpRun {
     /// Goes straight to the socket: QEMU itself says best whether it can answer.
     async fn run(&self, app: &App) -> Result<Done<Value>, Error> {
         let entry = app.vm(&self.vm).await?.entry;
-        let live = entry
-            .run
-            .as_ref()
-            .filter(|run| run.process.as_ref().is_some_and(|process| app.ports.processes.is_alive(process)));
-        let Some(run) = live else {
-            let status = app.look(&entry).await.status;
-            return Err(Error::WrongState { vm: entry.name, status, input: Input::Command });
+        let run = match &entry.run {
+            Some(run) if app.live_process(run).await.is_some() => run,
+            Some(_) | None => {
+                let status = app.look(&entry).await.status;
+                return Err(Error::WrongState { vm: entry.name, status, input: Input::Command });
+            }
         };
         let command = QmpCommand { execute: self.command.clone(), arguments: self.arguments.clone() };
         let deadline = self.timeout.map_or(limits::QMP_COMMAND, Patience::duration);

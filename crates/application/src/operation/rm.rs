@@ -48,10 +48,8 @@ impl Operation for Rm {
         {
             return Err(Error::WrongState { vm: entry.name.clone(), status: refused.status, input: Input::Remove });
         }
-        if let Some(process) = &seen.process
-            && !app.kill(process).await?
-        {
-            return Err(Error::StillAlive { vm: entry.name.clone(), pid: process.pid });
+        if let Some(process) = &seen.process {
+            app.kill(&entry.name, process).await?;
         }
 
         let removed = Removed {
@@ -60,11 +58,14 @@ impl Operation for Rm {
             kept_storage: kept_storage(app, &vm).await?,
         };
         let (sockets, records) = app.vm_folders(&entry.id);
-        app.ports.hypervisor.forget(&sockets, &records).await;
         guard.retire();
         let event = app.event(kind::VM_REMOVED, entry, json!({ "kept_storage": removed.kept_storage }));
         let changes = ChangeSet::default().and(Change::VmRemoved { id: entry.id, expected: entry.revision });
-        Ok(Done::changing(removed, entry.id, changes).telling(event).undone_by(&again(&vm)?).holding(guard))
+        Ok(Done::changing(removed, entry.id, changes)
+            .telling(event)
+            .undone_by(&again(&vm)?)
+            .forgetting(sockets, records)
+            .holding(guard))
     }
 }
 

@@ -48,10 +48,7 @@ impl Operation for Start {
         let step = seen.status.on(Input::Start);
         match step.map_err(|refused| wrong_state(&vm.entry, refused.status))? {
             Step::Do => {}
-            Step::AlreadySo => {
-                let started = Started { vm: VmStatus::of(&vm.entry, &seen), changed: false };
-                return Ok(Done::reading(started).holding(guard));
-            }
+            Step::AlreadySo => return Ok(adopted(app, &vm.entry, seen).holding(guard)),
         }
 
         let machine = app.machine(&vm.definition)?;
@@ -59,7 +56,7 @@ impl Operation for Start {
         let launch = self.prepare(app, &vm, &machine, &places).await?;
         let entry = intend(app, &vm.entry, boot, &places).await?;
         match app.ports.hypervisor.launch(&launch).await {
-            Ok(launched) => Ok(finish(app, entry, &machine, launched).await.holding(guard)),
+            Ok(launched) => Ok(finish(app, entry, &machine, launched).await?.holding(guard)),
             Err(source) => {
                 give_up(app, &entry, vm.entry.run, &source.to_string()).await;
                 Err(Error::Launch { vm: entry.name, source })
@@ -91,22 +88,42 @@ async fn intend(app: &App, entry: &VmEntry, boot: BootNumber, places: &RunPlaces
     app.record_run(entry, Some(run)).await
 }
 
-/// Says how the machine came up.
-async fn finish(app: &App, entry: VmEntry, machine: &Machine, launched: Launched) -> Done<Started> {
+/// Says that a VM ran already, and writes its process down if a starter that was killed did not.
+fn adopted(app: &App, entry: &VmEntry, seen: Seen) -> Done<Started> {
+    let vm = VmStatus::of(entry, &seen);
+    let done = Started { vm, changed: false };
+    match (&entry.run, seen.process) {
+        (Some(run), Some(process)) if run.process.is_none() => {
+            let run = Run { process: Some(process), ..run.at_phase(Phase::Running) };
+            let event = app.event(kind::VM_STARTED, entry, json!({ "boot": run.boot, "adopted": true }));
+            Done::changing(done, entry.id, ChangeSet::default().and(run_change(entry, Some(run)))).telling(event)
+        }
+        (_, _) => Done::reading(done),
+    }
+}
+
+/// Writes down how the machine came up; one that cannot be written down is not left running.
+async fn finish(app: &App, entry: VmEntry, machine: &Machine, launched: Launched) -> Result<Done<Started>, Error> {
     let mut run = entry.run.clone();
     if let Some(run) = &mut run {
         run.phase = Phase::Running;
         run.process = Some(launched.process.clone());
         run.forwards = forwards(app, run, machine).await;
     }
-    let status = Status::of(run.as_ref(), Observation::Alive(MonitorAnswer::State(launched.state)));
-    let changes = ChangeSet::default().and(run_change(&entry, run.clone()));
-    let event = app.event(kind::VM_STARTED, &entry, json!({ "boot": run.as_ref().map(|run| run.boot) }));
+    let mut changes = ChangeSet::default().and(run_change(&entry, run.clone()));
+    changes.events.push(app.event(kind::VM_STARTED, &entry, json!({ "boot": run.as_ref().map(|run| run.boot) })));
+    if let Err(error) = app.ports.store.commit(changes).await {
+        app.kill(&entry.name, &launched.process).await?;
+        if let Some(run) = &run {
+            app.ports.hypervisor.clear(&run.places).await;
+        }
+        return Err(error.into());
+    }
 
+    let status = Status::of(run.as_ref(), Observation::Alive(MonitorAnswer::State(launched.state)));
     let entry = VmEntry { run, ..entry };
     let seen = Seen { status, process: Some(launched.process) };
-    let started = Started { vm: VmStatus::of(&entry, &seen), changed: true };
-    Done::changing(started, entry.id, changes).telling(event)
+    Ok(Done::reading(Started { vm: VmStatus::of(&entry, &seen), changed: true }))
 }
 
 /// Returns the forwarded ports, with those that QEMU chose itself.

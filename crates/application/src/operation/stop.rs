@@ -48,7 +48,9 @@ impl Operation for Stop {
         // Whoever forces does not wait for the one who asks politely.
         let patience = if self.force { Duration::ZERO } else { limits::LOCK };
         let (guard, vm) = match app.lock_within(&self.vm, Self::NAME, patience).await {
-            Err(Error::Lock(LockError::Held { .. })) if self.force => return self.kill_unlocked(app).await,
+            Err(Error::Lock(held @ LockError::Held { .. })) if self.force => {
+                return self.kill_unlocked(app, held).await;
+            }
             locked => locked?,
         };
         let entry = vm.entry;
@@ -81,51 +83,47 @@ impl Stop {
         seen: &Seen,
     ) -> Result<Done<Stopped>, Error> {
         if self.force {
-            let rung = app.kill(process).await?.then_some(Rung::Kill);
-            return finish(app, entry, run, process, rung).await;
+            app.kill(&entry.name, process).await?;
+            return Ok(finish(app, entry, run, process, Rung::Kill).await);
         }
-        // Written first, so that one who is killed meanwhile leaves the truth behind.
+        // Written first, so that one who is killed meanwhile leaves the truth behind; a full disk stops nobody.
         let stopping = Run { process: Some(process.clone()), ..run.at_phase(Phase::Stopping) };
-        let entry = app.record_run(entry, Some(stopping)).await?;
+        let written = app.record_run(entry, Some(stopping)).await;
+        let entry = written.unwrap_or_else(|error| {
+            tracing::warn!(%error, "could not write down that the VM is stopping");
+            entry.clone()
+        });
         let patience = self.timeout.map_or(limits::POWER_DOWN, Patience::duration);
-        let rung = app.climb_down(run, process, seen.status, patience).await?;
-        finish(app, &entry, run, process, rung).await
+        let rung = app.climb_down(&entry.name, run, process, seen.status, patience).await?;
+        Ok(finish(app, &entry, run, process, rung).await)
     }
 
     /// Kills the machine while another operation holds its lock; that one finds it gone and says so.
-    async fn kill_unlocked(&self, app: &App) -> Result<Done<Stopped>, Error> {
+    async fn kill_unlocked(&self, app: &App, held: LockError) -> Result<Done<Stopped>, Error> {
         let entry = app.vm(&self.vm).await?.entry;
         let seen = app.look_at_process(&entry).await;
-        let Some(process) = &seen.process else {
-            return Ok(Done::reading(Stopped { vm: VmStatus::of(&entry, &seen), how: Rung::Nothing }));
-        };
-        if !app.kill(process).await? {
-            return Err(Error::StillAlive { vm: entry.name, pid: process.pid });
-        }
-        let seen = app.look(&entry).await;
+        // Whoever holds the lock may be about to start it, so "stopped" would be a lie.
+        let process = seen.process.ok_or(held)?;
+        app.kill(&entry.name, &process).await?;
+        let seen = app.look_at_process(&entry).await;
         Ok(Done::reading(Stopped { vm: VmStatus::of(&entry, &seen), how: Rung::Kill }))
     }
 }
 
 /// Removes the sockets and writes down how it ended.
-async fn finish(
-    app: &App,
-    entry: &VmEntry,
-    run: &Run,
-    process: &ProcessIdentity,
-    rung: Option<Rung>,
-) -> Result<Done<Stopped>, Error> {
-    let Some(rung) = rung else {
-        return Err(Error::StillAlive { vm: entry.name.clone(), pid: process.pid });
-    };
+///
+/// The machine is stopped, whether or not that can be written: reads find it out from the kernel.
+async fn finish(app: &App, entry: &VmEntry, run: &Run, process: &ProcessIdentity, rung: Rung) -> Done<Stopped> {
     app.ports.hypervisor.clear(&run.places).await;
     let ending = app.ending(run, rung).await;
     let ended = Run { process: Some(process.clone()), ..run.at_phase(Phase::Ended(ending)) };
 
-    let changes = ChangeSet::default().and(run_change(entry, Some(ended.clone())));
-    let event = app.event(kind::VM_STOPPED, entry, json!({ "reason": ending.reason, "how": rung }));
+    let mut changes = ChangeSet::default().and(run_change(entry, Some(ended.clone())));
+    changes.events.push(app.event(kind::VM_STOPPED, entry, json!({ "reason": ending.reason, "how": rung })));
+    if let Err(error) = app.ports.store.commit(changes).await {
+        tracing::warn!(%error, "could not write down that the VM stopped");
+    }
     let entry = VmEntry { run: Some(ended), ..entry.clone() };
     let seen = Seen { status: maqet_domain::vm::Status::Stopped(ending), process: None };
-    let stopped = Stopped { vm: VmStatus::of(&entry, &seen), how: rung };
-    Ok(Done::changing(stopped, entry.id, changes).telling(event))
+    Done::reading(Stopped { vm: VmStatus::of(&entry, &seen), how: rung })
 }

@@ -3,6 +3,7 @@
 use anstyle::{AnsiColor, Style};
 use serde_json::json;
 
+use super::printable::{printable, printable_lines};
 use super::snippet;
 use crate::arguments::Format;
 use crate::failure::Failure;
@@ -21,13 +22,13 @@ pub(crate) fn show(failure: &Failure, format: Format) {
 fn for_people(failure: &Failure) {
     match &failure.config {
         Some(config) => anstream::eprintln!("{}", snippet::render(config)),
-        None => anstream::eprintln!("{ERROR}error{ERROR:#}: {}", failure.message),
+        None => anstream::eprintln!("{ERROR}error{ERROR:#}: {}", printable(&failure.message)),
     }
     for cause in &failure.causes {
-        anstream::eprintln!("  because: {}", cause.replace('\n', "\n           "));
+        anstream::eprintln!("  because: {}", printable_lines(cause).replace('\n', "\n           "));
     }
     for hint in &failure.hints {
-        anstream::eprintln!("  {HINT}hint{HINT:#}: {hint}");
+        anstream::eprintln!("  {HINT}hint{HINT:#}: {}", printable(hint));
     }
 }
 

@@ -1,17 +1,19 @@
 //! Results in words and tables for people.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
-use maqet::VmStatus;
 use maqet::domain::config::Node;
 use maqet::operation::{
     Added, Applied, ConfigChecked, DefaultValue, KeyInfo, Removed, ShownSetting, SnapshotDone, SnapshotInfo, Started,
     Stopped, TakesEffect, VmInfo,
 };
+use maqet::{Rung, VmStatus};
 use unicode_width::UnicodeWidthStr;
 
-use super::is_terminal;
+use super::is_coloured;
+use super::printable::{for_shell, printable, printable_lines};
 
 const GOOD: Style = AnsiColor::Green.on_default();
 const ODD: Style = AnsiColor::Yellow.on_default();
@@ -43,15 +45,12 @@ impl People for Started {
 
 impl People for Stopped {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        use serde::Serialize;
-
-        let how = self.how.serialize(serde_json::value::Serializer).unwrap_or_default();
-        let how = match how.as_str() {
-            Some("power-down") => ": the guest powered off",
-            Some("quit") => ": QEMU was told to quit",
-            Some("term") => ": QEMU was ended with SIGTERM",
-            Some("kill") => ": QEMU was killed",
-            Some(_) | None => " already",
+        let how = match self.how {
+            Rung::Nothing => " already",
+            Rung::PowerDown => ": the guest powered off",
+            Rung::Quit => ": QEMU was told to quit",
+            Rung::Term => ": QEMU was ended with SIGTERM",
+            Rung::Kill => ": QEMU was killed",
         };
         writeln!(out, "`{}` is {}{how}", self.vm.name, self.vm.status)
     }
@@ -60,7 +59,7 @@ impl People for Stopped {
 impl People for Removed {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "removed `{}`", self.name)?;
-        self.kept_storage.iter().try_for_each(|path| writeln!(out, "  its disk stays: {path}"))
+        self.kept_storage.iter().try_for_each(|path| writeln!(out, "  its disk stays: {}", printable(path)))
     }
 }
 
@@ -81,7 +80,7 @@ impl People for VmStatus {
         ];
         for (name, value) in rows {
             if let Some(value) = value {
-                writeln!(out, "  {name:<13} {value}")?;
+                writeln!(out, "  {name:<13} {}", printable(&value))?;
             }
         }
         for forward in &self.forwards {
@@ -111,7 +110,7 @@ impl People for Vec<VmStatus> {
 impl People for VmInfo {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         if let Some(line) = &self.command_line {
-            return writeln!(out, "{line}");
+            return writeln!(out, "{}", for_shell(line));
         }
         writeln!(out, "{} ({}), defined {}", self.name, self.id, whole_seconds(&self.created_at))?;
         for storage in &self.storage {
@@ -120,7 +119,7 @@ impl People for VmInfo {
                 (false, true) => " (made at the first start)",
                 (false, false) => " (missing)",
             };
-            writeln!(out, "  drive {}: {} {}{there}", storage.name, storage.r#type, storage.file)?;
+            writeln!(out, "  drive {}: {} {}{there}", storage.name, storage.r#type, printable(&storage.file))?;
         }
         if let Some(origins) = &self.origins {
             writeln!(out)?;
@@ -128,7 +127,7 @@ impl People for VmInfo {
             return columns(out, ["KEY", "CAME FROM"], 0, rows);
         }
         let yaml = serde_yaml::to_string(&self.definition).map_err(io::Error::other)?;
-        writeln!(out, "\n{}", yaml.trim_end())
+        writeln!(out, "\n{}", printable_lines(yaml.trim_end()))
     }
 }
 
@@ -146,7 +145,8 @@ impl People for Applied {
                 TakesEffect::NextStart => "  (at the next start)",
             };
             let [before, after] = [&difference.before, &difference.after].map(|node| one_line(node.as_ref()));
-            writeln!(out, "  {}: {before} -> {after}{waits}", difference.path)?;
+            let (path, before, after) = (printable(&difference.path), printable(&before), printable(&after));
+            writeln!(out, "  {path}: {before} -> {after}{waits}")?;
         }
         Ok(())
     }
@@ -190,7 +190,8 @@ impl People for Vec<DefaultValue> {
 
 impl People for SnapshotDone {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "{} snapshot `{}` of drive `{}` of `{}`", self.done, self.name, self.drive, self.vm)
+        let name = printable(&self.name);
+        writeln!(out, "{} snapshot `{name}` of drive `{}` of `{}`", self.done, self.drive, self.vm)
     }
 }
 
@@ -207,7 +208,7 @@ impl People for Vec<SnapshotInfo> {
     }
 }
 
-/// Writes rows in aligned columns; on a terminal the column `coloured` is in colour.
+/// Writes rows in aligned columns; the column `coloured` is in colour where colours are wanted.
 ///
 /// Of our own: a list of 10,000 VMs is a bar, and a table crate takes four times as long for it.
 fn columns<const N: usize>(
@@ -216,14 +217,24 @@ fn columns<const N: usize>(
     coloured: usize,
     rows: impl Iterator<Item = (Style, [String; N])>,
 ) -> io::Result<()> {
-    let rows: Vec<(Style, [String; N])> = rows.collect();
+    let rows: Vec<(Style, [String; N])> = rows
+        .map(|(style, cells)| {
+            (
+                style,
+                cells.map(|cell| match printable(&cell) {
+                    Cow::Borrowed(_) => cell,
+                    Cow::Owned(escaped) => escaped,
+                }),
+            )
+        })
+        .collect();
     let mut widths = head.map(str::width);
     for (_, cells) in &rows {
         for (width, cell) in widths.iter_mut().zip(cells) {
             *width = (*width).max(cell.width());
         }
     }
-    let in_colour = is_terminal();
+    let in_colour = is_coloured();
     row(out, &head, &widths, None)?;
     for (style, cells) in &rows {
         let style = in_colour.then_some((coloured, *style));
@@ -271,4 +282,29 @@ fn whole_seconds(time: &str) -> String {
 /// Cuts an id to the part that is unique in practice.
 fn short(id: &str) -> String {
     id.chars().take(8).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_row_colours_the_named_column_alone() {
+        let mut out = Vec::new();
+
+        row(&mut out, &["web", "running", "7"], &[4, 8, 1], Some((1, GOOD))).unwrap();
+
+        assert_eq!(String::from_utf8(out).unwrap(), "web   \u{1b}[32mrunning\u{1b}[0m   7\n");
+    }
+
+    #[test]
+    fn test_columns_name_a_terminal_would_obey_stays_on_its_line() {
+        let mut out = Vec::new();
+        let name = "x\u{1b}[31mRED\nfake".to_owned();
+
+        columns(&mut out, ["NAME", "SIZE"], 0, [(PLAIN, [name, "1".to_owned()])].into_iter()).unwrap();
+
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text, "NAME                    SIZE\nx\\u{1b}[31mRED\\nfake  1\n");
+    }
 }

@@ -5,6 +5,8 @@ use maqet::ConfigError;
 use maqet::config::Sources;
 use maqet::domain::config::{Place, Problem};
 
+use super::printable::printable;
+
 /// Returns the problems as a compiler would show them.
 pub(crate) fn render(config: &ConfigError) -> String {
     let rendered: Vec<String> = config.problems.iter().map(|problem| one(problem, &config.sources)).collect();
@@ -24,7 +26,7 @@ fn one(problem: &Problem, sources: &Sources) -> String {
         Some(place) if shown(place, sources).is_none() => format!("{place}: {title}"),
         Some(_) | None => title,
     };
-    let mut group = Group::with_title(Level::ERROR.primary_title(title));
+    let mut group = Group::with_title(Level::ERROR.primary_title(printable(&title).into_owned()));
     if let Some((place, text)) = problem.place.as_ref().and_then(|place| shown(place, sources)) {
         group = group.element(snippet(place, text, AnnotationKind::Primary, "here"));
     }
@@ -32,13 +34,13 @@ fn one(problem: &Problem, sources: &Sources) -> String {
         group = group.element(snippet(place, text, AnnotationKind::Context, "the other one"));
     }
     if let Some(help) = &problem.help {
-        group = group.element(Level::HELP.message(help.clone()));
+        group = group.element(Level::HELP.message(printable(help).into_owned()));
     }
     Renderer::styled().render(&[group])
 }
 
 fn snippet<'a>(place: &'a Place, text: &'a str, kind: AnnotationKind, label: &'a str) -> Snippet<'a, Annotation<'a>> {
-    Snippet::source(text).path(&*place.source).annotation(kind.span(range(place, text)).label(label))
+    Snippet::source(text).path(printable(&place.source)).annotation(kind.span(range(place, text)).label(label))
 }
 
 /// Returns the bytes a place is about, on character borders and within the text.

@@ -31,6 +31,12 @@ pub enum ImageError {
         /// Where it was expected.
         path: PathBuf,
     },
+    /// What it is laid over is not there.
+    #[error("there is no backing file `{}`", path.display())]
+    BackingMissing {
+        /// Where it was expected.
+        path: PathBuf,
+    },
     /// The program that works on images is not there.
     #[error("`{tool}` is not installed")]
     ToolMissing {
@@ -83,6 +89,7 @@ impl Explain for ImageError {
     fn code(&self) -> &'static str {
         match self {
             Self::Missing { .. } => "storage.missing",
+            Self::BackingMissing { .. } => "storage.backing-missing",
             Self::ToolMissing { .. } => "host.tool-missing",
             Self::InUse { .. } => "storage.in-use",
             Self::Full { .. } => "storage.full",
@@ -94,7 +101,7 @@ impl Explain for ImageError {
 
     fn fault(&self) -> Fault {
         match self {
-            Self::Missing { .. } => Fault::NotFound,
+            Self::Missing { .. } | Self::BackingMissing { .. } => Fault::NotFound,
             Self::ToolMissing { .. } | Self::Full { .. } | Self::Io { .. } => Fault::Host,
             Self::InUse { .. } => Fault::Busy,
             Self::Refused { .. } => Fault::Failed,
@@ -108,6 +115,7 @@ impl Explain for ImageError {
                 "correct the path under `storage`".to_owned(),
                 "give the entry a `size`, and maqet makes the image".to_owned(),
             ],
+            Self::BackingMissing { .. } => vec!["correct the `backing_file` under `storage`".to_owned()],
             Self::ToolMissing { tool } => {
                 vec![format!("install it (Debian: `apt install qemu-utils`), or put `{tool}` on PATH")]
             }

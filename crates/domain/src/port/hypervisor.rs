@@ -117,7 +117,7 @@ pub enum LaunchError {
         last_words: String,
     },
     /// QEMU did not answer in time and was ended.
-    #[error("QEMU did not answer on its monitor within {} s{}", after.as_secs(), said(last_words))]
+    #[error("QEMU did not answer on its monitor within {after:?}{}", said(last_words))]
     TimedOut {
         /// How long was waited.
         after: Duration,
@@ -296,15 +296,21 @@ pub enum QmpError {
         source: Cause,
     },
     /// The socket took us and no greeting came: another client has the monitor.
-    #[error("the monitor `{}` did not greet within {} s: another client has it, or QEMU hangs", socket.display(), after.as_secs())]
+    #[error("the monitor `{}` did not greet within {after:?}: another client has it, or QEMU hangs", socket.display())]
     NoGreeting {
         /// The socket.
         socket: PathBuf,
         /// How long was waited.
         after: Duration,
     },
+    /// Others had the monitor all the time; the command was not sent.
+    #[error("other commands had the monitor of the VM for {after:?}; this one's turn did not come")]
+    QueueTimedOut {
+        /// How long was waited.
+        after: Duration,
+    },
     /// The greeting came and then nothing: QEMU's main loop is blocked.
-    #[error("QEMU is busy: it greeted and did not answer `{command}` within {} s", after.as_secs())]
+    #[error("QEMU is busy: it greeted and did not answer `{command}` within {after:?}")]
     Blocked {
         /// What it was asked first.
         command: String,
@@ -312,7 +318,7 @@ pub enum QmpError {
         after: Duration,
     },
     /// The command was sent and not answered in time; it may still be carried out.
-    #[error("`{command}` was not answered within {} s; it may still complete", after.as_secs())]
+    #[error("`{command}` was not answered within {after:?}; it may still complete")]
     TimedOut {
         /// The command.
         command: String,
@@ -348,6 +354,7 @@ impl Explain for QmpError {
         match self {
             Self::NoMonitor { .. } => "qmp.no-monitor",
             Self::NoGreeting { .. } => "qmp.no-greeting",
+            Self::QueueTimedOut { .. } => "qmp.queue-timed-out",
             Self::Blocked { .. } => "qmp.blocked",
             Self::TimedOut { .. } => "qmp.timed-out",
             Self::Closed { .. } => "qmp.closed",
@@ -359,7 +366,7 @@ impl Explain for QmpError {
     fn fault(&self) -> Fault {
         match self {
             Self::NoMonitor { .. } | Self::Closed { .. } | Self::Garbled { .. } | Self::Refused { .. } => Fault::Failed,
-            Self::NoGreeting { .. } | Self::Blocked { .. } => Fault::Busy,
+            Self::NoGreeting { .. } | Self::QueueTimedOut { .. } | Self::Blocked { .. } => Fault::Busy,
             Self::TimedOut { .. } => Fault::TimedOut,
         }
     }
@@ -369,7 +376,7 @@ impl Explain for QmpError {
             Self::Refused { class, .. } if class == "CommandNotFound" => {
                 vec!["list the commands with `maqet qmp VM query-commands`".to_owned()]
             }
-            Self::NoGreeting { .. } | Self::Blocked { .. } => vec!["try again".to_owned()],
+            Self::NoGreeting { .. } | Self::QueueTimedOut { .. } | Self::Blocked { .. } => vec!["try again".to_owned()],
             Self::NoMonitor { .. }
             | Self::TimedOut { .. }
             | Self::Closed { .. }

@@ -51,7 +51,7 @@ fn held_by(holder: Option<&Holder>, waited: Duration) -> String {
         || "another process".to_owned(),
         |holder| format!("`{}` of process {} since {:.0}", holder.operation, holder.pid, holder.since),
     );
-    format!("the VM is locked by {who}; waited {} s", waited.as_secs())
+    format!("the VM is locked by {who}; waited {waited:?}")
 }
 
 impl Explain for LockError {

@@ -185,7 +185,7 @@ fn monitor(chardev: &str) -> Switch {
 
 fn hardware(machine: &Machine, accelerator: Accelerator) -> Vec<Switch> {
     let mut ours: Vec<Switch> = machine.machine_type.iter().cloned().collect();
-    if !machine.gives("enable-kvm") {
+    if !machine.gives("enable-kvm") && !machine.chooses_accelerator() {
         ours.push(Switch::new("accel").head(accelerator.as_str()));
     }
     ours.push(Switch::new("m").head(&machine.memory.to_string()));

@@ -13,6 +13,12 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct DriveName(String);
 
+/// Names of controllers, which are devices too.
+const RESERVED: [&str; 2] = ["scsi", "sata"];
+
+/// Ends of the names of block nodes and devices that belong to a drive or card.
+const RESERVED_ENDS: [&str; 2] = ["-file", "-card"];
+
 /// A text that cannot be a [`DriveName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("drive name `{}` is not usable: {why}", given.escape_debug())]
@@ -32,6 +38,10 @@ impl DriveName {
         let invalid = |why| Err(InvalidDriveName { given: text.chars().take(80).collect(), why });
         if text == "all" {
             return invalid("`all` means every drive");
+        }
+        if RESERVED.contains(&text) || RESERVED_ENDS.iter().any(|end| text.ends_with(end)) || text.starts_with("uefi-")
+        {
+            return invalid("maqet gives this name to parts of its own");
         }
         if text.len() > Self::MAX_LEN {
             return invalid("it is longer than 26 bytes");
@@ -98,7 +108,7 @@ mod tests {
     #[test]
     fn test_drive_name_that_qemu_refuses_is_refused() {
         let long = "x".repeat(27);
-        for name in ["", "all", "1st", "a b", "a,b", "ä", &long, "a/b"] {
+        for name in ["", "all", "1st", "scsi", "a-file", "uefi-vars", "a b", "a,b", "ä", &long, "a/b"] {
             assert!(DriveName::parse(name).is_err(), "{name:?}");
         }
     }

@@ -70,6 +70,12 @@ pub fn definition() -> Node {
     map(keys)
 }
 
+/// Returns a definition that shares nothing with [`definition`].
+#[must_use]
+pub fn other_definition() -> Node {
+    map([("network", Value::List(vec![Node::text("none")])), ("args", Value::List(Vec::new()))])
+}
+
 fn map<const N: usize>(keys: [(&str, Value); N]) -> Node {
     Node::new(Value::Map(keys.into_iter().map(|(key, value)| (key.to_owned(), Node::new(value))).collect()))
 }

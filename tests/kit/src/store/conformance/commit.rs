@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::port::StoreError;
-use maqet_domain::vm::{Phase, Revision, Vm};
+use maqet_domain::vm::{Origins, Phase, Revision, Vm};
 
 use super::{Subject, add, check_conflict, check_name_taken, commit, names, one, sample};
 
@@ -13,6 +13,11 @@ fn removal(vm: &Vm, expected: Revision) -> Change {
 
 fn run_change(vm: &Vm, expected: Revision) -> Change {
     Change::RunChanged { id: vm.entry.id, expected, run: Some(sample::run(1, Phase::Starting)) }
+}
+
+fn definition_change(vm: &Vm, expected: Revision) -> Change {
+    let (definition, origins) = (sample::other_definition(), sample::origins("other.yaml"));
+    Change::DefinitionChanged { id: vm.entry.id, expected, definition, origins }
 }
 
 /// A name is given once.
@@ -137,6 +142,72 @@ pub async fn test_run_changed_of_unknown_vm_is_conflict(subject: &dyn Subject) {
     let vm = sample::vm("web", 1);
 
     check_conflict(&store.commit(one(run_change(&vm, Revision::FIRST))).await, &vm);
+}
+
+/// A changed definition is read back with its origins, counts one revision, and touches neither the run nor others.
+pub async fn test_definition_changed_is_read_back_with_origins(subject: &dyn Subject) {
+    let store = subject.open();
+    let mut vm = add(&*store, "web", 1).await;
+    let other = add(&*store, "other", 2).await;
+    commit(&*store, one(run_change(&vm, Revision::FIRST))).await;
+
+    commit(&*store, one(definition_change(&vm, Revision(2)))).await;
+
+    vm.entry.revision = Revision(3);
+    vm.entry.run = Some(sample::run(1, Phase::Starting));
+    vm.definition = sample::other_definition();
+    vm.origins = sample::origins("other.yaml");
+    assert_eq!(store.by_name(&vm.entry.name).await.unwrap(), Some(vm));
+    assert_eq!(store.by_id(&other.entry.id).await.unwrap(), Some(other));
+}
+
+/// A definition need not have come from anywhere.
+pub async fn test_definition_changed_without_origins_has_none(subject: &dyn Subject) {
+    let store = subject.open();
+    let vm = add(&*store, "web", 1).await;
+    let definition = sample::other_definition();
+    let origins = Origins::new();
+    let change = Change::DefinitionChanged { id: vm.entry.id, expected: Revision::FIRST, definition, origins };
+
+    commit(&*store, one(change)).await;
+
+    let origins = store.by_id(&vm.entry.id).await.unwrap().map(|vm| vm.origins);
+    assert_eq!(origins, Some(Origins::new()));
+}
+
+/// Who changes a definition must have seen the last change, be it of the run.
+pub async fn test_definition_changed_at_other_revision_is_conflict(subject: &dyn Subject) {
+    let store = subject.open();
+    let vm = add(&*store, "web", 1).await;
+    commit(&*store, one(run_change(&vm, Revision::FIRST))).await;
+
+    for expected in [Revision(0), Revision::FIRST, Revision(3)] {
+        check_conflict(&store.commit(one(definition_change(&vm, expected))).await, &vm);
+    }
+
+    let found = store.by_id(&vm.entry.id).await.unwrap();
+    let found = found.map(|vm| (vm.entry.revision, vm.definition, vm.origins));
+    assert_eq!(found, Some((Revision(2), vm.definition, vm.origins)));
+}
+
+/// A VM that is gone has no definition to change.
+pub async fn test_definition_changed_of_unknown_vm_is_conflict(subject: &dyn Subject) {
+    let store = subject.open();
+    let vm = sample::vm("web", 1);
+
+    check_conflict(&store.commit(one(definition_change(&vm, Revision::FIRST))).await, &vm);
+    assert_eq!(store.list().await.unwrap(), []);
+}
+
+/// A definition goes back with the rest when a later change is refused.
+pub async fn test_definition_changed_is_undone_by_a_later_refusal(subject: &dyn Subject) {
+    let store = subject.open();
+    let vm = add(&*store, "web", 1).await;
+    let changes = one(definition_change(&vm, Revision::FIRST)).and(run_change(&vm, Revision::FIRST));
+
+    check_conflict(&store.commit(changes).await, &vm);
+
+    assert_eq!(store.by_id(&vm.entry.id).await.unwrap(), Some(vm));
 }
 
 /// Of many who saw the same revision, one wins and all others are told.

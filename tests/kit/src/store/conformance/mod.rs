@@ -37,6 +37,7 @@ macro_rules! store_conformance {
             test_definition_of_any_shape_keeps_values_and_order
             test_run_in_every_phase_comes_back_whole
             test_run_path_that_is_not_utf8_comes_back_whole
+            test_run_forwards_come_back_in_order_also_none
             test_list_empty_store_is_empty
             test_list_many_vms_are_in_order_of_names
             test_id_prefix_of_either_form_and_case_finds_the_vm
@@ -53,6 +54,11 @@ macro_rules! store_conformance {
             test_run_changed_to_none_takes_the_run_away
             test_run_changed_at_other_revision_is_conflict
             test_run_changed_of_unknown_vm_is_conflict
+            test_definition_changed_is_read_back_with_origins
+            test_definition_changed_without_origins_has_none
+            test_definition_changed_at_other_revision_is_conflict
+            test_definition_changed_of_unknown_vm_is_conflict
+            test_definition_changed_is_undone_by_a_later_refusal
             test_run_changed_by_many_at_once_one_wins
             test_vm_added_by_many_at_once_one_wins
             test_commit_later_change_refused_undoes_earlier_ones

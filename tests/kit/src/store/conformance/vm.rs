@@ -106,6 +106,23 @@ pub async fn test_run_path_that_is_not_utf8_comes_back_whole(subject: &dyn Subje
     assert_eq!(store.by_id(&vm.entry.id).await.unwrap(), Some(vm));
 }
 
+/// The ports that a run took come back in their order, in lists too, and a run may have taken none.
+pub async fn test_run_forwards_come_back_in_order_also_none(subject: &dyn Subject) {
+    let store = subject.open();
+    let several = ["40123:22", "udp:0.0.0.0:53:53", "tcp:127.0.0.2:8080:80", "0:443"];
+
+    for (number, count) in (1..).zip([several.len(), 1, 0]) {
+        let forwards = several[..count].iter().map(|text| text.parse().unwrap()).collect();
+        let mut vm = sample::vm(&format!("vm-{number}"), number);
+        vm.entry.run = Some(Run { forwards, ..sample::run(1, Phase::Running) });
+
+        commit(&*store, sample::adding(&vm)).await;
+
+        assert!(store.list().await.unwrap().contains(&vm.entry), "{count}");
+        assert_eq!(store.by_id(&vm.entry.id).await.unwrap(), Some(vm), "{count}");
+    }
+}
+
 /// An empty store is a store.
 pub async fn test_list_empty_store_is_empty(subject: &dyn Subject) {
     assert_eq!(subject.open().list().await.unwrap(), []);

@@ -1,0 +1,118 @@
+//! What the program does with variables, colours and words a terminal would obey.
+
+use std::path::PathBuf;
+
+use maqet_testkit::TestHome;
+
+fn home() -> TestHome {
+    TestHome::with_binary(PathBuf::from(env!("CARGO_BIN_EXE_maqet")))
+}
+
+#[test]
+fn test_flag_beats_the_variable_of_its_opposite() {
+    let home = home();
+
+    let quiet = home.maqet(["-q", "ls"]).env("MAQET_VERBOSE", "1").run().ok();
+    let verbose = home.maqet(["-v", "ls"]).env("MAQET_QUIET", "true").run().ok();
+
+    assert_eq!(quiet.stderr, "");
+    assert!(verbose.stderr.contains("operation=\"ls\""), "{}", verbose.stderr);
+}
+
+#[test]
+fn test_last_of_two_opposite_flags_wins() {
+    let home = home();
+
+    let quiet = home.maqet(["-v", "-q", "ls"]).run().ok();
+    let verbose = home.maqet(["-q", "-v", "ls"]).run().ok();
+
+    let after_the_command = home.maqet(["-q", "ls", "-v"]).run().ok();
+    assert_eq!(quiet.stderr, "");
+    assert!(verbose.stderr.contains("operation=\"ls\""), "{}", verbose.stderr);
+    assert!(after_the_command.stderr.contains("operation=\"ls\""), "{}", after_the_command.stderr);
+}
+
+#[test]
+fn test_both_variables_set_is_quiet() {
+    let home = home();
+
+    let finished = home.maqet(["ls"]).env("MAQET_VERBOSE", "1").env("MAQET_QUIET", "1").run().ok();
+
+    assert_eq!(finished.stderr, "");
+}
+
+#[test]
+fn test_empty_variable_counts_as_unset() {
+    let names = [
+        "MAQET_DATA_DIR",
+        "MAQET_CONFIG_DIR",
+        "MAQET_RUNTIME_DIR",
+        "MAQET_CONFIG",
+        "MAQET_DATABASE",
+        "MAQET_LOG_FILE",
+        "MAQET_VERBOSE",
+        "MAQET_QUIET",
+        "MAQET_FORMAT",
+        "MAQET_NO_PROGRESS",
+        "MAQET_COLOR",
+    ];
+    let home = home();
+    let expected = home.maqet(["ls"]).run().ok().stdout;
+
+    for name in names {
+        let finished = home.maqet(["ls"]).env(name, "").run().ok();
+
+        assert_eq!((finished.stdout, finished.stderr), (expected.clone(), String::new()), "{name}");
+    }
+}
+
+#[test]
+fn test_color_always_leaves_a_plain_status_plain_and_colours_errors_in_a_pipe() {
+    let home = home();
+    home.add("name: running\n");
+
+    let always = home.maqet(["ls", "--color", "always"]).run().ok().stdout;
+    let never = home.maqet(["ls", "--color", "never"]).run().ok().stdout;
+    let auto = home.maqet(["ls"]).run().ok().stdout;
+    let failed = home.maqet(["status", "nope", "--color", "always"]).run().code(3).stderr;
+
+    // A VM that was never started has no colour; what can be seen without QEMU is that nothing else has one.
+    assert_eq!(always, never);
+    assert_eq!(auto, never);
+    assert!(failed.contains("\u{1b}["), "{failed}");
+}
+
+#[test]
+fn test_log_file_that_cannot_be_one_is_the_hosts_fault() {
+    let home = home();
+    home.write("target", "");
+    std::os::unix::fs::symlink(home.path("target"), home.path("link")).unwrap();
+
+    for log in ["link", "no/such/log", "/dev/null", "run"] {
+        let error = home.json_error(&["ls", "--log-file", log], 69);
+
+        assert_eq!(error["code"], "host.log-file", "{log}");
+    }
+}
+
+#[test]
+fn test_log_never_holds_credentials() {
+    let home = home();
+    let database = "sqlite://me:secret@nowhere/x.db";
+
+    let finished = home.maqet(["ls", "-vv", "--database", database]).run();
+
+    let settings = finished.stderr.lines().find(|line| line.contains("settings")).unwrap_or_default();
+    assert!(settings.contains("database=\"sqlite://nowhere/x.db\""), "{}", finished.stderr);
+}
+
+#[test]
+fn test_names_a_terminal_would_obey_are_shown() {
+    let home = home();
+    let name = "x\u{1b}[31mRED\nfake größe";
+
+    let finished = home.maqet(["status", name, "--color", "never"]).run().code(3);
+
+    assert!(finished.stderr.contains("`x\\u{1b}[31mRED\\nfake größe`"), "{}", finished.stderr);
+    assert!(!finished.stderr.contains('\u{1b}'), "{}", finished.stderr);
+}
