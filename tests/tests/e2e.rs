@@ -102,7 +102,30 @@ fn test_killed_qemu_is_stopped_with_a_reason_and_starts_again() {
 }
 
 #[test]
-fn test_guest_that_leaves_by_itself_is_stopped_by_the_guest() {
+fn test_guest_that_ends_unwatched_is_stopped_by_the_guest_with_the_time() {
+    let home = TestHome::new();
+    // lidt [0x7c20]; int3: without interrupt vectors a CPU resets, and `-no-reboot` makes that an end.
+    let mut sector = [0; 512];
+    sector[..6].copy_from_slice(&[0x0f, 0x01, 0x1e, 0x20, 0x7c, 0xcc]);
+    sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    home.write("boot.img", sector);
+    home.add(
+        "name: web\naccel: tcg\nmemory: 32M\narguments: [no-reboot]\n\
+         storage: [{name: hdd, type: raw, file: boot.img, interface: ide}]\n",
+    );
+    home.json(&["start", "web"]);
+
+    let status = wait::until(Duration::from_secs(20), "the VM to be stopped", || {
+        let status = home.json(&["status", "web"]);
+        (status["status"] == "stopped").then_some(status)
+    });
+
+    assert_eq!(status["reason"], "guest-shutdown");
+    assert!(status["stopped_at"].is_string(), "{status}");
+}
+
+#[test]
+fn test_qemu_told_to_quit_by_others_is_stopped_by_the_host() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
@@ -289,4 +312,72 @@ fn test_pasted_command_line_runs_the_same_machine() {
     let shown: Vec<&str> = shown["argv"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
     assert_eq!(running[..running.len() - 1], shown);
     home.json(&["stop", "web", "--force"]);
+}
+
+/// Holds the turn at the command monitor, as a long command of another process does.
+fn hold_the_monitor(home: &TestHome) -> fs::File {
+    let lock = home.files().into_iter().find(|path| path.ends_with("qmp.lock")).unwrap();
+    let file = fs::File::options().write(true).open(lock).unwrap();
+    file.lock().unwrap();
+    file
+}
+
+#[test]
+fn test_stop_while_the_monitor_is_busy_cuts_no_power() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    home.json(&["start", "web"]);
+    let held = hold_the_monitor(&home);
+
+    let stop = home.maqet(["stop", "web", "--format", "json"]).spawn();
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(home.qemu_pids().len(), 1, "nobody was told yet");
+    drop(held);
+    let stopped = stop.wait().ok().json_value();
+
+    assert_eq!(stopped["how"], "quit");
+}
+
+#[test]
+fn test_wrapped_binary_leaves_no_hidden_qemu() {
+    let home = TestHome::new();
+    let wrapper = home.write("wrapped", "#!/bin/sh\nqemu-system-x86_64 \"$@\"\n");
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+    home.add(&format!("{}binary: {}\n", guest::paused_yaml("web"), wrapper.display()));
+
+    let started = home.json(&["start", "web"]);
+    home.json(&["stop", "web", "--force"]);
+
+    wait::until(Duration::from_secs(5), "every process to be gone", || home.processes().is_empty().then_some(()));
+    assert!(started["pid"].is_number());
+}
+
+#[test]
+fn test_failed_start_shows_only_its_own_words() {
+    let home = TestHome::new();
+    home.add(&format!("{}  - nonsense-one\n", guest::paused_yaml("web")));
+    home.json_error(&["start", "web"], 1);
+    let file = home.write("other.yaml", format!("{}  - nonsense-two\n", guest::paused_yaml("web")));
+    home.maqet(["apply", "web"]).arg(file).run().ok();
+
+    let error = home.json_error(&["start", "web"], 1);
+
+    let words = error["causes"][0].as_str().unwrap();
+    assert!(words.contains("nonsense-two") && !words.contains("nonsense-one"), "{words}");
+}
+
+#[test]
+fn test_disk_of_a_removed_vm_is_still_known_to_its_successor() {
+    let home = TestHome::new();
+    let define = || home.add("name: web\naccel: tcg\nstorage: [{name: hdd, size: 1M}]\n");
+    define();
+    home.json(&["snapshot", "create", "web", "hdd", "one"]);
+    let first = home.json(&["rm", "web"]);
+    define();
+
+    home.json(&["snapshot", "create", "web", "hdd", "two"]);
+    let second = home.json(&["rm", "web"]);
+
+    assert_eq!(first["kept_storage"], second["kept_storage"]);
+    assert_eq!(first["kept_storage"].as_array().unwrap().len(), 1);
 }

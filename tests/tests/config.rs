@@ -1,0 +1,303 @@
+//! The language of configurations: what is refused and in which words, and what files that people have mean.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use maqet_testkit::{Finished, TestHome};
+use serde_json::{Value, json};
+
+/// Returns the files of a folder of this workspace that end in `ending`, in order.
+#[track_caller]
+fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.to_string_lossy().ends_with(ending));
+    files.sort();
+    files
+}
+
+/// Checks a configuration made here, and asserts that it is refused and nothing is stored.
+#[track_caller]
+fn refused(content: impl AsRef<[u8]>) -> Value {
+    let home = TestHome::new();
+    home.write("vm.yaml", content);
+
+    let error = home.json_error(&["config", "check", "vm.yaml"], 2);
+
+    assert_stored_nothing(&home);
+    error
+}
+
+#[track_caller]
+fn assert_stored_nothing(home: &TestHome) {
+    assert_eq!(home.json(&["ls"]), json!([]));
+    assert_eq!(files_of_vms(home), Vec::<PathBuf>::new());
+}
+
+/// Returns what a VM could have left: everything but the database and the files the test wrote.
+fn files_of_vms(home: &TestHome) -> Vec<PathBuf> {
+    let is_database = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("maqet.db"));
+    home.files().into_iter().filter(|path| path.parent() != Some(home.root()) && !is_database(path)).collect()
+}
+
+/// Runs `config check NAME.yaml` where the file is; `NAME.over.yaml` beside it is the second file.
+fn checked(home: &TestHome, file: &Path) -> Finished {
+    let over = file.with_extension("over.yaml");
+    let names = [file, &over].into_iter().filter(|path| path.exists()).filter_map(Path::file_name);
+    home.maqet(["config", "check"]).args(names).in_folder(file.parent().unwrap()).run()
+}
+
+#[test]
+fn test_broken_files_are_refused_in_the_words_beside_them() {
+    let updates = std::env::var_os("UPDATE_DOCS").is_some();
+    let broken: Vec<PathBuf> = files("data/broken", ".yaml")
+        .into_iter()
+        .filter(|path| !path.to_string_lossy().ends_with(".over.yaml"))
+        .collect();
+    let mut wrong = String::new();
+
+    for file in &broken {
+        let home = TestHome::new();
+        let told = checked(&home, file).code(2).stderr;
+        assert_stored_nothing(&home);
+        let beside = file.with_extension("txt");
+        if updates {
+            fs::write(&beside, &told).unwrap();
+        }
+        let expected = fs::read_to_string(&beside).unwrap_or_default();
+        if told != expected {
+            writeln!(wrong, "{}\n--- expected\n{expected}--- told\n{told}", file.display()).unwrap();
+        }
+    }
+
+    assert!(broken.len() >= 40, "{}", broken.len());
+    assert!(wrong.is_empty(), "{wrong}if the new words are better: UPDATE_DOCS=1 cargo xtask test");
+}
+
+#[test]
+fn test_broken_files_all_have_their_words_and_words_their_file() {
+    let orphans: Vec<PathBuf> =
+        files("data/broken", ".txt").into_iter().filter(|path| !path.with_extension("yaml").exists()).collect();
+
+    assert_eq!(orphans, Vec::<PathBuf>::new());
+}
+
+#[test]
+fn test_binary_file_is_refused_as_no_text() {
+    let elf = [&b"\x7fELF\x02\x01\x01"[..], &[0; 64], &[0xff; 64]].concat();
+
+    assert_eq!(refused(elf)["code"], "config.not-text");
+}
+
+#[test]
+fn test_file_in_another_encoding_is_refused_as_no_text() {
+    assert_eq!(refused(b"name: gr\xf6\xdfe\n")["code"], "config.not-text");
+    assert_eq!(refused(b"\xff\xfen\0a\0m\0e\0:\0 \0w\0")["code"], "config.not-text");
+}
+
+#[test]
+fn test_file_of_two_megabytes_is_refused_unread() {
+    let text = format!("name: web\nlabels: {{note: \"{}\"}}\n", "x".repeat(2 << 20));
+
+    assert_eq!(refused(text)["code"], "config.too-large");
+}
+
+#[test]
+fn test_nesting_of_two_hundred_is_refused_where_it_is_too_deep() {
+    let flow = refused(format!("name: web\nlabels: {}{}\n", "[".repeat(200), "]".repeat(200)));
+    let maps = refused(format!("name: web\nlabels: {}1{}\n", "{a: ".repeat(200), "}".repeat(200)));
+
+    for error in [flow, maps] {
+        assert_eq!(error["code"], "config.invalid");
+        assert_eq!(error["problems"][0]["line"], 2, "{error}");
+    }
+}
+
+/// Returns a configuration with a thousand drives on one bus.
+fn thousand_drives(interface: &str) -> String {
+    (0..1000).fold("name: web\nstorage:\n".to_owned(), |mut yaml, number| {
+        writeln!(yaml, "  - {{name: d{number}, size: 1M, interface: {interface}}}").unwrap();
+        yaml
+    })
+}
+
+#[test]
+fn test_thousand_drives_are_refused_with_the_limit_of_the_bus() {
+    for (interface, limit) in [("virtio", 28), ("scsi", 256), ("sata", 6), ("nvme", 28)] {
+        let error = refused(thousand_drives(interface));
+
+        let told = error["problems"][0]["message"].as_str().unwrap();
+        let expected = format!("the machine takes {limit} drives with `interface: {interface}`, and this has 1000");
+        assert_eq!(told, expected);
+    }
+}
+
+#[test]
+fn test_thousand_drives_that_are_not_attached_are_right() {
+    let home = TestHome::new();
+    home.write("vm.yaml", thousand_drives("none"));
+
+    let checked = home.json(&["config", "check", "vm.yaml"]);
+
+    assert_eq!(checked["definition"]["storage"].as_array().unwrap().len(), 1000);
+}
+
+#[test]
+fn test_examples_of_the_docs_are_right() {
+    let home = TestHome::new();
+    let examples = files("../docs/examples", ".yaml");
+
+    for example in &examples {
+        checked(&home, example).ok();
+    }
+
+    assert!(examples.len() >= 5, "{examples:?}");
+    assert_stored_nothing(&home);
+}
+
+/// Returns whether `value` is as `schema` says; a keyword this does not know is a panic, so that none is skipped.
+fn fits(schema: &Value, value: &Value) -> bool {
+    let Value::Object(schema) = schema else { return schema != &json!(false) };
+    schema.iter().all(|(keyword, wanted)| match keyword.as_str() {
+        "$schema" | "title" | "description" | "additionalProperties" | "default" | "examples" => true,
+        "type" => match wanted {
+            Value::Array(types) => types.iter().any(|one| is_of(one, value)),
+            one => is_of(one, value),
+        },
+        "enum" => wanted.as_array().unwrap().contains(value),
+        "anyOf" => wanted.as_array().unwrap().iter().any(|one| fits(one, value)),
+        "properties" => value.as_object().is_none_or(|map| {
+            let others = schema.get("additionalProperties").unwrap_or(&Value::Bool(true));
+            map.iter().all(|(key, value)| fits(wanted.get(key).unwrap_or(others), value))
+        }),
+        "required" => value
+            .as_object()
+            .is_none_or(|map| wanted.as_array().unwrap().iter().all(|key| map.contains_key(key.as_str().unwrap()))),
+        "items" => value.as_array().is_none_or(|list| list.iter().all(|value| fits(wanted, value))),
+        "minimum" => value.as_f64().is_none_or(|number| number >= wanted.as_f64().unwrap()),
+        "maximum" => value.as_f64().is_none_or(|number| number <= wanted.as_f64().unwrap()),
+        "maxLength" => value.as_str().is_none_or(|text| text.chars().count() as u64 <= wanted.as_u64().unwrap()),
+        "minProperties" => value.as_object().is_none_or(|map| map.len() as u64 >= wanted.as_u64().unwrap()),
+        // Without a crate for regular expressions: that there is one is all that can be said.
+        "pattern" => wanted.is_string(),
+        unknown => panic!("the schema has the keyword `{unknown}`, which this test does not know"),
+    })
+}
+
+fn is_of(r#type: &Value, value: &Value) -> bool {
+    match r#type.as_str().unwrap() {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        "null" => value.is_null(),
+        unknown => panic!("JSON Schema has no type `{unknown}`"),
+    }
+}
+
+#[test]
+fn test_schema_accepts_the_examples_of_the_docs() {
+    let home = TestHome::new();
+    let schema = home.json(&["config", "schema"]);
+
+    for example in files("../docs/examples", ".yaml") {
+        let definition = home.json(&["config", "check", example.to_str().unwrap()])["definition"].clone();
+
+        assert!(fits(&schema, &definition), "{}: {definition}", example.display());
+    }
+}
+
+#[test]
+fn test_schema_refuses_what_check_refuses() {
+    let home = TestHome::new();
+    let schema = home.json(&["config", "schema"]);
+
+    let wrong = [
+        json!({"name": "web", "memry": "1G"}),
+        json!({"name": "web", "storage": [{"name": "root", "sise": "1G"}]}),
+        json!({"name": "web", "storage": [{"size": "1G"}]}),
+        json!({"name": "web", "network": [{"forwards": []}]}),
+        json!({"name": "web", "cpu": 0}),
+        json!({"name": "web", "accel": "hvf"}),
+        json!({"name": "web", "arguments": [{}]}),
+        json!(["web"]),
+    ];
+
+    for definition in wrong {
+        assert!(!fits(&schema, &definition), "{definition}");
+    }
+}
+
+/// Returns the switches of a command line, each with its values, without those maqet always adds.
+fn switches(argv: &Value) -> Vec<String> {
+    const OWN: [&str; 8] = [
+        "-name guest=",
+        "-uuid ",
+        "-sandbox ",
+        "-chardev ",
+        "-mon ",
+        "-pidfile ",
+        "-serial chardev:serial0",
+        "-accel ",
+    ];
+    let words = argv.as_array().unwrap().iter().skip(1).map(|word| word.as_str().unwrap());
+    let mut switches: Vec<String> = Vec::new();
+    for word in words {
+        match switches.last_mut() {
+            Some(switch) if !word.starts_with('-') => write!(switch, " {word}").unwrap(),
+            Some(_) | None => switches.push(word.to_owned()),
+        }
+    }
+    let is_own = |switch: &str| OWN.iter().any(|own| switch.starts_with(own)) && !switch.contains("id=c0");
+    switches.retain(|switch| !is_own(switch));
+    switches
+}
+
+/// Compares with `tests/data/python/NAME.txt`, in any order of the switches: for `args` and `forms` what the Python
+/// program gave QEMU, less its three mistakes; for the others what gives the guest the same machine.
+#[track_caller]
+fn check_python(name: &str) {
+    let home = TestHome::new();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/python");
+    let file = |name: &str| folder.join(name).into_os_string();
+    home.maqet(["add"]).args([file("base.yaml"), file(&format!("{name}.yaml"))]).run().ok();
+
+    let info = home.json(&["info", name, "--command-line"]);
+
+    let mut given = switches(&info["argv"]);
+    let text = fs::read_to_string(folder.join(format!("{name}.txt"))).unwrap();
+    let mut expected: Vec<&str> = text.lines().collect();
+    given.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(info["argv"][0], "/usr/bin/qemu-system-x86_64");
+    assert_eq!(given, expected);
+}
+
+#[test]
+fn test_python_switches_and_raw_words_mean_the_same() {
+    check_python("args");
+}
+
+#[test]
+fn test_python_forms_of_arguments_mean_the_same() {
+    check_python("forms");
+}
+
+#[test]
+fn test_python_drives_and_cards_mean_the_same() {
+    check_python("dev");
+}
+
+#[test]
+fn test_python_shared_folder_means_the_same() {
+    check_python("share");
+}
+
+#[test]
+fn test_python_overlay_means_the_same() {
+    check_python("overlay");
+}

@@ -1,0 +1,180 @@
+//! What the configuration says is what a real guest sees.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use maqet_testkit::{TestHome, guest, serial};
+use serde_json::{Value, json};
+
+const BOOT: Duration = Duration::from_secs(90);
+
+/// Boots a Linux guest and returns what it said until it was ready.
+fn boot(home: &TestHome) -> String {
+    let started = home.json(&["start", "web"]);
+    let log = started["serial_log"].as_str().unwrap().to_owned();
+    serial::wait_for(Path::new(&log), guest::READY, BOOT);
+    serial::text(Path::new(&log))
+}
+
+/// Types a line at the guest's serial shell and returns what the guest said once it said `marker`.
+fn at_the_shell(home: &TestHome, line: &str, marker: &str) -> String {
+    let socket = home.files().into_iter().find(|path| path.ends_with("serial.sock")).unwrap();
+    let mut console = UnixStream::connect(socket).unwrap();
+    console.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    console.write_all(format!("{line}\n").as_bytes()).unwrap();
+    let until = Instant::now() + BOOT;
+    let mut said = Vec::new();
+    let mut some = [0; 4096];
+    while Instant::now() < until {
+        if let Ok(length) = console.read(&mut some) {
+            said.extend_from_slice(&some[..length]);
+        }
+        let text = String::from_utf8_lossy(&said);
+        if text.lines().any(|line| line.trim() == marker) {
+            return text.into_owned();
+        }
+    }
+    panic!("the guest did not say {marker}: {}", String::from_utf8_lossy(&said));
+}
+
+#[test]
+fn test_guest_sees_disks_memory_and_cpus_as_configured() {
+    let home = TestHome::new();
+    let linux = guest::linux_yaml("web", &guest::Files::built()).replace("memory: 256M", "memory: 320M");
+    home.add(&format!(
+        "{linux}cpu: 2\nmachine: q35\nstorage:\n  - {{name: a, size: 32M, serial: SERIAL-A}}\n  \
+         - {{name: b, type: raw, size: 16M, cache: none, serial: SERIAL-B}}\n"
+    ));
+
+    let told = boot(&home);
+
+    assert!(told.contains("cpus=2") && told.contains("vda:33554432") && told.contains("vdb:16777216"), "{told}");
+    let kib: u64 = told.split("mem_kib=").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!((250_000..327_680).contains(&kib), "{kib}");
+    let said = at_the_shell(&home, "cat /sys/block/vda/serial /sys/block/vdb/serial; echo; echo do'ne'", "done");
+    assert!(said.contains("SERIAL-A") && said.contains("SERIAL-B"), "{said}");
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_forwarded_port_zero_takes_a_free_one_that_status_shows_and_that_listens() {
+    let home = TestHome::new();
+    home.add(&format!("{}network: {{forward: [\"0:22\", \"udp:0:53\"]}}\n", guest::paused_yaml("web")));
+
+    let started = home.json(&["start", "web"]);
+    let status = home.json(&["status", "web"]);
+
+    let forwards = status["forwards"].as_array().unwrap();
+    assert_eq!(forwards, started["forwards"].as_array().unwrap());
+    assert_eq!((&forwards[0]["protocol"], &forwards[0]["guest_port"]), (&json!("tcp"), &json!(22)));
+    assert_eq!((&forwards[1]["protocol"], &forwards[1]["host_address"]), (&json!("udp"), &json!("127.0.0.1")));
+    let port = u16::try_from(forwards[0]["host_port"].as_u64().unwrap()).unwrap();
+    assert_ne!(port, 0);
+    TcpStream::connect(("127.0.0.1", port)).unwrap();
+    home.json(&["stop", "web", "--force"]);
+    assert_eq!(home.json(&["status", "web"]).get("forwards"), None);
+}
+
+#[test]
+fn test_two_vms_with_port_zero_take_different_ports() {
+    let home = TestHome::new();
+    let ports: Vec<Value> = ["one", "two"]
+        .into_iter()
+        .map(|name| {
+            home.add(&format!("{}network: {{forward: [\"0:22\"]}}\n", guest::paused_yaml(name)));
+            home.json(&["start", name])["forwards"][0]["host_port"].clone()
+        })
+        .collect();
+
+    assert_ne!(ports[0], ports[1]);
+    home.maqet(["stop", "--all", "--force"]).run().ok();
+}
+
+#[test]
+fn test_every_interface_and_type_is_taken_by_qemu() {
+    let home = TestHome::new();
+    std::fs::create_dir(home.path("share")).unwrap();
+    home.write("cd.iso", [0; 4096]);
+    let drives: String = ["virtio", "scsi", "scsi", "sata", "sata", "ide", "ide", "nvme", "none"]
+        .iter()
+        .enumerate()
+        .map(|(index, interface)| format!("  - {{name: d{index}, size: 1M, interface: {interface}}}\n"))
+        .collect();
+    for machine in ["pc", "q35"] {
+        home.add(&format!(
+            "{}machine: {machine}\ncpu_model: max\nboot: {{order: c}}\nstorage:\n{drives}  - {{name: n, type: nvme, \
+             size: 1M}}\n  - {{name: cd, type: iso, file: cd.iso}}\n  - {{name: src, type: virtfs, path: share}}\n  \
+             - {{name: docs, type: virtfs, path: share, readonly: true}}\nnetwork:\n  - {{mac: \"52:54:00:12:34:56\"}}\n  \
+             - {{name: lan, model: e1000}}\n",
+            guest::paused_yaml(machine)
+        ));
+
+        home.json(&["start", machine]);
+
+        let nodes = home.json(&["qmp", machine, "query-named-block-nodes"]);
+        assert!(nodes.as_array().unwrap().iter().any(|node| node["node-name"] == "d8"), "{machine}");
+        home.json(&["stop", machine, "--force"]);
+    }
+}
+
+#[test]
+fn test_origin_of_every_value_is_told() {
+    let home = TestHome::new();
+    let base = home.write("base.yaml", "name: web\nmemory: 1G\n");
+    let over = home.write("over.yaml", "cpu: 2\n");
+    home.maqet(["add", "--set", "labels.team=a"]).arg(base).arg(over).run().ok();
+
+    let origins = home.json(&["info", "web", "--origin"])["origins"].clone();
+
+    assert!(origins["memory"].as_str().unwrap().ends_with("base.yaml:2:9"), "{origins}");
+    assert!(origins["cpu"].as_str().unwrap().ends_with("over.yaml:1:6"), "{origins}");
+    assert_eq!(origins["labels.team"], "flag `--set labels.team`");
+}
+
+#[test]
+fn test_defaults_of_the_settings_hold_for_every_vm_and_are_shown() {
+    let home = TestHome::new();
+    std::fs::create_dir_all(home.config()).unwrap();
+    std::fs::write(home.config().join("maqet.conf"), "defaults: {memory: 48M, accel: tcg}\n").unwrap();
+    home.add("name: web\ncpu: 2\n");
+
+    let argv = home.json(&["info", "web", "--command-line"])["command_line"].to_string();
+    let shown = home.json(&["config", "show", "--origin"]);
+
+    assert!(argv.contains("-accel tcg -m 48M -smp 2"), "{argv}");
+    let memory = shown.as_array().unwrap().iter().find(|one| one["key"] == "defaults.memory").unwrap();
+    assert!(memory["origin"].as_str().unwrap().contains("maqet.conf:1:"), "{memory}");
+}
+
+#[test]
+fn test_apply_shows_the_difference_and_waits_for_the_next_start_of_a_running_vm() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    home.json(&["start", "web"]);
+
+    let applied = home.json(&["apply", "web", "--memory", "64M", "--set", "labels.a=b"]);
+
+    let told: Vec<(&Value, &Value)> =
+        applied["differences"].as_array().unwrap().iter().map(|one| (&one["path"], &one["takes_effect"])).collect();
+    assert_eq!(told, [(&json!("memory"), &json!("next-start")), (&json!("labels"), &json!("now"))]);
+    home.json(&["stop", "web", "--force"]);
+    let again = home.json(&["apply", "web", "--memory", "64M"]);
+    assert_eq!((&again["changed"], &again["differences"]), (&json!(false), &json!([])));
+}
+
+#[test]
+fn test_share_behind_a_link_to_the_system_is_refused() {
+    let home = TestHome::new();
+    std::fs::create_dir(home.path("real")).unwrap();
+    std::os::unix::fs::symlink("/etc", home.path("harmless")).unwrap();
+    let file = home.write("vm.yaml", "name: web\nstorage: [{name: a, type: virtfs, path: real/../harmless}]\n");
+
+    let finished = home.maqet(["add", "--format", "json"]).arg(file).run().code(2);
+
+    let problem = &finished.json_error()["error"]["problems"][0];
+    assert!(problem["message"].as_str().unwrap().contains("`/etc` belongs to the system"), "{problem}");
+    assert_eq!(home.json(&["ls"]), json!([]));
+}
