@@ -26,6 +26,7 @@ impl App {
     pub(crate) async fn prepare_disk(&self, entry: &VmEntry, storage: &StorageSpec) -> Result<(), Error> {
         let path = storage.path(&self.vm_storage(&entry.name));
         let plan = match storage.driver.preparation(storage, &path) {
+            Preparation::Nothing => return Ok(()),
             Preparation::Existing(path) if self.ports.images.exists(&path).await => return Ok(()),
             Preparation::Existing(path) => return Err(ImageError::Missing { path }.into()),
             Preparation::Folder(path) => return self.require_folder(path).await,

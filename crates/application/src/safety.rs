@@ -49,7 +49,7 @@ impl App {
             let (key, path, purpose) = match storage.driver.preparation(storage, &named) {
                 Preparation::Folder(path) => ("path", path, Purpose::Share),
                 Preparation::Image(plan) if storage.file.is_some() => ("file", plan.path, Purpose::Disk),
-                Preparation::Image(_) | Preparation::Existing(_) => continue,
+                Preparation::Nothing | Preparation::Image(_) | Preparation::Existing(_) => continue,
             };
             if purpose == Purpose::Disk && self.ports.images.exists(&path).await {
                 continue;

@@ -106,6 +106,8 @@ pub struct ImagePlan {
 /// What must be there before QEMU is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Preparation {
+    /// Nothing.
+    Nothing,
     /// This file must be there already.
     Existing(PathBuf),
     /// This folder must be there already.

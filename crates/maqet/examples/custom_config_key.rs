@@ -1,0 +1,57 @@
+//! A configuration key of your own: `watchdog: reset` gives the VM a watchdog.
+//!
+//! Run it with `cargo run -p maqet --example custom_config_key`; docs/guide/adding-a-key.md walks through it.
+
+use std::sync::Arc;
+
+use maqet::domain::config::{KeyPath, Node, Report, schema};
+use maqet::domain::machine::Machine;
+use maqet::domain::plugin::{ConfigHandler, KeyDoc};
+use maqet::domain::qemu::Switch;
+use maqet::operation::{Add, Info};
+use maqet::{Document, Environment, Maqet, Overrides, Settings};
+
+/// What the watchdog can do when the guest stops feeding it, by QEMU's names.
+const ACTIONS: [(&str, &str); 3] = [("reset", "reset"), ("poweroff", "poweroff"), ("pause", "pause")];
+
+/// `watchdog`: what happens when the guest hangs.
+#[derive(Debug)]
+struct Watchdog;
+
+impl ConfigHandler for Watchdog {
+    fn key(&self) -> &'static str {
+        "watchdog"
+    }
+
+    fn documentation(&self) -> KeyDoc {
+        KeyDoc { summary: "what happens when the guest hangs", form: "`reset`, `poweroff` or `pause`" }
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        schema::one_of(ACTIONS.map(|(word, _)| word))
+    }
+
+    fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
+        if let Some(action) = report.one_of(path, node, &ACTIONS) {
+            machine.switches.push(Switch::new("device").head("i6300esb"));
+            machine.switches.push(Switch::new("action").option("watchdog", action));
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = tempfile::tempdir()?;
+    let overrides = Overrides { data_dir: Some(folder.path().into()), ..Overrides::default() };
+    let settings = Settings::discover(&Environment::of_this_process(), &overrides)?;
+    let maqet = Maqet::builder(settings).handler(Arc::new(Watchdog)).open()?;
+
+    let text = "watchdog: reset\n".to_owned();
+    let document = Document { name: "web.yaml".to_owned(), folder: folder.path().into(), text };
+    maqet.run(Add { documents: vec![document], name: Some("web".to_owned()), ..Add::default() }).await?;
+    let info = maqet.run(Info { vm: "web".to_owned(), command_line: true, origin: false }).await?;
+
+    let line = info.command_line.unwrap_or_default();
+    assert!(line.contains("-device i6300esb -action watchdog=reset"), "{line}");
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! A storage type of your own: `type: blank` is a disk that reads as zeroes and forgets what is written.
+//!
+//! Run it with `cargo run -p maqet --example custom_storage`; docs/guide/adding-a-storage-type.md walks through it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use maqet::domain::config::{KeyPath, Node, Report};
+use maqet::domain::plugin::StorageDriver;
+use maqet::domain::qemu::Switch;
+use maqet::domain::storage::{Preparation, StorageSpec};
+use maqet::operation::{Add, Info};
+use maqet::{Document, Environment, Maqet, Overrides, Settings};
+
+/// The size of a disk that names none.
+const DEFAULT_BYTES: u64 = 64 << 20;
+
+/// Disks of QEMU's driver `null-co`: they read as zeroes and forget what is written.
+#[derive(Debug)]
+struct Blank;
+
+impl StorageDriver for Blank {
+    fn type_name(&self) -> &'static str {
+        "blank"
+    }
+
+    fn summary(&self) -> &'static str {
+        "a disk that reads as zeroes and forgets what is written"
+    }
+
+    fn extension(&self) -> &'static str {
+        "blank"
+    }
+
+    fn check(&self, storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Report) {
+        if storage.file.is_some() {
+            let node = entry.get("file").unwrap_or(entry);
+            report.wrong(&at.key("file"), node, "a blank disk has no `file`");
+        }
+    }
+
+    fn preparation(&self, _: &StorageSpec, _: &Path) -> Preparation {
+        Preparation::Nothing
+    }
+
+    fn back_end(&self, storage: &StorageSpec, _: &str) -> Vec<Switch> {
+        let bytes = storage.size.map_or(DEFAULT_BYTES, |size| size.bytes());
+        let node = Switch::new("blockdev").option("driver", "null-co").option("node-name", storage.name.as_str());
+        vec![node.option("size", bytes.to_string()).flag("read-zeroes", true)]
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = tempfile::tempdir()?;
+    let overrides = Overrides { data_dir: Some(folder.path().into()), ..Overrides::default() };
+    let settings = Settings::discover(&Environment::of_this_process(), &overrides)?;
+    let maqet = Maqet::builder(settings).storage_driver(Arc::new(Blank)).open()?;
+
+    let text = "storage: [{name: scratch, type: blank, size: 1M}]\n".to_owned();
+    let document = Document { name: "web.yaml".to_owned(), folder: folder.path().into(), text };
+    maqet.run(Add { documents: vec![document], name: Some("web".to_owned()), ..Add::default() }).await?;
+    let info = maqet.run(Info { vm: "web".to_owned(), command_line: true, origin: false }).await?;
+
+    let line = info.command_line.unwrap_or_default();
+    assert!(line.contains("driver=null-co,node-name=scratch,size=1048576,read-zeroes=on"), "{line}");
+    assert!(line.contains("-device virtio-blk-pci,drive=scratch,id=scratch"), "{line}");
+    Ok(())
+}
