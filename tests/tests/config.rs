@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("the folder can be read").path()).collect();
     files.retain(|path| path.to_string_lossy().ends_with(ending));
     files.sort();
     files
@@ -46,7 +46,7 @@ fn files_of_vms(home: &TestHome) -> Vec<PathBuf> {
 fn checked(home: &TestHome, file: &Path) -> Finished {
     let over = file.with_extension("over.yaml");
     let names = [file, &over].into_iter().filter(|path| path.exists()).filter_map(Path::file_name);
-    home.maqet(["config", "check"]).args(names).in_folder(file.parent().unwrap()).run()
+    home.maqet(["config", "check"]).args(names).in_folder(file.parent().expect("a file has a folder")).run()
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn test_nesting_of_two_hundred_is_refused_where_it_is_too_deep() {
 /// Returns a configuration with a thousand drives on one bus.
 fn thousand_drives(interface: &str) -> String {
     (0..1000).fold("name: web\nstorage:\n".to_owned(), |mut yaml, number| {
-        writeln!(yaml, "  - {{name: d{number}, size: 1M, interface: {interface}}}").unwrap();
+        writeln!(yaml, "  - {{name: d{number}, size: 1M, interface: {interface}}}").expect("a text takes all");
         yaml
     })
 }
@@ -166,20 +166,18 @@ fn fits(schema: &Value, value: &Value) -> bool {
             Value::Array(types) => types.iter().any(|one| is_of(one, value)),
             one => is_of(one, value),
         },
-        "enum" => wanted.as_array().unwrap().contains(value),
-        "anyOf" => wanted.as_array().unwrap().iter().any(|one| fits(one, value)),
+        "enum" => list(wanted).contains(value),
+        "anyOf" => list(wanted).iter().any(|one| fits(one, value)),
         "properties" => value.as_object().is_none_or(|map| {
             let others = schema.get("additionalProperties").unwrap_or(&Value::Bool(true));
             map.iter().all(|(key, value)| fits(wanted.get(key).unwrap_or(others), value))
         }),
-        "required" => value
-            .as_object()
-            .is_none_or(|map| wanted.as_array().unwrap().iter().all(|key| map.contains_key(key.as_str().unwrap()))),
+        "required" => value.as_object().is_none_or(|map| list(wanted).iter().all(|key| map.contains_key(word(key)))),
         "items" => value.as_array().is_none_or(|list| list.iter().all(|value| fits(wanted, value))),
-        "minimum" => value.as_f64().is_none_or(|number| number >= wanted.as_f64().unwrap()),
-        "maximum" => value.as_f64().is_none_or(|number| number <= wanted.as_f64().unwrap()),
-        "maxLength" => value.as_str().is_none_or(|text| text.chars().count() as u64 <= wanted.as_u64().unwrap()),
-        "minProperties" => value.as_object().is_none_or(|map| map.len() as u64 >= wanted.as_u64().unwrap()),
+        "minimum" => value.as_f64().is_none_or(|given| given >= number(wanted)),
+        "maximum" => value.as_f64().is_none_or(|given| given <= number(wanted)),
+        "maxLength" => value.as_str().is_none_or(|text| text.chars().count() <= count(wanted)),
+        "minProperties" => value.as_object().is_none_or(|map| map.len() >= count(wanted)),
         // Without a crate for regular expressions: that there is one is all that can be said.
         "pattern" => wanted.is_string(),
         unknown => panic!("the schema has the keyword `{unknown}`, which this test does not know"),
@@ -187,7 +185,7 @@ fn fits(schema: &Value, value: &Value) -> bool {
 }
 
 fn is_of(r#type: &Value, value: &Value) -> bool {
-    match r#type.as_str().unwrap() {
+    match word(r#type) {
         "object" => value.is_object(),
         "array" => value.is_array(),
         "string" => value.is_string(),
@@ -197,6 +195,22 @@ fn is_of(r#type: &Value, value: &Value) -> bool {
         "null" => value.is_null(),
         unknown => panic!("JSON Schema has no type `{unknown}`"),
     }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().expect("a list")
+}
+
+fn word(value: &Value) -> &str {
+    value.as_str().expect("a text")
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().expect("a number")
+}
+
+fn count(value: &Value) -> usize {
+    usize::try_from(value.as_u64().expect("a count")).expect("a small one")
 }
 
 #[test]
@@ -244,11 +258,11 @@ fn switches(argv: &Value) -> Vec<String> {
         "-serial chardev:serial0",
         "-accel ",
     ];
-    let words = argv.as_array().unwrap().iter().skip(1).map(|word| word.as_str().unwrap());
+    let words = list(argv).iter().skip(1).map(word);
     let mut switches: Vec<String> = Vec::new();
     for word in words {
         match switches.last_mut() {
-            Some(switch) if !word.starts_with('-') => write!(switch, " {word}").unwrap(),
+            Some(switch) if !word.starts_with('-') => write!(switch, " {word}").expect("a text takes all"),
             Some(_) | None => switches.push(word.to_owned()),
         }
     }
@@ -269,7 +283,7 @@ fn check_python(name: &str) {
     let info = home.json(&["info", name, "--command-line"]);
 
     let mut given = switches(&info["argv"]);
-    let text = fs::read_to_string(folder.join(format!("{name}.txt"))).unwrap();
+    let text = fs::read_to_string(folder.join(format!("{name}.txt"))).expect("what is expected is there");
     let mut expected: Vec<&str> = text.lines().collect();
     given.sort_unstable();
     expected.sort_unstable();

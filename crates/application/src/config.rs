@@ -13,7 +13,7 @@ mod yaml;
 
 use std::path::{Path, PathBuf};
 
-use maqet_domain::config::{Node, Place, Problem, ProblemKind, Value};
+use maqet_domain::config::{KeyPath, Node, Place, Problem, ProblemKind, Report, Value};
 use maqet_domain::machine::Machine;
 use maqet_domain::plugin::{ConfigHandler, Registry};
 use maqet_domain::vm::VmName;
@@ -90,7 +90,14 @@ fn load(layers: &Layers<'_>, base: Node, handlers: &Registry<dyn ConfigHandler>)
     for document in layers.documents {
         sources.add(document);
         match read(&document.name, &document.text) {
-            Ok(node) => merged = merge(merged, rebased(node, &document.folder, handlers)),
+            Ok(node) => {
+                let mut report = Report::default();
+                // A document that is no map would be lost in the merge.
+                if report.map(&KeyPath::default(), &node).is_some() {
+                    merged = merge(merged, rebased(node, &document.folder, handlers));
+                }
+                problems.extend(report.into_problems());
+            }
             Err(problem) => problems.push(problem),
         }
     }

@@ -51,6 +51,10 @@ impl App {
                 Preparation::Image(plan) if storage.file.is_some() => ("file", plan.path, Purpose::Disk),
                 Preparation::Nothing | Preparation::Image(_) | Preparation::Existing(_) => continue,
             };
+            // An entry without a path is told as that.
+            if path.as_os_str().is_empty() {
+                continue;
+            }
             if purpose == Purpose::Disk && self.ports.images.exists(&path).await {
                 continue;
             }

@@ -26,7 +26,14 @@ async fn phase(world: &World, name: &str) -> Option<Phase> {
 }
 
 async fn events(world: &World) -> Vec<String> {
-    world.store.after(0, 100).await.unwrap().into_iter().map(|recorded| recorded.event.kind).collect()
+    world
+        .store
+        .after(0, 100)
+        .await
+        .expect("the store is in memory")
+        .into_iter()
+        .map(|recorded| recorded.event.kind)
+        .collect()
 }
 
 #[tokio::test]
@@ -124,8 +131,8 @@ async fn running(world: &mut World, state: RunState) -> maqet_application::App {
     world.hypervisor.expect_launch().returning(move |_| Ok(launched(7, state)));
     world.alive(state);
     let app = world.app();
-    app.run(World::empty("web")).await.unwrap();
-    app.run(start("web")).await.unwrap();
+    app.run(World::empty("web")).await.expect("the mocks agree");
+    app.run(start("web")).await.expect("the mocks agree");
     app
 }
 

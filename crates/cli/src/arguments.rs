@@ -10,7 +10,7 @@ use maqet::operation::{
     ConfigDefaults, ConfigKeys, ConfigSchema, ConfigShow, Info, Ls, SnapshotCreate, SnapshotLoad, SnapshotLs,
     SnapshotRm,
 };
-use maqet::{Overrides, Patience};
+use maqet::{Environment, Overrides, Patience};
 
 use crate::exit;
 
@@ -41,7 +41,8 @@ impl Arguments {
     ///
     /// A variable that is empty counts as unset, and any flag beats any variable.
     pub(crate) fn read(words: &[OsString]) -> Result<Self, clap::Error> {
-        let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+        let environment = Environment::of_this_process();
+        let is_empty = |name: &OsStr| environment.variables().get(name).is_some_and(|value| value.is_empty());
         let mut command = Self::command().mut_args(|arg| match arg.get_env() {
             Some(name) if is_empty(name) => arg.env(Resettable::Reset),
             Some(_) | None => arg,

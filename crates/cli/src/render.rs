@@ -49,7 +49,11 @@ impl Output {
     /// Writes a result that is data to people too.
     pub(crate) fn data<T: Serialize>(&self, result: &T) -> Result<(), Failure> {
         write(|out| match self.format {
-            Format::Table | Format::Json => {
+            Format::Table => {
+                let text = serde_json::to_string_pretty(result).map_err(io::Error::from)?;
+                writeln!(out, "{}", printable::for_json(&text))
+            }
+            Format::Json => {
                 serde_json::to_writer_pretty(&mut *out, result).map_err(io::Error::from)?;
                 out.write_all(b"\n")
             }

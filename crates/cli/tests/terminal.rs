@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use maqet_testkit::TestHome;
+use maqet_testkit::{TestHome, guest};
 
 fn home() -> TestHome {
     TestHome::with_binary(PathBuf::from(env!("CARGO_BIN_EXE_maqet")))
@@ -67,19 +67,29 @@ fn test_empty_variable_counts_as_unset() {
 }
 
 #[test]
-fn test_color_always_leaves_a_plain_status_plain_and_colours_errors_in_a_pipe() {
+fn test_color_always_colours_the_status_alone_even_in_a_pipe() {
     let home = home();
-    home.add("name: running\n");
+    home.add(&guest::paused_yaml("web"));
+    home.maqet(["start", "web"]).run().ok();
 
     let always = home.maqet(["ls", "--color", "always"]).run().ok().stdout;
     let never = home.maqet(["ls", "--color", "never"]).run().ok().stdout;
     let auto = home.maqet(["ls"]).run().ok().stdout;
-    let failed = home.maqet(["status", "nope", "--color", "always"]).run().code(3).stderr;
 
-    // A VM that was never started has no colour; what can be seen without QEMU is that nothing else has one.
-    assert_eq!(always, never);
+    let status = never.lines().nth(1).unwrap().split_whitespace().nth(1).unwrap();
+    assert_eq!(always, never.replace(status, &format!("\u{1b}[33m{status}\u{1b}[0m")));
     assert_eq!(auto, never);
-    assert!(failed.contains("\u{1b}["), "{failed}");
+}
+
+#[test]
+fn test_color_always_colours_errors_in_a_pipe() {
+    let home = home();
+
+    let always = home.maqet(["status", "nope", "--color", "always"]).run().code(3).stderr;
+    let auto = home.maqet(["status", "nope"]).run().code(3).stderr;
+
+    assert!(always.contains("\u{1b}["), "{always}");
+    assert!(!auto.contains('\u{1b}'), "{auto}");
 }
 
 #[test]
@@ -115,4 +125,16 @@ fn test_names_a_terminal_would_obey_are_shown() {
 
     assert!(finished.stderr.contains("`x\\u{1b}[31mRED\\nfake größe`"), "{}", finished.stderr);
     assert!(!finished.stderr.contains('\u{1b}'), "{}", finished.stderr);
+}
+
+#[test]
+fn test_lines_of_a_file_that_a_terminal_would_obey_are_shown() {
+    let home = home();
+    home.write("vm.yaml", "name: web\nmemry: 1G # \u{9b}31m \u{202e} \u{7f}\n");
+
+    let finished = home.maqet(["config", "check", "vm.yaml"]).run().code(2);
+
+    let obeyed: Vec<char> =
+        finished.stderr.chars().filter(|c| c.is_control() && *c != '\n' || *c == '\u{202e}').collect();
+    assert_eq!(obeyed, Vec::<char>::new(), "{}", finished.stderr);
 }

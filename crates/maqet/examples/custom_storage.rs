@@ -8,6 +8,7 @@ use std::sync::Arc;
 use maqet::domain::config::{KeyPath, Node, Report};
 use maqet::domain::plugin::StorageDriver;
 use maqet::domain::qemu::Switch;
+use maqet::domain::size::ByteSize;
 use maqet::domain::storage::{Preparation, StorageSpec};
 use maqet::operation::{Add, Info};
 use maqet::{Document, Environment, Maqet, Overrides, Settings};
@@ -44,7 +45,7 @@ impl StorageDriver for Blank {
     }
 
     fn back_end(&self, storage: &StorageSpec, _: &str) -> Vec<Switch> {
-        let bytes = storage.size.map_or(DEFAULT_BYTES, |size| size.bytes());
+        let bytes = storage.size.map_or(DEFAULT_BYTES, ByteSize::bytes);
         let node = Switch::new("blockdev").option("driver", "null-co").option("node-name", storage.name.as_str());
         vec![node.option("size", bytes.to_string()).flag("read-zeroes", true)]
     }

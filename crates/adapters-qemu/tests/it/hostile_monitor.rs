@@ -1,5 +1,7 @@
 //! Monitors that misbehave, played by a script: bounded time, bounded memory, the right error.
 
+use std::io::Write;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use maqet_adapters_qemu::{QemuMonitors, QmpSession};
@@ -19,11 +21,13 @@ enum Act {
     Say(Vec<u8>),
     /// Waits for a line.
     Hear,
+    /// Sends these bytes again and again, for ever.
+    Flood(Vec<u8>),
     /// Keeps silent for good.
     Hang,
 }
 
-use Act::{Hang, Hear, Say};
+use Act::{Flood, Hang, Hear, Say};
 
 fn say(bytes: &[u8]) -> Act {
     Say(bytes.to_vec())
@@ -35,8 +39,16 @@ async fn play(stream: UnixStream, acts: &[Act]) {
     for act in acts {
         match act {
             // The other side may have had enough.
-            Say(bytes) => drop(writer.write_all(bytes).await),
+            Say(bytes) => drop(AsyncWriteExt::write_all(&mut writer, bytes).await),
             Hear => drop(reader.read_line(&mut String::new()).await),
+            // In a thread, as a real peer is another process that does not wait for our runtime.
+            Flood(bytes) => {
+                let bytes = bytes.clone();
+                let stream =
+                    std::os::unix::net::UnixStream::from(writer.as_ref().as_fd().try_clone_to_owned().unwrap());
+                stream.set_nonblocking(false).unwrap();
+                std::thread::spawn(move || while (&stream).write_all(&bytes).is_ok() {});
+            }
             Hang => std::future::pending().await,
         }
     }
@@ -141,6 +153,49 @@ fn test_monitor_that_floods_events_is_still_heard() {
         ask(&[say(GREETING), Hear, say(NEGOTIATED), Hear, Say(event), say(answer), Hang], Duration::from_secs(20));
 
     assert_eq!(answer.unwrap(), 7);
+}
+
+const EVENT: &[u8] = b"{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"X\"}\r\n";
+
+#[test]
+fn test_monitor_that_floods_events_for_ever_times_out_in_time() {
+    let flood = EVENT.repeat(1_000);
+    let started = Instant::now();
+
+    let refused =
+        ask(&[say(GREETING), Hear, say(NEGOTIATED), Hear, Flood(flood.clone()), Hang], Duration::from_millis(500));
+    let blocked = ask(&[say(GREETING), Hear, Flood(flood), Hang], Duration::from_millis(500));
+
+    assert!(matches!(refused, Err(QmpError::TimedOut { .. })), "{refused:?}");
+    assert!(matches!(blocked, Err(QmpError::Blocked { .. })), "{blocked:?}");
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+}
+
+#[test]
+fn test_monitor_that_floods_events_lets_others_of_the_runtime_work() {
+    wait(async {
+        let folder = folder();
+        let socket = folder.path().join("s");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let acts = [say(GREETING), Hear, say(NEGOTIATED), Hear, Flood(EVENT.repeat(1_000)), Hang];
+        let server = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            play(stream, &acts).await;
+        };
+        let client = async {
+            let mut session = QmpSession::connect(&socket, Duration::from_secs(20)).await.unwrap();
+            session.execute(&QmpCommand::new("query-status"), Duration::from_secs(20)).await
+        };
+        let started = Instant::now();
+
+        tokio::select! {
+            () = server => unreachable!(),
+            answer = client => panic!("{answer:?}"),
+            () = tokio::time::sleep(Duration::from_millis(300)) => {}
+        }
+
+        assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    });
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use maqet_adapters_qemu::{LinuxProcesses, QemuMonitors};
 use maqet_domain::port::{Hypervisor, LaunchError, Monitors, Processes, QmpCommand, Signal};
@@ -138,6 +138,76 @@ fn test_launch_machine_that_goes_into_the_background_is_ended() {
 
         assert!(matches!(refusal, LaunchError::Exited { .. }), "{refusal:?}");
         assert_eq!(bench.hypervisor.find(&bench.places).await, None);
+    });
+}
+
+#[test]
+fn test_launch_program_that_wraps_qemu_gives_the_identity_of_qemu_and_ends_with_it() {
+    wait(async {
+        let bench = Bench::new();
+        let marker = bench.folder.path().join("wrapper.pid");
+        let body = format!("echo $$ > {}\n/usr/bin/qemu-system-x86_64 \"$@\"\nexit 3", marker.display());
+        let wrapper = script(bench.folder.path(), "wrapper", &body);
+
+        let process = bench.hypervisor.launch(&bench.launch_with(&wrapper, STANDING_STILL)).await.unwrap().process;
+        let found = bench.hypervisor.find(&bench.places).await;
+        let program = std::fs::read_link(format!("/proc/{}/exe", process.pid)).unwrap();
+        LinuxProcesses::new().signal(&process, Signal::Kill).await.unwrap();
+        assert!(LinuxProcesses::new().wait_gone(&process, PATIENCE).await);
+
+        assert!(program.ends_with("qemu-system-x86_64"), "{}", program.display());
+        assert_eq!(found, Some(process));
+        let shell = std::fs::read_to_string(marker).unwrap();
+        let until = Instant::now() + PATIENCE;
+        // The wrapper is reaped in passing, or else it would stay as a zombie of this test.
+        while Path::new("/proc").join(shell.trim()).exists() {
+            assert!(Instant::now() < until, "the wrapper is still there");
+            bench.hypervisor.clear(&bench.places).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(bench.hypervisor.find(&bench.places).await, None);
+    });
+}
+
+#[test]
+fn test_launch_program_that_wraps_qemu_dies_with_it_at_the_deadline() {
+    wait(async {
+        let bench = Bench::new();
+        let body = "/usr/bin/qemu-system-x86_64 \"$@\" -chardev socket,id=x,path=/tmp/none,server=on,wait=on & wait";
+        let hanging =
+            script(bench.folder.path(), "wrapper", &body.replace("/tmp", &bench.folder.path().to_string_lossy()));
+        let mut launch = bench.launch_with(&hanging, STANDING_STILL);
+        launch.deadline = Duration::from_millis(500);
+
+        let refusal = bench.hypervisor.launch(&launch).await.unwrap_err();
+
+        assert!(matches!(refusal, LaunchError::TimedOut { .. }), "{refusal:?}");
+        assert_eq!(bench.hypervisor.find(&bench.places).await, None);
+    });
+}
+
+#[test]
+fn test_launch_again_after_a_failure_tells_the_words_of_the_second_only() {
+    wait(async {
+        let bench = Bench::new();
+        let talks = |words| script(bench.folder.path(), words, &format!("echo {words} >&2\nexit 1"));
+        let (first, second) = (talks("first"), talks("second"));
+        let silent = script(bench.folder.path(), "silent", "exit 1");
+
+        let mut words = Vec::new();
+        for binary in [first, second, silent] {
+            let refusal = bench.hypervisor.launch(&bench.launch_with(&binary, STANDING_STILL)).await.unwrap_err();
+            let LaunchError::Exited { last_words, .. } = refusal else { panic!("{refusal:?}") };
+            words.push(last_words);
+            std::fs::write(bench.places.serial_log(), "left behind").unwrap();
+            std::fs::write(bench.places.recorder_log(), "left behind").unwrap();
+        }
+        bench.start().await;
+
+        assert_eq!(words, ["first", "second", ""]);
+        for log in [bench.places.serial_log(), bench.places.recorder_log()] {
+            assert!(!std::fs::read_to_string(log).unwrap().contains("left behind"));
+        }
     });
 }
 

@@ -58,6 +58,27 @@ fn test_holder_of_a_free_lock_is_nobody() {
 }
 
 #[test]
+fn test_holder_that_found_no_room_for_its_note_is_unknown_and_not_nobody() {
+    wait(async {
+        let folder = folder();
+        let locks = FileLocks::new(folder.path().join("locks"));
+        let held = locks.lock(&vm(), "start", PATIENCE).await.unwrap();
+        let file = std::fs::read_dir(folder.path().join("locks")).unwrap().next().unwrap().unwrap().path();
+        for left in ["", "{\"pid\": 1"] {
+            std::fs::write(&file, left).unwrap();
+
+            let holder = locks.holder(&vm()).await.unwrap();
+
+            assert_eq!((holder.operation.as_str(), holder.pid), ("unknown", 0));
+        }
+        std::fs::write(&file, "").unwrap();
+        drop(held);
+
+        assert_eq!(locks.holder(&vm()).await, None);
+    });
+}
+
+#[test]
 fn test_holder_asked_all_the_time_does_not_get_in_the_way_of_those_who_lock() {
     let folder = folder();
     let locks = FileLocks::new(folder.path().join("locks"));

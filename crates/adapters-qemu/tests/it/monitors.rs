@@ -133,6 +133,57 @@ fn test_answer_machine_whose_turns_are_all_taken_is_busy_and_not_silent() {
 }
 
 #[test]
+fn test_execute_monitor_that_one_of_us_has_all_the_time_says_so() {
+    wait(async {
+        let bench = Bench::new();
+        bench.start().await;
+        let turn = std::fs::File::open(bench.places.sockets.join("qmp.lock")).unwrap();
+        turn.lock().unwrap();
+
+        let patience = Duration::from_millis(60);
+        let refused = QemuMonitors.execute(&bench.places, &QmpCommand::new("query-status"), patience).await;
+
+        assert!(matches!(refused, Err(QmpError::QueueTimedOut { after }) if after >= patience), "{refused:?}");
+    });
+}
+
+#[test]
+fn test_answer_trouble_of_ours_is_not_the_silence_of_the_machine() {
+    wait(async {
+        let bench = Bench::new();
+        bench.start().await;
+        for name in ["qmp.lock", "qmp-s1.lock", "qmp-s2.lock"] {
+            let lock = bench.places.sockets.join(name);
+            std::fs::remove_file(&lock).unwrap();
+            // A link in the place of the lock is refused as one may not open it, root or not.
+            std::os::unix::fs::symlink("/dev/null", &lock).unwrap();
+        }
+
+        let locks_broken = QemuMonitors.answer(&bench.places, PATIENCE).await;
+        for name in ["qmp.lock", "qmp-s1.lock", "qmp-s2.lock"] {
+            std::fs::remove_file(bench.places.sockets.join(name)).unwrap();
+        }
+        let socket = bench.places.monitor(MonitorRole::Command);
+        std::fs::remove_file(&socket).unwrap();
+        std::os::unix::fs::symlink(&socket, &socket).unwrap();
+        let socket_broken = QemuMonitors.answer(&bench.places, PATIENCE).await;
+
+        assert_eq!([locks_broken, socket_broken], [MonitorAnswer::Blocked; 2]);
+    });
+}
+
+#[test]
+fn test_answer_machine_whose_socket_nobody_serves_is_silent() {
+    wait(async {
+        let bench = Bench::new();
+        std::fs::create_dir_all(&bench.places.sockets).unwrap();
+        drop(std::os::unix::net::UnixListener::bind(bench.places.monitor(MonitorRole::Command)).unwrap());
+
+        assert_eq!(QemuMonitors.answer(&bench.places, PATIENCE).await, MonitorAnswer::Silent);
+    });
+}
+
+#[test]
 fn test_answer_machine_that_stands_still_as_a_process_is_silent_in_time() {
     wait(async {
         let bench = Bench::new();

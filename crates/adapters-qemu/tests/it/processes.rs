@@ -111,6 +111,27 @@ fn test_zombie_is_dead_although_nobody_reaped_it() {
 }
 
 #[test]
+fn test_is_alive_child_that_ended_is_reaped() {
+    let mut sleeper = Sleeper::start();
+    let process = sleeper.identity();
+    let pid = rustix::process::Pid::from_raw(process.pid.try_into().unwrap()).unwrap();
+    let processes = LinuxProcesses::new();
+    let stranger = ProcessIdentity { start_ticks: process.start_ticks + 1, ..process.clone() };
+
+    assert!(processes.is_alive(&process));
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    while !std::fs::read_to_string(format!("/proc/{}/stat", process.pid)).unwrap().contains(") Z ") {
+        std::thread::yield_now();
+    }
+    assert!(!processes.is_alive(&stranger));
+    assert!(std::path::Path::new(&format!("/proc/{}", process.pid)).exists(), "reaped as a stranger");
+
+    assert!(!processes.is_alive(&process));
+    assert!(!std::path::Path::new(&format!("/proc/{}", process.pid)).exists());
+    assert!(sleeper.0.try_wait().is_err());
+}
+
+#[test]
 fn test_wait_gone_living_process_is_waited_for_no_longer_than_asked() {
     wait(async {
         let sleeper = Sleeper::start();

@@ -47,6 +47,14 @@ fn refusal(error: &serde_yaml::Error, source: &Arc<str>) -> Problem {
         serde_yaml::Error::DuplicateMappingKey { key: Some(key), .. } => {
             (format!("the key `{}` stands here twice", key.escape_debug()), None)
         }
+        serde_yaml::Error::Budget { .. } => (
+            format!(
+                "the file holds more than a configuration may: {} values, those of aliases counted each time, {} deep",
+                limits::CONFIG_NODES,
+                limits::CONFIG_DEPTH
+            ),
+            None,
+        ),
         serde_yaml::Error::MultipleDocuments { .. } => (
             "the file holds several YAML documents".to_owned(),
             Some("give each a file of its own; several files are merged".to_owned()),

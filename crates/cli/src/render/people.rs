@@ -305,6 +305,6 @@ mod tests {
         columns(&mut out, ["NAME", "SIZE"], 0, [(PLAIN, [name, "1".to_owned()])].into_iter()).unwrap();
 
         let text = String::from_utf8(out).unwrap();
-        assert_eq!(text, "NAME                    SIZE\nx\\u{1b}[31mRED\\nfake  1\n");
+        assert_eq!(text, "NAME                  SIZE\nx\\u{1b}[31mRED\\nfake  1\n");
     }
 }

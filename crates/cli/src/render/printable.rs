@@ -30,6 +30,27 @@ pub(crate) fn for_shell(line: &str) -> Cow<'_, str> {
     })
 }
 
+/// Returns a text that is shown in place, with marks under it: byte for byte as long, and nothing in
+/// it obeyed that the renderer of snippets does not replace itself.
+pub(crate) fn in_place(text: &str) -> Cow<'_, str> {
+    replaced(text, |c, shown| {
+        shown.push(match c.len_utf8() {
+            1 => c,
+            2 => '·',
+            _ => char::REPLACEMENT_CHARACTER,
+        });
+    })
+}
+
+/// Returns a JSON text with what JSON itself leaves as it is made visible; it says the same still.
+pub(crate) fn for_json(text: &str) -> Cow<'_, str> {
+    replaced(text, |c, shown| match c {
+        '\n' => shown.push(c),
+        // All of them have four digits at most.
+        _ => shown.extend([format!("\\u{:04x}", u32::from(c))]),
+    })
+}
+
 fn replaced(text: &str, mut replace: impl FnMut(char, &mut String)) -> Cow<'_, str> {
     if !text.contains(is_obeyed) {
         return Cow::Borrowed(text);
@@ -82,6 +103,21 @@ mod tests {
     #[test]
     fn test_printable_lines_keeps_breaks_and_escapes_each_line() {
         assert_eq!(printable_lines("one\u{1b}[2J\r\ntwo\u{7}\n"), "one\\u{1b}[2J\ntwo\\u{7}");
+    }
+
+    #[test]
+    fn test_in_place_text_keeps_its_length() {
+        assert_eq!(in_place("a: ö\n\u{9b}2J \u{202e}b"), "a: ö\n·2J \u{fffd}b");
+    }
+
+    #[test]
+    fn test_for_json_text_says_the_same_and_is_printable() {
+        let words = serde_json::json!({"a": "\u{9b}2J\u{7f}\n\u{202e}ö"});
+
+        let shown = for_json(&serde_json::to_string_pretty(&words).unwrap()).into_owned();
+
+        assert_eq!(shown, "{\n  \"a\": \"\\u009b2J\\u007f\\n\\u202eö\"\n}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), words);
     }
 
     #[test]

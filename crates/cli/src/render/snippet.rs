@@ -5,7 +5,7 @@ use maqet::ConfigError;
 use maqet::config::Sources;
 use maqet::domain::config::{Place, Problem};
 
-use super::printable::printable;
+use super::printable::{in_place, printable};
 
 /// Returns the problems as a compiler would show them.
 pub(crate) fn render(config: &ConfigError) -> String {
@@ -40,7 +40,9 @@ fn one(problem: &Problem, sources: &Sources) -> String {
 }
 
 fn snippet<'a>(place: &'a Place, text: &'a str, kind: AnnotationKind, label: &'a str) -> Snippet<'a, Annotation<'a>> {
-    Snippet::source(text).path(printable(&place.source)).annotation(kind.span(range(place, text)).label(label))
+    Snippet::source(in_place(text))
+        .path(printable(&place.source))
+        .annotation(kind.span(range(place, text)).label(label))
 }
 
 /// Returns the bytes a place is about, on character borders and within the text.

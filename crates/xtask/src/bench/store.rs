@@ -126,10 +126,10 @@ fn copies(size: usize) -> String {
         CREATE TEMP TABLE copy AS
             WITH RECURSIVE count (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count WHERE n < {size})
             SELECT printf('vm-%05d', n) AS name, printf('%08x-0000-4000-8000-%012x', n * 40503 % 4294967296, n) AS id,
-                revision, created_at + n * 1000000 AS created_at, content
+                revision, created_at + n * 1000000 AS created_at, content, origins
             FROM count, vm, definition WHERE n < {size};
         INSERT INTO vm (name, id, revision, created_at) SELECT name, id, revision, created_at FROM copy;
-        INSERT INTO definition (vm, content) SELECT id, content FROM copy;
+        INSERT INTO definition (vm, content, origins) SELECT id, content, origins FROM copy;
         COMMIT;"
     )
 }

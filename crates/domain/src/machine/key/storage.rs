@@ -10,6 +10,7 @@ use crate::config::{KeyPath, Node, Report, Value, schema};
 use crate::machine::{Machine, defaults};
 use crate::near::did_you_mean;
 use crate::plugin::{ConfigHandler, KeyDoc, Registry, StorageDriver};
+use crate::size::ByteSize;
 use crate::storage::{Backing, Cache, DriveName, Interface, StorageSpec};
 
 const KEYS: [&str; 12] = [
@@ -26,6 +27,9 @@ const KEYS: [&str; 12] = [
     "serial",
     "bootindex",
 ];
+
+/// The smallest disk, in bytes.
+const SECTOR: u64 = 512;
 
 /// The longest serial number of a drive, in bytes.
 const SERIAL_MAX: usize = 20;
@@ -113,7 +117,7 @@ impl Storage {
 
         let name = drive_name(at, entry, report);
         let file = given(entry, "file").and_then(|node| report.path(&at.key("file"), node));
-        let size = given(entry, "size").and_then(|node| report.size(&at.key("size"), node, 0));
+        let size = given(entry, "size").and_then(|node| disk_size(&at.key("size"), node, report));
         let interface =
             given(entry, "interface").map(|node| report.one_of(&at.key("interface"), node, &Interface::WORDS));
         let readonly = given(entry, "readonly").map_or(Some(false), |node| report.boolean(&at.key("readonly"), node));
@@ -196,6 +200,16 @@ fn own_keys(at: &KeyPath, entry: &Node, driver: &Arc<dyn StorageDriver>, report:
         }
     }
     found
+}
+
+/// Reads the size of a disk; QEMU takes none that is smaller than a sector.
+fn disk_size(at: &KeyPath, node: &Node, report: &mut Report) -> Option<ByteSize> {
+    let size = report.size(at, node, 0)?;
+    if size.bytes() < SECTOR {
+        report.wrong(at, node, format!("a disk has {SECTOR} bytes at least, this has {}", size.bytes()));
+        return None;
+    }
+    Some(size)
 }
 
 /// Reads `discard`: `true` and `unmap` give space back, `false` and `ignore` do not.
