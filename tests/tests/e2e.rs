@@ -1,5 +1,7 @@
 //! The main job on real QEMU, each command in a process of its own.
 
+#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -22,7 +24,7 @@ fn test_main_job_with_a_linux_guest_runs_from_definition_to_removal() {
     let started = home.json(&["start", "web"]);
     assert_eq!((&started["status"], &started["changed"]), (&json!("running"), &json!(true)));
     let log = started["serial_log"].as_str().unwrap().to_owned();
-    serial::wait_for(log.as_ref(), guest::READY, Duration::from_secs(60));
+    serial::wait_for(log.as_ref(), guest::READY, Duration::from_mins(1));
     let told = serial::text(log.as_ref());
     assert!(told.contains("disks=vda:67108864"), "{told}");
     assert_eq!(processes_beside(&home, &started["pid"]), Vec::<i32>::new());

@@ -1,5 +1,7 @@
 //! What the configuration says is what a real guest sees.
 
+#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
@@ -98,11 +100,10 @@ fn test_every_interface_and_type_is_taken_by_qemu() {
     let home = TestHome::new();
     std::fs::create_dir(home.path("share")).unwrap();
     home.write("cd.iso", [0; 4096]);
-    let drives: String = ["virtio", "scsi", "scsi", "sata", "sata", "ide", "ide", "nvme", "none"]
-        .iter()
-        .enumerate()
-        .map(|(index, interface)| format!("  - {{name: d{index}, size: 1M, interface: {interface}}}\n"))
-        .collect();
+    let interfaces = ["virtio", "scsi", "scsi", "sata", "sata", "ide", "ide", "nvme", "none"];
+    let drives = interfaces.iter().enumerate().fold(String::new(), |yaml, (index, interface)| {
+        yaml + &format!("  - {{name: d{index}, size: 1M, interface: {interface}}}\n")
+    });
     for machine in ["pc", "q35"] {
         home.add(&format!(
             "{}machine: {machine}\ncpu_model: max\nboot: {{order: c}}\nstorage:\n{drives}  - {{name: n, type: nvme, \
