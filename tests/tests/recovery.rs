@@ -111,3 +111,22 @@ fn test_recorded_pid_of_a_stranger_is_never_signalled() {
     stranger.kill().unwrap();
     stranger.wait().unwrap();
 }
+
+#[test]
+fn test_stop_that_is_given_up_leaves_a_vm_that_runs() {
+    let home = TestHome::new();
+    let image = guest::BootSector::new("maqet-boot", guest::AfterMarker::Sleep).write(&home);
+    home.add(&guest::BootSector::yaml("web", &image));
+    home.json(&["start", "web"]);
+
+    let stop = home.maqet(["stop", "web", "--timeout", "1m"]).spawn();
+    wait::until(Duration::from_secs(10), "the VM to be stopping", || {
+        (home.json(&["status", "web"])["status"] == "stopping").then_some(())
+    });
+    let interrupted = std::process::Command::new("kill").args(["-INT", &stop.pid().to_string()]).status().unwrap();
+    assert!(interrupted.success());
+    let _ = stop.wait().code(130);
+
+    assert_eq!(home.json(&["status", "web"])["status"], "running");
+    home.json(&["stop", "web", "--force"]);
+}

@@ -113,20 +113,24 @@ impl VmStatus {
 impl App {
     /// Looks at a VM, writing nothing.
     ///
-    /// A run in `starting` has no process written down while its starter works, or for ever if the
-    /// starter was killed; the lock tells the two apart, and the process of the second is found.
+    /// A run is `starting` or `stopping` while somebody works on it; the lock tells that from a work that was killed
+    /// or given up. The process of a start that was killed is found.
     pub(crate) async fn look(&self, entry: &VmEntry) -> Seen {
-        if let Some(run) = &entry.run
-            && run.phase == Phase::Starting
-            && self.ports.locks.holder(&LockName::Vm(entry.id)).await.is_some()
-        {
-            let process = self.live_process(run).await;
-            return Seen { status: Status::of(Some(run), Observation::Underway), process };
+        let Some(run) = entry.run.as_ref().filter(|run| matches!(run.phase, Phase::Starting | Phase::Stopping)) else {
+            return self.look_alone(entry).await;
+        };
+        if self.ports.locks.holder(&LockName::Vm(entry.id)).await.is_none() {
+            return self.look_alone(entry).await;
         }
-        self.look_alone(entry).await
+        let process = self.live_process(run).await;
+        match (run.phase, &process) {
+            (Phase::Starting, _) => Seen { status: Status::of(Some(run), Observation::Underway), process },
+            (Phase::Stopping | Phase::Running | Phase::Ended(_), Some(_)) => Seen { status: Status::Stopping, process },
+            (Phase::Stopping | Phase::Running | Phase::Ended(_), None) => self.look_alone(entry).await,
+        }
     }
 
-    /// Looks at a VM that nobody else is starting: the caller holds the lock, or nobody does.
+    /// Looks at a VM that nobody else starts or stops: the caller holds the lock, or nobody does.
     pub(crate) async fn look_alone(&self, entry: &VmEntry) -> Seen {
         let Some(run) = &entry.run else {
             return Seen { status: Status::Defined, process: None };
@@ -138,7 +142,9 @@ impl App {
             let answer = self.ports.monitors.answer(&run.places, limits::RUN_STATE).await;
             // It may have ended while it was asked.
             if answer != MonitorAnswer::Silent || self.ports.processes.is_alive(&process) {
-                let status = Status::of(Some(run), Observation::Alive(answer));
+                // A stop that was given up is none.
+                let given_up = matches!(run.phase, Phase::Stopping).then(|| run.at_phase(Phase::Running));
+                let status = Status::of(given_up.as_ref().or(Some(run)), Observation::Alive(answer));
                 return Seen { status, process: Some(process) };
             }
         }

@@ -46,6 +46,7 @@ impl People for Started {
 impl People for Stopped {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let how = match self.how {
+            Rung::Nothing if self.vm.status == "defined" => ": it was never started",
             Rung::Nothing => " already",
             Rung::PowerDown => ": the guest powered off",
             Rung::Quit => ": QEMU was told to quit",
