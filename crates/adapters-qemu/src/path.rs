@@ -13,17 +13,8 @@ use maqet_domain::port::{PathKind, Paths};
 use crate::limits::{LINKS_FOLLOWED, PATH_BYTES};
 
 /// Looks at the paths of this host.
-#[derive(Debug, Clone, Default)]
-pub struct LocalPaths {
-    home: Option<PathBuf>,
-}
-
-impl LocalPaths {
-    /// Makes one for a user whose home folder this is.
-    pub const fn new(home: Option<PathBuf>) -> Self {
-        Self { home }
-    }
-}
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LocalPaths;
 
 #[async_trait]
 impl Paths for LocalPaths {
@@ -38,10 +29,6 @@ impl Paths for LocalPaths {
 
     async fn resolve(&self, path: &Path) -> PathBuf {
         resolved(path).unwrap_or_else(|| path.to_owned())
-    }
-
-    fn home(&self) -> Option<PathBuf> {
-        self.home.clone()
     }
 }
 
@@ -162,7 +149,7 @@ mod tests {
     fn test_resolve_loop_of_links_is_the_path_as_written() {
         let (_folder, root) = tree();
         let path = root.join("real/../loop-a/x/..");
-        let paths = LocalPaths::new(None);
+        let paths = LocalPaths;
 
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
 
@@ -182,7 +169,7 @@ mod tests {
     fn test_kind_follows_links_and_tells_what_is_there() {
         let (_folder, root) = tree();
         mkfifoat(CWD, root.join("fifo"), Mode::RUSR).unwrap();
-        let paths = LocalPaths::new(None);
+        let paths = LocalPaths;
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
 
         let kind = |path: &str| runtime.block_on(paths.kind(&root.join(path)));

@@ -149,7 +149,7 @@ fn ports(store: Arc<dyn Store>, settings: &Settings) -> Ports {
         monitors: Arc::new(QemuMonitors),
         processes: Arc::new(LinuxProcesses::new()),
         images: Arc::new(QemuImg::new(environment)),
-        paths: Arc::new(LocalPaths::new(settings.environment.absolute("HOME"))),
+        paths: Arc::new(LocalPaths),
         firmware: Arc::new(DescriptorCatalog::new(firmware_folders(settings))),
         // Beside the data they guard: two sessions of a user may have different runtime folders.
         locks: Arc::new(FileLocks::new(settings.data_dir.join("locks"))),

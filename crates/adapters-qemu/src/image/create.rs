@@ -28,9 +28,6 @@ pub(super) async fn create(environment: &ProcessEnvironment, plan: &ImagePlan) -
         Some(backing) => Some(resolve(environment, backing, folder).await?),
         None => None,
     };
-    if !folder.exists() {
-        private_folder(folder).map_err(|why| failed("make the folder", folder, why))?;
-    }
 
     let mut before: Vec<OsString> = vec!["-f".into(), plan.format.clone().into()];
     if let Some((file, format)) = backing {
@@ -56,15 +53,12 @@ pub(super) async fn convert(
     if !from.exists() {
         return Err(ImageError::Missing { path: from });
     }
-    let folder = folder_of(&image)?;
-    if !folder.exists() {
-        private_folder(folder).map_err(|why| failed("make the folder", folder, why))?;
-    }
     let before = vec!["-f".into(), from_format.into(), "-O".into(), "qcow2".into(), from.into_os_string()];
     write_whole(&tool, "convert", before, None, &image).await
 }
 
-/// Runs `qemu-img` on a temporary name and gives the file its own name once it is whole.
+/// Runs `qemu-img` on a temporary name, in a folder that is made if it is missing, and gives the file its own name once
+/// it is whole.
 async fn write_whole(
     tool: &Tool<'_>,
     command: &'static str,
@@ -72,6 +66,10 @@ async fn write_whole(
     after: Option<OsString>,
     image: &Path,
 ) -> Result<(), ImageError> {
+    let folder = folder_of(image)?;
+    if !folder.exists() {
+        private_folder(folder).map_err(|why| failed("make the folder", folder, why))?;
+    }
     let partial = Partial::reserve(image).map_err(|why| failed(ACTION, image, why))?;
     let mut words = before;
     words.push(partial.path().as_os_str().to_owned());

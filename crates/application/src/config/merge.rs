@@ -103,28 +103,30 @@ fn merge_switch(base: &Node, over: Node) -> Node {
     if !fits {
         return over;
     }
-    let mut entries = base.entries().to_vec();
-    for (key, node) in over.entries() {
-        match entries.iter_mut().find(|(known, _)| known == key) {
-            Some((_, slot)) if !slot.entries().is_empty() && !node.entries().is_empty() => {
-                *slot = merge_switch_options(slot, node);
-            }
-            Some((_, slot)) => *slot = node.clone(),
-            None => entries.push((key.clone(), node.clone())),
+    let entries = overlaid(base.entries(), over.entries(), |below, above| {
+        if below.entries().is_empty() || above.entries().is_empty() {
+            return above.clone();
         }
-    }
+        let options = overlaid(below.entries(), above.entries(), |_, above| above.clone());
+        above.clone().map_value(|_| Value::Map(options))
+    });
     over.map_value(|_| Value::Map(entries))
 }
 
-fn merge_switch_options(base: &Node, over: &Node) -> Node {
-    let mut entries = base.entries().to_vec();
-    for (key, node) in over.entries() {
+/// Lays entries over others; `join` says what becomes of a key that stands in both.
+fn overlaid(
+    base: &[(String, Node)],
+    over: &[(String, Node)],
+    join: impl Fn(&Node, &Node) -> Node,
+) -> Vec<(String, Node)> {
+    let mut entries = base.to_vec();
+    for (key, node) in over {
         match entries.iter_mut().find(|(known, _)| known == key) {
-            Some((_, slot)) => *slot = node.clone(),
+            Some((_, slot)) => *slot = join(slot, node),
             None => entries.push((key.clone(), node.clone())),
         }
     }
-    over.clone().map_value(|_| Value::Map(entries))
+    entries
 }
 
 fn appended(mut items: Vec<Node>, more: Vec<Node>) -> Vec<Node> {

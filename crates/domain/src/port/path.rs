@@ -27,7 +27,4 @@ pub trait Paths: Send + Sync {
     /// Returns where `path` really leads: every link and `..` followed as far as the path exists, and what does not
     /// exist yet appended as written.
     async fn resolve(&self, path: &Path) -> PathBuf;
-
-    /// Returns the home folder of the user who asks, if there is one.
-    fn home(&self) -> Option<PathBuf>;
 }
