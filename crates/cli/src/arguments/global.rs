@@ -1,0 +1,166 @@
+//! Options of every command.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args, ValueEnum};
+use maqet::Overrides;
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Table,
+    /// For scripts; stable
+    Json,
+    /// For scripts and people
+    Yaml,
+}
+
+/// Whether colours are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal
+    Auto,
+    /// Even in a pipe
+    Always,
+    /// Not at all
+    Never,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Folder of the database, of disks and of locks
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "MAQET_DATA_DIR",
+        hide_env_values = true,
+        hide_short_help = true
+    )]
+    data_dir: Option<PathBuf>,
+    /// Folder of maqet.conf
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "MAQET_CONFIG_DIR",
+        hide_env_values = true,
+        hide_short_help = true
+    )]
+    config_dir: Option<PathBuf>,
+    /// Folder of the sockets of running machines; its path must be short
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "MAQET_RUNTIME_DIR",
+        hide_env_values = true,
+        hide_short_help = true
+    )]
+    runtime_dir: Option<PathBuf>,
+    /// Settings file
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "MAQET_CONFIG",
+        hide_env_values = true,
+        hide_short_help = true
+    )]
+    config: Option<PathBuf>,
+    /// Database, as a path or `sqlite:PATH`
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "MAQET_DATABASE",
+        hide_env_values = true,
+        hide_short_help = true
+    )]
+    database: Option<String>,
+    /// Write the log to a file instead of standard error
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "MAQET_LOG_FILE",
+        hide_env_values = true,
+        hide_short_help = true
+    )]
+    pub(crate) log_file: Option<PathBuf>,
+    /// Log more: -v what is done, -vv how, -vvv everything
+    #[arg(short, long, global = true, action = ArgAction::Count, env = "MAQET_VERBOSE", hide_env_values = true)]
+    pub(crate) verbose: u8,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true, value_parser = BoolishValueParser::new(), env = "MAQET_QUIET", hide_env_values = true)]
+    pub(crate) quiet: bool,
+    /// How results are written
+    #[arg(long, global = true, value_enum, default_value = "table", env = "MAQET_FORMAT", hide_env_values = true)]
+    pub(crate) format: Format,
+    /// Show no sign of life while waiting
+    #[arg(long, global = true, value_parser = BoolishValueParser::new(), env = "MAQET_NO_PROGRESS", hide_env_values = true, hide_short_help = true)]
+    pub(crate) no_progress: bool,
+    /// When to use colours
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "auto",
+        env = "MAQET_COLOR",
+        hide_env_values = true,
+        hide_short_help = true
+    )]
+    pub(crate) color: Color,
+}
+
+impl Global {
+    /// Decides between `--verbose` and `--quiet` where both were asked for.
+    pub(super) fn settle(&mut self, winner: Loudness) {
+        match winner {
+            Loudness::Verbose => self.quiet = false,
+            Loudness::Quiet if self.quiet => self.verbose = 0,
+            Loudness::Quiet => {}
+        }
+    }
+
+    /// Returns what these decide about where things live.
+    pub(crate) fn overrides(&self) -> Overrides {
+        Overrides {
+            data_dir: self.data_dir.clone(),
+            config_dir: self.config_dir.clone(),
+            runtime_dir: self.runtime_dir.clone(),
+            config: self.config.clone(),
+            database: self.database.clone(),
+        }
+    }
+}
+
+/// What `--verbose` and `--quiet` ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loudness {
+    Verbose,
+    Quiet,
+}
+
+/// Returns which of `-v` and `-q` stands last, before or after the command.
+///
+/// Clap counts the places of a command's options anew, so they cannot be compared there.
+pub(super) fn last_loudness(words: &[OsString]) -> Loudness {
+    let options = words.iter().take_while(|word| *word != "--").filter_map(|word| word.to_str());
+    let asked = options.filter_map(|word| match word {
+        "--verbose" => Some(Loudness::Verbose),
+        "--quiet" => Some(Loudness::Quiet),
+        _ if word.starts_with("--") => None,
+        _ => word.strip_prefix('-')?.chars().rev().find_map(|letter| match letter {
+            'v' => Some(Loudness::Verbose),
+            'q' => Some(Loudness::Quiet),
+            _ => None,
+        }),
+    });
+    asked.last().unwrap_or(Loudness::Quiet)
+}

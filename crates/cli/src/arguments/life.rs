@@ -1,0 +1,71 @@
+//! The commands that take one VM or several.
+
+use clap::Args;
+use maqet::Patience;
+
+/// The VMs a command is about.
+#[derive(Debug, Args)]
+pub(crate) struct Vms {
+    /// Names, ids, or unique beginnings of ids
+    #[arg(value_name = "VM", required_unless_present = "all")]
+    pub(crate) vms: Vec<String>,
+    /// All VMs
+    #[arg(long, conflicts_with = "vms")]
+    pub(crate) all: bool,
+}
+
+/// Start VMs; returns when QMP answers
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  maqet start web
+  maqet start web db --timeout 2m
+  maqet start web --dry-run")]
+pub(crate) struct Start {
+    #[command(flatten)]
+    pub(crate) vms: Vms,
+    /// How long QEMU may take to answer [default: 60s]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) timeout: Option<Patience>,
+    /// Print the QEMU command line and start nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Stop VMs: power button, then quit, then signals
+///
+/// Presses the power button, waits for the guest, then tells QEMU to quit, then sends SIGTERM, then
+/// SIGKILL, each only after the one before did not do. Says which it took.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  maqet stop web
+  maqet stop web --timeout 2m     a slow guest
+  maqet stop --all --force        kill them all, now")]
+pub(crate) struct Stop {
+    #[command(flatten)]
+    pub(crate) vms: Vms,
+    /// How long the guest may take to power off [default: 30s]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) timeout: Option<Patience>,
+    /// Kill QEMU at once; what the guest has not written is lost
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+/// Remove VMs; their disks stay
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    #[command(flatten)]
+    pub(crate) vms: Vms,
+    /// Kill their QEMU first if they run
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+/// Tell the state of VMs
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) vms: Vms,
+}

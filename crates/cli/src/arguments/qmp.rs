@@ -1,0 +1,47 @@
+//! `qmp`.
+
+use clap::{Args, Subcommand};
+use maqet::Patience;
+
+/// Talk to the QEMU of a running VM
+///
+/// `maqet qmp VM COMMAND` is short for `maqet qmp run VM COMMAND`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, arg_required_else_help = true)]
+#[command(after_help = "\
+Examples:
+  maqet qmp web query-status
+  maqet qmp web query-block --format json | jq '.[].device'
+  maqet qmp web human-monitor-command command-line='info pci'
+  maqet qmp web block_resize --json '{\"node-name\": \"hdd\", \"size\": 1073741824}'")]
+pub(crate) struct Qmp {
+    #[command(subcommand)]
+    pub(crate) command: Option<QmpCommand>,
+    #[command(flatten)]
+    pub(crate) run: Option<QmpRun>,
+}
+
+/// What can be done with a monitor.
+#[derive(Debug, Subcommand)]
+pub(crate) enum QmpCommand {
+    /// Run a QMP command and print what QEMU returns
+    Run(QmpRun),
+}
+
+/// Run a QMP command and print what QEMU returns
+#[derive(Debug, Args)]
+pub(crate) struct QmpRun {
+    /// Name, id, or unique beginning of an id
+    pub(crate) vm: String,
+    /// QMP command, such as query-status
+    pub(crate) command: String,
+    /// Its arguments; a value that is JSON is taken as such, anything else as text
+    #[arg(value_name = "KEY=VALUE")]
+    pub(crate) arguments: Vec<String>,
+    /// Its arguments as one JSON object
+    #[arg(long, value_name = "OBJECT", conflicts_with = "arguments")]
+    pub(crate) json: Option<String>,
+    /// How long it may take [default: 30s]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) timeout: Option<Patience>,
+}
