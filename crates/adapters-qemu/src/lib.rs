@@ -17,6 +17,7 @@ mod private;
 mod process;
 mod qmp;
 mod readable;
+mod records;
 
 pub use self::clock::{RandomIds, SystemClock};
 pub use self::environment::ProcessEnvironment;
@@ -28,3 +29,4 @@ pub use self::lock::FileLocks;
 pub use self::path::LocalPaths;
 pub use self::process::LinuxProcesses;
 pub use self::qmp::{QemuMonitors, QmpSession};
+pub use self::records::LocalRecords;

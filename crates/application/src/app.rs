@@ -13,7 +13,7 @@ use maqet_domain::near::near;
 use maqet_domain::plugin::{ConfigHandler, Registry, StorageDriver};
 use maqet_domain::port::{
     Clock, DiskImages, FirmwareCatalog, Guard, Host, HostFacts, Hypervisor, IdSource, Kvm, LockName, Locks, Monitors,
-    Paths, Processes, Store,
+    Paths, Processes, Records, Store,
 };
 use maqet_domain::qemu::{Accelerator, CommandLine, Setting};
 use maqet_domain::vm::{BootNumber, Revision, Run, RunPlaces, Vm, VmEntry, VmId, VmName};
@@ -39,6 +39,8 @@ pub struct Ports {
     pub paths: Arc<dyn Paths>,
     /// Knows installed firmware.
     pub firmware: Arc<dyn FirmwareCatalog>,
+    /// Reads what runs left behind.
+    pub records: Arc<dyn Records>,
     /// Works on disk images.
     pub images: Arc<dyn DiskImages>,
     /// Locks across processes.

@@ -9,6 +9,7 @@ mod host;
 mod hypervisor;
 mod lock;
 mod path;
+mod records;
 mod store;
 
 pub use self::disk::{DiskImages, ImageError, ImageInfo};
@@ -20,6 +21,7 @@ pub use self::hypervisor::{
 };
 pub use self::lock::{Guard, Holder, LockError, LockName, Locks};
 pub use self::path::{PathKind, Paths};
+pub use self::records::{Chunk, RecordError, Records};
 pub use self::store::{EventLog, HistoryLog, StorageLedger, Store, StoreError, VmRepository};
 
 #[cfg(feature = "mocks")]
@@ -30,4 +32,5 @@ pub use self::{
     hypervisor::{MockHypervisor, MockMonitors, MockProcesses},
     lock::MockLocks,
     path::MockPaths,
+    records::MockRecords,
 };

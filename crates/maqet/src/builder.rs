@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use maqet_adapters_qemu::{
-    DescriptorCatalog, FileLocks, LinuxProcesses, LocalHost, LocalPaths, ProcessEnvironment, QemuHypervisor, QemuImg,
-    QemuMonitors, RandomIds, SystemClock,
+    DescriptorCatalog, FileLocks, LinuxProcesses, LocalHost, LocalPaths, LocalRecords, ProcessEnvironment,
+    QemuHypervisor, QemuImg, QemuMonitors, RandomIds, SystemClock,
 };
 use maqet_application::{App, Error, Folders, Operation, OperationTable, Ports, config, operation};
 use maqet_domain::machine::builtin_handlers;
@@ -148,6 +148,7 @@ fn ports(store: Arc<dyn Store>, settings: &Settings) -> Ports {
         hypervisor: Arc::new(QemuHypervisor::new(environment.clone(), settings.cache_dir.clone())),
         monitors: Arc::new(QemuMonitors),
         processes: Arc::new(LinuxProcesses::new()),
+        records: Arc::new(LocalRecords),
         images: Arc::new(QemuImg::new(environment)),
         paths: Arc::new(LocalPaths),
         firmware: Arc::new(DescriptorCatalog::new(firmware_folders(settings))),

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use maqet_domain::port::LaunchError;
-use maqet_domain::vm::{MonitorRole, RunPlaces};
+use maqet_domain::vm::{BootNumber, MonitorRole, RunPlaces};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, chmodat, openat, unlinkat};
 
 use crate::limits::BOOTS_KEPT;
@@ -40,23 +40,19 @@ pub(super) fn failed(action: &'static str, path: &Path, why: io::Error) -> Launc
 /// Removes the logs of all but the newest boots of the VM that `records` belongs to.
 pub(super) fn rotate(records: &Path) {
     let Some(vm_records) = records.parent() else { return };
-    if boot_number(records).is_none() {
+    if RunPlaces::boot_of(records).is_none() {
         return;
     }
     let Ok(entries) = fs::read_dir(vm_records) else { return };
-    let mut boots: Vec<(u64, PathBuf)> = entries
+    let mut boots: Vec<(BootNumber, PathBuf)> = entries
         .flatten()
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .filter_map(|entry| boot_number(&entry.path()).map(|number| (number, entry.path())))
+        .filter_map(|entry| RunPlaces::boot_of(&entry.path()).map(|number| (number, entry.path())))
         .collect();
     boots.sort_unstable_by(|one, other| other.cmp(one));
     for (_, folder) in boots.iter().skip(BOOTS_KEPT).filter(|(_, folder)| folder != records) {
         forget(folder);
     }
-}
-
-fn boot_number(records: &Path) -> Option<u64> {
-    records.file_name()?.to_str()?.strip_prefix("boot-")?.parse().ok()
 }
 
 /// The names of the files of a run that are gone with its process.
@@ -98,8 +94,6 @@ pub(super) fn forget(folder: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use maqet_domain::vm::BootNumber;
-
     use super::*;
 
     #[test]

@@ -12,7 +12,7 @@ use maqet_domain::history::Actor;
 use maqet_domain::machine::builtin_handlers;
 use maqet_domain::port::{
     Guard, HostFacts, Kvm, Launched, MockClock, MockDiskImages, MockFirmwareCatalog, MockHost, MockHypervisor,
-    MockIdSource, MockLocks, MockMonitors, MockPaths, MockProcesses, PathKind, QemuBinary,
+    MockIdSource, MockLocks, MockMonitors, MockPaths, MockProcesses, MockRecords, PathKind, QemuBinary,
 };
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::storage::builtin_drivers;
@@ -76,6 +76,7 @@ impl World {
             monitors: Arc::new(std::mem::take(&mut self.monitors)),
             processes: Arc::new(std::mem::take(&mut self.processes)),
             images: Arc::new(images),
+            records: Arc::new(MockRecords::new()),
             paths: Arc::new(empty_paths()),
             firmware: Arc::new(MockFirmwareCatalog::new()),
             locks: Arc::new(free_locks()),

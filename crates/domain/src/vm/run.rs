@@ -95,6 +95,11 @@ impl RunPlaces {
         Self { sockets: vm_sockets.join(format!("b{boot}")), records: vm_records.join(format!("boot-{boot}")) }
     }
 
+    /// Returns the boot a folder of records belongs to, if it is one.
+    pub fn boot_of(records: &Path) -> Option<BootNumber> {
+        records.file_name()?.to_str()?.strip_prefix("boot-")?.parse().ok().map(BootNumber)
+    }
+
     /// Returns the socket of a monitor.
     pub fn monitor(&self, role: MonitorRole) -> PathBuf {
         self.sockets.join(format!("{}.sock", role.name()))
@@ -242,6 +247,14 @@ mod tests {
         let places = RunPlaces::of(vm, Path::new("/s"), BootNumber(4_000_000_000));
 
         assert!(places.longest_socket().as_os_str().len() <= RunPlaces::SOCKET_PATH_MAX);
+    }
+
+    #[test]
+    fn test_run_places_folder_of_records_tells_its_boot() {
+        let places = RunPlaces::of(Path::new("/r"), Path::new("/s"), BootNumber(12));
+
+        assert_eq!(RunPlaces::boot_of(&places.records), Some(BootNumber(12)));
+        assert_eq!(RunPlaces::boot_of(Path::new("/s/boot-notes")), None);
     }
 
     #[test]

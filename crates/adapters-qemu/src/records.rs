@@ -1,0 +1,106 @@
+//! The port [`Records`]: files of runs, read from where the reader was.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use async_trait::async_trait;
+use maqet_domain::port::{Chunk, RecordError, Records};
+use maqet_domain::vm::{BootNumber, RunPlaces};
+use rustix::fs::OFlags;
+
+/// Reads the records of runs from the local file system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LocalRecords;
+
+#[async_trait]
+impl Records for LocalRecords {
+    async fn read(&self, file: &Path, offset: u64, limit: usize) -> Result<Chunk, RecordError> {
+        open(file).and_then(|record| part(record, offset, limit)).map_err(|why| match why.kind() {
+            io::ErrorKind::NotFound => RecordError::Missing { path: file.to_owned() },
+            _ => RecordError::Failed { path: file.to_owned(), source: why.into() },
+        })
+    }
+
+    async fn boots(&self, vm_records: &Path) -> Vec<BootNumber> {
+        let entries = fs::read_dir(vm_records).into_iter().flatten().flatten();
+        let mut boots: Vec<BootNumber> = entries.filter_map(|entry| RunPlaces::boot_of(&entry.path())).collect();
+        boots.sort_unstable();
+        boots
+    }
+}
+
+/// Opens a regular file; a FIFO or a device in its place could hold us for ever.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
+}
+
+fn part(mut record: File, offset: u64, limit: usize) -> io::Result<Chunk> {
+    let length = record.metadata()?.len();
+    let mut bytes = Vec::new();
+    if offset < length {
+        record.seek(SeekFrom::Start(offset))?;
+        record.take(u64::try_from(limit).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
+    }
+    Ok(Chunk { bytes, length })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn read(path: &Path, offset: u64, limit: usize) -> Result<Chunk, RecordError> {
+        LocalRecords.read(path, offset, limit).await
+    }
+
+    #[tokio::test]
+    async fn test_read_from_an_offset_gives_the_rest_up_to_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("serial.log");
+        fs::write(&log, "0123456789").unwrap();
+
+        let middle = read(&log, 3, 4).await.unwrap();
+        let beyond = read(&log, 99, 4).await.unwrap();
+
+        assert_eq!(middle, Chunk { bytes: b"3456".to_vec(), length: 10 });
+        assert_eq!(beyond, Chunk { bytes: Vec::new(), length: 10 });
+    }
+
+    #[tokio::test]
+    async fn test_read_what_is_not_there_is_missing() {
+        let missing = read(Path::new("/nonexistent/serial.log"), 0, 1).await;
+
+        assert!(matches!(missing, Err(RecordError::Missing { .. })));
+    }
+
+    #[tokio::test]
+    async fn test_read_link_or_fifo_in_the_place_of_a_record_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (link, fifo) = (folder.path().join("link"), folder.path().join("fifo"));
+        std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR).unwrap();
+
+        for path in [link, fifo] {
+            assert!(matches!(read(&path, 0, 1).await, Err(RecordError::Failed { .. })), "{}", path.display());
+        }
+    }
+
+    #[tokio::test]
+    async fn test_boots_are_numbers_in_order_and_nothing_else() {
+        let vm = tempfile::tempdir().unwrap();
+        for name in ["boot-10", "boot-9", "boot-x", "notes"] {
+            fs::create_dir(vm.path().join(name)).unwrap();
+        }
+
+        let boots = LocalRecords.boots(vm.path()).await;
+
+        assert_eq!(boots, [BootNumber(9), BootNumber(10)]);
+        assert_eq!(LocalRecords.boots(Path::new("/nonexistent")).await, []);
+    }
+}
