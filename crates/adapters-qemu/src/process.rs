@@ -5,6 +5,7 @@ mod child;
 mod identity;
 mod linux;
 mod pidfd;
+mod stats;
 
 pub(crate) use self::capture::{CaptureError, Captured, Group, capture};
 pub(crate) use self::child::{Leashed, in_words};

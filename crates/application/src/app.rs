@@ -13,7 +13,7 @@ use maqet_domain::near::near;
 use maqet_domain::plugin::{ConfigHandler, Registry, StorageDriver};
 use maqet_domain::port::{
     Clock, DiskImages, FirmwareCatalog, Guard, Host, HostFacts, Hypervisor, IdSource, Kvm, LockName, Locks, Monitors,
-    Paths, Processes, Records, Store,
+    Paths, ProcessStats, Processes, Records, Store,
 };
 use maqet_domain::qemu::{Accelerator, CommandLine, Setting};
 use maqet_domain::vm::{BootNumber, Revision, Run, RunPlaces, Vm, VmEntry, VmId, VmName};
@@ -41,6 +41,8 @@ pub struct Ports {
     pub firmware: Arc<dyn FirmwareCatalog>,
     /// Reads what runs left behind.
     pub records: Arc<dyn Records>,
+    /// Measures processes.
+    pub stats: Arc<dyn ProcessStats>,
     /// Works on disk images.
     pub images: Arc<dyn DiskImages>,
     /// Locks across processes.

@@ -4,6 +4,7 @@ mod add;
 mod apply;
 mod config;
 mod info;
+mod inspect;
 mod ls;
 mod qmp;
 mod rm;
@@ -19,6 +20,9 @@ pub use self::config::{
     ShownSetting,
 };
 pub use self::info::{Info, StorageInfo, VmInfo};
+pub use self::inspect::{
+    CpuUse, Inspect, InspectedDisk, InspectedMachine, InspectedProcess, InspectedSocket, SocketRole, VmInspection,
+};
 pub use self::ls::{Ls, SortKey};
 pub use self::qmp::QmpRun;
 pub use self::rm::{Removed, Rm};
@@ -40,6 +44,7 @@ pub fn table() -> OperationTable {
         .on::<Ls>()
         .on::<Status>()
         .on::<Info>()
+        .on::<Inspect>()
         .on::<QmpRun>()
         .on::<SnapshotCreate>()
         .on::<SnapshotLs>()

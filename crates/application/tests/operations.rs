@@ -1,5 +1,6 @@
 //! The operations against an in-memory store and a mocked world.
 
+mod inspect;
 mod world;
 
 use futures_util::FutureExt;

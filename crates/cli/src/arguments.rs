@@ -3,6 +3,7 @@
 mod config;
 mod define;
 mod global;
+mod inspect;
 mod life;
 mod qmp;
 mod snapshot;
@@ -19,6 +20,7 @@ pub(crate) use self::config::Config;
 pub(crate) use self::define::{Add, Apply};
 pub(crate) use self::global::{Color, Format, Global};
 use self::global::{Loudness, last_loudness};
+pub(crate) use self::inspect::Inspect;
 pub(crate) use self::life::{Rm, Start, Status, Stop, Vms};
 pub(crate) use self::qmp::{Qmp, QmpCommand, QmpRun};
 pub(crate) use self::snapshot::Snapshot;
@@ -93,6 +95,8 @@ pub(crate) enum Command {
     Status(Status),
     /// Show a VM's definition and its QEMU command line
     Info(Info),
+    /// Show what VMs really are and cost: process, memory, disks, sockets
+    Inspect(Inspect),
     /// Talk to the QEMU of a running VM
     Qmp(Qmp),
     /// Make, list, load and remove snapshots of a stopped VM's drives

@@ -24,6 +24,7 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Stop(arguments) => life::stop(maqet, arguments, output).await,
         Command::Rm(arguments) => life::rm(maqet, arguments, output).await,
         Command::Status(arguments) => life::status(maqet, arguments, output).await,
+        Command::Inspect(arguments) => life::inspect(maqet, arguments, output).await,
         Command::Ls(ls) => plain(maqet, ls, output, "looking at the VMs").await,
         Command::Info(info) => plain(maqet, info, output, "looking at the VM").await,
         Command::Qmp(Qmp { command: Some(QmpCommand::Run(run)), .. } | Qmp { run: Some(run), .. }) => {

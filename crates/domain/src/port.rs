@@ -9,6 +9,7 @@ mod host;
 mod hypervisor;
 mod lock;
 mod path;
+mod process_stats;
 mod records;
 mod store;
 
@@ -21,6 +22,7 @@ pub use self::hypervisor::{
 };
 pub use self::lock::{Guard, Holder, LockError, LockName, Locks};
 pub use self::path::{PathKind, Paths};
+pub use self::process_stats::{ProcessStats, ProcessUsage};
 pub use self::records::{Chunk, RecordError, Records};
 pub use self::store::{EventLog, HistoryLog, StorageLedger, Store, StoreError, VmRepository};
 
@@ -32,5 +34,6 @@ pub use self::{
     hypervisor::{MockHypervisor, MockMonitors, MockProcesses},
     lock::MockLocks,
     path::MockPaths,
+    process_stats::MockProcessStats,
     records::MockRecords,
 };

@@ -5,7 +5,7 @@ mod shell;
 mod switch;
 mod version;
 
-pub use self::command_line::{Accelerator, CommandLine, PathNotUtf8, Setting, UefiFiles};
+pub use self::command_line::{Accelerator, CommandLine, PathNotUtf8, SERIAL_CHARDEV, Setting, UefiFiles};
 pub use self::shell::quote;
 pub use self::switch::Switch;
 pub use self::version::{InvalidVersion, QemuVersion};

@@ -149,6 +149,7 @@ fn ports(store: Arc<dyn Store>, settings: &Settings) -> Ports {
         monitors: Arc::new(QemuMonitors),
         processes: Arc::new(LinuxProcesses::new()),
         records: Arc::new(LocalRecords),
+        stats: Arc::new(LinuxProcesses::new()),
         images: Arc::new(QemuImg::new(environment)),
         paths: Arc::new(LocalPaths),
         firmware: Arc::new(DescriptorCatalog::new(firmware_folders(settings))),

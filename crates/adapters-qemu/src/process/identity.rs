@@ -10,6 +10,10 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open
 pub(crate) struct Stat {
     /// The state letter; `Z` and `X` are dead.
     pub(crate) state: u8,
+    /// How long CPUs have worked for it, in clock ticks.
+    pub(crate) cpu_ticks: u64,
+    /// How many threads it has.
+    pub(crate) threads: u32,
     /// When the process started, in clock ticks since boot.
     pub(crate) start_ticks: u64,
 }
@@ -30,9 +34,12 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     let rest = std::str::from_utf8(line.get(end_of_name + 1..)?).ok()?;
     let mut fields = rest.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
-    // The state is field 3, the start time field 22.
-    let start_ticks = fields.nth(18)?.parse().ok()?;
-    Some(Stat { state, start_ticks })
+    // The state is field 3, time in its own code and in the kernel fields 14 and 15, threads 20, the start time 22.
+    let own: u64 = fields.nth(10)?.parse().ok()?;
+    let in_kernel: u64 = fields.next()?.parse().ok()?;
+    let threads = fields.nth(4)?.parse().ok()?;
+    let start_ticks = fields.nth(1)?.parse().ok()?;
+    Some(Stat { state, cpu_ticks: own.saturating_add(in_kernel), threads, start_ticks })
 }
 
 /// Returns what the kernel tells of a process; `None` if there is none of that pid.
@@ -84,13 +91,15 @@ mod tests {
 
     use super::*;
 
-    const TAIL: &str = "S 1 2 3 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2";
+    const TAIL: &str = "S 1 2 3 0 -1 4194560 1 2 3 0 4 5 6 7 20 0 17 0 987654 1 2";
 
     #[track_caller]
     fn check(name: &str) {
+        let expected = Stat { state: b'S', cpu_ticks: 4 + 5, threads: 17, start_ticks: 987_654 };
+
         let stat = parse_stat(format!("42 ({name}) {TAIL}").as_bytes());
 
-        assert_eq!(stat, Some(Stat { state: b'S', start_ticks: 987_654 }), "{name}");
+        assert_eq!(stat, Some(expected), "{name}");
     }
 
     #[test]

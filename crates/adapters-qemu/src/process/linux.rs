@@ -27,7 +27,7 @@ impl LinuxProcesses {
         Self { boot: OnceLock::new() }
     }
 
-    fn boot(&self) -> &BootId {
+    pub(super) fn boot(&self) -> &BootId {
         self.boot.get_or_init(boot_id)
     }
 

@@ -1,6 +1,6 @@
 //! A world of mocks around an in-memory store; each test says only what it cares about.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -12,7 +12,8 @@ use maqet_domain::history::Actor;
 use maqet_domain::machine::builtin_handlers;
 use maqet_domain::port::{
     Guard, HostFacts, Kvm, Launched, MockClock, MockDiskImages, MockFirmwareCatalog, MockHost, MockHypervisor,
-    MockIdSource, MockLocks, MockMonitors, MockPaths, MockProcesses, MockRecords, PathKind, QemuBinary,
+    MockIdSource, MockLocks, MockMonitors, MockPaths, MockProcessStats, MockProcesses, MockRecords, PathKind,
+    QemuBinary,
 };
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::storage::builtin_drivers;
@@ -26,6 +27,9 @@ pub(crate) struct World {
     pub(crate) monitors: MockMonitors,
     pub(crate) processes: MockProcesses,
     pub(crate) images: MockDiskImages,
+    pub(crate) stats: MockProcessStats,
+    /// The files of the host.
+    pub(crate) there: Vec<PathBuf>,
 }
 
 struct FreeLock;
@@ -42,6 +46,8 @@ impl World {
             monitors: MockMonitors::new(),
             processes: MockProcesses::new(),
             images: MockDiskImages::new(),
+            stats: MockProcessStats::new(),
+            there: Vec::new(),
         }
     }
 
@@ -77,7 +83,8 @@ impl World {
             processes: Arc::new(std::mem::take(&mut self.processes)),
             images: Arc::new(images),
             records: Arc::new(MockRecords::new()),
-            paths: Arc::new(empty_paths()),
+            stats: Arc::new(std::mem::take(&mut self.stats)),
+            paths: Arc::new(paths(std::mem::take(&mut self.there))),
             firmware: Arc::new(MockFirmwareCatalog::new()),
             locks: Arc::new(free_locks()),
             clock: Arc::new(still_clock()),
@@ -109,10 +116,11 @@ pub(crate) fn launched(pid: u32, state: RunState) -> Launched {
     Launched { process: process(pid), state }
 }
 
-fn empty_paths() -> MockPaths {
+fn paths(there: Vec<PathBuf>) -> MockPaths {
     let mut paths = MockPaths::new();
-    paths.expect_kind().returning(|_| PathKind::Missing);
-    paths.expect_resolve().returning(std::path::Path::to_owned);
+    let kind = move |path: &Path| if there.iter().any(|one| one == path) { PathKind::File } else { PathKind::Missing };
+    paths.expect_kind().returning(kind);
+    paths.expect_resolve().returning(Path::to_owned);
     paths
 }
 

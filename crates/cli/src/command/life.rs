@@ -1,10 +1,10 @@
-//! The commands that take one VM or several: `start`, `stop`, `rm`, `status`.
+//! The commands that take one VM or several: `start`, `stop`, `rm`, `status`, `inspect`.
 
 use maqet::{Maqet, operation};
 use serde::Serialize;
 
 use super::command_line_of;
-use crate::arguments::{Rm, Start, Status, Stop, Vms};
+use crate::arguments::{Inspect, Rm, Start, Status, Stop, Vms};
 use crate::exit;
 use crate::failure::Failure;
 use crate::progress;
@@ -30,6 +30,10 @@ pub(crate) async fn rm(maqet: &Maqet, arguments: Rm, output: &Output) -> Result<
 
 pub(crate) async fn status(maqet: &Maqet, arguments: Status, output: &Output) -> Result<u8, Failure> {
     each(maqet, arguments.vms, output, "looking at", async |vm| maqet.run(operation::Status { vm }).await).await
+}
+
+pub(crate) async fn inspect(maqet: &Maqet, arguments: Inspect, output: &Output) -> Result<u8, Failure> {
+    each(maqet, arguments.vms, output, "looking at", async |vm| maqet.run(operation::Inspect { vm }).await).await
 }
 
 /// Does the same to each VM, one after the other.

@@ -1,5 +1,7 @@
 //! Results in words and tables for people.
 
+mod inspect;
+
 use std::borrow::Cow;
 use std::io::{self, Write};
 

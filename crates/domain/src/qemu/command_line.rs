@@ -11,6 +11,9 @@ use crate::network::NetworkMode;
 use crate::storage::{Interface, Seat};
 use crate::vm::{MonitorRole, RunPlaces, VmId, VmName};
 
+/// The name of the character device of the first serial port, where that is maqet's own.
+pub const SERIAL_CHARDEV: &str = "serial0";
+
 /// The accelerator that is really used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Accelerator {
@@ -167,9 +170,9 @@ fn serial(serial: &Serial, places: &RunPlaces) -> Result<Vec<Switch>, PathNotUtf
         Serial::Qemu(text) => vec![Switch::verbatim("serial", text)],
         Serial::Console => {
             let log = utf8(&places.serial_log())?.to_owned();
-            let socket = socket("serial0", &places.serial_socket())?;
+            let socket = socket(SERIAL_CHARDEV, &places.serial_socket())?;
             let socket = socket.option("logfile", log).flag("logappend", true);
-            vec![socket, Switch::new("serial").head("chardev:serial0")]
+            vec![socket, Switch::new("serial").head(&format!("chardev:{SERIAL_CHARDEV}"))]
         }
     })
 }
