@@ -1,8 +1,10 @@
 //! The port [`Locks`]: files that the kernel locks for one open file at a time.
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::{File, Metadata, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{DirEntryExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -127,6 +129,43 @@ impl Locks for FileLocks {
         let is_held = lives || is_locked(&file);
         is_held.then(|| note.map_or_else(|| unknown_holder(&file), |note| note.holder))
     }
+
+    async fn held(&self) -> Vec<(LockName, Holder)> {
+        let locked = locked_inodes();
+        if locked.is_empty() {
+            return Vec::new();
+        }
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let mut held = Vec::new();
+        for entry in entries.filter(|entry| locked.contains(&entry.ino())) {
+            if let Some(name) = name_of(&entry.file_name())
+                && let Some(holder) = self.holder(&name).await
+            {
+                held.push((name, holder));
+            }
+        }
+        held
+    }
+}
+
+/// Returns the inodes that somebody has locked through `flock`, on whichever file system (proc(5), `/proc/locks`).
+fn locked_inodes() -> HashSet<u64> {
+    let table = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    table.lines().filter_map(locked_inode).collect()
+}
+
+/// Reads a line as `1: FLOCK  ADVISORY  WRITE 4711 08:02:131130 0 EOF`; those who only wait have an arrow before.
+fn locked_inode(line: &str) -> Option<u64> {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    if fields.next()? != "FLOCK" {
+        return None;
+    }
+    fields.nth(3)?.rsplit(':').next()?.parse().ok()
+}
+
+/// Returns what the lock in a file of this name locks.
+fn name_of(file: &OsStr) -> Option<LockName> {
+    file.to_str()?.strip_prefix("vm-")?.strip_suffix(".lock")?.parse().ok().map(LockName::Vm)
 }
 
 /// Returns whether somebody has the file locked; it is not locked afterwards if nobody has.
@@ -163,4 +202,18 @@ fn read_note(file: &File) -> Option<Note> {
     let mut bytes = vec![0; HOLDER_BYTES];
     let length = file.read_at(&mut bytes, 0).ok()?;
     serde_json::from_slice(bytes.get(..length)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_locked_inode_is_read_of_held_flocks_only() {
+        assert_eq!(locked_inode("1: FLOCK  ADVISORY  WRITE 4711 08:02:131130 0 EOF"), Some(131_130));
+        assert_eq!(locked_inode("1: -> FLOCK  ADVISORY  WRITE 4712 08:02:131130 0 EOF"), None);
+        assert_eq!(locked_inode("2: POSIX  ADVISORY  READ 12 00:1c:9 128 128"), None);
+        assert_eq!(locked_inode("3: OFDLCK ADVISORY  WRITE -1 00:1c:9 100 100"), None);
+        assert_eq!(locked_inode(""), None);
+    }
 }

@@ -106,7 +106,8 @@ fn phase(row: &Row<'_>) -> Result<Phase> {
         "running" => Ok(Phase::Running),
         "stopping" => Ok(Phase::Stopping),
         "ended" => {
-            let reason = stop_reason(row.get_ref(7)?.as_str()?).ok_or_else(|| strange(7, "a reason nobody knows"))?;
+            let reason =
+                StopReason::from_word(row.get_ref(7)?.as_str()?).ok_or_else(|| strange(7, "a reason nobody knows"))?;
             Ok(Phase::Ended(Ending { reason, at: row.get::<_, Option<Moment>>(8)?.map(|moment| moment.0) }))
         }
         _ => Err(strange(6, "a phase nobody knows")),
@@ -159,13 +160,6 @@ fn event(row: &Row<'_>) -> Result<RecordedEvent> {
         data: row.get::<_, Tree>(5)?.0,
     };
     Ok(RecordedEvent { sequence: row.get(0)?, event })
-}
-
-fn stop_reason(word: &str) -> Option<StopReason> {
-    use StopReason as R;
-    [R::GuestShutdown, R::HostQuit, R::HostSignal, R::Crashed, R::Unknown]
-        .into_iter()
-        .find(|reason| reason.as_str() == word)
 }
 
 fn strange(column: usize, what: &'static str) -> rusqlite::Error {
@@ -223,11 +217,5 @@ mod tests {
         check("0d9f2ac3-58b14", None);
         check("+d9f", None);
         check(&"0".repeat(33), None);
-    }
-
-    #[test]
-    fn test_stop_reason_every_word_is_read_back() {
-        assert_eq!(stop_reason("host-signal"), Some(StopReason::HostSignal));
-        assert_eq!(stop_reason("bored"), None);
     }
 }

@@ -16,7 +16,7 @@ use maqet_domain::port::{
     Paths, ProcessStats, Processes, Records, Store,
 };
 use maqet_domain::qemu::{Accelerator, CommandLine, Setting};
-use maqet_domain::vm::{BootNumber, Revision, Run, RunPlaces, Vm, VmEntry, VmId, VmName};
+use maqet_domain::vm::{BootNumber, Refused, Revision, Run, RunPlaces, Vm, VmEntry, VmId, VmName};
 use serde_json::Value;
 
 use crate::call::{Effect, Operation, call_of};
@@ -181,11 +181,19 @@ impl App {
         let vm = self.vm(given).await?;
         let name = LockName::Vm(vm.entry.id);
         let mut guard = self.ports.locks.lock(&name, operation, patience).await?;
-        if let Some(vm) = self.ports.store.by_id(&vm.entry.id).await? {
-            return Ok((guard, vm));
+        match self.reread(&vm).await {
+            Err(gone @ Error::NoSuchVm { .. }) => {
+                guard.retire();
+                Err(gone)
+            }
+            read => Ok((guard, read?)),
         }
-        guard.retire();
-        Err(Error::NoSuchVm { given: given.to_owned(), near: Vec::new() })
+    }
+
+    /// Reads a VM anew.
+    pub(crate) async fn reread(&self, vm: &Vm) -> Result<Vm, Error> {
+        let read = self.ports.store.by_id(&vm.entry.id).await?;
+        read.ok_or_else(|| Error::NoSuchVm { given: vm.entry.name.to_string(), near: Vec::new() })
     }
 
     /// Understands a VM's definition, laid over the defaults of the settings.
@@ -271,6 +279,11 @@ impl App {
 /// Returns the change that takes the VM to `run`.
 pub(crate) fn run_change(entry: &VmEntry, run: Option<Run>) -> Change {
     Change::RunChanged { id: entry.id, expected: entry.revision, run }
+}
+
+/// Returns the error of a wish that does not fit the state a VM is in.
+pub(crate) fn wrong_state(entry: &VmEntry, refused: Refused) -> Error {
+    Error::WrongState { vm: entry.name.clone(), status: refused.status, input: refused.input }
 }
 
 /// Returns a path as text for JSON; what is not UTF-8 is shown as best it can be.

@@ -90,6 +90,12 @@ impl<T> Done<T> {
         self
     }
 
+    /// Returns another value, and writes the same.
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Done<U> {
+        let Self { value, changes, vm, inverse, guards, forgotten } = self;
+        Done { value: change(value), changes, vm, inverse, guards, forgotten }
+    }
+
     /// Removes the sockets and records of a VM that is gone, once that is written.
     #[must_use]
     pub(crate) fn forgetting(mut self, sockets: PathBuf, records: PathBuf) -> Self {

@@ -221,6 +221,9 @@ const fn refused(input: Input) -> &'static str {
         Input::Remove => "it cannot be removed",
         Input::ChangeDisks => "its disks cannot be changed from outside",
         Input::Command => "it has no monitor to talk to",
+        Input::Pause => "it cannot be paused",
+        Input::Resume => "it cannot be resumed",
+        Input::Reset => "it cannot be reset",
     }
 }
 
@@ -369,7 +372,13 @@ impl Explain for Error {
 
 fn state_hints(vm: &VmName, status: Status, input: Input) -> Vec<String> {
     match (input, status.is_live()) {
-        (Input::Command, false) => vec![format!("start it with `maqet start {vm}`")],
+        (Input::Resume, _) if status == Status::RestoreFailed => {
+            vec![format!("a guest that is half loaded is never let go on; end it with `maqet stop --force {vm}`")]
+        }
+        (Input::Resume, _) if status == Status::Panicked => vec![format!("reset it with `maqet reset {vm}`")],
+        (Input::Command | Input::Pause | Input::Resume | Input::Reset, false) => {
+            vec![format!("start it with `maqet start {vm}`")]
+        }
         (Input::Remove, true) => vec![
             format!("stop it first with `maqet stop {vm}`"),
             format!("or end and remove it in one go with `maqet rm --force {vm}`"),

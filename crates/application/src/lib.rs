@@ -21,7 +21,7 @@ mod stop;
 pub use app::{App, Folders, Ports};
 pub use call::{Done, Effect, Operation, OperationTable};
 pub use error::Error;
-pub use look::VmStatus;
+pub use look::{Occupation, VmStatus};
 pub use patience::{InvalidPatience, Patience};
 pub use settings::{EffectiveSetting, Settings};
 pub use stop::Rung;

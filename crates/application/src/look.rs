@@ -1,10 +1,8 @@
 //! Looking at a VM: what was written down, corrected by what is seen.
 
 use maqet_domain::network::Forward;
-use maqet_domain::port::LockName;
-use maqet_domain::vm::{
-    MonitorAnswer, Observation, Phase, ProcessIdentity, Run, RunState, Status, StopReason, VmEntry,
-};
+use maqet_domain::port::{Holder, LockName};
+use maqet_domain::vm::{MonitorAnswer, MonitorRole, Phase, ProcessIdentity, Run, Sight, Status, StopReason, VmEntry};
 use serde::Serialize;
 
 use crate::app::shown;
@@ -16,6 +14,57 @@ pub(crate) struct Seen {
     pub(crate) status: Status,
     /// Its process, if it lives.
     pub(crate) process: Option<ProcessIdentity>,
+    /// What keeps it from answering, or others from changing it.
+    pub(crate) occupation: Option<Occupation>,
+}
+
+impl Seen {
+    /// A VM of which nothing lives and on which nobody works.
+    pub(crate) const fn without_process(status: Status) -> Self {
+        Self { status, process: None, occupation: None }
+    }
+}
+
+/// What a VM is busy with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Occupation {
+    /// The operation that holds its lock, as in `snapshot.create`; else `main-loop` where QEMU's main loop does not
+    /// answer, and `sigstop` where its process was stopped by a signal.
+    pub with: String,
+    /// Since when (RFC 3339, UTC), where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// The process that runs the operation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+}
+
+impl Occupation {
+    /// The main loop of its QEMU does not answer.
+    const MAIN_LOOP: &'static str = "main-loop";
+
+    /// The process of its QEMU was stopped by a signal.
+    const SIGSTOP: &'static str = "sigstop";
+
+    fn unknown(with: &str) -> Self {
+        Self { with: with.to_owned(), since: None, pid: None }
+    }
+
+    /// Returns it in words, for people.
+    pub fn in_words(&self) -> String {
+        match (self.with.as_str(), &self.since, self.pid) {
+            (Self::MAIN_LOOP, ..) => "QEMU's main loop does not answer".to_owned(),
+            (Self::SIGSTOP, ..) => "QEMU was stopped by a signal; SIGCONT lets it go on".to_owned(),
+            (operation, Some(since), Some(pid)) => format!("`{operation}` of process {pid} since {since}"),
+            (operation, ..) => format!("`{operation}`"),
+        }
+    }
+}
+
+impl From<Holder> for Occupation {
+    fn from(holder: Holder) -> Self {
+        Self { with: holder.operation, since: Some(format!("{:.0}", holder.since)), pid: Some(holder.pid) }
+    }
 }
 
 /// The state of a VM, as scripts see it.
@@ -26,11 +75,14 @@ pub struct VmStatus {
     /// The VM's name.
     pub name: String,
     /// The state: `defined`, `starting`, `running`, `paused`, `busy`, `stopping`, `stopped`,
-    /// `restore-failed`, `io-error`, `panicked` or `unreachable`.
+    /// `restore-failed`, `io-error`, `panicked`, `unreachable` or `orphaned`.
     pub status: &'static str,
-    /// Why it stopped, if it did: `guest-shutdown`, `host-quit`, `host-signal`, `crashed`, `unknown`.
+    /// Why it stopped, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<&'static str>,
+    pub reason: Option<StopReason>,
+    /// What it is busy with, if somebody works on it or it does not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub busy: Option<Occupation>,
     /// The process id of its QEMU, while that lives.
     pub pid: Option<u32>,
     /// When it was defined (RFC 3339, UTC).
@@ -65,16 +117,7 @@ impl VmStatus {
     pub(crate) fn of(entry: &VmEntry, seen: &Seen) -> Self {
         let ending = match seen.status {
             Status::Stopped(ending) => Some(ending),
-            Status::Defined
-            | Status::Starting
-            | Status::Running
-            | Status::Paused
-            | Status::Busy
-            | Status::Stopping
-            | Status::RestoreFailed
-            | Status::IoError
-            | Status::Panicked
-            | Status::Unreachable => None,
+            _ => None,
         };
         let run = entry.run.as_ref();
         let live = run.filter(|_| seen.process.is_some());
@@ -82,7 +125,8 @@ impl VmStatus {
             id: entry.id.to_string(),
             name: entry.name.to_string(),
             status: seen.status.as_str(),
-            reason: ending.map(|ending| ending.reason.as_str()),
+            reason: ending.map(|ending| ending.reason),
+            busy: seen.occupation.clone(),
             pid: seen.process.as_ref().map(|process| process.pid),
             created_at: entry.created_at.to_string(),
             started_at: run.map(|run| run.started_at.to_string()),
@@ -92,21 +136,8 @@ impl VmStatus {
             qemu_log: run.map(|run| shown(&run.places.qemu_log())),
             event_log: run.map(|run| shown(&run.places.recorder_log())),
             forwards: live.map(|run| run.forwards.clone()).unwrap_or_default(),
-            free_monitor: live.map(|run| shown(&run.places.monitor(maqet_domain::vm::MonitorRole::Foreign))),
+            free_monitor: live.map(|run| shown(&run.places.monitor(MonitorRole::Foreign))),
         }
-    }
-
-    /// Returns why it stopped, for people.
-    pub fn reason_in_words(&self) -> Option<&'static str> {
-        let reasons = [
-            StopReason::GuestShutdown,
-            StopReason::HostQuit,
-            StopReason::HostSignal,
-            StopReason::Crashed,
-            StopReason::Unknown,
-        ];
-        let given = self.reason?;
-        reasons.into_iter().find(|reason| reason.as_str() == given).map(StopReason::in_words)
     }
 }
 
@@ -114,42 +145,33 @@ impl App {
     /// Looks at a VM, writing nothing.
     ///
     /// A run is `starting` or `stopping` while somebody works on it; the lock tells that from a work that was killed
-    /// or given up. The process of a start that was killed is found.
+    /// or given up.
     pub(crate) async fn look(&self, entry: &VmEntry) -> Seen {
-        let Some(run) = entry.run.as_ref().filter(|run| matches!(run.phase, Phase::Starting | Phase::Stopping)) else {
-            return self.look_alone(entry).await;
-        };
-        if self.ports.locks.holder(&LockName::Vm(entry.id)).await.is_none() {
-            return self.look_alone(entry).await;
-        }
-        let process = self.live_process(run).await;
-        match (run.phase, &process) {
-            (Phase::Starting, _) => Seen { status: Status::of(Some(run), Observation::Underway), process },
-            (Phase::Stopping | Phase::Running | Phase::Ended(_), Some(_)) => Seen { status: Status::Stopping, process },
-            (Phase::Stopping | Phase::Running | Phase::Ended(_), None) => self.look_alone(entry).await,
-        }
+        let holder = self.ports.locks.holder(&LockName::Vm(entry.id)).await;
+        self.look_beside(entry, holder).await
     }
 
-    /// Looks at a VM that nobody else starts or stops: the caller holds the lock, or nobody does.
+    /// Looks at a VM that nobody else works on: the caller holds the lock.
     pub(crate) async fn look_alone(&self, entry: &VmEntry) -> Seen {
-        let Some(run) = &entry.run else {
-            return Seen { status: Status::Defined, process: None };
+        self.look_beside(entry, None).await
+    }
+
+    /// Looks at a VM on which `holder` works.
+    pub(crate) async fn look_beside(&self, entry: &VmEntry, holder: Option<Holder>) -> Seen {
+        let Some(run) = entry.run.as_ref().filter(|run| !matches!(run.phase, Phase::Ended(_))) else {
+            let status = Status::of(entry.run.as_ref(), Sight::GONE, holder.is_some());
+            return Seen { status, process: None, occupation: holder.map(Occupation::from) };
         };
-        if let Phase::Ended(ending) = run.phase {
-            return Seen { status: Status::Stopped(ending), process: None };
-        }
-        if let Some(process) = self.live_process(run).await {
-            let answer = self.ports.monitors.answer(&run.places, limits::RUN_STATE).await;
-            // It may have ended while it was asked.
-            if answer != MonitorAnswer::Silent || self.ports.processes.is_alive(&process) {
-                // A stop that was given up is none.
-                let given_up = matches!(run.phase, Phase::Stopping).then(|| run.at_phase(Phase::Running));
-                let status = Status::of(given_up.as_ref().or(Some(run)), Observation::Alive(answer));
-                return Seen { status, process: Some(process) };
-            }
-        }
-        let last_word = self.ports.hypervisor.last_word(&run.places).await;
-        Seen { status: Status::of(Some(run), Observation::Gone(last_word)), process: None }
+        let process = self.live_process(run).await;
+        let (sight, cause) = match &process {
+            // Whoever starts or stops it talks to it now, and what it answers would change nothing.
+            Some(_) if holder.is_some() && !matches!(run.phase, Phase::Running) => (Sight::Lives, None),
+            Some(process) => self.ask_monitor(run, process).await,
+            None => (self.gone(run).await, None),
+        };
+        let status = Status::of(Some(run), sight, holder.is_some());
+        let occupation = holder.map(Occupation::from).or(cause);
+        Seen { status, process: process.filter(|_| status.is_live()), occupation }
     }
 
     /// Looks at a VM without asking its monitor, which may not answer; `running` then means that it lives.
@@ -158,8 +180,8 @@ impl App {
             && !matches!(run.phase, Phase::Ended(_))
             && let Some(process) = self.live_process(run).await
         {
-            let state = MonitorAnswer::State(RunState::Running);
-            return Seen { status: Status::of(Some(run), Observation::Alive(state)), process: Some(process) };
+            let status = Status::of(Some(run), Sight::Lives, false);
+            return Seen { status, process: Some(process), occupation: None };
         }
         self.look_alone(entry).await
     }
@@ -170,5 +192,28 @@ impl App {
             Some(process) => Some(process.clone()).filter(|process| self.ports.processes.is_alive(process)),
             None => self.ports.hypervisor.find(&run.places).await,
         }
+    }
+
+    /// Asks the monitor of a process that lived a moment ago; with what keeps it from answering, if anything does.
+    async fn ask_monitor(&self, run: &Run, process: &ProcessIdentity) -> (Sight, Option<Occupation>) {
+        // The kernel takes connections for a process that stands still, so its monitor would have to be waited for.
+        if self.ports.processes.is_frozen(process) {
+            let blocked = Sight::Answered(MonitorAnswer::Blocked);
+            return (blocked, Some(Occupation::unknown(Occupation::SIGSTOP)));
+        }
+        let answer = self.ports.monitors.answer(&run.places, limits::RUN_STATE).await;
+        match answer {
+            // It may have ended while it was asked.
+            MonitorAnswer::Silent if !self.ports.processes.is_alive(process) => (self.gone(run).await, None),
+            MonitorAnswer::Blocked => (Sight::Answered(answer), Some(Occupation::unknown(Occupation::MAIN_LOOP))),
+            MonitorAnswer::Silent | MonitorAnswer::State(_) => (Sight::Answered(answer), None),
+        }
+    }
+
+    /// Returns what is left to see of a run whose process is gone.
+    async fn gone(&self, run: &Run) -> Sight {
+        let last_word = self.ports.hypervisor.last_word(&run.places).await;
+        let host_rebooted = run.process.as_ref().is_some_and(|process| !self.ports.processes.is_of_this_boot(process));
+        Sight::Gone { last_word, host_rebooted }
     }
 }

@@ -2,11 +2,13 @@
 
 mod add;
 mod apply;
+mod button;
 mod config;
 mod info;
 mod inspect;
 mod ls;
 mod qmp;
+mod restart;
 mod rm;
 mod snapshot;
 mod start;
@@ -15,6 +17,7 @@ mod stop;
 
 pub use self::add::{Add, Added};
 pub use self::apply::{Applied, Apply, Changed, TakesEffect};
+pub use self::button::{Pause, Pressed, Reset, Resume};
 pub use self::config::{
     ConfigCheck, ConfigChecked, ConfigDefaults, ConfigKeys, ConfigSchema, ConfigShow, DefaultValue, KeyInfo,
     ShownSetting,
@@ -25,6 +28,7 @@ pub use self::inspect::{
 };
 pub use self::ls::{Ls, SortKey};
 pub use self::qmp::QmpRun;
+pub use self::restart::{Restart, Restarted};
 pub use self::rm::{Removed, Rm};
 pub use self::snapshot::{SnapshotCreate, SnapshotDone, SnapshotInfo, SnapshotLoad, SnapshotLs, SnapshotRm};
 pub use self::start::{Start, Started};
@@ -40,6 +44,10 @@ pub fn table() -> OperationTable {
         .on::<Apply>()
         .on::<Start>()
         .on::<Stop>()
+        .on::<Restart>()
+        .on::<Pause>()
+        .on::<Resume>()
+        .on::<Reset>()
         .on::<Rm>()
         .on::<Ls>()
         .on::<Status>()

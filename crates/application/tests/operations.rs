@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use maqet_application::operation::{Add, Apply, ConfigSchema, Ls, Rm, SnapshotCreate, Start, Status, Stop, table};
 use maqet_application::{Error, Patience};
 use maqet_domain::port::{EventLog, HistoryLog, ImageError, LaunchError, QmpError, Signal, VmRepository};
-use maqet_domain::vm::{MonitorAnswer, Phase, RunState, VmName};
+use maqet_domain::vm::{MonitorAnswer, Phase, RunState, StopReason, VmName};
 use maqet_domain::{Explain, Fault};
 use serde_json::json;
 use world::{World, launched};
@@ -184,7 +184,7 @@ async fn test_stop_guest_that_hears_nothing_is_killed_at_last() {
 
     let stopped = app.run(stop("web")).await.unwrap();
 
-    assert_eq!((json!(stopped.how), stopped.vm.reason), (json!("kill"), Some("host-signal")));
+    assert_eq!((json!(stopped.how), stopped.vm.reason), (json!("kill"), Some(StopReason::HostSignal)));
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ pub(crate) use self::define::{Add, Apply};
 pub(crate) use self::global::{Color, Format, Global};
 use self::global::{Loudness, last_loudness};
 pub(crate) use self::inspect::Inspect;
-pub(crate) use self::life::{Rm, Start, Status, Stop, Vms};
+pub(crate) use self::life::{Press, Restart, Rm, Start, Status, Stop, Vms};
 pub(crate) use self::qmp::{Qmp, QmpCommand, QmpRun};
 pub(crate) use self::snapshot::Snapshot;
 use crate::exit;
@@ -86,6 +86,14 @@ pub(crate) enum Command {
     Start(Start),
     /// Stop VMs: power button, then quit, then signals
     Stop(Stop),
+    /// Stop VMs, if they run, and start them again
+    Restart(Restart),
+    /// Have running VMs stand still
+    Pause(Press),
+    /// Have VMs that stand still go on
+    Resume(Press),
+    /// Press the reset button of VMs: a power cut, and a new boot
+    Reset(Press),
     /// Remove VMs; their disks stay
     Rm(Rm),
     /// List VMs and their states

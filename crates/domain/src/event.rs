@@ -43,8 +43,14 @@ pub mod kind {
     pub const VM_STARTED: &str = "vm.started";
     /// A start did not get as far as the monitor.
     pub const VM_START_FAILED: &str = "vm.start-failed";
-    /// A VM was stopped by us.
+    /// A VM is no longer running: by us, or found so.
     pub const VM_STOPPED: &str = "vm.stopped";
+    /// A VM was made to stand still.
+    pub const VM_PAUSED: &str = "vm.paused";
+    /// A VM was let go on.
+    pub const VM_RESUMED: &str = "vm.resumed";
+    /// A VM was reset.
+    pub const VM_RESET: &str = "vm.reset";
     /// A disk image was made.
     pub const STORAGE_CREATED: &str = "storage.created";
     /// A snapshot was made.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use self::id::{InvalidVmId, VmId};
 pub use self::name::{InvalidVmName, VmName};
 pub use self::run::{BootId, BootNumber, Ending, MonitorRole, Phase, ProcessIdentity, Run, RunPlaces, StopReason};
-pub use self::status::{Input, MonitorAnswer, Observation, Refused, RunState, Shutdown, Status, Step};
+pub use self::status::{Input, MonitorAnswer, Refused, RunState, Shutdown, Sight, Status, Step};
 
 use crate::config::Node;
 

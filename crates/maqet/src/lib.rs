@@ -38,8 +38,8 @@ pub use stores::{StoreFactories, StoreFactory};
 
 pub use maqet_application::config::{self, ConfigError, Document};
 pub use maqet_application::{
-    App, Done, Effect, EffectiveSetting, Error, Folders, InvalidPatience, Operation, OperationTable, Patience, Ports,
-    Rung, VmStatus, limits, operation,
+    App, Done, Effect, EffectiveSetting, Error, Folders, InvalidPatience, Occupation, Operation, OperationTable,
+    Patience, Ports, Rung, VmStatus, limits, operation,
 };
 pub use maqet_domain as domain;
 pub use maqet_domain::{Explain, Fault};

@@ -8,7 +8,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open
 /// What `/proc/PID/stat` tells, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stat {
-    /// The state letter; `Z` and `X` are dead.
+    /// The state letter; `Z` and `X` are dead, `T` was stopped by a signal.
     pub(crate) state: u8,
     /// How long CPUs have worked for it, in clock ticks.
     pub(crate) cpu_ticks: u64,
@@ -22,6 +22,11 @@ impl Stat {
     /// Returns whether such a process still lives.
     pub(crate) const fn is_alive(self) -> bool {
         !matches!(self.state, b'Z' | b'X' | b'x')
+    }
+
+    /// Returns whether such a process was stopped by a signal.
+    pub(crate) const fn is_frozen(self) -> bool {
+        self.state == b'T'
     }
 }
 

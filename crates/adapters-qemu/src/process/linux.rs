@@ -58,6 +58,15 @@ impl Processes for LinuxProcesses {
         lives
     }
 
+    fn is_frozen(&self, process: &ProcessIdentity) -> bool {
+        process.boot_id == *self.boot()
+            && stat_of(process.pid).is_some_and(|stat| stat.is_frozen() && stat.start_ticks == process.start_ticks)
+    }
+
+    fn is_of_this_boot(&self, process: &ProcessIdentity) -> bool {
+        process.boot_id == *self.boot()
+    }
+
     async fn signal(&self, process: &ProcessIdentity, signal: Signal) -> Result<(), ProcessError> {
         let failed = |why: io::Error| ProcessError::Failed { process: process.clone(), source: why.into() };
         let Some(pidfd) = self.hold(process).map_err(failed)? else {

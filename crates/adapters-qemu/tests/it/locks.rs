@@ -46,6 +46,24 @@ fn test_lock_let_go_is_free_for_the_one_who_waits() {
 }
 
 #[test]
+fn test_held_names_those_that_are_held_and_no_others() {
+    wait(async {
+        let folder = folder();
+        let locks = FileLocks::new(folder.path().join("locks"));
+        let other = LockName::Vm("1d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11".parse().unwrap());
+        drop(locks.lock(&other, "stop", PATIENCE).await.unwrap());
+        let before = locks.held().await;
+        let _held = locks.lock(&vm(), "start", PATIENCE).await.unwrap();
+
+        let held = locks.held().await;
+
+        assert!(before.is_empty(), "{before:?}");
+        let told: Vec<_> = held.into_iter().map(|(name, holder)| (name, holder.operation)).collect();
+        assert_eq!(told, [(vm(), "start".to_owned())]);
+    });
+}
+
+#[test]
 fn test_holder_of_a_free_lock_is_nobody() {
     wait(async {
         let folder = folder();

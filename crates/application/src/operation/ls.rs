@@ -1,6 +1,9 @@
 //! `ls`: all VMs and their states.
 
+use std::collections::HashMap;
+
 use futures_util::future::join_all;
+use maqet_domain::port::{Holder, LockName};
 use maqet_domain::vm::VmEntry;
 use serde::{Deserialize, Serialize};
 
@@ -67,9 +70,13 @@ impl Operation for Ls {
 
 /// Looks at many VMs at once, so that one that hangs delays the list by its own deadline only.
 async fn look_at_all(app: &App, entries: &[VmEntry]) -> Vec<VmStatus> {
+    let held: HashMap<LockName, Holder> = app.ports.locks.held().await.into_iter().collect();
     let mut statuses = Vec::with_capacity(entries.len());
     for some in entries.chunks(limits::LOOKS_AT_ONCE) {
-        let looks = some.iter().map(|entry| async move { VmStatus::of(entry, &app.look(entry).await) });
+        let looks = some.iter().map(|entry| async {
+            let holder = held.get(&LockName::Vm(entry.id)).cloned();
+            VmStatus::of(entry, &app.look_beside(entry, holder).await)
+        });
         statuses.extend(join_all(looks).await);
     }
     statuses

@@ -1,17 +1,17 @@
 //! `start`: starts a VM and returns once its monitor answers.
 
+use std::time::Duration;
+
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
 use maqet_domain::machine::Machine;
 use maqet_domain::network::{Forward, taken_ports};
 use maqet_domain::port::{Launch, Launched, QmpCommand};
-use maqet_domain::vm::{
-    BootNumber, Input, MonitorAnswer, Observation, Phase, Run, RunPlaces, Status, Step, Vm, VmEntry,
-};
+use maqet_domain::vm::{BootNumber, Input, MonitorAnswer, Phase, Run, RunPlaces, Sight, Status, Step, Vm, VmEntry};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::app::run_change;
+use crate::app::{run_change, wrong_state};
 use crate::call::{Done, Effect, Operation};
 use crate::look::{Seen, VmStatus};
 use crate::{App, Error, Patience, limits};
@@ -44,37 +44,46 @@ impl Operation for Start {
 
     async fn run(&self, app: &App) -> Result<Done<Started>, Error> {
         let (guard, vm) = app.lock(&self.vm, Self::NAME).await?;
-        let seen = app.look_alone(&vm.entry).await;
-        let step = seen.status.on(Input::Start);
-        match step.map_err(|refused| wrong_state(&vm.entry, refused.status))? {
-            Step::Do => {}
-            Step::AlreadySo => return Ok(adopted(app, &vm.entry, seen).holding(guard)),
-        }
+        Ok(start(app, &vm, self.timeout).await?.holding(guard))
+    }
+}
 
-        let machine = app.machine(&vm.definition)?;
-        let (boot, places) = app.next_run(&vm.entry);
-        let launch = self.prepare(app, &vm, &machine, &places).await?;
-        let entry = intend(app, &vm.entry, boot, &places).await?;
-        match app.ports.hypervisor.launch(&launch).await {
-            Ok(launched) => Ok(finish(app, entry, &machine, launched).await?.holding(guard)),
-            Err(source) => {
-                give_up(app, &entry, vm.entry.run, &source.to_string()).await;
-                Err(Error::Launch { vm: entry.name, source })
-            }
+/// Starts a VM whose lock the caller holds.
+pub(super) async fn start(app: &App, vm: &Vm, timeout: Option<Patience>) -> Result<Done<Started>, Error> {
+    let seen = app.look_alone(&vm.entry).await;
+    let step = seen.status.on(Input::Start);
+    match step.map_err(|refused| wrong_state(&vm.entry, refused))? {
+        Step::Do => {}
+        Step::AlreadySo => return Ok(adopted(app, &vm.entry, seen)),
+    }
+
+    let machine = app.machine(&vm.definition)?;
+    let (boot, places) = app.next_run(&vm.entry);
+    let deadline = timeout.map_or(limits::START, Patience::duration);
+    let launch = prepare(app, vm, &machine, &places, deadline).await?;
+    let entry = intend(app, &vm.entry, boot, &places).await?;
+    match app.ports.hypervisor.launch(&launch).await {
+        Ok(launched) => finish(app, entry, &machine, launched).await,
+        Err(source) => {
+            give_up(app, &entry, vm.entry.run.clone(), &source.to_string()).await;
+            Err(Error::Launch { vm: entry.name, source })
         }
     }
 }
 
-impl Start {
-    /// Checks everything that can be checked, and makes what must be there, before QEMU is tried.
-    async fn prepare(&self, app: &App, vm: &Vm, machine: &Machine, places: &RunPlaces) -> Result<Launch, Error> {
-        app.check_paths(machine).await?;
-        let command_line = app.command_line(&vm.entry, machine, places).await?;
-        app.prepare_firmware(&vm.entry, machine).await?;
-        app.prepare_disks(&vm.entry, machine).await?;
-        let deadline = self.timeout.map_or(limits::START, Patience::duration);
-        Ok(Launch { command_line, places: places.clone(), deadline })
-    }
+/// Checks everything that can be checked, and makes what must be there, before QEMU is tried.
+async fn prepare(
+    app: &App,
+    vm: &Vm,
+    machine: &Machine,
+    places: &RunPlaces,
+    deadline: Duration,
+) -> Result<Launch, Error> {
+    app.check_paths(machine).await?;
+    let command_line = app.command_line(&vm.entry, machine, places).await?;
+    app.prepare_firmware(&vm.entry, machine).await?;
+    app.prepare_disks(&vm.entry, machine).await?;
+    Ok(Launch { command_line, places: places.clone(), deadline })
 }
 
 /// Writes down that a start is underway, so that one that is killed half-way can be found.
@@ -120,9 +129,9 @@ async fn finish(app: &App, entry: VmEntry, machine: &Machine, launched: Launched
         return Err(error.into());
     }
 
-    let status = Status::of(run.as_ref(), Observation::Alive(MonitorAnswer::State(launched.state)));
+    let status = Status::of(run.as_ref(), Sight::Answered(MonitorAnswer::State(launched.state)), false);
     let entry = VmEntry { run, ..entry };
-    let seen = Seen { status, process: Some(launched.process) };
+    let seen = Seen { status, process: Some(launched.process), occupation: None };
     Ok(Done::reading(Started { vm: VmStatus::of(&entry, &seen), changed: true }))
 }
 
@@ -154,8 +163,4 @@ async fn give_up(app: &App, entry: &VmEntry, last: Option<Run>, why: &str) {
     if let Err(error) = app.ports.store.commit(changes).await {
         tracing::warn!(%error, "could not write down that the start failed");
     }
-}
-
-fn wrong_state(entry: &VmEntry, status: Status) -> Error {
-    Error::WrongState { vm: entry.name.clone(), status, input: Input::Start }
 }

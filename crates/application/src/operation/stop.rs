@@ -5,11 +5,11 @@ use std::time::Duration;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
 use maqet_domain::port::LockError;
-use maqet_domain::vm::{Input, Phase, ProcessIdentity, Run, Step, VmEntry};
+use maqet_domain::vm::{Input, Phase, ProcessIdentity, Run, Status, Step, VmEntry};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::app::run_change;
+use crate::app::{run_change, wrong_state};
 use crate::call::{Done, Effect, Operation};
 use crate::look::{Seen, VmStatus};
 use crate::stop::Rung;
@@ -53,51 +53,47 @@ impl Operation for Stop {
             }
             locked => locked?,
         };
-        let entry = vm.entry;
-        let seen = if self.force { app.look_at_process(&entry).await } else { app.look_alone(&entry).await };
-        let step = seen.status.on(Input::Stop);
-        let step = step.map_err(|refused| Error::WrongState {
-            vm: entry.name.clone(),
-            status: refused.status,
-            input: refused.input,
-        })?;
-        match (step, &entry.run, &seen.process) {
-            (Step::Do, Some(run), Some(process)) => {
-                let done = self.climb(app, &entry, run, process, &seen).await?;
-                Ok(done.holding(guard))
-            }
-            (Step::Do | Step::AlreadySo, _, _) => {
-                Ok(Done::reading(Stopped { vm: VmStatus::of(&entry, &seen), how: Rung::Nothing }).holding(guard))
-            }
-        }
+        let stopped = stop(app, &vm.entry, self.timeout, self.force).await?;
+        Ok(Done::reading(stopped).holding(guard))
     }
 }
 
-impl Stop {
-    async fn climb(
-        &self,
-        app: &App,
-        entry: &VmEntry,
-        run: &Run,
-        process: &ProcessIdentity,
-        seen: &Seen,
-    ) -> Result<Done<Stopped>, Error> {
-        if self.force {
+/// Stops a VM whose lock the caller holds.
+pub(super) async fn stop(app: &App, entry: &VmEntry, timeout: Option<Patience>, force: bool) -> Result<Stopped, Error> {
+    let seen = if force { app.look_at_process(entry).await } else { app.look_alone(entry).await };
+    let step = seen.status.on(Input::Stop);
+    let step = step.map_err(|refused| wrong_state(entry, refused))?;
+    match (step, &entry.run, &seen.process) {
+        (Step::Do, Some(run), Some(process)) if force => {
             app.kill(&entry.name, process).await?;
-            return Ok(finish(app, entry, run, process, Rung::Kill).await);
+            Ok(finish(app, entry, run, process, Rung::Kill).await)
         }
-        // Written first, so that one who is killed meanwhile leaves the truth behind; a full disk stops nobody.
-        let stopping = Run { process: Some(process.clone()), ..run.at_phase(Phase::Stopping) };
-        let written = app.record_run(entry, Some(stopping)).await;
-        let entry = written.unwrap_or_else(|error| {
-            tracing::warn!(%error, "could not write down that the VM is stopping");
-            entry.clone()
-        });
-        let patience = self.timeout.map_or(limits::POWER_DOWN, Patience::duration);
-        let rung = app.climb_down(&entry.name, run, process, seen.status, patience).await?;
-        Ok(finish(app, &entry, run, process, rung).await)
+        (Step::Do, Some(run), Some(process)) => climb(app, entry, run, process, seen.status, timeout).await,
+        (Step::Do | Step::AlreadySo, _, _) => Ok(Stopped { vm: VmStatus::of(entry, &seen), how: Rung::Nothing }),
     }
+}
 
+async fn climb(
+    app: &App,
+    entry: &VmEntry,
+    run: &Run,
+    process: &ProcessIdentity,
+    status: Status,
+    timeout: Option<Patience>,
+) -> Result<Stopped, Error> {
+    // Written first, so that one who is killed meanwhile leaves the truth behind; a full disk stops nobody.
+    let stopping = Run { process: Some(process.clone()), ..run.at_phase(Phase::Stopping) };
+    let written = app.record_run(entry, Some(stopping)).await;
+    let entry = written.unwrap_or_else(|error| {
+        tracing::warn!(%error, "could not write down that the VM is stopping");
+        entry.clone()
+    });
+    let patience = timeout.map_or(limits::POWER_DOWN, Patience::duration);
+    let rung = app.climb_down(&entry.name, run, process, status, patience).await?;
+    Ok(finish(app, &entry, run, process, rung).await)
+}
+
+impl Stop {
     /// Kills the machine while another operation holds its lock; that one finds it gone and says so.
     async fn kill_unlocked(&self, app: &App, held: LockError) -> Result<Done<Stopped>, Error> {
         let entry = app.vm(&self.vm).await?.entry;
@@ -113,7 +109,7 @@ impl Stop {
 /// Removes the sockets and writes down how it ended.
 ///
 /// The machine is stopped, whether or not that can be written: reads find it out from the kernel.
-async fn finish(app: &App, entry: &VmEntry, run: &Run, process: &ProcessIdentity, rung: Rung) -> Done<Stopped> {
+async fn finish(app: &App, entry: &VmEntry, run: &Run, process: &ProcessIdentity, rung: Rung) -> Stopped {
     app.ports.hypervisor.clear(&run.places).await;
     let ending = app.ending(run, rung).await;
     let ended = Run { process: Some(process.clone()), ..run.at_phase(Phase::Ended(ending)) };
@@ -124,6 +120,6 @@ async fn finish(app: &App, entry: &VmEntry, run: &Run, process: &ProcessIdentity
         tracing::warn!(%error, "could not write down that the VM stopped");
     }
     let entry = VmEntry { run: Some(ended), ..entry.clone() };
-    let seen = Seen { status: maqet_domain::vm::Status::Stopped(ending), process: None };
-    Done::reading(Stopped { vm: VmStatus::of(&entry, &seen), how: rung })
+    let seen = Seen::without_process(Status::Stopped(ending));
+    Stopped { vm: VmStatus::of(&entry, &seen), how: rung }
 }

@@ -59,6 +59,7 @@ impl World {
     /// Every process lives, and its monitor answers so.
     pub(crate) fn answers(&mut self, answer: MonitorAnswer) {
         self.processes.expect_is_alive().returning(|_| true);
+        self.processes.expect_is_frozen().returning(|_| false);
         self.monitors.expect_answer().returning(move |_, _| answer);
     }
 
@@ -128,6 +129,7 @@ fn free_locks() -> MockLocks {
     let mut locks = MockLocks::new();
     locks.expect_lock().returning(|_, _, _| Ok(Box::new(FreeLock)));
     locks.expect_holder().returning(|_| None);
+    locks.expect_held().returning(Vec::new);
     locks
 }
 

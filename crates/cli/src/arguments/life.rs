@@ -69,3 +69,29 @@ pub(crate) struct Status {
     #[command(flatten)]
     pub(crate) vms: Vms,
 }
+
+/// Stop VMs, if they run, and start them again
+///
+/// As `stop` and `start` in one go: each VM is started with its definition as it is now.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  maqet restart web
+  maqet restart web --force       pull the plug first")]
+pub(crate) struct Restart {
+    #[command(flatten)]
+    pub(crate) vms: Vms,
+    /// How long the guest may take to power off [default: 30s]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) timeout: Option<Patience>,
+    /// Kill QEMU at once; what the guest has not written is lost
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
+
+/// The buttons of running VMs.
+#[derive(Debug, Args)]
+pub(crate) struct Press {
+    #[command(flatten)]
+    pub(crate) vms: Vms,
+}

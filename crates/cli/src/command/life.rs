@@ -1,14 +1,19 @@
 //! The commands that take one VM or several: `start`, `stop`, `rm`, `status`, `inspect`.
 
+use futures_util::stream::{self, StreamExt};
 use maqet::{Maqet, operation};
 use serde::Serialize;
 
 use super::command_line_of;
-use crate::arguments::{Inspect, Rm, Start, Status, Stop, Vms};
+use crate::arguments::{Inspect, Press, Restart, Rm, Start, Status, Stop, Vms};
 use crate::exit;
 use crate::failure::Failure;
 use crate::progress;
 use crate::render::{self, Output, People};
+
+/// How many VMs are worked on at once: more machines that boot side by side only take the CPUs from each other, and
+/// fewer would have a guest that is slow to power off keep all others waiting.
+const AT_ONCE: usize = 8;
 
 pub(crate) async fn start(maqet: &Maqet, arguments: Start, output: &Output) -> Result<u8, Failure> {
     let timeout = arguments.timeout;
@@ -21,6 +26,23 @@ pub(crate) async fn start(maqet: &Maqet, arguments: Start, output: &Output) -> R
 pub(crate) async fn stop(maqet: &Maqet, arguments: Stop, output: &Output) -> Result<u8, Failure> {
     let Stop { vms, timeout, force } = arguments;
     each(maqet, vms, output, "stopping", async |vm| maqet.run(operation::Stop { vm, timeout, force }).await).await
+}
+
+pub(crate) async fn restart(maqet: &Maqet, arguments: Restart, output: &Output) -> Result<u8, Failure> {
+    let Restart { vms, timeout, force } = arguments;
+    each(maqet, vms, output, "restarting", async |vm| maqet.run(operation::Restart { vm, timeout, force }).await).await
+}
+
+pub(crate) async fn pause(maqet: &Maqet, arguments: Press, output: &Output) -> Result<u8, Failure> {
+    each(maqet, arguments.vms, output, "pausing", async |vm| maqet.run(operation::Pause { vm }).await).await
+}
+
+pub(crate) async fn resume(maqet: &Maqet, arguments: Press, output: &Output) -> Result<u8, Failure> {
+    each(maqet, arguments.vms, output, "resuming", async |vm| maqet.run(operation::Resume { vm }).await).await
+}
+
+pub(crate) async fn reset(maqet: &Maqet, arguments: Press, output: &Output) -> Result<u8, Failure> {
+    each(maqet, arguments.vms, output, "resetting", async |vm| maqet.run(operation::Reset { vm }).await).await
 }
 
 pub(crate) async fn rm(maqet: &Maqet, arguments: Rm, output: &Output) -> Result<u8, Failure> {
@@ -36,10 +58,10 @@ pub(crate) async fn inspect(maqet: &Maqet, arguments: Inspect, output: &Output) 
     each(maqet, arguments.vms, output, "looking at", async |vm| maqet.run(operation::Inspect { vm }).await).await
 }
 
-/// Does the same to each VM, one after the other.
+/// Does the same to each VM, several at once.
 ///
-/// One VM gives one result; several, or `--all`, give a list. A failure is told at once and does
-/// not keep the others from their turn; the exit code is that of the first.
+/// One VM gives one result; several, or `--all`, give a list in the order they were named. A failure is told in its
+/// turn and keeps no other from its own; the exit code is that of the first.
 async fn each<T>(
     maqet: &Maqet,
     vms: Vms,
@@ -52,12 +74,15 @@ where
 {
     let is_one = !vms.all && vms.vms.len() == 1;
     let names = named(maqet, vms).await?;
+    let message = match names.as_slice() {
+        [name] => format!("{what} `{name}`"),
+        names => format!("{what} {} VMs", names.len()),
+    };
     let mut results = Vec::new();
     let mut code = exit::DONE;
-    for name in names {
-        let message = format!("{what} `{name}`");
-        let outcome = progress::shown(output.shows_progress, &message, work(name)).await.map_err(Failure::from);
-        match outcome {
+    let mut outcomes = stream::iter(names).map(|name| work(name)).buffered(AT_ONCE);
+    while let Some(outcome) = progress::shown(output.shows_progress, &message, outcomes.next()).await {
+        match outcome.map_err(Failure::from) {
             Ok(result) if is_one || output.is_for_people() => output.show(&result)?,
             Ok(result) => results.push(result),
             Err(failure) if is_one => return Err(failure),

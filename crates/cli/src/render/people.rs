@@ -1,17 +1,18 @@
 //! Results in words and tables for people.
 
 mod inspect;
+mod life;
 
 use std::borrow::Cow;
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
+use maqet::VmStatus;
 use maqet::domain::config::Node;
 use maqet::operation::{
-    Added, Applied, ConfigChecked, DefaultValue, KeyInfo, Removed, ShownSetting, SnapshotDone, SnapshotInfo, Started,
-    Stopped, TakesEffect, VmInfo,
+    Added, Applied, ConfigChecked, DefaultValue, KeyInfo, Removed, ShownSetting, SnapshotDone, SnapshotInfo,
+    TakesEffect, VmInfo,
 };
-use maqet::{Rung, VmStatus};
 use unicode_width::UnicodeWidthStr;
 
 use super::is_coloured;
@@ -37,28 +38,6 @@ impl People for Added {
     }
 }
 
-impl People for Started {
-    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let already = if self.changed { "" } else { " already" };
-        let pid = self.vm.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
-        writeln!(out, "`{}` is {}{already}{pid}", self.vm.name, self.vm.status)
-    }
-}
-
-impl People for Stopped {
-    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let how = match self.how {
-            Rung::Nothing if self.vm.status == "defined" => ": it was never started",
-            Rung::Nothing => " already",
-            Rung::PowerDown => ": the guest powered off",
-            Rung::Quit => ": QEMU was told to quit",
-            Rung::Term => ": QEMU was ended with SIGTERM",
-            Rung::Kill => ": QEMU was killed",
-        };
-        writeln!(out, "`{}` is {}{how}", self.vm.name, self.vm.status)
-    }
-}
-
 impl People for Removed {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "removed `{}`", self.name)?;
@@ -69,9 +48,10 @@ impl People for Removed {
 impl People for VmStatus {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let style = style(self.status);
-        let reason = self.reason_in_words().map(|words| format!(" ({words})")).unwrap_or_default();
+        let reason = self.reason.map(|reason| format!(" ({})", reason.in_words())).unwrap_or_default();
         writeln!(out, "{}: {style}{}{style:#}{reason}", self.name, self.status)?;
         let rows = [
+            ("busy", self.busy.as_ref().map(maqet::Occupation::in_words)),
             ("pid", self.pid.map(|pid| pid.to_string())),
             ("id", Some(self.id.clone())),
             ("defined", Some(whole_seconds(&self.created_at))),
@@ -99,7 +79,7 @@ impl People for Vec<VmStatus> {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let rows = self.iter().map(|vm| {
             let status = match vm.reason {
-                Some(reason) => format!("{} ({reason})", vm.status),
+                Some(reason) => format!("{} ({})", vm.status, reason.as_str()),
                 None => vm.status.to_owned(),
             };
             let pid = vm.pid.map(|pid| pid.to_string()).unwrap_or_default();

@@ -260,6 +260,12 @@ pub trait Processes: Send + Sync {
     /// Returns whether exactly this process lives; a zombie does not.
     fn is_alive(&self, process: &ProcessIdentity) -> bool;
 
+    /// Returns whether this process, which lives, was stopped by a signal and stands still (SIGSTOP; proc(5), state `T`).
+    fn is_frozen(&self, process: &ProcessIdentity) -> bool;
+
+    /// Returns whether this process was started since the host was booted; one that was not cannot live.
+    fn is_of_this_boot(&self, process: &ProcessIdentity) -> bool;
+
     /// Signals exactly this process; one that is gone is no error.
     async fn signal(&self, process: &ProcessIdentity, signal: Signal) -> Result<(), ProcessError>;
 

@@ -94,4 +94,9 @@ pub trait Locks: Send + Sync {
 
     /// Returns who holds `name` right now, if anybody does.
     async fn holder(&self, name: &LockName) -> Option<Holder>;
+
+    /// Returns all locks that are held right now, and by whom, at a cost that does not grow with those that are not.
+    ///
+    /// A holder in another pid namespace may be missing; [`Locks::holder`] finds that one too.
+    async fn held(&self) -> Vec<(LockName, Holder)>;
 }

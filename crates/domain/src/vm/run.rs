@@ -160,11 +160,22 @@ pub enum StopReason {
     HostSignal,
     /// QEMU ended without a word: it crashed or was killed.
     Crashed,
+    /// The host was booted anew while it ran.
+    HostReboot,
     /// Nobody can tell.
     Unknown,
 }
 
 impl StopReason {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::GuestShutdown, Self::HostQuit, Self::HostSignal, Self::Crashed, Self::HostReboot, Self::Unknown];
+
+    /// Returns the reason whose word this is.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
+
     /// Returns the word scripts see.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -172,6 +183,7 @@ impl StopReason {
             Self::HostQuit => "host-quit",
             Self::HostSignal => "host-signal",
             Self::Crashed => "crashed",
+            Self::HostReboot => "host-reboot",
             Self::Unknown => "unknown",
         }
     }
@@ -183,6 +195,7 @@ impl StopReason {
             Self::HostQuit => "QEMU was told to quit",
             Self::HostSignal => "QEMU was ended by a signal",
             Self::Crashed => "QEMU crashed or was killed",
+            Self::HostReboot => "the host was restarted under it",
             Self::Unknown => "nobody can tell why",
         }
     }

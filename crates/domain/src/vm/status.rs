@@ -77,15 +77,25 @@ pub struct Shutdown {
     pub at: Timestamp,
 }
 
-/// What is seen of a run right now.
+/// What is seen of a run's process right now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Observation {
-    /// Its process lives.
-    Alive(MonitorAnswer),
-    /// Its process is gone; with the last word of the flight recorder, if there is one.
-    Gone(Option<Shutdown>),
-    /// It is being started by another process right now and has none of its own yet.
-    Underway,
+pub enum Sight {
+    /// It lives, and its monitor answered so.
+    Answered(MonitorAnswer),
+    /// It lives, and its monitor was not asked.
+    Lives,
+    /// It is gone.
+    Gone {
+        /// The last word of the flight recorder, if there is one.
+        last_word: Option<Shutdown>,
+        /// Whether the host was booted since it was started.
+        host_rebooted: bool,
+    },
+}
+
+impl Sight {
+    /// A process that is gone without a word, on a host that runs on.
+    pub const GONE: Self = Self::Gone { last_word: None, host_rebooted: false };
 }
 
 /// The state a VM is in.
@@ -99,7 +109,7 @@ pub enum Status {
     Running,
     /// Alive and standing still because somebody wanted it so.
     Paused,
-    /// Alive, and its main loop does not answer: saving, loading, or stuck.
+    /// Somebody works on it, or it is alive and its main loop does not answer: saving, loading, or stuck.
     Busy,
     /// Told to stop and not gone yet.
     Stopping,
@@ -113,6 +123,8 @@ pub enum Status {
     Panicked,
     /// Its process lives and no monitor answers.
     Unreachable,
+    /// A QEMU of ours whose VM nobody knows any more.
+    Orphaned,
 }
 
 /// What somebody wants of a VM.
@@ -128,6 +140,12 @@ pub enum Input {
     ChangeDisks,
     /// Send it a QMP command.
     Command,
+    /// Have it stand still.
+    Pause,
+    /// Have it go on.
+    Resume,
+    /// Press its reset button.
+    Reset,
 }
 
 /// What a wish comes to.
@@ -149,33 +167,38 @@ pub struct Refused {
 }
 
 impl Status {
-    /// Returns the state of a VM from what was written down and what is seen.
+    /// Returns the state of a VM from what was written down and what is seen; `is_worked_on` says whether an operation
+    /// holds its lock, the caller's own not counted.
     ///
-    /// What is seen wins: a process that lives is never called stopped, and one that is gone is
-    /// never called running.
-    pub fn of(run: Option<&Run>, seen: Observation) -> Self {
-        let Some(run) = run else {
-            return Self::Defined;
-        };
-        match (run.phase, seen) {
-            (Phase::Ended(ending), _) => Self::Stopped(ending),
-            (_, Observation::Underway) => Self::Starting,
-            (Phase::Starting | Phase::Running | Phase::Stopping, Observation::Gone(last_word)) => {
-                Self::Stopped(Self::ending(run.phase, last_word))
+    /// What is seen wins: a process that lives is never called stopped, and one that is gone is never called running.
+    /// A start or a stop that nobody works on any more was given up, and counts for nothing.
+    pub fn of(run: Option<&Run>, seen: Sight, is_worked_on: bool) -> Self {
+        match (run.map(|run| run.phase), seen, is_worked_on) {
+            (None, _, false) => Self::Defined,
+            (Some(Phase::Ended(ending)), _, false) => Self::Stopped(ending),
+            (None | Some(Phase::Ended(_)), _, true) => Self::Busy,
+            (Some(Phase::Starting), _, true) => Self::Starting,
+            (Some(Phase::Stopping), Sight::Answered(_) | Sight::Lives, true) => Self::Stopping,
+            (Some(phase), Sight::Gone { last_word, host_rebooted }, _) => {
+                Self::Stopped(Self::ending(phase, last_word, host_rebooted))
             }
-            (Phase::Stopping, Observation::Alive(MonitorAnswer::State(RunState::Running))) => Self::Stopping,
-            (_, Observation::Alive(answer)) => Self::alive(answer),
+            (Some(Phase::Starting | Phase::Running | Phase::Stopping), Sight::Answered(answer), _) => {
+                Self::alive(answer)
+            }
+            (Some(Phase::Starting | Phase::Running | Phase::Stopping), Sight::Lives, _) => Self::Running,
         }
     }
 
-    fn ending(phase: Phase, last_word: Option<Shutdown>) -> Ending {
-        match (last_word, phase) {
-            (Some(word), _) => Ending { reason: word.reason, at: Some(word.at) },
-            (None, Phase::Starting) => Ending { reason: StopReason::Unknown, at: None },
-            (None, Phase::Running | Phase::Stopping | Phase::Ended(_)) => {
-                Ending { reason: StopReason::Crashed, at: None }
-            }
+    fn ending(phase: Phase, last_word: Option<Shutdown>, host_rebooted: bool) -> Ending {
+        if let Some(word) = last_word {
+            return Ending { reason: word.reason, at: Some(word.at) };
         }
+        let reason = match phase {
+            _ if host_rebooted => StopReason::HostReboot,
+            Phase::Starting => StopReason::Unknown,
+            Phase::Running | Phase::Stopping | Phase::Ended(_) => StopReason::Crashed,
+        };
+        Ending { reason, at: None }
     }
 
     fn alive(answer: MonitorAnswer) -> Self {
@@ -207,32 +230,52 @@ impl Status {
             | Self::RestoreFailed
             | Self::IoError
             | Self::Panicked
-            | Self::Unreachable => true,
+            | Self::Unreachable
+            | Self::Orphaned => true,
         }
     }
 
     /// Returns what `input` comes to in this state.
+    ///
+    /// A machine that stopped half-way through loading a snapshot is never let go on: QEMU would take `cont`, and run
+    /// a guest that is half one and half another (7.2).
     pub const fn on(self, input: Input) -> Result<Step, Refused> {
         use Input as I;
         use Status as S;
 
+        let refused = Err(Refused { status: self, input });
         match self {
             S::Defined | S::Stopped(_) => match input {
                 I::Start | I::Remove | I::ChangeDisks => Ok(Step::Do),
                 I::Stop => Ok(Step::AlreadySo),
-                I::Command => Err(Refused { status: self, input }),
+                I::Command | I::Pause | I::Resume | I::Reset => refused,
             },
-            S::Running | S::Paused => match input {
-                I::Start => Ok(Step::AlreadySo),
+            S::Running => match input {
+                I::Start | I::Resume => Ok(Step::AlreadySo),
+                I::Stop | I::Command | I::Pause | I::Reset => Ok(Step::Do),
+                I::Remove | I::ChangeDisks => refused,
+            },
+            S::Paused => match input {
+                I::Start | I::Pause => Ok(Step::AlreadySo),
+                I::Stop | I::Command | I::Resume | I::Reset => Ok(Step::Do),
+                I::Remove | I::ChangeDisks => refused,
+            },
+            S::IoError => match input {
+                I::Stop | I::Command | I::Resume | I::Reset => Ok(Step::Do),
+                I::Start | I::Remove | I::ChangeDisks | I::Pause => refused,
+            },
+            S::Panicked => match input {
+                I::Stop | I::Command | I::Reset => Ok(Step::Do),
+                I::Start | I::Remove | I::ChangeDisks | I::Pause | I::Resume => refused,
+            },
+            S::Starting | S::Busy | S::Stopping | S::RestoreFailed | S::Unreachable => match input {
                 I::Stop | I::Command => Ok(Step::Do),
-                I::Remove | I::ChangeDisks => Err(Refused { status: self, input }),
+                I::Start | I::Remove | I::ChangeDisks | I::Pause | I::Resume | I::Reset => refused,
             },
-            S::Starting | S::Busy | S::Stopping | S::RestoreFailed | S::IoError | S::Panicked | S::Unreachable => {
-                match input {
-                    I::Stop | I::Command => Ok(Step::Do),
-                    I::Start | I::Remove | I::ChangeDisks => Err(Refused { status: self, input }),
-                }
-            }
+            S::Orphaned => match input {
+                I::Stop => Ok(Step::Do),
+                I::Start | I::Remove | I::ChangeDisks | I::Command | I::Pause | I::Resume | I::Reset => refused,
+            },
         }
     }
 
@@ -250,11 +293,12 @@ impl Status {
             Self::IoError => "io-error",
             Self::Panicked => "panicked",
             Self::Unreachable => "unreachable",
+            Self::Orphaned => "orphaned",
         }
     }
 
     /// All words of [`Status::as_str`].
-    pub const WORDS: [&'static str; 11] = [
+    pub const WORDS: [&'static str; 12] = [
         "defined",
         "starting",
         "running",
@@ -266,6 +310,7 @@ impl Status {
         "io-error",
         "panicked",
         "unreachable",
+        "orphaned",
     ];
 }
 
@@ -289,88 +334,160 @@ mod tests {
 
     const STOPPED: Status = Status::Stopped(Ending { reason: StopReason::GuestShutdown, at: None });
 
+    const PHASES: [Phase; 3] = [Phase::Starting, Phase::Running, Phase::Stopping];
+
+    const fn answered(state: RunState) -> Sight {
+        Sight::Answered(MonitorAnswer::State(state))
+    }
+
+    /// What nobody works on.
     #[track_caller]
-    fn check(phase: Phase, seen: Observation, expected: &str) {
-        let status = Status::of(Some(&run(phase)), seen);
+    fn check(phase: Phase, seen: Sight, expected: &str) {
+        let status = Status::of(Some(&run(phase)), seen, false);
 
         assert_eq!(status.as_str(), expected, "{phase:?} {seen:?}");
     }
 
     #[test]
     fn test_status_never_started_is_defined() {
-        assert_eq!(Status::of(None, Observation::Gone(None)), Status::Defined);
+        assert_eq!(Status::of(None, Sight::GONE, false), Status::Defined);
+    }
+
+    #[test]
+    fn test_status_worked_on_without_a_process_is_busy() {
+        let ended = run(Phase::Ended(Ending { reason: StopReason::HostQuit, at: None }));
+
+        assert_eq!(Status::of(None, Sight::GONE, true), Status::Busy);
+        assert_eq!(Status::of(Some(&ended), Sight::GONE, true), Status::Busy);
+    }
+
+    #[test]
+    fn test_status_start_or_stop_underway_is_told_from_one_given_up() {
+        let (starting, stopping) = (run(Phase::Starting), run(Phase::Stopping));
+        let alive = answered(RunState::Running);
+
+        assert_eq!(Status::of(Some(&starting), Sight::GONE, true), Status::Starting);
+        assert_eq!(Status::of(Some(&starting), Sight::Lives, true), Status::Starting);
+        assert_eq!(Status::of(Some(&stopping), Sight::Lives, true), Status::Stopping);
+        assert_eq!(Status::of(Some(&starting), alive, false), Status::Running);
+        assert_eq!(Status::of(Some(&stopping), alive, false), Status::Running);
     }
 
     #[test]
     fn test_status_process_gone_is_never_running() {
-        for phase in [Phase::Starting, Phase::Running, Phase::Stopping] {
-            check(phase, Observation::Gone(None), "stopped");
+        for (phase, is_worked_on) in PHASES.into_iter().flat_map(|phase| [(phase, false), (phase, true)]) {
+            let status = Status::of(Some(&run(phase)), Sight::GONE, is_worked_on);
+
+            assert!(matches!(status, Status::Stopped(_) | Status::Starting), "{phase:?} {is_worked_on}: {status:?}");
+            assert_eq!(status == Status::Starting, is_worked_on && phase == Phase::Starting, "{phase:?}");
         }
     }
 
     #[test]
-    fn test_status_killed_without_a_word_is_crashed() {
-        let status = Status::of(Some(&run(Phase::Running)), Observation::Gone(None));
+    fn test_status_process_alive_is_never_stopped() {
+        let sights = [Sight::Lives, Sight::Answered(MonitorAnswer::Blocked), Sight::Answered(MonitorAnswer::Silent)];
+        for (phase, seen) in PHASES.into_iter().flat_map(|phase| sights.map(|seen| (phase, seen))) {
+            for is_worked_on in [false, true] {
+                assert!(Status::of(Some(&run(phase)), seen, is_worked_on).is_live(), "{phase:?} {seen:?}");
+            }
+        }
+    }
 
-        assert_eq!(status, Status::Stopped(Ending { reason: StopReason::Crashed, at: None }));
+    #[track_caller]
+    fn check_ending(phase: Phase, seen: Sight, reason: StopReason, at: Option<Timestamp>) {
+        let status = Status::of(Some(&run(phase)), seen, false);
+
+        assert_eq!(status, Status::Stopped(Ending { reason, at }), "{phase:?} {seen:?}");
+    }
+
+    #[test]
+    fn test_status_killed_without_a_word_is_crashed() {
+        check_ending(Phase::Running, Sight::GONE, StopReason::Crashed, None);
+        check_ending(Phase::Stopping, Sight::GONE, StopReason::Crashed, None);
+        check_ending(Phase::Starting, Sight::GONE, StopReason::Unknown, None);
+    }
+
+    #[test]
+    fn test_status_gone_with_the_boot_of_its_host_says_so() {
+        let seen = Sight::Gone { last_word: None, host_rebooted: true };
+
+        for phase in PHASES {
+            check_ending(phase, seen, StopReason::HostReboot, None);
+        }
     }
 
     #[test]
     fn test_status_last_word_of_the_recorder_gives_reason_and_time() {
-        let word = Shutdown { reason: StopReason::GuestShutdown, at: Timestamp::UNIX_EPOCH };
+        let at = Timestamp::UNIX_EPOCH;
+        let last_word = Some(Shutdown { reason: StopReason::GuestShutdown, at });
 
-        let status = Status::of(Some(&run(Phase::Running)), Observation::Gone(Some(word)));
-
-        assert_eq!(
-            status,
-            Status::Stopped(Ending { reason: StopReason::GuestShutdown, at: Some(Timestamp::UNIX_EPOCH) })
-        );
+        for host_rebooted in [false, true] {
+            let seen = Sight::Gone { last_word, host_rebooted };
+            check_ending(Phase::Running, seen, StopReason::GuestShutdown, Some(at));
+        }
     }
 
     #[test]
     fn test_status_alive_follows_the_monitor() {
-        let alive = |state| Observation::Alive(MonitorAnswer::State(state));
-        check(Phase::Running, alive(RunState::Running), "running");
-        check(Phase::Starting, alive(RunState::Prelaunch), "paused");
-        check(Phase::Running, alive(RunState::RestoreVm), "restore-failed");
-        check(Phase::Running, alive(RunState::GuestPanicked), "panicked");
-        check(Phase::Running, Observation::Alive(MonitorAnswer::Blocked), "busy");
-        check(Phase::Running, Observation::Alive(MonitorAnswer::Silent), "unreachable");
-        check(Phase::Stopping, alive(RunState::Running), "stopping");
+        check(Phase::Running, answered(RunState::Running), "running");
+        check(Phase::Starting, answered(RunState::Prelaunch), "paused");
+        check(Phase::Running, answered(RunState::RestoreVm), "restore-failed");
+        check(Phase::Running, answered(RunState::GuestPanicked), "panicked");
+        check(Phase::Running, Sight::Answered(MonitorAnswer::Blocked), "busy");
+        check(Phase::Running, Sight::Answered(MonitorAnswer::Silent), "unreachable");
+        check(Phase::Running, Sight::Lives, "running");
+    }
+
+    /// The table of docs/reference/states.md: what each wish comes to, `+` do it, `=` nothing to do, `-` refused.
+    #[test]
+    fn test_inputs_come_to_what_the_table_says_in_every_state() {
+        use Input as I;
+        let inputs = [I::Start, I::Stop, I::Remove, I::ChangeDisks, I::Command, I::Pause, I::Resume, I::Reset];
+        for (status, expected) in [
+            (Status::Defined, "+=++----"),
+            (STOPPED, "+=++----"),
+            (Status::Running, "=+--++=+"),
+            (Status::Paused, "=+--+=++"),
+            (Status::IoError, "-+--+-++"),
+            (Status::Panicked, "-+--+--+"),
+            (Status::Starting, "-+--+---"),
+            (Status::Busy, "-+--+---"),
+            (Status::Stopping, "-+--+---"),
+            (Status::RestoreFailed, "-+--+---"),
+            (Status::Unreachable, "-+--+---"),
+            (Status::Orphaned, "-+------"),
+        ] {
+            let told = inputs.map(|input| match status.on(input) {
+                Ok(Step::Do) => '+',
+                Ok(Step::AlreadySo) => '=',
+                Err(refused) => {
+                    assert_eq!(refused, Refused { status, input });
+                    '-'
+                }
+            });
+
+            assert_eq!(String::from_iter(told), expected, "{status:?}");
+        }
     }
 
     #[test]
-    fn test_start_running_vm_changes_nothing() {
-        assert_eq!(Status::Running.on(Input::Start), Ok(Step::AlreadySo));
-    }
-
-    #[test]
-    fn test_stop_stopped_vm_changes_nothing() {
-        assert_eq!(STOPPED.on(Input::Stop), Ok(Step::AlreadySo));
-    }
-
-    #[test]
-    fn test_remove_running_vm_is_refused() {
-        assert!(Status::Running.on(Input::Remove).is_err());
-        assert!(Status::Unreachable.on(Input::Remove).is_err());
-    }
-
-    #[test]
-    fn test_stop_every_live_state_is_possible() {
-        for status in [
+    fn test_words_are_those_of_the_states() {
+        let states = [
+            Status::Defined,
             Status::Starting,
             Status::Running,
             Status::Paused,
             Status::Busy,
             Status::Stopping,
+            STOPPED,
             Status::RestoreFailed,
             Status::IoError,
             Status::Panicked,
             Status::Unreachable,
-        ] {
-            assert!(status.is_live());
-            assert_eq!(status.on(Input::Stop), Ok(Step::Do), "{status:?}");
-        }
+            Status::Orphaned,
+        ];
+
+        assert_eq!(states.map(Status::as_str), Status::WORDS);
     }
 
     #[test]

@@ -1,0 +1,48 @@
+//! `restart`: stops a VM and starts it again.
+
+use serde::{Deserialize, Serialize};
+
+use super::{start, stop};
+use crate::call::{Done, Effect, Operation};
+use crate::look::VmStatus;
+use crate::stop::Rung;
+use crate::{App, Error, Patience};
+
+/// Stops a VM, if it runs, and starts it with its definition as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restart {
+    /// The VM: a name, an id, or the unique beginning of one.
+    pub vm: String,
+    /// How long the guest may take to power off before QEMU is told to quit.
+    #[serde(default)]
+    pub timeout: Option<Patience>,
+    /// Kills QEMU at once instead.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// A VM that was stopped and runs again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Restarted {
+    /// Its state.
+    #[serde(flatten)]
+    pub vm: VmStatus,
+    /// What it took to stop it.
+    pub how: Rung,
+}
+
+impl Operation for Restart {
+    const NAME: &'static str = "restart";
+    const EFFECT: Effect = Effect::Acts;
+    type Output = Restarted;
+
+    /// Under one lock, so that nobody starts it in between.
+    async fn run(&self, app: &App) -> Result<Done<Restarted>, Error> {
+        let (guard, vm) = app.lock(&self.vm, Self::NAME).await?;
+        let how = stop::stop(app, &vm.entry, self.timeout, self.force).await?.how;
+        let vm = app.reread(&vm).await?;
+        let started = start::start(app, &vm, None).await?;
+        Ok(started.map(|started| Restarted { vm: started.vm, how }).holding(guard))
+    }
+}

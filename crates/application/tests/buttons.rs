@@ -1,0 +1,90 @@
+//! The buttons of running machines, with an in-memory store and a mocked world.
+
+#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
+
+mod world;
+
+use std::sync::{Arc, Mutex};
+
+use maqet_application::operation::{Pause, Reset, Restart, Resume, Start};
+use maqet_application::{App, Error};
+use maqet_domain::vm::RunState;
+use serde_json::json;
+use world::{World, launched};
+
+type Told = Arc<Mutex<Vec<String>>>;
+
+/// A world with a VM `web` whose monitor says `state`; with the commands QEMU was told.
+async fn running(state: RunState) -> (App, Told) {
+    let mut world = World::new();
+    let told = Told::default();
+    let heard = Arc::clone(&told);
+    world.monitors.expect_execute().returning(move |_, command, _| {
+        heard.lock().unwrap().push(command.execute.clone());
+        Ok(json!({}))
+    });
+    world.hypervisor.expect_launch().returning(move |_| Ok(launched(7, state)));
+    world.processes.expect_wait_gone().returning(|_, _| true);
+    world.alive(state);
+    let app = world.app();
+    app.run(World::empty("web")).await.unwrap();
+    app.run(Start { vm: "web".to_owned(), timeout: None }).await.unwrap();
+    (app, told)
+}
+
+fn take(told: &Told) -> Vec<String> {
+    std::mem::take(&mut told.lock().unwrap())
+}
+
+#[tokio::test]
+async fn test_pause_running_vm_stops_its_cpus_and_paused_one_is_left_alone() {
+    let (runs, told) = running(RunState::Running).await;
+    let (stands, untold) = running(RunState::Paused).await;
+
+    let paused = runs.run(Pause { vm: "web".to_owned() }).await.unwrap();
+    let again = stands.run(Pause { vm: "web".to_owned() }).await.unwrap();
+
+    assert_eq!((paused.changed, take(&told)), (true, vec!["stop".to_owned()]));
+    assert_eq!((again.changed, take(&untold)), (false, Vec::new()));
+}
+
+#[tokio::test]
+async fn test_resume_half_loaded_guest_is_never_let_go_on() {
+    let (app, told) = running(RunState::RestoreVm).await;
+
+    let refused = app.run(Resume { vm: "web".to_owned() }).await.unwrap_err();
+
+    assert!(matches!(refused, Error::WrongState { .. }), "{refused}");
+    assert_eq!(take(&told), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn test_resume_after_a_failed_disk_lets_it_try_again() {
+    let (app, told) = running(RunState::IoError).await;
+
+    app.run(Resume { vm: "web".to_owned() }).await.unwrap();
+
+    assert_eq!(take(&told), ["cont"]);
+}
+
+#[tokio::test]
+async fn test_reset_panicked_guest_goes_on_and_paused_one_stays_paused() {
+    let (panicked, told) = running(RunState::GuestPanicked).await;
+    let (paused, told_too) = running(RunState::Paused).await;
+
+    panicked.run(Reset { vm: "web".to_owned() }).await.unwrap();
+    paused.run(Reset { vm: "web".to_owned() }).await.unwrap();
+
+    assert_eq!(take(&told), ["system_reset", "cont"]);
+    assert_eq!(take(&told_too), ["system_reset"]);
+}
+
+#[tokio::test]
+async fn test_restart_running_vm_stops_it_first_and_says_how() {
+    let (app, told) = running(RunState::Running).await;
+
+    let restarted = app.run(Restart { vm: "web".to_owned(), timeout: None, force: false }).await.unwrap();
+
+    assert_eq!((json!(restarted.how), restarted.vm.boot), (json!("power-down"), Some(2)));
+    assert_eq!(take(&told), ["system_powerdown"]);
+}

@@ -1,0 +1,52 @@
+//! Results of the commands that change what runs.
+
+use std::io::{self, Write};
+
+use maqet::Rung;
+use maqet::operation::{Pressed, Restarted, Started, Stopped};
+
+use super::People;
+
+impl People for Started {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let already = if self.changed { "" } else { " already" };
+        let pid = self.vm.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+        writeln!(out, "`{}` is {}{already}{pid}", self.vm.name, self.vm.status)
+    }
+}
+
+impl People for Stopped {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let how = match self.how {
+            Rung::Nothing if self.vm.status == "defined" => ": it was never started".to_owned(),
+            Rung::Nothing => " already".to_owned(),
+            rung => format!(": {}", took(rung)),
+        };
+        writeln!(out, "`{}` is {}{how}", self.vm.name, self.vm.status)
+    }
+}
+
+impl People for Restarted {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let pid = self.vm.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+        writeln!(out, "`{}` is {} again{pid}: {}", self.vm.name, self.vm.status, took(self.how))
+    }
+}
+
+impl People for Pressed {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let already = if self.changed { "" } else { " already" };
+        writeln!(out, "`{}` is {}{already}", self.vm.name, self.vm.status)
+    }
+}
+
+/// Returns what a rung of the ladder was.
+const fn took(rung: Rung) -> &'static str {
+    match rung {
+        Rung::Nothing => "it was not running",
+        Rung::PowerDown => "the guest powered off",
+        Rung::Quit => "QEMU was told to quit",
+        Rung::Term => "QEMU was ended with SIGTERM",
+        Rung::Kill => "QEMU was killed",
+    }
+}

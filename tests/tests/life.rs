@@ -1,0 +1,117 @@
+//! The life of VMs on real QEMU: buttons, restarts, many at once, and reasons for an end.
+
+use std::time::Duration;
+
+use maqet_testkit::guest::{AfterMarker, BootSector};
+use maqet_testkit::{TestHome, guest, serial};
+use serde_json::{Value, json};
+
+/// Adds and starts a VM whose guest prints `marker` once a boot and then waits.
+fn started(home: &TestHome, name: &str, marker: &str) -> Value {
+    let image = BootSector::new(marker, AfterMarker::Sleep).write(home);
+    home.add(&BootSector::yaml(name, &image));
+    home.json(&["start", name])
+}
+
+#[test]
+fn test_pause_and_resume_are_what_qemu_says_and_repeat_without_harm() {
+    let home = TestHome::new();
+    started(&home, "web", "up");
+
+    let paused = home.json(&["pause", "web"]);
+    assert_eq!((&paused["status"], &paused["changed"]), (&json!("paused"), &json!(true)));
+    assert_eq!(home.json(&["qmp", "web", "query-status"])["status"], "paused");
+    assert_eq!(home.json(&["pause", "web"])["changed"], false);
+
+    let resumed = home.json(&["resume", "web"]);
+    assert_eq!((&resumed["status"], &resumed["changed"]), (&json!("running"), &json!(true)));
+    assert_eq!(home.json(&["resume", "web"])["changed"], false);
+    home.json(&["stop", "web", "--force"]);
+    assert_eq!(home.json_error(&["pause", "web"], 4)["code"], "vm.wrong-state");
+}
+
+#[test]
+fn test_reset_boots_the_guest_anew_in_the_same_process() {
+    let home = TestHome::new();
+    let before = started(&home, "web", "up-again");
+    let log = before["serial_log"].as_str().unwrap().to_owned();
+    serial::wait_for(log.as_ref(), "up-again", Duration::from_mins(1));
+
+    let reset = home.json(&["reset", "web"]);
+
+    maqet_testkit::wait::until(Duration::from_mins(1), "the second boot", || {
+        (serial::text(log.as_ref()).matches("up-again").count() >= 2).then_some(())
+    });
+    assert_eq!(reset["pid"], before["pid"]);
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_restart_is_another_process_and_another_boot() {
+    let home = TestHome::new();
+    let before = started(&home, "web", "up");
+
+    let again = home.json(&["restart", "web", "--force"]);
+
+    assert_eq!((&again["status"], &again["how"], &again["boot"]), (&json!("running"), &json!("kill"), &json!(2)));
+    assert_ne!(again["pid"], before["pid"]);
+    home.json(&["stop", "web", "--force"]);
+    let from_stopped = home.json(&["restart", "web"]);
+    assert_eq!((&from_stopped["status"], &from_stopped["how"]), (&json!("running"), &json!("nothing")));
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_start_all_brings_ten_machines_to_their_monitors() {
+    let home = TestHome::new();
+    let names: Vec<String> = (0..10).map(|number| format!("vm{number}")).collect();
+    for name in &names {
+        home.add(&guest::paused_yaml(name));
+    }
+
+    let all = home.json(&["start", "--all"]);
+
+    let told: Vec<&str> = all.as_array().unwrap().iter().map(|vm| vm["name"].as_str().unwrap()).collect();
+    assert_eq!(told, names);
+    assert!(all.as_array().unwrap().iter().all(|vm| vm["status"] == "paused"), "{all}");
+    for name in &names {
+        assert_eq!(home.json(&["qmp", name, "query-status"])["status"], "prelaunch");
+    }
+    home.json(&["stop", "--all", "--force"]);
+    assert_eq!(home.qemu_pids(), Vec::<i32>::new());
+}
+
+#[test]
+fn test_status_after_a_reboot_of_the_host_says_so() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    let pid = home.json(&["start", "web"])["pid"].as_i64().unwrap();
+    std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+    // As the database looks after a boot: the process is of another one.
+    let database = rusqlite::Connection::open(home.data().join("maqet.db")).unwrap();
+    database.execute("UPDATE vm SET host_boot = 'an earlier one'", []).unwrap();
+    drop(database);
+
+    let status = home.json(&["status", "web"]);
+
+    assert_eq!((&status["status"], &status["reason"]), (&json!("stopped"), &json!("host-reboot")));
+    assert_eq!(home.json(&["start", "web"])["boot"], 2);
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_status_of_a_frozen_qemu_is_busy_at_once_and_nothing_is_marked_dead() {
+    let home = TestHome::new();
+    let pid = started(&home, "web", "up")["pid"].as_i64().unwrap().to_string();
+    std::process::Command::new("kill").args(["-STOP", &pid]).status().unwrap();
+
+    let frozen = home.json(&["status", "web"]);
+    let listed = home.json(&["ls"]);
+    std::process::Command::new("kill").args(["-CONT", &pid]).status().unwrap();
+
+    assert_eq!((&frozen["status"], &frozen["busy"]["with"]), (&json!("busy"), &json!("sigstop")));
+    assert_eq!(frozen["pid"].to_string(), pid);
+    assert_eq!(listed[0]["status"], "busy");
+    assert_eq!(home.json(&["status", "web"])["status"], "running");
+    home.json(&["stop", "web", "--force"]);
+}
