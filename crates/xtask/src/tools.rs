@@ -1,29 +1,49 @@
-//! The programs the chores need, installed with apt-get where they are missing.
+//! What the chores need of the system, installed with apt-get where it is missing.
 
 use std::io::{IsTerminal, stdin};
+use std::path::Path;
 use std::process::Command;
+use std::{fmt, fs};
 
 use crate::chore::{prompt, remark, step};
 use crate::failure::Failure;
 use crate::{Result, program};
 
-/// A program and the Debian packages that bring it.
+/// Something the chores need and the Debian packages that bring it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Tool {
-    program: &'static str,
+    what: What,
     packages: &'static [&'static str],
     why: &'static str,
 }
 
+/// What a tool is, which tells how to look for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// A program in PATH.
+    Program(&'static str),
+    /// UEFI for PCs, with the descriptor by which it is found.
+    Uefi,
+}
+
 /// In the order of installation: `qemu-system-x86` first, as it may remove the `qemu-utils` that a machine has.
-const TOOLS: [Tool; 3] = [
-    Tool { program: "qemu-system-x86_64", packages: &["qemu-system-x86"], why: "runs the virtual machines" },
-    Tool { program: "qemu-img", packages: &["qemu-utils"], why: "makes disks and snapshots" },
-    Tool { program: "cc", packages: &["gcc", "libc6-dev"], why: "builds SQLite" },
+const TOOLS: [Tool; 4] = [
+    Tool {
+        what: What::Program("qemu-system-x86_64"),
+        packages: &["qemu-system-x86"],
+        why: "runs the virtual machines",
+    },
+    Tool { what: What::Program("qemu-img"), packages: &["qemu-utils"], why: "makes disks and snapshots" },
+    Tool { what: What::Program("cc"), packages: &["gcc", "libc6-dev"], why: "builds SQLite" },
+    Tool { what: What::Uefi, packages: &["ovmf"], why: "starts the machines that do so without a BIOS" },
 ];
 
+/// Where packages put the descriptors of firmware, and hosts their own (`docs/interop/firmware.json`, QEMU 7.2).
+const DESCRIPTORS: [&str; 2] = ["/etc/qemu/firmware", "/usr/share/qemu/firmware"];
+
 /// What `bench` needs besides.
-const SQLITE: Tool = Tool { program: "sqlite3", packages: &["sqlite3"], why: "is the limit for `ls` and `status`" };
+const SQLITE: Tool =
+    Tool { what: What::Program("sqlite3"), packages: &["sqlite3"], why: "is the limit for `ls` and `status`" };
 
 /// How this user may install packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,25 +64,25 @@ pub(crate) fn ensure_for_bench() -> Result<()> {
 }
 
 fn ensure_all(tools: &[Tool]) -> Result<()> {
-    let missing = missing(tools, |name| program::find(name).is_some());
+    let missing = missing(tools, What::is_there);
     if missing.is_empty() {
         return Ok(());
     }
 
     step("Installing what is missing");
     for tool in &missing {
-        remark(&format!("{} {}", tool.program, tool.why));
+        remark(&format!("{} {}", tool.what, tool.why));
     }
     update_lists(&manual(&missing))?;
     for tool in tools {
         // Asked anew for each: installing one may have brought or removed another.
-        if program::find(tool.program).is_none() {
+        if !tool.what.is_there() {
             apt(&install_arguments(tool), &manual(&missing))?;
         }
     }
-    match tools.iter().find(|tool| program::find(tool.program).is_none()) {
+    match tools.iter().find(|tool| !tool.what.is_there()) {
         None => Ok(()),
-        Some(tool) => Err(Failure::new(format!("`{}` is still not in PATH after its installation", tool.program))
+        Some(tool) => Err(Failure::new(format!("{} is still not to be found after its installation", tool.what))
             .hint(format!("look at `apt-cache policy {}`", tool.packages.join(" ")))),
     }
 }
@@ -72,8 +92,33 @@ pub(crate) fn update_lists(instead: &str) -> Result<()> {
     apt(&["update"], instead)
 }
 
-fn missing(tools: &[Tool], is_there: impl Fn(&str) -> bool) -> Vec<&Tool> {
-    tools.iter().filter(|tool| !is_there(tool.program)).collect()
+fn missing(tools: &[Tool], is_there: impl Fn(What) -> bool) -> Vec<&Tool> {
+    tools.iter().filter(|tool| !is_there(tool.what)).collect()
+}
+
+impl What {
+    fn is_there(self) -> bool {
+        match self {
+            Self::Program(name) => program::find(name).is_some(),
+            Self::Uefi => DESCRIPTORS.iter().any(|folder| describes_uefi(Path::new(folder))),
+        }
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Program(name) => write!(f, "`{name}`"),
+            Self::Uefi => f.write_str("UEFI firmware for x86_64"),
+        }
+    }
+}
+
+/// Returns whether a descriptor in `folder` is for UEFI on PCs; whether it is a good one is for maqet to find out.
+fn describes_uefi(folder: &Path) -> bool {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let contents = entries.filter_map(|entry| fs::read_to_string(entry.path()).ok());
+    contents.into_iter().any(|content| content.contains("\"uefi\"") && content.contains("\"x86_64\""))
 }
 
 fn install_arguments(tool: &Tool) -> Vec<&'static str> {
@@ -88,7 +133,7 @@ fn manual(missing: &[&Tool]) -> String {
 fn apt(arguments: &[&str], instead: &str) -> Result<()> {
     if program::find("apt-get").is_none() {
         return Err(Failure::new("there is no apt-get, so nothing can be installed here")
-            .hint("install QEMU (`qemu-system-x86_64`, `qemu-img`) and a C compiler (`cc`) yourself, and try again")
+            .hint("install QEMU (`qemu-system-x86_64`, `qemu-img`), UEFI firmware for it, and a C compiler (`cc`) yourself")
             .hint(format!("on Debian it would be: {instead}")));
     }
     let mut command = match right() {
@@ -138,15 +183,31 @@ mod tests {
 
     #[test]
     fn test_missing_bare_machine_starts_with_qemu_system() {
-        let names: Vec<_> = missing(&TOOLS, |_| false).iter().map(|tool| tool.program).collect();
+        let names: Vec<_> = missing(&TOOLS, |_| false).iter().map(|tool| tool.what.to_string()).collect();
 
-        assert_eq!(names, ["qemu-system-x86_64", "qemu-img", "cc"]);
+        assert_eq!(names, ["`qemu-system-x86_64`", "`qemu-img`", "`cc`", "UEFI firmware for x86_64"]);
+    }
+
+    #[test]
+    fn test_describes_uefi_firmware_of_another_architecture_is_not_enough() {
+        let folder = tempfile::tempdir().unwrap();
+        let describe = |name: &str, architecture: &str| {
+            let content =
+                format!(r#"{{"interface-types": ["uefi"], "targets": [{{"architecture": "{architecture}"}}]}}"#);
+            fs::write(folder.path().join(name), content).unwrap();
+        };
+
+        describe("60-arm.json", "aarch64");
+        let only_arm = describes_uefi(folder.path());
+        describe("60-pc.json", "x86_64");
+
+        assert!(!only_arm && describes_uefi(folder.path()));
     }
 
     #[test]
     fn test_manual_missing_tools_is_one_command_to_paste() {
         assert_eq!(
-            manual(&missing(&TOOLS, |name| name != "qemu-img")),
+            manual(&missing(&TOOLS, |what| what != What::Program("qemu-img"))),
             "apt-get update && apt-get install --yes --no-install-recommends qemu-utils"
         );
     }

@@ -133,7 +133,7 @@ fn test_linux_guest_reports_its_hardware_and_heeds_the_power_button() {
     let facts = serial::wait_for(&log, "mem_kib=", DEADLINE);
     ask(&mut monitor(&socket), "system_powerdown");
 
-    assert!(facts.ends_with("cpus=2 disks=vda:1048576"), "{facts}");
+    assert!(facts.ends_with("cpus=2 disks=vda:1048576 firmware=bios"), "{facts}");
     assert_eq!(ended(qemu), Some(0));
 }
 

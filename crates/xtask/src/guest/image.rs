@@ -2,11 +2,14 @@
 
 use super::cpio::Archive;
 use super::module;
-use super::package::Unpacked;
+use super::package::{Busybox, Kernel};
 use crate::{Result, program};
 
 /// The first program of the guest.
 pub(crate) const INIT: &str = include_str!("init.sh");
+
+/// The program that loads a module the guest does without otherwise.
+pub(crate) const LOAD: &str = include_str!("load.sh");
 
 /// What the guest cannot do without: its disks and the power button. What they need is found out.
 pub(crate) const MODULES: [&str; 4] = ["virtio_pci", "virtio_blk", "button", "evdev"];
@@ -14,10 +17,10 @@ pub(crate) const MODULES: [&str; 4] = ["virtio_pci", "virtio_blk", "button", "ev
 /// What the power button does; busybox's `acpid` looks for it under this name.
 const POWER_BUTTON: &str = "#!/bin/sh\necho 'maqet-guest: power button' >/dev/ttyS0\nsync\nexec poweroff -f\n";
 
-/// Returns the archive: busybox under each of its names, the modules in their order, and `init`.
-pub(crate) fn initramfs(unpacked: &Unpacked) -> Result<Vec<u8>> {
-    let modules = module::in_order(&unpacked.modules()?, &MODULES)?;
-    let names = program::output(program::command(unpacked.busybox_path()).arg("--list"))?;
+/// Returns the archive: busybox under each of its names, the modules in their order, `init` and `load`.
+pub(crate) fn initramfs(kernel: &Kernel, busybox: &Busybox, on_demand: &[&str]) -> Result<Vec<u8>> {
+    let available = kernel.modules()?;
+    let names = program::output(program::command(busybox.path()).arg("--list"))?;
 
     let mut archive = Archive::default();
     let folders = [
@@ -44,14 +47,22 @@ pub(crate) fn initramfs(unpacked: &Unpacked) -> Result<Vec<u8>> {
     archive.device("dev/console", (5, 1));
     archive.program("init", INIT.as_bytes());
     archive.program("etc/acpi/PWRF/00000080", POWER_BUTTON.as_bytes());
-    archive.program("bin/busybox", &unpacked.busybox()?);
+    archive.program("bin/busybox", &busybox.content()?);
+    archive.program("bin/load", LOAD.as_bytes());
     for name in names.lines().filter(|name| *name != "busybox") {
         archive.link(&format!("bin/{name}"), "busybox");
     }
-    let order: Vec<&str> = modules.iter().flat_map(|module| [module.file.as_str(), "\n"]).collect();
-    archive.file("lib/modules/order", order.concat().as_bytes());
-    for module in modules {
-        archive.file(&format!("lib/modules/{}", module.file), &module.content);
+
+    let mut put = std::collections::BTreeSet::new();
+    let lists = std::iter::once(("order".to_owned(), &MODULES[..]));
+    let lists = lists.chain(on_demand.iter().map(|name| (format!("{name}.order"), std::slice::from_ref(name))));
+    for (list, wanted) in lists {
+        let modules = module::in_order(&available, wanted)?;
+        let order: Vec<&str> = modules.iter().flat_map(|module| [module.file.as_str(), "\n"]).collect();
+        archive.file(&format!("lib/modules/{list}"), order.concat().as_bytes());
+        for module in modules.into_iter().filter(|module| put.insert(module.file.clone())) {
+            archive.file(&format!("lib/modules/{}", module.file), &module.content);
+        }
     }
     Ok(archive.finish())
 }

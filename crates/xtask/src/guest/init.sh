@@ -34,7 +34,10 @@ for disk in /sys/block/vd* /sys/block/sd* /sys/block/nvme*; do
     disks=$disks${disks:+,}${disk##*/}:$((sectors * 512))
 done
 
-echo "maqet-guest: mem_kib=$mem_kib cpus=$cpus disks=${disks:-none}"
+firmware=bios
+[ -d /sys/firmware/efi ] && firmware=uefi
+
+echo "maqet-guest: mem_kib=$mem_kib cpus=$cpus disks=${disks:-none} firmware=$firmware"
 echo "maqet-guest: ready"
 
 cd /root

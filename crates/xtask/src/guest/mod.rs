@@ -1,6 +1,6 @@
-//! The Linux guest of tests and demo: Debian's cloud kernel and a busybox initramfs.
+//! The Linux guests of tests and demo: one of Debian's kernels and a busybox initramfs each.
 //!
-//! Both come from downloaded packages that are unpacked and never installed, so an ordinary user can build the guest
+//! All comes from downloaded packages that are unpacked and never installed, so an ordinary user can build the guests
 //! and the machine's own busybox is left alone.
 
 mod cpio;
@@ -12,24 +12,38 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use maqet_testkit::guest::Files;
+use package::Packages;
 
 use crate::Result;
 use crate::chore::{remark, step};
 use crate::failure::OrFailure;
 use crate::workspace::Workspace;
 
-/// The package that depends on the current kernel for virtual machines.
-const KERNEL_METAPACKAGE: &str = "linux-image-cloud-amd64";
+/// A guest: one of Debian's kernels, and the modules it can load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Flavour {
+    /// The package that depends on the current kernel of this kind.
+    metapackage: &'static str,
+    /// What is loaded when somebody asks for it: each module costs every boot 20 ms.
+    on_demand: &'static [&'static str],
+}
+
+/// The kernel for virtual machines. Its boot is two seconds shorter, so this is the guest of all tests but few.
+const CLOUD: Flavour =
+    Flavour { metapackage: "linux-image-cloud-amd64", on_demand: &["virtio_net", "virtio_scsi", "sd_mod"] };
+
+/// The kernel for any machine: the cloud kernel has no 9p.
+const WITH_9P: Flavour = Flavour { metapackage: "linux-image-amd64", on_demand: &["9p", "9pnet_virtio"] };
 
 /// The package with a busybox that needs no libraries.
 const BUSYBOX_PACKAGE: &str = "busybox-static";
 
-/// To be raised when the builder makes something else out of the same script and modules.
-const BUILDER: u32 = 1;
+/// To be raised when the builder makes something else out of the same scripts and modules.
+const BUILDER: u32 = 2;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Guest {
-    /// Build it even if it is there, to take a newer kernel
+    /// Build them even if they are there, to take newer kernels
     #[arg(long)]
     rebuild: bool,
 }
@@ -41,7 +55,7 @@ impl Guest {
             remove_if_there(&stamp_path(files))?;
         }
         if !ensure(files)? {
-            step("The guest is up to date");
+            step("The guests are up to date");
         }
         for file in [files.kernel(), files.initramfs()] {
             anstream::println!("{}", file.display());
@@ -50,7 +64,7 @@ impl Guest {
     }
 }
 
-/// Builds the guest if it is missing or was built by another version of the builder; returns whether it did.
+/// Builds the guests if one is missing or was built by another version of the builder; returns whether it did.
 ///
 /// A second builder waits for the first one and then finds all done.
 pub(crate) fn ensure(files: &Files) -> Result<bool> {
@@ -60,7 +74,10 @@ pub(crate) fn ensure(files: &Files) -> Result<bool> {
     let lock = File::create(&lock_path).or_failure(|| format!("cannot open `{}`", lock_path.display()))?;
     lock.lock().or_failure(|| format!("cannot lock `{}`", lock_path.display()))?;
 
-    if files.exist() && fs::read_to_string(stamp_path(files)).is_ok_and(|found| found == stamp()) {
+    if files.exist()
+        && files.with_9p().exist()
+        && fs::read_to_string(stamp_path(files)).is_ok_and(|found| found == stamp())
+    {
         return Ok(false);
     }
     build(files)?;
@@ -68,24 +85,24 @@ pub(crate) fn ensure(files: &Files) -> Result<bool> {
 }
 
 fn build(files: &Files) -> Result<()> {
-    step("Building the guest (kernel and busybox initramfs)");
+    step("Building the guests (kernels and busybox initramfs)");
     let folder = files.folder();
     let work = tempfile::Builder::new()
         .prefix(".build-")
         .tempdir_in(folder)
         .or_failure(|| format!("cannot make a folder in `{}`", folder.display()))?;
 
-    let unpacked = package::fetch(work.path())?;
-    let kernel = unpacked.kernel()?;
-    let initramfs = image::initramfs(&unpacked)?;
-
-    // Without a stamp the pair counts as missing, so that an interrupted build is never taken for a whole one.
+    let Packages { busybox, kernels: [cloud, with_9p] } = package::fetch(work.path(), [CLOUD, WITH_9P])?;
+    // Without a stamp all count as missing, so that an interrupted build is never taken for a whole one.
     remove_if_there(&stamp_path(files))?;
-    put(&files.kernel(), &read(&kernel)?, work.path())?;
-    put(&files.initramfs(), &initramfs, work.path())?;
-    put(&stamp_path(files), stamp().as_bytes(), work.path())?;
-    remark(&format!("{} in {}", unpacked.kernel_package(), folder.display()));
-    Ok(())
+    for (files, unpacked, flavour) in [(files, cloud, CLOUD), (&files.with_9p(), with_9p, WITH_9P)] {
+        let initramfs = image::initramfs(&unpacked, &busybox, flavour.on_demand)?;
+        fs::create_dir_all(files.folder()).or_failure(|| format!("cannot make `{}`", files.folder().display()))?;
+        put(&files.kernel(), &read(&unpacked.kernel()?)?, work.path())?;
+        put(&files.initramfs(), &initramfs, work.path())?;
+        remark(&format!("{} in {}", unpacked.package(), files.folder().display()));
+    }
+    put(&stamp_path(files), stamp().as_bytes(), work.path())
 }
 
 /// Writes a file whole: elsewhere on the same file system, then renamed.
@@ -113,7 +130,9 @@ fn stamp_path(files: &Files) -> std::path::PathBuf {
     files.folder().join("stamp")
 }
 
-/// Returns what the guest is made from, word by word: any change of it asks for a new guest.
+/// Returns what the guests are made from, word by word: any change of it asks for new ones.
 fn stamp() -> String {
-    format!("builder {BUILDER}\nmodules {}\n\n{}", image::MODULES.join(" "), image::INIT)
+    let on_demand = [CLOUD, WITH_9P].map(|flavour| flavour.on_demand.join(" ")).join(" / ");
+    let modules = image::MODULES.join(" ");
+    format!("builder {BUILDER}\nmodules {modules}\non demand {on_demand}\n\n{}\n{}", image::INIT, image::LOAD)
 }

@@ -3,22 +3,36 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{BUSYBOX_PACKAGE, KERNEL_METAPACKAGE, read};
+use super::{BUSYBOX_PACKAGE, Flavour, read};
 use crate::chore::remark;
 use crate::failure::{Failure, OrFailure};
 use crate::{Result, program, tools};
 
 /// The unpacked packages.
 #[derive(Debug)]
-pub(crate) struct Unpacked {
-    folder: PathBuf,
-    kernel_package: String,
+pub(crate) struct Packages<const N: usize> {
+    pub(crate) busybox: Busybox,
+    /// In the order in which they were asked for.
+    pub(crate) kernels: [Kernel; N],
 }
 
-impl Unpacked {
-    /// Returns the name of the kernel's package, which holds its version.
-    pub(crate) fn kernel_package(&self) -> &str {
-        &self.kernel_package
+/// An unpacked kernel.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    folder: PathBuf,
+    package: String,
+}
+
+/// An unpacked busybox.
+#[derive(Debug)]
+pub(crate) struct Busybox {
+    folder: PathBuf,
+}
+
+impl Kernel {
+    /// Returns the name of the package, which holds the version.
+    pub(crate) fn package(&self) -> &str {
+        &self.package
     }
 
     /// Returns the path of the kernel.
@@ -34,53 +48,85 @@ impl Unpacked {
         let place = places.iter().find(|place| place.is_dir()).unwrap_or(&places[0]);
         only_entry(place, "")
     }
+}
 
-    /// Returns the busybox binary.
-    pub(crate) fn busybox_path(&self) -> PathBuf {
+impl Busybox {
+    /// Returns the path of the binary.
+    pub(crate) fn path(&self) -> PathBuf {
         let places = ["bin/busybox", "usr/bin/busybox"].map(|place| self.folder.join(place));
         places.iter().find(|place| place.is_file()).unwrap_or(&places[0]).clone()
     }
 
-    /// Returns the content of the busybox binary.
-    pub(crate) fn busybox(&self) -> Result<Vec<u8>> {
-        read(&self.busybox_path())
+    /// Returns the content of the binary.
+    pub(crate) fn content(&self) -> Result<Vec<u8>> {
+        read(&self.path())
     }
 }
 
-/// Downloads kernel and busybox into `work` and unpacks them there.
-pub(crate) fn fetch(work: &Path) -> Result<Unpacked> {
+/// Downloads kernels and busybox into `work` and unpacks them there.
+pub(crate) fn fetch<const N: usize>(work: &Path, flavours: [Flavour; N]) -> Result<Packages<N>> {
     for needed in ["apt-cache", "apt-get", "dpkg-deb"] {
         if program::find(needed).is_none() {
-            return Err(Failure::new(format!("the guest is built from Debian packages, and there is no `{needed}`"))
-                .hint("build it on a Debian machine, and name the folder with the two files in MAQET_GUEST"));
+            return Err(Failure::new(format!("the guests are built from Debian packages, and there is no `{needed}`"))
+                .hint("build them on a Debian machine, and name the folder with the files in MAQET_GUEST"));
         }
     }
 
     // Old lists name packages that the mirror no longer has, and a fresh machine has no lists at all.
-    download(work).or_else(|_| {
+    let packages = download(work, &flavours).or_else(|_| {
         remark("the package lists are missing or old");
         tools::update_lists("apt-get update")?;
-        download(work)
+        download(work, &flavours)
+    })?;
+    unpack(work, &packages)?;
+    let mut packages = packages.into_iter();
+    let kernels = flavours.map(|_| {
+        let package = packages.next().unwrap_or_default();
+        Kernel { folder: work.join(&package), package }
+    });
+    Ok(Packages { busybox: Busybox { folder: work.join(BUSYBOX_PACKAGE) }, kernels })
+}
+
+/// Downloads everything at once; returns the names of the kernels' packages, then busybox's.
+fn download(work: &Path, flavours: &[Flavour]) -> Result<Vec<String>> {
+    let mut packages = flavours.iter().map(|flavour| versioned(flavour.metapackage)).collect::<Result<Vec<_>>>()?;
+    packages.push(BUSYBOX_PACKAGE.to_owned());
+    remark(&format!("downloading {}", packages.join(", ")));
+    let mut apt = program::command("apt-get");
+    // As root, apt would drop to a user who may not enter our folder, and warn about it.
+    apt.args(["-o", "APT::Sandbox::User=root", "download"]).args(&packages).current_dir(work);
+    program::output(&mut apt)?;
+    Ok(packages)
+}
+
+/// Returns the kernel package that a metapackage leads to.
+fn versioned(metapackage: &str) -> Result<String> {
+    let listed = program::output(program::command("apt-cache").args(["depends", metapackage]))?;
+    kernel_package(&listed).ok_or_else(|| {
+        Failure::new(format!("apt knows no kernel behind `{metapackage}`"))
+            .hint("the guests need a Debian machine of the amd64 kind")
     })
 }
 
-fn download(work: &Path) -> Result<Unpacked> {
-    let listed = program::output(program::command("apt-cache").args(["depends", KERNEL_METAPACKAGE]))?;
-    let kernel_package = kernel_package(&listed).ok_or_else(|| {
-        Failure::new(format!("apt knows no kernel behind `{KERNEL_METAPACKAGE}`"))
-            .hint("the guest needs a Debian machine of the amd64 kind")
-    })?;
-    remark(&format!("downloading {kernel_package} and {BUSYBOX_PACKAGE}"));
-    let mut apt = program::command("apt-get");
-    // As root, apt would drop to a user who may not enter our folder, and warn about it.
-    apt.args(["-o", "APT::Sandbox::User=root", "download", &kernel_package, BUSYBOX_PACKAGE]).current_dir(work);
-    program::output(&mut apt)?;
-
-    let folder = work.join("unpacked");
-    for archive in archives(work)? {
-        program::output(program::command("dpkg-deb").arg("--extract").args([&archive, &folder]))?;
-    }
-    Ok(Unpacked { folder, kernel_package })
+/// Unpacks each package into a folder of its name, all at the same time: it is one thread's work for each.
+fn unpack(work: &Path, packages: &[String]) -> Result<()> {
+    let archives = packages
+        .iter()
+        .map(|package| Ok((only_entry(work, &format!("{package}_"))?, work.join(package))))
+        .collect::<Result<Vec<_>>>()?;
+    std::thread::scope(|scope| {
+        let unpacking = archives.iter().map(|(archive, folder)| {
+            scope.spawn(move || {
+                program::output(program::command("dpkg-deb").arg("--extract").args([archive, folder])).map(drop)
+            })
+        });
+        let unpacking: Vec<_> = unpacking.collect();
+        let done = |thread: std::thread::ScopedJoinHandle<'_, Result<()>>| {
+            thread.join().unwrap_or_else(|_| Err(Failure::new("a thread that unpacked a package panicked")))
+        };
+        // All are waited for before the first failure is told.
+        unpacking.into_iter().map(done).collect::<Vec<_>>().into_iter().collect()
+    })
 }
 
 /// Returns the real kernel package out of what `apt-cache depends` says about the metapackage.
@@ -90,12 +136,6 @@ fn kernel_package(listed: &str) -> Option<String> {
         .filter_map(|line| line.trim().strip_prefix("Depends: "))
         .find(|name| name.starts_with("linux-image-") && name.bytes().any(|byte| byte.is_ascii_digit()))
         .map(str::to_owned)
-}
-
-fn archives(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder).or_failure(|| format!("cannot list `{}`", folder.display()))?;
-    let is_archive = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "deb");
-    Ok(entries.flatten().map(|entry| entry.path()).filter(is_archive).collect())
 }
 
 fn only_entry(folder: &Path, prefix: &str) -> Result<PathBuf> {

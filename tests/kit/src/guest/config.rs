@@ -13,10 +13,16 @@ pub fn paused_yaml(name: &str) -> String {
 /// A test appends keys, such as `storage:`, to the text.
 #[must_use]
 pub fn linux_yaml(name: &str, files: &Files) -> String {
+    format!("name: {name}\nmemory: 256M\n{}", linux_boot_yaml(files))
+}
+
+/// Returns what makes any VM boot that kernel under software emulation, for a file that is merged over another one.
+#[must_use]
+pub fn linux_boot_yaml(files: &Files) -> String {
     let kernel = quoted(&files.kernel());
     let initramfs = quoted(&files.initramfs());
     format!(
-        "name: {name}\naccel: tcg\nmemory: 256M\narguments:\n  - {{kernel: {kernel}}}\n  - {{initrd: {initramfs}}}\n  \
+        "accel: tcg\narguments:\n  - {{kernel: {kernel}}}\n  - {{initrd: {initramfs}}}\n  \
          - {{append: \"console=ttyS0 quiet\"}}\n"
     )
 }

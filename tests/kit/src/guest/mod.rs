@@ -5,7 +5,7 @@ mod config;
 mod files;
 
 pub use boot_sector::{AfterMarker, BootSector};
-pub use config::{linux_yaml, paused_yaml};
+pub use config::{linux_boot_yaml, linux_yaml, paused_yaml};
 pub use files::{Files, profile_dir};
 
 /// What the Linux guest prints last: from here on it answers on the serial line and to the power button.

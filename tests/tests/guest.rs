@@ -1,0 +1,202 @@
+//! What the configuration says is what a real guest sees: the examples of the documentation, booted.
+//!
+//! The examples lie in the test's home as they are in the documentation; a second file, merged over them, brings a
+//! kernel and `accel: tcg`. Each boots once, and all that can be asked of it is asked in that one boot.
+
+#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use maqet_testkit::{TestHome, guest, serial, wait};
+use serde_json::{Value, json};
+
+const BOOT: Duration = Duration::from_secs(90);
+
+/// A guest that has booted.
+struct Booted {
+    home: TestHome,
+    name: &'static str,
+    /// What it said until it was ready.
+    told: String,
+}
+
+/// Returns an example of the documentation.
+fn example(name: &str) -> String {
+    fs::read_to_string(Path::new("../docs/examples").join(name).with_extension("yaml")).unwrap()
+}
+
+/// Boots an example, with the YAML `over` merged over it, in a home in which all it names is.
+fn boot(home: TestHome, name: &'static str, example: &str, over: &str) -> Booted {
+    let example = home.write("example.yaml", example);
+    let over = home.write("over.yaml", over);
+    home.maqet(["add"]).arg(example).arg(over).run().ok();
+    let started = home.json(&["start", name]);
+    let log = Path::new(started["serial_log"].as_str().unwrap());
+    serial::wait_for(log, guest::READY, BOOT);
+    Booted { told: serial::text(log), home, name }
+}
+
+impl Booted {
+    /// Returns the number behind `key=` in what the guest said.
+    fn fact(&self, key: &str) -> u64 {
+        let (_, value) = self.told.split_once(&format!("{key}=")).unwrap_or_else(|| panic!("no {key}: {}", self.told));
+        value.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// Types lines at the guest's serial shell.
+    fn types(&self, lines: &[&str]) -> UnixStream {
+        let socket = self.home.files().into_iter().find(|path| path.ends_with("serial.sock")).unwrap();
+        let mut console = UnixStream::connect(socket).unwrap();
+        console.write_all((lines.join("\n") + "\n").as_bytes()).unwrap();
+        console
+    }
+
+    /// Types lines, and returns all that stood at the console until the last one was done.
+    fn shell(&self, lines: &[&str]) -> String {
+        let mut console = self.types(&[lines, &["echo; echo all-do'ne'"]].concat());
+        console.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let until = Instant::now() + BOOT;
+        let mut said = Vec::new();
+        let mut some = [0; 4096];
+        while Instant::now() < until {
+            if let Ok(length) = console.read(&mut some) {
+                said.extend_from_slice(&some[..length]);
+            }
+            let text = String::from_utf8_lossy(&said);
+            if text.lines().any(|line| line.trim() == "all-done") {
+                return text.into_owned();
+            }
+        }
+        panic!("the guest was not done: {}", String::from_utf8_lossy(&said));
+    }
+
+    /// Returns the block node of this name, as QEMU has it.
+    fn node(&self, node: &str) -> Value {
+        let nodes = self.home.json(&["qmp", self.name, "query-named-block-nodes"]);
+        nodes.as_array().unwrap().iter().find(|one| one["node-name"] == node).unwrap().clone()
+    }
+}
+
+impl Drop for Booted {
+    fn drop(&mut self) {
+        // The home kills its processes anyway; while a test panics, nothing here may.
+        if !std::thread::panicking() {
+            self.home.json(&["stop", self.name, "--force"]);
+        }
+    }
+}
+
+/// Returns all descriptors of firmware that packages have installed.
+fn descriptors() -> Vec<Value> {
+    let entries = fs::read_dir("/usr/share/qemu/firmware").expect("UEFI firmware is installed (`apt install ovmf`)");
+    entries.map(|entry| serde_json::from_slice(&fs::read(entry.unwrap().path()).unwrap()).unwrap()).collect()
+}
+
+#[test]
+fn test_uefi_example_boots_by_the_firmware_of_a_descriptor_with_variables_of_its_own() {
+    let linux = guest::linux_boot_yaml(&guest::Files::built());
+
+    let booted = boot(TestHome::new(), "uefi", &example("uefi"), &linux);
+
+    assert!(booted.told.contains("disks=nvme0n1:21474836480 firmware=uefi"), "{}", booted.told);
+    let said = booted.shell(&["dmesg | grep 'efi: EFI'"]);
+    assert!(said.lines().any(|line| line.contains("] efi: EFI v2") && line.contains("EDK II")), "{said}");
+
+    let code = booted.node("uefi-code-file")["file"].clone();
+    let is_described = |one: &Value| one["mapping"]["executable"]["filename"] == code;
+    assert!(descriptors().iter().any(is_described), "{code}");
+    let variables = booted.node("uefi-vars");
+    let own = booted.home.data().join("storage/uefi/uefi-vars.qcow2");
+    assert_eq!((&variables["drv"], &variables["file"]), (&json!("qcow2"), &json!(own)));
+    assert_eq!((&variables["ro"], &fs::read(&own).unwrap()[..4]), (&json!(false), b"QFI\xfb".as_slice()));
+}
+
+#[test]
+fn test_shared_folder_example_is_written_by_the_guest_and_the_read_only_one_is_not() {
+    let home = TestHome::new();
+    home.write("src/from-host", "of the host");
+    home.write("docs/manual", "to be read");
+    let linux = guest::linux_boot_yaml(&guest::Files::built_with_9p());
+
+    let booted = boot(home, "shared-folder", &example("shared-folder"), &linux);
+    let said = booted.shell(&[
+        "load 9p 9pnet_virtio; mkdir /mnt/src /mnt/docs",
+        "for tag in src docs; do mount -t 9p -o trans=virtio,version=9p2000.L $tag /mnt/$tag; done",
+        "cat /mnt/src/from-host; cat /mnt/docs/manual",
+        "echo 'of the guest' >/mnt/src/from-guest",
+        "echo 'of the guest' >/mnt/docs/from-guest",
+        "rm /mnt/docs/manual",
+    ]);
+
+    assert!(said.contains("of the host") && said.contains("to be read"), "{said}");
+    assert_eq!(fs::read_to_string(booted.home.path("src/from-guest")).unwrap(), "of the guest\n");
+    assert_eq!(said.matches(": Read-only file system").count(), 2, "{said}");
+    let docs: Vec<PathBuf> = fs::read_dir(booted.home.path("docs")).unwrap().map(|one| one.unwrap().path()).collect();
+    assert_eq!(docs, [booted.home.path("docs/manual")]);
+}
+
+#[test]
+fn test_two_disks_example_has_sizes_and_serial_numbers_and_answers_at_the_forwarded_port() {
+    let home = TestHome::new();
+    let base = ["create", "-q", "-f", "qcow2", "base.qcow2", "48M"];
+    let made = std::process::Command::new("qemu-img").args(base).current_dir(home.root()).status().unwrap();
+    assert!(made.success());
+    let linux = guest::linux_boot_yaml(&guest::Files::built());
+    let more = "cpu: 2\nstorage: [{name: root, serial: ROOT-1}]\nnetwork: {forward: [\"0:80\"]}\n";
+
+    let booted = boot(home, "two-disks", &example("two-disks"), &format!("{linux}{more}"));
+    let said = booted.shell(&[
+        "load virtio_scsi sd_mod",
+        "until [ -e /sys/block/sda/size ]; do sleep 0.1; done; cat /sys/block/*da/size",
+        "cat /sys/block/vda/serial; cat -v /sys/block/sda/device/vpd_pg80",
+        "load virtio_net; ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up",
+        "mkdir /www; echo 'the guest answers' >/www/index.html; httpd -h /www",
+    ]);
+
+    assert!((900_000..1_048_576).contains(&booted.fact("mem_kib")), "{}", booted.told);
+    assert_eq!(booted.fact("cpus"), 2);
+    let lines: Vec<&str> = said.lines().map(str::trim).collect();
+    assert!(lines.contains(&"10485760") && lines.contains(&"98304"), "sectors of the 5G and the 48M disk: {said}");
+    assert!(said.contains("ROOT-1") && said.contains("DATA-1"), "{said}");
+
+    let forwards = booted.home.json(&["status", booted.name])["forwards"].clone();
+    let port = u16::try_from(forwards[0]["host_port"].as_u64().unwrap()).unwrap();
+    wait::until(BOOT, "the answer of the guest's web server", || {
+        fetched(port).ok().filter(|answer| answer.ends_with("the guest answers\n"))
+    });
+}
+
+/// Asks for the first page of a web server.
+fn fetched(port: u16) -> std::io::Result<String> {
+    let mut connection = TcpStream::connect(("127.0.0.1", port))?;
+    connection.set_read_timeout(Some(Duration::from_secs(5)))?;
+    connection.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    std::io::read_to_string(connection)
+}
+
+#[test]
+fn test_ci_example_has_no_network_and_ends_instead_of_rebooting() {
+    let files = guest::Files::built();
+    let path = |path: PathBuf| path.to_str().unwrap().to_owned();
+    let example = example("ci-guest")
+        .replace("/srv/ci/vmlinuz", &path(files.kernel()))
+        .replace("/srv/ci/initramfs.cpio", &path(files.initramfs()));
+
+    let booted = boot(TestHome::new(), "ci-guest", &example, "accel: tcg\n");
+    let said = booted.shell(&["echo cards: /sys/class/net/*; cat /proc/cmdline"]);
+    assert!(said.contains("cards: /sys/class/net/lo\r\n"), "{said}");
+    assert!(said.contains("console=ttyS0 quiet panic=-1\r\n"), "{said}");
+
+    let _console = booted.types(&["reboot -f"]);
+    let stopped = wait::until(BOOT, "the VM to be stopped", || {
+        let status = booted.home.json(&["status", booted.name]);
+        (status["status"] == "stopped").then_some(status)
+    });
+
+    assert_eq!(stopped["reason"], "guest-shutdown");
+}
