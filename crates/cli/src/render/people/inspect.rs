@@ -42,7 +42,7 @@ fn line(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
 
 fn head(vm: &VmStatus, out: &mut dyn Write) -> io::Result<()> {
     let style = style(vm.status);
-    let reason = vm.reason_in_words().map(|words| format!(" ({words})")).unwrap_or_default();
+    let reason = vm.reason.map(|reason| format!(" ({})", reason.in_words())).unwrap_or_default();
     writeln!(out, "{}: {style}{}{style:#}{reason}", vm.name, vm.status)
 }
 
