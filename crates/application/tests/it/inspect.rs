@@ -1,7 +1,5 @@
 //! `inspect`, with a kernel and a QEMU that tell what the test wants.
 
-#![expect(clippy::unwrap_used, reason = "clippy knows tests by their attribute, and helpers have none")]
-
 use std::time::Duration;
 
 use maqet_application::operation::{Inspect, InspectedDisk, VmInspection};
@@ -11,8 +9,8 @@ use maqet_domain::size::ByteSize;
 use maqet_domain::vm::{MonitorAnswer, RunState};
 use serde_json::{Value, json};
 
-use super::start;
-use super::world::{World, launched};
+use crate::operations::start;
+use crate::world::{World, launched};
 
 const DISK: &str = "name: web\nstorage: [{name: hdd, file: /d/hdd.qcow2, size: 1G}, {name: new, size: 1G}]\n";
 

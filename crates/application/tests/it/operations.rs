@@ -1,8 +1,5 @@
 //! The operations against an in-memory store and a mocked world.
 
-mod inspect;
-mod world;
-
 use futures_util::FutureExt;
 use maqet_application::operation::{Add, Apply, ConfigSchema, Ls, Rm, SnapshotCreate, Start, Status, Stop, table};
 use maqet_application::{Error, Patience};
@@ -10,9 +7,10 @@ use maqet_domain::port::{EventLog, HistoryLog, ImageError, LaunchError, QmpError
 use maqet_domain::vm::{MonitorAnswer, Phase, RunState, StopReason, VmName};
 use maqet_domain::{Explain, Fault};
 use serde_json::json;
-use world::{World, launched};
 
-fn start(vm: &str) -> Start {
+use crate::world::{World, launched};
+
+pub(crate) fn start(vm: &str) -> Start {
     Start { vm: vm.to_owned(), timeout: None }
 }
 

@@ -1,16 +1,12 @@
 //! The buttons of running machines, with an in-memory store and a mocked world.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
-
-mod world;
-
 use std::sync::{Arc, Mutex};
 
+use crate::world::{World, launched};
 use maqet_application::operation::{Pause, Reset, Restart, Resume, Start};
 use maqet_application::{App, Error};
 use maqet_domain::vm::RunState;
 use serde_json::json;
-use world::{World, launched};
 
 type Told = Arc<Mutex<Vec<String>>>;
 

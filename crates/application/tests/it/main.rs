@@ -1,0 +1,8 @@
+//! Operations with an in-memory store and a mocked world.
+
+#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
+
+mod buttons;
+mod inspect;
+mod operations;
+mod world;
