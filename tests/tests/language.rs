@@ -82,8 +82,7 @@ fn test_origin_of_every_value_is_told() {
 #[test]
 fn test_defaults_of_the_settings_hold_for_every_vm_and_are_shown() {
     let home = TestHome::new();
-    std::fs::create_dir_all(home.config()).unwrap();
-    std::fs::write(home.config().join("maqet.conf"), "defaults: {memory: 48M, accel: tcg}\n").unwrap();
+    home.write("config/maqet/maqet.conf", "defaults: {memory: 48M, accel: tcg}\n");
     home.add("name: web\ncpu: 2\n");
 
     let argv = home.json(&["info", "web", "--command-line"])["command_line"].to_string();

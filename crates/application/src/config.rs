@@ -71,6 +71,11 @@ impl App {
         let whole = merge(self.settings().defaults.clone(), definition.clone());
         let (machine, mut problems) = Machine::read(&whole, self.handlers());
         problems.extend(self.path_problems(&machine, &whole).await);
+        // A backing file that may not be one is not looked for.
+        let missing = self.missing_problems(&machine, &whole).await;
+        let is_new = |one: &Problem| !problems.iter().any(|known| known.path == one.path);
+        let missing: Vec<Problem> = missing.into_iter().filter(is_new).collect();
+        problems.extend(missing);
 
         let (warnings, problems): (Vec<Problem>, Vec<Problem>) =
             problems.into_iter().partition(|problem| layers.lenient && problem.kind == ProblemKind::UnknownKey);

@@ -1,11 +1,11 @@
 //! Disks of a VM: found by name, made when they are missing.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::event::kind;
 use maqet_domain::machine::Machine;
-use maqet_domain::port::{ImageError, PathKind};
+use maqet_domain::size::ByteSize;
 use maqet_domain::storage::{ImagePlan, Preparation, StorageSpec};
 use maqet_domain::vm::VmEntry;
 use serde_json::json;
@@ -25,25 +25,16 @@ impl App {
     /// Makes sure that a disk is there, and writes down that we made it if we did.
     pub(crate) async fn prepare_disk(&self, entry: &VmEntry, storage: &StorageSpec) -> Result<(), Error> {
         let path = storage.path(&self.vm_storage(&entry.name));
-        let plan = match storage.driver.preparation(storage, &path) {
-            Preparation::Nothing => return Ok(()),
-            Preparation::Existing(path) if self.ports.images.exists(&path).await => return Ok(()),
-            Preparation::Existing(path) => return Err(ImageError::Missing { path }.into()),
-            Preparation::Folder(path) => return self.require_folder(path).await,
-            Preparation::Image(plan) => plan,
-        };
+        let preparation = storage.driver.preparation(storage, &path);
+        self.require(&preparation).await?;
+        let Preparation::Image(plan) = preparation else { return Ok(()) };
         if self.ports.images.exists(&plan.path).await {
             // A disk in the VM's own folder is ours, whoever made it: a VM of this name before, or one killed half-way.
             return if storage.file.is_none() { self.adopt(entry, storage, &plan).await } else { Ok(()) };
         }
-        if let Some(backing) = &plan.backing
-            && !self.ports.images.exists(&backing.file).await
-        {
-            return Err(ImageError::BackingMissing { path: backing.file.clone() }.into());
-        }
         self.ports.images.create(&plan).await?;
 
-        let record = self.storage_record(entry, storage, &plan);
+        let record = self.storage_record(entry, storage, &plan.path, plan.size);
         let data = json!({ "drive": storage.name, "path": shown(&plan.path), "size": plan.size });
         let mut changes = ChangeSet::default().and(Change::StorageAdded(record));
         changes.events.push(self.event(kind::STORAGE_CREATED, entry, data));
@@ -57,25 +48,26 @@ impl App {
         if known.iter().any(|record| record.path == plan.path) {
             return Ok(());
         }
-        let change = Change::StorageAdded(self.storage_record(entry, storage, plan));
+        // It keeps its size, whatever the definition says.
+        let size = self.ports.images.info(&plan.path).await.map_or(plan.size, |info| Some(info.virtual_size));
+        let change = Change::StorageAdded(self.storage_record(entry, storage, &plan.path, size));
         Ok(self.ports.store.commit(ChangeSet::default().and(change)).await?)
     }
 
-    fn storage_record(&self, entry: &VmEntry, storage: &StorageSpec, plan: &ImagePlan) -> StorageRecord {
+    fn storage_record(
+        &self,
+        entry: &VmEntry,
+        storage: &StorageSpec,
+        path: &Path,
+        size: Option<ByteSize>,
+    ) -> StorageRecord {
         StorageRecord {
-            path: plan.path.clone(),
+            path: path.to_owned(),
             vm: Some(entry.id),
             drive: storage.name.clone(),
             kind: storage.driver.type_name().to_owned(),
-            size: plan.size,
+            size,
             created_at: self.ports.clock.now(),
-        }
-    }
-
-    async fn require_folder(&self, path: PathBuf) -> Result<(), Error> {
-        match self.ports.paths.kind(&path).await {
-            PathKind::Folder => Ok(()),
-            PathKind::Missing | PathKind::File | PathKind::Other => Err(Error::NoSuchFolder { path }),
         }
     }
 }

@@ -98,7 +98,10 @@ impl FromStr for Forward {
         let (protocol, rest) = match (text.strip_prefix("tcp:"), text.strip_prefix("udp:")) {
             (Some(rest), _) => (Protocol::Tcp, rest),
             (None, Some(rest)) => (Protocol::Udp, rest),
-            (None, None) => (Protocol::Tcp, text),
+            (None, None) => match foreign_protocol(text) {
+                Some(why) => return Err(invalid(why)),
+                None => (Protocol::Tcp, text),
+            },
         };
         let form = "write it as `HOST:GUEST`, as in `2222:22`";
         let (before, guest) = rest.rsplit_once(':').ok_or_else(|| invalid(form))?;
@@ -118,6 +121,17 @@ impl FromStr for Forward {
             (_, 0) => Err(invalid("the guest's port is from 1 to 65535")),
             (host_port, guest_port) => Ok(Self { protocol, host_address, host_port, guest_port }),
         }
+    }
+}
+
+/// Returns what is wrong with a text that begins with a word where only a protocol or an address may stand.
+fn foreign_protocol(text: &str) -> Option<&'static str> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let is_word = parts[0].starts_with(|c: char| c.is_alphabetic());
+    match parts.len() {
+        4.. if is_word => Some("the protocol is `tcp` or `udp`"),
+        3 if is_word => Some("the protocol is `tcp` or `udp`, and an address is IPv4, as in `127.0.0.1`"),
+        _ => None,
     }
 }
 
@@ -280,6 +294,15 @@ mod tests {
     fn test_forward_nonsense_is_refused() {
         for text in ["", "22", "a:22", "22:a", "22:0", "70000:22", "host:1:2", "::1:1:2", "2222-:22", "1:2,hostfwd=x"] {
             assert!(text.parse::<Forward>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn test_forward_unknown_protocol_is_called_that_and_both_known_are_named() {
+        for text in ["sctp:1:2", "sctp:0.0.0.0:1:2", "TCP:1:2"] {
+            let told = text.parse::<Forward>().unwrap_err().to_string();
+
+            assert!(told.contains("the protocol is `tcp` or `udp`"), "{told}");
         }
     }
 

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 
 use maqet_application::config::Document;
 use maqet_application::limits;
+use maqet_domain::qemu::quote;
 use maqet_domain::{Explain, Fault};
+
+use crate::writers::{Insecurity, Writers};
 
 /// Why a file could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +36,14 @@ pub enum ReadError {
         /// The first byte that is not.
         at: usize,
     },
+    /// Somebody else can write it, and with it what QEMU is told to do.
+    #[error("`{}` is not safe to use: {insecurity}", path.display())]
+    Insecure {
+        /// The file.
+        path: PathBuf,
+        /// Who can write it.
+        insecurity: Insecurity,
+    },
 }
 
 impl Explain for ReadError {
@@ -41,6 +52,7 @@ impl Explain for ReadError {
             Self::Io { .. } => "config.unreadable",
             Self::TooLarge { .. } => "config.too-large",
             Self::NotText { .. } => "config.not-text",
+            Self::Insecure { .. } => "config.insecure",
         }
     }
 
@@ -52,19 +64,32 @@ impl Explain for ReadError {
         match self {
             Self::Io { .. } => vec!["look at the path and at the permissions of the file".to_owned()],
             Self::TooLarge { .. } | Self::NotText { .. } => vec!["name a YAML file".to_owned()],
+            Self::Insecure { path, insecurity } => {
+                let mut hints = vec![insecurity.remedy(&quote(&path.to_string_lossy()))];
+                if matches!(insecurity, Insecurity::GroupWrites { .. }) {
+                    hints
+                        .push("new files are made so where the umask is 002; with `umask 022` they are not".to_owned());
+                }
+                hints.push("use it all the same with `--allow-insecure-config`".to_owned());
+                hints
+            }
         }
     }
 }
 
-/// Reads a file whole, as long as it can be a configuration.
+/// Reads a file whole, as long as it can be a configuration and nobody but `writers` can have written it.
 ///
-/// Relative paths in it are relative to its folder, which becomes absolute here.
-pub fn read_document(path: &Path) -> Result<Document, ReadError> {
+/// Relative paths in it are relative to its folder, which becomes absolute here. What is checked is the opened file,
+/// so that no other can be put in its place between the check and the reading; of a link that is where it leads.
+pub fn read_document(path: &Path, writers: Writers) -> Result<Document, ReadError> {
     let io = |source| ReadError::Io { path: path.to_owned(), source };
     let absolute = std::path::absolute(path).map_err(io)?;
     let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
     let file = File::open(path).map_err(io)?;
-    read_from(file, path, folder)
+    match writers.refused(&file, path).map_err(io)? {
+        Some(insecurity) => Err(ReadError::Insecure { path: path.to_owned(), insecurity }),
+        None => read_from(file, path, folder),
+    }
 }
 
 /// Reads a stream as if it were the file `path` in `folder`.

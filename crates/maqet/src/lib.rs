@@ -28,6 +28,7 @@ mod environment;
 mod error;
 mod settings;
 mod stores;
+mod writers;
 
 pub use builder::{Builder, Maqet};
 pub use document::{ReadError, read_document};
@@ -35,11 +36,12 @@ pub use environment::Environment;
 pub use error::OpenError;
 pub use settings::{Overrides, Settings};
 pub use stores::{StoreFactories, StoreFactory};
+pub use writers::{Insecurity, Writers};
 
 pub use maqet_application::config::{self, ConfigError, Document};
 pub use maqet_application::{
-    App, Done, Effect, EffectiveSetting, Error, Folders, InvalidPatience, Occupation, Operation, OperationTable,
-    Patience, Ports, Rung, VmStatus, limits, operation,
+    App, Done, Effect, EffectiveSetting, Error, Folders, InvalidPatience, KeptSize, Occupation, Operation,
+    OperationTable, Patience, Ports, Rung, VmStatus, limits, operation,
 };
 pub use maqet_domain as domain;
 pub use maqet_domain::{Explain, Fault};

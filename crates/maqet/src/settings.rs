@@ -17,7 +17,7 @@ use maqet_application::EffectiveSetting;
 use maqet_application::config::{self, ConfigError, Sources};
 use maqet_domain::config::{KeyPath, Node, Report};
 
-use crate::{Environment, OpenError, read_document};
+use crate::{Environment, OpenError, Writers, read_document};
 
 /// The settings file for all users of a host.
 const SYSTEM_FILE: &str = "/etc/maqet/maqet.conf";
@@ -35,6 +35,8 @@ pub struct Overrides {
     pub config: Option<PathBuf>,
     /// The database.
     pub database: Option<String>,
+    /// Whose configurations are taken, the settings file among them.
+    pub writers: Writers,
 }
 
 /// Where things live; all paths are absolute.
@@ -56,6 +58,8 @@ pub struct Settings {
     pub config_file: Option<PathBuf>,
     /// What holds for every VM that does not say otherwise.
     pub defaults: Node,
+    /// Whose configurations are taken.
+    pub writers: Writers,
     /// The environment QEMU is given.
     pub environment: Environment,
     /// Where each came from, in words.
@@ -136,7 +140,7 @@ impl Settings {
         let config_flag = ("config-dir", overrides.config_dir.clone());
         let config = finder.folder(config_flag, "MAQET_CONFIG_DIR", None, ("XDG_CONFIG_HOME", ".config"))?;
         let named = finder.find(("config", overrides.config.clone()), "MAQET_CONFIG", as_path, None);
-        let (file, config_file) = File::find(named.map(|found| found.value), &config.value)?;
+        let (file, config_file) = File::find(named.map(|found| found.value), &config.value, overrides.writers)?;
 
         let finder = Finder { environment, file: config_file.as_deref() };
         let data_flag = ("data-dir", overrides.data_dir.clone());
@@ -171,6 +175,7 @@ impl Settings {
             database: database.value,
             config_file,
             defaults: file.defaults.unwrap_or_else(Node::empty_map),
+            writers: overrides.writers,
             environment: environment.clone(),
             origins,
         })
@@ -197,7 +202,7 @@ impl Settings {
             .collect();
         for (key, node) in self.defaults.entries() {
             let value = node.scalar().or_else(|| serde_json::to_string(node).ok()).unwrap_or_default();
-            let origin = node.place.as_ref().map(ToString::to_string).unwrap_or_default();
+            let origin = node.whereabouts().map(ToString::to_string).unwrap_or_default();
             shown.push(EffectiveSetting { key: format!("defaults.{key}"), value, origin });
         }
         shown
@@ -236,20 +241,20 @@ fn default_runtime_dir(environment: &Environment) -> Found<PathBuf> {
 }
 
 impl File {
-    fn find(named: Option<PathBuf>, config_dir: &Path) -> Result<(Self, Option<PathBuf>), OpenError> {
+    fn find(named: Option<PathBuf>, config_dir: &Path, writers: Writers) -> Result<(Self, Option<PathBuf>), OpenError> {
         if let Some(path) = named {
-            return Ok((Self::read(&path)?, Some(path)));
+            return Ok((Self::read(&path, writers)?, Some(path)));
         }
         for path in [config_dir.join("maqet.conf"), PathBuf::from(SYSTEM_FILE)] {
             if path.exists() {
-                return Ok((Self::read(&path)?, Some(path)));
+                return Ok((Self::read(&path, writers)?, Some(path)));
             }
         }
         Ok((Self::default(), None))
     }
 
-    fn read(path: &Path) -> Result<Self, OpenError> {
-        let document = read_document(path)?;
+    fn read(path: &Path, writers: Writers) -> Result<Self, OpenError> {
+        let document = read_document(path, writers)?;
         let mut sources = Sources::default();
         sources.add(&document);
         let read = config::read(&document.name, &document.text).map_err(|problem| vec![problem]);
@@ -293,10 +298,34 @@ impl File {
 
 #[cfg(test)]
 mod tests {
+    use maqet_domain::Explain;
+
     use super::*;
 
     fn environment(folder: &Path) -> Environment {
         [("HOME", folder.as_os_str())].into_iter().collect()
+    }
+
+    /// Writes a settings file that is taken whatever the umask.
+    fn write(file: &Path, text: &str) {
+        std::fs::write(file, text).unwrap();
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    #[test]
+    fn test_settings_file_that_others_can_write_is_refused_unless_anybodys_is_taken() {
+        let home = tempfile::tempdir().unwrap();
+        let config = home.path().join("m.conf");
+        write(&config, "directories: {state: s}\n");
+        std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o660)).unwrap();
+        let overrides = Overrides { config: Some(config), ..Overrides::default() };
+
+        let refused = Settings::discover(&environment(home.path()), &overrides).unwrap_err();
+        let trusting = Overrides { writers: Writers::Anybody, ..overrides };
+        let settings = Settings::discover(&environment(home.path()), &trusting).unwrap();
+
+        assert_eq!(refused.code(), "config.insecure");
+        assert_eq!(settings.state_dir, home.path().join("s"));
     }
 
     #[test]
@@ -313,7 +342,7 @@ mod tests {
     fn test_settings_flag_wins_over_variable_wins_over_file() {
         let home = tempfile::tempdir().unwrap();
         let config = home.path().join("m.conf");
-        std::fs::write(&config, "directories: {data: /file/d, state: s}\n").unwrap();
+        write(&config, "directories: {data: /file/d, state: s}\n");
         let mut variables = environment(home.path()).variables().clone();
         variables.insert("MAQET_DATA_DIR".into(), "/variable/d".into());
         let environment: Environment = variables.into_iter().collect();
@@ -340,7 +369,7 @@ mod tests {
     fn test_settings_unknown_key_is_an_error_with_a_near_name() {
         let home = tempfile::tempdir().unwrap();
         let config = home.path().join("m.conf");
-        std::fs::write(&config, "databse: x\n").unwrap();
+        write(&config, "databse: x\n");
         let overrides = Overrides { config: Some(config), ..Overrides::default() };
 
         let error = Settings::discover(&environment(home.path()), &overrides).unwrap_err();

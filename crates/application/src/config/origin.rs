@@ -29,7 +29,7 @@ fn collect(path: &KeyPath, node: &Node, found: &mut Origins) {
         | Value::Text(_)
         | Value::List(_)
         | Value::Map(_) => {
-            if let Some(place) = &node.place {
+            if let Some(place) = node.whereabouts() {
                 found.insert(path.to_string(), place.to_string());
             }
         }

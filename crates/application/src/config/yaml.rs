@@ -1,5 +1,6 @@
 //! YAML; the only module that knows the crate that reads it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -23,16 +24,68 @@ pub fn read(source: &str, text: &str) -> Result<Node, Problem> {
         strict_booleans: true,
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
+        // Told here, where the place of the first one is known too.
+        duplicate_keys: serde_yaml::DuplicateKeyPolicy::PassThrough,
         budget: serde_yaml::budget! {
             max_depth: limits::CONFIG_DEPTH,
             max_nodes: limits::CONFIG_NODES,
         },
     };
     let tree: Tree = serde_yaml::from_str_with_options(text, options).map_err(|error| refusal(&error, &source))?;
-    match tree.into_node(&source) {
-        node if node.is_null() => Ok(node.map_value(|_| Value::Map(Vec::new()))),
-        node => Ok(node),
+    let node = widened(tree.into_node(&source), text);
+    if let Some(problem) = duplicate(&node) {
+        return Err(problem);
     }
+    Ok(if node.is_null() { node.map_value(|_| Value::Map(Vec::new())) } else { node })
+}
+
+/// Returns the tree with lists and maps as long as they are on their first line; the reader knows where they begin.
+fn widened(node: Node, text: &str) -> Node {
+    let ends = |node: &Node| node.place.as_ref().map_or(0, |place| place.offset + place.length);
+    let (value, end) = match node.value {
+        Value::List(items) => {
+            let items: Vec<Node> = items.into_iter().map(|item| widened(item, text)).collect();
+            let end = items.last().map(ends);
+            (Value::List(items), end)
+        }
+        Value::Map(entries) => {
+            let entries: Vec<(String, Node)> =
+                entries.into_iter().map(|(key, node)| (key, widened(node, text))).collect();
+            let end = entries.last().map(|(_, node)| ends(node));
+            (Value::Map(entries), end)
+        }
+        scalar => return Node { value: scalar, ..node },
+    };
+    let place = node.place.map(|place| match text.get(place.offset..) {
+        Some(rest) => Place { length: length_of_line(rest, end.map(|end| end.saturating_sub(place.offset))), ..place },
+        None => place,
+    });
+    Node { value, place, ..node }
+}
+
+/// Returns how much of the first line of `text` a list or map takes whose last value ends at `inner`.
+fn length_of_line(text: &str, inner: Option<usize>) -> usize {
+    let line = text.lines().next().unwrap_or_default();
+    let inner = inner.unwrap_or(1);
+    let is_flow = line.starts_with(['[', '{']);
+    let closed = line.get(inner..).and_then(|rest| rest.find([']', '}'])).filter(|_| is_flow);
+    closed.map_or_else(|| inner.min(line.trim_end().len()), |at| inner + at + 1)
+}
+
+/// Returns the first key that stands twice in one map, with the place of both.
+fn duplicate(node: &Node) -> Option<Problem> {
+    let mut seen: HashMap<&str, &Node> = HashMap::new();
+    for (key, node) in node.entries() {
+        if let Some(first) = seen.insert(key, node) {
+            let message = format!("the key `{}` stands here twice", key.escape_debug());
+            let place = node.key.clone().unwrap_or_else(|| Place::named(""));
+            return Some(Problem { other: first.key.clone(), ..problem(message, place) });
+        }
+        if let Some(problem) = duplicate(node) {
+            return Some(problem);
+        }
+    }
+    node.items().iter().find_map(duplicate)
 }
 
 fn problem(message: String, place: Place) -> Problem {
@@ -44,9 +97,6 @@ fn refusal(error: &serde_yaml::Error, source: &Arc<str>) -> Problem {
     let place = error.location().map_or_else(|| Place::named(Arc::clone(source)), |at| place(&at, source));
     let error = error.without_snippet();
     let (message, help) = match error {
-        serde_yaml::Error::DuplicateMappingKey { key: Some(key), .. } => {
-            (format!("the key `{}` stands here twice", key.escape_debug()), None)
-        }
         serde_yaml::Error::Budget { .. } => (
             format!(
                 "the file holds more than a configuration may: {} values, those of aliases counted each time, {} deep",
@@ -104,13 +154,9 @@ impl Tree {
     }
 }
 
-/// A map or list stands where its key stands, which is what a reader looks for.
 fn entry(key: Spanned<String>, tree: Tree, source: &Arc<str>) -> (String, Node) {
-    let is_plain = matches!(tree.0.value, Branch::Plain(_));
-    let node = tree.into_node(source);
-    let key_place = place(&key.referenced, source);
-    let node = if is_plain { node } else { node.at(key_place.clone()) };
-    (key.value, Node { key: Some(key_place), ..node })
+    let place = place(&key.referenced, source);
+    (key.value, Node { key: Some(place), ..tree.into_node(source) })
 }
 
 impl<'de> Deserialize<'de> for Tree {
@@ -228,6 +274,33 @@ mod tests {
     #[test]
     fn test_yaml_duplicate_key_is_refused_where_it_stands() {
         check_refused("a: 1\na: 2\n", (2, 1), "the key `a` stands here twice");
+        check_refused("x: [{a: 1, b: {c: 1,\n  c: 2}}]\n", (2, 3), "the key `c` stands here twice");
+        check_refused("x: &x {a: 1}\ny: *x\nx: 2\n", (3, 1), "the key `x` stands here twice");
+    }
+
+    #[test]
+    fn test_yaml_list_or_map_is_as_long_as_it_is_on_its_first_line() {
+        let text = "a: [1, {b: 2} ]  # x\nb: {}\nc:\n  - d: 1\n    e: 2\nf: [1,\n  2]\n";
+        let node = read("f", text).unwrap();
+
+        let shown = |key: &str| {
+            let place = node.get(key).unwrap().place.clone().unwrap();
+            &text[place.offset..place.offset + place.length]
+        };
+
+        assert_eq!([shown("a"), shown("b"), shown("c"), shown("f")], ["[1, {b: 2} ]", "{}", "- d: 1", "[1,"]);
+    }
+
+    #[test]
+    fn test_yaml_duplicate_key_tells_where_the_first_one_is() {
+        let problem = read("f", "b: 0\na: 1\na: 2\n").unwrap_err();
+
+        assert_eq!(problem.other.unwrap().to_string(), "f:2:1");
+    }
+
+    #[test]
+    fn test_yaml_merge_key_that_is_overridden_is_no_duplicate() {
+        check("base: &base {a: 1}\nover: {<<: *base, a: 2}\n", r#"{"base":{"a":1},"over":{"a":2}}"#);
     }
 
     #[test]

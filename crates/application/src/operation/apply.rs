@@ -10,6 +10,7 @@ use serde_json::json;
 use super::add::without_name;
 use crate::call::{Done, Effect, Operation};
 use crate::config::{Difference, Document, Layers, differences, origins};
+use crate::kept_size::KeptSize;
 use crate::{App, Error};
 
 /// Changes a VM's definition.
@@ -74,6 +75,9 @@ pub struct Applied {
     /// Keys that were left out because nobody knows them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Problem>,
+    /// Drives whose images keep another size than the definition says.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kept_sizes: Vec<KeptSize>,
 }
 
 /// Keys that are about the VM and not about its machine.
@@ -110,6 +114,7 @@ impl Operation for Apply {
             changed: !self.dry_run && vm.definition != definition,
             differences: changed.collect(),
             warnings: checked.warnings,
+            kept_sizes: app.kept_sizes(&vm.entry, &app.machine(&definition)?).await,
         };
         if !applied.changed {
             return Ok(Done::reading(applied).holding(guard));

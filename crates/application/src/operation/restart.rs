@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{start, stop};
 use crate::call::{Done, Effect, Operation};
+use crate::kept_size::KeptSize;
 use crate::look::VmStatus;
 use crate::stop::Rung;
 use crate::{App, Error, Patience};
@@ -30,6 +31,9 @@ pub struct Restarted {
     pub vm: VmStatus,
     /// What it took to stop it.
     pub how: Rung,
+    /// Drives whose images keep another size than the definition says.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kept_sizes: Vec<KeptSize>,
 }
 
 impl Operation for Restart {
@@ -43,6 +47,6 @@ impl Operation for Restart {
         let how = stop::stop(app, &vm.entry, self.timeout, self.force).await?.how;
         let vm = app.reread(&vm).await?;
         let started = start::start(app, &vm, None).await?;
-        Ok(started.map(|started| Restarted { vm: started.vm, how }).holding(guard))
+        Ok(started.map(|started| Restarted { vm: started.vm, how, kept_sizes: started.kept_sizes }).holding(guard))
     }
 }

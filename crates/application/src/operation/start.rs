@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::app::{run_change, wrong_state};
 use crate::call::{Done, Effect, Operation};
+use crate::kept_size::KeptSize;
 use crate::look::{Seen, VmStatus};
 use crate::{App, Error, Patience, limits};
 
@@ -35,6 +36,9 @@ pub struct Started {
     pub vm: VmStatus,
     /// Whether this call started it; `false` if it ran already.
     pub changed: bool,
+    /// Drives whose images keep another size than the definition says.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kept_sizes: Vec<KeptSize>,
 }
 
 impl Operation for Start {
@@ -59,11 +63,17 @@ pub(super) async fn start(app: &App, vm: &Vm, timeout: Option<Patience>) -> Resu
 
     let machine = app.machine(&vm.definition)?;
     let (boot, places) = app.next_run(&vm.entry);
+    // Before disks are made, and taken over with the size they have.
+    let kept_sizes = app.kept_sizes(&vm.entry, &machine).await;
     let deadline = timeout.map_or(limits::START, Patience::duration);
     let launch = prepare(app, vm, &machine, &places, deadline).await?;
     let entry = intend(app, &vm.entry, boot, &places).await?;
     match app.ports.hypervisor.launch(&launch).await {
-        Ok(launched) => finish(app, entry, &machine, launched).await,
+        Ok(launched) => {
+            let mut done = finish(app, entry, &machine, launched).await?;
+            done.value.kept_sizes = kept_sizes;
+            Ok(done)
+        }
         Err(source) => {
             give_up(app, &entry, vm.entry.run.clone(), &source.to_string()).await;
             Err(Error::Launch { vm: entry.name, source })
@@ -81,6 +91,7 @@ async fn prepare(
 ) -> Result<Launch, Error> {
     app.check_paths(machine).await?;
     let command_line = app.command_line(&vm.entry, machine, places).await?;
+    app.require_files(&vm.entry, machine).await?;
     app.prepare_firmware(&vm.entry, machine).await?;
     app.prepare_disks(&vm.entry, machine).await?;
     Ok(Launch { command_line, places: places.clone(), deadline })
@@ -100,7 +111,7 @@ async fn intend(app: &App, entry: &VmEntry, boot: BootNumber, places: &RunPlaces
 /// Says that a VM ran already, and writes its process down if a starter that was killed did not.
 fn adopted(app: &App, entry: &VmEntry, seen: Seen) -> Done<Started> {
     let vm = VmStatus::of(entry, &seen);
-    let done = Started { vm, changed: false };
+    let done = Started { vm, changed: false, kept_sizes: Vec::new() };
     match (&entry.run, seen.process) {
         (Some(run), Some(process)) if run.process.is_none() => {
             let run = Run { process: Some(process), ..run.at_phase(Phase::Running) };
@@ -132,7 +143,7 @@ async fn finish(app: &App, entry: VmEntry, machine: &Machine, launched: Launched
     let status = Status::of(run.as_ref(), Sight::Answered(MonitorAnswer::State(launched.state)), false);
     let entry = VmEntry { run, ..entry };
     let seen = Seen { status, process: Some(launched.process), occupation: None };
-    Ok(Done::reading(Started { vm: VmStatus::of(&entry, &seen), changed: true }))
+    Ok(Done::reading(Started { vm: VmStatus::of(&entry, &seen), changed: true, kept_sizes: Vec::new() }))
 }
 
 /// Returns the forwarded ports, with those that QEMU chose itself.

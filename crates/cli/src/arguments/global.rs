@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
-use maqet::Overrides;
+use maqet::{Overrides, Writers};
 
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -83,6 +83,9 @@ pub(crate) struct Global {
         hide_short_help = true
     )]
     database: Option<String>,
+    /// Read configurations that others can write
+    #[arg(long, global = true, value_parser = BoolishValueParser::new(), env = "MAQET_ALLOW_INSECURE_CONFIG", hide_env_values = true, hide_short_help = true)]
+    allow_insecure_config: bool,
     /// Write the log to a file instead of standard error
     #[arg(
         long,
@@ -136,6 +139,7 @@ impl Global {
             runtime_dir: self.runtime_dir.clone(),
             config: self.config.clone(),
             database: self.database.clone(),
+            writers: if self.allow_insecure_config { Writers::Anybody } else { Writers::OwnerAlone },
         }
     }
 }

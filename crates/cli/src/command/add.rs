@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use maqet::domain::config::Problem;
 use maqet::operation::Start;
-use maqet::{Document, Maqet, operation, read_document};
+use maqet::{Document, KeptSize, Maqet, Writers, operation, read_document};
 
 use crate::arguments::{Add, Apply};
 use crate::exit;
@@ -15,7 +15,7 @@ use crate::render::Output;
 /// Reads the files, defines the VM, and starts it if asked to.
 pub(crate) async fn add(maqet: &Maqet, arguments: Add, output: &Output) -> Result<u8, Failure> {
     let operation = operation::Add {
-        documents: documents(&arguments.files)?,
+        documents: documents(maqet, &arguments.files)?,
         name: arguments.name,
         memory: arguments.memory,
         cpu: arguments.cpu,
@@ -34,14 +34,22 @@ pub(crate) async fn add(maqet: &Maqet, arguments: Add, output: &Output) -> Resul
     let started = progress::shown(output.shows_progress, "starting", start).await.inspect_err(|_| {
         output.note(&format!("`{}` is defined and does not run", added.name));
     })?;
+    note_kept_sizes(&started.kept_sizes, output);
     output.show(&started)?;
     Ok(exit::DONE)
+}
+
+/// Says which images keep their size.
+pub(super) fn note_kept_sizes(kept: &[KeptSize], output: &Output) {
+    for kept in kept {
+        output.note(&format!("note: {kept}"));
+    }
 }
 
 /// Changes a definition and shows what is different.
 pub(crate) async fn apply(maqet: &Maqet, arguments: Apply, output: &Output) -> Result<u8, Failure> {
     let operation = operation::Apply {
-        documents: documents(&arguments.files)?,
+        documents: documents(maqet, &arguments.files)?,
         vm: arguments.vm,
         memory: arguments.memory,
         cpu: arguments.cpu,
@@ -51,6 +59,7 @@ pub(crate) async fn apply(maqet: &Maqet, arguments: Apply, output: &Output) -> R
     };
     let applied = maqet.run(operation).await?;
     warn(&applied.warnings, output);
+    note_kept_sizes(&applied.kept_sizes, output);
     output.show(&applied)?;
     Ok(exit::DONE)
 }
@@ -64,14 +73,15 @@ pub(crate) fn warn(warnings: &[Problem], output: &Output) {
 }
 
 /// Reads files; `-` is standard input.
-pub(crate) fn documents(paths: &[PathBuf]) -> Result<Vec<Document>, Failure> {
-    paths.iter().map(|path| document(path)).collect()
+pub(crate) fn documents(maqet: &Maqet, paths: &[PathBuf]) -> Result<Vec<Document>, Failure> {
+    paths.iter().map(|path| document(path, maqet.settings().writers)).collect()
 }
 
-fn document(path: &Path) -> Result<Document, Failure> {
+/// Standard input is taken whoever can write it: whoever runs us has opened it for us.
+fn document(path: &Path, writers: Writers) -> Result<Document, Failure> {
     if path == Path::new("-") {
         let folder = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
         return Ok(Maqet::read_stream(std::io::stdin().lock(), "standard input", folder)?);
     }
-    Ok(read_document(path)?)
+    Ok(read_document(path, writers)?)
 }

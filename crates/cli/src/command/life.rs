@@ -4,6 +4,7 @@ use futures_util::stream::{self, StreamExt};
 use maqet::{Maqet, operation};
 use serde::Serialize;
 
+use super::add::note_kept_sizes;
 use super::command_line_of;
 use crate::arguments::{Inspect, Press, Restart, Rm, Start, Status, Stop, Vms};
 use crate::exit;
@@ -20,7 +21,12 @@ pub(crate) async fn start(maqet: &Maqet, arguments: Start, output: &Output) -> R
     if arguments.dry_run {
         return each(maqet, arguments.vms, output, "looking at", async |vm| maqet.run(command_line_of(vm)).await).await;
     }
-    each(maqet, arguments.vms, output, "starting", async |vm| maqet.run(operation::Start { vm, timeout }).await).await
+    let start = async |vm| {
+        let started = maqet.run(operation::Start { vm, timeout }).await?;
+        note_kept_sizes(&started.kept_sizes, output);
+        Ok(started)
+    };
+    each(maqet, arguments.vms, output, "starting", start).await
 }
 
 pub(crate) async fn stop(maqet: &Maqet, arguments: Stop, output: &Output) -> Result<u8, Failure> {
@@ -30,7 +36,12 @@ pub(crate) async fn stop(maqet: &Maqet, arguments: Stop, output: &Output) -> Res
 
 pub(crate) async fn restart(maqet: &Maqet, arguments: Restart, output: &Output) -> Result<u8, Failure> {
     let Restart { vms, timeout, force } = arguments;
-    each(maqet, vms, output, "restarting", async |vm| maqet.run(operation::Restart { vm, timeout, force }).await).await
+    let restart = async |vm| {
+        let restarted = maqet.run(operation::Restart { vm, timeout, force }).await?;
+        note_kept_sizes(&restarted.kept_sizes, output);
+        Ok(restarted)
+    };
+    each(maqet, vms, output, "restarting", restart).await
 }
 
 pub(crate) async fn pause(maqet: &Maqet, arguments: Press, output: &Output) -> Result<u8, Failure> {

@@ -70,6 +70,14 @@ impl Node {
         Self { value: change(self.value), place: self.place, key: self.key }
     }
 
+    /// Returns where a reader looks for what is wrong inside: a map or list under a key is looked for at the key.
+    pub fn whereabouts(&self) -> Option<&Place> {
+        match self.value {
+            Value::List(_) | Value::Map(_) => self.key.as_ref().or(self.place.as_ref()),
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) => self.place.as_ref(),
+        }
+    }
+
     /// Returns what stands under `key`, if this is a map that has it.
     pub fn get(&self, key: &str) -> Option<&Self> {
         self.entries().iter().find(|(name, _)| name == key).map(|(_, node)| node)

@@ -72,14 +72,17 @@ impl Report {
 
     /// Notes that what stands at `path` is wrong, and what would help.
     pub fn wrong_with_help(&mut self, path: &KeyPath, node: &Node, message: impl Into<String>, help: Option<String>) {
-        let place = node.place.clone();
-        let kind = ProblemKind::Invalid;
-        self.add(Problem { kind, path: path.to_string(), message: message.into(), help, place, other: None });
+        self.wrong_at(node.whereabouts(), path, message.into(), help);
+    }
+
+    fn wrong_at(&mut self, place: Option<&Place>, path: &KeyPath, message: String, help: Option<String>) {
+        let (kind, place) = (ProblemKind::Invalid, place.cloned());
+        self.add(Problem { kind, path: path.to_string(), message, help, place, other: None });
     }
 
     /// Notes that something stands twice where it may stand once, naming both places.
     pub fn twice(&mut self, path: &KeyPath, second: &Node, first: Option<&Place>, message: impl Into<String>) {
-        let place = second.place.clone();
+        let place = second.whereabouts().cloned();
         let kind = ProblemKind::Invalid;
         self.add(Problem {
             kind,
@@ -93,7 +96,9 @@ impl Report {
 
     /// Notes that `found` was expected to be something else.
     pub fn expected(&mut self, path: &KeyPath, found: &Node, expected: &str) {
-        self.wrong(path, found, format!("expected {expected}, found {}", found.in_words()));
+        let message = format!("expected {expected}, found {}", found.in_words());
+        // The value is what is wrong, even where it is a whole map.
+        self.wrong_at(found.place.as_ref(), path, message, None);
     }
 
     /// Reads a text; a number or boolean is taken as it would be written.
@@ -181,7 +186,7 @@ impl Report {
             let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
             let help = text.and_then(|text| did_you_mean(&near(&text, known.iter().copied())));
             let message = format!("expected one of {}, found {}", list(&known), node.in_words());
-            self.wrong_with_help(path, node, message, help);
+            self.wrong_at(node.place.as_ref(), path, message, help);
         }
         found
     }

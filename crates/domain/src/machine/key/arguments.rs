@@ -53,7 +53,7 @@ impl ConfigHandler for Arguments {
             let name = switch.name().to_owned();
             if let Some((_, first)) = singles.iter().find(|(single, _)| *single == name) {
                 let message = format!("the argument `{name}` may stand once only");
-                report.twice(&at, item, first.place.as_ref(), message);
+                report.twice(&at, item, first.whereabouts(), message);
                 continue;
             }
             if SINGLE_ARGUMENTS.contains(&name.as_str()) {

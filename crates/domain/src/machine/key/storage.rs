@@ -99,7 +99,7 @@ impl ConfigHandler for Storage {
             {
                 if let Some((_, first)) = seen.iter().find(|(known, _)| *known == name) {
                     let message = format!("there is a drive `{}` already", name.escape_debug());
-                    report.twice(&at.key("name"), name_node, first.place.as_ref(), message);
+                    report.twice(&at.key("name"), name_node, first.whereabouts(), message);
                 }
                 seen.push((name, name_node));
             }

@@ -1,0 +1,138 @@
+//! Disks that a definition asks for: what is looked for before anything is made, and what keeps its size.
+
+#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use maqet_testkit::{TestHome, guest};
+use serde_json::{Value, json};
+
+/// Returns the images of VMs that are there.
+fn images(home: &TestHome) -> Vec<PathBuf> {
+    let storage = home.data().join("storage");
+    home.files().into_iter().filter(|file| file.starts_with(&storage)).collect()
+}
+
+fn paused(storage: &str) -> String {
+    format!("{}storage:\n{storage}", guest::paused_yaml("web"))
+}
+
+#[test]
+fn test_start_whose_shared_folder_is_missing_makes_no_disk() {
+    let home = TestHome::new();
+    let storage = "  - {name: hdd, size: 1M}\n  - {name: src, type: virtfs, path: share}\n";
+    let file = home.write("vm.yaml", paused(storage));
+
+    let refused = home.maqet(["add", "--start", "--format", "json"]).arg(&file).run().code(3);
+
+    assert!(refused.stderr.contains("storage.folder-missing"), "{refused}");
+    assert_eq!(images(&home), Vec::<PathBuf>::new());
+    assert_eq!(home.json(&["status", "web"])["status"], "defined");
+    assert_eq!(home.json(&["info", "web"])["storage"][0]["exists"], false);
+
+    home.json(&["rm", "web"]);
+    fs::create_dir(home.path("share")).unwrap();
+    let started = home.maqet(["add", "--start", "--format", "json"]).arg(&file).run().ok().json_value();
+    assert_eq!((&started["status"], started.get("kept_sizes")), (&json!("paused"), None));
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_start_whose_image_or_backing_file_is_missing_makes_no_disk() {
+    let home = TestHome::new();
+    let base = home.write("base.qcow2", "");
+    home.add(&paused("  - {name: hdd, size: 1M}\n  - {name: over, backing_file: base.qcow2, backing_format: raw}\n"));
+    fs::remove_file(base).unwrap();
+
+    assert_eq!(home.json_error(&["start", "web"], 3)["code"], "storage.backing-missing");
+    assert_eq!(images(&home), Vec::<PathBuf>::new());
+
+    let file = home.write("vm.yaml", paused("  - {name: hdd, size: 1M}\n  - {name: cd, type: iso, file: no.iso}\n"));
+    home.json(&["apply", "web", file.to_str().unwrap()]);
+    assert_eq!(home.json_error(&["start", "web"], 3)["code"], "storage.missing");
+    assert_eq!(images(&home), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn test_backing_file_that_is_missing_is_told_by_check_and_add_where_it_stands() {
+    let home = TestHome::new();
+    home.write("vm.yaml", "name: web\nstorage:\n  - {name: hdd, backing_file: no.qcow2}\n");
+
+    for command in [&["config", "check", "vm.yaml"][..], &["add", "vm.yaml"]] {
+        let error = home.json_error(command, 2);
+
+        let problem = &error["problems"][0];
+        assert_eq!((&problem["path"], &problem["line"]), (&json!("storage[0].backing_file"), &json!(3)), "{error}");
+        assert!(problem["message"].as_str().unwrap().starts_with("there is no backing file `"), "{error}");
+    }
+    assert_eq!(home.json(&["ls"]), json!([]));
+}
+
+#[test]
+fn test_backing_file_that_an_entry_before_makes_is_right_and_made_first() {
+    let home = TestHome::new();
+    let storage = "  - {name: base, file: base.qcow2, size: 1M, interface: none}\n  \
+                   - {name: over, backing_file: base.qcow2, backing_format: qcow2}\n";
+    home.add(&paused(storage));
+
+    // QEMU itself will not have one image open for writing and under another one.
+    let started = home.maqet(["start", "web"]).run();
+
+    assert!(images(&home).iter().any(|image| image.ends_with("over.qcow2")), "{started}");
+}
+
+/// Returns the size of the drive `hdd` as the guest of a running VM sees it.
+fn size_in_the_guest(home: &TestHome) -> Value {
+    let nodes = home.json(&["qmp", "web", "query-named-block-nodes"]);
+    let node = nodes.as_array().unwrap().iter().find(|node| node["node-name"] == "hdd").unwrap();
+    node["image"]["virtual-size"].clone()
+}
+
+#[test]
+fn test_size_that_grows_in_the_definition_is_told_to_stay_by_apply_and_start() {
+    let home = TestHome::new();
+    home.add(&paused("  - {name: hdd, size: 1M}\n"));
+    home.json(&["start", "web"]);
+    home.json(&["stop", "web", "--force"]);
+
+    let applied = home.json(&["apply", "web", "--set", "storage.hdd.size=2M"]);
+    let again = home.maqet(["apply", "web", "--set", "storage.hdd.size=3M", "--dry-run"]).run().ok();
+    let started = home.json(&["start", "web"]);
+
+    let kept = json!([{ "drive": "hdd", "size": 1 << 20, "configured": 2 << 20 }]);
+    assert_eq!((&applied["kept_sizes"], &started["kept_sizes"]), (&kept, &kept));
+    let told = "note: the image of the drive `hdd` keeps its size of 1M: `size: 3M` is for an image that is made\n";
+    assert_eq!(again.stderr, told);
+    assert_eq!(size_in_the_guest(&home), json!(1 << 20));
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_size_of_an_image_that_was_left_by_a_vm_before_is_told_at_every_start() {
+    let home = TestHome::new();
+    home.add(&paused("  - {name: hdd, size: 1M}\n"));
+    home.json(&["start", "web"]);
+    home.json(&["rm", "web", "--force"]);
+    home.add(&paused("  - {name: hdd, size: 2M}\n"));
+
+    for _ in 0..2 {
+        let started = home.json(&["start", "web"]);
+
+        assert_eq!(started["kept_sizes"][0]["size"], json!(1 << 20), "{started}");
+        home.json(&["stop", "web", "--force"]);
+    }
+}
+
+#[test]
+fn test_size_that_is_no_whole_number_of_sectors_is_no_other_size() {
+    let home = TestHome::new();
+    fs::write(home.path("old.raw"), [0; 1024]).unwrap();
+    home.add(&paused("  - {name: hdd, type: raw, file: old.raw, size: 1000}\n"));
+
+    let started = home.json(&["start", "web"]);
+
+    assert_eq!(started.get("kept_sizes"), None, "{started}");
+    assert!(Path::new(&home.path("old.raw")).exists());
+    home.json(&["stop", "web", "--force"]);
+}
