@@ -22,7 +22,7 @@ use serde_json::Value;
 use crate::call::{Effect, Operation, call_of};
 use crate::config::{ConfigError, Sources, merge, origins};
 use crate::settings::Settings;
-use crate::{Error, limits};
+use crate::{Error, Timeouts};
 
 /// What the application needs from the world.
 #[derive(Clone)]
@@ -97,6 +97,11 @@ impl App {
         &self.settings
     }
 
+    /// Returns how long operations wait.
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        self.settings.timeouts
+    }
+
     /// Returns the storage types this application knows.
     pub fn drivers(&self) -> &Registry<dyn StorageDriver> {
         &self.drivers
@@ -168,7 +173,7 @@ impl App {
 
     /// Locks a VM for an operation and reads it anew, as it may have changed while we waited.
     pub(crate) async fn lock(&self, given: &str, operation: &str) -> Result<(Box<dyn Guard>, Vm), Error> {
-        self.lock_within(given, operation, limits::LOCK).await
+        self.lock_within(given, operation, self.timeouts().lock).await
     }
 
     /// The same, waiting at most `patience` for whoever holds the lock.

@@ -19,6 +19,7 @@ mod patience;
 mod safety;
 mod settings;
 mod stop;
+mod timeouts;
 
 pub use app::{App, Folders, Ports};
 pub use call::{Done, Effect, Operation, OperationTable};
@@ -28,3 +29,4 @@ pub use look::{Occupation, VmStatus};
 pub use patience::{InvalidPatience, Patience};
 pub use settings::{EffectiveSetting, Settings};
 pub use stop::Rung;
+pub use timeouts::Timeouts;

@@ -3,6 +3,8 @@
 use maqet_domain::config::Node;
 use serde::Serialize;
 
+use crate::Timeouts;
+
 /// One setting as it holds, and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EffectiveSetting {
@@ -19,12 +21,14 @@ pub struct EffectiveSetting {
 pub struct Settings {
     /// What holds for every VM that does not say otherwise; laid under each definition.
     pub defaults: Node,
+    /// How long operations wait.
+    pub timeouts: Timeouts,
     /// Everything that is set, to be shown.
     pub effective: Vec<EffectiveSetting>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { defaults: Node::empty_map(), effective: Vec::new() }
+        Self { defaults: Node::empty_map(), timeouts: Timeouts::default(), effective: Vec::new() }
     }
 }

@@ -58,13 +58,13 @@ impl App {
         if !stands_still && self.tell(run, process, "system_powerdown", power_down).await == Told::Gone {
             return Ok(Rung::PowerDown);
         }
-        match self.tell(run, process, "quit", limits::QUIT).await {
+        match self.tell(run, process, "quit", self.timeouts().quit).await {
             Told::Gone => return Ok(Rung::Quit),
             Told::Busy => return Err(Error::StillBusy { vm: vm.clone() }),
             Told::Lives | Told::Deaf => {}
         }
         self.ports.processes.signal(process, Signal::Term).await?;
-        if self.ports.processes.wait_gone(process, limits::TERM).await {
+        if self.ports.processes.wait_gone(process, self.timeouts().term).await {
             return Ok(Rung::Term);
         }
         self.kill(vm, process).await?;
@@ -76,7 +76,7 @@ impl App {
     /// Errors: `StillAlive`, and what signalling can fail with.
     pub(crate) async fn kill(&self, vm: &VmName, process: &ProcessIdentity) -> Result<(), Error> {
         self.ports.processes.signal(process, Signal::Kill).await?;
-        if self.ports.processes.wait_gone(process, limits::KILL).await {
+        if self.ports.processes.wait_gone(process, self.timeouts().kill).await {
             return Ok(());
         }
         Err(Error::StillAlive { vm: vm.clone(), pid: process.pid })

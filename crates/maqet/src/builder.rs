@@ -131,6 +131,7 @@ impl Builder {
         let folder = self.settings.config_file.as_deref().and_then(Path::parent).unwrap_or(Path::new("/"));
         let settings = maqet_application::Settings {
             defaults: config::rebased(self.settings.defaults.clone(), folder, &handlers),
+            timeouts: self.settings.timeouts(),
             effective: self.settings.effective(),
         };
         let app = App::new(ports(store, &self.settings), folders, handlers, drivers).with_settings(settings);

@@ -28,6 +28,7 @@ mod environment;
 mod error;
 mod settings;
 mod stores;
+mod timeouts;
 mod writers;
 
 pub use builder::{Builder, Maqet};
@@ -41,7 +42,7 @@ pub use writers::{Insecurity, Writers};
 pub use maqet_application::config::{self, ConfigError, Document};
 pub use maqet_application::{
     App, Done, Effect, EffectiveSetting, Error, Folders, InvalidPatience, KeptSize, Occupation, Operation,
-    OperationTable, Patience, Ports, Rung, VmStatus, limits, operation,
+    OperationTable, Patience, Ports, Rung, Timeouts, VmStatus, limits, operation,
 };
 pub use maqet_domain as domain;
 pub use maqet_domain::{Explain, Fault};

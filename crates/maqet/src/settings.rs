@@ -13,10 +13,11 @@ use std::ffi::OsString;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use maqet_application::EffectiveSetting;
 use maqet_application::config::{self, ConfigError, Sources};
+use maqet_application::{EffectiveSetting, Timeouts};
 use maqet_domain::config::{KeyPath, Node, Report};
 
+use crate::timeouts::PlacedTimeouts;
 use crate::{Environment, OpenError, Writers, read_document};
 
 /// The settings file for all users of a host.
@@ -62,6 +63,8 @@ pub struct Settings {
     pub writers: Writers,
     /// The environment QEMU is given.
     pub environment: Environment,
+    /// How long operations wait.
+    timeouts: PlacedTimeouts,
     /// Where each came from, in words.
     origins: BTreeMap<&'static str, String>,
 }
@@ -74,6 +77,7 @@ struct File {
     state: Option<PathBuf>,
     database: Option<String>,
     defaults: Option<Node>,
+    timeouts: PlacedTimeouts,
 }
 
 /// A value and where it came from.
@@ -173,12 +177,18 @@ impl Settings {
             state_dir: state.value,
             cache_dir,
             database: database.value,
-            config_file,
+            config_file: config_file.map(|path| absolute(&path)).transpose()?,
             defaults: file.defaults.unwrap_or_else(Node::empty_map),
             writers: overrides.writers,
+            timeouts: file.timeouts,
             environment: environment.clone(),
             origins,
         })
+    }
+
+    /// Returns how long operations wait.
+    pub fn timeouts(&self) -> Timeouts {
+        self.timeouts.values
     }
 
     /// Returns the settings to be shown, each with where it came from.
@@ -205,6 +215,7 @@ impl Settings {
             let origin = node.whereabouts().map(ToString::to_string).unwrap_or_default();
             shown.push(EffectiveSetting { key: format!("defaults.{key}"), value, origin });
         }
+        shown.extend(self.timeouts.effective());
         shown
     }
 }
@@ -263,7 +274,7 @@ impl File {
     }
 
     fn check(node: &Node, folder: &Path) -> Result<Self, Vec<maqet_domain::config::Problem>> {
-        const KEYS: [&str; 3] = ["directories", "database", "defaults"];
+        const KEYS: [&str; 4] = ["directories", "database", "defaults", "timeouts"];
         const DIRECTORIES: [&str; 3] = ["data", "runtime", "state"];
 
         let mut file = Self::default();
@@ -277,6 +288,7 @@ impl File {
                         file.defaults = Some(node.clone());
                     }
                 }
+                "timeouts" => file.timeouts = PlacedTimeouts::read(&path, node, &mut report),
                 "directories" => {
                     for (name, node) in report.map(&path, node).unwrap_or_default() {
                         let path = path.key(name);

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::app::wrong_state;
 use crate::call::{Done, Effect, Operation};
 use crate::look::VmStatus;
-use crate::{App, Error, limits};
+use crate::{App, Error};
 
 /// Have a running VM stand still
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,7 +124,7 @@ async fn press(app: &App, vm: &str, operation: &str, button: Button) -> Result<D
     };
     for command in button.commands(seen.status) {
         let command = QmpCommand::new(*command);
-        app.ports.monitors.execute(&run.places, &command, limits::QMP_COMMAND).await?;
+        app.ports.monitors.execute(&run.places, &command, app.timeouts().qmp).await?;
     }
     let seen = app.look_alone(entry).await;
     let event = app.event(button.event(), entry, json!({ "boot": run.boot }));

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::call::{Done, Effect, Operation};
-use crate::{App, Error, Patience, limits};
+use crate::{App, Error, Patience};
 
 /// Runs a QMP command and returns QEMU's `return` value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,7 +40,7 @@ impl Operation for QmpRun {
             }
         };
         let command = QmpCommand { execute: self.command.clone(), arguments: self.arguments.clone() };
-        let deadline = self.timeout.map_or(limits::QMP_COMMAND, Patience::duration);
+        let deadline = self.timeout.map_or(app.timeouts().qmp, Patience::duration);
         Ok(Done::reading(app.ports.monitors.execute(&run.places, &command, deadline).await?))
     }
 }

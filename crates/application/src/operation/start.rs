@@ -65,7 +65,7 @@ pub(super) async fn start(app: &App, vm: &Vm, timeout: Option<Patience>) -> Resu
     let (boot, places) = app.next_run(&vm.entry);
     // Before disks are made, and taken over with the size they have.
     let kept_sizes = app.kept_sizes(&vm.entry, &machine).await;
-    let deadline = timeout.map_or(limits::START, Patience::duration);
+    let deadline = timeout.map_or(app.timeouts().start, Patience::duration);
     let launch = prepare(app, vm, &machine, &places, deadline).await?;
     let entry = intend(app, &vm.entry, boot, &places).await?;
     match app.ports.hypervisor.launch(&launch).await {

@@ -13,7 +13,7 @@ use crate::app::{run_change, wrong_state};
 use crate::call::{Done, Effect, Operation};
 use crate::look::{Seen, VmStatus};
 use crate::stop::Rung;
-use crate::{App, Error, Patience, limits};
+use crate::{App, Error, Patience};
 
 /// Stops a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +46,7 @@ impl Operation for Stop {
 
     async fn run(&self, app: &App) -> Result<Done<Stopped>, Error> {
         // Whoever forces does not wait for the one who asks politely.
-        let patience = if self.force { Duration::ZERO } else { limits::LOCK };
+        let patience = if self.force { Duration::ZERO } else { app.timeouts().lock };
         let (guard, vm) = match app.lock_within(&self.vm, Self::NAME, patience).await {
             Err(Error::Lock(held @ LockError::Held { .. })) if self.force => {
                 return self.kill_unlocked(app, held).await;
@@ -88,7 +88,7 @@ async fn climb(
         tracing::warn!(%error, "could not write down that the VM is stopping");
         entry.clone()
     });
-    let patience = timeout.map_or(limits::POWER_DOWN, Patience::duration);
+    let patience = timeout.map_or(app.timeouts().power_down, Patience::duration);
     let rung = app.climb_down(&entry.name, run, process, status, patience).await?;
     Ok(finish(app, &entry, run, process, rung).await)
 }

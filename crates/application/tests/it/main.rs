@@ -5,4 +5,5 @@
 mod buttons;
 mod inspect;
 mod operations;
+mod timeouts;
 mod world;

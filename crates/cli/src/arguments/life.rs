@@ -24,7 +24,7 @@ Examples:
 pub(crate) struct Start {
     #[command(flatten)]
     pub(crate) vms: Vms,
-    /// How long QEMU may take to answer [default: 60s]
+    /// How long QEMU may take to answer [default: `timeouts.start`, else 60s]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<Patience>,
     /// Print the QEMU command line and start nothing
@@ -45,7 +45,7 @@ Examples:
 pub(crate) struct Stop {
     #[command(flatten)]
     pub(crate) vms: Vms,
-    /// How long the guest may take to power off [default: 30s]
+    /// How long the guest may take to power off [default: `timeouts.power_down`, else 30s]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<Patience>,
     /// Kill QEMU at once; what the guest has not written is lost
@@ -81,7 +81,7 @@ Examples:
 pub(crate) struct Restart {
     #[command(flatten)]
     pub(crate) vms: Vms,
-    /// How long the guest may take to power off [default: 30s]
+    /// How long the guest may take to power off [default: `timeouts.power_down`, else 30s]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<Patience>,
     /// Kill QEMU at once; what the guest has not written is lost

@@ -41,7 +41,7 @@ pub(crate) struct QmpRun {
     /// Its arguments as one JSON object
     #[arg(long, value_name = "OBJECT", conflicts_with = "arguments")]
     pub(crate) json: Option<String>,
-    /// How long it may take [default: 30s]
+    /// How long it may take [default: `timeouts.qmp`, else 30s]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<Patience>,
 }

@@ -1,0 +1,66 @@
+//! Operations wait as long as the settings say.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use maqet_application::operation::{QmpRun, Start, Stop};
+use maqet_application::{Settings, Timeouts};
+use maqet_domain::vm::RunState;
+use serde_json::json;
+
+use crate::world::{World, launched};
+
+const TIMEOUTS: Timeouts = Timeouts {
+    start: Duration::from_secs(101),
+    power_down: Duration::from_secs(102),
+    quit: Duration::from_secs(103),
+    term: Duration::from_secs(104),
+    kill: Duration::from_secs(105),
+    lock: Duration::from_secs(106),
+    qmp: Duration::from_secs(107),
+};
+
+#[tokio::test]
+async fn test_timeouts_of_the_settings_are_those_of_start_qmp_and_every_rung_of_stop() {
+    let mut world = World::new();
+    let seen: Arc<Mutex<Vec<(String, u64)>>> = Arc::default();
+    let noting = || {
+        let seen = Arc::clone(&seen);
+        move |what: &str, time: Duration| seen.lock().unwrap().push((what.to_owned(), time.as_secs()))
+    };
+    let note = noting();
+    world.hypervisor.expect_launch().returning(move |launch| {
+        note("launch", launch.deadline);
+        Ok(launched(7, RunState::Running))
+    });
+    let note = noting();
+    world.monitors.expect_execute().returning(move |_, command, deadline| {
+        note(&command.execute, deadline);
+        Ok(json!({}))
+    });
+    let note = noting();
+    let mut rungs = [("power-down", false), ("quit", false), ("term", false), ("kill", true)].into_iter();
+    world.processes.expect_wait_gone().returning(move |_, patience| {
+        let (rung, is_gone) = rungs.next().unwrap();
+        note(rung, patience);
+        is_gone
+    });
+    world.processes.expect_signal().returning(|_, _| Ok(()));
+    world.alive(RunState::Running);
+    let app = world.app().with_settings(Settings { timeouts: TIMEOUTS, ..Settings::default() });
+    app.run(World::empty("web")).await.unwrap();
+
+    app.run(Start { vm: "web".to_owned(), timeout: None }).await.unwrap();
+    let query = json!({ "vm": "web", "command": "query-status" });
+    app.run(serde_json::from_value::<QmpRun>(query).unwrap()).await.unwrap();
+    app.run(Stop { vm: "web".to_owned(), timeout: None, force: false }).await.unwrap();
+
+    let mut seen = std::mem::take(&mut *seen.lock().unwrap());
+    // Waiting for the end and asking for it begin together.
+    seen.sort_by_key(|(_, time)| *time);
+    let told: Vec<(&str, u64)> = seen.iter().map(|(what, time)| (what.as_str(), *time)).collect();
+    let rungs = [("power-down", 102), ("quit", 103), ("term", 104), ("kill", 105)];
+    assert!(rungs.iter().all(|rung| told.contains(rung)), "{told:?}");
+    let asked = [("launch", 101), ("system_powerdown", 102), ("query-status", 107)];
+    assert!(asked.iter().all(|asked| told.contains(asked)), "{told:?}");
+}
