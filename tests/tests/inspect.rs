@@ -101,7 +101,7 @@ fn test_inspect_stopped_process_tells_what_the_kernel_knows() {
     let found = home.json(&["inspect", "web"]);
     signal("CONT", &pid);
 
-    assert_eq!((&found["status"], &found["process"]["pid"]), (&json!("unreachable"), &pid));
+    assert_eq!((&found["status"], &found["process"]["pid"]), (&json!("busy"), &pid));
     assert_eq!(found.get("machine"), None);
     // Its image is read from outside, although the process has it open.
     let hdd = named(&found["disks"], "hdd");

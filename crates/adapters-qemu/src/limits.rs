@@ -93,6 +93,12 @@ pub const LINKS_FOLLOWED: usize = 40;
 /// The length of a path from which the kernel refuses it, in bytes (`PATH_MAX`).
 pub const PATH_BYTES: usize = 4_096;
 
+/// How large the log of what maqet did to a VM may become: some 2,000 lines; half of them stay when it does.
+pub const JOURNAL_BYTES: u64 = 256 << 10;
+
+/// How long is waited for another process that adds to the same log; it takes some 50 µs, and a log must hold nobody up.
+pub const JOURNAL_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Returns `time` as it is told to people.
 pub(crate) fn in_millis(time: Duration) -> Duration {
     Duration::from_millis(u64::try_from((time + Duration::from_micros(500)).as_millis()).unwrap_or(u64::MAX))

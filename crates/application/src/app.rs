@@ -12,8 +12,8 @@ use maqet_domain::machine::{AccelChoice, Machine};
 use maqet_domain::near::near;
 use maqet_domain::plugin::{ConfigHandler, Registry, StorageDriver};
 use maqet_domain::port::{
-    Clock, DiskImages, FirmwareCatalog, Guard, Host, HostFacts, Hypervisor, IdSource, Kvm, LockName, Locks, Monitors,
-    Paths, ProcessStats, Processes, Records, Store,
+    Clock, DiskImages, FirmwareCatalog, Guard, Host, HostFacts, Hypervisor, IdSource, Journal, Kvm, LockName, Locks,
+    Monitors, Paths, ProcessStats, Processes, Records, Store,
 };
 use maqet_domain::qemu::{Accelerator, CommandLine, Setting};
 use maqet_domain::vm::{BootNumber, Refused, Revision, Run, RunPlaces, Vm, VmEntry, VmId, VmName};
@@ -21,6 +21,7 @@ use serde_json::Value;
 
 use crate::call::{Effect, Operation, call_of};
 use crate::config::{ConfigError, Sources, merge, origins};
+use crate::journal::Touched;
 use crate::settings::Settings;
 use crate::{Error, Timeouts};
 
@@ -41,6 +42,8 @@ pub struct Ports {
     pub firmware: Arc<dyn FirmwareCatalog>,
     /// Reads what runs left behind.
     pub records: Arc<dyn Records>,
+    /// Keeps what was done to VMs.
+    pub journal: Arc<dyn Journal>,
     /// Measures processes.
     pub stats: Arc<dyn ProcessStats>,
     /// Works on disk images.
@@ -116,15 +119,18 @@ impl App {
     pub async fn run<O: Operation>(&self, operation: O) -> Result<O::Output, Error> {
         let began = Instant::now();
         let outcome = self.run_and_commit(&operation).await;
-        let millis = began.elapsed().as_millis();
+        let took = began.elapsed();
         match &outcome {
-            Ok(_) => tracing::info!(operation = O::NAME, millis, "done"),
-            Err(error) => tracing::info!(operation = O::NAME, millis, %error, "failed"),
+            Ok(_) => tracing::info!(operation = O::NAME, millis = took.as_millis(), "done"),
+            Err(error) => tracing::info!(operation = O::NAME, millis = took.as_millis(), %error, "failed"),
         }
-        outcome
+        if O::EFFECT != Effect::Reads {
+            self.note(&operation, outcome.as_ref().map(|(_, touched)| *touched), took).await;
+        }
+        outcome.map(|(value, _)| value)
     }
 
-    async fn run_and_commit<O: Operation>(&self, operation: &O) -> Result<O::Output, Error> {
+    async fn run_and_commit<O: Operation>(&self, operation: &O) -> Result<(O::Output, Touched), Error> {
         let done = operation.run(self).await?;
         let mut changes = done.changes;
         if O::EFFECT == Effect::Changes && !changes.is_empty() {
@@ -139,11 +145,16 @@ impl App {
         if !changes.is_empty() {
             self.ports.store.commit(changes).await?;
         }
+        let touched = match (&done.forgotten, done.vm) {
+            (Some(_), _) => Touched::Removed,
+            (None, Some(id)) => Touched::Vm(id),
+            (None, None) => Touched::AsAsked,
+        };
         if let Some((sockets, records)) = done.forgotten {
             self.ports.hypervisor.forget(&sockets, &records).await;
         }
         drop(done.guards);
-        Ok(done.value)
+        Ok((done.value, touched))
     }
 
     /// Finds a VM by name, id or unique beginning of an id.

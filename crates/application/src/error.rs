@@ -6,7 +6,7 @@ use maqet_domain::error::{Explain, Fault};
 use maqet_domain::near::did_you_mean;
 use maqet_domain::plugin::DuplicateName;
 use maqet_domain::port::{
-    BinaryError, FirmwareError, ImageError, LaunchError, LockError, ProcessError, QmpError, StoreError,
+    BinaryError, FirmwareError, ImageError, LaunchError, LockError, ProcessError, QmpError, RecordError, StoreError,
 };
 use maqet_domain::qemu::{PathNotUtf8, quote};
 use maqet_domain::snapshot::InvalidSnapshotName;
@@ -14,6 +14,7 @@ use maqet_domain::storage::InvalidDriveName;
 use maqet_domain::vm::{Input, InvalidVmName, Status, VmName};
 
 use crate::config::{ConfigError, InvalidSetting};
+use crate::operation::LogError;
 
 /// Why an operation did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -205,6 +206,12 @@ pub enum Error {
     /// There is no firmware for the machine.
     #[error(transparent)]
     Firmware(#[from] FirmwareError),
+    /// A record of a run could not be read.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// There is no log to read.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// A plug-in was registered twice.
     #[error(transparent)]
     Plugin(#[from] DuplicateName),
@@ -241,6 +248,8 @@ impl Error {
             Self::Process(inner) => Some(inner),
             Self::Path(inner) => Some(inner),
             Self::Firmware(inner) => Some(inner),
+            Self::Record(inner) => Some(inner),
+            Self::Log(inner) => Some(inner),
             Self::Plugin(inner) => Some(inner),
             Self::NoSuchFolder { .. }
             | Self::UnsafePath { .. }

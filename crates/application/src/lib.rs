@@ -10,6 +10,7 @@ pub mod config;
 mod disks;
 mod error;
 mod firmware;
+mod journal;
 mod kept_size;
 pub mod limits;
 mod look;

@@ -46,3 +46,12 @@ pub const CONFIG_NODES: usize = 100_000;
 /// How long the CPU use of a process is sampled: the kernel counts in hundredths of a second, so that this tells 4 percent
 /// of a CPU from none, and people do not yet feel it as waiting.
 pub const CPU_SAMPLE: Duration = Duration::from_millis(250);
+
+/// How much of a log is read at once; a serial port brings some 10 KB a second, a flood some MB.
+pub const LOG_PIECE_BYTES: usize = 64 << 10;
+
+/// How much of a log one document holds; whoever wants more reads the file, or piece by piece.
+pub const LOG_TEXT_BYTES: usize = 1 << 20;
+
+/// How often a log that is followed is looked at: a person does not feel it, and it costs some 100 µs.
+pub const LOG_LOOK: Duration = Duration::from_millis(50);

@@ -50,6 +50,11 @@ impl Occupation {
         Self { with: with.to_owned(), since: None, pid: None }
     }
 
+    /// Returns whether it keeps QEMU itself from answering.
+    pub(crate) fn is_qemu_deaf(&self) -> bool {
+        [Self::MAIN_LOOP, Self::SIGSTOP].contains(&self.with.as_str())
+    }
+
     /// Returns it in words, for people.
     pub fn in_words(&self) -> String {
         match (self.with.as_str(), &self.since, self.pid) {

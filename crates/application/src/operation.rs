@@ -6,6 +6,7 @@ mod button;
 mod config;
 mod info;
 mod inspect;
+mod logs;
 mod ls;
 mod qmp;
 mod restart;
@@ -26,6 +27,7 @@ pub use self::info::{Info, StorageInfo, VmInfo};
 pub use self::inspect::{
     CpuUse, Inspect, InspectedDisk, InspectedMachine, InspectedProcess, InspectedSocket, SocketRole, VmInspection,
 };
+pub use self::logs::{LogError, LogInfo, LogKind, LogReader, Logs, VmLog};
 pub use self::ls::{Ls, SortKey};
 pub use self::qmp::QmpRun;
 pub use self::restart::{Restart, Restarted};
@@ -53,6 +55,7 @@ pub fn table() -> OperationTable {
         .on::<Status>()
         .on::<Info>()
         .on::<Inspect>()
+        .on::<Logs>()
         .on::<QmpRun>()
         .on::<SnapshotCreate>()
         .on::<SnapshotLs>()

@@ -5,6 +5,7 @@ mod define;
 mod global;
 mod inspect;
 mod life;
+mod logs;
 mod qmp;
 mod snapshot;
 
@@ -22,6 +23,7 @@ pub(crate) use self::global::{Color, Format, Global};
 use self::global::{Loudness, last_loudness};
 pub(crate) use self::inspect::Inspect;
 pub(crate) use self::life::{Press, Restart, Rm, Start, Status, Stop, Vms};
+pub(crate) use self::logs::Logs;
 pub(crate) use self::qmp::{Qmp, QmpCommand, QmpRun};
 pub(crate) use self::snapshot::Snapshot;
 use crate::exit;
@@ -105,6 +107,8 @@ pub(crate) enum Command {
     Info(Info),
     /// Show what VMs really are and cost: process, memory, disks, sockets
     Inspect(Inspect),
+    /// Read what the guest, QEMU and maqet wrote about a VM
+    Logs(Logs),
     /// Talk to the QEMU of a running VM
     Qmp(Qmp),
     /// Make, list, load and remove snapshots of a stopped VM's drives

@@ -3,12 +3,14 @@
 mod add;
 mod config;
 mod life;
+mod logs;
 mod qmp;
 
 use maqet::operation::Info;
 use maqet::{Maqet, Operation};
 use serde::Serialize;
 
+pub(crate) use self::logs::whole_characters;
 use crate::arguments::{Command, Qmp, QmpCommand, Snapshot};
 use crate::exit;
 use crate::failure::Failure;
@@ -29,6 +31,7 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Rm(arguments) => life::rm(maqet, arguments, output).await,
         Command::Status(arguments) => life::status(maqet, arguments, output).await,
         Command::Inspect(arguments) => life::inspect(maqet, arguments, output).await,
+        Command::Logs(arguments) => logs::logs(maqet, arguments, output).await,
         Command::Ls(ls) => plain(maqet, ls, output, "looking at the VMs").await,
         Command::Info(info) => plain(maqet, info, output, "looking at the VM").await,
         Command::Qmp(Qmp { command: Some(QmpCommand::Run(run)), .. } | Qmp { run: Some(run), .. }) => {

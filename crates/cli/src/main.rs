@@ -10,6 +10,7 @@ mod logging;
 mod progress;
 mod render;
 mod run;
+mod stream;
 
 use std::process::ExitCode;
 

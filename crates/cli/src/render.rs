@@ -1,6 +1,7 @@
 //! Results on their way to standard output.
 
 pub(crate) mod failure;
+pub(crate) mod harmless;
 mod people;
 pub(crate) mod printable;
 mod snippet;

@@ -151,6 +151,17 @@ impl Machine {
         self.arguments.iter().any(|switch| switch.name() == name) || self.args.iter().any(in_args)
     }
 
+    /// Returns what sends the first serial port elsewhere than to the socket and the log of the run, if anything does.
+    pub fn serial_elsewhere(&self) -> Option<String> {
+        let by_switch = ["serial", "nographic"].into_iter().find(|name| self.gives(name));
+        match (&self.serial, by_switch) {
+            (_, Some(name)) => Some(format!("-{name}")),
+            (Serial::None, None) => Some("serial: none".to_owned()),
+            (Serial::Qemu(text), None) => Some(format!("serial: {text}")),
+            (Serial::Console, None) => None,
+        }
+    }
+
     /// Returns whether the machine type is a `q35`; QEMU's own default (7.2) is `pc`.
     pub fn is_q35(&self) -> bool {
         self.kind().is_some_and(|kind| kind == "q35" || kind.starts_with("pc-q35"))
@@ -195,5 +206,23 @@ impl Machine {
     /// Returns the disk of this name.
     pub fn drive(&self, name: &str) -> Option<&StorageSpec> {
         self.storage.iter().find(|storage| storage.name.as_str() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_serial_elsewhere_is_what_the_user_said() {
+        let console = Machine::default();
+        let none = Machine { serial: Serial::None, ..Machine::default() };
+        let file = Machine { serial: Serial::Qemu("file:/x".to_owned()), ..Machine::default() };
+        let by_switch = Machine { args: vec!["-nographic".to_owned()], ..Machine::default() };
+
+        let told = [console, none, file, by_switch].map(|machine| machine.serial_elsewhere());
+
+        let expected = [None, Some("serial: none"), Some("serial: file:/x"), Some("-nographic")];
+        assert_eq!(told.each_ref().map(Option::as_deref), expected);
     }
 }

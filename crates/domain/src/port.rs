@@ -7,6 +7,7 @@ mod disk;
 mod firmware;
 mod host;
 mod hypervisor;
+mod journal;
 mod lock;
 mod path;
 mod process_stats;
@@ -20,6 +21,7 @@ pub use self::hypervisor::{
     BinaryError, Hypervisor, Launch, LaunchError, Launched, Monitors, ProcessError, Processes, QemuBinary, QmpCommand,
     QmpError, Signal,
 };
+pub use self::journal::Journal;
 pub use self::lock::{Guard, Holder, LockError, LockName, Locks};
 pub use self::path::{PathKind, Paths};
 pub use self::process_stats::{ProcessStats, ProcessUsage};
@@ -32,6 +34,7 @@ pub use self::{
     firmware::MockFirmwareCatalog,
     host::{MockClock, MockHost, MockIdSource},
     hypervisor::{MockHypervisor, MockMonitors, MockProcesses},
+    journal::MockJournal,
     lock::MockLocks,
     path::MockPaths,
     process_stats::MockProcessStats,

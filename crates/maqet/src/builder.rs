@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use maqet_adapters_qemu::{
-    DescriptorCatalog, FileLocks, LinuxProcesses, LocalHost, LocalPaths, LocalRecords, ProcessEnvironment,
+    DescriptorCatalog, FileJournal, FileLocks, LinuxProcesses, LocalHost, LocalPaths, LocalRecords, ProcessEnvironment,
     QemuHypervisor, QemuImg, QemuMonitors, RandomIds, SystemClock,
 };
 use maqet_application::{App, Error, Folders, Operation, OperationTable, Ports, config, operation};
@@ -151,6 +151,7 @@ fn ports(store: Arc<dyn Store>, settings: &Settings) -> Ports {
         processes: Arc::new(LinuxProcesses::new()),
         records: Arc::new(LocalRecords),
         stats: Arc::new(LinuxProcesses::new()),
+        journal: Arc::new(FileJournal),
         images: Arc::new(QemuImg::new(environment)),
         paths: Arc::new(LocalPaths),
         firmware: Arc::new(DescriptorCatalog::new(firmware_folders(settings))),

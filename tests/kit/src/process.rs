@@ -56,6 +56,17 @@ pub fn at_home_in(folder: &Path) -> Vec<Found> {
         .collect()
 }
 
+/// Returns whether a process has a handler of its own for a signal, by its number.
+///
+/// A program that was just started has none yet, and a signal that comes early ends it.
+#[must_use]
+pub fn catches(pid: u32, signal: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    mask & (1 << (signal - 1)) != 0
+}
+
 /// Kills every process that [`naming`] finds, waits for their end, and returns them.
 ///
 /// Looks again until nothing is found, because a process that was just being started may come late.

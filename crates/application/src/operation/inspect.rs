@@ -14,7 +14,7 @@ pub use self::machine::InspectedMachine;
 
 use crate::app::shown;
 use crate::call::{Done, Effect, Operation};
-use crate::look::VmStatus;
+use crate::look::{Occupation, VmStatus};
 use crate::{App, Error, limits};
 
 /// Tells what a VM really is and costs right now.
@@ -141,9 +141,11 @@ impl Operation for Inspect {
 
         // The sample runs while the rest is asked, so that it costs little time of its own.
         let sample = live.and_then(|(_, process)| Sample::begin(app, process));
+        let is_deaf =
+            seen.status == Status::Unreachable || seen.occupation.as_ref().is_some_and(Occupation::is_qemu_deaf);
         let machine = match live {
             // It was just found not to answer; asking again would only take as long again.
-            Some(_) if seen.status == Status::Unreachable => None,
+            Some(_) if is_deaf => None,
             Some((run, _)) => app.machine_of(run).await,
             None => None,
         };

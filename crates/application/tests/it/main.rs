@@ -4,6 +4,7 @@
 
 mod buttons;
 mod inspect;
+mod logs;
 mod operations;
 mod timeouts;
 mod world;

@@ -12,8 +12,8 @@ use maqet_domain::history::Actor;
 use maqet_domain::machine::builtin_handlers;
 use maqet_domain::port::{
     Guard, HostFacts, Kvm, Launched, MockClock, MockDiskImages, MockFirmwareCatalog, MockHost, MockHypervisor,
-    MockIdSource, MockLocks, MockMonitors, MockPaths, MockProcessStats, MockProcesses, MockRecords, PathKind,
-    QemuBinary,
+    MockIdSource, MockJournal, MockLocks, MockMonitors, MockPaths, MockProcessStats, MockProcesses, MockRecords,
+    PathKind, QemuBinary,
 };
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::storage::builtin_drivers;
@@ -28,6 +28,8 @@ pub(crate) struct World {
     pub(crate) processes: MockProcesses,
     pub(crate) images: MockDiskImages,
     pub(crate) stats: MockProcessStats,
+    pub(crate) journal: MockJournal,
+    pub(crate) records: MockRecords,
     /// The files of the host.
     pub(crate) there: Vec<PathBuf>,
 }
@@ -47,6 +49,8 @@ impl World {
             processes: MockProcesses::new(),
             images: MockDiskImages::new(),
             stats: MockProcessStats::new(),
+            journal: MockJournal::new(),
+            records: MockRecords::new(),
             there: Vec::new(),
         }
     }
@@ -74,6 +78,8 @@ impl World {
         hypervisor.expect_last_word().returning(|_| None);
         hypervisor.expect_clear().returning(|_| ());
         hypervisor.expect_forget().returning(|_, _| ());
+        let mut journal = std::mem::take(&mut self.journal);
+        journal.expect_append().returning(|_, _| Ok(()));
         let mut images = std::mem::take(&mut self.images);
         images.expect_exists().returning(|_| false);
 
@@ -83,8 +89,9 @@ impl World {
             monitors: Arc::new(std::mem::take(&mut self.monitors)),
             processes: Arc::new(std::mem::take(&mut self.processes)),
             images: Arc::new(images),
-            records: Arc::new(MockRecords::new()),
+            records: Arc::new(std::mem::take(&mut self.records)),
             stats: Arc::new(std::mem::take(&mut self.stats)),
+            journal: Arc::new(journal),
             paths: Arc::new(paths(std::mem::take(&mut self.there))),
             firmware: Arc::new(MockFirmwareCatalog::new()),
             locks: Arc::new(free_locks()),

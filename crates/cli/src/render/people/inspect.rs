@@ -43,7 +43,8 @@ fn line(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
 fn head(vm: &VmStatus, out: &mut dyn Write) -> io::Result<()> {
     let style = style(vm.status);
     let reason = vm.reason.map(|reason| format!(" ({})", reason.in_words())).unwrap_or_default();
-    writeln!(out, "{}: {style}{}{style:#}{reason}", vm.name, vm.status)
+    writeln!(out, "{}: {style}{}{style:#}{reason}", vm.name, vm.status)?;
+    vm.busy.as_ref().map_or(Ok(()), |busy| line(out, "busy", &busy.in_words()))
 }
 
 fn of_machine(machine: &InspectedMachine, out: &mut dyn Write) -> io::Result<()> {

@@ -1,0 +1,184 @@
+//! `logs` on real QEMU: what guest, QEMU and maqet wrote, while they write it and afterwards.
+
+#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::time::Duration;
+
+use maqet_testkit::{Running, TestHome, guest, process, serial, wait};
+use serde_json::{Value, json};
+
+const MARKER: &str = "maqet-logs";
+
+/// What the guest prints of it: in green.
+const PRINTED: &str = "\u{1b}[32mmaqet-logs";
+
+/// Starts a guest that prints the marker, waits for a byte on its serial port, and leaves; returns once it waits.
+fn waiting_guest(home: &TestHome) -> Value {
+    let image = guest::BootSector::new(PRINTED, guest::AfterMarker::WaitForByte).write(home);
+    home.add(&guest::BootSector::yaml("web", &image));
+    let started = home.json(&["start", "web"]);
+    serial::wait_for(started["serial_log"].as_str().unwrap().as_ref(), MARKER, Duration::from_secs(30));
+    started
+}
+
+/// Sends the guest its byte.
+fn let_go(home: &TestHome) {
+    let sockets = home.json(&["inspect", "web"])["sockets"].clone();
+    let serial = sockets.as_array().unwrap().iter().find(|socket| socket["role"] == "serial").unwrap();
+    UnixStream::connect(serial["file"].as_str().unwrap()).unwrap().write_all(b"x").unwrap();
+}
+
+/// Interrupts a command as Ctrl-C does, once it is ready to be.
+fn interrupt(running: &Running) {
+    wait::until(Duration::from_secs(10), "the command to answer to SIGINT", || {
+        process::catches(running.pid(), 2).then_some(())
+    });
+    assert!(Command::new("kill").args(["-INT", &running.pid().to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn test_logs_in_a_pipe_are_every_byte_that_was_written() {
+    let home = TestHome::new();
+    let started = waiting_guest(&home);
+
+    let shown = home.maqet(["logs", "web"]).run().ok();
+    let document = home.json(&["logs", "web"]);
+
+    let written = fs::read(started["serial_log"].as_str().unwrap()).unwrap();
+    assert_eq!(shown.stdout.as_bytes(), written);
+    assert!(shown.stdout.contains(&format!("{PRINTED}\r\n")), "{:?}", shown.stdout);
+    assert_eq!((&document["log"], &document["boot"]), (&json!("serial"), &json!(1)));
+    assert_eq!((&document["length"], &document["offset"]), (&json!(written.len()), &json!(0)));
+    assert_eq!(document["text"].as_str().unwrap().as_bytes(), written);
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_logs_follow_ends_with_the_guest_once_all_is_read() {
+    let home = TestHome::new();
+    waiting_guest(&home);
+    let words = home.maqet(["logs", "web", "--follow", "--lines", "1"]).spawn();
+    let objects = home.maqet(["logs", "web", "-f", "--format", "json"]).spawn();
+
+    let_go(&home);
+
+    let words = words.wait().ok().stdout;
+    assert_eq!(words, format!("{PRINTED}\r\n"));
+    let objects = objects.wait().ok().stdout;
+    let texts: Vec<Value> = objects.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let text: String = texts.iter().map(|object| object["text"].as_str().unwrap()).collect();
+    assert!(text.ends_with(&words), "{text:?}");
+}
+
+#[test]
+fn test_logs_follow_interrupted_is_130_and_the_guest_runs_on() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    home.json(&["start", "web"]);
+    let following = home.maqet(["logs", "web", "--follow"]).spawn();
+
+    interrupt(&following);
+    let ended = following.wait().code(130);
+
+    assert!(ended.stderr.contains("the guest of `web` wrote nothing to its serial port in boot 1"), "{}", ended.stderr);
+    assert_eq!(home.json(&["status", "web"])["status"], "paused");
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_logs_follow_of_a_removed_vm_ends() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    home.json(&["start", "web"]);
+    let serial = home.maqet(["logs", "web", "--follow"]).spawn();
+    let maqet = home.maqet(["logs", "web", "--follow", "--maqet"]).spawn();
+    for following in [&serial, &maqet] {
+        wait::until(Duration::from_secs(10), "the log to be read", || {
+            process::catches(following.pid(), 2).then_some(())
+        });
+    }
+
+    home.json(&["rm", "web", "--force"]);
+
+    serial.wait().ok();
+    maqet.wait().ok();
+}
+
+#[test]
+fn test_logs_of_each_boot_are_kept_apart() {
+    let home = TestHome::new();
+    home.add(&format!("{}  - nonsense\n", guest::paused_yaml("web")));
+    home.json_error(&["start", "web"], 1);
+
+    let refused = home.maqet(["logs", "web", "--qemu"]).run().ok();
+    home.write("mended.yaml", guest::paused_yaml("web"));
+    home.json(&["apply", "web", "mended.yaml"]);
+    home.json(&["start", "web"]);
+    home.json(&["stop", "web"]);
+    home.json(&["start", "web"]);
+    let newest = home.json(&["logs", "web", "--qemu"]);
+    let first = home.json(&["logs", "web", "--qemu", "--boot", "1"]);
+
+    assert!(refused.stdout.contains("-nonsense: invalid option"), "{}", refused.stdout);
+    assert_eq!((&newest["boot"], &newest["boots_kept"]), (&json!(2), &json!([1, 2])));
+    assert_eq!(first["boot"], 1);
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_logs_of_maqet_tell_deeds_and_their_outcome() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    home.json_error(&["qmp", "web", "query-status"], 4);
+    home.json(&["start", "web"]);
+    home.json(&["status", "web"]);
+    home.json(&["qmp", "web", "query-status"]);
+    home.json(&["stop", "web"]);
+
+    let log = home.json(&["logs", "web", "--maqet"]);
+
+    let lines: Vec<&str> = log["text"].as_str().unwrap().lines().collect();
+    let expected =
+        ["add: done", "qmp.run query-status: failed", "start: done", "qmp.run query-status: done", "stop: done"];
+    assert_eq!(lines.len(), expected.len(), "{lines:#?}");
+    for (line, words) in lines.iter().zip(expected) {
+        assert!(line.contains(words) && line.contains("; pid "), "{line}");
+    }
+    assert!(lines[1].contains("vm.wrong-state"), "{}", lines[1]);
+    let file = fs::metadata(log["file"].as_str().unwrap()).unwrap();
+    assert_eq!(file.permissions().mode() & 0o777, 0o600);
+    assert_eq!(log.get("boot"), None);
+}
+
+#[test]
+fn test_logs_that_are_not_there_say_why() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    home.add(&format!("{}serial: none\n", guest::paused_yaml("mute")));
+
+    let never = home.json_error(&["logs", "web"], 4);
+    home.json(&["start", "web"]);
+    home.json(&["start", "mute"]);
+    let boot = home.json_error(&["logs", "web", "--boot", "9"], 3);
+    let mute = home.json_error(&["logs", "mute"], 4);
+    let both = home.json_error(&["logs", "web", "--boot", "1", "--maqet"], 2);
+    fs::remove_file(home.json(&["status", "web"])["serial_log"].as_str().unwrap()).unwrap();
+    let removed = home.json_error(&["logs", "web"], 3);
+
+    assert_eq!(never["code"], "log.never-started");
+    assert_eq!(
+        (&boot["code"], boot["message"].as_str().unwrap().contains("boot 1")),
+        (&json!("log.no-such-boot"), true)
+    );
+    assert_eq!(
+        (&mute["code"], mute["message"].as_str().unwrap().contains("serial: none")),
+        (&json!("log.elsewhere"), true)
+    );
+    assert_eq!((&both["code"], &removed["code"]), (&json!("usage"), &json!("record.missing")));
+    home.json(&["stop", "--all", "--force"]);
+}
