@@ -13,12 +13,13 @@ use maqet_domain::near::near;
 use maqet_domain::plugin::{ConfigHandler, Registry, StorageDriver};
 use maqet_domain::port::{
     Clock, DiskImages, FirmwareCatalog, Guard, Host, HostFacts, Hypervisor, IdSource, Journal, Kvm, LockName, Locks,
-    Monitors, Paths, ProcessStats, Processes, Records, Store,
+    Monitors, Paths, ProcessStats, Processes, Records, Store, StoreError,
 };
 use maqet_domain::qemu::{Accelerator, CommandLine, Setting};
 use maqet_domain::vm::{BootNumber, Refused, Revision, Run, RunPlaces, Vm, VmEntry, VmId, VmName};
 use serde_json::Value;
 
+use crate::bus::{Bus, EventStream, Observer};
 use crate::call::{Effect, Operation, call_of};
 use crate::config::{ConfigError, Sources, merge, origins};
 use crate::journal::Touched;
@@ -76,6 +77,7 @@ pub struct App {
     handlers: Registry<dyn ConfigHandler>,
     drivers: Registry<dyn StorageDriver>,
     settings: Settings,
+    bus: Bus,
 }
 
 impl App {
@@ -86,13 +88,25 @@ impl App {
         handlers: Registry<dyn ConfigHandler>,
         drivers: Registry<dyn StorageDriver>,
     ) -> Self {
-        Self { ports, folders, handlers, drivers, settings: Settings::default() }
+        Self { ports, folders, handlers, drivers, settings: Settings::default(), bus: Bus::default() }
     }
 
     /// Returns the application with other settings.
     #[must_use]
     pub fn with_settings(self, settings: Settings) -> Self {
         Self { settings, ..self }
+    }
+
+    /// Returns the application with one more that hears of its events.
+    #[must_use]
+    pub fn with_observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.bus.add(observer);
+        self
+    }
+
+    /// Returns a stream of the events of this instance, from now on.
+    pub fn subscribe(&self) -> EventStream {
+        self.bus.subscribe()
     }
 
     /// Returns the settings.
@@ -143,7 +157,7 @@ impl App {
             });
         }
         if !changes.is_empty() {
-            self.ports.store.commit(changes).await?;
+            self.commit(changes).await?;
         }
         let touched = match (&done.forgotten, done.vm) {
             (Some(_), _) => Touched::Removed,
@@ -155,6 +169,16 @@ impl App {
         }
         drop(done.guards);
         Ok((done.value, touched))
+    }
+
+    /// Writes changes, and tells of their events once they are written.
+    pub(crate) async fn commit(&self, changes: ChangeSet) -> Result<(), StoreError> {
+        let events = changes.events.clone();
+        self.ports.store.commit(changes).await?;
+        for event in &events {
+            self.bus.tell(event);
+        }
+        Ok(())
     }
 
     /// Finds a VM by name, id or unique beginning of an id.
@@ -202,7 +226,7 @@ impl App {
                 guard.retire();
                 Err(gone)
             }
-            read => Ok((guard, read?)),
+            read => Ok((guard, self.settled(read?).await)),
         }
     }
 
@@ -263,7 +287,7 @@ impl App {
     /// Writes how far a run has come, and returns the entry as it is from then on.
     pub(crate) async fn record_run(&self, entry: &VmEntry, run: Option<Run>) -> Result<VmEntry, Error> {
         let change = run_change(entry, run.clone());
-        self.ports.store.commit(ChangeSet::default().and(change)).await?;
+        self.commit(ChangeSet::default().and(change)).await?;
         Ok(VmEntry { run, revision: entry.revision.next(), ..entry.clone() })
     }
 

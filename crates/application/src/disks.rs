@@ -38,7 +38,7 @@ impl App {
         let data = json!({ "drive": storage.name, "path": shown(&plan.path), "size": plan.size });
         let mut changes = ChangeSet::default().and(Change::StorageAdded(record));
         changes.events.push(self.event(kind::STORAGE_CREATED, entry, data));
-        self.ports.store.commit(changes).await?;
+        self.commit(changes).await?;
         Ok(())
     }
 
@@ -51,7 +51,7 @@ impl App {
         // It keeps its size, whatever the definition says.
         let size = self.ports.images.info(&plan.path).await.map_or(plan.size, |info| Some(info.virtual_size));
         let change = Change::StorageAdded(self.storage_record(entry, storage, &plan.path, size));
-        Ok(self.ports.store.commit(ChangeSet::default().and(change)).await?)
+        Ok(self.commit(ChangeSet::default().and(change)).await?)
     }
 
     fn storage_record(

@@ -5,11 +5,14 @@
 //! socket or a process, reads the environment, or prints.
 
 mod app;
+mod bus;
 mod call;
 pub mod config;
 mod disks;
 mod error;
+mod feed;
 mod firmware;
+mod glob;
 mod journal;
 mod kept_size;
 pub mod limits;
@@ -19,12 +22,15 @@ pub mod operation;
 mod patience;
 mod safety;
 mod settings;
+mod settle;
 mod stop;
 mod timeouts;
 
 pub use app::{App, Folders, Ports};
+pub use bus::{EventStream, Observer, Told};
 pub use call::{Done, Effect, Operation, OperationTable};
 pub use error::Error;
+pub use feed::{Cursor, RecorderPosition, ShownEvent};
 pub use kept_size::KeptSize;
 pub use look::{Occupation, VmStatus};
 pub use patience::{InvalidPatience, Patience};

@@ -55,3 +55,19 @@ pub const LOG_TEXT_BYTES: usize = 1 << 20;
 
 /// How often a log that is followed is looked at: a person does not feel it, and it costs some 100 µs.
 pub const LOG_LOOK: Duration = Duration::from_millis(50);
+
+/// How many events wait for a slow reader of a stream: minutes of a busy host; each takes some hundred bytes.
+pub const EVENTS_HELD: usize = 1_024;
+
+/// How many events are read from the store at once.
+pub const EVENTS_AT_ONCE: u32 = 1_000;
+
+/// How much of a flight recorder is read at once: some 6,000 events.
+pub const RECORDER_CHUNK: usize = 1 << 20;
+
+/// How often a follower looks whether something happened: an event is to be seen within 100 ms, and a look at a
+/// handful of VMs takes some 0.1 ms.
+pub const FOLLOW_PAUSE: Duration = Duration::from_millis(25);
+
+/// How often a follower looks which VMs there are, where nobody wrote that something changed.
+pub const FOLLOW_REFRESH: Duration = Duration::from_secs(1);

@@ -4,6 +4,7 @@ mod add;
 mod apply;
 mod button;
 mod config;
+mod events;
 mod info;
 mod inspect;
 mod logs;
@@ -23,6 +24,7 @@ pub use self::config::{
     ConfigCheck, ConfigChecked, ConfigDefaults, ConfigKeys, ConfigSchema, ConfigShow, DefaultValue, KeyInfo,
     ShownSetting,
 };
+pub use self::events::{EventPage, Events, InvalidSince, Since};
 pub use self::info::{Info, StorageInfo, VmInfo};
 pub use self::inspect::{
     CpuUse, Inspect, InspectedDisk, InspectedMachine, InspectedProcess, InspectedSocket, SocketRole, VmInspection,
@@ -52,6 +54,7 @@ pub fn table() -> OperationTable {
         .on::<Reset>()
         .on::<Rm>()
         .on::<Ls>()
+        .on::<Events>()
         .on::<Status>()
         .on::<Info>()
         .on::<Inspect>()

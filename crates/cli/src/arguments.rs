@@ -2,6 +2,7 @@
 
 mod config;
 mod define;
+mod events;
 mod global;
 mod inspect;
 mod life;
@@ -19,6 +20,7 @@ use maqet::operation::{Info, Ls};
 
 pub(crate) use self::config::Config;
 pub(crate) use self::define::{Add, Apply};
+pub(crate) use self::events::Events;
 pub(crate) use self::global::{Color, Format, Global};
 use self::global::{Loudness, last_loudness};
 pub(crate) use self::inspect::Inspect;
@@ -103,6 +105,8 @@ pub(crate) enum Command {
     Ls(Ls),
     /// Tell the state of VMs
     Status(Status),
+    /// Show what happened, also while nobody watched
+    Events(Events),
     /// Show a VM's definition and its QEMU command line
     Info(Info),
     /// Show what VMs really are and cost: process, memory, disks, sockets

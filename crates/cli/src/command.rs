@@ -2,6 +2,7 @@
 
 mod add;
 mod config;
+mod events;
 mod life;
 mod logs;
 mod qmp;
@@ -33,6 +34,7 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Inspect(arguments) => life::inspect(maqet, arguments, output).await,
         Command::Logs(arguments) => logs::logs(maqet, arguments, output).await,
         Command::Ls(ls) => plain(maqet, ls, output, "looking at the VMs").await,
+        Command::Events(arguments) => events::run(maqet, arguments, output).await,
         Command::Info(info) => plain(maqet, info, output, "looking at the VM").await,
         Command::Qmp(Qmp { command: Some(QmpCommand::Run(run)), .. } | Qmp { run: Some(run), .. }) => {
             qmp::run(maqet, run, output).await

@@ -65,6 +65,23 @@ impl Output {
         })
     }
 
+    /// Writes one of many results as soon as it is there: a line for people and as JSON, a document of its own as YAML.
+    ///
+    /// Returns whether anybody still reads.
+    pub(crate) fn stream<T: Serialize + People>(&self, result: &T) -> Result<bool, Failure> {
+        try_write(|out| match self.format {
+            Format::Table => result.write(out),
+            Format::Json => {
+                serde_json::to_writer(&mut *out, result).map_err(io::Error::from)?;
+                out.write_all(b"\n")
+            }
+            Format::Yaml => {
+                let text = serde_yaml::to_string(result).map_err(io::Error::other)?;
+                write!(out, "---\n{text}")
+            }
+        })
+    }
+
     /// Says something beside the results.
     pub(crate) fn note(&self, text: &str) {
         if !self.is_quiet {
@@ -75,11 +92,16 @@ impl Output {
 
 /// Writes to standard output; a reader that went away is no failure.
 fn write(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
+    try_write(write).map(drop)
+}
+
+/// The same; returns whether anybody still reads.
+fn try_write(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<bool, Failure> {
     let stdout = anstream::stdout();
     let mut out = io::BufWriter::with_capacity(1 << 16, stdout.lock());
     match write(&mut out).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        outcome => Ok(outcome?),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        outcome => Ok(outcome.map(|()| true)?),
     }
 }
 

@@ -7,7 +7,9 @@ use maqet_adapters_qemu::{
     DescriptorCatalog, FileJournal, FileLocks, LinuxProcesses, LocalHost, LocalPaths, LocalRecords, ProcessEnvironment,
     QemuHypervisor, QemuImg, QemuMonitors, RandomIds, SystemClock,
 };
-use maqet_application::{App, Error, Folders, Operation, OperationTable, Ports, config, operation};
+use maqet_application::{
+    App, Error, EventStream, Folders, Observer, Operation, OperationTable, Ports, config, operation,
+};
 use maqet_domain::machine::builtin_handlers;
 use maqet_domain::plugin::{ConfigHandler, StorageDriver};
 use maqet_domain::port::Store;
@@ -31,6 +33,7 @@ pub struct Builder {
     handlers: Vec<Arc<dyn ConfigHandler>>,
     drivers: Vec<Arc<dyn StorageDriver>>,
     operations: OperationTable,
+    observers: Vec<Arc<dyn Observer>>,
 }
 
 impl Maqet {
@@ -48,6 +51,7 @@ impl Maqet {
             handlers: Vec::new(),
             drivers: Vec::new(),
             operations: operation::table(),
+            observers: Vec::new(),
         }
     }
 
@@ -59,6 +63,13 @@ impl Maqet {
     /// Runs an operation by its name, with JSON arguments.
     pub async fn call(&self, name: &str, arguments: Value) -> Result<Value, Error> {
         self.operations.call(&self.app, name, arguments).await
+    }
+
+    /// Returns a stream of what this instance does, from now on; a slow reader is told what it missed.
+    ///
+    /// What other processes do, and QEMU by itself, is told by the operation [`Events`](operation::Events).
+    pub fn subscribe(&self) -> EventStream {
+        self.app.subscribe()
     }
 
     /// Returns the operations by their names.
@@ -110,6 +121,13 @@ impl Builder {
         Self { operations: self.operations.on::<O>(), ..self }
     }
 
+    /// Adds one that hears of every event of this instance, as it is written.
+    #[must_use]
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observers.push(observer);
+        self
+    }
+
     /// Opens the store and wires everything.
     ///
     /// Errors: a plug-in whose name is taken, a database URL nobody knows, a store that cannot be opened.
@@ -135,6 +153,7 @@ impl Builder {
             effective: self.settings.effective(),
         };
         let app = App::new(ports(store, &self.settings), folders, handlers, drivers).with_settings(settings);
+        let app = self.observers.into_iter().fold(app, App::with_observer);
         Ok(Maqet { app, operations: self.operations, settings: self.settings })
     }
 }

@@ -44,5 +44,7 @@ pub use maqet_application::{
     App, Done, Effect, EffectiveSetting, Error, Folders, InvalidPatience, KeptSize, Occupation, Operation,
     OperationTable, Patience, Ports, Rung, Timeouts, VmStatus, limits, operation,
 };
+// What happened, and hearing of it.
+pub use maqet_application::{Cursor, EventStream, Observer, RecorderPosition, ShownEvent, Told};
 pub use maqet_domain as domain;
 pub use maqet_domain::{Explain, Fault};

@@ -5,10 +5,10 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
+use maqet_domain::qemu::QmpEvent;
 use maqet_domain::vm::{RunPlaces, Shutdown, StopReason};
 use rustix::fs::{CWD, Mode, OFlags, mkfifoat, open};
-use serde::Deserialize;
+use serde_json::Value;
 
 use crate::limits::{CONNECT_PAUSE, RECORDER_DEADLINE, RECORDER_TAIL_BYTES};
 use crate::private::fresh_log;
@@ -76,36 +76,14 @@ pub(super) fn last_word(log: &Path) -> Option<Shutdown> {
     last_shutdown(&tail)
 }
 
-#[derive(Deserialize)]
-struct Event {
-    #[serde(rename = "event")]
-    name: String,
-    timestamp: EventTime,
-    #[serde(default)]
-    data: EventData,
-}
-
-#[derive(Deserialize)]
-struct EventTime {
-    seconds: i64,
-    microseconds: i64,
-}
-
-#[derive(Deserialize, Default)]
-struct EventData {
-    #[serde(default)]
-    reason: String,
-}
-
 /// Reads backwards to the last `SHUTDOWN`; lines that are no events are passed over.
 fn last_shutdown(tail: &[u8]) -> Option<Shutdown> {
     for line in tail.rsplit(|byte| *byte == b'\n') {
-        let Ok(event) = serde_json::from_slice::<Event>(line.trim_ascii()) else { continue };
+        let Some(event) = QmpEvent::parse(line) else { continue };
         match event.name.as_str() {
             "SHUTDOWN" => {
-                let nanoseconds = i32::try_from(event.timestamp.microseconds).ok()?.checked_mul(1_000)?;
-                let at = Timestamp::new(event.timestamp.seconds, nanoseconds).ok()?;
-                return Some(Shutdown { reason: reason(&event.data.reason), at });
+                let cause = event.data.get("reason").and_then(Value::as_str).unwrap_or_default();
+                return Some(Shutdown { reason: reason(cause), at: event.at });
             }
             // A machine that stays after its shutdown (`-no-shutdown`) was made to go on; what came later has no word.
             "RESUME" | "RESET" => return None,

@@ -132,7 +132,7 @@ async fn finish(app: &App, entry: VmEntry, machine: &Machine, launched: Launched
     }
     let mut changes = ChangeSet::default().and(run_change(&entry, run.clone()));
     changes.events.push(app.event(kind::VM_STARTED, &entry, json!({ "boot": run.as_ref().map(|run| run.boot) })));
-    if let Err(error) = app.ports.store.commit(changes).await {
+    if let Err(error) = app.commit(changes).await {
         app.kill(&entry.name, &launched.process).await?;
         if let Some(run) = &run {
             app.ports.hypervisor.clear(&run.places).await;
@@ -171,7 +171,7 @@ async fn give_up(app: &App, entry: &VmEntry, last: Option<Run>, why: &str) {
     }
     let mut changes = ChangeSet::default().and(run_change(entry, last));
     changes.events.push(app.event(kind::VM_START_FAILED, entry, json!({ "error": why })));
-    if let Err(error) = app.ports.store.commit(changes).await {
+    if let Err(error) = app.commit(changes).await {
         tracing::warn!(%error, "could not write down that the start failed");
     }
 }

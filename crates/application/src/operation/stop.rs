@@ -116,7 +116,7 @@ async fn finish(app: &App, entry: &VmEntry, run: &Run, process: &ProcessIdentity
 
     let mut changes = ChangeSet::default().and(run_change(entry, Some(ended.clone())));
     changes.events.push(app.event(kind::VM_STOPPED, entry, json!({ "reason": ending.reason, "how": rung })));
-    if let Err(error) = app.ports.store.commit(changes).await {
+    if let Err(error) = app.commit(changes).await {
         tracing::warn!(%error, "could not write down that the VM stopped");
     }
     let entry = VmEntry { run: Some(ended), ..entry.clone() };

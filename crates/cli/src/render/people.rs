@@ -1,5 +1,6 @@
 //! Results in words and tables for people.
 
+mod events;
 mod inspect;
 mod life;
 

@@ -1,0 +1,194 @@
+//! What happened, in order: our own events and those of all flight recorders, from where a reader was.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use maqet_domain::event::RecordedEvent;
+use maqet_domain::qemu::QmpEvent;
+use maqet_domain::vm::{BootNumber, Phase, RunPlaces, VmEntry, VmId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{App, Error, limits};
+
+/// Something that happened, as scripts see it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ShownEvent {
+    /// When it happened (RFC 3339, UTC).
+    pub at: Timestamp,
+    /// What happened: `vm.started` and the like for our own, `qemu.SHUTDOWN` and the like for QEMU's.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The VM's name, at the time of our own events.
+    pub vm: Option<String>,
+    /// The VM's id.
+    pub vm_id: Option<VmId>,
+    /// The start of the VM it belongs to; for QEMU's events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootNumber>,
+    /// What belongs to this kind of event.
+    pub data: Value,
+}
+
+/// Where a reader of events was.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cursor {
+    /// The last of our own events.
+    pub sequence: i64,
+    /// How far the flight recorder of each VM was read.
+    pub recorders: BTreeMap<VmId, RecorderPosition>,
+}
+
+/// How far a flight recorder was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecorderPosition {
+    /// The start of the VM it belongs to.
+    pub boot: BootNumber,
+    /// How much of it was read, in bytes.
+    pub offset: u64,
+}
+
+/// Reads what is new.
+pub(crate) struct Feed<'a> {
+    app: &'a App,
+    /// The VM that is followed; all of them otherwise.
+    vm: Option<VmId>,
+    entries: Vec<VmEntry>,
+    pub(crate) cursor: Cursor,
+}
+
+impl<'a> Feed<'a> {
+    pub(crate) async fn open(app: &'a App, vm: Option<VmId>, cursor: Cursor) -> Result<Self, Error> {
+        let mut feed = Self { app, vm, entries: Vec::new(), cursor };
+        feed.refresh().await?;
+        Ok(feed)
+    }
+
+    /// Learns anew which VMs there are.
+    pub(crate) async fn refresh(&mut self) -> Result<(), Error> {
+        let store = &self.app.ports.store;
+        self.entries = match &self.vm {
+            Some(id) => store.by_id(id).await?.map(|vm| vm.entry).into_iter().collect(),
+            None => store.list().await?,
+        };
+        Ok(())
+    }
+
+    /// Returns everything since the cursor, in order, and moves it on; all recorders are looked at.
+    pub(crate) async fn all(&mut self) -> Result<Vec<ShownEvent>, Error> {
+        self.settle().await;
+        let mut events = self.ours().await?;
+        for entry in self.entries.clone() {
+            events.extend(self.of_recorders(&entry).await);
+        }
+        Ok(in_order(events))
+    }
+
+    /// The same, looking only at what can grow: our own events, and the recorders of machines that live.
+    pub(crate) async fn news(&mut self) -> Result<Vec<ShownEvent>, Error> {
+        self.settle().await;
+        let ours = self.ours().await?;
+        let before = self.live();
+        if !ours.is_empty() {
+            self.refresh().await?;
+        }
+        let mut events = ours;
+        // Those that ended meanwhile have their last words still to be read.
+        let ended = before.into_iter().filter(|entry| !self.live().iter().any(|live| live.id == entry.id));
+        for entry in ended.chain(self.live()).collect::<Vec<_>>() {
+            events.extend(self.of_recorders(&entry).await);
+        }
+        Ok(in_order(events))
+    }
+
+    /// Writes down the ends that nobody brought about, so that they are events, too.
+    async fn settle(&self) {
+        for entry in self.live() {
+            self.app.settle(&entry).await;
+        }
+    }
+
+    fn live(&self) -> Vec<VmEntry> {
+        let lives = |entry: &&VmEntry| entry.run.as_ref().is_some_and(|run| !matches!(run.phase, Phase::Ended(_)));
+        self.entries.iter().filter(lives).cloned().collect()
+    }
+
+    async fn ours(&mut self) -> Result<Vec<ShownEvent>, Error> {
+        let mut events = Vec::new();
+        loop {
+            let page = self.app.ports.store.after(self.cursor.sequence, limits::EVENTS_AT_ONCE).await?;
+            let Some(last) = page.last() else { break };
+            self.cursor.sequence = last.sequence;
+            let wanted = |event: &RecordedEvent| self.vm.is_none_or(|id| event.event.vm == Some(id));
+            events.extend(page.into_iter().filter(wanted).map(of_ours));
+        }
+        Ok(events)
+    }
+
+    /// Reads on in the recorders of a VM; one that cannot be read has nothing to tell.
+    async fn of_recorders(&mut self, entry: &VmEntry) -> Vec<ShownEvent> {
+        let (sockets, records) = self.app.vm_folders(&entry.id);
+        let position = self.cursor.recorders.get(&entry.id).copied();
+        let first = position.map_or(BootNumber(0), |position| position.boot);
+        let mut events = Vec::new();
+        for boot in self.app.ports.records.boots(&records).await.into_iter().filter(|boot| *boot >= first) {
+            let offset = position.filter(|position| position.boot == boot).map_or(0, |position| position.offset);
+            let places = RunPlaces::of(&sockets, &records, boot);
+            let (lines, offset) = self.read(&places, offset).await;
+            self.cursor.recorders.insert(entry.id, RecorderPosition { boot, offset });
+            let shown = |event: QmpEvent| ShownEvent {
+                at: event.at,
+                kind: format!("qemu.{}", event.name),
+                vm: Some(entry.name.to_string()),
+                vm_id: Some(entry.id),
+                boot: Some(boot),
+                data: event.data,
+            };
+            events.extend(lines.split(|byte| *byte == b'\n').filter_map(QmpEvent::parse).map(shown));
+        }
+        events
+    }
+
+    /// Reads whole lines from `offset` on, and returns where the next ones begin.
+    async fn read(&self, places: &RunPlaces, mut offset: u64) -> (Vec<u8>, u64) {
+        let mut lines = Vec::new();
+        while let Ok(chunk) = self.app.ports.records.read(&places.recorder_log(), offset, limits::RECORDER_CHUNK).await
+        {
+            // A start that failed is tried again under the same number, with a log of its own.
+            if chunk.length < offset {
+                offset = 0;
+                continue;
+            }
+            let whole = chunk.bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+            // A line that fills a whole chunk is none of QEMU's events, and is passed over.
+            let passed =
+                if whole == 0 && chunk.bytes.len() == limits::RECORDER_CHUNK { chunk.bytes.len() } else { whole };
+            if passed == 0 {
+                break;
+            }
+            lines.extend_from_slice(&chunk.bytes[..whole]);
+            offset += passed as u64;
+        }
+        (lines, offset)
+    }
+}
+
+fn of_ours(recorded: RecordedEvent) -> ShownEvent {
+    let event = recorded.event;
+    ShownEvent {
+        at: event.at,
+        kind: event.kind,
+        vm: event.vm_name.map(|name| name.to_string()),
+        vm_id: event.vm,
+        boot: None,
+        data: event.data,
+    }
+}
+
+/// Events of one source are in order already, and those of one moment stay as they are.
+fn in_order(mut events: Vec<ShownEvent>) -> Vec<ShownEvent> {
+    events.sort_by_key(|event| event.at);
+    events
+}

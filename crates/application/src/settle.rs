@@ -1,0 +1,69 @@
+//! Writing down what happened while nobody looked.
+
+use std::time::Duration;
+
+use maqet_domain::change::ChangeSet;
+use maqet_domain::event::kind;
+use maqet_domain::port::LockName;
+use maqet_domain::vm::{Phase, Status, Vm, VmEntry};
+use serde_json::json;
+
+use crate::App;
+use crate::app::run_change;
+
+/// What `how` says of an end that nobody of us brought about.
+const UNSEEN: &str = "unseen";
+
+impl App {
+    /// Writes down that a machine ended unseen, if it did; the caller holds its lock.
+    ///
+    /// Where that cannot be written the VM is returned as it was: whoever looks at it sees the truth all the same.
+    pub(crate) async fn settled(&self, vm: Vm) -> Vm {
+        match self.ended_unseen(&vm.entry).await {
+            Some(entry) => Vm { entry, ..vm },
+            None => vm,
+        }
+    }
+
+    /// The same for a VM whose lock nobody holds, or somebody: then it is that one's business.
+    ///
+    /// Returns whether something was written.
+    pub(crate) async fn settle(&self, entry: &VmEntry) -> bool {
+        if !self.is_unsettled(entry) {
+            return false;
+        }
+        let name = LockName::Vm(entry.id);
+        let Ok(_guard) = self.ports.locks.lock(&name, "settle", Duration::ZERO).await else { return false };
+        match self.ports.store.by_id(&entry.id).await {
+            Ok(Some(vm)) => self.ended_unseen(&vm.entry).await.is_some(),
+            Ok(None) | Err(_) => false,
+        }
+    }
+
+    /// Returns whether the record says that a process lives which does not.
+    fn is_unsettled(&self, entry: &VmEntry) -> bool {
+        let Some(run) = &entry.run else { return false };
+        let claims_life = matches!(run.phase, Phase::Running | Phase::Stopping);
+        claims_life && run.process.as_ref().is_some_and(|process| !self.ports.processes.is_alive(process))
+    }
+
+    async fn ended_unseen(&self, entry: &VmEntry) -> Option<VmEntry> {
+        let run = entry.run.as_ref().filter(|_| self.is_unsettled(entry))?;
+        let Status::Stopped(ending) = self.look_alone(entry).await.status else { return None };
+        self.ports.hypervisor.clear(&run.places).await;
+
+        let ended = run.at_phase(Phase::Ended(ending));
+        let data = json!({ "reason": ending.reason, "how": UNSEEN, "boot": run.boot });
+        let mut event = self.event(kind::VM_STOPPED, entry, data);
+        event.at = ending.at.unwrap_or(event.at);
+        let mut changes = ChangeSet::default().and(run_change(entry, Some(ended.clone())));
+        changes.events.push(event);
+        match self.commit(changes).await {
+            Ok(()) => Some(VmEntry { run: Some(ended), revision: entry.revision.next(), ..entry.clone() }),
+            Err(error) => {
+                tracing::warn!(%error, vm = %entry.name, "could not write down that the VM ended");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What happened, told from any process: our own events and QEMU's, also those nobody watched.
+
+#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use maqet_testkit::{TestHome, guest, wait};
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A `maqet events --follow` in a process of its own; dropped, it is killed.
+struct Follower {
+    child: Child,
+    told: PathBuf,
+}
+
+impl Follower {
+    fn new(home: &TestHome, name: &str, arguments: &[&str]) -> Self {
+        let told = home.path(name);
+        let mut command = home.maqet(["--format", "json", "events", "--follow"]).args(arguments).into_command();
+        let child = command.stdout(File::create(&told).unwrap()).spawn().unwrap();
+        Self { child, told }
+    }
+
+    fn events(&self) -> Vec<Value> {
+        let text = fs::read_to_string(&self.told).unwrap();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn wait_for(&self, kind: &str) -> Value {
+        wait::until(PATIENCE, kind, || self.events().into_iter().find(|event| event["type"] == kind))
+    }
+
+    /// Presses Ctrl-C and returns the exit code.
+    fn interrupt(mut self) -> Option<i32> {
+        signal("-INT", self.child.id().into());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let _gone_already = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+fn signal(signal: &str, pid: i64) {
+    assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
+}
+
+fn types(events: &Value) -> Vec<&str> {
+    events.as_array().unwrap().iter().map(|event| event["type"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn test_events_of_a_life_are_ours_and_those_of_qemu_in_order() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    home.add(&guest::paused_yaml("other"));
+    home.json(&["start", "web"]);
+    home.json(&["resume", "web"]);
+    home.json(&["stop", "web", "--timeout", "0s"]);
+
+    let all = home.json(&["events", "web"]);
+
+    let told = types(&all);
+    let at = |kind: &str| told.iter().position(|known| *known == kind).unwrap_or_else(|| panic!("{kind}: {told:?}"));
+    assert!(at("vm.defined") < at("qemu.RESUME") && at("qemu.RESUME") < at("qemu.SHUTDOWN"), "{told:?}");
+    assert!(at("vm.started") < at("vm.resumed") && at("qemu.SHUTDOWN") < at("vm.stopped"), "{told:?}");
+    assert!(all.as_array().unwrap().iter().all(|event| event["vm"] == "web"), "{all}");
+    let ours = home.json(&["events", "--type", "VM.*"]);
+    assert_eq!(types(&ours), ["vm.defined", "vm.defined", "vm.started", "vm.resumed", "vm.stopped"]);
+    assert_eq!(home.json(&["events", "--since", "2999-01-01T00:00:00Z"]), json!([]));
+    assert_eq!(home.json_error(&["events", "wep"], 3)["code"], "vm.not-found");
+    assert!(home.maqet(["events", "--since", "soon"]).run().code(2).stderr.contains("10m"));
+}
+
+#[test]
+fn test_events_of_a_removed_vm_are_still_told_by_its_name() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    home.json(&["rm", "web"]);
+
+    assert_eq!(types(&home.json(&["events", "web"])), ["vm.defined", "vm.removed"]);
+}
+
+#[test]
+fn test_events_end_that_nobody_saw_is_told_once_with_its_reason() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    let pid = home.json(&["start", "web"])["pid"].as_i64().unwrap();
+    signal("-KILL", pid);
+    wait::until(PATIENCE, "the end", || (home.json(&["status", "web"])["status"] == "stopped").then_some(()));
+
+    home.json(&["events"]);
+    let ends = home.json(&["events", "--type", "vm.stopped"]);
+
+    assert_eq!(ends.as_array().unwrap().len(), 1, "{ends}");
+    assert_eq!((&ends[0]["data"]["reason"], &ends[0]["data"]["how"]), (&json!("crashed"), &json!("unseen")));
+}
+
+#[test]
+fn test_follow_several_at_once_see_everything_as_it_happens_and_leave_with_ctrl_c() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    let all = Follower::new(&home, "all.json", &[]);
+    let ends = Follower::new(&home, "ends.json", &["web", "--type", "*stop*", "--since", "1h"]);
+    // The first follows from the moment it looks: a VM that comes and goes shows when that is.
+    wait::until(PATIENCE, "the follower", || {
+        home.json(&["add", "--empty", "--name", "ping"]);
+        home.json(&["rm", "ping"]);
+        (!all.events().is_empty()).then_some(())
+    });
+
+    let pid = home.json(&["start", "web"])["pid"].as_i64().unwrap();
+    all.wait_for("vm.started");
+    home.json(&["resume", "web"]);
+    all.wait_for("qemu.RESUME");
+    signal("-KILL", pid);
+
+    let end = ends.wait_for("vm.stopped");
+    all.wait_for("vm.stopped");
+    assert_eq!(end["data"]["reason"], "crashed");
+    assert!(ends.events().iter().all(|event| event["vm"] == "web"), "{:?}", ends.events());
+    assert_eq!(all.interrupt(), Some(130));
+    assert_eq!(ends.interrupt(), Some(130));
+}
+
+#[test]
+fn test_follow_ends_when_nobody_reads_any_more() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    let mut command = home.maqet(["events", "--follow", "--since", "1h"]).into_command();
+    let mut child = command.spawn().unwrap();
+
+    drop(child.stdout.take());
+
+    let status = wait::until(PATIENCE, "its end", || {
+        home.json(&["add", "--empty", "--name", "ping"]);
+        home.json(&["rm", "ping"]);
+        child.try_wait().unwrap()
+    });
+    assert!(status.success(), "{status}");
+}
