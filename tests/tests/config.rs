@@ -110,6 +110,19 @@ fn test_file_in_another_encoding_is_refused_as_no_text() {
 }
 
 #[test]
+fn test_empty_file_defines_nothing_and_says_what_is_missing() {
+    for content in ["", "# later\n", "---\n", "null\n"] {
+        let home = TestHome::new();
+        home.write("vm.yaml", content);
+
+        let told = home.maqet(["add", "vm.yaml"]).run().code(2).stderr;
+
+        assert!(told.contains("the VM has no name") && told.contains("`name:`"), "{content:?}: {told}");
+        assert_stored_nothing(&home);
+    }
+}
+
+#[test]
 fn test_file_of_two_megabytes_is_refused_unread() {
     let text = format!("name: web\nlabels: {{note: \"{}\"}}\n", "x".repeat(2 << 20));
 

@@ -117,41 +117,33 @@ fn load(layers: &Layers<'_>, base: Node, handlers: &Registry<dyn ConfigHandler>)
 }
 
 /// Returns a definition without the key at `path`, as problems name it: `storage[0].sise`.
+///
+/// A key may hold dots and brackets itself, so the path is read along the tree.
 fn without(node: Node, path: &str) -> Node {
-    let (head, rest) = match path.find(['.', '[']) {
-        Some(0) => (&path[..0], path),
-        Some(at) => (&path[..at], &path[at..]),
-        None => (path, ""),
-    };
-    if let Some((index, rest)) =
-        rest.strip_prefix('[').filter(|_| head.is_empty()).and_then(|rest| rest.split_once(']'))
-    {
-        let index: usize = index.parse().unwrap_or(usize::MAX);
-        return node.map_value(|value| match value {
-            Value::List(items) => Value::List(
-                items
-                    .into_iter()
-                    .enumerate()
-                    .map(|(at, item)| if at == index { without(item, rest.trim_start_matches('.')) } else { item })
-                    .collect(),
-            ),
-            other => other,
-        });
-    }
     node.map_value(|value| match value {
-        Value::Map(entries) if rest.is_empty() => {
-            Value::Map(entries.into_iter().filter(|(key, _)| key != head).collect())
+        Value::Map(entries) if entries.iter().any(|(key, _)| key == path) => {
+            Value::Map(entries.into_iter().filter(|(key, _)| key != path).collect())
         }
         Value::Map(entries) => Value::Map(
             entries
                 .into_iter()
-                .map(|(key, node)| {
-                    let node = if key == head { without(node, rest.trim_start_matches('.')) } else { node };
-                    (key, node)
+                .map(|(key, node)| match path.strip_prefix(key.as_str()).filter(|rest| rest.starts_with(['.', '['])) {
+                    Some(rest) => (key, without(node, rest.trim_start_matches('.'))),
+                    None => (key, node),
                 })
                 .collect(),
         ),
-        other => other,
+        Value::List(items) => Value::List(
+            items
+                .into_iter()
+                .enumerate()
+                .map(|(index, item)| match path.strip_prefix(&format!("[{index}]")) {
+                    Some(rest) => without(item, rest.trim_start_matches('.')),
+                    None => item,
+                })
+                .collect(),
+        ),
+        scalar => scalar,
     })
 }
 
@@ -234,5 +226,14 @@ mod tests {
         let left = without(without(node, "storage[1].sise"), "a");
 
         assert_eq!(serde_json::to_string(&left).unwrap(), r#"{"storage":[{"name":"x"},{"name":"y"}]}"#);
+    }
+
+    #[test]
+    fn test_without_key_that_holds_dots_is_removed_too() {
+        let node: Node = serde_json::from_str(r#"{"a":1,"a.b":2,"storage":[{"name":"x","c.d[0]":1}]}"#).unwrap();
+
+        let left = without(without(node, "a.b"), "storage[0].c.d[0]");
+
+        assert_eq!(serde_json::to_string(&left).unwrap(), r#"{"a":1,"storage":[{"name":"x"}]}"#);
     }
 }

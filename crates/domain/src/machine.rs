@@ -194,7 +194,9 @@ impl Machine {
             let count = self.storage.iter().filter(|storage| storage.interface == interface).count();
             let first_over = self.storage.iter().filter(|storage| storage.interface == interface).nth(most);
             if let Some(storage) = first_over {
-                let index = self.storage.iter().position(|known| known.name == storage.name).unwrap_or_default();
+                // What is wrong with an entry keeps it out of the machine, so the two do not count alike.
+                let is_it = |entry: &Node| entry.get("name").and_then(Node::scalar) == Some(storage.name.to_string());
+                let index = entries.iter().position(is_it).unwrap_or_default();
                 let node = entries.get(index).unwrap_or(definition);
                 let message = format!("the machine takes {most} drives with `interface: {word}`, and this has {count}");
                 let help = Some("use `interface: scsi`, which takes 256".to_owned()).filter(|_| most < 256);

@@ -6,6 +6,9 @@ const SHOWN: usize = 3;
 /// Names less alike than this (Jaro-Winkler, 0 to 1) are no help, unless hardly a letter differs.
 const ALIKE: f64 = 0.8;
 
+/// Nobody meant a name with a text longer than this; comparing takes time that grows with both lengths.
+const LONGEST: usize = 64;
+
 /// Returns up to three of `known` that look like `given`, the nearest first.
 ///
 /// ```
@@ -13,6 +16,9 @@ const ALIKE: f64 = 0.8;
 /// assert!(maqet_domain::near::near("x", ["memory", "cpu"]).is_empty());
 /// ```
 pub fn near<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    if given.len() > LONGEST {
+        return Vec::new();
+    }
     let given = given.to_lowercase();
     let mut scored: Vec<(f64, &str)> = known
         .into_iter()
@@ -52,6 +58,14 @@ mod tests {
     #[test]
     fn test_near_other_case_finds_the_name() {
         assert_eq!(near("WEB", ["web", "db"]), ["web"]);
+    }
+
+    #[test]
+    fn test_near_text_too_long_for_a_name_has_none() {
+        let most = "x".repeat(LONGEST);
+
+        assert_eq!(near(&most, [most.as_str()]), [most.as_str()]);
+        assert!(near(&format!("{most}x"), [most.as_str()]).is_empty());
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod bench;
 mod chore;
 mod demo;
 mod failure;
+mod fuzz;
 mod guard;
 mod guest;
 mod leak;
@@ -63,6 +64,12 @@ enum Chore {
     /// minutes; the quieter the machine, the better.
     Bench(bench::Bench),
 
+    /// Make up what people could write, and see that nothing panics, hangs or takes all memory
+    ///
+    /// Runs the targets of `fuzz/` with cargo-fuzz, each for ten minutes unless told otherwise, on one core. What they
+    /// find is kept in `fuzz/corpus` and is where the next run begins.
+    Fuzz(fuzz::Fuzz),
+
     /// Clean up after a chore that was interrupted; chores start it themselves
     #[command(hide = true)]
     Guard,
@@ -75,6 +82,7 @@ fn main() -> ExitCode {
         Chore::Test(test) => test.run(&workspace),
         Chore::Guest(guest) => guest.run(&workspace),
         Chore::Bench(bench) => bench.run(&workspace),
+        Chore::Fuzz(fuzz) => fuzz.run(&workspace),
         Chore::Guard => guard::run(),
     });
 

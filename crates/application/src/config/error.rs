@@ -34,6 +34,9 @@ impl Sources {
     }
 }
 
+/// How many problems one line of text names; nobody reads more, and there can be tens of thousands.
+const MOST_ON_A_LINE: usize = 20;
+
 /// Everything that is wrong with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
@@ -57,7 +60,8 @@ impl fmt::Display for ConfigError {
             [one] => write!(f, "the configuration is wrong: {}", Line(one)),
             many => {
                 write!(f, "the configuration is wrong in {} places", many.len())?;
-                many.iter().try_for_each(|problem| write!(f, "; {}", Line(problem)))
+                many.iter().take(MOST_ON_A_LINE).try_for_each(|problem| write!(f, "; {}", Line(problem)))?;
+                if many.len() > MOST_ON_A_LINE { f.write_str("; …") } else { Ok(()) }
             }
         }
     }

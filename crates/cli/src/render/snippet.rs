@@ -1,5 +1,8 @@
 //! What is wrong in a configuration, shown where it stands.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 use maqet::ConfigError;
 use maqet::config::Sources;
@@ -7,10 +10,23 @@ use maqet::domain::config::{Place, Problem};
 
 use super::printable::{in_place, printable};
 
+/// How many problems are shown; the JSON has them all, and nobody mends more before trying again.
+const SHOWN: usize = 50;
+
+/// The longest line that is shown, in bytes; what is longer hides where the mark is instead of showing it.
+const LONGEST_LINE: usize = 1000;
+
+/// The longest key that is shown whole, in characters.
+const LONGEST_KEY: usize = 200;
+
 /// Returns the problems as a compiler would show them.
 pub(crate) fn render(config: &ConfigError) -> String {
-    let rendered: Vec<String> = config.problems.iter().map(|problem| one(problem, &config.sources)).collect();
-    let total = match rendered.len() {
+    let problems = config.problems.iter().take(SHOWN);
+    let mut rendered: Vec<String> = problems.map(|problem| one(problem, &config.sources)).collect();
+    if let Some(more) = config.problems.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        rendered.push(format!("… and {more} more"));
+    }
+    let total = match config.problems.len() {
         1 => String::new(),
         many => format!("\n\n{many} problems, nothing was changed"),
     };
@@ -20,7 +36,7 @@ pub(crate) fn render(config: &ConfigError) -> String {
 fn one(problem: &Problem, sources: &Sources) -> String {
     let title = match problem.path.as_str() {
         "" => problem.message.clone(),
-        path => format!("`{}`: {}", path.escape_debug(), problem.message),
+        path => format!("`{}`: {}", shortened(path).escape_debug(), problem.message),
     };
     let title = match &problem.place {
         Some(place) if shown(place, sources).is_none() => format!("{place}: {title}"),
@@ -39,34 +55,82 @@ fn one(problem: &Problem, sources: &Sources) -> String {
     Renderer::styled().render(&[group])
 }
 
-fn snippet<'a>(place: &'a Place, text: &'a str, kind: AnnotationKind, label: &'a str) -> Snippet<'a, Annotation<'a>> {
-    Snippet::source(in_place(text))
-        .path(printable(&place.source))
-        .annotation(kind.span(range(place, text)).label(label))
+fn shortened(path: &str) -> Cow<'_, str> {
+    match path.char_indices().nth(LONGEST_KEY) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &path[..end])),
+        None => Cow::Borrowed(path),
+    }
 }
 
-/// Returns the bytes a place is about, on character borders and within the text.
-fn range(place: &Place, text: &str) -> std::ops::Range<usize> {
-    let start = offset(place, text);
-    let mut end = (start + place.length.max(1)).min(text.len());
-    while !text.is_char_boundary(end) {
+fn snippet<'a>(place: &'a Place, line: &'a str, kind: AnnotationKind, label: &'a str) -> Snippet<'a, Annotation<'a>> {
+    Snippet::source(in_place(line))
+        .line_start(usize::try_from(place.line).unwrap_or(1))
+        .path(printable(&place.source))
+        .annotation(kind.span(range(place, line)).label(label))
+}
+
+/// Returns the bytes of its line that a place is about, on character borders.
+fn range(place: &Place, line: &str) -> Range<usize> {
+    let column = usize::try_from(place.column.saturating_sub(1)).unwrap_or_default();
+    let start = line.char_indices().nth(column).map_or(line.len(), |(at, _)| at);
+    let mut end = start.saturating_add(place.length.max(1)).min(line.len());
+    while !line.is_char_boundary(end) {
         end += 1;
     }
     start..end
 }
 
-/// Some places know their line and column only.
-fn offset(place: &Place, text: &str) -> usize {
-    if place.offset > 0 && text.is_char_boundary(place.offset) {
-        return place.offset.min(text.len());
-    }
-    let line = usize::try_from(place.line.saturating_sub(1)).unwrap_or_default();
-    let column = usize::try_from(place.column.saturating_sub(1)).unwrap_or_default();
-    let begins: usize = text.split_inclusive('\n').take(line).map(str::len).sum();
-    let within: usize = text[begins..].chars().take(column).map(char::len_utf8).sum();
-    (begins + within).min(text.len())
+/// Returns the line a place is on, if it is in a text we have and can be read.
+fn shown<'a>(place: &'a Place, sources: &'a Sources) -> Option<(&'a Place, &'a str)> {
+    let above = usize::try_from(place.line.checked_sub(1)?).ok()?;
+    let line = sources.text(&place.source)?.lines().nth(above).unwrap_or_default();
+    (line.len() <= LONGEST_LINE).then_some((place, line))
 }
 
-fn shown<'a>(place: &'a Place, sources: &'a Sources) -> Option<(&'a Place, &'a str)> {
-    sources.text(&place.source).filter(|_| place.line > 0).map(|text| (place, text))
+#[cfg(test)]
+mod tests {
+    use maqet::Document;
+    use maqet::config::read;
+    use maqet::domain::config::{KeyPath, Node, Report};
+
+    use super::*;
+
+    /// Returns what is told of a text of which every top-level key is unknown.
+    fn told(text: &str) -> String {
+        let node: Node = read("f.yaml", text).unwrap();
+        let mut report = Report::default();
+        for (key, node) in node.entries() {
+            report.unknown_key(&KeyPath::top(key), node, &[]);
+        }
+        let mut sources = Sources::default();
+        sources.add(&Document { name: "f.yaml".to_owned(), folder: "/".into(), text: text.to_owned() });
+        let told = render(&ConfigError::new(report.into_problems(), sources));
+        anstream::adapter::strip_str(&told).to_string()
+    }
+
+    #[test]
+    fn test_snippet_shows_the_line_and_its_number_alone() {
+        let told = told("\n# above\n'größe ö': 1\n# below\n");
+
+        assert!(told.contains("--> f.yaml:3:1\n"), "{told}");
+        assert!(told.contains("3 | 'größe ö': 1\n  | ^^^^^^^^^ here\n"), "{told}");
+        assert!(!told.contains("above") && !told.contains("below"), "{told}");
+    }
+
+    #[test]
+    fn test_snippet_of_many_problems_shows_some_and_counts_all() {
+        let lines: Vec<String> = (0..5000).map(|number| format!("k{number}: 1\n")).collect();
+
+        let told = told(&lines.concat());
+
+        assert_eq!(told.matches("error: ").count(), SHOWN);
+        assert!(told.ends_with("\n\n… and 4950 more\n\n5000 problems, nothing was changed"), "{told}");
+    }
+
+    #[test]
+    fn test_snippet_of_a_line_too_long_to_read_is_left_out() {
+        let told = told(&format!("? {}\n: 1\n", "x".repeat(100_000)));
+
+        assert!(told.starts_with("error: f.yaml:1:3: `xxx") && told.len() < 1000, "{}", told.len());
+    }
 }

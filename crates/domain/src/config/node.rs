@@ -133,15 +133,18 @@ impl Node {
             Value::Bool(value) => format!("the boolean `{value}`"),
             Value::Int(value) => format!("the number `{value}`"),
             Value::Float(value) => format!("the number `{value}`"),
-            Value::Text(text) => {
-                let shown: String = text.chars().take(40).collect();
-                let more = if shown.len() < text.len() { "…" } else { "" };
-                format!("the text `{}{more}`", shown.escape_debug())
-            }
+            Value::Text(text) => format!("the text {}", shortened(text)),
             Value::List(_) => "a list".to_owned(),
             Value::Map(_) => "a map".to_owned(),
         }
     }
+}
+
+/// Returns a text as it stands in a message: quoted, on one line, and of a length that can be read.
+pub(super) fn shortened(text: &str) -> String {
+    let shown: String = text.chars().take(40).collect();
+    let more = if shown.len() < text.len() { "…" } else { "" };
+    format!("`{}{more}`", shown.escape_debug())
 }
 
 impl PartialEq for Node {

@@ -3,36 +3,48 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::node::shortened;
 use super::{Node, Place, Problem, ProblemKind, Value};
 use crate::near::{did_you_mean, near};
 use crate::size::ByteSize;
 
 /// The path of a key in a configuration, as in `storage[1].size`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct KeyPath(String);
+pub struct KeyPath {
+    text: String,
+    /// Where the last key begins; a key may hold dots.
+    last: usize,
+}
 
 impl KeyPath {
     /// Makes the path of a top-level key.
     pub fn top(key: &str) -> Self {
-        Self(key.to_owned())
+        Self { text: key.to_owned(), last: 0 }
     }
 
     /// Returns the path of a key under this one.
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
-        if self.0.is_empty() { Self::top(key) } else { Self(format!("{}.{key}", self.0)) }
+        if self.text.is_empty() {
+            return Self::top(key);
+        }
+        Self { text: format!("{}.{key}", self.text), last: self.text.len() + 1 }
     }
 
     /// Returns the path of an item of the list this is.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
-        Self(format!("{}[{index}]", self.0))
+        Self { text: format!("{}[{index}]", self.text), last: self.last }
+    }
+
+    fn last_key(&self) -> &str {
+        &self.text[self.last..]
     }
 }
 
 impl fmt::Display for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -193,11 +205,11 @@ impl Report {
 
     /// Notes a key that nobody knows, with near names.
     pub fn unknown_key(&mut self, path: &KeyPath, node: &Node, known: &[&str]) {
-        let given = path.0.rsplit('.').next().unwrap_or_default();
+        let given = path.last_key();
         let help = did_you_mean(&near(given, known.iter().copied()))
             .unwrap_or_else(|| format!("known here: {}", known.join(", ")));
         let place = node.key.clone().or_else(|| node.place.clone());
-        let message = format!("unknown key `{}`", given.escape_debug());
+        let message = format!("unknown key {}", shortened(given));
         let kind = ProblemKind::UnknownKey;
         self.add(Problem { kind, path: path.to_string(), message, help: Some(help), place, other: None });
     }
@@ -269,5 +281,23 @@ mod tests {
 
         assert_eq!(report.problems()[0].path, "storage[0].sise");
         assert_eq!(report.problems()[0].help.as_deref(), Some("did you mean `size`?"));
+    }
+
+    #[test]
+    fn test_report_unknown_key_with_dots_is_told_whole() {
+        let mut report = Report::default();
+
+        report.unknown_key(&KeyPath::top("labels").key("my.memory"), &Node::text("1G"), &["memory"]);
+
+        assert_eq!(report.problems()[0].message, "unknown key `my.memory`");
+    }
+
+    #[test]
+    fn test_report_unknown_key_of_any_length_is_told_short() {
+        let mut report = Report::default();
+
+        report.unknown_key(&KeyPath::top(&"x".repeat(1000)), &Node::text("1G"), &["memory"]);
+
+        assert_eq!(report.problems()[0].message, format!("unknown key `{}…`", "x".repeat(40)));
     }
 }

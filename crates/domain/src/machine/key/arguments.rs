@@ -173,7 +173,7 @@ enum Part {
 fn flatten(at: &KeyPath, prefix: &str, node: &Node, report: &mut Report, parts: &mut Vec<Part>) {
     match &node.value {
         Value::Null if prefix.is_empty() => {}
-        Value::Null => parts.push(Part::Word(prefix.to_owned())),
+        Value::Null => parts.extend(word(at, node, prefix.to_owned(), report)),
         Value::Map(entries) => {
             for (key, value) in entries {
                 flatten(&at.key(key), &joined(prefix, key), value, report, parts);
@@ -182,14 +182,18 @@ fn flatten(at: &KeyPath, prefix: &str, node: &Node, report: &mut Report, parts: 
         Value::List(items) => {
             for (index, item) in items.iter().enumerate() {
                 match item.scalar() {
-                    Some(word) => parts.push(Part::Word(joined(prefix, &word))),
+                    Some(text) => parts.extend(word(&at.index(index), item, joined(prefix, &text), report)),
                     None => flatten(&at.index(index), prefix, item, report, parts),
                 }
             }
         }
         Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) => {
             let value = node.scalar().unwrap_or_default();
-            if prefix.contains([',', '=', '\0']) || value.contains('\0') {
+            if value.contains('\0') {
+                report.wrong(at, node, "a NUL cannot be part of a command line");
+                return;
+            }
+            if prefix.is_empty() || prefix.contains([',', '=', '\0']) {
                 report.wrong(at, node, format!("`{}` cannot be the name of an option", prefix.escape_debug()));
                 return;
             }
@@ -198,12 +202,23 @@ fn flatten(at: &KeyPath, prefix: &str, node: &Node, report: &mut Report, parts: 
     }
 }
 
+/// Returns a word that stands between two commas; the command line of a program holds no NUL.
+fn word(at: &KeyPath, node: &Node, text: String, report: &mut Report) -> Option<Part> {
+    if text.contains('\0') {
+        report.wrong(at, node, "a NUL cannot be part of a command line");
+        return None;
+    }
+    Some(Part::Word(text))
+}
+
 fn joined(prefix: &str, key: &str) -> String {
     if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn item(json: &str) -> Node {
@@ -278,6 +293,21 @@ mod tests {
     #[test]
     fn test_argument_comma_in_an_option_name_is_refused() {
         check_refused(r#"{"drive": {"a,readonly": "x"}}"#, "`a,readonly` cannot be the name of an option");
+        check_refused(r#"{"drive": {"a=b": "x"}}"#, "`a=b` cannot be the name of an option");
+        check_refused(r#"{"drive": {"": "x"}}"#, "`` cannot be the name of an option");
+    }
+
+    #[test]
+    fn test_argument_nul_anywhere_is_refused() {
+        for json in [
+            r#"{"append": "a\u0000b"}"#,
+            r#"{"foo": {"a\u0000b": null}}"#,
+            r#"{"foo": ["a\u0000b"]}"#,
+            r#"{"foo": {"k": ["a\u0000b"]}}"#,
+            r#"{"foo": {"k": "a\u0000b"}}"#,
+        ] {
+            check_refused(json, "a NUL cannot be part of a command line");
+        }
     }
 
     #[test]
@@ -286,5 +316,68 @@ mod tests {
             r#""daemonize""#,
             "`daemonize` cannot be used here: maqet runs QEMU in the background already; leave it out",
         );
+    }
+
+    /// Reads an argument as QEMU does (`opts_do_parse`, 7.2): a part ends at a comma that is not doubled, its name at
+    /// the first `=`; the first part may be a value alone.
+    fn parsed_as_qemu(argument: &str) -> Vec<(Option<String>, String)> {
+        let mut parsed = Vec::new();
+        let mut rest = argument;
+        loop {
+            let name_end = rest.find(['=', ',']).filter(|at| rest[*at..].starts_with('='));
+            let name = name_end.map(|end| rest[..end].to_owned());
+            let mut value = String::new();
+            rest = name_end.map_or(rest, |end| &rest[end + 1..]);
+            loop {
+                let (before, after) = rest.split_once(',').unwrap_or((rest, ""));
+                let is_last = before.len() == rest.len();
+                value.push_str(before);
+                rest = after;
+                match (is_last, after.strip_prefix(',')) {
+                    (false, Some(after)) => {
+                        value.push(',');
+                        rest = after;
+                    }
+                    (true, _) => {
+                        parsed.push((name, value));
+                        return parsed;
+                    }
+                    (false, None) => break,
+                }
+            }
+            parsed.push((name, value));
+        }
+    }
+
+    fn option(key: &str, value: &str) -> (Option<String>, String) {
+        (Some(key.to_owned()), value.to_owned())
+    }
+
+    proptest! {
+        #[test]
+        fn test_argument_any_values_come_back_from_qemus_parser(
+            first in "[^\0]*", second in "[^\0]*", third in "[^\0]*"
+        ) {
+            let node = |text: &str| Node::text(text);
+            let inner = Value::Map(vec![("deep".to_owned(), node(&second))]);
+            let value = Value::Map(vec![
+                ("driver".to_owned(), Node::new(Value::Null)),
+                ("path".to_owned(), node(&first)),
+                ("cache".to_owned(), Node::new(inner)),
+            ]);
+            let item = Value::Map(vec![("drive".to_owned(), Node::new(value)), ("beside".to_owned(), node(&third))]);
+            let mut report = Report::default();
+
+            let switch = argument(&KeyPath::top("arguments").index(0), &Node::new(item), &mut report).unwrap();
+
+            let expected = vec![
+                (None, "driver".to_owned()),
+                option("path", &first),
+                option("cache.deep", &second),
+                option("beside", &third),
+            ];
+            prop_assert_eq!(report.problems(), []);
+            prop_assert_eq!(parsed_as_qemu(switch.argument().unwrap()), expected);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! `network`: the machine's network cards.
 
+use std::collections::HashSet;
 use std::str::FromStr;
 
 use serde_json::json;
@@ -9,6 +10,9 @@ use crate::machine::{Machine, defaults};
 use crate::network::{Forward, MacAddress, NetworkMode, NetworkSpec};
 use crate::plugin::{ConfigHandler, KeyDoc};
 use crate::storage::DriveName;
+
+/// The most cards a machine can have: a PCI bus has 32 slots, and some are taken already.
+const MOST_CARDS: usize = 32;
 
 const KEYS: [&str; 7] = ["name", "mode", "model", "mac", "forward", "bridge", "interface"];
 
@@ -46,7 +50,12 @@ impl ConfigHandler for Network {
     fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
         match &node.value {
             Value::List(items) => {
-                for (index, item) in items.iter().enumerate() {
+                if let Some(item) = items.get(MOST_CARDS) {
+                    let count = items.len();
+                    let message = format!("a machine takes {MOST_CARDS} network cards at most, and this has {count}");
+                    report.wrong(&path.index(MOST_CARDS), item, message);
+                }
+                for (index, item) in items.iter().enumerate().take(MOST_CARDS) {
                     let card = card(&path.index(index), item, index, report);
                     add(&path.index(index), item, card, machine, report);
                 }
@@ -130,16 +139,13 @@ fn fits(at: &KeyPath, spec: &NetworkSpec, entry: &Node, report: &mut Report) {
 fn forwards(at: &KeyPath, node: &Node, report: &mut Report) -> Vec<Forward> {
     let items = report.list(at, node).unwrap_or_default();
     let mut forwards: Vec<Forward> = Vec::new();
+    let mut taken = HashSet::new();
     for (index, item) in items.iter().enumerate() {
         let Some(forward) = parsed::<Forward>(&at.index(index), item, report) else {
             continue;
         };
-        let clashes = |other: &Forward| {
-            forward.host_port != 0
-                && (other.protocol, other.host_address, other.host_port)
-                    == (forward.protocol, forward.host_address, forward.host_port)
-        };
-        if forwards.iter().any(clashes) {
+        let is_new = taken.insert((forward.protocol, forward.host_address, forward.host_port));
+        if forward.host_port != 0 && !is_new {
             report.wrong(
                 &at.index(index),
                 item,

@@ -1,5 +1,6 @@
 //! `storage`: the machine's disks.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -91,17 +92,17 @@ impl ConfigHandler for Storage {
     }
 
     fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
-        let mut seen: Vec<(String, &Node)> = Vec::new();
+        let mut seen: HashMap<String, &Node> = HashMap::new();
         for (index, entry) in report.list(path, node).unwrap_or_default().iter().enumerate() {
             let at = path.index(index);
             if let Some(name_node) = entry.get("name")
                 && let Some(name) = name_node.scalar()
             {
-                if let Some((_, first)) = seen.iter().find(|(known, _)| *known == name) {
+                if let Some(first) = seen.get(&name) {
                     let message = format!("there is a drive `{}` already", name.escape_debug());
                     report.twice(&at.key("name"), name_node, first.whereabouts(), message);
                 }
-                seen.push((name, name_node));
+                seen.entry(name).or_insert(name_node);
             }
             machine.storage.extend(self.entry(&at, entry, report));
         }

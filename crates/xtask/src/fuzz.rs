@@ -1,0 +1,107 @@
+//! What people write, made up by the million: the targets of `fuzz/`, which is a workspace of its own.
+
+use std::fs;
+
+use clap::ValueEnum;
+
+use crate::chore::step;
+use crate::failure::{Failure, OrFailure};
+use crate::workspace::Workspace;
+use crate::{Result, program};
+
+/// How much memory a target may take, in MiB; the sanitizer takes most of it.
+const MEMORY_MIB: u32 = 1024;
+
+/// How long one input may take, in seconds: each takes milliseconds.
+const HANG_SECONDS: u32 = 5;
+
+/// The longest input, in bytes: more makes it slower and finds nothing else.
+const LONGEST: u32 = 8192;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Fuzz {
+    /// Run these targets alone
+    #[arg(value_name = "TARGET", value_enum)]
+    targets: Vec<Target>,
+    /// How long each target runs
+    #[arg(long, value_name = "N", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..))]
+    seconds: u32,
+}
+
+/// The targets, by the names of their files in `fuzz/fuzz_targets`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Target {
+    Config,
+    Setting,
+    Value,
+}
+
+impl Target {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Setting => "setting",
+            Self::Value => "value",
+        }
+    }
+
+    /// Returns the folders of files to begin with, which are only read.
+    fn seeds(self) -> &'static [&'static str] {
+        match self {
+            Self::Config => &["fuzz/seeds/config", "docs/examples", "tests/data/broken", "tests/data/python"],
+            Self::Setting => &["fuzz/seeds/setting"],
+            Self::Value => &["fuzz/seeds/value"],
+        }
+    }
+}
+
+impl Fuzz {
+    pub(crate) fn run(&self, workspace: &Workspace) -> Result<()> {
+        if program::find("cargo-fuzz").is_none() {
+            return Err(Failure::new("there is no cargo-fuzz").hint("install it: cargo install --locked cargo-fuzz"));
+        }
+        let targets = if self.targets.is_empty() { Target::value_variants() } else { &self.targets };
+        targets.iter().try_for_each(|target| self.fuzz(workspace, *target))
+    }
+
+    fn fuzz(&self, workspace: &Workspace, target: Target) -> Result<()> {
+        let name = target.name();
+        step(&format!("Fuzzing `{name}` for {} s", self.seconds));
+        // What is found goes into the first folder; the others are part of the repository.
+        let found = format!("fuzz/corpus/{name}");
+        fs::create_dir_all(workspace.root().join(&found)).or_failure(|| format!("cannot make `{found}`"))?;
+        let mut command = workspace.cargo(["fuzz", "run", name, &found]);
+        // The sanitizers are there in every compiler, but only a nightly one gives them without being asked so.
+        command.env("RUSTC_BOOTSTRAP", "1").env_remove("CARGO_TARGET_DIR");
+        command.args(target.seeds()).args(["--", "-dict=fuzz/yaml.dict", "-print_final_stats=1"]);
+        command.arg(format!("-max_total_time={}", self.seconds)).arg(format!("-max_len={LONGEST}"));
+        command.arg(format!("-rss_limit_mb={MEMORY_MIB}")).arg(format!("-timeout={HANG_SECONDS}"));
+        program::run(&mut command).map_err(|failure| {
+            Failure::new(format!("`{name}` found an input that fails"))
+                .because(failure)
+                .hint(format!("run it again: RUSTC_BOOTSTRAP=1 cargo fuzz run {name} fuzz/artifacts/{name}/FILE"))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn test_targets_have_all_their_file_and_their_seeds() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+
+        for target in Target::value_variants() {
+            assert!(root.join(format!("fuzz/fuzz_targets/{}.rs", target.name())).is_file(), "{target:?}");
+            for folder in target.seeds() {
+                assert!(root.join(folder).read_dir().unwrap().next().is_some(), "{folder}");
+            }
+        }
+        let files = root.join("fuzz/fuzz_targets").read_dir().unwrap().map(|entry| entry.unwrap().path());
+        let of_targets = files.filter(|path| fs::read_to_string(path).unwrap().contains("fuzz_target!("));
+        assert_eq!(of_targets.count(), Target::value_variants().len());
+    }
+}

@@ -1,0 +1,105 @@
+//! Files of a configuration, from their texts to the command line of QEMU or to what is told of the mistakes.
+//!
+//! The input is up to four files with a form feed between them, a character that YAML refuses. Whatever they hold:
+//! nothing panics, what is right stays right when it is stored and read again, and what is wrong can be shown.
+
+#![no_main]
+
+mod render;
+
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use maqet::config::{Sources, differences, merge, origins, read, rebased, with_origins};
+use maqet::domain::config::{Node, Problem};
+use maqet::domain::machine::{Machine, builtin_handlers};
+use maqet::domain::plugin::{ConfigHandler, Registry};
+use maqet::domain::qemu::{Accelerator, CommandLine, Setting, UefiFiles};
+use maqet::domain::storage::builtin_drivers;
+use maqet::domain::vm::{BootNumber, RunPlaces, VmName};
+use maqet::{ConfigError, Document};
+
+static HANDLERS: LazyLock<Registry<dyn ConfigHandler>> =
+    LazyLock::new(|| builtin_handlers(&builtin_drivers().expect("names differ")).expect("names differ"));
+
+fuzz_target!(|text: &str| {
+    let documents: Vec<Document> = text
+        .splitn(4, '\u{c}')
+        .enumerate()
+        .map(|(number, text)| Document {
+            name: format!("{number}.yaml"),
+            folder: PathBuf::from("/conf"),
+            text: text.to_owned(),
+        })
+        .collect();
+    let mut sources = Sources::default();
+    documents.iter().for_each(|document| sources.add(document));
+
+    match merged(&documents) {
+        Ok(definition) => check(&definition, sources),
+        Err(problems) => tell(problems, sources),
+    }
+});
+
+fn merged(documents: &[Document]) -> Result<Node, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut definition = Node::empty_map();
+    for document in documents {
+        match read(&document.name, &document.text) {
+            Ok(node) => definition = merge(definition, rebased(node, &document.folder, &HANDLERS)),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok(definition) } else { Err(problems) }
+}
+
+fn check(definition: &Node, sources: Sources) {
+    match Machine::check(definition, &HANDLERS) {
+        Ok(machine) => {
+            let shown = command_line(&machine);
+            let stored = stored(definition);
+            assert!(differences(definition, &stored).is_empty(), "{definition:?} is stored as {stored:?}");
+            let again = Machine::check(&stored, &HANDLERS).expect("what is right is right when it was stored");
+            assert_eq!(command_line(&again), shown);
+        }
+        Err(problems) => tell(problems, sources),
+    }
+}
+
+/// Returns a definition as it comes back from the database.
+fn stored(definition: &Node) -> Node {
+    let text = serde_json::to_string(definition).expect("a definition is JSON");
+    let node = serde_json::from_str(&text).expect("what was written can be read");
+    with_origins(node, &origins(definition))
+}
+
+/// Returns the line for a shell.
+fn command_line(machine: &Machine) -> String {
+    let setting = Setting {
+        name: VmName::parse("web").expect("a name"),
+        id: "0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11".parse().expect("an id"),
+        binary: PathBuf::from("/usr/bin/qemu-system-x86_64"),
+        accelerator: Accelerator::Tcg,
+        vm_storage: PathBuf::from("/d/storage/web"),
+        places: RunPlaces::of(Path::new("/r/web"), Path::new("/s/web"), BootNumber(1)),
+        uefi: Some(UefiFiles {
+            code: PathBuf::from("/fw/code.fd"),
+            code_format: "raw".to_owned(),
+            variables: PathBuf::from("/d/storage/web/uefi-vars.qcow2"),
+        }),
+    };
+    let line = CommandLine::of(machine, &setting).expect("paths from a text are UTF-8");
+    // A word with a NUL in it cannot be given to a program.
+    assert!(line.words().iter().all(|word| !word.contains('\0')), "{line}");
+    line.to_string()
+}
+
+/// Tells what is wrong in every way there is.
+fn tell(problems: Vec<Problem>, sources: Sources) {
+    assert!(!problems.is_empty(), "refused without a word");
+    let error = ConfigError::new(problems, sources);
+    assert!(serde_json::to_string(&error.problems).is_ok());
+    assert!(!error.to_string().is_empty());
+    assert!(!render::snippet::render(&error).is_empty());
+}

@@ -1,0 +1,59 @@
+//! The values that have a form of their own: sizes, names, ids, ports, hardware addresses.
+//!
+//! Whatever a text holds, it is refused in words, or taken and comes back the same when it is written and read again.
+
+#![no_main]
+
+use std::fmt::{Debug, Display};
+use std::str::FromStr;
+
+use libfuzzer_sys::fuzz_target;
+use maqet::domain::network::{Forward, MacAddress};
+use maqet::domain::qemu::quote;
+use maqet::domain::size::ByteSize;
+use maqet::domain::snapshot::SnapshotName;
+use maqet::domain::storage::DriveName;
+use maqet::domain::vm::{VmId, VmName};
+
+fuzz_target!(|text: &str| {
+    comes_back::<ByteSize>(text);
+    comes_back::<VmName>(text);
+    comes_back::<VmId>(text);
+    comes_back::<DriveName>(text);
+    comes_back::<SnapshotName>(text);
+    comes_back::<Forward>(text);
+    comes_back::<MacAddress>(text);
+    for shift in [0, 10, 20, 30, 40, 50, 60] {
+        let _ = ByteSize::parse_with_bare_unit(text, shift);
+    }
+    assert_eq!(unquoted(&quote(text)), text);
+});
+
+fn comes_back<T>(text: &str)
+where
+    T: FromStr + Display + PartialEq + Debug,
+    T::Err: Display,
+{
+    match text.parse::<T>() {
+        Ok(value) => {
+            let again = value.to_string().parse::<T>().unwrap_or_else(|why| panic!("`{value}` does not come back: {why}"));
+            assert_eq!(again, value);
+        }
+        Err(why) => assert!(!why.to_string().is_empty()),
+    }
+}
+
+/// Reads a quoted word as a POSIX shell does; it has single quotes and backslashes only.
+fn unquoted(word: &str) -> String {
+    let mut text = String::new();
+    let mut is_quoted = false;
+    let mut chars = word.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\'' => is_quoted = !is_quoted,
+            '\\' if !is_quoted => text.extend(chars.next()),
+            c => text.push(c),
+        }
+    }
+    text
+}
