@@ -8,6 +8,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -135,6 +136,8 @@ fn test_shared_folder_example_is_written_by_the_guest_and_the_read_only_one_is_n
 
     assert!(said.contains("of the host") && said.contains("to be read"), "{said}");
     assert_eq!(fs::read_to_string(booted.home.path("src/from-guest")).unwrap(), "of the guest\n");
+    let made = fs::metadata(booted.home.path("src/from-guest")).unwrap();
+    assert_eq!(made.permissions().mode() & 0o777, 0o600, "as the documentation of `mapped-xattr` says");
     assert_eq!(said.matches(": Read-only file system").count(), 2, "{said}");
     let docs: Vec<PathBuf> = fs::read_dir(booted.home.path("docs")).unwrap().map(|one| one.unwrap().path()).collect();
     assert_eq!(docs, [booted.home.path("docs/manual")]);

@@ -1,8 +1,15 @@
 //! What the configuration says is what QEMU gets, and what the commands tell.
 
-use std::net::TcpStream;
+#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
 
-use maqet_testkit::{TestHome, guest};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use maqet_testkit::{TestHome, guest, wait};
 use serde_json::{Value, json};
 
 #[test]
@@ -42,7 +49,7 @@ fn test_two_vms_with_port_zero_take_different_ports() {
 #[test]
 fn test_every_interface_and_type_is_taken_by_qemu() {
     let home = TestHome::new();
-    std::fs::create_dir(home.path("share")).unwrap();
+    fs::create_dir(home.path("share")).unwrap();
     home.write("cd.iso", [0; 4096]);
     let interfaces = ["virtio", "scsi", "scsi", "sata", "sata", "ide", "ide", "nvme", "none"];
     let drives = interfaces.iter().enumerate().fold(String::new(), |yaml, (index, interface)| {
@@ -63,6 +70,67 @@ fn test_every_interface_and_type_is_taken_by_qemu() {
         assert!(nodes.as_array().unwrap().iter().any(|node| node["node-name"] == "d8"), "{machine}");
         home.json(&["stop", machine, "--force"]);
     }
+}
+
+/// Returns the words of the one QEMU in this home, once its free monitor greets.
+fn words_of_the_running(home: &TestHome) -> Vec<String> {
+    let greeting = wait::until(Duration::from_mins(1), "the free monitor's greeting", || {
+        let socket = home.files().into_iter().find(|path| path.ends_with("qmp-free.sock"))?;
+        BufReader::new(UnixStream::connect(socket).ok()?).lines().next()?.ok()
+    });
+    assert!(greeting.contains("QMP"), "{greeting}");
+    let pids = home.qemu_pids();
+    assert_eq!(pids.len(), 1);
+    let words = fs::read(format!("/proc/{}/cmdline", pids[0])).unwrap();
+    words
+        .split(|byte| *byte == 0)
+        .filter(|word| !word.is_empty())
+        .map(|word| String::from_utf8(word.to_vec()).unwrap())
+        .collect()
+}
+
+#[track_caller]
+fn check_pasted_line(example: &str) {
+    let home = TestHome::new();
+    for folder in ["src", "docs"] {
+        fs::create_dir(home.path(folder)).unwrap();
+    }
+    let base = ["create", "-q", "-f", "qcow2", "base.qcow2", "1M"];
+    assert!(Command::new("qemu-img").args(base).current_dir(home.root()).status().unwrap().success());
+    let file = home.write("example.yaml", fs::read(format!("../docs/examples/{example}.yaml")).unwrap());
+    let over = "accel: tcg\narguments: [S]\nstorage: [{name: root, file: \"it's, a b.qcow2\"}]\n";
+    let over = home.write("over.yaml", over);
+    home.maqet(["add"]).arg(file).arg(over).run().ok();
+    let line = home.maqet(["start", example, "--dry-run"]).run().ok().stdout;
+    assert!(!home.path("it's, a b.qcow2").exists());
+
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &line]).env_clear().envs(home.environment()).stdin(Stdio::null()).stderr(Stdio::null());
+    let mut pasted = shell.spawn().unwrap();
+    let by_hand = words_of_the_running(&home);
+    for qemu in home.qemu_pids() {
+        assert!(Command::new("kill").arg(qemu.to_string()).status().unwrap().success());
+    }
+    pasted.wait().unwrap();
+
+    home.json(&["start", example]);
+    assert_eq!(words_of_the_running(&home), by_hand);
+    home.json(&["stop", example, "--force"]);
+}
+
+#[test]
+fn test_pasted_dry_run_of_uefi_is_the_machine_that_start_runs() {
+    check_pasted_line("uefi");
+}
+
+#[test]
+fn test_pasted_dry_run_of_shared_folders_is_the_machine_that_start_runs() {
+    check_pasted_line("shared-folder");
+}
+
+#[test]
+fn test_pasted_dry_run_of_an_overlay_is_the_machine_that_start_runs() {
+    check_pasted_line("two-disks");
 }
 
 #[test]
@@ -112,7 +180,7 @@ fn test_apply_shows_the_difference_and_waits_for_the_next_start_of_a_running_vm(
 #[test]
 fn test_share_behind_a_link_to_the_system_is_refused() {
     let home = TestHome::new();
-    std::fs::create_dir(home.path("real")).unwrap();
+    fs::create_dir(home.path("real")).unwrap();
     std::os::unix::fs::symlink("/etc", home.path("harmless")).unwrap();
     let file = home.write("vm.yaml", "name: web\nstorage: [{name: a, type: virtfs, path: real/../harmless}]\n");
 

@@ -13,6 +13,7 @@ mod error;
 mod feed;
 mod firmware;
 mod glob;
+mod groundwork;
 mod journal;
 mod kept_size;
 pub mod limits;

@@ -1,8 +1,10 @@
 //! `info`: a VM's definition and what becomes of it.
 
 use maqet_domain::config::Node;
+use maqet_domain::machine::Machine;
+use maqet_domain::qemu::CommandLine;
 use maqet_domain::storage::Preparation;
-use maqet_domain::vm::{Origins, Phase};
+use maqet_domain::vm::{Origins, Phase, VmEntry};
 use serde::{Deserialize, Serialize};
 
 use crate::app::shown;
@@ -20,7 +22,7 @@ pub struct Info {
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub origin: bool,
-    /// Show the whole QEMU command line, ready to be pasted into a shell
+    /// Show the whole QEMU command line, and what is made before it, ready to be pasted into a shell
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub command_line: bool,
@@ -48,6 +50,9 @@ pub struct VmInfo {
     /// The same as one line for a shell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command_line: Option<String>,
+    /// What has to be made before that line runs, as commands of a shell; nothing for a VM that runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub groundwork: Option<Vec<String>>,
 }
 
 /// One disk of a VM.
@@ -82,14 +87,11 @@ impl Operation for Info {
             let is_made = matches!(spec.driver.preparation(spec, &path), Preparation::Image(_));
             storage.push(StorageInfo { name: spec.name.to_string(), r#type, file: shown(&path), exists, is_made });
         }
-        let line = if self.command_line {
-            let places = match &vm.entry.run {
-                Some(run) if !matches!(run.phase, Phase::Ended(_)) => run.places.clone(),
-                Some(_) | None => app.next_run(&vm.entry).1,
-            };
-            Some(app.command_line(&vm.entry, &machine, &places).await?)
+        let (line, groundwork) = if self.command_line {
+            let (line, groundwork) = command_line(app, &vm.entry, &machine).await?;
+            (Some(line), Some(groundwork))
         } else {
-            None
+            (None, None)
         };
         Ok(Done::reading(VmInfo {
             id: vm.entry.id.to_string(),
@@ -102,6 +104,17 @@ impl Operation for Info {
                 .as_ref()
                 .map(|line| std::iter::once(shown(line.binary())).chain(line.words().iter().cloned()).collect()),
             command_line: line.map(|line| line.to_string()),
+            groundwork,
         }))
     }
+}
+
+/// Returns the command line of the run that is, or of the next one with what has to be made for it.
+async fn command_line(app: &App, entry: &VmEntry, machine: &Machine) -> Result<(CommandLine, Vec<String>), Error> {
+    if let Some(run) = entry.run.as_ref().filter(|run| !matches!(run.phase, Phase::Ended(_))) {
+        return Ok((app.command_line(entry, machine, &run.places).await?, Vec::new()));
+    }
+    let places = app.next_run(entry).1;
+    let line = app.command_line(entry, machine, &places).await?;
+    Ok((line, app.groundwork(entry, machine, &places).await?))
 }

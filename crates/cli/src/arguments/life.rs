@@ -27,7 +27,7 @@ pub(crate) struct Start {
     /// How long QEMU may take to answer [default: `timeouts.start`, else 60s]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<Patience>,
-    /// Print the QEMU command line and start nothing
+    /// Print what would be made and run, as one line for a shell, and start nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }

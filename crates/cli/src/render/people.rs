@@ -94,6 +94,11 @@ impl People for Vec<VmStatus> {
 impl People for VmInfo {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         if let Some(line) = &self.command_line {
+            // In a shell of its own, so that the caller's umask stays as it is.
+            let groundwork = self.groundwork.as_deref().unwrap_or_default().join(" && ");
+            if !groundwork.is_empty() {
+                write!(out, "(umask 077 && {}) && ", for_shell(&groundwork))?;
+            }
             return writeln!(out, "{}", for_shell(line));
         }
         writeln!(out, "{} ({}), defined {}", self.name, self.id, whole_seconds(&self.created_at))?;
