@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use async_trait::async_trait;
+use maqet_domain::fault::FaultPoints;
 use maqet_domain::port::{BinaryError, Hypervisor, Launch, LaunchError, Launched, QemuBinary};
 use maqet_domain::vm::{ProcessIdentity, RunPlaces, Shutdown};
 
@@ -25,12 +26,20 @@ pub struct QemuHypervisor {
     versions: VersionCache,
     /// Programs of ours around a QEMU, which end with it and have nobody else to wait for them.
     wrappers: Mutex<Vec<ProcessIdentity>>,
+    faults: FaultPoints,
 }
 
 impl QemuHypervisor {
     /// Makes one that runs QEMU in `environment` and remembers the versions of binaries in the folder `cache`.
-    pub const fn new(environment: ProcessEnvironment, cache: PathBuf) -> Self {
-        Self { environment, versions: VersionCache::new(cache), wrappers: Mutex::new(Vec::new()) }
+    pub fn new(environment: ProcessEnvironment, cache: PathBuf) -> Self {
+        let (versions, wrappers) = (VersionCache::new(cache), Mutex::new(Vec::new()));
+        Self { environment, versions, wrappers, faults: FaultPoints::default() }
+    }
+
+    /// Returns the hypervisor with somebody who is told of its steps.
+    #[must_use]
+    pub fn with_fault_points(self, faults: FaultPoints) -> Self {
+        Self { faults, ..self }
     }
 
     fn reap_wrappers(&self) {
@@ -52,7 +61,7 @@ impl Hypervisor for QemuHypervisor {
 
     async fn launch(&self, launch: &Launch) -> Result<Launched, LaunchError> {
         self.reap_wrappers();
-        let (launched, wrapper) = launch::launch(&self.environment, launch).await?;
+        let (launched, wrapper) = launch::launch(&self.environment, &self.faults, launch).await?;
         if let Ok(mut wrappers) = self.wrappers.lock() {
             wrappers.extend(wrapper);
         }

@@ -8,24 +8,31 @@ mod tool;
 use std::path::Path;
 
 use async_trait::async_trait;
+use maqet_domain::fault::FaultPoints;
 use maqet_domain::port::{DiskImages, ImageError, ImageInfo};
 use maqet_domain::snapshot::SnapshotName;
 use maqet_domain::storage::ImagePlan;
 
-use self::tool::Tool;
+use self::tool::{Tool, Tools};
 use crate::environment::ProcessEnvironment;
 use crate::limits::IMAGE_SNAPSHOT_DEADLINE;
 
 /// Works on disk images with `qemu-img`.
 #[derive(Debug)]
 pub struct QemuImg {
-    environment: ProcessEnvironment,
+    tools: Tools,
 }
 
 impl QemuImg {
     /// Makes one that runs the `qemu-img` of the environment's `PATH`.
-    pub const fn new(environment: ProcessEnvironment) -> Self {
-        Self { environment }
+    pub fn new(environment: ProcessEnvironment) -> Self {
+        Self { tools: Tools { environment, faults: FaultPoints::default() } }
+    }
+
+    /// Returns the same with somebody who is told of its steps.
+    #[must_use]
+    pub fn with_fault_points(self, faults: FaultPoints) -> Self {
+        Self { tools: Tools { faults, ..self.tools } }
     }
 
     /// Finds the one snapshot of this name in the image; returns its id.
@@ -49,7 +56,7 @@ impl QemuImg {
         path: &Path,
         which: &str,
     ) -> Result<(), ImageError> {
-        let tool = Tool::find(&self.environment, action, path, IMAGE_SNAPSHOT_DEADLINE)?;
+        let tool = Tool::find(&self.tools, action, path, IMAGE_SNAPSHOT_DEADLINE)?;
         if !path.exists() {
             return Err(ImageError::Missing { path: path.to_owned() });
         }
@@ -64,15 +71,15 @@ impl DiskImages for QemuImg {
     }
 
     async fn create(&self, plan: &ImagePlan) -> Result<(), ImageError> {
-        create::create(&self.environment, plan).await
+        create::create(&self.tools, plan).await
     }
 
     async fn convert(&self, from: &Path, from_format: &str, to: &Path) -> Result<(), ImageError> {
-        create::convert(&self.environment, from, from_format, to).await
+        create::convert(&self.tools, from, from_format, to).await
     }
 
     async fn info(&self, path: &Path) -> Result<ImageInfo, ImageError> {
-        info::info(&self.environment, path).await
+        info::info(&self.tools, path).await
     }
 
     async fn create_snapshot(&self, path: &Path, name: &SnapshotName) -> Result<(), ImageError> {

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use maqet_domain::change::ChangeSet;
+use maqet_domain::fault::{FaultPoint, FaultPoints};
 use maqet_domain::port::StoreError;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Result};
@@ -16,7 +17,7 @@ use crate::error::{explained, is_busy, is_hindrance};
 use crate::place::{Finding, Place};
 use crate::schema::Due;
 use crate::write::Refusal;
-use crate::{birth, limits, schema, write};
+use crate::{Options, birth, limits, schema, write};
 
 /// A database of ours and how to get at it.
 #[derive(Debug)]
@@ -24,6 +25,7 @@ pub(crate) struct Database {
     place: Place,
     patience: Duration,
     access: Access,
+    faults: FaultPoints,
 }
 
 #[derive(Debug)]
@@ -36,11 +38,13 @@ enum Access {
 
 impl Database {
     /// Opens the database at `path`, making it where nothing is.
-    pub(crate) fn open(path: &Path, patience: Duration) -> std::result::Result<Self, StoreError> {
+    pub(crate) fn open(path: &Path, options: Options) -> std::result::Result<Self, StoreError> {
         safe_sqlite()?;
+        let Options { patience, faults } = options;
         let place = Place::resolve(path)?;
         if place.look()? == Finding::Nothing {
             birth::create(&place)?;
+            faults.reach(FaultPoint::StoreMade);
             place.look()?;
         }
         let explain = |error| explained(&place.given, "open the database", error);
@@ -61,7 +65,7 @@ impl Database {
             }
             Err(error) => return Err(explain(error)),
         };
-        Ok(Self { place, patience, access })
+        Ok(Self { place, patience, access, faults })
     }
 
     /// Reads with `work`, which may be called more than once.
@@ -92,7 +96,7 @@ impl Database {
             *writes = true;
         }
         let mut rule = None;
-        let written = patiently(self.patience, || match write::apply(connection, changes) {
+        let written = patiently(self.patience, || match write::apply(connection, changes, &self.faults) {
             Ok(()) => Ok(()),
             Err(Refusal::Sqlite(error)) => Err(error),
             Err(Refusal::Rule(broken)) => {
@@ -101,6 +105,7 @@ impl Database {
             }
         });
         written.map_err(explain)?;
+        self.faults.reach(FaultPoint::StoreCommitted);
         rule.map_or(Ok(()), Err)
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use maqet_domain::change::{ChangeSet, StorageRecord};
 use maqet_domain::event::RecordedEvent;
+use maqet_domain::fault::FaultPoints;
 use maqet_domain::history::RecordedHistory;
 use maqet_domain::port::{EventLog, HistoryLog, StorageLedger, Store, StoreError, VmRepository};
 use maqet_domain::vm::{Vm, VmEntry, VmId, VmName};
@@ -16,15 +17,17 @@ use crate::owner::Owner;
 use crate::{limits, read};
 
 /// How a store behaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// How long a job waits for other processes before it is `Busy`.
     pub patience: Duration,
+    /// Who is told of its steps.
+    pub faults: FaultPoints,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { patience: limits::PATIENCE }
+        Self { patience: limits::PATIENCE, faults: FaultPoints::default() }
     }
 }
 
@@ -50,7 +53,7 @@ impl SqliteStore {
     /// Opens the database at `path` as [`open`](Self::open) does, with options.
     pub fn open_with(path: impl AsRef<Path>, options: Options) -> Result<Self, StoreError> {
         let path = path.as_ref();
-        let database = Database::open(path, options.patience)?;
+        let database = Database::open(path, options)?;
         let owner = Owner::start(database).map_err(|error| unusable(path, error))?;
         Ok(Self { owner })
     }

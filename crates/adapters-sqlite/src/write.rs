@@ -3,6 +3,7 @@
 use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::config::Node;
 use maqet_domain::event::Event;
+use maqet_domain::fault::{FaultPoint, FaultPoints};
 use maqet_domain::history::HistoryEntry;
 use maqet_domain::port::StoreError;
 use maqet_domain::vm::{Ending, Origins, Phase, Revision, Run, Vm, VmId, VmName};
@@ -27,7 +28,7 @@ impl From<rusqlite::Error> for Refusal {
 }
 
 /// Writes all of `set` in one transaction; durable when it returns.
-pub(crate) fn apply(connection: &mut Connection, set: &ChangeSet) -> Result<(), Refusal> {
+pub(crate) fn apply(connection: &mut Connection, set: &ChangeSet, faults: &FaultPoints) -> Result<(), Refusal> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for change in &set.changes {
         match change {
@@ -46,6 +47,7 @@ pub(crate) fn apply(connection: &mut Connection, set: &ChangeSet) -> Result<(), 
     for event in &set.events {
         add_event(&transaction, event)?;
     }
+    faults.reach(FaultPoint::StoreWritten);
     Ok(transaction.commit()?)
 }
 

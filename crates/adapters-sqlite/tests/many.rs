@@ -134,7 +134,8 @@ fn check_whole(path: &Path, durable: usize, killed: usize) {
 fn test_commit_while_others_hold_the_lock_is_busy_when_patience_ends() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("maqet.db");
-    let store = SqliteStore::open_with(&path, Options { patience: Duration::from_millis(20) }).unwrap();
+    let store =
+        SqliteStore::open_with(&path, Options { patience: Duration::from_millis(20), ..Options::default() }).unwrap();
     let holder = Connection::open(&path).unwrap();
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::config::Node;
 use maqet_domain::event::Event;
+use maqet_domain::fault::{FaultPoint, FaultPoints};
 use maqet_domain::history::HistoryEntry;
 use maqet_domain::machine::{AccelChoice, Machine};
 use maqet_domain::near::near;
@@ -78,6 +79,7 @@ pub struct App {
     drivers: Registry<dyn StorageDriver>,
     settings: Settings,
     bus: Bus,
+    pub(crate) faults: FaultPoints,
 }
 
 impl App {
@@ -88,13 +90,20 @@ impl App {
         handlers: Registry<dyn ConfigHandler>,
         drivers: Registry<dyn StorageDriver>,
     ) -> Self {
-        Self { ports, folders, handlers, drivers, settings: Settings::default(), bus: Bus::default() }
+        let (settings, bus, faults) = (Settings::default(), Bus::default(), FaultPoints::default());
+        Self { ports, folders, handlers, drivers, settings, bus, faults }
     }
 
     /// Returns the application with other settings.
     #[must_use]
     pub fn with_settings(self, settings: Settings) -> Self {
         Self { settings, ..self }
+    }
+
+    /// Returns the application with somebody who is told of its steps.
+    #[must_use]
+    pub fn with_fault_points(self, faults: FaultPoints) -> Self {
+        Self { faults, ..self }
     }
 
     /// Returns the application with one more that hears of its events.
@@ -157,7 +166,9 @@ impl App {
             });
         }
         if !changes.is_empty() {
+            self.faults.reach(FaultPoint::BeforeCommit(O::NAME));
             self.commit(changes).await?;
+            self.faults.reach(FaultPoint::Committed(O::NAME));
         }
         let touched = match (&done.forgotten, done.vm) {
             (Some(_), _) => Touched::Removed,
@@ -166,6 +177,7 @@ impl App {
         };
         if let Some((sockets, records)) = done.forgotten {
             self.ports.hypervisor.forget(&sockets, &records).await;
+            self.faults.reach(FaultPoint::RmForgotten);
         }
         drop(done.guards);
         Ok((done.value, touched))
@@ -207,7 +219,7 @@ impl App {
     }
 
     /// Locks a VM for an operation and reads it anew, as it may have changed while we waited.
-    pub(crate) async fn lock(&self, given: &str, operation: &str) -> Result<(Box<dyn Guard>, Vm), Error> {
+    pub(crate) async fn lock(&self, given: &str, operation: &'static str) -> Result<(Box<dyn Guard>, Vm), Error> {
         self.lock_within(given, operation, self.timeouts().lock).await
     }
 
@@ -215,12 +227,13 @@ impl App {
     pub(crate) async fn lock_within(
         &self,
         given: &str,
-        operation: &str,
+        operation: &'static str,
         patience: Duration,
     ) -> Result<(Box<dyn Guard>, Vm), Error> {
         let vm = self.vm(given).await?;
         let name = LockName::Vm(vm.entry.id);
         let mut guard = self.ports.locks.lock(&name, operation, patience).await?;
+        self.faults.reach(FaultPoint::Locked(operation));
         match self.reread(&vm).await {
             Err(gone @ Error::NoSuchVm { .. }) => {
                 guard.retire();

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::event::kind;
+use maqet_domain::fault::FaultPoint;
 use maqet_domain::machine::Machine;
 use maqet_domain::size::ByteSize;
 use maqet_domain::storage::{ImagePlan, Preparation, StorageSpec};
@@ -33,12 +34,14 @@ impl App {
             return if storage.file.is_none() { self.adopt(entry, storage, &plan).await } else { Ok(()) };
         }
         self.ports.images.create(&plan).await?;
+        self.faults.reach(FaultPoint::DiskMade);
 
         let record = self.storage_record(entry, storage, &plan.path, plan.size);
         let data = json!({ "drive": storage.name, "path": shown(&plan.path), "size": plan.size });
         let mut changes = ChangeSet::default().and(Change::StorageAdded(record));
         changes.events.push(self.event(kind::STORAGE_CREATED, entry, data));
         self.commit(changes).await?;
+        self.faults.reach(FaultPoint::DiskRecorded);
         Ok(())
     }
 

@@ -20,6 +20,7 @@ pub mod change;
 pub mod config;
 pub mod error;
 pub mod event;
+pub mod fault;
 pub mod history;
 pub mod machine;
 pub mod near;

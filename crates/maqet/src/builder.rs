@@ -10,13 +10,14 @@ use maqet_adapters_qemu::{
 use maqet_application::{
     App, Error, EventStream, Folders, Observer, Operation, OperationTable, Ports, config, operation,
 };
+use maqet_domain::fault::FaultPoints;
 use maqet_domain::machine::builtin_handlers;
 use maqet_domain::plugin::{ConfigHandler, StorageDriver};
 use maqet_domain::port::Store;
 use maqet_domain::storage::builtin_drivers;
 use serde_json::Value;
 
-use crate::{OpenError, Settings, StoreFactories};
+use crate::{OpenError, Settings, StoreFactories, fault};
 
 /// maqet, opened: runs operations.
 pub struct Maqet {
@@ -34,6 +35,7 @@ pub struct Builder {
     drivers: Vec<Arc<dyn StorageDriver>>,
     operations: OperationTable,
     observers: Vec<Arc<dyn Observer>>,
+    faults: FaultPoints,
 }
 
 impl Maqet {
@@ -44,14 +46,16 @@ impl Maqet {
 
     /// Begins to open maqet with parts of the caller's choice.
     pub fn builder(settings: Settings) -> Builder {
+        let faults = fault::points(&settings.environment);
         Builder {
             settings,
-            stores: StoreFactories::default(),
+            stores: StoreFactories::builtin(&faults),
             store: None,
             handlers: Vec::new(),
             drivers: Vec::new(),
             operations: operation::table(),
             observers: Vec::new(),
+            faults,
         }
     }
 
@@ -152,26 +156,28 @@ impl Builder {
             timeouts: self.settings.timeouts(),
             effective: self.settings.effective(),
         };
-        let app = App::new(ports(store, &self.settings), folders, handlers, drivers).with_settings(settings);
+        let ports = ports(store, &self.settings, &self.faults);
+        let app = App::new(ports, folders, handlers, drivers).with_settings(settings).with_fault_points(self.faults);
         let app = self.observers.into_iter().fold(app, App::with_observer);
         Ok(Maqet { app, operations: self.operations, settings: self.settings })
     }
 }
 
 /// Chooses an adapter for each port.
-fn ports(store: Arc<dyn Store>, settings: &Settings) -> Ports {
+fn ports(store: Arc<dyn Store>, settings: &Settings, faults: &FaultPoints) -> Ports {
     let variables = settings.environment.variables();
     let environment: ProcessEnvironment = variables.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     let login_name = settings.environment.get("LOGNAME").map(|name| name.to_string_lossy().into_owned());
+    let hypervisor = QemuHypervisor::new(environment.clone(), settings.cache_dir.clone());
     Ports {
         store,
-        hypervisor: Arc::new(QemuHypervisor::new(environment.clone(), settings.cache_dir.clone())),
+        hypervisor: Arc::new(hypervisor.with_fault_points(faults.clone())),
         monitors: Arc::new(QemuMonitors),
         processes: Arc::new(LinuxProcesses::new()),
         records: Arc::new(LocalRecords),
         stats: Arc::new(LinuxProcesses::new()),
         journal: Arc::new(FileJournal),
-        images: Arc::new(QemuImg::new(environment)),
+        images: Arc::new(QemuImg::new(environment).with_fault_points(faults.clone())),
         paths: Arc::new(LocalPaths),
         firmware: Arc::new(DescriptorCatalog::new(firmware_folders(settings))),
         // Beside the data they guard: two sessions of a user may have different runtime folders.

@@ -26,6 +26,7 @@ mod builder;
 mod document;
 mod environment;
 mod error;
+mod fault;
 mod settings;
 mod stores;
 mod timeouts;

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use maqet_adapters_sqlite::SqliteStore;
+use maqet_adapters_sqlite::{Options, SqliteStore};
+use maqet_domain::fault::FaultPoints;
 use maqet_domain::near::near;
 use maqet_domain::port::{Store, StoreError};
 
@@ -21,15 +22,22 @@ pub struct StoreFactories {
 impl Default for StoreFactories {
     /// Knows `sqlite:PATH`; a plain path means the same.
     fn default() -> Self {
-        Self::empty().with("sqlite", Arc::new(|path| open_sqlite(Path::new(path))))
+        Self::builtin(&FaultPoints::default())
     }
 }
 
-fn open_sqlite(path: &Path) -> Result<Arc<dyn Store>, StoreError> {
-    Ok(Arc::new(SqliteStore::open(path)?))
+fn open_sqlite(path: &Path, faults: &FaultPoints) -> Result<Arc<dyn Store>, StoreError> {
+    let options = Options { faults: faults.clone(), ..Options::default() };
+    Ok(Arc::new(SqliteStore::open_with(path, options)?))
 }
 
 impl StoreFactories {
+    /// Knows those of [`default`](Self::default); `faults` are told of their steps.
+    pub(crate) fn builtin(faults: &FaultPoints) -> Self {
+        let faults = faults.clone();
+        Self::empty().with("sqlite", Arc::new(move |path| open_sqlite(Path::new(path), &faults)))
+    }
+
     /// Knows none.
     pub const fn empty() -> Self {
         Self { factories: Vec::new() }

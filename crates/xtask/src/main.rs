@@ -7,6 +7,7 @@ mod bench;
 mod chore;
 mod demo;
 mod failure;
+mod fault_points;
 mod fuzz;
 mod guard;
 mod guest;
@@ -64,6 +65,12 @@ enum Chore {
     /// minutes; the quieter the machine, the better.
     Bench(bench::Bench),
 
+    /// Build the CLI that kills itself at a step it is told, for the killing tests
+    ///
+    /// It becomes `maqet-fault-points` beside the usual CLI, which stays as it is. `cargo xtask test` does this by
+    /// itself.
+    FaultPoints,
+
     /// Make up what people could write, and see that nothing panics, hangs or takes all memory
     ///
     /// Runs the targets of `fuzz/` with cargo-fuzz, each for ten minutes unless told otherwise, on one core. What they
@@ -82,6 +89,7 @@ fn main() -> ExitCode {
         Chore::Test(test) => test.run(&workspace),
         Chore::Guest(guest) => guest.run(&workspace),
         Chore::Bench(bench) => bench.run(&workspace),
+        Chore::FaultPoints => fault_points::build(&workspace),
         Chore::Fuzz(fuzz) => fuzz.run(&workspace),
         Chore::Guard => guard::run(),
     });

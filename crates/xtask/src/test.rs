@@ -10,7 +10,7 @@ use crate::chore::{prompt, step, warning};
 use crate::failure::{Failure, OrFailure};
 use crate::guard::Guard;
 use crate::workspace::Workspace;
-use crate::{Result, guest, leak, program, tools};
+use crate::{Result, fault_points, guest, leak, program, tools};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Test {
@@ -50,6 +50,8 @@ fn steps(test: &Test, workspace: &Workspace, folder: &Path) -> Result<()> {
     let clippy = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "--deny", "warnings"];
     cargo_step("Lints", &mut workspace.cargo(clippy))?;
     cargo_step("Build", &mut workspace.cargo(["build", "--workspace", "--all-targets"]))?;
+    step("The CLI with fault points");
+    fault_points::build(workspace)?;
     cargo_step("Tests", &mut tests(test, workspace, folder))?;
     dependencies(workspace)
 }
@@ -58,6 +60,7 @@ fn tests(test: &Test, workspace: &Workspace, folder: &Path) -> Command {
     let mut command = workspace.cargo(["test", "--workspace"]);
     command
         .env(variable::BINARY, workspace.maqet())
+        .env(variable::FAULTY_BINARY, workspace.faulty_maqet())
         .env(variable::GUEST, workspace.guest().folder())
         .env(variable::TEST_ROOT, folder);
     if test.long {

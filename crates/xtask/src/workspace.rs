@@ -4,7 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use maqet_testkit::guest;
+use maqet_testkit::{FAULTY_NAME, guest};
 
 use crate::Result;
 use crate::failure::Failure;
@@ -32,6 +32,11 @@ impl Workspace {
     /// Returns the path of the built CLI, built or not.
     pub(crate) fn maqet(&self) -> PathBuf {
         self.profile.join("maqet")
+    }
+
+    /// Returns the path of the CLI with fault points, built or not.
+    pub(crate) fn faulty_maqet(&self) -> PathBuf {
+        self.profile.join(FAULTY_NAME)
     }
 
     /// Returns the folder of the repository.

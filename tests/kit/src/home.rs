@@ -35,6 +35,12 @@ impl TestHome {
         Self::made(Some(binary))
     }
 
+    /// Makes a new home whose [`maqet`](Self::maqet) runs the CLI with fault points.
+    #[must_use]
+    pub fn with_fault_points() -> Self {
+        Self::made(Some(crate::faulty::binary()))
+    }
+
     fn made(binary: Option<PathBuf>) -> Self {
         let parent = env::var_os(TEST_ROOT).map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
         let root = tempfile::Builder::new()

@@ -12,6 +12,8 @@
     reason = "a fixture that cannot do its work fails the test by panicking; that is its error handling"
 )]
 
+pub mod crowd;
+mod faulty;
 pub mod guest;
 mod home;
 pub mod process;
@@ -23,6 +25,7 @@ pub mod store;
 pub mod variable;
 pub mod wait;
 
+pub use faulty::FAULTY_NAME;
 pub use home::TestHome;
 pub use run::{Finished, Maqet, Running};
 pub use shared::Shared;

@@ -3,6 +3,9 @@
 /// The path of the CLI to test; else the `maqet` next to the test's executable.
 pub const BINARY: &str = "MAQET_BIN";
 
+/// The path of the CLI with fault points; else the one that `cargo xtask fault-points` built beside the usual one.
+pub const FAULTY_BINARY: &str = "MAQET_FAULT_POINTS_BIN";
+
 /// The folder with the Linux guest's files; else `guest` in the target folder.
 pub const GUEST: &str = "MAQET_GUEST";
 

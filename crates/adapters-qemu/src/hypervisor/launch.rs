@@ -4,6 +4,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
+use maqet_domain::fault::{FaultPoint, FaultPoints};
 use maqet_domain::port::{Launch, LaunchError, Launched, QmpCommand, QmpError};
 use maqet_domain::vm::{MonitorRole, ProcessIdentity, RunPlaces, RunState};
 use process_wrap::std::{CommandWrap, ProcessSession};
@@ -67,6 +68,7 @@ struct Told {
 /// Starts QEMU; the second that is returned is the program that wraps it and lives on, if there is one.
 pub(super) async fn launch(
     environment: &ProcessEnvironment,
+    faults: &FaultPoints,
     launch: &Launch,
 ) -> Result<(Launched, Option<ProcessIdentity>), LaunchError> {
     let places = &launch.places;
@@ -78,7 +80,9 @@ pub(super) async fn launch(
     rotate(&places.records);
     let recorder = Recorder::prepare(places).map_err(|why| failed("make the flight recorder", &places.records, why))?;
 
+    faults.reach(FaultPoint::LaunchPlacesMade);
     let mut attempt = Attempt { child: Some(spawn(environment, launch)?), places };
+    faults.reach(FaultPoint::LaunchSpawned);
     let outcome = match &mut attempt.child {
         Some(child) => race(child, launch, &recorder).await,
         None => Outcome::Late,
@@ -88,6 +92,7 @@ pub(super) async fn launch(
 
     match outcome {
         Outcome::Ready(launched) => {
+            faults.reach(FaultPoint::LaunchAnswered);
             close_files(places);
             let started = attempt.child.take().map(|child| (child.pid(), child.let_go()));
             let wrapper = started.filter(|(pid, ())| *pid != launched.process.pid);

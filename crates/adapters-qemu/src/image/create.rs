@@ -4,28 +4,28 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use maqet_domain::fault::FaultPoint;
 use maqet_domain::port::ImageError;
 use maqet_domain::storage::{Backing, ImagePlan};
 
 use super::info::info;
 use super::partial::Partial;
-use super::tool::{Tool, absolute, failed};
-use crate::environment::ProcessEnvironment;
+use super::tool::{Tool, Tools, absolute, failed};
 use crate::limits::IMAGE_CREATE_DEADLINE;
 use crate::private::private_folder;
 
 const ACTION: &str = "make";
 
 /// Makes the image of `plan`; one that is there already is kept.
-pub(super) async fn create(environment: &ProcessEnvironment, plan: &ImagePlan) -> Result<(), ImageError> {
-    let tool = Tool::find(environment, ACTION, &plan.path, IMAGE_CREATE_DEADLINE)?;
+pub(super) async fn create(tools: &Tools, plan: &ImagePlan) -> Result<(), ImageError> {
+    let tool = Tool::find(tools, ACTION, &plan.path, IMAGE_CREATE_DEADLINE)?;
     let image = PathBuf::from(tool.image());
     if image.exists() {
         return Ok(());
     }
     let folder = folder_of(&image)?;
     let backing = match &plan.backing {
-        Some(backing) => Some(resolve(environment, backing, folder).await?),
+        Some(backing) => Some(resolve(tools, backing, folder).await?),
         None => None,
     };
 
@@ -38,13 +38,8 @@ pub(super) async fn create(environment: &ProcessEnvironment, plan: &ImagePlan) -
 }
 
 /// Makes a qcow2 with the content of another image; one that is there already is kept.
-pub(super) async fn convert(
-    environment: &ProcessEnvironment,
-    from: &Path,
-    from_format: &str,
-    to: &Path,
-) -> Result<(), ImageError> {
-    let tool = Tool::find(environment, ACTION, to, IMAGE_CREATE_DEADLINE)?;
+pub(super) async fn convert(tools: &Tools, from: &Path, from_format: &str, to: &Path) -> Result<(), ImageError> {
+    let tool = Tool::find(tools, ACTION, to, IMAGE_CREATE_DEADLINE)?;
     let image = PathBuf::from(tool.image());
     if image.exists() {
         return Ok(());
@@ -71,12 +66,16 @@ async fn write_whole(
         private_folder(folder).map_err(|why| failed("make the folder", folder, why))?;
     }
     let partial = Partial::reserve(image).map_err(|why| failed(ACTION, image, why))?;
+    tool.faults().reach(FaultPoint::ImageReserved);
     let mut words = before;
     words.push(partial.path().as_os_str().to_owned());
     words.extend(after);
     tool.run([command, "-q"], words).await.map_err(|why| as_of_the_image(why, partial.path(), image))?;
 
-    match partial.publish(image) {
+    tool.faults().reach(FaultPoint::ImageWritten);
+    let published = partial.publish(image);
+    tool.faults().reach(FaultPoint::ImageNamed);
+    match published {
         Ok(()) => Ok(()),
         Err(why) if why.kind() == io::ErrorKind::AlreadyExists && image.exists() => Ok(()),
         Err(why) => Err(failed(ACTION, image, why)),
@@ -88,11 +87,7 @@ fn folder_of(image: &Path) -> Result<&Path, ImageError> {
 }
 
 /// Returns where the backing file is and its format, which newer `qemu-img` insist on.
-async fn resolve(
-    environment: &ProcessEnvironment,
-    backing: &Backing,
-    folder: &Path,
-) -> Result<(PathBuf, String), ImageError> {
+async fn resolve(tools: &Tools, backing: &Backing, folder: &Path) -> Result<(PathBuf, String), ImageError> {
     // QEMU, too, reads a relative backing file from the folder of its overlay.
     let file = absolute(&folder.join(&backing.file)).map_err(|why| failed("find", &backing.file, why))?;
     if !file.exists() {
@@ -100,7 +95,7 @@ async fn resolve(
     }
     let format = match &backing.format {
         Some(format) => format.clone(),
-        None => info(environment, &file).await?.format,
+        None => info(tools, &file).await?.format,
     };
     Ok((file, format))
 }

@@ -8,15 +8,14 @@ use maqet_domain::size::ByteSize;
 use maqet_domain::snapshot::ImageSnapshot;
 use serde::Deserialize;
 
-use super::tool::Tool;
-use crate::environment::ProcessEnvironment;
+use super::tool::{Tool, Tools};
 use crate::limits::IMAGE_INFO_DEADLINE;
 
 const ACTION: &str = "read";
 
 /// Reads an image, also one that a machine has open (`-U`).
-pub(super) async fn info(environment: &ProcessEnvironment, path: &Path) -> Result<ImageInfo, ImageError> {
-    let tool = Tool::find(environment, ACTION, path, IMAGE_INFO_DEADLINE)?;
+pub(super) async fn info(tools: &Tools, path: &Path) -> Result<ImageInfo, ImageError> {
+    let tool = Tool::find(tools, ACTION, path, IMAGE_INFO_DEADLINE)?;
     if !path.exists() {
         return Err(ImageError::Missing { path: path.to_owned() });
     }

@@ -2,19 +2,28 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
+use maqet_domain::fault::{FaultPoint, FaultPoints};
 use maqet_domain::port::ImageError;
 
 use crate::environment::{ProcessEnvironment, Unfound};
 use crate::limits::{IMAGE_OUTPUT_BYTES, LAST_WORDS_BYTES, LAST_WORDS_LINES};
-use crate::process::{CaptureError, Captured, Group, capture, in_words};
+use crate::process::{CaptureError, Captured, Group, begin, finish, in_words};
 
 const NAME: &str = "qemu-img";
 
+/// What all calls of `qemu-img` have in common.
+#[derive(Debug)]
+pub(super) struct Tools {
+    pub(super) environment: ProcessEnvironment,
+    pub(super) faults: FaultPoints,
+}
+
 /// `qemu-img`, found, about to do something to an image.
 pub(super) struct Tool<'a> {
-    environment: &'a ProcessEnvironment,
+    tools: &'a Tools,
     program: PathBuf,
     action: &'static str,
     image: PathBuf,
@@ -24,17 +33,27 @@ pub(super) struct Tool<'a> {
 impl<'a> Tool<'a> {
     /// Finds `qemu-img`; `action` and `image` are for its errors.
     pub(super) fn find(
-        environment: &'a ProcessEnvironment,
+        tools: &'a Tools,
         action: &'static str,
         image: &Path,
         deadline: Duration,
     ) -> Result<Self, ImageError> {
-        let program = environment.find(OsStr::new(NAME)).map_err(|unfound| match unfound {
+        let program = tools.environment.find(OsStr::new(NAME)).map_err(|unfound| match unfound {
             Unfound::Missing => ImageError::ToolMissing { tool: NAME.to_owned() },
             Unfound::NotRunnable(path, why) => ImageError::Io { action: "run", path, source: why.into() },
         })?;
         let image = absolute(image).map_err(|why| failed("find", image, why))?;
-        Ok(Self { environment, program, action, image, deadline })
+        Ok(Self { tools, program, action, image, deadline })
+    }
+
+    pub(super) fn faults(&self) -> &FaultPoints {
+        &self.tools.faults
+    }
+
+    async fn captured(&self, command: Command) -> Result<Captured, CaptureError> {
+        let child = begin(command, Group::Ours)?;
+        self.faults().reach(FaultPoint::ImageToolStarted);
+        finish(child, self.deadline, IMAGE_OUTPUT_BYTES).await
     }
 
     /// Returns the image, absolute: a relative name with a colon would be read as a protocol.
@@ -48,10 +67,10 @@ impl<'a> Tool<'a> {
         words: impl IntoIterator<Item = &'w str>,
         rest: impl IntoIterator<Item = OsString>,
     ) -> Result<Vec<u8>, ImageError> {
-        let mut command = self.environment.plain_command(&self.program);
+        let mut command = self.tools.environment.plain_command(&self.program);
         command.args(words).args(rest).current_dir("/");
 
-        match capture(command, Group::Ours, self.deadline, IMAGE_OUTPUT_BYTES).await {
+        match self.captured(command).await {
             Ok(captured) if captured.status.success() => Ok(captured.stdout),
             Ok(captured) => Err(self.refused(&captured)),
             Err(CaptureError::Spawn(why) | CaptureError::Io(why)) => Err(failed("run", &self.program, why)),

@@ -43,17 +43,26 @@ pub(crate) enum Group {
 
 /// Runs `command` to its end; it is killed on every error and when the future is dropped.
 pub(crate) async fn capture(
-    mut command: Command,
+    command: Command,
     group: Group,
     deadline: Duration,
     limit: usize,
 ) -> Result<Captured, CaptureError> {
+    finish(begin(command, group)?, deadline, limit).await
+}
+
+/// Starts `command`, whose output is to be read by [`finish`].
+pub(crate) fn begin(mut command: Command, group: Group) -> Result<Leashed, CaptureError> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut command = CommandWrap::from(command);
     if group == Group::Own {
         command.wrap(ProcessGroup::leader());
     }
-    let mut child = Leashed::spawn(&mut command).map_err(CaptureError::Spawn)?;
+    Leashed::spawn(&mut command).map_err(CaptureError::Spawn)
+}
+
+/// Waits for the end of a program; it is killed on every error and when the future is dropped.
+pub(crate) async fn finish(mut child: Leashed, deadline: Duration, limit: usize) -> Result<Captured, CaptureError> {
     let stdout = child.child().stdout().take().map(OwnedFd::from);
     let stderr = child.child().stderr().take().map(OwnedFd::from);
 

@@ -114,7 +114,7 @@ impl Button {
     }
 }
 
-async fn press(app: &App, vm: &str, operation: &str, button: Button) -> Result<Done<Pressed>, Error> {
+async fn press(app: &App, vm: &str, operation: &'static str, button: Button) -> Result<Done<Pressed>, Error> {
     let (guard, vm) = app.lock(vm, operation).await?;
     let entry = &vm.entry;
     let seen = app.look_alone(entry).await;

@@ -2,6 +2,7 @@
 
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::kind;
+use maqet_domain::fault::FaultPoint;
 use maqet_domain::vm::{Input, Vm};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -50,6 +51,7 @@ impl Operation for Rm {
         }
         if let Some(process) = &seen.process {
             app.kill(&entry.name, process).await?;
+            app.faults.reach(FaultPoint::RmKilled);
         }
 
         let removed = Removed {

@@ -183,7 +183,7 @@ struct Held {
 }
 
 impl Held {
-    async fn take(app: &App, vm: &str, drive_name: &str, operation: &str) -> Result<Self, Error> {
+    async fn take(app: &App, vm: &str, drive_name: &str, operation: &'static str) -> Result<Self, Error> {
         let (guard, vm) = app.lock(vm, operation).await?;
         let machine = app.machine(&vm.definition)?;
         let drive = drive(&vm.entry, &machine, drive_name)?.clone();

@@ -1,9 +1,10 @@
 //! `start`: starts a VM and returns once its monitor answers.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
+use maqet_domain::fault::FaultPoint;
 use maqet_domain::machine::Machine;
 use maqet_domain::network::{Forward, taken_ports};
 use maqet_domain::port::{Launch, Launched, QmpCommand};
@@ -54,20 +55,21 @@ impl Operation for Start {
 
 /// Starts a VM whose lock the caller holds.
 pub(super) async fn start(app: &App, vm: &Vm, timeout: Option<Patience>) -> Result<Done<Started>, Error> {
-    let seen = app.look_alone(&vm.entry).await;
+    let deadline = timeout.map_or(app.timeouts().start, Patience::duration);
+    let seen = look_once_up(app, &vm.entry, deadline).await;
     let step = seen.status.on(Input::Start);
     match step.map_err(|refused| wrong_state(&vm.entry, refused))? {
         Step::Do => {}
-        Step::AlreadySo => return Ok(adopted(app, &vm.entry, seen)),
+        Step::AlreadySo => return Ok(adopted(app, vm, seen).await),
     }
 
     let machine = app.machine(&vm.definition)?;
     let (boot, places) = app.next_run(&vm.entry);
     // Before disks are made, and taken over with the size they have.
     let kept_sizes = app.kept_sizes(&vm.entry, &machine).await;
-    let deadline = timeout.map_or(app.timeouts().start, Patience::duration);
     let launch = prepare(app, vm, &machine, &places, deadline).await?;
     let entry = intend(app, &vm.entry, boot, &places).await?;
+    app.faults.reach(FaultPoint::Intended(Start::NAME));
     match app.ports.hypervisor.launch(&launch).await {
         Ok(launched) => {
             let mut done = finish(app, entry, &machine, launched).await?;
@@ -78,6 +80,19 @@ pub(super) async fn start(app: &App, vm: &Vm, timeout: Option<Patience>) -> Resu
             give_up(app, &entry, vm.entry.run.clone(), &source.to_string()).await;
             Err(Error::Launch { vm: entry.name, source })
         }
+    }
+}
+
+/// Looks at a VM; a QEMU whose starter was killed may not have come up yet, and is given the time for it.
+async fn look_once_up(app: &App, entry: &VmEntry, patience: Duration) -> Seen {
+    let until = Instant::now() + patience;
+    let is_half_way = entry.run.as_ref().is_some_and(|run| run.phase == Phase::Starting);
+    loop {
+        let seen = app.look_alone(entry).await;
+        if seen.status != Status::Unreachable || !is_half_way || Instant::now() > until {
+            return seen;
+        }
+        tokio::time::sleep(limits::ASK_AGAIN).await;
     }
 }
 
@@ -108,17 +123,26 @@ async fn intend(app: &App, entry: &VmEntry, boot: BootNumber, places: &RunPlaces
     app.record_run(entry, Some(run)).await
 }
 
+const fn already(vm: VmStatus) -> Started {
+    Started { vm, changed: false, kept_sizes: Vec::new() }
+}
+
 /// Says that a VM ran already, and writes its process down if a starter that was killed did not.
-fn adopted(app: &App, entry: &VmEntry, seen: Seen) -> Done<Started> {
-    let vm = VmStatus::of(entry, &seen);
-    let done = Started { vm, changed: false, kept_sizes: Vec::new() };
-    match (&entry.run, seen.process) {
+async fn adopted(app: &App, vm: &Vm, seen: Seen) -> Done<Started> {
+    let entry = &vm.entry;
+    match (&entry.run, &seen.process) {
         (Some(run), Some(process)) if run.process.is_none() => {
-            let run = Run { process: Some(process), ..run.at_phase(Phase::Running) };
+            let forwards = match app.machine(&vm.definition) {
+                Ok(machine) => forwards(app, run, &machine).await,
+                Err(_) => Vec::new(),
+            };
+            let run = Run { process: Some(process.clone()), forwards, ..run.at_phase(Phase::Running) };
+            let now = VmEntry { run: Some(run.clone()), ..entry.clone() };
+            let done = already(VmStatus::of(&now, &seen));
             let event = app.event(kind::VM_STARTED, entry, json!({ "boot": run.boot, "adopted": true }));
             Done::changing(done, entry.id, ChangeSet::default().and(run_change(entry, Some(run)))).telling(event)
         }
-        (_, _) => Done::reading(done),
+        (_, _) => Done::reading(already(VmStatus::of(entry, &seen))),
     }
 }
 
@@ -132,6 +156,7 @@ async fn finish(app: &App, entry: VmEntry, machine: &Machine, launched: Launched
     }
     let mut changes = ChangeSet::default().and(run_change(&entry, run.clone()));
     changes.events.push(app.event(kind::VM_STARTED, &entry, json!({ "boot": run.as_ref().map(|run| run.boot) })));
+    app.faults.reach(FaultPoint::BeforeCommit(Start::NAME));
     if let Err(error) = app.commit(changes).await {
         app.kill(&entry.name, &launched.process).await?;
         if let Some(run) = &run {
@@ -139,6 +164,7 @@ async fn finish(app: &App, entry: VmEntry, machine: &Machine, launched: Launched
         }
         return Err(error.into());
     }
+    app.faults.reach(FaultPoint::Committed(Start::NAME));
 
     let status = Status::of(run.as_ref(), Sight::Answered(MonitorAnswer::State(launched.state)), false);
     let entry = VmEntry { run, ..entry };
@@ -169,6 +195,7 @@ async fn give_up(app: &App, entry: &VmEntry, last: Option<Run>, why: &str) {
     if let Some(run) = &entry.run {
         app.ports.hypervisor.clear(&run.places).await;
     }
+    app.faults.reach(FaultPoint::StartFailed);
     let mut changes = ChangeSet::default().and(run_change(entry, last));
     changes.events.push(app.event(kind::VM_START_FAILED, entry, json!({ "error": why })));
     if let Err(error) = app.commit(changes).await {

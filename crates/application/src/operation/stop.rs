@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
+use maqet_domain::fault::FaultPoint;
 use maqet_domain::port::LockError;
 use maqet_domain::vm::{Input, Phase, ProcessIdentity, Run, Status, Step, VmEntry};
 use serde::{Deserialize, Serialize};
@@ -88,6 +89,7 @@ async fn climb(
         tracing::warn!(%error, "could not write down that the VM is stopping");
         entry.clone()
     });
+    app.faults.reach(FaultPoint::Intended(Stop::NAME));
     let patience = timeout.map_or(app.timeouts().power_down, Patience::duration);
     let rung = app.climb_down(&entry.name, run, process, status, patience).await?;
     Ok(finish(app, &entry, run, process, rung).await)
@@ -110,15 +112,19 @@ impl Stop {
 ///
 /// The machine is stopped, whether or not that can be written: reads find it out from the kernel.
 async fn finish(app: &App, entry: &VmEntry, run: &Run, process: &ProcessIdentity, rung: Rung) -> Stopped {
+    app.faults.reach(FaultPoint::StopGone);
     app.ports.hypervisor.clear(&run.places).await;
+    app.faults.reach(FaultPoint::StopCleared);
     let ending = app.ending(run, rung).await;
     let ended = Run { process: Some(process.clone()), ..run.at_phase(Phase::Ended(ending)) };
 
     let mut changes = ChangeSet::default().and(run_change(entry, Some(ended.clone())));
     changes.events.push(app.event(kind::VM_STOPPED, entry, json!({ "reason": ending.reason, "how": rung })));
+    app.faults.reach(FaultPoint::BeforeCommit(Stop::NAME));
     if let Err(error) = app.commit(changes).await {
         tracing::warn!(%error, "could not write down that the VM stopped");
     }
+    app.faults.reach(FaultPoint::Committed(Stop::NAME));
     let entry = VmEntry { run: Some(ended), ..entry.clone() };
     let seen = Seen::without_process(Status::Stopped(ending));
     Stopped { vm: VmStatus::of(&entry, &seen), how: rung }

@@ -4,6 +4,7 @@
 
 mod buttons;
 mod inspect;
+mod killed;
 mod logs;
 mod operations;
 mod timeouts;

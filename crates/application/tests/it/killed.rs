@@ -1,0 +1,73 @@
+//! What a killed operation left, and that every operation can be killed by a test.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use maqet_application::Effect;
+use maqet_application::operation::{Start, table};
+use maqet_domain::Timestamp;
+use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::fault::FaultPoint;
+use maqet_domain::port::{Store, VmRepository};
+use maqet_domain::vm::{BootNumber, MonitorAnswer, Phase, Run, RunPlaces, RunState};
+
+use crate::world::{World, process};
+
+#[test]
+fn test_fault_points_operation_that_changes_things_has_its_own() {
+    let table = table();
+    let has = |wanted: FaultPoint| FaultPoint::ALL.contains(&wanted);
+
+    let without: Vec<&str> = table
+        .names()
+        .into_iter()
+        .filter(|name| table.effect(name) == Some(Effect::Changes))
+        .filter(|name| !has(FaultPoint::BeforeCommit(name)) || !has(FaultPoint::Committed(name)))
+        .collect();
+
+    assert_eq!(without, [""; 0], "name their steps in `FaultPoint::ALL`, and add what runs them to the killing tests");
+}
+
+/// A world with a VM `web` whose starter was killed, and whose QEMU lives; its monitor answers after `silence` looks.
+async fn half_way(world: &mut World, silence: u32) -> maqet_application::App {
+    world.hypervisor.expect_find().returning(|_| Some(process(7)));
+    world.processes.expect_is_alive().returning(|_| true);
+    world.processes.expect_is_frozen().returning(|_| false);
+    let looks = AtomicU32::new(0);
+    world.monitors.expect_answer().returning(move |_, _| {
+        let is_up = looks.fetch_add(1, Ordering::Relaxed) >= silence;
+        if is_up { MonitorAnswer::State(RunState::Running) } else { MonitorAnswer::Silent }
+    });
+    let app = world.app();
+    app.run(World::empty("web")).await.unwrap();
+
+    let entry = world.store.list().await.unwrap().remove(0);
+    let places = RunPlaces { sockets: "/r/b1".into(), records: "/s/boot-1".into() };
+    let started_at = Timestamp::UNIX_EPOCH;
+    let run =
+        Run { boot: BootNumber(1), phase: Phase::Starting, process: None, started_at, places, forwards: Vec::new() };
+    let change = Change::RunChanged { id: entry.id, expected: entry.revision, run: Some(run) };
+    world.store.commit(ChangeSet::default().and(change)).await.unwrap();
+    app
+}
+
+#[tokio::test]
+async fn test_start_qemu_of_a_killed_start_that_is_not_up_yet_is_waited_for() {
+    let mut world = World::new();
+    let app = half_way(&mut world, 1).await;
+
+    let started = app.run(Start { vm: "web".to_owned(), timeout: None }).await.unwrap();
+
+    assert_eq!((started.vm.status, started.vm.pid, started.changed), ("running", Some(7), false));
+    let run = world.store.list().await.unwrap().remove(0).run.unwrap();
+    assert_eq!((run.phase, run.process), (Phase::Running, Some(process(7))));
+}
+
+#[tokio::test]
+async fn test_start_qemu_of_a_killed_start_that_never_comes_up_is_told_in_time() {
+    let mut world = World::new();
+    let app = half_way(&mut world, u32::MAX).await;
+
+    let refused = app.run(Start { vm: "web".to_owned(), timeout: "1ms".parse().ok() }).await.unwrap_err();
+
+    assert!(refused.to_string().contains("unreachable"), "{refused}");
+}

@@ -1,0 +1,127 @@
+//! What has to hold in a home after a command was killed in it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use maqet_testkit::{TestHome, wait};
+use serde_json::Value;
+
+use crate::scenario::{DRIVE, Scenario, VM, disks};
+
+/// How long processes that are just coming or going may be seen by one look and not by the other.
+const SETTLED: Duration = Duration::from_secs(10);
+
+/// What there was before the command.
+#[derive(Debug, Default)]
+pub(crate) struct Before {
+    vms: BTreeSet<String>,
+    disks: Vec<PathBuf>,
+    snapshots: BTreeSet<String>,
+    /// How the names begin of what belongs to the VM that the command is about.
+    id: Option<String>,
+}
+
+impl Before {
+    pub(crate) fn of(home: &TestHome, scenario: &Scenario) -> Self {
+        if scenario.is_first() {
+            // A look would make the database, and so take the steps of that away from the command.
+            return Self::default();
+        }
+        let listed = home.json(&["ls"]);
+        let vms = names(&listed);
+        let ours = listed.as_array().unwrap().iter().find(|vm| vm["name"] == VM);
+        let id = ours.map(|vm| vm["id"].as_str().unwrap()[..8].to_owned());
+        let snapshots = if vms.contains(VM) { snapshots(home) } else { BTreeSet::new() };
+        Self { vms, disks: disks(home), snapshots, id }
+    }
+}
+
+impl Before {
+    fn owns(&self, path: &Path) -> bool {
+        self.id.as_ref().is_some_and(|id| path.to_string_lossy().contains(id.as_str()))
+    }
+}
+
+/// Asserts that nothing is lost, hidden or stuck, and that every command works; the home has no VM afterwards.
+pub(crate) fn check(home: &TestHome, scenario: &Scenario, before: &Before) {
+    let vms = shown_and_run(home);
+    let lost: Vec<&String> = before.vms.difference(&vms).filter(|vm| !scenario.moves(vm)).collect();
+    assert!(lost.is_empty(), "lost {lost:?}");
+    assert!(before.disks.iter().all(|disk| disk.exists()), "lost a disk of {:?}", before.disks);
+    if vms.contains(VM) && before.vms.contains(VM) {
+        let now = snapshots(home);
+        let moved: Vec<&String> = now.symmetric_difference(&before.snapshots).collect();
+        assert!(moved.iter().all(|snapshot| scenario.moves_snapshot(snapshot)), "moved {moved:?}");
+    }
+    check_database(home);
+
+    for vm in &vms {
+        check_commands(home, vm, i32::from(vm == "refused"));
+    }
+    assert_eq!(home.qemu_pids(), Vec::<i32>::new());
+    check_disks(home);
+    if !vms.contains(VM) {
+        home.maqet(["add", "web.yaml"]).run().ok();
+        home.json(&["rm", VM]);
+    }
+    assert_eq!(home.json(&["ls"]), Value::Array(Vec::new()));
+    let mut left = home.leftovers();
+    // Who was killed once the VM was out of the database could not remove its files any more; they are in nobody's way.
+    left.retain(|path| !scenario.removes() || !before.owns(path));
+    assert_eq!(left, Vec::<PathBuf>::new());
+    check_database(home);
+}
+
+/// Returns the VMs that `ls` shows, once it shows exactly the QEMUs that run.
+fn shown_and_run(home: &TestHome) -> BTreeSet<String> {
+    let mut seen = (Vec::new(), Value::Null);
+    let settled = wait::try_until(SETTLED, || {
+        seen = (home.qemu_pids().into_iter().map(i64::from).collect(), home.json(&["ls"]));
+        let shown: BTreeSet<i64> = seen.1.as_array().unwrap().iter().filter_map(|vm| vm["pid"].as_i64()).collect();
+        (shown == seen.0.iter().copied().collect()).then(|| names(&seen.1))
+    });
+    settled.unwrap_or_else(|| panic!("QEMUs {:?} run, and `ls` shows {}", seen.0, seen.1))
+}
+
+/// Asserts that one can do everything with a VM.
+fn check_commands(home: &TestHome, vm: &str, code_of_start: i32) {
+    home.json(&["status", vm]);
+    home.json(&["info", vm]);
+    home.maqet(["start", vm]).run().code(code_of_start);
+    if code_of_start == 0 {
+        let status = home.json(&["status", vm]);
+        assert!(["paused", "running"].contains(&status["status"].as_str().unwrap()), "{status}");
+    }
+    home.json(&["stop", vm, "--force"]);
+    assert_eq!(home.json(&["status", vm])["pid"], Value::Null);
+    home.maqet(["apply", vm, "--memory", "40M"]).run().ok();
+    if vm == VM {
+        home.json(&["snapshot", "create", vm, DRIVE, "after"]);
+        home.json(&["snapshot", "load", vm, DRIVE, "after"]);
+        home.json(&["snapshot", "rm", vm, DRIVE, "after"]);
+    }
+    home.json(&["rm", vm]);
+}
+
+fn check_database(home: &TestHome) {
+    let database = rusqlite::Connection::open(home.data().join("maqet.db")).unwrap();
+    let verdict: String = database.pragma_query_value(None, "integrity_check", |row| row.get(0)).unwrap();
+    assert_eq!(verdict, "ok");
+}
+
+fn check_disks(home: &TestHome) {
+    for disk in disks(home) {
+        let checked = Command::new("qemu-img").args(["check", "-q"]).arg(&disk).output().unwrap();
+        assert!(checked.status.success(), "{}: {checked:?}", disk.display());
+    }
+}
+
+fn snapshots(home: &TestHome) -> BTreeSet<String> {
+    names(&home.json(&["snapshot", "ls", VM]))
+}
+
+fn names(list: &Value) -> BTreeSet<String> {
+    list.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+}

@@ -1,0 +1,51 @@
+//! Killed at moments that chance chooses.
+
+use std::hash::{BuildHasher, Hasher};
+use std::time::{Duration, Instant};
+
+use maqet_testkit::{crowd, variable};
+
+use crate::aftermath::{self, Before};
+use crate::scenario::{SCENARIOS, Scenario};
+
+/// How many commands are killed; all of them with `--long`.
+const KILLS: u64 = 50;
+const KILLS_LONG: u64 = 1_000;
+
+/// Returns how long the command takes if nobody kills it.
+fn length(scenario: &'static Scenario) -> Duration {
+    let home = scenario.home();
+    scenario.command(&home).run().code(scenario.code).duration
+}
+
+/// Returns a number below `limit` that is the same for the same `seed`.
+fn chance(seed: u64, limit: u64) -> u64 {
+    let mut hasher = std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default().build_hasher();
+    hasher.write_u64(seed);
+    hasher.finish() % limit.max(1)
+}
+
+#[test]
+fn test_command_killed_at_any_moment_loses_nothing() {
+    let lengths: Vec<Duration> = SCENARIOS.iter().map(length).collect();
+    let kills: Vec<u64> = (0..if variable::is_long() { KILLS_LONG } else { KILLS }).collect();
+
+    crowd::two_at_a_time(&kills, |seed| {
+        let which = usize::try_from(*seed).unwrap() % SCENARIOS.len();
+        let (scenario, length) = (&SCENARIOS[which], lengths[which]);
+        let delay = Duration::from_micros(chance(*seed, u64::try_from(length.as_micros()).unwrap()));
+        eprintln!("{seed}: {} killed after {delay:?} of {length:?}", scenario.name);
+        let home = scenario.home();
+        let before = Before::of(&home, scenario);
+
+        let command = scenario.command(&home).spawn();
+        let until = Instant::now() + delay;
+        // Not slept: a sleep is late by more than a step takes.
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
+        let _killed_or_ended_before = command.kill();
+
+        aftermath::check(&home, scenario, &before);
+    });
+}

@@ -1,0 +1,72 @@
+//! Killed at every step that has a name, each time it is reached.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use maqet_domain::fault::{FaultPoint, VARIABLE};
+use maqet_testkit::crowd;
+
+use crate::aftermath::{self, Before};
+use crate::scenario::{SCENARIOS, Scenario};
+
+/// A step of a command, and the how many-eth time it is reached.
+#[derive(Debug)]
+struct Kill {
+    scenario: &'static Scenario,
+    point: String,
+    time: u32,
+}
+
+/// Returns the steps of a command in order, as it tells of them itself.
+fn steps(scenario: &'static Scenario) -> Vec<Kill> {
+    let home = scenario.home();
+    let log = home.path("steps.log");
+    scenario.command(&home).arg("-vvv").arg("--log-file").arg(&log).run().code(scenario.code);
+
+    let mut times = BTreeMap::new();
+    let told = std::fs::read_to_string(log).unwrap();
+    let points = told.lines().filter_map(|line| line.split_once("step point=")).map(|(_, point)| point.to_owned());
+    let count = |point: String| {
+        let time = times.entry(point.clone()).or_insert(0);
+        *time += 1;
+        Kill { scenario, point, time: *time }
+    };
+    points.map(count).collect()
+}
+
+fn kill(kill: &Kill) {
+    let Kill { scenario, point, time } = kill;
+    eprintln!("{} killed at {point}, time {time}", scenario.name);
+    let home = scenario.home();
+    let before = Before::of(&home, scenario);
+
+    let killed = scenario.command(&home).env(VARIABLE, format!("{point}:{time}")).run();
+
+    assert_eq!(killed.code, None, "it was not killed:\n{killed}");
+    aftermath::check(&home, scenario, &before);
+}
+
+#[test]
+fn test_command_killed_at_every_step_loses_nothing() {
+    let kills: Vec<Kill> = SCENARIOS.iter().flat_map(steps).collect();
+
+    let reached: BTreeSet<&str> = kills.iter().map(|kill| kill.point.as_str()).collect();
+    let all: BTreeSet<String> = FaultPoint::ALL.iter().map(ToString::to_string).collect();
+    assert_eq!(reached, all.iter().map(String::as_str).collect(), "a step is never reached, or not in the list");
+
+    crowd::two_at_a_time(&kills, kill);
+}
+
+/// What users get has no step to be killed at; looked for in the binary, where the names would be.
+#[test]
+fn test_fault_points_are_in_no_binary_for_users() {
+    let home = maqet_testkit::TestHome::new();
+    let usual = std::fs::read(home.maqet([""; 0]).into_command().get_program()).unwrap();
+    let home = maqet_testkit::TestHome::with_fault_points();
+    let faulty = std::fs::read(home.maqet([""; 0]).into_command().get_program()).unwrap();
+    let holds = |binary: &[u8], word: &str| binary.windows(word.len()).any(|part| part == word.as_bytes());
+
+    for word in [VARIABLE, "before-commit", "places-made", "tool-started"] {
+        assert!(holds(&faulty, word), "`{word}` would be seen");
+        assert!(!holds(&usual, word), "`{word}` is there");
+    }
+}

@@ -1,0 +1,102 @@
+//! What is killed: one command each, in a home prepared for it.
+
+use std::path::PathBuf;
+
+use maqet_testkit::{Maqet, TestHome, guest};
+
+/// A command, and the home it runs in.
+#[derive(Debug)]
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    /// Commands that come before, each of which succeeds.
+    before: &'static [&'static [&'static str]],
+    command: &'static [&'static str],
+    /// Its exit code if nobody kills it.
+    pub(crate) code: i32,
+}
+
+/// The VM that the commands are about; `other` is one that they have nothing to do with.
+pub(crate) const VM: &str = "web";
+pub(crate) const OTHER: &str = "other";
+pub(crate) const DRIVE: &str = "hdd";
+
+const ADD: &[&str] = &["add", "web.yaml"];
+const ADD_OTHER: &[&str] = &["add", "other.yaml"];
+const START: &[&str] = &["start", VM];
+const RESUME: &[&str] = &["resume", VM];
+const SNAPSHOT: &[&str] = &["snapshot", "create", VM, DRIVE, "one"];
+
+pub(crate) const SCENARIOS: [Scenario; 16] = [
+    Scenario { name: "the first add", before: &[], command: ADD, code: 0 },
+    Scenario { name: "add", before: &[ADD_OTHER], command: ADD, code: 0 },
+    Scenario { name: "apply", before: &[ADD_OTHER, ADD], command: &["apply", VM, "--memory", "48M"], code: 0 },
+    Scenario { name: "the first start", before: &[ADD], command: START, code: 0 },
+    Scenario { name: "a later start", before: &[ADD, START, &["stop", VM]], command: START, code: 0 },
+    Scenario {
+        name: "a start that QEMU refuses",
+        before: &[&["add", "refused.yaml"]],
+        command: &["start", "refused"],
+        code: 1,
+    },
+    Scenario { name: "stop", before: &[ADD, START], command: &["stop", VM], code: 0 },
+    Scenario { name: "stop --force", before: &[ADD, START], command: &["stop", VM, "--force"], code: 0 },
+    Scenario { name: "restart --force", before: &[ADD, START], command: &["restart", VM, "--force"], code: 0 },
+    Scenario { name: "resume", before: &[ADD, START], command: RESUME, code: 0 },
+    Scenario { name: "pause", before: &[ADD, START, RESUME], command: &["pause", VM], code: 0 },
+    Scenario { name: "reset", before: &[ADD, START], command: &["reset", VM], code: 0 },
+    Scenario { name: "rm --force", before: &[ADD_OTHER, ADD, START], command: &["rm", VM, "--force"], code: 0 },
+    Scenario { name: "the first snapshot", before: &[ADD], command: SNAPSHOT, code: 0 },
+    Scenario {
+        name: "snapshot load",
+        before: &[ADD, SNAPSHOT],
+        command: &["snapshot", "load", VM, DRIVE, "one"],
+        code: 0,
+    },
+    Scenario { name: "snapshot rm", before: &[ADD, SNAPSHOT], command: &["snapshot", "rm", VM, DRIVE, "one"], code: 0 },
+];
+
+impl Scenario {
+    /// Makes a home and all that comes before the command.
+    pub(crate) fn home(&self) -> TestHome {
+        let home = TestHome::with_fault_points();
+        let disk = "storage: [{name: hdd, size: 4M}]\n";
+        home.write("web.yaml", guest::paused_yaml(VM) + disk);
+        home.write("other.yaml", guest::paused_yaml(OTHER));
+        home.write("refused.yaml", guest::paused_yaml("refused") + "args: [\"-nonsense\"]\n" + disk);
+        for words in self.before {
+            home.maqet(*words).run().ok();
+        }
+        home
+    }
+
+    /// Returns whether nothing was done in the home before.
+    pub(crate) fn is_first(&self) -> bool {
+        self.before.is_empty()
+    }
+
+    /// Prepares the command.
+    pub(crate) fn command(&self, home: &TestHome) -> Maqet {
+        home.maqet(self.command)
+    }
+
+    /// Returns whether the command adds or removes this VM, so that it may be there or not.
+    pub(crate) fn moves(&self, vm: &str) -> bool {
+        ["add", "rm"].contains(&self.command[0]) && vm == VM
+    }
+
+    /// Returns whether the command removes a VM.
+    pub(crate) fn removes(&self) -> bool {
+        self.command[0] == "rm"
+    }
+
+    /// Returns whether the command makes or removes this snapshot.
+    pub(crate) fn moves_snapshot(&self, snapshot: &str) -> bool {
+        matches!(self.command, ["snapshot", "create" | "rm", _, _, name] if *name == snapshot)
+    }
+}
+
+/// Returns the disks of a home.
+pub(crate) fn disks(home: &TestHome) -> Vec<PathBuf> {
+    let storage = home.data().join("storage");
+    home.files().into_iter().filter(|path| path.starts_with(&storage)).collect()
+}
