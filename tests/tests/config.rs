@@ -182,93 +182,12 @@ fn test_examples_of_the_docs_are_right() {
     assert_eq!(home.json(&["ls"]), json!([]));
 }
 
-/// Returns whether `value` is as `schema` says; a keyword this does not know is a panic, so that none is skipped.
-fn fits(schema: &Value, value: &Value) -> bool {
-    let Value::Object(schema) = schema else { return schema != &json!(false) };
-    schema.iter().all(|(keyword, wanted)| match keyword.as_str() {
-        "$schema" | "title" | "description" | "additionalProperties" | "default" | "examples" => true,
-        "type" => match wanted {
-            Value::Array(types) => types.iter().any(|one| is_of(one, value)),
-            one => is_of(one, value),
-        },
-        "enum" => list(wanted).contains(value),
-        "anyOf" => list(wanted).iter().any(|one| fits(one, value)),
-        "properties" => value.as_object().is_none_or(|map| {
-            let others = schema.get("additionalProperties").unwrap_or(&Value::Bool(true));
-            map.iter().all(|(key, value)| fits(wanted.get(key).unwrap_or(others), value))
-        }),
-        "required" => value.as_object().is_none_or(|map| list(wanted).iter().all(|key| map.contains_key(word(key)))),
-        "items" => value.as_array().is_none_or(|list| list.iter().all(|value| fits(wanted, value))),
-        "minimum" => value.as_f64().is_none_or(|given| given >= number(wanted)),
-        "maximum" => value.as_f64().is_none_or(|given| given <= number(wanted)),
-        "maxLength" => value.as_str().is_none_or(|text| text.chars().count() <= count(wanted)),
-        "minProperties" => value.as_object().is_none_or(|map| map.len() >= count(wanted)),
-        // Without a crate for regular expressions: that there is one is all that can be said.
-        "pattern" => wanted.is_string(),
-        unknown => panic!("the schema has the keyword `{unknown}`, which this test does not know"),
-    })
-}
-
-fn is_of(r#type: &Value, value: &Value) -> bool {
-    match word(r#type) {
-        "object" => value.is_object(),
-        "array" => value.is_array(),
-        "string" => value.is_string(),
-        "integer" => value.is_i64() || value.is_u64(),
-        "number" => value.is_number(),
-        "boolean" => value.is_boolean(),
-        "null" => value.is_null(),
-        unknown => panic!("JSON Schema has no type `{unknown}`"),
-    }
-}
-
 fn list(value: &Value) -> &[Value] {
     value.as_array().expect("a list")
 }
 
 fn word(value: &Value) -> &str {
     value.as_str().expect("a text")
-}
-
-fn number(value: &Value) -> f64 {
-    value.as_f64().expect("a number")
-}
-
-fn count(value: &Value) -> usize {
-    usize::try_from(value.as_u64().expect("a count")).expect("a small one")
-}
-
-#[test]
-fn test_schema_accepts_the_examples_of_the_docs() {
-    let home = TestHome::new();
-    let schema = home.json(&["config", "schema"]);
-
-    for example in examples(&home) {
-        let definition = home.json(&["config", "check", example.to_str().unwrap()])["definition"].clone();
-
-        assert!(fits(&schema, &definition), "{}: {definition}", example.display());
-    }
-}
-
-#[test]
-fn test_schema_refuses_what_check_refuses() {
-    let home = TestHome::new();
-    let schema = home.json(&["config", "schema"]);
-
-    let wrong = [
-        json!({"name": "web", "memry": "1G"}),
-        json!({"name": "web", "storage": [{"name": "root", "sise": "1G"}]}),
-        json!({"name": "web", "storage": [{"size": "1G"}]}),
-        json!({"name": "web", "network": [{"forwards": []}]}),
-        json!({"name": "web", "cpu": 0}),
-        json!({"name": "web", "accel": "hvf"}),
-        json!({"name": "web", "arguments": [{}]}),
-        json!(["web"]),
-    ];
-
-    for definition in wrong {
-        assert!(!fits(&schema, &definition), "{definition}");
-    }
 }
 
 /// Returns the switches of a command line, each with its values, without those maqet always adds.

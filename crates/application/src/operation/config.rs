@@ -159,10 +159,11 @@ impl Operation for ConfigSchema {
             .iter()
             .map(|handler| {
                 let doc = handler.documentation();
-                let mut schema = handler.schema();
-                if let Some(object) = schema.as_object_mut() {
-                    object.insert("description".to_owned(), json!(format!("{}: {}", doc.summary, doc.form)));
-                }
+                // `null` deletes what another file says.
+                let schema = json!({
+                    "description": format!("{}: {}", doc.summary, doc.form),
+                    "anyOf": [handler.schema(), { "type": "null" }],
+                });
                 (handler.key().to_owned(), schema)
             })
             .collect();

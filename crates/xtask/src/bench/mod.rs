@@ -3,6 +3,7 @@
 //! It measures and tells; a missed bar is no failure, because what else a machine does can miss it too.
 
 mod bare;
+mod config;
 mod disk;
 mod ground;
 mod help;
@@ -55,6 +56,7 @@ enum Work {
     Qmp,
     Stop,
     Snapshot,
+    Config,
     Help,
 }
 
@@ -68,6 +70,7 @@ impl Work {
             Self::Qmp => machine::qmp(ground),
             Self::Stop => machine::stop(ground),
             Self::Snapshot => disk::snapshot(ground),
+            Self::Config => config::config(ground),
             Self::Help => help::help(ground),
         }
     }

@@ -39,6 +39,9 @@ of its own, and software emulation only.
   so it has no process to start.
 - **`snapshot`**: of a qcow2 image of 64 MiB with three snapshots, the VM not running; what is created is removed
   before the next round. The limit works on a copy of the image.
+- **`config check`**: the broken files are those of the tests and five made for it (binary, Latin-1, 2 MB, 200 deep, 1000
+  drives on one bus); of each round the slowest counts, and every one has to end with exit code 2. The drives are
+  attached to no bus, so that all are right. The limit is the C program of `--help`, as there is nothing else to do.
 - **`--help`**: the limit is a C program that prints as many bytes.
 ";
 

@@ -53,7 +53,12 @@ pub(crate) fn timed(command: Command) -> Result<Duration> {
 }
 
 /// Runs a command to its end and returns how long that took and what it printed.
-pub(crate) fn told(mut command: Command) -> Result<(Duration, String)> {
+pub(crate) fn told(command: Command) -> Result<(Duration, String)> {
+    ended(command, 0)
+}
+
+/// Does the same with a command that is to end with `code`.
+pub(crate) fn ended(mut command: Command, code: i32) -> Result<(Duration, String)> {
     let shown = program::shown(&command);
     let what = || format!("cannot run `{shown}`");
     // A file and not a pipe: nobody has to read it meanwhile.
@@ -70,7 +75,7 @@ pub(crate) fn told(mut command: Command) -> Result<(Duration, String)> {
     let status = child.wait().or_failure(what)?;
     let took = began.elapsed();
 
-    if !status.success() {
+    if status.code() != Some(code) {
         let mut said = String::new();
         errors.rewind().and_then(|()| errors.read_to_string(&mut said)).or_failure(what)?;
         return Err(Failure::new(format!("`{shown}` ended with {status}")).because(said.trim().to_owned()));
@@ -110,6 +115,18 @@ mod tests {
         let failure = timed(command).unwrap_err();
 
         assert_eq!(std::error::Error::source(&failure).unwrap().to_string(), "why");
+    }
+
+    #[test]
+    fn test_ended_with_the_code_that_is_due_is_no_failure() {
+        let ends = |code: &str| {
+            let mut command = program::command("sh");
+            command.args(["-c", &format!("exit {code}")]);
+            ended(command, 2).is_ok()
+        };
+
+        assert!(ends("2"));
+        assert!(!ends("0") && !ends("3"));
     }
 
     #[test]
