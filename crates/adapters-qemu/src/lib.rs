@@ -6,6 +6,7 @@
 mod clock;
 mod environment;
 mod firmware;
+mod hook;
 mod host;
 mod hypervisor;
 mod image;
@@ -23,6 +24,7 @@ mod records;
 pub use self::clock::{RandomIds, SystemClock};
 pub use self::environment::ProcessEnvironment;
 pub use self::firmware::DescriptorCatalog;
+pub use self::hook::LocalHooks;
 pub use self::host::LocalHost;
 pub use self::hypervisor::QemuHypervisor;
 pub use self::image::QemuImg;

@@ -99,6 +99,12 @@ pub const JOURNAL_BYTES: u64 = 256 << 10;
 /// How long is waited for another process that adds to the same log; it takes some 50 µs, and a log must hold nobody up.
 pub const JOURNAL_PATIENCE: Duration = Duration::from_millis(500);
 
+/// How much a hook may print; it is a notification, and what it has to say at length belongs into files of its own.
+pub const HOOK_OUTPUT_BYTES: usize = 64 << 10;
+
+/// How large the log of hooks becomes before it begins anew; the one before is kept.
+pub const HOOK_LOG_BYTES: u64 = 1 << 20;
+
 /// Returns `time` as it is told to people.
 pub(crate) fn in_millis(time: Duration) -> Duration {
     Duration::from_millis(u64::try_from((time + Duration::from_micros(500)).as_millis()).unwrap_or(u64::MAX))

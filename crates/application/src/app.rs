@@ -13,8 +13,8 @@ use maqet_domain::machine::{AccelChoice, Machine};
 use maqet_domain::near::near;
 use maqet_domain::plugin::{ConfigHandler, Registry, StorageDriver};
 use maqet_domain::port::{
-    Clock, DiskImages, FirmwareCatalog, Guard, Host, HostFacts, Hypervisor, IdSource, Journal, Kvm, LockName, Locks,
-    Monitors, Paths, ProcessStats, Processes, Records, Store, StoreError,
+    Clock, DiskImages, FirmwareCatalog, Guard, Hooks, Host, HostFacts, Hypervisor, IdSource, Journal, Kvm, LockName,
+    Locks, Monitors, Paths, ProcessStats, Processes, Records, Store, StoreError,
 };
 use maqet_domain::qemu::{Accelerator, CommandLine, Setting};
 use maqet_domain::vm::{BootNumber, Refused, Revision, Run, RunPlaces, Vm, VmEntry, VmId, VmName};
@@ -23,6 +23,7 @@ use serde_json::Value;
 use crate::bus::{Bus, EventStream, Observer};
 use crate::call::{Effect, Operation, call_of};
 use crate::config::{ConfigError, Sources, merge, origins};
+use crate::hooks::PendingHooks;
 use crate::journal::Touched;
 use crate::settings::Settings;
 use crate::{Error, Timeouts};
@@ -48,6 +49,8 @@ pub struct Ports {
     pub journal: Arc<dyn Journal>,
     /// Measures processes.
     pub stats: Arc<dyn ProcessStats>,
+    /// Runs the user's hooks.
+    pub hooks: Arc<dyn Hooks>,
     /// Works on disk images.
     pub images: Arc<dyn DiskImages>,
     /// Locks across processes.
@@ -80,6 +83,7 @@ pub struct App {
     settings: Settings,
     bus: Bus,
     pub(crate) faults: FaultPoints,
+    pending_hooks: PendingHooks,
 }
 
 impl App {
@@ -91,7 +95,8 @@ impl App {
         drivers: Registry<dyn StorageDriver>,
     ) -> Self {
         let (settings, bus, faults) = (Settings::default(), Bus::default(), FaultPoints::default());
-        Self { ports, folders, handlers, drivers, settings, bus, faults }
+        let pending_hooks = PendingHooks::default();
+        Self { ports, folders, handlers, drivers, settings, bus, faults, pending_hooks }
     }
 
     /// Returns the application with other settings.
@@ -123,6 +128,10 @@ impl App {
         &self.settings
     }
 
+    pub(crate) fn pending_hooks(&self) -> &PendingHooks {
+        &self.pending_hooks
+    }
+
     /// Returns how long operations wait.
     pub(crate) fn timeouts(&self) -> Timeouts {
         self.settings.timeouts
@@ -150,6 +159,7 @@ impl App {
         if O::EFFECT != Effect::Reads {
             self.note(&operation, outcome.as_ref().map(|(_, touched)| *touched), took).await;
         }
+        self.run_hooks().await;
         outcome.map(|(value, _)| value)
     }
 
@@ -186,7 +196,9 @@ impl App {
     /// Writes changes, and tells of their events once they are written.
     pub(crate) async fn commit(&self, changes: ChangeSet) -> Result<(), StoreError> {
         let events = changes.events.clone();
+        let hooks = self.hooks_for(&changes).await;
         self.ports.store.commit(changes).await?;
+        self.hooks_later(hooks);
         for event in &events {
             self.bus.tell(event);
         }
@@ -239,7 +251,11 @@ impl App {
                 guard.retire();
                 Err(gone)
             }
-            read => Ok((guard, self.settled(read?).await)),
+            read => {
+                let vm = self.settled(read?).await;
+                self.catch_up_hooks(&vm).await;
+                Ok((guard, vm))
+            }
         }
     }
 

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use maqet_domain::event::RecordedEvent;
+use maqet_domain::event::{Event, RecordedEvent};
+use maqet_domain::hook::QEMU_EVENTS;
+use maqet_domain::port::Records;
 use maqet_domain::qemu::QmpEvent;
 use maqet_domain::vm::{BootNumber, Phase, RunPlaces, VmEntry, VmId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::hooks::is_of_qemu;
 use crate::{App, Error, limits};
 
 /// Something that happened, as scripts see it.
@@ -110,6 +113,15 @@ impl<'a> Feed<'a> {
         }
     }
 
+    /// Has the hooks told of what QEMU recorded, for the VMs that some of it is about.
+    pub(crate) async fn tell_hooks(&self, events: &[ShownEvent]) {
+        let told =
+            |entry: &&VmEntry| events.iter().any(|event| event.vm_id == Some(entry.id) && is_of_qemu(&event.kind));
+        for entry in self.entries.iter().filter(told) {
+            self.app.catch_up(entry).await;
+        }
+    }
+
     fn live(&self) -> Vec<VmEntry> {
         let lives = |entry: &&VmEntry| entry.run.as_ref().is_some_and(|run| !matches!(run.phase, Phase::Ended(_)));
         self.entries.iter().filter(lives).cloned().collect()
@@ -122,7 +134,7 @@ impl<'a> Feed<'a> {
             let Some(last) = page.last() else { break };
             self.cursor.sequence = last.sequence;
             let wanted = |event: &RecordedEvent| self.vm.is_none_or(|id| event.event.vm == Some(id));
-            events.extend(page.into_iter().filter(wanted).map(of_ours));
+            events.extend(page.into_iter().filter(wanted).map(|recorded| ShownEvent::of_ours(recorded.event)));
         }
         Ok(events)
     }
@@ -136,54 +148,57 @@ impl<'a> Feed<'a> {
         for boot in self.app.ports.records.boots(&records).await.into_iter().filter(|boot| *boot >= first) {
             let offset = position.filter(|position| position.boot == boot).map_or(0, |position| position.offset);
             let places = RunPlaces::of(&sockets, &records, boot);
-            let (lines, offset) = self.read(&places, offset).await;
+            let (lines, offset) = lines(&*self.app.ports.records, &places, offset).await;
             self.cursor.recorders.insert(entry.id, RecorderPosition { boot, offset });
-            let shown = |event: QmpEvent| ShownEvent {
-                at: event.at,
-                kind: format!("qemu.{}", event.name),
-                vm: Some(entry.name.to_string()),
-                vm_id: Some(entry.id),
-                boot: Some(boot),
-                data: event.data,
-            };
+            let shown = |event| ShownEvent::of_qemu(event, entry, boot);
             events.extend(lines.split(|byte| *byte == b'\n').filter_map(QmpEvent::parse).map(shown));
         }
         events
     }
-
-    /// Reads whole lines from `offset` on, and returns where the next ones begin.
-    async fn read(&self, places: &RunPlaces, mut offset: u64) -> (Vec<u8>, u64) {
-        let mut lines = Vec::new();
-        while let Ok(chunk) = self.app.ports.records.read(&places.recorder_log(), offset, limits::RECORDER_CHUNK).await
-        {
-            // A start that failed is tried again under the same number, with a log of its own.
-            if chunk.length < offset {
-                offset = 0;
-                continue;
-            }
-            let whole = chunk.bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-            // A line that fills a whole chunk is none of QEMU's events, and is passed over.
-            let passed =
-                if whole == 0 && chunk.bytes.len() == limits::RECORDER_CHUNK { chunk.bytes.len() } else { whole };
-            if passed == 0 {
-                break;
-            }
-            lines.extend_from_slice(&chunk.bytes[..whole]);
-            offset += passed as u64;
-        }
-        (lines, offset)
-    }
 }
 
-fn of_ours(recorded: RecordedEvent) -> ShownEvent {
-    let event = recorded.event;
-    ShownEvent {
-        at: event.at,
-        kind: event.kind,
-        vm: event.vm_name.map(|name| name.to_string()),
-        vm_id: event.vm,
-        boot: None,
-        data: event.data,
+/// Reads whole lines of a flight recorder from `offset` on, and returns where the next ones begin.
+pub(crate) async fn lines(records: &dyn Records, places: &RunPlaces, mut offset: u64) -> (Vec<u8>, u64) {
+    let mut lines = Vec::new();
+    while let Ok(chunk) = records.read(&places.recorder_log(), offset, limits::RECORDER_CHUNK).await {
+        // A start that failed is tried again under the same number, with a log of its own.
+        if chunk.length < offset {
+            offset = 0;
+            continue;
+        }
+        let whole = chunk.bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        // A line that fills a whole chunk is none of QEMU's events, and is passed over.
+        let passed = if whole == 0 && chunk.bytes.len() == limits::RECORDER_CHUNK { chunk.bytes.len() } else { whole };
+        if passed == 0 {
+            break;
+        }
+        lines.extend_from_slice(&chunk.bytes[..whole]);
+        offset += passed as u64;
+    }
+    (lines, offset)
+}
+
+impl ShownEvent {
+    pub(crate) fn of_ours(event: Event) -> Self {
+        Self {
+            at: event.at,
+            kind: event.kind,
+            vm: event.vm_name.map(|name| name.to_string()),
+            vm_id: event.vm,
+            boot: None,
+            data: event.data,
+        }
+    }
+
+    pub(crate) fn of_qemu(event: QmpEvent, entry: &VmEntry, boot: BootNumber) -> Self {
+        Self {
+            at: event.at,
+            kind: format!("{QEMU_EVENTS}{}", event.name),
+            vm: Some(entry.name.to_string()),
+            vm_id: Some(entry.id),
+            boot: Some(boot),
+            data: event.data,
+        }
     }
 }
 

@@ -71,3 +71,6 @@ pub const FOLLOW_PAUSE: Duration = Duration::from_millis(25);
 
 /// How often a follower looks which VMs there are, where nobody wrote that something changed.
 pub const FOLLOW_REFRESH: Duration = Duration::from_secs(1);
+
+/// How long a hook may take: it is to tell somebody, and whoever ran the command waits for it.
+pub const HOOK: Duration = Duration::from_secs(30);

@@ -1,6 +1,7 @@
 //! Settings that operations need, and those that are only shown.
 
 use maqet_domain::config::Node;
+use maqet_domain::hook::Hook;
 use serde::Serialize;
 
 use crate::Timeouts;
@@ -21,6 +22,8 @@ pub struct EffectiveSetting {
 pub struct Settings {
     /// What holds for every VM that does not say otherwise; laid under each definition.
     pub defaults: Node,
+    /// Programs that run when something happened to any VM.
+    pub hooks: Vec<Hook>,
     /// How long operations wait.
     pub timeouts: Timeouts,
     /// Everything that is set, to be shown.
@@ -29,6 +32,6 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { defaults: Node::empty_map(), timeouts: Timeouts::default(), effective: Vec::new() }
+        Self { defaults: Node::empty_map(), hooks: Vec::new(), timeouts: Timeouts::default(), effective: Vec::new() }
     }
 }

@@ -29,15 +29,19 @@ impl App {
     ///
     /// Returns whether something was written.
     pub(crate) async fn settle(&self, entry: &VmEntry) -> bool {
-        if !self.is_unsettled(entry) {
-            return false;
-        }
+        self.is_unsettled(entry) && self.catch_up(entry).await
+    }
+
+    /// Writes down what happened to a VM unseen, and has its hooks told, unless somebody else works on it.
+    ///
+    /// Returns whether an end was written.
+    pub(crate) async fn catch_up(&self, entry: &VmEntry) -> bool {
         let name = LockName::Vm(entry.id);
         let Ok(_guard) = self.ports.locks.lock(&name, "settle", Duration::ZERO).await else { return false };
-        match self.ports.store.by_id(&entry.id).await {
-            Ok(Some(vm)) => self.ended_unseen(&vm.entry).await.is_some(),
-            Ok(None) | Err(_) => false,
-        }
+        let Ok(Some(vm)) = self.ports.store.by_id(&entry.id).await else { return false };
+        let ended = self.ended_unseen(&vm.entry).await;
+        self.catch_up_hooks(&vm).await;
+        ended.is_some()
     }
 
     /// Returns whether the record says that a process lives which does not.

@@ -21,6 +21,8 @@ pub struct Timeouts {
     pub lock: Duration,
     /// How long a QMP command may take.
     pub qmp: Duration,
+    /// How long a hook may take.
+    pub hook: Duration,
 }
 
 impl Default for Timeouts {
@@ -33,13 +35,14 @@ impl Default for Timeouts {
             kill: limits::KILL,
             lock: limits::LOCK,
             qmp: limits::QMP_COMMAND,
+            hook: limits::HOOK,
         }
     }
 }
 
 impl Timeouts {
     /// Their names, in the order in which they are met.
-    pub const NAMES: [&'static str; 7] = ["start", "power_down", "quit", "term", "kill", "lock", "qmp"];
+    pub const NAMES: [&'static str; 8] = ["start", "power_down", "quit", "term", "kill", "lock", "qmp", "hook"];
 
     /// Returns the one of this name.
     pub fn get(&self, name: &str) -> Option<Patience> {
@@ -66,6 +69,7 @@ impl Timeouts {
             "kill" => &mut self.kill,
             "lock" => &mut self.lock,
             "qmp" => &mut self.qmp,
+            "hook" => &mut self.hook,
             _ => return None,
         })
     }

@@ -2,12 +2,15 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::error::ErrorKind;
+use maqet::domain::event::{Event, kind};
 use maqet::{Environment, Maqet, Settings};
 
 use crate::arguments::{Arguments, Color, Format, Global};
 use crate::failure::Failure;
+use crate::render::printable::printable;
 use crate::render::{Output, failure};
 use crate::{command, exit, logging};
 
@@ -49,7 +52,20 @@ fn open(global: &Global) -> Result<Maqet, Failure> {
     let settings = Settings::discover(&Environment::of_this_process(), &global.overrides())?;
     tracing::debug!(data = %settings.data_dir.display(), runtime = %settings.runtime_dir.display(),
         database = without_credentials(&settings.database), file = ?settings.config_file, "settings");
-    Ok(Maqet::open(settings)?)
+    let is_quiet = global.quiet;
+    Ok(Maqet::builder(settings).observer(Arc::new(move |event: &Event| tell(event, is_quiet))).open()?)
+}
+
+/// Says on standard error what nobody asked for and somebody has to know: that a hook failed.
+fn tell(event: &Event, is_quiet: bool) {
+    if event.kind != kind::HOOK_FAILED || is_quiet {
+        return;
+    }
+    let text = |key: &str| event.data.get(key).and_then(|value| value.as_str()).unwrap_or_default();
+    let (of, error, log) = (text("event"), text("error"), text("log"));
+    let command = event.data.get("command").map(ToString::to_string).unwrap_or_default();
+    let said = format!("warning: the hook {command} of `{of}` failed: {error}; see {log}");
+    anstream::eprintln!("{}", printable(&said));
 }
 
 /// Returns a database's URL without what stands between `//` and `@`.

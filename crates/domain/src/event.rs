@@ -59,4 +59,24 @@ pub mod kind {
     pub const SNAPSHOT_LOADED: &str = "snapshot.loaded";
     /// A snapshot was removed.
     pub const SNAPSHOT_REMOVED: &str = "snapshot.removed";
+    /// A hook did not do its work.
+    pub const HOOK_FAILED: &str = "hook.failed";
+
+    /// All of them.
+    pub const ALL: [&str; 14] = [
+        VM_DEFINED,
+        VM_APPLIED,
+        VM_REMOVED,
+        VM_STARTED,
+        VM_START_FAILED,
+        VM_STOPPED,
+        VM_PAUSED,
+        VM_RESUMED,
+        VM_RESET,
+        STORAGE_CREATED,
+        SNAPSHOT_CREATED,
+        SNAPSHOT_LOADED,
+        SNAPSHOT_REMOVED,
+        HOOK_FAILED,
+    ];
 }

@@ -8,6 +8,7 @@ pub use self::key::{SINGLE_ARGUMENTS, builtin_handlers};
 use std::path::PathBuf;
 
 use crate::config::{KeyPath, Node, Problem, Report};
+use crate::hook::Hook;
 use crate::network::NetworkSpec;
 use crate::plugin::{ConfigHandler, Registry};
 use crate::qemu::Switch;
@@ -82,6 +83,8 @@ pub struct Machine {
     pub sandbox: bool,
     /// Words of the user's own.
     pub labels: Vec<(String, String)>,
+    /// Programs that run when something happened to it.
+    pub hooks: Vec<Hook>,
     /// Switches that keys of strangers ask for.
     pub switches: Vec<Switch>,
     /// Switches the user asked for under `arguments`, in order.
@@ -109,6 +112,7 @@ impl Default for Machine {
             serial: Serial::Console,
             sandbox: true,
             labels: Vec::new(),
+            hooks: Vec::new(),
             switches: Vec::new(),
             arguments: Vec::new(),
             args: Vec::new(),

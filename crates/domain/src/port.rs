@@ -5,6 +5,7 @@
 
 mod disk;
 mod firmware;
+mod hook;
 mod host;
 mod hypervisor;
 mod journal;
@@ -16,6 +17,7 @@ mod store;
 
 pub use self::disk::{DiskImages, ImageError, ImageInfo};
 pub use self::firmware::{FirmwareCatalog, FirmwareError, UefiFirmware};
+pub use self::hook::{HookCall, HookError, Hooks};
 pub use self::host::{Clock, Host, HostFacts, IdSource, Kvm};
 pub use self::hypervisor::{
     BinaryError, Hypervisor, Launch, LaunchError, Launched, Monitors, ProcessError, Processes, QemuBinary, QmpCommand,
@@ -32,6 +34,7 @@ pub use self::store::{EventLog, HistoryLog, StorageLedger, Store, StoreError, Vm
 pub use self::{
     disk::MockDiskImages,
     firmware::MockFirmwareCatalog,
+    hook::MockHooks,
     host::{MockClock, MockHost, MockIdSource},
     hypervisor::{MockHypervisor, MockMonitors, MockProcesses},
     journal::MockJournal,

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use maqet_adapters_qemu::{
-    DescriptorCatalog, FileJournal, FileLocks, LinuxProcesses, LocalHost, LocalPaths, LocalRecords, ProcessEnvironment,
-    QemuHypervisor, QemuImg, QemuMonitors, RandomIds, SystemClock,
+    DescriptorCatalog, FileJournal, FileLocks, LinuxProcesses, LocalHooks, LocalHost, LocalPaths, LocalRecords,
+    ProcessEnvironment, QemuHypervisor, QemuImg, QemuMonitors, RandomIds, SystemClock,
 };
 use maqet_application::{
     App, Error, EventStream, Folders, Observer, Operation, OperationTable, Ports, config, operation,
@@ -153,6 +153,7 @@ impl Builder {
         let folder = self.settings.config_file.as_deref().and_then(Path::parent).unwrap_or(Path::new("/"));
         let settings = maqet_application::Settings {
             defaults: config::rebased(self.settings.defaults.clone(), folder, &handlers),
+            hooks: self.settings.hooks.clone(),
             timeouts: self.settings.timeouts(),
             effective: self.settings.effective(),
         };
@@ -177,6 +178,7 @@ fn ports(store: Arc<dyn Store>, settings: &Settings, faults: &FaultPoints) -> Po
         records: Arc::new(LocalRecords),
         stats: Arc::new(LinuxProcesses::new()),
         journal: Arc::new(FileJournal),
+        hooks: Arc::new(LocalHooks::new(environment.clone())),
         images: Arc::new(QemuImg::new(environment).with_fault_points(faults.clone())),
         paths: Arc::new(LocalPaths),
         firmware: Arc::new(DescriptorCatalog::new(firmware_folders(settings))),

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use maqet_application::config::{self, ConfigError, Sources};
 use maqet_application::{EffectiveSetting, Timeouts};
 use maqet_domain::config::{KeyPath, Node, Report};
+use maqet_domain::hook::Hook;
 
 use crate::timeouts::PlacedTimeouts;
 use crate::{Environment, OpenError, Writers, read_document};
@@ -59,6 +60,8 @@ pub struct Settings {
     pub config_file: Option<PathBuf>,
     /// What holds for every VM that does not say otherwise.
     pub defaults: Node,
+    /// Programs that run when something happened to any VM.
+    pub hooks: Vec<Hook>,
     /// Whose configurations are taken.
     pub writers: Writers,
     /// The environment QEMU is given.
@@ -77,6 +80,7 @@ struct File {
     state: Option<PathBuf>,
     database: Option<String>,
     defaults: Option<Node>,
+    hooks: Vec<Hook>,
     timeouts: PlacedTimeouts,
 }
 
@@ -179,6 +183,7 @@ impl Settings {
             database: database.value,
             config_file: config_file.map(|path| absolute(&path)).transpose()?,
             defaults: file.defaults.unwrap_or_else(Node::empty_map),
+            hooks: file.hooks,
             writers: overrides.writers,
             timeouts: file.timeouts,
             environment: environment.clone(),
@@ -215,6 +220,12 @@ impl Settings {
             let origin = node.whereabouts().map(ToString::to_string).unwrap_or_default();
             shown.push(EffectiveSetting { key: format!("defaults.{key}"), value, origin });
         }
+        let file = self.config_file.as_deref().map(path).unwrap_or_default();
+        shown.extend(self.hooks.iter().map(|hook| EffectiveSetting {
+            key: format!("hooks.{}", hook.events),
+            value: hook.command.join(" "),
+            origin: file.clone(),
+        }));
         shown.extend(self.timeouts.effective());
         shown
     }
@@ -274,7 +285,7 @@ impl File {
     }
 
     fn check(node: &Node, folder: &Path) -> Result<Self, Vec<maqet_domain::config::Problem>> {
-        const KEYS: [&str; 4] = ["directories", "database", "defaults", "timeouts"];
+        const KEYS: [&str; 5] = ["directories", "database", "defaults", "timeouts", "hooks"];
         const DIRECTORIES: [&str; 3] = ["data", "runtime", "state"];
 
         let mut file = Self::default();
@@ -287,6 +298,9 @@ impl File {
                     if report.map(&path, node).is_some() {
                         file.defaults = Some(node.clone());
                     }
+                }
+                "hooks" => {
+                    file.hooks = Hook::read_all(&path, &Hook::rebase(node.clone(), folder), &mut report);
                 }
                 "timeouts" => file.timeouts = PlacedTimeouts::read(&path, node, &mut report),
                 "directories" => {

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use maqet_domain::port::{BinaryError, QemuBinary};
 use maqet_domain::qemu::QemuVersion;
@@ -38,7 +39,7 @@ async fn ask(environment: &ProcessEnvironment, path: &Path) -> Result<QemuVersio
     let mut command = environment.plain_command(path);
     command.arg("--version").current_dir("/");
 
-    match capture(command, Group::Own, VERSION_DEADLINE, VERSION_OUTPUT_BYTES).await {
+    match capture(command, Stdio::null(), Group::Own, VERSION_DEADLINE, VERSION_OUTPUT_BYTES).await {
         Ok(captured) => {
             let printed = String::from_utf8_lossy(&captured.stdout);
             match QemuVersion::from_output(&printed) {

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use maqet_domain::fault::{FaultPoint, FaultPoints};
@@ -51,7 +51,7 @@ impl<'a> Tool<'a> {
     }
 
     async fn captured(&self, command: Command) -> Result<Captured, CaptureError> {
-        let child = begin(command, Group::Ours)?;
+        let child = begin(command, Stdio::null(), Group::Ours)?;
         self.faults().reach(FaultPoint::ImageToolStarted);
         finish(child, self.deadline, IMAGE_OUTPUT_BYTES).await
     }

@@ -41,19 +41,20 @@ pub(crate) enum Group {
     Ours,
 }
 
-/// Runs `command` to its end; it is killed on every error and when the future is dropped.
+/// Runs `command` to its end, with `input` to read from; it is killed on every error and when the future is dropped.
 pub(crate) async fn capture(
     command: Command,
+    input: Stdio,
     group: Group,
     deadline: Duration,
     limit: usize,
 ) -> Result<Captured, CaptureError> {
-    finish(begin(command, group)?, deadline, limit).await
+    finish(begin(command, input, group)?, deadline, limit).await
 }
 
-/// Starts `command`, whose output is to be read by [`finish`].
-pub(crate) fn begin(mut command: Command, group: Group) -> Result<Leashed, CaptureError> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+/// Starts `command`, with `input` to read from, whose output is to be read by [`finish`].
+pub(crate) fn begin(mut command: Command, input: Stdio, group: Group) -> Result<Leashed, CaptureError> {
+    command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut command = CommandWrap::from(command);
     if group == Group::Own {
         command.wrap(ProcessGroup::leader());

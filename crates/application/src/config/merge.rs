@@ -11,6 +11,9 @@ pub(super) const NAMED_LISTS: [&str; 2] = ["storage", "network"];
 /// The list of switches, whose entries are told apart by their switch and their `id`.
 const SWITCHES: &str = "arguments";
 
+/// The map whose values are taken whole: half of one command and half of another make none.
+const WHOLE_VALUES: &str = "hooks";
+
 /// Returns `base` with `over` laid over it.
 ///
 /// Maps merge key by key; lists of named things merge by `name`, other lists append; of anything
@@ -21,8 +24,13 @@ pub fn merge(base: Node, over: Node) -> Node {
 
 fn merge_at(key: &str, base: Node, over: Node) -> Node {
     match (base.value, over.value) {
+        (Value::Map(base_entries), Value::Map(entries)) if key == WHOLE_VALUES => Node {
+            value: Value::Map(merge_maps(base_entries, entries, |_, _, above| above)),
+            place: over.place.or(base.place),
+            key: over.key,
+        },
         (Value::Map(base_entries), Value::Map(entries)) => Node {
-            value: Value::Map(merge_maps(base_entries, entries)),
+            value: Value::Map(merge_maps(base_entries, entries, merge_at)),
             place: over.place.or(base.place),
             key: over.key,
         },
@@ -41,7 +49,12 @@ fn merge_at(key: &str, base: Node, over: Node) -> Node {
     }
 }
 
-fn merge_maps(base: Vec<(String, Node)>, over: Vec<(String, Node)>) -> Vec<(String, Node)> {
+/// Lays the entries of one map over those of another; `join` says what becomes of a key that stands in both.
+fn merge_maps(
+    base: Vec<(String, Node)>,
+    over: Vec<(String, Node)>,
+    join: impl Fn(&str, Node, Node) -> Node,
+) -> Vec<(String, Node)> {
     let mut places: HashMap<String, usize> = base.iter().map(|(key, _)| key.clone()).zip(0..).collect();
     let mut entries: Vec<Option<(String, Node)>> = base.into_iter().map(Some).collect();
     for (key, node) in over {
@@ -50,7 +63,7 @@ fn merge_maps(base: Vec<(String, Node)>, over: Vec<(String, Node)>) -> Vec<(Stri
             (Some(_), true) => drop(places.remove(&key)),
             (Some((key, below)), false) => {
                 let index = places[&key];
-                let merged = merge_at(&key, below, node);
+                let merged = join(&key, below, node);
                 entries[index] = Some((key, merged));
             }
             (None, _) => {
@@ -177,6 +190,15 @@ mod tests {
     #[test]
     fn test_merge_null_without_a_base_stays() {
         check("{}", r#"{"enable-kvm":null}"#, r#"{"enable-kvm":null}"#);
+    }
+
+    #[test]
+    fn test_merge_hooks_take_commands_whole() {
+        check(
+            r#"{"hooks":{"vm.started":["a","b"],"vm.stopped":["c"]}}"#,
+            r#"{"hooks":{"vm.started":["d"],"vm.stopped":null,"vm.reset":["e"]}}"#,
+            r#"{"hooks":{"vm.started":["d"],"vm.reset":["e"]}}"#,
+        );
     }
 
     #[test]

@@ -4,13 +4,13 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use maqet_domain::glob::matches;
 use maqet_domain::vm::{VmId, VmName};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::call::{Done, Effect, Operation};
 use crate::feed::{Cursor, Feed, ShownEvent};
-use crate::glob::matches;
 use crate::{App, Error, Patience, limits};
 
 /// Tells what happened, to all VMs or to one.
@@ -119,6 +119,7 @@ impl Operation for Events {
         loop {
             events.retain(|event| self.wants(event, since));
             if !events.is_empty() || until.is_none_or(|until| Instant::now() >= until) {
+                feed.tell_hooks(&events).await;
                 return Ok(Done::reading(EventPage { events, cursor: feed.cursor }));
             }
             tokio::time::sleep(limits::FOLLOW_PAUSE).await;

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use futures_util::future::join_all;
+use maqet_domain::glob::matches;
 use maqet_domain::port::{Holder, LockName};
 use maqet_domain::vm::VmEntry;
 use serde::{Deserialize, Serialize};
 
 use crate::call::{Done, Effect, Operation};
-use crate::glob::matches;
 use crate::look::VmStatus;
 use crate::{App, Error, limits};
 

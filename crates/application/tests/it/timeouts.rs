@@ -18,6 +18,7 @@ const TIMEOUTS: Timeouts = Timeouts {
     kill: Duration::from_secs(105),
     lock: Duration::from_secs(106),
     qmp: Duration::from_secs(107),
+    hook: Duration::from_secs(108),
 };
 
 #[tokio::test]

@@ -11,9 +11,9 @@ use maqet_domain::Timestamp;
 use maqet_domain::history::Actor;
 use maqet_domain::machine::builtin_handlers;
 use maqet_domain::port::{
-    Guard, HostFacts, Kvm, Launched, MockClock, MockDiskImages, MockFirmwareCatalog, MockHost, MockHypervisor,
-    MockIdSource, MockJournal, MockLocks, MockMonitors, MockPaths, MockProcessStats, MockProcesses, MockRecords,
-    PathKind, QemuBinary,
+    Guard, HostFacts, Kvm, Launched, MockClock, MockDiskImages, MockFirmwareCatalog, MockHooks, MockHost,
+    MockHypervisor, MockIdSource, MockJournal, MockLocks, MockMonitors, MockPaths, MockProcessStats, MockProcesses,
+    MockRecords, PathKind, QemuBinary,
 };
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::storage::builtin_drivers;
@@ -88,6 +88,7 @@ impl World {
             hypervisor: Arc::new(hypervisor),
             monitors: Arc::new(std::mem::take(&mut self.monitors)),
             processes: Arc::new(std::mem::take(&mut self.processes)),
+            hooks: Arc::new(MockHooks::new()),
             images: Arc::new(images),
             records: Arc::new(std::mem::take(&mut self.records)),
             stats: Arc::new(std::mem::take(&mut self.stats)),

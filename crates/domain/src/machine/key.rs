@@ -2,6 +2,7 @@
 
 mod arguments;
 mod hardware;
+mod hooks;
 mod network;
 mod plain;
 mod storage;
@@ -32,6 +33,7 @@ pub fn builtin_handlers(drivers: &Registry<dyn StorageDriver>) -> Result<Registr
     registry.register(Arc::new(hardware::SerialPort))?;
     registry.register(Arc::new(hardware::Sandbox))?;
     registry.register(Arc::new(hardware::Labels))?;
+    registry.register(Arc::new(hooks::Hooks))?;
     registry.register(Arc::new(arguments::Arguments))?;
     registry.register(Arc::new(arguments::Args))?;
     Ok(registry)

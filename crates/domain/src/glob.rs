@@ -1,7 +1,7 @@
 //! Patterns of names, as shells have them.
 
 /// Returns whether `text` matches a pattern in which `*` is any text and `?` one character.
-pub(crate) fn matches(pattern: &str, text: &str) -> bool {
+pub fn matches(pattern: &str, text: &str) -> bool {
     let pattern: Vec<char> = pattern.chars().collect();
     let text: Vec<char> = text.chars().collect();
     let (mut p, mut t) = (0, 0);

@@ -1,0 +1,142 @@
+//! Hooks: the user's programs, told of what happened, also of what nobody saw.
+
+#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use maqet_testkit::{TestHome, guest, wait};
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Writes a script that adds its input, and what it was called with, to the file `heard`.
+fn script(home: &TestHome) {
+    let heard = home.path("heard");
+    let text = format!("#!/bin/sh\nread -r event\necho \"$MAQET_VM $MAQET_EVENT $* $event\" >>'{}'\n", heard.display());
+    let path = home.write("tell.sh", text);
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn heard(home: &TestHome) -> Vec<String> {
+    let text = fs::read_to_string(home.path("heard")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn add(home: &TestHome, name: &str, hooks: &str) {
+    home.add(&format!("{}hooks: {hooks}\n", guest::paused_yaml(name)));
+}
+
+#[test]
+fn test_hooks_of_a_vm_hear_of_it_with_the_event_on_their_input() {
+    let home = TestHome::new();
+    script(&home);
+    add(&home, "web", "{vm.*: [./tell.sh, \"a b\"], qemu.RESUME: [./tell.sh]}");
+    home.json(&["start", "web"]);
+    home.json(&["resume", "web"]);
+    home.json(&["stop", "web", "--force"]);
+    home.json(&["rm", "web"]);
+
+    let heard = heard(&home);
+
+    let told: Vec<String> = heard.iter().map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect();
+    let expected = ["vm.defined", "vm.started", "vm.resumed", "qemu.RESUME", "vm.stopped", "vm.removed"];
+    assert_eq!(told, expected.map(|kind| format!("web {kind}")));
+    let started: Value = serde_json::from_str(&heard[1][heard[1].find('{').unwrap()..]).unwrap();
+    assert_eq!(
+        (&started["type"], &started["vm"], &started["data"]["boot"]),
+        (&json!("vm.started"), &json!("web"), &json!(1))
+    );
+    assert!(heard[1].contains(" a b {"), "{}", heard[1]);
+}
+
+#[test]
+fn test_hooks_of_the_settings_hear_of_every_vm_and_of_ends_that_nobody_saw_once() {
+    let home = TestHome::new();
+    script(&home);
+    fs::create_dir_all(home.config()).unwrap();
+    fs::write(home.config().join("maqet.conf"), "hooks: {vm.stopped: [../tell.sh]}\n").unwrap();
+    let program = home.config().join("../tell.sh");
+    if !program.exists() {
+        fs::copy(home.path("tell.sh"), &program).unwrap();
+    }
+    home.add(&guest::paused_yaml("web"));
+    let pid = home.json(&["start", "web"])["pid"].as_i64().unwrap().to_string();
+    assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    wait::until(PATIENCE, "the end", || (home.json(&["status", "web"])["status"] == "stopped").then_some(()));
+    assert_eq!(heard(&home), Vec::<String>::new(), "looking tells nobody");
+
+    home.json(&["start", "web"]);
+
+    let heard = heard(&home);
+    assert_eq!(heard.len(), 1, "{heard:?}");
+    assert!(heard[0].starts_with("web vm.stopped") && heard[0].contains("\"crashed\""), "{}", heard[0]);
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_hook_that_fails_is_told_and_fails_nothing() {
+    let home = TestHome::new();
+    add(&home, "web", "{vm.started: [[/bin/sh, -c, \"echo oops >&2; exit 7\"], [no-such-program]]}");
+
+    let done = home.maqet(["start", "web"]).run().ok();
+
+    assert!(done.stderr.contains("exit code 7") && done.stderr.contains("no-such-program"), "{}", done.stderr);
+    let failed = home.json(&["events", "--type", "hook.*"]);
+    assert_eq!(failed[0]["data"]["event"], "vm.started", "{failed}");
+    let log = fs::read_to_string(failed[0]["data"]["log"].as_str().unwrap()).unwrap();
+    assert!(log.contains("oops"), "{log}");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(failed[0]["data"]["log"].as_str().unwrap().as_ref()), 0o600);
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_hook_that_hangs_is_ended_with_all_it_started() {
+    let home = TestHome::new();
+    fs::create_dir_all(home.config()).unwrap();
+    fs::write(home.config().join("maqet.conf"), "timeouts: {hook: 200ms}\n").unwrap();
+    let pids = home.path("pids");
+    let command = format!("sleep 600 & echo $! >'{}'; wait", pids.display());
+    add(&home, "web", &format!("{{vm.started: [/bin/sh, -c, {}]}}", json!(command)));
+
+    let done = home.maqet(["start", "web"]).run().ok();
+
+    assert!(done.stderr.contains("did not end within 200ms"), "{}", done.stderr);
+    let sleeper = fs::read_to_string(&pids).unwrap().trim().to_owned();
+    wait::until(PATIENCE, "the end of what the hook started", || {
+        let stat = fs::read_to_string(format!("/proc/{sleeper}/stat")).unwrap_or_default();
+        (stat.is_empty() || stat.contains(") Z ")).then_some(())
+    });
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_hook_may_stop_the_vm_it_is_told_of() {
+    let home = TestHome::new();
+    let maqet = home.maqet(["stop", "web", "--force"]).into_command();
+    let words: Vec<String> = std::iter::once(maqet.get_program())
+        .chain(maqet.get_args())
+        .map(|word| word.to_str().unwrap().to_owned())
+        .collect();
+    add(&home, "web", &format!("{{vm.started: {}}}", json!(words)));
+
+    let done = home.maqet(["start", "web"]).run().ok();
+
+    assert_eq!(done.stderr, "");
+    assert_eq!(home.json(&["status", "web"])["status"], "stopped");
+}
+
+#[test]
+fn test_hook_with_a_type_that_does_not_exist_is_refused_with_the_nearest() {
+    let home = TestHome::new();
+    let file = home.write("vm.yaml", "name: web\nhooks: {vm.strated: [x]}\n");
+
+    let refused = home.json_error(&["add", file.to_str().unwrap()], 2);
+
+    assert_eq!(refused["problems"][0]["path"], "hooks.vm.strated");
+    assert!(refused.to_string().contains("vm.started"), "{refused}");
+}
