@@ -319,6 +319,29 @@ mod tests {
     }
 
     #[test]
+    fn test_taken_ports_of_another_protocol_or_wanted_by_number_are_not_mixed_up() {
+        let usernet = "UDP[HOST_FORWARD]  15  127.0.0.1 5353  10.0.2.15  53  0  0\r\n\
+                       TCP[HOST_FORWARD]  16  127.0.0.1 4040  10.0.2.15  53  0  0\r\n\
+                       TCP[HOST_FORWARD]  17  127.0.0.1 9090  10.0.2.15  53  0  0\r\n";
+        let wanted: Vec<Forward> =
+            ["9090:53", "udp:0:53", "0:53", "7070:53"].iter().map(|text| text.parse().unwrap()).collect();
+
+        let taken: Vec<u16> = taken_ports(&wanted, usernet).iter().map(|forward| forward.host_port).collect();
+
+        assert_eq!(taken, [9090, 5353, 4040, 7070]);
+    }
+
+    #[test]
+    fn test_forward_written_and_mac_written_are_read_again() {
+        for text in ["tcp:127.0.0.1:2222:22", "udp:0.0.0.0:53:53"] {
+            assert_eq!(text.parse::<Forward>().unwrap().to_string(), text);
+        }
+        for text in ["52:54:00:12:34:56", "02:00:00:00:00:00"] {
+            assert_eq!(text.parse::<MacAddress>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
     fn test_mac_of_card_is_stable_and_its_own() {
         let id: VmId = "0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11".parse().unwrap();
 

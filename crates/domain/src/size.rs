@@ -162,6 +162,25 @@ mod tests {
     }
 
     #[test]
+    fn test_size_that_begins_with_no_digit_is_told_so() {
+        for text in ["", "G", ".5G", "5."] {
+            assert!(text.parse::<ByteSize>().unwrap_err().why.starts_with("it begins with a number"), "{text}");
+        }
+    }
+
+    #[test]
+    fn test_size_decimals_are_fifteen_at_most() {
+        check("0.000000000000001P", Some(1));
+        check("0.0000000000000001P", None);
+    }
+
+    #[test]
+    fn test_size_json_is_its_shortest_text() {
+        assert_eq!(serde_json::to_string(&ByteSize::from_mib(2048)).unwrap(), r#""2G""#);
+        assert_eq!(serde_json::from_str::<ByteSize>(r#""2G""#).unwrap(), ByteSize::from_mib(2048));
+    }
+
+    #[test]
     fn test_size_bare_number_takes_the_callers_unit() {
         let size = ByteSize::parse_with_bare_unit("512", 20);
 

@@ -126,6 +126,16 @@ impl Node {
         }
     }
 
+    /// Returns what it claims, in any of the words for it: `on`, `yes`, `true` and `off`, `no`, `false`.
+    pub fn boolean(&self) -> Option<bool> {
+        match (&self.value, self.as_text()) {
+            (Value::Bool(value), _) => Some(*value),
+            (_, Some("on" | "yes" | "true")) => Some(true),
+            (_, Some("off" | "no" | "false")) => Some(false),
+            (_, _) => None,
+        }
+    }
+
     /// Returns what it is, for a message: `a list`, ``the text `x` ``.
     pub fn in_words(&self) -> String {
         match &self.value {

@@ -163,12 +163,7 @@ impl Report {
 
     /// Reads `true` or `false`; the words `on`, `off`, `yes` and `no` count too.
     pub fn boolean(&mut self, path: &KeyPath, node: &Node) -> Option<bool> {
-        let value = match (&node.value, node.as_text()) {
-            (Value::Bool(value), _) => Some(*value),
-            (_, Some("on" | "yes" | "true")) => Some(true),
-            (_, Some("off" | "no" | "false")) => Some(false),
-            (_, _) => None,
-        };
+        let value = node.boolean();
         if value.is_none() {
             self.expected(path, node, "`true` or `false`");
         }

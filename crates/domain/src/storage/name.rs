@@ -100,8 +100,10 @@ mod tests {
 
     #[test]
     fn test_drive_name_that_qemu_takes_is_taken() {
-        for name in ["hdd", "root", "data-1", "a.b_c"] {
-            assert!(DriveName::parse(name).is_ok(), "{name}");
+        let most = "x".repeat(DriveName::MAX_LEN);
+        for name in ["hdd", "root", "data-1", "a.b_c", &most] {
+            let taken = DriveName::parse(name).unwrap();
+            assert_eq!(serde_json::to_string(&taken).unwrap(), format!("\"{name}\""));
         }
     }
 

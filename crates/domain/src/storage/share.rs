@@ -80,7 +80,9 @@ impl StorageDriver for Virtfs {
         let model = option(storage, "security_model").unwrap_or_else(|| "mapped-xattr".to_owned());
         let share = Switch::new("fsdev").head("local").option("id", storage.name.as_str());
         let share = share.option("path", path.to_string_lossy()).option("security_model", model);
-        let is_readonly = storage.readonly || option(storage, "readonly").is_some_and(|word| word == "on");
+        let options = storage.own("options");
+        let is_readonly =
+            storage.readonly || options.and_then(|options| options.get("readonly")?.boolean()) == Some(true);
         vec![if is_readonly { share.flag("readonly", true) } else { share }]
     }
 
@@ -181,7 +183,116 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::storage::{DriveName, Interface};
+    use crate::machine::{Machine, builtin_handlers};
+    use crate::plugin::ConfigHandler;
+    use crate::storage::{DriveName, Interface, builtin_drivers};
+
+    /// Understands a machine with this entry alone.
+    fn read(entry: &str) -> (Machine, Vec<String>) {
+        let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
+        let definition: Node = serde_json::from_str(&format!(r#"{{"storage": [{entry}]}}"#)).unwrap();
+        let (machine, problems) = Machine::read(&definition, &handlers);
+        (machine, problems.into_iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect())
+    }
+
+    /// Checks what QEMU is given for an entry that is right.
+    #[track_caller]
+    fn check(entry: &str, back: &str, front: &str) {
+        let (machine, problems) = read(entry);
+        assert_eq!(problems, Vec::<String>::new());
+
+        let storage = &machine.storage[0];
+        let back_end = storage.driver.back_end(storage, "");
+        let front_end = storage.driver.front_end(storage, Seat { position: 0, is_q35: false });
+
+        assert_eq!((back_end[0].argument(), front_end[0].argument()), (Some(back), Some(front)));
+    }
+
+    #[track_caller]
+    fn check_refused(entry: &str, expected: &[&str]) {
+        assert_eq!(read(entry).1, expected, "{entry}");
+    }
+
+    #[test]
+    fn test_virtfs_readonly_in_any_of_its_words_is_readonly() {
+        let share = "local,id=src,path=/s,security_model=mapped-xattr";
+        let device = "virtio-9p-pci,fsdev=src,mount_tag=src,id=src";
+        for (word, expected) in
+            [("true", true), (r#""yes""#, true), (r#""on""#, true), ("false", false), (r#""no""#, false)]
+        {
+            let expected = format!("{share}{}", if expected { ",readonly=on" } else { "" });
+            let type_and_path = r#""name": "src", "type": "virtfs", "path": "/s""#;
+
+            check(&format!(r#"{{{type_and_path}, "options": {{"readonly": {word}}}}}"#), &expected, device);
+            check(&format!(r#"{{{type_and_path}, "readonly": {word}}}"#), &expected, device);
+        }
+    }
+
+    #[test]
+    fn test_virtfs_wrong_entry_is_refused_at_each_key() {
+        let key = |options: &str| format!(r#"{{"name": "src", "type": "virtfs", "path": "/s", "options": {options}}}"#);
+        let tag = |length| key(&format!(r#"{{"mount_tag": "{}"}}"#, "t".repeat(length)));
+
+        check_refused(
+            r#"{"name": "src", "type": "virtfs"}"#,
+            &["storage[0]: `type: virtfs` needs the `path` of the folder to share"],
+        );
+        check_refused(
+            r#"{"name": "src", "type": "virtfs", "path": "/s", "size": "1G"}"#,
+            &["storage[0].size: a shared folder has no `size`"],
+        );
+        check_refused(&key("null"), &[]);
+        check_refused(&key("[]"), &["storage[0].options: expected a map of keys and values, found a list"]);
+        check_refused(
+            &key(r#"{"readonly": 2}"#),
+            &["storage[0].options.readonly: expected `true` or `false`, found the number `2`"],
+        );
+        check_refused(&key(r#"{"tag": "x"}"#), &["storage[0].options.tag: unknown key `tag`"]);
+        check_refused(&tag(31), &[]);
+        check_refused(&tag(32), &["storage[0].options.mount_tag: a tag has at most 31 bytes, this has 32"]);
+        assert!(read(&key(r#"{"security_model": "x"}"#)).1[0].contains("expected one of `mapped-xattr`"));
+    }
+
+    #[test]
+    fn test_virtiofs_socket_and_tag_reach_qemu_and_memory_is_shared() {
+        let entry = r#"{"name": "src", "type": "virtiofs", "socket": "/r/a,b", "mount_tag": "t"}"#;
+
+        check(entry, "socket,id=src-file,path=/r/a,,b", "vhost-user-fs-pci,chardev=src-file,tag=t,id=src");
+
+        let (machine, _) = read(entry);
+        assert!(machine.storage[0].driver.features().shared_memory);
+    }
+
+    #[test]
+    fn test_virtiofs_wrong_entry_is_refused_at_each_key() {
+        check_refused(
+            r#"{"name": "src", "type": "virtiofs"}"#,
+            &["storage[0]: `type: virtiofs` needs the `socket` of a virtiofsd"],
+        );
+        check_refused(
+            r#"{"name": "src", "type": "virtiofs", "socket": "/r/s", "cache": "none", "mount_tag": ""}"#,
+            &[
+                "storage[0].cache: a shared folder has no `cache`",
+                "storage[0].mount_tag: expected a text that is not empty, found the text ``",
+            ],
+        );
+    }
+
+    #[test]
+    fn test_shares_relative_paths_are_those_of_their_file() {
+        let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
+        let storage: &dyn ConfigHandler = handlers.get("storage").unwrap().as_ref();
+        let list: Node = serde_json::from_str(
+            r#"[{"type": "virtfs", "path": "a", "socket": "b"}, {"type": "virtiofs", "path": "a", "socket": "b"}]"#,
+        )
+        .unwrap();
+
+        let rebased = storage.rebase(list, Path::new("/conf"));
+
+        let expected =
+            r#"[{"type":"virtfs","path":"/conf/a","socket":"b"},{"type":"virtiofs","path":"a","socket":"/conf/b"}]"#;
+        assert_eq!(serde_json::to_string(&rebased).unwrap(), expected);
+    }
 
     #[test]
     fn test_virtfs_comma_in_the_path_injects_nothing() {
