@@ -87,6 +87,14 @@ pub enum Error {
         /// What was wanted.
         input: Input,
     },
+    /// The VM's command line was run by hand, and the process lives: it has the files of the run.
+    #[error("the VM `{vm}` is run by process {pid}, which maqet did not start")]
+    RunsByHand {
+        /// The VM.
+        vm: VmName,
+        /// The process.
+        pid: u32,
+    },
     /// The VM's monitor was busy all the time, so that it could not be told to stop.
     #[error("the VM `{vm}` is busy and could not be told to stop; it was left alone, as it may be writing its disks")]
     StillBusy {
@@ -262,6 +270,7 @@ impl Error {
             | Self::SnapshotTaken { .. }
             | Self::SnapshotsUnsupported { .. }
             | Self::WrongState { .. }
+            | Self::RunsByHand { .. }
             | Self::StillAlive { .. }
             | Self::StillBusy { .. }
             | Self::NameMissing
@@ -287,6 +296,7 @@ impl Explain for Error {
             Self::SnapshotTaken { .. } => "snapshot.name-taken",
             Self::SnapshotsUnsupported { .. } => "snapshot.unsupported",
             Self::WrongState { .. } => "vm.wrong-state",
+            Self::RunsByHand { .. } => "vm.runs-by-hand",
             Self::StillAlive { .. } => "vm.still-alive",
             Self::StillBusy { .. } => "vm.still-busy",
             Self::NameMissing => "vm.name-missing",
@@ -312,7 +322,10 @@ impl Explain for Error {
             | Self::NoSuchVm { .. }
             | Self::NoSuchDrive { .. }
             | Self::NoSuchSnapshot { .. } => Fault::NotFound,
-            Self::SnapshotTaken { .. } | Self::WrongState { .. } | Self::SnapshotsUnsupported { .. } => Fault::State,
+            Self::SnapshotTaken { .. }
+            | Self::WrongState { .. }
+            | Self::RunsByHand { .. }
+            | Self::SnapshotsUnsupported { .. } => Fault::State,
             Self::AmbiguousVm { .. }
             | Self::UnsafePath { .. }
             | Self::OtherName { .. }
@@ -352,6 +365,9 @@ impl Explain for Error {
             }
             Self::SnapshotsUnsupported { .. } => vec!["use a drive with `type: qcow2`".to_owned()],
             Self::WrongState { vm, status, input } => state_hints(vm, *status, *input),
+            Self::RunsByHand { vm, pid } => {
+                vec![format!("end process {pid} (shut its guest down, or `kill {pid}`), then `maqet start {vm}`")]
+            }
             Self::StillBusy { vm } => {
                 vec!["try again once it is done".to_owned(), format!("or kill it with `maqet stop --force {vm}`")]
             }

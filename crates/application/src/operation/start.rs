@@ -104,12 +104,25 @@ async fn prepare(
     places: &RunPlaces,
     deadline: Duration,
 ) -> Result<Launch, Error> {
+    require_unused(app, &vm.entry, places).await?;
     app.check_paths(machine).await?;
     let command_line = app.command_line(&vm.entry, machine, places).await?;
     app.require_files(&vm.entry, machine).await?;
     app.prepare_firmware(&vm.entry, machine).await?;
     app.prepare_disks(&vm.entry, machine).await?;
     Ok(Launch { command_line, places: places.clone(), deadline })
+}
+
+/// Refuses to use the files of a QEMU that somebody runs by a command line we showed: an attempt at them would end it.
+async fn require_unused(app: &App, entry: &VmEntry, places: &RunPlaces) -> Result<(), Error> {
+    // The places are new for each run, so that the file is there only after such a line, or after a failed attempt.
+    if !app.ports.images.exists(&places.pid_file()).await {
+        return Ok(());
+    }
+    match app.ports.hypervisor.find(places).await {
+        Some(process) => Err(Error::RunsByHand { vm: entry.name.clone(), pid: process.pid }),
+        None => Ok(()),
+    }
 }
 
 /// Writes down that a start is underway, so that one that is killed half-way can be found.
