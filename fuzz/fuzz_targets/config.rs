@@ -88,6 +88,7 @@ fn command_line(machine: &Machine) -> String {
             code_format: "raw".to_owned(),
             variables: PathBuf::from("/d/storage/web/uefi-vars.qcow2"),
         }),
+        is_root: false,
     };
     let line = CommandLine::of(machine, &setting).expect("paths from a text are UTF-8");
     // A word with a NUL in it cannot be given to a program.

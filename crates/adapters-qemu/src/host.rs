@@ -33,7 +33,9 @@ impl LocalHost {
 
 impl Host for LocalHost {
     fn facts(&self) -> HostFacts {
-        self.facts.get_or_init(|| HostFacts { architecture: architecture().to_owned(), kvm: kvm() }).clone()
+        let is_root = || rustix::process::geteuid().is_root();
+        let look = || HostFacts { architecture: architecture().to_owned(), kvm: kvm(), is_root: is_root() };
+        self.facts.get_or_init(look).clone()
     }
 
     fn actor(&self) -> Actor {

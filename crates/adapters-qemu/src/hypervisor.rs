@@ -2,6 +2,7 @@
 
 mod binary;
 mod find;
+mod helper;
 mod launch;
 mod places;
 mod recorder;
@@ -82,7 +83,7 @@ impl Hypervisor for QemuHypervisor {
     }
 
     async fn forget(&self, vm_sockets: &Path, vm_records: &Path) {
-        places::forget(vm_sockets);
+        places::forget_sockets(vm_sockets);
         places::forget(vm_records);
     }
 }

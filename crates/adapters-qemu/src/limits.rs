@@ -44,6 +44,12 @@ pub const LAST_WORDS_BYTES: usize = 2 << 10;
 /// How many lines of QEMU's log become its last words.
 pub const LAST_WORDS_LINES: usize = 10;
 
+/// How long a helper such as `passt` may take until it listens; it takes some 10 ms, and looks at the host's network.
+pub const HELPER_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How much a helper may write before it listens; `passt` writes under 1 KiB.
+pub const HELPER_OUTPUT_BYTES: usize = 64 << 10;
+
 /// How long is waited for the flight recorder once the command monitor answered; it is ready within a millisecond or
 /// two, and a machine without it is better than none.
 pub const RECORDER_DEADLINE: Duration = Duration::from_secs(1);

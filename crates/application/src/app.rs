@@ -309,6 +309,7 @@ impl App {
             vm_storage: self.vm_storage(&entry.name),
             places: places.clone(),
             uefi,
+            is_root: facts.is_root,
         };
         Ok(CommandLine::of(machine, &setting)?)
     }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::qemu::Switch;
+use crate::qemu::{Helper, Switch};
 use crate::storage::DriveName;
 use crate::vm::VmId;
 
@@ -19,14 +19,21 @@ pub enum NetworkMode {
     Tap,
     /// A bridge that is there already, through QEMU's set-uid helper.
     Bridge,
+    /// A `passt` of the card's own, which lets the guest use the host's network as programs of the user do.
+    Passt,
     /// No card at all.
     None,
 }
 
 impl NetworkMode {
     /// The words of the configuration.
-    pub const WORDS: [(&'static str, Self); 4] =
-        [("user", Self::User), ("tap", Self::Tap), ("bridge", Self::Bridge), ("none", Self::None)];
+    pub const WORDS: [(&'static str, Self); 5] = [
+        ("user", Self::User),
+        ("tap", Self::Tap),
+        ("bridge", Self::Bridge),
+        ("passt", Self::Passt),
+        ("none", Self::None),
+    ];
 }
 
 /// A transport protocol.
@@ -87,6 +94,16 @@ impl Forward {
     pub fn hostfwd(&self) -> String {
         let Self { protocol, host_address, host_port, guest_port } = self;
         format!("{}:{host_address}:{host_port}-:{guest_port}", protocol.as_str())
+    }
+
+    /// Returns the option of passt (passt(1)) and its value.
+    fn passt(&self) -> [String; 2] {
+        let Self { protocol, host_address, host_port, guest_port } = self;
+        let option = match protocol {
+            Protocol::Tcp => "--tcp-ports",
+            Protocol::Udp => "--udp-ports",
+        };
+        [option.to_owned(), format!("{host_address}/{host_port}:{guest_port}")]
     }
 }
 
@@ -248,8 +265,8 @@ pub struct NetworkSpec {
 }
 
 impl NetworkSpec {
-    /// Returns the switches of the card, which is the `index`th of the VM.
-    pub fn switches(&self, id: &VmId, index: u8) -> Vec<Switch> {
+    /// Returns the switches of the card, which is the `index`th of the VM; `socket` is where its passt listens.
+    pub fn switches(&self, id: &VmId, index: u8, socket: &str) -> Vec<Switch> {
         let name = self.name.as_str();
         let back_end = Switch::new("netdev");
         let back_end = match self.mode {
@@ -267,10 +284,34 @@ impl NetworkSpec {
             NetworkMode::Bridge => {
                 back_end.head("bridge").option("id", name).option("br", self.bridge.as_deref().unwrap_or_default())
             }
+            NetworkMode::Passt => {
+                let stream = back_end.head("stream").option("id", name).flag("server", false);
+                stream.option("addr.type", "unix").option("addr.path", socket)
+            }
         };
         let mac = self.mac.unwrap_or_else(|| MacAddress::of_card(id, index));
         let card = Switch::new("device").head(&self.model).option("netdev", name);
         vec![back_end, card.option("id", format!("{name}-card")).option("mac", mac.to_string())]
+    }
+}
+
+impl NetworkSpec {
+    /// Returns the passt that serves the card at `socket`, if it has one.
+    ///
+    /// With `--one-off` it ends with its QEMU. Started by root, it would become `nobody`, who cannot make a socket in a
+    /// folder of root's.
+    pub fn helper(&self, socket: &str, is_root: bool) -> Option<Helper> {
+        if self.mode != NetworkMode::Passt {
+            return None;
+        }
+        let fixed = ["--one-off", "--quiet", "--socket", socket].map(str::to_owned);
+        let user = is_root.then(|| ["--runas", "0:0"].map(str::to_owned)).into_iter().flatten();
+        let forward = self.forward.iter().flat_map(Forward::passt);
+        Some(Helper {
+            program: "passt",
+            package: "passt",
+            words: fixed.into_iter().chain(user).chain(forward).collect(),
+        })
     }
 }
 

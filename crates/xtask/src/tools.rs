@@ -27,7 +27,7 @@ enum What {
 }
 
 /// In the order of installation: `qemu-system-x86` first, as it may remove the `qemu-utils` that a machine has.
-const TOOLS: [Tool; 4] = [
+const TOOLS: [Tool; 5] = [
     Tool {
         what: What::Program("qemu-system-x86_64"),
         packages: &["qemu-system-x86"],
@@ -36,6 +36,7 @@ const TOOLS: [Tool; 4] = [
     Tool { what: What::Program("qemu-img"), packages: &["qemu-utils"], why: "makes disks and snapshots" },
     Tool { what: What::Program("cc"), packages: &["gcc", "libc6-dev"], why: "builds SQLite" },
     Tool { what: What::Uefi, packages: &["ovmf"], why: "starts the machines that do so without a BIOS" },
+    Tool { what: What::Program("passt"), packages: &["passt"], why: "is the network of machines with `mode: passt`" },
 ];
 
 /// Where packages put the descriptors of firmware, and hosts their own (`docs/interop/firmware.json`, QEMU 7.2).
@@ -185,7 +186,7 @@ mod tests {
     fn test_missing_bare_machine_starts_with_qemu_system() {
         let names: Vec<_> = missing(&TOOLS, |_| false).iter().map(|tool| tool.what.to_string()).collect();
 
-        assert_eq!(names, ["`qemu-system-x86_64`", "`qemu-img`", "`cc`", "UEFI firmware for x86_64"]);
+        assert_eq!(names, ["`qemu-system-x86_64`", "`qemu-img`", "`cc`", "UEFI firmware for x86_64", "`passt`"]);
     }
 
     #[test]

@@ -25,12 +25,22 @@ use crate::qmp::QmpSession;
 struct Attempt<'a> {
     child: Option<Leashed>,
     places: &'a RunPlaces,
+    is_over: bool,
 }
 
 impl Attempt<'_> {
-    /// Ends the process and all that it started.
+    /// Ends the process and all that it started, and its helpers.
     fn undo(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
+        if std::mem::replace(&mut self.is_over, true) {
+            return;
+        }
+        if let Some(child) = self.child.take() {
+            self.end(child);
+        }
+        clear(self.places);
+    }
+
+    fn end(&self, mut child: Leashed) {
         child.kill();
         // A QEMU told to go into the background left its session, but its words tell whose it is.
         let until = std::time::Instant::now() + KILL_DEADLINE;
@@ -40,7 +50,6 @@ impl Attempt<'_> {
             kill_now(&stray);
             std::thread::sleep(CONNECT_PAUSE);
         }
-        clear(self.places);
     }
 }
 
@@ -81,7 +90,9 @@ pub(super) async fn launch(
     let recorder = Recorder::prepare(places).map_err(|why| failed("make the flight recorder", &places.records, why))?;
 
     faults.reach(FaultPoint::LaunchPlacesMade);
-    let mut attempt = Attempt { child: Some(spawn(environment, launch)?), places };
+    let mut attempt = Attempt { child: None, places, is_over: false };
+    super::helper::start(environment, launch.command_line.helpers()).await?;
+    attempt.child = Some(spawn(environment, launch)?);
     faults.reach(FaultPoint::LaunchSpawned);
     let outcome = match &mut attempt.child {
         Some(child) => race(child, launch, &recorder).await,
@@ -93,6 +104,7 @@ pub(super) async fn launch(
     match outcome {
         Outcome::Ready(launched) => {
             faults.reach(FaultPoint::LaunchAnswered);
+            attempt.is_over = true;
             close_files(places);
             let started = attempt.child.take().map(|child| (child.pid(), child.let_go()));
             let wrapper = started.filter(|(pid, ())| *pid != launched.process.pid);

@@ -8,6 +8,7 @@ use maqet_domain::port::LaunchError;
 use maqet_domain::vm::{BootNumber, MonitorRole, RunPlaces};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, chmodat, openat, unlinkat};
 
+use super::helper;
 use crate::limits::BOOTS_KEPT;
 use crate::private::{fresh_log, private_file, private_folder};
 use crate::qmp::turn_file;
@@ -72,18 +73,28 @@ pub(super) fn close_files(places: &RunPlaces) {
     }
 }
 
-/// Removes the files of a run that we know by name, and their folder if nothing else is in it.
+/// Ends the helpers of a run and removes its files that we know by name, and their folder if nothing else is in it.
 ///
 /// Through a handle of the folder, so that a link put in its place leads nowhere.
 pub(super) fn clear(places: &RunPlaces) {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
     let Ok(folder) = openat(CWD, &places.sockets, flags, Mode::empty()) else { return };
-    for file in socket_files(places) {
+    let helpers = helper::sockets(&places.sockets);
+    helper::end(&helpers);
+    for file in socket_files(places).into_iter().chain(helpers) {
         if let Some(name) = file.file_name() {
             let _ = unlinkat(&folder, name, AtFlags::empty());
         }
     }
     let _ = fs::remove_dir(&places.sockets);
+}
+
+/// Removes the folder of a VM's runs; the helpers of one that was cut off end.
+pub(super) fn forget_sockets(vm_sockets: &Path) {
+    let runs = fs::read_dir(vm_sockets).into_iter().flatten().flatten();
+    let sockets: Vec<PathBuf> = runs.flat_map(|run| helper::sockets(&run.path())).collect();
+    helper::end(&sockets);
+    forget(vm_sockets);
 }
 
 /// Removes a folder and all below it; links are removed, not followed.

@@ -80,6 +80,7 @@ impl Bench {
             vm_storage: self.folder.path().to_owned(),
             places: self.places.clone(),
             uefi: None,
+            is_root: rustix::process::geteuid().is_root(),
         };
         let command_line = CommandLine::of(&machine, &setting).unwrap();
         Launch { command_line, places: self.places.clone(), deadline: PATIENCE }

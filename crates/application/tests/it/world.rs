@@ -160,7 +160,8 @@ fn counting_ids() -> MockIdSource {
 
 fn host() -> MockHost {
     let mut host = MockHost::new();
-    let facts = HostFacts { architecture: "x86_64".to_owned(), kvm: Kvm::Unusable("a test".to_owned()) };
+    let facts =
+        HostFacts { architecture: "x86_64".to_owned(), kvm: Kvm::Unusable("a test".to_owned()), is_root: false };
     host.expect_facts().return_const(facts);
     host.expect_actor().return_const(Actor { user: "me".to_owned(), host: "here".to_owned(), pid: 1 });
     host

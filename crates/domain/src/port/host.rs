@@ -36,6 +36,8 @@ pub struct HostFacts {
     /// Whether KVM can run a guest here: `/dev/kvm` opens read-write and, on x86, the CPU has `vmx`
     /// or `svm` (a device node alone is not enough; guests hang on it).
     pub kvm: Kvm,
+    /// Whether root runs us.
+    pub is_root: bool,
 }
 
 /// Knows the host.

@@ -130,6 +130,22 @@ pub enum LaunchError {
         /// The path.
         path: PathBuf,
     },
+    /// A program that QEMU needs beside it is not there.
+    #[error("`{program}` is not installed")]
+    HelperMissing {
+        /// The program.
+        program: &'static str,
+        /// The Debian package that holds it.
+        package: &'static str,
+    },
+    /// A program that QEMU needs beside it did not begin to serve.
+    #[error("`{program}` did not start{}", said(last_words))]
+    HelperRefused {
+        /// The program.
+        program: &'static str,
+        /// The end of what it wrote, or how it ended.
+        last_words: String,
+    },
     /// A folder or file of the run could not be made, or is not safe.
     #[error("could not {action} `{}`", path.display())]
     Io {
@@ -155,21 +171,29 @@ impl Explain for LaunchError {
             Self::Exited { .. } => "vm.start-refused",
             Self::TimedOut { .. } => "vm.start-timed-out",
             Self::SocketPathTooLong { .. } => "host.socket-path-too-long",
+            Self::HelperMissing { .. } => "host.tool-missing",
+            Self::HelperRefused { .. } => "vm.helper-refused",
             Self::Io { .. } => "host.io",
         }
     }
 
     fn fault(&self) -> Fault {
         match self {
-            Self::Exited { .. } => Fault::Failed,
+            Self::Exited { .. } | Self::HelperRefused { .. } => Fault::Failed,
             Self::TimedOut { .. } => Fault::TimedOut,
-            Self::SocketPathTooLong { .. } | Self::Io { .. } => Fault::Host,
+            Self::HelperMissing { .. } | Self::SocketPathTooLong { .. } | Self::Io { .. } => Fault::Host,
         }
     }
 
     fn hints(&self) -> Vec<String> {
         match self {
             Self::Exited { .. } => vec!["look at the whole line with `maqet info VM --command-line`".to_owned()],
+            Self::HelperMissing { program, package } => {
+                vec![format!("install it (Debian: `apt install {package}`), or put `{program}` on PATH")]
+            }
+            Self::HelperRefused { .. } => {
+                vec!["look at the ports that are forwarded: another program may have them".to_owned()]
+            }
             Self::TimedOut { .. } => vec!["give it more time with `--timeout`".to_owned()],
             Self::SocketPathTooLong { .. } => vec!["choose a shorter folder with `--runtime-dir`".to_owned()],
             Self::Io { .. } => vec!["look at the owner, the permissions and the free space of its folder".to_owned()],

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::{Switch, quote};
+use super::{Helper, Switch, quote};
 use crate::error::{Explain, Fault};
 use crate::machine::{Firmware, Machine, Serial, defaults};
 use crate::network::NetworkMode;
@@ -50,6 +50,8 @@ pub struct Setting {
     pub places: RunPlaces,
     /// The UEFI firmware, found; for machines that ask for it.
     pub uefi: Option<UefiFiles>,
+    /// Whether root runs it.
+    pub is_root: bool,
 }
 
 /// The two halves of a UEFI firmware.
@@ -87,11 +89,12 @@ impl Explain for PathNotUtf8 {
 
 /// A whole command line of QEMU.
 ///
-/// Its `Display` is one line that can be pasted into a shell.
+/// Its `Display` is one line that can be pasted into a shell, its helpers before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandLine {
     binary: PathBuf,
     words: Vec<String>,
+    helpers: Vec<Helper>,
 }
 
 impl CommandLine {
@@ -104,12 +107,13 @@ impl CommandLine {
         switches.extend(hardware(machine, setting.accelerator));
         switches.extend(firmware(machine, setting.uefi.as_ref())?);
         switches.extend(storage(machine, &setting.vm_storage)?);
-        switches.extend(network(machine, &setting.id));
+        let (cards, helpers) = network(machine, setting)?;
+        switches.extend(cards);
         switches.extend(machine.switches.iter().cloned());
         switches.extend(machine.arguments.iter().cloned());
 
         let words = switches.iter().flat_map(Switch::words).chain(machine.args.iter().cloned()).collect();
-        Ok(Self { binary: setting.binary.clone(), words })
+        Ok(Self { binary: setting.binary.clone(), words, helpers })
     }
 
     /// Returns the binary.
@@ -121,10 +125,16 @@ impl CommandLine {
     pub fn words(&self) -> &[String] {
         &self.words
     }
+
+    /// Returns the programs that must be started before it.
+    pub fn helpers(&self) -> &[Helper] {
+        &self.helpers
+    }
 }
 
 impl fmt::Display for CommandLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.helpers.iter().try_for_each(|helper| write!(f, "{helper} && "))?;
         f.write_str(&quote(&self.binary.to_string_lossy()))?;
         self.words.iter().try_for_each(|word| write!(f, " {}", quote(word)))
     }
@@ -222,9 +232,15 @@ fn firmware(machine: &Machine, uefi: Option<&UefiFiles>) -> Result<Vec<Switch>, 
 }
 
 /// Where nobody says anything about a network, QEMU gives the machine a card of its own.
-fn network(machine: &Machine, id: &VmId) -> Vec<Switch> {
-    let cards = machine.network.iter().zip(0_u8..);
-    cards.flat_map(|(card, index)| card.switches(id, index)).collect()
+fn network(machine: &Machine, setting: &Setting) -> Result<(Vec<Switch>, Vec<Helper>), PathNotUtf8> {
+    let (mut switches, mut helpers) = (Vec::new(), Vec::new());
+    for (card, index) in machine.network.iter().zip(0_u8..) {
+        let socket = setting.places.card_socket(index);
+        let socket = utf8(&socket)?;
+        switches.extend(card.switches(&setting.id, index, socket));
+        helpers.extend(card.helper(socket, setting.is_root));
+    }
+    Ok((switches, helpers))
 }
 
 fn storage(machine: &Machine, vm_storage: &Path) -> Result<Vec<Switch>, PathNotUtf8> {
@@ -277,6 +293,7 @@ mod tests {
                 code_format: "raw".to_owned(),
                 variables: PathBuf::from("/d/storage/web/uefi-vars.qcow2"),
             }),
+            is_root: false,
         };
         CommandLine::of(&machine, &setting).unwrap()
     }
@@ -354,6 +371,19 @@ mod tests {
         let line = command_line(r#"{"network": "none"}"#);
 
         assert_eq!(given(&line, "nic"), ["none"]);
+    }
+
+    #[test]
+    fn test_command_line_passt_is_a_helper_before_it_and_a_stream_to_its_socket() {
+        let line =
+            command_line(r#"{"network": [{}, {"mode": "passt", "forward": ["2222:22", "udp:0.0.0.0:53:5353"]}]}"#);
+
+        let helper = "passt --one-off --quiet --socket /r/web/b1/card-1.sock --tcp-ports 127.0.0.1/2222:22 \
+                      --udp-ports 0.0.0.0/53:5353";
+        let netdevs = given(&line, "netdev");
+        assert_eq!(netdevs[1], "stream,id=net1,server=off,addr.type=unix,addr.path=/r/web/b1/card-1.sock");
+        assert_eq!(line.helpers().iter().map(ToString::to_string).collect::<Vec<_>>(), [helper]);
+        assert!(line.to_string().starts_with(&format!("{helper} && /usr/bin/qemu-system-x86_64 ")), "{line}");
     }
 
     #[test]

@@ -110,6 +110,11 @@ impl RunPlaces {
         self.sockets.join("serial.sock")
     }
 
+    /// Returns the socket at which the helper of a network card listens.
+    pub fn card_socket(&self, index: u8) -> PathBuf {
+        self.sockets.join(format!("card-{index}.sock"))
+    }
+
     /// Returns QEMU's own pid file.
     pub fn pid_file(&self) -> PathBuf {
         self.sockets.join("qemu.pid")
@@ -143,7 +148,7 @@ impl RunPlaces {
     /// Returns the longest socket path among these.
     pub fn longest_socket(&self) -> PathBuf {
         let mut paths: Vec<PathBuf> = MonitorRole::ALL.iter().map(|role| self.monitor(*role)).collect();
-        paths.push(self.serial_socket());
+        paths.extend([self.serial_socket(), self.card_socket(u8::MAX)]);
         paths.into_iter().max_by_key(|path| path.as_os_str().len()).unwrap_or_default()
     }
 }

@@ -28,7 +28,7 @@ impl ConfigHandler for Network {
     fn documentation(&self) -> KeyDoc {
         KeyDoc {
             summary: "network cards",
-            form: "`user`, `none`, or maps with name, mode, model, mac, forward, bridge, interface",
+            form: "`user`, `passt`, `none`, or maps with name, mode, model, mac, forward, bridge, interface",
         }
     }
 
@@ -124,9 +124,12 @@ fn spec(
 /// Notes what does not go with the mode.
 fn fits(at: &KeyPath, spec: &NetworkSpec, entry: &Node, report: &mut Report) {
     let mode = spec.mode;
-    if mode != NetworkMode::User && !spec.forward.is_empty() {
-        let node = entry.get("forward").unwrap_or(entry);
-        report.wrong(&at.key("forward"), node, "ports are forwarded with `mode: user` only");
+    let forward = entry.get("forward").unwrap_or(entry);
+    if !matches!(mode, NetworkMode::User | NetworkMode::Passt) && !spec.forward.is_empty() {
+        report.wrong(&at.key("forward"), forward, "ports are forwarded with `mode: user` and `mode: passt` only");
+    }
+    if mode == NetworkMode::Passt && spec.forward.iter().any(|forward| forward.host_port == 0) {
+        report.wrong(&at.key("forward"), forward, "`mode: passt` takes no free port by itself; name one");
     }
     if mode == NetworkMode::Bridge && spec.bridge.is_none() {
         report.wrong(at, entry, "`mode: bridge` needs the name of a `bridge`");
