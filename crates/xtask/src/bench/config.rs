@@ -22,12 +22,11 @@ pub(crate) fn config(ground: &Ground<'_>) -> Result<Vec<Row>> {
     let mut rows = vec![broken(ground, &print)?];
     for (count, most) in DRIVES {
         let yaml = drives(count);
-        let length = yaml.len().to_string();
         let file = ground.home.write(format!("drives-{count}.yaml"), yaml);
         let race = ground.race(format!("`config check` of {count} drives"), "C program", Bar::Within(most));
         rows.push(race.run(
             |_| timed(ground.maqet([Path::new("config"), Path::new("check"), &file])),
-            |_| timed(ground.other(&print, [&length])),
+            |_| timed(ground.other(&print, ["100"])),
         )?);
     }
     Ok(rows)
