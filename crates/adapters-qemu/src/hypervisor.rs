@@ -1,10 +1,10 @@
 //! The port [`Hypervisor`]: finding QEMU, starting it, and reading what it left behind.
 
 mod binary;
-mod find;
+pub(crate) mod find;
 mod helper;
 mod launch;
-mod places;
+pub(crate) mod places;
 mod recorder;
 mod version_cache;
 

@@ -2,7 +2,7 @@
 
 mod create;
 mod info;
-mod partial;
+pub(crate) mod partial;
 mod tool;
 
 use std::path::Path;
@@ -13,7 +13,7 @@ use maqet_domain::port::{DiskImages, ImageError, ImageInfo};
 use maqet_domain::snapshot::SnapshotName;
 use maqet_domain::storage::ImagePlan;
 
-use self::tool::{Tool, Tools};
+pub(crate) use self::tool::{Tool, Tools};
 use crate::environment::ProcessEnvironment;
 use crate::limits::IMAGE_SNAPSHOT_DEADLINE;
 

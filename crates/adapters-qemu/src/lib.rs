@@ -4,6 +4,7 @@
 //! variable or prints; folders and the environment of child processes are given at construction.
 
 mod clock;
+mod copies;
 mod environment;
 mod firmware;
 mod hook;
@@ -12,16 +13,19 @@ mod hypervisor;
 mod image;
 mod jitter;
 mod journal;
+mod leftovers;
 pub mod limits;
 mod lock;
 mod path;
 mod private;
+mod probe;
 mod process;
 mod qmp;
 mod readable;
 mod records;
 
 pub use self::clock::{RandomIds, SystemClock};
+pub use self::copies::FileCopies;
 pub use self::environment::ProcessEnvironment;
 pub use self::firmware::DescriptorCatalog;
 pub use self::hook::LocalHooks;
@@ -29,8 +33,10 @@ pub use self::host::LocalHost;
 pub use self::hypervisor::QemuHypervisor;
 pub use self::image::QemuImg;
 pub use self::journal::FileJournal;
+pub use self::leftovers::{LocalLeftovers, OurFolders};
 pub use self::lock::FileLocks;
 pub use self::path::LocalPaths;
+pub use self::probe::LocalProbe;
 pub use self::process::LinuxProcesses;
 pub use self::qmp::{QemuMonitors, QmpSession};
 pub use self::records::LocalRecords;

@@ -104,6 +104,14 @@ pub const JOURNAL_BYTES: u64 = 256 << 10;
 
 /// How long is waited for another process that adds to the same log; it takes some 50 µs, and a log must hold nobody up.
 pub const JOURNAL_PATIENCE: Duration = Duration::from_millis(500);
+/// The largest copy of a VM that is read; a definition is at most 1 MiB of YAML.
+pub const COPY_BYTES: u64 = 16 << 20;
+
+/// The age from which a file that is to become another one is taken for left behind: writing one takes milliseconds.
+pub const TEMPORARY_STALE: Duration = Duration::from_mins(4);
+
+/// How long `qemu-img --version` may take; as [`VERSION_DEADLINE`].
+pub const IMAGE_VERSION_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How much a hook may print; it is a notification, and what it has to say at length belongs into files of its own.
 pub const HOOK_OUTPUT_BYTES: usize = 64 << 10;

@@ -45,9 +45,14 @@ pub(crate) fn create(place: &Place) -> Result<(), StoreError> {
 const NAMELESS_UNKNOWN: [Errno; 4] = [Errno::OPNOTSUPP, Errno::ISDIR, Errno::INVAL, Errno::NOENT];
 
 /// Returns the bytes of an empty database of the newest schema.
-fn image() -> rusqlite::Result<Vec<u8>> {
+pub(crate) fn image() -> rusqlite::Result<Vec<u8>> {
     let mut connection = Connection::open_in_memory()?;
     schema::migrate(&mut connection)?;
+    bytes_of(&mut connection)
+}
+
+/// Returns the bytes of a database, as those of a file with a write-ahead log.
+pub(crate) fn bytes_of(connection: &mut Connection) -> rusqlite::Result<Vec<u8>> {
     let mut bytes = connection.serialize("main")?.to_vec();
     // Born with its write-ahead log, the file spares us the switch, for which SQLite does not wait in turn.
     if let Some(journal) = bytes.get_mut(JOURNAL_BYTES) {
@@ -76,18 +81,18 @@ fn write_named(place: &Place, image: &[u8]) -> io::Result<()> {
     written
 }
 
-fn temporary_name(place: &Place) -> PathBuf {
+pub(crate) fn temporary_name(place: &Place) -> PathBuf {
     place.folder.join(format!(".tmp-{}", uuid::Uuid::new_v4().simple()))
 }
 
-fn fill(file: &mut File, image: &[u8]) -> io::Result<()> {
+pub(crate) fn fill(file: &mut File, image: &[u8]) -> io::Result<()> {
     // The umask may have taken away what the owner needs.
     file.set_permissions(Permissions::from_mode(0o600))?;
     file.write_all(image)?;
     file.sync_all()
 }
 
-fn sync_folder(place: &Place) -> io::Result<()> {
+pub(crate) fn sync_folder(place: &Place) -> io::Result<()> {
     File::open(&place.folder)?.sync_all()
 }
 

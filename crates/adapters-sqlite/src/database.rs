@@ -13,6 +13,7 @@ use maqet_domain::port::StoreError;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Result};
 
+use crate::care::{BACKUPS, backup};
 use crate::error::{explained, is_busy, is_hindrance};
 use crate::place::{Finding, Place};
 use crate::schema::Due;
@@ -53,6 +54,7 @@ impl Database {
         let access = match patiently(patience, || schema::identity(&connection)) {
             Ok(found) => {
                 if schema::judge(&place, found)? == Due::Migration {
+                    backup::of_connection(&place, &connection, &place.folder.join(BACKUPS))?;
                     patiently(patience, || schema::migrate(&mut connection)).map_err(explain)?;
                 }
                 Access::Shared { connection, writes: false }
@@ -125,7 +127,7 @@ impl Database {
 }
 
 /// Refuses an SQLite that loses commits; `LIBSQLITE3_SYS_USE_PKG_CONFIG` can bring one in at build time.
-fn safe_sqlite() -> std::result::Result<(), StoreError> {
+pub(crate) fn safe_sqlite() -> std::result::Result<(), StoreError> {
     if rusqlite::version_number() >= limits::SQLITE_OLDEST {
         return Ok(());
     }
@@ -152,16 +154,16 @@ fn set_up(connection: Connection) -> Result<Connection> {
 }
 
 /// A connection for one read.
-struct Reader {
-    connection: Connection,
-    found: schema::Identity,
+pub(crate) struct Reader {
+    pub(crate) connection: Connection,
+    pub(crate) found: schema::Identity,
     /// Whether SQLite's locks keep writers away from what is read.
     is_locked: bool,
 }
 
 impl Reader {
     /// Opens the database the usual way, or one of those that need no new file.
-    fn open(place: &Place) -> Result<Self> {
+    pub(crate) fn open(place: &Place) -> Result<Self> {
         match connect(place).and_then(|connection| Self::on(connection, true)) {
             Err(error) if is_hindrance(&error) => Self::alone(place, error),
             result => result,
@@ -212,7 +214,7 @@ fn make_durable(connection: &Connection) -> Result<()> {
 }
 
 /// Calls `attempt` until it does not fail for a lock of others, or patience ends; the pauses grow and vary.
-fn patiently<T>(patience: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+pub(crate) fn patiently<T>(patience: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + patience;
     let mut longest = limits::PAUSE_SHORTEST;
     loop {

@@ -9,6 +9,7 @@
 //! | `database` | one open database: retries, and how it is read where it cannot be written |
 //! | `place` | what lies at the path before SQLite sees it |
 //! | `birth` | a new database, which comes into being whole and private |
+//! | `care` | a whole database examined, backed up, and built anew from what is left of it |
 //! | `schema` | tables, versions, migrations |
 //! | `read`, `write`, `column` | SQL, and domain values in columns |
 //! | `error` | which error of SQLite is which of the port's |
@@ -19,6 +20,7 @@
 //! descriptor of it would drop the locks of this whole process (fcntl(2)).
 
 mod birth;
+mod care;
 mod column;
 mod database;
 mod error;
@@ -30,4 +32,5 @@ mod schema;
 mod store;
 mod write;
 
+pub use care::SqliteCare;
 pub use store::{Options, SqliteStore};

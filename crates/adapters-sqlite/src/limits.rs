@@ -23,3 +23,12 @@ pub const LOOKS: u32 = 8;
 
 /// The oldest SQLite that is safe: up to 3.51.2 two writers at once could lose commits of a write-ahead log.
 pub const SQLITE_OLDEST: i32 = 3_051_003;
+
+/// How many backups are kept; each is as large as the database, some megabytes at most.
+pub const BACKUPS_KEPT: usize = 10;
+
+/// How many of SQLite's findings about a damaged database are told; the first ones say what it is about.
+pub const PROBLEMS_TOLD: u32 = 5;
+
+/// How far the search for the end of a damaged part of a table goes in one step at most, in rows.
+pub const SKIP_LONGEST: i64 = 4096;

@@ -18,6 +18,18 @@ pub(crate) struct Identity {
     version: i64,
 }
 
+impl Identity {
+    /// Returns the version of the schema.
+    pub(crate) const fn version(self) -> i64 {
+        self.version
+    }
+
+    /// Returns whether another program made the database.
+    pub(crate) const fn is_foreign(self) -> bool {
+        self.application != APPLICATION_ID
+    }
+}
+
 /// What has to be done before the database can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Due {

@@ -23,6 +23,7 @@ use serde_json::Value;
 use crate::bus::{Bus, EventStream, Observer};
 use crate::call::{Effect, Operation, call_of};
 use crate::config::{ConfigError, Sources, merge, origins};
+use crate::health::Upkeep;
 use crate::hooks::PendingHooks;
 use crate::journal::Touched;
 use crate::settings::Settings;
@@ -61,6 +62,8 @@ pub struct Ports {
     pub ids: Arc<dyn IdSource>,
     /// Knows the host.
     pub host: Arc<dyn Host>,
+    /// Serves maqet's own upkeep.
+    pub upkeep: Upkeep,
 }
 
 /// Where files of VMs go; absolute.
@@ -121,6 +124,11 @@ impl App {
     /// Returns a stream of the events of this instance, from now on.
     pub fn subscribe(&self) -> EventStream {
         self.bus.subscribe()
+    }
+
+    /// Returns the ports that serve maqet's own upkeep.
+    pub(crate) fn upkeep(&self) -> &Upkeep {
+        &self.ports.upkeep
     }
 
     /// Returns the settings.

@@ -109,6 +109,12 @@ pub enum Error {
         /// Its process.
         pid: u32,
     },
+    /// A QEMU that no VM owns, and of whose VM there is no copy.
+    #[error("of the VM of process {pid} there is no copy, so it cannot be defined again")]
+    OrphanUnknown {
+        /// The process.
+        pid: u32,
+    },
     /// The files name another VM than the one they are applied to.
     #[error("the files name the VM `{}`, and they are applied to `{vm}`", given.escape_debug())]
     OtherName {
@@ -272,6 +278,7 @@ impl Error {
             | Self::WrongState { .. }
             | Self::RunsByHand { .. }
             | Self::StillAlive { .. }
+            | Self::OrphanUnknown { .. }
             | Self::StillBusy { .. }
             | Self::NameMissing
             | Self::NothingGiven
@@ -299,6 +306,7 @@ impl Explain for Error {
             Self::RunsByHand { .. } => "vm.runs-by-hand",
             Self::StillAlive { .. } => "vm.still-alive",
             Self::StillBusy { .. } => "vm.still-busy",
+            Self::OrphanUnknown { .. } => "vm.orphan-unknown",
             Self::NameMissing => "vm.name-missing",
             Self::NothingGiven => "config.nothing-given",
             Self::NoSuchFolder { .. } => "storage.folder-missing",
@@ -339,7 +347,7 @@ impl Explain for Error {
             | Self::SnapshotName(_) => Fault::Usage,
             Self::KvmUnusable { .. } => Fault::Host,
             Self::StillBusy { .. } => Fault::Busy,
-            Self::StillAlive { .. } | Self::Encode { .. } => Fault::Failed,
+            Self::StillAlive { .. } | Self::OrphanUnknown { .. } | Self::Encode { .. } => Fault::Failed,
             wrapping => wrapping.inner().map_or(Fault::Failed, Explain::fault),
         }
     }
@@ -348,6 +356,7 @@ impl Explain for Error {
         let near_or = |near: &[String], otherwise: &str| vec![did_you_mean(near).unwrap_or(otherwise.to_owned())];
         match self {
             Self::NoSuchVm { near, .. } => near_or(near, "list the VMs with `maqet ls`"),
+            Self::OrphanUnknown { .. } => vec!["end it with `maqet cleanup --end-orphans`".to_owned()],
             Self::AmbiguousVm { .. } => vec!["give more of the id, or the name".to_owned()],
             Self::NoSuchDrive { known, .. } if known.is_empty() => {
                 vec!["give the VM a disk under `storage`".to_owned()]

@@ -74,3 +74,25 @@ pub const FOLLOW_REFRESH: Duration = Duration::from_secs(1);
 
 /// How long a hook may take: it is to tell somebody, and whoever ran the command waits for it.
 pub const HOOK: Duration = Duration::from_secs(30);
+
+/// How many files a process should be allowed to have open: a list asks [`LOOKS_AT_ONCE`] VMs with two each, and QEMU
+/// has some hundred with many disks.
+pub const OPEN_FILES_WANTED: u64 = 1024;
+
+/// The number of a boot up to which sockets have to fit; nobody starts a VM more often.
+pub const BOOTS_FORESEEN: u32 = 999_999;
+
+/// The digits of an id that name a VM's folder of sockets.
+pub const SHORT_ID_DIGITS: usize = 12;
+
+/// Less free space than this is a problem: a commit, a log or a lock may not fit.
+pub const FREE_BYTES_NEEDED: u64 = 16 << 20;
+
+/// Less free space than this is worth a warning: one update of a guest fills it.
+pub const FREE_BYTES_WANTED: u64 = 1 << 30;
+
+/// How many files should still fit: a start makes some twenty.
+pub const FREE_FILES_WANTED: u64 = 1_000;
+
+/// How long a cleanup waits for somebody who works on a VM: who is at work needs no cleaning up after.
+pub const CLEANUP_LOCK: Duration = Duration::from_millis(100);

@@ -3,7 +3,9 @@
 mod add;
 mod apply;
 mod button;
+mod cleanup;
 mod config;
+mod doctor;
 mod events;
 mod info;
 mod inspect;
@@ -20,10 +22,12 @@ mod stop;
 pub use self::add::{Add, Added};
 pub use self::apply::{Applied, Apply, Changed, TakesEffect};
 pub use self::button::{Pause, Pressed, Reset, Resume};
+pub use self::cleanup::{Cleaned, CleanedItem, Cleanup, Outcome};
 pub use self::config::{
     ConfigCheck, ConfigChecked, ConfigDefaults, ConfigKeys, ConfigSchema, ConfigShow, DefaultValue, KeyInfo,
     ShownSetting,
 };
+pub use self::doctor::{Diagnosis, Doctor};
 pub use self::events::{EventPage, Events, InvalidSince, Since};
 pub use self::info::{Info, StorageInfo, VmInfo};
 pub use self::inspect::{
@@ -64,6 +68,8 @@ pub fn table() -> OperationTable {
         .on::<SnapshotLs>()
         .on::<SnapshotLoad>()
         .on::<SnapshotRm>()
+        .on::<Doctor>()
+        .on::<Cleanup>()
         .on::<ConfigCheck>()
         .on::<ConfigShow>()
         .on::<ConfigKeys>()

@@ -16,7 +16,7 @@ use clap::builder::Resettable;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use maqet::Environment;
-use maqet::operation::{Info, Ls};
+use maqet::operation::{Cleanup, Doctor, Info, Ls};
 
 pub(crate) use self::config::Config;
 pub(crate) use self::define::{Add, Apply};
@@ -118,6 +118,10 @@ pub(crate) enum Command {
     /// Make, list, load and remove snapshots of a stopped VM's drives
     #[command(subcommand)]
     Snapshot(Snapshot),
+    /// Look at host, database, VMs and leftovers
+    Doctor(Doctor),
+    /// Remove what nobody needs any more
+    Cleanup(Cleanup),
     /// Check configurations, and show keys, defaults and settings
     #[command(subcommand)]
     Config(Config),

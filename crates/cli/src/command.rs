@@ -3,6 +3,7 @@
 mod add;
 mod config;
 mod events;
+mod health;
 mod life;
 mod logs;
 mod qmp;
@@ -46,6 +47,8 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Snapshot(Snapshot::Ls(ls)) => plain(maqet, ls, output, "reading the snapshots").await,
         Command::Snapshot(Snapshot::Load(load)) => plain(maqet, load, output, "loading the snapshot").await,
         Command::Snapshot(Snapshot::Rm(rm)) => plain(maqet, rm, output, "removing the snapshot").await,
+        Command::Doctor(doctor) => health::doctor(maqet, doctor, output).await,
+        Command::Cleanup(cleanup) => health::cleanup(maqet, cleanup, output).await,
         Command::Config(arguments) => config::run(maqet, arguments, output).await,
     }
 }

@@ -3,18 +3,24 @@
 //! Every method says which errors an adapter must return; the conformance suite checks it. All are
 //! object-safe and speak values of the domain only.
 
+mod care;
+mod copies;
 mod disk;
 mod firmware;
 mod hook;
 mod host;
 mod hypervisor;
 mod journal;
+mod leftovers;
 mod lock;
 mod path;
+mod probe;
 mod process_stats;
 mod records;
 mod store;
 
+pub use self::care::{KeptVm, Mended, Origin, StoreCare, StoreHealth};
+pub use self::copies::VmCopies;
 pub use self::disk::{DiskImages, ImageError, ImageInfo};
 pub use self::firmware::{FirmwareCatalog, FirmwareError, UefiFirmware};
 pub use self::hook::{HookCall, HookError, Hooks};
@@ -24,22 +30,28 @@ pub use self::hypervisor::{
     QmpError, Signal,
 };
 pub use self::journal::Journal;
+pub use self::leftovers::{Leftovers, Machine, RemoveError, Trace, TraceKind};
 pub use self::lock::{Guard, Holder, LockError, LockName, Locks};
 pub use self::path::{PathKind, Paths};
+pub use self::probe::{FolderFacts, Probe, Space};
 pub use self::process_stats::{ProcessStats, ProcessUsage};
 pub use self::records::{Chunk, RecordError, Records};
 pub use self::store::{EventLog, HistoryLog, StorageLedger, Store, StoreError, VmRepository};
 
 #[cfg(feature = "mocks")]
 pub use self::{
+    care::MockStoreCare,
+    copies::MockVmCopies,
     disk::MockDiskImages,
     firmware::MockFirmwareCatalog,
     hook::MockHooks,
     host::{MockClock, MockHost, MockIdSource},
     hypervisor::{MockHypervisor, MockMonitors, MockProcesses},
     journal::MockJournal,
+    leftovers::MockLeftovers,
     lock::MockLocks,
     path::MockPaths,
+    probe::MockProbe,
     process_stats::MockProcessStats,
     records::MockRecords,
 };

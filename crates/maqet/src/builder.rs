@@ -4,19 +4,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use maqet_adapters_qemu::{
-    DescriptorCatalog, FileJournal, FileLocks, LinuxProcesses, LocalHooks, LocalHost, LocalPaths, LocalRecords,
-    ProcessEnvironment, QemuHypervisor, QemuImg, QemuMonitors, RandomIds, SystemClock,
+    DescriptorCatalog, FileCopies, FileJournal, FileLocks, LinuxProcesses, LocalHooks, LocalHost, LocalLeftovers,
+    LocalPaths, LocalProbe, LocalRecords, OurFolders, ProcessEnvironment, QemuHypervisor, QemuImg, QemuMonitors,
+    RandomIds, SystemClock,
 };
 use maqet_application::{
-    App, Error, EventStream, Folders, Observer, Operation, OperationTable, Ports, config, operation,
+    App, CopyingStore, Error, EventStream, Folders, Observer, Operation, OperationTable, Ports, Upkeep, config,
+    operation,
 };
 use maqet_domain::fault::FaultPoints;
 use maqet_domain::machine::builtin_handlers;
 use maqet_domain::plugin::{ConfigHandler, StorageDriver};
-use maqet_domain::port::Store;
+use maqet_domain::port::{Store, StoreCare, VmCopies};
 use maqet_domain::storage::builtin_drivers;
 use serde_json::Value;
 
+use crate::deferred::{DeferredCare, DeferredStore, PlainCare};
 use crate::{OpenError, Settings, StoreFactories, fault};
 
 /// maqet, opened: runs operations.
@@ -39,7 +42,7 @@ pub struct Builder {
 }
 
 impl Maqet {
-    /// Opens maqet as the command line does: SQLite and QEMU.
+    /// Opens maqet as the command line does: SQLite, whose file is opened when it is first used, and QEMU.
     pub fn open(settings: Settings) -> Result<Self, OpenError> {
         Self::builder(settings).open()
     }
@@ -132,19 +135,16 @@ impl Builder {
         self
     }
 
-    /// Opens the store and wires everything.
+    /// Wires everything; the store of the settings is opened when it is first used.
     ///
-    /// Errors: a plug-in whose name is taken, a database URL nobody knows, a store that cannot be opened.
+    /// Errors: a plug-in whose name is taken, a database URL nobody knows.
     pub fn open(self) -> Result<Maqet, OpenError> {
         let mut drivers = builtin_drivers()?;
         self.drivers.into_iter().try_for_each(|driver| drivers.register(driver))?;
         let mut handlers = builtin_handlers(&drivers)?;
         self.handlers.into_iter().try_for_each(|handler| handlers.register(handler))?;
 
-        let store = match self.store {
-            Some(store) => store,
-            None => self.stores.open(&self.settings.database)?,
-        };
+        let kept = kept(self.store, &self.stores, &self.settings)?;
         let folders = Folders {
             storage: self.settings.data_dir.join("storage"),
             runtime: self.settings.runtime_dir.clone(),
@@ -157,21 +157,76 @@ impl Builder {
             timeouts: self.settings.timeouts(),
             effective: self.settings.effective(),
         };
-        let ports = ports(store, &self.settings, &self.faults);
+        let ports = ports(kept, &self.settings, &self.faults);
         let app = App::new(ports, folders, handlers, drivers).with_settings(settings).with_fault_points(self.faults);
         let app = self.observers.into_iter().fold(app, App::with_observer);
         Ok(Maqet { app, operations: self.operations, settings: self.settings })
     }
 }
 
+/// What is kept, and what looks after it.
+struct Kept {
+    /// Names the database, for what lies in folders that it may share with others.
+    name: String,
+    store: Arc<dyn Store>,
+    care: Arc<dyn StoreCare>,
+    copies: Arc<dyn VmCopies>,
+}
+
+/// Chooses the store: the caller's own, or that of the settings, which is opened when it is first used.
+fn kept(given: Option<Arc<dyn Store>>, stores: &StoreFactories, settings: &Settings) -> Result<Kept, OpenError> {
+    let copies_of =
+        |name: &str| -> Arc<dyn VmCopies> { Arc::new(FileCopies::new(settings.state_dir.clone(), name.to_owned())) };
+    let plain = |name: &str, store: &Arc<dyn Store>| -> Arc<dyn StoreCare> {
+        Arc::new(PlainCare::new(name.to_owned(), Arc::clone(store)))
+    };
+    let (name, copies, store, care): (String, _, Arc<dyn Store>, _) = if let Some(store) = given {
+        let name = "given".to_owned();
+        (name.clone(), copies_of(&name), Arc::clone(&store), plain(&name, &store))
+    } else {
+        let found = stores.find(&settings.database)?;
+        let (name, copies) = (found.name.clone(), copies_of(&found.name));
+        if let Some(care) = found.care() {
+            let opener = Box::new(move || found.open());
+            let store = Arc::new(DeferredStore::new(opener, Arc::clone(&care), Arc::clone(&copies)));
+            let care: Arc<dyn StoreCare> = Arc::new(DeferredCare::new(care, Arc::clone(&store)));
+            (name, copies, store, care)
+        } else {
+            let store = found.open()?;
+            (name.clone(), copies, Arc::clone(&store), plain(&name, &store))
+        }
+    };
+    let store = Arc::new(CopyingStore::new(store, Arc::clone(&copies)));
+    Ok(Kept { name, store, care, copies })
+}
+
+/// Chooses what serves maqet's own upkeep.
+fn upkeep(kept: &Kept, environment: ProcessEnvironment, settings: &Settings) -> Upkeep {
+    let folders = OurFolders {
+        data: settings.data_dir.clone(),
+        storage: settings.data_dir.join("storage"),
+        locks: settings.data_dir.join("locks"),
+        runtime: settings.runtime_dir.clone(),
+        state: settings.state_dir.clone(),
+        cache: settings.cache_dir.clone(),
+    };
+    Upkeep {
+        care: Arc::clone(&kept.care),
+        copies: Arc::clone(&kept.copies),
+        leftovers: Arc::new(LocalLeftovers::new(folders, kept.name.clone())),
+        probe: Arc::new(LocalProbe::new(environment)),
+    }
+}
+
 /// Chooses an adapter for each port.
-fn ports(store: Arc<dyn Store>, settings: &Settings, faults: &FaultPoints) -> Ports {
+fn ports(kept: Kept, settings: &Settings, faults: &FaultPoints) -> Ports {
     let variables = settings.environment.variables();
     let environment: ProcessEnvironment = variables.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     let login_name = settings.environment.get("LOGNAME").map(|name| name.to_string_lossy().into_owned());
     let hypervisor = QemuHypervisor::new(environment.clone(), settings.cache_dir.clone());
     Ports {
-        store,
+        upkeep: upkeep(&kept, environment.clone(), settings),
+        store: kept.store,
         hypervisor: Arc::new(hypervisor.with_fault_points(faults.clone())),
         monitors: Arc::new(QemuMonitors),
         processes: Arc::new(LinuxProcesses::new()),

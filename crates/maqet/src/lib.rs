@@ -23,6 +23,7 @@
 //! I/O and time enabled).
 
 mod builder;
+mod deferred;
 mod document;
 mod environment;
 mod error;
@@ -37,13 +38,14 @@ pub use document::{ReadError, read_document};
 pub use environment::Environment;
 pub use error::OpenError;
 pub use settings::{Overrides, Settings};
-pub use stores::{StoreFactories, StoreFactory};
+pub use stores::{CareFactory, StoreFactories, StoreFactory};
 pub use writers::{Insecurity, Writers};
 
 pub use maqet_application::config::{self, ConfigError, Document};
 pub use maqet_application::{
-    App, Done, Effect, EffectiveSetting, Error, Folders, InvalidPatience, KeptSize, Occupation, Operation,
-    OperationTable, Patience, Ports, Rung, Timeouts, VmStatus, limits, operation,
+    App, Area, CopyingStore, Done, Effect, EffectiveSetting, Error, Finding, Folders, InvalidPatience, KeptSize,
+    Occupation, Operation, OperationTable, Patience, Ports, Rung, Severity, Timeouts, Upkeep, VmStatus, limits,
+    operation,
 };
 // What happened, and hearing of it.
 pub use maqet_application::{Cursor, EventStream, Observer, RecorderPosition, ShownEvent, Told};

@@ -3,20 +3,50 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use maqet_adapters_sqlite::{Options, SqliteStore};
+use maqet_adapters_sqlite::{Options, SqliteCare, SqliteStore};
 use maqet_domain::fault::FaultPoints;
 use maqet_domain::near::near;
-use maqet_domain::port::{Store, StoreError};
+use maqet_domain::port::{Store, StoreCare, StoreError};
 
 use crate::OpenError;
 
 /// Opens a store; it is given what stands after the colon of the URL.
 pub type StoreFactory = Arc<dyn Fn(&str) -> Result<Arc<dyn Store>, StoreError> + Send + Sync>;
 
+/// Makes what looks after a store; it is given what stands after the colon of the URL, and opens nothing.
+pub type CareFactory = Arc<dyn Fn(&str) -> Arc<dyn StoreCare> + Send + Sync>;
+
 /// The stores that can be opened, by the scheme of their URL.
 #[derive(Clone)]
 pub struct StoreFactories {
-    factories: Vec<(String, StoreFactory)>,
+    kinds: Vec<Kind>,
+}
+
+#[derive(Clone)]
+struct Kind {
+    scheme: String,
+    open: StoreFactory,
+    care: Option<CareFactory>,
+}
+
+/// How one database is opened and looked after.
+#[derive(Clone)]
+pub(crate) struct Found {
+    /// The URL in one form, without what is secret in it.
+    pub(crate) name: String,
+    rest: String,
+    kind: Kind,
+}
+
+impl Found {
+    pub(crate) fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
+        (self.kind.open)(&self.rest)
+    }
+
+    /// Returns what looks after it, if its kind has something.
+    pub(crate) fn care(&self) -> Option<Arc<dyn StoreCare>> {
+        self.kind.care.as_ref().map(|care| care(&self.rest))
+    }
 }
 
 impl Default for StoreFactories {
@@ -35,36 +65,80 @@ impl StoreFactories {
     /// Knows those of [`default`](Self::default); `faults` are told of their steps.
     pub(crate) fn builtin(faults: &FaultPoints) -> Self {
         let faults = faults.clone();
-        Self::empty().with("sqlite", Arc::new(move |path| open_sqlite(Path::new(path), &faults)))
+        Self::empty()
+            .with("sqlite", Arc::new(move |path| open_sqlite(Path::new(path), &faults)))
+            .with_care("sqlite", Arc::new(|path| Arc::new(SqliteCare::new(path))))
     }
 
     /// Knows none.
     pub const fn empty() -> Self {
-        Self { factories: Vec::new() }
+        Self { kinds: Vec::new() }
     }
 
     /// Adds a store; one of the same scheme is replaced.
     #[must_use]
     pub fn with(mut self, scheme: &str, factory: StoreFactory) -> Self {
-        self.factories.retain(|(known, _)| known != scheme);
-        self.factories.push((scheme.to_owned(), factory));
+        self.kinds.retain(|kind| kind.scheme != scheme);
+        self.kinds.push(Kind { scheme: scheme.to_owned(), open: factory, care: None });
+        self
+    }
+
+    /// Says how the stores of a scheme that was added are looked after: examined, backed up and repaired.
+    #[must_use]
+    pub fn with_care(mut self, scheme: &str, factory: CareFactory) -> Self {
+        if let Some(kind) = self.kinds.iter_mut().find(|kind| kind.scheme == scheme) {
+            kind.care = Some(factory);
+        }
         self
     }
 
     /// Opens the store that `url` names.
     pub fn open(&self, url: &str) -> Result<Arc<dyn Store>, OpenError> {
+        Ok(self.find(url)?.open()?)
+    }
+
+    /// Finds what opens the store that `url` names, and opens nothing.
+    pub(crate) fn find(&self, url: &str) -> Result<Found, OpenError> {
         let (scheme, rest) = match url.split_once(':') {
             Some((scheme, rest)) if !scheme.is_empty() && !scheme.contains('/') => (scheme, rest),
             Some(_) | None => ("sqlite", url),
         };
-        let known: Vec<String> = self.factories.iter().map(|(known, _)| known.clone()).collect();
-        match self.factories.iter().find(|(known, _)| known == scheme) {
-            Some((_, factory)) => Ok(factory(rest.strip_prefix("//").unwrap_or(rest))?),
-            None => Err(OpenError::UnknownStore {
-                url: url.to_owned(),
-                near: near(scheme, known.iter().map(String::as_str)),
-                known,
-            }),
+        let rest = rest.strip_prefix("//").unwrap_or(rest);
+        if let Some(kind) = self.kinds.iter().find(|kind| kind.scheme == scheme) {
+            let name = format!("{scheme}:{}", name_of(scheme, rest));
+            return Ok(Found { name, rest: rest.to_owned(), kind: kind.clone() });
         }
+        let known: Vec<String> = self.kinds.iter().map(|kind| kind.scheme.clone()).collect();
+        let near = near(scheme, known.iter().map(String::as_str));
+        Err(OpenError::UnknownStore { url: url.to_owned(), near, known })
+    }
+}
+
+/// Returns the part of a URL by which a database is told from others: a path absolute, anything else without the user
+/// and the password before `@`.
+fn name_of(scheme: &str, rest: &str) -> String {
+    if scheme == "sqlite" {
+        return std::path::absolute(rest).map_or_else(|_| rest.to_owned(), |path| path.to_string_lossy().into_owned());
+    }
+    rest.rsplit_once('@').map_or(rest, |(_, place)| place).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(url: &str, expected: &str) {
+        let factories =
+            StoreFactories::default().with("postgres", Arc::new(|_| Err(StoreError::Busy { path: "x".into() })));
+        assert_eq!(factories.find(url).unwrap().name, expected);
+    }
+
+    #[test]
+    fn test_store_name_is_the_same_however_its_url_is_written_and_holds_no_secret() {
+        check("/d/maqet.db", "sqlite:/d/maqet.db");
+        check("sqlite:/d/maqet.db", "sqlite:/d/maqet.db");
+        check("sqlite:///d/maqet.db", "sqlite:/d/maqet.db");
+        check("postgres://me:p@ss@db/maqet", "postgres:db/maqet");
     }
 }

@@ -41,7 +41,7 @@ fn with_commas_doubled(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Splits an argument at its single commas.
-fn options(argument: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn options(argument: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(argument);
     std::iter::from_fn(move || {
         let text = rest?;
@@ -60,16 +60,16 @@ fn options(argument: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// How much speaks for a process to be the QEMU of a run; a later field decides between those equal in all before.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Likeness {
+pub(crate) struct Likeness {
     /// QEMU wrote its pid down itself.
-    is_in_pid_file: bool,
+    pub(crate) is_in_pid_file: bool,
     /// It runs a program named as QEMU's are, and not the shell of a script.
-    runs_qemu: bool,
-    start_ticks: u64,
-    pid: u32,
+    pub(crate) runs_qemu: bool,
+    pub(crate) start_ticks: u64,
+    pub(crate) pid: u32,
 }
 
-fn runs_qemu(pid: u32) -> bool {
+pub(crate) fn runs_qemu(pid: u32) -> bool {
     let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     program.file_name().is_some_and(|name| name.as_bytes().starts_with(b"qemu"))
 }

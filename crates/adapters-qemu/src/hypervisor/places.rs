@@ -76,7 +76,7 @@ pub(super) fn close_files(places: &RunPlaces) {
 /// Ends the helpers of a run and removes its files that we know by name, and their folder if nothing else is in it.
 ///
 /// Through a handle of the folder, so that a link put in its place leads nowhere.
-pub(super) fn clear(places: &RunPlaces) {
+pub(crate) fn clear(places: &RunPlaces) {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
     let Ok(folder) = openat(CWD, &places.sockets, flags, Mode::empty()) else { return };
     let helpers = helper::sockets(&places.sockets);

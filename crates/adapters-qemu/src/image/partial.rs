@@ -17,6 +17,9 @@ use crate::process::{identity_of, stat_of};
 /// The longest name of a file on the file systems of Linux, in bytes.
 const NAME_MAX: usize = 255;
 
+/// What stands between the name of the image and the maker.
+const MARKER: &str = ".partial-";
+
 /// A file beside the image it becomes; removed when dropped before that.
 #[derive(Debug)]
 pub(super) struct Partial {
@@ -95,7 +98,7 @@ impl Drop for Partial {
 /// Returns how the names of partial files of `image` begin, cut so that `tail` bytes fit behind it.
 fn prefix(image: &Path, tail: usize) -> io::Result<OsString> {
     let name = image.file_name().ok_or(io::ErrorKind::InvalidInput)?.as_bytes();
-    let marker = b".partial-";
+    let marker = MARKER.as_bytes();
     let room = NAME_MAX.saturating_sub(1 + marker.len() + tail);
     let kept = &name[..name.len().min(room)];
     Ok(OsString::from_vec([b".", kept, marker].concat()))
@@ -109,12 +112,28 @@ fn sweep(image: &Path, us: &Maker) {
         let name = entry.file_name();
         let tail = name.as_bytes().strip_prefix(prefix.as_bytes()).and_then(|tail| std::str::from_utf8(tail).ok());
         let Some(maker) = tail.and_then(Maker::parse) else { continue };
-        // A maker of another boot may be of another host that has this folder mounted too.
-        let dead = if maker.boot == us.boot { !maker.is_alive() } else { is_stale(&entry.path()) };
-        if dead {
+        if is_abandoned(&maker, us, &entry.path()) {
             let _ = fs::remove_file(entry.path());
         }
     }
+}
+
+/// Returns whether nobody makes the partial file any more.
+///
+/// A maker of another boot may be of another host that has this folder mounted too.
+fn is_abandoned(maker: &Maker, us: &Maker, path: &Path) -> bool {
+    if maker.boot == us.boot { !maker.is_alive() } else { is_stale(path) }
+}
+
+/// Returns the partial files in `folder` whose maker is dead, of whatever image.
+pub(crate) fn left_behind(folder: &Path) -> Vec<PathBuf> {
+    let (Ok(us), Ok(entries)) = (Maker::us(), fs::read_dir(folder)) else { return Vec::new() };
+    let is_dead = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).filter(|name| name.starts_with('.'));
+        let tail = name.and_then(|name| Some(name.rsplit_once(MARKER)?.1));
+        tail.and_then(Maker::parse).is_some_and(|maker| is_abandoned(&maker, &us, path))
+    };
+    entries.flatten().map(|entry| entry.path()).filter(is_dead).collect()
 }
 
 fn is_stale(path: &Path) -> bool {
@@ -157,12 +176,14 @@ mod tests {
         let us = Maker::us().unwrap();
         let dead = folder.path().join(format!(".a.qcow2.partial-{}-{}-1-0badcafe", us.boot, us.pid));
         fs::write(&dead, "").unwrap();
+        assert_eq!(left_behind(folder.path()).first(), Some(&dead));
         let living = Partial::reserve(&image).unwrap();
 
         let mine = Partial::reserve(&image).unwrap();
 
         assert!(!dead.exists());
         assert!(living.path().exists() && mine.path().exists());
+        assert_eq!(left_behind(folder.path()), Vec::<PathBuf>::new());
     }
 
     #[test]

@@ -16,13 +16,13 @@ const NAME: &str = "qemu-img";
 
 /// What all calls of `qemu-img` have in common.
 #[derive(Debug)]
-pub(super) struct Tools {
-    pub(super) environment: ProcessEnvironment,
-    pub(super) faults: FaultPoints,
+pub(crate) struct Tools {
+    pub(crate) environment: ProcessEnvironment,
+    pub(crate) faults: FaultPoints,
 }
 
 /// `qemu-img`, found, about to do something to an image.
-pub(super) struct Tool<'a> {
+pub(crate) struct Tool<'a> {
     tools: &'a Tools,
     program: PathBuf,
     action: &'static str,
@@ -32,7 +32,7 @@ pub(super) struct Tool<'a> {
 
 impl<'a> Tool<'a> {
     /// Finds `qemu-img`; `action` and `image` are for its errors.
-    pub(super) fn find(
+    pub(crate) fn find(
         tools: &'a Tools,
         action: &'static str,
         image: &Path,
@@ -62,7 +62,7 @@ impl<'a> Tool<'a> {
     }
 
     /// Runs `words` and then `rest`; returns what was printed.
-    pub(super) async fn run<'w>(
+    pub(crate) async fn run<'w>(
         &self,
         words: impl IntoIterator<Item = &'w str>,
         rest: impl IntoIterator<Item = OsString>,
@@ -96,7 +96,7 @@ impl<'a> Tool<'a> {
         }
     }
 
-    pub(super) fn refusal(&self, last_words: String) -> ImageError {
+    pub(crate) fn refusal(&self, last_words: String) -> ImageError {
         ImageError::Refused { action: self.action, path: self.image.clone(), last_words }
     }
 }

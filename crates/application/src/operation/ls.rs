@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use futures_util::future::join_all;
 use maqet_domain::glob::matches;
 use maqet_domain::port::{Holder, LockName};
-use maqet_domain::vm::VmEntry;
+use maqet_domain::vm::{VmEntry, VmId};
 use serde::{Deserialize, Serialize};
 
 use crate::call::{Done, Effect, Operation};
@@ -52,13 +52,20 @@ impl Operation for Ls {
 
     async fn run(&self, app: &App) -> Result<Done<Vec<VmStatus>>, Error> {
         let mut entries = app.ports.store.list().await?;
+        let known: Vec<VmId> = entries.iter().map(|entry| entry.id).collect();
+        let mut strays = app.strays(&known).await;
         if let Some(pattern) = &self.name {
             entries.retain(|entry| matches(pattern, entry.name.as_str()));
+            strays.retain(|stray| matches(pattern, &stray.name));
         }
         if self.sort == SortKey::Created {
             entries.sort_by_key(|entry| entry.created_at);
         }
         let mut statuses = look_at_all(app, &entries).await;
+        statuses.extend(strays);
+        if self.sort == SortKey::Name {
+            statuses.sort_by(|a, b| a.name.cmp(&b.name));
+        }
         if let Some(wanted) = &self.status {
             statuses.retain(|vm| vm.status == wanted);
         }

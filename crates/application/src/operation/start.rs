@@ -186,7 +186,7 @@ async fn finish(app: &App, entry: VmEntry, machine: &Machine, launched: Launched
 }
 
 /// Returns the forwarded ports, with those that QEMU chose itself.
-async fn forwards(app: &App, run: &Run, machine: &Machine) -> Vec<Forward> {
+pub(super) async fn forwards(app: &App, run: &Run, machine: &Machine) -> Vec<Forward> {
     let wanted: Vec<Forward> = machine.network.iter().flat_map(|card| card.forward.iter().copied()).collect();
     if wanted.is_empty() {
         return wanted;

@@ -20,7 +20,14 @@ impl Operation for Status {
     type Output = VmStatus;
 
     async fn run(&self, app: &App) -> Result<Done<VmStatus>, Error> {
-        let entry = app.vm(&self.vm).await?.entry;
+        let entry = match app.vm(&self.vm).await {
+            Ok(vm) => vm.entry,
+            Err(missing @ Error::NoSuchVm { .. }) => {
+                let stray = app.stray(&self.vm).await;
+                return stray.map(Done::reading).ok_or(missing);
+            }
+            Err(error) => return Err(error),
+        };
         let seen = app.look(&entry).await;
         Ok(Done::reading(VmStatus::of(&entry, &seen)))
     }

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use maqet_application::config::Document;
 use maqet_application::operation::Add;
-use maqet_application::{App, Folders, Ports};
+use maqet_application::{App, Folders, Ports, Upkeep};
 use maqet_domain::Timestamp;
 use maqet_domain::history::Actor;
 use maqet_domain::machine::builtin_handlers;
 use maqet_domain::port::{
     Guard, HostFacts, Kvm, Launched, MockClock, MockDiskImages, MockFirmwareCatalog, MockHooks, MockHost,
-    MockHypervisor, MockIdSource, MockJournal, MockLocks, MockMonitors, MockPaths, MockProcessStats, MockProcesses,
-    MockRecords, PathKind, QemuBinary,
+    MockHypervisor, MockIdSource, MockJournal, MockLeftovers, MockLocks, MockMonitors, MockPaths, MockProbe,
+    MockProcessStats, MockProcesses, MockRecords, MockStoreCare, MockVmCopies, PathKind, QemuBinary,
 };
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::storage::builtin_drivers;
@@ -99,6 +99,7 @@ impl World {
             clock: Arc::new(still_clock()),
             ids: Arc::new(counting_ids()),
             host: Arc::new(host()),
+            upkeep: upkeep(),
         };
         let folders = Folders { storage: "/d/storage".into(), runtime: "/r".into(), state: "/s".into() };
         let drivers = builtin_drivers().expect("the names are unique");
@@ -131,6 +132,18 @@ fn paths(there: Vec<PathBuf>) -> MockPaths {
     paths.expect_kind().returning(kind);
     paths.expect_resolve().returning(Path::to_owned);
     paths
+}
+
+/// No copies, no strays, and a database that nobody looks after.
+fn upkeep() -> Upkeep {
+    let mut leftovers = MockLeftovers::new();
+    leftovers.expect_strays().returning(|_| Vec::new());
+    Upkeep {
+        care: Arc::new(MockStoreCare::new()),
+        copies: Arc::new(MockVmCopies::new()),
+        leftovers: Arc::new(leftovers),
+        probe: Arc::new(MockProbe::new()),
+    }
 }
 
 fn free_locks() -> MockLocks {

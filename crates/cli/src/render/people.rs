@@ -1,6 +1,7 @@
 //! Results in words and tables for people.
 
 mod events;
+mod health;
 mod inspect;
 mod life;
 

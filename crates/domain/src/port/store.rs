@@ -39,6 +39,14 @@ pub enum StoreError {
         /// What was found.
         detail: String,
     },
+    /// There is no database, and VMs that were in one are still known.
+    #[error("the database `{}` is gone, and {vms} of its VMs are still known", path.display())]
+    Lost {
+        /// Where it was.
+        path: PathBuf,
+        /// How many VMs there are copies of.
+        vms: usize,
+    },
     /// The database was written by a newer maqet.
     #[error("the database `{}` has schema {found}, and this maqet knows {known}", path.display())]
     NewerSchema {
@@ -80,6 +88,7 @@ impl Explain for StoreError {
             Self::Conflict { .. } => "store.conflict",
             Self::Busy { .. } => "store.busy",
             Self::Corrupt { .. } => "store.corrupt",
+            Self::Lost { .. } => "store.lost",
             Self::NewerSchema { .. } => "store.newer-schema",
             Self::Full { .. } => "store.full",
             Self::Unavailable { .. } => "store.unavailable",
@@ -92,7 +101,7 @@ impl Explain for StoreError {
             Self::NameTaken { .. } => Fault::State,
             Self::Conflict { .. } | Self::Busy { .. } => Fault::Busy,
             Self::NewerSchema { .. } | Self::Full { .. } | Self::Unavailable { .. } => Fault::Host,
-            Self::Corrupt { .. } | Self::Failed { .. } => Fault::Failed,
+            Self::Corrupt { .. } | Self::Lost { .. } | Self::Failed { .. } => Fault::Failed,
         }
     }
 
@@ -103,13 +112,16 @@ impl Explain for StoreError {
                 format!("remove the one that is there with `maqet rm {name}`"),
             ],
             Self::Conflict { .. } | Self::Busy { .. } => vec!["try again".to_owned()],
-            Self::Corrupt { path, .. } => vec![format!(
-                "move `{}` and the files beside it whose names begin alike away, and restore a backup",
-                path.display()
-            )],
-            Self::NewerSchema { .. } => vec!["update maqet".to_owned()],
-            Self::Full { .. } => vec!["free some space".to_owned()],
-            Self::Unavailable { .. } => vec!["look at the owner and the permissions of its folder".to_owned()],
+            Self::Corrupt { .. } => {
+                vec!["keep a copy of it and repair it with `maqet doctor --fix`".to_owned()]
+            }
+            Self::Lost { .. } => vec!["build it anew from the copies with `maqet doctor --fix`".to_owned()],
+            Self::NewerSchema { .. } => vec!["update maqet, or name another database with `--database`".to_owned()],
+            Self::Full { .. } => vec!["free some space; `maqet doctor` tells where".to_owned()],
+            Self::Unavailable { .. } => vec![
+                "look at the owner and the permissions of its folder".to_owned(),
+                "see what else is wrong with `maqet doctor`".to_owned(),
+            ],
             Self::Failed { .. } => Vec::new(),
         }
     }

@@ -1,0 +1,127 @@
+//! The port [`VmCopies`]: a file `vm.json` beside the records of each VM.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use maqet_domain::change::StorageRecord;
+use maqet_domain::config::Node;
+use maqet_domain::error::Cause;
+use maqet_domain::port::{KeptVm, VmCopies};
+use maqet_domain::vm::{Origins, Revision, Vm, VmEntry, VmId, VmName};
+use serde::{Deserialize, Serialize};
+
+use crate::limits::COPY_BYTES;
+use crate::private::{private_folder, write_whole};
+
+/// The name of a copy in the folder of a VM's records.
+const NAME: &str = "vm.json";
+
+/// Copies as files, each in the folder of its VM's records.
+#[derive(Debug, Clone)]
+pub struct FileCopies {
+    state: PathBuf,
+    database: String,
+}
+
+/// What stands in the file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Content {
+    /// The database the VM is in: two of them may share the folders of a user.
+    database: String,
+    id: VmId,
+    name: VmName,
+    created_at: Timestamp,
+    definition: Node,
+    origins: Origins,
+    storage: Vec<StorageRecord>,
+}
+
+impl FileCopies {
+    /// Keeps copies below `state`, for the database of this name.
+    pub const fn new(state: PathBuf, database: String) -> Self {
+        Self { state, database }
+    }
+
+    fn folder(&self, id: &VmId) -> PathBuf {
+        self.state.join(id.to_string())
+    }
+
+    fn read(&self, folder: &Path) -> Option<Content> {
+        let content = read(folder)?;
+        (content.database == self.database).then_some(content)
+    }
+
+    /// Returns the copies of this database.
+    fn contents(&self) -> impl Iterator<Item = Content> {
+        vm_folders(&self.state).into_iter().filter_map(|(_, folder)| self.read(&folder))
+    }
+}
+
+/// Returns the folders in which records of VMs are.
+pub(crate) fn vm_folders(state: &Path) -> Vec<(VmId, PathBuf)> {
+    let entries = fs::read_dir(state).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    folders.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path()))).collect()
+}
+
+/// Returns the database of the VM whose copy is in `folder`, if there is one.
+pub(crate) fn database_of(folder: &Path) -> Option<String> {
+    read(folder).map(|content| content.database)
+}
+
+fn read(folder: &Path) -> Option<Content> {
+    let mut text = Vec::new();
+    File::open(folder.join(NAME)).ok()?.take(COPY_BYTES).read_to_end(&mut text).ok()?;
+    let content: Content = serde_json::from_slice(&text).ok()?;
+    (folder.file_name()?.to_str()? == content.id.to_string()).then_some(content)
+}
+
+impl From<Content> for KeptVm {
+    fn from(content: Content) -> Self {
+        let entry = VmEntry {
+            id: content.id,
+            name: content.name,
+            revision: Revision::FIRST,
+            created_at: content.created_at,
+            run: None,
+        };
+        let vm = Vm { entry, definition: content.definition, origins: content.origins };
+        Self { vm, storage: content.storage }
+    }
+}
+
+#[async_trait]
+impl VmCopies for FileCopies {
+    async fn keep(&self, copy: &KeptVm) -> Result<(), Cause> {
+        let entry = &copy.vm.entry;
+        let content = Content {
+            database: self.database.clone(),
+            id: entry.id,
+            name: entry.name.clone(),
+            created_at: entry.created_at,
+            definition: copy.vm.definition.clone(),
+            origins: copy.vm.origins.clone(),
+            storage: copy.storage.clone(),
+        };
+        let folder = self.folder(&entry.id);
+        private_folder(&folder)?;
+        Ok(write_whole(&folder.join(NAME), &serde_json::to_vec(&content)?)?)
+    }
+
+    async fn count(&self) -> usize {
+        self.contents().count()
+    }
+
+    async fn all(&self) -> Vec<KeptVm> {
+        let mut all: Vec<KeptVm> = self.contents().map(KeptVm::from).collect();
+        all.sort_by(|one, other| one.vm.entry.name.cmp(&other.vm.entry.name));
+        all
+    }
+
+    async fn of_vm(&self, id: &VmId) -> Option<KeptVm> {
+        self.read(&self.folder(id)).map(KeptVm::from)
+    }
+}

@@ -1,0 +1,126 @@
+//! The port [`Probe`]: folders, space, limits and tools of this host.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use async_trait::async_trait;
+use maqet_domain::error::Cause;
+use maqet_domain::fault::FaultPoints;
+use maqet_domain::port::{FolderFacts, ImageError, Probe, Space};
+use rustix::fs::{Access, access, statvfs};
+use rustix::process::{Resource, getrlimit};
+
+use crate::environment::ProcessEnvironment;
+use crate::image::{Tool, Tools};
+use crate::limits::IMAGE_VERSION_DEADLINE;
+use crate::private::private_folder;
+
+/// Looks at this host; runs programs in an environment that is given.
+#[derive(Debug)]
+pub struct LocalProbe {
+    tools: Tools,
+}
+
+impl LocalProbe {
+    /// Makes one that finds programs in the environment's `PATH`.
+    pub fn new(environment: ProcessEnvironment) -> Self {
+        Self { tools: Tools { environment, faults: FaultPoints::default() } }
+    }
+}
+
+#[async_trait]
+impl Probe for LocalProbe {
+    async fn folder(&self, path: &Path) -> Option<FolderFacts> {
+        let found = fs::symlink_metadata(path).ok()?;
+        Some(FolderFacts {
+            owner: found.uid(),
+            is_ours: found.uid() == rustix::process::geteuid().as_raw(),
+            mode: found.mode() & 0o777,
+            is_folder: found.is_dir(),
+            is_writable: access(path, Access::WRITE_OK).is_ok(),
+        })
+    }
+
+    async fn close_folder(&self, path: &Path) -> Result<(), Cause> {
+        // Nobody else's: `private_folder` refuses links and folders of others before it changes anything.
+        private_folder(path)?;
+        Ok(fs::set_permissions(path, Permissions::from_mode(0o700))?)
+    }
+
+    async fn space(&self, path: &Path) -> Option<Space> {
+        let there = path.ancestors().find(|folder| folder.exists())?;
+        let found = statvfs(there).ok()?;
+        Some(Space {
+            free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+            bytes: found.f_blocks.saturating_mul(found.f_frsize),
+            // Some file systems make files as they go, and say that they have none.
+            free_files: (found.f_files > 0).then_some(found.f_favail),
+        })
+    }
+
+    fn open_files(&self) -> u64 {
+        getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+    }
+
+    async fn image_tool(&self) -> Result<String, ImageError> {
+        let tool = Tool::find(&self.tools, "ask for its version", Path::new("/"), IMAGE_VERSION_DEADLINE)?;
+        let said = tool.run(["--version"], []).await?;
+        let said = String::from_utf8_lossy(&said);
+        let first = said.lines().next().unwrap_or_default().trim().to_owned();
+        if first.starts_with("qemu-img version") {
+            return Ok(first);
+        }
+        Err(tool.refusal(format!("it printed `{first}`")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probe() -> LocalProbe {
+        LocalProbe::new(ProcessEnvironment::default())
+    }
+
+    #[tokio::test]
+    async fn test_probe_folder_that_is_open_is_closed() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("a");
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(probe().folder(&folder).await.unwrap().mode, 0o755);
+
+        probe().close_folder(&folder).await.unwrap();
+
+        let facts = probe().folder(&folder).await.unwrap();
+        assert!(facts.is_ours && facts.is_folder && facts.is_writable);
+        assert_eq!(facts.mode, 0o700);
+    }
+
+    #[tokio::test]
+    async fn test_probe_link_in_place_of_a_folder_is_not_closed() {
+        let root = tempfile::tempdir().unwrap();
+        let link = root.path().join("link");
+        std::os::unix::fs::symlink(root.path(), &link).unwrap();
+
+        assert!(!probe().folder(&link).await.unwrap().is_folder);
+        assert!(probe().close_folder(&link).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn test_probe_space_of_what_is_not_there_is_that_of_the_folder_above() {
+        let root = tempfile::tempdir().unwrap();
+
+        let space = probe().space(&root.path().join("a/b/c")).await.unwrap();
+
+        assert!(space.free_bytes <= space.bytes && space.bytes > 0);
+    }
+
+    #[tokio::test]
+    async fn test_probe_image_tool_that_is_missing_says_so() {
+        let found = probe().image_tool().await;
+
+        assert!(matches!(found, Err(ImageError::ToolMissing { .. })), "{found:?}");
+    }
+}

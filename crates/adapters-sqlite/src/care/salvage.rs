@@ -1,0 +1,248 @@
+//! What can still be read of a damaged database, row by row and in raw values.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rusqlite::config::DbConfig;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags, params_from_iter};
+
+use super::beside;
+use crate::birth::image;
+use crate::limits;
+use crate::place::Place;
+
+/// The part of the first page that tells how the file is to be read (<https://sqlite.org/fileformat2.html>, 1.3).
+const HEADER: usize = 100;
+
+/// The size of our pages.
+const PAGE: usize = 4096;
+
+/// Where the header holds the number of pages.
+const PAGES: std::ops::Range<usize> = 28..32;
+
+/// A table, as the newest schema has it.
+#[derive(Debug, Clone)]
+pub(super) struct Table {
+    pub(super) name: String,
+    pub(super) columns: Vec<String>,
+    /// The column that tells its rows apart, where one does.
+    key: Option<String>,
+}
+
+/// What was read of a table.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    /// The columns that were there.
+    pub(super) columns: Vec<String>,
+    /// The rows, each with a value for each of these.
+    pub(super) rows: Vec<Vec<Value>>,
+    /// Whether something of the table could not be read.
+    pub(super) is_broken: bool,
+}
+
+/// Returns the tables of a sound database.
+pub(super) fn tables(connection: &Connection) -> rusqlite::Result<Vec<Table>> {
+    let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY rowid";
+    let names: Vec<String> = connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    names.into_iter().map(|name| table(connection, name)).collect()
+}
+
+fn table(connection: &Connection, name: String) -> rusqlite::Result<Table> {
+    let mut columns = Vec::new();
+    let mut keys = Vec::new();
+    connection.pragma(None, "table_info", &name, |row| {
+        let column: String = row.get(1)?;
+        if row.get::<_, i64>(5)? > 0 {
+            keys.push(column.clone());
+        }
+        columns.push(column);
+        Ok(())
+    })?;
+    let key = if keys.len() == 1 { keys.pop() } else { None };
+    Ok(Table { name, columns, key })
+}
+
+/// A copy of a damaged database in a folder of its own, which goes with it.
+#[derive(Debug)]
+pub(super) struct WorkCopy {
+    folder: PathBuf,
+    database: PathBuf,
+    content: Vec<u8>,
+    log: Option<Vec<u8>>,
+}
+
+impl Drop for WorkCopy {
+    fn drop(&mut self) {
+        let _gone_already = fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl WorkCopy {
+    /// Copies the database and its log; what is not there is empty.
+    pub(super) fn of(place: &Place) -> io::Result<Self> {
+        let folder = place.folder.join(format!(".tmp-{}", uuid::Uuid::new_v4().simple()));
+        DirBuilder::new().mode(0o700).create(&folder)?;
+        let database = folder.join("work.db");
+        let mut copy = Self { folder, database, content: Vec::new(), log: None };
+        copy.content = read_if_there(&place.file)?.unwrap_or_default();
+        copy.log = read_if_there(&beside(&place.file, "-wal"))?;
+        Ok(copy)
+    }
+
+    /// Opens the copy in the first way in which its tables can be seen.
+    ///
+    /// A header that is gone is replaced by that of a new database, and so is the whole first page, which holds where
+    /// the tables begin: that is the same for every database of ours.
+    pub(super) fn open(&self) -> io::Result<Option<Connection>> {
+        let newborn = image().map_err(io::Error::other)?;
+        for graft in [0, HEADER, PAGE] {
+            if let Some(connection) = self.try_with(&newborn, graft)? {
+                return Ok(Some(connection));
+            }
+        }
+        Ok(None)
+    }
+
+    fn try_with(&self, newborn: &[u8], graft: usize) -> io::Result<Option<Connection>> {
+        for ending in ["-wal", "-shm"] {
+            let _not_there = fs::remove_file(beside(&self.database, ending));
+        }
+        fs::write(&self.database, grafted(&self.content, newborn, graft))?;
+        fs::set_permissions(&self.database, fs::Permissions::from_mode(0o600))?;
+        if let Some(log) = &self.log {
+            fs::write(beside(&self.database, "-wal"), log)?;
+        }
+        Ok(open_damaged(&self.database).ok().filter(has_tables))
+    }
+}
+
+fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns `content` with the first `graft` bytes of a new database, and as many pages as that has at least.
+fn grafted(content: &[u8], newborn: &[u8], graft: usize) -> Vec<u8> {
+    let mut bytes = content.to_vec();
+    if graft == 0 {
+        return bytes;
+    }
+    // Pages that are missing are no pages, lest a table that is gone be taken for an empty one.
+    bytes.resize(bytes.len().next_multiple_of(PAGE).max(newborn.len()), 0);
+    bytes[..graft].copy_from_slice(&newborn[..graft]);
+    let pages = u32::try_from(bytes.len() / PAGE).unwrap_or(u32::MAX);
+    bytes[PAGES].copy_from_slice(&pages.to_be_bytes());
+    bytes
+}
+
+fn open_damaged(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+    // Lets a file be read that is shorter than its header says.
+    connection.pragma_update(None, "writable_schema", true)?;
+    Ok(connection)
+}
+
+/// Returns whether the tables of VMs can be seen; the log is read in by this.
+fn has_tables(connection: &Connection) -> bool {
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('vm', 'definition')";
+    connection.query_row(sql, [], |row| row.get::<_, i64>(0)).is_ok_and(|count| count == 2)
+}
+
+/// Opens a backup to be read.
+pub(super) fn open_backup(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    Ok(connection)
+}
+
+/// Reads what can be read of a table: from its beginning and its end up to what is damaged, then between by steps, then
+/// those of `keys` that are missing, one by one.
+pub(super) fn read(connection: &Connection, table: &Table, keys: &[Value]) -> Read {
+    let there: Vec<String> = match self::table(connection, table.name.clone()) {
+        Ok(found) => table.columns.iter().filter(|column| found.columns.contains(column)).cloned().collect(),
+        Err(_) => Vec::new(),
+    };
+    let mut read = Read { columns: there, ..Read::default() };
+    if read.columns.is_empty() {
+        read.is_broken = true;
+        return read;
+    }
+    let Some(key) = table.key.clone().filter(|key| read.columns.contains(key)) else {
+        let whole = rows(connection, &select(table, &read.columns, ""), &[], &mut read.rows);
+        read.is_broken = whole.is_err();
+        return read;
+    };
+    let at = read.columns.iter().position(|column| *column == key).unwrap_or_default();
+    let forward = select(table, &read.columns, &format!("ORDER BY \"{key}\""));
+    if rows(connection, &forward, &[], &mut read.rows).is_ok() {
+        return read;
+    }
+    read.is_broken = true;
+    let begun = read.rows.last().map(|row| row[at].clone());
+    let mut from_end = Vec::new();
+    let backward = select(table, &read.columns, &format!("ORDER BY \"{key}\" DESC"));
+    let _ends_where_it_is_damaged = rows(connection, &backward, &[], &mut from_end);
+    read.rows.append(&mut from_end);
+    if let Some(Value::Integer(first)) = begun {
+        between(connection, table, &key, first, &mut read);
+    }
+    let one = select(table, &read.columns, &format!("WHERE \"{key}\" = ?1"));
+    for key in keys {
+        let _may_be_on_the_damaged_page = rows(connection, &one, std::slice::from_ref(key), &mut read.rows);
+    }
+    distinct(&mut read.rows, at);
+    read
+}
+
+/// Reads on behind a damaged part, looking for its end by steps that grow.
+fn between(connection: &Connection, table: &Table, key: &str, first: i64, read: &mut Read) {
+    let order = format!("WHERE \"{key}\" > ?1 ORDER BY \"{key}\"");
+    let sql = select(table, &read.columns, &order);
+    let at = read.columns.iter().position(|column| column == key).unwrap_or_default();
+    let number = |row: &Vec<Value>| if let Value::Integer(number) = row[at] { number } else { i64::MIN };
+    let last = read.rows.iter().map(number).max().unwrap_or(first);
+    let (mut from, mut step) = (first, 1);
+    while from < last {
+        from = from.saturating_add(step);
+        let before = read.rows.len();
+        if rows(connection, &sql, &[Value::Integer(from)], &mut read.rows).is_ok() {
+            return;
+        }
+        match read.rows.get(before..).and_then(<[_]>::last).map(number) {
+            Some(reached) => (from, step) = (reached, 1),
+            None => step = (step * 2).min(limits::SKIP_LONGEST),
+        }
+    }
+}
+
+fn select(table: &Table, columns: &[String], tail: &str) -> String {
+    let columns: Vec<String> = columns.iter().map(|column| format!("\"{column}\"")).collect();
+    format!("SELECT {} FROM \"{}\" {tail}", columns.join(", "), table.name)
+}
+
+/// Adds what a query returns until it ends or fails.
+fn rows(connection: &Connection, sql: &str, with: &[Value], into: &mut Vec<Vec<Value>>) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare(sql)?;
+    let columns = statement.column_count();
+    let mut rows = statement.query(params_from_iter(with))?;
+    while let Some(row) = rows.next()? {
+        into.push((0..columns).map(|column| row.get(column)).collect::<Result<_, _>>()?);
+    }
+    Ok(())
+}
+
+/// Removes rows of a key that was there already.
+fn distinct(rows: &mut Vec<Vec<Value>>, at: usize) {
+    let mut seen = std::collections::HashSet::new();
+    rows.retain(|row| seen.insert(format!("{:?}", row[at])));
+}

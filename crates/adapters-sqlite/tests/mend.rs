@@ -1,0 +1,354 @@
+//! A damaged database is kept as it was, and built anew from what is left of it, from copies and from backups.
+
+#![expect(clippy::unwrap_used, reason = "helpers and children of tests fail as tests do")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use maqet_adapters_sqlite::{SqliteCare, SqliteStore};
+use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::event::{Event, kind};
+use maqet_domain::port::{KeptVm, Mended, StorageLedger, Store, StoreCare, StoreError, VmRepository};
+use maqet_domain::vm::{Phase, Revision, VmEntry};
+use maqet_testkit::store::sample;
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+/// Enough for several pages in each table.
+const VMS: u32 = 90;
+
+/// A database of many VMs, closed, with what is known of them elsewhere.
+struct Ground {
+    folder: TempDir,
+    path: PathBuf,
+    copies: Vec<KeptVm>,
+}
+
+impl Ground {
+    async fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("maqet.db");
+        let store = SqliteStore::open(&path).unwrap();
+        let mut copies = Vec::new();
+        for number in 0..VMS {
+            let vm = sample::vm(&format!("vm-{number:03}"), number);
+            let record = sample::storage(&format!("/d/{number}.qcow2"), Some(vm.entry.id));
+            let mut adding = sample::adding(&vm).and(Change::StorageAdded(record.clone()));
+            adding.history = Some(sample::history("add", Some(vm.entry.id)));
+            adding.events.push(event(kind::VM_DEFINED, &vm.entry));
+            store.commit(adding).await.unwrap();
+            copies.push(KeptVm { vm, storage: vec![record] });
+        }
+        let started = Change::RunChanged {
+            id: sample::id(7),
+            expected: Revision::FIRST,
+            run: Some(sample::run(3, Phase::Running)),
+        };
+        store.commit(ChangeSet::default().and(started)).await.unwrap();
+        Self { folder, path, copies }
+    }
+
+    fn care(&self) -> SqliteCare {
+        SqliteCare::new(&self.path)
+    }
+
+    fn backups(&self) -> PathBuf {
+        self.folder.path().join("backups")
+    }
+
+    /// Builds it anew with copies of all VMs.
+    async fn mend(&self) -> Mended {
+        self.care().mend(self.copies.clone()).await.unwrap()
+    }
+
+    /// Returns the names of the VMs, after a look at all of the database.
+    async fn names(&self) -> Vec<String> {
+        self.care().examine().await.unwrap().unwrap();
+        let store = SqliteStore::open(&self.path).unwrap();
+        let names = store.list().await.unwrap().into_iter().map(|entry| entry.name.to_string());
+        names.collect()
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) {
+        fs::File::options().write(true).open(&self.path).unwrap().write_all_at(bytes, offset).unwrap();
+    }
+
+    fn pages(&self) -> u64 {
+        fs::metadata(&self.path).unwrap().len() / 4096
+    }
+
+    fn sql(&self, sql: &str) {
+        Connection::open(&self.path).unwrap().execute_batch(sql).unwrap();
+    }
+}
+
+fn event(kind: &str, entry: &VmEntry) -> Event {
+    Event {
+        at: sample::moment(9),
+        kind: kind.to_owned(),
+        vm: Some(entry.id),
+        vm_name: Some(entry.name.clone()),
+        data: serde_json::json!({}),
+    }
+}
+
+fn all_names() -> Vec<String> {
+    (0..VMS).map(|number| format!("vm-{number:03}")).collect()
+}
+
+fn by_origin(mended: &Mended) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for (_, _, origin) in &mended.vms {
+        *counts.entry(format!("{origin:?}")).or_default() += 1;
+    }
+    counts
+}
+
+/// Nothing but the database, its backups and what SQLite keeps beside it may be in the folder.
+#[track_caller]
+fn check_no_rest(folder: &Path) {
+    let names: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(names.iter().all(|name| name == "backups" || name.starts_with("maqet.db")), "{names:?}");
+}
+
+#[tokio::test]
+async fn test_mend_broken_header_loses_nothing_and_keeps_the_old_file_whole() {
+    let ground = Ground::new().await;
+    ground.write_at(0, &[b'X'; 100]);
+    let damaged = fs::read(&ground.path).unwrap();
+
+    let mended = ground.mend().await;
+
+    assert_eq!(by_origin(&mended), BTreeMap::from([("Database".to_owned(), 90)]));
+    assert_eq!(mended.lost, Vec::<String>::new());
+    assert_eq!(mended.kept.len(), 1);
+    assert_eq!(fs::read(&mended.kept[0]).unwrap(), damaged);
+    assert_eq!(fs::metadata(&mended.kept[0]).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(ground.names().await, all_names());
+    let vm = SqliteStore::open(&ground.path).unwrap().by_id(&sample::id(7)).await.unwrap().unwrap();
+    assert_eq!(vm.entry.run, Some(sample::run(3, Phase::Running)));
+    assert_eq!(fs::metadata(&ground.path).unwrap().permissions().mode() & 0o777, 0o600);
+    check_no_rest(ground.folder.path());
+}
+
+#[tokio::test]
+async fn test_mend_any_broken_page_loses_no_vm() {
+    let pristine = Ground::new().await;
+    let content = fs::read(&pristine.path).unwrap();
+    assert!(pristine.pages() > 20, "{} pages", pristine.pages());
+
+    for page in 0..pristine.pages() {
+        fs::write(&pristine.path, &content).unwrap();
+        pristine.write_at(page * 4096, &[0xff; 4096]);
+
+        if pristine.care().examine().await.is_ok() {
+            continue;
+        }
+        pristine.mend().await;
+
+        assert_eq!(pristine.names().await, all_names(), "page {page}");
+        let store = SqliteStore::open(&pristine.path).unwrap();
+        for kept in &pristine.copies {
+            let vm = store.by_id(&kept.vm.entry.id).await.unwrap().unwrap();
+            assert_eq!((&vm.definition, &vm.origins), (&kept.vm.definition, &kept.vm.origins), "page {page}");
+            assert_eq!(store.of_vm(&kept.vm.entry.id).await.unwrap(), kept.storage, "page {page}");
+        }
+    }
+    check_no_rest(pristine.folder.path());
+}
+
+#[tokio::test]
+async fn test_mend_without_copies_reads_what_is_beside_a_broken_page() {
+    let ground = Ground::new().await;
+    let content = fs::read(&ground.path).unwrap();
+
+    let mut fewest = VMS as usize;
+    for page in 1..ground.pages() {
+        fs::write(&ground.path, &content).unwrap();
+        ground.write_at(page * 4096, &[0xff; 4096]);
+        if ground.care().examine().await.is_err() {
+            let mended = ground.care().mend(Vec::new()).await.unwrap();
+            fewest = fewest.min(mended.vms.len());
+        }
+    }
+
+    // Only the root of a table takes all of its rows with it.
+    assert_eq!(fewest, 0);
+    let root: i64 = {
+        fs::write(&ground.path, &content).unwrap();
+        let sql = "SELECT pageno FROM dbstat WHERE name = 'definition' AND pagetype = 'leaf' LIMIT 1 OFFSET 1";
+        Connection::open(&ground.path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    ground.write_at((root.cast_unsigned() - 1) * 4096, &[0xff; 4096]);
+    let mended = ground.care().mend(Vec::new()).await.unwrap();
+    assert!(mended.vms.len() > VMS as usize / 2, "{} VMs", mended.vms.len());
+    assert!(!mended.lost.is_empty());
+}
+
+#[tokio::test]
+async fn test_mend_truncated_file_loses_no_vm() {
+    let ground = Ground::new().await;
+    let content = fs::read(&ground.path).unwrap();
+
+    for length in [0, 1, 99, 100, 4095, 4096, 9000, content.len() / 2, content.len() - 4096] {
+        fs::write(&ground.path, &content[..length]).unwrap();
+
+        let mended = ground.mend().await;
+
+        assert_eq!(fs::read(&mended.kept[0]).unwrap(), content[..length]);
+        assert_eq!(ground.names().await, all_names(), "{length} bytes");
+    }
+}
+
+#[tokio::test]
+async fn test_mend_database_that_is_gone_takes_the_copies() {
+    let ground = Ground::new().await;
+    fs::remove_file(&ground.path).unwrap();
+    assert!(ground.care().is_absent());
+    assert_eq!(ground.care().examine().await.unwrap(), None);
+
+    let mended = ground.mend().await;
+
+    assert_eq!(mended.kept, Vec::<PathBuf>::new());
+    assert_eq!(by_origin(&mended), BTreeMap::from([("Copy".to_owned(), 90)]));
+    assert_eq!(ground.names().await, all_names());
+}
+
+#[tokio::test]
+async fn test_mend_without_copies_takes_the_vms_of_the_backup() {
+    let ground = Ground::new().await;
+    let backup = ground.care().backup().await.unwrap();
+    assert_eq!(ground.care().newest_backup().await, Some(backup));
+    fs::write(&ground.path, "").unwrap();
+
+    let mended = ground.care().mend(Vec::new()).await.unwrap();
+
+    assert_eq!(by_origin(&mended), BTreeMap::from([("Backup".to_owned(), 90)]));
+    assert!(mended.log_entries >= 180, "{}", mended.log_entries);
+    assert_eq!(ground.names().await, all_names());
+}
+
+#[tokio::test]
+async fn test_mend_vm_that_was_removed_stays_removed() {
+    let ground = Ground::new().await;
+    let gone = sample::vm("vm-005", 5).entry;
+    let mut removing = ChangeSet::default().and(Change::VmRemoved { id: gone.id, expected: Revision::FIRST });
+    removing.events.push(event(kind::VM_REMOVED, &gone));
+    SqliteStore::open(&ground.path).unwrap().commit(removing).await.unwrap();
+    let content = fs::read(&ground.path).unwrap();
+    let remaining: Vec<String> = all_names().into_iter().filter(|name| name != "vm-005").collect();
+
+    ground.write_at(0, &[0; 100]);
+    ground.mend().await;
+    assert_eq!(ground.names().await, remaining, "the table of VMs is whole");
+
+    fs::write(&ground.path, &content).unwrap();
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'vm'";
+    let root: i64 = Connection::open(&ground.path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap();
+    ground.write_at((root.cast_unsigned() - 1) * 4096, &[0xff; 4096]);
+    let mended = ground.mend().await;
+    assert_eq!(ground.names().await, remaining, "the events tell it: {:?}", by_origin(&mended));
+}
+
+#[tokio::test]
+async fn test_mend_what_is_no_vm_is_told_and_dropped() {
+    let ground = Ground::new().await;
+    ground.sql("UPDATE vm SET name = '../x' WHERE name = 'vm-007'; UPDATE definition SET content = '{' WHERE vm LIKE '00000008%'");
+
+    let mended = ground.care().mend(Vec::new()).await.unwrap();
+
+    assert_eq!(mended.vms.len(), 88);
+    let lost = mended.lost.join("\n");
+    assert!(lost.contains("`../x`") && lost.contains("`vm-008`"), "{lost}");
+}
+
+#[tokio::test]
+async fn test_mend_half_migrated_schema_is_brought_to_the_newest() {
+    let ground = Ground::new().await;
+    ground.sql("ALTER TABLE vm DROP COLUMN forwards; DROP TABLE event; PRAGMA user_version = 0;");
+
+    let mended = ground.mend().await;
+
+    assert_eq!(by_origin(&mended), BTreeMap::from([("Database".to_owned(), 90)]));
+    assert_eq!(ground.names().await, all_names());
+}
+
+#[tokio::test]
+async fn test_mend_newer_schema_and_another_programs_database_are_left_alone() {
+    let ground = Ground::new().await;
+    ground.sql("PRAGMA user_version = 999;");
+    let newer = fs::read(&ground.path).unwrap();
+    let refused = ground.care().mend(ground.copies.clone()).await;
+    assert!(matches!(refused, Err(StoreError::NewerSchema { found: 999, .. })), "{refused:?}");
+    assert_eq!(fs::read(&ground.path).unwrap(), newer);
+
+    fs::remove_file(&ground.path).unwrap();
+    ground.sql("CREATE TABLE note (text TEXT); INSERT INTO note VALUES ('mine');");
+    let foreign = fs::read(&ground.path).unwrap();
+    let refused = ground.care().mend(ground.copies.clone()).await;
+    assert!(matches!(refused, Err(StoreError::Corrupt { .. })), "{refused:?}");
+    assert_eq!(fs::read(&ground.path).unwrap(), foreign);
+    assert!(!ground.backups().exists());
+}
+
+#[tokio::test]
+async fn test_mend_sound_database_is_left_alone() {
+    let ground = Ground::new().await;
+    let before = fs::read(&ground.path).unwrap();
+
+    let mended = ground.mend().await;
+
+    assert_eq!(mended, Mended::default());
+    assert_eq!(fs::read(&ground.path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn test_backup_oldest_go_and_damaged_ones_stay() {
+    let ground = Ground::new().await;
+    fs::create_dir(ground.backups()).unwrap();
+    let damaged = ground.backups().join("maqet-20000101T000000000Z.damaged");
+    fs::write(&damaged, "").unwrap();
+
+    for _ in 0..12 {
+        ground.care().backup().await.unwrap();
+    }
+
+    let backups = fs::read_dir(ground.backups()).unwrap().count();
+    assert_eq!(backups, 11);
+    assert!(damaged.exists());
+    let newest = ground.care().newest_backup().await.unwrap();
+    assert_eq!(fs::metadata(&newest).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn test_examine_tells_what_a_sound_database_is() {
+    let ground = Ground::new().await;
+
+    let health = ground.care().examine().await.unwrap().unwrap();
+
+    assert_eq!((health.vms, health.journal.as_str(), health.unwritable), (90, "wal", None));
+    assert_eq!(health.schema, health.newest_schema);
+}
+
+#[tokio::test]
+async fn test_examine_index_that_misses_a_row_is_corrupt() {
+    let ground = Ground::new().await;
+    let root: i64 = {
+        let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'storage_of_vm'";
+        Connection::open(&ground.path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    // An index without entries: type 10, no cells, the content begins at the end of the page.
+    let mut empty = vec![0_u8; 4096];
+    empty[..8].copy_from_slice(&[10, 0, 0, 0, 0, 0x10, 0, 0]);
+    ground.write_at((root.cast_unsigned() - 1) * 4096, &empty);
+    assert_eq!(SqliteStore::open(&ground.path).unwrap().list().await.unwrap().len(), 90, "commands see nothing of it");
+
+    let found = ground.care().examine().await;
+
+    assert!(matches!(found, Err(StoreError::Corrupt { .. })), "{found:?}");
+    let mended = ground.mend().await;
+    assert_eq!(by_origin(&mended), BTreeMap::from([("Database".to_owned(), 90)]));
+}

@@ -1,0 +1,237 @@
+//! What nobody needs any more: told from what belongs to a VM, and removed.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use maqet_domain::port::{Machine, Trace, TraceKind};
+use maqet_domain::vm::{Phase, VmEntry};
+
+use super::{Area, Finding, Severity};
+use crate::app::shown;
+use crate::{App, Error};
+
+/// Something that nobody needs any more.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Leftover {
+    /// A QEMU that no VM owns.
+    Orphan(Machine),
+    /// Files of a VM that is gone, of a run that is over, or of a process that is dead.
+    Files(Trace),
+}
+
+/// What a survey came to.
+#[derive(Debug, Default)]
+pub(crate) struct Rest {
+    /// What nobody needs any more.
+    pub(crate) leftovers: Vec<Leftover>,
+    /// The VMs there are.
+    pub(crate) entries: Vec<VmEntry>,
+}
+
+/// Looks through maqet's folders and the processes of this user.
+///
+/// The VMs are asked for last: what was there before, and belongs to none of them, was left behind. The other way
+/// round, a VM that is made and started meanwhile would be taken for a leftover.
+pub(crate) async fn survey(app: &App) -> Result<Rest, Error> {
+    let mut beside: HashSet<PathBuf> = HashSet::new();
+    for entry in app.ports.store.list().await? {
+        let records = app.ports.store.of_vm(&entry.id).await?;
+        beside.extend(records.iter().filter_map(|record| record.path.parent().map(ToOwned::to_owned)));
+    }
+    let beside: Vec<PathBuf> = beside.into_iter().collect();
+    let leftovers = &app.upkeep().leftovers;
+    let traces = leftovers.traces(&beside).await;
+    let machines = leftovers.machines().await;
+    let entries = app.ports.store.list().await?;
+    Ok(Rest { leftovers: judge(traces, &machines, &entries), entries })
+}
+
+/// Tells what belongs to nobody: a pure rule over what was seen.
+fn judge(traces: Vec<Trace>, machines: &[Machine], entries: &[VmEntry]) -> Vec<Leftover> {
+    let owners: HashSet<String> = entries.iter().map(|entry| entry.id.short()).collect();
+    let open: HashSet<(String, u32)> = entries
+        .iter()
+        .filter_map(|entry| {
+            let run = entry.run.as_ref().filter(|run| !matches!(run.phase, Phase::Ended(_)))?;
+            Some((entry.id.short(), run.boot.0))
+        })
+        .collect();
+    let alive: HashSet<(String, u32)> =
+        machines.iter().map(|machine| (machine.short.clone(), machine.boot.0)).collect();
+    let lives = |short: &str| alive.iter().any(|(living, _)| living == short);
+
+    let is_left = |trace: &Trace| {
+        !trace.is_foreign
+            && match &trace.kind {
+                // The open run of a VM is settled under its lock, with its sockets.
+                TraceKind::Sockets { short, boot } => {
+                    let run = (short.clone(), boot.0);
+                    !alive.contains(&run) && !open.contains(&run)
+                }
+                TraceKind::Records { id, .. } => !owners.contains(&id.short()) && !lives(&id.short()),
+                TraceKind::Lock { id } => !owners.contains(&id.short()),
+                TraceKind::Temporary => true,
+            }
+    };
+    // A VM whose records say something else than its process is as good as unknown: nothing shows it.
+    let is_orphan = |machine: &Machine| !machine.is_foreign && !open.contains(&(machine.short.clone(), machine.boot.0));
+    let orphans: Vec<Leftover> =
+        machines.iter().filter(|machine| is_orphan(machine)).cloned().map(Leftover::Orphan).collect();
+    let files = traces.into_iter().filter(|trace| is_left(trace)).map(Leftover::Files);
+    orphans.into_iter().chain(files).collect()
+}
+
+impl App {
+    /// Looks for what nobody needs any more, and removes what holds nothing of worth if asked to.
+    pub(crate) async fn leftover_findings(&self, fix: bool) -> Result<Vec<Finding>, Error> {
+        let rest = survey(self).await?;
+        let mut findings = Vec::new();
+        for leftover in &rest.leftovers {
+            findings.push(match leftover {
+                Leftover::Orphan(machine) => orphan_finding(machine),
+                Leftover::Files(trace) => self.file_finding(trace, fix).await,
+            });
+        }
+        if findings.is_empty() {
+            findings.push(Finding::new(Severity::Ok, Area::Leftovers, "leftovers", "there are none"));
+        }
+        Ok(findings)
+    }
+
+    async fn file_finding(&self, trace: &Trace, fix: bool) -> Finding {
+        let finding = Finding::new(Severity::Note, Area::Leftovers, shown(&trace.path), what_of(trace));
+        // Records hold logs and the copy of a definition: nothing that `--fix` takes away.
+        if matches!(trace.kind, TraceKind::Records { .. }) {
+            return finding.cured_by("remove them with `maqet cleanup`");
+        }
+        let finding = finding.cured_by("remove it with `maqet cleanup`").fixable();
+        if !fix {
+            return finding;
+        }
+        match self.upkeep().leftovers.remove(trace).await {
+            Ok(()) => finding.fixed("it was removed"),
+            Err(error) => finding.not_fixed(&error),
+        }
+    }
+}
+
+fn orphan_finding(machine: &Machine) -> Finding {
+    let subject = machine.name.clone().unwrap_or_else(|| machine.short.clone());
+    let what = format!("a QEMU (pid {}) that no VM owns", machine.process.pid);
+    Finding::new(Severity::Problem, Area::Leftovers, subject, what)
+        .cured_by("take it back with `maqet cleanup --adopt-orphans`, or end it with `--end-orphans`")
+}
+
+/// Says what a trace is.
+pub(crate) fn what_of(trace: &Trace) -> &'static str {
+    match trace.kind {
+        TraceKind::Sockets { .. } => "sockets of a run that is over",
+        TraceKind::Records { .. } => "logs and records of a VM that is gone",
+        TraceKind::Lock { .. } => "the lock of a VM that is gone",
+        TraceKind::Temporary => "an unfinished file whose maker is dead",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use maqet_domain::Timestamp;
+    use maqet_domain::vm::{
+        BootId, BootNumber, Ending, ProcessIdentity, Revision, Run, RunPlaces, StopReason, VmId, VmName,
+    };
+
+    use super::*;
+
+    const ID: &str = "0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11";
+    const SHORT: &str = "0d9f2ac358b1";
+
+    fn id() -> VmId {
+        ID.parse().unwrap()
+    }
+
+    fn entry(phase: Phase, boot: u32) -> VmEntry {
+        let places = RunPlaces { sockets: "/r".into(), records: "/s".into() };
+        let run = Run {
+            boot: BootNumber(boot),
+            phase,
+            process: None,
+            started_at: Timestamp::UNIX_EPOCH,
+            places,
+            forwards: Vec::new(),
+        };
+        VmEntry {
+            id: id(),
+            name: VmName::parse("web").unwrap(),
+            revision: Revision::FIRST,
+            created_at: Timestamp::UNIX_EPOCH,
+            run: Some(run),
+        }
+    }
+
+    fn machine(boot: u32) -> Machine {
+        Machine {
+            process: ProcessIdentity { pid: 7, start_ticks: 1, boot_id: BootId(String::new()) },
+            short: SHORT.to_owned(),
+            id: Some(id()),
+            name: Some("web".to_owned()),
+            boot: BootNumber(boot),
+            started_at: Timestamp::UNIX_EPOCH,
+            places: RunPlaces { sockets: "/r".into(), records: "/s".into() },
+            is_foreign: false,
+        }
+    }
+
+    fn trace(kind: TraceKind) -> Trace {
+        Trace { kind, path: "/x".into(), is_foreign: false }
+    }
+
+    fn sockets(boot: u32) -> Trace {
+        trace(TraceKind::Sockets { short: SHORT.to_owned(), boot: BootNumber(boot) })
+    }
+
+    fn records() -> Trace {
+        trace(TraceKind::Records { id: id(), boots: Vec::new() })
+    }
+
+    const ENDED: Phase = Phase::Ended(Ending { reason: StopReason::Crashed, at: None });
+
+    #[track_caller]
+    fn check(traces: &[Trace], machines: &[Machine], entries: &[VmEntry], expected: &[Leftover]) {
+        assert_eq!(judge(traces.to_vec(), machines, entries), expected);
+    }
+
+    #[test]
+    fn test_judge_what_a_vm_needs_is_left_alone() {
+        let lock = trace(TraceKind::Lock { id: id() });
+
+        check(&[sockets(3), records(), lock.clone()], &[machine(3)], &[entry(Phase::Running, 3)], &[]);
+        check(&[sockets(3), records(), lock.clone()], &[], &[entry(Phase::Starting, 3)], &[]);
+        check(&[records(), lock], &[], &[entry(ENDED, 3)], &[]);
+    }
+
+    #[test]
+    fn test_judge_sockets_of_a_run_that_is_over_are_left_over() {
+        let left = [Leftover::Files(sockets(3))];
+
+        check(&[sockets(3)], &[], &[entry(ENDED, 3)], &left);
+        check(&[sockets(3)], &[], &[entry(Phase::Running, 4)], &left);
+        check(&[sockets(3)], &[], &[], &left);
+    }
+
+    #[test]
+    fn test_judge_what_a_living_orphan_has_is_kept_with_it() {
+        check(&[sockets(3), records()], &[machine(3)], &[], &[Leftover::Orphan(machine(3))]);
+    }
+
+    #[test]
+    fn test_judge_machine_that_its_vm_does_not_know_is_an_orphan() {
+        check(&[], &[machine(3)], &[entry(ENDED, 3)], &[Leftover::Orphan(machine(3))]);
+        check(&[], &[machine(2)], &[entry(Phase::Running, 3)], &[Leftover::Orphan(machine(2))]);
+    }
+
+    #[test]
+    fn test_judge_what_another_database_has_is_not_ours() {
+        let foreign = Trace { is_foreign: true, ..records() };
+
+        check(&[foreign], &[Machine { is_foreign: true, ..machine(3) }], &[], &[]);
+    }
+}

@@ -1,0 +1,75 @@
+//! Machines that no VM owns, as `ls` and `status` show them.
+
+use maqet_domain::port::Machine;
+use maqet_domain::vm::{MonitorRole, Phase, Run, Status, VmId};
+
+use crate::App;
+use crate::app::shown;
+use crate::look::VmStatus;
+
+impl VmStatus {
+    /// Describes a machine that no VM owns.
+    fn of_stray(machine: &Machine, created_at: String) -> Self {
+        let places = &machine.places;
+        Self {
+            id: machine.id.map_or_else(|| machine.short.clone(), |id| id.to_string()),
+            name: machine.name.clone().unwrap_or_else(|| machine.short.clone()),
+            status: Status::Orphaned.as_str(),
+            reason: None,
+            busy: None,
+            pid: Some(machine.process.pid),
+            created_at,
+            started_at: Some(machine.started_at.to_string()),
+            stopped_at: None,
+            boot: Some(machine.boot.0),
+            serial_log: Some(shown(&places.serial_log())),
+            qemu_log: Some(shown(&places.qemu_log())),
+            event_log: Some(shown(&places.recorder_log())),
+            forwards: Vec::new(),
+            free_monitor: Some(shown(&places.monitor(MonitorRole::Foreign))),
+        }
+    }
+}
+
+impl App {
+    /// Returns the machines of the runtime folder that none of the VMs `known` owns, as a list shows them.
+    pub(crate) async fn strays(&self, known: &[VmId]) -> Vec<VmStatus> {
+        let mut strays = Vec::new();
+        for machine in self.upkeep().leftovers.strays(known).await {
+            // One that was made and started since `known` was read has an owner.
+            if let Some(id) = machine.id
+                && !matches!(self.ports.store.by_id(&id).await, Ok(None))
+            {
+                continue;
+            }
+            let copy = match machine.id {
+                Some(id) => self.upkeep().copies.of_vm(&id).await,
+                None => None,
+            };
+            let created_at = copy.map_or(machine.started_at, |copy| copy.vm.entry.created_at);
+            strays.push(VmStatus::of_stray(&machine, created_at.to_string()));
+        }
+        strays
+    }
+
+    /// Finds a machine that no VM owns by the name, the id or the beginning of the id of the VM it was.
+    pub(crate) async fn stray(&self, given: &str) -> Option<VmStatus> {
+        let known: Vec<VmId> = self.ports.store.list().await.ok()?.iter().map(|entry| entry.id).collect();
+        let strays = self.strays(&known).await;
+        let begins = |stray: &VmStatus| VmId::could_begin_with(given) && stray.id.starts_with(given);
+        let mut found = strays.into_iter().filter(|stray| stray.name == given || begins(stray));
+        found.next().filter(|_| found.next().is_none())
+    }
+}
+
+/// Returns the run that a living machine is; its places are those of its VM.
+pub(crate) fn machine_run(machine: &Machine) -> Run {
+    Run {
+        boot: machine.boot,
+        phase: Phase::Running,
+        process: Some(machine.process.clone()),
+        started_at: machine.started_at,
+        places: machine.places.clone(),
+        forwards: Vec::new(),
+    }
+}

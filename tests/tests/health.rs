@@ -1,0 +1,373 @@
+//! `doctor` and `cleanup`: what is broken or left behind is found, named, and mended or removed.
+
+#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
+
+use std::fs;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use maqet_testkit::{TestHome, guest};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+fn database(home: &TestHome) -> PathBuf {
+    home.data().join("maqet.db")
+}
+
+/// Writes to the database as nobody should.
+fn sql(home: &TestHome, text: &str) {
+    let connection = Connection::open(database(home)).unwrap();
+    connection.execute_batch("PRAGMA foreign_keys = ON").unwrap();
+    connection.execute_batch(text).unwrap();
+}
+
+/// Defines a VM and starts it; returns the pid of its QEMU.
+fn started(home: &TestHome, name: &str) -> i64 {
+    home.add(&guest::paused_yaml(name));
+    home.json(&["start", name])["pid"].as_i64().unwrap()
+}
+
+/// Returns the findings of `doctor` with more words, after a look at its exit code.
+fn findings(home: &TestHome, words: &[&str], code: i32) -> Vec<Value> {
+    let finished = home.maqet(["doctor", "--format", "json"]).args(words).run().code(code);
+    let diagnosis = finished.json_value();
+    assert_eq!(diagnosis["healthy"], json!(code == 0), "{diagnosis}");
+    diagnosis["findings"].as_array().unwrap().clone()
+}
+
+#[track_caller]
+fn find<'a>(findings: &'a [Value], area: &str, severity: &str) -> &'a Value {
+    let found = findings.iter().find(|finding| finding["area"] == area && finding["severity"] == severity);
+    found.unwrap_or_else(|| panic!("no {severity} about {area} in {findings:#?}"))
+}
+
+fn items(home: &TestHome, words: &[&str], code: i32) -> Vec<Value> {
+    let finished = home.maqet(["cleanup", "--format", "json"]).args(words).run().code(code);
+    finished.json_value()["items"].as_array().unwrap().clone()
+}
+
+fn outcomes(items: &[Value]) -> Vec<(String, String)> {
+    let text = |item: &Value, key: &str| item[key].as_str().unwrap().to_owned();
+    items.iter().map(|item| (text(item, "kind"), text(item, "outcome"))).collect()
+}
+
+type Damage = fn(&Path);
+
+/// Ways to lose a database, each done to a copy that nobody has open.
+fn damages() -> [(&'static str, Damage); 5] {
+    [
+        ("emptied", |path| fs::write(path, "").unwrap()),
+        ("truncated", |path| fs::File::options().write(true).open(path).unwrap().set_len(5000).unwrap()),
+        ("overwritten", |path| fs::write(path, "name: web\n".repeat(900)).unwrap()),
+        ("without its header", |path| {
+            fs::File::options().write(true).open(path).unwrap().write_all_at(&[0; 100], 0).unwrap();
+        }),
+        ("deleted", |path| fs::remove_file(path).unwrap()),
+    ]
+}
+
+#[test]
+fn test_doctor_new_home_is_healthy_and_stays_empty() {
+    let home = TestHome::new();
+
+    let found = findings(&home, &[], 0);
+
+    let subjects: Vec<&str> = found.iter().map(|finding| finding["subject"].as_str().unwrap()).collect();
+    for expected in ["KVM", "qemu-system-x86_64", "qemu-img", "open files", "sockets", "data folder", "state folder"] {
+        assert!(subjects.contains(&expected), "{expected} is not among {subjects:?}");
+    }
+    assert!(!database(&home).exists());
+}
+
+#[test]
+fn test_database_lost_in_any_way_is_named_and_built_anew_with_its_running_vm() {
+    let home = TestHome::new();
+    let pid = started(&home, "web");
+    home.add(&guest::paused_yaml("never-started"));
+
+    for (how, damage) in damages() {
+        damage(&database(&home));
+        let damaged = fs::read(database(&home)).ok();
+        for suffix in ["-wal", "-shm"] {
+            let _ = fs::remove_file(home.data().join(format!("maqet.db{suffix}")));
+        }
+
+        for command in [vec!["ls"], vec!["stop", "web"], vec!["add", "--empty", "--name", "db"], vec!["cleanup"]] {
+            let error = home.json_error(&command, 1);
+            let code = if how == "deleted" { "store.lost" } else { "store.corrupt" };
+            assert_eq!(error["code"], code, "{how}: {error}");
+            assert!(error["hints"][0].as_str().unwrap().contains("maqet doctor --fix"), "{how}: {error}");
+        }
+        assert_eq!(fs::read(database(&home)).ok(), damaged, "{how}");
+        assert_eq!(find(&findings(&home, &[], 1), "database", "problem")["fixable"], true, "{how}");
+
+        let fixed = findings(&home, &["--fix"], 0);
+
+        let fixed = find(&fixed, "database", "problem")["fixed"].as_str().unwrap().to_owned();
+        assert!(fixed.contains("2 VMs"), "{how}: {fixed}");
+        if let Some(damaged) = damaged {
+            let kept = PathBuf::from(fixed.rsplit('`').nth(1).unwrap());
+            assert_eq!(fs::read(&kept).unwrap(), damaged, "{how}: {fixed}");
+        }
+        let status = home.json(&["status", "web"]);
+        assert_eq!((&status["status"], status["pid"].as_i64()), (&json!("paused"), Some(pid)), "{how}");
+        assert_eq!(home.json(&["status", "never-started"])["status"], "defined", "{how}");
+    }
+    home.json(&["stop", "web", "--force"]);
+    assert_eq!(home.qemu_pids(), Vec::<i32>::new());
+}
+
+#[test]
+fn test_doctor_killed_while_it_repairs_loses_nothing() {
+    let home = TestHome::new();
+    for name in ["one", "two", "three"] {
+        home.add(&guest::paused_yaml(name));
+    }
+
+    for millis in [5, 10, 20, 30, 40, 50, 60, 80] {
+        fs::write(database(&home), "x".repeat(9000)).unwrap();
+        let doctor = home.maqet(["doctor", "--fix"]).spawn();
+        std::thread::sleep(Duration::from_millis(millis));
+        let _ = doctor.kill();
+
+        let _ = home.maqet(["doctor", "--fix"]).run().code(0);
+        assert_eq!(home.json(&["ls"]).as_array().unwrap().len(), 3, "killed after {millis} ms");
+    }
+}
+
+#[test]
+fn test_doctors_at_once_repair_a_database_once() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    fs::write(database(&home), "").unwrap();
+
+    let doctors: Vec<_> = (0..4).map(|_| home.maqet(["doctor", "--fix"]).spawn()).collect();
+    let codes: Vec<Option<i32>> = doctors.into_iter().map(|doctor| doctor.wait().code).collect();
+
+    assert!(codes.contains(&Some(0)) && codes.iter().all(|code| matches!(code, Some(0 | 1))), "{codes:?}");
+    assert_eq!(home.json(&["ls"])[0]["name"], "web");
+    findings(&home, &[], 0);
+}
+
+#[test]
+fn test_doctor_newer_database_is_a_problem_that_nobody_touches() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    sql(&home, "PRAGMA user_version = 999");
+    let before = fs::read(database(&home)).unwrap();
+
+    let problem = find(&findings(&home, &["--fix"], 1), "database", "problem").clone();
+
+    assert_eq!((&problem["fixable"], &problem["fixed"]), (&json!(false), &Value::Null));
+    assert!(problem["cure"].as_str().unwrap().contains("update maqet"), "{problem}");
+    assert_eq!(fs::read(database(&home)).unwrap(), before);
+}
+
+#[test]
+fn test_doctor_sound_database_is_backed_up_when_fixing_only() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+
+    findings(&home, &[], 0);
+    assert!(!home.data().join("backups").exists());
+    findings(&home, &["--fix"], 0);
+
+    let backup = fs::read_dir(home.data().join("backups")).unwrap().next().unwrap().unwrap().path();
+    let names: Vec<String> = {
+        let connection = Connection::open(&backup).unwrap();
+        let mut statement = connection.prepare("SELECT name FROM vm").unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    assert_eq!(names, ["web"]);
+}
+
+#[test]
+fn test_doctor_vm_that_cannot_start_is_a_problem_with_a_cure() {
+    let home = TestHome::new();
+    home.add("name: web\naccel: tcg\nstorage:\n  - {name: hdd, size: 1M}\n");
+    home.add("name: odd\naccel: tcg\nbinary: /nonexistent/qemu\n");
+    home.json(&["start", "web"]);
+    home.json(&["stop", "web", "--force"]);
+    fs::remove_file(home.data().join("storage/web/hdd.qcow2")).unwrap();
+    home.add(&guest::paused_yaml("strange"));
+    sql(
+        &home,
+        "UPDATE definition SET content = '{\"memroy\": \"1G\"}' WHERE vm = (SELECT id FROM vm WHERE name = 'strange')",
+    );
+
+    let found = findings(&home, &["--fix"], 1);
+
+    for (vm, words) in [("web", "is gone"), ("odd", "not found"), ("strange", "memroy")] {
+        let of_vm = |finding: &&Value| finding["subject"] == vm && finding["severity"] == "problem";
+        let problem = found.iter().find(of_vm).unwrap_or_else(|| panic!("nothing about {vm} in {found:#?}"));
+        assert!(problem["what"].as_str().unwrap().contains(words), "{problem}");
+        assert!(problem["cure"].is_string() && problem["fixed"].is_null(), "{problem}");
+    }
+}
+
+#[test]
+fn test_doctor_folder_open_to_others_is_closed() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    fs::set_permissions(home.state(), fs::Permissions::from_mode(0o755)).unwrap();
+
+    assert_eq!(find(&findings(&home, &[], 0), "host", "warning")["subject"], "state folder");
+    findings(&home, &["--fix"], 0);
+
+    assert_eq!(fs::metadata(home.state()).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn test_doctor_lost_copy_of_a_vm_is_written_again() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    let copy = home.files().into_iter().find(|path| path.ends_with("vm.json")).unwrap();
+    assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+    fs::remove_file(&copy).unwrap();
+
+    assert_eq!(find(&findings(&home, &[], 0), "vm", "note")["subject"], "web");
+    findings(&home, &["--fix"], 0);
+
+    assert!(copy.exists());
+    home.json(&["rm", "web"]);
+    assert!(!copy.exists());
+}
+
+#[test]
+fn test_orphan_is_shown_everywhere_and_adopted_when_asked() {
+    let home = TestHome::new();
+    let pid = started(&home, "web");
+    home.add(&guest::paused_yaml("other"));
+    let id = home.json(&["status", "web"])["id"].clone();
+    sql(&home, "DELETE FROM vm WHERE name = 'web'");
+
+    let listed = home.json(&["ls", "--status", "orphaned"]);
+    assert_eq!((&listed[0]["name"], listed[0]["pid"].as_i64(), &listed[0]["id"]), (&json!("web"), Some(pid), &id));
+    assert_eq!(home.json(&["ls"]).as_array().unwrap().len(), 2);
+    assert_eq!(home.json(&["status", "web"])["status"], "orphaned");
+    assert_eq!(find(&findings(&home, &["--fix"], 1), "leftovers", "problem")["subject"], "web");
+
+    let left = outcomes(&items(&home, &[], 0));
+    assert!(left.contains(&("orphan".to_owned(), "left".to_owned())), "{left:?}");
+    assert_eq!(home.qemu_pids(), [i32::try_from(pid).unwrap()]);
+    items(&home, &["--adopt-orphans", "--dry-run"], 0);
+    assert_eq!(home.json(&["status", "web"])["status"], "orphaned");
+
+    let adopted = outcomes(&items(&home, &["--adopt-orphans"], 0));
+
+    assert_eq!(adopted, [("orphan".to_owned(), "adopted".to_owned())]);
+    let status = home.json(&["status", "web"]);
+    assert_eq!((&status["status"], status["pid"].as_i64(), &status["id"]), (&json!("paused"), Some(pid), &id));
+    home.json(&["qmp", "web", "query-status"]);
+    home.json(&["stop", "web", "--force"]);
+    assert_eq!(home.json(&["start", "web"])["boot"], 2);
+}
+
+#[test]
+fn test_orphan_is_ended_when_asked_and_leaves_nothing() {
+    let home = TestHome::new();
+    started(&home, "web");
+    let kept = started(&home, "kept");
+    sql(&home, "DELETE FROM vm WHERE name = 'web'");
+    let copy = home.files().into_iter().find(|path| path.ends_with("vm.json") && holds(path, "\"web\"")).unwrap();
+    fs::remove_file(&copy).unwrap();
+
+    let refused = items(&home, &["--adopt-orphans"], 1);
+    assert!(refused[0]["why"].as_str().unwrap().contains("no copy"), "{refused:?}");
+    let ended = outcomes(&items(&home, &["--end-orphans"], 0));
+
+    assert_eq!(ended[0], ("orphan".to_owned(), "ended".to_owned()));
+    assert!(ended.contains(&("records".to_owned(), "removed".to_owned())), "{ended:?}");
+    assert_eq!(home.qemu_pids(), [i32::try_from(kept).unwrap()]);
+    assert!(!copy.parent().unwrap().exists());
+    findings(&home, &[], 0);
+    home.json(&["rm", "kept", "--force"]);
+    assert_eq!(home.leftovers(), Vec::<PathBuf>::new());
+}
+
+fn holds(path: &Path, words: &str) -> bool {
+    fs::read_to_string(path).unwrap().contains(words)
+}
+
+#[test]
+fn test_orphan_whose_sockets_are_gone_is_found_by_cleanup() {
+    let home = TestHome::new();
+    started(&home, "web");
+    sql(&home, "DELETE FROM vm");
+    fs::remove_dir_all(home.runtime()).unwrap();
+
+    let ended = outcomes(&items(&home, &["--end-orphans"], 0));
+
+    assert_eq!(ended[0], ("orphan".to_owned(), "ended".to_owned()));
+    assert_eq!(home.qemu_pids(), Vec::<i32>::new());
+}
+
+#[test]
+fn test_cleanup_dead_run_is_settled_and_its_sockets_go() {
+    let home = TestHome::new();
+    let pid = started(&home, "web");
+    let killed = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
+    assert!(killed.success());
+    maqet_testkit::wait::until(Duration::from_secs(10), "QEMU to be gone", || {
+        home.qemu_pids().is_empty().then_some(())
+    });
+
+    let would = outcomes(&items(&home, &["--dry-run"], 0));
+    assert_eq!(would, [("run".to_owned(), "settled".to_owned())]);
+    assert!(home.leftovers().iter().any(|path| path.ends_with("qmp.sock")));
+    items(&home, &[], 0);
+
+    assert!(!home.leftovers().iter().any(|path| path.starts_with(home.runtime())), "{:?}", home.leftovers());
+    let status = home.json(&["status", "web"]);
+    assert_eq!((&status["status"], &status["reason"]), (&json!("stopped"), &json!("crashed")));
+    assert_eq!(items(&home, &[], 0), Vec::<Value>::new());
+}
+
+#[test]
+fn test_cleanup_removes_leftovers_of_every_kind_and_nothing_of_a_vm() {
+    const GONE: &str = "0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11";
+    let home = TestHome::new();
+    started(&home, "web");
+    let of_vm = home.files();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let left = [
+        home.write(format!("run/maqet/{}/b3/qmp.sock", "0d9f2ac358b1"), ""),
+        home.write(format!("state/maqet/{GONE}/boot-3/serial.log"), "words"),
+        home.write(format!("data/maqet/locks/vm-{GONE}.lock"), ""),
+        home.write(format!("data/maqet/storage/web/.hdd.qcow2.partial-{}-1-1-0badcafe", &boot[..8]), ""),
+    ];
+
+    let would = items(&home, &["--dry-run"], 0);
+    assert!(left.iter().all(|path| path.exists()));
+    let done = items(&home, &[], 0);
+
+    assert_eq!(outcomes(&would), outcomes(&done));
+    let kinds: Vec<String> = outcomes(&done).into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(kinds, ["records", "sockets", "lock", "temporary"]);
+    assert!(left.iter().all(|path| !path.exists()));
+    let gone: Vec<&PathBuf> = of_vm.iter().filter(|path| !path.exists() && !is_sqlites(path)).collect();
+    assert_eq!(gone, Vec::<&PathBuf>::new());
+    home.json(&["stop", "web", "--force"]);
+}
+
+/// SQLite removes its log and index when the last process closes the database.
+fn is_sqlites(path: &Path) -> bool {
+    path.to_string_lossy().ends_with("-wal") || path.to_string_lossy().ends_with("-shm")
+}
+
+#[test]
+fn test_second_database_in_the_same_folders_is_not_mistaken_for_a_lost_one() {
+    let home = TestHome::new();
+    let pid = started(&home, "web");
+    let other = |words: &[&str]| home.maqet(words).env("MAQET_DATABASE", home.path("other.db")).run().ok();
+
+    assert_eq!(other(&["ls", "--format", "json"]).json_value(), json!([]));
+    other(&["cleanup", "--end-orphans"]);
+    other(&["doctor", "--fix"]);
+
+    let status = home.json(&["status", "web"]);
+    assert_eq!((&status["status"], status["pid"].as_i64()), (&json!("paused"), Some(pid)));
+    findings(&home, &[], 0);
+    home.json(&["stop", "web", "--force"]);
+}
