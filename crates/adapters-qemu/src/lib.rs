@@ -4,6 +4,7 @@
 //! variable or prints; folders and the environment of child processes are given at construction.
 
 mod clock;
+mod console;
 mod copies;
 mod environment;
 mod firmware;
@@ -25,6 +26,7 @@ mod readable;
 mod records;
 
 pub use self::clock::{RandomIds, SystemClock};
+pub use self::console::QemuConsoles;
 pub use self::copies::FileCopies;
 pub use self::environment::ProcessEnvironment;
 pub use self::firmware::DescriptorCatalog;

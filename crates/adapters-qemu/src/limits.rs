@@ -99,6 +99,16 @@ pub const LINKS_FOLLOWED: usize = 40;
 /// The length of a path from which the kernel refuses it, in bytes (`PATH_MAX`).
 pub const PATH_BYTES: usize = 4_096;
 
+/// How long QEMU may take to notice that the one before has left the serial console; its main loop needs a millisecond,
+/// and more on a busy machine. Whoever is there still is a stranger.
+pub const CONSOLE_LET_GO: Duration = Duration::from_secs(1);
+
+/// How long QEMU may take to tell who is at the serial console; one that is busy is not waited for.
+pub const CONSOLE_ASK: Duration = Duration::from_secs(1);
+
+/// How much is read from a serial console at once; a guest writes some 10 KB a second.
+pub const CONSOLE_READ_BYTES: usize = 16 << 10;
+
 /// How large the log of what maqet did to a VM may become: some 2,000 lines; half of them stay when it does.
 pub const JOURNAL_BYTES: u64 = 256 << 10;
 

@@ -58,9 +58,9 @@ impl FileLocks {
 
 /// What is written in the file of a lock that is held.
 #[derive(Debug, Serialize, Deserialize)]
-struct Note {
+pub(crate) struct Note {
     #[serde(flatten)]
-    holder: Holder,
+    pub(crate) holder: Holder,
     /// Tells the holder from a later process of the same pid.
     process: ProcessIdentity,
 }
@@ -189,7 +189,7 @@ fn is_still_at(file: &File, path: &Path) -> bool {
     file.metadata().is_ok_and(|open| path.symlink_metadata().is_ok_and(|there| same(open, there)))
 }
 
-fn write_note(file: &File, operation: &str) -> io::Result<()> {
+pub(crate) fn write_note(file: &File, operation: &str) -> io::Result<()> {
     let pid = std::process::id();
     let process = identity_of(pid).ok_or(io::ErrorKind::NotFound)?;
     let holder = Holder { pid, operation: operation.to_owned(), since: Timestamp::now() };
@@ -198,7 +198,7 @@ fn write_note(file: &File, operation: &str) -> io::Result<()> {
     file.write_all_at(&note, 0)
 }
 
-fn read_note(file: &File) -> Option<Note> {
+pub(crate) fn read_note(file: &File) -> Option<Note> {
     let mut bytes = vec![0; HOLDER_BYTES];
     let length = file.read_at(&mut bytes, 0).ok()?;
     serde_json::from_slice(bytes.get(..length)?).ok()

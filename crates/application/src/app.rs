@@ -13,8 +13,8 @@ use maqet_domain::machine::{AccelChoice, Machine};
 use maqet_domain::near::near;
 use maqet_domain::plugin::{ConfigHandler, Registry, StorageDriver};
 use maqet_domain::port::{
-    Clock, DiskImages, FirmwareCatalog, Guard, Hooks, Host, HostFacts, Hypervisor, IdSource, Journal, Kvm, LockName,
-    Locks, Monitors, Paths, ProcessStats, Processes, Records, Store, StoreError,
+    Clock, Consoles, DiskImages, FirmwareCatalog, Guard, Hooks, Host, HostFacts, Hypervisor, IdSource, Journal, Kvm,
+    LockName, Locks, Monitors, Paths, ProcessStats, Processes, Records, Store, StoreError,
 };
 use maqet_domain::qemu::{Accelerator, CommandLine, Setting};
 use maqet_domain::vm::{BootNumber, Refused, Revision, Run, RunPlaces, Vm, VmEntry, VmId, VmName};
@@ -46,6 +46,8 @@ pub struct Ports {
     pub firmware: Arc<dyn FirmwareCatalog>,
     /// Reads what runs left behind.
     pub records: Arc<dyn Records>,
+    /// Attaches to serial consoles.
+    pub consoles: Arc<dyn Consoles>,
     /// Keeps what was done to VMs.
     pub journal: Arc<dyn Journal>,
     /// Measures processes.

@@ -6,7 +6,8 @@ use maqet_domain::error::{Explain, Fault};
 use maqet_domain::near::did_you_mean;
 use maqet_domain::plugin::DuplicateName;
 use maqet_domain::port::{
-    BinaryError, FirmwareError, ImageError, LaunchError, LockError, ProcessError, QmpError, RecordError, StoreError,
+    BinaryError, ConsoleError, FirmwareError, ImageError, LaunchError, LockError, ProcessError, QmpError, RecordError,
+    StoreError,
 };
 use maqet_domain::qemu::{PathNotUtf8, quote};
 use maqet_domain::snapshot::InvalidSnapshotName;
@@ -223,6 +224,14 @@ pub enum Error {
     /// A record of a run could not be read.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// The caller cannot be attached to the serial console.
+    #[error("the serial console of `{vm}` cannot be had")]
+    Console {
+        /// The VM.
+        vm: VmName,
+        /// Why.
+        source: ConsoleError,
+    },
     /// There is no log to read.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -241,7 +250,7 @@ const fn refused(input: Input) -> &'static str {
         Input::Stop => "it cannot be stopped",
         Input::Remove => "it cannot be removed",
         Input::ChangeDisks => "its disks cannot be changed from outside",
-        Input::Command => "it has no monitor to talk to",
+        Input::Command => "it has no monitor and no console to talk to",
         Input::Pause => "it cannot be paused",
         Input::Resume => "it cannot be resumed",
         Input::Reset => "it cannot be reset",
@@ -263,6 +272,7 @@ impl Error {
             Self::Path(inner) => Some(inner),
             Self::Firmware(inner) => Some(inner),
             Self::Record(inner) => Some(inner),
+            Self::Console { source, .. } => Some(source),
             Self::Log(inner) => Some(inner),
             Self::Plugin(inner) => Some(inner),
             Self::NoSuchFolder { .. }
@@ -396,8 +406,9 @@ impl Explain for Error {
             | Self::VmName(_)
             | Self::DriveName(_)
             | Self::SnapshotName(_) => Vec::new(),
-            Self::Launch { vm, source } => {
-                source.hints().into_iter().map(|hint| hint.replace(" VM ", &format!(" {vm} "))).collect()
+            Self::Launch { vm, .. } | Self::Console { vm, .. } => {
+                let hints = self.inner().map(Explain::hints).unwrap_or_default();
+                hints.into_iter().map(|hint| hint.replace(" VM ", &format!(" {vm} "))).collect()
             }
             wrapping => wrapping.inner().map(Explain::hints).unwrap_or_default(),
         }

@@ -5,6 +5,7 @@ mod apply;
 mod button;
 mod cleanup;
 mod config;
+mod console;
 mod doctor;
 mod events;
 mod info;
@@ -27,6 +28,7 @@ pub use self::config::{
     ConfigCheck, ConfigChecked, ConfigDefaults, ConfigKeys, ConfigSchema, ConfigShow, DefaultValue, KeyInfo,
     ShownSetting,
 };
+pub use self::console::{AttachedConsole, Console, ConsoleInfo};
 pub use self::doctor::{Diagnosis, Doctor};
 pub use self::events::{EventPage, Events, InvalidSince, Since};
 pub use self::info::{Info, StorageInfo, VmInfo};
@@ -63,6 +65,7 @@ pub fn table() -> OperationTable {
         .on::<Info>()
         .on::<Inspect>()
         .on::<Logs>()
+        .on::<Console>()
         .on::<QmpRun>()
         .on::<SnapshotCreate>()
         .on::<SnapshotLs>()

@@ -1,6 +1,7 @@
 //! The command line: global options and commands, a file for each group of commands.
 
 mod config;
+mod console;
 mod define;
 mod events;
 mod global;
@@ -19,6 +20,7 @@ use maqet::Environment;
 use maqet::operation::{Cleanup, Doctor, Info, Ls};
 
 pub(crate) use self::config::Config;
+pub(crate) use self::console::Console;
 pub(crate) use self::define::{Add, Apply};
 pub(crate) use self::events::Events;
 pub(crate) use self::global::{Color, Format, Global};
@@ -113,6 +115,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Read what the guest, QEMU and maqet wrote about a VM
     Logs(Logs),
+    /// Attach to the serial console of a running VM
+    Console(Console),
     /// Talk to the QEMU of a running VM
     Qmp(Qmp),
     /// Make, list, load and remove snapshots of a stopped VM's drives

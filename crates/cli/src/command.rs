@@ -2,6 +2,7 @@
 
 mod add;
 mod config;
+mod console;
 mod events;
 mod health;
 mod life;
@@ -33,6 +34,7 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Rm(arguments) => life::rm(maqet, arguments, output).await,
         Command::Status(arguments) => life::status(maqet, arguments, output).await,
         Command::Inspect(arguments) => life::inspect(maqet, arguments, output).await,
+        Command::Console(arguments) => console::console(maqet, arguments, output).await,
         Command::Logs(arguments) => logs::logs(maqet, arguments, output).await,
         Command::Ls(ls) => plain(maqet, ls, output, "looking at the VMs").await,
         Command::Events(arguments) => events::run(maqet, arguments, output).await,

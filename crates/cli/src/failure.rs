@@ -28,7 +28,8 @@ impl Failure {
         }
     }
 
-    fn explained(error: &(impl Explain + 'static)) -> Self {
+    /// Makes the failure of an error that explains itself.
+    pub(crate) fn explained(error: &(impl Explain + 'static)) -> Self {
         let mut causes = Vec::new();
         let mut source = error.source();
         while let Some(cause) = source {

@@ -11,6 +11,7 @@ mod progress;
 mod render;
 mod run;
 mod stream;
+mod terminal;
 
 use std::process::ExitCode;
 

@@ -5,6 +5,9 @@
 
 use std::io::{self, Write};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use tokio::sync::mpsc::Permit;
 use tokio::sync::{mpsc, oneshot};
 
 /// How many pieces wait to be written; more and the one who brings them waits.
@@ -41,6 +44,11 @@ impl Stdout {
         piece.is_empty() || self.pieces.send(piece).await.is_ok()
     }
 
+    /// Waits for room for a piece; nothing once nobody reads any more. Takes nothing if it is dropped.
+    pub(crate) async fn room(&self) -> Option<Permit<'_, Vec<u8>>> {
+        self.pieces.reserve().await.ok()
+    }
+
     /// Waits until all is written; a reader that went away is no failure.
     pub(crate) async fn finish(self) -> io::Result<()> {
         drop(self.pieces);
@@ -48,6 +56,53 @@ impl Stdout {
             Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Ok(written) => written,
             Err(_) => Ok(()),
+        }
+    }
+}
+
+/// How much is read from standard input at once: more than anybody types, and what a pipe passes on at once.
+const READ_BYTES: usize = 4 << 10;
+
+/// Standard input.
+pub(crate) struct Stdin(mpsc::Receiver<Vec<u8>>);
+
+impl Stdin {
+    /// Begins to read.
+    pub(crate) fn open() -> Self {
+        let (pieces, taken) = mpsc::channel(PIECES);
+        std::thread::spawn(move || {
+            while let Some(piece) = read_stdin() {
+                if pieces.blocking_send(piece).is_err() {
+                    break;
+                }
+            }
+        });
+        Self(taken)
+    }
+
+    /// Waits for the next piece; nothing once it has ended, or cannot be read.
+    pub(crate) async fn next(&mut self) -> Option<Vec<u8>> {
+        self.0.recv().await
+    }
+}
+
+/// Reads what is there, past the buffer of the standard library, which would wait for more.
+fn read_stdin() -> Option<Vec<u8>> {
+    let stdin = io::stdin();
+    let mut bytes = vec![0; READ_BYTES];
+    loop {
+        match rustix::io::read(&stdin, &mut bytes) {
+            Ok(0) => return None,
+            Ok(length) => {
+                bytes.truncate(length);
+                return Some(bytes);
+            }
+            Err(Errno::INTR) => {}
+            // Whoever started us shares it with somebody who wants it so.
+            Err(Errno::AGAIN) => {
+                let _ = poll(&mut [PollFd::new(&stdin, PollFlags::IN)], None);
+            }
+            Err(_) => return None,
         }
     }
 }

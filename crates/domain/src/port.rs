@@ -4,6 +4,7 @@
 //! object-safe and speak values of the domain only.
 
 mod care;
+mod console;
 mod copies;
 mod disk;
 mod firmware;
@@ -20,6 +21,7 @@ mod records;
 mod store;
 
 pub use self::care::{KeptVm, Mended, Origin, StoreCare, StoreHealth};
+pub use self::console::{ConsoleError, ConsoleStream, Consoles};
 pub use self::copies::VmCopies;
 pub use self::disk::{DiskImages, ImageError, ImageInfo};
 pub use self::firmware::{FirmwareCatalog, FirmwareError, UefiFirmware};
@@ -41,6 +43,7 @@ pub use self::store::{EventLog, HistoryLog, StorageLedger, Store, StoreError, Vm
 #[cfg(feature = "mocks")]
 pub use self::{
     care::MockStoreCare,
+    console::MockConsoles,
     copies::MockVmCopies,
     disk::MockDiskImages,
     firmware::MockFirmwareCatalog,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use maqet_adapters_qemu::{
     DescriptorCatalog, FileCopies, FileJournal, FileLocks, LinuxProcesses, LocalHooks, LocalHost, LocalLeftovers,
-    LocalPaths, LocalProbe, LocalRecords, OurFolders, ProcessEnvironment, QemuHypervisor, QemuImg, QemuMonitors,
-    RandomIds, SystemClock,
+    LocalPaths, LocalProbe, LocalRecords, OurFolders, ProcessEnvironment, QemuConsoles, QemuHypervisor, QemuImg,
+    QemuMonitors, RandomIds, SystemClock,
 };
 use maqet_application::{
     App, CopyingStore, Error, EventStream, Folders, Observer, Operation, OperationTable, Ports, Upkeep, config,
@@ -233,6 +233,7 @@ fn ports(kept: Kept, settings: &Settings, faults: &FaultPoints) -> Ports {
         records: Arc::new(LocalRecords),
         stats: Arc::new(LinuxProcesses::new()),
         journal: Arc::new(FileJournal),
+        consoles: Arc::new(QemuConsoles),
         hooks: Arc::new(LocalHooks::new(environment.clone())),
         images: Arc::new(QemuImg::new(environment).with_fault_points(faults.clone())),
         paths: Arc::new(LocalPaths),

@@ -22,6 +22,7 @@ pub mod serial;
 mod shared;
 #[cfg(feature = "store")]
 pub mod store;
+mod terminal;
 pub mod variable;
 pub mod wait;
 
@@ -29,3 +30,4 @@ pub use faulty::FAULTY_NAME;
 pub use home::TestHome;
 pub use run::{Finished, Maqet, Running};
 pub use shared::Shared;
+pub use terminal::Terminal;

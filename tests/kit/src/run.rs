@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::de::DeserializeOwned;
 
+use crate::Terminal;
 use crate::guest;
 use crate::variable::BINARY;
 
@@ -83,6 +84,18 @@ impl Maqet {
     /// Allows `deadline` instead of a minute.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// Gives it a terminal for standard input, output and error.
+    pub fn on(mut self, terminal: &Terminal) -> Self {
+        self.command.stdin(terminal.stdio()).stdout(terminal.stdio()).stderr(terminal.stdio());
+        self
+    }
+
+    /// Gives it this for standard input, which is `/dev/null` otherwise.
+    pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
+        self.command.stdin(stdin);
         self
     }
 

@@ -9,6 +9,7 @@ use maqet_domain::vm::{BootNumber, MonitorRole, RunPlaces};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, chmodat, openat, unlinkat};
 
 use super::helper;
+use crate::console::console_lock;
 use crate::limits::BOOTS_KEPT;
 use crate::private::{fresh_log, private_file, private_folder};
 use crate::qmp::turn_file;
@@ -28,6 +29,8 @@ pub(super) fn make(places: &RunPlaces) -> Result<(), LaunchError> {
         private_file(&lock).map_err(|why| failed("make the lock", &lock, why))?;
     }
     // QEMU would make the serial log as the umask has it.
+    let lock = console_lock(places);
+    private_file(&lock).map_err(|why| failed("make the lock", &lock, why))?;
     for log in [places.qemu_log(), places.serial_log()] {
         fresh_log(&log).map_err(|why| failed("make the log", &log, why))?;
     }
@@ -60,7 +63,7 @@ pub(super) fn rotate(records: &Path) {
 fn socket_files(places: &RunPlaces) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = MonitorRole::ALL.iter().map(|role| places.monitor(*role)).collect();
     files.extend(MonitorRole::ALL.iter().map(|role| turn_file(places, *role)));
-    files.extend([places.serial_socket(), places.pid_file()]);
+    files.extend([places.serial_socket(), console_lock(places), places.pid_file()]);
     files
 }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "clippy knows tests by their attribute, and helpers have none")]
 
 mod binary;
+mod consoles;
 mod convert;
 mod firmware;
 mod hostile_monitor;

@@ -11,7 +11,7 @@ use maqet_domain::Timestamp;
 use maqet_domain::history::Actor;
 use maqet_domain::machine::builtin_handlers;
 use maqet_domain::port::{
-    Guard, HostFacts, Kvm, Launched, MockClock, MockDiskImages, MockFirmwareCatalog, MockHooks, MockHost,
+    Guard, HostFacts, Kvm, Launched, MockClock, MockConsoles, MockDiskImages, MockFirmwareCatalog, MockHooks, MockHost,
     MockHypervisor, MockIdSource, MockJournal, MockLeftovers, MockLocks, MockMonitors, MockPaths, MockProbe,
     MockProcessStats, MockProcesses, MockRecords, MockStoreCare, MockVmCopies, PathKind, QemuBinary,
 };
@@ -30,6 +30,7 @@ pub(crate) struct World {
     pub(crate) stats: MockProcessStats,
     pub(crate) journal: MockJournal,
     pub(crate) records: MockRecords,
+    pub(crate) consoles: MockConsoles,
     /// The files of the host.
     pub(crate) there: Vec<PathBuf>,
 }
@@ -51,6 +52,7 @@ impl World {
             stats: MockProcessStats::new(),
             journal: MockJournal::new(),
             records: MockRecords::new(),
+            consoles: MockConsoles::new(),
             there: Vec::new(),
         }
     }
@@ -93,6 +95,7 @@ impl World {
             records: Arc::new(std::mem::take(&mut self.records)),
             stats: Arc::new(std::mem::take(&mut self.stats)),
             journal: Arc::new(journal),
+            consoles: Arc::new(std::mem::take(&mut self.consoles)),
             paths: Arc::new(paths(std::mem::take(&mut self.there))),
             firmware: Arc::new(MockFirmwareCatalog::new()),
             locks: Arc::new(free_locks()),

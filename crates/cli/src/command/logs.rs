@@ -21,7 +21,7 @@ pub(crate) async fn logs(maqet: &Maqet, arguments: Logs, output: &Output) -> Res
         return Ok(exit::DONE);
     }
     let mut reader = maqet.app().open_log(&operation).await?;
-    if reader.length() == 0 {
+    if reader.length() == 0 && output.is_for_people() {
         output.note(&nothing_yet(&operation, &reader));
     }
     let mut shape = Shape::of(output.format());
@@ -55,7 +55,7 @@ fn nothing_yet(wanted: &operation::Logs, reader: &LogReader<'_>) -> String {
 }
 
 /// The form in which the pieces of a log are written.
-enum Shape {
+pub(super) enum Shape {
     /// As they are.
     Raw,
     /// Without what a terminal would obey.
@@ -65,7 +65,7 @@ enum Shape {
 }
 
 impl Shape {
-    fn of(format: Format) -> Self {
+    pub(super) fn of(format: Format) -> Self {
         match format {
             Format::Table if io::stdout().is_terminal() => Self::Terminal(Harmless::default()),
             Format::Table => Self::Raw,
@@ -75,7 +75,7 @@ impl Shape {
         }
     }
 
-    fn shaped(&mut self, piece: &[u8]) -> Vec<u8> {
+    pub(super) fn shaped(&mut self, piece: &[u8]) -> Vec<u8> {
         match self {
             Self::Raw => piece.to_vec(),
             Self::Terminal(harmless) => harmless.of(piece).into_bytes(),
@@ -88,7 +88,7 @@ impl Shape {
     }
 
     /// Returns what was held back, as it might have been half a character.
-    fn rest(&mut self) -> Vec<u8> {
+    pub(super) fn rest(&mut self) -> Vec<u8> {
         match self {
             Self::Raw => Vec::new(),
             Self::Terminal(harmless) => harmless.rest().into_bytes(),

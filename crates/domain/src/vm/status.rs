@@ -138,7 +138,7 @@ pub enum Input {
     Remove,
     /// Change its disks while nobody uses them.
     ChangeDisks,
-    /// Send it a QMP command.
+    /// Talk to it, over a monitor or its console.
     Command,
     /// Have it stand still.
     Pause,

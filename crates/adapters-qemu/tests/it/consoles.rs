@@ -1,0 +1,78 @@
+//! The serial console of a real QEMU: one at a time, and free at once for the next.
+
+use maqet_adapters_qemu::{QemuConsoles, QemuMonitors};
+use maqet_domain::port::{ConsoleError, Consoles, Monitors, QmpCommand};
+
+use crate::kit::{Bench, PATIENCE, wait};
+
+#[test]
+fn test_attach_twenty_times_in_a_row_is_never_taken() {
+    let bench = Bench::new();
+    wait(async {
+        bench.start().await;
+
+        for number in 0..20 {
+            let console = QemuConsoles.attach(&bench.places).await;
+            let console = console.unwrap_or_else(|error| panic!("attempt {number}: {error}"));
+            console.write(b"x").await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn test_attach_while_one_of_ours_is_names_it() {
+    let bench = Bench::new();
+    wait(async {
+        bench.start().await;
+        let first = QemuConsoles.attach(&bench.places).await.unwrap();
+
+        let second = QemuConsoles.attach(&bench.places).await.err().unwrap();
+        drop(first);
+        let third = QemuConsoles.attach(&bench.places).await;
+
+        let ConsoleError::Taken { holder: Some(holder) } = second else { panic!("{second:?}") };
+        assert_eq!((holder.pid, holder.operation.as_str()), (std::process::id(), "console"));
+        assert!(third.is_ok());
+    });
+}
+
+#[test]
+fn test_attached_console_ends_with_its_qemu() {
+    let bench = Bench::new();
+    wait(async {
+        bench.start().await;
+        let console = QemuConsoles.attach(&bench.places).await.unwrap();
+
+        QemuMonitors.execute(&bench.places, &QmpCommand::new("quit"), PATIENCE).await.unwrap();
+        let heard = tokio::time::timeout(PATIENCE, console.read()).await.unwrap().unwrap();
+
+        assert_eq!(heard, b"");
+        let gone = QemuConsoles.attach(&bench.places).await.err().unwrap();
+        assert!(matches!(gone, ConsoleError::Missing { .. }), "{gone:?}");
+    });
+}
+
+#[test]
+fn test_ended_console_with_nothing_left_is_closed() {
+    let bench = Bench::new();
+    wait(async {
+        bench.start().await;
+        let console = QemuConsoles.attach(&bench.places).await.unwrap();
+
+        console.end();
+        let heard = tokio::time::timeout(PATIENCE, console.read()).await.unwrap().unwrap();
+
+        assert_eq!(heard, b"");
+    });
+}
+
+#[test]
+fn test_attach_to_a_machine_without_a_console_is_missing_and_makes_nothing() {
+    let bench = Bench::new();
+    wait(async {
+        let missing = QemuConsoles.attach(&bench.places).await.err().unwrap();
+
+        assert!(matches!(missing, ConsoleError::Missing { .. }), "{missing:?}");
+        assert!(!bench.places.sockets.exists());
+    });
+}

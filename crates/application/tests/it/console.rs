@@ -1,0 +1,84 @@
+//! `console`, with a console that the test makes.
+
+use async_trait::async_trait;
+use maqet_application::operation::{Console, table};
+use maqet_application::{App, Error};
+use maqet_domain::port::{ConsoleError, ConsoleStream};
+use maqet_domain::vm::RunState;
+use maqet_domain::{Explain, Fault};
+use serde_json::json;
+
+use crate::operations::start;
+use crate::world::{World, launched};
+
+/// A console on which a guest says one thing.
+struct Saying(&'static str);
+
+#[async_trait]
+impl ConsoleStream for Saying {
+    async fn read(&self) -> Result<Vec<u8>, ConsoleError> {
+        Ok(self.0.into())
+    }
+
+    async fn write(&self, bytes: &[u8]) -> Result<usize, ConsoleError> {
+        Ok(bytes.len())
+    }
+
+    fn end(&self) {}
+}
+
+fn console() -> Console {
+    Console { vm: "web".to_owned() }
+}
+
+async fn started(world: &mut World, yaml: &str) -> App {
+    world.hypervisor.expect_launch().returning(|_| Ok(launched(7, RunState::Running)));
+    world.alive(RunState::Running);
+    let app = world.app();
+    app.run(World::yaml(yaml)).await.unwrap();
+    app.run(start("web")).await.unwrap();
+    app
+}
+
+#[tokio::test]
+async fn test_console_of_a_running_vm_is_handed_to_the_caller() {
+    let mut world = World::new();
+    world.consoles.expect_attach().returning(|_| Ok(Box::new(Saying("login: "))));
+    let app = started(&mut world, "name: web\n").await;
+
+    let attached = app.run(console()).await.unwrap();
+    let told = table().call(&app, "console", json!({"vm": "web"})).await.unwrap();
+
+    assert_eq!(attached.stream.read().await.unwrap(), b"login: ");
+    assert_eq!((&told["name"], &told["boot"]), (&json!("web"), &json!(1)));
+    assert!(told["socket"].as_str().unwrap().ends_with("/b1/serial.sock"), "{told}");
+    assert_eq!(told.get("stream"), None);
+}
+
+#[tokio::test]
+async fn test_console_of_a_vm_that_does_not_run_is_refused() {
+    let mut world = World::new();
+    world.consoles.expect_attach().never();
+    let app = world.app();
+    app.run(World::empty("web")).await.unwrap();
+
+    let error = app.run(console()).await.unwrap_err();
+
+    assert_eq!((error.code(), error.fault()), ("vm.wrong-state", Fault::State));
+    assert_eq!(error.hints(), ["start it with `maqet start web`"]);
+}
+
+#[tokio::test]
+async fn test_console_that_is_missing_says_where_the_serial_port_goes() {
+    let mut world = World::new();
+    let missing = || ConsoleError::Missing { socket: "/r/serial.sock".into(), elsewhere: None };
+    world.consoles.expect_attach().returning(move |_| Err(missing()));
+    let app = started(&mut world, "name: web\nserial: none\n").await;
+
+    let error = app.run(console()).await.unwrap_err();
+
+    let Error::Console { source, .. } = &error else { panic!("{error:?}") };
+    assert!(source.to_string().ends_with("its definition says `serial: none`"), "{source}");
+    assert_eq!((error.code(), error.fault()), ("console.missing", Fault::State));
+    assert!(error.hints()[0].contains("maqet apply web --set"), "{:?}", error.hints());
+}

@@ -1,0 +1,130 @@
+//! A terminal of a test's own: what a program sees as one, and what a person at it would see and type.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, Termios, tcgetattr};
+
+use crate::wait;
+
+/// More than anything shown here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A pseudo-terminal.
+#[derive(Debug)]
+pub struct Terminal {
+    keys: File,
+    /// Held open, so that its modes can be asked for when the program that used it is gone.
+    line: File,
+    shown: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Terminal {
+    /// Opens a terminal with the modes a new one has.
+    #[must_use]
+    pub fn new() -> Self {
+        let keys = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("there are terminals");
+        grantpt(&keys).expect("our own terminal can be had");
+        unlockpt(&keys).expect("our own terminal can be unlocked");
+        let name = ptsname(&keys, Vec::new()).expect("a terminal has a name");
+        let line = rustix::fs::open(
+            name.as_c_str(),
+            rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        );
+        let (keys, line) = (File::from(keys), File::from(line.expect("the terminal opens")));
+        let shown = Arc::new(Mutex::new(Vec::new()));
+        let (mut screen, kept) = (keys.try_clone().expect("a descriptor can be copied"), Arc::clone(&shown));
+        // Ends when the last who has the line open closes it.
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(length @ 1..) = screen.read(&mut bytes) {
+                kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes[..length]);
+            }
+        });
+        Self { keys, line, shown }
+    }
+
+    /// Returns the terminal as the input or output of a program.
+    #[must_use]
+    pub fn stdio(&self) -> Stdio {
+        self.line.try_clone().expect("a descriptor can be copied").into()
+    }
+
+    /// Types.
+    pub fn type_keys(&self, keys: impl AsRef<[u8]>) {
+        (&self.keys).write_all(keys.as_ref()).expect("a terminal takes keys");
+    }
+
+    /// Returns all that was shown so far, with everything a terminal obeys.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        String::from_utf8_lossy(&self.shown.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+
+    /// Waits until `text` is shown, after what was `past` bytes ago the end; panics with what is shown instead.
+    #[track_caller]
+    pub fn wait_for(&self, past: usize, text: &str) {
+        let seen =
+            wait::try_until(PATIENCE, || self.shown().get(past..).is_some_and(|new| new.contains(text)).then_some(()));
+        assert!(seen.is_some(), "`{text}` was not shown:\n{}", self.shown());
+    }
+
+    /// Waits until a program has made the terminal raw.
+    #[track_caller]
+    pub fn wait_until_raw(&self) {
+        wait::until(PATIENCE, "the terminal to be raw", || (!self.is_cooked()).then_some(()));
+    }
+
+    /// Returns whether the terminal edits lines and knows Ctrl-C, as a new one does.
+    #[must_use]
+    pub fn is_cooked(&self) -> bool {
+        self.termios().local_modes.contains(LocalModes::ICANON | LocalModes::ISIG | LocalModes::ECHO)
+    }
+
+    /// Returns all modes of the terminal, to be compared.
+    #[must_use]
+    pub fn modes(&self) -> String {
+        format!("{:?}", self.termios())
+    }
+
+    fn termios(&self) -> Termios {
+        tcgetattr(self.line.as_fd()).expect("a terminal has modes")
+    }
+}
+
+impl Default for Terminal {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn test_terminal_of_a_program_shows_and_takes_keys() {
+        let terminal = Terminal::new();
+        let script = "test -t 0 && test -t 1 && stty raw && read -r key && echo got-$key";
+        let mut program =
+            Command::new("sh").args(["-c", script]).stdin(terminal.stdio()).stdout(terminal.stdio()).spawn();
+        let before = terminal.modes();
+        terminal.wait_until_raw();
+
+        terminal.type_keys("a\n");
+        terminal.wait_for(0, "got-a");
+
+        program.as_mut().unwrap().wait().unwrap();
+        assert!(!terminal.is_cooked());
+        assert_ne!(terminal.modes(), before);
+    }
+}

@@ -1,0 +1,353 @@
+//! `console` on real QEMU, at a real pseudo-terminal and in pipes.
+
+#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use maqet_testkit::{Running, Shared, Terminal, TestHome, guest, serial, wait};
+use serde_json::{Value, json};
+
+/// The key that leaves.
+const CTRL_BRACKET: &str = "\u{1d}";
+
+const CTRL_C: &str = "\u{3}";
+
+/// A Linux guest with a shell on its serial port; its one console goes from test to test.
+struct Booted {
+    home: TestHome,
+    console: Mutex<()>,
+    serial_log: String,
+}
+
+static BOOTED: Shared<Booted> = Shared::new();
+
+impl Booted {
+    fn boot() -> Self {
+        let home = TestHome::new();
+        home.add(&guest::linux_yaml("web", &guest::Files::built()));
+        let started = home.json(&["start", "web"]);
+        let serial_log = started["serial_log"].as_str().unwrap().to_owned();
+        serial::wait_for(serial_log.as_ref(), guest::READY, Duration::from_secs(90));
+        Self { home, console: Mutex::new(()), serial_log }
+    }
+
+    /// Has the console to itself.
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.console.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_running(&self) -> bool {
+        self.home.json(&["status", "web"])["status"] == "running"
+    }
+}
+
+/// Attaches at a terminal and returns once the keys go to the guest.
+fn attach(home: &TestHome, terminal: &Terminal, arguments: &[&str]) -> Running {
+    let console = home.maqet(["console", "web"]).args(arguments).on(terminal).spawn();
+    terminal.wait_until_raw();
+    console
+}
+
+fn standing_still() -> TestHome {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    home.json(&["start", "web"]);
+    home
+}
+
+fn signal(name: &str, pid: &Value) {
+    assert!(Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().unwrap().success());
+}
+
+fn serial_socket(home: &TestHome) -> String {
+    let sockets = home.json(&["inspect", "web"])["sockets"].clone();
+    let serial = sockets.as_array().unwrap().iter().find(|socket| socket["role"] == "serial").unwrap();
+    serial["file"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn test_console_at_a_terminal_speaks_with_the_guest_and_leaves_both_as_they_were() {
+    let guest = BOOTED.get_or_make(Booted::boot);
+    let _turn = guest.turn();
+    let terminal = Terminal::new();
+    let before = terminal.modes();
+    let console = attach(&guest.home, &terminal, &[]);
+
+    terminal.type_keys("echo a$((20+22))b\r");
+    terminal.wait_for(0, "a42b");
+    signal("WINCH", &json!(console.pid()));
+    terminal.type_keys("echo c$((20+23))d\r");
+    terminal.wait_for(0, "c43d");
+    terminal.type_keys(CTRL_BRACKET);
+    console.wait().ok();
+
+    assert_eq!(terminal.modes(), before);
+    terminal.wait_for(0, "left the serial console of `web`, which runs on");
+    let shown = terminal.shown();
+    assert!(shown.starts_with("attached to the serial console of `web`; Ctrl-] leaves\r\n"), "{shown:?}");
+    assert!(shown.contains("\u{1b}[?25h"), "{shown:?}");
+    assert!(guest.is_running());
+}
+
+#[test]
+fn test_console_ctrl_c_interrupts_the_guests_program_and_nothing_else() {
+    let guest = BOOTED.get_or_make(Booted::boot);
+    let _turn = guest.turn();
+    let terminal = Terminal::new();
+    let console = attach(&guest.home, &terminal, &[]);
+
+    terminal.type_keys("echo slee''ps; sleep 1000\r");
+    terminal.wait_for(0, "\nsleeps");
+    terminal.type_keys(CTRL_C);
+    terminal.type_keys("echo wo''ken\r");
+    terminal.wait_for(0, "\nwoken");
+    terminal.type_keys(CTRL_BRACKET);
+
+    console.wait().ok();
+}
+
+#[test]
+fn test_console_attempts_one_after_the_other_all_work() {
+    let guest = BOOTED.get_or_make(Booted::boot);
+    let _turn = guest.turn();
+    let terminal = Terminal::new();
+    let before = terminal.modes();
+
+    for number in 0..5 {
+        let past = terminal.shown().len();
+        let console = attach(&guest.home, &terminal, &[]);
+        terminal.type_keys(format!("echo turn-$(({number}+100))\r"));
+        terminal.wait_for(past, &format!("\nturn-{}", number + 100));
+        // What was typed right before the key that leaves arrives; it fits into what a serial port holds.
+        terminal.type_keys(format!("echo l'{number}'\r{CTRL_BRACKET}"));
+        console.wait().ok();
+        serial::wait_for(guest.serial_log.as_ref(), &format!("l{number}"), Duration::from_secs(20));
+        assert_eq!(terminal.modes(), before);
+    }
+}
+
+#[test]
+fn test_console_serial_log_is_written_with_and_without_anybody_attached() {
+    let guest = BOOTED.get_or_make(Booted::boot);
+    let _turn = guest.turn();
+    let terminal = Terminal::new();
+    let console = attach(&guest.home, &terminal, &["--tail", "100"]);
+
+    terminal.wait_for(0, guest::READY);
+    terminal.type_keys("(sleep 2; echo un''seen) & echo se''en\r");
+    terminal.wait_for(0, "\nseen");
+    terminal.type_keys(CTRL_BRACKET);
+    console.wait().ok();
+    serial::wait_for(guest.serial_log.as_ref(), "unseen", Duration::from_secs(30));
+
+    assert!(serial::text(guest.serial_log.as_ref()).contains("\nseen"));
+    let logs = guest.home.maqet(["logs", "web"]).on(&terminal);
+    let past = terminal.shown().len();
+    logs.run().ok();
+    terminal.wait_for(past, "unseen");
+    let shown = terminal.shown()[past..].to_owned();
+    assert!(!shown.contains('\u{1b}') && !shown.contains('\u{7}'), "{shown:?}");
+    assert!(fs::read_to_string(&guest.serial_log).unwrap().contains('\u{1b}'), "the guest wrote no sequence at all");
+}
+
+#[test]
+fn test_console_second_one_is_told_who_has_it() {
+    let guest = BOOTED.get_or_make(Booted::boot);
+    let _turn = guest.turn();
+    let terminal = Terminal::new();
+    let first = attach(&guest.home, &terminal, &[]);
+
+    let second = guest.home.json_error(&["console", "web"], 75);
+    terminal.type_keys("echo st''ill\r");
+    terminal.wait_for(0, "\nstill");
+    terminal.type_keys(CTRL_BRACKET);
+    let pid = first.pid();
+    first.wait().ok();
+
+    assert_eq!(second["code"], "console.taken");
+    let cause = second["causes"][0].as_str().unwrap();
+    assert!(cause.contains(&format!("`console` of process {pid} since ")), "{cause}");
+    assert!(second["hints"][0].as_str().unwrap().contains("`maqet logs web --follow`"), "{second}");
+}
+
+#[test]
+fn test_console_in_a_pipe_answers_and_ends_once_the_guest_is_silent() {
+    let guest = BOOTED.get_or_make(Booted::boot);
+    let _turn = guest.turn();
+    // The key that leaves a terminal is a byte like any other here.
+    let input = guest.home.write("input", format!("{CTRL_BRACKET}echo pi''ped\n"));
+
+    let console = guest.home.maqet(["console", "web", "--idle", "3s"]).stdin(fs::File::open(input).unwrap());
+    let finished = console.run().ok();
+
+    assert!(finished.stdout.contains("\r\npiped\r\n"), "{:?}", finished.stdout);
+    assert_eq!(finished.stderr, "attached to the serial console of `web`\n");
+    assert!(guest.is_running());
+}
+
+#[test]
+fn test_console_terminal_is_put_back_after_every_signal() {
+    let home = standing_still();
+
+    for name in ["INT", "TERM", "HUP", "QUIT"] {
+        let terminal = Terminal::new();
+        let before = terminal.modes();
+        let console = attach(&home, &terminal, &[]);
+
+        signal(name, &json!(console.pid()));
+        console.wait().code(130);
+
+        assert_eq!(terminal.modes(), before, "{name}");
+    }
+    assert_eq!(home.json(&["status", "web"])["status"], "paused");
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_console_terminal_is_put_back_when_qemu_ends() {
+    for how in ["stop", "kill"] {
+        let home = standing_still();
+        let terminal = Terminal::new();
+        let before = terminal.modes();
+        let console = attach(&home, &terminal, &[]);
+
+        match how {
+            "stop" => drop(home.json(&["stop", "web"])),
+            _ => signal("KILL", &home.json(&["status", "web"])["pid"]),
+        }
+        console.wait().ok();
+
+        assert_eq!(terminal.modes(), before, "{how}");
+        terminal.wait_for(0, "the serial console of `web` is closed: its QEMU ended");
+    }
+}
+
+#[test]
+fn test_console_stopped_and_continued_is_raw_again() {
+    let home = standing_still();
+    let terminal = Terminal::new();
+    let before = terminal.modes();
+    let console = attach(&home, &terminal, &[]);
+
+    signal("STOP", &json!(console.pid()));
+    // As a shell does when its job stops.
+    let put_back = Command::new("stty").arg("sane").stdin(terminal.stdio()).status().unwrap();
+    assert!(put_back.success() && terminal.is_cooked());
+    signal("CONT", &json!(console.pid()));
+    terminal.wait_until_raw();
+    terminal.type_keys(CTRL_BRACKET);
+    console.wait().ok();
+
+    assert_eq!(terminal.modes(), before);
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_console_of_a_guest_that_takes_nothing_can_be_left() {
+    let home = standing_still();
+    let terminal = Terminal::new();
+    let console = attach(&home, &terminal, &["--escape", "^A"]);
+
+    for _ in 0..200 {
+        terminal.type_keys([b'x'; 4096]);
+    }
+    terminal.type_keys(CTRL_BRACKET);
+    terminal.type_keys("\u{1}");
+
+    console.wait().ok();
+    terminal.wait_for(0, "; Ctrl-A leaves");
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_console_of_a_stopped_process_can_be_had_and_left() {
+    let home = standing_still();
+    let pid = home.json(&["status", "web"])["pid"].clone();
+    let terminal = Terminal::new();
+
+    signal("STOP", &pid);
+    let console = attach(&home, &terminal, &[]);
+    terminal.type_keys(format!("ls\r{CTRL_BRACKET}"));
+    console.wait().ok();
+
+    signal("CONT", &pid);
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_console_taken_by_a_stranger_says_so_and_is_free_afterwards() {
+    let home = standing_still();
+    let stranger = UnixStream::connect(serial_socket(&home)).unwrap();
+    wait::until(Duration::from_secs(10), "QEMU to serve the stranger", || {
+        let sockets = home.json(&["inspect", "web"])["sockets"].clone();
+        sockets.as_array().unwrap().iter().any(|one| one["role"] == "serial" && one["connected"] == true).then_some(())
+    });
+
+    let taken = home.json_error(&["console", "web"], 75);
+    drop(stranger);
+    let free = home.json_error(&["console", "web", "--timeout", "100ms"], 124);
+
+    assert_eq!(taken["causes"][0], "a program that is not maqet's is attached to the serial console");
+    assert_eq!(free["code"], "console.timed-out");
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_console_without_input_watches_until_the_vm_stops() {
+    let home = TestHome::new();
+    let image = guest::BootSector::new("maqet-console", guest::AfterMarker::WaitForByte).write(&home);
+    home.add(&guest::BootSector::yaml("web", &image));
+    let started = home.json(&["start", "web"]);
+    serial::wait_for(started["serial_log"].as_str().unwrap().as_ref(), "maqet-console", Duration::from_secs(30));
+
+    // Its byte lets the guest go; the end of the input alone would end nothing.
+    let mut with_byte =
+        home.maqet(["console", "web", "--tail", "1"]).stdin(Stdio::piped()).into_command().spawn().unwrap();
+    with_byte.stdin.take().unwrap().write_all(b"x").unwrap();
+    let finished = with_byte.wait_with_output().unwrap();
+
+    assert!(finished.status.success(), "{finished:?}");
+    assert_eq!(String::from_utf8(finished.stdout).unwrap(), "maqet-console\r\n");
+    let said = String::from_utf8(finished.stderr).unwrap();
+    assert!(said.ends_with("the serial console of `web` is closed: its QEMU ended\n"), "{said}");
+}
+
+#[test]
+fn test_console_whose_output_nobody_reads_ends() {
+    let guest = BOOTED.get_or_make(Booted::boot);
+    let _turn = guest.turn();
+    let input = guest.home.write("unread", "echo unread\n");
+
+    let command = guest.home.maqet(["console", "web"]).stdin(fs::File::open(input).unwrap());
+    let mut console = command.into_command().spawn().unwrap();
+    drop(console.stdout.take());
+    let ended = wait::try_until(Duration::from_secs(30), || console.try_wait().unwrap());
+    let _gone_already = console.kill();
+
+    assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
+}
+
+#[test]
+fn test_console_that_is_not_there_says_why() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    home.add(&format!("{}serial: none\n", guest::paused_yaml("mute")));
+    home.json(&["start", "mute"]);
+
+    let stopped = home.json_error(&["console", "web"], 4);
+    let mute = home.json_error(&["console", "mute"], 4);
+    let unknown = home.json_error(&["console", "wbe"], 3);
+    let escape = home.json_error(&["console", "web", "--escape", "q"], 2);
+
+    assert_eq!((&stopped["code"], &mute["code"]), (&json!("vm.wrong-state"), &json!("console.missing")));
+    assert!(mute["causes"][0].as_str().unwrap().ends_with("its definition says `serial: none`"), "{mute}");
+    assert_eq!((&unknown["code"], &escape["code"]), (&json!("vm.not-found"), &json!("usage")));
+    let none: Vec<Value> = Vec::new();
+    assert_eq!(stopped["causes"], json!(none));
+    home.json(&["stop", "mute", "--force"]);
+}
