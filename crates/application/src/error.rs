@@ -15,6 +15,7 @@ use maqet_domain::storage::InvalidDriveName;
 use maqet_domain::vm::{Input, InvalidVmName, Status, VmName};
 
 use crate::config::{ConfigError, InvalidSetting};
+use crate::deaf::Deaf;
 use crate::operation::LogError;
 
 /// Why an operation did not do what was asked.
@@ -212,6 +213,9 @@ pub enum Error {
     /// Somebody else is at it.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// QEMU does not answer.
+    #[error(transparent)]
+    Deaf(#[from] Deaf),
     /// A process could not be signalled.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -268,6 +272,7 @@ impl Error {
             Self::Qmp(inner) => Some(inner),
             Self::Image(inner) => Some(inner),
             Self::Lock(inner) => Some(inner),
+            Self::Deaf(inner) => Some(inner),
             Self::Process(inner) => Some(inner),
             Self::Path(inner) => Some(inner),
             Self::Firmware(inner) => Some(inner),

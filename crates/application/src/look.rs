@@ -41,12 +41,12 @@ pub struct Occupation {
 
 impl Occupation {
     /// The main loop of its QEMU does not answer.
-    const MAIN_LOOP: &'static str = "main-loop";
+    pub(crate) const MAIN_LOOP: &'static str = "main-loop";
 
     /// The process of its QEMU was stopped by a signal.
-    const SIGSTOP: &'static str = "sigstop";
+    pub(crate) const SIGSTOP: &'static str = "sigstop";
 
-    fn unknown(with: &str) -> Self {
+    pub(crate) fn unknown(with: &str) -> Self {
         Self { with: with.to_owned(), since: None, pid: None }
     }
 
@@ -201,14 +201,15 @@ impl App {
 
     /// Asks the monitor of a process that lived a moment ago; with what keeps it from answering, if anything does.
     async fn ask_monitor(&self, run: &Run, process: &ProcessIdentity) -> (Sight, Option<Occupation>) {
+        let frozen = || (Sight::Answered(MonitorAnswer::Blocked), Some(Occupation::unknown(Occupation::SIGSTOP)));
         // The kernel takes connections for a process that stands still, so its monitor would have to be waited for.
         if self.ports.processes.is_frozen(process) {
-            let blocked = Sight::Answered(MonitorAnswer::Blocked);
-            return (blocked, Some(Occupation::unknown(Occupation::SIGSTOP)));
+            return frozen();
         }
         let answer = self.ports.monitors.answer(&run.places, limits::RUN_STATE).await;
         match answer {
-            // It may have ended while it was asked.
+            // It may have been stopped, or have ended, while it was asked.
+            MonitorAnswer::Silent | MonitorAnswer::Blocked if self.ports.processes.is_frozen(process) => frozen(),
             MonitorAnswer::Silent if !self.ports.processes.is_alive(process) => (self.gone(run).await, None),
             MonitorAnswer::Blocked => (Sight::Answered(answer), Some(Occupation::unknown(Occupation::MAIN_LOOP))),
             MonitorAnswer::Silent | MonitorAnswer::State(_) => (Sight::Answered(answer), None),

@@ -60,7 +60,10 @@ impl App {
         }
         match self.tell(run, process, "quit", self.timeouts().quit).await {
             Told::Gone => return Ok(Rung::Quit),
-            Told::Busy => return Err(Error::StillBusy { vm: vm.clone() }),
+            Told::Busy => {
+                self.awake(vm, process)?;
+                return Err(Error::StillBusy { vm: vm.clone() });
+            }
             Told::Lives | Told::Deaf => {}
         }
         self.ports.processes.signal(process, Signal::Term).await?;

@@ -66,8 +66,15 @@ pub(crate) fn identity_of(pid: u32) -> Option<ProcessIdentity> {
 
 /// Returns whether exactly this process lives, `boot` being the boot of the running kernel.
 pub(crate) fn is_alive(process: &ProcessIdentity, boot: &BootId) -> bool {
-    process.boot_id == *boot
-        && stat_of(process.pid).is_some_and(|stat| stat.is_alive() && stat.start_ticks == process.start_ticks)
+    is_that(process, boot, stat_of(process.pid))
+}
+
+/// Returns whether `found`, which has the pid of `process` now, is `process` itself and lives.
+///
+/// A pid is given again, and so is a start time after a reboot; all three together are not.
+fn is_that(process: &ProcessIdentity, boot: &BootId, found: Option<Stat>) -> bool {
+    let is_same = |stat: Stat| stat.is_alive() && stat.start_ticks == process.start_ticks;
+    process.boot_id == *boot && found.is_some_and(is_same)
 }
 
 /// Takes exactly this process from the kernel if it is a dead child of ours that nobody waited for.
@@ -129,6 +136,66 @@ mod tests {
         assert!(is_alive(&me, &boot_id()));
         assert!(!is_alive(&ProcessIdentity { start_ticks: me.start_ticks + 1, ..me.clone() }, &boot_id()));
         assert!(!is_alive(&me, &BootId("another".to_owned())));
+    }
+
+    /// A process that was once born: on which boot, with which pid, when.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    struct Birth {
+        boot: u8,
+        pid: u32,
+        start_ticks: u64,
+        /// How it is now, if its pid is still its own.
+        state: u8,
+    }
+
+    impl Birth {
+        fn identity(self) -> ProcessIdentity {
+            let boot_id = BootId(self.boot.to_string());
+            ProcessIdentity { pid: self.pid, start_ticks: self.start_ticks, boot_id }
+        }
+    }
+
+    /// Processes born one after the other, in few boots and with few pids, so that all of it is given again often.
+    fn births() -> impl Strategy<Value = Vec<Birth>> {
+        let state = proptest::sample::select(b"RSDTtZXxI".to_vec());
+        let step = (any::<bool>(), 1..4_u32, 1..3_u64, state);
+        proptest::collection::vec(step, 1..12).prop_map(|steps| {
+            let (mut boot, mut ticks) = (0, 0);
+            let born = |(is_rebooted, pid, later, state): (bool, u32, u64, u8)| {
+                // A boot begins to count anew.
+                (boot, ticks) = if is_rebooted { (boot + 1, later) } else { (boot, ticks + later) };
+                Birth { boot, pid, start_ticks: ticks, state }
+            };
+            steps.into_iter().map(born).collect()
+        })
+    }
+
+    proptest! {
+        // A signal to a stranger cannot be taken back.
+        #![proptest_config(ProptestConfig::with_cases(100_000))]
+
+        #[test]
+        fn test_is_that_recorded_process_is_never_taken_for_another(
+            births in births(),
+            recorded in any::<proptest::sample::Index>(),
+            is_of_another_boot in proptest::bool::weighted(0.1),
+        ) {
+            let recorded = births[recorded.index(births.len())];
+            let boot = births[births.len() - 1].boot + u8::from(is_of_another_boot);
+            // Whoever was born last with a pid, since the host was started, has it.
+            let has_pid = births.iter().rev().find(|birth| birth.boot == boot && birth.pid == recorded.pid);
+            let stat = has_pid.map(|birth| Stat {
+                state: birth.state,
+                cpu_ticks: 0,
+                threads: 1,
+                start_ticks: birth.start_ticks,
+            });
+
+            let is_it = is_that(&recorded.identity(), &BootId(boot.to_string()), stat);
+
+            let lives = has_pid == Some(&recorded) && !matches!(recorded.state, b'Z' | b'X' | b'x');
+            prop_assert_eq!(is_it, lives);
+        }
     }
 
     proptest! {

@@ -6,8 +6,8 @@ use maqet_domain::vm::{Input, Status, Step};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::app::wrong_state;
 use crate::call::{Done, Effect, Operation};
+use crate::deaf::refusal;
 use crate::look::VmStatus;
 use crate::{App, Error};
 
@@ -118,7 +118,7 @@ async fn press(app: &App, vm: &str, operation: &'static str, button: Button) -> 
     let (guard, vm) = app.lock(vm, operation).await?;
     let entry = &vm.entry;
     let seen = app.look_alone(entry).await;
-    let step = seen.status.on(button.input()).map_err(|refused| wrong_state(entry, refused))?;
+    let step = seen.status.on(button.input()).map_err(|refused| refusal(entry, &seen, refused))?;
     let (Step::Do, Some(run)) = (step, &entry.run) else {
         return Ok(Done::reading(Pressed { vm: VmStatus::of(entry, &seen), changed: false }).holding(guard));
     };

@@ -32,15 +32,22 @@ impl Operation for QmpRun {
     /// Goes straight to the socket: QEMU itself says best whether it can answer.
     async fn run(&self, app: &App) -> Result<Done<Value>, Error> {
         let entry = app.vm(&self.vm).await?.entry;
-        let run = match &entry.run {
-            Some(run) if app.live_process(run).await.is_some() => run,
-            Some(_) | None => {
-                let status = app.look(&entry).await.status;
-                return Err(Error::WrongState { vm: entry.name, status, input: Input::Command });
-            }
+        let live = match &entry.run {
+            Some(run) => app.live_process(run).await.map(|process| (run, process)),
+            None => None,
         };
+        let Some((run, process)) = live else {
+            let status = app.look(&entry).await.status;
+            return Err(Error::WrongState { vm: entry.name, status, input: Input::Command });
+        };
+        app.awake(&entry.name, &process)?;
         let command = QmpCommand { execute: self.command.clone(), arguments: self.arguments.clone() };
         let deadline = self.timeout.map_or(app.timeouts().qmp, Patience::duration);
-        Ok(Done::reading(app.ports.monitors.execute(&run.places, &command, deadline).await?))
+        let answer = app.ports.monitors.execute(&run.places, &command, deadline).await;
+        if answer.is_err() {
+            // It may have been stopped while it was asked, and then nothing else tells why.
+            app.awake(&entry.name, &process)?;
+        }
+        Ok(Done::reading(answer?))
     }
 }

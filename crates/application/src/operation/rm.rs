@@ -11,6 +11,7 @@ use super::Add;
 use crate::app::shown;
 use crate::call::{Done, Effect, Operation};
 use crate::config::Document;
+use crate::deaf::refusal;
 use crate::{App, Error};
 
 /// Removes a VM; its disks stay.
@@ -47,7 +48,7 @@ impl Operation for Rm {
         if let Err(refused) = seen.status.on(Input::Remove)
             && !self.force
         {
-            return Err(Error::WrongState { vm: entry.name.clone(), status: refused.status, input: Input::Remove });
+            return Err(refusal(entry, &seen, refused));
         }
         if let Some(process) = &seen.process {
             app.kill(&entry.name, process).await?;

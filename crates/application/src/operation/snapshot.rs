@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::call::{Done, Effect, Operation};
+use crate::deaf::refusal;
 use crate::disks::drive;
 use crate::{App, Error};
 
@@ -194,7 +195,7 @@ impl Held {
         let seen = app.look_alone(&vm.entry).await;
         match seen.status.on(Input::ChangeDisks) {
             Ok(_) => Ok(Self { guard, entry: vm.entry, drive }),
-            Err(refused) => Err(Error::WrongState { vm: vm.entry.name, status: refused.status, input: refused.input }),
+            Err(refused) => Err(refusal(&vm.entry, &seen, refused)),
         }
     }
 

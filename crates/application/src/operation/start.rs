@@ -12,8 +12,9 @@ use maqet_domain::vm::{BootNumber, Input, MonitorAnswer, Phase, Run, RunPlaces, 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::app::{run_change, wrong_state};
+use crate::app::run_change;
 use crate::call::{Done, Effect, Operation};
+use crate::deaf::refusal;
 use crate::kept_size::KeptSize;
 use crate::look::{Seen, VmStatus};
 use crate::{App, Error, Patience, limits};
@@ -58,7 +59,7 @@ pub(super) async fn start(app: &App, vm: &Vm, timeout: Option<Patience>) -> Resu
     let deadline = timeout.map_or(app.timeouts().start, Patience::duration);
     let seen = look_once_up(app, &vm.entry, deadline).await;
     let step = seen.status.on(Input::Start);
-    match step.map_err(|refused| wrong_state(&vm.entry, refused))? {
+    match step.map_err(|refused| refusal(&vm.entry, &seen, refused))? {
         Step::Do => {}
         Step::AlreadySo => return Ok(adopted(app, vm, seen).await),
     }

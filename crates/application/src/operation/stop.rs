@@ -82,6 +82,7 @@ async fn climb(
     status: Status,
     timeout: Option<Patience>,
 ) -> Result<Stopped, Error> {
+    app.awake(&entry.name, process)?;
     // Written first, so that one who is killed meanwhile leaves the truth behind; a full disk stops nobody.
     let stopping = Run { process: Some(process.clone()), ..run.at_phase(Phase::Stopping) };
     let written = app.record_run(entry, Some(stopping)).await;

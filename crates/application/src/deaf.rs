@@ -1,0 +1,59 @@
+//! A QEMU that lives and cannot be asked anything.
+
+use maqet_domain::error::{Explain, Fault};
+use maqet_domain::vm::{ProcessIdentity, Refused, VmEntry, VmName};
+
+use crate::app::wrong_state;
+use crate::look::{Occupation, Seen};
+use crate::{App, Error};
+
+/// QEMU lives and does not answer, so that what was asked for was not tried.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the VM `{vm}` does not answer: {}", cause.in_words())]
+pub struct Deaf {
+    /// The VM.
+    pub vm: VmName,
+    /// Its process.
+    pub pid: u32,
+    /// What keeps it from answering.
+    pub cause: Occupation,
+}
+
+impl Explain for Deaf {
+    fn code(&self) -> &'static str {
+        "vm.deaf"
+    }
+
+    fn fault(&self) -> Fault {
+        Fault::Busy
+    }
+
+    fn hints(&self) -> Vec<String> {
+        let first = if self.cause.with == Occupation::SIGSTOP {
+            format!("let it go on with `kill -CONT {}`", self.pid)
+        } else {
+            "try again once it is done".to_owned()
+        };
+        vec![first, format!("or kill it with `maqet stop --force {}`", self.vm)]
+    }
+}
+
+impl App {
+    /// Makes sure that a process was not stopped by a signal: whatever is sent to its monitor would be waited for.
+    pub(crate) fn awake(&self, vm: &VmName, process: &ProcessIdentity) -> Result<(), Deaf> {
+        if self.ports.processes.is_frozen(process) {
+            return Err(Deaf { vm: vm.clone(), pid: process.pid, cause: Occupation::unknown(Occupation::SIGSTOP) });
+        }
+        Ok(())
+    }
+}
+
+/// Makes the error for a wish that does not fit the state a VM was seen in; that it does not answer tells more.
+pub(crate) fn refusal(entry: &VmEntry, seen: &Seen, refused: Refused) -> Error {
+    match (&seen.process, &seen.occupation) {
+        (Some(process), Some(cause)) if cause.is_qemu_deaf() => {
+            Deaf { vm: entry.name.clone(), pid: process.pid, cause: cause.clone() }.into()
+        }
+        (_, _) => wrong_state(entry, refused),
+    }
+}

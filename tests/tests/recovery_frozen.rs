@@ -1,0 +1,163 @@
+//! A QEMU that lives and does not answer: stopped by a signal, or blocked in its main loop. Every command answers, names
+//! the cause, and marks nothing dead that lives.
+
+#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use maqet_testkit::{Running, TestHome, guest, wait};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+/// How long QEMU may take to do what is written in its monitor.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A VM with a disk, whose QEMU can be made deaf.
+struct Deaf {
+    home: TestHome,
+    pid: Pid,
+}
+
+impl Deaf {
+    fn start() -> Self {
+        let home = TestHome::new();
+        home.add(&(guest::paused_yaml("web") + "storage: [{name: hdd, size: 4M}]\n"));
+        let pid = home.json(&["start", "web"])["pid"].as_i64().unwrap();
+        Self { home, pid: Pid::from_raw(pid.try_into().unwrap()).unwrap() }
+    }
+
+    fn send(&self, signal: Signal) {
+        kill_process(self.pid, signal).unwrap();
+    }
+
+    /// Blocks the main loop: QEMU opens a pipe that nobody reads. Returns the pipe, and the command that waits.
+    fn block(&self) -> (PathBuf, Running) {
+        let pipe = self.home.path("pipe");
+        if !pipe.exists() {
+            assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        }
+        let arguments = json!({"val": 0, "size": 4096, "filename": pipe}).to_string();
+        let waiting = self.home.maqet(["qmp", "web", "pmemsave", "--json", &arguments, "--timeout", "50s"]).spawn();
+        wait::until(SOON, "the main loop to be blocked", || (self.cause() == "main-loop").then_some(()));
+        (pipe, waiting)
+    }
+
+    fn status(&self) -> Value {
+        self.home.json(&["status", "web"])
+    }
+
+    fn cause(&self) -> Value {
+        self.status()["busy"]["with"].clone()
+    }
+
+    /// Asserts that commands that only look work, and say that the VM lives and with what it is busy.
+    #[track_caller]
+    fn check_looks(&self, cause: &str) {
+        let status = self.status();
+        let listed = &self.home.json(&["ls"])[0];
+        let inspected = self.home.json(&["inspect", "web"]);
+
+        assert_eq!((&status["status"], &status["busy"]["with"]), (&json!("busy"), &json!(cause)));
+        assert_eq!(status["pid"], self.pid.as_raw_nonzero().get());
+        assert_eq!((&listed["status"], &listed["pid"]), (&json!("busy"), &status["pid"]));
+        assert_eq!(inspected["pid"], status["pid"]);
+        self.home.json(&["info", "web"]);
+        assert_eq!(self.home.json(&["snapshot", "ls", "web"]), json!([]));
+    }
+
+    /// Asserts that a command is refused as one to be tried again, and returns what it says.
+    #[track_caller]
+    fn check_refused(&self, words: &[&str], code: &str) -> String {
+        let error = self.home.json_error(words, 75);
+        assert_eq!(error["code"], code, "{words:?}: {error}");
+        format!("{} {}", error["message"], error["hints"])
+    }
+
+    /// Asserts that whatever would have to ask or end QEMU is refused, and says why.
+    #[track_caller]
+    fn check_refusals(&self, because: &str) {
+        for command in ["start", "pause", "resume", "reset", "rm"] {
+            let said = self.check_refused(&[command, "web"], "vm.deaf");
+            assert!(said.contains(because) && said.contains("maqet stop --force web"), "{command}: {said}");
+        }
+        let said = self.check_refused(&["snapshot", "create", "web", "hdd", "one"], "vm.deaf");
+        assert!(said.contains(because), "{said}");
+    }
+
+    /// Asserts that the VM, let go on, is as it was.
+    #[track_caller]
+    fn check_unharmed(&self) {
+        let status = wait::until(SOON, "QEMU to answer", || Some(self.status()).filter(|now| now["status"] != "busy"));
+        assert_eq!((&status["status"], &status["pid"]), (&json!("paused"), &json!(self.pid.as_raw_nonzero().get())));
+        assert_eq!(self.home.json(&["qmp", "web", "query-status"])["status"], "prelaunch");
+    }
+
+    #[track_caller]
+    fn check_ended_by(&self, words: &[&str]) {
+        self.home.json(words);
+        assert_eq!(self.home.qemu_pids(), Vec::<i32>::new());
+    }
+}
+
+#[test]
+fn test_qemu_stopped_by_a_signal_is_named_by_every_command_and_unharmed() {
+    let vm = Deaf::start();
+    vm.send(Signal::STOP);
+
+    vm.check_looks("sigstop");
+    vm.check_refusals("stopped by a signal");
+    for words in [&["stop", "web"][..], &["restart", "web"], &["qmp", "web", "query-status"]] {
+        let said = vm.check_refused(words, "vm.deaf");
+        assert!(said.contains(&format!("kill -CONT {}", vm.pid.as_raw_nonzero())), "{words:?}: {said}");
+    }
+    vm.check_looks("sigstop");
+
+    vm.send(Signal::CONT);
+    vm.check_unharmed();
+}
+
+#[test]
+fn test_qemu_stopped_by_a_signal_is_ended_with_force() {
+    let vm = Deaf::start();
+    vm.send(Signal::STOP);
+
+    vm.check_ended_by(&["stop", "web", "--force"]);
+    assert_eq!(vm.status()["reason"], "host-signal");
+
+    let pid = vm.home.json(&["start", "web"])["pid"].as_i64().unwrap();
+    kill_process(Pid::from_raw(pid.try_into().unwrap()).unwrap(), Signal::STOP).unwrap();
+    vm.check_ended_by(&["rm", "web", "--force"]);
+    assert_eq!(vm.home.json(&["ls"]), json!([]));
+}
+
+#[test]
+fn test_qemu_with_a_blocked_main_loop_is_named_by_every_command_and_unharmed() {
+    let vm = Deaf::start();
+    let (pipe, waiting) = vm.block();
+
+    vm.check_looks("main-loop");
+    vm.check_refusals("main loop");
+    let stop = vm.check_refused(&["stop", "web", "--timeout", "1s", "--quiet"], "vm.still-busy");
+    assert!(stop.contains("writing its disks"), "{stop}");
+    // Another command has the monitor, and is waited for.
+    vm.check_refused(&["qmp", "web", "query-status", "--timeout", "1s"], "qmp.queue-timed-out");
+    vm.check_looks("main-loop");
+
+    assert_eq!(std::fs::read(&pipe).unwrap().len(), 4096);
+    let _ = waiting.wait().ok();
+    vm.check_unharmed();
+}
+
+#[test]
+fn test_qemu_with_a_blocked_main_loop_is_ended_with_force() {
+    let vm = Deaf::start();
+    let (_pipe, waiting) = vm.block();
+
+    vm.check_ended_by(&["stop", "web", "--force"]);
+
+    let _ = waiting.wait().code(1);
+    assert_eq!(vm.status()["reason"], "host-signal");
+    vm.home.json(&["rm", "web"]);
+}

@@ -1,0 +1,50 @@
+//! In a container whose first process reaps nobody, a QEMU that ended stays a zombie for ever.
+//!
+//! A file of its own: orphans of all its processes come to this one.
+
+#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
+
+use maqet_testkit::{TestHome, guest};
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, waitpid};
+use serde_json::json;
+
+fn start(home: &TestHome) -> Pid {
+    let pid = home.json(&["start", "web"])["pid"].as_i64().unwrap();
+    Pid::from_raw(pid.try_into().unwrap()).unwrap()
+}
+
+fn stat(pid: Pid) -> String {
+    std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap()
+}
+
+#[test]
+fn test_qemu_that_nobody_reaps_is_dead_for_every_command() {
+    set_child_subreaper(Some(getpid())).unwrap();
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+
+    let killed = start(&home);
+    kill_process(killed, Signal::KILL).unwrap();
+    maqet_testkit::wait::until(std::time::Duration::from_secs(20), "the zombie", || {
+        stat(killed).contains(") Z ").then_some(())
+    });
+    let status = home.json(&["status", "web"]);
+    assert_eq!(
+        (&status["status"], &status["reason"], &status["pid"]),
+        (&json!("stopped"), &json!("crashed"), &json!(null))
+    );
+    assert_eq!(home.json(&["stop", "web"])["how"], "nothing");
+
+    let stopped = start(&home);
+    assert_eq!(home.json(&["stop", "web"])["how"], "quit");
+    let forced = start(&home);
+    assert_eq!(home.json(&["stop", "web", "--force"])["how"], "kill");
+    let removed = start(&home);
+    home.json(&["rm", "web", "--force"]);
+
+    for zombie in [killed, stopped, forced, removed] {
+        assert!(stat(zombie).contains(") Z "), "{}", stat(zombie));
+        waitpid(Some(zombie), WaitOptions::empty()).unwrap();
+    }
+    assert_eq!(home.leftovers(), Vec::<std::path::PathBuf>::new());
+}
