@@ -125,3 +125,59 @@ impl VmCopies for FileCopies {
         self.read(&self.folder(id)).map(KeptVm::from)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11";
+
+    fn copies(folder: &Path, database: &str) -> FileCopies {
+        FileCopies::new(folder.to_owned(), database.to_owned())
+    }
+
+    fn kept(name: &str) -> KeptVm {
+        let text = format!(
+            r#"{{"database": "", "id": "{ID}", "name": "{name}", "created_at": "2026-11-25T10:00:00.123456Z",
+                "definition": {{"z": 1, "a": "2G"}}, "origins": {{"a": "web.yaml:2:9"}}, "storage": [{{"path": "/d/a.qcow2",
+                "vm": "{ID}", "drive": "hdd", "kind": "qcow2", "size": "1G", "created_at": "2026-11-25T10:00:00Z"}}]}}"#
+        );
+        serde_json::from_str::<Content>(&text).unwrap().into()
+    }
+
+    #[tokio::test]
+    async fn test_copy_is_read_back_as_it_was_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let copies = copies(folder.path(), "sqlite:/d/a.db");
+
+        copies.keep(&kept("old")).await.unwrap();
+        copies.keep(&kept("web")).await.unwrap();
+
+        assert_eq!(copies.all().await, [kept("web")]);
+        assert_eq!(copies.of_vm(&ID.parse().unwrap()).await, Some(kept("web")));
+        assert_eq!(fs::read_dir(folder.path().join(ID)).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn test_copy_of_another_database_is_not_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        copies(folder.path(), "sqlite:/d/a.db").keep(&kept("web")).await.unwrap();
+
+        let other = copies(folder.path(), "sqlite:/d/b.db");
+
+        assert_eq!((other.count().await, other.all().await), (0, Vec::new()));
+        assert_eq!(database_of(&folder.path().join(ID)).as_deref(), Some("sqlite:/d/a.db"));
+    }
+
+    #[tokio::test]
+    async fn test_copy_that_is_broken_or_in_the_wrong_folder_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let copies = copies(folder.path(), "sqlite:/d/a.db");
+        copies.keep(&kept("web")).await.unwrap();
+        fs::rename(folder.path().join(ID), folder.path().join(ID.replace('0', "1"))).unwrap();
+        fs::create_dir(folder.path().join(ID)).unwrap();
+        fs::write(folder.path().join(ID).join(NAME), "{").unwrap();
+
+        assert_eq!(copies.all().await, []);
+    }
+}

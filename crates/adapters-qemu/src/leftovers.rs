@@ -2,7 +2,7 @@
 
 mod machine;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -104,8 +104,11 @@ impl Leftovers for LocalLeftovers {
         if unknown.is_empty() {
             return Vec::new();
         }
-        for id in known {
-            unknown.remove(&id.short());
+        // Numbers rather than texts: there may be ten thousand VMs, and a list is to be quick.
+        let numbers: HashMap<u64, String> =
+            unknown.iter().filter_map(|short| Some((u64::from_str_radix(short, 16).ok()?, short.clone()))).collect();
+        for short in known.iter().filter_map(|id| numbers.get(&number(id))) {
+            unknown.remove(short);
         }
         unknown.retain(|short| {
             let folder = self.folders.runtime.join(short);
@@ -174,6 +177,11 @@ impl Leftovers for LocalLeftovers {
     }
 }
 
+/// Returns the number that the short form of an id is.
+fn number(id: &VmId) -> u64 {
+    id.bytes().iter().take(6).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
 /// Removes the sockets of a run, and its folder and that of its VM if nothing else is in them.
 fn remove_sockets(folder: &Path) -> io::Result<()> {
     places::clear(&RunPlaces { sockets: folder.to_owned(), records: folder.to_owned() });
@@ -233,4 +241,16 @@ fn is_older(path: &Path, age: Duration) -> bool {
 /// Returns when the files of a boot were begun: nothing is added to their folder later.
 fn begun(folder: &Path) -> Timestamp {
     modified(folder).and_then(|time| Timestamp::try_from(time).ok()).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_number_of_an_id_is_that_of_its_short_form() {
+        let id: VmId = "0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11".parse().unwrap();
+
+        assert_eq!(format!("{:012x}", number(&id)), id.short());
+    }
 }

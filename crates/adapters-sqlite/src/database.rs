@@ -158,7 +158,7 @@ pub(crate) struct Reader {
     pub(crate) connection: Connection,
     pub(crate) found: schema::Identity,
     /// Whether SQLite's locks keep writers away from what is read.
-    is_locked: bool,
+    pub(crate) is_locked: bool,
 }
 
 impl Reader {

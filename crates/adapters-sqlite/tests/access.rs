@@ -11,9 +11,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use child::{add, names};
-use maqet_adapters_sqlite::SqliteStore;
-use maqet_domain::port::StoreError;
+use child::{add, names, wait};
+use maqet_adapters_sqlite::{SqliteCare, SqliteStore};
+use maqet_domain::port::{KeptVm, StoreCare, StoreError};
 use tempfile::TempDir;
 
 /// Nobody in particular; root may read and write everywhere, so these tests do not run as root.
@@ -28,6 +28,8 @@ fn test_child_without_orders_does_nothing() {
         "read log" => check_reads_only(&database, &["other", "web"]),
         "refuse" => check_refused(&database),
         "fill" => check_full_disk(&database),
+        "examine" => check_examined(&database),
+        "mend" => check_mended_on_full_disk(&database),
         _ => panic!("nobody told me how to `{order}`"),
     }
 }
@@ -80,6 +82,49 @@ fn check_full_disk(database: &Path) {
     fs::remove_file(folder.join("ballast")).unwrap();
     add(&with_log, "other", 2).unwrap();
     assert_eq!(names(&with_log).unwrap(), ["other", "web"]);
+}
+
+/// Finds a database that can be read and not be written to, and says so.
+fn check_examined(database: &Path) {
+    let health = wait(SqliteCare::new(database).examine()).unwrap().unwrap();
+
+    assert_eq!(health.vms, 1);
+    assert_eq!(health.unwritable.as_deref(), Some("the file may only be read"));
+}
+
+/// Repairs nothing on a disk that is full, loses nothing of what is there, and repairs it once there is space.
+fn check_mended_on_full_disk(database: &Path) {
+    let store = SqliteStore::open(database).unwrap();
+    let vm = add(&store, "web", 1).unwrap();
+    drop(store);
+    let folder = database.parent().unwrap();
+    fs::write(database, "damaged").unwrap();
+    fill(&folder.join("ballast"));
+    let care = SqliteCare::new(database);
+    let known = vec![KeptVm { vm, storage: Vec::new() }];
+
+    let refused = wait(care.mend(known.clone()));
+
+    assert!(matches!(refused, Err(StoreError::Full { .. })), "{refused:?}");
+    assert_eq!(fs::read(database).unwrap(), b"damaged");
+    let names = |folder: &Path| -> Vec<String> {
+        let entries = fs::read_dir(folder).into_iter().flatten();
+        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    assert!(names(folder).iter().all(|name| !name.starts_with(".tmp")), "{:?}", names(folder));
+    let kept: u64 = names(&folder.join("backups")).len() as u64;
+    assert!(kept <= 1, "half-made copies stay: {:?}", names(&folder.join("backups")));
+
+    fs::remove_file(folder.join("ballast")).unwrap();
+    let mended = wait(care.mend(known)).unwrap();
+    assert_eq!(mended.vms.len(), 1);
+    assert_eq!(names_of(database), ["web"]);
+}
+
+fn names_of(database: &Path) -> Vec<String> {
+    names(&SqliteStore::open(database).unwrap()).unwrap()
 }
 
 fn check_full(store: &SqliteStore) {
@@ -270,7 +315,27 @@ fn test_open_in_read_only_folder_without_database_is_unavailable() {
 }
 
 #[test]
+fn test_examine_read_only_database_says_that_nothing_can_be_written() {
+    let ground = Ground::new();
+    let database = ground.database();
+    fs::set_permissions(&database, Permissions::from_mode(0o400)).unwrap();
+
+    ground.check("examine", &database);
+}
+
+#[test]
+fn test_mend_on_a_full_disk_changes_nothing_until_there_is_space() {
+    on_a_small_disk("mend");
+}
+
+#[test]
 fn test_full_disk_can_be_read_and_is_named_when_written() {
+    on_a_small_disk("fill");
+}
+
+/// Carries out `order` with a database on a disk of 256 KiB.
+#[track_caller]
+fn on_a_small_disk(order: &str) {
     let folder = TempDir::new().unwrap();
     // A mount that only this child sees, and that goes with it.
     let script = "mount -t tmpfs -o size=256k,mode=700 none \"$0\" && exec \"$@\"";
@@ -278,5 +343,5 @@ fn test_full_disk_can_be_read_and_is_named_when_written() {
     unshare.args(if is_root() { ["-m"].as_slice() } else { ["-r", "-m"].as_slice() });
     unshare.args(["sh", "-c", script]).arg(folder.path()).arg(std::env::current_exe().unwrap());
 
-    check_success(child::command(unshare, "fill", &folder.path().join("maqet.db")));
+    check_success(child::command(unshare, order, &folder.path().join("maqet.db")));
 }

@@ -12,7 +12,7 @@ use maqet_domain::port::{Leftovers, Probe, StoreCare, VmCopies};
 use serde::Serialize;
 
 pub(crate) use self::database::Access;
-pub(crate) use self::leftover::{Leftover, survey, what_of};
+pub(crate) use self::leftover::{Leftover, survey, what_of, what_of_orphan};
 
 /// The ports that serve maqet's own upkeep.
 #[derive(Clone)]

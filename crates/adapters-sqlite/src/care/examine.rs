@@ -42,7 +42,7 @@ pub(super) fn examine(path: &Path) -> Result<Option<StoreHealth>, StoreError> {
         journal,
         vms,
         bytes: size(&place.file) + size(&beside(&place.file, "-wal")),
-        unwritable: unwritable(&reader.connection),
+        unwritable: unwritable(&reader),
     }))
 }
 
@@ -83,8 +83,15 @@ fn all_vms(place: &Place, connection: &Connection) -> Result<u64, StoreError> {
 }
 
 /// Returns why nothing can be written, if so: asks for the right to write, and gives it back.
-fn unwritable(connection: &Connection) -> Option<String> {
-    match connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK;") {
+fn unwritable(reader: &Reader) -> Option<String> {
+    if !reader.is_locked {
+        return Some("its log cannot be made: there is no space, or no right to write to its folder".to_owned());
+    }
+    // SQLite takes what it may only read for that, and says so no sooner than at the first page it would write.
+    if reader.connection.is_readonly("main").unwrap_or(false) {
+        return Some("the file may only be read".to_owned());
+    }
+    match reader.connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK;") {
         Ok(()) => None,
         // Somebody else writes, so it can be written to.
         Err(error) if is_busy(&error) => None,

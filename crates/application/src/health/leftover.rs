@@ -88,7 +88,7 @@ impl App {
         let mut findings = Vec::new();
         for leftover in &rest.leftovers {
             findings.push(match leftover {
-                Leftover::Orphan(machine) => orphan_finding(machine),
+                Leftover::Orphan(machine) => orphan_finding(machine, &rest.entries),
                 Leftover::Files(trace) => self.file_finding(trace, fix).await,
             });
         }
@@ -115,11 +115,19 @@ impl App {
     }
 }
 
-fn orphan_finding(machine: &Machine) -> Finding {
+fn orphan_finding(machine: &Machine, entries: &[VmEntry]) -> Finding {
     let subject = machine.name.clone().unwrap_or_else(|| machine.short.clone());
-    let what = format!("a QEMU (pid {}) that no VM owns", machine.process.pid);
-    Finding::new(Severity::Problem, Area::Leftovers, subject, what)
+    Finding::new(Severity::Problem, Area::Leftovers, subject, what_of_orphan(machine, entries))
         .cured_by("take it back with `maqet cleanup --adopt-orphans`, or end it with `--end-orphans`")
+}
+
+/// Says what a machine is that no VM owns.
+pub(crate) fn what_of_orphan(machine: &Machine, entries: &[VmEntry]) -> String {
+    let pid = machine.process.pid;
+    if entries.iter().any(|entry| entry.id.short() == machine.short) {
+        return format!("a QEMU (pid {pid}) that its VM knows nothing of");
+    }
+    format!("a QEMU (pid {pid}) that no VM owns")
 }
 
 /// Says what a trace is.

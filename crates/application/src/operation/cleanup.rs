@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::app::{run_change, shown};
 use crate::call::{Done, Effect, Operation};
-use crate::health::{Leftover, in_full, survey, what_of};
+use crate::health::{Leftover, in_full, survey, what_of, what_of_orphan};
 use crate::stray::machine_run;
 use crate::{App, Error};
 
@@ -88,9 +88,10 @@ impl Operation for Cleanup {
 
     async fn run(&self, app: &App) -> Result<Done<Cleaned>, Error> {
         let mut items = Vec::new();
-        for leftover in survey(app).await?.leftovers {
+        let seen = survey(app).await?;
+        for leftover in &seen.leftovers {
             if let Leftover::Orphan(machine) = leftover {
-                items.push(self.orphan(app, &machine).await);
+                items.push(self.orphan(app, machine, &seen.entries).await);
             }
         }
         // Anew: who was adopted owns files now, and who was ended owns none any more.
@@ -108,9 +109,9 @@ impl Operation for Cleanup {
 }
 
 impl Cleanup {
-    async fn orphan(&self, app: &App, machine: &Machine) -> CleanedItem {
+    async fn orphan(&self, app: &App, machine: &Machine, entries: &[VmEntry]) -> CleanedItem {
         let subject = machine.name.clone().unwrap_or_else(|| machine.short.clone());
-        let what = format!("a QEMU (pid {}) that no VM owns", machine.process.pid);
+        let what = what_of_orphan(machine, entries);
         let item = CleanedItem { kind: "orphan", subject, what, outcome: Outcome::Left, why: None };
         let (wanted, done) = match (self.adopt_orphans, self.end_orphans) {
             (true, _) => (Outcome::Adopted, if self.dry_run { Ok(()) } else { adopt(app, machine).await }),

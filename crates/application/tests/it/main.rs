@@ -4,6 +4,7 @@
 
 mod buttons;
 mod console;
+mod copying;
 mod inspect;
 mod killed;
 mod logs;
