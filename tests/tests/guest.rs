@@ -158,8 +158,11 @@ fn test_two_disks_example_has_sizes_and_serial_numbers_and_answers_at_the_forwar
         "until [ -e /sys/block/sda/size ]; do sleep 0.1; done; cat /sys/block/*da/size",
         "cat /sys/block/vda/serial; cat -v /sys/block/sda/device/vpd_pg80",
         "load virtio_net; ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up",
-        "mkdir /www; echo 'the guest answers' >/www/index.html; httpd -h /www",
     ]);
+    let too_early = booted.home.json_error(&["wait", booted.name, "--for", "port:80", "--timeout", "1s"], 124);
+    assert_eq!(too_early["code"], "wait.timed-out", "QEMU takes the connection, and the guest does not");
+    booted.shell(&["mkdir /www; echo 'the guest answers' >/www/index.html; httpd -h /www"]);
+    booted.home.json(&["wait", booted.name, "--for", "port:80"]);
 
     assert!((900_000..1_048_576).contains(&booted.fact("mem_kib")), "{}", booted.told);
     assert_eq!(booted.fact("cpus"), 2);
@@ -195,10 +198,13 @@ fn test_ci_example_has_no_network_and_ends_instead_of_rebooting() {
     assert!(said.contains("cards: /sys/class/net/lo\r\n"), "{said}");
     assert!(said.contains("console=ttyS0 quiet panic=-1\r\n"), "{said}");
 
-    let _console = booted.types(&["reboot -f"]);
+    // A shell that is about to ask drops what was typed before, so it is told again.
+    let mut consoles = Vec::new();
     let stopped = wait::until(BOOT, "the VM to be stopped", || {
-        let status = booted.home.json(&["status", booted.name]);
-        (status["status"] == "stopped").then_some(status)
+        consoles.push(booted.types(&["reboot -f"]));
+        let waited =
+            booted.home.maqet(["--format", "json", "wait", booted.name, "--for", "stopped", "--timeout", "5s"]);
+        waited.run().code.filter(|code| *code == 0).map(|_| booted.home.json(&["status", booted.name]))
     });
 
     assert_eq!(stopped["reason"], "guest-shutdown");

@@ -6,6 +6,7 @@
 mod clock;
 mod console;
 mod copies;
+mod dial;
 mod environment;
 mod firmware;
 mod hook;
@@ -28,6 +29,7 @@ mod records;
 pub use self::clock::{RandomIds, SystemClock};
 pub use self::console::QemuConsoles;
 pub use self::copies::FileCopies;
+pub use self::dial::TcpDialer;
 pub use self::environment::ProcessEnvironment;
 pub use self::firmware::DescriptorCatalog;
 pub use self::hook::LocalHooks;

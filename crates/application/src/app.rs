@@ -13,8 +13,8 @@ use maqet_domain::machine::{AccelChoice, Machine};
 use maqet_domain::near::near;
 use maqet_domain::plugin::{ConfigHandler, Registry, StorageDriver};
 use maqet_domain::port::{
-    Clock, Consoles, DiskImages, FirmwareCatalog, Guard, Hooks, Host, HostFacts, Hypervisor, IdSource, Journal, Kvm,
-    LockName, Locks, Monitors, Paths, ProcessStats, Processes, Records, Store, StoreError,
+    Clock, Consoles, Dialer, DiskImages, FirmwareCatalog, Guard, Hooks, Host, HostFacts, Hypervisor, IdSource, Journal,
+    Kvm, LockName, Locks, Monitors, Paths, ProcessStats, Processes, Records, Store, StoreError,
 };
 use maqet_domain::qemu::{Accelerator, CommandLine, Setting};
 use maqet_domain::vm::{BootNumber, Refused, Revision, Run, RunPlaces, Vm, VmEntry, VmId, VmName};
@@ -52,6 +52,8 @@ pub struct Ports {
     pub journal: Arc<dyn Journal>,
     /// Measures processes.
     pub stats: Arc<dyn ProcessStats>,
+    /// Connects to servers in guests.
+    pub dialer: Arc<dyn Dialer>,
     /// Runs the user's hooks.
     pub hooks: Arc<dyn Hooks>,
     /// Works on disk images.

@@ -17,6 +17,7 @@ use maqet_domain::vm::{Input, InvalidVmName, Status, VmName};
 use crate::config::{ConfigError, InvalidSetting};
 use crate::deaf::Deaf;
 use crate::operation::LogError;
+use crate::wait_error::WaitError;
 
 /// Why an operation did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +126,9 @@ pub enum Error {
         /// What the files name it.
         given: String,
     },
+    /// Waiting was in vain.
+    #[error(transparent)]
+    Wait(#[from] WaitError),
     /// A definition without a name.
     #[error("the VM has no name")]
     NameMissing,
@@ -278,6 +282,7 @@ impl Error {
             Self::Firmware(inner) => Some(inner),
             Self::Record(inner) => Some(inner),
             Self::Console { source, .. } => Some(source),
+            Self::Wait(inner) => Some(inner),
             Self::Log(inner) => Some(inner),
             Self::Plugin(inner) => Some(inner),
             Self::NoSuchFolder { .. }

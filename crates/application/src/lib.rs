@@ -7,6 +7,7 @@
 mod app;
 mod bus;
 mod call;
+mod condition;
 pub mod config;
 mod copying;
 mod deaf;
@@ -30,10 +31,13 @@ mod settle;
 mod stop;
 mod stray;
 mod timeouts;
+mod wait_error;
+mod watch;
 
 pub use app::{App, Folders, Ports};
 pub use bus::{EventStream, Observer, Told};
 pub use call::{Done, Effect, Operation, OperationTable};
+pub use condition::{Condition, InvalidCondition, Pattern};
 pub use copying::CopyingStore;
 pub use deaf::Deaf;
 pub use error::Error;
@@ -45,3 +49,4 @@ pub use patience::{InvalidPatience, Patience};
 pub use settings::{EffectiveSetting, Settings};
 pub use stop::Rung;
 pub use timeouts::Timeouts;
+pub use wait_error::{LastLines, WaitError};

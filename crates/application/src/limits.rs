@@ -96,3 +96,33 @@ pub const FREE_FILES_WANTED: u64 = 1_000;
 
 /// How long a cleanup waits for somebody who works on a VM: who is at work needs no cleaning up after.
 pub const CLEANUP_LOCK: Duration = Duration::from_millis(100);
+
+/// How long is waited for a condition unless the caller says otherwise: a guest under software emulation boots in 10 to
+/// 40 s.
+pub const WAIT: Duration = Duration::from_mins(1);
+
+/// How often conditions are looked at; a look takes under a millisecond.
+pub const WAIT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often the screen is looked at: a picture has a few MB.
+pub const SCREEN_PAUSE: Duration = Duration::from_millis(250);
+
+/// How large a picture of a screen may be: 8K in three colours of a byte each has 100 MB.
+pub const SCREEN_BYTES: usize = 128 << 20;
+
+/// How long a connection to a guest's port is held to see whether the guest takes it; the guest of a busy host needs
+/// some tens of milliseconds, and the next look tries again.
+pub const DIAL: Duration = Duration::from_millis(500);
+
+/// How often QEMU is asked about such a connection.
+pub const DIAL_PAUSE: Duration = Duration::from_millis(20);
+
+/// How much of the end of the serial log a pattern is looked for in at once, so that a guest that floods its console
+/// costs bounded memory.
+pub const SERIAL_WINDOW: usize = 256 << 10;
+
+/// How many of the last lines of the serial console are told when waiting was in vain.
+pub const SERIAL_TAIL_LINES: usize = 10;
+
+/// How much of the end of the serial log is read for them.
+pub const SERIAL_TAIL_BYTES: u64 = 4 << 10;

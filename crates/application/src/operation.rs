@@ -19,6 +19,7 @@ mod snapshot;
 mod start;
 mod status;
 mod stop;
+mod wait;
 
 pub use self::add::{Add, Added};
 pub use self::apply::{Applied, Apply, Changed, TakesEffect};
@@ -44,6 +45,7 @@ pub use self::snapshot::{SnapshotCreate, SnapshotDone, SnapshotInfo, SnapshotLoa
 pub use self::start::{Start, Started};
 pub use self::status::Status;
 pub use self::stop::{Stop, Stopped};
+pub use self::wait::{Wait, Waited};
 
 use crate::OperationTable;
 
@@ -61,6 +63,7 @@ pub fn table() -> OperationTable {
         .on::<Rm>()
         .on::<Ls>()
         .on::<Events>()
+        .on::<Wait>()
         .on::<Status>()
         .on::<Info>()
         .on::<Inspect>()

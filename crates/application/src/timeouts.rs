@@ -23,6 +23,8 @@ pub struct Timeouts {
     pub qmp: Duration,
     /// How long a hook may take.
     pub hook: Duration,
+    /// How long is waited for a condition.
+    pub wait: Duration,
 }
 
 impl Default for Timeouts {
@@ -36,13 +38,14 @@ impl Default for Timeouts {
             lock: limits::LOCK,
             qmp: limits::QMP_COMMAND,
             hook: limits::HOOK,
+            wait: limits::WAIT,
         }
     }
 }
 
 impl Timeouts {
     /// Their names, in the order in which they are met.
-    pub const NAMES: [&'static str; 8] = ["start", "power_down", "quit", "term", "kill", "lock", "qmp", "hook"];
+    pub const NAMES: [&'static str; 9] = ["start", "power_down", "quit", "term", "kill", "lock", "qmp", "hook", "wait"];
 
     /// Returns the one of this name.
     pub fn get(&self, name: &str) -> Option<Patience> {
@@ -70,6 +73,7 @@ impl Timeouts {
             "lock" => &mut self.lock,
             "qmp" => &mut self.qmp,
             "hook" => &mut self.hook,
+            "wait" => &mut self.wait,
             _ => return None,
         })
     }

@@ -10,6 +10,7 @@ mod life;
 mod logs;
 mod qmp;
 mod snapshot;
+mod wait;
 
 use std::ffi::{OsStr, OsString};
 
@@ -30,6 +31,7 @@ pub(crate) use self::life::{Press, Restart, Rm, Start, Status, Stop, Vms};
 pub(crate) use self::logs::Logs;
 pub(crate) use self::qmp::{Qmp, QmpCommand, QmpRun};
 pub(crate) use self::snapshot::Snapshot;
+pub(crate) use self::wait::Wait;
 use crate::exit;
 
 const EXAMPLES: &str = "\
@@ -94,6 +96,8 @@ pub(crate) enum Command {
     Stop(Stop),
     /// Stop VMs, if they run, and start them again
     Restart(Restart),
+    /// Wait until conditions about VMs come true
+    Wait(Wait),
     /// Have running VMs stand still
     Pause(Press),
     /// Have VMs that stand still go on

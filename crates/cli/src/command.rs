@@ -28,6 +28,7 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Start(arguments) => life::start(maqet, arguments, output).await,
         Command::Stop(arguments) => life::stop(maqet, arguments, output).await,
         Command::Restart(arguments) => life::restart(maqet, arguments, output).await,
+        Command::Wait(arguments) => life::wait(maqet, arguments, output).await,
         Command::Pause(arguments) => life::pause(maqet, arguments, output).await,
         Command::Resume(arguments) => life::resume(maqet, arguments, output).await,
         Command::Reset(arguments) => life::reset(maqet, arguments, output).await,

@@ -178,6 +178,18 @@ pub fn taken_ports(wanted: &[Forward], usernet: &str) -> Vec<Forward> {
         .collect()
 }
 
+/// Returns whether a connection through port `host_port` of the host has reached a server in the guest, as `info usernet`
+/// shows it.
+///
+/// QEMU itself takes such a connection at once, whether or not anybody in the guest listens (tried with 7.2):
+/// `TCP[SYN_SENT]` is one that the guest was asked for, `TCP[ESTABLISHED]` one that it took.
+pub fn is_established(host_port: u16, usernet: &str) -> bool {
+    usernet.lines().any(|line| {
+        let mut words = line.split_whitespace();
+        words.next() == Some("TCP[ESTABLISHED]") && words.nth(2).and_then(|port| port.parse().ok()) == Some(host_port)
+    })
+}
+
 fn shown_forward(line: &str) -> Option<Forward> {
     let mut words = line.split_whitespace();
     let protocol = match words.next()? {
@@ -318,6 +330,18 @@ impl NetworkSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn test_is_established_is_told_from_one_that_is_only_asked_for() {
+        let line = |state: &str, port: u16| {
+            format!("  TCP[{state}]      17       127.0.0.1 {port}       10.0.2.15    80     0     0\r\n")
+        };
+
+        assert!(is_established(41_617, &(line("HOST_FORWARD", 41_617) + &line("ESTABLISHED", 41_617))));
+        assert!(!is_established(41_617, &(line("SYN_SENT", 41_617) + &line("ESTABLISHED", 41_618))));
+        assert!(!is_established(41_617, &line("HOST_FORWARD", 41_617)));
+        assert!(!is_established(41_617, "Hub -1 (net0):\r\n"));
+    }
 
     #[test]
     fn test_forward_usual_forms_are_read() {

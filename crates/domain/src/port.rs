@@ -6,6 +6,7 @@
 mod care;
 mod console;
 mod copies;
+mod dial;
 mod disk;
 mod firmware;
 mod hook;
@@ -23,6 +24,7 @@ mod store;
 pub use self::care::{KeptVm, Mended, Origin, StoreCare, StoreHealth};
 pub use self::console::{ConsoleError, ConsoleStream, Consoles};
 pub use self::copies::VmCopies;
+pub use self::dial::{Connection, Dialer};
 pub use self::disk::{DiskImages, ImageError, ImageInfo};
 pub use self::firmware::{FirmwareCatalog, FirmwareError, UefiFirmware};
 pub use self::hook::{HookCall, HookError, Hooks};
@@ -45,6 +47,7 @@ pub use self::{
     care::MockStoreCare,
     console::MockConsoles,
     copies::MockVmCopies,
+    dial::MockDialer,
     disk::MockDiskImages,
     firmware::MockFirmwareCatalog,
     hook::MockHooks,

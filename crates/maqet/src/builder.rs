@@ -6,7 +6,7 @@ use std::sync::Arc;
 use maqet_adapters_qemu::{
     DescriptorCatalog, FileCopies, FileJournal, FileLocks, LinuxProcesses, LocalHooks, LocalHost, LocalLeftovers,
     LocalPaths, LocalProbe, LocalRecords, OurFolders, ProcessEnvironment, QemuConsoles, QemuHypervisor, QemuImg,
-    QemuMonitors, RandomIds, SystemClock,
+    QemuMonitors, RandomIds, SystemClock, TcpDialer,
 };
 use maqet_application::{
     App, CopyingStore, Error, EventStream, Folders, Observer, Operation, OperationTable, Ports, Upkeep, config,
@@ -234,6 +234,7 @@ fn ports(kept: Kept, settings: &Settings, faults: &FaultPoints) -> Ports {
         stats: Arc::new(LinuxProcesses::new()),
         journal: Arc::new(FileJournal),
         consoles: Arc::new(QemuConsoles),
+        dialer: Arc::new(TcpDialer),
         hooks: Arc::new(LocalHooks::new(environment.clone())),
         images: Arc::new(QemuImg::new(environment).with_fault_points(faults.clone())),
         paths: Arc::new(LocalPaths),

@@ -47,6 +47,8 @@ pub use maqet_application::{
     Occupation, Operation, OperationTable, Patience, Ports, Rung, Severity, Timeouts, Upkeep, VmStatus, limits,
     operation,
 };
+// What can be waited for.
+pub use maqet_application::{Condition, InvalidCondition, LastLines, Pattern, WaitError};
 // What happened, and hearing of it.
 pub use maqet_application::{Cursor, EventStream, Observer, RecorderPosition, ShownEvent, Told};
 pub use maqet_domain as domain;

@@ -86,7 +86,7 @@ impl From<Since> for String {
 
 impl Since {
     /// Returns the moment, `now` being now.
-    fn moment(self, now: Timestamp) -> Timestamp {
+    pub(crate) fn moment(self, now: Timestamp) -> Timestamp {
         match self {
             Self::At(at) => at,
             Self::Ago(patience) => now.checked_sub(patience.duration()).unwrap_or(Timestamp::MIN),

@@ -7,7 +7,7 @@ use maqet_domain::event::kind;
 use maqet_domain::fault::FaultPoint;
 use maqet_domain::machine::Machine;
 use maqet_domain::network::{Forward, taken_ports};
-use maqet_domain::port::{Launch, Launched, QmpCommand};
+use maqet_domain::port::{Launch, Launched};
 use maqet_domain::vm::{BootNumber, Input, MonitorAnswer, Phase, Run, RunPlaces, Sight, Status, Step, Vm, VmEntry};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -192,15 +192,9 @@ pub(super) async fn forwards(app: &App, run: &Run, machine: &Machine) -> Vec<For
     if wanted.is_empty() {
         return wanted;
     }
-    // Only QEMU's human monitor tells; there is no QMP command for it (7.2).
-    let arguments = json!({ "command-line": "info usernet" }).as_object().cloned().unwrap_or_default();
-    let command = QmpCommand { execute: "human-monitor-command".to_owned(), arguments };
-    match app.ports.monitors.execute(&run.places, &command, limits::RUN_STATE).await {
-        Ok(shown) => taken_ports(&wanted, shown.as_str().unwrap_or_default()),
-        Err(error) => {
-            tracing::warn!(%error, "the forwarded ports could not be read back");
-            wanted
-        }
+    match app.usernet(run).await {
+        Some(usernet) => taken_ports(&wanted, &usernet),
+        None => wanted,
     }
 }
 

@@ -19,6 +19,7 @@ const TIMEOUTS: Timeouts = Timeouts {
     lock: Duration::from_secs(106),
     qmp: Duration::from_secs(107),
     hook: Duration::from_secs(108),
+    wait: Duration::from_secs(109),
 };
 
 #[tokio::test]

@@ -11,9 +11,9 @@ use maqet_domain::Timestamp;
 use maqet_domain::history::Actor;
 use maqet_domain::machine::builtin_handlers;
 use maqet_domain::port::{
-    Guard, HostFacts, Kvm, Launched, MockClock, MockConsoles, MockDiskImages, MockFirmwareCatalog, MockHooks, MockHost,
-    MockHypervisor, MockIdSource, MockJournal, MockLeftovers, MockLocks, MockMonitors, MockPaths, MockProbe,
-    MockProcessStats, MockProcesses, MockRecords, MockStoreCare, MockVmCopies, PathKind, QemuBinary,
+    Guard, HostFacts, Kvm, Launched, MockClock, MockConsoles, MockDialer, MockDiskImages, MockFirmwareCatalog,
+    MockHooks, MockHost, MockHypervisor, MockIdSource, MockJournal, MockLeftovers, MockLocks, MockMonitors, MockPaths,
+    MockProbe, MockProcessStats, MockProcesses, MockRecords, MockStoreCare, MockVmCopies, PathKind, QemuBinary,
 };
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::storage::builtin_drivers;
@@ -90,6 +90,7 @@ impl World {
             hypervisor: Arc::new(hypervisor),
             monitors: Arc::new(std::mem::take(&mut self.monitors)),
             processes: Arc::new(std::mem::take(&mut self.processes)),
+            dialer: Arc::new(MockDialer::new()),
             hooks: Arc::new(MockHooks::new()),
             images: Arc::new(images),
             records: Arc::new(std::mem::take(&mut self.records)),

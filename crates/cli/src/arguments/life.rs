@@ -1,7 +1,9 @@
 //! The commands that take one VM or several.
 
 use clap::Args;
-use maqet::Patience;
+use maqet::{Condition, Patience};
+
+use super::wait::CONDITIONS;
 
 /// The VMs a command is about.
 #[derive(Debug, Args)]
@@ -16,15 +18,21 @@ pub(crate) struct Vms {
 
 /// Start VMs; returns when QMP answers
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = format!("\
 Examples:
   maqet start web
   maqet start web db --timeout 2m
-  maqet start web --dry-run")]
+  maqet start web --wait 'serial:login: $' --wait port:22
+  maqet start web --dry-run
+
+{CONDITIONS}"))]
 pub(crate) struct Start {
     #[command(flatten)]
     pub(crate) vms: Vms,
-    /// How long QEMU may take to answer [default: `timeouts.start`, else 60s]
+    /// Wait until this comes true as well; may be given several times
+    #[arg(long, value_name = "CONDITION", conflicts_with = "dry_run")]
+    pub(crate) wait: Vec<Condition>,
+    /// How long all of it may take [default: `timeouts.start` to answer, `timeouts.wait` to come true, else 60s each]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<Patience>,
     /// Print what would be made and run, as one line for a shell, and start nothing

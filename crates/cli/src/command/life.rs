@@ -1,12 +1,14 @@
 //! The commands that take one VM or several: `start`, `stop`, `rm`, `status`, `inspect`.
 
+use std::time::Instant;
+
 use futures_util::stream::{self, StreamExt};
-use maqet::{Maqet, operation};
+use maqet::{Condition, Maqet, Patience, operation};
 use serde::Serialize;
 
 use super::add::note_kept_sizes;
 use super::command_line_of;
-use crate::arguments::{Inspect, Press, Restart, Rm, Start, Status, Stop, Vms};
+use crate::arguments::{Inspect, Press, Restart, Rm, Start, Status, Stop, Vms, Wait};
 use crate::exit;
 use crate::failure::Failure;
 use crate::progress;
@@ -21,12 +23,39 @@ pub(crate) async fn start(maqet: &Maqet, arguments: Start, output: &Output) -> R
     if arguments.dry_run {
         return each(maqet, arguments.vms, output, "looking at", async |vm| maqet.run(command_line_of(vm)).await).await;
     }
+    let conditions = absolute(arguments.wait)?;
     let start = async |vm| {
-        let started = maqet.run(operation::Start { vm, timeout }).await?;
+        let began = Instant::now();
+        let mut started = maqet.run(operation::Start { vm, timeout }).await?;
         note_kept_sizes(&started.kept_sizes, output);
+        if !conditions.is_empty() {
+            // Events of this boot count from its beginning, however fast they were.
+            let since = started.vm.started_at.as_deref().and_then(|at| at.parse().ok());
+            let timeout = timeout.map(|all| Patience::new(all.duration().saturating_sub(began.elapsed())));
+            let vm = started.vm.id.clone();
+            let wait = operation::Wait { vm, conditions: conditions.clone(), any: false, timeout, since };
+            started.vm = maqet.run(wait).await?.vm;
+        }
         Ok(started)
     };
     each(maqet, arguments.vms, output, "starting", start).await
+}
+
+pub(crate) async fn wait(maqet: &Maqet, arguments: Wait, output: &Output) -> Result<u8, Failure> {
+    // `--all` says what holds without `--any`.
+    let Wait { vms, conditions, any, all: _, timeout, since } = arguments;
+    let conditions = absolute(conditions)?;
+    let wait = async |vm| maqet.run(operation::Wait { vm, conditions: conditions.clone(), any, timeout, since }).await;
+    each(maqet, Vms { vms, all: false }, output, "waiting for", wait).await
+}
+
+/// Returns the conditions with paths that hold wherever they are looked at.
+fn absolute(conditions: Vec<Condition>) -> Result<Vec<Condition>, Failure> {
+    let absolute = |condition| match condition {
+        Condition::File(path) => Ok(Condition::File(std::path::absolute(path)?)),
+        other => Ok(other),
+    };
+    conditions.into_iter().map(absolute).collect()
 }
 
 pub(crate) async fn stop(maqet: &Maqet, arguments: Stop, output: &Output) -> Result<u8, Failure> {

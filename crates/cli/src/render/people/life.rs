@@ -3,9 +3,10 @@
 use std::io::{self, Write};
 
 use maqet::Rung;
-use maqet::operation::{Pressed, Restarted, Started, Stopped};
+use maqet::operation::{Pressed, Restarted, Started, Stopped, Waited};
 
 use super::People;
+use crate::render::printable::printable;
 
 impl People for Started {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -37,6 +38,21 @@ impl People for Pressed {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let already = if self.changed { "" } else { " already" };
         writeln!(out, "`{}` is {}{already}", self.vm.name, self.vm.status)
+    }
+}
+
+impl People for Waited {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let met: Vec<String> = self.met.iter().map(|condition| format!("`{condition}`")).collect();
+        let (seconds, tenths) = (self.waited_ms / 1_000, self.waited_ms % 1_000 / 100);
+        let met = met.join(" and ");
+        writeln!(
+            out,
+            "`{}` is {}: {} came true after {seconds}.{tenths} s",
+            self.vm.name,
+            self.vm.status,
+            printable(&met)
+        )
     }
 }
 

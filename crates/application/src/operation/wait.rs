@@ -1,0 +1,137 @@
+//! `wait`: until something about a VM comes true.
+
+use std::time::Duration;
+
+use maqet_domain::vm::{RunPlaces, VmEntry};
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::Since;
+use crate::call::{Done, Effect, Operation};
+use crate::condition::Condition;
+use crate::look::VmStatus;
+use crate::wait_error::{LastLines, WaitError};
+use crate::watch::Watch;
+use crate::{App, Error, Patience, limits};
+
+/// Waits until conditions about a VM come true.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wait {
+    /// The VM: a name, an id, or the unique beginning of one.
+    pub vm: String,
+    /// What is waited for; each counts once it was true.
+    #[serde(rename = "for")]
+    pub conditions: Vec<Condition>,
+    /// Whether one of them is enough.
+    #[serde(default)]
+    pub any: bool,
+    /// How long is waited.
+    #[serde(default)]
+    pub timeout: Option<Patience>,
+    /// From when on events count; from now on if it is left out.
+    #[serde(default)]
+    pub since: Option<Since>,
+}
+
+/// What came true.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Waited {
+    /// The VM's state afterwards.
+    #[serde(flatten)]
+    pub vm: VmStatus,
+    /// The conditions that came true.
+    pub met: Vec<Condition>,
+    /// How long that took, in milliseconds.
+    pub waited_ms: u64,
+}
+
+impl Operation for Wait {
+    const NAME: &'static str = "wait";
+    /// The end of a machine that nobody saw is written down in passing.
+    const EFFECT: Effect = Effect::Acts;
+    type Output = Waited;
+
+    async fn run(&self, app: &App) -> Result<Done<Waited>, Error> {
+        if self.conditions.is_empty() {
+            return Err(WaitError::Nothing.into());
+        }
+        let began = Instant::now();
+        let patience = self.timeout.map_or(app.timeouts().wait, Patience::duration);
+        let now = app.ports.clock.now();
+        let since = self.since.map_or(now, |since| since.moment(now));
+        let mut watches: Vec<Watch<'_>> =
+            self.conditions.iter().map(|condition| Watch::new(app, condition, since)).collect();
+
+        let id = app.vm(&self.vm).await?.entry.id;
+        let until = began + patience;
+        loop {
+            let vm = app.ports.store.by_id(&id).await?;
+            let entry = vm.ok_or_else(|| Error::NoSuchVm { given: self.vm.clone(), near: Vec::new() })?.entry;
+            if let Some(vm) = self.look(app, &entry, &mut watches, until).await? {
+                let met = watches.iter().filter(|watch| watch.is_met).map(|watch| watch.condition.clone()).collect();
+                let waited_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                return Ok(Done::reading(Waited { vm, met, waited_ms }));
+            }
+            if Instant::now() >= until {
+                return Err(timed_out(app, &entry, &watches, patience).await.into());
+            }
+            sleep(limits::WAIT_PAUSE).await;
+        }
+    }
+}
+
+impl Wait {
+    /// Looks once at everything that has not come true; returns the VM's state once it is enough.
+    async fn look(
+        &self,
+        app: &App,
+        entry: &VmEntry,
+        watches: &mut [Watch<'_>],
+        until: Instant,
+    ) -> Result<Option<VmStatus>, Error> {
+        // A start may go on behind the lock; until it has a process, it may well come.
+        let seen = app.look(entry).await;
+        for watch in watches.iter_mut().filter(|watch| !watch.is_met) {
+            // Out of time: the caller says so.
+            let Ok(looked) = timeout_at(until, watch.look(entry, &seen)).await else { return Ok(None) };
+            looked?;
+        }
+        let mut met = watches.iter().map(|watch| watch.is_met);
+        let is_enough = if self.any { met.any(|is_met| is_met) } else { met.all(|is_met| is_met) };
+        if is_enough {
+            return Ok(Some(VmStatus::of(entry, &seen)));
+        }
+        if seen.status.is_live() {
+            return Ok(None);
+        }
+        app.settle(entry).await;
+        let mut lost = watches.iter().filter(|watch| !watch.is_met && watch.needs_life());
+        let hopes = watches.iter().any(|watch| !watch.is_met && !watch.needs_life());
+        match lost.next() {
+            Some(watch) if !self.any || !hopes => Err(WaitError::Ended {
+                vm: entry.name.clone(),
+                status: seen.status,
+                condition: watch.condition.to_string(),
+                source: last_lines(app, entry).await,
+            }
+            .into()),
+            Some(_) | None => Ok(None),
+        }
+    }
+}
+
+async fn timed_out(app: &App, entry: &VmEntry, watches: &[Watch<'_>], after: Duration) -> WaitError {
+    let unmet = watches.iter().filter(|watch| !watch.is_met).map(|watch| watch.condition.to_string()).collect();
+    WaitError::TimedOut { vm: entry.name.clone(), unmet, after, source: last_lines(app, entry).await }
+}
+
+/// Returns the end of what the guest wrote to its serial port.
+async fn last_lines(app: &App, entry: &VmEntry) -> LastLines {
+    let places: Option<&RunPlaces> = entry.run.as_ref().map(|run| &run.places);
+    let Some(log) = places.map(RunPlaces::serial_log) else { return LastLines::default() };
+    let Ok(whole) = app.ports.records.read(&log, 0, 0).await else { return LastLines::default() };
+    let from = whole.length.saturating_sub(limits::SERIAL_TAIL_BYTES);
+    let tail = app.ports.records.read(&log, from, limits::SERIAL_WINDOW).await.unwrap_or_default();
+    LastLines::of(&String::from_utf8_lossy(&tail.bytes), limits::SERIAL_TAIL_LINES)
+}

@@ -1,0 +1,206 @@
+//! Watching for a condition to come true.
+
+use std::time::Duration;
+
+use maqet_domain::glob::matches;
+use maqet_domain::network::{Forward, Protocol, is_established};
+use maqet_domain::port::{PathKind, QmpCommand};
+use maqet_domain::vm::{MonitorAnswer, Run, RunState, VmEntry};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::condition::{Condition, Pattern};
+use crate::feed::{Cursor, Feed};
+use crate::hooks::is_of_qemu;
+use crate::look::Seen;
+use crate::wait_error::WaitError;
+use crate::{App, Error, limits};
+
+/// A condition that is watched, and what is remembered between two looks.
+pub(crate) struct Watch<'a> {
+    app: &'a App,
+    pub(crate) condition: &'a Condition,
+    pub(crate) is_met: bool,
+    serial: SerialTail,
+    feed: Option<Feed<'a>>,
+    since: jiff::Timestamp,
+    screen: Option<Screen>,
+}
+
+/// How far the serial log was read, and the end of it.
+#[derive(Default)]
+struct SerialTail {
+    boot: u32,
+    offset: u64,
+    text: String,
+}
+
+/// A picture, and since when it is the same.
+struct Screen {
+    picture: Vec<u8>,
+    since: Instant,
+    looked: Instant,
+}
+
+impl<'a> Watch<'a> {
+    /// Begins to watch; events count from `since` on.
+    pub(crate) fn new(app: &'a App, condition: &'a Condition, since: jiff::Timestamp) -> Self {
+        Self { app, condition, is_met: false, serial: SerialTail::default(), feed: None, since, screen: None }
+    }
+
+    /// Returns whether it can come true only while the machine lives.
+    pub(crate) const fn needs_life(&self) -> bool {
+        match self.condition {
+            Condition::Qmp | Condition::Port(_) | Condition::ScreenStable(_) | Condition::Serial(_) => true,
+            Condition::Event(_) | Condition::File(_) | Condition::Status(_) | Condition::Stopped => false,
+        }
+    }
+
+    /// Looks; what came true stays so.
+    pub(crate) async fn look(&mut self, entry: &VmEntry, seen: &Seen) -> Result<(), Error> {
+        self.is_met = self.is_met || self.is_true(entry, seen).await?;
+        Ok(())
+    }
+
+    async fn is_true(&mut self, entry: &VmEntry, seen: &Seen) -> Result<bool, Error> {
+        let live = entry.run.as_ref().filter(|_| seen.process.is_some());
+        match (self.condition, live) {
+            (Condition::Status(word), _) => Ok(seen.status.as_str() == word),
+            (Condition::Stopped, _) => Ok(!seen.status.is_live()),
+            (Condition::File(path), _) => Ok(self.app.ports.paths.kind(path).await != PathKind::Missing),
+            (Condition::Event(name), _) => self.has_happened(entry, name).await,
+            (Condition::Serial(pattern), _) => Ok(self.serial.holds(self.app, entry, pattern).await),
+            (Condition::Qmp, Some(run)) => {
+                let answer = self.app.ports.monitors.answer(&run.places, limits::RUN_STATE).await;
+                Ok(matches!(answer, MonitorAnswer::State(state) if state != RunState::Inmigrate))
+            }
+            (Condition::Port(port), Some(run)) => port_answers(self.app, entry, run, *port).await,
+            (Condition::ScreenStable(patience), Some(run)) => self.is_still(run, patience.duration()).await,
+            (Condition::Qmp | Condition::Port(_) | Condition::ScreenStable(_), None) => Ok(false),
+        }
+    }
+
+    async fn has_happened(&mut self, entry: &VmEntry, name: &str) -> Result<bool, Error> {
+        let events = if let Some(feed) = &mut self.feed {
+            feed.news().await?
+        } else {
+            let mut feed = Feed::open(self.app, Some(entry.id), Cursor::default()).await?;
+            let events = feed.all().await?;
+            self.feed = Some(feed);
+            events
+        };
+        let is_meant = |kind: &str| {
+            let own = kind.strip_prefix(maqet_domain::hook::QEMU_EVENTS).filter(|_| is_of_qemu(kind));
+            matches(name, kind) || own.is_some_and(|own| matches(name, own))
+        };
+        Ok(events.iter().any(|event| event.at >= self.since && is_meant(&event.kind)))
+    }
+
+    async fn is_still(&mut self, run: &Run, patience: Duration) -> Result<bool, Error> {
+        let now = Instant::now();
+        if self.screen.as_ref().is_some_and(|screen| now < screen.looked + limits::SCREEN_PAUSE) {
+            return Ok(false);
+        }
+        let picture = picture(self.app, run).await?;
+        let now = Instant::now();
+        let since = match &self.screen {
+            Some(screen) if screen.picture == picture => screen.since,
+            Some(_) | None => now,
+        };
+        self.screen = Some(Screen { picture, since, looked: now });
+        Ok(now.duration_since(since) >= patience)
+    }
+}
+
+impl SerialTail {
+    async fn holds(&mut self, app: &App, entry: &VmEntry, pattern: &Pattern) -> bool {
+        let Some(run) = &entry.run else { return false };
+        if self.boot != run.boot.0 {
+            *self = Self { boot: run.boot.0, ..Self::default() };
+        }
+        let log = run.places.serial_log();
+        while let Ok(chunk) = app.ports.records.read(&log, self.offset, limits::SERIAL_WINDOW).await {
+            if chunk.length < self.offset {
+                *self = Self { boot: self.boot, ..Self::default() };
+                continue;
+            }
+            if chunk.bytes.is_empty() {
+                break;
+            }
+            self.offset += chunk.bytes.len() as u64;
+            self.text.push_str(&String::from_utf8_lossy(&chunk.bytes));
+            if pattern.is_in(&self.text) {
+                return true;
+            }
+            let mut kept = self.text.len().saturating_sub(limits::SERIAL_WINDOW);
+            while !self.text.is_char_boundary(kept) {
+                kept += 1;
+            }
+            self.text.drain(..kept);
+        }
+        false
+    }
+}
+
+impl App {
+    /// Returns what QEMU's user network tells of itself; only the human monitor does (7.2).
+    pub(crate) async fn usernet(&self, run: &Run) -> Option<String> {
+        let arguments = json!({ "command-line": "info usernet" }).as_object().cloned().unwrap_or_default();
+        let command = QmpCommand { execute: "human-monitor-command".to_owned(), arguments };
+        match self.ports.monitors.execute(&run.places, &command, limits::RUN_STATE).await {
+            Ok(shown) => Some(shown.as_str().unwrap_or_default().to_owned()),
+            Err(error) => {
+                tracing::warn!(%error, "QEMU's user network could not be asked");
+                None
+            }
+        }
+    }
+}
+
+/// Returns the screen as a picture; QEMU writes it into the private folder of the run.
+async fn picture(app: &App, run: &Run) -> Result<Vec<u8>, Error> {
+    let file = run.places.screen();
+    let arguments = json!({ "filename": file }).as_object().cloned().unwrap_or_default();
+    let command = QmpCommand { execute: "screendump".to_owned(), arguments };
+    app.ports.monitors.execute(&run.places, &command, app.timeouts().qmp).await?;
+    Ok(app.ports.records.read(&file, 0, limits::SCREEN_BYTES).await?.bytes)
+}
+
+/// Returns whether a server in the guest takes connections at a port.
+///
+/// QEMU itself takes a forwarded connection at once, whether or not anybody in the guest listens, so it is asked what
+/// became of it. Other back ends pass the guest's refusal on: there the connection has to stay.
+async fn port_answers(app: &App, entry: &VmEntry, run: &Run, port: u16) -> Result<bool, Error> {
+    let forward = forward_to(entry, run, port)?;
+    let Some(mut connection) = app.ports.dialer.dial(forward.host_address, forward.host_port, limits::DIAL).await
+    else {
+        return Ok(false);
+    };
+    let until = Instant::now() + limits::DIAL;
+    let mut is_usernet = false;
+    while Instant::now() < until {
+        let Some(usernet) = app.usernet(run).await else { break };
+        if !usernet.contains("TCP[HOST_FORWARD]") {
+            break;
+        }
+        is_usernet = true;
+        if is_established(forward.host_port, &usernet) {
+            return Ok(true);
+        }
+        if !connection.stays(limits::DIAL_PAUSE).await {
+            return Ok(false);
+        }
+    }
+    Ok(!is_usernet && connection.stays(limits::DIAL).await)
+}
+
+/// Returns the forward that leads to port `port` of the guest, or that port of the host leads through.
+fn forward_to<'r>(entry: &VmEntry, run: &'r Run, port: u16) -> Result<&'r Forward, WaitError> {
+    let tcp = || run.forwards.iter().filter(|forward| forward.protocol == Protocol::Tcp);
+    let to_guest = tcp().find(|forward| forward.guest_port == port);
+    to_guest.or_else(|| tcp().find(|forward| forward.host_port == port)).ok_or_else(|| WaitError::NoForward {
+        vm: entry.name.clone(),
+        port,
+        known: tcp().map(ToString::to_string).collect(),
+    })
+}

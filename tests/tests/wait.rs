@@ -1,0 +1,148 @@
+//! Waiting for what comes true, on real QEMU.
+
+#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use maqet_testkit::guest::{AfterMarker, BootSector};
+use maqet_testkit::{TestHome, guest, wait};
+use serde_json::json;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A home with a VM `web` that prints a line, and then sleeps.
+fn home() -> TestHome {
+    let home = TestHome::new();
+    let image = BootSector::new("ready to work", AfterMarker::Sleep).write(&home);
+    home.add(&BootSector::yaml("web", &image));
+    home
+}
+
+fn kill(pid: &serde_json::Value) {
+    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn test_start_waits_for_what_the_guest_says_and_for_early_events() {
+    let home = home();
+
+    let started = home.json(&["start", "web", "--wait", "serial:ready to .ork", "--wait", "event:vm.started"]);
+
+    assert_eq!((&started["status"], &started["changed"]), (&json!("running"), &json!(true)));
+    let waited = home.json(&["wait", "web", "--for", "serial:ready", "--for", "qmp", "--for", "status=running"]);
+    assert_eq!(waited["met"], json!(["serial:ready", "qmp", "status=running"]));
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_wait_in_vain_shows_the_last_lines_of_the_console_and_ends_with_124() {
+    let home = home();
+    home.json(&["start", "web", "--wait", "serial:ready"]);
+
+    let late = home.maqet(["wait", "web", "--for", "serial:login:", "--for", "qmp", "--timeout", "300ms"]).run();
+
+    assert_eq!(late.code, Some(124), "{late}");
+    assert!(late.stderr.contains("`serial:login:` did not come true within 300ms"), "{late}");
+    assert!(late.stderr.contains("ready to work"), "{late}");
+    assert!(!late.stderr.contains("`qmp`"), "{late}");
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_wait_for_a_machine_that_dies_ends_at_once_and_says_why() {
+    let home = home();
+    let pid = home.json(&["start", "web"])["pid"].clone();
+    let waiting = home.maqet(["--format", "json", "wait", "web", "--for", "serial:login:"]).spawn();
+    let stopped =
+        home.maqet(["--format", "json", "wait", "web", "--any", "--for", "stopped", "--for", "serial:login:"]).spawn();
+
+    kill(&pid);
+
+    let error = waiting.wait().code(4).json_error()["error"].clone();
+    assert_eq!(error["code"], "wait.ended");
+    assert!(error["message"].as_str().unwrap().contains("QEMU crashed or was killed"), "{error}");
+    assert_eq!(stopped.wait().ok().json_value()["met"], json!(["stopped"]));
+    let never = home.json_error(&["wait", "web", "--for", "qmp"], 4);
+    assert!(never["hints"][1].as_str().unwrap().contains("maqet start web"), "{never}");
+}
+
+#[test]
+fn test_wait_for_an_event_counts_from_now_on_unless_told_otherwise() {
+    let home = home();
+    home.json(&["start", "web"]);
+    home.json(&["pause", "web"]);
+    home.json(&["resume", "web"]);
+
+    let past = home.json_error(&["wait", "web", "--for", "event:RESUME", "--timeout", "200ms"], 124);
+    let counted = home.json(&["wait", "web", "--for", "event:RESUME", "--since", "1m"]);
+    let waiting = home.maqet(["--format", "json", "wait", "web", "--for", "event:vm.pau*"]).spawn();
+    let heard = wait::until(PATIENCE, "the event", || {
+        home.json(&["pause", "web"]);
+        home.json(&["resume", "web"]);
+        home.maqet(["wait", "web", "--for", "event:vm.paused", "--since", "5s"]).run().code
+    });
+
+    assert_eq!(past["code"], "wait.timed-out");
+    assert_eq!((&counted["met"], heard), (&json!(["event:RESUME"]), 0));
+    assert_eq!(waiting.wait().ok().json_value()["met"], json!(["event:vm.pau*"]));
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_wait_for_a_screen_that_stands_still_leaves_no_picture() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    home.json(&["start", "web"]);
+
+    home.json(&["wait", "web", "--for", "screen-stable=300ms"]);
+    home.json(&["stop", "web", "--force"]);
+
+    assert!(home.files().iter().all(|path| !path.ends_with("screen.ppm")), "{:?}", home.files());
+}
+
+#[test]
+fn test_wait_for_a_file_and_for_a_port_that_leads_nowhere() {
+    let home = home();
+    home.json(&["start", "web"]);
+    let waiting = home.maqet(["wait", "web", "--for", "file:done"]).spawn();
+
+    fs::write(home.path("done"), "").unwrap();
+
+    waiting.wait().ok();
+    let nowhere = home.json_error(&["wait", "web", "--for", "port:22"], 2);
+    assert_eq!(nowhere["code"], "wait.no-forward");
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_wait_mistyped_condition_is_usage_with_the_nearest_one() {
+    let home = TestHome::new();
+
+    let refused = home.maqet(["wait", "web", "--for", "seriel:x"]).run().code(2);
+
+    assert!(refused.stderr.contains("seriel:x"), "{refused}");
+}
+
+#[test]
+fn test_wait_that_is_interrupted_ends_with_130_and_changes_nothing() {
+    let home = home();
+    home.json(&["start", "web"]);
+    let waiting = home.maqet(["wait", "web", "--for", "serial:login:"]).spawn();
+
+    wait::until(PATIENCE, "its care for Ctrl-C", || catches_ctrl_c(waiting.pid()).then_some(()));
+    assert!(Command::new("kill").args(["-INT", &waiting.pid().to_string()]).status().unwrap().success());
+
+    waiting.wait().code(130);
+    let after = home.json(&["status", "web"]);
+    assert_eq!((&after["status"], &after["busy"]), (&json!("running"), &json!(null)));
+    home.json(&["stop", "web", "--force"]);
+}
+
+/// Returns whether a process does something of its own when it is interrupted (proc(5), `SigCgt`).
+fn catches_ctrl_c(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or_default();
+    u64::from_str_radix(caught.trim(), 16).is_ok_and(|mask| mask & (1 << 1) != 0)
+}
