@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use maqet_testkit::{crowd, variable};
 
-use crate::aftermath::{self, Before};
+use crate::aftermath::{self, Before, First};
 use crate::scenario::{SCENARIOS, Scenario};
 
 /// How many commands are killed; all of them with `--long`.
@@ -46,6 +46,11 @@ fn test_command_killed_at_any_moment_loses_nothing() {
         }
         let _killed_or_ended_before = command.kill();
 
-        aftermath::check(&home, scenario, &before);
+        aftermath::check(
+            &home,
+            scenario,
+            &before,
+            First::by_turns(which + usize::try_from(*seed).unwrap() / SCENARIOS.len()),
+        );
     });
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use maqet_domain::fault::{FaultPoint, VARIABLE};
 use maqet_testkit::crowd;
 
-use crate::aftermath::{self, Before};
+use crate::aftermath::{self, Before, First};
 use crate::scenario::{SCENARIOS, Scenario};
 
 /// A step of a command, and the how many-eth time it is reached.
@@ -33,7 +33,7 @@ fn steps(scenario: &'static Scenario) -> Vec<Kill> {
     points.map(count).collect()
 }
 
-fn kill(kill: &Kill) {
+fn kill((kill, first): &(Kill, First)) {
     let Kill { scenario, point, time } = kill;
     eprintln!("{} killed at {point}, time {time}", scenario.name);
     let home = scenario.home();
@@ -42,7 +42,7 @@ fn kill(kill: &Kill) {
     let killed = scenario.command(&home).env(VARIABLE, format!("{point}:{time}")).run();
 
     assert_eq!(killed.code, None, "it was not killed:\n{killed}");
-    aftermath::check(&home, scenario, &before);
+    aftermath::check(&home, scenario, &before, *first);
 }
 
 #[test]
@@ -53,6 +53,8 @@ fn test_command_killed_at_every_step_loses_nothing() {
     let all: BTreeSet<String> = FaultPoint::ALL.iter().map(ToString::to_string).collect();
     assert_eq!(reached, all.iter().map(String::as_str).collect(), "a step is never reached, or not in the list");
 
+    let kills: Vec<(Kill, First)> =
+        kills.into_iter().enumerate().map(|(number, kill)| (kill, First::by_turns(number))).collect();
     crowd::two_at_a_time(&kills, kill);
 }
 
