@@ -246,6 +246,7 @@ fn test_orphan_is_shown_everywhere_and_adopted_when_asked() {
     assert_eq!((&listed[0]["name"], listed[0]["pid"].as_i64(), &listed[0]["id"]), (&json!("web"), Some(pid), &id));
     assert_eq!(home.json(&["ls"]).as_array().unwrap().len(), 2);
     assert_eq!(home.json(&["status", "web"])["status"], "orphaned");
+    assert_eq!(home.json_error(&["stop", "web"], 4)["code"], "vm.orphaned");
     assert_eq!(find(&findings(&home, &["--fix"], 1), "leftovers", "problem")["subject"], "web");
 
     let left = outcomes(&items(&home, &[], 0));

@@ -13,8 +13,9 @@ use maqet_domain::port::{KeptVm, VmCopies};
 use maqet_domain::vm::{Origins, Revision, Vm, VmEntry, VmId, VmName};
 use serde::{Deserialize, Serialize};
 
+use crate::image::partial::Partial;
 use crate::limits::COPY_BYTES;
-use crate::private::{private_folder, write_whole};
+use crate::private::private_folder;
 
 /// The name of a copy in the folder of a VM's records.
 const NAME: &str = "vm.json";
@@ -108,7 +109,10 @@ impl VmCopies for FileCopies {
         };
         let folder = self.folder(&entry.id);
         private_folder(&folder)?;
-        Ok(write_whole(&folder.join(NAME), &serde_json::to_vec(&content)?)?)
+        let file = folder.join(NAME);
+        let partial = Partial::reserve(&file)?;
+        fs::write(partial.path(), serde_json::to_vec(&content)?)?;
+        Ok(partial.replace(&file)?)
     }
 
     async fn count(&self) -> usize {

@@ -83,13 +83,11 @@ impl LocalLeftovers {
 
     fn temporaries(&self, beside: &[PathBuf]) -> Vec<Trace> {
         let mut found: Vec<PathBuf> = entries(&self.folders.data).filter(|path| named(path, ".tmp-", "")).collect();
-        let records = vm_folders(&self.folders.state).into_iter().map(|(_, folder)| folder);
-        for folder in records.chain([self.folders.cache.clone()]) {
-            found.extend(entries(&folder).filter(|path| named(path, "", ".tmp")));
-        }
+        found.extend(entries(&self.folders.cache).filter(|path| named(path, "", ".tmp")));
         found.retain(|path| is_older(path, TEMPORARY_STALE));
-        let disks: HashSet<PathBuf> = entries(&self.folders.storage).chain(beside.iter().cloned()).collect();
-        found.extend(disks.iter().flat_map(|folder| partial::left_behind(folder)));
+        let mut beside: HashSet<PathBuf> = entries(&self.folders.storage).chain(beside.iter().cloned()).collect();
+        beside.extend(vm_folders(&self.folders.state).into_iter().map(|(_, folder)| folder));
+        found.extend(beside.iter().flat_map(|folder| partial::left_behind(folder)));
         found.sort();
         let temporary = |path| Trace { kind: TraceKind::Temporary, path, is_foreign: false };
         found.into_iter().map(temporary).collect()

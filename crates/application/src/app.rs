@@ -238,6 +238,10 @@ impl App {
             }
         }
         let entries = store.list().await?;
+        let known: Vec<VmId> = entries.iter().map(|entry| entry.id).collect();
+        if let Some(stray) = self.stray(given, &known).await {
+            return Err(Error::Orphaned(Box::new(stray)));
+        }
         let near = near(given, entries.iter().map(|entry| entry.name.as_str()));
         Err(Error::NoSuchVm { given: given.chars().take(80).collect(), near })
     }

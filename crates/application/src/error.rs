@@ -16,6 +16,7 @@ use maqet_domain::vm::{Input, InvalidVmName, Status, VmName};
 
 use crate::config::{ConfigError, InvalidSetting};
 use crate::deaf::Deaf;
+use crate::look::VmStatus;
 use crate::operation::LogError;
 use crate::wait_error::WaitError;
 
@@ -112,6 +113,9 @@ pub enum Error {
         /// Its process.
         pid: u32,
     },
+    /// What was named is a QEMU that no VM owns.
+    #[error("`{}` is the QEMU (pid {}) of a VM that is not in the database", .0.name.escape_debug(), .0.pid.unwrap_or_default())]
+    Orphaned(Box<VmStatus>),
     /// A QEMU that no VM owns, and of whose VM there is no copy.
     #[error("of the VM of process {pid} there is no copy, so it cannot be defined again")]
     OrphanUnknown {
@@ -298,6 +302,7 @@ impl Error {
             | Self::WrongState { .. }
             | Self::RunsByHand { .. }
             | Self::StillAlive { .. }
+            | Self::Orphaned(_)
             | Self::OrphanUnknown { .. }
             | Self::StillBusy { .. }
             | Self::NameMissing
@@ -326,6 +331,7 @@ impl Explain for Error {
             Self::RunsByHand { .. } => "vm.runs-by-hand",
             Self::StillAlive { .. } => "vm.still-alive",
             Self::StillBusy { .. } => "vm.still-busy",
+            Self::Orphaned(_) => "vm.orphaned",
             Self::OrphanUnknown { .. } => "vm.orphan-unknown",
             Self::NameMissing => "vm.name-missing",
             Self::NothingGiven => "config.nothing-given",
@@ -350,7 +356,8 @@ impl Explain for Error {
             | Self::NoSuchVm { .. }
             | Self::NoSuchDrive { .. }
             | Self::NoSuchSnapshot { .. } => Fault::NotFound,
-            Self::SnapshotTaken { .. }
+            Self::Orphaned(_)
+            | Self::SnapshotTaken { .. }
             | Self::WrongState { .. }
             | Self::RunsByHand { .. }
             | Self::SnapshotsUnsupported { .. } => Fault::State,
@@ -376,6 +383,10 @@ impl Explain for Error {
         let near_or = |near: &[String], otherwise: &str| vec![did_you_mean(near).unwrap_or(otherwise.to_owned())];
         match self {
             Self::NoSuchVm { near, .. } => near_or(near, "list the VMs with `maqet ls`"),
+            Self::Orphaned(_) => vec![
+                "take it back with `maqet cleanup --adopt-orphans`".to_owned(),
+                "end it with `maqet cleanup --end-orphans`".to_owned(),
+            ],
             Self::OrphanUnknown { .. } => vec!["end it with `maqet cleanup --end-orphans`".to_owned()],
             Self::AmbiguousVm { .. } => vec!["give more of the id, or the name".to_owned()],
             Self::NoSuchDrive { known, .. } if known.is_empty() => {

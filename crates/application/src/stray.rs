@@ -53,9 +53,8 @@ impl App {
     }
 
     /// Finds a machine that no VM owns by the name, the id or the beginning of the id of the VM it was.
-    pub(crate) async fn stray(&self, given: &str) -> Option<VmStatus> {
-        let known: Vec<VmId> = self.ports.store.list().await.ok()?.iter().map(|entry| entry.id).collect();
-        let strays = self.strays(&known).await;
+    pub(crate) async fn stray(&self, given: &str, known: &[VmId]) -> Option<VmStatus> {
+        let strays = self.strays(known).await;
         let begins = |stray: &VmStatus| VmId::could_begin_with(given) && stray.id.starts_with(given);
         let mut found = strays.into_iter().filter(|stray| stray.name == given || begins(stray));
         found.next().filter(|_| found.next().is_none())

@@ -64,6 +64,10 @@ pub(crate) fn check(home: &TestHome, scenario: &Scenario, before: &Before, first
         assert!(moved.iter().all(|snapshot| scenario.moves_snapshot(snapshot)), "moved {moved:?}");
     }
     check_database(home);
+    // Before any other command could have mended what is left.
+    let diagnosis = home.maqet(["doctor", "--fix", "--format", "json"]).run().ok().json_value();
+    assert_eq!(diagnosis["healthy"], true, "{diagnosis}");
+    check_database(home);
 
     for vm in &vms {
         check_commands(home, vm, i32::from(vm == "refused"));
@@ -75,11 +79,10 @@ pub(crate) fn check(home: &TestHome, scenario: &Scenario, before: &Before, first
         home.json(&["rm", VM]);
     }
     assert_eq!(home.json(&["ls"]), Value::Array(Vec::new()));
-    if scenario.removes() {
-        // Who was killed once the VM was out of the database could not remove its files any more.
-        home.json(&["cleanup"]);
-    }
+    // Who was killed once the VM was out of the database could not remove its files any more.
+    home.json(&["cleanup"]);
     assert_eq!(home.leftovers(), Vec::<PathBuf>::new());
+    assert_eq!(home.json(&["cleanup"])["items"], Value::Array(Vec::new()));
     check_database(home);
 }
 

@@ -84,11 +84,6 @@ impl Scenario {
         ["add", "rm"].contains(&self.command[0]) && vm == VM
     }
 
-    /// Returns whether the command removes a VM.
-    pub(crate) fn removes(&self) -> bool {
-        self.command[0] == "rm"
-    }
-
     /// Returns whether the command makes or removes this snapshot.
     pub(crate) fn moves_snapshot(&self, snapshot: &str) -> bool {
         matches!(self.command, ["snapshot", "create" | "rm", _, _, name] if *name == snapshot)

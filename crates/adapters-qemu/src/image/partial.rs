@@ -22,7 +22,7 @@ const MARKER: &str = ".partial-";
 
 /// A file beside the image it becomes; removed when dropped before that.
 #[derive(Debug)]
-pub(super) struct Partial {
+pub(crate) struct Partial {
     path: PathBuf,
 }
 
@@ -58,7 +58,7 @@ impl Maker {
 
 impl Partial {
     /// Makes the file, empty and readable by its owner only, and removes what killed makers of this image left.
-    pub(super) fn reserve(image: &Path) -> io::Result<Self> {
+    pub(crate) fn reserve(image: &Path) -> io::Result<Self> {
         let us = Maker::us()?;
         sweep(image, &us);
         let random = Uuid::new_v4().simple().to_string();
@@ -70,7 +70,7 @@ impl Partial {
         Ok(Self { path })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -86,6 +86,11 @@ impl Partial {
         // Some file systems cannot sync a folder; the image itself is safe.
         let _ = image.parent().map(|folder| File::open(folder).and_then(|folder| folder.sync_all()));
         Ok(())
+    }
+
+    /// Gives the file, now complete, a name that another one may have; that one is gone then.
+    pub(crate) fn replace(self, file: &Path) -> io::Result<()> {
+        fs::rename(&self.path, file)
     }
 }
 

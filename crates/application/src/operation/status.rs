@@ -22,10 +22,7 @@ impl Operation for Status {
     async fn run(&self, app: &App) -> Result<Done<VmStatus>, Error> {
         let entry = match app.vm(&self.vm).await {
             Ok(vm) => vm.entry,
-            Err(missing @ Error::NoSuchVm { .. }) => {
-                let stray = app.stray(&self.vm).await;
-                return stray.map(Done::reading).ok_or(missing);
-            }
+            Err(Error::Orphaned(stray)) => return Ok(Done::reading(*stray)),
             Err(error) => return Err(error),
         };
         let seen = app.look(&entry).await;
