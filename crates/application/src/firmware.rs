@@ -1,5 +1,7 @@
 //! UEFI for machines that ask for it.
 
+use std::path::PathBuf;
+
 use maqet_domain::machine::{Firmware, Machine};
 use maqet_domain::port::UefiFirmware;
 use maqet_domain::qemu::UefiFiles;
@@ -26,8 +28,13 @@ impl App {
 
     /// Returns the files QEMU opens: the shared program and the VM's own variables.
     pub(crate) fn uefi_files(&self, entry: &VmEntry, firmware: UefiFirmware) -> UefiFiles {
-        let variables = self.vm_storage(&entry.name).join(VARIABLES);
+        let variables = self.uefi_variables(entry);
         UefiFiles { code: firmware.code, code_format: firmware.code_format, variables }
+    }
+
+    /// Returns where the variables of a VM are, once there are any.
+    pub(crate) fn uefi_variables(&self, entry: &VmEntry) -> PathBuf {
+        self.vm_storage(&entry.name).join(VARIABLES)
     }
 
     /// Makes the variable store of a machine that asks for UEFI, unless it is there.
@@ -35,7 +42,7 @@ impl App {
         let Some(firmware) = self.uefi(machine).await? else {
             return Ok(());
         };
-        let store = self.vm_storage(&entry.name).join(VARIABLES);
+        let store = self.uefi_variables(entry);
         if !self.ports.images.exists(&store).await {
             self.ports.images.convert(&firmware.variables, &firmware.variables_format, &store).await?;
         }

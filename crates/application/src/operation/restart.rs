@@ -44,6 +44,8 @@ impl Operation for Restart {
     /// Under one lock, so that nobody starts it in between.
     async fn run(&self, app: &App) -> Result<Done<Restarted>, Error> {
         let (guard, vm) = app.lock(&self.vm, Self::NAME).await?;
+        // A VM that could not come up again is left running.
+        start::check(app, &vm).await?;
         let how = stop::stop(app, &vm.entry, self.timeout, self.force).await?.how;
         let vm = app.reread(&vm).await?;
         let started = start::start(app, &vm, None).await?;

@@ -32,7 +32,7 @@ pub struct Removed {
     pub id: String,
     /// Its name.
     pub name: String,
-    /// Disks that maqet made for it and that are still there.
+    /// Disks and UEFI variables that maqet made for it and that are still there.
     pub kept_storage: Vec<String>,
 }
 
@@ -78,6 +78,11 @@ async fn kept_storage(app: &App, vm: &Vm) -> Result<Vec<String>, Error> {
         if app.ports.images.exists(&record.path).await {
             kept.push(shown(&record.path));
         }
+    }
+    // The store of variables is no drive of the definition, so the ledger does not know it.
+    let variables = app.uefi_variables(&vm.entry);
+    if app.ports.images.exists(&variables).await {
+        kept.push(shown(&variables));
     }
     Ok(kept)
 }

@@ -8,6 +8,7 @@ use maqet_domain::fault::FaultPoint;
 use maqet_domain::machine::Machine;
 use maqet_domain::network::{Forward, taken_ports};
 use maqet_domain::port::{Launch, Launched};
+use maqet_domain::qemu::CommandLine;
 use maqet_domain::vm::{BootNumber, Input, MonitorAnswer, Phase, Run, RunPlaces, Sight, Status, Step, Vm, VmEntry};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -106,12 +107,24 @@ async fn prepare(
     deadline: Duration,
 ) -> Result<Launch, Error> {
     require_unused(app, &vm.entry, places).await?;
-    app.check_paths(machine).await?;
-    let command_line = app.command_line(&vm.entry, machine, places).await?;
-    app.require_files(&vm.entry, machine).await?;
+    let command_line = checked(app, vm, machine, places).await?;
     app.prepare_firmware(&vm.entry, machine).await?;
     app.prepare_disks(&vm.entry, machine).await?;
     Ok(Launch { command_line, places: places.clone(), deadline })
+}
+
+/// Returns the command line of a machine, once everything it needs and nobody makes is there; nothing is made.
+async fn checked(app: &App, vm: &Vm, machine: &Machine, places: &RunPlaces) -> Result<CommandLine, Error> {
+    app.check_paths(machine).await?;
+    let command_line = app.command_line(&vm.entry, machine, places).await?;
+    app.require_files(&vm.entry, machine).await?;
+    Ok(command_line)
+}
+
+/// Refuses what a start of the VM would refuse, as far as that can be known before.
+pub(super) async fn check(app: &App, vm: &Vm) -> Result<(), Error> {
+    let machine = app.machine(&vm.definition)?;
+    checked(app, vm, &machine, &app.next_run(&vm.entry).1).await.map(drop)
 }
 
 /// Refuses to use the files of a QEMU that somebody runs by a command line we showed: an attempt at them would end it.

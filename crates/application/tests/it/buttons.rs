@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use crate::world::{World, launched};
-use maqet_application::operation::{Pause, Reset, Restart, Resume, Start};
+use maqet_application::operation::{Apply, Pause, Reset, Restart, Resume, Start, Status};
 use maqet_application::{App, Error};
+use maqet_domain::Explain;
 use maqet_domain::vm::RunState;
 use serde_json::json;
 
@@ -83,4 +84,17 @@ async fn test_restart_running_vm_stops_it_first_and_says_how() {
 
     assert_eq!((json!(restarted.how), restarted.vm.boot), (json!("power-down"), Some(2)));
     assert_eq!(take(&told), ["system_powerdown"]);
+}
+
+#[tokio::test]
+async fn test_restart_vm_that_could_not_come_up_again_is_left_running() {
+    let (app, told) = running(RunState::Running).await;
+    let cd = "storage=[{name: cd, type: iso, file: /no.iso}]";
+    app.run(Apply { vm: "web".to_owned(), set: vec![cd.to_owned()], ..Apply::default() }).await.unwrap();
+
+    let refused = app.run(Restart { vm: "web".to_owned(), timeout: None, force: true }).await.unwrap_err();
+
+    assert_eq!(refused.code(), "storage.missing");
+    assert_eq!(take(&told), Vec::<String>::new());
+    assert_eq!(app.run(Status { vm: "web".to_owned() }).await.unwrap().status, "running");
 }

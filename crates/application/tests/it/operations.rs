@@ -64,6 +64,18 @@ async fn test_rm_is_undone_by_a_call_that_defines_the_same_vm() {
 }
 
 #[tokio::test]
+async fn test_rm_names_the_uefi_variables_that_stay() {
+    let mut world = World::new();
+    world.images.expect_exists().returning(|path| path.ends_with("uefi-vars.qcow2"));
+    let app = world.app();
+    app.run(World::yaml("name: web\nfirmware: uefi\n")).await.unwrap();
+
+    let removed = app.run(Rm { vm: "web".to_owned(), force: false }).await.unwrap();
+
+    assert_eq!(removed.kept_storage, ["/d/storage/web/uefi-vars.qcow2"]);
+}
+
+#[tokio::test]
 async fn test_start_writes_its_intent_before_qemu_is_spawned() {
     let mut world = World::new();
     let store = world.store.clone();
