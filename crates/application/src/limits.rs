@@ -40,6 +40,10 @@ pub const CONFIG_BYTES: usize = 1 << 20;
 /// How deep a configuration may nest; real ones nest five deep.
 pub const CONFIG_DEPTH: usize = 32;
 
+/// How many values the aliases of a configuration may stand for: a tenth of all that it may hold, so that an alias bomb
+/// is refused in milliseconds.
+pub const CONFIG_ALIASED: usize = 10_000;
+
 /// How many values a configuration may hold, aliases counted each time they are used.
 pub const CONFIG_NODES: usize = 100_000;
 

@@ -30,6 +30,9 @@ pub fn read(source: &str, text: &str) -> Result<Node, Problem> {
             max_depth: limits::CONFIG_DEPTH,
             max_nodes: limits::CONFIG_NODES,
         },
+        alias_limits: serde_yaml::alias_limits! {
+            max_total_replayed_events: limits::CONFIG_ALIASED,
+        },
     };
     let tree: Tree = serde_yaml::from_str_with_options(text, options).map_err(|error| refusal(&error, &source))?;
     let node = widened(tree.into_node(&source), text);
@@ -112,6 +115,11 @@ fn refusal(error: &serde_yaml::Error, source: &Arc<str>) -> Problem {
         other => {
             let text = other.to_string();
             let text = text.split(" at line ").next().unwrap_or_default();
+            // The reader wraps this one where it found it, so that only its words tell.
+            if text.contains("alias replay limit") {
+                let message = format!("the aliases of the file stand for more than {} values", limits::CONFIG_ALIASED);
+                return problem(message, place);
+            }
             let help = text.contains("tabs disallowed").then(|| "indent with spaces".to_owned());
             (format!("this is not YAML: {text}"), help)
         }
