@@ -1,5 +1,7 @@
 //! The serial console of a real QEMU: one at a time, and free at once for the next.
 
+use std::time::Duration;
+
 use maqet_adapters_qemu::{QemuConsoles, QemuMonitors};
 use maqet_domain::port::{ConsoleError, Consoles, Monitors, QmpCommand};
 
@@ -47,6 +49,15 @@ fn test_attached_console_ends_with_its_qemu() {
         let heard = tokio::time::timeout(PATIENCE, console.read()).await.unwrap().unwrap();
 
         assert_eq!(heard, b"");
+        drop(console);
+        // QEMU closes the console first, and takes its socket away a moment later.
+        let socket = bench.places.serial_socket();
+        let removed = async {
+            while socket.exists() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, removed).await.unwrap();
         let gone = QemuConsoles.attach(&bench.places).await.err().unwrap();
         assert!(matches!(gone, ConsoleError::Missing { .. }), "{gone:?}");
     });
