@@ -42,5 +42,7 @@ pub use self::lock::FileLocks;
 pub use self::path::LocalPaths;
 pub use self::probe::LocalProbe;
 pub use self::process::LinuxProcesses;
+#[cfg(feature = "fuzzing")]
+pub use self::qmp::decode_any;
 pub use self::qmp::{QemuMonitors, QmpSession};
 pub use self::records::LocalRecords;

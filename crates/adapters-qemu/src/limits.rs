@@ -28,6 +28,19 @@ pub const QMP_READ_BYTES: usize = 8 << 10;
 /// After how many reads and messages of one monitor the others of the runtime have their turn; some 100 µs.
 pub const QMP_LOOKS_IN_A_ROW: u32 = 64;
 
+/// How many events a session holds for a reader that is slow, the oldest are dropped first: minutes of a busy machine.
+pub const QMP_EVENTS_HELD: usize = 1_024;
+
+/// How much memory they may take, in bytes; an event has some 150 as a rule, and a peer gone mad sends larger ones.
+pub const QMP_EVENT_BYTES: usize = 4 << 20;
+
+/// How many commands of a session may be unanswered: QEMU 7.2 queues eight, and reads nothing more while they wait,
+/// not even a command out of band.
+pub const QMP_UNANSWERED: usize = 6;
+
+/// How long a monitor for sessions may take to greet before the other one is tried; see [`GREETING_DEADLINE`].
+pub const SESSION_GREETING: Duration = Duration::from_secs(1);
+
 /// The shortest pause of a queue; a command takes about 1 ms.
 pub const QUEUE_PAUSE: Duration = Duration::from_micros(500);
 

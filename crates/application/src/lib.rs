@@ -23,6 +23,7 @@ mod kept_size;
 pub mod limits;
 mod look;
 mod missing;
+mod monitor;
 pub mod operation;
 mod patience;
 mod safety;

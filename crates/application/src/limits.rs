@@ -22,8 +22,8 @@ pub const KILL: Duration = Duration::from_secs(5);
 pub const LOCK: Duration = Duration::from_secs(10);
 
 /// How long a monitor may take to tell the run state: a millisecond as a rule, longer only while the
-/// main loop is blocked; two seconds tell the two apart without making a list slow.
-pub const RUN_STATE: Duration = Duration::from_secs(2);
+/// main loop is blocked; that is told within two seconds, of which this leaves some for a busy host.
+pub const RUN_STATE: Duration = Duration::from_millis(1_500);
 
 /// How long to wait before a busy monitor is asked again: often enough for a person, seldom enough for QEMU.
 pub const ASK_AGAIN: Duration = Duration::from_millis(200);

@@ -15,6 +15,7 @@ mod hypervisor;
 mod journal;
 mod leftovers;
 mod lock;
+mod monitor;
 mod path;
 mod probe;
 mod process_stats;
@@ -30,12 +31,12 @@ pub use self::firmware::{FirmwareCatalog, FirmwareError, UefiFirmware};
 pub use self::hook::{HookCall, HookError, Hooks};
 pub use self::host::{Clock, Host, HostFacts, IdSource, Kvm};
 pub use self::hypervisor::{
-    BinaryError, Hypervisor, Launch, LaunchError, Launched, Monitors, ProcessError, Processes, QemuBinary, QmpCommand,
-    QmpError, Signal,
+    BinaryError, Hypervisor, Launch, LaunchError, Launched, ProcessError, Processes, QemuBinary, Signal,
 };
 pub use self::journal::Journal;
 pub use self::leftovers::{Leftovers, Machine, RemoveError, Trace, TraceKind};
 pub use self::lock::{Guard, Holder, LockError, LockName, Locks};
+pub use self::monitor::{Heard, MainLoop, MonitorSession, Monitors, QmpCommand, QmpError};
 pub use self::path::{PathKind, Paths};
 pub use self::probe::{FolderFacts, Probe, Space};
 pub use self::process_stats::{ProcessStats, ProcessUsage};
@@ -52,10 +53,11 @@ pub use self::{
     firmware::MockFirmwareCatalog,
     hook::MockHooks,
     host::{MockClock, MockHost, MockIdSource},
-    hypervisor::{MockHypervisor, MockMonitors, MockProcesses},
+    hypervisor::{MockHypervisor, MockProcesses},
     journal::MockJournal,
     leftovers::MockLeftovers,
     lock::MockLocks,
+    monitor::{MockMonitorSession, MockMonitors},
     path::MockPaths,
     probe::MockProbe,
     process_stats::MockProcessStats,

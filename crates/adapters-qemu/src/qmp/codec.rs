@@ -3,13 +3,16 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
+/// The capability to take commands out of band (`docs/interop/qmp-spec.txt`, QEMU 7.2).
+pub(super) const OOB: &str = "oob";
+
 /// What a monitor says.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Message {
-    /// The first word of every monitor.
-    Greeting,
-    /// Something happened; nobody asked.
-    Event,
+    /// The first word of every monitor; `oob` where it takes commands out of band.
+    Greeting { oob: bool },
+    /// Something happened; nobody asked. With the line, for those who keep events.
+    Event { line: Box<[u8]> },
     /// The result of a command.
     Return { id: Option<u64>, value: Value },
     /// A command was refused.
@@ -38,13 +41,14 @@ pub(super) struct Decoder {
     /// How much of the buffer holds no line's end.
     searched: usize,
     limit: usize,
+    keeps_events: bool,
 }
 
 /// A message as it is on the wire; which one it is, is decided by the key that is there.
 #[derive(Deserialize)]
 struct Wire {
     #[serde(rename = "QMP", default, deserialize_with = "present")]
-    greeting: Option<serde::de::IgnoredAny>,
+    greeting: Option<Value>,
     #[serde(default, deserialize_with = "present")]
     event: Option<serde::de::IgnoredAny>,
     #[serde(rename = "return", default, deserialize_with = "present")]
@@ -70,7 +74,12 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
 impl Decoder {
     /// Makes one that takes lines of up to `limit` bytes.
     pub(super) const fn new(limit: usize) -> Self {
-        Self { buffer: Vec::new(), taken: 0, searched: 0, limit }
+        Self { buffer: Vec::new(), taken: 0, searched: 0, limit, keeps_events: false }
+    }
+
+    /// Hands out the lines of events from now on.
+    pub(super) fn keep_events(&mut self) {
+        self.keeps_events = true;
     }
 
     /// Returns where bytes that arrive are added.
@@ -99,7 +108,7 @@ impl Decoder {
             } else if line.trim_ascii().is_empty() {
                 Ok(None)
             } else {
-                message(line).map(Some)
+                message(line, self.keeps_events).map(Some)
             };
             self.taken = end + 1;
             self.searched = self.taken;
@@ -110,15 +119,16 @@ impl Decoder {
     }
 }
 
-fn message(line: &[u8]) -> Result<Message, Garbage> {
-    let line = std::str::from_utf8(line).map_err(|_| Garbage::NotUtf8)?;
+fn message(bytes: &[u8], keeps_events: bool) -> Result<Message, Garbage> {
+    let line = std::str::from_utf8(bytes).map_err(|_| Garbage::NotUtf8)?;
     let wire: Wire =
         serde_json::from_str(line).map_err(|why| Garbage::NotJson { line: quoted(line), why: why.to_string() })?;
 
     // An answer to an id that is not one of our numbers is nobody's.
     let id = wire.id.map(|id| id.as_u64().unwrap_or(u64::MAX));
     if wire.event.is_some() {
-        return Ok(Message::Event);
+        let line = if keeps_events { bytes } else { &[] };
+        return Ok(Message::Event { line: line.into() });
     }
     if let Some(error) = wire.error {
         return Ok(Message::Error { id, class: error.class, description: error.desc });
@@ -126,8 +136,9 @@ fn message(line: &[u8]) -> Result<Message, Garbage> {
     if let Some(value) = wire.result {
         return Ok(Message::Return { id, value });
     }
-    if wire.greeting.is_some() {
-        return Ok(Message::Greeting);
+    if let Some(greeting) = wire.greeting {
+        let offered = greeting.get("capabilities").and_then(Value::as_array);
+        return Ok(Message::Greeting { oob: offered.is_some_and(|offered| offered.iter().any(|one| one == OOB)) });
     }
     Err(Garbage::Unknown { line: quoted(line) })
 }
@@ -142,20 +153,63 @@ fn quoted(line: &str) -> String {
     short
 }
 
-/// Puts a command on the wire.
-pub(super) fn encode(execute: &str, arguments: &Map<String, Value>, id: u64, line: &mut Vec<u8>) {
+/// How a command is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Band {
+    /// By the main loop, in the order of arrival.
+    In,
+    /// At once by the monitor's own thread, whatever the main loop does.
+    OutOf,
+}
+
+/// Adds a command to `line`.
+pub(super) fn encode(band: Band, execute: &str, arguments: &Map<String, Value>, id: u64, line: &mut Vec<u8>) {
     #[derive(Serialize)]
     struct Command<'a> {
-        execute: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        execute: Option<&'a str>,
+        #[serde(rename = "exec-oob", skip_serializing_if = "Option::is_none")]
+        exec_oob: Option<&'a str>,
         #[serde(skip_serializing_if = "Map::is_empty")]
         arguments: &'a Map<String, Value>,
         id: u64,
     }
 
-    line.clear();
+    let (execute, exec_oob) = match band {
+        Band::In => (Some(execute), None),
+        Band::OutOf => (None, Some(execute)),
+    };
     // Writing JSON values to memory cannot fail.
-    let _ = serde_json::to_writer(&mut *line, &Command { execute, arguments, id });
+    let _ = serde_json::to_writer(&mut *line, &Command { execute, exec_oob, arguments, id });
     line.push(b'\n');
+}
+
+/// Reads `bytes` as a monitor would send them, `cut` at a time; for fuzzing, which sees no private item.
+///
+/// # Panics
+///
+/// When more is held than a line and what came last, which is what fuzzing looks for.
+#[cfg(feature = "fuzzing")]
+pub fn decode_any(bytes: &[u8], cut: usize, limit: usize) -> Vec<Result<String, String>> {
+    let mut decoder = Decoder::new(limit);
+    decoder.keep_events();
+    let mut told = Vec::new();
+    for piece in bytes.chunks(cut.max(1)) {
+        decoder.buffer(piece.len()).extend_from_slice(piece);
+        loop {
+            match decoder.next() {
+                Ok(Some(message)) => told.push(Ok(format!("{message:?}"))),
+                Ok(None) => break,
+                // A session is over at the first line that is none.
+                Err(garbage) => {
+                    told.push(Err(garbage.to_string()));
+                    return told;
+                }
+            }
+        }
+        assert!(decoder.buffer.len() - decoder.taken <= limit + piece.len(), "more is held than a line");
+    }
+    told
 }
 
 #[cfg(test)]
@@ -189,8 +243,8 @@ mod tests {
         assert_eq!(
             messages,
             [
-                Message::Greeting,
-                Message::Event,
+                Message::Greeting { oob: true },
+                Message::Event { line: [].into() },
                 Message::Return { id: Some(7), value: json!({}) },
                 Message::Error { id: Some(8), class: "GenericError".to_owned(), description: "no".to_owned() },
             ]
@@ -235,9 +289,16 @@ mod tests {
         let mut line = Vec::new();
         let arguments = [("a".to_owned(), json!("x\ny"))].into_iter().collect();
 
-        encode("test", &arguments, 3, &mut line);
+        encode(Band::In, "test", &arguments, 3, &mut line);
+        encode(Band::OutOf, "now", &Map::new(), 4, &mut line);
 
-        assert_eq!(line, b"{\"execute\":\"test\",\"arguments\":{\"a\":\"x\\ny\"},\"id\":3}\n");
+        let expected = concat!(
+            r#"{"execute":"test","arguments":{"a":"x\ny"},"id":3}"#,
+            "\n",
+            r#"{"exec-oob":"now","id":4}"#,
+            "\n",
+        );
+        assert_eq!(String::from_utf8(line).unwrap(), expected);
     }
 
     proptest! {

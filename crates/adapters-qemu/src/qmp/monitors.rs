@@ -4,16 +4,16 @@ use std::io;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use maqet_domain::port::{Monitors, QmpCommand, QmpError};
+use maqet_domain::port::{Heard, MainLoop, MonitorSession, Monitors, QmpCommand, QmpError};
 use maqet_domain::vm::{MonitorAnswer, MonitorRole, RunPlaces, RunState};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::QmpSession;
-use super::queue::{try_turn, turn};
+use super::queue::{Turn, try_turn, turn};
 use crate::jitter::pause;
-use crate::limits::{GREETING_DEADLINE, in_millis};
+use crate::limits::{GREETING_DEADLINE, SESSION_GREETING, in_millis};
 
 /// Talks to the monitors of QEMU.
 ///
@@ -85,6 +85,57 @@ impl Monitors for QemuMonitors {
             }
         }
     }
+
+    async fn session(&self, places: &RunPlaces, deadline: Duration) -> Result<Box<dyn MonitorSession>, QmpError> {
+        let started = Instant::now();
+        let until = started + deadline;
+        let share = (deadline / 3).min(SESSION_GREETING);
+        loop {
+            let (mut taken, mut ungreeted) = (0, None);
+            for role in [MonitorRole::SessionOne, MonitorRole::SessionTwo] {
+                let socket = places.monitor(role);
+                match try_turn(places, role) {
+                    Ok(Some(turn)) => match QmpSession::connect_until(&socket, until, share).await {
+                        Ok(session) => {
+                            return Ok(Box::new(HeldSession { session: session.keeping_events(), _turn: turn }));
+                        }
+                        Err(other @ (QmpError::NoGreeting { .. } | QmpError::QueueTimedOut { .. })) => {
+                            ungreeted = Some(other);
+                        }
+                        Err(other) => return Err(other),
+                    },
+                    Ok(None) => taken += 1,
+                    Err(why) => return Err(QmpError::NoMonitor { socket, source: why.into() }),
+                }
+            }
+            if Instant::now() >= until {
+                let after = in_millis(started.elapsed());
+                return Err(ungreeted.filter(|_| taken == 0).unwrap_or(QmpError::SessionsTaken { after }));
+            }
+            pause().await;
+        }
+    }
+}
+
+/// A session on a monitor that is ours alone meanwhile; the connection is closed before the turn is over.
+struct HeldSession {
+    session: QmpSession,
+    _turn: Turn,
+}
+
+#[async_trait]
+impl MonitorSession for HeldSession {
+    async fn execute(&mut self, command: &QmpCommand, deadline: Duration) -> Result<Value, QmpError> {
+        self.session.execute(command, deadline).await
+    }
+
+    async fn heard(&mut self, patience: Duration) -> Result<Option<Heard>, QmpError> {
+        self.session.heard(patience).await
+    }
+
+    async fn main_loop(&mut self, patience: Duration) -> MainLoop {
+        self.session.main_loop(patience).await
+    }
 }
 
 /// Returns what is known of a machine whose monitor could not be tried.
@@ -119,8 +170,11 @@ async fn ask(places: &RunPlaces, role: MonitorRole, until: Instant, share: Durat
         Err(QmpError::NoMonitor { source, .. }) => {
             Some(source.downcast_ref().map_or(MonitorAnswer::Silent, without_monitor))
         }
-        Err(QmpError::Closed { .. } | QmpError::Garbled { .. } | QmpError::Refused { .. }) => {
-            Some(MonitorAnswer::Silent)
-        }
+        Err(
+            QmpError::SessionsTaken { .. }
+            | QmpError::Closed { .. }
+            | QmpError::Garbled { .. }
+            | QmpError::Refused { .. },
+        ) => Some(MonitorAnswer::Silent),
     }
 }

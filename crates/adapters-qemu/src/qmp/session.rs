@@ -3,29 +3,42 @@
 use std::path::Path;
 use std::time::Duration;
 
-use maqet_domain::port::{QmpCommand, QmpError};
-use serde_json::{Map, Value};
+use maqet_domain::port::{Heard, MainLoop, QmpCommand, QmpError};
+use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use super::codec::{Decoder, Message, encode};
+use super::codec::{Band, Decoder, Message, OOB, encode};
+use super::events::EventQueue;
 use super::wire::Wire;
-use crate::limits::{GREETING_DEADLINE, QMP_LINE_BYTES, QMP_LOOKS_IN_A_ROW, QMP_READ_BYTES, in_millis};
+use crate::limits::{GREETING_DEADLINE, QMP_LINE_BYTES, QMP_LOOKS_IN_A_ROW, QMP_READ_BYTES, QMP_UNANSWERED, in_millis};
 
 const NEGOTIATION: &str = "qmp_capabilities";
 
+/// What QEMU answers out of band and without doing anything (5.2 and later; older ones refuse it out of band as well).
+const SIGN_OF_LIFE: &str = "query-yank";
+
+/// What the main loop answers without doing anything.
+const MAIN_LOOP_SIGN: &str = "query-version";
+
 /// A session with a monitor: it greeted, and takes commands one after the other.
 ///
-/// A command that timed out leaves the session usable; its late answer is recognised by its number and dropped. Events
-/// in between are passed over.
+/// Every command has a number, by which its answer is known. A command that timed out, or that nobody waits for any
+/// more, leaves the session usable: what was not sent of it yet is sent before the next one, and its late answer is
+/// dropped. Out-of-band execution is enabled where QEMU offers it.
 #[derive(Debug)]
 pub struct QmpSession {
     wire: Wire,
     decoder: Decoder,
     /// The number of the next command.
     next: u64,
+    /// What is to be sent still, and how much of it was.
     line: Vec<u8>,
-    /// Whether a command was written in part only, after which nothing can follow.
-    torn: bool,
+    sent: usize,
+    /// The commands for the main loop that were not answered yet.
+    unanswered: Vec<u64>,
+    takes_oob: bool,
+    /// The events, for those who keep them.
+    events: Option<EventQueue>,
     /// How often was looked for a message.
     looks: u32,
 }
@@ -35,6 +48,12 @@ enum NoMessage {
     Late,
     End,
     Garbled(String),
+}
+
+/// Why QEMU did not do what it was told.
+struct Refusal {
+    class: String,
+    description: String,
 }
 
 impl QmpSession {
@@ -58,22 +77,45 @@ impl QmpSession {
             // Nobody took us: as many wait as the socket lets.
             Err(_) => return Err(QmpError::QueueTimedOut { after: in_millis(started.elapsed()) }),
         };
-        let decoder = Decoder::new(QMP_LINE_BYTES);
-        let mut session = Self { wire, decoder, next: 0, line: Vec::with_capacity(256), torn: false, looks: 0 };
+        let mut session = Self::over(wire);
         match session.message(greeted_by).await {
-            Ok(Message::Greeting) => {}
+            Ok(Message::Greeting { oob }) => session.takes_oob = oob,
             Ok(other) => return Err(QmpError::Garbled { detail: format!("instead of a greeting: {other:?}") }),
             Err(NoMessage::Late) => return Err(no_greeting()),
             Err(other) => return Err(other.into_error(NEGOTIATION, started)),
         }
 
-        match session.ask(NEGOTIATION, &Map::new(), until).await {
+        let wanted = if session.takes_oob { json!({ "enable": [OOB] }) } else { Value::Null };
+        let wanted = if let Value::Object(wanted) = wanted { wanted } else { Map::new() };
+        match session.ask(NEGOTIATION, &wanted, until).await {
             Ok(_) => Ok(session),
             Err(QmpError::TimedOut { command, .. }) => {
                 Err(QmpError::Blocked { command, after: in_millis(started.elapsed()) })
             }
             Err(other) => Err(other),
         }
+    }
+
+    fn over(wire: Wire) -> Self {
+        Self {
+            wire,
+            decoder: Decoder::new(QMP_LINE_BYTES),
+            next: 0,
+            line: Vec::with_capacity(256),
+            sent: 0,
+            unanswered: Vec::new(),
+            takes_oob: false,
+            events: None,
+            looks: 0,
+        }
+    }
+
+    /// Keeps the events that come from now on, for [`heard`](Self::heard).
+    #[must_use]
+    pub fn keeping_events(mut self) -> Self {
+        self.decoder.keep_events();
+        self.events = Some(EventQueue::default());
+        self
     }
 
     /// Returns the process that listens at the monitor, as far as this one can see it.
@@ -83,7 +125,7 @@ impl QmpSession {
 
     /// Runs a command, at most `deadline`.
     ///
-    /// Errors: `TimedOut`, `Closed`, `Garbled`, `Refused`.
+    /// Errors: `TimedOut`, `Blocked` when too many commands before it are unanswered, `Closed`, `Garbled`, `Refused`.
     pub async fn execute(&mut self, command: &QmpCommand, deadline: Duration) -> Result<Value, QmpError> {
         self.execute_until(command, Instant::now() + deadline).await
     }
@@ -92,37 +134,125 @@ impl QmpSession {
         self.ask(&command.execute, &command.arguments, until).await
     }
 
+    /// Returns the next event, waiting at most `patience` for one; nothing without
+    /// [`keeping_events`](Self::keeping_events).
+    ///
+    /// Errors: `Closed`, `Garbled`.
+    pub async fn heard(&mut self, patience: Duration) -> Result<Option<Heard>, QmpError> {
+        let (started, until) = (Instant::now(), Instant::now() + patience);
+        loop {
+            if let Some(heard) = self.events.as_mut().and_then(EventQueue::take) {
+                return Ok(Some(heard));
+            }
+            match self.message(until).await {
+                Ok(message) => drop(self.sort(message)),
+                Err(NoMessage::Late) => return Ok(None),
+                Err(other) => return Err(other.into_error("(events)", started)),
+            }
+        }
+    }
+
+    /// Tells a main loop that is at work from a QEMU that is dead, within `patience`.
+    ///
+    /// Where QEMU takes no commands out of band, one that does not answer counts as [`MainLoop::Silent`].
+    pub async fn main_loop(&mut self, patience: Duration) -> MainLoop {
+        let (until, none) = (Instant::now() + patience, Map::new());
+        let main = (self.unanswered.len() < QMP_UNANSWERED).then(|| self.write(Band::In, MAIN_LOOP_SIGN, &none));
+        let own = self.takes_oob.then(|| self.write(Band::OutOf, SIGN_OF_LIFE, &none));
+        let mut lives = false;
+        if self.flush(until).await.is_err() {
+            return MainLoop::Silent;
+        }
+        loop {
+            match self.message(until).await.map(|message| self.sort(message)) {
+                Ok(Some((Some(id), _))) if Some(id) == main => return MainLoop::Answers,
+                Ok(Some((Some(id), _))) if Some(id) == own => lives = true,
+                // A late answer of the main loop to a command of before is an answer, too.
+                Ok(Some((Some(id), _))) if id < self.next && main.is_none() => return MainLoop::Answers,
+                Ok(_) => {}
+                Err(NoMessage::Late) if lives => return MainLoop::Blocked,
+                Err(_) => return MainLoop::Silent,
+            }
+        }
+    }
+
     async fn ask(&mut self, execute: &str, arguments: &Map<String, Value>, until: Instant) -> Result<Value, QmpError> {
         let started = Instant::now();
-        let closed = || QmpError::Closed { command: execute.to_owned() };
-        if self.torn {
-            return Err(closed());
+        let blocked = || QmpError::Blocked { command: execute.to_owned(), after: in_millis(started.elapsed()) };
+        // What was left of others is sent first, and nothing is added to a line that nobody reads.
+        match self.flush(until).await {
+            Ok(()) => {}
+            Err(NoMessage::Late) => return Err(blocked()),
+            Err(other) => return Err(other.into_error(execute, started)),
         }
-        let number = self.next;
-        self.next += 1;
-        encode(execute, arguments, number, &mut self.line);
-
-        self.torn = true;
-        match timeout_at(until, self.wire.send(&self.line)).await {
-            Ok(Ok(())) => self.torn = false,
-            Ok(Err(_)) => return Err(closed()),
-            Err(_) => return Err(NoMessage::Late.into_error(execute, started)),
+        while self.unanswered.len() >= QMP_UNANSWERED {
+            match self.message(until).await {
+                Ok(message) => drop(self.sort(message)),
+                Err(NoMessage::Late) => return Err(blocked()),
+                Err(other) => return Err(other.into_error(execute, started)),
+            }
         }
 
+        let number = self.write(Band::In, execute, arguments);
+        self.flush(until).await.map_err(|why| why.into_error(execute, started))?;
         loop {
-            match self.message(until).await.map_err(|why| why.into_error(execute, started))? {
-                Message::Return { id: Some(id), value } if id == number => return Ok(value),
+            let message = self.message(until).await.map_err(|why| why.into_error(execute, started))?;
+            match self.sort(message) {
+                Some((Some(id), Ok(value))) if id == number => return Ok(value),
                 // QEMU leaves the id out only where it could not read the command.
-                Message::Error { id, class, description } if id.is_none_or(|id| id == number) => {
+                Some((id, Err(Refusal { class, description }))) if id.is_none_or(|id| id == number) => {
+                    self.unanswered.retain(|waiting| *waiting != number);
                     return Err(QmpError::Refused { command: execute.to_owned(), class, description });
                 }
-                Message::Greeting | Message::Event | Message::Return { .. } | Message::Error { .. } => {}
+                Some(_) | None => {}
             }
             // A peer that never stops talking is always ready, and no timer would be looked at.
             if Instant::now() >= until {
                 return Err(NoMessage::Late.into_error(execute, started));
             }
         }
+    }
+
+    /// Adds a command to what is to be sent, and returns its number.
+    fn write(&mut self, band: Band, execute: &str, arguments: &Map<String, Value>) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        encode(band, execute, arguments, number, &mut self.line);
+        if band == Band::In {
+            self.unanswered.push(number);
+        }
+        number
+    }
+
+    /// Sends what is to be sent; what is left of it when this is given up is sent the next time.
+    async fn flush(&mut self, until: Instant) -> Result<(), NoMessage> {
+        while self.sent < self.line.len() {
+            match timeout_at(until, self.wire.send_some(&self.line[self.sent..])).await {
+                Ok(Ok(sent)) => self.sent += sent,
+                Ok(Err(_)) => return Err(NoMessage::End),
+                Err(_) => return Err(NoMessage::Late),
+            }
+        }
+        self.line.clear();
+        self.sent = 0;
+        Ok(())
+    }
+
+    /// Puts an event where it belongs, and returns what is an answer: its number, and the result or the refusal.
+    fn sort(&mut self, message: Message) -> Option<(Option<u64>, Result<Value, Refusal>)> {
+        let (id, outcome) = match message {
+            Message::Greeting { .. } => return None,
+            Message::Event { line } => {
+                if let Some(events) = &mut self.events {
+                    events.push(line);
+                }
+                return None;
+            }
+            Message::Return { id, value } => (id, Ok(value)),
+            Message::Error { id, class, description } => (id, Err(Refusal { class, description })),
+        };
+        self.unanswered.retain(|waiting| Some(*waiting) != id);
+        Some((id, outcome))
     }
 
     async fn message(&mut self, until: Instant) -> Result<Message, NoMessage> {

@@ -38,18 +38,17 @@ impl Wire {
         u32::try_from(peer.pid()?).ok().filter(|pid| *pid != 0)
     }
 
-    /// Sends all of `bytes`; waits while the other side does not take them.
-    pub(super) async fn send(&self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
+    /// Sends the beginning of `bytes` and returns how much; waits while the other side takes nothing.
+    pub(super) async fn send_some(&self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
             match send(self.0.fd(), bytes, SendFlags::NOSIGNAL) {
-                Ok(sent) => bytes = &bytes[sent..],
+                Ok(sent) => return Ok(sent),
                 // Only a command of more than some 100 KB gets here.
                 Err(Errno::AGAIN) => tokio::time::sleep(CONNECT_PAUSE).await,
                 Err(Errno::INTR) => {}
                 Err(why) => return Err(why.into()),
             }
         }
-        Ok(())
     }
 
     /// Adds what arrives to `buffer`, at most as much as has room in it; returns how much, 0 at the end.

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use maqet_adapters_qemu::{QemuMonitors, QmpSession};
-use maqet_domain::port::{Monitors, QmpCommand, QmpError};
+use maqet_domain::port::{Heard, Monitors, QmpCommand, QmpError};
 use maqet_domain::vm::{BootNumber, MonitorAnswer, MonitorRole, RunPlaces};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -243,4 +243,37 @@ fn test_answer_machine_that_greets_and_hangs_is_blocked() {
 #[test]
 fn test_answer_machine_that_never_greets_is_silent() {
     assert_eq!(state(&[Hang]), MonitorAnswer::Silent);
+}
+
+#[test]
+fn test_session_events_that_nobody_takes_are_counted_and_cost_bounded_memory() {
+    wait(async {
+        let folder = folder();
+        let socket = folder.path().join("s");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let answer = b"{\"return\": 7, \"id\": 1}\r\n";
+        let acts = [say(GREETING), Hear, say(NEGOTIATED), Hear, Say(EVENT.repeat(50_000)), say(answer), Hang];
+        let server = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            play(stream, &acts).await;
+        };
+        let client = async {
+            let session = QmpSession::connect(&socket, Duration::from_secs(20)).await.unwrap();
+            let mut session = session.keeping_events();
+            session.execute(&QmpCommand::new("query-status"), Duration::from_secs(20)).await.unwrap();
+            let first = session.heard(Duration::ZERO).await.unwrap();
+            let mut kept = 0;
+            while let Some(Heard::Event(_)) = session.heard(Duration::ZERO).await.unwrap() {
+                kept += 1;
+            }
+            (first, kept)
+        };
+
+        let (missed, kept) = tokio::select! {
+            () = server => unreachable!(),
+            heard = client => heard,
+        };
+
+        assert_eq!((missed, kept), (Some(Heard::Missed(48_976)), 1_024));
+    });
 }

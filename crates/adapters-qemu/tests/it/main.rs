@@ -13,4 +13,5 @@ mod launch;
 mod locks;
 mod monitors;
 mod processes;
+mod sessions;
 mod snapshots;

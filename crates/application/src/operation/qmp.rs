@@ -1,11 +1,11 @@
 //! `qmp run`: a command on the monitor of a running VM.
 
 use maqet_domain::port::QmpCommand;
-use maqet_domain::vm::Input;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::call::{Done, Effect, Operation};
+use crate::monitor::Monitored;
 use crate::{App, Error, Patience};
 
 /// Runs a QMP command and returns QEMU's `return` value.
@@ -29,18 +29,8 @@ impl Operation for QmpRun {
     const EFFECT: Effect = Effect::Acts;
     type Output = Value;
 
-    /// Goes straight to the socket: QEMU itself says best whether it can answer.
     async fn run(&self, app: &App) -> Result<Done<Value>, Error> {
-        let entry = app.vm(&self.vm).await?.entry;
-        let live = match &entry.run {
-            Some(run) => app.live_process(run).await.map(|process| (run, process)),
-            None => None,
-        };
-        let Some((run, process)) = live else {
-            let status = app.look(&entry).await.status;
-            return Err(Error::WrongState { vm: entry.name, status, input: Input::Command });
-        };
-        app.awake(&entry.name, &process)?;
+        let Monitored { entry, run, process } = app.monitored(&self.vm).await?;
         let command = QmpCommand { execute: self.command.clone(), arguments: self.arguments.clone() };
         let deadline = self.timeout.map_or(app.timeouts().qmp, Patience::duration);
         let answer = app.ports.monitors.execute(&run.places, &command, deadline).await;

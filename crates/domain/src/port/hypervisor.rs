@@ -1,15 +1,13 @@
-//! QEMU: its binary, its processes, its monitors.
+//! QEMU: its binary and its processes.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::Serialize;
-use serde_json::{Map, Value};
 
 use crate::error::{Cause, Explain, Fault};
 use crate::qemu::{CommandLine, QemuVersion};
-use crate::vm::{MonitorAnswer, ProcessIdentity, RunPlaces, RunState, Shutdown};
+use crate::vm::{ProcessIdentity, RunPlaces, RunState, Shutdown};
 
 /// A QEMU binary that was really run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -295,136 +293,4 @@ pub trait Processes: Send + Sync {
 
     /// Waits until the process is gone, at most `patience`; returns whether it is.
     async fn wait_gone(&self, process: &ProcessIdentity, patience: Duration) -> bool;
-}
-
-/// A command of QMP.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct QmpCommand {
-    /// Its name, as in `query-status`.
-    pub execute: String,
-    /// Its arguments; left out where there are none.
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    pub arguments: Map<String, Value>,
-}
-
-impl QmpCommand {
-    /// Makes a command without arguments.
-    pub fn new(execute: impl Into<String>) -> Self {
-        Self { execute: execute.into(), arguments: Map::new() }
-    }
-}
-
-/// Why a QMP command got no result.
-#[derive(Debug, thiserror::Error)]
-pub enum QmpError {
-    /// Nobody listens at the socket.
-    #[error("nobody listens at the monitor `{}`", socket.display())]
-    NoMonitor {
-        /// The socket.
-        socket: PathBuf,
-        /// Why.
-        source: Cause,
-    },
-    /// The socket took us and no greeting came: another client has the monitor.
-    #[error("the monitor `{}` did not greet within {after:?}: another client has it, or QEMU hangs", socket.display())]
-    NoGreeting {
-        /// The socket.
-        socket: PathBuf,
-        /// How long was waited.
-        after: Duration,
-    },
-    /// Others had the monitor all the time; the command was not sent.
-    #[error("other commands had the monitor of the VM for {after:?}; this one's turn did not come")]
-    QueueTimedOut {
-        /// How long was waited.
-        after: Duration,
-    },
-    /// The greeting came and then nothing: QEMU's main loop is blocked.
-    #[error("QEMU is busy: it greeted and did not answer `{command}` within {after:?}")]
-    Blocked {
-        /// What it was asked first.
-        command: String,
-        /// How long was waited.
-        after: Duration,
-    },
-    /// The command was sent and not answered in time; it may still be carried out.
-    #[error("`{command}` was not answered within {after:?}; it may still complete")]
-    TimedOut {
-        /// The command.
-        command: String,
-        /// How long was waited.
-        after: Duration,
-    },
-    /// QEMU closed the connection.
-    #[error("QEMU closed the monitor before it answered `{command}`")]
-    Closed {
-        /// The command.
-        command: String,
-    },
-    /// What came is no QMP.
-    #[error("the monitor answered something that is not QMP: {detail}")]
-    Garbled {
-        /// What is wrong with it.
-        detail: String,
-    },
-    /// QEMU refused the command.
-    #[error("QEMU refused `{command}`: {description}")]
-    Refused {
-        /// The command.
-        command: String,
-        /// QEMU's error class, as in `CommandNotFound`.
-        class: String,
-        /// QEMU's words.
-        description: String,
-    },
-}
-
-impl Explain for QmpError {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::NoMonitor { .. } => "qmp.no-monitor",
-            Self::NoGreeting { .. } => "qmp.no-greeting",
-            Self::QueueTimedOut { .. } => "qmp.queue-timed-out",
-            Self::Blocked { .. } => "qmp.blocked",
-            Self::TimedOut { .. } => "qmp.timed-out",
-            Self::Closed { .. } => "qmp.closed",
-            Self::Garbled { .. } => "qmp.garbled",
-            Self::Refused { .. } => "qmp.refused",
-        }
-    }
-
-    fn fault(&self) -> Fault {
-        match self {
-            Self::NoMonitor { .. } | Self::Closed { .. } | Self::Garbled { .. } | Self::Refused { .. } => Fault::Failed,
-            Self::NoGreeting { .. } | Self::QueueTimedOut { .. } | Self::Blocked { .. } => Fault::Busy,
-            Self::TimedOut { .. } => Fault::TimedOut,
-        }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        match self {
-            Self::Refused { class, .. } if class == "CommandNotFound" => {
-                vec!["list the commands with `maqet qmp VM query-commands`".to_owned()]
-            }
-            Self::NoGreeting { .. } | Self::QueueTimedOut { .. } | Self::Blocked { .. } => vec!["try again".to_owned()],
-            Self::NoMonitor { .. }
-            | Self::TimedOut { .. }
-            | Self::Closed { .. }
-            | Self::Garbled { .. }
-            | Self::Refused { .. } => Vec::new(),
-        }
-    }
-}
-
-/// Talks to the monitors of running machines, connecting on demand.
-#[cfg_attr(feature = "mocks", mockall::automock)]
-#[async_trait]
-pub trait Monitors: Send + Sync {
-    /// Runs a command on the command monitor; callers of all processes queue, and the deadline covers the waiting.
-    ///
-    /// Errors: every variant of [`QmpError`].
-    async fn execute(&self, places: &RunPlaces, command: &QmpCommand, deadline: Duration) -> Result<Value, QmpError>;
-
-    /// Asks for the run state, at most `patience`.
-    async fn answer(&self, places: &RunPlaces, patience: Duration) -> MonitorAnswer;
 }

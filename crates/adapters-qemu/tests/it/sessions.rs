@@ -1,0 +1,169 @@
+//! Sessions that stay, on a real machine: events, commands given up, a main loop at work, and one that is dead.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use maqet_adapters_qemu::{QemuMonitors, QmpSession};
+use maqet_domain::port::{Heard, MainLoop, MonitorSession, Monitors, QmpCommand, QmpError};
+use maqet_domain::vm::MonitorRole;
+use rustix::fs::Mode;
+use serde_json::json;
+
+use crate::kit::{Bench, PATIENCE, wait};
+
+const SOON: Duration = Duration::from_millis(150);
+
+/// Returns the names of the next `count` events.
+async fn names(session: &mut dyn MonitorSession, count: usize) -> Vec<String> {
+    let mut names = Vec::new();
+    while names.len() < count {
+        match session.heard(PATIENCE).await.unwrap() {
+            Some(Heard::Event(event)) => names.push(event.name),
+            other => panic!("{other:?} after {names:?}"),
+        }
+    }
+    names
+}
+
+#[test]
+fn test_session_events_during_commands_and_after_are_heard_in_order() {
+    wait(async {
+        let bench = Bench::new();
+        bench.start().await;
+        let mut session = QemuMonitors.session(&bench.places, PATIENCE).await.unwrap();
+
+        session.execute(&QmpCommand::new("cont"), PATIENCE).await.unwrap();
+        session.execute(&QmpCommand::new("stop"), PATIENCE).await.unwrap();
+        let during = names(&mut *session, 2).await;
+        QemuMonitors.execute(&bench.places, &QmpCommand::new("system_reset"), PATIENCE).await.unwrap();
+        let after = names(&mut *session, 1).await;
+        let none = session.heard(Duration::ZERO).await.unwrap();
+
+        assert_eq!(
+            (during, after, none),
+            (vec!["RESUME".to_owned(), "STOP".to_owned()], vec!["RESET".to_owned()], None)
+        );
+    });
+}
+
+#[test]
+fn test_session_two_are_given_a_third_is_told_and_a_free_one_is_given_again() {
+    wait(async {
+        let bench = Bench::new();
+        bench.start().await;
+        let one = QemuMonitors.session(&bench.places, PATIENCE).await.unwrap();
+        let _two = QemuMonitors.session(&bench.places, PATIENCE).await.unwrap();
+
+        let third = QemuMonitors.session(&bench.places, SOON).await.err();
+        drop(one);
+        let again = QemuMonitors.session(&bench.places, PATIENCE).await;
+
+        assert!(matches!(third, Some(QmpError::SessionsTaken { .. })), "{third:?}");
+        assert!(again.is_ok());
+    });
+}
+
+#[test]
+fn test_session_stranger_on_the_first_monitor_leaves_the_second() {
+    wait(async {
+        let bench = Bench::new();
+        bench.start().await;
+        let _stranger = QmpSession::connect(&bench.places.monitor(MonitorRole::SessionOne), PATIENCE).await.unwrap();
+
+        let mut session = QemuMonitors.session(&bench.places, Duration::from_secs(10)).await.unwrap();
+
+        session.execute(&QmpCommand::new("query-status"), PATIENCE).await.unwrap();
+    });
+}
+
+#[test]
+fn test_session_command_given_up_at_any_moment_leaves_it_usable() {
+    wait(async {
+        let bench = Bench::new();
+        bench.start().await;
+        let mut session = QemuMonitors.session(&bench.places, PATIENCE).await.unwrap();
+        let mut large = QmpCommand::new("qom-get");
+        large.arguments.insert("path".to_owned(), json!("x".repeat(400_000)));
+        large.arguments.insert("property".to_owned(), json!("y"));
+
+        // Of the large one some is sent and some is not.
+        for micros in [0, 50, 500, 2_000] {
+            let given_up = tokio::time::timeout(Duration::from_micros(micros), session.execute(&large, PATIENCE));
+            drop(given_up.await);
+        }
+        let status = session.execute(&QmpCommand::new("query-status"), PATIENCE).await.unwrap();
+
+        assert_eq!(status["status"], json!("prelaunch"));
+    });
+}
+
+/// Has the main loop hang in the opening of a FIFO until somebody reads it; returns the FIFO.
+async fn block(bench: &Bench, session: &mut dyn MonitorSession) -> PathBuf {
+    let fifo = bench.folder.path().join("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, Mode::RUSR | Mode::WUSR).unwrap();
+    let mut save = QmpCommand::new("pmemsave");
+    for (key, value) in [("val", json!(0)), ("size", json!(16)), ("filename", json!(fifo))] {
+        save.arguments.insert(key.to_owned(), value);
+    }
+    let late = session.execute(&save, SOON).await;
+    assert!(matches!(late, Err(QmpError::TimedOut { .. })), "{late:?}");
+    fifo
+}
+
+#[test]
+fn test_main_loop_that_hangs_is_blocked_and_answers_again_once_it_goes_on() {
+    wait(async {
+        let bench = Bench::new();
+        bench.start().await;
+        let mut session = QemuMonitors.session(&bench.places, PATIENCE).await.unwrap();
+        let before = session.main_loop(PATIENCE).await;
+        let fifo = block(&bench, &mut *session).await;
+
+        let mut blocked = Vec::new();
+        // More often than QEMU queues commands, after which it would read nothing more, out of band or not.
+        for _ in 0..10 {
+            blocked.push(session.main_loop(SOON).await);
+        }
+        let refused = session.execute(&QmpCommand::new("query-status"), SOON).await;
+        let reader = std::thread::spawn(|| std::fs::read(fifo).unwrap().len());
+        let after = session.main_loop(PATIENCE).await;
+        let status = session.execute(&QmpCommand::new("query-status"), PATIENCE).await;
+
+        assert_eq!((before, after), (MainLoop::Answers, MainLoop::Answers));
+        assert_eq!(blocked, [MainLoop::Blocked; 10]);
+        assert!(matches!(refused, Err(QmpError::Blocked { .. })), "{refused:?}");
+        assert_eq!((status.unwrap()["status"].as_str(), reader.join().unwrap()), (Some("prelaunch"), 16));
+    });
+}
+
+#[test]
+fn test_main_loop_of_a_process_that_stands_still_is_silent() {
+    wait(async {
+        let bench = Bench::new();
+        let process = bench.start().await;
+        let mut session = QemuMonitors.session(&bench.places, PATIENCE).await.unwrap();
+        let pid = rustix::process::Pid::from_raw(process.pid.try_into().unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+        while !std::fs::read_to_string(format!("/proc/{}/stat", process.pid)).unwrap().contains(") T ") {
+            tokio::task::yield_now().await;
+        }
+
+        assert_eq!(session.main_loop(SOON).await, MainLoop::Silent);
+    });
+}
+
+#[test]
+fn test_session_of_a_machine_that_ends_hears_its_last_event_and_then_the_end() {
+    wait(async {
+        let bench = Bench::new();
+        bench.start().await;
+        let mut session = QemuMonitors.session(&bench.places, PATIENCE).await.unwrap();
+
+        session.execute(&QmpCommand::new("quit"), PATIENCE).await.unwrap();
+        let last = names(&mut *session, 1).await;
+        let end = session.heard(PATIENCE).await;
+
+        assert_eq!(last, ["SHUTDOWN"]);
+        assert!(matches!(end, Err(QmpError::Closed { .. })), "{end:?}");
+    });
+}

@@ -1,0 +1,39 @@
+//! Which run of a VM has monitors to talk to, and sessions with them.
+
+use maqet_domain::port::MonitorSession;
+use maqet_domain::vm::{Input, ProcessIdentity, Run, VmEntry};
+
+use crate::{App, Error};
+
+/// A VM whose process lives and is not stopped by a signal: QEMU itself says best whether it can answer.
+pub(crate) struct Monitored {
+    pub(crate) entry: VmEntry,
+    pub(crate) run: Run,
+    pub(crate) process: ProcessIdentity,
+}
+
+impl App {
+    /// Finds a VM and the run that has its monitors.
+    ///
+    /// Errors: no such VM, no process of it lives, or it stands still.
+    pub(crate) async fn monitored(&self, given: &str) -> Result<Monitored, Error> {
+        let entry = self.vm(given).await?.entry;
+        if let Some(run) = entry.run.clone()
+            && let Some(process) = self.live_process(&run).await
+        {
+            self.awake(&entry.name, &process)?;
+            return Ok(Monitored { entry, run, process });
+        }
+        let status = self.look(&entry).await.status;
+        Err(Error::WrongState { vm: entry.name, status, input: Input::Command })
+    }
+
+    /// Opens a session with a running VM's QEMU, which hears its events and stays until it is dropped.
+    ///
+    /// There are two for each VM, for all processes together; while both are taken this waits as long as a QMP command
+    /// may take. Commands of it go to QEMU as they are.
+    pub async fn monitor_session(&self, vm: &str) -> Result<Box<dyn MonitorSession>, Error> {
+        let run = self.monitored(vm).await?.run;
+        Ok(self.ports.monitors.session(&run.places, self.timeouts().qmp).await?)
+    }
+}

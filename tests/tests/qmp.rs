@@ -1,0 +1,81 @@
+//! QMP from the command line: what is asked, what is shown, and who else may talk to QEMU meanwhile.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+
+use maqet_testkit::{TestHome, guest};
+use serde_json::{Value, json};
+
+/// Returns a home whose VM `web` runs and stands still.
+fn with_web() -> TestHome {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    home.json(&["start", "web"]);
+    home
+}
+
+/// A client of somebody else on the monitor that maqet leaves free.
+struct Foreign {
+    reader: BufReader<UnixStream>,
+}
+
+impl Foreign {
+    fn connect(home: &TestHome) -> Self {
+        let status = home.json(&["status", "web"]);
+        let stream = UnixStream::connect(status["free_monitor"].as_str().expect("it runs")).expect("QEMU listens");
+        let mut client = Self { reader: BufReader::new(stream) };
+        assert!(client.line().get("QMP").is_some());
+        client.say(&json!({"execute": "qmp_capabilities"}));
+        assert_eq!(client.line(), json!({"return": {}}));
+        client
+    }
+
+    fn say(&mut self, command: &Value) {
+        self.reader.get_mut().write_all(format!("{command}\n").as_bytes()).expect("QEMU reads");
+    }
+
+    fn line(&mut self) -> Value {
+        let mut line = String::new();
+        self.reader.read_line(&mut line).expect("QEMU answers");
+        serde_json::from_str(&line).expect("it is JSON")
+    }
+}
+
+#[test]
+fn test_foreign_client_on_the_free_monitor_works_while_ours_do() {
+    let home = with_web();
+    let mut foreign = Foreign::connect(&home);
+
+    let ours: Vec<_> = (0..4).map(|_| home.maqet(["qmp", "web", "query-status", "--format", "json"]).spawn()).collect();
+    for number in 0..200 {
+        foreign.say(&json!({"execute": "query-status", "id": number}));
+        assert_eq!(foreign.line()["id"], number);
+    }
+
+    for running in ours {
+        assert_eq!(running.wait().ok().json_value()["status"], "prelaunch");
+    }
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_status_while_the_main_loop_hangs_says_busy() {
+    let home = with_web();
+    let fifo = home.path("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let mut foreign = Foreign::connect(&home);
+    // QEMU opens the FIFO in its main loop, and waits there for a reader.
+    foreign.say(&json!({"execute": "pmemsave", "arguments": {"val": 0, "size": 16, "filename": fifo}}));
+
+    let hanging = maqet_testkit::wait::until(std::time::Duration::from_secs(20), "the main loop to hang", || {
+        Some(home.json(&["status", "web"])).filter(|status| status["status"] != "paused")
+    });
+    std::fs::read(fifo).unwrap();
+    assert_eq!(foreign.line(), json!({"return": {}}));
+    let after = home.json(&["status", "web"]);
+
+    assert_eq!((&hanging["status"], &hanging["busy"]["with"]), (&json!("busy"), &json!("main-loop")));
+    assert_eq!(after["status"], "paused");
+    home.json(&["stop", "web", "--force"]);
+}
