@@ -10,13 +10,14 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use maqet_domain::port::{Leftovers, Machine, RemoveError, Trace, TraceKind};
+use maqet_domain::port::{Leftovers, LockName, Machine, RemoveError, Trace, TraceKind};
 use maqet_domain::vm::{BootNumber, RunPlaces, VmId};
 
 use crate::copies::{database_of, vm_folders};
 use crate::hypervisor::places;
 use crate::image::partial;
 use crate::limits::TEMPORARY_STALE;
+use crate::lock::name_of;
 
 /// The folders that are looked through; absolute.
 #[derive(Debug, Clone)]
@@ -75,7 +76,7 @@ impl LocalLeftovers {
 
     fn lock_traces(&self, foreign: &HashSet<String>) -> Vec<Trace> {
         let lock = |path: PathBuf| {
-            let id: VmId = path.file_name()?.to_str()?.strip_prefix("vm-")?.strip_suffix(".lock")?.parse().ok()?;
+            let (LockName::Vm(id) | LockName::Keyboard(id)) = name_of(path.file_name()?)?;
             Some(Trace { kind: TraceKind::Lock { id }, path, is_foreign: foreign.contains(&id.short()) })
         };
         entries(&self.folders.locks).filter_map(lock).collect()

@@ -19,6 +19,7 @@ mod leftovers;
 pub mod limits;
 mod lock;
 mod path;
+mod picture;
 mod private;
 mod probe;
 mod process;
@@ -40,6 +41,7 @@ pub use self::journal::FileJournal;
 pub use self::leftovers::{LocalLeftovers, OurFolders};
 pub use self::lock::FileLocks;
 pub use self::path::LocalPaths;
+pub use self::picture::FilePictures;
 pub use self::probe::LocalProbe;
 pub use self::process::LinuxProcesses;
 #[cfg(feature = "fuzzing")]

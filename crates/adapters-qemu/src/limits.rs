@@ -142,6 +142,9 @@ pub const HOOK_OUTPUT_BYTES: usize = 64 << 10;
 /// How large the log of hooks becomes before it begins anew; the one before is kept.
 pub const HOOK_LOG_BYTES: u64 = 1 << 20;
 
+/// The largest picture of a screen that is read: PPM of some 33 million pixels, as 8K has.
+pub const PICTURE_BYTES: u64 = 100 << 20;
+
 /// Returns `time` as it is told to people.
 pub(crate) fn in_millis(time: Duration) -> Duration {
     Duration::from_millis(u64::try_from((time + Duration::from_micros(500)).as_millis()).unwrap_or(u64::MAX))

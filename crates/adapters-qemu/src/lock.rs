@@ -40,6 +40,7 @@ impl FileLocks {
     fn path(&self, name: &LockName) -> PathBuf {
         match name {
             LockName::Vm(id) => self.folder.join(format!("vm-{id}.lock")),
+            LockName::Keyboard(id) => self.folder.join(format!("keyboard-{id}.lock")),
         }
     }
 
@@ -164,8 +165,13 @@ fn locked_inode(line: &str) -> Option<u64> {
 }
 
 /// Returns what the lock in a file of this name locks.
-fn name_of(file: &OsStr) -> Option<LockName> {
-    file.to_str()?.strip_prefix("vm-")?.strip_suffix(".lock")?.parse().ok().map(LockName::Vm)
+pub(crate) fn name_of(file: &OsStr) -> Option<LockName> {
+    let (kind, id) = file.to_str()?.strip_suffix(".lock")?.split_once('-')?;
+    match kind {
+        "vm" => id.parse().ok().map(LockName::Vm),
+        "keyboard" => id.parse().ok().map(LockName::Keyboard),
+        _ => None,
+    }
 }
 
 /// Returns whether somebody has the file locked; it is not locked afterwards if nobody has.

@@ -14,7 +14,7 @@ use maqet_domain::near::near;
 use maqet_domain::plugin::{ConfigHandler, Registry, StorageDriver};
 use maqet_domain::port::{
     Clock, Consoles, Dialer, DiskImages, FirmwareCatalog, Guard, Hooks, Host, HostFacts, Hypervisor, IdSource, Journal,
-    Kvm, LockName, Locks, Monitors, Paths, ProcessStats, Processes, Records, Store, StoreError,
+    Kvm, LockName, Locks, Monitors, Paths, Pictures, ProcessStats, Processes, Records, Store, StoreError,
 };
 use maqet_domain::qemu::{Accelerator, CommandLine, Setting};
 use maqet_domain::vm::{BootNumber, Refused, Revision, Run, RunPlaces, Vm, VmEntry, VmId, VmName};
@@ -26,6 +26,7 @@ use crate::config::{ConfigError, Sources, merge, origins};
 use crate::health::Upkeep;
 use crate::hooks::PendingHooks;
 use crate::journal::Touched;
+use crate::progress::{ProgressBoard, ProgressStream};
 use crate::settings::Settings;
 use crate::{Error, Timeouts};
 
@@ -46,6 +47,8 @@ pub struct Ports {
     pub firmware: Arc<dyn FirmwareCatalog>,
     /// Reads what runs left behind.
     pub records: Arc<dyn Records>,
+    /// Handles pictures of screens.
+    pub pictures: Arc<dyn Pictures>,
     /// Attaches to serial consoles.
     pub consoles: Arc<dyn Consoles>,
     /// Keeps what was done to VMs.
@@ -91,6 +94,7 @@ pub struct App {
     bus: Bus,
     pub(crate) faults: FaultPoints,
     pending_hooks: PendingHooks,
+    pub(crate) progress: ProgressBoard,
 }
 
 impl App {
@@ -102,8 +106,8 @@ impl App {
         drivers: Registry<dyn StorageDriver>,
     ) -> Self {
         let (settings, bus, faults) = (Settings::default(), Bus::default(), FaultPoints::default());
-        let pending_hooks = PendingHooks::default();
-        Self { ports, folders, handlers, drivers, settings, bus, faults, pending_hooks }
+        let (pending_hooks, progress) = (PendingHooks::default(), ProgressBoard::default());
+        Self { ports, folders, handlers, drivers, settings, bus, faults, pending_hooks, progress }
     }
 
     /// Returns the application with other settings.
@@ -133,6 +137,11 @@ impl App {
     /// Returns the ports that serve maqet's own upkeep.
     pub(crate) fn upkeep(&self) -> &Upkeep {
         &self.ports.upkeep
+    }
+
+    /// Returns a stream of how far the operations of this instance have come, of those that can tell.
+    pub fn watch_progress(&self) -> ProgressStream {
+        self.progress.watch()
     }
 
     /// Returns the settings.
@@ -166,7 +175,9 @@ impl App {
         let took = began.elapsed();
         match &outcome {
             Ok(_) => tracing::info!(operation = O::NAME, millis = took.as_millis(), "done"),
-            Err(error) => tracing::info!(operation = O::NAME, millis = took.as_millis(), %error, "failed"),
+            Err(error) => {
+                tracing::info!(operation = O::NAME, millis = took.as_millis(), error = error.told_in_logs(), "failed");
+            }
         }
         if O::EFFECT != Effect::Reads {
             self.note(&operation, outcome.as_ref().map(|(_, touched)| *touched), took).await;

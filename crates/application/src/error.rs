@@ -16,8 +16,10 @@ use maqet_domain::vm::{Input, InvalidVmName, Status, VmName};
 
 use crate::config::{ConfigError, InvalidSetting};
 use crate::deaf::Deaf;
+use crate::keyboard_error::KeyboardError;
 use crate::look::VmStatus;
 use crate::operation::LogError;
+use crate::screen::ScreenError;
 use crate::wait_error::WaitError;
 
 /// Why an operation did not do what was asked.
@@ -244,6 +246,12 @@ pub enum Error {
         /// Why.
         source: ConsoleError,
     },
+    /// Keys were not pressed.
+    #[error(transparent)]
+    Keyboard(#[from] KeyboardError),
+    /// There is no picture of the screen.
+    #[error(transparent)]
+    Screen(#[from] ScreenError),
     /// There is no log to read.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -287,6 +295,8 @@ impl Error {
             Self::Record(inner) => Some(inner),
             Self::Console { source, .. } => Some(source),
             Self::Wait(inner) => Some(inner),
+            Self::Keyboard(inner) => Some(inner),
+            Self::Screen(inner) => Some(inner),
             Self::Log(inner) => Some(inner),
             Self::Plugin(inner) => Some(inner),
             Self::NoSuchFolder { .. }

@@ -130,3 +130,19 @@ pub const SERIAL_TAIL_LINES: usize = 10;
 
 /// How much of the end of the serial log is read for them.
 pub const SERIAL_TAIL_BYTES: u64 = 4 << 10;
+
+/// The pause after each key that goes down or up while a text is typed: with 10 ms Linux and GRUB lost none of a
+/// thousand keys on a busy host, while a PS/2 keyboard that nobody reads holds 16 bytes, some five keys.
+pub const TYPING_EDGE: Duration = Duration::from_millis(10);
+
+/// The same for chords, which are few, and often meant for firmware that looks at its keyboard now and then.
+pub const KEY_HOLD: Duration = Duration::from_millis(50);
+
+/// The shortest pause: QEMU counts in milliseconds, and takes none for 100 of them.
+pub const KEY_EDGE_SHORTEST: Duration = Duration::from_millis(1);
+
+/// The longest pause: nobody holds a key for longer than some firmware wants, which is seconds.
+pub const KEY_EDGE_LONGEST: Duration = Duration::from_mins(1);
+
+/// The longest text that is typed; it takes half an hour, and more comes faster on a disk.
+pub const TYPED_BYTES: usize = 64 << 10;

@@ -10,11 +10,13 @@ mod doctor;
 mod events;
 mod info;
 mod inspect;
+mod keys;
 mod logs;
 mod ls;
 mod qmp;
 mod restart;
 mod rm;
+mod screendump;
 mod snapshot;
 mod start;
 mod status;
@@ -36,11 +38,13 @@ pub use self::info::{Info, StorageInfo, VmInfo};
 pub use self::inspect::{
     CpuUse, Inspect, InspectedDisk, InspectedMachine, InspectedProcess, InspectedSocket, SocketRole, VmInspection,
 };
+pub use self::keys::{KeysPressed, QmpKeys, QmpType, Typed};
 pub use self::logs::{LogError, LogInfo, LogKind, LogReader, Logs, VmLog};
 pub use self::ls::{Ls, SortKey};
 pub use self::qmp::QmpRun;
 pub use self::restart::{Restart, Restarted};
 pub use self::rm::{Removed, Rm};
+pub use self::screendump::{QmpScreendump, Screendump};
 pub use self::snapshot::{SnapshotCreate, SnapshotDone, SnapshotInfo, SnapshotLoad, SnapshotLs, SnapshotRm};
 pub use self::start::{Start, Started};
 pub use self::status::Status;
@@ -70,6 +74,9 @@ pub fn table() -> OperationTable {
         .on::<Logs>()
         .on::<Console>()
         .on::<QmpRun>()
+        .on::<QmpKeys>()
+        .on::<QmpType>()
+        .on::<QmpScreendump>()
         .on::<SnapshotCreate>()
         .on::<SnapshotLs>()
         .on::<SnapshotLoad>()

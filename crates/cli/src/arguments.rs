@@ -6,9 +6,11 @@ mod define;
 mod events;
 mod global;
 mod inspect;
+mod keyboard;
 mod life;
 mod logs;
 mod qmp;
+mod screen;
 mod snapshot;
 mod wait;
 
@@ -27,9 +29,11 @@ pub(crate) use self::events::Events;
 pub(crate) use self::global::{Color, Format, Global};
 use self::global::{Loudness, last_loudness};
 pub(crate) use self::inspect::Inspect;
+pub(crate) use self::keyboard::{Keys, Type};
 pub(crate) use self::life::{Press, Restart, Rm, Start, Status, Stop, Vms};
 pub(crate) use self::logs::Logs;
 pub(crate) use self::qmp::{Qmp, QmpCommand, QmpRun};
+pub(crate) use self::screen::Screenshot;
 pub(crate) use self::snapshot::Snapshot;
 pub(crate) use self::wait::Wait;
 use crate::exit;
@@ -121,6 +125,10 @@ pub(crate) enum Command {
     Logs(Logs),
     /// Attach to the serial console of a running VM
     Console(Console),
+    // Without words of their own: those of the arguments tell more.
+    Keys(Keys),
+    Type(Type),
+    Screenshot(Screenshot),
     /// Talk to the QEMU of a running VM
     Qmp(Qmp),
     /// Make, list, load and remove snapshots of a stopped VM's drives

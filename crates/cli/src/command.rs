@@ -5,9 +5,11 @@ mod config;
 mod console;
 mod events;
 mod health;
+mod keyboard;
 mod life;
 mod logs;
 mod qmp;
+mod screen;
 
 use maqet::operation::Info;
 use maqet::{Maqet, Operation};
@@ -42,6 +44,15 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Info(info) => plain(maqet, info, output, "looking at the VM").await,
         Command::Qmp(Qmp { command: Some(QmpCommand::Run(run)), .. } | Qmp { run: Some(run), .. }) => {
             qmp::run(maqet, run, output).await
+        }
+        Command::Keys(keys) | Command::Qmp(Qmp { command: Some(QmpCommand::Keys(keys)), .. }) => {
+            keyboard::keys(maqet, keys, output).await
+        }
+        Command::Type(text) | Command::Qmp(Qmp { command: Some(QmpCommand::Type(text)), .. }) => {
+            keyboard::type_text(maqet, text, output).await
+        }
+        Command::Screenshot(shot) | Command::Qmp(Qmp { command: Some(QmpCommand::Screendump(shot)), .. }) => {
+            screen::screenshot(maqet, shot, output).await
         }
         Command::Qmp(Qmp { command: None, run: None }) => {
             Err(Failure::usage("`qmp` needs a VM and a command", vec!["see `maqet qmp --help`".to_owned()]))

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use maqet::ProgressStream;
 
 use crate::render::printable::printable;
 
@@ -28,6 +29,50 @@ pub(crate) async fn shown<T>(shows: bool, what: &str, work: impl Future<Output =
         return done;
     }
     if std::io::stderr().is_terminal() { with_spinner(what, work).await } else { with_lines(what, work).await }
+}
+
+/// Does the same for work that tells how far it has come: a bar on a terminal, a line every ten seconds elsewhere.
+pub(crate) async fn counted<T>(
+    shows: bool,
+    what: &str,
+    mut reports: ProgressStream,
+    work: impl Future<Output = T>,
+) -> T {
+    let what = &*printable(what);
+    tokio::pin!(work);
+    if !shows {
+        return work.await;
+    }
+    let began = Instant::now();
+    let is_terminal = std::io::stderr().is_terminal();
+    let mut bar = None;
+    let mut last_line = began;
+    let done = loop {
+        let report = tokio::select! {
+            done = &mut work => break done,
+            Some(report) = reports.next() => report,
+        };
+        if is_terminal && began.elapsed() >= PATIENCE {
+            let bar = bar.get_or_insert_with(|| counting_bar(what, report.total));
+            bar.set_position(u64::try_from(report.done).unwrap_or(u64::MAX));
+        } else if !is_terminal && last_line.elapsed() >= LINE_EVERY {
+            last_line = Instant::now();
+            anstream::eprintln!("{what}: {} of {} keys", report.done, report.total);
+        }
+    };
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    done
+}
+
+fn counting_bar(what: &str, total: usize) -> ProgressBar {
+    let bar = ProgressBar::new(u64::try_from(total).unwrap_or(u64::MAX));
+    if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} keys ({eta} left)") {
+        bar.set_style(style);
+    }
+    bar.set_message(what.to_owned());
+    bar
 }
 
 async fn with_spinner<T>(what: &str, work: impl Future<Output = T>) -> T {

@@ -17,6 +17,7 @@ mod leftovers;
 mod lock;
 mod monitor;
 mod path;
+mod picture;
 mod probe;
 mod process_stats;
 mod records;
@@ -38,6 +39,7 @@ pub use self::leftovers::{Leftovers, Machine, RemoveError, Trace, TraceKind};
 pub use self::lock::{Guard, Holder, LockError, LockName, Locks};
 pub use self::monitor::{Heard, MainLoop, MonitorSession, Monitors, QmpCommand, QmpError};
 pub use self::path::{PathKind, Paths};
+pub use self::picture::{PictureError, PicturePlace, Pictures};
 pub use self::probe::{FolderFacts, Probe, Space};
 pub use self::process_stats::{ProcessStats, ProcessUsage};
 pub use self::records::{Chunk, RecordError, Records};
@@ -59,6 +61,7 @@ pub use self::{
     lock::MockLocks,
     monitor::{MockMonitorSession, MockMonitors},
     path::MockPaths,
+    picture::MockPictures,
     probe::MockProbe,
     process_stats::MockProcessStats,
     records::MockRecords,

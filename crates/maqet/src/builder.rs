@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use maqet_adapters_qemu::{
-    DescriptorCatalog, FileCopies, FileJournal, FileLocks, LinuxProcesses, LocalHooks, LocalHost, LocalLeftovers,
-    LocalPaths, LocalProbe, LocalRecords, OurFolders, ProcessEnvironment, QemuConsoles, QemuHypervisor, QemuImg,
-    QemuMonitors, RandomIds, SystemClock, TcpDialer,
+    DescriptorCatalog, FileCopies, FileJournal, FileLocks, FilePictures, LinuxProcesses, LocalHooks, LocalHost,
+    LocalLeftovers, LocalPaths, LocalProbe, LocalRecords, OurFolders, ProcessEnvironment, QemuConsoles, QemuHypervisor,
+    QemuImg, QemuMonitors, RandomIds, SystemClock, TcpDialer,
 };
 use maqet_application::{
     App, CopyingStore, Error, EventStream, Folders, Observer, Operation, OperationTable, Ports, Upkeep, config,
@@ -231,6 +231,7 @@ fn ports(kept: Kept, settings: &Settings, faults: &FaultPoints) -> Ports {
         monitors: Arc::new(QemuMonitors),
         processes: Arc::new(LinuxProcesses::new()),
         records: Arc::new(LocalRecords),
+        pictures: Arc::new(FilePictures),
         stats: Arc::new(LinuxProcesses::new()),
         journal: Arc::new(FileJournal),
         consoles: Arc::new(QemuConsoles),

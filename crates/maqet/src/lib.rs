@@ -44,8 +44,8 @@ pub use writers::{Insecurity, Writers};
 pub use maqet_application::config::{self, ConfigError, Document};
 pub use maqet_application::{
     App, Area, CopyingStore, Done, Effect, EffectiveSetting, Error, Finding, Folders, InvalidPatience, KeptSize,
-    Occupation, Operation, OperationTable, Patience, Ports, Rung, Severity, Timeouts, Upkeep, VmStatus, limits,
-    operation,
+    KeyboardError, Occupation, Operation, OperationTable, Patience, Picture, Ports, Progress, ProgressStream, Rung,
+    ScreenError, Severity, Timeouts, Upkeep, VmStatus, limits, operation,
 };
 // What can be waited for.
 pub use maqet_application::{Condition, InvalidCondition, LastLines, Pattern, WaitError};

@@ -35,10 +35,15 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// Runs a command and returns its standard output; its standard error is shown only if it fails.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
+    bytes(command).map(|output| String::from_utf8_lossy(&output).into_owned())
+}
+
+/// Does the same where the output is no text.
+pub(crate) fn bytes(command: &mut Command) -> Result<Vec<u8>> {
     let shown = shown(command);
     let output = command.output().or_failure(|| format!("cannot run `{shown}`"))?;
     if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        return Ok(output.stdout);
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(Failure::new(format!("`{shown}` ended with {}", output.status)).because(said.trim().to_owned()))

@@ -22,12 +22,14 @@ struct Tool {
 enum What {
     /// A program in PATH.
     Program(&'static str),
+    /// GRUB in a bootable image.
+    Grub,
     /// UEFI for PCs, with the descriptor by which it is found.
     Uefi,
 }
 
 /// In the order of installation: `qemu-system-x86` first, as it may remove the `qemu-utils` that a machine has.
-const TOOLS: [Tool; 5] = [
+const TOOLS: [Tool; 7] = [
     Tool {
         what: What::Program("qemu-system-x86_64"),
         packages: &["qemu-system-x86"],
@@ -37,7 +39,16 @@ const TOOLS: [Tool; 5] = [
     Tool { what: What::Program("cc"), packages: &["gcc", "libc6-dev"], why: "builds SQLite" },
     Tool { what: What::Uefi, packages: &["ovmf"], why: "starts the machines that do so without a BIOS" },
     Tool { what: What::Program("passt"), packages: &["passt"], why: "is the network of machines with `mode: passt`" },
+    Tool { what: What::Grub, packages: &["grub-rescue-pc"], why: "shows a prompt on the screen for tests to type at" },
+    Tool {
+        what: What::Program("tesseract"),
+        packages: &["tesseract-ocr", "tesseract-ocr-eng"],
+        why: "reads the screen for tests",
+    },
 ];
+
+/// Where its package puts GRUB's image.
+const GRUB: &str = "/usr/lib/grub-rescue/grub-rescue-cdrom.iso";
 
 /// Where packages put the descriptors of firmware, and hosts their own (`docs/interop/firmware.json`, QEMU 7.2).
 const DESCRIPTORS: [&str; 2] = ["/etc/qemu/firmware", "/usr/share/qemu/firmware"];
@@ -101,6 +112,7 @@ impl What {
     fn is_there(self) -> bool {
         match self {
             Self::Program(name) => program::find(name).is_some(),
+            Self::Grub => Path::new(GRUB).is_file(),
             Self::Uefi => DESCRIPTORS.iter().any(|folder| describes_uefi(Path::new(folder))),
         }
     }
@@ -110,6 +122,7 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Program(name) => write!(f, "`{name}`"),
+            Self::Grub => f.write_str("GRUB's rescue image"),
             Self::Uefi => f.write_str("UEFI firmware for x86_64"),
         }
     }
@@ -186,7 +199,18 @@ mod tests {
     fn test_missing_bare_machine_starts_with_qemu_system() {
         let names: Vec<_> = missing(&TOOLS, |_| false).iter().map(|tool| tool.what.to_string()).collect();
 
-        assert_eq!(names, ["`qemu-system-x86_64`", "`qemu-img`", "`cc`", "UEFI firmware for x86_64", "`passt`"]);
+        assert_eq!(
+            names,
+            [
+                "`qemu-system-x86_64`",
+                "`qemu-img`",
+                "`cc`",
+                "UEFI firmware for x86_64",
+                "`passt`",
+                "GRUB's rescue image",
+                "`tesseract`"
+            ]
+        );
     }
 
     #[test]

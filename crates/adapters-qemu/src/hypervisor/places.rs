@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, chmodat, openat, unlinkat};
 use super::helper;
 use crate::console::console_lock;
 use crate::limits::BOOTS_KEPT;
+use crate::picture;
 use crate::private::{fresh_log, private_file, private_folder};
 use crate::qmp::turn_file;
 
@@ -84,7 +85,8 @@ pub(crate) fn clear(places: &RunPlaces) {
     let Ok(folder) = openat(CWD, &places.sockets, flags, Mode::empty()) else { return };
     let helpers = helper::sockets(&places.sockets);
     helper::end(&helpers);
-    for file in socket_files(places).into_iter().chain(helpers) {
+    let pictures = picture::left_behind(&places.sockets);
+    for file in socket_files(places).into_iter().chain(helpers).chain(pictures) {
         if let Some(name) = file.file_name() {
             let _ = unlinkat(&folder, name, AtFlags::empty());
         }

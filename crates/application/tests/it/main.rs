@@ -6,6 +6,7 @@ mod buttons;
 mod console;
 mod copying;
 mod inspect;
+mod keyboard;
 mod killed;
 mod logs;
 mod operations;

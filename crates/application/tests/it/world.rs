@@ -13,7 +13,8 @@ use maqet_domain::machine::builtin_handlers;
 use maqet_domain::port::{
     Guard, HostFacts, Kvm, Launched, MockClock, MockConsoles, MockDialer, MockDiskImages, MockFirmwareCatalog,
     MockHooks, MockHost, MockHypervisor, MockIdSource, MockJournal, MockLeftovers, MockLocks, MockMonitors, MockPaths,
-    MockProbe, MockProcessStats, MockProcesses, MockRecords, MockStoreCare, MockVmCopies, PathKind, QemuBinary,
+    MockPictures, MockProbe, MockProcessStats, MockProcesses, MockRecords, MockStoreCare, MockVmCopies, PathKind,
+    QemuBinary,
 };
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::storage::builtin_drivers;
@@ -30,6 +31,7 @@ pub(crate) struct World {
     pub(crate) stats: MockProcessStats,
     pub(crate) journal: MockJournal,
     pub(crate) records: MockRecords,
+    pub(crate) pictures: MockPictures,
     pub(crate) consoles: MockConsoles,
     /// The files of the host.
     pub(crate) there: Vec<PathBuf>,
@@ -52,6 +54,7 @@ impl World {
             stats: MockProcessStats::new(),
             journal: MockJournal::new(),
             records: MockRecords::new(),
+            pictures: MockPictures::new(),
             consoles: MockConsoles::new(),
             there: Vec::new(),
         }
@@ -94,6 +97,7 @@ impl World {
             hooks: Arc::new(MockHooks::new()),
             images: Arc::new(images),
             records: Arc::new(std::mem::take(&mut self.records)),
+            pictures: Arc::new(std::mem::take(&mut self.pictures)),
             stats: Arc::new(std::mem::take(&mut self.stats)),
             journal: Arc::new(journal),
             consoles: Arc::new(std::mem::take(&mut self.consoles)),

@@ -3,6 +3,9 @@
 use clap::{Args, Subcommand};
 use maqet::Patience;
 
+use super::keyboard::{Keys, Type};
+use super::screen::Screenshot;
+
 /// Talk to the QEMU of a running VM
 ///
 /// `maqet qmp VM COMMAND` is short for `maqet qmp run VM COMMAND`.
@@ -26,6 +29,10 @@ pub(crate) struct Qmp {
 pub(crate) enum QmpCommand {
     /// Run a QMP command and print what QEMU returns
     Run(QmpRun),
+    // Without words of their own: those of the arguments tell more.
+    Keys(Keys),
+    Type(Type),
+    Screendump(Screenshot),
 }
 
 /// Run a QMP command and print what QEMU returns

@@ -17,6 +17,30 @@ fn test_arguments_qmp_short_and_long_form_say_the_same() {
     assert_eq!((short.vm, short.command), (long.vm, long.command));
 }
 
+/// Commands that are another one under a shorter path.
+const SHORT_FORMS: [(&str, &str); 3] = [("keys", "qmp.keys"), ("type", "qmp.type"), ("screenshot", "qmp.screendump")];
+
+#[test]
+fn test_arguments_short_forms_take_the_arguments_of_what_they_stand_for() {
+    let told = |path: &str| {
+        let command = path.split('.').fold(Arguments::command(), |command, name| {
+            command.find_subcommand(name).unwrap_or_else(|| panic!("there is no `{path}`")).clone()
+        });
+        let arguments: Vec<String> = command.get_arguments().map(|one| format!("{one:?}")).collect();
+        (command.get_long_about().map(ToString::to_string), arguments)
+    };
+    for (short, long) in SHORT_FORMS {
+        assert_eq!(told(short), told(long), "{short}");
+        assert!(told(short).0.is_some(), "{short}");
+    }
+
+    let long = Arguments::try_parse_from(["maqet", "qmp", "keys", "web", "ctrl-c", "-"]).unwrap();
+    let short = Arguments::try_parse_from(["maqet", "keys", "web", "ctrl-c", "-"]).unwrap();
+    let Command::Qmp(Qmp { command: Some(QmpCommand::Keys(long)), .. }) = long.command else { panic!("{long:?}") };
+    let Command::Keys(short) = short.command else { panic!("{short:?}") };
+    assert_eq!((short.vm, short.chords), (long.vm, long.chords));
+}
+
 /// Returns the leaves of the tree of commands, with dots between.
 fn leaves(command: &clap::Command, path: &str) -> Vec<String> {
     let below: Vec<String> = command
@@ -30,6 +54,7 @@ fn leaves(command: &clap::Command, path: &str) -> Vec<String> {
 #[test]
 fn test_arguments_paths_equal_the_names_of_operations() {
     let mut paths = leaves(&Arguments::command(), "");
+    paths.retain(|path| !SHORT_FORMS.iter().any(|(short, _)| short == path));
     let mut names = maqet::operation::table().names();
     paths.sort_unstable();
     names.sort_unstable();

@@ -3,6 +3,7 @@
 mod events;
 mod health;
 mod inspect;
+mod keyboard;
 mod life;
 
 use std::borrow::Cow;

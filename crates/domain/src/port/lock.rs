@@ -14,6 +14,8 @@ use crate::vm::VmId;
 pub enum LockName {
     /// The life of a VM.
     Vm(VmId),
+    /// The keyboard of a VM, while somebody presses its keys.
+    Keyboard(VmId),
 }
 
 /// Who holds a lock, and what for.

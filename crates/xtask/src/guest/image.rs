@@ -2,7 +2,7 @@
 
 use super::cpio::Archive;
 use super::module;
-use super::package::{Busybox, Kernel};
+use super::package::{Busybox, Kernel, Keymaps};
 use crate::{Result, program};
 
 /// The first program of the guest.
@@ -14,11 +14,15 @@ pub(crate) const LOAD: &str = include_str!("load.sh");
 /// What the guest cannot do without: its disks and the power button. What they need is found out.
 pub(crate) const MODULES: [&str; 4] = ["virtio_pci", "virtio_blk", "button", "evdev"];
 
+/// The keyboards of other countries, which `loadkmap </lib/keymaps/de` gives to the guest, and where they come from.
+pub(crate) const KEYMAPS: [(&str, &str); 4] =
+    [("us", "qwerty/us"), ("uk", "qwerty/uk"), ("de", "qwertz/de-latin1"), ("fr", "azerty/fr-latin1")];
+
 /// What the power button does; busybox's `acpid` looks for it under this name.
 const POWER_BUTTON: &str = "#!/bin/sh\necho 'maqet-guest: power button' >/dev/ttyS0\nsync\nexec poweroff -f\n";
 
-/// Returns the archive: busybox under each of its names, the modules in their order, `init` and `load`.
-pub(crate) fn initramfs(kernel: &Kernel, busybox: &Busybox, on_demand: &[&str]) -> Result<Vec<u8>> {
+/// Returns the archive: busybox under each of its names, the modules in their order, keymaps, `init` and `load`.
+pub(crate) fn initramfs(kernel: &Kernel, busybox: &Busybox, keymaps: &Keymaps, on_demand: &[&str]) -> Result<Vec<u8>> {
     let available = kernel.modules()?;
     let names = program::output(program::command(busybox.path()).arg("--list"))?;
 
@@ -30,6 +34,7 @@ pub(crate) fn initramfs(kernel: &Kernel, busybox: &Busybox, on_demand: &[&str]) 
         "etc/acpi",
         "etc/acpi/PWRF",
         "lib",
+        "lib/keymaps",
         "lib/modules",
         "mnt",
         "proc",
@@ -51,6 +56,9 @@ pub(crate) fn initramfs(kernel: &Kernel, busybox: &Busybox, on_demand: &[&str]) 
     archive.program("bin/load", LOAD.as_bytes());
     for name in names.lines().filter(|name| *name != "busybox") {
         archive.link(&format!("bin/{name}"), "busybox");
+    }
+    for (name, keymap) in KEYMAPS {
+        archive.file(&format!("lib/keymaps/{name}"), &keymaps.compiled(keymap)?);
     }
 
     let mut put = std::collections::BTreeSet::new();

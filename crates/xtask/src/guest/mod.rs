@@ -38,8 +38,14 @@ const WITH_9P: Flavour = Flavour { metapackage: "linux-image-amd64", on_demand: 
 /// The package with a busybox that needs no libraries.
 const BUSYBOX_PACKAGE: &str = "busybox-static";
 
+/// The package with the keymaps of Linux consoles.
+const KEYMAP_PACKAGE: &str = "console-data";
+
+/// The package with the program that compiles them.
+const LOADKEYS_PACKAGE: &str = "kbd";
+
 /// To be raised when the builder makes something else out of the same scripts and modules.
-const BUILDER: u32 = 2;
+const BUILDER: u32 = 3;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Guest {
@@ -92,11 +98,11 @@ fn build(files: &Files) -> Result<()> {
         .tempdir_in(folder)
         .or_failure(|| format!("cannot make a folder in `{}`", folder.display()))?;
 
-    let Packages { busybox, kernels: [cloud, with_9p] } = package::fetch(work.path(), [CLOUD, WITH_9P])?;
+    let Packages { busybox, keymaps, kernels: [cloud, with_9p] } = package::fetch(work.path(), [CLOUD, WITH_9P])?;
     // Without a stamp all count as missing, so that an interrupted build is never taken for a whole one.
     remove_if_there(&stamp_path(files))?;
     for (files, unpacked, flavour) in [(files, cloud, CLOUD), (&files.with_9p(), with_9p, WITH_9P)] {
-        let initramfs = image::initramfs(&unpacked, &busybox, flavour.on_demand)?;
+        let initramfs = image::initramfs(&unpacked, &busybox, &keymaps, flavour.on_demand)?;
         fs::create_dir_all(files.folder()).or_failure(|| format!("cannot make `{}`", files.folder().display()))?;
         put(&files.kernel(), &read(&unpacked.kernel()?)?, work.path())?;
         put(&files.initramfs(), &initramfs, work.path())?;
@@ -134,5 +140,10 @@ fn stamp_path(files: &Files) -> std::path::PathBuf {
 fn stamp() -> String {
     let on_demand = [CLOUD, WITH_9P].map(|flavour| flavour.on_demand.join(" ")).join(" / ");
     let modules = image::MODULES.join(" ");
-    format!("builder {BUILDER}\nmodules {modules}\non demand {on_demand}\n\n{}\n{}", image::INIT, image::LOAD)
+    let keymaps = image::KEYMAPS.map(|(_, keymap)| keymap).join(" ");
+    format!(
+        "builder {BUILDER}\nkeymaps {keymaps}\nmodules {modules}\non demand {on_demand}\n\n{}\n{}",
+        image::INIT,
+        image::LOAD
+    )
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{BUSYBOX_PACKAGE, Flavour, read};
+use super::{BUSYBOX_PACKAGE, Flavour, KEYMAP_PACKAGE, LOADKEYS_PACKAGE, read};
 use crate::chore::remark;
 use crate::failure::{Failure, OrFailure};
 use crate::{Result, program, tools};
@@ -12,6 +12,7 @@ use crate::{Result, program, tools};
 #[derive(Debug)]
 pub(crate) struct Packages<const N: usize> {
     pub(crate) busybox: Busybox,
+    pub(crate) keymaps: Keymaps,
     /// In the order in which they were asked for.
     pub(crate) kernels: [Kernel; N],
 }
@@ -27,6 +28,23 @@ pub(crate) struct Kernel {
 #[derive(Debug)]
 pub(crate) struct Busybox {
     folder: PathBuf,
+}
+
+/// Unpacked keymaps, and the program that compiles them.
+#[derive(Debug)]
+pub(crate) struct Keymaps {
+    folder: PathBuf,
+    loadkeys: PathBuf,
+}
+
+impl Keymaps {
+    /// Compiles a keymap, such as `qwertz/de-latin1`, into the form that busybox's `loadkmap` takes.
+    pub(crate) fn compiled(&self, keymap: &str) -> Result<Vec<u8>> {
+        let places = ["bin/loadkeys", "usr/bin/loadkeys"].map(|place| self.loadkeys.join(place));
+        let loadkeys = places.iter().find(|place| place.is_file()).unwrap_or(&places[0]);
+        let source = self.folder.join("usr/share/keymaps/i386").join(keymap).with_extension("kmap.gz");
+        program::bytes(program::command(loadkeys).arg("--bkeymap").arg(source))
+    }
 }
 
 impl Kernel {
@@ -63,7 +81,7 @@ impl Busybox {
     }
 }
 
-/// Downloads kernels and busybox into `work` and unpacks them there.
+/// Downloads kernels, busybox and keymaps into `work` and unpacks them there.
 pub(crate) fn fetch<const N: usize>(work: &Path, flavours: [Flavour; N]) -> Result<Packages<N>> {
     for needed in ["apt-cache", "apt-get", "dpkg-deb"] {
         if program::find(needed).is_none() {
@@ -84,13 +102,14 @@ pub(crate) fn fetch<const N: usize>(work: &Path, flavours: [Flavour; N]) -> Resu
         let package = packages.next().unwrap_or_default();
         Kernel { folder: work.join(&package), package }
     });
-    Ok(Packages { busybox: Busybox { folder: work.join(BUSYBOX_PACKAGE) }, kernels })
+    let keymaps = Keymaps { folder: work.join(KEYMAP_PACKAGE), loadkeys: work.join(LOADKEYS_PACKAGE) };
+    Ok(Packages { busybox: Busybox { folder: work.join(BUSYBOX_PACKAGE) }, keymaps, kernels })
 }
 
-/// Downloads everything at once; returns the names of the kernels' packages, then busybox's.
+/// Downloads everything at once; returns the names of the kernels' packages, then the others.
 fn download(work: &Path, flavours: &[Flavour]) -> Result<Vec<String>> {
     let mut packages = flavours.iter().map(|flavour| versioned(flavour.metapackage)).collect::<Result<Vec<_>>>()?;
-    packages.push(BUSYBOX_PACKAGE.to_owned());
+    packages.extend([BUSYBOX_PACKAGE, KEYMAP_PACKAGE, LOADKEYS_PACKAGE].map(str::to_owned));
     remark(&format!("downloading {}", packages.join(", ")));
     let mut apt = program::command("apt-get");
     // As root, apt would drop to a user who may not enter our folder, and warn about it.

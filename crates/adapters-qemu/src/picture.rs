@@ -1,0 +1,166 @@
+//! The port [`Pictures`]: pictures in files.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use maqet_domain::picture::{PictureFormat, Ppm};
+use maqet_domain::port::{PictureError, PicturePlace, Pictures};
+use maqet_domain::vm::RunPlaces;
+use rustix::fs::OFlags;
+use uuid::Uuid;
+
+use crate::limits::PICTURE_BYTES;
+
+/// What the names of places begin with, by which those left behind are found.
+const PREFIX: &str = "picture-";
+
+/// Handles pictures in files of the host.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FilePictures;
+
+#[derive(Debug)]
+struct Place(PathBuf);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // QEMU may have written nothing.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl PicturePlace for Place {
+    fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn read(&self) -> Result<Vec<u8>, PictureError> {
+        read(&self.0).map_err(|why| PictureError::Unreadable { source: why.into() })
+    }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let mut bytes = Vec::new();
+    file.take(PICTURE_BYTES + 1).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > PICTURE_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {PICTURE_BYTES} bytes")));
+    }
+    Ok(bytes)
+}
+
+#[async_trait]
+impl Pictures for FilePictures {
+    fn place(&self, places: &RunPlaces, format: PictureFormat) -> Box<dyn PicturePlace> {
+        let name = format!("{PREFIX}{}.{format}", Uuid::new_v4().simple());
+        Box::new(Place(places.sockets.join(name)))
+    }
+
+    fn to_png(&self, ppm: &[u8]) -> Result<Vec<u8>, PictureError> {
+        let picture = Ppm::parse(ppm).ok_or(PictureError::NotAPicture { length: ppm.len() })?;
+        encoded(picture).map_err(|why| PictureError::Unconverted { source: why.into() })
+    }
+
+    async fn save(&self, file: &Path, picture: &[u8]) -> Result<(), PictureError> {
+        save(file, picture).map_err(|why| PictureError::Unwritable { file: file.to_owned(), source: why.into() })
+    }
+}
+
+fn encoded(picture: Ppm<'_>) -> Result<Vec<u8>, png::EncodingError> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, picture.width, picture.height);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(picture.pixels)?;
+    writer.finish()?;
+    Ok(bytes)
+}
+
+/// Writes beside the file and renames; the mode is that of any new file, as this one is for the caller to use.
+fn save(file: &Path, picture: &[u8]) -> io::Result<()> {
+    match fs::symlink_metadata(file) {
+        Ok(there) if !there.is_file() => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "what is there is not a regular file"));
+        }
+        Ok(_) => {}
+        Err(why) if why.kind() == io::ErrorKind::NotFound => {}
+        Err(why) => return Err(why),
+    }
+    let beside = Place(beside(file)?);
+    let mut new = OpenOptions::new().write(true).create_new(true).open(&beside.0)?;
+    new.write_all(picture)?;
+    fs::rename(&beside.0, file)
+}
+
+fn beside(file: &Path) -> io::Result<PathBuf> {
+    let name = file.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it names no file"))?;
+    let hidden = format!(".{}.{}.tmp", name.to_string_lossy(), Uuid::new_v4().simple());
+    Ok(file.with_file_name(hidden))
+}
+
+/// Returns the pictures in the folder of a run: those being taken, and those of processes that were killed.
+pub(crate) fn left_behind(sockets: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(sockets).into_iter().flatten().flatten();
+    let names = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
+    names.map(|entry| entry.path()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use maqet_domain::picture::png_size;
+    use maqet_domain::vm::BootNumber;
+
+    use super::*;
+
+    #[test]
+    fn test_to_png_keeps_every_pixel() {
+        let pixels: Vec<u8> = (0..=255).cycle().take(37 * 11 * 3).collect();
+
+        let made = FilePictures.to_png(&[b"P6\n37 11\n255\n".as_slice(), &pixels].concat()).unwrap();
+
+        assert_eq!(png_size(&made), Some((37, 11)));
+        let mut reader = png::Decoder::new(io::Cursor::new(made)).read_info().unwrap();
+        let mut read = vec![0; reader.output_buffer_size().unwrap()];
+        reader.next_frame(&mut read).unwrap();
+        assert_eq!(read, pixels);
+    }
+
+    #[test]
+    fn test_place_dropped_takes_the_picture_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = RunPlaces::of(folder.path(), folder.path(), BootNumber(1));
+        fs::create_dir(&places.sockets).unwrap();
+
+        let place = FilePictures.place(&places, PictureFormat::Ppm);
+        fs::write(place.path(), "P6").unwrap();
+        let while_there = left_behind(&places.sockets);
+        assert_eq!((place.read().unwrap(), while_there), (b"P6".to_vec(), vec![place.path().to_owned()]));
+        drop(place);
+
+        assert!(left_behind(&places.sockets).is_empty());
+    }
+
+    #[tokio::test]
+    async fn test_save_replaces_a_file_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, link, inner] = ["screen.png", "link.png", "folder.png"].map(|name| folder.path().join(name));
+        fs::write(&file, "an older picture, which is longer").unwrap();
+        symlink(&file, &link).unwrap();
+        fs::create_dir(&inner).unwrap();
+
+        FilePictures.save(&file, b"new").await.unwrap();
+        let through_link = FilePictures.save(&link, b"other").await;
+        let onto_folder = FilePictures.save(&inner, b"other").await;
+        let nowhere = FilePictures.save(&folder.path().join("none/screen.png"), b"new").await;
+
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        assert!(through_link.is_err() && onto_folder.is_err() && nowhere.is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+}

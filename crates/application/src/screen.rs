@@ -1,0 +1,164 @@
+//! Pictures of a running machine's screen.
+
+use std::time::Duration;
+
+use maqet_domain::error::{Explain, Fault};
+use maqet_domain::picture::{PictureFormat, Ppm, UnknownFormat, png_size};
+use maqet_domain::port::{PictureError, PicturePlace, QmpCommand, QmpError};
+use maqet_domain::vm::{Run, VmEntry, VmName};
+use serde_json::json;
+
+use crate::monitor::Monitored;
+use crate::{App, Error, Patience};
+
+/// Why there is no picture of a screen.
+#[derive(Debug, thiserror::Error)]
+pub enum ScreenError {
+    /// The machine has no graphics card.
+    #[error("the VM `{vm}` has no screen")]
+    None {
+        /// The VM.
+        vm: VmName,
+        /// QEMU's words, where it said any.
+        source: Option<QmpError>,
+    },
+    /// The picture could not be handled.
+    #[error(transparent)]
+    Picture(#[from] PictureError),
+    /// The file's name asks for a format that is none.
+    #[error(transparent)]
+    Format(#[from] UnknownFormat),
+}
+
+impl Explain for ScreenError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::None { .. } => "screen.none",
+            Self::Picture(inner) => inner.code(),
+            Self::Format(inner) => inner.code(),
+        }
+    }
+
+    fn fault(&self) -> Fault {
+        match self {
+            Self::None { .. } => Fault::State,
+            Self::Picture(inner) => inner.fault(),
+            Self::Format(inner) => inner.fault(),
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::None { vm, .. } => vec![
+                format!("give it a graphics card with `maqet apply {vm} --set vga=std`, and start it anew"),
+                format!("or read its serial console with `maqet logs {vm}`"),
+            ],
+            Self::Picture(inner) => inner.hints(),
+            Self::Format(inner) => inner.hints(),
+        }
+    }
+}
+
+/// A picture of a screen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// The VM.
+    pub vm: VmName,
+    /// Its format.
+    pub format: PictureFormat,
+    /// Its width in pixels.
+    pub width: u32,
+    /// Its height in pixels.
+    pub height: u32,
+    /// The whole file.
+    pub bytes: Vec<u8>,
+}
+
+impl App {
+    /// Takes a picture of what a running or paused VM shows on its first screen.
+    ///
+    /// QEMU writes it into the private folder of the run, from where it is read and removed; `timeout` is for QEMU's
+    /// answers. A QEMU without PNG (before 7.1, or built without) writes PPM, which is converted here.
+    pub async fn screen(&self, vm: &str, format: PictureFormat, timeout: Option<Patience>) -> Result<Picture, Error> {
+        let Monitored { entry, run, process } = self.monitored(vm).await?;
+        let taken = self.take(&entry, &run, format, timeout).await;
+        if taken.is_err() {
+            self.awake(&entry.name, &process)?;
+        }
+        taken
+    }
+
+    async fn take(
+        &self,
+        entry: &VmEntry,
+        run: &Run,
+        format: PictureFormat,
+        timeout: Option<Patience>,
+    ) -> Result<Picture, Error> {
+        let deadline = timeout.map_or(self.timeouts().qmp, Patience::duration);
+        if self.shows_no_guest(run, deadline).await {
+            return Err(ScreenError::None { vm: entry.name.clone(), source: None }.into());
+        }
+        let place = self.ports.pictures.place(&run.places, format);
+        if format == PictureFormat::Png {
+            let dumped = self.ports.monitors.execute(&run.places, &screendump(place.as_ref(), true), deadline).await;
+            match dumped {
+                Ok(_) => return Ok(picture(entry, format, place.read().map_err(ScreenError::from)?)?),
+                // What else it may be that it refuses shows without PNG.
+                Err(QmpError::Refused { .. }) => {}
+                Err(other) => return Err(other.into()),
+            }
+        }
+        let dumped = self.ports.monitors.execute(&run.places, &screendump(place.as_ref(), false), deadline).await;
+        dumped.map_err(|error| without_screen(entry, error))?;
+        let bytes = place.read().map_err(ScreenError::from)?;
+        match format {
+            PictureFormat::Ppm => Ok(picture(entry, format, bytes)?),
+            PictureFormat::Png => {
+                let made = self.ports.pictures.to_png(&bytes).map_err(ScreenError::from)?;
+                Ok(picture(entry, format, made)?)
+            }
+        }
+    }
+}
+
+impl App {
+    /// Returns whether the first screen is one of QEMU's own, which it has where there is no graphics card and nothing
+    /// says what the parallel port is connected to: its picture would be that of an empty terminal.
+    async fn shows_no_guest(&self, run: &Run, deadline: Duration) -> bool {
+        let mut command = QmpCommand::new("qom-get");
+        command.arguments.insert("path".to_owned(), json!("/backend/console[0]"));
+        command.arguments.insert("property".to_owned(), json!("device"));
+        // A QEMU that does not know the question is taken at its word when it is asked for the picture.
+        self.ports.monitors.execute(&run.places, &command, deadline).await.is_ok_and(|device| device == "")
+    }
+}
+
+fn screendump(place: &dyn PicturePlace, as_png: bool) -> QmpCommand {
+    let mut command = QmpCommand::new("screendump");
+    command.arguments.insert("filename".to_owned(), json!(place.path()));
+    if as_png {
+        command.arguments.insert("format".to_owned(), json!("png"));
+    }
+    command
+}
+
+/// Tells a machine without a screen from other refusals; QEMU has no error class for it (7.2: "There is no console to
+/// take a screendump from").
+fn without_screen(entry: &VmEntry, error: QmpError) -> Error {
+    match &error {
+        QmpError::Refused { description, .. } if description.contains("no console") => {
+            ScreenError::None { vm: entry.name.clone(), source: Some(error) }.into()
+        }
+        _ => error.into(),
+    }
+}
+
+fn picture(entry: &VmEntry, format: PictureFormat, bytes: Vec<u8>) -> Result<Picture, ScreenError> {
+    let size = match format {
+        PictureFormat::Png => png_size(&bytes),
+        PictureFormat::Ppm => Ppm::parse(&bytes).map(|ppm| (ppm.width, ppm.height)),
+    };
+    let (width, height) = size.ok_or(PictureError::NotAPicture { length: bytes.len() })?;
+    Ok(Picture { vm: entry.name.clone(), format, width, height, bytes })
+}

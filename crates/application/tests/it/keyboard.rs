@@ -1,0 +1,214 @@
+//! The guest's keyboard and screen, with an in-memory store and a mocked world.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use crate::world::{World, launched};
+use async_trait::async_trait;
+use maqet_application::operation::{QmpKeys, QmpScreendump, QmpType, Start};
+use maqet_application::{App, Error, KeyboardError, ScreenError};
+use maqet_domain::Explain;
+use maqet_domain::keyboard::Layout;
+use maqet_domain::picture::Ppm;
+use maqet_domain::port::{MockMonitorSession, PictureError, PicturePlace, QmpCommand, QmpError};
+use maqet_domain::vm::{RunState, Status};
+use serde_json::{Value, json};
+
+type Told = Arc<Mutex<Vec<String>>>;
+
+/// A session in which the machine is running until it was asked so often, and paused from then on.
+fn session(told: &Told, pauses_after: usize) -> MockMonitorSession {
+    let told = Arc::clone(told);
+    let mut asked = 0;
+    let mut session = MockMonitorSession::new();
+    session.expect_execute().returning(move |command, _| {
+        if command.execute == "query-status" {
+            asked += 1;
+            return Ok(json!({ "status": if asked > pauses_after { "paused" } else { "running" } }));
+        }
+        let keys = command.arguments["keys"].as_array().unwrap();
+        let names: Vec<&str> = keys.iter().map(|key| key["data"].as_str().unwrap()).collect();
+        told.lock().unwrap().push(names.join("-"));
+        Ok(json!({}))
+    });
+    session
+}
+
+async fn started(mut world: World, state: RunState) -> App {
+    world.hypervisor.expect_launch().returning(move |_| Ok(launched(7, RunState::Running)));
+    world.alive(state);
+    let app = world.app();
+    app.run(World::empty("web")).await.unwrap();
+    app.run(Start { vm: "web".to_owned(), timeout: None }).await.unwrap();
+    app
+}
+
+async fn typing(pauses_after: usize) -> (App, Told) {
+    let (mut world, told) = (World::new(), Told::default());
+    let heard = Arc::clone(&told);
+    world.monitors.expect_session().returning(move |_, _| Ok(Box::new(session(&heard, pauses_after))));
+    (started(world, if pauses_after == usize::MAX { RunState::Running } else { RunState::Paused }).await, told)
+}
+
+fn text(text: &str) -> QmpType {
+    QmpType {
+        vm: "web".to_owned(),
+        text: text.to_owned(),
+        layout: Layout::De,
+        enter: false,
+        delay: Some("1ms".parse().unwrap()),
+        timeout: None,
+    }
+}
+
+fn keys(keys: &[&str]) -> QmpKeys {
+    let keys = keys.iter().map(ToString::to_string).collect();
+    QmpKeys { vm: "web".to_owned(), keys, hold: Some("1ms".parse().unwrap()), timeout: None }
+}
+
+fn taken(told: &Told) -> Vec<String> {
+    std::mem::take(&mut told.lock().unwrap())
+}
+
+#[tokio::test]
+async fn test_type_text_becomes_the_keys_of_its_layout_and_tells_its_progress() {
+    let (app, told) = typing(usize::MAX).await;
+    let mut progress = app.watch_progress();
+
+    let typed = app.run(QmpType { enter: true, ..text("Zé\r\n@") }).await.unwrap();
+
+    assert_eq!(taken(&told), ["shift-y", "equal", "e", "ret", "alt_r-q", "ret"]);
+    assert_eq!((typed.characters, typed.chords), (5, 6));
+    let first = progress.next().await.unwrap();
+    assert_eq!((first.operation, first.vm.as_str(), first.done, first.total), ("qmp.type", "web", 1, 6));
+}
+
+#[tokio::test]
+async fn test_type_untypable_character_at_the_end_keeps_the_beginning_from_being_typed() {
+    let (app, told) = typing(usize::MAX).await;
+
+    let refused = app.run(text("abc\u{1f600}")).await.unwrap_err();
+
+    assert_eq!((refused.code(), taken(&told)), ("keys.untypable", Vec::new()));
+}
+
+#[tokio::test]
+async fn test_type_machine_that_is_paused_meanwhile_is_told_with_how_much_was_typed() {
+    let (app, told) = typing(2).await;
+
+    let refused = app.run(text("abcd")).await.unwrap_err();
+
+    let Error::Keyboard(KeyboardError::StandsStill { status, pressed, total, .. }) = refused else {
+        panic!("{refused}")
+    };
+    assert_eq!((status, pressed, total), (Status::Paused, 2, 4));
+    assert_eq!(taken(&told), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn test_keys_qemu_that_goes_away_is_told_with_how_many_were_pressed() {
+    let mut world = World::new();
+    world.monitors.expect_session().returning(|_, _| {
+        let mut session = MockMonitorSession::new();
+        let mut pressed = 0;
+        session.expect_execute().returning(move |command, _| {
+            pressed += usize::from(command.execute == "send-key");
+            match pressed {
+                2 => Err(QmpError::Closed { command: command.execute.clone() }),
+                _ => Ok(json!({ "status": "running" })),
+            }
+        });
+        Ok(Box::new(session))
+    });
+    let app = started(world, RunState::Running).await;
+
+    let cut = app.run(keys(&["ctrl-c", "enter"])).await.unwrap_err();
+
+    assert_eq!(
+        (cut.code(), cut.to_string()),
+        ("qmp.closed", "the keys of `web` could not be pressed; 1 of 2 were pressed before".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn test_keys_nothing_or_nonsense_to_press_is_refused() {
+    let (app, told) = typing(usize::MAX).await;
+
+    let nothing = app.run(keys(&[])).await.unwrap_err();
+    let nonsense = app.run(keys(&["a", "ctrl-kk"])).await.unwrap_err();
+    let no_time = app.run(QmpKeys { hold: Some("0".parse().unwrap()), ..keys(&["a"]) }).await.unwrap_err();
+    let too_long = app.run(text(&"x".repeat((64 << 10) + 1))).await.unwrap_err();
+
+    let codes = [nothing, nonsense, no_time, too_long].map(|error| error.code());
+    assert_eq!(codes, ["keys.none", "keys.unknown", "keys.hold-invalid", "keys.text-too-long"]);
+    assert_eq!(taken(&told), Vec::<String>::new());
+}
+
+/// A place for a picture in which QEMU writes this.
+struct Written(&'static [u8]);
+
+#[async_trait]
+impl PicturePlace for Written {
+    fn path(&self) -> &Path {
+        Path::new("/r/picture")
+    }
+
+    fn read(&self) -> Result<Vec<u8>, PictureError> {
+        Ok(self.0.to_vec())
+    }
+}
+
+fn screendump(file: &str) -> QmpScreendump {
+    QmpScreendump { vm: "web".to_owned(), file: file.into(), format: None, timeout: None }
+}
+
+/// A machine whose QEMU knows no PNG and writes `picture`; what it was asked.
+async fn old_qemu(picture: &'static [u8]) -> (App, Arc<Mutex<Vec<Value>>>) {
+    let (mut world, asked) = (World::new(), Arc::new(Mutex::new(Vec::new())));
+    let heard = Arc::clone(&asked);
+    world.monitors.expect_execute().returning(move |_, command: &QmpCommand, _| {
+        if command.execute == "qom-get" {
+            return Ok(json!("/machine/vga"));
+        }
+        heard.lock().unwrap().push(command.arguments.get("format").cloned().unwrap_or_default());
+        if command.arguments.contains_key("format") {
+            let description = "Parameter 'format' is unexpected".to_owned();
+            return Err(QmpError::Refused {
+                command: command.execute.clone(),
+                class: "GenericError".to_owned(),
+                description,
+            });
+        }
+        Ok(json!({}))
+    });
+    world.pictures.expect_place().returning(move |_, _| Box::new(Written(picture)));
+    let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x02\0\0\0\x01\x08";
+    world.pictures.expect_to_png().returning(move |ppm| match Ppm::parse(ppm) {
+        Some(_) => Ok(png.to_vec()),
+        None => Err(PictureError::NotAPicture { length: ppm.len() }),
+    });
+    world.pictures.expect_save().withf(move |_, bytes| bytes == png).returning(|_, _| Ok(()));
+    (started(world, RunState::Running).await, asked)
+}
+
+#[tokio::test]
+async fn test_screendump_qemu_without_png_has_its_picture_converted() {
+    let (app, asked) = old_qemu(b"P6\n2 1\n255\n\x01\x02\x03\x04\x05\x06").await;
+
+    let taken = app.run(screendump("/c/screen.png")).await.unwrap();
+
+    assert_eq!((taken.width, taken.height, json!(taken.format)), (2, 1, json!("png")));
+    assert_eq!(*asked.lock().unwrap(), [json!("png"), Value::Null]);
+}
+
+#[tokio::test]
+async fn test_screendump_half_a_picture_is_written_nowhere() {
+    let (app, _) = old_qemu(b"P6\n2 1\n255\n\x01\x02").await;
+
+    let refused = app.run(screendump("/c/screen.png")).await.unwrap_err();
+
+    assert!(
+        matches!(refused, Error::Screen(ScreenError::Picture(PictureError::NotAPicture { length: 13 }))),
+        "{refused}"
+    );
+}

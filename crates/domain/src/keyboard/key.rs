@@ -1,0 +1,323 @@
+//! Keys and their names.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::near::near;
+
+/// A key, by QEMU's name for it (QAPI `QKeyCode`, 7.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct Key(&'static str);
+
+/// A name that no key has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no key `{}`", given.escape_debug())]
+pub struct UnknownKey {
+    /// What was given.
+    pub given: String,
+    /// Names that look like it.
+    pub near: Vec<String>,
+}
+
+/// QEMU's names; `unmapped` is left out, which is no key.
+const NAMES: [&str; 149] = [
+    "shift",
+    "shift_r",
+    "alt",
+    "alt_r",
+    "ctrl",
+    "ctrl_r",
+    "menu",
+    "esc",
+    "1",
+    "2",
+    "3",
+    "4",
+    "5",
+    "6",
+    "7",
+    "8",
+    "9",
+    "0",
+    "minus",
+    "equal",
+    "backspace",
+    "tab",
+    "q",
+    "w",
+    "e",
+    "r",
+    "t",
+    "y",
+    "u",
+    "i",
+    "o",
+    "p",
+    "bracket_left",
+    "bracket_right",
+    "ret",
+    "a",
+    "s",
+    "d",
+    "f",
+    "g",
+    "h",
+    "j",
+    "k",
+    "l",
+    "semicolon",
+    "apostrophe",
+    "grave_accent",
+    "backslash",
+    "z",
+    "x",
+    "c",
+    "v",
+    "b",
+    "n",
+    "m",
+    "comma",
+    "dot",
+    "slash",
+    "asterisk",
+    "spc",
+    "caps_lock",
+    "f1",
+    "f2",
+    "f3",
+    "f4",
+    "f5",
+    "f6",
+    "f7",
+    "f8",
+    "f9",
+    "f10",
+    "num_lock",
+    "scroll_lock",
+    "kp_divide",
+    "kp_multiply",
+    "kp_subtract",
+    "kp_add",
+    "kp_enter",
+    "kp_decimal",
+    "sysrq",
+    "kp_0",
+    "kp_1",
+    "kp_2",
+    "kp_3",
+    "kp_4",
+    "kp_5",
+    "kp_6",
+    "kp_7",
+    "kp_8",
+    "kp_9",
+    "less",
+    "f11",
+    "f12",
+    "print",
+    "home",
+    "pgup",
+    "pgdn",
+    "end",
+    "left",
+    "up",
+    "down",
+    "right",
+    "insert",
+    "delete",
+    "stop",
+    "again",
+    "props",
+    "undo",
+    "front",
+    "copy",
+    "open",
+    "paste",
+    "find",
+    "cut",
+    "lf",
+    "help",
+    "meta_l",
+    "meta_r",
+    "compose",
+    "pause",
+    "ro",
+    "hiragana",
+    "henkan",
+    "yen",
+    "muhenkan",
+    "katakanahiragana",
+    "kp_comma",
+    "kp_equals",
+    "power",
+    "sleep",
+    "wake",
+    "audionext",
+    "audioprev",
+    "audiostop",
+    "audioplay",
+    "audiomute",
+    "volumeup",
+    "volumedown",
+    "mediaselect",
+    "mail",
+    "calculator",
+    "computer",
+    "ac_home",
+    "ac_back",
+    "ac_forward",
+    "ac_refresh",
+    "ac_bookmarks",
+    "lang1",
+    "lang2",
+];
+
+/// What else people call them, and QEMU's name.
+const ALIASES: [(&str, &str); 61] = [
+    ("enter", "ret"),
+    ("return", "ret"),
+    ("escape", "esc"),
+    ("del", "delete"),
+    ("ins", "insert"),
+    ("space", "spc"),
+    ("bs", "backspace"),
+    ("bksp", "backspace"),
+    ("pageup", "pgup"),
+    ("page_up", "pgup"),
+    ("pagedown", "pgdn"),
+    ("page_down", "pgdn"),
+    ("pgdown", "pgdn"),
+    ("arrow_up", "up"),
+    ("arrow_down", "down"),
+    ("arrow_left", "left"),
+    ("arrow_right", "right"),
+    ("control", "ctrl"),
+    ("ctrl_l", "ctrl"),
+    ("shift_l", "shift"),
+    ("alt_l", "alt"),
+    ("option", "alt"),
+    ("opt", "alt"),
+    ("altgr", "alt_r"),
+    ("super", "meta_l"),
+    ("super_l", "meta_l"),
+    ("super_r", "meta_r"),
+    ("win", "meta_l"),
+    ("windows", "meta_l"),
+    ("cmd", "meta_l"),
+    ("command", "meta_l"),
+    ("meta", "meta_l"),
+    ("caps", "caps_lock"),
+    ("capslock", "caps_lock"),
+    ("numlock", "num_lock"),
+    ("scrolllock", "scroll_lock"),
+    ("printscreen", "print"),
+    ("print_screen", "print"),
+    ("prtsc", "print"),
+    ("break", "pause"),
+    ("dash", "minus"),
+    ("hyphen", "minus"),
+    ("equals", "equal"),
+    ("period", "dot"),
+    ("quote", "apostrophe"),
+    ("grave", "grave_accent"),
+    ("backtick", "grave_accent"),
+    ("left_bracket", "bracket_left"),
+    ("right_bracket", "bracket_right"),
+    ("linefeed", "lf"),
+    ("-", "minus"),
+    ("=", "equal"),
+    (".", "dot"),
+    (",", "comma"),
+    ("/", "slash"),
+    (";", "semicolon"),
+    ("'", "apostrophe"),
+    ("`", "grave_accent"),
+    ("[", "bracket_left"),
+    ("]", "bracket_right"),
+    ("\\", "backslash"),
+];
+
+impl Key {
+    /// The key that types a line break.
+    pub const ENTER: Self = Self("ret");
+
+    /// The key that types a tab.
+    pub const TAB: Self = Self("tab");
+
+    pub(super) const SPACE: Self = Self("spc");
+    pub(super) const SHIFT: Self = Self("shift");
+    pub(super) const ALT_GR: Self = Self("alt_r");
+
+    /// Finds a key by QEMU's name or another one; capitals are small letters here, as keys have no case.
+    ///
+    /// ```
+    /// use maqet_domain::keyboard::Key;
+    ///
+    /// assert_eq!(Key::parse("Enter").unwrap().name(), "ret");
+    /// assert_eq!(Key::parse("entre").unwrap_err().near, ["enter"]);
+    /// ```
+    pub fn parse(given: &str) -> Result<Self, UnknownKey> {
+        let wanted = given.to_ascii_lowercase();
+        let by_alias = || ALIASES.iter().find(|(alias, _)| *alias == wanted).map(|(_, name)| *name);
+        let found = NAMES.iter().copied().find(|name| *name == wanted).or_else(by_alias);
+        found.map(Self).ok_or_else(|| {
+            let known = NAMES.iter().copied().chain(ALIASES.iter().map(|(alias, _)| *alias));
+            UnknownKey { given: given.chars().take(SHOWN_CHARS).collect(), near: near(given, known) }
+        })
+    }
+
+    /// Returns QEMU's name for it.
+    pub const fn name(self) -> &'static str {
+        self.0
+    }
+
+    /// Returns every key.
+    pub fn all() -> impl Iterator<Item = Self> {
+        NAMES.into_iter().map(Self)
+    }
+
+    /// Makes the key of a table; a test looks whether it is one of QEMU's.
+    pub(super) const fn of_table(name: &'static str) -> Self {
+        Self(name)
+    }
+}
+
+/// How much of a name that is none is shown; names have up to 16 characters.
+const SHOWN_CHARS: usize = 40;
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn test_key_every_alias_leads_to_a_key_and_hides_none() {
+        for (alias, name) in ALIASES {
+            assert!(NAMES.contains(&name), "{alias} leads to {name}");
+            assert!(!NAMES.contains(&alias), "{alias} hides a key of QEMU's");
+        }
+    }
+
+    #[test]
+    fn test_key_every_name_is_there_once() {
+        assert_eq!(NAMES.iter().collect::<HashSet<_>>().len(), NAMES.len());
+        assert_eq!(ALIASES.iter().map(|(alias, _)| alias).collect::<HashSet<_>>().len(), ALIASES.len());
+    }
+
+    #[test]
+    fn test_key_unknown_name_is_answered_with_near_ones() {
+        let unknown = Key::parse("crtl").unwrap_err();
+
+        assert_eq!(unknown.near.first().map(String::as_str), Some("ctrl"));
+        assert_eq!(unknown.to_string(), "there is no key `crtl`");
+    }
+}

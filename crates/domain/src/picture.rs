@@ -1,0 +1,177 @@
+//! Pictures of a guest's screen: the formats QEMU writes, and what they say of themselves.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Explain, Fault};
+
+/// The format of a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum PictureFormat {
+    /// PNG.
+    Png,
+    /// PPM, the portable pixmap in its binary form: large, and read by the simplest of programs.
+    Ppm,
+}
+
+/// A word that names no format, or the end of a file's name that does not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{}` is no format of a picture; there are png and ppm", given.escape_debug())]
+pub struct UnknownFormat {
+    /// What was given.
+    pub given: String,
+}
+
+impl Explain for UnknownFormat {
+    fn code(&self) -> &'static str {
+        "screen.format-unknown"
+    }
+
+    fn fault(&self) -> Fault {
+        Fault::Usage
+    }
+
+    fn hints(&self) -> Vec<String> {
+        vec!["name the file `….png` or `….ppm`, or say `--image-format`".to_owned()]
+    }
+}
+
+impl PictureFormat {
+    /// Returns its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Ppm => "ppm",
+        }
+    }
+
+    /// Returns the format that a file's name asks for; one without an end asks for PNG.
+    ///
+    /// ```
+    /// use maqet_domain::picture::PictureFormat;
+    ///
+    /// assert_eq!(PictureFormat::of_file("a/b.PPM".as_ref()), Ok(PictureFormat::Ppm));
+    /// assert_eq!(PictureFormat::of_file("a.b/c".as_ref()), Ok(PictureFormat::Png));
+    /// assert!(PictureFormat::of_file("screen.jpg".as_ref()).is_err());
+    /// ```
+    pub fn of_file(file: &Path) -> Result<Self, UnknownFormat> {
+        file.extension().map_or(Ok(Self::Png), |end| end.to_string_lossy().parse())
+    }
+}
+
+impl fmt::Display for PictureFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for PictureFormat {
+    type Err = UnknownFormat;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.to_ascii_lowercase().as_str() {
+            "png" => Ok(Self::Png),
+            "ppm" => Ok(Self::Ppm),
+            _ => Err(UnknownFormat { given: text.chars().take(40).collect() }),
+        }
+    }
+}
+
+impl TryFrom<String> for PictureFormat {
+    type Error = UnknownFormat;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<PictureFormat> for String {
+    fn from(format: PictureFormat) -> Self {
+        format.name().to_owned()
+    }
+}
+
+/// A picture in PPM, taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ppm<'a> {
+    /// Its width.
+    pub width: u32,
+    /// Its height.
+    pub height: u32,
+    /// Red, green and blue of each pixel, a byte each, line by line from the top.
+    pub pixels: &'a [u8],
+}
+
+impl<'a> Ppm<'a> {
+    /// Reads a picture as QEMU writes it: `P6`, width, height, 255, pixels.
+    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let mut rest = bytes.strip_prefix(b"P6")?;
+        let mut numbers = [0; 3];
+        for number in &mut numbers {
+            rest = rest.trim_ascii_start();
+            let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let (written, behind) = rest.split_at(digits);
+            *number = std::str::from_utf8(written).ok()?.parse::<u32>().ok()?;
+            rest = behind;
+        }
+        let [width, height, 255] = numbers else { return None };
+        let (b"\n", pixels) = rest.split_at_checked(1)? else { return None };
+        let expected = u64::from(width).checked_mul(u64::from(height))?.checked_mul(3)?;
+        let is_whole = width > 0 && height > 0 && u64::try_from(pixels.len()) == Ok(expected);
+        is_whole.then_some(Self { width, height, pixels })
+    }
+}
+
+/// Returns width and height of a picture in PNG, if it is one.
+pub fn png_size(bytes: &[u8]) -> Option<(u32, u32)> {
+    // The signature, then a chunk's length and name, then the two numbers (ISO/IEC 15948, 5.2 and 11.2.2).
+    let (head, rest) = bytes.split_at_checked(16)?;
+    let is_png = head.starts_with(b"\x89PNG\r\n\x1a\n") && head.ends_with(b"IHDR");
+    let number = |at: usize| Some(u32::from_be_bytes(*rest.get(at..)?.first_chunk::<4>()?));
+    if is_png { Some((number(0)?, number(4)?)) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn test_ppm_as_qemu_writes_it_is_read() {
+        let picture = Ppm::parse(b"P6\n2 1\n255\n\x01\x02\x03\n\r\xff").unwrap();
+
+        assert_eq!(picture, Ppm { width: 2, height: 1, pixels: b"\x01\x02\x03\n\r\xff" });
+    }
+
+    #[test]
+    fn test_ppm_half_or_foreign_picture_is_none() {
+        for bytes in [b"P6\n2 1\n255\n\x01\x02".as_slice(), b"P5\n1 1\n255\n\x01\x02\x03", b"P6\n1 1\n7\n\x01\x02\x03"]
+        {
+            assert_eq!(Ppm::parse(bytes), None);
+        }
+        assert_eq!(Ppm::parse(b"P6\n0 0\n255\n"), None);
+        assert_eq!(Ppm::parse(b"P6\n4294967295 4294967295\n255\n"), None);
+    }
+
+    #[test]
+    fn test_png_size_is_in_its_head() {
+        let head = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x02\xd0\0\0\x01\x90\x08";
+
+        assert_eq!(png_size(head), Some((720, 400)));
+        assert_eq!(png_size(&head[..20]), None);
+        assert_eq!(png_size(b"P6\n720 400\n255\n everything else of it"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn test_pictures_any_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let _ = (Ppm::parse(&bytes), png_size(&bytes));
+            let _ = Ppm::parse(&[b"P6\n".as_slice(), &bytes].concat());
+        }
+    }
+}

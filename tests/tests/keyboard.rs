@@ -1,0 +1,258 @@
+//! Keys and texts reach the guest whole: GRUB on a real screen, and Linux with keyboards of four countries.
+
+#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use maqet_testkit::{TestHome, guest, serial, wait};
+use serde_json::json;
+
+const BOOT: Duration = Duration::from_secs(90);
+
+/// Where Debian puts the bootable image whose prompt needs nothing but keyboard and screen (package `grub-rescue-pc`).
+const GRUB: &str = "/usr/lib/grub-rescue/grub-rescue-cdrom.iso";
+
+/// A text of capitals, small letters, digits and all symbols of ASCII, without a space at either end.
+fn mixed(length: usize) -> String {
+    let ascii: Vec<char> = ('!'..='~').collect();
+    (0..length).map(|index| ascii[index * 37 % ascii.len()]).collect()
+}
+
+/// A GRUB that shows its prompt on the screen, and says the same on the serial line.
+struct Grub {
+    home: TestHome,
+    log: PathBuf,
+}
+
+impl Grub {
+    /// Boots it; the hands of the test are the commands it tests, as nothing else reaches that prompt.
+    fn boot() -> Self {
+        assert!(Path::new(GRUB).is_file(), "GRUB's image is not installed (`apt install grub-rescue-pc`)");
+        let home = TestHome::new();
+        home.add(&format!("name: grub\naccel: tcg\nmemory: 64M\narguments:\n  - {{cdrom: {GRUB}}}\n"));
+        let started = home.json(&["start", "grub"]);
+        let log = PathBuf::from(started["serial_log"].as_str().unwrap());
+        let grub = Self { home, log };
+        grub.shows("for a command-line");
+        grub.home.json(&["keys", "grub", "c"]);
+        grub.shows("grub>");
+        for command in ["serial --unit=0", "terminal_output console serial"] {
+            grub.home.json(&["type", "grub", command, "--enter"]);
+            wait::until(BOOT, command, || (grub.screen().matches("grub>").count() > 1).then_some(()));
+        }
+        serial::wait_for(&grub.log, "grub>", BOOT);
+        grub
+    }
+
+    /// Returns the words on the screen.
+    fn screen(&self) -> String {
+        let file = self.home.path("screen.png");
+        self.home.json(&["screenshot", "grub", file.to_str().unwrap()]);
+        words_in(&file)
+    }
+
+    /// Waits until these words are on the screen.
+    fn shows(&self, words: &str) {
+        wait::until(BOOT, words, || self.screen().contains(words).then_some(()));
+    }
+
+    /// Returns what GRUB says on the serial line; it breaks lines where its screen does.
+    fn said(&self) -> String {
+        serial::text(&self.log).replace('\n', "")
+    }
+}
+
+/// Reads a picture.
+fn words_in(picture: &Path) -> String {
+    let read = Command::new("tesseract").arg(picture).args(["-", "--psm", "6"]).env("OMP_THREAD_LIMIT", "1").output();
+    String::from_utf8(read.expect("tesseract is installed (`apt install tesseract-ocr`)").stdout).unwrap()
+}
+
+#[test]
+fn test_type_five_hundred_characters_at_grub_are_all_there_and_a_chord_resets_the_machine() {
+    let grub = Grub::boot();
+    // In single quotes GRUB takes all but the quote as it is.
+    let text = mixed(500).replace('\'', "-");
+
+    for line in text.as_bytes().chunks(250) {
+        let line = std::str::from_utf8(line).unwrap();
+        let typed = grub.home.json(&["type", "grub", &format!("echo '{line}'"), "--enter"]);
+        assert_eq!(typed["characters"], json!(258));
+        wait::until(BOOT, line, || grub.said().contains(&format!("{line}grub>")).then_some(()));
+    }
+    grub.home.json(&["type", "grub", "echo windmill", "--enter"]);
+    grub.shows("windmill");
+    grub.home.json(&["qmp", "keys", "grub", "ctrl-alt-del"]);
+    grub.home.json(&["wait", "grub", "--for", "event:RESET", "--since", "1m", "--timeout", "60s"]);
+}
+
+/// A Linux whose shell is at the serial line, and whose keyboard nobody reads but a test.
+struct Linux {
+    home: TestHome,
+    console: UnixStream,
+}
+
+impl Linux {
+    fn boot() -> Self {
+        let home = TestHome::new();
+        home.add(&guest::linux_yaml("linux", &guest::Files::built()));
+        let started = home.json(&["start", "linux"]);
+        serial::wait_for(Path::new(started["serial_log"].as_str().unwrap()), guest::READY, BOOT);
+        let socket = home.files().into_iter().find(|path| path.ends_with("serial.sock")).unwrap();
+        let console = UnixStream::connect(socket).unwrap();
+        console.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        Self { home, console }
+    }
+
+    /// Types lines at the serial shell, and returns what it says until all are done.
+    fn shell(&mut self, lines: &[&str]) -> String {
+        let typed = format!("{}\necho; echo all-do'ne'\n", lines.join("\n"));
+        self.console.write_all(typed.as_bytes()).unwrap();
+        let until = Instant::now() + BOOT;
+        let (mut said, mut some) = (Vec::new(), [0; 4096]);
+        while Instant::now() < until {
+            if let Ok(length) = self.console.read(&mut some) {
+                said.extend_from_slice(&some[..length]);
+            }
+            let text = String::from_utf8_lossy(&said);
+            if text.lines().any(|line| line.trim() == "all-done") {
+                return text.into_owned();
+            }
+        }
+        panic!("the guest was not done: {}", String::from_utf8_lossy(&said));
+    }
+
+    /// Reads at its keyboard from now on, which has the layout `keymap`.
+    fn listens(&mut self, keymap: &str) {
+        let load = format!("loadkmap </lib/keymaps/{keymap}; kbd_mode -u </dev/tty1");
+        self.shell(&[
+            &load,
+            "kill $reader 2>/dev/null; rm -f /tmp/raw",
+            // One program after the other at the same open terminal, which forgets its mode once it is closed.
+            "(stty raw -echo; >/tmp/raw; exec cat) </dev/tty1 >/tmp/read & reader=$!",
+            "until [ -e /tmp/raw ]; do :; done",
+        ]);
+    }
+
+    /// Returns what was read at its keyboard, once it is as many bytes or no more of them come.
+    fn heard(&mut self, bytes: usize) -> String {
+        let mut heard = Vec::new();
+        let _in_vain = wait::try_until(BOOT, || {
+            let said = self.shell(&["echo \"heard:$(base64 -w 0 /tmp/read):\""]);
+            // Wherever the terminal broke the line; what was typed is there too, and is no base64.
+            let said: String = said.split_ascii_whitespace().collect();
+            let pieces = said.split("heard:").filter_map(|piece| piece.split_once(':'));
+            heard = pieces.filter_map(|(piece, _)| decoded(piece)).last().unwrap();
+            (heard.len() >= bytes).then_some(())
+        });
+        String::from_utf8(heard).unwrap()
+    }
+}
+
+/// Reads base64, if it is nothing else.
+fn decoded(text: &str) -> Option<Vec<u8>> {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let (mut bytes, mut bits, mut held) = (Vec::new(), 0, 0);
+    for letter in text.trim_end_matches('=').bytes() {
+        bits = bits << 6 & 0xfff | ALPHABET.iter().position(|one| *one == letter)?;
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            bytes.push(u8::try_from(bits >> held & 0xff).ok()?);
+        }
+    }
+    Some(bytes)
+}
+
+#[test]
+fn test_type_in_each_layout_is_what_a_linux_with_that_keyboard_reads() {
+    let mut linux = Linux::boot();
+    let ascii = mixed(188);
+    // The keymaps of consoles are older than the euro.
+    let texts = [
+        ("us", format!("{ascii} \tend\n")),
+        ("uk", format!("{ascii} £¬\tend\n")),
+        ("de", format!("{ascii} äöüÄÖÜß§°²³µ áÉèÙâÎ\tend\n")),
+        ("fr", format!("{ascii} éèçàùµ§²°£ âÊîÔûäËïÖü\tend\n")),
+    ];
+
+    for (layout, text) in texts {
+        linux.listens(layout);
+        let file = linux.home.write("text", &text);
+        let typed = linux.home.json(&["type", "linux", "--layout", layout, "--file", file.to_str().unwrap()]);
+
+        assert_eq!(typed["characters"], json!(text.chars().count()));
+        // In raw mode Enter is a carriage return.
+        assert_eq!(linux.heard(text.len()), text.replace('\n', "\r"), "{layout}");
+    }
+}
+
+#[test]
+fn test_keys_whoever_types_at_the_same_time_waits_and_whoever_is_killed_leaves_no_key_down() {
+    let mut linux = Linux::boot();
+    linux.listens("us");
+    let texts = ["a".repeat(60), "b".repeat(60)];
+
+    let typing = texts.each_ref().map(|text| linux.home.maqet(["type", "linux", text]).spawn());
+    for running in typing {
+        running.wait().ok();
+    }
+    let mut killed = linux.home.maqet(["keys", "linux", "--hold", "2s", "shift-c"]).into_command().spawn().unwrap();
+    let while_down = linux.heard(121);
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    linux.home.json(&["type", "linux", "d"]);
+
+    let [first, second] = if while_down.starts_with('a') { texts } else { [texts[1].clone(), texts[0].clone()] };
+    assert_eq!(while_down, format!("{first}{second}C"));
+    assert_eq!(linux.heard(122), format!("{first}{second}Cd"));
+    let locks = linux.home.files().into_iter().filter(|path| path.to_string_lossy().contains("keyboard-"));
+    assert_eq!(locks.count(), 0, "the lock of whoever was killed is the next one's, who takes it away");
+}
+
+#[test]
+fn test_keys_mistakes_are_told_before_qemu_hears_of_them() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+
+    // The VM does not even run, so that nothing but the words can be what is refused.
+    let unknown = home.json_error(&["keys", "web", "ctrl-alt-delte"], 2);
+    let untypable = home.json_error(&["type", "web", "a\nbü"], 2);
+    let layout = home.maqet(["type", "web", "a", "--layout", "dr"]).run().code(2).stderr;
+    let hold = home.json_error(&["keys", "web", "a", "--hold", "2m"], 2);
+    let stopped = home.json_error(&["keys", "web", "a"], 4);
+
+    assert_eq!(
+        (&unknown["code"], &unknown["hints"][0]),
+        (&json!("keys.unknown"), &json!("did you mean `delete` or `del`?"))
+    );
+    assert_eq!(untypable["code"], "keys.untypable");
+    assert!(untypable["message"].as_str().unwrap().contains("`ü` (U+00FC) in line 2, column 2"), "{untypable}");
+    assert!(layout.contains("there are us, uk, de, fr") || layout.contains("did you mean"), "{layout}");
+    assert_eq!((&hold["code"], &stopped["code"]), (&json!("keys.hold-invalid"), &json!("vm.wrong-state")));
+}
+
+#[test]
+fn test_keys_paused_vm_is_told_to_hear_none() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    home.json(&["start", "web"]);
+
+    let refused = home.json_error(&["type", "web", "secret"], 4);
+    home.json_error(&["type", "web", "Schlüssel"], 2);
+    let logged = home.maqet(["-vvv", "keys", "web", "hunter2"]).run().code(2).stderr;
+
+    assert_eq!(
+        (&refused["code"], &refused["hints"][0]),
+        (&json!("keys.not-heard"), &json!("let it go on with `maqet resume web`"))
+    );
+    // What is typed may be a password.
+    let log = home.maqet(["logs", "web", "--maqet"]).run().ok().stdout;
+    assert!(log.contains("qmp.type") && log.contains("keys.untypable") && log.contains("keys.unknown"), "{log}");
+    assert!(["secret", "ü", "hunter2"].iter().all(|typed| !log.contains(typed)), "{log}");
+    assert_eq!(logged.matches("hunter2").count(), 1, "in the error, and not in the log: {logged}");
+}

@@ -1,0 +1,74 @@
+//! What a guest's screen shows becomes a picture, in QEMU's sandbox too.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use maqet_testkit::{TestHome, guest};
+use serde_json::json;
+
+fn home_with(more: &str) -> TestHome {
+    let home = TestHome::new();
+    home.add(&format!("{}{more}", guest::paused_yaml("web")));
+    home.json(&["start", "web"]);
+    home
+}
+
+#[test]
+fn test_screenshot_format_is_what_the_name_says_and_the_file_is_the_callers() {
+    let home = home_with("");
+
+    let png = home.json(&["screenshot", "web", "screen.png"]);
+    let ppm = home.json(&["qmp", "screendump", "web", "screen.ppm"]);
+    let named = home.json(&["screenshot", "web", "screen", "--image-format", "ppm"]);
+    let unknown = home.json_error(&["screenshot", "web", "screen.jpg"], 2);
+
+    let [png_bytes, ppm_bytes, named_bytes] =
+        ["screen.png", "screen.ppm", "screen"].map(|name| fs::read(home.path(name)).unwrap());
+    assert!(png_bytes.starts_with(b"\x89PNG\r\n\x1a\n") && ppm_bytes.starts_with(b"P6\n"));
+    assert_eq!(named_bytes, ppm_bytes);
+    assert_eq!((&png["width"], &png["height"], &png["format"]), (&ppm["width"], &ppm["height"], &json!("png")));
+    assert_eq!((&png["file"], &png["bytes"]), (&json!(home.path("screen.png")), &json!(png_bytes.len())));
+    assert_eq!((&named["format"], &unknown["code"]), (&json!("ppm"), &json!("screen.format-unknown")));
+    // Nothing stays where QEMU put it.
+    let left: Vec<_> = home.files().into_iter().filter(|path| path.to_string_lossy().contains("picture-")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn test_screenshot_in_a_pipe_is_the_picture_alone() {
+    let home = home_with("");
+    let mut command = home.maqet(["--format", "json", "screenshot", "web", "-"]).into_command();
+
+    let output = command.output().unwrap();
+
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stdout.starts_with(b"\x89PNG") && output.stdout.ends_with(b"IEND\xaeB`\x82"), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn test_screenshot_file_is_replaced_and_what_is_no_file_is_left_alone() {
+    let home = home_with("");
+    let old = home.write("screen.png", "old");
+    symlink(&old, home.path("link.png")).unwrap();
+
+    let through = home.json_error(&["screenshot", "web", "link.png"], 69);
+    let nowhere = home.json_error(&["screenshot", "web", "none/screen.png"], 69);
+    let untouched = fs::read_to_string(&old).unwrap();
+    home.json(&["screenshot", "web", "screen.png"]);
+
+    assert_eq!((&through["code"], &nowhere["code"]), (&json!("screen.unwritable"), &json!("screen.unwritable")));
+    assert_eq!(untouched, "old");
+    assert!(fs::read(&old).unwrap().starts_with(b"\x89PNG"));
+}
+
+#[test]
+fn test_screenshot_vm_without_a_graphics_card_is_told_to_have_no_screen() {
+    let home = home_with("vga: none\n");
+
+    let refused = home.json_error(&["screenshot", "web", "screen.png"], 4);
+
+    assert_eq!(refused["code"], "screen.none");
+    assert!(refused["hints"][0].as_str().unwrap().contains("--set vga=std"), "{refused}");
+    assert!(!home.path("screen.png").exists());
+}
