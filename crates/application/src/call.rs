@@ -83,6 +83,13 @@ impl<T> Done<T> {
         self
     }
 
+    /// Says which VM it is about, where nothing is written of it.
+    #[must_use]
+    pub(crate) fn about(mut self, vm: VmId) -> Self {
+        self.vm = Some(vm);
+        self
+    }
+
     /// Names the call that takes the change back.
     #[must_use]
     pub fn undone_by<O: Operation>(mut self, inverse: &O) -> Self {

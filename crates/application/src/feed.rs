@@ -1,6 +1,6 @@
 //! What happened, in order: our own events and those of all flight recorders, from where a reader was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 use maqet_domain::event::{Event, RecordedEvent};
@@ -11,7 +11,6 @@ use maqet_domain::vm::{BootNumber, Phase, RunPlaces, VmEntry, VmId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::hooks::is_of_qemu;
 use crate::{App, Error, limits};
 
 /// Something that happened, as scripts see it.
@@ -93,14 +92,15 @@ impl<'a> Feed<'a> {
     pub(crate) async fn news(&mut self) -> Result<Vec<ShownEvent>, Error> {
         self.settle().await;
         let ours = self.ours().await?;
-        let before = self.live();
+        let mut to_read = self.live();
         if !ours.is_empty() {
+            // Those that ended meanwhile have their last words still to be read.
+            let known: HashSet<VmId> = to_read.iter().map(|entry| entry.id).collect();
             self.refresh().await?;
+            to_read.extend(self.live().into_iter().filter(|entry| !known.contains(&entry.id)));
         }
         let mut events = ours;
-        // Those that ended meanwhile have their last words still to be read.
-        let ended = before.into_iter().filter(|entry| !self.live().iter().any(|live| live.id == entry.id));
-        for entry in ended.chain(self.live()).collect::<Vec<_>>() {
+        for entry in to_read {
             events.extend(self.of_recorders(&entry).await);
         }
         Ok(in_order(events))
@@ -115,9 +115,9 @@ impl<'a> Feed<'a> {
 
     /// Has the hooks told of what QEMU recorded, for the VMs that some of it is about.
     pub(crate) async fn tell_hooks(&self, events: &[ShownEvent]) {
-        let told =
-            |entry: &&VmEntry| events.iter().any(|event| event.vm_id == Some(entry.id) && is_of_qemu(&event.kind));
-        for entry in self.entries.iter().filter(told) {
+        let told: HashSet<VmId> =
+            events.iter().filter(|event| event.kind.starts_with(QEMU_EVENTS)).filter_map(|event| event.vm_id).collect();
+        for entry in self.entries.iter().filter(|entry| told.contains(&entry.id)) {
             self.app.catch_up(entry).await;
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::config::{KeyPath, Node, Report};
 use maqet_domain::event::{Event, kind};
-use maqet_domain::hook::{Hook, QEMU_EVENTS};
+use maqet_domain::hook::Hook;
 use maqet_domain::port::HookCall;
 use maqet_domain::qemu::QmpEvent;
 use maqet_domain::vm::{Vm, VmId};
@@ -132,9 +132,4 @@ impl App {
             log: self.folders.state.join("hooks.log"),
         }
     }
-}
-
-/// Returns whether a type is one of QEMU's.
-pub(crate) fn is_of_qemu(kind: &str) -> bool {
-    kind.starts_with(QEMU_EVENTS)
 }

@@ -111,9 +111,6 @@ pub const WAIT_PAUSE: Duration = Duration::from_millis(50);
 /// How often the screen is looked at: a picture has a few MB.
 pub const SCREEN_PAUSE: Duration = Duration::from_millis(250);
 
-/// How large a picture of a screen may be: 8K in three colours of a byte each has 100 MB.
-pub const SCREEN_BYTES: usize = 128 << 20;
-
 /// How long a connection to a guest's port is held to see whether the guest takes it; the guest of a busy host needs
 /// some tens of milliseconds, and the next look tries again.
 pub const DIAL: Duration = Duration::from_millis(500);

@@ -1,9 +1,9 @@
 //! Which run of a VM has monitors to talk to, and sessions with them.
 
-use maqet_domain::port::MonitorSession;
+use maqet_domain::port::{MonitorSession, QmpCommand};
 use maqet_domain::vm::{Input, ProcessIdentity, Run, VmEntry};
 
-use crate::{App, Error};
+use crate::{App, Error, limits};
 
 /// A VM whose process lives and is not stopped by a signal: QEMU itself says best whether it can answer.
 pub(crate) struct Monitored {
@@ -35,5 +35,17 @@ impl App {
     pub async fn monitor_session(&self, vm: &str) -> Result<Box<dyn MonitorSession>, Error> {
         let run = self.monitored(vm).await?.run;
         Ok(self.ports.monitors.session(&run.places, self.timeouts().qmp).await?)
+    }
+
+    /// Returns what QEMU's user network tells of itself; only the human monitor does (7.2).
+    pub(crate) async fn usernet(&self, run: &Run) -> Option<String> {
+        let command = QmpCommand::new("human-monitor-command").with("command-line", "info usernet");
+        match self.ports.monitors.execute(&run.places, &command, limits::RUN_STATE).await {
+            Ok(shown) => Some(shown.as_str().unwrap_or_default().to_owned()),
+            Err(error) => {
+                tracing::warn!(%error, "QEMU's user network could not be asked");
+                None
+            }
+        }
     }
 }

@@ -6,8 +6,8 @@ use maqet_domain::error::{Explain, Fault};
 use maqet_domain::picture::{PictureFormat, Ppm, UnknownFormat, png_size};
 use maqet_domain::port::{PictureError, PicturePlace, QmpCommand, QmpError};
 use maqet_domain::vm::{Run, VmEntry, VmName};
-use serde_json::json;
 
+use crate::app::shown;
 use crate::monitor::Monitored;
 use crate::{App, Error, Patience};
 
@@ -109,9 +109,8 @@ impl App {
                 Err(other) => return Err(other.into()),
             }
         }
-        let dumped = self.ports.monitors.execute(&run.places, &screendump(place.as_ref(), false), deadline).await;
-        dumped.map_err(|error| without_screen(entry, error))?;
-        let bytes = place.read().map_err(ScreenError::from)?;
+        let dumped = self.dump(run, place.as_ref(), deadline).await;
+        let bytes = dumped.map_err(|error| without_screen(entry, error))?;
         match format {
             PictureFormat::Ppm => Ok(picture(entry, format, bytes)?),
             PictureFormat::Png => {
@@ -123,34 +122,41 @@ impl App {
 }
 
 impl App {
+    /// Returns what the first screen shows, as PPM, whether or not it is a guest's.
+    pub(crate) async fn dumped_screen(&self, run: &Run) -> Result<Vec<u8>, Error> {
+        let place = self.ports.pictures.place(&run.places, PictureFormat::Ppm);
+        self.dump(run, place.as_ref(), self.timeouts().qmp).await
+    }
+
+    async fn dump(&self, run: &Run, place: &dyn PicturePlace, deadline: Duration) -> Result<Vec<u8>, Error> {
+        self.ports.monitors.execute(&run.places, &screendump(place, false), deadline).await?;
+        Ok(place.read().map_err(ScreenError::from)?)
+    }
+
     /// Returns whether the first screen is one of QEMU's own, which it has where there is no graphics card and nothing
     /// says what the parallel port is connected to: its picture would be that of an empty terminal.
     async fn shows_no_guest(&self, run: &Run, deadline: Duration) -> bool {
-        let mut command = QmpCommand::new("qom-get");
-        command.arguments.insert("path".to_owned(), json!("/backend/console[0]"));
-        command.arguments.insert("property".to_owned(), json!("device"));
+        let command = QmpCommand::new("qom-get").with("path", "/backend/console[0]").with("property", "device");
         // A QEMU that does not know the question is taken at its word when it is asked for the picture.
         self.ports.monitors.execute(&run.places, &command, deadline).await.is_ok_and(|device| device == "")
     }
 }
 
 fn screendump(place: &dyn PicturePlace, as_png: bool) -> QmpCommand {
-    let mut command = QmpCommand::new("screendump");
-    command.arguments.insert("filename".to_owned(), json!(place.path()));
-    if as_png {
-        command.arguments.insert("format".to_owned(), json!("png"));
-    }
-    command
+    let command = QmpCommand::new("screendump").with("filename", shown(place.path()));
+    if as_png { command.with("format", "png") } else { command }
 }
 
 /// Tells a machine without a screen from other refusals; QEMU has no error class for it (7.2: "There is no console to
 /// take a screendump from").
-fn without_screen(entry: &VmEntry, error: QmpError) -> Error {
-    match &error {
-        QmpError::Refused { description, .. } if description.contains("no console") => {
-            ScreenError::None { vm: entry.name.clone(), source: Some(error) }.into()
+fn without_screen(entry: &VmEntry, error: Error) -> Error {
+    let is_none =
+        |error: &QmpError| matches!(error, QmpError::Refused { description, .. } if description.contains("no console"));
+    match error {
+        Error::Qmp(refused) if is_none(&refused) => {
+            ScreenError::None { vm: entry.name.clone(), source: Some(refused) }.into()
         }
-        _ => error.into(),
+        other => other,
     }
 }
 

@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use maqet_domain::glob::matches;
+use maqet_domain::hook::QEMU_EVENTS;
 use maqet_domain::network::{Forward, Protocol, is_established};
-use maqet_domain::port::{PathKind, QmpCommand};
+use maqet_domain::port::PathKind;
 use maqet_domain::vm::{MonitorAnswer, Run, RunState, VmEntry};
-use serde_json::json;
 use tokio::time::Instant;
 
 use crate::condition::{Condition, Pattern};
 use crate::feed::{Cursor, Feed};
-use crate::hooks::is_of_qemu;
 use crate::look::Seen;
 use crate::wait_error::WaitError;
 use crate::{App, Error, limits};
@@ -89,10 +88,8 @@ impl<'a> Watch<'a> {
             self.feed = Some(feed);
             events
         };
-        let is_meant = |kind: &str| {
-            let own = kind.strip_prefix(maqet_domain::hook::QEMU_EVENTS).filter(|_| is_of_qemu(kind));
-            matches(name, kind) || own.is_some_and(|own| matches(name, own))
-        };
+        let is_meant =
+            |kind: &str| matches(name, kind) || kind.strip_prefix(QEMU_EVENTS).is_some_and(|own| matches(name, own));
         Ok(events.iter().any(|event| event.at >= self.since && is_meant(&event.kind)))
     }
 
@@ -101,7 +98,7 @@ impl<'a> Watch<'a> {
         if self.screen.as_ref().is_some_and(|screen| now < screen.looked + limits::SCREEN_PAUSE) {
             return Ok(false);
         }
-        let picture = picture(self.app, run).await?;
+        let picture = self.app.dumped_screen(run).await?;
         let now = Instant::now();
         let since = match &self.screen {
             Some(screen) if screen.picture == picture => screen.since,
@@ -140,30 +137,6 @@ impl SerialTail {
         }
         false
     }
-}
-
-impl App {
-    /// Returns what QEMU's user network tells of itself; only the human monitor does (7.2).
-    pub(crate) async fn usernet(&self, run: &Run) -> Option<String> {
-        let arguments = json!({ "command-line": "info usernet" }).as_object().cloned().unwrap_or_default();
-        let command = QmpCommand { execute: "human-monitor-command".to_owned(), arguments };
-        match self.ports.monitors.execute(&run.places, &command, limits::RUN_STATE).await {
-            Ok(shown) => Some(shown.as_str().unwrap_or_default().to_owned()),
-            Err(error) => {
-                tracing::warn!(%error, "QEMU's user network could not be asked");
-                None
-            }
-        }
-    }
-}
-
-/// Returns the screen as a picture; QEMU writes it into the private folder of the run.
-async fn picture(app: &App, run: &Run) -> Result<Vec<u8>, Error> {
-    let file = run.places.screen();
-    let arguments = json!({ "filename": file }).as_object().cloned().unwrap_or_default();
-    let command = QmpCommand { execute: "screendump".to_owned(), arguments };
-    app.ports.monitors.execute(&run.places, &command, app.timeouts().qmp).await?;
-    Ok(app.ports.records.read(&file, 0, limits::SCREEN_BYTES).await?.bytes)
 }
 
 /// Returns whether a server in the guest takes connections at a port.

@@ -30,7 +30,7 @@ pub(crate) use self::global::{Color, Format, Global};
 use self::global::{Loudness, last_loudness};
 pub(crate) use self::inspect::Inspect;
 pub(crate) use self::keyboard::{Keys, Type};
-pub(crate) use self::life::{Press, Restart, Rm, Start, Status, Stop, Vms};
+pub(crate) use self::life::{PowerOff, Press, Restart, Rm, Start, Status, Stop, Vms};
 pub(crate) use self::logs::Logs;
 pub(crate) use self::qmp::{Qmp, QmpCommand, QmpRun};
 pub(crate) use self::screen::Screenshot;

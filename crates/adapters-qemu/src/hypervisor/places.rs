@@ -64,7 +64,7 @@ pub(super) fn rotate(records: &Path) {
 fn socket_files(places: &RunPlaces) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = MonitorRole::ALL.iter().map(|role| places.monitor(*role)).collect();
     files.extend(MonitorRole::ALL.iter().map(|role| turn_file(places, *role)));
-    files.extend([places.serial_socket(), console_lock(places), places.pid_file(), places.screen()]);
+    files.extend([places.serial_socket(), console_lock(places), places.pid_file()]);
     files
 }
 

@@ -120,7 +120,9 @@ async fn press(app: &App, vm: &str, operation: &'static str, button: Button) -> 
     let seen = app.look_alone(entry).await;
     let step = seen.status.on(button.input()).map_err(|refused| refusal(entry, &seen, refused))?;
     let (Step::Do, Some(run)) = (step, &entry.run) else {
-        return Ok(Done::reading(Pressed { vm: VmStatus::of(entry, &seen), changed: false }).holding(guard));
+        return Ok(Done::reading(Pressed { vm: VmStatus::of(entry, &seen), changed: false })
+            .about(entry.id)
+            .holding(guard));
     };
     for command in button.commands(seen.status) {
         let command = QmpCommand::new(*command);
@@ -129,5 +131,5 @@ async fn press(app: &App, vm: &str, operation: &'static str, button: Button) -> 
     let seen = app.look_alone(entry).await;
     let event = app.event(button.event(), entry, json!({ "boot": run.boot }));
     let pressed = Pressed { vm: VmStatus::of(entry, &seen), changed: true };
-    Ok(Done::reading(pressed).telling(event).holding(guard))
+    Ok(Done::reading(pressed).about(entry.id).telling(event).holding(guard))
 }

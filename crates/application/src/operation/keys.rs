@@ -114,7 +114,7 @@ impl Operation for QmpKeys {
         }
         let touch = Touch::new(app, self.hold, KEY_HOLD, self.timeout)?;
         let entry = app.press_keys(&self.vm, Self::NAME, &keys, touch).await?;
-        Ok(Done::reading(KeysPressed { id: entry.id.to_string(), name: entry.name.to_string(), keys }))
+        Ok(Done::reading(KeysPressed { id: entry.id.to_string(), name: entry.name.to_string(), keys }).about(entry.id))
     }
 }
 

@@ -38,6 +38,6 @@ impl Operation for QmpRun {
             // It may have been stopped while it was asked, and then nothing else tells why.
             app.awake(&entry.name, &process)?;
         }
-        Ok(Done::reading(answer?))
+        Ok(Done::reading(answer?).about(entry.id))
     }
 }

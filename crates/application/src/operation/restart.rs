@@ -49,6 +49,7 @@ impl Operation for Restart {
         let how = stop::stop(app, &vm.entry, self.timeout, self.force).await?.how;
         let vm = app.reread(&vm).await?;
         let started = start::start(app, &vm, None).await?;
-        Ok(started.map(|started| Restarted { vm: started.vm, how, kept_sizes: started.kept_sizes }).holding(guard))
+        let restarted = started.map(|started| Restarted { vm: started.vm, how, kept_sizes: started.kept_sizes });
+        Ok(restarted.about(vm.entry.id).holding(guard))
     }
 }

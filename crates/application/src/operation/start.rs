@@ -51,7 +51,7 @@ impl Operation for Start {
 
     async fn run(&self, app: &App) -> Result<Done<Started>, Error> {
         let (guard, vm) = app.lock(&self.vm, Self::NAME).await?;
-        Ok(start(app, &vm, self.timeout).await?.holding(guard))
+        Ok(start(app, &vm, self.timeout).await?.about(vm.entry.id).holding(guard))
     }
 }
 

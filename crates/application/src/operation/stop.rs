@@ -55,7 +55,7 @@ impl Operation for Stop {
             locked => locked?,
         };
         let stopped = stop(app, &vm.entry, self.timeout, self.force).await?;
-        Ok(Done::reading(stopped).holding(guard))
+        Ok(Done::reading(stopped).about(vm.entry.id).holding(guard))
     }
 }
 
@@ -105,7 +105,7 @@ impl Stop {
         let process = seen.process.ok_or(held)?;
         app.kill(&entry.name, &process).await?;
         let seen = app.look_at_process(&entry).await;
-        Ok(Done::reading(Stopped { vm: VmStatus::of(&entry, &seen), how: Rung::Kill }))
+        Ok(Done::reading(Stopped { vm: VmStatus::of(&entry, &seen), how: Rung::Kill }).about(entry.id))
     }
 }
 

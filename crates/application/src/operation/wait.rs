@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::Since;
 use crate::call::{Done, Effect, Operation};
 use crate::condition::Condition;
-use crate::look::VmStatus;
+use crate::look::{Seen, VmStatus};
 use crate::wait_error::{LastLines, WaitError};
 use crate::watch::Watch;
 use crate::{App, Error, Patience, limits};
@@ -71,7 +71,7 @@ impl Operation for Wait {
             if let Some(vm) = self.look(app, &entry, &mut watches, until).await? {
                 let met = watches.iter().filter(|watch| watch.is_met).map(|watch| watch.condition.clone()).collect();
                 let waited_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                return Ok(Done::reading(Waited { vm, met, waited_ms }));
+                return Ok(Done::reading(Waited { vm, met, waited_ms }).about(id));
             }
             if Instant::now() >= until {
                 return Err(timed_out(app, &entry, &watches, patience).await.into());
@@ -82,6 +82,18 @@ impl Operation for Wait {
 }
 
 impl Wait {
+    /// Looks at the VM; its monitor is asked only if a state is waited for, as it is looked at many times a second.
+    async fn seen(&self, app: &App, entry: &VmEntry) -> Seen {
+        if !self.conditions.iter().any(|condition| matches!(condition, Condition::Status(_))) {
+            let seen = app.look_at_process(entry).await;
+            if seen.process.is_some() {
+                return seen;
+            }
+        }
+        // A start may go on behind the lock; until it has a process, it may well come.
+        app.look(entry).await
+    }
+
     /// Looks once at everything that has not come true; returns the VM's state once it is enough.
     async fn look(
         &self,
@@ -90,8 +102,7 @@ impl Wait {
         watches: &mut [Watch<'_>],
         until: Instant,
     ) -> Result<Option<VmStatus>, Error> {
-        // A start may go on behind the lock; until it has a process, it may well come.
-        let seen = app.look(entry).await;
+        let seen = self.seen(app, entry).await;
         for watch in watches.iter_mut().filter(|watch| !watch.is_met) {
             // Out of time: the caller says so.
             let Ok(looked) = timeout_at(until, watch.look(entry, &seen)).await else { return Ok(None) };
@@ -100,7 +111,7 @@ impl Wait {
         let mut met = watches.iter().map(|watch| watch.is_met);
         let is_enough = if self.any { met.any(|is_met| is_met) } else { met.all(|is_met| is_met) };
         if is_enough {
-            return Ok(Some(VmStatus::of(entry, &seen)));
+            return Ok(Some(VmStatus::of(entry, &app.look(entry).await)));
         }
         if seen.status.is_live() {
             return Ok(None);

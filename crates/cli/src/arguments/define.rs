@@ -22,6 +22,19 @@ pub(crate) struct Add {
     /// Name of the VM; wins over the files
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) over: Over,
+    /// Define a VM of defaults alone
+    #[arg(long)]
+    pub(crate) empty: bool,
+    /// Start it at once
+    #[arg(long)]
+    pub(crate) start: bool,
+}
+
+/// What is laid over the files.
+#[derive(Debug, Args)]
+pub(crate) struct Over {
     /// RAM, such as 4G; wins over the files
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<String>,
@@ -34,12 +47,6 @@ pub(crate) struct Add {
     /// Leave out keys that nobody knows, with a warning
     #[arg(long)]
     pub(crate) lenient: bool,
-    /// Define a VM of defaults alone
-    #[arg(long)]
-    pub(crate) empty: bool,
-    /// Start it at once
-    #[arg(long)]
-    pub(crate) start: bool,
 }
 
 /// Change a VM's definition
@@ -57,18 +64,8 @@ pub(crate) struct Apply {
     /// YAML files, merged left to right; `-` is standard input
     #[arg(value_name = "FILE", required_unless_present_any = ["memory", "cpu", "set"])]
     pub(crate) files: Vec<PathBuf>,
-    /// RAM, such as 4G; wins over the files
-    #[arg(long, value_name = "SIZE")]
-    pub(crate) memory: Option<String>,
-    /// Number of CPUs; wins over the files
-    #[arg(long, value_name = "N")]
-    pub(crate) cpu: Option<String>,
-    /// One value, such as storage.hdd.size=20G; wins over the files
-    #[arg(long, value_name = "KEY.PATH=VALUE")]
-    pub(crate) set: Vec<String>,
-    /// Leave out keys that nobody knows, with a warning
-    #[arg(long)]
-    pub(crate) lenient: bool,
+    #[command(flatten)]
+    pub(crate) over: Over,
     /// Show the difference and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

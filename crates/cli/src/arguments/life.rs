@@ -53,6 +53,13 @@ Examples:
 pub(crate) struct Stop {
     #[command(flatten)]
     pub(crate) vms: Vms,
+    #[command(flatten)]
+    pub(crate) how: PowerOff,
+}
+
+/// How VMs are stopped.
+#[derive(Debug, Args)]
+pub(crate) struct PowerOff {
     /// How long the guest may take to power off [default: `timeouts.power_down`, else 30s]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<Patience>,
@@ -89,12 +96,8 @@ Examples:
 pub(crate) struct Restart {
     #[command(flatten)]
     pub(crate) vms: Vms,
-    /// How long the guest may take to power off [default: `timeouts.power_down`, else 30s]
-    #[arg(long, value_name = "DURATION")]
-    pub(crate) timeout: Option<Patience>,
-    /// Kill QEMU at once; what the guest has not written is lost
-    #[arg(short, long)]
-    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) how: PowerOff,
 }
 
 /// The buttons of running VMs.

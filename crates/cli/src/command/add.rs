@@ -17,11 +17,11 @@ pub(crate) async fn add(maqet: &Maqet, arguments: Add, output: &Output) -> Resul
     let operation = operation::Add {
         documents: documents(maqet, &arguments.files)?,
         name: arguments.name,
-        memory: arguments.memory,
-        cpu: arguments.cpu,
-        set: arguments.set,
+        memory: arguments.over.memory,
+        cpu: arguments.over.cpu,
+        set: arguments.over.set,
         empty: arguments.empty,
-        lenient: arguments.lenient,
+        lenient: arguments.over.lenient,
     };
     let added = maqet.run(operation).await?;
     warn(&added.warnings, output);
@@ -51,10 +51,10 @@ pub(crate) async fn apply(maqet: &Maqet, arguments: Apply, output: &Output) -> R
     let operation = operation::Apply {
         documents: documents(maqet, &arguments.files)?,
         vm: arguments.vm,
-        memory: arguments.memory,
-        cpu: arguments.cpu,
-        set: arguments.set,
-        lenient: arguments.lenient,
+        memory: arguments.over.memory,
+        cpu: arguments.over.cpu,
+        set: arguments.over.set,
+        lenient: arguments.over.lenient,
         dry_run: arguments.dry_run,
     };
     let applied = maqet.run(operation).await?;

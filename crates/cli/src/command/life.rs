@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::add::note_kept_sizes;
 use super::command_line_of;
-use crate::arguments::{Inspect, Press, Restart, Rm, Start, Status, Stop, Vms, Wait};
+use crate::arguments::{Inspect, PowerOff, Press, Restart, Rm, Start, Status, Stop, Vms, Wait};
 use crate::exit;
 use crate::failure::Failure;
 use crate::progress;
@@ -59,12 +59,12 @@ fn absolute(conditions: Vec<Condition>) -> Result<Vec<Condition>, Failure> {
 }
 
 pub(crate) async fn stop(maqet: &Maqet, arguments: Stop, output: &Output) -> Result<u8, Failure> {
-    let Stop { vms, timeout, force } = arguments;
+    let Stop { vms, how: PowerOff { timeout, force } } = arguments;
     each(maqet, vms, output, "stopping", async |vm| maqet.run(operation::Stop { vm, timeout, force }).await).await
 }
 
 pub(crate) async fn restart(maqet: &Maqet, arguments: Restart, output: &Output) -> Result<u8, Failure> {
-    let Restart { vms, timeout, force } = arguments;
+    let Restart { vms, how: PowerOff { timeout, force } } = arguments;
     let restart = async |vm| {
         let restarted = maqet.run(operation::Restart { vm, timeout, force }).await?;
         note_kept_sizes(&restarted.kept_sizes, output);

@@ -136,10 +136,8 @@ impl Chord {
     /// SIGKILL (`send-key`, 7.2). Commands that follow too soon are lost: it keeps some 170 keys, and says nothing.
     pub fn press(&self, edge: Duration) -> QmpCommand {
         let keys: Vec<Value> = self.0.iter().map(|key| json!({ "type": "qcode", "data": key })).collect();
-        let mut command = QmpCommand::new("send-key");
-        command.arguments.insert("keys".to_owned(), Value::Array(keys));
-        command.arguments.insert("hold-time".to_owned(), json!(u64::try_from(edge.as_millis()).unwrap_or(u64::MAX)));
-        command
+        let hold_time = u64::try_from(edge.as_millis()).unwrap_or(u64::MAX);
+        QmpCommand::new("send-key").with("keys", keys).with("hold-time", hold_time)
     }
 
     /// Returns how long that takes until the next key may follow.

@@ -26,6 +26,13 @@ impl QmpCommand {
     pub fn new(execute: impl Into<String>) -> Self {
         Self { execute: execute.into(), arguments: Map::new() }
     }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.arguments.insert(name.to_owned(), value.into());
+        self
+    }
 }
 
 /// Why a QMP command got no result.

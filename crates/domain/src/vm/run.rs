@@ -115,11 +115,6 @@ impl RunPlaces {
         self.sockets.join(format!("card-{index}.sock"))
     }
 
-    /// Returns where a picture of the screen is put while it is looked at.
-    pub fn screen(&self) -> PathBuf {
-        self.sockets.join("screen.ppm")
-    }
-
     /// Returns QEMU's own pid file.
     pub fn pid_file(&self) -> PathBuf {
         self.sockets.join("qemu.pid")

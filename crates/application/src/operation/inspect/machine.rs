@@ -6,7 +6,6 @@ use maqet_domain::port::{QmpCommand, QmpError};
 use maqet_domain::vm::Run;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use crate::{App, limits};
 
@@ -116,8 +115,8 @@ impl App {
     async fn ask_machine(&self, run: &Run) -> Result<Told, QmpError> {
         let version: Version = self.ask(run, QmpCommand::new("query-version")).await?;
         let kvm: Kvm = self.ask(run, QmpCommand::new("query-kvm")).await?;
-        let of_machine = json!({ "path": "/machine", "property": "type" }).as_object().cloned().unwrap_or_default();
-        let kind: String = self.ask(run, QmpCommand { execute: "qom-get".to_owned(), arguments: of_machine }).await?;
+        let of_machine = QmpCommand::new("qom-get").with("path", "/machine").with("property", "type");
+        let kind: String = self.ask(run, of_machine).await?;
         let cpus: Vec<serde_json::Value> = self.ask(run, QmpCommand::new("query-cpus-fast")).await?;
         let memory: Memory = self.ask(run, QmpCommand::new("query-memory-size-summary")).await?;
         let blocks: Vec<Block> = self.ask(run, QmpCommand::new("query-block")).await?;
@@ -178,6 +177,8 @@ impl Block {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
