@@ -1,5 +1,7 @@
 //! The checked description of a machine: what a definition means once every key was understood.
 
+#[cfg(test)]
+mod combinations;
 pub mod defaults;
 mod key;
 

@@ -34,6 +34,11 @@ impl NetworkMode {
         ("passt", Self::Passt),
         ("none", Self::None),
     ];
+
+    /// Returns the word of the configuration.
+    pub fn as_str(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, mode)| *mode == self).map_or("none", |(word, _)| word)
+    }
 }
 
 /// A transport protocol.

@@ -125,6 +125,11 @@ impl StorageSpec {
         })
     }
 
+    /// Returns whether the device hands every write on before it tells the guest that it is done.
+    pub fn writes_through(&self) -> bool {
+        matches!(self.cache, Some(Cache::Writethrough | Cache::Directsync))
+    }
+
     /// Returns what stands under a key of the storage type's own.
     pub fn own(&self, key: &str) -> Option<&Node> {
         self.own.iter().find(|(known, _)| known == key).map(|(_, node)| node)

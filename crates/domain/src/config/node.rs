@@ -83,6 +83,11 @@ impl Node {
         self.entries().iter().find(|(name, _)| name == key).map(|(_, node)| node)
     }
 
+    /// Returns what stands under `key` unless that is nothing, which says as much as no key.
+    pub fn given(&self, key: &str) -> Option<&Self> {
+        self.get(key).filter(|node| !node.is_null())
+    }
+
     /// Returns the text, if this is one.
     pub fn as_text(&self) -> Option<&str> {
         match &self.value {

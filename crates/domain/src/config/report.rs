@@ -37,7 +37,7 @@ impl KeyPath {
         Self { text: format!("{}[{index}]", self.text), last: self.last }
     }
 
-    fn last_key(&self) -> &str {
+    pub(crate) fn last_key(&self) -> &str {
         &self.text[self.last..]
     }
 }

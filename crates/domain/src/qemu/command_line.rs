@@ -110,9 +110,11 @@ impl CommandLine {
         let (cards, helpers) = network(machine, setting)?;
         switches.extend(cards);
         switches.extend(machine.switches.iter().cloned());
-        switches.extend(machine.arguments.iter().cloned());
 
-        let words = switches.iter().flat_map(Switch::words).chain(machine.args.iter().cloned()).collect();
+        // The Python maqet put `args` before `arguments`, and QEMU takes devices in order.
+        let args = machine.args.iter().cloned();
+        let ours = switches.iter().flat_map(Switch::words);
+        let words = ours.chain(args).chain(machine.arguments.iter().flat_map(Switch::words)).collect();
         Ok(Self { binary: setting.binary.clone(), words, helpers })
     }
 
@@ -323,6 +325,15 @@ mod tests {
 
         assert_eq!(given(&line, "m"), ["512"]);
         assert_eq!(given(&line, "smp"), ["2"]);
+    }
+
+    /// As the Python maqet 0.0.15 ordered them; guests number devices in this order.
+    #[test]
+    fn test_command_line_args_stand_before_arguments() {
+        let line =
+            command_line(r#"{"arguments": [{"device": "b"}], "args": ["-device", "a"], "storage": [{"name": "hdd"}]}"#);
+
+        assert_eq!(given(&line, "device"), ["virtio-blk-pci,drive=hdd,id=hdd", "a", "b"]);
     }
 
     #[test]

@@ -50,7 +50,9 @@ impl StorageDriver for Qcow2 {
         "qcow2"
     }
 
-    fn check(&self, _: &StorageSpec, _: &KeyPath, _: &Node, _: &mut Report) {}
+    fn check(&self, storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Report) {
+        no_device_keys(storage, at, entry, report);
+    }
 
     fn preparation(&self, storage: &StorageSpec, path: &Path) -> Preparation {
         image_or_existing(storage, path, "qcow2")
@@ -79,6 +81,7 @@ impl StorageDriver for Raw {
     }
 
     fn check(&self, storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Report) {
+        no_device_keys(storage, at, entry, report);
         if storage.backing.is_some() {
             let node = entry.get("backing_file").unwrap_or(entry);
             report.wrong_with_help(
@@ -162,9 +165,13 @@ impl StorageDriver for Iso {
             report.wrong(&at.key("interface"), node, "a CD drive is attached as `ide`, `sata` or `scsi`");
         }
         for key in ["size", "backing_file"] {
-            if let Some(node) = entry.get(key) {
+            if let Some(node) = entry.given(key) {
                 report.wrong(&at.key(key), node, format!("a CD image has no `{key}`"));
             }
+        }
+        if let Some(node) = entry.given("readonly").filter(|node| node.boolean() == Some(false)) {
+            let help = "leave `readonly` out, or set `type: raw` for a disk that can be written";
+            report.wrong_with_help(&at.key("readonly"), node, "a CD cannot be written", Some(help.to_owned()));
         }
     }
 
@@ -178,6 +185,30 @@ impl StorageDriver for Iso {
 
     fn front_end(&self, storage: &StorageSpec, seat: Seat) -> Vec<Switch> {
         storage.interface.device(storage, seat, "cd").into_iter().collect()
+    }
+}
+
+/// Notes what is said about a device where there is none.
+fn no_device_keys(storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Report) {
+    if storage.interface != Interface::None {
+        return;
+    }
+    let help = |option: &str| {
+        let name = &storage.name;
+        Some(format!("say it where `arguments` attach it: `- {{device: …, drive: {name}, {option}}}`"))
+    };
+    for key in ["serial", "bootindex"] {
+        if let Some(node) = entry.given(key) {
+            let message = format!("`{key}` is of the device, and `interface: none` makes none");
+            report.wrong_with_help(&at.key(key), node, message, help(&format!("{key}: …")));
+        }
+    }
+    if storage.writes_through()
+        && let Some(node) = entry.given("cache")
+    {
+        let word = node.scalar().unwrap_or_default();
+        let message = format!("with `cache: {word}` the device writes through, and `interface: none` makes none");
+        report.wrong_with_help(&at.key("cache"), node, message, help("write-cache: off"));
     }
 }
 

@@ -1,6 +1,6 @@
 //! How a drive is attached to the machine, and how many fit.
 
-use super::{Cache, StorageSpec};
+use super::StorageSpec;
 use crate::qemu::Switch;
 
 /// How a drive is attached to the machine.
@@ -101,8 +101,7 @@ impl Interface {
             Some(index) => device.option("bootindex", index.to_string()),
             None => device,
         };
-        let writes_through = matches!(storage.cache, Some(Cache::Writethrough | Cache::Directsync));
-        Some(if writes_through { device.flag("write-cache", false) } else { device })
+        Some(if storage.writes_through() { device.flag("write-cache", false) } else { device })
     }
 }
 

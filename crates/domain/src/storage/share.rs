@@ -56,12 +56,22 @@ impl StorageDriver for Virtfs {
             Some(node) => drop(report.path(&at.key("path"), node)),
             None => report.wrong(at, entry, "`type: virtfs` needs the `path` of the folder to share"),
         }
-        let at = at.key("options");
-        let Some(options) = storage.own("options").filter(|node| !node.is_null()) else {
+        let Some(options) = storage.own("options") else {
             return;
         };
+        let of_share = entry.given("readonly");
+        if let (Some(outer), Some(inner)) = (of_share.and_then(Node::boolean), options.given("readonly"))
+            && inner.boolean() == Some(!outer)
+        {
+            let message = "`readonly` says one thing here and another beside `path`";
+            report.twice(&at.key("options").key("readonly"), inner, of_share.and_then(Node::whereabouts), message);
+        }
+        let at = at.key("options");
         for (key, node) in report.map(&at, options).unwrap_or_default() {
             let at = at.key(key);
+            if node.is_null() && VIRTFS_OPTIONS.contains(&key.as_str()) {
+                continue;
+            }
             match key.as_str() {
                 "mount_tag" => tag(&at, node, report),
                 "security_model" => drop(report.one_of(&at, node, &SECURITY_MODELS)),
@@ -121,6 +131,12 @@ impl StorageDriver for Virtiofs {
             Some(node) => drop(report.path(&at.key("socket"), node)),
             None => report.wrong(at, entry, "`type: virtiofs` needs the `socket` of a virtiofsd"),
         }
+        if let Some(node) = entry.given("readonly") {
+            let message = "whether a virtiofs share can be written is up to its virtiofsd; QEMU has no say in it";
+            let help = "leave `readonly` out and start virtiofsd with `--readonly`, if yours knows it (that of QEMU 7.2 \
+                        does not), or set `type: virtfs`";
+            report.wrong_with_help(&at.key("readonly"), node, message, Some(help.to_owned()));
+        }
         if let Some(node) = storage.own("mount_tag") {
             tag(&at.key("mount_tag"), node, report);
         }
@@ -173,7 +189,8 @@ fn tag(at: &KeyPath, node: &Node, report: &mut Report) {
 fn no_disk_keys(at: &KeyPath, entry: &Node, report: &mut Report) {
     const OF_DISKS: [&str; 9] =
         ["file", "size", "interface", "backing_file", "backing_format", "cache", "discard", "serial", "bootindex"];
-    for (key, node) in entry.entries().iter().filter(|(key, _)| OF_DISKS.contains(&key.as_str())) {
+    for key in OF_DISKS {
+        let Some(node) = entry.given(key) else { continue };
         report.wrong(&at.key(key), node, format!("a shared folder has no `{key}`"));
     }
 }

@@ -87,7 +87,7 @@ fn card(at: &KeyPath, entry: &Node, index: usize, report: &mut Report) -> Option
             report.unknown_key(&at.key(key), node, &KEYS);
         }
     }
-    let mode = match entry.get("mode").filter(|node| !node.is_null()) {
+    let mode = match entry.given("mode") {
         Some(node) => report.one_of(&at.key("mode"), node, &NetworkMode::WORDS),
         None => Some(NetworkMode::User),
     };
@@ -102,7 +102,7 @@ fn spec(
     mode: Option<NetworkMode>,
     report: &mut Report,
 ) -> Option<NetworkSpec> {
-    let given = |key: &str| entry.get(key).filter(|node| !node.is_null());
+    let given = |key: &str| entry.given(key);
     let name = match given("name") {
         Some(node) => parsed::<DriveName>(&at.key("name"), node, report),
         None => DriveName::parse(&format!("net{index}")).ok(),
@@ -121,14 +121,29 @@ fn spec(
     Some(spec)
 }
 
+/// The keys that not every mode has, and the modes that have them.
+const OF_MODES: [(&str, &[NetworkMode]); 5] = {
+    use NetworkMode::{Bridge, Passt, Tap, User};
+    [
+        ("forward", &[User, Passt]),
+        ("bridge", &[Bridge]),
+        ("interface", &[Tap]),
+        ("model", &[User, Tap, Bridge, Passt]),
+        ("mac", &[User, Tap, Bridge, Passt]),
+    ]
+};
+
 /// Notes what does not go with the mode.
 fn fits(at: &KeyPath, spec: &NetworkSpec, entry: &Node, report: &mut Report) {
     let mode = spec.mode;
-    let forward = entry.get("forward").unwrap_or(entry);
-    if !matches!(mode, NetworkMode::User | NetworkMode::Passt) && !spec.forward.is_empty() {
-        report.wrong(&at.key("forward"), forward, "ports are forwarded with `mode: user` and `mode: passt` only");
+    for (key, modes) in OF_MODES.iter().filter(|(_, modes)| !modes.contains(&mode)) {
+        let says_nothing = |node: &&Node| matches!(&node.value, Value::List(items) if items.is_empty());
+        if let Some(node) = entry.given(key).filter(|node| !says_nothing(node)) {
+            foreign(&at.key(key), entry, node, modes, report);
+        }
     }
     if mode == NetworkMode::Passt && spec.forward.iter().any(|forward| forward.host_port == 0) {
+        let forward = entry.get("forward").unwrap_or(entry);
         report.wrong(&at.key("forward"), forward, "`mode: passt` takes no free port by itself; name one");
     }
     if mode == NetworkMode::Bridge && spec.bridge.is_none() {
@@ -137,6 +152,19 @@ fn fits(at: &KeyPath, spec: &NetworkSpec, entry: &Node, report: &mut Report) {
     if mode == NetworkMode::Tap && spec.interface.is_none() {
         report.wrong(at, entry, "`mode: tap` needs the `interface` to use");
     }
+}
+
+/// Notes a key of other modes, and which mode was probably meant.
+fn foreign(at: &KeyPath, entry: &Node, node: &Node, modes: &[NetworkMode], report: &mut Report) {
+    let key = at.last_key();
+    let words: Vec<String> = modes.iter().map(|mode| format!("`mode: {}`", mode.as_str())).collect();
+    let message = match entry.given("mode").and_then(Node::scalar) {
+        Some(word) if word == "none" => format!("`{key}` is of a card, and `mode: none` makes none"),
+        Some(word) => format!("`{key}` goes with {} only, and this is `mode: {word}`", words.join(" and ")),
+        None => format!("`{key}` goes with {} only, and without a mode it is `user`", words.join(" and ")),
+    };
+    let help = format!("set {}, or leave `{key}` out", words.join(" or "));
+    report.wrong_with_help(at, node, message, Some(help));
 }
 
 fn forwards(at: &KeyPath, node: &Node, report: &mut Report) -> Vec<Forward> {

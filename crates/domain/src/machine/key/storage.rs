@@ -113,19 +113,19 @@ impl Storage {
     /// Reads one entry; every key is looked at, so that all its problems are told at once.
     fn entry(&self, at: &KeyPath, entry: &Node, report: &mut Report) -> Option<StorageSpec> {
         report.map(at, entry)?;
-        let driver = self.driver(at, given(entry, "type"), report);
+        let driver = self.driver(at, entry.given("type"), report);
         let own = driver.as_ref().map(|driver| own_keys(at, entry, driver, report)).unwrap_or_default();
 
         let name = drive_name(at, entry, report);
-        let file = given(entry, "file").and_then(|node| report.path(&at.key("file"), node));
-        let size = given(entry, "size").and_then(|node| disk_size(&at.key("size"), node, report));
+        let file = entry.given("file").and_then(|node| report.path(&at.key("file"), node));
+        let size = entry.given("size").and_then(|node| disk_size(&at.key("size"), node, report));
         let interface =
-            given(entry, "interface").map(|node| report.one_of(&at.key("interface"), node, &Interface::WORDS));
-        let readonly = given(entry, "readonly").map_or(Some(false), |node| report.boolean(&at.key("readonly"), node));
-        let cache = given(entry, "cache").and_then(|node| report.one_of(&at.key("cache"), node, &Cache::WORDS));
-        let discard = given(entry, "discard").and_then(|node| discard(&at.key("discard"), node, report));
-        let serial = given(entry, "serial").and_then(|node| serial(&at.key("serial"), node, report));
-        let bootindex = given(entry, "bootindex").and_then(|node| {
+            entry.given("interface").map(|node| report.one_of(&at.key("interface"), node, &Interface::WORDS));
+        let readonly = entry.given("readonly").map_or(Some(false), |node| report.boolean(&at.key("readonly"), node));
+        let cache = entry.given("cache").and_then(|node| report.one_of(&at.key("cache"), node, &Cache::WORDS));
+        let discard = entry.given("discard").and_then(|node| discard(&at.key("discard"), node, report));
+        let serial = entry.given("serial").and_then(|node| serial(&at.key("serial"), node, report));
+        let bootindex = entry.given("bootindex").and_then(|node| {
             report.whole(&at.key("bootindex"), node, 0, i64::from(u16::MAX)).and_then(|index| u16::try_from(index).ok())
         });
         let backing = backing(at, entry, report);
@@ -184,17 +184,14 @@ impl Storage {
     }
 }
 
-fn given<'a>(entry: &'a Node, key: &str) -> Option<&'a Node> {
-    entry.get(key).filter(|node| !node.is_null())
-}
-
 /// Returns what stands under the type's own keys, and notes the keys that nobody knows.
 fn own_keys(at: &KeyPath, entry: &Node, driver: &Arc<dyn StorageDriver>, report: &mut Report) -> Vec<(String, Node)> {
     let own = driver.own_keys();
     let mut found = Vec::new();
     for (key, node) in entry.entries() {
         if own.contains(&key.as_str()) {
-            found.push((key.clone(), node.clone()));
+            // Nothing says as much as no key.
+            found.extend(Some((key.clone(), node.clone())).filter(|_| !node.is_null()));
         } else if !KEYS.contains(&key.as_str()) {
             let known: Vec<&str> = KEYS.iter().chain(own).copied().collect();
             report.unknown_key(&at.key(key), node, &known);
@@ -233,7 +230,7 @@ fn serial(at: &KeyPath, node: &Node, report: &mut Report) -> Option<String> {
 }
 
 fn backing(at: &KeyPath, entry: &Node, report: &mut Report) -> Option<Backing> {
-    let given = |key: &str| given(entry, key);
+    let given = |key: &str| entry.given(key);
     let format = given("backing_format").and_then(|node| report.word(&at.key("backing_format"), node));
     match (given("backing_file"), given("backing_format")) {
         (Some(file), _) => report.path(&at.key("backing_file"), file).map(|file| Backing { file, format }),
