@@ -20,8 +20,13 @@ struct Follower {
 
 impl Follower {
     fn new(home: &TestHome, name: &str, arguments: &[&str]) -> Self {
+        Self::of(home, name, &["events"], arguments)
+    }
+
+    fn of(home: &TestHome, name: &str, command: &[&str], arguments: &[&str]) -> Self {
         let told = home.path(name);
-        let mut command = home.maqet(["--format", "json", "events", "--follow"]).args(arguments).into_command();
+        let followed = home.maqet(["--format", "json"]).args(command).args(["--follow"]).args(arguments);
+        let mut command = followed.into_command();
         let child = command.stdout(File::create(&told).unwrap()).spawn().unwrap();
         Self { child, told }
     }
@@ -147,4 +152,50 @@ fn test_follow_ends_when_nobody_reads_any_more() {
         child.try_wait().unwrap()
     });
     assert!(status.success(), "{status}");
+}
+
+#[test]
+fn test_qmp_events_are_those_of_qemu_alone_by_their_own_names() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    home.json(&["start", "web"]);
+    home.json(&["reset", "web"]);
+    home.json(&["stop", "web", "--timeout", "0s"]);
+
+    let all = home.json(&["qmp", "events", "web"]);
+    let resets = home.json(&["qmp", "events", "web", "--type", "rese?"]);
+    let none = home.json(&["qmp", "events", "web", "--type", "vm.*"]);
+
+    assert_eq!(types(&all), ["qemu.RESET", "qemu.SHUTDOWN"]);
+    assert_eq!(types(&resets), ["qemu.RESET"]);
+    assert_eq!(resets[0]["data"], json!({"guest": false, "reason": "host-qmp-system-reset"}));
+    assert_eq!(none, json!([]));
+    assert_eq!(home.json_error(&["qmp", "events", "wep"], 3)["code"], "vm.not-found");
+    home.maqet(["qmp", "events"]).run().code(2);
+}
+
+#[test]
+fn test_follow_with_a_count_leaves_after_so_many_and_with_a_timeout_without_them() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    home.json(&["start", "web"]);
+    home.json(&["resume", "web"]);
+    let of_qemu = ["qmp", "events", "web"];
+
+    let mut counted = Follower::of(&home, "c.json", &of_qemu, &["--since", "1h", "--count", "2", "--timeout", "20s"]);
+    counted.wait_for("qemu.RESUME");
+    home.json(&["pause", "web"]);
+    let done = counted.child.wait().unwrap();
+    let late = home.json_error(&["qmp", "events", "web", "-f", "--count", "9", "--timeout", "100ms"], 124);
+    let left = home.json_error(&["events", "--follow", "--type", "no-such", "--timeout", "100ms"], 124);
+
+    assert_eq!(types(&Value::from(counted.events())), ["qemu.RESUME", "qemu.STOP"]);
+    assert_eq!(done.code(), Some(0));
+    assert_eq!(
+        (&late["code"], &late["message"]),
+        (&json!("events.timed-out"), &json!("0 of 9 events came within 100ms"))
+    );
+    assert_eq!(left["code"], "events.timed-out");
+    home.maqet(["events", "--count", "2"]).run().code(2);
+    home.json(&["stop", "web", "--force"]);
 }

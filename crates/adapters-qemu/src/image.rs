@@ -13,6 +13,8 @@ use maqet_domain::port::{DiskImages, ImageError, ImageInfo};
 use maqet_domain::snapshot::SnapshotName;
 use maqet_domain::storage::ImagePlan;
 
+#[cfg(feature = "fuzzing")]
+pub use self::info::read_image_info;
 pub(crate) use self::tool::{Tool, Tools};
 use crate::environment::ProcessEnvironment;
 use crate::limits::IMAGE_SNAPSHOT_DEADLINE;

@@ -37,6 +37,8 @@ pub use self::hook::LocalHooks;
 pub use self::host::LocalHost;
 pub use self::hypervisor::QemuHypervisor;
 pub use self::image::QemuImg;
+#[cfg(feature = "fuzzing")]
+pub use self::image::read_image_info;
 pub use self::journal::FileJournal;
 pub use self::leftovers::{LocalLeftovers, OurFolders};
 pub use self::lock::FileLocks;

@@ -14,6 +14,7 @@ mod keys;
 mod logs;
 mod ls;
 mod qmp;
+mod qmp_events;
 mod restart;
 mod rm;
 mod screendump;
@@ -42,6 +43,7 @@ pub use self::keys::{KeysPressed, QmpKeys, QmpType, Typed};
 pub use self::logs::{LogError, LogInfo, LogKind, LogReader, Logs, VmLog};
 pub use self::ls::{Ls, SortKey};
 pub use self::qmp::QmpRun;
+pub use self::qmp_events::QmpEvents;
 pub use self::restart::{Restart, Restarted};
 pub use self::rm::{Removed, Rm};
 pub use self::screendump::{QmpScreendump, Screendump};
@@ -74,6 +76,7 @@ pub fn table() -> OperationTable {
         .on::<Logs>()
         .on::<Console>()
         .on::<QmpRun>()
+        .on::<QmpEvents>()
         .on::<QmpKeys>()
         .on::<QmpType>()
         .on::<QmpScreendump>()

@@ -25,7 +25,7 @@ use maqet::operation::{Cleanup, Doctor, Info, Ls};
 pub(crate) use self::config::Config;
 pub(crate) use self::console::Console;
 pub(crate) use self::define::{Add, Apply};
-pub(crate) use self::events::Events;
+pub(crate) use self::events::{Events, QmpEvents, Watch};
 pub(crate) use self::global::{Color, Format, Global};
 use self::global::{Loudness, last_loudness};
 pub(crate) use self::inspect::Inspect;

@@ -45,6 +45,9 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Qmp(Qmp { command: Some(QmpCommand::Run(run)), .. } | Qmp { run: Some(run), .. }) => {
             qmp::run(maqet, run, output).await
         }
+        Command::Qmp(Qmp { command: Some(QmpCommand::Events(arguments)), .. }) => {
+            events::of_qemu(maqet, arguments, output).await
+        }
         Command::Keys(keys) | Command::Qmp(Qmp { command: Some(QmpCommand::Keys(keys)), .. }) => {
             keyboard::keys(maqet, keys, output).await
         }

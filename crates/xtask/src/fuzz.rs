@@ -1,4 +1,4 @@
-//! What people write, made up by the million: the targets of `fuzz/`, which is a workspace of its own.
+//! What people write and programs say, made up by the million: the targets of `fuzz/`, which is a workspace of its own.
 
 use std::fs;
 
@@ -32,6 +32,8 @@ pub(crate) struct Fuzz {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Target {
     Config,
+    Output,
+    Qmp,
     Setting,
     Value,
 }
@@ -40,6 +42,8 @@ impl Target {
     fn name(self) -> &'static str {
         match self {
             Self::Config => "config",
+            Self::Output => "output",
+            Self::Qmp => "qmp",
             Self::Setting => "setting",
             Self::Value => "value",
         }
@@ -49,8 +53,19 @@ impl Target {
     fn seeds(self) -> &'static [&'static str] {
         match self {
             Self::Config => &["fuzz/seeds/config", "docs/examples", "tests/data/broken", "tests/data/python"],
+            Self::Output => &["fuzz/seeds/output"],
+            Self::Qmp => &["fuzz/seeds/qmp"],
             Self::Setting => &["fuzz/seeds/setting"],
             Self::Value => &["fuzz/seeds/value"],
+        }
+    }
+
+    /// Returns the file of words that inputs are made of.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Config | Self::Setting | Self::Value => "fuzz/yaml.dict",
+            Self::Output => "fuzz/output.dict",
+            Self::Qmp => "fuzz/qmp.dict",
         }
     }
 }
@@ -73,8 +88,11 @@ impl Fuzz {
         let mut command = workspace.cargo(["fuzz", "run", name, &found]);
         // The sanitizers are there in every compiler, but only a nightly one gives them without being asked so.
         command.env("RUSTC_BOOTSTRAP", "1").env_remove("CARGO_TARGET_DIR");
-        command.args(target.seeds()).args(["--", "-dict=fuzz/yaml.dict", "-print_final_stats=1"]);
-        command.arg(format!("-max_total_time={}", self.seconds)).arg(format!("-max_len={LONGEST}"));
+        command.args(target.seeds()).args(["--", "-print_final_stats=1"]);
+        command
+            .arg(format!("-dict={}", target.words()))
+            .arg(format!("-max_total_time={}", self.seconds))
+            .arg(format!("-max_len={LONGEST}"));
         command.arg(format!("-rss_limit_mb={MEMORY_MIB}")).arg(format!("-timeout={HANG_SECONDS}"));
         program::run(&mut command).map_err(|failure| {
             Failure::new(format!("`{name}` found an input that fails"))
@@ -99,6 +117,7 @@ mod tests {
             for folder in target.seeds() {
                 assert!(root.join(folder).read_dir().unwrap().next().is_some(), "{folder}");
             }
+            assert!(root.join(target.words()).is_file(), "{target:?}");
         }
         let files = root.join("fuzz/fuzz_targets").read_dir().unwrap().map(|entry| entry.unwrap().path());
         let of_targets = files.filter(|path| fs::read_to_string(path).unwrap().contains("fuzz_target!("));

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use maqet::Patience;
 
+use super::events::QmpEvents;
 use super::keyboard::{Keys, Type};
 use super::screen::Screenshot;
 
@@ -29,6 +30,8 @@ pub(crate) struct Qmp {
 pub(crate) enum QmpCommand {
     /// Run a QMP command and print what QEMU returns
     Run(QmpRun),
+    /// Show the QMP events of a VM's QEMU
+    Events(QmpEvents),
     // Without words of their own: those of the arguments tell more.
     Keys(Keys),
     Type(Type),

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use maqet::operation::{self, Since};
-use maqet::{Maqet, Patience};
+use maqet::{Fault, Maqet, Patience};
+use tokio::time::Instant;
 
-use crate::arguments::Events;
+use crate::arguments::{Events, QmpEvents, Watch};
 use crate::exit;
 use crate::failure::Failure;
 use crate::render::Output;
@@ -14,21 +15,60 @@ use crate::render::Output;
 const TURN: Duration = Duration::from_mins(1);
 
 pub(crate) async fn run(maqet: &Maqet, arguments: Events, output: &Output) -> Result<u8, Failure> {
-    let Events { vm, follow, since, kind } = arguments;
-    let begin = if follow { since.or(Some(Since::Ago(Patience::new(Duration::ZERO)))) } else { since };
-    let mut wanted = operation::Events { vm, since: begin, kind, after: None, wait: None };
-    if !follow {
-        output.show(&maqet.run(wanted).await?.events)?;
-        return Ok(exit::DONE);
+    let Events { vm, watch, kind } = arguments;
+    shown(maqet, operation::Events { vm, since: None, kind, after: None, wait: None }, &watch, output).await
+}
+
+/// The same for what QEMU told.
+pub(crate) async fn of_qemu(maqet: &Maqet, arguments: QmpEvents, output: &Output) -> Result<u8, Failure> {
+    let QmpEvents { vm, watch, kind } = arguments;
+    let wanted = operation::QmpEvents { vm, since: None, kind, after: None, wait: None };
+    shown(maqet, wanted.into(), &watch, output).await
+}
+
+async fn shown(maqet: &Maqet, wanted: operation::Events, watch: &Watch, output: &Output) -> Result<u8, Failure> {
+    if watch.follow {
+        return followed(maqet, wanted, watch, output).await;
     }
+    output.show(&maqet.run(operation::Events { since: watch.since, ..wanted }).await?.events)?;
+    Ok(exit::DONE)
+}
+
+async fn followed(maqet: &Maqet, wanted: operation::Events, watch: &Watch, output: &Output) -> Result<u8, Failure> {
+    let until = watch.timeout.map(|timeout| Instant::now() + timeout.duration());
+    let mut shown = 0;
+    let since = watch.since.or(Some(Since::Ago(Patience::new(Duration::ZERO))));
+    let mut wanted = operation::Events { since, ..wanted };
     loop {
         let page = maqet.run(wanted.clone()).await?;
         for event in &page.events {
+            shown += 1;
             // Whoever read us went away.
-            if !output.stream(event)? {
+            if !output.stream(event)? || Some(shown) == watch.count {
                 return Ok(exit::DONE);
             }
         }
-        wanted = operation::Events { since: None, after: Some(page.cursor), wait: Some(Patience::new(TURN)), ..wanted };
+        let time = until.map_or(TURN, |until| until.saturating_duration_since(Instant::now()));
+        if time.is_zero() {
+            return Err(timed_out(watch, shown));
+        }
+        let wait = Some(Patience::new(time.min(TURN)));
+        wanted = operation::Events { since: None, after: Some(page.cursor), wait, ..wanted };
+    }
+}
+
+fn timed_out(watch: &Watch, shown: u64) -> Failure {
+    let timeout = watch.timeout.map(|timeout| timeout.to_string()).unwrap_or_default();
+    let message = match watch.count {
+        Some(count) => format!("{shown} of {count} events came within {timeout}"),
+        None => format!("left after {timeout}, as `--timeout` says"),
+    };
+    Failure {
+        code: "events.timed-out".to_owned(),
+        fault: Fault::TimedOut,
+        message,
+        causes: Vec::new(),
+        hints: Vec::new(),
+        config: None,
     }
 }

@@ -1,0 +1,29 @@
+//! What a monitor sends: bytes to messages, however they are cut into pieces.
+//!
+//! The first byte says how large the pieces are. Whatever follows: nothing panics, no more is held than a line and a
+//! piece (the decoder's own assertion), the pieces make no difference, and what is refused is refused in words.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use maqet::domain::qemu::QmpEvent;
+use maqet_adapters_qemu::decode_any;
+
+/// The longest line that is taken here; shorter than that of a session, so that lines beyond it are made up, too.
+const LIMIT: usize = 1 << 10;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((cut, bytes)) = bytes.split_first() else { return };
+
+    let whole = decode_any(bytes, bytes.len(), LIMIT);
+    let in_pieces = decode_any(bytes, usize::from(*cut), LIMIT);
+
+    assert_eq!(in_pieces, whole);
+    for told in &whole {
+        let (Ok(words) | Err(words)) = told;
+        assert!(!words.is_empty());
+    }
+    for event in bytes.split(|byte| *byte == b'\n').filter_map(QmpEvent::parse) {
+        assert!(!event.at.to_string().is_empty());
+    }
+});
