@@ -87,7 +87,7 @@ fn long_help() -> String {
     format!("{EXAMPLES}\n\n{}", exit::TABLE)
 }
 
-/// The commands.
+/// The commands; one without words here has those of its arguments, which clap would pass over otherwise.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Define a VM from YAML files and flags
@@ -96,7 +96,6 @@ pub(crate) enum Command {
     Apply(Apply),
     /// Start VMs; returns when QMP answers
     Start(Start),
-    /// Stop VMs: power button, then quit, then signals
     Stop(Stop),
     /// Stop VMs, if they run, and start them again
     Restart(Restart),
@@ -119,11 +118,8 @@ pub(crate) enum Command {
     Events(Events),
     /// Show a VM's definition and its QEMU command line
     Info(Info),
-    /// Show what VMs really are and cost: process, memory, disks, sockets
     Inspect(Inspect),
-    /// Read what the guest, QEMU and maqet wrote about a VM
     Logs(Logs),
-    /// Attach to the serial console of a running VM
     Console(Console),
     // Without words of their own: those of the arguments tell more.
     Keys(Keys),
