@@ -112,6 +112,26 @@ fn test_console_ctrl_c_interrupts_the_guests_program_and_nothing_else() {
 }
 
 #[test]
+fn test_console_of_a_guest_that_never_stops_talking_can_be_left() {
+    let guest = BOOTED.get_or_make(Booted::boot);
+    let _turn = guest.turn();
+    let terminal = Terminal::new();
+
+    let console = attach(&guest.home, &terminal, &[]);
+    terminal.type_keys("yes fl''ood\r");
+    terminal.wait_for(0, "\nflood");
+    terminal.type_keys(CTRL_BRACKET);
+    console.wait().ok();
+    let console = attach(&guest.home, &terminal, &[]);
+    terminal.type_keys(CTRL_C);
+    terminal.type_keys("echo eb''b\r");
+    terminal.wait_for(0, "\nebb");
+    terminal.type_keys(CTRL_BRACKET);
+
+    console.wait().ok();
+}
+
+#[test]
 fn test_console_attempts_one_after_the_other_all_work() {
     let guest = BOOTED.get_or_make(Booted::boot);
     let _turn = guest.turn();

@@ -91,6 +91,28 @@ fn test_logs_follow_interrupted_is_130_and_the_guest_runs_on() {
 }
 
 #[test]
+fn test_logs_that_nobody_reads_answer_to_a_signal() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    let started = home.json(&["start", "web"]);
+    // More than a pipe and what waits for it hold.
+    fs::write(started["serial_log"].as_str().unwrap(), vec![b'x'; 8 << 20]).unwrap();
+
+    let mut logs = home.maqet(["logs", "web"]).into_command().spawn().unwrap();
+    let unread = rustix::pipe::fcntl_getpipe_size(logs.stdout.as_ref().unwrap()).unwrap();
+    wait::until(Duration::from_secs(20), "the pipe to be full", || {
+        let waiting = rustix::io::ioctl_fionread(logs.stdout.as_ref().unwrap()).unwrap();
+        (usize::try_from(waiting).unwrap() >= unread).then_some(())
+    });
+    assert!(Command::new("kill").args(["-TERM", &logs.id().to_string()]).status().unwrap().success());
+    let ended = wait::try_until(Duration::from_secs(20), || logs.try_wait().unwrap());
+    let _gone_already = logs.kill();
+
+    assert_eq!(ended.and_then(|status| status.code()), Some(130));
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
 fn test_logs_follow_of_a_removed_vm_ends() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));

@@ -8,7 +8,7 @@ use maqet::Patience;
 /// Attach to the serial console of a running VM
 ///
 /// On a terminal, every key goes to the guest, Ctrl-C too, until Ctrl-] leaves; the VM runs on, and the terminal is as
-/// it was. One can be attached at a time; others read along with `maqet logs VM --follow`, as all that the guest writes
+/// it was. What the guest writes reaches the terminal as it is: sit down at guests that you trust. One can be attached at a time; others read along with `maqet logs VM --follow`, as all that the guest writes
 /// is logged, whoever is attached.
 ///
 /// Without a terminal, standard input goes to the guest byte by byte, and what the guest writes comes out; the end of
