@@ -87,19 +87,15 @@ fn long_help() -> String {
     format!("{EXAMPLES}\n\n{}", exit::TABLE)
 }
 
-/// The commands; one without words here has those of its arguments, which clap would pass over otherwise.
+/// The commands. Words are given here only where several share their arguments: clap would show them in place of those
+/// of the arguments, the long ones included.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Define a VM from YAML files and flags
     Add(Add),
-    /// Change a VM's definition
     Apply(Apply),
-    /// Start VMs; returns when QMP answers
     Start(Start),
     Stop(Stop),
-    /// Stop VMs, if they run, and start them again
     Restart(Restart),
-    /// Wait until conditions about VMs come true
     Wait(Wait),
     /// Have running VMs stand still
     Pause(Press),
@@ -107,34 +103,23 @@ pub(crate) enum Command {
     Resume(Press),
     /// Press the reset button of VMs: a power cut, and a new boot
     Reset(Press),
-    /// Remove VMs; their disks stay
     Rm(Rm),
-    /// List VMs and their states
     #[command(visible_alias = "list")]
     Ls(Ls),
-    /// Tell the state of VMs
     Status(Status),
-    /// Show what happened, also while nobody watched
     Events(Events),
-    /// Show a VM's definition and its QEMU command line
     Info(Info),
     Inspect(Inspect),
     Logs(Logs),
     Console(Console),
-    // Without words of their own: those of the arguments tell more.
     Keys(Keys),
     Type(Type),
     Screenshot(Screenshot),
-    /// Talk to the QEMU of a running VM
     Qmp(Qmp),
-    /// Make, list, load and remove snapshots of a stopped VM's drives
     #[command(subcommand)]
     Snapshot(Snapshot),
-    /// Look at host, database, VMs and leftovers
     Doctor(Doctor),
-    /// Remove what nobody needs any more
     Cleanup(Cleanup),
-    /// Check configurations, and show keys, defaults and settings
     #[command(subcommand)]
     Config(Config),
 }

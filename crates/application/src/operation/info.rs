@@ -11,7 +11,7 @@ use crate::app::shown;
 use crate::call::{Done, Effect, Operation};
 use crate::{App, Error};
 
-/// Shows a VM's definition.
+/// Show a VM's definition and its QEMU command line
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]

@@ -13,15 +13,10 @@ Examples:
   maqet config schema >maqet.schema.json
   maqet config show --origin")]
 pub(crate) enum Config {
-    /// Check files as `add` would, and define nothing
     Check(ConfigCheck),
-    /// Show the settings that hold
     Show(ConfigShow),
-    /// List the keys of a configuration
     Keys(ConfigKeys),
-    /// Print the JSON Schema of a configuration, for editors
     Schema(ConfigSchema),
-    /// Show what holds where a definition says nothing
     Defaults(ConfigDefaults),
 }
 

@@ -28,11 +28,8 @@ pub(crate) struct Qmp {
 /// What can be done with a monitor.
 #[derive(Debug, Subcommand)]
 pub(crate) enum QmpCommand {
-    /// Run a QMP command and print what QEMU returns
     Run(QmpRun),
-    /// Show the QMP events of a VM's QEMU
     Events(QmpEvents),
-    // Without words of their own: those of the arguments tell more.
     Keys(Keys),
     Type(Type),
     Screendump(Screenshot),

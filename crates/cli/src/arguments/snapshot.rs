@@ -11,13 +11,9 @@ Examples:
   maqet snapshot ls web
   maqet snapshot load web hdd clean")]
 pub(crate) enum Snapshot {
-    /// Make a snapshot of a drive
     Create(SnapshotCreate),
-    /// List snapshots
     #[command(visible_alias = "list")]
     Ls(SnapshotLs),
-    /// Put a drive back to a snapshot
     Load(SnapshotLoad),
-    /// Remove a snapshot
     Rm(SnapshotRm),
 }

@@ -41,6 +41,24 @@ fn test_arguments_short_forms_take_the_arguments_of_what_they_stand_for() {
     assert_eq!((short.vm, short.chords), (long.vm, long.chords));
 }
 
+/// clap shows the words at a command in place of those of its arguments, and drops their second paragraph.
+#[test]
+fn test_arguments_words_of_a_command_stand_with_its_arguments() {
+    let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/arguments"));
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    for file in files.chain([folder.with_extension("rs")]) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let mut parts = text.split("Subcommand)]").skip(1);
+        for body in parts.by_ref().filter_map(|part| part.split_once("enum ")?.1.split("\n}").next()) {
+            let lines: Vec<&str> = body.lines().map(str::trim).collect();
+            for (line, next) in lines.iter().zip(&lines[1..]) {
+                let shares_its_arguments = next.ends_with("(Press),");
+                assert!(!line.starts_with("///") || shares_its_arguments, "{}: {line}", file.display());
+            }
+        }
+    }
+}
+
 /// Returns the leaves of the tree of commands, with dots between.
 fn leaves(command: &clap::Command, path: &str) -> Vec<String> {
     let below: Vec<String> = command
