@@ -18,6 +18,10 @@ pub const TERM: Duration = Duration::from_secs(5);
 /// How long the kernel may take to remove a process after SIGKILL: only I/O that hangs takes longer.
 pub const KILL: Duration = Duration::from_secs(5);
 
+/// How long a look at a VM waits for a QEMU that is on its way out: the kernel needs some milliseconds to take it apart,
+/// and a second for each few GiB of memory that it had.
+pub const LAST_BREATH: Duration = Duration::from_secs(2);
+
 /// How long an operation waits for another one on the same VM before it says who holds it.
 pub const LOCK: Duration = Duration::from_secs(10);
 

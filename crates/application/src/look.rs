@@ -210,10 +210,19 @@ impl App {
         match answer {
             // It may have been stopped, or have ended, while it was asked.
             MonitorAnswer::Silent | MonitorAnswer::Blocked if self.ports.processes.is_frozen(process) => frozen(),
-            MonitorAnswer::Silent if !self.ports.processes.is_alive(process) => (self.gone(run).await, None),
+            MonitorAnswer::Silent | MonitorAnswer::Blocked if self.has_ended(process).await => {
+                (self.gone(run).await, None)
+            }
             MonitorAnswer::Blocked => (Sight::Answered(answer), Some(Occupation::unknown(Occupation::MAIN_LOOP))),
             MonitorAnswer::Silent | MonitorAnswer::State(_) => (Sight::Answered(answer), None),
         }
+    }
+
+    /// Returns whether a process is gone; one that is on its way out is waited for.
+    async fn has_ended(&self, process: &ProcessIdentity) -> bool {
+        let processes = &self.ports.processes;
+        !processes.is_alive(process)
+            || processes.is_ending(process) && processes.wait_gone(process, limits::LAST_BREATH).await
     }
 
     /// Returns what is left to see of a run whose process is gone.

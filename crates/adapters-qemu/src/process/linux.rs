@@ -63,6 +63,11 @@ impl Processes for LinuxProcesses {
             && stat_of(process.pid).is_some_and(|stat| stat.is_frozen() && stat.start_ticks == process.start_ticks)
     }
 
+    fn is_ending(&self, process: &ProcessIdentity) -> bool {
+        process.boot_id == *self.boot()
+            && stat_of(process.pid).is_some_and(|stat| stat.is_ending() && stat.start_ticks == process.start_ticks)
+    }
+
     fn is_of_this_boot(&self, process: &ProcessIdentity) -> bool {
         process.boot_id == *self.boot()
     }

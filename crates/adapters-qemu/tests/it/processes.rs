@@ -110,6 +110,35 @@ fn test_zombie_is_dead_although_nobody_reaped_it() {
     });
 }
 
+/// Returns how many threads of a process are there, dead ones that are not gone included.
+fn threads(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
+}
+
+/// The first thread of a killed QEMU is a zombie while others still hold its disks: seen two times in three.
+#[test]
+fn test_wait_gone_returns_when_the_last_thread_of_a_killed_qemu_is_gone() {
+    wait(async {
+        let processes = LinuxProcesses::new();
+        for _ in 0..20 {
+            let words = ["-accel", "tcg", "-m", "16", "-nodefaults", "-display", "none"];
+            let qemu = Sleeper(Command::new("qemu-system-x86_64").args(words).spawn().unwrap());
+            let process = qemu.identity();
+            while threads(process.pid) < 3 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+
+            processes.signal(&process, Signal::Kill).await.unwrap();
+            let is_zombie = |stat: &String| stat.contains(") Z ");
+            while !std::fs::read_to_string(format!("/proc/{}/stat", process.pid)).is_ok_and(|stat| is_zombie(&stat)) {}
+
+            assert!(processes.wait_gone(&process, PATIENCE).await);
+            assert!(threads(process.pid) <= 1, "threads of it are left");
+            assert!(!processes.is_alive(&process));
+        }
+    });
+}
+
 #[test]
 fn test_is_alive_child_that_ended_is_reaped() {
     let mut sleeper = Sleeper::start();

@@ -32,6 +32,7 @@ async fn half_way(world: &mut World, silence: u32) -> maqet_application::App {
     world.hypervisor.expect_find().returning(|_| Some(process(7)));
     world.processes.expect_is_alive().returning(|_| true);
     world.processes.expect_is_frozen().returning(|_| false);
+    world.processes.expect_is_ending().returning(|_| false);
     let looks = AtomicU32::new(0);
     world.monitors.expect_answer().returning(move |_, _| {
         let is_up = looks.fetch_add(1, Ordering::Relaxed) >= silence;

@@ -69,6 +69,7 @@ impl World {
     pub(crate) fn answers(&mut self, answer: MonitorAnswer) {
         self.processes.expect_is_alive().returning(|_| true);
         self.processes.expect_is_frozen().returning(|_| false);
+        self.processes.expect_is_ending().returning(|_| false);
         self.monitors.expect_answer().returning(move |_, _| answer);
     }
 

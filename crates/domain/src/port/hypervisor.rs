@@ -279,11 +279,14 @@ impl Explain for ProcessError {
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Processes: Send + Sync {
-    /// Returns whether exactly this process lives; a zombie does not.
+    /// Returns whether exactly this process lives; a zombie does not, once all of its threads are gone.
     fn is_alive(&self, process: &ProcessIdentity) -> bool;
 
     /// Returns whether this process, which lives, was stopped by a signal and stands still (SIGSTOP; proc(5), state `T`).
     fn is_frozen(&self, process: &ProcessIdentity) -> bool;
+
+    /// Returns whether this process, which lives, is on its way out of the kernel: it holds its files for a moment yet.
+    fn is_ending(&self, process: &ProcessIdentity) -> bool;
 
     /// Returns whether this process was started since the host was booted; one that was not cannot live.
     fn is_of_this_boot(&self, process: &ProcessIdentity) -> bool;
