@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use crate::bus::{Bus, EventStream, Observer};
 use crate::call::{Effect, Operation, call_of};
-use crate::config::{ConfigError, Sources, merge, origins};
+use crate::config::{ConfigError, merge, origins, placed};
 use crate::health::Upkeep;
 use crate::hooks::PendingHooks;
 use crate::journal::Touched;
@@ -293,9 +293,17 @@ impl App {
     }
 
     /// Understands a VM's definition, laid over the defaults of the settings.
-    pub(crate) fn machine(&self, definition: &Node) -> Result<Machine, Error> {
-        let whole = merge(self.settings.defaults.clone(), definition.clone());
-        Machine::check(&whole, &self.handlers).map_err(|problems| ConfigError::new(problems, Sources::default()).into())
+    ///
+    /// What is wrong is told with the places from which the definition came, as far as they were kept.
+    pub(crate) fn machine(&self, vm: &Vm) -> Result<Machine, Error> {
+        self.machine_defined_by(vm.definition.clone()).or_else(|_| self.machine_defined_by(placed(vm)))
+    }
+
+    /// The same of a definition that says itself where its values stand.
+    pub(crate) fn machine_defined_by(&self, definition: Node) -> Result<Machine, Error> {
+        let whole = merge(self.settings.defaults.clone(), definition);
+        let sources = || self.settings.sources.clone();
+        Machine::check(&whole, &self.handlers).map_err(|problems| ConfigError::new(problems, sources()).into())
     }
 
     /// Returns the folder of the disks of a VM that its definition gives no path.

@@ -4,6 +4,7 @@
 //! paths are made absolute, and the trees are merged left to right ([`merge`]). What the result
 //! means is the domain's business (`Machine::check`).
 
+mod defaults;
 mod difference;
 mod error;
 mod merge;
@@ -21,9 +22,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{App, Error};
 
+pub use self::defaults::check_defaults;
 pub use self::difference::{Difference, differences};
 pub use self::error::{ConfigError, Sources};
 pub use self::merge::merge;
+pub(crate) use self::origin::placed;
 pub use self::origin::{origins, with_origins};
 pub use self::set::{InvalidSetting, layer_of};
 pub use self::yaml::read;
@@ -67,7 +70,8 @@ pub(crate) struct Checked {
 impl App {
     /// Reads and merges layers over `base`, and checks what comes of it: all that is wrong is told at once.
     pub(crate) async fn checked(&self, layers: &Layers<'_>, base: Node) -> Result<Checked, Error> {
-        let (definition, sources) = load(layers, base, self.handlers())?;
+        let (definition, mut sources) = load(layers, base, self.handlers())?;
+        sources.extend(&self.settings().sources);
         let whole = merge(self.settings().defaults.clone(), definition.clone());
         let (machine, mut problems) = Machine::read(&whole, self.handlers());
         problems.extend(self.path_problems(&machine, &whole).await);

@@ -5,6 +5,7 @@ use maqet_domain::hook::Hook;
 use serde::Serialize;
 
 use crate::Timeouts;
+use crate::config::Sources;
 
 /// One setting as it holds, and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -22,6 +23,8 @@ pub struct EffectiveSetting {
 pub struct Settings {
     /// What holds for every VM that does not say otherwise; laid under each definition.
     pub defaults: Node,
+    /// The settings file, to show what is wrong with the defaults where it stands.
+    pub sources: Sources,
     /// Programs that run when something happened to any VM.
     pub hooks: Vec<Hook>,
     /// How long operations wait.
@@ -32,6 +35,12 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { defaults: Node::empty_map(), hooks: Vec::new(), timeouts: Timeouts::default(), effective: Vec::new() }
+        Self {
+            defaults: Node::empty_map(),
+            sources: Sources::default(),
+            hooks: Vec::new(),
+            timeouts: Timeouts::default(),
+            effective: Vec::new(),
+        }
     }
 }

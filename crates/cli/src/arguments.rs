@@ -72,6 +72,8 @@ impl Arguments {
             Some(_) | None => arg,
         });
         let mut matches = command.try_get_matches_from_mut(words)?;
+        let is_variable = |id: &str| matches.value_source(id) == Some(ValueSource::EnvVariable);
+        let by_variable: Vec<&str> = Global::SETTINGS.into_iter().filter(|id| is_variable(id)).collect();
         let by_flag = ["verbose", "quiet"].map(|name| matches.value_source(name) == Some(ValueSource::CommandLine));
         let mut arguments = Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))?;
         arguments.global.settle(match by_flag {
@@ -79,6 +81,7 @@ impl Arguments {
             [true, true] => last_loudness(words),
             [false, _] => Loudness::Quiet,
         });
+        arguments.global.leave_to_settings(&by_variable);
         Ok(arguments)
     }
 }

@@ -137,7 +137,7 @@ impl Builder {
 
     /// Wires everything; the store of the settings is opened when it is first used.
     ///
-    /// Errors: a plug-in whose name is taken, a database URL nobody knows.
+    /// Errors: a plug-in whose name is taken, a database URL nobody knows, `defaults` that are wrong.
     pub fn open(self) -> Result<Maqet, OpenError> {
         let mut drivers = builtin_drivers()?;
         self.drivers.into_iter().try_for_each(|driver| drivers.register(driver))?;
@@ -151,8 +151,11 @@ impl Builder {
             state: self.settings.state_dir.clone(),
         };
         let folder = self.settings.config_file.as_deref().and_then(Path::parent).unwrap_or(Path::new("/"));
+        let defaults = config::rebased(self.settings.defaults.clone(), folder, &handlers);
+        config::check_defaults(&defaults, &handlers, &self.settings.sources)?;
         let settings = maqet_application::Settings {
-            defaults: config::rebased(self.settings.defaults.clone(), folder, &handlers),
+            defaults,
+            sources: self.settings.sources.clone(),
             hooks: self.settings.hooks.clone(),
             timeouts: self.settings.timeouts(),
             effective: self.settings.effective(),

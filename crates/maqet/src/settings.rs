@@ -60,6 +60,8 @@ pub struct Settings {
     pub config_file: Option<PathBuf>,
     /// What holds for every VM that does not say otherwise.
     pub defaults: Node,
+    /// The text of the settings file.
+    pub(crate) sources: Sources,
     /// Programs that run when something happened to any VM.
     pub hooks: Vec<Hook>,
     /// Whose configurations are taken.
@@ -80,6 +82,7 @@ struct File {
     state: Option<PathBuf>,
     database: Option<String>,
     defaults: Option<Node>,
+    sources: Sources,
     hooks: Vec<Hook>,
     timeouts: PlacedTimeouts,
 }
@@ -183,6 +186,7 @@ impl Settings {
             database: database.value,
             config_file: config_file.map(|path| absolute(&path)).transpose()?,
             defaults: file.defaults.unwrap_or_else(Node::empty_map),
+            sources: file.sources,
             hooks: file.hooks,
             writers: overrides.writers,
             timeouts: file.timeouts,
@@ -281,7 +285,10 @@ impl File {
         sources.add(&document);
         let read = config::read(&document.name, &document.text).map_err(|problem| vec![problem]);
         let checked = read.and_then(|node| Self::check(&node, &document.folder));
-        checked.map_err(|problems| ConfigError::new(problems, sources).into())
+        match checked {
+            Ok(file) => Ok(Self { sources, ..file }),
+            Err(problems) => Err(ConfigError::new(problems, sources).into()),
+        }
     }
 
     fn check(node: &Node, folder: &Path) -> Result<Self, Vec<maqet_domain::config::Problem>> {

@@ -20,6 +20,11 @@ impl Sources {
         self.texts.push((document.name.clone(), document.text.as_str().into()));
     }
 
+    /// Adds what another one has.
+    pub fn extend(&mut self, more: &Self) {
+        self.texts.extend(more.texts.iter().cloned());
+    }
+
     /// Returns the text of a document.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.texts.iter().find(|(known, _)| known == name).map(|(_, text)| &**text)

@@ -1,7 +1,7 @@
 //! Where the values of a definition came from.
 
 use maqet_domain::config::{KeyPath, Node, Place, Value};
-use maqet_domain::vm::Origins;
+use maqet_domain::vm::{Origins, Vm};
 
 /// Returns the place of every scalar and every empty list or map of a definition.
 pub fn origins(definition: &Node) -> Origins {
@@ -41,8 +41,13 @@ pub fn with_origins(definition: Node, origins: &Origins) -> Node {
     put(&KeyPath::default(), definition, origins)
 }
 
+/// Returns the definition of a VM with the places its values came from, as far as they were kept.
+pub(crate) fn placed(vm: &Vm) -> Node {
+    with_origins(vm.definition.clone(), &vm.origins)
+}
+
 fn put(path: &KeyPath, node: Node, origins: &Origins) -> Node {
-    let place = origins.get(&path.to_string()).map(|origin| Place::named(origin.as_str()));
+    let place = origins.get(&path.to_string()).map(|origin| place_of(origin));
     let value = match node.value {
         Value::Map(entries) => Value::Map(
             entries
@@ -58,7 +63,24 @@ fn put(path: &KeyPath, node: Node, origins: &Origins) -> Node {
         ),
         scalar => scalar,
     };
-    Node { value, place: place.or(node.place), key: node.key }
+    // Places of lists and maps are not kept; the first thing in them is near.
+    let inner = || match &value {
+        Value::Map(entries) => entries.first().and_then(|(_, node)| node.place.clone()),
+        Value::List(items) => items.first().and_then(|node| node.place.clone()),
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) => None,
+    };
+    let place = place.or(node.place).or_else(inner);
+    Node { value, place, key: node.key }
+}
+
+/// Reads a place back from how it is shown, as in `web.yaml:2:9`.
+fn place_of(shown: &str) -> Place {
+    let number = |text: Option<&str>| text.and_then(|text| text.parse().ok()).filter(|number| *number > 0);
+    let mut parts = shown.rsplitn(3, ':');
+    match (number(parts.next()), number(parts.next()), parts.next()) {
+        (Some(column), Some(line), Some(source)) => Place { line, column, ..Place::named(source) },
+        (_, _, _) => Place::named(shown),
+    }
 }
 
 #[cfg(test)]
@@ -74,5 +96,23 @@ mod tests {
 
         assert_eq!(origins["memory"], "a.yaml:1:9");
         assert_eq!(origins["storage[0].name"], "a.yaml:3:11");
+    }
+
+    #[test]
+    fn test_with_origins_puts_values_back_where_they_stood_and_lists_where_their_first_value_did() {
+        let text = "memory: 1G\nstorage:\n  - name: hdd\n    size: 2G\n";
+        let known = origins(&read("a:1.yaml", text).unwrap());
+        let stored: Node = serde_json::from_str(r#"{"memory":"1G","storage":[{"name":"hdd","size":"2G"}]}"#).unwrap();
+
+        let node = with_origins(stored, &known);
+
+        let shown = |node: &Node| node.whereabouts().map(|place| (place.source.to_string(), place.line, place.column));
+        let at = |line, column| Some(("a:1.yaml".to_owned(), line, column));
+        let drive = &node.get("storage").unwrap().items()[0];
+        assert_eq!(shown(node.get("memory").unwrap()), at(1, 9));
+        assert_eq!([shown(node.get("storage").unwrap()), shown(drive)], [at(3, 11), at(3, 11)]);
+        assert_eq!(shown(drive.get("size").unwrap()), at(4, 11));
+        assert_eq!(origins(&node), known);
+        assert_eq!(place_of("flag `--memory`"), Place::named("flag `--memory`"));
     }
 }

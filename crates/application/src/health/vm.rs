@@ -33,7 +33,7 @@ impl App {
     async fn findings_of(&self, vm: &Vm, fix: bool) -> Result<Vec<Finding>, Error> {
         let found = |severity, what: String| Finding::new(severity, Area::Vm, vm.entry.name.as_str(), what);
         let mut findings = Vec::new();
-        match self.machine(&vm.definition) {
+        match self.machine(vm) {
             Ok(machine) => {
                 findings.extend(self.binary_finding(vm, &machine).await);
                 findings.extend(self.disk_findings(vm, &machine).await);

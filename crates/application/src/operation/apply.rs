@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::add::without_name;
 use crate::call::{Done, Effect, Operation};
-use crate::config::{Difference, Document, Layers, differences, origins};
+use crate::config::{Difference, Document, Layers, differences, origins, placed};
 use crate::kept_size::KeptSize;
 use crate::{App, Error};
 
@@ -114,7 +114,7 @@ impl Operation for Apply {
             changed: !self.dry_run && vm.definition != definition,
             differences: changed.collect(),
             warnings: checked.warnings,
-            kept_sizes: app.kept_sizes(&vm.entry, &app.machine(&definition)?).await,
+            kept_sizes: app.kept_sizes(&vm.entry, &app.machine_defined_by(definition.clone())?).await,
         };
         if !applied.changed {
             return Ok(Done::reading(applied).holding(guard));
@@ -133,11 +133,6 @@ impl Operation for Apply {
 fn takes_effect(difference: &Difference, is_live: bool) -> TakesEffect {
     let key = difference.path.split(['.', '[']).next().unwrap_or_default();
     if is_live && !EFFECT_AT_ONCE.contains(&key) { TakesEffect::NextStart } else { TakesEffect::Now }
-}
-
-/// Returns the definition with the places its values came from, as far as they were kept.
-fn placed(vm: &Vm) -> Node {
-    crate::config::with_origins(vm.definition.clone(), &vm.origins)
 }
 
 /// Returns the call that brings the definition back; JSON is YAML, so it is a document.

@@ -200,7 +200,7 @@ async fn adopt(app: &App, machine: &Machine) -> Result<(), Error> {
 
 /// Returns the ports that lead to the guest of a machine, as far as its definition is understood.
 async fn ports_of(app: &App, run: &Run, definition: &Node) -> Vec<Forward> {
-    match app.machine(definition) {
+    match app.machine_defined_by(definition.clone()) {
         Ok(machine) => super::start::forwards(app, run, &machine).await,
         Err(_) => Vec::new(),
     }

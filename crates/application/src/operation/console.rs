@@ -70,7 +70,7 @@ impl Operation for Console {
         };
         let stream = app.ports.consoles.attach(&run.places).await.map_err(|source| match source {
             ConsoleError::Missing { socket, elsewhere: None } => {
-                let machine = app.machine(&vm.definition).ok();
+                let machine = app.machine(&vm).ok();
                 let elsewhere = machine.and_then(|machine| machine.serial_elsewhere());
                 ConsoleError::Missing { socket, elsewhere }
             }

@@ -77,7 +77,7 @@ impl Operation for Info {
 
     async fn run(&self, app: &App) -> Result<Done<VmInfo>, Error> {
         let vm = app.vm(&self.vm).await?;
-        let machine = app.machine(&vm.definition)?;
+        let machine = app.machine(&vm)?;
         let vm_storage = app.vm_storage(&vm.entry.name);
         let mut storage = Vec::new();
         for spec in &machine.storage {

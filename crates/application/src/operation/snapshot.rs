@@ -159,7 +159,7 @@ impl Operation for SnapshotLs {
     /// Also while the VM runs. A disk that was never made has none.
     async fn run(&self, app: &App) -> Result<Done<Vec<SnapshotInfo>>, Error> {
         let vm = app.vm(&self.vm).await?;
-        let machine = app.machine(&vm.definition)?;
+        let machine = app.machine(&vm)?;
         let wanted: Vec<&StorageSpec> = match &self.drive {
             Some(given) => vec![drive(&vm.entry, &machine, given)?],
             None => machine.storage.iter().filter(|spec| spec.driver.features().internal_snapshots).collect(),
@@ -186,7 +186,7 @@ struct Held {
 impl Held {
     async fn take(app: &App, vm: &str, drive_name: &str, operation: &'static str) -> Result<Self, Error> {
         let (guard, vm) = app.lock(vm, operation).await?;
-        let machine = app.machine(&vm.definition)?;
+        let machine = app.machine(&vm)?;
         let drive = drive(&vm.entry, &machine, drive_name)?.clone();
         if !drive.driver.features().internal_snapshots {
             let kind = drive.driver.type_name().to_owned();

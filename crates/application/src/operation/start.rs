@@ -65,7 +65,7 @@ pub(super) async fn start(app: &App, vm: &Vm, timeout: Option<Patience>) -> Resu
         Step::AlreadySo => return Ok(adopted(app, vm, seen).await),
     }
 
-    let machine = app.machine(&vm.definition)?;
+    let machine = app.machine(vm)?;
     let (boot, places) = app.next_run(&vm.entry);
     // Before disks are made, and taken over with the size they have.
     let kept_sizes = app.kept_sizes(&vm.entry, &machine).await;
@@ -123,7 +123,7 @@ async fn checked(app: &App, vm: &Vm, machine: &Machine, places: &RunPlaces) -> R
 
 /// Refuses what a start of the VM would refuse, as far as that can be known before.
 pub(super) async fn check(app: &App, vm: &Vm) -> Result<(), Error> {
-    let machine = app.machine(&vm.definition)?;
+    let machine = app.machine(vm)?;
     checked(app, vm, &machine, &app.next_run(&vm.entry).1).await.map(drop)
 }
 
@@ -159,7 +159,7 @@ async fn adopted(app: &App, vm: &Vm, seen: Seen) -> Done<Started> {
     let entry = &vm.entry;
     match (&entry.run, &seen.process) {
         (Some(run), Some(process)) if run.process.is_none() => {
-            let forwards = match app.machine(&vm.definition) {
+            let forwards = match app.machine(vm) {
                 Ok(machine) => forwards(app, run, &machine).await,
                 Err(_) => Vec::new(),
             };

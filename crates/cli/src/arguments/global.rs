@@ -122,6 +122,23 @@ pub(crate) struct Global {
 }
 
 impl Global {
+    /// The options that the settings find in their variables by themselves.
+    pub(super) const SETTINGS: [&str; 5] = ["data_dir", "config_dir", "runtime_dir", "config", "database"];
+
+    /// Takes out what came from variables, so that it is not told as a flag's.
+    pub(super) fn leave_to_settings(&mut self, by_variable: &[&str]) {
+        for id in by_variable {
+            match *id {
+                "data_dir" => self.data_dir = None,
+                "config_dir" => self.config_dir = None,
+                "runtime_dir" => self.runtime_dir = None,
+                "config" => self.config = None,
+                "database" => self.database = None,
+                _ => {}
+            }
+        }
+    }
+
     /// Decides between `--verbose` and `--quiet` where both were asked for.
     pub(super) fn settle(&mut self, winner: Loudness) {
         match winner {

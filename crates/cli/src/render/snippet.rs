@@ -42,6 +42,10 @@ fn one(problem: &Problem, sources: &Sources) -> String {
         Some(place) if shown(place, sources).is_none() => format!("{place}: {title}"),
         Some(_) | None => title,
     };
+    let title = match &problem.other {
+        Some(other) if shown(other, sources).is_none() => format!("{title} (the other is at {other})"),
+        Some(_) | None => title,
+    };
     let mut group = Group::with_title(Level::ERROR.primary_title(printable(&title).into_owned()));
     if let Some((place, text)) = problem.place.as_ref().and_then(|place| shown(place, sources)) {
         group = group.element(snippet(place, text, AnnotationKind::Primary, "here"));

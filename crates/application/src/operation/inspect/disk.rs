@@ -45,7 +45,7 @@ impl App {
     /// Returns the disks of a VM; `drives` are those of the running machine, if one runs and told.
     pub(super) async fn disks_of(&self, vm: &Vm, drives: Option<&[TellingDrive]>) -> Vec<InspectedDisk> {
         // A definition that an older or newer maqet understood and this one does not still has a machine that runs.
-        let machine = self.machine(&vm.definition).unwrap_or_else(|error| {
+        let machine = self.machine(vm).unwrap_or_else(|error| {
             tracing::warn!(%error, "the definition is not understood; only what runs is shown");
             Machine::default()
         });

@@ -1,0 +1,107 @@
+//! The settings file: its `defaults` are checked like any configuration, and what they say is told where it stands.
+
+use maqet_testkit::TestHome;
+use serde_json::{Value, json};
+
+const CONF: &str = "config/maqet/maqet.conf";
+
+/// Returns the problems of an error about a configuration, each as path, file and line.
+fn problems(error: &Value) -> Vec<(String, String, u64)> {
+    let problems = error["problems"].as_array().unwrap_or_else(|| panic!("{error}"));
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let name = |value: &Value| text(value).rsplit('/').next().unwrap_or_default().to_owned();
+    problems.iter().map(|one| (text(&one["path"]), name(&one["file"]), one["line"].as_u64().unwrap_or(0))).collect()
+}
+
+fn problem(path: &str, file: &str, line: u64) -> (String, String, u64) {
+    (path.to_owned(), file.to_owned(), line)
+}
+
+#[test]
+fn test_defaults_that_are_wrong_are_told_by_every_command_with_their_lines() {
+    let home = TestHome::new();
+    home.write(CONF, "defaults:\n  memry: 1G\n  cpu: 0\n  network:\n    - bridge: br0\n");
+
+    for command in [&["config", "show"][..], &["config", "defaults"], &["ls"]] {
+        let error = home.json_error(command, 2);
+
+        let expected = [
+            problem("defaults.memry", "maqet.conf", 2),
+            problem("defaults.cpu", "maqet.conf", 3),
+            problem("defaults.network[0].bridge", "maqet.conf", 5),
+        ];
+        assert_eq!(problems(&error), expected, "{command:?}");
+    }
+    let told = home.maqet(["ls"]).run().code(2).stderr;
+    assert!(told.contains("did you mean `memory`?") && told.contains("2 |   memry: 1G"), "{told}");
+}
+
+#[test]
+fn test_defaults_with_a_name_are_refused() {
+    let home = TestHome::new();
+    home.write(CONF, "defaults: {name: web}\n");
+
+    let error = home.json_error(&["config", "defaults"], 2);
+
+    assert_eq!(problems(&error), [problem("defaults.name", "maqet.conf", 1)]);
+    assert_eq!(error["problems"][0]["message"], "a name is of one VM and no default");
+}
+
+#[test]
+fn test_default_that_a_vm_says_again_is_told_with_both_places() {
+    let home = TestHome::new();
+    home.write(CONF, "defaults:\n  arguments:\n    - append: quiet\n");
+    home.write("web.yaml", "name: web\narguments:\n  - append: debug\n");
+
+    let error = home.json_error(&["config", "check", "web.yaml"], 2);
+    let told = home.maqet(["add", "web.yaml"]).run().code(2).stderr;
+
+    assert_eq!(problems(&error), [problem("arguments[1]", "web.yaml", 3)]);
+    let other = error["problems"][0]["other"].as_str().unwrap();
+    assert!(other.ends_with("maqet.conf:3:7"), "{other}");
+    assert!(told.contains("3 |   - append: debug") && told.contains("3 |     - append: quiet"), "{told}");
+}
+
+/// The default came after the VM was stored, so that only `start` and its like can tell.
+#[test]
+fn test_default_against_a_stored_definition_is_told_with_both_places() {
+    let home = TestHome::new();
+    let file = home.write("web.yaml", "name: web\naccel: tcg\narguments:\n  - append: debug\n");
+    home.maqet(["add"]).arg(file).run().ok();
+    home.write(CONF, "defaults:\n  arguments:\n    - append: quiet\n");
+
+    for command in [&["start", "web"][..], &["info", "web"]] {
+        let error = home.json_error(command, 2);
+        let told = home.maqet(command).run().code(2).stderr;
+
+        assert_eq!(problems(&error), [problem("arguments[1]", "web.yaml", 4)], "{command:?}");
+        assert!(error["problems"][0]["other"].as_str().unwrap().ends_with("maqet.conf:3:7"), "{error}");
+        assert!(told.contains("web.yaml:4:13: `arguments[1]`"), "{told}");
+        assert!(told.contains("3 |     - append: quiet"), "{told}");
+    }
+}
+
+#[test]
+fn test_origin_of_a_setting_from_a_variable_is_the_variable_and_a_flag_beats_it() {
+    let home = TestHome::new();
+    let origins = |arguments: &[&str]| {
+        let shown = home.maqet(["config", "show", "--origin", "--format", "json"]).args(arguments);
+        let shown = ["CONFIG", "DATA", "RUNTIME"]
+            .iter()
+            .fold(shown, |run, name| run.env(format!("MAQET_{name}_DIR"), home.path(name)));
+        let shown = shown.env("MAQET_DATABASE", home.path("x.db")).run().ok().json_value();
+        let of = |key: &str| {
+            let all = shown.as_array().unwrap();
+            all.iter().find(|one| one["key"] == key).unwrap()["origin"].clone()
+        };
+        ["directories.config", "directories.data", "directories.runtime", "database"].map(of)
+    };
+
+    let by_variable = origins(&[]);
+    let by_flag = origins(&["--data-dir", home.path("flag").to_str().unwrap(), "--database", "sqlite:/y.db"]);
+
+    let variable = |name: &str| json!(format!("variable `MAQET_{name}`"));
+    let [config, runtime] = ["CONFIG_DIR", "RUNTIME_DIR"].map(variable);
+    assert_eq!(by_variable, [config.clone(), variable("DATA_DIR"), runtime.clone(), variable("DATABASE")]);
+    assert_eq!(by_flag, [config, json!("flag `--data-dir`"), runtime, json!("flag `--database`")]);
+}
