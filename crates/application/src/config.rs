@@ -70,7 +70,7 @@ pub(crate) struct Checked {
 impl App {
     /// Reads and merges layers over `base`, and checks what comes of it: all that is wrong is told at once.
     pub(crate) async fn checked(&self, layers: &Layers<'_>, base: Node) -> Result<Checked, Error> {
-        let (definition, mut sources) = load(layers, base, self.handlers())?;
+        let Loaded { definition, mut sources, problems: unreadable } = load(layers, base, self.handlers())?;
         sources.extend(&self.settings().sources);
         let whole = merge(self.settings().defaults.clone(), definition.clone());
         let (machine, mut problems) = Machine::read(&whole, self.handlers());
@@ -80,6 +80,12 @@ impl App {
         let is_new = |one: &Problem| !problems.iter().any(|known| known.path == one.path);
         let missing: Vec<Problem> = missing.into_iter().filter(is_new).collect();
         problems.extend(missing);
+
+        // What is missing may stand in a file that cannot be read.
+        if !unreadable.is_empty() {
+            problems.retain(|problem| problem.kind != ProblemKind::Missing);
+        }
+        problems.extend(unreadable);
 
         let (warnings, problems): (Vec<Problem>, Vec<Problem>) =
             problems.into_iter().partition(|problem| layers.lenient && problem.kind == ProblemKind::UnknownKey);
@@ -91,33 +97,34 @@ impl App {
     }
 }
 
-/// Reads the documents, puts the flags and single values on top, and returns the merged definition with its sources.
-fn load(layers: &Layers<'_>, base: Node, handlers: &Registry<dyn ConfigHandler>) -> Result<(Node, Sources), Error> {
+/// What comes of layers that were merged.
+struct Loaded {
+    definition: Node,
+    sources: Sources,
+    /// What could not be read, and is not in the definition.
+    problems: Vec<Problem>,
+}
+
+/// Reads the documents, and puts the flags and single values on top.
+fn load(layers: &Layers<'_>, base: Node, handlers: &Registry<dyn ConfigHandler>) -> Result<Loaded, Error> {
     let mut sources = Sources::default();
     let mut problems: Vec<Problem> = Vec::new();
     let mut merged = base;
     for document in layers.documents {
         sources.add(document);
-        match read(&document.name, &document.text) {
-            Ok(node) => {
-                let mut report = Report::default();
-                // A document that is no map would be lost in the merge.
-                if report.map(&KeyPath::default(), &node).is_some() {
-                    merged = merge(merged, rebased(node, &document.folder, handlers));
-                }
-                problems.extend(report.into_problems());
-            }
-            Err(problem) => problems.push(problem),
+        let Some(node) = yaml::read_noting(&document.name, &document.text, &mut problems) else { continue };
+        let mut report = Report::default();
+        // A document that is no map would be lost in the merge.
+        if report.map(&KeyPath::default(), &node).is_some() {
+            merged = merge(merged, rebased(node, &document.folder, handlers));
         }
-    }
-    if !problems.is_empty() {
-        return Err(ConfigError::new(problems, sources).into());
+        problems.extend(report.into_problems());
     }
     merged = merge(merged, flag_layer(&layers.flags));
     for setting in layers.set {
         merged = merge(merged, layer_of(setting)?);
     }
-    Ok((merged, sources))
+    Ok(Loaded { definition: merged, sources, problems })
 }
 
 /// Returns a definition without the key at `path`, as problems name it: `storage[0].sise`.
@@ -191,7 +198,7 @@ mod tests {
         let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
         let documents: Vec<Document> = texts.iter().map(|text| document(text)).collect();
         let layers = Layers { documents: &documents, flags, set: &[], lenient: false };
-        load(&layers, Node::empty_map(), &handlers).unwrap().0
+        load(&layers, Node::empty_map(), &handlers).unwrap().definition
     }
 
     #[test]
@@ -217,10 +224,10 @@ mod tests {
 
         let documents = [document("a: [1"), document("b: 1\nb: 2")];
         let layers = Layers { documents: &documents, flags: vec![], set: &[], lenient: false };
-        let error = load(&layers, Node::empty_map(), &handlers).unwrap_err();
+        let loaded = load(&layers, Node::empty_map(), &handlers).unwrap();
 
-        let Error::Config(error) = error else { panic!("{error}") };
-        assert_eq!(error.problems.len(), 2);
+        let files: Vec<_> = loaded.problems.iter().map(|problem| problem.place.clone().unwrap().line).collect();
+        assert_eq!(files, [1, 2]);
     }
 
     #[test]

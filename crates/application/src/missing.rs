@@ -65,7 +65,7 @@ impl App {
         let vm_storage = name.map(|name| self.folders.storage.join(name)).unwrap_or_default();
         let mut problems = Vec::new();
         let mut made: Vec<PathBuf> = Vec::new();
-        for (index, storage) in machine.storage.iter().enumerate() {
+        for storage in &machine.storage {
             let path = storage.path(&vm_storage);
             let Preparation::Image(plan) = storage.driver.preparation(storage, &path) else { continue };
             let missing = self.missing_backing(&plan).await.filter(|missing| !made.contains(missing));
@@ -73,10 +73,10 @@ impl App {
             let Some(missing) = missing else { continue };
             problems.push(Problem {
                 kind: ProblemKind::Invalid,
-                path: format!("storage[{index}].backing_file"),
+                path: format!("storage[{}].backing_file", storage.index),
                 message: format!("there is no backing file `{}`", missing.display()),
                 help: Some("correct the path, or make the image first".to_owned()),
-                place: entries.get(index).and_then(|entry| entry.get("backing_file")?.place.clone()),
+                place: entries.get(storage.index).and_then(|entry| entry.get("backing_file")?.place.clone()),
                 other: None,
             });
         }

@@ -13,8 +13,8 @@ use crate::{App, Error};
 struct Refused {
     /// Which entry of `storage`.
     index: usize,
-    /// Under which key the path stands.
-    key: &'static str,
+    /// The keys of the entry that hold a path.
+    keys: Vec<&'static str>,
     path: PathBuf,
     why: String,
 }
@@ -31,24 +31,33 @@ impl App {
     /// Returns the same as problems of the definition the machine was understood from.
     pub(crate) async fn path_problems(&self, machine: &Machine, definition: &Node) -> Vec<Problem> {
         let entries = definition.get("storage").map(Node::items).unwrap_or_default();
-        let problem = |refused: Refused| Problem {
-            kind: ProblemKind::Invalid,
-            path: format!("storage[{}].{}", refused.index, refused.key),
-            message: format!("`{}` may not be used: {}", refused.path.display(), refused.why),
-            help: Some("choose a folder of your own".to_owned()),
-            place: entries.get(refused.index).and_then(|entry| entry.get(refused.key)?.place.clone()),
-            other: None,
+        let problem = |refused: Refused| {
+            let entry = entries.get(refused.index);
+            let found = refused.keys.iter().find_map(|key| {
+                let node = entry?.get(key)?;
+                let is_it = node.as_text().is_some_and(|text| Path::new(text) == refused.path);
+                is_it.then_some((format!(".{key}"), node))
+            });
+            let (key, node) = found.map_or((String::new(), entry), |(key, node)| (key, Some(node)));
+            Problem {
+                kind: ProblemKind::Invalid,
+                path: format!("storage[{}]{key}", refused.index),
+                message: format!("`{}` may not be used: {}", refused.path.display(), refused.why),
+                help: Some("choose a folder of your own".to_owned()),
+                place: node.and_then(|node| node.whereabouts().cloned()),
+                other: None,
+            }
         };
         self.refused_paths(machine).await.into_iter().map(problem).collect()
     }
 
     async fn refused_paths(&self, machine: &Machine) -> Vec<Refused> {
         let mut refused = Vec::new();
-        for (index, storage) in machine.storage.iter().enumerate() {
+        for storage in &machine.storage {
             let named = storage.file.clone().unwrap_or_default();
-            let (key, path, purpose) = match storage.driver.preparation(storage, &named) {
-                Preparation::Folder(path) => ("path", path, Purpose::Share),
-                Preparation::Image(plan) if storage.file.is_some() => ("file", plan.path, Purpose::Disk),
+            let (path, purpose) = match storage.driver.preparation(storage, &named) {
+                Preparation::Folder(path) => (path, Purpose::Share),
+                Preparation::Image(plan) if storage.file.is_some() => (plan.path, Purpose::Disk),
                 Preparation::Nothing | Preparation::Image(_) | Preparation::Existing(_) => continue,
             };
             // An entry without a path is told as that.
@@ -59,7 +68,8 @@ impl App {
                 continue;
             }
             if let Some(why) = self.why_refused(&path, purpose).await {
-                refused.push(Refused { index, key, path, why });
+                let keys = [&["file"], storage.driver.own_path_keys()].concat();
+                refused.push(Refused { index: storage.index, keys, path, why });
             }
         }
         refused

@@ -130,6 +130,9 @@ impl Machine {
     }
 
     /// Understands of a definition what can be understood, and returns what is wrong with the rest.
+    ///
+    /// A drive that is wrong in part is there with stand-ins, so that its path can be looked at all the same: unless
+    /// the list of problems is empty, the machine is one to look at and none to run.
     pub fn read(definition: &Node, handlers: &Registry<dyn ConfigHandler>) -> (Self, Vec<Problem>) {
         let mut machine = Self::default();
         let mut report = Report::default();
@@ -200,9 +203,7 @@ impl Machine {
             let count = self.storage.iter().filter(|storage| storage.interface == interface).count();
             let first_over = self.storage.iter().filter(|storage| storage.interface == interface).nth(most);
             if let Some(storage) = first_over {
-                // What is wrong with an entry keeps it out of the machine, so the two do not count alike.
-                let is_it = |entry: &Node| entry.get("name").and_then(Node::scalar) == Some(storage.name.to_string());
-                let index = entries.iter().position(is_it).unwrap_or_default();
+                let index = storage.index;
                 let node = entries.get(index).unwrap_or(definition);
                 let message = format!("the machine takes {most} drives with `interface: {word}`, and this has {count}");
                 let help = Some("use `interface: scsi`, which takes 256".to_owned()).filter(|_| most < 256);

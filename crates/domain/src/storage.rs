@@ -55,6 +55,8 @@ pub struct Backing {
 /// One entry under `storage`, checked.
 #[derive(Debug, Clone)]
 pub struct StorageSpec {
+    /// Which entry of `storage` it was read from, counted from 0; entries that mean nothing count too.
+    pub index: usize,
     /// Unique in the machine; also the name of its block node and its device.
     pub name: DriveName,
     /// What kind of storage it is.

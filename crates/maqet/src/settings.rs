@@ -283,7 +283,7 @@ impl File {
         let document = read_document(path, writers)?;
         let mut sources = Sources::default();
         sources.add(&document);
-        let read = config::read(&document.name, &document.text).map_err(|problem| vec![problem]);
+        let read = config::read(&document.name, &document.text);
         let checked = read.and_then(|node| Self::check(&node, &document.folder));
         match checked {
             Ok(file) => Ok(Self { sources, ..file }),

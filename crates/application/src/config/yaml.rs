@@ -10,11 +10,28 @@ use serde_yaml::{Location, Spanned};
 
 use crate::limits;
 
-/// Reads a YAML text into a tree that remembers where everything stands in `source`.
+/// Reads a YAML text into a tree that remembers where everything stands in `source`, or tells what is wrong with it.
 ///
 /// Booleans are `true` and `false` only; `on`, `yes`, `017` and `1_000` stay texts, as QEMU wants
 /// them. An empty text is an empty map.
-pub fn read(source: &str, text: &str) -> Result<Node, Problem> {
+pub fn read(source: &str, text: &str) -> Result<Node, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let node = read_noting(source, text, &mut problems);
+    node.filter(|_| problems.is_empty()).ok_or(problems)
+}
+
+/// Reads of a YAML text what can be read: of keys that stand twice the first one. Notes what is wrong.
+pub(super) fn read_noting(source: &str, text: &str, problems: &mut Vec<Problem>) -> Option<Node> {
+    match tree(source, text) {
+        Ok(node) => Some(without_duplicates(node, problems)),
+        Err(problem) => {
+            problems.push(problem);
+            None
+        }
+    }
+}
+
+fn tree(source: &str, text: &str) -> Result<Node, Problem> {
     let source: Arc<str> = source.into();
     if text.len() > limits::CONFIG_BYTES {
         let message = format!("the file has {} bytes; {} is the most", text.len(), limits::CONFIG_BYTES);
@@ -36,9 +53,6 @@ pub fn read(source: &str, text: &str) -> Result<Node, Problem> {
     };
     let tree: Tree = serde_yaml::from_str_with_options(text, options).map_err(|error| refusal(&error, &source))?;
     let node = widened(tree.into_node(&source), text);
-    if let Some(problem) = duplicate(&node) {
-        return Err(problem);
-    }
     Ok(if node.is_null() { node.map_value(|_| Value::Map(Vec::new())) } else { node })
 }
 
@@ -75,20 +89,27 @@ fn length_of_line(text: &str, inner: Option<usize>) -> usize {
     closed.map_or_else(|| inner.min(line.trim_end().len()), |at| inner + at + 1)
 }
 
-/// Returns the first key that stands twice in one map, with the place of both.
-fn duplicate(node: &Node) -> Option<Problem> {
-    let mut seen: HashMap<&str, &Node> = HashMap::new();
-    for (key, node) in node.entries() {
-        if let Some(first) = seen.insert(key, node) {
-            let message = format!("the key `{}` stands here twice", key.escape_debug());
-            let place = node.key.clone().unwrap_or_else(|| Place::named(""));
-            return Some(Problem { other: first.key.clone(), ..problem(message, place) });
+/// Returns the tree without the keys that stood in their map already; notes each, with the place of the first.
+fn without_duplicates(node: Node, problems: &mut Vec<Problem>) -> Node {
+    node.map_value(|value| match value {
+        Value::Map(entries) => {
+            let mut seen: HashMap<String, Option<Place>> = HashMap::new();
+            let mut kept = Vec::with_capacity(entries.len());
+            for (key, node) in entries {
+                if let Some(first) = seen.get(&key) {
+                    let message = format!("the key `{}` stands here twice", key.escape_debug());
+                    let place = node.key.clone().unwrap_or_else(|| Place::named(""));
+                    problems.push(Problem { other: first.clone(), ..problem(message, place) });
+                } else {
+                    seen.insert(key.clone(), node.key.clone());
+                    kept.push((key, without_duplicates(node, problems)));
+                }
+            }
+            Value::Map(kept)
         }
-        if let Some(problem) = duplicate(node) {
-            return Some(problem);
-        }
-    }
-    node.items().iter().find_map(duplicate)
+        Value::List(items) => Value::List(items.into_iter().map(|item| without_duplicates(item, problems)).collect()),
+        scalar => scalar,
+    })
 }
 
 fn problem(message: String, place: Place) -> Problem {
@@ -253,7 +274,7 @@ mod tests {
 
     #[track_caller]
     fn check_refused(text: &str, at: (u32, u32), expected: &str) {
-        let problem = read("f", text).unwrap_err();
+        let [problem] = read("f", text).unwrap_err().try_into().unwrap();
 
         let place = problem.place.unwrap();
         assert_eq!((problem.message.as_str(), (place.line, place.column)), (expected, at));
@@ -301,9 +322,12 @@ mod tests {
 
     #[test]
     fn test_yaml_duplicate_key_tells_where_the_first_one_is() {
-        let problem = read("f", "b: 0\na: 1\na: 2\n").unwrap_err();
+        let problems = read("f", "b: 0\na: 1\na: 2\na: 3\n").unwrap_err();
 
-        assert_eq!(problem.other.unwrap().to_string(), "f:2:1");
+        let places =
+            problems.iter().map(|problem| [&problem.place, &problem.other].map(|place| place.as_ref().unwrap()));
+        let told: Vec<String> = places.map(|[place, other]| format!("{place} and {other}")).collect();
+        assert_eq!(told, ["f:3:1 and f:2:1", "f:4:1 and f:2:1"]);
     }
 
     #[test]
@@ -313,9 +337,9 @@ mod tests {
 
     #[test]
     fn test_yaml_tab_is_refused_with_advice() {
-        let problem = read("f", "a:\n\t- b\n").unwrap_err();
+        let problems = read("f", "a:\n\t- b\n").unwrap_err();
 
-        assert_eq!(problem.help.as_deref(), Some("indent with spaces"));
+        assert_eq!(problems[0].help.as_deref(), Some("indent with spaces"));
     }
 
     #[test]

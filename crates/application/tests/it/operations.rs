@@ -400,6 +400,29 @@ async fn test_add_share_or_disk_in_a_folder_of_the_system_is_refused_where_it_st
 }
 
 #[tokio::test]
+async fn test_add_paths_after_and_in_entries_that_are_wrong_are_told_where_they_stand() {
+    let mut world = World::new();
+    let app = world.app();
+
+    let add = World::yaml(
+        "name: web\nstorage:\n  - {name: A A}\n  - [x]\n  - {type: virtfs, path: /etc}\n  - {name: b, backing_file: /nowhere/b}\n",
+    );
+    let error = app.run(add).await.unwrap_err();
+
+    let Error::Config(config) = error else { panic!("{error}") };
+    let told: Vec<(&str, u32)> =
+        config.problems.iter().map(|problem| (problem.path.as_str(), problem.place.as_ref().unwrap().line)).collect();
+    let expected = [
+        ("storage[0].name", 3),
+        ("storage[1]", 4),
+        ("storage[2]", 5),
+        ("storage[2].path", 5),
+        ("storage[3].backing_file", 6),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[tokio::test]
 async fn test_config_schema_names_every_key() {
     let mut world = World::new();
     let app = world.app();

@@ -9,6 +9,8 @@ use super::Place;
 pub enum ProblemKind {
     /// A key that nobody knows; whoever is lenient leaves it out.
     UnknownKey,
+    /// Something is not there that is needed; another file could bring it.
+    Missing,
     /// Anything else.
     Invalid,
 }

@@ -87,6 +87,12 @@ impl Report {
         self.wrong_at(node.whereabouts(), path, message.into(), help);
     }
 
+    /// Notes that something is not there that what stands at `path` needs.
+    pub fn lacks(&mut self, path: &KeyPath, node: &Node, message: impl Into<String>) {
+        let (kind, message, place) = (ProblemKind::Missing, message.into(), node.whereabouts().cloned());
+        self.add(Problem { kind, path: path.to_string(), message, help: None, place, other: None });
+    }
+
     fn wrong_at(&mut self, place: Option<&Place>, path: &KeyPath, message: String, help: Option<String>) {
         let (kind, place) = (ProblemKind::Invalid, place.cloned());
         self.add(Problem { kind, path: path.to_string(), message, help, place, other: None });
@@ -94,16 +100,9 @@ impl Report {
 
     /// Notes that something stands twice where it may stand once, naming both places.
     pub fn twice(&mut self, path: &KeyPath, second: &Node, first: Option<&Place>, message: impl Into<String>) {
-        let place = second.whereabouts().cloned();
-        let kind = ProblemKind::Invalid;
-        self.add(Problem {
-            kind,
-            path: path.to_string(),
-            message: message.into(),
-            help: None,
-            place,
-            other: first.cloned(),
-        });
+        let (kind, path, message) = (ProblemKind::Invalid, path.to_string(), message.into());
+        let (place, other) = (second.whereabouts().cloned(), first.cloned());
+        self.add(Problem { kind, path, message, help: None, place, other });
     }
 
     /// Notes that `found` was expected to be something else.

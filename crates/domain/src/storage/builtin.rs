@@ -158,7 +158,7 @@ impl StorageDriver for Iso {
 
     fn check(&self, storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Report) {
         if storage.file.is_none() {
-            report.wrong(at, entry, "`type: iso` needs a `file`");
+            report.lacks(at, entry, "`type: iso` needs a `file`");
         }
         if !matches!(storage.interface, Interface::Ide | Interface::Sata | Interface::Scsi) {
             let node = entry.get("interface").unwrap_or(entry);
@@ -272,6 +272,7 @@ mod tests {
 
     fn spec() -> StorageSpec {
         StorageSpec {
+            index: 0,
             name: DriveName::parse("hdd").unwrap(),
             driver: Arc::new(Qcow2),
             file: None,

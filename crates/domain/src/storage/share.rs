@@ -54,7 +54,7 @@ impl StorageDriver for Virtfs {
         no_disk_keys(at, entry, report);
         match storage.own("path") {
             Some(node) => drop(report.path(&at.key("path"), node)),
-            None => report.wrong(at, entry, "`type: virtfs` needs the `path` of the folder to share"),
+            None => report.lacks(at, entry, "`type: virtfs` needs the `path` of the folder to share"),
         }
         let Some(options) = storage.own("options") else {
             return;
@@ -129,7 +129,7 @@ impl StorageDriver for Virtiofs {
         no_disk_keys(at, entry, report);
         match storage.own("socket") {
             Some(node) => drop(report.path(&at.key("socket"), node)),
-            None => report.wrong(at, entry, "`type: virtiofs` needs the `socket` of a virtiofsd"),
+            None => report.lacks(at, entry, "`type: virtiofs` needs the `socket` of a virtiofsd"),
         }
         if let Some(node) = entry.given("readonly") {
             let message = "whether a virtiofs share can be written is up to its virtiofsd; QEMU has no say in it";
@@ -315,6 +315,7 @@ mod tests {
     fn test_virtfs_comma_in_the_path_injects_nothing() {
         let own: Node = serde_json::from_str(r#"{"path": "/s/a,readonly=on", "options": {"mount_tag": "t"}}"#).unwrap();
         let storage = StorageSpec {
+            index: 0,
             name: DriveName::parse("src").unwrap(),
             driver: Arc::new(Virtfs),
             file: None,

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::plain::rebased;
 use crate::config::{KeyPath, Node, Report, Value, schema};
 use crate::machine::{Firmware, Machine, Serial};
+use crate::near::{did_you_mean, near};
 use crate::plugin::{ConfigHandler, KeyDoc};
 use crate::qemu::Switch;
 
@@ -170,30 +171,39 @@ impl ConfigHandler for FirmwareKey {
     fn documentation(&self) -> KeyDoc {
         KeyDoc {
             summary: "what runs before the guest",
-            form: "`bios` (the default), `uefi`, or the path of a firmware image",
+            form: "`bios` (the default), `uefi`, or the path of a firmware image, with a `/` or `.` in it",
         }
     }
 
     fn schema(&self) -> serde_json::Value {
-        schema::text()
+        json!({ "anyOf": [schema::one_of(FIRMWARE_WORDS), { "type": "string", "pattern": "[/.]" }] })
     }
 
     fn rebase(&self, node: Node, folder: &Path) -> Node {
-        match node.as_text() {
-            Some("bios" | "uefi") | None => node,
-            Some(_) => rebased(node, folder),
-        }
+        if node.as_text().is_some_and(is_path) { rebased(node, folder) } else { node }
     }
 
     fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
-        if let Some(word) = report.word(path, node) {
-            machine.firmware = match word.as_str() {
-                "bios" => Firmware::Default,
-                "uefi" => Firmware::Uefi,
-                file => Firmware::File(file.into()),
-            };
-        }
+        let Some(word) = report.word(path, node) else { return };
+        machine.firmware = match word.as_str() {
+            "bios" => Firmware::Default,
+            "uefi" => Firmware::Uefi,
+            file if is_path(file) => Firmware::File(file.into()),
+            other => {
+                let help = did_you_mean(&near(other, FIRMWARE_WORDS))
+                    .unwrap_or_else(|| format!("a file of this name is `./{}`", other.escape_debug()));
+                let message = format!("expected `bios`, `uefi` or the path of an image, found {}", node.in_words());
+                return report.wrong_with_help(path, node, message, Some(help));
+            }
+        };
     }
+}
+
+/// The words of `firmware`; no path looks like a word, so that a mistyped one is told.
+const FIRMWARE_WORDS: [&str; 2] = ["bios", "uefi"];
+
+fn is_path(text: &str) -> bool {
+    text.contains(['/', '.'])
 }
 
 /// `sandbox`: whether QEMU confines itself.

@@ -1,6 +1,6 @@
 //! `network`: the machine's network cards.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::str::FromStr;
 
 use serde_json::json;
@@ -55,25 +55,45 @@ impl ConfigHandler for Network {
                     let message = format!("a machine takes {MOST_CARDS} network cards at most, and this has {count}");
                     report.wrong(&path.index(MOST_CARDS), item, message);
                 }
+                let mut seen: HashMap<String, &Node> = HashMap::new();
                 for (index, item) in items.iter().enumerate().take(MOST_CARDS) {
-                    let card = card(&path.index(index), item, index, report);
-                    add(&path.index(index), item, card, machine, report);
+                    let at = path.index(index);
+                    unlike_the_others(&mut seen, &at, item, index, report);
+                    machine.network.extend(card(&at, item, index, report));
                 }
             }
             Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::Map(_) => {
-                let card = card(path, node, 0, report);
-                add(path, node, card, machine, report);
+                machine.network.extend(card(path, node, 0, report));
             }
         }
     }
 }
 
-fn add(at: &KeyPath, entry: &Node, card: Option<NetworkSpec>, machine: &mut Machine, report: &mut Report) {
-    let Some(card) = card else { return };
-    if machine.network.iter().any(|known| known.name == card.name) {
-        report.wrong(&at.key("name"), entry, format!("there is a network card `{}` already", card.name));
+/// Notes a name that a card before this one has.
+fn unlike_the_others<'a>(
+    seen: &mut HashMap<String, &'a Node>,
+    at: &KeyPath,
+    entry: &'a Node,
+    index: usize,
+    report: &mut Report,
+) {
+    let given = entry.get("name").filter(|node| !node.is_null());
+    let (name, node) = match given {
+        Some(node) => (node.scalar(), node),
+        None => (Some(name_by_place(index)), entry),
+    };
+    let Some(name) = name else { return };
+    if let Some(first) = seen.get(&name) {
+        let why = if given.is_none() { ", and one without a `name` is called so by its place" } else { "" };
+        let message = format!("there is a network card `{}` already{why}", name.escape_debug());
+        report.twice(&at.key("name"), node, first.whereabouts(), message);
     }
-    machine.network.push(card);
+    seen.entry(name).or_insert(node);
+}
+
+/// Returns what a card is called that has no name of its own.
+fn name_by_place(index: usize) -> String {
+    format!("net{index}")
 }
 
 fn card(at: &KeyPath, entry: &Node, index: usize, report: &mut Report) -> Option<NetworkSpec> {
@@ -105,7 +125,7 @@ fn spec(
     let given = |key: &str| entry.given(key);
     let name = match given("name") {
         Some(node) => parsed::<DriveName>(&at.key("name"), node, report),
-        None => DriveName::parse(&format!("net{index}")).ok(),
+        None => DriveName::parse(&name_by_place(index)).ok(),
     };
     let model = match given("model") {
         Some(node) => report.word(&at.key("model"), node),
@@ -146,11 +166,11 @@ fn fits(at: &KeyPath, spec: &NetworkSpec, entry: &Node, report: &mut Report) {
         let forward = entry.get("forward").unwrap_or(entry);
         report.wrong(&at.key("forward"), forward, "`mode: passt` takes no free port by itself; name one");
     }
-    if mode == NetworkMode::Bridge && spec.bridge.is_none() {
-        report.wrong(at, entry, "`mode: bridge` needs the name of a `bridge`");
+    if mode == NetworkMode::Bridge && entry.given("bridge").is_none() {
+        report.lacks(at, entry, "`mode: bridge` needs the name of a `bridge`");
     }
-    if mode == NetworkMode::Tap && spec.interface.is_none() {
-        report.wrong(at, entry, "`mode: tap` needs the `interface` to use");
+    if mode == NetworkMode::Tap && entry.given("interface").is_none() {
+        report.lacks(at, entry, "`mode: tap` needs the `interface` to use");
     }
 }
 
@@ -170,18 +190,15 @@ fn foreign(at: &KeyPath, entry: &Node, node: &Node, modes: &[NetworkMode], repor
 fn forwards(at: &KeyPath, node: &Node, report: &mut Report) -> Vec<Forward> {
     let items = report.list(at, node).unwrap_or_default();
     let mut forwards: Vec<Forward> = Vec::new();
-    let mut taken = HashSet::new();
+    let mut taken = HashMap::new();
     for (index, item) in items.iter().enumerate() {
         let Some(forward) = parsed::<Forward>(&at.index(index), item, report) else {
             continue;
         };
-        let is_new = taken.insert((forward.protocol, forward.host_address, forward.host_port));
-        if forward.host_port != 0 && !is_new {
-            report.wrong(
-                &at.index(index),
-                item,
-                format!("port {} of the host is forwarded already", forward.host_port),
-            );
+        let first = *taken.entry((forward.protocol, forward.host_address, forward.host_port)).or_insert(item);
+        if forward.host_port != 0 && !std::ptr::eq(first, item) {
+            let message = format!("port {} of the host is forwarded already", forward.host_port);
+            report.twice(&at.index(index), item, first.whereabouts(), message);
         }
         forwards.push(forward);
     }

@@ -104,17 +104,19 @@ impl ConfigHandler for Storage {
                 }
                 seen.entry(name).or_insert(name_node);
             }
-            machine.storage.extend(self.entry(&at, entry, report));
+            machine.storage.extend(self.entry(index, &at, entry, report));
         }
     }
 }
 
 impl Storage {
     /// Reads one entry; every key is looked at, so that all its problems are told at once.
-    fn entry(&self, at: &KeyPath, entry: &Node, report: &mut Report) -> Option<StorageSpec> {
+    ///
+    /// What has no usable name or interface gets a stand-in, so that the rest is looked at as well.
+    fn entry(&self, index: usize, at: &KeyPath, entry: &Node, report: &mut Report) -> Option<StorageSpec> {
         report.map(at, entry)?;
         let driver = self.driver(at, entry.given("type"), report);
-        let own = driver.as_ref().map(|driver| own_keys(at, entry, driver, report)).unwrap_or_default();
+        let own = self.own_keys(at, entry, driver.as_ref(), report);
 
         let name = drive_name(at, entry, report);
         let file = entry.given("file").and_then(|node| report.path(&at.key("file"), node));
@@ -122,6 +124,7 @@ impl Storage {
         let interface =
             entry.given("interface").map(|node| report.one_of(&at.key("interface"), node, &Interface::WORDS));
         let readonly = entry.given("readonly").map_or(Some(false), |node| report.boolean(&at.key("readonly"), node));
+        let is_read = interface != Some(None) && readonly.is_some() && file.is_some() == entry.given("file").is_some();
         let cache = entry.given("cache").and_then(|node| report.one_of(&at.key("cache"), node, &Cache::WORDS));
         let discard = entry.given("discard").and_then(|node| discard(&at.key("discard"), node, report));
         let serial = entry.given("serial").and_then(|node| serial(&at.key("serial"), node, report));
@@ -132,12 +135,14 @@ impl Storage {
 
         let driver = driver?;
         let spec = StorageSpec {
-            name: name?,
-            interface: interface.unwrap_or_else(|| Some(driver.default_interface()))?,
+            index,
+            name: name.or_else(|| DriveName::parse(&format!("storage{index}")).ok())?,
+            // One without limits: a seat that is not asked for is not counted.
+            interface: interface.map_or_else(|| driver.default_interface(), |given| given.unwrap_or(Interface::None)),
             driver,
             file,
             size,
-            readonly: readonly?,
+            readonly: readonly.unwrap_or(false),
             backing,
             cache,
             discard,
@@ -145,8 +150,38 @@ impl Storage {
             bootindex,
             own,
         };
-        spec.driver.clone().check(&spec, at, entry, report);
+        // A type would tell of its own stand-ins.
+        if is_read {
+            spec.driver.clone().check(&spec, at, entry, report);
+        }
         Some(spec)
+    }
+
+    /// Returns what stands under the type's own keys, and notes the keys that nobody knows.
+    ///
+    /// Where the type is not known, those of every type are.
+    fn own_keys(
+        &self,
+        at: &KeyPath,
+        entry: &Node,
+        driver: Option<&Arc<dyn StorageDriver>>,
+        report: &mut Report,
+    ) -> Vec<(String, Node)> {
+        let own = match driver {
+            Some(driver) => driver.own_keys().to_vec(),
+            None => self.drivers.iter().flat_map(|driver| driver.own_keys()).copied().collect(),
+        };
+        let mut found = Vec::new();
+        for (key, node) in entry.entries() {
+            if own.contains(&key.as_str()) {
+                // Nothing says as much as no key.
+                found.extend(Some((key.clone(), node.clone())).filter(|_| !node.is_null()));
+            } else if !KEYS.contains(&key.as_str()) {
+                let known: Vec<&str> = KEYS.iter().chain(&own).copied().collect();
+                report.unknown_key(&at.key(key), node, &known);
+            }
+        }
+        found
     }
 
     /// Makes the paths of an entry absolute, those under its type's own keys too.
@@ -184,22 +219,6 @@ impl Storage {
     }
 }
 
-/// Returns what stands under the type's own keys, and notes the keys that nobody knows.
-fn own_keys(at: &KeyPath, entry: &Node, driver: &Arc<dyn StorageDriver>, report: &mut Report) -> Vec<(String, Node)> {
-    let own = driver.own_keys();
-    let mut found = Vec::new();
-    for (key, node) in entry.entries() {
-        if own.contains(&key.as_str()) {
-            // Nothing says as much as no key.
-            found.extend(Some((key.clone(), node.clone())).filter(|_| !node.is_null()));
-        } else if !KEYS.contains(&key.as_str()) {
-            let known: Vec<&str> = KEYS.iter().chain(own).copied().collect();
-            report.unknown_key(&at.key(key), node, &known);
-        }
-    }
-    found
-}
-
 /// Reads the size of a disk; QEMU takes none that is smaller than a sector.
 fn disk_size(at: &KeyPath, node: &Node, report: &mut Report) -> Option<ByteSize> {
     let size = report.size(at, node, 0)?;
@@ -235,7 +254,7 @@ fn backing(at: &KeyPath, entry: &Node, report: &mut Report) -> Option<Backing> {
     match (given("backing_file"), given("backing_format")) {
         (Some(file), _) => report.path(&at.key("backing_file"), file).map(|file| Backing { file, format }),
         (None, Some(node)) => {
-            report.wrong(&at.key("backing_format"), node, "there is no `backing_file` for this format");
+            report.lacks(&at.key("backing_format"), node, "there is no `backing_file` for this format");
             None
         }
         (None, None) => None,
