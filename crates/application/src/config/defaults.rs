@@ -1,6 +1,6 @@
 //! `defaults` of the settings file: a definition that is laid under every other.
 
-use maqet_domain::config::{KeyPath, Node, Problem, Report};
+use maqet_domain::config::{KeyPath, Node, Problem, ProblemKind, Report};
 use maqet_domain::machine::Machine;
 use maqet_domain::plugin::{ConfigHandler, Registry};
 
@@ -18,11 +18,42 @@ pub fn check_defaults(
         let help = "give it as `name` in the VM's own file, or as `--name`".to_owned();
         report.wrong_with_help(&KeyPath::top("name"), node, message, Some(help));
     }
-    let (_, problems) = Machine::read(defaults, handlers);
+    let (_, mut problems) = Machine::read(defaults, handlers);
+    // What is missing here may stand in the VM's own file.
+    problems.retain(|problem| problem.kind != ProblemKind::Missing);
     let problems: Vec<Problem> = report.into_problems().into_iter().chain(problems).map(below).collect();
     if problems.is_empty() { Ok(()) } else { Err(ConfigError::new(problems, sources.clone())) }
 }
 
 fn below(problem: Problem) -> Problem {
     Problem { path: format!("defaults.{}", problem.path), ..problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use maqet_domain::machine::builtin_handlers;
+    use maqet_domain::storage::builtin_drivers;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(defaults: &str, expected: &[&str]) {
+        let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
+        let defaults: Node = serde_json::from_str(defaults).unwrap();
+
+        let problems = check_defaults(&defaults, &handlers, &Sources::default()).map_err(|error| error.problems);
+
+        let paths: Vec<String> = problems.err().unwrap_or_default().into_iter().map(|problem| problem.path).collect();
+        assert_eq!(paths, expected);
+    }
+
+    #[test]
+    fn test_defaults_that_a_vm_completes_are_right() {
+        check(r#"{"network": {"mode": "bridge"}, "storage": [{"name": "src", "type": "virtfs"}]}"#, &[]);
+    }
+
+    #[test]
+    fn test_defaults_with_what_no_vm_mends_are_wrong() {
+        check(r#"{"name": "web", "network": {"mode": "lan"}}"#, &["defaults.name", "defaults.network.mode"]);
+    }
 }
