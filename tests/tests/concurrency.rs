@@ -7,25 +7,44 @@ use std::thread;
 use maqet_testkit::{TestHome, guest};
 use serde_json::{Value, json};
 
+/// Commands of QMP whose answers differ, and stay as they are while a machine stands still.
+const QUERIES: [&str; 10] = [
+    "query-status",
+    "query-version",
+    "query-name",
+    "query-uuid",
+    "query-kvm",
+    "query-cpus-fast",
+    "query-memory-size-summary",
+    "query-chardev-backends",
+    "query-machines",
+    "query-iothreads",
+];
+
 #[test]
-fn test_qmp_forty_commands_from_four_at_once_are_all_answered() {
+fn test_qmp_thousand_commands_of_ten_processes_at_once_each_get_their_own_answer() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
+    let expected = QUERIES.map(|query| home.json(&["qmp", "web", query]));
     let answered = AtomicUsize::new(0);
 
     thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                for _ in 0..10 {
-                    assert_eq!(home.json(&["qmp", "web", "query-status"])["status"], "prelaunch");
+        for first in 0..10 {
+            let (home, expected, answered) = (&home, &expected, &answered);
+            scope.spawn(move || {
+                for number in 0..100 {
+                    let which = (first + number) % QUERIES.len();
+                    assert_eq!(home.json(&["qmp", "web", QUERIES[which]]), expected[which], "{}", QUERIES[which]);
                     answered.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
     });
 
-    assert_eq!(answered.into_inner(), 40);
+    assert_eq!(answered.into_inner(), 1_000);
+    let distinct: BTreeSet<String> = expected.iter().map(ToString::to_string).collect();
+    assert_eq!(distinct.len(), QUERIES.len());
     home.json(&["stop", "web", "--force"]);
 }
 

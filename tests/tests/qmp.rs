@@ -1,8 +1,7 @@
 //! QMP from the command line: what is asked, what is shown, and who else may talk to QEMU meanwhile.
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
-use std::process::Command;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use maqet_testkit::{TestHome, guest};
 use serde_json::{Value, json};
@@ -15,16 +14,25 @@ fn with_web() -> TestHome {
     home
 }
 
-/// A client of somebody else on the monitor that maqet leaves free.
+/// A client of somebody else, `socat`, on the monitor that maqet leaves free.
 struct Foreign {
-    reader: BufReader<UnixStream>,
+    socat: Child,
+    keys: ChildStdin,
+    answers: BufReader<ChildStdout>,
 }
 
 impl Foreign {
     fn connect(home: &TestHome) -> Self {
         let status = home.json(&["status", "web"]);
-        let stream = UnixStream::connect(status["free_monitor"].as_str().expect("it runs")).expect("QEMU listens");
-        let mut client = Self { reader: BufReader::new(stream) };
+        let address = format!("UNIX-CONNECT:{}", status["free_monitor"].as_str().expect("it runs"));
+        let mut socat = Command::new("socat")
+            .args(["-", &address])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("socat is installed: `cargo xtask test` does it");
+        let (keys, answers) = (socat.stdin.take().expect("a pipe"), socat.stdout.take().expect("a pipe"));
+        let mut client = Self { socat, keys, answers: BufReader::new(answers) };
         assert!(client.line().get("QMP").is_some());
         client.say(&json!({"execute": "qmp_capabilities"}));
         assert_eq!(client.line(), json!({"return": {}}));
@@ -32,13 +40,20 @@ impl Foreign {
     }
 
     fn say(&mut self, command: &Value) {
-        self.reader.get_mut().write_all(format!("{command}\n").as_bytes()).expect("QEMU reads");
+        self.keys.write_all(format!("{command}\n").as_bytes()).expect("QEMU reads");
     }
 
     fn line(&mut self) -> Value {
         let mut line = String::new();
-        self.reader.read_line(&mut line).expect("QEMU answers");
+        self.answers.read_line(&mut line).expect("QEMU answers");
         serde_json::from_str(&line).expect("it is JSON")
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        let _gone_already = self.socat.kill();
+        let _reaped = self.socat.wait();
     }
 }
 

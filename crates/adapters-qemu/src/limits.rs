@@ -22,6 +22,9 @@ pub const GREETING_DEADLINE: Duration = Duration::from_secs(5);
 /// in memory as a whole.
 pub const QMP_LINE_BYTES: usize = 16 << 20;
 
+/// How much of the reason for a refusal is told; QEMU's are a sentence or two.
+pub const QMP_REASON_BYTES: usize = 4 << 10;
+
 /// How much is read from a monitor at once; nearly every answer fits.
 pub const QMP_READ_BYTES: usize = 8 << 10;
 

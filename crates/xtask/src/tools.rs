@@ -29,7 +29,7 @@ enum What {
 }
 
 /// In the order of installation: `qemu-system-x86` first, as it may remove the `qemu-utils` that a machine has.
-const TOOLS: [Tool; 7] = [
+const TOOLS: [Tool; 8] = [
     Tool {
         what: What::Program("qemu-system-x86_64"),
         packages: &["qemu-system-x86"],
@@ -45,6 +45,7 @@ const TOOLS: [Tool; 7] = [
         packages: &["tesseract-ocr", "tesseract-ocr-eng"],
         why: "reads the screen for tests",
     },
+    Tool { what: What::Program("socat"), packages: &["socat"], why: "is a foreign client of QEMU's monitors in tests" },
 ];
 
 /// Where its package puts GRUB's image.

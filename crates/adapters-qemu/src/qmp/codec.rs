@@ -3,6 +3,8 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
+use crate::limits::{QMP_REASON_BYTES, QUOTED_CHARS};
+
 /// The capability to take commands out of band (`docs/interop/qmp-spec.txt`, QEMU 7.2).
 pub(super) const OOB: &str = "oob";
 
@@ -131,7 +133,7 @@ fn message(bytes: &[u8], keeps_events: bool) -> Result<Message, Garbage> {
         return Ok(Message::Event { line: line.into() });
     }
     if let Some(error) = wire.error {
-        return Ok(Message::Error { id, class: error.class, description: error.desc });
+        return Ok(Message::Error { id, class: short(error.class), description: reason(error.desc) });
     }
     if let Some(value) = wire.result {
         return Ok(Message::Return { id, value });
@@ -143,10 +145,23 @@ fn message(bytes: &[u8], keeps_events: bool) -> Result<Message, Garbage> {
     Err(Garbage::Unknown { line: quoted(line) })
 }
 
+/// Returns why a command was refused, as much of it as can be read.
+fn reason(description: String) -> String {
+    if description.is_empty() { "it did not say why".to_owned() } else { short(description) }
+}
+
+fn short(mut text: String) -> String {
+    if text.len() > QMP_REASON_BYTES {
+        text.truncate(text.floor_char_boundary(QMP_REASON_BYTES));
+        text.push('…');
+    }
+    text
+}
+
 /// Returns the beginning of a line, harmless to show.
-fn quoted(line: &str) -> String {
+pub(super) fn quoted(line: &str) -> String {
     let line = line.trim();
-    let mut short: String = line.chars().take(crate::limits::QUOTED_CHARS).flat_map(char::escape_debug).collect();
+    let mut short: String = line.chars().take(QUOTED_CHARS).flat_map(char::escape_debug).collect();
     if short.len() < line.len() {
         short.push('…');
     }

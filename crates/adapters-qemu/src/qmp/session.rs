@@ -7,7 +7,7 @@ use maqet_domain::port::{Heard, MainLoop, QmpCommand, QmpError};
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use super::codec::{Band, Decoder, Message, OOB, encode};
+use super::codec::{Band, Decoder, Message, OOB, encode, quoted};
 use super::events::EventQueue;
 use super::wire::Wire;
 use crate::limits::{GREETING_DEADLINE, QMP_LINE_BYTES, QMP_LOOKS_IN_A_ROW, QMP_READ_BYTES, QMP_UNANSWERED, in_millis};
@@ -80,7 +80,11 @@ impl QmpSession {
         let mut session = Self::over(wire);
         match session.message(greeted_by).await {
             Ok(Message::Greeting { oob }) => session.takes_oob = oob,
-            Ok(other) => return Err(QmpError::Garbled { detail: format!("instead of a greeting: {other:?}") }),
+            Ok(other) => {
+                return Err(QmpError::Garbled {
+                    detail: format!("instead of a greeting: {}", quoted(&format!("{other:?}"))),
+                });
+            }
             Err(NoMessage::Late) => return Err(no_greeting()),
             Err(other) => return Err(other.into_error(NEGOTIATION, started)),
         }

@@ -1,80 +1,14 @@
 //! Monitors that misbehave, played by a script: bounded time, bounded memory, the right error.
 
-use std::io::Write;
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use maqet_adapters_qemu::{QemuMonitors, QmpSession};
 use maqet_domain::port::{Heard, Monitors, QmpCommand, QmpError};
 use maqet_domain::vm::{BootNumber, MonitorAnswer, MonitorRole, RunPlaces};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 
+use crate::fake_monitor::{Act, EVENT, Flood, GREETING, Hang, Hear, NEGOTIATED, Say, ask, play, say};
 use crate::kit::{folder, wait};
-
-const GREETING: &[u8] = b"{\"QMP\": {\"version\": {}, \"capabilities\": []}}\r\n";
-const NEGOTIATED: &[u8] = b"{\"return\": {}, \"id\": 0}\r\n";
-
-/// What a monitor does on a connection, in this order.
-enum Act {
-    /// Sends these bytes.
-    Say(Vec<u8>),
-    /// Waits for a line.
-    Hear,
-    /// Sends these bytes again and again, for ever.
-    Flood(Vec<u8>),
-    /// Keeps silent for good.
-    Hang,
-}
-
-use Act::{Flood, Hang, Hear, Say};
-
-fn say(bytes: &[u8]) -> Act {
-    Say(bytes.to_vec())
-}
-
-async fn play(stream: UnixStream, acts: &[Act]) {
-    let (reader, mut writer) = stream.into_split();
-    let mut reader = BufReader::new(reader);
-    for act in acts {
-        match act {
-            // The other side may have had enough.
-            Say(bytes) => drop(AsyncWriteExt::write_all(&mut writer, bytes).await),
-            Hear => drop(reader.read_line(&mut String::new()).await),
-            // In a thread, as a real peer is another process that does not wait for our runtime.
-            Flood(bytes) => {
-                let bytes = bytes.clone();
-                let stream =
-                    std::os::unix::net::UnixStream::from(writer.as_ref().as_fd().try_clone_to_owned().unwrap());
-                stream.set_nonblocking(false).unwrap();
-                std::thread::spawn(move || while (&stream).write_all(&bytes).is_ok() {});
-            }
-            Hang => std::future::pending().await,
-        }
-    }
-}
-
-/// Asks a monitor that acts so for its status; returns what came of it.
-fn ask(acts: &[Act], deadline: Duration) -> Result<serde_json::Value, QmpError> {
-    wait(async {
-        let folder = folder();
-        let socket = folder.path().join("s");
-        let listener = UnixListener::bind(&socket).unwrap();
-        let server = async {
-            let (stream, _) = listener.accept().await.unwrap();
-            play(stream, acts).await;
-            std::future::pending::<()>().await;
-        };
-        let client = async {
-            let mut session = QmpSession::connect(&socket, deadline).await?;
-            session.execute(&QmpCommand::new("query-status"), deadline).await
-        };
-        tokio::select! {
-            () = server => unreachable!(),
-            result = client => result,
-        }
-    })
-}
 
 const SOON: Duration = Duration::from_millis(60);
 
@@ -154,8 +88,6 @@ fn test_monitor_that_floods_events_is_still_heard() {
 
     assert_eq!(answer.unwrap(), 7);
 }
-
-const EVENT: &[u8] = b"{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"X\"}\r\n";
 
 #[test]
 fn test_monitor_that_floods_events_for_ever_times_out_in_time() {

@@ -5,7 +5,9 @@
 mod binary;
 mod consoles;
 mod convert;
+mod fake_monitor;
 mod firmware;
+mod hostile_answer;
 mod hostile_monitor;
 mod images;
 mod kit;

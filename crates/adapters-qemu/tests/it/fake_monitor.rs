@@ -1,0 +1,97 @@
+//! A monitor that is played by a script.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use maqet_adapters_qemu::QmpSession;
+use maqet_domain::port::{QmpCommand, QmpError};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::kit::{folder, wait};
+
+pub(crate) const GREETING: &[u8] = b"{\"QMP\": {\"version\": {}, \"capabilities\": []}}\r\n";
+pub(crate) const NEGOTIATED: &[u8] = b"{\"return\": {}, \"id\": 0}\r\n";
+pub(crate) const EVENT: &[u8] = b"{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"X\"}\r\n";
+
+/// What a monitor does on a connection, in this order.
+pub(crate) enum Act {
+    /// Sends these bytes.
+    Say(Vec<u8>),
+    /// Sends these bytes one by one, with a pause after each.
+    Dribble(Vec<u8>, Duration),
+    /// Waits for a line.
+    Hear,
+    /// Sends these bytes again and again, for ever.
+    Flood(Vec<u8>),
+    /// Keeps silent for good.
+    Hang,
+}
+
+pub(crate) use Act::{Dribble, Flood, Hang, Hear, Say};
+
+pub(crate) fn say(bytes: &[u8]) -> Act {
+    Say(bytes.to_vec())
+}
+
+/// Plays a monitor to its end; then it closes.
+pub(crate) async fn play(stream: UnixStream, acts: &[Act]) {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    for act in acts {
+        match act {
+            // The other side may have had enough.
+            Say(bytes) => drop(AsyncWriteExt::write_all(&mut writer, bytes).await),
+            Dribble(bytes, pause) => {
+                for byte in bytes {
+                    drop(AsyncWriteExt::write_all(&mut writer, &[*byte]).await);
+                    tokio::time::sleep(*pause).await;
+                }
+            }
+            Hear => drop(reader.read_line(&mut String::new()).await),
+            // In a thread, as a real peer is another process that does not wait for our runtime.
+            Flood(bytes) => {
+                let bytes = bytes.clone();
+                let stream =
+                    std::os::unix::net::UnixStream::from(writer.as_ref().as_fd().try_clone_to_owned().unwrap());
+                stream.set_nonblocking(false).unwrap();
+                std::thread::spawn(move || while (&stream).write_all(&bytes).is_ok() {});
+            }
+            Hang => std::future::pending().await,
+        }
+    }
+}
+
+/// Asks a monitor that acts so for its status; returns what came of it.
+pub(crate) fn ask(acts: &[Act], deadline: Duration) -> Result<serde_json::Value, QmpError> {
+    with_session(acts, deadline, async |session| session.execute(&QmpCommand::new("query-status"), deadline).await)
+}
+
+/// Opens a session that keeps events with a monitor that acts so, and does something with it.
+pub(crate) fn with_session<T>(
+    acts: &[Act],
+    deadline: Duration,
+    work: impl AsyncFnOnce(&mut QmpSession) -> Result<T, QmpError>,
+) -> Result<T, QmpError> {
+    wait(served(acts, async |socket| {
+        let mut session = QmpSession::connect(socket, deadline).await?.keeping_events();
+        work(&mut session).await
+    }))
+}
+
+/// Does something with the socket of a monitor that acts so.
+async fn served<T>(acts: &[Act], work: impl AsyncFnOnce(&std::path::Path) -> T) -> T {
+    let folder = folder();
+    let socket = folder.path().join("s");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let server = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        play(stream, acts).await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = server => unreachable!(),
+        done = work(&socket) => done,
+    }
+}

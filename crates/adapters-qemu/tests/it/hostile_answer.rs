@@ -1,0 +1,240 @@
+//! Answers and events that are not as they should be, and monitors that take for ever: the session is over in words, or
+//! goes on as if nothing had been.
+
+use std::time::{Duration, Instant};
+
+use maqet_adapters_qemu::QmpSession;
+use maqet_domain::port::{Heard, QmpCommand, QmpError};
+use serde_json::{Value, json};
+
+use crate::fake_monitor::{Act, Dribble, EVENT, GREETING, Hang, Hear, NEGOTIATED, Say, ask, say, with_session};
+
+/// Little, for what is not to come.
+const SOON: Duration = Duration::from_millis(80);
+
+/// Much, for what is to come, whatever else the machine does.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const ANSWER: &[u8] = b"{\"return\": 7, \"id\": 1}\r\n";
+
+/// Returns a monitor that negotiates, and then acts so on the first command.
+fn after_negotiation(acts: impl IntoIterator<Item = Act>) -> Vec<Act> {
+    let mut all = vec![say(GREETING), Hear, say(NEGOTIATED), Hear];
+    all.extend(acts);
+    all
+}
+
+async fn status(session: &mut QmpSession) -> Result<Value, QmpError> {
+    session.execute(&QmpCommand::new("query-status"), PATIENCE).await
+}
+
+#[test]
+fn test_greeting_that_stops_half_way_is_left_in_time() {
+    let refused = ask(&[say(&GREETING[..20]), Hang], SOON);
+
+    assert!(matches!(refused, Err(QmpError::NoGreeting { .. })), "{refused:?}");
+}
+
+#[test]
+fn test_greeting_that_is_cut_off_is_closed() {
+    let refused = ask(&[say(&GREETING[..20])], PATIENCE);
+
+    assert!(matches!(refused, Err(QmpError::Closed { .. })), "{refused:?}");
+}
+
+#[test]
+fn test_greeting_without_what_belongs_into_it_does() {
+    for greeting in ["{\"QMP\": 7}\n", "{\"QMP\": {\"capabilities\": {\"oob\": 1}}}\n", "{\"QMP\": null}\n"] {
+        let acts = [say(greeting.as_bytes()), Hear, say(NEGOTIATED), Hear, say(ANSWER), Hang];
+
+        assert_eq!(ask(&acts, PATIENCE).unwrap(), 7, "{greeting}");
+    }
+}
+
+#[test]
+fn test_negotiation_that_is_cut_off_is_closed() {
+    let refused = ask(&[say(GREETING), Hear, say(&NEGOTIATED[..9])], PATIENCE);
+
+    assert!(matches!(&refused, Err(QmpError::Closed { command }) if command == "qmp_capabilities"), "{refused:?}");
+}
+
+#[test]
+fn test_negotiation_that_is_refused_says_so() {
+    let refused =
+        ask(&[say(GREETING), Hear, say(b"{\"error\": {\"class\": \"X\", \"desc\": \"no\"}}\n"), Hang], PATIENCE);
+
+    assert!(matches!(&refused, Err(QmpError::Refused { description, .. }) if description == "no"), "{refused:?}");
+}
+
+#[test]
+fn test_answer_that_is_no_message_is_garbled() {
+    let nested = [b"{\"return\": ".to_vec(), vec![b'['; 100_000], b"\n".to_vec()].concat();
+    for garbage in [
+        b"\xff\xfe\xfd\n".as_slice(),
+        b"{\"return\": \"\xc3\x28\", \"id\": 1}\n",
+        b"{\"return\": \"\0\", \"id\": 1}\n",
+        b"\0\0\0\0\n",
+        b"{\"return\": 7, \"id\": 1}{\"return\": 7, \"id\": 1}\n",
+        b"{\"return\": 7, \"id\": 1, \"id\": 1}\n",
+        b"{\"return\": 7, \"return\": 8, \"id\": 1}\n",
+        b"{\"error\": \"no\", \"id\": 1}\n",
+        b"{\"error\": {\"class\": 1, \"desc\": 2}, \"id\": 1}\n",
+        b"{\"id\": 1}\n",
+        b"null\n",
+        b"{\"return\": 1e999, \"id\": 1}\n",
+        &nested,
+    ] {
+        let refused = ask(&after_negotiation([say(garbage), Hang]), PATIENCE);
+
+        let shown = String::from_utf8_lossy(&garbage[..garbage.len().min(60)]).into_owned();
+        let Err(QmpError::Garbled { detail }) = refused else { panic!("{shown}: {refused:?}") };
+        // What is told of it is short, and harmless on a terminal.
+        assert!(detail.len() < 1_000 && !detail.contains(char::is_control), "{shown}: {detail}");
+    }
+}
+
+#[test]
+fn test_answer_to_nobody_or_to_somebody_else_is_passed_over() {
+    for other in [
+        "{\"return\": 5}",
+        "{\"return\": 5, \"id\": null}",
+        "{\"return\": 5, \"id\": -1}",
+        "{\"return\": 5, \"id\": 1.0}",
+        "{\"return\": 5, \"id\": 18446744073709551616}",
+        "{\"return\": 5, \"id\": {\"id\": 1}}",
+        "{\"return\": 5, \"id\": \"1\"}",
+        "{\"return\": 5, \"id\": 0}",
+        "{\"return\": 5, \"id\": 2}",
+        "{\"error\": {\"class\": \"X\", \"desc\": \"no\"}, \"id\": 2}",
+        "{\"QMP\": {}}",
+        "",
+        "   ",
+    ] {
+        let acts = after_negotiation([say(format!("{other}\r\n").as_bytes()), say(ANSWER), Hang]);
+
+        assert_eq!(ask(&acts, PATIENCE).unwrap(), 7, "{other}");
+    }
+}
+
+#[test]
+fn test_answer_that_comes_twice_is_not_that_of_the_next_command() {
+    let next = [Hear, say(b"{\"return\": 8, \"id\": 2}\n"), Hang];
+    let acts = after_negotiation([say(ANSWER), say(ANSWER)].into_iter().chain(next));
+
+    let answers = with_session(&acts, PATIENCE, async |session| Ok([status(session).await?, status(session).await?]));
+
+    assert_eq!(answers.unwrap(), [json!(7), json!(8)]);
+}
+
+#[test]
+fn test_refusal_without_reason_says_that_there_is_none() {
+    for error in ["{}", "{\"class\": \"X\"}", "{\"desc\": \"\"}"] {
+        let refused =
+            ask(&after_negotiation([say(format!("{{\"error\": {error}, \"id\": 1}}\n").as_bytes()), Hang]), SOON);
+
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.to_string(), "QEMU refused `query-status`: it did not say why", "{error}");
+    }
+}
+
+#[test]
+fn test_words_without_end_are_cut_off_where_they_are_told() {
+    let endless = "ä".repeat(1 << 20);
+    let refusal = format!("{{\"error\": {{\"class\": \"{endless}\", \"desc\": \"{endless}\"}}, \"id\": 1}}\n");
+    let no_greeting = format!("{{\"return\": \"{endless}\", \"id\": 0}}\n");
+
+    let refused = ask(&after_negotiation([say(refusal.as_bytes()), Hang]), PATIENCE);
+    let garbled = ask(&[say(no_greeting.as_bytes()), Hang], PATIENCE);
+
+    let Err(QmpError::Refused { class, description, .. }) = refused else { panic!("not refused") };
+    let Err(QmpError::Garbled { detail }) = garbled else { panic!("not garbled") };
+    assert!([&class, &description].iter().all(|words| words.len() < 5_000 && words.ends_with("ä…")), "{}", class.len());
+    assert!(detail.len() < 1_000, "{}", detail.len());
+}
+
+#[test]
+fn test_events_of_wrong_types_are_passed_over_and_the_answer_is_heard() {
+    let events = concat!(
+        "{\"event\": 7}\n",
+        "{\"event\": null, \"timestamp\": {\"seconds\": 1, \"microseconds\": 2}}\n",
+        "{\"event\": \"X\", \"timestamp\": \"now\"}\n",
+        "{\"event\": \"X\", \"timestamp\": {\"seconds\": 1e300, \"microseconds\": 2}}\n",
+        "{\"event\": \"X\", \"timestamp\": {\"seconds\": 9223372036854775807, \"microseconds\": 2147483647}}\n",
+        "{\"event\": \"X\"}\n",
+        "{\"event\": {\"return\": 5, \"id\": 1}}\n",
+    );
+    let acts = after_negotiation([say(events.as_bytes()), say(EVENT), say(ANSWER), Hang]);
+
+    let (answer, first, second) = with_session(&acts, PATIENCE, async |session| {
+        let answer = status(session).await?;
+        Ok((answer, session.heard(Duration::ZERO).await?, session.heard(Duration::ZERO).await?))
+    })
+    .unwrap();
+
+    assert_eq!(answer, 7);
+    assert!(matches!(&first, Some(Heard::Event(event)) if event.name == "X"), "{first:?}");
+    assert_eq!(second, None);
+}
+
+#[test]
+fn test_monitor_that_says_a_byte_now_and_then_does_not_move_the_deadline() {
+    let pause = SOON / 8;
+    let started = Instant::now();
+
+    let greeting = ask(&[Dribble(GREETING.to_vec(), pause), Hang], SOON);
+    let negotiation = ask(&[say(GREETING), Hear, Dribble(NEGOTIATED.to_vec(), pause), Hang], SOON);
+    let answer = with_session(&after_negotiation([Dribble(ANSWER.to_vec(), pause), Hang]), PATIENCE, async |session| {
+        session.execute(&QmpCommand::new("query-status"), SOON).await
+    });
+
+    assert!(matches!(greeting, Err(QmpError::NoGreeting { .. })), "{greeting:?}");
+    assert!(matches!(negotiation, Err(QmpError::Blocked { .. })), "{negotiation:?}");
+    assert!(matches!(answer, Err(QmpError::TimedOut { .. })), "{answer:?}");
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+#[test]
+fn test_monitor_that_never_reads_holds_nobody_beyond_the_deadline() {
+    let mut large = QmpCommand::new("qom-get");
+    large.arguments.insert("path".to_owned(), json!("x".repeat(4 << 20)));
+    let acts = [say(GREETING), Hear, say(NEGOTIATED), Hang];
+    let started = Instant::now();
+
+    let refused = with_session(&acts, PATIENCE, async |session| {
+        let first = session.execute(&large, SOON).await;
+        Ok((first, session.execute(&QmpCommand::new("query-status"), SOON).await))
+    });
+
+    let (first, second) = refused.unwrap();
+    assert!(matches!(first, Err(QmpError::TimedOut { .. })), "{first:?}");
+    // What nobody reads does not grow.
+    assert!(matches!(second, Err(QmpError::Blocked { .. })), "{second:?}");
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+#[test]
+fn test_monitor_that_closes_while_much_is_sent_is_closed() {
+    let mut large = QmpCommand::new("qom-get");
+    large.arguments.insert("path".to_owned(), json!("x".repeat(4 << 20)));
+
+    let refused = with_session(&[say(GREETING), Hear, say(NEGOTIATED)], PATIENCE, async |session| {
+        session.execute(&large, PATIENCE).await
+    });
+
+    assert!(matches!(refused, Err(QmpError::Closed { .. })), "{refused:?}");
+}
+
+#[test]
+fn test_command_given_up_within_its_answer_leaves_the_session_usable() {
+    let rest = Say([&ANSWER[10..], b"{\"return\": 8, \"id\": 2}\n"].concat());
+    // The rest comes only once the next command is there.
+    let acts = after_negotiation([say(&ANSWER[..10]), Hear, rest, Hang]);
+
+    let answer = with_session(&acts, PATIENCE, async |session| {
+        let given_up = tokio::time::timeout(SOON, status(session)).await;
+        assert!(given_up.is_err(), "{given_up:?}");
+        status(session).await
+    });
+
+    assert_eq!(answer.unwrap(), 8);
+}
