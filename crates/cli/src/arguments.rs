@@ -90,15 +90,24 @@ fn long_help() -> String {
     format!("{EXAMPLES}\n\n{}", exit::TABLE)
 }
 
-/// The commands. Words are given here only where several share their arguments: clap would show them in place of those
-/// of the arguments, the long ones included.
+/// The commands. The words here stand in the list of commands; a command's own help shows those of its arguments.
+///
+/// Deferred, so that a run builds the arguments of the one command it is about: those of all are a third of the work of
+/// a short command.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
+    /// Define a VM from YAML files and flags
     Add(Add),
+    /// Change a VM's definition
     Apply(Apply),
+    /// Start VMs; returns when QMP answers
     Start(Start),
+    /// Stop VMs: power button, then quit, then signals
     Stop(Stop),
+    /// Stop VMs, if they run, and start them again
     Restart(Restart),
+    /// Wait until conditions about VMs come true
     Wait(Wait),
     /// Have running VMs stand still
     Pause(Press),
@@ -106,23 +115,39 @@ pub(crate) enum Command {
     Resume(Press),
     /// Press the reset button of VMs: a power cut, and a new boot
     Reset(Press),
+    /// Remove VMs; their disks stay
     Rm(Rm),
+    /// List VMs and their states
     #[command(visible_alias = "list")]
     Ls(Ls),
+    /// Tell the state of VMs
     Status(Status),
+    /// Show what happened: to all VMs or to one
     Events(Events),
+    /// Show a VM's definition and its QEMU command line
     Info(Info),
+    /// Show what VMs really are and cost: process, memory, disks, sockets
     Inspect(Inspect),
+    /// Read what the guest, QEMU and maqet wrote about a VM
     Logs(Logs),
+    /// Attach to the serial console of a running VM
     Console(Console),
+    /// Press keys of a running VM
     Keys(Keys),
+    /// Type a text at a running VM
     Type(Type),
+    /// Take a picture of a running VM's screen
     Screenshot(Screenshot),
+    /// Talk to the QEMU of a running VM
     Qmp(Qmp),
+    /// Make, list, load and remove snapshots of a stopped VM's drives
     #[command(subcommand)]
     Snapshot(Snapshot),
+    /// Look at host, database, VMs and leftovers
     Doctor(Doctor),
+    /// Remove what nobody needs any more
     Cleanup(Cleanup),
+    /// Check configurations, and show keys, defaults and settings
     #[command(subcommand)]
     Config(Config),
 }

@@ -7,16 +7,22 @@ use maqet::operation::{ConfigDefaults, ConfigKeys, ConfigSchema, ConfigShow};
 
 /// Check configurations, and show keys, defaults and settings
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 #[command(after_help = "\
 Examples:
   maqet config check web.yaml
   maqet config schema >maqet.schema.json
   maqet config show --origin")]
 pub(crate) enum Config {
+    /// Check files as `add` would, and define nothing
     Check(ConfigCheck),
+    /// Show the settings that hold
     Show(ConfigShow),
+    /// List the keys of a configuration
     Keys(ConfigKeys),
+    /// Print the JSON Schema of a configuration, for editors
     Schema(ConfigSchema),
+    /// Show what holds where a definition says nothing
     Defaults(ConfigDefaults),
 }
 

@@ -5,7 +5,7 @@ use maqet::{Condition, Patience};
 
 use super::wait::CONDITIONS;
 
-/// The VMs a command is about.
+// No words for the help, as with `Press`. The VMs a command is about.
 #[derive(Debug, Args)]
 pub(crate) struct Vms {
     /// Names, ids, or unique beginnings of ids
@@ -100,7 +100,7 @@ pub(crate) struct Restart {
     pub(crate) how: PowerOff,
 }
 
-/// The buttons of running VMs.
+// The buttons of running VMs. No words for the help: each command that takes these says its own.
 #[derive(Debug, Args)]
 pub(crate) struct Press {
     #[command(flatten)]

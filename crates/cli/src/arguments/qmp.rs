@@ -27,11 +27,17 @@ pub(crate) struct Qmp {
 
 /// What can be done with a monitor.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum QmpCommand {
+    /// Run a QMP command and print what QEMU returns
     Run(QmpRun),
+    /// Show the QMP events of a VM's QEMU
     Events(QmpEvents),
+    /// Press keys of a running VM
     Keys(Keys),
+    /// Type a text at a running VM
     Type(Type),
+    /// Take a picture of a running VM's screen
     Screendump(Screenshot),
 }
 

@@ -23,7 +23,7 @@ const SHORT_FORMS: [(&str, &str); 3] = [("keys", "qmp.keys"), ("type", "qmp.type
 #[test]
 fn test_arguments_short_forms_take_the_arguments_of_what_they_stand_for() {
     let told = |path: &str| {
-        let command = path.split('.').fold(Arguments::command(), |command, name| {
+        let command = path.split('.').fold(whole_tree(), |command, name| {
             command.find_subcommand(name).unwrap_or_else(|| panic!("there is no `{path}`")).clone()
         });
         let arguments: Vec<String> = command.get_arguments().map(|one| format!("{one:?}")).collect();
@@ -41,22 +41,33 @@ fn test_arguments_short_forms_take_the_arguments_of_what_they_stand_for() {
     assert_eq!((short.vm, short.chords), (long.vm, long.chords));
 }
 
-/// clap shows the words at a command in place of those of its arguments, and drops their second paragraph.
+/// A command's words stand twice: in the list, before its arguments are built, and with its arguments.
 #[test]
-fn test_arguments_words_of_a_command_stand_with_its_arguments() {
-    let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/arguments"));
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    for file in files.chain([folder.with_extension("rs")]) {
-        let text = std::fs::read_to_string(&file).unwrap();
-        let mut parts = text.split("Subcommand)]").skip(1);
-        for body in parts.by_ref().filter_map(|part| part.split_once("enum ")?.1.split("\n}").next()) {
-            let lines: Vec<&str> = body.lines().map(str::trim).collect();
-            for (line, next) in lines.iter().zip(&lines[1..]) {
-                let shares_its_arguments = next.ends_with("(Press),");
-                assert!(!line.starts_with("///") || shares_its_arguments, "{}: {line}", file.display());
-            }
+fn test_arguments_words_in_the_list_are_those_of_the_command() {
+    fn compare(listed: &clap::Command, built: &clap::Command, path: &str) {
+        assert!(listed.get_about().is_some(), "`{path}` has no words in the list of commands");
+        assert_eq!(
+            listed.get_about().map(ToString::to_string),
+            built.get_about().map(ToString::to_string),
+            "`{path}` has other words in the list of commands than in its own help"
+        );
+        let mut listed = listed.clone();
+        // Builds this command, and leaves those below it as they are listed.
+        let _ = listed.try_get_matches_from_mut([path, "--version-of-nothing"]);
+        for below in built.get_subcommands().filter(|below| below.get_name() != "help") {
+            let name = below.get_name();
+            let of_list = listed.find_subcommand(name).unwrap_or_else(|| panic!("`{path}` lists no `{name}`"));
+            compare(of_list, below, &format!("{path} {name}"));
         }
     }
+    compare(&Arguments::command(), &whole_tree(), "maqet");
+}
+
+/// Returns the tree of commands with the arguments of all, which a run builds for one command only.
+fn whole_tree() -> clap::Command {
+    let mut command = Arguments::command();
+    command.build();
+    command
 }
 
 /// Returns the leaves of the tree of commands, with dots between.
@@ -71,7 +82,7 @@ fn leaves(command: &clap::Command, path: &str) -> Vec<String> {
 
 #[test]
 fn test_arguments_paths_equal_the_names_of_operations() {
-    let mut paths = leaves(&Arguments::command(), "");
+    let mut paths = leaves(&whole_tree(), "");
     paths.retain(|path| !SHORT_FORMS.iter().any(|(short, _)| short == path));
     let mut names = maqet::operation::table().names();
     paths.sort_unstable();
