@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -58,6 +59,47 @@ fn test_interrupted_start_leaves_no_qemu_and_exits_with_130() {
 
     wait::until(Duration::from_secs(5), "the hanging binary to be gone", || home.processes().is_empty().then_some(()));
     assert_eq!(home.json(&["status", "web"])["pid"], Value::Null);
+    home.json(&["rm", "web"]);
+}
+
+/// Makes a folder with a `qemu-img` that begins to change an image only once there is a file `go`.
+fn slow_qemu_img(home: &TestHome) -> OsString {
+    let go = home.path("go");
+    let script = format!(
+        "#!/bin/sh\nif [ \"$1\" = snapshot ]; then\n  touch '{0}.waits'\n  until [ -e '{0}' ]; do sleep 0.05; done\nfi\n\
+         exec /usr/bin/qemu-img \"$@\"\n",
+        go.display()
+    );
+    let tool = home.write("tools/qemu-img", script);
+    fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut path = tool.parent().unwrap().as_os_str().to_owned();
+    path.push(":/usr/bin:/bin");
+    path
+}
+
+/// The tool works on; nobody else is let at the image until it is done.
+#[test]
+fn test_snapshot_killed_while_its_tool_works_keeps_the_vm_locked_until_that_is_done() {
+    let home = TestHome::new();
+    home.add(&format!("{}storage: [{{name: hdd, size: 1M}}]\n", guest::paused_yaml("web")));
+    home.write("config/maqet/maqet.conf", "timeouts: {lock: 200ms}\n");
+    let path = slow_qemu_img(&home);
+    let create = home.maqet(["snapshot", "create", "web", "hdd", "one"]).env("PATH", &path).spawn();
+    wait::until(Duration::from_secs(20), "the tool to run", || home.path("go.waits").exists().then_some(()));
+    let killed = i64::from(create.pid());
+    let _ = create.kill();
+
+    let status = home.json(&["status", "web"]);
+    assert_eq!((&status["status"], &status["busy"]["with"]), (&json!("busy"), &json!("snapshot.create")));
+    let tool = status["busy"]["pid"].as_i64().unwrap();
+    assert_ne!(tool, killed);
+    let refused = home.json_error(&["start", "web"], 75);
+    assert!(refused["message"].as_str().unwrap().contains(&format!("process {tool}")), "{refused}");
+
+    home.write("go", "");
+    home.write("config/maqet/maqet.conf", "timeouts: {lock: 20s}\n");
+    home.json(&["snapshot", "create", "web", "hdd", "two"]);
+    assert_eq!(home.json(&["snapshot", "ls", "web"]).as_array().unwrap().len(), 2);
     home.json(&["rm", "web"]);
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use maqet_domain::fault::FaultPoints;
-use maqet_domain::port::{DiskImages, ImageError, ImageInfo};
+use maqet_domain::port::{DiskImages, HeldLock, ImageError, ImageInfo};
 use maqet_domain::snapshot::SnapshotName;
 use maqet_domain::storage::ImagePlan;
 
@@ -57,8 +57,9 @@ impl QemuImg {
         switch: &'static str,
         path: &Path,
         which: &str,
+        guard: &HeldLock,
     ) -> Result<(), ImageError> {
-        let tool = Tool::find(&self.tools, action, path, IMAGE_SNAPSHOT_DEADLINE)?;
+        let tool = Tool::find(&self.tools, action, path, IMAGE_SNAPSHOT_DEADLINE)?.holding(guard);
         if !path.exists() {
             return Err(ImageError::Missing { path: path.to_owned() });
         }
@@ -84,19 +85,19 @@ impl DiskImages for QemuImg {
         info::info(&self.tools, path).await
     }
 
-    async fn create_snapshot(&self, path: &Path, name: &SnapshotName) -> Result<(), ImageError> {
-        self.snapshot("make a snapshot in", "-c", path, name.as_str()).await
+    async fn create_snapshot(&self, path: &Path, name: &SnapshotName, guard: &HeldLock) -> Result<(), ImageError> {
+        self.snapshot("make a snapshot in", "-c", path, name.as_str(), guard).await
     }
 
-    async fn load_snapshot(&self, path: &Path, name: &str) -> Result<(), ImageError> {
+    async fn load_snapshot(&self, path: &Path, name: &str, guard: &HeldLock) -> Result<(), ImageError> {
         let action = "load a snapshot of";
         let id = self.snapshot_id(action, path, name).await?;
-        self.snapshot(action, "-a", path, &id).await
+        self.snapshot(action, "-a", path, &id, guard).await
     }
 
-    async fn remove_snapshot(&self, path: &Path, name: &str) -> Result<(), ImageError> {
+    async fn remove_snapshot(&self, path: &Path, name: &str, guard: &HeldLock) -> Result<(), ImageError> {
         let action = "remove a snapshot of";
         self.snapshot_id(action, path, name).await?;
-        self.snapshot(action, "-d", path, name).await
+        self.snapshot(action, "-d", path, name, guard).await
     }
 }

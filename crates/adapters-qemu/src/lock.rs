@@ -1,5 +1,6 @@
 //! The port [`Locks`]: files that the kernel locks for one open file at a time.
 
+use std::any::Any;
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{File, Metadata, TryLockError};
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 use crate::jitter::pause;
 use crate::limits::{LOCK_LEAST_PATIENCE, in_millis};
 use crate::private::{private_file, private_folder};
-use crate::process::{boot_id, identity_of, is_alive};
+use crate::process::{LockKind, boot_id, identity_of, is_alive, locker_of};
 
 /// Who holds a lock is written in some 200 bytes; more is none of ours.
 const HOLDER_BYTES: usize = 4 << 10;
@@ -79,6 +80,10 @@ impl Guard for Held {
     fn retire(&mut self) {
         self.is_retired = true;
     }
+
+    fn handle(&self) -> Option<&dyn Any> {
+        Some(&self.file)
+    }
 }
 
 impl Drop for Held {
@@ -107,7 +112,7 @@ impl Locks for FileLocks {
                 Ok(()) => file = self.open(name).map_err(failed)?,
                 Err(TryLockError::WouldBlock) if Instant::now() < until => pause().await,
                 Err(TryLockError::WouldBlock) => {
-                    let holder = read_note(&file).map(|note| note.holder);
+                    let holder = read_note(&file).map(|note| holder_by(note, &file));
                     return Err(LockError::Held { holder, waited: in_millis(started.elapsed()) });
                 }
                 Err(TryLockError::Error(why)) => return Err(failed(why)),
@@ -128,7 +133,7 @@ impl Locks for FileLocks {
         // then the lock itself tells.
         let lives = note.as_ref().is_some_and(|note| is_alive(&note.process, &boot_id()));
         let is_held = lives || is_locked(&file);
-        is_held.then(|| note.map_or_else(|| unknown_holder(&file), |note| note.holder))
+        is_held.then(|| note.map_or_else(|| unknown_holder(&file), |note| holder_by(note, &file)))
     }
 
     async fn held(&self) -> Vec<(LockName, Holder)> {
@@ -180,6 +185,16 @@ fn is_locked(file: &File) -> bool {
     // Closing is not enough: a child being spawned right now has a copy of the file until its `exec`.
     let _ = file.unlock();
     matches!(tried, Err(TryLockError::WouldBlock))
+}
+
+/// Returns who holds a lock by the note in its file: the one who wrote it, or the program it handed the lock to before
+/// it was killed.
+fn holder_by(note: Note, file: &File) -> Holder {
+    if is_alive(&note.process, &boot_id()) {
+        return note.holder;
+    }
+    let heir = file.metadata().ok().and_then(|found| locker_of(&found, LockKind::Flock));
+    Holder { pid: heir.unwrap_or(note.holder.pid), ..note.holder }
 }
 
 /// Returns what is known of a holder who left no note: since when, as far as the file tells.

@@ -4,6 +4,7 @@ mod capture;
 mod child;
 mod identity;
 mod linux;
+mod locker;
 mod pidfd;
 mod stats;
 
@@ -11,3 +12,4 @@ pub(crate) use self::capture::{CaptureError, Captured, Group, begin, capture, fi
 pub(crate) use self::child::{Leashed, in_words};
 pub(crate) use self::identity::{boot_id, identity_of, is_alive, kill_now, reap, stat_of};
 pub use self::linux::LinuxProcesses;
+pub(crate) use self::locker::{LockKind, locker_of, name_of_process};

@@ -27,7 +27,7 @@ pub use self::care::{KeptVm, Mended, Origin, StoreCare, StoreHealth};
 pub use self::console::{ConsoleError, ConsoleStream, Consoles};
 pub use self::copies::VmCopies;
 pub use self::dial::{Connection, Dialer};
-pub use self::disk::{DiskImages, ImageError, ImageInfo};
+pub use self::disk::{DiskImages, ImageError, ImageInfo, ImageUser};
 pub use self::firmware::{FirmwareCatalog, FirmwareError, UefiFirmware};
 pub use self::hook::{HookCall, HookError, Hooks};
 pub use self::host::{Clock, Host, HostFacts, IdSource, Kvm};
@@ -36,7 +36,7 @@ pub use self::hypervisor::{
 };
 pub use self::journal::Journal;
 pub use self::leftovers::{Leftovers, Machine, RemoveError, Trace, TraceKind};
-pub use self::lock::{Guard, Holder, LockError, LockName, Locks};
+pub use self::lock::{Guard, HeldLock, Holder, LockError, LockName, Locks};
 pub use self::monitor::{Heard, MainLoop, MonitorSession, Monitors, QmpCommand, QmpError};
 pub use self::path::{PathKind, Paths};
 pub use self::picture::{PictureError, PicturePlace, Pictures};

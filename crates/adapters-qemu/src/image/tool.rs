@@ -1,16 +1,17 @@
 //! One call of `qemu-img` on one image.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use maqet_domain::fault::{FaultPoint, FaultPoints};
-use maqet_domain::port::ImageError;
+use maqet_domain::port::{Guard, ImageError, ImageUser};
 
 use crate::environment::{ProcessEnvironment, Unfound};
 use crate::limits::{IMAGE_OUTPUT_BYTES, LAST_WORDS_BYTES, LAST_WORDS_LINES};
-use crate::process::{CaptureError, Captured, Group, begin, finish, in_words};
+use crate::process::{CaptureError, Captured, Group, LockKind, begin, finish, in_words, locker_of, name_of_process};
 
 const NAME: &str = "qemu-img";
 
@@ -28,6 +29,7 @@ pub(crate) struct Tool<'a> {
     action: &'static str,
     image: PathBuf,
     deadline: Duration,
+    lock: Option<File>,
 }
 
 impl<'a> Tool<'a> {
@@ -43,7 +45,22 @@ impl<'a> Tool<'a> {
             Unfound::NotRunnable(path, why) => ImageError::Io { action: "run", path, source: why.into() },
         })?;
         let image = absolute(image).map_err(|why| failed("find", image, why))?;
-        Ok(Self { tools, program, action, image, deadline })
+        Ok(Self { tools, program, action, image, deadline, lock: None })
+    }
+
+    /// Returns the tool, holding a lock for as long as it runs.
+    pub(super) fn holding(self, guard: &dyn Guard) -> Self {
+        let file = guard.handle().and_then(|handle| handle.downcast_ref::<File>());
+        Self { lock: file.and_then(|file| file.try_clone().ok()), ..self }
+    }
+
+    /// Returns what the tool is given as its standard input, which it does not read: the file of the lock.
+    ///
+    /// Should we be killed, the tool works on; without the lock somebody would find the image in use, or the VM's QEMU
+    /// be refused it.
+    fn input(&self) -> Stdio {
+        let lock = self.lock.as_ref().and_then(|file| file.try_clone().ok());
+        lock.map_or_else(Stdio::null, Stdio::from)
     }
 
     pub(super) fn faults(&self) -> &FaultPoints {
@@ -51,7 +68,7 @@ impl<'a> Tool<'a> {
     }
 
     async fn captured(&self, command: Command) -> Result<Captured, CaptureError> {
-        let child = begin(command, Stdio::null(), Group::Ours)?;
+        let child = begin(command, self.input(), Group::Ours)?;
         self.faults().reach(FaultPoint::ImageToolStarted);
         finish(child, self.deadline, IMAGE_OUTPUT_BYTES).await
     }
@@ -86,7 +103,7 @@ impl<'a> Tool<'a> {
         let said = String::from_utf8_lossy(&captured.stderr);
         let path = self.image.clone();
         match Trouble::of(&said) {
-            Trouble::InUse => ImageError::InUse { path },
+            Trouble::InUse => ImageError::InUse { by: user_of(&path), path },
             Trouble::Full => ImageError::Full { path },
             Trouble::Other => {
                 let words = last_words(&said);
@@ -99,6 +116,12 @@ impl<'a> Tool<'a> {
     pub(crate) fn refusal(&self, last_words: String) -> ImageError {
         ImageError::Refused { action: self.action, path: self.image.clone(), last_words }
     }
+}
+
+/// Returns who has an image open.
+fn user_of(image: &Path) -> Option<ImageUser> {
+    let pid = locker_of(&image.metadata().ok()?, LockKind::OpenFile)?;
+    Some(ImageUser { pid, program: name_of_process(pid)? })
 }
 
 pub(super) fn absolute(path: &Path) -> std::io::Result<PathBuf> {

@@ -4,11 +4,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use maqet_adapters_qemu::{QemuHypervisor, QemuImg};
-use maqet_domain::port::{DiskImages, Hypervisor, ImageError};
+use maqet_domain::port::{DiskImages, Guard, Hypervisor, ImageError};
 use maqet_domain::snapshot::SnapshotName;
 
 use crate::images::qcow2;
 use crate::kit::{Bench, environment, folder, wait};
+
+/// In place of the lock of a VM.
+struct NoLock;
+
+impl Guard for NoLock {
+    fn retire(&mut self) {}
+}
 
 /// An image whose first byte tells which state it is in.
 struct Image {
@@ -41,7 +48,7 @@ impl Image {
     }
 
     async fn create(&self, name: &str) {
-        self.images.create_snapshot(&self.path, &SnapshotName::parse(name).unwrap()).await.unwrap();
+        self.images.create_snapshot(&self.path, &SnapshotName::parse(name).unwrap(), &NoLock).await.unwrap();
     }
 
     /// Makes a snapshot that we would refuse to make.
@@ -62,11 +69,11 @@ fn test_snapshot_made_listed_loaded_and_removed() {
         image.create("clean ü, 1").await;
         image.write(2);
 
-        image.images.load_snapshot(&image.path, "clean ü, 1").await.unwrap();
+        image.images.load_snapshot(&image.path, "clean ü, 1", &NoLock).await.unwrap();
         assert!(image.holds(1) && !image.holds(2));
 
         assert_eq!(image.names().await, ["clean ü, 1"]);
-        image.images.remove_snapshot(&image.path, "clean ü, 1").await.unwrap();
+        image.images.remove_snapshot(&image.path, "clean ü, 1", &NoLock).await.unwrap();
         assert_eq!(image.names().await, [""; 0]);
     });
 }
@@ -81,7 +88,7 @@ fn test_snapshot_named_like_the_id_of_another_is_the_one_loaded() {
         image.create_outside("1");
         image.write(3);
 
-        image.images.load_snapshot(&image.path, "1").await.unwrap();
+        image.images.load_snapshot(&image.path, "1", &NoLock).await.unwrap();
 
         assert!(image.holds(2));
     });
@@ -94,7 +101,7 @@ fn test_snapshot_named_like_the_id_of_another_is_the_one_removed() {
         image.create("first").await;
         image.create_outside("1");
 
-        image.images.remove_snapshot(&image.path, "1").await.unwrap();
+        image.images.remove_snapshot(&image.path, "1", &NoLock).await.unwrap();
 
         assert_eq!(image.names().await, ["first"]);
     });
@@ -107,8 +114,8 @@ fn test_snapshot_name_that_two_have_is_refused() {
         image.create_outside("twin");
         image.create_outside("twin");
 
-        let loaded = image.images.load_snapshot(&image.path, "twin").await;
-        let removed = image.images.remove_snapshot(&image.path, "twin").await;
+        let loaded = image.images.load_snapshot(&image.path, "twin", &NoLock).await;
+        let removed = image.images.remove_snapshot(&image.path, "twin", &NoLock).await;
 
         assert!(matches!(loaded, Err(ImageError::Refused { .. })), "{loaded:?}");
         assert!(matches!(removed, Err(ImageError::Refused { .. })), "{removed:?}");
@@ -123,8 +130,8 @@ fn test_snapshot_that_is_not_there_is_refused_even_if_it_is_an_id() {
         image.create("first").await;
 
         for name in ["1", "none", ""] {
-            assert!(image.images.load_snapshot(&image.path, name).await.is_err(), "{name}");
-            assert!(image.images.remove_snapshot(&image.path, name).await.is_err(), "{name}");
+            assert!(image.images.load_snapshot(&image.path, name, &NoLock).await.is_err(), "{name}");
+            assert!(image.images.remove_snapshot(&image.path, name, &NoLock).await.is_err(), "{name}");
         }
         assert_eq!(image.names().await, ["first"]);
     });
@@ -136,7 +143,7 @@ fn test_snapshot_of_a_missing_image_is_missing() {
         let images = QemuImg::new(environment());
 
         let name = SnapshotName::parse("clean").unwrap();
-        let refused = images.create_snapshot(Path::new("/nonexistent/disk"), &name).await;
+        let refused = images.create_snapshot(Path::new("/nonexistent/disk"), &name, &NoLock).await;
 
         assert!(matches!(refused, Err(ImageError::Missing { .. })), "{refused:?}");
     });
@@ -151,12 +158,13 @@ fn test_snapshot_of_an_image_a_machine_has_open_is_in_use_and_can_be_read() {
             image.path.display()
         );
         let hypervisor: &QemuHypervisor = &bench.hypervisor;
-        hypervisor.launch(&bench.launch_of(&definition)).await.unwrap();
+        let launched = hypervisor.launch(&bench.launch_of(&definition)).await.unwrap();
 
         let name = SnapshotName::parse("clean").unwrap();
-        let refused = image.images.create_snapshot(&image.path, &name).await;
+        let refused = image.images.create_snapshot(&image.path, &name, &NoLock).await;
 
-        assert!(matches!(refused, Err(ImageError::InUse { .. })), "{refused:?}");
+        let Err(ImageError::InUse { by: Some(user), .. }) = &refused else { panic!("{refused:?}") };
+        assert_eq!((user.pid, user.program.as_str()), (launched.process.pid, "qemu-system-x86"));
         assert_eq!(image.images.info(&image.path).await.unwrap().format, "qcow2");
     });
 }

@@ -119,7 +119,7 @@ impl Operation for SnapshotCreate {
         if held.snapshots(app).await?.iter().any(|snapshot| snapshot.name == self.name) {
             return Err(held.taken(&self.name));
         }
-        app.ports.images.create_snapshot(&held.path(app), &name).await?;
+        app.ports.images.create_snapshot(&held.path(app), &name, &*held.guard).await?;
         let inverse = SnapshotRm { vm: held.id(), drive: self.drive.clone(), name: self.name.clone() };
         Ok(held.done(app, kind::SNAPSHOT_CREATED, &self.name).undone_by(&inverse))
     }
@@ -133,7 +133,7 @@ impl Operation for SnapshotLoad {
     async fn run(&self, app: &App) -> Result<Done<SnapshotDone>, Error> {
         let held = Held::take(app, &self.vm, &self.drive, Self::NAME).await?;
         held.require(app, &self.name).await?;
-        app.ports.images.load_snapshot(&held.path(app), &self.name).await?;
+        app.ports.images.load_snapshot(&held.path(app), &self.name, &*held.guard).await?;
         Ok(held.done(app, kind::SNAPSHOT_LOADED, &self.name))
     }
 }
@@ -146,7 +146,7 @@ impl Operation for SnapshotRm {
     async fn run(&self, app: &App) -> Result<Done<SnapshotDone>, Error> {
         let held = Held::take(app, &self.vm, &self.drive, Self::NAME).await?;
         held.require(app, &self.name).await?;
-        app.ports.images.remove_snapshot(&held.path(app), &self.name).await?;
+        app.ports.images.remove_snapshot(&held.path(app), &self.name, &*held.guard).await?;
         Ok(held.done(app, kind::SNAPSHOT_REMOVED, &self.name))
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
+use super::lock::HeldLock;
 use crate::error::{Cause, Explain, Fault};
 use crate::size::ByteSize;
 use crate::snapshot::{ImageSnapshot, SnapshotName};
@@ -20,6 +21,19 @@ pub struct ImageInfo {
     pub actual_size: ByteSize,
     /// The snapshots inside it, in the order of their ids.
     pub snapshots: Vec<ImageSnapshot>,
+}
+
+/// A program that has an image open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageUser {
+    /// Its process.
+    pub pid: u32,
+    /// Its name.
+    pub program: String,
+}
+
+fn used_by(user: Option<&ImageUser>) -> String {
+    user.map_or_else(String::new, |user| format!(" by `{}` (process {})", user.program.escape_debug(), user.pid))
 }
 
 /// Why an image could not be read, made or changed.
@@ -44,10 +58,12 @@ pub enum ImageError {
         tool: String,
     },
     /// Somebody else has it open.
-    #[error("the disk image `{}` is in use", path.display())]
+    #[error("the disk image `{}` is in use{}", path.display(), used_by(by.as_ref()))]
     InUse {
         /// The image.
         path: PathBuf,
+        /// Who, where that is seen.
+        by: Option<ImageUser>,
     },
     /// There is no space for it.
     #[error("there is no space left for the disk image `{}`", path.display())]
@@ -153,12 +169,14 @@ pub trait DiskImages: Send + Sync {
 
     /// Makes a snapshot; the caller has checked that the name is free.
     ///
+    /// `guard` is the lock of the VM: it is held for as long as the program works on the image, whatever becomes of us.
+    ///
     /// Errors: `Missing`, `ToolMissing`, `InUse`, `Full`, `Refused`, as the two that follow.
-    async fn create_snapshot(&self, path: &Path, name: &SnapshotName) -> Result<(), ImageError>;
+    async fn create_snapshot(&self, path: &Path, name: &SnapshotName, guard: &HeldLock) -> Result<(), ImageError>;
 
     /// Puts the image back to a snapshot.
-    async fn load_snapshot(&self, path: &Path, name: &str) -> Result<(), ImageError>;
+    async fn load_snapshot(&self, path: &Path, name: &str, guard: &HeldLock) -> Result<(), ImageError>;
 
     /// Removes a snapshot.
-    async fn remove_snapshot(&self, path: &Path, name: &str) -> Result<(), ImageError>;
+    async fn remove_snapshot(&self, path: &Path, name: &str, guard: &HeldLock) -> Result<(), ImageError>;
 }

@@ -1,5 +1,6 @@
 //! One operation at a time on one thing, across processes.
 
+use std::any::Any;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -83,7 +84,16 @@ impl Explain for LockError {
 pub trait Guard: Send + Sync {
     /// Removes, once the lock is given back, whatever was kept for it: the thing it locks is gone.
     fn retire(&mut self);
+
+    /// Returns what the kernel locked, for an adapter that hands it to a program at work on the thing: should we be
+    /// killed meanwhile, the lock is held until that program ended, too.
+    fn handle(&self) -> Option<&dyn Any> {
+        None
+    }
 }
+
+/// A lock that is held, as it is handed on.
+pub type HeldLock = dyn Guard;
 
 /// Locks that hold across processes and die with their holder.
 #[cfg_attr(feature = "mocks", mockall::automock)]
