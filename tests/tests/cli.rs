@@ -50,7 +50,7 @@ fn test_add_several_files_and_flags_are_merged_left_to_right() {
     home.maqet(["add", "--name", "web", "--cpu", "4"]).arg(base).arg(over).run().ok();
 
     let info = home.maqet(["info", "web", "--format", "json"]).run().ok().json_value();
-    let expected = json!({"memory": "2G", "cpu": "4", "storage": [{"name": "a", "size": "3G"}, {"name": "b"}]});
+    let expected = json!({"memory": "2G", "cpu": 4, "storage": [{"name": "a", "size": "3G"}, {"name": "b"}]});
     assert_eq!(info["definition"], expected);
 }
 

@@ -150,6 +150,37 @@ fn test_origin_of_every_value_is_told() {
 }
 
 #[test]
+fn test_apply_what_the_file_says_already_is_no_difference_and_keeps_its_origin() {
+    let home = TestHome::new();
+    let file = home.write("web.yaml", "name: web\ncpu: 2\nmemory: 512\nstorage:\n  - name: data\n  - name: root\n");
+    home.maqet(["add"]).arg(file).run().ok();
+
+    let same = home.json(&["apply", "web", "--cpu", "2", "--memory", "512", "--set", "cpu=2"]);
+    let sized = home.json(&["apply", "web", "--set", "storage.root.size=20G"]);
+    let origins = home.json(&["info", "web", "--origin"])["origins"].clone();
+
+    assert_eq!((&same["changed"], &same["differences"]), (&json!(false), &json!([])));
+    assert_eq!(sized["differences"][0]["path"], "storage.root.size");
+    assert_eq!(sized["differences"].as_array().unwrap().len(), 1);
+    assert_eq!(origins["storage[1].size"], "flag `--set storage.root.size`");
+    assert!(origins["storage[1].name"].as_str().unwrap().ends_with("web.yaml:6:11"), "{origins}");
+}
+
+#[test]
+fn test_null_of_a_switch_deletes_that_of_an_earlier_file_and_of_the_defaults() {
+    let home = TestHome::new();
+    home.write("config/maqet/maqet.conf", "defaults: {accel: tcg, arguments: [{append: quiet}]}\n");
+    let base = home.write("base.yaml", "arguments: [{kernel: /a}, {initrd: /i}, {m: 64}]\n");
+    let over = home.write("over.yaml", "name: web\narguments: [{kernel: null}, {kernel: /b}, {append: null}]\n");
+    home.maqet(["add"]).arg(base).arg(over).run().ok();
+
+    let line = home.json(&["info", "web", "--command-line"])["command_line"].to_string();
+
+    assert!(line.contains("-initrd /i -m 64 -kernel /b"), "{line}");
+    assert!(!line.contains("/a") && !line.contains("-append"), "{line}");
+}
+
+#[test]
 fn test_defaults_of_the_settings_hold_for_every_vm_and_are_shown() {
     let home = TestHome::new();
     home.write("config/maqet/maqet.conf", "defaults: {memory: 48M, accel: tcg}\n");

@@ -10,8 +10,10 @@ mod error;
 mod merge;
 mod origin;
 mod set;
+mod without;
 mod yaml;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use maqet_domain::config::{KeyPath, Node, Place, Problem, ProblemKind, Report, Value};
@@ -28,7 +30,9 @@ pub use self::error::{ConfigError, Sources};
 pub use self::merge::merge;
 pub(crate) use self::origin::placed;
 pub use self::origin::{origins, with_origins};
+use self::set::number_or_text;
 pub use self::set::{InvalidSetting, layer_of};
+use self::without::without;
 pub use self::yaml::read;
 
 /// A YAML text and where it came from.
@@ -77,9 +81,8 @@ impl App {
         problems.extend(self.path_problems(&machine, &whole).await);
         // A backing file that may not be one is not looked for.
         let missing = self.missing_problems(&machine, &whole).await;
-        let is_new = |one: &Problem| !problems.iter().any(|known| known.path == one.path);
-        let missing: Vec<Problem> = missing.into_iter().filter(is_new).collect();
-        problems.extend(missing);
+        let known: HashSet<String> = problems.iter().map(|problem| problem.path.clone()).collect();
+        problems.extend(missing.into_iter().filter(|one| !known.contains(&one.path)));
 
         // What is missing may stand in a file that cannot be read.
         if !unreadable.is_empty() {
@@ -92,7 +95,8 @@ impl App {
         if !problems.is_empty() {
             return Err(ConfigError::new(problems, sources).into());
         }
-        let definition = warnings.iter().fold(definition, |definition, problem| without(definition, &problem.path));
+        let unknown: Vec<&str> = warnings.iter().map(|problem| problem.path.as_str()).collect();
+        let definition = without(definition, &unknown);
         Ok(Checked { definition, warnings })
     }
 }
@@ -127,42 +131,13 @@ fn load(layers: &Layers<'_>, base: Node, handlers: &Registry<dyn ConfigHandler>)
     Ok(Loaded { definition: merged, sources, problems })
 }
 
-/// Returns a definition without the key at `path`, as problems name it: `storage[0].sise`.
-///
-/// A key may hold dots and brackets itself, so the path is read along the tree.
-fn without(node: Node, path: &str) -> Node {
-    node.map_value(|value| match value {
-        Value::Map(entries) if entries.iter().any(|(key, _)| key == path) => {
-            Value::Map(entries.into_iter().filter(|(key, _)| key != path).collect())
-        }
-        Value::Map(entries) => Value::Map(
-            entries
-                .into_iter()
-                .map(|(key, node)| match path.strip_prefix(key.as_str()).filter(|rest| rest.starts_with(['.', '['])) {
-                    Some(rest) => (key, without(node, rest.trim_start_matches('.'))),
-                    None => (key, node),
-                })
-                .collect(),
-        ),
-        Value::List(items) => Value::List(
-            items
-                .into_iter()
-                .enumerate()
-                .map(|(index, item)| match path.strip_prefix(&format!("[{index}]")) {
-                    Some(rest) => without(item, rest.trim_start_matches('.')),
-                    None => item,
-                })
-                .collect(),
-        ),
-        scalar => scalar,
-    })
-}
-
 /// Turns given flags into a layer of their own.
 fn flag_layer(flags: &[(&'static str, Option<String>)]) -> Node {
     let entries = flags.iter().filter_map(|(key, value)| {
         let place = Place::named(format!("flag `--{key}`"));
-        value.as_ref().map(|text| ((*key).to_owned(), Node::text(text).at(place)))
+        // A name of digits is a name.
+        let read = if *key == "name" { Node::text } else { number_or_text };
+        value.as_ref().map(|text| ((*key).to_owned(), read(text).at(place)))
     });
     Node::new(Value::Map(entries.collect()))
 }
@@ -218,6 +193,20 @@ mod tests {
         assert_eq!(serde_json::to_string(&node).unwrap(), r#"{"memory":"2G"}"#);
     }
 
+    /// A file would say them so; of another kind, they would differ from what the file says.
+    #[test]
+    fn test_load_flag_of_digits_is_a_number_and_a_name_of_digits_is_a_text() {
+        let flag = |key, text: &str| (key, Some(text.to_owned()));
+
+        let node = loaded(&["cpu: 2"], vec![flag("name", "7"), flag("memory", "512"), flag("cpu", "2")]);
+
+        assert_eq!(serde_json::to_string(&node).unwrap(), r#"{"cpu":2,"name":"7","memory":512}"#);
+        for text in ["null", "true", "[1]", "017", "2 # x", ""] {
+            let node = loaded(&[], vec![flag("cpu", text)]);
+            assert_eq!(node.get("cpu"), Some(&Node::text(text)), "{text}");
+        }
+    }
+
     #[test]
     fn test_load_two_broken_files_are_both_told() {
         let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
@@ -228,23 +217,5 @@ mod tests {
 
         let files: Vec<_> = loaded.problems.iter().map(|problem| problem.place.clone().unwrap().line).collect();
         assert_eq!(files, [1, 2]);
-    }
-
-    #[test]
-    fn test_without_removes_the_named_key_alone() {
-        let node: Node = serde_json::from_str(r#"{"a":1,"storage":[{"name":"x"},{"name":"y","sise":1}]}"#).unwrap();
-
-        let left = without(without(node, "storage[1].sise"), "a");
-
-        assert_eq!(serde_json::to_string(&left).unwrap(), r#"{"storage":[{"name":"x"},{"name":"y"}]}"#);
-    }
-
-    #[test]
-    fn test_without_key_that_holds_dots_is_removed_too() {
-        let node: Node = serde_json::from_str(r#"{"a":1,"a.b":2,"storage":[{"name":"x","c.d[0]":1}]}"#).unwrap();
-
-        let left = without(without(node, "a.b"), "storage[0].c.d[0]");
-
-        assert_eq!(serde_json::to_string(&left).unwrap(), r#"{"a":1,"storage":[{"name":"x"}]}"#);
     }
 }

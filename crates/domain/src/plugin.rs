@@ -87,6 +87,11 @@ pub trait StorageDriver: fmt::Debug + Send + Sync {
         storage.interface.device(storage, seat, "hd").into_iter().collect()
     }
 
+    /// Returns whether QEMU keeps the guest from writing to it.
+    fn is_readonly(&self, storage: &StorageSpec) -> bool {
+        storage.readonly
+    }
+
     /// Returns what the type can do.
     fn features(&self) -> StorageFeatures {
         StorageFeatures::default()

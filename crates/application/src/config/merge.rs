@@ -1,9 +1,10 @@
 //! Merging of layers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
 use maqet_domain::config::{Node, Value};
+use maqet_domain::machine::SINGLE_ARGUMENTS;
 
 /// Lists of things that have a `name`: an entry of a later layer changes the one of that name.
 pub(super) const NAMED_LISTS: [&str; 2] = ["storage", "network"];
@@ -77,13 +78,32 @@ fn merge_maps(
 
 fn merge_named(base: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
     let name = |node: &Node| node.get("name").and_then(Node::scalar);
-    merge_by(base, over, name, |below, node| merge_at("[]", below, node))
+    merge_by(base, over, name, |below, node| merge_at("[]", below, without_name(node)))
+}
+
+/// Takes out the name by which an entry was found: it stays as the first layer wrote it, where that wrote it.
+fn without_name(node: Node) -> Node {
+    node.map_value(|value| match value {
+        Value::Map(entries) => Value::Map(entries.into_iter().filter(|(key, _)| key != "name").collect()),
+        other => other,
+    })
 }
 
 /// Lays switches of a later layer over those of the same name and `id`; the others follow.
 ///
-/// A second switch of a name that may stand once stays beside the first, to be told as the mistake it is.
-fn merge_switches(base: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
+/// A second switch of a name that may stand once stays beside the first, to be told as the mistake it is. As null it
+/// deletes that of the layer below; where there is none, it stays for what it may be laid over yet.
+fn merge_switches(mut base: Vec<Node>, mut over: Vec<Node>) -> Vec<Node> {
+    let deletions: HashSet<String> = over.iter().filter_map(deletion).map(str::to_owned).collect();
+    let mut met = HashSet::new();
+    base.retain(|node| match switch_name(node).filter(|name| deletions.contains(*name)) {
+        Some(name) => {
+            met.insert(name.to_owned());
+            deletion(node).is_some()
+        }
+        None => true,
+    });
+    over.retain(|node| deletion(node).is_none_or(|name| !met.contains(name)));
     merge_by(base, over, identity, |below, node| merge_switch(&below, node))
 }
 
@@ -111,6 +131,19 @@ fn merge_by<K: Hash + Eq>(
         }
     }
     base
+}
+
+/// Returns the name of the switch that a null deletes, as in `- {kernel: null}`.
+///
+/// Of other switches a null is one without a value, as in `- {enable-kvm: null}`.
+fn deletion(node: &Node) -> Option<&str> {
+    let [(_, value)] = node.entries() else { return None };
+    switch_name(node).filter(|name| value.is_null() && SINGLE_ARGUMENTS.contains(name))
+}
+
+fn switch_name(node: &Node) -> Option<&str> {
+    let name = node.as_text().or_else(|| node.entries().first().map(|(name, _)| name.as_str()));
+    name.map(|name| name.trim_start_matches('-'))
 }
 
 /// Returns the name and the `id` of a switch that has one, in either of its forms.
@@ -220,6 +253,43 @@ mod tests {
                 r#"{"netdev":"user","id":"n1"}]}"#
             ),
         );
+    }
+
+    #[test]
+    fn test_merge_null_of_a_switch_that_stands_once_deletes_the_earlier_one() {
+        let list = |items: &str| format!(r#"{{"arguments":[{items}]}}"#);
+        let (old, new) = (r#"{"kernel":"/a"}"#, r#"{"kernel":"/b"}"#);
+        let (null, other) = (r#"{"kernel":null}"#, r#"{"append":"x"}"#);
+
+        check(&list(&format!("{old},{other}")), &list(r#"{"-kernel":null}"#), &list(other));
+        check(&list(r#"{"-cpu":{"max":null}}"#), &list(r#"{"cpu":null}"#), &list(""));
+        check(&list(&format!("{old},{other}")), &list(&format!("{null},{new}")), &list(&format!("{other},{new}")));
+        check(&list(old), &list(&format!("{new},{null}")), &list(new));
+        // What it may delete comes later still, as defaults do.
+        check(&list(other), &list(null), &list(&format!("{other},{null}")));
+        check(&list(null), &list(null), &list(null));
+        check(&list(&format!("{null},{old}")), &list(null), &list(null));
+        // A switch that has options or stands alone is none.
+        check(&list(old), &list(r#"{"kernel":null,"x":1}"#), &list(&format!(r#"{old},{{"kernel":null,"x":1}}"#)));
+        check(&list(r#""enable-kvm""#), &list(r#"{"enable-kvm":null}"#), &list(r#""enable-kvm",{"enable-kvm":null}"#));
+    }
+
+    #[test]
+    fn test_merge_arguments_null_deletes_all_of_them() {
+        check(r#"{"arguments":[{"m":1},"S"],"args":["-a"]}"#, r#"{"arguments":null}"#, r#"{"args":["-a"]}"#);
+    }
+
+    #[test]
+    fn test_merge_entry_found_by_its_name_keeps_that_name_and_its_place() {
+        let base: Node = serde_json::from_str(r#"{"storage":[{"name":7,"size":"1G"}]}"#).unwrap();
+        let over = crate::config::layer_of("storage.7.size=2G").unwrap();
+
+        let merged = merge(base, over);
+
+        assert_eq!(serde_json::to_string(&merged).unwrap(), r#"{"storage":[{"name":7,"size":"2G"}]}"#);
+        let drive = &merged.get("storage").unwrap().items()[0];
+        assert_eq!(drive.get("name").unwrap().place, None);
+        assert_eq!(drive.get("size").unwrap().place.as_ref().unwrap().to_string(), "flag `--set storage.7.size`");
     }
 
     #[test]

@@ -40,6 +40,13 @@ fn value_of(text: &str, place: &Place) -> Node {
     at(value.unwrap_or_else(|| Node::text(text)), place)
 }
 
+/// Reads the value of a flag: digits are a number, as in a file, and anything else is a text.
+pub(super) fn number_or_text(text: &str) -> Node {
+    let number = read("flag", text).ok().filter(|node| matches!(node.value, Value::Int(_) | Value::Float(_)));
+    // With anything beside the number it is no number.
+    number.filter(|node| node.scalar().as_deref() == Some(text)).unwrap_or_else(|| Node::text(text))
+}
+
 /// Puts the whole tree at one place.
 fn at(node: Node, place: &Place) -> Node {
     let value = match node.value {

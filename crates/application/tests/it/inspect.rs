@@ -128,3 +128,16 @@ async fn test_inspect_vm_that_never_ran_reads_its_images() {
     assert_eq!((hdd.format.as_deref(), hdd.attached, &hdd.problem), (Some("qcow2"), None, &None));
     assert_eq!(named(&found, "new").problem.as_deref(), Some("it is made at the first start"));
 }
+
+#[tokio::test]
+async fn test_inspect_what_the_guest_cannot_write_is_readonly_however_that_is_said() {
+    let mut world = World::new();
+    let app = world.app();
+    let storage = "[{name: a}, {name: b, readonly: true}, {name: cd, type: iso, file: /d/cd.iso}, {name: src, type: \
+                   virtfs, path: /d/s, options: {readonly: true}}]";
+    app.run(World::yaml(&format!("name: web\nstorage: {storage}\n"))).await.unwrap();
+
+    let found = app.run(Inspect { vm: "web".to_owned() }).await.unwrap();
+
+    assert_eq!(["a", "b", "cd", "src"].map(|name| named(&found, name).readonly), [false, true, true, true]);
+}

@@ -180,7 +180,11 @@ impl StorageDriver for Iso {
     }
 
     fn back_end(&self, storage: &StorageSpec, path: &str) -> Vec<Switch> {
-        image_nodes(&StorageSpec { readonly: true, ..storage.clone() }, path, "raw")
+        image_nodes(storage, path, "raw")
+    }
+
+    fn is_readonly(&self, _: &StorageSpec) -> bool {
+        true
     }
 
     fn front_end(&self, storage: &StorageSpec, seat: Seat) -> Vec<Switch> {
@@ -249,7 +253,7 @@ fn image_nodes(storage: &StorageSpec, path: &str, format: &str) -> Vec<Switch> {
 
 /// What holds for both nodes.
 fn options(mut node: Switch, storage: &StorageSpec) -> Switch {
-    if storage.readonly {
+    if storage.driver.is_readonly(storage) {
         node = node.flag("read-only", true);
     }
     if let Some(discard) = storage.discard {

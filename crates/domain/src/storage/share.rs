@@ -90,10 +90,12 @@ impl StorageDriver for Virtfs {
         let model = option(storage, "security_model").unwrap_or_else(|| "mapped-xattr".to_owned());
         let share = Switch::new("fsdev").head("local").option("id", storage.name.as_str());
         let share = share.option("path", path.to_string_lossy()).option("security_model", model);
+        vec![if self.is_readonly(storage) { share.flag("readonly", true) } else { share }]
+    }
+
+    fn is_readonly(&self, storage: &StorageSpec) -> bool {
         let options = storage.own("options");
-        let is_readonly =
-            storage.readonly || options.and_then(|options| options.get("readonly")?.boolean()) == Some(true);
-        vec![if is_readonly { share.flag("readonly", true) } else { share }]
+        storage.readonly || options.and_then(|options| options.get("readonly")?.boolean()) == Some(true)
     }
 
     fn front_end(&self, storage: &StorageSpec, _: Seat) -> Vec<Switch> {

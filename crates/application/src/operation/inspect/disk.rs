@@ -80,7 +80,7 @@ impl App {
             format: None,
             virtual_bytes: None,
             allocated_bytes: None,
-            readonly: spec.readonly,
+            readonly: spec.driver.is_readonly(spec),
             attached: None,
             problem: None,
         };

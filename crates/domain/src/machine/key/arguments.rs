@@ -47,6 +47,9 @@ impl ConfigHandler for Arguments {
         let mut singles: Vec<(String, &Node)> = Vec::new();
         for (index, item) in items.iter().enumerate() {
             let at = path.index(index);
+            if deletes(item) {
+                continue;
+            }
             let Some(switch) = argument(&at, item, report) else {
                 continue;
             };
@@ -62,6 +65,12 @@ impl ConfigHandler for Arguments {
             machine.arguments.push(switch);
         }
     }
+}
+
+/// Returns whether this only deletes what an earlier file says, as `- {kernel: null}` does.
+fn deletes(item: &Node) -> bool {
+    let [(name, value)] = item.entries() else { return false };
+    value.is_null() && SINGLE_ARGUMENTS.contains(&name.trim_start_matches('-'))
 }
 
 /// `args`.
@@ -115,6 +124,11 @@ fn argument(at: &KeyPath, item: &Node, report: &mut Report) -> Option<Switch> {
         }
     };
     refuse(at, item, switch.name(), report);
+    if switch.argument().is_none() && SINGLE_ARGUMENTS.contains(&switch.name()) {
+        // QEMU would take the next word for it.
+        report.wrong(at, item, format!("the argument `{}` needs a value", switch.name()));
+        return None;
+    }
     Some(switch)
 }
 
@@ -283,6 +297,24 @@ mod tests {
     #[test]
     fn test_argument_comma_in_a_structured_value_is_doubled() {
         check(r#"{"drive": {"file": "/d/a,readonly=on"}}"#, &["-drive", "file=/d/a,,readonly=on"]);
+    }
+
+    #[test]
+    fn test_argument_that_stands_once_is_refused_without_a_value_and_null_says_nothing() {
+        for alone in [r#""kernel""#, r#""-m""#, r#"{"cpu": {}}"#, r#"{"smp": []}"#] {
+            let name = item(alone).as_text().map_or_else(|| item(alone).entries()[0].0.clone(), str::to_owned);
+            check_refused(alone, &format!("the argument `{}` needs a value", name.trim_start_matches('-')));
+        }
+        check(r#"{"append": ""}"#, &["-append", ""]);
+
+        let mut machine = Machine::default();
+        let mut report = Report::default();
+        let items = item(r#"[{"kernel": null}, {"-kernel": null}, {"kernel": "/k"}, {"no-reboot": null}]"#);
+        Arguments.apply(&KeyPath::top("arguments"), &items, &mut machine, &mut report);
+
+        assert_eq!(report.problems(), []);
+        let given: Vec<String> = machine.arguments.iter().flat_map(Switch::words).collect();
+        assert_eq!(given, ["-kernel", "/k", "-no-reboot"]);
     }
 
     #[test]
