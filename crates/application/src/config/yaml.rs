@@ -119,7 +119,11 @@ fn problem(message: String, place: Place) -> Problem {
 /// Says in our words what the reader refused.
 fn refusal(error: &serde_yaml::Error, source: &Arc<str>) -> Problem {
     let place = error.location().map_or_else(|| Place::named(Arc::clone(source)), |at| place(&at, source));
-    let error = error.without_snippet();
+    // What is met inside an alias is wrapped, so that the message can name both of its ends.
+    let mut error = error.without_snippet();
+    while let serde_yaml::Error::AliasError { error: inner, .. } = error {
+        error = inner.without_snippet();
+    }
     let (message, help) = match error {
         serde_yaml::Error::Budget { .. } => (
             format!(
@@ -133,14 +137,12 @@ fn refusal(error: &serde_yaml::Error, source: &Arc<str>) -> Problem {
             "the file holds several YAML documents".to_owned(),
             Some("give each a file of its own; several files are merged".to_owned()),
         ),
+        serde_yaml::Error::AliasReplayLimitExceeded { .. } => {
+            (format!("the aliases of the file stand for more than {} values", limits::CONFIG_ALIASED), None)
+        }
         other => {
             let text = other.to_string();
             let text = text.split(" at line ").next().unwrap_or_default();
-            // The reader wraps this one where it found it, so that only its words tell.
-            if text.contains("alias replay limit") {
-                let message = format!("the aliases of the file stand for more than {} values", limits::CONFIG_ALIASED);
-                return problem(message, place);
-            }
             let help = text.contains("tabs disallowed").then(|| "indent with spaces".to_owned());
             (format!("this is not YAML: {text}"), help)
         }
@@ -340,6 +342,18 @@ mod tests {
         let problems = read("f", "a:\n\t- b\n").unwrap_err();
 
         assert_eq!(problems[0].help.as_deref(), Some("indent with spaces"));
+    }
+
+    #[test]
+    fn test_yaml_too_deep_or_too_much_through_an_alias_is_told_as_that() {
+        let list = |inner: &str| "[".repeat(20) + inner + &"]".repeat(20);
+        let deep = format!("x: &a {}\ny: {}\n", list("1"), list("*a"));
+        let most = format!("x: &a [{}]\ny: [*a, *a]\n", "1, ".repeat(limits::CONFIG_ALIASED - 10));
+
+        let told = [deep, most].map(|text| read("f", &text).unwrap_err()[0].message.clone());
+
+        assert!(told[0].ends_with("those of aliases counted each time, 32 deep"), "{}", told[0]);
+        assert!(told[1].starts_with("the aliases of the file stand for more than"), "{}", told[1]);
     }
 
     #[test]
