@@ -291,10 +291,11 @@ fn test_qmp_refused_command_fails_with_qemus_words() {
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
 
-    let unknown = home.json_error(&["qmp", "web", "no-such"], 1);
+    let unknown = home.json_error(&["qmp", "web", "no-such"], 2);
     let argument = home.json_error(&["qmp", "web", "device_del", "id=nope"], 1);
 
-    assert_eq!(unknown["code"], "qmp.refused");
+    assert_eq!(unknown["code"], "qmp.unknown-command");
+    assert_eq!(argument["code"], "qmp.refused");
     assert!(argument["message"].as_str().unwrap().contains("Device 'nope' not found"));
     home.json(&["stop", "web", "--force"]);
 }

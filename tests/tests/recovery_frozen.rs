@@ -39,7 +39,10 @@ impl Deaf {
             assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         }
         let arguments = json!({"val": 0, "size": 4096, "filename": pipe}).to_string();
-        let waiting = self.home.maqet(["qmp", "web", "pmemsave", "--json", &arguments, "--timeout", "50s"]).spawn();
+        let waiting = self
+            .home
+            .maqet(["qmp", "web", "pmemsave", "--json", &arguments, "--allow-dangerous", "--timeout", "50s"])
+            .spawn();
         wait::until(SOON, "the main loop to be blocked", || (self.cause() == "main-loop").then_some(()));
         (pipe, waiting)
     }

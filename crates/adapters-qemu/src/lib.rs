@@ -26,6 +26,7 @@ mod process;
 mod qmp;
 mod readable;
 mod records;
+mod schema_cache;
 
 pub use self::clock::{RandomIds, SystemClock};
 pub use self::console::QemuConsoles;
@@ -50,3 +51,4 @@ pub use self::process::LinuxProcesses;
 pub use self::qmp::decode_any;
 pub use self::qmp::{QemuMonitors, QmpSession};
 pub use self::records::LocalRecords;
+pub use self::schema_cache::FileSchemas;

@@ -14,7 +14,7 @@ use maqet_domain::near::near;
 use maqet_domain::plugin::{ConfigHandler, Registry, StorageDriver};
 use maqet_domain::port::{
     Clock, Consoles, Dialer, DiskImages, FirmwareCatalog, Guard, Hooks, Host, HostFacts, Hypervisor, IdSource, Journal,
-    Kvm, LockName, Locks, Monitors, Paths, Pictures, ProcessStats, Processes, Records, Store, StoreError,
+    Kvm, LockName, Locks, Monitors, Paths, Pictures, ProcessStats, Processes, Records, Schemas, Store, StoreError,
 };
 use maqet_domain::qemu::{Accelerator, CommandLine, Setting};
 use maqet_domain::vm::{BootNumber, Refused, Revision, Run, RunPlaces, Vm, VmEntry, VmId, VmName};
@@ -39,6 +39,8 @@ pub struct Ports {
     pub hypervisor: Arc<dyn Hypervisor>,
     /// Talks to running machines.
     pub monitors: Arc<dyn Monitors>,
+    /// Keeps what QEMUs tell of their commands.
+    pub schemas: Arc<dyn Schemas>,
     /// Knows processes.
     pub processes: Arc<dyn Processes>,
     /// Looks at paths.

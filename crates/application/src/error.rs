@@ -19,6 +19,7 @@ use crate::deaf::Deaf;
 use crate::keyboard_error::KeyboardError;
 use crate::look::VmStatus;
 use crate::operation::LogError;
+use crate::qmp::CommandError;
 use crate::screen::ScreenError;
 use crate::wait_error::WaitError;
 
@@ -217,6 +218,9 @@ pub enum Error {
     /// A QMP command got no result.
     #[error(transparent)]
     Qmp(#[from] QmpError),
+    /// A QMP command was not sent, or not done.
+    #[error(transparent)]
+    Command(#[from] CommandError),
     /// A disk image failed.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -286,6 +290,7 @@ impl Error {
             Self::Binary(inner) => Some(inner),
             Self::Launch { source, .. } => Some(source),
             Self::Qmp(inner) => Some(inner),
+            Self::Command(inner) => Some(inner),
             Self::Image(inner) => Some(inner),
             Self::Lock(inner) => Some(inner),
             Self::Deaf(inner) => Some(inner),

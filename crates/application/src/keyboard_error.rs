@@ -75,6 +75,7 @@ impl Error {
         match self {
             Self::Keyboard(KeyboardError::Untypable(_)) => "a character has no key".to_owned(),
             Self::Keyboard(KeyboardError::Chord(_)) => "a key has no such name".to_owned(),
+            Self::Command(error) => error.told_in_logs(),
             other => other.to_string(),
         }
     }

@@ -147,3 +147,7 @@ pub const KEY_EDGE_LONGEST: Duration = Duration::from_mins(1);
 
 /// The longest text that is typed; it takes half an hour, and more comes faster on a disk.
 pub const TYPED_BYTES: usize = 64 << 10;
+
+/// The longest JSON that is read as the arguments of a QMP command: a `transaction` over a thousand disks has less, and
+/// a file that was named by mistake is not read to its end.
+pub const QMP_ARGUMENTS_BYTES: usize = 1 << 20;

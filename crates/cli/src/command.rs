@@ -4,6 +4,7 @@ mod add;
 mod config;
 mod console;
 mod events;
+mod given;
 mod health;
 mod keyboard;
 mod life;

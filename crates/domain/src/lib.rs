@@ -32,6 +32,7 @@ pub mod picture;
 pub mod plugin;
 pub mod port;
 pub mod qemu;
+pub mod qmp;
 pub mod safety;
 pub mod size;
 pub mod snapshot;

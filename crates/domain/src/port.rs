@@ -37,7 +37,7 @@ pub use self::hypervisor::{
 pub use self::journal::Journal;
 pub use self::leftovers::{Leftovers, Machine, RemoveError, Trace, TraceKind};
 pub use self::lock::{Guard, HeldLock, Holder, LockError, LockName, Locks};
-pub use self::monitor::{Heard, MainLoop, MonitorSession, Monitors, QmpCommand, QmpError};
+pub use self::monitor::{Heard, MainLoop, MonitorSession, Monitors, QmpCommand, QmpError, Schemas};
 pub use self::path::{PathKind, Paths};
 pub use self::picture::{PictureError, PicturePlace, Pictures};
 pub use self::probe::{FolderFacts, Probe, Space};
@@ -59,7 +59,7 @@ pub use self::{
     journal::MockJournal,
     leftovers::MockLeftovers,
     lock::MockLocks,
-    monitor::{MockMonitorSession, MockMonitors},
+    monitor::{MockMonitorSession, MockMonitors, MockSchemas},
     path::MockPaths,
     picture::MockPictures,
     probe::MockProbe,

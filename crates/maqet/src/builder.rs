@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use maqet_adapters_qemu::{
-    DescriptorCatalog, FileCopies, FileJournal, FileLocks, FilePictures, LinuxProcesses, LocalHooks, LocalHost,
-    LocalLeftovers, LocalPaths, LocalProbe, LocalRecords, OurFolders, ProcessEnvironment, QemuConsoles, QemuHypervisor,
-    QemuImg, QemuMonitors, RandomIds, SystemClock, TcpDialer,
+    DescriptorCatalog, FileCopies, FileJournal, FileLocks, FilePictures, FileSchemas, LinuxProcesses, LocalHooks,
+    LocalHost, LocalLeftovers, LocalPaths, LocalProbe, LocalRecords, OurFolders, ProcessEnvironment, QemuConsoles,
+    QemuHypervisor, QemuImg, QemuMonitors, RandomIds, SystemClock, TcpDialer,
 };
 use maqet_application::{
     App, CopyingStore, Error, EventStream, Folders, Observer, Operation, OperationTable, Ports, Upkeep, config,
@@ -232,6 +232,7 @@ fn ports(kept: Kept, settings: &Settings, faults: &FaultPoints) -> Ports {
         store: kept.store,
         hypervisor: Arc::new(hypervisor.with_fault_points(faults.clone())),
         monitors: Arc::new(QemuMonitors),
+        schemas: Arc::new(FileSchemas::new(settings.cache_dir.clone())),
         processes: Arc::new(LinuxProcesses::new()),
         records: Arc::new(LocalRecords),
         pictures: Arc::new(FilePictures),

@@ -47,6 +47,8 @@ pub use maqet_application::{
     KeyboardError, Occupation, Operation, OperationTable, Patience, Picture, Ports, Progress, ProgressStream, Rung,
     ScreenError, Severity, Timeouts, Upkeep, VmStatus, limits, operation,
 };
+// Commands of QMP.
+pub use maqet_application::{CommandError, QmpArguments, read_answer, read_command};
 // What can be waited for.
 pub use maqet_application::{Condition, InvalidCondition, LastLines, Pattern, WaitError};
 // What happened, and hearing of it.

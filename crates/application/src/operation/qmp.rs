@@ -1,14 +1,18 @@
 //! `qmp run`: a command on the monitor of a running VM.
 
-use maqet_domain::port::QmpCommand;
+use std::time::Instant;
+
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::call::{Done, Effect, Operation};
 use crate::monitor::Monitored;
+use crate::qmp::{QmpArguments, read_answer, read_command};
 use crate::{App, Error, Patience};
 
 /// Runs a QMP command and returns QEMU's `return` value.
+///
+/// What does not fit the schema of the VM's QEMU is refused before that is asked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QmpRun {
@@ -16,12 +20,15 @@ pub struct QmpRun {
     pub vm: String,
     /// The command, as in `query-status`.
     pub command: String,
-    /// Its arguments.
+    /// Its arguments: an object, or a list of words, each `key=value`.
     #[serde(default)]
-    pub arguments: Map<String, Value>,
+    pub arguments: QmpArguments,
     /// How long it may take.
     #[serde(default)]
     pub timeout: Option<Patience>,
+    /// Whether it may reach the host.
+    #[serde(default)]
+    pub allow_dangerous: bool,
 }
 
 impl Operation for QmpRun {
@@ -30,14 +37,24 @@ impl Operation for QmpRun {
     type Output = Value;
 
     async fn run(&self, app: &App) -> Result<Done<Value>, Error> {
-        let Monitored { entry, run, process } = app.monitored(&self.vm).await?;
-        let command = QmpCommand { execute: self.command.clone(), arguments: self.arguments.clone() };
-        let deadline = self.timeout.map_or(app.timeouts().qmp, Patience::duration);
-        let answer = app.ports.monitors.execute(&run.places, &command, deadline).await;
-        if answer.is_err() {
+        let monitored = app.monitored(&self.vm).await?;
+        let outcome = self.ask(app, &monitored).await;
+        let Monitored { entry, process, .. } = monitored;
+        if let Err(Error::Qmp(_)) = &outcome {
             // It may have been stopped while it was asked, and then nothing else tells why.
             app.awake(&entry.name, &process)?;
         }
-        Ok(Done::reading(answer?).about(entry.id))
+        Ok(Done::reading(outcome?).about(entry.id))
+    }
+}
+
+impl QmpRun {
+    async fn ask(&self, app: &App, monitored: &Monitored) -> Result<Value, Error> {
+        let (started, deadline) = (Instant::now(), self.timeout.map_or(app.timeouts().qmp, Patience::duration));
+        let schema = app.schema_of(monitored, deadline).await?;
+        let command = read_command(&schema, &self.command, &self.arguments, self.allow_dangerous)?;
+        let left = deadline.saturating_sub(started.elapsed());
+        let answer = app.ports.monitors.execute(&monitored.run.places, &command, left).await?;
+        Ok(read_answer(&command, answer)?)
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use maqet_application::operation::{QmpRun, Start, Stop};
 use maqet_application::{Settings, Timeouts};
+use maqet_domain::qmp::Schema;
 use maqet_domain::vm::RunState;
 use serde_json::json;
 
@@ -22,13 +23,24 @@ const TIMEOUTS: Timeouts = Timeouts {
     wait: Duration::from_secs(109),
 };
 
+/// The schema of a QEMU that can be asked for its state, and for nothing else.
+fn queries() -> Schema {
+    let told = json!([
+        { "name": "query-status", "meta-type": "command", "arg-type": "0", "ret-type": "0" },
+        { "name": "0", "meta-type": "object", "members": [] },
+    ]);
+    Schema::of_reply(&told).unwrap()
+}
+
 #[tokio::test]
 async fn test_timeouts_of_the_settings_are_those_of_start_qmp_and_every_rung_of_stop() {
     let mut world = World::new();
     let seen: Arc<Mutex<Vec<(String, u64)>>> = Arc::default();
     let noting = || {
         let seen = Arc::clone(&seen);
-        move |what: &str, time: Duration| seen.lock().unwrap().push((what.to_owned(), time.as_secs()))
+        // What is left of a deadline is a little less than it was.
+        let seconds = |time: Duration| (time + Duration::from_millis(500)).as_secs();
+        move |what: &str, time: Duration| seen.lock().unwrap().push((what.to_owned(), seconds(time)))
     };
     let note = noting();
     world.hypervisor.expect_launch().returning(move |launch| {
@@ -48,6 +60,7 @@ async fn test_timeouts_of_the_settings_are_those_of_start_qmp_and_every_rung_of_
         is_gone
     });
     world.processes.expect_signal().returning(|_, _| Ok(()));
+    world.schemas.expect_kept().returning(|_| Some(queries()));
     world.alive(RunState::Running);
     let app = world.app().with_settings(Settings { timeouts: TIMEOUTS, ..Settings::default() });
     app.run(World::empty("web")).await.unwrap();

@@ -13,8 +13,8 @@ use maqet_domain::machine::builtin_handlers;
 use maqet_domain::port::{
     Guard, HostFacts, Kvm, Launched, MockClock, MockConsoles, MockDialer, MockDiskImages, MockFirmwareCatalog,
     MockHooks, MockHost, MockHypervisor, MockIdSource, MockJournal, MockLeftovers, MockLocks, MockMonitors, MockPaths,
-    MockPictures, MockProbe, MockProcessStats, MockProcesses, MockRecords, MockStoreCare, MockVmCopies, PathKind,
-    QemuBinary,
+    MockPictures, MockProbe, MockProcessStats, MockProcesses, MockRecords, MockSchemas, MockStoreCare, MockVmCopies,
+    PathKind, QemuBinary,
 };
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::storage::builtin_drivers;
@@ -26,6 +26,7 @@ pub(crate) struct World {
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) hypervisor: MockHypervisor,
     pub(crate) monitors: MockMonitors,
+    pub(crate) schemas: MockSchemas,
     pub(crate) processes: MockProcesses,
     pub(crate) images: MockDiskImages,
     pub(crate) stats: MockProcessStats,
@@ -49,6 +50,7 @@ impl World {
             store: Arc::new(MemoryStore::default()),
             hypervisor: MockHypervisor::new(),
             monitors: MockMonitors::new(),
+            schemas: MockSchemas::new(),
             processes: MockProcesses::new(),
             images: MockDiskImages::new(),
             stats: MockProcessStats::new(),
@@ -93,6 +95,7 @@ impl World {
             store: Arc::clone(&self.store) as _,
             hypervisor: Arc::new(hypervisor),
             monitors: Arc::new(std::mem::take(&mut self.monitors)),
+            schemas: Arc::new(std::mem::take(&mut self.schemas)),
             processes: Arc::new(std::mem::take(&mut self.processes)),
             dialer: Arc::new(MockDialer::new()),
             hooks: Arc::new(MockHooks::new()),

@@ -48,13 +48,16 @@ pub(crate) struct QmpRun {
     pub(crate) vm: String,
     /// QMP command, such as query-status
     pub(crate) command: String,
-    /// Its arguments; a value that is JSON is taken as such, anything else as text
+    /// Its arguments, typed by QEMU's own schema
     #[arg(value_name = "KEY=VALUE")]
     pub(crate) arguments: Vec<String>,
-    /// Its arguments as one JSON object
-    #[arg(long, value_name = "OBJECT", conflicts_with = "arguments")]
+    /// Its arguments as one JSON object, as `@FILE` that holds it, or as `-` for standard input
+    #[arg(long, value_name = "OBJECT", conflicts_with = "arguments", allow_hyphen_values = true)]
     pub(crate) json: Option<String>,
     /// How long it may take [default: `timeouts.qmp`, else 30s]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<Patience>,
+    /// Let it reach the host: its files, programs, network and hardware
+    #[arg(long)]
+    pub(crate) allow_dangerous: bool,
 }

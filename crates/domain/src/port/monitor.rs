@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 
 use crate::error::{Cause, Explain, Fault};
 use crate::qemu::QmpEvent;
-use crate::vm::{MonitorAnswer, RunPlaces};
+use crate::qmp::Schema;
+use crate::vm::{MonitorAnswer, ProcessIdentity, RunPlaces};
 
 /// A command of QMP.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -207,4 +208,17 @@ pub trait MonitorSession: Send {
 
     /// Tells a main loop that is at work from a QEMU that is dead, by a command out of band, within `patience`.
     async fn main_loop(&mut self, patience: Duration) -> MainLoop;
+}
+
+/// Keeps the schema of QMP that a build of QEMU told once, for every process after this one.
+///
+/// What is kept is the build's that `process` runs: another build, or one that was replaced, has none. Keeping is a
+/// favour that may fail, and then QEMU is asked again.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+pub trait Schemas: Send + Sync {
+    /// Returns the schema of the QEMU that `process` runs, if it is kept and whole.
+    fn kept(&self, process: &ProcessIdentity) -> Option<Schema>;
+
+    /// Keeps the schema of the QEMU that `process` runs.
+    fn keep(&self, process: &ProcessIdentity, schema: &Schema);
 }

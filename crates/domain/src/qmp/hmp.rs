@@ -1,0 +1,197 @@
+//! What the human monitor answered: it reports every failure as a success with words in it (7.2).
+
+/// The command that hands a line to the human monitor.
+pub const HUMAN_MONITOR: &str = "human-monitor-command";
+
+/// Commands that say nothing when they did what they were told.
+const SILENT: &[&str] = &[
+    "announce_self",
+    "balloon",
+    "block_job_cancel",
+    "block_job_complete",
+    "block_job_pause",
+    "block_job_resume",
+    "block_job_set_speed",
+    "block_resize",
+    "block_set_io_throttle",
+    "boot_set",
+    "c",
+    "change",
+    "chardev-add",
+    "chardev-change",
+    "chardev-remove",
+    "chardev-send-break",
+    "client_migrate_info",
+    "closefd",
+    "commit",
+    "cont",
+    "cpu",
+    "delvm",
+    "device_add",
+    "device_del",
+    "drive_backup",
+    "drive_del",
+    "drive_mirror",
+    "dump-guest-memory",
+    "dumpdtb",
+    "eject",
+    "expire_password",
+    "getfd",
+    "loadvm",
+    "log",
+    "logfile",
+    "mce",
+    "memsave",
+    "migrate_cancel",
+    "migrate_continue",
+    "migrate_incoming",
+    "migrate_pause",
+    "migrate_recover",
+    "migrate_set_capability",
+    "migrate_set_parameter",
+    "migrate_start_postcopy",
+    "mouse_button",
+    "mouse_move",
+    "mouse_set",
+    "nbd_server_add",
+    "nbd_server_remove",
+    "nbd_server_start",
+    "nbd_server_stop",
+    "netdev_add",
+    "netdev_del",
+    "nmi",
+    "object_add",
+    "object_del",
+    "pmemsave",
+    "q",
+    "qom-set",
+    "quit",
+    "ringbuf_write",
+    "s",
+    "savevm",
+    "screendump",
+    "sendkey",
+    "set_link",
+    "set_password",
+    "singlestep",
+    "snapshot_blkdev",
+    "snapshot_blkdev_internal",
+    "snapshot_delete_blkdev_internal",
+    "stop",
+    "stopcapture",
+    "system_powerdown",
+    "system_reset",
+    "system_wakeup",
+    "trace-event",
+    "watchdog_action",
+    "wavcapture",
+    "x_colo_lost_heartbeat",
+    "xen-event-inject",
+];
+
+/// Commands whose answer is data of others, in which any word may stand.
+const DATA: &[&str] = &["ringbuf_read"];
+
+/// Lines that say that something did not work, in the order they are looked for.
+const FAILED: &[&str] = &[
+    "unknown command: ",
+    "Error: ",
+    "Could not ",
+    "could not ",
+    "invalid ",
+    "Invalid ",
+    "unexpected end of expression",
+    "user mode network stack not in use",
+];
+
+/// Returns why the human monitor did not do what `line` told it, if its answer says so.
+///
+/// ```
+/// use maqet_domain::qmp::hmp_failure;
+///
+/// assert_eq!(hmp_failure("foo", "unknown command: 'foo'\r\n").as_deref(), Some("unknown command: 'foo'"));
+/// assert_eq!(hmp_failure("drive_del x", "Device 'x' not found\r\n").as_deref(), Some("Device 'x' not found"));
+/// assert_eq!(hmp_failure("info status", "VM status: running\r\n"), None);
+/// assert_eq!(hmp_failure("eject cd", ""), None);
+/// ```
+pub fn hmp_failure(line: &str, answer: &str) -> Option<String> {
+    let command = line.split_ascii_whitespace().next().unwrap_or_default();
+    let said = answer.trim();
+    if said.is_empty() || DATA.contains(&command) {
+        return None;
+    }
+    let first = said.lines().next().unwrap_or_default().trim_end();
+    // What a command for a wrong line ends with: ``Try "help cpu" for more information``.
+    let is_misread = said.lines().last().is_some_and(|last| last.starts_with("Try \"help "));
+    let is_info = matches!(command, "info" | "help" | "?");
+    let fails = if is_info {
+        first.starts_with("unknown command: ") || first.starts_with("Error: ") || is_misread
+    } else {
+        // Of a rule that is gone, `hostfwd_remove` says so, too.
+        let is_missing = command == "hostfwd_remove" && first.ends_with(" not found");
+        is_misread || is_missing || SILENT.contains(&command) || FAILED.iter().any(|begin| first.starts_with(begin))
+    };
+    fails.then(|| first.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each line and its answer were seen on QEMU 7.2.
+    #[test]
+    fn test_hmp_failure_is_seen_in_answers_of_a_real_qemu() {
+        for (line, answer, why) in [
+            ("foo", "unknown command: 'foo'\r\n", "unknown command: 'foo'"),
+            ("info foo", "unknown command: 'info foo'\r\n", "unknown command: 'info foo'"),
+            ("eject zz", "Error: Device 'zz' not found\r\n", "Error: Device 'zz' not found"),
+            ("drive_del zz", "Device 'zz' not found\r\n", "Device 'zz' not found"),
+            ("cpu 9", "invalid CPU index\r\n", "invalid CPU index"),
+            ("boot_set z", "Invalid boot device 'z'\r\n", "Invalid boot device 'z'"),
+            ("sendkey foo", "invalid parameter: foo\r\n", "invalid parameter: foo"),
+            ("hostfwd_add tcp::80-:80", "user mode network stack not in use\r\n", "user mode network stack not in use"),
+            (
+                "drive_add 0 file=/nonexistent",
+                "Could not open '/nonexistent': No such file or directory\r\n",
+                "Could not open '/nonexistent': No such file or directory",
+            ),
+            (
+                "print 1+",
+                "unexpected end of expression\r\nTry \"help print\" for more information\r\n",
+                "unexpected end of expression",
+            ),
+            (
+                "info qtree ; foo",
+                "qtree: extraneous characters at the end of line\r\nTry \"help info qtree\" for more information\r\n",
+                "qtree: extraneous characters at the end of line",
+            ),
+            (
+                "hostfwd_remove tcp::1",
+                "host forwarding rule for tcp::1 not found\r\n",
+                "host forwarding rule for tcp::1 not found",
+            ),
+            ("trace-event foo on", "unknown event \"foo\"\r\n", "unknown event \"foo\""),
+            ("hostfwd_add tcp:x", "Error: Host forwarding rule is wrong\r\n", "Error: Host forwarding rule is wrong"),
+        ] {
+            assert_eq!(hmp_failure(line, answer).as_deref(), Some(why), "{line}");
+        }
+    }
+
+    #[test]
+    fn test_hmp_answers_that_tell_something_are_no_failures() {
+        for (line, answer) in [
+            ("info status", "VM status: paused (prelaunch)\r\n"),
+            ("info tlb", "PG disabled\r\n"),
+            ("help eject", "eject [-f] device -- eject a removable medium (use -f to force it)\r\n"),
+            ("drive_add 0 if=none", "OK\r\n"),
+            ("gpa2hva 0", "Host virtual address for 0x0 (pc.ram) is 0x7f4c6fe00000\r\n"),
+            ("sum 0 10", "00000\r\n"),
+            ("gdbserver none", "Disabled gdbserver\r\n"),
+            ("stop", ""),
+            ("hostfwd_remove tcp::1", "host forwarding rule for tcp::1 removed\r\n"),
+            ("ringbuf_read c 10", "Error: said the guest\r\n"),
+        ] {
+            assert_eq!(hmp_failure(line, answer), None, "{line}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! From QEMU's reply to `query-qmp-schema` to what is kept of it (`qapi/introspect.json`).
+
+use std::collections::HashMap;
+use std::fmt::Write;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{InvalidSchema, Schema};
+
+/// One of the entities of the reply.
+#[derive(Deserialize)]
+#[serde(tag = "meta-type", rename_all = "lowercase")]
+enum Entity {
+    Builtin {
+        #[serde(rename = "json-type")]
+        json_type: String,
+    },
+    Enum {
+        /// 6.2 and later.
+        members: Option<Vec<Named>>,
+        values: Option<Vec<String>>,
+    },
+    Array {
+        #[serde(rename = "element-type")]
+        element_type: String,
+    },
+    Object {
+        members: Vec<Member>,
+        tag: Option<String>,
+        #[serde(default)]
+        variants: Vec<Variant>,
+    },
+    Alternate {
+        members: Vec<Typed>,
+    },
+    Command {
+        #[serde(rename = "arg-type")]
+        arg_type: String,
+    },
+    Event {},
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Typed {
+    r#type: String,
+}
+
+#[derive(Deserialize)]
+struct Member {
+    name: String,
+    r#type: String,
+    /// It has one, be it null, where it may be left out.
+    #[serde(default, deserialize_with = "is_there")]
+    default: bool,
+}
+
+#[derive(Deserialize)]
+struct Variant {
+    case: String,
+    r#type: String,
+}
+
+fn is_there<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
+}
+
+impl Schema {
+    /// Reads the reply to `query-qmp-schema`.
+    ///
+    /// Kept are the names of commands and events, and the types that commands take. Errors: what is no schema, a name with
+    /// a space in it, a type that is not there.
+    pub fn of_reply(reply: &Value) -> Result<Self, InvalidSchema> {
+        let told = reply.as_array().ok_or_else(|| invalid("it is no list"))?;
+        let mut entities = HashMap::with_capacity(told.len());
+        let (mut commands, mut events) = (Vec::new(), Vec::new());
+        for one in told {
+            let name = word(one["name"].as_str().ok_or_else(|| invalid("something in it has no name"))?)?;
+            let entity = Entity::deserialize(one).map_err(|why| invalid(&format!("`{name}`: {why}")))?;
+            match &entity {
+                Entity::Command { arg_type } => commands.push((name, arg_type.clone())),
+                Entity::Event {} => events.push(name.to_owned()),
+                _ => {}
+            }
+            entities.insert(name, entity);
+        }
+        commands.sort_unstable();
+        events.sort_unstable();
+
+        let mut types = Written { entities: &entities, numbers: HashMap::new(), lines: Vec::new() };
+        let mut heads = Vec::with_capacity(commands.len());
+        for (name, takes) in &commands {
+            let number = types.number_of(takes)?;
+            let required: String = match entities.get(takes.as_str()) {
+                Some(Entity::Object { members, .. }) => {
+                    members.iter().filter(|one| !one.default).flat_map(|one| [" ", one.name.as_str()]).collect()
+                }
+                _ => return Err(invalid(&format!("the arguments of `{name}` are no object"))),
+            };
+            heads.push(format!("{name} {number}{required}"));
+        }
+        Ok(Self::of_parts(&heads, &events, &types.lines))
+    }
+}
+
+/// The lines of the types that were needed so far.
+struct Written<'a> {
+    entities: &'a HashMap<&'a str, Entity>,
+    numbers: HashMap<&'a str, usize>,
+    lines: Vec<String>,
+}
+
+impl<'a> Written<'a> {
+    /// Returns the number of a type, whose line is written when it is asked for the first time.
+    fn number_of(&mut self, name: &str) -> Result<usize, InvalidSchema> {
+        if let Some(number) = self.numbers.get(name) {
+            return Ok(*number);
+        }
+        let (name, entity) = self
+            .entities
+            .get_key_value(name)
+            .ok_or_else(|| invalid(&format!("the type `{}` is not there", name.escape_debug())))?;
+        let number = self.lines.len();
+        self.numbers.insert(name, number);
+        self.lines.push(String::new());
+        // One within the other goes as deep as the types of QEMU do, and each is visited once.
+        self.lines[number] = self.line_of(name, entity)?;
+        Ok(number)
+    }
+
+    fn line_of(&mut self, name: &str, entity: &'a Entity) -> Result<String, InvalidSchema> {
+        Ok(match entity {
+            Entity::Builtin { json_type } => match json_type.as_str() {
+                "string" => "s",
+                "int" => "i",
+                "number" => "n",
+                "boolean" => "b",
+                "null" => "0",
+                _ => "*",
+            }
+            .to_owned(),
+            Entity::Enum { members: Some(members), .. } => {
+                words("e", members.iter().map(|member| member.name.as_str()))?
+            }
+            Entity::Enum { values: Some(values), .. } => words("e", values.iter().map(String::as_str))?,
+            Entity::Array { element_type } => format!("l {}", self.number_of(element_type)?),
+            Entity::Alternate { members } => {
+                let mut line = "a".to_owned();
+                for member in members {
+                    let _ = write!(line, " {}", self.number_of(&member.r#type)?);
+                }
+                line
+            }
+            Entity::Object { members, tag, variants } => self.object(members, tag.as_deref(), variants)?,
+            Entity::Enum { .. } | Entity::Command { .. } | Entity::Event {} => {
+                return Err(invalid(&format!("`{name}` is no type")));
+            }
+        })
+    }
+
+    fn object(&mut self, members: &[Member], tag: Option<&str>, variants: &[Variant]) -> Result<String, InvalidSchema> {
+        let mut line = "o".to_owned();
+        for member in members {
+            let mark = if member.default { "?" } else { "" };
+            let _ = write!(line, " {}{mark}:{}", word(&member.name)?, self.number_of(&member.r#type)?);
+        }
+        if let Some(tag) = tag {
+            let _ = write!(line, " @{}", word(tag)?);
+            for variant in variants {
+                let _ = write!(line, " {}:{}", word(&variant.case)?, self.number_of(&variant.r#type)?);
+            }
+        }
+        Ok(line)
+    }
+}
+
+fn words<'a>(mark: &str, names: impl Iterator<Item = &'a str>) -> Result<String, InvalidSchema> {
+    let mut line = mark.to_owned();
+    for name in names {
+        line.push(' ');
+        line.push_str(word(name)?);
+    }
+    Ok(line)
+}
+
+/// Refuses a name that would read as something else in a line; QAPI has none (`docs/devel/qapi-code-gen.rst`).
+fn word(name: &str) -> Result<&str, InvalidSchema> {
+    let is_one = !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || "?@:".contains(c));
+    is_one.then_some(name).ok_or_else(|| invalid(&format!("`{}` is no name", name.escape_debug())))
+}
+
+fn invalid(why: &str) -> InvalidSchema {
+    InvalidSchema { why: why.to_owned() }
+}

@@ -1,0 +1,149 @@
+//! `qmp run`: commands typed by the schema of the QEMU they are for, and those that reach the host.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use maqet_testkit::{TestHome, guest};
+use serde_json::{Value, json};
+
+/// Returns a home whose VM `web` runs and stands still.
+fn with_web() -> TestHome {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    home.json(&["start", "web"]);
+    home
+}
+
+fn qmp(home: &TestHome, line: &str) -> Value {
+    home.json(&[&["qmp", "web"], line.split(' ').collect::<Vec<_>>().as_slice()].concat())
+}
+
+/// Runs a command that is wrong usage, and returns the code and the hints of the error.
+#[track_caller]
+fn refused(home: &TestHome, line: &str) -> (String, String) {
+    let error = home.json_error(&[&["qmp", "web"], line.split(' ').collect::<Vec<_>>().as_slice()].concat(), 2);
+    (error["code"].as_str().unwrap_or_default().to_owned(), error["hints"].to_string())
+}
+
+/// Returns the files in which schemas are kept.
+fn kept(home: &TestHome) -> Vec<PathBuf> {
+    let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    home.files().into_iter().filter(|path| name(path).starts_with("qmp-schema-")).collect()
+}
+
+#[test]
+fn test_command_or_argument_that_qemu_does_not_have_is_answered_with_near_names() {
+    let home = with_web();
+
+    let (command, near) = refused(&home, "query-statsu");
+    let (argument, list) = refused(&home, "block_resize nodename=x size=1");
+    let (missing, _) = refused(&home, "pmemsave --allow-dangerous");
+    let (value, words) = refused(&home, "set-action panic=puase");
+    let json = home.json_error(&["qmp", "web", "eject", "--json", r#"{"idd": "x"}"#], 2);
+
+    assert_eq!(command, "qmp.unknown-command");
+    assert!(near.contains("`query-status`"), "{near}");
+    assert_eq!(argument, "qmp.unknown-argument");
+    assert!(list.contains("did you mean `node-name`?") && list.contains("`size`"), "{list}");
+    assert_eq!(missing, "qmp.argument-missing");
+    assert_eq!(value, "qmp.argument-invalid");
+    assert!(words.contains("did you mean `pause`?"), "{words}");
+    assert_eq!(json["code"], "qmp.unknown-argument");
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_words_reach_qemu_with_the_types_it_wants() {
+    let home = with_web();
+
+    qmp(&home, "blockdev-add driver=null-co node-name=n size=2G read-zeroes=on");
+    qmp(&home, "migrate-set-capabilities capabilities.0.capability=events capabilities.0.state=on");
+    qmp(&home, "object-add qom-type=throttle-group id=tg limits.iops-total=100");
+    qmp(&home, "transaction actions.0.type=block-dirty-bitmap-add actions.0.data.node=n actions.0.data.name=7");
+
+    let nodes = qmp(&home, "query-named-block-nodes flat=true");
+    let node = nodes.as_array().unwrap().iter().find(|node| node["node-name"] == "n").unwrap();
+    assert_eq!(node["image"]["virtual-size"], 2_u64 << 30);
+    assert_eq!(node["dirty-bitmaps"][0]["name"], "7");
+    let capabilities = qmp(&home, "query-migrate-capabilities");
+    assert!(capabilities.as_array().unwrap().contains(&json!({"capability": "events", "state": true})));
+    assert_eq!(qmp(&home, "qom-get path=/objects/tg property=limits")["iops-total"], 100);
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_json_is_read_from_a_word_a_file_and_standard_input() {
+    let home = with_web();
+    let file = home.write("arguments.json", r#"{"path": "/machine", "property": "type"}"#);
+    let input = fs::File::open(&file).unwrap();
+    let file = format!("@{}", file.display());
+
+    let by_word = home.json(&["qmp", "web", "qom-get", "--json", r#"{"path": "/machine", "property": "type"}"#]);
+    let by_file = home.json(&["qmp", "web", "qom-get", "--json", &file]);
+    let piped = home.maqet(["qmp", "web", "qom-get", "--json", "-", "--format", "json"]).stdin(input);
+    let by_pipe = piped.run().ok().json_value();
+
+    assert!(by_word.as_str().unwrap().ends_with("-machine"), "{by_word}");
+    assert_eq!((&by_file, &by_pipe), (&by_word, &by_word));
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_schema_is_kept_for_all_and_asked_for_anew_when_its_file_is_broken() {
+    let home = with_web();
+
+    qmp(&home, "query-status");
+    let [file] = kept(&home).try_into().unwrap();
+    let whole = fs::read(&file).unwrap();
+    fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    qmp(&home, "query-status");
+    let mended = fs::read(&file).unwrap();
+    // What is kept is believed: a command that is crossed out there is not known.
+    let (code, _) = refused(&home, "query-statsu");
+
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(mended, whole);
+    assert_eq!(code, "qmp.unknown-command");
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_commands_that_reach_the_host_ask_and_do_nothing_before() {
+    let home = with_web();
+    let target = home.path("memory");
+    let save = format!("pmemsave val=0 size=16 filename={}", target.display());
+
+    let (code, hints) = refused(&home, &save);
+    let after_refusal = target.exists();
+    let error = home.json_error(&["qmp", "web", "migrate", "uri=exec:cat"], 2);
+    let hmp = home.json_error(&["qmp", "web", "human-monitor-command", "command-line=logfile /x"], 2);
+    let device = home.json_error(&["qmp", "web", "device_add", "driver=usb-mtp", "rootdir=/"], 2);
+    qmp(&home, &format!("{save} --allow-dangerous"));
+
+    assert_eq!(code, "qmp.dangerous");
+    assert!(hints.contains("--allow-dangerous"), "{hints}");
+    assert!(!after_refusal);
+    assert_eq!(error["message"], "`migrate` can run programs of the host or connect it to others");
+    assert_eq!((&hmp["code"], &device["code"]), (&json!("qmp.dangerous"), &json!("qmp.dangerous")));
+    assert_eq!(fs::read(target).unwrap().len(), 16);
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_human_monitor_that_did_not_do_it_is_a_failure() {
+    let home = with_web();
+    let line = |line: &str, code: i32| {
+        let line = format!("command-line={line}");
+        home.json_error(&["qmp", "web", "human-monitor-command", &line, "--allow-dangerous"], code)
+    };
+
+    let unknown = line("no-such", 1);
+    let refused = line("drive_del nope", 1);
+    let told = home.json(&["qmp", "web", "human-monitor-command", "command-line=info status"]);
+
+    assert_eq!((&unknown["code"], &refused["code"]), (&json!("qmp.hmp-refused"), &json!("qmp.hmp-refused")));
+    assert!(refused["message"].as_str().unwrap().ends_with("Device 'nope' not found"), "{refused}");
+    assert!(told.as_str().unwrap().starts_with("VM status: paused"), "{told}");
+    home.json(&["stop", "web", "--force"]);
+}
