@@ -75,6 +75,8 @@ fn words_in(picture: &Path) -> String {
 #[test]
 fn test_type_five_hundred_characters_at_grub_are_all_there_and_a_chord_resets_the_machine() {
     let grub = Grub::boot();
+    // Its cursor blinks, at twice a second.
+    grub.home.json(&["wait", "grub", "--for", "screen-stable=3s", "--timeout", "90s"]);
     // In single quotes GRUB takes all but the quote as it is.
     let text = mixed(500).replace('\'', "-");
 

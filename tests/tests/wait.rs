@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use maqet_testkit::guest::{AfterMarker, BootSector};
 use maqet_testkit::{TestHome, guest, wait};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -20,7 +20,7 @@ fn home() -> TestHome {
     home
 }
 
-fn kill(pid: &serde_json::Value) {
+fn kill(pid: &Value) {
     assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
 }
 
@@ -129,12 +129,14 @@ fn test_wait_mistyped_condition_is_usage_with_the_nearest_one() {
 fn test_wait_that_is_interrupted_ends_with_130_and_changes_nothing() {
     let home = home();
     home.json(&["start", "web"]);
-    let waiting = home.maqet(["wait", "web", "--for", "serial:login:"]).spawn();
+    let waiting = home.maqet(["wait", "web", "--for", "serial:login:", "--format", "json"]).spawn();
 
     wait::until(PATIENCE, "its care for Ctrl-C", || catches_ctrl_c(waiting.pid()).then_some(()));
     assert!(Command::new("kill").args(["-INT", &waiting.pid().to_string()]).status().unwrap().success());
 
-    waiting.wait().code(130);
+    let interrupted = waiting.wait().code(130);
+    let said: Vec<Value> = interrupted.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(said.last(), Some(&json!({ "note": "interrupted" })), "{interrupted}");
     let after = home.json(&["status", "web"]);
     assert_eq!((&after["status"], &after["busy"]), (&json!("running"), &json!(null)));
     home.json(&["stop", "web", "--force"]);

@@ -31,7 +31,7 @@ pub enum Condition {
     Status(String),
     /// `stopped`: nothing of it runs.
     Stopped,
-    /// `screen-stable=DURATION`: its screen did not change for that long.
+    /// `screen-stable=DURATION`: its screen did not change for that long, but for a cursor that blinks.
     ScreenStable(Patience),
 }
 

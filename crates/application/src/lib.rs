@@ -34,6 +34,7 @@ mod safety;
 mod screen;
 mod settings;
 mod settle;
+mod stillness;
 mod stop;
 mod stray;
 mod timeouts;

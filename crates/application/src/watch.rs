@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::condition::{Condition, Pattern};
 use crate::feed::{Cursor, Feed};
 use crate::look::Seen;
+use crate::stillness::Stillness;
 use crate::wait_error::WaitError;
 use crate::{App, Error, limits};
 
@@ -34,10 +35,9 @@ struct SerialTail {
     text: String,
 }
 
-/// A picture, and since when it is the same.
+/// What the screen of a run showed, and when it was looked at.
 struct Screen {
-    picture: Vec<u8>,
-    since: Instant,
+    shown: Stillness,
     looked: Instant,
 }
 
@@ -100,12 +100,16 @@ impl<'a> Watch<'a> {
         }
         let picture = self.app.dumped_screen(run).await?;
         let now = Instant::now();
-        let since = match &self.screen {
-            Some(screen) if screen.picture == picture => screen.since,
-            Some(_) | None => now,
+        let shown = match self.screen.take() {
+            Some(Screen { mut shown, .. }) => {
+                shown.see(picture, now);
+                shown
+            }
+            None => Stillness::new(picture, now),
         };
-        self.screen = Some(Screen { picture, since, looked: now });
-        Ok(now.duration_since(since) >= patience)
+        let is_still = shown.lasts(now) >= patience;
+        self.screen = Some(Screen { shown, looked: now });
+        Ok(is_still)
     }
 }
 

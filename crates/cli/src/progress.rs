@@ -5,8 +5,36 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use maqet::ProgressStream;
+use serde_json::json;
 
 use crate::render::printable::printable;
+
+/// How a sign of life is shown where there is no terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signs {
+    /// Not at all, on a terminal neither.
+    None,
+    /// A line of words.
+    Words,
+    /// A line of JSON.
+    Json,
+}
+
+impl Signs {
+    /// Returns the line for work that takes this long, and has done so many of so many keys if it can tell.
+    fn line(self, what: &str, time: Duration, come: Option<(usize, usize)>) -> String {
+        let seconds = time.as_secs();
+        match (self, come) {
+            (Self::Json, None) => json!({ "progress": { "doing": what, "seconds": seconds } }).to_string(),
+            (Self::Json, Some((done, total))) => {
+                let progress = json!({ "doing": what, "seconds": seconds, "done": done, "total": total });
+                json!({ "progress": progress }).to_string()
+            }
+            (Self::None | Self::Words, None) => format!("{what}: still working after {seconds} s"),
+            (Self::None | Self::Words, Some((done, total))) => format!("{what}: {done} of {total} keys"),
+        }
+    }
+}
 
 /// What takes less needs no sign of life.
 const PATIENCE: Duration = Duration::from_millis(700);
@@ -19,28 +47,28 @@ const TURN_EVERY: Duration = Duration::from_millis(100);
 
 /// Waits for `work`, showing on standard error that it goes on: a spinner on a terminal, a line
 /// every ten seconds elsewhere.
-pub(crate) async fn shown<T>(shows: bool, what: &str, work: impl Future<Output = T>) -> T {
+pub(crate) async fn shown<T>(signs: Signs, what: &str, work: impl Future<Output = T>) -> T {
     let what = &*printable(what);
     tokio::pin!(work);
-    if !shows {
+    if signs == Signs::None {
         return work.await;
     }
     if let Ok(done) = tokio::time::timeout(PATIENCE, &mut work).await {
         return done;
     }
-    if std::io::stderr().is_terminal() { with_spinner(what, work).await } else { with_lines(what, work).await }
+    if std::io::stderr().is_terminal() { with_spinner(what, work).await } else { with_lines(signs, what, work).await }
 }
 
 /// Does the same for work that tells how far it has come: a bar on a terminal, a line every ten seconds elsewhere.
 pub(crate) async fn counted<T>(
-    shows: bool,
+    signs: Signs,
     what: &str,
     mut reports: ProgressStream,
     work: impl Future<Output = T>,
 ) -> T {
     let what = &*printable(what);
     tokio::pin!(work);
-    if !shows {
+    if signs == Signs::None {
         return work.await;
     }
     let began = Instant::now();
@@ -57,7 +85,7 @@ pub(crate) async fn counted<T>(
             bar.set_position(u64::try_from(report.done).unwrap_or(u64::MAX));
         } else if !is_terminal && last_line.elapsed() >= LINE_EVERY {
             last_line = Instant::now();
-            anstream::eprintln!("{what}: {} of {} keys", report.done, report.total);
+            anstream::eprintln!("{}", signs.line(what, began.elapsed(), Some((report.done, report.total))));
         }
     };
     if let Some(bar) = bar {
@@ -87,13 +115,33 @@ async fn with_spinner<T>(what: &str, work: impl Future<Output = T>) -> T {
     done
 }
 
-async fn with_lines<T>(what: &str, work: impl Future<Output = T>) -> T {
+async fn with_lines<T>(signs: Signs, what: &str, work: impl Future<Output = T>) -> T {
     let began = Instant::now();
     tokio::pin!(work);
     loop {
         match tokio::time::timeout(LINE_EVERY, &mut work).await {
             Ok(done) => return done,
-            Err(_) => anstream::eprintln!("{what}: still working after {} s", began.elapsed().as_secs()),
+            Err(_) => anstream::eprintln!("{}", signs.line(what, began.elapsed(), None)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_line_of_signs_is_words_or_json() {
+        let (what, time) = ("stopping `a\"b`", Duration::from_millis(10_900));
+        let come = (3, 9);
+
+        assert_eq!(Signs::Words.line(what, time, None), "stopping `a\"b`: still working after 10 s");
+        assert_eq!(Signs::Words.line(what, time, Some(come)), "stopping `a\"b`: 3 of 9 keys");
+        let read = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+        assert_eq!(read(&Signs::Json.line(what, time, None)), json!({ "progress": { "doing": what, "seconds": 10 } }));
+        assert_eq!(
+            read(&Signs::Json.line(what, time, Some(come))),
+            json!({ "progress": { "doing": what, "seconds": 10, "done": 3, "total": 9 } })
+        );
     }
 }

@@ -14,19 +14,25 @@ pub(crate) use self::people::People;
 
 use crate::arguments::{Format, Global};
 use crate::failure::Failure;
+use crate::progress::Signs;
 
 /// Where results go, and in which form.
 pub(crate) struct Output {
     format: Format,
-    /// Whether a sign of life is shown while something takes long.
-    pub(crate) shows_progress: bool,
+    /// How signs of life are shown while something takes long.
+    pub(crate) shows_progress: Signs,
     /// Whether anything but results and errors is said.
     pub(crate) is_quiet: bool,
 }
 
 impl Output {
     pub(crate) fn new(global: &Global) -> Self {
-        Self { format: global.format, shows_progress: !global.quiet && !global.no_progress, is_quiet: global.quiet }
+        let shows_progress = match global.format {
+            _ if global.quiet || global.no_progress => Signs::None,
+            Format::Json => Signs::Json,
+            Format::Table | Format::Yaml => Signs::Words,
+        };
+        Self { format: global.format, shows_progress, is_quiet: global.quiet }
     }
 
     /// Returns how results are written.
@@ -85,8 +91,16 @@ impl Output {
     /// Says something beside the results.
     pub(crate) fn note(&self, text: &str) {
         if !self.is_quiet {
-            anstream::eprintln!("{}", printable::printable(text));
+            note(self.format, text);
         }
+    }
+}
+
+/// Says something on standard error that is no failure.
+pub(crate) fn note(format: Format, text: &str) {
+    match format {
+        Format::Json => anstream::eprintln!("{}", serde_json::json!({ "note": text })),
+        Format::Table | Format::Yaml => anstream::eprintln!("{}", printable::printable(text)),
     }
 }
 

@@ -10,8 +10,7 @@ use maqet::{Environment, Maqet, Settings};
 
 use crate::arguments::{Arguments, Color, Format, Global};
 use crate::failure::Failure;
-use crate::render::printable::printable;
-use crate::render::{Output, failure};
+use crate::render::{Output, failure, note};
 use crate::{command, exit, logging};
 
 /// Runs a command line.
@@ -52,20 +51,19 @@ fn open(global: &Global) -> Result<Maqet, Failure> {
     let settings = Settings::discover(&Environment::of_this_process(), &global.overrides())?;
     tracing::debug!(data = %settings.data_dir.display(), runtime = %settings.runtime_dir.display(),
         database = without_credentials(&settings.database), file = ?settings.config_file, "settings");
-    let is_quiet = global.quiet;
-    Ok(Maqet::builder(settings).observer(Arc::new(move |event: &Event| tell(event, is_quiet))).open()?)
+    let (is_quiet, format) = (global.quiet, global.format);
+    Ok(Maqet::builder(settings).observer(Arc::new(move |event: &Event| tell(event, is_quiet, format))).open()?)
 }
 
 /// Says on standard error what nobody asked for and somebody has to know: that a hook failed.
-fn tell(event: &Event, is_quiet: bool) {
+fn tell(event: &Event, is_quiet: bool, format: Format) {
     if event.kind != kind::HOOK_FAILED || is_quiet {
         return;
     }
     let text = |key: &str| event.data.get(key).and_then(|value| value.as_str()).unwrap_or_default();
     let (of, error, log) = (text("event"), text("error"), text("log"));
     let command = event.data.get("command").map(ToString::to_string).unwrap_or_default();
-    let said = format!("warning: the hook {command} of `{of}` failed: {error}; see {log}");
-    anstream::eprintln!("{}", printable(&said));
+    note(format, &format!("warning: the hook {command} of `{of}` failed: {error}; see {log}"));
 }
 
 /// Returns a database's URL without what stands between `//` and `@`.

@@ -124,6 +124,25 @@ impl<'a> Ppm<'a> {
         let is_whole = width > 0 && height > 0 && u64::try_from(pixels.len()) == Ok(expected);
         is_whole.then_some(Self { width, height, pixels })
     }
+
+    /// Returns width and height of the smallest rectangle outside of which two pictures are the same; `None` for
+    /// pictures of different sizes.
+    pub fn difference(&self, other: &Ppm<'_>) -> Option<(usize, usize)> {
+        if (self.width, self.height) != (other.width, other.height) {
+            return None;
+        }
+        let line = usize::try_from(self.width).ok()? * 3;
+        let (mut columns, mut rows) = ((usize::MAX, 0), (usize::MAX, 0));
+        let lines = self.pixels.chunks_exact(line).zip(other.pixels.chunks_exact(line));
+        for (row, (one, another)) in lines.enumerate().filter(|(_, (one, another))| one != another) {
+            let differs = |(one, another): (&u8, &u8)| one != another;
+            let first = one.iter().zip(another).position(differs).unwrap_or_default() / 3;
+            let last = one.iter().zip(another).rposition(differs).unwrap_or_default() / 3;
+            columns = (columns.0.min(first), columns.1.max(last + 1));
+            rows = (rows.0.min(row), row + 1);
+        }
+        Some((columns.1.saturating_sub(columns.0), rows.1.saturating_sub(rows.0)))
+    }
 }
 
 /// Returns width and height of a picture in PNG, if it is one.
@@ -146,6 +165,20 @@ mod tests {
         let picture = Ppm::parse(b"P6\n2 1\n255\n\x01\x02\x03\n\r\xff").unwrap();
 
         assert_eq!(picture, Ppm { width: 2, height: 1, pixels: b"\x01\x02\x03\n\r\xff" });
+    }
+
+    #[test]
+    fn test_ppm_difference_is_the_rectangle_around_it() {
+        let of = |size: &str, pixels: &[u8]| [b"P6\n", size.as_bytes(), b"\n255\n", pixels].concat();
+        let mut pixels = [0; 4 * 3 * 3];
+        let before = of("4 3", &pixels);
+        (pixels[3 + 2], pixels[12 + 3 * 3]) = (1, 1);
+        let (after, wide) = (of("4 3", &pixels), of("3 4", &pixels));
+        let [before, after, wide] = [&before, &after, &wide].map(|bytes| Ppm::parse(bytes).unwrap());
+
+        assert_eq!(before.difference(&after), Some((3, 2)));
+        assert_eq!(before.difference(&before), Some((0, 0)));
+        assert_eq!(wide.difference(&after), None);
     }
 
     #[test]

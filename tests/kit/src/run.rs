@@ -240,13 +240,19 @@ impl Finished {
         self.json()
     }
 
-    /// Reads standard error as one JSON document, the form of errors under `--format json`.
+    /// Reads standard error as JSON, an object a line as under `--format json`, and returns the one that is an error.
     #[track_caller]
     #[must_use]
     pub fn json_error(&self) -> serde_json::Value {
-        match serde_json::from_str(&self.stderr) {
+        let read = |line: &str| match serde_json::from_str(line) {
             Ok(value) => value,
             Err(error) => panic!("standard error is not JSON: {error}\n{self}"),
+        };
+        let said: Vec<serde_json::Value> = self.stderr.lines().map(read).collect();
+        let mut errors = said.into_iter().filter(|said| said.get("error").is_some());
+        match (errors.next(), errors.next()) {
+            (Some(error), None) => error,
+            _ => panic!("standard error has not exactly one error\n{self}"),
         }
     }
 }

@@ -13,7 +13,7 @@ Conditions:
   file:PATH               there is something at a path of the host
   status=WORD             it is in this state, such as status=paused
   stopped                 nothing of it runs
-  screen-stable=DURATION  its screen did not change for that long";
+  screen-stable=DURATION  its screen did not change for that long, but for a cursor that blinks";
 
 const EXAMPLES: &str = "\
 Examples:
