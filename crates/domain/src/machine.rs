@@ -4,6 +4,8 @@
 mod combinations;
 pub mod defaults;
 mod key;
+#[cfg(test)]
+mod limits_of_keys;
 
 pub use self::key::{SINGLE_ARGUMENTS, builtin_handlers};
 
