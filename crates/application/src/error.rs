@@ -16,6 +16,7 @@ use maqet_domain::vm::{Input, InvalidVmName, Status, VmName};
 
 use crate::config::{ConfigError, InvalidSetting};
 use crate::deaf::Deaf;
+use crate::hotplug_error::HotplugError;
 use crate::keyboard_error::KeyboardError;
 use crate::look::VmStatus;
 use crate::operation::LogError;
@@ -250,6 +251,9 @@ pub enum Error {
         /// Why.
         source: ConsoleError,
     },
+    /// A device was not plugged in or out, or not changed.
+    #[error(transparent)]
+    Hotplug(#[from] HotplugError),
     /// Keys were not pressed.
     #[error(transparent)]
     Keyboard(#[from] KeyboardError),
@@ -300,6 +304,7 @@ impl Error {
             Self::Record(inner) => Some(inner),
             Self::Console { source, .. } => Some(source),
             Self::Wait(inner) => Some(inner),
+            Self::Hotplug(inner) => Some(inner),
             Self::Keyboard(inner) => Some(inner),
             Self::Screen(inner) => Some(inner),
             Self::Log(inner) => Some(inner),

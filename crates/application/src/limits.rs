@@ -151,3 +151,17 @@ pub const TYPED_BYTES: usize = 64 << 10;
 /// The longest JSON that is read as the arguments of a QMP command: a `transaction` over a thousand disks has less, and
 /// a file that was named by mistake is not read to its end.
 pub const QMP_ARGUMENTS_BYTES: usize = 1 << 20;
+
+/// How often is looked whether a device is gone while its guest is waited for, should the event have come before: a
+/// look takes under a millisecond.
+pub const UNPLUG_LOOK: Duration = Duration::from_millis(250);
+
+/// How often a back end is tried to be removed once its device is gone: QEMU lets it go with the last reader of the
+/// device, which is a matter of milliseconds.
+pub const BACK_END_TRIES: u32 = 40;
+
+/// The pause between two tries.
+pub const BACK_END_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often a guest is asked how far its balloon is: it takes or gives some hundred MiB in such a time.
+pub const BALLOON_PAUSE: Duration = Duration::from_millis(100);

@@ -6,13 +6,17 @@ mod button;
 mod cleanup;
 mod config;
 mod console;
+mod device_add;
+mod device_del;
 mod doctor;
 mod events;
+mod hardware;
 mod info;
 mod inspect;
 mod keys;
 mod logs;
 mod ls;
+mod medium;
 mod qmp;
 mod qmp_events;
 mod restart;
@@ -33,8 +37,11 @@ pub use self::config::{
     ShownSetting,
 };
 pub use self::console::{AttachedConsole, Console, ConsoleInfo};
+pub use self::device_add::{DeviceAdded, QmpDeviceAdd};
+pub use self::device_del::{DeviceDeleted, QmpDeviceDel};
 pub use self::doctor::{Diagnosis, Doctor};
 pub use self::events::{EventPage, Events, InvalidSince, Since};
+pub use self::hardware::{Balloon, Link, LinkSet, NmiSent, QmpBalloon, QmpNmi, QmpSetLink};
 pub use self::info::{Info, StorageInfo, VmInfo};
 pub use self::inspect::{
     CpuUse, Inspect, InspectedDisk, InspectedMachine, InspectedProcess, InspectedSocket, SocketRole, VmInspection,
@@ -42,6 +49,7 @@ pub use self::inspect::{
 pub use self::keys::{KeysPressed, QmpKeys, QmpType, Typed};
 pub use self::logs::{LogError, LogInfo, LogKind, LogReader, Logs, VmLog};
 pub use self::ls::{Ls, SortKey};
+pub use self::medium::{MediumChanged, QmpEject, QmpInsert};
 pub use self::qmp::QmpRun;
 pub use self::qmp_events::QmpEvents;
 pub use self::restart::{Restart, Restarted};
@@ -80,6 +88,13 @@ pub fn table() -> OperationTable {
         .on::<QmpKeys>()
         .on::<QmpType>()
         .on::<QmpScreendump>()
+        .on::<QmpDeviceAdd>()
+        .on::<QmpDeviceDel>()
+        .on::<QmpNmi>()
+        .on::<QmpBalloon>()
+        .on::<QmpSetLink>()
+        .on::<QmpEject>()
+        .on::<QmpInsert>()
         .on::<SnapshotCreate>()
         .on::<SnapshotLs>()
         .on::<SnapshotLoad>()

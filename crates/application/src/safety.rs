@@ -76,7 +76,7 @@ impl App {
     }
 
     /// Looks at a path as it is written and where it leads.
-    async fn why_refused(&self, path: &Path, purpose: Purpose) -> Option<String> {
+    pub(crate) async fn why_refused(&self, path: &Path, purpose: Purpose) -> Option<String> {
         let leads_to = self.ports.paths.resolve(path).await;
         refusal(&leads_to, purpose).or_else(|| refusal(path, purpose))
     }

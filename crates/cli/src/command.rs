@@ -5,6 +5,7 @@ mod config;
 mod console;
 mod events;
 mod given;
+mod hardware;
 mod health;
 mod keyboard;
 mod life;
@@ -57,6 +58,9 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         }
         Command::Screenshot(shot) | Command::Qmp(Qmp { command: Some(QmpCommand::Screendump(shot)), .. }) => {
             screen::screenshot(maqet, shot, output).await
+        }
+        Command::Qmp(Qmp { command: Some(QmpCommand::Hardware(command)), .. }) => {
+            hardware::run(maqet, command, output).await
         }
         Command::Qmp(Qmp { command: None, run: None }) => {
             Err(Failure::usage("`qmp` needs a VM and a command", vec!["see `maqet qmp --help`".to_owned()]))

@@ -51,6 +51,10 @@ pub mod kind {
     pub const VM_RESUMED: &str = "vm.resumed";
     /// A VM was reset.
     pub const VM_RESET: &str = "vm.reset";
+    /// A device was plugged into a running VM.
+    pub const DEVICE_ADDED: &str = "device.added";
+    /// A device was taken out of a running VM.
+    pub const DEVICE_REMOVED: &str = "device.removed";
     /// A disk image was made.
     pub const STORAGE_CREATED: &str = "storage.created";
     /// A snapshot was made.
@@ -63,7 +67,7 @@ pub mod kind {
     pub const HOOK_FAILED: &str = "hook.failed";
 
     /// All of them.
-    pub const ALL: [&str; 14] = [
+    pub const ALL: [&str; 16] = [
         VM_DEFINED,
         VM_APPLIED,
         VM_REMOVED,
@@ -73,6 +77,8 @@ pub mod kind {
         VM_PAUSED,
         VM_RESUMED,
         VM_RESET,
+        DEVICE_ADDED,
+        DEVICE_REMOVED,
         STORAGE_CREATED,
         SNAPSHOT_CREATED,
         SNAPSHOT_LOADED,

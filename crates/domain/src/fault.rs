@@ -49,6 +49,10 @@ pub enum FaultPoint {
     RmKilled,
     /// The VM is gone from the database, and so are its files.
     RmForgotten,
+    /// The back end of a device is made, the device is not.
+    DeviceBackEndMade,
+    /// The guest let a device go, whose back end is there.
+    DeviceGone,
     /// A new database has its name.
     StoreMade,
     /// Changes are written and not committed.
@@ -59,7 +63,7 @@ pub enum FaultPoint {
 
 impl FaultPoint {
     /// Every step there is; a test walks them all, and fails if one is never reached.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 61] = [
         Self::BeforeCommit("add"),
         Self::Committed("add"),
         Self::Locked("apply"),
@@ -100,6 +104,15 @@ impl FaultPoint {
         Self::Locked("snapshot.rm"),
         Self::BeforeCommit("snapshot.rm"),
         Self::Committed("snapshot.rm"),
+        Self::Locked("qmp.device-add"),
+        Self::DeviceBackEndMade,
+        Self::BeforeCommit("qmp.device-add"),
+        Self::Committed("qmp.device-add"),
+        Self::Locked("qmp.device-del"),
+        Self::DeviceGone,
+        Self::BeforeCommit("qmp.device-del"),
+        Self::Committed("qmp.device-del"),
+        Self::Locked("qmp.insert"),
         Self::DiskMade,
         Self::DiskRecorded,
         Self::ImageReserved,
@@ -136,6 +149,8 @@ impl fmt::Display for FaultPoint {
             Self::StopCleared => ("stop", "cleared"),
             Self::RmKilled => ("rm", "killed"),
             Self::RmForgotten => ("rm", "forgotten"),
+            Self::DeviceBackEndMade => ("device", "back-end-made"),
+            Self::DeviceGone => ("device", "gone"),
             Self::StoreMade => ("store", "made"),
             Self::StoreWritten => ("store", "written"),
             Self::StoreCommitted => ("store", "committed"),

@@ -24,6 +24,7 @@ pub mod fault;
 pub mod glob;
 pub mod history;
 pub mod hook;
+pub mod hotplug;
 pub mod keyboard;
 pub mod machine;
 pub mod near;

@@ -6,8 +6,10 @@ pub mod defaults;
 mod key;
 #[cfg(test)]
 mod limits_of_keys;
+mod ports;
 
 pub use self::key::{SINGLE_ARGUMENTS, builtin_handlers};
+pub use self::ports::{MOST_PORTS, PORT_PREFIX};
 
 use std::path::PathBuf;
 
@@ -61,6 +63,8 @@ pub struct Machine {
     pub arch: Option<&'static str>,
     /// `-machine`, if asked for.
     pub machine_type: Option<Switch>,
+    /// How many spare ports it is to have for hot-plugged devices, if that was said.
+    pub hotplug_ports: Option<u8>,
     /// The accelerator asked for.
     pub accel: AccelChoice,
     /// The argument of `-cpu`, if any.
@@ -103,6 +107,7 @@ impl Default for Machine {
             binary: None,
             arch: None,
             machine_type: None,
+            hotplug_ports: None,
             accel: AccelChoice::Auto,
             cpu_model: None,
             firmware: Firmware::Default,
@@ -149,6 +154,7 @@ impl Machine {
             }
         }
         machine.check_seats(definition, &mut report);
+        machine.check_ports(definition, &mut report);
         (machine, report.into_problems())
     }
 

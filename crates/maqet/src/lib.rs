@@ -43,9 +43,9 @@ pub use writers::{Insecurity, Writers};
 
 pub use maqet_application::config::{self, ConfigError, Document};
 pub use maqet_application::{
-    App, Area, CopyingStore, Done, Effect, EffectiveSetting, Error, Finding, Folders, InvalidPatience, KeptSize,
-    KeyboardError, Occupation, Operation, OperationTable, Patience, Picture, Ports, Progress, ProgressStream, Rung,
-    ScreenError, Severity, Timeouts, Upkeep, VmStatus, limits, operation,
+    App, Area, CopyingStore, Done, Effect, EffectiveSetting, Error, Finding, Folders, HotplugError, InvalidPatience,
+    KeptSize, KeyboardError, Occupation, Operation, OperationTable, Patience, Picture, Ports, Progress, ProgressStream,
+    Rung, ScreenError, Severity, Timeouts, Upkeep, VmStatus, limits, operation,
 };
 // Commands of QMP.
 pub use maqet_application::{CommandError, QmpArguments, read_answer, read_command};

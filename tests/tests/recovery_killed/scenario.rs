@@ -24,9 +24,11 @@ const ADD: &[&str] = &["add", "web.yaml"];
 const ADD_OTHER: &[&str] = &["add", "other.yaml"];
 const START: &[&str] = &["start", VM];
 const RESUME: &[&str] = &["resume", VM];
+/// A device that needs no guest to let it go.
+const DEVICE_ADD: &[&str] = &["qmp", "device-add", VM, "usb-storage", "--id", "stick", "--file", "stick.raw"];
 const SNAPSHOT: &[&str] = &["snapshot", "create", VM, DRIVE, "one"];
 
-pub(crate) const SCENARIOS: [Scenario; 16] = [
+pub(crate) const SCENARIOS: [Scenario; 19] = [
     Scenario { name: "the first add", before: &[], command: ADD, code: 0 },
     Scenario { name: "add", before: &[ADD_OTHER], command: ADD, code: 0 },
     Scenario { name: "apply", before: &[ADD_OTHER, ADD], command: &["apply", VM, "--memory", "48M"], code: 0 },
@@ -44,6 +46,19 @@ pub(crate) const SCENARIOS: [Scenario; 16] = [
     Scenario { name: "resume", before: &[ADD, START], command: RESUME, code: 0 },
     Scenario { name: "pause", before: &[ADD, START, RESUME], command: &["pause", VM], code: 0 },
     Scenario { name: "reset", before: &[ADD, START], command: &["reset", VM], code: 0 },
+    Scenario { name: "qmp device-add", before: &[ADD, START], command: DEVICE_ADD, code: 0 },
+    Scenario {
+        name: "qmp device-del",
+        before: &[ADD, START, DEVICE_ADD],
+        command: &["qmp", "device-del", VM, "stick"],
+        code: 0,
+    },
+    Scenario {
+        name: "qmp insert",
+        before: &[ADD, START],
+        command: &["qmp", "insert", VM, "ide1-cd0", "stick.raw"],
+        code: 0,
+    },
     Scenario { name: "rm --force", before: &[ADD_OTHER, ADD, START], command: &["rm", VM, "--force"], code: 0 },
     Scenario { name: "the first snapshot", before: &[ADD], command: SNAPSHOT, code: 0 },
     Scenario {
@@ -60,9 +75,10 @@ impl Scenario {
     pub(crate) fn home(&self) -> TestHome {
         let home = TestHome::with_fault_points();
         let disk = "storage: [{name: hdd, size: 4M}]\n";
-        home.write("web.yaml", guest::paused_yaml(VM) + disk);
+        home.write("web.yaml", guest::paused_yaml(VM) + "  - {device: qemu-xhci}\n" + disk);
         home.write("other.yaml", guest::paused_yaml(OTHER));
         home.write("refused.yaml", guest::paused_yaml("refused") + "args: [\"-nonsense\"]\n" + disk);
+        home.write("stick.raw", vec![0; 1 << 20]);
         for words in self.before {
             home.maqet(*words).run().ok();
         }

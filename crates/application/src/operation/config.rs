@@ -189,6 +189,7 @@ impl Operation for ConfigDefaults {
             ("memory", defaults::MEMORY.to_string()),
             ("cpu", defaults::CPU.to_string()),
             ("network", "user".to_owned()),
+            ("hotplug_ports", defaults::HOTPLUG_PORTS.to_string()),
             ("network.model", defaults::NETWORK_MODEL.to_owned()),
             ("display", defaults::DISPLAY.to_owned()),
             ("accel", "auto".to_owned()),

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use maqet::Patience;
 
 use super::events::QmpEvents;
+use super::hardware::Hardware;
 use super::keyboard::{Keys, Type};
 use super::screen::Screenshot;
 
@@ -39,6 +40,8 @@ pub(crate) enum QmpCommand {
     Type(Type),
     /// Take a picture of a running VM's screen
     Screendump(Screenshot),
+    #[command(flatten)]
+    Hardware(Hardware),
 }
 
 /// Run a QMP command and print what QEMU returns

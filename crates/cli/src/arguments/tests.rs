@@ -17,8 +17,14 @@ fn test_arguments_qmp_short_and_long_form_say_the_same() {
     assert_eq!((short.vm, short.command), (long.vm, long.command));
 }
 
-/// Commands that are another one under a shorter path.
-const SHORT_FORMS: [(&str, &str); 3] = [("keys", "qmp.keys"), ("type", "qmp.type"), ("screenshot", "qmp.screendump")];
+/// Commands that are another one under another path.
+const SHORT_FORMS: [(&str, &str); 5] = [
+    ("keys", "qmp.keys"),
+    ("type", "qmp.type"),
+    ("screenshot", "qmp.screendump"),
+    ("qmp.pause", "pause"),
+    ("qmp.resume", "resume"),
+];
 
 #[test]
 fn test_arguments_short_forms_take_the_arguments_of_what_they_stand_for() {
@@ -27,7 +33,7 @@ fn test_arguments_short_forms_take_the_arguments_of_what_they_stand_for() {
             command.find_subcommand(name).unwrap_or_else(|| panic!("there is no `{path}`")).clone()
         });
         let arguments: Vec<String> = command.get_arguments().map(|one| format!("{one:?}")).collect();
-        (command.get_long_about().map(ToString::to_string), arguments)
+        (command.get_long_about().or(command.get_about()).map(ToString::to_string), arguments)
     };
     for (short, long) in SHORT_FORMS {
         assert_eq!(told(short), told(long), "{short}");

@@ -1,6 +1,7 @@
 //! Results in words and tables for people.
 
 mod events;
+mod hardware;
 mod health;
 mod inspect;
 mod keyboard;

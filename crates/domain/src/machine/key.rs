@@ -5,6 +5,7 @@ mod hardware;
 mod hooks;
 mod network;
 mod plain;
+mod ports;
 mod storage;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub fn builtin_handlers(drivers: &Registry<dyn StorageDriver>) -> Result<Registr
     registry.register(Arc::new(plain::Accel))?;
     registry.register(Arc::new(hardware::Arch))?;
     registry.register(Arc::new(hardware::MachineType))?;
+    registry.register(Arc::new(ports::HotplugPorts))?;
     registry.register(Arc::new(plain::Memory))?;
     registry.register(Arc::new(plain::Cpu))?;
     registry.register(Arc::new(hardware::CpuModel))?;

@@ -106,6 +106,7 @@ impl CommandLine {
         switches.extend(channels(machine, &setting.places)?);
         switches.extend(hardware(machine, setting.accelerator));
         switches.extend(firmware(machine, setting.uefi.as_ref())?);
+        switches.extend(machine.port_switches());
         switches.extend(storage(machine, &setting.vm_storage)?);
         let (cards, helpers) = network(machine, setting)?;
         switches.extend(cards);
@@ -364,7 +365,7 @@ mod tests {
     fn test_command_line_new_keys_become_their_switches() {
         let line = command_line(
             r#"{"machine": {"type": "q35", "usb": true}, "cpu_model": "max,+aes", "boot": "c", "serial": "none",
-                "sandbox": false, "network": {"forward": ["2222:22", "0:80"]}}"#,
+                "sandbox": false, "network": {"forward": ["2222:22", "0:80"]}, "hotplug_ports": 0}"#,
         );
 
         assert_eq!(given(&line, "machine"), ["type=q35,usb=on"]);

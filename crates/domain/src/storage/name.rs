@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hotplug::HOTPLUG_PREFIX;
+
 /// The name of a drive; unique in its VM, and the name of its block node in QEMU.
 ///
 /// QEMU's node names hold at most 31 bytes and begin with a letter (`id_wellformed`, 7.2); five are
@@ -15,6 +17,9 @@ pub struct DriveName(String);
 
 /// Names of controllers, which are devices too.
 const RESERVED: [&str; 2] = ["scsi", "sata"];
+
+/// Beginnings of the names of firmware, and of what was plugged in while the machine ran.
+const RESERVED_BEGINNINGS: [&str; 2] = ["uefi-", HOTPLUG_PREFIX];
 
 /// Ends of the names of block nodes and devices that belong to a drive or card.
 const RESERVED_ENDS: [&str; 2] = ["-file", "-card"];
@@ -39,7 +44,9 @@ impl DriveName {
         if text == "all" {
             return invalid("`all` means every drive");
         }
-        if RESERVED.contains(&text) || RESERVED_ENDS.iter().any(|end| text.ends_with(end)) || text.starts_with("uefi-")
+        if RESERVED.contains(&text)
+            || RESERVED_ENDS.iter().any(|end| text.ends_with(end))
+            || RESERVED_BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))
         {
             return invalid("maqet gives this name to parts of its own");
         }
@@ -110,7 +117,7 @@ mod tests {
     #[test]
     fn test_drive_name_that_qemu_refuses_is_refused() {
         let long = "x".repeat(27);
-        for name in ["", "all", "1st", "scsi", "a-file", "uefi-vars", "a b", "a,b", "ä", &long, "a/b"] {
+        for name in ["", "all", "1st", "scsi", "a-file", "uefi-vars", "hotplug-a", "a b", "a,b", "ä", &long, "a/b"] {
             assert!(DriveName::parse(name).is_err(), "{name:?}");
         }
     }

@@ -29,8 +29,10 @@ struct Flavour {
 }
 
 /// The kernel for virtual machines. Its boot is two seconds shorter, so this is the guest of all tests but few.
-const CLOUD: Flavour =
-    Flavour { metapackage: "linux-image-cloud-amd64", on_demand: &["virtio_net", "virtio_scsi", "sd_mod"] };
+const CLOUD: Flavour = Flavour {
+    metapackage: "linux-image-cloud-amd64",
+    on_demand: &["virtio_net", "virtio_scsi", "sd_mod", "sr_mod", "virtio_balloon"],
+};
 
 /// The kernel for any machine: the cloud kernel has no 9p.
 const WITH_9P: Flavour = Flavour { metapackage: "linux-image-amd64", on_demand: &["9p", "9pnet_virtio"] };

@@ -1,0 +1,307 @@
+//! Why a device was not plugged in or out.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use maqet_domain::error::{Explain, Fault};
+use maqet_domain::hotplug::{InvalidDeviceId, InvalidNetdev, InvalidProperty};
+use maqet_domain::near::did_you_mean;
+use maqet_domain::size::ByteSize;
+use maqet_domain::vm::VmName;
+
+/// Why a device of a running machine was not added, removed or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum HotplugError {
+    /// QEMU has no such driver.
+    #[error("QEMU has no device `{}`", given.escape_debug())]
+    NoDriver {
+        /// What was given.
+        given: String,
+        /// Drivers that look like it.
+        near: Vec<String>,
+    },
+    /// The driver has no such property.
+    #[error("`{driver}` has no property `{}`", given.escape_debug())]
+    NoProperty {
+        /// The driver.
+        driver: String,
+        /// What was given.
+        given: String,
+        /// Properties that look like it.
+        near: Vec<String>,
+    },
+    /// A property whose value does not fit, or that is none.
+    #[error(transparent)]
+    Property(#[from] InvalidProperty),
+    /// An id that no device may have.
+    #[error(transparent)]
+    Id(#[from] InvalidDeviceId),
+    /// A network back end that is none.
+    #[error(transparent)]
+    Netdev(#[from] InvalidNetdev),
+    /// What was given excludes each other.
+    #[error("{what} cannot be given together")]
+    Conflict {
+        /// What.
+        what: &'static str,
+    },
+    /// The driver has no place for such a back end.
+    #[error("`{driver}` takes no {what}")]
+    TakesNo {
+        /// The driver.
+        driver: String,
+        /// What was given.
+        what: &'static str,
+    },
+    /// The machine has a device of this id already.
+    #[error("the VM `{vm}` has a device `{id}` already")]
+    IdTaken {
+        /// The VM.
+        vm: VmName,
+        /// The id.
+        id: String,
+    },
+    /// The machine has no such device.
+    #[error("the VM `{vm}` has no device `{}`", id.escape_debug())]
+    NoDevice {
+        /// The VM.
+        vm: VmName,
+        /// What was given.
+        id: String,
+        /// The devices that look like it, or all of them.
+        near: Vec<String>,
+    },
+    /// The machine takes no more devices while it runs.
+    #[error("the VM `{vm}` has no free port for `{driver}`: {why}")]
+    NoPort {
+        /// The VM.
+        vm: VmName,
+        /// The driver.
+        driver: String,
+        /// Why.
+        why: String,
+    },
+    /// There is no such file.
+    #[error("there is no file `{}`", path.display())]
+    NoFile {
+        /// Where it was expected.
+        path: PathBuf,
+    },
+    /// It is no regular file.
+    #[error("`{}` is not a file", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A path that depends on where somebody is.
+    #[error("the path `{}` is not absolute", path.display())]
+    Relative {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The file looks like an image, and nothing but its content says so.
+    #[error("`{}` looks like `{format}`, and its name does not say so", path.display())]
+    FormatUnsure {
+        /// The file.
+        path: PathBuf,
+        /// The format it looks like.
+        format: String,
+    },
+    /// The driver is a disk, and there is no file for it.
+    #[error("`{driver}` needs a file")]
+    FileNeeded {
+        /// The driver.
+        driver: String,
+    },
+    /// The machine has no balloon.
+    #[error("the VM `{vm}` has no balloon device")]
+    NoBalloon {
+        /// The VM.
+        vm: VmName,
+    },
+    /// A text that is no amount of memory.
+    #[error("`{}` is no amount of memory: {why}", given.escape_debug())]
+    BalloonSize {
+        /// What was given.
+        given: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// More than the machine has.
+    #[error("the machine has {memory} of memory, which is less than {size}")]
+    BalloonTooLarge {
+        /// What was wanted.
+        size: ByteSize,
+        /// What there is.
+        memory: ByteSize,
+    },
+    /// The guest did not come to what was asked for.
+    #[error("the guest of `{vm}` has {actual} after {after:?}, and was asked for {wanted}")]
+    BalloonStopped {
+        /// The VM.
+        vm: VmName,
+        /// What was asked for.
+        wanted: ByteSize,
+        /// What it came to.
+        actual: ByteSize,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The drive's medium stays where it is.
+    #[error("the drive `{drive}` of `{vm}` has no tray")]
+    NoTray {
+        /// The VM.
+        vm: VmName,
+        /// The drive.
+        drive: String,
+    },
+    /// The guest keeps the tray closed.
+    #[error(
+        "the guest of `{vm}` has locked the drive `{drive}`; it was asked to open it, and did not within {after:?}"
+    )]
+    TrayLocked {
+        /// The VM.
+        vm: VmName,
+        /// The drive.
+        drive: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The guest did not let a device go in time.
+    #[error(
+        "`{id}` is still there after {after:?}: QEMU asked the guest of `{vm}` to let it go, and the guest did not answer{}",
+        if *stands_still { ", as it stands still" } else { "" }
+    )]
+    NotReleased {
+        /// The VM.
+        vm: VmName,
+        /// The device.
+        id: String,
+        /// How long was waited.
+        after: Duration,
+        /// Whether the machine does not run.
+        stands_still: bool,
+    },
+    /// The guest said no.
+    #[error("the guest of `{vm}` refused to let `{id}` go{}", why.as_deref().map(|why| format!(": {why}")).unwrap_or_default())]
+    GuestRefused {
+        /// The VM.
+        vm: VmName,
+        /// The device.
+        id: String,
+        /// QEMU's words, where it said any.
+        why: Option<String>,
+    },
+}
+
+impl Explain for HotplugError {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NoDriver { .. } => "device.driver-unknown",
+            Self::NoProperty { .. } => "device.property-unknown",
+            Self::Property(_) => "device.property-invalid",
+            Self::Id(_) => "device.id-invalid",
+            Self::Netdev(_) => "device.netdev-invalid",
+            Self::Conflict { .. } => "device.conflict",
+            Self::TakesNo { .. } => "device.no-back-end",
+            Self::IdTaken { .. } => "device.id-taken",
+            Self::NoDevice { .. } => "device.not-found",
+            Self::NoPort { .. } => "device.no-port",
+            Self::NoFile { .. } => "device.file-missing",
+            Self::NotAFile { .. } => "device.not-a-file",
+            Self::Relative { .. } => "device.path-relative",
+            Self::FormatUnsure { .. } => "device.format-unsure",
+            Self::FileNeeded { .. } => "device.file-needed",
+            Self::NoBalloon { .. } => "balloon.none",
+            Self::BalloonSize { .. } => "balloon.size-invalid",
+            Self::BalloonTooLarge { .. } => "balloon.too-large",
+            Self::BalloonStopped { .. } => "balloon.not-reached",
+            Self::NoTray { .. } => "medium.no-tray",
+            Self::TrayLocked { .. } => "medium.locked",
+            Self::NotReleased { .. } => "device.not-released",
+            Self::GuestRefused { .. } => "device.guest-refused",
+        }
+    }
+
+    fn fault(&self) -> Fault {
+        match self {
+            Self::NoDriver { .. }
+            | Self::NoProperty { .. }
+            | Self::Property(_)
+            | Self::Id(_)
+            | Self::Netdev(_)
+            | Self::Conflict { .. }
+            | Self::TakesNo { .. }
+            | Self::NotAFile { .. }
+            | Self::Relative { .. }
+            | Self::FormatUnsure { .. }
+            | Self::FileNeeded { .. }
+            | Self::BalloonSize { .. }
+            | Self::BalloonTooLarge { .. }
+            | Self::NoTray { .. } => Fault::Usage,
+            Self::IdTaken { .. } | Self::NoPort { .. } | Self::NoBalloon { .. } => Fault::State,
+            Self::NoDevice { .. } | Self::NoFile { .. } => Fault::NotFound,
+            Self::NotReleased { .. } | Self::BalloonStopped { .. } | Self::TrayLocked { .. } => Fault::TimedOut,
+            Self::GuestRefused { .. } => Fault::Failed,
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::NoDriver { near, .. } => {
+                vec![did_you_mean(near).unwrap_or("list them with `qemu-system-x86_64 -device help`".to_owned())]
+            }
+            Self::NoProperty { driver, near, .. } => {
+                let all = format!("list them with `qemu-system-x86_64 -device {driver},help`");
+                vec![did_you_mean(near).unwrap_or(all)]
+            }
+            Self::TakesNo { .. } => vec!["leave it out, or choose another device".to_owned()],
+            Self::IdTaken { vm, id } => {
+                vec!["choose another id".to_owned(), format!("or remove it with `maqet qmp device-del {vm} {id}`")]
+            }
+            Self::NoDevice { near, .. } if near.is_empty() => Vec::new(),
+            Self::NoDevice { near, .. } => vec![did_you_mean(near).unwrap_or_default()],
+            Self::NoPort { vm, .. } => vec![
+                format!("give it some with `maqet apply {vm} --set hotplug_ports=8`, and start it anew"),
+                format!("or remove a device with `maqet qmp device-del {vm} ID`"),
+            ],
+            Self::FormatUnsure { format, .. } => vec![
+                format!("say what it is: `--file-format {format}`, if that is so"),
+                "or `--file-format raw`: a guest can write anything into a raw disk, also what looks like an image"
+                    .to_owned(),
+            ],
+            Self::FileNeeded { .. } => vec!["name one with `--file`".to_owned()],
+            Self::NoBalloon { vm } => vec![
+                format!("plug one in with `maqet qmp device-add {vm} virtio-balloon-pci`"),
+                "or give it one for good: `{device: virtio-balloon-pci}` under `arguments`".to_owned(),
+            ],
+            Self::BalloonStopped { .. } => {
+                vec!["it may still come; a guest without a driver for its balloon never does".to_owned()]
+            }
+            Self::TrayLocked { .. } => {
+                vec!["unmount it in the guest".to_owned(), "or open it all the same with `--force`".to_owned()]
+            }
+            Self::NotReleased { vm, stands_still: true, .. } => {
+                vec![format!("let it go on with `maqet resume {vm}`: it may still let the device go")]
+            }
+            Self::NotReleased { vm, id, .. } => vec![
+                format!("it may still happen: see `maqet events {vm} --type qemu.DEVICE_DELETED`"),
+                "a guest without a driver for it, or that uses it, never lets it go".to_owned(),
+                format!("wait for longer with `maqet qmp device-del {vm} {id} --timeout 5m`"),
+            ],
+            Self::GuestRefused { vm, .. } => {
+                vec![format!("stop what uses it in the guest of `{vm}`, then try again")]
+            }
+            Self::Property(_)
+            | Self::Id(_)
+            | Self::Netdev(_)
+            | Self::Conflict { .. }
+            | Self::NoFile { .. }
+            | Self::NotAFile { .. }
+            | Self::Relative { .. }
+            | Self::BalloonSize { .. }
+            | Self::BalloonTooLarge { .. }
+            | Self::NoTray { .. } => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! `qmp device-add`: a device plugged into a running machine, with its back end.
+
+use std::path::PathBuf;
+
+use maqet_domain::event::kind;
+use maqet_domain::fault::FaultPoint;
+use maqet_domain::hotplug::{DeviceId, InvalidNetdev, Netdev, Property, driver_named, parse_pair};
+use maqet_domain::near::near;
+use maqet_domain::network::{Forward, taken_ports};
+use maqet_domain::port::{QmpCommand, QmpError};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::call::{Done, Effect, Operation};
+use crate::hotplug::Plugged;
+use crate::hotplug_error::HotplugError;
+use crate::{App, Error, Patience};
+
+/// Plug a device into a running VM
+///
+/// With --file the device is a disk in that file, with --netdev a network card: what is behind it is made first, and
+/// removed again if QEMU refuses the device. The definition stays as it is: the device is gone at the next start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+#[cfg_attr(
+    feature = "clap",
+    command(after_help = "\
+Examples:
+  maqet qmp device-add web virtio-blk-pci --file data.qcow2 serial=DATA-1
+  maqet qmp device-add web virtio-net-pci --netdev user,forward=0:22
+  maqet qmp device-add web usb-tablet bus=usb.0")
+)]
+#[serde(deny_unknown_fields)]
+pub struct QmpDeviceAdd {
+    /// Name, id, or unique beginning of an id
+    pub vm: String,
+    /// The kind of device, by QEMU's name, such as virtio-blk-pci
+    pub driver: String,
+    /// Its properties, by QEMU's names
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(value_name = "NAME=VALUE"))]
+    pub properties: Vec<String>,
+    /// The id it gets [default: one made of its kind and a number]
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long))]
+    pub id: Option<DeviceId>,
+    /// The file that is the disk
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
+    pub file: Option<PathBuf>,
+    /// The format of the file [default: what its name ends with, else raw]
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "FORMAT", requires = "file"))]
+    pub file_format: Option<String>,
+    /// Let the guest read the file only
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long, requires = "file"))]
+    pub readonly: bool,
+    /// What the network card is connected to: user, tap or bridge, with options as for QEMU's -netdev
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "NETDEV", conflicts_with = "file"))]
+    pub netdev: Option<String>,
+    /// How long QEMU may take [default: `timeouts.qmp`, else 30s]
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]
+    pub timeout: Option<Patience>,
+}
+
+/// A device that was plugged in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeviceAdded {
+    /// The VM's id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The id of the device.
+    pub device: String,
+    /// Its kind.
+    pub driver: String,
+    /// The bus it sits on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bus: Option<String>,
+    /// Its place on the bus, where there are such places: slot and function.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub addr: Option<String>,
+    /// The block node or network back end that was made for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub back_end: Option<String>,
+    /// Ports of the host that lead to the guest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forwards: Vec<Forward>,
+}
+
+/// What is made before the device.
+enum BackEnd {
+    Disk { file: PathBuf, format: String, readonly: bool },
+    Network(Netdev),
+}
+
+impl QmpDeviceAdd {
+    /// Plugs in a device of this kind.
+    pub fn new(vm: impl Into<String>, driver: impl Into<String>) -> Self {
+        Self {
+            vm: vm.into(),
+            driver: driver.into(),
+            properties: Vec::new(),
+            id: None,
+            file: None,
+            file_format: None,
+            readonly: false,
+            netdev: None,
+            timeout: None,
+        }
+    }
+
+    async fn back_end(&self, app: &App) -> Result<Option<BackEnd>, Error> {
+        match (&self.file, &self.netdev) {
+            (Some(_), Some(_)) => Err(HotplugError::Conflict { what: "a file and a network back end" }.into()),
+            (Some(file), None) => {
+                let format = app.format_of(file, self.file_format.as_deref(), self.readonly).await?;
+                Ok(Some(BackEnd::Disk { file: file.clone(), format, readonly: self.readonly }))
+            }
+            (None, Some(text)) => {
+                let netdev = text.parse().map_err(|error: InvalidNetdev| HotplugError::from(error))?;
+                Ok(Some(BackEnd::Network(netdev)))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Returns the properties with the types that QEMU wants, and the id if it is among them.
+    fn values(&self, driver: &str, known: &[Property]) -> Result<(Map<String, Value>, Option<DeviceId>), HotplugError> {
+        let (mut values, mut id) = (Map::new(), self.id.clone());
+        for text in &self.properties {
+            let (name, value) = parse_pair(text)?;
+            if name == "id" {
+                if id.replace(DeviceId::parse(&value)?).is_some() {
+                    return Err(HotplugError::Conflict { what: "`id=` and `--id`" });
+                }
+                continue;
+            }
+            let value = match known.iter().find(|property| property.name == name) {
+                Some(property) => property.value(&value)?,
+                // Every device has a bus, and no list has it; those with a bracket are made as they are named.
+                None if name == "bus" || name.contains('[') => json!(value),
+                None => {
+                    let near = near(&name, known.iter().map(|property| property.name.as_str()));
+                    return Err(HotplugError::NoProperty { driver: driver.to_owned(), given: name, near });
+                }
+            };
+            values.insert(name, value);
+        }
+        Ok((values, id))
+    }
+}
+
+impl BackEnd {
+    /// Returns the property of the device that names it.
+    const fn property(&self) -> &'static str {
+        match self {
+            Self::Disk { .. } => "drive",
+            Self::Network(_) => "netdev",
+        }
+    }
+
+    const fn in_words(&self) -> &'static str {
+        match self {
+            Self::Disk { .. } => "file",
+            Self::Network(_) => "network back end",
+        }
+    }
+
+    async fn make(&self, plugged: &Plugged<'_>, name: &str) -> Result<(), Error> {
+        match self {
+            Self::Disk { file, format, readonly } => plugged.add_node(name, file, format, *readonly).await,
+            Self::Network(netdev) => {
+                let command = QmpCommand { execute: "netdev_add".to_owned(), arguments: netdev.arguments(name) };
+                plugged.ask(&command).await?;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Operation for QmpDeviceAdd {
+    const NAME: &'static str = "qmp.device-add";
+    const EFFECT: Effect = Effect::Acts;
+    type Output = DeviceAdded;
+
+    async fn run(&self, app: &App) -> Result<Done<DeviceAdded>, Error> {
+        let back_end = self.back_end(app).await?;
+        let deadline = self.timeout.map_or(app.timeouts().qmp, Patience::duration);
+        let plugged = app.plugged(&self.vm, Self::NAME, deadline).await?;
+        let known = plugged.drivers("device").await?;
+        let driver = driver_named(&self.driver, &known).ok_or_else(|| HotplugError::NoDriver {
+            given: self.driver.chars().take(80).collect(),
+            near: near(&self.driver, known.iter().map(String::as_str)),
+        })?;
+        let properties = plugged.properties(driver).await?;
+        let (mut values, id) = self.values(driver, &properties)?;
+        let has = |name: &str| properties.iter().any(|property| property.name == name);
+
+        let devices = plugged.devices().await?;
+        let taken: Vec<String> = devices.iter().map(|device| device.id.clone()).collect();
+        let id = id.unwrap_or_else(|| DeviceId::free(driver, &taken));
+        if taken.iter().any(|taken| taken == id.as_str()) {
+            return Err(HotplugError::IdTaken { vm: plugged.entry.name.clone(), id: id.to_string() }.into());
+        }
+        if !values.contains_key("bus")
+            && let Some(bus) = plugged.bus_for(driver, &devices).await?
+        {
+            values.insert("bus".to_owned(), json!(bus));
+        }
+        if let Some(back_end) = &back_end {
+            let property = back_end.property();
+            if !has(property) {
+                return Err(HotplugError::TakesNo { driver: driver.to_owned(), what: back_end.in_words() }.into());
+            }
+            if values.insert(property.to_owned(), json!(id.back_end())).is_some() {
+                return Err(
+                    HotplugError::Conflict { what: "a back end and the property that names another one" }.into()
+                );
+            }
+            // A controller of NVMe needs a serial number; the id is as good as any.
+            if driver == "nvme" {
+                values.entry("serial").or_insert_with(|| json!(id));
+            }
+        }
+        // What somebody who was killed left may have the file, or the name.
+        plugged.sweep().await?;
+        plug(app, &plugged, &Device { driver, id: &id, values }, back_end.as_ref()).await?;
+        self.done(app, plugged, driver, &id, back_end).await
+    }
+}
+
+/// A device that is to be plugged in.
+struct Device<'a> {
+    driver: &'a str,
+    id: &'a DeviceId,
+    values: Map<String, Value>,
+}
+
+/// Makes the back end and then the device, or neither.
+async fn plug(app: &App, plugged: &Plugged<'_>, device: &Device<'_>, back_end: Option<&BackEnd>) -> Result<(), Error> {
+    if let Some(back_end) = back_end {
+        back_end.make(plugged, &device.id.back_end()).await?;
+        app.faults.reach(FaultPoint::DeviceBackEndMade);
+    }
+    let command = QmpCommand { execute: "device_add".to_owned(), arguments: device.values.clone() };
+    match plugged.ask(&command.with("driver", device.driver).with("id", device.id.as_str())).await {
+        Ok(_) => Ok(()),
+        Err(refused @ QmpError::Refused { .. }) => {
+            // Anything else may still come true, and then it needs its back end; if not, the next one removes it.
+            if back_end.is_some()
+                && let Err(error) = plugged.sweep().await
+            {
+                tracing::warn!(%error, device = device.id.as_str(), "its back end could not be removed");
+            }
+            Err(explained(device, refused))
+        }
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// QEMU tells of a missing drive in words of its own inside.
+fn explained(device: &Device<'_>, refused: QmpError) -> Error {
+    match &refused {
+        QmpError::Refused { description, .. }
+            if description == "drive property not set" || description.contains("drive is empty") =>
+        {
+            HotplugError::FileNeeded { driver: device.driver.to_owned() }.into()
+        }
+        _ => refused.into(),
+    }
+}
+
+impl QmpDeviceAdd {
+    /// Says what came of it.
+    async fn done(
+        &self,
+        app: &App,
+        plugged: Plugged<'_>,
+        driver: &str,
+        id: &DeviceId,
+        back_end: Option<BackEnd>,
+    ) -> Result<Done<DeviceAdded>, Error> {
+        let (bus, addr) = plugged.seat(id.as_str()).await?;
+        let forwards = match &back_end {
+            Some(BackEnd::Network(netdev)) if !netdev.forwards().is_empty() => {
+                let shown = app.usernet(&plugged.run).await.unwrap_or_default();
+                taken_ports(netdev.forwards(), &shown)
+            }
+            Some(_) | None => Vec::new(),
+        };
+        let Plugged { entry, run, guard, .. } = plugged;
+        let added = DeviceAdded {
+            id: entry.id.to_string(),
+            name: entry.name.to_string(),
+            device: id.to_string(),
+            driver: driver.to_owned(),
+            bus,
+            addr,
+            back_end: back_end.map(|_| id.back_end()),
+            forwards,
+        };
+        let data = json!({ "boot": run.boot, "device": added.device, "driver": driver, "bus": added.bus });
+        let event = app.event(kind::DEVICE_ADDED, &entry, data);
+        Ok(Done::reading(added).about(entry.id).telling(event).holding(guard))
+    }
+}

@@ -1,0 +1,63 @@
+//! What became of the parts of a running machine.
+
+use std::io::{self, Write};
+
+use maqet::domain::size::ByteSize;
+use maqet::operation::{Balloon, DeviceAdded, DeviceDeleted, Link, LinkSet, MediumChanged, NmiSent};
+
+use super::People;
+use super::printable;
+
+impl People for DeviceAdded {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let bus = self.bus.as_deref().map(|bus| format!(" on `{}`", printable(bus))).unwrap_or_default();
+        let addr = self.addr.as_deref().map(|addr| format!(" at {addr}")).unwrap_or_default();
+        writeln!(out, "`{}` has `{}` ({}){bus}{addr}, until it stops", self.name, self.device, self.driver)?;
+        self.forwards.iter().try_for_each(|forward| {
+            let (protocol, address) = (forward.protocol.as_str(), forward.host_address);
+            writeln!(out, "  {protocol} {address}:{} leads to port {}", forward.host_port, forward.guest_port)
+        })
+    }
+}
+
+impl People for DeviceDeleted {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let device = printable(&self.device);
+        match (self.changed, &self.back_end) {
+            (true, _) => writeln!(out, "`{device}` is out of `{}`", self.name),
+            (false, _) => writeln!(out, "`{device}` was out of `{}` already; what was behind it is removed", self.name),
+        }
+    }
+}
+
+impl People for MediumChanged {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let drive = printable(&self.drive);
+        let (ejected, inserted) = (self.ejected.as_deref().map(printable), self.inserted.as_deref().map(printable));
+        match (ejected, inserted) {
+            (_, Some(inserted)) => writeln!(out, "`{drive}` of `{}` has {inserted}", self.name),
+            (Some(ejected), None) => writeln!(out, "`{drive}` of `{}` is open; {ejected} is out", self.name),
+            (None, None) => writeln!(out, "`{drive}` of `{}` is open; nothing was in it", self.name),
+        }
+    }
+}
+
+impl People for LinkSet {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let state = if self.state == Link::Up { "up" } else { "down" };
+        writeln!(out, "the link of `{}` of `{}` is {state}", printable(&self.nic), self.name)
+    }
+}
+
+impl People for Balloon {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let [actual, memory] = [self.actual_bytes, self.memory_bytes].map(ByteSize::from_bytes);
+        writeln!(out, "the guest of `{}` has {actual} of {memory}", self.name)
+    }
+}
+
+impl People for NmiSent {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "sent a non-maskable interrupt to `{}`", self.name)
+    }
+}

@@ -1,0 +1,189 @@
+//! Devices that are plugged in while a machine runs: their names, those of their back ends, and where they go.
+//!
+//! The name of a back end that maqet made says so, and whose it is: nothing has to be written down for it to be found
+//! and removed, by any process, also after the one that made it was killed.
+
+mod netdev;
+mod property;
+
+pub use self::netdev::{InvalidNetdev, Netdev};
+pub use self::property::{InvalidProperty, Property, driver_named, parse_pair};
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The names of back ends that maqet made for a device begin so; the id of the device follows.
+///
+/// No drive and no card of a definition may be called so.
+pub const HOTPLUG_PREFIX: &str = "hotplug-";
+
+/// The id of a device that is plugged in.
+///
+/// QEMU's ids begin with a letter (`id_wellformed`, 7.2). Its node names hold 31 bytes, of which eight are the prefix of
+/// a back end's name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct DeviceId(String);
+
+/// A text that cannot be a [`DeviceId`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("device id `{}` is not usable: {why}", given.escape_debug())]
+pub struct InvalidDeviceId {
+    /// What was given.
+    pub given: String,
+    /// What is wrong with it.
+    pub why: &'static str,
+}
+
+impl DeviceId {
+    /// The longest id, in bytes.
+    pub const MAX_LEN: usize = 23;
+
+    /// Checks an id.
+    pub fn parse(text: &str) -> Result<Self, InvalidDeviceId> {
+        let invalid = |why| Err(InvalidDeviceId { given: text.chars().take(80).collect(), why });
+        if text.len() > Self::MAX_LEN {
+            return invalid("it is longer than 23 bytes");
+        }
+        if !text.starts_with(|c: char| c.is_ascii_alphabetic()) {
+            return invalid("it begins with a letter (a to z)");
+        }
+        if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+            return invalid("it may hold a to z, digits and - _ . only");
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Returns an id for a device of this kind that none of `taken` has: `virtio-blk-0` and so on.
+    pub fn free(driver: &str, taken: &[String]) -> Self {
+        const ENDS: [&str; 5] = ["-non-transitional", "-transitional", "-pci", "-ccw", "-device"];
+        let kind = ENDS.iter().fold(driver, |kind, end| kind.strip_suffix(end).unwrap_or(kind));
+        let allowed = |c: &char| c.is_ascii_alphanumeric() || "-_.".contains(*c);
+        // A dash and three digits are to find room.
+        let kind: String = kind.chars().filter(allowed).take(Self::MAX_LEN - 4).collect();
+        let kind = if kind.starts_with(|c: char| c.is_ascii_alphabetic()) { kind } else { "device".to_owned() };
+        let id = |number: usize| format!("{kind}-{number}");
+        let free = (0..=taken.len()).map(id).find(|id| !taken.contains(id));
+        Self(free.unwrap_or_else(|| id(taken.len())))
+    }
+
+    /// Returns the id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the name of the back end that maqet makes for the device.
+    pub fn back_end(&self) -> String {
+        back_end_of(&self.0)
+    }
+}
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for DeviceId {
+    type Err = InvalidDeviceId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
+    }
+}
+
+impl TryFrom<String> for DeviceId {
+    type Error = InvalidDeviceId;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text)
+    }
+}
+
+impl From<DeviceId> for String {
+    fn from(id: DeviceId) -> Self {
+        id.0
+    }
+}
+
+/// Returns the name of the back end that maqet makes for a device.
+pub fn back_end_of(device: &str) -> String {
+    format!("{HOTPLUG_PREFIX}{device}")
+}
+
+/// Returns the network back ends of hot-plugged cards that no card uses, as `info network` of the human monitor shows
+/// them; nothing else does (7.2).
+///
+/// What a card uses stands below it, behind a backslash.
+pub fn unused_netdevs(info_network: &str) -> Vec<String> {
+    let names = info_network.lines().filter(|line| line.starts_with(HOTPLUG_PREFIX) && !line.contains("type=nic"));
+    names.filter_map(|line| Some(line.split_once(": ")?.0.to_owned())).collect()
+}
+
+/// Returns the names of cards and of their back ends, as `info network` shows them.
+pub fn link_names(info_network: &str) -> Vec<String> {
+    let names = info_network.lines().filter_map(|line| line.split_once(": index=")).map(|(name, _)| name);
+    // A card of QEMU's own choice hangs on a hub, and stands behind the port of that.
+    names.filter_map(|name| name.rsplit([' ', '\\']).next().map(str::to_owned)).collect()
+}
+
+/// Returns an address on a PCI bus as people write it: `04.0`.
+pub fn pci_address(devfn: u8) -> String {
+    format!("{:02x}.{}", devfn >> 3, devfn & 7)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_device_id_that_qemu_would_refuse_is_refused() {
+        let most = "x".repeat(DeviceId::MAX_LEN);
+        for id in ["disk1", "a.b_c-d", &most] {
+            assert_eq!(DeviceId::parse(id).unwrap().back_end(), format!("hotplug-{id}"));
+            assert!(DeviceId::parse(id).unwrap().back_end().len() <= 31);
+        }
+        for id in ["", "1st", "a b", "a,b", "a/b", "ä", &format!("{most}x")] {
+            assert!(DeviceId::parse(id).is_err(), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn test_device_id_free_is_short_and_new() {
+        let taken = ["virtio-blk-0", "virtio-blk-2"].map(str::to_owned);
+
+        assert_eq!(DeviceId::free("virtio-blk-pci", &taken).as_str(), "virtio-blk-1");
+        assert_eq!(DeviceId::free("e1000", &taken).as_str(), "e1000-0");
+        assert_eq!(DeviceId::free("virtio-net-pci-non-transitional", &[]).as_str(), "virtio-net-0");
+        assert_eq!(DeviceId::free("82801b11-bridge", &[]).as_str(), "device-0");
+        for driver in ["x".repeat(60), "a".to_owned(), ",,".to_owned()] {
+            assert!(DeviceId::parse(DeviceId::free(&driver, &[]).as_str()).is_ok(), "{driver}");
+        }
+    }
+
+    /// As QEMU 7.2 writes it.
+    const INFO_NETWORK: &str = "n: index=0,type=nic,model=virtio-net-pci,macaddr=52:54:00:12:34:56\r\n \
+        \\ hotplug-n: index=0,type=user,net=10.0.2.0,restrict=off\r\n\
+        hotplug-left: index=0,type=user,net=10.0.2.0,restrict=off\r\n\
+        own: index=0,type=user,net=10.0.2.0,restrict=off\r\n\
+        hotplug-card: index=0,type=nic,model=e1000,macaddr=52:54:00:12:34:57\r\n\
+        hub 0\r\n \\ hub0port0: e1000.0: index=0,type=nic,model=e1000,macaddr=52:54:00:12:34:58\r\n";
+
+    #[test]
+    fn test_unused_netdevs_are_ours_and_nobodys() {
+        assert_eq!(unused_netdevs(INFO_NETWORK), ["hotplug-left"]);
+    }
+
+    #[test]
+    fn test_link_names_are_all_ends_of_cables() {
+        assert_eq!(link_names(INFO_NETWORK), ["n", "hotplug-n", "hotplug-left", "own", "hotplug-card", "e1000.0"]);
+        assert!(link_names("Hub -1 (x):\r\n").is_empty());
+    }
+
+    #[test]
+    fn test_pci_address_is_slot_and_function() {
+        assert_eq!([pci_address(0), pci_address(0x20), pci_address(0xe3)], ["00.0", "04.0", "1c.3"]);
+    }
+}

@@ -1,0 +1,144 @@
+//! The spare ports that a `q35` takes hot-plugged devices at.
+
+use super::{Machine, defaults};
+use crate::config::{KeyPath, Node, Report};
+use crate::qemu::Switch;
+use crate::storage::Interface;
+
+/// The names of the ports begin so; a number from 0 follows.
+pub const PORT_PREFIX: &str = "hotplug-port";
+
+/// How many ports there can be: a slot of the bus has eight functions.
+pub const MOST_PORTS: u8 = 8;
+
+/// Where they sit: eight functions of one slot, the one that has the root ports on Intel's board, too.
+const SLOT: u8 = 0x1c;
+
+/// The chassis number of the first; far from the numbers people begin with, as no two ports may have the same.
+const FIRST_CHASSIS: u8 = 241;
+
+/// With more devices than these the slot is left to them unless the ports were asked for (28 fit beside those that the
+/// board has by itself, QEMU 7.2).
+const DEVICES_BESIDE: usize = 24;
+
+impl Machine {
+    /// Returns how many spare ports the machine has.
+    ///
+    /// Only `q35` needs some: QEMU plugs nothing into its bus while it runs. Where the definition says nothing, they
+    /// give way to devices that need their slot.
+    pub fn spare_ports(&self) -> u8 {
+        match self.hotplug_ports {
+            _ if !self.is_q35() => 0,
+            Some(ports) => ports,
+            None if self.takes_slot() || self.devices() > DEVICES_BESIDE => 0,
+            None => defaults::HOTPLUG_PORTS,
+        }
+    }
+
+    /// Returns the switches that make them.
+    pub(crate) fn port_switches(&self) -> Vec<Switch> {
+        let ports = self.spare_ports();
+        let port = |number: u8| {
+            let port = Switch::new("device").head("pcie-root-port").option("id", format!("{PORT_PREFIX}{number}"));
+            let port = port.option("bus", "pcie.0").option("addr", format!("{SLOT:x}.{number}"));
+            let port = if number == 0 && ports > 1 { port.flag("multifunction", true) } else { port };
+            port.option("chassis", FIRST_CHASSIS.saturating_add(number).to_string())
+        };
+        (0..ports).map(port).collect()
+    }
+
+    /// Returns whether the user puts a device where the ports would be.
+    fn takes_slot(&self) -> bool {
+        let address = |text: &str| {
+            let slot = text.split('.').next().unwrap_or_default();
+            u8::from_str_radix(slot.strip_prefix("0x").unwrap_or(slot), 16).ok()
+        };
+        let mut texts = self.device_texts();
+        texts
+            .any(|text| text.split(',').filter_map(|one| one.strip_prefix("addr=")).any(|at| address(at) == Some(SLOT)))
+    }
+
+    /// Returns how many devices the definition puts onto the board.
+    fn devices(&self) -> usize {
+        let is_device = |interface| matches!(interface, Interface::Virtio | Interface::Nvme);
+        let drives = self.storage.iter().filter(|storage| is_device(storage.interface)).count();
+        drives + self.network.len() + self.device_texts().count()
+    }
+
+    /// Returns the arguments of each `-device` of the user's.
+    fn device_texts(&self) -> impl Iterator<Item = &str> {
+        let arguments = self.arguments.iter().chain(&self.switches).filter(|switch| switch.name() == "device");
+        let words = self.args.windows(2).filter(|pair| pair[0].trim_start_matches('-') == "device");
+        arguments.filter_map(Switch::argument).chain(words.map(|pair| pair[1].as_str()))
+    }
+
+    /// Notes ports that were asked for where devices are plugged in without any.
+    pub(super) fn check_ports(&self, definition: &Node, report: &mut Report) {
+        if let Some(1..) = self.hotplug_ports
+            && !self.is_q35()
+            && let Some(node) = definition.get("hotplug_ports")
+        {
+            let help = Some("leave it out, or set `machine: q35`".to_owned());
+            let message = "only a machine of type `q35` has spare ports; others take devices as they are";
+            report.wrong_with_help(&KeyPath::top("hotplug_ports"), node, message, help);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::builtin_handlers;
+    use crate::storage::builtin_drivers;
+
+    fn read(definition: &str) -> (Machine, usize) {
+        let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
+        let (machine, problems) = Machine::read(&serde_json::from_str(definition).unwrap(), &handlers);
+        (machine, problems.len())
+    }
+
+    #[track_caller]
+    fn check(definition: &str, ports: u8) {
+        assert_eq!((read(definition).0.spare_ports(), read(definition).1), (ports, 0), "{definition}");
+    }
+
+    #[test]
+    fn test_spare_ports_only_q35_has_some_and_as_many_as_asked_for() {
+        check(r#"{"machine": "q35"}"#, defaults::HOTPLUG_PORTS);
+        check(r#"{"machine": "pc-q35-7.2", "hotplug_ports": 8}"#, 8);
+        check(r#"{"machine": "q35", "hotplug_ports": 0}"#, 0);
+        check(r#"{"machine": "pc", "hotplug_ports": 0}"#, 0);
+        check("{}", 0);
+    }
+
+    #[test]
+    fn test_spare_ports_give_way_to_devices_that_need_the_slot_unless_asked_for() {
+        check(r#"{"machine": "q35", "arguments": [{"device": "e1000,addr=0x1c"}]}"#, 0);
+        check(r#"{"machine": "q35", "args": ["-device", "e1000,addr=1c.3"]}"#, 0);
+        check(r#"{"machine": "q35", "args": ["-device", "e1000,addr=1b"]}"#, defaults::HOTPLUG_PORTS);
+        check(r#"{"machine": "q35", "hotplug_ports": 2, "args": ["-device", "e1000,addr=1c.3"]}"#, 2);
+        let drives: Vec<String> = (0..25).map(|number| format!(r#"{{"name": "d{number}"}}"#)).collect();
+        check(&format!(r#"{{"machine": "q35", "storage": [{}]}}"#, drives.join(",")), 0);
+    }
+
+    #[test]
+    fn test_spare_ports_asked_for_where_there_are_none_or_too_many_is_a_mistake() {
+        for definition in [r#"{"hotplug_ports": 1}"#, r#"{"machine": "q35", "hotplug_ports": 9}"#] {
+            assert_eq!(read(definition).1, 1, "{definition}");
+        }
+    }
+
+    #[test]
+    fn test_port_switches_are_functions_of_one_slot_each_with_its_own_chassis() {
+        let (machine, _) = read(r#"{"machine": "q35", "hotplug_ports": 2}"#);
+
+        let switches = machine.port_switches();
+        let told: Vec<&str> = switches.iter().filter_map(Switch::argument).collect();
+
+        let expected = [
+            "pcie-root-port,id=hotplug-port0,bus=pcie.0,addr=1c.0,multifunction=on,chassis=241",
+            "pcie-root-port,id=hotplug-port1,bus=pcie.0,addr=1c.1,chassis=242",
+        ];
+        assert_eq!(told, expected);
+    }
+}

@@ -1,0 +1,63 @@
+//! The shell of a Linux guest, at its serial line.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long a shell may take for what it is told; a busy host under software emulation is slow.
+const ANSWER: Duration = Duration::from_secs(90);
+
+/// How often is looked whether the time is over.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// A shell, and the only connection to its serial line.
+#[derive(Debug)]
+pub struct Shell {
+    console: UnixStream,
+    asked: u32,
+}
+
+impl Shell {
+    /// Connects to the serial line at `socket`, where the guest's shell waits.
+    ///
+    /// # Panics
+    ///
+    /// If nobody listens there.
+    #[must_use]
+    #[track_caller]
+    pub fn at(socket: &Path) -> Self {
+        let console = UnixStream::connect(socket).unwrap_or_else(|error| panic!("{}: {error}", socket.display()));
+        console.set_read_timeout(Some(LOOK)).expect("the time is not zero");
+        Self { console, asked: 0 }
+    }
+
+    /// Has the shell run lines, and returns all that stood at the console until the last one was done.
+    ///
+    /// # Panics
+    ///
+    /// If the guest is not done in time.
+    #[track_caller]
+    pub fn run(&mut self, lines: &[&str]) -> String {
+        self.asked += 1;
+        let number = self.asked;
+        // Quotes, so that the line typed is told from what it prints.
+        let text = format!("{}\necho; echo all-do'ne-{number}'\n", lines.join("\n"));
+        self.console.write_all(text.as_bytes()).expect("the guest's serial line takes what is typed");
+        let until = Instant::now() + ANSWER;
+        let (mut said, mut some) = (Vec::new(), [0; 4096]);
+        while Instant::now() < until {
+            match self.console.read(&mut some) {
+                Ok(0) => break,
+                Ok(length) => said.extend_from_slice(&some[..length]),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(error) => panic!("the guest's serial line failed: {error}"),
+            }
+            let text = String::from_utf8_lossy(&said);
+            if text.lines().any(|line| line.trim() == format!("all-done-{number}")) {
+                return text.into_owned();
+            }
+        }
+        panic!("the guest was not done: {}", String::from_utf8_lossy(&said));
+    }
+}

@@ -1,0 +1,164 @@
+//! Media, cables, memory and interrupts of running machines.
+
+#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use maqet_testkit::{TestHome, guest, serial, wait};
+use serde_json::{Value, json};
+
+const BOOT: Duration = Duration::from_secs(90);
+
+/// Returns a file of a CD's blocks, each of which begins with these words.
+fn cd(home: &TestHome, name: &str, words: &str) -> String {
+    let mut block = words.as_bytes().to_vec();
+    block.resize(2048, 0);
+    home.write(name, block.repeat(512)).to_str().unwrap().to_owned()
+}
+
+fn qmp(home: &TestHome, words: &[&str]) -> Value {
+    home.json(&[&["qmp"], words].concat())
+}
+
+fn refused(home: &TestHome, words: &[&str], exit: i32, code: &str) -> Value {
+    let error = home.json_error(&[&["qmp"], words].concat(), exit);
+    assert_eq!(error["code"], code, "{error}");
+    error
+}
+
+/// Returns the block nodes of media that were put in.
+fn media(home: &TestHome) -> Vec<String> {
+    let nodes = qmp(home, &["web", "query-named-block-nodes"]);
+    let files = nodes.as_array().unwrap().iter().filter(|node| node["drv"] == "file");
+    files.map(|node| node["file"].as_str().unwrap().to_owned()).collect()
+}
+
+/// One boot for all that a guest has to see.
+#[test]
+fn test_hardware_linux_sees_media_cables_memory_and_interrupts() {
+    let home = TestHome::new();
+    let (first, second) = (cd(&home, "first.iso", "the first medium"), cd(&home, "second.iso", "the second medium"));
+    let devices = "  - {device: virtio-balloon-pci}\n";
+    let drives = format!("storage: [{{name: cd, type: iso, interface: scsi, file: {first:?}}}]\nnetwork: user\n");
+    home.add(&(guest::linux_yaml("web", &guest::Files::built()) + devices + &drives));
+    let started = home.json(&["start", "web"]);
+    let log = started["serial_log"].as_str().unwrap();
+    serial::wait_for(Path::new(log), guest::READY, BOOT);
+    let socket = home.files().into_iter().find(|path| path.ends_with("serial.sock")).unwrap();
+    let mut shell = guest::Shell::at(&socket);
+
+    media_are_exchanged(&home, &mut shell, [&first, &second]);
+    cables_are_pulled(&home, &mut shell);
+    memory_is_taken_and_given_back(&home, &mut shell);
+
+    qmp(&home, &["nmi", "web"]);
+    let said = shell.run(&["until dmesg | grep -i 'nmi received'; do sleep 0.1; done"]);
+    assert!(said.contains("NMI received"), "{said}");
+    qmp(&home, &["pause", "web"]);
+    assert_eq!(home.json(&["status", "web"])["status"], "paused");
+    qmp(&home, &["resume", "web"]);
+    assert_eq!(home.json(&["status", "web"])["status"], "running");
+}
+
+fn media_are_exchanged(home: &TestHome, shell: &mut guest::Shell, [first, second]: [&str; 2]) {
+    let read = "dd if=/dev/sr0 bs=2048 count=1 2>/dev/null | tr '\\0' '\\n'";
+    let said = shell.run(&["load virtio_scsi sr_mod; until [ -e /dev/sr0 ]; do sleep 0.1; done", read]);
+    assert!(said.contains("the first medium"), "{said}");
+
+    // Who has it open has locked it.
+    shell.run(&["exec 3</dev/sr0"]);
+    let locked = refused(home, &["eject", "web", "cd", "--timeout", "1s"], 124, "medium.locked");
+    assert!(locked["hints"][1].as_str().unwrap().contains("--force"), "{locked}");
+    refused(home, &["insert", "web", "cd", second, "--timeout", "1s"], 124, "medium.locked");
+    assert_eq!(media(home), [first], "it stays, and the other one is not open");
+    shell.run(&["exec 3<&-"]);
+
+    let inserted = qmp(home, &["insert", "web", "cd", second]);
+    assert_eq!((&inserted["ejected"], &inserted["inserted"]), (&json!(first), &json!(second)));
+    assert_eq!(media(home), [second], "the first one is closed");
+    let said = shell.run(&[&format!("until {read} | grep second; do sleep 0.1; done")]);
+    assert!(said.contains("the second medium"), "{said}");
+
+    shell.run(&["exec 3</dev/sr0"]);
+    assert_eq!(qmp(home, &["eject", "web", "cd", "--force"])["ejected"], json!(second));
+    assert_eq!(media(home), Vec::<String>::new());
+    shell.run(&["exec 3<&-"]);
+}
+
+fn cables_are_pulled(home: &TestHome, shell: &mut guest::Shell) {
+    let carrier = |is_up: u8| format!("until grep {is_up} /sys/class/net/eth0/carrier; do sleep 0.1; done");
+    shell.run(&["load virtio_net; ip link set eth0 up", &carrier(1)]);
+
+    for (nic, state, is_up) in [("net0", "down", 0), ("net0-card", "up", 1)] {
+        let set = qmp(home, &["set-link", "web", nic, state]);
+        assert_eq!((&set["nic"], &set["state"]), (&json!(nic), &json!(state)));
+        shell.run(&[&carrier(is_up)]);
+    }
+}
+
+fn memory_is_taken_and_given_back(home: &TestHome, shell: &mut guest::Shell) {
+    let whole = json!(256 << 20);
+    let deaf = refused(home, &["balloon", "web", "128M", "--timeout", "1s"], 124, "balloon.not-reached");
+    assert!(deaf["message"].as_str().unwrap().contains("has 256M"), "{deaf}");
+    let total = "read -r _ total _ </proc/meminfo; echo total=$((total / 1024))M";
+    shell.run(&["load virtio_balloon"]);
+
+    let taken = qmp(home, &["balloon", "web", "128", "--timeout", "90s"]);
+    assert_eq!((&taken["actual_bytes"], &taken["memory_bytes"]), (&json!(128 << 20), &whole));
+    let said = shell.run(&[total]);
+    let (_, has) = said.rsplit_once("total=").unwrap();
+    assert!(has.split('M').next().unwrap().parse::<u32>().unwrap() < 128, "{said}");
+    let given = qmp(home, &["balloon", "web", "256M", "--timeout", "90s"]);
+    assert_eq!(given["actual_bytes"], whole);
+    assert_eq!(qmp(home, &["balloon", "web"])["actual_bytes"], whole);
+}
+
+#[test]
+fn test_hardware_mistakes_are_told_with_what_there_is() {
+    let home = TestHome::new();
+    home.add(&(guest::paused_yaml("web") + "network: {name: lan}\nstorage: [{name: hdd, size: 4M}]\n"));
+    home.json(&["start", "web"]);
+    let disc = cd(&home, "disc.iso", "disc");
+
+    let none = refused(&home, &["balloon", "web"], 4, "balloon.none");
+    assert!(none["hints"][0].as_str().unwrap().contains("device-add web virtio-balloon-pci"), "{none}");
+    refused(&home, &["balloon", "web", "1G"], 2, "balloon.too-large");
+    refused(&home, &["balloon", "web", "nonsense"], 2, "balloon.size-invalid");
+    refused(&home, &["balloon", "web", "1K"], 2, "balloon.size-invalid");
+    let card = refused(&home, &["set-link", "web", "lam", "down"], 3, "device.not-found");
+    assert_eq!(card["hints"], json!(["did you mean `lan`?"]));
+    let drive = refused(&home, &["eject", "web", "ide1-cd"], 3, "device.not-found");
+    assert_eq!(drive["hints"], json!(["did you mean `ide1-cd0`?"]));
+    refused(&home, &["eject", "web", "hdd"], 2, "medium.no-tray");
+    refused(&home, &["insert", "web", "ide1-cd0", "/no/such.iso"], 3, "device.file-missing");
+    home.write("broken.qcow2", "no image at all");
+    let broken = home.path("broken.qcow2");
+    qmp(&home, &["insert", "web", "ide1-cd0", &disc]);
+    refused(&home, &["insert", "web", "ide1-cd0", broken.to_str().unwrap()], 1, "qmp.refused");
+    let drives = qmp(&home, &["web", "query-block"]);
+    let drive = drives.as_array().unwrap().iter().find(|one| one["device"] == "ide1-cd0").unwrap();
+    assert_eq!((&drive["tray_open"], &drive["inserted"]["image"]["filename"]), (&json!(false), &json!(disc)));
+    home.json(&["stop", "web", "--force"]);
+    for words in
+        [&["nmi", "web"][..], &["balloon", "web"], &["eject", "web", "ide1-cd0"], &["device-add", "web", "e1000"]]
+    {
+        refused(&home, words, 4, "vm.wrong-state");
+    }
+}
+
+#[test]
+fn test_hardware_medium_of_a_vm_that_many_change_at_once_is_one_of_theirs() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    home.json(&["start", "web"]);
+    let discs: Vec<String> = (0..4).map(|number| cd(&home, &format!("{number}.iso"), "disc")).collect();
+
+    let running: Vec<_> =
+        discs.iter().map(|disc| home.maqet(["qmp", "insert", "web", "ide1-cd0", disc.as_str()]).spawn()).collect();
+    let ended: Vec<Option<i32>> = running.into_iter().map(|one| one.wait().code).collect();
+
+    assert_eq!(ended, [Some(0); 4]);
+    let left = wait::until(BOOT, "one medium", || Some(media(&home)).filter(|media| media.len() == 1));
+    assert!(discs.contains(&left[0]), "{left:?}");
+}

@@ -1,0 +1,284 @@
+//! Devices plugged into running machines, used there, and taken out again.
+
+#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use maqet_testkit::{TestHome, guest, serial, wait};
+use serde_json::{Value, json};
+
+const BOOT: Duration = Duration::from_secs(90);
+
+/// A guest without disks and cards, booted on a board of this type.
+fn boot(board: &str) -> (TestHome, guest::Shell) {
+    let home = TestHome::new();
+    home.add(&format!("{}machine: {board}\nnetwork: none\n", guest::linux_yaml("web", &guest::Files::built())));
+    let started = home.json(&["start", "web"]);
+    serial::wait_for(Path::new(started["serial_log"].as_str().unwrap()), guest::READY, BOOT);
+    let socket = home.files().into_iter().find(|path| path.ends_with("serial.sock")).unwrap();
+    (home, guest::Shell::at(&socket))
+}
+
+/// A machine whose CPUs never run, on a board of this type.
+fn paused(home: &TestHome, board: &str) {
+    home.add(&format!("{}machine: {board}\n", guest::paused_yaml("web")));
+    home.json(&["start", "web"]);
+}
+
+fn image(home: &TestHome, name: &str) -> String {
+    let file = home.path(name);
+    let made = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&file).arg("16M").status();
+    assert!(made.unwrap().success());
+    file.to_str().unwrap().to_owned()
+}
+
+/// Returns the back ends that were made for devices.
+fn back_ends(home: &TestHome) -> Vec<String> {
+    let nodes = home.json(&["qmp", "web", "query-named-block-nodes"]);
+    let nodes = nodes.as_array().unwrap().iter().map(|node| node["node-name"].as_str().unwrap().to_owned());
+    let network = home.json(&["qmp", "web", "human-monitor-command", "command-line=info network"]);
+    let network = network.as_str().unwrap().lines().filter_map(|line| line.split_once(": index"));
+    let cards = network.map(|(name, _)| name.trim_start_matches([' ', '\\']).to_owned());
+    nodes.chain(cards).filter(|name| name.starts_with("hotplug-")).collect()
+}
+
+fn device_add(home: &TestHome, words: &[&str]) -> Value {
+    home.json(&[&["qmp", "device-add", "web"], words].concat())
+}
+
+fn refused(home: &TestHome, words: &[&str], exit: i32, code: &str) -> Value {
+    let error = home.json_error(&[&["qmp", "device-add", "web"], words].concat(), exit);
+    assert_eq!(error["code"], code, "{error}");
+    error
+}
+
+fn is_in_use(file: &str) -> bool {
+    !Command::new("qemu-img").args(["check", "-q", file]).status().unwrap().success()
+}
+
+/// Asks for the first page of the guest's web server.
+fn fetched(port: u64) -> std::io::Result<String> {
+    let mut connection = TcpStream::connect(("127.0.0.1", u16::try_from(port).unwrap()))?;
+    connection.set_read_timeout(Some(Duration::from_secs(5)))?;
+    connection.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// The guest writes to a disk, and a client of the host reaches it through a card; then both are taken out.
+fn uses_a_disk_and_a_card(board: &str, bus: &str) {
+    let (home, mut shell) = boot(board);
+    let data = image(&home, "data.qcow2");
+
+    let disk = device_add(&home, &["virtio-blk-pci", "serial=DATA-1", "--file", &data]);
+    assert_eq!((&disk["device"], &disk["back_end"]), (&json!("virtio-blk-0"), &json!("hotplug-virtio-blk-0")));
+    assert!(disk["bus"].as_str().unwrap().starts_with(bus) && disk["addr"].is_string(), "{disk}");
+    let said = shell.run(&[
+        "until [ -e /dev/vda ]; do sleep 0.1; done; cat /sys/block/vda/serial /sys/block/vda/size",
+        "printf 'written by the guest' | dd of=/dev/vda bs=512 seek=8 conv=sync,fsync; sync",
+        "echo 3 >/proc/sys/vm/drop_caches; dd if=/dev/vda bs=512 skip=8 count=1 | tr -d '\\0'",
+    ]);
+    assert!(said.contains("DATA-1") && said.contains("32768") && said.contains("written by the guest"), "{said}");
+
+    let card = device_add(&home, &["virtio-net-pci", "--id", "card", "--netdev", "user,forward=0:80"]);
+    shell.run(&[
+        "load virtio_net; until [ -e /sys/class/net/eth0 ]; do sleep 0.1; done",
+        "ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up; ping -c 1 -W 30 10.0.2.2",
+        "mkdir /www; echo 'the guest answers' >/www/index.html; httpd -h /www",
+    ]);
+    let port = card["forwards"][0]["host_port"].as_u64().unwrap();
+    wait::until(BOOT, "the answer of the guest", || fetched(port).ok().filter(|page| page.contains("guest answers")));
+    assert_eq!(back_ends(&home).len(), 2);
+
+    // The second half fails: QEMU has the file open by then, and then not any more.
+    let other = image(&home, "other.qcow2");
+    refused(&home, &["virtio-blk-pci", "logical_block_size=3", "--file", &other], 1, "qmp.refused");
+    refused(&home, &["virtio-net-pci", "mac=nonsense", "--netdev", "user"], 1, "qmp.refused");
+    assert!(back_ends(&home).len() == 2 && !is_in_use(&other));
+
+    for (device, name) in [("virtio-blk-0", "hotplug-virtio-blk-0"), ("card", "hotplug-card")] {
+        let out = home.json(&["qmp", "device-del", "web", device, "--timeout", "60s"]);
+        assert_eq!((&out["changed"], &out["back_end"]), (&json!(true), &json!(name)), "{out}");
+    }
+    let said = shell.run(&["echo left: $(ls /sys/block /sys/class/net | grep -E 'vda|eth')."]);
+    assert!(said.contains("left: ."), "{said}");
+    assert!(back_ends(&home).is_empty() && !is_in_use(&data));
+    let read = Command::new("qemu-io").args(["-f", "qcow2", "-c", "read -v 4096 20", &data]).output().unwrap();
+    assert!(String::from_utf8_lossy(&read.stdout).contains("written.by.the.g"), "{read:?}");
+
+    device_add(&home, &["virtio-blk-pci", "--file", &data, "--readonly"]);
+    let said = shell.run(&["until [ -e /dev/vda ]; do sleep 0.1; done; cat /sys/block/vda/ro"]);
+    assert!(said.lines().any(|line| line.trim() == "1"), "{said}");
+    let types: Vec<String> = home
+        .json(&["events", "--type", "device.*"])
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| event["type"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(types, ["device.added", "device.added", "device.removed", "device.removed", "device.added"]);
+}
+
+#[test]
+fn test_device_add_linux_on_pc_uses_a_disk_and_a_card_and_lets_them_go() {
+    uses_a_disk_and_a_card("pc", "pci.0");
+}
+
+#[test]
+fn test_device_add_linux_on_q35_uses_a_disk_and_a_card_at_spare_ports_and_lets_them_go() {
+    uses_a_disk_and_a_card("q35", "hotplug-port");
+}
+
+#[test]
+fn test_device_add_q35_takes_a_port_each_until_none_is_free() {
+    let home = TestHome::new();
+    home.add(&format!("{}machine: q35\nhotplug_ports: 2\n", guest::paused_yaml("web")));
+    home.json(&["start", "web"]);
+
+    let buses = [0, 1].map(|_| device_add(&home, &["virtio-rng-pci"])["bus"].clone());
+
+    assert_eq!(buses, [json!("hotplug-port0"), json!("hotplug-port1")]);
+    let error = refused(&home, &["virtio-rng-pci"], 4, "device.no-port");
+    assert!(error["message"].as_str().unwrap().ends_with("all its 2 are taken"), "{error}");
+    home.add(&format!("{}machine: q35\nhotplug_ports: 0\n", guest::paused_yaml("none")));
+    home.json(&["start", "none"]);
+    let error = home.json_error(&["qmp", "device-add", "none", "virtio-rng-pci"], 4);
+    assert!(error["message"].as_str().unwrap().ends_with("it was started with none"), "{error}");
+}
+
+#[test]
+fn test_device_add_mistakes_are_told_with_what_is_near_and_leave_nothing() {
+    let home = TestHome::new();
+    paused(&home, "pc");
+    let data = image(&home, "data.qcow2");
+    let hint = |error: &Value| error["hints"][0].as_str().unwrap_or_default().to_owned();
+
+    let driver = refused(&home, &["virtio-blk-pc"], 2, "device.driver-unknown");
+    assert!(hint(&driver).contains("`virtio-blk-pci`"), "{driver}");
+    let property = refused(&home, &["virtio-blk", "seriel=x", "--file", &data], 2, "device.property-unknown");
+    assert!(hint(&property).contains("`serial`"), "{property}");
+    refused(&home, &["virtio-blk", "share-rw=perhaps", "--file", &data], 2, "device.property-invalid");
+    refused(&home, &["virtio-blk"], 2, "device.file-needed");
+    refused(&home, &["virtio-rng-pci", "--file", &data], 2, "device.no-back-end");
+    refused(&home, &["virtio-blk", "drive=x", "--file", &data], 2, "device.conflict");
+    refused(&home, &["virtio-net-pci", "--netdev", "usr"], 2, "device.netdev-invalid");
+    refused(&home, &["virtio-blk", "--id", "1st", "--file", &data], 2, "usage");
+    refused(&home, &["virtio-blk", "id=1st", "--file", &data], 2, "device.id-invalid");
+    refused(&home, &["virtio-rng-pci", "bus=nowhere"], 1, "qmp.refused");
+
+    assert!(back_ends(&home).is_empty() && !is_in_use(&data));
+}
+
+#[test]
+fn test_device_add_file_that_no_guest_may_have_or_that_is_in_use_is_told() {
+    let home = TestHome::new();
+    paused(&home, "pc");
+    let data = image(&home, "data.qcow2");
+    // What a guest could have written into its raw disk.
+    std::fs::copy(&data, home.path("posing.img")).unwrap();
+    std::fs::create_dir(home.path(".ssh")).unwrap();
+    std::fs::copy(&data, home.path(".ssh/key.qcow2")).unwrap();
+    let blk = |file: &str, exit, code| refused(&home, &["virtio-blk", "--file", file], exit, code);
+
+    blk(home.path("missing.qcow2").to_str().unwrap(), 3, "device.file-missing");
+    blk(home.root().to_str().unwrap(), 2, "device.not-a-file");
+    blk("/dev/null", 2, "config.unsafe-path");
+    blk("/etc/passwd", 2, "config.unsafe-path");
+    blk(home.path(".ssh/key.qcow2").to_str().unwrap(), 2, "config.unsafe-path");
+    let posing = blk(home.path("posing.img").to_str().unwrap(), 2, "device.format-unsure");
+    assert!(posing["message"].as_str().unwrap().contains("looks like `qcow2`"), "{posing}");
+
+    home.add(&format!("name: holder\naccel: tcg\narguments: [S]\nstorage: [{{name: d, file: {data:?}}}]\n"));
+    home.json(&["start", "holder"]);
+    blk(&data, 75, "storage.in-use");
+    home.json(&["stop", "holder", "--force"]);
+
+    // Relative to where the caller is, whatever QEMU's folder is.
+    let added = home.maqet(["--format", "json", "qmp", "device-add", "web", "virtio-blk", "--file", "data.qcow2"]);
+    let added = added.in_folder(home.root()).run().ok().json_value();
+    assert_eq!(added["driver"], "virtio-blk-pci");
+    refused(&home, &["virtio-blk", "--id", added["device"].as_str().unwrap()], 4, "device.id-taken");
+    blk(&data, 75, "storage.in-use");
+    assert_eq!(back_ends(&home), [added["back_end"].as_str().unwrap()]);
+}
+
+#[test]
+fn test_device_del_guest_that_does_not_answer_is_explained_and_asked_again() {
+    let home = TestHome::new();
+    paused(&home, "q35");
+    let data = image(&home, "data.qcow2");
+    device_add(&home, &["virtio-blk", "--id", "data", "--file", &data]);
+    let del = ["qmp", "device-del", "web", "data", "--timeout", "1s"];
+
+    let first = home.json_error(&del, 124);
+    let again = home.json_error(&del, 124);
+
+    for error in [first, again] {
+        assert_eq!(error["code"], "device.not-released");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("asked the guest") && message.contains("stands still"), "{message}");
+        assert!(error["hints"][0].as_str().unwrap().contains("maqet resume web"), "{error}");
+    }
+    assert_eq!(back_ends(&home), ["hotplug-data"], "the guest may use it still");
+    let missing = home.json_error(&["qmp", "device-del", "web", "dat"], 3);
+    assert_eq!((&missing["code"], &missing["hints"][0]), (&json!("device.not-found"), &json!("did you mean `data`?")));
+    // Nobody who waits for a guest keeps others from stopping the VM.
+    let waiting = home.maqet(["qmp", "device-del", "web", "data", "--timeout", "5m"]).spawn();
+    wait::until(BOOT, "the session of the one who waits", || {
+        let sessions = home.json(&["inspect", "web"])["sockets"].clone();
+        sessions.to_string().contains("\"connected\":true").then_some(())
+    });
+    home.json(&["stop", "web", "--force"]);
+    assert_ne!(waiting.wait().code, Some(0));
+}
+
+#[test]
+fn test_device_add_killed_half_way_is_made_good_by_the_next_one_or_by_device_del() {
+    let home = TestHome::with_fault_points();
+    paused(&home, "pc");
+    let data = image(&home, "data.qcow2");
+    let add = ["qmp", "device-add", "web", "virtio-blk", "--id", "data", "--file", &data];
+    let add_card = ["qmp", "device-add", "web", "e1000", "--id", "card", "--netdev", "user"];
+    let kill = |words: &[&str]| {
+        let killed = home.maqet(words).env("MAQET_FAULT_POINT", "device.back-end-made").run();
+        assert_eq!(killed.code, None, "{killed}");
+    };
+
+    kill(&add);
+    kill(&add_card);
+    assert_eq!(back_ends(&home), ["hotplug-card"], "the second one removed what the first one left");
+    let out = home.json(&["qmp", "device-del", "web", "card"]);
+    assert_eq!((&out["changed"], &out["back_end"]), (&json!(false), &json!("hotplug-card")));
+    kill(&add);
+    home.json(&add);
+
+    assert_eq!(back_ends(&home), ["hotplug-data"]);
+}
+
+/// A device of USB needs no guest to let it go.
+#[test]
+fn test_device_del_killed_once_the_device_is_gone_leaves_a_back_end_that_device_del_removes() {
+    let home = TestHome::with_fault_points();
+    home.add(&format!("{}  - {{device: qemu-xhci}}\n", guest::paused_yaml("web")));
+    home.json(&["start", "web"]);
+    let data: PathBuf = home.write("stick.raw", vec![0; 1 << 20]);
+    let data = data.to_str().unwrap();
+    let stick = device_add(&home, &["usb-storage", "--id", "stick", "--file", data]);
+    assert_eq!((&stick["bus"], &stick["addr"]), (&json!("usb-bus.0"), &Value::Null), "{stick}");
+    let del = ["qmp", "device-del", "web", "stick"];
+
+    let killed = home.maqet(del).env("MAQET_FAULT_POINT", "device.gone").run();
+    assert_eq!(killed.code, None, "{killed}");
+
+    assert_eq!(back_ends(&home), ["hotplug-stick"]);
+    assert_eq!(home.json(&del)["back_end"], "hotplug-stick");
+    assert_eq!(home.json_error(&del, 3)["code"], "device.not-found");
+    device_add(&home, &["usb-storage", "--id", "stick", "--file", data]);
+    assert_eq!(home.json(&del)["changed"], true);
+    assert!(back_ends(&home).is_empty());
+}
