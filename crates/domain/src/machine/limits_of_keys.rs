@@ -155,3 +155,18 @@ fn test_card_wrong_values_and_unknown_keys_are_told_at_their_keys() {
     assert_eq!(cards, ["lan e1000 User", "net1 virtio-net-pci None"]);
     assert_eq!(machine.network[0].mac.unwrap().to_string(), "52:54:00:00:00:0a");
 }
+
+#[test]
+fn test_drive_value_that_is_wrong_is_told_once_and_its_type_says_nothing_of_it() {
+    for (entry, expected) in [
+        (r#"{"name": "a", "type": "nvme", "interface": "usb"}"#, &["interface"][..]),
+        (r#"{"name": "a", "type": "iso", "file": 7}"#, &["file"]),
+        (r#"{"name": "a", "type": "iso", "file": 7, "readonly": "maybe"}"#, &["file", "readonly"]),
+    ] {
+        let (_, problems) = read(&format!(r#"{{"storage": [{entry}]}}"#));
+
+        let told: Vec<&str> = problems.iter().filter_map(|problem| problem.split(": expected").next()).collect();
+        let expected: Vec<String> = expected.iter().map(|key| format!("storage[0].{key}")).collect();
+        assert_eq!(told, expected, "{entry}");
+    }
+}
