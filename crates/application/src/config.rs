@@ -4,6 +4,7 @@
 //! paths are made absolute, and the trees are merged left to right ([`merge`]). What the result
 //! means is the domain's business (`Machine::check`).
 
+mod advice;
 mod defaults;
 mod difference;
 mod error;

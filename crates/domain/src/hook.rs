@@ -73,7 +73,7 @@ fn check_type(path: &KeyPath, events: &str, node: &Node, report: &mut Report) {
     let near = near(events, kind::ALL);
     let help = near.first().map(|name| format!("did you mean `{name}`?"));
     let message = format!("there is no type of event `{}`", events.escape_debug());
-    report.wrong_with_help(path, node, message, help.or(Some("see `maqet events --help`".to_owned())));
+    report.wrong_key(path, node, message, help.or(Some("see `maqet events --help`".to_owned())));
 }
 
 fn read_command(path: &KeyPath, node: &Node, report: &mut Report) -> Option<Vec<String>> {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::shortened;
 use crate::qemu::{Helper, Switch};
 use crate::storage::DriveName;
 use crate::vm::VmId;
@@ -86,7 +87,7 @@ pub struct Forward {
 
 /// A text that is no [`Forward`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{}` is not a forwarded port: {why}", given.escape_debug())]
+#[error("{} is not a forwarded port: {why}", shortened(given))]
 pub struct InvalidForward {
     /// What was given.
     pub given: String,
@@ -215,7 +216,7 @@ pub struct MacAddress([u8; 6]);
 
 /// A text that is no [`MacAddress`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{}` is not the address of a network card: {why}", given.escape_debug())]
+#[error("{} is not the address of a network card: {why}", shortened(given))]
 pub struct InvalidMac {
     /// What was given.
     pub given: String,

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::shortened;
+
 /// A number of bytes, written as QEMU writes it: `512`, `64K`, `2G`, `1.5T`; units are binary.
 ///
 /// The rules are those of QEMU's `qemu_strtosz` (7.2), without its hexadecimal numbers and leading
@@ -24,7 +26,7 @@ pub struct ByteSize(u64);
 
 /// A text that is no size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{given}` is not a size: {why}")]
+#[error("{} is not a size: {why}", shortened(given))]
 pub struct InvalidSize {
     /// What was given.
     pub given: String,

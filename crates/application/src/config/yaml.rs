@@ -8,6 +8,7 @@ use maqet_domain::config::{Node, Place, Problem, ProblemKind, Value};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::{Location, Spanned};
 
+use super::advice::advice;
 use crate::limits;
 
 /// Reads a YAML text into a tree that remembers where everything stands in `source`, or tells what is wrong with it.
@@ -143,8 +144,7 @@ fn refusal(error: &serde_yaml::Error, source: &Arc<str>) -> Problem {
         other => {
             let text = other.to_string();
             let text = text.split(" at line ").next().unwrap_or_default();
-            let help = text.contains("tabs disallowed").then(|| "indent with spaces".to_owned());
-            (format!("this is not YAML: {text}"), help)
+            advice(text)
         }
     };
     Problem { help, ..problem(message, place) }

@@ -6,8 +6,9 @@ use clap::Args;
 
 /// Define a VM from YAML files and flags
 ///
-/// Several files are merged left to right: maps merge, `storage` merges by name, other lists
-/// append, of anything else the last one wins, and `null` deletes.
+/// Several files are merged left to right: maps merge, `storage` and `network` merge by name,
+/// `arguments` by switch and id, other lists append, of anything else the last one wins, and `null`
+/// deletes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

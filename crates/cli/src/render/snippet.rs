@@ -13,8 +13,11 @@ use super::printable::{in_place, printable};
 /// How many problems are shown; the JSON has them all, and nobody mends more before trying again.
 const SHOWN: usize = 50;
 
-/// The longest line that is shown, in bytes; what is longer hides where the mark is instead of showing it.
-const LONGEST_LINE: usize = 1000;
+/// The longest line of which the part around the mark is shown, in bytes: up to 50 of them are looked through.
+const LONGEST_LINE: usize = 16 << 10;
+
+/// The longest mark, in bytes; a longer one hides where it begins.
+const LONGEST_MARK: usize = 100;
 
 /// The longest key that is shown whole, in characters.
 const LONGEST_KEY: usize = 200;
@@ -77,7 +80,7 @@ fn snippet<'a>(place: &'a Place, line: &'a str, kind: AnnotationKind, label: &'a
 fn range(place: &Place, line: &str) -> Range<usize> {
     let column = usize::try_from(place.column.saturating_sub(1)).unwrap_or_default();
     let start = line.char_indices().nth(column).map_or(line.len(), |(at, _)| at);
-    let mut end = start.saturating_add(place.length.max(1)).min(line.len());
+    let mut end = start.saturating_add(place.length.clamp(1, LONGEST_MARK)).min(line.len());
     while !line.is_char_boundary(end) {
         end += 1;
     }
@@ -87,8 +90,13 @@ fn range(place: &Place, line: &str) -> Range<usize> {
 /// Returns the line a place is on, if it is in a text we have and can be read.
 fn shown<'a>(place: &'a Place, sources: &'a Sources) -> Option<(&'a Place, &'a str)> {
     let above = usize::try_from(place.line.checked_sub(1)?).ok()?;
-    let line = sources.text(&place.source)?.lines().nth(above).unwrap_or_default();
+    let line = lines(sources.text(&place.source)?).nth(above).unwrap_or_default();
     (line.len() <= LONGEST_LINE).then_some((place, line))
+}
+
+/// Returns the lines as YAML counts them: a carriage return alone ends one, too.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.split('\n').flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'))
 }
 
 #[cfg(test)]
@@ -119,6 +127,23 @@ mod tests {
         assert!(told.contains("--> f.yaml:3:1\n"), "{told}");
         assert!(told.contains("3 | 'größe ö': 1\n  | ^^^^^^^^^ here\n"), "{told}");
         assert!(!told.contains("above") && !told.contains("below"), "{told}");
+    }
+
+    #[test]
+    fn test_snippet_of_a_line_that_any_system_ends_is_that_line() {
+        for text in ["a: 1\nbc: 2\nd: 3\n", "a: 1\r\nbc: 2\r\nd: 3\r\n", "a: 1\rbc: 2\rd: 3\r"] {
+            let told = told(text);
+
+            assert!(told.contains("2 | bc: 2\n  | ^^ here\n"), "{text:?}: {told}");
+        }
+    }
+
+    #[test]
+    fn test_snippet_of_a_long_line_shows_the_part_around_the_mark() {
+        let told = told(&format!("{{ a: {}, mark: 1 }}\n", "x".repeat(5000)));
+
+        assert!(told.contains("mark: 1 }\n") && told.contains("^^^^ here"), "{told}");
+        assert!(told.lines().all(|line| line.len() < 400), "{told}");
     }
 
     #[test]

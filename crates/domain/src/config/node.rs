@@ -1,6 +1,7 @@
 //! An open tree that keeps order and remembers where it came from.
 
 use std::fmt;
+use std::path::Path;
 
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap, SerializeSeq};
@@ -68,6 +69,19 @@ impl Node {
     #[must_use]
     pub fn map_value(self, change: impl FnOnce(Value) -> Value) -> Self {
         Self { value: change(self.value), place: self.place, key: self.key }
+    }
+
+    /// Returns a relative path made absolute: it is one below `folder`. Anything else stays as it is.
+    ///
+    /// For `ConfigHandler::rebase`.
+    #[must_use]
+    pub fn rebased(self, folder: &Path) -> Self {
+        self.map_value(|value| match value {
+            Value::Text(text) if !text.is_empty() && Path::new(&text).is_relative() => {
+                Value::Text(folder.join(text).to_string_lossy().into_owned())
+            }
+            other => other,
+        })
     }
 
     /// Returns where a reader looks for what is wrong inside: a map or list under a key is looked for at the key.
@@ -147,7 +161,8 @@ impl Node {
             Value::Null => "nothing".to_owned(),
             Value::Bool(value) => format!("the boolean `{value}`"),
             Value::Int(value) => format!("the number `{value}`"),
-            Value::Float(value) => format!("the number `{value}`"),
+            // A fraction shows that it is one, `2.0` too.
+            Value::Float(value) => format!("the number `{value:?}`"),
             Value::Text(text) => format!("the text {}", shortened(text)),
             Value::List(_) => "a list".to_owned(),
             Value::Map(_) => "a map".to_owned(),
@@ -156,7 +171,7 @@ impl Node {
 }
 
 /// Returns a text as it stands in a message: quoted, on one line, and of a length that can be read.
-pub(super) fn shortened(text: &str) -> String {
+pub(crate) fn shortened(text: &str) -> String {
     let shown: String = text.chars().take(40).collect();
     let more = if shown.len() < text.len() { "…" } else { "" };
     format!("`{}{more}`", shown.escape_debug())
@@ -286,6 +301,21 @@ mod tests {
     fn test_node_boolean_reads_as_qemu_writes_it() {
         assert_eq!(Node::new(Value::Bool(true)).scalar().as_deref(), Some("on"));
         assert_eq!(Node::new(Value::Bool(false)).scalar().as_deref(), Some("off"));
+    }
+
+    #[test]
+    fn test_node_fraction_in_words_shows_that_it_is_one() {
+        assert_eq!(Node::new(Value::Float(2.0)).in_words(), "the number `2.0`");
+        assert_eq!(Node::new(Value::Float(1e300)).in_words(), "the number `1e300`");
+    }
+
+    #[test]
+    fn test_node_rebased_is_below_the_folder_if_it_is_a_relative_path() {
+        let rebased = |text: &str| Node::text(text).rebased(Path::new("/conf"));
+
+        assert_eq!(rebased("a/b"), Node::text("/conf/a/b"));
+        assert_eq!([rebased("/a"), rebased("")], [Node::text("/a"), Node::text("")]);
+        assert_eq!(Node::new(Value::Int(1)).rebased(Path::new("/conf")), Node::new(Value::Int(1)));
     }
 
     #[test]

@@ -93,6 +93,11 @@ impl Report {
         self.add(Problem { kind, path: path.to_string(), message, help: None, place, other: None });
     }
 
+    /// Notes that the key is wrong under which `node` stands, and what would help.
+    pub fn wrong_key(&mut self, path: &KeyPath, node: &Node, message: impl Into<String>, help: Option<String>) {
+        self.wrong_at(node.key.as_ref().or(node.place.as_ref()), path, message.into(), help);
+    }
+
     fn wrong_at(&mut self, place: Option<&Place>, path: &KeyPath, message: String, help: Option<String>) {
         let (kind, place) = (ProblemKind::Invalid, place.cloned());
         self.add(Problem { kind, path: path.to_string(), message, help, place, other: None });

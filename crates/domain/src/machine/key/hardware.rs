@@ -4,7 +4,6 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::plain::rebased;
 use crate::config::{KeyPath, Node, Report, Value, schema};
 use crate::machine::{Firmware, Machine, Serial};
 use crate::near::{did_you_mean, near};
@@ -180,7 +179,7 @@ impl ConfigHandler for FirmwareKey {
     }
 
     fn rebase(&self, node: Node, folder: &Path) -> Node {
-        if node.as_text().is_some_and(is_path) { rebased(node, folder) } else { node }
+        if node.as_text().is_some_and(is_path) { node.rebased(folder) } else { node }
     }
 
     fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
@@ -260,13 +259,22 @@ fn text_or_options() -> serde_json::Value {
 
 /// Reads an argument that is one text, passed as it is, or a map of options.
 fn options(switch: &'static str, path: &KeyPath, node: &Node, report: &mut Report) -> Option<Switch> {
-    let Value::Map(entries) = &node.value else {
-        return report.word(path, node).map(|text| Switch::verbatim(switch, text));
+    let entries = match &node.value {
+        Value::Map(entries) => entries,
+        Value::List(_) => {
+            report.expected(path, node, "a text or a map of options");
+            return None;
+        }
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) => {
+            return report.word(path, node).map(|text| Switch::verbatim(switch, text));
+        }
     };
     let mut built = Switch::new(switch);
     for (key, value) in entries {
         if key.contains([',', '=', '\0']) {
-            report.unknown_key(&path.key(key), value, &[]);
+            // As under `arguments`.
+            let message = format!("`{}` cannot be the name of an option", key.escape_debug());
+            report.wrong_key(&path.key(key), value, message, None);
             continue;
         }
         built = built.option(key, report.word(&path.key(key), value)?);

@@ -124,7 +124,7 @@ fn spec(
 ) -> Option<NetworkSpec> {
     let given = |key: &str| entry.given(key);
     let name = match given("name") {
-        Some(node) => parsed::<DriveName>(&at.key("name"), node, report),
+        Some(node) => card_name(&at.key("name"), node, report),
         None => DriveName::parse(&name_by_place(index)).ok(),
     };
     let model = match given("model") {
@@ -203,6 +203,17 @@ fn forwards(at: &KeyPath, node: &Node, report: &mut Report) -> Vec<Forward> {
         forwards.push(forward);
     }
     forwards
+}
+
+/// Reads the name of a card, for which the same holds as for that of a drive.
+fn card_name(at: &KeyPath, node: &Node, report: &mut Report) -> Option<DriveName> {
+    let text = report.text(at, node)?;
+    let invalid = match DriveName::parse(&text) {
+        Ok(name) => return Some(name),
+        Err(invalid) => invalid,
+    };
+    report.wrong(at, node, format!("name `{}` is not usable: {}", invalid.given.escape_debug(), invalid.why));
+    None
 }
 
 /// Reads a value through its type's own door.

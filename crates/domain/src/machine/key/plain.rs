@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::config::{KeyPath, Node, Report, Value, schema};
+use crate::config::{KeyPath, Node, Report, schema};
 use crate::machine::{AccelChoice, Machine};
 use crate::plugin::{ConfigHandler, KeyDoc};
 use crate::vm::VmName;
@@ -61,7 +61,7 @@ impl ConfigHandler for Binary {
     /// A name without a slash is looked up in PATH; anything else is a path.
     fn rebase(&self, node: Node, folder: &Path) -> Node {
         match node.as_text() {
-            Some(text) if text.contains('/') => rebased(node, folder),
+            Some(text) if text.contains('/') => node.rebased(folder),
             Some(_) | None => node,
         }
     }
@@ -199,14 +199,4 @@ impl ConfigHandler for Vga {
             machine.vga = Some(word);
         }
     }
-}
-
-/// Returns a relative path under `folder`, and anything else unchanged.
-pub(super) fn rebased(node: Node, folder: &Path) -> Node {
-    node.map_value(|value| match value {
-        Value::Text(text) if !text.is_empty() && Path::new(&text).is_relative() => {
-            Value::Text(folder.join(text).to_string_lossy().into_owned())
-        }
-        other => other,
-    })
 }

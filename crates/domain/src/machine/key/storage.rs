@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::plain::rebased;
 use crate::config::{KeyPath, Node, Report, Value, schema};
 use crate::machine::{Machine, defaults};
-use crate::near::did_you_mean;
+use crate::near::{did_you_mean, near};
 use crate::plugin::{ConfigHandler, KeyDoc, Registry, StorageDriver};
 use crate::size::ByteSize;
 use crate::storage::{Backing, Cache, DriveName, Interface, StorageSpec};
@@ -159,7 +158,7 @@ impl Storage {
 
     /// Returns what stands under the type's own keys, and notes the keys that nobody knows.
     ///
-    /// Where the type is not known, those of every type are.
+    /// Where the type is not known, a key may be of any type, and what is near to one is mistyped.
     fn own_keys(
         &self,
         at: &KeyPath,
@@ -178,7 +177,10 @@ impl Storage {
                 found.extend(Some((key.clone(), node.clone())).filter(|_| !node.is_null()));
             } else if !KEYS.contains(&key.as_str()) {
                 let known: Vec<&str> = KEYS.iter().chain(&own).copied().collect();
-                report.unknown_key(&at.key(key), node, &known);
+                // What is like no key we know may be one of the type we do not know.
+                if driver.is_some() || !near(key, known.iter().copied()).is_empty() {
+                    report.unknown_key(&at.key(key), node, &known);
+                }
             }
         }
         found
@@ -194,7 +196,7 @@ impl Storage {
                     .into_iter()
                     .map(|(key, node)| {
                         let is_path = PATH_KEYS.contains(&key.as_str()) || own.contains(&key.as_str());
-                        let node = if is_path { rebased(node, folder) } else { node };
+                        let node = if is_path { node.rebased(folder) } else { node };
                         (key, node)
                     })
                     .collect(),
