@@ -33,6 +33,8 @@ pub(crate) const PRINT: Source = Source { name: "print", text: include_str!("pri
 pub(crate) struct Ground<'a> {
     pub(crate) home: &'a TestHome,
     pub(crate) runs: usize,
+    /// The example that runs many commands on one session, as a user of the library would.
+    pub(crate) session: &'a Path,
 }
 
 impl Ground<'_> {

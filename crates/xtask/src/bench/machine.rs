@@ -1,5 +1,6 @@
 //! What is mostly work of QEMU: `start`, `qmp`, `stop`.
 
+use std::ffi::OsStr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,9 @@ const OURS: &str = "ours";
 const BARE: &str = "bare";
 
 const PAUSED: &str = "paused";
+
+/// How many commands one session is asked.
+const COMMANDS: &str = "1000";
 
 pub(crate) fn start(ground: &Ground<'_>) -> Result<Vec<Row>> {
     let bare = pair(ground)?;
@@ -60,8 +64,19 @@ pub(crate) fn qmp(ground: &Ground<'_>) -> Result<Vec<Row>> {
     let row = ground
         .race("`qmp query-status`", "C program", Bar::Times(2.5))
         .run(|_| timed(ground.maqet(["qmp", PAUSED, "query-status"])), |_| timed(ground.other(&asker, [&monitor])))?;
+    let session = ground.race("1,000 commands on one session", "C program", Bar::Times(1.15)).run(
+        |_| microseconds(ground.other(ground.session, [PAUSED, "query-status", COMMANDS])),
+        |_| microseconds(ground.other(&asker, [monitor.as_os_str(), OsStr::new(COMMANDS)])),
+    )?;
     told(ground.maqet(["stop", PAUSED, "--force"]))?;
-    Ok(vec![row])
+    Ok(vec![row, session])
+}
+
+/// Runs a program whose last line says how many microseconds its work took.
+fn microseconds(command: Command) -> Result<Duration> {
+    let (_, said) = told(command)?;
+    let last = said.lines().last().and_then(|line| line.parse().ok());
+    last.map(Duration::from_micros).ok_or_else(|| Failure::new("a program did not say how long it took").because(said))
 }
 
 /// Starts our VM, and looks at a monitor that maqet itself does not use for when it runs.
@@ -98,5 +113,5 @@ fn define(ground: &Ground<'_>, yaml: &str) -> Result<()> {
         return Ok(());
     }
     let file = ground.home.write(name, yaml);
-    told(ground.maqet([std::ffi::OsStr::new("add"), file.as_os_str()])).map(drop)
+    told(ground.maqet([OsStr::new("add"), file.as_os_str()])).map(drop)
 }

@@ -80,13 +80,14 @@ impl Bench {
     pub(crate) fn run(&self, workspace: &Workspace) -> Result<()> {
         tools::ensure_for_bench()?;
         let binary = self.binary(workspace)?;
+        let session = example(workspace, "one_session")?;
         let facts = host::facts(self.binary.is_none().then_some(workspace), &binary);
 
         let started = Instant::now();
         let home = TestHome::with_binary(binary);
         let folder = home.root().to_owned();
         let guard = Guard::over(&folder)?;
-        let measured = self.measure(&Ground { home: &home, runs: usize::from(self.runs) });
+        let measured = self.measure(&Ground { home: &home, runs: usize::from(self.runs), session: &session });
         drop(home);
         guard.dismiss();
         let rows = measured?;
@@ -129,6 +130,13 @@ impl Bench {
         let binary = self.binary.as_ref().map(|path| format!(" --binary {}", path.display())).unwrap_or_default();
         format!("cargo xtask bench --runs {}{binary}", self.runs)
     }
+}
+
+/// Builds an example of the library and returns where it is.
+fn example(workspace: &Workspace, name: &str) -> Result<PathBuf> {
+    program::run(&mut workspace.cargo(["build", "--release", "--package", "maqet", "--example", name]))?;
+    let released = workspace.released_maqet().and_then(|maqet| Some(maqet.parent()?.join("examples").join(name)));
+    released.ok_or_else(|| Failure::new("the target folder has no folder for releases"))
 }
 
 fn write(workspace: &Workspace, page: &str) -> Result<()> {

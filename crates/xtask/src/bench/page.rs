@@ -34,7 +34,8 @@ of its own, and software emulation only.
   negotiated, and answered `query-status` with `running`. Of ours the same is seen on the monitor that maqet leaves
   free.
 - **`qmp`**: `query-status` of a VM that `-S` keeps from running. The limit is a C program that connects to the same
-  monitor, reads the greeting, negotiates, asks, prints and exits.
+  monitor, reads the greeting, negotiates, asks, prints and exits. On one session: the example `one_session` of the library, and the same C
+  program; both measure the commands alone, without the connecting.
 - **`stop --force`**: of the VM that `start` starts. The limit is SIGKILL and waiting on a pidfd by the benchmark itself,
   so it has no process to start.
 - **`snapshot`**: of a qcow2 image of 64 MiB with three snapshots, the VM not running; what is created is removed
