@@ -58,7 +58,9 @@ pub use keyboard_error::KeyboardError;
 pub use look::{Occupation, VmStatus};
 pub use patience::{InvalidPatience, Patience};
 pub use progress::{Progress, ProgressStream};
-pub use qmp::{CommandError, QmpArguments, read_answer, read_command};
+pub use qmp::{
+    CommandError, Completions, InvalidLine, QmpArguments, QmpLine, QmpShell, completions, read_answer, read_command,
+};
 pub use screen::{Picture, ScreenError};
 pub use settings::{EffectiveSetting, Settings};
 pub use stop::Rung;

@@ -1,5 +1,9 @@
 //! Commands of QMP that somebody asks for: typed by the schema of the QEMU they are for, and looked at before they go.
 
+mod complete;
+mod line;
+mod shell;
+
 use std::time::Duration;
 
 use maqet_domain::error::{Explain, Fault};
@@ -8,6 +12,9 @@ use maqet_domain::qmp::{Danger, HUMAN_MONITOR, Schema, SchemaError, danger, hmp_
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use self::complete::{Completions, completions};
+pub use self::line::{InvalidLine, QmpLine};
+pub use self::shell::QmpShell;
 use crate::monitor::Monitored;
 use crate::{App, Error};
 

@@ -12,6 +12,7 @@ mod life;
 mod logs;
 mod qmp;
 mod screen;
+mod shell;
 mod snapshot;
 mod wait;
 
@@ -36,6 +37,7 @@ pub(crate) use self::life::{PowerOff, Press, Restart, Rm, Start, Status, Stop, V
 pub(crate) use self::logs::Logs;
 pub(crate) use self::qmp::{Qmp, QmpCommand, QmpRun};
 pub(crate) use self::screen::Screenshot;
+pub(crate) use self::shell::QmpShell;
 pub(crate) use self::snapshot::Snapshot;
 pub(crate) use self::wait::Wait;
 use crate::exit;

@@ -12,6 +12,7 @@ mod life;
 mod logs;
 mod qmp;
 mod screen;
+mod shell;
 
 use maqet::operation::Info;
 use maqet::{Maqet, Operation};
@@ -47,6 +48,9 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Qmp(Qmp { command: Some(QmpCommand::Run(run)), .. } | Qmp { run: Some(run), .. }) => {
             qmp::run(maqet, run, output).await
         }
+        Command::Qmp(Qmp { command: Some(QmpCommand::Shell(arguments)), .. }) => {
+            shell::run(maqet, arguments, output).await
+        }
         Command::Qmp(Qmp { command: Some(QmpCommand::Events(arguments)), .. }) => {
             events::of_qemu(maqet, arguments, output).await
         }
@@ -73,6 +77,11 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Cleanup(cleanup) => health::cleanup(maqet, cleanup, output).await,
         Command::Config(arguments) => config::run(maqet, arguments, output).await,
     }
+}
+
+/// Returns whether a command listens itself to what asks it to end: Ctrl-C is a key of its own there.
+pub(crate) fn listens_itself(command: &Command) -> bool {
+    matches!(command, Command::Qmp(Qmp { command: Some(QmpCommand::Shell(_)), .. })) && shell::is_for_somebody()
 }
 
 /// Runs an operation whose result is shown as it is.

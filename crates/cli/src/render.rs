@@ -10,7 +10,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-pub(crate) use self::people::People;
+pub(crate) use self::people::{People, happened};
 
 use crate::arguments::{Format, Global};
 use crate::failure::Failure;
@@ -102,6 +102,11 @@ pub(crate) fn note(format: Format, text: &str) {
         Format::Json => anstream::eprintln!("{}", serde_json::json!({ "note": text })),
         Format::Table | Format::Yaml => anstream::eprintln!("{}", printable::printable(text)),
     }
+}
+
+/// Writes a line between results that somebody reads as they come.
+pub(crate) fn line(text: &str) -> Result<(), Failure> {
+    write(|out| writeln!(out, "{text}"))
 }
 
 /// Writes to standard output; a reader that went away is no failure.

@@ -37,9 +37,10 @@ fn begin(arguments: Arguments) -> Result<u8, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let output = Output::new(&arguments.global);
+        let listens_itself = command::listens_itself(&arguments.command);
         tokio::select! {
             done = command::run(&maqet, arguments.command, &output) => done,
-            () = interrupted() => {
+            () = interrupted(), if !listens_itself => {
                 output.note("interrupted");
                 Ok(exit::INTERRUPTED)
             }

@@ -43,12 +43,36 @@ impl RawTerminal {
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
-        // Not `Drain`: a terminal that was halted would hold us for ever. The same goes for the writing.
-        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.saved);
-        let stdout = io::stdout();
-        let mut waiting = [PollFd::new(&stdout, PollFlags::OUT)];
-        if stdout.is_terminal() && poll(&mut waiting, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
-            let _ = rustix::io::write(&stdout, PUT_BACK);
+        put_back(&self.saved);
+    }
+}
+
+/// A terminal that others make raw; dropped, it is as it was, whatever they left of it.
+pub(crate) struct KeptTerminal {
+    saved: Termios,
+}
+
+impl KeptTerminal {
+    /// Takes down how the terminal at standard input is.
+    pub(crate) fn keep() -> io::Result<Self> {
+        Ok(Self { saved: tcgetattr(io::stdin())? })
+    }
+}
+
+impl Drop for KeptTerminal {
+    fn drop(&mut self) {
+        if tcgetattr(io::stdin()).is_ok_and(|now| now.local_modes != self.saved.local_modes) {
+            put_back(&self.saved);
         }
+    }
+}
+
+fn put_back(saved: &Termios) {
+    // Not `Drain`: a terminal that was halted would hold us for ever. The same goes for the writing.
+    let _ = tcsetattr(io::stdin(), OptionalActions::Now, saved);
+    let stdout = io::stdout();
+    let mut waiting = [PollFd::new(&stdout, PollFlags::OUT)];
+    if stdout.is_terminal() && poll(&mut waiting, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
+        let _ = rustix::io::write(&stdout, PUT_BACK);
     }
 }

@@ -48,7 +48,9 @@ pub use maqet_application::{
     Rung, ScreenError, Severity, Timeouts, Upkeep, VmStatus, limits, operation,
 };
 // Commands of QMP.
-pub use maqet_application::{CommandError, QmpArguments, read_answer, read_command};
+pub use maqet_application::{
+    CommandError, Completions, InvalidLine, QmpArguments, QmpLine, QmpShell, completions, read_answer, read_command,
+};
 // What can be waited for.
 pub use maqet_application::{Condition, InvalidCondition, LastLines, Pattern, WaitError};
 // What happened, and hearing of it.

@@ -7,6 +7,7 @@ use super::events::QmpEvents;
 use super::hardware::Hardware;
 use super::keyboard::{Keys, Type};
 use super::screen::Screenshot;
+use super::shell::QmpShell;
 
 /// Talk to the QEMU of a running VM
 ///
@@ -32,6 +33,7 @@ pub(crate) struct Qmp {
 pub(crate) enum QmpCommand {
     /// Run a QMP command and print what QEMU returns
     Run(QmpRun),
+    Shell(QmpShell),
     /// Show the QMP events of a VM's QEMU
     Events(QmpEvents),
     /// Press keys of a running VM

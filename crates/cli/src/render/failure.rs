@@ -32,7 +32,8 @@ fn for_people(failure: &Failure) {
     }
 }
 
-fn as_json(failure: &Failure) -> serde_json::Value {
+/// Returns a failure as scripts see it.
+pub(crate) fn as_json(failure: &Failure) -> serde_json::Value {
     let mut error = json!({
         "code": failure.code,
         "message": failure.message,

@@ -19,6 +19,7 @@ use maqet::operation::{
 };
 use unicode_width::UnicodeWidthStr;
 
+pub(crate) use self::events::happened;
 use super::is_coloured;
 use super::printable::{for_shell, printable, printable_lines};
 

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use maqet::ShownEvent;
+use maqet::domain::qemu::QmpEvent;
 use serde_json::Value;
 
 use super::People;
@@ -10,17 +11,23 @@ use crate::render::printable::printable;
 
 impl People for ShownEvent {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let at = format!("{:.3}", self.at);
         let vm = self.vm.as_deref().unwrap_or("-");
-        write!(out, "{at}  {vm}  {}", printable(&self.kind))?;
-        if let Value::Object(data) = &self.data {
-            for (key, value) in data {
-                let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                write!(out, "  {}={}", printable(key), printable(&value))?;
-            }
-        }
-        writeln!(out)
+        writeln!(out, "{:.3}  {vm}  {}{}", self.at, printable(&self.kind), in_words(&self.data))
     }
+}
+
+/// Returns an event of QEMU as a line where it is clear which VM it is about.
+pub(crate) fn happened(event: &QmpEvent) -> String {
+    format!("{:.3}  {}{}", event.at, printable(&event.name), in_words(&event.data))
+}
+
+fn in_words(data: &Value) -> String {
+    let Value::Object(data) = data else { return String::new() };
+    let word = |(key, value): (&String, &Value)| {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        format!("  {}={}", printable(key), printable(&value))
+    };
+    data.iter().map(word).collect()
 }
 
 impl People for Vec<ShownEvent> {

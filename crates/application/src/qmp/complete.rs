@@ -1,0 +1,120 @@
+//! What may stand where somebody types a command of QMP.
+
+use maqet_domain::qmp::{Argument, Schema};
+
+/// What could stand where the last word of a line begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completions {
+    /// Where that word begins, in bytes.
+    pub start: usize,
+    /// What could stand there, in order: whole commands, keys with their `=` or `.`, keys with their values.
+    pub words: Vec<String>,
+}
+
+/// Returns what could stand at the end of `line`: commands first, then keys, then the values these can have.
+pub fn completions(schema: &Schema, line: &str) -> Completions {
+    let start =
+        line.rfind(char::is_whitespace).map_or(0, |at| at + line[at..].chars().next().map_or(1, char::len_utf8));
+    let (before, word) = line.split_at(start);
+    let mut given = before.split_whitespace();
+    let words = match given.next() {
+        None => commands(schema, word),
+        Some(command) if !command.starts_with(['{', '#']) => {
+            arguments(schema, command, &given.collect::<Vec<_>>(), word)
+        }
+        Some(_) => Vec::new(),
+    };
+    Completions { start, words }
+}
+
+fn commands(schema: &Schema, word: &str) -> Vec<String> {
+    // What is asked for is an argument more often than not, and takes the space to come to it.
+    schema.commands().filter(|name| name.starts_with(word)).map(|name| format!("{name} ")).collect()
+}
+
+fn arguments(schema: &Schema, command: &str, given: &[&str], word: &str) -> Vec<String> {
+    let (key, value) = word.split_once('=').map_or((word, None), |(key, value)| (key, Some(value)));
+    let under = key.rsplit_once('.').map_or("", |(under, _)| under);
+    let arguments = schema.arguments(command, given, under);
+    if let Some(value) = value {
+        let values = arguments.into_iter().filter(|one| one.name == key).flat_map(|one| one.values);
+        return values.filter(|one| one.starts_with(value)).map(|one| format!("{key}={one} ")).collect();
+    }
+    let is_given = |one: &Argument| given.iter().any(|word| word.split('=').next() == Some(&one.name));
+    let wanted = arguments.iter().filter(|one| one.name.starts_with(key) && !is_given(one));
+    let (needed, others): (Vec<&Argument>, Vec<&Argument>) = wanted.partition(|one| one.is_required);
+    needed.into_iter().chain(others).map(with_end).collect()
+}
+
+fn with_end(argument: &Argument) -> String {
+    format!("{}{}", argument.name, if argument.has_parts { "." } else { "=" })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn schema() -> Schema {
+        let text = |name: &str, json: &str| json!({"name": name, "meta-type": "builtin", "json-type": json});
+        let reply = json!([
+            text("str", "string"),
+            text("int", "int"),
+            text("bool", "boolean"),
+            {"name": "none", "meta-type": "object", "members": []},
+            {"name": "driver", "meta-type": "enum", "values": ["file", "qcow2", "raw"],
+             "members": [{"name": "file"}, {"name": "qcow2"}, {"name": "raw"}]},
+            {"name": "below", "meta-type": "object", "members": [{"name": "filename", "type": "str"}]},
+            {"name": "block", "meta-type": "object", "members": [
+                {"name": "node-name", "type": "str", "default": null}, {"name": "driver", "type": "driver"},
+                {"name": "read-only", "type": "bool", "default": null}, {"name": "file", "type": "below"}]},
+            {"name": "blockdev-add", "meta-type": "command", "arg-type": "block", "ret-type": "none"},
+            {"name": "blockdev-del", "meta-type": "command", "arg-type": "none", "ret-type": "none"},
+            {"name": "quit", "meta-type": "command", "arg-type": "none", "ret-type": "none"},
+        ]);
+        Schema::of_reply(&reply).unwrap()
+    }
+
+    #[track_caller]
+    fn check(line: &str, start: usize, words: &[&str]) {
+        let found = completions(&schema(), line);
+
+        assert_eq!(
+            (found.start, found.words),
+            (start, words.iter().map(|word| (*word).to_owned()).collect()),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn test_completions_of_a_command_begin_with_what_is_there() {
+        check("", 0, &["blockdev-add ", "blockdev-del ", "quit "]);
+        check("blo", 0, &["blockdev-add ", "blockdev-del "]);
+        check("  q", 2, &["quit "]);
+        check("x", 0, &[]);
+    }
+
+    #[test]
+    fn test_completions_of_keys_have_what_is_needed_first_and_nothing_twice() {
+        check("blockdev-add ", 13, &["driver=", "file.", "node-name=", "read-only="]);
+        check("blockdev-add driver=raw n", 24, &["node-name="]);
+        check("blockdev-add driver=raw d", 24, &[]);
+        check("blockdev-add file.", 13, &["file.filename="]);
+        check("quit ", 5, &[]);
+        check("no-such a", 8, &[]);
+    }
+
+    #[test]
+    fn test_completions_of_values_are_those_that_can_be_listed() {
+        check("blockdev-add driver=", 13, &["driver=file ", "driver=qcow2 ", "driver=raw "]);
+        check("blockdev-add driver=q", 13, &["driver=qcow2 "]);
+        check("blockdev-add read-only=o", 13, &["read-only=on ", "read-only=off "]);
+        check("blockdev-add node-name=h", 13, &[]);
+    }
+
+    #[test]
+    fn test_completions_of_a_message_are_none() {
+        check("{\"execute\": bl", 12, &[]);
+    }
+}

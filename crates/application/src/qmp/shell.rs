@@ -1,0 +1,91 @@
+//! A session with a VM's QEMU for commands that somebody types.
+
+use std::time::{Duration, Instant};
+
+use maqet_domain::port::{Heard, MonitorSession};
+use maqet_domain::qmp::Schema;
+use maqet_domain::vm::{ProcessIdentity, VmEntry};
+use serde_json::Value;
+
+use super::{QmpLine, read_answer, read_command};
+use crate::journal::Touched;
+use crate::monitor::Monitored;
+use crate::operation::QmpRun;
+use crate::{App, Error, Patience};
+
+/// A session that reads commands as `qmp run` does, and hears QEMU's events between them; it is closed when dropped.
+pub struct QmpShell<'a> {
+    app: &'a App,
+    entry: VmEntry,
+    process: ProcessIdentity,
+    schema: Schema,
+    session: Box<dyn MonitorSession>,
+    timeout: Option<Patience>,
+    allow_dangerous: bool,
+}
+
+impl App {
+    /// Opens a session for commands that somebody types, each at most `timeout` long and, with `allow_dangerous`, also
+    /// such as reach the host.
+    ///
+    /// Errors: those of [`App::monitor_session`] and of [`App::qmp_schema`].
+    pub async fn qmp_shell(
+        &self,
+        vm: &str,
+        timeout: Option<Patience>,
+        allow_dangerous: bool,
+    ) -> Result<QmpShell<'_>, Error> {
+        let monitored = self.monitored(vm).await?;
+        let patience = self.timeouts().qmp;
+        let schema = self.schema_of(&monitored, patience).await?;
+        let session = self.ports.monitors.session(&monitored.run.places, patience).await?;
+        let Monitored { entry, process, .. } = monitored;
+        Ok(QmpShell { app: self, entry, process, schema, session, timeout, allow_dangerous })
+    }
+}
+
+impl QmpShell<'_> {
+    /// Returns the VM's name.
+    pub fn name(&self) -> &str {
+        self.entry.name.as_str()
+    }
+
+    /// Returns what the VM's QEMU tells of its commands.
+    pub const fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// Runs a command and returns QEMU's answer; may be given up at any moment, as those of [`MonitorSession`].
+    ///
+    /// It is written down in the log of the VM as `qmp run` is.
+    pub async fn execute(&mut self, line: &QmpLine) -> Result<Value, Error> {
+        let started = Instant::now();
+        let QmpLine { command, arguments } = line.clone();
+        let (vm, allow_dangerous) = (self.entry.id.to_string(), self.allow_dangerous);
+        let asked = QmpRun { vm, command, arguments, timeout: self.timeout, allow_dangerous };
+        let outcome = self.ask(&asked).await;
+        let touched = outcome.as_ref().map(|_| Touched::Vm(self.entry.id));
+        self.app.note(&asked, touched, started.elapsed()).await;
+        outcome
+    }
+
+    /// Returns the next event, waiting at most `patience` for one; those that came during commands are first.
+    ///
+    /// Errors: [`Error::Qmp`] once the session is over.
+    pub async fn heard(&mut self, patience: Duration) -> Result<Option<Heard>, Error> {
+        Ok(self.session.heard(patience).await?)
+    }
+
+    async fn ask(&mut self, asked: &QmpRun) -> Result<Value, Error> {
+        let command = read_command(&self.schema, &asked.command, &asked.arguments, asked.allow_dangerous)?;
+        let deadline = asked.timeout.map_or(self.app.timeouts().qmp, Patience::duration);
+        match self.session.execute(&command, deadline).await {
+            Ok(answer) => Ok(read_answer(&command, answer)?),
+            Err(error) => {
+                // It may have been stopped while it was asked, and then nothing else tells why.
+                self.app.awake(&self.entry.name, &self.process)?;
+                Err(error.into())
+            }
+        }
+    }
+}

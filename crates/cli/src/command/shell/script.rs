@@ -1,0 +1,121 @@
+//! A shell without anybody at it: a line of JSON for each command.
+
+use std::io::{self, BufRead, Read, Write};
+
+use maqet::{QmpLine, QmpShell, limits};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::{TURN, gone, is_over};
+use crate::exit;
+use crate::failure::Failure;
+use crate::render::{Output, People, failure};
+
+/// What is written for each command.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Answer {
+    Return(Value),
+    Error(Value),
+}
+
+impl People for Answer {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        serde_json::to_writer(&mut *out, self).map_err(io::Error::from)?;
+        out.write_all(b"\n")
+    }
+}
+
+/// Runs the commands on standard input, each once the one before was answered.
+pub(super) async fn run(mut shell: QmpShell<'_>, output: &Output) -> Result<u8, Failure> {
+    let mut lines = lines();
+    let (mut code, mut quits, mut is_there) = (exit::DONE, false, true);
+    loop {
+        let line = tokio::select! {
+            line = lines.recv() => match line {
+                Some(line) => line?,
+                None => return Ok(code),
+            },
+            // Nobody is shown events, and they must not pile up.
+            heard = shell.heard(TURN), if is_there => match heard {
+                Ok(_) => continue,
+                Err(_) if quits => {
+                    is_there = false;
+                    continue;
+                }
+                Err(error) => return Err(gone(shell.name(), error)),
+            },
+        };
+        let outcome = match QmpLine::read(&line) {
+            Ok(None) => continue,
+            Ok(Some(line)) => {
+                quits = line.command == "quit";
+                match shell.execute(&line).await {
+                    Err(error) if is_over(&error) => return Err(gone(shell.name(), error)),
+                    outcome => outcome.map_err(Failure::from),
+                }
+            }
+            Err(invalid) => Err(Failure::explained(&invalid)),
+        };
+        let answer = outcome.map_or_else(
+            |failed| {
+                code = if code == exit::DONE { exit::code(failed.fault) } else { code };
+                Answer::Error(failure::as_json(&failed)["error"].take())
+            },
+            Answer::Return,
+        );
+        // Whoever read us went away.
+        if !output.stream(&answer)? {
+            return Ok(code);
+        }
+    }
+}
+
+/// Reads the lines of standard input on a thread of its own, which is not waited for.
+fn lines() -> mpsc::Receiver<io::Result<String>> {
+    let (tell, lines) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        let mut stdin = io::stdin().lock();
+        while let Some(line) = next(&mut stdin).transpose() {
+            let is_last = line.is_err();
+            if tell.blocking_send(line).is_err() || is_last {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+fn next(stdin: &mut impl BufRead) -> io::Result<Option<String>> {
+    let most = limits::QMP_ARGUMENTS_BYTES;
+    let mut line = Vec::new();
+    stdin.take(most as u64 + 1).read_until(b'\n', &mut line)?;
+    match line.len() {
+        0 => Ok(None),
+        length if length > most => Err(io::Error::other(format!("a line of more than {most} bytes"))),
+        _ => String::from_utf8(line).map(Some).map_err(|_| io::Error::other("a line that is not UTF-8")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_next_lines_come_one_by_one_and_the_last_needs_no_end() {
+        let mut text = b"a\n\nb".as_slice();
+
+        let lines: Vec<String> = std::iter::from_fn(|| next(&mut text).unwrap()).collect();
+
+        assert_eq!(lines, ["a\n", "\n", "b"]);
+    }
+
+    #[test]
+    fn test_next_line_too_long_or_no_text_is_refused() {
+        let long = vec![b'x'; limits::QMP_ARGUMENTS_BYTES + 1];
+
+        assert!(next(&mut long.as_slice()).is_err());
+        assert!(next(&mut b"\xff\n".as_slice()).is_err());
+    }
+}

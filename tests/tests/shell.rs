@@ -1,0 +1,318 @@
+//! `qmp shell` on real QEMU: at a real pseudo-terminal, and with a script.
+
+#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use maqet_testkit::{Finished, Running, Terminal, TestHome, guest, wait};
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const CTRL_C: &str = "\u{3}";
+const CTRL_D: &str = "\u{4}";
+const UP: &str = "\u{1b}[A";
+
+const PROMPT: &str = "web> ";
+
+fn with_web() -> TestHome {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    home.json(&["start", "web"]);
+    home
+}
+
+/// A shell at a terminal.
+struct Shell {
+    terminal: Terminal,
+    modes: String,
+    running: Running,
+}
+
+impl Shell {
+    fn open(home: &TestHome, arguments: &[&str]) -> Self {
+        let terminal = Terminal::new();
+        let modes = terminal.modes();
+        let command = home.maqet(["qmp", "shell", "web"]).args(arguments).env("TERM", "xterm");
+        let running = command.on(&terminal).spawn();
+        let shell = Self { terminal, modes, running };
+        shell.wait_for(0, PROMPT);
+        shell
+    }
+
+    /// Types a line, and waits for what comes of it; returns what was shown since.
+    fn ask(&self, line: &str, answer: &str) -> String {
+        let past = self.terminal.shown().len();
+        self.terminal.type_keys(format!("{line}\r"));
+        self.wait_for(past, answer);
+        // The prompt that comes with the echo is not the next one.
+        let behind = self.terminal.shown()[past..].find(answer).unwrap() + past;
+        self.wait_for(behind, PROMPT);
+        self.terminal.shown()[past..].to_owned()
+    }
+
+    /// Presses Ctrl-C and waits for the next prompt.
+    fn clear(&self) {
+        let past = self.terminal.shown().len();
+        self.terminal.type_keys(CTRL_C);
+        self.wait_for(past, PROMPT);
+    }
+
+    fn wait_for(&self, past: usize, text: &str) {
+        self.terminal.wait_for(past, text);
+    }
+
+    /// Waits for the end, and asserts that the terminal is as it was.
+    fn ends(self) -> (Finished, String) {
+        let finished = self.running.wait();
+        assert_eq!(self.terminal.modes(), self.modes);
+        (finished, self.terminal.shown())
+    }
+}
+
+fn signal(name: &str, pid: u32) {
+    assert!(Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().unwrap().success());
+}
+
+/// Has a script of commands run; returns its exit code and the answers.
+fn script(home: &TestHome, arguments: &[&str], lines: &str) -> (Option<i32>, Vec<Value>) {
+    let file = home.write("script", lines);
+    let finished = home.maqet(["qmp", "shell", "web"]).args(arguments).stdin(fs::File::open(file).unwrap()).run();
+    (finished.code, finished.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+}
+
+#[test]
+fn test_shell_answers_completes_and_leaves_the_terminal_as_it_was() {
+    let home = with_web();
+    let shell = Shell::open(&home, &[]);
+
+    shell.ask("query-na\t", "\"name\": \"web\"");
+    shell.ask("qom-list pa\t/machine", "\"type\"");
+    shell.ask("{\"execute\": \"query-name\"}", "\"name\": \"web\"");
+    let refused = shell.ask("query-nam", "QEMU has no command `query-nam`");
+    let invalid = shell.ask("qom-list path='", "`'` is not closed");
+    shell.terminal.type_keys(CTRL_D);
+
+    assert!(refused.contains("did you mean") && refused.contains("`query-name`"), "{refused}");
+    assert!(invalid.contains("error"), "{invalid}");
+    let (finished, shown) = shell.ends();
+    finished.ok();
+    assert!(shown.contains("talking to the QEMU of `web`"), "{shown}");
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_shell_completes_values_and_shows_what_could_be() {
+    let home = with_web();
+    let shell = Shell::open(&home, &[]);
+    let past = shell.terminal.shown().len();
+
+    shell.terminal.type_keys("set-action pan\tpa\t");
+    shell.wait_for(past, "panic=pause");
+    shell.terminal.type_keys("\r");
+    shell.wait_for(past, "{}");
+    let past = shell.terminal.shown().len();
+    shell.terminal.type_keys("set-action \t\t");
+    shell.wait_for(past, "watchdog=");
+    shell.clear();
+    shell.terminal.type_keys(CTRL_D);
+
+    shell.ends().0.ok();
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_shell_shows_events_above_the_line_that_is_typed() {
+    let home = with_web();
+    let shell = Shell::open(&home, &[]);
+    let past = shell.terminal.shown().len();
+
+    shell.terminal.type_keys("query-na");
+    shell.wait_for(past, "query-na");
+    home.json(&["resume", "web"]);
+    shell.wait_for(past, "RESUME");
+    let past = past + shell.terminal.shown()[past..].find("RESUME").unwrap();
+    shell.wait_for(past, "web> query-na");
+    shell.ask("me", "\"name\": \"web\"");
+    let own = shell.ask("stop", "{}");
+    shell.terminal.type_keys(CTRL_D);
+
+    assert!(own.find("STOP").unwrap() < own.find("{}").unwrap(), "{own}");
+    shell.ends().0.ok();
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_shell_ctrl_c_clears_the_line_and_nothing_else() {
+    let home = with_web();
+    let shell = Shell::open(&home, &[]);
+    let past = shell.terminal.shown().len();
+
+    shell.terminal.type_keys("quit");
+    shell.wait_for(past, "quit");
+    shell.clear();
+    shell.ask("query-name", "\"name\": \"web\"");
+    shell.terminal.type_keys(CTRL_D);
+
+    shell.ends().0.ok();
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_shell_ctrl_c_gives_up_waiting_for_an_answer_and_the_session_goes_on() {
+    let home = with_web();
+    let fifo = home.path("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let shell = Shell::open(&home, &["--allow-dangerous"]);
+    let past = shell.terminal.shown().len();
+
+    // QEMU opens the FIFO in its main loop, and waits there for a reader.
+    shell.terminal.type_keys(format!("pmemsave val=0 size=16 filename={}\r", fifo.display()));
+    wait::until(PATIENCE, "the main loop to hang", || {
+        (home.json(&["status", "web"])["status"] == "busy").then_some(())
+    });
+    // What Ctrl-C comes to while nobody edits a line, for the programs of a terminal's own session.
+    signal("INT", shell.running.pid());
+    shell.wait_for(past, "no longer waiting for `pmemsave`");
+    fs::read(fifo).unwrap();
+    shell.ask("query-name", "\"name\": \"web\"");
+    shell.terminal.type_keys(CTRL_D);
+
+    shell.ends().0.ok();
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_shell_whose_vm_goes_away_says_so_and_leaves() {
+    let home = with_web();
+    let shell = Shell::open(&home, &[]);
+    shell.terminal.type_keys("half a li");
+
+    home.json(&["stop", "web", "--force"]);
+
+    let (finished, shown) = shell.ends();
+    finished.code(1);
+    assert!(shown.contains("the QEMU of `web` has ended"), "{shown}");
+}
+
+#[test]
+fn test_shell_whose_qemu_was_told_to_quit_leaves_with_success() {
+    let home = with_web();
+    let shell = Shell::open(&home, &[]);
+
+    shell.terminal.type_keys("quit\r");
+
+    let (finished, shown) = shell.ends();
+    finished.ok();
+    assert!(shown.contains("SHUTDOWN") && shown.contains("the QEMU of `web` has ended"), "{shown}");
+}
+
+#[test]
+fn test_shell_that_is_ended_by_a_signal_leaves_the_terminal_as_it_was() {
+    let home = with_web();
+    for name in ["TERM", "HUP", "QUIT"] {
+        let shell = Shell::open(&home, &[]);
+        shell.terminal.wait_until_raw();
+        shell.terminal.type_keys("half a li");
+
+        signal(name, shell.running.pid());
+
+        let (finished, shown) = shell.ends();
+        finished.code(130);
+        assert!(shown.contains("\u{1b}[?2004l"), "{name}: {shown}");
+    }
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_shell_history_is_kept_for_the_next_one_without_secrets() {
+    let home = with_web();
+    let first = Shell::open(&home, &[]);
+    first.ask("query-name", "\"name\": \"web\"");
+    first.ask(" query-uuid", "\"UUID\"");
+    first.ask("set_password protocol=vnc password=hunter2", "error");
+    first.terminal.type_keys(CTRL_D);
+    first.ends().0.ok();
+
+    let second = Shell::open(&home, &[]);
+    second.ask(UP, "\"name\": \"web\"");
+    second.terminal.type_keys(CTRL_D);
+    second.ends().0.ok();
+
+    let file = home.state().join("qmp-history");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "query-name\nquery-name\n");
+    assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_shell_script_answers_each_command_with_a_line_and_tells_the_first_failure() {
+    let home = with_web();
+    let lines = "query-name\n\n# nothing\n{\"execute\": \"query-uuid\"}\nquery-nam\nqom-list\nstop\n";
+
+    let (code, answers) = script(&home, &[], lines);
+    let (good, none) = (script(&home, &[], "query-name\nquery-name"), script(&home, &[], ""));
+
+    assert_eq!(answers[0], json!({"return": {"name": "web"}}));
+    assert!(answers[1]["return"]["UUID"].is_string(), "{answers:?}");
+    assert_eq!(answers[2]["error"]["code"], "qmp.unknown-command");
+    assert_eq!(answers[3]["error"]["code"], "qmp.argument-missing");
+    assert_eq!((&answers[4..], code), ([json!({"return": {}})].as_slice(), Some(2)));
+    assert_eq!((good.0, good.1.len()), (Some(0), 2));
+    assert_eq!(none, (Some(0), Vec::new()));
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_shell_script_reaches_the_host_only_if_it_may() {
+    let home = with_web();
+    let line = "human-monitor-command command-line='gva2gpa 0'\n";
+
+    let (code, refused) = script(&home, &[], line);
+    let (_, done) = script(&home, &["--allow-dangerous"], line);
+
+    assert_eq!((code, &refused[0]["error"]["code"]), (Some(2), &json!("qmp.dangerous")));
+    assert_ne!(done[0]["error"]["code"], "qmp.dangerous");
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_shell_script_that_ends_its_qemu_succeeds_and_goes_no_further() {
+    let home = with_web();
+
+    let (code, answers) = script(&home, &[], "quit\n");
+    home.json(&["start", "web"]);
+    let (further, less) = script(&home, &[], "quit\nquery-name\n");
+
+    assert_eq!((code, answers), (Some(0), vec![json!({"return": {}})]));
+    assert_eq!((further, less), (Some(1), vec![json!({"return": {}})]));
+}
+
+#[test]
+fn test_shell_script_that_waits_leaves_when_its_vm_goes_away() {
+    let home = with_web();
+    let mut command = home.maqet(["qmp", "shell", "web"]).into_command();
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut keys = child.stdin.take().unwrap();
+    keys.write_all(b"query-name\n").unwrap();
+    let mut answer = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut answer).unwrap();
+
+    home.json(&["stop", "web", "--force"]);
+
+    let status = wait::until(PATIENCE, "its end", || child.try_wait().unwrap());
+    assert_eq!((answer.as_str(), status.code()), ("{\"return\":{\"name\":\"web\"}}\n", Some(1)));
+}
+
+#[test]
+fn test_shell_of_a_vm_that_does_not_run_is_refused() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+
+    assert_eq!(home.json_error(&["qmp", "shell", "web"], 4)["code"], "vm.wrong-state");
+    assert_eq!(home.json_error(&["qmp", "shell", "wep"], 3)["code"], "vm.not-found");
+}
