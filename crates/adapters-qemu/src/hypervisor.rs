@@ -73,6 +73,12 @@ impl Hypervisor for QemuHypervisor {
         find::find(places)
     }
 
+    async fn record(&self, places: &RunPlaces) {
+        if let Err(why) = recorder::switch_on(places).await {
+            tracing::warn!(%why, places = %places.records.display(), "QEMU's events are not recorded");
+        }
+    }
+
     async fn last_word(&self, places: &RunPlaces) -> Option<Shutdown> {
         recorder::last_word(&places.recorder_log())
     }

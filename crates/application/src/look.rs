@@ -171,12 +171,21 @@ impl App {
         let (sight, cause) = match &process {
             // Whoever starts or stops it talks to it now, and what it answers would change nothing.
             Some(_) if holder.is_some() && !matches!(run.phase, Phase::Running) => (Sight::Lives, None),
-            Some(process) => self.ask_monitor(run, process).await,
+            Some(process) => match self.ask_monitor(run, process).await {
+                (Sight::Answered(MonitorAnswer::Silent), cause) if self.may_come_up(run) => (Sight::ComingUp, cause),
+                answered => answered,
+            },
             None => (self.gone(run).await, None),
         };
         let status = Status::of(Some(run), sight, holder.is_some());
         let occupation = holder.map(Occupation::from).or(cause);
         Seen { status, process: process.filter(|_| status.is_live()), occupation }
+    }
+
+    /// Returns whether a run was begun so short a time ago that its QEMU may not be up yet.
+    fn may_come_up(&self, run: &Run) -> bool {
+        let age = self.ports.clock.now().duration_since(run.started_at);
+        run.phase == Phase::Starting && age.unsigned_abs() < self.timeouts().start
     }
 
     /// Looks at a VM without asking its monitor, which may not answer; `running` then means that it lives.

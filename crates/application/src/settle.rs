@@ -19,9 +19,20 @@ impl App {
     ///
     /// Where that cannot be written the VM is returned as it was: whoever looks at it sees the truth all the same.
     pub(crate) async fn settled(&self, vm: Vm) -> Vm {
+        self.keep_recording(&vm.entry).await;
         match self.ended_unseen(&vm.entry).await {
             Some(entry) => Vm { entry, ..vm },
             None => vm,
+        }
+    }
+
+    /// Sees to it that QEMU's events are recorded where a start was killed half-way; the caller holds the lock, so that
+    /// nobody starts it now.
+    async fn keep_recording(&self, entry: &VmEntry) {
+        if let Some(run) = entry.run.as_ref().filter(|run| run.phase == Phase::Starting)
+            && self.live_process(run).await.is_some()
+        {
+            self.ports.hypervisor.record(&run.places).await;
         }
     }
 

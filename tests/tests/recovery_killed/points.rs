@@ -58,6 +58,23 @@ fn test_command_killed_at_every_step_loses_nothing() {
     crowd::two_at_a_time(&kills, kill);
 }
 
+/// QEMU has not opened its recorder's FIFO when its starter dies; what stood in there is gone.
+#[test]
+fn test_start_killed_as_qemu_is_spawned_leaves_a_vm_whose_events_are_recorded() {
+    let home = maqet_testkit::TestHome::with_fault_points();
+    home.add(&maqet_testkit::guest::paused_yaml("web"));
+    let point = FaultPoint::LaunchSpawned.to_string();
+
+    assert_eq!(home.maqet(["start", "web"]).env(VARIABLE, point).run().code, None, "it was not killed");
+    let status = home.json(&["status", "web"])["status"].clone();
+    assert!(["starting", "paused"].contains(&status.as_str().unwrap()), "{status}");
+
+    home.json(&["start", "web"]);
+    home.json(&["resume", "web"]);
+    home.json(&["wait", "web", "--for", "event:RESUME", "--since", "10m", "--timeout", "20s"]);
+    home.json(&["stop", "web", "--force"]);
+}
+
 /// What users get has no step to be killed at; looked for in the binary, where the names would be.
 #[test]
 fn test_fault_points_are_in_no_binary_for_users() {

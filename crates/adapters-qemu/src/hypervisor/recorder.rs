@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use maqet_domain::qemu::QmpEvent;
 use maqet_domain::vm::{RunPlaces, Shutdown, StopReason};
-use rustix::fs::{CWD, Mode, OFlags, mkfifoat, open};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, mkfifoat, open};
 use serde_json::Value;
 
 use crate::limits::{CONNECT_PAUSE, RECORDER_DEADLINE, RECORDER_TAIL_BYTES};
@@ -43,9 +43,17 @@ impl Recorder {
         // Whatever the umask took away.
         rustix::fs::chmodat(CWD, &fifo, Mode::RUSR | Mode::WUSR, rustix::fs::AtFlags::empty())?;
 
+        Self::ask(places)
+    }
+
+    /// Asks for events through the FIFO that is there.
+    fn ask(places: &RunPlaces) -> io::Result<Self> {
         // For reading too: opening a FIFO only for writing waits for a reader.
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fifo = open(&fifo, flags, Mode::empty())?;
+        let fifo = open(places.recorder_fifo(), flags, Mode::empty())?;
+        if !FileType::from_raw_mode(fstat(&fifo)?.st_mode).is_fifo() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no FIFO"));
+        }
         if rustix::io::write(&fifo, NEGOTIATION)? != NEGOTIATION.len() {
             return Err(io::ErrorKind::WriteZero.into());
         }
@@ -58,12 +66,28 @@ impl Recorder {
     /// answers would leave no word (seen, one time in some ten).
     pub(super) async fn is_on(&self) {
         let answered = async {
-            while !fs::read(&self.log).is_ok_and(|log| log.windows(ANSWER.len()).any(|part| part == ANSWER)) {
+            while !is_on(&self.log) {
                 tokio::time::sleep(CONNECT_PAUSE).await;
             }
         };
         let _ = tokio::time::timeout(RECORDER_DEADLINE, answered).await;
     }
+}
+
+/// Switches the recorder of a machine on that lives, if it is not.
+///
+/// Who started it may have been killed after it was spawned and before it had the FIFO open: what stood in the FIFO was
+/// lost with its last holder.
+pub(super) async fn switch_on(places: &RunPlaces) -> io::Result<()> {
+    if !is_on(&places.recorder_log()) {
+        Recorder::ask(places)?.is_on().await;
+    }
+    Ok(())
+}
+
+/// Returns whether QEMU took the negotiation.
+fn is_on(log: &Path) -> bool {
+    fs::read(log).is_ok_and(|log| log.windows(ANSWER.len()).any(|part| part == ANSWER))
 }
 
 /// Returns what QEMU wrote about its own end in the recorder's log, if it did.

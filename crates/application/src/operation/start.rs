@@ -91,7 +91,8 @@ async fn look_once_up(app: &App, entry: &VmEntry, patience: Duration) -> Seen {
     let is_half_way = entry.run.as_ref().is_some_and(|run| run.phase == Phase::Starting);
     loop {
         let seen = app.look_alone(entry).await;
-        if seen.status != Status::Unreachable || !is_half_way || Instant::now() > until {
+        let is_up = !matches!(seen.status, Status::Starting | Status::Unreachable);
+        if is_up || !is_half_way || Instant::now() > until {
             return seen;
         }
         tokio::time::sleep(limits::ASK_AGAIN).await;
@@ -159,6 +160,7 @@ async fn adopted(app: &App, vm: &Vm, seen: Seen) -> Done<Started> {
     let entry = &vm.entry;
     match (&entry.run, &seen.process) {
         (Some(run), Some(process)) if run.process.is_none() => {
+            app.ports.hypervisor.record(&run.places).await;
             let forwards = match app.machine(vm) {
                 Ok(machine) => forwards(app, run, &machine).await,
                 Err(_) => Vec::new(),

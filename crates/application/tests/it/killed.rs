@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use maqet_application::Effect;
-use maqet_application::operation::{Start, table};
+use maqet_application::operation::{Start, Status, table};
 use maqet_domain::Timestamp;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::fault::FaultPoint;
@@ -27,9 +27,11 @@ fn test_fault_points_operation_that_changes_things_has_its_own() {
     assert_eq!(without, [""; 0], "name their steps in `FaultPoint::ALL`, and add what runs them to the killing tests");
 }
 
-/// A world with a VM `web` whose starter was killed, and whose QEMU lives; its monitor answers after `silence` looks.
-async fn half_way(world: &mut World, silence: u32) -> maqet_application::App {
+/// A world with a VM `web` whose starter was killed `age` seconds ago, and whose QEMU lives; its monitor answers after
+/// `silence` looks.
+async fn half_way(world: &mut World, silence: u32, age: i64) -> maqet_application::App {
     world.hypervisor.expect_find().returning(|_| Some(process(7)));
+    world.hypervisor.expect_record().returning(|_| ());
     world.processes.expect_is_alive().returning(|_| true);
     world.processes.expect_is_frozen().returning(|_| false);
     world.processes.expect_is_ending().returning(|_| false);
@@ -43,7 +45,7 @@ async fn half_way(world: &mut World, silence: u32) -> maqet_application::App {
 
     let entry = world.store.list().await.unwrap().remove(0);
     let places = RunPlaces { sockets: "/r/b1".into(), records: "/s/boot-1".into() };
-    let started_at = Timestamp::UNIX_EPOCH;
+    let started_at = Timestamp::from_second(-age).unwrap();
     let run =
         Run { boot: BootNumber(1), phase: Phase::Starting, process: None, started_at, places, forwards: Vec::new() };
     let change = Change::RunChanged { id: entry.id, expected: entry.revision, run: Some(run) };
@@ -54,7 +56,7 @@ async fn half_way(world: &mut World, silence: u32) -> maqet_application::App {
 #[tokio::test]
 async fn test_start_qemu_of_a_killed_start_that_is_not_up_yet_is_waited_for() {
     let mut world = World::new();
-    let app = half_way(&mut world, 1).await;
+    let app = half_way(&mut world, 1, 0).await;
 
     let started = app.run(Start { vm: "web".to_owned(), timeout: None }).await.unwrap();
 
@@ -66,9 +68,22 @@ async fn test_start_qemu_of_a_killed_start_that_is_not_up_yet_is_waited_for() {
 #[tokio::test]
 async fn test_start_qemu_of_a_killed_start_that_never_comes_up_is_told_in_time() {
     let mut world = World::new();
-    let app = half_way(&mut world, u32::MAX).await;
+    let app = half_way(&mut world, u32::MAX, 120).await;
 
     let refused = app.run(Start { vm: "web".to_owned(), timeout: "1ms".parse().ok() }).await.unwrap_err();
 
     assert!(refused.to_string().contains("unreachable"), "{refused}");
+}
+
+/// No machine is called unreachable that is only a moment old.
+#[tokio::test]
+async fn test_status_qemu_of_a_killed_start_is_starting_at_first_and_unreachable_later() {
+    for (age, expected) in [(1, "starting"), (59, "starting"), (61, "unreachable")] {
+        let mut world = World::new();
+        let app = half_way(&mut world, u32::MAX, age).await;
+
+        let seen = app.run(Status { vm: "web".to_owned() }).await.unwrap();
+
+        assert_eq!((seen.status, seen.pid), (expected, Some(7)), "after {age} s");
+    }
 }

@@ -217,6 +217,9 @@ pub trait Hypervisor: Send + Sync {
     /// Finds the process of a run whose identity was never written down, because its starter was killed.
     async fn find(&self, places: &RunPlaces) -> Option<ProcessIdentity>;
 
+    /// Sees to it that the flight recorder of a machine is on whose starter was killed, perhaps before it was.
+    async fn record(&self, places: &RunPlaces);
+
     /// Returns what QEMU wrote about its own end, if it wrote anything.
     async fn last_word(&self, places: &RunPlaces) -> Option<Shutdown>;
 

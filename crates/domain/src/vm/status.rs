@@ -84,6 +84,8 @@ pub enum Sight {
     Answered(MonitorAnswer),
     /// It lives, and its monitor was not asked.
     Lives,
+    /// It lives, was started a moment ago, and its monitor does not answer yet.
+    ComingUp,
     /// It is gone.
     Gone {
         /// The last word of the flight recorder, if there is one.
@@ -177,8 +179,8 @@ impl Status {
             (None, _, false) => Self::Defined,
             (Some(Phase::Ended(ending)), _, false) => Self::Stopped(ending),
             (None | Some(Phase::Ended(_)), _, true) => Self::Busy,
-            (Some(Phase::Starting), _, true) => Self::Starting,
-            (Some(Phase::Stopping), Sight::Answered(_) | Sight::Lives, true) => Self::Stopping,
+            (Some(Phase::Stopping), Sight::Answered(_) | Sight::Lives | Sight::ComingUp, true) => Self::Stopping,
+            (Some(Phase::Starting), _, true) | (Some(_), Sight::ComingUp, _) => Self::Starting,
             (Some(phase), Sight::Gone { last_word, host_rebooted }, _) => {
                 Self::Stopped(Self::ending(phase, last_word, host_rebooted))
             }
@@ -364,13 +366,12 @@ mod tests {
     #[test]
     fn test_status_start_or_stop_underway_is_told_from_one_given_up() {
         let (starting, stopping) = (run(Phase::Starting), run(Phase::Stopping));
-        let alive = answered(RunState::Running);
-
-        assert_eq!(Status::of(Some(&starting), Sight::GONE, true), Status::Starting);
-        assert_eq!(Status::of(Some(&starting), Sight::Lives, true), Status::Starting);
+        let begun = [Sight::GONE, Sight::Lives].map(|seen| Status::of(Some(&starting), seen, true));
+        assert_eq!(begun, [Status::Starting; 2]);
         assert_eq!(Status::of(Some(&stopping), Sight::Lives, true), Status::Stopping);
-        assert_eq!(Status::of(Some(&starting), alive, false), Status::Running);
-        assert_eq!(Status::of(Some(&stopping), alive, false), Status::Running);
+        assert_eq!(Status::of(Some(&starting), Sight::ComingUp, false), Status::Starting);
+        let given_up = [&starting, &stopping].map(|run| Status::of(Some(run), answered(RunState::Running), false));
+        assert_eq!(given_up, [Status::Running; 2]);
     }
 
     #[test]
