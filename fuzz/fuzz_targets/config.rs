@@ -48,7 +48,7 @@ fn merged(documents: &[Document]) -> Result<Node, Vec<Problem>> {
     for document in documents {
         match read(&document.name, &document.text) {
             Ok(node) => definition = merge(definition, rebased(node, &document.folder, &HANDLERS)),
-            Err(problem) => problems.push(problem),
+            Err(found) => problems.extend(found),
         }
     }
     if problems.is_empty() { Ok(definition) } else { Err(problems) }
