@@ -147,3 +147,40 @@ fn test_human_monitor_that_did_not_do_it_is_a_failure() {
     assert!(told.as_str().unwrap().starts_with("VM status: paused"), "{told}");
     home.json(&["stop", "web", "--force"]);
 }
+
+#[test]
+fn test_answer_is_a_table_for_people_and_json_for_a_pipe() {
+    let home = with_web();
+    let info = ["qmp", "web", "human-monitor-command", "command-line=info status"];
+
+    let piped = home.maqet(["qmp", "web", "query-status"]).run().ok();
+    let table = home.maqet(["qmp", "web", "query-status", "--format", "table"]).run().ok();
+    let text = home.maqet(info).run().ok();
+    let nothing = home.maqet(["qmp", "web", "system_reset", "--format", "table"]).run().ok();
+
+    assert_eq!(piped.json_value()["status"], "prelaunch");
+    assert!(table.stdout.starts_with("status      prelaunch\n"), "{}", table.stdout);
+    assert_eq!(text.stdout, "VM status: paused (prelaunch)\n");
+    assert_eq!(nothing.stdout, "");
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_properties_of_a_device_are_checked_and_typed_before_it_is_added() {
+    let home = with_web();
+    qmp(&home, "blockdev-add driver=null-co node-name=n size=1M");
+
+    let (code, hints) = refused(&home, "device_add driver=usb-storage id=u drvie=n");
+    let json = r#"{"driver": "usb-storage", "id": "u", "drvie": "n"}"#;
+    let by_json = home.json_error(&["qmp", "web", "device_add", "--json", json], 2);
+    let unknown = home.json_error(&["qmp", "web", "device_add", "driver=virtio-blk-no-such", "x=1"], 1);
+    qmp(&home, "device_add driver=virtio-blk-pci id=d drive=n share-rw=on queue-size=0x40 addr=1e");
+
+    assert_eq!(code, "qmp.unknown-argument");
+    assert!(hints.contains("`drive`"), "{hints}");
+    assert_eq!(by_json["code"], "qmp.unknown-argument");
+    assert_eq!(unknown["code"], "qmp.refused");
+    assert_eq!(qmp(&home, "qom-get path=/machine/peripheral/d property=queue-size"), 64);
+    assert_eq!(qmp(&home, "qom-get path=/machine/peripheral/d property=share-rw"), true);
+    home.json(&["stop", "web", "--force"]);
+}

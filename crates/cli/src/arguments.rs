@@ -28,7 +28,7 @@ pub(crate) use self::config::Config;
 pub(crate) use self::console::Console;
 pub(crate) use self::define::{Add, Apply};
 pub(crate) use self::events::{Events, QmpEvents, Watch};
-pub(crate) use self::global::{Color, Format, Global};
+pub(crate) use self::global::{Choice, Color, Format, Global};
 use self::global::{Loudness, last_loudness};
 pub(crate) use self::hardware::Hardware;
 pub(crate) use self::inspect::Inspect;
@@ -79,6 +79,7 @@ impl Arguments {
         let is_variable = |id: &str| matches.value_source(id) == Some(ValueSource::EnvVariable);
         let by_variable: Vec<&str> = Global::SETTINGS.into_iter().filter(|id| is_variable(id)).collect();
         let by_flag = ["verbose", "quiet"].map(|name| matches.value_source(name) == Some(ValueSource::CommandLine));
+        let is_default = matches.value_source("format") == Some(ValueSource::DefaultValue);
         let mut arguments = Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))?;
         arguments.global.settle(match by_flag {
             [true, false] => Loudness::Verbose,
@@ -86,6 +87,7 @@ impl Arguments {
             [false, _] => Loudness::Quiet,
         });
         arguments.global.leave_to_settings(&by_variable);
+        arguments.global.format_choice = if is_default { Choice::Default } else { Choice::Asked };
         Ok(arguments)
     }
 }

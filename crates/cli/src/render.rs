@@ -6,19 +6,20 @@ mod people;
 pub(crate) mod printable;
 mod snippet;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
-pub(crate) use self::people::{People, happened};
+pub(crate) use self::people::{People, QmpAnswer, happened};
 
-use crate::arguments::{Format, Global};
+use crate::arguments::{Choice, Format, Global};
 use crate::failure::Failure;
 use crate::progress::Signs;
 
 /// Where results go, and in which form.
 pub(crate) struct Output {
     format: Format,
+    format_choice: Choice,
     /// How signs of life are shown while something takes long.
     pub(crate) shows_progress: Signs,
     /// Whether anything but results and errors is said.
@@ -32,7 +33,8 @@ impl Output {
             Format::Json => Signs::Json,
             Format::Table | Format::Yaml => Signs::Words,
         };
-        Self { format: global.format, shows_progress, is_quiet: global.quiet }
+        let Global { format, format_choice, quiet: is_quiet, .. } = *global;
+        Self { format, format_choice, shows_progress, is_quiet }
     }
 
     /// Returns how results are written.
@@ -43,6 +45,14 @@ impl Output {
     /// Returns whether results are for people.
     pub(crate) fn is_for_people(&self) -> bool {
         self.format == Format::Table
+    }
+
+    /// Writes what QEMU answered to a command: a text as it is, anything else as a table for people, and as JSON where
+    /// nobody asked for a table and a program reads it.
+    pub(crate) fn answer(&self, answer: &QmpAnswer<'_>) -> Result<(), Failure> {
+        let is_asked_for = self.format_choice == Choice::Asked;
+        let is_read_by_people = is_asked_for || io::stdout().is_terminal() || answer.value.is_string();
+        if is_read_by_people { self.show(answer) } else { self.data(answer) }
     }
 
     /// Writes a result: one document, or words for people.

@@ -5,9 +5,11 @@
 //! [`hmp_failure`] which answers of the human monitor are none.
 
 mod danger;
+mod device;
 mod hmp;
 pub mod schema;
 
 pub use self::danger::{Danger, danger, dangers};
+pub use self::device::DeviceProperties;
 pub use self::hmp::{HUMAN_MONITOR, hmp_failure};
 pub use self::schema::{Argument, Schema, SchemaError};

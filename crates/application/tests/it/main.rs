@@ -10,5 +10,6 @@ mod keyboard;
 mod killed;
 mod logs;
 mod operations;
+mod qmp_run;
 mod timeouts;
 mod world;

@@ -18,6 +18,14 @@ pub(crate) enum Format {
     Yaml,
 }
 
+/// Whether somebody said what an option is, be it the default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Choice {
+    #[default]
+    Default,
+    Asked,
+}
+
 /// Whether colours are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Color {
@@ -105,6 +113,8 @@ pub(crate) struct Global {
     /// How results are written
     #[arg(long, global = true, value_enum, default_value = "table", env = "MAQET_FORMAT", hide_env_values = true)]
     pub(crate) format: Format,
+    #[arg(skip)]
+    pub(crate) format_choice: Choice,
     /// Show no sign of life while waiting
     #[arg(long, global = true, value_parser = BoolishValueParser::new(), env = "MAQET_NO_PROGRESS", hide_env_values = true, hide_short_help = true)]
     pub(crate) no_progress: bool,

@@ -10,7 +10,7 @@ use crate::arguments::QmpRun;
 use crate::exit;
 use crate::failure::Failure;
 use crate::progress;
-use crate::render::Output;
+use crate::render::{Output, QmpAnswer};
 
 /// What a command takes at most.
 const TAKEN: Most = Most {
@@ -19,7 +19,7 @@ const TAKEN: Most = Most {
     instead: "bring it to QEMU as a file",
 };
 
-/// Runs a QMP command and prints what QEMU returns, which is data in every format.
+/// Runs a QMP command and prints what QEMU returns.
 pub(crate) async fn run(maqet: &Maqet, arguments: QmpRun, output: &Output) -> Result<u8, Failure> {
     let what = format!("waiting for `{}`", arguments.command);
     let QmpRun { vm, command, arguments, json, timeout, allow_dangerous } = arguments;
@@ -28,8 +28,9 @@ pub(crate) async fn run(maqet: &Maqet, arguments: QmpRun, output: &Output) -> Re
         None => QmpArguments::Words(arguments),
     };
     let operation = operation::QmpRun { vm, command, arguments, timeout, allow_dangerous };
+    let asked = operation.command.clone();
     let result = progress::shown(output.shows_progress, &what, maqet.run(operation)).await?;
-    output.data(&result)?;
+    output.answer(&QmpAnswer { command: &asked, value: &result })?;
     Ok(exit::DONE)
 }
 

@@ -6,6 +6,9 @@ mod health;
 mod inspect;
 mod keyboard;
 mod life;
+mod qmp;
+
+pub(crate) use self::qmp::QmpAnswer;
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -236,12 +239,7 @@ fn columns<const N: usize>(
     Ok(())
 }
 
-fn row<const N: usize>(
-    out: &mut dyn Write,
-    cells: &[&str; N],
-    widths: &[usize; N],
-    coloured: Option<(usize, Style)>,
-) -> io::Result<()> {
+fn row(out: &mut dyn Write, cells: &[&str], widths: &[usize], coloured: Option<(usize, Style)>) -> io::Result<()> {
     let last = cells.iter().rposition(|cell| !cell.is_empty()).unwrap_or_default();
     for (index, (cell, width)) in cells.iter().zip(widths).enumerate().take(last + 1) {
         match coloured {

@@ -14,6 +14,7 @@ mod words;
 pub use self::complete::Argument;
 pub use self::error::{InvalidSchema, SchemaError};
 pub use self::text::Schema;
+pub(super) use self::words::whole_number;
 
 use serde_json::{Map, Value};
 

@@ -239,7 +239,7 @@ fn scalar_of(scalar: &Type<'_>, text: &str) -> Option<Value> {
 }
 
 /// Reads a whole number, in decimal or as `0x…`, or a size such as `10G`, which is so many bytes.
-fn whole_number(text: &str) -> Option<Number> {
+pub(in crate::qmp) fn whole_number(text: &str) -> Option<Number> {
     if let Some(digits) = text.strip_prefix("0x").filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit())) {
         return u64::from_str_radix(digits, 16).ok().map(Number::from);
     }

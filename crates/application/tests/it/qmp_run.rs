@@ -1,0 +1,161 @@
+//! `qmp run`, with an in-memory store and a mocked world: what QEMU is asked, and what it is spared.
+
+use std::sync::{Arc, Mutex};
+
+use maqet_application::operation::{QmpRun, Start};
+use maqet_application::{App, Error, QmpArguments};
+use maqet_domain::Explain;
+use maqet_domain::port::{QmpCommand, QmpError};
+use maqet_domain::qmp::Schema;
+use maqet_domain::vm::RunState;
+use serde_json::{Value, json};
+
+use crate::world::{World, launched};
+
+type Asked = Arc<Mutex<Vec<String>>>;
+
+/// The schema of a QEMU with few commands.
+fn told() -> Value {
+    json!([
+        { "name": "query-status", "meta-type": "command", "arg-type": "0", "ret-type": "0" },
+        { "name": "human-monitor-command", "meta-type": "command", "arg-type": "1", "ret-type": "str" },
+        { "name": "device_add", "meta-type": "command", "arg-type": "2", "ret-type": "0" },
+        { "name": "pmemsave", "meta-type": "command", "arg-type": "3", "ret-type": "0" },
+        { "name": "0", "meta-type": "object", "members": [] },
+        { "name": "1", "meta-type": "object", "members": [{ "name": "command-line", "type": "str" }] },
+        { "name": "2", "meta-type": "object", "members": [{ "name": "driver", "type": "str" }] },
+        { "name": "3", "meta-type": "object", "members": [{ "name": "size", "type": "int" }] },
+        { "name": "str", "meta-type": "builtin", "json-type": "string" },
+        { "name": "int", "meta-type": "builtin", "json-type": "int" },
+    ])
+}
+
+fn answer(command: &QmpCommand, schema: &Value) -> Result<Value, QmpError> {
+    match command.execute.as_str() {
+        "query-qmp-schema" => Ok(schema.clone()),
+        "device-list-properties" if command.arguments["typename"] == "virtio-blk" => {
+            let (class, description) = ("DeviceNotFound".to_owned(), "Device 'virtio-blk' not found".to_owned());
+            Err(QmpError::Refused { command: command.execute.clone(), class, description })
+        }
+        "device-list-properties" => Ok(json!([{ "name": "share-rw", "type": "bool" }])),
+        "human-monitor-command" => Ok(json!("Error: no such thing\r\n")),
+        _ => Ok(json!({})),
+    }
+}
+
+/// Returns an application whose VM `web` runs, and what its QEMU is asked; `is_kept` says whether its schema is.
+async fn running(is_kept: bool, schema: Value) -> (App, Asked, Arc<Mutex<Vec<Schema>>>) {
+    let (mut world, asked, kept) = (World::new(), Asked::default(), Arc::<Mutex<Vec<Schema>>>::default());
+    let heard = Arc::clone(&asked);
+    world.schemas.expect_kept().returning(move |_| is_kept.then(|| Schema::of_reply(&told()).unwrap()));
+    let keeping = Arc::clone(&kept);
+    world.schemas.expect_keep().returning(move |_, schema| keeping.lock().unwrap().push(schema.clone()));
+    world.monitors.expect_execute().returning(move |_, command, _| {
+        heard.lock().unwrap().push(serde_json::to_string(command).unwrap());
+        answer(command, &schema)
+    });
+    world.hypervisor.expect_launch().returning(move |_| Ok(launched(7, RunState::Running)));
+    world.alive(RunState::Running);
+    let app = world.app();
+    app.run(World::empty("web")).await.unwrap();
+    app.run(Start { vm: "web".to_owned(), timeout: None }).await.unwrap();
+    (app, asked, kept)
+}
+
+fn command(line: &str) -> QmpRun {
+    let mut words = line.split(", ").map(str::to_owned);
+    QmpRun {
+        vm: "web".to_owned(),
+        command: words.next().unwrap(),
+        arguments: QmpArguments::Words(words.collect()),
+        timeout: None,
+        allow_dangerous: false,
+    }
+}
+
+fn asked_of(asked: &Asked) -> Vec<String> {
+    std::mem::take(&mut asked.lock().unwrap())
+}
+
+#[tokio::test]
+async fn test_qmp_run_schema_that_is_not_kept_is_asked_for_and_kept() {
+    let (app, asked, kept) = running(false, told()).await;
+
+    app.run(command("query-status")).await.unwrap();
+
+    assert_eq!(asked_of(&asked), [r#"{"execute":"query-qmp-schema"}"#, r#"{"execute":"query-status"}"#]);
+    assert_eq!(*kept.lock().unwrap(), [Schema::of_reply(&told()).unwrap()]);
+}
+
+#[tokio::test]
+async fn test_qmp_run_schema_that_is_none_is_garbled_and_not_kept() {
+    let (app, _, kept) = running(false, json!({"no": "schema"})).await;
+
+    let error = app.run(command("query-status")).await.unwrap_err();
+
+    assert_eq!(error.code(), "qmp.garbled");
+    assert!(kept.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn test_qmp_run_what_is_refused_never_comes_to_qemu() {
+    let (app, asked, _) = running(true, told()).await;
+    let refused = async |line: &str| app.run(command(line)).await.unwrap_err().code();
+
+    assert_eq!(refused("query-statsu").await, "qmp.unknown-command");
+    assert_eq!(refused("query-status, x=1").await, "qmp.unknown-argument");
+    assert_eq!(refused("pmemsave").await, "qmp.argument-missing");
+    assert_eq!(refused("pmemsave, size=x").await, "qmp.argument-invalid");
+    assert_eq!(refused("pmemsave, size").await, "qmp.argument-malformed");
+    assert_eq!(refused("pmemsave, size=1").await, "qmp.dangerous");
+    assert_eq!(refused("device_add, driver=vfio-pci, host=x").await, "qmp.dangerous");
+    assert_eq!(asked_of(&asked), Vec::<String>::new());
+
+    app.run(QmpRun { allow_dangerous: true, ..command("pmemsave, size=1") }).await.unwrap();
+    assert_eq!(asked_of(&asked), [r#"{"execute":"pmemsave","arguments":{"size":1}}"#]);
+}
+
+#[tokio::test]
+async fn test_qmp_run_device_is_added_once_its_properties_are_known() {
+    let (app, asked, _) = running(true, told()).await;
+
+    app.run(command("device_add, driver=virtio-blk-pci, share-rw=on")).await.unwrap();
+    let unknown = app.run(command("device_add, driver=virtio-blk-pci, shade-rw=on")).await.unwrap_err();
+
+    let listing = r#"{"execute":"device-list-properties","arguments":{"typename":"virtio-blk-pci"}}"#;
+    let adding = r#"{"execute":"device_add","arguments":{"driver":"virtio-blk-pci","share-rw":true}}"#;
+    assert_eq!(asked_of(&asked), [listing, adding, listing]);
+    assert_eq!(unknown.hints()[0], "did you mean `share-rw`?");
+}
+
+#[tokio::test]
+async fn test_qmp_run_device_that_qemu_tells_nothing_of_is_added_as_it_is() {
+    let (app, asked, _) = running(true, told()).await;
+
+    app.run(command("device_add, driver=virtio-blk, any=on")).await.unwrap();
+
+    let adding = r#"{"execute":"device_add","arguments":{"driver":"virtio-blk","any":"on"}}"#;
+    assert_eq!(asked_of(&asked)[1], adding);
+}
+
+#[tokio::test]
+async fn test_qmp_run_human_monitor_that_failed_is_an_error() {
+    let (app, _, _) = running(true, told()).await;
+
+    let error = app.run(command("human-monitor-command, command-line=info thing")).await.unwrap_err();
+
+    assert!(matches!(&error, Error::Command(_)));
+    assert_eq!(error.code(), "qmp.hmp-refused");
+    assert_eq!(error.to_string(), "the human monitor did not do it: Error: no such thing");
+}
+
+#[test]
+fn test_qmp_run_arguments_are_read_as_an_object_or_as_words() {
+    let read = |arguments: Value| {
+        let operation = json!({ "vm": "web", "command": "x", "arguments": arguments });
+        serde_json::from_value::<QmpRun>(operation).unwrap().arguments
+    };
+
+    assert_eq!(read(json!({"a": 1})), QmpArguments::Json(json!({"a": 1}).as_object().unwrap().clone()));
+    assert_eq!(read(json!(["a=1"])), QmpArguments::Words(vec!["a=1".to_owned()]));
+}
