@@ -210,7 +210,8 @@ impl Plugged<'_> {
             .with("file", json!({ "driver": "file", "filename": filename }));
         match self.ask(&command).await {
             Ok(_) => Ok(()),
-            Err(QmpError::Refused { description, .. }) if description.contains("lock") => {
+            // As in `Failed to get "write" lock` (7.2).
+            Err(QmpError::Refused { description, .. }) if description.contains("\" lock") => {
                 Err(ImageError::InUse { path: PathBuf::from(file), by: None }.into())
             }
             Err(other) => Err(other.into()),

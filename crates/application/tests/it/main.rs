@@ -5,6 +5,7 @@
 mod buttons;
 mod console;
 mod copying;
+mod hotplug;
 mod inspect;
 mod keyboard;
 mod killed;

@@ -1,0 +1,244 @@
+//! Devices of running machines, with an in-memory store and a QEMU made of a few answers.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::world::{World, launched};
+use maqet_application::operation::{QmpDeviceAdd, QmpDeviceDel, Start};
+use maqet_application::{App, Error};
+use maqet_domain::port::{Heard, MockMonitorSession, QmpCommand, QmpError};
+use maqet_domain::qemu::QmpEvent;
+use maqet_domain::vm::RunState;
+use maqet_domain::{Explain, Timestamp};
+use serde_json::{Value, json};
+
+type Told = Arc<Mutex<Vec<String>>>;
+
+/// What QEMU answers to `device_add` and to `blockdev-add`.
+#[derive(Debug, Clone, Copy, Default)]
+struct Answers {
+    device: Option<fn() -> QmpError>,
+    node: Option<fn() -> QmpError>,
+    is_q35: bool,
+}
+
+/// Answers as QEMU 7.2 does, with one block node at most.
+fn answer(command: &QmpCommand, nodes: &mut Vec<String>, answers: Answers) -> Result<Value, QmpError> {
+    let argument = |name: &str| command.arguments.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    match command.execute.as_str() {
+        "qom-list" if argument("path") == "/machine/peripheral" => Ok(json!([
+            { "name": "type", "type": "string" },
+            { "name": "port1", "type": "child<pcie-root-port>" },
+            { "name": "port0", "type": "child<pcie-root-port>" },
+            { "name": "there", "type": "child<virtio-blk-pci>" },
+        ])),
+        "qom-list" if argument("path").ends_with("port0") => Ok(json!([{ "name": "child[0]" }])),
+        "qom-list" => Ok(json!([{ "name": "realized" }])),
+        "qom-list-types" => Ok(json!([{ "name": "virtio-blk-pci" }])),
+        "device-list-properties" => Ok(json!([
+            { "name": "drive", "type": "str" },
+            { "name": "share-rw", "type": "bool" },
+            { "name": "queue-size", "type": "uint16" },
+        ])),
+        "query-named-block-nodes" => Ok(nodes.iter().map(|node| json!({ "node-name": node })).collect()),
+        "blockdev-add" => match answers.node {
+            Some(error) => Err(error()),
+            None => {
+                nodes.push(argument("node-name"));
+                Ok(json!({}))
+            }
+        },
+        "blockdev-del" => {
+            nodes.retain(|node| *node != argument("node-name"));
+            Ok(json!({}))
+        }
+        "device_add" => answers.device.map_or(Ok(json!({})), |error| Err(error())),
+        "qom-get" => Ok(match argument("property").as_str() {
+            "addr" => json!(0x21),
+            "type" => json!(if answers.is_q35 { "pc-q35-7.2-machine" } else { "pc-i440fx-7.2-machine" }),
+            _ => json!("/machine/i440fx/pci.0"),
+        }),
+        _ => Ok(json!("")),
+    }
+}
+
+/// A VM `web` that runs, on a host that has `/d/data.qcow2`; with what QEMU was told to change.
+async fn running(answers: Answers, session: Option<MockMonitorSession>) -> (App, Told) {
+    let (mut world, told) = (World::new(), Told::default());
+    let (heard, mut nodes) = (Arc::clone(&told), Vec::new());
+    world.monitors.expect_execute().returning(move |_, command, _| {
+        let changes = ["blockdev-add", "blockdev-del", "device_add"].contains(&command.execute.as_str());
+        if changes {
+            heard.lock().unwrap().push(serde_json::to_string(command).unwrap());
+        }
+        answer(command, &mut nodes, answers)
+    });
+    let (heard, mut session) = (Arc::clone(&told), session);
+    world.monitors.expect_session().returning(move |_, _| {
+        heard.lock().unwrap().push("session".to_owned());
+        Ok(Box::new(session.take().unwrap()))
+    });
+    world.there.push("/d/data.qcow2".into());
+    world.hypervisor.expect_launch().returning(|_| Ok(launched(7, RunState::Running)));
+    world.alive(RunState::Running);
+    let app = world.app();
+    app.run(World::empty("web")).await.unwrap();
+    app.run(Start { vm: "web".to_owned(), timeout: None }).await.unwrap();
+    (app, told)
+}
+
+fn disk() -> QmpDeviceAdd {
+    let properties = ["share-rw=on", "queue-size=0x40"].map(str::to_owned).to_vec();
+    let id = Some("data".parse().unwrap());
+    let file = Some("/d/data.qcow2".into());
+    QmpDeviceAdd { properties, id, file, ..QmpDeviceAdd::new("web", "virtio-blk") }
+}
+
+const ADD_NODE: &str = r#"{"execute":"blockdev-add","arguments":{"driver":"qcow2","file":{"driver":"file","filename":"/d/data.qcow2"},"node-name":"hotplug-data","read-only":false}}"#;
+const DEL_NODE: &str = r#"{"execute":"blockdev-del","arguments":{"node-name":"hotplug-data"}}"#;
+
+fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+fn commands(told: &Told) -> Vec<Value> {
+    told.lock().unwrap().iter().map(|text| parsed(text)).collect()
+}
+
+fn refusal(description: &str) -> QmpError {
+    let command = "x".to_owned();
+    QmpError::Refused { command, class: "GenericError".to_owned(), description: description.to_owned() }
+}
+
+#[tokio::test]
+async fn test_device_add_makes_the_back_end_first_and_gives_values_their_types() {
+    let (app, told) = running(Answers { is_q35: true, ..Answers::default() }, None).await;
+
+    let added = app.run(disk()).await.unwrap();
+
+    let device = r#"{"execute":"device_add","arguments":{"bus":"port1","drive":"hotplug-data","driver":"virtio-blk-pci","id":"data","queue-size":64,"share-rw":true}}"#;
+    assert_eq!(commands(&told), [ADD_NODE, device].map(parsed), "`port0` is taken");
+    assert_eq!((added.bus.as_deref(), added.addr.as_deref()), (Some("pci.0"), Some("04.1")));
+    assert_eq!(added.back_end.as_deref(), Some("hotplug-data"));
+}
+
+#[tokio::test]
+async fn test_device_add_refused_device_takes_its_back_end_back() {
+    let (app, told) = running(Answers { device: Some(|| refusal("no")), ..Answers::default() }, None).await;
+
+    let error = app.run(disk()).await.unwrap_err();
+
+    assert_eq!(error.code(), "qmp.refused");
+    let commands = commands(&told);
+    assert_eq!((commands.len(), &commands[0], &commands[2]), (3, &parsed(ADD_NODE), &parsed(DEL_NODE)));
+}
+
+#[tokio::test]
+async fn test_device_add_device_that_may_still_come_keeps_its_back_end() {
+    let late = || QmpError::TimedOut { command: "device_add".to_owned(), after: Duration::from_secs(1) };
+    let (app, told) = running(Answers { device: Some(late), ..Answers::default() }, None).await;
+
+    let error = app.run(disk()).await.unwrap_err();
+
+    assert_eq!(error.code(), "qmp.timed-out");
+    assert_eq!(told.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn test_device_add_file_in_use_is_told_from_other_refusals() {
+    for (words, code) in [
+        (r#"Failed to get "write" lock"#, "storage.in-use"),
+        (r#"Failed to get shared "write" lock"#, "storage.in-use"),
+        ("A regular file was expected, and it is a block device", "qmp.refused"),
+    ] {
+        let node: fn() -> QmpError = match code {
+            "storage.in-use" => || refusal(r#"Failed to get "write" lock"#),
+            _ => || refusal("A regular file was expected, and it is a block device"),
+        };
+        let (app, told) = running(Answers { node: Some(node), ..Answers::default() }, None).await;
+
+        assert_eq!(app.run(disk()).await.unwrap_err().code(), code, "{words}");
+        assert_eq!(told.lock().unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn test_device_add_id_that_is_there_changes_nothing() {
+    let (app, told) = running(Answers::default(), None).await;
+
+    let error = app.run(QmpDeviceAdd { id: Some("there".parse().unwrap()), ..disk() }).await.unwrap_err();
+
+    assert_eq!((error.code(), told.lock().unwrap().len()), ("device.id-taken", 0));
+}
+
+/// A session in which the guest answers `device_del` with these events.
+fn session(told: &Told, answer: Result<(), &'static str>, events: Vec<(&'static str, Value)>) -> MockMonitorSession {
+    let heard = Arc::clone(told);
+    let mut session = MockMonitorSession::new();
+    session.expect_execute().returning(move |command, _| {
+        heard.lock().unwrap().push(command.execute.clone());
+        match (command.execute.as_str(), answer) {
+            ("device_del", Err(words)) => Err(refusal(words)),
+            ("device_del", Ok(())) => Ok(json!({})),
+            _ => Err(refusal("Device '/machine/peripheral/there' not found")),
+        }
+    });
+    let mut events = events.into_iter();
+    session.expect_heard().returning(move |_| {
+        Ok(Some(match events.next() {
+            Some(("missed", _)) | None => Heard::Missed(1),
+            Some((name, data)) => Heard::Event(QmpEvent { name: name.to_owned(), at: Timestamp::UNIX_EPOCH, data }),
+        }))
+    });
+    session
+}
+
+async fn deleted(answer: Result<(), &'static str>, events: Vec<(&'static str, Value)>) -> (Result<bool, Error>, Told) {
+    let told = Told::default();
+    let (app, opened) = running(Answers::default(), Some(session(&told, answer, events))).await;
+    let done = app.run(QmpDeviceDel::new("web", "there")).await.map(|deleted| deleted.changed);
+    assert_eq!(*opened.lock().unwrap(), ["session"], "one session, and no node of ours");
+    (done, told)
+}
+
+#[tokio::test]
+async fn test_device_del_waits_for_the_event_of_its_own_device() {
+    let other = ("DEVICE_DELETED", json!({ "device": "other", "path": "/machine/peripheral/other" }));
+    let part = ("DEVICE_DELETED", json!({ "path": "/machine/peripheral/there/virtio-backend" }));
+    let own = ("DEVICE_DELETED", json!({ "device": "there", "path": "/machine/peripheral/there" }));
+
+    let (done, told) = deleted(Ok(()), vec![other, part, own]).await;
+
+    assert!(done.unwrap());
+    assert_eq!(*told.lock().unwrap(), ["device_del"], "nothing had to be asked");
+}
+
+#[tokio::test]
+async fn test_device_del_asked_before_by_somebody_else_waits_too() {
+    let own = ("DEVICE_DELETED", json!({ "device": "there" }));
+
+    let (done, _) = deleted(Err("Device there is already in the process of unplug"), vec![own]).await;
+
+    assert!(done.unwrap());
+}
+
+#[tokio::test]
+async fn test_device_del_event_that_was_missed_is_found_by_looking() {
+    let (done, told) = deleted(Ok(()), vec![("missed", Value::Null)]).await;
+
+    assert!(done.unwrap());
+    assert_eq!(*told.lock().unwrap(), ["device_del", "qom-list"]);
+}
+
+#[tokio::test]
+async fn test_device_del_guest_that_refuses_is_told_with_its_words() {
+    for name in ["DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR"] {
+        let no = (name, json!({ "device": "there", "msg": "it is in use" }));
+
+        let (done, _) = deleted(Ok(()), vec![no]).await;
+
+        let error = done.unwrap_err();
+        assert_eq!(error.code(), "device.guest-refused");
+        assert!(error.to_string().ends_with("refused to let `there` go: it is in use"), "{error}");
+    }
+}
