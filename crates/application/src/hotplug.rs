@@ -42,7 +42,18 @@ impl App {
         operation: &'static str,
         deadline: Duration,
     ) -> Result<Plugged<'_>, Error> {
-        let (guard, vm) = self.lock(vm, operation).await?;
+        self.plugged_within(vm, operation, self.timeouts().lock, deadline).await
+    }
+
+    /// The same, waiting at most `patience` for whoever holds the lock.
+    pub(crate) async fn plugged_within(
+        &self,
+        vm: &str,
+        operation: &'static str,
+        patience: Duration,
+        deadline: Duration,
+    ) -> Result<Plugged<'_>, Error> {
+        let (guard, vm) = self.lock_within(vm, operation, patience).await?;
         let entry = vm.entry;
         if let Some(run) = entry.run.clone()
             && let Some(process) = self.live_process(&run).await
@@ -182,6 +193,16 @@ impl Plugged<'_> {
             swept.push(netdev);
         }
         Ok(swept)
+    }
+
+    /// Returns what [`Plugged::sweep`] would remove.
+    pub(crate) async fn left_over(&self) -> Result<Vec<String>, QmpError> {
+        let blocks = self.ask(&QmpCommand::new("query-block")).await?;
+        let is_used = |name: &str| items(&blocks).any(|block| block["inserted"]["node-name"] == name);
+        let nodes = self.ask(&QmpCommand::new("query-named-block-nodes").with("flat", true)).await?;
+        let nodes = items(&nodes).filter_map(|node| node["node-name"].as_str());
+        let ours = nodes.filter(|name| name.starts_with(HOTPLUG_PREFIX) && !is_used(name)).map(str::to_owned);
+        Ok(ours.chain(unused_netdevs(&self.info_network().await?)).collect())
     }
 
     /// Removes a block node that nothing uses; returns whether it did.

@@ -1,5 +1,7 @@
 //! `cleanup`: removes what nobody needs any more, and takes orphans back or ends them.
 
+mod back_ends;
+
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::config::Node;
 use maqet_domain::event::kind;
@@ -50,7 +52,7 @@ pub struct Cleaned {
 /// One thing that nobody needs any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CleanedItem {
-    /// What it is: `orphan`, `run`, `sockets`, `records`, `lock` or `temporary`.
+    /// What it is: `orphan`, `run`, `back-end`, `sockets`, `records`, `lock` or `temporary`.
     pub kind: &'static str,
     /// A path, or the name of a VM.
     pub subject: String,
@@ -98,6 +100,7 @@ impl Operation for Cleanup {
         let rest = survey(app).await?;
         for entry in &rest.entries {
             items.extend(self.run_of(app, entry).await);
+            items.extend(back_ends::of_vm(app, entry, self.dry_run).await);
         }
         for leftover in rest.leftovers {
             if let Leftover::Files(trace) = leftover {

@@ -41,13 +41,11 @@ fn answer(command: &QmpCommand, nodes: &mut Vec<String>, answers: Answers) -> Re
             { "name": "queue-size", "type": "uint16" },
         ])),
         "query-named-block-nodes" => Ok(nodes.iter().map(|node| json!({ "node-name": node })).collect()),
-        "blockdev-add" => match answers.node {
-            Some(error) => Err(error()),
-            None => {
-                nodes.push(argument("node-name"));
-                Ok(json!({}))
-            }
-        },
+        "blockdev-add" if answers.node.is_some() => Err(answers.node.unwrap()()),
+        "blockdev-add" => {
+            nodes.push(argument("node-name"));
+            Ok(json!({}))
+        }
         "blockdev-del" => {
             nodes.retain(|node| *node != argument("node-name"));
             Ok(json!({}))
