@@ -87,6 +87,8 @@ impl Deaf {
         }
         let said = self.check_refused(&["snapshot", "create", "web", "hdd", "one"], "vm.deaf");
         assert!(said.contains(because), "{said}");
+        let waited = self.home.json_error(&["wait", "web", "--for", "qmp", "--timeout", "200ms"], 124);
+        assert!(waited["message"].as_str().unwrap().contains(because), "{waited}");
     }
 
     /// Asserts that the VM, let go on, is as it was.

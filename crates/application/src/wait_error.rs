@@ -6,11 +6,13 @@ use std::time::Duration;
 use maqet_domain::error::{Explain, Fault};
 use maqet_domain::vm::{Status, VmName};
 
+use crate::look::Occupation;
+
 /// Why waiting was in vain.
 #[derive(Debug, thiserror::Error)]
 pub enum WaitError {
     /// What was waited for did not come true in time.
-    #[error("`{vm}` was waited for in vain: {} did not come true within {after:?}", listed(unmet))]
+    #[error("`{vm}` was waited for in vain: {} did not come true within {after:?}{}", listed(unmet), because(deaf.as_ref()))]
     TimedOut {
         /// The VM.
         vm: VmName,
@@ -18,6 +20,8 @@ pub enum WaitError {
         unmet: Vec<String>,
         /// How long was waited.
         after: Duration,
+        /// What keeps QEMU from answering, if anything does.
+        deaf: Option<Occupation>,
         /// What the guest said last.
         source: LastLines,
     },
@@ -110,6 +114,10 @@ impl fmt::Display for LastLines {
 }
 
 impl std::error::Error for LastLines {}
+
+fn because(deaf: Option<&Occupation>) -> String {
+    deaf.map_or_else(String::new, |cause| format!(": {}", cause.in_words()))
+}
 
 fn listed(conditions: &[String]) -> String {
     conditions.iter().map(|condition| format!("`{condition}`")).collect::<Vec<_>>().join(" and ")

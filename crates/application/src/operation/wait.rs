@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::Since;
 use crate::call::{Done, Effect, Operation};
 use crate::condition::Condition;
-use crate::look::{Seen, VmStatus};
+use crate::look::{Occupation, Seen, VmStatus};
 use crate::wait_error::{LastLines, WaitError};
 use crate::watch::Watch;
 use crate::{App, Error, Patience, limits};
@@ -134,7 +134,8 @@ impl Wait {
 
 async fn timed_out(app: &App, entry: &VmEntry, watches: &[Watch<'_>], after: Duration) -> WaitError {
     let unmet = watches.iter().filter(|watch| !watch.is_met).map(|watch| watch.condition.to_string()).collect();
-    WaitError::TimedOut { vm: entry.name.clone(), unmet, after, source: last_lines(app, entry).await }
+    let deaf = app.look(entry).await.occupation.filter(Occupation::is_qemu_deaf);
+    WaitError::TimedOut { vm: entry.name.clone(), unmet, after, deaf, source: last_lines(app, entry).await }
 }
 
 /// Returns the end of what the guest wrote to its serial port.
