@@ -66,11 +66,12 @@ impl Shell {
         self.terminal.wait_for(past, text);
     }
 
-    /// Waits for the end, and asserts that the terminal is as it was.
-    fn ends(self) -> (Finished, String) {
+    /// Waits for the end, and asserts that the terminal is as it was and was told `last`.
+    fn ends(self, last: &str) -> Finished {
         let finished = self.running.wait();
         assert_eq!(self.terminal.modes(), self.modes);
-        (finished, self.terminal.shown())
+        self.terminal.wait_for(0, last);
+        finished
     }
 }
 
@@ -99,9 +100,7 @@ fn test_shell_answers_completes_and_leaves_the_terminal_as_it_was() {
 
     assert!(refused.contains("did you mean") && refused.contains("`query-name`"), "{refused}");
     assert!(invalid.contains("error"), "{invalid}");
-    let (finished, shown) = shell.ends();
-    finished.ok();
-    assert!(shown.contains("talking to the QEMU of `web`"), "{shown}");
+    shell.ends("talking to the QEMU of `web`").ok();
     home.json(&["stop", "web", "--force"]);
 }
 
@@ -121,7 +120,7 @@ fn test_shell_completes_values_and_shows_what_could_be() {
     shell.clear();
     shell.terminal.type_keys(CTRL_D);
 
-    shell.ends().0.ok();
+    shell.ends(PROMPT).ok();
     home.json(&["stop", "web", "--force"]);
 }
 
@@ -142,7 +141,7 @@ fn test_shell_shows_events_above_the_line_that_is_typed() {
     shell.terminal.type_keys(CTRL_D);
 
     assert!(own.find("STOP").unwrap() < own.find("{}").unwrap(), "{own}");
-    shell.ends().0.ok();
+    shell.ends(PROMPT).ok();
     home.json(&["stop", "web", "--force"]);
 }
 
@@ -158,7 +157,7 @@ fn test_shell_ctrl_c_clears_the_line_and_nothing_else() {
     shell.ask("query-name", "\"name\": \"web\"");
     shell.terminal.type_keys(CTRL_D);
 
-    shell.ends().0.ok();
+    shell.ends(PROMPT).ok();
     home.json(&["stop", "web", "--force"]);
 }
 
@@ -182,8 +181,45 @@ fn test_shell_ctrl_c_gives_up_waiting_for_an_answer_and_the_session_goes_on() {
     shell.ask("query-name", "\"name\": \"web\"");
     shell.terminal.type_keys(CTRL_D);
 
-    shell.ends().0.ok();
+    shell.ends(PROMPT).ok();
     home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_shell_stopped_with_ctrl_z_goes_on_with_the_line_that_was_typed() {
+    let home = with_web();
+    let terminal = Terminal::new();
+    let shell = home.maqet(["qmp", "shell", "web"]).into_command();
+    let line = format!("{} qmp shell web\r", shell.get_program().display());
+    // Only a program in a session of its own, on a terminal that is that session's, can be stopped from there.
+    let mut bash = Command::new("setsid")
+        .args(["--ctty", "--wait", "bash", "--norc", "-i"])
+        .env_clear()
+        .envs(home.environment())
+        .envs([("TERM", "xterm"), ("PS1", "bash> ")])
+        .stdin(terminal.stdio())
+        .stdout(terminal.stdio())
+        .stderr(terminal.stdio())
+        .spawn()
+        .unwrap();
+    terminal.wait_for(0, "bash> ");
+    terminal.type_keys(line);
+    terminal.wait_for(0, PROMPT);
+
+    terminal.type_keys("query-na");
+    terminal.wait_for(0, "query-na");
+    terminal.type_keys("\u{1a}");
+    terminal.wait_for(0, "Stopped");
+    let past = terminal.shown().len();
+    terminal.type_keys("fg\r");
+    terminal.wait_for(past, "web> query-na");
+    terminal.type_keys("me\r");
+    terminal.wait_for(past, "\"name\": \"web\"");
+    home.json(&["stop", "web", "--force"]);
+    terminal.wait_for(past, "has ended");
+    terminal.type_keys("exit\r");
+
+    wait::until(PATIENCE, "the end of bash", || bash.try_wait().unwrap());
 }
 
 #[test]
@@ -194,9 +230,7 @@ fn test_shell_whose_vm_goes_away_says_so_and_leaves() {
 
     home.json(&["stop", "web", "--force"]);
 
-    let (finished, shown) = shell.ends();
-    finished.code(1);
-    assert!(shown.contains("the QEMU of `web` has ended"), "{shown}");
+    shell.ends("the QEMU of `web` has ended").code(1);
 }
 
 #[test]
@@ -205,10 +239,9 @@ fn test_shell_whose_qemu_was_told_to_quit_leaves_with_success() {
     let shell = Shell::open(&home, &[]);
 
     shell.terminal.type_keys("quit\r");
+    shell.wait_for(0, "SHUTDOWN");
 
-    let (finished, shown) = shell.ends();
-    finished.ok();
-    assert!(shown.contains("SHUTDOWN") && shown.contains("the QEMU of `web` has ended"), "{shown}");
+    shell.ends("the QEMU of `web` has ended").ok();
 }
 
 #[test]
@@ -221,9 +254,7 @@ fn test_shell_that_is_ended_by_a_signal_leaves_the_terminal_as_it_was() {
 
         signal(name, shell.running.pid());
 
-        let (finished, shown) = shell.ends();
-        finished.code(130);
-        assert!(shown.contains("\u{1b}[?2004l"), "{name}: {shown}");
+        shell.ends("\u{1b}[?2004l").code(130);
     }
     home.json(&["stop", "web", "--force"]);
 }
@@ -236,12 +267,12 @@ fn test_shell_history_is_kept_for_the_next_one_without_secrets() {
     first.ask(" query-uuid", "\"UUID\"");
     first.ask("set_password protocol=vnc password=hunter2", "error");
     first.terminal.type_keys(CTRL_D);
-    first.ends().0.ok();
+    first.ends(PROMPT).ok();
 
     let second = Shell::open(&home, &[]);
     second.ask(UP, "\"name\": \"web\"");
     second.terminal.type_keys(CTRL_D);
-    second.ends().0.ok();
+    second.ends(PROMPT).ok();
 
     let file = home.state().join("qmp-history");
     assert_eq!(fs::read_to_string(&file).unwrap(), "query-name\nquery-name\n");

@@ -19,6 +19,7 @@ use maqet::{Maqet, Operation};
 use serde::Serialize;
 
 pub(crate) use self::logs::whole_characters;
+pub(crate) use self::shell::stop_where_lines_are_edited;
 use crate::arguments::{Command, Qmp, QmpCommand, Snapshot};
 use crate::exit;
 use crate::failure::Failure;

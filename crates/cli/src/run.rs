@@ -32,12 +32,15 @@ pub(crate) fn main(words: &[OsString]) -> ExitCode {
 
 fn begin(arguments: Arguments) -> Result<u8, Failure> {
     logging::begin(&arguments.global)?;
+    let listens_itself = command::listens_itself(&arguments.command);
+    if listens_itself {
+        command::stop_where_lines_are_edited()?;
+    }
     let maqet = open(&arguments.global)?;
     // One thread: starting more costs time, and nothing here keeps more than one busy.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let output = Output::new(&arguments.global);
-        let listens_itself = command::listens_itself(&arguments.command);
         tokio::select! {
             done = command::run(&maqet, arguments.command, &output) => done,
             () = interrupted(), if !listens_itself => {

@@ -57,11 +57,16 @@ impl KeptTerminal {
     pub(crate) fn keep() -> io::Result<Self> {
         Ok(Self { saved: tcgetattr(io::stdin())? })
     }
+
+    /// Returns whether somebody has changed it.
+    pub(crate) fn is_changed(&self) -> bool {
+        tcgetattr(io::stdin()).is_ok_and(|now| now.local_modes != self.saved.local_modes)
+    }
 }
 
 impl Drop for KeptTerminal {
     fn drop(&mut self) {
-        if tcgetattr(io::stdin()).is_ok_and(|now| now.local_modes != self.saved.local_modes) {
+        if self.is_changed() {
             put_back(&self.saved);
         }
     }

@@ -12,6 +12,7 @@ use maqet::{Error, Maqet, QmpLine};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::history::History;
+pub(crate) use self::prompt::stop_where_lines_are_edited;
 use self::prompt::{Prompt, Typed, too_fast};
 use crate::arguments::QmpShell;
 use crate::exit;
@@ -50,7 +51,7 @@ struct Conversation<'a> {
     /// Whether QEMU was told to end.
     quits: bool,
     // Dropped last, so that what is said of an end is said on a terminal as it was.
-    _terminal: KeptTerminal,
+    terminal: KeptTerminal,
 }
 
 /// What comes next.
@@ -75,11 +76,13 @@ impl<'a> Conversation<'a> {
             output.note(&format!("talking to the QEMU of `{}`; Tab completes, Ctrl-D leaves", shell.name()));
         }
         let prompt = Prompt::open(&format!("{}> ", shell.name()), shell.schema().clone(), history)?;
-        Ok(Self { shell, prompt, output, signals, quits: false, _terminal: terminal })
+        Ok(Self { shell, prompt, output, signals, quits: false, terminal })
     }
 
     async fn run(mut self) -> Result<u8, Failure> {
-        let end = self.converse().await?;
+        let end = self.converse().await;
+        self.prompt.end(&self.terminal).await;
+        let end = end?;
         let (name, quits, output) = (self.shell.name().to_owned(), self.quits, self.output);
         // Before anything is said.
         drop(self);

@@ -1,10 +1,13 @@
 //! The line that somebody types, edited on a thread of its own.
 
 use std::io::{self, Write};
-use std::sync::mpsc as std_mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc as std_mpsc};
+use std::time::Duration;
 
 use maqet::completions;
 use maqet::domain::qmp::Schema;
+use nix::sys::signal::{SigSet, Signal};
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -12,12 +15,21 @@ use rustyline::hint::Hinter;
 use rustyline::history::MemHistory;
 use rustyline::validate::Validator;
 use rustyline::{CompletionType, Config, Context, Editor, ExternalPrinter, Helper};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TryRecvError};
+use tokio::time::Instant;
 
 use super::history::History;
+use crate::terminal::KeptTerminal;
 
 /// How many lines wait to be shown above the prompt: as many as a terminal shows at once.
 const TOLD_AT_ONCE: usize = 64;
+
+/// How long the editor may take from being asked for a line to having the terminal: microseconds, on a busy machine some
+/// milliseconds; one that never does, as on a terminal that cannot be edited on, leaves it as it is.
+const EDITOR_READY: Duration = Duration::from_millis(300);
+
+/// How often is looked whether it has.
+const EDITOR_LOOK: Duration = Duration::from_millis(1);
 
 /// What came of a line that was asked for.
 pub(super) enum Typed {
@@ -36,6 +48,10 @@ pub(super) struct Prompt {
     told: mpsc::Sender<String>,
     /// How many lines there was no room for.
     missed: u64,
+    /// Whether a line is asked for.
+    is_shown: bool,
+    /// Whether no line is to be asked for any more.
+    is_over: Arc<AtomicBool>,
 }
 
 impl Prompt {
@@ -50,25 +66,45 @@ impl Prompt {
         }
         // Terminals that cannot move the cursor have none.
         let printer = editor.create_external_printer().ok();
-        let (told, to_tell) = mpsc::channel(TOLD_AT_ONCE);
-        std::thread::spawn(move || tell(printer, to_tell));
-
         let (tell, typed) = mpsc::channel(1);
         let (again, asked) = std_mpsc::channel();
-        let prompt = prompt.to_owned();
-        std::thread::spawn(move || read(&mut editor, &prompt, &history, &tell, &asked));
-        Ok(Self { typed, again, told, missed: 0 })
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (prompt, ends) = (prompt.to_owned(), Arc::clone(&is_over));
+        std::thread::spawn(move || {
+            if let Err(error) = SigSet::from(Signal::SIGTSTP).thread_unblock() {
+                tracing::warn!(%error, "Ctrl-Z will not stop the shell");
+            }
+            read(&mut editor, &prompt, &history, &ends, &tell, &asked);
+        });
+        let (told, to_tell) = mpsc::channel(TOLD_AT_ONCE);
+        std::thread::spawn(move || self::tell(printer, to_tell));
+        Ok(Self { typed, again, told, missed: 0, is_shown: true, is_over })
     }
 
     /// Waits for a line.
     pub(super) async fn next(&mut self) -> Option<Typed> {
-        self.typed.recv().await
+        let typed = self.typed.recv().await;
+        self.is_shown = false;
+        typed
     }
 
     /// Shows the prompt again, after a line was taken.
-    pub(super) fn show(&self) {
+    pub(super) fn show(&mut self) {
         // Where nobody asks any more, the next line is the end.
         let _ = self.again.send(());
+        self.is_shown = true;
+    }
+
+    /// Asks for no further line, and waits until the terminal is not changed any more but by who puts it back.
+    ///
+    /// Where a line is asked for, the editor has made the terminal raw, or does so now.
+    pub(super) async fn end(&mut self, terminal: &KeptTerminal) {
+        self.is_over.store(true, Ordering::SeqCst);
+        let until = Instant::now() + EDITOR_READY;
+        let is_gone = |typed: &mut mpsc::Receiver<Typed>| matches!(typed.try_recv(), Err(TryRecvError::Disconnected));
+        while self.is_shown && !terminal.is_changed() && !is_gone(&mut self.typed) && Instant::now() < until {
+            tokio::time::sleep(EDITOR_LOOK).await;
+        }
     }
 
     /// Shows a line above the prompt; what is being typed stays.
@@ -83,6 +119,14 @@ impl Prompt {
     }
 }
 
+/// Has Ctrl-Z stop the thread that edits the line and none beside it; called before there are others.
+///
+/// Whichever thread the kernel gives the signal stops at once, and the one that edits has to be it: before the others
+/// would stop it, it would make the terminal raw again, for the program that has it then.
+pub(crate) fn stop_where_lines_are_edited() -> io::Result<()> {
+    Ok(SigSet::from(Signal::SIGTSTP).thread_block()?)
+}
+
 /// Returns what is said of events that were not shown.
 pub(super) fn too_fast(count: u64) -> String {
     format!("({count} events came too fast to be shown)")
@@ -94,10 +138,11 @@ fn read(
     editor: &mut TypistsEditor,
     prompt: &str,
     history: &History,
+    ends: &AtomicBool,
     tell: &mpsc::Sender<Typed>,
     asked: &std_mpsc::Receiver<()>,
 ) {
-    loop {
+    while !ends.load(Ordering::SeqCst) {
         let typed = match editor.readline(prompt) {
             Ok(line) => Typed::Line(line),
             // A line that was given up, or a terminal that changed its size.
