@@ -209,7 +209,8 @@ mod tests {
                 "UEFI firmware for x86_64",
                 "`passt`",
                 "GRUB's rescue image",
-                "`tesseract`"
+                "`tesseract`",
+                "`socat`"
             ]
         );
     }
