@@ -18,6 +18,8 @@ use super::shell::QmpShell;
 Examples:
   maqet qmp web query-status
   maqet qmp web query-block --format json | jq '.[].device'
+  maqet qmp web block_resize node-name=hdd size=20G
+  maqet qmp web migrate-set-capabilities capabilities.0.capability=events capabilities.0.state=on
   maqet qmp web human-monitor-command command-line='info pci'
   maqet qmp web block_resize --json '{\"node-name\": \"hdd\", \"size\": 1073741824}'")]
 pub(crate) struct Qmp {

@@ -128,8 +128,7 @@ fn is_plain_device(arguments: &Map<String, Value>) -> bool {
     // One that draws with the graphics card of the host.
     let is_accelerated = driver.contains("-gl");
     let is_plain = DEVICES.contains(&driver) || DEVICE_FAMILIES.iter().any(|family| is_of_family(driver, family));
-    // QEMU reads `x_y` as `x-y` in some names.
-    let is_of_host = |key: &String| HOST_PROPERTIES.contains(&key.replace('_', "-").as_str());
+    let is_of_host = |key: &String| HOST_PROPERTIES.contains(&key.as_str());
     is_plain && !is_accelerated && !arguments.keys().any(is_of_host)
 }
 

@@ -170,6 +170,11 @@ mod tests {
                 "host forwarding rule for tcp::1 not found\r\n",
                 "host forwarding rule for tcp::1 not found",
             ),
+            (
+                "drive_add",
+                "drive_add: string expected\r\nTry \"help drive_add\" for more information\r\n",
+                "drive_add: string expected",
+            ),
             ("trace-event foo on", "unknown event \"foo\"\r\n", "unknown event \"foo\""),
             ("hostfwd_add tcp:x", "Error: Host forwarding rule is wrong\r\n", "Error: Host forwarding rule is wrong"),
         ] {

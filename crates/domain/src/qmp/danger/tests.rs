@@ -104,7 +104,7 @@ fn test_danger_device_of_the_host_or_with_its_files_asks() {
         json!({"driver": "usb-host", "hostbus": 1}),
         json!({"driver": "usb-mtp", "rootdir": "/"}),
         json!({"driver": "virtio-net-pci", "netdev": "n", "romfile": "/etc/shadow"}),
-        json!({"driver": "virtio-blk-pci", "rom_file": "x", "romfile": ""}),
+        json!({"driver": "usb-storage", "drive": "n", "pcap": "/tmp/x"}),
         json!({"driver": "virtio-input-host-pci", "evdev": "/dev/input/event0"}),
         json!({"driver": "vhost-vsock-pci", "guest-cid": 3}),
         json!({"driver": "virtio-blkfoo"}),

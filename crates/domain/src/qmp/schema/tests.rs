@@ -181,6 +181,7 @@ fn test_arguments_missing_are_named_all_at_once() {
 #[test]
 fn test_values_that_do_not_fit_are_answered_with_what_fits() {
     refused("block_resize size=big", "`big` is nothing for `size` of `block_resize`, which takes a whole number", &[]);
+    refused("block_resize size=+5", "`+5` is nothing for `size` of `block_resize`, which takes a whole number", &[]);
     refused("block_resize size=1.5", "`1.5` is nothing for `size` of `block_resize`, which takes a whole number", &[]);
     refused("eject force=maybe", "`maybe` is nothing for `force` of `eject`, which takes `on` or `off`", &[]);
     refused(
@@ -216,6 +217,8 @@ fn test_words_that_are_no_pairs_are_refused() {
     refused("eject force", "`force` is not an argument of a QMP command", &["key=value"]);
     refused("eject =x", "`=x` is not an argument of a QMP command", &[]);
     refused("eject a..b=x", "`a..b=x` is not an argument of a QMP command", &[]);
+    let deep = format!("eject {}=x", ["a"; 17].join("."));
+    refused(&deep, &format!("`{}=x` is not an argument of a QMP command", ["a"; 17].join(".")), &[]);
     refused("eject id=a id=b", "`id` of `eject` is given more than once", &[]);
     refused("blockdev-add file=a file.driver=raw", "`file.driver` of `blockdev-add` is given more than once", &[]);
 }
@@ -236,6 +239,8 @@ fn test_json_keeps_its_types_and_is_checked() {
         message("block_resize", json!({"size": "5"})),
         "`5` is nothing for `size` of `block_resize`, which takes a whole number"
     );
+    assert!(message("block_resize", json!({"size": 5.5})).starts_with("`5.5` is nothing for `size`"));
+    assert_eq!(message("netdev_add", json!({"hostfwd": []})), "`netdev_add` needs `id`, `type`");
     assert_eq!(message("block_resize", json!({"sise": 5})), "`block_resize` has no argument `sise`");
     assert_eq!(
         message("eject", json!({"force": 1})),
@@ -277,11 +282,38 @@ fn test_reply_that_is_no_schema_is_refused_with_a_reason() {
 
     assert_eq!(why(json!({})), "it is no list");
     assert_eq!(why(json!([{}])), "something in it has no name");
+    assert_eq!(why(json!([{"name": "", "meta-type": "event"}])), "`` is no name");
     assert_eq!(why(json!([{"name": "a b", "meta-type": "event"}])), "`a b` is no name");
     assert_eq!(why(json!([{"name": "x", "meta-type": "command", "arg-type": "9"}])), "the type `9` is not there");
     let itself = json!([{"name": "x", "meta-type": "command", "arg-type": "l"},
         {"name": "l", "meta-type": "array", "element-type": "l"}]);
     assert_eq!(why(itself), "the arguments of `x` are no object");
+}
+
+/// None has such in QEMU 7.2; QAPI lets them be.
+#[test]
+fn test_words_of_a_union_within_a_union_are_known_by_both_tags() {
+    let object = |name: &str, members: Value| json!({"name": name, "meta-type": "object", "members": members});
+    let mut outer = object("1", json!([{"name": "kind", "type": "str"}]));
+    outer["tag"] = json!("kind");
+    outer["variants"] = json!([{"case": "a", "type": "2"}]);
+    let mut inner = object("2", json!([{"name": "sort", "type": "str"}]));
+    inner["tag"] = json!("sort");
+    inner["variants"] = json!([{"case": "b", "type": "3"}]);
+    let told = json!([
+        {"name": "x", "meta-type": "command", "arg-type": "1"},
+        {"name": "str", "meta-type": "builtin", "json-type": "string"},
+        outer,
+        inner,
+        object("3", json!([{"name": "deep", "type": "str"}])),
+    ]);
+    let schema = Schema::of_reply(&told).unwrap();
+
+    let command = schema.command_of_words("x", &["deep=1", "sort=b", "kind=a"]).unwrap();
+
+    assert_eq!(Value::Object(command.arguments), json!({"deep": "1", "sort": "b", "kind": "a"}));
+    assert_eq!(schema.command_of_words("x", &["kind=a", "sort=b"]).unwrap_err().to_string(), "`x` needs `deep`");
+    assert!(schema.command_of_words("x", &["kind=a", "sort=c", "deep=1"]).is_err());
 }
 
 /// Every argument of every command of a real QEMU, filled with what its type takes.
