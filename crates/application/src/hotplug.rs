@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use maqet_domain::hotplug::{HOTPLUG_PREFIX, Property, back_end_of, pci_address, unused_netdevs};
+use maqet_domain::hotplug::{HOTPLUG_PREFIX, back_end_of, pci_address, unused_netdevs};
 use maqet_domain::machine::PORT_PREFIX;
 use maqet_domain::port::{Guard, ImageError, PathKind, QmpCommand, QmpError};
+use maqet_domain::qmp::DeviceProperties;
 use maqet_domain::safety::Purpose;
 use maqet_domain::vm::{Input, Run, VmEntry};
 use serde_json::{Value, json};
@@ -122,13 +123,11 @@ impl Plugged<'_> {
     }
 
     /// Returns the properties of a driver.
-    pub(crate) async fn properties(&self, driver: &str) -> Result<Vec<Property>, QmpError> {
+    pub(crate) async fn properties(&self, driver: &str) -> Result<DeviceProperties, QmpError> {
         let listed = self.ask(&QmpCommand::new("device-list-properties").with("typename", driver)).await?;
-        let property = |one: &Value| {
-            let (name, kind) = (one["name"].as_str()?.to_owned(), one["type"].as_str()?.to_owned());
-            Some(Property { name, kind })
-        };
-        Ok(items(&listed).filter_map(property).collect())
+        let garbled =
+            || QmpError::Garbled { detail: format!("the properties of `{driver}` have no names or no types") };
+        DeviceProperties::of_reply(&listed).ok_or_else(garbled)
     }
 
     /// Returns the bus that a device of PCI goes to where the machine's own takes none while it runs; nothing where it

@@ -7,7 +7,7 @@ mod netdev;
 mod property;
 
 pub use self::netdev::{InvalidNetdev, Netdev};
-pub use self::property::{InvalidProperty, Property, driver_named, parse_pair};
+pub use self::property::{InvalidProperty, driver_named, parse_pair};
 
 use std::fmt;
 use std::str::FromStr;

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use maqet_domain::event::kind;
 use maqet_domain::fault::FaultPoint;
-use maqet_domain::hotplug::{DeviceId, InvalidNetdev, Netdev, Property, driver_named, parse_pair};
+use maqet_domain::hotplug::{DeviceId, InvalidNetdev, InvalidProperty, Netdev, driver_named, parse_pair};
 use maqet_domain::near::near;
 use maqet_domain::network::{Forward, taken_ports};
 use maqet_domain::port::{QmpCommand, QmpError};
+use maqet_domain::qmp::{DeviceProperties, SchemaError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -129,28 +130,39 @@ impl QmpDeviceAdd {
     }
 
     /// Returns the properties with the types that QEMU wants, and the id if it is among them.
-    fn values(&self, driver: &str, known: &[Property]) -> Result<(Map<String, Value>, Option<DeviceId>), HotplugError> {
-        let (mut values, mut id) = (Map::new(), self.id.clone());
+    fn values(
+        &self,
+        driver: &str,
+        known: &DeviceProperties,
+    ) -> Result<(Map<String, Value>, Option<DeviceId>), HotplugError> {
+        let (mut command, mut id) = (QmpCommand::new("device_add"), self.id.clone());
         for text in &self.properties {
             let (name, value) = parse_pair(text)?;
             if name == "id" {
                 if id.replace(DeviceId::parse(&value)?).is_some() {
                     return Err(HotplugError::Conflict { what: "`id=` and `--id`" });
                 }
-                continue;
+            } else if name == "driver" {
+                return Err(HotplugError::Conflict { what: "a device and `driver=`" });
+            } else {
+                command = command.with(&name, value);
             }
-            let value = match known.iter().find(|property| property.name == name) {
-                Some(property) => property.value(&value)?,
-                // Every device has a bus, and no list has it; those with a bracket are made as they are named.
-                None if name == "bus" || name.contains('[') => json!(value),
-                None => {
-                    let near = near(&name, known.iter().map(|property| property.name.as_str()));
-                    return Err(HotplugError::NoProperty { driver: driver.to_owned(), given: name, near });
-                }
-            };
-            values.insert(name, value);
         }
-        Ok((values, id))
+        let typed = known.typed(command).map_err(|error| misfit(driver, error))?;
+        Ok((typed.arguments, id))
+    }
+}
+
+/// Tells of a property by its driver.
+fn misfit(driver: &str, error: SchemaError) -> HotplugError {
+    match error {
+        SchemaError::UnknownArgument { given, near, .. } => {
+            HotplugError::NoProperty { driver: driver.to_owned(), given, near }
+        }
+        SchemaError::WrongValue { argument, given, expected, .. } => {
+            InvalidProperty::value(&argument, &given, &expected).into()
+        }
+        other => InvalidProperty { given: driver.to_owned(), why: other.to_string() }.into(),
     }
 }
 
@@ -198,7 +210,6 @@ impl Operation for QmpDeviceAdd {
         })?;
         let properties = plugged.properties(driver).await?;
         let (mut values, id) = self.values(driver, &properties)?;
-        let has = |name: &str| properties.iter().any(|property| property.name == name);
 
         let devices = plugged.devices().await?;
         let taken: Vec<String> = devices.iter().map(|device| device.id.clone()).collect();
@@ -213,7 +224,7 @@ impl Operation for QmpDeviceAdd {
         }
         if let Some(back_end) = &back_end {
             let property = back_end.property();
-            if !has(property) {
+            if !properties.has(property) {
                 return Err(HotplugError::TakesNo { driver: driver.to_owned(), what: back_end.in_words() }.into());
             }
             if values.insert(property.to_owned(), json!(id.back_end())).is_some() {

@@ -34,6 +34,11 @@ impl DeviceProperties {
         properties.map(|properties| Self { properties })
     }
 
+    /// Returns whether the device has a property of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.properties.iter().any(|(known, _)| known == name)
+    }
+
     /// Refuses a property that the device does not have.
     ///
     /// Errors: `UnknownArgument`.
