@@ -9,7 +9,7 @@ pub const MEMORY: ByteSize = ByteSize::from_mib(2048);
 /// CPUs: one, as QEMU itself has it.
 pub const CPU: u32 = 1;
 
-/// Spare ports of a `q35`: enough for a disk and a card more than anybody needs, and they cost a guest next to nothing.
+/// Spare ports of a `q35`: a few disks and cards; four did not show in the time that a Linux guest needs to boot.
 pub const HOTPLUG_PORTS: u8 = 4;
 
 /// No window: VMs are driven headless, and a window is one word away.
