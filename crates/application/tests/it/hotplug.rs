@@ -201,14 +201,23 @@ async fn deleted(answer: Result<(), &'static str>, events: Vec<(&'static str, Va
 
 #[tokio::test]
 async fn test_device_del_waits_for_the_event_of_its_own_device() {
-    let other = ("DEVICE_DELETED", json!({ "device": "other", "path": "/machine/peripheral/other" }));
-    let part = ("DEVICE_DELETED", json!({ "path": "/machine/peripheral/there/virtio-backend" }));
     let own = ("DEVICE_DELETED", json!({ "device": "there", "path": "/machine/peripheral/there" }));
 
-    let (done, told) = deleted(Ok(()), vec![other, part, own]).await;
+    let (done, told) = deleted(Ok(()), vec![own]).await;
 
     assert!(done.unwrap());
     assert_eq!(*told.lock().unwrap(), ["device_del"], "nothing had to be asked");
+}
+
+#[tokio::test]
+async fn test_device_del_event_of_another_device_or_of_a_part_is_not_taken_for_its_own() {
+    let other = ("DEVICE_DELETED", json!({ "device": "other", "path": "/machine/peripheral/other" }));
+    let part = ("DEVICE_DELETED", json!({ "path": "/machine/peripheral/there/virtio-backend" }));
+    let no = ("DEVICE_UNPLUG_GUEST_ERROR", json!({ "device": "there" }));
+
+    let (done, _) = deleted(Ok(()), vec![other, part, no]).await;
+
+    assert_eq!(done.unwrap_err().code(), "device.guest-refused");
 }
 
 #[tokio::test]
