@@ -34,7 +34,12 @@ struct Shell {
 }
 
 impl Shell {
+    /// Opens one whose answers are JSON.
     fn open(home: &TestHome, arguments: &[&str]) -> Self {
+        Self::of(home, &[&["--format", "json"], arguments].concat())
+    }
+
+    fn of(home: &TestHome, arguments: &[&str]) -> Self {
         let terminal = Terminal::new();
         let modes = terminal.modes();
         let command = home.maqet(["qmp", "shell", "web"]).args(arguments).env("TERM", "xterm");
@@ -100,7 +105,21 @@ fn test_shell_answers_completes_and_leaves_the_terminal_as_it_was() {
 
     assert!(refused.contains("did you mean") && refused.contains("`query-name`"), "{refused}");
     assert!(invalid.contains("error"), "{invalid}");
-    shell.ends("talking to the QEMU of `web`").ok();
+    shell.ends(PROMPT).ok();
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_shell_for_people_greets_them_and_shows_answers_and_errors_in_words() {
+    let home = with_web();
+    let shell = Shell::of(&home, &[]);
+
+    shell.ask("human-monitor-command command-line='info name'", "\nweb\r\n");
+    let refused = shell.ask("query-nam", "QEMU has no command `query-nam`");
+    shell.terminal.type_keys(CTRL_D);
+
+    assert!(refused.contains("hint"), "{refused}");
+    shell.ends("talking to the QEMU of `web`; Tab completes, Ctrl-D leaves").ok();
     home.json(&["stop", "web", "--force"]);
 }
 
@@ -190,7 +209,7 @@ fn test_shell_stopped_with_ctrl_z_goes_on_with_the_line_that_was_typed() {
     let home = with_web();
     let terminal = Terminal::new();
     let shell = home.maqet(["qmp", "shell", "web"]).into_command();
-    let line = format!("{} qmp shell web\r", shell.get_program().display());
+    let line = format!("{} qmp shell web --format json\r", shell.get_program().display());
     // Only a program in a session of its own, on a terminal that is that session's, can be stopped from there.
     let mut bash = Command::new("setsid")
         .args(["--ctty", "--wait", "bash", "--norc", "-i"])
@@ -286,7 +305,7 @@ fn test_shell_script_answers_each_command_with_a_line_and_tells_the_first_failur
     let lines = "query-name\n\n# nothing\n{\"execute\": \"query-uuid\"}\nquery-nam\nqom-list\nstop\n";
 
     let (code, answers) = script(&home, &[], lines);
-    let (good, none) = (script(&home, &[], "query-name\nquery-name"), script(&home, &[], ""));
+    let (good, none) = (script(&home, &["--format", "yaml"], "query-name\nquery-name"), script(&home, &[], ""));
 
     assert_eq!(answers[0], json!({"return": {"name": "web"}}));
     assert!(answers[1]["return"]["UUID"].is_string(), "{answers:?}");

@@ -114,9 +114,9 @@ pub(crate) fn note(format: Format, text: &str) {
     }
 }
 
-/// Writes a line between results that somebody reads as they come.
-pub(crate) fn line(text: &str) -> Result<(), Failure> {
-    write(|out| writeln!(out, "{text}"))
+/// Writes a line that somebody reads as it comes, the same in every format; returns whether anybody still reads.
+pub(crate) fn line(text: &str) -> Result<bool, Failure> {
+    try_write(|out| writeln!(out, "{text}"))
 }
 
 /// Writes to standard output; a reader that went away is no failure.

@@ -18,7 +18,7 @@ use crate::arguments::QmpShell;
 use crate::exit;
 use crate::failure::Failure;
 use crate::progress;
-use crate::render::{Output, failure, happened, line};
+use crate::render::{Output, QmpAnswer, failure, happened, line};
 use crate::terminal::{KeptTerminal, RawTerminal};
 
 /// How long one call listens for events before the next one does.
@@ -31,7 +31,7 @@ pub(crate) async fn run(maqet: &Maqet, arguments: QmpShell, output: &Output) -> 
     let opened = maqet.app().qmp_shell(&vm, timeout, allow_dangerous);
     let shell = progress::shown(output.shows_progress, &what, opened).await?;
     if !is_for_somebody() {
-        return script::run(shell, output).await;
+        return script::run(shell).await;
     }
     let history = History::open(&maqet.settings().state_dir);
     Conversation::new(shell, history, output)?.run().await
@@ -150,7 +150,7 @@ impl<'a> Conversation<'a> {
             line(&told(&heard))?;
         }
         match outcome {
-            Ok(answer) => self.output.data(&answer)?,
+            Ok(answer) => self.output.answer(&QmpAnswer { command: &asked.command, value: &answer })?,
             Err(error) if is_over(&error) => return Ok(Some(End::Gone(error))),
             Err(error) => failure::show(&error.into(), self.output.format()),
         }

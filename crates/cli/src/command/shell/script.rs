@@ -1,16 +1,16 @@
 //! A shell without anybody at it: a line of JSON for each command.
 
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, Read};
 
 use maqet::{QmpLine, QmpShell, limits};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::{TURN, gone, is_over};
 use crate::exit;
 use crate::failure::Failure;
-use crate::render::{Output, People, failure};
+use crate::render::{failure, line};
 
 /// What is written for each command.
 #[derive(Debug, Serialize)]
@@ -20,21 +20,14 @@ enum Answer {
     Error(Value),
 }
 
-impl People for Answer {
-    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        serde_json::to_writer(&mut *out, self).map_err(io::Error::from)?;
-        out.write_all(b"\n")
-    }
-}
-
 /// Runs the commands on standard input, each once the one before was answered.
-pub(super) async fn run(mut shell: QmpShell<'_>, output: &Output) -> Result<u8, Failure> {
+pub(super) async fn run(mut shell: QmpShell<'_>) -> Result<u8, Failure> {
     let mut lines = lines();
     let (mut code, mut quits, mut is_there) = (exit::DONE, false, true);
     loop {
-        let line = tokio::select! {
-            line = lines.recv() => match line {
-                Some(line) => line?,
+        let typed = tokio::select! {
+            typed = lines.recv() => match typed {
+                Some(typed) => typed?,
                 None => return Ok(code),
             },
             // Nobody is shown events, and they must not pile up.
@@ -47,11 +40,11 @@ pub(super) async fn run(mut shell: QmpShell<'_>, output: &Output) -> Result<u8, 
                 Err(error) => return Err(gone(shell.name(), error)),
             },
         };
-        let outcome = match QmpLine::read(&line) {
+        let outcome = match QmpLine::read(&typed) {
             Ok(None) => continue,
-            Ok(Some(line)) => {
-                quits = line.command == "quit";
-                match shell.execute(&line).await {
+            Ok(Some(asked)) => {
+                quits = asked.command == "quit";
+                match shell.execute(&asked).await {
                     Err(error) if is_over(&error) => return Err(gone(shell.name(), error)),
                     outcome => outcome.map_err(Failure::from),
                 }
@@ -66,7 +59,7 @@ pub(super) async fn run(mut shell: QmpShell<'_>, output: &Output) -> Result<u8, 
             Answer::Return,
         );
         // Whoever read us went away.
-        if !output.stream(&answer)? {
+        if !line(&json!(answer).to_string())? {
             return Ok(code);
         }
     }
