@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use maqet::config::{layer_of, merge};
+use maqet::config::set;
 use maqet::domain::config::Node;
 use maqet::domain::machine::{Machine, builtin_handlers};
 use maqet::domain::plugin::{ConfigHandler, Registry};
@@ -14,12 +14,12 @@ static HANDLERS: LazyLock<Registry<dyn ConfigHandler>> =
     LazyLock::new(|| builtin_handlers(&builtin_drivers().expect("names differ")).expect("names differ"));
 
 fuzz_target!(|text: &str| {
-    match layer_of(text) {
-        Ok(layer) => {
-            // Set twice is set once, but for lists, which append.
-            let once = merge(Node::empty_map(), layer.clone());
+    match set(Node::empty_map(), text) {
+        Ok(once) => {
             let _ = Machine::read(&once, &HANDLERS);
-            let _ = Machine::read(&merge(once, layer), &HANDLERS);
+            if let Ok(twice) = set(once, text) {
+                let _ = Machine::read(&twice, &HANDLERS);
+            }
         }
         Err(invalid) => assert!(!invalid.to_string().is_empty()),
     }

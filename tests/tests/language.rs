@@ -223,3 +223,32 @@ fn test_share_behind_a_link_to_the_system_is_refused() {
     assert!(problem["message"].as_str().unwrap().contains("`/etc` belongs to the system"), "{problem}");
     assert_eq!(home.json(&["ls"]), json!([]));
 }
+
+#[test]
+fn test_info_of_a_share_shows_what_is_shared_and_whether_it_is_there() {
+    let home = TestHome::new();
+    fs::create_dir(home.path("src")).unwrap();
+    home.add(
+        "name: web\nstorage:\n  - {name: src, type: virtfs, path: src}\n  - {name: fs, type: virtiofs, socket: no.sock}\n",
+    );
+
+    let storage = &home.json(&["info", "web"])["storage"];
+
+    let shown = [0, 1].map(|index| (storage[index]["file"].as_str().unwrap(), storage[index]["exists"].as_bool()));
+    let paths = ["src", "no.sock"].map(|name| home.path(name).to_str().unwrap().to_owned());
+    assert_eq!(shown, [(paths[0].as_str(), Some(true)), (paths[1].as_str(), Some(false))]);
+}
+
+#[test]
+fn test_set_of_a_single_card_keeps_the_rest_of_it() {
+    let home = TestHome::new();
+    home.add("name: web\nnetwork: {forward: [\"2222:22\"]}\n");
+
+    home.json(&["apply", "web", "--set", "network.model=e1000"]);
+    home.json(&["apply", "web", "--set", "network.forward=['3333:22']"]);
+    home.json_error(&["apply", "web", "--set", "storage.hdd=5"], 2);
+
+    let definition = &home.json(&["info", "web"])["definition"];
+    assert_eq!(definition["network"], json!({"forward": ["3333:22"], "model": "e1000"}));
+    assert_eq!(definition.get("storage"), None);
+}

@@ -105,3 +105,29 @@ fn test_origin_of_a_setting_from_a_variable_is_the_variable_and_a_flag_beats_it(
     assert_eq!(by_variable, [config.clone(), variable("DATA_DIR"), runtime.clone(), variable("DATABASE")]);
     assert_eq!(by_flag, [config, json!("flag `--data-dir`"), runtime, json!("flag `--database`")]);
 }
+
+#[test]
+fn test_section_that_holds_nothing_says_as_much_as_none() {
+    let home = TestHome::new();
+    home.write(
+        CONF,
+        "directories: {state: null}\ndatabase:\ndefaults:\n#  memory: 4G\ntimeouts: {start: null}\nhooks:\n",
+    );
+
+    assert_eq!(home.json(&["ls"]), serde_json::json!([]));
+
+    home.write(CONF, "defualts:\ntimeouts: {strat: null}\n");
+    let error = home.json_error(&["ls"], 2);
+    assert_eq!(problems(&error), [problem("defualts", "maqet.conf", 1), problem("timeouts.strat", "maqet.conf", 2)]);
+}
+
+#[test]
+fn test_settings_without_their_origins_have_no_column_for_them() {
+    let home = TestHome::new();
+
+    let heads = [&["config", "show"][..], &["config", "show", "--origin"]]
+        .map(|command| home.maqet(command).run().ok().stdout.lines().next().map(str::to_owned));
+
+    let words = heads.each_ref().map(|head| head.as_deref().unwrap_or_default().split_whitespace().collect::<Vec<_>>());
+    assert_eq!(words, [vec!["KEY", "VALUE"], vec!["KEY", "VALUE", "ORIGIN"]]);
+}

@@ -32,7 +32,7 @@ pub use self::merge::merge;
 pub(crate) use self::origin::placed;
 pub use self::origin::{origins, with_origins};
 use self::set::number_or_text;
-pub use self::set::{InvalidSetting, layer_of};
+pub use self::set::{InvalidSetting, set};
 use self::without::without;
 pub use self::yaml::read;
 
@@ -127,7 +127,7 @@ fn load(layers: &Layers<'_>, base: Node, handlers: &Registry<dyn ConfigHandler>)
     }
     merged = merge(merged, flag_layer(&layers.flags));
     for setting in layers.set {
-        merged = merge(merged, layer_of(setting)?);
+        merged = set(merged, setting)?;
     }
     Ok(Loaded { definition: merged, sources, problems })
 }

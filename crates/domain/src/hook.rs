@@ -37,6 +37,9 @@ impl Hook {
         for (events, commands) in report.map(path, node).unwrap_or_default() {
             let path = path.key(events);
             check_type(&path, events, commands, report);
+            if commands.is_null() {
+                continue;
+            }
             let several = commands.items().iter().any(|item| matches!(item.value, Value::List(_)));
             let each: Vec<(KeyPath, &Node)> = if several {
                 commands.items().iter().enumerate().map(|(index, command)| (path.index(index), command)).collect()

@@ -300,6 +300,8 @@ impl File {
         for (key, node) in report.map(&KeyPath::default(), node).unwrap_or_default() {
             let path = KeyPath::top(key);
             match key.as_str() {
+                // Nothing says as much as no key: a section may have lost all it had.
+                known if node.is_null() && KEYS.contains(&known) => {}
                 "database" => file.database = report.word(&path, node).map(|url| anchored(url, folder)),
                 "defaults" => {
                     if report.map(&path, node).is_some() {
@@ -315,6 +317,7 @@ impl File {
                         let path = path.key(name);
                         let mut directory = || report.path(&path, node).map(|given| folder.join(given));
                         match name.as_str() {
+                            known if node.is_null() && DIRECTORIES.contains(&known) => {}
                             "data" => file.data = directory(),
                             "runtime" => file.runtime = directory(),
                             "state" => file.state = directory(),

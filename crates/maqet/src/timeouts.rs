@@ -22,6 +22,9 @@ impl PlacedTimeouts {
                 report.unknown_key(&path, node, &Timeouts::NAMES);
                 continue;
             }
+            if node.is_null() {
+                continue;
+            }
             let Some(patience) = patience(&path, node, report) else { continue };
             timeouts.values.set(name, patience);
             let place = node.place.as_ref().map(ToString::to_string).unwrap_or_default();

@@ -1,10 +1,14 @@
 //! Merging of layers.
 
+mod switch;
+
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
 use maqet_domain::config::{Node, Value};
 use maqet_domain::machine::SINGLE_ARGUMENTS;
+
+use self::switch::{identity, merge_switch};
 
 /// Lists of things that have a `name`: an entry of a later layer changes the one of that name.
 pub(super) const NAMED_LISTS: [&str; 2] = ["storage", "network"];
@@ -104,7 +108,7 @@ fn merge_switches(mut base: Vec<Node>, mut over: Vec<Node>) -> Vec<Node> {
         None => true,
     });
     over.retain(|node| deletion(node).is_none_or(|name| !met.contains(name)));
-    merge_by(base, over, identity, |below, node| merge_switch(&below, node))
+    merge_by(base, over, identity, merge_switch)
 }
 
 /// Joins each item of `over` with the first of `base` that is known by the same; the others follow.
@@ -144,49 +148,6 @@ fn deletion(node: &Node) -> Option<&str> {
 fn switch_name(node: &Node) -> Option<&str> {
     let name = node.as_text().or_else(|| node.entries().first().map(|(name, _)| name.as_str()));
     name.map(|name| name.trim_start_matches('-'))
-}
-
-/// Returns the name and the `id` of a switch that has one, in either of its forms.
-fn identity(node: &Node) -> Option<(String, String)> {
-    let (name, value) = node.entries().first()?;
-    let id = node.get("id").or_else(|| value.get("id"))?.scalar()?;
-    Some((name.clone(), id))
-}
-
-/// Lays the options of one switch over those of another; a null is an option without a value and deletes nothing.
-fn merge_switch(base: &Node, over: Node) -> Node {
-    let same_form = |a: &Node, b: &Node| a.entries().is_empty() == b.entries().is_empty();
-    let fits = match (base.entries().first(), over.entries().first()) {
-        (Some((_, base)), Some((_, over))) => same_form(base, over),
-        (_, _) => false,
-    };
-    if !fits {
-        return over;
-    }
-    let entries = overlaid(base.entries(), over.entries(), |below, above| {
-        if below.entries().is_empty() || above.entries().is_empty() {
-            return above.clone();
-        }
-        let options = overlaid(below.entries(), above.entries(), |_, above| above.clone());
-        above.clone().map_value(|_| Value::Map(options))
-    });
-    over.map_value(|_| Value::Map(entries))
-}
-
-/// Lays entries over others; `join` says what becomes of a key that stands in both.
-fn overlaid(
-    base: &[(String, Node)],
-    over: &[(String, Node)],
-    join: impl Fn(&Node, &Node) -> Node,
-) -> Vec<(String, Node)> {
-    let mut entries = base.to_vec();
-    for (key, node) in over {
-        match entries.iter_mut().find(|(known, _)| known == key) {
-            Some((_, slot)) => *slot = join(slot, node),
-            None => entries.push((key.clone(), node.clone())),
-        }
-    }
-    entries
 }
 
 fn appended(mut items: Vec<Node>, more: Vec<Node>) -> Vec<Node> {
@@ -282,9 +243,8 @@ mod tests {
     #[test]
     fn test_merge_entry_found_by_its_name_keeps_that_name_and_its_place() {
         let base: Node = serde_json::from_str(r#"{"storage":[{"name":7,"size":"1G"}]}"#).unwrap();
-        let over = crate::config::layer_of("storage.7.size=2G").unwrap();
 
-        let merged = merge(base, over);
+        let merged = crate::config::set(base, "storage.7.size=2G").unwrap();
 
         assert_eq!(serde_json::to_string(&merged).unwrap(), r#"{"storage":[{"name":7,"size":"2G"}]}"#);
         let drive = &merged.get("storage").unwrap().items()[0];

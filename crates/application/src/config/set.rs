@@ -2,7 +2,7 @@
 
 use maqet_domain::config::{Node, Place, Value};
 
-use super::merge::NAMED_LISTS;
+use super::merge::{NAMED_LISTS, merge};
 use super::read;
 
 /// A text that is no `key.path=value`.
@@ -15,11 +15,11 @@ pub struct InvalidSetting {
     pub why: &'static str,
 }
 
-/// Returns the layer that sets one value, as in `memory=4G` or `storage.hdd.size=20G`.
+/// Returns `base` with one value set, as in `memory=4G` or `storage.hdd.size=20G`.
 ///
-/// The value is read as YAML, so `[a, b]`, `true` and `null` mean what they mean in a file. Below a list of named
-/// things the next part of the path is a name.
-pub fn layer_of(setting: &str) -> Result<Node, InvalidSetting> {
+/// The value is read as YAML, so `[a, b]`, `true` and `null` mean what they mean in a file; a list takes the place of
+/// the one that was there. Below a list of named things the next part of the path is a name.
+pub fn set(base: Node, setting: &str) -> Result<Node, InvalidSetting> {
     let invalid = |why| InvalidSetting { given: setting.to_owned(), why };
     let (path, text) = setting.split_once('=').ok_or_else(|| invalid("write it as `key.path=value`"))?;
     let keys: Vec<&str> = path.split('.').collect();
@@ -31,12 +31,47 @@ pub fn layer_of(setting: &str) -> Result<Node, InvalidSetting> {
     }
     let place = Place::named(format!("flag `--set {path}`"));
     let value = value_of(text, &place);
-    Ok(nested(&keys, value, &place))
+    let is_named = is_named_list(&base, &keys, &value);
+    if let [_, _, rest @ ..] = keys.as_slice()
+        && is_named
+    {
+        check_entry(rest, &value).map_err(invalid)?;
+    }
+    let layer = |value| nested(&keys, is_named, value, &place);
+    let is_replaced = matches!(value.value, Value::List(_)) && !(is_named && keys.len() == 1);
+    let base = if is_replaced { merge(base, layer(Node::new(Value::Null))) } else { base };
+    Ok(merge(base, layer(value)))
+}
+
+/// Returns whether the first key is that of a list of named things; a single network card is a map or a word.
+fn is_named_list(base: &Node, keys: &[&str], value: &Node) -> bool {
+    let is_one_card = || match base.get("network").map(|node| &node.value) {
+        Some(Value::Map(_)) => true,
+        Some(Value::List(_)) => false,
+        Some(Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_)) | None => {
+            keys.len() == 2 && !matches!(value.value, Value::Map(_))
+        }
+    };
+    NAMED_LISTS.contains(&keys[0]) && !(keys[0] == "network" && keys.len() > 1 && is_one_card())
+}
+
+/// Refuses what would change nothing: an entry is found by its name, and is a map of keys.
+fn check_entry(rest: &[&str], value: &Node) -> Result<(), &'static str> {
+    match (rest, &value.value) {
+        (["name", ..], _) => Err("an entry is found by its name, which is changed in a file"),
+        ([], Value::Map(_)) if value.get("name").is_some() => Err("the name of the entry is in the path already"),
+        ([], Value::Map(_)) | ([_, ..], _) => Ok(()),
+        ([], Value::Null) => Err("an entry is taken out in a file"),
+        ([], Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::List(_)) => {
+            Err("an entry is a map of keys; name one of them, as in `storage.hdd.size=20G`")
+        }
+    }
 }
 
 fn value_of(text: &str, place: &Place) -> Node {
     let wrapped = read("--set", &format!("value: {text}")).ok();
-    let value = wrapped.and_then(|node| node.get("value").cloned());
+    // A line break in the text could begin another key.
+    let value = wrapped.filter(|node| node.entries().len() == 1).and_then(|node| node.get("value").cloned());
     at(value.unwrap_or_else(|| Node::text(text)), place)
 }
 
@@ -57,17 +92,18 @@ fn at(node: Node, place: &Place) -> Node {
     Node { value, place: Some(place.clone()), key: Some(place.clone()) }
 }
 
-fn nested(keys: &[&str], value: Node, place: &Place) -> Node {
+/// Puts the value below its keys, the second of which is a name if the first is that of a list of named things.
+fn nested(keys: &[&str], is_named: bool, value: Node, place: &Place) -> Node {
     let map = |entries: Vec<(String, Node)>| at(Node::new(Value::Map(entries)), place);
     match keys {
         [] => value,
-        [list, name, rest @ ..] if NAMED_LISTS.contains(list) => {
+        [list, name, rest @ ..] if is_named => {
             let mut entry = vec![("name".to_owned(), Node::text(*name))];
-            entry.extend(nested(rest, value, place).entries().iter().cloned());
+            entry.extend(nested(rest, false, value, place).entries().iter().cloned());
             let items = at(Node::new(Value::List(vec![map(entry)])), place);
             map(vec![((*list).to_owned(), items)])
         }
-        [key, rest @ ..] => map(vec![((*key).to_owned(), nested(rest, value, place))]),
+        [key, rest @ ..] => map(vec![((*key).to_owned(), nested(rest, false, value, place))]),
     }
 }
 
@@ -75,33 +111,81 @@ fn nested(keys: &[&str], value: Node, place: &Place) -> Node {
 mod tests {
     use super::*;
 
+    fn over(base: &str, setting: &str) -> Result<String, InvalidSetting> {
+        let base = serde_json::from_str(base).unwrap();
+        set(base, setting).map(|node| serde_json::to_string(&node).unwrap())
+    }
+
     #[track_caller]
-    fn check(setting: &str, expected: &str) {
-        assert_eq!(serde_json::to_string(&layer_of(setting).unwrap()).unwrap(), expected);
+    fn check(base: &str, setting: &str, expected: &str) {
+        assert_eq!(over(base, setting).unwrap(), expected, "{setting}");
     }
 
     #[test]
     fn test_set_path_becomes_nested_keys() {
-        check("memory=4G", r#"{"memory":"4G"}"#);
-        check("labels.team=a=b", r#"{"labels":{"team":"a=b"}}"#);
-        check("cpu=4", r#"{"cpu":4}"#);
-        check("vga=null", r#"{"vga":null}"#);
+        check("{}", "memory=4G", r#"{"memory":"4G"}"#);
+        check("{}", "labels.team=a=b", r#"{"labels":{"team":"a=b"}}"#);
+        check(r#"{"labels":{"a":1}}"#, "labels.network.b=2", r#"{"labels":{"a":1,"network":{"b":2}}}"#);
+        check("{}", "cpu=4", r#"{"cpu":4}"#);
+        check("{}", "vga=null", r#"{"vga":null}"#);
+        check(r#"{"vga":"std"}"#, "vga=null", "{}");
     }
 
     #[test]
     fn test_set_below_a_named_list_finds_the_entry_by_name() {
-        check("storage.hdd.size=20G", r#"{"storage":[{"name":"hdd","size":"20G"}]}"#);
+        check("{}", "storage.hdd.size=20G", r#"{"storage":[{"name":"hdd","size":"20G"}]}"#);
+        check(
+            r#"{"storage":[{"name":"a"},{"name":"b","size":"1G"}]}"#,
+            "storage.b={size: 2G, file: x}",
+            r#"{"storage":[{"name":"a"},{"name":"b","size":"2G","file":"x"}]}"#,
+        );
+        check(r#"{"storage":[{"name":"a"}]}"#, "storage=[{name: b}]", r#"{"storage":[{"name":"a"},{"name":"b"}]}"#);
+        check(
+            r#"{"network":[{"name":"n"}]}"#,
+            "network.n.model=e1000",
+            r#"{"network":[{"name":"n","model":"e1000"}]}"#,
+        );
+        check("{}", "network.n.mode=user", r#"{"network":[{"name":"n","mode":"user"}]}"#);
+    }
+
+    /// A list laid over the map would take everything else the card has.
+    #[test]
+    fn test_set_below_a_single_card_changes_its_key() {
+        let card = r#"{"network":{"forward":["1:22"]}}"#;
+
+        check(card, "network.model=e1000", r#"{"network":{"forward":["1:22"],"model":"e1000"}}"#);
+        check("{}", "network.mode=passt", r#"{"network":{"mode":"passt"}}"#);
+        check(r#"{"network":"none"}"#, "network.mode=user", r#"{"network":{"mode":"user"}}"#);
+        check(card, "network=none", r#"{"network":"none"}"#);
+    }
+
+    #[test]
+    fn test_set_list_takes_the_place_of_the_one_that_was_there() {
+        let cards = r#"{"network":[{"name":"n","forward":["1:22"]},"none"]}"#;
+
+        check(cards, "network.n.forward=['2:22']", r#"{"network":[{"name":"n","forward":["2:22"]},"none"]}"#);
+        check(cards, "network.n.forward=[]", r#"{"network":[{"name":"n","forward":[]},"none"]}"#);
+        check(r#"{"network":{"forward":["1:22"]}}"#, "network.forward=['2:22']", r#"{"network":{"forward":["2:22"]}}"#);
     }
 
     #[test]
     fn test_set_value_that_is_no_yaml_is_a_text() {
-        check("display=a: b: c", r#"{"display":"a: b: c"}"#);
+        check("{}", "display=a: b: c", r#"{"display":"a: b: c"}"#);
+        check("{}", "labels.a=b\nmemory: 1G", r#"{"labels":{"a":"b\nmemory: 1G"}}"#);
     }
 
     #[test]
     fn test_set_without_a_value_or_key_is_refused() {
         for setting in ["memory", "=1", "a..b=1", "arguments.m=1"] {
-            assert!(layer_of(setting).is_err(), "{setting}");
+            assert!(over("{}", setting).is_err(), "{setting}");
         }
+    }
+
+    #[test]
+    fn test_set_of_an_entry_that_would_change_nothing_is_refused() {
+        for setting in ["storage.a=null", "storage.a=5", "storage.a=[b]", "storage.a.name=b", "storage.a={name: b}"] {
+            assert!(over(r#"{"storage":[{"name":"a"}]}"#, setting).is_err(), "{setting}");
+        }
+        assert!(over(r#"{"network":[{"name":"n"}]}"#, "network.mode=user").is_err());
     }
 }

@@ -82,9 +82,13 @@ impl Operation for Info {
         let mut storage = Vec::new();
         for spec in &machine.storage {
             let path = spec.path(&vm_storage);
+            let (path, is_made) = match spec.driver.preparation(spec, &path) {
+                Preparation::Image(plan) => (plan.path, true),
+                Preparation::Existing(path) | Preparation::Folder(path) => (path, false),
+                Preparation::Nothing => (path, false),
+            };
             let exists = app.ports.images.exists(&path).await;
             let r#type = spec.driver.type_name();
-            let is_made = matches!(spec.driver.preparation(spec, &path), Preparation::Image(_));
             storage.push(StorageInfo { name: spec.name.to_string(), r#type, file: shown(&path), exists, is_made });
         }
         let (line, groundwork) = if self.command_line {

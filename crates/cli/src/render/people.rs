@@ -164,6 +164,10 @@ impl People for ConfigChecked {
 
 impl People for Vec<ShownSetting> {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        if self.iter().all(|setting| setting.origin.is_none()) {
+            let rows = self.iter().map(|setting| (PLAIN, [setting.key.clone(), setting.value.clone()]));
+            return columns(out, ["KEY", "VALUE"], 0, rows);
+        }
         let rows = self.iter().map(|setting| {
             let origin = setting.origin.clone().unwrap_or_default();
             (PLAIN, [setting.key.clone(), setting.value.clone(), origin])

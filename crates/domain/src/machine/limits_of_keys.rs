@@ -116,10 +116,46 @@ fn test_card_forwards_each_port_of_the_host_once_and_any_free_ones() {
     check_network(
         r#"{"forward": ["1:22", "2:22", "1:80", "x"]}"#,
         &[
-            "network.forward[2]: port 1 of the host is forwarded already",
             "network.forward[3]: `x` is not a forwarded port: write it as `HOST:GUEST`, as in `2222:22`",
+            "network.forward[2]: port 1 of the host is forwarded already",
         ],
     );
+    check_network(r#"[{"forward": ["0:22", "1:22"]}, {"forward": ["0:22", "udp:1:22", "2:22"]}, "user"]"#, &[]);
+    check_network(
+        r#"[{"forward": ["2:22", "1:22"]}, {"forward": ["0:22", "1:22"]}]"#,
+        &["network[1].forward[1]: port 1 of the host is forwarded already"],
+    );
+}
+
+#[test]
+fn test_drive_place_in_the_order_of_booting_is_of_one_drive() {
+    let problems = |entries: &str| read(&format!(r#"{{"storage": [{entries}]}}"#)).1;
+
+    let apart = r#"{"name": "a", "bootindex": 0}, {"name": "b", "bootindex": 1}, {"name": "c"}, {"name": "d"}"#;
+    assert_eq!(problems(apart), Vec::<String>::new());
+    let twice = r#"{"name": "a", "bootindex": 1}, {"name": "b"}, {"name": "c", "bootindex": 1}"#;
+    assert_eq!(problems(twice), ["storage[2].bootindex: place 1 in the order of booting is taken already"]);
+}
+
+/// As `size: null` of a drive: it deletes what another file says, and says nothing itself.
+#[test]
+fn test_key_that_holds_nothing_in_a_map_says_as_much_as_no_key() {
+    let given = |definition: &str| {
+        let (machine, problems) = read(definition);
+        assert_eq!(problems, Vec::<String>::new(), "{definition}");
+        let switches = [machine.machine_type, machine.boot].map(|switch| switch?.argument().map(str::to_owned));
+        (machine.labels.len(), machine.hooks.len(), switches)
+    };
+
+    assert_eq!(given(r#"{"labels": {"a": null, "b": 1}, "hooks": {"vm.started": null}}"#), (1, 0, [None, None]));
+    assert_eq!(
+        given(r#"{"machine": {"type": "q35", "usb": null}, "boot": {"menu": null, "order": "c"}}"#),
+        (0, 0, [Some("type=q35".to_owned()), Some("order=c".to_owned())])
+    );
+    for nothing in ["{}", r#"{"x": null}"#] {
+        let (machine, problems) = read(&format!(r#"{{"machine": {nothing}, "boot": {nothing}}}"#));
+        assert_eq!((machine.machine_type, machine.boot, problems.len()), (None, None, 0), "{nothing}");
+    }
 }
 
 #[test]

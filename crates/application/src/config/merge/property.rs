@@ -47,7 +47,7 @@ fn named() -> impl Strategy<Value = Node> {
     list.prop_map(|things| Node::new(Value::List(things)))
 }
 
-/// Switches that have an `id`, in the form with a map.
+/// Switches that have an `id`, in either form, with a first word in most.
 fn switches() -> impl Strategy<Value = Node> {
     let all = [("netdev", "n0"), ("netdev", "n1"), ("device", "n0"), ("chardev", "c0")];
     let some = subsequence(all.to_vec(), 0..=4).prop_shuffle();
@@ -55,15 +55,27 @@ fn switches() -> impl Strategy<Value = Node> {
         let switches: Vec<_> = some
             .into_iter()
             .map(|(switch, id)| {
-                scalars(&["user", "path", "mac"]).prop_map(move |mut options| {
-                    options.push(("id".to_owned(), Node::text(id)));
-                    map(vec![(switch.to_owned(), map(options))])
-                })
+                let word = prop_oneof![Just(None), Just(Some("user")), Just(Some("tap"))];
+                (scalars(&["script", "path", "mac"]), word, any::<bool>()).prop_map(
+                    move |(mut options, word, is_map)| {
+                        options.push(("id".to_owned(), Node::text(id)));
+                        switch_of(switch, word, options, is_map)
+                    },
+                )
             })
             .collect();
         switches
     });
     list.prop_map(|switches| Node::new(Value::List(switches)))
+}
+
+fn switch_of(name: &str, word: Option<&str>, options: Vec<(String, Node)>, is_map: bool) -> Node {
+    let head = |word: &str, value| std::iter::once((word.to_owned(), value)).chain(options.clone()).collect();
+    match word {
+        Some(word) if is_map => map(vec![(name.to_owned(), map(head(word, Node::new(Value::Null))))]),
+        Some(word) => map(head(name, Node::text(word))),
+        None => map(vec![(name.to_owned(), map(options))]),
+    }
 }
 
 /// A layer without lists that append.

@@ -241,11 +241,12 @@ impl ConfigHandler for Labels {
     }
 
     fn schema(&self) -> serde_json::Value {
-        json!({ "type": "object", "additionalProperties": schema::text() })
+        json!({ "type": "object", "additionalProperties": text_or_nothing() })
     }
 
     fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
-        for (key, value) in report.map(path, node).unwrap_or_default() {
+        let entries = report.map(path, node).unwrap_or_default().iter();
+        for (key, value) in entries.filter(|(_, value)| !value.is_null()) {
             if let Some(text) = report.text(&path.key(key), value) {
                 machine.labels.push((key.clone(), text));
             }
@@ -254,10 +255,15 @@ impl ConfigHandler for Labels {
 }
 
 fn text_or_options() -> serde_json::Value {
-    json!({ "anyOf": [schema::text(), { "type": "object", "additionalProperties": schema::text() }] })
+    json!({ "anyOf": [schema::text(), { "type": "object", "additionalProperties": text_or_nothing() }] })
 }
 
-/// Reads an argument that is one text, passed as it is, or a map of options.
+/// Nothing deletes what another file says.
+fn text_or_nothing() -> serde_json::Value {
+    json!({ "anyOf": [schema::text(), { "type": "null" }] })
+}
+
+/// Reads an argument that is one text, passed as it is, or a map of options; of a map without any there is none.
 fn options(switch: &'static str, path: &KeyPath, node: &Node, report: &mut Report) -> Option<Switch> {
     let entries = match &node.value {
         Value::Map(entries) => entries,
@@ -270,7 +276,7 @@ fn options(switch: &'static str, path: &KeyPath, node: &Node, report: &mut Repor
         }
     };
     let mut built = Switch::new(switch);
-    for (key, value) in entries {
+    for (key, value) in entries.iter().filter(|(_, value)| !value.is_null()) {
         if key.contains([',', '=', '\0']) {
             // As under `arguments`.
             let message = format!("`{}` cannot be the name of an option", key.escape_debug());
@@ -279,5 +285,6 @@ fn options(switch: &'static str, path: &KeyPath, node: &Node, report: &mut Repor
         }
         built = built.option(key, report.word(&path.key(key), value)?);
     }
-    Some(built)
+    // Alone, it would take the next word of the command line for its argument.
+    built.argument().is_some().then_some(built)
 }

@@ -61,9 +61,12 @@ impl ConfigHandler for Network {
                     unlike_the_others(&mut seen, &at, item, index, report);
                     machine.network.extend(card(&at, item, index, report));
                 }
+                let cards = items.iter().enumerate().take(MOST_CARDS);
+                ports_taken(cards.map(|(index, item)| (path.index(index), item)), report);
             }
             Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::Map(_) => {
                 machine.network.extend(card(path, node, 0, report));
+                ports_taken([(path.clone(), node)], report);
             }
         }
     }
@@ -188,21 +191,25 @@ fn foreign(at: &KeyPath, entry: &Node, node: &Node, modes: &[NetworkMode], repor
 }
 
 fn forwards(at: &KeyPath, node: &Node, report: &mut Report) -> Vec<Forward> {
-    let items = report.list(at, node).unwrap_or_default();
-    let mut forwards: Vec<Forward> = Vec::new();
+    let items = report.list(at, node).unwrap_or_default().iter().enumerate();
+    items.filter_map(|(index, item)| parsed(&at.index(index), item, report)).collect()
+}
+
+/// Notes the ports of the host that are forwarded already, by the same card or by another.
+fn ports_taken<'a>(cards: impl IntoIterator<Item = (KeyPath, &'a Node)>, report: &mut Report) {
     let mut taken = HashMap::new();
-    for (index, item) in items.iter().enumerate() {
-        let Some(forward) = parsed::<Forward>(&at.index(index), item, report) else {
-            continue;
-        };
-        let first = *taken.entry((forward.protocol, forward.host_address, forward.host_port)).or_insert(item);
-        if forward.host_port != 0 && !std::ptr::eq(first, item) {
-            let message = format!("port {} of the host is forwarded already", forward.host_port);
-            report.twice(&at.index(index), item, first.whereabouts(), message);
+    for (at, card) in cards {
+        let items = card.given("forward").map(Node::items).unwrap_or_default();
+        for (index, item) in items.iter().enumerate() {
+            let forward = item.scalar().and_then(|text| text.parse::<Forward>().ok());
+            let Some(forward) = forward.filter(|forward| forward.host_port != 0) else { continue };
+            let first = *taken.entry((forward.protocol, forward.host_address, forward.host_port)).or_insert(item);
+            if !std::ptr::eq(first, item) {
+                let message = format!("port {} of the host is forwarded already", forward.host_port);
+                report.twice(&at.key("forward").index(index), item, first.whereabouts(), message);
+            }
         }
-        forwards.push(forward);
     }
-    forwards
 }
 
 /// Reads the name of a card, for which the same holds as for that of a drive.

@@ -105,6 +105,7 @@ impl ConfigHandler for Storage {
             }
             machine.storage.extend(self.entry(index, &at, entry, report));
         }
+        boot_places(path, node.items(), machine, report);
     }
 }
 
@@ -218,6 +219,20 @@ impl Storage {
             report.wrong_with_help(&at.key("type"), node, message, Some(help));
         }
         driver
+    }
+}
+
+/// Notes the drives whose place in the order of booting another one has; QEMU starts none of two.
+fn boot_places(path: &KeyPath, entries: &[Node], machine: &Machine, report: &mut Report) {
+    let mut taken: HashMap<u16, &Node> = HashMap::new();
+    for storage in &machine.storage {
+        let node = entries.get(storage.index).and_then(|entry| entry.get("bootindex"));
+        let (Some(place), Some(node)) = (storage.bootindex, node) else { continue };
+        if let Some(first) = taken.get(&place) {
+            let message = format!("place {place} in the order of booting is taken already");
+            report.twice(&path.index(storage.index).key("bootindex"), node, first.whereabouts(), message);
+        }
+        taken.entry(place).or_insert(node);
     }
 }
 
