@@ -40,6 +40,8 @@ fn with_web() -> TestHome {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
+    // From here on the schema of this QEMU is known, and nobody else is asked for it.
+    home.json(&["qmp", "web", "query-status"]);
     home
 }
 
