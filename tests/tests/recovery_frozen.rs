@@ -68,6 +68,9 @@ impl Deaf {
         assert_eq!(inspected["pid"], status["pid"]);
         self.home.json(&["info", "web"]);
         assert_eq!(self.home.json(&["snapshot", "ls", "web"]), json!([]));
+        let doctor = self.home.maqet(["--format", "json", "doctor"]).run().json_value();
+        let found = doctor["findings"].as_array().unwrap().iter().find(|found| found["subject"] == "web");
+        assert_eq!(found.unwrap()["severity"], "warning", "{doctor}");
     }
 
     /// Asserts that a command is refused as one to be tried again, and returns what it says.
@@ -89,6 +92,7 @@ impl Deaf {
         assert!(said.contains(because), "{said}");
         let waited = self.home.json_error(&["wait", "web", "--for", "qmp", "--timeout", "200ms"], 124);
         assert!(waited["message"].as_str().unwrap().contains(because), "{waited}");
+        assert!(waited["hints"].to_string().contains("maqet stop --force web"), "{waited}");
     }
 
     /// Asserts that the VM, let go on, is as it was.
@@ -113,7 +117,7 @@ fn test_qemu_stopped_by_a_signal_is_named_by_every_command_and_unharmed() {
 
     vm.check_looks("sigstop");
     vm.check_refusals("stopped by a signal");
-    for words in [&["stop", "web"][..], &["restart", "web"], &["qmp", "web", "query-status"]] {
+    for words in [&["stop", "web"][..], &["restart", "web"], &["qmp", "web", "query-status"], &["console", "web"]] {
         let said = vm.check_refused(words, "vm.deaf");
         assert!(said.contains(&format!("kill -CONT {}", vm.pid.as_raw_nonzero())), "{words:?}: {said}");
     }

@@ -48,12 +48,13 @@ impl App {
     }
 }
 
+/// Returns what keeps the QEMU of a VM that was seen from answering, if anything does.
+pub(crate) fn deaf(entry: &VmEntry, seen: &Seen) -> Option<Deaf> {
+    let (process, cause) = (seen.process.as_ref()?, seen.occupation.as_ref()?);
+    cause.is_qemu_deaf().then(|| Deaf { vm: entry.name.clone(), pid: process.pid, cause: cause.clone() })
+}
+
 /// Makes the error for a wish that does not fit the state a VM was seen in; that it does not answer tells more.
 pub(crate) fn refusal(entry: &VmEntry, seen: &Seen, refused: Refused) -> Error {
-    match (&seen.process, &seen.occupation) {
-        (Some(process), Some(cause)) if cause.is_qemu_deaf() => {
-            Deaf { vm: entry.name.clone(), pid: process.pid, cause: cause.clone() }.into()
-        }
-        (_, _) => wrong_state(entry, refused),
-    }
+    deaf(entry, seen).map_or_else(|| wrong_state(entry, refused), Error::from)
 }

@@ -1,27 +1,27 @@
 //! Why waiting was in vain.
 
 use std::fmt;
-use std::time::Duration;
 
 use maqet_domain::error::{Explain, Fault};
 use maqet_domain::vm::{Status, VmName};
 
-use crate::look::Occupation;
+use crate::Patience;
+use crate::deaf::Deaf;
 
 /// Why waiting was in vain.
 #[derive(Debug, thiserror::Error)]
 pub enum WaitError {
     /// What was waited for did not come true in time.
-    #[error("`{vm}` was waited for in vain: {} did not come true within {after:?}{}", listed(unmet), because(deaf.as_ref()))]
+    #[error("`{vm}` was waited for in vain: {} did not come true within {after}{}", listed(unmet), because(deaf.as_deref()))]
     TimedOut {
         /// The VM.
         vm: VmName,
         /// The conditions that did not come true.
         unmet: Vec<String>,
         /// How long was waited.
-        after: Duration,
-        /// What keeps QEMU from answering, if anything does.
-        deaf: Option<Occupation>,
+        after: Patience,
+        /// What kept its QEMU from answering, if anything did.
+        deaf: Option<Box<Deaf>>,
         /// What the guest said last.
         source: LastLines,
     },
@@ -72,6 +72,7 @@ impl Explain for WaitError {
 
     fn hints(&self) -> Vec<String> {
         match self {
+            Self::TimedOut { deaf: Some(deaf), .. } => deaf.hints(),
             Self::TimedOut { vm, .. } => vec![
                 "give it more time with `--timeout`".to_owned(),
                 format!("look at its console with `maqet logs {vm} --follow`"),
@@ -115,12 +116,12 @@ impl fmt::Display for LastLines {
 
 impl std::error::Error for LastLines {}
 
-fn because(deaf: Option<&Occupation>) -> String {
-    deaf.map_or_else(String::new, |cause| format!(": {}", cause.in_words()))
-}
-
 fn listed(conditions: &[String]) -> String {
     conditions.iter().map(|condition| format!("`{condition}`")).collect::<Vec<_>>().join(" and ")
+}
+
+fn because(deaf: Option<&Deaf>) -> String {
+    deaf.map(|deaf| format!(": {}", deaf.cause.in_words())).unwrap_or_default()
 }
 
 fn status_in_words(status: Status) -> String {

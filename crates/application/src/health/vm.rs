@@ -7,6 +7,7 @@ use maqet_domain::vm::{Phase, Status, Vm, VmEntry};
 use super::{Area, Finding, Severity, in_full};
 use crate::app::shown;
 use crate::copying::kept;
+use crate::deaf::deaf;
 use crate::{App, Error};
 
 impl App {
@@ -92,6 +93,9 @@ impl App {
     async fn run_finding(&self, entry: &VmEntry, fix: bool) -> Result<Option<Finding>, Error> {
         let found = |severity, what: String| Finding::new(severity, Area::Vm, entry.name.as_str(), what);
         let seen = self.look(entry).await;
+        if let Some(deaf) = deaf(entry, &seen) {
+            return Ok(Some(Finding::of_error(Severity::Warning, Area::Vm, entry.name.as_str(), &deaf)));
+        }
         let finding = match seen.status {
             Status::Unreachable => {
                 found(Severity::Problem, "its QEMU lives and its monitor does not answer".to_owned())

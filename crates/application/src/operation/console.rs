@@ -61,13 +61,16 @@ impl Operation for Console {
     /// Takes no lock of the VM, which others must be able to stop while somebody sits at its console.
     async fn run(&self, app: &App) -> Result<Done<AttachedConsole>, Error> {
         let vm = app.vm(&self.vm).await?;
-        let run = match &vm.entry.run {
-            Some(run) if app.live_process(run).await.is_some() => run,
-            Some(_) | None => {
-                let status = app.look(&vm.entry).await.status;
-                return Err(Error::WrongState { vm: vm.entry.name, status, input: Input::Command });
-            }
+        let process = match &vm.entry.run {
+            Some(run) => app.live_process(run).await,
+            None => None,
         };
+        let (Some(run), Some(process)) = (&vm.entry.run, process) else {
+            let status = app.look(&vm.entry).await.status;
+            return Err(Error::WrongState { vm: vm.entry.name, status, input: Input::Command });
+        };
+        // The kernel takes the connection for it, and nobody would know why the guest is silent.
+        app.awake(&vm.entry.name, &process)?;
         let stream = app.ports.consoles.attach(&run.places).await.map_err(|source| match source {
             ConsoleError::Missing { socket, elsewhere: None } => {
                 let machine = app.machine(&vm).ok();

@@ -9,7 +9,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::Since;
 use crate::call::{Done, Effect, Operation};
 use crate::condition::Condition;
-use crate::look::{Occupation, Seen, VmStatus};
+use crate::deaf::deaf;
+use crate::look::{Seen, VmStatus};
 use crate::wait_error::{LastLines, WaitError};
 use crate::watch::Watch;
 use crate::{App, Error, Patience, limits};
@@ -134,7 +135,8 @@ impl Wait {
 
 async fn timed_out(app: &App, entry: &VmEntry, watches: &[Watch<'_>], after: Duration) -> WaitError {
     let unmet = watches.iter().filter(|watch| !watch.is_met).map(|watch| watch.condition.to_string()).collect();
-    let deaf = app.look(entry).await.occupation.filter(Occupation::is_qemu_deaf);
+    let deaf = deaf(entry, &app.look(entry).await).map(Box::new);
+    let after = Patience::new(after);
     WaitError::TimedOut { vm: entry.name.clone(), unmet, after, deaf, source: last_lines(app, entry).await }
 }
 
