@@ -122,7 +122,9 @@ fn test_wait_mistyped_condition_is_usage_with_the_nearest_one() {
 
     let refused = home.maqet(["wait", "web", "--for", "seriel:x"]).run().code(2);
 
-    assert!(refused.stderr.contains("seriel:x"), "{refused}");
+    assert!(refused.stderr.contains("seriel:x") && refused.stderr.contains("did you mean `serial:`?"), "{refused}");
+    let refused = home.maqet(["start", "web", "--wait", "login"]).run().code(2);
+    assert!(refused.stderr.contains("`serial:REGEX`"), "{refused}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use clap::Args;
 use maqet::{Condition, Patience};
 
-use super::wait::CONDITIONS;
+use super::wait::{CONDITIONS, condition};
 
 // No words for the help, as with `Press`. The VMs a command is about.
 #[derive(Debug, Args)]
@@ -30,7 +30,7 @@ pub(crate) struct Start {
     #[command(flatten)]
     pub(crate) vms: Vms,
     /// Wait until this comes true as well; may be given several times
-    #[arg(long, value_name = "CONDITION", conflicts_with = "dry_run")]
+    #[arg(long, value_name = "CONDITION", conflicts_with = "dry_run", value_parser = condition)]
     pub(crate) wait: Vec<Condition>,
     /// How long all of it may take [default: `timeouts.start` to answer, `timeouts.wait` to come true, else 60s each]
     #[arg(long, value_name = "DURATION")]

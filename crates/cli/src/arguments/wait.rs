@@ -1,7 +1,7 @@
 //! `wait`.
 
 use clap::Args;
-use maqet::{Condition, Patience, operation::Since};
+use maqet::{Condition, Explain, Patience, operation::Since};
 
 /// What can be waited for, for the help of `wait` and `start`.
 pub(super) const CONDITIONS: &str = "\
@@ -21,6 +21,11 @@ Examples:
   maqet wait web --for port:22 --for file:/srv/share/done
   maqet wait web --any --for stopped --for event:GUEST_PANICKED";
 
+/// Reads a condition; one that is none is told with what would be one, as clap shows no hints.
+pub(super) fn condition(text: &str) -> Result<Condition, String> {
+    text.parse::<Condition>().map_err(|invalid| format!("{invalid}; {}", invalid.hints().join("; ")))
+}
+
 /// Wait until conditions about VMs come true
 ///
 /// All of them, unless --any is given; each counts once it was true. When waiting was in vain, the last lines of the
@@ -32,7 +37,7 @@ pub(crate) struct Wait {
     #[arg(value_name = "VM", required = true)]
     pub(crate) vms: Vec<String>,
     /// What to wait for; may be given several times
-    #[arg(long = "for", value_name = "CONDITION", required = true)]
+    #[arg(long = "for", value_name = "CONDITION", required = true, value_parser = condition)]
     pub(crate) conditions: Vec<Condition>,
     /// One of the conditions is enough
     #[arg(long, conflicts_with = "all")]
