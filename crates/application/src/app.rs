@@ -202,7 +202,12 @@ impl App {
         }
         if !changes.is_empty() {
             self.faults.reach(FaultPoint::BeforeCommit(O::NAME));
-            self.commit(changes).await?;
+            let only_tells = changes.changes.is_empty() && changes.history.is_none();
+            match self.commit(changes).await {
+                // It is done all the same: whoever heard that it failed would do it again.
+                Err(error) if only_tells => tracing::warn!(%error, "could not write down what was done"),
+                written => written?,
+            }
             self.faults.reach(FaultPoint::Committed(O::NAME));
         }
         let touched = match (&done.forgotten, done.vm) {

@@ -1,5 +1,6 @@
 //! `restart`: stops a VM and starts it again.
 
+use maqet_domain::vm::Vm;
 use serde::{Deserialize, Serialize};
 
 use super::{start, stop};
@@ -46,6 +47,9 @@ impl Operation for Restart {
         let (guard, vm) = app.lock(&self.vm, Self::NAME).await?;
         // A VM that could not come up again is left running.
         start::check(app, &vm).await?;
+        // Nor could one of which nothing can be written down.
+        let entry = app.record_run(&vm.entry, vm.entry.run.clone()).await?;
+        let vm = Vm { entry, ..vm };
         let how = stop::stop(app, &vm.entry, self.timeout, self.force).await?.how;
         let vm = app.reread(&vm).await?;
         let started = start::start(app, &vm, None).await?;

@@ -5,6 +5,7 @@
 mod buttons;
 mod console;
 mod copying;
+mod full_disk;
 mod hotplug;
 mod inspect;
 mod keyboard;
@@ -12,5 +13,6 @@ mod killed;
 mod logs;
 mod operations;
 mod qmp_run;
+mod stage;
 mod timeouts;
 mod world;

@@ -14,7 +14,7 @@ use maqet_domain::port::{
     Guard, HostFacts, Kvm, Launched, MockClock, MockConsoles, MockDialer, MockDiskImages, MockFirmwareCatalog,
     MockHooks, MockHost, MockHypervisor, MockIdSource, MockJournal, MockLeftovers, MockLocks, MockMonitors, MockPaths,
     MockPictures, MockProbe, MockProcessStats, MockProcesses, MockRecords, MockSchemas, MockStoreCare, MockVmCopies,
-    PathKind, QemuBinary,
+    PathKind, QemuBinary, Store,
 };
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::storage::builtin_drivers;
@@ -77,6 +77,11 @@ impl World {
 
     /// Makes the application; the mocks move into it.
     pub(crate) fn app(&mut self) -> App {
+        self.app_with(Arc::clone(&self.store) as _)
+    }
+
+    /// The same with another store.
+    pub(crate) fn app_with(&mut self, store: Arc<dyn Store>) -> App {
         let mut hypervisor = std::mem::take(&mut self.hypervisor);
         let version = QemuVersion { major: 7, minor: 2, micro: 22 };
         hypervisor
@@ -92,7 +97,7 @@ impl World {
         images.expect_exists().returning(|_| false);
 
         let ports = Ports {
-            store: Arc::clone(&self.store) as _,
+            store,
             hypervisor: Arc::new(hypervisor),
             monitors: Arc::new(std::mem::take(&mut self.monitors)),
             schemas: Arc::new(std::mem::take(&mut self.schemas)),

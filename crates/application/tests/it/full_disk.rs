@@ -1,0 +1,52 @@
+//! Operations whose store has no room for another word.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use maqet_application::operation::{Pause, Reset, Restart, Start, Status};
+use maqet_application::{App, Error};
+use maqet_domain::port::StoreError;
+use maqet_domain::vm::RunState;
+use serde_json::json;
+
+use crate::stage::StagedStore;
+use crate::world::{World, launched};
+
+/// A VM `web` that runs, on a disk that is full by now.
+async fn running(world: &mut World) -> App {
+    let disk = Arc::new(StagedStore::default());
+    world.hypervisor.expect_launch().times(1).returning(|_| Ok(launched(7, RunState::Running)));
+    world.alive(RunState::Running);
+    let app = world.app_with(Arc::clone(&disk) as _);
+    app.run(World::empty("web")).await.unwrap();
+    app.run(Start { vm: "web".to_owned(), timeout: None }).await.unwrap();
+    disk.is_full.store(true, Ordering::Relaxed);
+    app
+}
+
+#[tokio::test]
+async fn test_buttons_on_a_full_disk_are_pressed_and_not_called_failed() {
+    let mut world = World::new();
+    world.monitors.expect_execute().times(2).returning(|_, _, _| Ok(json!({})));
+    let app = running(&mut world).await;
+
+    let paused = app.run(Pause { vm: "web".to_owned() }).await.unwrap();
+    let reset = app.run(Reset { vm: "web".to_owned() }).await.unwrap();
+
+    assert!(paused.changed && reset.changed);
+}
+
+#[tokio::test]
+async fn test_restart_on_a_full_disk_leaves_the_machine_running() {
+    let mut world = World::new();
+    world.monitors.expect_execute().never();
+    world.processes.expect_signal().never();
+    let app = running(&mut world).await;
+
+    for force in [false, true] {
+        let refused = app.run(Restart { vm: "web".to_owned(), timeout: None, force }).await.unwrap_err();
+
+        assert!(matches!(refused, Error::Store(StoreError::Full { .. })), "{refused}");
+    }
+    assert_eq!(app.run(Status { vm: "web".to_owned() }).await.unwrap().status, "running");
+}
