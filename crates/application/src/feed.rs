@@ -94,10 +94,13 @@ impl<'a> Feed<'a> {
         let ours = self.ours().await?;
         let mut to_read = self.live();
         if !ours.is_empty() {
-            // Those that ended meanwhile have their last words still to be read.
             let known: HashSet<VmId> = to_read.iter().map(|entry| entry.id).collect();
             self.refresh().await?;
-            to_read.extend(self.live().into_iter().filter(|entry| !known.contains(&entry.id)));
+            // What ended has its last words still to be read, even if it was seen ended before its event was.
+            let is_told_of = |entry: &VmEntry| ours.iter().any(|event| event.vm_id == Some(entry.id));
+            let may_have_grown = |entry: &&VmEntry| lives(entry) || is_told_of(entry);
+            let unread = self.entries.iter().filter(|entry| !known.contains(&entry.id)).filter(may_have_grown);
+            to_read.extend(unread.cloned());
         }
         let mut events = ours;
         for entry in to_read {
@@ -123,8 +126,7 @@ impl<'a> Feed<'a> {
     }
 
     fn live(&self) -> Vec<VmEntry> {
-        let lives = |entry: &&VmEntry| entry.run.as_ref().is_some_and(|run| !matches!(run.phase, Phase::Ended(_)));
-        self.entries.iter().filter(lives).cloned().collect()
+        self.entries.iter().filter(|entry| lives(entry)).cloned().collect()
     }
 
     async fn ours(&mut self) -> Result<Vec<ShownEvent>, Error> {
@@ -155,6 +157,11 @@ impl<'a> Feed<'a> {
         }
         events
     }
+}
+
+/// Returns whether nobody wrote down that the last run ended.
+fn lives(entry: &VmEntry) -> bool {
+    entry.run.as_ref().is_some_and(|run| !matches!(run.phase, Phase::Ended(_)))
 }
 
 /// Reads whole lines of a flight recorder from `offset` on, and returns where the next ones begin.

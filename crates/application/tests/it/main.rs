@@ -5,6 +5,7 @@
 mod buttons;
 mod console;
 mod copying;
+mod follow;
 mod full_disk;
 mod hotplug;
 mod inspect;

@@ -1,0 +1,67 @@
+//! Events that are followed, with a flight recorder that the test writes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use maqet_application::operation::{Events, Start};
+use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::event::{Event, kind};
+use maqet_domain::port::{Chunk, VmRepository};
+use maqet_domain::vm::{BootNumber, Ending, Phase, RunState, StopReason};
+use serde_json::json;
+
+use crate::stage::StagedStore;
+use crate::world::{World, launched};
+
+const SHUTDOWN: &str = concat!(
+    r#"{"timestamp": {"seconds": 0, "microseconds": 0}, "event": "SHUTDOWN", "#,
+    r#""data": {"guest": true, "reason": "guest-shutdown"}}"#,
+    "\n"
+);
+
+/// A follower learns now and then which VMs there are; one that ends in that very moment has its last words read, too.
+#[tokio::test]
+async fn test_follow_machine_that_is_seen_ended_before_its_event_is_has_its_last_words_read() {
+    let store = Arc::new(StagedStore::default());
+    let mut world = World::new();
+    world.hypervisor.expect_launch().returning(|_| Ok(launched(7, RunState::Running)));
+    world.alive(RunState::Running);
+    world.records.expect_boots().returning(|_| vec![BootNumber(1)]);
+    let seen = Arc::clone(&store);
+    world.records.expect_read().returning(move |_, offset, _| {
+        let is_written = seen.meanwhile.lock().unwrap().is_none();
+        let text = if is_written { SHUTDOWN.as_bytes() } else { b"" };
+        let bytes = text.get(usize::try_from(offset).unwrap()..).unwrap_or_default().to_vec();
+        Ok(Chunk { bytes, length: text.len() as u64 })
+    });
+    let app = world.app_with(Arc::clone(&store) as _);
+    app.run(World::empty("web")).await.unwrap();
+    app.run(Start { vm: "web".to_owned(), timeout: None }).await.unwrap();
+
+    let entry = store.inner.list().await.unwrap().remove(0);
+    let ending = Ending { reason: StopReason::GuestShutdown, at: None };
+    let run = entry.run.as_ref().map(|run| run.at_phase(Phase::Ended(ending)));
+    let ended = Change::RunChanged { id: entry.id, expected: entry.revision, run };
+    let event = Event {
+        at: maqet_domain::Timestamp::UNIX_EPOCH,
+        kind: kind::VM_STOPPED.to_owned(),
+        vm: Some(entry.id),
+        vm_name: Some(entry.name),
+        data: json!({}),
+    };
+    let changes = ChangeSet { events: vec![event], ..ChangeSet::default().and(ended) };
+    // The first read is that of the beginning, the second the one that learns anew.
+    store.reads.store(0, Ordering::Relaxed);
+    *store.meanwhile.lock().unwrap() = Some((2, changes));
+
+    let follow = Events {
+        vm: Some("web".to_owned()),
+        kind: Some("qemu.*".to_owned()),
+        wait: "5s".parse().ok(),
+        ..Events::default()
+    };
+    let page = app.run(follow).await.unwrap();
+
+    let kinds: Vec<&str> = page.events.iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!(kinds, ["qemu.SHUTDOWN"]);
+}
