@@ -265,6 +265,26 @@ fn test_orphan_is_shown_everywhere_and_adopted_when_asked() {
     assert_eq!(home.json(&["start", "web"])["boot"], 2);
 }
 
+/// The database was put back from a backup, say: the pid in it is a stranger's now.
+#[test]
+fn test_machine_that_lives_under_another_pid_than_recorded_is_not_taken_for_dead() {
+    let home = TestHome::new();
+    let pid = started(&home, "web");
+    let stranger = std::process::id();
+    sql(&home, &format!("UPDATE vm SET pid = {stranger}, start_ticks = start_ticks - 1"));
+
+    let status = home.json(&["status", "web"]);
+    let again = home.json(&["start", "web"]);
+    home.json(&["events", "web"]);
+    let state = home.json(&["qmp", "web", "query-status"]);
+
+    assert_eq!((&status["status"], &status["pid"]), (&json!("paused"), &json!(pid)));
+    assert_eq!((&again["changed"], &again["pid"]), (&json!(false), &json!(pid)));
+    assert_eq!(state["status"], "prelaunch");
+    assert_eq!(home.json(&["stop", "web"])["how"], "quit");
+    assert_eq!(home.qemu_pids(), Vec::<i32>::new());
+}
+
 #[test]
 fn test_orphan_is_ended_when_asked_and_leaves_nothing() {
     let home = TestHome::new();

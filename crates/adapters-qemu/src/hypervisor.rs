@@ -79,6 +79,10 @@ impl Hypervisor for QemuHypervisor {
         }
     }
 
+    async fn owner(&self, places: &RunPlaces) -> Option<ProcessIdentity> {
+        find::owner(places)
+    }
+
     async fn last_word(&self, places: &RunPlaces) -> Option<Shutdown> {
         recorder::last_word(&places.recorder_log())
     }

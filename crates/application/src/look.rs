@@ -201,9 +201,13 @@ impl App {
     }
 
     /// Returns the process of a run, if it lives; one that was never written down is looked for.
+    ///
+    /// What was written down may be wrong, as in a database that was put back from a backup: a machine that lives is not
+    /// taken for dead because of it, as its sockets would be removed and a second one started beside it.
     pub(crate) async fn live_process(&self, run: &Run) -> Option<ProcessIdentity> {
         match &run.process {
-            Some(process) => Some(process.clone()).filter(|process| self.ports.processes.is_alive(process)),
+            Some(process) if self.ports.processes.is_alive(process) => Some(process.clone()),
+            Some(_) => self.ports.hypervisor.owner(&run.places).await,
             None => self.ports.hypervisor.find(&run.places).await,
         }
     }

@@ -3,10 +3,11 @@
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use maqet_domain::vm::{MonitorRole, ProcessIdentity, RunPlaces};
 
-use crate::process::{boot_id, stat_of};
+use crate::process::{boot_id, identity_of, stat_of};
 
 /// What the command line of a run holds and no other does.
 struct Marks {
@@ -74,13 +75,27 @@ pub(crate) fn runs_qemu(pid: u32) -> bool {
     program.file_name().is_some_and(|name| name.as_bytes().starts_with(b"qemu"))
 }
 
+/// Returns the living process of ours that is the QEMU of this run by the pid file that it wrote.
+pub(super) fn owner(places: &RunPlaces) -> Option<ProcessIdentity> {
+    let pid: u32 = written_in(places)?;
+    let process = PathBuf::from(format!("/proc/{pid}"));
+    let is_ours = fs::metadata(&process).ok()?.uid() == rustix::process::geteuid().as_raw();
+    let is_it = is_ours && Marks::of(places).are_in(&fs::read(process.join("cmdline")).ok()?);
+    identity_of(pid).filter(|_| is_it)
+}
+
+/// Returns the pid that a QEMU wrote down.
+fn written_in(places: &RunPlaces) -> Option<u32> {
+    fs::read_to_string(places.pid_file()).ok()?.trim().parse().ok()
+}
+
 /// Returns the living process of ours that is the QEMU of this run.
 ///
 /// A program that wraps QEMU has the same words, and was there before it.
 pub(super) fn find(places: &RunPlaces) -> Option<ProcessIdentity> {
     let marks = Marks::of(places);
     let us = rustix::process::geteuid().as_raw();
-    let written = fs::read_to_string(places.pid_file()).ok().and_then(|text| text.trim().parse().ok());
+    let written = written_in(places);
     let candidates = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| {
         let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
         let arguments = fs::read(entry.path().join("cmdline")).ok()?;

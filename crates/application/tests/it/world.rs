@@ -88,6 +88,7 @@ impl World {
             .expect_binary()
             .returning(move |wanted| Ok(QemuBinary { path: PathBuf::from("/usr/bin").join(wanted), version }));
         hypervisor.expect_find().returning(|_| None);
+        hypervisor.expect_owner().returning(|_| None);
         hypervisor.expect_last_word().returning(|_| None);
         hypervisor.expect_clear().returning(|_| ());
         hypervisor.expect_forget().returning(|_, _| ());

@@ -217,6 +217,10 @@ pub trait Hypervisor: Send + Sync {
     /// Finds the process of a run whose identity was never written down, because its starter was killed.
     async fn find(&self, places: &RunPlaces) -> Option<ProcessIdentity>;
 
+    /// Returns the living process that wrote the pid file of a run and has its command line, whatever was written down
+    /// of it: a database may be older than the machine.
+    async fn owner(&self, places: &RunPlaces) -> Option<ProcessIdentity>;
+
     /// Sees to it that the flight recorder of a machine is on whose starter was killed, perhaps before it was.
     async fn record(&self, places: &RunPlaces);
 
