@@ -115,3 +115,21 @@ fn test_status_of_a_frozen_qemu_is_busy_at_once_and_nothing_is_marked_dead() {
     assert_eq!(home.json(&["status", "web"])["status"], "running");
     home.json(&["stop", "web", "--force"]);
 }
+
+#[test]
+fn test_stop_with_force_works_where_nothing_can_be_locked() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    home.json(&["start", "web"]);
+    let locks = home.data().join("locks");
+    std::fs::remove_dir_all(&locks).unwrap();
+    std::fs::write(&locks, "no folder").unwrap();
+
+    let refused = home.json_error(&["stop", "web"], 69);
+    let stopped = home.json(&["stop", "web", "--force"]);
+
+    assert_eq!(refused["code"], "lock.failed");
+    assert!(refused["hints"].to_string().contains("maqet doctor"), "{refused}");
+    assert_eq!((&stopped["how"], &stopped["status"]), (&json!("kill"), &json!("stopped")));
+    assert_eq!(home.qemu_pids(), Vec::<i32>::new());
+}

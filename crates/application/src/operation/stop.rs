@@ -49,9 +49,7 @@ impl Operation for Stop {
         // Whoever forces does not wait for the one who asks politely.
         let patience = if self.force { Duration::ZERO } else { app.timeouts().lock };
         let (guard, vm) = match app.lock_within(&self.vm, Self::NAME, patience).await {
-            Err(Error::Lock(held @ LockError::Held { .. })) if self.force => {
-                return self.kill_unlocked(app, held).await;
-            }
+            Err(Error::Lock(error)) if self.force => return self.kill_unlocked(app, error).await,
             locked => locked?,
         };
         let stopped = stop(app, &vm.entry, self.timeout, self.force).await?;
@@ -97,12 +95,13 @@ async fn climb(
 }
 
 impl Stop {
-    /// Kills the machine while another operation holds its lock; that one finds it gone and says so.
-    async fn kill_unlocked(&self, app: &App, held: LockError) -> Result<Done<Stopped>, Error> {
+    /// Kills the machine while another operation holds its lock, which finds it gone and says so, or where nothing can
+    /// be locked, as on a file system that is read-only.
+    async fn kill_unlocked(&self, app: &App, unlocked: LockError) -> Result<Done<Stopped>, Error> {
         let entry = app.vm(&self.vm).await?.entry;
         let seen = app.look_at_process(&entry).await;
         // Whoever holds the lock may be about to start it, so "stopped" would be a lie.
-        let process = seen.process.ok_or(held)?;
+        let process = seen.process.ok_or(unlocked)?;
         app.kill(&entry.name, &process).await?;
         let seen = app.look_at_process(&entry).await;
         Ok(Done::reading(Stopped { vm: VmStatus::of(&entry, &seen), how: Rung::Kill }).about(entry.id))

@@ -75,7 +75,7 @@ impl Explain for LockError {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::Held { .. } => vec!["try again once it is done".to_owned()],
-            Self::Failed { .. } => Vec::new(),
+            Self::Failed { .. } => vec!["see with `maqet doctor` whether the data folder can be written to".to_owned()],
         }
     }
 }
