@@ -85,6 +85,9 @@ fn read_command(path: &KeyPath, node: &Node, report: &mut Report) -> Option<Vec<
         report.wrong(path, node, "a hook needs a command");
         return None;
     }
+    if let Some(program) = words.first().filter(|program| is_path(program)) {
+        report.path(&path.index(0), program)?;
+    }
     let words = words.iter().enumerate().map(|(index, word)| report.text(&path.index(index), word));
     let words: Vec<Option<String>> = words.collect();
     let words: Vec<String> = words.into_iter().collect::<Option<_>>()?;
@@ -112,12 +115,11 @@ fn rebase_command(node: Node, folder: &Path) -> Node {
 }
 
 fn rebase_program(node: Node, folder: &Path) -> Node {
-    node.map_value(|value| match value {
-        Value::Text(text) if text.contains('/') && Path::new(&text).is_relative() => {
-            Value::Text(folder.join(text).to_string_lossy().into_owned())
-        }
-        other => other,
-    })
+    if is_path(&node) { node.rebased(folder) } else { node }
+}
+
+fn is_path(program: &Node) -> bool {
+    program.as_text().is_some_and(|text| text.contains('/'))
 }
 
 #[cfg(test)]
@@ -150,8 +152,9 @@ mod tests {
 
     #[test]
     fn test_hooks_what_is_wrong_is_told_where_it_stands() {
-        let (hooks, problems) =
-            read(r#"{"vm.strated": ["x"], "vm.stopped": [], "vm.paused": "beep", "vm.reset": [""]}"#);
+        let (hooks, problems) = read(
+            r#"{"vm.strated": ["x"], "vm.stopped": [], "vm.paused": "beep", "vm.reset": [""], "vm.defined": ["~/x"]}"#,
+        );
 
         assert_eq!(hooks.len(), 1, "the first is read, and told");
         assert_eq!(
@@ -161,6 +164,7 @@ mod tests {
                 "hooks.vm.stopped: a hook needs a command",
                 "hooks.vm.paused: expected a list, found the text `beep`",
                 "hooks.vm.reset: a command has a name, and no NUL in its words",
+                "hooks.vm.defined[0]: `~` stands for the home folder in a shell only",
             ]
         );
     }

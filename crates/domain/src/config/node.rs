@@ -71,13 +71,14 @@ impl Node {
         Self { value: change(self.value), place: self.place, key: self.key }
     }
 
-    /// Returns a relative path made absolute: it is one below `folder`. Anything else stays as it is.
+    /// Returns a relative path made absolute: it is one below `folder`. Anything else stays as it is, also what begins
+    /// with `~/`, which [`super::Report::path`] refuses.
     ///
     /// For `ConfigHandler::rebase`.
     #[must_use]
     pub fn rebased(self, folder: &Path) -> Self {
         self.map_value(|value| match value {
-            Value::Text(text) if !text.is_empty() && Path::new(&text).is_relative() => {
+            Value::Text(text) if !text.is_empty() && !is_of_home(&text) && Path::new(&text).is_relative() => {
                 Value::Text(folder.join(text).to_string_lossy().into_owned())
             }
             other => other,
@@ -168,6 +169,11 @@ impl Node {
             Value::Map(_) => "a map".to_owned(),
         }
     }
+}
+
+/// Returns whether a shell would begin this path with the home folder.
+pub(super) fn is_of_home(text: &str) -> bool {
+    text == "~" || text.starts_with("~/")
 }
 
 /// Returns a text as it stands in a message: quoted, on one line, and of a length that can be read.
@@ -315,6 +321,7 @@ mod tests {
 
         assert_eq!(rebased("a/b"), Node::text("/conf/a/b"));
         assert_eq!([rebased("/a"), rebased("")], [Node::text("/a"), Node::text("")]);
+        assert_eq!([rebased("~/a"), rebased("~a")], [Node::text("~/a"), Node::text("/conf/~a")]);
         assert_eq!(Node::new(Value::Int(1)).rebased(Path::new("/conf")), Node::new(Value::Int(1)));
     }
 

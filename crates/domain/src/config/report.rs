@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::node::shortened;
+use super::node::{is_of_home, shortened};
 use super::{Node, Place, Problem, ProblemKind, Value};
 use crate::near::{did_you_mean, near};
 use crate::size::ByteSize;
@@ -140,9 +140,14 @@ impl Report {
         Some(text)
     }
 
-    /// Reads a path.
+    /// Reads a path. One that begins with `~/` is refused: a folder called `~` is hardly what was meant.
     pub fn path(&mut self, path: &KeyPath, node: &Node) -> Option<PathBuf> {
-        match node.value {
+        match &node.value {
+            Value::Text(text) if is_of_home(text) => {
+                let help = "write the home folder out; a folder called `~` is `./~`".to_owned();
+                self.wrong_with_help(path, node, "`~` stands for the home folder in a shell only", Some(help));
+                None
+            }
             Value::Text(_) => self.word(path, node).map(PathBuf::from),
             Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::List(_) | Value::Map(_) => {
                 self.expected(path, node, "a path");
@@ -270,6 +275,18 @@ mod tests {
             |report| report.whole(&KeyPath::top("cpu"), &node, 1, 512),
             "expected a whole number from 1 to 512, found the number `0`",
         );
+    }
+
+    #[test]
+    fn test_report_path_of_a_home_folder_is_refused_and_one_like_it_is_not() {
+        let message = "`~` stands for the home folder in a shell only";
+
+        for text in ["~", "~/vms/a.qcow2"] {
+            check(|report| report.path(&KeyPath::top("binary"), &Node::text(text)), message);
+        }
+        for text in ["/~/a", "./~", "~a"] {
+            assert!(Report::default().path(&KeyPath::top("binary"), &Node::text(text)).is_some(), "{text}");
+        }
     }
 
     #[test]

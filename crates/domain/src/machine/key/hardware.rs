@@ -187,7 +187,10 @@ impl ConfigHandler for FirmwareKey {
         machine.firmware = match word.as_str() {
             "bios" => Firmware::Default,
             "uefi" => Firmware::Uefi,
-            file if is_path(file) => Firmware::File(file.into()),
+            file if is_path(file) => match report.path(path, node) {
+                Some(file) => Firmware::File(file),
+                None => return,
+            },
             other => {
                 let help = did_you_mean(&near(other, FIRMWARE_WORDS))
                     .unwrap_or_else(|| format!("a file of this name is `./{}`", other.escape_debug()));

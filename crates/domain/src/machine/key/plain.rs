@@ -67,7 +67,13 @@ impl ConfigHandler for Binary {
     }
 
     fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
-        machine.binary = report.word(path, node).or(machine.binary.take());
+        let is_path = node.as_text().is_some_and(|text| text.contains('/'));
+        let binary = if is_path {
+            report.path(path, node).map(|path| path.to_string_lossy().into_owned())
+        } else {
+            report.word(path, node)
+        };
+        machine.binary = binary.or(machine.binary.take());
     }
 }
 
