@@ -100,17 +100,49 @@ fn test_hook_that_hangs_is_ended_with_all_it_started() {
     fs::create_dir_all(home.config()).unwrap();
     fs::write(home.config().join("maqet.conf"), "timeouts: {hook: 200ms}\n").unwrap();
     let pids = home.path("pids");
-    let command = format!("sleep 600 & echo $! >'{}'; wait", pids.display());
+    let command = format!("printf 'so %s' far; sleep 600 & echo $! >'{}'; wait", pids.display());
     add(&home, "web", &format!("{{vm.started: [/bin/sh, -c, {}]}}", json!(command)));
 
     let done = home.maqet(["start", "web"]).run().ok();
 
     assert!(done.stderr.contains("did not end within 200ms"), "{}", done.stderr);
-    let sleeper = fs::read_to_string(&pids).unwrap().trim().to_owned();
+    await_end(&pids);
+    let log = fs::read_to_string(home.json(&["events", "--type", "hook.*"])[0]["data"]["log"].as_str().unwrap());
+    assert!(log.as_ref().unwrap().contains("so far"), "what it printed is not lost: {log:?}");
+    home.json(&["stop", "web", "--force"]);
+}
+
+/// Waits for the end of the process whose id is in this file.
+fn await_end(pids: &Path) {
+    let sleeper = wait::until(PATIENCE, "the process", || {
+        let text = fs::read_to_string(pids).unwrap_or_default();
+        text.strip_suffix('\n').map(str::to_owned)
+    });
     wait::until(PATIENCE, "the end of what the hook started", || {
         let stat = fs::read_to_string(format!("/proc/{sleeper}/stat")).unwrap_or_default();
         (stat.is_empty() || stat.contains(") Z ")).then_some(())
     });
+}
+
+/// The hook calls maqet, whose own hook hangs: the first to be out of time is the outer one.
+#[test]
+fn test_hook_of_a_maqet_that_a_hook_called_ends_with_it() {
+    let home = TestHome::new();
+    fs::create_dir_all(home.config()).unwrap();
+    fs::write(home.config().join("maqet.conf"), "timeouts: {hook: 2s}\n").unwrap();
+    let pids = home.path("pids");
+    let hangs = json!(["/bin/sh", "-c", format!("sleep 600 & echo $! >'{}'; wait", pids.display())]);
+    let resume = home.maqet(["resume", "web"]).into_command();
+    let words: Vec<String> = std::iter::once(resume.get_program())
+        .chain(resume.get_args())
+        .map(|word| word.to_str().unwrap().to_owned())
+        .collect();
+    add(&home, "web", &format!("{{vm.started: {}, vm.resumed: {hangs}}}", json!(words)));
+
+    let done = home.maqet(["start", "web"]).run().ok();
+
+    assert!(done.stderr.contains("did not end within 2s"), "{}", done.stderr);
+    await_end(&pids);
     home.json(&["stop", "web", "--force"]);
 }
 

@@ -38,6 +38,11 @@ impl ProcessEnvironment {
         command
     }
 
+    /// Returns whether there is such a variable.
+    pub(crate) fn has(&self, name: &OsStr) -> bool {
+        self.0.contains_key(name)
+    }
+
     /// Returns a command whose messages can be compared, because they are in English.
     pub(crate) fn plain_command(&self, program: &Path) -> Command {
         let mut command = self.command(program);

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -14,13 +14,16 @@ use rustix::fs::MemfdFlags;
 use crate::environment::{ProcessEnvironment, Unfound};
 use crate::limits::{HOOK_LOG_BYTES, HOOK_OUTPUT_BYTES};
 use crate::private::{private_folder, private_log, write_whole};
-use crate::process::{CaptureError, Captured, Group, capture, in_words};
+use crate::process::{CaptureError, Group, Printed, begin, finish_into, in_words};
 
 /// Runs hooks in the environment of all programs.
 #[derive(Debug)]
 pub struct LocalHooks {
     environment: ProcessEnvironment,
 }
+
+/// The variable that every hook gets.
+const EVENT_VARIABLE: &str = "MAQET_EVENT";
 
 /// The file beside a flight recorder that says how far hooks were told of it.
 const TOLD: &str = "hooks.told";
@@ -31,7 +34,14 @@ impl LocalHooks {
         Self { environment }
     }
 
-    async fn capture(&self, call: &HookCall) -> Result<Captured, HookError> {
+    /// Returns the group of a hook: its own, so that all it starts ends with it.
+    ///
+    /// A hook of a maqet that a hook called belongs to that hook, whose end would not reach it otherwise.
+    fn group(&self) -> Group {
+        if self.environment.has(OsStr::new(EVENT_VARIABLE)) { Group::Ours } else { Group::Own }
+    }
+
+    async fn capture(&self, call: &HookCall, printed: &mut Printed) -> Result<ExitStatus, HookError> {
         let (wanted, arguments) = call.command.split_first().ok_or(HookError::Missing { wanted: String::new() })?;
         let not_run = |source: io::Error| HookError::NotRun { source: source.into() };
         let program = self.environment.find(OsStr::new(wanted)).map_err(|unfound| match unfound {
@@ -42,8 +52,12 @@ impl LocalHooks {
         command.args(arguments).current_dir("/");
         command.envs(call.variables.iter().map(|(name, value)| (name, value)));
         let input = input(&call.input).map_err(not_run)?;
-        match capture(command, input, Group::Own, call.deadline, HOOK_OUTPUT_BYTES).await {
-            Ok(captured) => Ok(captured),
+        let captured = match begin(command, input, self.group()) {
+            Ok(child) => finish_into(child, call.deadline, HOOK_OUTPUT_BYTES, printed).await,
+            Err(error) => Err(error),
+        };
+        match captured {
+            Ok(status) => Ok(status),
             Err(CaptureError::Spawn(why) | CaptureError::Io(why)) => Err(not_run(why)),
             Err(CaptureError::TimedOut) => Err(HookError::TimedOut { after: call.deadline }),
             Err(CaptureError::TooMuch) => Err(HookError::TooMuch),
@@ -54,14 +68,14 @@ impl LocalHooks {
 #[async_trait]
 impl Hooks for LocalHooks {
     async fn run(&self, call: &HookCall) -> Result<(), HookError> {
-        let outcome = self.capture(call).await;
+        let mut printed = Printed::default();
+        let outcome = self.capture(call, &mut printed).await;
         // A log that cannot be written takes nothing from what the hook did.
-        let _ = log(call, &outcome);
-        let captured = outcome?;
-        if captured.status.success() {
-            return Ok(());
+        let _ = log(call, &outcome, &printed);
+        match outcome? {
+            status if status.success() => Ok(()),
+            status => Err(HookError::Failed { status: in_words(status) }),
         }
-        Err(HookError::Failed { status: in_words(captured.status) })
     }
 
     async fn told(&self, records: &Path) -> u64 {
@@ -82,18 +96,18 @@ fn input(text: &str) -> io::Result<Stdio> {
 }
 
 /// Adds to the log what a hook printed and how it ended; a log that has become large begins anew.
-fn log(call: &HookCall, outcome: &Result<Captured, HookError>) -> io::Result<()> {
+fn log(call: &HookCall, outcome: &Result<ExitStatus, HookError>, printed: &Printed) -> io::Result<()> {
     private_folder(call.log.parent().unwrap_or(Path::new("/")))?;
     if std::fs::symlink_metadata(&call.log).is_ok_and(|found| found.len() > HOOK_LOG_BYTES) {
         std::fs::rename(&call.log, call.log.with_extension("log.1"))?;
     }
-    let (ended, printed) = match outcome {
-        Ok(captured) => (in_words(captured.status), [captured.stdout.as_slice(), &captured.stderr].concat()),
-        Err(error) => (error.to_string(), Vec::new()),
-    };
+    let ended = outcome.as_ref().map_or_else(ToString::to_string, |status| in_words(*status));
     let command = call.command.join(" ").escape_debug().to_string();
     let mut entry = format!("{:.3} `{command}`: {ended}\n", Timestamp::now()).into_bytes();
-    entry.extend(printed);
+    // Not all of a flood: how it began tells what it was.
+    for output in [&printed.stdout, &printed.stderr] {
+        entry.extend(output.iter().take(HOOK_OUTPUT_BYTES));
+    }
     if entry.last() != Some(&b'\n') {
         entry.push(b'\n');
     }

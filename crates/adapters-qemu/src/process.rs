@@ -8,7 +8,7 @@ mod locker;
 mod pidfd;
 mod stats;
 
-pub(crate) use self::capture::{CaptureError, Captured, Group, begin, capture, finish};
+pub(crate) use self::capture::{CaptureError, Captured, Group, Printed, begin, capture, finish, finish_into};
 pub(crate) use self::child::{Leashed, in_words};
 pub(crate) use self::identity::{boot_id, identity_of, is_alive, kill_now, reap, stat_of};
 pub use self::linux::LinuxProcesses;

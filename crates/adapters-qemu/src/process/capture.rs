@@ -19,6 +19,13 @@ pub(crate) struct Captured {
     pub(crate) stderr: Vec<u8>,
 }
 
+/// What a program printed so far.
+#[derive(Debug, Default)]
+pub(crate) struct Printed {
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+}
+
 /// Why a program was not run to its end.
 #[derive(Debug)]
 pub(crate) enum CaptureError {
@@ -63,29 +70,42 @@ pub(crate) fn begin(mut command: Command, input: Stdio, group: Group) -> Result<
 }
 
 /// Waits for the end of a program; it is killed on every error and when the future is dropped.
-pub(crate) async fn finish(mut child: Leashed, deadline: Duration, limit: usize) -> Result<Captured, CaptureError> {
+pub(crate) async fn finish(child: Leashed, deadline: Duration, limit: usize) -> Result<Captured, CaptureError> {
+    let mut printed = Printed::default();
+    let status = finish_into(child, deadline, limit, &mut printed).await?;
+    Ok(Captured { status, stdout: printed.stdout, stderr: printed.stderr })
+}
+
+/// The same for one who wants to know what was printed whatever comes of it.
+pub(crate) async fn finish_into(
+    mut child: Leashed,
+    deadline: Duration,
+    limit: usize,
+    printed: &mut Printed,
+) -> Result<ExitStatus, CaptureError> {
     let stdout = child.child().stdout().take().map(OwnedFd::from);
     let stderr = child.child().stderr().take().map(OwnedFd::from);
 
     let to_the_end = async {
         let ended = async { child.ended().await.map_err(CaptureError::Io) };
-        let (stdout, stderr, status) = tokio::try_join!(read(stdout, limit), read(stderr, limit), ended)?;
-        Ok(Captured { status, stdout, stderr })
+        let stdout = read(stdout, limit, &mut printed.stdout);
+        let stderr = read(stderr, limit, &mut printed.stderr);
+        let ((), (), status) = tokio::try_join!(stdout, stderr, ended)?;
+        Ok(status)
     };
     match tokio::time::timeout(deadline, to_the_end).await {
-        Ok(captured) => captured,
+        Ok(status) => status,
         Err(_) => Err(CaptureError::TimedOut),
     }
 }
 
-async fn read(pipe: Option<OwnedFd>, limit: usize) -> Result<Vec<u8>, CaptureError> {
-    let mut output = Vec::new();
-    let Some(pipe) = pipe else { return Ok(output) };
+async fn read(pipe: Option<OwnedFd>, limit: usize, output: &mut Vec<u8>) -> Result<(), CaptureError> {
+    let Some(pipe) = pipe else { return Ok(()) };
     let mut pipe = Receiver::from_owned_fd(pipe).map_err(CaptureError::Io)?;
-    while pipe.read_buf(&mut output).await.map_err(CaptureError::Io)? > 0 {
+    while pipe.read_buf(output).await.map_err(CaptureError::Io)? > 0 {
         if output.len() > limit {
             return Err(CaptureError::TooMuch);
         }
     }
-    Ok(output)
+    Ok(())
 }
