@@ -200,11 +200,13 @@ fn test_apply_shows_the_difference_and_waits_for_the_next_start_of_a_running_vm(
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
 
-    let applied = home.json(&["apply", "web", "--memory", "64M", "--set", "labels.a=b"]);
+    let hooks = "hooks={vm.stopped: [/bin/true]}";
+    let applied = home.json(&["apply", "web", "--memory", "64M", "--set", "labels.a=b", "--set", hooks]);
 
     let told: Vec<(&Value, &Value)> =
         applied["differences"].as_array().unwrap().iter().map(|one| (&one["path"], &one["takes_effect"])).collect();
-    assert_eq!(told, [(&json!("memory"), &json!("next-start")), (&json!("labels"), &json!("now"))]);
+    let (now, next_start) = (&json!("now"), &json!("next-start"));
+    assert_eq!(told, [(&json!("memory"), next_start), (&json!("labels"), now), (&json!("hooks"), now)]);
     home.json(&["stop", "web", "--force"]);
     let again = home.json(&["apply", "web", "--memory", "64M"]);
     assert_eq!((&again["changed"], &again["differences"]), (&json!(false), &json!([])));

@@ -81,7 +81,7 @@ pub struct Applied {
 }
 
 /// Keys that are about the VM and not about its machine.
-const EFFECT_AT_ONCE: [&str; 1] = ["labels"];
+const EFFECT_AT_ONCE: [&str; 2] = ["labels", "hooks"];
 
 impl Operation for Apply {
     const NAME: &'static str = "apply";
