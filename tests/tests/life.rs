@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use maqet_testkit::guest::{AfterMarker, BootSector};
-use maqet_testkit::{TestHome, guest, serial};
+use maqet_testkit::{TestHome, guest, serial, wait};
 use serde_json::{Value, json};
 
 /// Adds and starts a VM whose guest prints `marker` once a boot and then waits.
@@ -39,7 +39,7 @@ fn test_reset_boots_the_guest_anew_in_the_same_process() {
 
     let reset = home.json(&["reset", "web"]);
 
-    maqet_testkit::wait::until(Duration::from_mins(1), "the second boot", || {
+    wait::until(Duration::from_mins(1), "the second boot", || {
         (serial::text(log.as_ref()).matches("up-again").count() >= 2).then_some(())
     });
     assert_eq!(reset["pid"], before["pid"]);
@@ -114,6 +114,23 @@ fn test_status_of_a_frozen_qemu_is_busy_at_once_and_nothing_is_marked_dead() {
     assert_eq!(listed[0]["status"], "busy");
     assert_eq!(home.json(&["status", "web"])["status"], "running");
     home.json(&["stop", "web", "--force"]);
+}
+
+/// Somebody kills QEMU while its guest is given time: nobody may say that the guest powered off.
+#[test]
+fn test_stop_of_a_machine_that_is_killed_meanwhile_does_not_say_that_its_guest_powered_off() {
+    let home = TestHome::new();
+    let pid = started(&home, "web", "up")["pid"].as_i64().unwrap().to_string();
+    let stopping = home.maqet(["--format", "json", "stop", "web", "--timeout", "50s"]).spawn();
+    wait::until(Duration::from_secs(20), "the power button to be pressed", || {
+        (home.json(&["events", "web", "--type", "qemu.POWERDOWN"]) != json!([])).then_some(())
+    });
+
+    std::process::Command::new("kill").args(["-9", &pid]).status().unwrap();
+    let stopped = stopping.wait().ok().json_value();
+
+    assert_eq!((&stopped["how"], &stopped["reason"]), (&json!("unseen"), &json!("unknown")));
+    assert_eq!(home.json(&["status", "web"])["reason"], "unknown");
 }
 
 #[test]

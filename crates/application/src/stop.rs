@@ -23,6 +23,8 @@ pub enum Rung {
     Term,
     /// SIGKILL.
     Kill,
+    /// None of ours: while the guest was given time to power off, QEMU ended otherwise, as by somebody's signal.
+    Unseen,
 }
 
 /// What came of telling a machine to end.
@@ -122,19 +124,22 @@ impl App {
         }
     }
 
-    /// Returns how the run ended, now that its process is gone.
-    pub(crate) async fn ending(&self, run: &Run, rung: Rung) -> Ending {
+    /// Returns how the run ended, now that its process is gone, and what it really took.
+    ///
+    /// That a guest powered off is QEMU's to say: one that was killed while its guest was given time ended as well.
+    pub(crate) async fn ending(&self, run: &Run, rung: Rung) -> (Ending, Rung) {
         let now = Some(self.ports.clock.now());
         let told = match rung {
-            Rung::Kill => return Ending { reason: StopReason::HostSignal, at: now },
+            Rung::Kill => return (Ending { reason: StopReason::HostSignal, at: now }, rung),
             Rung::Term => StopReason::HostSignal,
             Rung::Quit => StopReason::HostQuit,
-            Rung::PowerDown => StopReason::GuestShutdown,
-            Rung::Nothing => StopReason::Unknown,
+            Rung::PowerDown | Rung::Nothing | Rung::Unseen => StopReason::Unknown,
         };
-        match self.ports.hypervisor.last_word(&run.places).await {
+        let ending = match self.ports.hypervisor.last_word(&run.places).await {
             Some(word) => Ending { reason: word.reason, at: Some(word.at) },
             None => Ending { reason: told, at: now },
-        }
+        };
+        let is_by_us = rung != Rung::PowerDown || ending.reason == StopReason::GuestShutdown;
+        (ending, if is_by_us { rung } else { Rung::Unseen })
     }
 }

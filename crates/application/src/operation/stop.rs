@@ -115,7 +115,7 @@ async fn finish(app: &App, entry: &VmEntry, run: &Run, process: &ProcessIdentity
     app.faults.reach(FaultPoint::StopGone);
     app.ports.hypervisor.clear(&run.places).await;
     app.faults.reach(FaultPoint::StopCleared);
-    let ending = app.ending(run, rung).await;
+    let (ending, rung) = app.ending(run, rung).await;
     let ended = Run { process: Some(process.clone()), ..run.at_phase(Phase::Ended(ending)) };
 
     let mut changes = ChangeSet::default().and(run_change(entry, Some(ended.clone())));

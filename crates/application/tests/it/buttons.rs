@@ -22,6 +22,7 @@ async fn running(state: RunState) -> (App, Told) {
     });
     world.hypervisor.expect_launch().returning(move |_| Ok(launched(7, state)));
     world.processes.expect_wait_gone().returning(|_, _| true);
+    world.guests_power_off();
     world.alive(state);
     let app = world.app();
     app.run(World::empty("web")).await.unwrap();

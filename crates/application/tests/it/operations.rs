@@ -157,6 +157,7 @@ async fn test_stop_guest_that_hears_its_power_button_needs_nothing_else() {
         .times(1)
         .returning(|_, _, _| Ok(json!({})));
     world.processes.expect_wait_gone().times(1).returning(|_, _| true);
+    world.guests_power_off();
     let app = running(&mut world, RunState::Running).await;
 
     let stopped = app.run(stop("web")).await.unwrap();

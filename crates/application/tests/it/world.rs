@@ -18,7 +18,7 @@ use maqet_domain::port::{
 };
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::storage::builtin_drivers;
-use maqet_domain::vm::{BootId, MonitorAnswer, ProcessIdentity, RunState, VmId};
+use maqet_domain::vm::{BootId, MonitorAnswer, ProcessIdentity, RunState, Shutdown, StopReason, VmId};
 use maqet_testkit::store::MemoryStore;
 
 /// The mocks; what a test expects of them comes before [`World::app`].
@@ -65,6 +65,12 @@ impl World {
     /// Every process lives, and its monitor tells `state`.
     pub(crate) fn alive(&mut self, state: RunState) {
         self.answers(MonitorAnswer::State(state));
+    }
+
+    /// QEMUs say when they are gone that their guests powered off.
+    pub(crate) fn guests_power_off(&mut self) {
+        let word = Shutdown { reason: StopReason::GuestShutdown, at: Timestamp::UNIX_EPOCH };
+        self.hypervisor.expect_last_word().returning(move |_| Some(word));
     }
 
     /// Every process lives, and its monitor answers so.

@@ -64,5 +64,6 @@ const fn took(rung: Rung) -> &'static str {
         Rung::Quit => "QEMU was told to quit",
         Rung::Term => "QEMU was ended with SIGTERM",
         Rung::Kill => "QEMU was killed",
+        Rung::Unseen => "QEMU ended before its guest powered off",
     }
 }
