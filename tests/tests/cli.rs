@@ -343,6 +343,8 @@ fn test_wrong_usage_is_json_when_asked_for() {
     let finished = home.maqet(["start", "--format", "json"]).run().code(2);
 
     assert_eq!(error_of(&finished).0, "usage");
+    let error = finished.json_error()["error"].clone();
+    assert_eq!(error["message"], "the following required arguments were not provided: <VM>...");
 }
 
 #[test]

@@ -197,11 +197,14 @@ fn holder_by(note: Note, file: &File) -> Holder {
     Holder { pid: heir.unwrap_or(note.holder.pid), ..note.holder }
 }
 
-/// Returns what is known of a holder who left no note: since when, as far as the file tells.
+/// Returns what is known of a holder who left no note: which process it is, as far as it is seen, and since when, as far
+/// as the file tells.
 fn unknown_holder(file: &File) -> Holder {
-    let changed = file.metadata().and_then(|found| found.modified()).ok();
+    let found = file.metadata().ok();
+    let changed = found.as_ref().and_then(|found| found.modified().ok());
     let since = changed.and_then(|changed| Timestamp::try_from(changed).ok()).unwrap_or_else(Timestamp::now);
-    Holder { pid: 0, operation: "unknown".to_owned(), since }
+    let pid = found.and_then(|found| locker_of(&found, LockKind::Flock)).unwrap_or_default();
+    Holder { pid, operation: "unknown".to_owned(), since }
 }
 
 /// Returns whether the open file is the one at `path`, and not one that was removed from there.

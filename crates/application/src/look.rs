@@ -61,6 +61,7 @@ impl Occupation {
             (Self::MAIN_LOOP, ..) => "QEMU's main loop does not answer".to_owned(),
             (Self::SIGSTOP, ..) => "QEMU was stopped by a signal; SIGCONT lets it go on".to_owned(),
             (operation, Some(since), Some(pid)) => format!("`{operation}` of process {pid} since {since}"),
+            (operation, Some(since), None) => format!("`{operation}` since {since}"),
             (operation, ..) => format!("`{operation}`"),
         }
     }
@@ -68,7 +69,9 @@ impl Occupation {
 
 impl From<Holder> for Occupation {
     fn from(holder: Holder) -> Self {
-        Self { with: holder.operation, since: Some(format!("{:.0}", holder.since)), pid: Some(holder.pid) }
+        // A process of another pid namespace is seen by nobody.
+        let pid = Some(holder.pid).filter(|pid| *pid != 0);
+        Self { with: holder.operation, since: Some(format!("{:.0}", holder.since)), pid }
     }
 }
 

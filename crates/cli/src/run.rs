@@ -113,7 +113,9 @@ fn unparsed(error: &clap::Error, words: &[OsString]) -> ExitCode {
         return ExitCode::from(if is_help { exit::DONE } else { exit::code(maqet::Fault::Usage) });
     }
     let text = error.render().to_string();
-    let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    // What is missing stands below a line that ends with a colon, one a line.
+    let paragraph = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
+    let message = paragraph.collect::<Vec<_>>().join(" ").trim_start_matches("error: ").to_owned();
     let mut hints: Vec<String> = swapped_snapshot(words).into_iter().collect();
     hints.push("see `maqet --help`".to_owned());
     failure::show(&Failure::usage(message, hints), Format::Json);

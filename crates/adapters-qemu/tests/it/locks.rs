@@ -97,6 +97,26 @@ fn test_holder_that_found_no_room_for_its_note_is_unknown_and_not_nobody() {
 }
 
 #[test]
+fn test_holder_that_left_no_note_is_told_by_its_process() {
+    wait(async {
+        let folder = folder();
+        let locks = FileLocks::new(folder.path().join("locks"));
+        drop(locks.lock(&vm(), "start", PATIENCE).await.unwrap());
+        let path = std::fs::read_dir(folder.path().join("locks")).unwrap().next().unwrap().unwrap().path();
+        let file = std::fs::File::open(path).unwrap();
+        file.lock().unwrap();
+        let mut stranger = Command::new("sleep").arg("1000").stdin(file).spawn().unwrap();
+
+        let holder = locks.holder(&vm()).await;
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+
+        let told = holder.map(|holder| (holder.operation, holder.pid));
+        assert_eq!(told, Some(("unknown".to_owned(), stranger.id())));
+    });
+}
+
+#[test]
 fn test_holder_asked_all_the_time_does_not_get_in_the_way_of_those_who_lock() {
     let folder = folder();
     let locks = FileLocks::new(folder.path().join("locks"));
