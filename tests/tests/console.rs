@@ -294,6 +294,8 @@ fn test_console_of_a_stopped_process_can_be_had_and_left() {
     let console = attach(&home, &terminal, &[]);
     terminal.type_keys(format!("ls\r{CTRL_BRACKET}"));
     console.wait().ok();
+    let piped = home.maqet(["console", "web", "--timeout", "100ms"]).run().code(124);
+    assert!(piped.stderr.contains("QEMU was stopped by a signal"), "{piped}");
 
     signal("CONT", &pid);
     home.json(&["stop", "web", "--force"]);

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::shown;
 use crate::call::{Done, Effect, Operation};
+use crate::look::Occupation;
 use crate::{App, Error};
 
 /// Attaches to the serial console of a running VM.
@@ -34,6 +35,9 @@ pub struct ConsoleInfo {
     pub socket: String,
     /// The log that all that the guest writes goes to, whoever is attached.
     pub serial_log: String,
+    /// What keeps the machine from saying anything, if its process stands still.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub busy: Option<Occupation>,
 }
 
 /// A serial console that the caller is attached to.
@@ -70,7 +74,7 @@ impl Operation for Console {
             return Err(Error::WrongState { vm: vm.entry.name, status, input: Input::Command });
         };
         // The kernel takes the connection for it, and nobody would know why the guest is silent.
-        app.awake(&vm.entry.name, &process)?;
+        let busy = app.awake(&vm.entry.name, &process).err().map(|deaf| deaf.cause);
         let stream = app.ports.consoles.attach(&run.places).await.map_err(|source| match source {
             ConsoleError::Missing { socket, elsewhere: None } => {
                 let machine = app.machine(&vm).ok();
@@ -86,6 +90,7 @@ impl Operation for Console {
             boot: run.boot.0,
             socket: shown(&run.places.serial_socket()),
             serial_log: shown(&run.places.serial_log()),
+            busy,
         };
         Ok(Done::reading(AttachedConsole { about, stream }))
     }

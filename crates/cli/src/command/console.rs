@@ -35,6 +35,9 @@ pub(crate) async fn console(maqet: &Maqet, arguments: Console, output: &Output) 
     if output.is_for_people() {
         output.note(&greeting(&name, &arguments));
     }
+    if let Some(cause) = &attached.about.busy {
+        output.note(&format!("`{name}` is busy: {}", cause.in_words()));
+    }
     let terminal = RawTerminal::enter()?;
     let pumped = Pump::new(attached.stream.as_ref(), &stdout, terminal.as_ref(), &arguments).run().await;
     let written = tokio::time::timeout(LAST_WORDS, stdout.finish()).await;
