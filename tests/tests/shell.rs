@@ -110,6 +110,25 @@ fn test_shell_answers_completes_and_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
+fn test_shell_lines_typed_or_pasted_at_once_are_all_carried_out() {
+    let home = with_web();
+    let shell = Shell::open(&home, &[]);
+
+    let past = shell.terminal.shown().len();
+    shell.terminal.type_keys("query-name\rquery-uuid\r");
+    shell.wait_for(past, "\"UUID\"");
+    let past = shell.terminal.shown().len();
+    shell.terminal.type_keys("\x1b[200~query-name\nquery-kvm\x1b[201~\r");
+    shell.wait_for(past, "\"present\"");
+    let behind = shell.terminal.shown()[past..].find("\"present\"").unwrap() + past;
+    shell.wait_for(behind, PROMPT);
+    shell.terminal.type_keys(CTRL_D);
+
+    shell.ends(PROMPT).ok();
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
 fn test_shell_for_people_greets_them_and_shows_answers_and_errors_in_words() {
     let home = with_web();
     let shell = Shell::of(&home, &[]);
@@ -327,6 +346,29 @@ fn test_shell_script_reaches_the_host_only_if_it_may() {
 
     assert_eq!((code, &refused[0]["error"]["code"]), (Some(2), &json!("qmp.dangerous")));
     assert_ne!(done[0]["error"]["code"], "qmp.dangerous");
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_shell_script_properties_of_devices_are_checked_as_in_run() {
+    let home = with_web();
+
+    let (code, answers) = script(&home, &[], "device_add driver=virtio-rng-pci rngg=x\n");
+
+    assert_eq!((code, &answers[0]["error"]["code"]), (Some(2), &json!("qmp.unknown-argument")));
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_shell_script_that_cannot_be_read_is_told_as_that() {
+    let home = with_web();
+    let file = home.write("script", "query-name\n");
+    fs::write(&file, b"\xff\n").unwrap();
+
+    let finished = home.maqet(["qmp", "shell", "web"]).stdin(fs::File::open(file).unwrap()).run();
+
+    assert_eq!(finished.code, Some(2));
+    assert!(finished.stderr.contains("could not read `standard input`"), "{}", finished.stderr);
     home.json(&["stop", "web", "--force"]);
 }
 

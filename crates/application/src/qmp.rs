@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use maqet_domain::error::{Explain, Fault};
 use maqet_domain::port::{QmpCommand, QmpError};
-use maqet_domain::qmp::{Danger, HUMAN_MONITOR, Schema, SchemaError, danger, hmp_failure};
+use maqet_domain::qmp::{Danger, DeviceProperties, HUMAN_MONITOR, Schema, SchemaError, danger, hmp_failure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -127,6 +127,29 @@ pub fn read_answer(command: &QmpCommand, answer: Value) -> Result<Value, Command
     match line.zip(answer.as_str()).and_then(|(line, said)| hmp_failure(line, said)) {
         Some(why) => Err(CommandError::HumanMonitor { why }),
         None => Ok(answer),
+    }
+}
+
+/// Checks the properties of a device that is to be added, and types those that came as words, by what QEMU `told` of
+/// them ([`DeviceProperties::asked_for`]); a driver that QEMU tells nothing of is QEMU's to answer.
+///
+/// Errors: `Schema`, and what QEMU was asked in vain with.
+pub(crate) fn with_properties(
+    command: QmpCommand,
+    arguments: &QmpArguments,
+    told: Result<Value, QmpError>,
+) -> Result<QmpCommand, Error> {
+    let told = match told {
+        Err(QmpError::Refused { .. }) => return Ok(command),
+        told => told?,
+    };
+    let Some(properties) = DeviceProperties::of_reply(&told) else { return Ok(command) };
+    match arguments {
+        QmpArguments::Words(_) => Ok(properties.typed(command).map_err(CommandError::from)?),
+        QmpArguments::Json(_) => {
+            properties.check(&command).map_err(CommandError::from)?;
+            Ok(command)
+        }
     }
 }
 

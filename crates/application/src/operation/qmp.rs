@@ -1,15 +1,14 @@
 //! `qmp run`: a command on the monitor of a running VM.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use maqet_domain::port::{QmpCommand, QmpError};
 use maqet_domain::qmp::DeviceProperties;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::call::{Done, Effect, Operation};
 use crate::monitor::Monitored;
-use crate::qmp::{CommandError, QmpArguments, read_answer, read_command};
+use crate::qmp::{QmpArguments, read_answer, read_command, with_properties};
 use crate::{App, Error, Patience};
 
 /// Runs a QMP command and returns QEMU's `return` value.
@@ -55,33 +54,15 @@ impl QmpRun {
         let (started, deadline) = (Instant::now(), self.timeout.map_or(app.timeouts().qmp, Patience::duration));
         let schema = app.schema_of(monitored, deadline).await?;
         let command = read_command(&schema, &self.command, &self.arguments, self.allow_dangerous)?;
-        let command = self.with_properties(app, monitored, command, deadline.saturating_sub(started.elapsed())).await?;
-        let left = deadline.saturating_sub(started.elapsed());
-        let answer = app.ports.monitors.execute(&monitored.run.places, &command, left).await?;
-        Ok(read_answer(&command, answer)?)
-    }
-
-    /// Checks the properties of a device that is to be added, and types those that came as words; a driver that QEMU
-    /// tells nothing of is QEMU's to answer.
-    async fn with_properties(
-        &self,
-        app: &App,
-        monitored: &Monitored,
-        command: QmpCommand,
-        deadline: Duration,
-    ) -> Result<QmpCommand, Error> {
-        let Some(asking) = DeviceProperties::asked_for(&command) else { return Ok(command) };
-        let told = match app.ports.monitors.execute(&monitored.run.places, &asking, deadline).await {
-            Err(QmpError::Refused { .. }) => return Ok(command),
-            told => told?,
-        };
-        let Some(properties) = DeviceProperties::of_reply(&told) else { return Ok(command) };
-        match self.arguments {
-            QmpArguments::Words(_) => Ok(properties.typed(command).map_err(CommandError::from)?),
-            QmpArguments::Json(_) => {
-                properties.check(&command).map_err(CommandError::from)?;
-                Ok(command)
+        let left = || deadline.saturating_sub(started.elapsed());
+        let places = &monitored.run.places;
+        let command = match DeviceProperties::asked_for(&command) {
+            Some(asking) => {
+                with_properties(command, &self.arguments, app.ports.monitors.execute(places, &asking, left()).await)?
             }
-        }
+            None => command,
+        };
+        let answer = app.ports.monitors.execute(places, &command, left()).await?;
+        Ok(read_answer(&command, answer)?)
     }
 }

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use maqet_domain::port::{Heard, MonitorSession};
-use maqet_domain::qmp::Schema;
+use maqet_domain::port::{Heard, MonitorSession, QmpCommand};
+use maqet_domain::qmp::{DeviceProperties, Schema};
 use maqet_domain::vm::{ProcessIdentity, VmEntry};
 use serde_json::Value;
 
-use super::{QmpLine, read_answer, read_command};
+use super::{QmpArguments, QmpLine, read_answer, read_command, with_properties};
 use crate::journal::Touched;
 use crate::monitor::Monitored;
 use crate::operation::QmpRun;
@@ -78,14 +78,22 @@ impl QmpShell<'_> {
 
     async fn ask(&mut self, asked: &QmpRun) -> Result<Value, Error> {
         let command = read_command(&self.schema, &asked.command, &asked.arguments, asked.allow_dangerous)?;
-        let deadline = asked.timeout.map_or(self.app.timeouts().qmp, Patience::duration);
-        match self.session.execute(&command, deadline).await {
-            Ok(answer) => Ok(read_answer(&command, answer)?),
-            Err(error) => {
-                // It may have been stopped while it was asked, and then nothing else tells why.
-                self.app.awake(&self.entry.name, &self.process)?;
-                Err(error.into())
-            }
+        let until = Instant::now() + asked.timeout.map_or(self.app.timeouts().qmp, Patience::duration);
+        let outcome = self.tell(command, &asked.arguments, until).await;
+        if let Err(Error::Qmp(_)) = &outcome {
+            // It may have been stopped while it was asked, and then nothing else tells why.
+            self.app.awake(&self.entry.name, &self.process)?;
         }
+        outcome
+    }
+
+    async fn tell(&mut self, command: QmpCommand, arguments: &QmpArguments, until: Instant) -> Result<Value, Error> {
+        let left = || until.saturating_duration_since(Instant::now());
+        let command = match DeviceProperties::asked_for(&command) {
+            Some(asking) => with_properties(command, arguments, self.session.execute(&asking, left()).await)?,
+            None => command,
+        };
+        let answer = self.session.execute(&command, left()).await?;
+        Ok(read_answer(&command, answer)?)
     }
 }

@@ -35,6 +35,7 @@ pub(crate) struct Qmp {
 pub(crate) enum QmpCommand {
     /// Run a QMP command and print what QEMU returns
     Run(QmpRun),
+    /// Talk to the QEMU of a running VM, one command after the other
     Shell(QmpShell),
     /// Show the QMP events of a VM's QEMU
     Events(QmpEvents),

@@ -51,7 +51,8 @@ fn read(stream: impl Read, name: &str, most: Most) -> Result<String, Failure> {
     })
 }
 
-fn unreadable(name: &str, error: &io::Error) -> Failure {
+/// Returns the failure of something that could not be read.
+pub(super) fn unreadable(name: &str, error: &io::Error) -> Failure {
     Failure { causes: vec![error.to_string()], ..Failure::usage(format!("could not read `{name}`"), Vec::new()) }
 }
 

@@ -108,9 +108,11 @@ impl<'a> Conversation<'a> {
                 () = self.signals.any() => Next::Interrupted,
             };
             match next {
-                Next::Typed(Some(Typed::Line(line))) => {
-                    if let Some(end) = self.carry_out(&line).await? {
-                        return Ok(end);
+                Next::Typed(Some(Typed::Line(typed))) => {
+                    for one in commands(&typed) {
+                        if let Some(end) = self.carry_out(one).await? {
+                            return Ok(end);
+                        }
                     }
                     self.prompt.show();
                 }
@@ -156,6 +158,13 @@ impl<'a> Conversation<'a> {
         }
         Ok(None)
     }
+}
+
+/// Returns the commands in what was typed: terminals hand over several lines that are pasted as one.
+fn commands(typed: &str) -> Vec<&str> {
+    // A message of QMP may be laid out over several lines.
+    let is_message = typed.trim_start().starts_with('{') && QmpLine::read(typed).is_ok();
+    if is_message { vec![typed] } else { typed.lines().collect() }
 }
 
 /// Returns whether nothing can be said any more.
@@ -215,5 +224,20 @@ impl Signals {
             _ = self.hangup.recv() => false,
             _ = self.quit.recv() => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_commands_of_several_lines_are_several_unless_they_are_one_message() {
+        let message = "{\"execute\":\n  \"query-name\"\n}";
+
+        assert_eq!(commands("query-name"), ["query-name"]);
+        assert_eq!(commands("stop\nquery-status\n"), ["stop", "query-status"]);
+        assert_eq!(commands(message), [message]);
+        assert_eq!(commands("{\"execute\":\"stop\"}\n{\"execute\":\"cont\"}").len(), 2);
     }
 }

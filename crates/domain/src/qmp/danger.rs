@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use self::list::{
     ASKING, DEVICE_FAMILIES, DEVICES, HARMLESS, HARMLESS_BACKENDS, HARMLESS_BLOCK_DRIVERS, HARMLESS_OBJECTS,
-    HARMLESS_PROPERTIES, HARMLESS_QUERIES, HOST_PROPERTIES,
+    HARMLESS_PROPERTIES, HARMLESS_QUERIES, HOST_FORMS, HOST_PROPERTIES, SOUND_DEVICES,
 };
 use super::schema::OPEN_COMMAND;
 use crate::port::QmpCommand;
@@ -80,15 +80,13 @@ fn of(name: &str, arguments: &Map<String, Value>) -> Option<Danger> {
         "transaction" => return of_transaction(arguments),
         OPEN_COMMAND => is_plain_device(arguments),
         "human-monitor-command" => text("command-line").is_some_and(only_tells),
-        "chardev-add" | "chardev-change" => {
-            arguments.get("backend").is_some_and(|backend| is_in(backend, "type", HARMLESS_BACKENDS))
-        }
+        "chardev-add" | "chardev-change" => arguments.get("backend").is_some_and(is_memory_only),
         "netdev_add" => is_text_in("type", &["hubport"]),
         "blockdev-add" => is_text_in("driver", HARMLESS_BLOCK_DRIVERS),
         // Before 6.0 what an object is given stands under `props`.
         "object-add" => {
             is_text_in("qom-type", HARMLESS_OBJECTS)
-                && !["file", "props"].iter().any(|key| arguments.contains_key(*key))
+                && !["file", "dir", "props"].iter().any(|key| arguments.contains_key(*key))
         }
         "qom-set" => is_text_in("property", HARMLESS_PROPERTIES),
         // The name is written into the image, whoever opens it next opens that file, too.
@@ -107,8 +105,12 @@ pub fn dangers() -> &'static [(&'static str, Danger)] {
     ASKING
 }
 
-fn is_in(value: &Value, key: &str, list: &[&str]) -> bool {
-    value.get(key).and_then(Value::as_str).is_some_and(|text| list.contains(&text))
+/// Returns whether the back end of a character device has nothing of the host; any of them may be told to write what
+/// goes through it into a file.
+fn is_memory_only(backend: &Value) -> bool {
+    let kind = backend.get("type").and_then(Value::as_str);
+    let has_log = backend.get("data").is_some_and(|data| data.get("logfile").is_some());
+    kind.is_some_and(|kind| HARMLESS_BACKENDS.contains(&kind)) && !has_log
 }
 
 /// Looks at each action as at the command of its name.
@@ -125,11 +127,13 @@ fn of_transaction(arguments: &Map<String, Value>) -> Option<Danger> {
 /// Returns whether a device is one of QEMU's own, of which no property names something of the host.
 fn is_plain_device(arguments: &Map<String, Value>) -> bool {
     let driver = arguments.get("driver").and_then(Value::as_str).unwrap_or_default();
-    // One that draws with the graphics card of the host.
-    let is_accelerated = driver.contains("-gl");
     let is_plain = DEVICES.contains(&driver) || DEVICE_FAMILIES.iter().any(|family| is_of_family(driver, family));
-    let is_of_host = |key: &String| HOST_PROPERTIES.contains(&key.as_str());
-    is_plain && !is_accelerated && !arguments.keys().any(is_of_host)
+    let is_of_host = HOST_FORMS.iter().any(|form| driver.contains(form));
+    // One that is told no back end takes the loudspeakers and the microphone of the host (7.2).
+    let is_heard =
+        SOUND_DEVICES.iter().any(|family| is_of_family(driver, family)) && !arguments.contains_key("audiodev");
+    let names_host = |key: &String| HOST_PROPERTIES.contains(&key.as_str());
+    is_plain && !is_of_host && !is_heard && !arguments.keys().any(names_host)
 }
 
 /// `virtio-blk` names `virtio-blk-pci` as well, and `-cpu` every CPU.

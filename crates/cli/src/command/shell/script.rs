@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::{TURN, gone, is_over};
+use crate::command::given;
 use crate::exit;
 use crate::failure::Failure;
 use crate::render::{failure, line};
@@ -27,7 +28,7 @@ pub(super) async fn run(mut shell: QmpShell<'_>) -> Result<u8, Failure> {
     loop {
         let typed = tokio::select! {
             typed = lines.recv() => match typed {
-                Some(typed) => typed?,
+                Some(typed) => typed.map_err(|error| given::unreadable("standard input", &error))?,
                 None => return Ok(code),
             },
             // Nobody is shown events, and they must not pile up.

@@ -159,13 +159,13 @@ pub(super) const ASKING: &[(&str, Danger)] = &[
     ("xen-save-devices-state", Files),
 ];
 
-/// Back ends of character devices that are memory only.
+/// Back ends of character devices that are memory only, unless they have a log.
 pub(super) const HARMLESS_BACKENDS: &[&str] = &["memory", "null", "ringbuf"];
 
 /// Block drivers with nothing behind them.
 pub(super) const HARMLESS_BLOCK_DRIVERS: &[&str] = &["null-aio", "null-co"];
 
-/// Objects that have no file, socket or device of the host; a secret may be given a file, which is looked for.
+/// Objects that have no file, socket or device of the host; one that is given a file or a folder is looked for.
 pub(super) const HARMLESS_OBJECTS: &[&str] = &[
     "authz-list",
     "authz-simple",
@@ -181,6 +181,13 @@ pub(super) const HARMLESS_OBJECTS: &[&str] = &[
 /// Properties that people set while a machine runs, and that are numbers.
 pub(super) const HARMLESS_PROPERTIES: &[&str] =
     &["bootindex", "guest-stats-polling-interval", "poll-grow", "poll-max-ns", "poll-shrink", "temperature"];
+
+/// What stands in the names of devices that draw with the graphics card of the host.
+pub(super) const HOST_FORMS: &[&str] = &["-gl", "-rutabaga"];
+
+/// Devices that are heard.
+pub(super) const SOUND_DEVICES: &[&str] =
+    &["AC97", "ES1370", "hda-duplex", "hda-micro", "hda-output", "sb16", "usb-audio", "virtio-sound"];
 
 /// Properties that name something of the host. Of the devices below only `romfile` and `pcap` are (7.2); the others are
 /// those of devices that ask anyhow, in case one of QEMU's own gets such a property.

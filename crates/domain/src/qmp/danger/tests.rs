@@ -96,6 +96,7 @@ fn test_danger_device_of_the_host_or_with_its_files_asks() {
         json!({"driver": "qemu64-x86_64-cpu", "socket-id": 1, "core-id": 0, "thread-id": 0}),
         json!({"driver": "usb-storage", "drive": "n"}),
         json!({"driver": "pcie-root-port", "id": "p"}),
+        json!({"driver": "hda-duplex", "audiodev": "a"}),
     ] {
         assert_eq!(of_json("device_add", &harmless), None, "{harmless}");
     }
@@ -109,6 +110,10 @@ fn test_danger_device_of_the_host_or_with_its_files_asks() {
         json!({"driver": "vhost-vsock-pci", "guest-cid": 3}),
         json!({"driver": "virtio-blkfoo"}),
         json!({"driver": "virtio-gpu-gl-pci"}),
+        json!({"driver": "virtio-gpu-rutabaga-pci", "wayland-socket-path": "/x"}),
+        json!({"driver": "AC97"}),
+        json!({"driver": "hda-duplex"}),
+        json!({"driver": "virtio-sound-pci"}),
         json!({"driver": "loader", "file": "/x"}),
         json!({}),
     ] {
@@ -121,6 +126,16 @@ fn test_danger_arguments_decide_where_some_are_harmless() {
     for (name, arguments, expected) in [
         ("chardev-add", json!({"id": "c", "backend": {"type": "ringbuf", "data": {}}}), None),
         ("chardev-add", json!({"id": "c", "backend": {"type": "file", "data": {"out": "/x"}}}), Some(Danger::Files)),
+        (
+            "chardev-add",
+            json!({"id": "c", "backend": {"type": "null", "data": {"logfile": "/x"}}}),
+            Some(Danger::Files),
+        ),
+        (
+            "chardev-change",
+            json!({"id": "c", "backend": {"type": "ringbuf", "data": {"size": 4096, "logfile": "/x"}}}),
+            Some(Danger::Files),
+        ),
         ("netdev_add", json!({"type": "hubport", "id": "n", "hubid": 0}), None),
         ("netdev_add", json!({"type": "user", "id": "n"}), Some(Danger::ProgramsOrNetwork)),
         ("blockdev-add", json!({"driver": "null-co", "node-name": "n"}), None),
@@ -130,6 +145,7 @@ fn test_danger_arguments_decide_where_some_are_harmless() {
         ("object-add", json!({"qom-type": "secret", "id": "s", "file": "/x"}), Some(Danger::Files)),
         ("object-add", json!({"qom-type": "secret", "id": "s", "props": {"file": "/x"}}), Some(Danger::Files)),
         ("object-add", json!({"qom-type": "memory-backend-file", "id": "m"}), Some(Danger::Files)),
+        ("object-add", json!({"qom-type": "tls-cipher-suites", "id": "t", "dir": "/x"}), Some(Danger::Files)),
         ("qom-set", json!({"path": "/m", "property": "guest-stats-polling-interval", "value": 2}), None),
         ("qom-set", json!({"path": "/m", "property": "filename", "value": "/x"}), Some(Danger::Property)),
         ("block-commit", json!({"device": "d"}), None),
