@@ -3,6 +3,7 @@
 mod database;
 mod host;
 mod leftover;
+mod removal;
 mod vm;
 
 use std::sync::Arc;

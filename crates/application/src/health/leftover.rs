@@ -87,9 +87,9 @@ impl App {
         let rest = survey(self).await?;
         let mut findings = Vec::new();
         for leftover in &rest.leftovers {
-            findings.push(match leftover {
-                Leftover::Orphan(machine) => orphan_finding(machine, &rest.entries),
-                Leftover::Files(trace) => self.file_finding(trace, fix).await,
+            findings.extend(match leftover {
+                Leftover::Orphan(machine) => Some(orphan_finding(machine, &rest.entries)),
+                Leftover::Files(trace) => self.file_finding(trace, &rest.entries, fix).await,
             });
         }
         if findings.is_empty() {
@@ -98,19 +98,21 @@ impl App {
         Ok(findings)
     }
 
-    async fn file_finding(&self, trace: &Trace, fix: bool) -> Finding {
+    /// Returns nothing of what somebody else works on, or needs by now.
+    async fn file_finding(&self, trace: &Trace, entries: &[VmEntry], fix: bool) -> Option<Finding> {
         let finding = Finding::new(Severity::Note, Area::Leftovers, shown(&trace.path), what_of(trace));
         // Records hold logs and the copy of a definition: nothing that `--fix` takes away.
         if matches!(trace.kind, TraceKind::Records { .. }) {
-            return finding.cured_by("remove them with `maqet cleanup`");
+            return Some(finding.cured_by("remove them with `maqet cleanup`"));
         }
         let finding = finding.cured_by("remove it with `maqet cleanup`").fixable();
         if !fix {
-            return finding;
+            return Some(finding);
         }
-        match self.upkeep().leftovers.remove(trace).await {
-            Ok(()) => finding.fixed("it was removed"),
-            Err(error) => finding.not_fixed(&error),
+        match self.remove_leftover(trace, entries).await {
+            Ok(true) => Some(finding.fixed("it was removed")),
+            Ok(false) => None,
+            Err(error) => Some(finding.not_fixed(&error)),
         }
     }
 }

@@ -1,20 +1,15 @@
 //! `cleanup`: removes what nobody needs any more, and takes orphans back or ends them.
 
 mod back_ends;
+mod orphan;
 
-use maqet_domain::change::{Change, ChangeSet};
-use maqet_domain::config::Node;
-use maqet_domain::event::kind;
-use maqet_domain::network::Forward;
 use maqet_domain::port::{LockName, Machine, Trace, TraceKind};
-use maqet_domain::vm::{Phase, Revision, Run, VmEntry, VmId, VmName};
+use maqet_domain::vm::{Phase, VmEntry};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
-use crate::app::{run_change, shown};
+use crate::app::shown;
 use crate::call::{Done, Effect, Operation};
 use crate::health::{Leftover, in_full, survey, what_of, what_of_orphan};
-use crate::stray::machine_run;
 use crate::{App, Error};
 
 /// Remove what nobody needs any more
@@ -93,7 +88,7 @@ impl Operation for Cleanup {
         let seen = survey(app).await?;
         for leftover in &seen.leftovers {
             if let Leftover::Orphan(machine) = leftover {
-                items.push(self.orphan(app, machine, &seen.entries).await);
+                items.extend(self.orphan(app, machine, &seen.entries).await);
             }
         }
         // Anew: who was adopted owns files now, and who was ended owns none any more.
@@ -104,7 +99,7 @@ impl Operation for Cleanup {
         }
         for leftover in rest.leftovers {
             if let Leftover::Files(trace) = leftover {
-                items.push(self.files(app, &trace).await);
+                items.extend(self.files(app, &trace, &rest.entries).await);
             }
         }
         Ok(Done::reading(Cleaned { dry_run: self.dry_run, items }))
@@ -112,16 +107,23 @@ impl Operation for Cleanup {
 }
 
 impl Cleanup {
-    async fn orphan(&self, app: &App, machine: &Machine, entries: &[VmEntry]) -> CleanedItem {
+    /// Takes a machine back or ends it, as asked; there is nothing to tell of one that somebody else took or ended.
+    async fn orphan(&self, app: &App, machine: &Machine, entries: &[VmEntry]) -> Option<CleanedItem> {
         let subject = machine.name.clone().unwrap_or_else(|| machine.short.clone());
         let what = what_of_orphan(machine, entries);
         let item = CleanedItem { kind: "orphan", subject, what, outcome: Outcome::Left, why: None };
         let (wanted, done) = match (self.adopt_orphans, self.end_orphans) {
-            (true, _) => (Outcome::Adopted, if self.dry_run { Ok(()) } else { adopt(app, machine).await }),
-            (false, true) => (Outcome::Ended, if self.dry_run { Ok(()) } else { end(app, machine).await }),
-            (false, false) => return item,
+            (false, false) => return Some(item),
+            (true, _) if self.dry_run => (Outcome::Adopted, Ok(true)),
+            (false, true) if self.dry_run => (Outcome::Ended, Ok(true)),
+            (true, _) => (Outcome::Adopted, orphan::adopt(app, machine).await),
+            (false, true) => (Outcome::Ended, orphan::end(app, machine, entries).await),
         };
-        item.come_to(wanted, done.map_err(|error| in_full(&error)))
+        match done {
+            Ok(false) => None,
+            Ok(true) => Some(item.come_to(wanted, Ok(()))),
+            Err(error) => Some(item.come_to(wanted, Err(in_full(&error)))),
+        }
     }
 
     /// Writes down the end of a VM's run, if its process is gone and nobody did.
@@ -147,7 +149,7 @@ impl Cleanup {
         }
     }
 
-    async fn files(&self, app: &App, trace: &Trace) -> CleanedItem {
+    async fn files(&self, app: &App, trace: &Trace, entries: &[VmEntry]) -> Option<CleanedItem> {
         let kind = match trace.kind {
             TraceKind::Sockets { .. } => "sockets",
             TraceKind::Records { .. } => "records",
@@ -156,8 +158,13 @@ impl Cleanup {
         };
         let (subject, what) = (shown(&trace.path), what_of(trace).to_owned());
         let item = CleanedItem { kind, subject, what, outcome: Outcome::Left, why: None };
-        let done = if self.dry_run { Ok(()) } else { app.upkeep().leftovers.remove(trace).await };
-        item.come_to(Outcome::Removed, done.map_err(|error| in_full(&error)))
+        let done = if self.dry_run { Ok(true) } else { app.remove_leftover(trace, entries).await };
+        match done {
+            // Somebody else works on its VM, or needs it by now.
+            Ok(false) => None,
+            Ok(true) => Some(item.come_to(Outcome::Removed, Ok(()))),
+            Err(error) => Some(item.come_to(Outcome::Removed, Err(in_full(&error)))),
+        }
     }
 }
 
@@ -168,62 +175,4 @@ impl CleanedItem {
             Err(why) => Self { outcome: Outcome::Failed, why: Some(why), ..self },
         }
     }
-}
-
-/// Writes a machine down as the run of its VM, which is defined again if it is gone.
-async fn adopt(app: &App, machine: &Machine) -> Result<(), Error> {
-    let no_copy = || Error::OrphanUnknown { pid: machine.process.pid };
-    let id = machine.id.ok_or_else(no_copy)?;
-    let mut guard = app.ports.locks.lock(&LockName::Vm(id), Cleanup::NAME, app.timeouts().lock).await?;
-    let mut run = machine_run(machine);
-    let data = json!({ "adopted": true, "boot": run.boot });
-    if let Some(vm) = app.ports.store.by_id(&id).await? {
-        run.forwards = ports_of(app, &run, &vm.definition).await;
-        let event = app.event(kind::VM_STARTED, &vm.entry, data);
-        let mut changes = ChangeSet::default().and(run_change(&vm.entry, Some(run)));
-        changes.events.push(event);
-        app.commit(changes).await?;
-        return Ok(());
-    }
-    let Some(mut kept) = app.upkeep().copies.of_vm(&id).await else {
-        guard.retire();
-        return Err(no_copy());
-    };
-    run.forwards = ports_of(app, &run, &kept.vm.definition).await;
-    kept.vm.entry = VmEntry { run: Some(run), revision: Revision::FIRST, ..kept.vm.entry };
-    let event = app.event(kind::VM_DEFINED, &kept.vm.entry, data);
-    let mut changes = ChangeSet::default().and(Change::VmAdded(Box::new(kept.vm)));
-    for record in kept.storage {
-        changes = changes.and(Change::StorageAdded(record));
-    }
-    changes.events.push(event);
-    app.commit(changes).await?;
-    Ok(())
-}
-
-/// Returns the ports that lead to the guest of a machine, as far as its definition is understood.
-async fn ports_of(app: &App, run: &Run, definition: &Node) -> Vec<Forward> {
-    match app.machine_defined_by(definition.clone()) {
-        Ok(machine) => super::start::forwards(app, run, &machine).await,
-        Err(_) => Vec::new(),
-    }
-}
-
-/// Ends a machine as `stop` does, and removes its sockets.
-async fn end(app: &App, machine: &Machine) -> Result<(), Error> {
-    let entry = stand_in(app, machine)?;
-    let run = machine_run(machine);
-    let status = app.look_alone(&entry).await.status;
-    app.climb_down(&entry.name, &run, &machine.process, status, app.timeouts().power_down).await?;
-    app.ports.hypervisor.clear(&machine.places).await;
-    Ok(())
-}
-
-/// Returns an entry by which a machine can be looked at; it is never stored.
-fn stand_in(app: &App, machine: &Machine) -> Result<VmEntry, Error> {
-    let named = machine.name.as_deref().and_then(|name| VmName::parse(name).ok());
-    let name = named.map_or_else(|| VmName::parse(&format!("vm-{}", machine.short)), Ok)?;
-    let id: VmId = machine.id.unwrap_or_else(|| app.ports.ids.vm_id());
-    let run: Option<Run> = Some(machine_run(machine));
-    Ok(VmEntry { id, name, revision: Revision::FIRST, created_at: machine.started_at, run })
 }

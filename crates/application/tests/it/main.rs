@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
 
 mod buttons;
+mod cleanup;
 mod console;
 mod copying;
 mod follow;

@@ -34,6 +34,7 @@ pub(crate) struct World {
     pub(crate) records: MockRecords,
     pub(crate) pictures: MockPictures,
     pub(crate) consoles: MockConsoles,
+    pub(crate) leftovers: MockLeftovers,
     /// The files of the host.
     pub(crate) there: Vec<PathBuf>,
 }
@@ -58,6 +59,7 @@ impl World {
             records: MockRecords::new(),
             pictures: MockPictures::new(),
             consoles: MockConsoles::new(),
+            leftovers: MockLeftovers::new(),
             there: Vec::new(),
         }
     }
@@ -123,7 +125,7 @@ impl World {
             clock: Arc::new(still_clock()),
             ids: Arc::new(counting_ids()),
             host: Arc::new(host()),
-            upkeep: upkeep(),
+            upkeep: upkeep(std::mem::take(&mut self.leftovers)),
         };
         let folders = Folders { storage: "/d/storage".into(), runtime: "/r".into(), state: "/s".into() };
         let drivers = builtin_drivers().expect("the names are unique");
@@ -159,8 +161,7 @@ fn paths(there: Vec<PathBuf>) -> MockPaths {
 }
 
 /// No copies, no strays, and a database that nobody looks after.
-fn upkeep() -> Upkeep {
-    let mut leftovers = MockLeftovers::new();
+fn upkeep(mut leftovers: MockLeftovers) -> Upkeep {
     leftovers.expect_strays().returning(|_| Vec::new());
     Upkeep {
         care: Arc::new(MockStoreCare::new()),

@@ -1,0 +1,108 @@
+//! `cleanup`, while others take back or start what it found.
+
+use std::sync::Arc;
+
+use maqet_application::App;
+use maqet_application::operation::{Cleaned, Cleanup};
+use maqet_domain::Timestamp;
+use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::port::{Machine, QmpError, Trace, TraceKind, VmRepository};
+use maqet_domain::vm::{BootNumber, Phase, Run, RunPlaces, RunState, VmId};
+
+use crate::stage::StagedStore;
+use crate::world::{World, process};
+
+const ID: &str = "00000001-0000-4000-8000-000000000000";
+
+fn id() -> VmId {
+    ID.parse().unwrap()
+}
+
+fn places() -> RunPlaces {
+    RunPlaces { sockets: "/r/b1".into(), records: "/s/boot-1".into() }
+}
+
+fn orphan() -> Machine {
+    Machine {
+        process: process(7),
+        short: id().short(),
+        id: Some(id()),
+        name: Some("web".to_owned()),
+        boot: BootNumber(1),
+        started_at: Timestamp::UNIX_EPOCH,
+        places: places(),
+        is_foreign: false,
+    }
+}
+
+/// Lets monitors be asked, in vain; whatever else they are told fails the test.
+fn only_asked(world: &mut World) {
+    world
+        .monitors
+        .expect_execute()
+        .withf(|_, command, _| command.execute.starts_with("query-"))
+        .returning(|_, _, _| Err(QmpError::NoMonitor { socket: "/r/b1".into(), source: "a test".into() }));
+}
+
+/// Runs a cleanup of a world with a VM `web` that, by the time of its `read`th look at it, has a run.
+async fn cleaned(world: &mut World, read: u32, phase: Phase, cleanup: Cleanup) -> Cleaned {
+    let store = Arc::new(StagedStore::default());
+    let app: App = world.app_with(Arc::clone(&store) as _);
+    app.run(World::empty("web")).await.unwrap();
+    let entry = store.list().await.unwrap().remove(0);
+    let run = Run {
+        boot: BootNumber(1),
+        phase,
+        process: Some(process(7)),
+        started_at: Timestamp::UNIX_EPOCH,
+        places: places(),
+        forwards: Vec::new(),
+    };
+    let change = Change::RunChanged { id: entry.id, expected: entry.revision, run: Some(run) };
+    *store.meanwhile.lock().unwrap() = Some((read, ChangeSet::default().and(change)));
+    app.run(cleanup).await.unwrap()
+}
+
+#[tokio::test]
+async fn test_cleanup_orphan_that_is_taken_back_meanwhile_is_not_ended() {
+    let mut world = World::new();
+    world.alive(RunState::Running);
+    world.processes.expect_signal().never();
+    only_asked(&mut world);
+    world.leftovers.expect_traces().returning(|_| Vec::new());
+    world.leftovers.expect_machines().returning(|| vec![orphan()]);
+
+    let cleaned = cleaned(&mut world, 1, Phase::Running, Cleanup { end_orphans: true, ..Cleanup::default() }).await;
+
+    assert_eq!(cleaned.items, []);
+}
+
+#[tokio::test]
+async fn test_cleanup_orphan_that_is_taken_back_meanwhile_is_not_taken_back_twice() {
+    let mut world = World::new();
+    world.alive(RunState::Running);
+    only_asked(&mut world);
+    world.leftovers.expect_traces().returning(|_| Vec::new());
+    world.leftovers.expect_machines().returning(|| vec![orphan()]);
+
+    let cleaned = cleaned(&mut world, 1, Phase::Running, Cleanup { adopt_orphans: true, ..Cleanup::default() }).await;
+
+    assert_eq!(cleaned.items, []);
+}
+
+/// A start that failed is tried again under the same number, with sockets at the same place.
+#[tokio::test]
+async fn test_cleanup_sockets_of_a_start_that_is_tried_again_meanwhile_stay() {
+    let mut world = World::new();
+    world.alive(RunState::Running);
+    world.leftovers.expect_remove().never();
+    world.leftovers.expect_machines().returning(Vec::new);
+    world.leftovers.expect_traces().returning(|_| {
+        let kind = TraceKind::Sockets { short: id().short(), boot: BootNumber(1) };
+        vec![Trace { kind, path: "/r/b1".into(), is_foreign: false }]
+    });
+
+    let cleaned = cleaned(&mut world, 1, Phase::Starting, Cleanup::default()).await;
+
+    assert_eq!(cleaned.items, []);
+}
