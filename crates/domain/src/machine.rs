@@ -7,6 +7,7 @@ mod key;
 #[cfg(test)]
 mod limits_of_keys;
 mod ports;
+mod ram;
 
 pub use self::key::{SINGLE_ARGUMENTS, builtin_handlers};
 pub use self::ports::{MOST_PORTS, PORT_PREFIX};
@@ -155,6 +156,7 @@ impl Machine {
         }
         machine.check_seats(definition, &mut report);
         machine.check_ports(definition, &mut report);
+        machine.check_ram(definition, &mut report);
         (machine, report.into_problems())
     }
 

@@ -262,7 +262,7 @@ fn storage(machine: &Machine, vm_storage: &Path) -> Result<Vec<Switch>, PathNotU
     }
     if machine.storage.iter().any(|storage| storage.driver.features().shared_memory) {
         let memory = Switch::new("object").head("memory-backend-memfd").option("id", "shared-memory");
-        switches.push(memory.option("size", machine.memory.to_string()).flag("share", true));
+        switches.push(memory.option("size", machine.ram().to_string()).flag("share", true));
         switches.push(Switch::new("machine").option("memory-backend", "shared-memory"));
     }
     Ok(switches)
@@ -342,6 +342,30 @@ mod tests {
         let line = command_line(r#"{"args": ["-serial", "file:/tmp/x"]}"#);
 
         assert_eq!(given(&line, "serial"), ["file:/tmp/x"]);
+    }
+
+    /// QEMU refuses a machine whose RAM is of another size than what it is kept in.
+    #[test]
+    fn test_command_line_shared_memory_is_as_large_as_the_argument_that_replaces_ours() {
+        for (rest, size) in [
+            (r#""memory": "1G""#, "1G"),
+            (r#""memory": "1G", "arguments": [{"m": 512}]"#, "512M"),
+            (r#""arguments": [{"m": {"size": "0.3G", "slots": 2}}]"#, "314576K"),
+            (r#""args": ["-m", "slots=2,maxmem=8G,size=768M"]"#, "768M"),
+            (r#""memory": "1G", "args": ["--m", "slots=2,maxmem=8G"]"#, "1G"),
+        ] {
+            let share = r#"{"name": "s", "type": "virtiofs", "socket": "/r/s"}"#;
+            let line = command_line(&format!(r#"{{"storage": [{share}], {rest}}}"#));
+
+            let expected = format!("memory-backend-memfd,id=shared-memory,size={size},share=on");
+            assert_eq!(given(&line, "object"), [expected], "{rest}");
+        }
+    }
+
+    /// A number without a unit is mebibytes to `-m`; QEMU rounds up to 8 KiB.
+    #[test]
+    fn test_command_line_memory_of_odd_bytes_is_never_written_as_mebibytes() {
+        assert_eq!(given(&command_line(r#"{"memory": "1048577B"}"#), "m"), ["1032K"]);
     }
 
     #[test]

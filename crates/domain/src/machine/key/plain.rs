@@ -5,12 +5,10 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::config::{KeyPath, Node, Report, schema};
+use crate::machine::ram::{MEBIBYTES, as_qemu_takes_it};
 use crate::machine::{AccelChoice, Machine};
 use crate::plugin::{ConfigHandler, KeyDoc};
 use crate::vm::VmName;
-
-/// What a bare number under `memory` is: mebibytes, as for `-m` (`qemu-system-x86_64(1)`).
-const MEBIBYTES: u32 = 20;
 
 /// More CPUs than any machine of QEMU 7.2 has (`q35` allows 288, `virt` 512).
 const MOST_CPUS: i64 = 1024;
@@ -127,7 +125,7 @@ impl ConfigHandler for Memory {
             Some(size) if size.bytes() < (1 << 20) => {
                 report.wrong(path, node, format!("`{size}` of memory is less than 1M"));
             }
-            Some(size) => machine.memory = size,
+            Some(size) => machine.memory = as_qemu_takes_it(size),
             None => {}
         }
     }
