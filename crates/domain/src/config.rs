@@ -6,7 +6,7 @@ mod problem;
 mod report;
 pub mod schema;
 
-pub(crate) use self::node::shortened;
+pub use self::node::shortened;
 pub use self::node::{Node, Value};
 pub use self::place::Place;
 pub use self::problem::{Problem, ProblemKind};

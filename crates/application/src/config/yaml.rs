@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use maqet_domain::config::{Node, Place, Problem, ProblemKind, Value};
+use maqet_domain::config::{Node, Place, Problem, ProblemKind, Value, shortened};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_yaml::{Location, Spanned};
+use serde_yaml::{Location, Spanned, Tagged};
 
 use super::advice::advice;
 use crate::limits;
@@ -23,7 +23,7 @@ pub fn read(source: &str, text: &str) -> Result<Node, Vec<Problem>> {
 
 /// Reads of a YAML text what can be read: of keys that stand twice the first one. Notes what is wrong.
 pub(super) fn read_noting(source: &str, text: &str, problems: &mut Vec<Problem>) -> Option<Node> {
-    match tree(source, text) {
+    match tree(source, text, problems) {
         Ok(node) => Some(without_duplicates(node, problems)),
         Err(problem) => {
             problems.push(problem);
@@ -32,7 +32,7 @@ pub(super) fn read_noting(source: &str, text: &str, problems: &mut Vec<Problem>)
     }
 }
 
-fn tree(source: &str, text: &str) -> Result<Node, Problem> {
+fn tree(source: &str, text: &str, problems: &mut Vec<Problem>) -> Result<Node, Problem> {
     let source: Arc<str> = source.into();
     if text.len() > limits::CONFIG_BYTES {
         let message = format!("the file has {} bytes; {} is the most", text.len(), limits::CONFIG_BYTES);
@@ -44,6 +44,8 @@ fn tree(source: &str, text: &str) -> Result<Node, Problem> {
         underscored_numbers_as_strings: true,
         // Told here, where the place of the first one is known too.
         duplicate_keys: serde_yaml::DuplicateKeyPolicy::PassThrough,
+        // So are tags, but for those of what a merge key takes in, which are not passed on.
+        reject_unsupported_tags: text.contains("<<"),
         budget: serde_yaml::budget! {
             max_depth: limits::CONFIG_DEPTH,
             max_nodes: limits::CONFIG_NODES,
@@ -53,7 +55,7 @@ fn tree(source: &str, text: &str) -> Result<Node, Problem> {
         },
     };
     let tree: Tree = serde_yaml::from_str_with_options(text, options).map_err(|error| refusal(&error, &source))?;
-    let node = widened(tree.into_node(&source), text);
+    let node = widened(tree.into_node(&source, problems), text);
     Ok(if node.is_null() { node.map_value(|_| Value::Map(Vec::new())) } else { node })
 }
 
@@ -125,6 +127,9 @@ fn refusal(error: &serde_yaml::Error, source: &Arc<str>) -> Problem {
     while let serde_yaml::Error::AliasError { error: inner, .. } = error {
         error = inner.without_snippet();
     }
+    if let serde_yaml::Error::UnsupportedTag { tag, .. } = &error {
+        return without_meaning(tag, place);
+    }
     let (message, help) = match error {
         serde_yaml::Error::Budget { .. } => (
             format!(
@@ -162,37 +167,61 @@ fn place(location: &Location, source: &Arc<str>) -> Place {
     }
 }
 
-/// A node as the reader gives it: with its location.
-struct Tree(Spanned<Branch>);
+/// A node as the reader gives it: with its location and its tag.
+struct Tree(Tagged<Spanned<Branch>>);
 
 enum Branch {
     Plain(Value),
     List(Vec<Tree>),
-    Map(Vec<(Spanned<String>, Tree)>),
+    Map(Vec<(Key, Tree)>),
 }
 
+type Key = Tagged<Spanned<String>>;
+
 impl Tree {
-    fn into_node(self, source: &Arc<str>) -> Node {
-        let place = place(&self.0.referenced, source);
-        let value = match self.0.value {
+    /// Returns the tree as ours, and notes its tags that have no meaning.
+    fn into_node(self, source: &Arc<str>, problems: &mut Vec<Problem>) -> Node {
+        let Tagged(spanned, tag) = self.0;
+        let place = place(&spanned.referenced, source);
+        problems.extend(tag.as_deref().and_then(|tag| refused_tag(tag, &place)));
+        let value = match spanned.value {
             Branch::Plain(value) => value,
-            Branch::List(items) => Value::List(items.into_iter().map(|item| item.into_node(source)).collect()),
+            Branch::List(items) => {
+                Value::List(items.into_iter().map(|item| item.into_node(source, problems)).collect())
+            }
             Branch::Map(entries) => {
-                Value::Map(entries.into_iter().map(|(key, tree)| entry(key, tree, source)).collect())
+                Value::Map(entries.into_iter().map(|(key, tree)| entry(key, tree, source, problems)).collect())
             }
         };
         Node { value, place: Some(place), key: None }
     }
 }
 
-fn entry(key: Spanned<String>, tree: Tree, source: &Arc<str>) -> (String, Node) {
+fn entry(key: Key, tree: Tree, source: &Arc<str>, problems: &mut Vec<Problem>) -> (String, Node) {
+    let Tagged(key, tag) = key;
     let place = place(&key.referenced, source);
-    (key.value, Node { key: Some(place), ..tree.into_node(source) })
+    problems.extend(tag.as_deref().and_then(|tag| refused_tag(tag, &place)));
+    (key.value, Node { key: Some(place), ..tree.into_node(source, problems) })
+}
+
+/// Returns what is wrong with a tag, unless it is one of the core, which the reader minds.
+fn refused_tag(tag: &str, place: &Place) -> Option<Problem> {
+    const OF_YAML: &str = "tag:yaml.org,2002:";
+    let core = ["str", "int", "float", "bool", "null", "seq", "map"];
+    let own = tag.strip_prefix(OF_YAML);
+    let has_meaning = tag == "!" || own.is_some_and(|name| core.contains(&name));
+    let shown = own.map_or_else(|| tag.to_owned(), |name| format!("!!{name}"));
+    (!has_meaning).then(|| without_meaning(&shown, place.clone()))
+}
+
+fn without_meaning(tag: &str, place: Place) -> Problem {
+    let help = Some("leave it out, or quote the whole value if it begins with a `!`".to_owned());
+    Problem { help, ..problem(format!("the YAML tag {} has no meaning here", shortened(tag)), place) }
 }
 
 impl<'de> Deserialize<'de> for Tree {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Spanned::deserialize(deserializer).map(Self)
+        Tagged::deserialize(deserializer).map(Self)
     }
 }
 
@@ -335,6 +364,41 @@ mod tests {
     #[test]
     fn test_yaml_merge_key_that_is_overridden_is_no_duplicate() {
         check("base: &base {a: 1}\nover: {<<: *base, a: 2}\n", r#"{"base":{"a":1},"over":{"a":2}}"#);
+    }
+
+    #[test]
+    fn test_yaml_tag_of_no_meaning_is_refused_wherever_it_stands() {
+        for (text, at, tag) in [
+            ("a: !foo 1G", (1, 9), "!foo"),
+            ("a: !foo", (1, 8), "!foo"),
+            ("a: [1, !x {b: 1}]", (1, 11), "!x"),
+            ("!foo a: 1", (1, 6), "!foo"),
+            ("--- !foo\na: 1", (2, 1), "!foo"),
+            ("a: !!binary aGk=", (1, 13), "!!binary"),
+            ("!!binary aGk=: 1", (1, 10), "!!binary"),
+            ("a: !!set {b}", (1, 10), "!!set"),
+            ("a: !<tag:example.com,2026:x> 1", (1, 30), "tag:example.com,2026:x"),
+        ] {
+            check_refused(text, at, &format!("the YAML tag `{tag}` has no meaning here"));
+        }
+        let [first, second] = read("f", "a: !x 1\nb: !y 2").unwrap_err().try_into().unwrap();
+        assert_eq!([first, second].map(|problem| problem.place.unwrap().line), [1, 2]);
+    }
+
+    /// The reader keeps neither the key nor what is tagged there.
+    #[test]
+    fn test_yaml_tag_of_what_a_merge_key_takes_in_is_refused() {
+        check_refused("<<: !x {a: 1}", (1, 8), "the YAML tag `!x` has no meaning here");
+        check("<<: !!map {a: 1}", r#"{"a":1}"#);
+    }
+
+    #[test]
+    fn test_yaml_tag_of_the_core_says_what_a_value_is() {
+        check(
+            "[!!str 5, !!int '5', !!bool true, !!null '', !!seq [], !!map {}, ! 5]",
+            r#"["5",5,true,null,[],{},"5"]"#,
+        );
+        check("!!str 5: 1", r#"{"5":1}"#);
     }
 
     #[test]

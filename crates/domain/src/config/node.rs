@@ -177,7 +177,7 @@ pub(super) fn is_of_home(text: &str) -> bool {
 }
 
 /// Returns a text as it stands in a message: quoted, on one line, and of a length that can be read.
-pub(crate) fn shortened(text: &str) -> String {
+pub fn shortened(text: &str) -> String {
     let shown: String = text.chars().take(40).collect();
     let more = if shown.len() < text.len() { "…" } else { "" };
     format!("`{}{more}`", shown.escape_debug())
