@@ -80,8 +80,9 @@ impl App {
         let whole = merge(self.settings().defaults.clone(), definition.clone());
         let (machine, mut problems) = Machine::read(&whole, self.handlers());
         problems.extend(self.path_problems(&machine, &whole).await);
-        // A backing file that may not be one is not looked for.
-        let missing = self.missing_problems(&machine, &whole).await;
+        // A file that may not be one is not looked at.
+        let mut missing = self.drive_problems(&machine, &whole).await;
+        missing.extend(self.missing_problems(&machine, &whole).await);
         let known: HashSet<String> = problems.iter().map(|problem| problem.path.clone()).collect();
         problems.extend(missing.into_iter().filter(|one| !known.contains(&one.path)));
 

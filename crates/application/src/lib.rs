@@ -12,6 +12,7 @@ pub mod config;
 mod copying;
 mod deaf;
 mod disks;
+mod drives;
 mod error;
 mod feed;
 mod firmware;

@@ -7,6 +7,7 @@ mod network;
 mod plain;
 mod ports;
 mod storage;
+mod word;
 
 use std::sync::Arc;
 

@@ -28,10 +28,10 @@ impl Machine {
 
     /// Returns the size under `arguments` or `args`, or the text that is none.
     fn size_given(&self) -> Option<Result<ByteSize, String>> {
-        let by_argument = self.arguments.iter().filter(|switch| switch.name() == "m").filter_map(Switch::argument);
+        let mut by_argument = self.arguments.iter().filter(|switch| switch.name() == "m").filter_map(Switch::argument);
         let words = self.args.windows(2).filter(|pair| matches!(pair[0].as_str(), "-m" | "--m"));
         // The last one wins, and `arguments` follow `args`.
-        let given = by_argument.last().or_else(|| words.map(|pair| pair[1].as_str()).last())?;
+        let given = by_argument.next_back().or_else(|| words.map(|pair| pair[1].as_str()).next_back())?;
         let mut parts = given.split(',').enumerate();
         let text = parts.find_map(|(index, part)| match part.split_once('=') {
             Some(("size", size)) => Some(size),

@@ -8,6 +8,10 @@ use crate::config::{KeyPath, Node, Report};
 use crate::machine::defaults;
 use crate::plugin::{DuplicateName, Registry, StorageDriver};
 use crate::qemu::Switch;
+use crate::size::ByteSize;
+
+/// The largest qcow2 with clusters of 64 KiB, as maqet makes them (`qemu-img` 7.2, tried).
+const QCOW2_MOST: ByteSize = ByteSize::from_bytes(2 << 50);
 
 /// Returns a registry with the storage types that come with maqet.
 pub fn builtin_drivers() -> Result<Registry<dyn StorageDriver>, DuplicateName> {
@@ -52,6 +56,7 @@ impl StorageDriver for Qcow2 {
 
     fn check(&self, storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Report) {
         no_device_keys(storage, at, entry, report);
+        fits_qcow2(storage, at, entry, report);
     }
 
     fn preparation(&self, storage: &StorageSpec, path: &Path) -> Preparation {
@@ -124,6 +129,7 @@ impl StorageDriver for Nvme {
             let node = entry.get("interface").unwrap_or(entry);
             report.wrong(&at.key("interface"), node, "`type: nvme` is attached as `nvme`; leave the interface out");
         }
+        fits_qcow2(storage, at, entry, report);
     }
 
     fn preparation(&self, storage: &StorageSpec, path: &Path) -> Preparation {
@@ -214,6 +220,13 @@ fn no_device_keys(storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mu
         let message = format!("with `cache: {word}` the device writes through, and `interface: none` makes none");
         report.wrong_with_help(&at.key("cache"), node, message, help("write-cache: off"));
     }
+}
+
+/// Notes a size that no image in QEMU's own format has.
+fn fits_qcow2(storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Report) {
+    let Some(_) = storage.size.filter(|size| *size > QCOW2_MOST) else { return };
+    let node = entry.get("size").unwrap_or(entry);
+    report.wrong(&at.key("size"), node, format!("a qcow2 image has {QCOW2_MOST} at most, found {}", node.in_words()));
 }
 
 /// A file that the definition names and gives no size is expected to be there: making an empty disk

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::word;
 use crate::config::{KeyPath, Node, Report, Value, schema};
 use crate::machine::{Firmware, Machine, Serial};
 use crate::near::{did_you_mean, near};
@@ -148,7 +149,7 @@ impl ConfigHandler for SerialPort {
     }
 
     fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
-        if let Some(word) = report.word(path, node) {
+        if let Some(word) = word::serial(path, node, report) {
             machine.serial = match word.as_str() {
                 "console" => Serial::Console,
                 "none" => Serial::None,

@@ -62,7 +62,9 @@ impl ConfigHandler for Network {
                     machine.network.extend(card(&at, item, index, report));
                 }
                 let cards = items.iter().enumerate().take(MOST_CARDS);
-                ports_taken(cards.map(|(index, item)| (path.index(index), item)), report);
+                let cards: Vec<_> = cards.map(|(index, item)| (path.index(index), item)).collect();
+                addresses_taken(&cards, report);
+                ports_taken(cards, report);
             }
             Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::Map(_) => {
                 machine.network.extend(card(path, node, 0, report));
@@ -209,6 +211,20 @@ fn ports_taken<'a>(cards: impl IntoIterator<Item = (KeyPath, &'a Node)>, report:
                 report.twice(&at.key("forward").index(index), item, first.whereabouts(), message);
             }
         }
+    }
+}
+
+/// Notes the address of a card that a card before it has, in whichever form either is written.
+fn addresses_taken(cards: &[(KeyPath, &Node)], report: &mut Report) {
+    let mut taken: HashMap<MacAddress, &Node> = HashMap::new();
+    for (at, card) in cards {
+        let Some(node) = card.given("mac") else { continue };
+        let Some(mac) = node.scalar().and_then(|text| text.parse::<MacAddress>().ok()) else { continue };
+        if let Some(first) = taken.get(&mac) {
+            let message = format!("there is a network card with the address `{mac}` already");
+            report.twice(&at.key("mac"), node, first.whereabouts(), message);
+        }
+        taken.entry(mac).or_insert(node);
     }
 }
 

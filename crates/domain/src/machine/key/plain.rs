@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::word::{DISPLAYS, GRAPHICS, hardly_mistyped};
 use crate::config::{KeyPath, Node, Report, schema};
 use crate::machine::ram::{MEBIBYTES, as_qemu_takes_it};
 use crate::machine::{AccelChoice, Machine};
@@ -175,7 +176,7 @@ impl ConfigHandler for Display {
     }
 
     fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
-        if let Some(word) = report.word(path, node) {
+        if let Some(word) = hardly_mistyped(path, node, &DISPLAYS, report) {
             machine.display = word;
         }
     }
@@ -199,7 +200,7 @@ impl ConfigHandler for Vga {
     }
 
     fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
-        if let Some(word) = report.word(path, node) {
+        if let Some(word) = hardly_mistyped(path, node, &GRAPHICS, report) {
             machine.vga = Some(word);
         }
     }

@@ -31,6 +31,9 @@ const KEYS: [&str; 12] = [
 /// The smallest disk, in bytes.
 const SECTOR: u64 = 512;
 
+/// The size that no disk has: QEMU counts its bytes with 63 bits.
+const TOO_LARGE: u64 = 1 << 63;
+
 /// The longest serial number of a drive, in bytes.
 const SERIAL_MAX: usize = 20;
 
@@ -236,11 +239,19 @@ fn boot_places(path: &KeyPath, entries: &[Node], machine: &Machine, report: &mut
     }
 }
 
-/// Reads the size of a disk; QEMU takes none that is smaller than a sector.
+/// Reads the size of a disk; QEMU takes none that is smaller than a sector, and rounds up to whole ones.
 fn disk_size(at: &KeyPath, node: &Node, report: &mut Report) -> Option<ByteSize> {
     let size = report.size(at, node, 0)?;
     if size.bytes() < SECTOR {
         report.wrong(at, node, format!("a disk has {SECTOR} bytes at least, this has {}", size.bytes()));
+        return None;
+    }
+    if size.bytes() > TOO_LARGE - SECTOR {
+        report.wrong(
+            at,
+            node,
+            format!("a disk is smaller than {}, found {}", ByteSize::from_bytes(TOO_LARGE), node.in_words()),
+        );
         return None;
     }
     Some(size)
