@@ -62,6 +62,30 @@ fn test_interrupted_start_leaves_no_qemu_and_exits_with_130() {
     home.json(&["rm", "web"]);
 }
 
+#[test]
+fn test_interrupted_start_leaves_the_vm_as_it_was_and_is_told_of() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    home.json(&["start", "web"]);
+    home.json(&["stop", "web"]);
+    let before = home.json(&["status", "web"]);
+    let hanging = hanging_qemu(&home);
+    home.json(&["apply", "web", "--set", &format!("binary={}", hanging.display())]);
+
+    let start = home.maqet(["start", "web"]).spawn();
+    wait::until(Duration::from_secs(10), "the hanging binary to run", || {
+        home.processes().iter().any(|found| i64::from(found.pid) != i64::from(start.pid())).then_some(())
+    });
+    let interrupted = std::process::Command::new("kill").args(["-INT", &start.pid().to_string()]).status().unwrap();
+    assert!(interrupted.success());
+    let _ = start.wait().code(130);
+
+    assert_eq!(home.processes().len(), 0);
+    assert_eq!(home.json(&["status", "web"]), before);
+    let told = home.json(&["events", "web", "--type", "vm.start-failed"]);
+    assert_eq!(told[0]["data"]["error"], "the start was interrupted");
+}
+
 /// Makes a folder with a `qemu-img` that begins to change an image only once there is a file `go`.
 fn slow_qemu_img(home: &TestHome) -> OsString {
     let go = home.path("go");

@@ -25,6 +25,7 @@ use crate::call::{Effect, Operation, call_of};
 use crate::config::{ConfigError, merge, origins, placed};
 use crate::health::Upkeep;
 use crate::hooks::PendingHooks;
+use crate::interruption::Interruption;
 use crate::journal::Touched;
 use crate::progress::{ProgressBoard, ProgressStream};
 use crate::settings::Settings;
@@ -97,6 +98,7 @@ pub struct App {
     pub(crate) faults: FaultPoints,
     pending_hooks: PendingHooks,
     pub(crate) progress: ProgressBoard,
+    pub(crate) interruption: Interruption,
 }
 
 impl App {
@@ -109,7 +111,8 @@ impl App {
     ) -> Self {
         let (settings, bus, faults) = (Settings::default(), Bus::default(), FaultPoints::default());
         let (pending_hooks, progress) = (PendingHooks::default(), ProgressBoard::default());
-        Self { ports, folders, handlers, drivers, settings, bus, faults, pending_hooks, progress }
+        let interruption = Interruption::default();
+        Self { ports, folders, handlers, drivers, settings, bus, faults, pending_hooks, progress, interruption }
     }
 
     /// Returns the application with other settings.
@@ -144,6 +147,12 @@ impl App {
     /// Returns a stream of how far the operations of this instance have come, of those that can tell.
     pub fn watch_progress(&self) -> ProgressStream {
         self.progress.watch()
+    }
+
+    /// Has starts that are half-way given up, and returns once that is written down; to be called before the futures of
+    /// [`App::run`] are dropped, while they are still polled.
+    pub async fn interrupt(&self) {
+        self.interruption.tell().await;
     }
 
     /// Returns the settings.

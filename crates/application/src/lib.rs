@@ -21,6 +21,7 @@ mod health;
 mod hooks;
 mod hotplug;
 mod hotplug_error;
+mod interruption;
 mod journal;
 mod kept_size;
 mod keyboard;

@@ -1,6 +1,7 @@
 //! From the words of the command line to the exit code.
 
 use std::ffi::OsString;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -41,9 +42,16 @@ fn begin(arguments: Arguments) -> Result<u8, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let output = Output::new(&arguments.global);
+        let mut running = pin!(command::run(&maqet, arguments.command, &output));
         tokio::select! {
-            done = command::run(&maqet, arguments.command, &output) => done,
+            done = &mut running => done,
             () = interrupted(), if !listens_itself => {
+                // A start that is half-way is given up in order, unless somebody cannot wait for that either.
+                tokio::select! {
+                    _ = &mut running => {}
+                    () = maqet.app().interrupt() => {}
+                    () = interrupted() => {}
+                }
                 output.note("interrupted");
                 Ok(exit::INTERRUPTED)
             }

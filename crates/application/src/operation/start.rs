@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::{Either, select};
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
 use maqet_domain::fault::FaultPoint;
 use maqet_domain::machine::Machine;
 use maqet_domain::network::{Forward, taken_ports};
-use maqet_domain::port::{Launch, Launched};
+use maqet_domain::port::{Launch, LaunchError, Launched};
 use maqet_domain::qemu::CommandLine;
 use maqet_domain::vm::{BootNumber, Input, MonitorAnswer, Phase, Run, RunPlaces, Sight, Status, Step, Vm, VmEntry};
 use serde::{Deserialize, Serialize};
@@ -70,9 +71,10 @@ pub(super) async fn start(app: &App, vm: &Vm, timeout: Option<Patience>) -> Resu
     // Before disks are made, and taken over with the size they have.
     let kept_sizes = app.kept_sizes(&vm.entry, &machine).await;
     let launch = prepare(app, vm, &machine, &places, deadline).await?;
+    let _until_written_down = app.interruption.half_way();
     let entry = intend(app, &vm.entry, boot, &places).await?;
     app.faults.reach(FaultPoint::Intended(Start::NAME));
-    match app.ports.hypervisor.launch(&launch).await {
+    match launched(app, &launch).await {
         Ok(launched) => {
             let mut done = finish(app, entry, &machine, launched).await?;
             done.value.kept_sizes = kept_sizes;
@@ -81,6 +83,18 @@ pub(super) async fn start(app: &App, vm: &Vm, timeout: Option<Patience>) -> Resu
         Err(source) => {
             give_up(app, &entry, vm.entry.run.clone(), &source.to_string()).await;
             Err(Error::Launch { vm: entry.name, source })
+        }
+    }
+}
+
+/// Starts QEMU; nothing of it is left where the user has had enough of it meanwhile.
+async fn launched(app: &App, launch: &Launch) -> Result<Launched, LaunchError> {
+    let interrupted = std::pin::pin!(app.interruption.told());
+    match select(app.ports.hypervisor.launch(launch), interrupted).await {
+        Either::Left((launched, _)) => launched,
+        Either::Right(((), launch)) => {
+            drop(launch);
+            Err(LaunchError::Interrupted)
         }
     }
 }

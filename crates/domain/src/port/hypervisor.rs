@@ -122,6 +122,9 @@ pub enum LaunchError {
         /// The end of what it wrote to its standard error.
         last_words: String,
     },
+    /// The user had enough of it, and QEMU was ended.
+    #[error("the start was interrupted")]
+    Interrupted,
     /// A socket would not fit into the address of one.
     #[error("the path of a socket is too long ({} bytes, {} fit): {}", path.as_os_str().len(), RunPlaces::SOCKET_PATH_MAX, path.display())]
     SocketPathTooLong {
@@ -168,6 +171,7 @@ impl Explain for LaunchError {
         match self {
             Self::Exited { .. } => "vm.start-refused",
             Self::TimedOut { .. } => "vm.start-timed-out",
+            Self::Interrupted => "vm.start-interrupted",
             Self::SocketPathTooLong { .. } => "host.socket-path-too-long",
             Self::HelperMissing { .. } => "host.tool-missing",
             Self::HelperRefused { .. } => "vm.helper-refused",
@@ -177,7 +181,7 @@ impl Explain for LaunchError {
 
     fn fault(&self) -> Fault {
         match self {
-            Self::Exited { .. } | Self::HelperRefused { .. } => Fault::Failed,
+            Self::Exited { .. } | Self::Interrupted | Self::HelperRefused { .. } => Fault::Failed,
             Self::TimedOut { .. } => Fault::TimedOut,
             Self::HelperMissing { .. } | Self::SocketPathTooLong { .. } | Self::Io { .. } => Fault::Host,
         }
@@ -193,6 +197,7 @@ impl Explain for LaunchError {
                 vec!["look at the ports that are forwarded: another program may have them".to_owned()]
             }
             Self::TimedOut { .. } => vec!["give it more time with `--timeout`".to_owned()],
+            Self::Interrupted => Vec::new(),
             Self::SocketPathTooLong { .. } => vec!["choose a shorter folder with `--runtime-dir`".to_owned()],
             Self::Io { .. } => vec!["look at the owner, the permissions and the free space of its folder".to_owned()],
         }
