@@ -92,6 +92,8 @@ fn uses_a_disk_and_a_card(board: &str, bus: &str) {
         "mkdir /www; echo 'the guest answers' >/www/index.html; httpd -h /www",
     ]);
     let port = card["forwards"][0]["host_port"].as_u64().unwrap();
+    let read = ["qom-get", "path=/machine/peripheral/card", "property=mac"];
+    assert_ne!(home.json(&[&["qmp", "web"], &read[..]].concat()), "52:54:00:12:34:56", "QEMU's own for every machine");
     wait::until(BOOT, "the answer of the guest", || fetched(port).ok().filter(|page| page.contains("guest answers")));
     assert_eq!(back_ends(&home).len(), 2);
 
@@ -193,6 +195,9 @@ fn test_device_add_mistakes_are_told_with_what_is_near_and_leave_nothing() {
     refused(&home, &["virtio-blk", "--id", "1st", "--file", &data], 2, "usage");
     refused(&home, &["virtio-blk", "id=1st", "--file", &data], 2, "device.id-invalid");
     refused(&home, &["virtio-rng-pci", "bus=nowhere"], 1, "qmp.refused");
+    refused(&home, &["e1000", "romfile=/etc/passwd"], 2, "qmp.dangerous");
+    refused(&home, &["vfio-pci", "host=0000:00:01.0"], 2, "qmp.dangerous");
+    refused(&home, &["vfio-pci", "host=ffff:ff:1f.7", "--allow-dangerous"], 1, "qmp.refused");
 
     assert!(back_ends(&home).is_empty() && !is_in_use(&data));
 }

@@ -232,6 +232,16 @@ impl MacAddress {
         let bytes = id.bytes();
         Self([0x52, 0x54, 0x00, bytes[0], bytes[1], bytes[2].wrapping_add(index)])
     }
+
+    /// Returns the address of a card that is plugged into a running VM as `device`: another for each device of each VM,
+    /// as QEMU itself gives the first one of every machine the same.
+    pub fn of_plugged(id: &VmId, device: &str) -> Self {
+        // FNV-1a, which is the same in every build.
+        let mix = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+        let hash = id.bytes().iter().chain(device.as_bytes()).fold(0x811c_9dc5, mix);
+        let [first, second, third, fourth] = hash.to_be_bytes();
+        Self([0x52, 0x54, 0x00, first ^ fourth, second, third])
+    }
 }
 
 impl FromStr for MacAddress {
@@ -418,6 +428,9 @@ mod tests {
 
         assert_eq!(MacAddress::of_card(&id, 0).to_string(), "52:54:00:0d:9f:2a");
         assert_ne!(MacAddress::of_card(&id, 0), MacAddress::of_card(&id, 1));
+        let plugged = MacAddress::of_plugged(&id, "card");
+        assert_eq!(plugged, MacAddress::of_plugged(&id, "card"));
+        assert!(plugged != MacAddress::of_card(&id, 0) && plugged != MacAddress::of_plugged(&id, "card2"));
     }
 
     #[test]

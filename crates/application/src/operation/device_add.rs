@@ -6,21 +6,24 @@ use maqet_domain::event::kind;
 use maqet_domain::fault::FaultPoint;
 use maqet_domain::hotplug::{DeviceId, InvalidNetdev, InvalidProperty, Netdev, driver_named, parse_pair};
 use maqet_domain::near::near;
-use maqet_domain::network::{Forward, taken_ports};
+use maqet_domain::network::{Forward, MacAddress, taken_ports};
 use maqet_domain::port::{QmpCommand, QmpError};
-use maqet_domain::qmp::{DeviceProperties, SchemaError};
+use maqet_domain::qmp::{DeviceProperties, SchemaError, danger};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::call::{Done, Effect, Operation};
 use crate::hotplug::Plugged;
 use crate::hotplug_error::HotplugError;
+use crate::qmp::CommandError;
 use crate::{App, Error, Patience};
 
 /// Plug a device into a running VM
 ///
 /// With --file the device is a disk in that file, with --netdev a network card: what is behind it is made first, and
 /// removed again if QEMU refuses the device. The definition stays as it is: the device is gone at the next start.
+///
+/// Devices and properties that stand for something of the host ask for --allow-dangerous.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[cfg_attr(
@@ -65,6 +68,10 @@ pub struct QmpDeviceAdd {
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]
     pub timeout: Option<Patience>,
+    /// Let it give the guest hardware, files or services of the host
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long))]
+    pub allow_dangerous: bool,
 }
 
 /// A device that was plugged in.
@@ -111,6 +118,7 @@ impl QmpDeviceAdd {
             readonly: false,
             netdev: None,
             timeout: None,
+            allow_dangerous: false,
         }
     }
 
@@ -150,6 +158,15 @@ impl QmpDeviceAdd {
         }
         let typed = known.typed(command).map_err(|error| misfit(driver, error))?;
         Ok((typed.arguments, id))
+    }
+
+    /// Has the devices ask that `qmp run` asks for; the back ends are what this command makes itself.
+    fn refuse_what_is_dangerous(&self, device: &Device<'_>) -> Result<(), CommandError> {
+        let command = device.command();
+        match danger(&command) {
+            Some(why) if !self.allow_dangerous => Err(CommandError::Dangerous { command: command.execute, why }),
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
@@ -237,9 +254,16 @@ impl Operation for QmpDeviceAdd {
                 values.entry("serial").or_insert_with(|| json!(id));
             }
         }
+        // QEMU gives the first card of every machine the same address.
+        if ["netdev", "mac"].iter().all(|name| properties.has(name)) {
+            let mac = || json!(MacAddress::of_plugged(&plugged.entry.id, id.as_str()).to_string());
+            values.entry("mac").or_insert_with(mac);
+        }
+        let device = Device { driver, id: &id, values };
+        self.refuse_what_is_dangerous(&device)?;
         // What somebody who was killed left may have the file, or the name.
         plugged.sweep().await?;
-        plug(app, &plugged, &Device { driver, id: &id, values }, back_end.as_ref()).await?;
+        plug(app, &plugged, &device, back_end.as_ref()).await?;
         self.done(app, plugged, driver, &id, back_end).await
     }
 }
@@ -251,14 +275,21 @@ struct Device<'a> {
     values: Map<String, Value>,
 }
 
+impl Device<'_> {
+    /// Returns the command that plugs it in.
+    fn command(&self) -> QmpCommand {
+        let command = QmpCommand { execute: "device_add".to_owned(), arguments: self.values.clone() };
+        command.with("driver", self.driver).with("id", self.id.as_str())
+    }
+}
+
 /// Makes the back end and then the device, or neither.
 async fn plug(app: &App, plugged: &Plugged<'_>, device: &Device<'_>, back_end: Option<&BackEnd>) -> Result<(), Error> {
     if let Some(back_end) = back_end {
         back_end.make(plugged, &device.id.back_end()).await?;
         app.faults.reach(FaultPoint::DeviceBackEndMade);
     }
-    let command = QmpCommand { execute: "device_add".to_owned(), arguments: device.values.clone() };
-    match plugged.ask(&command.with("driver", device.driver).with("id", device.id.as_str())).await {
+    match plugged.ask(&device.command()).await {
         Ok(_) => Ok(()),
         Err(refused @ QmpError::Refused { .. }) => {
             // Anything else may still come true, and then it needs its back end; if not, the next one removes it.
