@@ -4,8 +4,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use maqet_testkit::{TestHome, guest};
+use maqet_testkit::{TestHome, guest, wait};
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 /// Returns the images of VMs that are there.
@@ -16,6 +18,68 @@ fn images(home: &TestHome) -> Vec<PathBuf> {
 
 fn paused(storage: &str) -> String {
     format!("{}storage:\n{storage}", guest::paused_yaml("web"))
+}
+
+/// The columns of a VM's last run.
+const RUN: &str = "boot, started_at, phase, end_reason, ended_at, pid, start_ticks, host_boot, sockets, records";
+
+/// The database is that of the first run, as from a backup; the VM was started `times` since then.
+#[test]
+fn test_start_beside_a_qemu_of_the_vm_that_it_knows_nothing_of_is_told_how_to_take_it_back() {
+    for (times, code, hint) in [(1, "vm.runs-by-hand", 1), (2, "vm.orphaned", 0)] {
+        let home = TestHome::new();
+        let file = home.write("vm.yaml", paused("  - {name: hdd, size: 1M}\n"));
+        home.json(&["add", file.to_str().unwrap()]);
+        home.json(&["start", "web"]);
+        home.json(&["stop", "web", "--force"]);
+        let database = Connection::open(home.data().join("maqet.db")).unwrap();
+        database.execute_batch("CREATE TEMP TABLE backup AS SELECT * FROM vm").unwrap();
+        for _ in 1..times {
+            home.json(&["start", "web"]);
+            home.json(&["stop", "web", "--force"]);
+        }
+        let pid = home.json(&["start", "web"])["pid"].clone();
+        database.execute_batch(&format!("UPDATE vm SET ({RUN}) = (SELECT {RUN} FROM temp.backup)")).unwrap();
+
+        let refused = home.json_error(&["start", "web"], 4);
+
+        assert_eq!(refused["code"], code, "{refused}");
+        assert!(refused["message"].as_str().unwrap().contains(&pid.to_string()), "{refused}");
+        assert!(refused["hints"][hint].as_str().unwrap().contains("cleanup --adopt-orphans"), "{refused}");
+        home.json(&["cleanup", "--adopt-orphans"]);
+        assert_eq!(home.json(&["status", "web"])["pid"], pid);
+        home.json(&["stop", "web", "--force"]);
+    }
+}
+
+#[test]
+fn test_start_on_an_image_that_another_program_holds_names_it() {
+    let home = TestHome::new();
+    let file = home.write("vm.yaml", paused("  - {name: hdd, size: 1M}\n"));
+    home.json(&["add", file.to_str().unwrap()]);
+    home.json(&["start", "web"]);
+    home.json(&["stop", "web", "--force"]);
+    let image = images(&home).remove(0);
+    let mut other = std::process::Command::new("qemu-system-x86_64")
+        .args(["-machine", "none", "-accel", "tcg", "-display", "none", "-S", "-blockdev"])
+        .arg(format!("driver=qcow2,node-name=a,file.driver=file,file.filename={}", image.display()))
+        .args(["-serial", "stdio"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait::until(Duration::from_secs(10), "the other program to have the image", || {
+        let opened = fs::read_dir(format!("/proc/{}/fd", other.id())).ok()?.flatten();
+        opened.filter_map(|open| fs::read_link(open.path()).ok()).any(|path| path == image).then_some(())
+    });
+
+    let refused = home.json_error(&["start", "web"], 75);
+
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert_eq!(refused["code"], "storage.in-use");
+    let told = refused.to_string();
+    assert!(told.contains(&format!("`qemu-system-x86` (process {})", other.id())), "{told}");
 }
 
 #[test]

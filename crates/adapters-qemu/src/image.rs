@@ -15,7 +15,7 @@ use maqet_domain::storage::ImagePlan;
 
 #[cfg(feature = "fuzzing")]
 pub use self::info::read_image_info;
-pub(crate) use self::tool::{Tool, Tools};
+pub(crate) use self::tool::{Tool, Tools, user_of};
 use crate::environment::ProcessEnvironment;
 use crate::limits::IMAGE_SNAPSHOT_DEADLINE;
 

@@ -120,6 +120,16 @@ pub enum Error {
     /// What was named is a QEMU that no VM owns.
     #[error("`{}` is the QEMU (pid {}) of a VM that is not in the database", .0.name.escape_debug(), .0.pid.unwrap_or_default())]
     Orphaned(Box<VmStatus>),
+    /// A QEMU that no VM owns has a disk open that a start needs.
+    #[error("a QEMU (pid {pid}) that no VM owns has a disk of the VM `{vm}`")]
+    DiskOfOrphan {
+        /// The VM.
+        vm: VmName,
+        /// The process.
+        pid: u32,
+        /// What it is in the way of.
+        source: LaunchError,
+    },
     /// A QEMU that no VM owns, and of whose VM there is no copy.
     #[error("of the VM of process {pid} there is no copy, so it cannot be defined again")]
     OrphanUnknown {
@@ -323,6 +333,7 @@ impl Error {
             | Self::RunsByHand { .. }
             | Self::StillAlive { .. }
             | Self::Orphaned(_)
+            | Self::DiskOfOrphan { .. }
             | Self::OrphanUnknown { .. }
             | Self::StillBusy { .. }
             | Self::NameMissing
@@ -351,7 +362,7 @@ impl Explain for Error {
             Self::RunsByHand { .. } => "vm.runs-by-hand",
             Self::StillAlive { .. } => "vm.still-alive",
             Self::StillBusy { .. } => "vm.still-busy",
-            Self::Orphaned(_) => "vm.orphaned",
+            Self::Orphaned(_) | Self::DiskOfOrphan { .. } => "vm.orphaned",
             Self::OrphanUnknown { .. } => "vm.orphan-unknown",
             Self::NameMissing => "vm.name-missing",
             Self::NothingGiven => "config.nothing-given",
@@ -377,6 +388,7 @@ impl Explain for Error {
             | Self::NoSuchDrive { .. }
             | Self::NoSuchSnapshot { .. } => Fault::NotFound,
             Self::Orphaned(_)
+            | Self::DiskOfOrphan { .. }
             | Self::SnapshotTaken { .. }
             | Self::WrongState { .. }
             | Self::RunsByHand { .. }
@@ -403,7 +415,7 @@ impl Explain for Error {
         let near_or = |near: &[String], otherwise: &str| vec![did_you_mean(near).unwrap_or(otherwise.to_owned())];
         match self {
             Self::NoSuchVm { near, .. } => near_or(near, "list the VMs with `maqet ls`"),
-            Self::Orphaned(_) => vec![
+            Self::Orphaned(_) | Self::DiskOfOrphan { .. } => vec![
                 "take it back with `maqet cleanup --adopt-orphans`".to_owned(),
                 "end it with `maqet cleanup --end-orphans`".to_owned(),
             ],
@@ -426,7 +438,10 @@ impl Explain for Error {
             Self::SnapshotsUnsupported { .. } => vec!["use a drive with `type: qcow2`".to_owned()],
             Self::WrongState { vm, status, input } => state_hints(vm, *status, *input),
             Self::RunsByHand { vm, pid } => {
-                vec![format!("end process {pid} (shut its guest down, or `kill {pid}`), then `maqet start {vm}`")]
+                vec![
+                    format!("end process {pid} (shut its guest down, or `kill {pid}`), then `maqet start {vm}`"),
+                    "or have the VM take it over with `maqet cleanup --adopt-orphans`".to_owned(),
+                ]
             }
             Self::StillBusy { vm } => {
                 vec!["try again once it is done".to_owned(), format!("or kill it with `maqet stop --force {vm}`")]

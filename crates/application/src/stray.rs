@@ -1,7 +1,7 @@
 //! Machines that no VM owns, as `ls` and `status` show them.
 
 use maqet_domain::port::Machine;
-use maqet_domain::vm::{MonitorRole, Phase, Run, Status, VmId};
+use maqet_domain::vm::{MonitorRole, Phase, Run, Status, Vm, VmId};
 
 use crate::App;
 use crate::app::shown;
@@ -59,6 +59,12 @@ impl App {
         let mut found = strays.into_iter().filter(|stray| stray.name == given || begins(stray));
         found.next().filter(|_| found.next().is_none())
     }
+}
+
+/// Returns whether a machine is an orphan: it lives, and `vm`, as it is now, does not know it.
+pub(crate) fn is_orphan(app: &App, machine: &Machine, vm: Option<&Vm>) -> bool {
+    let run = vm.and_then(|vm| vm.entry.run.as_ref()).filter(|run| !matches!(run.phase, Phase::Ended(_)));
+    app.ports.processes.is_alive(&machine.process) && run.is_none_or(|run| run.boot != machine.boot)
 }
 
 /// Returns the run that a living machine is; its places are those of its VM.

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use super::places::{clear, close_files, failed, make, rotate};
 use super::recorder::Recorder;
 use crate::environment::ProcessEnvironment;
+use crate::image::user_of;
 use crate::limits::{
     CONNECT_PAUSE, ENDING_DEADLINE, GREETING_DEADLINE, KILL_DEADLINE, LAST_WORDS_BYTES, LAST_WORDS_LINES,
 };
@@ -115,7 +116,8 @@ pub(super) async fn launch(
             if let Some(full) = full_disk(places) {
                 return Err(full);
             }
-            Err(LaunchError::Exited { status, last_words: last_words(&places.qemu_log()) })
+            let last_words = last_words(&places.qemu_log());
+            Err(image_in_use(&last_words).unwrap_or(LaunchError::Exited { status, last_words }))
         }
         Outcome::Late => {
             attempt.undo();
@@ -200,6 +202,18 @@ fn full_disk(places: &RunPlaces) -> Option<LaunchError> {
     let folders = [places.records.as_path(), places.sockets.parent()?];
     let full = folders.into_iter().filter(|_| !has_words).find(is_full)?;
     Some(failed("write to", full, io::ErrorKind::StorageFull.into()))
+}
+
+/// Returns why QEMU ended, if it is that somebody else has an image open, and who that is.
+///
+/// QEMU 7.2 says `Failed to get "write" lock`, and on the next line which image it was.
+fn image_in_use(last_words: &str) -> Option<LaunchError> {
+    let named = |line: &str| {
+        let path = line.strip_prefix("Is another process using the image [")?.strip_suffix("]?")?;
+        Some(std::path::PathBuf::from(path))
+    };
+    let path = last_words.lines().find_map(named)?;
+    Some(LaunchError::ImageInUse { by: user_of(&path), path })
 }
 
 /// Returns the end of what QEMU wrote to its standard error, without its name before each line.

@@ -119,7 +119,7 @@ impl<'a> Tool<'a> {
 }
 
 /// Returns who has an image open.
-fn user_of(image: &Path) -> Option<ImageUser> {
+pub(crate) fn user_of(image: &Path) -> Option<ImageUser> {
     let pid = locker_of(&image.metadata().ok()?, LockKind::OpenFile)?;
     Some(ImageUser { pid, program: name_of_process(pid)? })
 }

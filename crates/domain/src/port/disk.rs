@@ -32,7 +32,7 @@ pub struct ImageUser {
     pub program: String,
 }
 
-fn used_by(user: Option<&ImageUser>) -> String {
+pub(super) fn used_by(user: Option<&ImageUser>) -> String {
     user.map_or_else(String::new, |user| format!(" by `{}` (process {})", user.program.escape_debug(), user.pid))
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::disk::{ImageUser, used_by};
 use crate::error::{Cause, Explain, Fault};
 use crate::qemu::{CommandLine, QemuVersion};
 use crate::vm::{ProcessIdentity, RunPlaces, RunState, Shutdown};
@@ -125,6 +126,14 @@ pub enum LaunchError {
     /// The user had enough of it, and QEMU was ended.
     #[error("the start was interrupted")]
     Interrupted,
+    /// Somebody else has a disk image open, and QEMU ended because of it.
+    #[error("the disk image `{}` is in use{}", path.display(), used_by(by.as_ref()))]
+    ImageInUse {
+        /// The image.
+        path: PathBuf,
+        /// Who, where that is seen.
+        by: Option<ImageUser>,
+    },
     /// A socket would not fit into the address of one.
     #[error("the path of a socket is too long ({} bytes, {} fit): {}", path.as_os_str().len(), RunPlaces::SOCKET_PATH_MAX, path.display())]
     SocketPathTooLong {
@@ -172,6 +181,7 @@ impl Explain for LaunchError {
             Self::Exited { .. } => "vm.start-refused",
             Self::TimedOut { .. } => "vm.start-timed-out",
             Self::Interrupted => "vm.start-interrupted",
+            Self::ImageInUse { .. } => "storage.in-use",
             Self::SocketPathTooLong { .. } => "host.socket-path-too-long",
             Self::HelperMissing { .. } => "host.tool-missing",
             Self::HelperRefused { .. } => "vm.helper-refused",
@@ -183,6 +193,7 @@ impl Explain for LaunchError {
         match self {
             Self::Exited { .. } | Self::Interrupted | Self::HelperRefused { .. } => Fault::Failed,
             Self::TimedOut { .. } => Fault::TimedOut,
+            Self::ImageInUse { .. } => Fault::Busy,
             Self::HelperMissing { .. } | Self::SocketPathTooLong { .. } | Self::Io { .. } => Fault::Host,
         }
     }
@@ -198,6 +209,7 @@ impl Explain for LaunchError {
             }
             Self::TimedOut { .. } => vec!["give it more time with `--timeout`".to_owned()],
             Self::Interrupted => Vec::new(),
+            Self::ImageInUse { .. } => vec!["stop what uses it, or try again".to_owned()],
             Self::SocketPathTooLong { .. } => vec!["choose a shorter folder with `--runtime-dir`".to_owned()],
             Self::Io { .. } => vec!["look at the owner, the permissions and the free space of its folder".to_owned()],
         }

@@ -5,21 +5,15 @@ use maqet_domain::config::Node;
 use maqet_domain::event::kind;
 use maqet_domain::network::Forward;
 use maqet_domain::port::{Guard, LockName, Machine};
-use maqet_domain::vm::{Phase, Revision, Run, Vm, VmEntry, VmId, VmName};
+use maqet_domain::vm::{Revision, Run, VmEntry, VmId, VmName};
 use serde_json::json;
 
 use super::Cleanup;
 use crate::app::run_change;
 use crate::call::Operation;
 use crate::operation::start;
-use crate::stray::machine_run;
+use crate::stray::{is_orphan, machine_run};
 use crate::{App, Error};
-
-/// Returns whether a machine is still what it was taken for: it lives, and its VM, as it is now, does not know it.
-fn is_orphan(app: &App, machine: &Machine, vm: Option<&Vm>) -> bool {
-    let run = vm.and_then(|vm| vm.entry.run.as_ref()).filter(|run| !matches!(run.phase, Phase::Ended(_)));
-    app.ports.processes.is_alive(&machine.process) && run.is_none_or(|run| run.boot != machine.boot)
-}
 
 async fn lock(app: &App, id: VmId) -> Result<Box<dyn Guard>, Error> {
     Ok(app.ports.locks.lock(&LockName::Vm(id), Cleanup::NAME, app.timeouts().lock).await?)
