@@ -42,19 +42,21 @@ impl Operation for Rm {
     type Output = Removed;
 
     async fn run(&self, app: &App) -> Result<Done<Removed>, Error> {
-        let (mut guard, vm) = app.lock(&self.vm, Self::NAME).await?;
-        let entry = &vm.entry;
-        let seen = app.look_alone(entry).await;
+        let (mut guard, mut vm) = app.lock(&self.vm, Self::NAME).await?;
+        let seen = app.look_alone(&vm.entry).await;
         if let Err(refused) = seen.status.on(Input::Remove)
             && !self.force
         {
-            return Err(refusal(entry, &seen, refused));
+            return Err(refusal(&vm.entry, &seen, refused));
         }
         if let Some(process) = &seen.process {
-            app.kill(&entry.name, process).await?;
+            // Nothing is killed for a VM that could not be removed after all, as on a full disk.
+            vm.entry = app.record_run(&vm.entry, vm.entry.run.clone()).await?;
+            app.kill(&vm.entry.name, process).await?;
             app.faults.reach(FaultPoint::RmKilled);
         }
 
+        let entry = &vm.entry;
         let removed = Removed {
             id: entry.id.to_string(),
             name: entry.name.to_string(),

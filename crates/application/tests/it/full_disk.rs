@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use maqet_application::operation::{Pause, Reset, Restart, Start, Status};
+use maqet_application::operation::{Pause, Reset, Restart, Rm, Start, Status};
 use maqet_application::{App, Error};
 use maqet_domain::port::StoreError;
 use maqet_domain::vm::RunState;
@@ -48,5 +48,18 @@ async fn test_restart_on_a_full_disk_leaves_the_machine_running() {
 
         assert!(matches!(refused, Error::Store(StoreError::Full { .. })), "{refused}");
     }
+    assert_eq!(app.run(Status { vm: "web".to_owned() }).await.unwrap().status, "running");
+}
+
+#[tokio::test]
+async fn test_rm_force_on_a_full_disk_leaves_the_machine_running() {
+    let mut world = World::new();
+    world.monitors.expect_execute().never();
+    world.processes.expect_signal().never();
+    let app = running(&mut world).await;
+
+    let refused = app.run(Rm { vm: "web".to_owned(), force: true }).await.unwrap_err();
+
+    assert!(matches!(refused, Error::Store(StoreError::Full { .. })), "{refused}");
     assert_eq!(app.run(Status { vm: "web".to_owned() }).await.unwrap().status, "running");
 }
