@@ -98,6 +98,10 @@ const FAILED: &[&str] = &[
     "Error: ",
     "Could not ",
     "could not ",
+    "Can't ",
+    // As `calc_dirty_rate` does.
+    "Incorrect ",
+    "Either ",
     "invalid ",
     "Invalid ",
     "unexpected end of expression",
@@ -174,6 +178,17 @@ mod tests {
                 "drive_add",
                 "drive_add: string expected\r\nTry \"help drive_add\" for more information\r\n",
                 "drive_add: string expected",
+            ),
+            ("calc_dirty_rate 0", "Incorrect period length specified!\r\n", "Incorrect period length specified!"),
+            (
+                "calc_dirty_rate -r -b 1",
+                "Either dirty ring or dirty bitmap can be specified!\r\n",
+                "Either dirty ring or dirty bitmap can be specified!",
+            ),
+            (
+                "drive_add 0 if=scsi,driver=null-co",
+                "Can't hot-add drive to type 2\r\n",
+                "Can't hot-add drive to type 2",
             ),
             ("trace-event foo on", "unknown event \"foo\"\r\n", "unknown event \"foo\""),
             ("hostfwd_add tcp:x", "Error: Host forwarding rule is wrong\r\n", "Error: Host forwarding rule is wrong"),
