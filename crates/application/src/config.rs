@@ -31,8 +31,8 @@ pub use self::error::{ConfigError, Sources};
 pub use self::merge::merge;
 pub(crate) use self::origin::placed;
 pub use self::origin::{origins, with_origins};
-use self::set::number_or_text;
 pub use self::set::{InvalidSetting, set};
+use self::set::{Setting, number_or_text};
 use self::without::without;
 pub use self::yaml::read;
 
@@ -75,7 +75,7 @@ pub(crate) struct Checked {
 impl App {
     /// Reads and merges layers over `base`, and checks what comes of it: all that is wrong is told at once.
     pub(crate) async fn checked(&self, layers: &Layers<'_>, base: Node) -> Result<Checked, Error> {
-        let Loaded { definition, mut sources, problems: unreadable } = load(layers, base, self.handlers())?;
+        let Loaded { definition, mut sources, problems: unreadable } = load(layers, base, self.handlers());
         sources.extend(&self.settings().sources);
         let whole = merge(self.settings().defaults.clone(), definition.clone());
         let (machine, mut problems) = Machine::read(&whole, self.handlers());
@@ -112,7 +112,7 @@ struct Loaded {
 }
 
 /// Reads the documents, and puts the flags and single values on top.
-fn load(layers: &Layers<'_>, base: Node, handlers: &Registry<dyn ConfigHandler>) -> Result<Loaded, Error> {
+fn load(layers: &Layers<'_>, base: Node, handlers: &Registry<dyn ConfigHandler>) -> Loaded {
     let mut sources = Sources::default();
     let mut problems: Vec<Problem> = Vec::new();
     let mut merged = base;
@@ -128,9 +128,12 @@ fn load(layers: &Layers<'_>, base: Node, handlers: &Registry<dyn ConfigHandler>)
     }
     merged = merge(merged, flag_layer(&layers.flags));
     for setting in layers.set {
-        merged = set(merged, setting)?;
+        match Setting::read(&merged, setting) {
+            Ok(setting) => merged = setting.over(merged),
+            Err(invalid) => problems.push(invalid.into()),
+        }
     }
-    Ok(Loaded { definition: merged, sources, problems })
+    Loaded { definition: merged, sources, problems }
 }
 
 /// Turns given flags into a layer of their own.
@@ -175,7 +178,7 @@ mod tests {
         let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
         let documents: Vec<Document> = texts.iter().map(|text| document(text)).collect();
         let layers = Layers { documents: &documents, flags, set: &[], lenient: false };
-        load(&layers, Node::empty_map(), &handlers).unwrap().definition
+        load(&layers, Node::empty_map(), &handlers).definition
     }
 
     #[test]
@@ -210,12 +213,27 @@ mod tests {
     }
 
     #[test]
+    fn test_load_flags_that_cannot_be_set_are_all_told() {
+        let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
+        let set = ["memory=", "cpu=2", "nothing"].map(str::to_owned);
+
+        let layers = Layers { documents: &[document("a: [1")], flags: vec![], set: &set, lenient: false };
+        let loaded = load(&layers, Node::empty_map(), &handlers);
+
+        let told: Vec<&str> = loaded.problems.iter().skip(1).map(|problem| problem.message.as_str()).collect();
+        let expected =
+            ["`memory=` cannot be set: there is no value", "`nothing` cannot be set: write it as `key.path=value`"];
+        assert_eq!(told, expected);
+        assert_eq!(serde_json::to_string(&loaded.definition).unwrap(), r#"{"cpu":2}"#);
+    }
+
+    #[test]
     fn test_load_two_broken_files_are_both_told() {
         let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
 
         let documents = [document("a: [1"), document("b: 1\nb: 2")];
         let layers = Layers { documents: &documents, flags: vec![], set: &[], lenient: false };
-        let loaded = load(&layers, Node::empty_map(), &handlers).unwrap();
+        let loaded = load(&layers, Node::empty_map(), &handlers);
 
         let files: Vec<_> = loaded.problems.iter().map(|problem| problem.place.clone().unwrap().line).collect();
         assert_eq!(files, [1, 2]);

@@ -14,7 +14,7 @@ use maqet_domain::snapshot::InvalidSnapshotName;
 use maqet_domain::storage::InvalidDriveName;
 use maqet_domain::vm::{Input, InvalidVmName, Status, VmName};
 
-use crate::config::{ConfigError, InvalidSetting};
+use crate::config::ConfigError;
 use crate::deaf::Deaf;
 use crate::hotplug_error::HotplugError;
 use crate::keyboard_error::KeyboardError;
@@ -167,9 +167,6 @@ pub enum Error {
         /// Why.
         why: String,
     },
-    /// A `--set` that makes no sense.
-    #[error(transparent)]
-    Setting(#[from] InvalidSetting),
     /// KVM was asked for and cannot work here.
     #[error("KVM cannot be used here: {why}")]
     KvmUnusable {
@@ -322,7 +319,6 @@ impl Error {
             Self::NoSuchFolder { .. }
             | Self::UnsafePath { .. }
             | Self::OtherName { .. }
-            | Self::Setting(_)
             | Self::NoSuchVm { .. }
             | Self::AmbiguousVm { .. }
             | Self::NoSuchDrive { .. }
@@ -369,7 +365,6 @@ impl Explain for Error {
             Self::NoSuchFolder { .. } => "storage.folder-missing",
             Self::UnsafePath { .. } => "config.unsafe-path",
             Self::OtherName { .. } => "config.other-name",
-            Self::Setting(_) => "config.set-invalid",
             Self::KvmUnusable { .. } => "host.kvm-unusable",
             Self::NoSuchOperation { .. } => "operation.not-found",
             Self::WrongArguments { .. } => "operation.wrong-arguments",
@@ -396,7 +391,6 @@ impl Explain for Error {
             Self::AmbiguousVm { .. }
             | Self::UnsafePath { .. }
             | Self::OtherName { .. }
-            | Self::Setting(_)
             | Self::NameMissing
             | Self::NothingGiven
             | Self::NoSuchOperation { .. }
@@ -454,7 +448,6 @@ impl Explain for Error {
             Self::NoSuchFolder { .. } => vec!["make it, or correct the `path` under `storage`".to_owned()],
             Self::OtherName { .. } => vec!["leave `name` out of the files, or apply them to that VM".to_owned()],
             Self::UnsafePath { .. } => vec!["choose a folder of your own".to_owned()],
-            Self::Setting(_) => vec!["see `maqet config keys` for the keys".to_owned()],
             Self::KvmUnusable { .. } => vec!["set `accel: tcg` for software emulation".to_owned()],
             Self::NoSuchOperation { near, .. } => did_you_mean(near).into_iter().collect(),
             Self::WrongArguments { .. }

@@ -1,9 +1,12 @@
 //! `--set key.path=value`: one value of a definition.
 
-use maqet_domain::config::{Node, Place, Value};
+use maqet_domain::config::{Node, Place, Problem, ProblemKind, Value};
 
 use super::merge::{NAMED_LISTS, merge};
 use super::read;
+
+/// Maps whose keys hold dots and whose values are no maps: the rest of a path is one key.
+const FLAT_MAPS: [&str; 2] = ["hooks", "labels"];
 
 /// A text that is no `key.path=value`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,38 +16,109 @@ pub struct InvalidSetting {
     pub given: String,
     /// What is wrong with it.
     pub why: &'static str,
+    /// What would help.
+    pub help: Option<String>,
+}
+
+impl From<InvalidSetting> for Problem {
+    fn from(invalid: InvalidSetting) -> Self {
+        Self {
+            kind: ProblemKind::Invalid,
+            path: String::new(),
+            message: invalid.to_string(),
+            help: Some(invalid.help.unwrap_or_else(|| "see `maqet config keys` for the keys".to_owned())),
+            place: Some(Place::named("flag `--set`")),
+            other: None,
+        }
+    }
+}
+
+/// One value and where it goes, read from `key.path=value`.
+pub(super) struct Setting {
+    keys: Vec<String>,
+    place: Place,
+    value: Node,
+    is_named: bool,
 }
 
 /// Returns `base` with one value set, as in `memory=4G` or `storage.hdd.size=20G`.
 ///
 /// The value is read as YAML, so `[a, b]`, `true` and `null` mean what they mean in a file; a list takes the place of
-/// the one that was there. Below a list of named things the next part of the path is a name.
+/// the one that was there. Below a list of named things the next part of the path is a name; a part that holds dots is
+/// quoted, as in `storage."a.b".size=20G`, and below `hooks` and `labels` the rest of the path is one key.
 pub fn set(base: Node, setting: &str) -> Result<Node, InvalidSetting> {
-    let invalid = |why| InvalidSetting { given: setting.to_owned(), why };
-    let (path, text) = setting.split_once('=').ok_or_else(|| invalid("write it as `key.path=value`"))?;
-    let keys: Vec<&str> = path.split('.').collect();
-    if keys.iter().any(|key| key.is_empty()) {
-        return Err(invalid("a part of the path is empty"));
+    let setting = Setting::read(&base, setting)?;
+    Ok(setting.over(base))
+}
+
+impl Setting {
+    /// Reads what is to be set over `base`.
+    pub(super) fn read(base: &Node, setting: &str) -> Result<Self, InvalidSetting> {
+        let invalid = |why, help| InvalidSetting { given: setting.to_owned(), why, help };
+        let (keys, end) = path_of(setting).map_err(|why| invalid(why, None))?;
+        let (path, text) = (&setting[..end], &setting[end + 1..]);
+        if matches!(keys[0].as_str(), "arguments" | "args") {
+            return Err(invalid("lists of switches are changed in a file", None));
+        }
+        let place = Place::named(format!("flag `--set {path}`"));
+        let value = value_of(text, &place);
+        if value.is_null() && !NULLS.contains(&text.trim()) {
+            // Hardly ever meant, as when a variable of the shell is not set.
+            let help = format!("`--set {path}=null` deletes it, and `--set '{path}=\"\"'` makes it an empty text");
+            return Err(invalid("there is no value", Some(help)));
+        }
+        let is_named = is_named_list(base, &keys, &value);
+        if let [_, _, rest @ ..] = keys.as_slice()
+            && is_named
+        {
+            check_entry(rest, &value).map_err(|why| invalid(why, None))?;
+        }
+        Ok(Self { keys, place, value, is_named })
     }
-    if matches!(keys[0], "arguments" | "args") {
-        return Err(invalid("lists of switches are changed in a file"));
+
+    /// Returns `base` with the value in its place.
+    pub(super) fn over(self, base: Node) -> Node {
+        let Self { keys, place, value, is_named } = self;
+        let layer = |value| nested(&keys, is_named, value, &place);
+        let is_replaced = matches!(value.value, Value::List(_)) && !(is_named && keys.len() == 1);
+        let base = if is_replaced { merge(base, layer(Node::new(Value::Null))) } else { base };
+        merge(base, layer(value))
     }
-    let place = Place::named(format!("flag `--set {path}`"));
-    let value = value_of(text, &place);
-    let is_named = is_named_list(&base, &keys, &value);
-    if let [_, _, rest @ ..] = keys.as_slice()
-        && is_named
-    {
-        check_entry(rest, &value).map_err(invalid)?;
+}
+
+/// How YAML writes nothing.
+const NULLS: [&str; 4] = ["null", "Null", "NULL", "~"];
+
+/// Returns the parts of the path, without their quotes, and where the `=` behind it stands.
+fn path_of(setting: &str) -> Result<(Vec<String>, usize), &'static str> {
+    let mut keys = vec![String::new()];
+    let mut is_quoted = false;
+    let end = setting.char_indices().find_map(|(at, letter)| {
+        match (letter, keys.last_mut()) {
+            ('"', _) => is_quoted = !is_quoted,
+            ('=', _) if !is_quoted => return Some(at),
+            ('.', _) if !is_quoted => keys.push(String::new()),
+            (letter, last) => last.into_iter().for_each(|last| last.push(letter)),
+        }
+        None
+    });
+    let end = match end {
+        Some(end) => end,
+        None if is_quoted => return Err("a quote in the path is not closed"),
+        None => return Err("write it as `key.path=value`"),
+    };
+    if keys.iter().any(String::is_empty) {
+        return Err("a part of the path is empty");
     }
-    let layer = |value| nested(&keys, is_named, value, &place);
-    let is_replaced = matches!(value.value, Value::List(_)) && !(is_named && keys.len() == 1);
-    let base = if is_replaced { merge(base, layer(Node::new(Value::Null))) } else { base };
-    Ok(merge(base, layer(value)))
+    if FLAT_MAPS.contains(&keys[0].as_str()) && keys.len() > 2 {
+        let rest = keys.split_off(1).join(".");
+        keys.push(rest);
+    }
+    Ok((keys, end))
 }
 
 /// Returns whether the first key is that of a list of named things; a single network card is a map or a word.
-fn is_named_list(base: &Node, keys: &[&str], value: &Node) -> bool {
+fn is_named_list(base: &Node, keys: &[String], value: &Node) -> bool {
     let is_one_card = || match base.get("network").map(|node| &node.value) {
         Some(Value::Map(_)) => true,
         Some(Value::List(_)) => false,
@@ -52,13 +126,13 @@ fn is_named_list(base: &Node, keys: &[&str], value: &Node) -> bool {
             keys.len() == 2 && !matches!(value.value, Value::Map(_))
         }
     };
-    NAMED_LISTS.contains(&keys[0]) && !(keys[0] == "network" && keys.len() > 1 && is_one_card())
+    NAMED_LISTS.contains(&keys[0].as_str()) && !(keys[0] == "network" && keys.len() > 1 && is_one_card())
 }
 
 /// Refuses what would change nothing: an entry is found by its name, and is a map of keys.
-fn check_entry(rest: &[&str], value: &Node) -> Result<(), &'static str> {
+fn check_entry(rest: &[String], value: &Node) -> Result<(), &'static str> {
     match (rest, &value.value) {
-        (["name", ..], _) => Err("an entry is found by its name, which is changed in a file"),
+        ([key, ..], _) if key == "name" => Err("an entry is found by its name, which is changed in a file"),
         ([], Value::Map(_)) if value.get("name").is_some() => Err("the name of the entry is in the path already"),
         ([], Value::Map(_)) | ([_, ..], _) => Ok(()),
         ([], Value::Null) => Err("an entry is taken out in a file"),
@@ -93,17 +167,17 @@ fn at(node: Node, place: &Place) -> Node {
 }
 
 /// Puts the value below its keys, the second of which is a name if the first is that of a list of named things.
-fn nested(keys: &[&str], is_named: bool, value: Node, place: &Place) -> Node {
+fn nested(keys: &[String], is_named: bool, value: Node, place: &Place) -> Node {
     let map = |entries: Vec<(String, Node)>| at(Node::new(Value::Map(entries)), place);
     match keys {
         [] => value,
         [list, name, rest @ ..] if is_named => {
-            let mut entry = vec![("name".to_owned(), Node::text(*name))];
+            let mut entry = vec![("name".to_owned(), Node::text(name.as_str()))];
             entry.extend(nested(rest, false, value, place).entries().iter().cloned());
             let items = at(Node::new(Value::List(vec![map(entry)])), place);
-            map(vec![((*list).to_owned(), items)])
+            map(vec![(list.clone(), items)])
         }
-        [key, rest @ ..] => map(vec![((*key).to_owned(), nested(rest, false, value, place))]),
+        [key, rest @ ..] => map(vec![(key.clone(), nested(rest, false, value, place))]),
     }
 }
 
@@ -125,7 +199,7 @@ mod tests {
     fn test_set_path_becomes_nested_keys() {
         check("{}", "memory=4G", r#"{"memory":"4G"}"#);
         check("{}", "labels.team=a=b", r#"{"labels":{"team":"a=b"}}"#);
-        check(r#"{"labels":{"a":1}}"#, "labels.network.b=2", r#"{"labels":{"a":1,"network":{"b":2}}}"#);
+        check(r#"{"machine":{"a":1}}"#, "machine.network.b=2", r#"{"machine":{"a":1,"network":{"b":2}}}"#);
         check("{}", "cpu=4", r#"{"cpu":4}"#);
         check("{}", "vga=null", r#"{"vga":null}"#);
         check(r#"{"vga":"std"}"#, "vga=null", "{}");
@@ -169,6 +243,31 @@ mod tests {
     }
 
     #[test]
+    fn test_set_key_with_dots_is_reached() {
+        let started = r#"{"hooks":{"vm.started":["true"]}}"#;
+
+        check("{}", "hooks.vm.started=['true']", started);
+        check("{}", r#"hooks."vm.started"=['true']"#, started);
+        check(started, "hooks.vm.started=null", r#"{"hooks":{}}"#);
+        check("{}", "labels.example.com/team=a", r#"{"labels":{"example.com/team":"a"}}"#);
+        check("{}", r#"labels."a=b"=c"#, r#"{"labels":{"a=b":"c"}}"#);
+        check("{}", r#"storage."my.disk".size=1G"#, r#"{"storage":[{"name":"my.disk","size":"1G"}]}"#);
+    }
+
+    /// As `--set memory=$SIZE` is where the shell has no such variable.
+    #[test]
+    fn test_set_without_a_value_is_refused_and_null_deletes() {
+        for setting in ["memory=", "memory= ", "labels.a=", "memory=# 4G"] {
+            let invalid = over(r#"{"memory":"1G"}"#, setting).unwrap_err();
+
+            let path = setting.split('=').next().unwrap();
+            assert!(invalid.help.unwrap().starts_with(&format!("`--set {path}=null` deletes it")), "{setting}");
+        }
+        check(r#"{"memory":"1G"}"#, "memory=~", "{}");
+        check("{}", "labels.a=''", r#"{"labels":{"a":""}}"#);
+    }
+
+    #[test]
     fn test_set_value_that_is_no_yaml_is_a_text() {
         check("{}", "display=a: b: c", r#"{"display":"a: b: c"}"#);
         check("{}", "labels.a=b\nmemory: 1G", r#"{"labels":{"a":"b\nmemory: 1G"}}"#);
@@ -176,7 +275,7 @@ mod tests {
 
     #[test]
     fn test_set_without_a_value_or_key_is_refused() {
-        for setting in ["memory", "=1", "a..b=1", "arguments.m=1"] {
+        for setting in ["memory", "=1", "a..b=1", "arguments.m=1", "a.\"b=1", "a.\"\"=1"] {
             assert!(over("{}", setting).is_err(), "{setting}");
         }
     }

@@ -235,11 +235,31 @@ impl Report {
             Value::List(items) => Some(items),
             Value::Null => Some(&[]),
             Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::Map(_) => {
-                self.expected(path, node, "a list");
+                let message = format!("expected a list, found {}", node.in_words());
+                self.wrong_at(node.place.as_ref(), path, message, Some(as_list(path, node)));
                 None
             }
         }
     }
+}
+
+/// Returns how what should have been a list is written as one.
+fn as_list(path: &KeyPath, node: &Node) -> String {
+    /// A longer text is not shown again.
+    const SHOWN: usize = 40;
+    let first = node.entries().first().filter(|(key, _)| key.len() <= SHOWN);
+    let entry = match (path.last_key(), &node.value, first) {
+        ("storage", _, Some((name, Node { value: Value::Map(_), .. }))) => {
+            format!("- {{name: {}, …}}", name.escape_debug())
+        }
+        ("storage", _, _) => "- {name: …}".to_owned(),
+        ("arguments", _, Some((switch, _))) => format!("- {}: …", switch.escape_debug()),
+        (_, Value::Text(text), _) if text.len() <= SHOWN => {
+            return format!("write it as a list: `[\"{}\"]`", text.escape_debug());
+        }
+        _ => "- …".to_owned(),
+    };
+    format!("write it as a list, with a `-` before each entry: `{entry}`")
 }
 
 fn list(words: &[&str]) -> String {
