@@ -37,6 +37,22 @@ fn test_defaults_that_are_wrong_are_told_by_every_command_with_their_lines() {
 }
 
 #[test]
+fn test_defaults_with_a_switch_lose_to_the_key_of_a_vm_and_a_definition_to_the_flag() {
+    let home = TestHome::new();
+    home.write(CONF, "defaults: {accel: tcg, arguments: [{vga: std}]}\n");
+    home.write("vm.yaml", "vga: virtio\narguments: [{m: 512}]\n");
+    let line = |home: &TestHome| home.maqet(["info", "web", "--command-line"]).run().ok().stdout;
+
+    home.json(&["add", "vm.yaml", "--name", "web"]);
+    let added = line(&home);
+    home.json(&["apply", "web", "--memory", "768M"]);
+    let applied = line(&home);
+
+    assert!(added.contains(" -vga virtio") && added.contains(" -m 512") && !added.contains("-vga std"), "{added}");
+    assert!(applied.contains(" -m 768M") && !applied.contains("-m 512"), "{applied}");
+}
+
+#[test]
 fn test_defaults_with_a_name_are_refused() {
     let home = TestHome::new();
     home.write(CONF, "defaults: {name: web}\n");

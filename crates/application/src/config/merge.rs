@@ -1,5 +1,6 @@
 //! Merging of layers.
 
+mod nearer;
 mod switch;
 
 use std::collections::{HashMap, HashSet};
@@ -8,6 +9,7 @@ use std::hash::Hash;
 use maqet_domain::config::{Node, Value};
 use maqet_domain::machine::SINGLE_ARGUMENTS;
 
+use self::nearer::without_replaced;
 use self::switch::{identity, merge_switch};
 
 /// Lists of things that have a `name`: an entry of a later layer changes the one of that name.
@@ -22,9 +24,10 @@ const WHOLE_VALUES: &str = "hooks";
 /// Returns `base` with `over` laid over it.
 ///
 /// Maps merge key by key; lists of named things merge by `name`, other lists append; of anything
-/// else the later wins; `null` deletes. A key keeps the place it first had, because order matters.
+/// else the later wins; `null` deletes. A key keeps the place it first had, because order matters. A key
+/// takes out the switches of `base` that would be given in its stead.
 pub fn merge(base: Node, over: Node) -> Node {
-    merge_at("", base, over)
+    merge_at("", without_replaced(base, &over), over)
 }
 
 fn merge_at(key: &str, base: Node, over: Node) -> Node {
