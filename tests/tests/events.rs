@@ -83,6 +83,9 @@ fn test_events_of_a_life_are_ours_and_those_of_qemu_in_order() {
     assert_eq!(types(&ours), ["vm.defined", "vm.defined", "vm.started", "vm.resumed", "vm.stopped"]);
     assert_eq!(home.json(&["events", "--since", "2999-01-01T00:00:00Z"]), json!([]));
     assert_eq!(home.json_error(&["events", "wep"], 3)["code"], "vm.not-found");
+    let mistyped = home.json_error(&["events", "--type", "vm.strated"], 2);
+    assert_eq!(mistyped["code"], "events.no-such-type");
+    assert!(mistyped["hints"][0].as_str().unwrap().contains("`vm.started`"), "{mistyped}");
     assert!(home.maqet(["events", "--since", "soon"]).run().code(2).stderr.contains("10m"));
 }
 
@@ -187,7 +190,7 @@ fn test_follow_with_a_count_leaves_after_so_many_and_with_a_timeout_without_them
     home.json(&["pause", "web"]);
     let done = counted.child.wait().unwrap();
     let late = home.json_error(&["qmp", "events", "web", "-f", "--count", "9", "--timeout", "100ms"], 124);
-    let left = home.json_error(&["events", "--follow", "--type", "no-such", "--timeout", "100ms"], 124);
+    let left = home.json_error(&["events", "--follow", "--type", "hook.failed", "--timeout", "100ms"], 124);
 
     assert_eq!(types(&Value::from(counted.events())), ["qemu.RESUME", "qemu.STOP"]);
     assert_eq!(done.code(), Some(0));

@@ -16,6 +16,7 @@ use maqet_domain::vm::{Input, InvalidVmName, Status, VmName};
 
 use crate::config::ConfigError;
 use crate::deaf::Deaf;
+use crate::event_type::NoSuchEventType;
 use crate::hotplug_error::HotplugError;
 use crate::keyboard_error::KeyboardError;
 use crate::look::VmStatus;
@@ -238,6 +239,9 @@ pub enum Error {
     /// QEMU does not answer.
     #[error(transparent)]
     Deaf(#[from] Deaf),
+    /// No event is ever of the type that was asked for.
+    #[error(transparent)]
+    EventType(#[from] NoSuchEventType),
     /// A process could not be signalled.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -305,6 +309,7 @@ impl Error {
             Self::Image(inner) => Some(inner),
             Self::Lock(inner) => Some(inner),
             Self::Deaf(inner) => Some(inner),
+            Self::EventType(inner) => Some(inner),
             Self::Process(inner) => Some(inner),
             Self::Path(inner) => Some(inner),
             Self::Firmware(inner) => Some(inner),

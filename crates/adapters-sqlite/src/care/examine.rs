@@ -66,7 +66,8 @@ fn sound(place: &Place, connection: &Connection) -> Result<(), StoreError> {
         })
         .map_err(explain)?;
     if astray > 0 {
-        return Err(place.corrupt(format!("{astray} rows refer to a VM that is not there")));
+        let subject = if astray == 1 { "1 row refers".to_owned() } else { format!("{astray} rows refer") };
+        return Err(place.corrupt(format!("{subject} to a VM that is not there")));
     }
     Ok(())
 }

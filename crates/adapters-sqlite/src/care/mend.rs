@@ -122,8 +122,9 @@ impl New {
             let read = read(old, &table, &keys);
             let refused = self.insert(&table, &read)?;
             if refused > 0 {
-                self.lost
-                    .push(format!("{refused} rows of the table `{}` that hold what maqet never wrote", table.name));
+                let rows = if refused == 1 { "1 row".to_owned() } else { format!("{refused} rows") };
+                let (table, hold) = (&table.name, if refused == 1 { "holds" } else { "hold" });
+                self.lost.push(format!("{rows} of the table `{table}` that {hold} what maqet never wrote"));
             }
             if read.is_broken || refused > 0 {
                 self.broken.insert(table.name.clone());

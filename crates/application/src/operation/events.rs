@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::call::{Done, Effect, Operation};
 use crate::feed::{Cursor, Feed, ShownEvent};
-use crate::{App, Error, Patience, limits};
+use crate::{App, Error, Patience, event_type, limits};
 
 /// Tells what happened, to all VMs or to one.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -110,6 +110,7 @@ impl Operation for Events {
     type Output = EventPage;
 
     async fn run(&self, app: &App) -> Result<Done<EventPage>, Error> {
+        self.kind.as_deref().map_or(Ok(()), event_type::check)?;
         let until = self.wait.map(|wait| Instant::now() + wait.duration());
         let since = self.since.map(|since| since.moment(app.ports.clock.now()));
         let vm = self.vm(app).await?;
