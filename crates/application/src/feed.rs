@@ -11,6 +11,7 @@ use maqet_domain::vm::{BootNumber, Phase, RunPlaces, VmEntry, VmId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::heard::Heard;
 use crate::{App, Error, limits};
 
 /// Something that happened, as scripts see it.
@@ -59,11 +60,23 @@ pub(crate) struct Feed<'a> {
     vm: Option<VmId>,
     entries: Vec<VmEntry>,
     pub(crate) cursor: Cursor,
+    wanted: Box<Wanted>,
 }
 
+/// Tells whether an event is to be told; others are not held.
+pub(crate) type Wanted = dyn Fn(&ShownEvent) -> bool + Send + Sync;
+
+/// Events in order, and how many older ones were left out.
+pub(crate) type Told = (Vec<ShownEvent>, u64);
+
 impl<'a> Feed<'a> {
-    pub(crate) async fn open(app: &'a App, vm: Option<VmId>, cursor: Cursor) -> Result<Self, Error> {
-        let mut feed = Self { app, vm, entries: Vec::new(), cursor };
+    pub(crate) async fn open(
+        app: &'a App,
+        vm: Option<VmId>,
+        cursor: Cursor,
+        wanted: Box<Wanted>,
+    ) -> Result<Self, Error> {
+        let mut feed = Self { app, vm, entries: Vec::new(), cursor, wanted };
         feed.refresh().await?;
         Ok(feed)
     }
@@ -79,34 +92,36 @@ impl<'a> Feed<'a> {
     }
 
     /// Returns everything since the cursor, in order, and moves it on; all recorders are looked at.
-    pub(crate) async fn all(&mut self) -> Result<Vec<ShownEvent>, Error> {
+    pub(crate) async fn all(&mut self) -> Result<Told, Error> {
         self.settle().await;
-        let mut events = self.ours().await?;
+        let mut heard = Heard::holding(limits::EVENTS_SHOWN);
+        self.ours(&mut heard).await?;
         for entry in self.entries.clone() {
-            events.extend(self.of_recorders(&entry).await);
+            self.of_recorders(&entry, &mut heard).await;
         }
-        Ok(in_order(events))
+        Ok(heard.in_order())
     }
 
     /// The same, looking only at what can grow: our own events, and the recorders of machines that live.
-    pub(crate) async fn news(&mut self) -> Result<Vec<ShownEvent>, Error> {
+    pub(crate) async fn news(&mut self) -> Result<Told, Error> {
         self.settle().await;
-        let ours = self.ours().await?;
+        let mut heard = Heard::holding(limits::EVENTS_SHOWN);
+        let before = self.cursor.sequence;
+        let told_of = self.ours(&mut heard).await?;
         let mut to_read = self.live();
-        if !ours.is_empty() {
+        if self.cursor.sequence != before {
             let known: HashSet<VmId> = to_read.iter().map(|entry| entry.id).collect();
             self.refresh().await?;
             // What ended has its last words still to be read, even if it was seen ended before its event was.
-            let is_told_of = |entry: &VmEntry| ours.iter().any(|event| event.vm_id == Some(entry.id));
+            let is_told_of = |entry: &VmEntry| told_of.contains(&entry.id);
             let may_have_grown = |entry: &&VmEntry| lives(entry) || is_told_of(entry);
             let unread = self.entries.iter().filter(|entry| !known.contains(&entry.id)).filter(may_have_grown);
             to_read.extend(unread.cloned());
         }
-        let mut events = ours;
         for entry in to_read {
-            events.extend(self.of_recorders(&entry).await);
+            self.of_recorders(&entry, &mut heard).await;
         }
-        Ok(in_order(events))
+        Ok(heard.in_order())
     }
 
     /// Writes down the ends that nobody brought about, so that they are events, too.
@@ -129,33 +144,44 @@ impl<'a> Feed<'a> {
         self.entries.iter().filter(|entry| lives(entry)).cloned().collect()
     }
 
-    async fn ours(&mut self) -> Result<Vec<ShownEvent>, Error> {
-        let mut events = Vec::new();
+    /// Reads on in our own events, and returns which VMs they are about, wanted or not.
+    async fn ours(&mut self, heard: &mut Heard) -> Result<HashSet<VmId>, Error> {
+        let mut told_of = HashSet::new();
         loop {
             let page = self.app.ports.store.after(self.cursor.sequence, limits::EVENTS_AT_ONCE).await?;
             let Some(last) = page.last() else { break };
             self.cursor.sequence = last.sequence;
-            let wanted = |event: &RecordedEvent| self.vm.is_none_or(|id| event.event.vm == Some(id));
-            events.extend(page.into_iter().filter(wanted).map(|recorded| ShownEvent::of_ours(recorded.event)));
+            let is_of_vm = |event: &RecordedEvent| self.vm.is_none_or(|id| event.event.vm == Some(id));
+            for recorded in page.into_iter().filter(is_of_vm) {
+                told_of.extend(recorded.event.vm);
+                self.hear(ShownEvent::of_ours(recorded.event), heard);
+            }
         }
-        Ok(events)
+        Ok(told_of)
     }
 
     /// Reads on in the recorders of a VM; one that cannot be read has nothing to tell.
-    async fn of_recorders(&mut self, entry: &VmEntry) -> Vec<ShownEvent> {
+    async fn of_recorders(&mut self, entry: &VmEntry, heard: &mut Heard) {
         let (sockets, records) = self.app.vm_folders(&entry.id);
         let position = self.cursor.recorders.get(&entry.id).copied();
         let first = position.map_or(BootNumber(0), |position| position.boot);
-        let mut events = Vec::new();
         for boot in self.app.ports.records.boots(&records).await.into_iter().filter(|boot| *boot >= first) {
-            let offset = position.filter(|position| position.boot == boot).map_or(0, |position| position.offset);
+            let mut offset = position.filter(|position| position.boot == boot).map_or(0, |position| position.offset);
             let places = RunPlaces::of(&sockets, &records, boot);
-            let (lines, offset) = lines(&*self.app.ports.records, &places, offset).await;
+            while let Some((lines, reached)) = some_lines(&*self.app.ports.records, &places, offset).await {
+                offset = reached;
+                for event in lines.split(|byte| *byte == b'\n').filter_map(QmpEvent::parse) {
+                    self.hear(ShownEvent::of_qemu(event, entry, boot), heard);
+                }
+            }
             self.cursor.recorders.insert(entry.id, RecorderPosition { boot, offset });
-            let shown = |event| ShownEvent::of_qemu(event, entry, boot);
-            events.extend(lines.split(|byte| *byte == b'\n').filter_map(QmpEvent::parse).map(shown));
         }
-        events
+    }
+
+    fn hear(&self, event: ShownEvent, heard: &mut Heard) {
+        if (self.wanted)(&event) {
+            heard.push(event);
+        }
     }
 }
 
@@ -167,22 +193,29 @@ fn lives(entry: &VmEntry) -> bool {
 /// Reads whole lines of a flight recorder from `offset` on, and returns where the next ones begin.
 pub(crate) async fn lines(records: &dyn Records, places: &RunPlaces, mut offset: u64) -> (Vec<u8>, u64) {
     let mut lines = Vec::new();
-    while let Ok(chunk) = records.read(&places.recorder_log(), offset, limits::RECORDER_CHUNK).await {
-        // A start that failed is tried again under the same number, with a log of its own.
-        if chunk.length < offset {
-            offset = 0;
-            continue;
-        }
-        let whole = chunk.bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        // A line that fills a whole chunk is none of QEMU's events, and is passed over.
-        let passed = if whole == 0 && chunk.bytes.len() == limits::RECORDER_CHUNK { chunk.bytes.len() } else { whole };
-        if passed == 0 {
-            break;
-        }
-        lines.extend_from_slice(&chunk.bytes[..whole]);
-        offset += passed as u64;
+    while let Some((more, reached)) = some_lines(records, places, offset).await {
+        lines.extend_from_slice(&more);
+        offset = reached;
     }
     (lines, offset)
+}
+
+/// The same for as many lines as are read at once, perhaps none; `None` at the end.
+async fn some_lines(records: &dyn Records, places: &RunPlaces, offset: u64) -> Option<(Vec<u8>, u64)> {
+    let chunk = records.read(&places.recorder_log(), offset, limits::RECORDER_CHUNK).await.ok()?;
+    // A start that failed is tried again under the same number, with a log of its own.
+    if chunk.length < offset {
+        return Some((Vec::new(), 0));
+    }
+    let mut bytes = chunk.bytes;
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+    // A line that fills a whole chunk is none of QEMU's events, and is passed over.
+    let passed = if whole == 0 && bytes.len() == limits::RECORDER_CHUNK { bytes.len() } else { whole };
+    if passed == 0 {
+        return None;
+    }
+    bytes.truncate(whole);
+    Some((bytes, offset + passed as u64))
 }
 
 impl ShownEvent {
@@ -207,10 +240,4 @@ impl ShownEvent {
             data: event.data,
         }
     }
-}
-
-/// Events of one source are in order already, and those of one moment stay as they are.
-fn in_order(mut events: Vec<ShownEvent>) -> Vec<ShownEvent> {
-    events.sort_by_key(|event| event.at);
-    events
 }

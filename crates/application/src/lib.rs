@@ -19,6 +19,7 @@ mod feed;
 mod firmware;
 mod groundwork;
 mod health;
+mod heard;
 mod hooks;
 mod hotplug;
 mod hotplug_error;

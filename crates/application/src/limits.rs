@@ -67,6 +67,9 @@ pub const LOG_LOOK: Duration = Duration::from_millis(50);
 /// How many events wait for a slow reader of a stream: minutes of a busy host; each takes some hundred bytes.
 pub const EVENTS_HELD: usize = 1_024;
 
+/// How many events one answer holds, the newest: some 60 MB at most, where a guest that resets in a loop makes a million a day.
+pub const EVENTS_SHOWN: usize = 50_000;
+
 /// How many events are read from the store at once.
 pub const EVENTS_AT_ONCE: u32 = 1_000;
 

@@ -81,10 +81,13 @@ impl<'a> Watch<'a> {
 
     async fn has_happened(&mut self, entry: &VmEntry, name: &str) -> Result<bool, Error> {
         let events = if let Some(feed) = &mut self.feed {
-            feed.news().await?
+            feed.news().await?.0
         } else {
-            let mut feed = Feed::open(self.app, Some(entry.id), Cursor::default()).await?;
-            let events = feed.all().await?;
+            let since = self.since;
+            let mut feed =
+                Feed::open(self.app, Some(entry.id), Cursor::default(), Box::new(move |event| event.at >= since))
+                    .await?;
+            let events = feed.all().await?.0;
             self.feed = Some(feed);
             events
         };

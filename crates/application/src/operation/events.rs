@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::call::{Done, Effect, Operation};
-use crate::feed::{Cursor, Feed, ShownEvent};
+use crate::feed::{Cursor, Feed, ShownEvent, Wanted};
 use crate::{App, Error, Patience, event_type, limits};
 
 /// Tells what happened, to all VMs or to one.
@@ -99,8 +99,16 @@ impl Since {
 pub struct EventPage {
     /// The events, the oldest first.
     pub events: Vec<ShownEvent>,
+    /// How many older events were left out, because there are more than one answer holds.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub left_out: u64,
     /// For `after` of the next call.
     pub cursor: Cursor,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Operation for Events {
@@ -114,21 +122,20 @@ impl Operation for Events {
         let until = self.wait.map(|wait| Instant::now() + wait.duration());
         let since = self.since.map(|since| since.moment(app.ports.clock.now()));
         let vm = self.vm(app).await?;
-        let mut feed = Feed::open(app, vm, self.after.clone().unwrap_or_default()).await?;
-        let mut events = feed.all().await?;
+        let mut feed = Feed::open(app, vm, self.after.clone().unwrap_or_default(), self.wanted(since)).await?;
+        let (mut events, mut left_out) = feed.all().await?;
         let mut refreshed = Instant::now();
         loop {
-            events.retain(|event| self.wants(event, since));
             if !events.is_empty() || until.is_none_or(|until| Instant::now() >= until) {
                 feed.tell_hooks(&events).await;
-                return Ok(Done::reading(EventPage { events, cursor: feed.cursor }));
+                return Ok(Done::reading(EventPage { events, left_out, cursor: feed.cursor }));
             }
             tokio::time::sleep(limits::FOLLOW_PAUSE).await;
             if refreshed.elapsed() >= limits::FOLLOW_REFRESH {
                 feed.refresh().await?;
                 refreshed = Instant::now();
             }
-            events = feed.news().await?;
+            (events, left_out) = feed.news().await?;
         }
     }
 }
@@ -147,9 +154,12 @@ impl Events {
         }
     }
 
-    fn wants(&self, event: &ShownEvent, since: Option<Timestamp>) -> bool {
-        let is_of_type = |pattern: &String| matches(&pattern.to_lowercase(), &event.kind.to_lowercase());
-        since.is_none_or(|since| event.at >= since) && self.kind.as_ref().is_none_or(is_of_type)
+    fn wanted(&self, since: Option<Timestamp>) -> Box<Wanted> {
+        let pattern = self.kind.as_ref().map(|pattern| pattern.to_lowercase());
+        Box::new(move |event| {
+            let is_of_type = |pattern: &String| matches(pattern, &event.kind.to_lowercase());
+            since.is_none_or(|since| event.at >= since) && pattern.as_ref().is_none_or(is_of_type)
+        })
     }
 }
 

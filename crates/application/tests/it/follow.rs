@@ -65,3 +65,32 @@ async fn test_follow_machine_that_is_seen_ended_before_its_event_is_has_its_last
     let kinds: Vec<&str> = page.events.iter().map(|event| event.kind.as_str()).collect();
     assert_eq!(kinds, ["qemu.SHUTDOWN"]);
 }
+
+/// A guest that resets in a loop: what is not asked for is not held, and of what is, the newest.
+#[tokio::test]
+async fn test_events_more_than_one_answer_holds_are_the_newest_and_the_rest_is_counted() {
+    let line = |second: usize| {
+        format!("{{\"timestamp\": {{\"seconds\": {second}, \"microseconds\": 0}}, \"event\": \"RESET\"}}\n")
+    };
+    let most = maqet_application::limits::EVENTS_SHOWN;
+    let log: Vec<u8> = (1..=most * 2 + 3).flat_map(|second| line(second).into_bytes()).collect();
+    let mut world = World::new();
+    world.hypervisor.expect_launch().returning(|_| Ok(launched(7, RunState::Running)));
+    world.alive(RunState::Running);
+    world.records.expect_boots().returning(|_| vec![BootNumber(1)]);
+    world.records.expect_read().returning(move |_, offset, limit| {
+        let rest = log.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
+        Ok(Chunk { bytes: rest[..rest.len().min(limit)].to_vec(), length: log.len() as u64 })
+    });
+    let app = world.app();
+    app.run(World::empty("web")).await.unwrap();
+    app.run(Start { vm: "web".to_owned(), timeout: None }).await.unwrap();
+    let asked = |kind: &str| Events { kind: Some(kind.to_owned()), ..Events::default() };
+
+    let all = app.run(asked("qemu.*")).await.unwrap();
+    let ours = app.run(asked("vm.*")).await.unwrap();
+
+    assert_eq!((all.events.len(), all.left_out), (most, most as u64 + 3));
+    assert_eq!(all.events.last().unwrap().at.as_second(), i64::try_from(most * 2 + 3).unwrap());
+    assert_eq!((ours.events.len(), ours.left_out), (2, 0));
+}

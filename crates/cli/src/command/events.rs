@@ -30,7 +30,9 @@ async fn shown(maqet: &Maqet, wanted: operation::Events, watch: &Watch, output: 
     if watch.follow {
         return followed(maqet, wanted, watch, output).await;
     }
-    output.show(&maqet.run(operation::Events { since: watch.since, ..wanted }).await?.events)?;
+    let page = maqet.run(operation::Events { since: watch.since, ..wanted }).await?;
+    output.show(&page.events)?;
+    note_left_out(page.left_out, output);
     Ok(exit::DONE)
 }
 
@@ -41,6 +43,7 @@ async fn followed(maqet: &Maqet, wanted: operation::Events, watch: &Watch, outpu
     let mut wanted = operation::Events { since, ..wanted };
     loop {
         let page = maqet.run(wanted.clone()).await?;
+        note_left_out(page.left_out, output);
         for event in &page.events {
             shown += 1;
             // Whoever read us went away.
@@ -54,6 +57,12 @@ async fn followed(maqet: &Maqet, wanted: operation::Events, watch: &Watch, outpu
         }
         let wait = Some(Patience::new(time.min(TURN)));
         wanted = operation::Events { since: None, after: Some(page.cursor), wait, ..wanted };
+    }
+}
+
+fn note_left_out(left_out: u64, output: &Output) {
+    if left_out > 0 {
+        output.note(&format!("{left_out} older events were left out; `--since` and `--type` ask for fewer"));
     }
 }
 
