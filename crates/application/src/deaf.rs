@@ -46,6 +46,23 @@ impl App {
         }
         Ok(())
     }
+
+    /// Returns what came of asking a process, unless it failed and the process was stopped while it was asked: nothing
+    /// else would tell why.
+    pub(crate) fn unless_deaf<T, E>(
+        &self,
+        vm: &VmName,
+        process: &ProcessIdentity,
+        answer: Result<T, E>,
+    ) -> Result<T, Error>
+    where
+        Error: From<E>,
+    {
+        if answer.is_err() {
+            self.awake(vm, process)?;
+        }
+        Ok(answer?)
+    }
 }
 
 /// Returns what keeps the QEMU of a VM that was seen from answering, if anything does.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use maqet_domain::hotplug::{HOTPLUG_PREFIX, back_end_of, pci_address, unused_netdevs};
 use maqet_domain::machine::PORT_PREFIX;
 use maqet_domain::port::{Guard, ImageError, PathKind, QmpCommand, QmpError};
-use maqet_domain::qmp::DeviceProperties;
+use maqet_domain::qmp::{DeviceProperties, human_monitor};
 use maqet_domain::safety::Purpose;
 use maqet_domain::vm::{Input, Run, VmEntry};
 use serde_json::{Value, json};
@@ -216,7 +216,7 @@ impl Plugged<'_> {
 
     /// Returns what the human monitor tells of cards and their back ends.
     pub(crate) async fn info_network(&self) -> Result<String, QmpError> {
-        let command = QmpCommand::new("human-monitor-command").with("command-line", "info network");
+        let command = human_monitor("info network");
         Ok(self.ask(&command).await?.as_str().unwrap_or_default().to_owned())
     }
 

@@ -82,10 +82,7 @@ impl App {
     pub async fn screen(&self, vm: &str, format: PictureFormat, timeout: Option<Patience>) -> Result<Picture, Error> {
         let Monitored { entry, run, process } = self.monitored(vm).await?;
         let taken = self.take(&entry, &run, format, timeout).await;
-        if taken.is_err() {
-            self.awake(&entry.name, &process)?;
-        }
-        taken
+        self.unless_deaf(&entry.name, &process, taken)
     }
 
     async fn take(

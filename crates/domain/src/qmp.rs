@@ -11,5 +11,5 @@ pub mod schema;
 
 pub use self::danger::{Danger, danger, dangers};
 pub use self::device::DeviceProperties;
-pub use self::hmp::{HUMAN_MONITOR, hmp_failure};
+pub use self::hmp::{HUMAN_MONITOR, hmp_failure, human_monitor};
 pub use self::schema::{Argument, Schema, SchemaError};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use maqet_domain::hotplug::link_names;
 use maqet_domain::near::near;
 use maqet_domain::port::{QmpCommand, QmpError};
+use maqet_domain::qmp::human_monitor;
 use maqet_domain::size::ByteSize;
 use maqet_domain::vm::Run;
 use serde::{Deserialize, Serialize};
@@ -130,10 +131,7 @@ impl Operation for QmpBalloon {
         let until = Instant::now() + patience;
         let Monitored { entry, run, process } = app.monitored(&self.vm).await?;
         let asked = self.inflate(app, &run, wanted, until).await;
-        if asked.is_err() {
-            app.awake(&entry.name, &process)?;
-        }
-        let (actual, memory) = match asked? {
+        let (actual, memory) = match app.unless_deaf(&entry.name, &process, asked)? {
             Inflated::None => return Err(HotplugError::NoBalloon { vm: entry.name }.into()),
             Inflated::Done(actual, memory) => (actual, memory),
             Inflated::TooMuch(memory) => {
@@ -243,7 +241,7 @@ impl Operation for QmpSetLink {
 
 impl QmpSetLink {
     async fn no_card(&self, app: &App) -> Result<Error, Error> {
-        let command = QmpCommand::new("human-monitor-command").with("command-line", "info network");
+        let command = human_monitor("info network");
         let (shown, Monitored { entry, .. }) = app.asked(&self.vm, &command, app.timeouts().qmp).await?;
         let known = link_names(shown.as_str().unwrap_or_default());
         let near = near(&self.nic, known.iter().map(String::as_str));
@@ -257,10 +255,7 @@ impl App {
     async fn asked(&self, vm: &str, command: &QmpCommand, deadline: Duration) -> Result<(Value, Monitored), Error> {
         let monitored = self.monitored(vm).await?;
         let answer = self.ports.monitors.execute(&monitored.run.places, command, deadline).await;
-        if answer.is_err() {
-            // It may have been stopped while it was asked, and then nothing else tells why.
-            self.awake(&monitored.entry.name, &monitored.process)?;
-        }
-        Ok((answer?, monitored))
+        let answer = self.unless_deaf(&monitored.entry.name, &monitored.process, answer)?;
+        Ok((answer, monitored))
     }
 }

@@ -104,11 +104,7 @@ impl Operation for QmpEject {
         let patience = self.timeout.map_or(app.timeouts().qmp, Patience::duration);
         let Monitored { entry, run, process } = app.monitored(&self.vm).await?;
         let opened = app.open_tray(&entry, &run, &self.drive, self.force, patience).await;
-        if opened.is_err() {
-            // It may have been stopped while it was asked, and then nothing else tells why.
-            app.awake(&entry.name, &process)?;
-        }
-        let drive = opened?;
+        let drive = app.unless_deaf(&entry.name, &process, opened)?;
         let ask = async |command: QmpCommand| app.ask_run(&run, &command).await;
         ask(QmpCommand::new("blockdev-remove-medium").with("id", drive.id.as_str())).await?;
         for node in drive.nodes() {
@@ -135,10 +131,7 @@ impl Operation for QmpInsert {
         let patience = self.timeout.map_or(app.timeouts().qmp, Patience::duration);
         let Monitored { entry, run, process } = app.monitored(&self.vm).await?;
         let opened = app.open_tray(&entry, &run, &self.drive, self.force, patience).await;
-        if opened.is_err() {
-            app.awake(&entry.name, &process)?;
-        }
-        opened?;
+        app.unless_deaf(&entry.name, &process, opened)?;
 
         // Nobody else is to take the node for a left-over one; who was before us has closed the tray.
         let plugged = app.plugged(&self.vm, Self::NAME, app.timeouts().qmp).await?;

@@ -1,7 +1,14 @@
 //! What the human monitor answered: it reports every failure as a success with words in it (7.2).
 
+use crate::port::QmpCommand;
+
 /// The command that hands a line to the human monitor.
 pub const HUMAN_MONITOR: &str = "human-monitor-command";
+
+/// Makes the command that hands `line` to the human monitor.
+pub fn human_monitor(line: &str) -> QmpCommand {
+    QmpCommand::new(HUMAN_MONITOR).with("command-line", line)
+}
 
 /// Commands that say nothing when they did what they were told.
 const SILENT: &[&str] = &[
