@@ -20,7 +20,7 @@ use std::ffi::{OsStr, OsString};
 
 use clap::builder::Resettable;
 use clap::parser::ValueSource;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use maqet::Environment;
 use maqet::operation::{Cleanup, Doctor, Info, Ls};
 
@@ -69,9 +69,32 @@ impl Arguments {
     ///
     /// A variable that is empty counts as unset, and any flag beats any variable.
     pub(crate) fn read(words: &[OsString]) -> Result<Self, clap::Error> {
+        // What the one command cannot read is told by them all: a near name, a usage, the help.
+        Self::about_one(words)
+            .and_then(|command| Self::parsed(command, words).ok())
+            .map_or_else(|| Self::parsed(Self::command(), words), Ok)
+    }
+
+    /// Returns a command line that knows the one command which `words` seem to name.
+    ///
+    /// clap copies the global options into each command it knows, which is a third of the work of a short one. Words
+    /// that this reads mean the same to all commands together, because a word is a command's name or it is none.
+    fn about_one(words: &[OsString]) -> Option<clap::Command> {
+        let is_option = |word: &OsString| word.as_encoded_bytes().starts_with(b"-");
+        let at = 1 + words.iter().skip(1).position(|word| !is_option(word))?;
+        let all = Command::augment_subcommands(clap::Command::new("maqet"));
+        let one = match (all.find_subcommand(&words[at])?, words.get(at + 1)) {
+            // It has as many commands again.
+            (one, Some(next)) if one.get_name() == "qmp" && !is_option(next) => Qmp::about_one(next),
+            (one, _) => one.clone(),
+        };
+        Some(Global::augment_args(clap::Command::new("maqet")).subcommand_required(true).subcommand(one))
+    }
+
+    fn parsed(command: clap::Command, words: &[OsString]) -> Result<Self, clap::Error> {
         let environment = Environment::of_this_process();
         let is_empty = |name: &OsStr| environment.variables().get(name).is_some_and(|value| value.is_empty());
-        let mut command = Self::command().mut_args(|arg| match arg.get_env() {
+        let mut command = command.mut_args(|arg| match arg.get_env() {
             Some(name) if is_empty(name) => arg.env(Resettable::Reset),
             Some(_) | None => arg,
         });

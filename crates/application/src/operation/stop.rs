@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
 use maqet_domain::fault::FaultPoint;
@@ -64,8 +65,10 @@ pub(super) async fn stop(app: &App, entry: &VmEntry, timeout: Option<Patience>, 
     let step = step.map_err(|refused| wrong_state(entry, refused))?;
     match (step, &entry.run, &seen.process) {
         (Step::Do, Some(run), Some(process)) if force => {
-            app.kill(&entry.name, process).await?;
-            Ok(finish(app, entry, run, process, Rung::Kill).await)
+            // A power cut does not wait for a disk.
+            let (entry, killed) = join(intend(app, entry, run, process), app.kill(&entry.name, process)).await;
+            killed?;
+            Ok(finish(app, &entry, run, process, Rung::Kill).await)
         }
         (Step::Do, Some(run), Some(process)) => climb(app, entry, run, process, seen.status, timeout).await,
         (Step::Do | Step::AlreadySo, _, _) => Ok(Stopped { vm: VmStatus::of(entry, &seen), how: Rung::Nothing }),
@@ -81,17 +84,22 @@ async fn climb(
     timeout: Option<Patience>,
 ) -> Result<Stopped, Error> {
     app.awake(&entry.name, process)?;
-    // Written first, so that one who is killed meanwhile leaves the truth behind; a full disk stops nobody.
-    let stopping = Run { process: Some(process.clone()), ..run.at_phase(Phase::Stopping) };
-    let written = app.record_run(entry, Some(stopping)).await;
-    let entry = written.unwrap_or_else(|error| {
-        tracing::warn!(%error, "could not write down that the VM is stopping");
-        entry.clone()
-    });
-    app.faults.reach(FaultPoint::Intended(Stop::NAME));
+    let entry = intend(app, entry, run, process).await;
     let patience = timeout.map_or(app.timeouts().power_down, Patience::duration);
     let rung = app.climb_down(&entry.name, run, process, status, patience).await?;
     Ok(finish(app, &entry, run, process, rung).await)
+}
+
+/// Writes down that the VM is stopping, so that one who is killed meanwhile leaves the truth behind; a full disk stops
+/// nobody.
+async fn intend(app: &App, entry: &VmEntry, run: &Run, process: &ProcessIdentity) -> VmEntry {
+    let stopping = Run { process: Some(process.clone()), ..run.at_phase(Phase::Stopping) };
+    let written = app.record_run(entry, Some(stopping)).await;
+    app.faults.reach(FaultPoint::Intended(Stop::NAME));
+    written.unwrap_or_else(|error| {
+        tracing::warn!(%error, "could not write down that the VM is stopping");
+        entry.clone()
+    })
 }
 
 impl Stop {

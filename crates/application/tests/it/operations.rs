@@ -208,7 +208,9 @@ async fn test_stop_that_cannot_kill_says_so_and_claims_nothing() {
     let error = app.run(Stop { force: true, ..stop("web") }).await.unwrap_err();
 
     assert!(matches!(error, Error::StillAlive { pid: 7, .. }), "{error}");
-    assert_eq!(phase(&world, "web").await, Some(Phase::Running));
+    // That somebody stops it was written down; now that nobody does, it runs.
+    assert_eq!(phase(&world, "web").await, Some(Phase::Stopping));
+    assert_eq!(app.run(Status { vm: "web".to_owned() }).await.unwrap().status, "running");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! `qmp`.
 
+use std::ffi::OsStr;
+
 use clap::{Args, Subcommand};
 use maqet::Patience;
 
@@ -27,6 +29,19 @@ pub(crate) struct Qmp {
     pub(crate) command: Option<QmpCommand>,
     #[command(flatten)]
     pub(crate) run: Option<QmpRun>,
+}
+
+impl Qmp {
+    /// Returns `qmp` with the command that the word after it names, or with none if that is a VM.
+    pub(super) fn about_one(next: &OsStr) -> clap::Command {
+        let all = Self::augment_args(clap::Command::new("qmp"));
+        let this = clap::Command::new("qmp")
+            .args(all.get_arguments().cloned())
+            .groups(all.get_groups().cloned())
+            .args_conflicts_with_subcommands(true)
+            .subcommand_negates_reqs(true);
+        all.find_subcommand(next).cloned().into_iter().fold(this, clap::Command::subcommand)
+    }
 }
 
 /// What can be done with a monitor.

@@ -17,6 +17,55 @@ fn test_arguments_qmp_short_and_long_form_say_the_same() {
     assert_eq!((short.vm, short.command), (long.vm, long.command));
 }
 
+#[test]
+fn test_arguments_read_by_one_command_are_what_all_commands_read() {
+    let told = |result: Result<Arguments, clap::Error>| match result {
+        Ok(arguments) => format!("{arguments:?}"),
+        Err(error) => error.to_string(),
+    };
+    for line in [
+        "",
+        "ls",
+        "list --format json",
+        "--format json ls",
+        "--format ls ls",
+        "--config status ls -q",
+        "--config status status web",
+        "--config status",
+        "-v stop web --force -v",
+        "--data-dir=/d qmp web query-status",
+        "qmp run web query-status a.b=c",
+        "qmp nothing",
+        "qmp",
+        "qmp --help",
+        "qmp keys --help",
+        "qmp web run",
+        "qmp keys web ctrl-c --hold 5ms -q",
+        "qmp --timeout 5s run web query-status",
+        "qmp --timeout 5s web query-status --format json",
+        "qmp device-add web virtio-net-pci id=a",
+        "qmp device-ad web virtio-net-pci",
+        "qmp run web",
+        "snapshot create web hdd one",
+        "snapshot web create",
+        "help ls",
+        "ls --help",
+        "--version",
+        "sttus web",
+        "status",
+        "stop web --frce",
+        "-- ls",
+        "- ls",
+        "ls status",
+    ] {
+        let words: Vec<OsString> = ["maqet"].into_iter().chain(line.split_whitespace()).map(OsString::from).collect();
+
+        assert_eq!(told(Arguments::read(&words)), told(Arguments::parsed(Arguments::command(), &words)), "{line}");
+    }
+    let named = |line: &str| Arguments::about_one(&line.split(' ').map(OsString::from).collect::<Vec<_>>()).is_some();
+    assert_eq!(["maqet -v list", "maqet --help", "maqet sttus web"].map(named), [true, false, false]);
+}
+
 /// Commands that are another one under another path.
 const SHORT_FORMS: [(&str, &str); 5] = [
     ("keys", "qmp.keys"),

@@ -21,7 +21,7 @@ impl Files {
     /// Returns the files in Cargo's target folder, built or not; `None` outside of one.
     #[must_use]
     pub fn in_target() -> Option<Self> {
-        Some(Self::in_folder(profile_dir()?.parent()?.join("guest")))
+        Some(Self::in_folder(target_dir(&profile_dir()?)?.join("guest")))
     }
 
     /// Returns the built files: those of `MAQET_GUEST`, else those in the target folder.
@@ -95,9 +95,32 @@ pub fn profile_dir() -> Option<PathBuf> {
     Some(profile.to_owned())
 }
 
+/// Returns Cargo's target folder, one or, where a target is named, two above `profile`.
+///
+/// Cargo marks both as caches (<https://bford.info/cachedir/>).
+fn target_dir(profile: &Path) -> Option<PathBuf> {
+    let marked = |folder: &&Path| folder.join("CACHEDIR.TAG").exists();
+    Some(profile.ancestors().skip(1).take_while(marked).last()?.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn test_target_dir_is_the_highest_that_is_marked() {
+        let place = tempfile::tempdir().unwrap();
+        let target = place.path().join("target");
+        let profile = target.join("x86_64-unknown-linux-gnu/debug");
+        std::fs::create_dir_all(&profile).unwrap();
+        let unmarked = target_dir(&profile);
+        std::fs::write(target.join("x86_64-unknown-linux-gnu/CACHEDIR.TAG"), "").unwrap();
+        std::fs::write(target.join("CACHEDIR.TAG"), "").unwrap();
+
+        assert_eq!(unmarked, None);
+        assert_eq!(target_dir(&profile), Some(target.clone()));
+        assert_eq!(target_dir(&target.join("x86_64-unknown-linux-gnu")), Some(target));
+    }
 
     #[test]
     fn test_profile_dir_of_a_test_is_above_deps() {
