@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use rustix::fs::{Access, access};
 
@@ -13,11 +14,17 @@ use rustix::fs::{Access, access};
 ///
 /// QEMU needs it whole, `DISPLAY` and the like for its windows.
 #[derive(Debug, Clone, Default)]
-pub struct ProcessEnvironment(BTreeMap<OsString, OsString>);
+pub struct ProcessEnvironment(Arc<BTreeMap<OsString, OsString>>);
+
+impl From<Arc<BTreeMap<OsString, OsString>>> for ProcessEnvironment {
+    fn from(variables: Arc<BTreeMap<OsString, OsString>>) -> Self {
+        Self(variables)
+    }
+}
 
 impl FromIterator<(OsString, OsString)> for ProcessEnvironment {
     fn from_iter<T: IntoIterator<Item = (OsString, OsString)>>(variables: T) -> Self {
-        Self(variables.into_iter().collect())
+        Self(Arc::new(variables.into_iter().collect()))
     }
 }
 
@@ -34,7 +41,7 @@ impl ProcessEnvironment {
     /// Returns a command that runs `program` in this environment and nothing else of ours.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        command.env_clear().envs(&self.0);
+        command.env_clear().envs(self.0.iter());
         command
     }
 

@@ -76,9 +76,19 @@ impl Database {
         action: &'static str,
         work: impl Fn(&Connection) -> Result<T>,
     ) -> std::result::Result<T, StoreError> {
+        self.read_within(self.patience, action, work)
+    }
+
+    /// Does the same and waits for others no longer than `patience`.
+    pub(crate) fn read_within<T>(
+        &self,
+        patience: Duration,
+        action: &'static str,
+        work: impl Fn(&Connection) -> Result<T>,
+    ) -> std::result::Result<T, StoreError> {
         match &self.access {
-            Access::Shared { connection, .. } => patiently(self.patience, || work(connection)),
-            Access::Hindered => patiently(self.patience, || self.read_anew(&work)),
+            Access::Shared { connection, .. } => patiently(patience, || work(connection)),
+            Access::Hindered => patiently(patience, || self.read_anew(patience, &work)),
         }
         .map_err(|error| explained(&self.place.given, action, error))
     }
@@ -112,8 +122,8 @@ impl Database {
     }
 
     /// Reads through a connection that is opened for it.
-    fn read_anew<T>(&self, work: impl Fn(&Connection) -> Result<T>) -> Result<T> {
-        let deadline = Instant::now() + self.patience;
+    fn read_anew<T>(&self, patience: Duration, work: impl Fn(&Connection) -> Result<T>) -> Result<T> {
+        let deadline = Instant::now() + patience;
         loop {
             let before = self.place.stamp();
             let reader = Reader::open(&self.place)?;

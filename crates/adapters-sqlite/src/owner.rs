@@ -1,9 +1,14 @@
-//! The thread that owns the connection: jobs come in by a bounded queue, answers go back one by one.
+//! Who works with the connection: a thread of its own, to which jobs come by a bounded queue; and whoever asks for a
+//! single row, while nobody else works.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use maqet_domain::port::StoreError;
+use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::database::Database;
@@ -11,11 +16,20 @@ use crate::limits;
 
 type Job = Box<dyn FnOnce(&mut Database) + Send>;
 
-/// A database and the thread it lives on; dropped, it finishes what was asked and closes the database.
+/// A database and the thread that works on it; dropped, it finishes what was asked and closes the database.
 #[derive(Debug)]
 pub(crate) struct Owner {
-    jobs: Option<mpsc::Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
+    database: Arc<Mutex<Database>>,
+    /// How many jobs were asked of the thread and are not done.
+    unfinished: Arc<AtomicUsize>,
+    thread: Mutex<Option<Thread>>,
+}
+
+/// The thread, from the first job on.
+#[derive(Debug)]
+struct Thread {
+    jobs: mpsc::Sender<Job>,
+    handle: JoinHandle<()>,
 }
 
 /// The owner's thread is gone; it ends early by a panic only.
@@ -24,15 +38,32 @@ pub(crate) struct Owner {
 struct Gone;
 
 impl Owner {
-    /// Gives `database` a thread.
-    pub(crate) fn start(mut database: Database) -> io::Result<Self> {
-        let (jobs, mut queue) = mpsc::channel::<Job>(limits::QUEUE);
-        let thread = thread::Builder::new().name("maqet-sqlite".to_owned()).spawn(move || {
-            while let Some(job) = queue.blocking_recv() {
-                job(&mut database);
+    /// Takes a database; its thread is started by the first job.
+    pub(crate) fn new(database: Database) -> Self {
+        Self {
+            database: Arc::new(Mutex::new(database)),
+            unfinished: Arc::new(AtomicUsize::new(0)),
+            thread: Mutex::new(None),
+        }
+    }
+
+    /// Reads a few rows: here and now if nobody else is at work, which takes less time than to wake another thread;
+    /// else after the others, as [`run`](Self::run) does.
+    pub(crate) async fn read_few<T: Send + 'static>(
+        &self,
+        action: &'static str,
+        work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        // Who asked for a change and then asks for a row sees the change, whether or not it waited.
+        if self.unfinished.load(Ordering::Acquire) == 0
+            && let Ok(database) = self.database.try_lock()
+        {
+            match database.read_within(Duration::ZERO, action, &work) {
+                Err(StoreError::Busy { .. }) => {}
+                result => return result,
             }
-        })?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+        }
+        self.run(action, move |database| database.read(action, work)).await
     }
 
     /// Does `work` on the owner's thread; once it is queued it is done, whether the answer is awaited or not.
@@ -43,22 +74,46 @@ impl Owner {
     ) -> Result<T, StoreError> {
         let gone = || StoreError::Failed { action, source: Gone.into() };
         let (reply, answer) = oneshot::channel();
+        let unfinished = Arc::clone(&self.unfinished);
         let job: Job = Box::new(move |database| {
+            let result = work(database);
+            unfinished.fetch_sub(1, Ordering::Release);
             // Who asked may have gone in the meantime.
-            let _unheard = reply.send(work(database));
+            let _unheard = reply.send(result);
         });
 
-        let jobs = self.jobs.as_ref().ok_or_else(gone)?;
-        jobs.send(job).await.map_err(|_| gone())?;
+        let jobs = self.jobs().map_err(|error| StoreError::Failed { action, source: error.into() })?;
+        let place = jobs.reserve().await.map_err(|_| gone())?;
+        self.unfinished.fetch_add(1, Ordering::AcqRel);
+        place.send(job);
         answer.await.map_err(|_| gone())?
+    }
+
+    /// Returns the way to the thread, which is started if there is none.
+    fn jobs(&self) -> io::Result<mpsc::Sender<Job>> {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = &*thread {
+            return Ok(thread.jobs.clone());
+        }
+        let (jobs, mut queue) = mpsc::channel::<Job>(limits::QUEUE);
+        let database = Arc::clone(&self.database);
+        let handle = thread::Builder::new().name("maqet-sqlite".to_owned()).spawn(move || {
+            while let Some(job) = queue.blocking_recv() {
+                let Ok(mut database) = database.lock() else { return };
+                job(&mut database);
+            }
+        })?;
+        *thread = Some(Thread { jobs: jobs.clone(), handle });
+        Ok(jobs)
     }
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        drop(self.jobs.take());
-        if let Some(thread) = self.thread.take() {
-            let _ended_by_panic = thread.join();
+        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Thread { jobs, handle }) = thread {
+            drop(jobs);
+            let _ended_by_panic = handle.join();
         }
     }
 }

@@ -12,7 +12,6 @@ use maqet_domain::port::{EventLog, HistoryLog, StorageLedger, Store, StoreError,
 use maqet_domain::vm::{Vm, VmEntry, VmId, VmName};
 
 use crate::database::Database;
-use crate::error::unusable;
 use crate::owner::Owner;
 use crate::{limits, read};
 
@@ -52,10 +51,8 @@ impl SqliteStore {
 
     /// Opens the database at `path` as [`open`](Self::open) does, with options.
     pub fn open_with(path: impl AsRef<Path>, options: Options) -> Result<Self, StoreError> {
-        let path = path.as_ref();
-        let database = Database::open(path, options)?;
-        let owner = Owner::start(database).map_err(|error| unusable(path, error))?;
-        Ok(Self { owner })
+        let database = Database::open(path.as_ref(), options)?;
+        Ok(Self { owner: Owner::new(database) })
     }
 }
 
@@ -64,13 +61,13 @@ impl VmRepository for SqliteStore {
     async fn by_id(&self, id: &VmId) -> Result<Option<Vm>, StoreError> {
         const ACTION: &str = "read a VM";
         let id = *id;
-        self.owner.run(ACTION, move |database| database.read(ACTION, |sql| read::vm_by_id(sql, id))).await
+        self.owner.read_few(ACTION, move |sql| read::vm_by_id(sql, id)).await
     }
 
     async fn by_name(&self, name: &VmName) -> Result<Option<Vm>, StoreError> {
         const ACTION: &str = "read a VM";
         let name = name.clone();
-        self.owner.run(ACTION, move |database| database.read(ACTION, |sql| read::vm_by_name(sql, &name))).await
+        self.owner.read_few(ACTION, move |sql| read::vm_by_name(sql, &name)).await
     }
 
     async fn by_id_prefix(&self, prefix: &str) -> Result<Vec<VmEntry>, StoreError> {
@@ -91,7 +88,7 @@ impl StorageLedger for SqliteStore {
     async fn of_vm(&self, id: &VmId) -> Result<Vec<StorageRecord>, StoreError> {
         const ACTION: &str = "read the storage of a VM";
         let id = *id;
-        self.owner.run(ACTION, move |database| database.read(ACTION, |sql| read::storage(sql, id))).await
+        self.owner.read_few(ACTION, move |sql| read::storage(sql, id)).await
     }
 }
 

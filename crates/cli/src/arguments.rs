@@ -68,11 +68,11 @@ impl Arguments {
     /// Reads the words of a command line, and the variables that stand in for options.
     ///
     /// A variable that is empty counts as unset, and any flag beats any variable.
-    pub(crate) fn read(words: &[OsString]) -> Result<Self, clap::Error> {
+    pub(crate) fn read(words: &[OsString], environment: &Environment) -> Result<Self, clap::Error> {
         // What the one command cannot read is told by them all: a near name, a usage, the help.
         Self::about_one(words)
-            .and_then(|command| Self::parsed(command, words).ok())
-            .map_or_else(|| Self::parsed(Self::command(), words), Ok)
+            .and_then(|command| Self::parsed(command, words, environment).ok())
+            .map_or_else(|| Self::parsed(Self::command(), words, environment), Ok)
     }
 
     /// Returns a command line that knows the one command which `words` seem to name.
@@ -91,8 +91,7 @@ impl Arguments {
         Some(Global::augment_args(clap::Command::new("maqet")).subcommand_required(true).subcommand(one))
     }
 
-    fn parsed(command: clap::Command, words: &[OsString]) -> Result<Self, clap::Error> {
-        let environment = Environment::of_this_process();
+    fn parsed(command: clap::Command, words: &[OsString], environment: &Environment) -> Result<Self, clap::Error> {
         let is_empty = |name: &OsStr| environment.variables().get(name).is_some_and(|value| value.is_empty());
         let mut command = command.mut_args(|arg| match arg.get_env() {
             Some(name) if is_empty(name) => arg.env(Resettable::Reset),

@@ -16,13 +16,14 @@ use crate::{command, exit, logging};
 
 /// Runs a command line.
 pub(crate) fn main(words: &[OsString]) -> ExitCode {
-    let arguments = match Arguments::read(words) {
+    let environment = Environment::of_this_process();
+    let arguments = match Arguments::read(words, &environment) {
         Ok(arguments) => arguments,
-        Err(error) => return unparsed(&error, words),
+        Err(error) => return unparsed(&error, words, &environment),
     };
     choose_colors(arguments.global.color);
     let format = arguments.global.format;
-    match begin(arguments) {
+    match begin(arguments, &environment) {
         Ok(code) => ExitCode::from(code),
         Err(failed) => {
             failure::show(&failed, format);
@@ -31,13 +32,13 @@ pub(crate) fn main(words: &[OsString]) -> ExitCode {
     }
 }
 
-fn begin(arguments: Arguments) -> Result<u8, Failure> {
+fn begin(arguments: Arguments, environment: &Environment) -> Result<u8, Failure> {
     logging::begin(&arguments.global)?;
     let listens_itself = command::listens_itself(&arguments.command);
     if listens_itself {
         command::stop_where_lines_are_edited()?;
     }
-    let maqet = open(&arguments.global)?;
+    let maqet = open(&arguments.global, environment)?;
     // One thread: starting more costs time, and nothing here keeps more than one busy.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -59,8 +60,8 @@ fn begin(arguments: Arguments) -> Result<u8, Failure> {
     })
 }
 
-fn open(global: &Global) -> Result<Maqet, Failure> {
-    let settings = Settings::discover(&Environment::of_this_process(), &global.overrides())?;
+fn open(global: &Global, environment: &Environment) -> Result<Maqet, Failure> {
+    let settings = Settings::discover(environment, &global.overrides())?;
     tracing::debug!(data = %settings.data_dir.display(), runtime = %settings.runtime_dir.display(),
         database = without_credentials(&settings.database), file = ?settings.config_file, "settings");
     let (is_quiet, format) = (global.quiet, global.format);
@@ -109,9 +110,9 @@ fn choose_colors(color: Color) {
 }
 
 /// Shows the help, or says what is wrong with the command line.
-fn unparsed(error: &clap::Error, words: &[OsString]) -> ExitCode {
+fn unparsed(error: &clap::Error, words: &[OsString], environment: &Environment) -> ExitCode {
     let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-    if is_help || !wants_json(words) {
+    if is_help || !wants_json(words, environment) {
         let swapped = swapped_snapshot(words);
         // A closed pipe is no failure of the help.
         let _ = error.print();
@@ -131,10 +132,10 @@ fn unparsed(error: &clap::Error, words: &[OsString]) -> ExitCode {
 }
 
 /// Returns whether errors are to be JSON although the command line could not be understood.
-fn wants_json(words: &[OsString]) -> bool {
+fn wants_json(words: &[OsString], environment: &Environment) -> bool {
     let by_flag = words.windows(2).any(|pair| pair[0] == "--format" && pair[1] == "json")
         || words.iter().any(|word| word == "--format=json");
-    by_flag || Environment::of_this_process().get("MAQET_FORMAT").is_some_and(|format| format == "json")
+    by_flag || environment.get("MAQET_FORMAT").is_some_and(|format| format == "json")
 }
 
 /// Tells whoever writes the Python program's order (`snapshot VM create …`) ours.

@@ -223,8 +223,7 @@ fn upkeep(kept: &Kept, environment: ProcessEnvironment, settings: &Settings) -> 
 
 /// Chooses an adapter for each port.
 fn ports(kept: Kept, settings: &Settings, faults: &FaultPoints) -> Ports {
-    let variables = settings.environment.variables();
-    let environment: ProcessEnvironment = variables.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let environment = ProcessEnvironment::from(Arc::clone(settings.environment.variables()));
     let login_name = settings.environment.get("LOGNAME").map(|name| name.to_string_lossy().into_owned());
     let hypervisor = QemuHypervisor::new(environment.clone(), settings.cache_dir.clone());
     Ports {

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-/// The variables of an environment.
+/// The variables of an environment; its copies share them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Environment {
-    variables: BTreeMap<OsString, OsString>,
+    variables: Arc<BTreeMap<OsString, OsString>>,
 }
 
 impl Environment {
@@ -27,13 +28,14 @@ impl Environment {
     }
 
     /// Returns all variables.
-    pub fn variables(&self) -> &BTreeMap<OsString, OsString> {
+    pub fn variables(&self) -> &Arc<BTreeMap<OsString, OsString>> {
         &self.variables
     }
 }
 
 impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
-        Self { variables: variables.into_iter().map(|(key, value)| (key.into(), value.into())).collect() }
+        let variables = variables.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        Self { variables: Arc::new(variables) }
     }
 }

@@ -379,7 +379,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let config = home.path().join("m.conf");
         write(&config, "directories: {data: /file/d, state: s}\n");
-        let mut variables = environment(home.path()).variables().clone();
+        let mut variables = environment(home.path()).variables().as_ref().clone();
         variables.insert("MAQET_DATA_DIR".into(), "/variable/d".into());
         let environment: Environment = variables.into_iter().collect();
         let overrides = Overrides { config: Some(config), ..Overrides::default() };

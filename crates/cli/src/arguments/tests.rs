@@ -23,6 +23,7 @@ fn test_arguments_read_by_one_command_are_what_all_commands_read() {
         Ok(arguments) => format!("{arguments:?}"),
         Err(error) => error.to_string(),
     };
+    let environment = Environment::default();
     for line in [
         "",
         "ls",
@@ -60,7 +61,8 @@ fn test_arguments_read_by_one_command_are_what_all_commands_read() {
     ] {
         let words: Vec<OsString> = ["maqet"].into_iter().chain(line.split_whitespace()).map(OsString::from).collect();
 
-        assert_eq!(told(Arguments::read(&words)), told(Arguments::parsed(Arguments::command(), &words)), "{line}");
+        let by_all = Arguments::parsed(Arguments::command(), &words, &environment);
+        assert_eq!(told(Arguments::read(&words, &environment)), told(by_all), "{line}");
     }
     let named = |line: &str| Arguments::about_one(&line.split(' ').map(OsString::from).collect::<Vec<_>>()).is_some();
     assert_eq!(["maqet -v list", "maqet --help", "maqet sttus web"].map(named), [true, false, false]);
