@@ -141,7 +141,7 @@ mod tests {
 
         assert_eq!(unknown.to_string(), "`device_add` has no argument `drvie`");
         assert_eq!(unknown.hints()[0], "did you mean `drive` or `driver`?");
-        assert_eq!(wrong.to_string(), "`maybe` is nothing for `share-rw` of `device_add`, which takes `on` or `off`");
+        assert_eq!(wrong.to_string(), "`maybe` does not go with `share-rw` of `device_add`, which takes `on` or `off`");
         let odd = refused(json!({"driver": "virtio-blk-pci", "queue-sizes": 1}));
         assert_eq!(odd.code(), "qmp.unknown-argument");
     }

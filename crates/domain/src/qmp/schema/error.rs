@@ -52,7 +52,7 @@ pub enum SchemaError {
         missing: Vec<String>,
     },
     /// A value that is not what the argument takes.
-    #[error("`{given}` is nothing for `{argument}` of `{command}`, which takes {expected}")]
+    #[error("`{given}` does not go with `{argument}` of `{command}`, which takes {expected}")]
     WrongValue {
         /// The command.
         command: String,

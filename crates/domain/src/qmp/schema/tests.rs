@@ -33,6 +33,16 @@ fn refused(line: &str, message: &str, hints: &[&str]) {
 }
 
 #[test]
+fn test_words_of_a_long_choice_are_told_in_part_with_the_near_one() {
+    let error = typed("send-key keys.0.type=qcode keys.0.data=crtl").unwrap_err();
+
+    let text = error.to_string();
+    assert!(text.ends_with(" more") && text.matches('`').count() < 60, "{text}");
+    let hints = crate::Explain::hints(&error);
+    assert!(hints.iter().any(|hint| hint.contains("`ctrl`")), "{hints:?}");
+}
+
+#[test]
 fn test_schema_of_a_real_qemu_has_its_commands_and_events() {
     let schema = schema();
 
@@ -111,7 +121,7 @@ fn test_words_that_are_json_are_taken_where_an_object_or_list_is_due() {
     check("qom-set path=/m property=p value=text", &json!({"path": "/m", "property": "p", "value": "text"}));
     refused(
         "transaction actions=[{\"type\":\"abrt\",\"data\":{}}]",
-        "`abrt` is nothing for `actions.0.type` of `transaction`, which takes one of `abort`, \
+        "`abrt` does not go with `actions.0.type` of `transaction`, which takes one of `abort`, \
          `block-dirty-bitmap-add`, `block-dirty-bitmap-remove`, `block-dirty-bitmap-clear`, \
          `block-dirty-bitmap-enable`, `block-dirty-bitmap-disable`, `block-dirty-bitmap-merge`, `blockdev-backup`, \
          `blockdev-snapshot`, `blockdev-snapshot-internal-sync`, `blockdev-snapshot-sync`, `drive-backup`",
@@ -180,13 +190,21 @@ fn test_arguments_missing_are_named_all_at_once() {
 
 #[test]
 fn test_values_that_do_not_fit_are_answered_with_what_fits() {
-    refused("block_resize size=big", "`big` is nothing for `size` of `block_resize`, which takes a whole number", &[]);
-    refused("block_resize size=+5", "`+5` is nothing for `size` of `block_resize`, which takes a whole number", &[]);
-    refused("block_resize size=1.5", "`1.5` is nothing for `size` of `block_resize`, which takes a whole number", &[]);
-    refused("eject force=maybe", "`maybe` is nothing for `force` of `eject`, which takes `on` or `off`", &[]);
+    refused(
+        "block_resize size=big",
+        "`big` does not go with `size` of `block_resize`, which takes a whole number",
+        &[],
+    );
+    refused("block_resize size=+5", "`+5` does not go with `size` of `block_resize`, which takes a whole number", &[]);
+    refused(
+        "block_resize size=1.5",
+        "`1.5` does not go with `size` of `block_resize`, which takes a whole number",
+        &[],
+    );
+    refused("eject force=maybe", "`maybe` does not go with `force` of `eject`, which takes `on` or `off`", &[]);
     refused(
         "set-action panic=pasue",
-        "`pasue` is nothing for `panic` of `set-action`, which takes one of `pause`, `shutdown`, `exit-failure`, `none`",
+        "`pasue` does not go with `panic` of `set-action`, which takes one of `pause`, `shutdown`, `exit-failure`, `none`",
         &["did you mean `pause`?"],
     );
     refused(
@@ -196,17 +214,17 @@ fn test_values_that_do_not_fit_are_answered_with_what_fits() {
     );
     refused(
         "block_resize size.x=1",
-        "`size.x` is nothing for `size` of `block_resize`, which takes a whole number",
+        "`size.x` does not go with `size` of `block_resize`, which takes a whole number",
         &[],
     );
     refused(
         "transaction actions=x",
-        "`x` is nothing for `actions` of `transaction`, which takes an object, as in `actions.…=…`",
+        "`x` does not go with `actions` of `transaction`, which takes an object, as in `actions.…=…`",
         &[],
     );
     refused(
         "migrate-set-capabilities capabilities.1.capability=events",
-        "`capabilities.1` is nothing for `capabilities` of `migrate-set-capabilities`, which takes a list, as in \
+        "`capabilities.1` does not go with `capabilities` of `migrate-set-capabilities`, which takes a list, as in \
          `capabilities.0=…`",
         &[],
     );
@@ -237,19 +255,19 @@ fn test_json_keeps_its_types_and_is_checked() {
     assert_eq!(Value::Object(command.arguments), json!({"size": 5, "device": "d"}));
     assert_eq!(
         message("block_resize", json!({"size": "5"})),
-        "`5` is nothing for `size` of `block_resize`, which takes a whole number"
+        "`5` does not go with `size` of `block_resize`, which takes a whole number"
     );
-    assert!(message("block_resize", json!({"size": 5.5})).starts_with("`5.5` is nothing for `size`"));
+    assert!(message("block_resize", json!({"size": 5.5})).starts_with("`5.5` does not go with `size`"));
     assert_eq!(message("netdev_add", json!({"hostfwd": []})), "`netdev_add` needs `id`, `type`");
     assert_eq!(message("block_resize", json!({"sise": 5})), "`block_resize` has no argument `sise`");
     assert_eq!(
         message("eject", json!({"force": 1})),
-        "`1` is nothing for `force` of `eject`, which takes `on` or `off`"
+        "`1` does not go with `force` of `eject`, which takes `on` or `off`"
     );
     assert_eq!(message("pmemsave", json!({"val": 1})), "`pmemsave` needs `size`, `filename`");
     assert_eq!(
         message("blockdev-add", json!({"driver": "qcow2", "file": {"driver": "file", "filename": 1}})),
-        "`1` is nothing for `file.filename` of `blockdev-add`, which takes a text"
+        "`1` does not go with `file.filename` of `blockdev-add`, which takes a text"
     );
     assert!(schema.command_of_json("device_add", json(json!({"driver": "x", "any": {"a": 1}}))).is_ok());
     assert!(schema.command_of_json("blockdev-add", json(json!({"driver": "qcow2", "file": "n"}))).is_ok());

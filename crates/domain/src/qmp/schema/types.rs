@@ -10,6 +10,9 @@
 
 use super::Schema;
 
+/// How many of the words that an argument takes are told: the keys of a keyboard are 151. The near one is told anyway.
+const WORDS_TOLD: usize = 24;
+
 /// Types within types further down than this are those of a file that somebody made up.
 const DEEPEST: usize = 16;
 
@@ -101,7 +104,8 @@ impl<'a> Types<'a> {
             Type::Words(words) => match words.as_slice() {
                 [] => "nothing".to_owned(),
                 [one] => format!("`{one}`"),
-                many => format!("one of {}", quoted(many)),
+                many if many.len() <= WORDS_TOLD => format!("one of {}", quoted(many)),
+                many => format!("one of {} and {} more", quoted(&many[..WORDS_TOLD]), many.len() - WORDS_TOLD),
             },
             Type::List(_) => "a list".to_owned(),
             Type::Object(_) => "an object".to_owned(),
