@@ -1,9 +1,10 @@
 //! What has to hold in a home after a command was killed in it.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use maqet_testkit::{TestHome, wait};
 use serde_json::Value;
@@ -12,6 +13,9 @@ use crate::scenario::{DRIVE, Scenario, VM, disks};
 
 /// How long processes that are just coming or going may be seen by one look and not by the other.
 const SETTLED: Duration = Duration::from_secs(10);
+
+/// How long ago a file that was being written is surely left behind.
+const LONG: Duration = Duration::from_hours(1);
 
 /// What there was before the command.
 #[derive(Debug, Default)]
@@ -79,10 +83,25 @@ pub(crate) fn check(home: &TestHome, scenario: &Scenario, before: &Before, first
     }
     assert_eq!(home.json(&["ls"]), Value::Array(Vec::new()));
     // Who was killed once the VM was out of the database could not remove its files any more.
+    let_time_pass(home);
     home.json(&["cleanup"]);
     assert_eq!(home.leftovers(), Vec::<PathBuf>::new());
     assert_eq!(home.json(&["cleanup"])["items"], Value::Array(Vec::new()));
     check_database(home);
+}
+
+/// Makes what somebody was writing when he was killed as old as what `cleanup` takes for left behind.
+fn let_time_pass(home: &TestHome) {
+    let long_ago = SystemTime::now() - LONG;
+    let is_temporary = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with(".tmp") || name.ends_with(".tmp")
+    };
+    for path in home.leftovers() {
+        for path in path.ancestors().take(2).filter(|path| is_temporary(path)) {
+            File::open(path).and_then(|file| file.set_modified(long_ago)).unwrap();
+        }
+    }
 }
 
 /// Returns the VMs that `ls` shows, once it shows exactly the QEMUs that run.
