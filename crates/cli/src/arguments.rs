@@ -91,6 +91,15 @@ impl Arguments {
         Some(Global::augment_args(clap::Command::new("maqet")).subcommand_required(true).subcommand(one))
     }
 
+    /// Tells where a command is that was looked for among the first ones, as `device-add`, which is one of `qmp`.
+    pub(crate) fn elsewhere(name: &str) -> Option<String> {
+        let mut whole = Self::command();
+        whole.build();
+        let has_it = |above: &&clap::Command| above.get_name() != "help" && above.find_subcommand(name).is_some();
+        let above = whole.get_subcommands().find(has_it)?.get_name();
+        Some(format!("write `maqet {above} {name}`"))
+    }
+
     fn parsed(command: clap::Command, words: &[OsString], environment: &Environment) -> Result<Self, clap::Error> {
         let is_empty = |name: &OsStr| environment.variables().get(name).is_some_and(|value| value.is_empty());
         let mut command = command.mut_args(|arg| match arg.get_env() {

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use maqet::domain::event::{Event, kind};
 use maqet::{Environment, Maqet, Settings};
 
@@ -113,10 +113,9 @@ fn choose_colors(color: Color) {
 fn unparsed(error: &clap::Error, words: &[OsString], environment: &Environment) -> ExitCode {
     let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     if is_help || !wants_json(words, environment) {
-        let swapped = swapped_snapshot(words);
         // A closed pipe is no failure of the help.
         let _ = error.print();
-        if let (false, Some(hint)) = (is_help, swapped) {
+        if let (false, Some(hint)) = (is_help, hint(error, words)) {
             anstream::eprintln!("\n  hint: {hint}");
         }
         return ExitCode::from(if is_help { exit::DONE } else { exit::code(maqet::Fault::Usage) });
@@ -125,7 +124,7 @@ fn unparsed(error: &clap::Error, words: &[OsString], environment: &Environment) 
     // What is missing stands below a line that ends with a colon, one a line.
     let paragraph = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
     let message = paragraph.collect::<Vec<_>>().join(" ").trim_start_matches("error: ").to_owned();
-    let mut hints: Vec<String> = swapped_snapshot(words).into_iter().collect();
+    let mut hints: Vec<String> = hint(error, words).into_iter().collect();
     hints.push("see `maqet --help`".to_owned());
     failure::show(&Failure::usage(message, hints), Format::Json);
     ExitCode::from(exit::code(maqet::Fault::Usage))
@@ -136,6 +135,15 @@ fn wants_json(words: &[OsString], environment: &Environment) -> bool {
     let by_flag = words.windows(2).any(|pair| pair[0] == "--format" && pair[1] == "json")
         || words.iter().any(|word| word == "--format=json");
     by_flag || environment.get("MAQET_FORMAT").is_some_and(|format| format == "json")
+}
+
+/// Returns what was probably meant and clap does not find.
+fn hint(error: &clap::Error, words: &[OsString]) -> Option<String> {
+    let elsewhere = || match error.get(ContextKind::InvalidSubcommand)? {
+        ContextValue::String(name) => Arguments::elsewhere(name),
+        _ => None,
+    };
+    swapped_snapshot(words).or_else(elsewhere)
 }
 
 /// Tells whoever writes the Python program's order (`snapshot VM create …`) ours.

@@ -68,6 +68,16 @@ fn test_arguments_read_by_one_command_are_what_all_commands_read() {
     assert_eq!(["maqet -v list", "maqet --help", "maqet sttus web"].map(named), [true, false, false]);
 }
 
+#[test]
+fn test_arguments_command_of_another_one_is_told_with_its_place() {
+    let told = Arguments::elsewhere;
+
+    assert_eq!(told("device-add").as_deref(), Some("write `maqet qmp device-add`"));
+    assert_eq!(told("create").as_deref(), Some("write `maqet snapshot create`"));
+    assert_eq!(told("schema").as_deref(), Some("write `maqet config schema`"));
+    assert_eq!(told("frobnicate"), None);
+}
+
 /// Commands that are another one under another path.
 const SHORT_FORMS: [(&str, &str); 5] = [
     ("keys", "qmp.keys"),
