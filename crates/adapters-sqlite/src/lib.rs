@@ -5,7 +5,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | `store` | the ports, each method one job for the owner |
-//! | `owner` | the thread that owns the connection, and its queue |
+//! | `owner` | the thread that works on the connection, its queue, and the reads that do not wait for it |
 //! | `database` | one open database: retries, and how it is read where it cannot be written |
 //! | `place` | what lies at the path before SQLite sees it |
 //! | `birth` | a new database, which comes into being whole and private |

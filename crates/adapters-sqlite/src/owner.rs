@@ -54,7 +54,7 @@ impl Owner {
         action: &'static str,
         work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        // Who asked for a change and then asks for a row sees the change, whether or not it waited.
+        // Who asked for a change and then asks for a row witness the change, whether or not it waited.
         if self.unfinished.load(Ordering::Acquire) == 0
             && let Ok(database) = self.database.try_lock()
         {
@@ -115,5 +115,59 @@ impl Drop for Owner {
             drop(jobs);
             let _ended_by_panic = handle.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::atomic::AtomicBool;
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::Options;
+
+    fn owner(folder: &tempfile::TempDir) -> Owner {
+        Owner::new(Database::open(&folder.path().join("maqet.db"), Options::default()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn test_read_few_of_an_idle_owner_needs_no_thread() {
+        let folder = tempfile::tempdir().unwrap();
+        let owner = owner(&folder);
+
+        let one: i64 = owner.read_few("read", |sql| sql.query_row("SELECT 1", [], |row| row.get(0))).await.unwrap();
+
+        assert_eq!(one, 1);
+        assert!(owner.thread.lock().unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn test_read_few_after_a_job_that_nobody_awaits_comes_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let owner = owner(&folder);
+        let (is_done, seen) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let done = Arc::clone(&is_done);
+        let mut job = Box::pin(owner.run("write", move |_| {
+            held.recv().unwrap();
+            done.store(true, Ordering::Release);
+            Ok(())
+        }));
+        let mut context = Context::from_waker(Waker::noop());
+        let is_queued = job.as_mut().poll(&mut context).is_pending();
+        drop(job);
+        let witness = Arc::clone(&seen);
+
+        let mut read = pin!(owner.read_few("read", move |_| {
+            witness.store(is_done.load(Ordering::Acquire), Ordering::Release);
+            Ok(())
+        }));
+        let waits = read.as_mut().poll(&mut context).is_pending();
+        release.send(()).unwrap();
+        read.await.unwrap();
+
+        assert_eq!((is_queued, waits, seen.load(Ordering::Acquire)), (true, true, true));
     }
 }

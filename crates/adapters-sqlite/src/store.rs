@@ -1,4 +1,4 @@
-//! The store ports on SQLite: each method is one job for the thread that owns the connection.
+//! The store ports on SQLite: each method is one job for the owner of the connection.
 
 use std::path::Path;
 use std::time::Duration;

@@ -65,8 +65,8 @@ pub(super) async fn stop(app: &App, entry: &VmEntry, timeout: Option<Patience>, 
     let step = step.map_err(|refused| wrong_state(entry, refused))?;
     match (step, &entry.run, &seen.process) {
         (Step::Do, Some(run), Some(process)) if force => {
-            // A power cut does not wait for a disk.
-            let (entry, killed) = join(intend(app, entry, run, process), app.kill(&entry.name, process)).await;
+            // A power cut does not wait for a disk, and what is joined first is begun first.
+            let (killed, entry) = join(app.kill(&entry.name, process), intend(app, entry, run, process)).await;
             killed?;
             Ok(finish(app, &entry, run, process, Rung::Kill).await)
         }

@@ -1,5 +1,7 @@
 //! The operations against an in-memory store and a mocked world.
 
+use std::sync::Arc;
+
 use futures_util::FutureExt;
 use maqet_application::operation::{Add, Apply, ConfigSchema, Ls, Rm, SnapshotCreate, Start, Status, Stop, table};
 use maqet_application::{Error, Patience};
@@ -211,6 +213,23 @@ async fn test_stop_that_cannot_kill_says_so_and_claims_nothing() {
     // That somebody stops it was written down; now that nobody does, it runs.
     assert_eq!(phase(&world, "web").await, Some(Phase::Stopping));
     assert_eq!(app.run(Status { vm: "web".to_owned() }).await.unwrap().status, "running");
+}
+
+#[tokio::test]
+async fn test_stop_with_force_signals_before_the_store_is_asked_for_anything() {
+    let mut world = World::new();
+    let store = Arc::clone(&world.store);
+    let was_running = move || {
+        let vms = store.list().now_or_never().expect("the store is in memory").expect("it can be read");
+        vms[0].run.as_ref().is_some_and(|run| run.phase == Phase::Running)
+    };
+    world.processes.expect_signal().withf(move |_, _| was_running()).times(1).returning(|_, _| Ok(()));
+    world.processes.expect_wait_gone().returning(|_, _| true);
+    let app = running(&mut world, RunState::Running).await;
+
+    let stopped = app.run(Stop { force: true, ..stop("web") }).await.unwrap();
+
+    assert_eq!((json!(stopped.how), stopped.vm.reason), (json!("kill"), Some(StopReason::HostSignal)));
 }
 
 #[tokio::test]

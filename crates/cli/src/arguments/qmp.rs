@@ -35,6 +35,10 @@ impl Qmp {
     /// Returns `qmp` with the command that the word after it names, or with none if that is a VM.
     pub(super) fn about_one(next: &OsStr) -> clap::Command {
         let all = Self::augment_args(clap::Command::new("qmp"));
+        if next == "help" {
+            // A command too, which clap adds where there are others.
+            return all;
+        }
         let this = clap::Command::new("qmp")
             .args(all.get_arguments().cloned())
             .groups(all.get_groups().cloned())

@@ -84,7 +84,7 @@ impl Files {
     }
 }
 
-/// Returns the folder with the binaries of this build, such as `target/debug`, found from this executable.
+/// Returns the folder with the binaries of this build, such as `target/TARGET/debug`, found from this executable.
 #[must_use]
 pub fn profile_dir() -> Option<PathBuf> {
     let executable = env::current_exe().ok()?;
