@@ -54,7 +54,7 @@ impl Owner {
         action: &'static str,
         work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        // Who asked for a change and then asks for a row witness the change, whether or not it waited.
+        // Who asked for a change and then asks for a row sees the change, whether or not it waited.
         if self.unfinished.load(Ordering::Acquire) == 0
             && let Ok(database) = self.database.try_lock()
         {
