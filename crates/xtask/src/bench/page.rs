@@ -18,8 +18,8 @@ else a machine does at the time; what counts is the ratio or the difference, and
 const AFTER: &str = "\
 ## What is measured, and how
 
-The release build runs as a user would run it: a new process for each command, its output read from a pipe to the end,
-measured from before its spawn until it was waited for. One run of ours and one of the limit take turns, so that noise
+The release build runs as a user would run it: copied as `cargo install` does, a new process for each command, its output
+read from a pipe to the end, measured from before its spawn until it was waited for. One run of ours and one of the limit take turns, so that noise
 meets both; two rounds of warm-up do not count. Everything happens in one private folder of /tmp, with an environment
 of its own, and software emulation only.
 
