@@ -178,7 +178,7 @@ pub(super) enum Band {
 }
 
 /// Adds a command to `line`.
-pub(super) fn encode(band: Band, execute: &str, arguments: &Map<String, Value>, id: u64, line: &mut Vec<u8>) {
+pub(super) fn encode(band: Band, execute: &str, arguments: &Map<String, Value>, id: Option<u64>, line: &mut Vec<u8>) {
     #[derive(Serialize)]
     struct Command<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -187,7 +187,8 @@ pub(super) fn encode(band: Band, execute: &str, arguments: &Map<String, Value>, 
         exec_oob: Option<&'a str>,
         #[serde(skip_serializing_if = "Map::is_empty")]
         arguments: &'a Map<String, Value>,
-        id: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<u64>,
     }
 
     let (execute, exec_oob) = match band {
@@ -304,13 +305,16 @@ mod tests {
         let mut line = Vec::new();
         let arguments = [("a".to_owned(), json!("x\ny"))].into_iter().collect();
 
-        encode(Band::In, "test", &arguments, 3, &mut line);
-        encode(Band::OutOf, "now", &Map::new(), 4, &mut line);
+        encode(Band::In, "test", &arguments, Some(3), &mut line);
+        encode(Band::OutOf, "now", &Map::new(), Some(4), &mut line);
+        encode(Band::In, "alone", &Map::new(), None, &mut line);
 
         let expected = concat!(
             r#"{"execute":"test","arguments":{"a":"x\ny"},"id":3}"#,
             "\n",
             r#"{"exec-oob":"now","id":4}"#,
+            "\n",
+            r#"{"execute":"alone"}"#,
             "\n",
         );
         assert_eq!(String::from_utf8(line).unwrap(), expected);

@@ -22,20 +22,23 @@ const MAIN_LOOP_SIGN: &str = "query-version";
 
 /// A session with a monitor: it greeted, and takes commands one after the other.
 ///
-/// Every command has a number, by which its answer is known. A command that timed out, or that nobody waits for any
-/// more, leaves the session usable: what was not sent of it yet is sent before the next one, and its late answer is
-/// dropped. Out-of-band execution is enabled where QEMU offers it.
+/// A command that timed out, or that nobody waits for any more, leaves the session usable: what was not sent of it yet
+/// is sent before the next one, and its late answer is dropped. Out-of-band execution is enabled where QEMU offers it.
+///
+/// An answer is known by the `id` of its command, or by having none if the command had none. QEMU's main loop answers
+/// every command once and in the order they came in (`docs/interop/qmp-spec.txt`, QEMU 7.2), so a command goes without
+/// one while no other is unanswered, which takes QEMU less time.
 #[derive(Debug)]
 pub struct QmpSession {
     wire: Wire,
     decoder: Decoder,
-    /// The number of the next command.
+    /// The next id.
     next: u64,
     /// What is to be sent still, and how much of it was.
     line: Vec<u8>,
     sent: usize,
-    /// The commands for the main loop that were not answered yet.
-    unanswered: Vec<u64>,
+    /// The ids of the commands for the main loop that were not answered yet; at most one of them has none.
+    unanswered: Vec<Option<u64>>,
     takes_oob: bool,
     /// The events, for those who keep them.
     events: Option<EventQueue>,
@@ -169,10 +172,10 @@ impl QmpSession {
         }
         loop {
             match self.message(until).await.map(|message| self.sort(message)) {
-                Ok(Some((Some(id), _))) if Some(id) == main => return MainLoop::Answers,
-                Ok(Some((Some(id), _))) if Some(id) == own => lives = true,
+                Ok(Some((id, _))) if Some(id) == main => return MainLoop::Answers,
+                Ok(Some((id, _))) if Some(id) == own => lives = true,
                 // A late answer of the main loop to a command of before is an answer, too.
-                Ok(Some((Some(id), _))) if id < self.next && main.is_none() => return MainLoop::Answers,
+                Ok(Some((id, _))) if main.is_none() && id.is_none_or(|id| id < self.next) => return MainLoop::Answers,
                 Ok(_) => {}
                 Err(NoMessage::Late) if lives => return MainLoop::Blocked,
                 Err(_) => return MainLoop::Silent,
@@ -197,18 +200,14 @@ impl QmpSession {
             }
         }
 
-        let number = self.write(Band::In, execute, arguments);
+        let own = self.write(Band::In, execute, arguments);
         self.flush(until).await.map_err(|why| why.into_error(execute, started))?;
         loop {
             let message = self.message(until).await.map_err(|why| why.into_error(execute, started))?;
-            match self.sort(message) {
-                Some((Some(id), Ok(value))) if id == number => return Ok(value),
-                // QEMU leaves the id out only where it could not read the command.
-                Some((id, Err(Refusal { class, description }))) if id.is_none_or(|id| id == number) => {
-                    self.unanswered.retain(|waiting| *waiting != number);
-                    return Err(QmpError::Refused { command: execute.to_owned(), class, description });
-                }
-                Some(_) | None => {}
+            if let Some((id, outcome)) = self.sort(message)
+                && id == own
+            {
+                return outcome.map_err(|why| why.into_error(execute));
             }
             // A peer that never stops talking is always ready, and no timer would be looked at.
             if Instant::now() >= until {
@@ -217,15 +216,23 @@ impl QmpSession {
         }
     }
 
-    /// Adds a command to what is to be sent, and returns its number.
-    fn write(&mut self, band: Band, execute: &str, arguments: &Map<String, Value>) -> u64 {
-        let number = self.next;
-        self.next += 1;
-        encode(band, execute, arguments, number, &mut self.line);
+    /// Adds a command to what is to be sent, and returns its id.
+    fn write(&mut self, band: Band, execute: &str, arguments: &Map<String, Value>) -> Option<u64> {
+        let id = self.needs_id(band).then_some(self.next);
+        self.next += u64::from(id.is_some());
+        encode(band, execute, arguments, id, &mut self.line);
         if band == Band::In {
-            self.unanswered.push(number);
+            self.unanswered.push(id);
         }
-        number
+        id
+    }
+
+    /// Tells whether an answer without an id could be that of another command.
+    fn needs_id(&self, band: Band) -> bool {
+        // What the client before us asked may be answered to us, but never after the first command, the negotiation.
+        let negotiates = self.next == 0;
+        // Out of band is answered out of order.
+        negotiates || band == Band::OutOf || !self.unanswered.is_empty()
     }
 
     /// Sends what is to be sent; what is left of it when this is given up is sent the next time.
@@ -242,7 +249,7 @@ impl QmpSession {
         Ok(())
     }
 
-    /// Puts an event where it belongs, and returns what is an answer: its number, and the result or the refusal.
+    /// Puts an event where it belongs, and returns what is an answer: its id, and the result or the refusal.
     fn sort(&mut self, message: Message) -> Option<(Option<u64>, Result<Value, Refusal>)> {
         let (id, outcome) = match message {
             Message::Greeting { .. } => return None,
@@ -255,7 +262,7 @@ impl QmpSession {
             Message::Return { id, value } => (id, Ok(value)),
             Message::Error { id, class, description } => (id, Err(Refusal { class, description })),
         };
-        self.unanswered.retain(|waiting| Some(*waiting) != id);
+        self.unanswered.retain(|waiting| *waiting != id);
         Some((id, outcome))
     }
 
@@ -278,6 +285,12 @@ impl QmpSession {
                 Err(_) => return Err(NoMessage::Late),
             }
         }
+    }
+}
+
+impl Refusal {
+    fn into_error(self, command: &str) -> QmpError {
+        QmpError::Refused { command: command.to_owned(), class: self.class, description: self.description }
     }
 }
 

@@ -23,13 +23,15 @@ pub(crate) enum Act {
     Dribble(Vec<u8>, Duration),
     /// Waits for a line.
     Hear,
+    /// Waits for a line, which has to be this one.
+    HearThis(&'static str),
     /// Sends these bytes again and again, for ever.
     Flood(Vec<u8>),
     /// Keeps silent for good.
     Hang,
 }
 
-pub(crate) use Act::{Dribble, Flood, Hang, Hear, Say};
+pub(crate) use Act::{Dribble, Flood, Hang, Hear, HearThis, Say};
 
 pub(crate) fn say(bytes: &[u8]) -> Act {
     Say(bytes.to_vec())
@@ -50,6 +52,11 @@ pub(crate) async fn play(stream: UnixStream, acts: &[Act]) {
                 }
             }
             Hear => drop(reader.read_line(&mut String::new()).await),
+            HearThis(expected) => {
+                let mut line = String::new();
+                reader.read_line(&mut line).await.unwrap();
+                assert_eq!(line.trim_end(), *expected);
+            }
             // In a thread, as a real peer is another process that does not wait for our runtime.
             Flood(bytes) => {
                 let bytes = bytes.clone();

@@ -7,7 +7,9 @@ use maqet_adapters_qemu::QmpSession;
 use maqet_domain::port::{Heard, QmpCommand, QmpError};
 use serde_json::{Value, json};
 
-use crate::fake_monitor::{Act, Dribble, EVENT, GREETING, Hang, Hear, NEGOTIATED, Say, ask, say, with_session};
+use crate::fake_monitor::{
+    Act, Dribble, EVENT, GREETING, Hang, Hear, HearThis, NEGOTIATED, Say, ask, say, with_session,
+};
 
 /// Little, for what is not to come.
 const SOON: Duration = Duration::from_millis(80);
@@ -15,7 +17,7 @@ const SOON: Duration = Duration::from_millis(80);
 /// Much, for what is to come, whatever else the machine does.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-const ANSWER: &[u8] = b"{\"return\": 7, \"id\": 1}\r\n";
+const ANSWER: &[u8] = b"{\"return\": 7}\r\n";
 
 /// Returns a monitor that negotiates, and then acts so on the first command.
 fn after_negotiation(acts: impl IntoIterator<Item = Act>) -> Vec<Act> {
@@ -60,8 +62,10 @@ fn test_negotiation_that_is_cut_off_is_closed() {
 
 #[test]
 fn test_negotiation_that_is_refused_says_so() {
-    let refused =
-        ask(&[say(GREETING), Hear, say(b"{\"error\": {\"class\": \"X\", \"desc\": \"no\"}}\n"), Hang], PATIENCE);
+    let refused = ask(
+        &[say(GREETING), Hear, say(b"{\"error\": {\"class\": \"X\", \"desc\": \"no\"}, \"id\": 0}\n"), Hang],
+        PATIENCE,
+    );
 
     assert!(matches!(&refused, Err(QmpError::Refused { description, .. }) if description == "no"), "{refused:?}");
 }
@@ -71,17 +75,17 @@ fn test_answer_that_is_no_message_is_garbled() {
     let nested = [b"{\"return\": ".to_vec(), vec![b'['; 100_000], b"\n".to_vec()].concat();
     for garbage in [
         b"\xff\xfe\xfd\n".as_slice(),
-        b"{\"return\": \"\xc3\x28\", \"id\": 1}\n",
-        b"{\"return\": \"\0\", \"id\": 1}\n",
+        b"{\"return\": \"\xc3\x28\"}\n",
+        b"{\"return\": \"\0\"}\n",
         b"\0\0\0\0\n",
-        b"{\"return\": 7, \"id\": 1}{\"return\": 7, \"id\": 1}\n",
+        b"{\"return\": 7}{\"return\": 7}\n",
         b"{\"return\": 7, \"id\": 1, \"id\": 1}\n",
-        b"{\"return\": 7, \"return\": 8, \"id\": 1}\n",
-        b"{\"error\": \"no\", \"id\": 1}\n",
-        b"{\"error\": {\"class\": 1, \"desc\": 2}, \"id\": 1}\n",
+        b"{\"return\": 7, \"return\": 8}\n",
+        b"{\"error\": \"no\"}\n",
+        b"{\"error\": {\"class\": 1, \"desc\": 2}}\n",
         b"{\"id\": 1}\n",
         b"null\n",
-        b"{\"return\": 1e999, \"id\": 1}\n",
+        b"{\"return\": 1e999}\n",
         &nested,
     ] {
         let refused = ask(&after_negotiation([say(garbage), Hang]), PATIENCE);
@@ -96,7 +100,6 @@ fn test_answer_that_is_no_message_is_garbled() {
 #[test]
 fn test_answer_to_nobody_or_to_somebody_else_is_passed_over() {
     for other in [
-        "{\"return\": 5}",
         "{\"return\": 5, \"id\": null}",
         "{\"return\": 5, \"id\": -1}",
         "{\"return\": 5, \"id\": 1.0}",
@@ -104,8 +107,8 @@ fn test_answer_to_nobody_or_to_somebody_else_is_passed_over() {
         "{\"return\": 5, \"id\": {\"id\": 1}}",
         "{\"return\": 5, \"id\": \"1\"}",
         "{\"return\": 5, \"id\": 0}",
-        "{\"return\": 5, \"id\": 2}",
-        "{\"error\": {\"class\": \"X\", \"desc\": \"no\"}, \"id\": 2}",
+        "{\"return\": 5, \"id\": 1}",
+        "{\"error\": {\"class\": \"X\", \"desc\": \"no\"}, \"id\": 1}",
         "{\"QMP\": {}}",
         "",
         "   ",
@@ -117,20 +120,59 @@ fn test_answer_to_nobody_or_to_somebody_else_is_passed_over() {
 }
 
 #[test]
+fn test_answers_to_the_client_before_are_not_those_of_the_negotiation() {
+    for stale in [
+        "{\"return\": 5}",
+        "{\"error\": {\"class\": \"X\", \"desc\": \"no\"}}",
+        "{\"return\": 5, \"id\": 7}",
+        "{\"return\": {}, \"id\": 0}",
+    ] {
+        let negotiates = HearThis(r#"{"execute":"qmp_capabilities","id":0}"#);
+        let answers = [say(format!("{stale}\r\n").as_bytes()), say(NEGOTIATED)];
+        let asks = [HearThis(r#"{"execute":"query-status"}"#), say(ANSWER), Hang];
+        let acts: Vec<Act> = [say(GREETING), negotiates].into_iter().chain(answers).chain(asks).collect();
+
+        assert_eq!(ask(&acts, PATIENCE).unwrap(), 7, "{stale}");
+    }
+}
+
+#[test]
+fn test_late_answer_is_not_that_of_the_next_command() {
+    let late = [say(b"{\"return\": 5}\n"), say(b"{\"return\": 8, \"id\": 1}\n")];
+    let acts = [say(GREETING), Hear, say(NEGOTIATED), HearThis(r#"{"execute":"query-status"}"#)]
+        .into_iter()
+        // Only what could be taken for another's has an id.
+        .chain([HearThis(r#"{"execute":"query-status","id":1}"#)])
+        .chain(late)
+        .chain([HearThis(r#"{"execute":"query-status"}"#), say(b"{\"return\": 9}\n"), Hang]);
+
+    let answers = with_session(&acts.collect::<Vec<Act>>(), PATIENCE, async |session| {
+        let given_up = session.execute(&QmpCommand::new("query-status"), SOON).await;
+        assert!(matches!(given_up, Err(QmpError::TimedOut { .. })), "{given_up:?}");
+        Ok([status(session).await?, status(session).await?])
+    });
+
+    assert_eq!(answers.unwrap(), [json!(8), json!(9)]);
+}
+
+#[test]
 fn test_answer_that_comes_twice_is_not_that_of_the_next_command() {
-    let next = [Hear, say(b"{\"return\": 8, \"id\": 2}\n"), Hang];
-    let acts = after_negotiation([say(ANSWER), say(ANSWER)].into_iter().chain(next));
+    let second = b"{\"return\": 8, \"id\": 1}\n";
+    let next = [say(ANSWER), say(second), say(second), Hear, say(b"{\"return\": 9}\n"), Hang];
+    let acts = after_negotiation([Hear].into_iter().chain(next));
 
-    let answers = with_session(&acts, PATIENCE, async |session| Ok([status(session).await?, status(session).await?]));
+    let answers = with_session(&acts, PATIENCE, async |session| {
+        drop(session.execute(&QmpCommand::new("query-status"), SOON).await);
+        Ok([status(session).await?, status(session).await?])
+    });
 
-    assert_eq!(answers.unwrap(), [json!(7), json!(8)]);
+    assert_eq!(answers.unwrap(), [json!(8), json!(9)]);
 }
 
 #[test]
 fn test_refusal_without_reason_says_that_there_is_none() {
     for error in ["{}", "{\"class\": \"X\"}", "{\"desc\": \"\"}"] {
-        let refused =
-            ask(&after_negotiation([say(format!("{{\"error\": {error}, \"id\": 1}}\n").as_bytes()), Hang]), PATIENCE);
+        let refused = ask(&after_negotiation([say(format!("{{\"error\": {error}}}\n").as_bytes()), Hang]), PATIENCE);
 
         let refused = refused.unwrap_err();
         assert_eq!(refused.to_string(), "QEMU refused `query-status`: it did not say why", "{error}");
@@ -140,7 +182,7 @@ fn test_refusal_without_reason_says_that_there_is_none() {
 #[test]
 fn test_words_without_end_are_cut_off_where_they_are_told() {
     let endless = "ä".repeat(1 << 20);
-    let refusal = format!("{{\"error\": {{\"class\": \"{endless}\", \"desc\": \"{endless}\"}}, \"id\": 1}}\n");
+    let refusal = format!("{{\"error\": {{\"class\": \"{endless}\", \"desc\": \"{endless}\"}}}}\n");
     let no_greeting = format!("{{\"return\": \"{endless}\", \"id\": 0}}\n");
 
     let refused = ask(&after_negotiation([say(refusal.as_bytes()), Hang]), PATIENCE);
@@ -227,7 +269,7 @@ fn test_monitor_that_closes_while_much_is_sent_is_closed() {
 
 #[test]
 fn test_command_given_up_within_its_answer_leaves_the_session_usable() {
-    let rest = Say([&ANSWER[10..], b"{\"return\": 8, \"id\": 2}\n"].concat());
+    let rest = Say([&ANSWER[10..], b"{\"return\": 8, \"id\": 1}\n"].concat());
     // The rest comes only once the next command is there.
     let acts = after_negotiation([say(&ANSWER[..10]), Hear, rest, Hang]);
 

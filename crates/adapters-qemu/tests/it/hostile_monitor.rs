@@ -70,7 +70,7 @@ fn test_monitor_whose_line_never_ends_is_cut_off() {
 
 #[test]
 fn test_monitor_whose_answer_has_10_mb_is_read() {
-    let answer = format!("{{\"return\": \"{}\", \"id\": 1}}\n", "y".repeat(10 << 20));
+    let answer = format!("{{\"return\": \"{}\"}}\n", "y".repeat(10 << 20));
 
     let answer =
         ask(&[say(GREETING), Hear, say(NEGOTIATED), Hear, Say(answer.into_bytes()), Hang], Duration::from_secs(20));
@@ -81,7 +81,7 @@ fn test_monitor_whose_answer_has_10_mb_is_read() {
 #[test]
 fn test_monitor_that_floods_events_is_still_heard() {
     let event = b"{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"X\"}\r\n".repeat(50_000);
-    let answer = b"{\"return\": 7, \"id\": 1}\r\n";
+    let answer = b"{\"return\": 7}\r\n";
 
     let answer =
         ask(&[say(GREETING), Hear, say(NEGOTIATED), Hear, Say(event), say(answer), Hang], Duration::from_secs(20));
@@ -132,10 +132,11 @@ fn test_monitor_that_floods_events_lets_others_of_the_runtime_work() {
 
 #[test]
 fn test_monitor_that_answers_somebody_else_first_is_not_believed() {
-    let others = b"{\"return\": 5, \"id\": 99}\n{\"return\": 6}\n{\"error\": {\"class\": \"X\"}, \"id\": \"abc\"}\n";
+    let others =
+        b"{\"return\": 5, \"id\": 99}\n{\"return\": 6, \"id\": 0}\n{\"error\": {\"class\": \"X\"}, \"id\": \"abc\"}\n";
 
     let answer = ask(
-        &[say(GREETING), Hear, say(NEGOTIATED), Hear, say(others), say(b"{\"return\": 7, \"id\": 1}\n"), Hang],
+        &[say(GREETING), Hear, say(NEGOTIATED), Hear, say(others), say(b"{\"return\": 7}\n"), Hang],
         Duration::from_secs(20),
     );
 
@@ -183,7 +184,7 @@ fn test_session_events_that_nobody_takes_are_counted_and_cost_bounded_memory() {
         let folder = folder();
         let socket = folder.path().join("s");
         let listener = UnixListener::bind(&socket).unwrap();
-        let answer = b"{\"return\": 7, \"id\": 1}\r\n";
+        let answer = b"{\"return\": 7}\r\n";
         let acts = [say(GREETING), Hear, say(NEGOTIATED), Hear, Say(EVENT.repeat(50_000)), say(answer), Hang];
         let server = async {
             let (stream, _) = listener.accept().await.unwrap();

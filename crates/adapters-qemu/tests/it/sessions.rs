@@ -137,6 +137,30 @@ fn test_main_loop_that_hangs_is_blocked_and_answers_again_once_it_goes_on() {
 }
 
 #[test]
+fn test_session_answer_to_the_client_before_is_not_taken_for_one_of_ours() {
+    wait(async {
+        let bench = Bench::new();
+        bench.start().await;
+        let mut before = QemuMonitors.session(&bench.places, PATIENCE).await.unwrap();
+        let fifo = block(&bench, &mut *before).await;
+        drop(before);
+        // The client before was at the first monitor, which takes and greets the next one while the main loop hangs.
+        let reader = std::thread::spawn(|| {
+            std::thread::sleep(SOON);
+            std::fs::read(fifo).unwrap().len()
+        });
+
+        let first = bench.places.monitor(MonitorRole::SessionOne);
+        let mut session = QmpSession::connect(&first, PATIENCE).await.unwrap();
+        let status = session.execute(&QmpCommand::new("query-status"), PATIENCE).await.unwrap();
+        let name = session.execute(&QmpCommand::new("query-name"), PATIENCE).await.unwrap();
+
+        assert_eq!((status["status"].as_str(), reader.join().unwrap()), (Some("prelaunch"), 16));
+        assert!(name.get("status").is_none(), "{name}");
+    });
+}
+
+#[test]
 fn test_main_loop_of_a_process_that_stands_still_is_silent() {
     wait(async {
         let bench = Bench::new();

@@ -19,9 +19,9 @@ const AFTER: &str = "\
 ## What is measured, and how
 
 The release build runs as a user would run it: copied as `cargo install` does, a new process for each command, its output
-read from a pipe to the end, measured from before its spawn until it was waited for. One run of ours and one of the limit take turns, so that noise
-meets both; two rounds of warm-up do not count. Everything happens in one private folder of /tmp, with an environment
-of its own, and software emulation only.
+read from a pipe to the end, measured from before its spawn until it was waited for. One run of ours and one of the limit
+take turns, so that noise meets both; two rounds of warm-up do not count. Everything happens in one private folder of
+/tmp, with an environment of its own, and software emulation only.
 
 - **`ls`, `status`**: stores of defined VMs that do not run. One of them is made by `maqet add`, the others are copies of
   its row made by SQL. The limit is the `sqlite3` shell that selects and prints the same columns of the same rows, as
@@ -34,8 +34,9 @@ of its own, and software emulation only.
   negotiated, and answered `query-status` with `running`. Of ours the same is seen on the monitor that maqet leaves
   free.
 - **`qmp`**: `query-status` of a VM that `-S` keeps from running. The limit is a C program that connects to the same
-  monitor, reads the greeting, negotiates, asks, prints and exits. On one session: the example `one_session` of the library, and the same C
-  program; both measure the commands alone, without the connecting.
+  monitor, reads the greeting, negotiates, asks, prints and exits. On one session: the example `one_session` of the
+  library, and the same C program, which then enables out-of-band execution as maqet does; both measure the commands
+  alone, without the connecting.
 - **`stop --force`**: of the VM that `start` starts. The limit is SIGKILL and waiting on a pidfd by the benchmark itself,
   so it has no process to start.
 - **`snapshot`**: of a qcow2 image of 64 MiB with three snapshots, the VM not running; what is created is removed
