@@ -115,9 +115,9 @@ mod tests {
     fn test_terminal_of_a_program_shows_and_takes_keys() {
         let terminal = Terminal::new();
         let script = "test -t 0 && test -t 1 && stty raw && read -r key && echo got-$key";
+        let before = terminal.modes();
         let mut program =
             Command::new("sh").args(["-c", script]).stdin(terminal.stdio()).stdout(terminal.stdio()).spawn();
-        let before = terminal.modes();
         terminal.wait_until_raw();
 
         terminal.type_keys("a\n");
