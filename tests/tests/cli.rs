@@ -223,6 +223,19 @@ fn test_ls_table_in_a_pipe_is_plain() {
 }
 
 #[test]
+fn test_words_in_a_pipe_have_no_colours_unless_asked_for() {
+    let home = TestHome::new();
+    home.maqet(["add", "--empty", "--name", "web"]).run().ok();
+
+    for command in [["status", "web"].as_slice(), &["inspect", "web"], &["doctor"], &["cleanup"]] {
+        let shown = home.maqet(command).run().stdout;
+        assert!(!shown.contains('\u{1b}') && !shown.is_empty(), "{command:?}: {shown}");
+    }
+    let coloured = home.maqet(["doctor", "--color", "always"]).run().stdout;
+    assert!(coloured.contains('\u{1b}'), "{coloured}");
+}
+
+#[test]
 fn test_yaml_format_writes_the_same_data() {
     let home = TestHome::new();
     home.maqet(["add", "--empty", "--name", "web"]).run().ok();

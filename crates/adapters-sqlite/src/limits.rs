@@ -15,6 +15,9 @@ pub const PAUSE_LONGEST: Duration = Duration::from_millis(6);
 /// How many jobs may wait for the thread that owns the connection; more callers wait for a place.
 pub const QUEUE: usize = 64;
 
+/// How many rows of a list are read at a time: about a millisecond of a thread that has other things to do, too.
+pub const PIECE: u32 = 1_000;
+
 /// How many prepared statements are kept; there are fewer different ones.
 pub const STATEMENTS: usize = 32;
 

@@ -30,7 +30,15 @@ pub(crate) fn vm_by_name(connection: &Connection, name: &VmName) -> Result<Optio
 
 /// Reads all entries, by name.
 pub(crate) fn entries(connection: &Connection) -> Result<Vec<VmEntry>> {
-    all(connection, &format!("SELECT {ENTRY} FROM vm ORDER BY name"), [], entry)
+    entries_after(connection, None, u32::MAX)
+}
+
+/// Reads the first `limit` entries, by name, of those after `last`.
+pub(crate) fn entries_after(connection: &Connection, last: Option<&VmName>, limit: u32) -> Result<Vec<VmEntry>> {
+    // No name is empty.
+    let last = last.map(VmName::as_str).unwrap_or_default();
+    let sql = format!("SELECT {ENTRY} FROM vm WHERE name > ?1 ORDER BY name LIMIT ?2");
+    all(connection, &sql, params![last, limit], entry)
 }
 
 /// Reads the entries of the ids that begin with `prefix`, by id.

@@ -1,4 +1,4 @@
-//! The store ports on SQLite: each method is one job for the owner of the connection.
+//! The store ports on SQLite: each method is a job for the owner of the connection, a list a few.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use maqet_domain::fault::FaultPoints;
 use maqet_domain::history::RecordedHistory;
 use maqet_domain::port::{EventLog, HistoryLog, StorageLedger, Store, StoreError, VmRepository};
 use maqet_domain::vm::{Vm, VmEntry, VmId, VmName};
+use rusqlite::Connection;
 
 use crate::database::Database;
 use crate::owner::Owner;
@@ -73,13 +74,23 @@ impl VmRepository for SqliteStore {
     async fn by_id_prefix(&self, prefix: &str) -> Result<Vec<VmEntry>, StoreError> {
         const ACTION: &str = "look for VMs";
         let prefix = prefix.to_owned();
-        let work = move |database: &mut Database| database.read(ACTION, |sql| read::entries_by_id_prefix(sql, &prefix));
-        self.owner.run(ACTION, work).await
+        self.owner.read_few(ACTION, move |sql| read::entries_by_id_prefix(sql, &prefix)).await
     }
 
     async fn list(&self) -> Result<Vec<VmEntry>, StoreError> {
         const ACTION: &str = "list the VMs";
-        self.owner.run(ACTION, |database| database.read(ACTION, read::entries)).await
+        let mut entries: Vec<VmEntry> = Vec::new();
+        loop {
+            let last = entries.last().map(|entry| entry.name.clone());
+            let work = move |sql: &Connection| read::entries_after(sql, last.as_ref(), limits::PIECE);
+            let piece = self.owner.read_few(ACTION, work).await?;
+            let is_last = piece.len() < limits::PIECE as usize;
+            entries.extend(piece);
+            if is_last {
+                return Ok(entries);
+            }
+            tokio::task::yield_now().await;
+        }
     }
 }
 

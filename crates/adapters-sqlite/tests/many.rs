@@ -5,6 +5,7 @@
 mod child;
 
 use std::io::{BufRead, BufReader, Read};
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Barrier;
@@ -12,7 +13,8 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use child::{add, names, wait};
-use maqet_adapters_sqlite::{Options, SqliteStore};
+use maqet_adapters_sqlite::{Options, SqliteStore, limits};
+use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::port::{EventLog, HistoryLog, Store, StoreError, VmRepository};
 use maqet_testkit::store::sample;
 use rusqlite::Connection;
@@ -165,6 +167,28 @@ fn test_commit_dropped_unawaited_store_still_writes_before_it_closes() {
     drop(store);
 
     assert_eq!(names(&SqliteStore::open(&path).unwrap()).unwrap(), ["web"]);
+}
+
+#[test]
+fn test_list_of_more_than_one_piece_has_every_vm_once_by_name() {
+    const WHOLE_PIECES: u32 = 2 * limits::PIECE;
+    let folder = TempDir::new().unwrap();
+    let store = SqliteStore::open(folder.path().join("maqet.db")).unwrap();
+    let name = |number: u32| format!("vm-{:05}", number * 7_919 % 10_007);
+    let add_all = |numbers: Range<u32>| {
+        let vms = numbers.map(|number| Change::VmAdded(Box::new(sample::vm(&name(number), number))));
+        wait(store.commit(vms.fold(ChangeSet::default(), ChangeSet::and))).unwrap();
+    };
+    let sorted = |count: u32| {
+        let mut all: Vec<String> = (0..count).map(name).collect();
+        all.sort();
+        all
+    };
+
+    add_all(0..WHOLE_PIECES);
+    assert_eq!(names(&store).unwrap(), sorted(WHOLE_PIECES));
+    add_all(WHOLE_PIECES..WHOLE_PIECES + 1);
+    assert_eq!(names(&store).unwrap(), sorted(WHOLE_PIECES + 1));
 }
 
 /// Returns a command that runs this binary.

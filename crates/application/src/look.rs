@@ -1,5 +1,6 @@
 //! Looking at a VM: what was written down, corrected by what is seen.
 
+use jiff::Timestamp;
 use maqet_domain::network::Forward;
 use maqet_domain::port::{Holder, LockName};
 use maqet_domain::vm::{MonitorAnswer, MonitorRole, Phase, ProcessIdentity, Run, Sight, Status, StopReason, VmEntry};
@@ -93,14 +94,14 @@ pub struct VmStatus {
     pub busy: Option<Occupation>,
     /// The process id of its QEMU, while that lives.
     pub pid: Option<u32>,
-    /// When it was defined (RFC 3339, UTC).
-    pub created_at: String,
+    /// When it was defined.
+    pub created_at: Timestamp,
     /// When it was last started.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub started_at: Option<String>,
+    pub started_at: Option<Timestamp>,
     /// When it stopped, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub stopped_at: Option<String>,
+    pub stopped_at: Option<Timestamp>,
     /// Which start of this VM it was, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot: Option<u32>,
@@ -136,9 +137,9 @@ impl VmStatus {
             reason: ending.map(|ending| ending.reason),
             busy: seen.occupation.clone(),
             pid: seen.process.as_ref().map(|process| process.pid),
-            created_at: entry.created_at.to_string(),
-            started_at: run.map(|run| run.started_at.to_string()),
-            stopped_at: ending.and_then(|ending| ending.at).map(|at| at.to_string()),
+            created_at: entry.created_at,
+            started_at: run.map(|run| run.started_at),
+            stopped_at: ending.and_then(|ending| ending.at),
             boot: run.map(|run| run.boot.0),
             serial_log: run.map(|run| shown(&run.places.serial_log())),
             qemu_log: run.map(|run| shown(&run.places.qemu_log())),
@@ -147,6 +148,17 @@ impl VmStatus {
             free_monitor: live.map(|run| shown(&run.places.monitor(MonitorRole::Foreign))),
         }
     }
+}
+
+/// Returns the run of a VM of which something may live.
+pub(crate) fn unended(entry: &VmEntry) -> Option<&Run> {
+    entry.run.as_ref().filter(|run| !matches!(run.phase, Phase::Ended(_)))
+}
+
+/// Looks at a VM of which nothing lives, and on which `holder` works.
+pub(crate) fn look_at_ended(entry: &VmEntry, holder: Option<Holder>) -> Seen {
+    let status = Status::of(entry.run.as_ref(), Sight::GONE, holder.is_some());
+    Seen { status, process: None, occupation: holder.map(Occupation::from) }
 }
 
 impl App {
@@ -166,10 +178,7 @@ impl App {
 
     /// Looks at a VM on which `holder` works.
     pub(crate) async fn look_beside(&self, entry: &VmEntry, holder: Option<Holder>) -> Seen {
-        let Some(run) = entry.run.as_ref().filter(|run| !matches!(run.phase, Phase::Ended(_))) else {
-            let status = Status::of(entry.run.as_ref(), Sight::GONE, holder.is_some());
-            return Seen { status, process: None, occupation: holder.map(Occupation::from) };
-        };
+        let Some(run) = unended(entry) else { return look_at_ended(entry, holder) };
         let process = self.live_process(run).await;
         let (sight, cause) = match &process {
             // Whoever starts or stops it talks to it now, and what it answers would change nothing.
@@ -193,8 +202,7 @@ impl App {
 
     /// Looks at a VM without asking its monitor, which may not answer; `running` then means that it lives.
     pub(crate) async fn look_at_process(&self, entry: &VmEntry) -> Seen {
-        if let Some(run) = &entry.run
-            && !matches!(run.phase, Phase::Ended(_))
+        if let Some(run) = unended(entry)
             && let Some(process) = self.live_process(run).await
         {
             let status = Status::of(Some(run), Sight::Lives, false);

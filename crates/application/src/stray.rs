@@ -1,5 +1,6 @@
 //! Machines that no VM owns, as `ls` and `status` show them.
 
+use jiff::Timestamp;
 use maqet_domain::port::Machine;
 use maqet_domain::vm::{MonitorRole, Phase, Run, Status, Vm, VmId};
 
@@ -9,7 +10,7 @@ use crate::look::VmStatus;
 
 impl VmStatus {
     /// Describes a machine that no VM owns.
-    fn of_stray(machine: &Machine, created_at: String) -> Self {
+    fn of_stray(machine: &Machine, created_at: Timestamp) -> Self {
         let places = &machine.places;
         Self {
             id: machine.id.map_or_else(|| machine.short.clone(), |id| id.to_string()),
@@ -19,7 +20,7 @@ impl VmStatus {
             busy: None,
             pid: Some(machine.process.pid),
             created_at,
-            started_at: Some(machine.started_at.to_string()),
+            started_at: Some(machine.started_at),
             stopped_at: None,
             boot: Some(machine.boot.0),
             serial_log: Some(shown(&places.serial_log())),
@@ -47,7 +48,7 @@ impl App {
                 None => None,
             };
             let created_at = copy.map_or(machine.started_at, |copy| copy.vm.entry.created_at);
-            strays.push(VmStatus::of_stray(&machine, created_at.to_string()));
+            strays.push(VmStatus::of_stray(&machine, created_at));
         }
         strays
     }

@@ -1,5 +1,6 @@
 //! `info`: a VM's definition and what becomes of it.
 
+use jiff::Timestamp;
 use maqet_domain::config::Node;
 use maqet_domain::machine::Machine;
 use maqet_domain::qemu::CommandLine;
@@ -36,7 +37,7 @@ pub struct VmInfo {
     /// Its name.
     pub name: String,
     /// When it was defined.
-    pub created_at: String,
+    pub created_at: Timestamp,
     /// Its definition, as it is stored.
     pub definition: Node,
     /// Where each value of the definition came from, if asked for.
@@ -100,7 +101,7 @@ impl Operation for Info {
         Ok(Done::reading(VmInfo {
             id: vm.entry.id.to_string(),
             name: vm.entry.name.to_string(),
-            created_at: vm.entry.created_at.to_string(),
+            created_at: vm.entry.created_at,
             definition: vm.definition,
             origins: self.origin.then_some(vm.origins),
             storage,

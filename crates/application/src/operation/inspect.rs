@@ -5,6 +5,7 @@ mod machine;
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use maqet_domain::port::{PathKind, ProcessUsage};
 use maqet_domain::vm::{MonitorRole, ProcessIdentity, Run, Status};
 use serde::{Deserialize, Serialize};
@@ -54,7 +55,7 @@ pub struct InspectedProcess {
     /// Whether that program was removed or replaced since.
     pub binary_is_gone: bool,
     /// When the process started.
-    pub started_at: String,
+    pub started_at: Timestamp,
     /// How long it has been there.
     pub uptime_seconds: f64,
     /// How many threads it has.
@@ -221,7 +222,7 @@ fn inspected(pid: u32, usage: &ProcessUsage, cpu: CpuUse) -> InspectedProcess {
         pid,
         binary: usage.binary.as_deref().map(shown),
         binary_is_gone: usage.is_binary_gone,
-        started_at: usage.started_at.to_string(),
+        started_at: usage.started_at,
         uptime_seconds: rounded(usage.uptime.as_secs_f64()),
         threads: usage.threads,
         cpu,

@@ -1,5 +1,6 @@
 //! `ls`: all VMs and their states.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use futures_util::future::join_all;
@@ -9,7 +10,7 @@ use maqet_domain::vm::{VmEntry, VmId};
 use serde::{Deserialize, Serialize};
 
 use crate::call::{Done, Effect, Operation};
-use crate::look::VmStatus;
+use crate::look::{VmStatus, look_at_ended, unended};
 use crate::{App, Error, limits};
 
 /// What a list is sorted by.
@@ -58,33 +59,42 @@ impl Operation for Ls {
             entries.retain(|entry| matches(pattern, entry.name.as_str()));
             strays.retain(|stray| matches(pattern, &stray.name));
         }
-        if self.sort == SortKey::Created {
-            entries.sort_by_key(|entry| entry.created_at);
-        }
         let mut statuses = look_at_all(app, &entries).await;
         statuses.extend(strays);
-        if self.sort == SortKey::Name {
-            statuses.sort_by(|a, b| a.name.cmp(&b.name));
-        }
         if let Some(wanted) = &self.status {
             statuses.retain(|vm| vm.status == wanted);
         }
-        if self.sort == SortKey::Status {
-            statuses.sort_by(|a, b| a.status.cmp(b.status));
-        }
+        statuses.sort_by(|a, b| self.sort.compare(a, b));
         Ok(Done::reading(statuses))
     }
 }
 
-/// Looks at many VMs at once, so that one that hangs delays the list by its own deadline only.
+impl SortKey {
+    /// Compares by this, and by the name where it is the same.
+    fn compare(self, a: &VmStatus, b: &VmStatus) -> Ordering {
+        let by_key = match self {
+            Self::Name => Ordering::Equal,
+            Self::Status => a.status.cmp(b.status),
+            Self::Created => a.created_at.cmp(&b.created_at),
+        };
+        by_key.then_with(|| a.name.cmp(&b.name))
+    }
+}
+
+/// Looks at many VMs at once, so that one that hangs delays the list by its own deadline only; in no order.
 async fn look_at_all(app: &App, entries: &[VmEntry]) -> Vec<VmStatus> {
     let held: HashMap<LockName, Holder> = app.ports.locks.held().await.into_iter().collect();
+    let holder = |entry: &VmEntry| held.get(&LockName::Vm(entry.id)).cloned();
     let mut statuses = Vec::with_capacity(entries.len());
-    for some in entries.chunks(limits::LOOKS_AT_ONCE) {
-        let looks = some.iter().map(|entry| async {
-            let holder = held.get(&LockName::Vm(entry.id)).cloned();
-            VmStatus::of(entry, &app.look_beside(entry, holder).await)
-        });
+    let mut may_live = Vec::new();
+    for entry in entries {
+        match unended(entry) {
+            Some(_) => may_live.push(entry),
+            None => statuses.push(VmStatus::of(entry, &look_at_ended(entry, holder(entry)))),
+        }
+    }
+    for some in may_live.chunks(limits::LOOKS_AT_ONCE) {
+        let looks = some.iter().map(async |entry| VmStatus::of(entry, &app.look_beside(entry, holder(entry)).await));
         statuses.extend(join_all(looks).await);
     }
     statuses

@@ -1,5 +1,6 @@
 //! `snapshot`: snapshots inside the disks of a VM that is not running.
 
+use jiff::Timestamp;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
 use maqet_domain::port::Guard;
@@ -87,8 +88,8 @@ pub struct SnapshotInfo {
     pub name: String,
     /// The drive it is of.
     pub drive: String,
-    /// When it was made (RFC 3339, UTC).
-    pub created_at: String,
+    /// When it was made.
+    pub created_at: Timestamp,
     /// How many bytes of RAM and device state it holds; 0 for a disk alone.
     pub vm_state_bytes: u64,
     /// How long the guest had run by then, in seconds.
@@ -100,7 +101,7 @@ impl SnapshotInfo {
         Self {
             name: snapshot.name,
             drive: drive.name.to_string(),
-            created_at: snapshot.created_at.to_string(),
+            created_at: snapshot.created_at,
             vm_state_bytes: snapshot.vm_state_bytes,
             vm_clock_seconds: snapshot.vm_clock_nanos / 1_000_000_000,
         }

@@ -13,6 +13,7 @@ mod inspect;
 mod keyboard;
 mod killed;
 mod logs;
+mod ls;
 mod operations;
 mod qmp_run;
 mod stage;

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use futures_util::stream::{self, StreamExt};
-use maqet::{Condition, Maqet, Patience, operation};
+use maqet::operation::{self, Since};
+use maqet::{Condition, Maqet, Patience};
 use serde::Serialize;
 
 use super::add::note_kept_sizes;
@@ -30,7 +31,7 @@ pub(crate) async fn start(maqet: &Maqet, arguments: Start, output: &Output) -> R
         note_kept_sizes(&started.kept_sizes, output);
         if !conditions.is_empty() {
             // Events of this boot count from its beginning, however fast they were.
-            let since = started.vm.started_at.as_deref().and_then(|at| at.parse().ok());
+            let since = started.vm.started_at.map(Since::At);
             let timeout = timeout.map(|all| Patience::new(all.duration().saturating_sub(began.elapsed())));
             let vm = started.vm.id.clone();
             let wait = operation::Wait { vm, conditions: conditions.clone(), any: false, timeout, since };

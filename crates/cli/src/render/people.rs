@@ -11,6 +11,7 @@ mod qmp;
 pub(crate) use self::qmp::QmpAnswer;
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
@@ -55,16 +56,14 @@ impl People for Removed {
 
 impl People for VmStatus {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let style = style(self.status);
-        let reason = self.reason.map(|reason| format!(" ({})", reason.in_words())).unwrap_or_default();
-        writeln!(out, "{}: {style}{}{style:#}{reason}", self.name, self.status)?;
+        head(self, out)?;
         let rows = [
             ("busy", self.busy.as_ref().map(maqet::Occupation::in_words)),
             ("pid", self.pid.map(|pid| pid.to_string())),
             ("id", Some(self.id.clone())),
             ("defined", Some(whole_seconds(&self.created_at))),
-            ("started", self.started_at.as_deref().map(whole_seconds)),
-            ("stopped", self.stopped_at.as_deref().map(whole_seconds)),
+            ("started", self.started_at.as_ref().map(whole_seconds)),
+            ("stopped", self.stopped_at.as_ref().map(whole_seconds)),
             ("serial log", self.serial_log.clone()),
             ("QEMU log", self.qemu_log.clone()),
             ("free monitor", self.free_monitor.clone()),
@@ -83,6 +82,13 @@ impl People for VmStatus {
     }
 }
 
+/// Writes the name of a VM, its state, and why it is in it.
+fn head(vm: &VmStatus, out: &mut dyn Write) -> io::Result<()> {
+    let style = in_colour(style(vm.status));
+    let reason = vm.reason.map(|reason| format!(" ({})", reason.in_words())).unwrap_or_default();
+    writeln!(out, "{}: {style}{}{style:#}{reason}", printable(&vm.name), vm.status)
+}
+
 impl People for Vec<VmStatus> {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let rows = self.iter().map(|vm| {
@@ -91,7 +97,7 @@ impl People for Vec<VmStatus> {
                 None => Cow::Borrowed(vm.status),
             };
             let pid = vm.pid.map(|pid| pid.to_string()).unwrap_or_default();
-            let since = vm.started_at.as_deref().unwrap_or(&vm.created_at);
+            let since = vm.started_at.as_ref().unwrap_or(&vm.created_at);
             let cells = [Cow::from(&vm.name), status, pid.into(), whole_seconds(since).into(), short(&vm.id).into()];
             (style(vm.status), cells)
         });
@@ -279,12 +285,14 @@ fn style(status: &str) -> Style {
     }
 }
 
+/// Returns a style as it is where results are in colour, and none where they are not.
+fn in_colour(style: Style) -> Style {
+    if is_coloured() { style } else { PLAIN }
+}
+
 /// Cuts the fraction of a second off a time stamp.
-fn whole_seconds(time: &str) -> String {
-    match time.split_once('.') {
-        Some((seconds, _)) => [seconds, "Z"].concat(),
-        None => time.to_owned(),
-    }
+fn whole_seconds(time: &impl Display) -> String {
+    format!("{time:.0}")
 }
 
 /// Cuts an id to the part that is unique in practice.

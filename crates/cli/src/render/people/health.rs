@@ -7,7 +7,7 @@ use maqet::operation::{Cleaned, CleanedItem, Diagnosis, Outcome};
 use maqet::{Finding, Severity};
 
 use super::super::printable::printable;
-use super::{BAD, GOOD, ODD, PLAIN, People};
+use super::{BAD, GOOD, ODD, PLAIN, People, in_colour};
 
 impl People for Diagnosis {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -15,7 +15,7 @@ impl People for Diagnosis {
             write_finding(out, finding)?;
         }
         let fixed = if self.fixed > 0 { format!(", {} fixed", self.fixed) } else { String::new() };
-        let style = if self.healthy { GOOD } else { BAD };
+        let style = in_colour(if self.healthy { GOOD } else { BAD });
         let [problems, warnings] = [counted(self.problems, "problem"), counted(self.warnings, "warning")];
         writeln!(out, "{style}{problems}{style:#}, {warnings}{fixed}")
     }
@@ -35,6 +35,7 @@ fn write_finding(out: &mut dyn Write, finding: &Finding) -> io::Result<()> {
         (None, Severity::Warning) => (ODD, "warning"),
         (None, Severity::Problem) => (BAD, "problem"),
     };
+    let style = in_colour(style);
     writeln!(out, "{style}{word:<8}{style:#} {}: {}", printable(&finding.subject), printable(&finding.what))?;
     if let Some(fixed) = &finding.fixed {
         return writeln!(out, "         {}", printable(fixed));
@@ -64,7 +65,7 @@ fn write_item(out: &mut dyn Write, item: &CleanedItem, dry_run: bool) -> io::Res
         Outcome::Left => (ODD, "left", "would leave"),
         Outcome::Failed => (BAD, "failed", "failed"),
     };
-    let word = if dry_run { would } else { done };
+    let (style, word) = (in_colour(style), if dry_run { would } else { done });
     let why = item.why.as_ref().map(|why| format!(": {}", printable(why))).unwrap_or_default();
     writeln!(out, "{style}{word}{style:#} {} ({}){why}", printable(&item.subject), item.what)
 }

@@ -9,7 +9,7 @@ use maqet::VmStatus;
 use maqet::operation::{InspectedDisk, InspectedMachine, InspectedProcess, InspectedSocket, VmInspection};
 
 use super::super::printable::printable;
-use super::{PLAIN, People, columns, style, whole_seconds};
+use super::{PLAIN, People, columns, whole_seconds};
 
 impl People for VmInspection {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -41,9 +41,7 @@ fn line(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
 }
 
 fn head(vm: &VmStatus, out: &mut dyn Write) -> io::Result<()> {
-    let style = style(vm.status);
-    let reason = vm.reason.map(|reason| format!(" ({})", reason.in_words())).unwrap_or_default();
-    writeln!(out, "{}: {style}{}{style:#}{reason}", vm.name, vm.status)?;
+    super::head(vm, out)?;
     vm.busy.as_ref().map_or(Ok(()), |busy| line(out, "busy", &busy.in_words()))
 }
 
@@ -77,8 +75,8 @@ fn of_process(process: &InspectedProcess, out: &mut dyn Write) -> io::Result<()>
 
 fn last_run(vm: &VmStatus, out: &mut dyn Write) -> io::Result<()> {
     let rows = [
-        ("started", vm.started_at.as_deref().map(whole_seconds)),
-        ("stopped", vm.stopped_at.as_deref().map(whole_seconds)),
+        ("started", vm.started_at.as_ref().map(whole_seconds)),
+        ("stopped", vm.stopped_at.as_ref().map(whole_seconds)),
         ("serial log", vm.serial_log.clone()),
         ("QEMU log", vm.qemu_log.clone()),
     ];
