@@ -184,3 +184,15 @@ fn test_properties_of_a_device_are_checked_and_typed_before_it_is_added() {
     assert_eq!(qmp(&home, "qom-get path=/machine/peripheral/d property=share-rw"), true);
     home.json(&["stop", "web", "--force"]);
 }
+
+#[test]
+fn test_time_too_short_to_ask_qemu_in_is_a_time_out_and_not_a_busy_monitor() {
+    let home = with_web();
+
+    let before_the_schema = home.json_error(&["qmp", "web", "query-status", "--timeout", "0s"], 124);
+    qmp(&home, "query-status");
+    let with_it = home.json_error(&["qmp", "web", "query-status", "--timeout", "0s"], 124);
+
+    assert_eq!((&before_the_schema["code"], &with_it["code"]), (&json!("qmp.no-time"), &json!("qmp.no-time")));
+    home.json(&["stop", "web", "--force"]);
+}

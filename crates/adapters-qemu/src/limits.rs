@@ -18,6 +18,10 @@ pub const CONNECT_PAUSE: Duration = Duration::from_millis(1);
 /// loop is blocked, so that more than this means that another client has the monitor.
 pub const GREETING_DEADLINE: Duration = Duration::from_secs(5);
 
+/// The shortest silence of a monitor that tells something of QEMU: it greets and negotiates within a millisecond or two,
+/// and within some ten on a busy machine.
+pub const SILENCE_TELLS: Duration = Duration::from_millis(50);
+
 /// The longest line a monitor may send; the largest answer known (`query-qmp-schema`) has 0.2 MiB, and a line is held
 /// in memory as a whole.
 pub const QMP_LINE_BYTES: usize = 16 << 20;
@@ -148,7 +152,8 @@ pub const HOOK_LOG_BYTES: u64 = 1 << 20;
 /// The largest picture of a screen that is read: PPM of some 33 million pixels, as 8K has.
 pub const PICTURE_BYTES: u64 = 100 << 20;
 
-/// Returns `time` as it is told to people.
+/// Returns `time` as it is told to people: in milliseconds, and never as none.
 pub(crate) fn in_millis(time: Duration) -> Duration {
-    Duration::from_millis(u64::try_from((time + Duration::from_micros(500)).as_millis()).unwrap_or(u64::MAX))
+    let millis = u64::try_from((time + Duration::from_micros(500)).as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(millis.max(1))
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::QmpSession;
 use super::queue::{Turn, try_turn, turn};
 use crate::jitter::pause;
-use crate::limits::{GREETING_DEADLINE, SESSION_GREETING, in_millis};
+use crate::limits::{GREETING_DEADLINE, SESSION_GREETING, SILENCE_TELLS, in_millis};
 
 /// Talks to the monitors of QEMU.
 ///
@@ -36,11 +36,14 @@ impl Monitors for QemuMonitors {
         };
         let queued = started.elapsed();
         let mut session = match QmpSession::connect_until(&socket, until, GREETING_DEADLINE).await {
-            // The turn came, and with it hardly any time to be greeted in.
+            // The turn came, and with it hardly any time to be greeted in, or to negotiate.
             Err(QmpError::NoGreeting { after, .. }) if after < queued && after < GREETING_DEADLINE => {
                 return Err(QmpError::QueueTimedOut { after: in_millis(started.elapsed()) });
             }
-            connected => connected?,
+            Err(QmpError::Blocked { after, .. }) if after < queued && after < SILENCE_TELLS => {
+                return Err(QmpError::QueueTimedOut { after: in_millis(started.elapsed()) });
+            }
+            connected => connected.map_err(|why| told_by_silence(why, deadline))?,
         };
         let result = session.execute_until(command, until).await;
         // The connection is closed before the turn is over, so that the next caller finds the monitor free.
@@ -102,7 +105,7 @@ impl Monitors for QemuMonitors {
                         Err(other @ (QmpError::NoGreeting { .. } | QmpError::QueueTimedOut { .. })) => {
                             ungreeted = Some(other);
                         }
-                        Err(other) => return Err(other),
+                        Err(other) => return Err(told_by_silence(other, deadline)),
                     },
                     Ok(None) => taken += 1,
                     Err(why) => return Err(QmpError::NoMonitor { socket, source: why.into() }),
@@ -110,7 +113,9 @@ impl Monitors for QemuMonitors {
             }
             if Instant::now() >= until {
                 let after = in_millis(started.elapsed());
-                return Err(ungreeted.filter(|_| taken == 0).unwrap_or(QmpError::SessionsTaken { after }));
+                let ungreeted = ungreeted.map(|why| told_by_silence(why, deadline));
+                let told = ungreeted.filter(|why| taken == 0 || matches!(why, QmpError::NoTime));
+                return Err(told.unwrap_or(QmpError::SessionsTaken { after }));
             }
             pause().await;
         }
@@ -135,6 +140,18 @@ impl MonitorSession for HeldSession {
 
     async fn main_loop(&mut self, patience: Duration) -> MainLoop {
         self.session.main_loop(patience).await
+    }
+}
+
+/// Returns what a monitor tells that did not take us, greet or negotiate: nothing of QEMU, if there was no time for it.
+fn told_by_silence(why: QmpError, deadline: Duration) -> QmpError {
+    match why {
+        QmpError::NoGreeting { .. } | QmpError::Blocked { .. } | QmpError::QueueTimedOut { .. }
+            if deadline < SILENCE_TELLS =>
+        {
+            QmpError::NoTime
+        }
+        why => why,
     }
 }
 
@@ -172,6 +189,7 @@ async fn ask(places: &RunPlaces, role: MonitorRole, until: Instant, share: Durat
         }
         Err(
             QmpError::SessionsTaken { .. }
+            | QmpError::NoTime
             | QmpError::Closed { .. }
             | QmpError::Garbled { .. }
             | QmpError::Refused { .. },

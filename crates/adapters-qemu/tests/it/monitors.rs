@@ -75,6 +75,38 @@ fn test_execute_monitor_that_a_stranger_has_says_so_in_time() {
 }
 
 #[test]
+fn test_execute_without_time_to_be_greeted_in_tells_nothing_of_qemu() {
+    wait(async {
+        let bench = Bench::new();
+        bench.start().await;
+
+        let free = QemuMonitors.execute(&bench.places, &QmpCommand::new("query-status"), Duration::ZERO).await;
+        let session = QemuMonitors.session(&bench.places, Duration::ZERO).await.err();
+        let _stranger = QmpSession::connect(&bench.places.monitor(MonitorRole::Command), PATIENCE).await.unwrap();
+        let taken =
+            QemuMonitors.execute(&bench.places, &QmpCommand::new("query-status"), Duration::from_millis(1)).await;
+
+        assert!(matches!(free, Err(QmpError::NoTime)), "{free:?}");
+        assert!(matches!(session, Some(QmpError::NoTime)), "{session:?}");
+        assert!(matches!(taken, Err(QmpError::NoTime)), "{taken:?}");
+    });
+}
+
+#[test]
+fn test_session_without_time_while_others_have_both_monitors_says_so() {
+    wait(async {
+        let bench = Bench::new();
+        bench.start().await;
+        let _one = QemuMonitors.session(&bench.places, PATIENCE).await.unwrap();
+        let _two = QemuMonitors.session(&bench.places, PATIENCE).await.unwrap();
+
+        let refused = QemuMonitors.session(&bench.places, Duration::ZERO).await.err();
+
+        assert!(matches!(refused, Some(QmpError::SessionsTaken { .. })), "{refused:?}");
+    });
+}
+
+#[test]
 fn test_execute_without_a_machine_has_no_monitor() {
     wait(async {
         let bench = Bench::new();

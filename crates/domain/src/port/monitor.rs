@@ -61,6 +61,9 @@ pub enum QmpError {
         /// How long was waited.
         after: Duration,
     },
+    /// There was too little time to be greeted in; the command was not sent.
+    #[error("the time was over before QEMU could be asked")]
+    NoTime,
     /// The greeting came and then nothing: QEMU's main loop is blocked.
     #[error("QEMU is busy: it greeted and did not answer `{command}` within {after:?}")]
     Blocked {
@@ -113,6 +116,7 @@ impl Explain for QmpError {
             Self::NoMonitor { .. } => "qmp.no-monitor",
             Self::NoGreeting { .. } => "qmp.no-greeting",
             Self::QueueTimedOut { .. } => "qmp.queue-timed-out",
+            Self::NoTime => "qmp.no-time",
             Self::SessionsTaken { .. } => "qmp.sessions-taken",
             Self::Blocked { .. } => "qmp.blocked",
             Self::TimedOut { .. } => "qmp.timed-out",
@@ -129,7 +133,7 @@ impl Explain for QmpError {
             | Self::QueueTimedOut { .. }
             | Self::SessionsTaken { .. }
             | Self::Blocked { .. } => Fault::Busy,
-            Self::TimedOut { .. } => Fault::TimedOut,
+            Self::NoTime | Self::TimedOut { .. } => Fault::TimedOut,
         }
     }
 
@@ -139,6 +143,7 @@ impl Explain for QmpError {
                 vec!["list the commands with `maqet qmp VM query-commands`".to_owned()]
             }
             Self::NoGreeting { .. } | Self::QueueTimedOut { .. } | Self::Blocked { .. } => vec!["try again".to_owned()],
+            Self::NoTime => vec!["give it more time, as with `--timeout 5s`".to_owned()],
             Self::SessionsTaken { .. } => vec!["leave one of the `maqet qmp shell` of this VM".to_owned()],
             Self::NoMonitor { .. }
             | Self::TimedOut { .. }
@@ -164,8 +169,7 @@ pub trait Monitors: Send + Sync {
     /// Opens a session that stays, on one of the two monitors for them; it is the caller's until it is dropped.
     ///
     /// The events that come from then on are kept for [`MonitorSession::heard`]. The deadline covers the waiting for a
-    /// monitor, its greeting and the negotiation. Errors: every variant of [`QmpError`] but `QueueTimedOut` and
-    /// `TimedOut`.
+    /// monitor, its greeting and the negotiation. Errors: every variant of [`QmpError`] but `TimedOut`.
     async fn session(&self, places: &RunPlaces, deadline: Duration) -> Result<Box<dyn MonitorSession>, QmpError>;
 }
 
