@@ -119,6 +119,10 @@ fn test_commands_that_reach_the_host_ask_and_do_nothing_before() {
     let error = home.json_error(&["qmp", "web", "migrate", "uri=exec:cat"], 2);
     let hmp = home.json_error(&["qmp", "web", "human-monitor-command", "command-line=logfile /x"], 2);
     let device = home.json_error(&["qmp", "web", "device_add", "driver=usb-mtp", "rootdir=/"], 2);
+    let memory = home
+        .json_error(&["qmp", "web", "object-add", "qom-type=memory-backend-ram", "id=m", "size=1M", "prealloc=on"], 2);
+    qmp(&home, "object-add qom-type=memory-backend-ram id=m size=1M");
+    qmp(&home, "object-add qom-type=memory-backend-memfd id=n size=1M prealloc=off");
     qmp(&home, &format!("{save} --allow-dangerous"));
 
     assert_eq!(code, "qmp.dangerous");
@@ -126,6 +130,10 @@ fn test_commands_that_reach_the_host_ask_and_do_nothing_before() {
     assert!(!after_refusal);
     assert_eq!(error["message"], "`migrate` can run programs of the host or connect it to others");
     assert_eq!((&hmp["code"], &device["code"]), (&json!("qmp.dangerous"), &json!("qmp.dangerous")));
+    assert_eq!(
+        memory["message"],
+        "`object-add` takes memory of the host before the guest needs it, or where it chooses"
+    );
     assert_eq!(fs::read(target).unwrap().len(), 16);
     home.json(&["stop", "web", "--force"]);
 }

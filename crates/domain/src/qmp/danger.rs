@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use self::list::{
     ASKING, DEVICE_FAMILIES, DEVICES, HARMLESS, HARMLESS_BACKENDS, HARMLESS_BLOCK_DRIVERS, HARMLESS_OBJECTS,
-    HARMLESS_PROPERTIES, HARMLESS_QUERIES, HOST_FORMS, HOST_PROPERTIES, SOUND_DEVICES,
+    HARMLESS_PROPERTIES, HARMLESS_QUERIES, HOST_FORMS, HOST_PROPERTIES, MEMORY_TAKEN, SOUND_DEVICES,
 };
 use super::schema::OPEN_COMMAND;
 use crate::port::QmpCommand;
@@ -26,6 +26,8 @@ pub enum Danger {
     Network,
     /// Somebody who had none gets access to the machine or its disks.
     Access,
+    /// Memory of the host is taken before the guest needs it, or from places of somebody's choice.
+    Memory,
     /// Hardware, files or services of the host are given to the guest.
     HostDevice,
     /// A line of the human monitor may be any command.
@@ -46,6 +48,7 @@ impl Danger {
             Self::ProgramsOrNetwork => "can run programs of the host or connect it to others",
             Self::Network => "connects the host to others or listens on it",
             Self::Access => "gives others access to the machine or its disks",
+            Self::Memory => "takes memory of the host before the guest needs it, or where it chooses",
             Self::HostDevice => "can give the guest hardware, files or services of the host",
             Self::HumanMonitor => "can do anything the human monitor can, unless its line begins with `info` or `help`",
             Self::Property => "can set properties that stand for files of the host",
@@ -83,11 +86,7 @@ fn of(name: &str, arguments: &Map<String, Value>) -> Option<Danger> {
         "chardev-add" | "chardev-change" => arguments.get("backend").is_some_and(is_memory_only),
         "netdev_add" => is_text_in("type", &["hubport"]),
         "blockdev-add" => is_text_in("driver", HARMLESS_BLOCK_DRIVERS),
-        // Before 6.0 what an object is given stands under `props`.
-        "object-add" => {
-            is_text_in("qom-type", HARMLESS_OBJECTS)
-                && !["file", "dir", "props"].iter().any(|key| arguments.contains_key(*key))
-        }
+        "object-add" => return of_object(arguments),
         "qom-set" => is_text_in("property", HARMLESS_PROPERTIES),
         // The name is written into the image, whoever opens it next opens that file, too.
         "block-commit" | "block-stream" => !arguments.contains_key("backing-file"),
@@ -111,6 +110,16 @@ fn is_memory_only(backend: &Value) -> bool {
     let kind = backend.get("type").and_then(Value::as_str);
     let has_log = backend.get("data").is_some_and(|data| data.get("logfile").is_some());
     kind.is_some_and(|kind| HARMLESS_BACKENDS.contains(&kind)) && !has_log
+}
+
+/// Looks at an object and at what it is given; before 6.0 that stands under `props`.
+fn of_object(arguments: &Map<String, Value>) -> Option<Danger> {
+    let kind = arguments.get("qom-type").and_then(Value::as_str).unwrap_or_default();
+    if !HARMLESS_OBJECTS.contains(&kind) || ["file", "dir", "props"].iter().any(|key| arguments.contains_key(*key)) {
+        return Some(Danger::Files);
+    }
+    let takes = |key: &&str| arguments.get(*key).is_some_and(|value| *value != false);
+    MEMORY_TAKEN.iter().any(takes).then_some(Danger::Memory)
 }
 
 /// Looks at each action as at the command of its name.

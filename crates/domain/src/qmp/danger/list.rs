@@ -171,12 +171,17 @@ pub(super) const HARMLESS_OBJECTS: &[&str] = &[
     "authz-simple",
     "cryptodev-backend-builtin",
     "iothread",
+    "memory-backend-memfd",
     "memory-backend-ram",
     "rng-builtin",
     "secret",
     "throttle-group",
     "tls-cipher-suites",
 ];
+
+/// What takes memory of the host at once and without a limit, from nodes of it that are named, or from the huge pages it
+/// has set aside. Memory that is only reserved (`reserve`, on by default) is taken when the guest touches it.
+pub(super) const MEMORY_TAKEN: &[&str] = &["host-nodes", "hugetlb", "prealloc"];
 
 /// Properties that people set while a machine runs, and that are numbers.
 pub(super) const HARMLESS_PROPERTIES: &[&str] =
