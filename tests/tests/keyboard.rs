@@ -2,13 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use maqet_testkit::{TestHome, guest, serial, wait};
+use maqet_testkit::{Terminal, TestHome, guest, serial, wait};
 use serde_json::json;
 
 const BOOT: Duration = Duration::from_secs(90);
@@ -257,4 +258,40 @@ fn test_keys_paused_vm_is_told_to_hear_none() {
     assert!(log.contains("qmp.type") && log.contains("keys.untypable") && log.contains("keys.unknown"), "{log}");
     assert!(["secret", "ü", "hunter2"].iter().all(|typed| !log.contains(typed)), "{log}");
     assert_eq!(logged.matches("hunter2").count(), 1, "in the error, and not in the log: {logged}");
+}
+
+#[test]
+fn test_type_reads_standard_input_and_files_and_refuses_those_with_nothing_in_them() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    let (text, empty) = (home.write("text", "a"), home.write("empty", ""));
+    let error = |arguments: &[&str], input: &Path, code| {
+        let command = home.maqet(["--format", "json", "type", "web", "--enter"]).args(arguments);
+        command.stdin(File::open(input).unwrap()).run().code(code).json_error()["error"].clone()
+    };
+
+    // The VM does not run, which is noticed once there is something to type.
+    let by_text = error(&["-"], &text, 4);
+    let by_flag = error(&["--file", "-"], &text, 4);
+    let nothing = error(&["-"], &empty, 2);
+    let no_line = error(&["--file", empty.to_str().unwrap()], &text, 2);
+
+    assert_eq!((&by_text["code"], &by_flag["code"]), (&json!("vm.wrong-state"), &json!("vm.wrong-state")));
+    assert_eq!(nothing["message"], "there is nothing in `standard input` to type");
+    assert!(no_line["message"].as_str().unwrap().contains("/empty` to type"), "{no_line}");
+}
+
+#[test]
+fn test_standard_input_at_a_terminal_is_said_to_be_read_and_an_interrupt_ends_it() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+
+    for command in [vec!["type", "web", "-"], vec!["add", "-"]] {
+        let terminal = Terminal::new();
+        let running = home.maqet(command).on(&terminal).spawn();
+        terminal.wait_for(0, "reading standard input: end it with Ctrl-D");
+        assert!(Command::new("kill").args(["-INT", &running.pid().to_string()]).status().unwrap().success());
+
+        running.wait().code(130);
+    }
 }

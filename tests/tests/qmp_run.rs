@@ -83,9 +83,11 @@ fn test_json_is_read_from_a_word_a_file_and_standard_input() {
     let by_file = home.json(&["qmp", "web", "qom-get", "--json", &file]);
     let piped = home.maqet(["qmp", "web", "qom-get", "--json", "-", "--format", "json"]).stdin(input);
     let by_pipe = piped.run().ok().json_value();
+    let nothing = home.json_error(&["qmp", "web", "qom-get", "--json", "-"], 2);
 
     assert!(by_word.as_str().unwrap().ends_with("-machine"), "{by_word}");
     assert_eq!((&by_file, &by_pipe), (&by_word, &by_word));
+    assert_eq!(nothing["message"], "`standard input` has nothing in it");
     home.json(&["stop", "web", "--force"]);
 }
 

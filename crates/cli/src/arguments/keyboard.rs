@@ -50,7 +50,7 @@ pub(crate) struct Type {
     /// The text, or `-` for standard input
     #[arg(required_unless_present = "file", conflicts_with = "file")]
     pub(crate) text: Option<String>,
-    /// Type what is in a file
+    /// Type what is in a file, or `-` for standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// The layout the guest believes its keyboard has: us, uk, de or fr

@@ -6,6 +6,7 @@ use maqet::domain::config::Problem;
 use maqet::operation::Start;
 use maqet::{Document, KeptSize, Maqet, Writers, operation, read_document};
 
+use super::given;
 use crate::arguments::{Add, Apply};
 use crate::exit;
 use crate::failure::Failure;
@@ -15,7 +16,7 @@ use crate::render::Output;
 /// Reads the files, defines the VM, and starts it if asked to.
 pub(crate) async fn add(maqet: &Maqet, arguments: Add, output: &Output) -> Result<u8, Failure> {
     let operation = operation::Add {
-        documents: documents(maqet, &arguments.files)?,
+        documents: documents(maqet, &arguments.files, output).await?,
         name: arguments.name,
         memory: arguments.over.memory,
         cpu: arguments.over.cpu,
@@ -49,7 +50,7 @@ pub(super) fn note_kept_sizes(kept: &[KeptSize], output: &Output) {
 /// Changes a definition and shows what is different.
 pub(crate) async fn apply(maqet: &Maqet, arguments: Apply, output: &Output) -> Result<u8, Failure> {
     let operation = operation::Apply {
-        documents: documents(maqet, &arguments.files)?,
+        documents: documents(maqet, &arguments.files, output).await?,
         vm: arguments.vm,
         memory: arguments.over.memory,
         cpu: arguments.over.cpu,
@@ -73,15 +74,20 @@ pub(crate) fn warn(warnings: &[Problem], output: &Output) {
 }
 
 /// Reads files; `-` is standard input.
-pub(crate) fn documents(maqet: &Maqet, paths: &[PathBuf]) -> Result<Vec<Document>, Failure> {
-    paths.iter().map(|path| document(path, maqet.settings().writers)).collect()
+pub(crate) async fn documents(maqet: &Maqet, paths: &[PathBuf], output: &Output) -> Result<Vec<Document>, Failure> {
+    let mut documents = Vec::with_capacity(paths.len());
+    for path in paths {
+        documents.push(document(path, maqet.settings().writers, output).await?);
+    }
+    Ok(documents)
 }
 
 /// Standard input is taken whoever can write it: whoever runs us has opened it for us.
-fn document(path: &Path, writers: Writers) -> Result<Document, Failure> {
+async fn document(path: &Path, writers: Writers, output: &Output) -> Result<Document, Failure> {
     if path == Path::new("-") {
         let folder = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-        return Ok(Maqet::read_stream(std::io::stdin().lock(), "standard input", folder)?);
+        let read = |stream| Ok(Maqet::read_stream(stream, given::STANDARD_INPUT, folder)?);
+        return given::from_standard_input(output, read).await;
     }
     Ok(read_document(path, writers)?)
 }

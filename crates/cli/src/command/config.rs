@@ -13,8 +13,10 @@ use crate::render::Output;
 pub(crate) async fn run(maqet: &Maqet, arguments: Config, output: &Output) -> Result<u8, Failure> {
     match arguments {
         Config::Check(check) => {
-            let operation =
-                operation::ConfigCheck { documents: documents(maqet, &check.files)?, lenient: check.lenient };
+            let operation = operation::ConfigCheck {
+                documents: documents(maqet, &check.files, output).await?,
+                lenient: check.lenient,
+            };
             let checked = maqet.run(operation).await?;
             warn(&checked.warnings, output);
             output.show(&checked)?;

@@ -1,10 +1,14 @@
 //! Texts that are given in a file or on standard input.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, IsTerminal, Read, StdinLock};
 use std::path::Path;
 
 use crate::failure::Failure;
+use crate::render::Output;
+
+/// What standard input is called.
+pub(super) const STANDARD_INPUT: &str = "standard input";
 
 /// How long a text may be.
 #[derive(Debug, Clone, Copy)]
@@ -23,15 +27,26 @@ pub(super) fn file(path: &Path, most: Most) -> Result<String, Failure> {
     read(file, &name, most)
 }
 
+/// Reads a text from standard input.
+pub(super) async fn standard_input(most: Most, output: &Output) -> Result<String, Failure> {
+    from_standard_input(output, move |stream| read(stream, STANDARD_INPUT, most)).await
+}
+
 /// Reads standard input on a thread of its own, which is not waited for: nobody may ever write to it, and Ctrl-C has
 /// to be answered all the same.
-pub(super) async fn standard_input(most: Most) -> Result<String, Failure> {
+pub(super) async fn from_standard_input<T: Send + 'static>(
+    output: &Output,
+    read: impl FnOnce(StdinLock<'static>) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    if io::stdin().is_terminal() {
+        output.note("reading standard input: end it with Ctrl-D on an empty line");
+    }
     let (tell, told) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         // Nobody may want to know any more.
-        let _ = tell.send(read(io::stdin().lock(), "standard input", most));
+        let _ = tell.send(read(io::stdin().lock()));
     });
-    told.await.unwrap_or_else(|_| Ok(String::new()))
+    told.await.unwrap_or_else(|_| Err(Failure::usage(format!("could not read `{STANDARD_INPUT}`"), Vec::new())))
 }
 
 /// Reads a text: one byte more than is allowed is enough to be told so.

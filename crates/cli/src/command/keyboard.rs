@@ -1,5 +1,7 @@
 //! `maqet keys` and `maqet type`.
 
+use std::path::Path;
+
 use maqet::{Maqet, limits, operation};
 
 use super::given::{self, Most};
@@ -25,12 +27,28 @@ pub(crate) async fn keys(maqet: &Maqet, arguments: Keys, output: &Output) -> Res
     Ok(exit::DONE)
 }
 
+/// Reads what is to be typed from a file, or from standard input.
+///
+/// Nothing is refused: it is what a pipe brings whose other end failed, and then `--enter` would confirm who knows what.
+async fn read_text(file: Option<&Path>, output: &Output) -> Result<String, Failure> {
+    let (text, name) = match file {
+        Some(file) => (given::file(file, TYPED)?, file.display().to_string()),
+        None => (given::standard_input(TYPED, output).await?, given::STANDARD_INPUT.to_owned()),
+    };
+    if text.is_empty() {
+        let hint = "look at what should have written it; to press Enter alone, use `maqet keys VM enter`";
+        return Err(Failure::usage(format!("there is nothing in `{name}` to type"), vec![hint.to_owned()]));
+    }
+    Ok(text)
+}
+
 pub(crate) async fn type_text(maqet: &Maqet, arguments: Type, output: &Output) -> Result<u8, Failure> {
     let what = format!("typing at `{}`", arguments.vm);
     let Type { vm, text, file, layout, enter, delay, timeout } = arguments;
     let text = match (text, file) {
-        (_, Some(file)) => given::file(&file, TYPED)?,
-        (Some(text), None) if text == "-" => given::standard_input(TYPED).await?,
+        (_, Some(file)) if file == Path::new("-") => read_text(None, output).await?,
+        (_, Some(file)) => read_text(Some(&file), output).await?,
+        (Some(text), None) if text == "-" => read_text(None, output).await?,
         (text, None) => text.unwrap_or_default(),
     };
     let work = maqet.run(operation::QmpType { vm, text, layout, enter, delay, timeout });

@@ -24,7 +24,7 @@ pub(crate) async fn run(maqet: &Maqet, arguments: QmpRun, output: &Output) -> Re
     let what = format!("waiting for `{}`", arguments.command);
     let QmpRun { vm, command, arguments, json, timeout, allow_dangerous } = arguments;
     let arguments = match json {
-        Some(given) => json_arguments(&given).await?,
+        Some(given) => json_arguments(&given, output).await?,
         None => QmpArguments::Words(arguments),
     };
     let operation = operation::QmpRun { vm, command, arguments, timeout, allow_dangerous };
@@ -35,15 +35,20 @@ pub(crate) async fn run(maqet: &Maqet, arguments: QmpRun, output: &Output) -> Re
 }
 
 /// Reads what `--json` gives: an object, a file that holds it, or standard input.
-async fn json_arguments(given: &str) -> Result<QmpArguments, Failure> {
-    let text = match given.strip_prefix('@') {
-        Some(path) => given::file(Path::new(path), TAKEN)?,
-        None if given == "-" => given::standard_input(TAKEN).await?,
-        None => given.to_owned(),
+async fn json_arguments(given: &str, output: &Output) -> Result<QmpArguments, Failure> {
+    let (text, name) = match given.strip_prefix('@') {
+        Some(path) => (given::file(Path::new(path), TAKEN)?, path),
+        None if given == "-" => (given::standard_input(TAKEN, output).await?, given::STANDARD_INPUT),
+        None => (given.to_owned(), "--json"),
+    };
+    let not_one = |why: &str| {
+        let hint = "write one JSON object, such as '{\"id\": \"hdd\"}'";
+        Failure::usage(format!("`{name}` {why}"), vec![hint.to_owned()])
     };
     match serde_json::from_str(&text) {
         Ok(Value::Object(map)) => Ok(QmpArguments::Json(map)),
-        Ok(_) => Err(Failure::usage("`--json` takes one JSON object, such as '{\"id\": \"hdd\"}'", Vec::new())),
-        Err(error) => Err(Failure::usage(format!("`--json` is not JSON: {error}"), Vec::new())),
+        Ok(_) => Err(not_one("is JSON and no object")),
+        Err(_) if text.trim().is_empty() => Err(not_one("has nothing in it")),
+        Err(error) => Err(not_one(&format!("is not JSON: {error}"))),
     }
 }
