@@ -135,9 +135,11 @@ fn test_shell_for_people_greets_them_and_shows_answers_and_errors_in_words() {
 
     shell.ask("human-monitor-command command-line='info name'", "\nweb\r\n");
     let refused = shell.ask("query-nam", "QEMU has no command `query-nam`");
+    let leaving = shell.ask("exit", "QEMU has no command `exit`");
     shell.terminal.type_keys(CTRL_D);
 
-    assert!(refused.contains("hint"), "{refused}");
+    assert!(refused.contains("hint") && !refused.contains("maqet qmp VM"), "{refused}");
+    assert!(leaving.contains("leave with Ctrl-D"), "{leaving}");
     shell.ends("talking to the QEMU of `web`; Tab completes, Ctrl-D leaves").ok();
     home.json(&["stop", "web", "--force"]);
 }

@@ -8,7 +8,8 @@ use std::io;
 use std::time::Duration;
 
 use maqet::domain::port::{Heard, QmpError};
-use maqet::{Error, Maqet, QmpLine};
+use maqet::domain::qmp::SchemaError;
+use maqet::{CommandError, Error, Maqet, QmpLine};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::history::History;
@@ -154,7 +155,7 @@ impl<'a> Conversation<'a> {
         match outcome {
             Ok(answer) => self.output.answer(&QmpAnswer { command: &asked.command, value: &answer })?,
             Err(error) if is_over(&error) => return Ok(Some(End::Gone(error))),
-            Err(error) => failure::show(&error.into(), self.output.format()),
+            Err(error) => failure::show(&refused(&asked.command, error), self.output.format()),
         }
         Ok(None)
     }
@@ -165,6 +166,23 @@ fn commands(typed: &str) -> Vec<&str> {
     // A message of QMP may be laid out over several lines.
     let is_message = typed.trim_start().starts_with('{') && QmpLine::read(typed).is_ok();
     if is_message { vec![typed] } else { typed.lines().collect() }
+}
+
+/// Returns the failure of a command, with hints for somebody who is in the shell already.
+fn refused(command: &str, error: Error) -> Failure {
+    let is_unknown = matches!(error, Error::Command(CommandError::Schema(SchemaError::UnknownCommand { .. })));
+    let failure = Failure::from(error);
+    if !is_unknown {
+        return failure;
+    }
+    let hints = match command {
+        "exit" | "bye" | "logout" | "q" | ":q" => {
+            vec!["leave with Ctrl-D; `quit` is a command of QEMU's, which ends the machine".to_owned()]
+        }
+        "help" | "?" => vec!["press Tab for what may come next; `query-commands` lists the commands".to_owned()],
+        _ => failure.hints.iter().map(|hint| hint.replace("maqet qmp VM query-commands", "query-commands")).collect(),
+    };
+    Failure { hints, ..failure }
 }
 
 /// Returns whether nothing can be said any more.

@@ -66,6 +66,12 @@ impl Explain for InvalidChord {
 
     fn hints(&self) -> Vec<String> {
         match self {
+            Self::Unknown { unknown, .. } if unknown.given.contains(char::is_whitespace) => {
+                vec![
+                    "write a chord as `ctrl-alt-delete`, and keys that follow each other as words of their own"
+                        .to_owned(),
+                ]
+            }
             Self::Unknown { unknown, .. } => vec![
                 did_you_mean(&unknown.near)
                     .unwrap_or_else(|| "to type a text instead of pressing keys, use `maqet type`".to_owned()),

@@ -78,6 +78,8 @@ pub enum SchemaError {
     NotAnArgument {
         /// What was given.
         given: String,
+        /// What the command cannot go without and is not given: it may be the value of that.
+        lacking: Option<String>,
     },
 }
 
@@ -99,6 +101,9 @@ impl Explain for SchemaError {
 
     fn hints(&self) -> Vec<String> {
         match self {
+            Self::UnknownCommand { given, .. } if given.starts_with('{') => {
+                vec!["write the command's name, and its arguments as `key=value` or with `--json '{…}'`".to_owned()]
+            }
             Self::UnknownCommand { near, .. } => did_you_mean(near)
                 .into_iter()
                 .chain(["list the commands with `maqet qmp VM query-commands`".to_owned()])
@@ -118,7 +123,10 @@ impl Explain for SchemaError {
                 vec![format!("add `{}`", all.join(" "))]
             }
             Self::Twice { .. } => vec!["give it once: it takes no list".to_owned()],
-            Self::NotAnArgument { .. } => vec!["write it as `key=value`".to_owned()],
+            Self::NotAnArgument { lacking: Some(key), .. } => {
+                vec![format!("write it as `key=value`; `{key}=…` is needed")]
+            }
+            Self::NotAnArgument { lacking: None, .. } => vec!["write it as `key=value`".to_owned()],
         }
     }
 }

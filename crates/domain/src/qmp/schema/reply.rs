@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use super::{InvalidSchema, Schema};
 
+/// Types within types further down than this are none of QEMU's, whose own go some 10 deep (7.2).
+const DEEPEST: usize = 100;
+
 /// One of the entities of the reply.
 #[derive(Deserialize)]
 #[serde(tag = "meta-type", rename_all = "lowercase")]
@@ -92,7 +95,7 @@ impl Schema {
         commands.sort_unstable();
         events.sort_unstable();
 
-        let mut types = Written { entities: &entities, numbers: HashMap::new(), lines: Vec::new() };
+        let mut types = Written { entities: &entities, numbers: HashMap::new(), lines: Vec::new(), depth: 0 };
         let mut heads = Vec::with_capacity(commands.len());
         for (name, takes) in &commands {
             let number = types.number_of(takes)?;
@@ -113,6 +116,8 @@ struct Written<'a> {
     entities: &'a HashMap<&'a str, Entity>,
     numbers: HashMap<&'a str, usize>,
     lines: Vec<String>,
+    /// How many types are being written, each within the one before.
+    depth: usize,
 }
 
 impl<'a> Written<'a> {
@@ -128,8 +133,12 @@ impl<'a> Written<'a> {
         let number = self.lines.len();
         self.numbers.insert(name, number);
         self.lines.push(String::new());
-        // One within the other goes as deep as the types of QEMU do, and each is visited once.
+        if self.depth == DEEPEST {
+            return Err(invalid("its types are too deep within each other"));
+        }
+        self.depth += 1;
         self.lines[number] = self.line_of(name, entity)?;
+        self.depth -= 1;
         Ok(number)
     }
 

@@ -157,6 +157,7 @@ fn test_command_unknown_is_answered_with_near_names() {
     refused("query-statsu", "QEMU has no command `query-statsu`", &["did you mean `query-stats`", "`query-status`"]);
     refused("Query-Block", "QEMU has no command `Query-Block`", &["`query-block`"]);
     refused("no", "QEMU has no command `no`", &["query-commands"]);
+    refused("{\"execute\":\"stop\"}", "QEMU has no command `{\"execute\":\"stop\"}`", &["write the command's name"]);
 }
 
 #[test]
@@ -219,7 +220,7 @@ fn test_values_that_do_not_fit_are_answered_with_what_fits() {
     );
     refused(
         "transaction actions=x",
-        "`x` does not go with `actions` of `transaction`, which takes an object, as in `actions.…=…`",
+        "`x` does not go with `actions.0` of `transaction`, which takes an object, as in `actions.0.…=…`",
         &[],
     );
     refused(
@@ -231,8 +232,39 @@ fn test_values_that_do_not_fit_are_answered_with_what_fits() {
 }
 
 #[test]
+fn test_words_for_a_list_of_itself_are_refused() {
+    let told = json!([
+        {"name": "x", "meta-type": "command", "arg-type": "o"},
+        {"name": "o", "meta-type": "object", "members": [{"name": "l", "type": "l"}]},
+        {"name": "l", "meta-type": "array", "element-type": "a"},
+        {"name": "a", "meta-type": "alternate", "members": [{"type": "l"}, {"type": "l"}]},
+    ]);
+
+    let refused = Schema::of_reply(&told).unwrap().command_of_words("x", &["l=1"]).unwrap_err();
+
+    assert!(matches!(&refused, SchemaError::WrongValue { argument, .. } if argument == "l"), "{refused:?}");
+}
+
+#[test]
+fn test_reply_whose_types_never_end_is_refused() {
+    let list = |at: usize| json!({"name": at.to_string(), "meta-type": "array", "element-type": (at + 1).to_string()});
+    let mut told: Vec<Value> = (0..50_000).map(list).collect();
+    told.push(json!({"name": "x", "meta-type": "command", "arg-type": "0"}));
+
+    let refused = Schema::of_reply(&Value::from(told)).unwrap_err();
+
+    assert!(refused.to_string().contains("too deep"), "{refused}");
+}
+
+#[test]
 fn test_words_that_are_no_pairs_are_refused() {
     refused("eject force", "`force` is not an argument of a QMP command", &["key=value"]);
+    refused(
+        "human-monitor-command info",
+        "`info` is not an argument of a QMP command",
+        &["`command-line=…` is needed"],
+    );
+    refused("block_resize node-name=d size 1", "`size` is not an argument of a QMP command", &["`size=…` is needed"]);
     refused("eject =x", "`=x` is not an argument of a QMP command", &[]);
     refused("eject a..b=x", "`a..b=x` is not an argument of a QMP command", &[]);
     let deep = format!("eject {}=x", ["a"; 17].join("."));

@@ -30,7 +30,7 @@ pub(super) fn read<'w>(
     let mut parts = Vec::new();
     for word in words {
         let word = word.as_ref();
-        let malformed = || SchemaError::NotAnArgument { given: shortened(word) };
+        let malformed = || SchemaError::NotAnArgument { given: shortened(word), lacking: lacking(types, takes, words) };
         let (key, value) = word.split_once('=').ok_or_else(malformed)?;
         // The properties of a device have dots in their names, and no members.
         let path: Vec<&str> = if command == OPEN_COMMAND { vec![key] } else { key.split('.').collect() };
@@ -40,11 +40,19 @@ pub(super) fn read<'w>(
         let twice = || SchemaError::Twice { command: command.to_owned(), argument: shortened(key) };
         put(&mut parts, &path, value).then_some(()).ok_or_else(twice)?;
     }
-    let reader = Reader { types, command };
+    let reader = Reader { types, command, lists: 0 };
     match types.get(takes) {
         Type::Object(object) => reader.object("", &object, &parts),
         _ => Ok(Map::new()),
     }
+}
+
+/// Returns the first argument that a command cannot go without and that none of its words gives.
+fn lacking(types: &Types<'_>, takes: usize, words: &[impl AsRef<str>]) -> Option<String> {
+    let Type::Object(object) = types.get(takes) else { return None };
+    let keys = || words.iter().filter_map(|word| word.as_ref().split_once('=')).map(|(key, _)| key);
+    let is_given = |name: &str| keys().any(|key| key.split('.').next() == Some(name));
+    missing("", &object.members, is_given).into_iter().next()
 }
 
 /// Puts a value under a path; false where a value and keys below it would stand at one place.
@@ -65,9 +73,12 @@ fn put<'w>(parts: &mut Vec<(&'w str, Given<'w>)>, path: &[&'w str], value: &'w s
     }
 }
 
+#[derive(Clone, Copy)]
 struct Reader<'r, 'a> {
     types: &'r Types<'a>,
     command: &'r str,
+    /// How many lists one word stands for: a list of itself, of a schema that somebody made up, never ends.
+    lists: usize,
 }
 
 impl Reader<'_, '_> {
@@ -160,8 +171,16 @@ impl Reader<'_, '_> {
                 {
                     return Ok(list);
                 }
-                let one = |value| self.value(path, item, &Given::Values(vec![value]));
-                values.iter().map(|value| one(*value)).collect()
+                if self.lists == DEEPEST {
+                    return Err(self.wrong(path, kind, given));
+                }
+                let inner = Self { lists: self.lists + 1, ..*self };
+                let is_object = matches!(self.types.get(item), Type::Object(_));
+                let one = |(at, value): (usize, &&str)| {
+                    let at = is_object.then(|| format!("{path}.{at}"));
+                    inner.value(at.as_deref().unwrap_or(path), item, &Given::Values(vec![*value]))
+                };
+                values.iter().enumerate().map(one).collect()
             }
             Given::Parts(parts) => {
                 let found = |at: usize| parts.iter().find(|(key, _)| key.parse() == Ok(at));
