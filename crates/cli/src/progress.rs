@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use maqet::ProgressStream;
 use serde_json::json;
 
@@ -83,6 +83,7 @@ pub(crate) async fn counted<T>(
         if is_terminal && began.elapsed() >= PATIENCE {
             let bar = bar.get_or_insert_with(|| counting_bar(what, report.total));
             bar.set_position(u64::try_from(report.done).unwrap_or(u64::MAX));
+            bar.set_prefix(format!("{:#}", HumanDuration(left(began.elapsed(), report.done, report.total))));
         } else if !is_terminal && last_line.elapsed() >= LINE_EVERY {
             last_line = Instant::now();
             anstream::eprintln!("{}", signs.line(what, began.elapsed(), Some((report.done, report.total))));
@@ -94,9 +95,16 @@ pub(crate) async fn counted<T>(
     done
 }
 
+/// Returns how long the rest takes if it goes on as until now; a bar that begins late would guess it too short.
+fn left(time: Duration, done: usize, total: usize) -> Duration {
+    let (done, rest) =
+        (u128::try_from(done).unwrap_or(1).max(1), u128::try_from(total.saturating_sub(done)).unwrap_or(0));
+    Duration::from_millis(u64::try_from(time.as_millis() * rest / done).unwrap_or(u64::MAX))
+}
+
 fn counting_bar(what: &str, total: usize) -> ProgressBar {
     let bar = ProgressBar::new(u64::try_from(total).unwrap_or(u64::MAX));
-    if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} keys ({eta} left)") {
+    if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} keys ({prefix} left)") {
         bar.set_style(style);
     }
     bar.set_message(what.to_owned());
@@ -129,6 +137,15 @@ async fn with_lines<T>(signs: Signs, what: &str, work: impl Future<Output = T>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn test_left_goes_on_as_until_now() {
+        let time = Duration::from_secs(6);
+
+        assert_eq!(left(time, 2, 8), Duration::from_secs(18));
+        assert_eq!(left(time, 0, 2), Duration::from_secs(12));
+        assert_eq!(left(time, 9, 8), Duration::ZERO);
+    }
 
     #[test]
     fn test_line_of_signs_is_words_or_json() {
