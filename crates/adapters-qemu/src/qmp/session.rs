@@ -171,11 +171,12 @@ impl QmpSession {
             return MainLoop::Silent;
         }
         loop {
+            let waiting = self.unanswered.len();
             match self.message(until).await.map(|message| self.sort(message)) {
                 Ok(Some((id, _))) if Some(id) == main => return MainLoop::Answers,
                 Ok(Some((id, _))) if Some(id) == own => lives = true,
                 // A late answer of the main loop to a command of before is an answer, too.
-                Ok(Some((id, _))) if main.is_none() && id.is_none_or(|id| id < self.next) => return MainLoop::Answers,
+                Ok(Some(_)) if main.is_none() && self.unanswered.len() < waiting => return MainLoop::Answers,
                 Ok(_) => {}
                 Err(NoMessage::Late) if lives => return MainLoop::Blocked,
                 Err(_) => return MainLoop::Silent,

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use maqet_adapters_qemu::QmpSession;
-use maqet_domain::port::{Heard, QmpCommand, QmpError};
+use maqet_domain::port::{Heard, MainLoop, QmpCommand, QmpError};
 use serde_json::{Value, json};
 
 use crate::fake_monitor::{
@@ -280,4 +280,27 @@ fn test_command_given_up_within_its_answer_leaves_the_session_usable() {
     });
 
     assert_eq!(answer.unwrap(), 8);
+}
+
+#[test]
+fn test_main_loop_late_answer_out_of_band_is_not_one_of_the_main_loop() {
+    // It takes all of the time that it is given, and a busy machine may need some of it for the two answers.
+    const LOOK: Duration = Duration::from_secs(2);
+    let greeting = b"{\"QMP\": {\"version\": {}, \"capabilities\": [\"oob\"]}}\r\n";
+    let late = b"{\"return\": {}, \"id\": 1}\r\n";
+    // Two lines of the first look, five commands, and the second look, which has room for one line only.
+    let lines = (0..7).map(|_| Hear).chain([HearThis(r#"{"exec-oob":"query-yank","id":7}"#)]);
+    let answers = [say(late), say(b"{\"return\": {}, \"id\": 7}\r\n"), Hang];
+    let acts = [say(greeting), Hear, say(NEGOTIATED)].into_iter().chain(lines).chain(answers);
+
+    let looks = with_session(&acts.collect::<Vec<Act>>(), PATIENCE, async |session| {
+        let first = session.main_loop(SOON).await;
+        for _ in 0..5 {
+            let late = session.execute(&QmpCommand::new("query-status"), SOON).await;
+            assert!(matches!(late, Err(QmpError::TimedOut { .. })), "{late:?}");
+        }
+        Ok([first, session.main_loop(LOOK).await])
+    });
+
+    assert_eq!(looks.unwrap(), [MainLoop::Silent, MainLoop::Blocked]);
 }
