@@ -31,6 +31,7 @@ pub(crate) struct Fuzz {
 /// The targets, by the names of their files in `fuzz/fuzz_targets`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Target {
+    Command,
     Config,
     Output,
     Qmp,
@@ -41,6 +42,7 @@ enum Target {
 impl Target {
     fn name(self) -> &'static str {
         match self {
+            Self::Command => "command",
             Self::Config => "config",
             Self::Output => "output",
             Self::Qmp => "qmp",
@@ -52,6 +54,7 @@ impl Target {
     /// Returns the folders of files to begin with, which are only read.
     fn seeds(self) -> &'static [&'static str] {
         match self {
+            Self::Command => &["fuzz/seeds/command"],
             Self::Config => &["fuzz/seeds/config", "docs/examples", "tests/data/broken", "tests/data/python"],
             Self::Output => &["fuzz/seeds/output"],
             Self::Qmp => &["fuzz/seeds/qmp"],
@@ -63,6 +66,7 @@ impl Target {
     /// Returns the file of words that inputs are made of.
     fn words(self) -> &'static str {
         match self {
+            Self::Command => "fuzz/command.dict",
             Self::Config | Self::Setting | Self::Value => "fuzz/yaml.dict",
             Self::Output => "fuzz/output.dict",
             Self::Qmp => "fuzz/qmp.dict",

@@ -1,0 +1,102 @@
+//! Commands of QMP as people type them: the words of `qmp run`, a line of `qmp shell`, `--json`.
+//!
+//! The input is a line, typed by the schema of a real QEMU; or a schema, a form feed, and a line that is typed by that.
+//! Whatever they hold: nothing panics, what is refused is refused in words, and what words become is what the same
+//! schema takes as JSON.
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use maqet::domain::port::QmpCommand;
+use maqet::domain::qemu::quote;
+use maqet::domain::qmp::{DeviceProperties, Schema, SchemaError, danger};
+use maqet::{CommandError, Explain, QmpArguments, QmpLine, completions, read_command};
+use serde_json::{Value, json};
+
+static REAL: LazyLock<Schema> = LazyLock::new(|| {
+    let told = include_str!("../../crates/domain/data/qmp-schema-7.2.json");
+    Schema::of_reply(&serde_json::from_str(told).expect("it is JSON")).expect("it is a schema")
+});
+
+/// Some of the properties of `virtio-blk-pci` (7.2).
+static PROPERTIES: LazyLock<DeviceProperties> = LazyLock::new(|| {
+    let told = json!([
+        {"name": "addr", "type": "int32"},
+        {"name": "share-rw", "type": "bool"},
+        {"name": "disable-legacy", "type": "OnOffAuto"},
+        {"name": "queue-size", "type": "uint16"},
+        {"name": "drive", "type": "str"},
+    ]);
+    DeviceProperties::of_reply(&told).expect("these are properties")
+});
+
+fuzz_target!(|text: &str| {
+    match text.split_once('\u{c}') {
+        None => typed(&REAL, text),
+        Some((told, line)) => {
+            if let Some(schema) = schema(told) {
+                typed(&schema, line);
+            }
+        }
+    }
+});
+
+/// Returns a schema of somebody's making.
+fn schema(told: &str) -> Option<Schema> {
+    match Schema::of_reply(&serde_json::from_str(told).ok()?) {
+        Ok(schema) => {
+            let kept = Schema::of_text(schema.as_text().to_owned()).expect("what is kept can be read");
+            assert_eq!(kept.as_text(), schema.as_text());
+            Some(kept)
+        }
+        Err(why) => {
+            assert!(!why.to_string().is_empty());
+            None
+        }
+    }
+}
+
+fn typed(schema: &Schema, line: &str) {
+    let completed = completions(schema, line);
+    assert!(line.is_char_boundary(completed.start));
+
+    let line = match QmpLine::read(line) {
+        Ok(Some(read)) => read,
+        Ok(None) => return,
+        Err(why) => return told(&why, &why.to_string()),
+    };
+    let QmpLine { command, arguments } = &line;
+    if let QmpArguments::Words(words) = arguments {
+        let quoted: Vec<String> = std::iter::once(command).chain(words).map(|word| quote(word)).collect();
+        assert_eq!(QmpLine::read(&quoted.join(" ")).as_ref(), Ok(&Some(line.clone())));
+    }
+    match read_command(schema, command, arguments, true) {
+        Ok(read) => check(schema, command, arguments, &read),
+        Err(why) => told(&why, &why.to_string()),
+    }
+}
+
+fn check(schema: &Schema, name: &str, given: &QmpArguments, read: &QmpCommand) {
+    let again = schema.command_of_json(name, read.arguments.clone());
+    assert_eq!(again.as_ref(), Ok(read));
+    match read_command(schema, name, given, false) {
+        Ok(harmless) => assert_eq!((danger(read), &harmless), (None, read)),
+        Err(CommandError::Dangerous { why, .. }) => assert_eq!(danger(read), Some(why)),
+        Err(other) => panic!("what could be read cannot: {other}"),
+    }
+    if DeviceProperties::asked_for(read).is_some() {
+        match PROPERTIES.typed(read.clone()) {
+            Ok(typed) => assert_eq!(PROPERTIES.typed(typed.clone()), Ok(typed)),
+            Err(why) => told::<SchemaError>(&why, &why.to_string()),
+        }
+    }
+    assert!(serde_json::to_value(read).is_ok_and(|value: Value| value.is_object()));
+}
+
+/// Tells what is wrong in every way there is.
+fn told<E: Explain + ?Sized>(why: &E, words: &str) {
+    assert!(!words.is_empty() && !why.code().is_empty());
+    assert!(why.hints().iter().all(|hint| !hint.is_empty()));
+}
