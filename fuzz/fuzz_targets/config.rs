@@ -34,7 +34,9 @@ fuzz_target!(|text: &str| {
         })
         .collect();
     let mut sources = Sources::default();
-    documents.iter().for_each(|document| sources.add(document));
+    for document in &documents {
+        sources.add(document);
+    }
 
     match merged(&documents) {
         Ok(definition) => check(&definition, sources),

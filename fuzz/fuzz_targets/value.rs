@@ -36,7 +36,8 @@ where
 {
     match text.parse::<T>() {
         Ok(value) => {
-            let again = value.to_string().parse::<T>().unwrap_or_else(|why| panic!("`{value}` does not come back: {why}"));
+            let again =
+                value.to_string().parse::<T>().unwrap_or_else(|why| panic!("`{value}` does not come back: {why}"));
             assert_eq!(again, value);
         }
         Err(why) => assert!(!why.to_string().is_empty()),

@@ -52,11 +52,24 @@ fn steps(test: &Test, workspace: &Workspace, folder: &Path) -> Result<()> {
     // What is compiled where a feature is off is seen by nobody else.
     let bare = ["clippy", "--package", "maqet-domain", "--all-targets", "--", "--deny", "warnings"];
     cargo_step("Lints without features", &mut workspace.cargo(bare))?;
+    fuzz_targets(workspace)?;
     cargo_step("Build", &mut workspace.cargo(["build", "--workspace", "--all-targets"]))?;
     step("The CLI with fault points");
     fault_points::build(workspace)?;
     cargo_step("Tests", &mut tests(test, workspace, folder))?;
     dependencies(workspace)
+}
+
+/// Checks the targets of `fuzz/`, a workspace of its own, without the fuzzer: that is C++, and nothing here runs it.
+fn fuzz_targets(workspace: &Workspace) -> Result<()> {
+    const MANIFEST: [&str; 2] = ["--manifest-path", "fuzz/Cargo.toml"];
+    let format = ["fmt", MANIFEST[0], MANIFEST[1], "--check"];
+    cargo_step("Format of fuzz targets", &mut workspace.cargo(format))
+        .map_err(|failure| failure.hint("format with `cargo fmt --manifest-path fuzz/Cargo.toml`"))?;
+    let clippy = ["clippy", MANIFEST[0], MANIFEST[1], "--locked", "--no-default-features", "--", "--deny", "warnings"];
+    cargo_step("Lints of fuzz targets", &mut workspace.cargo(clippy)).map_err(|failure| {
+        failure.hint("if its lock file is behind: `cargo update --manifest-path fuzz/Cargo.toml --workspace`")
+    })
 }
 
 fn tests(test: &Test, workspace: &Workspace, folder: &Path) -> Command {
