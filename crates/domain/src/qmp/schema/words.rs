@@ -1,5 +1,7 @@
 //! From the words of a person to typed arguments.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Number, Value};
 
 use super::error::shortened;
@@ -16,8 +18,39 @@ const DEEPEST: usize = 16;
 enum Given<'w> {
     /// Values, in the order they came.
     Values(Vec<&'w str>),
-    /// Keys below it, in the order they came.
-    Parts(Vec<(&'w str, Given<'w>)>),
+    /// Keys below it.
+    Parts(Parts<'w>),
+}
+
+/// Keys and what was given under each, in the order they came; found by name, as a script may write thousands.
+#[derive(Debug, Default)]
+struct Parts<'w> {
+    each: Vec<(&'w str, Given<'w>)>,
+    places: HashMap<&'w str, usize>,
+}
+
+impl<'w> Parts<'w> {
+    fn get(&self, name: &str) -> Option<&Given<'w>> {
+        self.places.get(name).map(|at| &self.each[*at].1)
+    }
+
+    /// Puts a value under a path; false where a value and keys below it would stand at one place.
+    fn put(&mut self, path: &[&'w str], value: &'w str) -> bool {
+        let Some((first, rest)) = path.split_first() else { return false };
+        let at = *self.places.entry(first).or_insert_with(|| {
+            let empty = if rest.is_empty() { Given::Values(Vec::new()) } else { Given::Parts(Parts::default()) };
+            self.each.push((first, empty));
+            self.each.len() - 1
+        });
+        match (&mut self.each[at].1, rest.is_empty()) {
+            (Given::Values(values), true) => {
+                values.push(value);
+                true
+            }
+            (Given::Parts(inner), false) => inner.put(rest, value),
+            (Given::Values(_), false) | (Given::Parts(_), true) => false,
+        }
+    }
 }
 
 /// Types the words of a command.
@@ -27,7 +60,7 @@ pub(super) fn read<'w>(
     takes: usize,
     words: &'w [impl AsRef<str>],
 ) -> Result<Map<String, Value>, SchemaError> {
-    let mut parts = Vec::new();
+    let mut parts = Parts::default();
     for word in words {
         let word = word.as_ref();
         let malformed = || SchemaError::NotAnArgument { given: shortened(word), lacking: lacking(types, takes, words) };
@@ -38,7 +71,7 @@ pub(super) fn read<'w>(
             return Err(malformed());
         }
         let twice = || SchemaError::Twice { command: command.to_owned(), argument: shortened(key) };
-        put(&mut parts, &path, value).then_some(()).ok_or_else(twice)?;
+        parts.put(&path, value).then_some(()).ok_or_else(twice)?;
     }
     let reader = Reader { types, command, lists: 0 };
     match types.get(takes) {
@@ -53,24 +86,6 @@ fn lacking(types: &Types<'_>, takes: usize, words: &[impl AsRef<str>]) -> Option
     let keys = || words.iter().filter_map(|word| word.as_ref().split_once('=')).map(|(key, _)| key);
     let is_given = |name: &str| keys().any(|key| key.split('.').next() == Some(name));
     missing("", &object.members, is_given).into_iter().next()
-}
-
-/// Puts a value under a path; false where a value and keys below it would stand at one place.
-fn put<'w>(parts: &mut Vec<(&'w str, Given<'w>)>, path: &[&'w str], value: &'w str) -> bool {
-    let Some((first, rest)) = path.split_first() else { return false };
-    let at = parts.iter().position(|(name, _)| name == first).unwrap_or_else(|| {
-        let empty = if rest.is_empty() { Given::Values(Vec::new()) } else { Given::Parts(Vec::new()) };
-        parts.push((first, empty));
-        parts.len() - 1
-    });
-    match (&mut parts[at].1, rest.is_empty()) {
-        (Given::Values(values), true) => {
-            values.push(value);
-            true
-        }
-        (Given::Parts(inner), false) => put(inner, rest, value),
-        (Given::Values(_), false) | (Given::Parts(_), true) => false,
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -100,13 +115,8 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn object(
-        &self,
-        path: &str,
-        object: &Object<'_>,
-        parts: &[(&str, Given<'_>)],
-    ) -> Result<Map<String, Value>, SchemaError> {
-        let given = |name: &str| parts.iter().find(|(key, _)| *key == name).map(|(_, given)| given);
+    fn object(&self, path: &str, object: &Object<'_>, parts: &Parts<'_>) -> Result<Map<String, Value>, SchemaError> {
+        let given = |name: &str| parts.get(name);
         let tag_value = |tag: &str| match given(tag) {
             Some(Given::Values(values)) => values.last().map(|value| (*value).to_owned()),
             Some(Given::Parts(_)) | None => None,
@@ -115,8 +125,8 @@ impl Reader<'_, '_> {
         let member = |name: &str| members.iter().find(|member| member.name == name);
         self.tag(path, object, &members, given)?;
 
-        let mut values = Map::with_capacity(parts.len());
-        for (name, inner) in parts {
+        let mut values = Map::with_capacity(parts.each.len());
+        for (name, inner) in &parts.each {
             let below = join(path, name);
             let value = match member(name) {
                 Some(member) => self.value(&below, member.kind, inner)?,
@@ -183,9 +193,10 @@ impl Reader<'_, '_> {
                 values.iter().enumerate().map(one).collect()
             }
             Given::Parts(parts) => {
-                let found = |at: usize| parts.iter().find(|(key, _)| key.parse() == Ok(at));
-                let items = (0..parts.len()).map(|at| {
-                    let (_, inner) = found(at).ok_or_else(|| self.wrong(path, kind, given))?;
+                let numbered = parts.each.iter().filter_map(|(key, inner)| Some((key.parse().ok()?, inner)));
+                let found: HashMap<usize, &Given<'_>> = numbered.collect();
+                let items = (0..parts.each.len()).map(|at| {
+                    let inner = found.get(&at).ok_or_else(|| self.wrong(path, kind, given))?;
                     self.value(&format!("{path}.{at}"), item, inner)
                 });
                 items.collect()
@@ -200,7 +211,7 @@ impl Reader<'_, '_> {
         let list = of(|kind| matches!(kind, Type::List(_)));
         let values = match given {
             Given::Parts(parts) => {
-                let is_list = parts.iter().all(|(key, _)| key.bytes().all(|byte| byte.is_ascii_digit()));
+                let is_list = parts.each.iter().all(|(key, _)| key.bytes().all(|byte| byte.is_ascii_digit()));
                 let Some(of_many) = (if is_list { list.or(object) } else { object.or(list) }) else {
                     return Err(self.wrong(path, kind, given));
                 };
@@ -234,7 +245,9 @@ impl Reader<'_, '_> {
     fn wrong(&self, path: &str, kind: usize, given: &Given<'_>) -> SchemaError {
         let given = match given {
             Given::Values(values) => values.join(", "),
-            Given::Parts(parts) => parts.iter().map(|(key, _)| format!("{path}.{key}")).collect::<Vec<_>>().join(", "),
+            Given::Parts(parts) => {
+                parts.each.iter().map(|(key, _)| format!("{path}.{key}")).collect::<Vec<_>>().join(", ")
+            }
         };
         wrong(self.types, self.command, path, kind, &given)
     }
@@ -278,7 +291,7 @@ fn anything(given: &Given<'_>) -> Value {
             [value] => one(value),
             many => many.iter().map(|value| one(value)).collect(),
         },
-        Given::Parts(parts) => parts.iter().map(|(key, inner)| ((*key).to_owned(), anything(inner))).collect(),
+        Given::Parts(parts) => parts.each.iter().map(|(key, inner)| ((*key).to_owned(), anything(inner))).collect(),
     }
 }
 
