@@ -202,6 +202,23 @@ fn test_device_add_mistakes_are_told_with_what_is_near_and_leave_nothing() {
     assert!(back_ends(&home).is_empty() && !is_in_use(&data));
 }
 
+/// Asked for the properties of such a card, a QEMU without the modules of it ends.
+#[test]
+fn test_device_add_card_of_modules_that_may_be_missing_is_qemus_to_refuse_and_it_lives_on() {
+    let home = TestHome::new();
+    paused(&home, "pc");
+    let pid = home.json(&["status", "web"])["pid"].clone();
+
+    for driver in ["virtio-gpu-gl-pci", "virtio-vga-gl"] {
+        refused(&home, &[driver, "xres=800", "--allow-dangerous"], 1, "qmp.refused");
+        let through_run = ["device_add", &format!("driver={driver}"), "xres=800", "--allow-dangerous"];
+        let error = home.json_error(&[&["qmp", "web"], &through_run[..]].concat(), 1);
+        assert_eq!(error["code"], "qmp.refused", "{error}");
+    }
+
+    assert_eq!(home.json(&["status", "web"])["pid"], pid);
+}
+
 #[test]
 fn test_device_add_file_that_no_guest_may_have_or_that_is_in_use_is_told() {
     let home = TestHome::new();

@@ -122,12 +122,12 @@ impl Plugged<'_> {
         Ok(items(&listed).filter_map(|one| one["name"].as_str()).map(str::to_owned).collect())
     }
 
-    /// Returns the properties of a driver.
-    pub(crate) async fn properties(&self, driver: &str) -> Result<DeviceProperties, QmpError> {
-        let listed = self.ask(&QmpCommand::new("device-list-properties").with("typename", driver)).await?;
+    /// Returns the properties of a driver; nothing of one that QEMU is not to be asked of.
+    pub(crate) async fn properties(&self, driver: &str) -> Result<Option<DeviceProperties>, QmpError> {
+        let Some(asking) = DeviceProperties::asking(driver) else { return Ok(None) };
         let garbled =
             || QmpError::Garbled { detail: format!("the properties of `{driver}` have no names or no types") };
-        DeviceProperties::of_reply(&listed).ok_or_else(garbled)
+        DeviceProperties::of_reply(&self.ask(&asking).await?).ok_or_else(garbled).map(Some)
     }
 
     /// Returns the bus that a device of PCI goes to where the machine's own takes none while it runs; nothing where it

@@ -141,7 +141,7 @@ impl QmpDeviceAdd {
     fn values(
         &self,
         driver: &str,
-        known: &DeviceProperties,
+        known: Option<&DeviceProperties>,
     ) -> Result<(Map<String, Value>, Option<DeviceId>), HotplugError> {
         let (mut command, mut id) = (QmpCommand::new("device_add"), self.id.clone());
         for text in &self.properties {
@@ -156,8 +156,11 @@ impl QmpDeviceAdd {
                 command = command.with(&name, value);
             }
         }
-        let typed = known.typed(command).map_err(|error| misfit(driver, error))?;
-        Ok((typed.arguments, id))
+        let command = match known {
+            Some(known) => known.typed(command).map_err(|error| misfit(driver, error))?,
+            None => command,
+        };
+        Ok((command.arguments, id))
     }
 
     /// Has the devices ask that `qmp run` asks for; the back ends are what this command makes itself.
@@ -226,7 +229,8 @@ impl Operation for QmpDeviceAdd {
             near: near(&self.driver, known.iter().map(String::as_str)),
         })?;
         let properties = plugged.properties(driver).await?;
-        let (mut values, id) = self.values(driver, &properties)?;
+        let has = |name: &str| properties.as_ref().is_some_and(|known| known.has(name));
+        let (mut values, id) = self.values(driver, properties.as_ref())?;
 
         let devices = plugged.devices().await?;
         let taken: Vec<String> = devices.iter().map(|device| device.id.clone()).collect();
@@ -241,7 +245,7 @@ impl Operation for QmpDeviceAdd {
         }
         if let Some(back_end) = &back_end {
             let property = back_end.property();
-            if !properties.has(property) {
+            if !has(property) {
                 return Err(HotplugError::TakesNo { driver: driver.to_owned(), what: back_end.in_words() }.into());
             }
             if values.insert(property.to_owned(), json!(id.back_end())).is_some() {
@@ -255,7 +259,7 @@ impl Operation for QmpDeviceAdd {
             }
         }
         // QEMU gives the first card of every machine the same address.
-        if ["netdev", "mac"].iter().all(|name| properties.has(name)) {
+        if ["netdev", "mac"].iter().all(|name| has(name)) {
             let mac = || json!(MacAddress::of_plugged(&plugged.entry.id, id.as_str()).to_string());
             values.entry("mac").or_insert_with(mac);
         }
