@@ -24,7 +24,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(version.to_string().parse().as_ref(), Ok(&version));
     }
     let wanted = ["tcp:127.0.0.1:0:22", "udp:0.0.0.0:53:53"].map(|text| text.parse::<Forward>().expect("a forward"));
-    let taken = taken_ports(&wanted, text);
+    let taken = taken_ports(&wanted, "net0", text);
     assert!(taken.iter().zip(&wanted).all(|(taken, wanted)| taken.guest_port == wanted.guest_port));
     let _ = is_established(2222, text);
 });

@@ -220,6 +220,27 @@ fn test_device_add_card_of_modules_that_may_be_missing_is_qemus_to_refuse_and_it
 }
 
 #[test]
+fn test_device_add_tells_the_ports_of_its_own_network_also_where_others_lead_to_the_same() {
+    let home = TestHome::new();
+    home.add(&format!("{}network: {{forward: ['0.0.0.0:0:22', '0:22']}}\n", guest::paused_yaml("web")));
+    let port = |forward: &Value| u16::try_from(forward["host_port"].as_u64().unwrap()).unwrap();
+
+    let started = home.json(&["start", "web"]);
+    let with_maqets = device_add(&home, &["virtio-net-pci", "--netdev", "user,forward=0:22"]);
+    let with_qemus = device_add(&home, &["virtio-net-pci", "--netdev", "user,hostfwd=tcp::0-:22"]);
+
+    let all =
+        [&started["forwards"][0], &started["forwards"][1], &with_maqets["forwards"][0], &with_qemus["forwards"][0]];
+    let mut ports = all.map(port);
+    for port in ports {
+        TcpStream::connect(("127.0.0.1", port)).unwrap();
+    }
+    ports.sort_unstable();
+    assert!(ports[0] != 0 && ports.windows(2).all(|two| two[0] != two[1]), "{all:?}");
+    assert_eq!(with_qemus["forwards"][0]["host_address"], "0.0.0.0");
+}
+
+#[test]
 fn test_device_add_file_that_no_guest_may_have_or_that_is_in_use_is_told() {
     let home = TestHome::new();
     paused(&home, "pc");

@@ -1,5 +1,9 @@
 //! Network cards of a VM as its definition describes them.
 
+mod usernet;
+
+pub use self::usernet::{forwards_of, is_established, taken_ports};
+
 use core::net::{IpAddr, Ipv4Addr};
 use std::fmt;
 use std::str::FromStr;
@@ -165,51 +169,6 @@ impl fmt::Display for Forward {
     }
 }
 
-/// Returns `wanted` with the host ports that QEMU really took, as `info usernet` of its human monitor shows them.
-///
-/// QEMU 7.2 writes a line such as `TCP[HOST_FORWARD]  15  127.0.0.1 43211  10.0.2.15  22  0  0`. What it does not
-/// show stays as it was wanted.
-pub fn taken_ports(wanted: &[Forward], usernet: &str) -> Vec<Forward> {
-    let mut shown: Vec<Forward> = usernet.lines().filter_map(shown_forward).collect();
-    wanted
-        .iter()
-        .map(|forward| {
-            let is_it = |other: &Forward| {
-                (other.protocol, other.host_address, other.guest_port)
-                    == (forward.protocol, forward.host_address, forward.guest_port)
-                    && (forward.host_port == 0 || forward.host_port == other.host_port)
-            };
-            shown.iter().position(is_it).map_or(*forward, |index| shown.remove(index))
-        })
-        .collect()
-}
-
-/// Returns whether a connection through port `host_port` of the host has reached a server in the guest, as `info usernet`
-/// shows it.
-///
-/// QEMU itself takes such a connection at once, whether or not anybody in the guest listens (tried with 7.2):
-/// `TCP[SYN_SENT]` is one that the guest was asked for, `TCP[ESTABLISHED]` one that it took.
-pub fn is_established(host_port: u16, usernet: &str) -> bool {
-    usernet.lines().any(|line| {
-        let mut words = line.split_whitespace();
-        words.next() == Some("TCP[ESTABLISHED]") && words.nth(2).and_then(|port| port.parse().ok()) == Some(host_port)
-    })
-}
-
-fn shown_forward(line: &str) -> Option<Forward> {
-    let mut words = line.split_whitespace();
-    let protocol = match words.next()? {
-        "TCP[HOST_FORWARD]" => Protocol::Tcp,
-        "UDP[HOST_FORWARD]" => Protocol::Udp,
-        _ => return None,
-    };
-    let mut words = words.skip(1);
-    let host_address = words.next()?.parse().ok()?;
-    let host_port = words.next()?.parse().ok()?;
-    let guest_port = words.nth(1)?.parse().ok()?;
-    Some(Forward { protocol, host_address, host_port, guest_port })
-}
-
 /// The hardware address of a card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MacAddress([u8; 6]);
@@ -348,18 +307,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_is_established_is_told_from_one_that_is_only_asked_for() {
-        let line = |state: &str, port: u16| {
-            format!("  TCP[{state}]      17       127.0.0.1 {port}       10.0.2.15    80     0     0\r\n")
-        };
-
-        assert!(is_established(41_617, &(line("HOST_FORWARD", 41_617) + &line("ESTABLISHED", 41_617))));
-        assert!(!is_established(41_617, &(line("SYN_SENT", 41_617) + &line("ESTABLISHED", 41_618))));
-        assert!(!is_established(41_617, &line("HOST_FORWARD", 41_617)));
-        assert!(!is_established(41_617, "Hub -1 (net0):\r\n"));
-    }
-
-    #[test]
     fn test_forward_usual_forms_are_read() {
         for (text, expected) in [
             ("2222:22", "tcp:127.0.0.1:2222-:22"),
@@ -385,31 +332,6 @@ mod tests {
 
             assert!(told.contains("the protocol is `tcp` or `udp`"), "{told}");
         }
-    }
-
-    #[test]
-    fn test_taken_ports_free_port_is_read_from_the_monitor() {
-        let usernet = "Hub -1 (net0):\r\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n  \
-                       TCP[HOST_FORWARD]  15       127.0.0.1 43211       10.0.2.15    22     0     0\r\n  \
-                       TCP[HOST_FORWARD]  16       127.0.0.1  2222       10.0.2.15    80     0     0\r\n";
-        let wanted: Vec<Forward> = ["0:22", "2222:80", "0:443"].iter().map(|text| text.parse().unwrap()).collect();
-
-        let taken: Vec<u16> = taken_ports(&wanted, usernet).iter().map(|forward| forward.host_port).collect();
-
-        assert_eq!(taken, [43211, 2222, 0]);
-    }
-
-    #[test]
-    fn test_taken_ports_of_another_protocol_or_wanted_by_number_are_not_mixed_up() {
-        let usernet = "UDP[HOST_FORWARD]  15  127.0.0.1 5353  10.0.2.15  53  0  0\r\n\
-                       TCP[HOST_FORWARD]  16  127.0.0.1 4040  10.0.2.15  53  0  0\r\n\
-                       TCP[HOST_FORWARD]  17  127.0.0.1 9090  10.0.2.15  53  0  0\r\n";
-        let wanted: Vec<Forward> =
-            ["9090:53", "udp:0:53", "0:53", "7070:53"].iter().map(|text| text.parse().unwrap()).collect();
-
-        let taken: Vec<u16> = taken_ports(&wanted, usernet).iter().map(|forward| forward.host_port).collect();
-
-        assert_eq!(taken, [9090, 5353, 4040, 7070]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use maqet_domain::event::kind;
 use maqet_domain::fault::FaultPoint;
 use maqet_domain::hotplug::{DeviceId, InvalidNetdev, InvalidProperty, Netdev, driver_named, parse_pair};
 use maqet_domain::near::near;
-use maqet_domain::network::{Forward, MacAddress, taken_ports};
+use maqet_domain::network::{Forward, MacAddress, forwards_of};
 use maqet_domain::port::{QmpCommand, QmpError};
 use maqet_domain::qmp::{DeviceProperties, SchemaError, danger};
 use serde::{Deserialize, Serialize};
@@ -332,9 +332,9 @@ impl QmpDeviceAdd {
     ) -> Result<Done<DeviceAdded>, Error> {
         let (bus, addr) = plugged.seat(id.as_str()).await?;
         let forwards = match &back_end {
-            Some(BackEnd::Network(netdev)) if !netdev.forwards().is_empty() => {
-                let shown = app.usernet(&plugged.run).await.unwrap_or_default();
-                taken_ports(netdev.forwards(), &shown)
+            Some(BackEnd::Network(netdev)) if netdev.has_forwards() => {
+                let shown = app.usernet(&plugged.run).await;
+                shown.map_or_else(|| netdev.forwards().to_vec(), |shown| forwards_of(&id.back_end(), &shown))
             }
             Some(_) | None => Vec::new(),
         };

@@ -7,7 +7,7 @@ use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
 use maqet_domain::fault::FaultPoint;
 use maqet_domain::machine::Machine;
-use maqet_domain::network::{Forward, taken_ports};
+use maqet_domain::network::{Forward, NetworkSpec, taken_ports};
 use maqet_domain::port::{Launch, LaunchError, Launched};
 use maqet_domain::qemu::CommandLine;
 use maqet_domain::vm::{BootNumber, Input, MonitorAnswer, Phase, Run, RunPlaces, Sight, Status, Step, Vm, VmEntry};
@@ -223,7 +223,10 @@ pub(super) async fn forwards(app: &App, run: &Run, machine: &Machine) -> Vec<For
         return wanted;
     }
     match app.usernet(run).await {
-        Some(usernet) => taken_ports(&wanted, &usernet),
+        Some(usernet) => {
+            let taken = |card: &NetworkSpec| taken_ports(&card.forward, card.name.as_str(), &usernet);
+            machine.network.iter().flat_map(taken).collect()
+        }
         None => wanted,
     }
 }

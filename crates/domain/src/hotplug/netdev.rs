@@ -67,6 +67,11 @@ impl Netdev {
         arguments
     }
 
+    /// Returns whether ports of the host lead to the guest.
+    pub fn has_forwards(&self) -> bool {
+        self.arguments.contains_key("hostfwd")
+    }
+
     /// Returns the forwards that were given as in a definition.
     pub fn forwards(&self) -> &[Forward] {
         &self.forwards
@@ -160,6 +165,7 @@ mod tests {
         let netdev: Netdev = text.parse().unwrap();
 
         assert_eq!(Value::Object(netdev.arguments("n")), *expected);
+        assert_eq!(netdev.has_forwards(), text.contains("fwd=") || text.contains("forward="));
         assert_eq!(String::from(netdev), text);
     }
 
