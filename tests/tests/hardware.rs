@@ -128,8 +128,13 @@ fn test_hardware_mistakes_are_told_with_what_there_is() {
     refused(&home, &["balloon", "web", "1K"], 2, "balloon.size-invalid");
     let card = refused(&home, &["set-link", "web", "lam", "down"], 3, "device.not-found");
     assert_eq!(card["hints"], json!(["did you mean `lan`?"]));
+    let card = refused(&home, &["set-link", "web", "nonsense", "down"], 3, "device.not-found");
+    assert_eq!(card["message"], "the VM `web` has no network card `nonsense`");
+    assert_eq!(card["hints"], json!(["the network cards are: `lan`"]));
     let drive = refused(&home, &["eject", "web", "ide1-cd"], 3, "device.not-found");
     assert_eq!(drive["hints"], json!(["did you mean `ide1-cd0`?"]));
+    let drive = refused(&home, &["eject", "web", "nonsense"], 3, "device.not-found");
+    assert!(drive["hints"][0].as_str().unwrap().starts_with("the CD drives are: `"), "{drive}");
     refused(&home, &["eject", "web", "hdd"], 2, "medium.no-tray");
     refused(&home, &["insert", "web", "ide1-cd0", "/no/such.iso"], 3, "device.file-missing");
     home.write("broken.qcow2", "no image at all");

@@ -339,7 +339,8 @@ fn test_device_add_killed_half_way_is_made_good_by_the_next_one_by_device_del_or
 #[test]
 fn test_device_del_killed_once_the_device_is_gone_leaves_a_back_end_that_device_del_removes() {
     let home = TestHome::with_fault_points();
-    home.add(&format!("{}  - {{device: qemu-xhci}}\n", guest::paused_yaml("web")));
+    let drive = "storage: [{name: hdd, interface: scsi, size: 4M}]\n";
+    home.add(&format!("{}  - {{device: qemu-xhci}}\n{drive}", guest::paused_yaml("web")));
     home.json(&["start", "web"]);
     let data: PathBuf = home.write("stick.raw", vec![0; 1 << 20]);
     let data = data.to_str().unwrap();
@@ -356,4 +357,61 @@ fn test_device_del_killed_once_the_device_is_gone_leaves_a_back_end_that_device_
     device_add(&home, &["usb-storage", "--id", "stick", "--file", data]);
     assert_eq!(home.json(&del)["changed"], true);
     assert!(back_ends(&home).is_empty());
+
+    let del = ["qmp", "device-del", "web", "hdd"];
+    let killed = home.maqet(del).env("MAQET_FAULT_POINT", "device.gone").run();
+    assert_eq!(killed.code, None, "{killed}");
+    let out = home.json(&del);
+    assert_eq!((&out["changed"], &out["back_end"]), (&json!(false), &json!("hdd")), "that of the definition, too");
+}
+
+/// None of these needs a guest to let it go.
+#[test]
+fn test_device_del_drive_and_card_of_the_definition_go_by_their_names() {
+    let home = TestHome::new();
+    home.add(&format!(
+        "{}machine: {{type: pc, usb: on}}\nnetwork: {{name: lan, model: usb-net}}\n\
+         storage: [{{name: hdd, interface: scsi, size: 4M}}, {{name: other, interface: scsi, size: 4M}}]\n",
+        guest::paused_yaml("web")
+    ));
+    home.json(&["start", "web"]);
+    let info = home.json(&["info", "web"]);
+    let file = info["storage"][0]["file"].as_str().unwrap_or_else(|| panic!("{info}")).to_owned();
+    assert!(is_in_use(&file));
+
+    let drive = home.json(&["qmp", "device-del", "web", "hdd"]);
+    let card = home.json(&["qmp", "device-del", "web", "lan"]);
+
+    assert_eq!((&drive["device"], &drive["back_end"]), (&json!("hdd"), &json!("hdd")));
+    assert!(!is_in_use(&file));
+    assert_eq!((&card["device"], &card["changed"]), (&json!("lan-card"), &json!(true)));
+    let added = device_add(&home, &["scsi-hd", "--id", "hdd", "--file", &file]);
+    assert_eq!(added["back_end"], "hotplug-hdd");
+}
+
+#[test]
+fn test_device_del_that_cannot_be_is_told_with_what_there_is() {
+    let home = TestHome::new();
+    home.add(&format!(
+        "{}  - {{device: qemu-xhci}}\n  - {{device: usb-tablet}}\nmachine: q35\nnetwork: {{name: lan}}\n\
+         storage: [{{name: hdd, size: 4M}}]\n",
+        guest::paused_yaml("web")
+    ));
+    home.json(&["start", "web"]);
+    let told = |device: &str, exit: i32, code: &str| {
+        let error = home.json_error(&["qmp", "device-del", "web", device], exit);
+        assert_eq!(error["code"], code, "{error}");
+        error["hints"][0].as_str().unwrap().to_owned()
+    };
+
+    assert_eq!(told("lam", 3, "device.not-found"), "did you mean `lan`?");
+    assert_eq!(told("nonsense", 3, "device.not-found"), "the devices are: `hdd`, `lan`");
+    for fixed in ["hdd", "lan", "lan-card"] {
+        assert!(told(fixed, 4, "device.fixed").contains("maqet stop web"));
+    }
+    let by_path = told("usb-tablet", 3, "device.without-id");
+
+    let (_, path) = by_path.split_once("'id=").unwrap();
+    home.json(&["qmp", "web", "device_del", &format!("id={}", path.split('\'').next().unwrap())]);
+    told("usb-tablet", 3, "device.not-found");
 }

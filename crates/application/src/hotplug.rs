@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use maqet_domain::hotplug::{HOTPLUG_PREFIX, back_end_of, pci_address, unused_netdevs};
+use maqet_domain::hotplug::{Card, HOTPLUG_PREFIX, back_end_of, cards, driver_named, pci_address, unused_netdevs};
 use maqet_domain::machine::PORT_PREFIX;
 use maqet_domain::port::{Guard, ImageError, PathKind, QmpCommand, QmpError};
 use maqet_domain::qmp::{DeviceProperties, human_monitor};
@@ -16,6 +16,9 @@ use crate::{App, Error};
 
 /// Where the devices with an id are in QEMU's tree of objects.
 const PERIPHERAL: &str = "/machine/peripheral";
+
+/// Where those without one are.
+const ANONYMOUS: &str = "/machine/peripheral-anon";
 
 /// A running machine whose lock is held, and its monitor.
 pub(crate) struct Plugged<'a> {
@@ -107,7 +110,20 @@ impl Plugged<'_> {
 
     /// Returns the devices that have an id.
     pub(crate) async fn devices(&self) -> Result<Vec<Device>, QmpError> {
-        let listed = self.ask(&QmpCommand::new("qom-list").with("path", PERIPHERAL)).await?;
+        self.devices_at(PERIPHERAL).await
+    }
+
+    /// Returns where the devices are that have no id and are a `driver`, also by its short name.
+    pub(crate) async fn nameless(&self, driver: &str) -> Result<Vec<String>, QmpError> {
+        let mut devices = self.devices_at(ANONYMOUS).await?;
+        let drivers: Vec<String> = devices.iter().map(|device| device.driver.clone()).collect();
+        let meant = driver_named(driver, &drivers);
+        devices.retain(|device| Some(device.driver.as_str()) == meant);
+        Ok(devices.into_iter().map(|device| format!("{ANONYMOUS}/{}", device.id)).collect())
+    }
+
+    async fn devices_at(&self, path: &str) -> Result<Vec<Device>, QmpError> {
+        let listed = self.ask(&QmpCommand::new("qom-list").with("path", path)).await?;
         let device = |one: &Value| {
             let driver = one["type"].as_str()?.strip_prefix("child<")?.strip_suffix('>')?;
             Some(Device { id: one["name"].as_str()?.to_owned(), driver: driver.to_owned() })
@@ -218,6 +234,11 @@ impl Plugged<'_> {
     pub(crate) async fn info_network(&self) -> Result<String, QmpError> {
         let command = human_monitor("info network");
         Ok(self.ask(&command).await?.as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Returns the network cards.
+    pub(crate) async fn cards(&self) -> Result<Vec<Card>, QmpError> {
+        Ok(cards(&self.info_network().await?))
     }
 
     /// Opens a file as the block node `node`.

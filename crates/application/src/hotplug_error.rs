@@ -62,14 +62,38 @@ pub enum HotplugError {
         id: String,
     },
     /// The machine has no such device.
-    #[error("the VM `{vm}` has no device `{}`", id.escape_debug())]
+    #[error("the VM `{vm}` has no {what} `{}`", id.escape_debug())]
     NoDevice {
         /// The VM.
         vm: VmName,
+        /// What was looked for, as in `device`.
+        what: &'static str,
         /// What was given.
         id: String,
-        /// The devices that look like it, or all of them.
+        /// Those that look like it.
         near: Vec<String>,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// The machine has such devices, and none of them can be named.
+    #[error("the `{driver}` of `{vm}` has no id")]
+    NoId {
+        /// The VM.
+        vm: VmName,
+        /// The driver, as it was given.
+        driver: String,
+        /// Where they are in QEMU's tree of objects.
+        paths: Vec<String>,
+    },
+    /// The device is part of the machine for as long as that runs.
+    #[error("`{id}` cannot be taken out of `{vm}` while it runs: {why}")]
+    Fixed {
+        /// The VM.
+        vm: VmName,
+        /// The device.
+        id: String,
+        /// QEMU's words.
+        why: String,
     },
     /// The machine takes no more devices while it runs.
     #[error("the VM `{vm}` has no free port for `{driver}`: {why}")]
@@ -194,6 +218,17 @@ pub enum HotplugError {
     },
 }
 
+/// Tells what there is.
+fn listed(what: &str, known: &[String]) -> String {
+    match known {
+        [] => format!("it has no {what} that could be named"),
+        known => {
+            let quoted: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+            format!("the {what}s are: {}", quoted.join(", "))
+        }
+    }
+}
+
 impl Explain for HotplugError {
     fn code(&self) -> &'static str {
         match self {
@@ -206,6 +241,8 @@ impl Explain for HotplugError {
             Self::TakesNo { .. } => "device.no-back-end",
             Self::IdTaken { .. } => "device.id-taken",
             Self::NoDevice { .. } => "device.not-found",
+            Self::NoId { .. } => "device.without-id",
+            Self::Fixed { .. } => "device.fixed",
             Self::NoPort { .. } => "device.no-port",
             Self::NoFile { .. } => "device.file-missing",
             Self::NotAFile { .. } => "device.not-a-file",
@@ -239,8 +276,8 @@ impl Explain for HotplugError {
             | Self::BalloonSize { .. }
             | Self::BalloonTooLarge { .. }
             | Self::NoTray { .. } => Fault::Usage,
-            Self::IdTaken { .. } | Self::NoPort { .. } | Self::NoBalloon { .. } => Fault::State,
-            Self::NoDevice { .. } | Self::NoFile { .. } => Fault::NotFound,
+            Self::IdTaken { .. } | Self::Fixed { .. } | Self::NoPort { .. } | Self::NoBalloon { .. } => Fault::State,
+            Self::NoDevice { .. } | Self::NoId { .. } | Self::NoFile { .. } => Fault::NotFound,
             Self::NotReleased { .. } | Self::BalloonStopped { .. } | Self::TrayLocked { .. } => Fault::TimedOut,
             Self::GuestRefused { .. } => Fault::Failed,
         }
@@ -259,8 +296,16 @@ impl Explain for HotplugError {
             Self::IdTaken { vm, id } => {
                 vec!["choose another id".to_owned(), format!("or remove it with `maqet qmp device-del {vm} {id}`")]
             }
-            Self::NoDevice { near, .. } if near.is_empty() => Vec::new(),
-            Self::NoDevice { near, .. } => vec![did_you_mean(near).unwrap_or_default()],
+            Self::NoDevice { what, near, known, .. } => vec![did_you_mean(near).unwrap_or_else(|| listed(what, known))],
+            Self::NoId { vm, driver, paths } => {
+                let by_path = |path| format!("call it by its place: `maqet qmp {vm} device_del 'id={path}'`");
+                let named =
+                    format!("give it an id for the next start: `{{device: {driver}, id: …}}` under `arguments`");
+                paths.iter().map(by_path).chain([named]).collect()
+            }
+            Self::Fixed { vm, .. } => {
+                vec![format!("stop it with `maqet stop {vm}`, and take the device out of the definition")]
+            }
             Self::NoPort { vm, .. } => vec![
                 format!("give it some with `maqet apply {vm} --set hotplug_ports=8`, and start it anew"),
                 format!("or remove a device with `maqet qmp device-del {vm} ID`"),

@@ -14,6 +14,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::network::card_of;
+
 /// The names of back ends that maqet made for a device begin so; the id of the device follows.
 ///
 /// No drive and no card of a definition may be called so.
@@ -122,11 +124,47 @@ pub fn unused_netdevs(info_network: &str) -> Vec<String> {
     names.filter_map(|line| Some(line.split_once(": ")?.0.to_owned())).collect()
 }
 
+/// A network card of a running machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Card {
+    /// The id of its device.
+    pub device: String,
+    /// The name of what it is connected to.
+    pub back_end: Option<String>,
+}
+
+impl Card {
+    /// Returns what people call it: its name under `network` where it has one, else the id of its device.
+    pub fn name(&self) -> &str {
+        let back_end = self.back_end.as_deref();
+        back_end.filter(|name| self.device == card_of(name)).unwrap_or(&self.device)
+    }
+}
+
+/// Returns the cards, as `info network` shows them.
+pub fn cards(info_network: &str) -> Vec<Card> {
+    let mut cards: Vec<Card> = Vec::new();
+    for (name, kind, is_below) in info_network.lines().filter_map(link) {
+        if kind.starts_with("nic,") {
+            cards.push(Card { device: name.to_owned(), back_end: None });
+        } else if let Some(card) = cards.last_mut().filter(|card| is_below && card.back_end.is_none()) {
+            card.back_end = Some(name.to_owned());
+        }
+    }
+    cards
+}
+
 /// Returns the names of cards and of their back ends, as `info network` shows them.
 pub fn link_names(info_network: &str) -> Vec<String> {
-    let names = info_network.lines().filter_map(|line| line.split_once(": index=")).map(|(name, _)| name);
+    info_network.lines().filter_map(link).map(|(name, _, _)| name.to_owned()).collect()
+}
+
+/// Returns the name of one end of a cable, what it is, and whether it stands below another one.
+fn link(line: &str) -> Option<(&str, &str, bool)> {
+    let (name, about) = line.split_once(": index=")?;
+    let (_, kind) = about.split_once("type=")?;
     // A card of QEMU's own choice hangs on a hub, and stands behind the port of that.
-    names.filter_map(|name| name.rsplit([' ', '\\']).next().map(str::to_owned)).collect()
+    Some((name.rsplit([' ', '\\']).next()?, kind, line.starts_with(" \\")))
 }
 
 /// Returns an address on a PCI bus as people write it: `04.0`.
@@ -180,6 +218,20 @@ mod tests {
     fn test_link_names_are_all_ends_of_cables() {
         assert_eq!(link_names(INFO_NETWORK), ["n", "hotplug-n", "hotplug-left", "own", "hotplug-card", "e1000.0"]);
         assert!(link_names("Hub -1 (x):\r\n").is_empty());
+    }
+
+    #[test]
+    fn test_cards_are_called_as_in_the_definition_or_by_their_ids() {
+        let of_definition = "lan-card: index=0,type=nic,model=e1000\r\n \\ lan: index=0,type=user,net=10.0.2.0\r\n";
+        let bare = "bare: index=0,type=nic,model=e1000\r\nown: index=0,type=tap,ifname=t\r\n";
+
+        let found = cards(&(of_definition.to_owned() + bare + INFO_NETWORK));
+
+        let names: Vec<&str> = found.iter().map(Card::name).collect();
+        assert_eq!(names, ["lan", "bare", "n", "hotplug-card", "e1000.0"]);
+        let devices: Vec<&str> = found.iter().map(|card| card.device.as_str()).collect();
+        assert_eq!(devices, ["lan-card", "bare", "n", "hotplug-card", "e1000.0"]);
+        assert_eq!((&found[1].back_end, found[2].back_end.as_deref()), (&None, Some("hotplug-n")));
     }
 
     #[test]

@@ -251,6 +251,11 @@ pub struct NetworkSpec {
     pub interface: Option<String>,
 }
 
+/// Returns the id of the device of the card `name` of a definition.
+pub fn card_of(name: &str) -> String {
+    format!("{name}-card")
+}
+
 impl NetworkSpec {
     /// Returns the switches of the card, which is the `index`th of the VM; `socket` is where its passt listens.
     pub fn switches(&self, id: &VmId, index: u8, socket: &str) -> Vec<Switch> {
@@ -278,7 +283,7 @@ impl NetworkSpec {
         };
         let mac = self.mac.unwrap_or_else(|| MacAddress::of_card(id, index));
         let card = Switch::new("device").head(&self.model).option("netdev", name);
-        vec![back_end, card.option("id", format!("{name}-card")).option("mac", mac.to_string())]
+        vec![back_end, card.option("id", card_of(name)).option("mac", mac.to_string())]
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use maqet_domain::event::kind;
 use maqet_domain::fault::FaultPoint;
-use maqet_domain::hotplug::back_end_of;
+use maqet_domain::hotplug::{Card, back_end_of};
 use maqet_domain::near::near;
 use maqet_domain::port::{Heard, MonitorSession, QmpCommand, QmpError};
 use maqet_domain::qemu::QmpEvent;
@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::call::{Done, Effect, Operation};
-use crate::hotplug::{Plugged, back_end_in, of_the_user};
+use crate::hotplug::{Device, Plugged, back_end_in, items, of_the_user};
 use crate::hotplug_error::HotplugError;
 use crate::{App, Error, Patience, limits};
 
@@ -28,7 +28,7 @@ use crate::{App, Error, Patience, limits};
 pub struct QmpDeviceDel {
     /// Name, id, or unique beginning of an id
     pub vm: String,
-    /// The id of the device
+    /// The id of the device; a drive's and a card's name in the definition will do
     #[cfg_attr(feature = "clap", arg(value_name = "ID"))]
     pub device: String,
     /// How long the guest may take [default: `timeouts.qmp`, else 30s]
@@ -76,18 +76,56 @@ impl Operation for QmpDeviceDel {
         let patience = self.timeout.map_or(app.timeouts().qmp, Patience::duration);
         let until = Instant::now() + patience;
         let plugged = app.plugged(&self.vm, Self::NAME, app.timeouts().qmp).await?;
-        let devices = plugged.devices().await?;
-        if !devices.iter().any(|device| device.id == self.device) {
-            let swept = plugged.sweep().await?;
-            if let Some(back_end) = back_end_in(&swept, &self.device) {
-                return Ok(self.done(app, plugged, false, Some(back_end)));
-            }
-            let near = near(&self.device, of_the_user(&devices).map(|device| device.id.as_str()));
-            return Err(HotplugError::NoDevice { vm: plugged.entry.name, id: self.device.clone(), near }.into());
+        let (devices, cards) = (plugged.devices().await?, plugged.cards().await?);
+        let Some(device) = meant(&self.device, &devices, &cards) else {
+            return match self.remove_back_end(&plugged).await? {
+                Some(back_end) => Ok(self.done(app, plugged, false, Some(back_end))),
+                None => Err(self.not_there(&plugged, &devices, &cards).await?),
+            };
+        };
+        // It holds a session, and would make the futures of its callers large.
+        Box::pin(Self { device, ..self.clone() }.take_out(app, plugged, until, patience)).await
+    }
+}
+
+/// Returns the id of the device that is called so.
+fn meant(given: &str, devices: &[Device], cards: &[Card]) -> Option<String> {
+    let has = |id: &str| devices.iter().any(|device| device.id == id);
+    // Drives have their names for ids.
+    let of_card = || cards.iter().find(|card| card.name() == given).map(|card| card.device.as_str());
+    Some(given).filter(|id| has(id)).or_else(of_card).filter(|id| has(id)).map(str::to_owned)
+}
+
+impl QmpDeviceDel {
+    /// Tells what there is instead of the device.
+    async fn not_there(&self, plugged: &Plugged<'_>, devices: &[Device], cards: &[Card]) -> Result<Error, QmpError> {
+        let (vm, id) = (plugged.entry.name.clone(), self.device.clone());
+        let paths = plugged.nameless(&id).await?;
+        if !paths.is_empty() {
+            return Ok(HotplugError::NoId { vm, driver: id, paths }.into());
         }
+        let ids: Vec<&str> = of_the_user(devices).map(|device| device.id.as_str()).collect();
+        let name = |id: &&str| cards.iter().find(|card| card.device == *id).map_or(*id, Card::name).to_owned();
+        let known: Vec<String> = ids.iter().map(name).collect();
+        let all =
+            known.iter().map(String::as_str).chain(ids.into_iter().filter(|id| !known.iter().any(|name| name == id)));
+        let near = near(&id, all);
+        Ok(HotplugError::NoDevice { vm, what: "device", id, near, known }.into())
+    }
+
+    /// Asks the guest to let the device of this id go, waits until it did, and removes what was behind it.
+    async fn take_out(
+        &self,
+        app: &App,
+        plugged: Plugged<'_>,
+        until: Instant,
+        patience: Duration,
+    ) -> Result<Done<DeviceDeleted>, Error> {
         // Before the command, so that no event is missed.
         let mut session = app.ports.monitors.session(&plugged.run.places, app.timeouts().qmp).await?;
-        self.request(session.as_mut(), app.timeouts().qmp).await?;
+        if let Err(error) = self.request(session.as_mut(), app.timeouts().qmp).await {
+            return Err(self.explained(&plugged, error));
+        }
         // The guest may take its time, and others are not to wait for it.
         let Plugged { entry, run, guard, .. } = plugged;
         drop(guard);
@@ -110,9 +148,18 @@ impl Operation for QmpDeviceDel {
         let back_end = self.remove_back_end(&plugged).await?;
         Ok(self.done(app, plugged, true, back_end))
     }
-}
 
-impl QmpDeviceDel {
+    /// QEMU tells by a word about its bus that a device is there to stay.
+    fn explained(&self, plugged: &Plugged<'_>, refused: QmpError) -> Error {
+        match refused {
+            QmpError::Refused { description, .. } if description.contains("does not support hot") => {
+                let (vm, id) = (plugged.entry.name.clone(), self.device.clone());
+                HotplugError::Fixed { vm, id, why: description }.into()
+            }
+            other => other.into(),
+        }
+    }
+
     /// Asks the guest to let the device go; somebody may have asked already.
     async fn request(&self, session: &mut dyn MonitorSession, deadline: Duration) -> Result<(), QmpError> {
         let command = QmpCommand::new("device_del").with("id", self.device.as_str());
@@ -155,16 +202,23 @@ impl QmpDeviceDel {
         event.data["device"] == self.device.as_str()
     }
 
-    /// Removes the back end that was made for the device, which QEMU may still hold for a moment.
+    /// Removes what was behind the device, which QEMU may still hold for a moment.
     async fn remove_back_end(&self, plugged: &Plugged<'_>) -> Result<Option<String>, Error> {
-        let name = back_end_of(&self.device);
+        let (name, file) = (back_end_of(&self.device), format!("{}-file", self.device));
         for _ in 0..limits::BACK_END_TRIES {
             let swept = plugged.sweep().await?;
             if let Some(back_end) = back_end_in(&swept, &self.device) {
                 return Ok(Some(back_end));
             }
             let nodes = plugged.ask(&QmpCommand::new("query-named-block-nodes").with("flat", true)).await?;
-            if !crate::hotplug::items(&nodes).any(|node| node["node-name"] == name.as_str()) {
+            let has = |name: &str| items(&nodes).any(|node| node["node-name"] == name);
+            // A drive of the definition has two, which are called as it is.
+            let is_of_definition = has(&self.device) && has(&file);
+            if is_of_definition && plugged.remove_node(&self.device).await? {
+                plugged.remove_node(&file).await?;
+                return Ok(Some(self.device.clone()));
+            }
+            if !is_of_definition && !has(&name) {
                 break;
             }
             tokio::time::sleep(limits::BACK_END_PAUSE).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use maqet_domain::hotplug::link_names;
+use maqet_domain::hotplug::{cards, link_names};
 use maqet_domain::near::near;
 use maqet_domain::port::{QmpCommand, QmpError};
 use maqet_domain::qmp::human_monitor;
@@ -243,10 +243,11 @@ impl QmpSetLink {
     async fn no_card(&self, app: &App) -> Result<Error, Error> {
         let command = human_monitor("info network");
         let (shown, Monitored { entry, .. }) = app.asked(&self.vm, &command, app.timeouts().qmp).await?;
-        let known = link_names(shown.as_str().unwrap_or_default());
-        let near = near(&self.nic, known.iter().map(String::as_str));
-        let near = if near.is_empty() { known } else { near };
-        Ok(HotplugError::NoDevice { vm: entry.name, id: self.nic.clone(), near }.into())
+        let shown = shown.as_str().unwrap_or_default();
+        let near = near(&self.nic, link_names(shown).iter().map(String::as_str));
+        let known = cards(shown).iter().map(|card| card.name().to_owned()).collect();
+        let (vm, id) = (entry.name, self.nic.clone());
+        Ok(HotplugError::NoDevice { vm, what: "network card", id, near, known }.into())
     }
 }
 

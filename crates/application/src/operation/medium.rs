@@ -233,8 +233,9 @@ impl App {
         let plain = |told| names(told).find(|name| !name.starts_with('/'));
         let known: Vec<&str> = items(&told).filter(with_tray).filter_map(plain).collect();
         let near = near(given, known.iter().copied());
-        let near = if near.is_empty() { known.into_iter().map(str::to_owned).collect() } else { near };
-        Err(HotplugError::NoDevice { vm: entry.name.clone(), id: given.to_owned(), near }.into())
+        let known = known.into_iter().map(str::to_owned).collect();
+        let (vm, id) = (entry.name.clone(), given.to_owned());
+        Err(HotplugError::NoDevice { vm, what: "CD drive", id, near, known }.into())
     }
 
     /// Opens the tray of a drive, and returns the drive with what is in it then.
