@@ -46,6 +46,14 @@ fn test_start_beside_a_qemu_of_the_vm_that_it_knows_nothing_of_is_told_how_to_ta
         assert_eq!(refused["code"], code, "{refused}");
         assert!(refused["message"].as_str().unwrap().contains(&pid.to_string()), "{refused}");
         assert!(refused["hints"][hint].as_str().unwrap().contains("cleanup --adopt-orphans"), "{refused}");
+        let image = images(&home).remove(0);
+        home.add(&guest::paused_yaml("other"));
+        home.json(&["start", "other"]);
+        let plug = ["qmp", "device-add", "other", "virtio-blk-pci", "--file", image.to_str().unwrap()];
+        let held = home.json_error(&plug, 4);
+        assert_eq!(held["code"], "vm.orphaned", "{held}");
+        assert!(held.to_string().contains(&pid.to_string()), "{held}");
+        home.json(&["stop", "other", "--force"]);
         home.json(&["cleanup", "--adopt-orphans"]);
         assert_eq!(home.json(&["status", "web"])["pid"], pid);
         home.json(&["stop", "web", "--force"]);

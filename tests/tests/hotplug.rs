@@ -260,8 +260,9 @@ fn test_device_add_file_that_no_guest_may_have_or_that_is_in_use_is_told() {
     assert!(posing["message"].as_str().unwrap().contains("looks like `qcow2`"), "{posing}");
 
     home.add(&format!("name: holder\naccel: tcg\narguments: [S]\nstorage: [{{name: d, file: {data:?}}}]\n"));
-    home.json(&["start", "holder"]);
-    blk(&data, 75, "storage.in-use");
+    let pid = home.json(&["start", "holder"])["pid"].clone();
+    let held = blk(&data, 75, "storage.in-use")["message"].clone();
+    assert!(held.as_str().unwrap().ends_with(&format!(" by `qemu-system-x86` (process {pid})")), "{held}");
     home.json(&["stop", "holder", "--force"]);
 
     // Relative to where the caller is, whatever QEMU's folder is.

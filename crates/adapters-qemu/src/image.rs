@@ -9,7 +9,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use maqet_domain::fault::FaultPoints;
-use maqet_domain::port::{DiskImages, HeldLock, ImageError, ImageInfo};
+use maqet_domain::port::{DiskImages, HeldLock, ImageError, ImageInfo, ImageUser};
 use maqet_domain::snapshot::SnapshotName;
 use maqet_domain::storage::ImagePlan;
 
@@ -83,6 +83,10 @@ impl DiskImages for QemuImg {
 
     async fn info(&self, path: &Path) -> Result<ImageInfo, ImageError> {
         info::info(&self.tools, path).await
+    }
+
+    async fn user(&self, path: &Path) -> Option<ImageUser> {
+        user_of(path)
     }
 
     async fn create_snapshot(&self, path: &Path, name: &SnapshotName, guard: &HeldLock) -> Result<(), ImageError> {

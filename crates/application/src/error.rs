@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use maqet_domain::error::{Explain, Fault};
+use maqet_domain::error::{Cause, Explain, Fault};
 use maqet_domain::near::did_you_mean;
 use maqet_domain::plugin::DuplicateName;
 use maqet_domain::port::{
@@ -121,15 +121,15 @@ pub enum Error {
     /// What was named is a QEMU that no VM owns.
     #[error("`{}` is the QEMU (pid {}) of a VM that is not in the database", .0.name.escape_debug(), .0.pid.unwrap_or_default())]
     Orphaned(Box<VmStatus>),
-    /// A QEMU that no VM owns has a disk open that a start needs.
-    #[error("a QEMU (pid {pid}) that no VM owns has a disk of the VM `{vm}`")]
+    /// A QEMU that no VM owns has a disk open that a VM needs.
+    #[error("a QEMU (pid {pid}) that no VM owns has a disk that the VM `{vm}` needs")]
     DiskOfOrphan {
         /// The VM.
         vm: VmName,
         /// The process.
         pid: u32,
         /// What it is in the way of.
-        source: LaunchError,
+        source: Cause,
     },
     /// A QEMU that no VM owns, and of whose VM there is no copy.
     #[error("of the VM of process {pid} there is no copy, so it cannot be defined again")]

@@ -12,6 +12,7 @@ use maqet_domain::vm::{Input, Run, VmEntry};
 use serde_json::{Value, json};
 
 use crate::hotplug_error::HotplugError;
+use crate::stray::orphan_among;
 use crate::{App, Error};
 
 /// Where the devices with an id are in QEMU's tree of objects.
@@ -253,7 +254,13 @@ impl Plugged<'_> {
             Ok(_) => Ok(()),
             // As in `Failed to get "write" lock` (7.2).
             Err(QmpError::Refused { description, .. }) if description.contains("\" lock") => {
-                Err(ImageError::InUse { path: PathBuf::from(file), by: None }.into())
+                let by = self.app.ports.images.user(file).await;
+                let orphan = orphan_among(self.app, by.as_ref()).await;
+                let in_use = ImageError::InUse { path: PathBuf::from(file), by };
+                Err(match orphan {
+                    Some(pid) => Error::DiskOfOrphan { vm: self.entry.name.clone(), pid, source: in_use.into() },
+                    None => in_use.into(),
+                })
             }
             Err(other) => Err(other.into()),
         }

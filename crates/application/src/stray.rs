@@ -1,7 +1,7 @@
 //! Machines that no VM owns, as `ls` and `status` show them.
 
 use jiff::Timestamp;
-use maqet_domain::port::Machine;
+use maqet_domain::port::{ImageUser, Machine};
 use maqet_domain::vm::{MonitorRole, Phase, Run, Status, Vm, VmId};
 
 use crate::App;
@@ -66,6 +66,18 @@ impl App {
 pub(crate) fn is_orphan(app: &App, machine: &Machine, vm: Option<&Vm>) -> bool {
     let run = vm.and_then(|vm| vm.entry.run.as_ref()).filter(|run| !matches!(run.phase, Phase::Ended(_)));
     app.ports.processes.is_alive(&machine.process) && run.is_none_or(|run| run.boot != machine.boot)
+}
+
+/// Returns the pid of who has an image open, if that is a QEMU which no VM owns.
+pub(crate) async fn orphan_among(app: &App, user: Option<&ImageUser>) -> Option<u32> {
+    let pid = user?.pid;
+    let machines = app.upkeep().leftovers.machines().await;
+    let machine = machines.iter().find(|one| one.process.pid == pid && !one.is_foreign)?;
+    let owner = match machine.id {
+        Some(id) => app.ports.store.by_id(&id).await.ok()?,
+        None => None,
+    };
+    is_orphan(app, machine, owner.as_ref()).then_some(pid)
 }
 
 /// Returns the run that a living machine is; its places are those of its VM.

@@ -19,7 +19,7 @@ use crate::call::{Done, Effect, Operation};
 use crate::deaf::refusal;
 use crate::kept_size::KeptSize;
 use crate::look::{Seen, VmStatus};
-use crate::stray::is_orphan;
+use crate::stray::orphan_among;
 use crate::{App, Error, Patience, limits};
 
 /// Starts a VM.
@@ -233,20 +233,11 @@ pub(super) async fn forwards(app: &App, run: &Run, machine: &Machine) -> Vec<For
 
 /// Returns the error of a launch; that a QEMU which no VM owns is in the way is told as such.
 async fn refused(app: &App, entry: VmEntry, source: LaunchError) -> Error {
-    let user = if let LaunchError::ImageInUse { by: Some(user), .. } = &source { Some(user.pid) } else { None };
-    if let Some(pid) = user
-        && let Some(machine) = app.upkeep().leftovers.machines().await.iter().find(|one| one.process.pid == pid)
-        && !machine.is_foreign
-    {
-        let owner = match machine.id {
-            Some(id) => app.ports.store.by_id(&id).await,
-            None => Ok(None),
-        };
-        if owner.is_ok_and(|vm| is_orphan(app, machine, vm.as_ref())) {
-            return Error::DiskOfOrphan { vm: entry.name, pid, source };
-        }
+    let user = if let LaunchError::ImageInUse { by, .. } = &source { by.as_ref() } else { None };
+    match orphan_among(app, user).await {
+        Some(pid) => Error::DiskOfOrphan { vm: entry.name, pid, source: source.into() },
+        None => Error::Launch { vm: entry.name, source },
     }
-    Error::Launch { vm: entry.name, source }
 }
 
 /// Takes the VM back to its last run; the reason the start failed is worth more than a failure here.

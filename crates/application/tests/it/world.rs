@@ -104,6 +104,7 @@ impl World {
         journal.expect_append().returning(|_, _| Ok(()));
         let mut images = std::mem::take(&mut self.images);
         images.expect_exists().returning(|_| false);
+        images.expect_user().returning(|_| None);
 
         let ports = Ports {
             store,

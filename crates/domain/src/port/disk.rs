@@ -167,6 +167,9 @@ pub trait DiskImages: Send + Sync {
     /// Errors: `Missing`, `ToolMissing`, `Refused`, `TimedOut`.
     async fn info(&self, path: &Path) -> Result<ImageInfo, ImageError>;
 
+    /// Returns who has an image open, where that is seen.
+    async fn user(&self, path: &Path) -> Option<ImageUser>;
+
     /// Makes a snapshot; the caller has checked that the name is free.
     ///
     /// `guard` is the lock of the VM: it is held for as long as the program works on the image, whatever becomes of us.
