@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use maqet_domain::hotplug::{Card, HOTPLUG_PREFIX, back_end_of, cards, driver_named, pci_address, unused_netdevs};
+use maqet_domain::hotplug::{
+    Card, HOTPLUG_PREFIX, back_end_of, cards, driver_named, may_start_programs, pci_address, starts_program,
+    unused_netdevs,
+};
 use maqet_domain::machine::PORT_PREFIX;
 use maqet_domain::port::{Guard, ImageError, PathKind, QmpCommand, QmpError};
 use maqet_domain::qmp::{DeviceProperties, human_monitor};
 use maqet_domain::safety::Purpose;
-use maqet_domain::vm::{Input, Run, VmEntry};
+use maqet_domain::vm::{Input, ProcessIdentity, Run, VmEntry, VmName};
 use serde_json::{Value, json};
 
 use crate::hotplug_error::HotplugError;
@@ -26,6 +29,7 @@ pub(crate) struct Plugged<'a> {
     app: &'a App,
     pub(crate) entry: VmEntry,
     pub(crate) run: Run,
+    process: ProcessIdentity,
     deadline: Duration,
     pub(crate) guard: Box<dyn Guard>,
 }
@@ -64,10 +68,23 @@ impl App {
             && let Some(process) = self.live_process(&run).await
         {
             self.awake(&entry.name, &process)?;
-            return Ok(Plugged { app: self, entry, run, deadline, guard });
+            return Ok(Plugged { app: self, entry, run, process, deadline, guard });
         }
         let status = self.look_alone(&entry).await.status;
         Err(Error::WrongState { vm: entry.name, status, input: Input::Command })
+    }
+
+    /// Refuses a command for which QEMU would start a program while its sandbox ends it for that.
+    pub(crate) fn refuse_programs(
+        &self,
+        vm: &VmName,
+        process: &ProcessIdentity,
+        command: &QmpCommand,
+    ) -> Result<(), HotplugError> {
+        if starts_program(command) && !may_start_programs(&self.ports.processes.words(process)) {
+            return Err(HotplugError::Sandboxed { vm: vm.clone() });
+        }
+        Ok(())
     }
 
     /// Looks at a file that a guest is to be given, and returns its format.
@@ -107,6 +124,18 @@ impl Plugged<'_> {
     /// Tells QEMU something.
     pub(crate) async fn ask(&self, command: &QmpCommand) -> Result<Value, QmpError> {
         self.app.ports.monitors.execute(&self.run.places, command, self.deadline).await
+    }
+
+    /// Makes the back end of a network card.
+    pub(crate) async fn add_netdev(&self, command: &QmpCommand) -> Result<(), Error> {
+        self.app.refuse_programs(&self.entry.name, &self.process, command)?;
+        match self.ask(command).await {
+            Ok(_) => Ok(()),
+            Err(QmpError::Refused { description, .. }) if description == "bridge helper failed" => {
+                Err(HotplugError::BridgeRefused { vm: self.entry.name.clone() }.into())
+            }
+            Err(other) => Err(other.into()),
+        }
     }
 
     /// Returns the devices that have an id.

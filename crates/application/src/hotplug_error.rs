@@ -95,6 +95,18 @@ pub enum HotplugError {
         /// QEMU's words.
         why: String,
     },
+    /// QEMU would be ended for what it would have to do.
+    #[error("QEMU would have to start a program of the host for it, which the sandbox of `{vm}` ends it for")]
+    Sandboxed {
+        /// The VM.
+        vm: VmName,
+    },
+    /// QEMU's helper joined no bridge.
+    #[error("QEMU's bridge helper refused to give `{vm}` a place on the bridge")]
+    BridgeRefused {
+        /// The VM.
+        vm: VmName,
+    },
     /// The machine takes no more devices while it runs.
     #[error("the VM `{vm}` has no free port for `{driver}`: {why}")]
     NoPort {
@@ -243,6 +255,8 @@ impl Explain for HotplugError {
             Self::NoDevice { .. } => "device.not-found",
             Self::NoId { .. } => "device.without-id",
             Self::Fixed { .. } => "device.fixed",
+            Self::Sandboxed { .. } => "device.sandboxed",
+            Self::BridgeRefused { .. } => "device.bridge-refused",
             Self::NoPort { .. } => "device.no-port",
             Self::NoFile { .. } => "device.file-missing",
             Self::NotAFile { .. } => "device.not-a-file",
@@ -276,7 +290,12 @@ impl Explain for HotplugError {
             | Self::BalloonSize { .. }
             | Self::BalloonTooLarge { .. }
             | Self::NoTray { .. } => Fault::Usage,
-            Self::IdTaken { .. } | Self::Fixed { .. } | Self::NoPort { .. } | Self::NoBalloon { .. } => Fault::State,
+            Self::IdTaken { .. }
+            | Self::Fixed { .. }
+            | Self::Sandboxed { .. }
+            | Self::NoPort { .. }
+            | Self::NoBalloon { .. } => Fault::State,
+            Self::BridgeRefused { .. } => Fault::Host,
             Self::NoDevice { .. } | Self::NoId { .. } | Self::NoFile { .. } => Fault::NotFound,
             Self::NotReleased { .. } | Self::BalloonStopped { .. } | Self::TrayLocked { .. } => Fault::TimedOut,
             Self::GuestRefused { .. } => Fault::Failed,
@@ -306,6 +325,14 @@ impl Explain for HotplugError {
             Self::Fixed { vm, .. } => {
                 vec![format!("stop it with `maqet stop {vm}`, and take the device out of the definition")]
             }
+            Self::Sandboxed { vm } => vec![
+                "use a tap device that is on the bridge already: `--netdev tap,ifname=NAME`".to_owned(),
+                format!("or do without the sandbox: `maqet apply {vm} --set sandbox=false`, and start it anew"),
+            ],
+            Self::BridgeRefused { vm } => vec![
+                format!("see what it said with `maqet logs {vm} --qemu`"),
+                "it takes what `/etc/qemu/bridge.conf` allows, as in `allow br0`".to_owned(),
+            ],
             Self::NoPort { vm, .. } => vec![
                 format!("give it some with `maqet apply {vm} --set hotplug_ports=8`, and start it anew"),
                 format!("or remove a device with `maqet qmp device-del {vm} ID`"),

@@ -4,9 +4,11 @@
 //! and removed, by any process, also after the one that made it was killed.
 
 mod netdev;
+mod program;
 mod property;
 
 pub use self::netdev::{InvalidNetdev, Netdev};
+pub use self::program::{may_start_programs, starts_program};
 pub use self::property::{InvalidProperty, driver_named, parse_pair};
 
 use std::fmt;

@@ -1,8 +1,8 @@
 //! The port [`Processes`] on Linux: pidfds and `/proc`.
 
-use std::io;
 use std::sync::OnceLock;
 use std::time::Duration;
+use std::{fs, io};
 
 use async_trait::async_trait;
 use maqet_domain::port::{ProcessError, Processes, Signal};
@@ -66,6 +66,20 @@ impl Processes for LinuxProcesses {
     fn is_ending(&self, process: &ProcessIdentity) -> bool {
         process.boot_id == *self.boot()
             && stat_of(process.pid).is_some_and(|stat| stat.is_ending() && stat.start_ticks == process.start_ticks)
+    }
+
+    fn words(&self, process: &ProcessIdentity) -> Vec<String> {
+        let words = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+        // Looked at afterwards: another process may have got the pid before.
+        if !is_alive(process, self.boot()) {
+            return Vec::new();
+        }
+        // Each ends with a null byte.
+        words
+            .split_inclusive(|byte| *byte == 0)
+            .map(|word| word.strip_suffix(b"\0").unwrap_or(word))
+            .map(|word| String::from_utf8_lossy(word).into_owned())
+            .collect()
     }
 
     fn is_of_this_boot(&self, process: &ProcessIdentity) -> bool {

@@ -76,6 +76,16 @@ fn test_signal_right_process_ends() {
 }
 
 #[test]
+fn test_words_are_those_of_exactly_this_process() {
+    let sleeper = Sleeper::start();
+    let (process, processes) = (sleeper.identity(), LinuxProcesses::new());
+    let stranger = ProcessIdentity { start_ticks: process.start_ticks + 1, ..process.clone() };
+
+    assert_eq!(processes.words(&process), ["sleep", "1000"]);
+    assert_eq!(processes.words(&stranger), Vec::<String>::new());
+}
+
+#[test]
 fn test_signal_process_that_is_gone_is_no_error() {
     wait(async {
         let sleeper = Sleeper::start();

@@ -207,8 +207,7 @@ impl BackEnd {
             Self::Disk { file, format, readonly } => plugged.add_node(name, file, format, *readonly).await,
             Self::Network(netdev) => {
                 let command = QmpCommand { execute: "netdev_add".to_owned(), arguments: netdev.arguments(name) };
-                plugged.ask(&command).await?;
-                Ok(())
+                plugged.add_netdev(&command).await
             }
         }
     }

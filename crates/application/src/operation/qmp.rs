@@ -54,6 +54,7 @@ impl QmpRun {
         let (started, deadline) = (Instant::now(), self.timeout.map_or(app.timeouts().qmp, Patience::duration));
         let schema = app.schema_of(monitored, deadline).await?;
         let command = read_command(&schema, &self.command, &self.arguments, self.allow_dangerous)?;
+        app.refuse_programs(&monitored.entry.name, &monitored.process, &command)?;
         let left = || deadline.saturating_sub(started.elapsed());
         let places = &monitored.run.places;
         let command = match DeviceProperties::asked_for(&command) {

@@ -78,6 +78,7 @@ impl QmpShell<'_> {
 
     async fn ask(&mut self, asked: &QmpRun) -> Result<Value, Error> {
         let command = read_command(&self.schema, &asked.command, &asked.arguments, asked.allow_dangerous)?;
+        self.app.refuse_programs(&self.entry.name, &self.process, &command)?;
         let until = Instant::now() + asked.timeout.map_or(self.app.timeouts().qmp, Patience::duration);
         let outcome = self.tell(command, &asked.arguments, until).await;
         if let Err(Error::Qmp(_)) = &outcome {

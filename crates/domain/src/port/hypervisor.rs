@@ -312,6 +312,9 @@ pub trait Processes: Send + Sync {
     /// Returns whether this process, which lives, is on its way out of the kernel: it holds its files for a moment yet.
     fn is_ending(&self, process: &ProcessIdentity) -> bool;
 
+    /// Returns the words that this process was started with; none where they cannot be read.
+    fn words(&self, process: &ProcessIdentity) -> Vec<String>;
+
     /// Returns whether this process was started since the host was booted; one that was not cannot live.
     fn is_of_this_boot(&self, process: &ProcessIdentity) -> bool;
 

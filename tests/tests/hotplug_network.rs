@@ -1,0 +1,168 @@
+//! Cards plugged into running machines that join networks of the host: taps and bridges.
+
+#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use maqet_testkit::{TestHome, guest, serial};
+use serde_json::{Value, json};
+
+const BOOT: Duration = Duration::from_secs(90);
+
+/// Set for a test that runs in namespaces of its own.
+const INSIDE: &str = "MAQET_TEST_INSIDE";
+
+/// Returns what the host lacks for a test with a network of its own.
+fn lack() -> Option<String> {
+    if let Err(why) = File::options().read(true).write(true).open("/dev/net/tun") {
+        return Some(format!("/dev/net/tun: {why}"));
+    }
+    let can = |program: &str, words: &[&str]| {
+        Command::new(program).args(words).output().is_ok_and(|output| output.status.success())
+    };
+    let unshare = [unshare(), &["true"]].concat();
+    [("ip", &["-V"][..]), ("unshare", &unshare)]
+        .into_iter()
+        .find(|(program, words)| !can(program, words))
+        .map(|(program, words)| format!("`{program} {}` does not work", words.join(" ")))
+}
+
+/// Returns how namespaces are asked for: networks and mounts that nobody else sees, and that go with their last process.
+fn unshare() -> &'static [&'static str] {
+    // A process belongs to whom its folder in /proc belongs to.
+    if fs::metadata("/proc/self").unwrap().uid() == 0 { &["-n", "-m"] } else { &["-r", "-n", "-m"] }
+}
+
+/// Runs `body` in namespaces of its own, in a process that runs nothing but the test of this name.
+fn in_namespaces(test: &str, body: fn()) {
+    if std::env::var_os(INSIDE).is_some() {
+        return body();
+    }
+    if let Some(lack) = lack() {
+        eprintln!("{test} is SKIPPED: this host has no networks of a test's own ({lack})");
+        return;
+    }
+    let mut child = Command::new("unshare");
+    child.args(unshare()).arg(std::env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]);
+    assert!(child.env(INSIDE, "1").status().unwrap().success(), "the test in the namespaces failed");
+}
+
+/// Runs commands of the host.
+fn host(script: &str) {
+    let status = Command::new("sh").args(["-e", "-c", script]).status().unwrap();
+    assert!(status.success(), "{script}");
+}
+
+fn device_add(home: &TestHome, netdev: &str, id: &str) -> Value {
+    home.json(&["qmp", "device-add", "web", "virtio-net-pci", "--netdev", netdev, "--id", id])
+}
+
+#[test]
+fn test_device_add_tap_and_bridge_carry_what_the_guest_sends_to_the_host() {
+    in_namespaces("test_device_add_tap_and_bridge_carry_what_the_guest_sends_to_the_host", || {
+        let home = TestHome::new();
+        let mut shell = boot(&home);
+        host("ip tuntap add dev tap0 mode tap; ip addr add 10.77.0.1/24 dev tap0; ip link set tap0 up");
+        host("ip link add br0 type bridge; ip addr add 10.77.1.1/24 dev br0; ip link set br0 up");
+        allow_bridge(&home, "br0");
+
+        for (number, netdev) in ["tap,ifname=tap0", "bridge,br=br0"].into_iter().enumerate() {
+            let added = device_add(&home, netdev, "card");
+            assert_eq!(added["back_end"], "hotplug-card");
+            let said = shell.run(&[
+                "load virtio_net; until [ -e /sys/class/net/eth0 ]; do sleep 0.1; done",
+                &format!("ip addr add 10.77.{number}.2/24 dev eth0; ip link set eth0 up"),
+                &format!("until ping -c 1 -W 5 10.77.{number}.1; do sleep 0.1; done; echo reached"),
+            ]);
+            assert!(said.contains("reached"), "{netdev}: {said}");
+
+            let out = home.json(&["qmp", "device-del", "web", "card", "--timeout", "60s"]);
+
+            assert_eq!((&out["changed"], &out["back_end"]), (&json!(true), &json!("hotplug-card")), "{netdev}");
+            shell.run(&["while [ -e /sys/class/net/eth0 ]; do sleep 0.1; done"]);
+        }
+        // The tap stays, for others to use; that of the bridge was QEMU's own.
+        host("ip link show tap0 >/dev/null; test -z \"$(ip -o link show master br0)\"");
+        device_add(&home, "tap,ifname=tap0", "again");
+    });
+}
+
+#[test]
+fn test_device_add_tap_that_another_card_has_is_refused_and_leaves_nothing() {
+    in_namespaces("test_device_add_tap_that_another_card_has_is_refused_and_leaves_nothing", || {
+        let home = TestHome::new();
+        home.add(&guest::paused_yaml("web"));
+        home.json(&["start", "web"]);
+        host("ip tuntap add dev tap0 mode tap; ip link set tap0 up");
+        device_add(&home, "tap,ifname=tap0", "first");
+
+        let words = ["qmp", "device-add", "web", "virtio-net-pci", "--netdev", "tap,ifname=tap0", "--id", "second"];
+        let error = home.json_error(&words, 1);
+
+        assert!(error["message"].as_str().unwrap().contains("tap0): Device or resource busy"), "{error}");
+        let network = home.json(&["qmp", "web", "human-monitor-command", "command-line=info network"]);
+        assert!(!network.to_string().contains("second"), "{network}");
+    });
+}
+
+/// QEMU has to start its helper for a bridge, and the kernel ends a QEMU that may not.
+#[test]
+fn test_device_add_bridge_in_the_sandbox_is_refused_and_the_vm_lives_on() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    let pid = home.json(&["start", "web"])["pid"].clone();
+    // Whatever holds at the next start.
+    home.json(&["apply", "web", "--set", "sandbox=false"]);
+
+    for words in [
+        &["qmp", "device-add", "web", "virtio-net-pci", "--netdev", "bridge,br=br0"][..],
+        &["qmp", "web", "netdev_add", "type=bridge", "id=n", "br=br0", "--allow-dangerous"],
+    ] {
+        let error = home.json_error(words, 4);
+        assert_eq!(error["code"], "device.sandboxed", "{error}");
+        assert!(error["hints"][1].as_str().unwrap().contains("--set sandbox=false"), "{error}");
+    }
+
+    assert_eq!(home.json(&["status", "web"])["pid"], pid);
+}
+
+#[test]
+fn test_device_add_bridge_that_the_helper_refuses_is_told_with_where_to_look() {
+    let home = TestHome::new();
+    home.add(&format!("{}sandbox: false\n", guest::paused_yaml("web")));
+    home.json(&["start", "web"]);
+
+    let words = ["qmp", "device-add", "web", "virtio-net-pci", "--netdev", "bridge,br=maqet-none"];
+    let error = home.json_error(&words, 69);
+
+    assert_eq!(error["code"], "device.bridge-refused", "{error}");
+    assert_eq!(error["hints"][0], "see what it said with `maqet logs web --qemu`");
+}
+
+/// A guest without cards, and without the sandbox, which would keep QEMU from starting its helper.
+fn boot(home: &TestHome) -> guest::Shell {
+    let linux = guest::linux_yaml("web", &guest::Files::built());
+    home.add(&format!("{linux}network: none\nsandbox: false\n"));
+    let started = home.json(&["start", "web"]);
+    serial::wait_for(Path::new(started["serial_log"].as_str().unwrap()), guest::READY, BOOT);
+    let socket = home.files().into_iter().find(|path| path.ends_with("serial.sock")).unwrap();
+    guest::Shell::at(&socket)
+}
+
+/// Has QEMU's helper join a bridge, for whoever sees the mounts of this test.
+fn allow_bridge(home: &TestHome, bridge: &str) {
+    let layer = home.path("etc");
+    fs::create_dir(&layer).unwrap();
+    let layer = layer.display();
+    host(&format!(
+        "mount -t tmpfs none {layer}; mkdir {layer}/up {layer}/work
+         mount -t overlay none -o lowerdir=/etc,upperdir={layer}/up,workdir={layer}/work /etc
+         umount {layer}
+         mkdir -p /etc/qemu; chmod 755 /etc/qemu; echo allow {bridge} >/etc/qemu/bridge.conf
+         chmod 644 /etc/qemu/bridge.conf"
+    ));
+}
