@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
 
+use std::time::Duration;
+
 use maqet_testkit::{TestHome, guest};
 use serde_json::{Value, json};
 
@@ -225,14 +227,24 @@ fn test_ls_table_in_a_pipe_is_plain() {
 #[test]
 fn test_words_in_a_pipe_have_no_colours_unless_asked_for() {
     let home = TestHome::new();
-    home.maqet(["add", "--empty", "--name", "web"]).run().ok();
+    home.add(&guest::paused_yaml("web"));
+    home.json(&["start", "web"]);
+    let check = |command: &[&str]| {
+        let plain = home.maqet(command).run().stdout;
+        let coloured = home.maqet(command).args(["--color", "always"]).run().stdout;
+        assert!(!plain.contains('\u{1b}'), "{command:?}: {plain}");
+        assert!(coloured.contains('\u{1b}'), "{command:?}: {coloured}");
+    };
 
-    for command in [["status", "web"].as_slice(), &["inspect", "web"], &["doctor"], &["cleanup"]] {
-        let shown = home.maqet(command).run().stdout;
-        assert!(!shown.contains('\u{1b}') && !shown.is_empty(), "{command:?}: {shown}");
+    for command in [["status", "web"].as_slice(), &["inspect", "web"], &["ls"], &["doctor"]] {
+        check(command);
     }
-    let coloured = home.maqet(["doctor", "--color", "always"]).run().stdout;
-    assert!(coloured.contains('\u{1b}'), "{coloured}");
+    let pid = home.qemu_pids()[0].to_string();
+    assert!(std::process::Command::new("kill").args(["-9", &pid]).status().unwrap().success());
+    maqet_testkit::wait::until(Duration::from_secs(10), "QEMU to be gone", || {
+        home.qemu_pids().is_empty().then_some(())
+    });
+    check(&["cleanup", "--dry-run"]);
 }
 
 #[test]

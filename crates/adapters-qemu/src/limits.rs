@@ -22,6 +22,17 @@ pub const GREETING_DEADLINE: Duration = Duration::from_secs(5);
 /// and within some ten on a busy machine.
 pub const SILENCE_TELLS: Duration = Duration::from_millis(50);
 
+/// How deep what is sent may be nested: QEMU 7.2 reads to 1024 (`MAX_NESTING` of `json-streamer.c`), and refuses one that
+/// is deeper with an error for each of its remaining brackets.
+pub const QMP_DEPTH: usize = 1_000;
+
+/// How many tokens what is sent may have: QEMU 7.2 reads 2,097,152 (`MAX_TOKEN_COUNT`), and of more it may end.
+pub const QMP_TOKENS: usize = 2_000_000;
+
+/// How much text what is sent may hold: QEMU 7.2 reads 64 MiB (`MAX_TOKEN_SIZE`), in which a character may take six
+/// bytes.
+pub const QMP_TEXT_BYTES: usize = 10 << 20;
+
 /// The longest line a monitor may send; the largest answer known (`query-qmp-schema`) has 0.2 MiB, and a line is held
 /// in memory as a whole.
 pub const QMP_LINE_BYTES: usize = 16 << 20;

@@ -70,6 +70,17 @@ impl Database {
         Ok(Self { place, patience, access, faults })
     }
 
+    /// Returns whether every read opens the database anew, and may have to be done again.
+    pub(crate) fn is_hindered(&self) -> bool {
+        matches!(self.access, Access::Hindered)
+    }
+
+    /// Goes on as where nothing can be written.
+    #[cfg(test)]
+    pub(crate) fn hinder(&mut self) {
+        self.access = Access::Hindered;
+    }
+
     /// Reads with `work`, which may be called more than once.
     pub(crate) fn read<T>(
         &self,
@@ -96,7 +107,7 @@ impl Database {
     /// Writes all of `changes` or nothing.
     pub(crate) fn commit(&mut self, changes: &ChangeSet) -> std::result::Result<(), StoreError> {
         let explain = |error| explained(&self.place.given, "write to the database", error);
-        if matches!(self.access, Access::Hindered) {
+        if self.is_hindered() {
             // The hindrance may be gone; if it is not, its error tells what it is.
             let connection = connect(&self.place).map_err(explain)?;
             patiently(self.patience, || schema::identity(&connection)).map_err(explain)?;

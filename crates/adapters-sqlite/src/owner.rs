@@ -1,5 +1,5 @@
-//! Who works with the connection: a thread of its own, to which jobs come by a bounded queue; and whoever asks for a
-//! single row, while nobody else works.
+//! Who works with the connection: a thread of its own, to which jobs come by a bounded queue; and whoever asks for no
+//! more than some rows, while nobody else works.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -57,6 +57,7 @@ impl Owner {
         // Who asked for a change and then asks for a row sees the change, whether or not it waited.
         if self.unfinished.load(Ordering::Acquire) == 0
             && let Ok(database) = self.database.try_lock()
+            && !database.is_hindered()
         {
             match database.read_within(Duration::ZERO, action, &work) {
                 Err(StoreError::Busy { .. }) => {}
@@ -141,6 +142,18 @@ mod tests {
 
         assert_eq!(one, 1);
         assert!(owner.thread.lock().unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn test_read_few_of_a_hindered_database_is_left_to_who_has_time_to_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let owner = owner(&folder);
+        owner.database.lock().unwrap().hinder();
+
+        let one: i64 = owner.read_few("read", |sql| sql.query_row("SELECT 1", [], |row| row.get(0))).await.unwrap();
+
+        assert_eq!(one, 1);
+        assert!(owner.thread.lock().unwrap().is_some());
     }
 
     #[tokio::test]

@@ -1,6 +1,8 @@
 //! The store ports on SQLite: each method is a job for the owner of the connection, a list a few.
 
+use std::future::poll_fn;
 use std::path::Path;
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,6 +17,20 @@ use rusqlite::Connection;
 use crate::database::Database;
 use crate::owner::Owner;
 use crate::{limits, read};
+
+/// Lets the other tasks of this thread go on, on whatever runtime.
+async fn let_others_work() {
+    let mut had_turn = false;
+    poll_fn(|context| {
+        if had_turn {
+            return Poll::Ready(());
+        }
+        had_turn = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
 
 /// How a store behaves.
 #[derive(Debug, Clone)]
@@ -89,7 +105,7 @@ impl VmRepository for SqliteStore {
             if is_last {
                 return Ok(entries);
             }
-            tokio::task::yield_now().await;
+            let_others_work().await;
         }
     }
 }

@@ -8,7 +8,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 use std::{fs, thread};
 
@@ -189,6 +191,39 @@ fn test_list_of_more_than_one_piece_has_every_vm_once_by_name() {
     assert_eq!(names(&store).unwrap(), sorted(WHOLE_PIECES));
     add_all(WHOLE_PIECES..WHOLE_PIECES + 1);
     assert_eq!(names(&store).unwrap(), sorted(WHOLE_PIECES + 1));
+}
+
+/// Counts how often it was woken.
+#[derive(Default)]
+struct Alarm(AtomicUsize);
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn test_list_polled_by_hand_within_a_runtime_wakes_who_polls_it() {
+    let folder = TempDir::new().unwrap();
+    let store = SqliteStore::open(folder.path().join("maqet.db")).unwrap();
+    let vms = (0..limits::PIECE).map(|number| Change::VmAdded(Box::new(sample::vm(&format!("vm-{number}"), number))));
+    wait(store.commit(vms.fold(ChangeSet::default(), ChangeSet::and))).unwrap();
+    // One whose thread has done nothing yet.
+    let store = SqliteStore::open(folder.path().join("maqet.db")).unwrap();
+
+    let (turns, woken) = wait(async {
+        let alarm = Arc::new(Alarm::default());
+        let waker = Waker::from(Arc::clone(&alarm));
+        let mut list = store.list();
+        let mut turns = 0;
+        while list.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+            turns += 1;
+        }
+        (turns, alarm.0.load(Ordering::Relaxed))
+    });
+
+    assert_eq!((turns, woken), (1, 1));
 }
 
 /// Returns a command that runs this binary.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use crate::limits::{QMP_REASON_BYTES, QUOTED_CHARS};
+use crate::limits::{QMP_DEPTH, QMP_REASON_BYTES, QMP_TEXT_BYTES, QMP_TOKENS, QUOTED_CHARS};
 
 /// The capability to take commands out of band (`docs/interop/qmp-spec.txt`, QEMU 7.2).
 pub(super) const OOB: &str = "oob";
@@ -198,6 +198,61 @@ pub(super) fn encode(band: Band, execute: &str, arguments: &Map<String, Value>, 
     // Writing JSON values to memory cannot fail.
     let _ = serde_json::to_writer(&mut *line, &Command { execute, exec_oob, arguments, id });
     line.push(b'\n');
+}
+
+/// Returns what there is too much of in a command for QEMU to read it.
+pub(super) fn too_much(execute: &str, arguments: &Map<String, Value>) -> Option<&'static str> {
+    // The command's own object, with its name and its id.
+    let mut room = Room { depth: QMP_DEPTH - 1, tokens: QMP_TOKENS - 16, text: QMP_TEXT_BYTES };
+    room.take_text(execute).and_then(|()| room.take_object(arguments)).err()
+}
+
+/// What QEMU still reads.
+struct Room {
+    depth: usize,
+    tokens: usize,
+    text: usize,
+}
+
+impl Room {
+    fn take(&mut self, value: &Value) -> Result<(), &'static str> {
+        match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => self.take_tokens(1),
+            Value::String(text) => self.take_text(text),
+            Value::Array(items) => self.take_nested(|room| {
+                // A bracket or a comma before each.
+                items.iter().try_for_each(|item| room.take_tokens(1).and_then(|()| room.take(item)))
+            }),
+            Value::Object(map) => self.take_object(map),
+        }
+    }
+
+    fn take_object(&mut self, map: &Map<String, Value>) -> Result<(), &'static str> {
+        self.take_nested(|room| {
+            map.iter().try_for_each(|(key, value)| {
+                // A colon, and a brace or a comma.
+                room.take_tokens(2).and_then(|()| room.take_text(key)).and_then(|()| room.take(value))
+            })
+        })
+    }
+
+    fn take_nested(&mut self, within: impl FnOnce(&mut Self) -> Result<(), &'static str>) -> Result<(), &'static str> {
+        self.depth = self.depth.checked_sub(1).ok_or("it is nested too deep")?;
+        self.take_tokens(2)?;
+        within(self)?;
+        self.depth += 1;
+        Ok(())
+    }
+
+    fn take_text(&mut self, text: &str) -> Result<(), &'static str> {
+        self.text = self.text.checked_sub(text.len()).ok_or("it holds too long texts")?;
+        self.take_tokens(1)
+    }
+
+    fn take_tokens(&mut self, count: usize) -> Result<(), &'static str> {
+        self.tokens = self.tokens.checked_sub(count).ok_or("it has too many values")?;
+        Ok(())
+    }
 }
 
 /// Reads `bytes` as a monitor would send them, `cut` at a time; for fuzzing, which sees no private item.

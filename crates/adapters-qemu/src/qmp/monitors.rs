@@ -190,6 +190,7 @@ async fn ask(places: &RunPlaces, role: MonitorRole, until: Instant, share: Durat
         Err(
             QmpError::SessionsTaken { .. }
             | QmpError::NoTime
+            | QmpError::TooMuch { .. }
             | QmpError::Closed { .. }
             | QmpError::Garbled { .. }
             | QmpError::Refused { .. },

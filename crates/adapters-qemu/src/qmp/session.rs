@@ -7,7 +7,7 @@ use maqet_domain::port::{Heard, MainLoop, QmpCommand, QmpError};
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use super::codec::{Band, Decoder, Message, OOB, encode, quoted};
+use super::codec::{Band, Decoder, Message, OOB, encode, quoted, too_much};
 use super::events::EventQueue;
 use super::wire::Wire;
 use crate::limits::{GREETING_DEADLINE, QMP_LINE_BYTES, QMP_LOOKS_IN_A_ROW, QMP_READ_BYTES, QMP_UNANSWERED, in_millis};
@@ -132,7 +132,8 @@ impl QmpSession {
 
     /// Runs a command, at most `deadline`.
     ///
-    /// Errors: `TimedOut`, `Blocked` when too many commands before it are unanswered, `Closed`, `Garbled`, `Refused`.
+    /// Errors: `TimedOut`, `Blocked` when too many commands before it are unanswered, `TooMuch`, `Closed`, `Garbled`,
+    /// `Refused`.
     pub async fn execute(&mut self, command: &QmpCommand, deadline: Duration) -> Result<Value, QmpError> {
         self.execute_until(command, Instant::now() + deadline).await
     }
@@ -164,6 +165,10 @@ impl QmpSession {
     /// Where QEMU takes no commands out of band, one that does not answer counts as [`MainLoop::Silent`].
     pub async fn main_loop(&mut self, patience: Duration) -> MainLoop {
         let (until, none) = (Instant::now() + patience, Map::new());
+        // Nothing is added to a line that nobody reads.
+        if self.flush(until).await.is_err() {
+            return MainLoop::Silent;
+        }
         let main = (self.unanswered.len() < QMP_UNANSWERED).then(|| self.write(Band::In, MAIN_LOOP_SIGN, &none));
         let own = self.takes_oob.then(|| self.write(Band::OutOf, SIGN_OF_LIFE, &none));
         let mut lives = false;
@@ -185,6 +190,9 @@ impl QmpSession {
     }
 
     async fn ask(&mut self, execute: &str, arguments: &Map<String, Value>, until: Instant) -> Result<Value, QmpError> {
+        if let Some(why) = too_much(execute, arguments) {
+            return Err(QmpError::TooMuch { command: execute.to_owned(), why });
+        }
         let started = Instant::now();
         let blocked = || QmpError::Blocked { command: execute.to_owned(), after: in_millis(started.elapsed()) };
         // What was left of others is sent first, and nothing is added to a line that nobody reads.
@@ -261,10 +269,18 @@ impl QmpSession {
                 return None;
             }
             Message::Return { id, value } => (id, Ok(value)),
-            Message::Error { id, class, description } => (id, Err(Refusal { class, description })),
+            Message::Error { id, class, description } => {
+                (id.or_else(|| self.unread()), Err(Refusal { class, description }))
+            }
         };
         self.unanswered.retain(|waiting| *waiting != id);
         Some((id, outcome))
+    }
+
+    /// Returns the id of a command that was refused without it, which QEMU does where it could not read the command: the
+    /// oldest, as it answers them in order; never the negotiation, which it can read.
+    fn unread(&self) -> Option<u64> {
+        self.unanswered.first().copied().flatten().filter(|id| *id != 0)
     }
 
     async fn message(&mut self, until: Instant) -> Result<Message, NoMessage> {

@@ -156,6 +156,25 @@ fn test_late_answer_is_not_that_of_the_next_command() {
 }
 
 #[test]
+fn test_refusal_without_id_is_that_of_the_oldest_command() {
+    let refusal = |words: &str| format!("{{\"error\": {{\"class\": \"X\", \"desc\": \"{words}\"}}}}\n");
+    let both = [say(refusal("the first").as_bytes()), say(refusal("the second").as_bytes())];
+    let acts = after_negotiation([Hear].into_iter().chain(both).chain([Hear, say(ANSWER), Hang]));
+
+    let (refused, answer) = with_session(&acts, PATIENCE, async |session| {
+        drop(session.execute(&QmpCommand::new("query-status"), SOON).await);
+        Ok((status(session).await, status(session).await))
+    })
+    .unwrap();
+
+    assert!(
+        matches!(&refused, Err(QmpError::Refused { description, .. }) if description == "the second"),
+        "{refused:?}"
+    );
+    assert_eq!(answer.unwrap(), 7);
+}
+
+#[test]
 fn test_answer_that_comes_twice_is_not_that_of_the_next_command() {
     let second = b"{\"return\": 8, \"id\": 1}\n";
     let next = [say(ANSWER), say(second), say(second), Hear, say(b"{\"return\": 9}\n"), Hang];

@@ -97,6 +97,37 @@ fn test_session_command_given_up_at_any_moment_leaves_it_usable() {
     });
 }
 
+#[test]
+fn test_session_command_that_qemu_could_not_read_is_not_sent_and_one_that_it_can_is_answered_once() {
+    wait(async {
+        let bench = Bench::new();
+        bench.start().await;
+        let mut session = QemuMonitors.session(&bench.places, PATIENCE).await.unwrap();
+        let nested = |depth: usize| (0..depth).fold(json!(1), |within, _| json!([within]));
+        let values = |count: usize| json!(vec![0; count]);
+        let mut answers = Vec::new();
+
+        for path in [nested(1_100), values(1_100_000), json!("x".repeat(11 << 20))] {
+            let refused = session.execute(&qom_get(path), PATIENCE).await;
+            assert!(matches!(refused, Err(QmpError::TooMuch { .. })), "{refused:?}");
+        }
+        // QEMU refuses a noncharacter of Unicode in its own way, without the id of the command.
+        for path in [nested(990), values(10_000), json!("x".repeat(100 << 10)), json!("\u{ffff}")] {
+            let refused = session.execute(&qom_get(path), PATIENCE).await;
+            assert!(matches!(refused, Err(QmpError::Refused { .. })), "{refused:?}");
+            answers.push(session.execute(&QmpCommand::new("query-status"), PATIENCE).await.unwrap());
+        }
+
+        assert!(answers.iter().all(|answer| answer["status"] == "prelaunch"), "{answers:?}");
+    });
+}
+
+fn qom_get(path: serde_json::Value) -> QmpCommand {
+    let mut command = QmpCommand::new("qom-get");
+    command.arguments.insert("path".to_owned(), path);
+    command
+}
+
 /// Has the main loop hang in the opening of a FIFO until somebody reads it; returns the FIFO.
 async fn block(bench: &Bench, session: &mut dyn MonitorSession) -> PathBuf {
     let fifo = bench.folder.path().join("fifo");

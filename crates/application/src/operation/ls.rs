@@ -23,7 +23,7 @@ pub enum SortKey {
     Name,
     /// The state, then the name.
     Status,
-    /// When it was defined, the oldest first.
+    /// When it was defined, the oldest first, then the name.
     Created,
 }
 

@@ -78,6 +78,14 @@ pub enum QmpError {
         /// How long was waited.
         after: Duration,
     },
+    /// QEMU could not have read the command, and would have answered it more than once, or ended; it was not sent.
+    #[error("`{command}` is more than QEMU reads at once: {why}")]
+    TooMuch {
+        /// The command.
+        command: String,
+        /// What there is too much of.
+        why: &'static str,
+    },
     /// The command was sent and not answered in time; it may still be carried out.
     #[error("`{command}` was not answered within {after:?}; it may still complete")]
     TimedOut {
@@ -119,6 +127,7 @@ impl Explain for QmpError {
             Self::NoTime => "qmp.no-time",
             Self::SessionsTaken { .. } => "qmp.sessions-taken",
             Self::Blocked { .. } => "qmp.blocked",
+            Self::TooMuch { .. } => "qmp.too-much",
             Self::TimedOut { .. } => "qmp.timed-out",
             Self::Closed { .. } => "qmp.closed",
             Self::Garbled { .. } => "qmp.garbled",
@@ -133,6 +142,7 @@ impl Explain for QmpError {
             | Self::QueueTimedOut { .. }
             | Self::SessionsTaken { .. }
             | Self::Blocked { .. } => Fault::Busy,
+            Self::TooMuch { .. } => Fault::Usage,
             Self::NoTime | Self::TimedOut { .. } => Fault::TimedOut,
         }
     }
@@ -146,6 +156,7 @@ impl Explain for QmpError {
             Self::NoTime => vec!["give it more time, as with `--timeout 5s`".to_owned()],
             Self::SessionsTaken { .. } => vec!["leave one of the `maqet qmp shell` of this VM".to_owned()],
             Self::NoMonitor { .. }
+            | Self::TooMuch { .. }
             | Self::TimedOut { .. }
             | Self::Closed { .. }
             | Self::Garbled { .. }

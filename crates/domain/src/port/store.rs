@@ -142,7 +142,8 @@ pub trait VmRepository: Send + Sync {
     /// without the hyphens of a UUID; in the order of their ids.
     async fn by_id_prefix(&self, prefix: &str) -> Result<Vec<VmEntry>, StoreError>;
 
-    /// Returns the entries of all VMs in the order of their names; one that is made or removed meanwhile may be missing.
+    /// Returns the entries of all VMs in the order of their names; one that is made or removed meanwhile may or may not be
+    /// there.
     async fn list(&self) -> Result<Vec<VmEntry>, StoreError>;
 }
 
