@@ -191,6 +191,13 @@ mod tests {
     }
 
     #[test]
+    fn test_device_id_is_written_as_it_was_read() {
+        let id: DeviceId = "a.b_c-d".parse().unwrap();
+
+        assert_eq!((id.to_string(), String::from(id)), ("a.b_c-d".to_owned(), "a.b_c-d".to_owned()));
+    }
+
+    #[test]
     fn test_device_id_free_is_short_and_new() {
         let taken = ["virtio-blk-0", "virtio-blk-2"].map(str::to_owned);
 

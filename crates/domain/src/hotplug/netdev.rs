@@ -177,9 +177,17 @@ mod tests {
             "user,forward=0:22,hostfwd=tcp::80-:80,restrict=on",
             &json!({ "type": "user", "id": "n", "hostfwd": forwards, "restrict": true }),
         );
+        check("user,restrict=off", &json!({ "type": "user", "id": "n", "restrict": false }));
         let tap = json!({ "type": "tap", "id": "n", "ifname": "tap0", "script": "no", "downscript": "no" });
         check("tap,ifname=tap0", &tap);
         check("bridge,br=br0", &json!({ "type": "bridge", "id": "n", "br": "br0" }));
+    }
+
+    #[test]
+    fn test_netdev_forwards_are_those_given_as_in_a_definition() {
+        let netdev: Netdev = "user,forward=0:22,hostfwd=tcp::80-:80".parse().unwrap();
+
+        assert_eq!(netdev.forwards(), ["0:22".parse::<Forward>().unwrap()]);
     }
 
     #[test]

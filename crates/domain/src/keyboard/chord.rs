@@ -195,6 +195,29 @@ mod tests {
     }
 
     #[test]
+    fn test_chord_keys_go_down_in_their_order() {
+        let chord = Chord::parse("ctrl-alt-delete").unwrap();
+
+        let keys: Vec<String> = chord.keys().iter().map(ToString::to_string).collect();
+        assert_eq!(keys, ["ctrl", "alt", "delete"]);
+    }
+
+    #[test]
+    fn test_chord_mistakes_are_told_with_what_to_write() {
+        let told = |text: &str| {
+            let refused = Chord::parse(text).unwrap_err();
+            (refused.code(), refused.hints().join(" "))
+        };
+
+        let (code, hint) = told("ctrl alt delete");
+        assert!(code == "keys.unknown" && hint.contains("words of their own"), "{code}: {hint}");
+        let (code, hint) = told("ctrl-alt-delte");
+        assert!(code == "keys.unknown" && hint.contains("`delete`"), "{code}: {hint}");
+        let (code, hint) = told("ctrl--");
+        assert!(code == "keys.chord-invalid" && hint.contains("`minus`"), "{code}: {hint}");
+    }
+
+    #[test]
     fn test_chord_mistakes_are_named() {
         check("ctrl-alt-delte", "there is no key `delte` (in `ctrl-alt-delte`)");
         check("hello", "there is no key `hello`");

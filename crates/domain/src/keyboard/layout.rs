@@ -239,6 +239,22 @@ mod tests {
     }
 
     #[test]
+    fn test_layout_is_read_by_its_names_and_written_by_the_first() {
+        for (given, name) in
+            [("us", "us"), ("EN", "us"), ("en-us", "us"), ("uk", "uk"), ("gb", "uk"), ("de", "de"), ("fr", "fr")]
+        {
+            let layout = Layout::try_from(given.to_owned()).unwrap();
+            assert_eq!(String::from(layout), name, "{given}");
+        }
+        assert!(Layout::try_from("xx".to_owned()).is_err());
+    }
+
+    #[test]
+    fn test_chords_character_without_a_key_has_a_code() {
+        assert_eq!(Layout::Us.chords("ж").unwrap_err().code(), "keys.untypable");
+    }
+
+    #[test]
     fn test_chords_printable_ascii_is_typed_in_every_layout() {
         let ascii: String = (' '..='~').collect();
         for layout in Layout::ALL {
