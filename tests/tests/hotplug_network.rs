@@ -109,9 +109,9 @@ fn test_device_add_tap_that_another_card_has_is_refused_and_leaves_nothing() {
     });
 }
 
-/// QEMU has to start its helper for a bridge, and the kernel ends a QEMU that may not.
+/// As QEMU has to start its helper for a bridge; the kernel ends a QEMU that may not.
 #[test]
-fn test_device_add_bridge_in_the_sandbox_is_refused_and_the_vm_lives_on() {
+fn test_what_starts_a_program_in_the_sandbox_is_refused_and_the_vm_lives_on() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     let pid = home.json(&["start", "web"])["pid"].clone();
@@ -121,6 +121,9 @@ fn test_device_add_bridge_in_the_sandbox_is_refused_and_the_vm_lives_on() {
     for words in [
         &["qmp", "device-add", "web", "virtio-net-pci", "--netdev", "bridge,br=br0"][..],
         &["qmp", "web", "netdev_add", "type=bridge", "id=n", "br=br0", "--allow-dangerous"],
+        // QEMU would be ended when it goes.
+        &["qmp", "web", "netdev_add", "type=tap", "id=n", "ifname=tap0", "script=no", "--allow-dangerous"],
+        &["qmp", "web", "migrate", "uri=exec:cat", "--allow-dangerous"],
     ] {
         let error = home.json_error(words, 4);
         assert_eq!(error["code"], "device.sandboxed", "{error}");
@@ -128,6 +131,32 @@ fn test_device_add_bridge_in_the_sandbox_is_refused_and_the_vm_lives_on() {
     }
 
     assert_eq!(home.json(&["status", "web"])["pid"], pid);
+}
+
+/// The lines of the human monitor are not looked at, and show what QEMU and the kernel do.
+#[test]
+fn test_what_starts_a_program_is_refused_where_it_would_end_qemu_and_only_there() {
+    const DENIED: [&str; 2] = ["on,spawn=deny", "off"];
+    const ALLOWED: [&str; 2] = ["off", "on,spawn=deny,spawn=allow"];
+    for (sandboxes, is_ended) in [(DENIED, true), (ALLOWED, false)] {
+        let home = TestHome::new();
+        let lines = sandboxes.map(|sandbox| format!("  - {{sandbox: \"{sandbox}\"}}\n")).concat();
+        home.add(&format!("{}{lines}", guest::paused_yaml("web")));
+        home.json(&["start", "web"]);
+        let migrate = ["qmp", "web", "migrate", "uri=exec:cat >/dev/null", "--allow-dangerous"];
+        let by_hand = "command-line=migrate -d \"exec:cat >/dev/null\"";
+
+        if is_ended {
+            assert_eq!(home.json_error(&migrate, 4)["code"], "device.sandboxed");
+            let words = ["qmp", "web", "human-monitor-command", by_hand, "--allow-dangerous"];
+            assert_ne!(home.maqet(words).run().code, Some(0));
+        } else {
+            home.json(&migrate);
+        }
+
+        let status = &home.json(&["status", "web"])["status"];
+        assert_eq!(status == "stopped", is_ended, "{sandboxes:?}: {status}");
+    }
 }
 
 #[test]

@@ -326,7 +326,8 @@ impl Explain for HotplugError {
                 vec![format!("stop it with `maqet stop {vm}`, and take the device out of the definition")]
             }
             Self::Sandboxed { vm } => vec![
-                "use a tap device that is on the bridge already: `--netdev tap,ifname=NAME`".to_owned(),
+                "for a network card, use a tap that is on the bridge already, without scripts: `--netdev tap,ifname=NAME`"
+                    .to_owned(),
                 format!("or do without the sandbox: `maqet apply {vm} --set sandbox=false`, and start it anew"),
             ],
             Self::BridgeRefused { vm } => vec![
