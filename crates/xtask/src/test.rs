@@ -62,11 +62,11 @@ fn steps(test: &Test, workspace: &Workspace, folder: &Path) -> Result<()> {
 
 /// Checks the targets of `fuzz/`, a workspace of its own, without the fuzzer: that is C++, and nothing here runs it.
 fn fuzz_targets(workspace: &Workspace) -> Result<()> {
-    const MANIFEST: [&str; 2] = ["--manifest-path", "fuzz/Cargo.toml"];
-    let format = ["fmt", MANIFEST[0], MANIFEST[1], "--check"];
+    const MANIFEST: &str = "--manifest-path=fuzz/Cargo.toml";
+    let format = ["fmt", MANIFEST, "--check"];
     cargo_step("Format of fuzz targets", &mut workspace.cargo(format))
         .map_err(|failure| failure.hint("format with `cargo fmt --manifest-path fuzz/Cargo.toml`"))?;
-    let clippy = ["clippy", MANIFEST[0], MANIFEST[1], "--locked", "--no-default-features", "--", "--deny", "warnings"];
+    let clippy = ["clippy", MANIFEST, "--locked", "--no-default-features", "--", "--deny", "warnings"];
     cargo_step("Lints of fuzz targets", &mut workspace.cargo(clippy)).map_err(|failure| {
         failure.hint("if its lock file is behind: `cargo update --manifest-path fuzz/Cargo.toml --workspace`")
     })

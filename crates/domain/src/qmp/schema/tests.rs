@@ -234,14 +234,21 @@ fn test_values_that_do_not_fit_are_answered_with_what_fits() {
 /// So many that time which grows with the square of their number is felt here.
 #[test]
 fn test_words_by_the_thousand_come_out_in_order() {
-    let item = |at: usize| [format!("actions.{at}.type=abort"), format!("actions.{at}.data={{}}")];
+    let item = |at: usize| {
+        let pairs =
+            [("type", "block-dirty-bitmap-clear"), ("data.node", "disk"), ("data.name", &format!("bitmap-{at}"))];
+        pairs.map(|(key, value)| format!("actions.{at}.{key}={value}"))
+    };
     let words: Vec<String> = (0..10_000).rev().flat_map(item).collect();
 
     let command = schema().command_of_words("transaction", &words).unwrap();
 
     let actions = command.arguments["actions"].as_array().unwrap();
     assert_eq!(actions.len(), 10_000);
-    assert!(actions.iter().all(|action| *action == json!({"type": "abort", "data": {}})));
+    for (at, action) in actions.iter().enumerate() {
+        let data = json!({"node": "disk", "name": format!("bitmap-{at}")});
+        assert_eq!(*action, json!({"type": "block-dirty-bitmap-clear", "data": data}));
+    }
 }
 
 #[test]
