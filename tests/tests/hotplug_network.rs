@@ -2,54 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
 
-use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use maqet_testkit::{TestHome, guest, serial};
+use maqet_testkit::{TestHome, guest, namespaces, serial};
 use serde_json::{Value, json};
 
 const BOOT: Duration = Duration::from_secs(90);
-
-/// Set for a test that runs in namespaces of its own.
-const INSIDE: &str = "MAQET_TEST_INSIDE";
-
-/// Returns what the host lacks for a test with a network of its own.
-fn lack() -> Option<String> {
-    if let Err(why) = File::options().read(true).write(true).open("/dev/net/tun") {
-        return Some(format!("/dev/net/tun: {why}"));
-    }
-    let can = |program: &str, words: &[&str]| {
-        Command::new(program).args(words).output().is_ok_and(|output| output.status.success())
-    };
-    let unshare = [unshare(), &["true"]].concat();
-    [("ip", &["-V"][..]), ("unshare", &unshare)]
-        .into_iter()
-        .find(|(program, words)| !can(program, words))
-        .map(|(program, words)| format!("`{program} {}` does not work", words.join(" ")))
-}
-
-/// Returns how namespaces are asked for: networks and mounts that nobody else sees, and that go with their last process.
-fn unshare() -> &'static [&'static str] {
-    // A process belongs to whom its folder in /proc belongs to.
-    if fs::metadata("/proc/self").unwrap().uid() == 0 { &["-n", "-m"] } else { &["-r", "-n", "-m"] }
-}
-
-/// Runs `body` in namespaces of its own, in a process that runs nothing but the test of this name.
-fn in_namespaces(test: &str, body: fn()) {
-    if std::env::var_os(INSIDE).is_some() {
-        return body();
-    }
-    if let Some(lack) = lack() {
-        eprintln!("{test} is SKIPPED: this host has no networks of a test's own ({lack})");
-        return;
-    }
-    let mut child = Command::new("unshare");
-    child.args(unshare()).arg(std::env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]);
-    assert!(child.env(INSIDE, "1").status().unwrap().success(), "the test in the namespaces failed");
-}
 
 /// Runs commands of the host.
 fn host(script: &str) {
@@ -63,7 +25,7 @@ fn device_add(home: &TestHome, netdev: &str, id: &str) -> Value {
 
 #[test]
 fn test_device_add_tap_and_bridge_carry_what_the_guest_sends_to_the_host() {
-    in_namespaces("test_device_add_tap_and_bridge_carry_what_the_guest_sends_to_the_host", || {
+    namespaces::within("test_device_add_tap_and_bridge_carry_what_the_guest_sends_to_the_host", || {
         let home = TestHome::new();
         let mut shell = boot(&home);
         host("ip tuntap add dev tap0 mode tap; ip addr add 10.77.0.1/24 dev tap0; ip link set tap0 up");
@@ -93,7 +55,7 @@ fn test_device_add_tap_and_bridge_carry_what_the_guest_sends_to_the_host() {
 
 #[test]
 fn test_device_add_tap_that_another_card_has_is_refused_and_leaves_nothing() {
-    in_namespaces("test_device_add_tap_that_another_card_has_is_refused_and_leaves_nothing", || {
+    namespaces::within("test_device_add_tap_that_another_card_has_is_refused_and_leaves_nothing", || {
         let home = TestHome::new();
         home.add(&guest::paused_yaml("web"));
         home.json(&["start", "web"]);
@@ -157,6 +119,39 @@ fn test_what_starts_a_program_is_refused_where_it_would_end_qemu_and_only_there(
         let status = &home.json(&["status", "web"])["status"];
         assert_eq!(status == "stopped", is_ended, "{sandboxes:?}: {status}");
     }
+}
+
+/// As on a kernel without bridges: the test passes, and Rust's runner keeps from view what such a one prints.
+#[test]
+fn test_network_of_its_own_where_the_host_has_no_bridges_is_skipped_aloud() {
+    let home = TestHome::new();
+    let ip = home.write("bin/ip", "#!/bin/sh\ncase \"$*\" in *bridge*) exit 2 ;; esac\n");
+    fs::set_permissions(&ip, Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", home.path("bin").display(), std::env::var("PATH").unwrap());
+    let test = "test_device_add_tap_and_bridge_carry_what_the_guest_sends_to_the_host";
+
+    let mut program = Command::new(std::env::current_exe().unwrap());
+    let output = program.args(["--exact", test]).env("PATH", path).output().unwrap();
+
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && complained.contains(&format!("{test} is SKIPPED: ")), "{output:?}");
+}
+
+#[test]
+fn test_network_of_its_own_for_a_test_that_is_not_there_fails() {
+    // A test of nothing but this file's program, which needs no network.
+    let there = namespaces::run("test_network_of_its_own_holds_this");
+    let missing = namespaces::run("test_network_of_its_own_holds_what_is_not_there");
+
+    assert_eq!(there.is_ok(), namespaces::lack().is_none(), "{there:?}");
+    assert!(missing.is_err());
+}
+
+#[test]
+fn test_network_of_its_own_holds_this() {
+    namespaces::within("test_network_of_its_own_holds_this", || {
+        host("test -z \"$(ip -o link | grep -v ' lo:')\"");
+    });
 }
 
 #[test]

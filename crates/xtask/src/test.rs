@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use maqet_testkit::{process, variable};
+use maqet_testkit::{namespaces, process, variable};
 
 use crate::chore::{prompt, step, warning};
 use crate::failure::{Failure, OrFailure};
@@ -57,6 +57,7 @@ fn steps(test: &Test, workspace: &Workspace, folder: &Path) -> Result<()> {
     step("The CLI with fault points");
     fault_points::build(workspace)?;
     cargo_step("Tests", &mut tests(test, workspace, folder))?;
+    skipped();
     dependencies(workspace)
 }
 
@@ -83,6 +84,13 @@ fn tests(test: &Test, workspace: &Workspace, folder: &Path) -> Command {
         command.env(variable::LONG, "1");
     }
     command
+}
+
+/// Tells which tests did nothing, at the end: what they say by themselves stands among thousands of lines.
+fn skipped() {
+    if let Some(lack) = namespaces::lack() {
+        warning(&format!("SKIPPED: cards on taps and bridges; this host has no networks of a test's own ({lack})"));
+    }
 }
 
 fn dependencies(workspace: &Workspace) -> Result<()> {

@@ -29,7 +29,7 @@ enum What {
 }
 
 /// In the order of installation: `qemu-system-x86` first, as it may remove the `qemu-utils` that a machine has.
-const TOOLS: [Tool; 8] = [
+const TOOLS: [Tool; 9] = [
     Tool {
         what: What::Program("qemu-system-x86_64"),
         packages: &["qemu-system-x86"],
@@ -46,6 +46,7 @@ const TOOLS: [Tool; 8] = [
         why: "reads the screen for tests",
     },
     Tool { what: What::Program("socat"), packages: &["socat"], why: "is a foreign client of QEMU's monitors in tests" },
+    Tool { what: What::Program("ip"), packages: &["iproute2"], why: "makes the taps and bridges of tests" },
 ];
 
 /// Where its package puts GRUB's image.
@@ -210,7 +211,8 @@ mod tests {
                 "`passt`",
                 "GRUB's rescue image",
                 "`tesseract`",
-                "`socat`"
+                "`socat`",
+                "`ip`"
             ]
         );
     }

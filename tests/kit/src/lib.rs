@@ -16,6 +16,7 @@ pub mod crowd;
 mod faulty;
 pub mod guest;
 mod home;
+pub mod namespaces;
 pub mod process;
 mod run;
 pub mod serial;
