@@ -9,7 +9,7 @@ mod device;
 mod hmp;
 pub mod schema;
 
-pub use self::danger::{Danger, danger, dangers};
+pub use self::danger::{Danger, danger};
 pub use self::device::DeviceProperties;
 pub use self::hmp::{HUMAN_MONITOR, hmp_failure, human_monitor};
 pub use self::schema::{Argument, Schema, SchemaError};

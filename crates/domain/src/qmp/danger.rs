@@ -99,11 +99,6 @@ fn of(name: &str, arguments: &Map<String, Value>) -> Option<Danger> {
     Some(why.unwrap_or(Danger::Unknown))
 }
 
-/// Returns the commands that ask, all of them or with some arguments, and why.
-pub fn dangers() -> &'static [(&'static str, Danger)] {
-    ASKING
-}
-
 /// Returns whether the back end of a character device has nothing of the host; any of them may be told to write what
 /// goes through it into a file.
 fn is_memory_only(backend: &Value) -> bool {

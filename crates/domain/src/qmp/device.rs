@@ -133,6 +133,12 @@ mod tests {
     }
 
     #[test]
+    fn test_properties_are_those_that_were_told() {
+        assert!(properties().has("addr") && properties().has("drive"));
+        assert!(!properties().has("serial"));
+    }
+
+    #[test]
     fn test_properties_that_came_as_texts_get_their_types() {
         let given = json!({"driver": "virtio-blk-pci", "id": "1", "addr": "2", "share-rw": "on", "drive": "7",
             "disable-legacy": "on", "queue-size": "0x80", "reserved-regions[0]": "x"});
