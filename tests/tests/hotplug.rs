@@ -386,8 +386,8 @@ fn test_device_del_drive_and_card_of_the_definition_go_by_their_names() {
     assert_eq!((&drive["device"], &drive["back_end"]), (&json!("hdd"), &json!("hdd")));
     assert!(!is_in_use(&file));
     assert_eq!((&card["device"], &card["changed"]), (&json!("lan-card"), &json!(true)));
-    let added = device_add(&home, &["scsi-hd", "--id", "hdd", "--file", &file]);
-    assert_eq!(added["back_end"], "hotplug-hdd");
+    let added = device_add(&home, &["scsi-hd", "--id", "again", "--file", &file]);
+    assert_eq!(added["back_end"], "hotplug-again");
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! What a running machine has and takes, as its QEMU tells.
 
+mod removal;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use maqet_domain::hotplug::{
-    Card, HOTPLUG_PREFIX, back_end_of, cards, driver_named, may_start_programs, pci_address, starts_program,
-    unused_netdevs,
+    Equipment, HOTPLUG_PREFIX, driver_named, left_netdevs, may_start_programs, pci_address, starts_program,
 };
-use maqet_domain::machine::PORT_PREFIX;
 use maqet_domain::port::{Guard, ImageError, PathKind, QmpCommand, QmpError};
 use maqet_domain::qmp::{DeviceProperties, human_monitor};
 use maqet_domain::safety::Purpose;
@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 use crate::hotplug_error::HotplugError;
 use crate::stray::orphan_among;
 use crate::{App, Error};
+
+pub(crate) use self::removal::Removal;
 
 /// Where the devices with an id are in QEMU's tree of objects.
 const PERIPHERAL: &str = "/machine/peripheral";
@@ -138,6 +140,11 @@ impl Plugged<'_> {
         }
     }
 
+    /// Returns what the machine was started with.
+    pub(crate) fn equipment(&self) -> Equipment {
+        Equipment::of(&self.app.ports.processes.words(&self.process))
+    }
+
     /// Returns the devices that have an id.
     pub(crate) async fn devices(&self) -> Result<Vec<Device>, QmpError> {
         self.devices_at(PERIPHERAL).await
@@ -233,7 +240,7 @@ impl Plugged<'_> {
                 swept.push(node.to_owned());
             }
         }
-        for netdev in unused_netdevs(&self.info_network().await?) {
+        for netdev in left_netdevs(&self.info_network().await?) {
             self.ask(&QmpCommand::new("netdev_del").with("id", netdev.clone())).await?;
             swept.push(netdev);
         }
@@ -247,7 +254,7 @@ impl Plugged<'_> {
         let nodes = self.ask(&QmpCommand::new("query-named-block-nodes").with("flat", true)).await?;
         let nodes = items(&nodes).filter_map(|node| node["node-name"].as_str());
         let ours = nodes.filter(|name| name.starts_with(HOTPLUG_PREFIX) && !is_used(name)).map(str::to_owned);
-        Ok(ours.chain(unused_netdevs(&self.info_network().await?)).collect())
+        Ok(ours.chain(left_netdevs(&self.info_network().await?)).collect())
     }
 
     /// Removes a block node that nothing uses; returns whether it did.
@@ -264,11 +271,6 @@ impl Plugged<'_> {
     pub(crate) async fn info_network(&self) -> Result<String, QmpError> {
         let command = human_monitor("info network");
         Ok(self.ask(&command).await?.as_str().unwrap_or_default().to_owned())
-    }
-
-    /// Returns the network cards.
-    pub(crate) async fn cards(&self) -> Result<Vec<Card>, QmpError> {
-        Ok(cards(&self.info_network().await?))
     }
 
     /// Opens a file as the block node `node`.
@@ -294,17 +296,6 @@ impl Plugged<'_> {
             Err(other) => Err(other.into()),
         }
     }
-}
-
-/// Returns the devices of the user's: the spare ports are the machine's.
-pub(crate) fn of_the_user(devices: &[Device]) -> impl Iterator<Item = &Device> {
-    devices.iter().filter(|device| !device.id.starts_with(PORT_PREFIX))
-}
-
-/// Returns the back end of a device among those that were swept.
-pub(crate) fn back_end_in(swept: &[String], device: &str) -> Option<String> {
-    let name = back_end_of(device);
-    swept.contains(&name).then_some(name)
 }
 
 /// Returns the command that reads a property.

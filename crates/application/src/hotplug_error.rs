@@ -61,6 +61,14 @@ pub enum HotplugError {
         /// The id.
         id: String,
     },
+    /// The definition calls something so.
+    #[error("`{id}` is a name of the definition of `{vm}`")]
+    IdOfDefinition {
+        /// The VM.
+        vm: VmName,
+        /// The id.
+        id: String,
+    },
     /// The machine has no such device.
     #[error("the VM `{vm}` has no {what} `{}`", id.escape_debug())]
     NoDevice {
@@ -85,6 +93,16 @@ pub enum HotplugError {
         /// Where they are in QEMU's tree of objects.
         paths: Vec<String>,
     },
+    /// What is called so can be behind a device, and is none.
+    #[error("`{id}` of `{vm}` is what a device uses, and none itself{}", by.as_deref().map(|by| format!(": `{by}` has it")).unwrap_or_default())]
+    BackEnd {
+        /// The VM.
+        vm: VmName,
+        /// What was given.
+        id: String,
+        /// The device that has it; `None` if none has.
+        by: Option<String>,
+    },
     /// The device is part of the machine for as long as that runs.
     #[error("`{id}` cannot be taken out of `{vm}` while it runs: {why}")]
     Fixed {
@@ -92,8 +110,10 @@ pub enum HotplugError {
         vm: VmName,
         /// The device.
         id: String,
-        /// QEMU's words.
+        /// QEMU's words, or ours.
         why: String,
+        /// Whether the machine was started with it.
+        is_of_definition: bool,
     },
     /// QEMU would be ended for what it would have to do.
     #[error("QEMU would have to start a program of the host for it, which the sandbox of `{vm}` ends it for")]
@@ -251,9 +271,10 @@ impl Explain for HotplugError {
             Self::Netdev(_) => "device.netdev-invalid",
             Self::Conflict { .. } => "device.conflict",
             Self::TakesNo { .. } => "device.no-back-end",
-            Self::IdTaken { .. } => "device.id-taken",
+            Self::IdTaken { .. } | Self::IdOfDefinition { .. } => "device.id-taken",
             Self::NoDevice { .. } => "device.not-found",
             Self::NoId { .. } => "device.without-id",
+            Self::BackEnd { .. } => "device.back-end",
             Self::Fixed { .. } => "device.fixed",
             Self::Sandboxed { .. } => "device.sandboxed",
             Self::BridgeRefused { .. } => "device.bridge-refused",
@@ -291,12 +312,13 @@ impl Explain for HotplugError {
             | Self::BalloonTooLarge { .. }
             | Self::NoTray { .. } => Fault::Usage,
             Self::IdTaken { .. }
+            | Self::IdOfDefinition { .. }
             | Self::Fixed { .. }
             | Self::Sandboxed { .. }
             | Self::NoPort { .. }
             | Self::NoBalloon { .. } => Fault::State,
             Self::BridgeRefused { .. } => Fault::Host,
-            Self::NoDevice { .. } | Self::NoId { .. } | Self::NoFile { .. } => Fault::NotFound,
+            Self::NoDevice { .. } | Self::NoId { .. } | Self::BackEnd { .. } | Self::NoFile { .. } => Fault::NotFound,
             Self::NotReleased { .. } | Self::BalloonStopped { .. } | Self::TrayLocked { .. } => Fault::TimedOut,
             Self::GuestRefused { .. } => Fault::Failed,
         }
@@ -315,6 +337,7 @@ impl Explain for HotplugError {
             Self::IdTaken { vm, id } => {
                 vec!["choose another id".to_owned(), format!("or remove it with `maqet qmp device-del {vm} {id}`")]
             }
+            Self::IdOfDefinition { .. } => vec!["choose another id".to_owned()],
             Self::NoDevice { what, near, known, .. } => vec![did_you_mean(near).unwrap_or_else(|| listed(what, known))],
             Self::NoId { vm, driver, paths } => {
                 let by_path = |path| format!("call it by its place: `maqet qmp {vm} device_del 'id={path}'`");
@@ -322,8 +345,17 @@ impl Explain for HotplugError {
                     format!("give it an id for the next start: `{{device: {driver}, id: …}}` under `arguments`");
                 paths.iter().map(by_path).chain([named]).collect()
             }
-            Self::Fixed { vm, .. } => {
+            Self::BackEnd { vm, by: Some(by), .. } => {
+                vec![format!("take that out with `maqet qmp device-del {vm} {by}`")]
+            }
+            Self::BackEnd { vm, by: None, .. } => {
+                vec![format!("no device has it; see whether a job does with `maqet qmp {vm} query-block-jobs`")]
+            }
+            Self::Fixed { vm, is_of_definition: true, .. } => {
                 vec![format!("stop it with `maqet stop {vm}`, and take the device out of the definition")]
+            }
+            Self::Fixed { vm, is_of_definition: false, .. } => {
+                vec![format!("stop it with `maqet stop {vm}`: what was plugged in is gone then")]
             }
             Self::Sandboxed { vm } => vec![
                 "for a network card, use a tap that is on the bridge already, without scripts: `--netdev tap,ifname=NAME`"
@@ -376,5 +408,20 @@ impl Explain for HotplugError {
             | Self::BalloonTooLarge { .. }
             | Self::NoTray { .. } => Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_hotplug_error_fixed_speaks_of_the_definition_only_where_the_device_is_of_it() {
+        let hint = |is_of_definition| {
+            let (vm, id, why) = ("web".parse().unwrap(), "d".to_owned(), "so".to_owned());
+            HotplugError::Fixed { vm, id, why, is_of_definition }.hints().concat()
+        };
+
+        assert!(hint(true).ends_with("out of the definition") && !hint(false).contains("definition"));
     }
 }

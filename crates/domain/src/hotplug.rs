@@ -3,10 +3,12 @@
 //! The name of a back end that maqet made says so, and whose it is: nothing has to be written down for it to be found
 //! and removed, by any process, also after the one that made it was killed.
 
+mod equipment;
 mod netdev;
 mod program;
 mod property;
 
+pub use self::equipment::{BackEnd, Equipment};
 pub use self::netdev::{InvalidNetdev, Netdev};
 pub use self::program::{may_start_programs, starts_program};
 pub use self::property::{InvalidProperty, driver_named, parse_pair};
@@ -117,13 +119,19 @@ pub fn back_end_of(device: &str) -> String {
     format!("{HOTPLUG_PREFIX}{device}")
 }
 
-/// Returns the network back ends of hot-plugged cards that no card uses, as `info network` of the human monitor shows
-/// them; nothing else does (7.2).
+/// Returns the network back ends that no card uses, as `info network` of the human monitor shows them; nothing else does
+/// (7.2).
 ///
 /// What a card uses stands below it, behind a backslash.
 pub fn unused_netdevs(info_network: &str) -> Vec<String> {
-    let names = info_network.lines().filter(|line| line.starts_with(HOTPLUG_PREFIX) && !line.contains("type=nic"));
-    names.filter_map(|line| Some(line.split_once(": ")?.0.to_owned())).collect()
+    let alone = |line: &&str| !line.starts_with(' ') && !line.contains("type=nic");
+    let names = info_network.lines().filter(alone).filter_map(|line| line.split_once(": index="));
+    names.map(|(name, _)| name.to_owned()).collect()
+}
+
+/// Returns those of them that were made for hot-plugged cards.
+pub fn left_netdevs(info_network: &str) -> Vec<String> {
+    unused_netdevs(info_network).into_iter().filter(|name| name.starts_with(HOTPLUG_PREFIX)).collect()
 }
 
 /// A network card of a running machine.
@@ -219,8 +227,9 @@ mod tests {
         hub 0\r\n \\ hub0port0: e1000.0: index=0,type=nic,model=e1000,macaddr=52:54:00:12:34:58\r\n";
 
     #[test]
-    fn test_unused_netdevs_are_ours_and_nobodys() {
-        assert_eq!(unused_netdevs(INFO_NETWORK), ["hotplug-left"]);
+    fn test_unused_netdevs_are_nobodys_and_the_left_ones_are_ours() {
+        assert_eq!(unused_netdevs(INFO_NETWORK), ["hotplug-left", "own"]);
+        assert_eq!(left_netdevs(INFO_NETWORK), ["hotplug-left"]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::call::{Done, Effect, Operation};
-use crate::hotplug::Plugged;
+use crate::hotplug::{self, Plugged};
 use crate::hotplug_error::HotplugError;
 use crate::qmp::CommandError;
 use crate::{App, Error, Patience};
@@ -232,11 +232,7 @@ impl Operation for QmpDeviceAdd {
         let (mut values, id) = self.values(driver, properties.as_ref())?;
 
         let devices = plugged.devices().await?;
-        let taken: Vec<String> = devices.iter().map(|device| device.id.clone()).collect();
-        let id = id.unwrap_or_else(|| DeviceId::free(driver, &taken));
-        if taken.iter().any(|taken| taken == id.as_str()) {
-            return Err(HotplugError::IdTaken { vm: plugged.entry.name.clone(), id: id.to_string() }.into());
-        }
+        let id = free_id(&plugged, &devices, id, driver)?;
         if !values.contains_key("bus")
             && let Some(bus) = plugged.bus_for(driver, &devices).await?
         {
@@ -269,6 +265,32 @@ impl Operation for QmpDeviceAdd {
         plug(app, &plugged, &device, back_end.as_ref()).await?;
         self.done(app, plugged, driver, &id, back_end).await
     }
+}
+
+/// Returns the id of the new device, which nothing else has.
+///
+/// Nor may it be what the definition calls something, also after that was taken out: `device-del` is to know what is
+/// meant.
+fn free_id(
+    plugged: &Plugged<'_>,
+    devices: &[hotplug::Device],
+    given: Option<DeviceId>,
+    driver: &str,
+) -> Result<DeviceId, HotplugError> {
+    let equipment = plugged.equipment();
+    let there: Vec<String> = devices.iter().map(|device| device.id.clone()).collect();
+    let Some(id) = given else {
+        let taken: Vec<String> = there.into_iter().chain(equipment.names().map(str::to_owned)).collect();
+        return Ok(DeviceId::free(driver, &taken));
+    };
+    let (vm, text) = (plugged.entry.name.clone(), id.to_string());
+    if there.contains(&text) {
+        return Err(HotplugError::IdTaken { vm, id: text });
+    }
+    if equipment.names().any(|name| name == text) {
+        return Err(HotplugError::IdOfDefinition { vm, id: text });
+    }
+    Ok(id)
 }
 
 /// A device that is to be plugged in.

@@ -2,26 +2,29 @@
 
 use std::time::Duration;
 
+use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
 use maqet_domain::fault::FaultPoint;
-use maqet_domain::hotplug::{Card, back_end_of};
+use maqet_domain::hotplug::Equipment;
 use maqet_domain::near::near;
 use maqet_domain::port::{Heard, MonitorSession, QmpCommand, QmpError};
 use maqet_domain::qemu::QmpEvent;
-use maqet_domain::vm::{MonitorAnswer, RunState};
+use maqet_domain::vm::{MonitorAnswer, Run, RunState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::app::run_change;
 use crate::call::{Done, Effect, Operation};
-use crate::hotplug::{Device, Plugged, back_end_in, items, of_the_user};
+use crate::hotplug::{Device, Plugged, Removal};
 use crate::hotplug_error::HotplugError;
 use crate::{App, Error, Patience, limits};
 
 /// Take a device out of a running VM
 ///
 /// Asks the guest to let it go, and waits until it did; then removes what `device-add` made behind it. A guest that does
-/// not answer may still let the device go later: the same command again tells, and removes what is left.
+/// not answer may still let the device go later: the same command again tells, and removes what is left. Of a drive or
+/// card of the definition the file or network goes, too, until the next start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
@@ -51,6 +54,9 @@ pub struct DeviceDeleted {
     /// The block node or network back end that was removed with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub back_end: Option<String>,
+    /// What is behind it still, as something else uses it, such as a block job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_use: Option<String>,
 }
 
 /// What became of a request.
@@ -73,96 +79,123 @@ impl Operation for QmpDeviceDel {
     type Output = DeviceDeleted;
 
     async fn run(&self, app: &App) -> Result<Done<DeviceDeleted>, Error> {
-        let patience = self.timeout.map_or(app.timeouts().qmp, Patience::duration);
-        let until = Instant::now() + patience;
+        let until = Instant::now() + self.patience(app);
         let plugged = app.plugged(&self.vm, Self::NAME, app.timeouts().qmp).await?;
-        let (devices, cards) = (plugged.devices().await?, plugged.cards().await?);
-        let Some(device) = meant(&self.device, &devices, &cards) else {
-            return match self.remove_back_end(&plugged).await? {
-                Some(back_end) => Ok(self.done(app, plugged, false, Some(back_end))),
-                None => Err(self.not_there(&plugged, &devices, &cards).await?),
-            };
-        };
-        // It holds a session, and would make the futures of its callers large.
-        Box::pin(Self { device, ..self.clone() }.take_out(app, plugged, until, patience)).await
+        let (devices, equipment) = (plugged.devices().await?, plugged.equipment());
+        // What is left of a plugged device of this name comes before a card that is called so.
+        for id in [Some(self.device.clone()), equipment.device_of_card(&self.device)].into_iter().flatten() {
+            if devices.iter().any(|device| device.id == id) {
+                // It holds a session, and would make the futures of its callers large.
+                return Box::pin(self.take_out(&id, app, plugged, until)).await;
+            }
+            let removal = plugged.remove_now(&equipment.back_ends(&id)).await?;
+            if removal.back_end.is_some() {
+                return Ok(done(app, plugged, &id, false, removal).await);
+            }
+            if let Some(name) = removal.in_use {
+                let by = plugged.behind(&name).await?.flatten();
+                return Err(HotplugError::BackEnd { vm: plugged.entry.name.clone(), id: name, by }.into());
+            }
+        }
+        Err(self.not_there(&plugged, &devices, &equipment).await?)
     }
 }
 
-/// Returns the id of the device that is called so.
-fn meant(given: &str, devices: &[Device], cards: &[Card]) -> Option<String> {
-    let has = |id: &str| devices.iter().any(|device| device.id == id);
-    // Drives have their names for ids.
-    let of_card = || cards.iter().find(|card| card.name() == given).map(|card| card.device.as_str());
-    Some(given).filter(|id| has(id)).or_else(of_card).filter(|id| has(id)).map(str::to_owned)
-}
-
 impl QmpDeviceDel {
+    fn patience(&self, app: &App) -> Duration {
+        self.timeout.map_or(app.timeouts().qmp, Patience::duration)
+    }
+
     /// Tells what there is instead of the device.
-    async fn not_there(&self, plugged: &Plugged<'_>, devices: &[Device], cards: &[Card]) -> Result<Error, QmpError> {
+    async fn not_there(
+        &self,
+        plugged: &Plugged<'_>,
+        devices: &[Device],
+        equipment: &Equipment,
+    ) -> Result<Error, QmpError> {
         let (vm, id) = (plugged.entry.name.clone(), self.device.clone());
         let paths = plugged.nameless(&id).await?;
         if !paths.is_empty() {
             return Ok(HotplugError::NoId { vm, driver: id, paths }.into());
         }
-        let ids: Vec<&str> = of_the_user(devices).map(|device| device.id.as_str()).collect();
-        let name = |id: &&str| cards.iter().find(|card| card.device == *id).map_or(*id, Card::name).to_owned();
-        let known: Vec<String> = ids.iter().map(name).collect();
+        if let Some(by) = plugged.behind(&id).await? {
+            return Ok(HotplugError::BackEnd { vm, id, by }.into());
+        }
+        let ids = devices.iter().map(|device| device.id.as_str()).filter(|id| !equipment.is_bus(id));
+        let ids: Vec<&str> = ids.collect();
+        let known: Vec<String> = ids.iter().map(|id| equipment.name_of(id).to_owned()).collect();
         let all =
             known.iter().map(String::as_str).chain(ids.into_iter().filter(|id| !known.iter().any(|name| name == id)));
         let near = near(&id, all);
         Ok(HotplugError::NoDevice { vm, what: "device", id, near, known }.into())
     }
 
-    /// Asks the guest to let the device of this id go, waits until it did, and removes what was behind it.
+    /// Asks the guest to let a device go, waits until it did, and removes what was behind it.
     async fn take_out(
         &self,
+        id: &str,
         app: &App,
         plugged: Plugged<'_>,
         until: Instant,
-        patience: Duration,
     ) -> Result<Done<DeviceDeleted>, Error> {
+        let equipment = plugged.equipment();
+        let fixed = |why: String| {
+            let (vm, is_of_definition) = (plugged.entry.name.clone(), equipment.has_device(id));
+            HotplugError::Fixed { vm, id: id.to_owned(), why, is_of_definition }
+        };
+        if equipment.is_bus(id) {
+            return Err(fixed("other devices sit on it".to_owned()).into());
+        }
         // Before the command, so that no event is missed.
         let mut session = app.ports.monitors.session(&plugged.run.places, app.timeouts().qmp).await?;
-        if let Err(error) = self.request(session.as_mut(), app.timeouts().qmp).await {
-            return Err(self.explained(&plugged, error));
+        let leaving = Leaving { id };
+        match leaving.request(session.as_mut(), app.timeouts().qmp).await {
+            // QEMU tells by a word about its bus that a device is there to stay.
+            Err(QmpError::Refused { description, .. }) if description.contains("does not support hot") => {
+                return Err(fixed(description).into());
+            }
+            answer => answer?,
         }
         // The guest may take its time, and others are not to wait for it.
         let Plugged { entry, run, guard, .. } = plugged;
         drop(guard);
-        let answer = self.listen(session.as_mut(), until).await?;
+        let answer = leaving.listen(session.as_mut(), until).await?;
         drop(session);
         match answer {
             Answer::Gone => {}
             Answer::Refused(why) => {
-                return Err(HotplugError::GuestRefused { vm: entry.name, id: self.device.clone(), why }.into());
+                return Err(HotplugError::GuestRefused { vm: entry.name, id: id.to_owned(), why }.into());
             }
             Answer::Silence => {
                 let state = app.ports.monitors.answer(&run.places, limits::RUN_STATE).await;
                 let stands_still = matches!(state, MonitorAnswer::State(state) if state != RunState::Running);
-                let (vm, id) = (entry.name, self.device.clone());
-                return Err(HotplugError::NotReleased { vm, id, after: patience, stands_still }.into());
+                let (vm, id, after) = (entry.name, id.to_owned(), self.patience(app));
+                return Err(HotplugError::NotReleased { vm, id, after, stands_still }.into());
             }
         }
         app.faults.reach(FaultPoint::DeviceGone);
-        let plugged = app.plugged(&self.vm, Self::NAME, app.timeouts().qmp).await?;
-        let back_end = self.remove_back_end(&plugged).await?;
-        Ok(self.done(app, plugged, true, back_end))
+        // What was given may be the beginning of several ids by now, or the name of another VM.
+        let mut plugged = app.plugged(&entry.id.to_string(), Self::NAME, app.timeouts().qmp).await?;
+        // What was behind it ended with its run, and the next one has all of its devices.
+        let removal = if plugged.run.boot == run.boot {
+            plugged.remove_soon(&equipment.back_ends(id)).await?
+        } else {
+            Removal::default()
+        };
+        plugged.run = run;
+        Ok(done(app, plugged, id, true, removal).await)
     }
+}
 
-    /// QEMU tells by a word about its bus that a device is there to stay.
-    fn explained(&self, plugged: &Plugged<'_>, refused: QmpError) -> Error {
-        match refused {
-            QmpError::Refused { description, .. } if description.contains("does not support hot") => {
-                let (vm, id) = (plugged.entry.name.clone(), self.device.clone());
-                HotplugError::Fixed { vm, id, why: description }.into()
-            }
-            other => other.into(),
-        }
-    }
+/// A device that the guest is asked to let go.
+struct Leaving<'a> {
+    id: &'a str,
+}
 
+impl Leaving<'_> {
     /// Asks the guest to let the device go; somebody may have asked already.
     async fn request(&self, session: &mut dyn MonitorSession, deadline: Duration) -> Result<(), QmpError> {
-        let command = QmpCommand::new("device_del").with("id", self.device.as_str());
+        let command = QmpCommand::new("device_del").with("id", self.id);
         match session.execute(&command, deadline).await {
             Err(QmpError::Refused { description, .. }) if description.contains("in the process of unplug") => Ok(()),
             answer => answer.map(drop),
@@ -184,7 +217,7 @@ impl QmpDeviceDel {
                 Some(Heard::Event(_)) => {}
                 // Who asked before us may have been answered before we listened, and events may be missed.
                 Some(Heard::Missed(_)) | None => {
-                    let path = format!("/machine/peripheral/{}", self.device);
+                    let path = format!("/machine/peripheral/{}", self.id);
                     match session.execute(&QmpCommand::new("qom-list").with("path", path), limits::RUN_STATE).await {
                         Err(QmpError::Refused { .. }) => return Ok(Answer::Gone),
                         Ok(_) | Err(QmpError::TimedOut { .. }) => {}
@@ -199,44 +232,30 @@ impl QmpDeviceDel {
     }
 
     fn is_meant(&self, event: &QmpEvent) -> bool {
-        event.data["device"] == self.device.as_str()
+        event.data["device"] == self.id
     }
+}
 
-    /// Removes what was behind the device, which QEMU may still hold for a moment.
-    async fn remove_back_end(&self, plugged: &Plugged<'_>) -> Result<Option<String>, Error> {
-        let (name, file) = (back_end_of(&self.device), format!("{}-file", self.device));
-        for _ in 0..limits::BACK_END_TRIES {
-            let swept = plugged.sweep().await?;
-            if let Some(back_end) = back_end_in(&swept, &self.device) {
-                return Ok(Some(back_end));
-            }
-            let nodes = plugged.ask(&QmpCommand::new("query-named-block-nodes").with("flat", true)).await?;
-            let has = |name: &str| items(&nodes).any(|node| node["node-name"] == name);
-            // A drive of the definition has two, which are called as it is.
-            let is_of_definition = has(&self.device) && has(&file);
-            if is_of_definition && plugged.remove_node(&self.device).await? {
-                plugged.remove_node(&file).await?;
-                return Ok(Some(self.device.clone()));
-            }
-            if !is_of_definition && !has(&name) {
-                break;
-            }
-            tokio::time::sleep(limits::BACK_END_PAUSE).await;
+/// Says what came of it.
+async fn done(app: &App, plugged: Plugged<'_>, device: &str, changed: bool, removal: Removal) -> Done<DeviceDeleted> {
+    let Plugged { entry, run, guard, .. } = plugged;
+    let deleted = DeviceDeleted {
+        id: entry.id.to_string(),
+        name: entry.name.to_string(),
+        device: device.to_owned(),
+        changed,
+        back_end: removal.back_end,
+        in_use: removal.in_use,
+    };
+    let data = json!({ "boot": run.boot, "device": deleted.device, "back_end": deleted.back_end });
+    let event = app.event(kind::DEVICE_REMOVED, &entry, data);
+    let (lost, left) = run.forwards.iter().copied().partition::<Vec<_>, _>(|port| removal.forwards.contains(port));
+    if !lost.is_empty() {
+        let run = Run { forwards: left, ..run };
+        // The device is out all the same.
+        if let Err(error) = app.commit(ChangeSet::default().and(run_change(&entry, Some(run)))).await {
+            tracing::warn!(vm = %entry.name, %error, "could not write down that ports lead to the guest no more");
         }
-        Ok(None)
     }
-
-    fn done(&self, app: &App, plugged: Plugged<'_>, changed: bool, back_end: Option<String>) -> Done<DeviceDeleted> {
-        let Plugged { entry, run, guard, .. } = plugged;
-        let deleted = DeviceDeleted {
-            id: entry.id.to_string(),
-            name: entry.name.to_string(),
-            device: self.device.clone(),
-            changed,
-            back_end,
-        };
-        let data = json!({ "boot": run.boot, "device": deleted.device, "back_end": deleted.back_end });
-        let event = app.event(kind::DEVICE_REMOVED, &entry, data);
-        Done::reading(deleted).about(entry.id).telling(event).holding(guard)
-    }
+    Done::reading(deleted).about(entry.id).telling(event).holding(guard)
 }

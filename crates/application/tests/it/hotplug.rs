@@ -3,14 +3,20 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::world::{World, launched};
+use async_trait::async_trait;
 use maqet_application::operation::{QmpDeviceAdd, QmpDeviceDel, Start};
 use maqet_application::{App, Error};
-use maqet_domain::port::{Heard, MockMonitorSession, QmpCommand, QmpError};
+use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::port::{
+    Heard, MainLoop, MockMonitorSession, MonitorSession, QmpCommand, QmpError, Store, VmRepository,
+};
 use maqet_domain::qemu::QmpEvent;
-use maqet_domain::vm::RunState;
+use maqet_domain::vm::{BootNumber, RunState, VmEntry};
 use maqet_domain::{Explain, Timestamp};
+use maqet_testkit::store::MemoryStore;
 use serde_json::{Value, json};
+
+use crate::world::{World, launched};
 
 type Told = Arc<Mutex<Vec<String>>>;
 
@@ -79,6 +85,7 @@ async fn running(answers: Answers, session: Option<MockMonitorSession>) -> (App,
     world.there.push("/d/data.qcow2".into());
     world.hypervisor.expect_launch().returning(|_| Ok(launched(7, RunState::Running)));
     world.alive(RunState::Running);
+    world.processes.expect_words().returning(|_| Vec::new());
     let app = world.app();
     app.run(World::empty("web")).await.unwrap();
     app.run(Start { vm: "web".to_owned(), timeout: None }).await.unwrap();
@@ -248,4 +255,57 @@ async fn test_device_del_guest_that_refuses_is_told_with_its_words() {
         assert_eq!(error.code(), "device.guest-refused");
         assert!(error.to_string().ends_with("refused to let `there` go: it is in use"), "{error}");
     }
+}
+
+/// A session that hears the device go while the VM is started anew, and another one comes to be.
+struct StartedAnew(Arc<MemoryStore>);
+
+#[async_trait]
+impl MonitorSession for StartedAnew {
+    async fn execute(&mut self, _: &QmpCommand, _: Duration) -> Result<Value, QmpError> {
+        Ok(json!({}))
+    }
+
+    async fn heard(&mut self, _: Duration) -> Result<Option<Heard>, QmpError> {
+        let vm = self.0.by_name(&"web".parse().unwrap()).await.unwrap().unwrap();
+        let mut run = vm.entry.run.clone().unwrap();
+        run.boot = BootNumber::after(Some(run.boot));
+        let anew = Change::RunChanged { id: vm.entry.id, expected: vm.entry.revision, run: Some(run) };
+        let mut other = vm;
+        other.entry = VmEntry {
+            id: "00000001-0000-4000-8000-00000000000f".parse().unwrap(),
+            name: "other".parse().unwrap(),
+            ..other.entry
+        };
+        self.0.commit(ChangeSet::default().and(anew).and(Change::VmAdded(Box::new(other)))).await.unwrap();
+        let (name, data) = ("DEVICE_DELETED".to_owned(), json!({ "device": "there" }));
+        Ok(Some(Heard::Event(QmpEvent { name, at: Timestamp::UNIX_EPOCH, data })))
+    }
+
+    async fn main_loop(&mut self, _: Duration) -> MainLoop {
+        unreachable!("nobody asks")
+    }
+}
+
+#[tokio::test]
+async fn test_device_del_of_a_vm_that_was_started_anew_meanwhile_touches_nothing_of_the_new_run() {
+    let mut world = World::new();
+    let store = Arc::clone(&world.store);
+    world.monitors.expect_session().returning(move |_, _| Ok(Box::new(StartedAnew(Arc::clone(&store)))));
+    let devices = |_: &_, command: &QmpCommand, _| {
+        assert_eq!(command.execute, "qom-list", "what is behind the device is left alone");
+        Ok(json!([{ "name": "there", "type": "child<virtio-blk-pci>" }]))
+    };
+    world.monitors.expect_execute().returning(devices);
+    world.processes.expect_words().returning(|_| Vec::new());
+    world.hypervisor.expect_launch().returning(|_| Ok(launched(7, RunState::Running)));
+    world.alive(RunState::Running);
+    let app = world.app();
+    app.run(World::empty("web")).await.unwrap();
+    app.run(Start { vm: "web".to_owned(), timeout: None }).await.unwrap();
+
+    // The beginning of both ids by the time that the device is gone.
+    let deleted = app.run(QmpDeviceDel::new("00000001", "there")).await.unwrap();
+
+    assert_eq!((deleted.name.as_str(), deleted.changed, deleted.back_end), ("web", true, None));
 }

@@ -15,9 +15,6 @@ use crate::hotplug::HOTPLUG_PREFIX;
 #[serde(try_from = "String", into = "String")]
 pub struct DriveName(String);
 
-/// Names of controllers, which are devices too.
-const RESERVED: [&str; 2] = ["scsi", "sata"];
-
 /// Beginnings of the names of firmware, and of what was plugged in while the machine ran.
 const RESERVED_BEGINNINGS: [&str; 2] = ["uefi-", HOTPLUG_PREFIX];
 
@@ -38,13 +35,16 @@ impl DriveName {
     /// The longest name, in bytes.
     pub const MAX_LEN: usize = 26;
 
+    /// Names of controllers, which are devices too.
+    pub(crate) const CONTROLLERS: [&str; 2] = ["scsi", "sata"];
+
     /// Checks a name.
     pub fn parse(text: &str) -> Result<Self, InvalidDriveName> {
         let invalid = |why| Err(InvalidDriveName { given: text.chars().take(80).collect(), why });
         if text == "all" {
             return invalid("`all` means every drive");
         }
-        if RESERVED.contains(&text)
+        if Self::CONTROLLERS.contains(&text)
             || RESERVED_ENDS.iter().any(|end| text.ends_with(end))
             || RESERVED_BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))
         {

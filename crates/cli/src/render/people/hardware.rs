@@ -26,7 +26,11 @@ impl People for DeviceDeleted {
         match (self.changed, &self.back_end) {
             (true, _) => writeln!(out, "`{device}` is out of `{}`", self.name),
             (false, _) => writeln!(out, "`{device}` was out of `{}` already; what was behind it is removed", self.name),
-        }
+        }?;
+        self.in_use.iter().try_for_each(|name| {
+            let name = printable(name);
+            writeln!(out, "  `{name}`, which was behind it, is open still: something else uses it, such as a block job")
+        })
     }
 }
 

@@ -1,0 +1,160 @@
+//! What stays and what goes when devices are taken out of running machines.
+
+#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
+
+use std::net::TcpStream;
+use std::time::Duration;
+
+use maqet_testkit::{TestHome, guest, wait};
+use serde_json::{Value, json};
+
+/// A machine whose CPUs never run, with buses that let devices go without their guest.
+fn started(home: &TestHome, arguments: &str, keys: &str) {
+    let board = "machine: {type: pc, usb: on}\n";
+    home.add(&format!("{}{arguments}{board}{keys}", guest::paused_yaml("web")));
+    home.json(&["start", "web"]);
+}
+
+fn del(home: &TestHome, device: &str) -> Value {
+    home.json(&["qmp", "device-del", "web", device])
+}
+
+fn refused(home: &TestHome, device: &str, exit: i32, code: &str) -> Value {
+    let error = home.json_error(&["qmp", "device-del", "web", device], exit);
+    assert_eq!(error["code"], code, "{error}");
+    error
+}
+
+/// Has QEMU do something that is not maqet's.
+fn qmp(home: &TestHome, words: &[&str]) -> Value {
+    home.json(&[&["qmp", "web"], words].concat())
+}
+
+fn nodes(home: &TestHome) -> Vec<String> {
+    let nodes = qmp(home, &["query-named-block-nodes"]);
+    nodes.as_array().unwrap().iter().map(|node| node["node-name"].as_str().unwrap().to_owned()).collect()
+}
+
+fn has(home: &TestHome, id: &str) -> bool {
+    let devices = qmp(home, &["qom-list", "path=/machine/peripheral"]);
+    devices.as_array().unwrap().iter().any(|device| device["name"] == id)
+}
+
+const LAN: &str = "network: {name: lan, model: usb-net, forward: ['0:22']}\n";
+
+#[test]
+fn test_device_add_id_that_the_definition_uses_is_refused() {
+    let home = TestHome::new();
+    started(&home, "", &format!("{LAN}storage: [{{name: spare, interface: none, size: 4M}}]\n"));
+
+    for id in ["lan", "spare", "spare-file"] {
+        let error = home.json_error(&["qmp", "device-add", "web", "usb-tablet", "--id", id], 4);
+        assert_eq!((&error["code"], &error["hints"]), (&json!("device.id-taken"), &json!(["choose another id"])));
+    }
+    del(&home, "lan");
+    home.json_error(&["qmp", "device-add", "web", "usb-tablet", "--id", "lan-card"], 4);
+}
+
+/// Left by a version that took such ids, or made by hand.
+#[test]
+fn test_device_del_left_over_back_end_of_this_name_comes_before_a_card() {
+    let home = TestHome::new();
+    started(&home, "", LAN);
+    qmp(&home, &["blockdev-add", "driver=null-co", "node-name=hotplug-lan"]);
+
+    let out = del(&home, "lan");
+
+    assert_eq!((&out["changed"], &out["back_end"]), (&json!(false), &json!("hotplug-lan")));
+    assert!(has(&home, "lan-card"));
+}
+
+#[test]
+fn test_device_del_card_of_the_definition_frees_its_ports() {
+    let home = TestHome::new();
+    started(&home, "", LAN);
+    let port = home.json(&["status", "web"])["forwards"][0]["host_port"].as_u64().unwrap();
+    let connects = || TcpStream::connect(("127.0.0.1", u16::try_from(port).unwrap())).is_ok();
+    assert!(connects());
+
+    let out = del(&home, "lan");
+
+    assert_eq!((&out["device"], &out["back_end"]), (&json!("lan-card"), &json!("lan")));
+    assert!(!connects());
+    assert!(home.json(&["status", "web"])["forwards"].as_array().is_none_or(Vec::is_empty));
+    refused(&home, "lan", 3, "device.not-found");
+}
+
+#[test]
+fn test_device_del_drive_without_a_device_keeps_its_file_and_is_told_with_who_has_it() {
+    let home = TestHome::new();
+    let drives = "storage: [{name: spare, interface: none, size: 4M}, {name: hdd, interface: scsi, size: 4M}]\n";
+    started(&home, "", drives);
+    qmp(&home, &["blockdev-add", "driver=null-co", "node-name=foo-file"]);
+    qmp(&home, &["blockdev-add", "driver=raw", "node-name=foo", "file=foo-file", "--allow-dangerous"]);
+    let all = nodes(&home);
+
+    let idle = refused(&home, "spare", 3, "device.back-end");
+    refused(&home, "foo", 3, "device.back-end");
+    qmp(&home, &["device_add", "driver=scsi-hd", "id=d1", "drive=spare", "bus=scsi.0"]);
+    let used = refused(&home, "spare", 3, "device.back-end");
+
+    assert_eq!(nodes(&home), all);
+    assert!(idle["hints"][0].as_str().unwrap().starts_with("no device has it"), "{idle}");
+    assert!(used["message"].as_str().unwrap().ends_with("`d1` has it"), "{used}");
+    assert_eq!(used["hints"][0], "take that out with `maqet qmp device-del web d1`");
+    assert_eq!(del(&home, "d1")["back_end"], Value::Null, "it was not `device-add` that opened its file");
+    assert_eq!(nodes(&home), all);
+}
+
+#[test]
+fn test_device_del_killed_between_the_nodes_of_a_drive_is_finished_by_the_next_one() {
+    let home = TestHome::with_fault_points();
+    started(&home, "", "storage: [{name: hdd, interface: scsi, size: 4M}]\n");
+    let killed = home.maqet(["qmp", "device-del", "web", "hdd"]).env("MAQET_FAULT_POINT", "device.gone").run();
+    assert_eq!(killed.code, None, "{killed}");
+    qmp(&home, &["blockdev-del", "node-name=hdd"]);
+
+    let out = del(&home, "hdd");
+
+    assert_eq!((&out["changed"], &out["back_end"]), (&json!(false), &json!("hdd")));
+    assert!(nodes(&home).iter().all(|node| !node.starts_with("hdd")));
+    refused(&home, "hdd", 3, "device.not-found");
+}
+
+#[test]
+fn test_device_del_drive_that_a_job_uses_is_told_and_closed_by_the_next_one() {
+    let home = TestHome::new();
+    started(&home, "", "storage: [{name: hdd, interface: scsi, size: 4M}]\n");
+    qmp(&home, &["blockdev-add", "driver=null-co", "node-name=target", "size=4194304"]);
+    qmp(&home, &["blockdev-mirror", "job-id=copy", "device=hdd", "target=target", "sync=full"]);
+
+    let out = home.maqet(["qmp", "device-del", "web", "hdd"]).run().ok();
+
+    assert!(out.stdout.contains("`hdd`, which was behind it, is open still"), "{out}");
+    let again = refused(&home, "hdd", 3, "device.back-end");
+    assert!(again["hints"][0].as_str().unwrap().contains("query-block-jobs"), "{again}");
+    qmp(&home, &["block-job-cancel", "device=copy", "force=on"]);
+    let closed = wait::until(Duration::from_mins(1), "the end of the job", || {
+        let out = home.maqet(["--format", "json", "qmp", "device-del", "web", "hdd"]).run();
+        (out.code == Some(0)).then(|| out.json_value())
+    });
+    assert_eq!((&closed["back_end"], &closed["in_use"]), (&json!("hdd"), &Value::Null));
+}
+
+#[test]
+fn test_device_del_controller_of_the_drives_is_refused_and_not_listed() {
+    let home = TestHome::new();
+    started(
+        &home,
+        "",
+        "network: none\nstorage: [{name: hdd, interface: scsi, size: 4M}, {name: cd, interface: sata, type: raw, size: 4M}]\n",
+    );
+
+    let error = refused(&home, "scsi", 4, "device.fixed");
+    refused(&home, "sata", 4, "device.fixed");
+    let unknown = refused(&home, "nonsense", 3, "device.not-found");
+
+    assert!(error["message"].as_str().unwrap().ends_with("other devices sit on it"), "{error}");
+    assert!(has(&home, "scsi") && has(&home, "hdd"));
+    assert_eq!(unknown["hints"][0], "the devices are: `hdd`, `cd`");
+}
