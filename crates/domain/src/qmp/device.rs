@@ -148,6 +148,8 @@ mod tests {
         let expected = json!({"driver": "virtio-blk-pci", "id": "1", "addr": "2", "share-rw": true, "drive": "7",
             "disable-legacy": "on", "queue-size": 128, "reserved-regions[0]": "x"});
         assert_eq!(Value::Object(typed.arguments), expected);
+        let off = properties().typed(command(json!({"driver": "virtio-blk-pci", "share-rw": "off"}))).unwrap();
+        assert_eq!(off.arguments["share-rw"], json!(false));
     }
 
     #[test]

@@ -311,6 +311,7 @@ fn test_json_keeps_its_types_and_is_checked() {
     );
     assert!(message("block_resize", json!({"size": 5.5})).starts_with("`5.5` does not go with `size`"));
     assert_eq!(message("netdev_add", json!({"hostfwd": []})), "`netdev_add` needs `id`, `type`");
+    assert_eq!(message("netdev_add", json!({"id": "n", "hostfwd": []})), "`netdev_add` needs `type`");
     assert_eq!(message("block_resize", json!({"sise": 5})), "`block_resize` has no argument `sise`");
     assert_eq!(
         message("eject", json!({"force": 1})),
@@ -321,6 +322,9 @@ fn test_json_keeps_its_types_and_is_checked() {
         message("blockdev-add", json!({"driver": "qcow2", "file": {"driver": "file", "filename": 1}})),
         "`1` does not go with `file.filename` of `blockdev-add`, which takes a text"
     );
+    for number in [json!(-1), json!(u64::MAX)] {
+        assert!(schema.command_of_json("balloon", json(json!({"value": number}))).is_ok(), "{number}");
+    }
     assert!(schema.command_of_json("device_add", json(json!({"driver": "x", "any": {"a": 1}}))).is_ok());
     assert!(schema.command_of_json("blockdev-add", json(json!({"driver": "qcow2", "file": "n"}))).is_ok());
 }
