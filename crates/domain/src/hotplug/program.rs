@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use crate::port::QmpCommand;
 
-/// Returns whether QEMU would start a program for a command, at once or when what it makes goes: the helper that joins a
-/// bridge, the scripts of a tap, or what a migration goes through.
+/// Returns whether QEMU would start a program for a command, at once, when the guest uses what it makes, or when that
+/// goes: the helper that joins a bridge, the scripts of a tap, what a user network hands connections to, or what a
+/// migration goes through.
 ///
 /// The lines of `human-monitor-command` are not looked at.
 pub fn starts_program(command: &QmpCommand) -> bool {
@@ -25,9 +26,16 @@ fn netdev_starts_program(command: &QmpCommand) -> bool {
     match text("type") {
         Some("bridge") => true,
         Some("tap") if given("fd") || given("fds") => false,
+        Some("user") => given("smb") || command.arguments.get("guestfwd").is_some_and(leads_to_program),
         Some("tap") => given("helper") || !(is_none("script") && is_none("downscript")),
         Some(_) | None => false,
     }
+}
+
+/// Each is written as `tcp:10.0.2.100:80-cmd:PROGRAM`, which is started by the guest's connection.
+fn leads_to_program(forwards: &Value) -> bool {
+    let forwards = forwards.as_array().into_iter().flatten();
+    forwards.filter_map(|forward| forward["str"].as_str()).any(|forward| forward.contains("-cmd:"))
 }
 
 /// From 8.2 on there may be `channels` instead of an `uri`.
@@ -86,6 +94,15 @@ mod tests {
     fn test_starts_program_taps_with_one_script_only_do() {
         check("netdev_add", &json!({"type": "tap", "id": "n", "ifname": "t", "script": "no"}), true);
         check("netdev_add", &json!({"type": "tap", "id": "n", "ifname": "t", "downscript": "no"}), true);
+    }
+
+    /// They start it once the guest connects to them.
+    #[test]
+    fn test_starts_program_user_networks_that_hand_connections_to_one_do() {
+        let guestfwd = |to: &str| json!({"type": "user", "id": "n", "guestfwd": [{"str": to}]});
+        check("netdev_add", &guestfwd("tcp:10.0.2.100:80-cmd:cat"), true);
+        check("netdev_add", &guestfwd("tcp:10.0.2.100:80-chardev0"), false);
+        check("netdev_add", &json!({"type": "user", "id": "n", "smb": "/srv/share"}), true);
     }
 
     #[test]
