@@ -158,3 +158,19 @@ fn test_device_del_controller_of_the_drives_is_refused_and_not_listed() {
     assert!(has(&home, "scsi") && has(&home, "hdd"));
     assert_eq!(unknown["hints"][0], "the devices are: `hdd`, `cd`");
 }
+
+#[test]
+fn test_device_del_same_words_again_never_take_out_a_card_that_is_called_as_the_device_was() {
+    let home = TestHome::new();
+    let cards = "network: [{name: lan, model: usb-net}, {name: same, model: usb-net}]\n";
+    let drive = "storage: [{name: same, interface: scsi, size: 4M}]\n";
+    started(&home, "  - {device: usb-tablet, id: lan}\n", &format!("{cards}{drive}"));
+
+    for id in ["lan", "same"] {
+        assert_eq!(del(&home, id)["device"], id);
+        let error = refused(&home, id, 3, "device.back-end");
+        assert_eq!(error["hints"][0], format!("take that out with `maqet qmp device-del web {id}-card`"));
+        assert!(has(&home, &format!("{id}-card")));
+    }
+    assert_eq!(del(&home, "lan-card")["back_end"], "lan");
+}

@@ -9,7 +9,7 @@ use maqet_domain::hotplug::Equipment;
 use maqet_domain::near::near;
 use maqet_domain::port::{Heard, MonitorSession, QmpCommand, QmpError};
 use maqet_domain::qemu::QmpEvent;
-use maqet_domain::vm::{MonitorAnswer, Run, RunState};
+use maqet_domain::vm::{BootNumber, MonitorAnswer, Run, RunState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::Instant;
@@ -90,7 +90,8 @@ impl Operation for QmpDeviceDel {
             }
             let removal = plugged.remove_now(&equipment.back_ends(&id)).await?;
             if removal.back_end.is_some() {
-                return Ok(done(app, plugged, &id, false, removal).await);
+                let taken = Taken { device: &id, changed: false, boot: plugged.run.boot, removal };
+                return Ok(taken.done(app, plugged).await);
             }
             if let Some(name) = removal.in_use {
                 let by = plugged.behind(&name).await?.flatten();
@@ -175,15 +176,14 @@ impl QmpDeviceDel {
         }
         app.faults.reach(FaultPoint::DeviceGone);
         // What was given may be the beginning of several ids by now, or the name of another VM.
-        let mut plugged = app.plugged(&entry.id.to_string(), Self::NAME, app.timeouts().qmp).await?;
+        let plugged = app.plugged(&entry.id.to_string(), Self::NAME, app.timeouts().qmp).await?;
         // What was behind it ended with its run, and the next one has all of its devices.
         let removal = if plugged.run.boot == run.boot {
             plugged.remove_soon(&equipment.back_ends(id)).await?
         } else {
             Removal::default()
         };
-        plugged.run = run;
-        Ok(done(app, plugged, id, true, removal).await)
+        Ok(Taken { device: id, changed: true, boot: run.boot, removal }.done(app, plugged).await)
     }
 }
 
@@ -236,26 +236,40 @@ impl Leaving<'_> {
     }
 }
 
-/// Says what came of it.
-async fn done(app: &App, plugged: Plugged<'_>, device: &str, changed: bool, removal: Removal) -> Done<DeviceDeleted> {
-    let Plugged { entry, run, guard, .. } = plugged;
-    let deleted = DeviceDeleted {
-        id: entry.id.to_string(),
-        name: entry.name.to_string(),
-        device: device.to_owned(),
-        changed,
-        back_end: removal.back_end,
-        in_use: removal.in_use,
-    };
-    let data = json!({ "boot": run.boot, "device": deleted.device, "back_end": deleted.back_end });
-    let event = app.event(kind::DEVICE_REMOVED, &entry, data);
-    let (lost, left) = run.forwards.iter().copied().partition::<Vec<_>, _>(|port| removal.forwards.contains(port));
-    if !lost.is_empty() {
-        let run = Run { forwards: left, ..run };
-        // The device is out all the same.
-        if let Err(error) = app.commit(ChangeSet::default().and(run_change(&entry, Some(run)))).await {
-            tracing::warn!(vm = %entry.name, %error, "could not write down that ports lead to the guest no more");
+/// A device that is out of a machine.
+struct Taken<'a> {
+    device: &'a str,
+    /// Whether this call saw it go.
+    changed: bool,
+    /// The start of the VM that it was part of.
+    boot: BootNumber,
+    removal: Removal,
+}
+
+impl Taken<'_> {
+    /// Says what came of it.
+    async fn done(self, app: &App, plugged: Plugged<'_>) -> Done<DeviceDeleted> {
+        let Plugged { entry, run, guard, .. } = plugged;
+        let Self { device, changed, boot, removal } = self;
+        let deleted = DeviceDeleted {
+            id: entry.id.to_string(),
+            name: entry.name.to_string(),
+            device: device.to_owned(),
+            changed,
+            back_end: removal.back_end,
+            in_use: removal.in_use,
+        };
+        let data = json!({ "boot": boot, "device": deleted.device, "back_end": deleted.back_end });
+        let event = app.event(kind::DEVICE_REMOVED, &entry, data);
+        // Of the run as it is now: others may have changed it while the guest was waited for.
+        let (lost, left) = run.forwards.iter().copied().partition::<Vec<_>, _>(|port| removal.forwards.contains(port));
+        if !lost.is_empty() {
+            let run = Run { forwards: left, ..run };
+            // The device is out all the same.
+            if let Err(error) = app.commit(ChangeSet::default().and(run_change(&entry, Some(run)))).await {
+                tracing::warn!(vm = %entry.name, %error, "could not write down that ports lead to the guest no more");
+            }
         }
+        Done::reading(deleted).about(entry.id).telling(event).holding(guard)
     }
-    Done::reading(deleted).about(entry.id).telling(event).holding(guard)
 }

@@ -11,7 +11,7 @@ use maqet_domain::port::{
     Heard, MainLoop, MockMonitorSession, MonitorSession, QmpCommand, QmpError, Store, VmRepository,
 };
 use maqet_domain::qemu::QmpEvent;
-use maqet_domain::vm::{BootNumber, RunState, VmEntry};
+use maqet_domain::vm::{BootNumber, Phase, Run, RunState};
 use maqet_domain::{Explain, Timestamp};
 use maqet_testkit::store::MemoryStore;
 use serde_json::{Value, json};
@@ -257,28 +257,25 @@ async fn test_device_del_guest_that_refuses_is_told_with_its_words() {
     }
 }
 
-/// A session that hears the device go while the VM is started anew, and another one comes to be.
-struct StartedAnew(Arc<MemoryStore>);
+/// A session that hears the device go, after somebody else changed the run, and another VM came to be.
+struct Meanwhile {
+    store: Arc<MemoryStore>,
+    change: fn(&mut Run),
+}
 
 #[async_trait]
-impl MonitorSession for StartedAnew {
+impl MonitorSession for Meanwhile {
     async fn execute(&mut self, _: &QmpCommand, _: Duration) -> Result<Value, QmpError> {
         Ok(json!({}))
     }
 
     async fn heard(&mut self, _: Duration) -> Result<Option<Heard>, QmpError> {
-        let vm = self.0.by_name(&"web".parse().unwrap()).await.unwrap().unwrap();
-        let mut run = vm.entry.run.clone().unwrap();
-        run.boot = BootNumber::after(Some(run.boot));
-        let anew = Change::RunChanged { id: vm.entry.id, expected: vm.entry.revision, run: Some(run) };
-        let mut other = vm;
-        other.entry = VmEntry {
-            id: "00000001-0000-4000-8000-00000000000f".parse().unwrap(),
-            name: "other".parse().unwrap(),
-            ..other.entry
-        };
-        self.0.commit(ChangeSet::default().and(anew).and(Change::VmAdded(Box::new(other)))).await.unwrap();
-        let (name, data) = ("DEVICE_DELETED".to_owned(), json!({ "device": "there" }));
+        change_run(&self.store, self.change).await;
+        let mut other = self.store.by_name(&"web".parse().unwrap()).await.unwrap().unwrap();
+        other.entry.id = "00000001-0000-4000-8000-00000000000f".parse().unwrap();
+        other.entry.name = "other".parse().unwrap();
+        self.store.commit(ChangeSet::default().and(Change::VmAdded(Box::new(other)))).await.unwrap();
+        let (name, data) = ("DEVICE_DELETED".to_owned(), json!({ "device": "lan-card" }));
         Ok(Some(Heard::Event(QmpEvent { name, at: Timestamp::UNIX_EPOCH, data })))
     }
 
@@ -287,25 +284,68 @@ impl MonitorSession for StartedAnew {
     }
 }
 
-#[tokio::test]
-async fn test_device_del_of_a_vm_that_was_started_anew_meanwhile_touches_nothing_of_the_new_run() {
-    let mut world = World::new();
+async fn change_run(store: &MemoryStore, change: fn(&mut Run)) {
+    let entry = store.by_name(&"web".parse().unwrap()).await.unwrap().unwrap().entry;
+    let mut run = entry.run.clone().unwrap();
+    change(&mut run);
+    let changed = Change::RunChanged { id: entry.id, expected: entry.revision, run: Some(run) };
+    store.commit(ChangeSet::default().and(changed)).await.unwrap();
+}
+
+/// A VM `web` that runs with a card `lan`, whose run changes while its guest is waited for.
+async fn running_with_a_card(change: fn(&mut Run)) -> (App, Arc<MemoryStore>, Told) {
+    let (mut world, told) = (World::new(), Told::default());
     let store = Arc::clone(&world.store);
-    world.monitors.expect_session().returning(move |_, _| Ok(Box::new(StartedAnew(Arc::clone(&store)))));
-    let devices = |_: &_, command: &QmpCommand, _| {
-        assert_eq!(command.execute, "qom-list", "what is behind the device is left alone");
-        Ok(json!([{ "name": "there", "type": "child<virtio-blk-pci>" }]))
-    };
-    world.monitors.expect_execute().returning(devices);
-    world.processes.expect_words().returning(|_| Vec::new());
+    world
+        .monitors
+        .expect_session()
+        .returning(move |_, _| Ok(Box::new(Meanwhile { store: Arc::clone(&store), change })));
+    let heard = Arc::clone(&told);
+    world.monitors.expect_execute().returning(move |_, command, _| {
+        let line = command.arguments.get("command-line").and_then(Value::as_str).unwrap_or_default();
+        heard.lock().unwrap().push(command.execute.clone());
+        Ok(match (command.execute.as_str(), line) {
+            ("qom-list", _) => json!([{ "name": "lan-card", "type": "child<e1000>" }]),
+            (_, "info network") => json!("lan: index=0,type=user\r\n"),
+            (_, "info usernet") => {
+                json!("Hub -1 (lan):\r\n TCP[HOST_FORWARD] 15 127.0.0.1 2222 10.0.2.15 22 0 0\r\n")
+            }
+            _ => json!({}),
+        })
+    });
+    let words = || "qemu -netdev user,id=lan -device e1000,netdev=lan,id=lan-card".split(' ').map(str::to_owned);
+    world.processes.expect_words().returning(move |_| words().collect());
     world.hypervisor.expect_launch().returning(|_| Ok(launched(7, RunState::Running)));
     world.alive(RunState::Running);
-    let app = world.app();
+    let (app, store) = (world.app(), Arc::clone(&world.store));
     app.run(World::empty("web")).await.unwrap();
     app.run(Start { vm: "web".to_owned(), timeout: None }).await.unwrap();
+    change_run(&store, |run| run.forwards = ["2222:22", "8080:80"].map(|text| text.parse().unwrap()).to_vec()).await;
+    told.lock().unwrap().clear();
+    (app, store, told)
+}
+
+#[tokio::test]
+async fn test_device_del_of_a_vm_that_was_started_anew_meanwhile_touches_nothing_of_the_new_run() {
+    let (app, _, told) = running_with_a_card(|run| run.boot = BootNumber::after(Some(run.boot))).await;
 
     // The beginning of both ids by the time that the device is gone.
-    let deleted = app.run(QmpDeviceDel::new("00000001", "there")).await.unwrap();
+    let deleted = app.run(QmpDeviceDel::new("00000001", "lan-card")).await.unwrap();
 
     assert_eq!((deleted.name.as_str(), deleted.changed, deleted.back_end), ("web", true, None));
+    assert_eq!(*told.lock().unwrap(), ["qom-list"], "what is behind the device is left alone");
+}
+
+#[tokio::test]
+async fn test_device_del_takes_its_own_ports_out_of_the_run_as_others_left_it_meanwhile() {
+    let (app, store, _) = running_with_a_card(|run| {
+        run.forwards.retain(|forward| forward.guest_port != 80);
+        run.phase = Phase::Stopping;
+    })
+    .await;
+
+    let deleted = app.run(QmpDeviceDel::new("web", "lan")).await.unwrap();
+
+    let run = store.by_name(&"web".parse().unwrap()).await.unwrap().unwrap().entry.run.unwrap();
+    assert_eq!((deleted.back_end.as_deref(), run.forwards, run.phase), (Some("lan"), Vec::new(), Phase::Stopping));
 }

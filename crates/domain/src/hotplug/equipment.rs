@@ -59,13 +59,15 @@ impl Equipment {
     }
 
     /// Returns the device of the card that is called so under `network`.
+    ///
+    /// Where a device has this very id, the name is that of the device alone, also after it was taken out.
     pub fn device_of_card(&self, name: &str) -> Option<String> {
-        Some(card_of(name)).filter(|device| self.card(device) == Some(name))
+        Some(card_of(name)).filter(|device| self.card(device) == Some(name) && !self.has_device(name))
     }
 
     /// Returns what the definition calls a device.
     pub fn name_of<'a>(&'a self, device: &'a str) -> &'a str {
-        self.card(device).unwrap_or(device)
+        self.card(device).filter(|name| !self.has_device(name)).unwrap_or(device)
     }
 
     /// Returns what may be behind a device: what `device-add` makes, and what maqet made at the start.
@@ -157,6 +159,14 @@ mod tests {
         assert!(equipment.names().all(|one| one != "x") && !equipment.has_device("spare"));
         assert_eq!(equipment.device_of_card("lan").as_deref(), Some("lan-card"));
         assert_eq!((equipment.device_of_card("hdd"), equipment.name_of("lan-card")), (None, "lan"));
+    }
+
+    #[test]
+    fn test_equipment_card_that_is_called_as_a_device_is_known_by_the_id_of_its_own() {
+        let line = "qemu -netdev user,id=lan -device e1000,netdev=lan,id=lan-card -device usb-tablet,id=lan";
+        let equipment = Equipment::of(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+
+        assert_eq!((equipment.device_of_card("lan"), equipment.name_of("lan-card")), (None, "lan-card"));
     }
 
     #[test]
