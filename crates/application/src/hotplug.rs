@@ -233,11 +233,9 @@ impl Plugged<'_> {
     /// They are left by who was killed half-way, and by guests that let a device go after nobody waited any more.
     pub(crate) async fn sweep(&self) -> Result<Vec<String>, QmpError> {
         let mut swept = Vec::new();
-        let nodes = self.ask(&QmpCommand::new("query-named-block-nodes").with("flat", true)).await?;
-        let nodes = items(&nodes).filter_map(|node| node["node-name"].as_str());
-        for node in nodes.filter(|name| name.starts_with(HOTPLUG_PREFIX)) {
-            if self.remove_node(node).await? {
-                swept.push(node.to_owned());
+        for node in self.left_nodes().await? {
+            if self.remove_node(&node).await? {
+                swept.push(node);
             }
         }
         for netdev in left_netdevs(&self.info_network().await?) {
@@ -249,12 +247,22 @@ impl Plugged<'_> {
 
     /// Returns what [`Plugged::sweep`] would remove.
     pub(crate) async fn left_over(&self) -> Result<Vec<String>, QmpError> {
+        let nodes = self.left_nodes().await?;
+        Ok(nodes.into_iter().chain(left_netdevs(&self.info_network().await?)).collect())
+    }
+
+    /// Returns the block nodes of plugged devices that no device has.
+    ///
+    /// QEMU would refuse to remove the others, one by one.
+    async fn left_nodes(&self) -> Result<Vec<String>, QmpError> {
+        let mut nodes = self.nodes().await?;
+        nodes.retain(|name| name.starts_with(HOTPLUG_PREFIX));
+        if nodes.is_empty() {
+            return Ok(nodes);
+        }
         let blocks = self.ask(&QmpCommand::new("query-block")).await?;
-        let is_used = |name: &str| items(&blocks).any(|block| block["inserted"]["node-name"] == name);
-        let nodes = self.ask(&QmpCommand::new("query-named-block-nodes").with("flat", true)).await?;
-        let nodes = items(&nodes).filter_map(|node| node["node-name"].as_str());
-        let ours = nodes.filter(|name| name.starts_with(HOTPLUG_PREFIX) && !is_used(name)).map(str::to_owned);
-        Ok(ours.chain(left_netdevs(&self.info_network().await?)).collect())
+        nodes.retain(|name| !items(&blocks).any(|block| block["inserted"]["node-name"] == name.as_str()));
+        Ok(nodes)
     }
 
     /// Removes a block node that nothing uses; returns whether it did.

@@ -19,70 +19,74 @@ pub(crate) struct Removal {
     pub(crate) forwards: Vec<Forward>,
 }
 
+/// What became of a block node or a network back end.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Missing,
+    Removed,
+    InUse,
+}
+
+impl Removal {
+    fn note(&mut self, name: &str, fate: Fate) {
+        match fate {
+            Fate::Missing => {}
+            Fate::Removed => self.back_end = Some(name.to_owned()),
+            Fate::InUse => self.in_use = Some(name.to_owned()),
+        }
+    }
+}
+
 impl Plugged<'_> {
     /// Removes what is behind a device that went a moment ago: QEMU may hold it for another moment.
     pub(crate) async fn remove_soon(&self, back_ends: &[BackEnd]) -> Result<Removal, QmpError> {
-        let mut removal = Removal::default();
-        for _ in 0..limits::BACK_END_TRIES {
-            self.remove_into(&mut removal, back_ends).await?;
+        let mut removal = self.remove_now(back_ends).await?;
+        for _ in 1..limits::BACK_END_TRIES {
             if removal.in_use.is_none() {
                 break;
             }
             tokio::time::sleep(limits::BACK_END_PAUSE).await;
+            self.remove_into(&mut removal, back_ends).await?;
         }
         Ok(removal)
     }
 
-    /// Removes what is behind a device that is gone, as far as nothing else uses it.
+    /// Removes what is behind a device that is gone, as far as nothing else uses it; and what others left.
     pub(crate) async fn remove_now(&self, back_ends: &[BackEnd]) -> Result<Removal, QmpError> {
-        let mut removal = Removal::default();
+        let swept = self.sweep().await?;
+        let back_end = back_ends.iter().map(|one| &one.name).find(|name| swept.contains(name)).cloned();
+        let mut removal = Removal { back_end, ..Removal::default() };
         self.remove_into(&mut removal, back_ends).await?;
         Ok(removal)
     }
 
     async fn remove_into(&self, removal: &mut Removal, back_ends: &[BackEnd]) -> Result<(), QmpError> {
-        let swept = self.sweep().await?;
         removal.in_use = None;
+        let there = self.nodes().await?;
         for back_end in back_ends {
             // Each of the two nodes of a drive: somebody may have been killed between them.
-            let (is_node_removed, is_node_left) = self.remove_nodes(&back_end.nodes).await?;
-            let (is_netdev_removed, is_netdev_left) = match &back_end.netdev {
-                Some(netdev) => self.remove_netdev(netdev, &mut removal.forwards).await?,
-                None => (false, false),
-            };
-            if swept.contains(&back_end.name) || is_node_removed || is_netdev_removed {
-                removal.back_end = Some(back_end.name.clone());
+            for node in back_end.nodes.iter().filter(|node| there.contains(node)) {
+                let is_removed = self.remove_node(node).await?;
+                removal.note(&back_end.name, if is_removed { Fate::Removed } else { Fate::InUse });
             }
-            if is_node_left || is_netdev_left {
-                removal.in_use = Some(back_end.name.clone());
+            if let Some(netdev) = &back_end.netdev {
+                let fate = self.remove_netdev(netdev, &mut removal.forwards).await?;
+                removal.note(&back_end.name, fate);
             }
         }
         Ok(())
     }
 
-    /// Returns whether some of these nodes were removed, and whether some are left.
-    async fn remove_nodes(&self, nodes: &[String]) -> Result<(bool, bool), QmpError> {
-        let there = self.nodes().await?;
-        let (mut is_removed, mut is_left) = (false, false);
-        for node in nodes.iter().filter(|node| there.contains(node)) {
-            let done = self.remove_node(node).await?;
-            is_removed |= done;
-            is_left |= !done;
-        }
-        Ok((is_removed, is_left))
-    }
-
-    /// Returns whether this back end was removed, and whether it is left.
-    async fn remove_netdev(&self, name: &str, forwards: &mut Vec<Forward>) -> Result<(bool, bool), QmpError> {
+    async fn remove_netdev(&self, name: &str, forwards: &mut Vec<Forward>) -> Result<Fate, QmpError> {
         let network = self.info_network().await?;
         let is = |other: &String| other == name;
         if !unused_netdevs(&network).iter().any(is) {
-            return Ok((false, link_names(&network).iter().any(is)));
+            return Ok(if link_names(&network).iter().any(is) { Fate::InUse } else { Fate::Missing });
         }
         let shown = self.app.usernet(&self.run).await;
         self.ask(&QmpCommand::new("netdev_del").with("id", name)).await?;
         forwards.extend(shown.map(|shown| forwards_of(name, &shown)).unwrap_or_default());
-        Ok((true, false))
+        Ok(Fate::Removed)
     }
 
     /// Returns the names of the block nodes.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use maqet_application::operation::{QmpDeviceAdd, QmpDeviceDel, Start};
-use maqet_application::{App, Error};
+use maqet_application::{App, Error, limits};
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::port::{
     Heard, MainLoop, MockMonitorSession, MonitorSession, QmpCommand, QmpError, Store, VmRepository,
@@ -26,9 +26,11 @@ struct Answers {
     device: Option<fn() -> QmpError>,
     node: Option<fn() -> QmpError>,
     is_q35: bool,
+    /// Block nodes that are there already and in use, by devices unless by what `there` left.
+    used: &'static [&'static str],
 }
 
-/// Answers as QEMU 7.2 does, with one block node at most.
+/// Answers as QEMU 7.2 does.
 fn answer(command: &QmpCommand, nodes: &mut Vec<String>, answers: Answers) -> Result<Value, QmpError> {
     let argument = |name: &str| command.arguments.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     match command.execute.as_str() {
@@ -52,6 +54,11 @@ fn answer(command: &QmpCommand, nodes: &mut Vec<String>, answers: Answers) -> Re
             nodes.push(argument("node-name"));
             Ok(json!({}))
         }
+        "query-block" => {
+            let of_devices = answers.used.iter().filter(|node| **node != "hotplug-there");
+            Ok(of_devices.map(|node| json!({ "inserted": { "node-name": node } })).collect())
+        }
+        "blockdev-del" if answers.used.contains(&argument("node-name").as_str()) => Err(refusal("it is in use")),
         "blockdev-del" => {
             nodes.retain(|node| *node != argument("node-name"));
             Ok(json!({}))
@@ -69,7 +76,7 @@ fn answer(command: &QmpCommand, nodes: &mut Vec<String>, answers: Answers) -> Re
 /// A VM `web` that runs, on a host that has `/d/data.qcow2`; with what QEMU was told to change.
 async fn running(answers: Answers, session: Option<MockMonitorSession>) -> (App, Told) {
     let (mut world, told) = (World::new(), Told::default());
-    let (heard, mut nodes) = (Arc::clone(&told), Vec::new());
+    let (heard, mut nodes) = (Arc::clone(&told), answers.used.iter().map(|&node| node.to_owned()).collect());
     world.monitors.expect_execute().returning(move |_, command, _| {
         let changes = ["blockdev-add", "blockdev-del", "device_add"].contains(&command.execute.as_str());
         if changes {
@@ -255,6 +262,21 @@ async fn test_device_del_guest_that_refuses_is_told_with_its_words() {
         assert_eq!(error.code(), "device.guest-refused");
         assert!(error.to_string().ends_with("refused to let `there` go: it is in use"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn test_device_del_back_end_in_use_is_tried_again_without_those_of_other_devices() {
+    let own = ("DEVICE_DELETED", json!({ "device": "there" }));
+    let answers = Answers { used: &["hotplug-a", "hotplug-b", "hotplug-there"], ..Answers::default() };
+    let (app, told) = running(answers, Some(session(&Told::default(), Ok(()), vec![own]))).await;
+
+    let deleted = app.run(QmpDeviceDel::new("web", "there")).await.unwrap();
+
+    assert_eq!((deleted.back_end, deleted.in_use.as_deref()), (None, Some("hotplug-there")));
+    let told = told.lock().unwrap();
+    assert!(told[1..].iter().all(|command| command.contains("hotplug-there")), "{told:?}");
+    // And once with all else that may be left.
+    assert_eq!(told.len() - 1, limits::BACK_END_TRIES as usize + 1);
 }
 
 /// A session that hears the device go, after somebody else changed the run, and another VM came to be.
