@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
 
+use std::fs;
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -101,6 +102,8 @@ fn test_device_del_drive_without_a_device_keeps_its_file_and_is_told_with_who_ha
     assert_eq!(nodes(&home), all);
     assert!(idle["hints"][0].as_str().unwrap().starts_with("no device has it"), "{idle}");
     assert!(used["message"].as_str().unwrap().ends_with("`d1` has it"), "{used}");
+    let file = refused(&home, "spare-file", 3, "device.back-end");
+    assert!(file["message"].as_str().unwrap().ends_with("`d1` has it"), "{file}");
     assert_eq!(used["hints"][0], "take that out with `maqet qmp device-del web d1`");
     assert_eq!(del(&home, "d1")["back_end"], Value::Null, "it was not `device-add` that opened its file");
     assert_eq!(nodes(&home), all);
@@ -131,7 +134,7 @@ fn test_device_del_drive_that_a_job_uses_is_told_and_closed_by_the_next_one() {
     let out = home.maqet(["qmp", "device-del", "web", "hdd"]).run().ok();
 
     assert!(out.stdout.contains("`hdd`, which was behind it, is open still"), "{out}");
-    let again = refused(&home, "hdd", 3, "device.back-end");
+    let again = refused(&home, "hdd", 4, "device.back-end-in-use");
     assert!(again["hints"][0].as_str().unwrap().contains("query-block-jobs"), "{again}");
     qmp(&home, &["block-job-cancel", "device=copy", "force=on"]);
     let closed = wait::until(Duration::from_mins(1), "the end of the job", || {
@@ -151,6 +154,7 @@ fn test_device_del_controller_of_the_drives_is_refused_and_not_listed() {
     );
 
     let error = refused(&home, "scsi", 4, "device.fixed");
+    assert_eq!(error["hints"], json!(["take out what sits on it instead, with `maqet qmp device-del web ID`"]));
     refused(&home, "sata", 4, "device.fixed");
     let unknown = refused(&home, "nonsense", 3, "device.not-found");
 
@@ -173,4 +177,38 @@ fn test_device_del_same_words_again_never_take_out_a_card_that_is_called_as_the_
         assert!(has(&home, &format!("{id}-card")));
     }
     assert_eq!(del(&home, "lan-card")["back_end"], "lan");
+}
+
+#[test]
+fn test_device_del_device_of_json_words_is_one_of_the_definition() {
+    let home = TestHome::new();
+    let device = r#"  - {device: '{"driver": "scsi-hd", "id": "no", "drive": "no", "bus": "scsi.0"}'}"#;
+    let drives = "storage: [{name: no, interface: none, size: 4M}, {name: hdd, interface: scsi, size: 4M}]\n";
+    started(&home, &format!("{device}\n"), drives);
+
+    assert_eq!(del(&home, "no")["back_end"], "no");
+
+    assert!(nodes(&home).iter().all(|node| !node.starts_with("no")));
+    let error = home.json_error(&["qmp", "device-add", "web", "usb-tablet", "--id", "no"], 4);
+    assert_eq!(error["code"], "device.id-taken");
+}
+
+#[test]
+fn test_device_del_vm_that_ends_while_its_guest_is_waited_for_is_an_error_of_state() {
+    let home = TestHome::new();
+    // No guest runs that could let it go.
+    started(&home, "", "network: {name: lan, model: e1000}\n");
+    let waiting = home.maqet(["--format", "json", "qmp", "device-del", "web", "lan", "--timeout", "5m"]).spawn();
+    // From then on it has the VM's lock, until the guest was asked.
+    let files = format!("/proc/{}/fd", waiting.pid());
+    wait::until(Duration::from_mins(1), "its session with QEMU", || {
+        let mut files = fs::read_dir(&files).unwrap().filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+        files.find(|file| file.to_string_lossy().contains("qmp-s"))
+    });
+    home.json(&["stop", "web", "--force"]);
+
+    let error = waiting.wait().code(4).json_error()["error"].clone();
+
+    assert_eq!(error["code"], "device.run-ended", "{error}");
+    assert_eq!(error["hints"][0], "see what became of it with `maqet status web`");
 }

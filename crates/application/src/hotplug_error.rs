@@ -103,6 +103,16 @@ pub enum HotplugError {
         /// The device that has it; `None` if none has.
         by: Option<String>,
     },
+    /// The device is out, and what was behind it is not free.
+    #[error("`{id}`, which was behind a device that is out of `{vm}`, is in use still{}", by.as_deref().map(|by| format!(": `{by}` has it")).unwrap_or_default())]
+    BackEndInUse {
+        /// The VM.
+        vm: VmName,
+        /// What was behind the device.
+        id: String,
+        /// The device that has it; `None` if none has.
+        by: Option<String>,
+    },
     /// The device is part of the machine for as long as that runs.
     #[error("`{id}` cannot be taken out of `{vm}` while it runs: {why}")]
     Fixed {
@@ -112,8 +122,8 @@ pub enum HotplugError {
         id: String,
         /// QEMU's words, or ours.
         why: String,
-        /// Whether the machine was started with it.
-        is_of_definition: bool,
+        /// Where it is from.
+        origin: Origin,
     },
     /// QEMU would be ended for what it would have to do.
     #[error("QEMU would have to start a program of the host for it, which the sandbox of `{vm}` ends it for")]
@@ -238,6 +248,14 @@ pub enum HotplugError {
         /// Whether the machine does not run.
         stands_still: bool,
     },
+    /// The VM ended, with all that was plugged in.
+    #[error("the VM `{vm}` ended while its guest was waited for to let `{id}` go")]
+    RunEnded {
+        /// The VM.
+        vm: VmName,
+        /// The device.
+        id: String,
+    },
     /// The guest said no.
     #[error("the guest of `{vm}` refused to let `{id}` go{}", why.as_deref().map(|why| format!(": {why}")).unwrap_or_default())]
     GuestRefused {
@@ -248,6 +266,17 @@ pub enum HotplugError {
         /// QEMU's words, where it said any.
         why: Option<String>,
     },
+}
+
+/// Where a device is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The definition, or its `arguments`.
+    Definition,
+    /// Maqet made it for other devices to sit on.
+    Maqet,
+    /// It was plugged in.
+    Plugged,
 }
 
 /// Tells what there is.
@@ -275,6 +304,7 @@ impl Explain for HotplugError {
             Self::NoDevice { .. } => "device.not-found",
             Self::NoId { .. } => "device.without-id",
             Self::BackEnd { .. } => "device.back-end",
+            Self::BackEndInUse { .. } => "device.back-end-in-use",
             Self::Fixed { .. } => "device.fixed",
             Self::Sandboxed { .. } => "device.sandboxed",
             Self::BridgeRefused { .. } => "device.bridge-refused",
@@ -291,6 +321,7 @@ impl Explain for HotplugError {
             Self::NoTray { .. } => "medium.no-tray",
             Self::TrayLocked { .. } => "medium.locked",
             Self::NotReleased { .. } => "device.not-released",
+            Self::RunEnded { .. } => "device.run-ended",
             Self::GuestRefused { .. } => "device.guest-refused",
         }
     }
@@ -313,7 +344,9 @@ impl Explain for HotplugError {
             | Self::NoTray { .. } => Fault::Usage,
             Self::IdTaken { .. }
             | Self::IdOfDefinition { .. }
+            | Self::BackEndInUse { .. }
             | Self::Fixed { .. }
+            | Self::RunEnded { .. }
             | Self::Sandboxed { .. }
             | Self::NoPort { .. }
             | Self::NoBalloon { .. } => Fault::State,
@@ -345,16 +378,19 @@ impl Explain for HotplugError {
                     format!("give it an id for the next start: `{{device: {driver}, id: …}}` under `arguments`");
                 paths.iter().map(by_path).chain([named]).collect()
             }
-            Self::BackEnd { vm, by: Some(by), .. } => {
+            Self::BackEnd { vm, by: Some(by), .. } | Self::BackEndInUse { vm, by: Some(by), .. } => {
                 vec![format!("take that out with `maqet qmp device-del {vm} {by}`")]
             }
-            Self::BackEnd { vm, by: None, .. } => {
+            Self::BackEnd { vm, by: None, .. } | Self::BackEndInUse { vm, by: None, .. } => {
                 vec![format!("no device has it; see whether a job does with `maqet qmp {vm} query-block-jobs`")]
             }
-            Self::Fixed { vm, is_of_definition: true, .. } => {
+            Self::Fixed { vm, origin: Origin::Definition, .. } => {
                 vec![format!("stop it with `maqet stop {vm}`, and take the device out of the definition")]
             }
-            Self::Fixed { vm, is_of_definition: false, .. } => {
+            Self::Fixed { vm, origin: Origin::Maqet, .. } => {
+                vec![format!("take out what sits on it instead, with `maqet qmp device-del {vm} ID`")]
+            }
+            Self::Fixed { vm, origin: Origin::Plugged, .. } => {
                 vec![format!("stop it with `maqet stop {vm}`: what was plugged in is gone then")]
             }
             Self::Sandboxed { vm } => vec![
@@ -394,6 +430,10 @@ impl Explain for HotplugError {
                 "a guest without a driver for it, or that uses it, never lets it go".to_owned(),
                 format!("wait for longer with `maqet qmp device-del {vm} {id} --timeout 5m`"),
             ],
+            Self::RunEnded { vm, .. } => vec![
+                format!("see what became of it with `maqet status {vm}`"),
+                "nothing is left to do: the next start has what the definition says, and nothing else".to_owned(),
+            ],
             Self::GuestRefused { vm, .. } => {
                 vec![format!("stop what uses it in the guest of `{vm}`, then try again")]
             }
@@ -417,11 +457,12 @@ mod tests {
 
     #[test]
     fn test_hotplug_error_fixed_speaks_of_the_definition_only_where_the_device_is_of_it() {
-        let hint = |is_of_definition| {
+        let hint = |origin| {
             let (vm, id, why) = ("web".parse().unwrap(), "d".to_owned(), "so".to_owned());
-            HotplugError::Fixed { vm, id, why, is_of_definition }.hints().concat()
+            HotplugError::Fixed { vm, id, why, origin }.hints().concat()
         };
 
-        assert!(hint(true).ends_with("out of the definition") && !hint(false).contains("definition"));
+        assert!(hint(Origin::Definition).ends_with("out of the definition"));
+        assert!([Origin::Maqet, Origin::Plugged].iter().all(|origin| !hint(*origin).contains("definition")));
     }
 }

@@ -19,6 +19,13 @@ pub(crate) struct Removal {
     pub(crate) forwards: Vec<Forward>,
 }
 
+/// What is behind a device, if any has it.
+#[derive(Debug)]
+pub(crate) struct Behind {
+    /// The device.
+    pub(crate) device: Option<String>,
+}
+
 /// What became of a block node or a network back end.
 #[derive(Debug, Clone, Copy)]
 enum Fate {
@@ -95,20 +102,23 @@ impl Plugged<'_> {
         Ok(items(&nodes).filter_map(|node| node["node-name"].as_str()).map(str::to_owned).collect())
     }
 
-    /// Returns whether there is a block node or a network back end of this name, and which device has it.
-    pub(crate) async fn behind(&self, name: &str) -> Result<Option<Option<String>>, QmpError> {
+    /// Returns who has the block node or the network back end of this name, if there is one.
+    pub(crate) async fn behind(&self, name: &str) -> Result<Option<Behind>, QmpError> {
         if self.nodes().await?.iter().any(|node| node == name) {
+            // QEMU names the node at the top only.
+            let equipment = self.equipment();
+            let tops: Vec<&str> = equipment.nodes_on(name).into_iter().chain([name]).collect();
             let blocks = self.ask(&QmpCommand::new("query-block")).await?;
-            let is_it = |block: &&Value| block["inserted"]["node-name"] == name;
+            let is_it = |block: &&Value| block["inserted"]["node-name"].as_str().is_some_and(|top| tops.contains(&top));
             let user = items(&blocks).find(is_it).and_then(|block| block["qdev"].as_str());
-            return Ok(Some(user.map(device_at).map(str::to_owned)));
+            return Ok(Some(Behind { device: user.map(device_at).map(str::to_owned) }));
         }
         let network = self.info_network().await?;
         if unused_netdevs(&network).iter().any(|netdev| netdev == name) {
-            return Ok(Some(None));
+            return Ok(Some(Behind { device: None }));
         }
         let card = cards(&network).into_iter().find(|card| card.back_end.as_deref() == Some(name));
-        Ok(card.map(|card| Some(card.device)))
+        Ok(card.map(|card| Behind { device: Some(card.device) }))
     }
 }
 

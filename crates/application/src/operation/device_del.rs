@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::app::run_change;
 use crate::call::{Done, Effect, Operation};
 use crate::hotplug::{Device, Plugged, Removal};
-use crate::hotplug_error::HotplugError;
+use crate::hotplug_error::{HotplugError, Origin};
 use crate::{App, Error, Patience, limits};
 
 /// Take a device out of a running VM
@@ -94,8 +94,8 @@ impl Operation for QmpDeviceDel {
                 return Ok(taken.done(app, plugged).await);
             }
             if let Some(name) = removal.in_use {
-                let by = plugged.behind(&name).await?.flatten();
-                return Err(HotplugError::BackEnd { vm: plugged.entry.name.clone(), id: name, by }.into());
+                let by = plugged.behind(&name).await?.and_then(|behind| behind.device);
+                return Err(HotplugError::BackEndInUse { vm: plugged.entry.name.clone(), id: name, by }.into());
             }
         }
         Err(self.not_there(&plugged, &devices, &equipment).await?)
@@ -119,8 +119,8 @@ impl QmpDeviceDel {
         if !paths.is_empty() {
             return Ok(HotplugError::NoId { vm, driver: id, paths }.into());
         }
-        if let Some(by) = plugged.behind(&id).await? {
-            return Ok(HotplugError::BackEnd { vm, id, by }.into());
+        if let Some(behind) = plugged.behind(&id).await? {
+            return Ok(HotplugError::BackEnd { vm, id, by: behind.device }.into());
         }
         let ids = devices.iter().map(|device| device.id.as_str()).filter(|id| !equipment.is_bus(id));
         let ids: Vec<&str> = ids.collect();
@@ -140,12 +140,12 @@ impl QmpDeviceDel {
         until: Instant,
     ) -> Result<Done<DeviceDeleted>, Error> {
         let equipment = plugged.equipment();
-        let fixed = |why: String| {
-            let (vm, is_of_definition) = (plugged.entry.name.clone(), equipment.has_device(id));
-            HotplugError::Fixed { vm, id: id.to_owned(), why, is_of_definition }
+        let fixed = |why: String, origin: Origin| {
+            let vm = plugged.entry.name.clone();
+            HotplugError::Fixed { vm, id: id.to_owned(), why, origin }
         };
         if equipment.is_bus(id) {
-            return Err(fixed("other devices sit on it".to_owned()).into());
+            return Err(fixed("other devices sit on it".to_owned(), Origin::Maqet).into());
         }
         // Before the command, so that no event is missed.
         let mut session = app.ports.monitors.session(&plugged.run.places, app.timeouts().qmp).await?;
@@ -153,21 +153,27 @@ impl QmpDeviceDel {
         match leaving.request(session.as_mut(), app.timeouts().qmp).await {
             // QEMU tells by a word about its bus that a device is there to stay.
             Err(QmpError::Refused { description, .. }) if description.contains("does not support hot") => {
-                return Err(fixed(description).into());
+                let origin = if equipment.has_device(id) { Origin::Definition } else { Origin::Plugged };
+                return Err(fixed(description, origin).into());
             }
             answer => answer?,
         }
         // The guest may take its time, and others are not to wait for it.
         let Plugged { entry, run, guard, .. } = plugged;
         drop(guard);
-        let answer = leaving.listen(session.as_mut(), until).await?;
+        let answer = leaving.listen(session.as_mut(), until).await;
         drop(session);
         match answer {
-            Answer::Gone => {}
-            Answer::Refused(why) => {
+            Ok(Answer::Gone) => {}
+            // QEMU closes no monitor before its end.
+            Err(QmpError::Closed { .. }) => {
+                return Err(HotplugError::RunEnded { vm: entry.name, id: id.to_owned() }.into());
+            }
+            Err(other) => return Err(other.into()),
+            Ok(Answer::Refused(why)) => {
                 return Err(HotplugError::GuestRefused { vm: entry.name, id: id.to_owned(), why }.into());
             }
-            Answer::Silence => {
+            Ok(Answer::Silence) => {
                 let state = app.ports.monitors.answer(&run.places, limits::RUN_STATE).await;
                 let stands_still = matches!(state, MonitorAnswer::State(state) if state != RunState::Running);
                 let (vm, id, after) = (entry.name, id.to_owned(), self.patience(app));

@@ -2,6 +2,8 @@
 //!
 //! The definition may be another one by now, and what was plugged in or made over the monitor since is not among them.
 
+use serde_json::Value;
+
 use super::back_end_of;
 use crate::machine::PORT_PREFIX;
 use crate::network::card_of;
@@ -37,7 +39,7 @@ impl Equipment {
         let part = |two: &[String]| {
             let switch = two[0].strip_prefix('-')?;
             let switch = switch.strip_prefix('-').unwrap_or(switch);
-            let makes = ["device", "blockdev", "netdev"].contains(&switch);
+            let makes = ["device", "blockdev", "drive", "netdev"].contains(&switch);
             makes.then(|| Part { switch: switch.to_owned(), options: options(&two[1]) })
         };
         Self { parts: words.windows(2).filter_map(part).collect() }
@@ -50,7 +52,21 @@ impl Equipment {
 
     /// Returns what its devices, block nodes and network back ends are called.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.parts.iter().filter_map(|part| part.option(if part.switch == "blockdev" { "node-name" } else { "id" }))
+        self.parts.iter().flat_map(Part::names)
+    }
+
+    /// Returns the block nodes that stand on this one, directly or not.
+    pub fn nodes_on(&self, node: &str) -> Vec<&str> {
+        let mut found: Vec<&str> = Vec::new();
+        let mut next = vec![node];
+        while let Some(below) = next.pop() {
+            let parts = self.parts.iter().filter(|part| part.switch == "blockdev" && part.stands_on(below));
+            let above = parts.filter_map(|part| part.option("node-name"));
+            let above: Vec<&str> = above.filter(|name| *name != node && !found.contains(name)).collect();
+            found.extend(&above);
+            next.extend(above);
+        }
+        found
     }
 
     /// Returns whether other devices sit on this one, which maqet made for them.
@@ -106,6 +122,22 @@ impl Equipment {
 }
 
 impl Part {
+    /// Returns what it makes, by name.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let names = |key: &str| match self.switch.as_str() {
+            "device" | "netdev" => key == "id",
+            // Also nodes that are written within those that stand on them.
+            _ => key == "node-name" || key.ends_with(".node-name") || (key == "id" && self.switch == "drive"),
+        };
+        self.options.iter().filter(move |(key, _)| names(key)).map(|(_, value)| value.as_str())
+    }
+
+    /// Returns whether it is a block node on this one.
+    fn stands_on(&self, node: &str) -> bool {
+        let is_below = |key: &str| ["file", "backing", "data-file"].contains(&key) || key.ends_with(".node-name");
+        self.options.iter().any(|(key, value)| is_below(key) && value == node)
+    }
+
     fn option(&self, key: &str) -> Option<&str> {
         self.options.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
@@ -116,10 +148,31 @@ fn file_node(name: &str) -> String {
 }
 
 fn options(argument: &str) -> Vec<(String, String)> {
+    // As QEMU tells the two forms apart.
+    if argument.starts_with('{') {
+        let mut options = Vec::new();
+        flatten("", &serde_json::from_str(argument).unwrap_or_default(), &mut options);
+        return options;
+    }
     // Two commas are one of the value; a null byte is in no word of a command line.
     let parted = argument.replace(",,", "\0");
     let pairs = parted.split(',').filter_map(|option| option.split_once('='));
     pairs.map(|(key, value)| (key.to_owned(), value.replace('\0', ","))).collect()
+}
+
+/// Writes what is within something with a dot, as QEMU's other form does: `file.driver`.
+fn flatten(key: &str, value: &Value, options: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(map) => {
+            for (name, value) in map {
+                let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                flatten(&key, value, options);
+            }
+        }
+        Value::String(text) => options.push((key.to_owned(), text.clone())),
+        // No name and no node is called so.
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {}
+    }
 }
 
 #[cfg(test)]
@@ -159,6 +212,40 @@ mod tests {
         assert!(equipment.names().all(|one| one != "x") && !equipment.has_device("spare"));
         assert_eq!(equipment.device_of_card("lan").as_deref(), Some("lan-card"));
         assert_eq!((equipment.device_of_card("hdd"), equipment.name_of("lan-card")), (None, "lan"));
+    }
+
+    #[test]
+    fn test_equipment_words_in_json_are_read_as_others() {
+        let words = [
+            "-device",
+            r#"{"driver": "scsi-hd", "id": "d,1", "drive": "top", "bootindex": 1}"#,
+            "-blockdev",
+            r#"{"driver": "raw", "node-name": "top", "file": {"driver": "file", "node-name": "inner", "filename": "x"}}"#,
+            "-netdev",
+            r#"{"type": "user", "id": "net"}"#,
+            "-drive",
+            "if=none,id=old,file.node-name=older",
+            "-device",
+            "{no JSON",
+        ];
+
+        let equipment = Equipment::of(&words.map(str::to_owned));
+
+        let mut names: Vec<&str> = equipment.names().collect();
+        names.sort_unstable();
+        assert_eq!(names, ["d,1", "inner", "net", "old", "older", "top"]);
+        assert!(equipment.has_device("d,1"));
+        assert_eq!(equipment.nodes_on("inner"), ["top"]);
+    }
+
+    #[test]
+    fn test_equipment_nodes_on_another_are_found_at_any_height_and_once() {
+        let line = "qemu -blockdev driver=raw,node-name=b,file=a -blockdev driver=qcow2,node-name=c,file=x,backing=b \
+            -blockdev driver=raw,node-name=a,file=c -drive file=a,node-name=d";
+        let equipment = Equipment::of(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+
+        assert_eq!((equipment.nodes_on("a"), equipment.nodes_on("x")), (vec!["b", "c"], vec!["c", "a", "b"]));
+        assert!(equipment.nodes_on("d").is_empty());
     }
 
     #[test]
