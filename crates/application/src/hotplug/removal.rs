@@ -77,23 +77,25 @@ impl Plugged<'_> {
                 removal.note(&back_end.name, if is_removed { Fate::Removed } else { Fate::InUse });
             }
             if let Some(netdev) = &back_end.netdev {
-                let fate = self.remove_netdev(netdev, &mut removal.forwards).await?;
+                let (fate, forwards) = self.remove_netdev(netdev).await?;
                 removal.note(&back_end.name, fate);
+                removal.forwards.extend(forwards);
             }
         }
         Ok(())
     }
 
-    async fn remove_netdev(&self, name: &str, forwards: &mut Vec<Forward>) -> Result<Fate, QmpError> {
+    /// Returns what became of it, and the ports of the host that are free again.
+    async fn remove_netdev(&self, name: &str) -> Result<(Fate, Vec<Forward>), QmpError> {
         let network = self.info_network().await?;
         let is = |other: &String| other == name;
         if !unused_netdevs(&network).iter().any(is) {
-            return Ok(if link_names(&network).iter().any(is) { Fate::InUse } else { Fate::Missing });
+            let fate = if link_names(&network).iter().any(is) { Fate::InUse } else { Fate::Missing };
+            return Ok((fate, Vec::new()));
         }
         let shown = self.app.usernet(&self.run).await;
         self.ask(&QmpCommand::new("netdev_del").with("id", name)).await?;
-        forwards.extend(shown.map(|shown| forwards_of(name, &shown)).unwrap_or_default());
-        Ok(Fate::Removed)
+        Ok((Fate::Removed, shown.map(|shown| forwards_of(name, &shown)).unwrap_or_default()))
     }
 
     /// Returns the names of the block nodes.
