@@ -2,8 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
 
-use std::time::Duration;
-
+use maqet_testkit::process::kill_naming;
 use maqet_testkit::{TestHome, guest};
 use serde_json::{Value, json};
 
@@ -239,11 +238,7 @@ fn test_words_in_a_pipe_have_no_colours_unless_asked_for() {
     for command in [["status", "web"].as_slice(), &["inspect", "web"], &["ls"], &["doctor"]] {
         check(command);
     }
-    let pid = home.qemu_pids()[0].to_string();
-    assert!(std::process::Command::new("kill").args(["-9", &pid]).status().unwrap().success());
-    maqet_testkit::wait::until(Duration::from_secs(10), "QEMU to be gone", || {
-        home.qemu_pids().is_empty().then_some(())
-    });
+    assert_eq!(kill_naming(home.root()).len(), 1);
     check(&["cleanup", "--dry-run"]);
 }
 

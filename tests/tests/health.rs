@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use maqet_testkit::process::kill_naming;
 use maqet_testkit::{TestHome, guest};
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -327,12 +328,8 @@ fn test_orphan_whose_sockets_are_gone_is_found_by_cleanup() {
 #[test]
 fn test_cleanup_dead_run_is_settled_and_its_sockets_go() {
     let home = TestHome::new();
-    let pid = started(&home, "web");
-    let killed = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
-    assert!(killed.success());
-    maqet_testkit::wait::until(Duration::from_secs(10), "QEMU to be gone", || {
-        home.qemu_pids().is_empty().then_some(())
-    });
+    started(&home, "web");
+    assert_eq!(kill_naming(home.root()).len(), 1);
 
     let would = outcomes(&items(&home, &["--dry-run"], 0));
     assert_eq!(would, [("run".to_owned(), "settled".to_owned())]);
