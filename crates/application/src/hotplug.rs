@@ -21,7 +21,7 @@ use crate::{App, Error};
 pub(crate) use self::removal::Removal;
 
 /// Where the devices with an id are in QEMU's tree of objects.
-const PERIPHERAL: &str = "/machine/peripheral";
+pub(crate) const PERIPHERAL: &str = "/machine/peripheral";
 
 /// Where those without one are.
 const ANONYMOUS: &str = "/machine/peripheral-anon";

@@ -14,6 +14,9 @@ use crate::limits::{GREETING_DEADLINE, QMP_LINE_BYTES, QMP_LOOKS_IN_A_ROW, QMP_R
 
 const NEGOTIATION: &str = "qmp_capabilities";
 
+/// The id of the first command, which is the negotiation.
+const NEGOTIATION_ID: u64 = 0;
+
 /// What QEMU answers out of band and without doing anything (5.2 and later; older ones refuse it out of band as well).
 const SIGN_OF_LIFE: &str = "query-yank";
 
@@ -107,7 +110,7 @@ impl QmpSession {
         Self {
             wire,
             decoder: Decoder::new(QMP_LINE_BYTES),
-            next: 0,
+            next: NEGOTIATION_ID,
             line: Vec::with_capacity(256),
             sent: 0,
             unanswered: Vec::new(),
@@ -239,7 +242,7 @@ impl QmpSession {
     /// Tells whether an answer without an id could be that of another command.
     fn needs_id(&self, band: Band) -> bool {
         // What the client before us asked may be answered to us, but never after the first command, the negotiation.
-        let negotiates = self.next == 0;
+        let negotiates = self.next == NEGOTIATION_ID;
         // Out of band is answered out of order.
         negotiates || band == Band::OutOf || !self.unanswered.is_empty()
     }
@@ -280,7 +283,7 @@ impl QmpSession {
     /// Returns the id of a command that was refused without it, which QEMU does where it could not read the command: the
     /// oldest, as it answers them in order; never the negotiation, which it can read.
     fn unread(&self) -> Option<u64> {
-        self.unanswered.first().copied().flatten().filter(|id| *id != 0)
+        self.unanswered.first().copied().flatten().filter(|id| *id != NEGOTIATION_ID)
     }
 
     async fn message(&mut self, until: Instant) -> Result<Message, NoMessage> {

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::app::run_change;
 use crate::call::{Done, Effect, Operation};
-use crate::hotplug::{Device, Plugged, Removal};
+use crate::hotplug::{Device, PERIPHERAL, Plugged, Removal};
 use crate::hotplug_error::{HotplugError, Origin};
 use crate::{App, Error, Patience, limits};
 
@@ -86,7 +86,7 @@ impl Operation for QmpDeviceDel {
         for id in [Some(self.device.clone()), equipment.device_of_card(&self.device)].into_iter().flatten() {
             if devices.iter().any(|device| device.id == id) {
                 // It holds a session, and would make the futures of its callers large.
-                return Box::pin(self.take_out(&id, app, plugged, until)).await;
+                return Box::pin(self.take_out(&id, &equipment, app, plugged, until)).await;
             }
             let removal = plugged.remove_now(&equipment.back_ends(&id)).await?;
             if removal.back_end.is_some() {
@@ -135,11 +135,11 @@ impl QmpDeviceDel {
     async fn take_out(
         &self,
         id: &str,
+        equipment: &Equipment,
         app: &App,
         plugged: Plugged<'_>,
         until: Instant,
     ) -> Result<Done<DeviceDeleted>, Error> {
-        let equipment = plugged.equipment();
         let fixed = |why: String, origin: Origin| {
             let vm = plugged.entry.name.clone();
             HotplugError::Fixed { vm, id: id.to_owned(), why, origin }
@@ -223,7 +223,7 @@ impl Leaving<'_> {
                 Some(Heard::Event(_)) => {}
                 // Who asked before us may have been answered before we listened, and events may be missed.
                 Some(Heard::Missed(_)) | None => {
-                    let path = format!("/machine/peripheral/{}", self.id);
+                    let path = format!("{PERIPHERAL}/{}", self.id);
                     match session.execute(&QmpCommand::new("qom-list").with("path", path), limits::RUN_STATE).await {
                         Err(QmpError::Refused { .. }) => return Ok(Answer::Gone),
                         Ok(_) | Err(QmpError::TimedOut { .. }) => {}

@@ -238,10 +238,10 @@ fn columns<'a, const N: usize, C: Into<Cow<'a, str>>>(
             *widest = (*widest).max(width(cell));
         }
     }
-    let in_colour = is_coloured();
+    let has_colours = is_coloured();
     row(out, &head, &widths, None)?;
     for (style, cells) in &rows {
-        let style = in_colour.then_some((coloured, *style));
+        let style = has_colours.then_some((coloured, *style));
         row(out, &cells.each_ref().map(AsRef::as_ref), &widths, style)?;
     }
     Ok(())

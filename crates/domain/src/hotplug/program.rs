@@ -25,8 +25,8 @@ fn netdev_starts_program(command: &QmpCommand) -> bool {
     let is_none = |name: &str| matches!(text(name), Some("no" | ""));
     match text("type") {
         Some("bridge") => true,
-        Some("tap") if given("fd") || given("fds") => false,
         Some("user") => given("smb") || command.arguments.get("guestfwd").is_some_and(leads_to_program),
+        Some("tap") if given("fd") || given("fds") => false,
         Some("tap") => given("helper") || !(is_none("script") && is_none("downscript")),
         Some(_) | None => false,
     }
