@@ -1,6 +1,6 @@
-//! This test binary, run again as another process with orders of its own.
+//! This test binary, run again as another process with an order of its own.
 //!
-//! Each file that uses it has a test named [`ENTRY`], which carries out the orders and without them does nothing.
+//! Each module that uses it has a test that carries out the order, and without one does nothing.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -11,20 +11,17 @@ use maqet_domain::port::{Store, StoreError, VmRepository};
 use maqet_domain::vm::Vm;
 use maqet_testkit::store::sample;
 
-/// The test in which a child begins.
-pub(crate) const ENTRY: &str = "test_child_without_orders_does_nothing";
-
 const ORDER: &str = "MAQET_STORE_TEST_ORDER";
 const DATABASE: &str = "MAQET_STORE_TEST_DATABASE";
 
-/// Returns what this process was told to do, and with which database; nothing in the process of the tests itself.
+/// Returns the order of this process and its database; none in the process of the tests.
 pub(crate) fn order() -> Option<(String, PathBuf)> {
     Some((env::var(ORDER).ok()?, env::var_os(DATABASE)?.into()))
 }
 
-/// Returns the arguments and variables that make `program` carry out `order`.
-pub(crate) fn command(mut program: Command, order: &str, database: &Path) -> Command {
-    program.args(["--exact", ENTRY, "--nocapture", "--test-threads=1"]).env(ORDER, order).env(DATABASE, database);
+/// Makes `program` carry out `order` in the test named `entry`.
+pub(crate) fn command(mut program: Command, entry: &str, order: &str, database: &Path) -> Command {
+    program.args(["--exact", entry, "--nocapture", "--test-threads=1"]).env(ORDER, order).env(DATABASE, database);
     program
 }
 

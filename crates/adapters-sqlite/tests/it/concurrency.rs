@@ -1,9 +1,5 @@
 //! Many at once, and some of them killed.
 
-#![expect(clippy::unwrap_used, reason = "helpers and children of tests fail as tests do")]
-
-mod child;
-
 use std::io::{BufRead, BufReader, Read};
 use std::ops::Range;
 use std::path::Path;
@@ -14,13 +10,17 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 use std::{fs, thread};
 
-use child::{add, names, wait};
 use maqet_adapters_sqlite::{Options, SqliteStore, limits};
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::port::{EventLog, HistoryLog, Store, StoreError, VmRepository};
 use maqet_testkit::store::sample;
 use rusqlite::Connection;
 use tempfile::TempDir;
+
+use crate::child::{self, add, names, wait};
+
+/// The test in which a child process begins.
+const ENTRY: &str = "concurrency::test_child_without_orders_does_nothing";
 
 #[test]
 fn test_child_without_orders_does_nothing() {
@@ -81,7 +81,7 @@ fn test_open_by_sixteen_processes_on_a_fresh_folder_works_for_all() {
         let path = folder.path().join("new/folder/maqet.db");
         let mut children: Vec<_> = (0..16)
             .map(|number| {
-                let mut command = child::command(this_program(), &format!("join {number}"), &path);
+                let mut command = child::command(this_program(), ENTRY, &format!("join {number}"), &path);
                 command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
             })
             .collect();
@@ -106,7 +106,7 @@ fn test_commit_killed_at_any_moment_leaves_whole_commits_only() {
     let mut durable = 0;
 
     for round in 1..=10 {
-        let mut command = child::command(this_program(), &format!("write {round}"), &path);
+        let mut command = child::command(this_program(), ENTRY, &format!("write {round}"), &path);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut said = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
         let kept = |line: &String| line.ends_with("committed");

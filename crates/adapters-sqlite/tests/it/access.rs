@@ -1,9 +1,5 @@
 //! Who may read and write: private files whatever the umask, and reading where nothing can be written.
 
-#![expect(clippy::unwrap_used, reason = "helpers and children of tests fail as tests do")]
-
-mod child;
-
 use std::fs::{self, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -11,10 +7,14 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use child::{add, names, wait};
 use maqet_adapters_sqlite::{SqliteCare, SqliteStore};
 use maqet_domain::port::{KeptVm, StoreCare, StoreError};
 use tempfile::TempDir;
+
+use crate::child::{self, add, names, wait};
+
+/// The test in which a child process begins.
+const ENTRY: &str = "access::test_child_without_orders_does_nothing";
 
 /// Nobody in particular; root may read and write everywhere, so these tests do not run as root.
 const NOBODY: u32 = 65534;
@@ -187,7 +187,7 @@ impl Ground {
             program.uid(NOBODY).gid(NOBODY);
         }
         program.current_dir(self.folder.path());
-        check_success(child::command(program, order, database));
+        check_success(child::command(program, ENTRY, order, database));
     }
 }
 
@@ -220,7 +220,7 @@ fn check_success(mut command: Command) {
 fn check_umask(umask: &str, database: &Path) {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("umask {umask} && exec \"$@\""), "sh"]).arg(std::env::current_exe().unwrap());
-    check_success(child::command(shell, "open", database));
+    check_success(child::command(shell, ENTRY, "open", database));
 }
 
 #[test]
@@ -343,5 +343,5 @@ fn on_a_small_disk(order: &str) {
     unshare.args(if is_root() { ["-m"].as_slice() } else { ["-r", "-m"].as_slice() });
     unshare.args(["sh", "-c", script]).arg(folder.path()).arg(std::env::current_exe().unwrap());
 
-    check_success(child::command(unshare, order, &folder.path().join("maqet.db")));
+    check_success(child::command(unshare, ENTRY, order, &folder.path().join("maqet.db")));
 }

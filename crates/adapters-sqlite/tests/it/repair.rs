@@ -1,7 +1,5 @@
 //! A damaged database is kept as it was, and built anew from what is left of it, from copies and from backups.
 
-#![expect(clippy::unwrap_used, reason = "helpers and children of tests fail as tests do")]
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};

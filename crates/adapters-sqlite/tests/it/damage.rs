@@ -1,7 +1,5 @@
 //! What is no database of ours, or no longer one, is named and left as it is.
 
-#![expect(clippy::unwrap_used, reason = "helpers and children of tests fail as tests do")]
-
 use std::fs;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};

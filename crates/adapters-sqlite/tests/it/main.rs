@@ -1,0 +1,9 @@
+//! The store on real files: permissions, damage, repair, and many processes at once.
+
+#![expect(clippy::unwrap_used, reason = "helpers and children of tests fail as tests do")]
+
+mod access;
+mod child;
+mod concurrency;
+mod damage;
+mod repair;
