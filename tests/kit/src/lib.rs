@@ -12,11 +12,12 @@
     reason = "a fixture that cannot do its work fails the test by panicking; that is its error handling"
 )]
 
-pub mod crowd;
 mod faulty;
 pub mod guest;
 mod home;
 pub mod namespaces;
+pub mod own_process;
+pub mod parallel;
 pub mod process;
 mod run;
 pub mod serial;

@@ -1,14 +1,13 @@
-//! Tests in namespaces of their own: networks and mounts that nobody else sees, and that go with their last process.
+//! Tests in namespaces of their own: networks and mounts that no other process sees, and that end with their last process.
 
 use std::fs::{self, File};
 use std::io::{Write, stderr};
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
-/// Set for a test that runs in namespaces of its own.
-const INSIDE: &str = "MAQET_TEST_INSIDE";
+use crate::own_process;
 
-/// What the tests do there, each of which some kernel cannot. The mounts are seen by nobody else.
+/// What the tests do there, each of which fails on some kernels. The mounts are private.
 const TRIAL: &str = "
     ip tuntap add dev tap0 mode tap
     ip link add br0 type bridge
@@ -28,16 +27,16 @@ pub fn lack() -> Option<String> {
     }
 }
 
-/// Runs `body` in namespaces of its own, in a process that runs nothing but the test of this name; on a host that has
-/// none, says so and does nothing.
+/// Runs `body` in namespaces of its own, in a process that runs only the test of this name, which includes its modules;
+/// on a host that has no namespaces, reports the test as skipped.
 pub fn within(test: &str, body: fn()) {
-    if std::env::var_os(INSIDE).is_some() {
+    if own_process::is_inside() {
         return body();
     }
     if let Some(lack) = lack() {
-        // `eprintln!` would be kept from view: the test passes.
-        let told = writeln!(stderr(), "{test} is SKIPPED: this host has no networks of a test's own ({lack})");
-        told.expect("standard error takes what is written");
+        // The test passes, and `eprintln!` would be captured.
+        let written = writeln!(stderr(), "{test} is SKIPPED: this host has no networks of a test's own ({lack})");
+        written.expect("standard error can be written");
         return;
     }
     if let Err(why) = run(test) {
@@ -49,19 +48,12 @@ pub fn within(test: &str, body: fn()) {
 ///
 /// # Errors
 ///
-/// What the test said, if it failed or if there is none of this name.
+/// The test's output, if it failed or if there is none of this name.
 pub fn run(test: &str) -> Result<(), String> {
-    let program = std::env::current_exe().expect("a program knows where it is");
-    let mut child = unshare();
-    child.arg(program).args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
-    let output = child.output().map_err(|why| format!("`unshare`: {why}"))?;
-
-    let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    // A name that no test has is no failure to Rust's runner: it runs none, and all of them pass.
-    if output.status.success() && said.contains("test result: ok. 1 passed;") {
-        return Ok(());
-    }
-    Err(format!("`{test}` did not pass in namespaces of its own: {}\n{said}{complained}", output.status))
+    let program = std::env::current_exe().expect("a program knows its path");
+    let mut runner = unshare();
+    runner.arg(program);
+    own_process::run(runner, test)
 }
 
 fn unshare() -> Command {

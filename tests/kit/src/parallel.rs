@@ -1,11 +1,21 @@
-//! Much work in few threads.
+//! Work for all cores: in two threads, and one test at a time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
+
+static HEAVY: Mutex<()> = Mutex::new(());
+
+/// Waits until no other test of this process that calls this is running, which ends when the guard is dropped.
+///
+/// For a test that keeps all cores busy: two of them would only slow each other down, up to the deadline of a command.
+pub fn heavy_turn() -> MutexGuard<'static, ()> {
+    HEAVY.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Does `work` on each of `items`, two at a time: as many as the smallest machine has cores.
 ///
-/// Panics when one of them did; what is not begun by then is left.
+/// Panics if `work` does; the remaining items are skipped.
 pub fn two_at_a_time<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -21,7 +31,7 @@ pub fn two_at_a_time<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
     });
 }
 
-/// Ends the work of the others when dropped by a panic.
+/// Skips the remaining items when dropped by a panic.
 struct Stop<'a> {
     next: &'a AtomicUsize,
     after: usize,

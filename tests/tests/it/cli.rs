@@ -1,7 +1,5 @@
 //! What the command line promises to people and scripts: results, messages, exit codes.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
-
 use maqet_testkit::process::kill_naming;
 use maqet_testkit::{TestHome, guest};
 use serde_json::{Value, json};

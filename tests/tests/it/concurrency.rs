@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use maqet_testkit::{Finished, Running, TestHome, guest};
+use maqet_testkit::{Finished, Running, TestHome, guest, parallel};
 use serde_json::{Value, json};
 
 /// Commands of QMP whose answers differ, and stay as they are while a machine stands still.
@@ -23,6 +23,7 @@ const QUERIES: [&str; 10] = [
 
 #[test]
 fn test_qmp_thousand_commands_of_ten_processes_at_once_each_get_their_own_answer() {
+    let _turn = parallel::heavy_turn();
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
@@ -83,6 +84,7 @@ fn test_add_many_by_eight_at_once_are_all_there() {
 
 #[test]
 fn test_start_same_vm_by_twenty_at_once_makes_one_qemu() {
+    let _turn = parallel::heavy_turn();
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
 

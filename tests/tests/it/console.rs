@@ -1,7 +1,5 @@
 //! `console` on real QEMU, at a real pseudo-terminal and in pipes.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
-
 use std::fs;
 use std::io::Write;
 use std::os::unix::net::UnixStream;

@@ -1,7 +1,5 @@
 //! Disks that a definition asks for: what is looked for before anything is made, and what keeps its size.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

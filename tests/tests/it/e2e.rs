@@ -1,7 +1,5 @@
 //! The main job on real QEMU, each command in a process of its own.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;

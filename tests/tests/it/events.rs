@@ -1,7 +1,5 @@
 //! What happened, told from any process: our own events and QEMU's, also those nobody watched.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
-
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command};

@@ -3,8 +3,6 @@
 //! The examples lie in the test's home as they are in the documentation; a second file, merged over them, brings a
 //! kernel and `accel: tcg`. Each boots once, and all that can be asked of it is asked in that one boot.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
-
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,7 +1,5 @@
 //! Media, cables, memory and interrupts of running machines.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
-
 use std::path::Path;
 use std::time::Duration;
 

@@ -1,7 +1,5 @@
 //! `doctor` and `cleanup`: what is broken or left behind is found, named, and mended or removed.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
-
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};

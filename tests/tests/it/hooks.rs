@@ -1,7 +1,5 @@
 //! Hooks: the user's programs, told of what happened, also of what nobody saw.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

@@ -1,7 +1,5 @@
 //! Devices plugged into running machines, used there, and taken out again.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};

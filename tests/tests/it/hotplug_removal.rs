@@ -1,7 +1,5 @@
 //! What stays and what goes when devices are taken out of running machines.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
-
 use std::fs;
 use std::net::TcpStream;
 use std::time::Duration;

@@ -1,7 +1,5 @@
 //! `inspect` on real QEMU: what it tells is what the kernel, the disks and other clients know as well.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
-
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;

@@ -1,7 +1,5 @@
 //! Keys and texts reach the guest whole: GRUB on a real screen, and Linux with keyboards of four countries.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
-
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;

@@ -1,7 +1,5 @@
 //! What the configuration says is what QEMU gets, and what the commands tell.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
-
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;

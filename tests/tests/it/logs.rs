@@ -1,7 +1,5 @@
 //! `logs` on real QEMU: what guest, QEMU and maqet wrote, while they write it and afterwards.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
-
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;

@@ -1,7 +1,5 @@
 //! `network: passt`: a program of the user's beside QEMU, which comes and goes with it.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
-
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};

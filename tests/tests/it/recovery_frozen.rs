@@ -1,8 +1,6 @@
 //! A QEMU that lives and does not answer: stopped by a signal, or blocked in its main loop. Every command answers, names
 //! the cause, and marks nothing dead that lives.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
-
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;

@@ -1,10 +1,9 @@
-//! In a container whose first process reaps nobody, a QEMU that ended stays a zombie for ever.
-//!
-//! A file of its own: orphans of all its processes come to this one.
+//! In a container whose first process does not reap orphans, a QEMU that ended stays a zombie for ever.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
+use std::path::PathBuf;
+use std::time::Duration;
 
-use maqet_testkit::{TestHome, guest};
+use maqet_testkit::{TestHome, guest, own_process, wait};
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, waitpid};
 use serde_json::json;
 
@@ -19,15 +18,19 @@ fn stat(pid: Pid) -> String {
 
 #[test]
 fn test_qemu_that_nobody_reaps_is_dead_for_every_command() {
-    set_child_subreaper(Some(getpid())).unwrap();
+    own_process::within("recovery_zombie::test_qemu_that_nobody_reaps_is_dead_for_every_command", || {
+        set_child_subreaper(Some(getpid())).unwrap();
+        check_zombies();
+    });
+}
+
+fn check_zombies() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
 
     let killed = start(&home);
     kill_process(killed, Signal::KILL).unwrap();
-    maqet_testkit::wait::until(std::time::Duration::from_secs(20), "the zombie", || {
-        stat(killed).contains(") Z ").then_some(())
-    });
+    wait::until(Duration::from_secs(20), "the zombie", || stat(killed).contains(") Z ").then_some(()));
     let status = home.json(&["status", "web"]);
     assert_eq!(
         (&status["status"], &status["reason"], &status["pid"]),
@@ -46,5 +49,5 @@ fn test_qemu_that_nobody_reaps_is_dead_for_every_command() {
         assert!(stat(zombie).contains(") Z "), "{}", stat(zombie));
         waitpid(Some(zombie), WaitOptions::empty()).unwrap();
     }
-    assert_eq!(home.leftovers(), Vec::<std::path::PathBuf>::new());
+    assert_eq!(home.leftovers(), Vec::<PathBuf>::new());
 }

@@ -1,7 +1,5 @@
 //! `qmp shell` on real QEMU: at a real pseudo-terminal, and with a script.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
-
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;

@@ -1,7 +1,5 @@
 //! Everyone at once, on shared VMs and on their own: counted afterwards, and not one thing is lost.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
-
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hasher};
 use std::path::PathBuf;
@@ -10,7 +8,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use maqet_testkit::{Finished, TestHome, guest, variable};
+use maqet_testkit::{Finished, TestHome, guest, parallel, variable};
 use serde_json::Value;
 
 const WORKERS: u64 = 16;
@@ -124,6 +122,7 @@ fn database(home: &TestHome) -> rusqlite::Connection {
 
 #[test]
 fn test_mixed_operations_of_sixteen_at_once_lose_nothing() {
+    let _turn = parallel::heavy_turn();
     let home = TestHome::new();
     for vm in ["shared0", "shared1"] {
         home.add(&(guest::paused_yaml(vm) + "storage: [{name: hdd, size: 4M}]\n"));

@@ -1,7 +1,5 @@
 //! Whose configurations are taken: one that others can write decides what runs here.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
-
 use std::fs::{File, Permissions, set_permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};

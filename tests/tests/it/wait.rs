@@ -1,7 +1,5 @@
 //! Waiting for what comes true, on real QEMU.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
-
 use std::fs;
 use std::process::Command;
 use std::time::Duration;

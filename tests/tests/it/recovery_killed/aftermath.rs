@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use maqet_testkit::{TestHome, wait};
 use serde_json::Value;
 
-use crate::scenario::{DRIVE, Scenario, VM, disks};
+use super::scenario::{DRIVE, Scenario, VM, disks};
 
 /// How long processes that are just coming or going may be seen by one look and not by the other.
 const SETTLED: Duration = Duration::from_secs(10);

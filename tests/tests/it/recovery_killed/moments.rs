@@ -3,10 +3,10 @@
 use std::hash::{BuildHasher, Hasher};
 use std::time::{Duration, Instant};
 
-use maqet_testkit::{crowd, variable};
+use maqet_testkit::{parallel, variable};
 
-use crate::aftermath::{self, Before, First};
-use crate::scenario::{SCENARIOS, Scenario};
+use super::aftermath::{self, Before, First};
+use super::scenario::{SCENARIOS, Scenario};
 
 /// How many commands are killed; all of them with `--long`.
 const KILLS: u64 = 50;
@@ -27,10 +27,11 @@ fn chance(seed: u64, limit: u64) -> u64 {
 
 #[test]
 fn test_command_killed_at_any_moment_loses_nothing() {
+    let _turn = parallel::heavy_turn();
     let lengths: Vec<Duration> = SCENARIOS.iter().map(length).collect();
     let kills: Vec<u64> = (0..if variable::is_long() { KILLS_LONG } else { KILLS }).collect();
 
-    crowd::two_at_a_time(&kills, |seed| {
+    parallel::two_at_a_time(&kills, |seed| {
         let which = usize::try_from(*seed).unwrap() % SCENARIOS.len();
         let (scenario, length) = (&SCENARIOS[which], lengths[which]);
         let delay = Duration::from_micros(chance(*seed, u64::try_from(length.as_micros()).unwrap()));

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use maqet_domain::fault::{FaultPoint, VARIABLE};
-use maqet_testkit::crowd;
+use maqet_testkit::parallel;
 
-use crate::aftermath::{self, Before, First};
-use crate::scenario::{SCENARIOS, Scenario};
+use super::aftermath::{self, Before, First};
+use super::scenario::{SCENARIOS, Scenario};
 
 /// A step of a command, and the how many-eth time it is reached.
 #[derive(Debug)]
@@ -47,6 +47,7 @@ fn kill((kill, first): &(Kill, First)) {
 
 #[test]
 fn test_command_killed_at_every_step_loses_nothing() {
+    let _turn = parallel::heavy_turn();
     let kills: Vec<Kill> = SCENARIOS.iter().flat_map(steps).collect();
 
     let reached: BTreeSet<&str> = kills.iter().map(|kill| kill.point.as_str()).collect();
@@ -55,7 +56,7 @@ fn test_command_killed_at_every_step_loses_nothing() {
 
     let kills: Vec<(Kill, First)> =
         kills.into_iter().enumerate().map(|(number, kill)| (kill, First::by_turns(number))).collect();
-    crowd::two_at_a_time(&kills, kill);
+    parallel::two_at_a_time(&kills, kill);
 }
 
 /// QEMU has not opened its recorder's FIFO when its starter dies; what stood in there is gone.

@@ -1,0 +1,43 @@
+//! Promises that cross crates: the built CLI, real QEMU and real guests, seen from outside.
+//!
+//! One binary, because linking is what building many costs. A module is run alone by its name:
+//! `cargo test -p maqet-tests --test it -- hotplug::`.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests, by panicking")]
+
+mod cli;
+mod concurrency;
+mod config;
+mod conformance;
+mod console;
+mod disks;
+mod e2e;
+mod events;
+mod guest;
+mod hardware;
+mod health;
+mod hooks;
+mod hostile;
+mod hotplug;
+mod hotplug_network;
+mod hotplug_removal;
+mod inspect;
+mod keyboard;
+mod language;
+mod lifecycle;
+mod logs;
+mod passt;
+mod qmp;
+mod qmp_run;
+mod recovery;
+mod recovery_frozen;
+mod recovery_killed;
+mod recovery_zombie;
+mod schema;
+mod screen;
+mod settings;
+mod shell;
+mod stress;
+mod timeouts;
+mod trust;
+mod wait;
