@@ -9,7 +9,7 @@ fn home() -> TestHome {
 }
 
 #[test]
-fn test_flag_beats_the_variable_of_its_opposite() {
+fn test_flag_overrides_opposite_variable() {
     let home = home();
 
     let quiet = home.maqet(["-q", "ls"]).env("MAQET_VERBOSE", "1").run().ok();
@@ -20,7 +20,7 @@ fn test_flag_beats_the_variable_of_its_opposite() {
 }
 
 #[test]
-fn test_last_of_two_opposite_flags_wins() {
+fn test_flags_opposite_last_one_wins() {
     let home = home();
 
     let quiet = home.maqet(["-v", "-q", "ls"]).run().ok();
@@ -33,7 +33,7 @@ fn test_last_of_two_opposite_flags_wins() {
 }
 
 #[test]
-fn test_both_variables_set_is_quiet() {
+fn test_variables_quiet_and_verbose_mean_quiet() {
     let home = home();
 
     let finished = home.maqet(["ls"]).env("MAQET_VERBOSE", "1").env("MAQET_QUIET", "1").run().ok();
@@ -42,7 +42,7 @@ fn test_both_variables_set_is_quiet() {
 }
 
 #[test]
-fn test_empty_variable_counts_as_unset() {
+fn test_variable_empty_counts_as_unset() {
     let names = [
         "MAQET_DATA_DIR",
         "MAQET_CONFIG_DIR",
@@ -67,7 +67,7 @@ fn test_empty_variable_counts_as_unset() {
 }
 
 #[test]
-fn test_color_always_colours_the_status_alone_even_in_a_pipe() {
+fn test_color_always_colors_only_status_in_pipe() {
     let home = home();
     home.add(&guest::paused_yaml("web"));
     home.maqet(["start", "web"]).run().ok();
@@ -82,7 +82,7 @@ fn test_color_always_colours_the_status_alone_even_in_a_pipe() {
 }
 
 #[test]
-fn test_color_always_colours_errors_in_a_pipe() {
+fn test_color_always_colors_errors_in_pipe() {
     let home = home();
 
     let always = home.maqet(["status", "nope", "--color", "always"]).run().code(3).stderr;
@@ -93,7 +93,7 @@ fn test_color_always_colours_errors_in_a_pipe() {
 }
 
 #[test]
-fn test_log_file_that_cannot_be_one_is_the_hosts_fault() {
+fn test_log_file_unusable_is_a_host_error() {
     let home = home();
     home.write("target", "");
     std::os::unix::fs::symlink(home.path("target"), home.path("link")).unwrap();
@@ -106,7 +106,7 @@ fn test_log_file_that_cannot_be_one_is_the_hosts_fault() {
 }
 
 #[test]
-fn test_log_never_holds_credentials() {
+fn test_log_file_never_holds_credentials() {
     let home = home();
     let database = "sqlite://me:secret@nowhere/x.db";
 
@@ -117,7 +117,7 @@ fn test_log_never_holds_credentials() {
 }
 
 #[test]
-fn test_names_a_terminal_would_obey_are_shown() {
+fn test_control_characters_in_names_are_escaped() {
     let home = home();
     let name = "x\u{1b}[31mRED\nfake größe";
 
@@ -128,7 +128,7 @@ fn test_names_a_terminal_would_obey_are_shown() {
 }
 
 #[test]
-fn test_lines_of_a_file_that_a_terminal_would_obey_are_shown() {
+fn test_control_characters_in_source_lines_are_escaped() {
     let home = home();
     home.write("vm.yaml", "name: web\nmemry: 1G # \u{9b}31m \u{202e} \u{7f}\n");
 

@@ -18,7 +18,7 @@ fn check(name: &str) {
 }
 
 #[test]
-fn test_example_of_a_session_finds_no_vm_in_an_empty_folder() {
+fn test_example_session_finds_no_vm_in_empty_folder() {
     let folder = tempfile::tempdir().expect("there is room");
     let variables = ["DATA", "STATE", "RUNTIME", "CONFIG"].map(|of| (format!("MAQET_{of}_DIR"), folder.path()));
 
@@ -30,11 +30,11 @@ fn test_example_of_a_session_finds_no_vm_in_an_empty_folder() {
 }
 
 #[test]
-fn test_example_of_a_storage_type_runs() {
+fn test_example_storage_type_runs_successfully() {
     check("custom_storage");
 }
 
 #[test]
-fn test_example_of_a_configuration_key_runs() {
+fn test_example_configuration_key_runs_successfully() {
     check("custom_config_key");
 }

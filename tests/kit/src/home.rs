@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn test_home_environment_holds_nothing_of_the_callers_but_path() {
+    fn test_home_environment_inherits_only_path() {
         let home = TestHome::new();
 
         let foreign: Vec<_> = home
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn test_home_leftovers_name_sockets_locks_and_temporary_files_only() {
+    fn test_home_stale_files_are_sockets_locks_and_temporary_files() {
         let home = TestHome::new();
         home.write("web.yaml", "");
         let lock = home.write("run/maqet/web.lock", "");
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn test_home_dropped_ends_its_processes_and_removes_its_folder() {
+    fn test_home_dropped_kills_processes_and_removes_folder() {
         let home = TestHome::new();
         let root = home.root().to_owned();
         let mut sleeper = Command::new("sh")

@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_two_at_a_time_each_is_done_once() {
+    fn test_two_at_a_time_runs_each_once() {
         let sum = AtomicUsize::new(0);
 
         two_at_a_time(&[1, 2, 3, 4, 5], |number| {
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn test_two_at_a_time_panic_of_one_is_the_panic_of_all() {
+    fn test_two_at_a_time_propagates_panic() {
         let begun = AtomicUsize::new(0);
         let items: Vec<usize> = (0..1000).collect();
 

@@ -144,27 +144,27 @@ mod tests {
     }
 
     #[test]
-    fn test_naming_folder_inside_an_option_is_seen() {
+    fn test_naming_folder_inside_option_matches() {
         check("qemu\0-drive\0file=/tmp/mqab/d,if=ide", true);
     }
 
     #[test]
-    fn test_naming_folder_at_the_end_is_seen() {
+    fn test_naming_folder_at_end_matches() {
         check("ls\0/tmp/mqab", true);
     }
 
     #[test]
-    fn test_naming_longer_folder_is_not_taken_for_ours() {
+    fn test_naming_longer_folder_does_not_match() {
         check("ls\0/tmp/mqabc/x", false);
     }
 
     #[test]
-    fn test_naming_empty_command_line_of_a_kernel_thread_names_nothing() {
+    fn test_naming_empty_command_line_does_not_match() {
         check("", false);
     }
 
     #[test]
-    fn test_kill_naming_sleeping_process_ends_it_and_nothing_else() {
+    fn test_kill_naming_sleeping_process_ends_only_it() {
         let folder = tempfile::tempdir().unwrap();
         let sleeper = |first: &Path| {
             Command::new("sh").args(["-c", "read line", "sh"]).arg(first).stdin(Stdio::piped()).spawn().unwrap()

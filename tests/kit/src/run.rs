@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn test_run_both_outputs_are_kept_apart() {
+    fn test_run_stdout_and_stderr_are_separate() {
         let home = TestHome::new();
 
         let done = shell(&home, "echo out; echo err >&2; exit 3").run().code(3);
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn test_run_much_output_is_read_whole() {
+    fn test_run_large_output_is_read_completely() {
         let home = TestHome::new();
 
         let done = shell(&home, "head -c 300000 /dev/zero; head -c 300000 /dev/zero >&2").run().ok();
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn test_run_environment_is_the_homes() {
+    fn test_run_environment_is_that_of_the_home() {
         let home = TestHome::new();
 
         let done = shell(&home, "echo $HOME $MAQET_GUEST $CARGO_PKG_NAME $EXTRA").env("EXTRA", "x").run().ok();
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn test_run_past_the_deadline_is_killed_and_shows_its_output() {
+    fn test_run_past_deadline_is_killed_and_shows_output() {
         let home = TestHome::new();
 
         let message = panic_of(|| {
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn test_run_output_held_by_a_process_left_behind_is_told() {
+    fn test_run_output_held_by_child_is_reported() {
         let home = TestHome::new();
 
         let message = panic_of(|| {
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn test_ok_failed_command_panics_with_both_outputs() {
+    fn test_ok_failed_command_panics_with_its_output() {
         let home = TestHome::new();
 
         let message = panic_of(|| {
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn test_kill_running_process_ends_without_a_code() {
+    fn test_kill_running_process_has_no_exit_code() {
         let home = TestHome::new();
 
         let done = shell(&home, "exec tail -f /dev/null").spawn().kill();

@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_shared_value_in_use_is_made_once() {
+    fn test_shared_value_in_use_is_created_once() {
         let place = Shared::new();
 
         let first = place.get_or_make(|| 1);
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn test_shared_value_given_up_is_dropped_and_made_anew() {
+    fn test_shared_value_unused_is_dropped_and_recreated() {
         let place = Shared::new();
 
         drop(place.get_or_make(|| 1));

@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_terminal_of_a_program_shows_and_takes_keys() {
+    fn test_terminal_of_program_shows_output_and_sends_keys() {
         let terminal = Terminal::new();
         let script = "test -t 0 && test -t 1 && stty raw && read -r key && echo got-$key";
         let before = terminal.modes();

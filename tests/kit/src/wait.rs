@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_until_third_look_succeeds_returns_its_value() {
+    fn test_until_third_check_succeeds_returns_value() {
         let mut looks = 0;
 
         let seen = until(Duration::from_secs(5), "the third look", || {
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn test_until_deadline_passed_panics_with_what_was_awaited() {
+    fn test_until_deadline_passed_panics_with_condition() {
         let outcome = std::panic::catch_unwind(|| until(Duration::ZERO, "godot", || None::<()>));
 
         let message = *outcome.unwrap_err().downcast::<String>().unwrap();

@@ -71,7 +71,7 @@ fn test_paused_guest_answers_and_quits() {
 }
 
 #[test]
-fn test_boot_sector_byte_received_leaves_with_its_status() {
+fn test_boot_sector_byte_received_exits_with_its_status() {
     let home = TestHome::new();
     let guest = BootSector::new("maqet-boot", AfterMarker::WaitForByte).leaving_with(21);
     let socket = home.path("serial.sock");
@@ -89,7 +89,7 @@ fn test_boot_sector_byte_received_leaves_with_its_status() {
 }
 
 #[test]
-fn test_boot_sector_told_to_leave_ends_by_itself() {
+fn test_boot_sector_set_to_leave_exits() {
     let home = TestHome::new();
     let guest = BootSector::new("short", AfterMarker::Leave).leaving_with(1);
     let log = home.path("serial.log");
@@ -102,7 +102,7 @@ fn test_boot_sector_told_to_leave_ends_by_itself() {
 }
 
 #[test]
-fn test_linux_guest_reports_its_hardware_and_heeds_the_power_button() {
+fn test_linux_guest_reports_hardware_and_obeys_power_button() {
     let files = Files::built();
     let home = TestHome::new();
     let (socket, log) = (home.path("q.sock"), home.path("serial.log"));

@@ -21,7 +21,7 @@ fn names(home: &TestHome) -> Vec<String> {
 }
 
 #[test]
-fn test_ls_nothing_defined_is_an_empty_array() {
+fn test_ls_without_vms_prints_empty_array() {
     let home = TestHome::new();
 
     let list = home.maqet(["ls", "--format", "json"]).run().ok().json_value();
@@ -41,7 +41,7 @@ fn test_add_yaml_file_returns_id_and_name() {
 }
 
 #[test]
-fn test_add_several_files_and_flags_are_merged_left_to_right() {
+fn test_add_files_and_flags_merges_left_to_right() {
     let home = TestHome::new();
     let base = home.write("base.yaml", "memory: 1G\ncpu: 2\nstorage: [{name: a, size: 1G}]\n");
     let over = home.write("over.yaml", "memory: 2G\nstorage: [{name: a, size: 3G}, {name: b}]\n");
@@ -54,7 +54,7 @@ fn test_add_several_files_and_flags_are_merged_left_to_right() {
 }
 
 #[test]
-fn test_add_empty_with_a_name_defines_a_vm_of_defaults() {
+fn test_add_empty_with_name_uses_defaults() {
     let home = TestHome::new();
 
     home.maqet(["add", "--empty", "--name", "scratch"]).run().ok();
@@ -63,7 +63,7 @@ fn test_add_empty_with_a_name_defines_a_vm_of_defaults() {
 }
 
 #[test]
-fn test_add_without_a_name_is_refused_and_stores_nothing() {
+fn test_add_without_name_fails_and_stores_nothing() {
     let home = TestHome::new();
 
     let finished = add(&home, "memory: 64M\n").run().code(2);
@@ -73,7 +73,7 @@ fn test_add_without_a_name_is_refused_and_stores_nothing() {
 }
 
 #[test]
-fn test_add_taken_name_offers_a_way_out() {
+fn test_add_existing_name_suggests_alternatives() {
     let home = TestHome::new();
     add(&home, "name: web\n").run().ok();
 
@@ -86,7 +86,7 @@ fn test_add_taken_name_offers_a_way_out() {
 }
 
 #[test]
-fn test_add_broken_yaml_names_file_line_and_column() {
+fn test_add_invalid_yaml_reports_file_line_and_column() {
     let home = TestHome::new();
 
     let finished = add(&home, "name: web\nmemory: [1\ncpu: 2\n").run().code(2);
@@ -99,7 +99,7 @@ fn test_add_broken_yaml_names_file_line_and_column() {
 }
 
 #[test]
-fn test_add_several_mistakes_are_all_told_at_once() {
+fn test_add_several_errors_reports_all_of_them() {
     let home = TestHome::new();
 
     let finished = add(&home, "name: web\nmemry: 1G\ncpu: 0\nstorage: [{name: a, sise: 1G}]\n").run().code(2);
@@ -117,7 +117,7 @@ fn test_add_several_mistakes_are_all_told_at_once() {
 }
 
 #[test]
-fn test_add_mistake_is_shown_to_people_where_it_stands() {
+fn test_add_error_shows_the_source_line() {
     let home = TestHome::new();
     let file = home.write("vm.yaml", "name: web\nmemry: 1G\n");
 
@@ -129,7 +129,7 @@ fn test_add_mistake_is_shown_to_people_where_it_stands() {
 }
 
 #[test]
-fn test_add_unreadable_or_binary_file_is_refused() {
+fn test_add_unreadable_or_binary_file_fails() {
     let home = TestHome::new();
     let binary = home.write("b.yaml", [0_u8, 159, 146, 150]);
     let large = home.write("l.yaml", "#".repeat(2 << 20));
@@ -146,7 +146,7 @@ fn test_add_unreadable_or_binary_file_is_refused() {
 }
 
 #[test]
-fn test_unknown_vm_suggests_the_near_name() {
+fn test_status_unknown_vm_suggests_similar_name() {
     let home = TestHome::new();
     add(&home, "name: web\n").run().ok();
 
@@ -160,7 +160,7 @@ fn test_unknown_vm_suggests_the_near_name() {
 }
 
 #[test]
-fn test_vm_is_found_by_the_beginning_of_its_id() {
+fn test_status_id_prefix_finds_vm() {
     let home = TestHome::new();
     let id = add(&home, "name: web\n").run().ok().json_value()["id"].as_str().unwrap().to_owned();
 
@@ -170,7 +170,7 @@ fn test_vm_is_found_by_the_beginning_of_its_id() {
 }
 
 #[test]
-fn test_status_defined_vm_says_so() {
+fn test_status_vm_never_started_is_defined() {
     let home = TestHome::new();
     add(&home, "name: web\n").run().ok();
 
@@ -180,7 +180,7 @@ fn test_status_defined_vm_says_so() {
 }
 
 #[test]
-fn test_several_vms_give_a_list_and_the_first_failure_the_exit_code() {
+fn test_status_several_vms_exits_with_first_failure() {
     let home = TestHome::new();
     add(&home, "name: web\n").run().ok();
     home.maqet(["add", "--empty", "--name", "db"]).run().ok();
@@ -193,7 +193,7 @@ fn test_several_vms_give_a_list_and_the_first_failure_the_exit_code() {
 }
 
 #[test]
-fn test_ls_filters_and_sorts() {
+fn test_ls_filters_and_sort_key_select_vms() {
     let home = TestHome::new();
     for name in ["web-2", "db", "web-1"] {
         home.maqet(["add", "--empty", "--name", name]).run().ok();
@@ -209,7 +209,7 @@ fn test_ls_filters_and_sorts() {
 }
 
 #[test]
-fn test_ls_table_in_a_pipe_is_plain() {
+fn test_ls_table_in_pipe_has_no_colors() {
     let home = TestHome::new();
     home.maqet(["add", "--empty", "--name", "web"]).run().ok();
 
@@ -222,7 +222,7 @@ fn test_ls_table_in_a_pipe_is_plain() {
 }
 
 #[test]
-fn test_words_in_a_pipe_have_no_colours_unless_asked_for() {
+fn test_color_in_pipe_is_off_unless_requested() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
@@ -241,7 +241,7 @@ fn test_words_in_a_pipe_have_no_colours_unless_asked_for() {
 }
 
 #[test]
-fn test_yaml_format_writes_the_same_data() {
+fn test_format_yaml_prints_same_data_as_json() {
     let home = TestHome::new();
     home.maqet(["add", "--empty", "--name", "web"]).run().ok();
 
@@ -251,7 +251,7 @@ fn test_yaml_format_writes_the_same_data() {
 }
 
 #[test]
-fn test_start_missing_binary_says_what_to_install() {
+fn test_start_missing_binary_suggests_package() {
     let home = TestHome::new();
     add(&home, "name: web\nbinary: /opt/no/qemu-system-arm\n").run().ok();
 
@@ -264,7 +264,7 @@ fn test_start_missing_binary_says_what_to_install() {
 }
 
 #[test]
-fn test_start_binary_that_is_no_qemu_is_not_trusted() {
+fn test_start_binary_not_qemu_is_refused() {
     let home = TestHome::new();
     add(&home, "name: web\nbinary: /bin/true\n").run().ok();
 
@@ -274,7 +274,7 @@ fn test_start_binary_that_is_no_qemu_is_not_trusted() {
 }
 
 #[test]
-fn test_start_missing_disk_names_it_and_leaves_nothing() {
+fn test_start_missing_disk_is_named_and_leaves_no_files() {
     let home = TestHome::new();
     let disk = home.path("no/such.qcow2");
     add(&home, &format!("name: web\naccel: tcg\nstorage: [{{name: hdd, file: {}}}]\n", disk.display())).run().ok();
@@ -290,7 +290,7 @@ fn test_start_missing_disk_names_it_and_leaves_nothing() {
 }
 
 #[test]
-fn test_start_option_qemu_refuses_shows_qemus_words() {
+fn test_start_option_refused_by_qemu_shows_its_message() {
     let home = TestHome::new();
     add(&home, &format!("{}  - {{device: no-such-device}}\n", guest::paused_yaml("web"))).run().ok();
 
@@ -308,7 +308,7 @@ fn test_start_option_qemu_refuses_shows_qemus_words() {
 }
 
 #[test]
-fn test_info_command_line_is_one_line_for_a_shell() {
+fn test_info_command_line_is_one_shell_line() {
     let home = TestHome::new();
     add(&home, &guest::paused_yaml("web")).run().ok();
 
@@ -321,7 +321,7 @@ fn test_info_command_line_is_one_line_for_a_shell() {
 }
 
 #[test]
-fn test_start_dry_run_prints_the_line_and_starts_nothing() {
+fn test_start_dry_run_prints_command_and_starts_nothing() {
     let home = TestHome::new();
     add(&home, &guest::paused_yaml("web")).run().ok();
 
@@ -333,7 +333,7 @@ fn test_start_dry_run_prints_the_line_and_starts_nothing() {
 }
 
 #[test]
-fn test_qmp_stopped_vm_is_refused_with_advice() {
+fn test_qmp_stopped_vm_fails_with_hint() {
     let home = TestHome::new();
     add(&home, "name: web\n").run().ok();
 
@@ -345,7 +345,7 @@ fn test_qmp_stopped_vm_is_refused_with_advice() {
 }
 
 #[test]
-fn test_stop_defined_vm_is_done_already() {
+fn test_stop_defined_vm_changes_nothing() {
     let home = TestHome::new();
     add(&home, "name: web\n").run().ok();
 
@@ -355,7 +355,7 @@ fn test_stop_defined_vm_is_done_already() {
 }
 
 #[test]
-fn test_wrong_usage_is_json_when_asked_for() {
+fn test_usage_error_with_json_format_is_json() {
     let home = TestHome::new();
 
     let finished = home.maqet(["start", "--format", "json"]).run().code(2);
@@ -366,7 +366,7 @@ fn test_wrong_usage_is_json_when_asked_for() {
 }
 
 #[test]
-fn test_snapshot_order_of_the_predecessor_is_explained() {
+fn test_snapshot_python_argument_order_gets_hint() {
     let home = TestHome::new();
 
     let finished = home.maqet(["snapshot", "web", "create", "hdd", "clean"]).run().code(2);
@@ -375,7 +375,7 @@ fn test_snapshot_order_of_the_predecessor_is_explained() {
 }
 
 #[test]
-fn test_help_names_every_command_and_shows_examples() {
+fn test_help_lists_every_command_with_examples() {
     let home = TestHome::new();
 
     let finished = home.maqet(["--help"]).run().ok();
@@ -388,7 +388,7 @@ fn test_help_names_every_command_and_shows_examples() {
 }
 
 #[test]
-fn test_unknown_database_scheme_names_the_known_ones() {
+fn test_database_unknown_scheme_lists_known_ones() {
     let home = TestHome::new();
 
     let finished = home.maqet(["ls", "--database", "oracle:x", "--format", "json"]).run().code(2);
@@ -397,7 +397,7 @@ fn test_unknown_database_scheme_names_the_known_ones() {
 }
 
 #[test]
-fn test_log_file_holds_what_was_done_and_is_private() {
+fn test_log_file_holds_operations_and_is_private() {
     use std::os::unix::fs::PermissionsExt;
 
     let home = TestHome::new();

@@ -22,7 +22,7 @@ const QUERIES: [&str; 10] = [
 ];
 
 #[test]
-fn test_qmp_thousand_commands_of_ten_processes_at_once_each_get_their_own_answer() {
+fn test_qmp_ten_processes_at_once_get_their_own_replies() {
     let _turn = parallel::heavy_turn();
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
@@ -50,7 +50,7 @@ fn test_qmp_thousand_commands_of_ten_processes_at_once_each_get_their_own_answer
 }
 
 #[test]
-fn test_add_same_name_by_ten_at_once_is_won_by_one() {
+fn test_add_same_name_ten_times_at_once_succeeds_once() {
     let home = TestHome::new();
 
     let codes: Vec<Option<i32>> = (0..10)
@@ -65,7 +65,7 @@ fn test_add_same_name_by_ten_at_once_is_won_by_one() {
 }
 
 #[test]
-fn test_add_many_by_eight_at_once_are_all_there() {
+fn test_add_by_eight_processes_at_once_keeps_all() {
     let home = TestHome::new();
 
     thread::scope(|scope| {
@@ -83,7 +83,7 @@ fn test_add_many_by_eight_at_once_are_all_there() {
 }
 
 #[test]
-fn test_start_same_vm_by_twenty_at_once_makes_one_qemu() {
+fn test_start_same_vm_twenty_times_at_once_spawns_one_qemu() {
     let _turn = parallel::heavy_turn();
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
@@ -106,7 +106,7 @@ fn test_start_same_vm_by_twenty_at_once_makes_one_qemu() {
 }
 
 #[test]
-fn test_snapshot_same_name_by_two_at_once_is_made_once() {
+fn test_snapshot_same_name_twice_at_once_is_created_once() {
     let home = TestHome::new();
     home.add("name: web\naccel: tcg\nstorage: [{name: hdd, size: 4M}]\n");
 

@@ -62,7 +62,7 @@ fn examples(home: &TestHome) -> Vec<PathBuf> {
 }
 
 #[test]
-fn test_broken_files_are_refused_in_the_words_beside_them() {
+fn test_broken_files_fail_with_the_expected_diagnostics() {
     let updates = std::env::var_os("UPDATE_DOCS").is_some();
     let broken: Vec<PathBuf> = files("data/broken", ".yaml")
         .into_iter()
@@ -89,7 +89,7 @@ fn test_broken_files_are_refused_in_the_words_beside_them() {
 }
 
 #[test]
-fn test_broken_files_all_have_their_words_and_words_their_file() {
+fn test_broken_files_and_diagnostics_come_in_pairs() {
     let orphans: Vec<PathBuf> =
         files("data/broken", ".txt").into_iter().filter(|path| !path.with_extension("yaml").exists()).collect();
 
@@ -97,20 +97,20 @@ fn test_broken_files_all_have_their_words_and_words_their_file() {
 }
 
 #[test]
-fn test_binary_file_is_refused_as_no_text() {
+fn test_config_binary_file_is_not_text() {
     let elf = [&b"\x7fELF\x02\x01\x01"[..], &[0; 64], &[0xff; 64]].concat();
 
     assert_eq!(refused(elf)["code"], "config.not-text");
 }
 
 #[test]
-fn test_file_in_another_encoding_is_refused_as_no_text() {
+fn test_config_other_encoding_is_not_text() {
     assert_eq!(refused(b"name: gr\xf6\xdfe\n")["code"], "config.not-text");
     assert_eq!(refused(b"\xff\xfen\0a\0m\0e\0:\0 \0w\0")["code"], "config.not-text");
 }
 
 #[test]
-fn test_empty_file_defines_nothing_and_says_what_is_missing() {
+fn test_config_empty_file_reports_required_keys() {
     for content in ["", "# later\n", "---\n", "null\n"] {
         let home = TestHome::new();
         home.write("vm.yaml", content);
@@ -123,14 +123,14 @@ fn test_empty_file_defines_nothing_and_says_what_is_missing() {
 }
 
 #[test]
-fn test_file_of_two_megabytes_is_refused_unread() {
+fn test_config_two_megabyte_file_is_refused_unread() {
     let text = format!("name: web\nlabels: {{note: \"{}\"}}\n", "x".repeat(2 << 20));
 
     assert_eq!(refused(text)["code"], "config.too-large");
 }
 
 #[test]
-fn test_nesting_of_two_hundred_is_refused_where_it_is_too_deep() {
+fn test_config_deep_nesting_fails_at_the_limit() {
     let flow = refused(format!("name: web\nlabels: {}{}\n", "[".repeat(200), "]".repeat(200)));
     let maps = refused(format!("name: web\nlabels: {}1{}\n", "{a: ".repeat(200), "}".repeat(200)));
 
@@ -149,7 +149,7 @@ fn thousand_drives(interface: &str) -> String {
 }
 
 #[test]
-fn test_thousand_drives_are_refused_with_the_limit_of_the_bus() {
+fn test_config_thousand_drives_exceed_the_bus_limit() {
     for (interface, limit) in [("virtio", 28), ("scsi", 256), ("sata", 6), ("nvme", 28)] {
         let error = refused(thousand_drives(interface));
 
@@ -160,7 +160,7 @@ fn test_thousand_drives_are_refused_with_the_limit_of_the_bus() {
 }
 
 #[test]
-fn test_thousand_drives_that_are_not_attached_are_right() {
+fn test_config_thousand_detached_drives_are_valid() {
     let home = TestHome::new();
     home.write("vm.yaml", thousand_drives("none"));
 
@@ -170,7 +170,7 @@ fn test_thousand_drives_that_are_not_attached_are_right() {
 }
 
 #[test]
-fn test_examples_of_the_docs_are_right() {
+fn test_config_documented_examples_are_valid() {
     let home = TestHome::new();
     let examples = examples(&home);
 
@@ -242,7 +242,7 @@ fn check_python(name: &str) {
 }
 
 #[test]
-fn test_python_switches_and_raw_words_mean_the_same() {
+fn test_python_switches_and_raw_arguments_mean_the_same() {
     check_python("args");
 }
 

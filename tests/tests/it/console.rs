@@ -69,7 +69,7 @@ fn serial_socket(home: &TestHome) -> String {
 }
 
 #[test]
-fn test_console_at_a_terminal_speaks_with_the_guest_and_leaves_both_as_they_were() {
+fn test_console_on_terminal_talks_to_guest_and_restores_modes() {
     let guest = BOOTED.get_or_make(Booted::boot);
     let _turn = guest.turn();
     let terminal = Terminal::new();
@@ -93,7 +93,7 @@ fn test_console_at_a_terminal_speaks_with_the_guest_and_leaves_both_as_they_were
 }
 
 #[test]
-fn test_console_ctrl_c_interrupts_the_guests_program_and_nothing_else() {
+fn test_console_ctrl_c_interrupts_only_the_guest_program() {
     let guest = BOOTED.get_or_make(Booted::boot);
     let _turn = guest.turn();
     let terminal = Terminal::new();
@@ -110,7 +110,7 @@ fn test_console_ctrl_c_interrupts_the_guests_program_and_nothing_else() {
 }
 
 #[test]
-fn test_console_of_a_guest_that_never_stops_talking_can_be_left() {
+fn test_console_of_endless_guest_output_can_be_left() {
     let guest = BOOTED.get_or_make(Booted::boot);
     let _turn = guest.turn();
     let terminal = Terminal::new();
@@ -130,7 +130,7 @@ fn test_console_of_a_guest_that_never_stops_talking_can_be_left() {
 }
 
 #[test]
-fn test_console_attempts_one_after_the_other_all_work() {
+fn test_console_attach_repeatedly_always_works() {
     let guest = BOOTED.get_or_make(Booted::boot);
     let _turn = guest.turn();
     let terminal = Terminal::new();
@@ -150,7 +150,7 @@ fn test_console_attempts_one_after_the_other_all_work() {
 }
 
 #[test]
-fn test_console_serial_log_is_written_with_and_without_anybody_attached() {
+fn test_console_serial_log_is_written_attached_or_not() {
     let guest = BOOTED.get_or_make(Booted::boot);
     let _turn = guest.turn();
     let terminal = Terminal::new();
@@ -174,7 +174,7 @@ fn test_console_serial_log_is_written_with_and_without_anybody_attached() {
 }
 
 #[test]
-fn test_console_second_one_is_told_who_has_it() {
+fn test_console_second_client_learns_who_is_attached() {
     let guest = BOOTED.get_or_make(Booted::boot);
     let _turn = guest.turn();
     let terminal = Terminal::new();
@@ -194,7 +194,7 @@ fn test_console_second_one_is_told_who_has_it() {
 }
 
 #[test]
-fn test_console_in_a_pipe_answers_and_ends_once_the_guest_is_silent() {
+fn test_console_in_pipe_ends_once_guest_is_quiet() {
     let guest = BOOTED.get_or_make(Booted::boot);
     let _turn = guest.turn();
     // The key that leaves a terminal is a byte like any other here.
@@ -209,7 +209,7 @@ fn test_console_in_a_pipe_answers_and_ends_once_the_guest_is_silent() {
 }
 
 #[test]
-fn test_console_terminal_is_put_back_after_every_signal() {
+fn test_console_every_signal_restores_terminal() {
     let home = standing_still();
 
     for name in ["INT", "TERM", "HUP", "QUIT"] {
@@ -227,7 +227,7 @@ fn test_console_terminal_is_put_back_after_every_signal() {
 }
 
 #[test]
-fn test_console_terminal_is_put_back_when_qemu_ends() {
+fn test_console_qemu_exit_restores_terminal() {
     for how in ["stop", "kill"] {
         let home = standing_still();
         let terminal = Terminal::new();
@@ -246,7 +246,7 @@ fn test_console_terminal_is_put_back_when_qemu_ends() {
 }
 
 #[test]
-fn test_console_stopped_and_continued_is_raw_again() {
+fn test_console_suspended_and_resumed_is_raw_again() {
     let home = standing_still();
     let terminal = Terminal::new();
     let before = terminal.modes();
@@ -266,7 +266,7 @@ fn test_console_stopped_and_continued_is_raw_again() {
 }
 
 #[test]
-fn test_console_of_a_guest_that_takes_nothing_can_be_left() {
+fn test_console_of_guest_not_reading_can_be_left() {
     let home = standing_still();
     let terminal = Terminal::new();
     let console = attach(&home, &terminal, &["--escape", "^A"]);
@@ -283,7 +283,7 @@ fn test_console_of_a_guest_that_takes_nothing_can_be_left() {
 }
 
 #[test]
-fn test_console_of_a_stopped_process_can_be_had_and_left() {
+fn test_console_of_stopped_process_can_be_attached_and_left() {
     let home = standing_still();
     let pid = home.json(&["status", "web"])["pid"].clone();
     let terminal = Terminal::new();
@@ -300,7 +300,7 @@ fn test_console_of_a_stopped_process_can_be_had_and_left() {
 }
 
 #[test]
-fn test_console_taken_by_a_stranger_says_so_and_is_free_afterwards() {
+fn test_console_external_client_is_reported_until_it_leaves() {
     let home = standing_still();
     let stranger = UnixStream::connect(serial_socket(&home)).unwrap();
     wait::until(Duration::from_secs(10), "QEMU to serve the stranger", || {
@@ -318,7 +318,7 @@ fn test_console_taken_by_a_stranger_says_so_and_is_free_afterwards() {
 }
 
 #[test]
-fn test_console_without_input_watches_until_the_vm_stops() {
+fn test_console_without_input_follows_until_vm_stops() {
     let home = TestHome::new();
     let image = guest::BootSector::new("maqet-console", guest::AfterMarker::WaitForByte).write(&home);
     home.add(&guest::BootSector::yaml("web", &image));
@@ -338,7 +338,7 @@ fn test_console_without_input_watches_until_the_vm_stops() {
 }
 
 #[test]
-fn test_console_whose_output_nobody_reads_ends() {
+fn test_console_with_closed_output_ends() {
     let guest = BOOTED.get_or_make(Booted::boot);
     let _turn = guest.turn();
     let input = guest.home.write("unread", "echo unread\n");
@@ -353,7 +353,7 @@ fn test_console_whose_output_nobody_reads_ends() {
 }
 
 #[test]
-fn test_console_that_is_not_there_says_why() {
+fn test_console_unavailable_explains_why() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.add(&format!("{}serial: none\n", guest::paused_yaml("mute")));

@@ -23,7 +23,7 @@ const RUN: &str = "boot, started_at, phase, end_reason, ended_at, pid, start_tic
 
 /// The database is that of the first run, as from a backup; the VM was started `times` since then.
 #[test]
-fn test_start_beside_a_qemu_of_the_vm_that_it_knows_nothing_of_is_told_how_to_take_it_back() {
+fn test_start_with_unknown_qemu_of_vm_explains_adoption() {
     for (times, code, hint) in [(1, "vm.runs-by-hand", 1), (2, "vm.orphaned", 0)] {
         let home = TestHome::new();
         let file = home.write("vm.yaml", paused("  - {name: hdd, size: 1M}\n"));
@@ -59,7 +59,7 @@ fn test_start_beside_a_qemu_of_the_vm_that_it_knows_nothing_of_is_told_how_to_ta
 }
 
 #[test]
-fn test_start_on_an_image_that_another_program_holds_names_it() {
+fn test_start_image_held_by_other_program_names_it() {
     let home = TestHome::new();
     let file = home.write("vm.yaml", paused("  - {name: hdd, size: 1M}\n"));
     home.json(&["add", file.to_str().unwrap()]);
@@ -89,7 +89,7 @@ fn test_start_on_an_image_that_another_program_holds_names_it() {
 }
 
 #[test]
-fn test_start_whose_shared_folder_is_missing_makes_no_disk() {
+fn test_start_missing_shared_folder_creates_no_disk() {
     let home = TestHome::new();
     let storage = "  - {name: hdd, size: 1M}\n  - {name: src, type: virtfs, path: share}\n";
     let file = home.write("vm.yaml", paused(storage));
@@ -109,7 +109,7 @@ fn test_start_whose_shared_folder_is_missing_makes_no_disk() {
 }
 
 #[test]
-fn test_start_whose_image_or_backing_file_is_missing_makes_no_disk() {
+fn test_start_missing_image_or_backing_file_creates_no_disk() {
     let home = TestHome::new();
     let base = home.write("base.qcow2", "");
     home.add(&paused("  - {name: hdd, size: 1M}\n  - {name: over, backing_file: base.qcow2, backing_format: raw}\n"));
@@ -125,7 +125,7 @@ fn test_start_whose_image_or_backing_file_is_missing_makes_no_disk() {
 }
 
 #[test]
-fn test_backing_file_that_is_missing_is_told_by_check_and_add_where_it_stands() {
+fn test_backing_file_missing_is_reported_with_location() {
     let home = TestHome::new();
     home.write("vm.yaml", "name: web\nstorage:\n  - {name: hdd, backing_file: no.qcow2}\n");
 
@@ -140,7 +140,7 @@ fn test_backing_file_that_is_missing_is_told_by_check_and_add_where_it_stands() 
 }
 
 #[test]
-fn test_backing_file_that_an_entry_before_makes_is_right_and_made_first() {
+fn test_backing_file_of_earlier_entry_is_created_first() {
     let home = TestHome::new();
     let storage = "  - {name: base, file: base.qcow2, size: 1M, interface: none}\n  \
                    - {name: over, backing_file: base.qcow2, backing_format: qcow2}\n";
@@ -160,7 +160,7 @@ fn size_in_the_guest(home: &TestHome) -> Value {
 }
 
 #[test]
-fn test_size_that_grows_in_the_definition_is_told_to_stay_by_apply_and_start() {
+fn test_size_increase_is_reported_as_kept_by_apply_and_start() {
     let home = TestHome::new();
     home.add(&paused("  - {name: hdd, size: 1M}\n"));
     home.json(&["start", "web"]);
@@ -179,7 +179,7 @@ fn test_size_that_grows_in_the_definition_is_told_to_stay_by_apply_and_start() {
 }
 
 #[test]
-fn test_size_of_an_image_that_was_left_by_a_vm_before_is_told_at_every_start() {
+fn test_size_mismatch_of_kept_image_is_reported_at_each_start() {
     let home = TestHome::new();
     home.add(&paused("  - {name: hdd, size: 1M}\n"));
     home.json(&["start", "web"]);
@@ -195,7 +195,7 @@ fn test_size_of_an_image_that_was_left_by_a_vm_before_is_told_at_every_start() {
 }
 
 #[test]
-fn test_size_that_is_no_whole_number_of_sectors_is_no_other_size() {
+fn test_size_rounded_up_to_sectors_is_not_a_mismatch() {
     let home = TestHome::new();
     fs::write(home.path("old.raw"), [0; 1024]).unwrap();
     home.add(&paused("  - {name: hdd, type: raw, file: old.raw, size: 1000}\n"));

@@ -14,7 +14,7 @@ fn processes_beside(home: &TestHome, pid: &Value) -> Vec<i32> {
 }
 
 #[test]
-fn test_main_job_with_a_linux_guest_runs_from_definition_to_removal() {
+fn test_linux_guest_full_lifecycle_works() {
     let home = TestHome::new();
     let linux = guest::linux_yaml("web", &guest::Files::built());
     home.add(&format!("{linux}storage:\n  - {{name: hdd, size: 64M}}\n"));
@@ -47,7 +47,7 @@ fn test_main_job_with_a_linux_guest_runs_from_definition_to_removal() {
 }
 
 #[test]
-fn test_snapshots_of_a_stopped_vm_bring_the_content_back() {
+fn test_snapshot_load_on_stopped_vm_restores_content() {
     let home = TestHome::new();
     home.add("name: web\naccel: tcg\nstorage: [{name: hdd, size: 4M}, {name: raw, type: raw, size: 1M}]\n");
 
@@ -82,7 +82,7 @@ fn test_snapshots_of_a_stopped_vm_bring_the_content_back() {
 }
 
 #[test]
-fn test_killed_qemu_is_stopped_with_a_reason_and_starts_again() {
+fn test_qemu_killed_is_stopped_with_reason_and_restarts() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     let pid = home.json(&["start", "web"])["pid"].as_i64().unwrap();
@@ -102,7 +102,7 @@ fn test_killed_qemu_is_stopped_with_a_reason_and_starts_again() {
 }
 
 #[test]
-fn test_guest_that_ends_unwatched_is_stopped_by_the_guest_with_the_time() {
+fn test_guest_shutdown_unobserved_has_reason_and_time() {
     let home = TestHome::new();
     // lidt [0x7c20]; int3: without interrupt vectors a CPU resets, and `-no-reboot` makes that an end.
     let mut sector = [0; 512];
@@ -125,7 +125,7 @@ fn test_guest_that_ends_unwatched_is_stopped_by_the_guest_with_the_time() {
 }
 
 #[test]
-fn test_qemu_told_to_quit_by_others_is_stopped_by_the_host() {
+fn test_qemu_quit_by_other_client_is_stopped_by_host() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
@@ -141,7 +141,7 @@ fn test_qemu_told_to_quit_by_others_is_stopped_by_the_host() {
 }
 
 #[test]
-fn test_start_twice_changes_nothing_the_second_time() {
+fn test_start_running_vm_changes_nothing() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
 
@@ -155,7 +155,7 @@ fn test_start_twice_changes_nothing_the_second_time() {
 }
 
 #[test]
-fn test_stop_paused_guest_takes_quit_without_waiting() {
+fn test_stop_paused_guest_uses_quit_without_waiting() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
@@ -167,7 +167,7 @@ fn test_stop_paused_guest_takes_quit_without_waiting() {
 }
 
 #[test]
-fn test_stop_guest_without_acpi_takes_the_next_rung() {
+fn test_stop_guest_without_acpi_uses_next_method() {
     let home = TestHome::new();
     let guest = guest::BootSector::new("maqet-boot", guest::AfterMarker::WaitForByte);
     let image = guest.write(&home);
@@ -180,7 +180,7 @@ fn test_stop_guest_without_acpi_takes_the_next_rung() {
 }
 
 #[test]
-fn test_rm_force_ends_a_running_vm_and_leaves_nothing() {
+fn test_rm_force_running_vm_leaves_nothing() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
@@ -192,7 +192,7 @@ fn test_rm_force_ends_a_running_vm_and_leaves_nothing() {
 }
 
 #[test]
-fn test_disk_path_with_odd_characters_works_and_injects_nothing() {
+fn test_disk_path_with_special_characters_is_escaped() {
     let home = TestHome::new();
     for (index, name) in
         ["a,readonly=on", "a \"quote\" 'two'", "with space", "ümlaut", "co:lon", "-dash"].iter().enumerate()
@@ -217,7 +217,7 @@ fn test_disk_path_with_odd_characters_works_and_injects_nothing() {
 }
 
 #[test]
-fn test_backing_file_is_laid_under_a_new_disk() {
+fn test_disk_with_backing_file_is_created_as_overlay() {
     let home = TestHome::new();
     let base = home.path("base.qcow2");
     let made =
@@ -236,7 +236,7 @@ fn test_backing_file_is_laid_under_a_new_disk() {
 }
 
 #[test]
-fn test_files_of_a_running_vm_are_private_whatever_the_umask() {
+fn test_run_files_are_private_with_any_umask() {
     let home = TestHome::new();
     let yaml = guest::paused_yaml("web");
     home.add(&format!("{yaml}storage: [{{name: hdd, size: 1M}}]\n"));
@@ -269,7 +269,7 @@ fn check_private(folder: &std::path::Path) {
 }
 
 #[test]
-fn test_raw_args_and_python_forms_reach_qemu() {
+fn test_arguments_raw_and_python_forms_reach_qemu() {
     let home = TestHome::new();
     home.add(
         "name: web\naccel: tcg\nmemory: 1G\nargs: [\"-S\", \"-rtc\", \"base=utc\"]\narguments:\n  - {m: 48}\n  \
@@ -284,7 +284,7 @@ fn test_raw_args_and_python_forms_reach_qemu() {
 }
 
 #[test]
-fn test_qmp_refused_command_fails_with_qemus_words() {
+fn test_qmp_command_refused_by_qemu_shows_its_message() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
@@ -299,7 +299,7 @@ fn test_qmp_refused_command_fails_with_qemus_words() {
 }
 
 #[test]
-fn test_pasted_command_line_runs_the_same_machine() {
+fn test_info_command_line_pasted_runs_same_machine() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
@@ -324,7 +324,7 @@ fn hold_the_monitor(home: &TestHome) -> fs::File {
 }
 
 #[test]
-fn test_stop_while_the_monitor_is_busy_cuts_no_power() {
+fn test_stop_with_busy_monitor_does_not_kill() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
@@ -340,7 +340,7 @@ fn test_stop_while_the_monitor_is_busy_cuts_no_power() {
 }
 
 #[test]
-fn test_wrapped_binary_leaves_no_hidden_qemu() {
+fn test_start_wrapped_binary_leaves_no_hidden_qemu() {
     let home = TestHome::new();
     let wrapper = home.write("wrapped", "#!/bin/sh\nqemu-system-x86_64 \"$@\"\n");
     fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
@@ -354,7 +354,7 @@ fn test_wrapped_binary_leaves_no_hidden_qemu() {
 }
 
 #[test]
-fn test_failed_start_shows_only_its_own_words() {
+fn test_start_failed_shows_only_its_own_output() {
     let home = TestHome::new();
     home.add(&format!("{}  - nonsense-one\n", guest::paused_yaml("web")));
     home.json_error(&["start", "web"], 1);
@@ -368,7 +368,7 @@ fn test_failed_start_shows_only_its_own_words() {
 }
 
 #[test]
-fn test_disk_of_a_removed_vm_is_still_known_to_its_successor() {
+fn test_disk_of_removed_vm_is_reused_by_its_successor() {
     let home = TestHome::new();
     let define = || home.add("name: web\naccel: tcg\nstorage: [{name: hdd, size: 1M}]\n");
     define();

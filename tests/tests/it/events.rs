@@ -62,7 +62,7 @@ fn types(events: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn test_events_of_a_life_are_ours_and_those_of_qemu_in_order() {
+fn test_events_of_one_run_merge_maqet_and_qemu_in_order() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.add(&guest::paused_yaml("other"));
@@ -88,7 +88,7 @@ fn test_events_of_a_life_are_ours_and_those_of_qemu_in_order() {
 }
 
 #[test]
-fn test_events_of_a_removed_vm_are_still_told_by_its_name() {
+fn test_events_of_removed_vm_are_found_by_name() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["rm", "web"]);
@@ -97,7 +97,7 @@ fn test_events_of_a_removed_vm_are_still_told_by_its_name() {
 }
 
 #[test]
-fn test_events_end_that_nobody_saw_is_told_once_with_its_reason() {
+fn test_events_unobserved_end_is_reported_once_with_reason() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     let pid = home.json(&["start", "web"])["pid"].as_i64().unwrap();
@@ -112,7 +112,7 @@ fn test_events_end_that_nobody_saw_is_told_once_with_its_reason() {
 }
 
 #[test]
-fn test_follow_several_at_once_see_everything_as_it_happens_and_leave_with_ctrl_c() {
+fn test_follow_several_clients_see_all_events_until_ctrl_c() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     let all = Follower::new(&home, "all.json", &[]);
@@ -139,7 +139,7 @@ fn test_follow_several_at_once_see_everything_as_it_happens_and_leave_with_ctrl_
 }
 
 #[test]
-fn test_follow_ends_when_nobody_reads_any_more() {
+fn test_follow_with_closed_output_ends() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     let mut command = home.maqet(["events", "--follow", "--since", "1h"]).into_command();
@@ -156,7 +156,7 @@ fn test_follow_ends_when_nobody_reads_any_more() {
 }
 
 #[test]
-fn test_qmp_events_are_those_of_qemu_alone_by_their_own_names() {
+fn test_qmp_events_lists_only_qemu_events() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
@@ -176,7 +176,7 @@ fn test_qmp_events_are_those_of_qemu_alone_by_their_own_names() {
 }
 
 #[test]
-fn test_follow_with_a_count_leaves_after_so_many_and_with_a_timeout_without_them() {
+fn test_follow_count_or_timeout_ends_it() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);

@@ -97,7 +97,7 @@ fn descriptors() -> Vec<Value> {
 }
 
 #[test]
-fn test_uefi_example_boots_by_the_firmware_of_a_descriptor_with_variables_of_its_own() {
+fn test_example_uefi_boots_with_its_own_variables() {
     let linux = guest::linux_boot_yaml(&guest::Files::built());
 
     let booted = boot(TestHome::new(), "uefi", &example("uefi"), &linux);
@@ -116,7 +116,7 @@ fn test_uefi_example_boots_by_the_firmware_of_a_descriptor_with_variables_of_its
 }
 
 #[test]
-fn test_shared_folder_example_is_written_by_the_guest_and_the_read_only_one_is_not() {
+fn test_example_shared_folder_is_writable_unless_read_only() {
     let home = TestHome::new();
     home.write("src/from-host", "of the host");
     home.write("docs/manual", "to be read");
@@ -142,7 +142,7 @@ fn test_shared_folder_example_is_written_by_the_guest_and_the_read_only_one_is_n
 }
 
 #[test]
-fn test_two_disks_example_has_sizes_and_serial_numbers_and_answers_at_the_forwarded_port() {
+fn test_example_two_disks_has_sizes_serials_and_forward() {
     let home = TestHome::new();
     let base = ["create", "-q", "-f", "qcow2", "base.qcow2", "48M"];
     let made = std::process::Command::new("qemu-img").args(base).current_dir(home.root()).status().unwrap();
@@ -184,7 +184,7 @@ fn fetched(port: u16) -> std::io::Result<String> {
 }
 
 #[test]
-fn test_ci_example_has_no_network_and_ends_instead_of_rebooting() {
+fn test_example_ci_has_no_network_and_exits_on_reboot() {
     let files = guest::Files::built();
     let path = |path: PathBuf| path.to_str().unwrap().to_owned();
     let example = example("ci-guest")

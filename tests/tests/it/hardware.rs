@@ -34,7 +34,7 @@ fn media(home: &TestHome) -> Vec<String> {
 
 /// One boot for all that a guest has to see.
 #[test]
-fn test_hardware_linux_sees_media_cables_memory_and_interrupts() {
+fn test_hardware_changes_are_seen_by_linux() {
     let home = TestHome::new();
     let (first, second) = (cd(&home, "first.iso", "the first medium"), cd(&home, "second.iso", "the second medium"));
     let devices = "  - {device: virtio-balloon-pci}\n";
@@ -113,7 +113,7 @@ fn memory_is_taken_and_given_back(home: &TestHome, shell: &mut guest::Shell) {
 }
 
 #[test]
-fn test_hardware_mistakes_are_told_with_what_there_is() {
+fn test_hardware_errors_list_valid_choices() {
     let home = TestHome::new();
     home.add(&(guest::paused_yaml("web") + "network: {name: lan}\nstorage: [{name: hdd, size: 4M}]\n"));
     home.json(&["start", "web"]);
@@ -151,7 +151,7 @@ fn test_hardware_mistakes_are_told_with_what_there_is() {
 }
 
 #[test]
-fn test_hardware_medium_of_a_vm_that_many_change_at_once_is_one_of_theirs() {
+fn test_medium_changed_by_many_at_once_is_one_of_theirs() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);

@@ -67,7 +67,7 @@ fn damages() -> [(&'static str, Damage); 5] {
 }
 
 #[test]
-fn test_doctor_new_home_is_healthy_and_stays_empty() {
+fn test_doctor_new_home_is_healthy_and_creates_nothing() {
     let home = TestHome::new();
 
     let found = findings(&home, &[], 0);
@@ -80,7 +80,7 @@ fn test_doctor_new_home_is_healthy_and_stays_empty() {
 }
 
 #[test]
-fn test_database_lost_in_any_way_is_named_and_built_anew_with_its_running_vm() {
+fn test_doctor_damaged_database_is_repaired_with_running_vm() {
     let home = TestHome::new();
     let pid = started(&home, "web");
     home.add(&guest::paused_yaml("never-started"));
@@ -118,7 +118,7 @@ fn test_database_lost_in_any_way_is_named_and_built_anew_with_its_running_vm() {
 }
 
 #[test]
-fn test_doctor_killed_while_it_repairs_loses_nothing() {
+fn test_doctor_killed_during_repair_loses_nothing() {
     let home = TestHome::new();
     for name in ["one", "two", "three"] {
         home.add(&guest::paused_yaml(name));
@@ -136,7 +136,7 @@ fn test_doctor_killed_while_it_repairs_loses_nothing() {
 }
 
 #[test]
-fn test_doctors_at_once_repair_a_database_once() {
+fn test_doctor_several_at_once_repair_database_once() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     fs::write(database(&home), "").unwrap();
@@ -150,7 +150,7 @@ fn test_doctors_at_once_repair_a_database_once() {
 }
 
 #[test]
-fn test_doctor_newer_database_is_a_problem_that_nobody_touches() {
+fn test_doctor_newer_database_is_reported_and_kept() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     sql(&home, "PRAGMA user_version = 999");
@@ -164,7 +164,7 @@ fn test_doctor_newer_database_is_a_problem_that_nobody_touches() {
 }
 
 #[test]
-fn test_doctor_sound_database_is_backed_up_when_fixing_only() {
+fn test_doctor_valid_database_is_backed_up_only_with_fix() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
 
@@ -182,7 +182,7 @@ fn test_doctor_sound_database_is_backed_up_when_fixing_only() {
 }
 
 #[test]
-fn test_doctor_vm_that_cannot_start_is_a_problem_with_a_cure() {
+fn test_doctor_vm_unable_to_start_is_reported_with_hint() {
     let home = TestHome::new();
     home.add("name: web\naccel: tcg\nstorage:\n  - {name: hdd, size: 1M}\n");
     home.add("name: odd\naccel: tcg\nbinary: /nonexistent/qemu\n");
@@ -206,7 +206,7 @@ fn test_doctor_vm_that_cannot_start_is_a_problem_with_a_cure() {
 }
 
 #[test]
-fn test_doctor_folder_open_to_others_is_closed() {
+fn test_doctor_fix_insecure_folder_makes_it_private() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     fs::set_permissions(home.state(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -218,7 +218,7 @@ fn test_doctor_folder_open_to_others_is_closed() {
 }
 
 #[test]
-fn test_doctor_lost_copy_of_a_vm_is_written_again() {
+fn test_doctor_fix_lost_vm_copy_is_restored() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     let copy = home.files().into_iter().find(|path| path.ends_with("vm.json")).unwrap();
@@ -234,7 +234,7 @@ fn test_doctor_lost_copy_of_a_vm_is_written_again() {
 }
 
 #[test]
-fn test_orphan_is_shown_everywhere_and_adopted_when_asked() {
+fn test_orphan_is_listed_and_can_be_adopted() {
     let home = TestHome::new();
     let pid = started(&home, "web");
     home.add(&guest::paused_yaml("other"));
@@ -266,7 +266,7 @@ fn test_orphan_is_shown_everywhere_and_adopted_when_asked() {
 
 /// The database was put back from a backup, say: the pid in it is a stranger's now.
 #[test]
-fn test_machine_that_lives_under_another_pid_than_recorded_is_not_taken_for_dead() {
+fn test_orphan_with_other_pid_than_recorded_is_running() {
     let home = TestHome::new();
     let pid = started(&home, "web");
     let stranger = std::process::id();
@@ -285,7 +285,7 @@ fn test_machine_that_lives_under_another_pid_than_recorded_is_not_taken_for_dead
 }
 
 #[test]
-fn test_orphan_is_ended_when_asked_and_leaves_nothing() {
+fn test_orphan_killed_on_request_leaves_nothing() {
     let home = TestHome::new();
     started(&home, "web");
     let kept = started(&home, "kept");
@@ -311,7 +311,7 @@ fn holds(path: &Path, words: &str) -> bool {
 }
 
 #[test]
-fn test_orphan_whose_sockets_are_gone_is_found_by_cleanup() {
+fn test_orphan_without_sockets_is_found_by_cleanup() {
     let home = TestHome::new();
     started(&home, "web");
     sql(&home, "DELETE FROM vm");
@@ -324,7 +324,7 @@ fn test_orphan_whose_sockets_are_gone_is_found_by_cleanup() {
 }
 
 #[test]
-fn test_cleanup_dead_run_is_settled_and_its_sockets_go() {
+fn test_cleanup_dead_run_is_reconciled_and_sockets_removed() {
     let home = TestHome::new();
     started(&home, "web");
     assert_eq!(kill_naming(home.root()).len(), 1);
@@ -341,7 +341,7 @@ fn test_cleanup_dead_run_is_settled_and_its_sockets_go() {
 }
 
 #[test]
-fn test_cleanup_removes_leftovers_of_every_kind_and_nothing_of_a_vm() {
+fn test_cleanup_removes_stale_files_of_every_kind_only() {
     const GONE: &str = "0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11";
     let home = TestHome::new();
     started(&home, "web");
@@ -373,7 +373,7 @@ fn is_sqlites(path: &Path) -> bool {
 }
 
 #[test]
-fn test_second_database_in_the_same_folders_is_not_mistaken_for_a_lost_one() {
+fn test_doctor_second_database_is_not_reported_as_lost() {
     let home = TestHome::new();
     let pid = started(&home, "web");
     let other = |words: &[&str]| home.maqet(words).env("MAQET_DATABASE", home.path("other.db")).run().ok();

@@ -29,7 +29,7 @@ fn add(home: &TestHome, name: &str, hooks: &str) {
 }
 
 #[test]
-fn test_hooks_of_a_vm_hear_of_it_with_the_event_on_their_input() {
+fn test_hooks_of_vm_receive_its_events_on_stdin() {
     let home = TestHome::new();
     script(&home);
     add(&home, "web", "{vm.*: [./tell.sh, \"a b\"], qemu.RESUME: [./tell.sh]}");
@@ -52,7 +52,7 @@ fn test_hooks_of_a_vm_hear_of_it_with_the_event_on_their_input() {
 }
 
 #[test]
-fn test_hooks_of_the_settings_hear_of_every_vm_and_of_ends_that_nobody_saw_once() {
+fn test_hooks_of_settings_run_for_every_vm_and_unseen_end() {
     let home = TestHome::new();
     script(&home);
     fs::create_dir_all(home.config()).unwrap();
@@ -76,7 +76,7 @@ fn test_hooks_of_the_settings_hear_of_every_vm_and_of_ends_that_nobody_saw_once(
 }
 
 #[test]
-fn test_hook_that_fails_is_told_and_fails_nothing() {
+fn test_hook_failing_is_reported_and_fails_nothing() {
     let home = TestHome::new();
     add(&home, "web", "{vm.started: [[/bin/sh, -c, \"echo oops >&2; exit 7\"], [no-such-program]]}");
 
@@ -93,7 +93,7 @@ fn test_hook_that_fails_is_told_and_fails_nothing() {
 }
 
 #[test]
-fn test_hook_that_hangs_is_ended_with_all_it_started() {
+fn test_hook_hanging_is_killed_with_its_children() {
     let home = TestHome::new();
     fs::create_dir_all(home.config()).unwrap();
     fs::write(home.config().join("maqet.conf"), "timeouts: {hook: 200ms}\n").unwrap();
@@ -124,7 +124,7 @@ fn await_end(pids: &Path) {
 
 /// The hook calls maqet, whose own hook hangs: the first to be out of time is the outer one.
 #[test]
-fn test_hook_of_a_maqet_that_a_hook_called_ends_with_it() {
+fn test_hook_of_nested_maqet_is_killed_with_outer_hook() {
     let home = TestHome::new();
     fs::create_dir_all(home.config()).unwrap();
     fs::write(home.config().join("maqet.conf"), "timeouts: {hook: 2s}\n").unwrap();
@@ -145,7 +145,7 @@ fn test_hook_of_a_maqet_that_a_hook_called_ends_with_it() {
 }
 
 #[test]
-fn test_hook_may_stop_the_vm_it_is_told_of() {
+fn test_hook_stopping_its_vm_works() {
     let home = TestHome::new();
     let maqet = home.maqet(["stop", "web", "--force"]).into_command();
     let words: Vec<String> = std::iter::once(maqet.get_program())
@@ -161,7 +161,7 @@ fn test_hook_may_stop_the_vm_it_is_told_of() {
 }
 
 #[test]
-fn test_hook_with_a_type_that_does_not_exist_is_refused_with_the_nearest() {
+fn test_hook_unknown_event_type_suggests_similar_one() {
     let home = TestHome::new();
     let file = home.write("vm.yaml", "name: web\nhooks: {vm.strated: [x]}\n");
 

@@ -55,7 +55,7 @@ fn hear(stream: &mut BufReader<UnixStream>) {
 }
 
 #[test]
-fn test_qmp_line_of_a_gigabyte_costs_little_memory_and_is_garbled() {
+fn test_qmp_gigabyte_line_is_invalid_in_bounded_memory() {
     let home = with_web();
 
     let finished = ask(&home, |mut stream| {
@@ -73,7 +73,7 @@ fn test_qmp_line_of_a_gigabyte_costs_little_memory_and_is_garbled() {
 }
 
 #[test]
-fn test_qmp_million_events_cost_little_memory_and_the_answer_is_heard() {
+fn test_qmp_million_events_need_bounded_memory() {
     let home = with_web();
 
     let finished = ask(&home, |mut stream| {
@@ -91,7 +91,7 @@ fn test_qmp_million_events_cost_little_memory_and_the_answer_is_heard() {
 }
 
 #[test]
-fn test_qmp_answers_of_a_stranger_are_told_as_they_are_and_harm_no_terminal() {
+fn test_qmp_foreign_protocol_is_shown_escaped() {
     let home = with_web();
 
     let finished = ask(&home, |mut stream| {

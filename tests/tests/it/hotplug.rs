@@ -131,17 +131,17 @@ fn uses_a_disk_and_a_card(board: &str, bus: &str) {
 }
 
 #[test]
-fn test_device_add_linux_on_pc_uses_a_disk_and_a_card_and_lets_them_go() {
+fn test_device_add_and_del_on_pc_are_seen_by_linux() {
     uses_a_disk_and_a_card("pc", "pci.0");
 }
 
 #[test]
-fn test_device_add_linux_on_q35_uses_a_disk_and_a_card_at_spare_ports_and_lets_them_go() {
+fn test_device_add_and_del_on_q35_use_spare_ports() {
     uses_a_disk_and_a_card("q35", "hotplug-port");
 }
 
 #[test]
-fn test_device_add_q35_takes_a_port_each_until_none_is_free() {
+fn test_device_add_q35_uses_ports_until_none_is_free() {
     let home = TestHome::new();
     home.add(&format!("{}machine: q35\nhotplug_ports: 2\n", guest::paused_yaml("web")));
     home.json(&["start", "web"]);
@@ -158,7 +158,7 @@ fn test_device_add_q35_takes_a_port_each_until_none_is_free() {
 }
 
 #[test]
-fn test_device_add_of_several_at_once_gives_each_an_id_and_a_port() {
+fn test_device_add_several_at_once_get_distinct_ids_and_ports() {
     let home = TestHome::new();
     paused(&home, "q35");
 
@@ -175,7 +175,7 @@ fn test_device_add_of_several_at_once_gives_each_an_id_and_a_port() {
 }
 
 #[test]
-fn test_device_add_mistakes_are_told_with_what_is_near_and_leave_nothing() {
+fn test_device_add_errors_suggest_names_and_leave_nothing() {
     let home = TestHome::new();
     paused(&home, "pc");
     let data = image(&home, "data.qcow2");
@@ -202,7 +202,7 @@ fn test_device_add_mistakes_are_told_with_what_is_near_and_leave_nothing() {
 
 /// Asked for the properties of such a card, a QEMU without the modules of it ends.
 #[test]
-fn test_device_add_card_of_modules_that_may_be_missing_is_qemus_to_refuse_and_it_lives_on() {
+fn test_device_add_missing_qemu_module_is_refused_by_qemu() {
     let home = TestHome::new();
     paused(&home, "pc");
     let pid = home.json(&["status", "web"])["pid"].clone();
@@ -218,7 +218,7 @@ fn test_device_add_card_of_modules_that_may_be_missing_is_qemus_to_refuse_and_it
 }
 
 #[test]
-fn test_device_add_tells_the_ports_of_its_own_network_also_where_others_lead_to_the_same() {
+fn test_device_add_reports_forwards_of_its_own_network_only() {
     let home = TestHome::new();
     home.add(&format!("{}network: {{forward: ['0.0.0.0:0:22', '0:22']}}\n", guest::paused_yaml("web")));
     let port = |forward: &Value| u16::try_from(forward["host_port"].as_u64().unwrap()).unwrap();
@@ -239,7 +239,7 @@ fn test_device_add_tells_the_ports_of_its_own_network_also_where_others_lead_to_
 }
 
 #[test]
-fn test_device_add_file_that_no_guest_may_have_or_that_is_in_use_is_told() {
+fn test_device_add_system_or_used_file_is_refused() {
     let home = TestHome::new();
     paused(&home, "pc");
     let data = image(&home, "data.qcow2");
@@ -273,7 +273,7 @@ fn test_device_add_file_that_no_guest_may_have_or_that_is_in_use_is_told() {
 }
 
 #[test]
-fn test_device_del_guest_that_does_not_answer_is_explained_and_asked_again() {
+fn test_device_del_unresponsive_guest_can_be_retried() {
     let home = TestHome::new();
     paused(&home, "q35");
     let data = image(&home, "data.qcow2");
@@ -303,7 +303,7 @@ fn test_device_del_guest_that_does_not_answer_is_explained_and_asked_again() {
 }
 
 #[test]
-fn test_device_add_killed_half_way_is_made_good_by_the_next_one_by_device_del_or_cleanup() {
+fn test_device_add_killed_is_recovered_by_later_commands() {
     let home = TestHome::with_fault_points();
     paused(&home, "pc");
     let data = image(&home, "data.qcow2");
@@ -336,7 +336,7 @@ fn test_device_add_killed_half_way_is_made_good_by_the_next_one_by_device_del_or
 
 /// A device of USB needs no guest to let it go.
 #[test]
-fn test_device_del_killed_once_the_device_is_gone_leaves_a_back_end_that_device_del_removes() {
+fn test_device_del_killed_after_unplug_can_be_repeated() {
     let home = TestHome::with_fault_points();
     let drive = "storage: [{name: hdd, interface: scsi, size: 4M}]\n";
     home.add(&format!("{}  - {{device: qemu-xhci}}\n{drive}", guest::paused_yaml("web")));
@@ -366,7 +366,7 @@ fn test_device_del_killed_once_the_device_is_gone_leaves_a_back_end_that_device_
 
 /// None of these needs a guest to let it go.
 #[test]
-fn test_device_del_drive_and_card_of_the_definition_go_by_their_names() {
+fn test_device_del_defined_drive_and_card_by_name_works() {
     let home = TestHome::new();
     home.add(&format!(
         "{}machine: {{type: pc, usb: on}}\nnetwork: {{name: lan, model: usb-net}}\n\
@@ -389,7 +389,7 @@ fn test_device_del_drive_and_card_of_the_definition_go_by_their_names() {
 }
 
 #[test]
-fn test_device_del_that_cannot_be_is_told_with_what_there_is() {
+fn test_device_del_errors_list_existing_devices() {
     let home = TestHome::new();
     home.add(&format!(
         "{}  - {{device: qemu-xhci}}\n  - {{device: usb-tablet}}\nmachine: q35\nnetwork: {{name: lan}}\n\

@@ -22,62 +22,56 @@ fn device_add(home: &TestHome, netdev: &str, id: &str) -> Value {
 }
 
 #[test]
-fn test_device_add_tap_and_bridge_carry_what_the_guest_sends_to_the_host() {
-    namespaces::within(
-        "hotplug_network::test_device_add_tap_and_bridge_carry_what_the_guest_sends_to_the_host",
-        || {
-            let home = TestHome::new();
-            let mut shell = boot(&home);
-            host("ip tuntap add dev tap0 mode tap; ip addr add 10.77.0.1/24 dev tap0; ip link set tap0 up");
-            host("ip link add br0 type bridge; ip addr add 10.77.1.1/24 dev br0; ip link set br0 up");
-            allow_bridge(&home, "br0");
+fn test_device_add_tap_and_bridge_carry_guest_traffic() {
+    namespaces::within("hotplug_network::test_device_add_tap_and_bridge_carry_guest_traffic", || {
+        let home = TestHome::new();
+        let mut shell = boot(&home);
+        host("ip tuntap add dev tap0 mode tap; ip addr add 10.77.0.1/24 dev tap0; ip link set tap0 up");
+        host("ip link add br0 type bridge; ip addr add 10.77.1.1/24 dev br0; ip link set br0 up");
+        allow_bridge(&home, "br0");
 
-            for (number, netdev) in ["tap,ifname=tap0", "bridge,br=br0"].into_iter().enumerate() {
-                let added = device_add(&home, netdev, "card");
-                assert_eq!(added["back_end"], "hotplug-card");
-                let said = shell.run(&[
-                    "load virtio_net; until [ -e /sys/class/net/eth0 ]; do sleep 0.1; done",
-                    &format!("ip addr add 10.77.{number}.2/24 dev eth0; ip link set eth0 up"),
-                    &format!("until ping -c 1 -W 5 10.77.{number}.1; do sleep 0.1; done; echo reached"),
-                ]);
-                assert!(said.contains("reached"), "{netdev}: {said}");
+        for (number, netdev) in ["tap,ifname=tap0", "bridge,br=br0"].into_iter().enumerate() {
+            let added = device_add(&home, netdev, "card");
+            assert_eq!(added["back_end"], "hotplug-card");
+            let said = shell.run(&[
+                "load virtio_net; until [ -e /sys/class/net/eth0 ]; do sleep 0.1; done",
+                &format!("ip addr add 10.77.{number}.2/24 dev eth0; ip link set eth0 up"),
+                &format!("until ping -c 1 -W 5 10.77.{number}.1; do sleep 0.1; done; echo reached"),
+            ]);
+            assert!(said.contains("reached"), "{netdev}: {said}");
 
-                let out = home.json(&["qmp", "device-del", "web", "card", "--timeout", "60s"]);
+            let out = home.json(&["qmp", "device-del", "web", "card", "--timeout", "60s"]);
 
-                assert_eq!((&out["changed"], &out["back_end"]), (&json!(true), &json!("hotplug-card")), "{netdev}");
-                shell.run(&["while [ -e /sys/class/net/eth0 ]; do sleep 0.1; done"]);
-            }
-            // The tap stays, for others to use; that of the bridge was QEMU's own.
-            host("ip link show tap0 >/dev/null; test -z \"$(ip -o link show master br0)\"");
-            device_add(&home, "tap,ifname=tap0", "again");
-        },
-    );
+            assert_eq!((&out["changed"], &out["back_end"]), (&json!(true), &json!("hotplug-card")), "{netdev}");
+            shell.run(&["while [ -e /sys/class/net/eth0 ]; do sleep 0.1; done"]);
+        }
+        // The tap stays, for others to use; that of the bridge was QEMU's own.
+        host("ip link show tap0 >/dev/null; test -z \"$(ip -o link show master br0)\"");
+        device_add(&home, "tap,ifname=tap0", "again");
+    });
 }
 
 #[test]
-fn test_device_add_tap_that_another_card_has_is_refused_and_leaves_nothing() {
-    namespaces::within(
-        "hotplug_network::test_device_add_tap_that_another_card_has_is_refused_and_leaves_nothing",
-        || {
-            let home = TestHome::new();
-            home.add(&guest::paused_yaml("web"));
-            home.json(&["start", "web"]);
-            host("ip tuntap add dev tap0 mode tap; ip link set tap0 up");
-            device_add(&home, "tap,ifname=tap0", "first");
+fn test_device_add_tap_in_use_fails_and_leaves_nothing() {
+    namespaces::within("hotplug_network::test_device_add_tap_in_use_fails_and_leaves_nothing", || {
+        let home = TestHome::new();
+        home.add(&guest::paused_yaml("web"));
+        home.json(&["start", "web"]);
+        host("ip tuntap add dev tap0 mode tap; ip link set tap0 up");
+        device_add(&home, "tap,ifname=tap0", "first");
 
-            let words = ["qmp", "device-add", "web", "virtio-net-pci", "--netdev", "tap,ifname=tap0", "--id", "second"];
-            let error = home.json_error(&words, 1);
+        let words = ["qmp", "device-add", "web", "virtio-net-pci", "--netdev", "tap,ifname=tap0", "--id", "second"];
+        let error = home.json_error(&words, 1);
 
-            assert!(error["message"].as_str().unwrap().contains("tap0): Device or resource busy"), "{error}");
-            let network = home.json(&["qmp", "web", "human-monitor-command", "command-line=info network"]);
-            assert!(!network.to_string().contains("second"), "{network}");
-        },
-    );
+        assert!(error["message"].as_str().unwrap().contains("tap0): Device or resource busy"), "{error}");
+        let network = home.json(&["qmp", "web", "human-monitor-command", "command-line=info network"]);
+        assert!(!network.to_string().contains("second"), "{network}");
+    });
 }
 
 /// As QEMU has to start its helper for a bridge; the kernel ends a QEMU that may not.
 #[test]
-fn test_what_starts_a_program_in_the_sandbox_is_refused_and_the_vm_lives_on() {
+fn test_device_add_spawning_process_in_sandbox_is_refused() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     let pid = home.json(&["start", "web"])["pid"].clone();
@@ -101,7 +95,7 @@ fn test_what_starts_a_program_in_the_sandbox_is_refused_and_the_vm_lives_on() {
 
 /// The lines of the human monitor are not looked at, and show what QEMU and the kernel do.
 #[test]
-fn test_what_starts_a_program_is_refused_where_it_would_end_qemu_and_only_there() {
+fn test_device_add_spawning_process_is_refused_only_if_fatal() {
     const DENIED: [&str; 2] = ["on,spawn=deny", "off"];
     const ALLOWED: [&str; 2] = ["off", "on,spawn=deny,spawn=allow"];
     for (sandboxes, is_ended) in [(DENIED, true), (ALLOWED, false)] {
@@ -127,12 +121,12 @@ fn test_what_starts_a_program_is_refused_where_it_would_end_qemu_and_only_there(
 
 /// As on a kernel without bridges: the test passes, and Rust's runner keeps from view what such a one prints.
 #[test]
-fn test_network_of_its_own_where_the_host_has_no_bridges_is_skipped_aloud() {
+fn test_namespaces_host_without_bridges_reports_skipped() {
     let home = TestHome::new();
     let ip = home.write("bin/ip", "#!/bin/sh\ncase \"$*\" in *bridge*) exit 2 ;; esac\n");
     fs::set_permissions(&ip, Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:{}", home.path("bin").display(), std::env::var("PATH").unwrap());
-    let test = "hotplug_network::test_device_add_tap_and_bridge_carry_what_the_guest_sends_to_the_host";
+    let test = "hotplug_network::test_device_add_tap_and_bridge_carry_guest_traffic";
 
     let mut program = Command::new(std::env::current_exe().unwrap());
     let output = program.args(["--exact", test]).env("PATH", path).output().unwrap();
@@ -142,24 +136,24 @@ fn test_network_of_its_own_where_the_host_has_no_bridges_is_skipped_aloud() {
 }
 
 #[test]
-fn test_network_of_its_own_for_a_test_that_is_not_there_fails() {
+fn test_namespaces_unknown_test_name_fails() {
     // A test of nothing but this file's program, which needs no network.
-    let there = namespaces::run("hotplug_network::test_network_of_its_own_holds_this");
-    let missing = namespaces::run("hotplug_network::test_network_of_its_own_holds_what_is_not_there");
+    let there = namespaces::run("hotplug_network::test_namespaces_network_has_only_loopback");
+    let missing = namespaces::run("hotplug_network::test_namespaces_network_of_no_test");
 
     assert_eq!(there.is_ok(), namespaces::lack().is_none(), "{there:?}");
     assert!(missing.is_err());
 }
 
 #[test]
-fn test_network_of_its_own_holds_this() {
-    namespaces::within("hotplug_network::test_network_of_its_own_holds_this", || {
+fn test_namespaces_network_has_only_loopback() {
+    namespaces::within("hotplug_network::test_namespaces_network_has_only_loopback", || {
         host("test -z \"$(ip -o link | grep -v ' lo:')\"");
     });
 }
 
 #[test]
-fn test_device_add_bridge_that_the_helper_refuses_is_told_with_where_to_look() {
+fn test_device_add_bridge_refused_by_helper_hints_at_log() {
     let home = TestHome::new();
     home.add(&format!("{}sandbox: false\n", guest::paused_yaml("web")));
     home.json(&["start", "web"]);

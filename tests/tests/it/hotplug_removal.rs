@@ -42,7 +42,7 @@ fn has(home: &TestHome, id: &str) -> bool {
 const LAN: &str = "network: {name: lan, model: usb-net, forward: ['0:22']}\n";
 
 #[test]
-fn test_device_add_id_that_the_definition_uses_is_refused() {
+fn test_device_add_id_of_definition_is_refused() {
     let home = TestHome::new();
     started(&home, "", &format!("{LAN}storage: [{{name: spare, interface: none, size: 4M}}]\n"));
 
@@ -56,7 +56,7 @@ fn test_device_add_id_that_the_definition_uses_is_refused() {
 
 /// Left by a version that took such ids, or made by hand.
 #[test]
-fn test_device_del_left_over_back_end_of_this_name_comes_before_a_card() {
+fn test_device_del_prefers_stale_backend_over_card_name() {
     let home = TestHome::new();
     started(&home, "", LAN);
     qmp(&home, &["blockdev-add", "driver=null-co", "node-name=hotplug-lan"]);
@@ -68,7 +68,7 @@ fn test_device_del_left_over_back_end_of_this_name_comes_before_a_card() {
 }
 
 #[test]
-fn test_device_del_card_of_the_definition_frees_its_ports() {
+fn test_device_del_defined_card_frees_its_ports() {
     let home = TestHome::new();
     started(&home, "", LAN);
     let port = home.json(&["status", "web"])["forwards"][0]["host_port"].as_u64().unwrap();
@@ -84,7 +84,7 @@ fn test_device_del_card_of_the_definition_frees_its_ports() {
 }
 
 #[test]
-fn test_device_del_drive_without_a_device_keeps_its_file_and_is_told_with_who_has_it() {
+fn test_device_del_drive_without_device_reports_its_user() {
     let home = TestHome::new();
     let drives = "storage: [{name: spare, interface: none, size: 4M}, {name: hdd, interface: scsi, size: 4M}]\n";
     started(&home, "", drives);
@@ -108,7 +108,7 @@ fn test_device_del_drive_without_a_device_keeps_its_file_and_is_told_with_who_ha
 }
 
 #[test]
-fn test_device_del_killed_between_the_nodes_of_a_drive_is_finished_by_the_next_one() {
+fn test_device_del_killed_between_nodes_is_finished_later() {
     let home = TestHome::with_fault_points();
     started(&home, "", "storage: [{name: hdd, interface: scsi, size: 4M}]\n");
     let killed = home.maqet(["qmp", "device-del", "web", "hdd"]).env("MAQET_FAULT_POINT", "device.gone").run();
@@ -123,7 +123,7 @@ fn test_device_del_killed_between_the_nodes_of_a_drive_is_finished_by_the_next_o
 }
 
 #[test]
-fn test_device_del_drive_that_a_job_uses_is_told_and_closed_by_the_next_one() {
+fn test_device_del_drive_used_by_job_is_closed_on_retry() {
     let home = TestHome::new();
     started(&home, "", "storage: [{name: hdd, interface: scsi, size: 4M}]\n");
     qmp(&home, &["blockdev-add", "driver=null-co", "node-name=target", "size=4194304"]);
@@ -143,7 +143,7 @@ fn test_device_del_drive_that_a_job_uses_is_told_and_closed_by_the_next_one() {
 }
 
 #[test]
-fn test_device_del_controller_of_the_drives_is_refused_and_not_listed() {
+fn test_device_del_drive_controller_is_refused_and_unlisted() {
     let home = TestHome::new();
     started(
         &home,
@@ -162,7 +162,7 @@ fn test_device_del_controller_of_the_drives_is_refused_and_not_listed() {
 }
 
 #[test]
-fn test_device_del_same_words_again_never_take_out_a_card_that_is_called_as_the_device_was() {
+fn test_device_del_repeated_never_removes_card_of_same_name() {
     let home = TestHome::new();
     let cards = "network: [{name: lan, model: usb-net}, {name: same, model: usb-net}]\n";
     let drive = "storage: [{name: same, interface: scsi, size: 4M}]\n";
@@ -178,7 +178,7 @@ fn test_device_del_same_words_again_never_take_out_a_card_that_is_called_as_the_
 }
 
 #[test]
-fn test_device_del_device_of_json_words_is_one_of_the_definition() {
+fn test_device_del_device_defined_in_json_works() {
     let home = TestHome::new();
     let device = r#"  - {device: '{"driver": "scsi-hd", "id": "no", "drive": "no", "bus": "scsi.0"}'}"#;
     let drives = "storage: [{name: no, interface: none, size: 4M}, {name: hdd, interface: scsi, size: 4M}]\n";
@@ -192,7 +192,7 @@ fn test_device_del_device_of_json_words_is_one_of_the_definition() {
 }
 
 #[test]
-fn test_device_del_vm_that_ends_while_its_guest_is_waited_for_is_an_error_of_state() {
+fn test_device_del_vm_ending_meanwhile_is_a_state_error() {
     let home = TestHome::new();
     // No guest runs that could let it go.
     started(&home, "", "network: {name: lan, model: e1000}\n");

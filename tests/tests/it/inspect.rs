@@ -20,7 +20,7 @@ fn signal(name: &str, pid: &Value) {
 }
 
 #[test]
-fn test_inspect_running_vm_tells_process_machine_disks_and_sockets() {
+fn test_inspect_running_vm_has_process_disks_and_sockets() {
     let home = TestHome::new();
     home.add(&format!("{}cpu: 2\nstorage: [{{name: hdd, size: 8M}}]\n", guest::paused_yaml("web")));
     home.json(&["start", "web"]);
@@ -47,7 +47,7 @@ fn test_inspect_running_vm_tells_process_machine_disks_and_sockets() {
 }
 
 #[test]
-fn test_inspect_sockets_tell_who_is_connected() {
+fn test_inspect_sockets_show_connected_clients() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
@@ -65,7 +65,7 @@ fn test_inspect_sockets_tell_who_is_connected() {
 }
 
 #[test]
-fn test_inspect_disks_of_definition_and_machine_are_told_apart() {
+fn test_inspect_disks_separate_definition_from_machine() {
     let home = TestHome::new();
     let image = guest::BootSector::new("maqet-boot", guest::AfterMarker::Sleep).write(&home);
     fs::create_dir(home.path("shared")).unwrap();
@@ -90,7 +90,7 @@ fn test_inspect_disks_of_definition_and_machine_are_told_apart() {
 }
 
 #[test]
-fn test_inspect_stopped_process_tells_what_the_kernel_knows() {
+fn test_inspect_stopped_process_shows_kernel_data() {
     let home = TestHome::new();
     home.add(&format!("{}storage: [{{name: hdd, size: 8M}}]\n", guest::paused_yaml("web")));
     let pid = home.json(&["start", "web"])["pid"].clone();
@@ -108,7 +108,7 @@ fn test_inspect_stopped_process_tells_what_the_kernel_knows() {
 }
 
 #[test]
-fn test_inspect_for_people_shows_tables_without_control_characters() {
+fn test_inspect_text_output_has_no_control_characters() {
     let home = TestHome::new();
     home.add(&format!("{}storage: [{{name: hdd, size: 8M}}]\n", guest::paused_yaml("web")));
     home.json(&["start", "web"]);

@@ -72,7 +72,7 @@ fn words_in(picture: &Path) -> String {
 }
 
 #[test]
-fn test_type_five_hundred_characters_at_grub_are_all_there_and_a_chord_resets_the_machine() {
+fn test_type_at_grub_loses_no_character_and_chord_resets() {
     let grub = Grub::boot();
     // Its cursor blinks, at twice a second.
     grub.home.json(&["wait", "grub", "--for", "screen-stable=3s", "--timeout", "90s"]);
@@ -170,7 +170,7 @@ fn decoded(text: &str) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn test_type_in_each_layout_is_what_a_linux_with_that_keyboard_reads() {
+fn test_type_in_each_layout_is_read_by_linux() {
     let mut linux = Linux::boot();
     let ascii = mixed(188);
     // The keymaps of consoles are older than the euro.
@@ -193,7 +193,7 @@ fn test_type_in_each_layout_is_what_a_linux_with_that_keyboard_reads() {
 }
 
 #[test]
-fn test_keys_whoever_types_at_the_same_time_waits_and_whoever_is_killed_leaves_no_key_down() {
+fn test_keys_concurrent_waits_and_killed_releases_keys() {
     let mut linux = Linux::boot();
     linux.listens("us");
     let texts = ["a".repeat(60), "b".repeat(60)];
@@ -216,7 +216,7 @@ fn test_keys_whoever_types_at_the_same_time_waits_and_whoever_is_killed_leaves_n
 }
 
 #[test]
-fn test_keys_mistakes_are_told_before_qemu_hears_of_them() {
+fn test_keys_errors_are_reported_before_sending() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
 
@@ -238,7 +238,7 @@ fn test_keys_mistakes_are_told_before_qemu_hears_of_them() {
 }
 
 #[test]
-fn test_keys_paused_vm_is_told_to_hear_none() {
+fn test_keys_paused_vm_is_refused() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
@@ -259,7 +259,7 @@ fn test_keys_paused_vm_is_told_to_hear_none() {
 }
 
 #[test]
-fn test_type_reads_standard_input_and_files_and_refuses_those_with_nothing_in_them() {
+fn test_type_reads_stdin_and_files_and_refuses_empty_ones() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     let (text, empty) = (home.write("text", "a"), home.write("empty", ""));
@@ -280,7 +280,7 @@ fn test_type_reads_standard_input_and_files_and_refuses_those_with_nothing_in_th
 }
 
 #[test]
-fn test_standard_input_at_a_terminal_is_said_to_be_read_and_an_interrupt_ends_it() {
+fn test_type_stdin_on_terminal_shows_notice_until_interrupted() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
 

@@ -11,7 +11,7 @@ use maqet_testkit::{TestHome, guest, wait};
 use serde_json::{Value, json};
 
 #[test]
-fn test_forwarded_port_zero_takes_a_free_one_that_status_shows_and_that_listens() {
+fn test_forward_port_zero_uses_free_port_shown_by_status() {
     let home = TestHome::new();
     home.add(&format!("{}network: {{forward: [\"0:22\", \"udp:0:53\"]}}\n", guest::paused_yaml("web")));
 
@@ -30,7 +30,7 @@ fn test_forwarded_port_zero_takes_a_free_one_that_status_shows_and_that_listens(
 }
 
 #[test]
-fn test_two_vms_with_port_zero_take_different_ports() {
+fn test_forward_port_zero_of_two_vms_differs() {
     let home = TestHome::new();
     let ports: Vec<Value> = ["one", "two"]
         .into_iter()
@@ -45,7 +45,7 @@ fn test_two_vms_with_port_zero_take_different_ports() {
 }
 
 #[test]
-fn test_every_interface_and_type_is_taken_by_qemu() {
+fn test_storage_every_interface_and_type_starts() {
     let home = TestHome::new();
     fs::create_dir(home.path("share")).unwrap();
     home.write("cd.iso", [0; 4096]);
@@ -119,22 +119,22 @@ fn check_pasted_line(example: &str) {
 }
 
 #[test]
-fn test_pasted_dry_run_of_uefi_is_the_machine_that_start_runs() {
+fn test_dry_run_of_uefi_pasted_runs_same_machine() {
     check_pasted_line("uefi");
 }
 
 #[test]
-fn test_pasted_dry_run_of_shared_folders_is_the_machine_that_start_runs() {
+fn test_dry_run_of_shared_folders_pasted_runs_same_machine() {
     check_pasted_line("shared-folder");
 }
 
 #[test]
-fn test_pasted_dry_run_of_an_overlay_is_the_machine_that_start_runs() {
+fn test_dry_run_of_overlay_pasted_runs_same_machine() {
     check_pasted_line("two-disks");
 }
 
 #[test]
-fn test_origin_of_every_value_is_told() {
+fn test_info_origin_of_every_value_is_shown() {
     let home = TestHome::new();
     let base = home.write("base.yaml", "name: web\nmemory: 1G\n");
     let over = home.write("over.yaml", "cpu: 2\n");
@@ -148,7 +148,7 @@ fn test_origin_of_every_value_is_told() {
 }
 
 #[test]
-fn test_apply_what_the_file_says_already_is_no_difference_and_keeps_its_origin() {
+fn test_apply_same_file_changes_nothing_and_keeps_origins() {
     let home = TestHome::new();
     let file = home.write("web.yaml", "name: web\ncpu: 2\nmemory: 512\nstorage:\n  - name: data\n  - name: root\n");
     home.maqet(["add"]).arg(file).run().ok();
@@ -165,7 +165,7 @@ fn test_apply_what_the_file_says_already_is_no_difference_and_keeps_its_origin()
 }
 
 #[test]
-fn test_null_of_a_switch_deletes_that_of_an_earlier_file_and_of_the_defaults() {
+fn test_argument_null_removes_it_from_file_and_defaults() {
     let home = TestHome::new();
     home.write("config/maqet/maqet.conf", "defaults: {accel: tcg, arguments: [{append: quiet}]}\n");
     let base = home.write("base.yaml", "arguments: [{kernel: /a}, {initrd: /i}, {m: 64}]\n");
@@ -180,7 +180,7 @@ fn test_null_of_a_switch_deletes_that_of_an_earlier_file_and_of_the_defaults() {
 }
 
 #[test]
-fn test_defaults_of_the_settings_hold_for_every_vm_and_are_shown() {
+fn test_defaults_of_settings_apply_to_every_vm_and_are_shown() {
     let home = TestHome::new();
     home.write("config/maqet/maqet.conf", "defaults: {memory: 48M, accel: tcg}\n");
     home.add("name: web\ncpu: 2\n");
@@ -194,7 +194,7 @@ fn test_defaults_of_the_settings_hold_for_every_vm_and_are_shown() {
 }
 
 #[test]
-fn test_apply_shows_the_difference_and_waits_for_the_next_start_of_a_running_vm() {
+fn test_apply_running_vm_shows_changes_for_next_start() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
@@ -212,7 +212,7 @@ fn test_apply_shows_the_difference_and_waits_for_the_next_start_of_a_running_vm(
 }
 
 #[test]
-fn test_share_behind_a_link_to_the_system_is_refused() {
+fn test_share_symlink_to_system_folder_is_refused() {
     let home = TestHome::new();
     fs::create_dir(home.path("real")).unwrap();
     std::os::unix::fs::symlink("/etc", home.path("harmless")).unwrap();
@@ -226,7 +226,7 @@ fn test_share_behind_a_link_to_the_system_is_refused() {
 }
 
 #[test]
-fn test_info_of_a_share_shows_what_is_shared_and_whether_it_is_there() {
+fn test_info_share_shows_path_and_existence() {
     let home = TestHome::new();
     fs::create_dir(home.path("src")).unwrap();
     home.add(
@@ -241,7 +241,7 @@ fn test_info_of_a_share_shows_what_is_shared_and_whether_it_is_there() {
 }
 
 #[test]
-fn test_set_of_a_single_card_keeps_the_rest_of_it() {
+fn test_set_on_single_card_keeps_its_other_keys() {
     let home = TestHome::new();
     home.add("name: web\nnetwork: {forward: [\"2222:22\"]}\n");
 

@@ -14,7 +14,7 @@ fn started(home: &TestHome, name: &str, marker: &str) -> Value {
 }
 
 #[test]
-fn test_pause_and_resume_are_what_qemu_says_and_repeat_without_harm() {
+fn test_pause_and_resume_match_qemu_and_are_repeatable() {
     let home = TestHome::new();
     started(&home, "web", "up");
 
@@ -31,7 +31,7 @@ fn test_pause_and_resume_are_what_qemu_says_and_repeat_without_harm() {
 }
 
 #[test]
-fn test_reset_boots_the_guest_anew_in_the_same_process() {
+fn test_reset_reboots_guest_in_same_process() {
     let home = TestHome::new();
     let before = started(&home, "web", "up-again");
     let log = before["serial_log"].as_str().unwrap().to_owned();
@@ -47,7 +47,7 @@ fn test_reset_boots_the_guest_anew_in_the_same_process() {
 }
 
 #[test]
-fn test_restart_is_another_process_and_another_boot() {
+fn test_restart_uses_new_process_and_boot_number() {
     let home = TestHome::new();
     let before = started(&home, "web", "up");
 
@@ -62,7 +62,7 @@ fn test_restart_is_another_process_and_another_boot() {
 }
 
 #[test]
-fn test_start_all_brings_ten_machines_to_their_monitors() {
+fn test_start_all_starts_ten_vms() {
     let home = TestHome::new();
     let names: Vec<String> = (0..10).map(|number| format!("vm{number}")).collect();
     for name in &names {
@@ -82,7 +82,7 @@ fn test_start_all_brings_ten_machines_to_their_monitors() {
 }
 
 #[test]
-fn test_status_after_a_reboot_of_the_host_says_so() {
+fn test_status_after_host_reboot_has_that_reason() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     let pid = home.json(&["start", "web"])["pid"].as_i64().unwrap();
@@ -100,7 +100,7 @@ fn test_status_after_a_reboot_of_the_host_says_so() {
 }
 
 #[test]
-fn test_status_of_a_frozen_qemu_is_busy_at_once_and_nothing_is_marked_dead() {
+fn test_status_of_frozen_qemu_is_busy_and_not_dead() {
     let home = TestHome::new();
     let pid = started(&home, "web", "up")["pid"].as_i64().unwrap().to_string();
     std::process::Command::new("kill").args(["-STOP", &pid]).status().unwrap();
@@ -118,7 +118,7 @@ fn test_status_of_a_frozen_qemu_is_busy_at_once_and_nothing_is_marked_dead() {
 
 /// Somebody kills QEMU while its guest is given time: nobody may say that the guest powered off.
 #[test]
-fn test_stop_of_a_machine_that_is_killed_meanwhile_does_not_say_that_its_guest_powered_off() {
+fn test_stop_of_vm_killed_meanwhile_is_not_a_guest_shutdown() {
     let home = TestHome::new();
     let pid = started(&home, "web", "up")["pid"].as_i64().unwrap().to_string();
     let stopping = home.maqet(["--format", "json", "stop", "web", "--timeout", "50s"]).spawn();
@@ -134,7 +134,7 @@ fn test_stop_of_a_machine_that_is_killed_meanwhile_does_not_say_that_its_guest_p
 }
 
 #[test]
-fn test_stop_with_force_works_where_nothing_can_be_locked() {
+fn test_stop_force_works_without_lock_files() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);

@@ -40,7 +40,7 @@ fn interrupt(running: &Running) {
 }
 
 #[test]
-fn test_logs_in_a_pipe_are_every_byte_that_was_written() {
+fn test_logs_in_pipe_are_every_byte_written() {
     let home = TestHome::new();
     let started = waiting_guest(&home);
 
@@ -57,7 +57,7 @@ fn test_logs_in_a_pipe_are_every_byte_that_was_written() {
 }
 
 #[test]
-fn test_logs_follow_ends_with_the_guest_once_all_is_read() {
+fn test_logs_follow_ends_with_guest_after_all_output() {
     let home = TestHome::new();
     waiting_guest(&home);
     let words = home.maqet(["logs", "web", "--follow", "--lines", "1"]).spawn();
@@ -74,7 +74,7 @@ fn test_logs_follow_ends_with_the_guest_once_all_is_read() {
 }
 
 #[test]
-fn test_logs_follow_interrupted_is_130_and_the_guest_runs_on() {
+fn test_logs_follow_interrupted_exits_130_and_guest_runs() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
@@ -89,7 +89,7 @@ fn test_logs_follow_interrupted_is_130_and_the_guest_runs_on() {
 }
 
 #[test]
-fn test_logs_that_nobody_reads_answer_to_a_signal() {
+fn test_logs_with_blocked_output_end_on_signal() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     let started = home.json(&["start", "web"]);
@@ -111,7 +111,7 @@ fn test_logs_that_nobody_reads_answer_to_a_signal() {
 }
 
 #[test]
-fn test_logs_follow_of_a_removed_vm_ends() {
+fn test_logs_follow_of_removed_vm_ends() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
@@ -130,7 +130,7 @@ fn test_logs_follow_of_a_removed_vm_ends() {
 }
 
 #[test]
-fn test_logs_of_each_boot_are_kept_apart() {
+fn test_logs_of_each_boot_are_separate() {
     let home = TestHome::new();
     home.add(&format!("{}  - nonsense\n", guest::paused_yaml("web")));
     home.json_error(&["start", "web"], 1);
@@ -151,7 +151,7 @@ fn test_logs_of_each_boot_are_kept_apart() {
 }
 
 #[test]
-fn test_logs_of_maqet_tell_deeds_and_their_outcome() {
+fn test_logs_of_maqet_list_operations_and_outcomes() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json_error(&["qmp", "web", "query-status"], 4);
@@ -176,7 +176,7 @@ fn test_logs_of_maqet_tell_deeds_and_their_outcome() {
 }
 
 #[test]
-fn test_logs_that_are_not_there_say_why() {
+fn test_logs_unavailable_explain_why() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.add(&format!("{}serial: none\n", guest::paused_yaml("mute")));

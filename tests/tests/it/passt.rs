@@ -40,7 +40,7 @@ fn assert_no_passt(home: &TestHome) {
 }
 
 #[test]
-fn test_passt_listens_at_the_forwarded_port_while_the_vm_runs_and_is_gone_after_stop() {
+fn test_passt_listens_while_vm_runs_and_ends_with_stop() {
     let home = TestHome::new();
     let port = free_port();
     home.add(&(guest::paused_yaml("web") + &network(port)));
@@ -61,7 +61,7 @@ fn test_passt_listens_at_the_forwarded_port_while_the_vm_runs_and_is_gone_after_
 }
 
 #[test]
-fn test_passt_ends_by_itself_when_its_qemu_is_killed() {
+fn test_passt_ends_when_qemu_is_killed() {
     let home = TestHome::new();
     home.add(&(guest::paused_yaml("web") + &network(free_port())));
     let pid = home.json(&["start", "web"])["pid"].to_string();
@@ -73,7 +73,7 @@ fn test_passt_ends_by_itself_when_its_qemu_is_killed() {
 }
 
 #[test]
-fn test_passt_of_a_start_that_qemu_refuses_is_not_left() {
+fn test_passt_of_failed_start_ends() {
     let home = TestHome::new();
     let yaml = guest::paused_yaml("web") + &network(free_port());
     home.add(&yaml);
@@ -86,7 +86,7 @@ fn test_passt_of_a_start_that_qemu_refuses_is_not_left() {
 }
 
 #[test]
-fn test_passt_whose_port_is_taken_refuses_the_start_in_its_own_words() {
+fn test_passt_port_in_use_fails_start_with_its_message() {
     let home = TestHome::new();
     let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = taken.local_addr().unwrap().port();
@@ -103,7 +103,7 @@ fn test_passt_whose_port_is_taken_refuses_the_start_in_its_own_words() {
 }
 
 #[test]
-fn test_passt_that_is_not_installed_is_told_with_its_package() {
+fn test_passt_not_installed_suggests_package() {
     let home = TestHome::new();
     home.add(&(guest::paused_yaml("web") + &network(free_port())));
     let qemu = ["/usr/bin/qemu-system-x86_64", "/usr/local/bin/qemu-system-x86_64"]
@@ -120,7 +120,7 @@ fn test_passt_that_is_not_installed_is_told_with_its_package() {
 }
 
 #[test]
-fn test_passt_left_by_a_start_that_was_killed_ends_with_the_next_command() {
+fn test_passt_of_killed_start_ends_with_next_command() {
     let home = TestHome::new();
     home.add(&(guest::paused_yaml("web") + &network(free_port())));
     // A QEMU that never answers: its start is killed while passt waits for it.
@@ -142,7 +142,7 @@ fn test_passt_left_by_a_start_that_was_killed_ends_with_the_next_command() {
 }
 
 #[test]
-fn test_passt_command_line_for_a_shell_begins_with_it() {
+fn test_passt_is_first_in_shell_command_line() {
     let home = TestHome::new();
     home.add(&(guest::paused_yaml("web") + &network(2222)));
 
@@ -155,7 +155,7 @@ fn test_passt_command_line_for_a_shell_begins_with_it() {
 }
 
 #[test]
-fn test_passt_with_a_free_port_is_refused() {
+fn test_passt_with_port_zero_is_refused() {
     let home = TestHome::new();
     home.write("vm.yaml", "name: web\nnetwork: {mode: passt, forward: [\"0:22\"]}\n");
 
@@ -185,7 +185,7 @@ fn fetched(port: u16) -> std::io::Result<String> {
 }
 
 #[test]
-fn test_passt_guest_answers_at_the_forwarded_port() {
+fn test_passt_guest_answers_at_forwarded_port() {
     let home = TestHome::new();
     let port = free_port();
     home.add(&(guest::linux_yaml("web", &guest::Files::built()) + &network(port)));

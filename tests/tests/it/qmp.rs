@@ -58,7 +58,7 @@ impl Drop for Foreign {
 }
 
 #[test]
-fn test_foreign_client_on_the_free_monitor_works_while_ours_do() {
+fn test_qmp_external_monitor_works_beside_maqet() {
     let home = with_web();
     let mut foreign = Foreign::connect(&home);
 
@@ -75,7 +75,7 @@ fn test_foreign_client_on_the_free_monitor_works_while_ours_do() {
 }
 
 #[test]
-fn test_status_while_the_main_loop_hangs_says_busy() {
+fn test_status_while_main_loop_hangs_is_busy() {
     let home = with_web();
     let fifo = home.path("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());

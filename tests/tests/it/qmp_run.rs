@@ -33,7 +33,7 @@ fn kept(home: &TestHome) -> Vec<PathBuf> {
 }
 
 #[test]
-fn test_command_or_argument_that_qemu_does_not_have_is_answered_with_near_names() {
+fn test_qmp_unknown_command_or_argument_suggests_names() {
     let home = with_web();
 
     let (command, near) = refused(&home, "query-statsu");
@@ -54,7 +54,7 @@ fn test_command_or_argument_that_qemu_does_not_have_is_answered_with_near_names(
 }
 
 #[test]
-fn test_words_reach_qemu_with_the_types_it_wants() {
+fn test_qmp_arguments_are_sent_with_schema_types() {
     let home = with_web();
 
     qmp(&home, "blockdev-add driver=null-co node-name=n size=2G read-zeroes=on");
@@ -73,7 +73,7 @@ fn test_words_reach_qemu_with_the_types_it_wants() {
 }
 
 #[test]
-fn test_json_is_read_from_a_word_a_file_and_standard_input() {
+fn test_qmp_json_is_read_from_argument_file_and_stdin() {
     let home = with_web();
     let file = home.write("arguments.json", r#"{"path": "/machine", "property": "type"}"#);
     let input = fs::File::open(&file).unwrap();
@@ -92,7 +92,7 @@ fn test_json_is_read_from_a_word_a_file_and_standard_input() {
 }
 
 #[test]
-fn test_schema_is_kept_for_all_and_asked_for_anew_when_its_file_is_broken() {
+fn test_qmp_schema_is_cached_and_refetched_if_corrupt() {
     let home = with_web();
 
     qmp(&home, "query-status");
@@ -111,7 +111,7 @@ fn test_schema_is_kept_for_all_and_asked_for_anew_when_its_file_is_broken() {
 }
 
 #[test]
-fn test_commands_that_reach_the_host_ask_and_do_nothing_before() {
+fn test_qmp_host_access_commands_require_confirmation() {
     let home = with_web();
     let target = home.path("memory");
     let save = format!("pmemsave val=0 size=16 filename={}", target.display());
@@ -141,7 +141,7 @@ fn test_commands_that_reach_the_host_ask_and_do_nothing_before() {
 }
 
 #[test]
-fn test_human_monitor_that_did_not_do_it_is_a_failure() {
+fn test_qmp_hmp_error_output_is_a_failure() {
     let home = with_web();
     let line = |line: &str, code: i32| {
         let line = format!("command-line={line}");
@@ -159,7 +159,7 @@ fn test_human_monitor_that_did_not_do_it_is_a_failure() {
 }
 
 #[test]
-fn test_answer_is_a_table_for_people_and_json_for_a_pipe() {
+fn test_qmp_reply_is_table_as_text_and_json_in_pipe() {
     let home = with_web();
     let info = ["qmp", "web", "human-monitor-command", "command-line=info status"];
 
@@ -176,7 +176,7 @@ fn test_answer_is_a_table_for_people_and_json_for_a_pipe() {
 }
 
 #[test]
-fn test_properties_of_a_device_are_checked_and_typed_before_it_is_added() {
+fn test_qmp_device_add_properties_are_checked_and_typed() {
     let home = with_web();
     qmp(&home, "blockdev-add driver=null-co node-name=n size=1M");
 
@@ -196,7 +196,7 @@ fn test_properties_of_a_device_are_checked_and_typed_before_it_is_added() {
 }
 
 #[test]
-fn test_time_too_short_to_ask_qemu_in_is_a_time_out_and_not_a_busy_monitor() {
+fn test_qmp_tiny_timeout_is_not_a_busy_monitor() {
     let home = with_web();
 
     let before_the_schema = home.json_error(&["qmp", "web", "query-status", "--timeout", "0s"], 124);

@@ -21,7 +21,7 @@ fn hanging_qemu(home: &TestHome) -> PathBuf {
 
 /// A start that is killed leaves either nothing or a VM that `ls` shows and `stop` stops.
 #[test]
-fn test_start_killed_at_any_moment_hides_no_qemu() {
+fn test_start_killed_at_any_moment_leaves_no_hidden_qemu() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
 
@@ -42,7 +42,7 @@ fn test_start_killed_at_any_moment_hides_no_qemu() {
 }
 
 #[test]
-fn test_interrupted_start_leaves_no_qemu_and_exits_with_130() {
+fn test_start_interrupted_exits_130_and_leaves_no_qemu() {
     let home = TestHome::new();
     let hanging = hanging_qemu(&home);
     home.add(&format!("name: web\naccel: tcg\nbinary: {}\n", hanging.display()));
@@ -61,7 +61,7 @@ fn test_interrupted_start_leaves_no_qemu_and_exits_with_130() {
 }
 
 #[test]
-fn test_interrupted_start_leaves_the_vm_as_it_was_and_is_told_of() {
+fn test_start_interrupted_keeps_vm_status_and_is_reported() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
@@ -101,7 +101,7 @@ fn slow_qemu_img(home: &TestHome) -> OsString {
 
 /// The tool works on; nobody else is let at the image until it is done.
 #[test]
-fn test_snapshot_killed_while_its_tool_works_keeps_the_vm_locked_until_that_is_done() {
+fn test_snapshot_killed_keeps_lock_until_qemu_img_exits() {
     let home = TestHome::new();
     home.add(&format!("{}storage: [{{name: hdd, size: 1M}}]\n", guest::paused_yaml("web")));
     home.write("config/maqet/maqet.conf", "timeouts: {lock: 200ms}\n");
@@ -126,7 +126,7 @@ fn test_snapshot_killed_while_its_tool_works_keeps_the_vm_locked_until_that_is_d
 }
 
 #[test]
-fn test_start_hanging_binary_times_out_and_is_ended() {
+fn test_start_hanging_binary_times_out_and_is_killed() {
     let home = TestHome::new();
     let hanging = hanging_qemu(&home);
     home.add(&format!("name: web\naccel: tcg\nbinary: {}\n", hanging.display()));
@@ -141,7 +141,7 @@ fn test_start_hanging_binary_times_out_and_is_ended() {
 }
 
 #[test]
-fn test_database_that_was_emptied_is_named_and_not_replaced() {
+fn test_database_emptied_is_reported_and_not_replaced() {
     let home = TestHome::new();
     home.maqet(["add", "--empty", "--name", "web"]).run().ok();
     let database = home.files().into_iter().find(|path| path.ends_with("maqet.db")).unwrap();
@@ -155,7 +155,7 @@ fn test_database_that_was_emptied_is_named_and_not_replaced() {
 }
 
 #[test]
-fn test_recorded_pid_of_a_stranger_is_never_signalled() {
+fn test_stop_recycled_pid_is_never_signalled() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
@@ -177,7 +177,7 @@ fn test_recorded_pid_of_a_stranger_is_never_signalled() {
 }
 
 #[test]
-fn test_stop_that_is_given_up_leaves_a_vm_that_runs() {
+fn test_stop_interrupted_leaves_vm_running() {
     let home = TestHome::new();
     let image = guest::BootSector::new("maqet-boot", guest::AfterMarker::Sleep).write(&home);
     home.add(&guest::BootSector::yaml("web", &image));

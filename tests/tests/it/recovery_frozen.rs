@@ -109,7 +109,7 @@ impl Deaf {
 }
 
 #[test]
-fn test_qemu_stopped_by_a_signal_is_named_by_every_command_and_unharmed() {
+fn test_qemu_stopped_by_signal_is_reported_by_all_commands() {
     let vm = Deaf::start();
     vm.send(Signal::STOP);
 
@@ -126,7 +126,7 @@ fn test_qemu_stopped_by_a_signal_is_named_by_every_command_and_unharmed() {
 }
 
 #[test]
-fn test_qemu_stopped_by_a_signal_is_ended_with_force() {
+fn test_qemu_stopped_by_signal_ends_with_force() {
     let vm = Deaf::start();
     vm.send(Signal::STOP);
 
@@ -140,7 +140,7 @@ fn test_qemu_stopped_by_a_signal_is_ended_with_force() {
 }
 
 #[test]
-fn test_qemu_with_a_blocked_main_loop_is_named_by_every_command_and_unharmed() {
+fn test_qemu_blocked_is_reported_by_all_commands() {
     let vm = Deaf::start();
     let (pipe, waiting) = vm.block();
 
@@ -158,7 +158,7 @@ fn test_qemu_with_a_blocked_main_loop_is_named_by_every_command_and_unharmed() {
 }
 
 #[test]
-fn test_qemu_with_a_blocked_main_loop_is_ended_with_force() {
+fn test_qemu_blocked_ends_with_force() {
     let vm = Deaf::start();
     let (_pipe, waiting) = vm.block();
 

@@ -17,8 +17,8 @@ fn stat(pid: Pid) -> String {
 }
 
 #[test]
-fn test_qemu_that_nobody_reaps_is_dead_for_every_command() {
-    own_process::within("recovery_zombie::test_qemu_that_nobody_reaps_is_dead_for_every_command", || {
+fn test_qemu_zombie_is_dead_for_every_command() {
+    own_process::within("recovery_zombie::test_qemu_zombie_is_dead_for_every_command", || {
         set_child_subreaper(Some(getpid())).unwrap();
         check_zombies();
     });

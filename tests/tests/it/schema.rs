@@ -49,7 +49,7 @@ fn check_accepted(folder: &str, count: usize) {
 }
 
 #[test]
-fn test_schema_itself_is_right_by_its_draft() {
+fn test_schema_is_valid_by_its_draft() {
     let schema = schema();
 
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
@@ -58,17 +58,17 @@ fn test_schema_itself_is_right_by_its_draft() {
 }
 
 #[test]
-fn test_schema_accepts_the_examples_of_the_docs() {
+fn test_schema_accepts_documented_examples() {
     check_accepted("../docs/examples", 5);
 }
 
 #[test]
-fn test_schema_accepts_what_the_python_program_read() {
+fn test_schema_accepts_files_of_python_version() {
     check_accepted("data/python", 6);
 }
 
 #[test]
-fn test_schema_accepts_every_form_that_check_accepts() {
+fn test_schema_accepts_every_form_accepted_by_check() {
     let home = TestHome::new();
     let validator = validator();
 
@@ -132,7 +132,7 @@ const BEYOND_A_SCHEMA: [&str; 37] = [
 ];
 
 #[test]
-fn test_schema_refuses_the_broken_files_it_can_tell() {
+fn test_schema_refuses_broken_files_within_its_reach() {
     let validator = validator();
     let broken = configurations("data/broken");
 

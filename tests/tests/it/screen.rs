@@ -14,7 +14,7 @@ fn home_with(more: &str) -> TestHome {
 }
 
 #[test]
-fn test_screenshot_format_is_what_the_name_says_and_the_file_is_the_callers() {
+fn test_screenshot_format_follows_name_and_file_is_owned() {
     let home = home_with("");
 
     let png = home.json(&["screenshot", "web", "screen.png"]);
@@ -35,7 +35,7 @@ fn test_screenshot_format_is_what_the_name_says_and_the_file_is_the_callers() {
 }
 
 #[test]
-fn test_screenshot_in_a_pipe_is_the_picture_alone() {
+fn test_screenshot_in_pipe_is_only_the_image() {
     let home = home_with("");
     let mut command = home.maqet(["--format", "json", "screenshot", "web", "-"]).into_command();
 
@@ -47,7 +47,7 @@ fn test_screenshot_in_a_pipe_is_the_picture_alone() {
 }
 
 #[test]
-fn test_screenshot_file_is_replaced_and_what_is_no_file_is_left_alone() {
+fn test_screenshot_replaces_files_but_nothing_else() {
     let home = home_with("");
     let old = home.write("screen.png", "old");
     symlink(&old, home.path("link.png")).unwrap();
@@ -63,7 +63,7 @@ fn test_screenshot_file_is_replaced_and_what_is_no_file_is_left_alone() {
 }
 
 #[test]
-fn test_screenshot_vm_without_a_graphics_card_is_told_to_have_no_screen() {
+fn test_screenshot_without_graphics_card_is_unavailable() {
     let home = home_with("vga: none\n");
 
     let refused = home.json_error(&["screenshot", "web", "screen.png"], 4);

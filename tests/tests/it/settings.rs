@@ -18,7 +18,7 @@ fn problem(path: &str, file: &str, line: u64) -> (String, String, u64) {
 }
 
 #[test]
-fn test_defaults_that_are_wrong_are_told_by_every_command_with_their_lines() {
+fn test_defaults_invalid_fail_every_command_with_lines() {
     let home = TestHome::new();
     home.write(CONF, "defaults:\n  memry: 1G\n  cpu: 0\n  network:\n    - bridge: br0\n");
 
@@ -37,7 +37,7 @@ fn test_defaults_that_are_wrong_are_told_by_every_command_with_their_lines() {
 }
 
 #[test]
-fn test_defaults_with_a_switch_lose_to_the_key_of_a_vm_and_a_definition_to_the_flag() {
+fn test_defaults_lose_to_vm_keys_and_vm_keys_to_flags() {
     let home = TestHome::new();
     home.write(CONF, "defaults: {accel: tcg, arguments: [{vga: std}]}\n");
     home.write("vm.yaml", "vga: virtio\narguments: [{m: 512}]\n");
@@ -53,7 +53,7 @@ fn test_defaults_with_a_switch_lose_to_the_key_of_a_vm_and_a_definition_to_the_f
 }
 
 #[test]
-fn test_defaults_with_a_name_are_refused() {
+fn test_defaults_with_name_are_refused() {
     let home = TestHome::new();
     home.write(CONF, "defaults: {name: web}\n");
 
@@ -64,7 +64,7 @@ fn test_defaults_with_a_name_are_refused() {
 }
 
 #[test]
-fn test_default_that_a_vm_says_again_is_told_with_both_places() {
+fn test_default_repeated_by_vm_is_reported_with_both_locations() {
     let home = TestHome::new();
     home.write(CONF, "defaults:\n  arguments:\n    - append: quiet\n");
     home.write("web.yaml", "name: web\narguments:\n  - append: debug\n");
@@ -80,7 +80,7 @@ fn test_default_that_a_vm_says_again_is_told_with_both_places() {
 
 /// The default came after the VM was stored, so that only `start` and its like can tell.
 #[test]
-fn test_default_against_a_stored_definition_is_told_with_both_places() {
+fn test_default_conflicting_with_stored_vm_shows_both_locations() {
     let home = TestHome::new();
     let file = home.write("web.yaml", "name: web\naccel: tcg\narguments:\n  - append: debug\n");
     home.maqet(["add"]).arg(file).run().ok();
@@ -98,7 +98,7 @@ fn test_default_against_a_stored_definition_is_told_with_both_places() {
 }
 
 #[test]
-fn test_origin_of_a_setting_from_a_variable_is_the_variable_and_a_flag_beats_it() {
+fn test_setting_from_variable_has_its_origin_and_loses_to_flag() {
     let home = TestHome::new();
     let origins = |arguments: &[&str]| {
         let shown = home.maqet(["config", "show", "--origin", "--format", "json"]).args(arguments);
@@ -123,7 +123,7 @@ fn test_origin_of_a_setting_from_a_variable_is_the_variable_and_a_flag_beats_it(
 }
 
 #[test]
-fn test_section_that_holds_nothing_says_as_much_as_none() {
+fn test_settings_empty_section_equals_none() {
     let home = TestHome::new();
     home.write(
         CONF,
@@ -138,7 +138,7 @@ fn test_section_that_holds_nothing_says_as_much_as_none() {
 }
 
 #[test]
-fn test_settings_without_their_origins_have_no_column_for_them() {
+fn test_settings_without_origins_have_no_such_column() {
     let home = TestHome::new();
 
     let heads = [&["config", "show"][..], &["config", "show", "--origin"]]

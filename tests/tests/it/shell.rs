@@ -90,7 +90,7 @@ fn script(home: &TestHome, arguments: &[&str], lines: &str) -> (Option<i32>, Vec
 }
 
 #[test]
-fn test_shell_answers_completes_and_leaves_the_terminal_as_it_was() {
+fn test_shell_replies_completes_and_restores_terminal() {
     let home = with_web();
     let shell = Shell::open(&home, &[]);
 
@@ -108,7 +108,7 @@ fn test_shell_answers_completes_and_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
-fn test_shell_lines_typed_or_pasted_at_once_are_all_carried_out() {
+fn test_shell_pasted_lines_are_all_executed() {
     let home = with_web();
     let shell = Shell::open(&home, &[]);
 
@@ -127,7 +127,7 @@ fn test_shell_lines_typed_or_pasted_at_once_are_all_carried_out() {
 }
 
 #[test]
-fn test_shell_for_people_greets_them_and_shows_answers_and_errors_in_words() {
+fn test_shell_text_output_has_greeting_replies_and_errors() {
     let home = with_web();
     let shell = Shell::of(&home, &[]);
 
@@ -143,7 +143,7 @@ fn test_shell_for_people_greets_them_and_shows_answers_and_errors_in_words() {
 }
 
 #[test]
-fn test_shell_completes_values_and_shows_what_could_be() {
+fn test_shell_completes_values_and_lists_candidates() {
     let home = with_web();
     let shell = Shell::open(&home, &[]);
     let past = shell.terminal.shown().len();
@@ -163,7 +163,7 @@ fn test_shell_completes_values_and_shows_what_could_be() {
 }
 
 #[test]
-fn test_shell_shows_events_above_the_line_that_is_typed() {
+fn test_shell_events_appear_above_edited_line() {
     let home = with_web();
     let shell = Shell::open(&home, &[]);
     let past = shell.terminal.shown().len();
@@ -184,7 +184,7 @@ fn test_shell_shows_events_above_the_line_that_is_typed() {
 }
 
 #[test]
-fn test_shell_ctrl_c_clears_the_line_and_nothing_else() {
+fn test_shell_ctrl_c_clears_only_the_line() {
     let home = with_web();
     let shell = Shell::open(&home, &[]);
     let past = shell.terminal.shown().len();
@@ -200,7 +200,7 @@ fn test_shell_ctrl_c_clears_the_line_and_nothing_else() {
 }
 
 #[test]
-fn test_shell_ctrl_c_gives_up_waiting_for_an_answer_and_the_session_goes_on() {
+fn test_shell_ctrl_c_cancels_wait_and_session_continues() {
     let home = with_web();
     let fifo = home.path("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
@@ -224,7 +224,7 @@ fn test_shell_ctrl_c_gives_up_waiting_for_an_answer_and_the_session_goes_on() {
 }
 
 #[test]
-fn test_shell_stopped_with_ctrl_z_goes_on_with_the_line_that_was_typed() {
+fn test_shell_resumed_after_ctrl_z_keeps_the_line() {
     let home = with_web();
     let terminal = Terminal::new();
     let shell = home.maqet(["qmp", "shell", "web"]).into_command();
@@ -261,7 +261,7 @@ fn test_shell_stopped_with_ctrl_z_goes_on_with_the_line_that_was_typed() {
 }
 
 #[test]
-fn test_shell_whose_vm_goes_away_says_so_and_leaves() {
+fn test_shell_of_ended_vm_reports_it_and_exits() {
     let home = with_web();
     let shell = Shell::open(&home, &[]);
     shell.terminal.type_keys("half a li");
@@ -272,7 +272,7 @@ fn test_shell_whose_vm_goes_away_says_so_and_leaves() {
 }
 
 #[test]
-fn test_shell_whose_qemu_was_told_to_quit_leaves_with_success() {
+fn test_shell_after_quit_command_exits_successfully() {
     let home = with_web();
     let shell = Shell::open(&home, &[]);
 
@@ -283,7 +283,7 @@ fn test_shell_whose_qemu_was_told_to_quit_leaves_with_success() {
 }
 
 #[test]
-fn test_shell_that_is_ended_by_a_signal_leaves_the_terminal_as_it_was() {
+fn test_shell_ended_by_signal_restores_terminal() {
     let home = with_web();
     for name in ["TERM", "HUP", "QUIT"] {
         let shell = Shell::open(&home, &[]);
@@ -298,7 +298,7 @@ fn test_shell_that_is_ended_by_a_signal_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
-fn test_shell_history_is_kept_for_the_next_one_without_secrets() {
+fn test_shell_history_is_kept_without_secrets() {
     let home = with_web();
     let first = Shell::open(&home, &[]);
     first.ask("query-name", "\"name\": \"web\"");
@@ -319,7 +319,7 @@ fn test_shell_history_is_kept_for_the_next_one_without_secrets() {
 }
 
 #[test]
-fn test_shell_script_answers_each_command_with_a_line_and_tells_the_first_failure() {
+fn test_shell_script_prints_replies_and_stops_at_first_failure() {
     let home = with_web();
     let lines = "query-name\n\n# nothing\n{\"execute\": \"query-uuid\"}\nquery-nam\nqom-list\nstop\n";
 
@@ -337,7 +337,7 @@ fn test_shell_script_answers_each_command_with_a_line_and_tells_the_first_failur
 }
 
 #[test]
-fn test_shell_script_reaches_the_host_only_if_it_may() {
+fn test_shell_script_host_access_requires_flag() {
     let home = with_web();
     let line = "human-monitor-command command-line='gva2gpa 0'\n";
 
@@ -350,7 +350,7 @@ fn test_shell_script_reaches_the_host_only_if_it_may() {
 }
 
 #[test]
-fn test_shell_script_properties_of_devices_are_checked_as_in_run() {
+fn test_shell_script_checks_device_properties_as_run() {
     let home = with_web();
 
     let (code, answers) = script(&home, &[], "device_add driver=virtio-rng-pci rngg=x\n");
@@ -360,7 +360,7 @@ fn test_shell_script_properties_of_devices_are_checked_as_in_run() {
 }
 
 #[test]
-fn test_shell_script_that_cannot_be_read_is_told_as_that() {
+fn test_shell_script_unreadable_is_reported() {
     let home = with_web();
     let file = home.write("script", "query-name\n");
     fs::write(&file, b"\xff\n").unwrap();
@@ -373,7 +373,7 @@ fn test_shell_script_that_cannot_be_read_is_told_as_that() {
 }
 
 #[test]
-fn test_shell_script_that_ends_its_qemu_succeeds_and_goes_no_further() {
+fn test_shell_script_quit_succeeds_and_ends_script() {
     let home = with_web();
 
     let (code, answers) = script(&home, &[], "quit\n");
@@ -385,7 +385,7 @@ fn test_shell_script_that_ends_its_qemu_succeeds_and_goes_no_further() {
 }
 
 #[test]
-fn test_shell_script_that_waits_leaves_when_its_vm_goes_away() {
+fn test_shell_script_waiting_ends_with_vm() {
     let home = with_web();
     let mut command = home.maqet(["qmp", "shell", "web"]).into_command();
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
@@ -401,7 +401,7 @@ fn test_shell_script_that_waits_leaves_when_its_vm_goes_away() {
 }
 
 #[test]
-fn test_shell_of_a_vm_that_does_not_run_is_refused() {
+fn test_shell_of_stopped_vm_is_refused() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
 

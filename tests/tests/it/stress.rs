@@ -121,7 +121,7 @@ fn database(home: &TestHome) -> rusqlite::Connection {
 }
 
 #[test]
-fn test_mixed_operations_of_sixteen_at_once_lose_nothing() {
+fn test_mixed_operations_of_sixteen_processes_lose_nothing() {
     let _turn = parallel::heavy_turn();
     let home = TestHome::new();
     for vm in ["shared0", "shared1"] {
@@ -174,7 +174,7 @@ fn check_images(home: &TestHome) {
 }
 
 #[test]
-fn test_snapshots_of_one_drive_by_eight_at_once_are_queued_or_refused() {
+fn test_snapshots_of_one_drive_by_eight_processes_are_serialized() {
     let home = TestHome::new();
     home.add("name: web\naccel: tcg\nstorage: [{name: hdd, size: 4M}]\n");
     let names: Vec<String> = (0..8).map(|number| format!("s{number}")).collect();

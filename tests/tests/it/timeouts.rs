@@ -10,7 +10,7 @@ fn with(timeouts: &str) -> TestHome {
 }
 
 #[test]
-fn test_timeouts_that_are_set_and_those_that_are_not_are_shown_with_their_origin() {
+fn test_timeouts_are_shown_with_their_origin() {
     let home = with("{start: 1m30s, qmp: 5, lock: 250ms}");
 
     let shown = home.json(&["config", "show", "--origin"]);
@@ -25,7 +25,7 @@ fn test_timeouts_that_are_set_and_those_that_are_not_are_shown_with_their_origin
 }
 
 #[test]
-fn test_timeouts_start_holds_for_every_start_and_the_flag_wins() {
+fn test_timeouts_start_applies_unless_flag_given() {
     let home = with("{start: 0s}");
     home.add(&guest::paused_yaml("web"));
 
@@ -45,7 +45,7 @@ fn refused(timeouts: &str) -> Value {
 }
 
 #[test]
-fn test_timeouts_unknown_name_is_refused_with_the_near_one() {
+fn test_timeouts_unknown_name_suggests_similar_one() {
     let problem = refused("{strat: 1s}");
 
     assert_eq!(
@@ -56,7 +56,7 @@ fn test_timeouts_unknown_name_is_refused_with_the_near_one() {
 }
 
 #[test]
-fn test_timeouts_that_are_no_durations_are_refused_where_they_stand() {
+fn test_timeouts_invalid_duration_fails_with_location() {
     for (timeouts, told) in [
         ("{start: soon}", "`soon` is not a duration such as `30s` or `1m30s`"),
         ("{start: -1s}", "`-1s` is not a duration such as `30s` or `1m30s`"),

@@ -32,7 +32,7 @@ fn taken(home: &TestHome, file: &Path) {
 }
 
 #[test]
-fn test_config_that_group_or_others_can_write_is_refused_with_the_command_that_mends_it() {
+fn test_config_writable_by_others_fails_with_fixing_command() {
     let home = TestHome::new();
 
     for (mode, who) in [(0o664, "its group"), (0o620, "its group"), (0o666, "everybody"), (0o602, "everybody")] {
@@ -49,7 +49,7 @@ fn test_config_that_group_or_others_can_write_is_refused_with_the_command_that_m
 }
 
 #[test]
-fn test_config_hint_names_the_umask_where_the_group_can_write_only() {
+fn test_config_group_writable_hint_names_umask() {
     let home = TestHome::new();
 
     let by_group = refused(&home, &with_mode(&home, "vm.yaml", 0o664));
@@ -60,7 +60,7 @@ fn test_config_hint_names_the_umask_where_the_group_can_write_only() {
 }
 
 #[test]
-fn test_config_that_only_its_owner_writes_is_taken() {
+fn test_config_writable_by_owner_only_is_accepted() {
     let home = TestHome::new();
 
     for mode in [0o600, 0o644, 0o400, 0o755] {
@@ -69,7 +69,7 @@ fn test_config_that_only_its_owner_writes_is_taken() {
 }
 
 #[test]
-fn test_config_that_others_can_write_is_refused_by_apply_check_and_as_settings() {
+fn test_config_writable_by_others_is_refused_everywhere() {
     let home = TestHome::new();
     home.add(YAML);
     let file = with_mode(&home, "open.yaml", 0o664);
@@ -81,7 +81,7 @@ fn test_config_that_others_can_write_is_refused_by_apply_check_and_as_settings()
 }
 
 #[test]
-fn test_config_settings_in_their_own_folder_that_others_can_write_stop_every_command() {
+fn test_config_settings_writable_by_others_fail_every_command() {
     let home = TestHome::new();
     let file = home.write("config/maqet/maqet.conf", "defaults: {memory: 48M}\n");
     set_permissions(&file, Permissions::from_mode(0o666)).unwrap();
@@ -91,7 +91,7 @@ fn test_config_settings_in_their_own_folder_that_others_can_write_stop_every_com
 }
 
 #[test]
-fn test_config_that_others_can_write_is_taken_with_the_flag_or_the_variable() {
+fn test_config_writable_by_others_is_accepted_with_override() {
     let home = TestHome::new();
     let file = with_mode(&home, "vm.yaml", 0o666);
 
@@ -104,7 +104,7 @@ fn test_config_that_others_can_write_is_taken_with_the_flag_or_the_variable() {
 }
 
 #[test]
-fn test_config_behind_a_link_is_judged_by_where_the_link_leads() {
+fn test_config_symlink_is_checked_at_its_target() {
     let home = TestHome::new();
     let open = with_mode(&home, "open.yaml", 0o666);
     let closed = with_mode(&home, "closed.yaml", 0o600);
@@ -116,7 +116,7 @@ fn test_config_behind_a_link_is_judged_by_where_the_link_leads() {
 }
 
 #[test]
-fn test_config_in_a_folder_for_everybody_is_refused_unless_the_folder_is_sticky() {
+fn test_config_in_shared_folder_requires_sticky_bit() {
     let home = TestHome::new();
     let file = home.write("shared/vm.yaml", YAML);
     symlink(&file, home.path("link.yaml")).unwrap();
@@ -144,7 +144,7 @@ fn test_config_of_another_user_is_refused_for_root_too() {
 }
 
 #[test]
-fn test_config_from_standard_input_is_taken_whoever_can_write_it() {
+fn test_config_from_stdin_is_always_accepted() {
     let home = TestHome::new();
     let file = with_mode(&home, "vm.yaml", 0o666);
     let mut check = home.maqet(["config", "check", "-"]).into_command();
@@ -155,7 +155,7 @@ fn test_config_from_standard_input_is_taken_whoever_can_write_it() {
 }
 
 #[test]
-fn test_config_from_a_pipe_of_the_shell_is_taken() {
+fn test_config_from_shell_pipe_is_accepted() {
     let home = TestHome::new();
     let mut check = home.maqet(["config", "check", "/dev/fd/0"]).into_command();
     let mut child = check.stdin(std::process::Stdio::piped()).spawn().unwrap();

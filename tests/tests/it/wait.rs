@@ -23,7 +23,7 @@ fn kill(pid: &Value) {
 }
 
 #[test]
-fn test_start_waits_for_what_the_guest_says_and_for_early_events() {
+fn test_start_waits_for_serial_output_and_early_events() {
     let home = home();
 
     let started = home.json(&["start", "web", "--wait", "serial:ready to .ork", "--wait", "event:vm.started"]);
@@ -35,7 +35,7 @@ fn test_start_waits_for_what_the_guest_says_and_for_early_events() {
 }
 
 #[test]
-fn test_wait_in_vain_shows_the_last_lines_of_the_console_and_ends_with_124() {
+fn test_wait_timed_out_shows_console_and_exits_124() {
     let home = home();
     home.json(&["start", "web", "--wait", "serial:ready"]);
 
@@ -49,7 +49,7 @@ fn test_wait_in_vain_shows_the_last_lines_of_the_console_and_ends_with_124() {
 }
 
 #[test]
-fn test_wait_for_a_machine_that_dies_ends_at_once_and_says_why() {
+fn test_wait_for_vm_that_dies_ends_at_once_with_reason() {
     let home = home();
     let pid = home.json(&["start", "web"])["pid"].clone();
     let waiting = home.maqet(["--format", "json", "wait", "web", "--for", "serial:login:"]).spawn();
@@ -67,7 +67,7 @@ fn test_wait_for_a_machine_that_dies_ends_at_once_and_says_why() {
 }
 
 #[test]
-fn test_wait_for_an_event_counts_from_now_on_unless_told_otherwise() {
+fn test_wait_for_event_counts_from_now_unless_since_given() {
     let home = home();
     home.json(&["start", "web"]);
     home.json(&["pause", "web"]);
@@ -89,7 +89,7 @@ fn test_wait_for_an_event_counts_from_now_on_unless_told_otherwise() {
 }
 
 #[test]
-fn test_wait_for_a_screen_that_stands_still_leaves_no_picture() {
+fn test_wait_for_stable_screen_leaves_no_image() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
@@ -101,7 +101,7 @@ fn test_wait_for_a_screen_that_stands_still_leaves_no_picture() {
 }
 
 #[test]
-fn test_wait_for_a_file_and_for_a_port_that_leads_nowhere() {
+fn test_wait_for_file_and_unserved_port_works() {
     let home = home();
     home.json(&["start", "web"]);
     let waiting = home.maqet(["wait", "web", "--for", "file:done"]).spawn();
@@ -115,7 +115,7 @@ fn test_wait_for_a_file_and_for_a_port_that_leads_nowhere() {
 }
 
 #[test]
-fn test_wait_mistyped_condition_is_usage_with_the_nearest_one() {
+fn test_wait_mistyped_condition_suggests_similar_one() {
     let home = TestHome::new();
 
     let refused = home.maqet(["wait", "web", "--for", "seriel:x"]).run().code(2);
@@ -126,7 +126,7 @@ fn test_wait_mistyped_condition_is_usage_with_the_nearest_one() {
 }
 
 #[test]
-fn test_wait_that_is_interrupted_ends_with_130_and_changes_nothing() {
+fn test_wait_interrupted_exits_130_and_changes_nothing() {
     let home = home();
     home.json(&["start", "web"]);
     let waiting = home.maqet(["wait", "web", "--for", "serial:login:", "--format", "json"]).spawn();

@@ -9,7 +9,7 @@ use maqet_domain::port::{BinaryError, Hypervisor};
 use crate::kit::{environment, folder, script, wait, with_path};
 
 #[test]
-fn test_binary_name_is_found_and_remembered() {
+fn test_binary_name_is_found_and_cached() {
     wait(async {
         let folder = folder();
         let hypervisor = QemuHypervisor::new(environment(), folder.path().join("cache"));
@@ -40,7 +40,7 @@ fn refusal_of(body: &str) -> String {
 }
 
 #[test]
-fn test_binary_another_program_is_not_qemu() {
+fn test_binary_other_program_is_not_qemu() {
     assert_eq!(refusal_of("echo bash 5"), "`--version` printed `bash 5` and ended with exit code 0");
     assert_eq!(refusal_of("exit 3"), "`--version` printed nothing and ended with exit code 3");
     assert_eq!(
@@ -50,7 +50,7 @@ fn test_binary_another_program_is_not_qemu() {
 }
 
 #[test]
-fn test_binary_flood_is_cut_off_at_once() {
+fn test_binary_endless_output_is_cut_off() {
     let started = Instant::now();
 
     assert_eq!(refusal_of("exec cat /dev/zero"), "`--version` printed more than 64 KiB");
@@ -59,12 +59,12 @@ fn test_binary_flood_is_cut_off_at_once() {
 }
 
 #[test]
-fn test_binary_that_never_ends_is_given_up() {
+fn test_binary_hanging_times_out() {
     assert_eq!(refusal_of("sleep 1000"), "`--version` did not end within 5 s");
 }
 
 #[test]
-fn test_binary_file_that_is_no_program_is_not_runnable() {
+fn test_binary_not_executable_is_unavailable() {
     wait(async {
         let folder = folder();
         let path = folder.path().join("tool");
@@ -79,7 +79,7 @@ fn test_binary_file_that_is_no_program_is_not_runnable() {
 }
 
 #[test]
-fn test_binary_missing_is_told_by_what_was_wanted() {
+fn test_binary_missing_names_what_was_requested() {
     wait(async {
         let folder = folder();
         let hypervisor = QemuHypervisor::new(environment(), folder.path().join("cache"));

@@ -8,7 +8,7 @@ use maqet_domain::port::{ConsoleError, Consoles, Monitors, QmpCommand};
 use crate::kit::{Bench, PATIENCE, wait};
 
 #[test]
-fn test_attach_twenty_times_in_a_row_is_never_taken() {
+fn test_attach_twenty_times_in_a_row_always_works() {
     let bench = Bench::new();
     wait(async {
         bench.start().await;
@@ -22,7 +22,7 @@ fn test_attach_twenty_times_in_a_row_is_never_taken() {
 }
 
 #[test]
-fn test_attach_while_one_of_ours_is_names_it() {
+fn test_attach_while_in_use_names_the_holder() {
     let bench = Bench::new();
     wait(async {
         bench.start().await;
@@ -39,7 +39,7 @@ fn test_attach_while_one_of_ours_is_names_it() {
 }
 
 #[test]
-fn test_attached_console_ends_with_its_qemu() {
+fn test_attached_console_closes_with_qemu() {
     let bench = Bench::new();
     wait(async {
         bench.start().await;
@@ -64,7 +64,7 @@ fn test_attached_console_ends_with_its_qemu() {
 }
 
 #[test]
-fn test_ended_console_with_nothing_left_is_closed() {
+fn test_ended_console_without_output_is_closed() {
     let bench = Bench::new();
     wait(async {
         bench.start().await;
@@ -78,7 +78,7 @@ fn test_ended_console_with_nothing_left_is_closed() {
 }
 
 #[test]
-fn test_attach_to_a_machine_without_a_console_is_missing_and_makes_nothing() {
+fn test_attach_without_console_fails_and_creates_nothing() {
     let bench = Bench::new();
     wait(async {
         let missing = QemuConsoles.attach(&bench.places).await.err().unwrap();

@@ -29,7 +29,7 @@ fn is_same(raw: &Path, qcow2: &Path) -> bool {
 }
 
 #[test]
-fn test_convert_variable_store_keeps_content_and_size_and_is_private() {
+fn test_convert_variable_store_keeps_content_and_is_private() {
     wait(async {
         let folder = folder();
         let from = template(&folder, VARIABLES_BYTES);
@@ -47,7 +47,7 @@ fn test_convert_variable_store_keeps_content_and_size_and_is_private() {
 }
 
 #[test]
-fn test_convert_qcow2_template_is_read_by_its_format() {
+fn test_convert_qcow2_template_is_read_as_qcow2() {
     wait(async {
         let folder = folder();
         let from = template(&folder, VARIABLES_BYTES);
@@ -62,7 +62,7 @@ fn test_convert_qcow2_template_is_read_by_its_format() {
 }
 
 #[test]
-fn test_convert_image_that_is_there_is_kept() {
+fn test_convert_existing_image_is_kept() {
     wait(async {
         let folder = folder();
         let from = template(&folder, 512);
@@ -76,7 +76,7 @@ fn test_convert_image_that_is_there_is_kept() {
 }
 
 #[test]
-fn test_convert_by_many_at_once_makes_one() {
+fn test_convert_concurrently_creates_once() {
     wait(async {
         let folder = folder();
         let from = template(&folder, VARIABLES_BYTES);
@@ -93,7 +93,7 @@ fn test_convert_by_many_at_once_makes_one() {
 }
 
 #[test]
-fn test_convert_missing_template_is_named_and_nothing_is_made() {
+fn test_convert_missing_template_fails_and_creates_nothing() {
     wait(async {
         let folder = folder();
         let from = folder.path().join("vars.fd");
@@ -106,7 +106,7 @@ fn test_convert_missing_template_is_named_and_nothing_is_made() {
 }
 
 #[test]
-fn test_convert_refused_by_the_tool_gives_its_words_and_leaves_nothing() {
+fn test_convert_refused_by_tool_shows_message_and_leaves_nothing() {
     wait(async {
         let folder = folder();
         let from = template(&folder, 512);
@@ -122,7 +122,7 @@ fn test_convert_refused_by_the_tool_gives_its_words_and_leaves_nothing() {
 }
 
 #[test]
-fn test_convert_disk_that_is_full_is_told_and_leaves_nothing() {
+fn test_convert_on_full_disk_is_reported_and_leaves_nothing() {
     wait(async {
         let (tools, folder) = (folder(), folder());
         let from = template(&folder, 512);

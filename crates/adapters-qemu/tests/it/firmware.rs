@@ -74,7 +74,7 @@ fn shelf() -> Shelf {
 }
 
 #[test]
-fn test_uefi_plain_descriptor_gives_its_files_and_formats() {
+fn test_uefi_plain_descriptor_has_files_and_formats() {
     let shelf = shelf();
     shelf.put(1, "60-a", |descriptor| descriptor["mapping"]["nvram-template"]["format"] = json!("qcow2"));
 
@@ -90,7 +90,7 @@ fn test_uefi_plain_descriptor_gives_its_files_and_formats() {
 }
 
 #[test]
-fn test_uefi_first_by_file_name_over_all_folders_is_taken() {
+fn test_uefi_first_file_name_of_all_folders_is_used() {
     let shelf = shelf();
     shelf.put(0, "50-user", |_| {});
     shelf.put(1, "60-late", |_| {});
@@ -100,7 +100,7 @@ fn test_uefi_first_by_file_name_over_all_folders_is_taken() {
 }
 
 #[test]
-fn test_uefi_file_of_an_earlier_folder_hides_its_namesake() {
+fn test_uefi_earlier_folder_overrides_same_file_name() {
     let shelf = shelf();
     shelf.put(1, "50-a", |_| {});
     shelf.put(0, "other", |_| {});
@@ -110,7 +110,7 @@ fn test_uefi_file_of_an_earlier_folder_hides_its_namesake() {
 }
 
 #[test]
-fn test_uefi_empty_file_disables_its_namesake() {
+fn test_uefi_empty_file_disables_same_file_name() {
     let shelf = shelf();
     shelf.put(1, "50-a", |_| {});
     shelf.put(1, "60-b", |_| {});
@@ -121,7 +121,7 @@ fn test_uefi_empty_file_disables_its_namesake() {
 }
 
 #[test]
-fn test_uefi_what_cannot_be_used_is_passed_over() {
+fn test_uefi_unusable_descriptors_are_skipped() {
     let shelf = shelf();
     shelf.write(1, "10-no-json", "{");
     shelf.write(1, "11-not-utf8", b"\xff\xfe{}");
@@ -139,7 +139,7 @@ fn test_uefi_what_cannot_be_used_is_passed_over() {
 }
 
 #[test]
-fn test_uefi_other_kinds_of_firmware_are_passed_over() {
+fn test_uefi_other_kinds_of_firmware_are_skipped() {
     let shelf = shelf();
     shelf.put(1, "10-bios", |descriptor| descriptor["interface-types"] = json!(["bios"]));
     shelf.put(1, "11-memory", |descriptor| descriptor["mapping"] = json!({"device": "memory", "filename": "/x"}));
@@ -168,7 +168,7 @@ fn test_uefi_enrolled_keys_are_the_second_choice() {
 }
 
 #[test]
-fn test_uefi_machines_fit_by_short_name_and_by_whole_type() {
+fn test_uefi_machine_matches_short_name_and_full_type() {
     #[track_caller]
     fn check(pattern: &str, machine: &str, expected: bool) {
         let shelf = shelf();
@@ -193,7 +193,7 @@ fn test_uefi_machines_fit_by_short_name_and_by_whole_type() {
 }
 
 #[test]
-fn test_uefi_nothing_that_fits_is_missing_by_architecture() {
+fn test_uefi_no_match_names_the_architecture() {
     let shelf = shelf();
     shelf.put(1, "50-a", |_| {});
 
@@ -203,7 +203,7 @@ fn test_uefi_nothing_that_fits_is_missing_by_architecture() {
 }
 
 #[test]
-fn test_uefi_folders_that_are_missing_hold_nothing() {
+fn test_uefi_missing_folders_are_empty() {
     let catalog = DescriptorCatalog::new(vec!["/nonexistent/firmware".into()]);
 
     assert!(wait(catalog.uefi("x86_64", "q35")).is_err());

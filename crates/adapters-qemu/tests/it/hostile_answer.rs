@@ -31,21 +31,21 @@ async fn status(session: &mut QmpSession) -> Result<Value, QmpError> {
 }
 
 #[test]
-fn test_greeting_that_stops_half_way_is_left_in_time() {
+fn test_greeting_interrupted_times_out() {
     let refused = ask(&[say(&GREETING[..20]), Hang], SOON);
 
     assert!(matches!(refused, Err(QmpError::NoGreeting { .. })), "{refused:?}");
 }
 
 #[test]
-fn test_greeting_that_is_cut_off_is_closed() {
+fn test_greeting_cut_off_is_closed() {
     let refused = ask(&[say(&GREETING[..20])], PATIENCE);
 
     assert!(matches!(refused, Err(QmpError::Closed { .. })), "{refused:?}");
 }
 
 #[test]
-fn test_greeting_without_what_belongs_into_it_does() {
+fn test_greeting_without_fields_is_accepted() {
     for greeting in ["{\"QMP\": 7}\n", "{\"QMP\": {\"capabilities\": {\"oob\": 1}}}\n", "{\"QMP\": null}\n"] {
         let acts = [say(greeting.as_bytes()), Hear, say(NEGOTIATED), Hear, say(ANSWER), Hang];
 
@@ -54,14 +54,14 @@ fn test_greeting_without_what_belongs_into_it_does() {
 }
 
 #[test]
-fn test_negotiation_that_is_cut_off_is_closed() {
+fn test_negotiation_cut_off_is_closed() {
     let refused = ask(&[say(GREETING), Hear, say(&NEGOTIATED[..9])], PATIENCE);
 
     assert!(matches!(&refused, Err(QmpError::Closed { command }) if command == "qmp_capabilities"), "{refused:?}");
 }
 
 #[test]
-fn test_negotiation_that_is_refused_says_so() {
+fn test_negotiation_refused_is_reported() {
     let refused = ask(
         &[say(GREETING), Hear, say(b"{\"error\": {\"class\": \"X\", \"desc\": \"no\"}, \"id\": 0}\n"), Hang],
         PATIENCE,
@@ -71,7 +71,7 @@ fn test_negotiation_that_is_refused_says_so() {
 }
 
 #[test]
-fn test_answer_that_is_no_message_is_garbled() {
+fn test_reply_not_an_object_is_invalid() {
     let nested = [b"{\"return\": ".to_vec(), vec![b'['; 100_000], b"\n".to_vec()].concat();
     for garbage in [
         b"\xff\xfe\xfd\n".as_slice(),
@@ -98,7 +98,7 @@ fn test_answer_that_is_no_message_is_garbled() {
 }
 
 #[test]
-fn test_answer_to_nobody_or_to_somebody_else_is_passed_over() {
+fn test_reply_without_or_with_other_id_is_ignored() {
     for other in [
         "{\"return\": 5, \"id\": null}",
         "{\"return\": 5, \"id\": -1}",
@@ -120,7 +120,7 @@ fn test_answer_to_nobody_or_to_somebody_else_is_passed_over() {
 }
 
 #[test]
-fn test_answers_to_the_client_before_are_not_those_of_the_negotiation() {
+fn test_negotiation_ignores_replies_to_previous_client() {
     for stale in [
         "{\"return\": 5}",
         "{\"error\": {\"class\": \"X\", \"desc\": \"no\"}}",
@@ -137,7 +137,7 @@ fn test_answers_to_the_client_before_are_not_those_of_the_negotiation() {
 }
 
 #[test]
-fn test_late_answer_is_not_that_of_the_next_command() {
+fn test_reply_arriving_late_is_not_taken_for_next_command() {
     let late = [say(b"{\"return\": 5}\n"), say(b"{\"return\": 8, \"id\": 1}\n")];
     let acts = [say(GREETING), Hear, say(NEGOTIATED), HearThis(r#"{"execute":"query-status"}"#)]
         .into_iter()
@@ -156,7 +156,7 @@ fn test_late_answer_is_not_that_of_the_next_command() {
 }
 
 #[test]
-fn test_refusal_without_id_is_that_of_the_oldest_command() {
+fn test_error_without_id_belongs_to_oldest_command() {
     let refusal = |words: &str| format!("{{\"error\": {{\"class\": \"X\", \"desc\": \"{words}\"}}}}\n");
     let both = [say(refusal("the first").as_bytes()), say(refusal("the second").as_bytes())];
     let acts = after_negotiation([Hear].into_iter().chain(both).chain([Hear, say(ANSWER), Hang]));
@@ -175,7 +175,7 @@ fn test_refusal_without_id_is_that_of_the_oldest_command() {
 }
 
 #[test]
-fn test_answer_that_comes_twice_is_not_that_of_the_next_command() {
+fn test_reply_repeated_is_not_taken_for_next_command() {
     let second = b"{\"return\": 8, \"id\": 1}\n";
     let next = [say(ANSWER), say(second), say(second), Hear, say(b"{\"return\": 9}\n"), Hang];
     let acts = after_negotiation([Hear].into_iter().chain(next));
@@ -189,7 +189,7 @@ fn test_answer_that_comes_twice_is_not_that_of_the_next_command() {
 }
 
 #[test]
-fn test_refusal_without_reason_says_that_there_is_none() {
+fn test_error_without_description_says_so() {
     for error in ["{}", "{\"class\": \"X\"}", "{\"desc\": \"\"}"] {
         let refused = ask(&after_negotiation([say(format!("{{\"error\": {error}}}\n").as_bytes()), Hang]), PATIENCE);
 
@@ -199,7 +199,7 @@ fn test_refusal_without_reason_says_that_there_is_none() {
 }
 
 #[test]
-fn test_words_without_end_are_cut_off_where_they_are_told() {
+fn test_error_with_endless_description_is_truncated() {
     let endless = "ä".repeat(1 << 20);
     let refusal = format!("{{\"error\": {{\"class\": \"{endless}\", \"desc\": \"{endless}\"}}}}\n");
     let no_greeting = format!("{{\"return\": \"{endless}\", \"id\": 0}}\n");
@@ -214,7 +214,7 @@ fn test_words_without_end_are_cut_off_where_they_are_told() {
 }
 
 #[test]
-fn test_events_of_wrong_types_are_passed_over_and_the_answer_is_heard() {
+fn test_events_of_wrong_types_are_ignored() {
     let events = concat!(
         "{\"event\": 7}\n",
         "{\"event\": null, \"timestamp\": {\"seconds\": 1, \"microseconds\": 2}}\n",
@@ -238,7 +238,7 @@ fn test_events_of_wrong_types_are_passed_over_and_the_answer_is_heard() {
 }
 
 #[test]
-fn test_monitor_that_says_a_byte_now_and_then_does_not_move_the_deadline() {
+fn test_monitor_trickling_bytes_does_not_extend_deadline() {
     // Enough for what comes before, also on a busy machine, and a fraction of what the bytes take.
     let (deadline, pause) = (Duration::from_millis(500), Duration::from_millis(100));
     let started = Instant::now();
@@ -256,7 +256,7 @@ fn test_monitor_that_says_a_byte_now_and_then_does_not_move_the_deadline() {
 }
 
 #[test]
-fn test_monitor_that_never_reads_holds_nobody_beyond_the_deadline() {
+fn test_monitor_never_reading_times_out() {
     let mut large = QmpCommand::new("qom-get");
     large.arguments.insert("path".to_owned(), json!("x".repeat(4 << 20)));
     let acts = [say(GREETING), Hear, say(NEGOTIATED), Hang];
@@ -275,7 +275,7 @@ fn test_monitor_that_never_reads_holds_nobody_beyond_the_deadline() {
 }
 
 #[test]
-fn test_monitor_that_closes_while_much_is_sent_is_closed() {
+fn test_monitor_closing_during_send_is_closed() {
     let mut large = QmpCommand::new("qom-get");
     large.arguments.insert("path".to_owned(), json!("x".repeat(4 << 20)));
 
@@ -287,7 +287,7 @@ fn test_monitor_that_closes_while_much_is_sent_is_closed() {
 }
 
 #[test]
-fn test_command_given_up_within_its_answer_leaves_the_session_usable() {
+fn test_command_cancelled_within_reply_leaves_session_usable() {
     let rest = Say([&ANSWER[10..], b"{\"return\": 8, \"id\": 1}\n"].concat());
     // The rest comes only once the next command is there.
     let acts = after_negotiation([say(&ANSWER[..10]), Hear, rest, Hang]);
@@ -302,7 +302,7 @@ fn test_command_given_up_within_its_answer_leaves_the_session_usable() {
 }
 
 #[test]
-fn test_main_loop_late_answer_out_of_band_is_not_one_of_the_main_loop() {
+fn test_main_loop_late_out_of_band_reply_does_not_count() {
     // It takes all of the time that it is given, and a busy machine may need some of it for the two answers.
     const LOOK: Duration = Duration::from_secs(2);
     let greeting = b"{\"QMP\": {\"version\": {}, \"capabilities\": [\"oob\"]}}\r\n";

@@ -13,7 +13,7 @@ use crate::kit::{folder, wait};
 const SOON: Duration = Duration::from_millis(60);
 
 #[test]
-fn test_monitor_without_greeting_is_left_in_time() {
+fn test_monitor_without_greeting_times_out() {
     let started = Instant::now();
 
     let refused = ask(&[Hang], SOON);
@@ -23,35 +23,35 @@ fn test_monitor_without_greeting_is_left_in_time() {
 }
 
 #[test]
-fn test_monitor_that_greets_and_hangs_is_blocked() {
+fn test_monitor_hanging_after_greeting_is_blocked() {
     let refused = ask(&[say(GREETING), Hang], SOON);
 
     assert!(matches!(refused, Err(QmpError::Blocked { .. })), "{refused:?}");
 }
 
 #[test]
-fn test_monitor_that_closes_at_once_is_closed() {
+fn test_monitor_closing_at_once_is_closed() {
     let refused = ask(&[], SOON);
 
     assert!(matches!(refused, Err(QmpError::Closed { .. })), "{refused:?}");
 }
 
 #[test]
-fn test_monitor_that_closes_within_a_line_is_closed() {
+fn test_monitor_closing_within_line_is_closed() {
     let refused = ask(&[say(GREETING), Hear, say(NEGOTIATED), Hear, say(b"{\"return\": {\"sta")], SOON);
 
     assert!(matches!(&refused, Err(QmpError::Closed { command }) if command == "query-status"), "{refused:?}");
 }
 
 #[test]
-fn test_monitor_that_stops_within_a_line_times_out() {
+fn test_monitor_stopping_within_line_times_out() {
     let refused = ask(&[say(GREETING), Hear, say(NEGOTIATED), Hear, say(b"{\"return\": {\"sta"), Hang], SOON);
 
     assert!(matches!(refused, Err(QmpError::TimedOut { .. })), "{refused:?}");
 }
 
 #[test]
-fn test_monitor_that_talks_nonsense_is_garbled() {
+fn test_monitor_invalid_json_is_reported() {
     for nonsense in [b"HTTP/1.1 400 Bad Request\r\n".as_slice(), b"\xff\xfe\xfd\n", b"[1, 2]\n", b"{}\n", NEGOTIATED] {
         let refused = ask(&[say(nonsense), Hang], SOON);
 
@@ -60,7 +60,7 @@ fn test_monitor_that_talks_nonsense_is_garbled() {
 }
 
 #[test]
-fn test_monitor_whose_line_never_ends_is_cut_off() {
+fn test_monitor_endless_line_is_cut_off() {
     let endless = vec![b'x'; (16 << 20) + (1 << 20)];
 
     let refused = ask(&[say(GREETING), Hear, Say(endless), Hang], Duration::from_secs(20));
@@ -69,7 +69,7 @@ fn test_monitor_whose_line_never_ends_is_cut_off() {
 }
 
 #[test]
-fn test_monitor_whose_answer_has_10_mb_is_read() {
+fn test_monitor_reply_of_10_mb_is_read() {
     let answer = format!("{{\"return\": \"{}\"}}\n", "y".repeat(10 << 20));
 
     let answer =
@@ -79,7 +79,7 @@ fn test_monitor_whose_answer_has_10_mb_is_read() {
 }
 
 #[test]
-fn test_monitor_that_floods_events_is_still_heard() {
+fn test_monitor_flooding_events_still_gets_reply() {
     let event = b"{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"X\"}\r\n".repeat(50_000);
     let answer = b"{\"return\": 7}\r\n";
 
@@ -90,7 +90,7 @@ fn test_monitor_that_floods_events_is_still_heard() {
 }
 
 #[test]
-fn test_monitor_that_floods_events_for_ever_times_out_in_time() {
+fn test_monitor_flooding_events_forever_times_out() {
     let flood = EVENT.repeat(1_000);
     let started = Instant::now();
 
@@ -104,7 +104,7 @@ fn test_monitor_that_floods_events_for_ever_times_out_in_time() {
 }
 
 #[test]
-fn test_monitor_that_floods_events_lets_others_of_the_runtime_work() {
+fn test_monitor_flooding_events_does_not_block_runtime() {
     wait(async {
         let folder = folder();
         let socket = folder.path().join("s");
@@ -131,7 +131,7 @@ fn test_monitor_that_floods_events_lets_others_of_the_runtime_work() {
 }
 
 #[test]
-fn test_monitor_that_answers_somebody_else_first_is_not_believed() {
+fn test_monitor_reply_with_other_id_is_ignored() {
     let others =
         b"{\"return\": 5, \"id\": 99}\n{\"return\": 6, \"id\": 0}\n{\"error\": {\"class\": \"X\"}, \"id\": \"abc\"}\n";
 
@@ -168,18 +168,18 @@ fn state(acts: &[Act]) -> MonitorAnswer {
 }
 
 #[test]
-fn test_answer_machine_that_greets_and_hangs_is_blocked() {
+fn test_ping_monitor_hanging_after_greeting_is_blocked() {
     assert_eq!(state(&[say(GREETING), Hang]), MonitorAnswer::Blocked);
     assert_eq!(state(&[say(GREETING), Hear, say(NEGOTIATED), Hang]), MonitorAnswer::Blocked);
 }
 
 #[test]
-fn test_answer_machine_that_never_greets_is_silent() {
+fn test_ping_monitor_without_greeting_is_unresponsive() {
     assert_eq!(state(&[Hang]), MonitorAnswer::Silent);
 }
 
 #[test]
-fn test_session_events_that_nobody_takes_are_counted_and_cost_bounded_memory() {
+fn test_session_unread_events_are_counted_in_bounded_memory() {
     wait(async {
         let folder = folder();
         let socket = folder.path().join("s");

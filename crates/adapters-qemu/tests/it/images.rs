@@ -25,7 +25,7 @@ pub(crate) fn names_in(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn test_create_image_is_private_whole_and_alone_in_a_new_private_folder() {
+fn test_create_image_is_private_in_a_private_folder() {
     wait(async {
         let folder = folder();
         let path = folder.path().join("a/b/disk.qcow2");
@@ -42,7 +42,7 @@ fn test_create_image_is_private_whole_and_alone_in_a_new_private_folder() {
 }
 
 #[test]
-fn test_create_awkward_names_work_also_as_backing_files() {
+fn test_create_names_with_special_characters_work() {
     wait(async {
         let folder = folder();
         let images = QemuImg::new(environment());
@@ -65,7 +65,7 @@ fn test_create_awkward_names_work_also_as_backing_files() {
 }
 
 #[test]
-fn test_create_image_that_is_there_is_kept() {
+fn test_create_existing_image_is_kept() {
     wait(async {
         let folder = folder();
         let path = folder.path().join("disk.qcow2");
@@ -78,7 +78,7 @@ fn test_create_image_that_is_there_is_kept() {
 }
 
 #[test]
-fn test_create_by_many_at_once_makes_one() {
+fn test_create_concurrently_creates_once() {
     wait(async {
         let folder = folder();
         let images = QemuImg::new(environment());
@@ -92,7 +92,7 @@ fn test_create_by_many_at_once_makes_one() {
 }
 
 #[test]
-fn test_create_over_a_missing_backing_file_names_it() {
+fn test_create_with_missing_backing_file_names_it() {
     wait(async {
         let folder = folder();
         let backing = Backing { file: folder.path().join("base"), format: None };
@@ -106,7 +106,7 @@ fn test_create_over_a_missing_backing_file_names_it() {
 }
 
 #[test]
-fn test_create_refused_by_the_tool_gives_its_words_and_leaves_nothing() {
+fn test_create_refused_by_tool_shows_message_and_leaves_nothing() {
     wait(async {
         let folder = folder();
         let plan = ImagePlan { format: "nonsense".to_owned(), ..qcow2(folder.path().join("disk")) };
@@ -120,7 +120,7 @@ fn test_create_refused_by_the_tool_gives_its_words_and_leaves_nothing() {
 }
 
 #[test]
-fn test_create_dropped_halfway_leaves_nothing() {
+fn test_create_cancelled_leaves_nothing() {
     wait(async {
         let (tools, folder) = (folder(), folder());
         script(tools.path(), "qemu-img", "exec sleep 1000");
@@ -135,7 +135,7 @@ fn test_create_dropped_halfway_leaves_nothing() {
 }
 
 #[test]
-fn test_image_tool_that_is_missing_is_named() {
+fn test_image_tool_missing_is_named() {
     wait(async {
         let folder = folder();
 
@@ -146,7 +146,7 @@ fn test_image_tool_that_is_missing_is_named() {
 }
 
 #[test]
-fn test_info_missing_image_is_missing() {
+fn test_info_missing_image_is_not_found() {
     wait(async {
         let refused = QemuImg::new(environment()).info(Path::new("/nonexistent/disk")).await;
 
@@ -155,7 +155,7 @@ fn test_info_missing_image_is_missing() {
 }
 
 #[test]
-fn test_info_broken_image_is_refused_with_words() {
+fn test_info_broken_image_is_refused_with_message() {
     wait(async {
         let folder = folder();
         let path = folder.path().join("disk.qcow2");

@@ -15,7 +15,7 @@ fn mode_of(path: &Path) -> u32 {
 }
 
 #[test]
-fn test_launch_returns_a_living_machine_that_answers() {
+fn test_launch_returns_running_qemu_that_replies() {
     wait(async {
         let bench = Bench::new();
 
@@ -50,7 +50,7 @@ fn test_launch_files_are_private() {
 }
 
 #[test]
-fn test_launch_machine_has_its_own_session_and_nothing_of_ours_open() {
+fn test_launch_qemu_has_own_session_and_no_inherited_files() {
     wait(async {
         let bench = Bench::new();
         // As a shell hands down the file of `flock 9`.
@@ -73,7 +73,7 @@ fn test_launch_machine_has_its_own_session_and_nothing_of_ours_open() {
 }
 
 #[test]
-fn test_launch_option_that_qemu_refuses_gives_its_words_and_leaves_nothing() {
+fn test_launch_refused_option_shows_message_and_leaves_nothing() {
     wait(async {
         let bench = Bench::new();
 
@@ -89,7 +89,7 @@ fn test_launch_option_that_qemu_refuses_gives_its_words_and_leaves_nothing() {
 }
 
 #[test]
-fn test_launch_dropped_halfway_leaves_no_process() {
+fn test_launch_cancelled_leaves_no_process() {
     wait(async {
         let bench = Bench::new();
         let launch = bench.launch_of(STANDING_STILL);
@@ -106,7 +106,7 @@ fn test_launch_dropped_halfway_leaves_no_process() {
 }
 
 #[test]
-fn test_launch_program_that_hangs_is_killed_with_its_children_at_the_deadline() {
+fn test_launch_hanging_program_is_killed_with_children() {
     wait(async {
         let bench = Bench::new();
         let marker = bench.folder.path().join("child.pid");
@@ -127,7 +127,7 @@ fn test_launch_program_that_hangs_is_killed_with_its_children_at_the_deadline() 
 }
 
 #[test]
-fn test_launch_machine_that_goes_into_the_background_is_ended() {
+fn test_launch_daemonizing_qemu_is_killed() {
     wait(async {
         let bench = Bench::new();
 
@@ -142,7 +142,7 @@ fn test_launch_machine_that_goes_into_the_background_is_ended() {
 }
 
 #[test]
-fn test_launch_program_that_wraps_qemu_gives_the_identity_of_qemu_and_ends_with_it() {
+fn test_launch_wrapper_returns_identity_of_qemu() {
     wait(async {
         let bench = Bench::new();
         let marker = bench.folder.path().join("wrapper.pid");
@@ -170,7 +170,7 @@ fn test_launch_program_that_wraps_qemu_gives_the_identity_of_qemu_and_ends_with_
 }
 
 #[test]
-fn test_launch_program_that_wraps_qemu_dies_with_it_at_the_deadline() {
+fn test_launch_wrapper_is_killed_at_the_deadline() {
     wait(async {
         let bench = Bench::new();
         let body = "/usr/bin/qemu-system-x86_64 \"$@\" -chardev socket,id=x,path=/tmp/none,server=on,wait=on & wait";
@@ -187,7 +187,7 @@ fn test_launch_program_that_wraps_qemu_dies_with_it_at_the_deadline() {
 }
 
 #[test]
-fn test_launch_again_after_a_failure_tells_the_words_of_the_second_only() {
+fn test_launch_after_failure_shows_only_new_message() {
     wait(async {
         let bench = Bench::new();
         let talks = |words| script(bench.folder.path(), words, &format!("echo {words} >&2\nexit 1"));
@@ -212,7 +212,7 @@ fn test_launch_again_after_a_failure_tells_the_words_of_the_second_only() {
 }
 
 #[test]
-fn test_launch_program_that_is_missing_is_an_io_error() {
+fn test_launch_missing_program_is_an_io_error() {
     wait(async {
         let bench = Bench::new();
         let launch = bench.launch_with(Path::new("/nonexistent/qemu"), STANDING_STILL);
@@ -224,7 +224,7 @@ fn test_launch_program_that_is_missing_is_an_io_error() {
 }
 
 #[test]
-fn test_launch_path_too_long_for_a_socket_is_refused_before_anything_is_made() {
+fn test_launch_path_too_long_for_socket_creates_nothing() {
     wait(async {
         let mut bench = Bench::new();
         bench.places.sockets = bench.folder.path().join("x".repeat(100));
@@ -238,7 +238,7 @@ fn test_launch_path_too_long_for_a_socket_is_refused_before_anything_is_made() {
 }
 
 #[test]
-fn test_launch_folder_that_is_a_link_is_refused() {
+fn test_launch_symlinked_folder_is_refused() {
     wait(async {
         let bench = Bench::new();
         std::fs::create_dir_all(bench.places.sockets.parent().unwrap()).unwrap();
@@ -251,7 +251,7 @@ fn test_launch_folder_that_is_a_link_is_refused() {
 }
 
 #[test]
-fn test_launch_again_in_the_same_places_after_a_kill_works() {
+fn test_launch_in_same_paths_after_kill_works() {
     wait(async {
         let bench = Bench::new();
         let processes = LinuxProcesses::new();
@@ -267,7 +267,7 @@ fn test_launch_again_in_the_same_places_after_a_kill_works() {
 }
 
 #[test]
-fn test_find_machine_nobody_wrote_down_is_found() {
+fn test_find_unrecorded_qemu_is_found() {
     wait(async {
         let bench = Bench::new();
 
@@ -278,7 +278,7 @@ fn test_find_machine_nobody_wrote_down_is_found() {
 }
 
 #[test]
-fn test_last_word_machine_that_was_told_to_quit_says_so() {
+fn test_shutdown_event_after_quit_is_recorded() {
     wait(async {
         let bench = Bench::new();
         let process = bench.start().await;
@@ -292,7 +292,7 @@ fn test_last_word_machine_that_was_told_to_quit_says_so() {
 }
 
 #[test]
-fn test_last_word_machine_that_got_sigterm_says_so() {
+fn test_shutdown_event_after_sigterm_is_recorded() {
     wait(async {
         let bench = Bench::new();
         let (process, processes) = (bench.start().await, LinuxProcesses::new());
@@ -306,7 +306,7 @@ fn test_last_word_machine_that_got_sigterm_says_so() {
 }
 
 #[test]
-fn test_last_word_machine_whose_guest_ended_it_says_so() {
+fn test_shutdown_event_of_guest_is_recorded() {
     wait(async {
         let bench = Bench::new();
         let disk = bench.folder.path().join("boot");
@@ -327,7 +327,7 @@ fn test_last_word_machine_whose_guest_ended_it_says_so() {
 }
 
 #[test]
-fn test_last_word_machine_that_was_killed_has_none() {
+fn test_shutdown_event_after_sigkill_is_none() {
     wait(async {
         let bench = Bench::new();
         let (process, processes) = (bench.start().await, LinuxProcesses::new());
@@ -341,7 +341,7 @@ fn test_last_word_machine_that_was_killed_has_none() {
 }
 
 #[test]
-fn test_clear_and_forget_leave_nothing_of_the_vm() {
+fn test_clear_and_forget_leave_nothing() {
     wait(async {
         let bench = Bench::new();
         let (process, processes) = (bench.start().await, LinuxProcesses::new());

@@ -13,7 +13,7 @@ fn vm() -> LockName {
 }
 
 #[test]
-fn test_lock_taken_is_refused_with_its_holder() {
+fn test_lock_in_use_names_its_holder() {
     wait(async {
         let folder = folder();
         let locks = FileLocks::new(folder.path().join("locks"));
@@ -28,7 +28,7 @@ fn test_lock_taken_is_refused_with_its_holder() {
 }
 
 #[test]
-fn test_lock_let_go_is_free_for_the_one_who_waits() {
+fn test_lock_released_is_acquired_by_waiter() {
     wait(async {
         let folder = folder();
         let locks = FileLocks::new(folder.path().join("locks"));
@@ -46,7 +46,7 @@ fn test_lock_let_go_is_free_for_the_one_who_waits() {
 }
 
 #[test]
-fn test_held_names_those_that_are_held_and_no_others() {
+fn test_held_lists_only_locks_in_use() {
     wait(async {
         let folder = folder();
         let locks = FileLocks::new(folder.path().join("locks"));
@@ -64,7 +64,7 @@ fn test_held_names_those_that_are_held_and_no_others() {
 }
 
 #[test]
-fn test_holder_of_a_free_lock_is_nobody() {
+fn test_holder_of_free_lock_is_none() {
     wait(async {
         let folder = folder();
         let locks = FileLocks::new(folder.path().join("locks"));
@@ -76,7 +76,7 @@ fn test_holder_of_a_free_lock_is_nobody() {
 }
 
 #[test]
-fn test_holder_that_found_no_room_for_its_note_is_unknown_and_not_nobody() {
+fn test_holder_with_empty_note_is_unknown() {
     wait(async {
         let folder = folder();
         let locks = FileLocks::new(folder.path().join("locks"));
@@ -97,7 +97,7 @@ fn test_holder_that_found_no_room_for_its_note_is_unknown_and_not_nobody() {
 }
 
 #[test]
-fn test_holder_that_left_no_note_is_told_by_its_process() {
+fn test_holder_without_note_is_found_by_its_process() {
     wait(async {
         let folder = folder();
         let locks = FileLocks::new(folder.path().join("locks"));
@@ -117,7 +117,7 @@ fn test_holder_that_left_no_note_is_told_by_its_process() {
 }
 
 #[test]
-fn test_holder_asked_all_the_time_does_not_get_in_the_way_of_those_who_lock() {
+fn test_holder_queries_do_not_block_locking() {
     let folder = folder();
     let locks = FileLocks::new(folder.path().join("locks"));
     let done = std::sync::atomic::AtomicBool::new(false);
@@ -136,7 +136,7 @@ fn test_holder_asked_all_the_time_does_not_get_in_the_way_of_those_who_lock() {
 }
 
 #[test]
-fn test_lock_of_a_killed_holder_is_free() {
+fn test_lock_of_killed_holder_is_free() {
     wait(async {
         let folder = folder();
         let locks = FileLocks::new(folder.path().join("locks"));

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::kit::{Bench, PATIENCE, wait};
 
 #[test]
-fn test_execute_gives_the_result_itself() {
+fn test_execute_returns_the_result_value() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
@@ -22,7 +22,7 @@ fn test_execute_gives_the_result_itself() {
 }
 
 #[test]
-fn test_execute_command_qemu_does_not_know_is_refused_with_its_class() {
+fn test_execute_unknown_command_has_error_class() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
@@ -34,7 +34,7 @@ fn test_execute_command_qemu_does_not_know_is_refused_with_its_class() {
 }
 
 #[test]
-fn test_execute_largest_answer_arrives_whole() {
+fn test_execute_largest_reply_is_complete() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
@@ -46,7 +46,7 @@ fn test_execute_largest_answer_arrives_whole() {
 }
 
 #[test]
-fn test_execute_callers_at_once_queue_and_all_get_their_answer() {
+fn test_execute_concurrent_callers_get_their_replies() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
@@ -61,7 +61,7 @@ fn test_execute_callers_at_once_queue_and_all_get_their_answer() {
 }
 
 #[test]
-fn test_execute_monitor_that_a_stranger_has_says_so_in_time() {
+fn test_execute_monitor_in_use_by_external_times_out() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
@@ -75,7 +75,7 @@ fn test_execute_monitor_that_a_stranger_has_says_so_in_time() {
 }
 
 #[test]
-fn test_execute_without_time_to_be_greeted_in_tells_nothing_of_qemu() {
+fn test_execute_without_time_for_greeting_blames_no_qemu() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
@@ -93,7 +93,7 @@ fn test_execute_without_time_to_be_greeted_in_tells_nothing_of_qemu() {
 }
 
 #[test]
-fn test_session_without_time_while_others_have_both_monitors_says_so() {
+fn test_session_without_time_on_used_monitors_reports_it() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
@@ -107,7 +107,7 @@ fn test_session_without_time_while_others_have_both_monitors_says_so() {
 }
 
 #[test]
-fn test_execute_without_a_machine_has_no_monitor() {
+fn test_execute_without_qemu_has_no_monitor() {
     wait(async {
         let bench = Bench::new();
 
@@ -119,7 +119,7 @@ fn test_execute_without_a_machine_has_no_monitor() {
 }
 
 #[test]
-fn test_answer_comes_from_another_monitor_while_strangers_have_two() {
+fn test_ping_uses_third_monitor_if_two_are_in_use() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
@@ -133,7 +133,7 @@ fn test_answer_comes_from_another_monitor_while_strangers_have_two() {
 }
 
 #[test]
-fn test_answer_comes_at_once_while_one_of_us_has_the_command_monitor() {
+fn test_ping_succeeds_while_command_monitor_is_locked() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
@@ -147,7 +147,7 @@ fn test_answer_comes_at_once_while_one_of_us_has_the_command_monitor() {
 }
 
 #[test]
-fn test_answer_machine_whose_turns_are_all_taken_is_busy_and_not_silent() {
+fn test_ping_with_all_monitors_locked_is_busy() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
@@ -165,7 +165,7 @@ fn test_answer_machine_whose_turns_are_all_taken_is_busy_and_not_silent() {
 }
 
 #[test]
-fn test_execute_monitor_that_one_of_us_has_all_the_time_says_so() {
+fn test_execute_monitor_always_locked_times_out() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
@@ -180,7 +180,7 @@ fn test_execute_monitor_that_one_of_us_has_all_the_time_says_so() {
 }
 
 #[test]
-fn test_answer_trouble_of_ours_is_not_the_silence_of_the_machine() {
+fn test_ping_local_error_is_not_unresponsive() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
@@ -205,7 +205,7 @@ fn test_answer_trouble_of_ours_is_not_the_silence_of_the_machine() {
 }
 
 #[test]
-fn test_answer_machine_whose_socket_nobody_serves_is_silent() {
+fn test_ping_socket_without_server_is_unresponsive() {
     wait(async {
         let bench = Bench::new();
         std::fs::create_dir_all(&bench.places.sockets).unwrap();
@@ -216,7 +216,7 @@ fn test_answer_machine_whose_socket_nobody_serves_is_silent() {
 }
 
 #[test]
-fn test_answer_machine_that_stands_still_as_a_process_is_silent_in_time() {
+fn test_ping_stopped_process_is_unresponsive_in_time() {
     wait(async {
         let bench = Bench::new();
         let process = bench.start().await;
@@ -235,7 +235,7 @@ fn test_answer_machine_that_stands_still_as_a_process_is_silent_in_time() {
 }
 
 #[test]
-fn test_session_command_larger_than_the_socket_takes_at_once_arrives_whole() {
+fn test_session_command_larger_than_socket_buffer_is_sent() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
@@ -252,7 +252,7 @@ fn test_session_command_larger_than_the_socket_takes_at_once_arrives_whole() {
 }
 
 #[test]
-fn test_session_thousand_commands_on_one_connection() {
+fn test_session_thousand_commands_use_one_connection() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
@@ -266,7 +266,7 @@ fn test_session_thousand_commands_on_one_connection() {
 }
 
 #[test]
-fn test_session_command_that_timed_out_leaves_it_usable() {
+fn test_session_after_timed_out_command_is_usable() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;

@@ -55,14 +55,14 @@ fn check_stranger(change: impl FnOnce(ProcessIdentity) -> ProcessIdentity) {
 }
 
 #[test]
-fn test_signal_stranger_with_a_recorded_pid_is_never_touched() {
+fn test_signal_recycled_pid_is_never_sent() {
     check_stranger(|process| ProcessIdentity { start_ticks: process.start_ticks + 1, ..process });
     check_stranger(|process| ProcessIdentity { start_ticks: process.start_ticks - 1, ..process });
     check_stranger(|process| ProcessIdentity { boot_id: BootId("another".to_owned()), ..process });
 }
 
 #[test]
-fn test_signal_right_process_ends() {
+fn test_signal_recorded_process_ends_it() {
     wait(async {
         let sleeper = Sleeper::start();
         let (process, processes) = (sleeper.identity(), LinuxProcesses::new());
@@ -76,7 +76,7 @@ fn test_signal_right_process_ends() {
 }
 
 #[test]
-fn test_words_are_those_of_exactly_this_process() {
+fn test_arguments_are_those_of_exactly_this_process() {
     let sleeper = Sleeper::start();
     let (process, processes) = (sleeper.identity(), LinuxProcesses::new());
     let stranger = ProcessIdentity { start_ticks: process.start_ticks + 1, ..process.clone() };
@@ -86,7 +86,7 @@ fn test_words_are_those_of_exactly_this_process() {
 }
 
 #[test]
-fn test_signal_process_that_is_gone_is_no_error() {
+fn test_signal_ended_process_succeeds() {
     wait(async {
         let sleeper = Sleeper::start();
         let process = sleeper.identity();
@@ -97,7 +97,7 @@ fn test_signal_process_that_is_gone_is_no_error() {
 }
 
 #[test]
-fn test_zombie_is_dead_although_nobody_reaped_it() {
+fn test_is_alive_zombie_is_dead() {
     wait(async {
         // The shell starts a child, becomes a program that never waits, and so leaves a zombie.
         let script = "sleep 0.05 & echo $!; exec sleep 1000";
@@ -127,7 +127,7 @@ fn threads(pid: u32) -> usize {
 
 /// The first thread of a killed QEMU is a zombie while others still hold its disks: seen two times in three.
 #[test]
-fn test_wait_gone_returns_when_the_last_thread_of_a_killed_qemu_is_gone() {
+fn test_wait_gone_returns_after_last_thread_ended() {
     wait(async {
         let processes = LinuxProcesses::new();
         for _ in 0..20 {
@@ -150,7 +150,7 @@ fn test_wait_gone_returns_when_the_last_thread_of_a_killed_qemu_is_gone() {
 }
 
 #[test]
-fn test_is_alive_child_that_ended_is_reaped() {
+fn test_is_alive_ended_child_is_reaped() {
     let mut sleeper = Sleeper::start();
     let process = sleeper.identity();
     let pid = rustix::process::Pid::from_raw(process.pid.try_into().unwrap()).unwrap();
@@ -171,7 +171,7 @@ fn test_is_alive_child_that_ended_is_reaped() {
 }
 
 #[test]
-fn test_wait_gone_living_process_is_waited_for_no_longer_than_asked() {
+fn test_wait_gone_living_process_times_out() {
     wait(async {
         let sleeper = Sleeper::start();
 

@@ -26,7 +26,7 @@ async fn names(session: &mut dyn MonitorSession, count: usize) -> Vec<String> {
 }
 
 #[test]
-fn test_session_events_during_commands_and_after_are_heard_in_order() {
+fn test_session_events_arrive_in_order() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
@@ -47,7 +47,7 @@ fn test_session_events_during_commands_and_after_are_heard_in_order() {
 }
 
 #[test]
-fn test_session_two_are_given_a_third_is_told_and_a_free_one_is_given_again() {
+fn test_session_third_is_refused_until_one_closes() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
@@ -64,7 +64,7 @@ fn test_session_two_are_given_a_third_is_told_and_a_free_one_is_given_again() {
 }
 
 #[test]
-fn test_session_stranger_on_the_first_monitor_leaves_the_second() {
+fn test_session_uses_second_monitor_if_first_is_in_use() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
@@ -77,7 +77,7 @@ fn test_session_stranger_on_the_first_monitor_leaves_the_second() {
 }
 
 #[test]
-fn test_session_command_given_up_at_any_moment_leaves_it_usable() {
+fn test_session_after_cancelled_command_is_usable() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
@@ -98,7 +98,7 @@ fn test_session_command_given_up_at_any_moment_leaves_it_usable() {
 }
 
 #[test]
-fn test_session_command_that_qemu_could_not_read_is_not_sent_and_one_that_it_can_is_answered_once() {
+fn test_session_command_qemu_cannot_parse_is_not_sent() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
@@ -142,7 +142,7 @@ async fn block(bench: &Bench, session: &mut dyn MonitorSession) -> PathBuf {
 }
 
 #[test]
-fn test_main_loop_that_hangs_is_blocked_and_answers_again_once_it_goes_on() {
+fn test_main_loop_hanging_is_blocked_until_it_continues() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
@@ -168,7 +168,7 @@ fn test_main_loop_that_hangs_is_blocked_and_answers_again_once_it_goes_on() {
 }
 
 #[test]
-fn test_session_answer_to_the_client_before_is_not_taken_for_one_of_ours() {
+fn test_session_reply_to_previous_client_is_ignored() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
@@ -192,7 +192,7 @@ fn test_session_answer_to_the_client_before_is_not_taken_for_one_of_ours() {
 }
 
 #[test]
-fn test_main_loop_of_a_process_that_stands_still_is_silent() {
+fn test_main_loop_of_stopped_process_is_unresponsive() {
     wait(async {
         let bench = Bench::new();
         let process = bench.start().await;
@@ -208,7 +208,7 @@ fn test_main_loop_of_a_process_that_stands_still_is_silent() {
 }
 
 #[test]
-fn test_session_of_a_machine_that_ends_hears_its_last_event_and_then_the_end() {
+fn test_session_of_ending_qemu_gets_last_event() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;

@@ -62,7 +62,7 @@ impl Image {
 }
 
 #[test]
-fn test_snapshot_made_listed_loaded_and_removed() {
+fn test_snapshot_is_created_listed_loaded_and_removed() {
     wait(async {
         let image = Image::new().await;
         image.write(1);
@@ -79,7 +79,7 @@ fn test_snapshot_made_listed_loaded_and_removed() {
 }
 
 #[test]
-fn test_snapshot_named_like_the_id_of_another_is_the_one_loaded() {
+fn test_snapshot_named_like_other_id_is_loaded() {
     wait(async {
         let image = Image::new().await;
         image.write(1);
@@ -95,7 +95,7 @@ fn test_snapshot_named_like_the_id_of_another_is_the_one_loaded() {
 }
 
 #[test]
-fn test_snapshot_named_like_the_id_of_another_is_the_one_removed() {
+fn test_snapshot_named_like_other_id_is_removed() {
     wait(async {
         let image = Image::new().await;
         image.create("first").await;
@@ -108,7 +108,7 @@ fn test_snapshot_named_like_the_id_of_another_is_the_one_removed() {
 }
 
 #[test]
-fn test_snapshot_name_that_two_have_is_refused() {
+fn test_snapshot_duplicate_name_is_refused() {
     wait(async {
         let image = Image::new().await;
         image.create_outside("twin");
@@ -124,7 +124,7 @@ fn test_snapshot_name_that_two_have_is_refused() {
 }
 
 #[test]
-fn test_snapshot_that_is_not_there_is_refused_even_if_it_is_an_id() {
+fn test_snapshot_unknown_name_is_refused_even_as_id() {
     wait(async {
         let image = Image::new().await;
         image.create("first").await;
@@ -138,7 +138,7 @@ fn test_snapshot_that_is_not_there_is_refused_even_if_it_is_an_id() {
 }
 
 #[test]
-fn test_snapshot_of_a_missing_image_is_missing() {
+fn test_snapshot_of_missing_image_is_not_found() {
     wait(async {
         let images = QemuImg::new(environment());
 
@@ -150,7 +150,7 @@ fn test_snapshot_of_a_missing_image_is_missing() {
 }
 
 #[test]
-fn test_snapshot_of_an_image_a_machine_has_open_is_in_use_and_can_be_read() {
+fn test_snapshot_of_image_in_use_can_only_be_listed() {
     wait(async {
         let (bench, image) = (Bench::new(), Image::new().await);
         let definition = format!(

@@ -14,13 +14,13 @@ use tempfile::TempDir;
 use crate::child::{self, add, names, wait};
 
 /// The test in which a child process begins.
-const ENTRY: &str = "access::test_child_without_orders_does_nothing";
+const ENTRY: &str = "access::test_child_without_order_does_nothing";
 
 /// Nobody in particular; root may read and write everywhere, so these tests do not run as root.
 const NOBODY: u32 = 65534;
 
 #[test]
-fn test_child_without_orders_does_nothing() {
+fn test_child_without_order_does_nothing() {
     let Some((order, database)) = child::order() else { return };
     match order.as_str() {
         "open" => check_private(&database),
@@ -224,14 +224,14 @@ fn check_umask(umask: &str, database: &Path) {
 }
 
 #[test]
-fn test_open_with_umask_000_makes_private_files_in_a_private_folder() {
+fn test_open_with_umask_000_creates_private_files() {
     let folder = TempDir::new().unwrap();
 
     check_umask("000", &folder.path().join("new/maqet.db"));
 }
 
 #[test]
-fn test_open_with_umask_777_makes_files_that_can_be_used() {
+fn test_open_with_umask_777_creates_usable_files() {
     let folder = TempDir::new().unwrap();
     fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
 
@@ -271,7 +271,7 @@ fn test_open_read_only_file_in_writable_folder_can_be_read() {
 }
 
 #[test]
-fn test_open_file_that_may_not_be_read_is_unavailable() {
+fn test_open_unreadable_file_is_unavailable() {
     let ground = Ground::new();
     let database = ground.database();
     fs::set_permissions(&database, Permissions::from_mode(0o000)).unwrap();
@@ -280,7 +280,7 @@ fn test_open_file_that_may_not_be_read_is_unavailable() {
 }
 
 #[test]
-fn test_open_writable_file_in_read_only_folder_with_log_reads_the_log_too() {
+fn test_open_writable_file_with_log_reads_the_log() {
     let ground = Ground::new();
     let database = ground.database_with_log();
     fs::set_permissions(database.parent().unwrap(), Permissions::from_mode(0o500)).unwrap();
@@ -291,7 +291,7 @@ fn test_open_writable_file_in_read_only_folder_with_log_reads_the_log_too() {
 }
 
 #[test]
-fn test_open_read_only_file_in_read_only_folder_with_log_is_unavailable_rather_than_stale() {
+fn test_open_read_only_file_with_log_is_unavailable() {
     let ground = Ground::new();
     let database = ground.database_with_log();
     fs::set_permissions(&database, Permissions::from_mode(0o400)).unwrap();
@@ -303,7 +303,7 @@ fn test_open_read_only_file_in_read_only_folder_with_log_is_unavailable_rather_t
 }
 
 #[test]
-fn test_open_in_read_only_folder_without_database_is_unavailable() {
+fn test_open_missing_file_in_read_only_folder_is_unavailable() {
     let ground = Ground::new();
     let database = ground.database();
     fs::remove_file(&database).unwrap();
@@ -315,7 +315,7 @@ fn test_open_in_read_only_folder_without_database_is_unavailable() {
 }
 
 #[test]
-fn test_examine_read_only_database_says_that_nothing_can_be_written() {
+fn test_check_read_only_database_is_reported_as_such() {
     let ground = Ground::new();
     let database = ground.database();
     fs::set_permissions(&database, Permissions::from_mode(0o400)).unwrap();
@@ -324,12 +324,12 @@ fn test_examine_read_only_database_says_that_nothing_can_be_written() {
 }
 
 #[test]
-fn test_mend_on_a_full_disk_changes_nothing_until_there_is_space() {
+fn test_repair_on_full_disk_changes_nothing() {
     on_a_small_disk("mend");
 }
 
 #[test]
-fn test_full_disk_can_be_read_and_is_named_when_written() {
+fn test_commit_on_full_disk_fails_and_reading_works() {
     on_a_small_disk("fill");
 }
 

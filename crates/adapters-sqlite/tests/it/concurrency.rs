@@ -20,10 +20,10 @@ use tempfile::TempDir;
 use crate::child::{self, add, names, wait};
 
 /// The test in which a child process begins.
-const ENTRY: &str = "concurrency::test_child_without_orders_does_nothing";
+const ENTRY: &str = "concurrency::test_child_without_order_does_nothing";
 
 #[test]
-fn test_child_without_orders_does_nothing() {
+fn test_child_without_order_does_nothing() {
     let Some((order, database)) = child::order() else { return };
     match order.split_once(' ') {
         Some(("join", number)) => join(&database, number.parse().unwrap()),
@@ -53,7 +53,7 @@ fn write(database: &Path, round: u32) {
 }
 
 #[test]
-fn test_add_from_eight_threads_with_own_stores_loses_nothing() {
+fn test_add_from_eight_threads_loses_nothing() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("maqet.db");
     let start = Barrier::new(8);
@@ -75,7 +75,7 @@ fn test_add_from_eight_threads_with_own_stores_loses_nothing() {
 }
 
 #[test]
-fn test_open_by_sixteen_processes_on_a_fresh_folder_works_for_all() {
+fn test_open_by_sixteen_processes_in_new_folder_works() {
     for _ in 0..5 {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("new/folder/maqet.db");
@@ -100,7 +100,7 @@ fn test_open_by_sixteen_processes_on_a_fresh_folder_works_for_all() {
 }
 
 #[test]
-fn test_commit_killed_at_any_moment_leaves_whole_commits_only() {
+fn test_commit_killed_at_any_moment_is_atomic() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("maqet.db");
     let mut durable = 0;
@@ -135,7 +135,7 @@ fn check_whole(path: &Path, durable: usize, killed: usize) {
 }
 
 #[test]
-fn test_commit_while_others_hold_the_lock_is_busy_when_patience_ends() {
+fn test_commit_while_locked_is_busy_after_the_timeout() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("maqet.db");
     let store =
@@ -154,7 +154,7 @@ fn test_commit_while_others_hold_the_lock_is_busy_when_patience_ends() {
 }
 
 #[test]
-fn test_commit_dropped_unawaited_store_still_writes_before_it_closes() {
+fn test_commit_not_awaited_is_written_before_close() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("maqet.db");
     let store = SqliteStore::open(&path).unwrap();
@@ -172,7 +172,7 @@ fn test_commit_dropped_unawaited_store_still_writes_before_it_closes() {
 }
 
 #[test]
-fn test_list_of_more_than_one_piece_has_every_vm_once_by_name() {
+fn test_list_of_several_batches_has_every_vm_once() {
     const WHOLE_PIECES: u32 = 2 * limits::PIECE;
     let folder = TempDir::new().unwrap();
     let store = SqliteStore::open(folder.path().join("maqet.db")).unwrap();
@@ -204,7 +204,7 @@ impl Wake for Alarm {
 }
 
 #[test]
-fn test_list_polled_by_hand_within_a_runtime_wakes_who_polls_it() {
+fn test_list_polled_manually_wakes_the_poller() {
     let folder = TempDir::new().unwrap();
     let store = SqliteStore::open(folder.path().join("maqet.db")).unwrap();
     let vms = (0..limits::PIECE).map(|number| Change::VmAdded(Box::new(sample::vm(&format!("vm-{number}"), number))));

@@ -48,7 +48,7 @@ fn check_unavailable(result: Result<usize, StoreError>, words: &str) {
 }
 
 #[tokio::test]
-async fn test_open_empty_file_is_corrupt_and_stays_empty() {
+async fn test_open_empty_file_is_corrupt_and_untouched() {
     let (_folder, path) = filled().await;
     fs::write(&path, "").unwrap();
 
@@ -58,7 +58,7 @@ async fn test_open_empty_file_is_corrupt_and_stays_empty() {
 }
 
 #[tokio::test]
-async fn test_open_truncated_file_is_corrupt_and_left_alone() {
+async fn test_open_truncated_file_is_corrupt_and_untouched() {
     let (_folder, path) = filled().await;
     let whole = fs::read(&path).unwrap();
 
@@ -72,7 +72,7 @@ async fn test_open_truncated_file_is_corrupt_and_left_alone() {
 }
 
 #[tokio::test]
-async fn test_open_text_file_is_corrupt_and_left_alone() {
+async fn test_open_text_file_is_corrupt_and_untouched() {
     let (_folder, path) = filled().await;
     fs::write(&path, "name: web\n".repeat(1000)).unwrap();
 
@@ -105,7 +105,7 @@ async fn test_list_broken_page_is_corrupt() {
 }
 
 #[tokio::test]
-async fn test_list_value_that_is_no_name_is_corrupt() {
+async fn test_list_invalid_name_is_corrupt() {
     let (_folder, path) = filled().await;
     Connection::open(&path).unwrap().execute("UPDATE vm SET name = '../x' WHERE name = 'vm-7'", []).unwrap();
 
@@ -113,7 +113,7 @@ async fn test_list_value_that_is_no_name_is_corrupt() {
 }
 
 #[tokio::test]
-async fn test_by_name_lost_definition_is_corrupt() {
+async fn test_by_name_missing_definition_is_corrupt() {
     let (_folder, path) = filled().await;
     Connection::open(&path).unwrap().execute("DELETE FROM definition", []).unwrap();
     let store = SqliteStore::open(&path).unwrap();
@@ -124,7 +124,7 @@ async fn test_by_name_lost_definition_is_corrupt() {
 }
 
 #[tokio::test]
-async fn test_by_name_origins_that_are_no_map_are_corrupt() {
+async fn test_by_name_invalid_origins_are_corrupt() {
     let (_folder, path) = filled().await;
     Connection::open(&path).unwrap().execute("UPDATE definition SET origins = '[1]'", []).unwrap();
     let store = SqliteStore::open(&path).unwrap();
@@ -135,7 +135,7 @@ async fn test_by_name_origins_that_are_no_map_are_corrupt() {
 }
 
 #[tokio::test]
-async fn test_list_forwards_that_are_none_are_corrupt() {
+async fn test_list_invalid_forwards_are_corrupt() {
     let (_folder, path) = filled().await;
     let store = SqliteStore::open(&path).unwrap();
     let id = store.by_name(&sample::name("vm-7")).await.unwrap().unwrap().entry.id;
@@ -150,7 +150,7 @@ async fn test_list_forwards_that_are_none_are_corrupt() {
 }
 
 #[tokio::test]
-async fn test_list_lost_table_is_corrupt() {
+async fn test_list_missing_table_is_corrupt() {
     let (_folder, path) = filled().await;
     let foreign_keys_off = "PRAGMA foreign_keys = OFF; DROP TABLE vm;";
     Connection::open(&path).unwrap().execute_batch(foreign_keys_off).unwrap();
@@ -159,7 +159,7 @@ async fn test_list_lost_table_is_corrupt() {
 }
 
 #[tokio::test]
-async fn test_open_database_of_another_program_is_refused_and_left_alone() {
+async fn test_open_foreign_database_is_refused_and_untouched() {
     let (_folder, path) = filled().await;
     fs::remove_file(&path).unwrap();
     let foreign = "CREATE TABLE note (text TEXT); INSERT INTO note VALUES ('mine'); PRAGMA user_version = 1;";
@@ -172,7 +172,7 @@ async fn test_open_database_of_another_program_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn test_open_newer_schema_is_named_and_left_alone() {
+async fn test_open_newer_schema_is_refused_and_untouched() {
     let (_folder, path) = filled().await;
     Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 999;").unwrap();
     let before = fs::read(&path).unwrap();
@@ -184,7 +184,7 @@ async fn test_open_newer_schema_is_named_and_left_alone() {
 }
 
 #[tokio::test]
-async fn test_open_schema_that_was_never_finished_is_corrupt() {
+async fn test_open_unfinished_schema_is_corrupt() {
     let (_folder, path) = filled().await;
     Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 0;").unwrap();
 
@@ -192,7 +192,7 @@ async fn test_open_schema_that_was_never_finished_is_corrupt() {
 }
 
 #[tokio::test]
-async fn test_open_log_without_its_database_is_corrupt_and_nothing_is_made() {
+async fn test_open_log_without_database_is_corrupt() {
     let (_folder, path) = filled().await;
     fs::remove_file(&path).unwrap();
     fs::write(path.with_extension("db-wal"), "commits").unwrap();
@@ -203,7 +203,7 @@ async fn test_open_log_without_its_database_is_corrupt_and_nothing_is_made() {
 }
 
 #[tokio::test]
-async fn test_open_symbolic_link_is_refused() {
+async fn test_open_symlink_to_file_is_refused() {
     let (folder, path) = filled().await;
     for (name, target) in [("link.db", path.clone()), ("dangling.db", folder.path().join("nothing"))] {
         let link = folder.path().join(name);
@@ -216,7 +216,7 @@ async fn test_open_symbolic_link_is_refused() {
 }
 
 #[tokio::test]
-async fn test_open_through_a_folder_that_is_a_link_works() {
+async fn test_open_through_symlinked_folder_works() {
     let (folder, _path) = filled().await;
     let elsewhere = TempDir::new().unwrap();
     let link = elsewhere.path().join("data");
@@ -233,7 +233,7 @@ async fn test_open_folder_is_refused() {
 }
 
 #[tokio::test]
-async fn test_commit_to_database_without_log_mode_turns_it_on() {
+async fn test_commit_without_wal_mode_enables_it() {
     let (_folder, path) = filled().await;
     Connection::open(&path).unwrap().execute_batch("PRAGMA journal_mode = DELETE;").unwrap();
     let store = SqliteStore::open(&path).unwrap();

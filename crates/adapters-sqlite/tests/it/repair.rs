@@ -113,7 +113,7 @@ fn check_no_rest(folder: &Path) {
 }
 
 #[tokio::test]
-async fn test_mend_broken_header_loses_nothing_and_keeps_the_old_file_whole() {
+async fn test_repair_broken_header_loses_nothing_and_keeps_old_file() {
     let ground = Ground::new().await;
     ground.write_at(0, &[b'X'; 100]);
     let damaged = fs::read(&ground.path).unwrap();
@@ -133,7 +133,7 @@ async fn test_mend_broken_header_loses_nothing_and_keeps_the_old_file_whole() {
 }
 
 #[tokio::test]
-async fn test_mend_any_broken_page_loses_no_vm() {
+async fn test_repair_any_broken_page_loses_no_vm() {
     let pristine = Ground::new().await;
     let content = fs::read(&pristine.path).unwrap();
     assert!(pristine.pages() > 20, "{} pages", pristine.pages());
@@ -159,7 +159,7 @@ async fn test_mend_any_broken_page_loses_no_vm() {
 }
 
 #[tokio::test]
-async fn test_mend_without_copies_reads_what_is_beside_a_broken_page() {
+async fn test_repair_without_copies_reads_intact_pages() {
     let ground = Ground::new().await;
     let content = fs::read(&ground.path).unwrap();
 
@@ -187,7 +187,7 @@ async fn test_mend_without_copies_reads_what_is_beside_a_broken_page() {
 }
 
 #[tokio::test]
-async fn test_mend_truncated_file_loses_no_vm() {
+async fn test_repair_truncated_file_loses_no_vm() {
     let ground = Ground::new().await;
     let content = fs::read(&ground.path).unwrap();
 
@@ -202,7 +202,7 @@ async fn test_mend_truncated_file_loses_no_vm() {
 }
 
 #[tokio::test]
-async fn test_mend_database_that_is_gone_takes_the_copies() {
+async fn test_repair_missing_database_uses_the_copies() {
     let ground = Ground::new().await;
     fs::remove_file(&ground.path).unwrap();
     assert!(ground.care().is_absent());
@@ -216,7 +216,7 @@ async fn test_mend_database_that_is_gone_takes_the_copies() {
 }
 
 #[tokio::test]
-async fn test_mend_without_copies_takes_the_vms_of_the_backup() {
+async fn test_repair_without_copies_uses_the_backup() {
     let ground = Ground::new().await;
     let backup = ground.care().backup().await.unwrap();
     assert_eq!(ground.care().newest_backup().await, Some(backup));
@@ -230,7 +230,7 @@ async fn test_mend_without_copies_takes_the_vms_of_the_backup() {
 }
 
 #[tokio::test]
-async fn test_mend_vm_that_was_removed_stays_removed() {
+async fn test_repair_removed_vm_stays_removed() {
     let ground = Ground::new().await;
     let gone = sample::vm("vm-005", 5).entry;
     let mut removing = ChangeSet::default().and(Change::VmRemoved { id: gone.id, expected: Revision::FIRST });
@@ -252,7 +252,7 @@ async fn test_mend_vm_that_was_removed_stays_removed() {
 }
 
 #[tokio::test]
-async fn test_mend_what_is_no_vm_is_told_and_dropped() {
+async fn test_repair_invalid_rows_are_reported_and_dropped() {
     let ground = Ground::new().await;
     ground.sql("UPDATE vm SET name = '../x' WHERE name = 'vm-007'; UPDATE definition SET content = '{' WHERE vm LIKE '00000008%'");
 
@@ -264,7 +264,7 @@ async fn test_mend_what_is_no_vm_is_told_and_dropped() {
 }
 
 #[tokio::test]
-async fn test_mend_half_migrated_schema_is_brought_to_the_newest() {
+async fn test_repair_partially_migrated_schema_is_upgraded() {
     let ground = Ground::new().await;
     ground.sql("ALTER TABLE vm DROP COLUMN forwards; DROP TABLE event; PRAGMA user_version = 0;");
 
@@ -275,7 +275,7 @@ async fn test_mend_half_migrated_schema_is_brought_to_the_newest() {
 }
 
 #[tokio::test]
-async fn test_mend_newer_schema_and_another_programs_database_are_left_alone() {
+async fn test_repair_newer_or_foreign_database_is_untouched() {
     let ground = Ground::new().await;
     ground.sql("PRAGMA user_version = 999;");
     let newer = fs::read(&ground.path).unwrap();
@@ -293,7 +293,7 @@ async fn test_mend_newer_schema_and_another_programs_database_are_left_alone() {
 }
 
 #[tokio::test]
-async fn test_mend_sound_database_is_left_alone() {
+async fn test_repair_valid_database_is_untouched() {
     let ground = Ground::new().await;
     let before = fs::read(&ground.path).unwrap();
 
@@ -304,7 +304,7 @@ async fn test_mend_sound_database_is_left_alone() {
 }
 
 #[tokio::test]
-async fn test_backup_oldest_go_and_damaged_ones_stay() {
+async fn test_backup_rotation_removes_oldest_but_not_damaged() {
     let ground = Ground::new().await;
     fs::create_dir(ground.backups()).unwrap();
     let damaged = ground.backups().join("maqet-20000101T000000000Z.damaged");
@@ -322,7 +322,7 @@ async fn test_backup_oldest_go_and_damaged_ones_stay() {
 }
 
 #[tokio::test]
-async fn test_examine_tells_what_a_sound_database_is() {
+async fn test_check_valid_database_reports_its_state() {
     let ground = Ground::new().await;
 
     let health = ground.care().examine().await.unwrap().unwrap();
@@ -332,7 +332,7 @@ async fn test_examine_tells_what_a_sound_database_is() {
 }
 
 #[tokio::test]
-async fn test_examine_index_that_misses_a_row_is_corrupt() {
+async fn test_check_index_missing_a_row_is_corrupt() {
     let ground = Ground::new().await;
     let root: i64 = {
         let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'storage_of_vm'";

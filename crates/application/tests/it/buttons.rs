@@ -35,7 +35,7 @@ fn take(told: &Told) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn test_pause_running_vm_stops_its_cpus_and_paused_one_is_left_alone() {
+async fn test_pause_running_vm_stops_cpus_and_paused_is_no_op() {
     let (runs, told) = running(RunState::Running).await;
     let (stands, untold) = running(RunState::Paused).await;
 
@@ -47,7 +47,7 @@ async fn test_pause_running_vm_stops_its_cpus_and_paused_one_is_left_alone() {
 }
 
 #[tokio::test]
-async fn test_resume_half_loaded_guest_is_never_let_go_on() {
+async fn test_resume_partially_loaded_guest_is_refused() {
     let (app, told) = running(RunState::RestoreVm).await;
 
     let refused = app.run(Resume { vm: "web".to_owned() }).await.unwrap_err();
@@ -57,7 +57,7 @@ async fn test_resume_half_loaded_guest_is_never_let_go_on() {
 }
 
 #[tokio::test]
-async fn test_resume_after_a_failed_disk_lets_it_try_again() {
+async fn test_resume_after_disk_error_retries() {
     let (app, told) = running(RunState::IoError).await;
 
     app.run(Resume { vm: "web".to_owned() }).await.unwrap();
@@ -66,7 +66,7 @@ async fn test_resume_after_a_failed_disk_lets_it_try_again() {
 }
 
 #[tokio::test]
-async fn test_reset_panicked_guest_goes_on_and_paused_one_stays_paused() {
+async fn test_reset_panicked_guest_runs_and_paused_stays_paused() {
     let (panicked, told) = running(RunState::GuestPanicked).await;
     let (paused, told_too) = running(RunState::Paused).await;
 
@@ -78,7 +78,7 @@ async fn test_reset_panicked_guest_goes_on_and_paused_one_stays_paused() {
 }
 
 #[tokio::test]
-async fn test_restart_running_vm_stops_it_first_and_says_how() {
+async fn test_restart_running_vm_reports_stop_method() {
     let (app, told) = running(RunState::Running).await;
 
     let restarted = app.run(Restart { vm: "web".to_owned(), timeout: None, force: false }).await.unwrap();
@@ -88,7 +88,7 @@ async fn test_restart_running_vm_stops_it_first_and_says_how() {
 }
 
 #[tokio::test]
-async fn test_restart_vm_that_could_not_come_up_again_is_left_running() {
+async fn test_restart_vm_unable_to_start_keeps_running() {
     let (app, told) = running(RunState::Running).await;
     let cd = "storage=[{name: cd, type: iso, file: /no.iso}]";
     app.run(Apply { vm: "web".to_owned(), set: vec![cd.to_owned()], ..Apply::default() }).await.unwrap();

@@ -64,7 +64,7 @@ async fn cleaned(world: &mut World, read: u32, phase: Phase, cleanup: Cleanup) -
 }
 
 #[tokio::test]
-async fn test_cleanup_orphan_that_is_taken_back_meanwhile_is_not_ended() {
+async fn test_cleanup_orphan_adopted_meanwhile_is_not_killed() {
     let mut world = World::new();
     world.alive(RunState::Running);
     world.processes.expect_signal().never();
@@ -78,7 +78,7 @@ async fn test_cleanup_orphan_that_is_taken_back_meanwhile_is_not_ended() {
 }
 
 #[tokio::test]
-async fn test_cleanup_orphan_that_is_taken_back_meanwhile_is_not_taken_back_twice() {
+async fn test_cleanup_orphan_adopted_meanwhile_is_not_adopted_twice() {
     let mut world = World::new();
     world.alive(RunState::Running);
     only_asked(&mut world);
@@ -92,7 +92,7 @@ async fn test_cleanup_orphan_that_is_taken_back_meanwhile_is_not_taken_back_twic
 
 /// A start that failed is tried again under the same number, with sockets at the same place.
 #[tokio::test]
-async fn test_cleanup_sockets_of_a_start_that_is_tried_again_meanwhile_stay() {
+async fn test_cleanup_sockets_of_retried_start_are_kept() {
     let mut world = World::new();
     world.alive(RunState::Running);
     world.leftovers.expect_remove().never();

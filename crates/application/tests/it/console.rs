@@ -41,7 +41,7 @@ async fn started(world: &mut World, yaml: &str) -> App {
 }
 
 #[tokio::test]
-async fn test_console_of_a_running_vm_is_handed_to_the_caller() {
+async fn test_console_of_running_vm_is_returned() {
     let mut world = World::new();
     world.consoles.expect_attach().returning(|_| Ok(Box::new(Saying("login: "))));
     let app = started(&mut world, "name: web\n").await;
@@ -56,7 +56,7 @@ async fn test_console_of_a_running_vm_is_handed_to_the_caller() {
 }
 
 #[tokio::test]
-async fn test_console_of_a_vm_that_does_not_run_is_refused() {
+async fn test_console_of_stopped_vm_is_refused() {
     let mut world = World::new();
     world.consoles.expect_attach().never();
     let app = world.app();
@@ -69,7 +69,7 @@ async fn test_console_of_a_vm_that_does_not_run_is_refused() {
 }
 
 #[tokio::test]
-async fn test_console_that_is_missing_says_where_the_serial_port_goes() {
+async fn test_console_unavailable_reports_serial_port_target() {
     let mut world = World::new();
     let missing = || ConsoleError::Missing { socket: "/r/serial.sock".into(), elsewhere: None };
     world.consoles.expect_attach().returning(move |_| Err(missing()));

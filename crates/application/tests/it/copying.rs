@@ -27,7 +27,7 @@ fn taken(kept: &Kept) -> Vec<(String, usize)> {
 }
 
 #[tokio::test]
-async fn test_copy_is_kept_of_what_a_commit_changes_in_definition_and_storage() {
+async fn test_copy_is_written_for_definition_and_storage_changes() {
     let (store, kept) = store();
     let (web, db) = (sample::vm("web", 1), sample::vm("db", 2));
     let both = ChangeSet::default()
@@ -49,7 +49,7 @@ async fn test_copy_is_kept_of_what_a_commit_changes_in_definition_and_storage() 
 }
 
 #[tokio::test]
-async fn test_copy_is_not_touched_by_starts_and_refused_commits() {
+async fn test_copy_is_unchanged_by_starts_and_refused_commits() {
     let (store, kept) = store();
     let web = sample::vm("web", 1);
     store.commit(sample::adding(&web)).await.expect("the store is in memory");
@@ -65,7 +65,7 @@ async fn test_copy_is_not_touched_by_starts_and_refused_commits() {
 }
 
 #[tokio::test]
-async fn test_copy_that_cannot_be_written_fails_no_commit() {
+async fn test_copy_failing_does_not_fail_the_commit() {
     let mut copies = MockVmCopies::new();
     copies.expect_keep().returning(|_| Err("no space".into()));
     let inner = Arc::new(MemoryStore::default());

@@ -21,7 +21,7 @@ const SHUTDOWN: &str = concat!(
 
 /// A follower learns now and then which VMs there are; one that ends in that very moment has its last words read, too.
 #[tokio::test]
-async fn test_follow_machine_that_is_seen_ended_before_its_event_is_has_its_last_words_read() {
+async fn test_follow_ended_vm_reads_its_last_events() {
     let store = Arc::new(StagedStore::default());
     let mut world = World::new();
     world.hypervisor.expect_launch().returning(|_| Ok(launched(7, RunState::Running)));
@@ -68,7 +68,7 @@ async fn test_follow_machine_that_is_seen_ended_before_its_event_is_has_its_last
 
 /// A guest that resets in a loop: what is not asked for is not held, and of what is, the newest.
 #[tokio::test]
-async fn test_events_more_than_one_answer_holds_are_the_newest_and_the_rest_is_counted() {
+async fn test_events_over_limit_are_newest_with_omitted_count() {
     let line = |second: usize| {
         format!("{{\"timestamp\": {{\"seconds\": {second}, \"microseconds\": 0}}, \"event\": \"RESET\"}}\n")
     };

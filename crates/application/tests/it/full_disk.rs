@@ -25,7 +25,7 @@ async fn running(world: &mut World) -> App {
 }
 
 #[tokio::test]
-async fn test_buttons_on_a_full_disk_are_pressed_and_not_called_failed() {
+async fn test_power_on_full_disk_succeeds() {
     let mut world = World::new();
     world.monitors.expect_execute().times(2).returning(|_, _, _| Ok(json!({})));
     let app = running(&mut world).await;
@@ -37,7 +37,7 @@ async fn test_buttons_on_a_full_disk_are_pressed_and_not_called_failed() {
 }
 
 #[tokio::test]
-async fn test_restart_on_a_full_disk_leaves_the_machine_running() {
+async fn test_restart_on_full_disk_keeps_vm_running() {
     let mut world = World::new();
     world.monitors.expect_execute().never();
     world.processes.expect_signal().never();
@@ -52,7 +52,7 @@ async fn test_restart_on_a_full_disk_leaves_the_machine_running() {
 }
 
 #[tokio::test]
-async fn test_rm_force_on_a_full_disk_leaves_the_machine_running() {
+async fn test_rm_force_on_full_disk_keeps_vm_running() {
     let mut world = World::new();
     world.monitors.expect_execute().never();
     world.processes.expect_signal().never();

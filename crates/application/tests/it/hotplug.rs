@@ -123,7 +123,7 @@ fn refusal(description: &str) -> QmpError {
 }
 
 #[tokio::test]
-async fn test_device_add_makes_the_back_end_first_and_gives_values_their_types() {
+async fn test_device_add_creates_backend_first_with_typed_values() {
     let (app, told) = running(Answers { is_q35: true, ..Answers::default() }, None).await;
 
     let added = app.run(disk()).await.unwrap();
@@ -135,7 +135,7 @@ async fn test_device_add_makes_the_back_end_first_and_gives_values_their_types()
 }
 
 #[tokio::test]
-async fn test_device_add_refused_device_takes_its_back_end_back() {
+async fn test_device_add_refused_device_removes_its_backend() {
     let (app, told) = running(Answers { device: Some(|| refusal("no")), ..Answers::default() }, None).await;
 
     let error = app.run(disk()).await.unwrap_err();
@@ -146,7 +146,7 @@ async fn test_device_add_refused_device_takes_its_back_end_back() {
 }
 
 #[tokio::test]
-async fn test_device_add_device_that_may_still_come_keeps_its_back_end() {
+async fn test_device_add_uncertain_device_keeps_its_backend() {
     let late = || QmpError::TimedOut { command: "device_add".to_owned(), after: Duration::from_secs(1) };
     let (app, told) = running(Answers { device: Some(late), ..Answers::default() }, None).await;
 
@@ -157,7 +157,7 @@ async fn test_device_add_device_that_may_still_come_keeps_its_back_end() {
 }
 
 #[tokio::test]
-async fn test_device_add_file_in_use_is_told_from_other_refusals() {
+async fn test_device_add_file_in_use_has_its_own_error() {
     for (words, code) in [
         (r#"Failed to get "write" lock"#, "storage.in-use"),
         (r#"Failed to get shared "write" lock"#, "storage.in-use"),
@@ -175,7 +175,7 @@ async fn test_device_add_file_in_use_is_told_from_other_refusals() {
 }
 
 #[tokio::test]
-async fn test_device_add_id_that_is_there_changes_nothing() {
+async fn test_device_add_existing_id_changes_nothing() {
     let (app, told) = running(Answers::default(), None).await;
 
     let error = app.run(QmpDeviceAdd { id: Some("there".parse().unwrap()), ..disk() }).await.unwrap_err();
@@ -214,7 +214,7 @@ async fn deleted(answer: Result<(), &'static str>, events: Vec<(&'static str, Va
 }
 
 #[tokio::test]
-async fn test_device_del_waits_for_the_event_of_its_own_device() {
+async fn test_device_del_waits_for_event_of_its_device() {
     let own = ("DEVICE_DELETED", json!({ "device": "there", "path": "/machine/peripheral/there" }));
 
     let (done, told) = deleted(Ok(()), vec![own]).await;
@@ -224,7 +224,7 @@ async fn test_device_del_waits_for_the_event_of_its_own_device() {
 }
 
 #[tokio::test]
-async fn test_device_del_event_of_another_device_or_of_a_part_is_not_taken_for_its_own() {
+async fn test_device_del_ignores_events_of_other_devices() {
     let other = ("DEVICE_DELETED", json!({ "device": "other", "path": "/machine/peripheral/other" }));
     let part = ("DEVICE_DELETED", json!({ "path": "/machine/peripheral/there/virtio-backend" }));
     let no = ("DEVICE_UNPLUG_GUEST_ERROR", json!({ "device": "there" }));
@@ -235,7 +235,7 @@ async fn test_device_del_event_of_another_device_or_of_a_part_is_not_taken_for_i
 }
 
 #[tokio::test]
-async fn test_device_del_asked_before_by_somebody_else_waits_too() {
+async fn test_device_del_already_pending_waits_too() {
     let own = ("DEVICE_DELETED", json!({ "device": "there" }));
 
     let (done, _) = deleted(Err("Device there is already in the process of unplug"), vec![own]).await;
@@ -244,7 +244,7 @@ async fn test_device_del_asked_before_by_somebody_else_waits_too() {
 }
 
 #[tokio::test]
-async fn test_device_del_event_that_was_missed_is_found_by_looking() {
+async fn test_device_del_missed_event_is_detected_by_query() {
     let (done, told) = deleted(Ok(()), vec![("missed", Value::Null)]).await;
 
     assert!(done.unwrap());
@@ -252,7 +252,7 @@ async fn test_device_del_event_that_was_missed_is_found_by_looking() {
 }
 
 #[tokio::test]
-async fn test_device_del_guest_that_refuses_is_told_with_its_words() {
+async fn test_device_del_refused_by_guest_is_reported() {
     for name in ["DEVICE_UNPLUG_GUEST_ERROR", "MEM_UNPLUG_ERROR"] {
         let no = (name, json!({ "device": "there", "msg": "it is in use" }));
 
@@ -265,7 +265,7 @@ async fn test_device_del_guest_that_refuses_is_told_with_its_words() {
 }
 
 #[tokio::test]
-async fn test_device_del_back_end_in_use_is_tried_again_without_those_of_other_devices() {
+async fn test_device_del_backend_in_use_is_retried() {
     let own = ("DEVICE_DELETED", json!({ "device": "there" }));
     let answers = Answers { used: &["hotplug-a", "hotplug-b", "hotplug-there"], ..Answers::default() };
     let (app, told) = running(answers, Some(session(&Told::default(), Ok(()), vec![own]))).await;
@@ -348,7 +348,7 @@ async fn running_with_a_card(change: fn(&mut Run)) -> (App, Arc<MemoryStore>, To
 }
 
 #[tokio::test]
-async fn test_device_del_of_a_vm_that_was_started_anew_meanwhile_touches_nothing_of_the_new_run() {
+async fn test_device_del_vm_restarted_meanwhile_keeps_new_run() {
     let (app, _, told) = running_with_a_card(|run| run.boot = BootNumber::after(Some(run.boot))).await;
 
     // The beginning of both ids by the time that the device is gone.
@@ -359,7 +359,7 @@ async fn test_device_del_of_a_vm_that_was_started_anew_meanwhile_touches_nothing
 }
 
 #[tokio::test]
-async fn test_device_del_takes_its_own_ports_out_of_the_run_as_others_left_it_meanwhile() {
+async fn test_device_del_removes_its_forwards_from_changed_run() {
     let (app, store, _) = running_with_a_card(|run| {
         run.forwards.retain(|forward| forward.guest_port != 80);
         run.phase = Phase::Stopping;

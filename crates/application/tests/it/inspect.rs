@@ -62,7 +62,7 @@ fn named<'a>(found: &'a VmInspection, name: &str) -> &'a InspectedDisk {
 }
 
 #[tokio::test]
-async fn test_inspect_running_vm_tells_what_kernel_and_qemu_say() {
+async fn test_inspect_running_vm_merges_kernel_and_qemu_data() {
     let mut world = World::new();
     world.alive(RunState::Running);
     world.monitors.expect_execute().returning(|_, command, _| Ok(answer(&command.execute)));
@@ -82,7 +82,7 @@ async fn test_inspect_running_vm_tells_what_kernel_and_qemu_say() {
 }
 
 #[tokio::test]
-async fn test_inspect_vm_whose_monitor_fails_tells_the_rest() {
+async fn test_inspect_failed_monitor_still_shows_the_rest() {
     let mut world = World::new();
     world.alive(RunState::Running);
     world.monitors.expect_execute().returning(|_, _, _| Err(QmpError::Closed { command: "x".to_owned() }));
@@ -95,7 +95,7 @@ async fn test_inspect_vm_whose_monitor_fails_tells_the_rest() {
 }
 
 #[tokio::test]
-async fn test_inspect_vm_that_does_not_answer_is_not_asked_again() {
+async fn test_inspect_unresponsive_vm_is_queried_once() {
     let mut world = World::new();
     world.answers(MonitorAnswer::Silent);
     world.monitors.expect_execute().never();
@@ -106,7 +106,7 @@ async fn test_inspect_vm_that_does_not_answer_is_not_asked_again() {
 }
 
 #[tokio::test]
-async fn test_inspect_vm_that_never_ran_reads_its_images() {
+async fn test_inspect_vm_never_started_reads_its_images() {
     let mut world = World::new();
     world.there.push("/d/hdd.qcow2".into());
     world.images.expect_info().times(1).returning(|_| {
@@ -130,7 +130,7 @@ async fn test_inspect_vm_that_never_ran_reads_its_images() {
 }
 
 #[tokio::test]
-async fn test_inspect_what_the_guest_cannot_write_is_readonly_however_that_is_said() {
+async fn test_inspect_readonly_drive_is_detected_in_every_form() {
     let mut world = World::new();
     let app = world.app();
     let storage = "[{name: a}, {name: b, readonly: true}, {name: cd, type: iso, file: /d/cd.iso}, {name: src, type: \

@@ -71,7 +71,7 @@ fn taken(told: &Told) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn test_type_text_becomes_the_keys_of_its_layout_and_tells_its_progress() {
+async fn test_type_text_sends_layout_keys_with_progress() {
     let (app, told) = typing(usize::MAX).await;
     let mut progress = app.watch_progress();
 
@@ -84,7 +84,7 @@ async fn test_type_text_becomes_the_keys_of_its_layout_and_tells_its_progress() 
 }
 
 #[tokio::test]
-async fn test_type_untypable_character_at_the_end_keeps_the_beginning_from_being_typed() {
+async fn test_type_unsupported_character_sends_nothing() {
     let (app, told) = typing(usize::MAX).await;
 
     let refused = app.run(text("abc\u{1f600}")).await.unwrap_err();
@@ -93,7 +93,7 @@ async fn test_type_untypable_character_at_the_end_keeps_the_beginning_from_being
 }
 
 #[tokio::test]
-async fn test_type_machine_that_is_paused_meanwhile_is_told_with_how_much_was_typed() {
+async fn test_type_vm_paused_meanwhile_reports_characters_sent() {
     let (app, told) = typing(2).await;
 
     let refused = app.run(text("abcd")).await.unwrap_err();
@@ -106,7 +106,7 @@ async fn test_type_machine_that_is_paused_meanwhile_is_told_with_how_much_was_ty
 }
 
 #[tokio::test]
-async fn test_keys_qemu_that_goes_away_is_told_with_how_many_were_pressed() {
+async fn test_keys_qemu_exiting_reports_keys_sent() {
     let mut world = World::new();
     world.monitors.expect_session().returning(|_, _| {
         let mut session = MockMonitorSession::new();
@@ -131,7 +131,7 @@ async fn test_keys_qemu_that_goes_away_is_told_with_how_many_were_pressed() {
 }
 
 #[tokio::test]
-async fn test_keys_nothing_or_nonsense_to_press_is_refused() {
+async fn test_keys_none_or_invalid_are_refused() {
     let (app, told) = typing(usize::MAX).await;
 
     let nothing = app.run(keys(&[])).await.unwrap_err();
@@ -192,7 +192,7 @@ async fn old_qemu(picture: &'static [u8]) -> (App, Arc<Mutex<Vec<Value>>>) {
 }
 
 #[tokio::test]
-async fn test_screendump_qemu_without_png_has_its_picture_converted() {
+async fn test_screendump_without_png_support_is_converted() {
     let (app, asked) = old_qemu(b"P6\n2 1\n255\n\x01\x02\x03\x04\x05\x06").await;
 
     let taken = app.run(screendump("/c/screen.png")).await.unwrap();
@@ -202,7 +202,7 @@ async fn test_screendump_qemu_without_png_has_its_picture_converted() {
 }
 
 #[tokio::test]
-async fn test_screendump_half_a_picture_is_written_nowhere() {
+async fn test_screendump_truncated_image_is_not_written() {
     let (app, _) = old_qemu(b"P6\n2 1\n255\n\x01\x02").await;
 
     let refused = app.run(screendump("/c/screen.png")).await.unwrap_err();

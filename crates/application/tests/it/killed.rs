@@ -13,7 +13,7 @@ use maqet_domain::vm::{BootNumber, MonitorAnswer, Phase, Run, RunPlaces, RunStat
 use crate::world::{World, process};
 
 #[test]
-fn test_fault_points_operation_that_changes_things_has_its_own() {
+fn test_fault_points_cover_every_changing_operation() {
     let table = table();
     let has = |wanted: FaultPoint| FaultPoint::ALL.contains(&wanted);
 
@@ -54,7 +54,7 @@ async fn half_way(world: &mut World, silence: u32, age: i64) -> maqet_applicatio
 }
 
 #[tokio::test]
-async fn test_start_qemu_of_a_killed_start_that_is_not_up_yet_is_waited_for() {
+async fn test_start_after_killed_start_waits_for_its_qemu() {
     let mut world = World::new();
     let app = half_way(&mut world, 1, 0).await;
 
@@ -66,7 +66,7 @@ async fn test_start_qemu_of_a_killed_start_that_is_not_up_yet_is_waited_for() {
 }
 
 #[tokio::test]
-async fn test_start_qemu_of_a_killed_start_that_never_comes_up_is_told_in_time() {
+async fn test_start_after_killed_start_times_out_if_never_ready() {
     let mut world = World::new();
     let app = half_way(&mut world, u32::MAX, 120).await;
 
@@ -77,7 +77,7 @@ async fn test_start_qemu_of_a_killed_start_that_never_comes_up_is_told_in_time()
 
 /// No machine is called unreachable that is only a moment old.
 #[tokio::test]
-async fn test_status_qemu_of_a_killed_start_is_starting_at_first_and_unreachable_later() {
+async fn test_status_after_killed_start_is_starting_then_unreachable() {
     for (age, expected) in [(1, "starting"), (59, "starting"), (61, "unreachable")] {
         let mut world = World::new();
         let app = half_way(&mut world, u32::MAX, age).await;

@@ -56,7 +56,7 @@ async fn last_lines(content: &[u8], lines: usize) -> String {
 }
 
 #[tokio::test]
-async fn test_logs_last_lines_are_counted_from_the_end() {
+async fn test_logs_lines_are_counted_from_the_end() {
     assert_eq!(last_lines(b"one\ntwo\nthree\n", 2).await, "two\nthree\n");
     assert_eq!(last_lines(b"one\ntwo\nlogin: ", 2).await, "two\nlogin: ");
     assert_eq!(last_lines(b"one\n", 5).await, "one\n");
@@ -65,7 +65,7 @@ async fn test_logs_last_lines_are_counted_from_the_end() {
 }
 
 #[tokio::test]
-async fn test_logs_last_lines_longer_than_a_piece_are_found() {
+async fn test_logs_lines_longer_than_a_chunk_are_found() {
     let long = "x".repeat(limits::LOG_PIECE_BYTES * 2 + 17);
 
     let text = last_lines(format!("first\n{long}\nlast\n").as_bytes(), 2).await;
@@ -74,7 +74,7 @@ async fn test_logs_last_lines_longer_than_a_piece_are_found() {
 }
 
 #[tokio::test]
-async fn test_logs_document_of_a_long_log_holds_its_end() {
+async fn test_logs_document_of_long_log_holds_its_end() {
     let mut world = World::new();
     let content = [vec![b'a'; limits::LOG_TEXT_BYTES], b"end".to_vec()].concat();
     file(&mut world, Some(&content), &[1]);
@@ -88,7 +88,7 @@ async fn test_logs_document_of_a_long_log_holds_its_end() {
 }
 
 #[tokio::test]
-async fn test_logs_that_cannot_be_there_say_why() {
+async fn test_logs_unavailable_explain_why() {
     let mut world = World::new();
     file(&mut world, None, &[]);
     let app = world.app();
@@ -103,7 +103,7 @@ async fn test_logs_that_cannot_be_there_say_why() {
 }
 
 #[tokio::test]
-async fn test_logs_serial_port_that_goes_elsewhere_says_where_while_nothing_is_in_the_log() {
+async fn test_logs_redirected_serial_port_names_its_target() {
     let mut world = World::new();
     world.hypervisor.expect_launch().returning(|_| Ok(launched(7, RunState::Running)));
     world.alive(RunState::Running);
@@ -123,7 +123,7 @@ async fn test_logs_serial_port_that_goes_elsewhere_says_where_while_nothing_is_i
 }
 
 #[tokio::test]
-async fn test_logs_of_a_start_that_failed_are_the_newest() {
+async fn test_logs_of_failed_start_are_the_newest() {
     let mut world = World::new();
     file(&mut world, Some(b"why it failed"), &[1, 2]);
     let app = running(&mut world).await;
@@ -135,7 +135,7 @@ async fn test_logs_of_a_start_that_failed_are_the_newest() {
 }
 
 #[tokio::test]
-async fn test_follow_ends_once_the_vm_stopped_and_all_is_read() {
+async fn test_follow_ends_after_vm_stopped_and_log_read() {
     let mut world = World::new();
     let file = file(&mut world, Some(b"one"), &[1]);
     world.processes.expect_signal().returning(|_, _| Ok(()));
@@ -153,7 +153,7 @@ async fn test_follow_ends_once_the_vm_stopped_and_all_is_read() {
 }
 
 #[tokio::test]
-async fn test_follow_log_that_was_cut_goes_on_where_it_was() {
+async fn test_follow_truncated_log_continues() {
     let mut world = World::new();
     let file = file(&mut world, Some(b"one\ntwo\n"), &[1]);
     let app = running(&mut world).await;
@@ -170,7 +170,7 @@ async fn test_follow_log_that_was_cut_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn test_deeds_are_written_down_with_their_outcome_and_looks_are_not() {
+async fn test_log_records_changing_operations_only() {
     let mut world = World::new();
     let lines = Arc::new(Mutex::new(Vec::new()));
     let written = lines.clone();

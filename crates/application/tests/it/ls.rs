@@ -7,7 +7,7 @@ use crate::operations::start;
 use crate::world::{World, launched};
 
 #[tokio::test]
-async fn test_ls_what_runs_and_what_does_not_are_sorted_as_one() {
+async fn test_ls_running_and_stopped_vms_are_sorted_together() {
     let mut world = World::new();
     world.alive(RunState::Running);
     world.hypervisor.expect_launch().returning(|_| Ok(launched(7, RunState::Running)));

@@ -38,7 +38,7 @@ async fn events(world: &World) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn test_add_records_event_and_history_with_the_call_that_undoes_it() {
+async fn test_add_records_event_and_history_with_inverse() {
     let mut world = World::new();
 
     let added = world.app().run(World::empty("web")).await.unwrap();
@@ -51,7 +51,7 @@ async fn test_add_records_event_and_history_with_the_call_that_undoes_it() {
 }
 
 #[tokio::test]
-async fn test_rm_is_undone_by_a_call_that_defines_the_same_vm() {
+async fn test_rm_inverse_defines_the_same_vm() {
     let mut world = World::new();
     let app = world.app();
     app.run(World::yaml("name: web\nmemory: 1G\n")).await.unwrap();
@@ -66,7 +66,7 @@ async fn test_rm_is_undone_by_a_call_that_defines_the_same_vm() {
 }
 
 #[tokio::test]
-async fn test_rm_names_the_uefi_variables_that_stay() {
+async fn test_rm_reports_kept_uefi_variables() {
     let mut world = World::new();
     world.images.expect_exists().returning(|path| path.ends_with("uefi-vars.qcow2"));
     let app = world.app();
@@ -78,7 +78,7 @@ async fn test_rm_names_the_uefi_variables_that_stay() {
 }
 
 #[tokio::test]
-async fn test_start_writes_its_intent_before_qemu_is_spawned() {
+async fn test_start_commits_intent_before_spawning_qemu() {
     let mut world = World::new();
     let store = world.store.clone();
     world.hypervisor.expect_launch().times(1).returning(move |_| {
@@ -98,7 +98,7 @@ async fn test_start_writes_its_intent_before_qemu_is_spawned() {
 }
 
 #[tokio::test]
-async fn test_start_refused_by_qemu_leaves_the_vm_as_it_was() {
+async fn test_start_refused_by_qemu_keeps_vm_unchanged() {
     let mut world = World::new();
     world.hypervisor.expect_launch().returning(|_| {
         Err(LaunchError::Exited { status: "exit code 1".to_owned(), last_words: "no such option".to_owned() })
@@ -128,7 +128,7 @@ async fn test_start_running_vm_changes_nothing() {
 }
 
 #[tokio::test]
-async fn test_start_disk_that_is_missing_is_told_before_qemu_is_tried() {
+async fn test_start_missing_disk_is_reported_before_spawning() {
     let mut world = World::new();
     let app = world.app();
     app.run(World::yaml("name: web\nstorage: [{name: hdd, file: /no/disk}]\n")).await.unwrap();
@@ -150,7 +150,7 @@ async fn running(world: &mut World, state: RunState) -> maqet_application::App {
 }
 
 #[tokio::test]
-async fn test_stop_guest_that_hears_its_power_button_needs_nothing_else() {
+async fn test_stop_guest_obeying_power_button_needs_nothing_else() {
     let mut world = World::new();
     world
         .monitors
@@ -169,7 +169,7 @@ async fn test_stop_guest_that_hears_its_power_button_needs_nothing_else() {
 }
 
 #[tokio::test]
-async fn test_stop_guest_that_stands_still_is_told_to_quit_at_once() {
+async fn test_stop_paused_guest_is_quit_at_once() {
     let mut world = World::new();
     world
         .monitors
@@ -186,7 +186,7 @@ async fn test_stop_guest_that_stands_still_is_told_to_quit_at_once() {
 }
 
 #[tokio::test]
-async fn test_stop_guest_that_hears_nothing_is_killed_at_last() {
+async fn test_stop_guest_ignoring_everything_is_killed() {
     let mut world = World::new();
     world.monitors.expect_execute().times(2).returning(|_, _, _| Ok(json!({})));
     let mut waits = [false, false, false, true].into_iter();
@@ -201,7 +201,7 @@ async fn test_stop_guest_that_hears_nothing_is_killed_at_last() {
 }
 
 #[tokio::test]
-async fn test_stop_that_cannot_kill_says_so_and_claims_nothing() {
+async fn test_stop_failing_to_kill_is_an_error() {
     let mut world = World::new();
     world.processes.expect_signal().returning(|_, _| Ok(()));
     world.processes.expect_wait_gone().returning(|_, _| false);
@@ -216,7 +216,7 @@ async fn test_stop_that_cannot_kill_says_so_and_claims_nothing() {
 }
 
 #[tokio::test]
-async fn test_stop_with_force_signals_before_the_store_is_asked_for_anything() {
+async fn test_stop_force_signals_before_using_the_store() {
     let mut world = World::new();
     let store = Arc::clone(&world.store);
     let was_running = move || {
@@ -260,7 +260,7 @@ async fn test_snapshot_running_vm_is_refused() {
 }
 
 #[tokio::test]
-async fn test_status_silent_monitor_of_a_living_process_is_unreachable() {
+async fn test_status_unresponsive_monitor_is_unreachable() {
     let mut world = World::new();
     world.hypervisor.expect_launch().returning(|_| Ok(launched(7, RunState::Running)));
     world.answers(MonitorAnswer::Silent);
@@ -274,7 +274,7 @@ async fn test_status_silent_monitor_of_a_living_process_is_unreachable() {
 }
 
 #[tokio::test]
-async fn test_unknown_vm_is_not_found_with_near_names() {
+async fn test_vm_unknown_suggests_similar_names() {
     let mut world = World::new();
     let app = world.app();
     app.run(World::empty("web")).await.unwrap();
@@ -297,7 +297,7 @@ async fn test_call_unknown_operation_or_argument_is_refused() {
 }
 
 #[tokio::test]
-async fn test_call_by_name_does_what_the_typed_call_does() {
+async fn test_call_by_name_equals_typed_call() {
     let mut world = World::new();
     let app = world.app();
 
@@ -308,7 +308,7 @@ async fn test_call_by_name_does_what_the_typed_call_does() {
 }
 
 #[test]
-fn test_operation_arguments_survive_json() {
+fn test_operation_arguments_round_trip_json() {
     let start = Start { vm: "web".to_owned(), timeout: Some("90s".parse::<Patience>().unwrap()) };
     let add = Add { empty: true, name: Some("web".to_owned()), ..Add::default() };
 
@@ -319,7 +319,7 @@ fn test_operation_arguments_survive_json() {
 }
 
 #[tokio::test]
-async fn test_apply_file_makes_the_definition_what_it_says() {
+async fn test_apply_file_replaces_the_definition() {
     let mut world = World::new();
     let app = world.app();
     app.run(World::yaml("name: web\nmemory: 1G\nvga: std\n")).await.unwrap();
@@ -335,7 +335,7 @@ async fn test_apply_file_makes_the_definition_what_it_says() {
 }
 
 #[tokio::test]
-async fn test_apply_flag_changes_one_value_and_keeps_the_others() {
+async fn test_apply_flag_changes_only_its_value() {
     let mut world = World::new();
     let app = world.app();
     app.run(World::yaml("name: web\nmemory: 1G\nstorage: [{name: hdd, size: 1G}]\n")).await.unwrap();
@@ -351,7 +351,7 @@ async fn test_apply_flag_changes_one_value_and_keeps_the_others() {
 }
 
 #[tokio::test]
-async fn test_apply_dry_run_changes_nothing_and_is_no_history() {
+async fn test_apply_dry_run_changes_and_records_nothing() {
     let mut world = World::new();
     let app = world.app();
     app.run(World::yaml("name: web\nmemory: 1G\n")).await.unwrap();
@@ -364,7 +364,7 @@ async fn test_apply_dry_run_changes_nothing_and_is_no_history() {
 }
 
 #[tokio::test]
-async fn test_apply_running_vm_waits_for_the_next_start_but_for_labels() {
+async fn test_apply_running_vm_takes_effect_at_next_start() {
     let mut world = World::new();
     let app = running(&mut world, RunState::Running).await;
 
@@ -376,7 +376,7 @@ async fn test_apply_running_vm_waits_for_the_next_start_but_for_labels() {
 }
 
 #[tokio::test]
-async fn test_apply_is_undone_by_a_call_that_brings_the_definition_back() {
+async fn test_apply_inverse_restores_the_definition() {
     let mut world = World::new();
     let app = world.app();
     app.run(World::yaml("name: web\nmemory: 1G\n")).await.unwrap();
@@ -392,7 +392,7 @@ async fn test_apply_is_undone_by_a_call_that_brings_the_definition_back() {
 }
 
 #[tokio::test]
-async fn test_add_lenient_leaves_out_unknown_keys_and_says_so() {
+async fn test_add_lenient_drops_unknown_keys_with_warning() {
     let mut world = World::new();
     let app = world.app();
 
@@ -406,7 +406,7 @@ async fn test_add_lenient_leaves_out_unknown_keys_and_says_so() {
 }
 
 #[tokio::test]
-async fn test_add_share_or_disk_in_a_folder_of_the_system_is_refused_where_it_stands() {
+async fn test_add_path_in_system_folder_fails_with_location() {
     let mut world = World::new();
     let app = world.app();
 
@@ -422,7 +422,7 @@ async fn test_add_share_or_disk_in_a_folder_of_the_system_is_refused_where_it_st
 }
 
 #[tokio::test]
-async fn test_add_paths_after_and_in_entries_that_are_wrong_are_told_where_they_stand() {
+async fn test_add_path_errors_beside_others_keep_locations() {
     let mut world = World::new();
     let app = world.app();
 
@@ -445,7 +445,7 @@ async fn test_add_paths_after_and_in_entries_that_are_wrong_are_told_where_they_
 }
 
 #[tokio::test]
-async fn test_config_schema_names_every_key() {
+async fn test_config_schema_lists_every_key() {
     let mut world = World::new();
     let app = world.app();
 

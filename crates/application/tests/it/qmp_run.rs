@@ -78,7 +78,7 @@ fn asked_of(asked: &Asked) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn test_qmp_run_schema_that_is_not_kept_is_asked_for_and_kept() {
+async fn test_qmp_run_missing_schema_is_fetched_and_cached() {
     let (app, asked, kept) = running(false, told()).await;
 
     app.run(command("query-status")).await.unwrap();
@@ -88,7 +88,7 @@ async fn test_qmp_run_schema_that_is_not_kept_is_asked_for_and_kept() {
 }
 
 #[tokio::test]
-async fn test_qmp_run_schema_that_is_none_is_garbled_and_not_kept() {
+async fn test_qmp_run_invalid_schema_is_not_cached() {
     let (app, _, kept) = running(false, json!({"no": "schema"})).await;
 
     let error = app.run(command("query-status")).await.unwrap_err();
@@ -98,7 +98,7 @@ async fn test_qmp_run_schema_that_is_none_is_garbled_and_not_kept() {
 }
 
 #[tokio::test]
-async fn test_qmp_run_what_is_refused_never_comes_to_qemu() {
+async fn test_qmp_run_refused_command_is_not_sent() {
     let (app, asked, _) = running(true, told()).await;
     let refused = async |line: &str| app.run(command(line)).await.unwrap_err().code();
 
@@ -116,7 +116,7 @@ async fn test_qmp_run_what_is_refused_never_comes_to_qemu() {
 }
 
 #[tokio::test]
-async fn test_qmp_run_device_is_added_once_its_properties_are_known() {
+async fn test_qmp_run_device_add_reads_properties_first() {
     let (app, asked, _) = running(true, told()).await;
 
     app.run(command("device_add, driver=virtio-blk-pci, share-rw=on")).await.unwrap();
@@ -129,7 +129,7 @@ async fn test_qmp_run_device_is_added_once_its_properties_are_known() {
 }
 
 #[tokio::test]
-async fn test_qmp_run_device_that_qemu_tells_nothing_of_is_added_as_it_is() {
+async fn test_qmp_run_device_add_without_properties_is_sent() {
     let (app, asked, _) = running(true, told()).await;
 
     app.run(command("device_add, driver=virtio-blk, any=on")).await.unwrap();
@@ -139,7 +139,7 @@ async fn test_qmp_run_device_that_qemu_tells_nothing_of_is_added_as_it_is() {
 }
 
 #[tokio::test]
-async fn test_qmp_run_human_monitor_that_failed_is_an_error() {
+async fn test_qmp_run_hmp_error_output_is_an_error() {
     let (app, _, _) = running(true, told()).await;
 
     let error = app.run(command("human-monitor-command, command-line=info thing")).await.unwrap_err();
@@ -150,7 +150,7 @@ async fn test_qmp_run_human_monitor_that_failed_is_an_error() {
 }
 
 #[test]
-fn test_qmp_run_arguments_are_read_as_an_object_or_as_words() {
+fn test_qmp_run_arguments_are_json_or_key_value() {
     let read = |arguments: Value| {
         let operation = json!({ "vm": "web", "command": "x", "arguments": arguments });
         serde_json::from_value::<QmpRun>(operation).unwrap().arguments

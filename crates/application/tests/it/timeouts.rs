@@ -33,7 +33,7 @@ fn queries() -> Schema {
 }
 
 #[tokio::test]
-async fn test_timeouts_of_the_settings_are_those_of_start_qmp_and_every_rung_of_stop() {
+async fn test_timeouts_of_settings_apply_to_start_qmp_and_stop() {
     let mut world = World::new();
     let seen: Arc<Mutex<Vec<(String, u64)>>> = Arc::default();
     let noting = || {

@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_linux_yaml_path_with_quote_and_space_stays_one_scalar() {
+    fn test_linux_yaml_path_with_quote_is_one_scalar() {
         let files = Files::in_folder("/a \"b\", c");
 
         let yaml = linux_yaml("web", &files);

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_target_dir_is_the_highest_that_is_marked() {
+    fn test_target_dir_is_outermost_marked_folder() {
         let place = tempfile::tempdir().unwrap();
         let target = place.path().join("target");
         let profile = target.join("x86_64-unknown-linux-gnu/debug");
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn test_profile_dir_of_a_test_is_above_deps() {
+    fn test_profile_dir_of_test_is_above_deps() {
         let folder = profile_dir().unwrap();
 
         assert!(!folder.ends_with("deps"));

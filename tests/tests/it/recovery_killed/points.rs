@@ -61,7 +61,7 @@ fn test_command_killed_at_every_step_loses_nothing() {
 
 /// QEMU has not opened its recorder's FIFO when its starter dies; what stood in there is gone.
 #[test]
-fn test_start_killed_as_qemu_is_spawned_leaves_a_vm_whose_events_are_recorded() {
+fn test_start_killed_at_spawn_still_records_events() {
     let home = maqet_testkit::TestHome::with_fault_points();
     home.add(&maqet_testkit::guest::paused_yaml("web"));
     let point = FaultPoint::LaunchSpawned.to_string();
@@ -78,7 +78,7 @@ fn test_start_killed_as_qemu_is_spawned_leaves_a_vm_whose_events_are_recorded() 
 
 /// What users get has no step to be killed at; looked for in the binary, where the names would be.
 #[test]
-fn test_fault_points_are_in_no_binary_for_users() {
+fn test_fault_points_are_absent_from_user_binary() {
     let home = maqet_testkit::TestHome::new();
     let usual = std::fs::read(home.maqet([""; 0]).into_command().get_program()).unwrap();
     let home = maqet_testkit::TestHome::with_fault_points();

@@ -21,7 +21,7 @@ fn definition_change(vm: &Vm, expected: Revision) -> Change {
 }
 
 /// A name is given once.
-pub async fn test_vm_added_name_taken_is_refused_by_name(subject: &dyn Subject) {
+pub async fn test_vm_added_existing_name_is_refused(subject: &dyn Subject) {
     let store = subject.open();
     let first = add(&*store, "web", 1).await;
     let second = sample::vm("web", 2);
@@ -33,7 +33,7 @@ pub async fn test_vm_added_name_taken_is_refused_by_name(subject: &dyn Subject) 
 }
 
 /// So is an id; what is reported is the name that was to be added.
-pub async fn test_vm_added_id_taken_is_refused_by_name(subject: &dyn Subject) {
+pub async fn test_vm_added_existing_id_is_refused(subject: &dyn Subject) {
     let store = subject.open();
     add(&*store, "web", 1).await;
     let second = sample::vm("other", 1);
@@ -45,7 +45,7 @@ pub async fn test_vm_added_id_taken_is_refused_by_name(subject: &dyn Subject) {
 }
 
 /// A removed VM leaves its name, and nothing of it comes back with the next one.
-pub async fn test_vm_added_name_of_removed_vm_is_free(subject: &dyn Subject) {
+pub async fn test_vm_added_name_of_removed_vm_succeeds(subject: &dyn Subject) {
     let store = subject.open();
     let first = add(&*store, "web", 1).await;
     commit(&*store, one(removal(&first, Revision::FIRST))).await;
@@ -110,7 +110,7 @@ pub async fn test_run_changed_counts_the_revision(subject: &dyn Subject) {
 }
 
 /// A VM can go back to never started.
-pub async fn test_run_changed_to_none_takes_the_run_away(subject: &dyn Subject) {
+pub async fn test_run_changed_to_none_removes_the_run(subject: &dyn Subject) {
     let store = subject.open();
     let vm = add(&*store, "web", 1).await;
     commit(&*store, one(run_change(&vm, Revision::FIRST))).await;
@@ -200,7 +200,7 @@ pub async fn test_definition_changed_of_unknown_vm_is_conflict(subject: &dyn Sub
 }
 
 /// A definition goes back with the rest when a later change is refused.
-pub async fn test_definition_changed_is_undone_by_a_later_refusal(subject: &dyn Subject) {
+pub async fn test_definition_changed_is_reverted_by_later_refusal(subject: &dyn Subject) {
     let store = subject.open();
     let vm = add(&*store, "web", 1).await;
     let changes = one(definition_change(&vm, Revision::FIRST)).and(run_change(&vm, Revision::FIRST));
@@ -211,7 +211,7 @@ pub async fn test_definition_changed_is_undone_by_a_later_refusal(subject: &dyn 
 }
 
 /// Of many who saw the same revision, one wins and all others are told.
-pub async fn test_run_changed_by_many_at_once_one_wins(subject: &dyn Subject) {
+pub async fn test_run_changed_concurrently_succeeds_once(subject: &dyn Subject) {
     let store = subject.open();
     let vm = add(&*store, "web", 1).await;
 
@@ -226,7 +226,7 @@ pub async fn test_run_changed_by_many_at_once_one_wins(subject: &dyn Subject) {
 }
 
 /// Of many who add the same name, one wins and all others are told.
-pub async fn test_vm_added_by_many_at_once_one_wins(subject: &dyn Subject) {
+pub async fn test_vm_added_concurrently_succeeds_once(subject: &dyn Subject) {
     let results = at_once(subject, |number| sample::adding(&sample::vm("web", number))).await;
 
     let (won, lost): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
@@ -244,7 +244,7 @@ async fn at_once(subject: &dyn Subject, changes: impl Fn(u32) -> ChangeSet) -> V
 }
 
 /// A change that is refused takes those before it with it.
-pub async fn test_commit_later_change_refused_undoes_earlier_ones(subject: &dyn Subject) {
+pub async fn test_commit_later_change_refused_reverts_earlier_ones(subject: &dyn Subject) {
     let store = subject.open();
     let stays = add(&*store, "stays", 1).await;
     commit(&*store, one(Change::StorageAdded(sample::storage("/d/old", Some(stays.entry.id))))).await;

@@ -11,7 +11,7 @@ fn recording(path: &str, vm: &Vm) -> ChangeSet {
 }
 
 /// The records of a VM are in the order they were made, and those of others are not among them.
-pub async fn test_storage_records_are_in_the_order_they_were_made(subject: &dyn Subject) {
+pub async fn test_storage_records_are_in_creation_order(subject: &dyn Subject) {
     let store = subject.open();
     let vm = add(&*store, "web", 1).await;
     let other = add(&*store, "other", 2).await;
@@ -27,7 +27,7 @@ pub async fn test_storage_records_are_in_the_order_they_were_made(subject: &dyn 
 }
 
 /// An image made anew is another one: its record is the last and the only one of its path.
-pub async fn test_storage_same_path_again_replaces_the_record(subject: &dyn Subject) {
+pub async fn test_storage_same_path_replaces_the_record(subject: &dyn Subject) {
     let store = subject.open();
     let vm = add(&*store, "web", 1).await;
     commit(&*store, recording("/d/a", &vm)).await;
@@ -53,7 +53,7 @@ pub async fn test_storage_of_unknown_vm_is_conflict(subject: &dyn Subject) {
 }
 
 /// A record may belong to nobody.
-pub async fn test_storage_without_owner_belongs_to_nobody(subject: &dyn Subject) {
+pub async fn test_storage_without_owner_has_no_vm(subject: &dyn Subject) {
     let store = subject.open();
     let vm = add(&*store, "web", 1).await;
     let mut record = sample::storage("/d/a", None);

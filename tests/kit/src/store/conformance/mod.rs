@@ -33,43 +33,43 @@ macro_rules! store_conformance {
             test_by_id_added_vm_comes_back_whole
             test_by_id_unknown_vm_is_none
             test_by_name_added_vm_comes_back_whole
-            test_by_name_unknown_or_of_other_case_is_none
+            test_by_name_unknown_or_other_case_is_none
             test_definition_of_any_shape_keeps_values_and_order
             test_run_in_every_phase_comes_back_whole
             test_run_path_that_is_not_utf8_comes_back_whole
-            test_run_forwards_come_back_in_order_also_none
+            test_run_forwards_come_back_in_order
             test_list_empty_store_is_empty
-            test_list_many_vms_are_in_order_of_names
-            test_id_prefix_of_either_form_and_case_finds_the_vm
-            test_id_prefix_several_matches_are_in_order_of_ids
-            test_id_prefix_not_of_an_id_finds_nothing
+            test_list_many_vms_are_sorted_by_name
+            test_id_prefix_of_any_form_and_case_finds_vm
+            test_id_prefix_several_matches_are_sorted
+            test_id_prefix_invalid_finds_nothing
             test_id_prefix_empty_finds_all
-            test_vm_added_name_taken_is_refused_by_name
-            test_vm_added_id_taken_is_refused_by_name
-            test_vm_added_name_of_removed_vm_is_free
+            test_vm_added_existing_name_is_refused
+            test_vm_added_existing_id_is_refused
+            test_vm_added_name_of_removed_vm_succeeds
             test_vm_removed_at_other_revision_is_conflict
             test_vm_removed_twice_is_conflict
             test_vm_removed_leaves_storage_without_owner
             test_run_changed_counts_the_revision
-            test_run_changed_to_none_takes_the_run_away
+            test_run_changed_to_none_removes_the_run
             test_run_changed_at_other_revision_is_conflict
             test_run_changed_of_unknown_vm_is_conflict
             test_definition_changed_is_read_back_with_origins
             test_definition_changed_without_origins_has_none
             test_definition_changed_at_other_revision_is_conflict
             test_definition_changed_of_unknown_vm_is_conflict
-            test_definition_changed_is_undone_by_a_later_refusal
-            test_run_changed_by_many_at_once_one_wins
-            test_vm_added_by_many_at_once_one_wins
-            test_commit_later_change_refused_undoes_earlier_ones
+            test_definition_changed_is_reverted_by_later_refusal
+            test_run_changed_concurrently_succeeds_once
+            test_vm_added_concurrently_succeeds_once
+            test_commit_later_change_refused_reverts_earlier_ones
             test_commit_change_sees_those_before_it
             test_commit_refused_leaves_no_history_and_no_events
             test_commit_nothing_changes_nothing
-            test_handles_see_the_writes_of_each_other
-            test_storage_records_are_in_the_order_they_were_made
-            test_storage_same_path_again_replaces_the_record
+            test_handles_of_one_store_see_each_others_writes
+            test_storage_records_are_in_creation_order
+            test_storage_same_path_replaces_the_record
             test_storage_of_unknown_vm_is_conflict
-            test_storage_without_owner_belongs_to_nobody
+            test_storage_without_owner_has_no_vm
             test_history_newest_entries_come_first
             test_history_entries_outlive_their_vm
             test_events_come_back_in_order_after_a_sequence

@@ -41,7 +41,7 @@ pub async fn test_by_name_added_vm_comes_back_whole(subject: &dyn Subject) {
 }
 
 /// Names are told apart by case, and one that nobody has is no error.
-pub async fn test_by_name_unknown_or_of_other_case_is_none(subject: &dyn Subject) {
+pub async fn test_by_name_unknown_or_other_case_is_none(subject: &dyn Subject) {
     let store = subject.open();
     add(&*store, "web", 1).await;
 
@@ -107,7 +107,7 @@ pub async fn test_run_path_that_is_not_utf8_comes_back_whole(subject: &dyn Subje
 }
 
 /// The ports that a run took come back in their order, in lists too, and a run may have taken none.
-pub async fn test_run_forwards_come_back_in_order_also_none(subject: &dyn Subject) {
+pub async fn test_run_forwards_come_back_in_order(subject: &dyn Subject) {
     let store = subject.open();
     let several = ["40123:22", "udp:0.0.0.0:53:53", "tcp:127.0.0.2:8080:80", "0:443"];
 
@@ -129,7 +129,7 @@ pub async fn test_list_empty_store_is_empty(subject: &dyn Subject) {
 }
 
 /// A list is in the order of names, by their bytes, whatever the order they were added in.
-pub async fn test_list_many_vms_are_in_order_of_names(subject: &dyn Subject) {
+pub async fn test_list_many_vms_are_sorted_by_name(subject: &dyn Subject) {
     let store = subject.open();
     for (number, name) in (1..).zip(["web-10", "ü", "web", "Web", "web-9", "a+", "7", "日本"]) {
         add(&*store, name, number).await;
@@ -139,7 +139,7 @@ pub async fn test_list_many_vms_are_in_order_of_names(subject: &dyn Subject) {
 }
 
 /// People paste ids with and without hyphens, in either case, whole and in part.
-pub async fn test_id_prefix_of_either_form_and_case_finds_the_vm(subject: &dyn Subject) {
+pub async fn test_id_prefix_of_any_form_and_case_finds_vm(subject: &dyn Subject) {
     let store = subject.open();
     let vm = add(&*store, "web", 0x0d9f_2ac3).await;
     add(&*store, "other", 0x0d9f_2ac4).await;
@@ -159,7 +159,7 @@ pub async fn test_id_prefix_of_either_form_and_case_finds_the_vm(subject: &dyn S
 }
 
 /// Several matches are in the order of their ids.
-pub async fn test_id_prefix_several_matches_are_in_order_of_ids(subject: &dyn Subject) {
+pub async fn test_id_prefix_several_matches_are_sorted(subject: &dyn Subject) {
     let store = subject.open();
     let last = add(&*store, "a", 0xabcd_ff00).await.entry;
     let first = add(&*store, "b", 0xabcd_0000).await.entry;
@@ -170,7 +170,7 @@ pub async fn test_id_prefix_several_matches_are_in_order_of_ids(subject: &dyn Su
 }
 
 /// What cannot be the beginning of an id finds nothing and is no error.
-pub async fn test_id_prefix_not_of_an_id_finds_nothing(subject: &dyn Subject) {
+pub async fn test_id_prefix_invalid_finds_nothing(subject: &dyn Subject) {
     let store = subject.open();
     add(&*store, "web", 0x0d9f_2ac3).await;
 
@@ -189,7 +189,7 @@ pub async fn test_id_prefix_empty_finds_all(subject: &dyn Subject) {
 }
 
 /// What one handle wrote, another one that was open before reads.
-pub async fn test_handles_see_the_writes_of_each_other(subject: &dyn Subject) {
+pub async fn test_handles_of_one_store_see_each_others_writes(subject: &dyn Subject) {
     let (one_handle, other) = (subject.open(), subject.open());
     assert_eq!(names(&*other).await, Vec::<String>::new());
 
