@@ -1,13 +1,13 @@
-//! The documentation tells today's truth: its links lead somewhere, its tables list what the code has.
+//! The documentation agrees with the code: links resolve, and tables list what the code has.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use crate::assert_none;
-use crate::lexer::{Token, closing};
-use crate::workspace::{RustFile, crates, files, root, rust_files, shipped, text};
+use crate::source::{Named, RustFile};
+use crate::workspace::{crates, files, root, rust_files, shipped, text};
 
-/// Returns the targets of the links of a Markdown text, each with its line; code is passed over.
+/// Returns the link targets in a Markdown text with their lines, those in code left out.
 fn links(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (line, content) in prose(text) {
@@ -52,7 +52,7 @@ fn anchor(heading: &str) -> String {
     kept.trim().replace(' ', "-")
 }
 
-/// Returns the relative links of the document `path` that lead nowhere; `read` returns the text of a file that is there.
+/// Returns the broken relative links of the document `path`; `read` returns the text of an existing file.
 fn dead_links(path: &str, text: &str, read: impl Fn(&Path) -> Option<String>) -> Vec<String> {
     let folder = Path::new(path).parent().unwrap_or(Path::new(""));
     let mut dead = Vec::new();
@@ -72,7 +72,7 @@ fn dead_links(path: &str, text: &str, read: impl Fn(&Path) -> Option<String>) ->
     dead
 }
 
-/// Resolves `..` without asking the file system.
+/// Resolves `..` lexically.
 fn plain(path: &Path) -> PathBuf {
     let mut parts = PathBuf::new();
     for component in path.components() {
@@ -108,39 +108,21 @@ fn first_column(text: &str, heading: &str) -> BTreeSet<String> {
     firsts.filter_map(|cell| cell.split('`').nth(1).map(str::to_owned)).collect()
 }
 
-/// Returns the texts in the bodies of the functions of this name.
-fn texts_in(file: &RustFile, function: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for (at, two) in file.code.windows(2).enumerate() {
-        if !(two[0].is_word("fn") && two[1].is_word(function)) {
-            continue;
-        }
-        let after = file.code[at..].iter().position(|token| token.is_mark('{') || token.is_mark(';'));
-        if let Some(begins) = after.map(|offset| at + offset).filter(|begins| file.code[*begins].is_mark('{')) {
-            let body = &file.code[begins..closing(&file.code, begins)];
-            found.extend(body.iter().filter_map(Token::text).map(str::to_owned));
-        }
-    }
-    found
+/// Returns the string literals outside of tests that `is_wanted`.
+fn texts<'a>(files: &[&'a RustFile], is_wanted: impl Fn(&Named) -> bool) -> BTreeSet<&'a str> {
+    let texts = files.iter().flat_map(|file| &file.texts).filter(|text| !text.for_tests && is_wanted(text));
+    texts.map(|text| text.name.as_str()).collect()
 }
 
-/// Returns the texts that are the values of the field `name`.
-fn texts_of_field(file: &RustFile, name: &str) -> Vec<String> {
-    let fields = file.code.windows(3).filter(|three| three[0].is_word(name) && three[1].is_mark(':'));
-    fields.filter_map(|three| three[2].text().map(str::to_owned)).collect()
-}
-
-fn error_codes() -> BTreeSet<String> {
-    let names = crates();
-    let libraries = names.iter().filter(|name| *name != "xtask").flat_map(|name| shipped(name));
-    let mut codes: BTreeSet<String> = libraries.flat_map(|file| texts_in(&file, "code")).collect();
-    codes.extend(shipped("cli").iter().flat_map(|file| texts_of_field(file, "code")));
-    codes
+/// Returns whether a literal is an error code: what `code` returns, or a field or argument for it.
+fn is_error_code(text: &Named) -> bool {
+    text.function == "code" || text.detail == "code" || text.detail == "Explanation::new"
 }
 
 #[track_caller]
-fn assert_same(what: &str, in_code: &BTreeSet<String>, in_docs: &BTreeSet<String>) {
-    let missing = in_code.difference(in_docs).map(|name| format!("`{name}` is not in the docs"));
+fn assert_same(what: &str, in_code: &BTreeSet<&str>, in_docs: &BTreeSet<String>) {
+    let in_docs: BTreeSet<&str> = in_docs.iter().map(String::as_str).collect();
+    let missing = in_code.difference(&in_docs).map(|name| format!("`{name}` is not in the docs"));
     let invented = in_docs.difference(in_code).map(|name| format!("`{name}` is not in the code"));
     assert_none(what, &missing.chain(invented).collect::<Vec<_>>());
 }
@@ -154,7 +136,7 @@ fn test_links_of_every_document_lead_somewhere() {
 
     let dead: Vec<String> = files("", "md").iter().flat_map(|path| dead_links(path, &text(path), read)).collect();
 
-    assert_none("links lead somewhere", &dead);
+    assert_none("links resolve", &dead);
 }
 
 #[test]
@@ -169,7 +151,7 @@ fn test_indexes_of_the_docs_name_every_page() {
 
     let all = indexes.iter().chain(&pages);
     assert_none(
-        "an index names it",
+        "an index links to every page",
         &all.filter(|path| !linked.contains(Path::new(path))).cloned().collect::<Vec<_>>(),
     );
 }
@@ -178,68 +160,70 @@ fn test_indexes_of_the_docs_name_every_page() {
 fn test_tests_that_the_architecture_page_names_exist() {
     let page = text("docs/architecture.md");
     let words = page.split('`').filter_map(|word| word.rsplit("::").next());
-    let named: BTreeSet<String> = words.filter(|word| word.starts_with("test_")).map(str::to_owned).collect();
-    let files = ["crates", "tests"].map(rust_files);
-    let functions = files.iter().flatten().flat_map(|file| file.all.windows(2)).filter(|two| two[0].is_word("fn"));
-    let there: BTreeSet<String> = functions.filter_map(|two| two[1].word().map(str::to_owned)).collect();
+    let named: BTreeSet<&str> = words.filter(|word| word.starts_with("test_")).collect();
+    let files = rust_files("");
+    let functions: BTreeSet<&str> = files.iter().flat_map(|file| &file.functions).map(|f| f.name.as_str()).collect();
 
     assert!(!named.is_empty());
-    assert_none("docs/architecture.md names tests that exist", &named.difference(&there).cloned().collect::<Vec<_>>());
+    let missing = named.difference(&functions).map(|name| (*name).to_owned());
+    assert_none("docs/architecture.md names tests that exist", &missing.collect::<Vec<_>>());
 }
 
 #[test]
 fn test_error_codes_of_code_and_docs_are_the_same() {
+    let files: Vec<&RustFile> =
+        crates().iter().filter(|name| *name != "xtask").flat_map(|name| shipped(name)).collect();
     let in_docs = first_column(&text("docs/reference/json.md"), "## Error codes");
 
-    assert_same("docs/reference/json.md lists the error codes", &error_codes(), &in_docs);
+    assert_same("docs/reference/json.md lists the error codes", &texts(&files, is_error_code), &in_docs);
 }
 
 #[test]
 fn test_exit_codes_of_code_and_docs_are_the_same() {
-    let file = RustFile::of("exit.rs", &text("crates/cli/src/exit.rs"));
-    let table = file.code.iter().filter_map(Token::text).find(|text| text.contains("Exit codes:")).unwrap_or_default();
-    let in_code: BTreeSet<String> = table
-        .lines()
-        .filter_map(|line| line.trim_start().split_once(' '))
+    let files = shipped("cli");
+    let tables = texts(&files, |text| text.name.contains("Exit codes:"));
+    let lines = tables.iter().flat_map(|table| table.lines()).filter_map(|line| line.trim_start().split_once(' '));
+    let in_code: BTreeSet<String> = lines
         .filter(|(code, _)| code.parse::<u8>().is_ok())
         .map(|(code, meaning)| format!("{code} {}", meaning.trim()))
         .collect();
     let page = rows(&text("docs/reference/exit-codes.md"), "# Exit codes");
     let in_docs: BTreeSet<String> = page.iter().map(|row| row[..2].join(" ")).collect();
 
-    assert!(in_code.len() > 5, "the table in exit.rs was not found");
+    assert!(in_code.len() > 5, "the table of exit codes was not found");
+    let in_code = in_code.iter().map(String::as_str).collect();
     assert_same("docs/reference/exit-codes.md lists the exit codes", &in_code, &in_docs);
 }
 
 #[test]
 fn test_configuration_keys_of_code_and_docs_are_the_same() {
-    let handlers = shipped("domain").into_iter().filter(|file| file.path.contains("/machine/key/"));
-    let in_code: BTreeSet<String> = handlers.flat_map(|file| texts_in(&file, "key")).collect();
+    let mut files = shipped("domain");
+    files.retain(|file| file.path.contains("/machine/key/"));
     let in_docs = first_column(&text("docs/reference/configuration.md"), "## Keys");
 
+    let in_code = texts(&files, |text| text.function == "key");
     assert_same("docs/reference/configuration.md lists the keys", &in_code, &in_docs);
 }
 
 #[test]
 fn test_states_of_code_and_docs_are_the_same() {
-    let domain = shipped("domain");
-    let status = domain.iter().find(|file| file.path.ends_with("/vm/status.rs")).expect("the states are there");
-    let in_code: BTreeSet<String> = texts_in(status, "as_str").into_iter().collect();
-    let page = text("docs/reference/states.md");
+    let mut files = shipped("domain");
+    files.retain(|file| file.path.ends_with("/vm/status.rs"));
+    let in_docs = first_column(&text("docs/reference/states.md"), "## States");
 
-    assert_same("docs/reference/states.md lists the states", &in_code, &first_column(&page, "## States"));
+    let in_code = texts(&files, |text| text.function == "as_str");
+    assert_same("docs/reference/states.md lists the states", &in_code, &in_docs);
 }
 
 #[test]
 fn test_variables_of_code_and_docs_are_the_same() {
-    let files = ["maqet", "cli"].map(shipped);
-    let texts = files.iter().flatten().flat_map(|file| file.code.iter().filter_map(Token::text));
     let is_variable =
         |text: &str| text.starts_with("MAQET_") && text.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-    let in_code: BTreeSet<String> = texts.filter(|text| is_variable(text)).map(str::to_owned).collect();
-    let page = first_column(&text("docs/reference/files.md"), "## Settings");
-    let in_docs: BTreeSet<String> = page.into_iter().filter(|name| is_variable(name)).collect();
+    let files = ["maqet", "cli"].map(shipped).concat();
+    let mut in_docs = first_column(&text("docs/reference/files.md"), "## Settings");
+    in_docs.retain(|name| is_variable(name));
 
+    let in_code = texts(&files, |text| is_variable(&text.name));
     assert_same("docs/reference/files.md lists the variables", &in_code, &in_docs);
 }
 
@@ -262,12 +246,12 @@ fn test_first_column_rows_of_the_section_only_are_read() {
 }
 
 #[test]
-fn test_texts_in_function_of_that_name_only_are_read() {
-    let file = RustFile::of(
+fn test_error_codes_in_each_form_are_read() {
+    let file = RustFile::new(
         "f",
-        "trait T { fn code(&self) -> u8; } fn code() { match x { A => \"a.b\" } } fn other() { \"c\" }",
+        "fn code() { match x { A => \"a.b\" } } fn other() { \"c\" } fn f() { S { code: \"usage\".to_owned(), d: \"e\" } }
+        fn explain() { Explanation::new(\"g.h\", Fault::Host).hint(\"i\") } #[cfg(test)] fn code() { \"j\" }",
     );
 
-    assert_eq!(texts_in(&file, "code"), ["a.b"]);
-    assert_eq!(texts_of_field(&RustFile::of("f", "S { code: \"usage\".to_owned() }"), "code"), ["usage"]);
+    assert_eq!(texts(&[&file], is_error_code), ["a.b", "g.h", "usage"].into());
 }

@@ -1,59 +1,38 @@
-//! Files stay readable, tests stay honest, and none is forgotten.
+//! Files stay readable, tests run and say what they test, and no file is left out of the build.
 
 use std::collections::BTreeSet;
 
-use crate::assert_none;
-use crate::lexer::Token;
-use crate::path::{attributes, macros};
-use crate::workspace::{Package, RustFile, files, packages, rust_files, text};
+use crate::source::{Named, RustFile};
+use crate::workspace::{Package, files, packages, rust_files, text};
+use crate::{assert_none, found};
 
 /// The longest file, in lines, with its tests.
-const MOST_LINES: usize = 500;
+const MAX_LINES: usize = 500;
 
 fn too_long(file: &RustFile) -> Option<String> {
-    (file.line_count > MOST_LINES).then(|| format!("{} has {} lines", file.path, file.line_count))
+    (file.line_count > MAX_LINES).then(|| format!("{} has {} lines", file.path, file.line_count))
 }
 
 fn unfinished(file: &RustFile) -> Vec<String> {
-    let found = macros(&file.all);
-    let is_unfinished = |name: &str| ["todo", "unimplemented"].contains(&name);
-    let unfinished = found.iter().filter(|named| is_unfinished(&named.name));
-    unfinished.map(|named| format!("{}:{}: `{}!`", file.path, named.line, named.name)).collect()
+    let is_unfinished = |named: &&Named| ["todo", "unimplemented"].contains(&named.name.as_str());
+    file.macros.iter().filter(is_unfinished).map(|named| found(file, named)).collect()
 }
 
 fn skipped_tests(file: &RustFile) -> Vec<String> {
-    let found = attributes(&file.all);
-    let is_skip = |name: &str| ["ignore", "should_panic"].contains(&name);
-    let skips = found.iter().filter(|named| is_skip(&named.name));
-    skips.map(|named| format!("{}:{}: `#[{}]`", file.path, named.line, named.name)).collect()
+    let is_skip = |named: &&Named| ["ignore", "should_panic"].contains(&named.name.as_str());
+    file.attributes.iter().filter(is_skip).map(|named| found(file, named)).collect()
 }
 
 /// Returns the tests that are not named `test_<subject>_<scenario>_<expected>`.
 fn misnamed_tests(file: &RustFile) -> Vec<String> {
-    let mut findings = Vec::new();
-    for attribute in attributes(&file.all) {
-        if attribute.name != "test" && !attribute.name.ends_with("::test") {
-            continue;
-        }
-        let after = file.all.iter().skip_while(|token| token.line < attribute.line);
-        // Where a macro makes the test there is no name to look at.
-        let Some(name) = after.skip_while(|token| !token.is_word("fn")).nth(1).and_then(Token::word) else { continue };
-        let is_well_named = name.starts_with("test_") && name.split('_').filter(|part| !part.is_empty()).count() >= 4;
-        if !is_well_named {
-            findings.push(format!("{}:{}: `{name}`", file.path, attribute.line));
-        }
-    }
-    findings
-}
-
-/// Returns the names of the modules that a file keeps in files of their own.
-fn declared(file: &RustFile) -> Vec<String> {
-    let declarations = file.all.windows(3).filter(|three| three[0].is_word("mod") && three[2].is_mark(';'));
-    declarations.filter_map(|three| three[1].word().map(str::to_owned)).collect()
+    let tests = file.functions.iter().filter(|function| function.detail == "test");
+    let is_well_named =
+        |name: &str| name.starts_with("test_") && name.split('_').filter(|part| !part.is_empty()).count() >= 4;
+    tests.filter(|test| !is_well_named(&test.name)).map(|test| found(file, test)).collect()
 }
 
 /// Returns the files that no target of the package reaches.
-fn unreached(package: &Package, present: &[RustFile]) -> Vec<String> {
+fn unreached(package: &Package, present: &[&RustFile]) -> Vec<String> {
     let mut reached: BTreeSet<String> = BTreeSet::new();
     let mut waiting: Vec<String> = package.targets.iter().map(|target| target.source.clone()).collect();
     while let Some(path) = waiting.pop() {
@@ -62,19 +41,18 @@ fn unreached(package: &Package, present: &[RustFile]) -> Vec<String> {
             continue;
         }
         let folder = match package.targets.iter().find(|target| target.source == file.path) {
-            // The modules of a target's first file stand beside it, whatever its name is.
+            // Modules of a target's root file are beside it, whatever its name is.
             Some(_) => file.path.rsplit_once('/').map(|(folder, _)| folder.to_owned()).unwrap_or_default(),
             None => file.module_folder(),
         };
-        let modules = declared(file);
-        waiting
-            .extend(modules.iter().flat_map(|name| [format!("{folder}/{name}.rs"), format!("{folder}/{name}/mod.rs")]));
+        let names = file.modules.iter().map(|module| &module.name);
+        waiting.extend(names.flat_map(|name| [format!("{folder}/{name}.rs"), format!("{folder}/{name}/mod.rs")]));
     }
     present.iter().map(|file| file.path.clone()).filter(|path| !reached.contains(path)).collect()
 }
 
 /// Returns the Rust files of a package, those of packages within its folder left out.
-fn files_of(package: &Package, all: &[Package]) -> Vec<RustFile> {
+fn files_of(package: &Package, all: &[Package]) -> Vec<&'static RustFile> {
     let within: Vec<String> = all
         .iter()
         .filter(|other| other.folder.starts_with(&format!("{}/", package.folder)))
@@ -85,32 +63,29 @@ fn files_of(package: &Package, all: &[Package]) -> Vec<RustFile> {
     files
 }
 
-fn everything() -> Vec<RustFile> {
-    let mut files = rust_files("crates");
-    files.extend(rust_files("tests"));
-    files
-}
-
 #[test]
 fn test_files_of_the_crates_stay_readable() {
-    let files: Vec<RustFile> = rust_files("crates").into_iter().filter(|file| file.path.contains("/src/")).collect();
+    let files = rust_files("crates").into_iter().filter(|file| file.path.contains("/src/"));
 
-    assert_none("a file has 500 lines at most", &files.iter().filter_map(too_long).collect::<Vec<_>>());
+    assert_none("a file has at most 500 lines", &files.filter_map(too_long).collect::<Vec<_>>());
 }
 
 #[test]
 fn test_macros_that_mark_unfinished_work_are_nowhere() {
-    assert_none("nothing is left to do", &everything().iter().flat_map(unfinished).collect::<Vec<_>>());
+    assert_none("no unfinished code", &rust_files("").into_iter().flat_map(unfinished).collect::<Vec<_>>());
 }
 
 #[test]
 fn test_tests_are_neither_ignored_nor_expected_to_panic() {
-    assert_none("every test runs and asserts", &everything().iter().flat_map(skipped_tests).collect::<Vec<_>>());
+    assert_none("every test runs and asserts", &rust_files("").into_iter().flat_map(skipped_tests).collect::<Vec<_>>());
 }
 
 #[test]
 fn test_tests_are_named_by_subject_scenario_and_expectation() {
-    assert_none("tests say what they test", &everything().iter().flat_map(misnamed_tests).collect::<Vec<_>>());
+    assert_none(
+        "tests are named `test_<subject>_<scenario>_<expected>`",
+        &rust_files("").into_iter().flat_map(misnamed_tests).collect::<Vec<_>>(),
+    );
 }
 
 #[test]
@@ -120,7 +95,7 @@ fn test_files_are_all_reached_by_a_target() {
     let findings: Vec<String> =
         packages.iter().flat_map(|package| unreached(package, &files_of(package, &packages))).collect();
 
-    assert_none("no file, and so no test, is forgotten", &findings);
+    assert_none("every file is part of a target", &findings);
 }
 
 #[test]
@@ -138,35 +113,38 @@ fn test_manifests_are_all_packages_of_the_workspace() {
     let present = [files("crates", "toml"), files("tests", "toml")].concat();
     let manifests = present.into_iter().filter(|path| path.ends_with("Cargo.toml") && text(path).contains("[package]"));
 
-    assert_none("no package is forgotten", &manifests.filter(|path| !known.contains(path)).collect::<Vec<_>>());
+    assert_none(
+        "every manifest belongs to the workspace",
+        &manifests.filter(|path| !known.contains(path)).collect::<Vec<_>>(),
+    );
 }
 
 #[test]
 fn test_too_long_file_is_found() {
-    assert!(too_long(&RustFile::of("f", &"\n".repeat(501))).is_some());
-    assert!(too_long(&RustFile::of("f", &"\n".repeat(500))).is_none());
+    assert!(too_long(&RustFile::new("f", &"\n".repeat(501))).is_some());
+    assert!(too_long(&RustFile::new("f", &"\n".repeat(500))).is_none());
 }
 
 #[test]
 fn test_unfinished_work_also_in_tests_is_found() {
-    assert_eq!(unfinished(&RustFile::of("f", "#[cfg(test)] mod tests { fn f() { todo!() } }")), ["f:1: `todo!`"]);
+    assert_eq!(unfinished(&RustFile::new("f", "#[cfg(test)] mod tests { fn f() { todo!() } }")), ["f:1: `todo`"]);
 }
 
 #[test]
 fn test_skipped_tests_with_a_reason_are_found_too() {
-    let file = RustFile::of("f", "#[test]\n#[ignore = \"slow\"]\nfn f() {}\n// #[should_panic]");
+    let file = RustFile::new("f", "#[test]\n#[ignore = \"slow\"]\nfn f() {}\n// #[should_panic]");
 
-    assert_eq!(skipped_tests(&file), ["f:2: `#[ignore]`"]);
+    assert_eq!(skipped_tests(&file), ["f:2: `ignore`"]);
 }
 
 #[test]
 fn test_misnamed_tests_too_short_or_other_prefix_are_found() {
-    let file = RustFile::of(
+    let file = RustFile::new(
         "f",
         "#[test]\nfn it_works() {}\n#[tokio::test]\nasync fn test_two_parts() {}\n#[test]\nfn test_a_b_c() {}",
     );
 
-    assert_eq!(misnamed_tests(&file), ["f:1: `it_works`", "f:3: `test_two_parts`"]);
+    assert_eq!(misnamed_tests(&file), ["f:2: `it_works`", "f:4: `test_two_parts`"]);
 }
 
 #[test]
@@ -180,7 +158,7 @@ fn test_unreached_file_without_a_declaration_is_found() {
         targets: vec![target],
     };
     let present = [("t/a.rs", "mod b;"), ("t/b.rs", "mod c;"), ("t/b/c.rs", ""), ("t/d.rs", "")]
-        .map(|(path, text)| RustFile::of(path, text));
+        .map(|(path, text)| RustFile::new(path, text));
 
-    assert_eq!(unreached(&package, &present), ["t/d.rs"]);
+    assert_eq!(unreached(&package, &present.each_ref()), ["t/d.rs"]);
 }

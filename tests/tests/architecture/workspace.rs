@@ -1,14 +1,15 @@
-//! The workspace: its packages, as Cargo tells of them, and its files.
+//! The workspace: its packages, as `cargo metadata` lists them, and its files.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 use std::{env, fs};
 
 use serde_json::Value;
 
-use crate::lexer::{Token, test_modules, tokens, without_tests};
+use crate::source::RustFile;
 
 /// A package of the workspace.
 pub(crate) struct Package {
@@ -20,7 +21,7 @@ pub(crate) struct Package {
     pub(crate) targets: Vec<Target>,
 }
 
-/// What a package depends on.
+/// A dependency of a package.
 pub(crate) struct Dependency {
     pub(crate) name: String,
     /// `normal`, `dev` or `build`.
@@ -29,39 +30,13 @@ pub(crate) struct Dependency {
     pub(crate) features: Vec<String>,
 }
 
-/// What is built of a package.
+/// A build target of a package.
 pub(crate) struct Target {
     /// The file it begins with, relative to the root.
     pub(crate) source: String,
     pub(crate) kind: String,
     /// Whether `cargo test` runs it.
     pub(crate) is_tested: bool,
-}
-
-/// A file of Rust.
-pub(crate) struct RustFile {
-    /// Where it is, relative to the root.
-    pub(crate) path: String,
-    pub(crate) line_count: usize,
-    /// All of it but comments.
-    pub(crate) all: Vec<Token>,
-    /// The same without what is compiled for tests only.
-    pub(crate) code: Vec<Token>,
-}
-
-impl RustFile {
-    pub(crate) fn of(path: &str, text: &str) -> Self {
-        let all = tokens(text);
-        let code = without_tests(&all);
-        Self { path: path.to_owned(), line_count: text.lines().count(), all, code }
-    }
-
-    /// Returns where the modules declared in this file would be.
-    pub(crate) fn module_folder(&self) -> String {
-        let (folder, name) = self.path.rsplit_once('/').unwrap_or(("", &self.path));
-        let is_root = matches!(name, "lib.rs" | "main.rs" | "mod.rs" | "build.rs");
-        if is_root { folder.to_owned() } else { self.path.trim_end_matches(".rs").to_owned() }
-    }
 }
 
 /// Returns the root of the workspace.
@@ -133,7 +108,7 @@ fn relative(path: &Path) -> String {
 
 /// Returns the files below `folder` that end in `.extension`, relative to the root and in order.
 ///
-/// What is hidden or built is passed over.
+/// Hidden files and build output are skipped.
 pub(crate) fn files(folder: &str, extension: &str) -> Vec<String> {
     let root = root();
     let mut found = Vec::new();
@@ -156,21 +131,23 @@ pub(crate) fn files(folder: &str, extension: &str) -> Vec<String> {
     found
 }
 
-/// Returns the Rust files below `folder`.
-pub(crate) fn rust_files(folder: &str) -> Vec<RustFile> {
-    files(folder, "rs").iter().map(|path| RustFile::of(path, &text(path))).collect()
+/// Returns the Rust files of crates and tests that are below `folder`.
+pub(crate) fn rust_files(folder: &str) -> Vec<&'static RustFile> {
+    static ALL: LazyLock<Vec<RustFile>> = LazyLock::new(|| {
+        let paths = ["crates", "tests"].map(|folder| files(folder, "rs")).concat();
+        paths.iter().map(|path| RustFile::new(path, &text(path))).collect()
+    });
+    ALL.iter().filter(|file| Path::new(&file.path).starts_with(folder)).collect()
 }
 
 /// Returns the files of `crates/NAME/src`, without those that are compiled for tests only.
-pub(crate) fn shipped(name: &str) -> Vec<RustFile> {
+pub(crate) fn shipped(name: &str) -> Vec<&'static RustFile> {
     let mut files = rust_files(&format!("crates/{name}/src"));
     assert!(!files.is_empty(), "there is no crate `{name}`");
-    let for_tests: Vec<String> = files
-        .iter()
-        .flat_map(|file| {
-            let folder = file.module_folder();
-            test_modules(&file.all).into_iter().map(move |name| format!("{folder}/{name}"))
-        })
+    let modules = files.iter().flat_map(|file| file.modules.iter().map(|module| (file.module_folder(), module)));
+    let for_tests: Vec<String> = modules
+        .filter(|(_, module)| module.for_tests)
+        .map(|(folder, module)| format!("{folder}/{}", module.name))
         .collect();
     files.retain(|file| {
         let is_below = |module: &String| {
@@ -195,13 +172,6 @@ pub(crate) fn crates() -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn test_module_folder_root_and_other_file_differ() {
-        assert_eq!(RustFile::of("crates/a/src/lib.rs", "").module_folder(), "crates/a/src");
-        assert_eq!(RustFile::of("crates/a/src/b.rs", "").module_folder(), "crates/a/src/b");
-        assert_eq!(RustFile::of("tests/tests/x/main.rs", "").module_folder(), "tests/tests/x");
-    }
 
     #[test]
     fn test_packages_every_crate_is_one_of_them() {
