@@ -3,6 +3,7 @@
 //! Most are absences ("the domain reads no clock"), which a reader of the code cannot see. Each rule is a pure function
 //! over a text, next to a sample that breaks it. What clippy can check by type is in `clippy.toml` of the crate.
 
+mod cycle;
 mod dependency;
 mod document;
 mod lint;
