@@ -9,9 +9,9 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use maqet::domain::port::QmpCommand;
-use maqet::domain::qemu::quote;
-use maqet::domain::qmp::{DeviceProperties, Schema, SchemaError, danger};
+use maqet::domain::qmp::QmpCommand;
+use maqet::domain::text::quote;
+use maqet::domain::qmp::{DeviceProperties, Schema, SchemaError, host_access};
 use maqet::{CommandError, Explain, QmpArguments, QmpLine, completions, read_command};
 use serde_json::{Value, json};
 
@@ -82,8 +82,8 @@ fn check(schema: &Schema, name: &str, given: &QmpArguments, read: &QmpCommand) {
     let again = schema.command_of_json(name, read.arguments.clone());
     assert_eq!(again.as_ref(), Ok(read));
     match read_command(schema, name, given, false) {
-        Ok(harmless) => assert_eq!((danger(read), &harmless), (None, read)),
-        Err(CommandError::Dangerous { why, .. }) => assert_eq!(danger(read), Some(why)),
+        Ok(harmless) => assert_eq!((host_access(read), &harmless), (None, read)),
+        Err(CommandError::Dangerous { why, .. }) => assert_eq!(host_access(read), Some(why)),
         Err(other) => panic!("what could be read cannot: {other}"),
     }
     if DeviceProperties::asked_for(read).is_some() {

@@ -14,10 +14,11 @@ use libfuzzer_sys::fuzz_target;
 use maqet::config::{Sources, differences, merge, origins, read, rebased, with_origins};
 use maqet::domain::config::{Node, Problem};
 use maqet::domain::machine::{Machine, builtin_handlers};
-use maqet::domain::plugin::{ConfigHandler, Registry};
-use maqet::domain::qemu::{Accelerator, CommandLine, Setting, UefiFiles};
+use maqet::domain::machine::ConfigHandler;
+use maqet::domain::registry::Registry;
+use maqet::domain::command_line::{Accelerator, CommandLine, LaunchContext, UefiFiles};
 use maqet::domain::storage::builtin_drivers;
-use maqet::domain::vm::{BootNumber, RunPlaces, VmName};
+use maqet::domain::vm::{BootNumber, RunPaths, VmName};
 use maqet::{ConfigError, Document};
 
 static HANDLERS: LazyLock<Registry<dyn ConfigHandler>> =
@@ -78,13 +79,13 @@ fn stored(definition: &Node) -> Node {
 
 /// Returns the line for a shell.
 fn command_line(machine: &Machine) -> String {
-    let setting = Setting {
+    let setting = LaunchContext {
         name: VmName::parse("web").expect("a name"),
         id: "0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11".parse().expect("an id"),
         binary: PathBuf::from("/usr/bin/qemu-system-x86_64"),
         accelerator: Accelerator::Tcg,
         vm_storage: PathBuf::from("/d/storage/web"),
-        places: RunPlaces::of(Path::new("/r/web"), Path::new("/s/web"), BootNumber(1)),
+        paths: RunPaths::new(Path::new("/r/web"), Path::new("/s/web"), BootNumber(1)),
         uefi: Some(UefiFiles {
             code: PathBuf::from("/fw/code.fd"),
             code_format: "raw".to_owned(),
@@ -92,7 +93,7 @@ fn command_line(machine: &Machine) -> String {
         }),
         is_root: false,
     };
-    let line = CommandLine::of(machine, &setting).expect("paths from a text are UTF-8");
+    let line = CommandLine::new(machine, &setting).expect("paths from a text are UTF-8");
     // A word with a NUL in it cannot be given to a program.
     assert!(line.words().iter().all(|word| !word.contains('\0')), "{line}");
     line.to_string()

@@ -6,7 +6,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use maqet::domain::qemu::QmpEvent;
+use maqet::domain::qmp::QmpEvent;
 use maqet_adapters_qemu::decode_any;
 
 /// The longest line that is taken here; shorter than that of a session, so that lines beyond it are made up, too.

@@ -9,17 +9,17 @@ use std::str::FromStr;
 
 use libfuzzer_sys::fuzz_target;
 use maqet::domain::network::{Forward, MacAddress};
-use maqet::domain::qemu::quote;
+use maqet::domain::text::quote;
 use maqet::domain::size::ByteSize;
 use maqet::domain::snapshot::SnapshotName;
-use maqet::domain::storage::DriveName;
+use maqet::domain::qemu::NodeName;
 use maqet::domain::vm::{VmId, VmName};
 
 fuzz_target!(|text: &str| {
     comes_back::<ByteSize>(text);
     comes_back::<VmName>(text);
     comes_back::<VmId>(text);
-    comes_back::<DriveName>(text);
+    comes_back::<NodeName>(text);
     comes_back::<SnapshotName>(text);
     comes_back::<Forward>(text);
     comes_back::<MacAddress>(text);

@@ -5,9 +5,10 @@ use std::io;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use maqet_domain::port::{ConsoleError, ConsoleStream, Consoles, Monitors, QmpCommand};
-use maqet_domain::qemu::SERIAL_CHARDEV;
-use maqet_domain::vm::RunPlaces;
+use maqet_domain::command_line::SERIAL_CHARDEV;
+use maqet_domain::port::{ConsoleError, ConsoleStream, Consoles, Monitors};
+use maqet_domain::qmp::QmpCommand;
+use maqet_domain::vm::RunPaths;
 use rustix::net::{Shutdown, shutdown};
 use serde_json::Value;
 use tokio::net::UnixStream;
@@ -27,14 +28,14 @@ use crate::private::private_file;
 pub struct QemuConsoles;
 
 /// Returns the file that is locked while one of ours is attached.
-pub(crate) fn console_lock(places: &RunPlaces) -> PathBuf {
-    places.sockets.join("serial.lock")
+pub(crate) fn console_lock(paths: &RunPaths) -> PathBuf {
+    paths.sockets.join("serial.lock")
 }
 
 #[async_trait]
 impl Consoles for QemuConsoles {
-    async fn attach(&self, places: &RunPlaces) -> Result<Box<dyn ConsoleStream>, ConsoleError> {
-        let socket = places.serial_socket();
+    async fn attach(&self, paths: &RunPaths) -> Result<Box<dyn ConsoleStream>, ConsoleError> {
+        let socket = paths.serial_socket();
         let failed = |why: io::Error| match why.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
                 ConsoleError::Missing { socket: socket.clone(), elsewhere: None }
@@ -43,8 +44,8 @@ impl Consoles for QemuConsoles {
         };
         // Before the lock, which would make a file in the folder of a machine that has no console.
         socket.symlink_metadata().map_err(failed)?;
-        let claim = Claim::take(places).await.map_err(failed)??;
-        if is_taken_by_a_stranger(places).await {
+        let claim = Claim::take(paths).await.map_err(failed)??;
+        if is_taken_by_a_stranger(paths).await {
             return Err(ConsoleError::Taken { holder: None });
         }
         let stream = UnixStream::connect(&socket).await.map_err(failed)?;
@@ -56,8 +57,8 @@ impl Consoles for QemuConsoles {
 struct Claim(File);
 
 impl Claim {
-    async fn take(places: &RunPlaces) -> io::Result<Result<Self, ConsoleError>> {
-        let file = private_file(&console_lock(places))?;
+    async fn take(paths: &RunPaths) -> io::Result<Result<Self, ConsoleError>> {
+        let file = private_file(&console_lock(paths))?;
         let until = Instant::now() + LOCK_LEAST_PATIENCE;
         loop {
             match file.try_lock() {
@@ -87,10 +88,10 @@ impl Drop for Claim {
 ///
 /// It notices only in its main loop that one of ours has left, so it is given a moment. One that does not answer is
 /// taken for free: its console then says as little.
-async fn is_taken_by_a_stranger(places: &RunPlaces) -> bool {
+async fn is_taken_by_a_stranger(paths: &RunPaths) -> bool {
     let until = Instant::now() + CONSOLE_LET_GO;
     loop {
-        let asked = QemuMonitors.execute(places, &QmpCommand::new("query-chardev"), CONSOLE_ASK).await;
+        let asked = QemuMonitors.execute(paths, &QmpCommand::new("query-chardev"), CONSOLE_ASK).await;
         if !asked.is_ok_and(|chardevs| is_connected(&chardevs)) {
             return false;
         }

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use maqet_domain::fault::FaultPoints;
 use maqet_domain::port::{BinaryError, Hypervisor, Launch, LaunchError, Launched, QemuBinary};
-use maqet_domain::vm::{ProcessIdentity, RunPlaces, Shutdown};
+use maqet_domain::vm::{ProcessIdentity, RunPaths, Shutdown};
+use maqet_fault_points::FaultPoints;
 
 use self::version_cache::VersionCache;
 use crate::environment::ProcessEnvironment;
@@ -69,26 +69,26 @@ impl Hypervisor for QemuHypervisor {
         Ok(launched)
     }
 
-    async fn find(&self, places: &RunPlaces) -> Option<ProcessIdentity> {
-        find::find(places)
+    async fn find(&self, paths: &RunPaths) -> Option<ProcessIdentity> {
+        find::find(paths)
     }
 
-    async fn record(&self, places: &RunPlaces) {
-        if let Err(why) = recorder::switch_on(places).await {
-            tracing::warn!(%why, places = %places.records.display(), "QEMU's events are not recorded");
+    async fn record(&self, paths: &RunPaths) {
+        if let Err(why) = recorder::switch_on(paths).await {
+            tracing::warn!(%why, paths = %paths.records.display(), "QEMU's events are not recorded");
         }
     }
 
-    async fn owner(&self, places: &RunPlaces) -> Option<ProcessIdentity> {
-        find::owner(places)
+    async fn owner(&self, paths: &RunPaths) -> Option<ProcessIdentity> {
+        find::owner(paths)
     }
 
-    async fn last_word(&self, places: &RunPlaces) -> Option<Shutdown> {
-        recorder::last_word(&places.recorder_log())
+    async fn shutdown_event(&self, paths: &RunPaths) -> Option<Shutdown> {
+        recorder::shutdown_event(&paths.recorder_log())
     }
 
-    async fn clear(&self, places: &RunPlaces) {
-        places::clear(places);
+    async fn clear(&self, paths: &RunPaths) {
+        places::clear(paths);
         self.reap_wrappers();
     }
 

@@ -8,10 +8,10 @@ mod tool;
 use std::path::Path;
 
 use async_trait::async_trait;
-use maqet_domain::fault::FaultPoints;
 use maqet_domain::port::{DiskImages, HeldLock, ImageError, ImageInfo, ImageUser};
 use maqet_domain::snapshot::SnapshotName;
 use maqet_domain::storage::ImagePlan;
+use maqet_fault_points::FaultPoints;
 
 #[cfg(feature = "fuzzing")]
 pub use self::info::read_image_info;

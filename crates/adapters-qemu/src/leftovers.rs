@@ -1,4 +1,4 @@
-//! The port [`Leftovers`]: maqet's own folders and the processes of this user, looked through.
+//! The port [`StaleFiles`]: maqet's own folders and the processes of this user, looked through.
 
 mod machine;
 
@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use maqet_domain::port::{Leftovers, LockName, Machine, RemoveError, Trace, TraceKind};
-use maqet_domain::vm::{BootNumber, RunPlaces, VmId};
+use maqet_domain::port::{LockName, QemuInstance, RemoveError, StaleFile, StaleFileKind, StaleFiles};
+use maqet_domain::vm::{BootNumber, RunPaths, VmId};
 
 use crate::copies::{database_of, vm_folders};
 use crate::hypervisor::places;
@@ -54,35 +54,39 @@ impl LocalLeftovers {
         database_of(folder).is_some_and(|database| database != self.database)
     }
 
-    fn socket_traces(&self, foreign: &HashSet<String>) -> Vec<Trace> {
+    fn socket_traces(&self, foreign: &HashSet<String>) -> Vec<StaleFile> {
         let mut traces = Vec::new();
         for (short, folder) in short_folders(&self.folders.runtime) {
             for (boot, path) in numbered(&folder, "b") {
                 let is_foreign = foreign.contains(&short);
-                traces.push(Trace { kind: TraceKind::Sockets { short: short.clone(), boot }, path, is_foreign });
+                traces.push(StaleFile {
+                    kind: StaleFileKind::Sockets { short: short.clone(), boot },
+                    path,
+                    is_foreign,
+                });
             }
         }
         traces
     }
 
-    fn record_traces(&self) -> Vec<Trace> {
+    fn record_traces(&self) -> Vec<StaleFile> {
         let trace = |(id, path): (VmId, PathBuf)| {
             let boots = numbered(&path, "boot-").into_iter().map(|(boot, folder)| (boot, begun(&folder))).collect();
             let is_foreign = self.is_foreign(&path);
-            Trace { kind: TraceKind::Records { id, boots }, path, is_foreign }
+            StaleFile { kind: StaleFileKind::Records { id, boots }, path, is_foreign }
         };
         vm_folders(&self.folders.state).into_iter().map(trace).collect()
     }
 
-    fn lock_traces(&self, foreign: &HashSet<String>) -> Vec<Trace> {
+    fn lock_traces(&self, foreign: &HashSet<String>) -> Vec<StaleFile> {
         let lock = |path: PathBuf| {
             let (LockName::Vm(id) | LockName::Keyboard(id)) = name_of(path.file_name()?)?;
-            Some(Trace { kind: TraceKind::Lock { id }, path, is_foreign: foreign.contains(&id.short()) })
+            Some(StaleFile { kind: StaleFileKind::Lock { id }, path, is_foreign: foreign.contains(&id.short()) })
         };
         entries(&self.folders.locks).filter_map(lock).collect()
     }
 
-    fn temporaries(&self, beside: &[PathBuf]) -> Vec<Trace> {
+    fn temporaries(&self, beside: &[PathBuf]) -> Vec<StaleFile> {
         let mut found: Vec<PathBuf> = entries(&self.folders.data).filter(|path| named(path, ".tmp-", "")).collect();
         found.extend(entries(&self.folders.cache).filter(|path| named(path, "", ".tmp")));
         found.retain(|path| is_older(path, TEMPORARY_STALE));
@@ -90,14 +94,14 @@ impl LocalLeftovers {
         beside.extend(vm_folders(&self.folders.state).into_iter().map(|(_, folder)| folder));
         found.extend(beside.iter().flat_map(|folder| partial::left_behind(folder)));
         found.sort();
-        let temporary = |path| Trace { kind: TraceKind::Temporary, path, is_foreign: false };
+        let temporary = |path| StaleFile { kind: StaleFileKind::Temporary, path, is_foreign: false };
         found.into_iter().map(temporary).collect()
     }
 }
 
 #[async_trait]
-impl Leftovers for LocalLeftovers {
-    async fn strays(&self, known: &[VmId]) -> Vec<Machine> {
+impl StaleFiles for LocalLeftovers {
+    async fn orphans(&self, known: &[VmId]) -> Vec<QemuInstance> {
         let mut unknown: HashSet<String> =
             short_folders(&self.folders.runtime).into_iter().map(|(short, _)| short).collect();
         if unknown.is_empty() {
@@ -121,26 +125,28 @@ impl Leftovers for LocalLeftovers {
         machines
     }
 
-    async fn machines(&self) -> Vec<Machine> {
+    async fn machines(&self) -> Vec<QemuInstance> {
         let mut machines = machine::all(&self.folders.runtime);
         for machine in &mut machines {
-            machine.started_at = begun(&machine.places.sockets);
+            machine.started_at = begun(&machine.paths.sockets);
             if let Some(id) = machine.id {
                 let records = self.records_of(&id);
                 machine.is_foreign = self.is_foreign(&records);
-                machine.places =
-                    RunPlaces { records: records.join(format!("boot-{}", machine.boot)), ..machine.places.clone() };
+                machine.paths =
+                    RunPaths { records: records.join(format!("boot-{}", machine.boot)), ..machine.paths.clone() };
             }
         }
         machines
     }
 
-    async fn traces(&self, beside: &[PathBuf]) -> Vec<Trace> {
+    async fn traces(&self, beside: &[PathBuf]) -> Vec<StaleFile> {
         let mut traces = self.record_traces();
         let foreign: HashSet<String> = traces
             .iter()
             .filter(|trace| trace.is_foreign)
-            .filter_map(|trace| if let TraceKind::Records { id, .. } = &trace.kind { Some(id.short()) } else { None })
+            .filter_map(
+                |trace| if let StaleFileKind::Records { id, .. } = &trace.kind { Some(id.short()) } else { None },
+            )
             .collect();
         traces.extend(self.socket_traces(&foreign));
         traces.extend(self.lock_traces(&foreign));
@@ -148,12 +154,12 @@ impl Leftovers for LocalLeftovers {
         traces
     }
 
-    async fn remove(&self, trace: &Trace) -> Result<(), RemoveError> {
+    async fn remove(&self, trace: &StaleFile) -> Result<(), RemoveError> {
         let removed = match &trace.kind {
-            TraceKind::Sockets { .. } => remove_sockets(&trace.path),
-            TraceKind::Records { .. } => fs::remove_dir_all(&trace.path),
-            TraceKind::Lock { .. } => remove_lock(&trace.path),
-            TraceKind::Temporary => match fs::symlink_metadata(&trace.path) {
+            StaleFileKind::Sockets { .. } => remove_sockets(&trace.path),
+            StaleFileKind::Records { .. } => fs::remove_dir_all(&trace.path),
+            StaleFileKind::Lock { .. } => remove_lock(&trace.path),
+            StaleFileKind::Temporary => match fs::symlink_metadata(&trace.path) {
                 Ok(found) if found.is_dir() => fs::remove_dir_all(&trace.path),
                 Ok(_) => fs::remove_file(&trace.path),
                 Err(why) => Err(why),
@@ -183,7 +189,7 @@ fn number(id: &VmId) -> u64 {
 
 /// Removes the sockets of a run, and its folder and that of its VM if nothing else is in them.
 fn remove_sockets(folder: &Path) -> io::Result<()> {
-    places::clear(&RunPlaces { sockets: folder.to_owned(), records: folder.to_owned() });
+    places::clear(&RunPaths { sockets: folder.to_owned(), records: folder.to_owned() });
     match fs::remove_dir(folder) {
         Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
         Ok(()) | Err(_) => {}

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use maqet_domain::picture::{PictureFormat, Ppm};
 use maqet_domain::port::{PictureError, PicturePlace, Pictures};
-use maqet_domain::vm::RunPlaces;
+use maqet_domain::vm::RunPaths;
 use rustix::fs::OFlags;
 use uuid::Uuid;
 
@@ -54,9 +54,9 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 #[async_trait]
 impl Pictures for FilePictures {
-    fn place(&self, places: &RunPlaces, format: PictureFormat) -> Box<dyn PicturePlace> {
+    fn place(&self, paths: &RunPaths, format: PictureFormat) -> Box<dyn PicturePlace> {
         let name = format!("{PREFIX}{}.{format}", Uuid::new_v4().simple());
-        Box::new(Place(places.sockets.join(name)))
+        Box::new(Place(paths.sockets.join(name)))
     }
 
     fn to_png(&self, ppm: &[u8]) -> Result<Vec<u8>, PictureError> {
@@ -134,16 +134,16 @@ mod tests {
     #[test]
     fn test_place_dropped_takes_the_picture_with_it() {
         let folder = tempfile::tempdir().unwrap();
-        let places = RunPlaces::of(folder.path(), folder.path(), BootNumber(1));
-        fs::create_dir(&places.sockets).unwrap();
+        let paths = RunPaths::new(folder.path(), folder.path(), BootNumber(1));
+        fs::create_dir(&paths.sockets).unwrap();
 
-        let place = FilePictures.place(&places, PictureFormat::Ppm);
+        let place = FilePictures.place(&paths, PictureFormat::Ppm);
         fs::write(place.path(), "P6").unwrap();
-        let while_there = left_behind(&places.sockets);
+        let while_there = left_behind(&paths.sockets);
         assert_eq!((place.read().unwrap(), while_there), (b"P6".to_vec(), vec![place.path().to_owned()]));
         drop(place);
 
-        assert!(left_behind(&places.sockets).is_empty());
+        assert!(left_behind(&paths.sockets).is_empty());
     }
 
     #[tokio::test]

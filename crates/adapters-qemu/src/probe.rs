@@ -6,8 +6,8 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use maqet_domain::error::Cause;
-use maqet_domain::fault::FaultPoints;
 use maqet_domain::port::{FolderFacts, ImageError, Probe, Space};
+use maqet_fault_points::FaultPoints;
 use rustix::fs::{Access, access, statvfs};
 use rustix::process::{Resource, getrlimit};
 

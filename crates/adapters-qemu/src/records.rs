@@ -7,7 +7,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use maqet_domain::port::{Chunk, RecordError, Records};
-use maqet_domain::vm::{BootNumber, RunPlaces};
+use maqet_domain::vm::{BootNumber, RunPaths};
 use rustix::fs::OFlags;
 
 /// Reads the records of runs from the local file system.
@@ -25,7 +25,7 @@ impl Records for LocalRecords {
 
     async fn boots(&self, vm_records: &Path) -> Vec<BootNumber> {
         let entries = fs::read_dir(vm_records).into_iter().flatten().flatten();
-        let mut boots: Vec<BootNumber> = entries.filter_map(|entry| RunPlaces::boot_of(&entry.path())).collect();
+        let mut boots: Vec<BootNumber> = entries.filter_map(|entry| RunPaths::boot_of(&entry.path())).collect();
         boots.sort_unstable();
         boots
     }

@@ -1,4 +1,4 @@
-//! The port [`StoreCare`]: a database looked at as a whole, backed up, and built anew from what is left of it.
+//! The port [`StoreMaintenance`]: a database looked at as a whole, backed up, and built anew from what is left of it.
 
 pub(crate) mod backup;
 mod examine;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use async_trait::async_trait;
-use maqet_domain::port::{KeptVm, Mended, StoreCare, StoreError, StoreHealth};
+use maqet_domain::port::{KeptVm, RepairReport, StoreError, StoreHealth, StoreMaintenance};
 use tokio::sync::oneshot;
 
 /// The folder of backups, beside the database.
@@ -32,7 +32,7 @@ impl SqliteCare {
 }
 
 #[async_trait]
-impl StoreCare for SqliteCare {
+impl StoreMaintenance for SqliteCare {
     fn place(&self) -> PathBuf {
         self.path.clone()
     }
@@ -56,7 +56,7 @@ impl StoreCare for SqliteCare {
         backup::newest(&self.backups)
     }
 
-    async fn mend(&self, known: Vec<KeptVm>) -> Result<Mended, StoreError> {
+    async fn mend(&self, known: Vec<KeptVm>) -> Result<RepairReport, StoreError> {
         let (path, backups) = (self.path.clone(), self.backups.clone());
         apart("repair the database", move || mend::mend(&path, &backups, &known)).await
     }

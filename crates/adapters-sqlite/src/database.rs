@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use maqet_domain::change::ChangeSet;
-use maqet_domain::fault::{FaultPoint, FaultPoints};
 use maqet_domain::port::StoreError;
+use maqet_fault_points::{FaultPoint, FaultPoints};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Result};
 

@@ -5,7 +5,7 @@ use maqet_domain::event::{Event, RecordedEvent};
 use maqet_domain::history::{Actor, Call, HistoryEntry, RecordedHistory};
 use maqet_domain::size::ByteSize;
 use maqet_domain::vm::{
-    BootId, BootNumber, Ending, Phase, ProcessIdentity, Revision, Run, RunPlaces, StopReason, Vm, VmEntry, VmId, VmName,
+    BootId, BootNumber, Ending, Phase, ProcessIdentity, Revision, Run, RunPaths, StopReason, Vm, VmEntry, VmId, VmName,
 };
 use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Params, Result, Row, params};
@@ -103,7 +103,7 @@ fn run(row: &Row<'_>, boot: BootNumber) -> Result<Run> {
         started_at: row.get::<_, Moment>(5)?.0,
         phase: phase(row)?,
         process: row.get::<_, Option<u32>>(9)?.map(|pid| process(row, pid)).transpose()?,
-        places: RunPlaces { sockets: row.get::<_, File>(12)?.0, records: row.get::<_, File>(13)?.0 },
+        paths: RunPaths { sockets: row.get::<_, File>(12)?.0, records: row.get::<_, File>(13)?.0 },
         forwards: if row.get_ref(14)? == ValueRef::Null { Vec::new() } else { json(row, 14)? },
     })
 }

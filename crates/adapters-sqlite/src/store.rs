@@ -8,10 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use maqet_domain::change::{ChangeSet, StorageRecord};
 use maqet_domain::event::RecordedEvent;
-use maqet_domain::fault::FaultPoints;
 use maqet_domain::history::RecordedHistory;
 use maqet_domain::port::{EventLog, HistoryLog, StorageLedger, Store, StoreError, VmRepository};
 use maqet_domain::vm::{Vm, VmEntry, VmId, VmName};
+use maqet_fault_points::FaultPoints;
 use rusqlite::Connection;
 
 use crate::database::Database;

@@ -3,10 +3,10 @@
 use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::config::Node;
 use maqet_domain::event::Event;
-use maqet_domain::fault::{FaultPoint, FaultPoints};
 use maqet_domain::history::HistoryEntry;
 use maqet_domain::port::StoreError;
 use maqet_domain::vm::{Ending, Origins, Phase, Revision, Run, Vm, VmId, VmName};
+use maqet_fault_points::{FaultPoint, FaultPoints};
 use rusqlite::{Connection, Transaction, TransactionBehavior, ffi, named_params, params};
 use serde::Serialize;
 
@@ -134,8 +134,8 @@ fn set_run(transaction: &Transaction<'_>, id: VmId, run: Option<&Run>) -> rusqli
         ":pid": process.map(|process| process.pid),
         ":start_ticks": process.map(|process| process.start_ticks.cast_signed()),
         ":host_boot": process.map(|process| process.boot_id.0.as_str()),
-        ":sockets": run.map(|run| path_value(&run.places.sockets)),
-        ":records": run.map(|run| path_value(&run.places.records)),
+        ":sockets": run.map(|run| path_value(&run.paths.sockets)),
+        ":records": run.map(|run| path_value(&run.paths.records)),
         ":forwards": forwards,
     })?;
     Ok(())

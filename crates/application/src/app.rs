@@ -1,34 +1,42 @@
 //! The application: its ports, and what all operations share.
 
+pub(crate) mod copying;
+pub(crate) mod interruption;
+pub(crate) mod operations;
+pub(crate) mod settings;
+pub(crate) mod timeouts;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::command_line::{Accelerator, CommandLine, LaunchContext};
 use maqet_domain::config::Node;
 use maqet_domain::event::Event;
-use maqet_domain::fault::{FaultPoint, FaultPoints};
 use maqet_domain::history::HistoryEntry;
+use maqet_domain::machine::ConfigHandler;
 use maqet_domain::machine::{AccelChoice, Machine};
-use maqet_domain::near::near;
-use maqet_domain::plugin::{ConfigHandler, Registry, StorageDriver};
 use maqet_domain::port::{
     Clock, Consoles, Dialer, DiskImages, FirmwareCatalog, Guard, Hooks, Host, HostFacts, Hypervisor, IdSource, Journal,
     Kvm, LockName, Locks, Monitors, Paths, Pictures, ProcessStats, Processes, Records, Schemas, Store, StoreError,
 };
-use maqet_domain::qemu::{Accelerator, CommandLine, Setting};
-use maqet_domain::vm::{BootNumber, Refused, Revision, Run, RunPlaces, Vm, VmEntry, VmId, VmName};
+use maqet_domain::registry::Registry;
+use maqet_domain::storage::StorageDriver;
+use maqet_domain::text::similar;
+use maqet_domain::vm::{BootNumber, InvalidTransition, Revision, Run, RunPaths, Vm, VmEntry, VmId, VmName};
+use maqet_fault_points::{FaultPoint, FaultPoints};
 use serde_json::Value;
 
-use crate::bus::{Bus, EventStream, Observer};
-use crate::call::{Effect, Operation, call_of};
+use crate::app::interruption::Interruption;
+use crate::app::operations::{Effect, Operation, call_of};
+use crate::app::settings::Settings;
 use crate::config::{ConfigError, merge, origins, placed};
-use crate::health::Upkeep;
-use crate::hooks::PendingHooks;
-use crate::interruption::Interruption;
-use crate::journal::Touched;
-use crate::progress::{ProgressBoard, ProgressStream};
-use crate::settings::Settings;
+use crate::event::bus::{Bus, EventStream, Observer};
+use crate::event::hooks::PendingHooks;
+use crate::event::journal::Touched;
+use crate::job::progress::{ProgressBoard, ProgressStream};
+use crate::maintenance::Maintenance;
 use crate::{Error, Timeouts};
 
 /// What the application needs from the world.
@@ -73,7 +81,7 @@ pub struct Ports {
     /// Knows the host.
     pub host: Arc<dyn Host>,
     /// Serves maqet's own upkeep.
-    pub upkeep: Upkeep,
+    pub upkeep: Maintenance,
 }
 
 /// Where files of VMs go; absolute.
@@ -140,7 +148,7 @@ impl App {
     }
 
     /// Returns the ports that serve maqet's own upkeep.
-    pub(crate) fn upkeep(&self) -> &Upkeep {
+    pub(crate) fn upkeep(&self) -> &Maintenance {
         &self.ports.upkeep
     }
 
@@ -266,11 +274,11 @@ impl App {
         }
         let entries = store.list().await?;
         let known: Vec<VmId> = entries.iter().map(|entry| entry.id).collect();
-        if let Some(stray) = self.stray(given, &known).await {
+        if let Some(stray) = self.find_orphan(given, &known).await {
             return Err(Error::Orphaned(Box::new(stray)));
         }
-        let near = near(given, entries.iter().map(|entry| entry.name.as_str()));
-        Err(Error::NoSuchVm { given: given.chars().take(80).collect(), near })
+        let similar = similar(given, entries.iter().map(|entry| entry.name.as_str()));
+        Err(Error::NoSuchVm { given: given.chars().take(80).collect(), similar })
     }
 
     /// Locks a VM for an operation and reads it anew, as it may have changed while we waited.
@@ -295,7 +303,7 @@ impl App {
                 Err(gone)
             }
             read => {
-                let vm = self.settled(read?).await;
+                let vm = self.reconciled(read?).await;
                 self.catch_up_hooks(&vm).await;
                 Ok((guard, vm))
             }
@@ -305,7 +313,7 @@ impl App {
     /// Reads a VM anew.
     pub(crate) async fn reread(&self, vm: &Vm) -> Result<Vm, Error> {
         let read = self.ports.store.by_id(&vm.entry.id).await?;
-        read.ok_or_else(|| Error::NoSuchVm { given: vm.entry.name.to_string(), near: Vec::new() })
+        read.ok_or_else(|| Error::NoSuchVm { given: vm.entry.name.to_string(), similar: Vec::new() })
     }
 
     /// Understands a VM's definition, laid over the defaults of the settings.
@@ -333,10 +341,10 @@ impl App {
     }
 
     /// Returns where the files of the VM's next run are.
-    pub(crate) fn next_run(&self, entry: &VmEntry) -> (BootNumber, RunPlaces) {
+    pub(crate) fn next_run(&self, entry: &VmEntry) -> (BootNumber, RunPaths) {
         let boot = BootNumber::after(entry.run.as_ref().map(|run| run.boot));
         let (sockets, records) = self.vm_folders(&entry.id);
-        (boot, RunPlaces::of(&sockets, &records, boot))
+        (boot, RunPaths::new(&sockets, &records, boot))
     }
 
     /// Computes the command line that would run `machine` with its files at `places`.
@@ -344,7 +352,7 @@ impl App {
         &self,
         entry: &VmEntry,
         machine: &Machine,
-        places: &RunPlaces,
+        paths: &RunPaths,
     ) -> Result<CommandLine, Error> {
         let facts = self.ports.host.facts();
         let architecture = self.architecture(machine);
@@ -352,17 +360,17 @@ impl App {
         let accelerator = accelerator(machine.accel, &kvm_for(&architecture, &facts))?;
         let uefi = self.uefi(machine).await?.map(|firmware| self.uefi_files(entry, firmware));
         let binary = self.ports.hypervisor.binary(&wanted).await?;
-        let setting = Setting {
+        let setting = LaunchContext {
             name: entry.name.clone(),
             id: entry.id,
             binary: binary.path,
             accelerator,
             vm_storage: self.vm_storage(&entry.name),
-            places: places.clone(),
+            paths: paths.clone(),
             uefi,
             is_root: facts.is_root,
         };
-        Ok(CommandLine::of(machine, &setting)?)
+        Ok(CommandLine::new(machine, &setting)?)
     }
 
     /// Writes how far a run has come, and returns the entry as it is from then on.
@@ -403,8 +411,8 @@ pub(crate) fn run_change(entry: &VmEntry, run: Option<Run>) -> Change {
 }
 
 /// Returns the error of a wish that does not fit the state a VM is in.
-pub(crate) fn wrong_state(entry: &VmEntry, refused: Refused) -> Error {
-    Error::WrongState { vm: entry.name.clone(), status: refused.status, input: refused.input }
+pub(crate) fn wrong_state(entry: &VmEntry, refused: InvalidTransition) -> Error {
+    Error::WrongState { vm: entry.name.clone(), status: refused.status, action: refused.action }
 }
 
 /// Returns a path as text for JSON; what is not UTF-8 is shown as best it can be.

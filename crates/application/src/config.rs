@@ -4,22 +4,23 @@
 //! paths are made absolute, and the trees are merged left to right ([`merge`]). What the result
 //! means is the domain's business (`Machine::check`).
 
-mod advice;
 mod defaults;
 mod difference;
 mod error;
 mod merge;
 mod origin;
+mod remove_keys;
 mod set;
-mod without;
 mod yaml;
+mod yaml_hints;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use maqet_domain::config::{KeyPath, Node, Place, Problem, ProblemKind, Report, Value};
+use maqet_domain::config::{Diagnostics, KeyPath, Node, Problem, ProblemKind, SourceLocation, Value};
+use maqet_domain::machine::ConfigHandler;
 use maqet_domain::machine::Machine;
-use maqet_domain::plugin::{ConfigHandler, Registry};
+use maqet_domain::registry::Registry;
 use maqet_domain::vm::VmName;
 use serde::{Deserialize, Serialize};
 
@@ -31,9 +32,9 @@ pub use self::error::{ConfigError, Sources};
 pub use self::merge::merge;
 pub(crate) use self::origin::placed;
 pub use self::origin::{origins, with_origins};
+use self::remove_keys::without;
 pub use self::set::{InvalidSetting, set};
 use self::set::{Setting, number_or_text};
-use self::without::without;
 pub use self::yaml::read;
 
 /// A YAML text and where it came from.
@@ -119,7 +120,7 @@ fn load(layers: &Layers<'_>, base: Node, handlers: &Registry<dyn ConfigHandler>)
     for document in layers.documents {
         sources.add(document);
         let Some(node) = yaml::read_noting(&document.name, &document.text, &mut problems) else { continue };
-        let mut report = Report::default();
+        let mut report = Diagnostics::default();
         // A document that is no map would be lost in the merge.
         if report.map(&KeyPath::default(), &node).is_some() {
             merged = merge(merged, rebased(node, &document.folder, handlers));
@@ -139,7 +140,7 @@ fn load(layers: &Layers<'_>, base: Node, handlers: &Registry<dyn ConfigHandler>)
 /// Turns given flags into a layer of their own.
 fn flag_layer(flags: &[(&'static str, Option<String>)]) -> Node {
     let entries = flags.iter().filter_map(|(key, value)| {
-        let place = Place::named(format!("flag `--{key}`"));
+        let place = SourceLocation::named(format!("flag `--{key}`"));
         // A name of digits is a name.
         let read = if *key == "name" { Node::text } else { number_or_text };
         value.as_ref().map(|text| ((*key).to_owned(), read(text).at(place)))

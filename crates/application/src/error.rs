@@ -2,28 +2,29 @@
 
 use std::path::PathBuf;
 
+use maqet_domain::command_line::PathNotUtf8;
 use maqet_domain::error::{Cause, Explain, Fault};
-use maqet_domain::near::did_you_mean;
-use maqet_domain::plugin::DuplicateName;
 use maqet_domain::port::{
-    BinaryError, ConsoleError, FirmwareError, ImageError, LaunchError, LockError, ProcessError, QmpError, RecordError,
-    StoreError,
+    BinaryError, ConsoleError, FirmwareError, ImageError, LaunchError, LockError, ProcessError, RecordError, StoreError,
 };
-use maqet_domain::qemu::{PathNotUtf8, quote};
+use maqet_domain::qemu::InvalidNodeName;
+use maqet_domain::qmp::QmpError;
+use maqet_domain::registry::DuplicateName;
 use maqet_domain::snapshot::InvalidSnapshotName;
-use maqet_domain::storage::InvalidDriveName;
-use maqet_domain::vm::{Input, InvalidVmName, Status, VmName};
+use maqet_domain::text::did_you_mean;
+use maqet_domain::text::quote;
+use maqet_domain::vm::{Action, InvalidVmName, Status, VmName};
 
 use crate::config::ConfigError;
-use crate::deaf::Deaf;
-use crate::event_type::NoSuchEventType;
-use crate::hotplug_error::HotplugError;
-use crate::keyboard_error::KeyboardError;
-use crate::look::VmStatus;
+use crate::device::error::DeviceError;
+use crate::event::filter::UnknownEventType;
+use crate::input::keyboard_error::KeyboardError;
+use crate::input::screen::ScreenError;
 use crate::operation::LogError;
 use crate::qmp::CommandError;
-use crate::screen::ScreenError;
-use crate::wait_error::WaitError;
+use crate::vm::observe::VmStatus;
+use crate::vm::unresponsive::VmUnresponsive;
+use crate::wait::error::WaitError;
 
 /// Why an operation did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +35,7 @@ pub enum Error {
         /// What was given.
         given: String,
         /// Names that look like it.
-        near: Vec<String>,
+        similar: Vec<String>,
     },
     /// Several VMs have ids that begin so.
     #[error("`{given}` begins the ids of several VMs: {}", names(matches))]
@@ -87,14 +88,14 @@ pub enum Error {
         kind: String,
     },
     /// What was asked does not fit the state the VM is in.
-    #[error("the VM `{vm}` is {}, so {}", status.as_str(), refused(*input))]
+    #[error("the VM `{vm}` is {}, so {}", status.as_str(), refused(*action))]
     WrongState {
         /// The VM.
         vm: VmName,
         /// Its state.
         status: Status,
         /// What was wanted.
-        input: Input,
+        action: Action,
     },
     /// The VM's command line was run by hand, and the process lives: it has the files of the run.
     #[error("the VM `{vm}` is run by process {pid}, which maqet did not start")]
@@ -180,7 +181,7 @@ pub enum Error {
         /// What was given.
         given: String,
         /// Names that look like it.
-        near: Vec<String>,
+        similar: Vec<String>,
     },
     /// The arguments of an operation do not fit it.
     #[error("the arguments of `{operation}` do not fit")]
@@ -206,7 +207,7 @@ pub enum Error {
     VmName(#[from] InvalidVmName),
     /// A name that no drive may have.
     #[error(transparent)]
-    DriveName(#[from] InvalidDriveName),
+    DriveName(#[from] InvalidNodeName),
     /// A name that no snapshot may have.
     #[error(transparent)]
     SnapshotName(#[from] InvalidSnapshotName),
@@ -238,10 +239,10 @@ pub enum Error {
     Lock(#[from] LockError),
     /// QEMU does not answer.
     #[error(transparent)]
-    Deaf(#[from] Deaf),
+    VmUnresponsive(#[from] VmUnresponsive),
     /// No event is ever of the type that was asked for.
     #[error(transparent)]
-    EventType(#[from] NoSuchEventType),
+    EventType(#[from] UnknownEventType),
     /// A process could not be signalled.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -264,7 +265,7 @@ pub enum Error {
     },
     /// A device was not plugged in or out, or not changed.
     #[error(transparent)]
-    Hotplug(#[from] HotplugError),
+    Hotplug(#[from] DeviceError),
     /// Keys were not pressed.
     #[error(transparent)]
     Keyboard(#[from] KeyboardError),
@@ -283,16 +284,16 @@ fn names(names: &[VmName]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-const fn refused(input: Input) -> &'static str {
-    match input {
-        Input::Start => "it cannot be started now",
-        Input::Stop => "it cannot be stopped",
-        Input::Remove => "it cannot be removed",
-        Input::ChangeDisks => "its disks cannot be changed from outside",
-        Input::Command => "it has no monitor and no console to talk to",
-        Input::Pause => "it cannot be paused",
-        Input::Resume => "it cannot be resumed",
-        Input::Reset => "it cannot be reset",
+const fn refused(action: Action) -> &'static str {
+    match action {
+        Action::Start => "it cannot be started now",
+        Action::Stop => "it cannot be stopped",
+        Action::Remove => "it cannot be removed",
+        Action::ChangeDisks => "its disks cannot be changed from outside",
+        Action::Command => "it has no monitor and no console to talk to",
+        Action::Pause => "it cannot be paused",
+        Action::Resume => "it cannot be resumed",
+        Action::Reset => "it cannot be reset",
     }
 }
 
@@ -308,7 +309,7 @@ impl Error {
             Self::Command(inner) => Some(inner),
             Self::Image(inner) => Some(inner),
             Self::Lock(inner) => Some(inner),
-            Self::Deaf(inner) => Some(inner),
+            Self::VmUnresponsive(inner) => Some(inner),
             Self::EventType(inner) => Some(inner),
             Self::Process(inner) => Some(inner),
             Self::Path(inner) => Some(inner),
@@ -411,9 +412,10 @@ impl Explain for Error {
     }
 
     fn hints(&self) -> Vec<String> {
-        let near_or = |near: &[String], otherwise: &str| vec![did_you_mean(near).unwrap_or(otherwise.to_owned())];
+        let similar_or =
+            |similar: &[String], otherwise: &str| vec![did_you_mean(similar).unwrap_or(otherwise.to_owned())];
         match self {
-            Self::NoSuchVm { near, .. } => near_or(near, "list the VMs with `maqet ls`"),
+            Self::NoSuchVm { similar, .. } => similar_or(similar, "list the VMs with `maqet ls`"),
             Self::Orphaned(_) | Self::DiskOfOrphan { .. } => vec![
                 "take it back with `maqet cleanup --adopt-orphans`".to_owned(),
                 "end it with `maqet cleanup --end-orphans`".to_owned(),
@@ -435,7 +437,7 @@ impl Explain for Error {
                 ]
             }
             Self::SnapshotsUnsupported { .. } => vec!["use a drive with `type: qcow2`".to_owned()],
-            Self::WrongState { vm, status, input } => state_hints(vm, *status, *input),
+            Self::WrongState { vm, status, action } => state_hints(vm, *status, *action),
             Self::RunsByHand { vm, pid } => {
                 vec![
                     format!("end process {pid} (shut its guest down, or `kill {pid}`), then `maqet start {vm}`"),
@@ -454,7 +456,7 @@ impl Explain for Error {
             Self::OtherName { .. } => vec!["leave `name` out of the files, or apply them to that VM".to_owned()],
             Self::UnsafePath { .. } => vec!["choose a folder of your own".to_owned()],
             Self::KvmUnusable { .. } => vec!["set `accel: tcg` for software emulation".to_owned()],
-            Self::NoSuchOperation { near, .. } => did_you_mean(near).into_iter().collect(),
+            Self::NoSuchOperation { similar, .. } => did_you_mean(similar).into_iter().collect(),
             Self::WrongArguments { .. }
             | Self::Encode { .. }
             | Self::VmName(_)
@@ -469,21 +471,21 @@ impl Explain for Error {
     }
 }
 
-fn state_hints(vm: &VmName, status: Status, input: Input) -> Vec<String> {
-    match (input, status.is_live()) {
-        (Input::Resume, _) if status == Status::RestoreFailed => {
+fn state_hints(vm: &VmName, status: Status, action: Action) -> Vec<String> {
+    match (action, status.is_live()) {
+        (Action::Resume, _) if status == Status::RestoreFailed => {
             vec![format!("a guest that is half loaded is never let go on; end it with `maqet stop --force {vm}`")]
         }
-        (Input::Resume, _) if status == Status::Panicked => vec![format!("reset it with `maqet reset {vm}`")],
-        (Input::Command | Input::Pause | Input::Resume | Input::Reset, false) => {
+        (Action::Resume, _) if status == Status::Panicked => vec![format!("reset it with `maqet reset {vm}`")],
+        (Action::Command | Action::Pause | Action::Resume | Action::Reset, false) => {
             vec![format!("start it with `maqet start {vm}`")]
         }
-        (Input::Remove, true) => vec![
+        (Action::Remove, true) => vec![
             format!("stop it first with `maqet stop {vm}`"),
             format!("or end and remove it in one go with `maqet rm --force {vm}`"),
         ],
-        (Input::ChangeDisks, true) => vec![format!("stop it first with `maqet stop {vm}`")],
-        (Input::Start, true) => vec![format!("end it with `maqet stop --force {vm}`, then start it again")],
+        (Action::ChangeDisks, true) => vec![format!("stop it first with `maqet stop {vm}`")],
+        (Action::Start, true) => vec![format!("end it with `maqet stop --force {vm}`, then start it again")],
         (_, _) => Vec::new(),
     }
 }

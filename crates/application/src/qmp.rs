@@ -7,15 +7,15 @@ mod shell;
 use std::time::Duration;
 
 use maqet_domain::error::{Explain, Fault};
-use maqet_domain::port::{QmpCommand, QmpError};
-use maqet_domain::qmp::{Danger, DeviceProperties, HUMAN_MONITOR, Schema, SchemaError, danger, hmp_failure};
+use maqet_domain::qmp::{DeviceProperties, HUMAN_MONITOR, HostAccess, Schema, SchemaError, hmp_failure, host_access};
+use maqet_domain::qmp::{QmpCommand, QmpError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use self::complete::{Completions, completions};
 pub use self::line::{InvalidLine, QmpLine};
 pub use self::shell::QmpShell;
-use crate::monitor::Monitored;
+use crate::vm::monitor::Monitored;
 use crate::{App, Error};
 
 /// The command that tells the schema.
@@ -49,7 +49,7 @@ pub enum CommandError {
         /// The command.
         command: String,
         /// What it could do.
-        why: Danger,
+        why: HostAccess,
     },
     /// The human monitor says in words that it did not do it.
     #[error("the human monitor did not do it: {why}")]
@@ -112,7 +112,7 @@ pub fn read_command(
         QmpArguments::Words(words) => schema.command_of_words(name, words)?,
         QmpArguments::Json(map) => schema.command_of_json(name, map.clone())?,
     };
-    match danger(&command) {
+    match host_access(&command) {
         Some(why) if !allows_dangerous => Err(CommandError::Dangerous { command: command.execute, why }),
         Some(_) | None => Ok(command),
     }
@@ -167,7 +167,7 @@ impl App {
             return Ok(kept);
         }
         let asking = QmpCommand::new(QUERY_SCHEMA);
-        let told = self.ports.monitors.execute(&run.places, &asking, deadline).await?;
+        let told = self.ports.monitors.execute(&run.paths, &asking, deadline).await?;
         let schema = Schema::of_reply(&told).map_err(|why| QmpError::Garbled { detail: why.to_string() })?;
         self.ports.schemas.keep(process, &schema);
         Ok(schema)

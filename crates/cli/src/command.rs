@@ -53,7 +53,7 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
             shell::run(maqet, arguments, output).await
         }
         Command::Qmp(Qmp { command: Some(QmpCommand::Events(arguments)), .. }) => {
-            events::of_qemu(maqet, arguments, output).await
+            events::from_qmp(maqet, arguments, output).await
         }
         Command::Keys(keys) | Command::Qmp(Qmp { command: Some(QmpCommand::Keys(keys)), .. }) => {
             keyboard::keys(maqet, keys, output).await

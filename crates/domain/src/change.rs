@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::Node;
 use crate::event::Event;
 use crate::history::HistoryEntry;
+use crate::qemu::NodeName;
 use crate::size::ByteSize;
-use crate::storage::DriveName;
 use crate::vm::{Origins, Revision, Run, Vm, VmId};
 
 /// One change to what is stored.
@@ -56,7 +56,7 @@ pub struct StorageRecord {
     /// The VM it was made for; `None` once that VM was removed.
     pub vm: Option<VmId>,
     /// The drive it was made for.
-    pub drive: DriveName,
+    pub drive: NodeName,
     /// The storage type, as in `qcow2`.
     pub kind: String,
     /// The size the guest sees, where the type has one.

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use crate::config::{KeyPath, Node, Report, Value};
+use crate::config::{Diagnostics, KeyPath, Node, Value};
 use crate::event::kind;
-use crate::glob::matches;
-use crate::near::near;
+use crate::text::glob_matches;
+use crate::text::similar;
 
 /// What the types of QEMU's own events begin with, as in `qemu.SHUTDOWN`.
 pub const QEMU_EVENTS: &str = "qemu.";
@@ -22,7 +22,7 @@ pub struct Hook {
 impl Hook {
     /// Returns whether it is for events of this type.
     pub fn is_for(&self, kind: &str) -> bool {
-        matches(&self.events, kind)
+        glob_matches(&self.events, kind)
     }
 
     /// Returns whether it may be for events of QEMU.
@@ -32,7 +32,7 @@ impl Hook {
     }
 
     /// Reads hooks: types of events, and for each the words of one command or a list of such.
-    pub fn read_all(path: &KeyPath, node: &Node, report: &mut Report) -> Vec<Self> {
+    pub fn read_all(path: &KeyPath, node: &Node, report: &mut Diagnostics) -> Vec<Self> {
         let mut hooks = Vec::new();
         for (events, commands) in report.map(path, node).unwrap_or_default() {
             let path = path.key(events);
@@ -68,18 +68,18 @@ impl Hook {
 }
 
 /// A type that can never happen is a typing error.
-fn check_type(path: &KeyPath, events: &str, node: &Node, report: &mut Report) {
+fn check_type(path: &KeyPath, events: &str, node: &Node, report: &mut Diagnostics) {
     let hook = Hook { events: events.to_owned(), command: Vec::new() };
     if hook.is_for_qemu() || kind::ALL.iter().any(|kind| hook.is_for(kind)) {
         return;
     }
-    let near = near(events, kind::ALL);
-    let help = near.first().map(|name| format!("did you mean `{name}`?"));
+    let similar = similar(events, kind::ALL);
+    let help = similar.first().map(|name| format!("did you mean `{name}`?"));
     let message = format!("there is no type of event `{}`", events.escape_debug());
     report.wrong_key(path, node, message, help.or(Some("see `maqet events --help`".to_owned())));
 }
 
-fn read_command(path: &KeyPath, node: &Node, report: &mut Report) -> Option<Vec<String>> {
+fn read_command(path: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<Vec<String>> {
     let words = report.list(path, node)?;
     if words.is_empty() {
         report.wrong(path, node, "a hook needs a command");
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     fn read(json: &str) -> (Vec<(String, Vec<String>)>, Vec<String>) {
-        let mut report = Report::default();
+        let mut report = Diagnostics::default();
         let node: Node = serde_json::from_str(json).unwrap();
         let hooks = Hook::read_all(&KeyPath::top("hooks"), &node, &mut report);
         let problems = report.problems().iter().map(|problem| format!("{}: {}", problem.path, problem.message));

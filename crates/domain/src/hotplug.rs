@@ -3,13 +3,13 @@
 //! The name of a back end that maqet made says so, and whose it is: nothing has to be written down for it to be found
 //! and removed, by any process, also after the one that made it was killed.
 
-mod equipment;
-mod netdev;
+mod boot_devices;
+mod network_info;
 mod program;
 mod property;
 
-pub use self::equipment::{BackEnd, Equipment};
-pub use self::netdev::{InvalidNetdev, Netdev};
+pub use self::boot_devices::{Backend, BootDevices};
+pub use self::network_info::{InvalidNetdev, Netdev};
 pub use self::program::{may_start_programs, starts_program};
 pub use self::property::{InvalidProperty, driver_named, parse_pair};
 
@@ -19,11 +19,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::network::card_of;
-
-/// The names of back ends that maqet made for a device begin so; the id of the device follows.
-///
-/// No drive and no card of a definition may be called so.
-pub const HOTPLUG_PREFIX: &str = "hotplug-";
+use crate::qemu::HOTPLUG_PREFIX;
 
 /// The id of a device that is plugged in.
 ///

@@ -11,7 +11,7 @@ pub use self::chord::{Chord, InvalidChord};
 pub use self::key::{Key, UnknownKey};
 pub use self::layout::{Layout, UnknownLayout, Untypable};
 
-use crate::vm::RunState;
+use crate::qmp::RunState;
 
 /// Returns whether a machine in this state hears its keyboard; in any other QEMU drops keys without a word (7.2).
 ///

@@ -17,28 +17,27 @@
 //! | replacing SQLite or QEMU | [`port`] |
 
 pub mod change;
+pub mod command_line;
 pub mod config;
 pub mod error;
 pub mod event;
-pub mod fault;
-pub mod glob;
 pub mod history;
 pub mod hook;
 pub mod hotplug;
 pub mod keyboard;
 pub mod machine;
-pub mod near;
 pub mod network;
+pub mod path_policy;
 pub mod picture;
-pub mod plugin;
 pub mod port;
 pub mod qemu;
 pub mod qmp;
-pub mod safety;
+pub mod registry;
 pub mod size;
 pub mod snapshot;
 pub mod storage;
+pub mod text;
 pub mod vm;
 
-pub use error::{Explain, Fault};
+pub use error::{Explain, Explanation, Fault};
 pub use jiff::Timestamp;

@@ -3,22 +3,24 @@
 #[cfg(test)]
 mod combinations;
 pub mod defaults;
-mod key;
+mod handler;
 #[cfg(test)]
-mod limits_of_keys;
+mod key_limits;
+mod keys;
 mod ports;
 mod ram;
 
-pub use self::key::{SINGLE_ARGUMENTS, builtin_handlers};
-pub use self::ports::{MOST_PORTS, PORT_PREFIX};
+pub use self::handler::{ConfigHandler, KeyDoc};
+pub use self::keys::{SINGLE_ARGUMENTS, builtin_handlers};
+pub use self::ports::{MAX_PORTS, PORT_PREFIX};
 
 use std::path::PathBuf;
 
-use crate::config::{KeyPath, Node, Problem, Report};
+use crate::config::{Diagnostics, KeyPath, Node, Problem};
 use crate::hook::Hook;
 use crate::network::NetworkSpec;
-use crate::plugin::{ConfigHandler, Registry};
 use crate::qemu::Switch;
+use crate::registry::Registry;
 use crate::size::ByteSize;
 use crate::storage::{Interface, StorageSpec};
 
@@ -143,7 +145,7 @@ impl Machine {
     /// the list of problems is empty, the machine is one to look at and none to run.
     pub fn read(definition: &Node, handlers: &Registry<dyn ConfigHandler>) -> (Self, Vec<Problem>) {
         let mut machine = Self::default();
-        let mut report = Report::default();
+        let mut report = Diagnostics::default();
 
         let entries = report.map(&KeyPath::default(), definition).unwrap_or_default();
         for (key, node) in entries {
@@ -204,7 +206,7 @@ impl Machine {
     }
 
     /// Notes the first drive of each interface that finds no place.
-    fn check_seats(&self, definition: &Node, report: &mut Report) {
+    fn check_seats(&self, definition: &Node, report: &mut Diagnostics) {
         let entries = definition.get("storage").map(Node::items).unwrap_or_default();
         for (word, interface) in Interface::WORDS {
             let Some(most) = interface.most(self.is_q35()) else {

@@ -1,19 +1,17 @@
 //! Network cards of a VM as its definition describes them.
 
+mod forward;
 mod usernet;
 
+pub use self::forward::{Forward, InvalidForward, Protocol};
 pub use self::usernet::{forwards_of, is_established, taken_ports};
 
-use core::net::{IpAddr, Ipv4Addr};
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
-use crate::config::shortened;
+use crate::qemu::NodeName;
 use crate::qemu::{Helper, Switch};
-use crate::storage::DriveName;
-use crate::vm::VmId;
+use crate::text::shortened;
 
 /// What a card is connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,129 +44,6 @@ impl NetworkMode {
     }
 }
 
-/// A transport protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-impl Protocol {
-    /// Returns QEMU's word for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        }
-    }
-}
-
-/// A port of the host that leads to one of the guest: `[tcp:|udp:][ADDRESS:]HOST:GUEST`.
-///
-/// The host's address is 127.0.0.1 unless given; host port 0 takes a free one.
-///
-/// ```
-/// use maqet_domain::network::Forward;
-///
-/// let forward: Forward = "2222:22".parse().unwrap();
-/// assert_eq!(forward.hostfwd(), "tcp:127.0.0.1:2222-:22");
-/// assert_eq!("udp:0.0.0.0:53:53".parse::<Forward>().unwrap().hostfwd(), "udp:0.0.0.0:53-:53");
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Forward {
-    /// The protocol.
-    pub protocol: Protocol,
-    /// The address of the host that is listened on.
-    pub host_address: IpAddr,
-    /// The port of the host; 0 means any free one.
-    pub host_port: u16,
-    /// The port of the guest.
-    pub guest_port: u16,
-}
-
-/// A text that is no [`Forward`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{} is not a forwarded port: {why}", shortened(given))]
-pub struct InvalidForward {
-    /// What was given.
-    pub given: String,
-    /// What is wrong with it.
-    pub why: &'static str,
-}
-
-impl Forward {
-    /// Returns the value of QEMU's `hostfwd=`.
-    pub fn hostfwd(&self) -> String {
-        let Self { protocol, host_address, host_port, guest_port } = self;
-        format!("{}:{host_address}:{host_port}-:{guest_port}", protocol.as_str())
-    }
-
-    /// Returns the option of passt (passt(1)) and its value.
-    fn passt(&self) -> [String; 2] {
-        let Self { protocol, host_address, host_port, guest_port } = self;
-        let option = match protocol {
-            Protocol::Tcp => "--tcp-ports",
-            Protocol::Udp => "--udp-ports",
-        };
-        [option.to_owned(), format!("{host_address}/{host_port}:{guest_port}")]
-    }
-}
-
-impl FromStr for Forward {
-    type Err = InvalidForward;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let invalid = |why| InvalidForward { given: text.to_owned(), why };
-        let (protocol, rest) = match (text.strip_prefix("tcp:"), text.strip_prefix("udp:")) {
-            (Some(rest), _) => (Protocol::Tcp, rest),
-            (None, Some(rest)) => (Protocol::Udp, rest),
-            (None, None) => match foreign_protocol(text) {
-                Some(why) => return Err(invalid(why)),
-                None => (Protocol::Tcp, text),
-            },
-        };
-        let form = "write it as `HOST:GUEST`, as in `2222:22`";
-        let (before, guest) = rest.rsplit_once(':').ok_or_else(|| invalid(form))?;
-        let (address, host) = match before.rsplit_once(':') {
-            Some((address, host)) => (Some(address), host),
-            None => (None, before),
-        };
-        let port = |text: &str| text.parse::<u16>().map_err(|_| invalid("a port is a number from 0 to 65535"));
-        let host_address = match address {
-            Some(address) => {
-                let address: Ipv4Addr = address.parse().map_err(|_| invalid("the address is not an IPv4 address"))?;
-                IpAddr::V4(address)
-            }
-            None => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        };
-        match (port(host)?, port(guest)?) {
-            (_, 0) => Err(invalid("the guest's port is from 1 to 65535")),
-            (host_port, guest_port) => Ok(Self { protocol, host_address, host_port, guest_port }),
-        }
-    }
-}
-
-/// Returns what is wrong with a text that begins with a word where only a protocol or an address may stand.
-fn foreign_protocol(text: &str) -> Option<&'static str> {
-    let parts: Vec<&str> = text.split(':').collect();
-    let is_word = parts[0].starts_with(|c: char| c.is_alphabetic());
-    match parts.len() {
-        4.. if is_word => Some("the protocol is `tcp` or `udp`"),
-        3 if is_word => Some("the protocol is `tcp` or `udp`, and an address is IPv4, as in `127.0.0.1`"),
-        _ => None,
-    }
-}
-
-impl fmt::Display for Forward {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { protocol, host_address, host_port, guest_port } = self;
-        write!(f, "{}:{host_address}:{host_port}:{guest_port}", protocol.as_str())
-    }
-}
-
 /// The hardware address of a card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct MacAddress([u8; 6]);
@@ -187,17 +62,16 @@ impl MacAddress {
     /// Returns the address of the card `index` of a VM: the same at every start, and another for another VM.
     ///
     /// It begins with QEMU's own prefix 52:54:00.
-    pub fn of_card(id: &VmId, index: u8) -> Self {
-        let bytes = id.bytes();
-        Self([0x52, 0x54, 0x00, bytes[0], bytes[1], bytes[2].wrapping_add(index)])
+    pub fn of_card(vm: &[u8; 16], index: u8) -> Self {
+        Self([0x52, 0x54, 0x00, vm[0], vm[1], vm[2].wrapping_add(index)])
     }
 
     /// Returns the address of a card that is plugged into a running VM as `device`: another for each device of each VM,
     /// as QEMU itself gives the first one of every machine the same.
-    pub fn of_plugged(id: &VmId, device: &str) -> Self {
+    pub fn of_plugged(vm: &[u8; 16], device: &str) -> Self {
         // FNV-1a, which is the same in every build.
         let mix = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-        let hash = id.bytes().iter().chain(device.as_bytes()).fold(0x811c_9dc5, mix);
+        let hash = vm.iter().chain(device.as_bytes()).fold(0x811c_9dc5, mix);
         let [first, second, third, fourth] = hash.to_be_bytes();
         Self([0x52, 0x54, 0x00, first ^ fourth, second, third])
     }
@@ -236,7 +110,7 @@ impl fmt::Display for MacAddress {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkSpec {
     /// Unique in the machine; the name of its back end in QEMU, and with `-card` of its device.
-    pub name: DriveName,
+    pub name: NodeName,
     /// What it is connected to.
     pub mode: NetworkMode,
     /// The device the guest sees, by QEMU's name.
@@ -258,7 +132,7 @@ pub fn card_of(name: &str) -> String {
 
 impl NetworkSpec {
     /// Returns the switches of the card, which is the `index`th of the VM; `socket` is where its passt listens.
-    pub fn switches(&self, id: &VmId, index: u8, socket: &str) -> Vec<Switch> {
+    pub fn switches(&self, vm: &[u8; 16], index: u8, socket: &str) -> Vec<Switch> {
         let name = self.name.as_str();
         let back_end = Switch::new("netdev");
         let back_end = match self.mode {
@@ -281,7 +155,7 @@ impl NetworkSpec {
                 stream.option("addr.type", "unix").option("addr.path", socket)
             }
         };
-        let mac = self.mac.unwrap_or_else(|| MacAddress::of_card(id, index));
+        let mac = self.mac.unwrap_or_else(|| MacAddress::of_card(vm, index));
         let card = Switch::new("device").head(&self.model).option("netdev", name);
         vec![back_end, card.option("id", card_of(name)).option("mac", mac.to_string())]
     }
@@ -351,13 +225,13 @@ mod tests {
 
     #[test]
     fn test_mac_of_card_is_stable_and_its_own() {
-        let id: VmId = "0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11".parse().unwrap();
+        let vm = [0x0d, 0x9f, 0x2a, 0xc3, 0x58, 0xb1, 0x4c, 0x3e, 0x9a, 0x5e, 0x2f, 0x1f, 0x6f, 0x0f, 0x7a, 0x11];
 
-        assert_eq!(MacAddress::of_card(&id, 0).to_string(), "52:54:00:0d:9f:2a");
-        assert_ne!(MacAddress::of_card(&id, 0), MacAddress::of_card(&id, 1));
-        let plugged = MacAddress::of_plugged(&id, "card");
-        assert_eq!(plugged, MacAddress::of_plugged(&id, "card"));
-        assert!(plugged != MacAddress::of_card(&id, 0) && plugged != MacAddress::of_plugged(&id, "card2"));
+        assert_eq!(MacAddress::of_card(&vm, 0).to_string(), "52:54:00:0d:9f:2a");
+        assert_ne!(MacAddress::of_card(&vm, 0), MacAddress::of_card(&vm, 1));
+        let plugged = MacAddress::of_plugged(&vm, "card");
+        assert_eq!(plugged, MacAddress::of_plugged(&vm, "card"));
+        assert!(plugged != MacAddress::of_card(&vm, 0) && plugged != MacAddress::of_plugged(&vm, "card2"));
     }
 
     #[test]

@@ -3,7 +3,6 @@
 //! Every method says which errors an adapter must return; the conformance suite checks it. All are
 //! object-safe and speak values of the domain only.
 
-mod care;
 mod console;
 mod copies;
 mod dial;
@@ -13,17 +12,18 @@ mod hook;
 mod host;
 mod hypervisor;
 mod journal;
-mod leftovers;
+
 mod lock;
+mod maintenance;
 mod monitor;
 mod path;
 mod picture;
 mod probe;
 mod process_stats;
 mod records;
+mod stale_files;
 mod store;
 
-pub use self::care::{KeptVm, Mended, Origin, StoreCare, StoreHealth};
 pub use self::console::{ConsoleError, ConsoleStream, Consoles};
 pub use self::copies::VmCopies;
 pub use self::dial::{Connection, Dialer};
@@ -35,19 +35,19 @@ pub use self::hypervisor::{
     BinaryError, Hypervisor, Launch, LaunchError, Launched, ProcessError, Processes, QemuBinary, Signal,
 };
 pub use self::journal::Journal;
-pub use self::leftovers::{Leftovers, Machine, RemoveError, Trace, TraceKind};
 pub use self::lock::{Guard, HeldLock, Holder, LockError, LockName, Locks};
-pub use self::monitor::{Heard, MainLoop, MonitorSession, Monitors, QmpCommand, QmpError, Schemas};
+pub use self::maintenance::{KeptVm, Origin, RepairReport, StoreHealth, StoreMaintenance};
+pub use self::monitor::{MainLoop, MonitorSession, Monitors, Schemas, SessionEvent};
 pub use self::path::{PathKind, Paths};
 pub use self::picture::{PictureError, PicturePlace, Pictures};
 pub use self::probe::{FolderFacts, Probe, Space};
 pub use self::process_stats::{ProcessStats, ProcessUsage};
 pub use self::records::{Chunk, RecordError, Records};
+pub use self::stale_files::{QemuInstance, RemoveError, StaleFile, StaleFileKind, StaleFiles};
 pub use self::store::{EventLog, HistoryLog, StorageLedger, Store, StoreError, VmRepository};
 
 #[cfg(feature = "mocks")]
 pub use self::{
-    care::MockStoreCare,
     console::MockConsoles,
     copies::MockVmCopies,
     dial::MockDialer,
@@ -57,12 +57,13 @@ pub use self::{
     host::{MockClock, MockHost, MockIdSource},
     hypervisor::{MockHypervisor, MockProcesses},
     journal::MockJournal,
-    leftovers::MockLeftovers,
     lock::MockLocks,
+    maintenance::MockStoreMaintenance,
     monitor::{MockMonitorSession, MockMonitors, MockSchemas},
     path::MockPaths,
     picture::MockPictures,
     probe::MockProbe,
     process_stats::MockProcessStats,
     records::MockRecords,
+    stale_files::MockStaleFiles,
 };

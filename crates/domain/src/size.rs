@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::shortened;
+use crate::text::shortened;
 
 /// A number of bytes, written as QEMU writes it: `512`, `64K`, `2G`, `1.5T`; units are binary.
 ///

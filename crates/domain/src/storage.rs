@@ -1,20 +1,20 @@
 //! Storage of a VM as its definition describes it.
 
-mod builtin;
-mod interface;
-mod name;
+mod driver;
+mod image_driver;
 mod share;
+mod slot;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use self::builtin::{Iso, Nvme, Qcow2, Raw, builtin_drivers};
-pub use self::interface::{Interface, Seat};
-pub use self::name::{DriveName, InvalidDriveName};
+pub use self::driver::StorageDriver;
+pub use self::image_driver::{Iso, Nvme, Qcow2, Raw, builtin_drivers};
 pub use self::share::{Virtfs, Virtiofs};
+pub use self::slot::{DriveSlot, Interface};
 
 use crate::config::Node;
-use crate::plugin::StorageDriver;
+use crate::qemu::NodeName;
 use crate::size::ByteSize;
 
 /// How writes and reads of a drive pass the host's cache, by QEMU's names (`qemu-system-x86_64(1)`, `cache=`).
@@ -43,6 +43,9 @@ impl Cache {
     ];
 }
 
+/// The size of a disk that is created without one being named; it takes space only as it fills.
+pub const DEFAULT_SIZE: ByteSize = ByteSize::from_mib(10 * 1024);
+
 /// The image a new image is laid over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backing {
@@ -58,7 +61,7 @@ pub struct StorageSpec {
     /// Which entry of `storage` it was read from, counted from 0; entries that mean nothing count too.
     pub index: usize,
     /// Unique in the machine; also the name of its block node and its device.
-    pub name: DriveName,
+    pub name: NodeName,
     /// What kind of storage it is.
     pub driver: Arc<dyn StorageDriver>,
     /// Where it is, if the definition says so.

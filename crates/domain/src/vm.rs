@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::id::{InvalidVmId, VmId};
 pub use self::name::{InvalidVmName, VmName};
-pub use self::run::{BootId, BootNumber, Ending, MonitorRole, Phase, ProcessIdentity, Run, RunPlaces, StopReason};
-pub use self::status::{Input, MonitorAnswer, Refused, RunState, Shutdown, Sight, Status, Step};
+pub use self::run::{BootId, BootNumber, Ending, MonitorRole, Phase, ProcessIdentity, Run, RunPaths, StopReason};
+pub use self::status::{Action, InvalidTransition, MonitorAnswer, ProcessObservation, Shutdown, Status, Transition};
 
 use crate::config::Node;
 

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use maqet::domain::config::{KeyPath, Node, Report, schema};
+use maqet::domain::config::{Diagnostics, KeyPath, Node, schema};
 use maqet::domain::machine::Machine;
-use maqet::domain::plugin::{ConfigHandler, KeyDoc};
+use maqet::domain::machine::{ConfigHandler, KeyDoc};
 use maqet::domain::qemu::Switch;
 use maqet::operation::{Add, Info};
 use maqet::{Document, Environment, Maqet, Overrides, Settings};
@@ -31,7 +31,7 @@ impl ConfigHandler for Watchdog {
         schema::one_of(ACTIONS.map(|(word, _)| word))
     }
 
-    fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Report) {
+    fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {
         if let Some(action) = report.one_of(path, node, &ACTIONS) {
             machine.switches.push(Switch::new("device").head("i6300esb"));
             machine.switches.push(Switch::new("action").option("watchdog", action));

@@ -5,10 +5,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use maqet::domain::config::{KeyPath, Node, Report};
-use maqet::domain::plugin::StorageDriver;
+use maqet::domain::config::{Diagnostics, KeyPath, Node};
 use maqet::domain::qemu::Switch;
 use maqet::domain::size::ByteSize;
+use maqet::domain::storage::StorageDriver;
 use maqet::domain::storage::{Preparation, StorageSpec};
 use maqet::operation::{Add, Info};
 use maqet::{Document, Environment, Maqet, Overrides, Settings};
@@ -33,7 +33,7 @@ impl StorageDriver for Blank {
         "blank"
     }
 
-    fn check(&self, storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Report) {
+    fn check(&self, storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
         if storage.file.is_some() {
             let node = entry.get("file").unwrap_or(entry);
             report.wrong(&at.key("file"), node, "a blank disk has no `file`");

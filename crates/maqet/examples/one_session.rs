@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use maqet::domain::port::QmpCommand;
+use maqet::domain::qmp::QmpCommand;
 use maqet::{Environment, Maqet, Overrides, Settings};
 
 /// How long each command may take.

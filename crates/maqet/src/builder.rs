@@ -9,14 +9,15 @@ use maqet_adapters_qemu::{
     QemuHypervisor, QemuImg, QemuMonitors, RandomIds, SystemClock, TcpDialer,
 };
 use maqet_application::{
-    App, CopyingStore, Error, EventStream, Folders, Observer, Operation, OperationTable, Ports, Upkeep, config,
+    App, CopyingStore, Error, EventStream, Folders, Maintenance, Observer, Operation, OperationTable, Ports, config,
     operation,
 };
-use maqet_domain::fault::FaultPoints;
+use maqet_domain::machine::ConfigHandler;
 use maqet_domain::machine::builtin_handlers;
-use maqet_domain::plugin::{ConfigHandler, StorageDriver};
-use maqet_domain::port::{Store, StoreCare, VmCopies};
+use maqet_domain::port::{Store, StoreMaintenance, VmCopies};
+use maqet_domain::storage::StorageDriver;
 use maqet_domain::storage::builtin_drivers;
+use maqet_fault_points::FaultPoints;
 use serde_json::Value;
 
 use crate::deferred::{DeferredCare, DeferredStore, PlainCare};
@@ -172,7 +173,7 @@ struct Kept {
     /// Names the database, for what lies in folders that it may share with others.
     name: String,
     store: Arc<dyn Store>,
-    care: Arc<dyn StoreCare>,
+    care: Arc<dyn StoreMaintenance>,
     copies: Arc<dyn VmCopies>,
 }
 
@@ -180,7 +181,7 @@ struct Kept {
 fn kept(given: Option<Arc<dyn Store>>, stores: &StoreFactories, settings: &Settings) -> Result<Kept, OpenError> {
     let copies_of =
         |name: &str| -> Arc<dyn VmCopies> { Arc::new(FileCopies::new(settings.state_dir.clone(), name.to_owned())) };
-    let plain = |name: &str, store: &Arc<dyn Store>| -> Arc<dyn StoreCare> {
+    let plain = |name: &str, store: &Arc<dyn Store>| -> Arc<dyn StoreMaintenance> {
         Arc::new(PlainCare::new(name.to_owned(), Arc::clone(store)))
     };
     let (name, copies, store, care): (String, _, Arc<dyn Store>, _) = if let Some(store) = given {
@@ -192,7 +193,7 @@ fn kept(given: Option<Arc<dyn Store>>, stores: &StoreFactories, settings: &Setti
         if let Some(care) = found.care() {
             let opener = Box::new(move || found.open());
             let store = Arc::new(DeferredStore::new(opener, Arc::clone(&care), Arc::clone(&copies)));
-            let care: Arc<dyn StoreCare> = Arc::new(DeferredCare::new(care, Arc::clone(&store)));
+            let care: Arc<dyn StoreMaintenance> = Arc::new(DeferredCare::new(care, Arc::clone(&store)));
             (name, copies, store, care)
         } else {
             let store = found.open()?;
@@ -204,7 +205,7 @@ fn kept(given: Option<Arc<dyn Store>>, stores: &StoreFactories, settings: &Setti
 }
 
 /// Chooses what serves maqet's own upkeep.
-fn upkeep(kept: &Kept, environment: ProcessEnvironment, settings: &Settings) -> Upkeep {
+fn upkeep(kept: &Kept, environment: ProcessEnvironment, settings: &Settings) -> Maintenance {
     let folders = OurFolders {
         data: settings.data_dir.clone(),
         storage: settings.data_dir.join("storage"),
@@ -213,10 +214,10 @@ fn upkeep(kept: &Kept, environment: ProcessEnvironment, settings: &Settings) -> 
         state: settings.state_dir.clone(),
         cache: settings.cache_dir.clone(),
     };
-    Upkeep {
+    Maintenance {
         care: Arc::clone(&kept.care),
         copies: Arc::clone(&kept.copies),
-        leftovers: Arc::new(LocalLeftovers::new(folders, kept.name.clone())),
+        stale_files: Arc::new(LocalLeftovers::new(folders, kept.name.clone())),
         probe: Arc::new(LocalProbe::new(environment)),
     }
 }

@@ -8,8 +8,8 @@ use maqet_domain::change::{ChangeSet, StorageRecord};
 use maqet_domain::event::RecordedEvent;
 use maqet_domain::history::RecordedHistory;
 use maqet_domain::port::{
-    EventLog, HistoryLog, KeptVm, Mended, StorageLedger, Store, StoreCare, StoreError, StoreHealth, VmCopies,
-    VmRepository,
+    EventLog, HistoryLog, KeptVm, RepairReport, StorageLedger, Store, StoreError, StoreHealth, StoreMaintenance,
+    VmCopies, VmRepository,
 };
 use maqet_domain::vm::{Vm, VmEntry, VmId, VmName};
 
@@ -22,12 +22,12 @@ pub(crate) type Opener = Box<dyn Fn() -> Result<Arc<dyn Store>, StoreError> + Se
 pub(crate) struct DeferredStore {
     opener: Opener,
     opened: Mutex<Option<Arc<dyn Store>>>,
-    care: Arc<dyn StoreCare>,
+    care: Arc<dyn StoreMaintenance>,
     copies: Arc<dyn VmCopies>,
 }
 
 impl DeferredStore {
-    pub(crate) fn new(opener: Opener, care: Arc<dyn StoreCare>, copies: Arc<dyn VmCopies>) -> Self {
+    pub(crate) fn new(opener: Opener, care: Arc<dyn StoreMaintenance>, copies: Arc<dyn VmCopies>) -> Self {
         Self { opener, opened: Mutex::new(None), care, copies }
     }
 
@@ -109,18 +109,18 @@ impl Store for DeferredStore {
 
 /// Looks after the database of a deferred store, which is closed while its file is replaced.
 pub(crate) struct DeferredCare {
-    care: Arc<dyn StoreCare>,
+    care: Arc<dyn StoreMaintenance>,
     store: Arc<DeferredStore>,
 }
 
 impl DeferredCare {
-    pub(crate) fn new(care: Arc<dyn StoreCare>, store: Arc<DeferredStore>) -> Self {
+    pub(crate) fn new(care: Arc<dyn StoreMaintenance>, store: Arc<DeferredStore>) -> Self {
         Self { care, store }
     }
 }
 
 #[async_trait]
-impl StoreCare for DeferredCare {
+impl StoreMaintenance for DeferredCare {
     fn place(&self) -> PathBuf {
         self.care.place()
     }
@@ -141,7 +141,7 @@ impl StoreCare for DeferredCare {
         self.care.newest_backup().await
     }
 
-    async fn mend(&self, known: Vec<KeptVm>) -> Result<Mended, StoreError> {
+    async fn mend(&self, known: Vec<KeptVm>) -> Result<RepairReport, StoreError> {
         self.store.close();
         self.care.mend(known).await
     }
@@ -165,7 +165,7 @@ impl PlainCare {
 struct NotOurs;
 
 #[async_trait]
-impl StoreCare for PlainCare {
+impl StoreMaintenance for PlainCare {
     fn place(&self) -> PathBuf {
         PathBuf::from(&self.name)
     }
@@ -188,7 +188,7 @@ impl StoreCare for PlainCare {
         None
     }
 
-    async fn mend(&self, _known: Vec<KeptVm>) -> Result<Mended, StoreError> {
+    async fn mend(&self, _known: Vec<KeptVm>) -> Result<RepairReport, StoreError> {
         Err(StoreError::Failed { action: "repair the database", source: NotOurs.into() })
     }
 }

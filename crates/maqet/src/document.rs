@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use maqet_application::config::Document;
 use maqet_application::limits;
-use maqet_domain::qemu::quote;
+use maqet_domain::text::quote;
 use maqet_domain::{Explain, Fault};
 
 use crate::writers::{Insecurity, Writers};

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use maqet_application::config::ConfigError;
 use maqet_domain::error::Cause;
-use maqet_domain::near::did_you_mean;
-use maqet_domain::plugin::DuplicateName;
 use maqet_domain::port::StoreError;
+use maqet_domain::registry::DuplicateName;
+use maqet_domain::text::did_you_mean;
 use maqet_domain::{Explain, Fault};
 
 use crate::document::ReadError;
@@ -33,7 +33,7 @@ pub enum OpenError {
         /// The schemes that are known.
         known: Vec<String>,
         /// Schemes that look like it.
-        near: Vec<String>,
+        similar: Vec<String>,
     },
     /// A file could not be read.
     #[error(transparent)]
@@ -77,9 +77,9 @@ impl Explain for OpenError {
         match self {
             Self::NoHome => vec!["set `HOME`, or name the folders with `--data-dir` and the other flags".to_owned()],
             Self::Folder { .. } => vec!["look at its owner and permissions, or choose another folder".to_owned()],
-            Self::UnknownStore { known, near, .. } => {
+            Self::UnknownStore { known, similar, .. } => {
                 let schemes = known.iter().map(|scheme| format!("`{scheme}:`")).collect::<Vec<_>>().join(", ");
-                vec![did_you_mean(near).unwrap_or_else(|| format!("begin it with one of {schemes}, or give a path"))]
+                vec![did_you_mean(similar).unwrap_or_else(|| format!("begin it with one of {schemes}, or give a path"))]
             }
             Self::Read(inner) => inner.hints(),
             Self::Config(inner) => inner.hints(),

@@ -1,6 +1,6 @@
 //! The process kills itself at a step that a variable names: for the tests of what is left then.
 
-use maqet_domain::fault::FaultPoints;
+use maqet_fault_points::FaultPoints;
 
 use crate::Environment;
 
@@ -15,7 +15,7 @@ pub(crate) fn points(_: &Environment) -> FaultPoints {
 pub(crate) fn points(environment: &Environment) -> FaultPoints {
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    let wanted = environment.get(maqet_domain::fault::VARIABLE).map(|wanted| wanted.to_string_lossy().into_owned());
+    let wanted = environment.get(maqet_fault_points::VARIABLE).map(|wanted| wanted.to_string_lossy().into_owned());
     let (wanted, time) = match wanted.as_deref().and_then(|wanted| wanted.split_once(':')) {
         Some((name, time)) => (Some(name.to_owned()), time.parse().unwrap_or(0)),
         None => (wanted, 1),

@@ -43,9 +43,9 @@ pub use writers::{Insecurity, Writers};
 
 pub use maqet_application::config::{self, ConfigError, Document};
 pub use maqet_application::{
-    App, Area, CopyingStore, Done, Effect, EffectiveSetting, Error, Finding, Folders, HotplugError, InvalidPatience,
-    KeptSize, KeyboardError, Occupation, Operation, OperationTable, Patience, Picture, Ports, Progress, ProgressStream,
-    Rung, ScreenError, Severity, Timeouts, Upkeep, VmStatus, limits, operation,
+    App, Area, BusyReason, CopyingStore, DeviceError, Done, Effect, EffectiveSetting, Error, Finding, Folders,
+    HumanDuration, InvalidDuration, KeyboardError, Maintenance, Operation, OperationTable, Picture, Ports, Progress,
+    ProgressStream, ScreenError, Severity, SizeMismatch, StopMethod, Timeouts, VmStatus, limits, operation,
 };
 // Commands of QMP.
 pub use maqet_application::{
@@ -54,6 +54,6 @@ pub use maqet_application::{
 // What can be waited for.
 pub use maqet_application::{Condition, InvalidCondition, LastLines, Pattern, WaitError};
 // What happened, and hearing of it.
-pub use maqet_application::{Cursor, EventStream, Observer, RecorderPosition, ShownEvent, Told};
+pub use maqet_application::{Cursor, Delivery, EventStream, Observer, RecorderPosition, ShownEvent};
 pub use maqet_domain as domain;
 pub use maqet_domain::{Explain, Fault};

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use maqet_application::config::{self, ConfigError, Sources};
 use maqet_application::{EffectiveSetting, Timeouts};
-use maqet_domain::config::{KeyPath, Node, Report};
+use maqet_domain::config::{Diagnostics, KeyPath, Node};
 use maqet_domain::hook::Hook;
 
 use crate::timeouts::PlacedTimeouts;
@@ -296,7 +296,7 @@ impl File {
         const DIRECTORIES: [&str; 3] = ["data", "runtime", "state"];
 
         let mut file = Self::default();
-        let mut report = Report::default();
+        let mut report = Diagnostics::default();
         for (key, node) in report.map(&KeyPath::default(), node).unwrap_or_default() {
             let path = KeyPath::top(key);
             match key.as_str() {

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use maqet_adapters_sqlite::{Options, SqliteCare, SqliteStore};
-use maqet_domain::fault::FaultPoints;
-use maqet_domain::near::near;
-use maqet_domain::port::{Store, StoreCare, StoreError};
+use maqet_domain::port::{Store, StoreError, StoreMaintenance};
+use maqet_domain::text::similar;
+use maqet_fault_points::FaultPoints;
 
 use crate::OpenError;
 
@@ -14,7 +14,7 @@ use crate::OpenError;
 pub type StoreFactory = Arc<dyn Fn(&str) -> Result<Arc<dyn Store>, StoreError> + Send + Sync>;
 
 /// Makes what looks after a store; it is given what stands after the colon of the URL, and opens nothing.
-pub type CareFactory = Arc<dyn Fn(&str) -> Arc<dyn StoreCare> + Send + Sync>;
+pub type CareFactory = Arc<dyn Fn(&str) -> Arc<dyn StoreMaintenance> + Send + Sync>;
 
 /// The stores that can be opened, by the scheme of their URL.
 #[derive(Clone)]
@@ -44,7 +44,7 @@ impl Found {
     }
 
     /// Returns what looks after it, if its kind has something.
-    pub(crate) fn care(&self) -> Option<Arc<dyn StoreCare>> {
+    pub(crate) fn care(&self) -> Option<Arc<dyn StoreMaintenance>> {
         self.kind.care.as_ref().map(|care| care(&self.rest))
     }
 }
@@ -109,8 +109,8 @@ impl StoreFactories {
             return Ok(Found { name, rest: rest.to_owned(), kind: kind.clone() });
         }
         let known: Vec<String> = self.kinds.iter().map(|kind| kind.scheme.clone()).collect();
-        let near = near(scheme, known.iter().map(String::as_str));
-        Err(OpenError::UnknownStore { url: url.to_owned(), near, known })
+        let similar = similar(scheme, known.iter().map(String::as_str));
+        Err(OpenError::UnknownStore { url: url.to_owned(), similar, known })
     }
 }
 

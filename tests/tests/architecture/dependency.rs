@@ -48,8 +48,8 @@ fn forbidden_edges(package: &Package, ours: &[String]) -> Vec<String> {
             && (package.name == "maqet-tests" || ALLOWED_FOR_TESTS.contains(&dependency.name.as_str()));
         for_tests || allowed.contains(&dependency.name.as_str())
     };
-    let of_ours = package.dependencies.iter().filter(|dependency| ours.contains(&dependency.name));
-    of_ours
+    let from_store = package.dependencies.iter().filter(|dependency| ours.contains(&dependency.name));
+    from_store
         .filter(|dependency| !is_allowed(dependency))
         .map(|dependency| format!("`{}` depends on `{}` ({})", package.name, dependency.name, dependency.kind))
         .collect()

@@ -104,7 +104,7 @@ fn test_start_missing_shared_folder_creates_no_disk() {
     home.json(&["rm", "web"]);
     fs::create_dir(home.path("share")).unwrap();
     let started = home.maqet(["add", "--start", "--format", "json"]).arg(&file).run().ok().json_value();
-    assert_eq!((&started["status"], started.get("kept_sizes")), (&json!("paused"), None));
+    assert_eq!((&started["status"], started.get("size_mismatches")), (&json!("paused"), None));
     home.json(&["stop", "web", "--force"]);
 }
 
@@ -171,7 +171,7 @@ fn test_size_increase_is_reported_as_kept_by_apply_and_start() {
     let started = home.json(&["start", "web"]);
 
     let kept = json!([{ "drive": "hdd", "size": 1 << 20, "configured": 2 << 20 }]);
-    assert_eq!((&applied["kept_sizes"], &started["kept_sizes"]), (&kept, &kept));
+    assert_eq!((&applied["size_mismatches"], &started["size_mismatches"]), (&kept, &kept));
     let told = "note: the image of the drive `hdd` keeps its size of 1M: `size: 3M` is for an image that is made\n";
     assert_eq!(again.stderr, told);
     assert_eq!(size_in_the_guest(&home), json!(1 << 20));
@@ -189,7 +189,7 @@ fn test_size_mismatch_of_kept_image_is_reported_at_each_start() {
     for _ in 0..2 {
         let started = home.json(&["start", "web"]);
 
-        assert_eq!(started["kept_sizes"][0]["size"], json!(1 << 20), "{started}");
+        assert_eq!(started["size_mismatches"][0]["size"], json!(1 << 20), "{started}");
         home.json(&["stop", "web", "--force"]);
     }
 }
@@ -202,7 +202,7 @@ fn test_size_rounded_up_to_sectors_is_not_a_mismatch() {
 
     let started = home.json(&["start", "web"]);
 
-    assert_eq!(started.get("kept_sizes"), None, "{started}");
+    assert_eq!(started.get("size_mismatches"), None, "{started}");
     assert!(Path::new(&home.path("old.raw")).exists());
     home.json(&["stop", "web", "--force"]);
 }

@@ -181,9 +181,9 @@ fn test_follow_count_or_timeout_ends_it() {
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
     home.json(&["resume", "web"]);
-    let of_qemu = ["qmp", "events", "web"];
+    let from_qmp = ["qmp", "events", "web"];
 
-    let mut counted = Follower::of(&home, "c.json", &of_qemu, &["--since", "1h", "--count", "2", "--timeout", "20s"]);
+    let mut counted = Follower::of(&home, "c.json", &from_qmp, &["--since", "1h", "--count", "2", "--timeout", "20s"]);
     counted.wait_for("qemu.RESUME");
     home.json(&["pause", "web"]);
     let done = counted.child.wait().unwrap();

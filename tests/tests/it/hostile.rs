@@ -20,7 +20,7 @@ const EVENT: &str = r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event":
 /// Asks the VM `web` for its status, whose command monitor talks like `monitor`, with little memory.
 fn ask(home: &TestHome, monitor: impl FnOnce(BufReader<UnixStream>) + Send + 'static) -> Finished {
     let status = home.json(&["status", "web"]);
-    let free = Path::new(status["free_monitor"].as_str().expect("it runs"));
+    let free = Path::new(status["external_monitor"].as_str().expect("it runs"));
     let socket = free.with_file_name("qmp.sock");
     fs::remove_file(&socket).expect("QEMU has made it");
     let listener = UnixListener::bind(&socket).expect("there is room for ours");

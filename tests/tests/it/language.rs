@@ -70,10 +70,10 @@ fn test_storage_every_interface_and_type_starts() {
     }
 }
 
-/// Returns the words of the one QEMU in this home, once its free monitor greets.
+/// Returns the words of the one QEMU in this home, once its external monitor greets.
 fn words_of_the_running(home: &TestHome) -> Vec<String> {
-    let greeting = wait::until(Duration::from_mins(1), "the free monitor's greeting", || {
-        let socket = home.files().into_iter().find(|path| path.ends_with("qmp-free.sock"))?;
+    let greeting = wait::until(Duration::from_mins(1), "the external monitor's greeting", || {
+        let socket = home.files().into_iter().find(|path| path.ends_with("qmp-external.sock"))?;
         BufReader::new(UnixStream::connect(socket).ok()?).lines().next()?.ok()
     });
     assert!(greeting.contains("QMP"), "{greeting}");

@@ -24,7 +24,7 @@ struct Foreign {
 impl Foreign {
     fn connect(home: &TestHome) -> Self {
         let status = home.json(&["status", "web"]);
-        let address = format!("UNIX-CONNECT:{}", status["free_monitor"].as_str().expect("it runs"));
+        let address = format!("UNIX-CONNECT:{}", status["external_monitor"].as_str().expect("it runs"));
         let mut socat = Command::new("socat")
             .args(["-", &address])
             .stdin(Stdio::piped())

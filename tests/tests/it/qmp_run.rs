@@ -36,14 +36,14 @@ fn kept(home: &TestHome) -> Vec<PathBuf> {
 fn test_qmp_unknown_command_or_argument_suggests_names() {
     let home = with_web();
 
-    let (command, near) = refused(&home, "query-statsu");
+    let (command, similar) = refused(&home, "query-statsu");
     let (argument, list) = refused(&home, "block_resize nodename=x size=1");
     let (missing, _) = refused(&home, "pmemsave --allow-dangerous");
     let (value, words) = refused(&home, "set-action panic=puase");
     let json = home.json_error(&["qmp", "web", "eject", "--json", r#"{"idd": "x"}"#], 2);
 
     assert_eq!(command, "qmp.unknown-command");
-    assert!(near.contains("`query-status`"), "{near}");
+    assert!(similar.contains("`query-status`"), "{similar}");
     assert_eq!(argument, "qmp.unknown-argument");
     assert!(list.contains("did you mean `node-name`?") && list.contains("`size`"), "{list}");
     assert_eq!(missing, "qmp.argument-missing");

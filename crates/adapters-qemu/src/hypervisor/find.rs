@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use maqet_domain::vm::{MonitorRole, ProcessIdentity, RunPlaces};
+use maqet_domain::vm::{MonitorRole, ProcessIdentity, RunPaths};
 
 use crate::process::{boot_id, identity_of, stat_of};
 
@@ -16,10 +16,10 @@ struct Marks {
 }
 
 impl Marks {
-    fn of(places: &RunPlaces) -> Self {
-        let monitor = places.monitor(MonitorRole::Command);
+    fn of(paths: &RunPaths) -> Self {
+        let monitor = paths.monitor(MonitorRole::Command);
         Self {
-            pid_file: places.pid_file().as_os_str().as_bytes().to_vec(),
+            pid_file: paths.pid_file().as_os_str().as_bytes().to_vec(),
             monitor: [b"path=".as_slice(), &with_commas_doubled(monitor.as_os_str().as_bytes())].concat(),
         }
     }
@@ -76,26 +76,26 @@ pub(crate) fn runs_qemu(pid: u32) -> bool {
 }
 
 /// Returns the living process of ours that is the QEMU of this run by the pid file that it wrote.
-pub(super) fn owner(places: &RunPlaces) -> Option<ProcessIdentity> {
-    let pid: u32 = written_in(places)?;
+pub(super) fn owner(paths: &RunPaths) -> Option<ProcessIdentity> {
+    let pid: u32 = written_in(paths)?;
     let process = PathBuf::from(format!("/proc/{pid}"));
     let is_ours = fs::metadata(&process).ok()?.uid() == rustix::process::geteuid().as_raw();
-    let is_it = is_ours && Marks::of(places).are_in(&fs::read(process.join("cmdline")).ok()?);
+    let is_it = is_ours && Marks::of(paths).are_in(&fs::read(process.join("cmdline")).ok()?);
     identity_of(pid).filter(|_| is_it)
 }
 
 /// Returns the pid that a QEMU wrote down.
-fn written_in(places: &RunPlaces) -> Option<u32> {
-    fs::read_to_string(places.pid_file()).ok()?.trim().parse().ok()
+fn written_in(paths: &RunPaths) -> Option<u32> {
+    fs::read_to_string(paths.pid_file()).ok()?.trim().parse().ok()
 }
 
 /// Returns the living process of ours that is the QEMU of this run.
 ///
 /// A program that wraps QEMU has the same words, and was there before it.
-pub(super) fn find(places: &RunPlaces) -> Option<ProcessIdentity> {
-    let marks = Marks::of(places);
+pub(super) fn find(paths: &RunPaths) -> Option<ProcessIdentity> {
+    let marks = Marks::of(paths);
     let us = rustix::process::geteuid().as_raw();
-    let written = written_in(places);
+    let written = written_in(paths);
     let candidates = fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| {
         let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
         let arguments = fs::read(entry.path().join("cmdline")).ok()?;
@@ -121,7 +121,7 @@ mod tests {
 
     #[track_caller]
     fn check(arguments: &[&str], expected: bool) {
-        let marks = Marks::of(&RunPlaces::of(Path::new("/r/a,b"), Path::new("/s"), BootNumber(1)));
+        let marks = Marks::of(&RunPaths::new(Path::new("/r/a,b"), Path::new("/s"), BootNumber(1)));
 
         assert_eq!(marks.are_in(arguments.join("\0").as_bytes()), expected, "{arguments:?}");
     }

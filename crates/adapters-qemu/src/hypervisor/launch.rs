@@ -4,9 +4,11 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
-use maqet_domain::fault::{FaultPoint, FaultPoints};
-use maqet_domain::port::{Launch, LaunchError, Launched, QmpCommand, QmpError};
-use maqet_domain::vm::{MonitorRole, ProcessIdentity, RunPlaces, RunState};
+use maqet_domain::port::{Launch, LaunchError, Launched};
+use maqet_domain::qmp::RunState;
+use maqet_domain::qmp::{QmpCommand, QmpError};
+use maqet_domain::vm::{MonitorRole, ProcessIdentity, RunPaths};
+use maqet_fault_points::{FaultPoint, FaultPoints};
 use process_wrap::std::{CommandWrap, ProcessSession};
 use rustix::process::{Pid, getsid};
 use serde::Deserialize;
@@ -25,7 +27,7 @@ use crate::qmp::QmpSession;
 /// A QEMU on its way up; dropped before it answered, nothing of it is left but its logs.
 struct Attempt<'a> {
     child: Option<Leashed>,
-    places: &'a RunPlaces,
+    paths: &'a RunPaths,
     is_over: bool,
 }
 
@@ -38,14 +40,14 @@ impl Attempt<'_> {
         if let Some(child) = self.child.take() {
             self.end(child);
         }
-        clear(self.places);
+        clear(self.paths);
     }
 
     fn end(&self, mut child: Leashed) {
         child.kill();
         // A QEMU told to go into the background left its session, but its words tell whose it is.
         let until = std::time::Instant::now() + KILL_DEADLINE;
-        while let Some(stray) = super::find::find(self.places)
+        while let Some(stray) = super::find::find(self.paths)
             && std::time::Instant::now() < until
         {
             kill_now(&stray);
@@ -81,17 +83,17 @@ pub(super) async fn launch(
     faults: &FaultPoints,
     launch: &Launch,
 ) -> Result<(Launched, Option<ProcessIdentity>), LaunchError> {
-    let places = &launch.places;
-    let longest = places.longest_socket();
-    if longest.as_os_str().len() > RunPlaces::SOCKET_PATH_MAX {
+    let paths = &launch.paths;
+    let longest = paths.longest_socket();
+    if longest.as_os_str().len() > RunPaths::SOCKET_PATH_MAX {
         return Err(LaunchError::SocketPathTooLong { path: longest });
     }
-    make(places)?;
-    rotate(&places.records);
-    let recorder = Recorder::prepare(places).map_err(|why| failed("make the flight recorder", &places.records, why))?;
+    make(paths)?;
+    rotate(&paths.records);
+    let recorder = Recorder::prepare(paths).map_err(|why| failed("make the flight recorder", &paths.records, why))?;
 
     faults.reach(FaultPoint::LaunchPlacesMade);
-    let mut attempt = Attempt { child: None, places, is_over: false };
+    let mut attempt = Attempt { child: None, paths, is_over: false };
     super::helper::start(environment, launch.command_line.helpers()).await?;
     attempt.child = Some(spawn(environment, launch)?);
     faults.reach(FaultPoint::LaunchSpawned);
@@ -106,29 +108,29 @@ pub(super) async fn launch(
         Outcome::Ready(launched) => {
             faults.reach(FaultPoint::LaunchAnswered);
             attempt.is_over = true;
-            close_files(places);
+            close_files(paths);
             let started = attempt.child.take().map(|child| (child.pid(), child.let_go()));
             let wrapper = started.filter(|(pid, ())| *pid != launched.process.pid);
             Ok((launched, wrapper.and_then(|(pid, ())| identity_of(pid))))
         }
         Outcome::Ended(status) => {
             attempt.undo();
-            if let Some(full) = full_disk(places) {
+            if let Some(full) = full_disk(paths) {
                 return Err(full);
             }
-            let last_words = last_words(&places.qemu_log());
+            let last_words = last_words(&paths.qemu_log());
             Err(image_in_use(&last_words).unwrap_or(LaunchError::Exited { status, last_words }))
         }
         Outcome::Late => {
             attempt.undo();
-            Err(LaunchError::TimedOut { after: launch.deadline, last_words: last_words(&places.qemu_log()) })
+            Err(LaunchError::TimedOut { after: launch.deadline, last_words: last_words(&paths.qemu_log()) })
         }
     }
 }
 
 async fn race(child: &mut Leashed, launch: &Launch, recorder: &Recorder) -> Outcome {
     let told = tokio::select! {
-        told = answered(&launch.places, recorder) => told,
+        told = answered(&launch.paths, recorder) => told,
         status = child.ended() => return Outcome::Ended(ending(status)),
         () = tokio::time::sleep(launch.deadline) => return Outcome::Late,
     };
@@ -155,7 +157,7 @@ fn ending(status: io::Result<ExitStatus>) -> String {
 }
 
 fn spawn(environment: &ProcessEnvironment, launch: &Launch) -> Result<Leashed, LaunchError> {
-    let log = launch.places.qemu_log();
+    let log = launch.paths.qemu_log();
     let errors = private_log(&log).map_err(|why| failed("make the log", &log, why))?;
     let output = errors.try_clone().map_err(|why| failed("make the log", &log, why))?;
     let binary = launch.command_line.binary();
@@ -174,8 +176,8 @@ fn spawn(environment: &ProcessEnvironment, launch: &Launch) -> Result<Leashed, L
 /// Waits until the command monitor told the run state and the flight recorder is on.
 ///
 /// Asked on the same connection: by now the guest runs, and every further turn of QEMU's main loop may take long.
-async fn answered(places: &RunPlaces, recorder: &Recorder) -> Told {
-    let socket = places.monitor(MonitorRole::Command);
+async fn answered(paths: &RunPaths, recorder: &Recorder) -> Told {
+    let socket = paths.monitor(MonitorRole::Command);
     // A socket that is there and does not answer yet is asked again; the launch has its own deadline.
     let told = loop {
         match told_by(&socket).await {
@@ -195,11 +197,11 @@ async fn told_by(socket: &Path) -> Result<Told, QmpError> {
 }
 
 /// Returns why QEMU ended without a word, if it is that its words had no place to go.
-fn full_disk(places: &RunPlaces) -> Option<LaunchError> {
-    let has_words = std::fs::metadata(places.qemu_log()).is_ok_and(|log| log.len() > 0);
+fn full_disk(paths: &RunPaths) -> Option<LaunchError> {
+    let has_words = std::fs::metadata(paths.qemu_log()).is_ok_and(|log| log.len() > 0);
     let is_full = |folder: &&Path| rustix::fs::statvfs(*folder).is_ok_and(|disk| disk.f_bavail == 0);
     // The folder of the sockets is gone by now; the one above it is on the same disk.
-    let folders = [places.records.as_path(), places.sockets.parent()?];
+    let folders = [paths.records.as_path(), paths.sockets.parent()?];
     let full = folders.into_iter().filter(|_| !has_words).find(is_full)?;
     Some(failed("write to", full, io::ErrorKind::StorageFull.into()))
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use maqet_domain::port::LaunchError;
-use maqet_domain::vm::{BootNumber, MonitorRole, RunPlaces};
+use maqet_domain::vm::{BootNumber, MonitorRole, RunPaths};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, chmodat, openat, unlinkat};
 
 use super::helper;
@@ -19,20 +19,20 @@ use crate::qmp::turn_file;
 ///
 /// The logs are new: an attempt that failed has left its own, as the number of a boot is given again after it.
 /// The locks are made here, so that on a disk that filled up later a machine can still be asked and stopped.
-pub(super) fn make(places: &RunPlaces) -> Result<(), LaunchError> {
-    for folder in [&places.sockets, &places.records] {
+pub(super) fn make(paths: &RunPaths) -> Result<(), LaunchError> {
+    for folder in [&paths.sockets, &paths.records] {
         let vm_folder = folder.parent().unwrap_or(folder);
         private_folder(vm_folder).map_err(|why| failed("make the folder", vm_folder, why))?;
         private_folder(folder).map_err(|why| failed("make the folder", folder, why))?;
     }
     for role in MonitorRole::ALL {
-        let lock = turn_file(places, role);
+        let lock = turn_file(paths, role);
         private_file(&lock).map_err(|why| failed("make the lock", &lock, why))?;
     }
     // QEMU would make the serial log as the umask has it.
-    let lock = console_lock(places);
+    let lock = console_lock(paths);
     private_file(&lock).map_err(|why| failed("make the lock", &lock, why))?;
-    for log in [places.qemu_log(), places.serial_log()] {
+    for log in [paths.qemu_log(), paths.serial_log()] {
         fresh_log(&log).map_err(|why| failed("make the log", &log, why))?;
     }
     Ok(())
@@ -45,14 +45,14 @@ pub(super) fn failed(action: &'static str, path: &Path, why: io::Error) -> Launc
 /// Removes the logs of all but the newest boots of the VM that `records` belongs to.
 pub(super) fn rotate(records: &Path) {
     let Some(vm_records) = records.parent() else { return };
-    if RunPlaces::boot_of(records).is_none() {
+    if RunPaths::boot_of(records).is_none() {
         return;
     }
     let Ok(entries) = fs::read_dir(vm_records) else { return };
     let mut boots: Vec<(BootNumber, PathBuf)> = entries
         .flatten()
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .filter_map(|entry| RunPlaces::boot_of(&entry.path()).map(|number| (number, entry.path())))
+        .filter_map(|entry| RunPaths::boot_of(&entry.path()).map(|number| (number, entry.path())))
         .collect();
     boots.sort_unstable_by(|one, other| other.cmp(one));
     for (_, folder) in boots.iter().skip(BOOTS_KEPT).filter(|(_, folder)| folder != records) {
@@ -61,17 +61,17 @@ pub(super) fn rotate(records: &Path) {
 }
 
 /// The names of the files of a run that are gone with its process.
-fn socket_files(places: &RunPlaces) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = MonitorRole::ALL.iter().map(|role| places.monitor(*role)).collect();
-    files.extend(MonitorRole::ALL.iter().map(|role| turn_file(places, *role)));
-    files.extend([places.serial_socket(), console_lock(places), places.pid_file()]);
+fn socket_files(paths: &RunPaths) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = MonitorRole::ALL.iter().map(|role| paths.monitor(*role)).collect();
+    files.extend(MonitorRole::ALL.iter().map(|role| turn_file(paths, *role)));
+    files.extend([paths.serial_socket(), console_lock(paths), paths.pid_file()]);
     files
 }
 
 /// Makes what QEMU made itself ours alone, whatever the umask; the folders around it are already.
-pub(super) fn close_files(places: &RunPlaces) {
-    let sockets = MonitorRole::ALL.iter().map(|role| places.monitor(*role));
-    for file in sockets.chain([places.serial_socket(), places.pid_file(), places.serial_log()]) {
+pub(super) fn close_files(paths: &RunPaths) {
+    let sockets = MonitorRole::ALL.iter().map(|role| paths.monitor(*role));
+    for file in sockets.chain([paths.serial_socket(), paths.pid_file(), paths.serial_log()]) {
         // A definition may do without some of them.
         let _ = chmodat(CWD, &file, Mode::RUSR | Mode::WUSR, AtFlags::empty());
     }
@@ -80,18 +80,18 @@ pub(super) fn close_files(places: &RunPlaces) {
 /// Ends the helpers of a run and removes its files that we know by name, and their folder if nothing else is in it.
 ///
 /// Through a handle of the folder, so that a link put in its place leads nowhere.
-pub(crate) fn clear(places: &RunPlaces) {
+pub(crate) fn clear(paths: &RunPaths) {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
-    let Ok(folder) = openat(CWD, &places.sockets, flags, Mode::empty()) else { return };
-    let helpers = helper::sockets(&places.sockets);
+    let Ok(folder) = openat(CWD, &paths.sockets, flags, Mode::empty()) else { return };
+    let helpers = helper::sockets(&paths.sockets);
     helper::end(&helpers);
-    let pictures = picture::left_behind(&places.sockets);
-    for file in socket_files(places).into_iter().chain(helpers).chain(pictures) {
+    let pictures = picture::left_behind(&paths.sockets);
+    for file in socket_files(paths).into_iter().chain(helpers).chain(pictures) {
         if let Some(name) = file.file_name() {
             let _ = unlinkat(&folder, name, AtFlags::empty());
         }
     }
-    let _ = fs::remove_dir(&places.sockets);
+    let _ = fs::remove_dir(&paths.sockets);
 }
 
 /// Removes the folder of a VM's runs; the helpers of one that was cut off end.
@@ -130,26 +130,26 @@ mod tests {
     #[test]
     fn test_clear_strangers_file_keeps_its_folder() {
         let root = tempfile::tempdir().unwrap();
-        let places = RunPlaces::of(&root.path().join("vm"), &root.path().join("records"), BootNumber(1));
-        make(&places).unwrap();
-        fs::write(places.sockets.join("mine"), "").unwrap();
+        let paths = RunPaths::new(&root.path().join("vm"), &root.path().join("records"), BootNumber(1));
+        make(&paths).unwrap();
+        fs::write(paths.sockets.join("mine"), "").unwrap();
 
-        clear(&places);
+        clear(&paths);
 
-        assert_eq!(fs::read_dir(&places.sockets).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(&paths.sockets).unwrap().count(), 1);
     }
 
     #[test]
     fn test_clear_link_in_place_of_the_folder_is_not_followed() {
         let root = tempfile::tempdir().unwrap();
-        let places = RunPlaces::of(&root.path().join("vm"), &root.path().join("records"), BootNumber(1));
+        let paths = RunPaths::new(&root.path().join("vm"), &root.path().join("records"), BootNumber(1));
         let elsewhere = root.path().join("elsewhere");
         fs::create_dir(&elsewhere).unwrap();
         fs::write(elsewhere.join("qemu.pid"), "").unwrap();
         fs::create_dir(root.path().join("vm")).unwrap();
-        std::os::unix::fs::symlink(&elsewhere, &places.sockets).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &paths.sockets).unwrap();
 
-        clear(&places);
+        clear(&paths);
 
         assert!(elsewhere.join("qemu.pid").exists());
     }
@@ -172,9 +172,9 @@ mod tests {
     #[test]
     fn test_make_folder_of_the_vm_that_is_a_link_is_refused() {
         let root = tempfile::tempdir().unwrap();
-        let places = RunPlaces::of(&root.path().join("vm"), &root.path().join("records"), BootNumber(1));
+        let paths = RunPaths::new(&root.path().join("vm"), &root.path().join("records"), BootNumber(1));
         std::os::unix::fs::symlink("/tmp", root.path().join("vm")).unwrap();
 
-        assert!(matches!(make(&places), Err(LaunchError::Io { .. })));
+        assert!(matches!(make(&paths), Err(LaunchError::Io { .. })));
     }
 }

@@ -5,8 +5,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use maqet_domain::qemu::QmpEvent;
-use maqet_domain::vm::{RunPlaces, Shutdown, StopReason};
+use maqet_domain::qmp::QmpEvent;
+use maqet_domain::vm::{RunPaths, Shutdown, StopReason};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, mkfifoat, open};
 use serde_json::Value;
 
@@ -32,32 +32,32 @@ impl Recorder {
     ///
     /// Written beforehand, so that the recorder is on from QEMU's first event, and whoever starts it may die at any
     /// moment.
-    pub(super) fn prepare(places: &RunPlaces) -> io::Result<Self> {
-        let fifo = places.recorder_fifo();
+    pub(super) fn prepare(paths: &RunPaths) -> io::Result<Self> {
+        let fifo = paths.recorder_fifo();
         match fs::remove_file(&fifo) {
             Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
             Ok(()) | Err(_) => {}
         }
-        fresh_log(&places.recorder_log())?;
+        fresh_log(&paths.recorder_log())?;
         mkfifoat(CWD, &fifo, Mode::RUSR | Mode::WUSR)?;
         // Whatever the umask took away.
         rustix::fs::chmodat(CWD, &fifo, Mode::RUSR | Mode::WUSR, rustix::fs::AtFlags::empty())?;
 
-        Self::ask(places)
+        Self::ask(paths)
     }
 
     /// Asks for events through the FIFO that is there.
-    fn ask(places: &RunPlaces) -> io::Result<Self> {
+    fn ask(paths: &RunPaths) -> io::Result<Self> {
         // For reading too: opening a FIFO only for writing waits for a reader.
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fifo = open(places.recorder_fifo(), flags, Mode::empty())?;
+        let fifo = open(paths.recorder_fifo(), flags, Mode::empty())?;
         if !FileType::from_raw_mode(fstat(&fifo)?.st_mode).is_fifo() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no FIFO"));
         }
         if rustix::io::write(&fifo, NEGOTIATION)? != NEGOTIATION.len() {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        Ok(Self { _fifo: fifo, log: places.recorder_log() })
+        Ok(Self { _fifo: fifo, log: paths.recorder_log() })
     }
 
     /// Waits until QEMU answered in the log; what happens before that goes unrecorded.
@@ -78,9 +78,9 @@ impl Recorder {
 ///
 /// Who started it may have been killed after it was spawned and before it had the FIFO open: what stood in the FIFO was
 /// lost with its last holder.
-pub(super) async fn switch_on(places: &RunPlaces) -> io::Result<()> {
-    if !is_on(&places.recorder_log()) {
-        Recorder::ask(places)?.is_on().await;
+pub(super) async fn switch_on(paths: &RunPaths) -> io::Result<()> {
+    if !is_on(&paths.recorder_log()) {
+        Recorder::ask(paths)?.is_on().await;
     }
     Ok(())
 }
@@ -91,7 +91,7 @@ fn is_on(log: &Path) -> bool {
 }
 
 /// Returns what QEMU wrote about its own end in the recorder's log, if it did.
-pub(super) fn last_word(log: &Path) -> Option<Shutdown> {
+pub(super) fn shutdown_event(log: &Path) -> Option<Shutdown> {
     let mut file = File::open(log).ok()?;
     let length = file.metadata().ok().filter(fs::Metadata::is_file)?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(RECORDER_TAIL_BYTES))).ok()?;
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn test_last_shutdown_nothing_written_is_none() {
         assert_eq!(last_shutdown(b""), None);
-        assert_eq!(last_word(Path::new("/nonexistent")), None);
+        assert_eq!(shutdown_event(Path::new("/nonexistent")), None);
     }
 
     #[test]

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use maqet_domain::fault::FaultPoint;
 use maqet_domain::port::ImageError;
 use maqet_domain::storage::{Backing, ImagePlan};
+use maqet_fault_points::FaultPoint;
 
 use super::info::info;
 use super::partial::Partial;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use maqet_domain::fault::{FaultPoint, FaultPoints};
 use maqet_domain::port::{Guard, ImageError, ImageUser};
+use maqet_fault_points::{FaultPoint, FaultPoints};
 
 use crate::environment::{ProcessEnvironment, Unfound};
 use crate::limits::{IMAGE_OUTPUT_BYTES, LAST_WORDS_BYTES, LAST_WORDS_LINES};

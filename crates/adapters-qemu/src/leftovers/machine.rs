@@ -7,8 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use maqet_domain::port::Machine;
-use maqet_domain::vm::{BootNumber, ProcessIdentity, RunPlaces, VmId};
+use maqet_domain::port::QemuInstance;
+use maqet_domain::vm::{BootNumber, ProcessIdentity, RunPaths, VmId};
 
 use crate::hypervisor::find::{Likeness, options, runs_qemu};
 use crate::process::{boot_id, stat_of};
@@ -33,8 +33,8 @@ impl Words {
                 Some(b"pidfile") => place = place.or_else(|| place_of(runtime, pair[1])),
                 Some(b"chardev") => {
                     let paths = options(pair[1]).filter_map(|option| option.strip_prefix(b"path="));
-                    let mut places = paths.filter_map(|path| place_of(runtime, &with_single_commas(path)));
-                    place = place.or_else(|| places.next());
+                    let mut paths = paths.filter_map(|path| place_of(runtime, &with_single_commas(path)));
+                    place = place.or_else(|| paths.next());
                 }
                 Some(b"uuid") => id = std::str::from_utf8(pair[1]).ok().and_then(|text| text.parse().ok()),
                 Some(b"name") => name = name_in(pair[1]),
@@ -77,7 +77,7 @@ fn with_single_commas(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Returns the machines that live and have their sockets below `runtime`, by folder and boot.
-pub(super) fn all(runtime: &Path) -> Vec<Machine> {
+pub(super) fn all(runtime: &Path) -> Vec<QemuInstance> {
     let us = rustix::process::geteuid().as_raw();
     let boot = boot_id();
     // A program that wraps QEMU has the same words.
@@ -101,9 +101,9 @@ pub(super) fn all(runtime: &Path) -> Vec<Machine> {
     let machine = |(likeness, words): (Likeness, Words)| {
         let sockets = sockets_of(runtime, &words);
         let process = ProcessIdentity { pid: likeness.pid, start_ticks: likeness.start_ticks, boot_id: boot.clone() };
-        let places = RunPlaces { records: sockets.clone(), sockets };
+        let paths = RunPaths { records: sockets.clone(), sockets };
         let Words { short, boot, id, name } = words;
-        Machine { process, short, id, name, boot, started_at: Timestamp::UNIX_EPOCH, places, is_foreign: false }
+        QemuInstance { process, short, id, name, boot, started_at: Timestamp::UNIX_EPOCH, paths, is_foreign: false }
     };
     likeliest.into_values().map(machine).collect()
 }
@@ -113,8 +113,8 @@ fn sockets_of(runtime: &Path, words: &Words) -> PathBuf {
 }
 
 fn pid_in(sockets: &Path) -> Option<u32> {
-    let places = RunPlaces { sockets: sockets.to_owned(), records: PathBuf::new() };
-    fs::read_to_string(places.pid_file()).ok()?.trim().parse().ok()
+    let paths = RunPaths { sockets: sockets.to_owned(), records: PathBuf::new() };
+    fs::read_to_string(paths.pid_file()).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use maqet_domain::port::Heard;
-use maqet_domain::qemu::QmpEvent;
+use maqet_domain::port::SessionEvent;
+use maqet_domain::qmp::QmpEvent;
 
 use crate::limits::{QMP_EVENT_BYTES, QMP_EVENTS_HELD};
 
@@ -28,15 +28,15 @@ impl EventQueue {
     }
 
     /// Takes the oldest; how many are missing before it comes first.
-    pub(super) fn take(&mut self) -> Option<Heard> {
+    pub(super) fn take(&mut self) -> Option<SessionEvent> {
         if self.missed > 0 {
-            return Some(Heard::Missed(std::mem::take(&mut self.missed)));
+            return Some(SessionEvent::Missed(std::mem::take(&mut self.missed)));
         }
         while let Some(line) = self.lines.pop_front() {
             self.bytes -= line.len();
             // What calls itself an event and has no time is none of QEMU's.
             if let Some(event) = QmpEvent::parse(&line) {
-                return Some(Heard::Event(event));
+                return Some(SessionEvent::Event(event));
             }
         }
         None
@@ -53,9 +53,9 @@ mod tests {
         format!(r#"{{{stamp}, "event": "E{number}", "data": {{"x": "{padding}"}}}}"#).into_bytes().into()
     }
 
-    fn name(heard: Option<Heard>) -> String {
+    fn name(heard: Option<SessionEvent>) -> String {
         match heard {
-            Some(Heard::Event(event)) => event.name,
+            Some(SessionEvent::Event(event)) => event.name,
             other => format!("{other:?}"),
         }
     }
@@ -67,7 +67,7 @@ mod tests {
 
         let first = queue.take();
 
-        assert_eq!(first, Some(Heard::Missed(7)));
+        assert_eq!(first, Some(SessionEvent::Missed(7)));
         assert_eq!(name(queue.take()), "E7");
     }
 
@@ -76,7 +76,7 @@ mod tests {
         let mut queue = EventQueue::default();
         (0..5).for_each(|number| queue.push(event(number, QMP_EVENT_BYTES / 3)));
 
-        assert_eq!(queue.take(), Some(Heard::Missed(3)));
+        assert_eq!(queue.take(), Some(SessionEvent::Missed(3)));
         assert_eq!([name(queue.take()), name(queue.take())], ["E3", "E4"]);
         assert_eq!((queue.take(), queue.bytes), (None, 0));
     }

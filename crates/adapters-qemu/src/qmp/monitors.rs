@@ -4,8 +4,10 @@ use std::io;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use maqet_domain::port::{Heard, MainLoop, MonitorSession, Monitors, QmpCommand, QmpError};
-use maqet_domain::vm::{MonitorAnswer, MonitorRole, RunPlaces, RunState};
+use maqet_domain::port::{MainLoop, MonitorSession, Monitors, SessionEvent};
+use maqet_domain::qmp::RunState;
+use maqet_domain::qmp::{QmpCommand, QmpError};
+use maqet_domain::vm::{MonitorAnswer, MonitorRole, RunPaths};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -24,12 +26,12 @@ pub struct QemuMonitors;
 
 #[async_trait]
 impl Monitors for QemuMonitors {
-    async fn execute(&self, places: &RunPlaces, command: &QmpCommand, deadline: Duration) -> Result<Value, QmpError> {
+    async fn execute(&self, paths: &RunPaths, command: &QmpCommand, deadline: Duration) -> Result<Value, QmpError> {
         let started = Instant::now();
         let until = started + deadline;
-        let socket = places.monitor(MonitorRole::Command);
+        let socket = paths.monitor(MonitorRole::Command);
 
-        let turn = match turn(places, MonitorRole::Command, until).await {
+        let turn = match turn(paths, MonitorRole::Command, until).await {
             Ok(Some(turn)) => turn,
             Ok(None) => return Err(QmpError::QueueTimedOut { after: in_millis(started.elapsed()) }),
             Err(why) => return Err(QmpError::NoMonitor { socket, source: why.into() }),
@@ -52,13 +54,13 @@ impl Monitors for QemuMonitors {
         result
     }
 
-    async fn answer(&self, places: &RunPlaces, patience: Duration) -> MonitorAnswer {
+    async fn answer(&self, paths: &RunPaths, patience: Duration) -> MonitorAnswer {
         let until = Instant::now() + patience;
         let mut waiting = [MonitorRole::Command, MonitorRole::SessionOne, MonitorRole::SessionTwo].to_vec();
         loop {
             let mut role_taken = None;
             for (index, role) in waiting.iter().enumerate() {
-                match try_turn(places, *role) {
+                match try_turn(paths, *role) {
                     Ok(Some(turn)) => {
                         role_taken = Some((index, turn));
                         break;
@@ -76,7 +78,7 @@ impl Monitors for QemuMonitors {
                 continue;
             };
             let share = until.saturating_duration_since(Instant::now()) / u32::try_from(waiting.len()).unwrap_or(1);
-            let answer = ask(places, waiting[index], until, share).await;
+            let answer = ask(paths, waiting[index], until, share).await;
             drop(turn);
             match answer {
                 Some(answer) => return answer,
@@ -89,15 +91,15 @@ impl Monitors for QemuMonitors {
         }
     }
 
-    async fn session(&self, places: &RunPlaces, deadline: Duration) -> Result<Box<dyn MonitorSession>, QmpError> {
+    async fn session(&self, paths: &RunPaths, deadline: Duration) -> Result<Box<dyn MonitorSession>, QmpError> {
         let started = Instant::now();
         let until = started + deadline;
         let share = (deadline / 3).min(SESSION_GREETING);
         loop {
             let (mut taken, mut ungreeted) = (0, None);
             for role in [MonitorRole::SessionOne, MonitorRole::SessionTwo] {
-                let socket = places.monitor(role);
-                match try_turn(places, role) {
+                let socket = paths.monitor(role);
+                match try_turn(paths, role) {
                     Ok(Some(turn)) => match QmpSession::connect_until(&socket, until, share).await {
                         Ok(session) => {
                             return Ok(Box::new(HeldSession { session: session.keeping_events(), _turn: turn }));
@@ -134,7 +136,7 @@ impl MonitorSession for HeldSession {
         self.session.execute(command, deadline).await
     }
 
-    async fn heard(&mut self, patience: Duration) -> Result<Option<Heard>, QmpError> {
+    async fn heard(&mut self, patience: Duration) -> Result<Option<SessionEvent>, QmpError> {
         self.session.heard(patience).await
     }
 
@@ -167,14 +169,14 @@ fn without_monitor(why: &io::Error) -> MonitorAnswer {
 }
 
 /// Asks one monitor; `None` when it took nobody, or did not greet, within `share`.
-async fn ask(places: &RunPlaces, role: MonitorRole, until: Instant, share: Duration) -> Option<MonitorAnswer> {
+async fn ask(paths: &RunPaths, role: MonitorRole, until: Instant, share: Duration) -> Option<MonitorAnswer> {
     #[derive(Deserialize)]
     struct QueryStatus {
         status: RunState,
     }
 
     let told = async {
-        let mut session = QmpSession::connect_until(&places.monitor(role), until, share).await?;
+        let mut session = QmpSession::connect_until(&paths.monitor(role), until, share).await?;
         session.execute_until(&QmpCommand::new("query-status"), until).await
     };
     match told.await {

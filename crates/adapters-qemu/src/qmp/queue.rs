@@ -4,7 +4,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use maqet_domain::vm::{MonitorRole, RunPlaces};
+use maqet_domain::vm::{MonitorRole, RunPaths};
 use tokio::time::Instant;
 
 use crate::jitter::pause;
@@ -24,19 +24,19 @@ impl Drop for Turn {
 }
 
 /// Returns the file that is locked while somebody of ours uses a monitor.
-pub(crate) fn turn_file(places: &RunPlaces, role: MonitorRole) -> PathBuf {
-    places.sockets.join(format!("{}.lock", role.name()))
+pub(crate) fn turn_file(paths: &RunPaths, role: MonitorRole) -> PathBuf {
+    paths.sockets.join(format!("{}.lock", role.name()))
 }
 
 /// Takes the turn if nobody has it.
-pub(super) fn try_turn(places: &RunPlaces, role: MonitorRole) -> io::Result<Option<Turn>> {
-    let file = private_file(&turn_file(places, role))?;
+pub(super) fn try_turn(paths: &RunPaths, role: MonitorRole) -> io::Result<Option<Turn>> {
+    let file = private_file(&turn_file(paths, role))?;
     try_lock(&file).map(|taken| taken.then_some(Turn { file }))
 }
 
 /// Waits for the turn; `None` when `until` passed first.
-pub(super) async fn turn(places: &RunPlaces, role: MonitorRole, until: Instant) -> io::Result<Option<Turn>> {
-    let path: &Path = &turn_file(places, role);
+pub(super) async fn turn(paths: &RunPaths, role: MonitorRole, until: Instant) -> io::Result<Option<Turn>> {
+    let path: &Path = &turn_file(paths, role);
     let file = private_file(path)?;
     loop {
         if try_lock(&file)? {

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use maqet_domain::port::{Heard, MainLoop, QmpCommand, QmpError};
+use maqet_domain::port::{MainLoop, SessionEvent};
+use maqet_domain::qmp::{QmpCommand, QmpError};
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout_at};
 
@@ -149,7 +150,7 @@ impl QmpSession {
     /// [`keeping_events`](Self::keeping_events).
     ///
     /// Errors: `Closed`, `Garbled`.
-    pub async fn heard(&mut self, patience: Duration) -> Result<Option<Heard>, QmpError> {
+    pub async fn heard(&mut self, patience: Duration) -> Result<Option<SessionEvent>, QmpError> {
         let (started, until) = (Instant::now(), Instant::now() + patience);
         loop {
             if let Some(heard) = self.events.as_mut().and_then(EventQueue::take) {

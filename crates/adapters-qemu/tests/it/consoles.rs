@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use maqet_adapters_qemu::{QemuConsoles, QemuMonitors};
-use maqet_domain::port::{ConsoleError, Consoles, Monitors, QmpCommand};
+use maqet_domain::port::{ConsoleError, Consoles, Monitors};
+use maqet_domain::qmp::QmpCommand;
 
 use crate::kit::{Bench, PATIENCE, wait};
 
@@ -14,7 +15,7 @@ fn test_attach_twenty_times_in_a_row_always_works() {
         bench.start().await;
 
         for number in 0..20 {
-            let console = QemuConsoles.attach(&bench.places).await;
+            let console = QemuConsoles.attach(&bench.paths).await;
             let console = console.unwrap_or_else(|error| panic!("attempt {number}: {error}"));
             console.write(b"x").await.unwrap();
         }
@@ -26,11 +27,11 @@ fn test_attach_while_in_use_names_the_holder() {
     let bench = Bench::new();
     wait(async {
         bench.start().await;
-        let first = QemuConsoles.attach(&bench.places).await.unwrap();
+        let first = QemuConsoles.attach(&bench.paths).await.unwrap();
 
-        let second = QemuConsoles.attach(&bench.places).await.err().unwrap();
+        let second = QemuConsoles.attach(&bench.paths).await.err().unwrap();
         drop(first);
-        let third = QemuConsoles.attach(&bench.places).await;
+        let third = QemuConsoles.attach(&bench.paths).await;
 
         let ConsoleError::Taken { holder: Some(holder) } = second else { panic!("{second:?}") };
         assert_eq!((holder.pid, holder.operation.as_str()), (std::process::id(), "console"));
@@ -43,22 +44,22 @@ fn test_attached_console_closes_with_qemu() {
     let bench = Bench::new();
     wait(async {
         bench.start().await;
-        let console = QemuConsoles.attach(&bench.places).await.unwrap();
+        let console = QemuConsoles.attach(&bench.paths).await.unwrap();
 
-        QemuMonitors.execute(&bench.places, &QmpCommand::new("quit"), PATIENCE).await.unwrap();
+        QemuMonitors.execute(&bench.paths, &QmpCommand::new("quit"), PATIENCE).await.unwrap();
         let heard = tokio::time::timeout(PATIENCE, console.read()).await.unwrap().unwrap();
 
         assert_eq!(heard, b"");
         drop(console);
         // QEMU closes the console first, and takes its socket away a moment later.
-        let socket = bench.places.serial_socket();
+        let socket = bench.paths.serial_socket();
         let removed = async {
             while socket.exists() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
         tokio::time::timeout(PATIENCE, removed).await.unwrap();
-        let gone = QemuConsoles.attach(&bench.places).await.err().unwrap();
+        let gone = QemuConsoles.attach(&bench.paths).await.err().unwrap();
         assert!(matches!(gone, ConsoleError::Missing { .. }), "{gone:?}");
     });
 }
@@ -68,7 +69,7 @@ fn test_ended_console_without_output_is_closed() {
     let bench = Bench::new();
     wait(async {
         bench.start().await;
-        let console = QemuConsoles.attach(&bench.places).await.unwrap();
+        let console = QemuConsoles.attach(&bench.paths).await.unwrap();
 
         console.end();
         let heard = tokio::time::timeout(PATIENCE, console.read()).await.unwrap().unwrap();
@@ -81,9 +82,9 @@ fn test_ended_console_without_output_is_closed() {
 fn test_attach_without_console_fails_and_creates_nothing() {
     let bench = Bench::new();
     wait(async {
-        let missing = QemuConsoles.attach(&bench.places).await.err().unwrap();
+        let missing = QemuConsoles.attach(&bench.paths).await.err().unwrap();
 
         assert!(matches!(missing, ConsoleError::Missing { .. }), "{missing:?}");
-        assert!(!bench.places.sockets.exists());
+        assert!(!bench.paths.sockets.exists());
     });
 }

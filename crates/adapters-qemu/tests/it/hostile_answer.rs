@@ -4,7 +4,8 @@
 use std::time::{Duration, Instant};
 
 use maqet_adapters_qemu::QmpSession;
-use maqet_domain::port::{Heard, MainLoop, QmpCommand, QmpError};
+use maqet_domain::port::{MainLoop, SessionEvent};
+use maqet_domain::qmp::{QmpCommand, QmpError};
 use serde_json::{Value, json};
 
 use crate::fake_monitor::{
@@ -233,7 +234,7 @@ fn test_events_of_wrong_types_are_ignored() {
     .unwrap();
 
     assert_eq!(answer, 7);
-    assert!(matches!(&first, Some(Heard::Event(event)) if event.name == "X"), "{first:?}");
+    assert!(matches!(&first, Some(SessionEvent::Event(event)) if event.name == "X"), "{first:?}");
     assert_eq!(second, None);
 }
 

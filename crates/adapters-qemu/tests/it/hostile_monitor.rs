@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use maqet_adapters_qemu::{QemuMonitors, QmpSession};
-use maqet_domain::port::{Heard, Monitors, QmpCommand, QmpError};
-use maqet_domain::vm::{BootNumber, MonitorAnswer, MonitorRole, RunPlaces};
+use maqet_domain::port::{Monitors, SessionEvent};
+use maqet_domain::qmp::{QmpCommand, QmpError};
+use maqet_domain::vm::{BootNumber, MonitorAnswer, MonitorRole, RunPaths};
 use tokio::net::UnixListener;
 
 use crate::fake_monitor::{Act, EVENT, Flood, GREETING, Hang, Hear, NEGOTIATED, Say, ask, play, say};
@@ -147,10 +148,10 @@ fn test_monitor_reply_with_other_id_is_ignored() {
 fn state(acts: &[Act]) -> MonitorAnswer {
     wait(async {
         let folder = folder();
-        let places = RunPlaces::of(&folder.path().join("r"), &folder.path().join("s"), BootNumber(1));
-        std::fs::create_dir_all(&places.sockets).unwrap();
+        let paths = RunPaths::new(&folder.path().join("r"), &folder.path().join("s"), BootNumber(1));
+        std::fs::create_dir_all(&paths.sockets).unwrap();
         let serve = |role| {
-            let listener = UnixListener::bind(places.monitor(role)).unwrap();
+            let listener = UnixListener::bind(paths.monitor(role)).unwrap();
             async move {
                 let (stream, _) = listener.accept().await.unwrap();
                 play(stream, acts).await;
@@ -162,7 +163,7 @@ fn state(acts: &[Act]) -> MonitorAnswer {
         let servers = async { tokio::join!(one, two, three) };
         tokio::select! {
             _ = servers => unreachable!(),
-            answer = QemuMonitors.answer(&places, Duration::from_millis(150)) => answer,
+            answer = QemuMonitors.answer(&paths, Duration::from_millis(150)) => answer,
         }
     })
 }
@@ -196,7 +197,7 @@ fn test_session_unread_events_are_counted_in_bounded_memory() {
             session.execute(&QmpCommand::new("query-status"), Duration::from_secs(20)).await.unwrap();
             let first = session.heard(Duration::ZERO).await.unwrap();
             let mut kept = 0;
-            while let Some(Heard::Event(_)) = session.heard(Duration::ZERO).await.unwrap() {
+            while let Some(SessionEvent::Event(_)) = session.heard(Duration::ZERO).await.unwrap() {
                 kept += 1;
             }
             (first, kept)
@@ -207,6 +208,6 @@ fn test_session_unread_events_are_counted_in_bounded_memory() {
             heard = client => heard,
         };
 
-        assert_eq!((missed, kept), (Some(Heard::Missed(48_976)), 1_024));
+        assert_eq!((missed, kept), (Some(SessionEvent::Missed(48_976)), 1_024));
     });
 }

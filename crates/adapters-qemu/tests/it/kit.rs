@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use maqet_adapters_qemu::{ProcessEnvironment, QemuHypervisor};
+use maqet_domain::command_line::{Accelerator, CommandLine, LaunchContext};
 use maqet_domain::config::Node;
 use maqet_domain::machine::{Machine, builtin_handlers};
 use maqet_domain::port::{Hypervisor, Launch, LaunchError};
-use maqet_domain::qemu::{Accelerator, CommandLine, Setting};
 use maqet_domain::storage::builtin_drivers;
-use maqet_domain::vm::{BootNumber, ProcessIdentity, RunPlaces, VmName};
+use maqet_domain::vm::{BootNumber, ProcessIdentity, RunPaths, VmName};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -52,15 +52,15 @@ pub(crate) fn script(folder: &Path, name: &str, body: &str) -> PathBuf {
 pub(crate) struct Bench {
     pub(crate) folder: TempDir,
     pub(crate) hypervisor: QemuHypervisor,
-    pub(crate) places: RunPlaces,
+    pub(crate) paths: RunPaths,
 }
 
 impl Bench {
     pub(crate) fn new() -> Self {
         let folder = folder();
-        let places = RunPlaces::of(&folder.path().join("r/vm"), &folder.path().join("s/vm"), BootNumber(1));
+        let paths = RunPaths::new(&folder.path().join("r/vm"), &folder.path().join("s/vm"), BootNumber(1));
         let hypervisor = QemuHypervisor::new(environment(), folder.path().join("cache"));
-        Self { folder, hypervisor, places }
+        Self { folder, hypervisor, paths }
     }
 
     /// Returns the launch of a machine that stands still, of a definition in JSON.
@@ -72,18 +72,18 @@ impl Bench {
         let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
         let definition: Node = serde_json::from_str(definition).unwrap();
         let machine = Machine::check(&definition, &handlers).unwrap();
-        let setting = Setting {
+        let setting = LaunchContext {
             name: VmName::parse("web").unwrap(),
             id: "0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11".parse().unwrap(),
             binary: binary.to_owned(),
             accelerator: Accelerator::Tcg,
             vm_storage: self.folder.path().to_owned(),
-            places: self.places.clone(),
+            paths: self.paths.clone(),
             uefi: None,
             is_root: rustix::process::geteuid().is_root(),
         };
-        let command_line = CommandLine::of(&machine, &setting).unwrap();
-        Launch { command_line, places: self.places.clone(), deadline: PATIENCE }
+        let command_line = CommandLine::new(&machine, &setting).unwrap();
+        Launch { command_line, paths: self.paths.clone(), deadline: PATIENCE }
     }
 
     /// Starts a machine that stands still from its first instruction.
@@ -100,7 +100,7 @@ pub(crate) const STANDING_STILL: &str = r#"{"memory": "32M", "args": ["-S"]}"#;
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        while let Some(left) = wait_in_thread(&self.hypervisor, &self.places) {
+        while let Some(left) = wait_in_thread(&self.hypervisor, &self.paths) {
             let pid = Pid::from_raw(left.pid.try_into().unwrap()).unwrap();
             let _ = kill_process(pid, Signal::KILL);
             std::thread::yield_now();
@@ -109,6 +109,6 @@ impl Drop for Bench {
 }
 
 /// Finds what runs at `places`, also while a runtime drops the test's future.
-fn wait_in_thread(hypervisor: &QemuHypervisor, places: &RunPlaces) -> Option<ProcessIdentity> {
-    std::thread::scope(|scope| scope.spawn(|| wait(hypervisor.find(places))).join().unwrap())
+fn wait_in_thread(hypervisor: &QemuHypervisor, paths: &RunPaths) -> Option<ProcessIdentity> {
+    std::thread::scope(|scope| scope.spawn(|| wait(hypervisor.find(paths))).join().unwrap())
 }

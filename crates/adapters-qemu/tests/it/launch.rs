@@ -5,8 +5,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use maqet_adapters_qemu::{LinuxProcesses, QemuMonitors};
-use maqet_domain::port::{Hypervisor, LaunchError, Monitors, Processes, QmpCommand, Signal};
-use maqet_domain::vm::{MonitorAnswer, MonitorRole, RunState, StopReason};
+use maqet_domain::port::{Hypervisor, LaunchError, Monitors, Processes, Signal};
+use maqet_domain::qmp::QmpCommand;
+use maqet_domain::qmp::RunState;
+use maqet_domain::vm::{MonitorAnswer, MonitorRole, StopReason};
 
 use crate::kit::{Bench, PATIENCE, STANDING_STILL, script, wait};
 
@@ -22,7 +24,7 @@ fn test_launch_returns_running_qemu_that_replies() {
         let process = bench.start().await;
 
         assert!(LinuxProcesses::new().is_alive(&process));
-        let answer = QemuMonitors.answer(&bench.places, PATIENCE).await;
+        let answer = QemuMonitors.answer(&bench.paths, PATIENCE).await;
         assert_eq!(answer, MonitorAnswer::State(RunState::Prelaunch));
     });
 }
@@ -34,16 +36,16 @@ fn test_launch_files_are_private() {
 
         bench.start().await;
 
-        let places = &bench.places;
-        for folder in [&places.sockets, &places.records] {
+        let paths = &bench.paths;
+        for folder in [&paths.sockets, &paths.records] {
             assert_eq!(mode_of(folder), 0o700);
             assert_eq!(mode_of(folder.parent().unwrap()), 0o700);
         }
         for role in MonitorRole::ALL {
-            assert_eq!(mode_of(&places.monitor(role)), 0o600);
+            assert_eq!(mode_of(&paths.monitor(role)), 0o600);
         }
-        let logs = [places.qemu_log(), places.serial_log(), places.recorder_log()];
-        for file in logs.into_iter().chain([places.recorder_fifo(), places.pid_file(), places.serial_socket()]) {
+        let logs = [paths.qemu_log(), paths.serial_log(), paths.recorder_log()];
+        for file in logs.into_iter().chain([paths.recorder_fifo(), paths.pid_file(), paths.serial_socket()]) {
             assert_eq!(mode_of(&file), 0o600, "{}", file.display());
         }
     });
@@ -82,9 +84,9 @@ fn test_launch_refused_option_shows_message_and_leaves_nothing() {
         let LaunchError::Exited { status, last_words } = refusal else { panic!("{refusal:?}") };
         assert_eq!(status, "exit code 1");
         assert_eq!(last_words, "-nonsense: invalid option");
-        assert_eq!(bench.hypervisor.find(&bench.places).await, None);
-        assert!(!bench.places.sockets.exists());
-        assert!(bench.places.qemu_log().exists());
+        assert_eq!(bench.hypervisor.find(&bench.paths).await, None);
+        assert!(!bench.paths.sockets.exists());
+        assert!(bench.paths.qemu_log().exists());
     });
 }
 
@@ -99,8 +101,8 @@ fn test_launch_cancelled_leaves_no_process() {
             let dropped = tokio::time::timeout(Duration::from_millis(patience), launched).await;
 
             assert!(dropped.is_err(), "the machine was faster than the test");
-            assert_eq!(bench.hypervisor.find(&bench.places).await, None, "after {patience} ms");
-            assert!(!bench.places.sockets.exists(), "after {patience} ms");
+            assert_eq!(bench.hypervisor.find(&bench.paths).await, None, "after {patience} ms");
+            assert!(!bench.paths.sockets.exists(), "after {patience} ms");
         }
     });
 }
@@ -119,7 +121,7 @@ fn test_launch_hanging_program_is_killed_with_children() {
 
         let LaunchError::TimedOut { last_words, .. } = refusal else { panic!("{refusal:?}") };
         assert_eq!(last_words, "about to hang");
-        assert_eq!(bench.hypervisor.find(&bench.places).await, None);
+        assert_eq!(bench.hypervisor.find(&bench.paths).await, None);
         let child = std::fs::read_to_string(marker).unwrap();
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
         assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
@@ -137,7 +139,7 @@ fn test_launch_daemonizing_qemu_is_killed() {
         let refusal = bench.hypervisor.launch(&launch).await.unwrap_err();
 
         assert!(matches!(refusal, LaunchError::Exited { .. }), "{refusal:?}");
-        assert_eq!(bench.hypervisor.find(&bench.places).await, None);
+        assert_eq!(bench.hypervisor.find(&bench.paths).await, None);
     });
 }
 
@@ -150,7 +152,7 @@ fn test_launch_wrapper_returns_identity_of_qemu() {
         let wrapper = script(bench.folder.path(), "wrapper", &body);
 
         let process = bench.hypervisor.launch(&bench.launch_with(&wrapper, STANDING_STILL)).await.unwrap().process;
-        let found = bench.hypervisor.find(&bench.places).await;
+        let found = bench.hypervisor.find(&bench.paths).await;
         let program = std::fs::read_link(format!("/proc/{}/exe", process.pid)).unwrap();
         LinuxProcesses::new().signal(&process, Signal::Kill).await.unwrap();
         assert!(LinuxProcesses::new().wait_gone(&process, PATIENCE).await);
@@ -162,10 +164,10 @@ fn test_launch_wrapper_returns_identity_of_qemu() {
         // The wrapper is reaped in passing, or else it would stay as a zombie of this test.
         while Path::new("/proc").join(shell.trim()).exists() {
             assert!(Instant::now() < until, "the wrapper is still there");
-            bench.hypervisor.clear(&bench.places).await;
+            bench.hypervisor.clear(&bench.paths).await;
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        assert_eq!(bench.hypervisor.find(&bench.places).await, None);
+        assert_eq!(bench.hypervisor.find(&bench.paths).await, None);
     });
 }
 
@@ -182,7 +184,7 @@ fn test_launch_wrapper_is_killed_at_the_deadline() {
         let refusal = bench.hypervisor.launch(&launch).await.unwrap_err();
 
         assert!(matches!(refusal, LaunchError::TimedOut { .. }), "{refusal:?}");
-        assert_eq!(bench.hypervisor.find(&bench.places).await, None);
+        assert_eq!(bench.hypervisor.find(&bench.paths).await, None);
     });
 }
 
@@ -199,13 +201,13 @@ fn test_launch_after_failure_shows_only_new_message() {
             let refusal = bench.hypervisor.launch(&bench.launch_with(&binary, STANDING_STILL)).await.unwrap_err();
             let LaunchError::Exited { last_words, .. } = refusal else { panic!("{refusal:?}") };
             words.push(last_words);
-            std::fs::write(bench.places.serial_log(), "left behind").unwrap();
-            std::fs::write(bench.places.recorder_log(), "left behind").unwrap();
+            std::fs::write(bench.paths.serial_log(), "left behind").unwrap();
+            std::fs::write(bench.paths.recorder_log(), "left behind").unwrap();
         }
         bench.start().await;
 
         assert_eq!(words, ["first", "second", ""]);
-        for log in [bench.places.serial_log(), bench.places.recorder_log()] {
+        for log in [bench.paths.serial_log(), bench.paths.recorder_log()] {
             assert!(!std::fs::read_to_string(log).unwrap().contains("left behind"));
         }
     });
@@ -227,13 +229,13 @@ fn test_launch_missing_program_is_an_io_error() {
 fn test_launch_path_too_long_for_socket_creates_nothing() {
     wait(async {
         let mut bench = Bench::new();
-        bench.places.sockets = bench.folder.path().join("x".repeat(100));
+        bench.paths.sockets = bench.folder.path().join("x".repeat(100));
         let launch = bench.launch_of(STANDING_STILL);
 
         let refusal = bench.hypervisor.launch(&launch).await.unwrap_err();
 
         assert!(matches!(refusal, LaunchError::SocketPathTooLong { .. }), "{refusal:?}");
-        assert!(!bench.places.records.exists());
+        assert!(!bench.paths.records.exists());
     });
 }
 
@@ -241,8 +243,8 @@ fn test_launch_path_too_long_for_socket_creates_nothing() {
 fn test_launch_symlinked_folder_is_refused() {
     wait(async {
         let bench = Bench::new();
-        std::fs::create_dir_all(bench.places.sockets.parent().unwrap()).unwrap();
-        symlink(bench.folder.path(), &bench.places.sockets).unwrap();
+        std::fs::create_dir_all(bench.paths.sockets.parent().unwrap()).unwrap();
+        symlink(bench.folder.path(), &bench.paths.sockets).unwrap();
 
         let refusal = bench.refusal(STANDING_STILL).await;
 
@@ -273,7 +275,7 @@ fn test_find_unrecorded_qemu_is_found() {
 
         let process = bench.start().await;
 
-        assert_eq!(bench.hypervisor.find(&bench.places).await, Some(process));
+        assert_eq!(bench.hypervisor.find(&bench.paths).await, Some(process));
     });
 }
 
@@ -283,10 +285,10 @@ fn test_shutdown_event_after_quit_is_recorded() {
         let bench = Bench::new();
         let process = bench.start().await;
 
-        QemuMonitors.execute(&bench.places, &QmpCommand::new("quit"), PATIENCE).await.unwrap();
+        QemuMonitors.execute(&bench.paths, &QmpCommand::new("quit"), PATIENCE).await.unwrap();
         assert!(LinuxProcesses::new().wait_gone(&process, PATIENCE).await);
 
-        let word = bench.hypervisor.last_word(&bench.places).await.unwrap();
+        let word = bench.hypervisor.shutdown_event(&bench.paths).await.unwrap();
         assert_eq!(word.reason, StopReason::HostQuit);
     });
 }
@@ -300,7 +302,7 @@ fn test_shutdown_event_after_sigterm_is_recorded() {
         processes.signal(&process, Signal::Term).await.unwrap();
         assert!(processes.wait_gone(&process, PATIENCE).await);
 
-        let word = bench.hypervisor.last_word(&bench.places).await.unwrap();
+        let word = bench.hypervisor.shutdown_event(&bench.paths).await.unwrap();
         assert_eq!(word.reason, StopReason::HostSignal);
     });
 }
@@ -321,7 +323,7 @@ fn test_shutdown_event_of_guest_is_recorded() {
         let process = bench.hypervisor.launch(&bench.launch_of(&definition)).await.unwrap();
         assert!(LinuxProcesses::new().wait_gone(&process.process, PATIENCE).await);
 
-        let word = bench.hypervisor.last_word(&bench.places).await.unwrap();
+        let word = bench.hypervisor.shutdown_event(&bench.paths).await.unwrap();
         assert_eq!(word.reason, StopReason::GuestShutdown);
     });
 }
@@ -336,7 +338,7 @@ fn test_shutdown_event_after_sigkill_is_none() {
         assert!(processes.wait_gone(&process, PATIENCE).await);
 
         assert!(!processes.is_alive(&process));
-        assert_eq!(bench.hypervisor.last_word(&bench.places).await, None);
+        assert_eq!(bench.hypervisor.shutdown_event(&bench.paths).await, None);
     });
 }
 
@@ -348,9 +350,9 @@ fn test_clear_and_forget_leave_nothing() {
         processes.signal(&process, Signal::Kill).await.unwrap();
         assert!(processes.wait_gone(&process, PATIENCE).await);
 
-        bench.hypervisor.clear(&bench.places).await;
-        assert!(!bench.places.sockets.exists());
-        assert!(bench.places.qemu_log().exists());
+        bench.hypervisor.clear(&bench.paths).await;
+        assert!(!bench.paths.sockets.exists());
+        assert!(bench.paths.qemu_log().exists());
 
         let (sockets, records) = (bench.folder.path().join("r/vm"), bench.folder.path().join("s/vm"));
         bench.hypervisor.forget(&sockets, &records).await;

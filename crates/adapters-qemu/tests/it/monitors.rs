@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use maqet_adapters_qemu::{QemuMonitors, QmpSession};
-use maqet_domain::port::{Monitors, QmpCommand, QmpError};
-use maqet_domain::vm::{MonitorAnswer, MonitorRole, RunState};
+use maqet_domain::port::Monitors;
+use maqet_domain::qmp::RunState;
+use maqet_domain::qmp::{QmpCommand, QmpError};
+use maqet_domain::vm::{MonitorAnswer, MonitorRole};
 use serde_json::json;
 
 use crate::kit::{Bench, PATIENCE, wait};
@@ -15,7 +17,7 @@ fn test_execute_returns_the_result_value() {
         let bench = Bench::new();
         bench.start().await;
 
-        let status = QemuMonitors.execute(&bench.places, &QmpCommand::new("query-status"), PATIENCE).await.unwrap();
+        let status = QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-status"), PATIENCE).await.unwrap();
 
         assert_eq!(status["status"], json!("prelaunch"));
     });
@@ -27,7 +29,7 @@ fn test_execute_unknown_command_has_error_class() {
         let bench = Bench::new();
         bench.start().await;
 
-        let refused = QemuMonitors.execute(&bench.places, &QmpCommand::new("no-such"), PATIENCE).await.unwrap_err();
+        let refused = QemuMonitors.execute(&bench.paths, &QmpCommand::new("no-such"), PATIENCE).await.unwrap_err();
 
         assert!(matches!(&refused, QmpError::Refused { class, .. } if class == "CommandNotFound"), "{refused:?}");
     });
@@ -39,7 +41,7 @@ fn test_execute_largest_reply_is_complete() {
         let bench = Bench::new();
         bench.start().await;
 
-        let schema = QemuMonitors.execute(&bench.places, &QmpCommand::new("query-qmp-schema"), PATIENCE).await.unwrap();
+        let schema = QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-qmp-schema"), PATIENCE).await.unwrap();
 
         assert!(schema.as_array().unwrap().len() > 500);
     });
@@ -52,7 +54,7 @@ fn test_execute_concurrent_callers_get_their_replies() {
         bench.start().await;
         let ask = || async {
             for _ in 0..20 {
-                QemuMonitors.execute(&bench.places, &QmpCommand::new("query-status"), PATIENCE).await.unwrap();
+                QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-status"), PATIENCE).await.unwrap();
             }
         };
 
@@ -65,10 +67,10 @@ fn test_execute_monitor_in_use_by_external_times_out() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
-        let _stranger = QmpSession::connect(&bench.places.monitor(MonitorRole::Command), PATIENCE).await.unwrap();
+        let _stranger = QmpSession::connect(&bench.paths.monitor(MonitorRole::Command), PATIENCE).await.unwrap();
 
         let patience = Duration::from_millis(100);
-        let refused = QemuMonitors.execute(&bench.places, &QmpCommand::new("query-status"), patience).await;
+        let refused = QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-status"), patience).await;
 
         assert!(matches!(refused, Err(QmpError::NoGreeting { .. })), "{refused:?}");
     });
@@ -80,11 +82,11 @@ fn test_execute_without_time_for_greeting_blames_no_qemu() {
         let bench = Bench::new();
         bench.start().await;
 
-        let free = QemuMonitors.execute(&bench.places, &QmpCommand::new("query-status"), Duration::ZERO).await;
-        let session = QemuMonitors.session(&bench.places, Duration::ZERO).await.err();
-        let _stranger = QmpSession::connect(&bench.places.monitor(MonitorRole::Command), PATIENCE).await.unwrap();
+        let free = QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-status"), Duration::ZERO).await;
+        let session = QemuMonitors.session(&bench.paths, Duration::ZERO).await.err();
+        let _stranger = QmpSession::connect(&bench.paths.monitor(MonitorRole::Command), PATIENCE).await.unwrap();
         let taken =
-            QemuMonitors.execute(&bench.places, &QmpCommand::new("query-status"), Duration::from_millis(1)).await;
+            QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-status"), Duration::from_millis(1)).await;
 
         assert!(matches!(free, Err(QmpError::NoTime)), "{free:?}");
         assert!(matches!(session, Some(QmpError::NoTime)), "{session:?}");
@@ -97,10 +99,10 @@ fn test_session_without_time_on_used_monitors_reports_it() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
-        let _one = QemuMonitors.session(&bench.places, PATIENCE).await.unwrap();
-        let _two = QemuMonitors.session(&bench.places, PATIENCE).await.unwrap();
+        let _one = QemuMonitors.session(&bench.paths, PATIENCE).await.unwrap();
+        let _two = QemuMonitors.session(&bench.paths, PATIENCE).await.unwrap();
 
-        let refused = QemuMonitors.session(&bench.places, Duration::ZERO).await.err();
+        let refused = QemuMonitors.session(&bench.paths, Duration::ZERO).await.err();
 
         assert!(matches!(refused, Some(QmpError::SessionsTaken { .. })), "{refused:?}");
     });
@@ -111,10 +113,10 @@ fn test_execute_without_qemu_has_no_monitor() {
     wait(async {
         let bench = Bench::new();
 
-        let refused = QemuMonitors.execute(&bench.places, &QmpCommand::new("query-status"), PATIENCE).await;
+        let refused = QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-status"), PATIENCE).await;
 
         assert!(matches!(refused, Err(QmpError::NoMonitor { .. })), "{refused:?}");
-        assert_eq!(QemuMonitors.answer(&bench.places, PATIENCE).await, MonitorAnswer::Silent);
+        assert_eq!(QemuMonitors.answer(&bench.paths, PATIENCE).await, MonitorAnswer::Silent);
     });
 }
 
@@ -123,10 +125,10 @@ fn test_ping_uses_third_monitor_if_two_are_in_use() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
-        let _one = QmpSession::connect(&bench.places.monitor(MonitorRole::Command), PATIENCE).await.unwrap();
-        let _two = QmpSession::connect(&bench.places.monitor(MonitorRole::SessionOne), PATIENCE).await.unwrap();
+        let _one = QmpSession::connect(&bench.paths.monitor(MonitorRole::Command), PATIENCE).await.unwrap();
+        let _two = QmpSession::connect(&bench.paths.monitor(MonitorRole::SessionOne), PATIENCE).await.unwrap();
 
-        let answer = QemuMonitors.answer(&bench.places, Duration::from_secs(1)).await;
+        let answer = QemuMonitors.answer(&bench.paths, Duration::from_secs(1)).await;
 
         assert_eq!(answer, MonitorAnswer::State(RunState::Prelaunch));
     });
@@ -137,10 +139,10 @@ fn test_ping_succeeds_while_command_monitor_is_locked() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
-        let turn = std::fs::File::open(bench.places.sockets.join("qmp.lock")).unwrap();
+        let turn = std::fs::File::open(bench.paths.sockets.join("qmp.lock")).unwrap();
         turn.lock().unwrap();
 
-        let answer = QemuMonitors.answer(&bench.places, Duration::from_secs(1)).await;
+        let answer = QemuMonitors.answer(&bench.paths, Duration::from_secs(1)).await;
 
         assert_eq!(answer, MonitorAnswer::State(RunState::Prelaunch));
     });
@@ -152,13 +154,13 @@ fn test_ping_with_all_monitors_locked_is_busy() {
         let bench = Bench::new();
         bench.start().await;
         let turns: Vec<std::fs::File> = ["qmp.lock", "qmp-s1.lock", "qmp-s2.lock"]
-            .map(|name| std::fs::File::open(bench.places.sockets.join(name)).unwrap())
+            .map(|name| std::fs::File::open(bench.paths.sockets.join(name)).unwrap())
             .into();
         for turn in &turns {
             turn.lock().unwrap();
         }
 
-        let answer = QemuMonitors.answer(&bench.places, Duration::from_millis(50)).await;
+        let answer = QemuMonitors.answer(&bench.paths, Duration::from_millis(50)).await;
 
         assert_eq!(answer, MonitorAnswer::Blocked);
     });
@@ -169,11 +171,11 @@ fn test_execute_monitor_always_locked_times_out() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
-        let turn = std::fs::File::open(bench.places.sockets.join("qmp.lock")).unwrap();
+        let turn = std::fs::File::open(bench.paths.sockets.join("qmp.lock")).unwrap();
         turn.lock().unwrap();
 
         let patience = Duration::from_millis(60);
-        let refused = QemuMonitors.execute(&bench.places, &QmpCommand::new("query-status"), patience).await;
+        let refused = QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-status"), patience).await;
 
         assert!(matches!(refused, Err(QmpError::QueueTimedOut { after }) if after >= patience), "{refused:?}");
     });
@@ -185,20 +187,20 @@ fn test_ping_local_error_is_not_unresponsive() {
         let bench = Bench::new();
         bench.start().await;
         for name in ["qmp.lock", "qmp-s1.lock", "qmp-s2.lock"] {
-            let lock = bench.places.sockets.join(name);
+            let lock = bench.paths.sockets.join(name);
             std::fs::remove_file(&lock).unwrap();
             // A link in the place of the lock is refused as one may not open it, root or not.
             std::os::unix::fs::symlink("/dev/null", &lock).unwrap();
         }
 
-        let locks_broken = QemuMonitors.answer(&bench.places, PATIENCE).await;
+        let locks_broken = QemuMonitors.answer(&bench.paths, PATIENCE).await;
         for name in ["qmp.lock", "qmp-s1.lock", "qmp-s2.lock"] {
-            std::fs::remove_file(bench.places.sockets.join(name)).unwrap();
+            std::fs::remove_file(bench.paths.sockets.join(name)).unwrap();
         }
-        let socket = bench.places.monitor(MonitorRole::Command);
+        let socket = bench.paths.monitor(MonitorRole::Command);
         std::fs::remove_file(&socket).unwrap();
         std::os::unix::fs::symlink(&socket, &socket).unwrap();
-        let socket_broken = QemuMonitors.answer(&bench.places, PATIENCE).await;
+        let socket_broken = QemuMonitors.answer(&bench.paths, PATIENCE).await;
 
         assert_eq!([locks_broken, socket_broken], [MonitorAnswer::Blocked; 2]);
     });
@@ -208,10 +210,10 @@ fn test_ping_local_error_is_not_unresponsive() {
 fn test_ping_socket_without_server_is_unresponsive() {
     wait(async {
         let bench = Bench::new();
-        std::fs::create_dir_all(&bench.places.sockets).unwrap();
-        drop(std::os::unix::net::UnixListener::bind(bench.places.monitor(MonitorRole::Command)).unwrap());
+        std::fs::create_dir_all(&bench.paths.sockets).unwrap();
+        drop(std::os::unix::net::UnixListener::bind(bench.paths.monitor(MonitorRole::Command)).unwrap());
 
-        assert_eq!(QemuMonitors.answer(&bench.places, PATIENCE).await, MonitorAnswer::Silent);
+        assert_eq!(QemuMonitors.answer(&bench.paths, PATIENCE).await, MonitorAnswer::Silent);
     });
 }
 
@@ -227,7 +229,7 @@ fn test_ping_stopped_process_is_unresponsive_in_time() {
         }
 
         let started = Instant::now();
-        let answer = QemuMonitors.answer(&bench.places, Duration::from_millis(200)).await;
+        let answer = QemuMonitors.answer(&bench.paths, Duration::from_millis(200)).await;
 
         assert_eq!(answer, MonitorAnswer::Silent);
         assert!(started.elapsed() < Duration::from_secs(2));
@@ -239,7 +241,7 @@ fn test_session_command_larger_than_socket_buffer_is_sent() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
-        let socket = bench.places.monitor(MonitorRole::SessionOne);
+        let socket = bench.paths.monitor(MonitorRole::SessionOne);
         let mut session = QmpSession::connect(&socket, PATIENCE).await.unwrap();
         let mut command = QmpCommand::new("qom-get");
         command.arguments.insert("path".to_owned(), json!("x".repeat(300_000)));
@@ -256,7 +258,7 @@ fn test_session_thousand_commands_use_one_connection() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
-        let socket = bench.places.monitor(MonitorRole::SessionOne);
+        let socket = bench.paths.monitor(MonitorRole::SessionOne);
         let mut session = QmpSession::connect(&socket, PATIENCE).await.unwrap();
 
         for _ in 0..1_000 {
@@ -270,7 +272,7 @@ fn test_session_after_timed_out_command_is_usable() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
-        let socket = bench.places.monitor(MonitorRole::SessionOne);
+        let socket = bench.paths.monitor(MonitorRole::SessionOne);
         let mut session = QmpSession::connect(&socket, PATIENCE).await.unwrap();
 
         let late = session.execute(&QmpCommand::new("query-qmp-schema"), Duration::ZERO).await;

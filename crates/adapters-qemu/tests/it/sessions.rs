@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use maqet_adapters_qemu::{QemuMonitors, QmpSession};
-use maqet_domain::port::{Heard, MainLoop, MonitorSession, Monitors, QmpCommand, QmpError};
+use maqet_domain::port::{MainLoop, MonitorSession, Monitors, SessionEvent};
+use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::vm::MonitorRole;
 use rustix::fs::Mode;
 use serde_json::json;
@@ -18,7 +19,7 @@ async fn names(session: &mut dyn MonitorSession, count: usize) -> Vec<String> {
     let mut names = Vec::new();
     while names.len() < count {
         match session.heard(PATIENCE).await.unwrap() {
-            Some(Heard::Event(event)) => names.push(event.name),
+            Some(SessionEvent::Event(event)) => names.push(event.name),
             other => panic!("{other:?} after {names:?}"),
         }
     }
@@ -30,12 +31,12 @@ fn test_session_events_arrive_in_order() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
-        let mut session = QemuMonitors.session(&bench.places, PATIENCE).await.unwrap();
+        let mut session = QemuMonitors.session(&bench.paths, PATIENCE).await.unwrap();
 
         session.execute(&QmpCommand::new("cont"), PATIENCE).await.unwrap();
         session.execute(&QmpCommand::new("stop"), PATIENCE).await.unwrap();
         let during = names(&mut *session, 2).await;
-        QemuMonitors.execute(&bench.places, &QmpCommand::new("system_reset"), PATIENCE).await.unwrap();
+        QemuMonitors.execute(&bench.paths, &QmpCommand::new("system_reset"), PATIENCE).await.unwrap();
         let after = names(&mut *session, 1).await;
         let none = session.heard(Duration::ZERO).await.unwrap();
 
@@ -51,12 +52,12 @@ fn test_session_third_is_refused_until_one_closes() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
-        let one = QemuMonitors.session(&bench.places, PATIENCE).await.unwrap();
-        let _two = QemuMonitors.session(&bench.places, PATIENCE).await.unwrap();
+        let one = QemuMonitors.session(&bench.paths, PATIENCE).await.unwrap();
+        let _two = QemuMonitors.session(&bench.paths, PATIENCE).await.unwrap();
 
-        let third = QemuMonitors.session(&bench.places, SOON).await.err();
+        let third = QemuMonitors.session(&bench.paths, SOON).await.err();
         drop(one);
-        let again = QemuMonitors.session(&bench.places, PATIENCE).await;
+        let again = QemuMonitors.session(&bench.paths, PATIENCE).await;
 
         assert!(matches!(third, Some(QmpError::SessionsTaken { .. })), "{third:?}");
         assert!(again.is_ok());
@@ -68,9 +69,9 @@ fn test_session_uses_second_monitor_if_first_is_in_use() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
-        let _stranger = QmpSession::connect(&bench.places.monitor(MonitorRole::SessionOne), PATIENCE).await.unwrap();
+        let _stranger = QmpSession::connect(&bench.paths.monitor(MonitorRole::SessionOne), PATIENCE).await.unwrap();
 
-        let mut session = QemuMonitors.session(&bench.places, Duration::from_secs(10)).await.unwrap();
+        let mut session = QemuMonitors.session(&bench.paths, Duration::from_secs(10)).await.unwrap();
 
         session.execute(&QmpCommand::new("query-status"), PATIENCE).await.unwrap();
     });
@@ -81,7 +82,7 @@ fn test_session_after_cancelled_command_is_usable() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
-        let mut session = QemuMonitors.session(&bench.places, PATIENCE).await.unwrap();
+        let mut session = QemuMonitors.session(&bench.paths, PATIENCE).await.unwrap();
         let mut large = QmpCommand::new("qom-get");
         large.arguments.insert("path".to_owned(), json!("x".repeat(400_000)));
         large.arguments.insert("property".to_owned(), json!("y"));
@@ -102,7 +103,7 @@ fn test_session_command_qemu_cannot_parse_is_not_sent() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
-        let mut session = QemuMonitors.session(&bench.places, PATIENCE).await.unwrap();
+        let mut session = QemuMonitors.session(&bench.paths, PATIENCE).await.unwrap();
         let nested = |depth: usize| (0..depth).fold(json!(1), |within, _| json!([within]));
         let values = |count: usize| json!(vec![0; count]);
         let mut answers = Vec::new();
@@ -146,7 +147,7 @@ fn test_main_loop_hanging_is_blocked_until_it_continues() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
-        let mut session = QemuMonitors.session(&bench.places, PATIENCE).await.unwrap();
+        let mut session = QemuMonitors.session(&bench.paths, PATIENCE).await.unwrap();
         let before = session.main_loop(PATIENCE).await;
         let fifo = block(&bench, &mut *session).await;
 
@@ -172,7 +173,7 @@ fn test_session_reply_to_previous_client_is_ignored() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
-        let mut before = QemuMonitors.session(&bench.places, PATIENCE).await.unwrap();
+        let mut before = QemuMonitors.session(&bench.paths, PATIENCE).await.unwrap();
         let fifo = block(&bench, &mut *before).await;
         drop(before);
         // The client before was at the first monitor, which takes and greets the next one while the main loop hangs.
@@ -181,7 +182,7 @@ fn test_session_reply_to_previous_client_is_ignored() {
             std::fs::read(fifo).unwrap().len()
         });
 
-        let first = bench.places.monitor(MonitorRole::SessionOne);
+        let first = bench.paths.monitor(MonitorRole::SessionOne);
         let mut session = QmpSession::connect(&first, PATIENCE).await.unwrap();
         let status = session.execute(&QmpCommand::new("query-status"), PATIENCE).await.unwrap();
         let name = session.execute(&QmpCommand::new("query-name"), PATIENCE).await.unwrap();
@@ -196,7 +197,7 @@ fn test_main_loop_of_stopped_process_is_unresponsive() {
     wait(async {
         let bench = Bench::new();
         let process = bench.start().await;
-        let mut session = QemuMonitors.session(&bench.places, PATIENCE).await.unwrap();
+        let mut session = QemuMonitors.session(&bench.paths, PATIENCE).await.unwrap();
         let pid = rustix::process::Pid::from_raw(process.pid.try_into().unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
         while !std::fs::read_to_string(format!("/proc/{}/stat", process.pid)).unwrap().contains(") T ") {
@@ -212,7 +213,7 @@ fn test_session_of_ending_qemu_gets_last_event() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
-        let mut session = QemuMonitors.session(&bench.places, PATIENCE).await.unwrap();
+        let mut session = QemuMonitors.session(&bench.paths, PATIENCE).await.unwrap();
 
         session.execute(&QmpCommand::new("quit"), PATIENCE).await.unwrap();
         let last = names(&mut *session, 1).await;

@@ -7,9 +7,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use maqet_domain::change::{Change, ChangeSet};
-use maqet_domain::fault::FaultPoints;
-use maqet_domain::port::{KeptVm, Mended, Origin, StoreError};
+use maqet_domain::port::{KeptVm, Origin, RepairReport, StoreError};
 use maqet_domain::vm::{VmEntry, VmId};
+use maqet_fault_points::FaultPoints;
 use rusqlite::types::Value;
 use rusqlite::{Connection, params, params_from_iter};
 
@@ -32,7 +32,7 @@ struct New {
 }
 
 /// Builds the database at `path` anew.
-pub(super) fn mend(path: &Path, backups: &Path, known: &[KeptVm]) -> Result<Mended, StoreError> {
+pub(super) fn mend(path: &Path, backups: &Path, known: &[KeptVm]) -> Result<RepairReport, StoreError> {
     safe_sqlite()?;
     let place = Place::resolve(path)?;
     let explain = |error| explained(&place.given, ACTION, error);
@@ -40,7 +40,7 @@ pub(super) fn mend(path: &Path, backups: &Path, known: &[KeptVm]) -> Result<Mend
     let _turn = turn(&place)?;
     if examine::examine(path).is_ok_and(|health| health.is_some()) {
         // Somebody else was faster.
-        return Ok(Mended::default());
+        return Ok(RepairReport::default());
     }
     let kept = backup::of_damaged(&place, backups).map_err(|error| unusable(&place.given, error))?;
     let mut new = New::empty().map_err(explain)?;
@@ -70,7 +70,7 @@ pub(super) fn mend(path: &Path, backups: &Path, known: &[KeptVm]) -> Result<Mend
     replace(&place, &birth::bytes_of(&mut new.connection).map_err(explain)?)
         .map_err(|error| unusable(&place.given, error))?;
     let vms = entries.iter().map(|entry| (entry.id, entry.name.to_string(), origin(entry))).collect();
-    Ok(Mended { kept, vms, log_entries, lost: new.lost })
+    Ok(RepairReport { kept, vms, log_entries, lost: new.lost })
 }
 
 /// A link, a folder or a database of another program is not ours to replace, and a newer one is not damaged.
@@ -156,8 +156,8 @@ impl New {
             return Ok(0);
         }
         let columns: Vec<String> = read.columns.iter().map(|column| format!("\"{column}\"")).collect();
-        let places = vec!["?"; columns.len()].join(", ");
-        let sql = format!("INSERT INTO \"{}\" ({}) VALUES ({places})", table.name, columns.join(", "));
+        let placeholders = vec!["?"; columns.len()].join(", ");
+        let sql = format!("INSERT INTO \"{}\" ({}) VALUES ({placeholders})", table.name, columns.join(", "));
         let mut statement = self.connection.prepare(&sql)?;
         let mut refused = 0;
         for row in &read.rows {

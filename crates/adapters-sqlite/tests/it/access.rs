@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use maqet_adapters_sqlite::{SqliteCare, SqliteStore};
-use maqet_domain::port::{KeptVm, StoreCare, StoreError};
+use maqet_domain::port::{KeptVm, StoreError, StoreMaintenance};
 use tempfile::TempDir;
 
 use crate::child::{self, add, names, wait};

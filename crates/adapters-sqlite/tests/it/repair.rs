@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use maqet_adapters_sqlite::{SqliteCare, SqliteStore};
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::{Event, kind};
-use maqet_domain::port::{KeptVm, Mended, StorageLedger, Store, StoreCare, StoreError, VmRepository};
+use maqet_domain::port::{KeptVm, RepairReport, StorageLedger, Store, StoreError, StoreMaintenance, VmRepository};
 use maqet_domain::vm::{Phase, Revision, VmEntry};
 use maqet_testkit::store::sample;
 use rusqlite::Connection;
@@ -57,7 +57,7 @@ impl Ground {
     }
 
     /// Builds it anew with copies of all VMs.
-    async fn mend(&self) -> Mended {
+    async fn mend(&self) -> RepairReport {
         self.care().mend(self.copies.clone()).await.unwrap()
     }
 
@@ -96,7 +96,7 @@ fn all_names() -> Vec<String> {
     (0..VMS).map(|number| format!("vm-{number:03}")).collect()
 }
 
-fn by_origin(mended: &Mended) -> BTreeMap<String, usize> {
+fn by_origin(mended: &RepairReport) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for (_, _, origin) in &mended.vms {
         *counts.entry(format!("{origin:?}")).or_default() += 1;
@@ -299,7 +299,7 @@ async fn test_repair_valid_database_is_untouched() {
 
     let mended = ground.mend().await;
 
-    assert_eq!(mended, Mended::default());
+    assert_eq!(mended, RepairReport::default());
     assert_eq!(fs::read(&ground.path).unwrap(), before);
 }
 

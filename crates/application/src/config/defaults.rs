@@ -1,8 +1,9 @@
 //! `defaults` of the settings file: a definition that is laid under every other.
 
-use maqet_domain::config::{KeyPath, Node, Problem, ProblemKind, Report};
+use maqet_domain::config::{Diagnostics, KeyPath, Node, Problem, ProblemKind};
+use maqet_domain::machine::ConfigHandler;
 use maqet_domain::machine::Machine;
-use maqet_domain::plugin::{ConfigHandler, Registry};
+use maqet_domain::registry::Registry;
 
 use super::{ConfigError, Sources};
 
@@ -12,7 +13,7 @@ pub fn check_defaults(
     handlers: &Registry<dyn ConfigHandler>,
     sources: &Sources,
 ) -> Result<(), ConfigError> {
-    let mut report = Report::default();
+    let mut report = Diagnostics::default();
     if let Some(node) = defaults.given("name") {
         let message = "a name is of one VM and no default";
         let help = "give it as `name` in the VM's own file, or as `--name`".to_owned();

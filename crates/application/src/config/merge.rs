@@ -1,6 +1,6 @@
 //! Merging of layers.
 
-mod nearer;
+mod precedence;
 mod switch;
 
 use std::collections::{HashMap, HashSet};
@@ -9,7 +9,7 @@ use std::hash::Hash;
 use maqet_domain::config::{Node, Value};
 use maqet_domain::machine::SINGLE_ARGUMENTS;
 
-use self::nearer::without_replaced;
+use self::precedence::without_replaced;
 use self::switch::{identity, merge_switch};
 
 /// Lists of things that have a `name`: an entry of a later layer changes the one of that name.
@@ -63,19 +63,19 @@ fn merge_maps(
     over: Vec<(String, Node)>,
     join: impl Fn(&str, Node, Node) -> Node,
 ) -> Vec<(String, Node)> {
-    let mut places: HashMap<String, usize> = base.iter().map(|(key, _)| key.clone()).zip(0..).collect();
+    let mut paths: HashMap<String, usize> = base.iter().map(|(key, _)| key.clone()).zip(0..).collect();
     let mut entries: Vec<Option<(String, Node)>> = base.into_iter().map(Some).collect();
     for (key, node) in over {
-        let below = places.get(&key).and_then(|index| entries[*index].take());
+        let below = paths.get(&key).and_then(|index| entries[*index].take());
         match (below, node.is_null()) {
-            (Some(_), true) => drop(places.remove(&key)),
+            (Some(_), true) => drop(paths.remove(&key)),
             (Some((key, below)), false) => {
-                let index = places[&key];
+                let index = paths[&key];
                 let merged = join(&key, below, node);
                 entries[index] = Some((key, merged));
             }
             (None, _) => {
-                places.insert(key.clone(), entries.len());
+                paths.insert(key.clone(), entries.len());
                 entries.push(Some((key, node)));
             }
         }
@@ -121,19 +121,19 @@ fn merge_by<K: Hash + Eq>(
     known_by: impl Fn(&Node) -> Option<K>,
     join: impl Fn(Node, Node) -> Node,
 ) -> Vec<Node> {
-    let mut places: HashMap<K, usize> = HashMap::new();
+    let mut paths: HashMap<K, usize> = HashMap::new();
     for (index, node) in base.iter().enumerate() {
         if let Some(known) = known_by(node) {
-            places.entry(known).or_insert(index);
+            paths.entry(known).or_insert(index);
         }
     }
     for node in over {
         let known = known_by(&node);
-        if let Some(index) = known.as_ref().and_then(|known| places.get(known)) {
+        if let Some(index) = known.as_ref().and_then(|known| paths.get(known)) {
             let below = std::mem::replace(&mut base[*index], Node::new(Value::Null));
             base[*index] = join(below, node);
         } else {
-            places.extend(known.map(|known| (known, base.len())));
+            paths.extend(known.map(|known| (known, base.len())));
             base.push(node);
         }
     }

@@ -1,6 +1,6 @@
 //! Where the values of a definition came from.
 
-use maqet_domain::config::{KeyPath, Node, Place, Value};
+use maqet_domain::config::{KeyPath, Node, SourceLocation, Value};
 use maqet_domain::vm::{Origins, Vm};
 
 /// Returns the place of every scalar and every empty list or map of a definition.
@@ -74,12 +74,12 @@ fn put(path: &KeyPath, node: Node, origins: &Origins) -> Node {
 }
 
 /// Reads a place back from how it is shown, as in `web.yaml:2:9`.
-fn place_of(shown: &str) -> Place {
+fn place_of(shown: &str) -> SourceLocation {
     let number = |text: Option<&str>| text.and_then(|text| text.parse().ok()).filter(|number| *number > 0);
     let mut parts = shown.rsplitn(3, ':');
     match (number(parts.next()), number(parts.next()), parts.next()) {
-        (Some(column), Some(line), Some(source)) => Place { line, column, ..Place::named(source) },
-        (_, _, _) => Place::named(shown),
+        (Some(column), Some(line), Some(source)) => SourceLocation { line, column, ..SourceLocation::named(source) },
+        (_, _, _) => SourceLocation::named(shown),
     }
 }
 
@@ -113,6 +113,6 @@ mod tests {
         assert_eq!([shown(node.get("storage").unwrap()), shown(drive)], [at(3, 11), at(3, 11)]);
         assert_eq!(shown(drive.get("size").unwrap()), at(4, 11));
         assert_eq!(origins(&node), known);
-        assert_eq!(place_of("flag `--memory`"), Place::named("flag `--memory`"));
+        assert_eq!(place_of("flag `--memory`"), SourceLocation::named("flag `--memory`"));
     }
 }

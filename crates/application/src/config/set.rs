@@ -1,6 +1,6 @@
 //! `--set key.path=value`: one value of a definition.
 
-use maqet_domain::config::{Node, Place, Problem, ProblemKind, Value};
+use maqet_domain::config::{Node, Problem, ProblemKind, SourceLocation, Value};
 
 use super::merge::{NAMED_LISTS, merge};
 use super::read;
@@ -27,7 +27,7 @@ impl From<InvalidSetting> for Problem {
             path: String::new(),
             message: invalid.to_string(),
             help: Some(invalid.help.unwrap_or_else(|| "see `maqet config keys` for the keys".to_owned())),
-            place: Some(Place::named("flag `--set`")),
+            place: Some(SourceLocation::named("flag `--set`")),
             other: None,
         }
     }
@@ -36,7 +36,7 @@ impl From<InvalidSetting> for Problem {
 /// One value and where it goes, read from `key.path=value`.
 pub(super) struct Setting {
     keys: Vec<String>,
-    place: Place,
+    place: SourceLocation,
     value: Node,
     is_named: bool,
 }
@@ -60,7 +60,7 @@ impl Setting {
         if matches!(keys[0].as_str(), "arguments" | "args") {
             return Err(invalid("lists of switches are changed in a file", None));
         }
-        let place = Place::named(format!("flag `--set {path}`"));
+        let place = SourceLocation::named(format!("flag `--set {path}`"));
         let value = value_of(text, &place);
         if value.is_null() && !NULLS.contains(&text.trim()) {
             // Hardly ever meant, as when a variable of the shell is not set.
@@ -142,7 +142,7 @@ fn check_entry(rest: &[String], value: &Node) -> Result<(), &'static str> {
     }
 }
 
-fn value_of(text: &str, place: &Place) -> Node {
+fn value_of(text: &str, place: &SourceLocation) -> Node {
     let wrapped = read("--set", &format!("value: {text}")).ok();
     // A line break in the text could begin another key.
     let value = wrapped.filter(|node| node.entries().len() == 1).and_then(|node| node.get("value").cloned());
@@ -157,7 +157,7 @@ pub(super) fn number_or_text(text: &str) -> Node {
 }
 
 /// Puts the whole tree at one place.
-fn at(node: Node, place: &Place) -> Node {
+fn at(node: Node, place: &SourceLocation) -> Node {
     let value = match node.value {
         Value::List(items) => Value::List(items.into_iter().map(|item| at(item, place)).collect()),
         Value::Map(entries) => Value::Map(entries.into_iter().map(|(key, node)| (key, at(node, place))).collect()),
@@ -167,7 +167,7 @@ fn at(node: Node, place: &Place) -> Node {
 }
 
 /// Puts the value below its keys, the second of which is a name if the first is that of a list of named things.
-fn nested(keys: &[String], is_named: bool, value: Node, place: &Place) -> Node {
+fn nested(keys: &[String], is_named: bool, value: Node, place: &SourceLocation) -> Node {
     let map = |entries: Vec<(String, Node)>| at(Node::new(Value::Map(entries)), place);
     match keys {
         [] => value,

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use maqet_domain::config::{Node, Place, Problem, ProblemKind, Value, shortened};
+use maqet_domain::config::{Node, Problem, ProblemKind, SourceLocation, Value};
+use maqet_domain::text::shortened;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::{Location, Spanned, Tagged};
 
-use super::advice::advice;
+use super::yaml_hints::advice;
 use crate::limits;
 
 /// Reads a YAML text into a tree that remembers where everything stands in `source`, or tells what is wrong with it.
@@ -36,7 +37,7 @@ fn tree(source: &str, text: &str, problems: &mut Vec<Problem>) -> Result<Node, P
     let source: Arc<str> = source.into();
     if text.len() > limits::CONFIG_BYTES {
         let message = format!("the file has {} bytes; {} is the most", text.len(), limits::CONFIG_BYTES);
-        return Err(problem(message, Place::named(source)));
+        return Err(problem(message, SourceLocation::named(source)));
     }
     let options = serde_yaml::options! {
         strict_booleans: true,
@@ -77,7 +78,9 @@ fn widened(node: Node, text: &str) -> Node {
         scalar => return Node { value: scalar, ..node },
     };
     let place = node.place.map(|place| match text.get(place.offset..) {
-        Some(rest) => Place { length: length_of_line(rest, end.map(|end| end.saturating_sub(place.offset))), ..place },
+        Some(rest) => {
+            SourceLocation { length: length_of_line(rest, end.map(|end| end.saturating_sub(place.offset))), ..place }
+        }
         None => place,
     });
     Node { value, place, ..node }
@@ -96,12 +99,12 @@ fn length_of_line(text: &str, inner: Option<usize>) -> usize {
 fn without_duplicates(node: Node, problems: &mut Vec<Problem>) -> Node {
     node.map_value(|value| match value {
         Value::Map(entries) => {
-            let mut seen: HashMap<String, Option<Place>> = HashMap::new();
+            let mut seen: HashMap<String, Option<SourceLocation>> = HashMap::new();
             let mut kept = Vec::with_capacity(entries.len());
             for (key, node) in entries {
                 if let Some(first) = seen.get(&key) {
                     let message = format!("the key `{}` stands here twice", key.escape_debug());
-                    let place = node.key.clone().unwrap_or_else(|| Place::named(""));
+                    let place = node.key.clone().unwrap_or_else(|| SourceLocation::named(""));
                     problems.push(Problem { other: first.clone(), ..problem(message, place) });
                 } else {
                     seen.insert(key.clone(), node.key.clone());
@@ -115,13 +118,13 @@ fn without_duplicates(node: Node, problems: &mut Vec<Problem>) -> Node {
     })
 }
 
-fn problem(message: String, place: Place) -> Problem {
+fn problem(message: String, place: SourceLocation) -> Problem {
     Problem { kind: ProblemKind::Invalid, path: String::new(), message, help: None, place: Some(place), other: None }
 }
 
 /// Says in our words what the reader refused.
 fn refusal(error: &serde_yaml::Error, source: &Arc<str>) -> Problem {
-    let place = error.location().map_or_else(|| Place::named(Arc::clone(source)), |at| place(&at, source));
+    let place = error.location().map_or_else(|| SourceLocation::named(Arc::clone(source)), |at| place(&at, source));
     // What is met inside an alias is wrapped, so that the message can name both of its ends.
     let mut error = error.without_snippet();
     while let serde_yaml::Error::AliasError { error: inner, .. } = error {
@@ -155,10 +158,10 @@ fn refusal(error: &serde_yaml::Error, source: &Arc<str>) -> Problem {
     Problem { help, ..problem(message, place) }
 }
 
-fn place(location: &Location, source: &Arc<str>) -> Place {
+fn place(location: &Location, source: &Arc<str>) -> SourceLocation {
     let number = |value: u64| u32::try_from(value).unwrap_or(0);
     let bytes = |value: Option<u64>| value.and_then(|value| usize::try_from(value).ok()).unwrap_or(0);
-    Place {
+    SourceLocation {
         source: Arc::clone(source),
         line: number(location.line()),
         column: number(location.column()),
@@ -205,7 +208,7 @@ fn entry(key: Key, tree: Tree, source: &Arc<str>, problems: &mut Vec<Problem>) -
 }
 
 /// Returns what is wrong with a tag, unless it is one of the core, which the reader minds.
-fn refused_tag(tag: &str, place: &Place) -> Option<Problem> {
+fn refused_tag(tag: &str, place: &SourceLocation) -> Option<Problem> {
     const OF_YAML: &str = "tag:yaml.org,2002:";
     let core = ["str", "int", "float", "bool", "null", "seq", "map"];
     let own = tag.strip_prefix(OF_YAML);
@@ -214,7 +217,7 @@ fn refused_tag(tag: &str, place: &Place) -> Option<Problem> {
     (!has_meaning).then(|| without_meaning(&shown, place.clone()))
 }
 
-fn without_meaning(tag: &str, place: Place) -> Problem {
+fn without_meaning(tag: &str, place: SourceLocation) -> Problem {
     let help = Some("leave it out, or quote the whole value if it begins with a `!`".to_owned());
     Problem { help, ..problem(format!("the YAML tag {} has no meaning here", shortened(tag)), place) }
 }
@@ -355,9 +358,9 @@ mod tests {
     fn test_yaml_duplicate_key_tells_where_the_first_one_is() {
         let problems = read("f", "b: 0\na: 1\na: 2\na: 3\n").unwrap_err();
 
-        let places =
+        let paths =
             problems.iter().map(|problem| [&problem.place, &problem.other].map(|place| place.as_ref().unwrap()));
-        let told: Vec<String> = places.map(|[place, other]| format!("{place} and {other}")).collect();
+        let told: Vec<String> = paths.map(|[place, other]| format!("{place} and {other}")).collect();
         assert_eq!(told, ["f:3:1 and f:2:1", "f:4:1 and f:2:1"]);
     }
 

@@ -5,9 +5,9 @@ use maqet_domain::machine::defaults;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::call::{Done, Effect, Operation};
+use crate::app::operations::{Done, Effect, Operation};
+use crate::app::settings::EffectiveSetting;
 use crate::config::{Document, Layers};
-use crate::settings::EffectiveSetting;
 use crate::{App, Error};
 
 /// Checks documents as `add` would, and defines nothing.

@@ -6,13 +6,13 @@ use maqet_domain::event::kind;
 use maqet_domain::port::Guard;
 use maqet_domain::snapshot::{ImageSnapshot, SnapshotName};
 use maqet_domain::storage::StorageSpec;
-use maqet_domain::vm::{Input, VmEntry};
+use maqet_domain::vm::{Action, VmEntry};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::call::{Done, Effect, Operation};
-use crate::deaf::refusal;
-use crate::disks::drive;
+use crate::app::operations::{Done, Effect, Operation};
+use crate::start::prepare_disks::drive;
+use crate::vm::unresponsive::refusal;
 use crate::{App, Error};
 
 /// Make a snapshot of a drive
@@ -193,8 +193,8 @@ impl Held {
             let kind = drive.driver.type_name().to_owned();
             return Err(Error::SnapshotsUnsupported { vm: vm.entry.name, drive: drive.name.to_string(), kind });
         }
-        let seen = app.look_alone(&vm.entry).await;
-        match seen.status.on(Input::ChangeDisks) {
+        let seen = app.observe_locked(&vm.entry).await;
+        match seen.status.on(Action::ChangeDisks) {
             Ok(_) => Ok(Self { guard, entry: vm.entry, drive }),
             Err(refused) => Err(refusal(&vm.entry, &seen, refused)),
         }

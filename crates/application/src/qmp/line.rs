@@ -229,7 +229,7 @@ mod tests {
 
         #[test]
         fn test_line_words_in_quotes_come_back(words in proptest::collection::vec("[^\u{0}]{0,12}", 1..5)) {
-            let quoted: Vec<String> = words.iter().map(|word| maqet_domain::qemu::quote(word)).collect();
+            let quoted: Vec<String> = words.iter().map(|word| maqet_domain::text::quote(word)).collect();
             let line = format!("a {}", quoted.join(" "));
 
             let read = QmpLine::read(&line).unwrap().unwrap();

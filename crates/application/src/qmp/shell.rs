@@ -2,16 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use maqet_domain::port::{Heard, MonitorSession, QmpCommand};
+use maqet_domain::port::{MonitorSession, SessionEvent};
+use maqet_domain::qmp::QmpCommand;
 use maqet_domain::qmp::{DeviceProperties, Schema};
 use maqet_domain::vm::{ProcessIdentity, VmEntry};
 use serde_json::Value;
 
 use super::{QmpArguments, QmpLine, read_answer, read_command, with_properties};
-use crate::journal::Touched;
-use crate::monitor::Monitored;
+use crate::event::journal::Touched;
 use crate::operation::QmpRun;
-use crate::{App, Error, Patience};
+use crate::vm::monitor::Monitored;
+use crate::{App, Error, HumanDuration};
 
 /// A session that reads commands as `qmp run` does, and hears QEMU's events between them; it is closed when dropped.
 pub struct QmpShell<'a> {
@@ -20,7 +21,7 @@ pub struct QmpShell<'a> {
     process: ProcessIdentity,
     schema: Schema,
     session: Box<dyn MonitorSession>,
-    timeout: Option<Patience>,
+    timeout: Option<HumanDuration>,
     allow_dangerous: bool,
 }
 
@@ -32,13 +33,13 @@ impl App {
     pub async fn qmp_shell(
         &self,
         vm: &str,
-        timeout: Option<Patience>,
+        timeout: Option<HumanDuration>,
         allow_dangerous: bool,
     ) -> Result<QmpShell<'_>, Error> {
         let monitored = self.monitored(vm).await?;
         let patience = self.timeouts().qmp;
         let schema = self.schema_of(&monitored, patience).await?;
-        let session = self.ports.monitors.session(&monitored.run.places, patience).await?;
+        let session = self.ports.monitors.session(&monitored.run.paths, patience).await?;
         let Monitored { entry, process, .. } = monitored;
         Ok(QmpShell { app: self, entry, process, schema, session, timeout, allow_dangerous })
     }
@@ -72,18 +73,18 @@ impl QmpShell<'_> {
     /// Returns the next event, waiting at most `patience` for one; those that came during commands are first.
     ///
     /// Errors: [`Error::Qmp`] once the session is over.
-    pub async fn heard(&mut self, patience: Duration) -> Result<Option<Heard>, Error> {
+    pub async fn heard(&mut self, patience: Duration) -> Result<Option<SessionEvent>, Error> {
         Ok(self.session.heard(patience).await?)
     }
 
     async fn ask(&mut self, asked: &QmpRun) -> Result<Value, Error> {
         let command = read_command(&self.schema, &asked.command, &asked.arguments, asked.allow_dangerous)?;
         self.app.refuse_programs(&self.entry.name, &self.process, &command)?;
-        let until = Instant::now() + asked.timeout.map_or(self.app.timeouts().qmp, Patience::duration);
+        let until = Instant::now() + asked.timeout.map_or(self.app.timeouts().qmp, HumanDuration::duration);
         let outcome = self.tell(command, &asked.arguments, until).await;
         if let Err(Error::Qmp(_)) = &outcome {
             // It may have been stopped while it was asked, and then nothing else tells why.
-            self.app.awake(&self.entry.name, &self.process)?;
+            self.app.ensure_responsive(&self.entry.name, &self.process)?;
         }
         outcome
     }

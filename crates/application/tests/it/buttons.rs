@@ -6,7 +6,7 @@ use crate::world::{World, launched};
 use maqet_application::operation::{Apply, Pause, Reset, Restart, Resume, Start, Status};
 use maqet_application::{App, Error};
 use maqet_domain::Explain;
-use maqet_domain::vm::RunState;
+use maqet_domain::qmp::RunState;
 use serde_json::json;
 
 type Told = Arc<Mutex<Vec<String>>>;

@@ -6,8 +6,10 @@ use maqet_application::App;
 use maqet_application::operation::{Cleaned, Cleanup};
 use maqet_domain::Timestamp;
 use maqet_domain::change::{Change, ChangeSet};
-use maqet_domain::port::{Machine, QmpError, Trace, TraceKind, VmRepository};
-use maqet_domain::vm::{BootNumber, Phase, Run, RunPlaces, RunState, VmId};
+use maqet_domain::port::{QemuInstance, StaleFile, StaleFileKind, VmRepository};
+use maqet_domain::qmp::QmpError;
+use maqet_domain::qmp::RunState;
+use maqet_domain::vm::{BootNumber, Phase, Run, RunPaths, VmId};
 
 use crate::stage::StagedStore;
 use crate::world::{World, process};
@@ -18,19 +20,19 @@ fn id() -> VmId {
     ID.parse().unwrap()
 }
 
-fn places() -> RunPlaces {
-    RunPlaces { sockets: "/r/b1".into(), records: "/s/boot-1".into() }
+fn paths() -> RunPaths {
+    RunPaths { sockets: "/r/b1".into(), records: "/s/boot-1".into() }
 }
 
-fn orphan() -> Machine {
-    Machine {
+fn orphan() -> QemuInstance {
+    QemuInstance {
         process: process(7),
         short: id().short(),
         id: Some(id()),
         name: Some("web".to_owned()),
         boot: BootNumber(1),
         started_at: Timestamp::UNIX_EPOCH,
-        places: places(),
+        paths: paths(),
         is_foreign: false,
     }
 }
@@ -55,7 +57,7 @@ async fn cleaned(world: &mut World, read: u32, phase: Phase, cleanup: Cleanup) -
         phase,
         process: Some(process(7)),
         started_at: Timestamp::UNIX_EPOCH,
-        places: places(),
+        paths: paths(),
         forwards: Vec::new(),
     };
     let change = Change::RunChanged { id: entry.id, expected: entry.revision, run: Some(run) };
@@ -69,8 +71,8 @@ async fn test_cleanup_orphan_adopted_meanwhile_is_not_killed() {
     world.alive(RunState::Running);
     world.processes.expect_signal().never();
     only_asked(&mut world);
-    world.leftovers.expect_traces().returning(|_| Vec::new());
-    world.leftovers.expect_machines().returning(|| vec![orphan()]);
+    world.stale_files.expect_traces().returning(|_| Vec::new());
+    world.stale_files.expect_machines().returning(|| vec![orphan()]);
 
     let cleaned = cleaned(&mut world, 1, Phase::Running, Cleanup { end_orphans: true, ..Cleanup::default() }).await;
 
@@ -82,8 +84,8 @@ async fn test_cleanup_orphan_adopted_meanwhile_is_not_adopted_twice() {
     let mut world = World::new();
     world.alive(RunState::Running);
     only_asked(&mut world);
-    world.leftovers.expect_traces().returning(|_| Vec::new());
-    world.leftovers.expect_machines().returning(|| vec![orphan()]);
+    world.stale_files.expect_traces().returning(|_| Vec::new());
+    world.stale_files.expect_machines().returning(|| vec![orphan()]);
 
     let cleaned = cleaned(&mut world, 1, Phase::Running, Cleanup { adopt_orphans: true, ..Cleanup::default() }).await;
 
@@ -95,11 +97,11 @@ async fn test_cleanup_orphan_adopted_meanwhile_is_not_adopted_twice() {
 async fn test_cleanup_sockets_of_retried_start_are_kept() {
     let mut world = World::new();
     world.alive(RunState::Running);
-    world.leftovers.expect_remove().never();
-    world.leftovers.expect_machines().returning(Vec::new);
-    world.leftovers.expect_traces().returning(|_| {
-        let kind = TraceKind::Sockets { short: id().short(), boot: BootNumber(1) };
-        vec![Trace { kind, path: "/r/b1".into(), is_foreign: false }]
+    world.stale_files.expect_remove().never();
+    world.stale_files.expect_machines().returning(Vec::new);
+    world.stale_files.expect_traces().returning(|_| {
+        let kind = StaleFileKind::Sockets { short: id().short(), boot: BootNumber(1) };
+        vec![StaleFile { kind, path: "/r/b1".into(), is_foreign: false }]
     });
 
     let cleaned = cleaned(&mut world, 1, Phase::Starting, Cleanup::default()).await;

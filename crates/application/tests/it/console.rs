@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use maqet_application::operation::{Console, table};
 use maqet_application::{App, Error};
 use maqet_domain::port::{ConsoleError, ConsoleStream};
-use maqet_domain::vm::RunState;
+use maqet_domain::qmp::RunState;
 use maqet_domain::{Explain, Fault};
 use serde_json::json;
 

@@ -7,7 +7,8 @@ use maqet_application::operation::{Events, Start};
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::{Event, kind};
 use maqet_domain::port::{Chunk, VmRepository};
-use maqet_domain::vm::{BootNumber, Ending, Phase, RunState, StopReason};
+use maqet_domain::qmp::RunState;
+use maqet_domain::vm::{BootNumber, Ending, Phase, StopReason};
 use serde_json::json;
 
 use crate::stage::StagedStore;

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use maqet_application::operation::{Pause, Reset, Restart, Rm, Start, Status};
 use maqet_application::{App, Error};
 use maqet_domain::port::StoreError;
-use maqet_domain::vm::RunState;
+use maqet_domain::qmp::RunState;
 use serde_json::json;
 
 use crate::stage::StagedStore;

@@ -7,11 +7,11 @@ use async_trait::async_trait;
 use maqet_application::operation::{QmpDeviceAdd, QmpDeviceDel, Start};
 use maqet_application::{App, Error, limits};
 use maqet_domain::change::{Change, ChangeSet};
-use maqet_domain::port::{
-    Heard, MainLoop, MockMonitorSession, MonitorSession, QmpCommand, QmpError, Store, VmRepository,
-};
-use maqet_domain::qemu::QmpEvent;
-use maqet_domain::vm::{BootNumber, Phase, Run, RunState};
+use maqet_domain::port::{MainLoop, MockMonitorSession, MonitorSession, SessionEvent, Store, VmRepository};
+use maqet_domain::qmp::QmpEvent;
+use maqet_domain::qmp::RunState;
+use maqet_domain::qmp::{QmpCommand, QmpError};
+use maqet_domain::vm::{BootNumber, Phase, Run};
 use maqet_domain::{Explain, Timestamp};
 use maqet_testkit::store::MemoryStore;
 use serde_json::{Value, json};
@@ -198,8 +198,10 @@ fn session(told: &Told, answer: Result<(), &'static str>, events: Vec<(&'static 
     let mut events = events.into_iter();
     session.expect_heard().returning(move |_| {
         Ok(Some(match events.next() {
-            Some(("missed", _)) | None => Heard::Missed(1),
-            Some((name, data)) => Heard::Event(QmpEvent { name: name.to_owned(), at: Timestamp::UNIX_EPOCH, data }),
+            Some(("missed", _)) | None => SessionEvent::Missed(1),
+            Some((name, data)) => {
+                SessionEvent::Event(QmpEvent { name: name.to_owned(), at: Timestamp::UNIX_EPOCH, data })
+            }
         }))
     });
     session
@@ -291,14 +293,14 @@ impl MonitorSession for Meanwhile {
         Ok(json!({}))
     }
 
-    async fn heard(&mut self, _: Duration) -> Result<Option<Heard>, QmpError> {
+    async fn heard(&mut self, _: Duration) -> Result<Option<SessionEvent>, QmpError> {
         change_run(&self.store, self.change).await;
         let mut other = self.store.by_name(&"web".parse().unwrap()).await.unwrap().unwrap();
         other.entry.id = "00000001-0000-4000-8000-00000000000f".parse().unwrap();
         other.entry.name = "other".parse().unwrap();
         self.store.commit(ChangeSet::default().and(Change::VmAdded(Box::new(other)))).await.unwrap();
         let (name, data) = ("DEVICE_DELETED".to_owned(), json!({ "device": "lan-card" }));
-        Ok(Some(Heard::Event(QmpEvent { name, at: Timestamp::UNIX_EPOCH, data })))
+        Ok(Some(SessionEvent::Event(QmpEvent { name, at: Timestamp::UNIX_EPOCH, data })))
     }
 
     async fn main_loop(&mut self, _: Duration) -> MainLoop {

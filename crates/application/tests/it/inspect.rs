@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use maqet_application::operation::{Inspect, InspectedDisk, VmInspection};
 use maqet_domain::Timestamp;
-use maqet_domain::port::{ImageInfo, ProcessUsage, QmpError};
+use maqet_domain::port::{ImageInfo, ProcessUsage};
+use maqet_domain::qmp::QmpError;
+use maqet_domain::qmp::RunState;
 use maqet_domain::size::ByteSize;
-use maqet_domain::vm::{MonitorAnswer, RunState};
+use maqet_domain::vm::MonitorAnswer;
 use serde_json::{Value, json};
 
 use crate::operations::start;

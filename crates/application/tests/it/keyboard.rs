@@ -10,8 +10,10 @@ use maqet_application::{App, Error, KeyboardError, ScreenError};
 use maqet_domain::Explain;
 use maqet_domain::keyboard::Layout;
 use maqet_domain::picture::Ppm;
-use maqet_domain::port::{MockMonitorSession, PictureError, PicturePlace, QmpCommand, QmpError};
-use maqet_domain::vm::{RunState, Status};
+use maqet_domain::port::{MockMonitorSession, PictureError, PicturePlace};
+use maqet_domain::qmp::RunState;
+use maqet_domain::qmp::{QmpCommand, QmpError};
+use maqet_domain::vm::Status;
 use serde_json::{Value, json};
 
 type Told = Arc<Mutex<Vec<String>>>;

@@ -6,9 +6,10 @@ use maqet_application::Effect;
 use maqet_application::operation::{Start, Status, table};
 use maqet_domain::Timestamp;
 use maqet_domain::change::{Change, ChangeSet};
-use maqet_domain::fault::FaultPoint;
 use maqet_domain::port::{Store, VmRepository};
-use maqet_domain::vm::{BootNumber, MonitorAnswer, Phase, Run, RunPlaces, RunState};
+use maqet_domain::qmp::RunState;
+use maqet_domain::vm::{BootNumber, MonitorAnswer, Phase, Run, RunPaths};
+use maqet_fault_points::FaultPoint;
 
 use crate::world::{World, process};
 
@@ -44,10 +45,10 @@ async fn half_way(world: &mut World, silence: u32, age: i64) -> maqet_applicatio
     app.run(World::empty("web")).await.unwrap();
 
     let entry = world.store.list().await.unwrap().remove(0);
-    let places = RunPlaces { sockets: "/r/b1".into(), records: "/s/boot-1".into() };
+    let paths = RunPaths { sockets: "/r/b1".into(), records: "/s/boot-1".into() };
     let started_at = Timestamp::from_second(-age).unwrap();
     let run =
-        Run { boot: BootNumber(1), phase: Phase::Starting, process: None, started_at, places, forwards: Vec::new() };
+        Run { boot: BootNumber(1), phase: Phase::Starting, process: None, started_at, paths, forwards: Vec::new() };
     let change = Change::RunChanged { id: entry.id, expected: entry.revision, run: Some(run) };
     world.store.commit(ChangeSet::default().and(change)).await.unwrap();
     app

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use maqet_application::operation::{LogKind, Logs, Stop};
 use maqet_application::{App, Error, limits};
 use maqet_domain::port::{Chunk, RecordError};
-use maqet_domain::vm::{BootNumber, RunState};
+use maqet_domain::qmp::RunState;
+use maqet_domain::vm::BootNumber;
 use maqet_domain::{Explain, Fault};
 
 use crate::operations::start;

@@ -1,7 +1,7 @@
 //! `ls` of VMs that run and of others.
 
 use maqet_application::operation::{Ls, SortKey};
-use maqet_domain::vm::RunState;
+use maqet_domain::qmp::RunState;
 
 use crate::operations::start;
 use crate::world::{World, launched};

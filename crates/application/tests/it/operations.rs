@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use maqet_application::operation::{Add, Apply, ConfigSchema, Ls, Rm, SnapshotCreate, Start, Status, Stop, table};
-use maqet_application::{Error, Patience};
-use maqet_domain::port::{EventLog, HistoryLog, ImageError, LaunchError, QmpError, Signal, VmRepository};
-use maqet_domain::vm::{MonitorAnswer, Phase, RunState, StopReason, VmName};
+use maqet_application::{Error, HumanDuration};
+use maqet_domain::port::{EventLog, HistoryLog, ImageError, LaunchError, Signal, VmRepository};
+use maqet_domain::qmp::QmpError;
+use maqet_domain::qmp::RunState;
+use maqet_domain::vm::{MonitorAnswer, Phase, StopReason, VmName};
 use maqet_domain::{Explain, Fault};
 use serde_json::json;
 
@@ -309,7 +311,7 @@ async fn test_call_by_name_equals_typed_call() {
 
 #[test]
 fn test_operation_arguments_round_trip_json() {
-    let start = Start { vm: "web".to_owned(), timeout: Some("90s".parse::<Patience>().unwrap()) };
+    let start = Start { vm: "web".to_owned(), timeout: Some("90s".parse::<HumanDuration>().unwrap()) };
     let add = Add { empty: true, name: Some("web".to_owned()), ..Add::default() };
 
     let start_again: Start = serde_json::from_value(serde_json::to_value(&start).unwrap()).unwrap();

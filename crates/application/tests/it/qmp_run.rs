@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use maqet_application::operation::{QmpRun, Start};
 use maqet_application::{App, Error, QmpArguments};
 use maqet_domain::Explain;
-use maqet_domain::port::{QmpCommand, QmpError};
+use maqet_domain::qmp::RunState;
 use maqet_domain::qmp::Schema;
-use maqet_domain::vm::RunState;
+use maqet_domain::qmp::{QmpCommand, QmpError};
 use serde_json::{Value, json};
 
 use crate::world::{World, launched};

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use maqet_application::operation::{QmpRun, Start, Stop};
 use maqet_application::{Settings, Timeouts};
+use maqet_domain::qmp::RunState;
 use maqet_domain::qmp::Schema;
-use maqet_domain::vm::RunState;
 use serde_json::json;
 
 use crate::world::{World, launched};

@@ -6,19 +6,20 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use maqet_application::config::Document;
 use maqet_application::operation::Add;
-use maqet_application::{App, Folders, Ports, Upkeep};
+use maqet_application::{App, Folders, Maintenance, Ports};
 use maqet_domain::Timestamp;
 use maqet_domain::history::Actor;
 use maqet_domain::machine::builtin_handlers;
 use maqet_domain::port::{
     Guard, HostFacts, Kvm, Launched, MockClock, MockConsoles, MockDialer, MockDiskImages, MockFirmwareCatalog,
-    MockHooks, MockHost, MockHypervisor, MockIdSource, MockJournal, MockLeftovers, MockLocks, MockMonitors, MockPaths,
-    MockPictures, MockProbe, MockProcessStats, MockProcesses, MockRecords, MockSchemas, MockStoreCare, MockVmCopies,
-    PathKind, QemuBinary, Store,
+    MockHooks, MockHost, MockHypervisor, MockIdSource, MockJournal, MockLocks, MockMonitors, MockPaths, MockPictures,
+    MockProbe, MockProcessStats, MockProcesses, MockRecords, MockSchemas, MockStaleFiles, MockStoreMaintenance,
+    MockVmCopies, PathKind, QemuBinary, Store,
 };
 use maqet_domain::qemu::QemuVersion;
+use maqet_domain::qmp::RunState;
 use maqet_domain::storage::builtin_drivers;
-use maqet_domain::vm::{BootId, MonitorAnswer, ProcessIdentity, RunState, Shutdown, StopReason, VmId};
+use maqet_domain::vm::{BootId, MonitorAnswer, ProcessIdentity, Shutdown, StopReason, VmId};
 use maqet_testkit::store::MemoryStore;
 
 /// The mocks; what a test expects of them comes before [`World::app`].
@@ -34,7 +35,7 @@ pub(crate) struct World {
     pub(crate) records: MockRecords,
     pub(crate) pictures: MockPictures,
     pub(crate) consoles: MockConsoles,
-    pub(crate) leftovers: MockLeftovers,
+    pub(crate) stale_files: MockStaleFiles,
     /// The files of the host.
     pub(crate) there: Vec<PathBuf>,
 }
@@ -59,7 +60,7 @@ impl World {
             records: MockRecords::new(),
             pictures: MockPictures::new(),
             consoles: MockConsoles::new(),
-            leftovers: MockLeftovers::new(),
+            stale_files: MockStaleFiles::new(),
             there: Vec::new(),
         }
     }
@@ -72,7 +73,7 @@ impl World {
     /// QEMUs say when they are gone that their guests powered off.
     pub(crate) fn guests_power_off(&mut self) {
         let word = Shutdown { reason: StopReason::GuestShutdown, at: Timestamp::UNIX_EPOCH };
-        self.hypervisor.expect_last_word().returning(move |_| Some(word));
+        self.hypervisor.expect_shutdown_event().returning(move |_| Some(word));
     }
 
     /// Every process lives, and its monitor answers so.
@@ -97,7 +98,7 @@ impl World {
             .returning(move |wanted| Ok(QemuBinary { path: PathBuf::from("/usr/bin").join(wanted), version }));
         hypervisor.expect_find().returning(|_| None);
         hypervisor.expect_owner().returning(|_| None);
-        hypervisor.expect_last_word().returning(|_| None);
+        hypervisor.expect_shutdown_event().returning(|_| None);
         hypervisor.expect_clear().returning(|_| ());
         hypervisor.expect_forget().returning(|_, _| ());
         let mut journal = std::mem::take(&mut self.journal);
@@ -126,7 +127,7 @@ impl World {
             clock: Arc::new(still_clock()),
             ids: Arc::new(counting_ids()),
             host: Arc::new(host()),
-            upkeep: upkeep(std::mem::take(&mut self.leftovers)),
+            upkeep: upkeep(std::mem::take(&mut self.stale_files)),
         };
         let folders = Folders { storage: "/d/storage".into(), runtime: "/r".into(), state: "/s".into() };
         let drivers = builtin_drivers().expect("the names are unique");
@@ -162,12 +163,12 @@ fn paths(there: Vec<PathBuf>) -> MockPaths {
 }
 
 /// No copies, no strays, and a database that nobody looks after.
-fn upkeep(mut leftovers: MockLeftovers) -> Upkeep {
-    leftovers.expect_strays().returning(|_| Vec::new());
-    Upkeep {
-        care: Arc::new(MockStoreCare::new()),
+fn upkeep(mut stale_files: MockStaleFiles) -> Maintenance {
+    stale_files.expect_orphans().returning(|_| Vec::new());
+    Maintenance {
+        care: Arc::new(MockStoreMaintenance::new()),
         copies: Arc::new(MockVmCopies::new()),
-        leftovers: Arc::new(leftovers),
+        stale_files: Arc::new(stale_files),
         probe: Arc::new(MockProbe::new()),
     }
 }

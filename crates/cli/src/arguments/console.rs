@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use clap::Args;
-use maqet::Patience;
+use maqet::HumanDuration;
 
 /// Attach to the serial console of a running VM
 ///
@@ -31,10 +31,10 @@ pub(crate) struct Console {
     pub(crate) escape: Escape,
     /// Leave after that time, with exit code 124
     #[arg(long, value_name = "DURATION")]
-    pub(crate) timeout: Option<Patience>,
+    pub(crate) timeout: Option<HumanDuration>,
     /// Once standard input has ended, leave when the guest has been silent that long
     #[arg(long, value_name = "DURATION")]
-    pub(crate) idle: Option<Patience>,
+    pub(crate) idle: Option<HumanDuration>,
 }
 
 /// The key that leaves a console, as the byte a terminal sends for it.

@@ -1,7 +1,7 @@
 //! `events`, `qmp events`.
 
 use clap::Args;
-use maqet::Patience;
+use maqet::HumanDuration;
 use maqet::operation::Since;
 
 /// Show what happened: to all VMs or to one
@@ -60,5 +60,5 @@ pub(crate) struct Watch {
     pub(crate) count: Option<u64>,
     /// Leave after that time, with exit code 124
     #[arg(long, value_name = "DURATION", requires = "follow")]
-    pub(crate) timeout: Option<Patience>,
+    pub(crate) timeout: Option<HumanDuration>,
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use maqet::Patience;
+use maqet::HumanDuration;
 use maqet::domain::keyboard::Layout;
 
 /// Press keys of a running VM
@@ -26,10 +26,10 @@ pub(crate) struct Keys {
     pub(crate) chords: Vec<String>,
     /// How long to wait after each key that goes down or up [default: 50ms]
     #[arg(long, value_name = "DURATION")]
-    pub(crate) hold: Option<Patience>,
+    pub(crate) hold: Option<HumanDuration>,
     /// How long to wait while somebody else types, and for QEMU [default: `timeouts.qmp`, else 30s]
     #[arg(long, value_name = "DURATION")]
-    pub(crate) timeout: Option<Patience>,
+    pub(crate) timeout: Option<HumanDuration>,
 }
 
 /// Type a text at a running VM
@@ -61,8 +61,8 @@ pub(crate) struct Type {
     pub(crate) enter: bool,
     /// How long to wait after each key that goes down or up [default: 10ms]
     #[arg(long, value_name = "DURATION")]
-    pub(crate) delay: Option<Patience>,
+    pub(crate) delay: Option<HumanDuration>,
     /// How long to wait while somebody else types, and for QEMU [default: `timeouts.qmp`, else 30s]
     #[arg(long, value_name = "DURATION")]
-    pub(crate) timeout: Option<Patience>,
+    pub(crate) timeout: Option<HumanDuration>,
 }

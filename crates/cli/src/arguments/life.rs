@@ -1,7 +1,7 @@
 //! The commands that take one VM or several.
 
 use clap::Args;
-use maqet::{Condition, Patience};
+use maqet::{Condition, HumanDuration};
 
 use super::wait::{CONDITIONS, condition};
 
@@ -34,7 +34,7 @@ pub(crate) struct Start {
     pub(crate) wait: Vec<Condition>,
     /// How long all of it may take [default: `timeouts.start` to answer, `timeouts.wait` to come true, else 60s each]
     #[arg(long, value_name = "DURATION")]
-    pub(crate) timeout: Option<Patience>,
+    pub(crate) timeout: Option<HumanDuration>,
     /// Print what would be made and run, as one line for a shell, and start nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -62,7 +62,7 @@ pub(crate) struct Stop {
 pub(crate) struct PowerOff {
     /// How long the guest may take to power off [default: `timeouts.power_down`, else 30s]
     #[arg(long, value_name = "DURATION")]
-    pub(crate) timeout: Option<Patience>,
+    pub(crate) timeout: Option<HumanDuration>,
     /// Kill QEMU at once; what the guest has not written is lost
     #[arg(short, long)]
     pub(crate) force: bool,

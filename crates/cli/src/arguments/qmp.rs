@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 
 use clap::{Args, Subcommand};
-use maqet::Patience;
+use maqet::HumanDuration;
 
 use super::events::QmpEvents;
 use super::hardware::Hardware;
@@ -83,7 +83,7 @@ pub(crate) struct QmpRun {
     pub(crate) json: Option<String>,
     /// How long it may take [default: `timeouts.qmp`, else 30s]
     #[arg(long, value_name = "DURATION")]
-    pub(crate) timeout: Option<Patience>,
+    pub(crate) timeout: Option<HumanDuration>,
     /// Let it reach the host: its files, programs, network and hardware
     #[arg(long)]
     pub(crate) allow_dangerous: bool,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use maqet::Patience;
+use maqet::HumanDuration;
 use maqet::domain::picture::PictureFormat;
 
 /// Take a picture of a running VM's screen
@@ -26,5 +26,5 @@ pub(crate) struct Screenshot {
     pub(crate) image_format: Option<PictureFormat>,
     /// How long QEMU may take [default: `timeouts.qmp`, else 30s]
     #[arg(long, value_name = "DURATION")]
-    pub(crate) timeout: Option<Patience>,
+    pub(crate) timeout: Option<HumanDuration>,
 }

@@ -1,7 +1,7 @@
 //! `qmp shell`.
 
 use clap::Args;
-use maqet::Patience;
+use maqet::HumanDuration;
 
 /// Talk to the QEMU of a running VM, one command after the other
 ///
@@ -21,7 +21,7 @@ pub(crate) struct QmpShell {
     pub(crate) vm: String,
     /// How long each command may take [default: `timeouts.qmp`, else 30s]
     #[arg(long, value_name = "DURATION")]
-    pub(crate) timeout: Option<Patience>,
+    pub(crate) timeout: Option<HumanDuration>,
     /// Let commands reach the host: its files, programs, network and hardware
     #[arg(long)]
     pub(crate) allow_dangerous: bool,

@@ -1,7 +1,8 @@
 //! `wait`.
 
 use clap::Args;
-use maqet::{Condition, Explain, Patience, operation::Since};
+use maqet::operation::Since;
+use maqet::{Condition, Explain, HumanDuration};
 
 /// What can be waited for, for the help of `wait` and `start`.
 pub(super) const CONDITIONS: &str = "\
@@ -47,7 +48,7 @@ pub(crate) struct Wait {
     pub(crate) all: bool,
     /// How long to wait [default: `timeouts.wait`, else 60s]
     #[arg(long, value_name = "DURATION")]
-    pub(crate) timeout: Option<Patience>,
+    pub(crate) timeout: Option<HumanDuration>,
     /// From when on events count: a time, or how long ago, such as 10s
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<Since>,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use maqet::domain::config::Problem;
 use maqet::operation::Start;
-use maqet::{Document, KeptSize, Maqet, Writers, operation, read_document};
+use maqet::{Document, Maqet, SizeMismatch, Writers, operation, read_document};
 
 use super::given;
 use crate::arguments::{Add, Apply};
@@ -35,13 +35,13 @@ pub(crate) async fn add(maqet: &Maqet, arguments: Add, output: &Output) -> Resul
     let started = progress::shown(output.shows_progress, "starting", start).await.inspect_err(|_| {
         output.note(&format!("`{}` is defined and does not run", added.name));
     })?;
-    note_kept_sizes(&started.kept_sizes, output);
+    note_size_mismatches(&started.size_mismatches, output);
     output.show(&started)?;
     Ok(exit::DONE)
 }
 
 /// Says which images keep their size.
-pub(super) fn note_kept_sizes(kept: &[KeptSize], output: &Output) {
+pub(super) fn note_size_mismatches(kept: &[SizeMismatch], output: &Output) {
     for kept in kept {
         output.note(&format!("note: {kept}"));
     }
@@ -60,7 +60,7 @@ pub(crate) async fn apply(maqet: &Maqet, arguments: Apply, output: &Output) -> R
     };
     let applied = maqet.run(operation).await?;
     warn(&applied.warnings, output);
-    note_kept_sizes(&applied.kept_sizes, output);
+    note_size_mismatches(&applied.size_mismatches, output);
     output.show(&applied)?;
     Ok(exit::DONE)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use maqet::operation::{self, Since};
-use maqet::{Fault, Maqet, Patience};
+use maqet::{Fault, HumanDuration, Maqet};
 use tokio::time::Instant;
 
 use crate::arguments::{Events, QmpEvents, Watch};
@@ -20,7 +20,7 @@ pub(crate) async fn run(maqet: &Maqet, arguments: Events, output: &Output) -> Re
 }
 
 /// The same for what QEMU told.
-pub(crate) async fn of_qemu(maqet: &Maqet, arguments: QmpEvents, output: &Output) -> Result<u8, Failure> {
+pub(crate) async fn from_qmp(maqet: &Maqet, arguments: QmpEvents, output: &Output) -> Result<u8, Failure> {
     let QmpEvents { vm, watch, kind } = arguments;
     let wanted = operation::QmpEvents { vm, since: None, kind, after: None, wait: None };
     shown(maqet, wanted.into(), &watch, output).await
@@ -39,7 +39,7 @@ async fn shown(maqet: &Maqet, wanted: operation::Events, watch: &Watch, output: 
 async fn followed(maqet: &Maqet, wanted: operation::Events, watch: &Watch, output: &Output) -> Result<u8, Failure> {
     let until = watch.timeout.map(|timeout| Instant::now() + timeout.duration());
     let mut shown = 0;
-    let since = watch.since.or(Some(Since::Ago(Patience::new(Duration::ZERO))));
+    let since = watch.since.or(Some(Since::Ago(HumanDuration::new(Duration::ZERO))));
     let mut wanted = operation::Events { since, ..wanted };
     loop {
         let page = maqet.run(wanted.clone()).await?;
@@ -55,7 +55,7 @@ async fn followed(maqet: &Maqet, wanted: operation::Events, watch: &Watch, outpu
         if time.is_zero() {
             return Err(timed_out(watch, shown));
         }
-        let wait = Some(Patience::new(time.min(TURN)));
+        let wait = Some(HumanDuration::new(time.min(TURN)));
         wanted = operation::Events { since: None, after: Some(page.cursor), wait, ..wanted };
     }
 }

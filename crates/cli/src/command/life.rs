@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use futures_util::stream::{self, StreamExt};
 use maqet::operation::{self, Since};
-use maqet::{Condition, Maqet, Patience};
+use maqet::{Condition, HumanDuration, Maqet};
 use serde::Serialize;
 
-use super::add::note_kept_sizes;
+use super::add::note_size_mismatches;
 use super::command_line_of;
 use crate::arguments::{Inspect, PowerOff, Press, Restart, Rm, Start, Status, Stop, Vms, Wait};
 use crate::exit;
@@ -28,11 +28,11 @@ pub(crate) async fn start(maqet: &Maqet, arguments: Start, output: &Output) -> R
     let start = async |vm| {
         let began = Instant::now();
         let mut started = maqet.run(operation::Start { vm, timeout }).await?;
-        note_kept_sizes(&started.kept_sizes, output);
+        note_size_mismatches(&started.size_mismatches, output);
         if !conditions.is_empty() {
             // Events of this boot count from its beginning, however fast they were.
             let since = started.vm.started_at.map(Since::At);
-            let timeout = timeout.map(|all| Patience::new(all.duration().saturating_sub(began.elapsed())));
+            let timeout = timeout.map(|all| HumanDuration::new(all.duration().saturating_sub(began.elapsed())));
             let vm = started.vm.id.clone();
             let wait = operation::Wait { vm, conditions: conditions.clone(), any: false, timeout, since };
             started.vm = maqet.run(wait).await?.vm;
@@ -68,7 +68,7 @@ pub(crate) async fn restart(maqet: &Maqet, arguments: Restart, output: &Output) 
     let Restart { vms, how: PowerOff { timeout, force } } = arguments;
     let restart = async |vm| {
         let restarted = maqet.run(operation::Restart { vm, timeout, force }).await?;
-        note_kept_sizes(&restarted.kept_sizes, output);
+        note_size_mismatches(&restarted.size_mismatches, output);
         Ok(restarted)
     };
     each(maqet, vms, output, "restarting", restart).await

@@ -7,7 +7,8 @@ mod script;
 use std::io;
 use std::time::Duration;
 
-use maqet::domain::port::{Heard, QmpError};
+use maqet::domain::port::SessionEvent;
+use maqet::domain::qmp::QmpError;
 use maqet::domain::qmp::SchemaError;
 use maqet::{CommandError, Error, Maqet, QmpLine};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -58,7 +59,7 @@ struct Conversation<'a> {
 /// What comes next.
 enum Next {
     Typed(Option<Typed>),
-    Heard(Result<Option<Heard>, Error>),
+    SessionEvent(Result<Option<SessionEvent>, Error>),
     Interrupted,
 }
 
@@ -105,7 +106,7 @@ impl<'a> Conversation<'a> {
         loop {
             let next = tokio::select! {
                 typed = self.prompt.next() => Next::Typed(typed),
-                heard = self.shell.heard(TURN) => Next::Heard(heard),
+                heard = self.shell.heard(TURN) => Next::SessionEvent(heard),
                 () = self.signals.any() => Next::Interrupted,
             };
             match next {
@@ -119,9 +120,9 @@ impl<'a> Conversation<'a> {
                 }
                 Next::Typed(Some(Typed::Broken(why))) => return Err(why.into()),
                 Next::Typed(Some(Typed::End) | None) => return Ok(End::Left),
-                Next::Heard(Ok(Some(heard))) => self.prompt.tell(&told(&heard)),
-                Next::Heard(Ok(None)) => {}
-                Next::Heard(Err(error)) => return Ok(End::Gone(error)),
+                Next::SessionEvent(Ok(Some(heard))) => self.prompt.tell(&told(&heard)),
+                Next::SessionEvent(Ok(None)) => {}
+                Next::SessionEvent(Err(error)) => return Ok(End::Gone(error)),
                 Next::Interrupted => return Ok(End::Interrupted),
             }
         }
@@ -203,10 +204,10 @@ fn gone(name: &str, error: Error) -> Failure {
 }
 
 /// Returns what was heard as a line for people.
-fn told(heard: &Heard) -> String {
+fn told(heard: &SessionEvent) -> String {
     match heard {
-        Heard::Event(event) => happened(event),
-        Heard::Missed(count) => too_fast(*count),
+        SessionEvent::Event(event) => happened(event),
+        SessionEvent::Missed(count) => too_fast(*count),
     }
 }
 

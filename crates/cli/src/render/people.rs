@@ -58,7 +58,7 @@ impl People for VmStatus {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         head(self, out)?;
         let rows = [
-            ("busy", self.busy.as_ref().map(maqet::Occupation::in_words)),
+            ("busy", self.busy.as_ref().map(maqet::BusyReason::in_words)),
             ("pid", self.pid.map(|pid| pid.to_string())),
             ("id", Some(self.id.clone())),
             ("defined", Some(whole_seconds(&self.created_at))),
@@ -66,7 +66,7 @@ impl People for VmStatus {
             ("stopped", self.stopped_at.as_ref().map(whole_seconds)),
             ("serial log", self.serial_log.clone()),
             ("QEMU log", self.qemu_log.clone()),
-            ("free monitor", self.free_monitor.clone()),
+            ("external monitor", self.external_monitor.clone()),
         ];
         for (name, value) in rows {
             if let Some(value) = value {

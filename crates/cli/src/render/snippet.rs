@@ -6,7 +6,7 @@ use std::ops::Range;
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 use maqet::ConfigError;
 use maqet::config::Sources;
-use maqet::domain::config::{Place, Problem};
+use maqet::domain::config::{Problem, SourceLocation};
 
 use super::printable::{in_place, printable};
 
@@ -69,7 +69,12 @@ fn shortened(path: &str) -> Cow<'_, str> {
     }
 }
 
-fn snippet<'a>(place: &'a Place, line: &'a str, kind: AnnotationKind, label: &'a str) -> Snippet<'a, Annotation<'a>> {
+fn snippet<'a>(
+    place: &'a SourceLocation,
+    line: &'a str,
+    kind: AnnotationKind,
+    label: &'a str,
+) -> Snippet<'a, Annotation<'a>> {
     Snippet::source(in_place(line))
         .line_start(usize::try_from(place.line).unwrap_or(1))
         .path(printable(&place.source))
@@ -77,7 +82,7 @@ fn snippet<'a>(place: &'a Place, line: &'a str, kind: AnnotationKind, label: &'a
 }
 
 /// Returns the bytes of its line that a place is about, on character borders.
-fn range(place: &Place, line: &str) -> Range<usize> {
+fn range(place: &SourceLocation, line: &str) -> Range<usize> {
     let column = usize::try_from(place.column.saturating_sub(1)).unwrap_or_default();
     let start = line.char_indices().nth(column).map_or(line.len(), |(at, _)| at);
     let mut end = start.saturating_add(place.length.clamp(1, LONGEST_MARK)).min(line.len());
@@ -88,7 +93,7 @@ fn range(place: &Place, line: &str) -> Range<usize> {
 }
 
 /// Returns the line a place is on, if it is in a text we have and can be read.
-fn shown<'a>(place: &'a Place, sources: &'a Sources) -> Option<(&'a Place, &'a str)> {
+fn shown<'a>(place: &'a SourceLocation, sources: &'a Sources) -> Option<(&'a SourceLocation, &'a str)> {
     let above = usize::try_from(place.line.checked_sub(1)?).ok()?;
     let line = lines(sources.text(&place.source)?).nth(above).unwrap_or_default();
     (line.len() <= LONGEST_LINE).then_some((place, line))
@@ -103,14 +108,14 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
 mod tests {
     use maqet::Document;
     use maqet::config::read;
-    use maqet::domain::config::{KeyPath, Node, Report};
+    use maqet::domain::config::{Diagnostics, KeyPath, Node};
 
     use super::*;
 
     /// Returns what is told of a text of which every top-level key is unknown.
     fn told(text: &str) -> String {
         let node: Node = read("f.yaml", text).unwrap();
-        let mut report = Report::default();
+        let mut report = Diagnostics::default();
         for (key, node) in node.entries() {
             report.unknown_key(&KeyPath::top(key), node, &[]);
         }

@@ -1,5 +1,6 @@
 //! An open tree that keeps order and remembers where it came from.
 
+use crate::text::shortened;
 use std::fmt;
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::Place;
+use super::SourceLocation;
 
 /// A value of a configuration and where it stands.
 ///
@@ -17,9 +18,9 @@ pub struct Node {
     /// What it is.
     pub value: Value,
     /// Where it stands, if it came from a file or a flag.
-    pub place: Option<Place>,
+    pub place: Option<SourceLocation>,
     /// Where its key stands, if it stands under one.
-    pub key: Option<Place>,
+    pub key: Option<SourceLocation>,
 }
 
 /// What a [`Node`] can be.
@@ -61,7 +62,7 @@ impl Node {
 
     /// Returns the node with a place.
     #[must_use]
-    pub fn at(self, place: Place) -> Self {
+    pub fn at(self, place: SourceLocation) -> Self {
         Self { place: Some(place), ..self }
     }
 
@@ -72,7 +73,7 @@ impl Node {
     }
 
     /// Returns a relative path made absolute: it is one below `folder`. Anything else stays as it is, also what begins
-    /// with `~/`, which [`super::Report::path`] refuses.
+    /// with `~/`, which [`super::Diagnostics::path`] refuses.
     ///
     /// For `ConfigHandler::rebase`.
     #[must_use]
@@ -86,7 +87,7 @@ impl Node {
     }
 
     /// Returns where a reader looks for what is wrong inside: a map or list under a key is looked for at the key.
-    pub fn whereabouts(&self) -> Option<&Place> {
+    pub fn whereabouts(&self) -> Option<&SourceLocation> {
         match self.value {
             Value::List(_) | Value::Map(_) => self.key.as_ref().or(self.place.as_ref()),
             Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) => self.place.as_ref(),
@@ -174,13 +175,6 @@ impl Node {
 /// Returns whether a shell would begin this path with the home folder.
 pub(super) fn is_of_home(text: &str) -> bool {
     text == "~" || text.starts_with("~/")
-}
-
-/// Returns a text as it stands in a message: quoted, on one line, and of a length that can be read.
-pub fn shortened(text: &str) -> String {
-    let shown: String = text.chars().take(40).collect();
-    let more = if shown.len() < text.len() { "…" } else { "" };
-    format!("`{}{more}`", shown.escape_debug())
 }
 
 impl PartialEq for Node {
@@ -334,6 +328,6 @@ mod tests {
 
     #[test]
     fn test_node_equality_ignores_the_place() {
-        assert_eq!(Node::text("a"), Node::text("a").at(Place::named("f")));
+        assert_eq!(Node::text("a"), Node::text("a").at(SourceLocation::named("f")));
     }
 }

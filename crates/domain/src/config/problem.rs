@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Place;
+use super::SourceLocation;
 
 /// What kind of mistake a problem is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,9 +27,9 @@ pub struct Problem {
     /// What would help, as in ``did you mean `memory`?``.
     pub help: Option<String>,
     /// Where it stands, if it came from a file or a flag.
-    pub place: Option<Place>,
+    pub place: Option<SourceLocation>,
     /// A second place that belongs to it, such as the first of two duplicates.
-    pub other: Option<Place>,
+    pub other: Option<SourceLocation>,
 }
 
 impl Serialize for Problem {

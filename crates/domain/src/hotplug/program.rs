@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::port::QmpCommand;
+use crate::qmp::QmpCommand;
 
 /// Returns whether QEMU would start a program for a command, at once, when the guest uses what it makes, or when that
 /// goes: the helper that joins a bridge, the scripts of a tap, what a user network hands connections to, or what a

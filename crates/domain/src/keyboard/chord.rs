@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::key::{Key, UnknownKey};
 use crate::error::{Explain, Fault};
-use crate::near::did_you_mean;
-use crate::port::QmpCommand;
+use crate::qmp::QmpCommand;
+use crate::text::did_you_mean;
 
 /// Keys that go down one after the other and come up the other way round: `ctrl-alt-delete`, or `a` alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl Explain for InvalidChord {
                 ]
             }
             Self::Unknown { unknown, .. } => vec![
-                did_you_mean(&unknown.near)
+                did_you_mean(&unknown.similar)
                     .unwrap_or_else(|| "to type a text instead of pressing keys, use `maqet type`".to_owned()),
             ],
             Self::Empty { .. } => vec!["write it as `ctrl-alt-delete`; the key `-` is `minus`".to_owned()],
@@ -122,7 +122,7 @@ impl Chord {
     }
 
     /// Makes the chord of a key alone.
-    pub fn of(key: Key) -> Self {
+    pub fn from_key(key: Key) -> Self {
         Self(vec![key])
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::near::near;
+use crate::text::similar;
 
 /// A key, by QEMU's name for it (QAPI `QKeyCode`, 7.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -18,7 +18,7 @@ pub struct UnknownKey {
     /// What was given.
     pub given: String,
     /// Names that look like it.
-    pub near: Vec<String>,
+    pub similar: Vec<String>,
 }
 
 /// QEMU's names; `unmapped` is left out, which is no key.
@@ -264,7 +264,7 @@ impl Key {
         let found = NAMES.iter().copied().find(|name| *name == wanted).or_else(by_alias);
         found.map(Self).ok_or_else(|| {
             let known = NAMES.iter().copied().chain(ALIASES.iter().map(|(alias, _)| *alias));
-            UnknownKey { given: given.chars().take(SHOWN_CHARS).collect(), near: near(given, known) }
+            UnknownKey { given: given.chars().take(SHOWN_CHARS).collect(), similar: similar(given, known) }
         })
     }
 
@@ -317,7 +317,7 @@ mod tests {
     fn test_key_unknown_name_is_answered_with_near_ones() {
         let unknown = Key::parse("crtl").unwrap_err();
 
-        assert_eq!(unknown.near.first().map(String::as_str), Some("ctrl"));
+        assert_eq!(unknown.similar.first().map(String::as_str), Some("ctrl"));
         assert_eq!(unknown.to_string(), "there is no key `crtl`");
     }
 }

@@ -11,7 +11,7 @@ use self::table::{Dead, Table};
 use super::chord::Chord;
 use super::key::Key;
 use crate::error::{Explain, Fault};
-use crate::near::{did_you_mean, near};
+use crate::text::{did_you_mean, similar};
 
 /// The layout of the keyboard that a guest believes it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -30,17 +30,17 @@ pub enum Layout {
 
 /// A name that no layout has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no keyboard layout `{}`{}", given.escape_debug(), instead(near))]
+#[error("there is no keyboard layout `{}`{}", given.escape_debug(), instead(similar))]
 pub struct UnknownLayout {
     /// What was given.
     pub given: String,
     /// Names that look like it.
-    pub near: Vec<String>,
+    pub similar: Vec<String>,
 }
 
-fn instead(near: &[String]) -> String {
+fn instead(similar: &[String]) -> String {
     let names: Vec<&str> = Layout::ALL.into_iter().map(Layout::name).collect();
-    did_you_mean(near).map_or_else(|| format!("; there are {}", names.join(", ")), |hint| format!("; {hint}"))
+    did_you_mean(similar).map_or_else(|| format!("; there are {}", names.join(", ")), |hint| format!("; {hint}"))
 }
 
 /// A character that no key of a layout writes.
@@ -135,9 +135,9 @@ impl Layout {
     /// Adds what types a character; returns whether anything does.
     fn type_one(self, character: char, chords: &mut Vec<Chord>) -> bool {
         let plain = match character {
-            '\n' | '\r' => Some(Chord::of(Key::ENTER)),
-            '\t' => Some(Chord::of(Key::TAB)),
-            ' ' => Some(Chord::of(Key::SPACE)),
+            '\n' | '\r' => Some(Chord::from_key(Key::ENTER)),
+            '\t' => Some(Chord::from_key(Key::TAB)),
+            ' ' => Some(Chord::from_key(Key::SPACE)),
             other => self.at_once(other),
         };
         if let Some(chord) = plain {
@@ -168,7 +168,7 @@ impl Layout {
     /// Returns the chord that has to follow a dead key for a character to come of both.
     fn behind(self, dead: &Dead, character: char) -> Option<Chord> {
         if dead.alone == Some(character) {
-            return Some(Chord::of(Key::SPACE));
+            return Some(Chord::from_key(Key::SPACE));
         }
         let letters: Vec<char> = dead.letters.chars().collect();
         let (pair, _) = letters.as_chunks::<2>();
@@ -201,7 +201,7 @@ impl FromStr for Layout {
             "fr" => Ok(Self::Fr),
             _ => Err(UnknownLayout {
                 given: text.chars().take(40).collect(),
-                near: near(text, Self::ALL.into_iter().map(Self::name)),
+                similar: similar(text, Self::ALL.into_iter().map(Self::name)),
             }),
         }
     }

@@ -6,27 +6,27 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::{Machine, builtin_handlers};
+use crate::command_line::{Accelerator, CommandLine, LaunchContext};
 use crate::config::{Node, Problem};
-use crate::qemu::{Accelerator, CommandLine, Setting};
 use crate::storage::{Interface, builtin_drivers};
-use crate::vm::{BootNumber, RunPlaces, VmName};
+use crate::vm::{BootNumber, RunPaths, VmName};
 
 /// What comes of a definition: all of the command line, its helpers, and what must be there before QEMU is started.
 fn outcome(definition: &Value) -> Result<String, Vec<Problem>> {
     let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
     let definition: Node = serde_json::from_value(definition.clone()).unwrap();
     let machine = Machine::check(&definition, &handlers)?;
-    let setting = Setting {
+    let setting = LaunchContext {
         name: VmName::parse("web").unwrap(),
         id: "0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11".parse().unwrap(),
         binary: PathBuf::from("/usr/bin/qemu-system-x86_64"),
         accelerator: Accelerator::Tcg,
         vm_storage: PathBuf::from("/d/storage/web"),
-        places: RunPlaces::of(Path::new("/r/web"), Path::new("/s/web"), BootNumber(1)),
+        paths: RunPaths::new(Path::new("/r/web"), Path::new("/s/web"), BootNumber(1)),
         uefi: None,
         is_root: false,
     };
-    let line = CommandLine::of(&machine, &setting).unwrap();
+    let line = CommandLine::new(&machine, &setting).unwrap();
     let made = machine.storage.iter().map(|storage| {
         let plan = storage.driver.preparation(storage, &storage.path(&setting.vm_storage));
         format!("{plan:?}")

@@ -1,7 +1,7 @@
 //! What holds where a definition says nothing; here and nowhere else.
 
 use crate::size::ByteSize;
-use crate::storage::Interface;
+use crate::storage::{DEFAULT_SIZE, Interface};
 
 /// RAM: enough to boot a current Linux with room to work.
 pub const MEMORY: ByteSize = ByteSize::from_mib(2048);
@@ -22,10 +22,10 @@ pub const NETWORK_MODEL: &str = "virtio-net-pci";
 pub const STORAGE_TYPE: &str = "qcow2";
 
 /// The interface of a drive that names none: the fastest that every current guest knows.
-pub const STORAGE_INTERFACE: Interface = Interface::Virtio;
+pub const STORAGE_INTERFACE: Interface = Interface::DEFAULT;
 
 /// The size of a disk that is made without one being named; it takes space only as it fills.
-pub const STORAGE_SIZE: ByteSize = ByteSize::from_mib(10 * 1024);
+pub const STORAGE_SIZE: ByteSize = DEFAULT_SIZE;
 
 /// QEMU's own confinement (seccomp): no other user, no children, no changed limits.
 ///

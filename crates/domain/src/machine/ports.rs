@@ -1,7 +1,7 @@
 //! The spare ports that a `q35` takes hot-plugged devices at.
 
 use super::{Machine, defaults};
-use crate::config::{KeyPath, Node, Report};
+use crate::config::{Diagnostics, KeyPath, Node};
 use crate::qemu::Switch;
 use crate::storage::Interface;
 
@@ -9,7 +9,7 @@ use crate::storage::Interface;
 pub const PORT_PREFIX: &str = "hotplug-port";
 
 /// How many ports there can be: a slot of the bus has eight functions.
-pub const MOST_PORTS: u8 = 8;
+pub const MAX_PORTS: u8 = 8;
 
 /// Where they sit: eight functions of one slot, the one that has the root ports on Intel's board, too.
 const SLOT: u8 = 0x1c;
@@ -73,7 +73,7 @@ impl Machine {
     }
 
     /// Notes ports that were asked for where devices are plugged in without any.
-    pub(super) fn check_ports(&self, definition: &Node, report: &mut Report) {
+    pub(super) fn check_ports(&self, definition: &Node, report: &mut Diagnostics) {
         if let Some(1..) = self.hotplug_ports
             && !self.is_q35()
             && let Some(node) = definition.get("hotplug_ports")

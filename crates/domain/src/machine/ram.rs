@@ -1,7 +1,7 @@
 //! How much RAM the machine really has, where `-m` of the user's replaces `memory`.
 
 use super::Machine;
-use crate::config::{KeyPath, Node, Report};
+use crate::config::{Diagnostics, KeyPath, Node};
 use crate::qemu::Switch;
 use crate::size::ByteSize;
 
@@ -43,7 +43,7 @@ impl Machine {
     }
 
     /// Notes a `-m` whose size is not understood, where the RAM is kept in something of that size.
-    pub(super) fn check_ram(&self, definition: &Node, report: &mut Report) {
+    pub(super) fn check_ram(&self, definition: &Node, report: &mut Diagnostics) {
         let Some(share) = self.storage.iter().find(|storage| storage.driver.features().shared_memory) else { return };
         let Some(Err(text)) = self.size_given() else { return };
         let key = if self.arguments.iter().any(|switch| switch.name() == "m") { "arguments" } else { "args" };

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::Holder;
 use crate::error::{Cause, Explain, Fault};
-use crate::vm::RunPlaces;
+use crate::vm::RunPaths;
 
 /// Why nobody can be attached to a serial console.
 #[derive(Debug, thiserror::Error)]
@@ -105,5 +105,5 @@ pub trait Consoles: Send + Sync {
     /// Attaches to the serial console of a run; what the guest wrote before is in its log only.
     ///
     /// Errors: `Taken`, `Missing`, `Failed`.
-    async fn attach(&self, places: &RunPlaces) -> Result<Box<dyn ConsoleStream>, ConsoleError>;
+    async fn attach(&self, paths: &RunPaths) -> Result<Box<dyn ConsoleStream>, ConsoleError>;
 }

@@ -6,9 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::disk::{ImageUser, used_by};
+use crate::command_line::CommandLine;
 use crate::error::{Cause, Explain, Fault};
-use crate::qemu::{CommandLine, QemuVersion};
-use crate::vm::{ProcessIdentity, RunPlaces, RunState, Shutdown};
+use crate::qemu::QemuVersion;
+use crate::qmp::RunState;
+use crate::vm::{ProcessIdentity, RunPaths, Shutdown};
 
 /// A QEMU binary that was really run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +92,7 @@ pub struct Launch {
     /// What is run.
     pub command_line: CommandLine,
     /// Where its files are; the folders are made by the launch.
-    pub places: RunPlaces,
+    pub paths: RunPaths,
     /// How long QEMU may take to answer on its command monitor.
     pub deadline: Duration,
 }
@@ -135,7 +137,7 @@ pub enum LaunchError {
         by: Option<ImageUser>,
     },
     /// A socket would not fit into the address of one.
-    #[error("the path of a socket is too long ({} bytes, {} fit): {}", path.as_os_str().len(), RunPlaces::SOCKET_PATH_MAX, path.display())]
+    #[error("the path of a socket is too long ({} bytes, {} fit): {}", path.as_os_str().len(), RunPaths::SOCKET_PATH_MAX, path.display())]
     SocketPathTooLong {
         /// The path.
         path: PathBuf,
@@ -232,20 +234,20 @@ pub trait Hypervisor: Send + Sync {
     async fn launch(&self, launch: &Launch) -> Result<Launched, LaunchError>;
 
     /// Finds the process of a run whose identity was never written down, because its starter was killed.
-    async fn find(&self, places: &RunPlaces) -> Option<ProcessIdentity>;
+    async fn find(&self, paths: &RunPaths) -> Option<ProcessIdentity>;
 
     /// Returns the living process that wrote the pid file of a run and has its command line, whatever was written down
     /// of it: a database may be older than the machine.
-    async fn owner(&self, places: &RunPlaces) -> Option<ProcessIdentity>;
+    async fn owner(&self, paths: &RunPaths) -> Option<ProcessIdentity>;
 
     /// Sees to it that the flight recorder of a machine is on whose starter was killed, perhaps before it was.
-    async fn record(&self, places: &RunPlaces);
+    async fn record(&self, paths: &RunPaths);
 
     /// Returns what QEMU wrote about its own end, if it wrote anything.
-    async fn last_word(&self, places: &RunPlaces) -> Option<Shutdown>;
+    async fn shutdown_event(&self, paths: &RunPaths) -> Option<Shutdown>;
 
     /// Removes the sockets of a run whose process is gone; its logs stay.
-    async fn clear(&self, places: &RunPlaces);
+    async fn clear(&self, paths: &RunPaths);
 
     /// Removes everything of a VM's runs: `vm_sockets` and `vm_records` and all below.
     async fn forget(&self, vm_sockets: &std::path::Path, vm_records: &std::path::Path);

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::error::{Cause, Explain, Fault};
 use crate::picture::PictureFormat;
-use crate::vm::RunPlaces;
+use crate::vm::RunPaths;
 
 /// Why a picture could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +80,7 @@ pub trait PicturePlace: Send + Sync {
 #[async_trait]
 pub trait Pictures: Send + Sync {
     /// Returns a place for one picture, where nothing is.
-    fn place(&self, places: &RunPlaces, format: PictureFormat) -> Box<dyn PicturePlace>;
+    fn place(&self, paths: &RunPaths, format: PictureFormat) -> Box<dyn PicturePlace>;
 
     /// Returns a picture in PPM as PNG.
     ///

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::quote;
+use crate::text::quote;
 
 /// A program that is started before QEMU, serves it through a socket, and ends when QEMU leaves that.
 ///

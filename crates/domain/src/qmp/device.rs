@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::schema::{OPEN_COMMAND, SchemaError, whole_number};
-use crate::near::near;
-use crate::port::QmpCommand;
+use crate::qmp::QmpCommand;
+use crate::text::similar;
 
 /// What is no property of a device, and told by the schema.
 const OWN: [&str; 3] = ["driver", "bus", "id"];
@@ -62,7 +62,7 @@ impl DeviceProperties {
             None => Ok(()),
             Some(given) => Err(SchemaError::UnknownArgument {
                 command: command.execute.clone(),
-                near: near(given, known()),
+                similar: similar(given, known()),
                 known: known().map(str::to_owned).collect(),
                 given: given.clone(),
                 goes_with: None,
@@ -88,7 +88,7 @@ impl DeviceProperties {
                             argument: name.clone(),
                             command: command.execute,
                             expected: "`on` or `off`".to_owned(),
-                            near: Vec::new(),
+                            similar: Vec::new(),
                         });
                     }
                 }),

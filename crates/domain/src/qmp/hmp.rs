@@ -1,6 +1,6 @@
 //! What the human monitor answered: it reports every failure as a success with words in it (7.2).
 
-use crate::port::QmpCommand;
+use crate::qmp::QmpCommand;
 
 /// The command that hands a line to the human monitor.
 pub const HUMAN_MONITOR: &str = "human-monitor-command";

@@ -6,21 +6,21 @@
 mod check;
 mod complete;
 mod error;
+mod key_value;
 mod reply;
 mod text;
 mod types;
-mod words;
 
 pub use self::complete::Argument;
 pub use self::error::{InvalidSchema, SchemaError};
+pub(super) use self::key_value::whole_number;
 pub use self::text::Schema;
-pub(super) use self::words::whole_number;
 
 use serde_json::{Map, Value};
 
 use self::types::Types;
-use crate::near::near;
-use crate::port::QmpCommand;
+use crate::qmp::QmpCommand;
+use crate::text::similar;
 
 /// The one command whose arguments the schema tells in part only (`'gen': false` in `qapi/qdev.json`, 7.2): what else
 /// it takes are the properties of the device.
@@ -43,7 +43,7 @@ impl Schema {
             }
             Map::new()
         } else {
-            words::read(&Types::of(self), name, entry.takes, words)?
+            key_value::read(&Types::of(self), name, entry.takes, words)?
         };
         Ok(QmpCommand { execute: name.to_owned(), arguments })
     }
@@ -61,7 +61,7 @@ impl Schema {
     fn known(&self, name: &str) -> Result<text::Entry<'_>, SchemaError> {
         self.entry(name).ok_or_else(|| SchemaError::UnknownCommand {
             given: error::shortened(name),
-            near: near(name, self.commands()),
+            similar: similar(name, self.commands()),
         })
     }
 }

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Preparation, Seat, StorageFeatures, StorageSpec};
-use crate::config::{KeyPath, Node, Report};
-use crate::plugin::StorageDriver;
+use super::{DriveSlot, Preparation, StorageFeatures, StorageSpec};
+use crate::config::{Diagnostics, KeyPath, Node};
 use crate::qemu::Switch;
+use crate::storage::StorageDriver;
 
 /// The longest tag the guest mounts by (9p: 31 bytes with its NUL; virtiofs: 36).
 const TAG_MAX: usize = 31;
@@ -50,7 +50,7 @@ impl StorageDriver for Virtfs {
         &["path"]
     }
 
-    fn check(&self, storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Report) {
+    fn check(&self, storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
         no_disk_keys(at, entry, report);
         match storage.own("path") {
             Some(node) => drop(report.path(&at.key("path"), node)),
@@ -98,7 +98,7 @@ impl StorageDriver for Virtfs {
         storage.readonly || options.and_then(|options| options.get("readonly")?.boolean()) == Some(true)
     }
 
-    fn front_end(&self, storage: &StorageSpec, _: Seat) -> Vec<Switch> {
+    fn front_end(&self, storage: &StorageSpec, _: DriveSlot) -> Vec<Switch> {
         let name = storage.name.as_str();
         let tag = option(storage, "mount_tag").unwrap_or_else(|| name.to_owned());
         let device = Switch::new("device").head("virtio-9p-pci").option("fsdev", name);
@@ -127,7 +127,7 @@ impl StorageDriver for Virtiofs {
         &["socket"]
     }
 
-    fn check(&self, storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Report) {
+    fn check(&self, storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
         no_disk_keys(at, entry, report);
         match storage.own("socket") {
             Some(node) => drop(report.path(&at.key("socket"), node)),
@@ -154,7 +154,7 @@ impl StorageDriver for Virtiofs {
         vec![Switch::new("chardev").head("socket").option("id", id).option("path", socket)]
     }
 
-    fn front_end(&self, storage: &StorageSpec, _: Seat) -> Vec<Switch> {
+    fn front_end(&self, storage: &StorageSpec, _: DriveSlot) -> Vec<Switch> {
         let name = storage.name.as_str();
         let tag = storage.own("mount_tag").and_then(Node::scalar).unwrap_or_else(|| name.to_owned());
         let device = Switch::new("device").head("vhost-user-fs-pci").option("chardev", storage.name.file_node());
@@ -179,7 +179,7 @@ fn option(storage: &StorageSpec, key: &str) -> Option<String> {
     storage.own("options").and_then(|options| options.get(key)).and_then(Node::scalar)
 }
 
-fn tag(at: &KeyPath, node: &Node, report: &mut Report) {
+fn tag(at: &KeyPath, node: &Node, report: &mut Diagnostics) {
     if let Some(text) = report.word(at, node)
         && text.len() > TAG_MAX
     {
@@ -188,7 +188,7 @@ fn tag(at: &KeyPath, node: &Node, report: &mut Report) {
 }
 
 /// Notes the keys that only a disk can have.
-fn no_disk_keys(at: &KeyPath, entry: &Node, report: &mut Report) {
+fn no_disk_keys(at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
     const OF_DISKS: [&str; 9] =
         ["file", "size", "interface", "backing_file", "backing_format", "cache", "discard", "serial", "bootindex"];
     for key in OF_DISKS {
@@ -202,9 +202,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::machine::ConfigHandler;
     use crate::machine::{Machine, builtin_handlers};
-    use crate::plugin::ConfigHandler;
-    use crate::storage::{DriveName, Interface, builtin_drivers};
+    use crate::qemu::NodeName;
+    use crate::storage::{Interface, builtin_drivers};
 
     /// Understands a machine with this entry alone.
     fn read(entry: &str) -> (Machine, Vec<String>) {
@@ -222,7 +223,7 @@ mod tests {
 
         let storage = &machine.storage[0];
         let back_end = storage.driver.back_end(storage, "");
-        let front_end = storage.driver.front_end(storage, Seat { position: 0, is_q35: false });
+        let front_end = storage.driver.front_end(storage, DriveSlot { position: 0, is_q35: false });
 
         assert_eq!((back_end[0].argument(), front_end[0].argument()), (Some(back), Some(front)));
     }
@@ -318,7 +319,7 @@ mod tests {
         let own: Node = serde_json::from_str(r#"{"path": "/s/a,readonly=on", "options": {"mount_tag": "t"}}"#).unwrap();
         let storage = StorageSpec {
             index: 0,
-            name: DriveName::parse("src").unwrap(),
+            name: NodeName::parse("src").unwrap(),
             driver: Arc::new(Virtfs),
             file: None,
             size: None,
@@ -333,7 +334,7 @@ mod tests {
         };
 
         let share = Virtfs.back_end(&storage, "");
-        let device = Virtfs.front_end(&storage, Seat { position: 0, is_q35: false });
+        let device = Virtfs.front_end(&storage, DriveSlot { position: 0, is_q35: false });
 
         let expected = "local,id=src,path=/s/a,,readonly=on,security_model=mapped-xattr";
         assert_eq!(share[0].argument(), Some(expected));

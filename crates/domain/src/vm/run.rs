@@ -57,12 +57,12 @@ pub enum MonitorRole {
     /// Sessions that stay; the second of two.
     SessionTwo,
     /// Left free for tools that are not ours.
-    Foreign,
+    External,
 }
 
 impl MonitorRole {
     /// All of them, in the order QEMU is given them.
-    pub const ALL: [Self; 4] = [Self::Command, Self::SessionOne, Self::SessionTwo, Self::Foreign];
+    pub const ALL: [Self; 4] = [Self::Command, Self::SessionOne, Self::SessionTwo, Self::External];
 
     /// Returns the name of its socket and character device.
     pub const fn name(self) -> &'static str {
@@ -70,7 +70,7 @@ impl MonitorRole {
             Self::Command => "qmp",
             Self::SessionOne => "qmp-s1",
             Self::SessionTwo => "qmp-s2",
-            Self::Foreign => "qmp-free",
+            Self::External => "qmp-external",
         }
     }
 }
@@ -79,19 +79,19 @@ impl MonitorRole {
 ///
 /// New, because a QEMU that is given a socket path in use takes it over without a word (7.2).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunPlaces {
+pub struct RunPaths {
     /// The folder of the sockets; its path is short, sockets allow 107 bytes.
     pub sockets: PathBuf,
     /// The folder of what outlives the run: logs and the flight recorder.
     pub records: PathBuf,
 }
 
-impl RunPlaces {
+impl RunPaths {
     /// The longest path of a socket, in bytes (`sun_path` holds 108 with its NUL; unix(7)).
     pub const SOCKET_PATH_MAX: usize = 107;
 
     /// Returns the places of boot `boot` of the VM whose folders these are.
-    pub fn of(vm_sockets: &Path, vm_records: &Path, boot: BootNumber) -> Self {
+    pub fn new(vm_sockets: &Path, vm_records: &Path, boot: BootNumber) -> Self {
         Self { sockets: vm_sockets.join(format!("b{boot}")), records: vm_records.join(format!("boot-{boot}")) }
     }
 
@@ -241,7 +241,8 @@ pub struct Run {
     /// When the start was asked for.
     pub started_at: Timestamp,
     /// Where its files are.
-    pub places: RunPlaces,
+    #[serde(alias = "places")]
+    pub paths: RunPaths,
     /// The ports of the host that lead to the guest, with the ports that were really taken.
     pub forwards: Vec<Forward>,
 }
@@ -262,17 +263,17 @@ mod tests {
     fn test_run_places_usual_runtime_folder_fits_a_socket() {
         let vm = Path::new("/run/user/1000/maqet/0d9f2ac358b1");
 
-        let places = RunPlaces::of(vm, Path::new("/s"), BootNumber(4_000_000_000));
+        let paths = RunPaths::new(vm, Path::new("/s"), BootNumber(4_000_000_000));
 
-        assert!(places.longest_socket().as_os_str().len() <= RunPlaces::SOCKET_PATH_MAX);
+        assert!(paths.longest_socket().as_os_str().len() <= RunPaths::SOCKET_PATH_MAX);
     }
 
     #[test]
     fn test_run_places_folder_of_records_tells_its_boot() {
-        let places = RunPlaces::of(Path::new("/r"), Path::new("/s"), BootNumber(12));
+        let paths = RunPaths::new(Path::new("/r"), Path::new("/s"), BootNumber(12));
 
-        assert_eq!(RunPlaces::boot_of(&places.records), Some(BootNumber(12)));
-        assert_eq!(RunPlaces::boot_of(Path::new("/s/boot-notes")), None);
+        assert_eq!(RunPaths::boot_of(&paths.records), Some(BootNumber(12)));
+        assert_eq!(RunPaths::boot_of(Path::new("/s/boot-notes")), None);
     }
 
     #[test]

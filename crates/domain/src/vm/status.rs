@@ -13,49 +13,10 @@
 //! [`Status::of`] says which state a VM is in; [`Status::on`] says what a wish does to a VM in a
 //! state. Both are exhaustive: a new state does not compile until every pair is decided.
 
+use crate::qmp::RunState;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use super::run::{Ending, Phase, Run, StopReason};
-
-/// QEMU's run state, as `query-status` reports it (QAPI `RunState`, QEMU 7.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RunState {
-    /// Waiting for a migration to come in.
-    Inmigrate,
-    /// QEMU found an error of its own and stands still.
-    InternalError,
-    /// A disk failed and the guest stands still.
-    IoError,
-    /// Stopped by somebody.
-    Paused,
-    /// Stopped after a migration went out.
-    Postmigrate,
-    /// Started with `-S` and never let go.
-    Prelaunch,
-    /// Paused for the last part of a migration.
-    FinishMigrate,
-    /// Stopped in the middle of loading a snapshot.
-    RestoreVm,
-    /// Running.
-    Running,
-    /// Paused for the saving of a snapshot.
-    SaveVm,
-    /// The guest is off and QEMU was told to stay.
-    Shutdown,
-    /// Suspended to RAM by the guest.
-    Suspended,
-    /// Stopped by its watchdog.
-    Watchdog,
-    /// The guest's kernel panicked.
-    GuestPanicked,
-    /// Paused for COLO replication.
-    Colo,
-    /// A state this program does not know.
-    #[serde(other)]
-    Unrecognised,
-}
 
 /// How the command monitor answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +40,7 @@ pub struct Shutdown {
 
 /// What is seen of a run's process right now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sight {
+pub enum ProcessObservation {
     /// It lives, and its monitor answered so.
     Answered(MonitorAnswer),
     /// It lives, and its monitor was not asked.
@@ -89,15 +50,15 @@ pub enum Sight {
     /// It is gone.
     Gone {
         /// The last word of the flight recorder, if there is one.
-        last_word: Option<Shutdown>,
+        shutdown_event: Option<Shutdown>,
         /// Whether the host was booted since it was started.
         host_rebooted: bool,
     },
 }
 
-impl Sight {
+impl ProcessObservation {
     /// A process that is gone without a word, on a host that runs on.
-    pub const GONE: Self = Self::Gone { last_word: None, host_rebooted: false };
+    pub const GONE: Self = Self::Gone { shutdown_event: None, host_rebooted: false };
 }
 
 /// The state a VM is in.
@@ -131,7 +92,7 @@ pub enum Status {
 
 /// What somebody wants of a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Input {
+pub enum Action {
     /// Start it.
     Start,
     /// Stop it.
@@ -152,20 +113,20 @@ pub enum Input {
 
 /// What a wish comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum Transition {
     /// Do it.
-    Do,
+    Proceed,
     /// It is so already; nothing to do.
-    AlreadySo,
+    NoOp,
 }
 
 /// A wish that does not fit the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refused {
+pub struct InvalidTransition {
     /// The state the VM is in.
     pub status: Status,
     /// What was wanted.
-    pub input: Input,
+    pub action: Action,
 }
 
 impl Status {
@@ -174,25 +135,29 @@ impl Status {
     ///
     /// What is seen wins: a process that lives is never called stopped, and one that is gone is never called running.
     /// A start or a stop that nobody works on any more was given up, and counts for nothing.
-    pub fn of(run: Option<&Run>, seen: Sight, is_worked_on: bool) -> Self {
+    pub fn from_run(run: Option<&Run>, seen: ProcessObservation, is_worked_on: bool) -> Self {
         match (run.map(|run| run.phase), seen, is_worked_on) {
             (None, _, false) => Self::Defined,
             (Some(Phase::Ended(ending)), _, false) => Self::Stopped(ending),
             (None | Some(Phase::Ended(_)), _, true) => Self::Busy,
-            (Some(Phase::Stopping), Sight::Answered(_) | Sight::Lives | Sight::ComingUp, true) => Self::Stopping,
-            (Some(Phase::Starting), _, true) | (Some(_), Sight::ComingUp, _) => Self::Starting,
-            (Some(phase), Sight::Gone { last_word, host_rebooted }, _) => {
-                Self::Stopped(Self::ending(phase, last_word, host_rebooted))
+            (
+                Some(Phase::Stopping),
+                ProcessObservation::Answered(_) | ProcessObservation::Lives | ProcessObservation::ComingUp,
+                true,
+            ) => Self::Stopping,
+            (Some(Phase::Starting), _, true) | (Some(_), ProcessObservation::ComingUp, _) => Self::Starting,
+            (Some(phase), ProcessObservation::Gone { shutdown_event, host_rebooted }, _) => {
+                Self::Stopped(Self::ending(phase, shutdown_event, host_rebooted))
             }
-            (Some(Phase::Starting | Phase::Running | Phase::Stopping), Sight::Answered(answer), _) => {
+            (Some(Phase::Starting | Phase::Running | Phase::Stopping), ProcessObservation::Answered(answer), _) => {
                 Self::alive(answer)
             }
-            (Some(Phase::Starting | Phase::Running | Phase::Stopping), Sight::Lives, _) => Self::Running,
+            (Some(Phase::Starting | Phase::Running | Phase::Stopping), ProcessObservation::Lives, _) => Self::Running,
         }
     }
 
-    fn ending(phase: Phase, last_word: Option<Shutdown>, host_rebooted: bool) -> Ending {
-        if let Some(word) = last_word {
+    fn ending(phase: Phase, shutdown_event: Option<Shutdown>, host_rebooted: bool) -> Ending {
+        if let Some(word) = shutdown_event {
             return Ending { reason: word.reason, at: Some(word.at) };
         }
         let reason = match phase {
@@ -237,45 +202,45 @@ impl Status {
         }
     }
 
-    /// Returns what `input` comes to in this state.
+    /// Returns what `action` comes to in this state.
     ///
     /// A machine that stopped half-way through loading a snapshot is never let go on: QEMU would take `cont`, and run
     /// a guest that is half one and half another (7.2).
-    pub const fn on(self, input: Input) -> Result<Step, Refused> {
-        use Input as I;
+    pub const fn on(self, action: Action) -> Result<Transition, InvalidTransition> {
+        use Action as I;
         use Status as S;
 
-        let refused = Err(Refused { status: self, input });
+        let refused = Err(InvalidTransition { status: self, action });
         match self {
-            S::Defined | S::Stopped(_) => match input {
-                I::Start | I::Remove | I::ChangeDisks => Ok(Step::Do),
-                I::Stop => Ok(Step::AlreadySo),
+            S::Defined | S::Stopped(_) => match action {
+                I::Start | I::Remove | I::ChangeDisks => Ok(Transition::Proceed),
+                I::Stop => Ok(Transition::NoOp),
                 I::Command | I::Pause | I::Resume | I::Reset => refused,
             },
-            S::Running => match input {
-                I::Start | I::Resume => Ok(Step::AlreadySo),
-                I::Stop | I::Command | I::Pause | I::Reset => Ok(Step::Do),
+            S::Running => match action {
+                I::Start | I::Resume => Ok(Transition::NoOp),
+                I::Stop | I::Command | I::Pause | I::Reset => Ok(Transition::Proceed),
                 I::Remove | I::ChangeDisks => refused,
             },
-            S::Paused => match input {
-                I::Start | I::Pause => Ok(Step::AlreadySo),
-                I::Stop | I::Command | I::Resume | I::Reset => Ok(Step::Do),
+            S::Paused => match action {
+                I::Start | I::Pause => Ok(Transition::NoOp),
+                I::Stop | I::Command | I::Resume | I::Reset => Ok(Transition::Proceed),
                 I::Remove | I::ChangeDisks => refused,
             },
-            S::IoError => match input {
-                I::Stop | I::Command | I::Resume | I::Reset => Ok(Step::Do),
+            S::IoError => match action {
+                I::Stop | I::Command | I::Resume | I::Reset => Ok(Transition::Proceed),
                 I::Start | I::Remove | I::ChangeDisks | I::Pause => refused,
             },
-            S::Panicked => match input {
-                I::Stop | I::Command | I::Reset => Ok(Step::Do),
+            S::Panicked => match action {
+                I::Stop | I::Command | I::Reset => Ok(Transition::Proceed),
                 I::Start | I::Remove | I::ChangeDisks | I::Pause | I::Resume => refused,
             },
-            S::Starting | S::Busy | S::Stopping | S::RestoreFailed | S::Unreachable => match input {
-                I::Stop | I::Command => Ok(Step::Do),
+            S::Starting | S::Busy | S::Stopping | S::RestoreFailed | S::Unreachable => match action {
+                I::Stop | I::Command => Ok(Transition::Proceed),
                 I::Start | I::Remove | I::ChangeDisks | I::Pause | I::Resume | I::Reset => refused,
             },
-            S::Orphaned => match input {
-                I::Stop => Ok(Step::Do),
+            S::Orphaned => match action {
+                I::Stop => Ok(Transition::Proceed),
                 I::Start | I::Remove | I::ChangeDisks | I::Command | I::Pause | I::Resume | I::Reset => refused,
             },
         }
@@ -321,7 +286,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::vm::{BootNumber, RunPlaces};
+    use crate::vm::{BootNumber, RunPaths};
 
     fn run(phase: Phase) -> Run {
         Run {
@@ -329,7 +294,7 @@ mod tests {
             phase,
             process: None,
             started_at: Timestamp::UNIX_EPOCH,
-            places: RunPlaces { sockets: PathBuf::from("/r"), records: PathBuf::from("/s") },
+            paths: RunPaths { sockets: PathBuf::from("/r"), records: PathBuf::from("/s") },
             forwards: Vec::new(),
         }
     }
@@ -338,46 +303,48 @@ mod tests {
 
     const PHASES: [Phase; 3] = [Phase::Starting, Phase::Running, Phase::Stopping];
 
-    const fn answered(state: RunState) -> Sight {
-        Sight::Answered(MonitorAnswer::State(state))
+    const fn answered(state: RunState) -> ProcessObservation {
+        ProcessObservation::Answered(MonitorAnswer::State(state))
     }
 
     /// What nobody works on.
     #[track_caller]
-    fn check(phase: Phase, seen: Sight, expected: &str) {
-        let status = Status::of(Some(&run(phase)), seen, false);
+    fn check(phase: Phase, seen: ProcessObservation, expected: &str) {
+        let status = Status::from_run(Some(&run(phase)), seen, false);
 
         assert_eq!(status.as_str(), expected, "{phase:?} {seen:?}");
     }
 
     #[test]
     fn test_status_never_started_is_defined() {
-        assert_eq!(Status::of(None, Sight::GONE, false), Status::Defined);
+        assert_eq!(Status::from_run(None, ProcessObservation::GONE, false), Status::Defined);
     }
 
     #[test]
     fn test_status_worked_on_without_a_process_is_busy() {
         let ended = run(Phase::Ended(Ending { reason: StopReason::HostQuit, at: None }));
 
-        assert_eq!(Status::of(None, Sight::GONE, true), Status::Busy);
-        assert_eq!(Status::of(Some(&ended), Sight::GONE, true), Status::Busy);
+        assert_eq!(Status::from_run(None, ProcessObservation::GONE, true), Status::Busy);
+        assert_eq!(Status::from_run(Some(&ended), ProcessObservation::GONE, true), Status::Busy);
     }
 
     #[test]
     fn test_status_start_or_stop_underway_is_told_from_one_given_up() {
         let (starting, stopping) = (run(Phase::Starting), run(Phase::Stopping));
-        let begun = [Sight::GONE, Sight::Lives].map(|seen| Status::of(Some(&starting), seen, true));
+        let begun = [ProcessObservation::GONE, ProcessObservation::Lives]
+            .map(|seen| Status::from_run(Some(&starting), seen, true));
         assert_eq!(begun, [Status::Starting; 2]);
-        assert_eq!(Status::of(Some(&stopping), Sight::Lives, true), Status::Stopping);
-        assert_eq!(Status::of(Some(&starting), Sight::ComingUp, false), Status::Starting);
-        let given_up = [&starting, &stopping].map(|run| Status::of(Some(run), answered(RunState::Running), false));
+        assert_eq!(Status::from_run(Some(&stopping), ProcessObservation::Lives, true), Status::Stopping);
+        assert_eq!(Status::from_run(Some(&starting), ProcessObservation::ComingUp, false), Status::Starting);
+        let given_up =
+            [&starting, &stopping].map(|run| Status::from_run(Some(run), answered(RunState::Running), false));
         assert_eq!(given_up, [Status::Running; 2]);
     }
 
     #[test]
     fn test_status_process_gone_is_never_running() {
         for (phase, is_worked_on) in PHASES.into_iter().flat_map(|phase| [(phase, false), (phase, true)]) {
-            let status = Status::of(Some(&run(phase)), Sight::GONE, is_worked_on);
+            let status = Status::from_run(Some(&run(phase)), ProcessObservation::GONE, is_worked_on);
 
             assert!(matches!(status, Status::Stopped(_) | Status::Starting), "{phase:?} {is_worked_on}: {status:?}");
             assert_eq!(status == Status::Starting, is_worked_on && phase == Phase::Starting, "{phase:?}");
@@ -386,31 +353,35 @@ mod tests {
 
     #[test]
     fn test_status_process_alive_is_never_stopped() {
-        let sights = [Sight::Lives, Sight::Answered(MonitorAnswer::Blocked), Sight::Answered(MonitorAnswer::Silent)];
+        let sights = [
+            ProcessObservation::Lives,
+            ProcessObservation::Answered(MonitorAnswer::Blocked),
+            ProcessObservation::Answered(MonitorAnswer::Silent),
+        ];
         for (phase, seen) in PHASES.into_iter().flat_map(|phase| sights.map(|seen| (phase, seen))) {
             for is_worked_on in [false, true] {
-                assert!(Status::of(Some(&run(phase)), seen, is_worked_on).is_live(), "{phase:?} {seen:?}");
+                assert!(Status::from_run(Some(&run(phase)), seen, is_worked_on).is_live(), "{phase:?} {seen:?}");
             }
         }
     }
 
     #[track_caller]
-    fn check_ending(phase: Phase, seen: Sight, reason: StopReason, at: Option<Timestamp>) {
-        let status = Status::of(Some(&run(phase)), seen, false);
+    fn check_ending(phase: Phase, seen: ProcessObservation, reason: StopReason, at: Option<Timestamp>) {
+        let status = Status::from_run(Some(&run(phase)), seen, false);
 
         assert_eq!(status, Status::Stopped(Ending { reason, at }), "{phase:?} {seen:?}");
     }
 
     #[test]
     fn test_status_killed_without_a_word_is_crashed() {
-        check_ending(Phase::Running, Sight::GONE, StopReason::Crashed, None);
-        check_ending(Phase::Stopping, Sight::GONE, StopReason::Crashed, None);
-        check_ending(Phase::Starting, Sight::GONE, StopReason::Unknown, None);
+        check_ending(Phase::Running, ProcessObservation::GONE, StopReason::Crashed, None);
+        check_ending(Phase::Stopping, ProcessObservation::GONE, StopReason::Crashed, None);
+        check_ending(Phase::Starting, ProcessObservation::GONE, StopReason::Unknown, None);
     }
 
     #[test]
     fn test_status_gone_with_the_boot_of_its_host_says_so() {
-        let seen = Sight::Gone { last_word: None, host_rebooted: true };
+        let seen = ProcessObservation::Gone { shutdown_event: None, host_rebooted: true };
 
         for phase in PHASES {
             check_ending(phase, seen, StopReason::HostReboot, None);
@@ -420,10 +391,10 @@ mod tests {
     #[test]
     fn test_status_last_word_of_the_recorder_gives_reason_and_time() {
         let at = Timestamp::UNIX_EPOCH;
-        let last_word = Some(Shutdown { reason: StopReason::GuestShutdown, at });
+        let shutdown_event = Some(Shutdown { reason: StopReason::GuestShutdown, at });
 
         for host_rebooted in [false, true] {
-            let seen = Sight::Gone { last_word, host_rebooted };
+            let seen = ProcessObservation::Gone { shutdown_event, host_rebooted };
             check_ending(Phase::Running, seen, StopReason::GuestShutdown, Some(at));
         }
     }
@@ -434,15 +405,15 @@ mod tests {
         check(Phase::Starting, answered(RunState::Prelaunch), "paused");
         check(Phase::Running, answered(RunState::RestoreVm), "restore-failed");
         check(Phase::Running, answered(RunState::GuestPanicked), "panicked");
-        check(Phase::Running, Sight::Answered(MonitorAnswer::Blocked), "busy");
-        check(Phase::Running, Sight::Answered(MonitorAnswer::Silent), "unreachable");
-        check(Phase::Running, Sight::Lives, "running");
+        check(Phase::Running, ProcessObservation::Answered(MonitorAnswer::Blocked), "busy");
+        check(Phase::Running, ProcessObservation::Answered(MonitorAnswer::Silent), "unreachable");
+        check(Phase::Running, ProcessObservation::Lives, "running");
     }
 
     /// The table of docs/reference/states.md: what each wish comes to, `+` do it, `=` nothing to do, `-` refused.
     #[test]
     fn test_inputs_come_to_what_the_table_says_in_every_state() {
-        use Input as I;
+        use Action as I;
         let inputs = [I::Start, I::Stop, I::Remove, I::ChangeDisks, I::Command, I::Pause, I::Resume, I::Reset];
         for (status, expected) in [
             (Status::Defined, "+=++----"),
@@ -458,11 +429,11 @@ mod tests {
             (Status::Unreachable, "-+--+---"),
             (Status::Orphaned, "-+------"),
         ] {
-            let told = inputs.map(|input| match status.on(input) {
-                Ok(Step::Do) => '+',
-                Ok(Step::AlreadySo) => '=',
+            let told = inputs.map(|action| match status.on(action) {
+                Ok(Transition::Proceed) => '+',
+                Ok(Transition::NoOp) => '=',
                 Err(refused) => {
-                    assert_eq!(refused, Refused { status, input });
+                    assert_eq!(refused, InvalidTransition { status, action });
                     '-'
                 }
             });

@@ -82,7 +82,8 @@ fn microseconds(command: Command) -> Result<Duration> {
 /// Starts our VM, and looks at a monitor that maqet itself does not use for when it runs.
 fn start_until_running(ground: &Ground<'_>) -> Result<Duration> {
     let words = command_line(ground, OURS)?;
-    let free = path_in(&words, "socket,id=qmp-free,").ok_or_else(|| Failure::new("there is no free monitor"))?;
+    let free =
+        path_in(&words, "socket,id=qmp-external,").ok_or_else(|| Failure::new("there is no external monitor"))?;
     let mut command = ground.maqet(["start", OURS]);
     command.stdout(Stdio::null()).stderr(Stdio::null());
 

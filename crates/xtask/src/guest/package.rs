@@ -40,8 +40,8 @@ pub(crate) struct Keymaps {
 impl Keymaps {
     /// Compiles a keymap, such as `qwertz/de-latin1`, into the form that busybox's `loadkmap` takes.
     pub(crate) fn compiled(&self, keymap: &str) -> Result<Vec<u8>> {
-        let places = ["bin/loadkeys", "usr/bin/loadkeys"].map(|place| self.loadkeys.join(place));
-        let loadkeys = places.iter().find(|place| place.is_file()).unwrap_or(&places[0]);
+        let paths = ["bin/loadkeys", "usr/bin/loadkeys"].map(|place| self.loadkeys.join(place));
+        let loadkeys = paths.iter().find(|place| place.is_file()).unwrap_or(&paths[0]);
         let source = self.folder.join("usr/share/keymaps/i386").join(keymap).with_extension("kmap.gz");
         program::bytes(program::command(loadkeys).arg("--bkeymap").arg(source))
     }
@@ -62,8 +62,8 @@ impl Kernel {
     ///
     /// On a system whose /lib is a link into /usr the package may have them there.
     pub(crate) fn modules(&self) -> Result<PathBuf> {
-        let places = ["lib/modules", "usr/lib/modules"].map(|place| self.folder.join(place));
-        let place = places.iter().find(|place| place.is_dir()).unwrap_or(&places[0]);
+        let paths = ["lib/modules", "usr/lib/modules"].map(|place| self.folder.join(place));
+        let place = paths.iter().find(|place| place.is_dir()).unwrap_or(&paths[0]);
         only_entry(place, "")
     }
 }
@@ -71,8 +71,8 @@ impl Kernel {
 impl Busybox {
     /// Returns the path of the binary.
     pub(crate) fn path(&self) -> PathBuf {
-        let places = ["bin/busybox", "usr/bin/busybox"].map(|place| self.folder.join(place));
-        places.iter().find(|place| place.is_file()).unwrap_or(&places[0]).clone()
+        let paths = ["bin/busybox", "usr/bin/busybox"].map(|place| self.folder.join(place));
+        paths.iter().find(|place| place.is_file()).unwrap_or(&paths[0]).clone()
     }
 
     /// Returns the content of the binary.

@@ -7,10 +7,10 @@ use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::config::{Node, Value};
 use maqet_domain::event::{Event, kind};
 use maqet_domain::history::{Actor, Call, HistoryEntry};
+use maqet_domain::qemu::NodeName;
 use maqet_domain::size::ByteSize;
-use maqet_domain::storage::DriveName;
 use maqet_domain::vm::{
-    BootId, BootNumber, Origins, Phase, ProcessIdentity, Revision, Run, RunPlaces, Vm, VmEntry, VmId, VmName,
+    BootId, BootNumber, Origins, Phase, ProcessIdentity, Revision, Run, RunPaths, Vm, VmEntry, VmId, VmName,
 };
 use serde_json::json;
 
@@ -92,7 +92,7 @@ pub fn run(boot: u32, phase: Phase) -> Run {
             boot_id: BootId("7a0fd1f4-1f8c-4b0a-a39c-0a4a7a5d2f6e".to_owned()),
         }),
         started_at: moment(60),
-        places: RunPlaces {
+        paths: RunPaths {
             sockets: PathBuf::from("/run/user/1000/maqet/0d9f2ac358b1/b1"),
             records: PathBuf::from("/home/ü, \"x\"/.local/state/maqet/vm/boot-1"),
         },
@@ -106,7 +106,7 @@ pub fn storage(path: &str, vm: Option<VmId>) -> StorageRecord {
     StorageRecord {
         path: PathBuf::from(path),
         vm,
-        drive: DriveName::parse("hdd").expect("the name is one"),
+        drive: NodeName::parse("hdd").expect("the name is one"),
         kind: "qcow2".to_owned(),
         size: Some(ByteSize::from_bytes(u64::MAX)),
         created_at: moment(30),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use maqet_domain::fault::{FaultPoint, VARIABLE};
+use maqet_fault_points::{FaultPoint, VARIABLE};
 use maqet_testkit::parallel;
 
 use super::aftermath::{self, Before, First};

@@ -78,7 +78,7 @@ impl<'a> Pump<'a> {
             takes: true,
             heard: None,
             deadline: arguments.timeout.map(|timeout| Instant::now() + timeout.duration()),
-            idle: arguments.idle.map(maqet::Patience::duration),
+            idle: arguments.idle.map(maqet::HumanDuration::duration),
             last: Instant::now(),
         }
     }

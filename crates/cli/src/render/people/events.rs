@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use maqet::ShownEvent;
-use maqet::domain::qemu::QmpEvent;
+use maqet::domain::qmp::QmpEvent;
 use serde_json::Value;
 
 use super::People;

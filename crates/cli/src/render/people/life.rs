@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-use maqet::Rung;
-use maqet::operation::{Pressed, Restarted, Started, Stopped, Waited};
+use maqet::StopMethod;
+use maqet::operation::{PowerChanged, Restarted, Started, Stopped, Waited};
 
 use super::People;
 use crate::render::printable::printable;
@@ -19,8 +19,8 @@ impl People for Started {
 impl People for Stopped {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let how = match self.how {
-            Rung::Nothing if self.vm.status == "defined" => ": it was never started".to_owned(),
-            Rung::Nothing => " already".to_owned(),
+            StopMethod::Nothing if self.vm.status == "defined" => ": it was never started".to_owned(),
+            StopMethod::Nothing => " already".to_owned(),
             rung => format!(": {}", took(rung)),
         };
         writeln!(out, "`{}` is {}{how}", self.vm.name, self.vm.status)
@@ -34,7 +34,7 @@ impl People for Restarted {
     }
 }
 
-impl People for Pressed {
+impl People for PowerChanged {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let already = if self.changed { "" } else { " already" };
         writeln!(out, "`{}` is {}{already}", self.vm.name, self.vm.status)
@@ -57,13 +57,13 @@ impl People for Waited {
 }
 
 /// Returns what a rung of the ladder was.
-const fn took(rung: Rung) -> &'static str {
+const fn took(rung: StopMethod) -> &'static str {
     match rung {
-        Rung::Nothing => "it was not running",
-        Rung::PowerDown => "the guest powered off",
-        Rung::Quit => "QEMU was told to quit",
-        Rung::Term => "QEMU was ended with SIGTERM",
-        Rung::Kill => "QEMU was killed",
-        Rung::Unseen => "QEMU ended before its guest powered off",
+        StopMethod::Nothing => "it was not running",
+        StopMethod::PowerDown => "the guest powered off",
+        StopMethod::Quit => "QEMU was told to quit",
+        StopMethod::Term => "QEMU was ended with SIGTERM",
+        StopMethod::Kill => "QEMU was killed",
+        StopMethod::Unseen => "QEMU ended before its guest powered off",
     }
 }

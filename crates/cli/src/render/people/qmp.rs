@@ -196,11 +196,11 @@ fn list(out: &mut dyn Write, items: &[Value]) -> io::Result<()> {
 }
 
 fn table(out: &mut dyn Write, columns: &[Column], items: &[&Value]) -> io::Result<()> {
-    let value = |item: &Value, places: &[&str], form| {
-        let found = places.iter().filter_map(|place| item.pointer(place)).find(|value| **value != "");
+    let value = |item: &Value, paths: &[&str], form| {
+        let found = paths.iter().filter_map(|place| item.pointer(place)).find(|value| **value != "");
         cell(found, form)
     };
-    let rows = items.iter().map(|item| columns.iter().map(|(_, places, form)| value(item, places, *form)).collect());
+    let rows = items.iter().map(|item| columns.iter().map(|(_, paths, form)| value(item, paths, *form)).collect());
     rows_of(out, columns.iter().map(|(head, _, _)| (*head).to_owned()).collect(), rows.collect())
 }
 

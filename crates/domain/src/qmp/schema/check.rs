@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use super::key_value::{join, missing, unknown, wrong};
 use super::types::{Object, Type, Types};
-use super::words::{join, missing, unknown, wrong};
 use super::{OPEN_COMMAND, SchemaError};
 
 /// Checks the arguments of a command.

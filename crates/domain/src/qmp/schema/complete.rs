@@ -1,8 +1,8 @@
 //! What may come next, for whoever types a command.
 
 use super::Schema;
+use super::key_value::join;
 use super::types::{Object, Type, Types};
-use super::words::join;
 
 /// An argument that a command takes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use super::types::quoted;
 use crate::error::{Explain, Fault};
-use crate::near::did_you_mean;
+use crate::text::did_you_mean;
 
 /// More names than this are no help in a hint.
 const LISTED: usize = 40;
@@ -27,7 +27,7 @@ pub enum SchemaError {
         /// What was given.
         given: String,
         /// Names that look like it.
-        near: Vec<String>,
+        similar: Vec<String>,
     },
     /// The command has no such argument.
     #[error("`{command}` has no argument `{given}`")]
@@ -37,7 +37,7 @@ pub enum SchemaError {
         /// The argument, with dots where it is inside of another.
         given: String,
         /// Names that look like it.
-        near: Vec<String>,
+        similar: Vec<String>,
         /// The names there are.
         known: Vec<String>,
         /// What would have to be given for it to be one, as in `driver=qcow2`.
@@ -63,7 +63,7 @@ pub enum SchemaError {
         /// What it takes, in words.
         expected: String,
         /// Values that look like it.
-        near: Vec<String>,
+        similar: Vec<String>,
     },
     /// An argument that was given several times and takes one value.
     #[error("`{argument}` of `{command}` is given more than once")]
@@ -104,20 +104,20 @@ impl Explain for SchemaError {
             Self::UnknownCommand { given, .. } if given.starts_with('{') => {
                 vec!["write the command's name, and its arguments as `key=value` or with `--json '{…}'`".to_owned()]
             }
-            Self::UnknownCommand { near, .. } => did_you_mean(near)
+            Self::UnknownCommand { similar, .. } => did_you_mean(similar)
                 .into_iter()
                 .chain(["list the commands with `maqet qmp VM query-commands`".to_owned()])
                 .collect(),
-            Self::UnknownArgument { near, known, goes_with, .. } => {
+            Self::UnknownArgument { similar, known, goes_with, .. } => {
                 let needs = goes_with.as_ref().map(|other| format!("give `{other}` for it to be one"));
                 let all = match known.len() {
                     0 => Some("give none: it takes no arguments".to_owned()),
                     1..=LISTED => Some(format!("use one of {}", quoted(known))),
                     _ => None,
                 };
-                did_you_mean(near).into_iter().chain(needs).chain(all).collect()
+                did_you_mean(similar).into_iter().chain(needs).chain(all).collect()
             }
-            Self::WrongValue { near, .. } => did_you_mean(near).into_iter().collect(),
+            Self::WrongValue { similar, .. } => did_you_mean(similar).into_iter().collect(),
             Self::MissingArguments { missing, .. } => {
                 let all: Vec<String> = missing.iter().map(|name| format!("{name}=…")).collect();
                 vec![format!("add `{}`", all.join(" "))]

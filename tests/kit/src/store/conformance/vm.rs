@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use maqet_domain::change::Change;
 use maqet_domain::config::{Node, Value};
-use maqet_domain::vm::{Ending, Phase, Run, RunPlaces, StopReason};
+use maqet_domain::vm::{Ending, Phase, Run, RunPaths, StopReason};
 
 use super::{Subject, add, commit, names, one, sample};
 
@@ -98,8 +98,8 @@ pub async fn test_run_path_that_is_not_utf8_comes_back_whole(subject: &dyn Subje
     let store = subject.open();
     let odd = PathBuf::from(OsString::from_vec(b"/run/\xff\xfe, x".to_vec()));
     let mut vm = sample::vm("web", 1);
-    let places = RunPlaces { sockets: odd.clone(), records: odd };
-    vm.entry.run = Some(Run { places, ..sample::run(1, Phase::Running) });
+    let paths = RunPaths { sockets: odd.clone(), records: odd };
+    vm.entry.run = Some(Run { paths, ..sample::run(1, Phase::Running) });
 
     commit(&*store, sample::adding(&vm)).await;
 

@@ -1,0 +1,179 @@
+//! What an operation is, and how one is called by name.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use maqet_domain::change::ChangeSet;
+use maqet_domain::event::Event;
+use maqet_domain::history::Call;
+use maqet_domain::port::Guard;
+use maqet_domain::text::similar;
+use maqet_domain::vm::VmId;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{App, Error};
+
+/// What an operation does to the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It only looks.
+    Reads,
+    /// It changes what runs; told as an event, and no part of the history.
+    Acts,
+    /// It changes definitions, snapshots or storage; part of the history.
+    Changes,
+}
+
+/// One thing maqet can do: the struct is its arguments.
+///
+/// The same struct is the library's call, the JSON arguments and the history record.
+///
+/// ```no_run
+/// # async fn example(app: &maqet_application::App) -> Result<(), maqet_application::Error> {
+/// use maqet_application::operation::Status;
+///
+/// let status = app.run(Status { vm: "web".to_owned() }).await?;
+/// println!("{}", status.status);
+/// # Ok(())
+/// # }
+/// ```
+pub trait Operation: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The name: the path on the command line, with dots.
+    const NAME: &'static str;
+
+    /// What it does to the world.
+    const EFFECT: Effect;
+
+    /// What it returns.
+    type Output: Serialize + Send;
+
+    /// Does it: reads, decides, acts through ports, and returns what is to be written.
+    fn run(&self, app: &App) -> impl Future<Output = Result<Done<Self::Output>, Error>> + Send;
+}
+
+/// What an operation has done, and what is to be written of it.
+pub struct Done<T> {
+    pub(crate) value: T,
+    pub(crate) changes: ChangeSet,
+    pub(crate) vm: Option<VmId>,
+    pub(crate) inverse: Option<Call>,
+    pub(crate) guards: Vec<Box<dyn Guard>>,
+    pub(crate) forgotten: Option<(PathBuf, PathBuf)>,
+}
+
+impl<T> Done<T> {
+    /// Returns `value` and writes nothing.
+    pub fn reading(value: T) -> Self {
+        Self { value, changes: ChangeSet::default(), vm: None, inverse: None, guards: Vec::new(), forgotten: None }
+    }
+
+    /// Returns `value` and writes `changes`, which are about `vm`.
+    pub fn changing(value: T, vm: VmId, changes: ChangeSet) -> Self {
+        Self { changes, vm: Some(vm), ..Self::reading(value) }
+    }
+
+    /// Tells of something that happened.
+    #[must_use]
+    pub fn telling(mut self, event: Event) -> Self {
+        self.changes.events.push(event);
+        self
+    }
+
+    /// Says which VM it is about, where nothing is written of it.
+    #[must_use]
+    pub(crate) fn about(mut self, vm: VmId) -> Self {
+        self.vm = Some(vm);
+        self
+    }
+
+    /// Names the call that takes the change back.
+    #[must_use]
+    pub fn undone_by<O: Operation>(mut self, inverse: &O) -> Self {
+        self.inverse = call_of(inverse).ok();
+        self
+    }
+
+    /// Returns another value, and writes the same.
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Done<U> {
+        let Self { value, changes, vm, inverse, guards, forgotten } = self;
+        Done { value: change(value), changes, vm, inverse, guards, forgotten }
+    }
+
+    /// Removes the sockets and records of a VM that is gone, once that is written.
+    #[must_use]
+    pub(crate) fn forgetting(mut self, sockets: PathBuf, records: PathBuf) -> Self {
+        self.forgotten = Some((sockets, records));
+        self
+    }
+
+    /// Keeps a lock until everything is written.
+    #[must_use]
+    pub fn holding(mut self, guard: Box<dyn Guard>) -> Self {
+        self.guards.push(guard);
+        self
+    }
+}
+
+/// Returns an operation as data.
+pub(crate) fn call_of<O: Operation>(operation: &O) -> Result<Call, Error> {
+    let arguments =
+        serde_json::to_value(operation).map_err(|source| Error::Encode { operation: O::NAME.to_owned(), source })?;
+    Ok(Call { operation: O::NAME.to_owned(), arguments })
+}
+
+type Answer<'a> = Pin<Box<dyn Future<Output = Result<Value, Error>> + Send + 'a>>;
+
+/// Operations by their names, for callers that speak JSON.
+#[derive(Default, Clone)]
+pub struct OperationTable {
+    entries: Vec<(&'static str, Effect, Arc<dyn ErasedOperation>)>,
+}
+
+trait ErasedOperation: Send + Sync {
+    fn call<'a>(&'a self, app: &'a App, arguments: Value) -> Answer<'a>;
+}
+
+struct Erased<O>(std::marker::PhantomData<fn() -> O>);
+
+impl<O: Operation> ErasedOperation for Erased<O> {
+    fn call<'a>(&'a self, app: &'a App, arguments: Value) -> Answer<'a> {
+        Box::pin(async move {
+            let operation: O = serde_json::from_value(arguments)
+                .map_err(|source| Error::WrongArguments { operation: O::NAME.to_owned(), source })?;
+            let output = app.run(operation).await?;
+            serde_json::to_value(output).map_err(|source| Error::Encode { operation: O::NAME.to_owned(), source })
+        })
+    }
+}
+
+impl OperationTable {
+    /// Adds an operation under its name; a name added twice is the later one's.
+    #[must_use]
+    pub fn on<O: Operation>(mut self) -> Self {
+        self.entries.retain(|(name, _, _)| *name != O::NAME);
+        self.entries.push((O::NAME, O::EFFECT, Arc::new(Erased::<O>(std::marker::PhantomData))));
+        self
+    }
+
+    /// Returns the names in the order they were added.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.entries.iter().map(|(name, _, _)| *name).collect()
+    }
+
+    /// Returns what the operation does to the world.
+    pub fn effect(&self, name: &str) -> Option<Effect> {
+        self.entries.iter().find(|(known, _, _)| *known == name).map(|(_, effect, _)| *effect)
+    }
+
+    /// Runs the operation `name` with JSON arguments.
+    pub async fn call(&self, app: &App, name: &str, arguments: Value) -> Result<Value, Error> {
+        let Some((_, _, operation)) = self.entries.iter().find(|(known, _, _)| *known == name) else {
+            return Err(Error::NoSuchOperation { given: name.to_owned(), similar: similar(name, self.names()) });
+        };
+        operation.call(app, arguments).await
+    }
+}

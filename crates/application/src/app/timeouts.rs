@@ -1,0 +1,106 @@
+//! How long operations wait, where the settings may say something else than [`limits`].
+
+use std::time::Duration;
+
+use crate::{HumanDuration, limits};
+
+/// The time-outs that have a name in the settings; each is that of the same name in [`limits`] unless it is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// How long QEMU may take to answer once started.
+    pub start: Duration,
+    /// How long a guest may take to power off once asked.
+    pub power_down: Duration,
+    /// How long QEMU may take to quit once told.
+    pub quit: Duration,
+    /// How long QEMU may take to end after SIGTERM.
+    pub term: Duration,
+    /// How long the kernel may take to remove QEMU after SIGKILL.
+    pub kill: Duration,
+    /// How long an operation waits for another one on the same VM.
+    pub lock: Duration,
+    /// How long a QMP command may take.
+    pub qmp: Duration,
+    /// How long a hook may take.
+    pub hook: Duration,
+    /// How long is waited for a condition.
+    pub wait: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            start: limits::START,
+            power_down: limits::POWER_DOWN,
+            quit: limits::QUIT,
+            term: limits::TERM,
+            kill: limits::KILL,
+            lock: limits::LOCK,
+            qmp: limits::QMP_COMMAND,
+            hook: limits::HOOK,
+            wait: limits::WAIT,
+        }
+    }
+}
+
+impl Timeouts {
+    /// Their names, in the order in which they are met.
+    pub const NAMES: [&'static str; 9] = ["start", "power_down", "quit", "term", "kill", "lock", "qmp", "hook", "wait"];
+
+    /// Returns the one of this name.
+    pub fn get(&self, name: &str) -> Option<HumanDuration> {
+        let mut copy = *self;
+        copy.slot(name).copied().map(HumanDuration::new)
+    }
+
+    /// Sets the one of this name; whether there is one.
+    pub fn set(&mut self, name: &str, patience: HumanDuration) -> bool {
+        let slot = self.slot(name);
+        let is_known = slot.is_some();
+        if let Some(slot) = slot {
+            *slot = patience.duration();
+        }
+        is_known
+    }
+
+    fn slot(&mut self, name: &str) -> Option<&mut Duration> {
+        Some(match name {
+            "start" => &mut self.start,
+            "power_down" => &mut self.power_down,
+            "quit" => &mut self.quit,
+            "term" => &mut self.term,
+            "kill" => &mut self.kill,
+            "lock" => &mut self.lock,
+            "qmp" => &mut self.qmp,
+            "hook" => &mut self.hook,
+            "wait" => &mut self.wait,
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_timeouts_each_name_sets_one_of_its_own() {
+        for name in Timeouts::NAMES {
+            let mut timeouts = Timeouts::default();
+            let odd = HumanDuration::new(Duration::from_millis(7));
+
+            assert!(timeouts.set(name, odd), "{name}");
+
+            let changed = Timeouts::NAMES.into_iter().filter(|one| timeouts.get(one) == Some(odd));
+            assert_eq!(changed.collect::<Vec<_>>(), [name]);
+        }
+    }
+
+    #[test]
+    fn test_timeouts_unknown_name_sets_nothing() {
+        let mut timeouts = Timeouts::default();
+
+        assert!(!timeouts.set("reset", HumanDuration::new(Duration::ZERO)));
+        assert_eq!((timeouts, timeouts.get("reset")), (Timeouts::default(), None));
+    }
+}

@@ -1,0 +1,3 @@
+//! Long work: its progress.
+
+pub(crate) mod progress;

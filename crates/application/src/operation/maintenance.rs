@@ -1,0 +1,7 @@
+//! Checks and repairs of maqet itself.
+
+mod cleanup;
+mod doctor;
+
+pub use self::cleanup::{Cleaned, CleanedItem, Cleanup, Outcome};
+pub use self::doctor::{Diagnosis, Doctor};

@@ -1,0 +1,21 @@
+//! Observing VMs: list, state, definition, processes, logs, events, console, waiting.
+
+mod console;
+mod events;
+mod info;
+mod inspect;
+mod logs;
+mod ls;
+mod status;
+mod wait;
+
+pub use self::console::{AttachedConsole, Console, ConsoleInfo};
+pub use self::events::{EventPage, Events, InvalidSince, Since};
+pub use self::info::{Info, StorageInfo, VmInfo};
+pub use self::inspect::{
+    CpuUse, Inspect, InspectedDisk, InspectedMachine, InspectedProcess, InspectedSocket, SocketRole, VmInspection,
+};
+pub use self::logs::{LogError, LogInfo, LogKind, LogReader, Logs, VmLog};
+pub use self::ls::{Ls, SortKey};
+pub use self::status::Status;
+pub use self::wait::{Wait, Waited};

@@ -1,0 +1,102 @@
+//! `ls`: all VMs and their states.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+
+use futures_util::future::join_all;
+use maqet_domain::port::{Holder, LockName};
+use maqet_domain::text::glob_matches;
+use maqet_domain::vm::{VmEntry, VmId};
+use serde::{Deserialize, Serialize};
+
+use crate::app::operations::{Done, Effect, Operation};
+use crate::vm::observe::{VmStatus, observe_ended, unended};
+use crate::{App, Error, limits};
+
+/// What a list is sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[serde(rename_all = "kebab-case")]
+pub enum SortKey {
+    /// The name.
+    #[default]
+    Name,
+    /// The state, then the name.
+    Status,
+    /// When it was defined, the oldest first, then the name.
+    Created,
+}
+
+/// List VMs and their states
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+#[serde(deny_unknown_fields)]
+pub struct Ls {
+    /// Only VMs in this state
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "STATUS", value_parser = maqet_domain::vm::Status::WORDS))]
+    pub status: Option<String>,
+    /// Only VMs whose name glob_matches; `*` stands for any text and `?` for one character
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "GLOB"))]
+    pub name: Option<String>,
+    /// What to sort by
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long, value_enum, default_value_t, value_name = "KEY"))]
+    pub sort: SortKey,
+}
+
+impl Operation for Ls {
+    const NAME: &'static str = "ls";
+    const EFFECT: Effect = Effect::Reads;
+    type Output = Vec<VmStatus>;
+
+    async fn run(&self, app: &App) -> Result<Done<Vec<VmStatus>>, Error> {
+        let mut entries = app.ports.store.list().await?;
+        let known: Vec<VmId> = entries.iter().map(|entry| entry.id).collect();
+        let mut strays = app.orphans(&known).await;
+        if let Some(pattern) = &self.name {
+            entries.retain(|entry| glob_matches(pattern, entry.name.as_str()));
+            strays.retain(|stray| glob_matches(pattern, &stray.name));
+        }
+        let mut statuses = look_at_all(app, &entries).await;
+        statuses.extend(strays);
+        if let Some(wanted) = &self.status {
+            statuses.retain(|vm| vm.status == wanted);
+        }
+        statuses.sort_by(|a, b| self.sort.compare(a, b));
+        Ok(Done::reading(statuses))
+    }
+}
+
+impl SortKey {
+    /// Compares by this, and by the name where it is the same.
+    fn compare(self, a: &VmStatus, b: &VmStatus) -> Ordering {
+        let by_key = match self {
+            Self::Name => Ordering::Equal,
+            Self::Status => a.status.cmp(b.status),
+            Self::Created => a.created_at.cmp(&b.created_at),
+        };
+        by_key.then_with(|| a.name.cmp(&b.name))
+    }
+}
+
+/// Looks at many VMs at once, so that one that hangs delays the list by its own deadline only; in no order.
+async fn look_at_all(app: &App, entries: &[VmEntry]) -> Vec<VmStatus> {
+    let held: HashMap<LockName, Holder> = app.ports.locks.held().await.into_iter().collect();
+    let holder = |entry: &VmEntry| held.get(&LockName::Vm(entry.id)).cloned();
+    let mut statuses = Vec::with_capacity(entries.len());
+    let mut may_live = Vec::new();
+    for entry in entries {
+        match unended(entry) {
+            Some(_) => may_live.push(entry),
+            None => statuses.push(VmStatus::new(entry, &observe_ended(entry, holder(entry)))),
+        }
+    }
+    for some in may_live.chunks(limits::LOOKS_AT_ONCE) {
+        let looks =
+            some.iter().map(async |entry| VmStatus::new(entry, &app.observe_with_holder(entry, holder(entry)).await));
+        statuses.extend(join_all(looks).await);
+    }
+    statuses
+}

@@ -1,0 +1,17 @@
+//! Defining, changing, starting, stopping and removing VMs.
+
+mod add;
+mod apply;
+mod power;
+mod restart;
+mod rm;
+pub(crate) mod start;
+mod stop;
+
+pub use self::add::{Add, Added};
+pub use self::apply::{Applied, Apply, Changed, TakesEffect};
+pub use self::power::{Pause, PowerChanged, Reset, Resume};
+pub use self::restart::{Restart, Restarted};
+pub use self::rm::{Removed, Rm};
+pub use self::start::{Start, Started};
+pub use self::stop::{Stop, Stopped};

@@ -1,0 +1,90 @@
+//! Files of drives that cannot be what they are given as: a folder, or the file of another drive.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use maqet_domain::config::{Node, Problem, ProblemKind, SourceLocation};
+use maqet_domain::machine::Machine;
+use maqet_domain::port::PathKind;
+use maqet_domain::storage::{Preparation, StorageSpec};
+
+use crate::App;
+
+/// A drive whose file is looked at.
+struct Drive<'a> {
+    storage: &'a StorageSpec,
+    path: PathBuf,
+    backing: Option<PathBuf>,
+}
+
+impl App {
+    /// Returns what QEMU would refuse of the files of drives, as problems of the definition the machine was understood
+    /// from.
+    pub(crate) async fn drive_problems(&self, machine: &Machine, definition: &Node) -> Vec<Problem> {
+        let entries = definition.get("storage").map(Node::items).unwrap_or_default();
+        let name = definition.get("name").and_then(Node::scalar);
+        let vm_storage = name.map(|name| self.folders.storage.join(name)).unwrap_or_default();
+        let node = |drive: &Drive<'_>, key: &str| {
+            let entry = entries.get(drive.storage.index);
+            entry.and_then(|entry| entry.get(key).or(Some(entry))?.whereabouts().cloned())
+        };
+        let mut problems = Vec::new();
+        let mut first: HashMap<PathBuf, Drive<'_>> = HashMap::new();
+        for storage in &machine.storage {
+            let path = storage.path(&vm_storage);
+            let backing = match storage.driver.preparation(storage, &path) {
+                Preparation::Image(plan) => plan.backing.map(|backing| backing.file),
+                Preparation::Existing(_) => None,
+                Preparation::Nothing | Preparation::Folder(_) => continue,
+            };
+            let drive = Drive { storage, path, backing };
+            let folders = self.folders_of(&drive).await;
+            let is_file = folders.iter().all(|(key, _)| *key != "file");
+            for (key, path) in folders {
+                let message = format!("`{}` is a folder, and a drive needs a file", path.display());
+                problems.push(problem(&drive, key, message, node(&drive, key)));
+            }
+            if !is_file {
+                continue;
+            }
+            let leads_to = self.ports.paths.resolve(&drive.path).await;
+            match first.get(&leads_to) {
+                // Two of one name, which is told.
+                Some(other) if drive.storage.file.is_none() && other.storage.file.is_none() => {}
+                Some(other) if !(is_readonly(&drive) && is_readonly(other)) => {
+                    let message = format!(
+                        "`{}` is the file of drive `{}` already, and is written to",
+                        drive.path.display(),
+                        other.storage.name
+                    );
+                    let place = node(&drive, "file");
+                    problems.push(Problem { other: node(other, "file"), ..problem(&drive, "file", message, place) });
+                }
+                Some(_) => {}
+                None => drop(first.insert(leads_to, drive)),
+            }
+        }
+        problems
+    }
+
+    /// Returns the keys of a drive that name a folder, and which.
+    async fn folders_of(&self, drive: &Drive<'_>) -> Vec<(&'static str, PathBuf)> {
+        let file = drive.storage.file.as_ref().map(|file| ("file", file));
+        let mut folders = Vec::new();
+        for (key, path) in file.into_iter().chain(drive.backing.as_ref().map(|file| ("backing_file", file))) {
+            if self.ports.paths.kind(path).await == PathKind::Folder {
+                folders.push((key, path.clone()));
+            }
+        }
+        folders
+    }
+}
+
+fn is_readonly(drive: &Drive<'_>) -> bool {
+    drive.storage.driver.is_readonly(drive.storage)
+}
+
+fn problem(drive: &Drive<'_>, key: &str, message: String, place: Option<SourceLocation>) -> Problem {
+    let path = format!("storage[{}].{key}", drive.storage.index);
+    Problem { kind: ProblemKind::Invalid, path, message, help: None, place, other: None }
+}

@@ -1,0 +1,192 @@
+//! Watching for a condition to come true.
+
+use std::time::Duration;
+
+use maqet_domain::hook::QEMU_EVENTS;
+use maqet_domain::network::{Forward, Protocol, is_established};
+use maqet_domain::port::PathKind;
+use maqet_domain::qmp::RunState;
+use maqet_domain::text::glob_matches;
+use maqet_domain::vm::{MonitorAnswer, Run, VmEntry};
+use tokio::time::Instant;
+
+use crate::event::reader::{Cursor, EventReader};
+use crate::vm::observe::Observation;
+use crate::wait::condition::{Condition, Pattern};
+use crate::wait::error::WaitError;
+use crate::wait::screen_stability::ScreenStability;
+use crate::{App, Error, limits};
+
+/// A condition that is watched, and what is remembered between two looks.
+pub(crate) struct Watcher<'a> {
+    app: &'a App,
+    pub(crate) condition: &'a Condition,
+    pub(crate) is_met: bool,
+    serial: SerialTail,
+    feed: Option<EventReader<'a>>,
+    since: jiff::Timestamp,
+    screen: Option<Screen>,
+}
+
+/// How far the serial log was read, and the end of it.
+#[derive(Default)]
+struct SerialTail {
+    boot: u32,
+    offset: u64,
+    text: String,
+}
+
+/// What the screen of a run showed, and when it was looked at.
+struct Screen {
+    shown: ScreenStability,
+    looked: Instant,
+}
+
+impl<'a> Watcher<'a> {
+    /// Begins to watch; events count from `since` on.
+    pub(crate) fn new(app: &'a App, condition: &'a Condition, since: jiff::Timestamp) -> Self {
+        Self { app, condition, is_met: false, serial: SerialTail::default(), feed: None, since, screen: None }
+    }
+
+    /// Returns whether it can come true only while the machine lives.
+    pub(crate) const fn needs_life(&self) -> bool {
+        match self.condition {
+            Condition::Qmp | Condition::Port(_) | Condition::ScreenStable(_) | Condition::Serial(_) => true,
+            Condition::Event(_) | Condition::File(_) | Condition::Status(_) | Condition::Stopped => false,
+        }
+    }
+
+    /// Looks; what came true stays so.
+    pub(crate) async fn observe(&mut self, entry: &VmEntry, seen: &Observation) -> Result<(), Error> {
+        self.is_met = self.is_met || self.is_true(entry, seen).await?;
+        Ok(())
+    }
+
+    async fn is_true(&mut self, entry: &VmEntry, seen: &Observation) -> Result<bool, Error> {
+        let live = entry.run.as_ref().filter(|_| seen.process.is_some());
+        match (self.condition, live) {
+            (Condition::Status(word), _) => Ok(seen.status.as_str() == word),
+            (Condition::Stopped, _) => Ok(!seen.status.is_live()),
+            (Condition::File(path), _) => Ok(self.app.ports.paths.kind(path).await != PathKind::Missing),
+            (Condition::Event(name), _) => self.has_happened(entry, name).await,
+            (Condition::Serial(pattern), _) => Ok(self.serial.holds(self.app, entry, pattern).await),
+            (Condition::Qmp, Some(run)) => {
+                let answer = self.app.ports.monitors.answer(&run.paths, limits::RUN_STATE).await;
+                Ok(matches!(answer, MonitorAnswer::State(state) if state != RunState::Inmigrate))
+            }
+            (Condition::Port(port), Some(run)) => port_answers(self.app, entry, run, *port).await,
+            (Condition::ScreenStable(patience), Some(run)) => self.is_still(run, patience.duration()).await,
+            (Condition::Qmp | Condition::Port(_) | Condition::ScreenStable(_), None) => Ok(false),
+        }
+    }
+
+    async fn has_happened(&mut self, entry: &VmEntry, name: &str) -> Result<bool, Error> {
+        let events = if let Some(feed) = &mut self.feed {
+            feed.news().await?.0
+        } else {
+            let since = self.since;
+            let mut feed = EventReader::open(
+                self.app,
+                Some(entry.id),
+                Cursor::default(),
+                Box::new(move |event| event.at >= since),
+            )
+            .await?;
+            let events = feed.all().await?.0;
+            self.feed = Some(feed);
+            events
+        };
+        let is_meant = |kind: &str| {
+            glob_matches(name, kind) || kind.strip_prefix(QEMU_EVENTS).is_some_and(|own| glob_matches(name, own))
+        };
+        Ok(events.iter().any(|event| event.at >= self.since && is_meant(&event.kind)))
+    }
+
+    async fn is_still(&mut self, run: &Run, patience: Duration) -> Result<bool, Error> {
+        let now = Instant::now();
+        if self.screen.as_ref().is_some_and(|screen| now < screen.looked + limits::SCREEN_PAUSE) {
+            return Ok(false);
+        }
+        let picture = self.app.dumped_screen(run).await?;
+        let now = Instant::now();
+        let shown = match self.screen.take() {
+            Some(Screen { mut shown, .. }) => {
+                shown.see(picture, now);
+                shown
+            }
+            None => ScreenStability::new(picture, now),
+        };
+        let is_still = shown.lasts(now) >= patience;
+        self.screen = Some(Screen { shown, looked: now });
+        Ok(is_still)
+    }
+}
+
+impl SerialTail {
+    async fn holds(&mut self, app: &App, entry: &VmEntry, pattern: &Pattern) -> bool {
+        let Some(run) = &entry.run else { return false };
+        if self.boot != run.boot.0 {
+            *self = Self { boot: run.boot.0, ..Self::default() };
+        }
+        let log = run.paths.serial_log();
+        while let Ok(chunk) = app.ports.records.read(&log, self.offset, limits::SERIAL_WINDOW).await {
+            if chunk.length < self.offset {
+                *self = Self { boot: self.boot, ..Self::default() };
+                continue;
+            }
+            if chunk.bytes.is_empty() {
+                break;
+            }
+            self.offset += chunk.bytes.len() as u64;
+            self.text.push_str(&String::from_utf8_lossy(&chunk.bytes));
+            if pattern.is_in(&self.text) {
+                return true;
+            }
+            let mut kept = self.text.len().saturating_sub(limits::SERIAL_WINDOW);
+            while !self.text.is_char_boundary(kept) {
+                kept += 1;
+            }
+            self.text.drain(..kept);
+        }
+        false
+    }
+}
+
+/// Returns whether a server in the guest takes connections at a port.
+///
+/// QEMU itself takes a forwarded connection at once, whether or not anybody in the guest listens, so it is asked what
+/// became of it. Other back ends pass the guest's refusal on: there the connection has to stay.
+async fn port_answers(app: &App, entry: &VmEntry, run: &Run, port: u16) -> Result<bool, Error> {
+    let forward = forward_to(entry, run, port)?;
+    let Some(mut connection) = app.ports.dialer.dial(forward.host_address, forward.host_port, limits::DIAL).await
+    else {
+        return Ok(false);
+    };
+    let until = Instant::now() + limits::DIAL;
+    let mut is_usernet = false;
+    while Instant::now() < until {
+        let Some(usernet) = app.usernet(run).await else { break };
+        if !usernet.contains("TCP[HOST_FORWARD]") {
+            break;
+        }
+        is_usernet = true;
+        if is_established(forward.host_port, &usernet) {
+            return Ok(true);
+        }
+        if !connection.stays(limits::DIAL_PAUSE).await {
+            return Ok(false);
+        }
+    }
+    Ok(!is_usernet && connection.stays(limits::DIAL).await)
+}
+
+/// Returns the forward that leads to port `port` of the guest, or that port of the host leads through.
+fn forward_to<'r>(entry: &VmEntry, run: &'r Run, port: u16) -> Result<&'r Forward, WaitError> {
+    let tcp = || run.forwards.iter().filter(|forward| forward.protocol == Protocol::Tcp);
+    let to_guest = tcp().find(|forward| forward.guest_port == port);
+    to_guest.or_else(|| tcp().find(|forward| forward.host_port == port)).ok_or_else(|| WaitError::NoForward {
+        vm: entry.name.clone(),
+        port,
+        known: tcp().map(ToString::to_string).collect(),
+    })
+}

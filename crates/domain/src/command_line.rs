@@ -1,0 +1,444 @@
+//! The command line of a machine, computed purely from its description.
+
+mod setup_commands;
+
+pub use self::setup_commands::{copy_setup_commands, image_setup_commands, run_setup_commands};
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Explain, Fault};
+use crate::machine::{Firmware, Machine, Serial, defaults};
+use crate::network::NetworkMode;
+use crate::qemu::{Helper, Switch};
+use crate::storage::{DriveSlot, Interface};
+use crate::text::quote;
+use crate::vm::{MonitorRole, RunPaths, VmId, VmName};
+
+/// The name of the character device of the first serial port, where that is maqet's own.
+pub const SERIAL_CHARDEV: &str = "serial0";
+
+/// The accelerator that is really used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Accelerator {
+    /// The host's virtualisation.
+    Kvm,
+    /// Software emulation.
+    Tcg,
+}
+
+impl Accelerator {
+    /// Returns QEMU's word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        }
+    }
+}
+
+/// What a command line needs beside the machine: who it is and where its files are.
+#[derive(Debug, Clone)]
+pub struct LaunchContext {
+    /// The VM's name.
+    pub name: VmName,
+    /// The VM's id, which becomes the guest's UUID.
+    pub id: VmId,
+    /// The binary, found.
+    pub binary: PathBuf,
+    /// The accelerator, decided.
+    pub accelerator: Accelerator,
+    /// The folder of disks that the definition gives no path.
+    pub vm_storage: PathBuf,
+    /// The files of the run.
+    pub paths: RunPaths,
+    /// The UEFI firmware, found; for machines that ask for it.
+    pub uefi: Option<UefiFiles>,
+    /// Whether root runs it.
+    pub is_root: bool,
+}
+
+/// The two halves of a UEFI firmware.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UefiFiles {
+    /// The program, shared by all machines and never written.
+    pub code: PathBuf,
+    /// The program's format, by QEMU's name.
+    pub code_format: String,
+    /// The variables, the VM's own; a qcow2, so that they can be part of a snapshot.
+    pub variables: PathBuf,
+}
+
+/// A path that cannot be part of a command line or of what is stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the path `{}` is not UTF-8", path.display())]
+pub struct PathNotUtf8 {
+    /// The path.
+    pub path: PathBuf,
+}
+
+impl Explain for PathNotUtf8 {
+    fn code(&self) -> &'static str {
+        "host.path-not-utf8"
+    }
+
+    fn fault(&self) -> Fault {
+        Fault::Host
+    }
+
+    fn hints(&self) -> Vec<String> {
+        vec!["use folders whose names are UTF-8".to_owned()]
+    }
+}
+
+/// A whole command line of QEMU.
+///
+/// Its `Display` is one line that can be pasted into a shell, its helpers before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandLine {
+    binary: PathBuf,
+    words: Vec<String>,
+    helpers: Vec<Helper>,
+}
+
+impl CommandLine {
+    /// Computes the command line of `machine` in `context`.
+    ///
+    /// What the user gives under `arguments` or `args` replaces what maqet would give.
+    pub fn new(machine: &Machine, context: &LaunchContext) -> Result<Self, PathNotUtf8> {
+        let mut switches = identity(machine, context);
+        switches.extend(channels(machine, &context.paths)?);
+        switches.extend(hardware(machine, context.accelerator));
+        switches.extend(firmware(machine, context.uefi.as_ref())?);
+        switches.extend(machine.port_switches());
+        switches.extend(storage(machine, &context.vm_storage)?);
+        let (cards, helpers) = network(machine, context)?;
+        switches.extend(cards);
+        switches.extend(machine.switches.iter().cloned());
+
+        // The Python maqet put `args` before `arguments`, and QEMU takes devices in order.
+        let args = machine.args.iter().cloned();
+        let ours = switches.iter().flat_map(Switch::words);
+        let words = ours.chain(args).chain(machine.arguments.iter().flat_map(Switch::words)).collect();
+        Ok(Self { binary: context.binary.clone(), words, helpers })
+    }
+
+    /// Returns the binary.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// Returns the words after the binary.
+    pub fn words(&self) -> &[String] {
+        &self.words
+    }
+
+    /// Returns the programs that must be started before it.
+    pub fn helpers(&self) -> &[Helper] {
+        &self.helpers
+    }
+}
+
+impl fmt::Display for CommandLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.helpers.iter().try_for_each(|helper| write!(f, "{helper} && "))?;
+        f.write_str(&quote(&self.binary.to_string_lossy()))?;
+        self.words.iter().try_for_each(|word| write!(f, " {}", quote(word)))
+    }
+}
+
+/// Who the machine is, and what it may not do.
+fn identity(machine: &Machine, context: &LaunchContext) -> Vec<Switch> {
+    let confined = Switch::new("sandbox").head("on");
+    let confined = defaults::SANDBOX.iter().fold(confined, |switch, (key, value)| switch.option(key, value));
+    // A bridge is joined through a set-uid helper, which the sandbox would forbid.
+    let needs_helper = machine.network.iter().any(|card| card.mode == NetworkMode::Bridge);
+    let sandbox = if machine.sandbox && !needs_helper { confined } else { Switch::new("sandbox").head("off") };
+    let ours = [
+        Switch::new("name").option("guest", context.name.as_str()),
+        Switch::new("uuid").head(&context.id.to_string()),
+        sandbox,
+    ];
+    ours.into_iter().filter(|switch| !machine.gives(switch.name())).collect()
+}
+
+/// The monitors, the flight recorder, the serial console and the pid file.
+fn channels(machine: &Machine, paths: &RunPaths) -> Result<Vec<Switch>, PathNotUtf8> {
+    let mut switches = Vec::new();
+    for role in MonitorRole::ALL {
+        switches.push(socket(role.name(), &paths.monitor(role))?);
+        switches.push(monitor(role.name()));
+    }
+    let recorder = Switch::new("chardev").head("pipe").option("id", "events");
+    switches.push(recorder.option("path", utf8(&paths.recorder())?));
+    switches.push(monitor("events"));
+    if !machine.gives("pidfile") {
+        switches.push(Switch::verbatim("pidfile", utf8(&paths.pid_file())?));
+    }
+    if !machine.gives("serial") && !machine.gives("nographic") {
+        switches.extend(serial(&machine.serial, paths)?);
+    }
+    Ok(switches)
+}
+
+fn serial(serial: &Serial, paths: &RunPaths) -> Result<Vec<Switch>, PathNotUtf8> {
+    Ok(match serial {
+        Serial::None => vec![Switch::new("serial").head("none")],
+        Serial::Qemu(text) => vec![Switch::verbatim("serial", text)],
+        Serial::Console => {
+            let log = utf8(&paths.serial_log())?.to_owned();
+            let socket = socket(SERIAL_CHARDEV, &paths.serial_socket())?;
+            let socket = socket.option("logfile", log).flag("logappend", true);
+            vec![socket, Switch::new("serial").head(&format!("chardev:{SERIAL_CHARDEV}"))]
+        }
+    })
+}
+
+fn socket(id: &str, path: &Path) -> Result<Switch, PathNotUtf8> {
+    let switch = Switch::new("chardev").head("socket").option("id", id).option("path", utf8(path)?);
+    Ok(switch.flag("server", true).flag("wait", false))
+}
+
+fn monitor(chardev: &str) -> Switch {
+    Switch::new("mon").option("chardev", chardev).option("mode", "control")
+}
+
+fn hardware(machine: &Machine, accelerator: Accelerator) -> Vec<Switch> {
+    let mut ours: Vec<Switch> = machine.machine_type.iter().cloned().collect();
+    if !machine.gives("enable-kvm") && !machine.chooses_accelerator() {
+        ours.push(Switch::new("accel").head(accelerator.as_str()));
+    }
+    ours.push(Switch::new("m").head(&machine.memory.to_string()));
+    ours.push(Switch::new("smp").head(&machine.cpu.to_string()));
+    ours.extend(machine.cpu_model.clone().map(|model| Switch::verbatim("cpu", model)));
+    ours.extend(machine.boot.clone());
+    if !machine.gives("nographic") {
+        ours.push(Switch::verbatim("display", machine.display.clone()));
+    }
+    ours.extend(machine.vga.clone().map(|vga| Switch::verbatim("vga", vga)));
+    ours.retain(|switch| !machine.gives(switch.name()));
+    ours
+}
+
+/// UEFI is two block nodes that the machine takes as its flash; `-machine` may stand several times.
+fn firmware(machine: &Machine, uefi: Option<&UefiFiles>) -> Result<Vec<Switch>, PathNotUtf8> {
+    let uefi = match (&machine.firmware, uefi) {
+        (Firmware::File(path), _) => return Ok(vec![Switch::verbatim("bios", utf8(path)?)]),
+        (Firmware::Uefi, Some(uefi)) => uefi,
+        (Firmware::Default | Firmware::Uefi, _) => return Ok(Vec::new()),
+    };
+    let node = |driver: &str, name: &str| Switch::new("blockdev").option("driver", driver).option("node-name", name);
+    let flash = Switch::new("machine").option("pflash0", "uefi-code").option("pflash1", "uefi-vars");
+    Ok(vec![
+        node("file", "uefi-code-file").option("filename", utf8(&uefi.code)?).flag("read-only", true),
+        node(&uefi.code_format, "uefi-code").option("file", "uefi-code-file").flag("read-only", true),
+        node("file", "uefi-vars-file").option("filename", utf8(&uefi.variables)?),
+        node("qcow2", "uefi-vars").option("file", "uefi-vars-file"),
+        flash,
+    ])
+}
+
+/// Where nobody says anything about a network, QEMU gives the machine a card of its own.
+fn network(machine: &Machine, context: &LaunchContext) -> Result<(Vec<Switch>, Vec<Helper>), PathNotUtf8> {
+    let (mut switches, mut helpers) = (Vec::new(), Vec::new());
+    for (card, index) in machine.network.iter().zip(0_u8..) {
+        let socket = context.paths.card_socket(index);
+        let socket = utf8(&socket)?;
+        switches.extend(card.switches(&context.id.bytes(), index, socket));
+        helpers.extend(card.helper(socket, context.is_root));
+    }
+    Ok((switches, helpers))
+}
+
+fn storage(machine: &Machine, vm_storage: &Path) -> Result<Vec<Switch>, PathNotUtf8> {
+    let mut switches = Vec::new();
+    let mut seats: HashMap<Interface, usize> = HashMap::new();
+    for storage in &machine.storage {
+        let path = storage.path(vm_storage);
+        let taken = seats.entry(storage.interface).or_default();
+        if *taken == 0 {
+            switches.extend(storage.interface.controller());
+        }
+        let seat = DriveSlot { position: *taken, is_q35: machine.is_q35() };
+        *taken += 1;
+        switches.extend(storage.driver.back_end(storage, utf8(&path)?));
+        switches.extend(storage.driver.front_end(storage, seat));
+    }
+    if machine.storage.iter().any(|storage| storage.driver.features().shared_memory) {
+        let memory = Switch::new("object").head("memory-backend-memfd").option("id", "shared-memory");
+        switches.push(memory.option("size", machine.ram().to_string()).flag("share", true));
+        switches.push(Switch::new("machine").option("memory-backend", "shared-memory"));
+    }
+    Ok(switches)
+}
+
+fn utf8(path: &Path) -> Result<&str, PathNotUtf8> {
+    path.to_str().ok_or_else(|| PathNotUtf8 { path: path.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Node;
+    use crate::machine::builtin_handlers;
+    use crate::storage::builtin_drivers;
+    use crate::vm::BootNumber;
+
+    fn command_line(definition: &str) -> CommandLine {
+        let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
+        let definition: Node = serde_json::from_str(definition).unwrap();
+        let machine = Machine::check(&definition, &handlers).unwrap();
+        let context = LaunchContext {
+            name: VmName::parse("web").unwrap(),
+            id: "0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11".parse().unwrap(),
+            binary: PathBuf::from("/usr/bin/qemu-system-x86_64"),
+            accelerator: Accelerator::Tcg,
+            vm_storage: PathBuf::from("/d/storage/web"),
+            paths: RunPaths::new(Path::new("/r/web"), Path::new("/s/web"), BootNumber(1)),
+            uefi: Some(UefiFiles {
+                code: PathBuf::from("/fw/code.fd"),
+                code_format: "raw".to_owned(),
+                variables: PathBuf::from("/d/storage/web/uefi-vars.qcow2"),
+            }),
+            is_root: false,
+        };
+        CommandLine::new(&machine, &context).unwrap()
+    }
+
+    /// Returns what follows each `-name`.
+    fn given<'a>(line: &'a CommandLine, name: &str) -> Vec<&'a str> {
+        let switch = format!("-{name}");
+        line.words().windows(2).filter(|pair| pair[0] == switch).map(|pair| pair[1].as_str()).collect()
+    }
+
+    #[test]
+    fn test_command_line_empty_definition_gets_the_defaults() {
+        let line = command_line("{}");
+
+        assert_eq!(given(&line, "m"), ["2G"]);
+        assert_eq!(given(&line, "smp"), ["1"]);
+        assert_eq!(given(&line, "display"), ["none"]);
+        assert_eq!(given(&line, "accel"), ["tcg"]);
+        assert_eq!(given(&line, "name"), ["guest=web"]);
+        assert_eq!(given(&line, "sandbox").len(), 1);
+        assert_eq!(given(&line, "mon").len(), 5);
+    }
+
+    #[test]
+    fn test_command_line_argument_of_the_user_replaces_ours_once() {
+        let line = command_line(r#"{"memory": "1G", "cpu": 4, "arguments": [{"m": 512}, {"smp": 2}]}"#);
+
+        assert_eq!(given(&line, "m"), ["512"]);
+        assert_eq!(given(&line, "smp"), ["2"]);
+    }
+
+    /// As the Python maqet 0.0.15 ordered them; guests number devices in this order.
+    #[test]
+    fn test_command_line_args_stand_before_arguments() {
+        let line =
+            command_line(r#"{"arguments": [{"device": "b"}], "args": ["-device", "a"], "storage": [{"name": "hdd"}]}"#);
+
+        assert_eq!(given(&line, "device"), ["virtio-blk-pci,drive=hdd,id=hdd", "a", "b"]);
+    }
+
+    #[test]
+    fn test_command_line_raw_serial_of_the_user_stays_the_first_serial() {
+        let line = command_line(r#"{"args": ["-serial", "file:/tmp/x"]}"#);
+
+        assert_eq!(given(&line, "serial"), ["file:/tmp/x"]);
+    }
+
+    /// QEMU refuses a machine whose RAM is of another size than what it is kept in.
+    #[test]
+    fn test_command_line_shared_memory_is_as_large_as_the_argument_that_replaces_ours() {
+        for (rest, size) in [
+            (r#""memory": "1G""#, "1G"),
+            (r#""memory": "1G", "arguments": [{"m": 512}]"#, "512M"),
+            (r#""arguments": [{"m": {"size": "0.3G", "slots": 2}}]"#, "314576K"),
+            (r#""args": ["-m", "slots=2,maxmem=8G,size=768M"]"#, "768M"),
+            (r#""memory": "1G", "args": ["--m", "slots=2,maxmem=8G"]"#, "1G"),
+        ] {
+            let share = r#"{"name": "s", "type": "virtiofs", "socket": "/r/s"}"#;
+            let line = command_line(&format!(r#"{{"storage": [{share}], {rest}}}"#));
+
+            let expected = format!("memory-backend-memfd,id=shared-memory,size={size},share=on");
+            assert_eq!(given(&line, "object"), [expected], "{rest}");
+        }
+    }
+
+    /// A number without a unit is mebibytes to `-m`; QEMU rounds up to 8 KiB.
+    #[test]
+    fn test_command_line_memory_of_odd_bytes_is_never_written_as_mebibytes() {
+        assert_eq!(given(&command_line(r#"{"memory": "1048577B"}"#), "m"), ["1032K"]);
+    }
+
+    #[test]
+    fn test_command_line_disk_without_path_is_in_the_folder_of_the_vm() {
+        let line = command_line(r#"{"storage": [{"name": "hdd"}]}"#);
+
+        assert!(given(&line, "blockdev")[0].contains("filename=/d/storage/web/hdd.qcow2"));
+        assert_eq!(given(&line, "device"), ["virtio-blk-pci,drive=hdd,id=hdd"]);
+    }
+
+    #[test]
+    fn test_command_line_two_scsi_disks_share_one_controller() {
+        let line =
+            command_line(r#"{"storage": [{"name": "a", "interface": "scsi"}, {"name": "b", "interface": "scsi"}]}"#);
+
+        let controllers = given(&line, "device").into_iter().filter(|d| d.starts_with("virtio-scsi-pci")).count();
+        assert_eq!(controllers, 1);
+    }
+
+    #[test]
+    fn test_command_line_new_keys_become_their_switches() {
+        let line = command_line(
+            r#"{"machine": {"type": "q35", "usb": true}, "cpu_model": "max,+aes", "boot": "c", "serial": "none",
+                "sandbox": false, "network": {"forward": ["2222:22", "0:80"]}, "hotplug_ports": 0}"#,
+        );
+
+        assert_eq!(given(&line, "machine"), ["type=q35,usb=on"]);
+        assert_eq!(given(&line, "cpu"), ["max,+aes"]);
+        assert_eq!(given(&line, "boot"), ["c"]);
+        assert_eq!(given(&line, "serial"), ["none"]);
+        assert_eq!(given(&line, "sandbox"), ["off"]);
+        let expected = "user,id=net0,hostfwd=tcp:127.0.0.1:2222-:22,hostfwd=tcp:127.0.0.1:0-:80";
+        assert_eq!(given(&line, "netdev"), [expected]);
+        assert_eq!(given(&line, "device"), ["virtio-net-pci,netdev=net0,id=net0-card,mac=52:54:00:0d:9f:2a"]);
+    }
+
+    #[test]
+    fn test_command_line_network_none_leaves_no_card() {
+        let line = command_line(r#"{"network": "none"}"#);
+
+        assert_eq!(given(&line, "nic"), ["none"]);
+    }
+
+    #[test]
+    fn test_command_line_passt_is_a_helper_before_it_and_a_stream_to_its_socket() {
+        let line =
+            command_line(r#"{"network": [{}, {"mode": "passt", "forward": ["2222:22", "udp:0.0.0.0:53:5353"]}]}"#);
+
+        let helper = "passt --one-off --quiet --socket /r/web/b1/card-1.sock --tcp-ports 127.0.0.1/2222:22 \
+                      --udp-ports 0.0.0.0/53:5353";
+        let netdevs = given(&line, "netdev");
+        assert_eq!(netdevs[1], "stream,id=net1,server=off,addr.type=unix,addr.path=/r/web/b1/card-1.sock");
+        assert_eq!(line.helpers().iter().map(ToString::to_string).collect::<Vec<_>>(), [helper]);
+        assert!(line.to_string().starts_with(&format!("{helper} && /usr/bin/qemu-system-x86_64 ")), "{line}");
+    }
+
+    #[test]
+    fn test_command_line_uefi_is_two_named_nodes_of_flash() {
+        let line = command_line(r#"{"firmware": "uefi"}"#);
+
+        assert_eq!(given(&line, "machine"), ["pflash0=uefi-code,pflash1=uefi-vars"]);
+        assert!(given(&line, "blockdev").contains(&"driver=qcow2,node-name=uefi-vars,file=uefi-vars-file"));
+    }
+
+    #[test]
+    fn test_command_line_shown_can_be_pasted_into_a_shell() {
+        let line = command_line(r#"{"arguments": [{"append": "a b 'c'"}]}"#);
+
+        assert!(line.to_string().ends_with(r"-append 'a b '\''c'\'''"), "{line}");
+    }
+}
