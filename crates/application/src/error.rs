@@ -207,7 +207,7 @@ pub enum Error {
     VmName(#[from] InvalidVmName),
     /// A name that no drive may have.
     #[error(transparent)]
-    DriveName(#[from] InvalidNodeName),
+    NodeName(#[from] InvalidNodeName),
     /// A name that no snapshot may have.
     #[error(transparent)]
     SnapshotName(#[from] InvalidSnapshotName),
@@ -345,7 +345,7 @@ impl Error {
             | Self::WrongArguments { .. }
             | Self::Encode { .. }
             | Self::VmName(_)
-            | Self::DriveName(_)
+            | Self::NodeName(_)
             | Self::SnapshotName(_) => None,
         }
     }
@@ -376,7 +376,7 @@ impl Explain for Error {
             Self::WrongArguments { .. } => "operation.wrong-arguments",
             Self::Encode { .. } => "operation.encode",
             Self::VmName(_) => "vm.name-invalid",
-            Self::DriveName(_) => "drive.name-invalid",
+            Self::NodeName(_) => "drive.name-invalid",
             Self::SnapshotName(_) => "snapshot.name-invalid",
             wrapping => wrapping.inner().map_or("failed", Explain::code),
         }
@@ -402,7 +402,7 @@ impl Explain for Error {
             | Self::NoSuchOperation { .. }
             | Self::WrongArguments { .. }
             | Self::VmName(_)
-            | Self::DriveName(_)
+            | Self::NodeName(_)
             | Self::SnapshotName(_) => Fault::Usage,
             Self::KvmUnusable { .. } => Fault::Host,
             Self::StillBusy { .. } => Fault::Busy,
@@ -460,7 +460,7 @@ impl Explain for Error {
             Self::WrongArguments { .. }
             | Self::Encode { .. }
             | Self::VmName(_)
-            | Self::DriveName(_)
+            | Self::NodeName(_)
             | Self::SnapshotName(_) => Vec::new(),
             Self::Launch { vm, .. } | Self::Console { vm, .. } => {
                 let hints = self.inner().map(Explain::hints).unwrap_or_default();

@@ -1,20 +1,26 @@
-//! The heart of maqet: what a VM is, which rules it obeys, and QEMU's words for it.
+//! The core of maqet: what a VM is, the rules it obeys, and QEMU's vocabulary.
 //!
-//! Everything here is a value or a pure function. This crate refuses to read a clock, a file, an
-//! environment variable or a random source, knows no async runtime, and prints nothing: the
-//! world comes in through the traits of [`port`], which adapters implement.
+//! Everything here is a value or a pure function. This crate reads no clock, file, environment variable or random
+//! source, knows no async runtime, and prints nothing: the outside world is reached through the traits of [`port`],
+//! which adapters implement.
 //!
-//! Where to look first:
+//! The modules, from the bottom up; none imports one that stands below it in this table:
 //!
-//! | for | see |
+//! | module | holds |
 //! | --- | --- |
-//! | what is stored about a VM | [`vm`] |
-//! | what state it is in, honestly | [`vm::Status`] |
-//! | the YAML tree and what is wrong with it | [`config`] |
-//! | the checked description of a machine | [`machine::Machine`] |
-//! | its QEMU command line | [`qemu::CommandLine`] |
-//! | adding a configuration key or a storage type | [`plugin`] |
-//! | replacing SQLite or QEMU | [`port`] |
+//! | [`error`], [`text`], [`size`], [`registry`], [`picture`] | explained errors, quoting and suggestions, sizes, named values |
+//! | [`qemu`], [`qmp`] | switches, node names, versions; commands, events, run states, the schema, host access |
+//! | [`config`] | the YAML tree with source locations, and the problems found in it |
+//! | [`keyboard`], [`hook`], [`path_policy`] | keys and layouts, hooks, folders that no guest may get |
+//! | [`storage`], [`network`], [`hotplug`] | drives and storage types, cards and forwarded ports, devices added while QEMU runs |
+//! | [`machine`] | the checked description of a machine, and the configuration keys it is read from |
+//! | [`vm`], [`snapshot`] | what is stored about a VM, and the state it is in ([`vm::Status`]) |
+//! | [`command_line`] | QEMU's command line, computed from a machine ([`command_line::CommandLine`]) |
+//! | [`event`], [`history`], [`change`] | what happened, who did it, and what a commit writes |
+//! | [`port`] | what maqet needs from the outside world: the traits to implement to replace SQLite or QEMU |
+//!
+//! To add a configuration key, implement [`machine::ConfigHandler`]; to add a storage type,
+//! [`storage::StorageDriver`].
 
 pub mod change;
 pub mod command_line;
