@@ -24,7 +24,7 @@ pub fn within(test: &str, body: fn()) {
 /// Runs a test with `runner`, a command that starts this program.
 pub(crate) fn run(mut runner: Command, test: &str) -> Result<(), String> {
     runner.args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
-    let output = runner.output().map_err(|why| format!("cannot run {:?}: {why}", runner.get_program()))?;
+    let output = runner.output().map_err(|why| format!("cannot run `{}`: {why}", runner.get_program().display()))?;
 
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     // Rust's test runner succeeds if no test has this name.

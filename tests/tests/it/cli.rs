@@ -1,8 +1,14 @@
 //! What the command line promises to people and scripts: results, messages, exit codes.
 
+use std::fs::{Permissions, set_permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use insta::assert_snapshot;
 use maqet_testkit::process::kill_naming;
 use maqet_testkit::{TestHome, guest};
 use serde_json::{Value, json};
+
+use crate::output::{failure, stable};
 
 /// Returns the code of the error a run failed with, and what it says.
 fn error_of(finished: &maqet_testkit::Finished) -> (String, Value) {
@@ -13,6 +19,11 @@ fn error_of(finished: &maqet_testkit::Finished) -> (String, Value) {
 fn add(home: &TestHome, yaml: &str) -> maqet_testkit::Maqet {
     let file = home.write("vm.yaml", yaml);
     home.maqet(["add", "--format", "json"]).arg(file)
+}
+
+/// Returns where a problem of a configuration is.
+fn location(problem: &Value) -> String {
+    format!("{} {}:{}", problem["path"].as_str().unwrap(), problem["line"], problem["column"])
 }
 
 fn names(home: &TestHome) -> Vec<String> {
@@ -65,10 +76,13 @@ fn test_add_empty_with_name_uses_defaults() {
 #[test]
 fn test_add_without_name_fails_and_stores_nothing() {
     let home = TestHome::new();
+    home.write("vm.yaml", "memory: 64M\n");
 
-    let finished = add(&home, "memory: 64M\n").run().code(2);
-
-    assert_eq!(error_of(&finished).0, "vm.name-missing");
+    assert_snapshot!(failure(&home, &["add", "vm.yaml"]), @"
+    vm.name-missing, exit code 2
+    error: the VM has no name
+      hint: give it one with `name:` in the file or with `--name`
+    ");
     assert_eq!(names(&home), Vec::<String>::new());
 }
 
@@ -77,72 +91,116 @@ fn test_add_existing_name_suggests_alternatives() {
     let home = TestHome::new();
     add(&home, "name: web\n").run().ok();
 
-    let finished = add(&home, "name: web\n").run().code(4);
-
-    let (code, error) = error_of(&finished);
-    assert_eq!(code, "vm.name-taken");
-    assert!(error["hints"].to_string().contains("maqet rm web"), "{error}");
+    assert_snapshot!(failure(&home, &["add", "vm.yaml"]), @"
+    vm.name-taken, exit code 4
+    error: there is a VM named `web` already
+      hint: choose another name with `--name`
+      hint: remove the one that is there with `maqet rm web`
+    ");
     assert_eq!(names(&home), ["web"]);
 }
 
 #[test]
 fn test_add_invalid_yaml_reports_file_line_and_column() {
     let home = TestHome::new();
+    home.write("vm.yaml", "name: web\nmemory: [1\ncpu: 2\n");
 
-    let finished = add(&home, "name: web\nmemory: [1\ncpu: 2\n").run().code(2);
-
-    let (code, error) = error_of(&finished);
-    assert_eq!(code, "config.invalid");
-    assert!(error["problems"][0]["file"].as_str().unwrap().ends_with("vm.yaml"), "{error}");
-    assert!(error["problems"][0]["line"].as_u64().unwrap() >= 2, "{error}");
+    assert_snapshot!(failure(&home, &["add", "vm.yaml"]), @"
+    config.invalid, exit code 2
+    error: this is not YAML: illegal placement of ':' indicator
+     --> vm.yaml:3:4
+      |
+    3 | cpu: 2
+      |    ^ here
+      |
+      = help: close the `[` before this line
+    ");
+    let problem = &home.json_error(&["add", "vm.yaml"], 2)["problems"][0];
+    assert!(problem["file"].as_str().unwrap().ends_with("vm.yaml"), "{problem}");
+    assert!(problem["line"].as_u64().unwrap() >= 2, "{problem}");
     assert_eq!(names(&home), Vec::<String>::new());
 }
 
 #[test]
 fn test_add_several_errors_reports_all_of_them() {
     let home = TestHome::new();
+    home.write("vm.yaml", "name: web\nmemry: 1G\ncpu: 0\nstorage: [{name: a, sise: 1G}]\n");
 
-    let finished = add(&home, "name: web\nmemry: 1G\ncpu: 0\nstorage: [{name: a, sise: 1G}]\n").run().code(2);
+    assert_snapshot!(failure(&home, &["add", "vm.yaml"]), @"
+    config.invalid, exit code 2
+    error: `memry`: unknown key `memry`
+     --> vm.yaml:2:1
+      |
+    2 | memry: 1G
+      | ^^^^^ here
+      |
+      = help: did you mean `memory`?
 
-    let (_, error) = error_of(&finished);
-    let told: Vec<(&str, u64, u64)> = error["problems"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|p| (p["path"].as_str().unwrap(), p["line"].as_u64().unwrap(), p["column"].as_u64().unwrap()))
-        .collect();
-    assert_eq!(told, [("memry", 2, 1), ("cpu", 3, 6), ("storage[0].sise", 4, 21)]);
-    assert_eq!(error["problems"][0]["help"], "did you mean `memory`?");
-    assert_eq!(error["problems"][2]["help"], "did you mean `size`?");
+    error: `cpu`: expected a whole number from 1 to 1024, found the number `0`
+     --> vm.yaml:3:6
+      |
+    3 | cpu: 0
+      |      ^ here
+
+    error: `storage[0].sise`: unknown key `sise`
+     --> vm.yaml:4:21
+      |
+    4 | storage: [{name: a, sise: 1G}]
+      |                     ^^^^ here
+      |
+      = help: did you mean `size`?
+
+    3 problems, nothing was changed
+    ");
+    let error = home.json_error(&["add", "vm.yaml"], 2);
+    let locations: Vec<String> = error["problems"].as_array().unwrap().iter().map(location).collect();
+    assert_eq!(locations, ["memry 2:1", "cpu 3:6", "storage[0].sise 4:21"]);
 }
 
 #[test]
 fn test_add_error_shows_the_source_line() {
     let home = TestHome::new();
-    let file = home.write("vm.yaml", "name: web\nmemry: 1G\n");
+    home.write("vm.yaml", "name: web\nmemry: 1G\n");
 
-    let finished = home.maqet(["add"]).arg(file).run().code(2);
-
-    for expected in ["unknown key `memry`", "vm.yaml:2:1", "memry: 1G", "did you mean `memory`?"] {
-        assert!(finished.stderr.contains(expected), "{expected}: {}", finished.stderr);
-    }
+    assert_snapshot!(failure(&home, &["add", "vm.yaml"]), @"
+    config.invalid, exit code 2
+    error: `memry`: unknown key `memry`
+     --> vm.yaml:2:1
+      |
+    2 | memry: 1G
+      | ^^^^^ here
+      |
+      = help: did you mean `memory`?
+    ");
 }
 
 #[test]
 fn test_add_unreadable_or_binary_file_fails() {
     let home = TestHome::new();
-    let binary = home.write("b.yaml", [0_u8, 159, 146, 150]);
-    let large = home.write("l.yaml", "#".repeat(2 << 20));
+    home.write("binary.yaml", [0_u8, 159, 146, 150]);
+    home.write("large.yaml", "#".repeat(2 << 20));
 
-    let missing = home.maqet(["add", "no.yaml", "--format", "json"]).run().code(2);
-    let binary = home.maqet(["add", "--format", "json"]).arg(binary).run().code(2);
-    let large = home.maqet(["add", "--format", "json"]).arg(large).run().code(2);
-    let folder = home.maqet(["add", "--format", "json"]).arg(home.root()).run().code(2);
+    let failures = ["missing.yaml", "binary.yaml", "large.yaml", "data"].map(|file| failure(&home, &["add", file]));
 
-    assert_eq!(error_of(&missing).0, "config.unreadable");
-    assert_eq!(error_of(&binary).0, "config.not-text");
-    assert_eq!(error_of(&large).0, "config.too-large");
-    assert_eq!(error_of(&folder).0, "config.unreadable");
+    assert_snapshot!(failures.join("\n"), @"
+    config.unreadable, exit code 2
+    error: could not read `missing.yaml`
+      because: No such file or directory (os error 2)
+      hint: look at the path and at the permissions of the file
+
+    config.not-text, exit code 2
+    error: `binary.yaml` is not UTF-8 text (byte 1 is not)
+      hint: name a YAML file
+
+    config.too-large, exit code 2
+    error: `large.yaml` is larger than 1048576 bytes, so it is no configuration
+      hint: name a YAML file
+
+    config.unreadable, exit code 2
+    error: could not read `data`
+      because: Is a directory (os error 21)
+      hint: look at the path and at the permissions of the file
+    ");
 }
 
 #[test]
@@ -150,13 +208,14 @@ fn test_status_unknown_vm_suggests_similar_name() {
     let home = TestHome::new();
     add(&home, "name: web\n").run().ok();
 
-    for command in [&["status", "wbe"][..], &["start", "wbe"], &["stop", "wbe"], &["rm", "wbe"], &["info", "wbe"]] {
-        let finished = home.maqet(command).args(["--format", "json"]).run().code(3);
+    let failures = ["status", "start", "stop", "rm", "info"].map(|command| failure(&home, &[command, "wbe"]));
 
-        let (code, error) = error_of(&finished);
-        assert_eq!(code, "vm.not-found", "{command:?}");
-        assert_eq!(error["hints"], json!(["did you mean `web`?"]), "{command:?}");
-    }
+    assert_snapshot!(failures[0], @"
+    vm.not-found, exit code 3
+    error: there is no VM `wbe`
+      hint: did you mean `web`?
+    ");
+    assert!(failures.iter().all(|failure| *failure == failures[0]), "{failures:#?}");
 }
 
 #[test]
@@ -212,13 +271,15 @@ fn test_ls_filters_and_sort_key_select_vms() {
 fn test_ls_table_in_pipe_has_no_colors() {
     let home = TestHome::new();
     home.maqet(["add", "--empty", "--name", "web"]).run().ok();
+    home.maqet(["add", "--empty", "--name", "db-1"]).run().ok();
 
     let finished = home.maqet(["ls"]).run().ok();
 
-    let lines: Vec<Vec<&str>> = finished.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines[0], ["NAME", "STATUS", "PID", "SINCE", "ID"]);
-    assert_eq!(lines[1][..2], ["web", "defined"]);
-    assert!(!finished.stdout.contains('\u{1b}'));
+    assert_snapshot!(stable(&home, &finished.stdout), @"
+    NAME  STATUS   PID  SINCE                 ID
+    db-1  defined       [time]  [id]
+    web   defined       [time]  [id]
+    ");
 }
 
 #[test]
@@ -245,66 +306,73 @@ fn test_format_yaml_prints_same_data_as_json() {
     let home = TestHome::new();
     home.maqet(["add", "--empty", "--name", "web"]).run().ok();
 
-    let finished = home.maqet(["status", "web", "--format", "yaml"]).run().ok();
+    let yaml = home.maqet(["status", "web", "--format", "yaml"]).run().ok().stdout;
 
-    assert!(finished.stdout.contains("status: defined\n"), "{}", finished.stdout);
+    assert_snapshot!(stable(&home, &yaml), @r#"
+    id: [id]
+    name: web
+    status: defined
+    pid: null
+    created_at: "[time]"
+    "#);
+    assert_eq!(serde_yaml::from_str::<Value>(&yaml).unwrap(), home.json(&["status", "web"]));
 }
 
 #[test]
 fn test_start_missing_binary_suggests_package() {
     let home = TestHome::new();
-    add(&home, "name: web\nbinary: /opt/no/qemu-system-arm\n").run().ok();
+    home.add("name: web\nbinary: /opt/no/qemu-system-arm\n");
 
-    let finished = home.maqet(["start", "web", "--format", "json"]).run().code(69);
-
-    let (code, error) = error_of(&finished);
-    assert_eq!(code, "host.binary-missing");
-    assert_eq!(error["message"], "QEMU binary not found: /opt/no/qemu-system-arm");
-    assert!(error["hints"][0].as_str().unwrap().contains("apt install qemu-system-arm"), "{error}");
+    assert_snapshot!(failure(&home, &["start", "web"]), @"
+    host.binary-missing, exit code 69
+    error: QEMU binary not found: /opt/no/qemu-system-arm
+      hint: install it (Debian: `apt install qemu-system-arm`), or set `binary:`
+    ");
 }
 
 #[test]
 fn test_start_binary_not_qemu_is_refused() {
     let home = TestHome::new();
-    add(&home, "name: web\nbinary: /bin/true\n").run().ok();
+    let other = home.write("other", "#!/bin/sh\necho other 1.0\n");
+    set_permissions(&other, Permissions::from_mode(0o700)).unwrap();
+    home.add(&format!("name: web\nbinary: {}\n", other.display()));
 
-    let finished = home.maqet(["start", "web", "--format", "json"]).run().code(69);
-
-    assert_eq!(error_of(&finished).0, "host.binary-not-qemu");
+    assert_snapshot!(failure(&home, &["start", "web"]), @"
+    host.binary-not-qemu, exit code 69
+    error: [home]/other is not QEMU: `--version` printed `other 1.0` and ended with exit code 0
+      hint: set `binary:` to a `qemu-system-…`
+    ");
 }
 
 #[test]
 fn test_start_missing_disk_is_named_and_leaves_no_files() {
     let home = TestHome::new();
     let disk = home.path("no/such.qcow2");
-    add(&home, &format!("name: web\naccel: tcg\nstorage: [{{name: hdd, file: {}}}]\n", disk.display())).run().ok();
+    home.add(&format!("name: web\naccel: tcg\nstorage: [{{name: hdd, file: {}}}]\n", disk.display()));
 
-    let finished = home.maqet(["start", "web", "--format", "json"]).run().code(3);
-
-    let (code, error) = error_of(&finished);
-    assert_eq!(code, "storage.missing");
-    assert!(error["message"].as_str().unwrap().contains("such.qcow2"), "{error}");
+    assert_snapshot!(failure(&home, &["start", "web"]), @"
+    storage.missing, exit code 3
+    error: there is no disk image `[home]/no/such.qcow2`
+      hint: correct the path under `storage`
+      hint: give the entry a `size`, and maqet makes the image
+    ");
     assert_eq!(home.qemu_pids(), Vec::<i32>::new());
-    let status = home.maqet(["status", "web", "--format", "json"]).run().ok().json_value();
-    assert_eq!(status["status"], "defined");
+    assert_eq!(home.json(&["status", "web"])["status"], "defined");
 }
 
 #[test]
 fn test_start_option_refused_by_qemu_shows_its_message() {
     let home = TestHome::new();
-    add(&home, &format!("{}  - {{device: no-such-device}}\n", guest::paused_yaml("web"))).run().ok();
+    home.add(&format!("{}  - {{device: no-such-device}}\n", guest::paused_yaml("web")));
 
-    let finished = home.maqet(["start", "web", "--format", "json"]).run().code(1);
-
-    let (code, error) = error_of(&finished);
-    assert_eq!(code, "vm.start-refused");
-    assert!(
-        error["causes"][0].as_str().unwrap().contains("'no-such-device' is not a valid device model name"),
-        "{error}"
-    );
+    assert_snapshot!(failure(&home, &["start", "web"]), @"
+    vm.start-refused, exit code 1
+    error: the VM `web` did not start
+      because: QEMU ended with exit code 1: -device no-such-device: 'no-such-device' is not a valid device model name
+      hint: look at the whole line with `maqet info web --command-line`
+    ");
     assert_eq!(home.qemu_pids(), Vec::<i32>::new());
-    let status = home.maqet(["status", "web", "--format", "json"]).run().ok().json_value();
-    assert_eq!(status["status"], "defined");
+    assert_eq!(home.json(&["status", "web"])["status"], "defined");
 }
 
 #[test]
@@ -337,11 +405,11 @@ fn test_qmp_stopped_vm_fails_with_hint() {
     let home = TestHome::new();
     add(&home, "name: web\n").run().ok();
 
-    let finished = home.maqet(["qmp", "web", "query-status", "--format", "json"]).run().code(4);
-
-    let (code, error) = error_of(&finished);
-    assert_eq!(code, "vm.wrong-state");
-    assert_eq!(error["hints"], json!(["start it with `maqet start web`"]));
+    assert_snapshot!(failure(&home, &["qmp", "web", "query-status"]), @"
+    vm.wrong-state, exit code 4
+    error: the VM `web` is defined, so it has no monitor and no console to talk to
+      hint: start it with `maqet start web`
+    ");
 }
 
 #[test]
@@ -358,10 +426,9 @@ fn test_stop_defined_vm_changes_nothing() {
 fn test_usage_error_with_json_format_is_json() {
     let home = TestHome::new();
 
-    let finished = home.maqet(["start", "--format", "json"]).run().code(2);
+    let error = home.json_error(&["start"], 2);
 
-    assert_eq!(error_of(&finished).0, "usage");
-    let error = finished.json_error()["error"].clone();
+    assert_eq!(error["code"], "usage");
     assert_eq!(error["message"], "the following required arguments were not provided: <VM>...");
 }
 
@@ -369,9 +436,16 @@ fn test_usage_error_with_json_format_is_json() {
 fn test_snapshot_python_argument_order_gets_hint() {
     let home = TestHome::new();
 
-    let finished = home.maqet(["snapshot", "web", "create", "hdd", "clean"]).run().code(2);
+    assert_snapshot!(failure(&home, &["snapshot", "web", "create", "hdd", "clean"]), @"
+    usage, exit code 2
+    error: unrecognized subcommand 'web'
 
-    assert!(finished.stderr.contains("write `maqet snapshot create web hdd clean`"), "{}", finished.stderr);
+    Usage: maqet snapshot [OPTIONS] <COMMAND>
+
+    For more information, try '--help'.
+
+      hint: write `maqet snapshot create web hdd clean`
+    ");
 }
 
 #[test]
@@ -391,15 +465,15 @@ fn test_help_lists_every_command_with_examples() {
 fn test_database_unknown_scheme_lists_known_ones() {
     let home = TestHome::new();
 
-    let finished = home.maqet(["ls", "--database", "oracle:x", "--format", "json"]).run().code(2);
-
-    assert_eq!(error_of(&finished).0, "store.unknown");
+    assert_snapshot!(failure(&home, &["ls", "--database", "oracle:x"]), @"
+    store.unknown, exit code 2
+    error: `oracle:x` names no database that maqet knows
+      hint: begin it with one of `sqlite:`, or give a path
+    ");
 }
 
 #[test]
 fn test_log_file_holds_operations_and_is_private() {
-    use std::os::unix::fs::PermissionsExt;
-
     let home = TestHome::new();
     let log = home.path("log");
 

@@ -26,6 +26,7 @@ mod keyboard;
 mod language;
 mod lifecycle;
 mod logs;
+mod output;
 mod passt;
 mod qmp;
 mod qmp_run;
