@@ -167,10 +167,10 @@ impl TestHome {
 
     /// Returns what a VM that is gone should not have left: sockets, FIFOs, locks, pid files and half-made files.
     #[must_use]
-    pub fn leftovers(&self) -> Vec<PathBuf> {
+    pub fn stale_files(&self) -> Vec<PathBuf> {
         let temporary = self.path("tmp");
         let mut found = self.files();
-        found.retain(|path| path.starts_with(&temporary) || is_leftover(path));
+        found.retain(|path| path.starts_with(&temporary) || is_stale(path));
         found
     }
 
@@ -208,7 +208,7 @@ impl Drop for TestHome {
     }
 }
 
-fn is_leftover(path: &Path) -> bool {
+fn is_stale(path: &Path) -> bool {
     let special =
         fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket() || meta.file_type().is_fifo());
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -267,7 +267,7 @@ mod tests {
         let socket = home.path("run/qmp.sock");
         let _listener = UnixListener::bind(&socket).unwrap();
 
-        assert_eq!(home.leftovers(), [lock, socket, temporary]);
+        assert_eq!(home.stale_files(), [lock, socket, temporary]);
     }
 
     #[test]

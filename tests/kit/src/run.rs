@@ -171,6 +171,17 @@ impl Running {
         finished
     }
 
+    /// Kills the process this long after its start, unless it has ended by then, and returns its output.
+    #[track_caller]
+    #[must_use = "a run that is not looked at may have failed"]
+    pub fn kill_after(self, delay: Duration) -> Finished {
+        // Not slept: a sleep is late by more than a step of a command takes.
+        while self.started.elapsed() < delay {
+            std::hint::spin_loop();
+        }
+        self.kill()
+    }
+
     /// Kills the process at once and returns what it had said.
     #[track_caller]
     #[must_use = "a run that is not looked at may have failed"]

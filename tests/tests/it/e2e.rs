@@ -43,7 +43,7 @@ fn test_linux_guest_full_lifecycle_works() {
     assert!(disk.ends_with("storage/web/hdd.qcow2"), "{disk}");
     assert!(fs::exists(disk).unwrap());
     assert_eq!(home.json(&["ls"]), json!([]));
-    assert_eq!(home.leftovers(), Vec::<std::path::PathBuf>::new());
+    assert_eq!(home.stale_files(), Vec::<std::path::PathBuf>::new());
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn test_rm_force_running_vm_leaves_nothing() {
     home.json(&["rm", "web", "--force"]);
 
     assert_eq!(home.qemu_pids(), Vec::<i32>::new());
-    assert_eq!(home.leftovers(), Vec::<std::path::PathBuf>::new());
+    assert_eq!(home.stale_files(), Vec::<std::path::PathBuf>::new());
 }
 
 #[test]
@@ -323,6 +323,12 @@ fn hold_the_monitor(home: &TestHome) -> fs::File {
     file
 }
 
+/// Returns whether a process has a file of this name open.
+fn has_open(pid: u32, name: &str) -> bool {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    files.filter_map(|file| fs::read_link(file.path()).ok()).any(|path| path.ends_with(name))
+}
+
 #[test]
 fn test_stop_with_busy_monitor_does_not_kill() {
     let home = TestHome::new();
@@ -331,8 +337,10 @@ fn test_stop_with_busy_monitor_does_not_kill() {
     let held = hold_the_monitor(&home);
 
     let stop = home.maqet(["stop", "web", "--format", "json"]).spawn();
-    std::thread::sleep(Duration::from_secs(3));
-    assert_eq!(home.qemu_pids().len(), 1, "nobody was told yet");
+    wait::until(Duration::from_secs(20), "`stop` to wait for the monitor", || {
+        has_open(stop.pid(), "qmp.lock").then_some(())
+    });
+    assert_eq!(home.qemu_pids().len(), 1);
     drop(held);
     let stopped = stop.wait().ok().json_value();
 

@@ -126,9 +126,7 @@ fn test_doctor_killed_during_repair_loses_nothing() {
 
     for millis in [5, 10, 20, 30, 40, 50, 60, 80] {
         fs::write(database(&home), "x".repeat(9000)).unwrap();
-        let doctor = home.maqet(["doctor", "--fix"]).spawn();
-        std::thread::sleep(Duration::from_millis(millis));
-        let _ = doctor.kill();
+        let _killed = home.maqet(["doctor", "--fix"]).spawn().kill_after(Duration::from_millis(millis));
 
         let _ = home.maqet(["doctor", "--fix"]).run().code(0);
         assert_eq!(home.json(&["ls"]).as_array().unwrap().len(), 3, "killed after {millis} ms");
@@ -303,7 +301,7 @@ fn test_orphan_killed_on_request_leaves_nothing() {
     assert!(!copy.parent().unwrap().exists());
     findings(&home, &[], 0);
     home.json(&["rm", "kept", "--force"]);
-    assert_eq!(home.leftovers(), Vec::<PathBuf>::new());
+    assert_eq!(home.stale_files(), Vec::<PathBuf>::new());
 }
 
 fn holds(path: &Path, words: &str) -> bool {
@@ -331,10 +329,10 @@ fn test_cleanup_dead_run_is_reconciled_and_sockets_removed() {
 
     let would = outcomes(&items(&home, &["--dry-run"], 0));
     assert_eq!(would, [("run".to_owned(), "settled".to_owned())]);
-    assert!(home.leftovers().iter().any(|path| path.ends_with("qmp.sock")));
+    assert!(home.stale_files().iter().any(|path| path.ends_with("qmp.sock")));
     items(&home, &[], 0);
 
-    assert!(!home.leftovers().iter().any(|path| path.starts_with(home.runtime())), "{:?}", home.leftovers());
+    assert!(!home.stale_files().iter().any(|path| path.starts_with(home.runtime())), "{:?}", home.stale_files());
     let status = home.json(&["status", "web"]);
     assert_eq!((&status["status"], &status["reason"]), (&json!("stopped"), &json!("crashed")));
     assert_eq!(items(&home, &[], 0), Vec::<Value>::new());

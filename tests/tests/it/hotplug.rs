@@ -68,76 +68,105 @@ fn fetched(port: u64) -> std::io::Result<String> {
     Ok(answer)
 }
 
-/// The guest writes to a disk, and a client of the host reaches it through a card; then both are taken out.
-fn uses_a_disk_and_a_card(board: &str, bus: &str) {
-    let (home, mut shell) = boot(board);
-    let data = image(&home, "data.qcow2");
+/// The guest writes to a disk and reads it back.
+fn use_disk(home: &TestHome, shell: &mut guest::Shell, data: &str, bus: &str) {
+    let disk = device_add(home, &["virtio-blk-pci", "serial=DATA-1", "--file", data]);
 
-    let disk = device_add(&home, &["virtio-blk-pci", "serial=DATA-1", "--file", &data]);
     assert_eq!((&disk["device"], &disk["back_end"]), (&json!("virtio-blk-0"), &json!("hotplug-virtio-blk-0")));
     assert!(disk["bus"].as_str().unwrap().starts_with(bus) && disk["addr"].is_string(), "{disk}");
-    let said = shell.run(&[
+    let output = shell.run(&[
         "until [ -e /dev/vda ]; do sleep 0.1; done; cat /sys/block/vda/serial /sys/block/vda/size",
         "printf 'written by the guest' | dd of=/dev/vda bs=512 seek=8 conv=sync,fsync; sync",
         "echo 3 >/proc/sys/vm/drop_caches; dd if=/dev/vda bs=512 skip=8 count=1 | tr -d '\\0'",
     ]);
-    assert!(said.contains("DATA-1") && said.contains("32768") && said.contains("written by the guest"), "{said}");
+    for expected in ["DATA-1", "32768", "written by the guest"] {
+        assert!(output.contains(expected), "{expected}: {output}");
+    }
+}
 
-    let card = device_add(&home, &["virtio-net-pci", "--id", "card", "--netdev", "user,forward=0:80"]);
+/// A client on the host reaches a web server in the guest.
+fn use_card(home: &TestHome, shell: &mut guest::Shell) {
+    let card = device_add(home, &["virtio-net-pci", "--id", "card", "--netdev", "user,forward=0:80"]);
+
     shell.run(&[
         "load virtio_net; until [ -e /sys/class/net/eth0 ]; do sleep 0.1; done",
         "ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up; ping -c 1 -W 30 10.0.2.2",
         "mkdir /www; echo 'the guest answers' >/www/index.html; httpd -h /www",
     ]);
     let port = card["forwards"][0]["host_port"].as_u64().unwrap();
-    let read = ["qom-get", "path=/machine/peripheral/card", "property=mac"];
-    assert_ne!(home.json(&[&["qmp", "web"], &read[..]].concat()), "52:54:00:12:34:56", "QEMU's own for every machine");
-    wait::until(BOOT, "the answer of the guest", || fetched(port).ok().filter(|page| page.contains("guest answers")));
-    assert_eq!(back_ends(&home).len(), 2);
+    let mac = home.json(&["qmp", "web", "qom-get", "path=/machine/peripheral/card", "property=mac"]);
+    assert_ne!(mac, "52:54:00:12:34:56", "QEMU's own default, the same for every machine");
+    wait::until(BOOT, "the guest's page", || fetched(port).ok().filter(|page| page.contains("guest answers")));
+}
 
-    // The second half fails: QEMU has the file open by then, and then not any more.
-    let other = image(&home, "other.qcow2");
-    refused(&home, &["virtio-blk-pci", "logical_block_size=3", "--file", &other], 1, "qmp.refused");
-    refused(&home, &["virtio-net-pci", "mac=nonsense", "--netdev", "user"], 1, "qmp.refused");
-    assert!(back_ends(&home).len() == 2 && !is_in_use(&other));
-
+/// The guest releases both, and what it wrote is in the image.
+fn remove_disk_and_card(home: &TestHome, shell: &mut guest::Shell, data: &str) {
+    assert_eq!(back_ends(home).len(), 2);
     for (device, name) in [("virtio-blk-0", "hotplug-virtio-blk-0"), ("card", "hotplug-card")] {
-        let out = home.json(&["qmp", "device-del", "web", device, "--timeout", "60s"]);
-        assert_eq!((&out["changed"], &out["back_end"]), (&json!(true), &json!(name)), "{out}");
+        let removed = home.json(&["qmp", "device-del", "web", device, "--timeout", "60s"]);
+        assert_eq!((&removed["changed"], &removed["back_end"]), (&json!(true), &json!(name)), "{removed}");
     }
-    let said = shell.run(&["echo left: $(ls /sys/block /sys/class/net | grep -E 'vda|eth')."]);
-    assert!(said.contains("left: ."), "{said}");
-    assert!(back_ends(&home).is_empty() && !is_in_use(&data));
-    let read = Command::new("qemu-io").args(["-f", "qcow2", "-c", "read -v 4096 20", &data]).output().unwrap();
-    assert!(String::from_utf8_lossy(&read.stdout).contains("written.by.the.g"), "{read:?}");
 
-    device_add(&home, &["virtio-blk-pci", "--file", &data, "--readonly"]);
-    let said = shell.run(&["until [ -e /dev/vda ]; do sleep 0.1; done; cat /sys/block/vda/ro"]);
-    assert!(said.lines().any(|line| line.trim() == "1"), "{said}");
-    // Two ask for the same device: both see it go, or the second one comes too late.
-    let asking = [0, 1].map(|_| home.maqet(["qmp", "device-del", "web", "virtio-blk-0", "--timeout", "60s"]).spawn());
-    let mut codes = asking.map(|one| one.wait().code.unwrap());
+    let output = shell.run(&["echo left: $(ls /sys/block /sys/class/net | grep -E 'vda|eth')."]);
+    assert!(output.contains("left: ."), "{output}");
+    assert_eq!(back_ends(home), Vec::<String>::new());
+    assert!(!is_in_use(data));
+    let read = Command::new("qemu-io").args(["-f", "qcow2", "-c", "read -v 4096 20", data]).output().unwrap();
+    assert!(String::from_utf8_lossy(&read.stdout).contains("written.by.the.g"), "{read:?}");
+}
+
+/// Two clients remove the same device: both see it go, or the second one is too late.
+fn remove_read_only_disk_twice(home: &TestHome, shell: &mut guest::Shell, data: &str) {
+    device_add(home, &["virtio-blk-pci", "--file", data, "--readonly"]);
+    let output = shell.run(&["until [ -e /dev/vda ]; do sleep 0.1; done; cat /sys/block/vda/ro"]);
+    assert!(output.lines().any(|line| line.trim() == "1"), "{output}");
+
+    let running = [0, 1].map(|_| home.maqet(["qmp", "device-del", "web", "virtio-blk-0", "--timeout", "60s"]).spawn());
+    let mut codes = running.map(|one| one.wait().code.unwrap());
+
     codes.sort_unstable();
-    assert!([[0, 0], [0, 3]].contains(&codes) && back_ends(&home).is_empty(), "{codes:?}");
-    let types: Vec<String> = home
-        .json(&["events", "--type", "device.*"])
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|event| event["type"].as_str().unwrap().to_owned())
-        .collect();
-    let in_order = ["device.added", "device.added", "device.removed", "device.removed", "device.added"];
-    assert_eq!(types[..5], in_order);
+    assert!([[0, 0], [0, 3]].contains(&codes), "{codes:?}");
+    assert_eq!(back_ends(home), Vec::<String>::new());
+}
+
+fn check_devices_of_linux(board: &str, bus: &str) {
+    let (home, mut shell) = boot(board);
+    let data = image(&home, "data.qcow2");
+
+    use_disk(&home, &mut shell, &data, bus);
+    use_card(&home, &mut shell);
+    remove_disk_and_card(&home, &mut shell, &data);
+    remove_read_only_disk_twice(&home, &mut shell, &data);
+
+    let events = home.json(&["events", "--type", "device.*"]);
+    let types: Vec<&str> = events.as_array().unwrap().iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(types[..5], ["device.added", "device.added", "device.removed", "device.removed", "device.added"]);
 }
 
 #[test]
 fn test_device_add_and_del_on_pc_are_seen_by_linux() {
-    uses_a_disk_and_a_card("pc", "pci.0");
+    check_devices_of_linux("pc", "pci.0");
 }
 
 #[test]
 fn test_device_add_and_del_on_q35_use_spare_ports() {
-    uses_a_disk_and_a_card("q35", "hotplug-port");
+    check_devices_of_linux("q35", "hotplug-port");
+}
+
+/// QEMU has opened the backend when it refuses the device.
+#[test]
+fn test_device_add_refused_device_closes_its_backend() {
+    for board in ["pc", "q35"] {
+        let home = TestHome::new();
+        paused(&home, board);
+        let data = image(&home, "data.qcow2");
+
+        refused(&home, &["virtio-blk-pci", "logical_block_size=3", "--file", &data], 1, "qmp.refused");
+        refused(&home, &["virtio-net-pci", "mac=nonsense", "--netdev", "user"], 1, "qmp.refused");
+
+        assert_eq!(back_ends(&home), Vec::<String>::new(), "{board}");
+        assert!(!is_in_use(&data), "{board}");
+    }
 }
 
 #[test]

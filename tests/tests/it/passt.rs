@@ -53,7 +53,7 @@ fn test_passt_listens_while_vm_runs_and_ends_with_stop() {
 
     home.json(&["stop", "web", "--force"]);
     assert_eq!(passts(&home), Vec::<PathBuf>::new());
-    assert_eq!(home.leftovers().into_iter().filter(|path| path.starts_with(home.runtime())).count(), 0);
+    assert_eq!(home.stale_files().into_iter().filter(|path| path.starts_with(home.runtime())).count(), 0);
 
     // The port is free again.
     home.json(&["start", "web"]);

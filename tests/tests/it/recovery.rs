@@ -26,9 +26,7 @@ fn test_start_killed_at_any_moment_leaves_no_hidden_qemu() {
     home.add(&guest::paused_yaml("web"));
 
     for millis in [1, 5, 10, 20, 30, 40, 60, 80, 100, 120] {
-        let start = home.maqet(["start", "web"]).spawn();
-        std::thread::sleep(Duration::from_millis(millis));
-        let _ = start.kill();
+        let _killed = home.maqet(["start", "web"]).spawn().kill_after(Duration::from_millis(millis));
 
         let live = home.qemu_pids();
         let status = home.json(&["status", "web"]);

@@ -49,5 +49,5 @@ fn check_zombies() {
         assert!(stat(zombie).contains(") Z "), "{}", stat(zombie));
         waitpid(Some(zombie), WaitOptions::empty()).unwrap();
     }
-    assert_eq!(home.leftovers(), Vec::<PathBuf>::new());
+    assert_eq!(home.stale_files(), Vec::<PathBuf>::new());
 }

@@ -157,7 +157,7 @@ fn test_mixed_operations_of_sixteen_processes_lose_nothing() {
         home.json(&["rm", vm["name"].as_str().unwrap(), "--force"]);
     }
     check_images(&home);
-    assert_eq!(home.leftovers(), Vec::<PathBuf>::new());
+    assert_eq!(home.stale_files(), Vec::<PathBuf>::new());
     assert_eq!(home.qemu_pids(), Vec::<i32>::new());
 }
 

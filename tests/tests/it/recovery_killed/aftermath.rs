@@ -85,7 +85,7 @@ pub(crate) fn check(home: &TestHome, scenario: &Scenario, before: &Before, first
     // Who was killed once the VM was out of the database could not remove its files any more.
     let_time_pass(home);
     home.json(&["cleanup"]);
-    assert_eq!(home.leftovers(), Vec::<PathBuf>::new());
+    assert_eq!(home.stale_files(), Vec::<PathBuf>::new());
     assert_eq!(home.json(&["cleanup"])["items"], Value::Array(Vec::new()));
     check_database(home);
 }
@@ -97,7 +97,7 @@ fn let_time_pass(home: &TestHome) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         name.starts_with(".tmp") || name.ends_with(".tmp")
     };
-    for path in home.leftovers() {
+    for path in home.stale_files() {
         for path in path.ancestors().take(2).filter(|path| is_temporary(path)) {
             File::open(path).and_then(|file| file.set_modified(long_ago)).unwrap();
         }

@@ -1,7 +1,7 @@
 //! Killed at moments that chance chooses.
 
 use std::hash::{BuildHasher, Hasher};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use maqet_testkit::{parallel, variable};
 
@@ -39,13 +39,7 @@ fn test_command_killed_at_any_moment_loses_nothing() {
         let home = scenario.home();
         let before = Before::of(&home, scenario);
 
-        let command = scenario.command(&home).spawn();
-        let until = Instant::now() + delay;
-        // Not slept: a sleep is late by more than a step takes.
-        while Instant::now() < until {
-            std::hint::spin_loop();
-        }
-        let _killed_or_ended_before = command.kill();
+        let _killed_or_ended_before = scenario.command(&home).spawn().kill_after(delay);
 
         aftermath::check(
             &home,
