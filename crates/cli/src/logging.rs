@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt;
 
-use crate::arguments::{Color, Global};
+use crate::args::{Color, Global};
 use crate::failure::Failure;
 
 /// Sets the log going, if anybody asked for one.

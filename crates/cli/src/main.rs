@@ -2,12 +2,11 @@
 //!
 //! This crate parses, renders and chooses the exit code; every rule lives behind the `maqet` crate.
 
-mod arguments;
+mod args;
 mod command;
-mod exit;
+mod exit_code;
 mod failure;
 mod logging;
-mod progress;
 mod render;
 mod run;
 mod stream;

@@ -1,27 +1,27 @@
 //! Results on their way to standard output.
 
 pub(crate) mod failure;
-pub(crate) mod harmless;
-mod people;
-pub(crate) mod printable;
+pub(crate) mod progress;
+pub(crate) mod sanitize;
 mod snippet;
+mod text;
 
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 
-pub(crate) use self::people::{People, QmpAnswer, happened};
+pub(crate) use self::text::{QmpAnswer, TextOutput, happened};
 
-use crate::arguments::{Choice, Format, Global};
+use self::progress::ProgressStyle;
+use crate::args::{Choice, Format, Global};
 use crate::failure::Failure;
-use crate::progress::Signs;
 
 /// Where results go, and in which form.
 pub(crate) struct Output {
     format: Format,
     format_choice: Choice,
     /// How signs of life are shown while something takes long.
-    pub(crate) shows_progress: Signs,
+    pub(crate) shows_progress: ProgressStyle,
     /// Whether anything but results and errors is said.
     pub(crate) is_quiet: bool,
 }
@@ -29,9 +29,9 @@ pub(crate) struct Output {
 impl Output {
     pub(crate) fn new(global: &Global) -> Self {
         let shows_progress = match global.format {
-            _ if global.quiet || global.no_progress => Signs::None,
-            Format::Json => Signs::Json,
-            Format::Table | Format::Yaml => Signs::Words,
+            _ if global.quiet || global.no_progress => ProgressStyle::None,
+            Format::Json => ProgressStyle::Json,
+            Format::Table | Format::Yaml => ProgressStyle::Words,
         };
         let Global { format, format_choice, quiet: is_quiet, .. } = *global;
         Self { format, format_choice, shows_progress, is_quiet }
@@ -56,7 +56,7 @@ impl Output {
     }
 
     /// Writes a result: one document, or words for people.
-    pub(crate) fn show<T: Serialize + People>(&self, result: &T) -> Result<(), Failure> {
+    pub(crate) fn show<T: Serialize + TextOutput>(&self, result: &T) -> Result<(), Failure> {
         match self.format {
             Format::Table => write(|out| result.write(out)),
             Format::Json | Format::Yaml => self.data(result),
@@ -68,7 +68,7 @@ impl Output {
         write(|out| match self.format {
             Format::Table => {
                 let text = serde_json::to_string_pretty(result).map_err(io::Error::from)?;
-                writeln!(out, "{}", printable::for_json(&text))
+                writeln!(out, "{}", sanitize::escape_for_json(&text))
             }
             Format::Json => {
                 serde_json::to_writer_pretty(&mut *out, result).map_err(io::Error::from)?;
@@ -84,7 +84,7 @@ impl Output {
     /// Writes one of many results as soon as it is there: a line for people and as JSON, a document of its own as YAML.
     ///
     /// Returns whether anybody still reads.
-    pub(crate) fn stream<T: Serialize + People>(&self, result: &T) -> Result<bool, Failure> {
+    pub(crate) fn stream<T: Serialize + TextOutput>(&self, result: &T) -> Result<bool, Failure> {
         try_write(|out| match self.format {
             Format::Table => result.write(out),
             Format::Json => {
@@ -110,7 +110,7 @@ impl Output {
 pub(crate) fn note(format: Format, text: &str) {
     match format {
         Format::Json => anstream::eprintln!("{}", serde_json::json!({ "note": text })),
-        Format::Table | Format::Yaml => anstream::eprintln!("{}", printable::printable(text)),
+        Format::Table | Format::Yaml => anstream::eprintln!("{}", sanitize::escape_control(text)),
     }
 }
 

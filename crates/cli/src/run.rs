@@ -9,41 +9,41 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use maqet::domain::event::{Event, kind};
 use maqet::{Environment, Maqet, Settings};
 
-use crate::arguments::{Arguments, Color, Format, Global};
+use crate::args::{Cli, Color, Format, Global};
 use crate::failure::Failure;
 use crate::render::{Output, failure, note};
-use crate::{command, exit, logging};
+use crate::{command, exit_code, logging};
 
 /// Runs a command line.
 pub(crate) fn main(words: &[OsString]) -> ExitCode {
     let environment = Environment::of_this_process();
-    let arguments = match Arguments::read(words, &environment) {
-        Ok(arguments) => arguments,
+    let args = match Cli::read(words, &environment) {
+        Ok(args) => args,
         Err(error) => return unparsed(&error, words, &environment),
     };
-    choose_colors(arguments.global.color);
-    let format = arguments.global.format;
-    match begin(arguments, &environment) {
+    choose_colors(args.global.color);
+    let format = args.global.format;
+    match begin(args, &environment) {
         Ok(code) => ExitCode::from(code),
         Err(failed) => {
             failure::show(&failed, format);
-            ExitCode::from(exit::code(failed.fault))
+            ExitCode::from(exit_code::code(failed.fault))
         }
     }
 }
 
-fn begin(arguments: Arguments, environment: &Environment) -> Result<u8, Failure> {
-    logging::begin(&arguments.global)?;
-    let listens_itself = command::listens_itself(&arguments.command);
+fn begin(args: Cli, environment: &Environment) -> Result<u8, Failure> {
+    logging::begin(&args.global)?;
+    let listens_itself = command::listens_itself(&args.command);
     if listens_itself {
         command::stop_where_lines_are_edited()?;
     }
-    let maqet = open(&arguments.global, environment)?;
+    let maqet = open(&args.global, environment)?;
     // One thread: starting more costs time, and nothing here keeps more than one busy.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let output = Output::new(&arguments.global);
-        let mut running = pin!(command::run(&maqet, arguments.command, &output));
+        let output = Output::new(&args.global);
+        let mut running = pin!(command::run(&maqet, args.command, &output));
         tokio::select! {
             done = &mut running => done,
             () = interrupted(), if !listens_itself => {
@@ -54,7 +54,7 @@ fn begin(arguments: Arguments, environment: &Environment) -> Result<u8, Failure>
                     () = interrupted() => {}
                 }
                 output.note("interrupted");
-                Ok(exit::INTERRUPTED)
+                Ok(exit_code::INTERRUPTED)
             }
         }
     })
@@ -118,7 +118,7 @@ fn unparsed(error: &clap::Error, words: &[OsString], environment: &Environment) 
         if let (false, Some(hint)) = (is_help, hint(error, words)) {
             anstream::eprintln!("\n  hint: {hint}");
         }
-        return ExitCode::from(if is_help { exit::DONE } else { exit::code(maqet::Fault::Usage) });
+        return ExitCode::from(if is_help { exit_code::DONE } else { exit_code::code(maqet::Fault::Usage) });
     }
     let text = error.render().to_string();
     // What is missing stands below a line that ends with a colon, one a line.
@@ -127,7 +127,7 @@ fn unparsed(error: &clap::Error, words: &[OsString], environment: &Environment) 
     let mut hints: Vec<String> = hint(error, words).into_iter().collect();
     hints.push("see `maqet --help`".to_owned());
     failure::show(&Failure::usage(message, hints), Format::Json);
-    ExitCode::from(exit::code(maqet::Fault::Usage))
+    ExitCode::from(exit_code::code(maqet::Fault::Usage))
 }
 
 /// Returns whether errors are to be JSON although the command line could not be understood.
@@ -140,7 +140,7 @@ fn wants_json(words: &[OsString], environment: &Environment) -> bool {
 /// Returns what was probably meant and clap does not find.
 fn hint(error: &clap::Error, words: &[OsString]) -> Option<String> {
     let elsewhere = || match error.get(ContextKind::InvalidSubcommand)? {
-        ContextValue::String(name) => Arguments::elsewhere(name),
+        ContextValue::String(name) => Cli::elsewhere(name),
         _ => None,
     };
     swapped_snapshot(words).or_else(elsewhere)

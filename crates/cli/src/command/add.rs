@@ -6,29 +6,29 @@ use maqet::domain::config::Problem;
 use maqet::operation::Start;
 use maqet::{Document, Maqet, SizeMismatch, Writers, operation, read_document};
 
-use super::given;
-use crate::arguments::{Add, Apply};
-use crate::exit;
+use super::input;
+use crate::args::{AddArgs, ApplyArgs};
+use crate::exit_code;
 use crate::failure::Failure;
-use crate::progress;
 use crate::render::Output;
+use crate::render::progress;
 
 /// Reads the files, defines the VM, and starts it if asked to.
-pub(crate) async fn add(maqet: &Maqet, arguments: Add, output: &Output) -> Result<u8, Failure> {
+pub(crate) async fn add(maqet: &Maqet, args: AddArgs, output: &Output) -> Result<u8, Failure> {
     let operation = operation::Add {
-        documents: documents(maqet, &arguments.files, output).await?,
-        name: arguments.name,
-        memory: arguments.over.memory,
-        cpu: arguments.over.cpu,
-        set: arguments.over.set,
-        empty: arguments.empty,
-        lenient: arguments.over.lenient,
+        documents: documents(maqet, &args.files, output).await?,
+        name: args.name,
+        memory: args.over.memory,
+        cpu: args.over.cpu,
+        set: args.over.set,
+        empty: args.empty,
+        lenient: args.over.lenient,
     };
     let added = maqet.run(operation).await?;
     warn(&added.warnings, output);
-    if !arguments.start {
+    if !args.start {
         output.show(&added)?;
-        return Ok(exit::DONE);
+        return Ok(exit_code::DONE);
     }
 
     let start = maqet.run(Start { vm: added.id.clone(), timeout: None });
@@ -37,7 +37,7 @@ pub(crate) async fn add(maqet: &Maqet, arguments: Add, output: &Output) -> Resul
     })?;
     note_size_mismatches(&started.size_mismatches, output);
     output.show(&started)?;
-    Ok(exit::DONE)
+    Ok(exit_code::DONE)
 }
 
 /// Says which images keep their size.
@@ -48,21 +48,21 @@ pub(super) fn note_size_mismatches(kept: &[SizeMismatch], output: &Output) {
 }
 
 /// Changes a definition and shows what is different.
-pub(crate) async fn apply(maqet: &Maqet, arguments: Apply, output: &Output) -> Result<u8, Failure> {
+pub(crate) async fn apply(maqet: &Maqet, args: ApplyArgs, output: &Output) -> Result<u8, Failure> {
     let operation = operation::Apply {
-        documents: documents(maqet, &arguments.files, output).await?,
-        vm: arguments.vm,
-        memory: arguments.over.memory,
-        cpu: arguments.over.cpu,
-        set: arguments.over.set,
-        lenient: arguments.over.lenient,
-        dry_run: arguments.dry_run,
+        documents: documents(maqet, &args.files, output).await?,
+        vm: args.vm,
+        memory: args.over.memory,
+        cpu: args.over.cpu,
+        set: args.over.set,
+        lenient: args.over.lenient,
+        dry_run: args.dry_run,
     };
     let applied = maqet.run(operation).await?;
     warn(&applied.warnings, output);
     note_size_mismatches(&applied.size_mismatches, output);
     output.show(&applied)?;
-    Ok(exit::DONE)
+    Ok(exit_code::DONE)
 }
 
 /// Says which keys were left out.
@@ -86,8 +86,8 @@ pub(crate) async fn documents(maqet: &Maqet, paths: &[PathBuf], output: &Output)
 async fn document(path: &Path, writers: Writers, output: &Output) -> Result<Document, Failure> {
     if path == Path::new("-") {
         let folder = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-        let read = |stream| Ok(Maqet::read_stream(stream, given::STANDARD_INPUT, folder)?);
-        return given::from_standard_input(output, read).await;
+        let read = |stream| Ok(Maqet::read_stream(stream, input::STANDARD_INPUT, folder)?);
+        return input::from_standard_input(output, read).await;
     }
     Ok(read_document(path, writers)?)
 }

@@ -10,11 +10,11 @@ use maqet::{Fault, Maqet, operation};
 
 use self::pump::{End, Pump};
 use super::logs::Shape;
-use crate::arguments::{Console, Format};
-use crate::exit;
+use crate::args::{ConsoleArgs, Format};
+use crate::exit_code;
 use crate::failure::Failure;
-use crate::progress;
 use crate::render::Output;
+use crate::render::progress;
 use crate::stream::Stdout;
 use crate::terminal::RawTerminal;
 
@@ -22,52 +22,52 @@ use crate::terminal::RawTerminal;
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Passes bytes between standard input and output and the console, until one side ends or somebody leaves.
-pub(crate) async fn console(maqet: &Maqet, arguments: Console, output: &Output) -> Result<u8, Failure> {
-    let what = format!("attaching to the serial console of `{}`", arguments.vm);
-    let attach = maqet.run(operation::Console { vm: arguments.vm.clone() });
+pub(crate) async fn console(maqet: &Maqet, args: ConsoleArgs, output: &Output) -> Result<u8, Failure> {
+    let what = format!("attaching to the serial console of `{}`", args.vm);
+    let attach = maqet.run(operation::Console { vm: args.vm.clone() });
     let attached = progress::shown(output.shows_progress, &what, attach).await?;
 
     let name = attached.about.name.clone();
     let stdout = Stdout::open();
-    if let Some(lines) = arguments.tail {
+    if let Some(lines) = args.tail {
         show_tail(maqet, &attached, lines, &stdout, output).await;
     }
     if output.is_for_people() {
-        output.note(&greeting(&name, &arguments));
+        output.note(&greeting(&name, &args));
     }
     if let Some(cause) = &attached.about.busy {
         output.note(&format!("`{name}` is busy: {}", cause.in_words()));
     }
     let terminal = RawTerminal::enter()?;
-    let pumped = Pump::new(attached.stream.as_ref(), &stdout, terminal.as_ref(), &arguments).run().await;
+    let pumped = Pump::new(attached.stream.as_ref(), &stdout, terminal.as_ref(), &args).run().await;
     let written = tokio::time::timeout(LAST_WORDS, stdout.finish()).await;
     // Before anything is said, so that it is said on a terminal as it was.
     drop(terminal);
     drop(attached);
     let end = pumped?;
     written.unwrap_or(Ok(()))?;
-    said(end, &name, &arguments, output)
+    said(end, &name, &args, output)
 }
 
-fn greeting(name: &str, arguments: &Console) -> String {
-    let leave = match (RawTerminal::is_there(), arguments.escape.in_words()) {
+fn greeting(name: &str, args: &ConsoleArgs) -> String {
+    let leave = match (RawTerminal::is_there(), args.escape.in_words()) {
         (true, Some(key)) => format!("; {key} leaves"),
         (true, None) | (false, _) => String::new(),
     };
     format!("attached to the serial console of `{name}`{leave}")
 }
 
-fn said(end: End, name: &str, arguments: &Console, output: &Output) -> Result<u8, Failure> {
+fn said(end: End, name: &str, args: &ConsoleArgs, output: &Output) -> Result<u8, Failure> {
     match end {
         End::Left => output.note(&format!("left the serial console of `{name}`, which runs on")),
         End::Closed => output.note(&format!("the serial console of `{name}` is closed: its QEMU ended")),
         End::Silent | End::NobodyReads => {}
         End::Interrupted => {
             output.note("interrupted");
-            return Ok(exit::INTERRUPTED);
+            return Ok(exit_code::INTERRUPTED);
         }
         End::TimedOut => {
-            let after = arguments.timeout.map(|timeout| format!(" after {timeout}")).unwrap_or_default();
+            let after = args.timeout.map(|timeout| format!(" after {timeout}")).unwrap_or_default();
             return Err(Failure {
                 code: "console.timed-out".to_owned(),
                 fault: Fault::TimedOut,
@@ -78,7 +78,7 @@ fn said(end: End, name: &str, arguments: &Console, output: &Output) -> Result<u8
             });
         }
     }
-    Ok(exit::DONE)
+    Ok(exit_code::DONE)
 }
 
 /// Shows the last lines that the guest wrote before; that they cannot be shown keeps nobody from the console.

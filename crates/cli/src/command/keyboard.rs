@@ -4,12 +4,12 @@ use std::path::Path;
 
 use maqet::{Maqet, limits, operation};
 
-use super::given::{self, Most};
-use crate::arguments::{Keys, Type};
-use crate::exit;
+use super::input::{self, Most};
+use crate::args::{KeysArgs, TypeArgs};
+use crate::exit_code;
 use crate::failure::Failure;
-use crate::progress;
 use crate::render::Output;
+use crate::render::progress;
 
 /// What is typed at most.
 const TYPED: Most = Most {
@@ -18,13 +18,13 @@ const TYPED: Most = Most {
     instead: "bring it to the guest as a file: on a disk, in a shared folder",
 };
 
-pub(crate) async fn keys(maqet: &Maqet, arguments: Keys, output: &Output) -> Result<u8, Failure> {
-    let what = format!("pressing keys of `{}`", arguments.vm);
-    let Keys { vm, chords: keys, hold, timeout } = arguments;
+pub(crate) async fn keys(maqet: &Maqet, args: KeysArgs, output: &Output) -> Result<u8, Failure> {
+    let what = format!("pressing keys of `{}`", args.vm);
+    let KeysArgs { vm, chords: keys, hold, timeout } = args;
     let work = maqet.run(operation::QmpKeys { vm, keys, hold, timeout });
     let reports = maqet.app().watch_progress();
     output.show(&progress::counted(output.shows_progress, &what, reports, work).await?)?;
-    Ok(exit::DONE)
+    Ok(exit_code::DONE)
 }
 
 /// Reads what is to be typed from a file, or from standard input.
@@ -32,8 +32,8 @@ pub(crate) async fn keys(maqet: &Maqet, arguments: Keys, output: &Output) -> Res
 /// Nothing is refused: it is what a pipe brings whose other end failed, and then `--enter` would confirm who knows what.
 async fn read_text(file: Option<&Path>, output: &Output) -> Result<String, Failure> {
     let (text, name) = match file {
-        Some(file) => (given::file(file, TYPED)?, file.display().to_string()),
-        None => (given::standard_input(TYPED, output).await?, given::STANDARD_INPUT.to_owned()),
+        Some(file) => (input::file(file, TYPED)?, file.display().to_string()),
+        None => (input::standard_input(TYPED, output).await?, input::STANDARD_INPUT.to_owned()),
     };
     if text.is_empty() {
         let hint = "look at what should have written it; to press Enter alone, use `maqet keys VM enter`";
@@ -42,9 +42,9 @@ async fn read_text(file: Option<&Path>, output: &Output) -> Result<String, Failu
     Ok(text)
 }
 
-pub(crate) async fn type_text(maqet: &Maqet, arguments: Type, output: &Output) -> Result<u8, Failure> {
-    let what = format!("typing at `{}`", arguments.vm);
-    let Type { vm, text, file, layout, enter, delay, timeout } = arguments;
+pub(crate) async fn type_text(maqet: &Maqet, args: TypeArgs, output: &Output) -> Result<u8, Failure> {
+    let what = format!("typing at `{}`", args.vm);
+    let TypeArgs { vm, text, file, layout, enter, delay, timeout } = args;
     let text = match (text, file) {
         (_, Some(file)) if file == Path::new("-") => read_text(None, output).await?,
         (_, Some(file)) => read_text(Some(&file), output).await?,
@@ -54,5 +54,5 @@ pub(crate) async fn type_text(maqet: &Maqet, arguments: Type, output: &Output) -
     let work = maqet.run(operation::QmpType { vm, text, layout, enter, delay, timeout });
     let reports = maqet.app().watch_progress();
     output.show(&progress::counted(output.shows_progress, &what, reports, work).await?)?;
-    Ok(exit::DONE)
+    Ok(exit_code::DONE)
 }

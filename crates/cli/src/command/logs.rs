@@ -6,19 +6,19 @@ use maqet::operation::{LogKind, LogReader};
 use maqet::{Maqet, operation};
 use serde_json::json;
 
-use crate::arguments::{Format, Logs};
-use crate::exit;
+use crate::args::{Format, LogsArgs};
+use crate::exit_code;
 use crate::failure::Failure;
 use crate::render::Output;
-use crate::render::harmless::Harmless;
+use crate::render::sanitize::{TerminalSanitizer, complete_characters};
 use crate::stream::Stdout;
 
-pub(crate) async fn logs(maqet: &Maqet, arguments: Logs, output: &Output) -> Result<u8, Failure> {
-    let operation = arguments.operation();
-    if !arguments.follow && !output.is_for_people() {
+pub(crate) async fn logs(maqet: &Maqet, args: LogsArgs, output: &Output) -> Result<u8, Failure> {
+    let operation = args.operation();
+    if !args.follow && !output.is_for_people() {
         let log = maqet.run(operation).await?;
         output.data(&log)?;
-        return Ok(exit::DONE);
+        return Ok(exit_code::DONE);
     }
     let mut reader = maqet.app().open_log(&operation).await?;
     if reader.length() == 0 && output.is_for_people() {
@@ -26,7 +26,7 @@ pub(crate) async fn logs(maqet: &Maqet, arguments: Logs, output: &Output) -> Res
     }
     let mut shape = Shape::of(output.format());
     let stdout = Stdout::open();
-    while let Some(piece) = next(&mut reader, arguments.follow).await? {
+    while let Some(piece) = next(&mut reader, args.follow).await? {
         // Whoever reads us went away, which is no failure.
         if !stdout.write(shape.shaped(&piece)).await {
             break;
@@ -34,7 +34,7 @@ pub(crate) async fn logs(maqet: &Maqet, arguments: Logs, output: &Output) -> Res
     }
     stdout.write(shape.rest()).await;
     stdout.finish().await?;
-    Ok(exit::DONE)
+    Ok(exit_code::DONE)
 }
 
 async fn next(reader: &mut LogReader<'_>, follow: bool) -> Result<Option<Vec<u8>>, maqet::Error> {
@@ -59,7 +59,7 @@ pub(super) enum Shape {
     /// As they are.
     Raw,
     /// Without what a terminal would obey.
-    Terminal(Harmless),
+    Terminal(TerminalSanitizer),
     /// One JSON object a line; each a YAML document where YAML is wanted.
     Objects { before: &'static str, pending: Vec<u8> },
 }
@@ -67,7 +67,7 @@ pub(super) enum Shape {
 impl Shape {
     pub(super) fn of(format: Format) -> Self {
         match format {
-            Format::Table if io::stdout().is_terminal() => Self::Terminal(Harmless::default()),
+            Format::Table if io::stdout().is_terminal() => Self::Terminal(TerminalSanitizer::default()),
             Format::Table => Self::Raw,
             Format::Json => Self::Objects { before: "", pending: Vec::new() },
             // JSON is YAML.
@@ -78,10 +78,10 @@ impl Shape {
     pub(super) fn shaped(&mut self, piece: &[u8]) -> Vec<u8> {
         match self {
             Self::Raw => piece.to_vec(),
-            Self::Terminal(harmless) => harmless.of(piece).into_bytes(),
+            Self::Terminal(sanitizer) => sanitizer.push(piece).into_bytes(),
             Self::Objects { before, pending } => {
                 pending.extend_from_slice(piece);
-                let whole = pending.drain(..whole_characters(pending)).collect();
+                let whole = pending.drain(..complete_characters(pending)).collect();
                 object(before, whole)
             }
         }
@@ -91,7 +91,7 @@ impl Shape {
     pub(super) fn rest(&mut self) -> Vec<u8> {
         match self {
             Self::Raw => Vec::new(),
-            Self::Terminal(harmless) => harmless.rest().into_bytes(),
+            Self::Terminal(sanitizer) => sanitizer.finish().into_bytes(),
             Self::Objects { before, pending } => object(before, std::mem::take(pending)),
         }
     }
@@ -102,20 +102,6 @@ fn object(before: &str, bytes: Vec<u8>) -> Vec<u8> {
         return bytes;
     }
     format!("{before}{}\n", json!({ "text": String::from_utf8_lossy(&bytes) })).into_bytes()
-}
-
-/// Returns how many of these bytes can be shown without tearing a character that is not complete yet.
-pub(crate) fn whole_characters(bytes: &[u8]) -> usize {
-    let mut begin = 0;
-    loop {
-        match std::str::from_utf8(&bytes[begin..]) {
-            Ok(_) => return bytes.len(),
-            Err(broken) => match broken.error_len() {
-                Some(length) => begin += broken.valid_up_to() + length,
-                None => return begin + broken.valid_up_to(),
-            },
-        }
-    }
 }
 
 #[cfg(test)]

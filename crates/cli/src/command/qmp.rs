@@ -5,11 +5,11 @@ use std::path::Path;
 use maqet::{Maqet, QmpArguments, limits, operation};
 use serde_json::Value;
 
-use super::given::{self, Most};
-use crate::arguments::QmpRun;
-use crate::exit;
+use super::input::{self, Most};
+use crate::args::QmpRunArgs;
+use crate::exit_code;
 use crate::failure::Failure;
-use crate::progress;
+use crate::render::progress;
 use crate::render::{Output, QmpAnswer};
 
 /// What a command takes at most.
@@ -20,9 +20,9 @@ const TAKEN: Most = Most {
 };
 
 /// Runs a QMP command and prints what QEMU returns.
-pub(crate) async fn run(maqet: &Maqet, arguments: QmpRun, output: &Output) -> Result<u8, Failure> {
-    let what = format!("waiting for `{}`", arguments.command);
-    let QmpRun { vm, command, arguments, json, timeout, allow_dangerous } = arguments;
+pub(crate) async fn run(maqet: &Maqet, args: QmpRunArgs, output: &Output) -> Result<u8, Failure> {
+    let what = format!("waiting for `{}`", args.command);
+    let QmpRunArgs { vm, command, arguments, json, timeout, allow_dangerous } = args;
     let arguments = match json {
         Some(given) => json_arguments(&given, output).await?,
         None => QmpArguments::Words(arguments),
@@ -31,14 +31,14 @@ pub(crate) async fn run(maqet: &Maqet, arguments: QmpRun, output: &Output) -> Re
     let asked = operation.command.clone();
     let result = progress::shown(output.shows_progress, &what, maqet.run(operation)).await?;
     output.answer(&QmpAnswer { command: &asked, value: &result })?;
-    Ok(exit::DONE)
+    Ok(exit_code::DONE)
 }
 
 /// Reads what `--json` gives: an object, a file that holds it, or standard input.
 async fn json_arguments(given: &str, output: &Output) -> Result<QmpArguments, Failure> {
     let (text, name) = match given.strip_prefix('@') {
-        Some(path) => (given::file(Path::new(path), TAKEN)?, path),
-        None if given == "-" => (given::standard_input(TAKEN, output).await?, given::STANDARD_INPUT),
+        Some(path) => (input::file(Path::new(path), TAKEN)?, path),
+        None if given == "-" => (input::standard_input(TAKEN, output).await?, input::STANDARD_INPUT),
         None => (given.to_owned(), "--json"),
     };
     let not_one = |why: &str| {

@@ -16,10 +16,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use self::history::History;
 pub(crate) use self::prompt::stop_where_lines_are_edited;
 use self::prompt::{Prompt, Typed, too_fast};
-use crate::arguments::QmpShell;
-use crate::exit;
+use crate::args::QmpShellArgs;
+use crate::exit_code;
 use crate::failure::Failure;
-use crate::progress;
+use crate::render::progress;
 use crate::render::{Output, QmpAnswer, failure, happened, line};
 use crate::terminal::{KeptTerminal, RawTerminal};
 
@@ -27,8 +27,8 @@ use crate::terminal::{KeptTerminal, RawTerminal};
 const TURN: Duration = Duration::from_mins(1);
 
 /// Runs the shell: with a prompt where there is somebody to see it.
-pub(crate) async fn run(maqet: &Maqet, arguments: QmpShell, output: &Output) -> Result<u8, Failure> {
-    let QmpShell { vm, timeout, allow_dangerous } = arguments;
+pub(crate) async fn run(maqet: &Maqet, args: QmpShellArgs, output: &Output) -> Result<u8, Failure> {
+    let QmpShellArgs { vm, timeout, allow_dangerous } = args;
     let what = format!("opening a session with `{vm}`");
     let opened = maqet.app().qmp_shell(&vm, timeout, allow_dangerous);
     let shell = progress::shown(output.shows_progress, &what, opened).await?;
@@ -89,14 +89,14 @@ impl<'a> Conversation<'a> {
         // Before anything is said.
         drop(self);
         match end {
-            End::Left => Ok(exit::DONE),
+            End::Left => Ok(exit_code::DONE),
             End::Interrupted => {
                 output.note("interrupted");
-                Ok(exit::INTERRUPTED)
+                Ok(exit_code::INTERRUPTED)
             }
             End::Gone(_) if quits => {
                 output.note(&format!("the QEMU of `{name}` has ended"));
-                Ok(exit::DONE)
+                Ok(exit_code::DONE)
             }
             End::Gone(error) => Err(gone(&name, error)),
         }

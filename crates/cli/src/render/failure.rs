@@ -3,9 +3,9 @@
 use anstyle::{AnsiColor, Style};
 use serde_json::json;
 
-use super::printable::{printable, printable_lines};
+use super::sanitize::{escape_control, escape_control_lines};
 use super::snippet;
-use crate::arguments::Format;
+use crate::args::Format;
 use crate::failure::Failure;
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -22,13 +22,13 @@ pub(crate) fn show(failure: &Failure, format: Format) {
 fn for_people(failure: &Failure) {
     match &failure.config {
         Some(config) => anstream::eprintln!("{}", snippet::render(config)),
-        None => anstream::eprintln!("{ERROR}error{ERROR:#}: {}", printable(&failure.message)),
+        None => anstream::eprintln!("{ERROR}error{ERROR:#}: {}", escape_control(&failure.message)),
     }
     for cause in &failure.causes {
-        anstream::eprintln!("  because: {}", printable_lines(cause).replace('\n', "\n           "));
+        anstream::eprintln!("  because: {}", escape_control_lines(cause).replace('\n', "\n           "));
     }
     for hint in &failure.hints {
-        anstream::eprintln!("  {HINT}hint{HINT:#}: {}", printable(hint));
+        anstream::eprintln!("  {HINT}hint{HINT:#}: {}", escape_control(hint));
     }
 }
 

@@ -8,7 +8,7 @@ use maqet::ConfigError;
 use maqet::config::Sources;
 use maqet::domain::config::{Problem, SourceLocation};
 
-use super::printable::{in_place, printable};
+use super::sanitize::{escape_control, mask_control};
 
 /// How many problems are shown; the JSON has them all, and nobody mends more before trying again.
 const SHOWN: usize = 50;
@@ -49,7 +49,7 @@ fn one(problem: &Problem, sources: &Sources) -> String {
         Some(other) if shown(other, sources).is_none() => format!("{title} (the other is at {other})"),
         Some(_) | None => title,
     };
-    let mut group = Group::with_title(Level::ERROR.primary_title(printable(&title).into_owned()));
+    let mut group = Group::with_title(Level::ERROR.primary_title(escape_control(&title).into_owned()));
     if let Some((place, text)) = problem.place.as_ref().and_then(|place| shown(place, sources)) {
         group = group.element(snippet(place, text, AnnotationKind::Primary, "here"));
     }
@@ -57,7 +57,7 @@ fn one(problem: &Problem, sources: &Sources) -> String {
         group = group.element(snippet(place, text, AnnotationKind::Context, "the other one"));
     }
     if let Some(help) = &problem.help {
-        group = group.element(Level::HELP.message(printable(help).into_owned()));
+        group = group.element(Level::HELP.message(escape_control(help).into_owned()));
     }
     Renderer::styled().render(&[group])
 }
@@ -75,9 +75,9 @@ fn snippet<'a>(
     kind: AnnotationKind,
     label: &'a str,
 ) -> Snippet<'a, Annotation<'a>> {
-    Snippet::source(in_place(line))
+    Snippet::source(mask_control(line))
         .line_start(usize::try_from(place.line).unwrap_or(1))
-        .path(printable(&place.source))
+        .path(escape_control(&place.source))
         .annotation(kind.span(range(place, line)).label(label))
 }
 

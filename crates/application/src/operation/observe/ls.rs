@@ -36,7 +36,7 @@ pub struct Ls {
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "STATUS", value_parser = maqet_domain::vm::Status::WORDS))]
     pub status: Option<String>,
-    /// Only VMs whose name glob_matches; `*` stands for any text and `?` for one character
+    /// Only VMs whose name matches; `*` stands for any text and `?` for one character
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "GLOB"))]
     pub name: Option<String>,

@@ -10,7 +10,7 @@ use maqet::domain::port::ConsoleStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::arguments::Console;
+use crate::args::ConsoleArgs;
 use crate::failure::Failure;
 use crate::stream::{Stdin, Stdout};
 use crate::terminal::RawTerminal;
@@ -65,20 +65,20 @@ impl<'a> Pump<'a> {
         console: &'a dyn ConsoleStream,
         stdout: &'a Stdout,
         terminal: Option<&'a RawTerminal>,
-        arguments: &Console,
+        args: &ConsoleArgs,
     ) -> Self {
         Self {
             console,
             stdout,
             terminal,
-            escape: arguments.escape.0.filter(|_| terminal.is_some()),
+            escape: args.escape.0.filter(|_| terminal.is_some()),
             stdin: Stdin::open(),
             is_open: true,
             pending: Vec::new(),
             takes: true,
             heard: None,
-            deadline: arguments.timeout.map(|timeout| Instant::now() + timeout.duration()),
-            idle: arguments.idle.map(maqet::HumanDuration::duration),
+            deadline: args.timeout.map(|timeout| Instant::now() + timeout.duration()),
+            idle: args.idle.map(maqet::HumanDuration::duration),
             last: Instant::now(),
         }
     }

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::{TURN, gone, is_over};
-use crate::command::given;
-use crate::exit;
+use crate::command::input;
+use crate::exit_code;
 use crate::failure::Failure;
 use crate::render::{failure, line};
 
@@ -24,11 +24,11 @@ enum Answer {
 /// Runs the commands on standard input, each once the one before was answered.
 pub(super) async fn run(mut shell: QmpShell<'_>) -> Result<u8, Failure> {
     let mut lines = lines();
-    let (mut code, mut quits, mut is_there) = (exit::DONE, false, true);
+    let (mut code, mut quits, mut is_there) = (exit_code::DONE, false, true);
     loop {
         let typed = tokio::select! {
             typed = lines.recv() => match typed {
-                Some(typed) => typed.map_err(|error| given::unreadable("standard input", &error))?,
+                Some(typed) => typed.map_err(|error| input::unreadable("standard input", &error))?,
                 None => return Ok(code),
             },
             // Nobody is shown events, and they must not pile up.
@@ -54,7 +54,7 @@ pub(super) async fn run(mut shell: QmpShell<'_>) -> Result<u8, Failure> {
         };
         let answer = outcome.map_or_else(
             |failed| {
-                code = if code == exit::DONE { exit::code(failed.fault) } else { code };
+                code = if code == exit_code::DONE { exit_code::code(failed.fault) } else { code };
                 Answer::Error(failure::as_json(&failed)["error"].take())
             },
             Answer::Return,

@@ -13,9 +13,9 @@ Examples:
   maqet config check web.yaml
   maqet config schema >maqet.schema.json
   maqet config show --origin")]
-pub(crate) enum Config {
+pub(crate) enum ConfigSubcommand {
     /// Check files as `add` would, and define nothing
-    Check(ConfigCheck),
+    Check(ConfigCheckArgs),
     /// Show the settings that hold
     Show(ConfigShow),
     /// List the keys of a configuration
@@ -28,7 +28,7 @@ pub(crate) enum Config {
 
 /// Check files as `add` would, and define nothing
 #[derive(Debug, Args)]
-pub(crate) struct ConfigCheck {
+pub(crate) struct ConfigCheckArgs {
     /// YAML files, merged left to right; `-` is standard input
     #[arg(value_name = "FILE", required = true)]
     pub(crate) files: Vec<PathBuf>,

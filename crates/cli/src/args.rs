@@ -8,7 +8,7 @@ mod global;
 mod hardware;
 mod inspect;
 mod keyboard;
-mod life;
+mod lifecycle;
 mod logs;
 mod qmp;
 mod screen;
@@ -24,23 +24,23 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use maqet::Environment;
 use maqet::operation::{Cleanup, Doctor, Info, Ls};
 
-pub(crate) use self::config::Config;
-pub(crate) use self::console::Console;
-pub(crate) use self::define::{Add, Apply};
-pub(crate) use self::events::{Events, QmpEvents, Watch};
+pub(crate) use self::config::ConfigSubcommand;
+pub(crate) use self::console::ConsoleArgs;
+pub(crate) use self::define::{AddArgs, ApplyArgs};
+pub(crate) use self::events::{EventsArgs, QmpEventsArgs, WatchArgs};
 pub(crate) use self::global::{Choice, Color, Format, Global};
-use self::global::{Loudness, last_loudness};
-pub(crate) use self::hardware::Hardware;
-pub(crate) use self::inspect::Inspect;
-pub(crate) use self::keyboard::{Keys, Type};
-pub(crate) use self::life::{PowerOff, Press, Restart, Rm, Start, Status, Stop, Vms};
-pub(crate) use self::logs::Logs;
-pub(crate) use self::qmp::{Qmp, QmpCommand, QmpRun};
-pub(crate) use self::screen::Screenshot;
-pub(crate) use self::shell::QmpShell;
-pub(crate) use self::snapshot::Snapshot;
-pub(crate) use self::wait::Wait;
-use crate::exit;
+use self::global::{Verbosity, last_verbosity};
+pub(crate) use self::hardware::HardwareSubcommand;
+pub(crate) use self::inspect::InspectArgs;
+pub(crate) use self::keyboard::{KeysArgs, TypeArgs};
+pub(crate) use self::lifecycle::{PowerOffArgs, Press, RestartArgs, RmArgs, StartArgs, Status, StopArgs, VmsArgs};
+pub(crate) use self::logs::LogsArgs;
+pub(crate) use self::qmp::{QmpArgs, QmpRunArgs, QmpSubcommand};
+pub(crate) use self::screen::ScreenshotArgs;
+pub(crate) use self::shell::QmpShellArgs;
+pub(crate) use self::snapshot::SnapshotSubcommand;
+pub(crate) use self::wait::WaitArgs;
+use crate::exit_code;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -57,14 +57,14 @@ Results go to standard output, everything else to standard error; with
 #[derive(Debug, Parser)]
 #[command(name = "maqet", version, after_help = EXAMPLES, after_long_help = long_help(), max_term_width = 100)]
 #[command(propagate_version = false, subcommand_required = true, arg_required_else_help = true)]
-pub(crate) struct Arguments {
+pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-impl Arguments {
+impl Cli {
     /// Reads the words of a command line, and the variables that stand in for options.
     ///
     /// A variable that is empty counts as unset, and any flag beats any variable.
@@ -85,7 +85,7 @@ impl Arguments {
         let all = Command::augment_subcommands(clap::Command::new("maqet"));
         let one = match (all.find_subcommand(&words[at])?, words.get(at + 1)) {
             // It has as many commands again.
-            (one, Some(next)) if one.get_name() == "qmp" && !is_option(next) => Qmp::about_one(next),
+            (one, Some(next)) if one.get_name() == "qmp" && !is_option(next) => QmpArgs::about_one(next),
             (one, _) => one.clone(),
         };
         Some(Global::augment_args(clap::Command::new("maqet")).subcommand_required(true).subcommand(one))
@@ -113,18 +113,18 @@ impl Arguments {
         let is_default = matches.value_source("format") == Some(ValueSource::DefaultValue);
         let mut arguments = Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))?;
         arguments.global.settle(match by_flag {
-            [true, false] => Loudness::Verbose,
-            [true, true] => last_loudness(words),
-            [false, _] => Loudness::Quiet,
+            [true, false] => Verbosity::Verbose,
+            [true, true] => last_verbosity(words),
+            [false, _] => Verbosity::Quiet,
         });
-        arguments.global.leave_to_settings(&by_variable);
+        arguments.global.unset_if_default(&by_variable);
         arguments.global.format_choice = if is_default { Choice::Default } else { Choice::Asked };
         Ok(arguments)
     }
 }
 
 fn long_help() -> String {
-    format!("{EXAMPLES}\n\n{}", exit::TABLE)
+    format!("{EXAMPLES}\n\n{}", exit_code::TABLE)
 }
 
 /// The commands. The words here stand in the list of commands; a command's own help shows those of its arguments.
@@ -135,17 +135,17 @@ fn long_help() -> String {
 #[command(defer = true)]
 pub(crate) enum Command {
     /// Define a VM from YAML files and flags
-    Add(Add),
+    Add(AddArgs),
     /// Change a VM's definition
-    Apply(Apply),
+    Apply(ApplyArgs),
     /// Start VMs; returns when QMP answers
-    Start(Start),
+    Start(StartArgs),
     /// Stop VMs: power button, then quit, then signals
-    Stop(Stop),
+    Stop(StopArgs),
     /// Stop VMs, if they run, and start them again
-    Restart(Restart),
+    Restart(RestartArgs),
     /// Wait until conditions about VMs come true
-    Wait(Wait),
+    Wait(WaitArgs),
     /// Have running VMs stand still
     Pause(Press),
     /// Have VMs that stand still go on
@@ -153,40 +153,40 @@ pub(crate) enum Command {
     /// Press the reset button of VMs: a power cut, and a new boot
     Reset(Press),
     /// Remove VMs; their disks stay
-    Rm(Rm),
+    Rm(RmArgs),
     /// List VMs and their states
     #[command(visible_alias = "list")]
     Ls(Ls),
     /// Tell the state of VMs
     Status(Status),
     /// Show what happened: to all VMs or to one
-    Events(Events),
+    Events(EventsArgs),
     /// Show a VM's definition and its QEMU command line
     Info(Info),
     /// Show what VMs really are and cost: process, memory, disks, sockets
-    Inspect(Inspect),
+    Inspect(InspectArgs),
     /// Read what the guest, QEMU and maqet wrote about a VM
-    Logs(Logs),
+    Logs(LogsArgs),
     /// Attach to the serial console of a running VM
-    Console(Console),
+    Console(ConsoleArgs),
     /// Press keys of a running VM
-    Keys(Keys),
+    Keys(KeysArgs),
     /// Type a text at a running VM
-    Type(Type),
+    Type(TypeArgs),
     /// Take a picture of a running VM's screen
-    Screenshot(Screenshot),
+    Screenshot(ScreenshotArgs),
     /// Talk to the QEMU of a running VM
-    Qmp(Qmp),
+    Qmp(QmpArgs),
     /// Make, list, load and remove snapshots of a stopped VM's drives
     #[command(subcommand)]
-    Snapshot(Snapshot),
+    Snapshot(SnapshotSubcommand),
     /// Look at host, database, VMs and leftovers
     Doctor(Doctor),
     /// Remove what nobody needs any more
     Cleanup(Cleanup),
     /// Check configurations, and show keys, defaults and settings
     #[command(subcommand)]
-    Config(Config),
+    Config(ConfigSubcommand),
 }
 
 #[cfg(test)]

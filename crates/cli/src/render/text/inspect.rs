@@ -8,10 +8,10 @@ use indicatif::{BinaryBytes, HumanDuration};
 use maqet::VmStatus;
 use maqet::operation::{InspectedDisk, InspectedMachine, InspectedProcess, InspectedSocket, VmInspection};
 
-use super::super::printable::printable;
-use super::{PLAIN, People, columns, whole_seconds};
+use super::{PLAIN, TextOutput, columns, whole_seconds};
+use crate::render::sanitize::escape_control;
 
-impl People for VmInspection {
+impl TextOutput for VmInspection {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         head(&self.vm, out)?;
         if let Some(machine) = &self.machine {
@@ -37,7 +37,7 @@ impl People for VmInspection {
 }
 
 fn line(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
-    writeln!(out, "  {name:<13} {}", printable(value))
+    writeln!(out, "  {name:<13} {}", escape_control(value))
 }
 
 fn head(vm: &VmStatus, out: &mut dyn Write) -> io::Result<()> {

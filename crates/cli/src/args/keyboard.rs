@@ -18,7 +18,7 @@ Examples:
   maqet keys web ctrl-alt-delete
   maqet keys web down down enter
   maqet keys web --hold 3s shift")]
-pub(crate) struct Keys {
+pub(crate) struct KeysArgs {
     /// Name, id, or unique beginning of an id
     pub(crate) vm: String,
     /// Keys and chords
@@ -44,7 +44,7 @@ Examples:
   maqet type web --file script.sh
   maqet type web -- '-v'
   pass show web | maqet type web -")]
-pub(crate) struct Type {
+pub(crate) struct TypeArgs {
     /// Name, id, or unique beginning of an id
     pub(crate) vm: String,
     /// The text, or `-` for standard input

@@ -3,12 +3,12 @@
 use clap::Subcommand;
 use maqet::operation::{QmpBalloon, QmpDeviceAdd, QmpDeviceDel, QmpEject, QmpInsert, QmpNmi, QmpSetLink};
 
-use super::life::Press;
+use super::lifecycle::Press;
 
 /// What a running guest has.
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
-pub(crate) enum Hardware {
+pub(crate) enum HardwareSubcommand {
     /// Plug a device into a running VM
     DeviceAdd(QmpDeviceAdd),
     /// Take a device out of a running VM

@@ -4,22 +4,24 @@ use super::*;
 
 #[test]
 fn test_arguments_definition_is_sound() {
-    Arguments::command().debug_assert();
+    Cli::command().debug_assert();
 }
 
 #[test]
 fn test_arguments_qmp_short_and_long_form_say_the_same() {
-    let short = Arguments::try_parse_from(["maqet", "qmp", "web", "query-status"]).unwrap();
-    let long = Arguments::try_parse_from(["maqet", "qmp", "run", "web", "query-status"]).unwrap();
+    let short = Cli::try_parse_from(["maqet", "qmp", "web", "query-status"]).unwrap();
+    let long = Cli::try_parse_from(["maqet", "qmp", "run", "web", "query-status"]).unwrap();
 
-    let Command::Qmp(Qmp { command: None, run: Some(short) }) = short.command else { panic!("{short:?}") };
-    let Command::Qmp(Qmp { command: Some(QmpCommand::Run(long)), .. }) = long.command else { panic!("{long:?}") };
+    let Command::Qmp(QmpArgs { command: None, run: Some(short) }) = short.command else { panic!("{short:?}") };
+    let Command::Qmp(QmpArgs { command: Some(QmpSubcommand::Run(long)), .. }) = long.command else {
+        panic!("{long:?}")
+    };
     assert_eq!((short.vm, short.command), (long.vm, long.command));
 }
 
 #[test]
 fn test_arguments_read_by_one_command_are_what_all_commands_read() {
-    let told = |result: Result<Arguments, clap::Error>| match result {
+    let told = |result: Result<Cli, clap::Error>| match result {
         Ok(arguments) => format!("{arguments:?}"),
         Err(error) => error.to_string(),
     };
@@ -70,16 +72,16 @@ fn test_arguments_read_by_one_command_are_what_all_commands_read() {
     ] {
         let words: Vec<OsString> = ["maqet"].into_iter().chain(line.split_whitespace()).map(OsString::from).collect();
 
-        let by_all = Arguments::parsed(Arguments::command(), &words, &environment);
-        assert_eq!(told(Arguments::read(&words, &environment)), told(by_all), "{line}");
+        let by_all = Cli::parsed(Cli::command(), &words, &environment);
+        assert_eq!(told(Cli::read(&words, &environment)), told(by_all), "{line}");
     }
-    let named = |line: &str| Arguments::about_one(&line.split(' ').map(OsString::from).collect::<Vec<_>>()).is_some();
+    let named = |line: &str| Cli::about_one(&line.split(' ').map(OsString::from).collect::<Vec<_>>()).is_some();
     assert_eq!(["maqet -v list", "maqet --help", "maqet sttus web"].map(named), [true, false, false]);
 }
 
 #[test]
 fn test_arguments_command_of_another_one_is_told_with_its_place() {
-    let told = Arguments::elsewhere;
+    let told = Cli::elsewhere;
 
     assert_eq!(told("device-add").as_deref(), Some("write `maqet qmp device-add`"));
     assert_eq!(told("create").as_deref(), Some("write `maqet snapshot create`"));
@@ -110,9 +112,11 @@ fn test_arguments_short_forms_take_the_arguments_of_what_they_stand_for() {
         assert!(told(short).0.is_some(), "{short}");
     }
 
-    let long = Arguments::try_parse_from(["maqet", "qmp", "keys", "web", "ctrl-c", "-"]).unwrap();
-    let short = Arguments::try_parse_from(["maqet", "keys", "web", "ctrl-c", "-"]).unwrap();
-    let Command::Qmp(Qmp { command: Some(QmpCommand::Keys(long)), .. }) = long.command else { panic!("{long:?}") };
+    let long = Cli::try_parse_from(["maqet", "qmp", "keys", "web", "ctrl-c", "-"]).unwrap();
+    let short = Cli::try_parse_from(["maqet", "keys", "web", "ctrl-c", "-"]).unwrap();
+    let Command::Qmp(QmpArgs { command: Some(QmpSubcommand::Keys(long)), .. }) = long.command else {
+        panic!("{long:?}")
+    };
     let Command::Keys(short) = short.command else { panic!("{short:?}") };
     assert_eq!((short.vm, short.chords), (long.vm, long.chords));
 }
@@ -137,12 +141,12 @@ fn test_arguments_words_in_the_list_are_those_of_the_command() {
             compare(of_list, below, &format!("{path} {name}"));
         }
     }
-    compare(&Arguments::command(), &whole_tree(), "maqet");
+    compare(&Cli::command(), &whole_tree(), "maqet");
 }
 
 /// Returns the tree of commands with the arguments of all, which a run builds for one command only.
 fn whole_tree() -> clap::Command {
-    let mut command = Arguments::command();
+    let mut command = Cli::command();
     command.build();
     command
 }
@@ -174,7 +178,7 @@ fn test_arguments_paths_equal_the_names_of_operations() {
 /// Returns the help of every command as one page.
 fn reference() -> String {
     let mut page = "# The command line\n\nWritten by `UPDATE_DOCS=1 cargo test -p maqet-cli`.\n".to_owned();
-    let mut command = Arguments::command().term_width(100);
+    let mut command = Cli::command().term_width(100);
     command.build();
     describe(&mut command, &mut page);
     page

@@ -9,22 +9,24 @@ use serde::Serialize;
 
 use super::add::note_size_mismatches;
 use super::command_line_of;
-use crate::arguments::{Inspect, PowerOff, Press, Restart, Rm, Start, Status, Stop, Vms, Wait};
-use crate::exit;
+use crate::args::{
+    InspectArgs, PowerOffArgs, Press, RestartArgs, RmArgs, StartArgs, Status, StopArgs, VmsArgs, WaitArgs,
+};
+use crate::exit_code;
 use crate::failure::Failure;
-use crate::progress;
-use crate::render::{self, Output, People};
+use crate::render::progress;
+use crate::render::{self, Output, TextOutput};
 
 /// How many VMs are worked on at once: more machines that boot side by side only take the CPUs from each other, and
 /// fewer would have a guest that is slow to power off keep all others waiting.
 const AT_ONCE: usize = 8;
 
-pub(crate) async fn start(maqet: &Maqet, arguments: Start, output: &Output) -> Result<u8, Failure> {
-    let timeout = arguments.timeout;
-    if arguments.dry_run {
-        return each(maqet, arguments.vms, output, "looking at", async |vm| maqet.run(command_line_of(vm)).await).await;
+pub(crate) async fn start(maqet: &Maqet, args: StartArgs, output: &Output) -> Result<u8, Failure> {
+    let timeout = args.timeout;
+    if args.dry_run {
+        return each(maqet, args.vms, output, "looking at", async |vm| maqet.run(command_line_of(vm)).await).await;
     }
-    let conditions = absolute(arguments.wait)?;
+    let conditions = absolute(args.wait)?;
     let start = async |vm| {
         let began = Instant::now();
         let mut started = maqet.run(operation::Start { vm, timeout }).await?;
@@ -39,15 +41,15 @@ pub(crate) async fn start(maqet: &Maqet, arguments: Start, output: &Output) -> R
         }
         Ok(started)
     };
-    each(maqet, arguments.vms, output, "starting", start).await
+    each(maqet, args.vms, output, "starting", start).await
 }
 
-pub(crate) async fn wait(maqet: &Maqet, arguments: Wait, output: &Output) -> Result<u8, Failure> {
+pub(crate) async fn wait(maqet: &Maqet, args: WaitArgs, output: &Output) -> Result<u8, Failure> {
     // `--all` says what holds without `--any`.
-    let Wait { vms, conditions, any, all: _, timeout, since } = arguments;
+    let WaitArgs { vms, conditions, any, all: _, timeout, since } = args;
     let conditions = absolute(conditions)?;
     let wait = async |vm| maqet.run(operation::Wait { vm, conditions: conditions.clone(), any, timeout, since }).await;
-    each(maqet, Vms { vms, all: false }, output, "waiting for", wait).await
+    each(maqet, VmsArgs { vms, all: false }, output, "waiting for", wait).await
 }
 
 /// Returns the conditions with paths that hold wherever they are looked at.
@@ -59,13 +61,13 @@ fn absolute(conditions: Vec<Condition>) -> Result<Vec<Condition>, Failure> {
     conditions.into_iter().map(absolute).collect()
 }
 
-pub(crate) async fn stop(maqet: &Maqet, arguments: Stop, output: &Output) -> Result<u8, Failure> {
-    let Stop { vms, how: PowerOff { timeout, force } } = arguments;
+pub(crate) async fn stop(maqet: &Maqet, args: StopArgs, output: &Output) -> Result<u8, Failure> {
+    let StopArgs { vms, how: PowerOffArgs { timeout, force } } = args;
     each(maqet, vms, output, "stopping", async |vm| maqet.run(operation::Stop { vm, timeout, force }).await).await
 }
 
-pub(crate) async fn restart(maqet: &Maqet, arguments: Restart, output: &Output) -> Result<u8, Failure> {
-    let Restart { vms, how: PowerOff { timeout, force } } = arguments;
+pub(crate) async fn restart(maqet: &Maqet, args: RestartArgs, output: &Output) -> Result<u8, Failure> {
+    let RestartArgs { vms, how: PowerOffArgs { timeout, force } } = args;
     let restart = async |vm| {
         let restarted = maqet.run(operation::Restart { vm, timeout, force }).await?;
         note_size_mismatches(&restarted.size_mismatches, output);
@@ -74,29 +76,29 @@ pub(crate) async fn restart(maqet: &Maqet, arguments: Restart, output: &Output) 
     each(maqet, vms, output, "restarting", restart).await
 }
 
-pub(crate) async fn pause(maqet: &Maqet, arguments: Press, output: &Output) -> Result<u8, Failure> {
-    each(maqet, arguments.vms, output, "pausing", async |vm| maqet.run(operation::Pause { vm }).await).await
+pub(crate) async fn pause(maqet: &Maqet, args: Press, output: &Output) -> Result<u8, Failure> {
+    each(maqet, args.vms, output, "pausing", async |vm| maqet.run(operation::Pause { vm }).await).await
 }
 
-pub(crate) async fn resume(maqet: &Maqet, arguments: Press, output: &Output) -> Result<u8, Failure> {
-    each(maqet, arguments.vms, output, "resuming", async |vm| maqet.run(operation::Resume { vm }).await).await
+pub(crate) async fn resume(maqet: &Maqet, args: Press, output: &Output) -> Result<u8, Failure> {
+    each(maqet, args.vms, output, "resuming", async |vm| maqet.run(operation::Resume { vm }).await).await
 }
 
-pub(crate) async fn reset(maqet: &Maqet, arguments: Press, output: &Output) -> Result<u8, Failure> {
-    each(maqet, arguments.vms, output, "resetting", async |vm| maqet.run(operation::Reset { vm }).await).await
+pub(crate) async fn reset(maqet: &Maqet, args: Press, output: &Output) -> Result<u8, Failure> {
+    each(maqet, args.vms, output, "resetting", async |vm| maqet.run(operation::Reset { vm }).await).await
 }
 
-pub(crate) async fn rm(maqet: &Maqet, arguments: Rm, output: &Output) -> Result<u8, Failure> {
-    let force = arguments.force;
-    each(maqet, arguments.vms, output, "removing", async |vm| maqet.run(operation::Rm { vm, force }).await).await
+pub(crate) async fn rm(maqet: &Maqet, args: RmArgs, output: &Output) -> Result<u8, Failure> {
+    let force = args.force;
+    each(maqet, args.vms, output, "removing", async |vm| maqet.run(operation::Rm { vm, force }).await).await
 }
 
-pub(crate) async fn status(maqet: &Maqet, arguments: Status, output: &Output) -> Result<u8, Failure> {
-    each(maqet, arguments.vms, output, "looking at", async |vm| maqet.run(operation::Status { vm }).await).await
+pub(crate) async fn status(maqet: &Maqet, args: Status, output: &Output) -> Result<u8, Failure> {
+    each(maqet, args.vms, output, "looking at", async |vm| maqet.run(operation::Status { vm }).await).await
 }
 
-pub(crate) async fn inspect(maqet: &Maqet, arguments: Inspect, output: &Output) -> Result<u8, Failure> {
-    each(maqet, arguments.vms, output, "looking at", async |vm| maqet.run(operation::Inspect { vm }).await).await
+pub(crate) async fn inspect(maqet: &Maqet, args: InspectArgs, output: &Output) -> Result<u8, Failure> {
+    each(maqet, args.vms, output, "looking at", async |vm| maqet.run(operation::Inspect { vm }).await).await
 }
 
 /// Does the same to each VM, several at once.
@@ -105,13 +107,13 @@ pub(crate) async fn inspect(maqet: &Maqet, arguments: Inspect, output: &Output) 
 /// turn and keeps no other from its own; the exit code is that of the first.
 async fn each<T>(
     maqet: &Maqet,
-    vms: Vms,
+    vms: VmsArgs,
     output: &Output,
     what: &str,
     work: impl AsyncFn(String) -> Result<T, maqet::Error>,
 ) -> Result<u8, Failure>
 where
-    T: Serialize + People,
+    T: Serialize + TextOutput,
 {
     let is_one = !vms.all && vms.vms.len() == 1;
     let names = named(maqet, vms).await?;
@@ -120,7 +122,7 @@ where
         names => format!("{what} {} VMs", names.len()),
     };
     let mut results = Vec::new();
-    let mut code = exit::DONE;
+    let mut code = exit_code::DONE;
     let mut outcomes = stream::iter(names).map(|name| work(name)).buffered(AT_ONCE);
     while let Some(outcome) = progress::shown(output.shows_progress, &message, outcomes.next()).await {
         match outcome.map_err(Failure::from) {
@@ -129,7 +131,7 @@ where
             Err(failure) if is_one => return Err(failure),
             Err(failure) => {
                 render::failure::show(&failure, output.format());
-                code = if code == exit::DONE { exit::code(failure.fault) } else { code };
+                code = if code == exit_code::DONE { exit_code::code(failure.fault) } else { code };
             }
         }
     }
@@ -139,7 +141,7 @@ where
     Ok(code)
 }
 
-async fn named(maqet: &Maqet, vms: Vms) -> Result<Vec<String>, Failure> {
+async fn named(maqet: &Maqet, vms: VmsArgs) -> Result<Vec<String>, Failure> {
     if !vms.all {
         return Ok(vms.vms);
     }

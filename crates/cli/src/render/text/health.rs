@@ -6,10 +6,10 @@ use anstyle::Style;
 use maqet::operation::{Cleaned, CleanedItem, Diagnosis, Outcome};
 use maqet::{Finding, Severity};
 
-use super::super::printable::printable;
-use super::{BAD, GOOD, ODD, PLAIN, People, in_colour};
+use super::{BAD, GOOD, ODD, PLAIN, TextOutput, in_colour};
+use crate::render::sanitize::escape_control;
 
-impl People for Diagnosis {
+impl TextOutput for Diagnosis {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         for finding in &self.findings {
             write_finding(out, finding)?;
@@ -36,18 +36,18 @@ fn write_finding(out: &mut dyn Write, finding: &Finding) -> io::Result<()> {
         (None, Severity::Problem) => (BAD, "problem"),
     };
     let style = in_colour(style);
-    writeln!(out, "{style}{word:<8}{style:#} {}: {}", printable(&finding.subject), printable(&finding.what))?;
+    writeln!(out, "{style}{word:<8}{style:#} {}: {}", escape_control(&finding.subject), escape_control(&finding.what))?;
     if let Some(fixed) = &finding.fixed {
-        return writeln!(out, "         {}", printable(fixed));
+        return writeln!(out, "         {}", escape_control(fixed));
     }
     if let Some(cure) = finding.cure.as_ref().filter(|_| finding.severity > Severity::Ok) {
         let by_fix = if finding.fixable { " (`--fix` does it)" } else { "" };
-        writeln!(out, "         cure: {}{by_fix}", printable(cure))?;
+        writeln!(out, "         cure: {}{by_fix}", escape_control(cure))?;
     }
     Ok(())
 }
 
-impl People for Cleaned {
+impl TextOutput for Cleaned {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         if self.items.is_empty() {
             return writeln!(out, "nothing to clean up");
@@ -66,6 +66,6 @@ fn write_item(out: &mut dyn Write, item: &CleanedItem, dry_run: bool) -> io::Res
         Outcome::Failed => (BAD, "failed", "failed"),
     };
     let (style, word) = (in_colour(style), if dry_run { would } else { done });
-    let why = item.why.as_ref().map(|why| format!(": {}", printable(why))).unwrap_or_default();
-    writeln!(out, "{style}{word}{style:#} {} ({}){why}", printable(&item.subject), item.what)
+    let why = item.why.as_ref().map(|why| format!(": {}", escape_control(why))).unwrap_or_default();
+    writeln!(out, "{style}{word}{style:#} {} ({}){why}", escape_control(&item.subject), item.what)
 }

@@ -6,31 +6,31 @@ use maqet::ShownEvent;
 use maqet::domain::qmp::QmpEvent;
 use serde_json::Value;
 
-use super::People;
-use crate::render::printable::printable;
+use super::TextOutput;
+use crate::render::sanitize::escape_control;
 
-impl People for ShownEvent {
+impl TextOutput for ShownEvent {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let vm = self.vm.as_deref().unwrap_or("-");
-        writeln!(out, "{:.3}  {vm}  {}{}", self.at, printable(&self.kind), in_words(&self.data))
+        writeln!(out, "{:.3}  {vm}  {}{}", self.at, escape_control(&self.kind), in_words(&self.data))
     }
 }
 
 /// Returns an event of QEMU as a line where it is clear which VM it is about.
 pub(crate) fn happened(event: &QmpEvent) -> String {
-    format!("{:.3}  {}{}", event.at, printable(&event.name), in_words(&event.data))
+    format!("{:.3}  {}{}", event.at, escape_control(&event.name), in_words(&event.data))
 }
 
 fn in_words(data: &Value) -> String {
     let Value::Object(data) = data else { return String::new() };
     let word = |(key, value): (&String, &Value)| {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        format!("  {}={}", printable(key), printable(&value))
+        format!("  {}={}", escape_control(key), escape_control(&value))
     };
     data.iter().map(word).collect()
 }
 
-impl People for Vec<ShownEvent> {
+impl TextOutput for Vec<ShownEvent> {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         self.iter().try_for_each(|event| event.write(out))
     }

@@ -5,11 +5,11 @@ use std::ffi::OsStr;
 use clap::{Args, Subcommand};
 use maqet::HumanDuration;
 
-use super::events::QmpEvents;
-use super::hardware::Hardware;
-use super::keyboard::{Keys, Type};
-use super::screen::Screenshot;
-use super::shell::QmpShell;
+use super::events::QmpEventsArgs;
+use super::hardware::HardwareSubcommand;
+use super::keyboard::{KeysArgs, TypeArgs};
+use super::screen::ScreenshotArgs;
+use super::shell::QmpShellArgs;
 
 /// Talk to the QEMU of a running VM
 ///
@@ -24,14 +24,14 @@ Examples:
   maqet qmp web migrate-set-capabilities capabilities.0.capability=events capabilities.0.state=on
   maqet qmp web human-monitor-command command-line='info pci'
   maqet qmp web block_resize --json '{\"node-name\": \"hdd\", \"size\": 1073741824}'")]
-pub(crate) struct Qmp {
+pub(crate) struct QmpArgs {
     #[command(subcommand)]
-    pub(crate) command: Option<QmpCommand>,
+    pub(crate) command: Option<QmpSubcommand>,
     #[command(flatten)]
-    pub(crate) run: Option<QmpRun>,
+    pub(crate) run: Option<QmpRunArgs>,
 }
 
-impl Qmp {
+impl QmpArgs {
     /// Returns `qmp` with the command that the word after it names, or with none if that is a VM.
     pub(super) fn about_one(next: &OsStr) -> clap::Command {
         let all = Self::augment_args(clap::Command::new("qmp"));
@@ -51,26 +51,26 @@ impl Qmp {
 /// What can be done with a monitor.
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
-pub(crate) enum QmpCommand {
+pub(crate) enum QmpSubcommand {
     /// Run a QMP command and print what QEMU returns
-    Run(QmpRun),
+    Run(QmpRunArgs),
     /// Talk to the QEMU of a running VM, one command after the other
-    Shell(QmpShell),
+    Shell(QmpShellArgs),
     /// Show the QMP events of a VM's QEMU
-    Events(QmpEvents),
+    Events(QmpEventsArgs),
     /// Press keys of a running VM
-    Keys(Keys),
+    Keys(KeysArgs),
     /// Type a text at a running VM
-    Type(Type),
+    Type(TypeArgs),
     /// Take a picture of a running VM's screen
-    Screendump(Screenshot),
+    Screendump(ScreenshotArgs),
     #[command(flatten)]
-    Hardware(Hardware),
+    Hardware(HardwareSubcommand),
 }
 
 /// Run a QMP command and print what QEMU returns
 #[derive(Debug, Args)]
-pub(crate) struct QmpRun {
+pub(crate) struct QmpRunArgs {
     /// Name, id, or unique beginning of an id
     pub(crate) vm: String,
     /// QMP command, such as query-status

@@ -3,15 +3,15 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle as BarStyle};
 use maqet::ProgressStream;
 use serde_json::json;
 
-use crate::render::printable::printable;
+use super::sanitize::escape_control;
 
 /// How a sign of life is shown where there is no terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Signs {
+pub(crate) enum ProgressStyle {
     /// Not at all, on a terminal neither.
     None,
     /// A line of words.
@@ -20,7 +20,7 @@ pub(crate) enum Signs {
     Json,
 }
 
-impl Signs {
+impl ProgressStyle {
     /// Returns the line for work that takes this long, and has done so many of so many keys if it can tell.
     fn line(self, what: &str, time: Duration, come: Option<(usize, usize)>) -> String {
         let seconds = time.as_secs();
@@ -47,10 +47,10 @@ const TURN_EVERY: Duration = Duration::from_millis(100);
 
 /// Waits for `work`, showing on standard error that it goes on: a spinner on a terminal, a line
 /// every ten seconds elsewhere.
-pub(crate) async fn shown<T>(signs: Signs, what: &str, work: impl Future<Output = T>) -> T {
-    let what = &*printable(what);
+pub(crate) async fn shown<T>(signs: ProgressStyle, what: &str, work: impl Future<Output = T>) -> T {
+    let what = &*escape_control(what);
     tokio::pin!(work);
-    if signs == Signs::None {
+    if signs == ProgressStyle::None {
         return work.await;
     }
     if let Ok(done) = tokio::time::timeout(PATIENCE, &mut work).await {
@@ -61,14 +61,14 @@ pub(crate) async fn shown<T>(signs: Signs, what: &str, work: impl Future<Output 
 
 /// Does the same for work that tells how far it has come: a bar on a terminal, a line every ten seconds elsewhere.
 pub(crate) async fn counted<T>(
-    signs: Signs,
+    signs: ProgressStyle,
     what: &str,
     mut reports: ProgressStream,
     work: impl Future<Output = T>,
 ) -> T {
-    let what = &*printable(what);
+    let what = &*escape_control(what);
     tokio::pin!(work);
-    if signs == Signs::None {
+    if signs == ProgressStyle::None {
         return work.await;
     }
     let began = Instant::now();
@@ -104,7 +104,7 @@ fn left(time: Duration, done: usize, total: usize) -> Duration {
 
 fn counting_bar(what: &str, total: usize) -> ProgressBar {
     let bar = ProgressBar::new(u64::try_from(total).unwrap_or(u64::MAX));
-    if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len} keys ({prefix} left)") {
+    if let Ok(style) = BarStyle::with_template("{msg} [{bar:30}] {pos}/{len} keys ({prefix} left)") {
         bar.set_style(style);
     }
     bar.set_message(what.to_owned());
@@ -113,7 +113,7 @@ fn counting_bar(what: &str, total: usize) -> ProgressBar {
 
 async fn with_spinner<T>(what: &str, work: impl Future<Output = T>) -> T {
     let spinner = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+    if let Ok(style) = BarStyle::with_template("{spinner} {msg} ({elapsed})") {
         spinner.set_style(style);
     }
     spinner.set_message(what.to_owned());
@@ -123,7 +123,7 @@ async fn with_spinner<T>(what: &str, work: impl Future<Output = T>) -> T {
     done
 }
 
-async fn with_lines<T>(signs: Signs, what: &str, work: impl Future<Output = T>) -> T {
+async fn with_lines<T>(signs: ProgressStyle, what: &str, work: impl Future<Output = T>) -> T {
     let began = Instant::now();
     tokio::pin!(work);
     loop {
@@ -152,12 +152,15 @@ mod tests {
         let (what, time) = ("stopping `a\"b`", Duration::from_millis(10_900));
         let come = (3, 9);
 
-        assert_eq!(Signs::Words.line(what, time, None), "stopping `a\"b`: still working after 10 s");
-        assert_eq!(Signs::Words.line(what, time, Some(come)), "stopping `a\"b`: 3 of 9 keys");
+        assert_eq!(ProgressStyle::Words.line(what, time, None), "stopping `a\"b`: still working after 10 s");
+        assert_eq!(ProgressStyle::Words.line(what, time, Some(come)), "stopping `a\"b`: 3 of 9 keys");
         let read = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
-        assert_eq!(read(&Signs::Json.line(what, time, None)), json!({ "progress": { "doing": what, "seconds": 10 } }));
         assert_eq!(
-            read(&Signs::Json.line(what, time, Some(come))),
+            read(&ProgressStyle::Json.line(what, time, None)),
+            json!({ "progress": { "doing": what, "seconds": 10 } })
+        );
+        assert_eq!(
+            read(&ProgressStyle::Json.line(what, time, Some(come))),
             json!({ "progress": { "doing": what, "seconds": 10, "done": 3, "total": 9 } })
         );
     }

@@ -16,7 +16,7 @@ use maqet::HumanDuration;
 Examples:
   maqet qmp shell web
   printf 'stop\\nquery-status\\ncont\\n' | maqet qmp shell web | jq -c .return")]
-pub(crate) struct QmpShell {
+pub(crate) struct QmpShellArgs {
     /// Name, id, or unique beginning of an id
     pub(crate) vm: String,
     /// How long each command may take [default: `timeouts.qmp`, else 30s]

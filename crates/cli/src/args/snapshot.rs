@@ -11,7 +11,7 @@ Examples:
   maqet snapshot create web hdd clean
   maqet snapshot ls web
   maqet snapshot load web hdd clean")]
-pub(crate) enum Snapshot {
+pub(crate) enum SnapshotSubcommand {
     /// Make a snapshot of a drive
     Create(SnapshotCreate),
     /// List snapshots

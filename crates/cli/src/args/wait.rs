@@ -33,7 +33,7 @@ pub(super) fn condition(text: &str) -> Result<Condition, String> {
 /// guest's serial console are shown.
 #[derive(Debug, Args)]
 #[command(after_help = format!("{CONDITIONS}\n\n{EXAMPLES}"))]
-pub(crate) struct Wait {
+pub(crate) struct WaitArgs {
     /// Names, ids, or unique beginnings of ids
     #[arg(value_name = "VM", required = true)]
     pub(crate) vms: Vec<String>,

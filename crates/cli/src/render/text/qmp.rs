@@ -11,8 +11,8 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use unicode_width::UnicodeWidthStr;
 
-use super::{People, row};
-use crate::render::printable::{printable, printable_lines};
+use super::{TextOutput, row};
+use crate::render::sanitize::{escape_control, escape_control_lines};
 
 /// More columns than this are no table any more.
 const MOST_COLUMNS: usize = 8;
@@ -122,12 +122,12 @@ const PCI: &[Column] = &[
     ("WHAT", &["/class_info/desc", "/class_info/class"], Form::Plain),
 ];
 
-impl People for QmpAnswer<'_> {
+impl TextOutput for QmpAnswer<'_> {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         match (self.command, self.value) {
             (_, Value::String(text)) => {
                 let text = text.replace("\r\n", "\n");
-                let shown = printable_lines(text.trim_end_matches('\n'));
+                let shown = escape_control_lines(text.trim_end_matches('\n'));
                 if shown.is_empty() { Ok(()) } else { writeln!(out, "{shown}") }
             }
             (_, Value::Array(items)) if items.is_empty() => writeln!(out, "(none)"),
@@ -135,7 +135,7 @@ impl People for QmpAnswer<'_> {
             ("query-version", value) => {
                 let number = |part: &str| value["qemu"][part].to_string();
                 let package = value["package"].as_str().filter(|package| !package.is_empty());
-                let package = package.map(|package| format!(" ({})", printable(package))).unwrap_or_default();
+                let package = package.map(|package| format!(" ({})", escape_control(package))).unwrap_or_default();
                 writeln!(out, "{}.{}.{}{package}", number("major"), number("minor"), number("micro"))
             }
             ("query-memory-size-summary" | "query-balloon", Value::Object(sizes)) => {
@@ -220,14 +220,14 @@ fn rows_of(out: &mut dyn Write, heads: Vec<String>, rows: Vec<Vec<String>>) -> i
 /// Writes names and values, a line each.
 fn members(out: &mut dyn Write, members: &Map<String, Value>) -> io::Result<()> {
     let width = members.keys().map(|name| name.width()).max().unwrap_or_default();
-    members
-        .iter()
-        .try_for_each(|(name, value)| writeln!(out, "{:<width$}  {}", printable(name), cell(Some(value), Form::Plain)))
+    members.iter().try_for_each(|(name, value)| {
+        writeln!(out, "{:<width$}  {}", escape_control(name), cell(Some(value), Form::Plain))
+    })
 }
 
 fn yaml(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
     let text = serde_yaml::to_string(value).map_err(io::Error::other)?;
-    writeln!(out, "{}", printable_lines(text.trim_end()))
+    writeln!(out, "{}", escape_control_lines(text.trim_end()))
 }
 
 /// Returns a value in as few characters as there are.
@@ -240,7 +240,7 @@ fn cell(value: Option<&Value>, form: Form) -> String {
         (_, Value::Bool(true), _) => "yes".to_owned(),
         (_, Value::Bool(false), _) => "no".to_owned(),
         (_, Value::Null, _) => String::new(),
-        (_, Value::String(text), _) => printable(text).into_owned(),
+        (_, Value::String(text), _) => escape_control(text).into_owned(),
         (_, other, _) => other.to_string(),
     }
 }

@@ -16,11 +16,11 @@ Examples:
   maqet events web --follow --type vm.stopped --count 1 --timeout 2m
   maqet events --follow --type 'vm.*' --format json | jq -r .type
   maqet events web --type 'qemu.*' --since 2026-11-25T08:00:00Z")]
-pub(crate) struct Events {
+pub(crate) struct EventsArgs {
     /// Name, id, or unique beginning of an id; all VMs if left out
     pub(crate) vm: Option<String>,
     #[command(flatten)]
-    pub(crate) watch: Watch,
+    pub(crate) watch: WatchArgs,
     /// Only types that match; `*` stands for any text and `?` for one character
     #[arg(long = "type", value_name = "GLOB")]
     pub(crate) kind: Option<String>,
@@ -36,11 +36,11 @@ Examples:
   maqet qmp events web
   maqet qmp events web --follow
   maqet qmp events web --follow --type 'BLOCK_JOB_*' --count 1 --timeout 10m --format json")]
-pub(crate) struct QmpEvents {
+pub(crate) struct QmpEventsArgs {
     /// Name, id, or unique beginning of an id
     pub(crate) vm: String,
     #[command(flatten)]
-    pub(crate) watch: Watch,
+    pub(crate) watch: WatchArgs,
     /// Only events whose names match, such as SHUTDOWN; `*` stands for any text and `?` for one character
     #[arg(long = "type", value_name = "GLOB")]
     pub(crate) kind: Option<String>,
@@ -48,7 +48,7 @@ pub(crate) struct QmpEvents {
 
 /// From when on, and until when.
 #[derive(Debug, Args)]
-pub(crate) struct Watch {
+pub(crate) struct WatchArgs {
     /// Go on with what happens from now on; with --since also with what happened since then
     #[arg(short, long)]
     pub(crate) follow: bool,

@@ -7,7 +7,7 @@ use super::wait::{CONDITIONS, condition};
 
 // No words for the help, as with `Press`. The VMs a command is about.
 #[derive(Debug, Args)]
-pub(crate) struct Vms {
+pub(crate) struct VmsArgs {
     /// Names, ids, or unique beginnings of ids
     #[arg(value_name = "VM", required_unless_present = "all")]
     pub(crate) vms: Vec<String>,
@@ -26,9 +26,9 @@ Examples:
   maqet start web --dry-run
 
 {CONDITIONS}"))]
-pub(crate) struct Start {
+pub(crate) struct StartArgs {
     #[command(flatten)]
-    pub(crate) vms: Vms,
+    pub(crate) vms: VmsArgs,
     /// Wait until this comes true as well; may be given several times
     #[arg(long, value_name = "CONDITION", conflicts_with = "dry_run", value_parser = condition)]
     pub(crate) wait: Vec<Condition>,
@@ -50,16 +50,16 @@ Examples:
   maqet stop web
   maqet stop web --timeout 2m     a slow guest
   maqet stop --all --force        kill them all, now")]
-pub(crate) struct Stop {
+pub(crate) struct StopArgs {
     #[command(flatten)]
-    pub(crate) vms: Vms,
+    pub(crate) vms: VmsArgs,
     #[command(flatten)]
-    pub(crate) how: PowerOff,
+    pub(crate) how: PowerOffArgs,
 }
 
 /// How VMs are stopped.
 #[derive(Debug, Args)]
-pub(crate) struct PowerOff {
+pub(crate) struct PowerOffArgs {
     /// How long the guest may take to power off [default: `timeouts.power_down`, else 30s]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<HumanDuration>,
@@ -70,9 +70,9 @@ pub(crate) struct PowerOff {
 
 /// Remove VMs; their disks stay
 #[derive(Debug, Args)]
-pub(crate) struct Rm {
+pub(crate) struct RmArgs {
     #[command(flatten)]
-    pub(crate) vms: Vms,
+    pub(crate) vms: VmsArgs,
     /// Kill their QEMU first if they run
     #[arg(short, long)]
     pub(crate) force: bool,
@@ -82,7 +82,7 @@ pub(crate) struct Rm {
 #[derive(Debug, Args)]
 pub(crate) struct Status {
     #[command(flatten)]
-    pub(crate) vms: Vms,
+    pub(crate) vms: VmsArgs,
 }
 
 /// Stop VMs, if they run, and start them again
@@ -93,16 +93,16 @@ pub(crate) struct Status {
 Examples:
   maqet restart web
   maqet restart web --force       pull the plug first")]
-pub(crate) struct Restart {
+pub(crate) struct RestartArgs {
     #[command(flatten)]
-    pub(crate) vms: Vms,
+    pub(crate) vms: VmsArgs,
     #[command(flatten)]
-    pub(crate) how: PowerOff,
+    pub(crate) how: PowerOffArgs,
 }
 
 // The buttons of running VMs. No words for the help: each command that takes these says its own.
 #[derive(Debug, Args)]
 pub(crate) struct Press {
     #[command(flatten)]
-    pub(crate) vms: Vms,
+    pub(crate) vms: VmsArgs,
 }

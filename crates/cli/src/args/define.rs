@@ -16,7 +16,7 @@ Examples:
   maqet add base.yaml web.yaml --name web-2 --memory 4G
   maqet add --empty --name scratch --start
   generate-config | maqet add -")]
-pub(crate) struct Add {
+pub(crate) struct AddArgs {
     /// YAML files, merged left to right; `-` is standard input
     #[arg(value_name = "FILE", required_unless_present = "empty")]
     pub(crate) files: Vec<PathBuf>,
@@ -59,7 +59,7 @@ pub(crate) struct Over {
 Examples:
   maqet apply web web.yaml --dry-run
   maqet apply web --memory 4G --set storage.hdd.cache=none")]
-pub(crate) struct Apply {
+pub(crate) struct ApplyArgs {
     /// Name, id, or unique beginning of an id
     pub(crate) vm: String,
     /// YAML files, merged left to right; `-` is standard input

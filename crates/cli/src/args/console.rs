@@ -20,7 +20,7 @@ Examples:
   maqet console web --tail 20                          … with what it said before
   printf 'uname -a\\n' | maqet console web --idle 2s    ask, and leave once it is silent
   maqet console web < /dev/null                        watch until the VM stops")]
-pub(crate) struct Console {
+pub(crate) struct ConsoleArgs {
     /// The VM: a name, an id, or the unique beginning of one
     pub(crate) vm: String,
     /// Show the last lines of its log first

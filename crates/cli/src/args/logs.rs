@@ -16,7 +16,7 @@ Examples:
   maqet logs web --follow              … and says, until the VM stops
   maqet logs web --qemu --lines 20     QEMU's own last words
   maqet logs web --boot 3 > boot-3.log")]
-pub(crate) struct Logs {
+pub(crate) struct LogsArgs {
     /// The VM: a name, an id, or the unique beginning of one
     pub(crate) vm: String,
     /// Go on until the VM stops; Ctrl-C ends it before
@@ -39,7 +39,7 @@ pub(crate) struct Logs {
     pub(crate) lines: Option<usize>,
 }
 
-impl Logs {
+impl LogsArgs {
     /// Returns the operation that is meant.
     pub(crate) fn operation(&self) -> operation::Logs {
         let log = match (self.qemu, self.maqet) {

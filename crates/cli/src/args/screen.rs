@@ -16,7 +16,7 @@ use maqet::domain::picture::PictureFormat;
 Examples:
   maqet screenshot web screen.png
   maqet screenshot web - | tesseract - -")]
-pub(crate) struct Screenshot {
+pub(crate) struct ScreenshotArgs {
     /// Name, id, or unique beginning of an id
     pub(crate) vm: String,
     /// Where the picture goes, or `-` for standard output

@@ -5,7 +5,7 @@ mod hardware;
 mod health;
 mod inspect;
 mod keyboard;
-mod life;
+mod lifecycle;
 mod qmp;
 
 pub(crate) use self::qmp::QmpAnswer;
@@ -25,7 +25,7 @@ use unicode_width::UnicodeWidthStr;
 
 pub(crate) use self::events::happened;
 use super::is_coloured;
-use super::printable::{for_shell, printable, printable_lines};
+use super::sanitize::{escape_control, escape_control_lines, escape_for_shell};
 
 const GOOD: Style = AnsiColor::Green.on_default();
 const ODD: Style = AnsiColor::Yellow.on_default();
@@ -36,25 +36,25 @@ const PLAIN: Style = Style::new();
 const GAP: usize = 2;
 
 /// Something that can be written for people.
-pub(crate) trait People {
+pub(crate) trait TextOutput {
     /// Writes it, ending with a line break if it writes anything.
     fn write(&self, out: &mut dyn Write) -> io::Result<()>;
 }
 
-impl People for Added {
+impl TextOutput for Added {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "defined `{}` ({})", self.name, self.id)
     }
 }
 
-impl People for Removed {
+impl TextOutput for Removed {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "removed `{}`", self.name)?;
-        self.kept_storage.iter().try_for_each(|path| writeln!(out, "  its disk stays: {}", printable(path)))
+        self.kept_storage.iter().try_for_each(|path| writeln!(out, "  its disk stays: {}", escape_control(path)))
     }
 }
 
-impl People for VmStatus {
+impl TextOutput for VmStatus {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         head(self, out)?;
         let rows = [
@@ -70,7 +70,7 @@ impl People for VmStatus {
         ];
         for (name, value) in rows {
             if let Some(value) = value {
-                writeln!(out, "  {name:<13} {}", printable(&value))?;
+                writeln!(out, "  {name:<13} {}", escape_control(&value))?;
             }
         }
         for forward in &self.forwards {
@@ -86,10 +86,10 @@ impl People for VmStatus {
 fn head(vm: &VmStatus, out: &mut dyn Write) -> io::Result<()> {
     let style = in_colour(style(vm.status));
     let reason = vm.reason.map(|reason| format!(" ({})", reason.in_words())).unwrap_or_default();
-    writeln!(out, "{}: {style}{}{style:#}{reason}", printable(&vm.name), vm.status)
+    writeln!(out, "{}: {style}{}{style:#}{reason}", escape_control(&vm.name), vm.status)
 }
 
-impl People for Vec<VmStatus> {
+impl TextOutput for Vec<VmStatus> {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let rows = self.iter().map(|vm| {
             let status = match vm.reason {
@@ -105,15 +105,15 @@ impl People for Vec<VmStatus> {
     }
 }
 
-impl People for VmInfo {
+impl TextOutput for VmInfo {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         if let Some(line) = &self.command_line {
             // In a shell of its own, so that the caller's umask stays as it is.
             let groundwork = self.groundwork.as_deref().unwrap_or_default().join(" && ");
             if !groundwork.is_empty() {
-                write!(out, "(umask 077 && {}) && ", for_shell(&groundwork))?;
+                write!(out, "(umask 077 && {}) && ", escape_for_shell(&groundwork))?;
             }
-            return writeln!(out, "{}", for_shell(line));
+            return writeln!(out, "{}", escape_for_shell(line));
         }
         writeln!(out, "{} ({}), defined {}", self.name, self.id, whole_seconds(&self.created_at))?;
         for storage in &self.storage {
@@ -122,7 +122,7 @@ impl People for VmInfo {
                 (false, true) => " (made at the first start)",
                 (false, false) => " (missing)",
             };
-            writeln!(out, "  drive {}: {} {}{there}", storage.name, storage.r#type, printable(&storage.file))?;
+            writeln!(out, "  drive {}: {} {}{there}", storage.name, storage.r#type, escape_control(&storage.file))?;
         }
         if let Some(origins) = &self.origins {
             writeln!(out)?;
@@ -130,11 +130,11 @@ impl People for VmInfo {
             return columns(out, ["KEY", "CAME FROM"], 0, rows);
         }
         let yaml = serde_yaml::to_string(&self.definition).map_err(io::Error::other)?;
-        writeln!(out, "\n{}", printable_lines(yaml.trim_end()))
+        writeln!(out, "\n{}", escape_control_lines(yaml.trim_end()))
     }
 }
 
-impl People for Applied {
+impl TextOutput for Applied {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         if self.differences.is_empty() {
             return writeln!(out, "`{}` is so already", self.name);
@@ -148,7 +148,8 @@ impl People for Applied {
                 TakesEffect::NextStart => "  (at the next start)",
             };
             let [before, after] = [&difference.before, &difference.after].map(|node| one_line(node.as_ref()));
-            let (path, before, after) = (printable(&difference.path), printable(&before), printable(&after));
+            let (path, before, after) =
+                (escape_control(&difference.path), escape_control(&before), escape_control(&after));
             writeln!(out, "  {path}: {before} -> {after}{waits}")?;
         }
         Ok(())
@@ -163,13 +164,13 @@ fn one_line(node: Option<&Node>) -> String {
     }
 }
 
-impl People for ConfigChecked {
+impl TextOutput for ConfigChecked {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "the configuration is right")
     }
 }
 
-impl People for Vec<ShownSetting> {
+impl TextOutput for Vec<ShownSetting> {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         if self.iter().all(|setting| setting.origin.is_none()) {
             let rows = self.iter().map(|setting| (PLAIN, [setting.key.clone(), setting.value.clone()]));
@@ -183,26 +184,26 @@ impl People for Vec<ShownSetting> {
     }
 }
 
-impl People for Vec<KeyInfo> {
+impl TextOutput for Vec<KeyInfo> {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         self.iter().try_for_each(|key| writeln!(out, "{}\n    {}: {}", key.key, key.summary, key.form))
     }
 }
 
-impl People for Vec<DefaultValue> {
+impl TextOutput for Vec<DefaultValue> {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         columns(out, ["KEY", "VALUE"], 0, self.iter().map(|one| (PLAIN, [one.key.clone(), one.value.clone()])))
     }
 }
 
-impl People for SnapshotDone {
+impl TextOutput for SnapshotDone {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let name = printable(&self.name);
+        let name = escape_control(&self.name);
         writeln!(out, "{} snapshot `{name}` of drive `{}` of `{}`", self.done, self.drive, self.vm)
     }
 }
 
-impl People for Vec<SnapshotInfo> {
+impl TextOutput for Vec<SnapshotInfo> {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let rows = self.iter().map(|snapshot| {
             let state = match snapshot.vm_state_bytes {
@@ -226,7 +227,7 @@ fn columns<'a, const N: usize, C: Into<Cow<'a, str>>>(
 ) -> io::Result<()> {
     let shown = |cell: C| {
         let cell = cell.into();
-        match printable(&cell) {
+        match escape_control(&cell) {
             Cow::Borrowed(_) => cell,
             Cow::Owned(escaped) => Cow::Owned(escaped),
         }

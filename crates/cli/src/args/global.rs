@@ -136,7 +136,7 @@ impl Global {
     pub(super) const SETTINGS: [&str; 5] = ["data_dir", "config_dir", "runtime_dir", "config", "database"];
 
     /// Takes out what came from variables, so that it is not told as a flag's.
-    pub(super) fn leave_to_settings(&mut self, by_variable: &[&str]) {
+    pub(super) fn unset_if_default(&mut self, by_variable: &[&str]) {
         for id in by_variable {
             match *id {
                 "data_dir" => self.data_dir = None,
@@ -150,11 +150,11 @@ impl Global {
     }
 
     /// Decides between `--verbose` and `--quiet` where both were asked for.
-    pub(super) fn settle(&mut self, winner: Loudness) {
+    pub(super) fn settle(&mut self, winner: Verbosity) {
         match winner {
-            Loudness::Verbose => self.quiet = false,
-            Loudness::Quiet if self.quiet => self.verbose = 0,
-            Loudness::Quiet => {}
+            Verbosity::Verbose => self.quiet = false,
+            Verbosity::Quiet if self.quiet => self.verbose = 0,
+            Verbosity::Quiet => {}
         }
     }
 
@@ -173,7 +173,7 @@ impl Global {
 
 /// What `--verbose` and `--quiet` ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Loudness {
+pub(super) enum Verbosity {
     Verbose,
     Quiet,
 }
@@ -181,17 +181,17 @@ pub(super) enum Loudness {
 /// Returns which of `-v` and `-q` stands last, before or after the command.
 ///
 /// Clap counts the places of a command's options anew, so they cannot be compared there.
-pub(super) fn last_loudness(words: &[OsString]) -> Loudness {
+pub(super) fn last_verbosity(words: &[OsString]) -> Verbosity {
     let options = words.iter().take_while(|word| *word != "--").filter_map(|word| word.to_str());
     let asked = options.filter_map(|word| match word {
-        "--verbose" => Some(Loudness::Verbose),
-        "--quiet" => Some(Loudness::Quiet),
+        "--verbose" => Some(Verbosity::Verbose),
+        "--quiet" => Some(Verbosity::Quiet),
         _ if word.starts_with("--") => None,
         _ => word.strip_prefix('-')?.chars().rev().find_map(|letter| match letter {
-            'v' => Some(Loudness::Verbose),
-            'q' => Some(Loudness::Quiet),
+            'v' => Some(Verbosity::Verbose),
+            'q' => Some(Verbosity::Quiet),
             _ => None,
         }),
     });
-    asked.last().unwrap_or(Loudness::Quiet)
+    asked.last().unwrap_or(Verbosity::Quiet)
 }

@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use maqet::StopMethod;
 use maqet::operation::{PowerChanged, Restarted, Started, Stopped, Waited};
 
-use super::People;
-use crate::render::printable::printable;
+use super::TextOutput;
+use crate::render::sanitize::escape_control;
 
-impl People for Started {
+impl TextOutput for Started {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let already = if self.changed { "" } else { " already" };
         let pid = self.vm.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
@@ -16,7 +16,7 @@ impl People for Started {
     }
 }
 
-impl People for Stopped {
+impl TextOutput for Stopped {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let how = match self.how {
             StopMethod::Nothing if self.vm.status == "defined" => ": it was never started".to_owned(),
@@ -27,21 +27,21 @@ impl People for Stopped {
     }
 }
 
-impl People for Restarted {
+impl TextOutput for Restarted {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let pid = self.vm.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
         writeln!(out, "`{}` is {} again{pid}: {}", self.vm.name, self.vm.status, took(self.how))
     }
 }
 
-impl People for PowerChanged {
+impl TextOutput for PowerChanged {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let already = if self.changed { "" } else { " already" };
         writeln!(out, "`{}` is {}{already}", self.vm.name, self.vm.status)
     }
 }
 
-impl People for Waited {
+impl TextOutput for Waited {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let met: Vec<String> = self.met.iter().map(|condition| format!("`{condition}`")).collect();
         let (seconds, tenths) = (self.waited_ms / 1_000, self.waited_ms % 1_000 / 100);
@@ -51,7 +51,7 @@ impl People for Waited {
             "`{}` is {}: {} came true after {seconds}.{tenths} s",
             self.vm.name,
             self.vm.status,
-            printable(&met)
+            escape_control(&met)
         )
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::Vms;
+use super::VmsArgs;
 
 /// Show what VMs really are and cost: process, memory, disks, sockets
 ///
@@ -15,7 +15,7 @@ Examples:
   maqet inspect web
   maqet inspect web --format json | jq .process.rss_bytes
   maqet inspect --all")]
-pub(crate) struct Inspect {
+pub(crate) struct InspectArgs {
     #[command(flatten)]
-    pub(crate) vms: Vms,
+    pub(crate) vms: VmsArgs,
 }
