@@ -5,6 +5,9 @@ use std::io;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use maqet_adapters_linux::limits::LOCK_LEAST_PATIENCE;
+use maqet_adapters_linux::private_file::private_file;
+use maqet_adapters_linux::{pause, read_note, write_note};
 use maqet_domain::command_line::SERIAL_CHARDEV;
 use maqet_domain::port::{ConsoleError, ConsoleStream, Consoles, Monitors};
 use maqet_domain::qmp::QmpCommand;
@@ -15,10 +18,7 @@ use tokio::net::UnixStream;
 use tokio::time::Instant;
 
 use crate::QemuMonitors;
-use crate::jitter::pause;
-use crate::limits::{CONSOLE_ASK, CONSOLE_LET_GO, CONSOLE_READ_BYTES, LOCK_LEAST_PATIENCE};
-use crate::lock::{read_note, write_note};
-use crate::private::private_file;
+use crate::limits::{CONSOLE_ASK, CONSOLE_LET_GO, CONSOLE_READ_BYTES};
 
 /// Attaches to the serial console of QEMU.
 ///

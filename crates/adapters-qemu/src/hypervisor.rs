@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use async_trait::async_trait;
+use maqet_adapters_linux::ProcessEnvironment;
+use maqet_adapters_linux::process::{boot_id, is_alive, reap};
 use maqet_domain::port::{BinaryError, Hypervisor, Launch, LaunchError, Launched, QemuBinary};
 use maqet_domain::vm::{ProcessIdentity, RunPaths, Shutdown};
 use maqet_fault_points::FaultPoints;
 
 use self::version_cache::VersionCache;
-use crate::environment::ProcessEnvironment;
-use crate::process::{boot_id, is_alive, reap};
 
 /// Starts QEMU and reads the traces it leaves.
 #[derive(Debug)]

@@ -2,12 +2,12 @@
 
 mod create;
 mod info;
-pub(crate) mod partial;
 mod tool;
 
 use std::path::Path;
 
 use async_trait::async_trait;
+use maqet_adapters_linux::ProcessEnvironment;
 use maqet_domain::port::{DiskImages, HeldLock, ImageError, ImageInfo, ImageUser};
 use maqet_domain::snapshot::SnapshotName;
 use maqet_domain::storage::ImagePlan;
@@ -15,9 +15,9 @@ use maqet_fault_points::FaultPoints;
 
 #[cfg(feature = "fuzzing")]
 pub use self::info::read_image_info;
-pub(crate) use self::tool::{Tool, Tools, user_of};
-use crate::environment::ProcessEnvironment;
-use crate::limits::IMAGE_SNAPSHOT_DEADLINE;
+pub(crate) use self::tool::user_of;
+use self::tool::{Tool, Tools};
+use crate::limits::{IMAGE_SNAPSHOT_DEADLINE, IMAGE_VERSION_DEADLINE};
 
 /// Works on disk images with `qemu-img`.
 #[derive(Debug)]
@@ -69,6 +69,17 @@ impl QemuImg {
 
 #[async_trait]
 impl DiskImages for QemuImg {
+    async fn tool_version(&self) -> Result<String, ImageError> {
+        let tool = Tool::find(&self.tools, "ask for its version", Path::new("/"), IMAGE_VERSION_DEADLINE)?;
+        let said = tool.run(["--version"], []).await?;
+        let said = String::from_utf8_lossy(&said);
+        let first = said.lines().next().unwrap_or_default().trim().to_owned();
+        if first.starts_with("qemu-img version") {
+            return Ok(first);
+        }
+        Err(tool.refusal(format!("it printed `{first}`")))
+    }
+
     async fn exists(&self, path: &Path) -> bool {
         path.exists()
     }
@@ -103,5 +114,17 @@ impl DiskImages for QemuImg {
         let action = "remove a snapshot of";
         self.snapshot_id(action, path, name).await?;
         self.snapshot(action, "-d", path, name, guard).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn test_tool_version_missing_tool_is_reported() {
+        let found = QemuImg::new(ProcessEnvironment::default()).tool_version().await;
+
+        assert!(matches!(found, Err(ImageError::ToolMissing { .. })), "{found:?}");
     }
 }

@@ -10,14 +10,12 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use maqet_adapters_linux::limits::TEMPORARY_STALE;
+use maqet_adapters_linux::{atomic_file, database_of, name_of, vm_folders};
 use maqet_domain::port::{LockName, QemuInstance, RemoveError, StaleFile, StaleFileKind, StaleFiles};
 use maqet_domain::vm::{BootNumber, RunPaths, VmId};
 
-use crate::copies::{database_of, vm_folders};
 use crate::hypervisor::places;
-use crate::image::partial;
-use crate::limits::TEMPORARY_STALE;
-use crate::lock::name_of;
 
 /// The folders that are looked through; absolute.
 #[derive(Debug, Clone)]
@@ -92,7 +90,7 @@ impl LocalLeftovers {
         found.retain(|path| is_older(path, TEMPORARY_STALE));
         let mut beside: HashSet<PathBuf> = entries(&self.folders.storage).chain(beside.iter().cloned()).collect();
         beside.extend(vm_folders(&self.folders.state).into_iter().map(|(_, folder)| folder));
-        found.extend(beside.iter().flat_map(|folder| partial::left_behind(folder)));
+        found.extend(beside.iter().flat_map(|folder| atomic_file::left_behind(folder)));
         found.sort();
         let temporary = |path| StaleFile { kind: StaleFileKind::Temporary, path, is_foreign: false };
         found.into_iter().map(temporary).collect()

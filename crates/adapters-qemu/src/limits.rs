@@ -59,16 +59,6 @@ pub const QMP_UNANSWERED: usize = 6;
 /// How long a monitor for sessions may take to greet before the other one is tried; see [`GREETING_DEADLINE`].
 pub const SESSION_GREETING: Duration = Duration::from_secs(1);
 
-/// The shortest pause of a queue; a command takes about 1 ms.
-pub const QUEUE_PAUSE: Duration = Duration::from_micros(500);
-
-/// How much is added to [`QUEUE_PAUSE`] at most, at random, so that those who wait do not keep in step.
-pub const QUEUE_JITTER: Duration = Duration::from_micros(1_500);
-
-/// How long a lock is tried for even by those who will not wait: the copy that a child being spawned has of a lock's
-/// file lives until its `exec`, some milliseconds.
-pub const LOCK_LEAST_PATIENCE: Duration = Duration::from_millis(20);
-
 /// How much of the end of QEMU's log becomes its last words, in bytes; an error is to be read, not scrolled.
 pub const LAST_WORDS_BYTES: usize = 2 << 10;
 
@@ -95,10 +85,6 @@ pub const ENDING_DEADLINE: Duration = Duration::from_millis(500);
 /// How many boots of a VM keep their logs; the newest matter, and a log can be large.
 pub const BOOTS_KEPT: usize = 10;
 
-/// How long a process of ours may take to die of SIGKILL before it is left to the kernel; only a process that hangs in
-/// a device driver takes longer.
-pub const KILL_DEADLINE: Duration = Duration::from_secs(5);
-
 /// How long `qemu-img info` may take; it reads some kilobytes, perhaps from a sleeping disk.
 pub const IMAGE_INFO_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -111,24 +97,11 @@ pub const IMAGE_SNAPSHOT_DEADLINE: Duration = Duration::from_mins(10);
 /// How much `qemu-img` may print; a snapshot takes 250 bytes, so this is some 60,000 of them.
 pub const IMAGE_OUTPUT_BYTES: usize = 16 << 20;
 
-/// The age from which the unfinished image of another boot (or host) is taken for left behind: twice what the making
-/// of one may take.
-pub const PARTIAL_STALE: Duration = Duration::from_mins(4);
-
-/// How much of `/proc/cpuinfo` is searched for the flags of the first CPU.
-pub const CPUINFO_BYTES: u64 = 64 << 10;
-
 /// The largest firmware descriptor that is read; real ones have under 1 KiB.
 pub const DESCRIPTOR_BYTES: u64 = 64 << 10;
 
 /// How many descriptors are looked at in one folder; the largest distributions bring some 20.
 pub const DESCRIPTORS: usize = 1_000;
-
-/// How many links of one path are followed before they are taken for a loop; as many as the kernel follows.
-pub const LINKS_FOLLOWED: usize = 40;
-
-/// The length of a path from which the kernel refuses it, in bytes (`PATH_MAX`).
-pub const PATH_BYTES: usize = 4_096;
 
 /// How long QEMU may take to notice that the one before has left the serial console; its main loop needs a millisecond,
 /// and more on a busy machine. Whoever is there still is a stranger.
@@ -140,31 +113,8 @@ pub const CONSOLE_ASK: Duration = Duration::from_secs(1);
 /// How much is read from a serial console at once; a guest writes some 10 KB a second.
 pub const CONSOLE_READ_BYTES: usize = 16 << 10;
 
-/// How large the log of what maqet did to a VM may become: some 2,000 lines; half of them stay when it does.
-pub const JOURNAL_BYTES: u64 = 256 << 10;
-
-/// How long is waited for another process that adds to the same log; it takes some 50 µs, and a log must hold nobody up.
-pub const JOURNAL_PATIENCE: Duration = Duration::from_millis(500);
-/// The largest copy of a VM that is read; a definition is at most 1 MiB of YAML.
-pub const COPY_BYTES: u64 = 16 << 20;
-
-/// The age from which a file that is to become another one is taken for left behind: writing one takes milliseconds.
-pub const TEMPORARY_STALE: Duration = Duration::from_mins(4);
-
 /// How long `qemu-img --version` may take; as [`VERSION_DEADLINE`].
 pub const IMAGE_VERSION_DEADLINE: Duration = Duration::from_secs(5);
 
-/// How much a hook may print; it is a notification, and what it has to say at length belongs into files of its own.
-pub const HOOK_OUTPUT_BYTES: usize = 64 << 10;
-
-/// How large the log of hooks becomes before it begins anew; the one before is kept.
-pub const HOOK_LOG_BYTES: u64 = 1 << 20;
-
 /// The largest picture of a screen that is read: PPM of some 33 million pixels, as 8K has.
 pub const PICTURE_BYTES: u64 = 100 << 20;
-
-/// Returns `time` as it is told to people: in milliseconds, and never as none.
-pub(crate) fn in_millis(time: Duration) -> Duration {
-    let millis = u64::try_from((time + Duration::from_micros(500)).as_millis()).unwrap_or(u64::MAX);
-    Duration::from_millis(millis.max(1))
-}

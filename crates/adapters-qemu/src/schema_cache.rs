@@ -5,12 +5,11 @@ use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use maqet_adapters_linux::private_file::{private_folder, write_whole};
 use maqet_domain::port::Schemas;
 use maqet_domain::qmp::Schema;
 use maqet_domain::vm::ProcessIdentity;
 use rustix::fs::OFlags;
-
-use crate::private::{private_folder, write_whole};
 
 /// A schema as it is kept has some 35 KB; a file much larger is none of ours.
 const FILE_BYTES: u64 = 1 << 20;

@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use maqet_adapters_linux::{
+    FileCopies, FileJournal, FileLocks, LinuxProcesses, LocalHooks, LocalHost, LocalPaths, LocalProbe, LocalRecords,
+    ProcessEnvironment, RandomIds, SystemClock, TcpDialer,
+};
 use maqet_adapters_qemu::{
-    DescriptorCatalog, FileCopies, FileJournal, FileLocks, FilePictures, FileSchemas, LinuxProcesses, LocalHooks,
-    LocalHost, LocalLeftovers, LocalPaths, LocalProbe, LocalRecords, OurFolders, ProcessEnvironment, QemuConsoles,
-    QemuHypervisor, QemuImg, QemuMonitors, RandomIds, SystemClock, TcpDialer,
+    DescriptorCatalog, FilePictures, FileSchemas, LocalLeftovers, OurFolders, QemuConsoles, QemuHypervisor, QemuImg,
+    QemuMonitors,
 };
 use maqet_application::{
     App, CopyingStore, Error, EventStream, Folders, Maintenance, Observer, Operation, OperationTable, Ports, config,
@@ -205,7 +208,7 @@ fn kept(given: Option<Arc<dyn Store>>, stores: &StoreFactories, settings: &Setti
 }
 
 /// Chooses what serves maqet's own upkeep.
-fn upkeep(kept: &Kept, environment: ProcessEnvironment, settings: &Settings) -> Maintenance {
+fn upkeep(kept: &Kept, settings: &Settings) -> Maintenance {
     let folders = OurFolders {
         data: settings.data_dir.clone(),
         storage: settings.data_dir.join("storage"),
@@ -218,7 +221,7 @@ fn upkeep(kept: &Kept, environment: ProcessEnvironment, settings: &Settings) -> 
         care: Arc::clone(&kept.care),
         copies: Arc::clone(&kept.copies),
         stale_files: Arc::new(LocalLeftovers::new(folders, kept.name.clone())),
-        probe: Arc::new(LocalProbe::new(environment)),
+        probe: Arc::new(LocalProbe),
     }
 }
 
@@ -228,7 +231,7 @@ fn ports(kept: Kept, settings: &Settings, faults: &FaultPoints) -> Ports {
     let login_name = settings.environment.get("LOGNAME").map(|name| name.to_string_lossy().into_owned());
     let hypervisor = QemuHypervisor::new(environment.clone(), settings.cache_dir.clone());
     Ports {
-        upkeep: upkeep(&kept, environment.clone(), settings),
+        upkeep: upkeep(&kept, settings),
         store: kept.store,
         hypervisor: Arc::new(hypervisor.with_fault_points(faults.clone())),
         monitors: Arc::new(QemuMonitors),

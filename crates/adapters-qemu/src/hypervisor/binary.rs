@@ -4,13 +4,13 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use maqet_adapters_linux::process::{CaptureError, Captured, Group, capture, in_words};
+use maqet_adapters_linux::{ProcessEnvironment, Unfound};
 use maqet_domain::port::{BinaryError, QemuBinary};
 use maqet_domain::qemu::QemuVersion;
 
 use super::version_cache::VersionCache;
-use crate::environment::{ProcessEnvironment, Unfound};
 use crate::limits::{QUOTED_CHARS, VERSION_DEADLINE, VERSION_OUTPUT_BYTES};
-use crate::process::{CaptureError, Captured, Group, capture, in_words};
 
 /// Finds the binary `wanted` and runs its `--version`, unless exactly this file was asked before.
 pub(super) async fn find(

@@ -5,9 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use maqet_adapters_linux::process::{boot_id, identity_of, stat_of};
 use maqet_domain::vm::{MonitorRole, ProcessIdentity, RunPaths};
-
-use crate::process::{boot_id, identity_of, stat_of};
 
 /// What the command line of a run holds and no other does.
 struct Marks {

@@ -7,14 +7,17 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Instant;
 
+use maqet_adapters_linux::limits::KILL_DEADLINE;
+use maqet_adapters_linux::process::{
+    CaptureError, Captured, Group, boot_id, capture, identity_of, in_words, is_alive, kill_now,
+};
+use maqet_adapters_linux::{ProcessEnvironment, Unfound};
 use maqet_domain::port::LaunchError;
 use maqet_domain::qemu::Helper;
 use maqet_domain::vm::ProcessIdentity;
 
 use super::places::failed;
-use crate::environment::{ProcessEnvironment, Unfound};
-use crate::limits::{CONNECT_PAUSE, HELPER_DEADLINE, HELPER_OUTPUT_BYTES, KILL_DEADLINE};
-use crate::process::{CaptureError, Captured, Group, boot_id, capture, identity_of, in_words, is_alive, kill_now};
+use crate::limits::{CONNECT_PAUSE, HELPER_DEADLINE, HELPER_OUTPUT_BYTES};
 
 /// Starts helpers, one after the other; each listens at its socket when this returns.
 ///

@@ -4,6 +4,10 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
+use maqet_adapters_linux::ProcessEnvironment;
+use maqet_adapters_linux::limits::KILL_DEADLINE;
+use maqet_adapters_linux::private_file::private_log;
+use maqet_adapters_linux::process::{Leashed, identity_of, in_words, kill_now};
 use maqet_domain::port::{Launch, LaunchError, Launched};
 use maqet_domain::qmp::RunState;
 use maqet_domain::qmp::{QmpCommand, QmpError};
@@ -15,13 +19,8 @@ use serde::Deserialize;
 
 use super::places::{clear, close_files, failed, make, rotate};
 use super::recorder::Recorder;
-use crate::environment::ProcessEnvironment;
 use crate::image::user_of;
-use crate::limits::{
-    CONNECT_PAUSE, ENDING_DEADLINE, GREETING_DEADLINE, KILL_DEADLINE, LAST_WORDS_BYTES, LAST_WORDS_LINES,
-};
-use crate::private::private_log;
-use crate::process::{Leashed, identity_of, in_words, kill_now};
+use crate::limits::{CONNECT_PAUSE, ENDING_DEADLINE, GREETING_DEADLINE, LAST_WORDS_BYTES, LAST_WORDS_LINES};
 use crate::qmp::QmpSession;
 
 /// A QEMU on its way up; dropped before it answered, nothing of it is left but its logs.

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use maqet_adapters_linux::private_file::{fresh_log, private_file, private_folder};
 use maqet_domain::port::LaunchError;
 use maqet_domain::vm::{BootNumber, MonitorRole, RunPaths};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, chmodat, openat, unlinkat};
@@ -12,7 +13,6 @@ use super::helper;
 use crate::console::console_lock;
 use crate::limits::BOOTS_KEPT;
 use crate::picture;
-use crate::private::{fresh_log, private_file, private_folder};
 use crate::qmp::turn_file;
 
 /// Makes the folders of a run, its logs and the locks of its monitors, all of it ours alone.

@@ -5,13 +5,13 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use maqet_adapters_linux::private_file::fresh_log;
 use maqet_domain::qmp::QmpEvent;
 use maqet_domain::vm::{RunPaths, Shutdown, StopReason};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, mkfifoat, open};
 use serde_json::Value;
 
 use crate::limits::{CONNECT_PAUSE, RECORDER_DEADLINE, RECORDER_TAIL_BYTES};
-use crate::private::fresh_log;
 
 const NEGOTIATION: &[u8] = b"{\"execute\":\"qmp_capabilities\"}\n";
 

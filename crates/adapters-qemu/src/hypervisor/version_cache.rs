@@ -5,10 +5,9 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use maqet_adapters_linux::private_file::{private_folder, write_whole};
 use maqet_domain::qemu::QemuVersion;
 use serde::{Deserialize, Serialize};
-
-use crate::private::{private_folder, write_whole};
 
 /// A remembered version is some 200 bytes; a file much larger is none of ours.
 const ENTRY_BYTES: u64 = 8 << 10;

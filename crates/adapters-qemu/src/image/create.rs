@@ -4,15 +4,15 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use maqet_adapters_linux::atomic_file::Partial;
+use maqet_adapters_linux::private_file::private_folder;
 use maqet_domain::port::ImageError;
 use maqet_domain::storage::{Backing, ImagePlan};
 use maqet_fault_points::FaultPoint;
 
 use super::info::info;
-use super::partial::Partial;
 use super::tool::{Tool, Tools, absolute, failed};
 use crate::limits::IMAGE_CREATE_DEADLINE;
-use crate::private::private_folder;
 
 const ACTION: &str = "make";
 

@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use maqet_adapters_linux::process::{
+    CaptureError, Captured, Group, LockKind, begin, finish, in_words, locker_of, name_of_process,
+};
+use maqet_adapters_linux::{ProcessEnvironment, Unfound};
 use maqet_domain::port::{Guard, ImageError, ImageUser};
 use maqet_fault_points::{FaultPoint, FaultPoints};
 
-use crate::environment::{ProcessEnvironment, Unfound};
 use crate::limits::{IMAGE_OUTPUT_BYTES, LAST_WORDS_BYTES, LAST_WORDS_LINES};
-use crate::process::{CaptureError, Captured, Group, LockKind, begin, finish, in_words, locker_of, name_of_process};
 
 const NAME: &str = "qemu-img";
 

@@ -7,11 +7,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use maqet_adapters_linux::process::{boot_id, stat_of};
 use maqet_domain::port::QemuInstance;
 use maqet_domain::vm::{BootNumber, ProcessIdentity, RunPaths, VmId};
 
 use crate::hypervisor::find::{Likeness, options, runs_qemu};
-use crate::process::{boot_id, stat_of};
 
 /// What a command line tells of the machine.
 #[derive(Debug, PartialEq, Eq)]

@@ -4,6 +4,8 @@ use std::io;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use maqet_adapters_linux::limits::in_millis;
+use maqet_adapters_linux::pause;
 use maqet_domain::port::{MainLoop, MonitorSession, Monitors, SessionEvent};
 use maqet_domain::qmp::RunState;
 use maqet_domain::qmp::{QmpCommand, QmpError};
@@ -14,8 +16,7 @@ use tokio::time::Instant;
 
 use super::QmpSession;
 use super::queue::{Turn, try_turn, turn};
-use crate::jitter::pause;
-use crate::limits::{GREETING_DEADLINE, SESSION_GREETING, SILENCE_TELLS, in_millis};
+use crate::limits::{GREETING_DEADLINE, SESSION_GREETING, SILENCE_TELLS};
 
 /// Talks to the monitors of QEMU.
 ///

@@ -4,11 +4,10 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use maqet_adapters_linux::pause;
+use maqet_adapters_linux::private_file::private_file;
 use maqet_domain::vm::{MonitorRole, RunPaths};
 use tokio::time::Instant;
-
-use crate::jitter::pause;
-use crate::private::private_file;
 
 /// The right to use a monitor, until it is dropped or its process ends.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use maqet_adapters_linux::limits::in_millis;
 use maqet_domain::port::{MainLoop, SessionEvent};
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use serde_json::{Map, Value, json};
@@ -11,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::codec::{Band, Decoder, Message, OOB, encode, quoted, too_much};
 use super::events::EventQueue;
 use super::wire::Wire;
-use crate::limits::{GREETING_DEADLINE, QMP_LINE_BYTES, QMP_LOOKS_IN_A_ROW, QMP_READ_BYTES, QMP_UNANSWERED, in_millis};
+use crate::limits::{GREETING_DEADLINE, QMP_LINE_BYTES, QMP_LOOKS_IN_A_ROW, QMP_READ_BYTES, QMP_UNANSWERED};
 
 const NEGOTIATION: &str = "qmp_capabilities";
 

@@ -3,12 +3,12 @@
 use std::io;
 use std::path::Path;
 
+use maqet_adapters_linux::Readable;
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with};
 
 use crate::limits::CONNECT_PAUSE;
-use crate::readable::Readable;
 
 /// A connection to a monitor.
 #[derive(Debug)]

@@ -4,7 +4,8 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use maqet_adapters_qemu::{ProcessEnvironment, QemuHypervisor};
+use maqet_adapters_linux::ProcessEnvironment;
+use maqet_adapters_qemu::QemuHypervisor;
 use maqet_domain::command_line::{Accelerator, CommandLine, LaunchContext};
 use maqet_domain::config::Node;
 use maqet_domain::machine::{Machine, builtin_handlers};

@@ -4,7 +4,8 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use maqet_adapters_qemu::{LinuxProcesses, QemuMonitors};
+use maqet_adapters_linux::LinuxProcesses;
+use maqet_adapters_qemu::QemuMonitors;
 use maqet_domain::port::{Hypervisor, LaunchError, Monitors, Processes, Signal};
 use maqet_domain::qmp::QmpCommand;
 use maqet_domain::qmp::RunState;

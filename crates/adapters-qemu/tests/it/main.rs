@@ -1,4 +1,4 @@
-//! The adapters against the real world: QEMU, `qemu-img`, processes, and monitors that misbehave.
+//! The adapters against the real world: QEMU, `qemu-img`, and monitors that misbehave.
 
 #![expect(clippy::unwrap_used, reason = "clippy knows tests by their attribute, and helpers have none")]
 
@@ -12,8 +12,6 @@ mod hostile_monitor;
 mod images;
 mod kit;
 mod launch;
-mod locks;
 mod monitors;
-mod processes;
 mod sessions;
 mod snapshots;

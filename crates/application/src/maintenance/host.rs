@@ -54,7 +54,7 @@ impl App {
     }
 
     async fn image_tool_finding(&self) -> Finding {
-        match self.upkeep().probe.image_tool().await {
+        match self.ports.images.tool_version().await {
             Ok(version) => found(Severity::Ok, "qemu-img", version),
             Err(error) => of_error(Severity::Problem, "qemu-img", &error),
         }

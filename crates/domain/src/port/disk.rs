@@ -147,6 +147,11 @@ impl Explain for ImageError {
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait DiskImages: Send + Sync {
+    /// Runs `qemu-img --version` and returns the first line of its output.
+    ///
+    /// Errors: `ToolMissing`, `Refused`, `TimedOut`, `Io`.
+    async fn tool_version(&self) -> Result<String, ImageError>;
+
     /// Returns whether there is something at `path`.
     async fn exists(&self, path: &Path) -> bool;
 

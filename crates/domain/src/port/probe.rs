@@ -4,7 +4,6 @@ use std::path::Path;
 
 use async_trait::async_trait;
 
-use super::ImageError;
 use crate::error::Cause;
 
 /// What is known of a folder.
@@ -50,9 +49,4 @@ pub trait Probe: Send + Sync {
 
     /// Returns how many files a process may have open.
     fn open_files(&self) -> u64;
-
-    /// Really runs `qemu-img --version`; returns the first line it says.
-    ///
-    /// Errors: `ToolMissing`, `Refused`, `TimedOut`, `Io`.
-    async fn image_tool(&self) -> Result<String, ImageError>;
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::limits::{QUEUE_JITTER, QUEUE_PAUSE};
 
 /// Sleeps a little.
-pub(crate) async fn pause() {
+pub async fn pause() {
     tokio::time::sleep(random_pause()).await;
 }
 

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use uuid::Uuid;
 
 use crate::limits::PARTIAL_STALE;
-use crate::private::new_private_file;
+use crate::private_file::new_private_file;
 use crate::process::{identity_of, stat_of};
 
 /// The longest name of a file on the file systems of Linux, in bytes.
@@ -22,7 +22,7 @@ const MARKER: &str = ".partial-";
 
 /// A file beside the image it becomes; removed when dropped before that.
 #[derive(Debug)]
-pub(crate) struct Partial {
+pub struct Partial {
     path: PathBuf,
 }
 
@@ -58,7 +58,7 @@ impl Maker {
 
 impl Partial {
     /// Makes the file, empty and readable by its owner only, and removes what killed makers of this image left.
-    pub(crate) fn reserve(image: &Path) -> io::Result<Self> {
+    pub fn reserve(image: &Path) -> io::Result<Self> {
         let us = Maker::us()?;
         sweep(image, &us);
         let random = Uuid::new_v4().simple().to_string();
@@ -70,12 +70,13 @@ impl Partial {
         Ok(Self { path })
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Returns where the file is until it is published.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Gives the file, now complete, the name of the image; an image that is there is not replaced.
-    pub(super) fn publish(self, image: &Path) -> io::Result<()> {
+    pub fn publish(self, image: &Path) -> io::Result<()> {
         File::open(&self.path)?.sync_all()?;
         match renameat_with(CWD, &self.path, CWD, image, RenameFlags::NOREPLACE) {
             Ok(()) => {}
@@ -89,7 +90,7 @@ impl Partial {
     }
 
     /// Gives the file, now complete, a name that another one may have; that one is gone then.
-    pub(crate) fn replace(self, file: &Path) -> io::Result<()> {
+    pub fn replace(self, file: &Path) -> io::Result<()> {
         fs::rename(&self.path, file)
     }
 }
@@ -131,7 +132,7 @@ fn is_abandoned(maker: &Maker, us: &Maker, path: &Path) -> bool {
 }
 
 /// Returns the partial files in `folder` whose maker is dead, of whatever image.
-pub(crate) fn left_behind(folder: &Path) -> Vec<PathBuf> {
+pub fn left_behind(folder: &Path) -> Vec<PathBuf> {
     let (Ok(us), Ok(entries)) = (Maker::us(), fs::read_dir(folder)) else { return Vec::new() };
     let is_dead = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).filter(|name| name.starts_with('.'));

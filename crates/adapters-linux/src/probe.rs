@@ -1,4 +1,4 @@
-//! The port [`Probe`]: folders, space, limits and tools of this host.
+//! The port [`Probe`]: folders, space and limits of this host.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -6,28 +6,15 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use maqet_domain::error::Cause;
-use maqet_domain::port::{FolderFacts, ImageError, Probe, Space};
-use maqet_fault_points::FaultPoints;
+use maqet_domain::port::{FolderFacts, Probe, Space};
 use rustix::fs::{Access, access, statvfs};
 use rustix::process::{Resource, getrlimit};
 
-use crate::environment::ProcessEnvironment;
-use crate::image::{Tool, Tools};
-use crate::limits::IMAGE_VERSION_DEADLINE;
-use crate::private::private_folder;
+use crate::private_file::private_folder;
 
-/// Looks at this host; runs programs in an environment that is given.
-#[derive(Debug)]
-pub struct LocalProbe {
-    tools: Tools,
-}
-
-impl LocalProbe {
-    /// Makes one that finds programs in the environment's `PATH`.
-    pub fn new(environment: ProcessEnvironment) -> Self {
-        Self { tools: Tools { environment, faults: FaultPoints::default() } }
-    }
-}
+/// Inspects this host.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LocalProbe;
 
 #[async_trait]
 impl Probe for LocalProbe {
@@ -62,26 +49,11 @@ impl Probe for LocalProbe {
     fn open_files(&self) -> u64 {
         getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
     }
-
-    async fn image_tool(&self) -> Result<String, ImageError> {
-        let tool = Tool::find(&self.tools, "ask for its version", Path::new("/"), IMAGE_VERSION_DEADLINE)?;
-        let said = tool.run(["--version"], []).await?;
-        let said = String::from_utf8_lossy(&said);
-        let first = said.lines().next().unwrap_or_default().trim().to_owned();
-        if first.starts_with("qemu-img version") {
-            return Ok(first);
-        }
-        Err(tool.refusal(format!("it printed `{first}`")))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn probe() -> LocalProbe {
-        LocalProbe::new(ProcessEnvironment::default())
-    }
 
     #[tokio::test]
     async fn test_probe_folder_that_is_open_is_closed() {
@@ -89,11 +61,11 @@ mod tests {
         let folder = root.path().join("a");
         fs::create_dir(&folder).unwrap();
         fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
-        assert_eq!(probe().folder(&folder).await.unwrap().mode, 0o755);
+        assert_eq!(LocalProbe.folder(&folder).await.unwrap().mode, 0o755);
 
-        probe().close_folder(&folder).await.unwrap();
+        LocalProbe.close_folder(&folder).await.unwrap();
 
-        let facts = probe().folder(&folder).await.unwrap();
+        let facts = LocalProbe.folder(&folder).await.unwrap();
         assert!(facts.is_ours && facts.is_folder && facts.is_writable);
         assert_eq!(facts.mode, 0o700);
     }
@@ -104,23 +76,16 @@ mod tests {
         let link = root.path().join("link");
         std::os::unix::fs::symlink(root.path(), &link).unwrap();
 
-        assert!(!probe().folder(&link).await.unwrap().is_folder);
-        assert!(probe().close_folder(&link).await.is_err());
+        assert!(!LocalProbe.folder(&link).await.unwrap().is_folder);
+        assert!(LocalProbe.close_folder(&link).await.is_err());
     }
 
     #[tokio::test]
     async fn test_probe_space_of_what_is_not_there_is_that_of_the_folder_above() {
         let root = tempfile::tempdir().unwrap();
 
-        let space = probe().space(&root.path().join("a/b/c")).await.unwrap();
+        let space = LocalProbe.space(&root.path().join("a/b/c")).await.unwrap();
 
         assert!(space.free_bytes <= space.bytes && space.bytes > 0);
-    }
-
-    #[tokio::test]
-    async fn test_probe_image_tool_that_is_missing_says_so() {
-        let found = probe().image_tool().await;
-
-        assert!(matches!(found, Err(ImageError::ToolMissing { .. })), "{found:?}");
     }
 }

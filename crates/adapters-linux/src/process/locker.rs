@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// A kind of lock, by the kernel's word for it (proc(5), `/proc/locks`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LockKind {
+pub enum LockKind {
     /// `flock(2)`: our own locks.
     Flock,
     /// Of an open file (`F_OFD_SETLK`, fcntl(2)): QEMU's locks on its images.
@@ -26,14 +26,14 @@ impl LockKind {
 /// root.
 ///
 /// It reads what every process has open, so it is for when a lock is in the way and its holder is not known otherwise.
-pub(crate) fn locker_of(file: &Metadata, kind: LockKind) -> Option<u32> {
+pub fn locker_of(file: &Metadata, kind: LockKind) -> Option<u32> {
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.find(|pid| *pid != std::process::id() && holds(*pid, file, kind))
 }
 
 /// Returns the name of a process (`/proc/PID/comm`).
-pub(crate) fn name_of_process(pid: u32) -> Option<String> {
+pub fn name_of_process(pid: u32) -> Option<String> {
     fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|name| name.trim_end().to_owned())
 }
 

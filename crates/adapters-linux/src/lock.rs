@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::jitter::pause;
 use crate::limits::{LOCK_LEAST_PATIENCE, in_millis};
-use crate::private::{private_file, private_folder};
+use crate::private_file::{private_file, private_folder};
 use crate::process::{LockKind, boot_id, identity_of, is_alive, locker_of};
 
 /// Who holds a lock is written in some 200 bytes; more is none of ours.
@@ -60,9 +60,10 @@ impl FileLocks {
 
 /// What is written in the file of a lock that is held.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Note {
+pub struct Note {
+    /// The holder, as it described itself.
     #[serde(flatten)]
-    pub(crate) holder: Holder,
+    pub holder: Holder,
     /// Tells the holder from a later process of the same pid.
     process: ProcessIdentity,
 }
@@ -169,8 +170,8 @@ fn locked_inode(line: &str) -> Option<u64> {
     fields.nth(3)?.rsplit(':').next()?.parse().ok()
 }
 
-/// Returns what the lock in a file of this name locks.
-pub(crate) fn name_of(file: &OsStr) -> Option<LockName> {
+/// Parses the name of a lock file.
+pub fn name_of(file: &OsStr) -> Option<LockName> {
     let (kind, id) = file.to_str()?.strip_suffix(".lock")?.split_once('-')?;
     match kind {
         "vm" => id.parse().ok().map(LockName::Vm),
@@ -213,7 +214,10 @@ fn is_still_at(file: &File, path: &Path) -> bool {
     file.metadata().is_ok_and(|open| path.symlink_metadata().is_ok_and(|there| same(open, there)))
 }
 
-pub(crate) fn write_note(file: &File, operation: &str) -> io::Result<()> {
+/// Writes this process and its operation into the file of a lock that it holds.
+///
+/// Errors: whatever the file system says.
+pub fn write_note(file: &File, operation: &str) -> io::Result<()> {
     let pid = std::process::id();
     let process = identity_of(pid).ok_or(io::ErrorKind::NotFound)?;
     let holder = Holder { pid, operation: operation.to_owned(), since: Timestamp::now() };
@@ -222,7 +226,8 @@ pub(crate) fn write_note(file: &File, operation: &str) -> io::Result<()> {
     file.write_all_at(&note, 0)
 }
 
-pub(crate) fn read_note(file: &File) -> Option<Note> {
+/// Returns the note in the file of a lock, if there is a readable one.
+pub fn read_note(file: &File) -> Option<Note> {
     let mut bytes = vec![0; HOLDER_BYTES];
     let length = file.read_at(&mut bytes, 0).ok()?;
     serde_json::from_slice(bytes.get(..length)?).ok()

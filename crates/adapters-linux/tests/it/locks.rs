@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use maqet_adapters_qemu::FileLocks;
+use maqet_adapters_linux::FileLocks;
 use maqet_domain::port::{LockError, LockName, Locks};
 
 use crate::kit::{PATIENCE, folder, wait};

@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 /// Says why a path is not safe to use.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unsafe {
+#[expect(missing_docs, reason = "the messages name the fields")]
+pub enum Unsafe {
     #[error("it is a symbolic link")]
     Link,
     #[error("it is not a folder")]
@@ -31,7 +32,7 @@ impl From<Unsafe> for io::Error {
 ///
 /// The folder above the first that was there already must be ours or root's, and not open to all unless it is sticky
 /// as `/tmp` is: whoever owns it could swap what is in it.
-pub(crate) fn private_folder(folder: &Path) -> io::Result<()> {
+pub fn private_folder(folder: &Path) -> io::Result<()> {
     let us = rustix::process::geteuid().as_raw();
     let above = folder.parent().filter(|above| !above.as_os_str().is_empty());
     match fs::symlink_metadata(folder) {
@@ -92,17 +93,17 @@ fn trusted_folder(folder: &Path, us: u32) -> io::Result<()> {
 }
 
 /// Opens a file of ours for reading and writing, making it if it is not there; never through a symbolic link.
-pub(crate) fn private_file(path: &Path) -> io::Result<File> {
+pub fn private_file(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().read(true).write(true).create(true))
 }
 
 /// Opens a file of ours to add to its end, making it if it is not there; never through a symbolic link.
-pub(crate) fn private_log(path: &Path) -> io::Result<File> {
+pub fn private_log(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().append(true).create(true))
 }
 
 /// Makes a log of ours that is empty; whatever was in its place is gone.
-pub(crate) fn fresh_log(path: &Path) -> io::Result<()> {
+pub fn fresh_log(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
         Ok(()) | Err(_) => {}
@@ -111,7 +112,7 @@ pub(crate) fn fresh_log(path: &Path) -> io::Result<()> {
 }
 
 /// Makes a file of ours that was not there.
-pub(crate) fn new_private_file(path: &Path) -> io::Result<File> {
+pub fn new_private_file(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().read(true).write(true).create_new(true))
 }
 
@@ -134,7 +135,7 @@ fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 }
 
 /// Puts `content` at `path` whole: under another name first, then renamed.
-pub(crate) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+pub fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     let beside = path.with_extension(format!("{}.tmp", Uuid::new_v4().simple()));
     let written = new_private_file(&beside).and_then(|mut file| {
         file.write_all(content)?;

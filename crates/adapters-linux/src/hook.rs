@@ -13,7 +13,7 @@ use rustix::fs::MemfdFlags;
 
 use crate::environment::{ProcessEnvironment, Unfound};
 use crate::limits::{HOOK_LOG_BYTES, HOOK_OUTPUT_BYTES};
-use crate::private::{private_folder, private_log, write_whole};
+use crate::private_file::{private_folder, private_log, write_whole};
 use crate::process::{CaptureError, Group, Printed, begin, finish_into, in_words};
 
 /// Runs hooks in the environment of all programs.

@@ -13,22 +13,27 @@ use super::Leashed;
 
 /// What a program printed and how it ended.
 #[derive(Debug)]
-pub(crate) struct Captured {
-    pub(crate) status: ExitStatus,
-    pub(crate) stdout: Vec<u8>,
-    pub(crate) stderr: Vec<u8>,
+pub struct Captured {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its standard output.
+    pub stdout: Vec<u8>,
+    /// Its standard error.
+    pub stderr: Vec<u8>,
 }
 
 /// What a program printed so far.
 #[derive(Debug, Default)]
-pub(crate) struct Printed {
-    pub(crate) stdout: Vec<u8>,
-    pub(crate) stderr: Vec<u8>,
+pub struct Printed {
+    /// Its standard output.
+    pub stdout: Vec<u8>,
+    /// Its standard error.
+    pub stderr: Vec<u8>,
 }
 
 /// Why a program was not run to its end.
 #[derive(Debug)]
-pub(crate) enum CaptureError {
+pub enum CaptureError {
     /// It could not be started.
     Spawn(io::Error),
     /// It did not end in time.
@@ -41,7 +46,7 @@ pub(crate) enum CaptureError {
 
 /// Which process group a program belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Group {
+pub enum Group {
     /// Its own, so that whatever it starts ends with it.
     Own,
     /// Ours, so that Ctrl-C in a terminal ends it as well.
@@ -49,7 +54,7 @@ pub(crate) enum Group {
 }
 
 /// Runs `command` to its end, with `input` to read from; it is killed on every error and when the future is dropped.
-pub(crate) async fn capture(
+pub async fn capture(
     command: Command,
     input: Stdio,
     group: Group,
@@ -60,7 +65,7 @@ pub(crate) async fn capture(
 }
 
 /// Starts `command`, with `input` to read from, whose output is to be read by [`finish`].
-pub(crate) fn begin(mut command: Command, input: Stdio, group: Group) -> Result<Leashed, CaptureError> {
+pub fn begin(mut command: Command, input: Stdio, group: Group) -> Result<Leashed, CaptureError> {
     command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut command = CommandWrap::from(command);
     if group == Group::Own {
@@ -70,14 +75,14 @@ pub(crate) fn begin(mut command: Command, input: Stdio, group: Group) -> Result<
 }
 
 /// Waits for the end of a program; it is killed on every error and when the future is dropped.
-pub(crate) async fn finish(child: Leashed, deadline: Duration, limit: usize) -> Result<Captured, CaptureError> {
+pub async fn finish(child: Leashed, deadline: Duration, limit: usize) -> Result<Captured, CaptureError> {
     let mut printed = Printed::default();
     let status = finish_into(child, deadline, limit, &mut printed).await?;
     Ok(Captured { status, stdout: printed.stdout, stderr: printed.stderr })
 }
 
 /// The same for one who wants to know what was printed whatever comes of it.
-pub(crate) async fn finish_into(
+pub async fn finish_into(
     mut child: Leashed,
     deadline: Duration,
     limit: usize,

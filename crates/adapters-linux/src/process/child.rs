@@ -12,7 +12,7 @@ use crate::limits::KILL_DEADLINE;
 /// A child that is killed and reaped when this is dropped, unless it ended or was let go before.
 ///
 /// The whole process group goes with it where the command was given one of its own.
-pub(crate) struct Leashed {
+pub struct Leashed {
     child: Box<dyn ChildWrapper>,
     pidfd: Pidfd,
     held: bool,
@@ -20,7 +20,7 @@ pub(crate) struct Leashed {
 
 impl Leashed {
     /// Starts `command`; on an error nothing of it runs.
-    pub(crate) fn spawn(command: &mut CommandWrap) -> io::Result<Self> {
+    pub fn spawn(command: &mut CommandWrap) -> io::Result<Self> {
         let mut child = command.spawn()?;
         let pidfd = Pidfd::open(child.id()).and_then(|pidfd| pidfd.ok_or_else(|| io::ErrorKind::NotFound.into()));
         match pidfd {
@@ -33,17 +33,18 @@ impl Leashed {
         }
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    /// Returns its process id.
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Returns the child, to take its pipes.
-    pub(crate) fn child(&mut self) -> &mut dyn ChildWrapper {
+    pub fn child(&mut self) -> &mut dyn ChildWrapper {
         self.child.as_mut()
     }
 
     /// Waits for the child's own end, and ends what it left behind in its group.
-    pub(crate) async fn ended(&mut self) -> io::Result<ExitStatus> {
+    pub async fn ended(&mut self) -> io::Result<ExitStatus> {
         self.pidfd.ended().await?;
         // Before the child is reaped, as its group's number could be another's afterwards.
         let _ = self.child.start_kill();
@@ -53,12 +54,12 @@ impl Leashed {
     }
 
     /// Lets the child live on.
-    pub(crate) fn let_go(mut self) {
+    pub fn let_go(mut self) {
         self.held = false;
     }
 
     /// Kills and reaps the child now.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         if !std::mem::take(&mut self.held) {
             return;
         }
@@ -76,7 +77,7 @@ impl Drop for Leashed {
 }
 
 /// Returns how a process ended, as in `exit code 1` or `signal 11 (SIGSEGV)`.
-pub(crate) fn in_words(status: ExitStatus) -> String {
+pub fn in_words(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),
         (None, Some(_)) => status.to_string().replacen("signal: ", "signal ", 1),

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::jitter::pause;
 use crate::limits::{JOURNAL_BYTES, JOURNAL_PATIENCE};
-use crate::private::{private_folder, private_log, write_whole};
+use crate::private_file::{private_folder, private_log, write_whole};
 
 /// Keeps logs as files of the local file system.
 ///

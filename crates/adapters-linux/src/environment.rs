@@ -30,7 +30,7 @@ impl FromIterator<(OsString, OsString)> for ProcessEnvironment {
 
 /// Why a program was not found.
 #[derive(Debug)]
-pub(crate) enum Unfound {
+pub enum Unfound {
     /// There is no such file.
     Missing,
     /// There is one, and it may not be run.
@@ -39,19 +39,19 @@ pub(crate) enum Unfound {
 
 impl ProcessEnvironment {
     /// Returns a command that runs `program` in this environment and nothing else of ours.
-    pub(crate) fn command(&self, program: &Path) -> Command {
+    pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.env_clear().envs(self.0.iter());
         command
     }
 
     /// Returns whether there is such a variable.
-    pub(crate) fn has(&self, name: &OsStr) -> bool {
+    pub fn has(&self, name: &OsStr) -> bool {
         self.0.contains_key(name)
     }
 
     /// Returns a command whose messages can be compared, because they are in English.
-    pub(crate) fn plain_command(&self, program: &Path) -> Command {
+    pub fn plain_command(&self, program: &Path) -> Command {
         let mut command = self.command(program);
         command.env("LC_ALL", "C").env_remove("LANGUAGE");
         command
@@ -60,7 +60,7 @@ impl ProcessEnvironment {
     /// Finds a program: a path is taken as it is, a name is looked up in `PATH`.
     ///
     /// Folders of `PATH` that are not absolute are passed over: what they mean depends on where one stands.
-    pub(crate) fn find(&self, wanted: &OsStr) -> Result<PathBuf, Unfound> {
+    pub fn find(&self, wanted: &OsStr) -> Result<PathBuf, Unfound> {
         if wanted.as_bytes().contains(&b'/') {
             let path = std::path::absolute(wanted).map_err(|_| Unfound::Missing)?;
             return runnable(path);

@@ -7,17 +7,17 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open
 
 /// What `/proc/PID/stat` tells, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stat {
+pub struct Stat {
     /// The state letter of its first thread; `Z` and `X` are dead, `T` was stopped by a signal.
-    pub(crate) state: u8,
+    pub state: u8,
     /// Whether its first thread is on its way out of the kernel.
-    pub(crate) is_exiting: bool,
+    pub is_exiting: bool,
     /// How long CPUs have worked for it, in clock ticks.
-    pub(crate) cpu_ticks: u64,
+    pub cpu_ticks: u64,
     /// How many threads it has, dead ones that are not gone included.
-    pub(crate) threads: u32,
+    pub threads: u32,
     /// When the process started, in clock ticks since boot.
-    pub(crate) start_ticks: u64,
+    pub start_ticks: u64,
 }
 
 impl Stat {
@@ -25,7 +25,7 @@ impl Stat {
     ///
     /// A killed process whose first thread is a zombie already has its files open, and its locks, until its last thread
     /// is gone: some milliseconds, and on a busy host a tenth of a second (measured with QEMU).
-    pub(crate) const fn is_alive(self) -> bool {
+    pub const fn is_alive(self) -> bool {
         !self.is_first_thread_dead() || self.threads > 1
     }
 
@@ -34,12 +34,12 @@ impl Stat {
     }
 
     /// Returns whether such a process ends right now, or has ended.
-    pub(crate) const fn is_ending(self) -> bool {
+    pub const fn is_ending(self) -> bool {
         self.is_exiting || self.is_first_thread_dead()
     }
 
     /// Returns whether such a process was stopped by a signal.
-    pub(crate) const fn is_frozen(self) -> bool {
+    pub const fn is_frozen(self) -> bool {
         self.state == b'T'
     }
 }
@@ -67,24 +67,24 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
 }
 
 /// Returns what the kernel tells of a process; `None` if there is none of that pid.
-pub(crate) fn stat_of(pid: u32) -> Option<Stat> {
+pub fn stat_of(pid: u32) -> Option<Stat> {
     parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// Returns the boot of the running kernel; empty where it is not told, which is then so for everybody.
-pub(crate) fn boot_id() -> BootId {
+pub fn boot_id() -> BootId {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     BootId(text.trim().to_owned())
 }
 
 /// Returns the identity of the living process that has `pid` now.
-pub(crate) fn identity_of(pid: u32) -> Option<ProcessIdentity> {
+pub fn identity_of(pid: u32) -> Option<ProcessIdentity> {
     let stat = stat_of(pid).filter(|stat| stat.is_alive())?;
     Some(ProcessIdentity { pid, start_ticks: stat.start_ticks, boot_id: boot_id() })
 }
 
 /// Returns whether exactly this process lives, `boot` being the boot of the running kernel.
-pub(crate) fn is_alive(process: &ProcessIdentity, boot: &BootId) -> bool {
+pub fn is_alive(process: &ProcessIdentity, boot: &BootId) -> bool {
     is_that(process, boot, stat_of(process.pid))
 }
 
@@ -97,7 +97,7 @@ fn is_that(process: &ProcessIdentity, boot: &BootId, found: Option<Stat>) -> boo
 }
 
 /// Takes exactly this process from the kernel if it is a dead child of ours that nobody waited for.
-pub(crate) fn reap(process: &ProcessIdentity, boot: &BootId) {
+pub fn reap(process: &ProcessIdentity, boot: &BootId) {
     let is_zombie = |stat: Stat| stat.state == b'Z' && stat.start_ticks == process.start_ticks;
     let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return };
     if process.boot_id == *boot && stat_of(process.pid).is_some_and(is_zombie) {
@@ -108,7 +108,7 @@ pub(crate) fn reap(process: &ProcessIdentity, boot: &BootId) {
 /// Kills exactly this process; one that is gone, or may not be killed, is left alone.
 ///
 /// For when there is no runtime to wait in; otherwise [`LinuxProcesses`](super::LinuxProcesses) does this.
-pub(crate) fn kill_now(process: &ProcessIdentity) {
+pub fn kill_now(process: &ProcessIdentity) {
     let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return };
     let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
     if is_alive(process, &boot_id()) {

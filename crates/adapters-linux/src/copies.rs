@@ -13,9 +13,9 @@ use maqet_domain::port::{KeptVm, VmCopies};
 use maqet_domain::vm::{Origins, Revision, Vm, VmEntry, VmId, VmName};
 use serde::{Deserialize, Serialize};
 
-use crate::image::partial::Partial;
+use crate::atomic_file::Partial;
 use crate::limits::COPY_BYTES;
-use crate::private::private_folder;
+use crate::private_file::private_folder;
 
 /// The name of a copy in the folder of a VM's records.
 const NAME: &str = "vm.json";
@@ -62,14 +62,14 @@ impl FileCopies {
 }
 
 /// Returns the folders in which records of VMs are.
-pub(crate) fn vm_folders(state: &Path) -> Vec<(VmId, PathBuf)> {
+pub fn vm_folders(state: &Path) -> Vec<(VmId, PathBuf)> {
     let entries = fs::read_dir(state).into_iter().flatten().flatten();
     let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     folders.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path()))).collect()
 }
 
 /// Returns the database of the VM whose copy is in `folder`, if there is one.
-pub(crate) fn database_of(folder: &Path) -> Option<String> {
+pub fn database_of(folder: &Path) -> Option<String> {
     read(folder).map(|content| content.database)
 }
 

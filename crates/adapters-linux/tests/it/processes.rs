@@ -3,7 +3,7 @@
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use maqet_adapters_qemu::LinuxProcesses;
+use maqet_adapters_linux::LinuxProcesses;
 use maqet_domain::port::{Processes, Signal};
 use maqet_domain::vm::{BootId, ProcessIdentity};
 

@@ -1,0 +1,38 @@
+//! The Linux host: processes, locks, private and atomic files, hooks, paths, and the clock.
+//!
+//! Nothing in this crate knows QEMU. It implements the ports of [`maqet_domain::port`] that need the host alone, and is
+//! the layer under the other adapters, which use its processes and files. Nothing in it reads an environment variable or
+//! prints: folders and the environment of child processes are arguments.
+
+pub mod atomic_file;
+mod clock;
+mod copies;
+mod dial;
+mod environment;
+mod hook;
+mod host;
+mod jitter;
+mod journal;
+pub mod limits;
+mod lock;
+mod path;
+pub mod private_file;
+mod probe;
+pub mod process;
+mod readable;
+mod records;
+
+pub use self::clock::{RandomIds, SystemClock};
+pub use self::copies::{FileCopies, database_of, vm_folders};
+pub use self::dial::TcpDialer;
+pub use self::environment::{ProcessEnvironment, Unfound};
+pub use self::hook::LocalHooks;
+pub use self::host::LocalHost;
+pub use self::jitter::pause;
+pub use self::journal::FileJournal;
+pub use self::lock::{FileLocks, Note, name_of, read_note, write_note};
+pub use self::path::LocalPaths;
+pub use self::probe::LocalProbe;
+pub use self::process::LinuxProcesses;
+pub use self::readable::Readable;
+pub use self::records::LocalRecords;
