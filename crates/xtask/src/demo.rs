@@ -1,4 +1,4 @@
-//! The main job on real QEMU, as a user would type it.
+//! The main use case on real QEMU, as a user would type it.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -6,22 +6,22 @@ use std::time::{Duration, Instant};
 
 use maqet_testkit::{TestHome, guest, serial, wait};
 
-use crate::chore::{remark, step, typed};
 use crate::failure::{Failure, OrFailure};
 use crate::guard::Guard;
+use crate::task::{remark, step, typed};
 use crate::workspace::Workspace;
 use crate::{Result, leak, program, tools};
 
-/// Far more than the 4 s that the guest takes, for slow and busy machines.
+/// The guest boots in 4 s; slow and busy machines need more.
 const BOOT: Duration = Duration::from_mins(2);
 
-/// Far more than any command takes; `stop` waits for the guest's power-down.
+/// Far more than any command needs; `stop` waits for the guest to power down.
 const COMMAND: Duration = Duration::from_mins(1);
 
-/// How much of the serial log a failure shows.
+/// How many lines of the serial log a failure shows.
 const SERIAL_LINES: usize = 20;
 
-/// The commands before the guest has booted, after it, and after it was powered down.
+/// The commands before the guest has booted, while it is running, and after it has powered down.
 const STARTING: [&str; 2] = ["add web.yaml", "start web"];
 const RUNNING: [&str; 5] = ["status web", "ls", "info web --command-line", "qmp web query-status", "stop web"];
 const STOPPED: [&str; 5] = [
@@ -42,7 +42,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let home = TestHome::with_binary(workspace.maqet());
     let folder = home.root().to_owned();
     let guard = Guard::over(&folder)?;
-    step(&format!("The main job, on real QEMU, in {}", folder.display()));
+    step(&format!("Running the main use case on QEMU in {}", folder.display()));
     let outcome = main_job(&home, workspace.guest());
     if outcome.is_err() {
         show_serial(&home);
@@ -54,9 +54,9 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     outcome.and(processes)?;
     leak::check(&folder)?;
     if folder.exists() {
-        return Err(Failure::new(format!("`{}` is still there", folder.display())));
+        return Err(Failure::new(format!("`{}` still exists", folder.display())));
     }
-    step(&format!("Done in {:.1} s; no process and no file is left", started.elapsed().as_secs_f32()));
+    step(&format!("Done in {:.1} s; no process and no file was left behind", started.elapsed().as_secs_f32()));
     Ok(())
 }
 
@@ -72,7 +72,7 @@ fn main_job(home: &TestHome, files: &guest::Files) -> Result<()> {
     STOPPED.iter().try_for_each(|line| maqet(home, line))
 }
 
-/// Runs a command of the CLI, its output going where ours goes.
+/// Runs a command of the CLI that shares our output.
 fn maqet(home: &TestHome, line: &str) -> Result<()> {
     output_of(home, line, Stdio::inherit()).map(drop)
 }
@@ -83,18 +83,18 @@ fn output_of(home: &TestHome, line: &str, stdout: Stdio) -> Result<String> {
     command.stdout(stdout).stderr(Stdio::inherit());
     let mut child = command.spawn().or_failure(|| format!("cannot run `maqet {line}`"))?;
 
-    // The answers read here are far smaller than a pipe, so the child cannot be stopped by a full one.
-    let Some(ended) = wait::try_until(COMMAND, || child.try_wait().transpose()) else {
-        let _gone_already = child.kill();
+    // The output fits into the pipe, so the child never blocks on it.
+    let Some(exited) = wait::try_until(COMMAND, || child.try_wait().transpose()) else {
+        let _already_exited = child.kill();
         let _reaped = child.wait();
-        return Err(Failure::new(format!("`maqet {line}` did not end within {} s", COMMAND.as_secs())));
+        return Err(Failure::new(format!("`maqet {line}` timed out after {} s", COMMAND.as_secs())));
     };
-    let status = ended.or_failure(|| format!("cannot wait for `maqet {line}`"))?;
+    let status = exited.or_failure(|| format!("cannot wait for `maqet {line}`"))?;
     if !status.success() {
-        return Err(Failure::new(format!("`maqet {line}` ended with {status}")));
+        return Err(Failure::new(format!("`maqet {line}` failed with {status}")));
     }
     match child.stdout.take() {
-        Some(pipe) => std::io::read_to_string(pipe).or_failure(|| format!("cannot read what `maqet {line}` said")),
+        Some(pipe) => std::io::read_to_string(pipe).or_failure(|| format!("cannot read the output of `maqet {line}`")),
         None => Ok(String::new()),
     }
 }
@@ -103,11 +103,11 @@ fn serial_log(home: &TestHome) -> Result<PathBuf> {
     let answer = output_of(home, "status web --format json", Stdio::piped())?;
     anstream::println!("{}", answer.trim_end());
     serial_log_in(&answer).ok_or_else(|| {
-        Failure::new("`maqet status web --format json` does not say where the serial log is").because(answer)
+        Failure::new("no path of the serial log in the output of `maqet status web --format json`").because(answer)
     })
 }
 
-/// Returns the field `serial_log` of an answer of `status`, be it one object or a list of one.
+/// Returns the field `serial_log` in the output of `status`, which is an object or a list of one.
 fn serial_log_in(answer: &str) -> Option<PathBuf> {
     let value: serde_json::Value = serde_json::from_str(answer).ok()?;
     let vm = value.get(0).unwrap_or(&value);
@@ -118,11 +118,11 @@ fn wait_for_guest(log: &Path) -> Result<()> {
     remark("waiting for the guest to boot");
     let booting = Instant::now();
     if serial::try_wait_for(log, guest::READY, BOOT).is_none() {
-        return Err(Failure::new(format!("the guest was not ready within {} s", BOOT.as_secs()))
-            .hint("on a very slow or busy machine, try again"));
+        return Err(Failure::new(format!("timed out after {} s waiting for the guest to boot", BOOT.as_secs()))
+            .hint("try again when the machine is less busy"));
     }
     let facts = serial::try_wait_for(log, "mem_kib=", Duration::ZERO).unwrap_or_default();
-    remark(&format!("after {:.1} s it says: {facts}", booting.elapsed().as_secs_f32()));
+    remark(&format!("booted after {:.1} s: {facts}", booting.elapsed().as_secs_f32()));
     Ok(())
 }
 
@@ -132,17 +132,17 @@ fn no_process(home: &TestHome) -> Result<()> {
         return Ok(());
     }
     let listed: Vec<String> = left.iter().map(|one| format!("process {}: {}", one.pid, one.command)).collect();
-    Err(Failure::new("a process of the demo was left behind (it is now ended)").because(listed.join("\n    ")))
+    Err(Failure::new("a process of the demo was left behind (it has been killed)").because(listed.join("\n    ")))
 }
 
-/// Shows the end of each serial log, wherever the failure left it.
+/// Prints the end of each serial log.
 fn show_serial(home: &TestHome) {
     let is_serial = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().contains("serial"));
     for log in home.files().into_iter().filter(is_serial) {
-        // A socket by that name has no content.
+        // A socket of that name has no content.
         let tail = serial::tail(&log, SERIAL_LINES);
         if !tail.is_empty() {
-            remark(&format!("the serial log {} ends with:\n{tail}", log.display()));
+            remark(&format!("end of the serial log {}:\n{tail}", log.display()));
         }
     }
 }
@@ -154,7 +154,7 @@ mod tests {
 
     use super::*;
 
-    /// A CLI that notes how it was called, and boots by writing a serial log.
+    /// A CLI that records its calls and boots by writing a serial log.
     const FAKE: &str = r#"#!/bin/sh
 echo "$*" >>calls
 case "$*" in
@@ -173,7 +173,7 @@ esac
     }
 
     #[test]
-    fn test_main_job_working_cli_is_called_from_add_to_rm() {
+    fn test_main_job_working_cli_runs_every_command() {
         let (_folder, home) = home_with(&FAKE.replace("$FAILING", "none"));
 
         main_job(&home, &guest::Files::in_folder("/guest")).unwrap();
@@ -184,13 +184,13 @@ esac
     }
 
     #[test]
-    fn test_main_job_command_that_fails_is_named_and_the_last() {
+    fn test_main_job_failing_command_is_named_and_the_last() {
         let (_folder, home) = home_with(&FAKE.replace("$FAILING", "stop"));
 
         let failure = main_job(&home, &guest::Files::in_folder("/guest")).unwrap_err();
 
         let calls = fs::read_to_string(home.path("calls")).unwrap();
-        assert_eq!(failure.to_string(), "`maqet stop web` ended with exit status: 1");
+        assert_eq!(failure.to_string(), "`maqet stop web` failed with exit status: 1");
         assert_eq!(calls.lines().last(), Some("stop web"));
     }
 

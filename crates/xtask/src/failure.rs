@@ -1,9 +1,9 @@
-//! What went wrong in a chore, why, and what to do.
+//! Errors of tasks, with cause and hints.
 
 use std::error::Error;
 use std::iter;
 
-/// A chore's failure: what it is (Display), why (`source`), how to fix it (hints).
+/// A failed task: what failed (`Display`), why (`source`), how to fix it (hints).
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
 pub(crate) struct Failure {
@@ -27,7 +27,7 @@ impl Failure {
         self
     }
 
-    /// Prints the failure to standard error, its causes and hints each on a line of their own.
+    /// Prints the failure to standard error, with one line for each cause and hint.
     pub(crate) fn print(&self) {
         let red = anstyle::AnsiColor::Red.on_default().bold();
         let bold = anstyle::Style::new().bold();
@@ -42,9 +42,9 @@ impl Failure {
     }
 }
 
-/// Turns an I/O error into a failure that says what was being done.
+/// Turns an error into a failure that names the failed action.
 pub(crate) trait OrFailure<T> {
-    /// Names what could not be done, as in "cannot write `x`".
+    /// Names the failed action, as in "cannot write `x`".
     fn or_failure(self, what: impl FnOnce() -> String) -> super::Result<T>;
 }
 

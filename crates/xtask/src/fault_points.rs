@@ -1,31 +1,32 @@
-//! The CLI that kills itself at a step it is told: built beside the usual one, for the killing tests.
+//! Builds the CLI that kills itself at a fault point, next to the regular one.
 
 use std::fs;
 
-use crate::chore::remark;
 use crate::failure::OrFailure;
+use crate::task::remark;
 use crate::workspace::Workspace;
 use crate::{Result, program};
 
-/// Builds it.
+/// Builds `maqet-fault-points` in the same target folder, so that dependencies are built once.
 ///
-/// In the same target folder, so that dependencies are built once: only our own crates differ. Cargo puts it where the
-/// usual CLI is, which is laid aside meanwhile.
+/// Cargo writes it to the path of the regular CLI, which is moved aside meanwhile.
 pub(crate) fn build(workspace: &Workspace) -> Result<()> {
-    let (usual, faulty) = (workspace.maqet(), workspace.faulty_maqet());
-    let kept = usual.with_extension("kept");
-    let is_kept = fs::rename(&usual, &kept).is_ok();
-    let arguments = ["build", "--workspace", "--bin", "maqet", "--features", "maqet-cli/fault-points"];
+    let (regular, faulty) = (workspace.maqet(), workspace.faulty_maqet());
+    let aside = regular.with_extension("aside");
+    let is_aside = fs::rename(&regular, &aside).is_ok();
+    // The example has Cargo choose the features of dependencies as for tests; without it, many would be built again.
+    let arguments =
+        ["build", "--workspace", "--bin=maqet", "--example=one_session", "--features=maqet-cli/fault-points"];
     let built = program::run(&mut workspace.cargo(arguments));
-    // Copied under another name first: one that runs right now cannot be written to.
+    // Copied to another name first: an executable cannot be written to while it runs.
     let fresh = faulty.with_extension("new");
-    let placed = fs::copy(&usual, &fresh).and_then(|_| fs::rename(&fresh, &faulty));
-    let gone = fs::remove_file(&usual);
-    let restored = if is_kept { fs::rename(&kept, &usual) } else { gone };
+    let placed = fs::copy(&regular, &fresh).and_then(|_| fs::rename(&fresh, &faulty));
+    let removed = fs::remove_file(&regular);
+    let restored = if is_aside { fs::rename(&aside, &regular) } else { removed };
 
     built?;
-    placed.or_failure(|| format!("cannot place `{}`", faulty.display()))?;
-    restored.or_failure(|| format!("cannot put `{}` back", usual.display()))?;
-    remark(&format!("{} kills itself at the step that MAQET_FAULT_POINT names", faulty.display()));
+    placed.or_failure(|| format!("cannot write `{}`", faulty.display()))?;
+    restored.or_failure(|| format!("cannot restore `{}`", regular.display()))?;
+    remark(&format!("{} kills itself at the fault point in MAQET_FAULT_POINT", faulty.display()));
     Ok(())
 }

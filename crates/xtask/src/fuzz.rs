@@ -1,34 +1,34 @@
-//! What people write and programs say, made up by the million: the targets of `fuzz/`, which is a workspace of its own.
+//! Runs the fuzz targets in `fuzz/`, a separate workspace.
 
 use std::fs;
 
 use clap::ValueEnum;
 
-use crate::chore::step;
 use crate::failure::{Failure, OrFailure};
+use crate::task::step;
 use crate::workspace::Workspace;
 use crate::{Result, program};
 
-/// How much memory a target may take, in MiB; the sanitizer takes most of it.
+/// Memory limit of a target in MiB, most of it used by the sanitizer.
 const MEMORY_MIB: u32 = 1024;
 
-/// How long one input may take, in seconds: each takes milliseconds.
-const HANG_SECONDS: u32 = 5;
+/// Timeout of one input in seconds; an input takes milliseconds.
+const INPUT_TIMEOUT_SECONDS: u32 = 5;
 
-/// The longest input, in bytes: more makes it slower and finds nothing else.
-const LONGEST: u32 = 8192;
+/// Size limit of an input in bytes; longer inputs are slower and find nothing more.
+const MAX_INPUT: u32 = 8192;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Fuzz {
-    /// Run these targets alone
+    /// Run only these targets
     #[arg(value_name = "TARGET", value_enum)]
     targets: Vec<Target>,
-    /// How long each target runs
+    /// Duration of each target in seconds
     #[arg(long, value_name = "N", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
 }
 
-/// The targets, by the names of their files in `fuzz/fuzz_targets`.
+/// The targets, named as their files in `fuzz/fuzz_targets`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Target {
     Command,
@@ -51,7 +51,7 @@ impl Target {
         }
     }
 
-    /// Returns the folders of files to begin with, which are only read.
+    /// Returns the folders of initial inputs, which are only read.
     fn seeds(self) -> &'static [&'static str] {
         match self {
             Self::Command => &["fuzz/seeds/command"],
@@ -63,8 +63,8 @@ impl Target {
         }
     }
 
-    /// Returns the file of words that inputs are made of.
-    fn words(self) -> &'static str {
+    /// Returns the dictionary.
+    fn dictionary(self) -> &'static str {
         match self {
             Self::Command => "fuzz/command.dict",
             Self::Config | Self::Setting | Self::Value => "fuzz/yaml.dict",
@@ -77,7 +77,7 @@ impl Target {
 impl Fuzz {
     pub(crate) fn run(&self, workspace: &Workspace) -> Result<()> {
         if program::find("cargo-fuzz").is_none() {
-            return Err(Failure::new("there is no cargo-fuzz").hint("install it: cargo install --locked cargo-fuzz"));
+            return Err(Failure::new("cargo-fuzz is missing").hint("run `cargo install --locked cargo-fuzz`"));
         }
         let targets = if self.targets.is_empty() { Target::value_variants() } else { &self.targets };
         targets.iter().try_for_each(|target| self.fuzz(workspace, *target))
@@ -86,22 +86,22 @@ impl Fuzz {
     fn fuzz(&self, workspace: &Workspace, target: Target) -> Result<()> {
         let name = target.name();
         step(&format!("Fuzzing `{name}` for {} s", self.seconds));
-        // What is found goes into the first folder; the others are part of the repository.
+        // New inputs go into the first folder; the others are part of the repository.
         let found = format!("fuzz/corpus/{name}");
-        fs::create_dir_all(workspace.root().join(&found)).or_failure(|| format!("cannot make `{found}`"))?;
+        fs::create_dir_all(workspace.root().join(&found)).or_failure(|| format!("cannot create `{found}`"))?;
         let mut command = workspace.cargo(["fuzz", "run", name, &found]);
-        // The sanitizers are there in every compiler, but only a nightly one gives them without being asked so.
+        // Stable compilers have the sanitizers too, and refuse to use them without this.
         command.env("RUSTC_BOOTSTRAP", "1").env_remove("CARGO_TARGET_DIR");
         command.args(target.seeds()).args(["--", "-print_final_stats=1"]);
         command
-            .arg(format!("-dict={}", target.words()))
+            .arg(format!("-dict={}", target.dictionary()))
             .arg(format!("-max_total_time={}", self.seconds))
-            .arg(format!("-max_len={LONGEST}"));
-        command.arg(format!("-rss_limit_mb={MEMORY_MIB}")).arg(format!("-timeout={HANG_SECONDS}"));
+            .arg(format!("-max_len={MAX_INPUT}"));
+        command.arg(format!("-rss_limit_mb={MEMORY_MIB}")).arg(format!("-timeout={INPUT_TIMEOUT_SECONDS}"));
         program::run(&mut command).map_err(|failure| {
-            Failure::new(format!("`{name}` found an input that fails"))
+            Failure::new(format!("`{name}` found a failing input"))
                 .because(failure)
-                .hint(format!("run it again: RUSTC_BOOTSTRAP=1 cargo fuzz run {name} fuzz/artifacts/{name}/FILE"))
+                .hint(format!("reproduce with RUSTC_BOOTSTRAP=1 cargo fuzz run {name} fuzz/artifacts/{name}/FILE"))
         })
     }
 }
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_targets_have_all_their_file_and_their_seeds() {
+    fn test_targets_all_have_a_file_and_seeds() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
 
         for target in Target::value_variants() {
@@ -121,7 +121,7 @@ mod tests {
             for folder in target.seeds() {
                 assert!(root.join(folder).read_dir().unwrap().next().is_some(), "{folder}");
             }
-            assert!(root.join(target.words()).is_file(), "{target:?}");
+            assert!(root.join(target.dictionary()).is_file(), "{target:?}");
         }
         let files = root.join("fuzz/fuzz_targets").read_dir().unwrap().map(|entry| entry.unwrap().path());
         let of_targets = files.filter(|path| fs::read_to_string(path).unwrap().contains("fuzz_target!("));

@@ -1,8 +1,8 @@
-//! Cleaning up after a chore that was interrupted.
+//! Cleaning up after an interrupted task.
 //!
-//! A chore that makes a folder starts a guard: this program again, in a process group of its own, so that Ctrl-C does
-//! not reach it, at the other end of a pipe. When the pipe closes without a farewell the chore is dead, by whatever
-//! means, and the guard ends the processes that name the folder and removes it.
+//! A task that creates a folder starts a guard: this program again, in its own process group, so that Ctrl-C does not
+//! reach it, at the other end of a pipe. If the pipe closes without [`DISMISSED`], the task has died; the guard then ends
+//! the processes that name the folder and removes it.
 
 use std::io::{self, BufRead, Write};
 use std::os::unix::process::CommandExt;
@@ -16,20 +16,20 @@ use maqet_testkit::process;
 use crate::Result;
 use crate::failure::{Failure, OrFailure};
 
-/// What a chore says when it has cleaned up by itself.
-const FAREWELL: &str = "done";
+/// Sent by a task that has cleaned up itself.
+const DISMISSED: &str = "done";
 
-/// A command of the chore that was interrupted too may still be about to start QEMU; it is given this long.
-const LATECOMERS: Duration = Duration::from_millis(300);
+/// An interrupted command of the task can still be starting QEMU for this long.
+const START_GRACE: Duration = Duration::from_millis(300);
 
-/// A guard at work; dropped without [`dismiss`](Self::dismiss), it cleans up.
+/// A running guard; dropped without [`dismiss`](Self::dismiss), it cleans up.
 #[derive(Debug)]
 pub(crate) struct Guard(Child);
 
 impl Guard {
     /// Starts a guard over `folder`.
     pub(crate) fn over(folder: &Path) -> Result<Self> {
-        // The folder goes through the pipe: on the command line, the guard would count as one of its processes.
+        // Sent through the pipe, not as an argument: the guard would count as a process that names the folder.
         let mut child = Command::new("/proc/self/exe")
             .arg0("xtask")
             .arg("guard")
@@ -37,15 +37,16 @@ impl Guard {
             .stdin(Stdio::piped())
             .spawn()
             .or_failure(|| "cannot start the guard that cleans up after Ctrl-C".to_owned())?;
-        let told = child.stdin.as_mut().map(|pipe| writeln!(pipe, "{}", folder.display()));
-        told.unwrap_or(Ok(())).or_failure(|| "the guard that cleans up after Ctrl-C does not listen".to_owned())?;
+        let sent = child.stdin.as_mut().map(|pipe| writeln!(pipe, "{}", folder.display()));
+        sent.unwrap_or(Ok(()))
+            .or_failure(|| "cannot send the folder to the guard that cleans up after Ctrl-C".to_owned())?;
         Ok(Self(child))
     }
 
-    /// Lets the guard go: all is cleaned up.
+    /// Ends the guard; the task has cleaned up.
     pub(crate) fn dismiss(mut self) {
         if let Some(mut pipe) = self.0.stdin.take() {
-            let _gone_already = writeln!(pipe, "{FAREWELL}");
+            let _gone_already = writeln!(pipe, "{DISMISSED}");
         }
     }
 }
@@ -57,25 +58,25 @@ impl Drop for Guard {
     }
 }
 
-/// The guard itself, listening to its chore on standard input.
+/// Runs the guard, which reads from its task on standard input.
 pub(crate) fn run() -> Result<()> {
     watch(io::stdin().lock())
 }
 
-fn watch(mut chore: impl BufRead) -> Result<()> {
+fn watch(mut task: impl BufRead) -> Result<()> {
     let mut folder = String::new();
-    chore.read_line(&mut folder).or_failure(|| "cannot read which folder to guard".to_owned())?;
+    task.read_line(&mut folder).or_failure(|| "cannot read the folder to guard".to_owned())?;
     let folder = PathBuf::from(folder.trim_end());
     let is_ours = folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("mq"));
     if !folder.is_absolute() || !is_ours {
-        return Err(Failure::new(format!("`{}` is not a folder of a chore", folder.display()))
-            .hint("chores start the guard by themselves; there is nothing to call by hand"));
+        return Err(Failure::new(format!("`{}` is not the folder of a task", folder.display()))
+            .hint("tasks start the guard; do not run it yourself"));
     }
 
-    let mut farewell = String::new();
-    // An error here means what the end of the pipe means.
-    let _closed = chore.read_to_string(&mut farewell);
-    if farewell.trim_end() != FAREWELL {
+    let mut message = String::new();
+    // An error means the same as the end of the pipe.
+    let _closed = task.read_to_string(&mut message);
+    if message.trim_end() != DISMISSED {
         clean(&folder);
     }
     Ok(())
@@ -83,11 +84,11 @@ fn watch(mut chore: impl BufRead) -> Result<()> {
 
 fn clean(folder: &Path) {
     process::kill_naming(folder);
-    thread::sleep(LATECOMERS);
+    thread::sleep(START_GRACE);
     process::kill_naming(folder);
     if folder.exists() {
         match fs::remove_dir_all(folder) {
-            Ok(()) => anstream::eprintln!("interrupted; {} is cleaned up", folder.display()),
+            Ok(()) => anstream::eprintln!("interrupted; removed {}", folder.display()),
             Err(error) => anstream::eprintln!("interrupted; cannot remove {}: {error}", folder.display()),
         }
     }
@@ -100,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_watch_chore_that_dies_is_cleaned_up_after() {
+    fn test_watch_task_that_dies_is_cleaned_up() {
         let home = TestHome::new();
         let mut sleeper = Command::new("sh")
             .args(["-c", "read line", "sh"])
@@ -116,16 +117,16 @@ mod tests {
     }
 
     #[test]
-    fn test_watch_chore_that_says_farewell_is_left_alone() {
+    fn test_watch_dismissed_guard_keeps_the_folder() {
         let home = TestHome::new();
 
-        watch(format!("{}\n{FAREWELL}\n", home.root().display()).as_bytes()).unwrap();
+        watch(format!("{}\n{DISMISSED}\n", home.root().display()).as_bytes()).unwrap();
 
         assert!(home.root().exists());
     }
 
     #[test]
-    fn test_watch_folder_of_someone_else_is_refused() {
+    fn test_watch_folder_of_another_program_is_refused() {
         let folder = tempfile::tempdir().unwrap();
 
         let refused = watch(format!("{}\n", folder.path().display()).as_bytes());

@@ -1,4 +1,4 @@
-//! Whether anything is left of what ran in a folder.
+//! Checks that no process or file remains of what ran in a folder.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use maqet_testkit::process;
 use crate::Result;
 use crate::failure::Failure;
 
-/// Fails if a process of `folder` lives, or a file of it is left, naming each.
+/// Fails if processes of `folder` are running or files remain in it, and names them.
 pub(crate) fn check(folder: &Path) -> Result<()> {
     let mut processes = process::naming(folder);
     processes.extend(process::at_home_in(folder));
@@ -24,9 +24,9 @@ pub(crate) fn check(folder: &Path) -> Result<()> {
     if left.is_empty() {
         return Ok(());
     }
-    Err(Failure::new("something was left behind")
+    Err(Failure::new("processes or files were left behind")
         .because(left.join("\n    "))
-        .hint("a test or command has to end what it starts and remove what it makes"))
+        .hint("tests and commands must end the processes they start and remove the files they create"))
 }
 
 #[cfg(test)]
@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn test_check_file_left_is_named() {
+    fn test_check_remaining_file_is_named() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("mqleft")).unwrap();
 
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn test_check_process_that_only_lives_there_is_named() {
+    fn test_check_process_with_its_home_there_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let mut child = Command::new("cat")
             .env_clear()

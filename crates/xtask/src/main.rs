@@ -1,10 +1,10 @@
-//! maqet's own chores, run as `cargo xtask CHORE`.
+//! Development tasks of maqet, run as `cargo xtask TASK`.
 //!
-//! Everything a fresh Debian machine needs besides Rust is installed by the chore that needs it. No shell script is
-//! involved, and nothing is written outside of the target folder and one private folder in /tmp.
+//! A task installs what it needs on a Debian machine besides Rust. It writes only to the target folder and to one private
+//! folder in /tmp.
 
 mod bench;
-mod chore;
+
 mod demo;
 mod failure;
 mod fault_points;
@@ -13,6 +13,7 @@ mod guard;
 mod guest;
 mod leak;
 mod program;
+mod task;
 mod test;
 mod tools;
 mod workspace;
@@ -28,70 +29,69 @@ use crate::workspace::Workspace;
 #[command(
     name = "cargo xtask",
     bin_name = "cargo xtask",
-    about = "maqet's own chores: show it, test it, measure it, build the guest it is tested with",
-    after_help = "Start with `cargo xtask demo` to see maqet work, and run `cargo xtask test` before you hand in a \
-                  change. Both install what is missing (QEMU, a C compiler) with apt-get, and say so before."
+    about = "Development tasks of maqet",
+    after_help = "Run `cargo xtask check` while you work and `cargo xtask test` before you submit a change. Missing \
+                  packages such as QEMU are installed with apt-get, and named before."
 )]
 struct Arguments {
     #[command(subcommand)]
-    chore: Chore,
+    task: Task,
 }
 
 #[derive(Debug, Subcommand)]
-enum Chore {
-    /// Show the main job on real QEMU: define, start, ask, stop, snapshot, remove
+enum Task {
+    /// Show the main use case on real QEMU: define, start, query, stop, snapshot, remove
     ///
-    /// Builds maqet and a small Linux guest, runs each command in a private folder, printed before it runs, and
-    /// leaves nothing behind. Emulates the CPU, so it works on any machine; takes under a minute once all is built.
+    /// Builds maqet and a small Linux guest, and runs each command in a private folder that is removed afterwards.
+    /// Emulates the CPU, so it works on any machine. Takes less than a minute once everything is built.
     Demo,
 
-    /// Run all checks and tests, stopping at the first that fails
+    /// Run all checks and tests, stopping at the first failure
     ///
-    /// In order: tools, guest, format, clippy, build, tests, licences and bans, and whether the tests left a process
-    /// or file behind. This is what CI runs.
+    /// In order: tools, guest, format, lints, dependencies, build, tests, and a check that no process or file was left
+    /// behind. CI runs this.
     Test(test::Test),
 
-    /// Build the Linux guest of the tests, if it is missing or outdated
+    /// Build the Linux guests of the tests if they are missing or outdated
     ///
-    /// Debian's cloud kernel and busybox, taken from downloaded packages and never installed, become
-    /// `target/guest/vmlinuz` and `target/guest/initramfs.cpio`. It prints `maqet-guest: ready` on the first serial
-    /// port, serves a shell there, and powers off when the power button is pressed.
+    /// Writes `target/guest/vmlinuz` and `target/guest/initramfs.cpio`, made from Debian's cloud kernel and busybox,
+    /// which are downloaded and not installed. The guest prints `maqet-guest: ready` on the first serial port, runs a
+    /// shell there, and powers off when the power button is pressed.
     Guest(guest::Guest),
 
-    /// Measure maqet against the least that could do the same work
+    /// Compare the speed of maqet with the fastest program that does the same work
     ///
-    /// Builds for release and runs whole processes by turns with bare QEMU, qemu-img, the sqlite3 shell and small C
-    /// programs, in a private folder. Prints a table of medians and writes it to docs/performance.md. Takes some
-    /// minutes; the quieter the machine, the better.
+    /// Builds for release and runs whole processes alternately with plain QEMU, qemu-img, the sqlite3 shell and small C
+    /// programs. Prints a table of medians and writes it to docs/performance.md. Takes some minutes; the quieter the
+    /// machine, the better.
     Bench(bench::Bench),
 
-    /// Build the CLI that kills itself at a step it is told, for the killing tests
+    /// Build the CLI that kills itself at a fault point, for the recovery tests
     ///
-    /// It becomes `maqet-fault-points` beside the usual CLI, which stays as it is. `cargo xtask test` does this by
-    /// itself.
+    /// Builds `maqet-fault-points` next to the regular CLI. `cargo xtask test` includes this.
     FaultPoints,
 
-    /// Make up what people could write, and see that nothing panics, hangs or takes all memory
+    /// Run the fuzz targets with cargo-fuzz
     ///
-    /// Runs the targets of `fuzz/` with cargo-fuzz, each for ten minutes unless told otherwise, on one core. What they
-    /// find is kept in `fuzz/corpus` and is where the next run begins.
+    /// Runs each target in `fuzz/` for ten minutes by default, on one core. New inputs are kept in `fuzz/corpus`, where
+    /// the next run starts.
     Fuzz(fuzz::Fuzz),
 
-    /// Clean up after a chore that was interrupted; chores start it themselves
+    /// Clean up after an interrupted task; started by tasks
     #[command(hide = true)]
     Guard,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let done = Workspace::find().and_then(|workspace| match arguments.chore {
-        Chore::Demo => demo::run(&workspace),
-        Chore::Test(test) => test.run(&workspace),
-        Chore::Guest(guest) => guest.run(&workspace),
-        Chore::Bench(bench) => bench.run(&workspace),
-        Chore::FaultPoints => fault_points::build(&workspace),
-        Chore::Fuzz(fuzz) => fuzz.run(&workspace),
-        Chore::Guard => guard::run(),
+    let done = Workspace::find().and_then(|workspace| match arguments.task {
+        Task::Demo => demo::run(&workspace),
+        Task::Test(test) => test.run(&workspace),
+        Task::Guest(guest) => guest.run(&workspace),
+        Task::Bench(bench) => bench.run(&workspace),
+        Task::FaultPoints => fault_points::build(&workspace),
+        Task::Fuzz(fuzz) => fuzz.run(&workspace),
+        Task::Guard => guard::run(),
     });
 
     match done {
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_arguments_definition_is_sound() {
+    fn test_arguments_definition_is_consistent() {
         Arguments::command().debug_assert();
     }
 }

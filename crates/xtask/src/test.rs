@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use maqet_testkit::{namespaces, process, variable};
 
-use crate::chore::{prompt, step, warning};
+use crate::task::{prompt, step, warning};
 use crate::failure::{Failure, OrFailure};
 use crate::guard::Guard;
 use crate::workspace::Workspace;

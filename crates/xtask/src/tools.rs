@@ -1,117 +1,117 @@
-//! What the chores need of the system, installed with apt-get where it is missing.
+//! System packages that tasks need, installed with apt-get if they are missing.
 
 use std::io::{IsTerminal, stdin};
 use std::path::Path;
 use std::process::Command;
 use std::{fmt, fs};
 
-use crate::chore::{prompt, remark, step};
 use crate::failure::Failure;
+use crate::task::{prompt, remark, step};
 use crate::{Result, program};
 
-/// Something the chores need and the Debian packages that bring it.
+/// A requirement of tasks and the Debian packages that provide it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Tool {
-    what: What,
+    kind: Kind,
     packages: &'static [&'static str],
     why: &'static str,
 }
 
-/// What a tool is, which tells how to look for it.
+/// Kinds of tools, each found in its own way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
+enum Kind {
     /// A program in PATH.
     Program(&'static str),
     /// GRUB in a bootable image.
     Grub,
-    /// UEFI for PCs, with the descriptor by which it is found.
+    /// UEFI for PCs, with a firmware descriptor.
     Uefi,
 }
 
-/// In the order of installation: `qemu-system-x86` first, as it may remove the `qemu-utils` that a machine has.
+/// In the order of installation: `qemu-system-x86` first, as it may remove installed `qemu-utils`.
 const TOOLS: [Tool; 9] = [
     Tool {
-        what: What::Program("qemu-system-x86_64"),
+        kind: Kind::Program("qemu-system-x86_64"),
         packages: &["qemu-system-x86"],
         why: "runs the virtual machines",
     },
-    Tool { what: What::Program("qemu-img"), packages: &["qemu-utils"], why: "makes disks and snapshots" },
-    Tool { what: What::Program("cc"), packages: &["gcc", "libc6-dev"], why: "builds SQLite" },
-    Tool { what: What::Uefi, packages: &["ovmf"], why: "starts the machines that do so without a BIOS" },
-    Tool { what: What::Program("passt"), packages: &["passt"], why: "is the network of machines with `mode: passt`" },
-    Tool { what: What::Grub, packages: &["grub-rescue-pc"], why: "shows a prompt on the screen for tests to type at" },
+    Tool { kind: Kind::Program("qemu-img"), packages: &["qemu-utils"], why: "creates disks and snapshots" },
+    Tool { kind: Kind::Program("cc"), packages: &["gcc", "libc6-dev"], why: "builds SQLite" },
+    Tool { kind: Kind::Uefi, packages: &["ovmf"], why: "starts VMs with UEFI firmware" },
+    Tool { kind: Kind::Program("passt"), packages: &["passt"], why: "connects VMs with `mode: passt`" },
+    Tool { kind: Kind::Grub, packages: &["grub-rescue-pc"], why: "shows a prompt that tests type at" },
     Tool {
-        what: What::Program("tesseract"),
+        kind: Kind::Program("tesseract"),
         packages: &["tesseract-ocr", "tesseract-ocr-eng"],
-        why: "reads the screen for tests",
+        why: "reads the screen in tests",
     },
-    Tool { what: What::Program("socat"), packages: &["socat"], why: "is a foreign client of QEMU's monitors in tests" },
-    Tool { what: What::Program("ip"), packages: &["iproute2"], why: "makes the taps and bridges of tests" },
+    Tool { kind: Kind::Program("socat"), packages: &["socat"], why: "is an external QMP client in tests" },
+    Tool { kind: Kind::Program("ip"), packages: &["iproute2"], why: "creates taps and bridges in tests" },
 ];
 
-/// Where its package puts GRUB's image.
+/// The image in GRUB's package.
 const GRUB: &str = "/usr/lib/grub-rescue/grub-rescue-cdrom.iso";
 
-/// Where packages put the descriptors of firmware, and hosts their own (`docs/interop/firmware.json`, QEMU 7.2).
+/// Folders of firmware descriptors, of the host and of packages (`docs/interop/firmware.json`, QEMU 7.2).
 const DESCRIPTORS: [&str; 2] = ["/etc/qemu/firmware", "/usr/share/qemu/firmware"];
 
-/// What `bench` needs besides.
+/// An additional requirement of `bench`.
 const SQLITE: Tool =
-    Tool { what: What::Program("sqlite3"), packages: &["sqlite3"], why: "is the limit for `ls` and `status`" };
+    Tool { kind: Kind::Program("sqlite3"), packages: &["sqlite3"], why: "is the limit of `ls` and `status`" };
 
 /// How this user may install packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Right {
+enum Privilege {
     Root,
     Sudo,
     None,
 }
 
-/// Installs what is missing; does and says nothing when all is there.
+/// Installs missing tools; prints nothing if there are none.
 pub(crate) fn ensure() -> Result<()> {
     ensure_all(&TOOLS)
 }
 
-/// Installs what is missing for `bench`; does and says nothing when all is there.
+/// Installs missing tools of `bench`; prints nothing if there are none.
 pub(crate) fn ensure_for_bench() -> Result<()> {
     ensure_all(&[&TOOLS[..], &[SQLITE]].concat())
 }
 
 fn ensure_all(tools: &[Tool]) -> Result<()> {
-    let missing = missing(tools, What::is_there);
+    let missing = missing(tools, Kind::is_installed);
     if missing.is_empty() {
         return Ok(());
     }
 
-    step("Installing what is missing");
+    step("Installing missing packages");
     for tool in &missing {
-        remark(&format!("{} {}", tool.what, tool.why));
+        remark(&format!("{} {}", tool.kind, tool.why));
     }
     update_lists(&manual(&missing))?;
     for tool in tools {
-        // Asked anew for each: installing one may have brought or removed another.
-        if !tool.what.is_there() {
+        // Checked again for each: an installation can bring or remove another tool.
+        if !tool.kind.is_installed() {
             apt(&install_arguments(tool), &manual(&missing))?;
         }
     }
-    match tools.iter().find(|tool| !tool.what.is_there()) {
+    match tools.iter().find(|tool| !tool.kind.is_installed()) {
         None => Ok(()),
-        Some(tool) => Err(Failure::new(format!("{} is still not to be found after its installation", tool.what))
-            .hint(format!("look at `apt-cache policy {}`", tool.packages.join(" ")))),
+        Some(tool) => Err(Failure::new(format!("{} is missing after its installation", tool.kind))
+            .hint(format!("run `apt-cache policy {}`", tool.packages.join(" ")))),
     }
 }
 
-/// Fetches the package lists anew; `instead` is what to run where we cannot.
+/// Updates the package lists; `instead` is the command to suggest if this user cannot.
 pub(crate) fn update_lists(instead: &str) -> Result<()> {
     apt(&["update"], instead)
 }
 
-fn missing(tools: &[Tool], is_there: impl Fn(What) -> bool) -> Vec<&Tool> {
-    tools.iter().filter(|tool| !is_there(tool.what)).collect()
+fn missing(tools: &[Tool], is_installed: impl Fn(Kind) -> bool) -> Vec<&Tool> {
+    tools.iter().filter(|tool| !is_installed(tool.kind)).collect()
 }
 
-impl What {
-    fn is_there(self) -> bool {
+impl Kind {
+    fn is_installed(self) -> bool {
         match self {
             Self::Program(name) => program::find(name).is_some(),
             Self::Grub => Path::new(GRUB).is_file(),
@@ -120,7 +120,7 @@ impl What {
     }
 }
 
-impl fmt::Display for What {
+impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Program(name) => write!(f, "`{name}`"),
@@ -130,7 +130,7 @@ impl fmt::Display for What {
     }
 }
 
-/// Returns whether a descriptor in `folder` is for UEFI on PCs; whether it is a good one is for maqet to find out.
+/// Returns whether `folder` has a descriptor of UEFI for PCs; maqet itself checks the details.
 fn describes_uefi(folder: &Path) -> bool {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let contents = entries.filter_map(|entry| fs::read_to_string(entry.path()).ok());
@@ -148,16 +148,16 @@ fn manual(missing: &[&Tool]) -> String {
 
 fn apt(arguments: &[&str], instead: &str) -> Result<()> {
     if program::find("apt-get").is_none() {
-        return Err(Failure::new("there is no apt-get, so nothing can be installed here")
-            .hint("install QEMU (`qemu-system-x86_64`, `qemu-img`), UEFI firmware for it, and a C compiler (`cc`) yourself")
-            .hint(format!("on Debian it would be: {instead}")));
+        return Err(Failure::new("cannot install packages: apt-get is missing")
+            .hint("install QEMU (`qemu-system-x86_64`, `qemu-img`), UEFI firmware and a C compiler (`cc`)")
+            .hint(format!("on Debian: {instead}")));
     }
-    let mut command = match right() {
-        Right::Root => program::command("apt-get"),
-        Right::Sudo => with_sudo(),
-        Right::None => {
-            return Err(Failure::new("packages are to be installed, and you are neither root nor is there sudo")
-                .hint(format!("have root run: {instead}")));
+    let mut command = match privilege() {
+        Privilege::Root => program::command("apt-get"),
+        Privilege::Sudo => with_sudo(),
+        Privilege::None => {
+            return Err(Failure::new("cannot install packages: not root, and sudo is missing")
+                .hint(format!("run as root: {instead}")));
         }
     };
     command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
@@ -166,24 +166,24 @@ fn apt(arguments: &[&str], instead: &str) -> Result<()> {
     program::run(&mut command)
 }
 
-fn right() -> Right {
+fn privilege() -> Privilege {
     if rustix::process::geteuid().is_root() {
-        Right::Root
+        Privilege::Root
     } else if program::find("sudo").is_some() {
-        Right::Sudo
+        Privilege::Sudo
     } else {
-        Right::None
+        Privilege::None
     }
 }
 
 fn with_sudo() -> Command {
-    remark("only root can install packages, so the next command runs through sudo; nothing else does");
+    remark("installing packages needs root; only the next command runs with sudo");
     let mut command = program::command("sudo");
     if !stdin().is_terminal() {
-        // Nobody is there to type a password.
+        // sudo cannot ask for a password.
         command.arg("--non-interactive");
     }
-    // sudo resets the environment, so what apt-get has to know goes on its command line.
+    // sudo resets the environment.
     command.args(["env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", "apt-get"]);
     command
 }
@@ -193,13 +193,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_missing_everything_there_is_nothing() {
+    fn test_missing_everything_installed_is_empty() {
         assert!(missing(&TOOLS, |_| true).is_empty());
     }
 
     #[test]
-    fn test_missing_bare_machine_starts_with_qemu_system() {
-        let names: Vec<_> = missing(&TOOLS, |_| false).iter().map(|tool| tool.what.to_string()).collect();
+    fn test_missing_nothing_installed_starts_with_qemu_system() {
+        let names: Vec<_> = missing(&TOOLS, |_| false).iter().map(|tool| tool.kind.to_string()).collect();
 
         assert_eq!(
             names,
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn test_manual_missing_tools_is_one_command_to_paste() {
         assert_eq!(
-            manual(&missing(&TOOLS, |what| what != What::Program("qemu-img"))),
+            manual(&missing(&TOOLS, |kind| kind != Kind::Program("qemu-img"))),
             "apt-get update && apt-get install --yes --no-install-recommends qemu-utils"
         );
     }

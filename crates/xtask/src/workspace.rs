@@ -1,4 +1,4 @@
-//! Where this workspace is and where it builds.
+//! The folders of the workspace.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::Result;
 use crate::failure::Failure;
 use crate::program;
 
-/// The folders of this workspace, found once: a build may replace our own executable while we run.
+/// The folders of this workspace, found once: a build can replace our own executable while it runs.
 #[derive(Debug)]
 pub(crate) struct Workspace {
     root: PathBuf,
@@ -19,17 +19,17 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    /// Finds the workspace from the place of this executable and of its source.
+    /// Finds the workspace from the paths of this executable and its source.
     pub(crate) fn find() -> Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).map(Path::to_owned);
         let (Some(root), Some(profile), Some(guest)) = (root, guest::profile_dir(), guest::Files::in_target()) else {
-            return Err(Failure::new("this program does not stand in a Cargo target folder")
-                .hint("run it as `cargo xtask`, in the folder of the repository"));
+            return Err(Failure::new("not running from a Cargo target folder")
+                .hint("run `cargo xtask` in the folder of the repository"));
         };
         Ok(Self { root, profile, guest })
     }
 
-    /// Returns the path of the built CLI, built or not.
+    /// Returns the path of the CLI, built or not.
     pub(crate) fn maqet(&self) -> PathBuf {
         self.profile.join("maqet")
     }
@@ -54,11 +54,11 @@ impl Workspace {
         &self.guest
     }
 
-    /// Returns a Cargo command in the repository's folder that builds where we were built.
+    /// Returns a Cargo command that runs in the repository and builds into the target folder of this executable.
     pub(crate) fn cargo<const N: usize>(&self, arguments: [&str; N]) -> Command {
         let mut command = program::command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.current_dir(&self.root).args(arguments);
-        // `cargo run` tells us about the package `xtask` this way; it is not meant for the Cargo we start.
+        // Set by `cargo run` for the package `xtask`, not for the Cargo that it starts.
         for (name, _) in env::vars_os() {
             let text = name.to_string_lossy();
             if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") || text.starts_with("MAQET_") {

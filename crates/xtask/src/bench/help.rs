@@ -1,16 +1,16 @@
-//! What is work of nobody but us: starting, and printing a text.
+//! Work of maqet alone: starting, and printing text.
 
-use super::ground::{Ground, PRINT};
-use super::race::{timed, told};
+use super::compare::{output, timed};
+use super::env::{Env, PRINT};
 use super::row::{Bar, Row};
 use crate::Result;
 
-pub(crate) fn help(ground: &Ground<'_>) -> Result<Vec<Row>> {
-    let print = ground.compiled(PRINT)?;
-    let (_, text) = told(ground.maqet(["--help"]))?;
+pub(crate) fn help(env: &Env<'_>) -> Result<Vec<Row>> {
+    let print = env.compiled(PRINT)?;
+    let (_, text) = output(env.maqet(["--help"]))?;
     let length = text.len().to_string();
-    let row = ground
-        .race("`--help`", "C program", Bar::Within(6))
-        .run(|_| timed(ground.maqet(["--help"])), |_| timed(ground.other(&print, [&length])))?;
+    let row = env
+        .compare("`--help`", "C program", Bar::Within(6))
+        .run(|_| timed(env.maqet(["--help"])), |_| timed(env.other(&print, [&length])))?;
     Ok(vec![row])
 }

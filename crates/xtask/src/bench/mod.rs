@@ -1,16 +1,16 @@
-//! Measures whole processes of the release build against the least that could do the same work.
+//! Measures whole processes of the release build against the fastest program that does the same work.
 //!
-//! It measures and tells; a missed bar is no failure, because what else a machine does can miss it too.
+//! A missed bar is reported and is not a failure: other load on the machine can be its cause.
 
-mod bare;
+mod baseline;
+mod compare;
 mod config;
 mod disk;
-mod ground;
+mod env;
 mod help;
 mod host;
 mod machine;
 mod page;
-mod race;
 mod row;
 mod store;
 mod summary;
@@ -22,31 +22,31 @@ use std::time::Instant;
 use clap::ValueEnum;
 use maqet_testkit::TestHome;
 
-use self::ground::Ground;
+use self::env::Env;
 use self::row::{Row, table};
-use crate::chore::{remark, step, warning};
 use crate::failure::{Failure, OrFailure};
 use crate::guard::Guard;
+use crate::task::{remark, step, warning};
 use crate::workspace::Workspace;
 use crate::{Result, leak, program, tools};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Bench {
-    /// Rounds of each race
+    /// Rounds of each comparison
     #[arg(long, value_name = "N", default_value_t = 21, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
-    /// Measure this work alone, and leave the page as it is
-    #[arg(long, value_name = "WORD", value_enum)]
+    /// Measure only this, without updating docs/performance.md
+    #[arg(long, value_name = "WORK", value_enum)]
     only: Vec<Work>,
     /// Measure this program instead of building one
     #[arg(long, value_name = "PATH")]
     binary: Option<PathBuf>,
-    /// Leave docs/performance.md as it is
+    /// Do not update docs/performance.md
     #[arg(long)]
     no_write: bool,
 }
 
-/// What can be measured by itself.
+/// What can be measured on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Work {
     Ls,
@@ -61,17 +61,17 @@ enum Work {
 }
 
 impl Work {
-    fn measure(self, ground: &Ground<'_>) -> Result<Vec<Row>> {
+    fn measure(self, env: &Env<'_>) -> Result<Vec<Row>> {
         match self {
-            Self::Ls => store::ls(ground),
-            Self::Status => store::status(ground),
-            Self::Add => store::add(ground),
-            Self::Start => machine::start(ground),
-            Self::Qmp => machine::qmp(ground),
-            Self::Stop => machine::stop(ground),
-            Self::Snapshot => disk::snapshot(ground),
-            Self::Config => config::config(ground),
-            Self::Help => help::help(ground),
+            Self::Ls => store::ls(env),
+            Self::Status => store::status(env),
+            Self::Add => store::add(env),
+            Self::Start => machine::start(env),
+            Self::Qmp => machine::qmp(env),
+            Self::Stop => machine::stop(env),
+            Self::Snapshot => disk::snapshot(env),
+            Self::Config => config::config(env),
+            Self::Help => help::help(env),
         }
     }
 }
@@ -87,7 +87,7 @@ impl Bench {
         let home = TestHome::with_binary(installed(&binary)?);
         let folder = home.root().to_owned();
         let guard = Guard::over(&folder)?;
-        let measured = self.measure(&Ground { home: &home, runs: usize::from(self.runs), session: &session });
+        let measured = self.measure(&Env { home: &home, runs: usize::from(self.runs), session: &session });
         drop(home);
         guard.dismiss();
         let rows = measured?;
@@ -110,22 +110,22 @@ impl Bench {
         }
         step("Building maqet for release");
         program::run(&mut workspace.cargo(["build", "--release", "--package", "maqet-cli"]))?;
-        workspace.released_maqet().ok_or_else(|| Failure::new("the target folder has no folder for releases"))
+        workspace.released_maqet().ok_or_else(|| Failure::new("the target folder has no release folder"))
     }
 
-    fn measure(&self, ground: &Ground<'_>) -> Result<Vec<Row>> {
+    fn measure(&self, env: &Env<'_>) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
         for work in Work::value_variants() {
             if self.only.is_empty() || self.only.contains(work) {
                 let name = work.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
                 step(&format!("Measuring `{name}`"));
-                rows.extend(work.measure(ground)?);
+                rows.extend(work.measure(env)?);
             }
         }
         Ok(rows)
     }
 
-    /// Returns the command that does the same again.
+    /// Returns the command that repeats the measurement.
     fn command(&self) -> String {
         let binary = self.binary.as_ref().map(|path| format!(" --binary {}", path.display())).unwrap_or_default();
         format!("cargo xtask bench --runs {}{binary}", self.runs)
@@ -134,8 +134,8 @@ impl Bench {
 
 /// Returns a copy of a program, as `cargo install` makes one.
 ///
-/// What a linker has just written lies in the page cache in single pages, and begins later than what was read or copied
-/// in larger pieces, as everything is that was not built a moment ago.
+/// A file that the linker has just written is in the page cache page by page and starts more slowly than one that was
+/// read or copied in larger pieces.
 fn installed(built: &Path) -> Result<PathBuf> {
     let copy = built.with_extension("installed");
     let failed = || format!("cannot copy `{}`", built.display());
@@ -146,11 +146,11 @@ fn installed(built: &Path) -> Result<PathBuf> {
     Ok(copy)
 }
 
-/// Builds an example of the library and returns where it is.
+/// Builds an example of the library and returns its path.
 fn example(workspace: &Workspace, name: &str) -> Result<PathBuf> {
     program::run(&mut workspace.cargo(["build", "--release", "--package", "maqet", "--example", name]))?;
     let released = workspace.released_maqet().and_then(|maqet| Some(maqet.parent()?.join("examples").join(name)));
-    released.ok_or_else(|| Failure::new("the target folder has no folder for releases"))
+    released.ok_or_else(|| Failure::new("the target folder has no release folder"))
 }
 
 fn write(workspace: &Workspace, page: &str) -> Result<()> {

@@ -1,7 +1,7 @@
-/* The least that asks QEMU something: connect, greeting, qmp_capabilities, query-status, print, exit.
+/* Sends a command to QEMU: connect, greeting, qmp_capabilities, query-status, print, exit.
  *
- * With a number as second word it asks so many times more, and prints how many microseconds these took; out-of-band
- * execution is then enabled, as it spares QEMU work with every command. */
+ * With a number as second argument it sends the command that many times more and prints the duration in microseconds.
+ * Out-of-band execution is then enabled, which makes each command cheaper for QEMU. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +16,7 @@
 
 static char line[1 << 16];
 
-/* Reads lines up to one that holds `wanted`; returns whether it came. */
+/* Reads lines until one contains `wanted`; returns whether there was one. */
 static int await(FILE *monitor, const char *wanted) {
     while (fgets(line, sizeof line, monitor)) {
         if (strstr(line, wanted)) return 1;
@@ -36,26 +36,26 @@ static long microseconds(void) {
     return now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
-int main(int count, char **words) {
+int main(int count, char **arguments) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (count < 2 || count > 3 || strlen(words[1]) >= sizeof address.sun_path) return 2;
-    strcpy(address.sun_path, words[1]);
+    if (count < 2 || count > 3 || strlen(arguments[1]) >= sizeof address.sun_path) return 2;
+    strcpy(address.sun_path, arguments[1]);
 
     int socket_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     FILE *monitor = socket_fd < 0 ? NULL : fdopen(socket_fd, "r");
     if (!monitor || connect(socket_fd, (struct sockaddr *)&address, sizeof address) != 0 ||
         !await(monitor, "\"QMP\"") || !ask(socket_fd, monitor, count < 3 ? NEGOTIATE : NEGOTIATE_OOB) ||
         !ask(socket_fd, monitor, ASK)) {
-        perror(words[1]);
+        perror(arguments[1]);
         return 1;
     }
     fputs(line, stdout);
     if (count < 3) return 0;
 
-    long began = microseconds();
-    for (long left = atol(words[2]); left > 0; left--) {
+    long start = microseconds();
+    for (long left = atol(arguments[2]); left > 0; left--) {
         if (!ask(socket_fd, monitor, ASK)) return 1;
     }
-    printf("%ld\n", microseconds() - began);
+    printf("%ld\n", microseconds() - start);
     return 0;
 }

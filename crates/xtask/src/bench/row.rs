@@ -1,4 +1,4 @@
-//! One line of the table: the same work by maqet and by the least that can do it, and whether that is good enough.
+//! A row of the table: the same work by maqet and by the limit, and whether maqet meets the bar.
 
 use std::fmt::{self, Write};
 use std::time::Duration;
@@ -8,16 +8,16 @@ use super::summary::Summary;
 /// How much longer than the limit maqet may take.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Bar {
-    /// So many times as long.
+    /// A multiple of the limit.
     Times(f64),
-    /// So many milliseconds longer.
+    /// The limit and a number of milliseconds.
     Plus(u64),
-    /// So many milliseconds in all, whatever the limit takes.
+    /// A number of milliseconds, whatever the limit takes.
     Within(u64),
 }
 
 impl Bar {
-    /// Returns whether `ours` is good enough where the limit takes `theirs`.
+    /// Returns whether `ours` meets the bar if the limit takes `theirs`.
     fn is_met(self, ours: Duration, theirs: Duration) -> bool {
         match self {
             Self::Times(factor) => ours <= theirs.mul_f64(factor),
@@ -37,7 +37,7 @@ impl fmt::Display for Bar {
     }
 }
 
-/// What a race came to.
+/// The result of a comparison.
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
     pub(crate) work: String,
@@ -52,7 +52,7 @@ impl Row {
         self.bar.is_met(self.ours.median, self.theirs.median)
     }
 
-    /// Returns the cells of this line of the table, in the order of [`HEAD`].
+    /// Returns the cells in the order of [`HEAD`].
     fn cells(&self) -> [String; 8] {
         let (ours, theirs) = (milliseconds(self.ours.median), milliseconds(self.theirs.median));
         [
@@ -70,7 +70,7 @@ impl Row {
 
 const HEAD: [&str; 8] = ["work", "limit", "maqet, ms", "limit, ms", "difference, ms", "ratio", "bar", ""];
 
-/// Writes rows as a table for people, which is Markdown too.
+/// Formats rows as an aligned Markdown table.
 pub(crate) fn table(rows: &[Row]) -> String {
     let lines: Vec<[String; 8]> = std::iter::once(HEAD.map(str::to_owned)).chain(rows.iter().map(Row::cells)).collect();
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
@@ -120,13 +120,13 @@ mod tests {
     }
 
     #[test]
-    fn test_bar_within_does_not_ask_the_limit() {
+    fn test_bar_within_does_not_depend_on_the_limit() {
         check(Bar::Within(6), 6, 1, true);
         check(Bar::Within(6), 7, 100, false);
     }
 
     #[test]
-    fn test_table_row_is_a_line_of_markdown() {
+    fn test_table_of_a_row_is_aligned_markdown() {
         let summary = |median| Summary {
             median: Duration::from_micros(median),
             p10: Duration::from_micros(median / 2),

@@ -1,11 +1,11 @@
-//! What is mostly work of the store: `ls`, `status`, `add`.
+//! Work that is mostly done by the store: `ls`, `status`, `add`.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use super::ground::{Ground, PUBLISH};
-use super::race::{Race, timed, told};
+use super::compare::{Comparison, output, timed};
+use super::env::{Env, PUBLISH};
 use super::row::{Bar, Row};
 use crate::Result;
 use crate::failure::{Failure, OrFailure};
@@ -14,8 +14,8 @@ const SIZES: [usize; 3] = [1, 1_000, 10_000];
 const PROCESSES: usize = 8;
 const EACH: usize = 50;
 
-/// A race of 400 processes is long, and itself an average.
-const RUNS_PER_CROWD: usize = 4;
+/// A round of 400 processes takes long and is an average in itself.
+const RUNS_PER_CONCURRENT_RUN: usize = 4;
 
 const YAML: &str = "name: vm-00000\naccel: tcg\nmemory: 32M\n";
 
@@ -25,69 +25,69 @@ const TABLE: &str = "name, coalesce(phase, 'defined'), pid, \
 const JSON: &str = "id, name, coalesce(phase, 'defined') AS status, pid, \
     strftime('%Y-%m-%dT%H:%M:%SZ', created_at / 1000000000, 'unixepoch') AS created_at";
 
-pub(crate) fn ls(ground: &Ground<'_>) -> Result<Vec<Row>> {
+pub(crate) fn ls(env: &Env<'_>) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for size in SIZES {
-        let store = filled(ground, size)?;
-        let table = ground.race(format!("`ls` of {size}"), "sqlite3, list", Bar::Times(2.0));
+        let store = filled(env, size)?;
+        let table = env.compare(format!("`ls` of {size}"), "sqlite3, list", Bar::Times(2.0));
         rows.push(table.run(
-            |_| timed(ground.maqet_on(&store, ["ls"])),
-            |_| timed(sqlite(ground, &store, &[], &format!("SELECT {TABLE} FROM vm ORDER BY name"))),
+            |_| timed(env.maqet_on(&store, ["ls"])),
+            |_| timed(sqlite(env, &store, &[], &format!("SELECT {TABLE} FROM vm ORDER BY name"))),
         )?);
-        let json = ground.race(format!("`ls --format json` of {size}"), "sqlite3, json", Bar::Times(2.0));
+        let json = env.compare(format!("`ls --format json` of {size}"), "sqlite3, json", Bar::Times(2.0));
         rows.push(json.run(
-            |_| timed(ground.maqet_on(&store, ["ls", "--format", "json"])),
-            |_| timed(sqlite(ground, &store, &["-json"], &format!("SELECT {JSON} FROM vm ORDER BY name"))),
+            |_| timed(env.maqet_on(&store, ["ls", "--format", "json"])),
+            |_| timed(sqlite(env, &store, &["-json"], &format!("SELECT {JSON} FROM vm ORDER BY name"))),
         )?);
     }
     Ok(rows)
 }
 
-pub(crate) fn status(ground: &Ground<'_>) -> Result<Vec<Row>> {
-    let store = filled(ground, 1_000)?;
-    let row = ground.race("`status` of one among 1000", "sqlite3, one row", Bar::Times(2.0)).run(
-        |_| timed(ground.maqet_on(&store, ["status", "vm-00500"])),
-        |_| timed(sqlite(ground, &store, &[], &format!("SELECT {TABLE} FROM vm WHERE name = 'vm-00500'"))),
+pub(crate) fn status(env: &Env<'_>) -> Result<Vec<Row>> {
+    let store = filled(env, 1_000)?;
+    let row = env.compare("`status` of one among 1000", "sqlite3, one row", Bar::Times(2.0)).run(
+        |_| timed(env.maqet_on(&store, ["status", "vm-00500"])),
+        |_| timed(sqlite(env, &store, &[], &format!("SELECT {TABLE} FROM vm WHERE name = 'vm-00500'"))),
     )?;
     Ok(vec![row])
 }
 
-pub(crate) fn add(ground: &Ground<'_>) -> Result<Vec<Row>> {
-    let publish = ground.compiled(PUBLISH)?;
-    let yaml = ground.home.write("vm.yaml", YAML);
-    let folder = ground.home.path("files");
-    make_folder(&folder)?;
-    let one = ground.race("`add` of one", "fsync + rename", Bar::Times(4.0)).run(
-        |round| timed(add_named(ground, "store-add", &yaml, &format!("vm-{round}"))),
-        |round| timed(ground.other(&publish, [folder.join(round.to_string())])),
+pub(crate) fn add(env: &Env<'_>) -> Result<Vec<Row>> {
+    let publish = env.compiled(PUBLISH)?;
+    let yaml = env.home.write("vm.yaml", YAML);
+    let folder = env.home.path("files");
+    create_folder(&folder)?;
+    let one = env.compare("`add` of one", "fsync + rename", Bar::Times(4.0)).run(
+        |round| timed(add_named(env, "store-add", &yaml, &format!("vm-{round}"))),
+        |round| timed(env.other(&publish, [folder.join(round.to_string())])),
     )?;
 
-    let race =
-        ground.race(format!("`add`, {PROCESSES} processes × {EACH}"), "the same of fsync + rename", Bar::Times(5.0));
-    let crowd = Race { runs: ground.runs.div_ceil(RUNS_PER_CROWD), ..race }.run(
-        |round| add_at_once(ground, &yaml, &format!("store-crowd-{round}")),
+    let concurrent =
+        env.compare(format!("`add`, {PROCESSES} processes × {EACH}"), "the same of fsync + rename", Bar::Times(5.0));
+    let concurrent = Comparison { runs: env.runs.div_ceil(RUNS_PER_CONCURRENT_RUN), ..concurrent }.run(
+        |round| add_concurrently(env, &yaml, &format!("store-concurrent-{round}")),
         |round| {
-            let folder = ground.home.path(format!("crowd-{round}"));
-            make_folder(&folder)?;
-            let took = crowd(|name| timed(ground.other(&publish, [folder.join(name)])))?;
+            let folder = env.home.path(format!("concurrent-{round}"));
+            create_folder(&folder)?;
+            let took = concurrently(|name| timed(env.other(&publish, [folder.join(name)])))?;
             remove(&folder).map(|()| took)
         },
     )?;
-    Ok(vec![one, crowd])
+    Ok(vec![one, concurrent])
 }
 
-/// Adds as many at once to a store that does not exist yet, and checks that all are there.
-fn add_at_once(ground: &Ground<'_>, yaml: &Path, store: &str) -> Result<Duration> {
-    let took = crowd(|name| timed(add_named(ground, store, yaml, name)))?;
-    let (found, expected) = (ground.count(store)?, PROCESSES * EACH);
+/// Adds VMs concurrently to a store that does not exist yet, and checks that it has all of them.
+fn add_concurrently(env: &Env<'_>, yaml: &Path, store: &str) -> Result<Duration> {
+    let took = concurrently(|name| timed(add_named(env, store, yaml, name)))?;
+    let (found, expected) = (env.count(store)?, PROCESSES * EACH);
     if found != expected {
-        return Err(Failure::new(format!("of {expected} VMs added at once, {found} are there")));
+        return Err(Failure::new(format!("{found} of {expected} VMs that were added concurrently are in the store")));
     }
-    remove(&ground.home.path(store)).map(|()| took)
+    remove(&env.home.path(store)).map(|()| took)
 }
 
-/// Has so many at once do `work` so many times each, and returns how long all of it took.
-fn crowd(work: impl Fn(&str) -> Result<Duration> + Sync) -> Result<Duration> {
+/// Runs `work` [`EACH`] times in each of [`PROCESSES`] threads and returns the total duration.
+fn concurrently(work: impl Fn(&str) -> Result<Duration> + Sync) -> Result<Duration> {
     let work = &work;
     let began = Instant::now();
     thread::scope(|scope| {
@@ -98,24 +98,24 @@ fn crowd(work: impl Fn(&str) -> Result<Duration> + Sync) -> Result<Duration> {
     Ok(began.elapsed())
 }
 
-fn add_named(ground: &Ground<'_>, store: &str, yaml: &Path, name: &str) -> std::process::Command {
-    let mut command = ground.maqet_on(store, ["add"]);
+fn add_named(env: &Env<'_>, store: &str, yaml: &Path, name: &str) -> std::process::Command {
+    let mut command = env.maqet_on(store, ["add"]);
     command.arg(yaml).args(["--name", name]);
     command
 }
 
-/// Makes a store of `size` VMs, if it is not there, and returns its name: one by `add`, the others copies of its row.
-fn filled(ground: &Ground<'_>, size: usize) -> Result<String> {
+/// Creates a store of `size` VMs unless it exists, and returns its name: one VM by `add`, the others as copies of its row.
+fn filled(env: &Env<'_>, size: usize) -> Result<String> {
     let store = format!("store-{size}");
-    if ground.home.path(&store).exists() {
+    if env.home.path(&store).exists() {
         return Ok(store);
     }
-    let yaml = ground.home.write("vm.yaml", YAML);
-    told(add_named(ground, &store, &yaml, "vm-00000"))?;
-    told(sqlite(ground, &store, &[], &copies(size)))?;
-    match ground.count(&store)? {
+    let yaml = env.home.write("vm.yaml", YAML);
+    output(add_named(env, &store, &yaml, "vm-00000"))?;
+    output(sqlite(env, &store, &[], &copies(size)))?;
+    match env.count(&store)? {
         found if found == size => Ok(store),
-        found => Err(Failure::new(format!("a store was to have {size} VMs, and `maqet ls` shows {found}"))),
+        found => Err(Failure::new(format!("`maqet ls` shows {found} of {size} VMs"))),
     }
 }
 
@@ -134,14 +134,14 @@ fn copies(size: usize) -> String {
     )
 }
 
-fn sqlite(ground: &Ground<'_>, store: &str, options: &[&str], sql: &str) -> std::process::Command {
-    let mut command = ground.other("sqlite3", options);
-    command.arg(ground.database(store)).arg(sql);
+fn sqlite(env: &Env<'_>, store: &str, options: &[&str], sql: &str) -> std::process::Command {
+    let mut command = env.other("sqlite3", options);
+    command.arg(env.database(store)).arg(sql);
     command
 }
 
-fn make_folder(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).or_failure(|| format!("cannot make `{}`", path.display()))
+fn create_folder(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).or_failure(|| format!("cannot create `{}`", path.display()))
 }
 
 fn remove(path: &Path) -> Result<()> {

@@ -1,8 +1,8 @@
-//! What is kept of many measurements of one thing.
+//! Median and percentiles of measurements.
 
 use std::time::Duration;
 
-/// The middle of the measurements and where the outer tenths begin.
+/// The median and the 10th and 90th percentile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Summary {
     pub(crate) median: Duration,
@@ -11,15 +11,15 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// Sums up `samples`; all zero when there are none.
-    pub(crate) fn of(mut samples: Vec<Duration>) -> Self {
+    /// Summarises `samples`; all zero if there are none.
+    pub(crate) fn new(mut samples: Vec<Duration>) -> Self {
         samples.sort_unstable();
         let at = |percent| quantile(&samples, percent);
         Self { median: at(50), p10: at(10), p90: at(90) }
     }
 }
 
-/// Returns the sample below which `percent` of the others lie, the nearer one where there is none exactly.
+/// Returns the sample nearest to the percentile.
 fn quantile(sorted: &[Duration], percent: usize) -> Duration {
     let last = sorted.len().saturating_sub(1);
     sorted.get((last * percent + 50) / 100).copied().unwrap_or_default()
@@ -31,7 +31,7 @@ mod tests {
 
     #[track_caller]
     fn check(milliseconds: impl IntoIterator<Item = u64>, expected: [u64; 3]) {
-        let summary = Summary::of(milliseconds.into_iter().map(Duration::from_millis).collect());
+        let summary = Summary::new(milliseconds.into_iter().map(Duration::from_millis).collect());
 
         let found = [summary.p10, summary.median, summary.p90].map(|duration| duration.as_millis());
         assert_eq!(found, expected.map(u128::from));
@@ -43,12 +43,12 @@ mod tests {
     }
 
     #[test]
-    fn test_summary_one_outlier_moves_no_median() {
+    fn test_summary_one_outlier_does_not_move_the_median() {
         check([3, 2, 1, 9_000, 2], [1, 2, 9_000]);
     }
 
     #[test]
-    fn test_summary_few_samples_are_all_there_is() {
+    fn test_summary_one_or_no_sample_is_itself_or_zero() {
         check([7], [7, 7, 7]);
         check([], [0, 0, 0]);
     }

@@ -1,8 +1,8 @@
-//! An archive in the form the kernel unpacks as its first root folder: `cpio` of the kind "newc".
+//! Writes an initramfs, a `cpio` archive in the format "newc".
 //!
-//! The same entries give the same bytes: all belong to root, no time is noted, and inode numbers count from one.
+//! The output is reproducible: everything belongs to root, times are zero, and inode numbers count from one.
 
-/// An archive in the making.
+/// An archive under construction.
 #[derive(Debug, Default)]
 pub(crate) struct Archive {
     bytes: Vec<u8>,
@@ -15,12 +15,12 @@ const LINK: u32 = 0o120_000;
 const CHARACTER_DEVICE: u32 = 0o020_000;
 
 impl Archive {
-    /// Adds a folder; its parents have to be there.
+    /// Adds a folder; its parents must have been added.
     pub(crate) fn folder(&mut self, path: &str) {
         self.entry(path, FOLDER | 0o755, (0, 0), b"");
     }
 
-    /// Adds a file that can be executed.
+    /// Adds an executable file.
     pub(crate) fn program(&mut self, path: &str, content: &[u8]) {
         self.entry(path, FILE | 0o755, (0, 0), content);
     }
@@ -40,7 +40,7 @@ impl Archive {
         self.entry(path, CHARACTER_DEVICE | 0o600, number, b"");
     }
 
-    /// Returns the whole archive.
+    /// Returns the complete archive.
     pub(crate) fn finish(mut self) -> Vec<u8> {
         self.entries = 0;
         self.header("TRAILER!!!", 0, (0, 0), 0);
@@ -57,7 +57,7 @@ impl Archive {
     fn header(&mut self, path: &str, mode: u32, (major, minor): (u32, u32), length: usize) {
         let links = 1;
         let (user, group, time) = (0, 0, 0);
-        let length = u32::try_from(length).expect("the files of the guest are far below 4 GiB");
+        let length = u32::try_from(length).expect("the files of the guest are smaller than 4 GiB");
         let name_length = u32::try_from(path.len() + 1).expect("paths are short");
         let fields = [
             self.entries,
@@ -97,7 +97,7 @@ mod tests {
     fn test_finish_empty_archive_is_the_trailer() {
         let mut fields = ["00000000"; 13];
         fields[4] = "00000001"; // links
-        fields[11] = "0000000B"; // length of the name, its end included
+        fields[11] = "0000000B"; // length of the name with its NUL
 
         let bytes = Archive::default().finish();
 

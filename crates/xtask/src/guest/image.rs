@@ -1,4 +1,4 @@
-//! What is in the initramfs.
+//! The content of the initramfs.
 
 use super::cpio::Archive;
 use super::module;
@@ -8,20 +8,20 @@ use crate::{Result, program};
 /// The first program of the guest.
 pub(crate) const INIT: &str = include_str!("init.sh");
 
-/// The program that loads a module the guest does without otherwise.
+/// The program that loads a module on request.
 pub(crate) const LOAD: &str = include_str!("load.sh");
 
-/// What the guest cannot do without: its disks and the power button. What they need is found out.
+/// Modules loaded at boot, for disks and the power button; their dependencies are resolved.
 pub(crate) const MODULES: [&str; 4] = ["virtio_pci", "virtio_blk", "button", "evdev"];
 
-/// The keyboards of other countries, which `loadkmap </lib/keymaps/de` gives to the guest, and where they come from.
+/// Keymaps, which the guest loads with `loadkmap </lib/keymaps/de`, and their sources.
 pub(crate) const KEYMAPS: [(&str, &str); 4] =
     [("us", "qwerty/us"), ("uk", "qwerty/uk"), ("de", "qwertz/de-latin1"), ("fr", "azerty/fr-latin1")];
 
-/// What the power button does; busybox's `acpid` looks for it under this name.
+/// The handler of the power button, run by busybox's `acpid`.
 const POWER_BUTTON: &str = "#!/bin/sh\necho 'maqet-guest: power button' >/dev/ttyS0\nsync\nexec poweroff -f\n";
 
-/// Returns the archive: busybox under each of its names, the modules in their order, keymaps, `init` and `load`.
+/// Returns the archive: busybox under each of its names, modules in load order, keymaps, `init` and `load`.
 pub(crate) fn initramfs(kernel: &Kernel, busybox: &Busybox, keymaps: &Keymaps, on_demand: &[&str]) -> Result<Vec<u8>> {
     let available = kernel.modules()?;
     let names = program::output(program::command(busybox.path()).arg("--list"))?;

@@ -1,6 +1,6 @@
 #!/bin/sh
-# The first program of the test guest: loads its modules, says on the serial line what machine it found, and serves a
-# shell there. Every program started costs an emulated CPU about 20 ms, so what the shell can do itself, it does.
+# The first program of the test guest: loads modules, prints the hardware it finds on the serial line, and runs a
+# shell there. Starting a program takes an emulated CPU about 20 ms, so builtins of the shell are preferred.
 export PATH=/bin HOME=/root TERM=vt100 PS1='guest# '
 mount -t proc proc /proc
 mount -t sysfs sys /sys

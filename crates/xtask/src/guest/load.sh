@@ -1,5 +1,5 @@
 #!/bin/sh
-# Loads modules that the guest has but does not load by itself, each after those it needs: `load virtio_net`.
+# Loads modules on request, with their dependencies first: `load virtio_net`.
 for name; do
     while read -r module; do
         [ -d /sys/module/${module%.ko} ] || insmod /lib/modules/$module

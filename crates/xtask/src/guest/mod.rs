@@ -1,7 +1,7 @@
-//! The Linux guests of tests and demo: one of Debian's kernels and a busybox initramfs each.
+//! The Linux guests of tests and demo, each a Debian kernel with a busybox initramfs.
 //!
-//! All comes from downloaded packages that are unpacked and never installed, so an ordinary user can build the guests
-//! and the machine's own busybox is left alone.
+//! The packages are downloaded and unpacked, not installed, so building the guests needs no root and does not change the
+//! system.
 
 mod cpio;
 mod image;
@@ -15,43 +15,43 @@ use maqet_testkit::guest::Files;
 use package::Packages;
 
 use crate::Result;
-use crate::chore::{remark, step};
 use crate::failure::OrFailure;
+use crate::task::{remark, step};
 use crate::workspace::Workspace;
 
-/// A guest: one of Debian's kernels, and the modules it can load.
+/// A guest: a Debian kernel and the modules it can load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Flavour {
-    /// The package that depends on the current kernel of this kind.
+    /// The package that depends on the current kernel of this flavour.
     metapackage: &'static str,
-    /// What is loaded when somebody asks for it: each module costs every boot 20 ms.
+    /// Modules loaded on request: each one loaded at boot adds 20 ms.
     on_demand: &'static [&'static str],
 }
 
-/// The kernel for virtual machines. Its boot is two seconds shorter, so this is the guest of all tests but few.
+/// The kernel for virtual machines, which boots two seconds faster; most tests use it.
 const CLOUD: Flavour = Flavour {
     metapackage: "linux-image-cloud-amd64",
     on_demand: &["virtio_net", "virtio_scsi", "sd_mod", "sr_mod", "virtio_balloon"],
 };
 
-/// The kernel for any machine: the cloud kernel has no 9p.
+/// The generic kernel: the cloud kernel lacks 9p.
 const WITH_9P: Flavour = Flavour { metapackage: "linux-image-amd64", on_demand: &["9p", "9pnet_virtio"] };
 
-/// The package with a busybox that needs no libraries.
+/// The package of a statically linked busybox.
 const BUSYBOX_PACKAGE: &str = "busybox-static";
 
-/// The package with the keymaps of Linux consoles.
+/// The package of keymaps for Linux consoles.
 const KEYMAP_PACKAGE: &str = "console-data";
 
-/// The package with the program that compiles them.
+/// The package of the program that compiles keymaps.
 const LOADKEYS_PACKAGE: &str = "kbd";
 
-/// To be raised when the builder makes something else out of the same scripts and modules.
+/// Raise it when the builder changes its output for the same scripts and modules.
 const BUILDER: u32 = 3;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Guest {
-    /// Build them even if they are there, to take newer kernels
+    /// Rebuild them even if they are up to date, for newer kernels
     #[arg(long)]
     rebuild: bool,
 }
@@ -60,7 +60,7 @@ impl Guest {
     pub(crate) fn run(&self, workspace: &Workspace) -> Result<()> {
         let files = workspace.guest();
         if self.rebuild {
-            remove_if_there(&stamp_path(files))?;
+            remove_if_exists(&stamp_path(files))?;
         }
         if !ensure(files)? {
             step("The guests are up to date");
@@ -72,12 +72,12 @@ impl Guest {
     }
 }
 
-/// Builds the guests if one is missing or was built by another version of the builder; returns whether it did.
+/// Builds the guests if one is missing or outdated; returns whether it did.
 ///
-/// A second builder waits for the first one and then finds all done.
+/// A concurrent build waits for the first and then finds the guests up to date.
 pub(crate) fn ensure(files: &Files) -> Result<bool> {
     let folder = files.folder();
-    fs::create_dir_all(folder).or_failure(|| format!("cannot make `{}`", folder.display()))?;
+    fs::create_dir_all(folder).or_failure(|| format!("cannot create `{}`", folder.display()))?;
     let lock_path = folder.join("lock");
     let lock = File::create(&lock_path).or_failure(|| format!("cannot open `{}`", lock_path.display()))?;
     lock.lock().or_failure(|| format!("cannot lock `{}`", lock_path.display()))?;
@@ -98,14 +98,14 @@ fn build(files: &Files) -> Result<()> {
     let work = tempfile::Builder::new()
         .prefix(".build-")
         .tempdir_in(folder)
-        .or_failure(|| format!("cannot make a folder in `{}`", folder.display()))?;
+        .or_failure(|| format!("cannot create a folder in `{}`", folder.display()))?;
 
     let Packages { busybox, keymaps, kernels: [cloud, with_9p] } = package::fetch(work.path(), [CLOUD, WITH_9P])?;
-    // Without a stamp all count as missing, so that an interrupted build is never taken for a whole one.
-    remove_if_there(&stamp_path(files))?;
+    // Without a stamp the guests count as missing, so an interrupted build is never used.
+    remove_if_exists(&stamp_path(files))?;
     for (files, unpacked, flavour) in [(files, cloud, CLOUD), (&files.with_9p(), with_9p, WITH_9P)] {
         let initramfs = image::initramfs(&unpacked, &busybox, &keymaps, flavour.on_demand)?;
-        fs::create_dir_all(files.folder()).or_failure(|| format!("cannot make `{}`", files.folder().display()))?;
+        fs::create_dir_all(files.folder()).or_failure(|| format!("cannot create `{}`", files.folder().display()))?;
         put(&files.kernel(), &read(&unpacked.kernel()?)?, work.path())?;
         put(&files.initramfs(), &initramfs, work.path())?;
         remark(&format!("{} in {}", unpacked.package(), files.folder().display()));
@@ -113,7 +113,7 @@ fn build(files: &Files) -> Result<()> {
     put(&stamp_path(files), stamp().as_bytes(), work.path())
 }
 
-/// Writes a file whole: elsewhere on the same file system, then renamed.
+/// Writes a file atomically: under another name on the same file system, then renamed.
 fn put(path: &Path, content: &[u8], work: &Path) -> Result<()> {
     let whole = work.join("whole");
     fs::write(&whole, content)
@@ -125,7 +125,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).or_failure(|| format!("cannot read `{}`", path.display()))
 }
 
-fn remove_if_there(path: &Path) -> Result<()> {
+fn remove_if_exists(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).or_failure(|| format!("cannot remove `{}`", path.display()))
@@ -138,7 +138,7 @@ fn stamp_path(files: &Files) -> std::path::PathBuf {
     files.folder().join("stamp")
 }
 
-/// Returns what the guests are made from, word by word: any change of it asks for new ones.
+/// Returns a text of everything the guests are made from; they are rebuilt when it changes.
 fn stamp() -> String {
     let on_demand = [CLOUD, WITH_9P].map(|flavour| flavour.on_demand.join(" ")).join(" / ");
     let modules = image::MODULES.join(" ");

@@ -1,7 +1,7 @@
-//! Kernel modules and the order in which they have to be loaded.
+//! Kernel modules and the order in which they are loaded.
 //!
-//! The package holds no `modules.dep` (its installation would make one), so each module is asked itself: its
-//! `.modinfo` section holds a text `depends=a,b`.
+//! The package has no `modules.dep`, which its installation would create, so dependencies are read from the `.modinfo`
+//! section of each module: `depends=a,b`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,15 +11,15 @@ use super::read;
 use crate::Result;
 use crate::failure::{Failure, OrFailure};
 
-/// A module to be put into the initramfs.
+/// A module for the initramfs.
 #[derive(Debug)]
 pub(crate) struct Module {
-    /// Its file's name, such as `virtio_blk.ko`.
+    /// Its file name, such as `virtio_blk.ko`.
     pub(crate) file: String,
     pub(crate) content: Vec<u8>,
 }
 
-/// Returns the modules behind `wanted`, each after those it depends on; what is built into the kernel is left out.
+/// Returns `wanted` with their dependencies in load order, without modules that are built into the kernel.
 pub(crate) fn in_order(folder: &Path, wanted: &[&str]) -> Result<Vec<Module>> {
     let mut available = BTreeMap::new();
     list(folder, &mut available)?;
@@ -31,7 +31,7 @@ pub(crate) fn in_order(folder: &Path, wanted: &[&str]) -> Result<Vec<Module>> {
     let order = resolve(wanted, |name| {
         let Some(path) = available.get(name) else {
             let is_builtin = builtin.lines().any(|line| module_name(Path::new(line)).as_deref() == Some(name));
-            let missing = || Failure::new(format!("the kernel's package has no module `{name}`"));
+            let missing = || Failure::new(format!("the kernel package has no module `{name}`"));
             return if is_builtin { Ok(None) } else { Err(missing()) };
         };
         let content = read(path)?;
@@ -45,33 +45,33 @@ pub(crate) fn in_order(folder: &Path, wanted: &[&str]) -> Result<Vec<Module>> {
     Ok(order.into_iter().map(module).collect())
 }
 
-/// Puts every name after the names it needs; `needs` returns `None` for what has not to be loaded.
+/// Sorts every name after those it needs; `needs` returns `None` for built-in modules.
 fn resolve(wanted: &[&str], mut needs: impl FnMut(&str) -> Result<Option<Vec<String>>>) -> Result<Vec<String>> {
-    /// Either a name to look at, or one all of whose needs were put before it.
+    /// A name to visit, or one whose needs have all been added.
     enum Todo {
-        Look(String),
-        Put(String),
+        Visit(String),
+        Add(String),
     }
 
     let mut order: Vec<String> = Vec::new();
     let mut seen = std::collections::BTreeSet::new();
-    let mut todo: Vec<Todo> = wanted.iter().rev().map(|name| Todo::Look((*name).to_owned())).collect();
+    let mut todo: Vec<Todo> = wanted.iter().rev().map(|name| Todo::Visit((*name).to_owned())).collect();
     while let Some(next) = todo.pop() {
         match next {
-            Todo::Put(name) => order.push(name),
-            Todo::Look(name) if seen.insert(name.clone()) => {
+            Todo::Add(name) => order.push(name),
+            Todo::Visit(name) if seen.insert(name.clone()) => {
                 if let Some(needed) = needs(&name)? {
-                    todo.push(Todo::Put(name));
-                    todo.extend(needed.into_iter().rev().map(Todo::Look));
+                    todo.push(Todo::Add(name));
+                    todo.extend(needed.into_iter().rev().map(Todo::Visit));
                 }
             }
-            Todo::Look(_) => {}
+            Todo::Visit(_) => {}
         }
     }
     Ok(order)
 }
 
-/// Returns the names in the text `depends=…` of a module; none if it has no such text.
+/// Returns the names in `depends=…` of a module.
 fn depends(content: &[u8]) -> Vec<String> {
     const KEY: &[u8] = b"\0depends=";
     let Some(at) = content.windows(KEY.len()).position(|window| window == KEY) else { return Vec::new() };
@@ -93,7 +93,7 @@ fn list(folder: &Path, found: &mut BTreeMap<String, PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Returns a module's name: that of its file, with `_` for `-`, as the kernel spells it.
+/// Returns the name of a module: its file name with `_` for `-`, as the kernel spells it.
 fn module_name(path: &Path) -> Option<String> {
     Some(path.file_name()?.to_str()?.strip_suffix(".ko")?.replace('-', "_"))
 }
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn test_resolve_builtin_is_left_out() {
+    fn test_resolve_builtin_is_omitted() {
         check(&["builtin", "evdev"], &["evdev"]);
     }
 

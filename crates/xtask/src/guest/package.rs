@@ -1,11 +1,11 @@
-//! Fetching Debian packages and unpacking them, without installing anything.
+//! Downloading and unpacking Debian packages, without installing them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{BUSYBOX_PACKAGE, Flavour, KEYMAP_PACKAGE, LOADKEYS_PACKAGE, read};
-use crate::chore::remark;
 use crate::failure::{Failure, OrFailure};
+use crate::task::remark;
 use crate::{Result, program, tools};
 
 /// The unpacked packages.
@@ -13,7 +13,7 @@ use crate::{Result, program, tools};
 pub(crate) struct Packages<const N: usize> {
     pub(crate) busybox: Busybox,
     pub(crate) keymaps: Keymaps,
-    /// In the order in which they were asked for.
+    /// In the order of the request.
     pub(crate) kernels: [Kernel; N],
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct Busybox {
     folder: PathBuf,
 }
 
-/// Unpacked keymaps, and the program that compiles them.
+/// Unpacked keymaps and their compiler.
 #[derive(Debug)]
 pub(crate) struct Keymaps {
     folder: PathBuf,
@@ -38,7 +38,7 @@ pub(crate) struct Keymaps {
 }
 
 impl Keymaps {
-    /// Compiles a keymap, such as `qwertz/de-latin1`, into the form that busybox's `loadkmap` takes.
+    /// Compiles a keymap, such as `qwertz/de-latin1`, into the format of busybox's `loadkmap`.
     pub(crate) fn compiled(&self, keymap: &str) -> Result<Vec<u8>> {
         let paths = ["bin/loadkeys", "usr/bin/loadkeys"].map(|place| self.loadkeys.join(place));
         let loadkeys = paths.iter().find(|place| place.is_file()).unwrap_or(&paths[0]);
@@ -48,7 +48,7 @@ impl Keymaps {
 }
 
 impl Kernel {
-    /// Returns the name of the package, which holds the version.
+    /// Returns the name of the package, which includes the version.
     pub(crate) fn package(&self) -> &str {
         &self.package
     }
@@ -60,7 +60,7 @@ impl Kernel {
 
     /// Returns the folder with the kernel's modules.
     ///
-    /// On a system whose /lib is a link into /usr the package may have them there.
+    /// Packages of systems with a merged /usr can have them there.
     pub(crate) fn modules(&self) -> Result<PathBuf> {
         let paths = ["lib/modules", "usr/lib/modules"].map(|place| self.folder.join(place));
         let place = paths.iter().find(|place| place.is_dir()).unwrap_or(&paths[0]);
@@ -85,14 +85,14 @@ impl Busybox {
 pub(crate) fn fetch<const N: usize>(work: &Path, flavours: [Flavour; N]) -> Result<Packages<N>> {
     for needed in ["apt-cache", "apt-get", "dpkg-deb"] {
         if program::find(needed).is_none() {
-            return Err(Failure::new(format!("the guests are built from Debian packages, and there is no `{needed}`"))
-                .hint("build them on a Debian machine, and name the folder with the files in MAQET_GUEST"));
+            return Err(Failure::new(format!("cannot build the guests from Debian packages: `{needed}` is missing"))
+                .hint("build them on a Debian machine and set MAQET_GUEST to the folder of the files"));
         }
     }
 
-    // Old lists name packages that the mirror no longer has, and a fresh machine has no lists at all.
+    // Outdated lists name packages that the mirror no longer has, and a fresh machine has no lists.
     let packages = download(work, &flavours).or_else(|_| {
-        remark("the package lists are missing or old");
+        remark("the package lists are missing or outdated");
         tools::update_lists("apt-get update")?;
         download(work, &flavours)
     })?;
@@ -106,28 +106,28 @@ pub(crate) fn fetch<const N: usize>(work: &Path, flavours: [Flavour; N]) -> Resu
     Ok(Packages { busybox: Busybox { folder: work.join(BUSYBOX_PACKAGE) }, keymaps, kernels })
 }
 
-/// Downloads everything at once; returns the names of the kernels' packages, then the others.
+/// Downloads all packages; returns their names, those of kernels first.
 fn download(work: &Path, flavours: &[Flavour]) -> Result<Vec<String>> {
     let mut packages = flavours.iter().map(|flavour| versioned(flavour.metapackage)).collect::<Result<Vec<_>>>()?;
     packages.extend([BUSYBOX_PACKAGE, KEYMAP_PACKAGE, LOADKEYS_PACKAGE].map(str::to_owned));
     remark(&format!("downloading {}", packages.join(", ")));
     let mut apt = program::command("apt-get");
-    // As root, apt would drop to a user who may not enter our folder, and warn about it.
+    // Run by root, apt would switch to a user without access to the folder, and warn.
     apt.args(["-o", "APT::Sandbox::User=root", "download"]).args(&packages).current_dir(work);
     program::output(&mut apt)?;
     Ok(packages)
 }
 
-/// Returns the kernel package that a metapackage leads to.
+/// Returns the kernel package that a metapackage depends on.
 fn versioned(metapackage: &str) -> Result<String> {
     let listed = program::output(program::command("apt-cache").args(["depends", metapackage]))?;
     kernel_package(&listed).ok_or_else(|| {
-        Failure::new(format!("apt knows no kernel behind `{metapackage}`"))
-            .hint("the guests need a Debian machine of the amd64 kind")
+        Failure::new(format!("`{metapackage}` does not depend on a kernel package"))
+            .hint("build the guests on a Debian machine with amd64")
     })
 }
 
-/// Unpacks each package into a folder of its name, all at the same time: it is one thread's work for each.
+/// Unpacks each package into a folder of its name, in parallel.
 fn unpack(work: &Path, packages: &[String]) -> Result<()> {
     let archives = packages
         .iter()
@@ -143,12 +143,12 @@ fn unpack(work: &Path, packages: &[String]) -> Result<()> {
         let done = |thread: std::thread::ScopedJoinHandle<'_, Result<()>>| {
             thread.join().unwrap_or_else(|_| Err(Failure::new("a thread that unpacked a package panicked")))
         };
-        // All are waited for before the first failure is told.
+        // All threads are joined before the first failure is returned.
         unpacking.into_iter().map(done).collect::<Vec<_>>().into_iter().collect()
     })
 }
 
-/// Returns the real kernel package out of what `apt-cache depends` says about the metapackage.
+/// Returns the kernel package in the output of `apt-cache depends` for the metapackage.
 fn kernel_package(listed: &str) -> Option<String> {
     listed
         .lines()
@@ -158,13 +158,13 @@ fn kernel_package(listed: &str) -> Option<String> {
 }
 
 fn only_entry(folder: &Path, prefix: &str) -> Result<PathBuf> {
-    let entries = fs::read_dir(folder).or_failure(|| format!("the kernel's package has no `{}`", folder.display()))?;
+    let entries = fs::read_dir(folder).or_failure(|| format!("the kernel package has no `{}`", folder.display()))?;
     let named = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
     entries
         .flatten()
         .map(|entry| entry.path())
         .find(named)
-        .ok_or_else(|| Failure::new(format!("the kernel's package has nothing like `{}/{prefix}*`", folder.display())))
+        .ok_or_else(|| Failure::new(format!("the kernel package has no `{}/{prefix}*`", folder.display())))
 }
 
 #[cfg(test)]
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_kernel_package_metapackage_leads_to_the_versioned_one() {
+    fn test_kernel_package_of_metapackage_is_the_versioned_one() {
         let listed = "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\n";
 
         assert_eq!(kernel_package(listed).as_deref(), Some("linux-image-6.1.0-56-cloud-amd64"));

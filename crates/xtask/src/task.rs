@@ -1,4 +1,4 @@
-//! How a chore tells what it is doing.
+//! Progress messages of tasks.
 
 use anstyle::{AnsiColor, Style};
 
@@ -13,19 +13,19 @@ pub(crate) fn remark(what: &str) {
     anstream::eprintln!("    {what}");
 }
 
-/// Says something that must not be overlooked.
+/// Prints a warning.
 pub(crate) fn warning(what: &str) {
     let yellow = AnsiColor::Yellow.on_default().bold();
     anstream::eprintln!("{yellow}warning:{yellow:#} {what}");
 }
 
-/// Shows a command of the chore itself before it runs.
+/// Prints a command of the task itself before it runs.
 pub(crate) fn prompt(command: &str) {
     let bold = Style::new().bold();
     anstream::eprintln!("{bold}$ {command}{bold:#}");
 }
 
-/// Shows a command whose output is the chore's result, as a line of the same transcript.
+/// Prints a command whose output is the result of the task, to the same stream as that output.
 pub(crate) fn typed(command: &str) {
     let bold = Style::new().bold();
     anstream::println!("{bold}$ {command}{bold:#}");

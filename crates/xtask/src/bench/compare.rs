@@ -1,4 +1,4 @@
-//! Measuring two ways to do the same work, by turns.
+//! Measuring two ways to do the same work, alternately.
 
 use std::io::{Read, Seek};
 use std::process::{Command, Stdio};
@@ -6,26 +6,26 @@ use std::time::{Duration, Instant};
 
 use super::row::{Bar, Row};
 use super::summary::Summary;
-use crate::chore::remark;
 use crate::failure::{Failure, OrFailure};
+use crate::task::remark;
 use crate::{Result, program};
 
-/// Rounds that are run and not counted: they fill the page cache and the caches of both sides.
+/// Rounds that are not counted: they fill the caches of both sides.
 const WARM_UP: usize = 2;
 
 /// Two ways to do the same work.
 #[derive(Debug)]
-pub(crate) struct Race {
+pub(crate) struct Comparison {
     pub(crate) work: String,
     pub(crate) limit: &'static str,
     pub(crate) bar: Bar,
     pub(crate) runs: usize,
 }
 
-impl Race {
-    /// Runs both sides by turns, so that what else the machine does meets both, and sums up.
+impl Comparison {
+    /// Runs both sides alternately, so that other load affects both, and summarises.
     ///
-    /// Each side is told the number of the round and returns how long the measured part of it took.
+    /// Each side gets the number of the round and returns the duration of its measured part.
     pub(crate) fn run(
         self,
         mut ours: impl FnMut(usize) -> Result<Duration>,
@@ -37,7 +37,7 @@ impl Race {
         }
         let (ours, theirs) = rounds.split_off(WARM_UP).into_iter().unzip();
         let Self { work, limit, bar, .. } = self;
-        let row = Row { work, limit, bar, ours: Summary::of(ours), theirs: Summary::of(theirs) };
+        let row = Row { work, limit, bar, ours: Summary::new(ours), theirs: Summary::new(theirs) };
 
         let [ours, theirs] = [row.ours, row.theirs].map(|side| side.median.as_secs_f64() * 1e3);
         let verdict = if row.is_met() { "met" } else { "MISSED" };
@@ -46,41 +46,41 @@ impl Race {
     }
 }
 
-/// Runs a command to its end, reading all it prints, and returns how long that took.
+/// Runs a command, reads all of its output, and returns the duration.
 pub(crate) fn timed(command: Command) -> Result<Duration> {
-    let (took, _) = told(command)?;
+    let (took, _) = output(command)?;
     Ok(took)
 }
 
-/// Runs a command to its end and returns how long that took and what it printed.
-pub(crate) fn told(command: Command) -> Result<(Duration, String)> {
-    ended(command, 0)
+/// Runs a command and returns the duration and the output.
+pub(crate) fn output(command: Command) -> Result<(Duration, String)> {
+    output_with_code(command, 0)
 }
 
-/// Does the same with a command that is to end with `code`.
-pub(crate) fn ended(mut command: Command, code: i32) -> Result<(Duration, String)> {
+/// Like [`output`], for a command that is expected to exit with `code`.
+pub(crate) fn output_with_code(mut command: Command, code: i32) -> Result<(Duration, String)> {
     let shown = program::shown(&command);
     let what = || format!("cannot run `{shown}`");
-    // A file and not a pipe: nobody has to read it meanwhile.
+    // A file needs no reader while the command runs, a pipe would.
     let mut errors = tempfile::tempfile().or_failure(what)?;
     let copy = errors.try_clone().or_failure(what)?;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(copy);
-    let mut output = Vec::new();
+    let mut stdout = Vec::new();
 
     let began = Instant::now();
     let mut child = command.spawn().or_failure(what)?;
     if let Some(mut pipe) = child.stdout.take() {
-        pipe.read_to_end(&mut output).or_failure(what)?;
+        pipe.read_to_end(&mut stdout).or_failure(what)?;
     }
     let status = child.wait().or_failure(what)?;
     let took = began.elapsed();
 
     if status.code() != Some(code) {
-        let mut said = String::new();
-        errors.rewind().and_then(|()| errors.read_to_string(&mut said)).or_failure(what)?;
-        return Err(Failure::new(format!("`{shown}` ended with {status}")).because(said.trim().to_owned()));
+        let mut stderr = String::new();
+        errors.rewind().and_then(|()| errors.read_to_string(&mut stderr)).or_failure(what)?;
+        return Err(Failure::new(format!("`{shown}` failed with {status}")).because(stderr.trim().to_owned()));
     }
-    Ok((took, String::from_utf8_lossy(&output).into_owned()))
+    Ok((took, String::from_utf8_lossy(&stdout).into_owned()))
 }
 
 #[cfg(test)]
@@ -90,9 +90,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_run_sides_take_turns_and_the_warm_up_does_not_count() {
+    fn test_run_sides_alternate_and_warm_up_is_not_counted() {
         let turns = RefCell::new(String::new());
-        let race = Race { work: "x".to_owned(), limit: "y", bar: Bar::Times(1.0), runs: 1 };
+        let comparison = Comparison { work: "x".to_owned(), limit: "y", bar: Bar::Times(1.0), runs: 1 };
         let side = |name, last| {
             let turns = &turns;
             move |round| {
@@ -101,14 +101,14 @@ mod tests {
             }
         };
 
-        let row = race.run(side('o', 1), side('t', 2)).unwrap();
+        let row = comparison.run(side('o', 1), side('t', 2)).unwrap();
 
         assert_eq!(turns.into_inner(), "ototot");
         assert_eq!([row.ours.median, row.theirs.median].map(|median| median.as_secs()), [1, 2]);
     }
 
     #[test]
-    fn test_timed_failing_command_tells_what_it_said() {
+    fn test_timed_failing_command_reports_its_stderr() {
         let mut command = program::command("sh");
         command.args(["-c", "echo why >&2; exit 3"]);
 
@@ -118,22 +118,22 @@ mod tests {
     }
 
     #[test]
-    fn test_ended_with_the_code_that_is_due_is_no_failure() {
-        let ends = |code: &str| {
+    fn test_output_with_code_only_the_expected_code_is_success() {
+        let is_expected = |code: &str| {
             let mut command = program::command("sh");
             command.args(["-c", &format!("exit {code}")]);
-            ended(command, 2).is_ok()
+            output_with_code(command, 2).is_ok()
         };
 
-        assert!(ends("2"));
-        assert!(!ends("0") && !ends("3"));
+        assert!(is_expected("2"));
+        assert!(!is_expected("0") && !is_expected("3"));
     }
 
     #[test]
-    fn test_told_more_than_a_pipe_holds_is_read_whole() {
+    fn test_output_longer_than_a_pipe_is_read_completely() {
         let mut command = program::command("head");
         command.args(["-c", "300000", "/dev/zero"]);
 
-        assert_eq!(told(command).unwrap().1.len(), 300_000);
+        assert_eq!(output(command).unwrap().1.len(), 300_000);
     }
 }
