@@ -4,8 +4,10 @@
 //! folder in /tmp.
 
 mod bench;
+mod check;
 
 mod demo;
+mod dependencies;
 mod failure;
 mod fault_points;
 mod fuzz;
@@ -45,6 +47,12 @@ enum Task {
     /// Builds maqet and a small Linux guest, and runs each command in a private folder that is removed afterwards.
     /// Emulates the CPU, so it works on any machine. Takes less than a minute once everything is built.
     Demo,
+
+    /// Run the checks and tests that need no QEMU
+    ///
+    /// In order: format, lints, dependencies, unit tests, and the tests of operations and architecture. Takes less than
+    /// a minute on two cores once everything is built.
+    Check,
 
     /// Run all checks and tests, stopping at the first failure
     ///
@@ -86,6 +94,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = Workspace::find().and_then(|workspace| match arguments.task {
         Task::Demo => demo::run(&workspace),
+        Task::Check => check::run(&workspace),
         Task::Test(test) => test.run(&workspace),
         Task::Guest(guest) => guest.run(&workspace),
         Task::Bench(bench) => bench.run(&workspace),

@@ -1,4 +1,4 @@
-//! All checks and tests, in the order in which they fail fastest.
+//! All checks and tests, the fastest to fail first.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,15 +6,16 @@ use std::time::Instant;
 
 use maqet_testkit::{namespaces, process, variable};
 
-use crate::task::{prompt, step, warning};
-use crate::failure::{Failure, OrFailure};
+use crate::check::cargo_step;
+use crate::failure::OrFailure;
 use crate::guard::Guard;
+use crate::task::{step, warning};
 use crate::workspace::Workspace;
-use crate::{Result, fault_points, guest, leak, program, tools};
+use crate::{Result, check, fault_points, guest, leak, tools};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Test {
-    /// Run the tests that take minutes, too
+    /// Also run the tests that take minutes
     #[arg(long)]
     long: bool,
 }
@@ -28,7 +29,7 @@ impl Test {
         let folder = tempfile::Builder::new()
             .prefix("mq")
             .tempdir_in("/tmp")
-            .or_failure(|| "cannot make a folder in /tmp".to_owned())?
+            .or_failure(|| "cannot create a folder in /tmp".to_owned())?
             .keep();
         let guard = Guard::over(&folder)?;
         let outcome = steps(self, workspace, &folder);
@@ -45,31 +46,30 @@ impl Test {
 }
 
 fn steps(test: &Test, workspace: &Workspace, folder: &Path) -> Result<()> {
-    cargo_step("Format", &mut workspace.cargo(["fmt", "--all", "--check"]))
-        .map_err(|failure| failure.hint("format with `cargo fmt --all`"))?;
-    let clippy = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "--deny", "warnings"];
-    cargo_step("Lints", &mut workspace.cargo(clippy))?;
-    // What is compiled where a feature is off is seen by nobody else.
-    let bare = ["clippy", "--package", "maqet-domain", "--all-targets", "--", "--deny", "warnings"];
-    cargo_step("Lints without features", &mut workspace.cargo(bare))?;
+    check::format(workspace)?;
+    check::lints(workspace)?;
+    // Code for a disabled feature is not compiled by the other steps.
+    let without_features = ["clippy", "--package", "maqet-domain", "--all-targets", "--", "--deny", "warnings"];
+    cargo_step("Lints without features", &mut workspace.cargo(without_features))?;
     fuzz_targets(workspace)?;
+    check::policy(workspace)?;
     cargo_step("Build", &mut workspace.cargo(["build", "--workspace", "--all-targets"]))?;
-    step("The CLI with fault points");
+    step("CLI with fault points");
     fault_points::build(workspace)?;
     cargo_step("Tests", &mut tests(test, workspace, folder))?;
-    skipped();
-    dependencies(workspace)
+    report_skipped();
+    Ok(())
 }
 
-/// Checks the targets of `fuzz/`, a workspace of its own, without the fuzzer: that is C++, and nothing here runs it.
+/// Checks the targets in `fuzz/`, a separate workspace, without the fuzzer, which is C++ and not needed here.
 fn fuzz_targets(workspace: &Workspace) -> Result<()> {
-    const MANIFEST: &str = "--manifest-path=fuzz/Cargo.toml";
-    let format = ["fmt", MANIFEST, "--check"];
+    const MANIFEST: [&str; 2] = ["--manifest-path", "fuzz/Cargo.toml"];
+    let format = ["fmt", MANIFEST[0], MANIFEST[1], "--check"];
     cargo_step("Format of fuzz targets", &mut workspace.cargo(format))
-        .map_err(|failure| failure.hint("format with `cargo fmt --manifest-path fuzz/Cargo.toml`"))?;
-    let clippy = ["clippy", MANIFEST, "--locked", "--no-default-features", "--", "--deny", "warnings"];
+        .map_err(|failure| failure.hint("run `cargo fmt --manifest-path fuzz/Cargo.toml`"))?;
+    let clippy = ["clippy", MANIFEST[0], MANIFEST[1], "--locked", "--no-default-features", "--", "--deny", "warnings"];
     cargo_step("Lints of fuzz targets", &mut workspace.cargo(clippy)).map_err(|failure| {
-        failure.hint("if its lock file is behind: `cargo update --manifest-path fuzz/Cargo.toml --workspace`")
+        failure.hint("if its lock file is outdated, run `cargo update --manifest-path fuzz/Cargo.toml --workspace`")
     })
 }
 
@@ -88,30 +88,14 @@ fn tests(test: &Test, workspace: &Workspace, folder: &Path) -> Command {
     command
 }
 
-/// Tells which tests did nothing, at the end: what they say by themselves stands among thousands of lines.
-fn skipped() {
+/// Names the tests that were skipped; their own output is lost among thousands of lines.
+fn report_skipped() {
     if let Some(lack) = namespaces::lack() {
-        warning(&format!("SKIPPED: cards on taps and bridges; this host has no networks of a test's own ({lack})"));
+        warning(&format!("SKIPPED: network cards on taps and bridges: cannot create a network namespace ({lack})"));
     }
-}
-
-fn dependencies(workspace: &Workspace) -> Result<()> {
-    if program::find("cargo-deny").is_none() {
-        warning(
-            "SKIPPED: bans, licences and sources of dependencies; to check them: cargo install --locked cargo-deny",
-        );
-        return Ok(());
-    }
-    cargo_step("Dependencies", &mut workspace.cargo(["deny", "check", "bans", "licenses", "sources"]))
 }
 
 fn no_leaks(folder: &Path) -> Result<()> {
-    step("Nothing left behind");
+    step("No processes or files left behind");
     leak::check(folder)
-}
-
-fn cargo_step(name: &str, command: &mut Command) -> Result<()> {
-    step(name);
-    prompt(&program::shown(command).replacen(&command.get_program().to_string_lossy().into_owned(), "cargo", 1));
-    program::run(command).map_err(|failure| Failure::new(format!("step `{name}` failed")).because(failure))
 }

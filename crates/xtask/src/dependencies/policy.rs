@@ -1,0 +1,48 @@
+//! Which dependencies maqet accepts, and why.
+
+/// Rules for the packages in the dependency graph, tests and development tasks included.
+pub(super) struct Policy {
+    /// The targets whose dependencies are checked.
+    pub(super) targets: &'static [&'static str],
+    /// Where packages may come from.
+    pub(super) registry: &'static str,
+    /// Licences, by SPDX identifier, that any package may have.
+    pub(super) licences: &'static [&'static str],
+    /// Licences that one package may have besides.
+    pub(super) exceptions: &'static [Exception],
+    /// Packages that are refused.
+    pub(super) bans: &'static [Ban],
+}
+
+/// A licence that is accepted for one package.
+pub(super) struct Exception {
+    pub(super) package: &'static str,
+    pub(super) licence: &'static str,
+}
+
+/// A refused package.
+pub(super) struct Ban {
+    pub(super) package: &'static str,
+    pub(super) reason: &'static str,
+}
+
+pub(super) const POLICY: Policy = Policy {
+    // maqet needs pidfds, Unix sockets and /proc: Linux only.
+    targets: &["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"],
+    // A Git dependency has no version and can vanish.
+    registry: "registry+https://github.com/rust-lang/crates.io-index",
+    // Permissive licences that only require to name the authors, like our own MIT OR Apache-2.0.
+    licences: &["MIT", "Apache-2.0", "Unicode-3.0"],
+    exceptions: &[
+        // MIT without its only requirement.
+        Exception { package: "borrow-or-share", licence: "MIT-0" },
+        // Covers a part; as free as MIT, and forbids only to advertise with the names of the authors.
+        Exception { package: "encoding_rs", licence: "BSD-3-Clause" },
+        // Requires less than MIT: only that changed sources say so.
+        Exception { package: "foldhash", licence: "Zlib" },
+    ],
+    bans: &[
+        Ban { package: "openssl-sys", reason: "needs a system library that a fresh machine lacks" },
+        Ban { package: "serde_yaml", reason: "archived by its author; `serde-saphyr` reads our YAML (ADR 9)" },
+    ],
+};
