@@ -39,7 +39,7 @@ pub(crate) fn policy(workspace: &Workspace) -> Result<()> {
 fn fast_tests(workspace: &Workspace) -> Command {
     let targets = ["--workspace", "--lib", "--bins", "--test=operations", "--test=architecture"];
     let mut command = workspace.cargo(["test", "--quiet"]);
-    command.args(targets);
+    command.args(targets).env("INSTA_UPDATE", "no");
     command
 }
 

@@ -1,14 +1,14 @@
-//! Dependencies point inwards only, and the command line stays out of the library.
+//! Dependencies between packages point inwards, and clap stays out of the libraries.
 
 use crate::assert_none;
 use crate::workspace::{Dependency, Package, packages, text};
 
-/// What each package may depend on among ours; a package that is not here may not be there either.
+/// Which packages of the workspace each may depend on; a new package has to be entered here.
 const ALLOWED: [(&str, &[&str]); 10] = [
     ("maqet-domain", &[]),
     ("maqet-application", &["maqet-domain"]),
     ("maqet-adapters-linux", &["maqet-domain"]),
-    // The layer of the host, which the other adapters build on; besides that they do not know each other.
+    // The host layer is the only adapter that others may use.
     ("maqet-adapters-sqlite", &["maqet-domain", "maqet-adapters-linux"]),
     ("maqet-adapters-qemu", &["maqet-domain", "maqet-adapters-linux"]),
     (
@@ -21,11 +21,11 @@ const ALLOWED: [(&str, &[&str]); 10] = [
     ("xtask", &["maqet-testkit"]),
 ];
 
-/// What tests of any package may use besides; the package `maqet-tests` is all tests and may use everything.
+/// Additional dependencies of the tests of any package; `maqet-tests` may depend on everything.
 const ALLOWED_FOR_TESTS: [&str; 2] = ["maqet-domain", "maqet-testkit"];
 
-/// Crates that reach the world; a package that is to be pure has none of them.
-const WORLDLY: [&str; 13] = [
+/// Crates that do I/O or read the environment; a pure package has none of them.
+const IMPURE: [&str; 13] = [
     "anstream",
     "close_fds",
     "getrandom",
@@ -42,32 +42,32 @@ const WORLDLY: [&str; 13] = [
 ];
 
 /// Features of tokio that open files, sockets and processes.
-const WORLDLY_TOKIO: [&str; 6] = ["fs", "full", "io-std", "net", "process", "signal"];
+const IMPURE_TOKIO: [&str; 6] = ["fs", "full", "io-std", "net", "process", "signal"];
 
 fn forbidden_edges(package: &Package, ours: &[String]) -> Vec<String> {
     let Some((_, allowed)) = ALLOWED.iter().find(|(name, _)| *name == package.name) else {
-        return vec![format!("`{}` is new: say here and in docs/architecture.md what it may depend on", package.name)];
+        return vec![format!("`{}` is new: enter here and in docs/architecture.md what it may depend on", package.name)];
     };
     let is_allowed = |dependency: &&Dependency| {
         let for_tests = dependency.kind == "dev"
             && (package.name == "maqet-tests" || ALLOWED_FOR_TESTS.contains(&dependency.name.as_str()));
         for_tests || allowed.contains(&dependency.name.as_str())
     };
-    let from_store = package.dependencies.iter().filter(|dependency| ours.contains(&dependency.name));
-    from_store
+    let internal = package.dependencies.iter().filter(|dependency| ours.contains(&dependency.name));
+    internal
         .filter(|dependency| !is_allowed(dependency))
         .map(|dependency| format!("`{}` depends on `{}` ({})", package.name, dependency.name, dependency.kind))
         .collect()
 }
 
-fn worldly(package: &Package, tokio: bool) -> Vec<String> {
+fn impure(package: &Package, tokio: bool) -> Vec<String> {
     let normal = package.dependencies.iter().filter(|dependency| dependency.kind == "normal");
-    let is_worldly = |dependency: &&Dependency| match dependency.name.as_str() {
-        "tokio" => !tokio || dependency.features.iter().any(|feature| WORLDLY_TOKIO.contains(&feature.as_str())),
-        name => WORLDLY.contains(&name),
+    let is_impure = |dependency: &&Dependency| match dependency.name.as_str() {
+        "tokio" => !tokio || dependency.features.iter().any(|feature| IMPURE_TOKIO.contains(&feature.as_str())),
+        name => IMPURE.contains(&name),
     };
     normal
-        .filter(is_worldly)
+        .filter(is_impure)
         .map(|dependency| format!("`{}` depends on `{}` {:?}", package.name, dependency.name, dependency.features))
         .collect()
 }
@@ -83,7 +83,7 @@ fn hard_clap(package: &Package) -> Vec<String> {
 }
 
 fn named<'a>(packages: &'a [Package], name: &str) -> &'a Package {
-    packages.iter().find(|package| package.name == name).unwrap_or_else(|| panic!("there is no package `{name}`"))
+    packages.iter().find(|package| package.name == name).unwrap_or_else(|| panic!("no package `{name}`"))
 }
 
 #[test]
@@ -93,17 +93,17 @@ fn test_dependencies_of_every_package_point_inwards_only() {
 
     let findings: Vec<String> = packages.iter().flat_map(|package| forbidden_edges(package, &ours)).collect();
 
-    assert_none("dependencies point inwards only", &findings);
+    assert_none("dependencies point inwards", &findings);
 }
 
 #[test]
 fn test_dependencies_of_the_domain_reach_no_world_and_no_runtime() {
-    assert_none("the domain is pure", &worldly(named(&packages(), "maqet-domain"), false));
+    assert_none("the domain is pure", &impure(named(&packages(), "maqet-domain"), false));
 }
 
 #[test]
 fn test_dependencies_of_the_application_reach_the_world_through_ports_only() {
-    assert_none("the application works through ports", &worldly(named(&packages(), "maqet-application"), true));
+    assert_none("the application works through ports", &impure(named(&packages(), "maqet-application"), true));
 }
 
 #[test]
@@ -151,11 +151,11 @@ fn test_forbidden_edges_outward_dependency_is_found() {
 }
 
 #[test]
-fn test_worldly_runtime_with_sockets_is_found() {
-    assert_eq!(worldly(&sample("x", "tokio", &["time"]), true).len(), 0);
-    assert_eq!(worldly(&sample("x", "tokio", &["time"]), false).len(), 1);
-    assert_eq!(worldly(&sample("x", "tokio", &["net"]), true).len(), 1);
-    assert_eq!(worldly(&sample("x", "rustix", &[]), true).len(), 1);
+fn test_impure_runtime_with_sockets_is_found() {
+    assert_eq!(impure(&sample("x", "tokio", &["time"]), true).len(), 0);
+    assert_eq!(impure(&sample("x", "tokio", &["time"]), false).len(), 1);
+    assert_eq!(impure(&sample("x", "tokio", &["net"]), true).len(), 1);
+    assert_eq!(impure(&sample("x", "rustix", &[]), true).len(), 1);
 }
 
 #[test]
