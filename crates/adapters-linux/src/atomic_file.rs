@@ -1,45 +1,51 @@
-//! The file an image is before it has its name.
+//! Files that appear under their name complete or not at all.
+//!
+//! A file is written under a temporary name in the folder of its target, and renamed once it is complete. The temporary
+//! name begins with a dot and identifies the process that writes it, so that a file left by a process that was killed
+//! can be recognised: [`AtomicFile::create`] removes such files of the same target, [`stale_files`] finds all of them.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use maqet_domain::vm::BootId;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use uuid::Uuid;
 
-use crate::limits::PARTIAL_STALE;
-use crate::private_file::new_private_file;
-use crate::process::{identity_of, stat_of};
+use crate::limits::STALE_FILE_AGE;
+use crate::private_file::{new_private_file, new_shared_file};
+use crate::process::{boot_id, identity_of, stat_of};
 
-/// The longest name of a file on the file systems of Linux, in bytes.
+/// The longest file name on the file systems of Linux, in bytes.
 const NAME_MAX: usize = 255;
 
-/// What stands between the name of the image and the maker.
+/// Separates the name of the target from the writer in a temporary name.
 const MARKER: &str = ".partial-";
 
-/// A file beside the image it becomes; removed when dropped before that.
+/// A file being written under a temporary name, which is removed on drop unless it was renamed to its target.
 #[derive(Debug)]
-pub struct Partial {
-    path: PathBuf,
+pub struct AtomicFile {
+    file: File,
+    temporary: PathBuf,
+    target: PathBuf,
 }
 
-/// Who makes a partial file: enough to tell whether that process still lives.
+/// The process that writes a temporary file: enough to determine whether it is still running.
 #[derive(Debug, PartialEq, Eq)]
-struct Maker {
-    /// The first eight digits of the boot.
+struct Writer {
+    /// The first eight digits of the boot ID.
     boot: String,
     pid: u32,
     start_ticks: u64,
 }
 
-impl Maker {
-    fn us() -> io::Result<Self> {
-        let us = identity_of(std::process::id()).ok_or(io::ErrorKind::NotFound)?;
-        let boot = us.boot_id.0.chars().take(8).collect();
-        Ok(Self { boot, pid: us.pid, start_ticks: us.start_ticks })
+impl Writer {
+    fn current() -> io::Result<Self> {
+        let process = identity_of(std::process::id()).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Self { boot: short(&process.boot_id), pid: process.pid, start_ticks: process.start_ticks })
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -51,154 +57,290 @@ impl Maker {
         Some(Self { boot, pid, start_ticks })
     }
 
-    fn is_alive(&self) -> bool {
-        stat_of(self.pid).is_some_and(|stat| stat.is_alive() && stat.start_ticks == self.start_ticks)
+    /// Returns whether the file at `path` is abandoned.
+    ///
+    /// A writer from another boot may run on another host that has this folder mounted as well: then the age decides.
+    fn has_abandoned(&self, path: &Path, boot: &str) -> bool {
+        if self.boot == boot {
+            !stat_of(self.pid).is_some_and(|stat| stat.is_alive() && stat.start_ticks == self.start_ticks)
+        } else {
+            is_older_than_limit(path)
+        }
     }
 }
 
-impl Partial {
-    /// Makes the file, empty and readable by its owner only, and removes what killed makers of this image left.
-    pub fn reserve(image: &Path) -> io::Result<Self> {
-        let us = Maker::us()?;
-        sweep(image, &us);
+fn short(boot: &BootId) -> String {
+    boot.0.chars().take(8).collect()
+}
+
+fn is_older_than_limit(path: &Path) -> bool {
+    let modified = fs::symlink_metadata(path).and_then(|found| found.modified());
+    modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > STALE_FILE_AGE))
+}
+
+impl AtomicFile {
+    /// Creates the temporary file of `target`, empty and with mode 0600, and removes those that killed writers of the
+    /// same target left.
+    ///
+    /// Errors: whatever the file system reports; `InvalidInput` for a path without a file name.
+    pub fn create(target: &Path) -> io::Result<Self> {
+        Self::create_by(target, new_private_file)
+    }
+
+    /// Does the same with the mode that the umask gives a new file, for a file that the user asked for.
+    pub fn create_shared(target: &Path) -> io::Result<Self> {
+        Self::create_by(target, new_shared_file)
+    }
+
+    fn create_by(target: &Path, new_file: impl FnOnce(&Path) -> io::Result<File>) -> io::Result<Self> {
+        let writer = Writer::current()?;
+        remove_stale_files_of(target, &writer.boot);
         let random = Uuid::new_v4().simple().to_string();
-        let tail = format!("{}-{}-{}-{}", us.boot, us.pid, us.start_ticks, &random[..8]);
-        let mut name = prefix(image, tail.len())?;
-        name.push(tail);
-        let path = image.with_file_name(name);
-        new_private_file(&path)?;
-        Ok(Self { path })
+        let tail = format!("{}-{}-{}-{}", writer.boot, writer.pid, writer.start_ticks, &random[..8]);
+        let temporary = target.with_file_name(temporary_name(target, &tail)?);
+        Ok(Self { file: new_file(&temporary)?, temporary, target: target.to_owned() })
     }
 
-    /// Returns where the file is until it is published.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Returns the path of the temporary file, for a program that writes it.
+    pub fn temporary(&self) -> &Path {
+        &self.temporary
     }
 
-    /// Gives the file, now complete, the name of the image; an image that is there is not replaced.
-    pub fn publish(self, image: &Path) -> io::Result<()> {
-        File::open(&self.path)?.sync_all()?;
-        match renameat_with(CWD, &self.path, CWD, image, RenameFlags::NOREPLACE) {
-            Ok(()) => {}
-            // File systems without that flag have hard links instead, which do not replace either.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::hard_link(&self.path, image)?,
-            Err(why) => return Err(why.into()),
-        }
-        // Some file systems cannot sync a folder; the image itself is safe.
-        let _ = image.parent().map(|folder| File::open(folder).and_then(|folder| folder.sync_all()));
+    /// Writes the content to disk.
+    ///
+    /// Errors: whatever the file system reports.
+    pub fn sync(&self) -> io::Result<()> {
+        // Reopened, since a program may have replaced the file at the temporary path.
+        File::open(&self.temporary)?.sync_all()
+    }
+
+    /// Renames the complete file to its target, replacing an existing one, once the content is on disk.
+    ///
+    /// Errors: whatever the file system reports; the target is then unchanged.
+    pub fn replace(self) -> io::Result<()> {
+        self.sync()?;
+        fs::rename(&self.temporary, &self.target)?;
+        self.sync_folder();
         Ok(())
     }
 
-    /// Gives the file, now complete, a name that another one may have; that one is gone then.
-    pub fn replace(self, file: &Path) -> io::Result<()> {
-        fs::rename(&self.path, file)
+    /// Does the same without waiting for the disk, for content that can be computed again: after a power failure the
+    /// file may be empty or missing.
+    pub fn replace_unsynced(self) -> io::Result<()> {
+        fs::rename(&self.temporary, &self.target)
+    }
+
+    /// Renames the complete file to its target, once the content is on disk, unless there is a file already.
+    ///
+    /// Errors: `AlreadyExists`, and whatever the file system reports.
+    pub fn publish(self) -> io::Result<()> {
+        self.sync()?;
+        match renameat_with(CWD, &self.temporary, CWD, &self.target, RenameFlags::NOREPLACE) {
+            Ok(()) => {}
+            // File systems without that flag have hard links, which do not replace a file either.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::hard_link(&self.temporary, &self.target)?,
+            Err(error) => return Err(error.into()),
+        }
+        self.sync_folder();
+        Ok(())
+    }
+
+    /// Some file systems cannot sync a folder; the content is on disk in any case.
+    fn sync_folder(&self) {
+        let _ = self.target.parent().map(|folder| File::open(folder).and_then(|folder| folder.sync_all()));
     }
 }
 
-impl Drop for Partial {
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for AtomicFile {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        let _ = fs::remove_file(&self.temporary);
     }
 }
 
-/// Returns how the names of partial files of `image` begin, cut so that `tail` bytes fit behind it.
-fn prefix(image: &Path, tail: usize) -> io::Result<OsString> {
-    let name = image.file_name().ok_or(io::ErrorKind::InvalidInput)?.as_bytes();
-    let marker = MARKER.as_bytes();
-    let room = NAME_MAX.saturating_sub(1 + marker.len() + tail);
-    let kept = &name[..name.len().min(room)];
-    Ok(OsString::from_vec([b".", kept, marker].concat()))
+/// Puts `content` at `path`, replacing an existing file, without waiting for the disk: for caches and the like.
+///
+/// Errors: whatever the file system reports; the file at `path` is then unchanged.
+pub fn replace_unsynced(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = AtomicFile::create(path)?;
+    file.write_all(content)?;
+    file.replace_unsynced()
 }
 
-/// Removes partial files of `image` whose maker is dead.
-fn sweep(image: &Path, us: &Maker) {
-    let (Some(folder), Ok(prefix)) = (image.parent(), prefix(image, 0)) else { return };
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let tail = name.as_bytes().strip_prefix(prefix.as_bytes()).and_then(|tail| std::str::from_utf8(tail).ok());
-        let Some(maker) = tail.and_then(Maker::parse) else { continue };
-        if is_abandoned(&maker, us, &entry.path()) {
+/// Returns the temporary files in `folder` whose writer is gone, of any target.
+pub fn stale_files(folder: &Path) -> Vec<PathBuf> {
+    let boot = short(&boot_id());
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_stale = |path: &PathBuf| {
+        let parsed = path.file_name().and_then(parse_temporary_name);
+        parsed.is_some_and(|(_, writer)| writer.has_abandoned(path, &boot))
+    };
+    entries.map(|entry| entry.path()).filter(is_stale).collect()
+}
+
+/// Removes the temporary files of `target` whose writer is gone.
+fn remove_stale_files_of(target: &Path, boot: &str) {
+    let (Some(folder), Some(name)) = (target.parent(), target.file_name()) else { return };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let file = entry.file_name();
+        let Some((stem, writer)) = parse_temporary_name(&file) else { continue };
+        // The stem of a long name is cut.
+        let is_of_target = name.as_bytes().starts_with(stem) && (stem.len() == name.len() || file.len() == NAME_MAX);
+        if is_of_target && writer.has_abandoned(&entry.path(), boot) {
             let _ = fs::remove_file(entry.path());
         }
     }
 }
 
-/// Returns whether nobody makes the partial file any more.
-///
-/// A maker of another boot may be of another host that has this folder mounted too.
-fn is_abandoned(maker: &Maker, us: &Maker, path: &Path) -> bool {
-    if maker.boot == us.boot { !maker.is_alive() } else { is_stale(path) }
+/// Returns a temporary name for `target`, whose stem is cut so that `tail` fits behind it.
+fn temporary_name(target: &Path, tail: &str) -> io::Result<OsString> {
+    let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?.as_bytes();
+    let room = NAME_MAX.saturating_sub(1 + MARKER.len() + tail.len());
+    let stem = &name[..name.len().min(room)];
+    Ok(OsString::from_vec([b".", stem, MARKER.as_bytes(), tail.as_bytes()].concat()))
 }
 
-/// Returns the partial files in `folder` whose maker is dead, of whatever image.
-pub fn left_behind(folder: &Path) -> Vec<PathBuf> {
-    let (Ok(us), Ok(entries)) = (Maker::us(), fs::read_dir(folder)) else { return Vec::new() };
-    let is_dead = |path: &PathBuf| {
-        let name = path.file_name().and_then(|name| name.to_str()).filter(|name| name.starts_with('.'));
-        let tail = name.and_then(|name| Some(name.rsplit_once(MARKER)?.1));
-        tail.and_then(Maker::parse).is_some_and(|maker| is_abandoned(&maker, &us, path))
-    };
-    entries.flatten().map(|entry| entry.path()).filter(is_dead).collect()
-}
-
-fn is_stale(path: &Path) -> bool {
-    let modified = fs::symlink_metadata(path).and_then(|found| found.modified());
-    modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > PARTIAL_STALE))
+/// Parses a temporary name: the stem of its target, and its writer.
+fn parse_temporary_name(name: &OsStr) -> Option<(&[u8], Writer)> {
+    let name = name.as_bytes().strip_prefix(b".")?;
+    let at = name.windows(MARKER.len()).rposition(|part| part == MARKER.as_bytes())?;
+    let tail = std::str::from_utf8(&name[at + MARKER.len()..]).ok()?;
+    Some((&name[..at], Writer::parse(tail)?))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{MetadataExt, symlink};
+
     use super::*;
 
-    #[test]
-    fn test_partial_dropped_leaves_nothing() {
-        let folder = tempfile::tempdir().unwrap();
+    fn write(target: &Path, content: &str) -> AtomicFile {
+        let mut file = AtomicFile::create(target).unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+        file
+    }
 
-        drop(Partial::reserve(&folder.path().join("a.qcow2")).unwrap());
-
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    fn names(folder: &Path) -> Vec<OsString> {
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
     }
 
     #[test]
-    fn test_partial_published_never_replaces() {
+    fn test_atomic_file_dropped_is_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let image = folder.path().join("a.qcow2");
-        let (one, other) = (Partial::reserve(&image).unwrap(), Partial::reserve(&image).unwrap());
-        fs::write(one.path(), "one").unwrap();
 
-        one.publish(&image).unwrap();
-        let refused = other.publish(&image).unwrap_err();
+        drop(write(&folder.path().join("a.qcow2"), "half"));
 
-        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(fs::read(&image).unwrap(), b"one");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(names(folder.path()).is_empty());
     }
 
     #[test]
-    fn test_partial_of_a_dead_maker_is_swept_and_of_a_living_one_kept() {
+    fn test_publish_existing_target_is_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let image = folder.path().join("a.qcow2");
-        let us = Maker::us().unwrap();
+        let target = folder.path().join("a.qcow2");
+        let (first, second) = (write(&target, "first"), write(&target, "second"));
+
+        first.publish().unwrap();
+        let error = second.publish().unwrap_err();
+
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&target).unwrap(), b"first");
+        assert_eq!(names(folder.path()), ["a.qcow2"]);
+    }
+
+    #[test]
+    fn test_publish_file_written_by_program_is_renamed() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a.qcow2");
+        let file = AtomicFile::create(&target).unwrap();
+        fs::write(file.temporary(), "by a program").unwrap();
+
+        file.publish().unwrap();
+
+        assert_eq!(fs::read(&target).unwrap(), b"by a program");
+    }
+
+    #[test]
+    fn test_replace_leaves_one_private_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("cache.json");
+
+        write(&target, "one").replace().unwrap();
+        replace_unsynced(&target, b"two").unwrap();
+
+        assert_eq!(fs::read(&target).unwrap(), b"two");
+        assert_eq!(fs::metadata(&target).unwrap().mode() & 0o7777, 0o600);
+        assert_eq!(names(folder.path()), ["cache.json"]);
+    }
+
+    #[test]
+    fn test_replace_symbolic_link_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, elsewhere) = (folder.path().join("cache.json"), folder.path().join("elsewhere"));
+        fs::write(&elsewhere, "kept").unwrap();
+        symlink(&elsewhere, &target).unwrap();
+
+        write(&target, "new").replace().unwrap();
+
+        assert_eq!(fs::read(&elsewhere).unwrap(), b"kept");
+        assert!(target.symlink_metadata().unwrap().is_file());
+    }
+
+    #[test]
+    fn test_stale_file_of_dead_writer_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a.qcow2");
+        let us = Writer::current().unwrap();
         let dead = folder.path().join(format!(".a.qcow2.partial-{}-{}-1-0badcafe", us.boot, us.pid));
+        let other = folder.path().join(format!(".a.partial-{}-{}-1-0badcafe", us.boot, us.pid));
         fs::write(&dead, "").unwrap();
-        assert_eq!(left_behind(folder.path()).first(), Some(&dead));
-        let living = Partial::reserve(&image).unwrap();
+        fs::write(&other, "").unwrap();
+        assert_eq!(stale_files(folder.path()).len(), 2);
+        let living = AtomicFile::create(&target).unwrap();
 
-        let mine = Partial::reserve(&image).unwrap();
+        let ours = AtomicFile::create(&target).unwrap();
 
         assert!(!dead.exists());
-        assert!(living.path().exists() && mine.path().exists());
-        assert_eq!(left_behind(folder.path()), Vec::<PathBuf>::new());
+        assert!(living.temporary().exists() && ours.temporary().exists());
+        assert_eq!(stale_files(folder.path()), [other]);
     }
 
     #[test]
-    fn test_partial_longest_name_still_fits() {
+    fn test_stale_file_of_other_boot_is_kept_while_new() {
         let folder = tempfile::tempdir().unwrap();
-        let image = folder.path().join("x".repeat(NAME_MAX));
+        fs::write(folder.path().join(".a.qcow2.partial-00000000-1-1-0badcafe"), "").unwrap();
 
-        Partial::reserve(&image).unwrap().publish(&image).unwrap();
+        assert!(stale_files(folder.path()).is_empty());
+    }
 
-        assert!(image.exists());
+    #[test]
+    fn test_atomic_file_longest_name_fits() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("x".repeat(NAME_MAX));
+        let us = Writer::current().unwrap();
+        let tail = format!("{}-{}-1-0badcafe", us.boot, us.pid);
+        let dead = folder.path().join(temporary_name(&target, &tail).unwrap());
+        fs::write(&dead, "").unwrap();
+
+        write(&target, "").publish().unwrap();
+
+        assert!(target.exists() && !dead.exists());
+    }
+
+    #[test]
+    fn test_parse_temporary_name_other_names_are_none() {
+        for name in ["a.qcow2", ".a.qcow2", "a.partial-b-1-1-c", ".a.partial-b-1-c", ".a.partial-b-x-1-c", ".partial-"]
+        {
+            assert_eq!(parse_temporary_name(OsStr::new(name)), None, "{name}");
+        }
     }
 }

@@ -13,7 +13,7 @@ use maqet_domain::port::{KeptVm, VmCopies};
 use maqet_domain::vm::{Origins, Revision, Vm, VmEntry, VmId, VmName};
 use serde::{Deserialize, Serialize};
 
-use crate::atomic_file::Partial;
+use crate::atomic_file::replace_unsynced;
 use crate::limits::COPY_BYTES;
 use crate::private_file::private_folder;
 
@@ -109,10 +109,8 @@ impl VmCopies for FileCopies {
         };
         let folder = self.folder(&entry.id);
         private_folder(&folder)?;
-        let file = folder.join(NAME);
-        let partial = Partial::reserve(&file)?;
-        fs::write(partial.path(), serde_json::to_vec(&content)?)?;
-        Ok(partial.replace(&file)?)
+        // The database has the durable record.
+        Ok(replace_unsynced(&folder.join(NAME), &serde_json::to_vec(&content)?)?)
     }
 
     async fn count(&self) -> usize {

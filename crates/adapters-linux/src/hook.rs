@@ -11,9 +11,10 @@ use jiff::Timestamp;
 use maqet_domain::port::{HookCall, HookError, Hooks};
 use rustix::fs::MemfdFlags;
 
+use crate::atomic_file::replace_unsynced;
 use crate::environment::{ProcessEnvironment, Unfound};
 use crate::limits::{HOOK_LOG_BYTES, HOOK_OUTPUT_BYTES};
-use crate::private_file::{private_folder, private_log, write_whole};
+use crate::private_file::{private_folder, private_log};
 use crate::process::{CaptureError, Group, Printed, begin, finish_into, in_words};
 
 /// Runs hooks in the environment of all programs.
@@ -83,7 +84,7 @@ impl Hooks for LocalHooks {
     }
 
     async fn set_told(&self, records: &Path, offset: u64) {
-        let _ = write_whole(&records.join(TOLD), offset.to_string().as_bytes());
+        let _ = replace_unsynced(&records.join(TOLD), offset.to_string().as_bytes());
     }
 }
 

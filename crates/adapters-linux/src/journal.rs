@@ -9,9 +9,10 @@ use async_trait::async_trait;
 use maqet_domain::port::{Journal, RecordError};
 use tokio::time::Instant;
 
+use crate::atomic_file::replace_unsynced;
 use crate::jitter::pause;
 use crate::limits::{JOURNAL_BYTES, JOURNAL_PATIENCE};
-use crate::private_file::{private_folder, private_log, write_whole};
+use crate::private_file::{private_folder, private_log};
 
 /// Keeps logs as files of the local file system.
 ///
@@ -78,7 +79,7 @@ fn halve(path: &Path, length: u64) -> io::Result<()> {
     let mut kept = Vec::new();
     log.take(JOURNAL_BYTES).read_to_end(&mut kept)?;
     let begins = kept.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    write_whole(path, kept.get(begins..).unwrap_or_default())
+    replace_unsynced(path, kept.get(begins..).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -16,10 +16,6 @@ pub const LOCK_LEAST_PATIENCE: Duration = Duration::from_millis(20);
 /// a device driver takes longer.
 pub const KILL_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The age from which the unfinished image of another boot (or host) is taken for left behind: twice what the making
-/// of one may take.
-pub const PARTIAL_STALE: Duration = Duration::from_mins(4);
-
 /// How much of `/proc/cpuinfo` is searched for the flags of the first CPU.
 pub const CPUINFO_BYTES: u64 = 64 << 10;
 
@@ -38,8 +34,9 @@ pub const JOURNAL_PATIENCE: Duration = Duration::from_millis(500);
 /// The largest copy of a VM that is read; a definition is at most 1 MiB of YAML.
 pub const COPY_BYTES: u64 = 16 << 20;
 
-/// The age from which a file that is to become another one is taken for left behind: writing one takes milliseconds.
-pub const TEMPORARY_STALE: Duration = Duration::from_mins(4);
+/// The age from which a temporary file is stale if its writer cannot be checked: twice the timeout of the slowest write,
+/// which is the creation of an image.
+pub const STALE_FILE_AGE: Duration = Duration::from_mins(4);
 
 /// How much a hook may print; it is a notification, and what it has to say at length belongs into files of its own.
 pub const HOOK_OUTPUT_BYTES: usize = 64 << 10;

@@ -1,12 +1,11 @@
 //! Folders and files that are nobody else's business: 0700 and 0600 whatever the umask, and no symbolic links.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::OFlags;
-use uuid::Uuid;
 
 /// Says why a path is not safe to use.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +115,11 @@ pub fn new_private_file(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().read(true).write(true).create_new(true))
 }
 
+/// Creates a file with the mode that the umask gives; it must not exist.
+pub(crate) fn new_shared_file(path: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).create_new(true).open(path)
+}
+
 fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     // Without NONBLOCK a FIFO put in the place of a file would hold us for ever.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -132,19 +136,6 @@ fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
         file.set_permissions(Permissions::from_mode(0o600))?;
     }
     Ok(file)
-}
-
-/// Puts `content` at `path` whole: under another name first, then renamed.
-pub fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension(format!("{}.tmp", Uuid::new_v4().simple()));
-    let written = new_private_file(&beside).and_then(|mut file| {
-        file.write_all(content)?;
-        fs::rename(&beside, path)
-    });
-    if written.is_err() {
-        let _ = fs::remove_file(&beside);
-    }
-    written
 }
 
 #[cfg(test)]
@@ -222,18 +213,5 @@ mod tests {
         rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
 
         assert!(private_file(&fifo).is_err());
-    }
-
-    #[test]
-    fn test_write_whole_leaves_one_private_file() {
-        let root = tempfile::tempdir().unwrap();
-        let path = root.path().join("cache.json");
-
-        write_whole(&path, b"one").unwrap();
-        write_whole(&path, b"two").unwrap();
-
-        assert_eq!(fs::read(&path).unwrap(), b"two");
-        assert_eq!(mode_of(&path), 0o600);
-        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
     }
 }

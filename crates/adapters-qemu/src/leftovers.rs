@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use maqet_adapters_linux::limits::TEMPORARY_STALE;
+use maqet_adapters_linux::limits::STALE_FILE_AGE;
 use maqet_adapters_linux::{atomic_file, database_of, name_of, vm_folders};
 use maqet_domain::port::{LockName, QemuInstance, RemoveError, StaleFile, StaleFileKind, StaleFiles};
 use maqet_domain::vm::{BootNumber, RunPaths, VmId};
@@ -85,12 +85,12 @@ impl LocalLeftovers {
     }
 
     fn temporaries(&self, beside: &[PathBuf]) -> Vec<StaleFile> {
-        let mut found: Vec<PathBuf> = entries(&self.folders.data).filter(|path| named(path, ".tmp-", "")).collect();
-        found.extend(entries(&self.folders.cache).filter(|path| named(path, "", ".tmp")));
-        found.retain(|path| is_older(path, TEMPORARY_STALE));
+        let mut found: Vec<PathBuf> = entries(&self.folders.data).filter(|path| is_temporary(path)).collect();
+        found.retain(|path| is_older(path, STALE_FILE_AGE));
         let mut beside: HashSet<PathBuf> = entries(&self.folders.storage).chain(beside.iter().cloned()).collect();
+        beside.extend([self.folders.data.clone(), self.folders.cache.clone()]);
         beside.extend(vm_folders(&self.folders.state).into_iter().map(|(_, folder)| folder));
-        found.extend(beside.iter().flat_map(|folder| atomic_file::left_behind(folder)));
+        found.extend(beside.iter().flat_map(|folder| atomic_file::stale_files(folder)));
         found.sort();
         let temporary = |path| StaleFile { kind: StaleFileKind::Temporary, path, is_foreign: false };
         found.into_iter().map(temporary).collect()
@@ -228,9 +228,9 @@ fn numbered(folder: &Path, prefix: &str) -> Vec<(BootNumber, PathBuf)> {
     found
 }
 
-fn named(path: &Path, begins: &str, ends: &str) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    name.starts_with(begins) && name.ends_with(ends)
+/// Returns whether this is a temporary file or folder of the database.
+fn is_temporary(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".tmp-"))
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {

@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use maqet_adapters_linux::atomic_file::AtomicFile;
 use maqet_domain::picture::{PictureFormat, Ppm};
 use maqet_domain::port::{PictureError, PicturePlace, Pictures};
 use maqet_domain::vm::RunPaths;
@@ -80,7 +81,7 @@ fn encoded(picture: Ppm<'_>) -> Result<Vec<u8>, png::EncodingError> {
     Ok(bytes)
 }
 
-/// Writes beside the file and renames; the mode is that of any new file, as this one is for the caller to use.
+/// Writes the file that the user asked for, with the mode of any new file; anything but a regular file is refused.
 fn save(file: &Path, picture: &[u8]) -> io::Result<()> {
     match fs::symlink_metadata(file) {
         Ok(there) if !there.is_file() => {
@@ -90,16 +91,9 @@ fn save(file: &Path, picture: &[u8]) -> io::Result<()> {
         Err(why) if why.kind() == io::ErrorKind::NotFound => {}
         Err(why) => return Err(why),
     }
-    let beside = Place(beside(file)?);
-    let mut new = OpenOptions::new().write(true).create_new(true).open(&beside.0)?;
+    let mut new = AtomicFile::create_shared(file)?;
     new.write_all(picture)?;
-    fs::rename(&beside.0, file)
-}
-
-fn beside(file: &Path) -> io::Result<PathBuf> {
-    let name = file.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it names no file"))?;
-    let hidden = format!(".{}.{}.tmp", name.to_string_lossy(), Uuid::new_v4().simple());
-    Ok(file.with_file_name(hidden))
+    new.replace_unsynced()
 }
 
 /// Returns the pictures in the folder of a run: those being taken, and those of processes that were killed.

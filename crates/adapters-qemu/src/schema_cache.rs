@@ -5,7 +5,8 @@ use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use maqet_adapters_linux::private_file::{private_folder, write_whole};
+use maqet_adapters_linux::atomic_file::replace_unsynced;
+use maqet_adapters_linux::private_file::private_folder;
 use maqet_domain::port::Schemas;
 use maqet_domain::qmp::Schema;
 use maqet_domain::vm::ProcessIdentity;
@@ -74,7 +75,8 @@ impl Schemas for FileSchemas {
     fn keep(&self, process: &ProcessIdentity, schema: &Schema) {
         let Some(build) = Build::of(process) else { return };
         let content = format!("{}\n{}", head(&build, schema.as_text()), schema.as_text());
-        let written = private_folder(&self.folder).and_then(|()| write_whole(&self.file(&build), content.as_bytes()));
+        let written =
+            private_folder(&self.folder).and_then(|()| replace_unsynced(&self.file(&build), content.as_bytes()));
         if let Err(error) = written {
             tracing::debug!(%error, "the schema of QMP could not be kept");
         }

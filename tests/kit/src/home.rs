@@ -214,7 +214,9 @@ fn is_stale(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let ending = path.extension().unwrap_or_default().to_string_lossy();
 
-    special || name.starts_with(".tmp") || ["lock", "pid", "tmp", "part"].contains(&ending.as_ref())
+    let is_partial = name.starts_with('.') && name.contains(".partial-");
+
+    special || is_partial || name.starts_with(".tmp") || ["lock", "pid", "tmp", "part"].contains(&ending.as_ref())
 }
 
 #[cfg(test)]

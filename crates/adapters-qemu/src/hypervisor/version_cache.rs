@@ -5,7 +5,8 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use maqet_adapters_linux::private_file::{private_folder, write_whole};
+use maqet_adapters_linux::atomic_file::replace_unsynced;
+use maqet_adapters_linux::private_file::private_folder;
 use maqet_domain::qemu::QemuVersion;
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +75,7 @@ impl VersionCache {
     pub(super) fn put(&self, stamp: Stamp, version: QemuVersion) {
         let path = self.file(&stamp);
         let Ok(content) = serde_json::to_vec(&Entry { stamp, version }) else { return };
-        let _ = private_folder(&self.folder).and_then(|()| write_whole(&path, &content));
+        let _ = private_folder(&self.folder).and_then(|()| replace_unsynced(&path, &content));
     }
 
     fn file(&self, stamp: &Stamp) -> PathBuf {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use maqet_adapters_linux::atomic_file::Partial;
+use maqet_adapters_linux::atomic_file::AtomicFile;
 use maqet_adapters_linux::private_file::private_folder;
 use maqet_domain::port::ImageError;
 use maqet_domain::storage::{Backing, ImagePlan};
@@ -65,15 +65,15 @@ async fn write_whole(
     if !folder.exists() {
         private_folder(folder).map_err(|why| failed("make the folder", folder, why))?;
     }
-    let partial = Partial::reserve(image).map_err(|why| failed(ACTION, image, why))?;
+    let file = AtomicFile::create(image).map_err(|why| failed(ACTION, image, why))?;
     tool.faults().reach(FaultPoint::ImageReserved);
     let mut words = before;
-    words.push(partial.path().as_os_str().to_owned());
+    words.push(file.temporary().as_os_str().to_owned());
     words.extend(after);
-    tool.run([command, "-q"], words).await.map_err(|why| as_of_the_image(why, partial.path(), image))?;
+    tool.run([command, "-q"], words).await.map_err(|why| as_of_the_image(why, file.temporary(), image))?;
 
     tool.faults().reach(FaultPoint::ImageWritten);
-    let published = partial.publish(image);
+    let published = file.publish();
     tool.faults().reach(FaultPoint::ImageNamed);
     match published {
         Ok(()) => Ok(()),
