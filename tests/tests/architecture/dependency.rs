@@ -46,7 +46,10 @@ const IMPURE_TOKIO: [&str; 6] = ["fs", "full", "io-std", "net", "process", "sign
 
 fn forbidden_edges(package: &Package, ours: &[String]) -> Vec<String> {
     let Some((_, allowed)) = ALLOWED.iter().find(|(name, _)| *name == package.name) else {
-        return vec![format!("`{}` is new: enter here and in docs/architecture.md what it may depend on", package.name)];
+        return vec![format!(
+            "`{}` is new: enter here and in docs/architecture.md what it may depend on",
+            package.name
+        )];
     };
     let is_allowed = |dependency: &&Dependency| {
         let for_tests = dependency.kind == "dev"
