@@ -4,16 +4,24 @@ use crate::assert_none;
 use crate::workspace::{Dependency, Package, packages, text};
 
 /// Which packages of the workspace each may depend on; a new package has to be entered here.
-const ALLOWED: [(&str, &[&str]); 10] = [
+const ALLOWED: [(&str, &[&str]); 11] = [
     ("maqet-domain", &[]),
-    ("maqet-application", &["maqet-domain"]),
+    ("maqet-fault-points", &[]),
+    ("maqet-application", &["maqet-domain", "maqet-fault-points"]),
     ("maqet-adapters-linux", &["maqet-domain"]),
     // The host layer is the only adapter that others may use.
-    ("maqet-adapters-sqlite", &["maqet-domain", "maqet-adapters-linux"]),
-    ("maqet-adapters-qemu", &["maqet-domain", "maqet-adapters-linux"]),
+    ("maqet-adapters-sqlite", &["maqet-domain", "maqet-fault-points", "maqet-adapters-linux"]),
+    ("maqet-adapters-qemu", &["maqet-domain", "maqet-fault-points", "maqet-adapters-linux"]),
     (
         "maqet",
-        &["maqet-domain", "maqet-application", "maqet-adapters-linux", "maqet-adapters-sqlite", "maqet-adapters-qemu"],
+        &[
+            "maqet-domain",
+            "maqet-fault-points",
+            "maqet-application",
+            "maqet-adapters-linux",
+            "maqet-adapters-sqlite",
+            "maqet-adapters-qemu",
+        ],
     ),
     ("maqet-cli", &["maqet"]),
     ("maqet-testkit", &["maqet-domain"]),

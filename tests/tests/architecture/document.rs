@@ -119,6 +119,13 @@ fn is_error_code(text: &Named) -> bool {
     text.function == "code" || text.detail == "code" || text.detail == "Explanation::new"
 }
 
+/// Returns the error codes in the code.
+pub(crate) fn error_codes() -> BTreeSet<&'static str> {
+    let names = crates();
+    let files: Vec<&RustFile> = names.iter().filter(|name| *name != "xtask").flat_map(|name| shipped(name)).collect();
+    texts(&files, is_error_code)
+}
+
 #[track_caller]
 fn assert_same(what: &str, in_code: &BTreeSet<&str>, in_docs: &BTreeSet<String>) {
     let in_docs: BTreeSet<&str> = in_docs.iter().map(String::as_str).collect();
@@ -175,7 +182,7 @@ fn test_error_codes_of_code_and_docs_are_the_same() {
         crates().iter().filter(|name| *name != "xtask").flat_map(|name| shipped(name)).collect();
     let in_docs = first_column(&text("docs/reference/json.md"), "## Error codes");
 
-    assert_same("docs/reference/json.md lists the error codes", &texts(&files, is_error_code), &in_docs);
+    assert_same("docs/reference/json.md lists the error codes", &error_codes(), &in_docs);
 }
 
 #[test]
@@ -198,7 +205,7 @@ fn test_exit_codes_of_code_and_docs_are_the_same() {
 #[test]
 fn test_configuration_keys_of_code_and_docs_are_the_same() {
     let mut files = shipped("domain");
-    files.retain(|file| file.path.contains("/machine/key/"));
+    files.retain(|file| file.path.contains("/machine/keys"));
     let in_docs = first_column(&text("docs/reference/configuration.md"), "## Keys");
 
     let in_code = texts(&files, |text| text.function == "key");

@@ -106,7 +106,7 @@ fn relative(path: &Path) -> String {
     whole.strip_prefix(root).unwrap_or(&whole).to_string_lossy().into_owned()
 }
 
-/// Returns the files below `folder` that end in `.extension`, relative to the root and in order.
+/// Returns the files below `folder` that end in `.extension`, or all if it is empty, relative to the root and in order.
 ///
 /// Hidden files and build output are skipped.
 pub(crate) fn files(folder: &str, extension: &str) -> Vec<String> {
@@ -122,7 +122,7 @@ pub(crate) fn files(folder: &str, extension: &str) -> Vec<String> {
             }
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension() == Some(OsStr::new(extension)) {
+            } else if extension.is_empty() || path.extension() == Some(OsStr::new(extension)) {
                 found.push(path.strip_prefix(&root).unwrap_or(&path).to_string_lossy().into_owned());
             }
         }
