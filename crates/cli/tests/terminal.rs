@@ -1,4 +1,4 @@
-//! What the program does with variables, colours and words a terminal would obey.
+//! Environment variables, colours and control characters in output.
 
 use std::path::PathBuf;
 

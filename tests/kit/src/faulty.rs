@@ -1,4 +1,4 @@
-//! The CLI that kills itself at a step it is told.
+//! The CLI that kills itself at a given fault point.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use std::time::SystemTime;
 use crate::guest;
 use crate::variable::FAULTY_BINARY;
 
-/// What the CLI with fault points is called, beside the usual one.
+/// The file name of the CLI with fault points, beside the usual one.
 pub const FAULTY_NAME: &str = "maqet-fault-points";
 
 /// Returns the CLI with fault points: `MAQET_FAULT_POINTS_BIN`, else the one that `cargo xtask fault-points` built.
 ///
-/// Cargo does not build that one with the tests, so one that is older than our source is refused.
+/// Cargo does not build it with the tests, so a binary older than the source is refused.
 pub(crate) fn binary() -> PathBuf {
     if let Some(given) = std::env::var_os(FAULTY_BINARY) {
         return given.into();
@@ -35,7 +35,7 @@ fn changed_at(file: &Path) -> Option<SystemTime> {
     file.metadata().and_then(|found| found.modified()).ok()
 }
 
-/// Returns when the file below `folder` that was changed last was changed.
+/// Returns when the newest file below `folder` was changed.
 fn newest(folder: &Path) -> Option<SystemTime> {
     let below = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     below.filter_map(|path| if path.is_dir() { newest(&path) } else { changed_at(&path) }).max()

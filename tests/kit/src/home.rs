@@ -11,7 +11,7 @@ use crate::variable::{KEEP, TEST_ROOT};
 
 const FOLDERS: [&str; 6] = ["home", "data", "state", "config", "run", "tmp"];
 
-/// A folder with a short path in which the CLI finds all it needs and nothing of the caller's.
+/// A folder with a short path in which the CLI finds all it needs and none of the caller's files.
 ///
 /// The path is short because sockets in it have to stay under 108 bytes. On drop every process whose command line
 /// names the folder is killed, and the folder is removed.
@@ -121,7 +121,7 @@ impl TestHome {
         self.maqet(["add"]).arg(file).run().ok();
     }
 
-    /// Runs the CLI with `--format json`, asserts success, and returns what it says.
+    /// Runs the CLI with `--format json`, asserts success, and returns its output.
     #[track_caller]
     pub fn json(&self, arguments: &[&str]) -> serde_json::Value {
         self.maqet(arguments).args(["--format", "json"]).run().ok().json_value()
@@ -133,7 +133,7 @@ impl TestHome {
         self.maqet(arguments).args(["--format", "json"]).run().code(code).json_error()["error"].clone()
     }
 
-    /// Returns all that a program run in this home sees of an environment.
+    /// Returns the whole environment of a program run in this home.
     #[must_use]
     pub fn environment(&self) -> Vec<(OsString, OsString)> {
         let own = [
@@ -165,7 +165,7 @@ impl TestHome {
         self.processes().into_iter().filter(Found::is_qemu).map(|qemu| qemu.pid).collect()
     }
 
-    /// Returns what a VM that is gone should not have left: sockets, FIFOs, locks, pid files and half-made files.
+    /// Returns files that a removed VM must not leave: sockets, FIFOs, locks, pid files and incomplete files.
     #[must_use]
     pub fn stale_files(&self) -> Vec<PathBuf> {
         let temporary = self.path("tmp");

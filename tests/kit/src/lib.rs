@@ -1,11 +1,11 @@
 //! Fixtures shared by maqet's tests: a home of their own, the built CLI, guests, waiting.
 //!
-//! A test makes a [`TestHome`], runs the CLI in it with [`TestHome::maqet`], and forgets it: on drop its QEMU
-//! processes end and its folder goes. Guests come in three tiers, cheapest first:
-//! [`guest::paused_yaml`] (QEMU up in under 0.1 s, no CPU runs), [`guest::BootSector`] (512 bytes that speak on
+//! A test creates a [`TestHome`] and runs the CLI in it with [`TestHome::maqet`]. On drop its QEMU processes are killed
+//! and its folder is removed. Guests come in three tiers, cheapest first:
+//! [`guest::paused_yaml`] (QEMU up in under 0.1 s, no CPU runs), [`guest::BootSector`] (512 bytes that print on
 //! the serial line) and [`guest::linux_yaml`] (kernel and busybox, ready after about 4 s).
 //!
-//! The kit starts no VM by itself and knows none of maqet's adapters; it sees the CLI from outside, as a user does.
+//! The kit starts no VM on its own and depends on no adapter; it uses the CLI from outside, as a user does.
 
 #![expect(
     clippy::missing_panics_doc,

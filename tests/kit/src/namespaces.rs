@@ -1,4 +1,4 @@
-//! Tests in namespaces of their own: networks and mounts that no other process sees, and that end with their last process.
+//! Tests in namespaces of their own: private networks and mounts, which end with their last process.
 
 use std::fs::{self, File};
 use std::io::{Write, stderr};

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-/// How long a killed process may take to leave; QEMU needs longer only when its disk does.
+/// How long a killed process may take to end; QEMU takes longer only if its disk does.
 const KILL_GRACE: Duration = Duration::from_secs(5);
 
 /// A living process whose command line names a folder.
@@ -20,7 +20,7 @@ const KILL_GRACE: Duration = Duration::from_secs(5);
 pub struct Found {
     /// The process id.
     pub pid: i32,
-    /// The command line, its words parted by single spaces.
+    /// The command line, its arguments separated by single spaces.
     pub command: String,
 }
 
@@ -56,9 +56,9 @@ pub fn at_home_in(folder: &Path) -> Vec<Found> {
         .collect()
 }
 
-/// Returns whether a process has a handler of its own for a signal, by its number.
+/// Returns whether a process handles a signal, given its number.
 ///
-/// A program that was just started has none yet, and a signal that comes early ends it.
+/// A program that just started has no handler yet, and an early signal ends it.
 #[must_use]
 pub fn catches(pid: u32, signal: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -69,7 +69,7 @@ pub fn catches(pid: u32, signal: u32) -> bool {
 
 /// Kills every process that [`naming`] finds, waits for their end, and returns them.
 ///
-/// Looks again until nothing is found, because a process that was just being started may come late.
+/// Repeats until nothing is found, because a process that is being started may appear late.
 pub fn kill_naming(folder: &Path) -> Vec<Found> {
     let mut killed = Vec::new();
     for _ in 0..20 {
@@ -88,7 +88,7 @@ pub fn kill_naming(folder: &Path) -> Vec<Found> {
 fn kill(process: &Found, folder: &Path) {
     let Some(pid) = Pid::from_raw(process.pid) else { return };
     let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
-    // The number may have changed hands since the search; the pidfd cannot change hands any more.
+    // The pid may have been recycled since the search; the pidfd stays with its process.
     if found(process.pid, folder).is_none() || pidfd_send_signal(&handle, Signal::KILL).is_err() {
         return;
     }
@@ -110,7 +110,7 @@ fn found(pid: i32, folder: &Path) -> Option<Found> {
 }
 
 fn command_line(pid: i32) -> Option<Vec<u8>> {
-    // The state stands after the name in parentheses, which may itself hold parentheses and spaces.
+    // The state follows the name in parentheses, which may itself contain parentheses and spaces.
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let after_name = stat.iter().rposition(|byte| *byte == b')')?;
     if matches!(stat.get(after_name + 2), None | Some(b'Z' | b'X')) {

@@ -17,10 +17,10 @@ use crate::Terminal;
 use crate::guest;
 use crate::variable::BINARY;
 
-/// More than any command may take on a busy machine, and little enough to fail the same day.
+/// Longer than any command may take on a busy host.
 const DEADLINE: Duration = Duration::from_mins(1);
 
-/// How long output may stay open after the command ended; more means that a process left behind holds it.
+/// How long output may stay open after the command ended; longer means that a child process holds it.
 const OUTPUT_GRACE: Duration = Duration::from_secs(2);
 
 /// Returns the built CLI: `MAQET_BIN`, else the `maqet` next to this test's executable.
@@ -99,13 +99,13 @@ impl Maqet {
         self
     }
 
-    /// Returns the command as prepared, for whoever wants other pipes.
+    /// Returns the prepared command, for callers that need other pipes.
     #[must_use]
     pub fn into_command(self) -> Command {
         self.command
     }
 
-    /// Runs to the end; past the deadline the process is killed and the test fails with what it had said.
+    /// Runs to the end; past the deadline the process is killed and the test fails with its output.
     #[track_caller]
     #[must_use = "a run that is not looked at may have failed"]
     pub fn run(self) -> Finished {
@@ -127,7 +127,7 @@ impl Maqet {
     }
 }
 
-/// A run of the CLI in progress; dropped before its end, it is killed.
+/// A run of the CLI in progress; killed if dropped before its end.
 #[derive(Debug)]
 #[must_use = "dropping it kills the process"]
 pub struct Running {
@@ -166,7 +166,7 @@ impl Running {
         assert!(in_time, "still running after {:?}, now killed:\n{finished}", self.deadline);
         assert!(
             stdout_closed && stderr_closed,
-            "the command ended, but a process it left behind holds its output open, so `$(…)` would hang:\n{finished}"
+            "the command ended, but a child process holds its output open, so `$(…)` would hang:\n{finished}"
         );
         finished
     }
@@ -182,7 +182,7 @@ impl Running {
         self.kill()
     }
 
-    /// Kills the process at once and returns what it had said.
+    /// Kills the process at once and returns its output.
     #[track_caller]
     #[must_use = "a run that is not looked at may have failed"]
     pub fn kill(mut self) -> Finished {
@@ -201,7 +201,7 @@ impl Drop for Running {
     }
 }
 
-/// What a run of the CLI came to.
+/// The result of a run of the CLI.
 #[derive(Debug, Clone)]
 pub struct Finished {
     /// The exit code; none if a signal ended it.
@@ -289,9 +289,9 @@ fn ends_within(child: &Child, limit: Duration) -> bool {
     }
 }
 
-/// Reads a pipe to its end on a thread of its own, so that neither pipe can fill up and stop the child.
+/// Reads a pipe to its end on its own thread, so that neither pipe can fill up and block the child.
 ///
-/// What came so far is sent piece by piece: it is wanted even if the end never comes.
+/// The content is sent piece by piece, because it is needed even if the end never comes.
 fn collected(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -305,7 +305,7 @@ fn collected(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     receiver
 }
 
-/// Returns what a pipe brought, and whether its end was seen.
+/// Returns the content of a pipe, and whether it reached its end.
 fn text(pieces: Option<Receiver<Vec<u8>>>) -> (String, bool) {
     let Some(pieces) = pieces else { return (String::new(), true) };
     let end = Instant::now() + OUTPUT_GRACE;

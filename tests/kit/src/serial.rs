@@ -42,7 +42,7 @@ pub fn try_wait_for(log: &Path, marker: &str, deadline: Duration) -> Option<Stri
     wait::try_until(deadline, || text(log).lines().find(|line| line.contains(marker)).map(str::to_owned))
 }
 
-/// Drops what terminals act on: carriage returns, and `ESC [ … letter` as firmware and kernels send it.
+/// Drops control sequences: carriage returns, and `ESC [ … letter` as firmware and kernels send it.
 fn plain(raw: &str) -> String {
     let mut rest = raw.chars();
     iter::from_fn(move || {

@@ -1,23 +1,23 @@
-//! One costly fixture for all tests of a binary that run at the same time.
+//! One costly fixture for all tests that run at the same time.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// A value made by whoever needs it first and dropped when the last user is done.
+/// A value created by its first user and dropped after its last one.
 ///
-/// Made for a booted guest: `static GUEST: Shared<BootedGuest> = Shared::new();`, then in each test
+/// For a booted guest: `static GUEST: Shared<BootedGuest> = Shared::new();`, then in each test
 /// `let guest = GUEST.get_or_make(BootedGuest::boot);`. A plain static is never dropped and would leave its QEMU
 /// behind; this one is, at the price of another boot if the tests happen not to overlap.
 #[derive(Debug)]
 pub struct Shared<T>(Mutex<Weak<T>>);
 
 impl<T> Shared<T> {
-    /// Returns an empty place.
+    /// Returns a place without a value.
     #[must_use]
     pub const fn new() -> Self {
         Self(Mutex::new(Weak::new()))
     }
 
-    /// Returns the value in use, or a new one; others wait while it is made.
+    /// Returns the value in use, or a new one; others wait while it is created.
     pub fn get_or_make(&self, make: impl FnOnce() -> T) -> Arc<T> {
         let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(value) = place.upgrade() {

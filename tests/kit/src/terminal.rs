@@ -1,4 +1,4 @@
-//! A terminal of a test's own: what a program sees as one, and what a person at it would see and type.
+//! A pseudo-terminal for a program, and what a user would see and type there.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -13,14 +13,14 @@ use rustix::termios::{LocalModes, Termios, tcgetattr};
 
 use crate::wait;
 
-/// More than anything shown here takes on a busy machine.
+/// Longer than any output takes on a busy host.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A pseudo-terminal.
 #[derive(Debug)]
 pub struct Terminal {
     keys: File,
-    /// Held open, so that its modes can be asked for when the program that used it is gone.
+    /// Held open, so that its modes can be read after the program has ended.
     line: File,
     shown: Arc<Mutex<Vec<u8>>>,
 }
@@ -41,7 +41,7 @@ impl Terminal {
         let (keys, line) = (File::from(keys), File::from(line.expect("the terminal opens")));
         let shown = Arc::new(Mutex::new(Vec::new()));
         let (mut screen, kept) = (keys.try_clone().expect("a descriptor can be copied"), Arc::clone(&shown));
-        // Ends when the last who has the line open closes it.
+        // Ends when the last open handle is closed.
         thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(length @ 1..) = screen.read(&mut bytes) {
@@ -62,13 +62,13 @@ impl Terminal {
         (&self.keys).write_all(keys.as_ref()).expect("a terminal takes keys");
     }
 
-    /// Returns all that was shown so far, with everything a terminal obeys.
+    /// Returns all output so far, with control sequences.
     #[must_use]
     pub fn shown(&self) -> String {
         String::from_utf8_lossy(&self.shown.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
 
-    /// Waits until `text` is shown, after what was `past` bytes ago the end; panics with what is shown instead.
+    /// Waits until the output after the first `past` bytes contains `text`; panics with the output otherwise.
     #[track_caller]
     pub fn wait_for(&self, past: usize, text: &str) {
         let seen =
@@ -82,7 +82,7 @@ impl Terminal {
         wait::until(PATIENCE, "the terminal to be raw", || (!self.is_cooked()).then_some(()));
     }
 
-    /// Returns whether the terminal edits lines and knows Ctrl-C, as a new one does.
+    /// Returns whether the terminal is in canonical mode and handles Ctrl-C, as a new one.
     #[must_use]
     pub fn is_cooked(&self) -> bool {
         self.termios().local_modes.contains(LocalModes::ICANON | LocalModes::ISIG | LocalModes::ECHO)

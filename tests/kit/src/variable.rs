@@ -1,4 +1,4 @@
-//! The environment variables that steer the tests; `cargo xtask test` sets all but `KEEP`.
+//! Environment variables for the tests; `cargo xtask test` sets all but `KEEP`.
 
 /// The path of the CLI to test; else the `maqet` next to the test's executable.
 pub const BINARY: &str = "MAQET_BIN";
@@ -9,16 +9,16 @@ pub const FAULTY_BINARY: &str = "MAQET_FAULT_POINTS_BIN";
 /// The folder with the Linux guest's files; else `guest` in the target folder.
 pub const GUEST: &str = "MAQET_GUEST";
 
-/// The folder in which test homes are made, so that what is left can be seen afterwards; else /tmp.
+/// The folder for test homes, so that leaked files are found afterwards; else /tmp.
 pub const TEST_ROOT: &str = "MAQET_TEST_ROOT";
 
 /// Keeps the folder (not the processes) of every test home when set, and prints where it is.
 pub const KEEP: &str = "MAQET_KEEP";
 
-/// Asks for the tests that take minutes when set.
+/// Enables the tests that take minutes.
 pub const LONG: &str = "MAQET_LONG";
 
-/// Returns whether the tests that take minutes are asked for.
+/// Returns whether the tests that take minutes are enabled.
 #[must_use]
 pub fn is_long() -> bool {
     std::env::var_os(LONG).is_some()

@@ -7,7 +7,7 @@ use std::thread;
 use maqet_testkit::{Finished, Running, TestHome, guest, parallel};
 use serde_json::{Value, json};
 
-/// Commands of QMP whose answers differ, and stay as they are while a machine stands still.
+/// QMP commands whose replies differ from each other and do not change while a VM is paused.
 const QUERIES: [&str; 10] = [
     "query-status",
     "query-version",
@@ -95,7 +95,7 @@ fn test_start_same_vm_twenty_times_at_once_spawns_one_qemu() {
         .map(Running::wait)
         .collect();
 
-    // Who finds the VM locked, or its QEMU too busy with the others to answer, is told to try again.
+    // A client that finds the VM locked, or its QEMU too busy to answer, gets a hint to try again.
     let (started, busy): (Vec<Finished>, Vec<Finished>) = finished.into_iter().partition(|one| one.code != Some(75));
     assert!(busy.iter().all(|one| one.json_error()["error"]["hints"] != json!([])));
     let started: Vec<Value> = started.into_iter().map(|one| one.ok().json_value()).collect();

@@ -1,4 +1,4 @@
-//! The language of configurations: what is refused and in which words, and what files that people have mean.
+//! The configuration language: the diagnostics of invalid files, and the meaning of existing ones.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -36,7 +36,7 @@ fn assert_stored_nothing(home: &TestHome) {
     assert_eq!(files_of_vms(home), Vec::<PathBuf>::new());
 }
 
-/// Returns what a VM could have left: everything but the database and the files the test wrote.
+/// Returns all files but the database and those the test wrote.
 fn files_of_vms(home: &TestHome) -> Vec<PathBuf> {
     let is_database = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("maqet.db"));
     home.files().into_iter().filter(|path| path.parent() != Some(home.root()) && !is_database(path)).collect()
@@ -47,11 +47,11 @@ fn checked(home: &TestHome, file: &Path) -> Finished {
     let over = file.with_extension("over.yaml");
     let names = [file, &over].into_iter().filter(|path| path.exists()).filter_map(Path::file_name);
     let check = home.maqet(["config", "check"]).args(names).in_folder(file.parent().expect("a file has a folder"));
-    // The files of a checkout have the owner and the umask of whoever made it.
+    // The files of a checkout have any owner and mode.
     check.env("MAQET_ALLOW_INSECURE_CONFIG", "true").run()
 }
 
-/// Copies the examples of the docs into the home, beside the image that one of them is laid over.
+/// Copies the documented examples into the home, with the backing file that one of them names.
 fn examples(home: &TestHome) -> Vec<PathBuf> {
     home.write("examples/base.qcow2", "");
     let copied = files("../docs/examples", ".yaml").into_iter().map(|file| {
@@ -72,20 +72,20 @@ fn test_broken_files_fail_with_the_expected_diagnostics() {
 
     for file in &broken {
         let home = TestHome::new();
-        let told = checked(&home, file).code(2).stderr;
+        let reported = checked(&home, file).code(2).stderr;
         assert_stored_nothing(&home);
         let beside = file.with_extension("txt");
         if updates {
-            fs::write(&beside, &told).unwrap();
+            fs::write(&beside, &reported).unwrap();
         }
         let expected = fs::read_to_string(&beside).unwrap_or_default();
-        if told != expected {
-            writeln!(wrong, "{}\n--- expected\n{expected}--- told\n{told}", file.display()).unwrap();
+        if reported != expected {
+            writeln!(wrong, "{}\n--- expected\n{expected}--- reported\n{reported}", file.display()).unwrap();
         }
     }
 
     assert!(broken.len() >= 40, "{}", broken.len());
-    assert!(wrong.is_empty(), "{wrong}if the new words are better: UPDATE_DOCS=1 cargo xtask test");
+    assert!(wrong.is_empty(), "{wrong}to accept the new diagnostics: UPDATE_DOCS=1 cargo xtask test");
 }
 
 #[test]
@@ -115,9 +115,9 @@ fn test_config_empty_file_reports_required_keys() {
         let home = TestHome::new();
         home.write("vm.yaml", content);
 
-        let told = home.maqet(["add", "vm.yaml"]).run().code(2).stderr;
+        let reported = home.maqet(["add", "vm.yaml"]).run().code(2).stderr;
 
-        assert!(told.contains("the VM has no name") && told.contains("`name:`"), "{content:?}: {told}");
+        assert!(reported.contains("the VM has no name") && reported.contains("`name:`"), "{content:?}: {reported}");
         assert_stored_nothing(&home);
     }
 }
@@ -153,9 +153,9 @@ fn test_config_thousand_drives_exceed_the_bus_limit() {
     for (interface, limit) in [("virtio", 28), ("scsi", 256), ("sata", 6), ("nvme", 28)] {
         let error = refused(thousand_drives(interface));
 
-        let told = error["problems"][0]["message"].as_str().unwrap();
+        let reported = error["problems"][0]["message"].as_str().unwrap();
         let expected = format!("the machine takes {limit} drives with `interface: {interface}`, and this has 1000");
-        assert_eq!(told, expected);
+        assert_eq!(reported, expected);
     }
 }
 
@@ -215,14 +215,14 @@ fn switches(argv: &Value) -> Vec<String> {
     switches
 }
 
-/// Compares with `tests/data/python/NAME.txt`, switch by switch: for `args` and `forms` what the Python program gave
-/// QEMU, in its order (`-vga` of the key apart) and less its three mistakes; for the others what gives the guest the
-/// same machine.
+/// Compares with `tests/data/python/NAME.txt`, switch by switch: for `args` and `forms` the arguments that the Python
+/// version passed to QEMU, in its order (except `-vga` of the key) and without its three bugs; for the others arguments
+/// that give the guest the same machine.
 #[track_caller]
 fn check_python(name: &str) {
     let home = TestHome::new();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/python");
-    // What they name as `/home/user` is in the home of the test.
+    // `/home/user` stands for the home of the test.
     let here = home.root().to_str().expect("it is UTF-8").to_owned();
     let read = |name: &str| {
         let text = fs::read_to_string(folder.join(name)).expect("what is expected is there");

@@ -1,4 +1,4 @@
-//! Every store does what the ports promise.
+//! Every store implements the contract of the ports.
 
 mod memory {
     use std::sync::Arc;

@@ -10,12 +10,12 @@ use std::time::Duration;
 use maqet_testkit::{Running, Shared, Terminal, TestHome, guest, serial, wait};
 use serde_json::{Value, json};
 
-/// The key that leaves.
+/// The key that detaches.
 const CTRL_BRACKET: &str = "\u{1d}";
 
 const CTRL_C: &str = "\u{3}";
 
-/// A Linux guest with a shell on its serial port; its one console goes from test to test.
+/// A Linux guest with a shell on its serial port, shared by the tests, which take turns at its console.
 struct Booted {
     home: TestHome,
     console: Mutex<()>,
@@ -34,7 +34,7 @@ impl Booted {
         Self { home, console: Mutex::new(()), serial_log }
     }
 
-    /// Has the console to itself.
+    /// Waits for exclusive use of the console.
     fn turn(&self) -> MutexGuard<'_, ()> {
         self.console.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -44,7 +44,7 @@ impl Booted {
     }
 }
 
-/// Attaches at a terminal and returns once the keys go to the guest.
+/// Attaches on a terminal and returns once keys reach the guest.
 fn attach(home: &TestHome, terminal: &Terminal, arguments: &[&str]) -> Running {
     let console = home.maqet(["console", "web"]).args(arguments).on(terminal).spawn();
     terminal.wait_until_raw();
@@ -141,7 +141,7 @@ fn test_console_attach_repeatedly_always_works() {
         let console = attach(&guest.home, &terminal, &[]);
         terminal.type_keys(format!("echo turn-$(({number}+100))\r"));
         terminal.wait_for(past, &format!("\nturn-{}", number + 100));
-        // What was typed right before the key that leaves arrives; it fits into what a serial port holds.
+        // Input typed right before detaching arrives; it fits into the buffer of a serial port.
         terminal.type_keys(format!("echo l'{number}'\r{CTRL_BRACKET}"));
         console.wait().ok();
         serial::wait_for(guest.serial_log.as_ref(), &format!("l{number}"), Duration::from_secs(20));
@@ -197,7 +197,7 @@ fn test_console_second_client_learns_who_is_attached() {
 fn test_console_in_pipe_ends_once_guest_is_quiet() {
     let guest = BOOTED.get_or_make(Booted::boot);
     let _turn = guest.turn();
-    // The key that leaves a terminal is a byte like any other here.
+    // In a pipe, the detach key is an ordinary byte.
     let input = guest.home.write("input", format!("{CTRL_BRACKET}echo pi''ped\n"));
 
     let console = guest.home.maqet(["console", "web", "--idle", "3s"]).stdin(fs::File::open(input).unwrap());
@@ -325,7 +325,7 @@ fn test_console_without_input_follows_until_vm_stops() {
     let started = home.json(&["start", "web"]);
     serial::wait_for(started["serial_log"].as_str().unwrap().as_ref(), "maqet-console", Duration::from_secs(30));
 
-    // Its byte lets the guest go; the end of the input alone would end nothing.
+    // The byte makes the guest exit; the end of the input alone does not.
     let mut with_byte =
         home.maqet(["console", "web", "--tail", "1"]).stdin(Stdio::piped()).into_command().spawn().unwrap();
     with_byte.stdin.take().unwrap().write_all(b"x").unwrap();

@@ -1,4 +1,4 @@
-//! Disks that a definition asks for: what is looked for before anything is made, and what keeps its size.
+//! Disks of a definition: what is checked before any is created, and which keep their size.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use maqet_testkit::{TestHome, guest, wait};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-/// Returns the images of VMs that are there.
+/// Returns the existing images of VMs.
 fn images(home: &TestHome) -> Vec<PathBuf> {
     let storage = home.data().join("storage");
     home.files().into_iter().filter(|file| file.starts_with(&storage)).collect()
@@ -21,7 +21,7 @@ fn paused(storage: &str) -> String {
 /// The columns of a VM's last run.
 const RUN: &str = "boot, started_at, phase, end_reason, ended_at, pid, start_ticks, host_boot, sockets, records";
 
-/// The database is that of the first run, as from a backup; the VM was started `times` since then.
+/// The database is a backup from the first run; the VM was started `times` since then.
 #[test]
 fn test_start_with_unknown_qemu_of_vm_explains_adoption() {
     for (times, code, hint) in [(1, "vm.runs-by-hand", 1), (2, "vm.orphaned", 0)] {
@@ -84,8 +84,8 @@ fn test_start_image_held_by_other_program_names_it() {
     other.kill().unwrap();
     other.wait().unwrap();
     assert_eq!(refused["code"], "storage.in-use");
-    let told = refused.to_string();
-    assert!(told.contains(&format!("`qemu-system-x86` (process {})", other.id())), "{told}");
+    let reported = refused.to_string();
+    assert!(reported.contains(&format!("`qemu-system-x86` (process {})", other.id())), "{reported}");
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn test_backing_file_of_earlier_entry_is_created_first() {
                    - {name: over, backing_file: base.qcow2, backing_format: qcow2}\n";
     home.add(&paused(storage));
 
-    // QEMU itself will not have one image open for writing and under another one.
+    // QEMU refuses an image that is both open for writing and a backing file.
     let started = home.maqet(["start", "web"]).run();
 
     assert!(images(&home).iter().any(|image| image.ends_with("over.qcow2")), "{started}");
@@ -172,8 +172,8 @@ fn test_size_increase_is_reported_as_kept_by_apply_and_start() {
 
     let kept = json!([{ "drive": "hdd", "size": 1 << 20, "configured": 2 << 20 }]);
     assert_eq!((&applied["size_mismatches"], &started["size_mismatches"]), (&kept, &kept));
-    let told = "note: the image of the drive `hdd` keeps its size of 1M: `size: 3M` is for an image that is made\n";
-    assert_eq!(again.stderr, told);
+    let reported = "note: the image of the drive `hdd` keeps its size of 1M: `size: 3M` is for an image that is made\n";
+    assert_eq!(again.stderr, reported);
     assert_eq!(size_in_the_guest(&home), json!(1 << 20));
     home.json(&["stop", "web", "--force"]);
 }

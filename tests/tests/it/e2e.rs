@@ -1,4 +1,4 @@
-//! The main job on real QEMU, each command in a process of its own.
+//! The main workflow on real QEMU, each command in its own process.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use maqet_testkit::{TestHome, guest, serial, wait};
 use serde_json::{Value, json};
 
-/// Returns the ids of all processes of this home that are not the one given.
+/// Returns the ids of all processes of this home except the one given.
 fn processes_beside(home: &TestHome, pid: &Value) -> Vec<i32> {
     let pid = i32::try_from(pid.as_i64().unwrap()).unwrap();
     home.processes().iter().map(|found| found.pid).filter(|found| *found != pid).collect()
@@ -23,8 +23,8 @@ fn test_linux_guest_full_lifecycle_works() {
     assert_eq!((&started["status"], &started["changed"]), (&json!("running"), &json!(true)));
     let log = started["serial_log"].as_str().unwrap().to_owned();
     serial::wait_for(log.as_ref(), guest::READY, Duration::from_mins(1));
-    let told = serial::text(log.as_ref());
-    assert!(told.contains("disks=vda:67108864"), "{told}");
+    let reported = serial::text(log.as_ref());
+    assert!(reported.contains("disks=vda:67108864"), "{reported}");
     assert_eq!(processes_beside(&home, &started["pid"]), Vec::<i32>::new());
 
     let answer = home.json(&["qmp", "web", "query-status"]);
@@ -315,7 +315,7 @@ fn test_info_command_line_pasted_runs_same_machine() {
     home.json(&["stop", "web", "--force"]);
 }
 
-/// Holds the turn at the command monitor, as a long command of another process does.
+/// Locks the command monitor, as a long command of another process does.
 fn hold_the_monitor(home: &TestHome) -> fs::File {
     let lock = home.files().into_iter().find(|path| path.ends_with("qmp.lock")).unwrap();
     let file = fs::File::options().write(true).open(lock).unwrap();

@@ -1,4 +1,4 @@
-//! What happened, told from any process: our own events and QEMU's, also those nobody watched.
+//! Events, from any process: those of maqet and of QEMU, also of times when no maqet process ran.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A `maqet events --follow` in a process of its own; dropped, it is killed.
+/// A running `maqet events --follow`; killed when dropped.
 struct Follower {
     child: Child,
-    told: PathBuf,
+    reported: PathBuf,
 }
 
 impl Follower {
@@ -22,15 +22,15 @@ impl Follower {
     }
 
     fn of(home: &TestHome, name: &str, command: &[&str], arguments: &[&str]) -> Self {
-        let told = home.path(name);
+        let reported = home.path(name);
         let followed = home.maqet(["--format", "json"]).args(command).args(["--follow"]).args(arguments);
         let mut command = followed.into_command();
-        let child = command.stdout(File::create(&told).unwrap()).spawn().unwrap();
-        Self { child, told }
+        let child = command.stdout(File::create(&reported).unwrap()).spawn().unwrap();
+        Self { child, reported }
     }
 
     fn events(&self) -> Vec<Value> {
-        let text = fs::read_to_string(&self.told).unwrap();
+        let text = fs::read_to_string(&self.reported).unwrap();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
@@ -72,10 +72,11 @@ fn test_events_of_one_run_merge_maqet_and_qemu_in_order() {
 
     let all = home.json(&["events", "web"]);
 
-    let told = types(&all);
-    let at = |kind: &str| told.iter().position(|known| *known == kind).unwrap_or_else(|| panic!("{kind}: {told:?}"));
-    assert!(at("vm.defined") < at("qemu.RESUME") && at("qemu.RESUME") < at("qemu.SHUTDOWN"), "{told:?}");
-    assert!(at("vm.started") < at("vm.resumed") && at("qemu.SHUTDOWN") < at("vm.stopped"), "{told:?}");
+    let reported = types(&all);
+    let at =
+        |kind: &str| reported.iter().position(|known| *known == kind).unwrap_or_else(|| panic!("{kind}: {reported:?}"));
+    assert!(at("vm.defined") < at("qemu.RESUME") && at("qemu.RESUME") < at("qemu.SHUTDOWN"), "{reported:?}");
+    assert!(at("vm.started") < at("vm.resumed") && at("qemu.SHUTDOWN") < at("vm.stopped"), "{reported:?}");
     assert!(all.as_array().unwrap().iter().all(|event| event["vm"] == "web"), "{all}");
     let ours = home.json(&["events", "--type", "VM.*"]);
     assert_eq!(types(&ours), ["vm.defined", "vm.defined", "vm.started", "vm.resumed", "vm.stopped"]);
@@ -117,7 +118,7 @@ fn test_follow_several_clients_see_all_events_until_ctrl_c() {
     home.add(&guest::paused_yaml("web"));
     let all = Follower::new(&home, "all.json", &[]);
     let ends = Follower::new(&home, "ends.json", &["web", "--type", "*stop*", "--since", "1h"]);
-    // The first follows from the moment it looks: a VM that comes and goes shows when that is.
+    // A follower reports events from when it started; a VM defined and removed shows when that is.
     wait::until(PATIENCE, "the follower", || {
         home.json(&["add", "--empty", "--name", "ping"]);
         home.json(&["rm", "ping"]);

@@ -1,7 +1,7 @@
-//! What the configuration says is what a real guest sees: the examples of the documentation, booted.
+//! A real guest sees what the configuration says: the documented examples, booted.
 //!
-//! The examples lie in the test's home as they are in the documentation; a second file, merged over them, brings a
-//! kernel and `accel: tcg`. Each boots once, and all that can be asked of it is asked in that one boot.
+//! The examples are those of the documentation, unchanged; a second file, merged over them, adds a kernel and
+//! `accel: tcg`. Each boots once, for all assertions about it.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -20,16 +20,16 @@ const BOOT: Duration = Duration::from_secs(90);
 struct Booted {
     home: TestHome,
     name: &'static str,
-    /// What it said until it was ready.
-    told: String,
+    /// Its serial output until it was ready.
+    reported: String,
 }
 
-/// Returns an example of the documentation.
+/// Returns a documented example.
 fn example(name: &str) -> String {
     fs::read_to_string(Path::new("../docs/examples").join(name).with_extension("yaml")).unwrap()
 }
 
-/// Boots an example, with the YAML `over` merged over it, in a home in which all it names is.
+/// Boots an example, with the YAML `over` merged over it, in a home that has the files it names.
 fn boot(home: TestHome, name: &'static str, example: &str, over: &str) -> Booted {
     let example = home.write("example.yaml", example);
     let over = home.write("over.yaml", over);
@@ -37,13 +37,14 @@ fn boot(home: TestHome, name: &'static str, example: &str, over: &str) -> Booted
     let started = home.json(&["start", name]);
     let log = Path::new(started["serial_log"].as_str().unwrap());
     serial::wait_for(log, guest::READY, BOOT);
-    Booted { told: serial::text(log), home, name }
+    Booted { reported: serial::text(log), home, name }
 }
 
 impl Booted {
-    /// Returns the number behind `key=` in what the guest said.
+    /// Returns the number after `key=` in the guest's output.
     fn fact(&self, key: &str) -> u64 {
-        let (_, value) = self.told.split_once(&format!("{key}=")).unwrap_or_else(|| panic!("no {key}: {}", self.told));
+        let (_, value) =
+            self.reported.split_once(&format!("{key}=")).unwrap_or_else(|| panic!("no {key}: {}", self.reported));
         value.split_whitespace().next().unwrap().parse().unwrap()
     }
 
@@ -55,7 +56,7 @@ impl Booted {
         console
     }
 
-    /// Types lines, and returns all that stood at the console until the last one was done.
+    /// Types lines, and returns the console output until the last one is done.
     fn shell(&self, lines: &[&str]) -> String {
         let mut console = self.types(&[lines, &["echo; echo all-do'ne'"]].concat());
         console.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
@@ -74,7 +75,7 @@ impl Booted {
         panic!("the guest was not done: {}", String::from_utf8_lossy(&said));
     }
 
-    /// Returns the block node of this name, as QEMU has it.
+    /// Returns the block node of this name from QEMU.
     fn node(&self, node: &str) -> Value {
         let nodes = self.home.json(&["qmp", self.name, "query-named-block-nodes"]);
         nodes.as_array().unwrap().iter().find(|one| one["node-name"] == node).unwrap().clone()
@@ -83,14 +84,14 @@ impl Booted {
 
 impl Drop for Booted {
     fn drop(&mut self) {
-        // The home kills its processes anyway; while a test panics, nothing here may.
+        // Nothing here may panic while a test panics; the home kills its processes anyway.
         if !std::thread::panicking() {
             self.home.json(&["stop", self.name, "--force"]);
         }
     }
 }
 
-/// Returns all descriptors of firmware that packages have installed.
+/// Returns all installed firmware descriptors.
 fn descriptors() -> Vec<Value> {
     let entries = fs::read_dir("/usr/share/qemu/firmware").expect("UEFI firmware is installed (`apt install ovmf`)");
     entries.map(|entry| serde_json::from_slice(&fs::read(entry.unwrap().path()).unwrap()).unwrap()).collect()
@@ -102,7 +103,7 @@ fn test_example_uefi_boots_with_its_own_variables() {
 
     let booted = boot(TestHome::new(), "uefi", &example("uefi"), &linux);
 
-    assert!(booted.told.contains("disks=nvme0n1:21474836480 firmware=uefi"), "{}", booted.told);
+    assert!(booted.reported.contains("disks=nvme0n1:21474836480 firmware=uefi"), "{}", booted.reported);
     let said = booted.shell(&["dmesg | grep 'efi: EFI'"]);
     assert!(said.lines().any(|line| line.contains("] efi: EFI v2") && line.contains("EDK II")), "{said}");
 
@@ -162,7 +163,7 @@ fn test_example_two_disks_has_sizes_serials_and_forward() {
     booted.shell(&["mkdir /www; echo 'the guest answers' >/www/index.html; httpd -h /www"]);
     booted.home.json(&["wait", booted.name, "--for", "port:80"]);
 
-    assert!((900_000..1_048_576).contains(&booted.fact("mem_kib")), "{}", booted.told);
+    assert!((900_000..1_048_576).contains(&booted.fact("mem_kib")), "{}", booted.reported);
     assert_eq!(booted.fact("cpus"), 2);
     let lines: Vec<&str> = said.lines().map(str::trim).collect();
     assert!(lines.contains(&"10485760") && lines.contains(&"98304"), "sectors of the 5G and the 48M disk: {said}");
@@ -175,7 +176,7 @@ fn test_example_two_disks_has_sizes_serials_and_forward() {
     });
 }
 
-/// Asks for the first page of a web server.
+/// Fetches the first page of a web server.
 fn fetched(port: u16) -> std::io::Result<String> {
     let mut connection = TcpStream::connect(("127.0.0.1", port))?;
     connection.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -196,7 +197,7 @@ fn test_example_ci_has_no_network_and_exits_on_reboot() {
     assert!(said.contains("cards: /sys/class/net/lo\r\n"), "{said}");
     assert!(said.contains("console=ttyS0 quiet panic=-1\r\n"), "{said}");
 
-    // A shell that is about to ask drops what was typed before, so it is told again.
+    // A shell that is about to prompt drops earlier input, so the command is repeated.
     let mut consoles = Vec::new();
     let stopped = wait::until(BOOT, "the VM to be stopped", || {
         consoles.push(booted.types(&["reboot -f"]));

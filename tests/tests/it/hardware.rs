@@ -1,4 +1,4 @@
-//! Media, cables, memory and interrupts of running machines.
+//! Media, network links, memory and interrupts of running VMs.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,31 +8,31 @@ use serde_json::{Value, json};
 
 const BOOT: Duration = Duration::from_secs(90);
 
-/// Returns a file of a CD's blocks, each of which begins with these words.
-fn cd(home: &TestHome, name: &str, words: &str) -> String {
-    let mut block = words.as_bytes().to_vec();
+/// Returns an image of CD blocks, each of which begins with this text.
+fn cd(home: &TestHome, name: &str, arguments: &str) -> String {
+    let mut block = arguments.as_bytes().to_vec();
     block.resize(2048, 0);
     home.write(name, block.repeat(512)).to_str().unwrap().to_owned()
 }
 
-fn qmp(home: &TestHome, words: &[&str]) -> Value {
-    home.json(&[&["qmp"], words].concat())
+fn qmp(home: &TestHome, arguments: &[&str]) -> Value {
+    home.json(&[&["qmp"], arguments].concat())
 }
 
-fn refused(home: &TestHome, words: &[&str], exit: i32, code: &str) -> Value {
-    let error = home.json_error(&[&["qmp"], words].concat(), exit);
+fn refused(home: &TestHome, arguments: &[&str], exit: i32, code: &str) -> Value {
+    let error = home.json_error(&[&["qmp"], arguments].concat(), exit);
     assert_eq!(error["code"], code, "{error}");
     error
 }
 
-/// Returns the block nodes of media that were put in.
+/// Returns the block nodes of inserted media.
 fn media(home: &TestHome) -> Vec<String> {
     let nodes = qmp(home, &["web", "query-named-block-nodes"]);
     let files = nodes.as_array().unwrap().iter().filter(|node| node["drv"] == "file");
     files.map(|node| node["file"].as_str().unwrap().to_owned()).collect()
 }
 
-/// One boot for all that a guest has to see.
+/// One boot for all that needs a guest.
 #[test]
 fn test_hardware_changes_are_seen_by_linux() {
     let home = TestHome::new();
@@ -64,7 +64,7 @@ fn media_are_exchanged(home: &TestHome, shell: &mut guest::Shell, [first, second
     let said = shell.run(&["load virtio_scsi sr_mod; until [ -e /dev/sr0 ]; do sleep 0.1; done", read]);
     assert!(said.contains("the first medium"), "{said}");
 
-    // Who has it open has locked it.
+    // QEMU locks an image that it has open.
     shell.run(&["exec 3</dev/sr0"]);
     let locked = refused(home, &["eject", "web", "cd", "--timeout", "1s"], 124, "medium.locked");
     assert!(locked["hints"][1].as_str().unwrap().contains("--force"), "{locked}");
@@ -97,8 +97,8 @@ fn cables_are_pulled(home: &TestHome, shell: &mut guest::Shell) {
 
 fn memory_is_taken_and_given_back(home: &TestHome, shell: &mut guest::Shell) {
     let whole = json!(256 << 20);
-    let deaf = refused(home, &["balloon", "web", "128M", "--timeout", "1s"], 124, "balloon.not-reached");
-    assert!(deaf["message"].as_str().unwrap().contains("has 256M"), "{deaf}");
+    let unreached = refused(home, &["balloon", "web", "128M", "--timeout", "1s"], 124, "balloon.not-reached");
+    assert!(unreached["message"].as_str().unwrap().contains("has 256M"), "{unreached}");
     let total = "read -r _ total _ </proc/meminfo; echo total=$((total / 1024))M";
     shell.run(&["load virtio_balloon"]);
 
@@ -143,10 +143,10 @@ fn test_hardware_errors_list_valid_choices() {
     let drive = drives.as_array().unwrap().iter().find(|one| one["device"] == "ide1-cd0").unwrap();
     assert_eq!((&drive["tray_open"], &drive["inserted"]["image"]["filename"]), (&json!(false), &json!(disc)));
     home.json(&["stop", "web", "--force"]);
-    for words in
+    for arguments in
         [&["nmi", "web"][..], &["balloon", "web"], &["eject", "web", "ide1-cd0"], &["device-add", "web", "e1000"]]
     {
-        refused(&home, words, 4, "vm.wrong-state");
+        refused(&home, arguments, 4, "vm.wrong-state");
     }
 }
 

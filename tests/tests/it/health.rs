@@ -1,4 +1,4 @@
-//! `doctor` and `cleanup`: what is broken or left behind is found, named, and mended or removed.
+//! `doctor` and `cleanup`: problems and stale files are found, reported, and repaired or removed.
 
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -14,7 +14,7 @@ fn database(home: &TestHome) -> PathBuf {
     home.data().join("maqet.db")
 }
 
-/// Writes to the database as nobody should.
+/// Writes to the database behind maqet's back.
 fn sql(home: &TestHome, text: &str) {
     let connection = Connection::open(database(home)).unwrap();
     connection.execute_batch("PRAGMA foreign_keys = ON").unwrap();
@@ -27,9 +27,9 @@ fn started(home: &TestHome, name: &str) -> i64 {
     home.json(&["start", name])["pid"].as_i64().unwrap()
 }
 
-/// Returns the findings of `doctor` with more words, after a look at its exit code.
-fn findings(home: &TestHome, words: &[&str], code: i32) -> Vec<Value> {
-    let finished = home.maqet(["doctor", "--format", "json"]).args(words).run().code(code);
+/// Returns the findings of `doctor` with these arguments, after a check of its exit code.
+fn findings(home: &TestHome, arguments: &[&str], code: i32) -> Vec<Value> {
+    let finished = home.maqet(["doctor", "--format", "json"]).args(arguments).run().code(code);
     let diagnosis = finished.json_value();
     assert_eq!(diagnosis["healthy"], json!(code == 0), "{diagnosis}");
     diagnosis["findings"].as_array().unwrap().clone()
@@ -41,8 +41,8 @@ fn find<'a>(findings: &'a [Value], area: &str, severity: &str) -> &'a Value {
     found.unwrap_or_else(|| panic!("no {severity} about {area} in {findings:#?}"))
 }
 
-fn items(home: &TestHome, words: &[&str], code: i32) -> Vec<Value> {
-    let finished = home.maqet(["cleanup", "--format", "json"]).args(words).run().code(code);
+fn items(home: &TestHome, arguments: &[&str], code: i32) -> Vec<Value> {
+    let finished = home.maqet(["cleanup", "--format", "json"]).args(arguments).run().code(code);
     finished.json_value()["items"].as_array().unwrap().clone()
 }
 
@@ -53,7 +53,7 @@ fn outcomes(items: &[Value]) -> Vec<(String, String)> {
 
 type Damage = fn(&Path);
 
-/// Ways to lose a database, each done to a copy that nobody has open.
+/// Ways to lose a database that no process has open.
 fn damages() -> [(&'static str, Damage); 5] {
     [
         ("emptied", |path| fs::write(path, "").unwrap()),
@@ -195,10 +195,10 @@ fn test_doctor_vm_unable_to_start_is_reported_with_hint() {
 
     let found = findings(&home, &["--fix"], 1);
 
-    for (vm, words) in [("web", "is gone"), ("odd", "not found"), ("strange", "memroy")] {
+    for (vm, text) in [("web", "is gone"), ("odd", "not found"), ("strange", "memroy")] {
         let of_vm = |finding: &&Value| finding["subject"] == vm && finding["severity"] == "problem";
         let problem = found.iter().find(of_vm).unwrap_or_else(|| panic!("nothing about {vm} in {found:#?}"));
-        assert!(problem["what"].as_str().unwrap().contains(words), "{problem}");
+        assert!(problem["what"].as_str().unwrap().contains(text), "{problem}");
         assert!(problem["cure"].is_string() && problem["fixed"].is_null(), "{problem}");
     }
 }
@@ -262,7 +262,7 @@ fn test_orphan_is_listed_and_can_be_adopted() {
     assert_eq!(home.json(&["start", "web"])["boot"], 2);
 }
 
-/// The database was put back from a backup, say: the pid in it is a stranger's now.
+/// As after restoring a database from a backup: its pid belongs to another process now.
 #[test]
 fn test_orphan_with_other_pid_than_recorded_is_running() {
     let home = TestHome::new();
@@ -304,8 +304,8 @@ fn test_orphan_killed_on_request_leaves_nothing() {
     assert_eq!(home.stale_files(), Vec::<PathBuf>::new());
 }
 
-fn holds(path: &Path, words: &str) -> bool {
-    fs::read_to_string(path).unwrap().contains(words)
+fn holds(path: &Path, text: &str) -> bool {
+    fs::read_to_string(path).unwrap().contains(text)
 }
 
 #[test]
@@ -374,7 +374,7 @@ fn is_sqlites(path: &Path) -> bool {
 fn test_doctor_second_database_is_not_reported_as_lost() {
     let home = TestHome::new();
     let pid = started(&home, "web");
-    let other = |words: &[&str]| home.maqet(words).env("MAQET_DATABASE", home.path("other.db")).run().ok();
+    let other = |arguments: &[&str]| home.maqet(arguments).env("MAQET_DATABASE", home.path("other.db")).run().ok();
 
     assert_eq!(other(&["ls", "--format", "json"]).json_value(), json!([]));
     other(&["cleanup", "--end-orphans"]);

@@ -1,4 +1,4 @@
-//! Hooks: the user's programs, told of what happened, also of what nobody saw.
+//! Hooks: programs of the user that run for events, also for those found out later.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,16 +11,17 @@ use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Writes a script that adds its input, and what it was called with, to the file `heard`.
+/// Writes a script that appends its input and its arguments to the file `received`.
 fn script(home: &TestHome) {
-    let heard = home.path("heard");
-    let text = format!("#!/bin/sh\nread -r event\necho \"$MAQET_VM $MAQET_EVENT $* $event\" >>'{}'\n", heard.display());
-    let path = home.write("tell.sh", text);
+    let received = home.path("received");
+    let text =
+        format!("#!/bin/sh\nread -r event\necho \"$MAQET_VM $MAQET_EVENT $* $event\" >>'{}'\n", received.display());
+    let path = home.write("hook.sh", text);
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-fn heard(home: &TestHome) -> Vec<String> {
-    let text = fs::read_to_string(home.path("heard")).unwrap_or_default();
+fn received(home: &TestHome) -> Vec<String> {
+    let text = fs::read_to_string(home.path("received")).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
 }
 
@@ -32,23 +33,24 @@ fn add(home: &TestHome, name: &str, hooks: &str) {
 fn test_hooks_of_vm_receive_its_events_on_stdin() {
     let home = TestHome::new();
     script(&home);
-    add(&home, "web", "{vm.*: [./tell.sh, \"a b\"], qemu.RESUME: [./tell.sh]}");
+    add(&home, "web", "{vm.*: [./hook.sh, \"a b\"], qemu.RESUME: [./hook.sh]}");
     home.json(&["start", "web"]);
     home.json(&["resume", "web"]);
     home.json(&["stop", "web", "--force"]);
     home.json(&["rm", "web"]);
 
-    let heard = heard(&home);
+    let received = received(&home);
 
-    let told: Vec<String> = heard.iter().map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect();
+    let reported: Vec<String> =
+        received.iter().map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect();
     let expected = ["vm.defined", "vm.started", "vm.resumed", "qemu.RESUME", "vm.stopped", "vm.removed"];
-    assert_eq!(told, expected.map(|kind| format!("web {kind}")));
-    let started: Value = serde_json::from_str(&heard[1][heard[1].find('{').unwrap()..]).unwrap();
+    assert_eq!(reported, expected.map(|kind| format!("web {kind}")));
+    let started: Value = serde_json::from_str(&received[1][received[1].find('{').unwrap()..]).unwrap();
     assert_eq!(
         (&started["type"], &started["vm"], &started["data"]["boot"]),
         (&json!("vm.started"), &json!("web"), &json!(1))
     );
-    assert!(heard[1].contains(" a b {"), "{}", heard[1]);
+    assert!(received[1].contains(" a b {"), "{}", received[1]);
 }
 
 #[test]
@@ -56,22 +58,22 @@ fn test_hooks_of_settings_run_for_every_vm_and_unseen_end() {
     let home = TestHome::new();
     script(&home);
     fs::create_dir_all(home.config()).unwrap();
-    fs::write(home.config().join("maqet.conf"), "hooks: {vm.stopped: [../tell.sh]}\n").unwrap();
-    let program = home.config().join("../tell.sh");
+    fs::write(home.config().join("maqet.conf"), "hooks: {vm.stopped: [../hook.sh]}\n").unwrap();
+    let program = home.config().join("../hook.sh");
     if !program.exists() {
-        fs::copy(home.path("tell.sh"), &program).unwrap();
+        fs::copy(home.path("hook.sh"), &program).unwrap();
     }
     home.add(&guest::paused_yaml("web"));
     let pid = home.json(&["start", "web"])["pid"].as_i64().unwrap().to_string();
     assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
     wait::until(PATIENCE, "the end", || (home.json(&["status", "web"])["status"] == "stopped").then_some(()));
-    assert_eq!(heard(&home), Vec::<String>::new(), "looking tells nobody");
+    assert_eq!(received(&home), Vec::<String>::new(), "observing runs no hooks");
 
     home.json(&["start", "web"]);
 
-    let heard = heard(&home);
-    assert_eq!(heard.len(), 1, "{heard:?}");
-    assert!(heard[0].starts_with("web vm.stopped") && heard[0].contains("\"crashed\""), "{}", heard[0]);
+    let received = received(&home);
+    assert_eq!(received.len(), 1, "{received:?}");
+    assert!(received[0].starts_with("web vm.stopped") && received[0].contains("\"crashed\""), "{}", received[0]);
     home.json(&["stop", "web", "--force"]);
 }
 
@@ -110,7 +112,7 @@ fn test_hook_hanging_is_killed_with_its_children() {
     home.json(&["stop", "web", "--force"]);
 }
 
-/// Waits for the end of the process whose id is in this file.
+/// Waits for the process whose id is in this file to end.
 fn await_end(pids: &Path) {
     let sleeper = wait::until(PATIENCE, "the process", || {
         let text = fs::read_to_string(pids).unwrap_or_default();
@@ -122,7 +124,7 @@ fn await_end(pids: &Path) {
     });
 }
 
-/// The hook calls maqet, whose own hook hangs: the first to be out of time is the outer one.
+/// The hook calls maqet, whose own hook hangs: the outer hook times out first.
 #[test]
 fn test_hook_of_nested_maqet_is_killed_with_outer_hook() {
     let home = TestHome::new();
@@ -131,11 +133,11 @@ fn test_hook_of_nested_maqet_is_killed_with_outer_hook() {
     let pids = home.path("pids");
     let hangs = json!(["/bin/sh", "-c", format!("sleep 600 & echo $! >'{}'; wait", pids.display())]);
     let resume = home.maqet(["resume", "web"]).into_command();
-    let words: Vec<String> = std::iter::once(resume.get_program())
+    let arguments: Vec<String> = std::iter::once(resume.get_program())
         .chain(resume.get_args())
         .map(|word| word.to_str().unwrap().to_owned())
         .collect();
-    add(&home, "web", &format!("{{vm.started: {}, vm.resumed: {hangs}}}", json!(words)));
+    add(&home, "web", &format!("{{vm.started: {}, vm.resumed: {hangs}}}", json!(arguments)));
 
     let done = home.maqet(["start", "web"]).run().ok();
 
@@ -148,11 +150,11 @@ fn test_hook_of_nested_maqet_is_killed_with_outer_hook() {
 fn test_hook_stopping_its_vm_works() {
     let home = TestHome::new();
     let maqet = home.maqet(["stop", "web", "--force"]).into_command();
-    let words: Vec<String> = std::iter::once(maqet.get_program())
+    let arguments: Vec<String> = std::iter::once(maqet.get_program())
         .chain(maqet.get_args())
         .map(|word| word.to_str().unwrap().to_owned())
         .collect();
-    add(&home, "web", &format!("{{vm.started: {}}}", json!(words)));
+    add(&home, "web", &format!("{{vm.started: {}}}", json!(arguments)));
 
     let done = home.maqet(["start", "web"]).run().ok();
 

@@ -1,4 +1,4 @@
-//! Devices plugged into running machines, used there, and taken out again.
+//! Devices added to running VMs, used there, and removed.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -21,7 +21,7 @@ fn boot(board: &str) -> (TestHome, guest::Shell) {
     (home, guest::Shell::at(&socket))
 }
 
-/// A machine whose CPUs never run, on a board of this type.
+/// A VM whose CPUs never run, on a board of this type.
 fn paused(home: &TestHome, board: &str) {
     home.add(&format!("{}machine: {board}\n", guest::paused_yaml("web")));
     home.json(&["start", "web"]);
@@ -34,7 +34,7 @@ fn image(home: &TestHome, name: &str) -> String {
     file.to_str().unwrap().to_owned()
 }
 
-/// Returns the back ends that were made for devices.
+/// Returns the backends that were created for devices.
 fn back_ends(home: &TestHome) -> Vec<String> {
     let nodes = home.json(&["qmp", "web", "query-named-block-nodes"]);
     let nodes = nodes.as_array().unwrap().iter().map(|node| node["node-name"].as_str().unwrap().to_owned());
@@ -44,12 +44,12 @@ fn back_ends(home: &TestHome) -> Vec<String> {
     nodes.chain(cards).filter(|name| name.starts_with("hotplug-")).collect()
 }
 
-fn device_add(home: &TestHome, words: &[&str]) -> Value {
-    home.json(&[&["qmp", "device-add", "web"], words].concat())
+fn device_add(home: &TestHome, arguments: &[&str]) -> Value {
+    home.json(&[&["qmp", "device-add", "web"], arguments].concat())
 }
 
-fn refused(home: &TestHome, words: &[&str], exit: i32, code: &str) -> Value {
-    let error = home.json_error(&[&["qmp", "device-add", "web"], words].concat(), exit);
+fn refused(home: &TestHome, arguments: &[&str], exit: i32, code: &str) -> Value {
+    let error = home.json_error(&[&["qmp", "device-add", "web"], arguments].concat(), exit);
     assert_eq!(error["code"], code, "{error}");
     error
 }
@@ -58,7 +58,7 @@ fn is_in_use(file: &str) -> bool {
     !Command::new("qemu-img").args(["check", "-q", file]).status().unwrap().success()
 }
 
-/// Asks for the first page of the guest's web server.
+/// Fetches the first page of the guest's web server.
 fn fetched(port: u64) -> std::io::Result<String> {
     let mut connection = TcpStream::connect(("127.0.0.1", u16::try_from(port).unwrap()))?;
     connection.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -229,7 +229,7 @@ fn test_device_add_errors_suggest_names_and_leave_nothing() {
     assert!(back_ends(&home).is_empty() && !is_in_use(&data));
 }
 
-/// Asked for the properties of such a card, a QEMU without the modules of it ends.
+/// QEMU aborts when it is queried for the properties of a card whose module is missing.
 #[test]
 fn test_device_add_missing_qemu_module_is_refused_by_qemu() {
     let home = TestHome::new();
@@ -272,7 +272,7 @@ fn test_device_add_system_or_used_file_is_refused() {
     let home = TestHome::new();
     paused(&home, "pc");
     let data = image(&home, "data.qcow2");
-    // What a guest could have written into its raw disk.
+    // A guest could have written this into its raw disk.
     std::fs::copy(&data, home.path("posing.img")).unwrap();
     std::fs::create_dir(home.path(".ssh")).unwrap();
     std::fs::copy(&data, home.path(".ssh/key.qcow2")).unwrap();
@@ -292,7 +292,7 @@ fn test_device_add_system_or_used_file_is_refused() {
     assert!(held.as_str().unwrap().ends_with(&format!(" by `qemu-system-x86` (process {pid})")), "{held}");
     home.json(&["stop", "holder", "--force"]);
 
-    // Relative to where the caller is, whatever QEMU's folder is.
+    // Relative to the caller's folder, not to QEMU's.
     let added = home.maqet(["--format", "json", "qmp", "device-add", "web", "virtio-blk", "--file", "data.qcow2"]);
     let added = added.in_folder(home.root()).run().ok().json_value();
     assert_eq!(added["driver"], "virtio-blk-pci");
@@ -321,7 +321,7 @@ fn test_device_del_unresponsive_guest_can_be_retried() {
     assert_eq!(back_ends(&home), ["hotplug-data"], "the guest may use it still");
     let missing = home.json_error(&["qmp", "device-del", "web", "dat"], 3);
     assert_eq!((&missing["code"], &missing["hints"][0]), (&json!("device.not-found"), &json!("did you mean `data`?")));
-    // Nobody who waits for a guest keeps others from stopping the VM.
+    // Waiting for a guest does not keep others from stopping the VM.
     let waiting = home.maqet(["qmp", "device-del", "web", "data", "--timeout", "5m"]).spawn();
     wait::until(BOOT, "the session of the one who waits", || {
         let sessions = home.json(&["inspect", "web"])["sockets"].clone();
@@ -338,8 +338,8 @@ fn test_device_add_killed_is_recovered_by_later_commands() {
     let data = image(&home, "data.qcow2");
     let add = ["qmp", "device-add", "web", "virtio-blk", "--id", "data", "--file", &data];
     let add_card = ["qmp", "device-add", "web", "e1000", "--id", "card", "--netdev", "user"];
-    let kill = |words: &[&str]| {
-        let killed = home.maqet(words).env("MAQET_FAULT_POINT", "device.back-end-made").run();
+    let kill = |arguments: &[&str]| {
+        let killed = home.maqet(arguments).env("MAQET_FAULT_POINT", "device.back-end-made").run();
         assert_eq!(killed.code, None, "{killed}");
     };
 
@@ -363,7 +363,7 @@ fn test_device_add_killed_is_recovered_by_later_commands() {
     assert_eq!(back_ends(&home), ["hotplug-data"]);
 }
 
-/// A device of USB needs no guest to let it go.
+/// A USB device is unplugged without the guest's help.
 #[test]
 fn test_device_del_killed_after_unplug_can_be_repeated() {
     let home = TestHome::with_fault_points();
@@ -393,7 +393,7 @@ fn test_device_del_killed_after_unplug_can_be_repeated() {
     assert_eq!((&out["changed"], &out["back_end"]), (&json!(false), &json!("hdd")), "that of the definition, too");
 }
 
-/// None of these needs a guest to let it go.
+/// All of these are unplugged without the guest's help.
 #[test]
 fn test_device_del_defined_drive_and_card_by_name_works() {
     let home = TestHome::new();
@@ -426,20 +426,20 @@ fn test_device_del_errors_list_existing_devices() {
         guest::paused_yaml("web")
     ));
     home.json(&["start", "web"]);
-    let told = |device: &str, exit: i32, code: &str| {
+    let hint = |device: &str, exit: i32, code: &str| {
         let error = home.json_error(&["qmp", "device-del", "web", device], exit);
         assert_eq!(error["code"], code, "{error}");
         error["hints"][0].as_str().unwrap().to_owned()
     };
 
-    assert_eq!(told("lam", 3, "device.not-found"), "did you mean `lan`?");
-    assert_eq!(told("nonsense", 3, "device.not-found"), "the devices are: `hdd`, `lan`");
+    assert_eq!(hint("lam", 3, "device.not-found"), "did you mean `lan`?");
+    assert_eq!(hint("nonsense", 3, "device.not-found"), "the devices are: `hdd`, `lan`");
     for fixed in ["hdd", "lan", "lan-card"] {
-        assert!(told(fixed, 4, "device.fixed").contains("maqet stop web"));
+        assert!(hint(fixed, 4, "device.fixed").contains("maqet stop web"));
     }
-    let by_path = told("usb-tablet", 3, "device.without-id");
+    let by_path = hint("usb-tablet", 3, "device.without-id");
 
     let (_, path) = by_path.split_once("'id=").unwrap();
     home.json(&["qmp", "web", "device_del", &format!("id={}", path.split('\'').next().unwrap())]);
-    told("usb-tablet", 3, "device.not-found");
+    hint("usb-tablet", 3, "device.not-found");
 }

@@ -1,4 +1,4 @@
-//! Cards plugged into running machines that join networks of the host: taps and bridges.
+//! Network cards added to running VMs that join networks of the host: taps and bridges.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 const BOOT: Duration = Duration::from_secs(90);
 
-/// Runs commands of the host.
+/// Runs commands on the host.
 fn host(script: &str) {
     let status = Command::new("sh").args(["-e", "-c", script]).status().unwrap();
     assert!(status.success(), "{script}");
@@ -45,7 +45,7 @@ fn test_device_add_tap_and_bridge_carry_guest_traffic() {
             assert_eq!((&out["changed"], &out["back_end"]), (&json!(true), &json!("hotplug-card")), "{netdev}");
             shell.run(&["while [ -e /sys/class/net/eth0 ]; do sleep 0.1; done"]);
         }
-        // The tap stays, for others to use; that of the bridge was QEMU's own.
+        // The tap stays; that of the bridge was created by QEMU.
         host("ip link show tap0 >/dev/null; test -z \"$(ip -o link show master br0)\"");
         device_add(&home, "tap,ifname=tap0", "again");
     });
@@ -60,8 +60,8 @@ fn test_device_add_tap_in_use_fails_and_leaves_nothing() {
         host("ip tuntap add dev tap0 mode tap; ip link set tap0 up");
         device_add(&home, "tap,ifname=tap0", "first");
 
-        let words = ["qmp", "device-add", "web", "virtio-net-pci", "--netdev", "tap,ifname=tap0", "--id", "second"];
-        let error = home.json_error(&words, 1);
+        let arguments = ["qmp", "device-add", "web", "virtio-net-pci", "--netdev", "tap,ifname=tap0", "--id", "second"];
+        let error = home.json_error(&arguments, 1);
 
         assert!(error["message"].as_str().unwrap().contains("tap0): Device or resource busy"), "{error}");
         let network = home.json(&["qmp", "web", "human-monitor-command", "command-line=info network"]);
@@ -69,23 +69,23 @@ fn test_device_add_tap_in_use_fails_and_leaves_nothing() {
     });
 }
 
-/// As QEMU has to start its helper for a bridge; the kernel ends a QEMU that may not.
+/// QEMU starts a helper for a bridge; the kernel kills a QEMU whose sandbox forbids that.
 #[test]
 fn test_device_add_spawning_process_in_sandbox_is_refused() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     let pid = home.json(&["start", "web"])["pid"].clone();
-    // Whatever holds at the next start.
+    // Takes effect at the next start only.
     home.json(&["apply", "web", "--set", "sandbox=false"]);
 
-    for words in [
+    for arguments in [
         &["qmp", "device-add", "web", "virtio-net-pci", "--netdev", "bridge,br=br0"][..],
         &["qmp", "web", "netdev_add", "type=bridge", "id=n", "br=br0", "--allow-dangerous"],
-        // QEMU would be ended when it goes.
+        // QEMU would be killed when the card is removed.
         &["qmp", "web", "netdev_add", "type=tap", "id=n", "ifname=tap0", "script=no", "--allow-dangerous"],
         &["qmp", "web", "migrate", "uri=exec:cat", "--allow-dangerous"],
     ] {
-        let error = home.json_error(words, 4);
+        let error = home.json_error(arguments, 4);
         assert_eq!(error["code"], "device.sandboxed", "{error}");
         assert!(error["hints"][1].as_str().unwrap().contains("--set sandbox=false"), "{error}");
     }
@@ -93,7 +93,7 @@ fn test_device_add_spawning_process_in_sandbox_is_refused() {
     assert_eq!(home.json(&["status", "web"])["pid"], pid);
 }
 
-/// The lines of the human monitor are not looked at, and show what QEMU and the kernel do.
+/// HMP command lines are not checked, and so show what QEMU and the kernel do.
 #[test]
 fn test_device_add_spawning_process_is_refused_only_if_fatal() {
     const DENIED: [&str; 2] = ["on,spawn=deny", "off"];
@@ -108,8 +108,8 @@ fn test_device_add_spawning_process_is_refused_only_if_fatal() {
 
         if is_ended {
             assert_eq!(home.json_error(&migrate, 4)["code"], "device.sandboxed");
-            let words = ["qmp", "web", "human-monitor-command", by_hand, "--allow-dangerous"];
-            assert_ne!(home.maqet(words).run().code, Some(0));
+            let arguments = ["qmp", "web", "human-monitor-command", by_hand, "--allow-dangerous"];
+            assert_ne!(home.maqet(arguments).run().code, Some(0));
         } else {
             home.json(&migrate);
         }
@@ -119,7 +119,7 @@ fn test_device_add_spawning_process_is_refused_only_if_fatal() {
     }
 }
 
-/// As on a kernel without bridges: the test passes, and Rust's runner keeps from view what such a one prints.
+/// As on a kernel without bridges: the test passes, and the test runner would capture what it prints.
 #[test]
 fn test_namespaces_host_without_bridges_reports_skipped() {
     let home = TestHome::new();
@@ -137,7 +137,7 @@ fn test_namespaces_host_without_bridges_reports_skipped() {
 
 #[test]
 fn test_namespaces_unknown_test_name_fails() {
-    // A test of nothing but this file's program, which needs no network.
+    // A test that needs no network.
     let there = namespaces::run("hotplug_network::test_namespaces_network_has_only_loopback");
     let missing = namespaces::run("hotplug_network::test_namespaces_network_of_no_test");
 
@@ -158,14 +158,14 @@ fn test_device_add_bridge_refused_by_helper_hints_at_log() {
     home.add(&format!("{}sandbox: false\n", guest::paused_yaml("web")));
     home.json(&["start", "web"]);
 
-    let words = ["qmp", "device-add", "web", "virtio-net-pci", "--netdev", "bridge,br=maqet-none"];
-    let error = home.json_error(&words, 69);
+    let arguments = ["qmp", "device-add", "web", "virtio-net-pci", "--netdev", "bridge,br=maqet-none"];
+    let error = home.json_error(&arguments, 69);
 
     assert_eq!(error["code"], "device.bridge-refused", "{error}");
     assert_eq!(error["hints"][0], "see what it said with `maqet logs web --qemu`");
 }
 
-/// A guest without cards, and without the sandbox, which would keep QEMU from starting its helper.
+/// A guest without cards, and without the sandbox, which forbids QEMU to start its helper.
 fn boot(home: &TestHome) -> guest::Shell {
     let linux = guest::linux_yaml("web", &guest::Files::built());
     home.add(&format!("{linux}network: none\nsandbox: false\n"));
@@ -175,7 +175,7 @@ fn boot(home: &TestHome) -> guest::Shell {
     guest::Shell::at(&socket)
 }
 
-/// Has QEMU's helper join a bridge, for whoever sees the mounts of this test.
+/// Allows a bridge to QEMU's helper, within the mounts of this test.
 fn allow_bridge(home: &TestHome, bridge: &str) {
     let layer = home.path("etc");
     fs::create_dir(&layer).unwrap();

@@ -1,4 +1,4 @@
-//! What stays and what goes when devices are taken out of running machines.
+//! What is kept and what is removed when devices are removed from running VMs.
 
 use std::fs;
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use maqet_testkit::{TestHome, guest, wait};
 use serde_json::{Value, json};
 
-/// A machine whose CPUs never run, with buses that let devices go without their guest.
+/// A VM whose CPUs never run, with buses that unplug devices without the guest's help.
 fn started(home: &TestHome, arguments: &str, keys: &str) {
     let board = "machine: {type: pc, usb: on}\n";
     home.add(&format!("{}{arguments}{board}{keys}", guest::paused_yaml("web")));
@@ -24,9 +24,9 @@ fn refused(home: &TestHome, device: &str, exit: i32, code: &str) -> Value {
     error
 }
 
-/// Has QEMU do something that is not maqet's.
-fn qmp(home: &TestHome, words: &[&str]) -> Value {
-    home.json(&[&["qmp", "web"], words].concat())
+/// Runs a QMP command directly.
+fn qmp(home: &TestHome, arguments: &[&str]) -> Value {
+    home.json(&[&["qmp", "web"], arguments].concat())
 }
 
 fn nodes(home: &TestHome) -> Vec<String> {
@@ -54,7 +54,7 @@ fn test_device_add_id_of_definition_is_refused() {
     home.json_error(&["qmp", "device-add", "web", "usb-tablet", "--id", "lan-card"], 4);
 }
 
-/// Left by a version that took such ids, or made by hand.
+/// Left by a version that used such ids, or created by hand.
 #[test]
 fn test_device_del_prefers_stale_backend_over_card_name() {
     let home = TestHome::new();
@@ -194,10 +194,10 @@ fn test_device_del_device_defined_in_json_works() {
 #[test]
 fn test_device_del_vm_ending_meanwhile_is_a_state_error() {
     let home = TestHome::new();
-    // No guest runs that could let it go.
+    // No guest runs that could release it.
     started(&home, "", "network: {name: lan, model: e1000}\n");
     let waiting = home.maqet(["--format", "json", "qmp", "device-del", "web", "lan", "--timeout", "5m"]).spawn();
-    // From then on it has the VM's lock, until the guest was asked.
+    // From then on it holds the VM's lock, until it has sent the request.
     let files = format!("/proc/{}/fd", waiting.pid());
     wait::until(Duration::from_mins(1), "its session with QEMU", || {
         let mut files = fs::read_dir(&files).unwrap().filter_map(|file| fs::read_link(file.ok()?.path()).ok());

@@ -1,4 +1,4 @@
-//! `inspect` on real QEMU: what it tells is what the kernel, the disks and other clients know as well.
+//! `inspect` on real QEMU: its values match the kernel's, the disks' and other clients'.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -101,7 +101,7 @@ fn test_inspect_stopped_process_shows_kernel_data() {
 
     assert_eq!((&found["status"], &found["process"]["pid"]), (&json!("busy"), &pid));
     assert_eq!(found.get("machine"), None);
-    // Its image is read from outside, although the process has it open.
+    // Its image is read although the process has it open.
     let hdd = named(&found["disks"], "hdd");
     assert_eq!((&hdd["virtual_bytes"], hdd.get("attached")), (&json!(8 << 20), None));
     home.json(&["stop", "web", "--force"]);

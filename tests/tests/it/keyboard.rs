@@ -1,4 +1,4 @@
-//! Keys and texts reach the guest whole: GRUB on a real screen, and Linux with keyboards of four countries.
+//! Keys and text reach the guest complete: GRUB on a real screen, and Linux with keyboards of four countries.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ use serde_json::json;
 
 const BOOT: Duration = Duration::from_secs(90);
 
-/// Where Debian puts the bootable image whose prompt needs nothing but keyboard and screen (package `grub-rescue-pc`).
+/// The bootable image of Debian whose prompt needs only keyboard and screen (package `grub-rescue-pc`).
 const GRUB: &str = "/usr/lib/grub-rescue/grub-rescue-cdrom.iso";
 
 /// A text of capitals, small letters, digits and all symbols of ASCII, without a space at either end.
@@ -21,14 +21,14 @@ fn mixed(length: usize) -> String {
     (0..length).map(|index| ascii[index * 37 % ascii.len()]).collect()
 }
 
-/// A GRUB that shows its prompt on the screen, and says the same on the serial line.
+/// A GRUB with its prompt on the screen and the serial line.
 struct Grub {
     home: TestHome,
     log: PathBuf,
 }
 
 impl Grub {
-    /// Boots it; the hands of the test are the commands it tests, as nothing else reaches that prompt.
+    /// Boots it; only the tested commands reach that prompt.
     fn boot() -> Self {
         assert!(Path::new(GRUB).is_file(), "GRUB's image is not installed (`apt install grub-rescue-pc`)");
         let home = TestHome::new();
@@ -47,25 +47,25 @@ impl Grub {
         grub
     }
 
-    /// Returns the words on the screen.
+    /// Returns the text on the screen.
     fn screen(&self) -> String {
         let file = self.home.path("screen.png");
         self.home.json(&["screenshot", "grub", file.to_str().unwrap()]);
         words_in(&file)
     }
 
-    /// Waits until these words are on the screen.
+    /// Waits until this text is on the screen.
     fn shows(&self, words: &str) {
         wait::until(BOOT, words, || self.screen().contains(words).then_some(()));
     }
 
-    /// Returns what GRUB says on the serial line; it breaks lines where its screen does.
+    /// Returns GRUB's serial output, with line breaks where its screen has them.
     fn said(&self) -> String {
         serial::text(&self.log).replace('\n', "")
     }
 }
 
-/// Reads a picture.
+/// Reads an image.
 fn words_in(picture: &Path) -> String {
     let read = Command::new("tesseract").arg(picture).args(["-", "--psm", "6"]).env("OMP_THREAD_LIMIT", "1").output();
     String::from_utf8(read.expect("tesseract is installed (`apt install tesseract-ocr`)").stdout).unwrap()
@@ -76,7 +76,7 @@ fn test_type_at_grub_loses_no_character_and_chord_resets() {
     let grub = Grub::boot();
     // Its cursor blinks, at twice a second.
     grub.home.json(&["wait", "grub", "--for", "screen-stable=3s", "--timeout", "90s"]);
-    // In single quotes GRUB takes all but the quote as it is.
+    // In single quotes GRUB takes all but the quote literally.
     let text = mixed(500).replace('\'', "-");
 
     for line in text.as_bytes().chunks(250) {
@@ -91,7 +91,7 @@ fn test_type_at_grub_loses_no_character_and_chord_resets() {
     grub.home.json(&["wait", "grub", "--for", "event:RESET", "--since", "1m", "--timeout", "60s"]);
 }
 
-/// A Linux whose shell is at the serial line, and whose keyboard nobody reads but a test.
+/// A Linux with a shell on the serial line, whose keyboard only the test reads.
 struct Linux {
     home: TestHome,
     console: UnixStream,
@@ -109,7 +109,7 @@ impl Linux {
         Self { home, console }
     }
 
-    /// Types lines at the serial shell, and returns what it says until all are done.
+    /// Types lines at the serial shell, and returns its output until all are done.
     fn shell(&mut self, lines: &[&str]) -> String {
         let typed = format!("{}\necho; echo all-do'ne'\n", lines.join("\n"));
         self.console.write_all(typed.as_bytes()).unwrap();
@@ -127,34 +127,34 @@ impl Linux {
         panic!("the guest was not done: {}", String::from_utf8_lossy(&said));
     }
 
-    /// Reads at its keyboard from now on, which has the layout `keymap`.
+    /// Reads its keyboard from now on, with the layout `keymap`.
     fn listens(&mut self, keymap: &str) {
         let load = format!("loadkmap </lib/keymaps/{keymap}; kbd_mode -u </dev/tty1");
         self.shell(&[
             &load,
             "kill $reader 2>/dev/null; rm -f /tmp/raw",
-            // One program after the other at the same open terminal, which forgets its mode once it is closed.
+            // The terminal stays open between the programs, because closing it resets its mode.
             "(stty raw -echo; >/tmp/raw; exec cat) </dev/tty1 >/tmp/read & reader=$!",
             "until [ -e /tmp/raw ]; do :; done",
         ]);
     }
 
-    /// Returns what was read at its keyboard, once it is as many bytes or no more of them come.
-    fn heard(&mut self, bytes: usize) -> String {
-        let mut heard = Vec::new();
+    /// Returns what was read from its keyboard, once it is this many bytes or no more of them come.
+    fn read_keys(&mut self, bytes: usize) -> String {
+        let mut bytes_read = Vec::new();
         let _in_vain = wait::try_until(BOOT, || {
-            let said = self.shell(&["echo \"heard:$(base64 -w 0 /tmp/read):\""]);
-            // Wherever the terminal broke the line; what was typed is there too, and is no base64.
+            let said = self.shell(&["echo \"read:$(base64 -w 0 /tmp/read):\""]);
+            // The terminal breaks lines anywhere; the typed command is in the output too, and is not base64.
             let said: String = said.split_ascii_whitespace().collect();
-            let pieces = said.split("heard:").filter_map(|piece| piece.split_once(':'));
-            heard = pieces.filter_map(|(piece, _)| decoded(piece)).last().unwrap();
-            (heard.len() >= bytes).then_some(())
+            let pieces = said.split("read:").filter_map(|piece| piece.split_once(':'));
+            bytes_read = pieces.filter_map(|(piece, _)| decoded(piece)).last().unwrap();
+            (bytes_read.len() >= bytes).then_some(())
         });
-        String::from_utf8(heard).unwrap()
+        String::from_utf8(bytes_read).unwrap()
     }
 }
 
-/// Reads base64, if it is nothing else.
+/// Decodes base64, if it is valid.
 fn decoded(text: &str) -> Option<Vec<u8>> {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let (mut bytes, mut bits, mut held) = (Vec::new(), 0, 0);
@@ -173,7 +173,7 @@ fn decoded(text: &str) -> Option<Vec<u8>> {
 fn test_type_in_each_layout_is_read_by_linux() {
     let mut linux = Linux::boot();
     let ascii = mixed(188);
-    // The keymaps of consoles are older than the euro.
+    // The console keymaps predate the euro.
     let texts = [
         ("us", format!("{ascii} \tend\n")),
         ("uk", format!("{ascii} £¬\tend\n")),
@@ -188,7 +188,7 @@ fn test_type_in_each_layout_is_read_by_linux() {
 
         assert_eq!(typed["characters"], json!(text.chars().count()));
         // In raw mode Enter is a carriage return.
-        assert_eq!(linux.heard(text.len()), text.replace('\n', "\r"), "{layout}");
+        assert_eq!(linux.read_keys(text.len()), text.replace('\n', "\r"), "{layout}");
     }
 }
 
@@ -203,16 +203,16 @@ fn test_keys_concurrent_waits_and_killed_releases_keys() {
         running.wait().ok();
     }
     let mut killed = linux.home.maqet(["keys", "linux", "--hold", "2s", "shift-c"]).into_command().spawn().unwrap();
-    let while_down = linux.heard(121);
+    let while_down = linux.read_keys(121);
     killed.kill().unwrap();
     killed.wait().unwrap();
     linux.home.json(&["type", "linux", "d"]);
 
     let [first, second] = if while_down.starts_with('a') { texts } else { [texts[1].clone(), texts[0].clone()] };
     assert_eq!(while_down, format!("{first}{second}C"));
-    assert_eq!(linux.heard(122), format!("{first}{second}Cd"));
+    assert_eq!(linux.read_keys(122), format!("{first}{second}Cd"));
     let locks = linux.home.files().into_iter().filter(|path| path.to_string_lossy().contains("keyboard-"));
-    assert_eq!(locks.count(), 0, "the lock of whoever was killed is the next one's, who takes it away");
+    assert_eq!(locks.count(), 0, "the next command takes over the lock of the killed one, and removes it");
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn test_keys_errors_are_reported_before_sending() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
 
-    // The VM does not even run, so that nothing but the words can be what is refused.
+    // The VM does not run, so only the arguments can be the reason.
     let unknown = home.json_error(&["keys", "web", "ctrl-alt-delte"], 2);
     let untypable = home.json_error(&["type", "web", "a\nbü"], 2);
     let layout = home.maqet(["type", "web", "a", "--layout", "dr"]).run().code(2).stderr;
@@ -251,7 +251,7 @@ fn test_keys_paused_vm_is_refused() {
         (&refused["code"], &refused["hints"][0]),
         (&json!("keys.not-heard"), &json!("let it go on with `maqet resume web`"))
     );
-    // What is typed may be a password.
+    // The text may be a password.
     let log = home.maqet(["logs", "web", "--maqet"]).run().ok().stdout;
     assert!(log.contains("qmp.type") && log.contains("keys.untypable") && log.contains("keys.unknown"), "{log}");
     assert!(["secret", "ü", "hunter2"].iter().all(|typed| !log.contains(typed)), "{log}");
@@ -268,7 +268,7 @@ fn test_type_reads_stdin_and_files_and_refuses_empty_ones() {
         command.stdin(File::open(input).unwrap()).run().code(code).json_error()["error"].clone()
     };
 
-    // The VM does not run, which is noticed once there is something to type.
+    // That the VM does not run is noticed once there is something to type.
     let by_text = error(&["-"], &text, 4);
     let by_flag = error(&["--file", "-"], &text, 4);
     let nothing = error(&["-"], &empty, 2);

@@ -1,4 +1,4 @@
-//! What the configuration says is what QEMU gets, and what the commands tell.
+//! What the configuration says reaches QEMU and is shown by the commands.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -70,7 +70,7 @@ fn test_storage_every_interface_and_type_starts() {
     }
 }
 
-/// Returns the words of the one QEMU in this home, once its external monitor greets.
+/// Returns the arguments of the only QEMU in this home, once its external monitor greets.
 fn words_of_the_running(home: &TestHome) -> Vec<String> {
     let greeting = wait::until(Duration::from_mins(1), "the external monitor's greeting", || {
         let socket = home.files().into_iter().find(|path| path.ends_with("qmp-external.sock"))?;
@@ -175,7 +175,7 @@ fn test_argument_null_removes_it_from_file_and_defaults() {
     let line = home.json(&["info", "web", "--command-line"])["command_line"].to_string();
 
     assert!(line.contains("-initrd /i -m 64 -kernel /b"), "{line}");
-    // `/a` alone would be found in a path of a VM whose id begins with an `a`.
+    // `/a` alone would match a path of a VM whose id begins with an `a`.
     assert!(!line.contains("-kernel /a") && !line.contains("-append"), "{line}");
 }
 
@@ -202,10 +202,10 @@ fn test_apply_running_vm_shows_changes_for_next_start() {
     let hooks = "hooks={vm.stopped: [/bin/true]}";
     let applied = home.json(&["apply", "web", "--memory", "64M", "--set", "labels.a=b", "--set", hooks]);
 
-    let told: Vec<(&Value, &Value)> =
+    let reported: Vec<(&Value, &Value)> =
         applied["differences"].as_array().unwrap().iter().map(|one| (&one["path"], &one["takes_effect"])).collect();
     let (now, next_start) = (&json!("now"), &json!("next-start"));
-    assert_eq!(told, [(&json!("memory"), next_start), (&json!("labels"), now), (&json!("hooks"), now)]);
+    assert_eq!(reported, [(&json!("memory"), next_start), (&json!("labels"), now), (&json!("hooks"), now)]);
     home.json(&["stop", "web", "--force"]);
     let again = home.json(&["apply", "web", "--memory", "64M"]);
     assert_eq!((&again["changed"], &again["differences"]), (&json!(false), &json!([])));

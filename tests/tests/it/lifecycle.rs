@@ -1,4 +1,4 @@
-//! The life of VMs on real QEMU: buttons, restarts, many at once, and reasons for an end.
+//! The lifecycle of VMs on real QEMU: pause, reset, restart, many at once, and reasons for an end.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use maqet_testkit::guest::{AfterMarker, BootSector};
 use maqet_testkit::{TestHome, guest, serial, wait};
 use serde_json::{Value, json};
 
-/// Adds and starts a VM whose guest prints `marker` once a boot and then waits.
+/// Adds and starts a VM whose guest prints `marker` once per boot and then waits.
 fn started(home: &TestHome, name: &str, marker: &str) -> Value {
     let image = BootSector::new(marker, AfterMarker::Sleep).write(home);
     home.add(&BootSector::yaml(name, &image));
@@ -71,8 +71,8 @@ fn test_start_all_starts_ten_vms() {
 
     let all = home.json(&["start", "--all"]);
 
-    let told: Vec<&str> = all.as_array().unwrap().iter().map(|vm| vm["name"].as_str().unwrap()).collect();
-    assert_eq!(told, names);
+    let reported: Vec<&str> = all.as_array().unwrap().iter().map(|vm| vm["name"].as_str().unwrap()).collect();
+    assert_eq!(reported, names);
     assert!(all.as_array().unwrap().iter().all(|vm| vm["status"] == "paused"), "{all}");
     for name in &names {
         assert_eq!(home.json(&["qmp", name, "query-status"])["status"], "prelaunch");
@@ -87,7 +87,7 @@ fn test_status_after_host_reboot_has_that_reason() {
     home.add(&guest::paused_yaml("web"));
     let pid = home.json(&["start", "web"])["pid"].as_i64().unwrap();
     std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap();
-    // As the database looks after a boot: the process is of another one.
+    // As after a reboot of the host: the recorded process is of another boot.
     let database = rusqlite::Connection::open(home.data().join("maqet.db")).unwrap();
     database.execute("UPDATE vm SET host_boot = 'an earlier one'", []).unwrap();
     drop(database);
@@ -116,7 +116,7 @@ fn test_status_of_frozen_qemu_is_busy_and_not_dead() {
     home.json(&["stop", "web", "--force"]);
 }
 
-/// Somebody kills QEMU while its guest is given time: nobody may say that the guest powered off.
+/// QEMU is killed while its guest has time to shut down, which must not be reported as a guest shutdown.
 #[test]
 fn test_stop_of_vm_killed_meanwhile_is_not_a_guest_shutdown() {
     let home = TestHome::new();

@@ -1,4 +1,4 @@
-//! `logs` on real QEMU: what guest, QEMU and maqet wrote, while they write it and afterwards.
+//! `logs` on real QEMU: output of the guest, QEMU and maqet, live and afterwards.
 
 use std::fs;
 use std::io::Write;
@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 
 const MARKER: &str = "maqet-logs";
 
-/// What the guest prints of it: in green.
+/// The marker as the guest prints it: in green.
 const PRINTED: &str = "\u{1b}[32mmaqet-logs";
 
-/// Starts a guest that prints the marker, waits for a byte on its serial port, and leaves; returns once it waits.
+/// Starts a guest that prints the marker, waits for a byte on its serial port, and exits; returns once it waits.
 fn waiting_guest(home: &TestHome) -> Value {
     let image = guest::BootSector::new(PRINTED, guest::AfterMarker::WaitForByte).write(home);
     home.add(&guest::BootSector::yaml("web", &image));
@@ -31,7 +31,7 @@ fn let_go(home: &TestHome) {
     UnixStream::connect(serial["file"].as_str().unwrap()).unwrap().write_all(b"x").unwrap();
 }
 
-/// Interrupts a command as Ctrl-C does, once it is ready to be.
+/// Interrupts a command as Ctrl-C does, once it handles that.
 fn interrupt(running: &Running) {
     wait::until(Duration::from_secs(10), "the command to answer to SIGINT", || {
         process::catches(running.pid(), 2).then_some(())
@@ -93,7 +93,7 @@ fn test_logs_with_blocked_output_end_on_signal() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     let started = home.json(&["start", "web"]);
-    // More than a pipe and what waits for it hold.
+    // More than a pipe and its buffers hold.
     fs::write(started["serial_log"].as_str().unwrap(), vec![b'x'; 8 << 20]).unwrap();
 
     let mut logs = home.maqet(["logs", "web"]).into_command().spawn().unwrap();
@@ -136,8 +136,8 @@ fn test_logs_of_each_boot_are_separate() {
     home.json_error(&["start", "web"], 1);
 
     let refused = home.maqet(["logs", "web", "--qemu"]).run().ok();
-    home.write("mended.yaml", guest::paused_yaml("web"));
-    home.json(&["apply", "web", "mended.yaml"]);
+    home.write("repaired.yaml", guest::paused_yaml("web"));
+    home.json(&["apply", "web", "repaired.yaml"]);
     home.json(&["start", "web"]);
     home.json(&["stop", "web"]);
     home.json(&["start", "web"]);

@@ -1,4 +1,4 @@
-//! `network: passt`: a program of the user's beside QEMU, which comes and goes with it.
+//! `network: passt`: a program of the user's beside QEMU, which starts and ends with it.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -11,10 +11,10 @@ use std::time::Duration;
 use maqet_testkit::{TestHome, guest, serial, wait};
 use serde_json::{Value, json};
 
-/// More than anything here takes on a busy machine.
+/// Longer than anything here takes on a busy host.
 const LONG: Duration = Duration::from_secs(90);
 
-/// Returns a port that was free a moment ago; passt takes none by itself.
+/// Returns a port that was free a moment ago; passt does not choose one.
 fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
@@ -23,13 +23,13 @@ fn network(port: u16) -> String {
     format!("network: {{mode: passt, forward: [\"{port}:80\"]}}\n")
 }
 
-/// Returns the programs that run with words of this home.
+/// Returns the processes whose arguments name this home.
 fn running(home: &TestHome) -> Vec<PathBuf> {
     let program = |pid: i32| fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     home.processes().into_iter().map(|process| program(process.pid)).collect()
 }
 
-/// Returns the passts that serve a VM of this home.
+/// Returns the passt processes of VMs of this home.
 fn passts(home: &TestHome) -> Vec<PathBuf> {
     running(home).into_iter().filter(|program| program.to_string_lossy().contains("passt")).collect()
 }
@@ -90,7 +90,7 @@ fn test_passt_port_in_use_fails_start_with_its_message() {
     let home = TestHome::new();
     let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = taken.local_addr().unwrap().port();
-    // The first card's passt is up by the time the second one's is refused.
+    // The passt of the first card is up by the time that of the second one fails.
     let cards = format!("network:\n  - {{mode: passt}}\n  - {{mode: passt, forward: [\"{port}:80\"]}}\n");
     home.add(&(guest::paused_yaml("web") + &cards));
 
@@ -166,15 +166,15 @@ fn test_passt_with_port_zero_is_refused() {
     assert!(problem["message"].as_str().unwrap().contains("name one"), "{problem}");
 }
 
-/// Returns the address passt gives a guest: that of the host on its way out.
+/// Returns the address passt assigns to a guest: that of the host's outgoing interface.
 fn address() -> String {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-    // Sends nothing; the address is one for documentation (RFC 5737).
+    // Sends nothing; the address is reserved for documentation (RFC 5737).
     socket.connect("198.51.100.1:9").expect("passt needs a host with a route out");
     socket.local_addr().unwrap().ip().to_string()
 }
 
-/// Asks for the first page of a web server.
+/// Fetches the first page of a web server.
 fn fetched(port: u16) -> std::io::Result<String> {
     let mut connection = TcpStream::connect(("127.0.0.1", port))?;
     connection.set_read_timeout(Some(Duration::from_secs(5)))?;

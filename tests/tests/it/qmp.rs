@@ -1,4 +1,4 @@
-//! QMP from the command line: what is asked, what is shown, and who else may talk to QEMU meanwhile.
+//! QMP from the command line, and beside other clients of QEMU.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -6,7 +6,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use maqet_testkit::{TestHome, guest};
 use serde_json::{Value, json};
 
-/// Returns a home whose VM `web` runs and stands still.
+/// Returns a home with a paused VM `web`.
 fn with_web() -> TestHome {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
@@ -14,7 +14,7 @@ fn with_web() -> TestHome {
     home
 }
 
-/// A client of somebody else, `socat`, on the monitor that maqet leaves free.
+/// An external client, `socat`, on the external monitor.
 struct Foreign {
     socat: Child,
     keys: ChildStdin,

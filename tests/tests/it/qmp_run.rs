@@ -1,4 +1,4 @@
-//! `qmp run`: commands typed by the schema of the QEMU they are for, and those that reach the host.
+//! `qmp run`: arguments typed by the schema of the running QEMU, and commands that access the host.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use maqet_testkit::{TestHome, guest};
 use serde_json::{Value, json};
 
-/// Returns a home whose VM `web` runs and stands still.
+/// Returns a home with a paused VM `web`.
 fn with_web() -> TestHome {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
@@ -19,14 +19,14 @@ fn qmp(home: &TestHome, line: &str) -> Value {
     home.json(&[&["qmp", "web"], line.split(' ').collect::<Vec<_>>().as_slice()].concat())
 }
 
-/// Runs a command that is wrong usage, and returns the code and the hints of the error.
+/// Runs a command that is a usage error, and returns the error's code and hints.
 #[track_caller]
 fn refused(home: &TestHome, line: &str) -> (String, String) {
     let error = home.json_error(&[&["qmp", "web"], line.split(' ').collect::<Vec<_>>().as_slice()].concat(), 2);
     (error["code"].as_str().unwrap_or_default().to_owned(), error["hints"].to_string())
 }
 
-/// Returns the files in which schemas are kept.
+/// Returns the files of cached schemas.
 fn kept(home: &TestHome) -> Vec<PathBuf> {
     let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     home.files().into_iter().filter(|path| name(path).starts_with("qmp-schema-")).collect()
@@ -100,12 +100,12 @@ fn test_qmp_schema_is_cached_and_refetched_if_corrupt() {
     let whole = fs::read(&file).unwrap();
     fs::write(&file, &whole[..whole.len() / 2]).unwrap();
     qmp(&home, "query-status");
-    let mended = fs::read(&file).unwrap();
-    // What is kept is believed: a command that is crossed out there is not known.
+    let repaired = fs::read(&file).unwrap();
+    // The cache is trusted: a command that is removed from it is unknown.
     let (code, _) = refused(&home, "query-statsu");
 
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(mended, whole);
+    assert_eq!(repaired, whole);
     assert_eq!(code, "qmp.unknown-command");
     home.json(&["stop", "web", "--force"]);
 }
@@ -150,11 +150,11 @@ fn test_qmp_hmp_error_output_is_a_failure() {
 
     let unknown = line("no-such", 1);
     let refused = line("drive_del nope", 1);
-    let told = home.json(&["qmp", "web", "human-monitor-command", "command-line=info status"]);
+    let reported = home.json(&["qmp", "web", "human-monitor-command", "command-line=info status"]);
 
     assert_eq!((&unknown["code"], &refused["code"]), (&json!("qmp.hmp-refused"), &json!("qmp.hmp-refused")));
     assert!(refused["message"].as_str().unwrap().ends_with("Device 'nope' not found"), "{refused}");
-    assert!(told.as_str().unwrap().starts_with("VM status: paused"), "{told}");
+    assert!(reported.as_str().unwrap().starts_with("VM status: paused"), "{reported}");
     home.json(&["stop", "web", "--force"]);
 }
 

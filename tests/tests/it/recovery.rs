@@ -1,4 +1,4 @@
-//! Killed half-way, and left with what others broke.
+//! Commands that are killed or interrupted, and damage done by others.
 
 use std::ffi::OsString;
 use std::fs;
@@ -9,9 +9,9 @@ use std::time::Duration;
 use maqet_testkit::{TestHome, guest, wait};
 use serde_json::{Value, json};
 
-/// Makes a binary that says it is QEMU and then does nothing, for ever.
+/// Writes a binary that claims to be QEMU and then hangs.
 fn hanging_qemu(home: &TestHome) -> PathBuf {
-    // `tail` names the file, so that its process can be found.
+    // `tail` has the file among its arguments, so that its process can be found.
     let script = "#!/bin/sh\n[ \"$1\" = --version ] && { echo 'QEMU emulator version 7.2.22'; exit; }\n\
                   echo 'still thinking' >&2\nexec tail -f \"$0\" >/dev/null\n";
     let path = home.write("qemu-hangs", script);
@@ -19,7 +19,7 @@ fn hanging_qemu(home: &TestHome) -> PathBuf {
     path
 }
 
-/// A start that is killed leaves either nothing or a VM that `ls` shows and `stop` stops.
+/// A killed start leaves either nothing or a VM that `ls` shows and `stop` stops.
 #[test]
 fn test_start_killed_at_any_moment_leaves_no_hidden_qemu() {
     let home = TestHome::new();
@@ -78,11 +78,11 @@ fn test_start_interrupted_keeps_vm_status_and_is_reported() {
 
     assert_eq!(home.processes().len(), 0);
     assert_eq!(home.json(&["status", "web"]), before);
-    let told = home.json(&["events", "web", "--type", "vm.start-failed"]);
-    assert_eq!(told[0]["data"]["error"], "the start was interrupted");
+    let reported = home.json(&["events", "web", "--type", "vm.start-failed"]);
+    assert_eq!(reported[0]["data"]["error"], "the start was interrupted");
 }
 
-/// Makes a folder with a `qemu-img` that begins to change an image only once there is a file `go`.
+/// Creates a folder with a `qemu-img` that begins to change an image only once there is a file `go`.
 fn slow_qemu_img(home: &TestHome) -> OsString {
     let go = home.path("go");
     let script = format!(
@@ -97,7 +97,7 @@ fn slow_qemu_img(home: &TestHome) -> OsString {
     path
 }
 
-/// The tool works on; nobody else is let at the image until it is done.
+/// The tool continues, and the image stays locked until it is done.
 #[test]
 fn test_snapshot_killed_keeps_lock_until_qemu_img_exits() {
     let home = TestHome::new();

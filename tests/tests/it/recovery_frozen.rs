@@ -1,5 +1,5 @@
-//! A QEMU that lives and does not answer: stopped by a signal, or blocked in its main loop. Every command answers, names
-//! the cause, and marks nothing dead that lives.
+//! A QEMU that is running but unresponsive: stopped by a signal, or blocked in its main loop. Every command replies,
+//! names the cause, and does not mark the VM as stopped.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,10 +9,10 @@ use maqet_testkit::{Running, TestHome, guest, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-/// How long QEMU may take to do what is written in its monitor.
+/// How long QEMU may take to run a monitor command.
 const SOON: Duration = Duration::from_secs(20);
 
-/// A VM with a disk, whose QEMU can be made deaf.
+/// A VM with a disk, whose QEMU can be made unresponsive.
 struct Deaf {
     home: TestHome,
     pid: Pid,
@@ -30,7 +30,7 @@ impl Deaf {
         kill_process(self.pid, signal).unwrap();
     }
 
-    /// Blocks the main loop: QEMU opens a pipe that nobody reads. Returns the pipe, and the command that waits.
+    /// Blocks the main loop: QEMU opens a pipe that has no reader. Returns the pipe, and the command that waits.
     fn block(&self) -> (PathBuf, Running) {
         let pipe = self.home.path("pipe");
         if !pipe.exists() {
@@ -53,7 +53,7 @@ impl Deaf {
         self.status()["busy"]["with"].clone()
     }
 
-    /// Asserts that commands that only look work, and say that the VM lives and with what it is busy.
+    /// Asserts that read-only commands work, and report the VM as busy with the reason.
     #[track_caller]
     fn check_looks(&self, cause: &str) {
         let status = self.status();
@@ -71,15 +71,15 @@ impl Deaf {
         assert_eq!(found.unwrap()["severity"], "warning", "{doctor}");
     }
 
-    /// Asserts that a command is refused as one to be tried again, and returns what it says.
+    /// Asserts that a command fails with a temporary error, and returns its message and hints.
     #[track_caller]
-    fn check_refused(&self, words: &[&str], code: &str) -> String {
-        let error = self.home.json_error(words, 75);
-        assert_eq!(error["code"], code, "{words:?}: {error}");
+    fn check_refused(&self, arguments: &[&str], code: &str) -> String {
+        let error = self.home.json_error(arguments, 75);
+        assert_eq!(error["code"], code, "{arguments:?}: {error}");
         format!("{} {}", error["message"], error["hints"])
     }
 
-    /// Asserts that whatever would have to ask or end QEMU is refused, and says why.
+    /// Asserts that commands that need QEMU to reply fail, with the reason.
     #[track_caller]
     fn check_refusals(&self, because: &str) {
         for command in ["start", "pause", "resume", "reset", "rm"] {
@@ -93,7 +93,7 @@ impl Deaf {
         assert!(waited["hints"].to_string().contains("maqet stop --force web"), "{waited}");
     }
 
-    /// Asserts that the VM, let go on, is as it was.
+    /// Asserts that the VM, once resumed, is as before.
     #[track_caller]
     fn check_unharmed(&self) {
         let status = wait::until(SOON, "QEMU to answer", || Some(self.status()).filter(|now| now["status"] != "busy"));
@@ -102,8 +102,8 @@ impl Deaf {
     }
 
     #[track_caller]
-    fn check_ended_by(&self, words: &[&str]) {
-        self.home.json(words);
+    fn check_ended_by(&self, arguments: &[&str]) {
+        self.home.json(arguments);
         assert_eq!(self.home.qemu_pids(), Vec::<i32>::new());
     }
 }
@@ -115,9 +115,9 @@ fn test_qemu_stopped_by_signal_is_reported_by_all_commands() {
 
     vm.check_looks("sigstop");
     vm.check_refusals("stopped by a signal");
-    for words in [&["stop", "web"][..], &["restart", "web"], &["qmp", "web", "query-status"]] {
-        let said = vm.check_refused(words, "vm.deaf");
-        assert!(said.contains(&format!("kill -CONT {}", vm.pid.as_raw_nonzero())), "{words:?}: {said}");
+    for arguments in [&["stop", "web"][..], &["restart", "web"], &["qmp", "web", "query-status"]] {
+        let said = vm.check_refused(arguments, "vm.deaf");
+        assert!(said.contains(&format!("kill -CONT {}", vm.pid.as_raw_nonzero())), "{arguments:?}: {said}");
     }
     vm.check_looks("sigstop");
 
@@ -148,7 +148,7 @@ fn test_qemu_blocked_is_reported_by_all_commands() {
     vm.check_refusals("main loop");
     let stop = vm.check_refused(&["stop", "web", "--timeout", "1s", "--quiet"], "vm.still-busy");
     assert!(stop.contains("writing its disks"), "{stop}");
-    // Another command has the monitor, and is waited for.
+    // Another command has the monitor.
     vm.check_refused(&["qmp", "web", "query-status", "--timeout", "1s"], "qmp.queue-timed-out");
     vm.check_looks("main-loop");
 

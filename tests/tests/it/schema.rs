@@ -1,4 +1,4 @@
-//! The JSON Schema of `config schema`, as editors read it: checked by a validator that is not ours.
+//! The JSON Schema of `config schema`, as editors read it, checked by an independent validator.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -89,8 +89,8 @@ fn test_schema_accepts_every_form_accepted_by_check() {
     }
 }
 
-/// Those of the broken files that an editor cannot see are wrong: names and sizes with a grammar of their own, rules
-/// between two keys or entries, paths, and what several files come to.
+/// The broken files that a schema cannot detect: names and sizes with their own grammar, rules between two keys or
+/// entries, paths, and the result of merging several files.
 const BEYOND_A_SCHEMA: [&str; 37] = [
     "arguments-comma-in-an-option",
     "arguments-daemonize",

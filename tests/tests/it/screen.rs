@@ -1,4 +1,4 @@
-//! What a guest's screen shows becomes a picture, in QEMU's sandbox too.
+//! Screenshots of guests, in QEMU's sandbox too.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -29,7 +29,7 @@ fn test_screenshot_format_follows_name_and_file_is_owned() {
     assert_eq!((&png["width"], &png["height"], &png["format"]), (&ppm["width"], &ppm["height"], &json!("png")));
     assert_eq!((&png["file"], &png["bytes"]), (&json!(home.path("screen.png")), &json!(png_bytes.len())));
     assert_eq!((&named["format"], &unknown["code"]), (&json!("ppm"), &json!("screen.format-unknown")));
-    // Nothing stays where QEMU put it.
+    // QEMU's own file is removed.
     let left: Vec<_> = home.files().into_iter().filter(|path| path.to_string_lossy().contains("picture-")).collect();
     assert!(left.is_empty(), "{left:?}");
 }

@@ -1,4 +1,4 @@
-//! The settings file: its `defaults` are checked like any configuration, and what they say is told where it stands.
+//! The settings file: its `defaults` are checked like any configuration, with their source locations.
 
 use maqet_testkit::TestHome;
 use serde_json::{Value, json};
@@ -32,8 +32,8 @@ fn test_defaults_invalid_fail_every_command_with_lines() {
         ];
         assert_eq!(problems(&error), expected, "{command:?}");
     }
-    let told = home.maqet(["ls"]).run().code(2).stderr;
-    assert!(told.contains("did you mean `memory`?") && told.contains("2 |   memry: 1G"), "{told}");
+    let reported = home.maqet(["ls"]).run().code(2).stderr;
+    assert!(reported.contains("did you mean `memory`?") && reported.contains("2 |   memry: 1G"), "{reported}");
 }
 
 #[test]
@@ -70,15 +70,15 @@ fn test_default_repeated_by_vm_is_reported_with_both_locations() {
     home.write("web.yaml", "name: web\narguments:\n  - append: debug\n");
 
     let error = home.json_error(&["config", "check", "web.yaml"], 2);
-    let told = home.maqet(["add", "web.yaml"]).run().code(2).stderr;
+    let reported = home.maqet(["add", "web.yaml"]).run().code(2).stderr;
 
     assert_eq!(problems(&error), [problem("arguments[1]", "web.yaml", 3)]);
     let other = error["problems"][0]["other"].as_str().unwrap();
     assert!(other.ends_with("maqet.conf:3:7"), "{other}");
-    assert!(told.contains("3 |   - append: debug") && told.contains("3 |     - append: quiet"), "{told}");
+    assert!(reported.contains("3 |   - append: debug") && reported.contains("3 |     - append: quiet"), "{reported}");
 }
 
-/// The default came after the VM was stored, so that only `start` and its like can tell.
+/// The default was added after the VM was stored, so only `start` and the like can report it.
 #[test]
 fn test_default_conflicting_with_stored_vm_shows_both_locations() {
     let home = TestHome::new();
@@ -88,12 +88,12 @@ fn test_default_conflicting_with_stored_vm_shows_both_locations() {
 
     for command in [&["start", "web"][..], &["info", "web"]] {
         let error = home.json_error(command, 2);
-        let told = home.maqet(command).run().code(2).stderr;
+        let reported = home.maqet(command).run().code(2).stderr;
 
         assert_eq!(problems(&error), [problem("arguments[1]", "web.yaml", 4)], "{command:?}");
         assert!(error["problems"][0]["other"].as_str().unwrap().ends_with("maqet.conf:3:7"), "{error}");
-        assert!(told.contains("web.yaml:4:13: `arguments[1]`"), "{told}");
-        assert!(told.contains("3 |     - append: quiet"), "{told}");
+        assert!(reported.contains("web.yaml:4:13: `arguments[1]`"), "{reported}");
+        assert!(reported.contains("3 |     - append: quiet"), "{reported}");
     }
 }
 

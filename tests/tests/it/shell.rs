@@ -1,4 +1,4 @@
-//! `qmp shell` on real QEMU: at a real pseudo-terminal, and with a script.
+//! `qmp shell` on real QEMU: on a real pseudo-terminal, and with a script.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -32,7 +32,7 @@ struct Shell {
 }
 
 impl Shell {
-    /// Opens one whose answers are JSON.
+    /// Opens a shell with JSON output.
     fn open(home: &TestHome, arguments: &[&str]) -> Self {
         Self::of(home, &[&["--format", "json"], arguments].concat())
     }
@@ -47,12 +47,12 @@ impl Shell {
         shell
     }
 
-    /// Types a line, and waits for what comes of it; returns what was shown since.
+    /// Types a line, waits for the expected output, and returns all output since.
     fn ask(&self, line: &str, answer: &str) -> String {
         let past = self.terminal.shown().len();
         self.terminal.type_keys(format!("{line}\r"));
         self.wait_for(past, answer);
-        // The prompt that comes with the echo is not the next one.
+        // The echo contains the current prompt.
         let behind = self.terminal.shown()[past..].find(answer).unwrap() + past;
         self.wait_for(behind, PROMPT);
         self.terminal.shown()[past..].to_owned()
@@ -69,7 +69,7 @@ impl Shell {
         self.terminal.wait_for(past, text);
     }
 
-    /// Waits for the end, and asserts that the terminal is as it was and was told `last`.
+    /// Waits for the end, and asserts that the terminal modes are restored and `last` is its last output.
     fn ends(self, last: &str) -> Finished {
         let finished = self.running.wait();
         assert_eq!(self.terminal.modes(), self.modes);
@@ -82,7 +82,7 @@ fn signal(name: &str, pid: u32) {
     assert!(Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().unwrap().success());
 }
 
-/// Has a script of commands run; returns its exit code and the answers.
+/// Runs a script of commands; returns its exit code and the replies.
 fn script(home: &TestHome, arguments: &[&str], lines: &str) -> (Option<i32>, Vec<Value>) {
     let file = home.write("script", lines);
     let finished = home.maqet(["qmp", "shell", "web"]).args(arguments).stdin(fs::File::open(file).unwrap()).run();
@@ -212,7 +212,7 @@ fn test_shell_ctrl_c_cancels_wait_and_session_continues() {
     wait::until(PATIENCE, "the main loop to hang", || {
         (home.json(&["status", "web"])["status"] == "busy").then_some(())
     });
-    // What Ctrl-C comes to while nobody edits a line, for the programs of a terminal's own session.
+    // The signal that Ctrl-C sends while no line is edited.
     signal("INT", shell.running.pid());
     shell.wait_for(past, "no longer waiting for `pmemsave`");
     fs::read(fifo).unwrap();
@@ -229,7 +229,7 @@ fn test_shell_resumed_after_ctrl_z_keeps_the_line() {
     let terminal = Terminal::new();
     let shell = home.maqet(["qmp", "shell", "web"]).into_command();
     let line = format!("{} qmp shell web --format json\r", shell.get_program().display());
-    // Only a program in a session of its own, on a terminal that is that session's, can be stopped from there.
+    // Job control needs a program in a session of its own whose controlling terminal this is.
     let mut bash = Command::new("setsid")
         .args(["--ctty", "--wait", "bash", "--norc", "-i"])
         .env_clear()

@@ -1,4 +1,4 @@
-//! Everyone at once, on shared VMs and on their own: counted afterwards, and not one thing is lost.
+//! Many clients at once, on shared VMs and on their own: everything that was done is counted, and nothing is lost.
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hasher};
@@ -17,10 +17,10 @@ const WORKERS: u64 = 16;
 const OPERATIONS: u64 = 5;
 const OPERATIONS_LONG: u64 = 50;
 
-/// More than a queue of all workers on one VM takes on a busy machine.
+/// Longer than a queue of all workers on one VM takes on a busy host.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// What has been done by all of them.
+/// What all of them have done.
 #[derive(Debug, Default)]
 struct Done {
     snapshots: BTreeSet<String>,
@@ -28,13 +28,13 @@ struct Done {
     changes: i64,
 }
 
-/// What may go wrong when others do what they like at the same time.
+/// The errors to expect while others work on the same VMs.
 const EXPECTED: [&str; 9] = [
     "lock.held",
     "vm.wrong-state",
     "vm.deaf",
     "vm.not-found",
-    // A forced stop does not wait for whoever talks to the VM, or starts it.
+    // A forced stop does not wait for other clients, nor for a start.
     "vm.start-refused",
     "qmp.closed",
     "qmp.no-monitor",
@@ -49,8 +49,8 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    fn run(&self, words: &[&str]) -> Option<Value> {
-        let finished: Finished = self.home.maqet(words).args(["--format", "json"]).deadline(PATIENCE).run();
+    fn run(&self, arguments: &[&str]) -> Option<Value> {
+        let finished: Finished = self.home.maqet(arguments).args(["--format", "json"]).deadline(PATIENCE).run();
         if finished.code == Some(0) {
             return Some(finished.json_value());
         }
@@ -60,7 +60,7 @@ impl Worker<'_> {
         None
     }
 
-    /// Does an operation that chance chooses.
+    /// Does a random operation.
     fn operate(&self, turn: u64) {
         let chance = chance(self.number * 1_000 + turn);
         let shared = format!("shared{}", chance % 2);
@@ -90,7 +90,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Adds the VM that is this worker's alone, or starts and removes it.
+    /// Adds the worker's own VM, or starts and removes it.
     fn own(&self, own: &str) {
         let is_there = self.done.lock().unwrap().own.contains(own);
         if is_there {

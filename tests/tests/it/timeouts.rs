@@ -57,7 +57,7 @@ fn test_timeouts_unknown_name_suggests_similar_one() {
 
 #[test]
 fn test_timeouts_invalid_duration_fails_with_location() {
-    for (timeouts, told) in [
+    for (timeouts, reported) in [
         ("{start: soon}", "`soon` is not a duration such as `30s` or `1m30s`"),
         ("{start: -1s}", "`-1s` is not a duration such as `30s` or `1m30s`"),
         ("{start: [1s]}", "expected a duration such as `30s` or `1m30s`, found a list"),
@@ -65,6 +65,6 @@ fn test_timeouts_invalid_duration_fails_with_location() {
     ] {
         let problem = refused(timeouts);
 
-        assert_eq!((&problem["message"], &problem["line"]), (&json!(told), &json!(1)), "{problem}");
+        assert_eq!((&problem["message"], &problem["line"]), (&json!(reported), &json!(1)), "{problem}");
     }
 }

@@ -1,4 +1,4 @@
-//! Whose configurations are taken: one that others can write decides what runs here.
+//! Which configurations are trusted: a file that others can write decides what runs here.
 
 use std::fs::{File, Permissions, set_permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -135,7 +135,7 @@ fn test_config_in_shared_folder_requires_sticky_bit() {
 fn test_config_of_another_user_is_refused_for_root_too() {
     let home = TestHome::new();
     let file = with_mode(&home, "vm.yaml", 0o444);
-    // Whoever may not give a file away cannot test this; the rule itself is tested in the library.
+    // Changing the owner of a file needs root; a unit test covers the rule.
     if chown(&file, Some(12_345), None).is_ok() {
         let error = refused(&home, &file);
 

@@ -1,4 +1,4 @@
-//! Waiting for what comes true, on real QEMU.
+//! Waiting for conditions, on real QEMU.
 
 use std::fs;
 use std::process::Command;
@@ -76,14 +76,14 @@ fn test_wait_for_event_counts_from_now_unless_since_given() {
     let past = home.json_error(&["wait", "web", "--for", "event:RESUME", "--timeout", "200ms"], 124);
     let counted = home.json(&["wait", "web", "--for", "event:RESUME", "--since", "1m"]);
     let waiting = home.maqet(["--format", "json", "wait", "web", "--for", "event:vm.pau*"]).spawn();
-    let heard = wait::until(PATIENCE, "the event", || {
+    let events = wait::until(PATIENCE, "the event", || {
         home.json(&["pause", "web"]);
         home.json(&["resume", "web"]);
         home.maqet(["wait", "web", "--for", "event:vm.paused", "--since", "5s"]).run().code
     });
 
     assert_eq!(past["code"], "wait.timed-out");
-    assert_eq!((&counted["met"], heard), (&json!(["event:RESUME"]), 0));
+    assert_eq!((&counted["met"], events), (&json!(["event:RESUME"]), 0));
     assert_eq!(waiting.wait().ok().json_value()["met"], json!(["event:vm.pau*"]));
     home.json(&["stop", "web", "--force"]);
 }
@@ -142,7 +142,7 @@ fn test_wait_interrupted_exits_130_and_changes_nothing() {
     home.json(&["stop", "web", "--force"]);
 }
 
-/// Returns whether a process does something of its own when it is interrupted (proc(5), `SigCgt`).
+/// Returns whether a process handles being interrupted (proc(5), `SigCgt`).
 fn catches_ctrl_c(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or_default();

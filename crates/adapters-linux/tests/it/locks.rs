@@ -58,8 +58,8 @@ fn test_held_lists_only_locks_in_use() {
         let held = locks.held().await;
 
         assert!(before.is_empty(), "{before:?}");
-        let told: Vec<_> = held.into_iter().map(|(name, holder)| (name, holder.operation)).collect();
-        assert_eq!(told, [(vm(), "start".to_owned())]);
+        let reported: Vec<_> = held.into_iter().map(|(name, holder)| (name, holder.operation)).collect();
+        assert_eq!(reported, [(vm(), "start".to_owned())]);
     });
 }
 
@@ -111,8 +111,8 @@ fn test_holder_without_note_is_found_by_its_process() {
         stranger.kill().unwrap();
         stranger.wait().unwrap();
 
-        let told = holder.map(|holder| (holder.operation, holder.pid));
-        assert_eq!(told, Some(("unknown".to_owned(), stranger.id())));
+        let reported = holder.map(|holder| (holder.operation, holder.pid));
+        assert_eq!(reported, Some(("unknown".to_owned(), stranger.id())));
     });
 }
 
@@ -145,7 +145,7 @@ fn test_lock_of_killed_holder_is_free() {
         let note = r#"{"pid": 1, "operation": "start", "since": "2024-01-01T00:00:00Z",
             "process": {"pid": 1, "start_ticks": 999999999, "boot_id": "gone"}}"#;
         std::fs::write(&file, note).unwrap();
-        // flock(1) takes the lock as another process of ours would, and says so.
+        // flock(1) takes the lock as another maqet process would, and prints a line then.
         let mut other = Command::new("flock")
             .arg(&file)
             .args(["-c", "echo locked; exec sleep 1000"])
@@ -165,7 +165,7 @@ fn test_lock_of_killed_holder_is_free() {
     });
 }
 
-/// Kills flock(1) and the command it runs, which has the lock's file open as well.
+/// Kills flock(1) and its command, which has the lock file open as well.
 fn kill_with_children(parent: &mut std::process::Child) {
     let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", parent.id())).unwrap();
     let _ = parent.kill();

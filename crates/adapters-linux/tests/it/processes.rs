@@ -1,4 +1,4 @@
-//! Real processes: strangers, zombies, the living and the dead.
+//! Real processes: recycled pids, zombies, running and ended ones.
 
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -17,7 +17,7 @@ impl Sleeper {
         Self(Command::new("sleep").arg("1000").spawn().unwrap())
     }
 
-    /// Returns its identity as the kernel tells it.
+    /// Returns its identity from the kernel.
     fn identity(&self) -> ProcessIdentity {
         let pid = self.0.id();
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
@@ -38,7 +38,7 @@ impl Drop for Sleeper {
     }
 }
 
-/// Signals what is recorded of a process that is not that process any more.
+/// Signals a recorded process whose pid was recycled.
 #[track_caller]
 fn check_stranger(change: impl FnOnce(ProcessIdentity) -> ProcessIdentity) {
     wait(async {
@@ -99,7 +99,7 @@ fn test_signal_ended_process_succeeds() {
 #[test]
 fn test_is_alive_zombie_is_dead() {
     wait(async {
-        // The shell starts a child, becomes a program that never waits, and so leaves a zombie.
+        // The shell starts a child and becomes a program that never reaps it.
         let script = "sleep 0.05 & echo $!; exec sleep 1000";
         let mut parent =
             Sleeper(Command::new("sh").args(["-c", script]).stdout(std::process::Stdio::piped()).spawn().unwrap());
@@ -120,7 +120,7 @@ fn test_is_alive_zombie_is_dead() {
     });
 }
 
-/// Returns how many threads of a process are there, dead ones that are not gone included.
+/// Returns the number of threads of a process, including ended ones that are not gone.
 fn threads(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }

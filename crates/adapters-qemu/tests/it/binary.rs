@@ -1,4 +1,4 @@
-//! Finding a binary and asking it what it is.
+//! Finding a binary and identifying it.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
@@ -24,7 +24,7 @@ fn test_binary_name_is_found_and_cached() {
     });
 }
 
-/// Asks the script `body` what it is.
+/// Identifies the script `body`.
 #[track_caller]
 fn refusal_of(body: &str) -> String {
     wait(async {
@@ -86,7 +86,7 @@ fn test_binary_missing_names_what_was_requested() {
 
         for wanted in ["qemu-system-nowhere", "/nonexistent/qemu", ""] {
             let refusal = hypervisor.binary(wanted).await.unwrap_err();
-            assert!(matches!(&refusal, BinaryError::Missing { wanted: told } if told == wanted), "{refusal:?}");
+            assert!(matches!(&refusal, BinaryError::Missing { wanted: reported } if reported == wanted), "{refusal:?}");
         }
     });
 }

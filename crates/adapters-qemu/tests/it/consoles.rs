@@ -1,4 +1,4 @@
-//! The serial console of a real QEMU: one at a time, and free at once for the next.
+//! The serial console of a real QEMU: one client at a time, and available at once for the next.
 
 use std::time::Duration;
 
@@ -47,11 +47,11 @@ fn test_attached_console_closes_with_qemu() {
         let console = QemuConsoles.attach(&bench.paths).await.unwrap();
 
         QemuMonitors.execute(&bench.paths, &QmpCommand::new("quit"), PATIENCE).await.unwrap();
-        let heard = tokio::time::timeout(PATIENCE, console.read()).await.unwrap().unwrap();
+        let output = tokio::time::timeout(PATIENCE, console.read()).await.unwrap().unwrap();
 
-        assert_eq!(heard, b"");
+        assert_eq!(output, b"");
         drop(console);
-        // QEMU closes the console first, and takes its socket away a moment later.
+        // QEMU closes the console first and removes its socket a moment later.
         let socket = bench.paths.serial_socket();
         let removed = async {
             while socket.exists() {
@@ -72,9 +72,9 @@ fn test_ended_console_without_output_is_closed() {
         let console = QemuConsoles.attach(&bench.paths).await.unwrap();
 
         console.end();
-        let heard = tokio::time::timeout(PATIENCE, console.read()).await.unwrap().unwrap();
+        let output = tokio::time::timeout(PATIENCE, console.read()).await.unwrap().unwrap();
 
-        assert_eq!(heard, b"");
+        assert_eq!(output, b"");
     });
 }
 

@@ -1,4 +1,4 @@
-//! Making images of the content of others.
+//! Creating images from the content of others.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::images::names_in;
 use crate::kit::{environment, folder, script, wait, with_path};
 
-/// The size of the variable store of Debian's `ovmf`: 528 KiB, which is no round number.
+/// The size of the variable store of Debian's `ovmf`: 528 KiB, not a round number.
 const VARIABLES_BYTES: usize = 540_672;
 
 fn template(folder: &TempDir, bytes: usize) -> PathBuf {

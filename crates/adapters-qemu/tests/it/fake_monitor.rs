@@ -1,4 +1,4 @@
-//! A monitor that is played by a script.
+//! A scripted monitor.
 
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -27,7 +27,7 @@ pub(crate) enum Act {
     HearThis(&'static str),
     /// Sends these bytes again and again, for ever.
     Flood(Vec<u8>),
-    /// Keeps silent for good.
+    /// Sends nothing more.
     Hang,
 }
 
@@ -37,13 +37,13 @@ pub(crate) fn say(bytes: &[u8]) -> Act {
     Say(bytes.to_vec())
 }
 
-/// Plays a monitor to its end; then it closes.
+/// Runs the script of a monitor; then it closes.
 pub(crate) async fn play(stream: UnixStream, acts: &[Act]) {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     for act in acts {
         match act {
-            // The other side may have had enough.
+            // The client may have closed the connection.
             Say(bytes) => drop(AsyncWriteExt::write_all(&mut writer, bytes).await),
             Dribble(bytes, pause) => {
                 for byte in bytes {
@@ -57,7 +57,7 @@ pub(crate) async fn play(stream: UnixStream, acts: &[Act]) {
                 reader.read_line(&mut line).await.unwrap();
                 assert_eq!(line.trim_end(), *expected);
             }
-            // In a thread, as a real peer is another process that does not wait for our runtime.
+            // In a thread, as a real peer does not depend on our runtime.
             Flood(bytes) => {
                 let bytes = bytes.clone();
                 let stream =
@@ -70,12 +70,12 @@ pub(crate) async fn play(stream: UnixStream, acts: &[Act]) {
     }
 }
 
-/// Asks a monitor that acts so for its status; returns what came of it.
+/// Queries the status of a scripted monitor.
 pub(crate) fn ask(acts: &[Act], deadline: Duration) -> Result<serde_json::Value, QmpError> {
     with_session(acts, deadline, async |session| session.execute(&QmpCommand::new("query-status"), deadline).await)
 }
 
-/// Opens a session that keeps events with a monitor that acts so, and does something with it.
+/// Opens a session that keeps events with a scripted monitor, and runs `act` on it.
 pub(crate) fn with_session<T>(
     acts: &[Act],
     deadline: Duration,
@@ -87,7 +87,7 @@ pub(crate) fn with_session<T>(
     }))
 }
 
-/// Does something with the socket of a monitor that acts so.
+/// Runs `act` with the socket of a scripted monitor.
 async fn served<T>(acts: &[Act], work: impl AsyncFnOnce(&std::path::Path) -> T) -> T {
     let folder = folder();
     let socket = folder.path().join("s");

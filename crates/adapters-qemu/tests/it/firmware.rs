@@ -1,4 +1,4 @@
-//! Finding firmware by descriptors in folders of the test's own.
+//! Finding firmware by descriptors in the test's folders.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::kit::{folder, wait};
 
-/// Folders of descriptors, the first the one that counts most.
+/// Folders of descriptors, highest precedence first.
 struct Shelf {
     root: TempDir,
     folders: Vec<PathBuf>,
@@ -27,7 +27,7 @@ impl Shelf {
         Self { root, folders }
     }
 
-    /// Returns the descriptor of a plain UEFI for q35; its files are there and carry its name.
+    /// Returns the descriptor of a plain UEFI for q35; its files exist and carry its name.
     fn descriptor(&self, name: &str) -> Value {
         let flash = |kind: &str| {
             let path = self.root.path().join(format!("{name}.{kind}"));

@@ -1,5 +1,5 @@
-//! Answers and events that are not as they should be, and monitors that take for ever: the session is over in words, or
-//! goes on as if nothing had been.
+//! Invalid replies and events, and monitors that never finish: the session ends with an error or continues
+//! undisturbed.
 
 use std::time::{Duration, Instant};
 
@@ -12,15 +12,15 @@ use crate::fake_monitor::{
     Act, Dribble, EVENT, GREETING, Hang, Hear, HearThis, NEGOTIATED, Say, ask, say, with_session,
 };
 
-/// Little, for what is not to come.
+/// Short, for what must not happen.
 const SOON: Duration = Duration::from_millis(80);
 
-/// Much, for what is to come, whatever else the machine does.
+/// Long, for what must happen, also on a busy host.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const ANSWER: &[u8] = b"{\"return\": 7}\r\n";
 
-/// Returns a monitor that negotiates, and then acts so on the first command.
+/// Returns a script that negotiates, and then runs `acts` on the first command.
 fn after_negotiation(acts: impl IntoIterator<Item = Act>) -> Vec<Act> {
     let mut all = vec![say(GREETING), Hear, say(NEGOTIATED), Hear];
     all.extend(acts);
@@ -93,7 +93,7 @@ fn test_reply_not_an_object_is_invalid() {
 
         let shown = String::from_utf8_lossy(&garbage[..garbage.len().min(60)]).into_owned();
         let Err(QmpError::Garbled { detail }) = refused else { panic!("{shown}: {refused:?}") };
-        // What is told of it is short, and harmless on a terminal.
+        // The message is short, and safe on a terminal.
         assert!(detail.len() < 1_000 && !detail.contains(char::is_control), "{shown}: {detail}");
     }
 }
@@ -142,7 +142,7 @@ fn test_reply_arriving_late_is_not_taken_for_next_command() {
     let late = [say(b"{\"return\": 5}\n"), say(b"{\"return\": 8, \"id\": 1}\n")];
     let acts = [say(GREETING), Hear, say(NEGOTIATED), HearThis(r#"{"execute":"query-status"}"#)]
         .into_iter()
-        // Only what could be taken for another's has an id.
+        // Only commands whose replies could be confused have an id.
         .chain([HearThis(r#"{"execute":"query-status","id":1}"#)])
         .chain(late)
         .chain([HearThis(r#"{"execute":"query-status"}"#), say(b"{\"return\": 9}\n"), Hang]);
@@ -240,7 +240,7 @@ fn test_events_of_wrong_types_are_ignored() {
 
 #[test]
 fn test_monitor_trickling_bytes_does_not_extend_deadline() {
-    // Enough for what comes before, also on a busy machine, and a fraction of what the bytes take.
+    // Enough for the handshake, also on a busy host, and a fraction of the time of the bytes.
     let (deadline, pause) = (Duration::from_millis(500), Duration::from_millis(100));
     let started = Instant::now();
 
@@ -270,7 +270,7 @@ fn test_monitor_never_reading_times_out() {
 
     let (first, second) = refused.unwrap();
     assert!(matches!(first, Err(QmpError::TimedOut { .. })), "{first:?}");
-    // What nobody reads does not grow.
+    // Unread data does not accumulate.
     assert!(matches!(second, Err(QmpError::Blocked { .. })), "{second:?}");
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
@@ -304,11 +304,11 @@ fn test_command_cancelled_within_reply_leaves_session_usable() {
 
 #[test]
 fn test_main_loop_late_out_of_band_reply_does_not_count() {
-    // It takes all of the time that it is given, and a busy machine may need some of it for the two answers.
+    // It uses all of its time, and a busy host may need some of it for the two replies.
     const LOOK: Duration = Duration::from_secs(2);
     let greeting = b"{\"QMP\": {\"version\": {}, \"capabilities\": [\"oob\"]}}\r\n";
     let late = b"{\"return\": {}, \"id\": 1}\r\n";
-    // Two lines of the first look, five commands, and the second look, which has room for one line only.
+    // Two lines of the first ping, five commands, and the second ping, which has room for one line only.
     let lines = (0..7).map(|_| Hear).chain([HearThis(r#"{"exec-oob":"query-yank","id":7}"#)]);
     let answers = [say(late), say(b"{\"return\": {}, \"id\": 7}\r\n"), Hang];
     let acts = [say(greeting), Hear, say(NEGOTIATED)].into_iter().chain(lines).chain(answers);

@@ -1,4 +1,4 @@
-//! Monitors that misbehave, played by a script: bounded time, bounded memory, the right error.
+//! Scripted monitors that misbehave: bounded time, bounded memory, the right error.
 
 use std::time::{Duration, Instant};
 
@@ -144,7 +144,7 @@ fn test_monitor_reply_with_other_id_is_ignored() {
     assert_eq!(answer.unwrap(), 7);
 }
 
-/// Returns how the run state of a machine is told whose monitors all act so.
+/// Pings a VM whose monitors all run this script.
 fn state(acts: &[Act]) -> MonitorAnswer {
     wait(async {
         let folder = folder();

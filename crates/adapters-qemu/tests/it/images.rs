@@ -1,4 +1,4 @@
-//! Making and reading real images.
+//! Creating and reading real images.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;

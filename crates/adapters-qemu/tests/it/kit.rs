@@ -1,4 +1,4 @@
-//! Folders with short paths, and machines that end with their test.
+//! Folders with short paths, and QEMU processes that end with their test.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use maqet_domain::vm::{BootNumber, ProcessIdentity, RunPaths, VmName};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// More than anything here takes on a busy machine.
+/// Longer than anything here takes on a busy host.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs a test's future on the one thread of the command line's runtime.
@@ -37,8 +37,8 @@ pub(crate) fn with_path(path: &str) -> ProcessEnvironment {
 
 /// Writes a shell script that can be run.
 ///
-/// By a process of its own: a file that this one had open for writing could still be so in a child of another test,
-/// and is then refused as busy.
+/// In a process of its own: a file that this one had open for writing could still be open in a child of another test,
+/// and running it would fail with ETXTBSY.
 pub(crate) fn script(folder: &Path, name: &str, body: &str) -> PathBuf {
     let path = folder.join(name);
     let written = std::process::Command::new("sh")
@@ -49,7 +49,7 @@ pub(crate) fn script(folder: &Path, name: &str, body: &str) -> PathBuf {
     path
 }
 
-/// A place to start machines in; whatever still runs from it ends with it.
+/// Folders to start QEMU in; processes that still run there are killed on drop.
 pub(crate) struct Bench {
     pub(crate) folder: TempDir,
     pub(crate) hypervisor: QemuHypervisor,
@@ -64,7 +64,7 @@ impl Bench {
         Self { folder, hypervisor, paths }
     }
 
-    /// Returns the launch of a machine that stands still, of a definition in JSON.
+    /// Returns the launch of a paused VM, from a definition in JSON.
     pub(crate) fn launch_of(&self, definition: &str) -> Launch {
         self.launch_with(Path::new("/usr/bin/qemu-system-x86_64"), definition)
     }
@@ -87,7 +87,7 @@ impl Bench {
         Launch { command_line, paths: self.paths.clone(), deadline: PATIENCE }
     }
 
-    /// Starts a machine that stands still from its first instruction.
+    /// Starts a VM that is paused from its first instruction.
     pub(crate) async fn start(&self) -> ProcessIdentity {
         self.hypervisor.launch(&self.launch_of(STANDING_STILL)).await.unwrap().process
     }

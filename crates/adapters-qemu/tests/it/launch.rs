@@ -1,4 +1,4 @@
-//! Starting QEMU, and what is left of it afterwards.
+//! Starting QEMU, and what remains after its end.
 
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
@@ -56,7 +56,7 @@ fn test_launch_files_are_private() {
 fn test_launch_qemu_has_own_session_and_no_inherited_files() {
     wait(async {
         let bench = Bench::new();
-        // As a shell hands down the file of `flock 9`.
+        // As a shell passes on the file of `flock 9`.
         let held = std::fs::File::create(bench.folder.path().join("held")).unwrap();
         rustix::io::fcntl_setfd(&held, rustix::io::FdFlags::empty()).unwrap();
 
@@ -162,7 +162,7 @@ fn test_launch_wrapper_returns_identity_of_qemu() {
         assert_eq!(found, Some(process));
         let shell = std::fs::read_to_string(marker).unwrap();
         let until = Instant::now() + PATIENCE;
-        // The wrapper is reaped in passing, or else it would stay as a zombie of this test.
+        // Reaps the wrapper, which would otherwise stay as a zombie of this test.
         while Path::new("/proc").join(shell.trim()).exists() {
             assert!(Instant::now() < until, "the wrapper is still there");
             bench.hypervisor.clear(&bench.paths).await;

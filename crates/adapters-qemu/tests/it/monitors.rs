@@ -1,4 +1,4 @@
-//! The monitors of a real machine.
+//! The monitors of a real QEMU.
 
 use std::time::{Duration, Instant};
 
@@ -189,7 +189,7 @@ fn test_ping_local_error_is_not_unresponsive() {
         for name in ["qmp.lock", "qmp-s1.lock", "qmp-s2.lock"] {
             let lock = bench.paths.sockets.join(name);
             std::fs::remove_file(&lock).unwrap();
-            // A link in the place of the lock is refused as one may not open it, root or not.
+            // A symlink in place of the lock cannot be opened, by root either.
             std::os::unix::fs::symlink("/dev/null", &lock).unwrap();
         }
 

@@ -1,4 +1,4 @@
-//! Sessions that stay, on a real machine: events, commands given up, a main loop at work, and one that is dead.
+//! Long sessions with a real QEMU: events, cancelled commands, a blocked main loop, and a stopped process.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -87,7 +87,7 @@ fn test_session_after_cancelled_command_is_usable() {
         large.arguments.insert("path".to_owned(), json!("x".repeat(400_000)));
         large.arguments.insert("property".to_owned(), json!("y"));
 
-        // Of the large one some is sent and some is not.
+        // The large one is partially sent.
         for micros in [0, 50, 500, 2_000] {
             let given_up = tokio::time::timeout(Duration::from_micros(micros), session.execute(&large, PATIENCE));
             drop(given_up.await);
@@ -112,7 +112,7 @@ fn test_session_command_qemu_cannot_parse_is_not_sent() {
             let refused = session.execute(&qom_get(path), PATIENCE).await;
             assert!(matches!(refused, Err(QmpError::TooMuch { .. })), "{refused:?}");
         }
-        // QEMU refuses a noncharacter of Unicode in its own way, without the id of the command.
+        // QEMU refuses a Unicode noncharacter without the id of the command.
         for path in [nested(990), values(10_000), json!("x".repeat(100 << 10)), json!("\u{ffff}")] {
             let refused = session.execute(&qom_get(path), PATIENCE).await;
             assert!(matches!(refused, Err(QmpError::Refused { .. })), "{refused:?}");
@@ -129,7 +129,7 @@ fn qom_get(path: serde_json::Value) -> QmpCommand {
     command
 }
 
-/// Has the main loop hang in the opening of a FIFO until somebody reads it; returns the FIFO.
+/// Blocks the main loop in the opening of a FIFO until it has a reader; returns the FIFO.
 async fn block(bench: &Bench, session: &mut dyn MonitorSession) -> PathBuf {
     let fifo = bench.folder.path().join("fifo");
     rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, Mode::RUSR | Mode::WUSR).unwrap();
@@ -152,7 +152,7 @@ fn test_main_loop_hanging_is_blocked_until_it_continues() {
         let fifo = block(&bench, &mut *session).await;
 
         let mut blocked = Vec::new();
-        // More often than QEMU queues commands, after which it would read nothing more, out of band or not.
+        // More than QEMU's queue holds, beyond which it would stop reading, out of band or not.
         for _ in 0..10 {
             blocked.push(session.main_loop(SOON).await);
         }
@@ -176,7 +176,7 @@ fn test_session_reply_to_previous_client_is_ignored() {
         let mut before = QemuMonitors.session(&bench.paths, PATIENCE).await.unwrap();
         let fifo = block(&bench, &mut *before).await;
         drop(before);
-        // The client before was at the first monitor, which takes and greets the next one while the main loop hangs.
+        // The previous client was on the first monitor, which accepts the next one while the main loop is blocked.
         let reader = std::thread::spawn(|| {
             std::thread::sleep(SOON);
             std::fs::read(fifo).unwrap().len()

@@ -17,7 +17,7 @@ impl Guard for NoLock {
     fn retire(&mut self) {}
 }
 
-/// An image whose first byte tells which state it is in.
+/// An image whose first byte identifies its state.
 struct Image {
     _folder: tempfile::TempDir,
     path: PathBuf,
@@ -51,7 +51,7 @@ impl Image {
         self.images.create_snapshot(&self.path, &SnapshotName::parse(name).unwrap(), &NoLock).await.unwrap();
     }
 
-    /// Makes a snapshot that we would refuse to make.
+    /// Creates a snapshot that maqet would refuse.
     fn create_outside(&self, name: &str) {
         assert!(Command::new("qemu-img").args(["snapshot", "-c", name]).arg(&self.path).status().unwrap().success());
     }

@@ -1,4 +1,4 @@
-//! Who may read and write: private files whatever the umask, and reading where nothing can be written.
+//! Permissions: private files with any umask, and reading where nothing can be written.
 
 use std::fs::{self, Permissions};
 use std::io::Write;
@@ -16,7 +16,7 @@ use crate::child::{self, add, names, wait};
 /// The test in which a child process begins.
 const ENTRY: &str = "access::test_child_without_order_does_nothing";
 
-/// Nobody in particular; root may read and write everywhere, so these tests do not run as root.
+/// The user `nobody`; root may read and write everywhere, so these tests do not run as root.
 const NOBODY: u32 = 65534;
 
 #[test]
@@ -29,8 +29,8 @@ fn test_child_without_order_does_nothing() {
         "refuse" => check_refused(&database),
         "fill" => check_full_disk(&database),
         "examine" => check_examined(&database),
-        "mend" => check_mended_on_full_disk(&database),
-        _ => panic!("nobody told me how to `{order}`"),
+        "mend" => check_repaired_on_full_disk(&database),
+        _ => panic!("unknown order `{order}`"),
     }
 }
 
@@ -58,7 +58,7 @@ fn check_refused(database: &Path) {
     assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
 }
 
-/// Reads and fails to write on a disk that is full, in each way that it can get there.
+/// Reads, and fails to write on a full disk, in each way that it can fill up.
 fn check_full_disk(database: &Path) {
     let waiting = SqliteStore::open(database).unwrap();
     add(&waiting, "web", 1).unwrap();
@@ -69,9 +69,9 @@ fn check_full_disk(database: &Path) {
     check_full(&waiting);
     drop(waiting);
     fill(&folder.join("ballast-2"));
-    let anew = SqliteStore::open(database).unwrap();
-    check_full(&anew);
-    drop(anew);
+    let reopened = SqliteStore::open(database).unwrap();
+    check_full(&reopened);
+    drop(reopened);
 
     fs::remove_file(folder.join("ballast")).unwrap();
     fs::write(database.with_extension("db-wal"), log).unwrap();
@@ -84,7 +84,7 @@ fn check_full_disk(database: &Path) {
     assert_eq!(names(&with_log).unwrap(), ["other", "web"]);
 }
 
-/// Finds a database that can be read and not be written to, and says so.
+/// Reports a database that can be read but not written.
 fn check_examined(database: &Path) {
     let health = wait(SqliteCare::new(database).examine()).unwrap().unwrap();
 
@@ -92,8 +92,8 @@ fn check_examined(database: &Path) {
     assert_eq!(health.unwritable.as_deref(), Some("the file may only be read"));
 }
 
-/// Repairs nothing on a disk that is full, loses nothing of what is there, and repairs it once there is space.
-fn check_mended_on_full_disk(database: &Path) {
+/// Repairs nothing on a full disk, loses nothing, and repairs once there is space.
+fn check_repaired_on_full_disk(database: &Path) {
     let store = SqliteStore::open(database).unwrap();
     let vm = add(&store, "web", 1).unwrap();
     drop(store);
@@ -118,8 +118,8 @@ fn check_mended_on_full_disk(database: &Path) {
     assert!(kept <= 1, "half-made copies stay: {:?}", names(&folder.join("backups")));
 
     fs::remove_file(folder.join("ballast")).unwrap();
-    let mended = wait(care.mend(known)).unwrap();
-    assert_eq!(mended.vms.len(), 1);
+    let repaired = wait(care.mend(known)).unwrap();
+    assert_eq!(repaired.vms.len(), 1);
     assert_eq!(names_of(database), ["web"]);
 }
 
@@ -139,7 +139,7 @@ fn fill(path: &Path) {
     while file.write(&[0; 1024]).is_ok() {}
 }
 
-/// A folder that others may enter, with a copy of this binary that others may run.
+/// A folder for other users, with a copy of this binary.
 struct Ground {
     folder: TempDir,
     program: PathBuf,
@@ -154,7 +154,7 @@ impl Ground {
         Self { folder, program }
     }
 
-    /// Makes a database with one VM, which belongs to whoever the child will be.
+    /// Creates a database with one VM, owned by the child's user.
     fn database(&self) -> PathBuf {
         let path = self.folder.path().join("data/maqet.db");
         add(&SqliteStore::open(&path).unwrap(), "web", 1).unwrap();
@@ -162,7 +162,7 @@ impl Ground {
         path
     }
 
-    /// Makes a database with two VMs, the second one in the log only, as after the death of a writer.
+    /// Creates a database with two VMs, the second one in the log only, as after a killed writer.
     fn database_with_log(&self) -> PathBuf {
         let path = self.database();
         let log = path.with_extension("db-wal");
@@ -179,7 +179,7 @@ impl Ground {
         path
     }
 
-    /// Carries out `order` as an ordinary user.
+    /// Runs `order` as an ordinary user.
     #[track_caller]
     fn check(&self, order: &str, database: &Path) {
         let mut program = Command::new(&self.program);
@@ -191,7 +191,7 @@ impl Ground {
     }
 }
 
-/// Gives files to whom the child will be.
+/// Gives files to the child's user.
 fn give_away(files: &[&Path]) {
     for file in files.iter().filter(|_| is_root()) {
         chown(file, Some(NOBODY), Some(NOBODY)).unwrap();
@@ -199,11 +199,11 @@ fn give_away(files: &[&Path]) {
 }
 
 fn is_root() -> bool {
-    // A process belongs to whom its folder in /proc belongs to.
+    // The owner of a process is that of its folder in /proc.
     std::os::unix::fs::MetadataExt::uid(&fs::metadata("/proc/self").unwrap()) == 0
 }
 
-/// Runs `command` and fails the test with what it said if it failed.
+/// Runs `command` and fails the test with its output if it fails.
 #[track_caller]
 fn check_success(mut command: Command) {
     let output = command.output().expect("the child can be started");
@@ -333,11 +333,11 @@ fn test_commit_on_full_disk_fails_and_reading_works() {
     on_a_small_disk("fill");
 }
 
-/// Carries out `order` with a database on a disk of 256 KiB.
+/// Runs `order` with a database on a disk of 256 KiB.
 #[track_caller]
 fn on_a_small_disk(order: &str) {
     let folder = TempDir::new().unwrap();
-    // A mount that only this child sees, and that goes with it.
+    // A mount of this child only, which ends with it.
     let script = "mount -t tmpfs -o size=256k,mode=700 none \"$0\" && exec \"$@\"";
     let mut unshare = Command::new("unshare");
     unshare.args(if is_root() { ["-m"].as_slice() } else { ["-r", "-m"].as_slice() });

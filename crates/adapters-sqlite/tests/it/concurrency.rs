@@ -1,4 +1,4 @@
-//! Many at once, and some of them killed.
+//! Many processes at once, and some of them killed.
 
 use std::io::{BufRead, BufReader, Read};
 use std::ops::Range;
@@ -28,7 +28,7 @@ fn test_child_without_order_does_nothing() {
     match order.split_once(' ') {
         Some(("join", number)) => join(&database, number.parse().unwrap()),
         Some(("write", round)) => write(&database, round.parse().unwrap()),
-        _ => panic!("nobody told me how to `{order}`"),
+        _ => panic!("unknown order `{order}`"),
     }
 }
 
@@ -39,7 +39,7 @@ fn join(database: &Path, number: u32) {
     add(&store, &format!("vm-{number}"), number).unwrap();
 }
 
-/// Commits for ever, a VM, an entry of the history and two events at a time, and says each once it is durable.
+/// Commits forever a VM, a history entry and two events at a time, and prints a line after each.
 fn write(database: &Path, round: u32) {
     let store = SqliteStore::open(database).unwrap();
     for number in (round * 1_000_000).. {
@@ -120,7 +120,7 @@ fn test_commit_killed_at_any_moment_is_atomic() {
     }
 }
 
-/// Checks that all commits that were said to be durable are there, and no half of another one.
+/// Checks that all reported commits are there, and no part of another one.
 #[track_caller]
 fn check_whole(path: &Path, durable: usize, killed: usize) {
     let store = SqliteStore::open(path).unwrap();
@@ -162,7 +162,7 @@ fn test_commit_not_awaited_is_written_before_close() {
     wait(async {
         let vm = sample::vm("web", 1);
         let mut commit = store.commit(sample::adding(&vm));
-        // Polled once it is queued; then nobody waits for it.
+        // Polled until it is queued, then dropped.
         let once = std::future::poll_fn(|context| std::task::Poll::Ready(commit.as_mut().poll(context).is_ready()));
         once.await;
     });
@@ -193,7 +193,7 @@ fn test_list_of_several_batches_has_every_vm_once() {
     assert_eq!(names(&store).unwrap(), sorted(WHOLE_PIECES + 1));
 }
 
-/// Counts how often it was woken.
+/// Counts wake-ups.
 #[derive(Default)]
 struct Alarm(AtomicUsize);
 
@@ -209,7 +209,7 @@ fn test_list_polled_manually_wakes_the_poller() {
     let store = SqliteStore::open(folder.path().join("maqet.db")).unwrap();
     let vms = (0..limits::PIECE).map(|number| Change::VmAdded(Box::new(sample::vm(&format!("vm-{number}"), number))));
     wait(store.commit(vms.fold(ChangeSet::default(), ChangeSet::and))).unwrap();
-    // One whose thread has done nothing yet.
+    // A store whose thread has done nothing yet.
     let store = SqliteStore::open(folder.path().join("maqet.db")).unwrap();
 
     let (turns, woken) = wait(async {

@@ -1,4 +1,4 @@
-//! What is no database of ours, or no longer one, is named and left as it is.
+//! Files that are not a valid database are reported and left untouched.
 
 use std::fs;
 use std::os::unix::fs::{FileExt, symlink};

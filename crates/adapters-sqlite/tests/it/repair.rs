@@ -1,4 +1,4 @@
-//! A damaged database is kept as it was, and built anew from what is left of it, from copies and from backups.
+//! A damaged database is kept, and a new one is built from its remains, from copies and from backups.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 /// Enough for several pages in each table.
 const VMS: u32 = 90;
 
-/// A database of many VMs, closed, with what is known of them elsewhere.
+/// A closed database of many VMs, with their copies.
 struct Ground {
     folder: TempDir,
     path: PathBuf,
@@ -56,12 +56,12 @@ impl Ground {
         self.folder.path().join("backups")
     }
 
-    /// Builds it anew with copies of all VMs.
+    /// Repairs it with copies of all VMs.
     async fn mend(&self) -> RepairReport {
         self.care().mend(self.copies.clone()).await.unwrap()
     }
 
-    /// Returns the names of the VMs, after a look at all of the database.
+    /// Returns the names of the VMs, after an integrity check.
     async fn names(&self) -> Vec<String> {
         self.care().examine().await.unwrap().unwrap();
         let store = SqliteStore::open(&self.path).unwrap();
@@ -96,9 +96,9 @@ fn all_names() -> Vec<String> {
     (0..VMS).map(|number| format!("vm-{number:03}")).collect()
 }
 
-fn by_origin(mended: &RepairReport) -> BTreeMap<String, usize> {
+fn by_origin(repaired: &RepairReport) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
-    for (_, _, origin) in &mended.vms {
+    for (_, _, origin) in &repaired.vms {
         *counts.entry(format!("{origin:?}")).or_default() += 1;
     }
     counts
@@ -118,13 +118,13 @@ async fn test_repair_broken_header_loses_nothing_and_keeps_old_file() {
     ground.write_at(0, &[b'X'; 100]);
     let damaged = fs::read(&ground.path).unwrap();
 
-    let mended = ground.mend().await;
+    let repaired = ground.mend().await;
 
-    assert_eq!(by_origin(&mended), BTreeMap::from([("Database".to_owned(), 90)]));
-    assert_eq!(mended.lost, Vec::<String>::new());
-    assert_eq!(mended.kept.len(), 1);
-    assert_eq!(fs::read(&mended.kept[0]).unwrap(), damaged);
-    assert_eq!(fs::metadata(&mended.kept[0]).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(by_origin(&repaired), BTreeMap::from([("Database".to_owned(), 90)]));
+    assert_eq!(repaired.lost, Vec::<String>::new());
+    assert_eq!(repaired.kept.len(), 1);
+    assert_eq!(fs::read(&repaired.kept[0]).unwrap(), damaged);
+    assert_eq!(fs::metadata(&repaired.kept[0]).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(ground.names().await, all_names());
     let vm = SqliteStore::open(&ground.path).unwrap().by_id(&sample::id(7)).await.unwrap().unwrap();
     assert_eq!(vm.entry.run, Some(sample::run(3, Phase::Running)));
@@ -168,12 +168,12 @@ async fn test_repair_without_copies_reads_intact_pages() {
         fs::write(&ground.path, &content).unwrap();
         ground.write_at(page * 4096, &[0xff; 4096]);
         if ground.care().examine().await.is_err() {
-            let mended = ground.care().mend(Vec::new()).await.unwrap();
-            fewest = fewest.min(mended.vms.len());
+            let repaired = ground.care().mend(Vec::new()).await.unwrap();
+            fewest = fewest.min(repaired.vms.len());
         }
     }
 
-    // Only the root of a table takes all of its rows with it.
+    // Only the root page of a table loses all of its rows.
     assert_eq!(fewest, 0);
     let root: i64 = {
         fs::write(&ground.path, &content).unwrap();
@@ -181,9 +181,9 @@ async fn test_repair_without_copies_reads_intact_pages() {
         Connection::open(&ground.path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
     };
     ground.write_at((root.cast_unsigned() - 1) * 4096, &[0xff; 4096]);
-    let mended = ground.care().mend(Vec::new()).await.unwrap();
-    assert!(mended.vms.len() > VMS as usize / 2, "{} VMs", mended.vms.len());
-    assert!(!mended.lost.is_empty());
+    let repaired = ground.care().mend(Vec::new()).await.unwrap();
+    assert!(repaired.vms.len() > VMS as usize / 2, "{} VMs", repaired.vms.len());
+    assert!(!repaired.lost.is_empty());
 }
 
 #[tokio::test]
@@ -194,9 +194,9 @@ async fn test_repair_truncated_file_loses_no_vm() {
     for length in [0, 1, 99, 100, 4095, 4096, 9000, content.len() / 2, content.len() - 4096] {
         fs::write(&ground.path, &content[..length]).unwrap();
 
-        let mended = ground.mend().await;
+        let repaired = ground.mend().await;
 
-        assert_eq!(fs::read(&mended.kept[0]).unwrap(), content[..length]);
+        assert_eq!(fs::read(&repaired.kept[0]).unwrap(), content[..length]);
         assert_eq!(ground.names().await, all_names(), "{length} bytes");
     }
 }
@@ -208,10 +208,10 @@ async fn test_repair_missing_database_uses_the_copies() {
     assert!(ground.care().is_absent());
     assert_eq!(ground.care().examine().await.unwrap(), None);
 
-    let mended = ground.mend().await;
+    let repaired = ground.mend().await;
 
-    assert_eq!(mended.kept, Vec::<PathBuf>::new());
-    assert_eq!(by_origin(&mended), BTreeMap::from([("Copy".to_owned(), 90)]));
+    assert_eq!(repaired.kept, Vec::<PathBuf>::new());
+    assert_eq!(by_origin(&repaired), BTreeMap::from([("Copy".to_owned(), 90)]));
     assert_eq!(ground.names().await, all_names());
 }
 
@@ -222,10 +222,10 @@ async fn test_repair_without_copies_uses_the_backup() {
     assert_eq!(ground.care().newest_backup().await, Some(backup));
     fs::write(&ground.path, "").unwrap();
 
-    let mended = ground.care().mend(Vec::new()).await.unwrap();
+    let repaired = ground.care().mend(Vec::new()).await.unwrap();
 
-    assert_eq!(by_origin(&mended), BTreeMap::from([("Backup".to_owned(), 90)]));
-    assert!(mended.log_entries >= 180, "{}", mended.log_entries);
+    assert_eq!(by_origin(&repaired), BTreeMap::from([("Backup".to_owned(), 90)]));
+    assert!(repaired.log_entries >= 180, "{}", repaired.log_entries);
     assert_eq!(ground.names().await, all_names());
 }
 
@@ -247,8 +247,8 @@ async fn test_repair_removed_vm_stays_removed() {
     let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'vm'";
     let root: i64 = Connection::open(&ground.path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap();
     ground.write_at((root.cast_unsigned() - 1) * 4096, &[0xff; 4096]);
-    let mended = ground.mend().await;
-    assert_eq!(ground.names().await, remaining, "the events tell it: {:?}", by_origin(&mended));
+    let repaired = ground.mend().await;
+    assert_eq!(ground.names().await, remaining, "the events tell it: {:?}", by_origin(&repaired));
 }
 
 #[tokio::test]
@@ -256,10 +256,10 @@ async fn test_repair_invalid_rows_are_reported_and_dropped() {
     let ground = Ground::new().await;
     ground.sql("UPDATE vm SET name = '../x' WHERE name = 'vm-007'; UPDATE definition SET content = '{' WHERE vm LIKE '00000008%'");
 
-    let mended = ground.care().mend(Vec::new()).await.unwrap();
+    let repaired = ground.care().mend(Vec::new()).await.unwrap();
 
-    assert_eq!(mended.vms.len(), 88);
-    let lost = mended.lost.join("\n");
+    assert_eq!(repaired.vms.len(), 88);
+    let lost = repaired.lost.join("\n");
     assert!(lost.contains("`../x`") && lost.contains("`vm-008`"), "{lost}");
 }
 
@@ -268,9 +268,9 @@ async fn test_repair_partially_migrated_schema_is_upgraded() {
     let ground = Ground::new().await;
     ground.sql("ALTER TABLE vm DROP COLUMN forwards; DROP TABLE event; PRAGMA user_version = 0;");
 
-    let mended = ground.mend().await;
+    let repaired = ground.mend().await;
 
-    assert_eq!(by_origin(&mended), BTreeMap::from([("Database".to_owned(), 90)]));
+    assert_eq!(by_origin(&repaired), BTreeMap::from([("Database".to_owned(), 90)]));
     assert_eq!(ground.names().await, all_names());
 }
 
@@ -297,9 +297,9 @@ async fn test_repair_valid_database_is_untouched() {
     let ground = Ground::new().await;
     let before = fs::read(&ground.path).unwrap();
 
-    let mended = ground.mend().await;
+    let repaired = ground.mend().await;
 
-    assert_eq!(mended, RepairReport::default());
+    assert_eq!(repaired, RepairReport::default());
     assert_eq!(fs::read(&ground.path).unwrap(), before);
 }
 
@@ -347,6 +347,6 @@ async fn test_check_index_missing_a_row_is_corrupt() {
     let found = ground.care().examine().await;
 
     assert!(matches!(found, Err(StoreError::Corrupt { .. })), "{found:?}");
-    let mended = ground.mend().await;
-    assert_eq!(by_origin(&mended), BTreeMap::from([("Database".to_owned(), 90)]));
+    let repaired = ground.mend().await;
+    assert_eq!(by_origin(&repaired), BTreeMap::from([("Database".to_owned(), 90)]));
 }

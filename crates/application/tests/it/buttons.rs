@@ -1,4 +1,4 @@
-//! The buttons of running machines, with an in-memory store and a mocked world.
+//! Pausing, resuming and resetting VMs, with an in-memory store and a mocked world.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,15 +9,15 @@ use maqet_domain::Explain;
 use maqet_domain::qmp::RunState;
 use serde_json::json;
 
-type Told = Arc<Mutex<Vec<String>>>;
+type SentCommands = Arc<Mutex<Vec<String>>>;
 
-/// A world with a VM `web` whose monitor says `state`; with the commands QEMU was told.
-async fn running(state: RunState) -> (App, Told) {
+/// A world with a VM `web` whose monitor reports `state`; with the commands sent to QEMU.
+async fn running(state: RunState) -> (App, SentCommands) {
     let mut world = World::new();
-    let told = Told::default();
-    let heard = Arc::clone(&told);
+    let sent = SentCommands::default();
+    let log = Arc::clone(&sent);
     world.monitors.expect_execute().returning(move |_, command, _| {
-        heard.lock().unwrap().push(command.execute.clone());
+        log.lock().unwrap().push(command.execute.clone());
         Ok(json!({}))
     });
     world.hypervisor.expect_launch().returning(move |_| Ok(launched(7, state)));
@@ -27,75 +27,75 @@ async fn running(state: RunState) -> (App, Told) {
     let app = world.app();
     app.run(World::empty("web")).await.unwrap();
     app.run(Start { vm: "web".to_owned(), timeout: None }).await.unwrap();
-    (app, told)
+    (app, sent)
 }
 
-fn take(told: &Told) -> Vec<String> {
-    std::mem::take(&mut told.lock().unwrap())
+fn take(sent: &SentCommands) -> Vec<String> {
+    std::mem::take(&mut sent.lock().unwrap())
 }
 
 #[tokio::test]
 async fn test_pause_running_vm_stops_cpus_and_paused_is_no_op() {
-    let (runs, told) = running(RunState::Running).await;
+    let (runs, sent) = running(RunState::Running).await;
     let (stands, untold) = running(RunState::Paused).await;
 
     let paused = runs.run(Pause { vm: "web".to_owned() }).await.unwrap();
     let again = stands.run(Pause { vm: "web".to_owned() }).await.unwrap();
 
-    assert_eq!((paused.changed, take(&told)), (true, vec!["stop".to_owned()]));
+    assert_eq!((paused.changed, take(&sent)), (true, vec!["stop".to_owned()]));
     assert_eq!((again.changed, take(&untold)), (false, Vec::new()));
 }
 
 #[tokio::test]
 async fn test_resume_partially_loaded_guest_is_refused() {
-    let (app, told) = running(RunState::RestoreVm).await;
+    let (app, sent) = running(RunState::RestoreVm).await;
 
     let refused = app.run(Resume { vm: "web".to_owned() }).await.unwrap_err();
 
     assert!(matches!(refused, Error::WrongState { .. }), "{refused}");
-    assert_eq!(take(&told), Vec::<String>::new());
+    assert_eq!(take(&sent), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn test_resume_after_disk_error_retries() {
-    let (app, told) = running(RunState::IoError).await;
+    let (app, sent) = running(RunState::IoError).await;
 
     app.run(Resume { vm: "web".to_owned() }).await.unwrap();
 
-    assert_eq!(take(&told), ["cont"]);
+    assert_eq!(take(&sent), ["cont"]);
 }
 
 #[tokio::test]
 async fn test_reset_panicked_guest_runs_and_paused_stays_paused() {
-    let (panicked, told) = running(RunState::GuestPanicked).await;
+    let (panicked, sent) = running(RunState::GuestPanicked).await;
     let (paused, told_too) = running(RunState::Paused).await;
 
     panicked.run(Reset { vm: "web".to_owned() }).await.unwrap();
     paused.run(Reset { vm: "web".to_owned() }).await.unwrap();
 
-    assert_eq!(take(&told), ["system_reset", "cont"]);
+    assert_eq!(take(&sent), ["system_reset", "cont"]);
     assert_eq!(take(&told_too), ["system_reset"]);
 }
 
 #[tokio::test]
 async fn test_restart_running_vm_reports_stop_method() {
-    let (app, told) = running(RunState::Running).await;
+    let (app, sent) = running(RunState::Running).await;
 
     let restarted = app.run(Restart { vm: "web".to_owned(), timeout: None, force: false }).await.unwrap();
 
     assert_eq!((json!(restarted.how), restarted.vm.boot), (json!("power-down"), Some(2)));
-    assert_eq!(take(&told), ["system_powerdown"]);
+    assert_eq!(take(&sent), ["system_powerdown"]);
 }
 
 #[tokio::test]
 async fn test_restart_vm_unable_to_start_keeps_running() {
-    let (app, told) = running(RunState::Running).await;
+    let (app, sent) = running(RunState::Running).await;
     let cd = "storage=[{name: cd, type: iso, file: /no.iso}]";
     app.run(Apply { vm: "web".to_owned(), set: vec![cd.to_owned()], ..Apply::default() }).await.unwrap();
 
     let refused = app.run(Restart { vm: "web".to_owned(), timeout: None, force: true }).await.unwrap_err();
 
     assert_eq!(refused.code(), "storage.missing");
-    assert_eq!(take(&told), Vec::<String>::new());
+    assert_eq!(take(&sent), Vec::<String>::new());
     assert_eq!(app.run(Status { vm: "web".to_owned() }).await.unwrap().status, "running");
 }

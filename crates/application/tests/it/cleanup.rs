@@ -1,4 +1,4 @@
-//! `cleanup`, while others take back or start what it found.
+//! `cleanup`, while others adopt or start what it found.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ fn orphan() -> QemuInstance {
     }
 }
 
-/// Lets monitors be asked, in vain; whatever else they are told fails the test.
+/// Pings of monitors fail; any other command fails the test.
 fn only_asked(world: &mut World) {
     world
         .monitors
@@ -46,7 +46,7 @@ fn only_asked(world: &mut World) {
         .returning(|_, _, _| Err(QmpError::NoMonitor { socket: "/r/b1".into(), source: "a test".into() }));
 }
 
-/// Runs a cleanup of a world with a VM `web` that, by the time of its `read`th look at it, has a run.
+/// Runs a cleanup of a world with a VM `web` that has a run from the `read`th read on.
 async fn cleaned(world: &mut World, read: u32, phase: Phase, cleanup: Cleanup) -> Cleaned {
     let store = Arc::new(StagedStore::default());
     let app: App = world.app_with(Arc::clone(&store) as _);
@@ -92,7 +92,7 @@ async fn test_cleanup_orphan_adopted_meanwhile_is_not_adopted_twice() {
     assert_eq!(cleaned.items, []);
 }
 
-/// A start that failed is tried again under the same number, with sockets at the same place.
+/// A failed start is retried under the same number, with the same socket paths.
 #[tokio::test]
 async fn test_cleanup_sockets_of_retried_start_are_kept() {
     let mut world = World::new();

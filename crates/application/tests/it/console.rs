@@ -1,4 +1,4 @@
-//! `console`, with a console that the test makes.
+//! `console`, with a mocked console.
 
 use async_trait::async_trait;
 use maqet_application::operation::{Console, table};
@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::operations::start;
 use crate::world::{World, launched};
 
-/// A console on which a guest says one thing.
+/// A console on which the guest prints one text.
 struct Saying(&'static str);
 
 #[async_trait]
@@ -47,12 +47,12 @@ async fn test_console_of_running_vm_is_returned() {
     let app = started(&mut world, "name: web\n").await;
 
     let attached = app.run(console()).await.unwrap();
-    let told = table().call(&app, "console", json!({"vm": "web"})).await.unwrap();
+    let output = table().call(&app, "console", json!({"vm": "web"})).await.unwrap();
 
     assert_eq!(attached.stream.read().await.unwrap(), b"login: ");
-    assert_eq!((&told["name"], &told["boot"]), (&json!("web"), &json!(1)));
-    assert!(told["socket"].as_str().unwrap().ends_with("/b1/serial.sock"), "{told}");
-    assert_eq!(told.get("stream"), None);
+    assert_eq!((&output["name"], &output["boot"]), (&json!("web"), &json!(1)));
+    assert!(output["socket"].as_str().unwrap().ends_with("/b1/serial.sock"), "{output}");
+    assert_eq!(output.get("stream"), None);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! A copy of each VM is kept outside of the store, and fails nothing.
+//! A copy of each VM is kept outside of the store; its failure fails nothing.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +8,7 @@ use maqet_domain::port::{MockVmCopies, Store, StoreError};
 use maqet_domain::vm::{Phase, Revision};
 use maqet_testkit::store::{MemoryStore, sample};
 
-/// What was kept, one after the other: the name of the VM and how many images it has.
+/// The copies in order: the name of the VM and the number of its images.
 type Kept = Arc<Mutex<Vec<(String, usize)>>>;
 
 fn store() -> (CopyingStore, Kept) {
@@ -16,14 +16,14 @@ fn store() -> (CopyingStore, Kept) {
     let list = Arc::clone(&kept);
     let mut copies = MockVmCopies::new();
     copies.expect_keep().returning(move |copy| {
-        list.lock().expect("nobody panics").push((copy.vm.entry.name.to_string(), copy.storage.len()));
+        list.lock().expect("no thread panics").push((copy.vm.entry.name.to_string(), copy.storage.len()));
         Ok(())
     });
     (CopyingStore::new(Arc::new(MemoryStore::default()), Arc::new(copies)), kept)
 }
 
 fn taken(kept: &Kept) -> Vec<(String, usize)> {
-    std::mem::take(&mut *kept.lock().expect("nobody panics"))
+    std::mem::take(&mut *kept.lock().expect("no thread panics"))
 }
 
 #[tokio::test]

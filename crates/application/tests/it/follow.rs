@@ -1,4 +1,4 @@
-//! Events that are followed, with a flight recorder that the test writes.
+//! Following events, with a QMP log that the test writes.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,7 +20,7 @@ const SHUTDOWN: &str = concat!(
     "\n"
 );
 
-/// A follower learns now and then which VMs there are; one that ends in that very moment has its last words read, too.
+/// A follower lists the VMs from time to time; the last events of a VM that ends in that moment are read too.
 #[tokio::test]
 async fn test_follow_ended_vm_reads_its_last_events() {
     let store = Arc::new(StagedStore::default());
@@ -51,7 +51,7 @@ async fn test_follow_ended_vm_reads_its_last_events() {
         data: json!({}),
     };
     let changes = ChangeSet { events: vec![event], ..ChangeSet::default().and(ended) };
-    // The first read is that of the beginning, the second the one that learns anew.
+    // The first read is that of the beginning, the second that of the new list.
     store.reads.store(0, Ordering::Relaxed);
     *store.meanwhile.lock().unwrap() = Some((2, changes));
 
@@ -67,7 +67,7 @@ async fn test_follow_ended_vm_reads_its_last_events() {
     assert_eq!(kinds, ["qemu.SHUTDOWN"]);
 }
 
-/// A guest that resets in a loop: what is not asked for is not held, and of what is, the newest.
+/// A guest that resets in a loop: only requested events are held, and of those the newest.
 #[tokio::test]
 async fn test_events_over_limit_are_newest_with_omitted_count() {
     let line = |second: usize| {

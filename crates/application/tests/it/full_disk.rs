@@ -1,4 +1,4 @@
-//! Operations whose store has no room for another word.
+//! Operations on a full disk.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::stage::StagedStore;
 use crate::world::{World, launched};
 
-/// A VM `web` that runs, on a disk that is full by now.
+/// A running VM `web` on a disk that is full by now.
 async fn running(world: &mut World) -> App {
     let disk = Arc::new(StagedStore::default());
     world.hypervisor.expect_launch().times(1).returning(|_| Ok(launched(7, RunState::Running)));

@@ -1,4 +1,4 @@
-//! Devices of running machines, with an in-memory store and a QEMU made of a few answers.
+//! Devices of running VMs, with an in-memory store and a mocked QEMU.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,9 +18,9 @@ use serde_json::{Value, json};
 
 use crate::world::{World, launched};
 
-type Told = Arc<Mutex<Vec<String>>>;
+type SentCommands = Arc<Mutex<Vec<String>>>;
 
-/// What QEMU answers to `device_add` and to `blockdev-add`.
+/// QEMU's replies to `device_add` and `blockdev-add`.
 #[derive(Debug, Clone, Copy, Default)]
 struct Answers {
     device: Option<fn() -> QmpError>,
@@ -30,7 +30,7 @@ struct Answers {
     used: &'static [&'static str],
 }
 
-/// Answers as QEMU 7.2 does.
+/// Replies like QEMU 7.2.
 fn answer(command: &QmpCommand, nodes: &mut Vec<String>, answers: Answers) -> Result<Value, QmpError> {
     let argument = |name: &str| command.arguments.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     match command.execute.as_str() {
@@ -73,20 +73,20 @@ fn answer(command: &QmpCommand, nodes: &mut Vec<String>, answers: Answers) -> Re
     }
 }
 
-/// A VM `web` that runs, on a host that has `/d/data.qcow2`; with what QEMU was told to change.
-async fn running(answers: Answers, session: Option<MockMonitorSession>) -> (App, Told) {
-    let (mut world, told) = (World::new(), Told::default());
-    let (heard, mut nodes) = (Arc::clone(&told), answers.used.iter().map(|&node| node.to_owned()).collect());
+/// A running VM `web`, on a host with `/d/data.qcow2`; with the changing commands sent to QEMU.
+async fn running(answers: Answers, session: Option<MockMonitorSession>) -> (App, SentCommands) {
+    let (mut world, sent) = (World::new(), SentCommands::default());
+    let (log, mut nodes) = (Arc::clone(&sent), answers.used.iter().map(|&node| node.to_owned()).collect());
     world.monitors.expect_execute().returning(move |_, command, _| {
         let changes = ["blockdev-add", "blockdev-del", "device_add"].contains(&command.execute.as_str());
         if changes {
-            heard.lock().unwrap().push(serde_json::to_string(command).unwrap());
+            log.lock().unwrap().push(serde_json::to_string(command).unwrap());
         }
         answer(command, &mut nodes, answers)
     });
-    let (heard, mut session) = (Arc::clone(&told), session);
+    let (log, mut session) = (Arc::clone(&sent), session);
     world.monitors.expect_session().returning(move |_, _| {
-        heard.lock().unwrap().push("session".to_owned());
+        log.lock().unwrap().push("session".to_owned());
         Ok(Box::new(session.take().unwrap()))
     });
     world.there.push("/d/data.qcow2".into());
@@ -96,7 +96,7 @@ async fn running(answers: Answers, session: Option<MockMonitorSession>) -> (App,
     let app = world.app();
     app.run(World::empty("web")).await.unwrap();
     app.run(Start { vm: "web".to_owned(), timeout: None }).await.unwrap();
-    (app, told)
+    (app, sent)
 }
 
 fn disk() -> QmpDeviceAdd {
@@ -113,8 +113,8 @@ fn parsed(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
-fn commands(told: &Told) -> Vec<Value> {
-    told.lock().unwrap().iter().map(|text| parsed(text)).collect()
+fn commands(sent: &SentCommands) -> Vec<Value> {
+    sent.lock().unwrap().iter().map(|text| parsed(text)).collect()
 }
 
 fn refusal(description: &str) -> QmpError {
@@ -124,36 +124,36 @@ fn refusal(description: &str) -> QmpError {
 
 #[tokio::test]
 async fn test_device_add_creates_backend_first_with_typed_values() {
-    let (app, told) = running(Answers { is_q35: true, ..Answers::default() }, None).await;
+    let (app, sent) = running(Answers { is_q35: true, ..Answers::default() }, None).await;
 
     let added = app.run(disk()).await.unwrap();
 
     let device = r#"{"execute":"device_add","arguments":{"bus":"port1","drive":"hotplug-data","driver":"virtio-blk-pci","id":"data","queue-size":64,"share-rw":true}}"#;
-    assert_eq!(commands(&told), [ADD_NODE, device].map(parsed), "`port0` is taken");
+    assert_eq!(commands(&sent), [ADD_NODE, device].map(parsed), "`port0` is taken");
     assert_eq!((added.bus.as_deref(), added.addr.as_deref()), (Some("pci.0"), Some("04.1")));
     assert_eq!(added.back_end.as_deref(), Some("hotplug-data"));
 }
 
 #[tokio::test]
 async fn test_device_add_refused_device_removes_its_backend() {
-    let (app, told) = running(Answers { device: Some(|| refusal("no")), ..Answers::default() }, None).await;
+    let (app, sent) = running(Answers { device: Some(|| refusal("no")), ..Answers::default() }, None).await;
 
     let error = app.run(disk()).await.unwrap_err();
 
     assert_eq!(error.code(), "qmp.refused");
-    let commands = commands(&told);
+    let commands = commands(&sent);
     assert_eq!((commands.len(), &commands[0], &commands[2]), (3, &parsed(ADD_NODE), &parsed(DEL_NODE)));
 }
 
 #[tokio::test]
 async fn test_device_add_uncertain_device_keeps_its_backend() {
     let late = || QmpError::TimedOut { command: "device_add".to_owned(), after: Duration::from_secs(1) };
-    let (app, told) = running(Answers { device: Some(late), ..Answers::default() }, None).await;
+    let (app, sent) = running(Answers { device: Some(late), ..Answers::default() }, None).await;
 
     let error = app.run(disk()).await.unwrap_err();
 
     assert_eq!(error.code(), "qmp.timed-out");
-    assert_eq!(told.lock().unwrap().len(), 2);
+    assert_eq!(sent.lock().unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -167,28 +167,32 @@ async fn test_device_add_file_in_use_has_its_own_error() {
             "storage.in-use" => || refusal(r#"Failed to get "write" lock"#),
             _ => || refusal("A regular file was expected, and it is a block device"),
         };
-        let (app, told) = running(Answers { node: Some(node), ..Answers::default() }, None).await;
+        let (app, sent) = running(Answers { node: Some(node), ..Answers::default() }, None).await;
 
         assert_eq!(app.run(disk()).await.unwrap_err().code(), code, "{words}");
-        assert_eq!(told.lock().unwrap().len(), 1);
+        assert_eq!(sent.lock().unwrap().len(), 1);
     }
 }
 
 #[tokio::test]
 async fn test_device_add_existing_id_changes_nothing() {
-    let (app, told) = running(Answers::default(), None).await;
+    let (app, sent) = running(Answers::default(), None).await;
 
     let error = app.run(QmpDeviceAdd { id: Some("there".parse().unwrap()), ..disk() }).await.unwrap_err();
 
-    assert_eq!((error.code(), told.lock().unwrap().len()), ("device.id-taken", 0));
+    assert_eq!((error.code(), sent.lock().unwrap().len()), ("device.id-taken", 0));
 }
 
-/// A session in which the guest answers `device_del` with these events.
-fn session(told: &Told, answer: Result<(), &'static str>, events: Vec<(&'static str, Value)>) -> MockMonitorSession {
-    let heard = Arc::clone(told);
+/// A session in which `device_del` causes these events.
+fn session(
+    sent: &SentCommands,
+    answer: Result<(), &'static str>,
+    events: Vec<(&'static str, Value)>,
+) -> MockMonitorSession {
+    let log = Arc::clone(sent);
     let mut session = MockMonitorSession::new();
     session.expect_execute().returning(move |command, _| {
-        heard.lock().unwrap().push(command.execute.clone());
+        log.lock().unwrap().push(command.execute.clone());
         match (command.execute.as_str(), answer) {
             ("device_del", Err(words)) => Err(refusal(words)),
             ("device_del", Ok(())) => Ok(json!({})),
@@ -207,22 +211,25 @@ fn session(told: &Told, answer: Result<(), &'static str>, events: Vec<(&'static 
     session
 }
 
-async fn deleted(answer: Result<(), &'static str>, events: Vec<(&'static str, Value)>) -> (Result<bool, Error>, Told) {
-    let told = Told::default();
-    let (app, opened) = running(Answers::default(), Some(session(&told, answer, events))).await;
+async fn deleted(
+    answer: Result<(), &'static str>,
+    events: Vec<(&'static str, Value)>,
+) -> (Result<bool, Error>, SentCommands) {
+    let sent = SentCommands::default();
+    let (app, opened) = running(Answers::default(), Some(session(&sent, answer, events))).await;
     let done = app.run(QmpDeviceDel::new("web", "there")).await.map(|deleted| deleted.changed);
     assert_eq!(*opened.lock().unwrap(), ["session"], "one session, and no node of ours");
-    (done, told)
+    (done, sent)
 }
 
 #[tokio::test]
 async fn test_device_del_waits_for_event_of_its_device() {
     let own = ("DEVICE_DELETED", json!({ "device": "there", "path": "/machine/peripheral/there" }));
 
-    let (done, told) = deleted(Ok(()), vec![own]).await;
+    let (done, sent) = deleted(Ok(()), vec![own]).await;
 
     assert!(done.unwrap());
-    assert_eq!(*told.lock().unwrap(), ["device_del"], "nothing had to be asked");
+    assert_eq!(*sent.lock().unwrap(), ["device_del"], "nothing had to be asked");
 }
 
 #[tokio::test]
@@ -247,10 +254,10 @@ async fn test_device_del_already_pending_waits_too() {
 
 #[tokio::test]
 async fn test_device_del_missed_event_is_detected_by_query() {
-    let (done, told) = deleted(Ok(()), vec![("missed", Value::Null)]).await;
+    let (done, sent) = deleted(Ok(()), vec![("missed", Value::Null)]).await;
 
     assert!(done.unwrap());
-    assert_eq!(*told.lock().unwrap(), ["device_del", "qom-list"]);
+    assert_eq!(*sent.lock().unwrap(), ["device_del", "qom-list"]);
 }
 
 #[tokio::test]
@@ -270,18 +277,18 @@ async fn test_device_del_refused_by_guest_is_reported() {
 async fn test_device_del_backend_in_use_is_retried() {
     let own = ("DEVICE_DELETED", json!({ "device": "there" }));
     let answers = Answers { used: &["hotplug-a", "hotplug-b", "hotplug-there"], ..Answers::default() };
-    let (app, told) = running(answers, Some(session(&Told::default(), Ok(()), vec![own]))).await;
+    let (app, sent) = running(answers, Some(session(&SentCommands::default(), Ok(()), vec![own]))).await;
 
     let deleted = app.run(QmpDeviceDel::new("web", "there")).await.unwrap();
 
     assert_eq!((deleted.back_end, deleted.in_use.as_deref()), (None, Some("hotplug-there")));
-    let told = told.lock().unwrap();
-    assert!(told[1..].iter().all(|command| command.contains("hotplug-there")), "{told:?}");
-    // And once with all else that may be left.
-    assert_eq!(told.len() - 1, limits::BACK_END_TRIES as usize + 1);
+    let sent = sent.lock().unwrap();
+    assert!(sent[1..].iter().all(|command| command.contains("hotplug-there")), "{sent:?}");
+    // And once with all other unused backends.
+    assert_eq!(sent.len() - 1, limits::BACK_END_TRIES as usize + 1);
 }
 
-/// A session that hears the device go, after somebody else changed the run, and another VM came to be.
+/// A session that reports the removal of the device, after another process changed the run and added a VM.
 struct Meanwhile {
     store: Arc<MemoryStore>,
     change: fn(&mut Run),
@@ -304,7 +311,7 @@ impl MonitorSession for Meanwhile {
     }
 
     async fn main_loop(&mut self, _: Duration) -> MainLoop {
-        unreachable!("nobody asks")
+        unreachable!("not called")
     }
 }
 
@@ -316,18 +323,18 @@ async fn change_run(store: &MemoryStore, change: fn(&mut Run)) {
     store.commit(ChangeSet::default().and(changed)).await.unwrap();
 }
 
-/// A VM `web` that runs with a card `lan`, whose run changes while its guest is waited for.
-async fn running_with_a_card(change: fn(&mut Run)) -> (App, Arc<MemoryStore>, Told) {
-    let (mut world, told) = (World::new(), Told::default());
+/// A running VM `web` with a card `lan`, whose run changes while its guest is waited for.
+async fn running_with_a_card(change: fn(&mut Run)) -> (App, Arc<MemoryStore>, SentCommands) {
+    let (mut world, sent) = (World::new(), SentCommands::default());
     let store = Arc::clone(&world.store);
     world
         .monitors
         .expect_session()
         .returning(move |_, _| Ok(Box::new(Meanwhile { store: Arc::clone(&store), change })));
-    let heard = Arc::clone(&told);
+    let log = Arc::clone(&sent);
     world.monitors.expect_execute().returning(move |_, command, _| {
         let line = command.arguments.get("command-line").and_then(Value::as_str).unwrap_or_default();
-        heard.lock().unwrap().push(command.execute.clone());
+        log.lock().unwrap().push(command.execute.clone());
         Ok(match (command.execute.as_str(), line) {
             ("qom-list", _) => json!([{ "name": "lan-card", "type": "child<e1000>" }]),
             (_, "info network") => json!("lan: index=0,type=user\r\n"),
@@ -345,19 +352,19 @@ async fn running_with_a_card(change: fn(&mut Run)) -> (App, Arc<MemoryStore>, To
     app.run(World::empty("web")).await.unwrap();
     app.run(Start { vm: "web".to_owned(), timeout: None }).await.unwrap();
     change_run(&store, |run| run.forwards = ["2222:22", "8080:80"].map(|text| text.parse().unwrap()).to_vec()).await;
-    told.lock().unwrap().clear();
-    (app, store, told)
+    sent.lock().unwrap().clear();
+    (app, store, sent)
 }
 
 #[tokio::test]
 async fn test_device_del_vm_restarted_meanwhile_keeps_new_run() {
-    let (app, _, told) = running_with_a_card(|run| run.boot = BootNumber::after(Some(run.boot))).await;
+    let (app, _, sent) = running_with_a_card(|run| run.boot = BootNumber::after(Some(run.boot))).await;
 
-    // The beginning of both ids by the time that the device is gone.
+    // The common prefix of both ids when the device is gone.
     let deleted = app.run(QmpDeviceDel::new("00000001", "lan-card")).await.unwrap();
 
     assert_eq!((deleted.name.as_str(), deleted.changed, deleted.back_end), ("web", true, None));
-    assert_eq!(*told.lock().unwrap(), ["qom-list"], "what is behind the device is left alone");
+    assert_eq!(*sent.lock().unwrap(), ["qom-list"], "the backend is not touched");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! `inspect`, with a kernel and a QEMU that tell what the test wants.
+//! `inspect`, with a mocked kernel and QEMU.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn usage() -> ProcessUsage {
     }
 }
 
-/// Answers as a QEMU 7.2 that has the disk `hdd` and one that the definition does not know.
+/// Replies like QEMU 7.2 with the disk `hdd` and one that is not in the definition.
 fn answer(command: &str) -> Value {
     let block = |node: &str, file: &str| {
         json!({"device": "", "qdev": node, "inserted": {"node-name": node, "file": file, "drv": "qcow2", "ro": false,
@@ -43,7 +43,7 @@ fn answer(command: &str) -> Value {
         "query-memory-size-summary" => json!({"base-memory": 4096, "plugged-memory": 1024}),
         "query-block" => json!([block("hdd", "/d/hdd.qcow2"), block("plugged", "/d/plugged.qcow2")]),
         "query-chardev" => json!([{"label": "qmp-s1", "filename": "unix:/r/x"}]),
-        other => panic!("nobody asked for `{other}`"),
+        other => panic!("unexpected command `{other}`"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The guest's keyboard and screen, with an in-memory store and a mocked world.
+//! Keyboard and screen of a guest, with an in-memory store and a mocked world.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -16,11 +16,11 @@ use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::vm::Status;
 use serde_json::{Value, json};
 
-type Told = Arc<Mutex<Vec<String>>>;
+type SentCommands = Arc<Mutex<Vec<String>>>;
 
-/// A session in which the machine is running until it was asked so often, and paused from then on.
-fn session(told: &Told, pauses_after: usize) -> MockMonitorSession {
-    let told = Arc::clone(told);
+/// A session in which the VM is running for this many queries, and paused from then on.
+fn session(sent: &SentCommands, pauses_after: usize) -> MockMonitorSession {
+    let sent = Arc::clone(sent);
     let mut asked = 0;
     let mut session = MockMonitorSession::new();
     session.expect_execute().returning(move |command, _| {
@@ -30,7 +30,7 @@ fn session(told: &Told, pauses_after: usize) -> MockMonitorSession {
         }
         let keys = command.arguments["keys"].as_array().unwrap();
         let names: Vec<&str> = keys.iter().map(|key| key["data"].as_str().unwrap()).collect();
-        told.lock().unwrap().push(names.join("-"));
+        sent.lock().unwrap().push(names.join("-"));
         Ok(json!({}))
     });
     session
@@ -45,11 +45,11 @@ async fn started(mut world: World, state: RunState) -> App {
     app
 }
 
-async fn typing(pauses_after: usize) -> (App, Told) {
-    let (mut world, told) = (World::new(), Told::default());
-    let heard = Arc::clone(&told);
-    world.monitors.expect_session().returning(move |_, _| Ok(Box::new(session(&heard, pauses_after))));
-    (started(world, if pauses_after == usize::MAX { RunState::Running } else { RunState::Paused }).await, told)
+async fn typing(pauses_after: usize) -> (App, SentCommands) {
+    let (mut world, sent) = (World::new(), SentCommands::default());
+    let log = Arc::clone(&sent);
+    world.monitors.expect_session().returning(move |_, _| Ok(Box::new(session(&log, pauses_after))));
+    (started(world, if pauses_after == usize::MAX { RunState::Running } else { RunState::Paused }).await, sent)
 }
 
 fn text(text: &str) -> QmpType {
@@ -68,18 +68,18 @@ fn keys(keys: &[&str]) -> QmpKeys {
     QmpKeys { vm: "web".to_owned(), keys, hold: Some("1ms".parse().unwrap()), timeout: None }
 }
 
-fn taken(told: &Told) -> Vec<String> {
-    std::mem::take(&mut told.lock().unwrap())
+fn taken(sent: &SentCommands) -> Vec<String> {
+    std::mem::take(&mut sent.lock().unwrap())
 }
 
 #[tokio::test]
 async fn test_type_text_sends_layout_keys_with_progress() {
-    let (app, told) = typing(usize::MAX).await;
+    let (app, sent) = typing(usize::MAX).await;
     let mut progress = app.watch_progress();
 
     let typed = app.run(QmpType { enter: true, ..text("Zé\r\n@") }).await.unwrap();
 
-    assert_eq!(taken(&told), ["shift-y", "equal", "e", "ret", "alt_r-q", "ret"]);
+    assert_eq!(taken(&sent), ["shift-y", "equal", "e", "ret", "alt_r-q", "ret"]);
     assert_eq!((typed.characters, typed.chords), (5, 6));
     let first = progress.next().await.unwrap();
     assert_eq!((first.operation, first.vm.as_str(), first.done, first.total), ("qmp.type", "web", 1, 6));
@@ -87,16 +87,16 @@ async fn test_type_text_sends_layout_keys_with_progress() {
 
 #[tokio::test]
 async fn test_type_unsupported_character_sends_nothing() {
-    let (app, told) = typing(usize::MAX).await;
+    let (app, sent) = typing(usize::MAX).await;
 
     let refused = app.run(text("abc\u{1f600}")).await.unwrap_err();
 
-    assert_eq!((refused.code(), taken(&told)), ("keys.untypable", Vec::new()));
+    assert_eq!((refused.code(), taken(&sent)), ("keys.untypable", Vec::new()));
 }
 
 #[tokio::test]
 async fn test_type_vm_paused_meanwhile_reports_characters_sent() {
-    let (app, told) = typing(2).await;
+    let (app, sent) = typing(2).await;
 
     let refused = app.run(text("abcd")).await.unwrap_err();
 
@@ -104,7 +104,7 @@ async fn test_type_vm_paused_meanwhile_reports_characters_sent() {
         panic!("{refused}")
     };
     assert_eq!((status, pressed, total), (Status::Paused, 2, 4));
-    assert_eq!(taken(&told), ["a", "b"]);
+    assert_eq!(taken(&sent), ["a", "b"]);
 }
 
 #[tokio::test]
@@ -134,7 +134,7 @@ async fn test_keys_qemu_exiting_reports_keys_sent() {
 
 #[tokio::test]
 async fn test_keys_none_or_invalid_are_refused() {
-    let (app, told) = typing(usize::MAX).await;
+    let (app, sent) = typing(usize::MAX).await;
 
     let nothing = app.run(keys(&[])).await.unwrap_err();
     let nonsense = app.run(keys(&["a", "ctrl-kk"])).await.unwrap_err();
@@ -143,10 +143,10 @@ async fn test_keys_none_or_invalid_are_refused() {
 
     let codes = [nothing, nonsense, no_time, too_long].map(|error| error.code());
     assert_eq!(codes, ["keys.none", "keys.unknown", "keys.hold-invalid", "keys.text-too-long"]);
-    assert_eq!(taken(&told), Vec::<String>::new());
+    assert_eq!(taken(&sent), Vec::<String>::new());
 }
 
-/// A place for a picture in which QEMU writes this.
+/// A file for a screenshot into which QEMU writes this.
 struct Written(&'static [u8]);
 
 #[async_trait]
@@ -164,15 +164,15 @@ fn screendump(file: &str) -> QmpScreendump {
     QmpScreendump { vm: "web".to_owned(), file: file.into(), format: None, timeout: None }
 }
 
-/// A machine whose QEMU knows no PNG and writes `picture`; what it was asked.
+/// A QEMU without PNG support that writes `picture`; with the requested formats.
 async fn old_qemu(picture: &'static [u8]) -> (App, Arc<Mutex<Vec<Value>>>) {
     let (mut world, asked) = (World::new(), Arc::new(Mutex::new(Vec::new())));
-    let heard = Arc::clone(&asked);
+    let log = Arc::clone(&asked);
     world.monitors.expect_execute().returning(move |_, command: &QmpCommand, _| {
         if command.execute == "qom-get" {
             return Ok(json!("/machine/vga"));
         }
-        heard.lock().unwrap().push(command.arguments.get("format").cloned().unwrap_or_default());
+        log.lock().unwrap().push(command.arguments.get("format").cloned().unwrap_or_default());
         if command.arguments.contains_key("format") {
             let description = "Parameter 'format' is unexpected".to_owned();
             return Err(QmpError::Refused {

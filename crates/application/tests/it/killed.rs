@@ -1,4 +1,4 @@
-//! What a killed operation left, and that every operation can be killed by a test.
+//! Recovery from killed operations, and fault points in every operation.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -28,8 +28,8 @@ fn test_fault_points_cover_every_changing_operation() {
     assert_eq!(without, [""; 0], "name their steps in `FaultPoint::ALL`, and add what runs them to the killing tests");
 }
 
-/// A world with a VM `web` whose starter was killed `age` seconds ago, and whose QEMU lives; its monitor answers after
-/// `silence` looks.
+/// A world with a VM `web` whose start was killed `age` seconds ago, and whose QEMU is running; its monitor replies
+/// after `silence` pings.
 async fn half_way(world: &mut World, silence: u32, age: i64) -> maqet_application::App {
     world.hypervisor.expect_find().returning(|_| Some(process(7)));
     world.hypervisor.expect_record().returning(|_| ());
@@ -76,7 +76,7 @@ async fn test_start_after_killed_start_times_out_if_never_ready() {
     assert!(refused.to_string().contains("unreachable"), "{refused}");
 }
 
-/// No machine is called unreachable that is only a moment old.
+/// A VM that was just started is not reported as unreachable.
 #[tokio::test]
 async fn test_status_after_killed_start_is_starting_then_unreachable() {
     for (age, expected) in [(1, "starting"), (59, "starting"), (61, "unreachable")] {

@@ -1,4 +1,4 @@
-//! `logs`, with records that the test writes.
+//! `logs`, with log files that the test writes.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +12,7 @@ use maqet_domain::{Explain, Fault};
 use crate::operations::start;
 use crate::world::{World, launched};
 
-/// The one file that all logs are, as far as a test is concerned.
+/// The one file behind all logs of a test.
 type File = Arc<Mutex<Option<Vec<u8>>>>;
 
 fn file(world: &mut World, content: Option<&[u8]>, boots: &[u32]) -> File {

@@ -1,4 +1,4 @@
-//! `ls` of VMs that run and of others.
+//! `ls` of running and other VMs.
 
 use maqet_application::operation::{Ls, SortKey};
 use maqet_domain::qmp::RunState;

@@ -141,7 +141,7 @@ async fn test_start_missing_disk_is_reported_before_spawning() {
     assert_eq!(phase(&world, "web").await, None);
 }
 
-/// A world with a VM `web` that runs; `state` is what its monitor says.
+/// A world with a running VM `web`; its monitor reports `state`.
 async fn running(world: &mut World, state: RunState) -> maqet_application::App {
     world.hypervisor.expect_launch().returning(move |_| Ok(launched(7, state)));
     world.alive(state);
@@ -212,7 +212,7 @@ async fn test_stop_failing_to_kill_is_an_error() {
     let error = app.run(Stop { force: true, ..stop("web") }).await.unwrap_err();
 
     assert!(matches!(error, Error::StillAlive { pid: 7, .. }), "{error}");
-    // That somebody stops it was written down; now that nobody does, it runs.
+    // The recorded stop was interrupted, so the VM is running.
     assert_eq!(phase(&world, "web").await, Some(Phase::Stopping));
     assert_eq!(app.run(Status { vm: "web".to_owned() }).await.unwrap().status, "running");
 }
@@ -418,9 +418,9 @@ async fn test_add_path_in_system_folder_fails_with_location() {
     let error = app.run(add).await.unwrap_err();
 
     let Error::Config(config) = error else { panic!("{error}") };
-    let told: Vec<(&str, u32)> =
+    let locations: Vec<(&str, u32)> =
         config.problems.iter().map(|problem| (problem.path.as_str(), problem.place.as_ref().unwrap().line)).collect();
-    assert_eq!(told, [("storage[0].path", 3), ("storage[1].file", 4)]);
+    assert_eq!(locations, [("storage[0].path", 3), ("storage[1].file", 4)]);
 }
 
 #[tokio::test]
@@ -434,7 +434,7 @@ async fn test_add_path_errors_beside_others_keep_locations() {
     let error = app.run(add).await.unwrap_err();
 
     let Error::Config(config) = error else { panic!("{error}") };
-    let told: Vec<(&str, u32)> =
+    let locations: Vec<(&str, u32)> =
         config.problems.iter().map(|problem| (problem.path.as_str(), problem.place.as_ref().unwrap().line)).collect();
     let expected = [
         ("storage[0].name", 3),
@@ -443,7 +443,7 @@ async fn test_add_path_errors_beside_others_keep_locations() {
         ("storage[2].path", 5),
         ("storage[3].backing_file", 6),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(locations, expected);
 }
 
 #[tokio::test]

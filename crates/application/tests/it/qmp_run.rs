@@ -1,4 +1,4 @@
-//! `qmp run`, with an in-memory store and a mocked world: what QEMU is asked, and what it is spared.
+//! `qmp run`, with an in-memory store and a mocked world: which commands are sent to QEMU and which are not.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +15,7 @@ use crate::world::{World, launched};
 type Asked = Arc<Mutex<Vec<String>>>;
 
 /// The schema of a QEMU with few commands.
-fn told() -> Value {
+fn schema_reply() -> Value {
     json!([
         { "name": "query-status", "meta-type": "command", "arg-type": "0", "ret-type": "0" },
         { "name": "human-monitor-command", "meta-type": "command", "arg-type": "1", "ret-type": "str" },
@@ -43,15 +43,15 @@ fn answer(command: &QmpCommand, schema: &Value) -> Result<Value, QmpError> {
     }
 }
 
-/// Returns an application whose VM `web` runs, and what its QEMU is asked; `is_kept` says whether its schema is.
+/// Returns an application with a running VM `web`, and the commands sent to its QEMU; `is_kept`: its schema is cached.
 async fn running(is_kept: bool, schema: Value) -> (App, Asked, Arc<Mutex<Vec<Schema>>>) {
     let (mut world, asked, kept) = (World::new(), Asked::default(), Arc::<Mutex<Vec<Schema>>>::default());
-    let heard = Arc::clone(&asked);
-    world.schemas.expect_kept().returning(move |_| is_kept.then(|| Schema::of_reply(&told()).unwrap()));
+    let log = Arc::clone(&asked);
+    world.schemas.expect_kept().returning(move |_| is_kept.then(|| Schema::of_reply(&schema_reply()).unwrap()));
     let keeping = Arc::clone(&kept);
     world.schemas.expect_keep().returning(move |_, schema| keeping.lock().unwrap().push(schema.clone()));
     world.monitors.expect_execute().returning(move |_, command, _| {
-        heard.lock().unwrap().push(serde_json::to_string(command).unwrap());
+        log.lock().unwrap().push(serde_json::to_string(command).unwrap());
         answer(command, &schema)
     });
     world.hypervisor.expect_launch().returning(move |_| Ok(launched(7, RunState::Running)));
@@ -79,12 +79,12 @@ fn asked_of(asked: &Asked) -> Vec<String> {
 
 #[tokio::test]
 async fn test_qmp_run_missing_schema_is_fetched_and_cached() {
-    let (app, asked, kept) = running(false, told()).await;
+    let (app, asked, kept) = running(false, schema_reply()).await;
 
     app.run(command("query-status")).await.unwrap();
 
     assert_eq!(asked_of(&asked), [r#"{"execute":"query-qmp-schema"}"#, r#"{"execute":"query-status"}"#]);
-    assert_eq!(*kept.lock().unwrap(), [Schema::of_reply(&told()).unwrap()]);
+    assert_eq!(*kept.lock().unwrap(), [Schema::of_reply(&schema_reply()).unwrap()]);
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn test_qmp_run_invalid_schema_is_not_cached() {
 
 #[tokio::test]
 async fn test_qmp_run_refused_command_is_not_sent() {
-    let (app, asked, _) = running(true, told()).await;
+    let (app, asked, _) = running(true, schema_reply()).await;
     let refused = async |line: &str| app.run(command(line)).await.unwrap_err().code();
 
     assert_eq!(refused("query-statsu").await, "qmp.unknown-command");
@@ -117,7 +117,7 @@ async fn test_qmp_run_refused_command_is_not_sent() {
 
 #[tokio::test]
 async fn test_qmp_run_device_add_reads_properties_first() {
-    let (app, asked, _) = running(true, told()).await;
+    let (app, asked, _) = running(true, schema_reply()).await;
 
     app.run(command("device_add, driver=virtio-blk-pci, share-rw=on")).await.unwrap();
     let unknown = app.run(command("device_add, driver=virtio-blk-pci, shade-rw=on")).await.unwrap_err();
@@ -130,7 +130,7 @@ async fn test_qmp_run_device_add_reads_properties_first() {
 
 #[tokio::test]
 async fn test_qmp_run_device_add_without_properties_is_sent() {
-    let (app, asked, _) = running(true, told()).await;
+    let (app, asked, _) = running(true, schema_reply()).await;
 
     app.run(command("device_add, driver=virtio-blk, any=on")).await.unwrap();
 
@@ -140,7 +140,7 @@ async fn test_qmp_run_device_add_without_properties_is_sent() {
 
 #[tokio::test]
 async fn test_qmp_run_hmp_error_output_is_an_error() {
-    let (app, _, _) = running(true, told()).await;
+    let (app, _, _) = running(true, schema_reply()).await;
 
     let error = app.run(command("human-monitor-command, command-line=info thing")).await.unwrap_err();
 

@@ -1,4 +1,4 @@
-//! A store on a stage: what goes wrong with it, and what others do to it meanwhile, is arranged.
+//! A store whose failures and concurrent writes are arranged by the test.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -11,15 +11,15 @@ use maqet_domain::port::{EventLog, HistoryLog, StorageLedger, Store, StoreError,
 use maqet_domain::vm::{Vm, VmEntry, VmId, VmName};
 use maqet_testkit::store::MemoryStore;
 
-/// A store in memory, with what happens to it.
+/// An in-memory store with arranged failures.
 #[derive(Default)]
 pub(crate) struct StagedStore {
     pub(crate) inner: MemoryStore,
-    /// Whether it can be read only, as on a full disk.
+    /// Whether it is read-only, as on a full disk.
     pub(crate) is_full: AtomicBool,
     /// How often a VM was read by its id.
     pub(crate) reads: AtomicU32,
-    /// What somebody else writes just before such a read, and before the which.
+    /// A write of another process just before a given read.
     pub(crate) meanwhile: Mutex<Option<(u32, ChangeSet)>>,
 }
 

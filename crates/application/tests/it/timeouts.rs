@@ -1,4 +1,4 @@
-//! Operations wait as long as the settings say.
+//! Operations use the timeouts of the settings.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,13 +23,13 @@ const TIMEOUTS: Timeouts = Timeouts {
     wait: Duration::from_secs(109),
 };
 
-/// The schema of a QEMU that can be asked for its state, and for nothing else.
+/// The schema of a QEMU that only has `query-status`.
 fn queries() -> Schema {
-    let told = json!([
+    let sent = json!([
         { "name": "query-status", "meta-type": "command", "arg-type": "0", "ret-type": "0" },
         { "name": "0", "meta-type": "object", "members": [] },
     ]);
-    Schema::of_reply(&told).unwrap()
+    Schema::of_reply(&sent).unwrap()
 }
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn test_timeouts_of_settings_apply_to_start_qmp_and_stop() {
     let seen: Arc<Mutex<Vec<(String, u64)>>> = Arc::default();
     let noting = || {
         let seen = Arc::clone(&seen);
-        // What is left of a deadline is a little less than it was.
+        // The remaining time is a little less than the timeout.
         let seconds = |time: Duration| (time + Duration::from_millis(500)).as_secs();
         move |what: &str, time: Duration| seen.lock().unwrap().push((what.to_owned(), seconds(time)))
     };
@@ -71,11 +71,11 @@ async fn test_timeouts_of_settings_apply_to_start_qmp_and_stop() {
     app.run(Stop { vm: "web".to_owned(), timeout: None, force: false }).await.unwrap();
 
     let mut seen = std::mem::take(&mut *seen.lock().unwrap());
-    // Waiting for the end and asking for it begin together.
+    // The request and the wait for its effect begin together.
     seen.sort_by_key(|(_, time)| *time);
-    let told: Vec<(&str, u64)> = seen.iter().map(|(what, time)| (what.as_str(), *time)).collect();
+    let sent: Vec<(&str, u64)> = seen.iter().map(|(what, time)| (what.as_str(), *time)).collect();
     let rungs = [("power-down", 102), ("quit", 103), ("term", 104), ("kill", 105)];
-    assert!(rungs.iter().all(|rung| told.contains(rung)), "{told:?}");
+    assert!(rungs.iter().all(|rung| sent.contains(rung)), "{sent:?}");
     let asked = [("launch", 101), ("system_powerdown", 102), ("query-status", 107)];
-    assert!(asked.iter().all(|asked| told.contains(asked)), "{told:?}");
+    assert!(asked.iter().all(|asked| sent.contains(asked)), "{sent:?}");
 }

@@ -1,4 +1,4 @@
-//! A world of mocks around an in-memory store; each test says only what it cares about.
+//! A world of mocks around an in-memory store; each test sets only what it needs.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use maqet_domain::storage::builtin_drivers;
 use maqet_domain::vm::{BootId, MonitorAnswer, ProcessIdentity, Shutdown, StopReason, VmId};
 use maqet_testkit::store::MemoryStore;
 
-/// The mocks; what a test expects of them comes before [`World::app`].
+/// The mocks; expectations are set before [`World::app`].
 pub(crate) struct World {
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) hypervisor: MockHypervisor,
@@ -65,18 +65,18 @@ impl World {
         }
     }
 
-    /// Every process lives, and its monitor tells `state`.
+    /// Every process is running, and its monitor reports `state`.
     pub(crate) fn alive(&mut self, state: RunState) {
         self.answers(MonitorAnswer::State(state));
     }
 
-    /// QEMUs say when they are gone that their guests powered off.
+    /// Every ended QEMU has recorded a guest shutdown.
     pub(crate) fn guests_power_off(&mut self) {
         let word = Shutdown { reason: StopReason::GuestShutdown, at: Timestamp::UNIX_EPOCH };
         self.hypervisor.expect_shutdown_event().returning(move |_| Some(word));
     }
 
-    /// Every process lives, and its monitor answers so.
+    /// Every process is running, and its monitor replies with this.
     pub(crate) fn answers(&mut self, answer: MonitorAnswer) {
         self.processes.expect_is_alive().returning(|_| true);
         self.processes.expect_is_frozen().returning(|_| false);
@@ -149,7 +149,7 @@ pub(crate) fn process(pid: u32) -> ProcessIdentity {
     ProcessIdentity { pid, start_ticks: 1, boot_id: BootId("boot".to_owned()) }
 }
 
-/// Returns a QEMU that is up.
+/// Returns a running QEMU.
 pub(crate) fn launched(pid: u32, state: RunState) -> Launched {
     Launched { process: process(pid), state }
 }
@@ -162,7 +162,7 @@ fn paths(there: Vec<PathBuf>) -> MockPaths {
     paths
 }
 
-/// No copies, no strays, and a database that nobody looks after.
+/// No copies, no orphans, and no maintenance of the database.
 fn upkeep(mut stale_files: MockStaleFiles) -> Maintenance {
     stale_files.expect_orphans().returning(|_| Vec::new());
     Maintenance {

@@ -1,4 +1,4 @@
-//! A guest of 512 bytes, assembled by hand: it prints a marker on COM1, waits for a byte, and leaves.
+//! A guest of 512 bytes, assembled by hand: it prints a marker on COM1, waits for a byte, and exits.
 
 use std::path::{Path, PathBuf};
 
@@ -8,18 +8,18 @@ use crate::TestHome;
 /// Where the BIOS loads a boot sector.
 const ORIGIN: u16 = 0x7c00;
 
-/// What the guest does once its marker is out.
+/// What the guest does after printing its marker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterMarker {
-    /// Waits, the CPU asleep, until a byte comes on COM1, then leaves.
+    /// Waits, with the CPU halted, for a byte on COM1, then exits.
     WaitForByte,
-    /// Leaves at once.
+    /// Exits at once.
     Leave,
     /// Sleeps for ever.
     Sleep,
 }
 
-/// A guest of 512 bytes; under TCG it speaks after 0.3 to 1.0 s.
+/// A guest of 512 bytes; under TCG it prints after 0.3 to 1.0 s.
 #[derive(Debug, Clone)]
 pub struct BootSector {
     marker: String,
@@ -35,14 +35,14 @@ impl BootSector {
         Self { marker: marker.to_owned(), after, exit_value: 0 }
     }
 
-    /// Leaves with `value`; QEMU's exit status is then [`status`](Self::status).
+    /// Exits with `value`; QEMU's exit status is then [`status`](Self::status).
     #[must_use]
     pub fn leaving_with(self, value: u8) -> Self {
         assert!(value < 0x80, "the exit status of a process has eight bits");
         Self { exit_value: value, ..self }
     }
 
-    /// Returns the exit status of QEMU when this guest leaves: always odd, as `isa-debug-exit` makes it.
+    /// Returns the exit status of QEMU when this guest exits: always odd, as `isa-debug-exit` makes it.
     #[must_use]
     pub fn status(&self) -> i32 {
         i32::from(self.exit_value) * 2 + 1

@@ -1,4 +1,4 @@
-//! The YAML that defines each guest for the CLI; a test appends what it needs besides.
+//! The YAML that defines each guest for the CLI; a test appends what else it needs.
 
 use super::Files;
 
@@ -16,7 +16,7 @@ pub fn linux_yaml(name: &str, files: &Files) -> String {
     format!("name: {name}\nmemory: 256M\n{}", linux_boot_yaml(files))
 }
 
-/// Returns what makes any VM boot that kernel under software emulation, for a file that is merged over another one.
+/// Returns YAML that makes any VM boot that kernel under software emulation, to be merged over another file.
 #[must_use]
 pub fn linux_boot_yaml(files: &Files) -> String {
     let kernel = quoted(&files.kernel());

@@ -1,4 +1,4 @@
-//! Guests in three tiers, cheapest first: no CPU running, 512 bytes on the serial line, Linux with busybox.
+//! Guests in three tiers, cheapest first: no running CPU, 512 bytes that print on the serial line, Linux with busybox.
 
 mod boot_sector;
 mod config;
@@ -10,5 +10,5 @@ pub use config::{linux_boot_yaml, linux_yaml, paused_yaml};
 pub use files::{Files, profile_dir};
 pub use shell::Shell;
 
-/// What the Linux guest prints last: from here on it answers on the serial line and to the power button.
+/// The Linux guest prints this last: it then serves a shell on the serial line and obeys the power button.
 pub const READY: &str = "maqet-guest: ready";

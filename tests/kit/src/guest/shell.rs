@@ -1,14 +1,14 @@
-//! The shell of a Linux guest, at its serial line.
+//! The shell of a Linux guest on its serial line.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long a shell may take for what it is told; a busy host under software emulation is slow.
+/// How long a command may take; software emulation on a busy host is slow.
 const ANSWER: Duration = Duration::from_secs(90);
 
-/// How often is looked whether the time is over.
+/// How often the time is checked.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// A shell, and the only connection to its serial line.
@@ -19,11 +19,11 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// Connects to the serial line at `socket`, where the guest's shell waits.
+    /// Connects to the serial line at `socket`, where the guest serves a shell.
     ///
     /// # Panics
     ///
-    /// If nobody listens there.
+    /// If the connection is refused.
     #[must_use]
     #[track_caller]
     pub fn at(socket: &Path) -> Self {
@@ -32,7 +32,7 @@ impl Shell {
         Self { console, asked: 0 }
     }
 
-    /// Has the shell run lines, and returns all that stood at the console until the last one was done.
+    /// Runs lines in the shell, and returns the output until the last one is done.
     ///
     /// # Panics
     ///
@@ -41,7 +41,7 @@ impl Shell {
     pub fn run(&mut self, lines: &[&str]) -> String {
         self.asked += 1;
         let number = self.asked;
-        // Quotes, so that the line typed is told from what it prints.
+        // Quotes, so that the echoed line differs from its output.
         let text = format!("{}\necho; echo all-do'ne-{number}'\n", lines.join("\n"));
         self.console.write_all(text.as_bytes()).expect("the guest's serial line takes what is typed");
         let until = Instant::now() + ANSWER;

@@ -31,7 +31,7 @@ impl MemoryStore {
     }
 
     fn content(&self) -> MutexGuard<'_, Content> {
-        // A commit replaces the content as a whole, so that no panic leaves half of one.
+        // A commit replaces the whole content, so that a panic leaves no part of one.
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -95,7 +95,7 @@ impl Content {
     }
 }
 
-/// Returns the place in a log after one of `length` entries.
+/// Returns the sequence number of the next entry in a log of `length` entries.
 fn next_sequence(length: usize) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX).saturating_add(1)
 }

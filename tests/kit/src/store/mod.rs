@@ -1,4 +1,4 @@
-//! The store in memory, and the suite that it and every other store has to pass.
+//! The in-memory store, and the conformance suite of every store.
 
 pub mod conformance;
 mod memory;

@@ -1,4 +1,4 @@
-//! Values to put into a store.
+//! Sample values for a store.
 
 use std::path::PathBuf;
 
@@ -55,7 +55,7 @@ pub fn origins(file: &str) -> Origins {
         .collect()
 }
 
-/// Returns a definition with every kind of value, its keys in no order a sort would make.
+/// Returns a definition with every kind of value, its keys unsorted.
 #[must_use]
 pub fn definition() -> Node {
     let keys = [
@@ -80,7 +80,7 @@ fn map<const N: usize>(keys: [(&str, Value); N]) -> Node {
     Node::new(Value::Map(keys.into_iter().map(|(key, value)| (key.to_owned(), Node::new(value))).collect()))
 }
 
-/// Returns a run of a VM, its process written down.
+/// Returns a run with a recorded process.
 #[must_use]
 pub fn run(boot: u32, phase: Phase) -> Run {
     Run {

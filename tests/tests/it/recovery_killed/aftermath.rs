@@ -1,4 +1,4 @@
-//! What has to hold in a home after a command was killed in it.
+//! The invariants of a home in which a command was killed.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -11,13 +11,13 @@ use serde_json::Value;
 
 use super::scenario::{DRIVE, Scenario, VM, disks};
 
-/// How long processes that are just coming or going may be seen by one look and not by the other.
+/// How long two observations may differ about processes that are just starting or ending.
 const SETTLED: Duration = Duration::from_secs(10);
 
-/// How long ago a file that was being written is surely left behind.
+/// The age from which an incomplete file is surely stale.
 const LONG: Duration = Duration::from_hours(1);
 
-/// What there was before the command.
+/// The state before the command.
 #[derive(Debug, Default)]
 pub(crate) struct Before {
     vms: BTreeSet<String>,
@@ -28,7 +28,7 @@ pub(crate) struct Before {
 impl Before {
     pub(crate) fn of(home: &TestHome, scenario: &Scenario) -> Self {
         if scenario.is_first() {
-            // A look would make the database, and so take the steps of that away from the command.
+            // A query would create the database, which is one of the steps of the command.
             return Self::default();
         }
         let vms = names(&home.json(&["ls"]));
@@ -37,7 +37,7 @@ impl Before {
     }
 }
 
-/// Whether somebody mends before anything else is done.
+/// Whether the first command repairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum First {
     /// `doctor --fix` comes first, and finds no trouble.
@@ -47,7 +47,7 @@ pub(crate) enum First {
 }
 
 impl First {
-    /// Turns one into the other.
+    /// Alternates.
     pub(crate) fn by_turns(number: usize) -> Self {
         if number.is_multiple_of(2) { Self::Commands } else { Self::Doctor }
     }
@@ -56,7 +56,7 @@ impl First {
 /// Asserts that nothing is lost, hidden or stuck, and that every command works; the home has no VM afterwards.
 pub(crate) fn check(home: &TestHome, scenario: &Scenario, before: &Before, first: First) {
     if first == First::Doctor {
-        // Before any other command could have mended what is left.
+        // Before any other command could have repaired anything.
         let diagnosis = home.json(&["doctor", "--fix"]);
         assert_eq!(diagnosis["healthy"], true, "{diagnosis}");
         check_database(home);
@@ -82,7 +82,7 @@ pub(crate) fn check(home: &TestHome, scenario: &Scenario, before: &Before, first
         home.json(&["rm", VM]);
     }
     assert_eq!(home.json(&["ls"]), Value::Array(Vec::new()));
-    // Who was killed once the VM was out of the database could not remove its files any more.
+    // A command killed after it removed the VM from the database leaves its files.
     let_time_pass(home);
     home.json(&["cleanup"]);
     assert_eq!(home.stale_files(), Vec::<PathBuf>::new());
@@ -90,7 +90,7 @@ pub(crate) fn check(home: &TestHome, scenario: &Scenario, before: &Before, first
     check_database(home);
 }
 
-/// Makes what somebody was writing when he was killed as old as what `cleanup` takes for left behind.
+/// Ages files that a killed command was writing until `cleanup` takes them for stale.
 fn let_time_pass(home: &TestHome) {
     let long_ago = SystemTime::now() - LONG;
     let is_temporary = |path: &Path| {
@@ -115,7 +115,7 @@ fn shown_and_run(home: &TestHome) -> BTreeSet<String> {
     settled.unwrap_or_else(|| panic!("QEMUs {:?} run, and `ls` shows {}", seen.0, seen.1))
 }
 
-/// Asserts that one can do everything with a VM.
+/// Asserts that every command works on a VM.
 fn check_commands(home: &TestHome, vm: &str, code_of_start: i32) {
     home.json(&["status", vm]);
     home.json(&["info", vm]);
@@ -135,7 +135,7 @@ fn check_commands(home: &TestHome, vm: &str, code_of_start: i32) {
     home.json(&["rm", vm]);
 }
 
-/// Asserts that the database is sound, where there is one yet; opening it must not make one.
+/// Asserts that the database is valid, if there is one; opening it must not create one.
 fn check_database(home: &TestHome) {
     let file = home.data().join("maqet.db");
     if !file.exists() {

@@ -1,4 +1,4 @@
-//! Killed with SIGKILL, at every step that has a name and at moments that chance chooses: nothing is lost by it.
+//! Commands killed with SIGKILL, at every fault point and at random moments: nothing is lost.
 
 mod aftermath;
 mod moments;

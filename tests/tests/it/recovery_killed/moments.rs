@@ -1,4 +1,4 @@
-//! Killed at moments that chance chooses.
+//! Commands killed at random moments.
 
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::scenario::{SCENARIOS, Scenario};
 const KILLS: u64 = 50;
 const KILLS_LONG: u64 = 1_000;
 
-/// Returns how long the command takes if nobody kills it.
+/// Returns how long the command takes if it is not killed.
 fn length(scenario: &'static Scenario) -> Duration {
     let home = scenario.home();
     scenario.command(&home).run().code(scenario.code).duration

@@ -1,4 +1,4 @@
-//! Killed at every step that has a name, each time it is reached.
+//! Commands killed at every fault point, each time it is reached.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use maqet_testkit::parallel;
 use super::aftermath::{self, Before, First};
 use super::scenario::{SCENARIOS, Scenario};
 
-/// A step of a command, and the how many-eth time it is reached.
+/// A fault point of a command, and how many times it was reached by then.
 #[derive(Debug)]
 struct Kill {
     scenario: &'static Scenario,
@@ -16,15 +16,15 @@ struct Kill {
     time: u32,
 }
 
-/// Returns the steps of a command in order, as it tells of them itself.
+/// Returns the fault points of a command in order, from its log.
 fn steps(scenario: &'static Scenario) -> Vec<Kill> {
     let home = scenario.home();
     let log = home.path("steps.log");
     scenario.command(&home).arg("-vvv").arg("--log-file").arg(&log).run().code(scenario.code);
 
     let mut times = BTreeMap::new();
-    let told = std::fs::read_to_string(log).unwrap();
-    let points = told.lines().filter_map(|line| line.split_once("step point=")).map(|(_, point)| point.to_owned());
+    let reported = std::fs::read_to_string(log).unwrap();
+    let points = reported.lines().filter_map(|line| line.split_once("step point=")).map(|(_, point)| point.to_owned());
     let count = |point: String| {
         let time = times.entry(point.clone()).or_insert(0);
         *time += 1;
@@ -59,7 +59,7 @@ fn test_command_killed_at_every_step_loses_nothing() {
     parallel::two_at_a_time(&kills, kill);
 }
 
-/// QEMU has not opened its recorder's FIFO when its starter dies; what stood in there is gone.
+/// QEMU has not opened the FIFO of its QMP log when the starting process dies, so the FIFO's content is lost.
 #[test]
 fn test_start_killed_at_spawn_still_records_events() {
     let home = maqet_testkit::TestHome::with_fault_points();
@@ -76,7 +76,7 @@ fn test_start_killed_at_spawn_still_records_events() {
     home.json(&["stop", "web", "--force"]);
 }
 
-/// What users get has no step to be killed at; looked for in the binary, where the names would be.
+/// The released binary has no fault points: their names would be in it.
 #[test]
 fn test_fault_points_are_absent_from_user_binary() {
     let home = maqet_testkit::TestHome::new();

@@ -1,4 +1,4 @@
-//! What is killed: one command each, in a home prepared for it.
+//! The commands that are killed, each in a home prepared for it.
 
 use std::path::PathBuf;
 
@@ -11,11 +11,11 @@ pub(crate) struct Scenario {
     /// Commands that come before, each of which succeeds.
     before: &'static [&'static [&'static str]],
     command: &'static [&'static str],
-    /// Its exit code if nobody kills it.
+    /// Its exit code if it is not killed.
     pub(crate) code: i32,
 }
 
-/// The VM that the commands are about; `other` is one that they have nothing to do with.
+/// The VM of the commands; `other` is an unrelated one.
 pub(crate) const VM: &str = "web";
 pub(crate) const OTHER: &str = "other";
 pub(crate) const DRIVE: &str = "hdd";
@@ -24,7 +24,7 @@ const ADD: &[&str] = &["add", "web.yaml"];
 const ADD_OTHER: &[&str] = &["add", "other.yaml"];
 const START: &[&str] = &["start", VM];
 const RESUME: &[&str] = &["resume", VM];
-/// A device that needs no guest to let it go.
+/// A device that is unplugged without the guest's help.
 const DEVICE_ADD: &[&str] = &["qmp", "device-add", VM, "usb-storage", "--id", "stick", "--file", "stick.raw"];
 const SNAPSHOT: &[&str] = &["snapshot", "create", VM, DRIVE, "one"];
 
@@ -71,7 +71,7 @@ pub(crate) const SCENARIOS: [Scenario; 19] = [
 ];
 
 impl Scenario {
-    /// Makes a home and all that comes before the command.
+    /// Creates a home and runs the preceding commands.
     pub(crate) fn home(&self) -> TestHome {
         let home = TestHome::with_fault_points();
         let disk = "storage: [{name: hdd, size: 4M}]\n";
@@ -79,13 +79,13 @@ impl Scenario {
         home.write("other.yaml", guest::paused_yaml(OTHER));
         home.write("refused.yaml", guest::paused_yaml("refused") + "args: [\"-nonsense\"]\n" + disk);
         home.write("stick.raw", vec![0; 1 << 20]);
-        for words in self.before {
-            home.maqet(*words).run().ok();
+        for arguments in self.before {
+            home.maqet(*arguments).run().ok();
         }
         home
     }
 
-    /// Returns whether nothing was done in the home before.
+    /// Returns whether the home is new.
     pub(crate) fn is_first(&self) -> bool {
         self.before.is_empty()
     }

@@ -32,7 +32,7 @@ pub async fn test_vm_added_existing_name_is_refused(subject: &dyn Subject) {
     assert_eq!(store.by_name(&first.entry.name).await.unwrap(), Some(first));
 }
 
-/// So is an id; what is reported is the name that was to be added.
+/// So is an id; the error names the VM that was to be added.
 pub async fn test_vm_added_existing_id_is_refused(subject: &dyn Subject) {
     let store = subject.open();
     add(&*store, "web", 1).await;
@@ -44,7 +44,7 @@ pub async fn test_vm_added_existing_id_is_refused(subject: &dyn Subject) {
     assert_eq!(names(&*store).await, ["web"]);
 }
 
-/// A removed VM leaves its name, and nothing of it comes back with the next one.
+/// The name of a removed VM is free, and the next VM inherits nothing.
 pub async fn test_vm_added_name_of_removed_vm_succeeds(subject: &dyn Subject) {
     let store = subject.open();
     let first = add(&*store, "web", 1).await;
@@ -56,7 +56,7 @@ pub async fn test_vm_added_name_of_removed_vm_succeeds(subject: &dyn Subject) {
     assert_eq!(store.by_id(&first.entry.id).await.unwrap(), None);
 }
 
-/// Who removes a VM must have seen its last change.
+/// Removing a VM requires its current revision.
 pub async fn test_vm_removed_at_other_revision_is_conflict(subject: &dyn Subject) {
     let store = subject.open();
     let vm = add(&*store, "web", 1).await;
@@ -68,7 +68,7 @@ pub async fn test_vm_removed_at_other_revision_is_conflict(subject: &dyn Subject
     assert_eq!(names(&*store).await, ["web"]);
 }
 
-/// What is gone cannot be removed.
+/// A removed VM cannot be removed again.
 pub async fn test_vm_removed_twice_is_conflict(subject: &dyn Subject) {
     let store = subject.open();
     let vm = add(&*store, "web", 1).await;
@@ -79,7 +79,7 @@ pub async fn test_vm_removed_twice_is_conflict(subject: &dyn Subject) {
     check_conflict(&result, &vm);
 }
 
-/// The images of a removed VM stay known, and a VM that has its id later does not own them.
+/// The records of a removed VM's images stay, and a later VM with its id does not own them.
 pub async fn test_vm_removed_leaves_storage_without_owner(subject: &dyn Subject) {
     let store = subject.open();
     let vm = add(&*store, "web", 1).await;
@@ -109,7 +109,7 @@ pub async fn test_run_changed_counts_the_revision(subject: &dyn Subject) {
     assert_eq!(store.by_id(&other.entry.id).await.unwrap(), Some(other));
 }
 
-/// A VM can go back to never started.
+/// A run can be cleared.
 pub async fn test_run_changed_to_none_removes_the_run(subject: &dyn Subject) {
     let store = subject.open();
     let vm = add(&*store, "web", 1).await;
@@ -136,7 +136,7 @@ pub async fn test_run_changed_at_other_revision_is_conflict(subject: &dyn Subjec
     assert_eq!(run, Some(sample::run(1, Phase::Starting)));
 }
 
-/// A VM that is gone has no run to change.
+/// A removed VM has no run to change.
 pub async fn test_run_changed_of_unknown_vm_is_conflict(subject: &dyn Subject) {
     let store = subject.open();
     let vm = sample::vm("web", 1);
@@ -161,7 +161,7 @@ pub async fn test_definition_changed_is_read_back_with_origins(subject: &dyn Sub
     assert_eq!(store.by_id(&other.entry.id).await.unwrap(), Some(other));
 }
 
-/// A definition need not have come from anywhere.
+/// A definition may have no origins.
 pub async fn test_definition_changed_without_origins_has_none(subject: &dyn Subject) {
     let store = subject.open();
     let vm = add(&*store, "web", 1).await;
@@ -175,7 +175,7 @@ pub async fn test_definition_changed_without_origins_has_none(subject: &dyn Subj
     assert_eq!(origins, Some(Origins::new()));
 }
 
-/// Who changes a definition must have seen the last change, be it of the run.
+/// Changing a definition requires the current revision, which the run also counts.
 pub async fn test_definition_changed_at_other_revision_is_conflict(subject: &dyn Subject) {
     let store = subject.open();
     let vm = add(&*store, "web", 1).await;
@@ -190,7 +190,7 @@ pub async fn test_definition_changed_at_other_revision_is_conflict(subject: &dyn
     assert_eq!(found, Some((Revision(2), vm.definition, vm.origins)));
 }
 
-/// A VM that is gone has no definition to change.
+/// A removed VM has no definition to change.
 pub async fn test_definition_changed_of_unknown_vm_is_conflict(subject: &dyn Subject) {
     let store = subject.open();
     let vm = sample::vm("web", 1);
@@ -199,7 +199,7 @@ pub async fn test_definition_changed_of_unknown_vm_is_conflict(subject: &dyn Sub
     assert_eq!(store.list().await.unwrap(), []);
 }
 
-/// A definition goes back with the rest when a later change is refused.
+/// A definition is rolled back with the rest when a later change is refused.
 pub async fn test_definition_changed_is_reverted_by_later_refusal(subject: &dyn Subject) {
     let store = subject.open();
     let vm = add(&*store, "web", 1).await;
@@ -210,7 +210,7 @@ pub async fn test_definition_changed_is_reverted_by_later_refusal(subject: &dyn 
     assert_eq!(store.by_id(&vm.entry.id).await.unwrap(), Some(vm));
 }
 
-/// Of many who saw the same revision, one wins and all others are told.
+/// Of concurrent changes to the same revision one succeeds and all others get a conflict.
 pub async fn test_run_changed_concurrently_succeeds_once(subject: &dyn Subject) {
     let store = subject.open();
     let vm = add(&*store, "web", 1).await;
@@ -225,7 +225,7 @@ pub async fn test_run_changed_concurrently_succeeds_once(subject: &dyn Subject) 
     assert_eq!(store.by_id(&vm.entry.id).await.unwrap().map(|vm| vm.entry.revision), Some(Revision(2)));
 }
 
-/// Of many who add the same name, one wins and all others are told.
+/// Of concurrent additions of the same name one succeeds and all others get an error.
 pub async fn test_vm_added_concurrently_succeeds_once(subject: &dyn Subject) {
     let results = at_once(subject, |number| sample::adding(&sample::vm("web", number))).await;
 
@@ -243,7 +243,7 @@ async fn at_once(subject: &dyn Subject, changes: impl Fn(u32) -> ChangeSet) -> V
     join_all(handles.iter().map(|(store, changes)| store.commit(changes.clone()))).await
 }
 
-/// A change that is refused takes those before it with it.
+/// A refused change rolls back those before it.
 pub async fn test_commit_later_change_refused_reverts_earlier_ones(subject: &dyn Subject) {
     let store = subject.open();
     let stays = add(&*store, "stays", 1).await;
@@ -266,7 +266,7 @@ pub async fn test_commit_later_change_refused_reverts_earlier_ones(subject: &dyn
     assert_eq!(store.by_id(&stays.entry.id).await.unwrap(), Some(stays));
 }
 
-/// Changes apply in their order.
+/// Changes are applied in order.
 pub async fn test_commit_change_sees_those_before_it(subject: &dyn Subject) {
     let store = subject.open();
     let vm = sample::vm("web", 1);
@@ -282,7 +282,7 @@ pub async fn test_commit_change_sees_those_before_it(subject: &dyn Subject) {
     assert_eq!(found, Some(sample::vm("web", 2)));
 }
 
-/// History and events ride along: without the change there are none.
+/// History and events are written only together with their change.
 pub async fn test_commit_refused_leaves_no_history_and_no_events(subject: &dyn Subject) {
     let store = subject.open();
     let vm = add(&*store, "web", 1).await;
@@ -296,7 +296,7 @@ pub async fn test_commit_refused_leaves_no_history_and_no_events(subject: &dyn S
     assert_eq!(store.after(0, 10).await.unwrap(), []);
 }
 
-/// An empty set is written by doing nothing.
+/// An empty set writes nothing.
 pub async fn test_commit_nothing_changes_nothing(subject: &dyn Subject) {
     let store = subject.open();
     let vm = add(&*store, "web", 1).await;

@@ -10,7 +10,7 @@ fn recording(path: &str, vm: &Vm) -> ChangeSet {
     one(Change::StorageAdded(sample::storage(path, Some(vm.entry.id))))
 }
 
-/// The records of a VM are in the order they were made, and those of others are not among them.
+/// The records of a VM are in creation order, without those of others.
 pub async fn test_storage_records_are_in_creation_order(subject: &dyn Subject) {
     let store = subject.open();
     let vm = add(&*store, "web", 1).await;
@@ -26,7 +26,7 @@ pub async fn test_storage_records_are_in_creation_order(subject: &dyn Subject) {
     assert_eq!(records, [made("/d/z"), made("/d/a, \"ü\""), made("/d/m")]);
 }
 
-/// An image made anew is another one: its record is the last and the only one of its path.
+/// A record of the same path replaces the earlier one and is the newest.
 pub async fn test_storage_same_path_replaces_the_record(subject: &dyn Subject) {
     let store = subject.open();
     let vm = add(&*store, "web", 1).await;
@@ -42,7 +42,7 @@ pub async fn test_storage_same_path_replaces_the_record(subject: &dyn Subject) {
     assert_eq!(records, [sample::storage("/d/b", Some(vm.entry.id)), again]);
 }
 
-/// An image made for a VM that was removed meanwhile is not recorded as its own.
+/// An image of a VM that was removed meanwhile is not recorded as its own.
 pub async fn test_storage_of_unknown_vm_is_conflict(subject: &dyn Subject) {
     let store = subject.open();
     let vm = sample::vm("web", 1);
@@ -52,7 +52,7 @@ pub async fn test_storage_of_unknown_vm_is_conflict(subject: &dyn Subject) {
     assert_eq!(store.of_vm(&vm.entry.id).await.unwrap(), []);
 }
 
-/// A record may belong to nobody.
+/// A record may have no owner.
 pub async fn test_storage_without_owner_has_no_vm(subject: &dyn Subject) {
     let store = subject.open();
     let vm = add(&*store, "web", 1).await;
@@ -64,7 +64,7 @@ pub async fn test_storage_without_owner_has_no_vm(subject: &dyn Subject) {
     assert_eq!(store.of_vm(&vm.entry.id).await.unwrap(), []);
 }
 
-/// The newest entries come first, as many as asked for, with numbers that grow.
+/// The newest entries come first, as many as requested, with growing numbers.
 pub async fn test_history_newest_entries_come_first(subject: &dyn Subject) {
     let store = subject.open();
     for (operation, vm) in [("add", Some(sample::id(1))), ("start", None), ("stop", Some(sample::id(2)))] {
@@ -81,7 +81,7 @@ pub async fn test_history_newest_entries_come_first(subject: &dyn Subject) {
     assert_eq!(store.newest(0).await.unwrap(), []);
 }
 
-/// Who did what to a VM is known after it is gone.
+/// The history of a removed VM stays.
 pub async fn test_history_entries_outlive_their_vm(subject: &dyn Subject) {
     let store = subject.open();
     let vm = add(&*store, "web", 1).await;
@@ -95,7 +95,7 @@ pub async fn test_history_entries_outlive_their_vm(subject: &dyn Subject) {
     assert_eq!(newest.into_iter().map(|recorded| recorded.entry).collect::<Vec<_>>(), [entry]);
 }
 
-/// Events come in the order they were written; the number of the last one read is where to go on.
+/// Events come in writing order; reading continues after the number of the last one.
 pub async fn test_events_come_back_in_order_after_a_sequence(subject: &dyn Subject) {
     let store = subject.open();
     let vm = sample::vm("web", 1);
@@ -114,7 +114,7 @@ pub async fn test_events_come_back_in_order_after_a_sequence(subject: &dyn Subje
     assert_eq!(store.after(last + 1, 100).await.unwrap(), []);
 }
 
-/// What happened to a VM is known after it is gone, by the name it had.
+/// The events of a removed VM stay, under its name.
 pub async fn test_events_outlive_their_vm(subject: &dyn Subject) {
     let store = subject.open();
     let vm = add(&*store, "web", 1).await;

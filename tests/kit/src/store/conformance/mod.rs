@@ -1,4 +1,4 @@
-//! What every store has to do, as scenarios: one for each guarantee and each error that the ports document.
+//! The contract of a store as scenarios: one for each guarantee and each error that the ports document.
 //!
 //! A store brings a [`Subject`] and instantiates the suite with [`store_conformance!`](crate::store_conformance).
 
@@ -19,13 +19,13 @@ pub use self::log::*;
 pub use self::vm::*;
 use super::sample;
 
-/// One database that is fresh and empty, of which any number of handles can be had.
+/// A new, empty database that can be opened any number of times.
 pub trait Subject {
     /// Opens a handle, as another process would.
     fn open(&self) -> Arc<dyn Store>;
 }
 
-/// Makes a test of every scenario; `$subject` is evaluated anew for each, inside an `async fn`.
+/// Generates a test of every scenario; `$subject` is evaluated for each of them, inside an `async fn`.
 #[macro_export]
 macro_rules! store_conformance {
     ($subject:expr) => {

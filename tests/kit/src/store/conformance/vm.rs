@@ -21,7 +21,7 @@ pub async fn test_by_id_added_vm_comes_back_whole(subject: &dyn Subject) {
     assert_eq!(found, Some(vm));
 }
 
-/// An id that nobody has is no error.
+/// An unknown id is not an error.
 pub async fn test_by_id_unknown_vm_is_none(subject: &dyn Subject) {
     let store = subject.open();
     add(&*store, "web", 1).await;
@@ -40,7 +40,7 @@ pub async fn test_by_name_added_vm_comes_back_whole(subject: &dyn Subject) {
     assert_eq!(found, Some(vm));
 }
 
-/// Names are told apart by case, and one that nobody has is no error.
+/// Names are case-sensitive, and an unknown name is not an error.
 pub async fn test_by_name_unknown_or_other_case_is_none(subject: &dyn Subject) {
     let store = subject.open();
     add(&*store, "web", 1).await;
@@ -66,7 +66,7 @@ pub async fn test_definition_of_any_shape_keeps_values_and_order(subject: &dyn S
     assert_eq!(store.by_name(&vm.entry.name).await.unwrap(), Some(vm));
 }
 
-/// A run comes back whole however far it came.
+/// A run comes back whole in every phase.
 pub async fn test_run_in_every_phase_comes_back_whole(subject: &dyn Subject) {
     let store = subject.open();
     let ended = |reason| Phase::Ended(Ending { reason, at: Some(sample::moment(90)) });
@@ -93,7 +93,7 @@ pub async fn test_run_in_every_phase_comes_back_whole(subject: &dyn Subject) {
     }
 }
 
-/// Folders may have names that are no text.
+/// Folder names need not be UTF-8.
 pub async fn test_run_path_that_is_not_utf8_comes_back_whole(subject: &dyn Subject) {
     let store = subject.open();
     let odd = PathBuf::from(OsString::from_vec(b"/run/\xff\xfe, x".to_vec()));
@@ -106,7 +106,7 @@ pub async fn test_run_path_that_is_not_utf8_comes_back_whole(subject: &dyn Subje
     assert_eq!(store.by_id(&vm.entry.id).await.unwrap(), Some(vm));
 }
 
-/// The ports that a run took come back in their order, in lists too, and a run may have taken none.
+/// The forwards of a run come back in order, in lists too, and a run may have none.
 pub async fn test_run_forwards_come_back_in_order(subject: &dyn Subject) {
     let store = subject.open();
     let several = ["40123:22", "udp:0.0.0.0:53:53", "tcp:127.0.0.2:8080:80", "0:443"];
@@ -123,12 +123,12 @@ pub async fn test_run_forwards_come_back_in_order(subject: &dyn Subject) {
     }
 }
 
-/// An empty store is a store.
+/// An empty store can be listed.
 pub async fn test_list_empty_store_is_empty(subject: &dyn Subject) {
     assert_eq!(subject.open().list().await.unwrap(), []);
 }
 
-/// A list is in the order of names, by their bytes, whatever the order they were added in.
+/// A list is sorted by name, bytewise, whatever the order of adding.
 pub async fn test_list_many_vms_are_sorted_by_name(subject: &dyn Subject) {
     let store = subject.open();
     for (number, name) in (1..).zip(["web-10", "ü", "web", "Web", "web-9", "a+", "7", "日本"]) {
@@ -138,7 +138,7 @@ pub async fn test_list_many_vms_are_sorted_by_name(subject: &dyn Subject) {
     assert_eq!(names(&*store).await, ["7", "Web", "a+", "web", "web-10", "web-9", "ü", "日本"]);
 }
 
-/// People paste ids with and without hyphens, in either case, whole and in part.
+/// Ids are accepted with and without hyphens, in either case, whole and in part.
 pub async fn test_id_prefix_of_any_form_and_case_finds_vm(subject: &dyn Subject) {
     let store = subject.open();
     let vm = add(&*store, "web", 0x0d9f_2ac3).await;
@@ -158,7 +158,7 @@ pub async fn test_id_prefix_of_any_form_and_case_finds_vm(subject: &dyn Subject)
     }
 }
 
-/// Several matches are in the order of their ids.
+/// Several matches are sorted by id.
 pub async fn test_id_prefix_several_matches_are_sorted(subject: &dyn Subject) {
     let store = subject.open();
     let last = add(&*store, "a", 0xabcd_ff00).await.entry;
@@ -169,7 +169,7 @@ pub async fn test_id_prefix_several_matches_are_sorted(subject: &dyn Subject) {
     assert_eq!(store.by_id_prefix("abcd").await.unwrap(), [first, middle, last]);
 }
 
-/// What cannot be the beginning of an id finds nothing and is no error.
+/// An invalid prefix finds nothing and is not an error.
 pub async fn test_id_prefix_invalid_finds_nothing(subject: &dyn Subject) {
     let store = subject.open();
     add(&*store, "web", 0x0d9f_2ac3).await;
@@ -179,7 +179,7 @@ pub async fn test_id_prefix_invalid_finds_nothing(subject: &dyn Subject) {
     }
 }
 
-/// Every id begins with nothing.
+/// The empty prefix matches every id.
 pub async fn test_id_prefix_empty_finds_all(subject: &dyn Subject) {
     let store = subject.open();
     let last = add(&*store, "a", u32::MAX).await.entry;
@@ -188,7 +188,7 @@ pub async fn test_id_prefix_empty_finds_all(subject: &dyn Subject) {
     assert_eq!(store.by_id_prefix("").await.unwrap(), [first, last]);
 }
 
-/// What one handle wrote, another one that was open before reads.
+/// A handle reads what another one wrote after it was opened.
 pub async fn test_handles_of_one_store_see_each_others_writes(subject: &dyn Subject) {
     let (one_handle, other) = (subject.open(), subject.open());
     assert_eq!(names(&*other).await, Vec::<String>::new());
