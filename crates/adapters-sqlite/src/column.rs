@@ -10,7 +10,7 @@ use rusqlite::ToSql;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, Value, ValueRef};
 use serde_json::Value as Json;
 
-/// A value that is stored as the text it is written as.
+/// A value that is stored in its text form.
 pub(crate) struct Text<T>(pub(crate) T);
 
 impl<T> FromSql for Text<T>
@@ -29,7 +29,7 @@ impl<T: ToString> ToSql for Text<T> {
     }
 }
 
-/// A moment, as nanoseconds since 1970; that reaches from 1677 to 2262.
+/// A time in nanoseconds since 1970, which covers the years 1677 to 2262.
 pub(crate) struct Moment(pub(crate) Timestamp);
 
 impl FromSql for Moment {
@@ -45,7 +45,7 @@ impl ToSql for Moment {
     }
 }
 
-/// A path: text for people who look into the database, a blob where it is not UTF-8.
+/// A path: text, which is readable in the database, or a blob if it is not UTF-8.
 pub(crate) struct File(pub(crate) PathBuf);
 
 impl FromSql for File {
@@ -54,7 +54,7 @@ impl FromSql for File {
     }
 }
 
-/// Returns the value a path is stored as.
+/// Returns the stored value of a path.
 pub(crate) fn path_value(path: &Path) -> Value {
     match path.to_str() {
         Some(text) => Value::Text(text.to_owned()),
@@ -62,7 +62,7 @@ pub(crate) fn path_value(path: &Path) -> Value {
     }
 }
 
-/// JSON, stored as text, which keeps the order of keys.
+/// JSON, stored as text to keep the order of keys.
 pub(crate) struct Tree(pub(crate) Json);
 
 impl FromSql for Tree {

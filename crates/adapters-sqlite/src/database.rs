@@ -1,9 +1,9 @@
-//! One open database: opened with no more work than needed, tried again while others hold it, and read where it
+//! One open database: opened with no more work than needed, retried while other processes hold it, and read where it
 //! cannot be written.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,164 +13,210 @@ use maqet_fault_points::{FaultPoint, FaultPoints};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Result};
 
-use crate::care::{BACKUPS, backup};
-use crate::error::{explained, is_busy, is_hindrance};
-use crate::place::{Finding, Place};
-use crate::schema::Due;
-use crate::write::Refusal;
-use crate::{Options, birth, limits, schema, write};
+use crate::error::{is_busy, prevents_writing};
+use crate::path::{DatabasePath, Presence};
+use crate::write::WriteError;
+use crate::{backup, create, limits, schema, write};
 
-/// A database of ours and how to get at it.
+/// How a store behaves.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long a job waits for other processes before it fails as `Busy`.
+    pub busy_timeout: Duration,
+    /// Receives the fault points that are reached.
+    pub faults: FaultPoints,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { busy_timeout: limits::BUSY_TIMEOUT, faults: FaultPoints::default() }
+    }
+}
+
+/// A database that is opened at its first use, and again after it was closed.
+#[derive(Debug)]
+pub(crate) struct LazyDatabase {
+    path: PathBuf,
+    options: Options,
+    opened: Option<Database>,
+}
+
+impl LazyDatabase {
+    /// Opens nothing yet.
+    pub(crate) const fn new(path: PathBuf, options: Options) -> Self {
+        Self { path, options, opened: None }
+    }
+
+    /// Returns whether the database is open.
+    pub(crate) const fn is_open(&self) -> bool {
+        self.opened.is_some()
+    }
+
+    /// Returns the database, opened if it was not.
+    pub(crate) fn get(&mut self) -> std::result::Result<&mut Database, StoreError> {
+        let database = match self.opened.take() {
+            Some(database) => database,
+            None => Database::open(&self.path, self.options.clone())?,
+        };
+        Ok(self.opened.insert(database))
+    }
+
+    /// Closes the database.
+    pub(crate) fn close(&mut self) {
+        self.opened = None;
+    }
+}
+
+/// An open database.
 #[derive(Debug)]
 pub(crate) struct Database {
-    place: Place,
-    patience: Duration,
+    path: DatabasePath,
+    options: Options,
     access: Access,
-    faults: FaultPoints,
 }
 
 #[derive(Debug)]
 enum Access {
-    /// The usual way, with a write-ahead log and its index shared by all processes.
-    Shared { connection: Connection, writes: bool },
-    /// The log or its index cannot be made (no space, no right to write), so each read opens the database anew.
-    Hindered,
+    /// The usual way: a write-ahead log and its index, shared by all processes.
+    Shared { connection: Connection, is_durable: bool },
+    /// The log or its index cannot be created (no space, no permission), so each read opens the database again.
+    ReadOnly,
 }
 
 impl Database {
-    /// Opens the database at `path`, making it where nothing is.
-    pub(crate) fn open(path: &Path, options: Options) -> std::result::Result<Self, StoreError> {
-        safe_sqlite()?;
-        let Options { patience, faults } = options;
-        let place = Place::resolve(path)?;
-        if place.look()? == Finding::Nothing {
-            birth::create(&place)?;
-            faults.reach(FaultPoint::StoreMade);
-            place.look()?;
+    /// Opens the database at `path`, creating it if there is none.
+    fn open(path: &Path, options: Options) -> std::result::Result<Self, StoreError> {
+        require_safe_sqlite()?;
+        let path = DatabasePath::resolve(path)?;
+        if path.presence()? == Presence::Absent {
+            create::create(&path)?;
+            options.faults.reach(FaultPoint::StoreMade);
+            path.presence()?;
         }
-        let explain = |error| explained(&place.given, "open the database", error);
+        let failed = |error| path.sqlite_error("open the database", error);
 
-        let mut connection = connect(&place).map_err(explain)?;
-        let access = match patiently(patience, || schema::identity(&connection)) {
+        let mut connection = connect(&path).map_err(failed)?;
+        let access = match retry_while_busy(options.busy_timeout, || schema::identity(&connection)) {
             Ok(found) => {
-                if schema::judge(&place, found)? == Due::Migration {
-                    backup::of_connection(&place, &connection, &place.folder.join(BACKUPS))?;
-                    patiently(patience, || schema::migrate(&mut connection)).map_err(explain)?;
+                if schema::needs_migration(&path, found)? {
+                    backup::create(&path, &connection)?;
+                    retry_while_busy(options.busy_timeout, || schema::migrate(&mut connection)).map_err(failed)?;
                 }
-                Access::Shared { connection, writes: false }
+                Access::Shared { connection, is_durable: false }
             }
-            Err(error) if is_hindrance(&error) => {
+            Err(error) if prevents_writing(&error) => {
                 drop(connection);
-                let reader = Reader::alone(&place, error).map_err(explain)?;
-                schema::judge(&place, reader.found)?;
-                Access::Hindered
+                let reader = Reader::open_read_only(&path, error).map_err(failed)?;
+                schema::needs_migration(&path, reader.found)?;
+                Access::ReadOnly
             }
-            Err(error) => return Err(explain(error)),
+            Err(error) => return Err(failed(error)),
         };
-        Ok(Self { place, patience, access, faults })
+        Ok(Self { path, options, access })
     }
 
-    /// Returns whether every read opens the database anew, and may have to be done again.
-    pub(crate) fn is_hindered(&self) -> bool {
-        matches!(self.access, Access::Hindered)
+    /// Returns whether every read opens the database again, and may have to be repeated.
+    pub(crate) const fn is_read_only(&self) -> bool {
+        matches!(self.access, Access::ReadOnly)
     }
 
-    /// Goes on as where nothing can be written.
+    /// Behaves as where the log cannot be created.
     #[cfg(test)]
-    pub(crate) fn hinder(&mut self) {
-        self.access = Access::Hindered;
+    pub(crate) fn force_read_only(&mut self) {
+        self.access = Access::ReadOnly;
     }
 
-    /// Reads with `work`, which may be called more than once.
+    /// Reads with `query`, which may be called more than once.
     pub(crate) fn read<T>(
         &self,
         action: &'static str,
-        work: impl Fn(&Connection) -> Result<T>,
+        query: impl Fn(&Connection) -> Result<T>,
     ) -> std::result::Result<T, StoreError> {
-        self.read_within(self.patience, action, work)
+        self.read_within(self.options.busy_timeout, action, query)
     }
 
-    /// Does the same and waits for others no longer than `patience`.
+    /// Reads as [`read`](Self::read) does, and waits for other processes for at most `timeout`.
     pub(crate) fn read_within<T>(
         &self,
-        patience: Duration,
+        timeout: Duration,
         action: &'static str,
-        work: impl Fn(&Connection) -> Result<T>,
+        query: impl Fn(&Connection) -> Result<T>,
     ) -> std::result::Result<T, StoreError> {
         match &self.access {
-            Access::Shared { connection, .. } => patiently(patience, || work(connection)),
-            Access::Hindered => patiently(patience, || self.read_anew(patience, &work)),
+            Access::Shared { connection, .. } => retry_while_busy(timeout, || query(connection)),
+            Access::ReadOnly => retry_while_busy(timeout, || self.read_reopened(timeout, &query)),
         }
-        .map_err(|error| explained(&self.place.given, action, error))
+        .map_err(|error| self.path.sqlite_error(action, error))
     }
 
     /// Writes all of `changes` or nothing.
     pub(crate) fn commit(&mut self, changes: &ChangeSet) -> std::result::Result<(), StoreError> {
-        let explain = |error| explained(&self.place.given, "write to the database", error);
-        if self.is_hindered() {
-            // The hindrance may be gone; if it is not, its error tells what it is.
-            let connection = connect(&self.place).map_err(explain)?;
-            patiently(self.patience, || schema::identity(&connection)).map_err(explain)?;
-            self.access = Access::Shared { connection, writes: false };
+        let timeout = self.options.busy_timeout;
+        let failed = |error| self.path.sqlite_error("write to the database", error);
+        if matches!(self.access, Access::ReadOnly) {
+            // The cause may be gone; if it is not, its error says what it is.
+            let connection = connect(&self.path).map_err(failed)?;
+            retry_while_busy(timeout, || schema::identity(&connection)).map_err(failed)?;
+            self.access = Access::Shared { connection, is_durable: false };
         }
-        let Access::Shared { connection, writes } = &mut self.access else { return Ok(()) };
-        if !*writes {
-            patiently(self.patience, || make_durable(connection)).map_err(explain)?;
-            *writes = true;
+        let Access::Shared { connection, is_durable } = &mut self.access else { return Ok(()) };
+        if !*is_durable {
+            retry_while_busy(timeout, || make_durable(connection)).map_err(failed)?;
+            *is_durable = true;
         }
-        let mut rule = None;
-        let written = patiently(self.patience, || match write::apply(connection, changes, &self.faults) {
+        let mut violation = None;
+        let written = retry_while_busy(timeout, || match write::apply(connection, changes, &self.options.faults) {
             Ok(()) => Ok(()),
-            Err(Refusal::Sqlite(error)) => Err(error),
-            Err(Refusal::Rule(broken)) => {
-                rule = Some(broken);
+            Err(WriteError::Sqlite(error)) => Err(error),
+            Err(WriteError::Rule(error)) => {
+                violation = Some(error);
                 Ok(())
             }
         });
-        written.map_err(explain)?;
-        self.faults.reach(FaultPoint::StoreCommitted);
-        rule.map_or(Ok(()), Err)
+        written.map_err(failed)?;
+        self.options.faults.reach(FaultPoint::StoreCommitted);
+        violation.map_or(Ok(()), Err)
     }
 
-    /// Reads through a connection that is opened for it.
-    fn read_anew<T>(&self, patience: Duration, work: impl Fn(&Connection) -> Result<T>) -> Result<T> {
-        let deadline = Instant::now() + patience;
+    /// Reads through a connection that is opened for this read.
+    fn read_reopened<T>(&self, timeout: Duration, query: impl Fn(&Connection) -> Result<T>) -> Result<T> {
+        let deadline = Instant::now() + timeout;
         loop {
-            let before = self.place.stamp();
-            let reader = Reader::open(&self.place)?;
-            let result = work(&reader.connection);
-            // Without a lock half of a change could be seen, so nobody may have written meanwhile.
-            if reader.is_locked || before == self.place.stamp() || Instant::now() > deadline {
+            let before = self.path.write_stamp();
+            let reader = Reader::open(&self.path)?;
+            let result = query(&reader.connection);
+            // Without a lock the read may see half of a change, unless nothing was written meanwhile.
+            if reader.is_locked || before == self.path.write_stamp() || Instant::now() > deadline {
                 return result;
             }
         }
     }
 }
 
-/// Refuses an SQLite that loses commits; `LIBSQLITE3_SYS_USE_PKG_CONFIG` can bring one in at build time.
-pub(crate) fn safe_sqlite() -> std::result::Result<(), StoreError> {
-    if rusqlite::version_number() >= limits::SQLITE_OLDEST {
+/// Refuses an SQLite that loses commits; `LIBSQLITE3_SYS_USE_PKG_CONFIG` can link one at build time.
+pub(crate) fn require_safe_sqlite() -> std::result::Result<(), StoreError> {
+    if rusqlite::version_number() >= limits::MIN_SQLITE_VERSION {
         return Ok(());
     }
-    let why = format!("SQLite {} loses commits; 3.51.3 and later do not", rusqlite::version());
-    Err(StoreError::Failed { action: "use this SQLite", source: io::Error::other(why).into() })
+    let reason = format!("SQLite {} can lose commits; maqet needs 3.51.3 or later", rusqlite::version());
+    Err(StoreError::Failed { action: "use this SQLite", source: io::Error::other(reason).into() })
 }
 
-/// Opens the database the usual way, without looking into it yet.
-fn connect(place: &Place) -> Result<Connection> {
-    set_up(Connection::open_with_flags(
-        &place.file,
+/// Opens the database the usual way, without reading it yet.
+fn connect(path: &DatabasePath) -> Result<Connection> {
+    configure(Connection::open_with_flags(
+        &path.file,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW,
     )?)
 }
 
-fn set_up(connection: Connection) -> Result<Connection> {
-    // All waiting is done by `patiently`: SQLite's own does not cover everything, and has no jitter.
+fn configure(connection: Connection) -> Result<Connection> {
+    // `retry_while_busy` does all the waiting: SQLite's own does not cover every case, and has no jitter.
     connection.busy_timeout(Duration::ZERO)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true)?;
-    // What stands in a damaged or doctored file is not to be run.
+    // The schema of a damaged or forged file must not run functions.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-    connection.set_prepared_statement_cache_capacity(limits::STATEMENTS);
+    connection.set_prepared_statement_cache_capacity(limits::MAX_CACHED_STATEMENTS);
     Ok(connection)
 }
 
@@ -178,53 +224,53 @@ fn set_up(connection: Connection) -> Result<Connection> {
 pub(crate) struct Reader {
     pub(crate) connection: Connection,
     pub(crate) found: schema::Identity,
-    /// Whether SQLite's locks keep writers away from what is read.
+    /// Whether SQLite's locks keep writers out while this reads.
     pub(crate) is_locked: bool,
 }
 
 impl Reader {
-    /// Opens the database the usual way, or one of those that need no new file.
-    pub(crate) fn open(place: &Place) -> Result<Self> {
-        match connect(place).and_then(|connection| Self::on(connection, true)) {
-            Err(error) if is_hindrance(&error) => Self::alone(place, error),
+    /// Opens the database the usual way, or else in a way that needs no new file.
+    pub(crate) fn open(path: &DatabasePath) -> Result<Self> {
+        match connect(path).and_then(|connection| Self::new(connection, true)) {
+            Err(error) if prevents_writing(&error) => Self::open_read_only(path, error),
             result => result,
         }
     }
 
-    /// Opens a database whose log or index cannot be shared because of `hindrance`.
-    fn alone(place: &Place, hindrance: rusqlite::Error) -> Result<Self> {
-        // The index fits in memory if nobody else is there: SQLite makes sure by a lock.
-        match connect_exclusive(place).and_then(|connection| Self::on(connection, true)) {
+    /// Opens a database whose log or index cannot be shared because of `cause`.
+    fn open_read_only(path: &DatabasePath, cause: rusqlite::Error) -> Result<Self> {
+        // With exclusive access, which SQLite ensures by a lock, the index is kept in memory.
+        match connect_exclusive(path).and_then(|connection| Self::new(connection, true)) {
             Err(error) if is_busy(&error) => Err(error),
-            // Nobody has written since the last checkpoint, so the file itself is all there is.
-            Err(_) if !place.has_log() => {
-                connect_immutable(place).and_then(|connection| Self::on(connection, false)).map_err(|_| hindrance)
+            // Without a log everything is in the file itself.
+            Err(_) if !path.has_log() => {
+                connect_immutable(path).and_then(|connection| Self::new(connection, false)).map_err(|_| cause)
             }
-            Err(_) => Err(hindrance),
+            Err(_) => Err(cause),
             Ok(reader) => Ok(reader),
         }
     }
 
-    fn on(connection: Connection, is_locked: bool) -> Result<Self> {
+    fn new(connection: Connection, is_locked: bool) -> Result<Self> {
         Ok(Self { found: schema::identity(&connection)?, connection, is_locked })
     }
 }
 
-fn connect_exclusive(place: &Place) -> Result<Connection> {
-    let connection = connect(place)?;
+fn connect_exclusive(path: &DatabasePath) -> Result<Connection> {
+    let connection = connect(path)?;
     connection.pragma_update_and_check(None, "locking_mode", "EXCLUSIVE", |_| Ok(()))?;
-    // Who came to read leaves the file as it is.
+    // A read must not change the file.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(connection)
 }
 
-fn connect_immutable(place: &Place) -> Result<Connection> {
+fn connect_immutable(path: &DatabasePath) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let flags = flags | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    set_up(Connection::open_with_flags(place.immutable_uri(), flags)?)
+    configure(Connection::open_with_flags(path.immutable_uri(), flags)?)
 }
 
-/// Makes commits durable: what SQLite was built with, or who restored the file, may have chosen otherwise.
+/// Makes commits durable, whatever SQLite was built with and in whatever mode the file was restored.
 fn make_durable(connection: &Connection) -> Result<()> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
@@ -234,24 +280,25 @@ fn make_durable(connection: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// Calls `attempt` until it does not fail for a lock of others, or patience ends; the pauses grow and vary.
-pub(crate) fn patiently<T>(patience: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
-    let deadline = Instant::now() + patience;
-    let mut longest = limits::PAUSE_SHORTEST;
+/// Calls `attempt` again while it fails because another process holds a lock, for at most `timeout`; the pauses grow and
+/// vary.
+pub(crate) fn retry_while_busy<T>(timeout: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let deadline = Instant::now() + timeout;
+    let mut longest = limits::MIN_RETRY_INTERVAL;
     loop {
         match attempt() {
             Err(error) if is_busy(&error) && Instant::now() < deadline => {
                 thread::sleep(pause(longest));
-                longest = (longest * 2).min(limits::PAUSE_LONGEST);
+                longest = (longest * 2).min(limits::MAX_RETRY_INTERVAL);
             }
             result => return result,
         }
     }
 }
 
-/// Returns a pause up to `longest`; those who began to wait together do not wake together.
+/// Returns a random pause of at most `longest`, so that waiting processes do not wake at the same moment.
 fn pause(longest: Duration) -> Duration {
     let chance = RandomState::new().hash_one(()) % 1024;
-    let span = longest.saturating_sub(limits::PAUSE_SHORTEST);
-    limits::PAUSE_SHORTEST + span * u32::try_from(chance).unwrap_or(0) / 1024
+    let span = longest.saturating_sub(limits::MIN_RETRY_INTERVAL);
+    limits::MIN_RETRY_INTERVAL + span * u32::try_from(chance).unwrap_or(0) / 1024
 }

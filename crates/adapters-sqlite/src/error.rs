@@ -1,48 +1,47 @@
-//! Which error of SQLite, or of the file system, is which of the port's.
+//! Converts errors of SQLite and of the file system into those of the port.
 
 use std::io;
-use std::path::Path;
 
 use maqet_domain::port::StoreError;
 use rusqlite::ffi::{self, ErrorCode};
 
-/// Returns the port's error for one of SQLite's.
-pub(crate) fn explained(path: &Path, action: &'static str, error: rusqlite::Error) -> StoreError {
-    let path = path.to_owned();
+/// Converts an error of SQLite, met while doing `action`.
+pub(crate) fn from_sqlite(location: &str, action: &'static str, error: rusqlite::Error) -> StoreError {
+    let location = location.to_owned();
     if is_damage(&error) {
-        return StoreError::Corrupt { path, detail: damage(&error) };
+        return StoreError::Corrupt { location, detail: damage(&error) };
     }
     if error.sqlite_extended_error_code() == Some(ffi::SQLITE_IOERR_SHMSIZE) {
-        return StoreError::Full { path };
+        return StoreError::Full { location };
     }
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed) => {
-            StoreError::Busy { path }
+            StoreError::Busy { location }
         }
-        Some(ErrorCode::DiskFull) => StoreError::Full { path },
+        Some(ErrorCode::DiskFull) => StoreError::Full { location },
         Some(
             ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::SystemIoFailure,
-        ) => StoreError::Unavailable { path, source: error.into() },
+        ) => StoreError::Unavailable { location, source: error.into() },
         Some(_) | None => StoreError::Failed { action, source: error.into() },
     }
 }
 
-/// Returns the port's error for one of the file system's.
-pub(crate) fn unusable(path: &Path, error: io::Error) -> StoreError {
-    let path = path.to_owned();
+/// Converts an error of the file system.
+pub(crate) fn from_io(location: &str, error: io::Error) -> StoreError {
+    let location = location.to_owned();
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full { path },
-        _ => StoreError::Unavailable { path, source: error.into() },
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full { location },
+        _ => StoreError::Unavailable { location, source: error.into() },
     }
 }
 
-/// Returns whether trying again may help.
+/// Returns whether a retry may help.
 pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::FileLockingProtocolFailed))
 }
 
-/// Returns whether the database could not be used the usual way and may still be readable another one.
-pub(crate) fn is_hindrance(error: &rusqlite::Error) -> bool {
+/// Returns whether the database cannot be opened for writing, and may still be readable in another way.
+pub(crate) fn prevents_writing(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
         Some(
@@ -55,32 +54,30 @@ pub(crate) fn is_hindrance(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// Returns whether the file holds something that maqet never wrote.
+/// Returns whether the file holds something that maqet never writes.
 fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::Error as E;
     match error {
         E::FromSqlConversionFailure(..) | E::InvalidColumnType(..) | E::IntegralValueOutOfRange(..) => true,
-        E::SqlInputError { msg, .. } => misses_a_table(msg),
-        E::SqliteFailure(failure, words) => {
+        E::SqlInputError { msg, .. } => is_missing_table(msg),
+        E::SqliteFailure(failure, message) => {
             matches!(failure.code, ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)
                 || failure.extended_code == ffi::SQLITE_IOERR_CORRUPTFS
-                || failure.extended_code == ffi::SQLITE_ERROR && words.as_deref().is_some_and(misses_a_table)
+                || failure.extended_code == ffi::SQLITE_ERROR && message.as_deref().is_some_and(is_missing_table)
         }
         _ => false,
     }
 }
 
-/// The version said that all tables and columns are there, and SQLite has no code for this.
-fn misses_a_table(words: &str) -> bool {
-    words.starts_with("no such table") || words.starts_with("no such column")
+/// The schema version promises all tables and columns, and SQLite has no error code for a missing one.
+fn is_missing_table(message: &str) -> bool {
+    message.starts_with("no such table") || message.starts_with("no such column")
 }
 
 fn damage(error: &rusqlite::Error) -> String {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => "it is not an SQLite database".to_owned(),
-        _ => match error {
-            rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
-            _ => error.to_string(),
-        },
+    match (error.sqlite_error_code(), error) {
+        (Some(ErrorCode::NotADatabase), _) => "it is not an SQLite database".to_owned(),
+        (_, rusqlite::Error::SqlInputError { msg, .. }) => msg.clone(),
+        _ => error.to_string(),
     }
 }

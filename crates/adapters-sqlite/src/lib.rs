@@ -1,36 +1,38 @@
-//! maqet's store on SQLite: one file, any number of processes.
+//! maqet's store on SQLite: one file, shared by any number of processes.
 //!
-//! [`SqliteStore`] implements the store ports of `maqet_domain::port`. How it is put together:
+//! [`SqliteStore`] implements the store ports of `maqet_domain::port`, [`SqliteMaintenance`] the maintenance of its file.
+//! From the top down:
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | `store` | the ports, each method one job for the owner |
-//! | `owner` | the thread that works on the connection, its queue, and the reads that do not wait for it |
-//! | `database` | one open database: retries, and how it is read where it cannot be written |
-//! | `place` | what lies at the path before SQLite sees it |
-//! | `birth` | a new database, which comes into being whole and private |
-//! | `care` | a whole database examined, backed up, and built anew from what is left of it |
+//! | `store` | the ports; each method is a job of the worker |
+//! | `worker` | the thread that works on the connection, its queue, and the short reads that bypass it |
+//! | `maintenance` | checks, backs up and repairs a database as a whole |
+//! | `database` | one open database: opened at its first use, retries, reading where nothing can be written |
+//! | `create`, `backup` | new databases and copies, as whole and private files |
 //! | `schema` | tables, versions, migrations |
 //! | `read`, `write`, `column` | SQL, and domain values in columns |
-//! | `error` | which error of SQLite is which of the port's |
+//! | `path` | the path of a database, and the state of the file before SQLite opens it |
+//! | `error` | converts errors of SQLite into those of the port |
 //! | `limits` | every constant, with its reason |
 //!
-//! It refuses to adopt a database that is not ours, to fill a file that lost its content, to follow a symbolic link,
-//! and to go back behind a newer schema. It never opens the database file but through SQLite: closing any other
-//! descriptor of it would drop the locks of this whole process (fcntl(2)).
+//! It refuses a database of another program, an empty file, a symbolic link, and a newer schema. It opens the database
+//! file through SQLite only: closing any other descriptor of it would drop the locks of this process (fcntl(2)).
 
-mod birth;
-mod care;
+mod backup;
 mod column;
+mod create;
 mod database;
 mod error;
 pub mod limits;
-mod owner;
-mod place;
+mod maintenance;
+mod path;
 mod read;
 mod schema;
 mod store;
+mod worker;
 mod write;
 
-pub use care::SqliteCare;
-pub use store::{Options, SqliteStore};
+pub use database::Options;
+pub use maintenance::SqliteMaintenance;
+pub use store::SqliteStore;

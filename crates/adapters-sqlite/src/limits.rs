@@ -1,37 +1,40 @@
-//! Every time-out, retry and limit of this crate, each with its reason.
+//! Every timeout, retry and limit of this crate, each with its reason.
 
 use std::time::Duration;
 
-/// How long a job waits for other processes before it is `Busy`: a commit holds the lock for about 2 ms, so that this
-/// is a queue of thousands; who waits longer waits for somebody who hangs.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a job waits for other processes before it fails as `Busy`: a commit holds the lock for about 2 ms, so this
+/// is a queue of thousands; a longer wait means that a process hangs.
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The shortest pause between two tries for a lock; a commit on a fast disk takes about this long.
-pub const PAUSE_SHORTEST: Duration = Duration::from_micros(300);
+/// The shortest pause between two attempts to get a lock; about one commit on a fast disk.
+pub const MIN_RETRY_INTERVAL: Duration = Duration::from_micros(300);
 
-/// The longest pause between two tries: a few commits, so that nobody sleeps while the lock is free for long.
-pub const PAUSE_LONGEST: Duration = Duration::from_millis(6);
+/// The longest pause between two attempts: a few commits, so that a free lock is not left unused for long.
+pub const MAX_RETRY_INTERVAL: Duration = Duration::from_millis(6);
 
-/// How many jobs may wait for the thread that owns the connection; more callers wait for a place.
-pub const QUEUE: usize = 64;
+/// How many jobs may wait for the worker thread; further callers wait for a slot in the queue.
+pub const MAX_QUEUED_JOBS: usize = 64;
 
-/// How many rows of a list are read at a time: about a millisecond of a thread that has other things to do, too.
-pub const PIECE: u32 = 1_000;
+/// How many rows of a list are read at a time: about a millisecond, after which other tasks get a turn.
+pub const LIST_CHUNK: u32 = 1_000;
 
-/// How many prepared statements are kept; there are fewer different ones.
-pub const STATEMENTS: usize = 32;
+/// How many prepared statements are cached; there are fewer different ones.
+pub const MAX_CACHED_STATEMENTS: usize = 32;
 
-/// How often the place of the database is looked at while others create or remove files there.
-pub const LOOKS: u32 = 8;
+/// How often the path is checked while other processes create or remove files there.
+pub const MAX_PATH_CHECKS: u32 = 8;
 
-/// The oldest SQLite that is safe: up to 3.51.2 two writers at once could lose commits of a write-ahead log.
-pub const SQLITE_OLDEST: i32 = 3_051_003;
+/// How many names are tried for a backup of the same millisecond.
+pub const MAX_BACKUP_NAMES: u32 = 8;
+
+/// The oldest safe SQLite: up to 3.51.2 two concurrent writers could lose commits of a write-ahead log.
+pub const MIN_SQLITE_VERSION: i32 = 3_051_003;
 
 /// How many backups are kept; each is as large as the database, some megabytes at most.
-pub const BACKUPS_KEPT: usize = 10;
+pub const MAX_BACKUPS: usize = 10;
 
-/// How many of SQLite's findings about a damaged database are told; the first ones say what it is about.
-pub const PROBLEMS_TOLD: u32 = 5;
+/// How many of SQLite's findings about a damaged database are reported; the first ones name the cause.
+pub const MAX_REPORTED_PROBLEMS: u32 = 5;
 
-/// How far the search for the end of a damaged part of a table goes in one step at most, in rows.
-pub const SKIP_LONGEST: i64 = 4096;
+/// The largest step, in rows, of the search for the end of a damaged part of a table.
+pub const MAX_SKIP: i64 = 4096;

@@ -1,4 +1,4 @@
-//! What is read: SQL, and rows that become domain values.
+//! Reads: SQL, and the conversion of rows into domain values.
 
 use maqet_domain::change::StorageRecord;
 use maqet_domain::event::{Event, RecordedEvent};
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::column::{File, Moment, Text, Tree};
 
-/// What [`entry`] reads.
+/// The columns of [`entry`].
 const ENTRY: &str = "vm.id, vm.name, revision, created_at, \
     boot, started_at, phase, end_reason, ended_at, pid, start_ticks, host_boot, sockets, records, forwards";
 
@@ -48,7 +48,7 @@ pub(crate) fn entries_by_id_prefix(connection: &Connection, prefix: &str) -> Res
     all(connection, &sql, params![Text(first), Text(last)], entry)
 }
 
-/// Reads the storage records of a VM, in the order they were made.
+/// Reads the storage records of a VM, in the order they were created.
 pub(crate) fn storage(connection: &Connection, id: VmId) -> Result<Vec<StorageRecord>> {
     let sql = "SELECT path, vm, drive, kind, size, created_at FROM storage WHERE vm = ?1 ORDER BY sequence";
     all(connection, sql, params![Text(id)], storage_record)
@@ -68,7 +68,7 @@ pub(crate) fn events(connection: &Connection, sequence: i64, limit: u32) -> Resu
 }
 
 fn vm(connection: &Connection, condition: &str, parameters: impl Params) -> Result<Option<Vm>> {
-    // A definition that is missing has to be noticed, so the join keeps its VM.
+    // The join keeps a VM without a definition, so that it is reported as damage.
     let sql = format!(
         "SELECT {ENTRY}, content, origins FROM vm LEFT JOIN definition ON definition.vm = vm.id WHERE {condition}"
     );
@@ -115,10 +115,10 @@ fn phase(row: &Row<'_>) -> Result<Phase> {
         "stopping" => Ok(Phase::Stopping),
         "ended" => {
             let reason =
-                StopReason::from_word(row.get_ref(7)?.as_str()?).ok_or_else(|| strange(7, "a reason nobody knows"))?;
+                StopReason::from_word(row.get_ref(7)?.as_str()?).ok_or_else(|| invalid(7, "unknown end reason"))?;
             Ok(Phase::Ended(Ending { reason, at: row.get::<_, Option<Moment>>(8)?.map(|moment| moment.0) }))
         }
-        _ => Err(strange(6, "a phase nobody knows")),
+        _ => Err(invalid(6, "unknown phase")),
     }
 }
 
@@ -155,6 +155,7 @@ fn history_entry(row: &Row<'_>) -> Result<RecordedHistory> {
         vm: row.get::<_, Option<Text<_>>>(5)?.map(|id| id.0),
         call: Call { operation: row.get(6)?, arguments: row.get::<_, Tree>(7)?.0 },
         inverse,
+        reverts: None,
     };
     Ok(RecordedHistory { sequence: row.get(0)?, entry })
 }
@@ -170,8 +171,8 @@ fn event(row: &Row<'_>) -> Result<RecordedEvent> {
     Ok(RecordedEvent { sequence: row.get(0)?, event })
 }
 
-fn strange(column: usize, what: &'static str) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, what.into())
+fn invalid(column: usize, reason: &'static str) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, reason.into())
 }
 
 /// Returns the first and the last id that begin with `prefix`, hyphenated throughout or not at all.
@@ -180,12 +181,12 @@ fn id_range(prefix: &str) -> Option<(VmId, VmId)> {
     const HYPHENS: [usize; 4] = [8, 13, 18, 23];
 
     let hyphenated = prefix.contains('-');
-    let is_fit = |(at, byte): (usize, u8)| match byte {
+    let is_valid = |(at, byte): (usize, u8)| match byte {
         b'-' => HYPHENS.contains(&at),
         _ => byte.is_ascii_hexdigit() && !(hyphenated && HYPHENS.contains(&at)),
     };
     let digits: String = prefix.chars().filter(|letter| *letter != '-').collect();
-    if digits.len() > DIGITS || !prefix.bytes().enumerate().all(is_fit) {
+    if digits.len() > DIGITS || !prefix.bytes().enumerate().all(is_valid) {
         return None;
     }
     let first = format!("{digits:0<DIGITS$}");
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn test_id_range_prefix_of_either_form_and_case_spans_what_begins_with_it() {
+    fn test_id_range_prefix_of_either_form_and_case() {
         let expected = Some(("0d9f2ac3-5000-0000-0000-000000000000", "0d9f2ac3-5fff-ffff-ffff-ffffffffffff"));
 
         check("0d9f2ac35", expected);
@@ -214,12 +215,12 @@ mod tests {
     }
 
     #[test]
-    fn test_id_range_nothing_spans_everything() {
+    fn test_id_range_empty_prefix_spans_all() {
         check("", Some(("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff")));
     }
 
     #[test]
-    fn test_id_range_what_no_id_begins_with_spans_nothing() {
+    fn test_id_range_invalid_prefix_is_none() {
         check("web", None);
         check("0d9f-2ac3", None);
         check("0d9f2ac3-58b14", None);

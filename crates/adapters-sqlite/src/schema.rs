@@ -1,17 +1,17 @@
-//! The schema: whose database it is, which version it has, and the way to the newest one.
+//! The schema: the identity of a database, its version, and the migrations to the newest one.
 
 use maqet_domain::port::StoreError;
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::place::Place;
+use crate::path::DatabasePath;
 
-/// Marks a database as ours: `mqet` (<https://sqlite.org/pragma.html#pragma_application_id>).
+/// Marks a database of maqet: `mqet` (<https://sqlite.org/pragma.html#pragma_application_id>).
 const APPLICATION_ID: i32 = 0x6d71_6574;
 
-/// What leads from each version to the next; the length is the newest version.
+/// The migrations from each version to the next; their number is the newest version.
 const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
 
-/// Whose a database says it is.
+/// What a database says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Identity {
     application: i32,
@@ -24,19 +24,10 @@ impl Identity {
         self.version
     }
 
-    /// Returns whether another program made the database.
+    /// Returns whether another program created the database.
     pub(crate) const fn is_foreign(self) -> bool {
         self.application != APPLICATION_ID
     }
-}
-
-/// What has to be done before the database can be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Due {
-    /// Nothing.
-    Nothing,
-    /// It is older than we are.
-    Migration,
 }
 
 /// Returns the newest version of the schema.
@@ -44,7 +35,7 @@ pub(crate) fn newest() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
 }
 
-/// Reads whose the database is.
+/// Reads what the database says about itself.
 pub(crate) fn identity(connection: &Connection) -> rusqlite::Result<Identity> {
     Ok(Identity {
         version: connection.pragma_query_value(None, "user_version", |row| row.get(0))?,
@@ -52,24 +43,26 @@ pub(crate) fn identity(connection: &Connection) -> rusqlite::Result<Identity> {
     })
 }
 
-/// Decides what to do with a database that says this of itself.
-pub(crate) fn judge(place: &Place, found: Identity) -> Result<Due, StoreError> {
-    if found.application != APPLICATION_ID {
-        return Err(place.corrupt("it is an SQLite database, and not one of maqet"));
+/// Returns whether a database has to be migrated before it is used.
+///
+/// Errors: `Corrupt` for a database of another program, `NewerSchema` for one of a newer maqet.
+pub(crate) fn needs_migration(path: &DatabasePath, found: Identity) -> Result<bool, StoreError> {
+    if found.is_foreign() {
+        return Err(path.corrupt("it is an SQLite database of another program"));
     }
     if found.version > newest() {
-        return Err(StoreError::NewerSchema { path: place.given.clone(), found: found.version, known: newest() });
+        return Err(path.newer_schema(found.version, newest()));
     }
     if found.version < 1 {
-        return Err(place.corrupt(format!("it says that its schema is number {}", found.version)));
+        return Err(path.corrupt(format!("invalid schema version {}", found.version)));
     }
-    Ok(if found.version == newest() { Due::Nothing } else { Due::Migration })
+    Ok(found.version < newest())
 }
 
-/// Brings the database to the newest version; nothing happens where another process was faster.
+/// Migrates the database to the newest version, unless another process did so first.
 pub(crate) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // Read again: only now nobody else can be at it.
+    // Read again: only the transaction keeps other processes out.
     let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let Some(due) = usize::try_from(version).ok().and_then(|done| MIGRATIONS.get(done..)) else { return Ok(()) };
     for step in due {
@@ -78,4 +71,9 @@ pub(crate) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", newest())?;
     transaction.commit()
+}
+
+/// Converts values that older versions stored under other names; rows that need no conversion are not changed.
+pub(crate) fn rename_stored_values(_: &Connection) -> rusqlite::Result<()> {
+    Ok(())
 }

@@ -1,25 +1,95 @@
-//! The store ports on SQLite: each method is a job for the owner of the connection, a list a few.
+//! The store ports on SQLite: each method is a job of the worker, a list a few.
 
+use std::fmt;
 use std::future::poll_fn;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
 use std::task::Poll;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use maqet_domain::change::{ChangeSet, StorageRecord};
 use maqet_domain::event::RecordedEvent;
 use maqet_domain::history::RecordedHistory;
-use maqet_domain::port::{EventLog, HistoryLog, StorageLedger, Store, StoreError, VmRepository};
+use maqet_domain::port::{
+    EventLog, HistoryLog, StorageLedger, Store, StoreError, StoreMaintenance, VmCopies, VmRepository,
+};
 use maqet_domain::vm::{Vm, VmEntry, VmId, VmName};
-use maqet_fault_points::FaultPoints;
 use rusqlite::Connection;
 
-use crate::database::Database;
-use crate::owner::Owner;
+use crate::database::{LazyDatabase, Options};
+use crate::maintenance::SqliteMaintenance;
+use crate::worker::ConnectionWorker;
 use crate::{limits, read};
 
-/// Lets the other tasks of this thread go on, on whatever runtime.
-async fn let_others_work() {
+/// A store in one SQLite file, shared with any number of processes.
+///
+/// Its methods work on every async runtime. A call whose future is dropped is carried out all the same; a store that is
+/// dropped finishes what is queued and closes the file.
+pub struct SqliteStore {
+    worker: ConnectionWorker,
+    path: PathBuf,
+    copies: Option<Arc<dyn VmCopies>>,
+}
+
+impl SqliteStore {
+    /// Uses the database at `path`, which is opened by the first call and created (0600, a missing folder 0700) if there
+    /// is none.
+    ///
+    /// Where the file, its folder or its disk cannot be written, reads work and a commit fails. Opening fails with
+    /// `Corrupt` for a file that is damaged, empty or of another program, with `NewerSchema`, `Busy`, `Full`, and with
+    /// `Unavailable` for a file that cannot be opened or is a symbolic link; the next call tries again.
+    pub fn new(path: impl Into<PathBuf>, options: Options) -> Self {
+        let path = path.into();
+        Self { worker: ConnectionWorker::new(LazyDatabase::new(path.clone(), options)), path, copies: None }
+    }
+
+    /// Opens the database at `path` now.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        Self::open_with(path, Options::default())
+    }
+
+    /// Opens the database at `path` now, with options.
+    pub fn open_with(path: impl AsRef<Path>, options: Options) -> Result<Self, StoreError> {
+        let store = Self::new(path.as_ref(), options);
+        store.worker.database().lock().unwrap_or_else(PoisonError::into_inner).get()?;
+        Ok(store)
+    }
+
+    /// Does not create a missing database while there are copies of its VMs: calls fail with `Lost` until it is
+    /// repaired.
+    #[must_use]
+    pub fn with_copies(self, copies: Arc<dyn VmCopies>) -> Self {
+        Self { copies: Some(copies), ..self }
+    }
+
+    /// Returns what maintains this database; the store closes it while its file is replaced.
+    pub fn maintenance(&self) -> SqliteMaintenance {
+        SqliteMaintenance::of_store(self.path.clone(), self.worker.database())
+    }
+
+    /// Returns the worker, unless the database is lost.
+    async fn worker(&self) -> Result<&ConnectionWorker, StoreError> {
+        if let Some(copies) = &self.copies
+            && !self.worker.is_open()
+            && self.maintenance().is_absent()
+        {
+            let vms = copies.count().await;
+            if vms > 0 {
+                return Err(StoreError::Lost { location: self.path.display().to_string(), vms });
+            }
+        }
+        Ok(&self.worker)
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Gives the other tasks of this thread a turn, on any runtime.
+async fn yield_now() {
     let mut had_turn = false;
     poll_fn(|context| {
         if had_turn {
@@ -32,65 +102,24 @@ async fn let_others_work() {
     .await;
 }
 
-/// How a store behaves.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// How long a job waits for other processes before it is `Busy`.
-    pub patience: Duration,
-    /// Who is told of its steps.
-    pub faults: FaultPoints,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { patience: limits::PATIENCE, faults: FaultPoints::default() }
-    }
-}
-
-/// A store in one SQLite file, shared with any number of processes.
-///
-/// Its methods work on every async runtime. A dropped future is carried out all the same; a dropped store finishes
-/// what it was asked before it closes the file.
-#[derive(Debug)]
-pub struct SqliteStore {
-    owner: Owner,
-}
-
-impl SqliteStore {
-    /// Opens the database at `path`, making it (0600, a missing folder 0700) where nothing is.
-    ///
-    /// Where the file, its folder or its disk cannot be written, reads work and a commit says why it does not.
-    /// Errors: `Corrupt` for what is damaged, empty or another program's, `NewerSchema`, `Busy`, `Full`, and
-    /// `Unavailable` for what cannot be opened, symbolic links among them.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
-        Self::open_with(path, Options::default())
-    }
-
-    /// Opens the database at `path` as [`open`](Self::open) does, with options.
-    pub fn open_with(path: impl AsRef<Path>, options: Options) -> Result<Self, StoreError> {
-        let database = Database::open(path.as_ref(), options)?;
-        Ok(Self { owner: Owner::new(database) })
-    }
-}
-
 #[async_trait]
 impl VmRepository for SqliteStore {
     async fn by_id(&self, id: &VmId) -> Result<Option<Vm>, StoreError> {
         const ACTION: &str = "read a VM";
         let id = *id;
-        self.owner.read_few(ACTION, move |sql| read::vm_by_id(sql, id)).await
+        self.worker().await?.read_few(ACTION, move |sql| read::vm_by_id(sql, id)).await
     }
 
     async fn by_name(&self, name: &VmName) -> Result<Option<Vm>, StoreError> {
         const ACTION: &str = "read a VM";
         let name = name.clone();
-        self.owner.read_few(ACTION, move |sql| read::vm_by_name(sql, &name)).await
+        self.worker().await?.read_few(ACTION, move |sql| read::vm_by_name(sql, &name)).await
     }
 
     async fn by_id_prefix(&self, prefix: &str) -> Result<Vec<VmEntry>, StoreError> {
-        const ACTION: &str = "look for VMs";
+        const ACTION: &str = "find VMs by id";
         let prefix = prefix.to_owned();
-        self.owner.read_few(ACTION, move |sql| read::entries_by_id_prefix(sql, &prefix)).await
+        self.worker().await?.read_few(ACTION, move |sql| read::entries_by_id_prefix(sql, &prefix)).await
     }
 
     async fn list(&self) -> Result<Vec<VmEntry>, StoreError> {
@@ -98,14 +127,14 @@ impl VmRepository for SqliteStore {
         let mut entries: Vec<VmEntry> = Vec::new();
         loop {
             let last = entries.last().map(|entry| entry.name.clone());
-            let work = move |sql: &Connection| read::entries_after(sql, last.as_ref(), limits::PIECE);
-            let piece = self.owner.read_few(ACTION, work).await?;
-            let is_last = piece.len() < limits::PIECE as usize;
-            entries.extend(piece);
+            let query = move |sql: &Connection| read::entries_after(sql, last.as_ref(), limits::LIST_CHUNK);
+            let chunk = self.worker().await?.read_few(ACTION, query).await?;
+            let is_last = chunk.len() < limits::LIST_CHUNK as usize;
+            entries.extend(chunk);
             if is_last {
                 return Ok(entries);
             }
-            let_others_work().await;
+            yield_now().await;
         }
     }
 }
@@ -115,7 +144,7 @@ impl StorageLedger for SqliteStore {
     async fn of_vm(&self, id: &VmId) -> Result<Vec<StorageRecord>, StoreError> {
         const ACTION: &str = "read the storage of a VM";
         let id = *id;
-        self.owner.read_few(ACTION, move |sql| read::storage(sql, id)).await
+        self.worker().await?.read_few(ACTION, move |sql| read::storage(sql, id)).await
     }
 }
 
@@ -123,7 +152,7 @@ impl StorageLedger for SqliteStore {
 impl HistoryLog for SqliteStore {
     async fn newest(&self, limit: u32) -> Result<Vec<RecordedHistory>, StoreError> {
         const ACTION: &str = "read the history";
-        self.owner.run(ACTION, move |database| database.read(ACTION, |sql| read::history(sql, limit))).await
+        self.worker().await?.run(ACTION, move |database| database.read(ACTION, |sql| read::history(sql, limit))).await
     }
 }
 
@@ -131,7 +160,10 @@ impl HistoryLog for SqliteStore {
 impl EventLog for SqliteStore {
     async fn after(&self, sequence: i64, limit: u32) -> Result<Vec<RecordedEvent>, StoreError> {
         const ACTION: &str = "read the events";
-        self.owner.run(ACTION, move |database| database.read(ACTION, |sql| read::events(sql, sequence, limit))).await
+        self.worker()
+            .await?
+            .run(ACTION, move |database| database.read(ACTION, |sql| read::events(sql, sequence, limit)))
+            .await
     }
 }
 
@@ -141,6 +173,6 @@ impl Store for SqliteStore {
         if changes.is_empty() {
             return Ok(());
         }
-        self.owner.run("write to the database", move |database| database.commit(&changes)).await
+        self.worker().await?.run("write to the database", move |database| database.commit(&changes)).await
     }
 }

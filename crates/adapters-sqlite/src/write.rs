@@ -1,4 +1,4 @@
-//! What is written: a set of changes, all of it or nothing.
+//! Writes a set of changes: all of it or nothing.
 
 use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::config::Node;
@@ -14,21 +14,21 @@ use crate::column::{Moment, Text, Tree, path_value};
 
 /// Why a set of changes was not written.
 #[derive(Debug)]
-pub(crate) enum Refusal {
-    /// The rules of the port forbid it; trying again is no use.
+pub(crate) enum WriteError {
+    /// A rule of the port is violated; a retry does not help.
     Rule(StoreError),
-    /// SQLite could not.
+    /// SQLite failed.
     Sqlite(rusqlite::Error),
 }
 
-impl From<rusqlite::Error> for Refusal {
+impl From<rusqlite::Error> for WriteError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(error)
     }
 }
 
-/// Writes all of `set` in one transaction; durable when it returns.
-pub(crate) fn apply(connection: &mut Connection, set: &ChangeSet, faults: &FaultPoints) -> Result<(), Refusal> {
+/// Writes all of `set` in one transaction, which is durable when this returns.
+pub(crate) fn apply(connection: &mut Connection, set: &ChangeSet, faults: &FaultPoints) -> Result<(), WriteError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for change in &set.changes {
         match change {
@@ -51,15 +51,15 @@ pub(crate) fn apply(connection: &mut Connection, set: &ChangeSet, faults: &Fault
     Ok(transaction.commit()?)
 }
 
-fn add_vm(transaction: &Transaction<'_>, vm: &Vm) -> Result<(), Refusal> {
+fn add_vm(transaction: &Transaction<'_>, vm: &Vm) -> Result<(), WriteError> {
     let entry = &vm.entry;
     let sql = "INSERT INTO vm (name, id, revision, created_at) VALUES (?1, ?2, ?3, ?4)";
     let row = params![entry.name.as_str(), Text(entry.id), entry.revision.0, Moment(entry.created_at)];
     transaction.prepare_cached(sql)?.execute(row).map_err(|error| match error.sqlite_extended_error_code() {
         Some(ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_UNIQUE) => {
-            Refusal::Rule(StoreError::NameTaken { name: entry.name.clone() })
+            WriteError::Rule(StoreError::NameTaken { name: entry.name.clone() })
         }
-        _ => Refusal::Sqlite(error),
+        _ => WriteError::Sqlite(error),
     })?;
 
     let sql = "INSERT INTO definition (vm, content, origins) VALUES (?1, ?2, ?3)";
@@ -72,8 +72,8 @@ fn add_vm(transaction: &Transaction<'_>, vm: &Vm) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The definition goes with it and the storage records lose their owner, by the foreign keys.
-fn remove_vm(transaction: &Transaction<'_>, id: VmId, expected: Revision) -> Result<(), Refusal> {
+/// The foreign keys remove the definition with it, and the owner of its storage records.
+fn remove_vm(transaction: &Transaction<'_>, id: VmId, expected: Revision) -> Result<(), WriteError> {
     let sql = "DELETE FROM vm WHERE id = ?1 AND revision = ?2";
     let removed = transaction.prepare_cached(sql)?.execute(params![Text(id), expected.0])?;
     only_one(removed, id)
@@ -85,33 +85,38 @@ fn change_definition(
     expected: Revision,
     definition: &Node,
     origins: &Origins,
-) -> Result<(), Refusal> {
+) -> Result<(), WriteError> {
     revise(transaction, id, expected)?;
     let sql = "UPDATE definition SET content = ?2, origins = ?3 WHERE vm = ?1";
     let row = params![Text(id), json(definition)?, json(origins)?];
     only_one(transaction.prepare_cached(sql)?.execute(row)?, id)
 }
 
-fn change_run(transaction: &Transaction<'_>, id: VmId, expected: Revision, run: Option<&Run>) -> Result<(), Refusal> {
+fn change_run(
+    transaction: &Transaction<'_>,
+    id: VmId,
+    expected: Revision,
+    run: Option<&Run>,
+) -> Result<(), WriteError> {
     revise(transaction, id, expected)?;
     Ok(set_run(transaction, id, run)?)
 }
 
-/// Counts a change of a VM, if it is at the revision the caller saw.
-fn revise(transaction: &Transaction<'_>, id: VmId, expected: Revision) -> Result<(), Refusal> {
+/// Counts a change of a VM that is at the expected revision.
+fn revise(transaction: &Transaction<'_>, id: VmId, expected: Revision) -> Result<(), WriteError> {
     let sql = "UPDATE vm SET revision = ?3 WHERE id = ?1 AND revision = ?2";
     let row = params![Text(id), expected.0, expected.next().0];
     only_one(transaction.prepare_cached(sql)?.execute(row)?, id)
 }
 
-fn json(value: &impl Serialize) -> rusqlite::Result<String> {
+pub(crate) fn json(value: &impl Serialize) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
-fn only_one(changed: usize, id: VmId) -> Result<(), Refusal> {
+fn only_one(changed: usize, id: VmId) -> Result<(), WriteError> {
     match changed {
         1 => Ok(()),
-        _ => Err(Refusal::Rule(StoreError::Conflict { id })),
+        _ => Err(WriteError::Rule(StoreError::Conflict { id })),
     }
 }
 
@@ -119,7 +124,7 @@ fn set_run(transaction: &Transaction<'_>, id: VmId, run: Option<&Run>) -> rusqli
     let sql = "UPDATE vm SET boot = :boot, started_at = :started_at, phase = :phase, end_reason = :end_reason, \
         ended_at = :ended_at, pid = :pid, start_ticks = :start_ticks, host_boot = :host_boot, \
         sockets = :sockets, records = :records, forwards = :forwards WHERE id = :id";
-    let (phase, ending) = run.map(|run| phase_words(run.phase)).unzip();
+    let (phase, ending) = run.map(|run| phase_columns(run.phase)).unzip();
     let ending = ending.flatten();
     let process = run.and_then(|run| run.process.as_ref());
     let forwards = run.filter(|run| !run.forwards.is_empty()).map(|run| json(&run.forwards)).transpose()?;
@@ -141,7 +146,7 @@ fn set_run(transaction: &Transaction<'_>, id: VmId, run: Option<&Run>) -> rusqli
     Ok(())
 }
 
-fn phase_words(phase: Phase) -> (&'static str, Option<Ending>) {
+fn phase_columns(phase: Phase) -> (&'static str, Option<Ending>) {
     match phase {
         Phase::Starting => ("starting", None),
         Phase::Running => ("running", None),
@@ -150,8 +155,8 @@ fn phase_words(phase: Phase) -> (&'static str, Option<Ending>) {
     }
 }
 
-/// A path recorded again gets a new place at the end of the order.
-fn add_storage(transaction: &Transaction<'_>, record: &StorageRecord) -> Result<(), Refusal> {
+/// A path that is recorded again moves to the end of the order.
+fn add_storage(transaction: &Transaction<'_>, record: &StorageRecord) -> Result<(), WriteError> {
     let sql =
         "INSERT OR REPLACE INTO storage (path, vm, drive, kind, size, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let added = transaction.prepare_cached(sql)?.execute(params![
@@ -165,9 +170,9 @@ fn add_storage(transaction: &Transaction<'_>, record: &StorageRecord) -> Result<
     match (added, record.vm) {
         (Ok(_), _) => Ok(()),
         (Err(error), Some(id)) if error.sqlite_extended_error_code() == Some(ffi::SQLITE_CONSTRAINT_FOREIGNKEY) => {
-            Err(Refusal::Rule(StoreError::Conflict { id }))
+            Err(WriteError::Rule(StoreError::Conflict { id }))
         }
-        (Err(error), _) => Err(Refusal::Sqlite(error)),
+        (Err(error), _) => Err(WriteError::Sqlite(error)),
     }
 }
 

@@ -215,6 +215,7 @@ impl App {
                 vm: done.vm,
                 call: call_of(operation)?,
                 inverse: done.inverse,
+                reverts: None,
             });
         }
         if !changes.is_empty() {

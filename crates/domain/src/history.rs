@@ -39,6 +39,9 @@ pub struct HistoryEntry {
     pub call: Call,
     /// The call that takes it back, where one does.
     pub inverse: Option<Call>,
+    /// The sequence number of the entry that this one reverts, as an undo does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverts: Option<i64>,
 }
 
 /// A recorded change and its place in the log.

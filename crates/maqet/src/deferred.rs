@@ -38,7 +38,7 @@ impl DeferredStore {
         if self.care.is_absent() {
             let vms = self.copies.count().await;
             if vms > 0 {
-                return Err(StoreError::Lost { path: self.care.place(), vms });
+                return Err(StoreError::Lost { location: self.care.location(), vms });
             }
         }
         let mut slot = self.slot();
@@ -121,16 +121,16 @@ impl DeferredCare {
 
 #[async_trait]
 impl StoreMaintenance for DeferredCare {
-    fn place(&self) -> PathBuf {
-        self.care.place()
+    fn location(&self) -> String {
+        self.care.location()
     }
 
     fn is_absent(&self) -> bool {
         self.care.is_absent()
     }
 
-    async fn examine(&self) -> Result<Option<StoreHealth>, StoreError> {
-        self.care.examine().await
+    async fn check(&self) -> Result<Option<StoreHealth>, StoreError> {
+        self.care.check().await
     }
 
     async fn backup(&self) -> Result<PathBuf, StoreError> {
@@ -141,9 +141,9 @@ impl StoreMaintenance for DeferredCare {
         self.care.newest_backup().await
     }
 
-    async fn mend(&self, known: Vec<KeptVm>) -> Result<RepairReport, StoreError> {
+    async fn repair(&self, known: Vec<KeptVm>) -> Result<RepairReport, StoreError> {
         self.store.close();
-        self.care.mend(known).await
+        self.care.repair(known).await
     }
 }
 
@@ -166,15 +166,15 @@ struct NotOurs;
 
 #[async_trait]
 impl StoreMaintenance for PlainCare {
-    fn place(&self) -> PathBuf {
-        PathBuf::from(&self.name)
+    fn location(&self) -> String {
+        self.name.clone()
     }
 
     fn is_absent(&self) -> bool {
         false
     }
 
-    async fn examine(&self) -> Result<Option<StoreHealth>, StoreError> {
+    async fn check(&self) -> Result<Option<StoreHealth>, StoreError> {
         let vms = self.store.list().await?.len() as u64;
         let journal = String::new();
         Ok(Some(StoreHealth { schema: 0, newest_schema: 0, journal, vms, bytes: 0, unwritable: None }))
@@ -188,7 +188,7 @@ impl StoreMaintenance for PlainCare {
         None
     }
 
-    async fn mend(&self, _known: Vec<KeptVm>) -> Result<RepairReport, StoreError> {
+    async fn repair(&self, _known: Vec<KeptVm>) -> Result<RepairReport, StoreError> {
         Err(StoreError::Failed { action: "repair the database", source: NotOurs.into() })
     }
 }

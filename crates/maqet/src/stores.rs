@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use maqet_adapters_sqlite::{Options, SqliteCare, SqliteStore};
+use maqet_adapters_sqlite::{Options, SqliteMaintenance, SqliteStore};
 use maqet_domain::port::{Store, StoreError, StoreMaintenance};
 use maqet_domain::text::similar;
 use maqet_fault_points::FaultPoints;
@@ -67,7 +67,7 @@ impl StoreFactories {
         let faults = faults.clone();
         Self::empty()
             .with("sqlite", Arc::new(move |path| open_sqlite(Path::new(path), &faults)))
-            .with_care("sqlite", Arc::new(|path| Arc::new(SqliteCare::new(path))))
+            .with_care("sqlite", Arc::new(|path| Arc::new(SqliteMaintenance::new(path))))
     }
 
     /// Knows none.
@@ -130,7 +130,7 @@ mod tests {
     #[track_caller]
     fn check(url: &str, expected: &str) {
         let factories =
-            StoreFactories::default().with("postgres", Arc::new(|_| Err(StoreError::Busy { path: "x".into() })));
+            StoreFactories::default().with("postgres", Arc::new(|_| Err(StoreError::Busy { location: "x".into() })));
         assert_eq!(factories.find(url).unwrap().name, expected);
     }
 

@@ -1,4 +1,4 @@
-//! Permissions: private files with any umask, and reading where nothing can be written.
+//! Permissions and full disks: private files whatever the umask, and reading where nothing can be written.
 
 use std::fs::{self, Permissions};
 use std::io::Write;
@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use maqet_adapters_sqlite::{SqliteCare, SqliteStore};
+use maqet_adapters_sqlite::{SqliteMaintenance, SqliteStore};
 use maqet_domain::port::{KeptVm, StoreError, StoreMaintenance};
 use tempfile::TempDir;
 
@@ -16,7 +16,7 @@ use crate::child::{self, add, names, wait};
 /// The test in which a child process begins.
 const ENTRY: &str = "access::test_child_without_order_does_nothing";
 
-/// The user `nobody`; root may read and write everywhere, so these tests do not run as root.
+/// The user that the children run as if the tests run as root, who may read and write everywhere.
 const NOBODY: u32 = 65534;
 
 #[test]
@@ -28,8 +28,8 @@ fn test_child_without_order_does_nothing() {
         "read log" => check_reads_only(&database, &["other", "web"]),
         "refuse" => check_refused(&database),
         "fill" => check_full_disk(&database),
-        "examine" => check_examined(&database),
-        "mend" => check_repaired_on_full_disk(&database),
+        "check" => check_read_only_state(&database),
+        "repair" => check_repair_on_full_disk(&database),
         _ => panic!("unknown order `{order}`"),
     }
 }
@@ -58,7 +58,7 @@ fn check_refused(database: &Path) {
     assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
 }
 
-/// Reads, and fails to write on a full disk, in each way that it can fill up.
+/// Reads and fails to write on a full disk: with an open store, a new one, and one with a log to apply.
 fn check_full_disk(database: &Path) {
     let waiting = SqliteStore::open(database).unwrap();
     add(&waiting, "web", 1).unwrap();
@@ -69,9 +69,9 @@ fn check_full_disk(database: &Path) {
     check_full(&waiting);
     drop(waiting);
     fill(&folder.join("ballast-2"));
-    let reopened = SqliteStore::open(database).unwrap();
-    check_full(&reopened);
-    drop(reopened);
+    let new = SqliteStore::open(database).unwrap();
+    check_full(&new);
+    drop(new);
 
     fs::remove_file(folder.join("ballast")).unwrap();
     fs::write(database.with_extension("db-wal"), log).unwrap();
@@ -84,26 +84,26 @@ fn check_full_disk(database: &Path) {
     assert_eq!(names(&with_log).unwrap(), ["other", "web"]);
 }
 
-/// Reports a database that can be read but not written.
-fn check_examined(database: &Path) {
-    let health = wait(SqliteCare::new(database).examine()).unwrap().unwrap();
+/// Checks a database that can be read but not written.
+fn check_read_only_state(database: &Path) {
+    let health = wait(SqliteMaintenance::new(database).check()).unwrap().unwrap();
 
     assert_eq!(health.vms, 1);
-    assert_eq!(health.unwritable.as_deref(), Some("the file may only be read"));
+    assert_eq!(health.unwritable.as_deref(), Some("the file is read-only"));
 }
 
-/// Repairs nothing on a full disk, loses nothing, and repairs once there is space.
-fn check_repaired_on_full_disk(database: &Path) {
+/// Fails to repair on a full disk without losing anything, and repairs once there is space.
+fn check_repair_on_full_disk(database: &Path) {
     let store = SqliteStore::open(database).unwrap();
     let vm = add(&store, "web", 1).unwrap();
     drop(store);
     let folder = database.parent().unwrap();
     fs::write(database, "damaged").unwrap();
     fill(&folder.join("ballast"));
-    let care = SqliteCare::new(database);
+    let maintenance = SqliteMaintenance::new(database);
     let known = vec![KeptVm { vm, storage: Vec::new() }];
 
-    let refused = wait(care.mend(known.clone()));
+    let refused = wait(maintenance.repair(known.clone()));
 
     assert!(matches!(refused, Err(StoreError::Full { .. })), "{refused:?}");
     assert_eq!(fs::read(database).unwrap(), b"damaged");
@@ -115,11 +115,11 @@ fn check_repaired_on_full_disk(database: &Path) {
     };
     assert!(names(folder).iter().all(|name| !name.starts_with(".tmp")), "{:?}", names(folder));
     let kept: u64 = names(&folder.join("backups")).len() as u64;
-    assert!(kept <= 1, "half-made copies stay: {:?}", names(&folder.join("backups")));
+    assert!(kept <= 1, "incomplete copies remain: {:?}", names(&folder.join("backups")));
 
     fs::remove_file(folder.join("ballast")).unwrap();
-    let repaired = wait(care.mend(known)).unwrap();
-    assert_eq!(repaired.vms.len(), 1);
+    let report = wait(maintenance.repair(known)).unwrap();
+    assert_eq!(report.vms.len(), 1);
     assert_eq!(names_of(database), ["web"]);
 }
 
@@ -139,13 +139,13 @@ fn fill(path: &Path) {
     while file.write(&[0; 1024]).is_ok() {}
 }
 
-/// A folder for other users, with a copy of this binary.
-struct Ground {
+/// A folder that other users may enter, with a copy of this binary that they may run.
+struct Fixture {
     folder: TempDir,
     program: PathBuf,
 }
 
-impl Ground {
+impl Fixture {
     fn new() -> Self {
         let folder = TempDir::new().unwrap();
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
@@ -154,7 +154,7 @@ impl Ground {
         Self { folder, program }
     }
 
-    /// Creates a database with one VM, owned by the child's user.
+    /// Creates a database with one VM, owned by the user of the child.
     fn database(&self) -> PathBuf {
         let path = self.folder.path().join("data/maqet.db");
         add(&SqliteStore::open(&path).unwrap(), "web", 1).unwrap();
@@ -162,7 +162,7 @@ impl Ground {
         path
     }
 
-    /// Creates a database with two VMs, the second one in the log only, as after a killed writer.
+    /// Creates a database with two VMs, the second one only in the log, as after a writer was killed.
     fn database_with_log(&self) -> PathBuf {
         let path = self.database();
         let log = path.with_extension("db-wal");
@@ -179,7 +179,7 @@ impl Ground {
         path
     }
 
-    /// Runs `order` as an ordinary user.
+    /// Carries out `order` as an ordinary user.
     #[track_caller]
     fn check(&self, order: &str, database: &Path) {
         let mut program = Command::new(&self.program);
@@ -191,7 +191,7 @@ impl Ground {
     }
 }
 
-/// Gives files to the child's user.
+/// Makes the user of the child the owner of files.
 fn give_away(files: &[&Path]) {
     for file in files.iter().filter(|_| is_root()) {
         chown(file, Some(NOBODY), Some(NOBODY)).unwrap();
@@ -199,11 +199,11 @@ fn give_away(files: &[&Path]) {
 }
 
 fn is_root() -> bool {
-    // The owner of a process is that of its folder in /proc.
+    // The owner of a process owns its folder in /proc.
     std::os::unix::fs::MetadataExt::uid(&fs::metadata("/proc/self").unwrap()) == 0
 }
 
-/// Runs `command` and fails the test with its output if it fails.
+/// Runs `command` and fails the test with its output if it failed.
 #[track_caller]
 fn check_success(mut command: Command) {
     let output = command.output().expect("the child can be started");
@@ -240,92 +240,92 @@ fn test_open_with_umask_777_creates_usable_files() {
 
 #[test]
 fn test_open_read_only_file_in_read_only_folder_can_be_read() {
-    let ground = Ground::new();
-    let database = ground.database();
+    let fixture = Fixture::new();
+    let database = fixture.database();
     fs::set_permissions(&database, Permissions::from_mode(0o400)).unwrap();
     fs::set_permissions(database.parent().unwrap(), Permissions::from_mode(0o500)).unwrap();
 
-    ground.check("read", &database);
+    fixture.check("read", &database);
 
     fs::set_permissions(database.parent().unwrap(), Permissions::from_mode(0o700)).unwrap();
 }
 
 #[test]
 fn test_open_writable_file_in_read_only_folder_can_be_read() {
-    let ground = Ground::new();
-    let database = ground.database();
+    let fixture = Fixture::new();
+    let database = fixture.database();
     fs::set_permissions(database.parent().unwrap(), Permissions::from_mode(0o500)).unwrap();
 
-    ground.check("read", &database);
+    fixture.check("read", &database);
 
     fs::set_permissions(database.parent().unwrap(), Permissions::from_mode(0o700)).unwrap();
 }
 
 #[test]
 fn test_open_read_only_file_in_writable_folder_can_be_read() {
-    let ground = Ground::new();
-    let database = ground.database();
+    let fixture = Fixture::new();
+    let database = fixture.database();
     fs::set_permissions(&database, Permissions::from_mode(0o400)).unwrap();
 
-    ground.check("read", &database);
+    fixture.check("read", &database);
 }
 
 #[test]
 fn test_open_unreadable_file_is_unavailable() {
-    let ground = Ground::new();
-    let database = ground.database();
+    let fixture = Fixture::new();
+    let database = fixture.database();
     fs::set_permissions(&database, Permissions::from_mode(0o000)).unwrap();
 
-    ground.check("refuse", &database);
+    fixture.check("refuse", &database);
 }
 
 #[test]
 fn test_open_writable_file_with_log_reads_the_log() {
-    let ground = Ground::new();
-    let database = ground.database_with_log();
+    let fixture = Fixture::new();
+    let database = fixture.database_with_log();
     fs::set_permissions(database.parent().unwrap(), Permissions::from_mode(0o500)).unwrap();
 
-    ground.check("read log", &database);
+    fixture.check("read log", &database);
 
     fs::set_permissions(database.parent().unwrap(), Permissions::from_mode(0o700)).unwrap();
 }
 
 #[test]
 fn test_open_read_only_file_with_log_is_unavailable() {
-    let ground = Ground::new();
-    let database = ground.database_with_log();
+    let fixture = Fixture::new();
+    let database = fixture.database_with_log();
     fs::set_permissions(&database, Permissions::from_mode(0o400)).unwrap();
     fs::set_permissions(database.parent().unwrap(), Permissions::from_mode(0o500)).unwrap();
 
-    ground.check("refuse", &database);
+    fixture.check("refuse", &database);
 
     fs::set_permissions(database.parent().unwrap(), Permissions::from_mode(0o700)).unwrap();
 }
 
 #[test]
 fn test_open_missing_file_in_read_only_folder_is_unavailable() {
-    let ground = Ground::new();
-    let database = ground.database();
+    let fixture = Fixture::new();
+    let database = fixture.database();
     fs::remove_file(&database).unwrap();
     fs::set_permissions(database.parent().unwrap(), Permissions::from_mode(0o500)).unwrap();
 
-    ground.check("refuse", &database);
+    fixture.check("refuse", &database);
 
     fs::set_permissions(database.parent().unwrap(), Permissions::from_mode(0o700)).unwrap();
 }
 
 #[test]
 fn test_check_read_only_database_is_reported_as_such() {
-    let ground = Ground::new();
-    let database = ground.database();
+    let fixture = Fixture::new();
+    let database = fixture.database();
     fs::set_permissions(&database, Permissions::from_mode(0o400)).unwrap();
 
-    ground.check("examine", &database);
+    fixture.check("check", &database);
 }
 
 #[test]
 fn test_repair_on_full_disk_changes_nothing() {
-    on_a_small_disk("mend");
+    on_a_small_disk("repair");
 }
 
 #[test]
@@ -333,11 +333,11 @@ fn test_commit_on_full_disk_fails_and_reading_works() {
     on_a_small_disk("fill");
 }
 
-/// Runs `order` with a database on a disk of 256 KiB.
+/// Carries out `order` with a database on a disk of 256 KiB.
 #[track_caller]
 fn on_a_small_disk(order: &str) {
     let folder = TempDir::new().unwrap();
-    // A mount of this child only, which ends with it.
+    // The mount is visible to this child only and ends with it.
     let script = "mount -t tmpfs -o size=256k,mode=700 none \"$0\" && exec \"$@\"";
     let mut unshare = Command::new("unshare");
     unshare.args(if is_root() { ["-m"].as_slice() } else { ["-r", "-m"].as_slice() });

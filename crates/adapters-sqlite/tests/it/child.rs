@@ -1,6 +1,6 @@
-//! This test binary, run again as another process with an order of its own.
+//! Runs this test binary again as another process, with an order in its environment.
 //!
-//! Each module that uses it has a test that carries out the order, and without one does nothing.
+//! Each module that uses it has a test that carries out the order, and passes without one.
 
 use std::env;
 use std::path::{Path, PathBuf};

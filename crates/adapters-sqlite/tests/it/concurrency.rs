@@ -1,4 +1,4 @@
-//! Many processes at once, and some of them killed.
+//! Concurrent threads and processes, some of them killed.
 
 use std::io::{BufRead, BufReader, Read};
 use std::ops::Range;
@@ -39,7 +39,7 @@ fn join(database: &Path, number: u32) {
     add(&store, &format!("vm-{number}"), number).unwrap();
 }
 
-/// Commits forever a VM, a history entry and two events at a time, and prints a line after each.
+/// Commits a VM, a history entry and two events at a time without end, and prints a line for each durable commit.
 fn write(database: &Path, round: u32) {
     let store = SqliteStore::open(database).unwrap();
     for number in (round * 1_000_000).. {
@@ -108,21 +108,21 @@ fn test_commit_killed_at_any_moment_is_atomic() {
     for round in 1..=10 {
         let mut command = child::command(this_program(), ENTRY, &format!("write {round}"), &path);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut said = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let kept = |line: &String| line.ends_with("committed");
+        let mut output = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let is_commit = |line: &String| line.ends_with("committed");
         // The writer is killed while it writes the commit after this one.
-        let before = said.by_ref().filter(kept).take(7 * round).count();
+        let before = output.by_ref().filter(is_commit).take(7 * round).count();
         child.kill().unwrap();
-        durable += before + said.filter(kept).count();
+        durable += before + output.filter(is_commit).count();
         child.wait().unwrap();
 
-        check_whole(&path, durable, round);
+        check_atomic(&path, durable, round);
     }
 }
 
-/// Checks that all reported commits are there, and no part of another one.
+/// Checks that all commits that were reported as durable are there, and no part of another one.
 #[track_caller]
-fn check_whole(path: &Path, durable: usize, killed: usize) {
+fn check_atomic(path: &Path, durable: usize, killed: usize) {
     let store = SqliteStore::open(path).unwrap();
     let vms = wait(store.list()).unwrap().len();
     let history = wait(store.newest(u32::MAX)).unwrap().len();
@@ -139,7 +139,8 @@ fn test_commit_while_locked_is_busy_after_the_timeout() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("maqet.db");
     let store =
-        SqliteStore::open_with(&path, Options { patience: Duration::from_millis(20), ..Options::default() }).unwrap();
+        SqliteStore::open_with(&path, Options { busy_timeout: Duration::from_millis(20), ..Options::default() })
+            .unwrap();
     let holder = Connection::open(&path).unwrap();
     holder.execute_batch("BEGIN IMMEDIATE").unwrap();
 
@@ -162,7 +163,7 @@ fn test_commit_not_awaited_is_written_before_close() {
     wait(async {
         let vm = sample::vm("web", 1);
         let mut commit = store.commit(sample::adding(&vm));
-        // Polled until it is queued, then dropped.
+        // The first poll queues it; then its future is dropped.
         let once = std::future::poll_fn(|context| std::task::Poll::Ready(commit.as_mut().poll(context).is_ready()));
         once.await;
     });
@@ -173,7 +174,7 @@ fn test_commit_not_awaited_is_written_before_close() {
 
 #[test]
 fn test_list_of_several_batches_has_every_vm_once() {
-    const WHOLE_PIECES: u32 = 2 * limits::PIECE;
+    const CHUNKS: u32 = 2 * limits::LIST_CHUNK;
     let folder = TempDir::new().unwrap();
     let store = SqliteStore::open(folder.path().join("maqet.db")).unwrap();
     let name = |number: u32| format!("vm-{:05}", number * 7_919 % 10_007);
@@ -187,17 +188,17 @@ fn test_list_of_several_batches_has_every_vm_once() {
         all
     };
 
-    add_all(0..WHOLE_PIECES);
-    assert_eq!(names(&store).unwrap(), sorted(WHOLE_PIECES));
-    add_all(WHOLE_PIECES..WHOLE_PIECES + 1);
-    assert_eq!(names(&store).unwrap(), sorted(WHOLE_PIECES + 1));
+    add_all(0..CHUNKS);
+    assert_eq!(names(&store).unwrap(), sorted(CHUNKS));
+    add_all(CHUNKS..CHUNKS + 1);
+    assert_eq!(names(&store).unwrap(), sorted(CHUNKS + 1));
 }
 
-/// Counts wake-ups.
+/// Counts how often it was woken.
 #[derive(Default)]
-struct Alarm(AtomicUsize);
+struct WakeCounter(AtomicUsize);
 
-impl Wake for Alarm {
+impl Wake for WakeCounter {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
@@ -207,20 +208,21 @@ impl Wake for Alarm {
 fn test_list_polled_manually_wakes_the_poller() {
     let folder = TempDir::new().unwrap();
     let store = SqliteStore::open(folder.path().join("maqet.db")).unwrap();
-    let vms = (0..limits::PIECE).map(|number| Change::VmAdded(Box::new(sample::vm(&format!("vm-{number}"), number))));
+    let vms =
+        (0..limits::LIST_CHUNK).map(|number| Change::VmAdded(Box::new(sample::vm(&format!("vm-{number}"), number))));
     wait(store.commit(vms.fold(ChangeSet::default(), ChangeSet::and))).unwrap();
-    // A store whose thread has done nothing yet.
+    // A store whose thread has not been started.
     let store = SqliteStore::open(folder.path().join("maqet.db")).unwrap();
 
     let (turns, woken) = wait(async {
-        let alarm = Arc::new(Alarm::default());
-        let waker = Waker::from(Arc::clone(&alarm));
+        let counter = Arc::new(WakeCounter::default());
+        let waker = Waker::from(Arc::clone(&counter));
         let mut list = store.list();
         let mut turns = 0;
         while list.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
             turns += 1;
         }
-        (turns, alarm.0.load(Ordering::Relaxed))
+        (turns, counter.0.load(Ordering::Relaxed))
     });
 
     assert_eq!((turns, woken), (1, 1));

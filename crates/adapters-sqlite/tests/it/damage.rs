@@ -1,4 +1,4 @@
-//! Files that are not a valid database are reported and left untouched.
+//! Files that are not a valid database of maqet are reported and left untouched.
 
 use std::fs;
 use std::os::unix::fs::{FileExt, symlink};
@@ -32,17 +32,17 @@ async fn used(path: &Path) -> Result<usize, StoreError> {
 }
 
 #[track_caller]
-fn check_corrupt(result: Result<usize, StoreError>, words: &str) {
+fn check_corrupt(result: Result<usize, StoreError>, expected: &str) {
     match result {
-        Err(StoreError::Corrupt { detail, .. }) => assert!(detail.contains(words), "{detail}"),
+        Err(StoreError::Corrupt { detail, .. }) => assert!(detail.contains(expected), "{detail}"),
         other => panic!("expected a damaged database, not {other:?}"),
     }
 }
 
 #[track_caller]
-fn check_unavailable(result: Result<usize, StoreError>, words: &str) {
+fn check_unavailable(result: Result<usize, StoreError>, expected: &str) {
     match result {
-        Err(StoreError::Unavailable { source, .. }) => assert!(source.to_string().contains(words), "{source}"),
+        Err(StoreError::Unavailable { source, .. }) => assert!(source.to_string().contains(expected), "{source}"),
         other => panic!("expected a database that cannot be used, not {other:?}"),
     }
 }
@@ -52,7 +52,7 @@ async fn test_open_empty_file_is_corrupt_and_untouched() {
     let (_folder, path) = filled().await;
     fs::write(&path, "").unwrap();
 
-    check_corrupt(used(&path).await, "it is empty");
+    check_corrupt(used(&path).await, "the file is empty");
 
     assert_eq!(fs::metadata(&path).unwrap().len(), 0);
 }
@@ -166,7 +166,7 @@ async fn test_open_foreign_database_is_refused_and_untouched() {
     Connection::open(&path).unwrap().execute_batch(foreign).unwrap();
     let before = fs::read(&path).unwrap();
 
-    check_corrupt(used(&path).await, "not one of maqet");
+    check_corrupt(used(&path).await, "of another program");
 
     assert_eq!(fs::read(&path).unwrap(), before);
 }
@@ -188,7 +188,7 @@ async fn test_open_unfinished_schema_is_corrupt() {
     let (_folder, path) = filled().await;
     Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 0;").unwrap();
 
-    check_corrupt(used(&path).await, "schema is number 0");
+    check_corrupt(used(&path).await, "invalid schema version 0");
 }
 
 #[tokio::test]
@@ -197,7 +197,7 @@ async fn test_open_log_without_database_is_corrupt() {
     fs::remove_file(&path).unwrap();
     fs::write(path.with_extension("db-wal"), "commits").unwrap();
 
-    check_corrupt(used(&path).await, "its write-ahead log is still there");
+    check_corrupt(used(&path).await, "its write-ahead log exists");
 
     assert!(!path.exists());
 }
@@ -229,7 +229,7 @@ async fn test_open_through_symlinked_folder_works() {
 async fn test_open_folder_is_refused() {
     let (folder, _path) = filled().await;
 
-    check_unavailable(used(folder.path()).await, "it is not a file");
+    check_unavailable(used(folder.path()).await, "it is not a regular file");
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
-//! A damaged database is kept, and a new one is built from its remains, from copies and from backups.
+//! Repair of damaged databases: the damaged file is kept, the new one is built from its rows, copies and backups.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use maqet_adapters_sqlite::{SqliteCare, SqliteStore};
+use maqet_adapters_sqlite::{SqliteMaintenance, SqliteStore};
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::{Event, kind};
 use maqet_domain::port::{KeptVm, RepairReport, StorageLedger, Store, StoreError, StoreMaintenance, VmRepository};
@@ -17,14 +17,14 @@ use tempfile::TempDir;
 /// Enough for several pages in each table.
 const VMS: u32 = 90;
 
-/// A closed database of many VMs, with their copies.
-struct Ground {
+/// A closed database of many VMs, and their copies.
+struct Fixture {
     folder: TempDir,
     path: PathBuf,
     copies: Vec<KeptVm>,
 }
 
-impl Ground {
+impl Fixture {
     async fn new() -> Self {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("maqet.db");
@@ -48,8 +48,8 @@ impl Ground {
         Self { folder, path, copies }
     }
 
-    fn care(&self) -> SqliteCare {
-        SqliteCare::new(&self.path)
+    fn maintenance(&self) -> SqliteMaintenance {
+        SqliteMaintenance::new(&self.path)
     }
 
     fn backups(&self) -> PathBuf {
@@ -57,13 +57,13 @@ impl Ground {
     }
 
     /// Repairs it with copies of all VMs.
-    async fn mend(&self) -> RepairReport {
-        self.care().mend(self.copies.clone()).await.unwrap()
+    async fn repair(&self) -> RepairReport {
+        self.maintenance().repair(self.copies.clone()).await.unwrap()
     }
 
-    /// Returns the names of the VMs, after an integrity check.
+    /// Checks the whole database and returns the names of its VMs.
     async fn names(&self) -> Vec<String> {
-        self.care().examine().await.unwrap().unwrap();
+        self.maintenance().check().await.unwrap().unwrap();
         let store = SqliteStore::open(&self.path).unwrap();
         let names = store.list().await.unwrap().into_iter().map(|entry| entry.name.to_string());
         names.collect()
@@ -96,17 +96,17 @@ fn all_names() -> Vec<String> {
     (0..VMS).map(|number| format!("vm-{number:03}")).collect()
 }
 
-fn by_origin(repaired: &RepairReport) -> BTreeMap<String, usize> {
+fn by_origin(report: &RepairReport) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
-    for (_, _, origin) in &repaired.vms {
+    for (_, _, origin) in &report.vms {
         *counts.entry(format!("{origin:?}")).or_default() += 1;
     }
     counts
 }
 
-/// Nothing but the database, its backups and what SQLite keeps beside it may be in the folder.
+/// Checks that the folder holds nothing but the database, its backups and the files of SQLite.
 #[track_caller]
-fn check_no_rest(folder: &Path) {
+fn check_no_stale_files(folder: &Path) {
     let names: Vec<String> =
         fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     assert!(names.iter().all(|name| name == "backups" || name.starts_with("maqet.db")), "{names:?}");
@@ -114,27 +114,27 @@ fn check_no_rest(folder: &Path) {
 
 #[tokio::test]
 async fn test_repair_broken_header_loses_nothing_and_keeps_old_file() {
-    let ground = Ground::new().await;
-    ground.write_at(0, &[b'X'; 100]);
-    let damaged = fs::read(&ground.path).unwrap();
+    let fixture = Fixture::new().await;
+    fixture.write_at(0, &[b'X'; 100]);
+    let damaged = fs::read(&fixture.path).unwrap();
 
-    let repaired = ground.mend().await;
+    let report = fixture.repair().await;
 
-    assert_eq!(by_origin(&repaired), BTreeMap::from([("Database".to_owned(), 90)]));
-    assert_eq!(repaired.lost, Vec::<String>::new());
-    assert_eq!(repaired.kept.len(), 1);
-    assert_eq!(fs::read(&repaired.kept[0]).unwrap(), damaged);
-    assert_eq!(fs::metadata(&repaired.kept[0]).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(ground.names().await, all_names());
-    let vm = SqliteStore::open(&ground.path).unwrap().by_id(&sample::id(7)).await.unwrap().unwrap();
+    assert_eq!(by_origin(&report), BTreeMap::from([("Database".to_owned(), 90)]));
+    assert_eq!(report.lost, Vec::<String>::new());
+    assert_eq!(report.kept.len(), 1);
+    assert_eq!(fs::read(&report.kept[0]).unwrap(), damaged);
+    assert_eq!(fs::metadata(&report.kept[0]).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fixture.names().await, all_names());
+    let vm = SqliteStore::open(&fixture.path).unwrap().by_id(&sample::id(7)).await.unwrap().unwrap();
     assert_eq!(vm.entry.run, Some(sample::run(3, Phase::Running)));
-    assert_eq!(fs::metadata(&ground.path).unwrap().permissions().mode() & 0o777, 0o600);
-    check_no_rest(ground.folder.path());
+    assert_eq!(fs::metadata(&fixture.path).unwrap().permissions().mode() & 0o777, 0o600);
+    check_no_stale_files(fixture.folder.path());
 }
 
 #[tokio::test]
 async fn test_repair_any_broken_page_loses_no_vm() {
-    let pristine = Ground::new().await;
+    let pristine = Fixture::new().await;
     let content = fs::read(&pristine.path).unwrap();
     assert!(pristine.pages() > 20, "{} pages", pristine.pages());
 
@@ -142,10 +142,10 @@ async fn test_repair_any_broken_page_loses_no_vm() {
         fs::write(&pristine.path, &content).unwrap();
         pristine.write_at(page * 4096, &[0xff; 4096]);
 
-        if pristine.care().examine().await.is_ok() {
+        if pristine.maintenance().check().await.is_ok() {
             continue;
         }
-        pristine.mend().await;
+        pristine.repair().await;
 
         assert_eq!(pristine.names().await, all_names(), "page {page}");
         let store = SqliteStore::open(&pristine.path).unwrap();
@@ -155,177 +155,177 @@ async fn test_repair_any_broken_page_loses_no_vm() {
             assert_eq!(store.of_vm(&kept.vm.entry.id).await.unwrap(), kept.storage, "page {page}");
         }
     }
-    check_no_rest(pristine.folder.path());
+    check_no_stale_files(pristine.folder.path());
 }
 
 #[tokio::test]
 async fn test_repair_without_copies_reads_intact_pages() {
-    let ground = Ground::new().await;
-    let content = fs::read(&ground.path).unwrap();
+    let fixture = Fixture::new().await;
+    let content = fs::read(&fixture.path).unwrap();
 
     let mut fewest = VMS as usize;
-    for page in 1..ground.pages() {
-        fs::write(&ground.path, &content).unwrap();
-        ground.write_at(page * 4096, &[0xff; 4096]);
-        if ground.care().examine().await.is_err() {
-            let repaired = ground.care().mend(Vec::new()).await.unwrap();
-            fewest = fewest.min(repaired.vms.len());
+    for page in 1..fixture.pages() {
+        fs::write(&fixture.path, &content).unwrap();
+        fixture.write_at(page * 4096, &[0xff; 4096]);
+        if fixture.maintenance().check().await.is_err() {
+            let report = fixture.maintenance().repair(Vec::new()).await.unwrap();
+            fewest = fewest.min(report.vms.len());
         }
     }
 
-    // Only the root page of a table loses all of its rows.
+    // Only a damaged root page loses all rows of a table.
     assert_eq!(fewest, 0);
     let root: i64 = {
-        fs::write(&ground.path, &content).unwrap();
+        fs::write(&fixture.path, &content).unwrap();
         let sql = "SELECT pageno FROM dbstat WHERE name = 'definition' AND pagetype = 'leaf' LIMIT 1 OFFSET 1";
-        Connection::open(&ground.path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+        Connection::open(&fixture.path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
     };
-    ground.write_at((root.cast_unsigned() - 1) * 4096, &[0xff; 4096]);
-    let repaired = ground.care().mend(Vec::new()).await.unwrap();
-    assert!(repaired.vms.len() > VMS as usize / 2, "{} VMs", repaired.vms.len());
-    assert!(!repaired.lost.is_empty());
+    fixture.write_at((root.cast_unsigned() - 1) * 4096, &[0xff; 4096]);
+    let report = fixture.maintenance().repair(Vec::new()).await.unwrap();
+    assert!(report.vms.len() > VMS as usize / 2, "{} VMs", report.vms.len());
+    assert!(!report.lost.is_empty());
 }
 
 #[tokio::test]
 async fn test_repair_truncated_file_loses_no_vm() {
-    let ground = Ground::new().await;
-    let content = fs::read(&ground.path).unwrap();
+    let fixture = Fixture::new().await;
+    let content = fs::read(&fixture.path).unwrap();
 
     for length in [0, 1, 99, 100, 4095, 4096, 9000, content.len() / 2, content.len() - 4096] {
-        fs::write(&ground.path, &content[..length]).unwrap();
+        fs::write(&fixture.path, &content[..length]).unwrap();
 
-        let repaired = ground.mend().await;
+        let report = fixture.repair().await;
 
-        assert_eq!(fs::read(&repaired.kept[0]).unwrap(), content[..length]);
-        assert_eq!(ground.names().await, all_names(), "{length} bytes");
+        assert_eq!(fs::read(&report.kept[0]).unwrap(), content[..length]);
+        assert_eq!(fixture.names().await, all_names(), "{length} bytes");
     }
 }
 
 #[tokio::test]
 async fn test_repair_missing_database_uses_the_copies() {
-    let ground = Ground::new().await;
-    fs::remove_file(&ground.path).unwrap();
-    assert!(ground.care().is_absent());
-    assert_eq!(ground.care().examine().await.unwrap(), None);
+    let fixture = Fixture::new().await;
+    fs::remove_file(&fixture.path).unwrap();
+    assert!(fixture.maintenance().is_absent());
+    assert_eq!(fixture.maintenance().check().await.unwrap(), None);
 
-    let repaired = ground.mend().await;
+    let report = fixture.repair().await;
 
-    assert_eq!(repaired.kept, Vec::<PathBuf>::new());
-    assert_eq!(by_origin(&repaired), BTreeMap::from([("Copy".to_owned(), 90)]));
-    assert_eq!(ground.names().await, all_names());
+    assert_eq!(report.kept, Vec::<PathBuf>::new());
+    assert_eq!(by_origin(&report), BTreeMap::from([("Copy".to_owned(), 90)]));
+    assert_eq!(fixture.names().await, all_names());
 }
 
 #[tokio::test]
 async fn test_repair_without_copies_uses_the_backup() {
-    let ground = Ground::new().await;
-    let backup = ground.care().backup().await.unwrap();
-    assert_eq!(ground.care().newest_backup().await, Some(backup));
-    fs::write(&ground.path, "").unwrap();
+    let fixture = Fixture::new().await;
+    let backup = fixture.maintenance().backup().await.unwrap();
+    assert_eq!(fixture.maintenance().newest_backup().await, Some(backup));
+    fs::write(&fixture.path, "").unwrap();
 
-    let repaired = ground.care().mend(Vec::new()).await.unwrap();
+    let report = fixture.maintenance().repair(Vec::new()).await.unwrap();
 
-    assert_eq!(by_origin(&repaired), BTreeMap::from([("Backup".to_owned(), 90)]));
-    assert!(repaired.log_entries >= 180, "{}", repaired.log_entries);
-    assert_eq!(ground.names().await, all_names());
+    assert_eq!(by_origin(&report), BTreeMap::from([("Backup".to_owned(), 90)]));
+    assert!(report.log_entries >= 180, "{}", report.log_entries);
+    assert_eq!(fixture.names().await, all_names());
 }
 
 #[tokio::test]
 async fn test_repair_removed_vm_stays_removed() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let gone = sample::vm("vm-005", 5).entry;
     let mut removing = ChangeSet::default().and(Change::VmRemoved { id: gone.id, expected: Revision::FIRST });
     removing.events.push(event(kind::VM_REMOVED, &gone));
-    SqliteStore::open(&ground.path).unwrap().commit(removing).await.unwrap();
-    let content = fs::read(&ground.path).unwrap();
+    SqliteStore::open(&fixture.path).unwrap().commit(removing).await.unwrap();
+    let content = fs::read(&fixture.path).unwrap();
     let remaining: Vec<String> = all_names().into_iter().filter(|name| name != "vm-005").collect();
 
-    ground.write_at(0, &[0; 100]);
-    ground.mend().await;
-    assert_eq!(ground.names().await, remaining, "the table of VMs is whole");
+    fixture.write_at(0, &[0; 100]);
+    fixture.repair().await;
+    assert_eq!(fixture.names().await, remaining, "with the table of VMs");
 
-    fs::write(&ground.path, &content).unwrap();
+    fs::write(&fixture.path, &content).unwrap();
     let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'vm'";
-    let root: i64 = Connection::open(&ground.path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap();
-    ground.write_at((root.cast_unsigned() - 1) * 4096, &[0xff; 4096]);
-    let repaired = ground.mend().await;
-    assert_eq!(ground.names().await, remaining, "the events tell it: {:?}", by_origin(&repaired));
+    let root: i64 = Connection::open(&fixture.path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap();
+    fixture.write_at((root.cast_unsigned() - 1) * 4096, &[0xff; 4096]);
+    let report = fixture.repair().await;
+    assert_eq!(fixture.names().await, remaining, "from the events: {:?}", by_origin(&report));
 }
 
 #[tokio::test]
 async fn test_repair_invalid_rows_are_reported_and_dropped() {
-    let ground = Ground::new().await;
-    ground.sql("UPDATE vm SET name = '../x' WHERE name = 'vm-007'; UPDATE definition SET content = '{' WHERE vm LIKE '00000008%'");
+    let fixture = Fixture::new().await;
+    fixture.sql("UPDATE vm SET name = '../x' WHERE name = 'vm-007'; UPDATE definition SET content = '{' WHERE vm LIKE '00000008%'");
 
-    let repaired = ground.care().mend(Vec::new()).await.unwrap();
+    let report = fixture.maintenance().repair(Vec::new()).await.unwrap();
 
-    assert_eq!(repaired.vms.len(), 88);
-    let lost = repaired.lost.join("\n");
+    assert_eq!(report.vms.len(), 88);
+    let lost = report.lost.join("\n");
     assert!(lost.contains("`../x`") && lost.contains("`vm-008`"), "{lost}");
 }
 
 #[tokio::test]
 async fn test_repair_partially_migrated_schema_is_upgraded() {
-    let ground = Ground::new().await;
-    ground.sql("ALTER TABLE vm DROP COLUMN forwards; DROP TABLE event; PRAGMA user_version = 0;");
+    let fixture = Fixture::new().await;
+    fixture.sql("ALTER TABLE vm DROP COLUMN forwards; DROP TABLE event; PRAGMA user_version = 0;");
 
-    let repaired = ground.mend().await;
+    let report = fixture.repair().await;
 
-    assert_eq!(by_origin(&repaired), BTreeMap::from([("Database".to_owned(), 90)]));
-    assert_eq!(ground.names().await, all_names());
+    assert_eq!(by_origin(&report), BTreeMap::from([("Database".to_owned(), 90)]));
+    assert_eq!(fixture.names().await, all_names());
 }
 
 #[tokio::test]
 async fn test_repair_newer_or_foreign_database_is_untouched() {
-    let ground = Ground::new().await;
-    ground.sql("PRAGMA user_version = 999;");
-    let newer = fs::read(&ground.path).unwrap();
-    let refused = ground.care().mend(ground.copies.clone()).await;
+    let fixture = Fixture::new().await;
+    fixture.sql("PRAGMA user_version = 999;");
+    let newer = fs::read(&fixture.path).unwrap();
+    let refused = fixture.maintenance().repair(fixture.copies.clone()).await;
     assert!(matches!(refused, Err(StoreError::NewerSchema { found: 999, .. })), "{refused:?}");
-    assert_eq!(fs::read(&ground.path).unwrap(), newer);
+    assert_eq!(fs::read(&fixture.path).unwrap(), newer);
 
-    fs::remove_file(&ground.path).unwrap();
-    ground.sql("CREATE TABLE note (text TEXT); INSERT INTO note VALUES ('mine');");
-    let foreign = fs::read(&ground.path).unwrap();
-    let refused = ground.care().mend(ground.copies.clone()).await;
+    fs::remove_file(&fixture.path).unwrap();
+    fixture.sql("CREATE TABLE note (text TEXT); INSERT INTO note VALUES ('mine');");
+    let foreign = fs::read(&fixture.path).unwrap();
+    let refused = fixture.maintenance().repair(fixture.copies.clone()).await;
     assert!(matches!(refused, Err(StoreError::Corrupt { .. })), "{refused:?}");
-    assert_eq!(fs::read(&ground.path).unwrap(), foreign);
-    assert!(!ground.backups().exists());
+    assert_eq!(fs::read(&fixture.path).unwrap(), foreign);
+    assert!(!fixture.backups().exists());
 }
 
 #[tokio::test]
 async fn test_repair_valid_database_is_untouched() {
-    let ground = Ground::new().await;
-    let before = fs::read(&ground.path).unwrap();
+    let fixture = Fixture::new().await;
+    let before = fs::read(&fixture.path).unwrap();
 
-    let repaired = ground.mend().await;
+    let report = fixture.repair().await;
 
-    assert_eq!(repaired, RepairReport::default());
-    assert_eq!(fs::read(&ground.path).unwrap(), before);
+    assert_eq!(report, RepairReport::default());
+    assert_eq!(fs::read(&fixture.path).unwrap(), before);
 }
 
 #[tokio::test]
 async fn test_backup_rotation_removes_oldest_but_not_damaged() {
-    let ground = Ground::new().await;
-    fs::create_dir(ground.backups()).unwrap();
-    let damaged = ground.backups().join("maqet-20000101T000000000Z.damaged");
+    let fixture = Fixture::new().await;
+    fs::create_dir(fixture.backups()).unwrap();
+    let damaged = fixture.backups().join("maqet-20000101T000000000Z.damaged");
     fs::write(&damaged, "").unwrap();
 
     for _ in 0..12 {
-        ground.care().backup().await.unwrap();
+        fixture.maintenance().backup().await.unwrap();
     }
 
-    let backups = fs::read_dir(ground.backups()).unwrap().count();
+    let backups = fs::read_dir(fixture.backups()).unwrap().count();
     assert_eq!(backups, 11);
     assert!(damaged.exists());
-    let newest = ground.care().newest_backup().await.unwrap();
+    let newest = fixture.maintenance().newest_backup().await.unwrap();
     assert_eq!(fs::metadata(&newest).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
 #[tokio::test]
 async fn test_check_valid_database_reports_its_state() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
 
-    let health = ground.care().examine().await.unwrap().unwrap();
+    let health = fixture.maintenance().check().await.unwrap().unwrap();
 
     assert_eq!((health.vms, health.journal.as_str(), health.unwritable), (90, "wal", None));
     assert_eq!(health.schema, health.newest_schema);
@@ -333,20 +333,20 @@ async fn test_check_valid_database_reports_its_state() {
 
 #[tokio::test]
 async fn test_check_index_missing_a_row_is_corrupt() {
-    let ground = Ground::new().await;
+    let fixture = Fixture::new().await;
     let root: i64 = {
         let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'storage_of_vm'";
-        Connection::open(&ground.path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+        Connection::open(&fixture.path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
     };
     // An index without entries: type 10, no cells, the content begins at the end of the page.
     let mut empty = vec![0_u8; 4096];
     empty[..8].copy_from_slice(&[10, 0, 0, 0, 0, 0x10, 0, 0]);
-    ground.write_at((root.cast_unsigned() - 1) * 4096, &empty);
-    assert_eq!(SqliteStore::open(&ground.path).unwrap().list().await.unwrap().len(), 90, "commands see nothing of it");
+    fixture.write_at((root.cast_unsigned() - 1) * 4096, &empty);
+    assert_eq!(SqliteStore::open(&fixture.path).unwrap().list().await.unwrap().len(), 90, "commands do not notice");
 
-    let found = ground.care().examine().await;
+    let found = fixture.maintenance().check().await;
 
     assert!(matches!(found, Err(StoreError::Corrupt { .. })), "{found:?}");
-    let repaired = ground.mend().await;
-    assert_eq!(by_origin(&repaired), BTreeMap::from([("Database".to_owned(), 90)]));
+    let report = fixture.repair().await;
+    assert_eq!(by_origin(&report), BTreeMap::from([("Database".to_owned(), 90)]));
 }

@@ -24,7 +24,7 @@ impl App {
     /// Examines the database, and repairs it or backs it up if asked to.
     pub(crate) async fn database_findings(&self, fix: bool) -> (Vec<Finding>, Access) {
         let care = &self.upkeep().care;
-        match care.examine().await {
+        match care.check().await {
             Ok(None) => self.absent_finding(fix).await,
             Ok(Some(health)) => (self.sound_findings(&health, fix).await, Access::Usable),
             Err(error) => {
@@ -40,7 +40,7 @@ impl App {
     }
 
     fn subject(&self) -> String {
-        shown(&self.upkeep().care.place())
+        self.upkeep().care.location()
     }
 
     fn found_error(&self, error: &StoreError) -> Finding {
@@ -55,7 +55,7 @@ impl App {
             let what = "there is none yet; it is made when it is needed";
             return (vec![Finding::new(Severity::Ok, Area::Database, self.subject(), what)], Access::NoneYet);
         }
-        let lost = StoreError::Lost { path: self.upkeep().care.place(), vms };
+        let lost = StoreError::Lost { location: self.subject(), vms };
         self.repaired(self.found_error(&lost).fixable(), fix).await
     }
 
@@ -104,7 +104,7 @@ impl App {
             return (vec![finding], Access::Unusable);
         }
         let known = self.known_by_copies().await;
-        match self.upkeep().care.mend(known).await {
+        match self.upkeep().care.repair(known).await {
             Ok(mended) => {
                 let mut findings = vec![finding.fixed(in_words(&mended))];
                 for lost in mended.lost {

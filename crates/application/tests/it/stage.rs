@@ -72,7 +72,7 @@ impl EventLog for StagedStore {
 impl Store for StagedStore {
     async fn commit(&self, changes: ChangeSet) -> Result<(), StoreError> {
         if self.is_full.load(Ordering::Relaxed) {
-            return Err(StoreError::Full { path: "/d/maqet.db".into() });
+            return Err(StoreError::Full { location: "/d/maqet.db".into() });
         }
         self.inner.commit(changes).await
     }

@@ -63,19 +63,19 @@ pub struct RepairReport {
 #[async_trait]
 pub trait StoreMaintenance: Send + Sync {
     /// Returns where the database is, for messages.
-    fn place(&self) -> PathBuf;
+    fn location(&self) -> String;
 
-    /// Returns whether there is no database at all; looks at nothing but that.
+    /// Returns whether there is no database; checks nothing else.
     fn is_absent(&self) -> bool;
 
-    /// Reads all of the database and changes nothing; `None` where there is none.
+    /// Reads the whole database without changing it; `None` if there is none.
     ///
     /// Errors: those of opening and reading: `Corrupt`, `NewerSchema`, `Busy`, `Full`, `Unavailable`, `Failed`.
-    async fn examine(&self) -> Result<Option<StoreHealth>, StoreError>;
+    async fn check(&self) -> Result<Option<StoreHealth>, StoreError>;
 
     /// Copies a database that is sound; returns where to. The oldest backups go.
     ///
-    /// Errors: as [`StoreMaintenance::examine`].
+    /// Errors: as [`StoreMaintenance::check`].
     async fn backup(&self) -> Result<PathBuf, StoreError>;
 
     /// Returns the newest backup, if there is one.
@@ -86,5 +86,5 @@ pub trait StoreMaintenance: Send + Sync {
     /// What is there is copied first, and stays untouched until the new one is complete. A VM of `known` is taken only
     /// where the database cannot tell whether it holds it.
     /// Errors: `Busy` when somebody else is at it, `NewerSchema` (it is not damaged), `Full`, `Unavailable`, `Failed`.
-    async fn mend(&self, known: Vec<KeptVm>) -> Result<RepairReport, StoreError>;
+    async fn repair(&self, known: Vec<KeptVm>) -> Result<RepairReport, StoreError>;
 }

@@ -1,7 +1,5 @@
 //! What is kept: VMs, storage records, history and events.
 
-use std::path::PathBuf;
-
 use async_trait::async_trait;
 
 use crate::change::{ChangeSet, StorageRecord};
@@ -26,48 +24,48 @@ pub enum StoreError {
         id: VmId,
     },
     /// Others kept the store locked for too long.
-    #[error("the database `{}` is locked by others", path.display())]
+    #[error("the database `{location}` is locked by others")]
     Busy {
         /// The database.
-        path: PathBuf,
+        location: String,
     },
     /// What is in the file is no database of ours, or is damaged.
-    #[error("the database `{}` is damaged: {detail}", path.display())]
+    #[error("the database `{location}` is damaged: {detail}")]
     Corrupt {
         /// The database.
-        path: PathBuf,
+        location: String,
         /// What was found.
         detail: String,
     },
     /// There is no database, and VMs that were in one are still known.
-    #[error("the database `{}` is gone, and {vms} of its VMs are still known", path.display())]
+    #[error("the database `{location}` is gone, and {vms} of its VMs are still known")]
     Lost {
-        /// Where it was.
-        path: PathBuf,
+        /// The database.
+        location: String,
         /// How many VMs there are copies of.
         vms: usize,
     },
     /// The database was written by a newer maqet.
-    #[error("the database `{}` has schema {found}, and this maqet knows {known}", path.display())]
+    #[error("the database `{location}` has schema {found}, and this maqet knows {known}")]
     NewerSchema {
         /// The database.
-        path: PathBuf,
+        location: String,
         /// The schema found.
         found: i64,
         /// The newest schema known.
         known: i64,
     },
     /// There is no space to write.
-    #[error("there is no space left to write to the database `{}`", path.display())]
+    #[error("there is no space left to write to the database `{location}`")]
     Full {
         /// The database.
-        path: PathBuf,
+        location: String,
     },
     /// The database cannot be opened or may not be written.
-    #[error("the database `{}` cannot be used", path.display())]
+    #[error("the database `{location}` cannot be used")]
     Unavailable {
         /// The database.
-        path: PathBuf,
+        location: String,
         /// Why.
         source: Cause,
     },

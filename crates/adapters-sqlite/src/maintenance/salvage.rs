@@ -1,4 +1,4 @@
-//! What can still be read of a damaged database, row by row and in raw values.
+//! Reads what is left of a damaged database, row by row and as raw values.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -9,41 +9,39 @@ use rusqlite::config::DbConfig;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, params_from_iter};
 
-use super::beside;
-use crate::birth::image;
-use crate::limits;
-use crate::place::Place;
+use crate::path::{DatabasePath, with_suffix};
+use crate::{create, limits};
 
-/// The part of the first page that tells how the file is to be read (<https://sqlite.org/fileformat2.html>, 1.3).
+/// The size of the file header (<https://sqlite.org/fileformat2.html>, 1.3).
 const HEADER: usize = 100;
 
-/// The size of our pages.
+/// The size of a page.
 const PAGE: usize = 4096;
 
-/// Where the header holds the number of pages.
+/// The bytes of the header that hold the number of pages.
 const PAGES: std::ops::Range<usize> = 28..32;
 
-/// A table, as the newest schema has it.
+/// A table of the newest schema.
 #[derive(Debug, Clone)]
 pub(super) struct Table {
     pub(super) name: String,
     pub(super) columns: Vec<String>,
-    /// The column that tells its rows apart, where one does.
+    /// The column of its primary key, if that is one column.
     key: Option<String>,
 }
 
-/// What was read of a table.
+/// The rows that could be read of a table.
 #[derive(Debug, Default)]
-pub(super) struct Read {
-    /// The columns that were there.
+pub(super) struct TableContent {
+    /// The columns that exist.
     pub(super) columns: Vec<String>,
-    /// The rows, each with a value for each of these.
+    /// The rows, each with a value for each column.
     pub(super) rows: Vec<Vec<Value>>,
-    /// Whether something of the table could not be read.
-    pub(super) is_broken: bool,
+    /// Whether rows may be missing.
+    pub(super) is_damaged: bool,
 }
 
-/// Returns the tables of a sound database.
+/// Returns the tables of a valid database.
 pub(super) fn tables(connection: &Connection) -> rusqlite::Result<Vec<Table>> {
     let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY rowid";
     let names: Vec<String> = connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
@@ -65,7 +63,7 @@ fn table(connection: &Connection, name: String) -> rusqlite::Result<Table> {
     Ok(Table { name, columns, key })
 }
 
-/// A copy of a damaged database in a folder of its own, which goes with it.
+/// A copy of a damaged database in a temporary folder.
 #[derive(Debug)]
 pub(super) struct WorkCopy {
     folder: PathBuf,
@@ -76,50 +74,50 @@ pub(super) struct WorkCopy {
 
 impl Drop for WorkCopy {
     fn drop(&mut self) {
-        let _gone_already = fs::remove_dir_all(&self.folder);
+        let _not_critical = fs::remove_dir_all(&self.folder);
     }
 }
 
 impl WorkCopy {
-    /// Copies the database and its log; what is not there is empty.
-    pub(super) fn of(place: &Place) -> io::Result<Self> {
-        let folder = place.folder.join(format!(".tmp-{}", uuid::Uuid::new_v4().simple()));
+    /// Copies the database and its log; missing files count as empty.
+    pub(super) fn new(path: &DatabasePath) -> io::Result<Self> {
+        let folder = path.folder.join(format!(".tmp-{}", uuid::Uuid::new_v4().simple()));
         DirBuilder::new().mode(0o700).create(&folder)?;
         let database = folder.join("work.db");
         let mut copy = Self { folder, database, content: Vec::new(), log: None };
-        copy.content = read_if_there(&place.file)?.unwrap_or_default();
-        copy.log = read_if_there(&beside(&place.file, "-wal"))?;
+        copy.content = read_if_present(&path.file)?.unwrap_or_default();
+        copy.log = read_if_present(&path.beside("-wal"))?;
         Ok(copy)
     }
 
-    /// Opens the copy in the first way in which its tables can be seen.
+    /// Opens the copy, if its tables can be found.
     ///
-    /// A header that is gone is replaced by that of a new database, and so is the whole first page, which holds where
-    /// the tables begin: that is the same for every database of ours.
+    /// If they cannot, the header of a new database is grafted onto the file, and then its whole first page, which says
+    /// where the tables begin: that is the same in every database of maqet.
     pub(super) fn open(&self) -> io::Result<Option<Connection>> {
-        let newborn = image().map_err(io::Error::other)?;
+        let empty = create::empty_content().map_err(io::Error::other)?;
         for graft in [0, HEADER, PAGE] {
-            if let Some(connection) = self.try_with(&newborn, graft)? {
+            if let Some(connection) = self.try_with(&empty, graft)? {
                 return Ok(Some(connection));
             }
         }
         Ok(None)
     }
 
-    fn try_with(&self, newborn: &[u8], graft: usize) -> io::Result<Option<Connection>> {
+    fn try_with(&self, empty: &[u8], graft: usize) -> io::Result<Option<Connection>> {
         for ending in ["-wal", "-shm"] {
-            let _not_there = fs::remove_file(beside(&self.database, ending));
+            let _may_be_missing = fs::remove_file(with_suffix(&self.database, ending));
         }
-        fs::write(&self.database, grafted(&self.content, newborn, graft))?;
+        fs::write(&self.database, grafted(&self.content, empty, graft))?;
         fs::set_permissions(&self.database, fs::Permissions::from_mode(0o600))?;
         if let Some(log) = &self.log {
-            fs::write(beside(&self.database, "-wal"), log)?;
+            fs::write(with_suffix(&self.database, "-wal"), log)?;
         }
         Ok(open_damaged(&self.database).ok().filter(has_tables))
     }
 }
 
-fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
+fn read_if_present(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match fs::read(path) {
         Ok(content) => Ok(Some(content)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -127,15 +125,15 @@ fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Returns `content` with the first `graft` bytes of a new database, and as many pages as that has at least.
-fn grafted(content: &[u8], newborn: &[u8], graft: usize) -> Vec<u8> {
+/// Returns `content` with the first `graft` bytes of an empty database, padded to at least its size.
+fn grafted(content: &[u8], empty: &[u8], graft: usize) -> Vec<u8> {
     let mut bytes = content.to_vec();
     if graft == 0 {
         return bytes;
     }
-    // Pages that are missing are no pages, lest a table that is gone be taken for an empty one.
-    bytes.resize(bytes.len().next_multiple_of(PAGE).max(newborn.len()), 0);
-    bytes[..graft].copy_from_slice(&newborn[..graft]);
+    // Missing pages are zeroes, which are not valid, so that a missing table is not taken for an empty one.
+    bytes.resize(bytes.len().next_multiple_of(PAGE).max(empty.len()), 0);
+    bytes[..graft].copy_from_slice(&empty[..graft]);
     let pages = u32::try_from(bytes.len() / PAGE).unwrap_or(u32::MAX);
     bytes[PAGES].copy_from_slice(&pages.to_be_bytes());
     bytes
@@ -146,18 +144,18 @@ fn open_damaged(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
-    // Lets a file be read that is shorter than its header says.
+    // Allows a file to be shorter than its header says.
     connection.pragma_update(None, "writable_schema", true)?;
     Ok(connection)
 }
 
-/// Returns whether the tables of VMs can be seen; the log is read in by this.
+/// Returns whether the tables of VMs can be found; this also applies the log.
 fn has_tables(connection: &Connection) -> bool {
     let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('vm', 'definition')";
     connection.query_row(sql, [], |row| row.get::<_, i64>(0)).is_ok_and(|count| count == 2)
 }
 
-/// Opens a backup to be read.
+/// Opens a backup for reading.
 pub(super) fn open_backup(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
@@ -165,21 +163,21 @@ pub(super) fn open_backup(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Reads what can be read of a table: from its beginning and its end up to what is damaged, then between by steps, then
-/// those of `keys` that are missing, one by one.
-pub(super) fn read(connection: &Connection, table: &Table, keys: &[Value]) -> Read {
-    let there: Vec<String> = match self::table(connection, table.name.clone()) {
+/// Reads what can be read of a table: from both ends up to the damaged part, then behind it in steps, then the rows of
+/// `keys` one by one.
+pub(super) fn read_table(connection: &Connection, table: &Table, keys: &[Value]) -> TableContent {
+    let present: Vec<String> = match self::table(connection, table.name.clone()) {
         Ok(found) => table.columns.iter().filter(|column| found.columns.contains(column)).cloned().collect(),
         Err(_) => Vec::new(),
     };
-    let mut read = Read { columns: there, ..Read::default() };
+    let mut read = TableContent { columns: present, ..TableContent::default() };
     if read.columns.is_empty() {
-        read.is_broken = true;
+        read.is_damaged = true;
         return read;
     }
     let Some(key) = table.key.clone().filter(|key| read.columns.contains(key)) else {
         let whole = rows(connection, &select(table, &read.columns, ""), &[], &mut read.rows);
-        read.is_broken = whole.is_err();
+        read.is_damaged = whole.is_err();
         return read;
     };
     let at = read.columns.iter().position(|column| *column == key).unwrap_or_default();
@@ -187,14 +185,14 @@ pub(super) fn read(connection: &Connection, table: &Table, keys: &[Value]) -> Re
     if rows(connection, &forward, &[], &mut read.rows).is_ok() {
         return read;
     }
-    read.is_broken = true;
-    let begun = read.rows.last().map(|row| row[at].clone());
+    read.is_damaged = true;
+    let last_before = read.rows.last().map(|row| row[at].clone());
     let mut from_end = Vec::new();
     let backward = select(table, &read.columns, &format!("ORDER BY \"{key}\" DESC"));
-    let _ends_where_it_is_damaged = rows(connection, &backward, &[], &mut from_end);
+    let _ends_at_the_damage = rows(connection, &backward, &[], &mut from_end);
     read.rows.append(&mut from_end);
-    if let Some(Value::Integer(first)) = begun {
-        between(connection, table, &key, first, &mut read);
+    if let Some(Value::Integer(first)) = last_before {
+        read_behind_damage(connection, table, &key, first, &mut read);
     }
     let one = select(table, &read.columns, &format!("WHERE \"{key}\" = ?1"));
     for key in keys {
@@ -204,8 +202,8 @@ pub(super) fn read(connection: &Connection, table: &Table, keys: &[Value]) -> Re
     read
 }
 
-/// Reads on behind a damaged part, looking for its end by steps that grow.
-fn between(connection: &Connection, table: &Table, key: &str, first: i64, read: &mut Read) {
+/// Reads on behind a damaged part, whose end is searched for in growing steps.
+fn read_behind_damage(connection: &Connection, table: &Table, key: &str, first: i64, read: &mut TableContent) {
     let order = format!("WHERE \"{key}\" > ?1 ORDER BY \"{key}\"");
     let sql = select(table, &read.columns, &order);
     let at = read.columns.iter().position(|column| column == key).unwrap_or_default();
@@ -220,7 +218,7 @@ fn between(connection: &Connection, table: &Table, key: &str, first: i64, read: 
         }
         match read.rows.get(before..).and_then(<[_]>::last).map(number) {
             Some(reached) => (from, step) = (reached, 1),
-            None => step = (step * 2).min(limits::SKIP_LONGEST),
+            None => step = (step * 2).min(limits::MAX_SKIP),
         }
     }
 }
@@ -230,7 +228,7 @@ fn select(table: &Table, columns: &[String], tail: &str) -> String {
     format!("SELECT {} FROM \"{}\" {tail}", columns.join(", "), table.name)
 }
 
-/// Adds what a query returns until it ends or fails.
+/// Adds the rows of a query until it ends or fails.
 fn rows(connection: &Connection, sql: &str, with: &[Value], into: &mut Vec<Vec<Value>>) -> rusqlite::Result<()> {
     let mut statement = connection.prepare(sql)?;
     let columns = statement.column_count();
@@ -241,7 +239,7 @@ fn rows(connection: &Connection, sql: &str, with: &[Value], into: &mut Vec<Vec<V
     Ok(())
 }
 
-/// Removes rows of a key that was there already.
+/// Removes rows with a duplicate key.
 fn distinct(rows: &mut Vec<Vec<Value>>, at: usize) {
     let mut seen = std::collections::HashSet::new();
     rows.retain(|row| seen.insert(format!("{:?}", row[at])));

@@ -1,0 +1,197 @@
+//! The worker of a connection: a thread that takes jobs from a bounded queue. Short reads bypass it while it is idle.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use maqet_domain::port::StoreError;
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::database::{Database, LazyDatabase};
+use crate::limits;
+
+type Job = Box<dyn FnOnce(&mut LazyDatabase) + Send>;
+
+/// A database and the thread that works on it; dropped, it finishes the queued jobs and closes the database.
+#[derive(Debug)]
+pub(crate) struct ConnectionWorker {
+    database: Arc<Mutex<LazyDatabase>>,
+    /// The number of queued and running jobs.
+    unfinished: Arc<AtomicUsize>,
+    thread: Mutex<Option<Thread>>,
+}
+
+/// The thread, started by the first job.
+#[derive(Debug)]
+struct Thread {
+    jobs: mpsc::Sender<Job>,
+    handle: JoinHandle<()>,
+}
+
+/// The worker thread is gone; only a panic ends it early.
+#[derive(Debug, thiserror::Error)]
+#[error("the thread of the database has panicked")]
+struct WorkerGone;
+
+impl ConnectionWorker {
+    /// Takes a database; the first job starts the thread.
+    pub(crate) fn new(database: LazyDatabase) -> Self {
+        Self {
+            database: Arc::new(Mutex::new(database)),
+            unfinished: Arc::new(AtomicUsize::new(0)),
+            thread: Mutex::new(None),
+        }
+    }
+
+    /// Returns the database, for maintenance of its file.
+    pub(crate) fn database(&self) -> Arc<Mutex<LazyDatabase>> {
+        Arc::clone(&self.database)
+    }
+
+    /// Returns whether the database is open, or in use.
+    pub(crate) fn is_open(&self) -> bool {
+        self.database.try_lock().map_or(true, |database| database.is_open())
+    }
+
+    /// Reads a few rows: on this thread if the worker is idle, which is faster than to wake another thread; else as a
+    /// job.
+    pub(crate) async fn read_few<T: Send + 'static>(
+        &self,
+        action: &'static str,
+        query: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        // A caller sees its own earlier changes, whether or not it awaited them.
+        if self.unfinished.load(Ordering::Acquire) == 0
+            && let Ok(mut database) = self.database.try_lock()
+        {
+            let database = database.get()?;
+            if !database.is_read_only() {
+                match database.read_within(Duration::ZERO, action, &query) {
+                    Err(StoreError::Busy { .. }) => {}
+                    result => return result,
+                }
+            }
+        }
+        self.run(action, move |database| database.read(action, query)).await
+    }
+
+    /// Runs `work` on the thread; once it is queued it is done, whether or not the result is awaited.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        action: &'static str,
+        work: impl FnOnce(&mut Database) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let gone = || StoreError::Failed { action, source: WorkerGone.into() };
+        let (reply, result) = oneshot::channel();
+        let unfinished = Arc::clone(&self.unfinished);
+        let job: Job = Box::new(move |database| {
+            let result = database.get().and_then(work);
+            unfinished.fetch_sub(1, Ordering::Release);
+            // The caller may have stopped waiting.
+            let _ = reply.send(result);
+        });
+
+        let jobs = self.jobs().map_err(|error| StoreError::Failed { action, source: error.into() })?;
+        let slot = jobs.reserve().await.map_err(|_| gone())?;
+        self.unfinished.fetch_add(1, Ordering::AcqRel);
+        slot.send(job);
+        result.await.map_err(|_| gone())?
+    }
+
+    /// Returns the queue of the thread, which is started if it is not running.
+    fn jobs(&self) -> io::Result<mpsc::Sender<Job>> {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = &*thread {
+            return Ok(thread.jobs.clone());
+        }
+        let (jobs, mut queue) = mpsc::channel::<Job>(limits::MAX_QUEUED_JOBS);
+        let database = Arc::clone(&self.database);
+        let handle = thread::Builder::new().name("maqet-sqlite".to_owned()).spawn(move || {
+            while let Some(job) = queue.blocking_recv() {
+                let Ok(mut database) = database.lock() else { return };
+                job(&mut database);
+            }
+        })?;
+        *thread = Some(Thread { jobs: jobs.clone(), handle });
+        Ok(jobs)
+    }
+}
+
+impl Drop for ConnectionWorker {
+    fn drop(&mut self) {
+        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Thread { jobs, handle }) = thread {
+            drop(jobs);
+            let _ended_by_panic = handle.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::atomic::AtomicBool;
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::Options;
+
+    fn worker(folder: &tempfile::TempDir) -> ConnectionWorker {
+        ConnectionWorker::new(LazyDatabase::new(folder.path().join("maqet.db"), Options::default()))
+    }
+
+    #[tokio::test]
+    async fn test_read_few_idle_worker_needs_no_thread() {
+        let folder = tempfile::tempdir().unwrap();
+        let worker = worker(&folder);
+
+        let one: i64 = worker.read_few("read", |sql| sql.query_row("SELECT 1", [], |row| row.get(0))).await.unwrap();
+
+        assert_eq!(one, 1);
+        assert!(worker.thread.lock().unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn test_read_few_read_only_database_runs_on_the_thread() {
+        let folder = tempfile::tempdir().unwrap();
+        let worker = worker(&folder);
+        worker.database.lock().unwrap().get().unwrap().force_read_only();
+
+        let one: i64 = worker.read_few("read", |sql| sql.query_row("SELECT 1", [], |row| row.get(0))).await.unwrap();
+
+        assert_eq!(one, 1);
+        assert!(worker.thread.lock().unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn test_read_few_after_unawaited_job_runs_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let worker = worker(&folder);
+        let (is_done, was_done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let done = Arc::clone(&is_done);
+        let mut job = Box::pin(worker.run("write", move |_| {
+            held.recv().unwrap();
+            done.store(true, Ordering::Release);
+            Ok(())
+        }));
+        let mut context = Context::from_waker(Waker::noop());
+        let is_queued = job.as_mut().poll(&mut context).is_pending();
+        drop(job);
+        let witness = Arc::clone(&was_done);
+
+        let mut read = pin!(worker.read_few("read", move |_| {
+            witness.store(is_done.load(Ordering::Acquire), Ordering::Release);
+            Ok(())
+        }));
+        let waits = read.as_mut().poll(&mut context).is_pending();
+        release.send(()).unwrap();
+        read.await.unwrap();
+
+        assert_eq!((is_queued, waits, was_done.load(Ordering::Acquire)), (true, true, true));
+    }
+}
