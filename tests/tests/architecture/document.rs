@@ -178,8 +178,6 @@ fn test_tests_that_the_architecture_page_names_exist() {
 
 #[test]
 fn test_error_codes_of_code_and_docs_are_the_same() {
-    let files: Vec<&RustFile> =
-        crates().iter().filter(|name| *name != "xtask").flat_map(|name| shipped(name)).collect();
     let in_docs = first_column(&text("docs/reference/json.md"), "## Error codes");
 
     assert_same("docs/reference/json.md lists the error codes", &error_codes(), &in_docs);
