@@ -1,11 +1,12 @@
 //! Backups: copies that SQLite makes of valid databases, and byte-for-byte copies of damaged ones.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use maqet_adapters_linux::private_file::{new_private_file, private_file};
 use maqet_domain::port::StoreError;
 use rusqlite::Connection;
 
@@ -64,7 +65,7 @@ pub(crate) fn keep_damaged(path: &DatabasePath) -> Result<Vec<PathBuf>, StoreErr
 
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let mut from = File::open(from)?;
-    let mut to = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
+    let mut to = private_file(to)?;
     io::copy(&mut from, &mut to)?;
     to.sync_all()
 }
@@ -101,7 +102,7 @@ fn reserve(folder: &Path, extension: &str) -> io::Result<PathBuf> {
     loop {
         let suffix = if number == 0 { String::new() } else { format!("-{number}") };
         let path = folder.join(format!("maqet-{now}{suffix}.{extension}"));
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+        match new_private_file(&path) {
             Ok(_) => return Ok(path),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < limits::MAX_BACKUP_NAMES => {
                 number += 1;

@@ -18,9 +18,8 @@
 //! | [`replace`] | writes the new database to disk and renames it over the old one |
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use maqet_domain::change::{Change, ChangeSet};
@@ -325,20 +324,13 @@ fn count_log_entries(connection: &Connection) -> rusqlite::Result<u64> {
 ///
 /// The old log goes first, as SQLite would apply it to the new database; the backups hold a copy.
 fn replace(path: &DatabasePath, content: &[u8]) -> io::Result<()> {
-    let temporary = create::temporary_name(path);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    let replaced = create::fill(&mut file, content).and_then(|()| {
-        for suffix in ["-wal", "-shm"] {
-            match fs::remove_file(path.beside(suffix)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Ok(()) | Err(_) => {}
-            }
+    let file = create::new_file(path, content)?;
+    file.sync()?;
+    for suffix in ["-wal", "-shm"] {
+        match fs::remove_file(path.beside(suffix)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
         }
-        fs::rename(&temporary, &path.file)
-    });
-    if replaced.is_err() {
-        let _not_critical = fs::remove_file(&temporary);
     }
-    replaced?;
-    create::sync_folder(path)
+    file.replace()
 }

@@ -113,7 +113,7 @@ fn check_repair_on_full_disk(database: &Path) {
         names.sort();
         names
     };
-    assert!(names(folder).iter().all(|name| !name.starts_with(".tmp")), "{:?}", names(folder));
+    assert!(names(folder).iter().all(|name| !name.starts_with('.')), "{:?}", names(folder));
     let kept: u64 = names(&folder.join("backups")).len() as u64;
     assert!(kept <= 1, "incomplete copies remain: {:?}", names(&folder.join("backups")));
 
