@@ -78,7 +78,7 @@ pub(crate) struct Database {
 #[derive(Debug)]
 enum Access {
     /// The usual way: a write-ahead log and its index, shared by all processes.
-    Shared { connection: Connection, is_durable: bool },
+    Shared { connection: Connection, is_ready_to_write: bool },
     /// The log or its index cannot be created (no space, no permission), so each read opens the database again.
     ReadOnly,
 }
@@ -98,11 +98,12 @@ impl Database {
         let mut connection = connect(&path).map_err(failed)?;
         let access = match retry_while_busy(options.busy_timeout, || schema::identity(&connection)) {
             Ok(found) => {
-                if schema::needs_migration(&path, found)? {
-                    backup::create(&path, &connection)?;
-                    retry_while_busy(options.busy_timeout, || schema::migrate(&mut connection)).map_err(failed)?;
+                match migrate(&path, &mut connection, found, options.busy_timeout) {
+                    // An older schema can be read; a commit tries again.
+                    Ok(()) | Err(StoreError::Full { .. } | StoreError::Unavailable { .. }) => {}
+                    Err(error) => return Err(error),
                 }
-                Access::Shared { connection, is_durable: false }
+                Access::Shared { connection, is_ready_to_write: false }
             }
             Err(error) if prevents_writing(&error) => {
                 drop(connection);
@@ -157,12 +158,14 @@ impl Database {
             // The cause may be gone; if it is not, its error says what it is.
             let connection = connect(&self.path).map_err(failed)?;
             retry_while_busy(timeout, || schema::identity(&connection)).map_err(failed)?;
-            self.access = Access::Shared { connection, is_durable: false };
+            self.access = Access::Shared { connection, is_ready_to_write: false };
         }
-        let Access::Shared { connection, is_durable } = &mut self.access else { return Ok(()) };
-        if !*is_durable {
+        let Access::Shared { connection, is_ready_to_write } = &mut self.access else { return Ok(()) };
+        if !*is_ready_to_write {
+            let found = retry_while_busy(timeout, || schema::identity(connection)).map_err(failed)?;
+            migrate(&self.path, connection, found, timeout)?;
             retry_while_busy(timeout, || make_durable(connection)).map_err(failed)?;
-            *is_durable = true;
+            *is_ready_to_write = true;
         }
         let mut violation = None;
         let written = retry_while_busy(timeout, || match write::apply(connection, changes, &self.options.faults) {
@@ -268,6 +271,21 @@ fn connect_immutable(path: &DatabasePath) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let flags = flags | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     configure(Connection::open_with_flags(path.immutable_uri(), flags)?)
+}
+
+/// Migrates a database of an older schema, after a backup.
+fn migrate(
+    path: &DatabasePath,
+    connection: &mut Connection,
+    found: schema::Identity,
+    timeout: Duration,
+) -> std::result::Result<(), StoreError> {
+    if !schema::needs_migration(path, found)? {
+        return Ok(());
+    }
+    backup::create(path, connection)?;
+    retry_while_busy(timeout, || schema::migrate(connection))
+        .map_err(|error| path.sqlite_error("migrate the database", error))
 }
 
 /// Makes commits durable, whatever SQLite was built with and in whatever mode the file was restored.

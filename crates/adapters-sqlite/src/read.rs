@@ -56,9 +56,8 @@ pub(crate) fn storage(connection: &Connection, id: VmId) -> Result<Vec<StorageRe
 
 /// Reads the newest entries of the history, the newest first.
 pub(crate) fn history(connection: &Connection, limit: u32) -> Result<Vec<RecordedHistory>> {
-    let sql = "SELECT sequence, at, user, host, pid, vm, operation, arguments, inverse_operation, inverse_arguments \
-        FROM history ORDER BY sequence DESC LIMIT ?1";
-    all(connection, sql, params![limit], history_entry)
+    // All columns, because a database that cannot be written may still have schema 1, without `reverts`.
+    all(connection, "SELECT * FROM history ORDER BY sequence DESC LIMIT ?1", params![limit], history_entry)
 }
 
 /// Reads the events after `sequence`, the oldest first.
@@ -155,7 +154,7 @@ fn history_entry(row: &Row<'_>) -> Result<RecordedHistory> {
         vm: row.get::<_, Option<Text<_>>>(5)?.map(|id| id.0),
         call: Call { operation: row.get(6)?, arguments: row.get::<_, Tree>(7)?.0 },
         inverse,
-        reverts: None,
+        reverts: if row.as_ref().column_count() > 10 { row.get(10)? } else { None },
     };
     Ok(RecordedHistory { sequence: row.get(0)?, entry })
 }

@@ -9,7 +9,10 @@ use crate::path::DatabasePath;
 const APPLICATION_ID: i32 = 0x6d71_6574;
 
 /// The migrations from each version to the next; their number is the newest version.
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+const MIGRATIONS: [&[&str]; 2] = [&[include_str!("schema/v1.sql")], &[include_str!("schema/v2.sql"), RENAMES]];
+
+/// Renames values that schema 1 stored; rows of a newer schema do not change.
+const RENAMES: &str = include_str!("schema/renames.sql");
 
 /// What a database says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +68,7 @@ pub(crate) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     // Read again: only the transaction keeps other processes out.
     let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let Some(due) = usize::try_from(version).ok().and_then(|done| MIGRATIONS.get(done..)) else { return Ok(()) };
-    for step in due {
+    for step in due.iter().flat_map(|steps| *steps) {
         transaction.execute_batch(step)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
@@ -73,7 +76,7 @@ pub(crate) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-/// Converts values that older versions stored under other names; rows that need no conversion are not changed.
-pub(crate) fn rename_stored_values(_: &Connection) -> rusqlite::Result<()> {
-    Ok(())
+/// Renames values that older versions stored under other names; other rows do not change.
+pub(crate) fn rename_stored_values(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(RENAMES)
 }

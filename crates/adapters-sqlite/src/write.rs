@@ -178,8 +178,8 @@ fn add_storage(transaction: &Transaction<'_>, record: &StorageRecord) -> Result<
 
 fn add_history(transaction: &Transaction<'_>, entry: &HistoryEntry) -> rusqlite::Result<()> {
     let sql = "INSERT INTO history \
-        (at, user, host, pid, vm, operation, arguments, inverse_operation, inverse_arguments) \
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        (at, user, host, pid, vm, operation, arguments, inverse_operation, inverse_arguments, reverts) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
     let inverse = entry.inverse.as_ref();
     transaction.prepare_cached(sql)?.execute(params![
         Moment(entry.at),
@@ -191,6 +191,7 @@ fn add_history(transaction: &Transaction<'_>, entry: &HistoryEntry) -> rusqlite:
         Tree(entry.call.arguments.clone()),
         inverse.map(|call| call.operation.as_str()),
         inverse.map(|call| Tree(call.arguments.clone())),
+        entry.reverts,
     ])?;
     Ok(())
 }

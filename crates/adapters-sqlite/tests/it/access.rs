@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use maqet_adapters_sqlite::{SqliteMaintenance, SqliteStore};
-use maqet_domain::port::{KeptVm, StoreError, StoreMaintenance};
+use maqet_domain::port::{EventLog, HistoryLog, KeptVm, StoreError, StoreMaintenance};
 use tempfile::TempDir;
 
 use crate::child::{self, add, names, wait};
+use crate::migration::SCHEMA_1;
 
 /// The test in which a child process begins.
 const ENTRY: &str = "access::test_child_without_order_does_nothing";
@@ -26,6 +27,7 @@ fn test_child_without_order_does_nothing() {
         "open" => check_private(&database),
         "read" => check_reads_only(&database, &["web"]),
         "read log" => check_reads_only(&database, &["other", "web"]),
+        "read old schema" => check_old_schema_reads(&database),
         "refuse" => check_refused(&database),
         "fill" => check_full_disk(&database),
         "check" => check_read_only_state(&database),
@@ -51,6 +53,17 @@ fn check_reads_only(database: &Path, expected: &[&str]) {
     let refused = add(&store, "third", 3);
     assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
     assert_eq!(names(&store).unwrap(), expected);
+}
+
+/// Reads a database whose schema cannot be migrated.
+fn check_old_schema_reads(database: &Path) {
+    let store = SqliteStore::open(database).unwrap();
+    assert_eq!(names(&store).unwrap(), ["db", "web"]);
+    assert_eq!(wait(store.newest(u32::MAX)).unwrap().len(), 9);
+    assert_eq!(wait(store.after(0, u32::MAX)).unwrap().len(), 29);
+
+    let refused = add(&store, "third", 3);
+    assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
 }
 
 fn check_refused(database: &Path) {
@@ -162,6 +175,13 @@ impl Fixture {
         path
     }
 
+    /// Copies the database of schema 1, owned by the user of the child.
+    fn old_database(&self) -> PathBuf {
+        let path = self.database();
+        fs::copy(SCHEMA_1, &path).unwrap();
+        path
+    }
+
     /// Creates a database with two VMs, the second one only in the log, as after a writer was killed.
     fn database_with_log(&self) -> PathBuf {
         let path = self.database();
@@ -268,6 +288,26 @@ fn test_open_read_only_file_in_writable_folder_can_be_read() {
     fs::set_permissions(&database, Permissions::from_mode(0o400)).unwrap();
 
     fixture.check("read", &database);
+}
+
+#[test]
+fn test_open_old_schema_in_read_only_folder_can_be_read() {
+    let fixture = Fixture::new();
+    let database = fixture.old_database();
+    fs::set_permissions(database.parent().unwrap(), Permissions::from_mode(0o500)).unwrap();
+
+    fixture.check("read old schema", &database);
+
+    fs::set_permissions(database.parent().unwrap(), Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn test_open_old_schema_in_read_only_file_can_be_read() {
+    let fixture = Fixture::new();
+    let database = fixture.old_database();
+    fs::set_permissions(&database, Permissions::from_mode(0o400)).unwrap();
+
+    fixture.check("read old schema", &database);
 }
 
 #[test]

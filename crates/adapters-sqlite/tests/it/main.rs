@@ -6,4 +6,5 @@ mod access;
 mod child;
 mod concurrency;
 mod damage;
+mod migration;
 mod repair;

@@ -126,7 +126,7 @@ pub fn history(operation: &str, vm: Option<VmId>) -> HistoryEntry {
         vm,
         call: call(operation),
         inverse: vm.map(|_| call("undone")),
-        reverts: None,
+        reverts: vm.map(|_| 1),
     }
 }
 
