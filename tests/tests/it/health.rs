@@ -244,7 +244,7 @@ fn test_orphan_is_listed_and_can_be_adopted() {
     assert_eq!(home.json(&["ls"]).as_array().unwrap().len(), 2);
     assert_eq!(home.json(&["status", "web"])["status"], "orphaned");
     assert_eq!(home.json_error(&["stop", "web"], 4)["code"], "vm.orphaned");
-    assert_eq!(find(&findings(&home, &["--fix"], 1), "leftovers", "problem")["subject"], "web");
+    assert_eq!(find(&findings(&home, &["--fix"], 1), "stale-files", "problem")["subject"], "web");
 
     let left = outcomes(&items(&home, &[], 0));
     assert!(left.contains(&("orphan".to_owned(), "left".to_owned())), "{left:?}");

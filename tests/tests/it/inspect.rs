@@ -60,7 +60,7 @@ fn test_inspect_sockets_show_connected_clients() {
     wait::until(Duration::from_secs(10), "the serial console to be free", || (connected() == false).then_some(()));
 
     let roles: Vec<&str> = before.as_array().unwrap().iter().map(|one| one["role"].as_str().unwrap()).collect();
-    assert_eq!(roles, ["commands", "sessions", "sessions", "external", "serial"]);
+    assert_eq!(roles, ["commands", "sessions", "sessions", "free", "serial"]);
     home.json(&["stop", "web", "--force"]);
 }
 
