@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "what helps a test fails it by panicking, too")]
 
-mod buttons;
 mod cleanup;
 mod console;
 mod copying;
@@ -15,6 +14,7 @@ mod killed;
 mod logs;
 mod ls;
 mod operations;
+mod power;
 mod qmp_run;
 mod stage;
 mod timeouts;
