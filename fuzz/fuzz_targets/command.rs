@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 static REAL: LazyLock<Schema> = LazyLock::new(|| {
     let told = include_str!("../../crates/domain/data/qmp-schema-7.2.json");
-    Schema::of_reply(&serde_json::from_str(told).expect("it is JSON")).expect("it is a schema")
+    Schema::from_reply(&serde_json::from_str(told).expect("it is JSON")).expect("it is a schema")
 });
 
 /// Some of the properties of `virtio-blk-pci` (7.2).
@@ -29,7 +29,7 @@ static PROPERTIES: LazyLock<DeviceProperties> = LazyLock::new(|| {
         {"name": "queue-size", "type": "uint16"},
         {"name": "drive", "type": "str"},
     ]);
-    DeviceProperties::of_reply(&told).expect("these are properties")
+    DeviceProperties::from_reply(&told).expect("these are properties")
 });
 
 fuzz_target!(|text: &str| {
@@ -45,9 +45,9 @@ fuzz_target!(|text: &str| {
 
 /// Returns a schema of somebody's making.
 fn schema(told: &str) -> Option<Schema> {
-    match Schema::of_reply(&serde_json::from_str(told).ok()?) {
+    match Schema::from_reply(&serde_json::from_str(told).ok()?) {
         Ok(schema) => {
-            let kept = Schema::of_text(schema.as_text().to_owned()).expect("what is kept can be read");
+            let kept = Schema::from_text(schema.as_text().to_owned()).expect("what is kept can be read");
             assert_eq!(kept.as_text(), schema.as_text());
             Some(kept)
         }
@@ -68,7 +68,7 @@ fn typed(schema: &Schema, line: &str) {
         Err(why) => return told(&why, &why.to_string()),
     };
     let QmpLine { command, arguments } = &line;
-    if let QmpArguments::Words(words) = arguments {
+    if let QmpArguments::KeyValue(words) = arguments {
         let quoted: Vec<String> = std::iter::once(command).chain(words).map(|word| quote(word)).collect();
         assert_eq!(QmpLine::read(&quoted.join(" ")).as_ref(), Ok(&Some(line.clone())));
     }
@@ -79,14 +79,14 @@ fn typed(schema: &Schema, line: &str) {
 }
 
 fn check(schema: &Schema, name: &str, given: &QmpArguments, read: &QmpCommand) {
-    let again = schema.command_of_json(name, read.arguments.clone());
+    let again = schema.command_from_json(name, read.arguments.clone());
     assert_eq!(again.as_ref(), Ok(read));
     match read_command(schema, name, given, false) {
         Ok(harmless) => assert_eq!((host_access(read), &harmless), (None, read)),
         Err(CommandError::Dangerous { why, .. }) => assert_eq!(host_access(read), Some(why)),
         Err(other) => panic!("what could be read cannot: {other}"),
     }
-    if DeviceProperties::asked_for(read).is_some() {
+    if DeviceProperties::query_for(read).is_some() {
         match PROPERTIES.typed(read.clone()) {
             Ok(typed) => assert_eq!(PROPERTIES.typed(typed.clone()), Ok(typed)),
             Err(why) => told::<SchemaError>(&why, &why.to_string()),

@@ -38,7 +38,7 @@ impl Consoles for QemuConsoles {
         let socket = paths.serial_socket();
         let failed = |why: io::Error| match why.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                ConsoleError::Missing { socket: socket.clone(), elsewhere: None }
+                ConsoleError::Unavailable { socket: socket.clone(), serial: None }
             }
             _ => ConsoleError::Failed { socket: socket.clone(), source: why.into() },
         };
@@ -46,7 +46,7 @@ impl Consoles for QemuConsoles {
         socket.symlink_metadata().map_err(failed)?;
         let claim = Claim::take(paths).await.map_err(failed)??;
         if is_taken_by_a_stranger(paths).await {
-            return Err(ConsoleError::Taken { holder: None });
+            return Err(ConsoleError::InUse { holder: None });
         }
         let stream = UnixStream::connect(&socket).await.map_err(failed)?;
         Ok(Box::new(Attached { stream, socket, _claim: claim }))
@@ -65,7 +65,7 @@ impl Claim {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) if Instant::now() < until => pause().await,
                 Err(TryLockError::WouldBlock) => {
-                    return Ok(Err(ConsoleError::Taken { holder: read_note(&file).map(|note| note.holder) }));
+                    return Ok(Err(ConsoleError::InUse { holder: read_note(&file).map(|note| note.holder) }));
                 }
                 Err(TryLockError::Error(why)) => return Err(why),
             }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use maqet_adapters_linux::atomic_file::AtomicFile;
 use maqet_domain::picture::{PictureFormat, Ppm};
-use maqet_domain::port::{PictureError, PicturePlace, Pictures};
+use maqet_domain::port::{PictureError, PictureFile, Pictures};
 use maqet_domain::vm::RunPaths;
 use rustix::fs::OFlags;
 use uuid::Uuid;
@@ -32,13 +32,13 @@ impl Drop for Place {
     }
 }
 
-impl PicturePlace for Place {
+impl PictureFile for Place {
     fn path(&self) -> &Path {
         &self.0
     }
 
     fn read(&self) -> Result<Vec<u8>, PictureError> {
-        read(&self.0).map_err(|why| PictureError::Unreadable { source: why.into() })
+        read(&self.0).map_err(|why| PictureError::ReadFailed { source: why.into() })
     }
 }
 
@@ -55,18 +55,18 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 #[async_trait]
 impl Pictures for FilePictures {
-    fn place(&self, paths: &RunPaths, format: PictureFormat) -> Box<dyn PicturePlace> {
+    fn new_file(&self, paths: &RunPaths, format: PictureFormat) -> Box<dyn PictureFile> {
         let name = format!("{PREFIX}{}.{format}", Uuid::new_v4().simple());
         Box::new(Place(paths.sockets.join(name)))
     }
 
     fn to_png(&self, ppm: &[u8]) -> Result<Vec<u8>, PictureError> {
-        let picture = Ppm::parse(ppm).ok_or(PictureError::NotAPicture { length: ppm.len() })?;
-        encoded(picture).map_err(|why| PictureError::Unconverted { source: why.into() })
+        let picture = Ppm::parse(ppm).ok_or(PictureError::InvalidImage { length: ppm.len() })?;
+        encoded(picture).map_err(|why| PictureError::EncodeFailed { source: why.into() })
     }
 
     async fn save(&self, file: &Path, picture: &[u8]) -> Result<(), PictureError> {
-        save(file, picture).map_err(|why| PictureError::Unwritable { file: file.to_owned(), source: why.into() })
+        save(file, picture).map_err(|why| PictureError::WriteFailed { file: file.to_owned(), source: why.into() })
     }
 }
 
@@ -131,7 +131,7 @@ mod tests {
         let paths = RunPaths::new(folder.path(), folder.path(), BootNumber(1));
         fs::create_dir(&paths.sockets).unwrap();
 
-        let place = FilePictures.place(&paths, PictureFormat::Ppm);
+        let place = FilePictures.new_file(&paths, PictureFormat::Ppm);
         fs::write(place.path(), "P6").unwrap();
         let while_there = left_behind(&paths.sockets);
         assert_eq!((place.read().unwrap(), while_there), (b"P6".to_vec(), vec![place.path().to_owned()]));

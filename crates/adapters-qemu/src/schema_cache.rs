@@ -65,14 +65,14 @@ impl FileSchemas {
 }
 
 impl Schemas for FileSchemas {
-    fn kept(&self, process: &ProcessIdentity) -> Option<Schema> {
+    fn get(&self, process: &ProcessIdentity) -> Option<Schema> {
         let build = Build::of(process)?;
         let content = read(&self.file(&build))?;
         let (head, text) = content.split_once('\n')?;
-        (head == self::head(&build, text)).then(|| Schema::of_text(text.to_owned()).ok()).flatten()
+        (head == self::head(&build, text)).then(|| Schema::from_text(text.to_owned()).ok()).flatten()
     }
 
-    fn keep(&self, process: &ProcessIdentity, schema: &Schema) {
+    fn put(&self, process: &ProcessIdentity, schema: &Schema) {
         let Some(build) = Build::of(process) else { return };
         let content = format!("{}\n{}", head(&build, schema.as_text()), schema.as_text());
         let written =
@@ -124,7 +124,7 @@ mod tests {
     fn schema(command: &str) -> Schema {
         let told = json!([{"name": command, "meta-type": "command", "arg-type": "0", "ret-type": "0"},
             {"name": "0", "meta-type": "object", "members": []}]);
-        Schema::of_reply(&told).unwrap()
+        Schema::from_reply(&told).unwrap()
     }
 
     /// This process, whose binary is that of the tests.
@@ -144,11 +144,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let schemas = FileSchemas::new(folder.path().join("cache"));
 
-        let before = schemas.kept(&own());
-        schemas.keep(&own(), &schema("query-status"));
+        let before = schemas.get(&own());
+        schemas.put(&own(), &schema("query-status"));
 
         assert_eq!(before, None);
-        assert_eq!(schemas.kept(&own()), Some(schema("query-status")));
+        assert_eq!(schemas.get(&own()), Some(schema("query-status")));
         let file = only_file(&folder.path().join("cache"));
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
@@ -157,7 +157,7 @@ mod tests {
     fn test_schemas_broken_or_foreign_file_is_none_and_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let schemas = FileSchemas::new(folder.path().to_owned());
-        schemas.keep(&own(), &schema("query-status"));
+        schemas.put(&own(), &schema("query-status"));
         let file = only_file(folder.path());
         let whole = fs::read_to_string(&file).unwrap();
         let broken = [
@@ -172,28 +172,28 @@ mod tests {
 
         for content in broken {
             fs::write(&file, &content).unwrap();
-            assert_eq!(schemas.kept(&own()), None, "{}", &content[..content.len().min(200)]);
+            assert_eq!(schemas.get(&own()), None, "{}", &content[..content.len().min(200)]);
         }
         fs::write(&file, &whole).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
-        assert_eq!(schemas.kept(&own()), None);
+        assert_eq!(schemas.get(&own()), None);
 
-        schemas.keep(&own(), &schema("stop"));
-        assert_eq!(schemas.kept(&own()), Some(schema("stop")));
+        schemas.put(&own(), &schema("stop"));
+        assert_eq!(schemas.get(&own()), Some(schema("stop")));
     }
 
     #[test]
     fn test_schemas_link_in_the_place_of_the_file_is_not_followed() {
         let folder = tempfile::tempdir().unwrap();
         let schemas = FileSchemas::new(folder.path().to_owned());
-        schemas.keep(&own(), &schema("query-status"));
+        schemas.put(&own(), &schema("query-status"));
         let file = only_file(folder.path());
         let elsewhere = tempfile::tempdir().unwrap();
         let moved = elsewhere.path().join("moved");
         fs::rename(&file, &moved).unwrap();
         std::os::unix::fs::symlink(&moved, &file).unwrap();
 
-        assert_eq!(schemas.kept(&own()), None);
+        assert_eq!(schemas.get(&own()), None);
     }
 
     #[test]
@@ -202,9 +202,9 @@ mod tests {
         let schemas = FileSchemas::new(folder.path().to_owned());
         let gone = ProcessIdentity { pid: u32::MAX, ..own() };
 
-        schemas.keep(&gone, &schema("query-status"));
+        schemas.put(&gone, &schema("query-status"));
 
-        assert_eq!(schemas.kept(&gone), None);
+        assert_eq!(schemas.get(&gone), None);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

@@ -195,7 +195,7 @@ impl App {
         match &outcome {
             Ok(_) => tracing::info!(operation = O::NAME, millis = took.as_millis(), "done"),
             Err(error) => {
-                tracing::info!(operation = O::NAME, millis = took.as_millis(), error = error.told_in_logs(), "failed");
+                tracing::info!(operation = O::NAME, millis = took.as_millis(), error = error.for_logs(), "failed");
             }
         }
         if O::EFFECT != Effect::Reads {

@@ -50,7 +50,7 @@ pub use input::screen::{Picture, ScreenError};
 pub use job::progress::{Progress, ProgressStream};
 pub use maintenance::{Area, Finding, Maintenance, Severity};
 pub use qmp::{
-    CommandError, Completions, InvalidLine, QmpArguments, QmpLine, QmpShell, completions, read_answer, read_command,
+    CommandError, Completions, InvalidLine, QmpArguments, QmpLine, QmpShell, completions, read_command, read_reply,
 };
 pub use start::size_mismatch::SizeMismatch;
 pub use vm::observe::{BusyReason, VmStatus};

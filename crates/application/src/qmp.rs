@@ -1,4 +1,4 @@
-//! Commands of QMP that somebody asks for: typed by the schema of the QEMU they are for, and looked at before they go.
+//! QMP commands of callers: converted and checked by the schema of the QEMU they are for.
 
 mod complete;
 mod line;
@@ -6,9 +6,11 @@ mod shell;
 
 use std::time::Duration;
 
-use maqet_domain::error::{Explain, Fault};
-use maqet_domain::qmp::{DeviceProperties, HUMAN_MONITOR, HostAccess, Schema, SchemaError, hmp_failure, host_access};
-use maqet_domain::qmp::{QmpCommand, QmpError};
+use maqet_domain::error::{Explain, Explanation, Fault};
+use maqet_domain::qmp::wording::hmp_failure;
+use maqet_domain::qmp::{
+    DeviceProperties, HostAccessRefused, QmpCommand, QmpError, Schema, SchemaError, check_host_access,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -18,134 +20,108 @@ pub use self::shell::QmpShell;
 use crate::vm::monitor::Monitored;
 use crate::{App, Error};
 
-/// The command that tells the schema.
+/// The command that returns the schema.
 const QUERY_SCHEMA: &str = "query-qmp-schema";
 
 /// The arguments of a command, in one of two forms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum QmpArguments {
-    /// As JSON, whose types stay as they are.
+    /// JSON, whose types are kept.
     Json(Map<String, Value>),
-    /// As words, each `key=value`, which get the types of QEMU's schema.
-    Words(Vec<String>),
+    /// `key=value` each, converted to the types of QEMU's schema.
+    KeyValue(Vec<String>),
 }
 
 impl Default for QmpArguments {
     fn default() -> Self {
-        Self::Words(Vec::new())
+        Self::KeyValue(Vec::new())
     }
 }
 
-/// Why a QMP command was not sent, or not done though QEMU says so.
+/// Why a QMP command was not sent, or failed although QEMU reports success.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum CommandError {
     /// It does not fit the schema of the QEMU it is for.
     #[error(transparent)]
     Schema(#[from] SchemaError),
-    /// It reaches the host, and nobody said that it may.
-    #[error("`{command}` {}", why.reason())]
-    Dangerous {
-        /// The command.
-        command: String,
-        /// What it could do.
-        why: HostAccess,
-    },
-    /// The human monitor says in words that it did not do it.
-    #[error("the human monitor did not do it: {why}")]
-    HumanMonitor {
-        /// Its words.
-        why: String,
-    },
+    /// It could reach the host, and permission was not given.
+    #[error(transparent)]
+    HostAccess(#[from] HostAccessRefused),
+    /// The human monitor reports failures as text.
+    #[error("HMP command failed: {reason}")]
+    HumanMonitor { reason: String },
 }
 
 impl CommandError {
-    /// Returns the error as it may be written into logs: what was given may be a password.
-    pub(crate) fn told_in_logs(&self) -> String {
+    /// Returns the message for logs, without values, which may be secret.
+    pub(crate) fn for_logs(&self) -> String {
         match self {
-            Self::Schema(SchemaError::WrongValue { command, argument, .. }) => {
-                format!("the value of `{argument}` of `{command}` does not fit")
+            Self::Schema(SchemaError::InvalidValue { command, argument, .. }) => {
+                format!("invalid value for `{argument}` of `{command}`")
             }
-            Self::Schema(SchemaError::NotAnArgument { .. }) => "a word is not an argument".to_owned(),
-            Self::HumanMonitor { .. } => "the human monitor did not do it".to_owned(),
-            Self::Schema(_) | Self::Dangerous { .. } => self.to_string(),
+            Self::Schema(SchemaError::InvalidSyntax { .. }) => "invalid argument: expected `key=value`".to_owned(),
+            Self::HumanMonitor { .. } => "HMP command failed".to_owned(),
+            Self::Schema(_) | Self::HostAccess(_) => self.to_string(),
         }
     }
 }
 
 impl Explain for CommandError {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Schema(inner) => inner.code(),
-            Self::Dangerous { .. } => "qmp.dangerous",
-            Self::HumanMonitor { .. } => "qmp.hmp-refused",
-        }
-    }
-
-    fn fault(&self) -> Fault {
-        match self {
-            Self::Schema(inner) => inner.fault(),
-            Self::Dangerous { .. } => Fault::Usage,
-            Self::HumanMonitor { .. } => Fault::Failed,
-        }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        match self {
-            Self::Schema(inner) => inner.hints(),
-            Self::Dangerous { .. } => vec!["say `--allow-dangerous` if that is what you want".to_owned()],
-            Self::HumanMonitor { .. } => Vec::new(),
+            Self::Schema(source) => source.explain(),
+            Self::HostAccess(source) => source.explain(),
+            Self::HumanMonitor { .. } => Explanation::new("qmp.hmp-failed", Fault::Failed),
         }
     }
 }
 
-/// Makes a command of what somebody asks for, and refuses what does not fit `schema` or reaches the host.
+/// Makes a command, and refuses one that does not fit `schema` or could reach the host without permission.
 ///
-/// Errors: `Schema`, `Dangerous`.
+/// Errors: `Schema`, `HostAccess`.
 pub fn read_command(
     schema: &Schema,
     name: &str,
     arguments: &QmpArguments,
-    allows_dangerous: bool,
+    allow_dangerous: bool,
 ) -> Result<QmpCommand, CommandError> {
     let command = match arguments {
-        QmpArguments::Words(words) => schema.command_of_words(name, words)?,
-        QmpArguments::Json(map) => schema.command_of_json(name, map.clone())?,
+        QmpArguments::KeyValue(args) => schema.command_from_args(name, args)?,
+        QmpArguments::Json(map) => schema.command_from_json(name, map.clone())?,
     };
-    match host_access(&command) {
-        Some(why) if !allows_dangerous => Err(CommandError::Dangerous { command: command.execute, why }),
-        Some(_) | None => Ok(command),
-    }
+    check_host_access(&command, allow_dangerous)?;
+    Ok(command)
 }
 
-/// Returns QEMU's answer to a command, unless it is one of the human monitor that tells of a failure.
+/// Returns QEMU's reply to a command, unless it is that of the human monitor to a failed one.
 ///
 /// Errors: `HumanMonitor`.
-pub fn read_answer(command: &QmpCommand, answer: Value) -> Result<Value, CommandError> {
-    let line =
-        command.arguments.get("command-line").and_then(Value::as_str).filter(|_| command.execute == HUMAN_MONITOR);
-    match line.zip(answer.as_str()).and_then(|(line, said)| hmp_failure(line, said)) {
-        Some(why) => Err(CommandError::HumanMonitor { why }),
-        None => Ok(answer),
+pub fn read_reply(command: &QmpCommand, reply: Value) -> Result<Value, CommandError> {
+    let failure = command.human_monitor_line().zip(reply.as_str()).and_then(|(line, text)| hmp_failure(line, text));
+    match failure {
+        Some(reason) => Err(CommandError::HumanMonitor { reason }),
+        None => Ok(reply),
     }
 }
 
-/// Checks the properties of a device that is to be added, and types those that came as words, by what QEMU `told` of
-/// them ([`DeviceProperties::asked_for`]); a driver that QEMU tells nothing of is QEMU's to answer.
+/// Checks the properties in a `device_add`, and converts those given as `key=value`, by QEMU's `reply` to
+/// [`DeviceProperties::query_for`]. QEMU itself answers for a driver whose properties it does not list.
 ///
-/// Errors: `Schema`, and what QEMU was asked in vain with.
+/// Errors: `Schema`, and the error of the query.
 pub(crate) fn with_properties(
     command: QmpCommand,
     arguments: &QmpArguments,
-    told: Result<Value, QmpError>,
+    reply: Result<Value, QmpError>,
 ) -> Result<QmpCommand, Error> {
-    let told = match told {
+    let reply = match reply {
         Err(QmpError::Refused { .. }) => return Ok(command),
-        told => told?,
+        reply => reply?,
     };
-    let Some(properties) = DeviceProperties::of_reply(&told) else { return Ok(command) };
+    let Some(properties) = DeviceProperties::from_reply(&reply) else { return Ok(command) };
     match arguments {
-        QmpArguments::Words(_) => Ok(properties.typed(command).map_err(CommandError::from)?),
+        QmpArguments::KeyValue(_) => Ok(properties.typed(command).map_err(CommandError::from)?),
         QmpArguments::Json(_) => {
             properties.check(&command).map_err(CommandError::from)?;
             Ok(command)
@@ -154,22 +130,22 @@ pub(crate) fn with_properties(
 }
 
 impl App {
-    /// Returns the schema of the QEMU that runs a VM: what is kept of its build, else what it tells now.
+    /// Returns the schema of the QEMU that runs a VM: the cached one of its build, else its own.
     pub async fn qmp_schema(&self, vm: &str) -> Result<Schema, Error> {
         let monitored = self.monitored(vm).await?;
         self.schema_of(&monitored, self.timeouts().qmp).await
     }
 
-    /// The same, waiting at most `deadline` for QEMU to tell it.
-    pub(crate) async fn schema_of(&self, monitored: &Monitored, deadline: Duration) -> Result<Schema, Error> {
+    /// The same, waiting at most `timeout` for QEMU.
+    pub(crate) async fn schema_of(&self, monitored: &Monitored, timeout: Duration) -> Result<Schema, Error> {
         let Monitored { run, process, .. } = monitored;
-        if let Some(kept) = self.ports.schemas.kept(process) {
-            return Ok(kept);
+        if let Some(cached) = self.ports.schemas.get(process) {
+            return Ok(cached);
         }
-        let asking = QmpCommand::new(QUERY_SCHEMA);
-        let told = self.ports.monitors.execute(&run.paths, &asking, deadline).await?;
-        let schema = Schema::of_reply(&told).map_err(|why| QmpError::Garbled { detail: why.to_string() })?;
-        self.ports.schemas.keep(process, &schema);
+        let reply = self.ports.monitors.execute(&run.paths, &QmpCommand::new(QUERY_SCHEMA), timeout).await?;
+        let schema =
+            Schema::from_reply(&reply).map_err(|error| QmpError::InvalidResponse { detail: error.to_string() })?;
+        self.ports.schemas.put(process, &schema);
         Ok(schema)
     }
 }

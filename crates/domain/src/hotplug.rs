@@ -78,7 +78,7 @@ impl DeviceId {
 
     /// Returns the name of the back end that maqet makes for the device.
     pub fn back_end(&self) -> String {
-        back_end_of(&self.0)
+        backend_name(&self.0)
     }
 }
 
@@ -111,7 +111,7 @@ impl From<DeviceId> for String {
 }
 
 /// Returns the name of the back end that maqet makes for a device.
-pub fn back_end_of(device: &str) -> String {
+pub fn backend_name(device: &str) -> String {
     format!("{HOTPLUG_PREFIX}{device}")
 }
 
@@ -126,7 +126,7 @@ pub fn unused_netdevs(info_network: &str) -> Vec<String> {
 }
 
 /// Returns those of them that were made for hot-plugged cards.
-pub fn left_netdevs(info_network: &str) -> Vec<String> {
+pub fn unused_hotplug_netdevs(info_network: &str) -> Vec<String> {
     unused_netdevs(info_network).into_iter().filter(|name| name.starts_with(HOTPLUG_PREFIX)).collect()
 }
 
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn test_unused_netdevs_are_nobodys_and_the_left_ones_are_ours() {
         assert_eq!(unused_netdevs(INFO_NETWORK), ["hotplug-left", "own"]);
-        assert_eq!(left_netdevs(INFO_NETWORK), ["hotplug-left"]);
+        assert_eq!(unused_hotplug_netdevs(INFO_NETWORK), ["hotplug-left"]);
     }
 
     #[test]

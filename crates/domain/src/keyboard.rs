@@ -1,7 +1,7 @@
-//! The guest's keyboard: names of keys, chords, and texts as the keys that type them.
+//! The guest's keyboard: keys, chords, and layouts.
 //!
-//! QEMU names keys by where they are on a keyboard with the American layout (QAPI `QKeyCode`); what a key writes is
-//! decided by the layout that the guest believes in. So a text is typed by [`Layout::chords`] of the guest's layout.
+//! QEMU names keys by their position on an American keyboard (QAPI `QKeyCode`); the layout of the guest decides what a key
+//! types. [`Layout::chords`] returns the keys for a text.
 
 mod chord;
 mod key;
@@ -9,13 +9,13 @@ mod layout;
 
 pub use self::chord::{Chord, InvalidChord};
 pub use self::key::{Key, UnknownKey};
-pub use self::layout::{Layout, UnknownLayout, Untypable};
+pub use self::layout::{Layout, UnknownLayout, UnsupportedCharacter};
 
 use crate::qmp::RunState;
 
-/// Returns whether a machine in this state hears its keyboard; in any other QEMU drops keys without a word (7.2).
+/// Returns whether QEMU passes keys to the guest in this state; in others it drops them silently (7.2).
 ///
-/// A guest that sleeps is woken by them.
-pub const fn hears_keys(state: RunState) -> bool {
+/// A suspended guest is woken by them.
+pub const fn accepts_keys(state: RunState) -> bool {
     matches!(state, RunState::Running | RunState::Suspended)
 }

@@ -1,4 +1,4 @@
-//! Pictures of a guest's screen: the formats QEMU writes, and what they say of themselves.
+//! Screenshots: the image formats that QEMU writes.
 
 use std::fmt;
 use std::path::Path;
@@ -6,42 +6,35 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Explain, Fault};
+use crate::error::{Explain, Explanation, Fault};
 
-/// The format of a picture.
+/// The image format of a screenshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum PictureFormat {
     /// PNG.
     Png,
-    /// PPM, the portable pixmap in its binary form: large, and read by the simplest of programs.
+    /// Binary PPM (portable pixmap): large, and simple to parse.
     Ppm,
 }
 
-/// A word that names no format, or the end of a file's name that does not.
+/// A format, or an extension of a file, that is not supported.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{}` is no format of a picture; there are png and ppm", given.escape_debug())]
-pub struct UnknownFormat {
-    /// What was given.
-    pub given: String,
+#[error("unsupported image format `{}`: expected png or ppm", format.escape_debug())]
+#[expect(missing_docs, reason = "the message names the fields")]
+pub struct UnsupportedFormat {
+    pub format: String,
 }
 
-impl Explain for UnknownFormat {
-    fn code(&self) -> &'static str {
-        "screen.format-unknown"
-    }
-
-    fn fault(&self) -> Fault {
-        Fault::Usage
-    }
-
-    fn hints(&self) -> Vec<String> {
-        vec!["name the file `….png` or `….ppm`, or say `--image-format`".to_owned()]
+impl Explain for UnsupportedFormat {
+    fn explain(&self) -> Explanation {
+        Explanation::new("screen.format-unsupported", Fault::Usage)
+            .hint("name the file `….png` or `….ppm`, or pass `--image-format`")
     }
 }
 
 impl PictureFormat {
-    /// Returns its name.
+    /// Returns the name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Png => "png",
@@ -49,16 +42,16 @@ impl PictureFormat {
         }
     }
 
-    /// Returns the format that a file's name asks for; one without an end asks for PNG.
+    /// Returns the format of a file's extension; PNG if there is none.
     ///
     /// ```
     /// use maqet_domain::picture::PictureFormat;
     ///
-    /// assert_eq!(PictureFormat::of_file("a/b.PPM".as_ref()), Ok(PictureFormat::Ppm));
-    /// assert_eq!(PictureFormat::of_file("a.b/c".as_ref()), Ok(PictureFormat::Png));
-    /// assert!(PictureFormat::of_file("screen.jpg".as_ref()).is_err());
+    /// assert_eq!(PictureFormat::from_path("a/b.PPM".as_ref()), Ok(PictureFormat::Ppm));
+    /// assert_eq!(PictureFormat::from_path("a.b/c".as_ref()), Ok(PictureFormat::Png));
+    /// assert!(PictureFormat::from_path("screen.jpg".as_ref()).is_err());
     /// ```
-    pub fn of_file(file: &Path) -> Result<Self, UnknownFormat> {
+    pub fn from_path(file: &Path) -> Result<Self, UnsupportedFormat> {
         file.extension().map_or(Ok(Self::Png), |end| end.to_string_lossy().parse())
     }
 }
@@ -70,19 +63,19 @@ impl fmt::Display for PictureFormat {
 }
 
 impl FromStr for PictureFormat {
-    type Err = UnknownFormat;
+    type Err = UnsupportedFormat;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.to_ascii_lowercase().as_str() {
             "png" => Ok(Self::Png),
             "ppm" => Ok(Self::Ppm),
-            _ => Err(UnknownFormat { given: text.chars().take(40).collect() }),
+            _ => Err(UnsupportedFormat { format: text.chars().take(40).collect() }),
         }
     }
 }
 
 impl TryFrom<String> for PictureFormat {
-    type Error = UnknownFormat;
+    type Error = UnsupportedFormat;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         text.parse()
@@ -95,38 +88,38 @@ impl From<PictureFormat> for String {
     }
 }
 
-/// A picture in PPM, taken apart.
+/// A parsed PPM image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ppm<'a> {
-    /// Its width.
+    /// The width.
     pub width: u32,
-    /// Its height.
+    /// The height.
     pub height: u32,
-    /// Red, green and blue of each pixel, a byte each, line by line from the top.
+    /// Red, green and blue of each pixel, a byte each, by rows from the top.
     pub pixels: &'a [u8],
 }
 
 impl<'a> Ppm<'a> {
-    /// Reads a picture as QEMU writes it: `P6`, width, height, 255, pixels.
+    /// Parses an image as QEMU writes it: `P6`, width, height, 255, pixels.
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let mut rest = bytes.strip_prefix(b"P6")?;
         let mut numbers = [0; 3];
         for number in &mut numbers {
             rest = rest.trim_ascii_start();
             let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-            let (written, behind) = rest.split_at(digits);
-            *number = std::str::from_utf8(written).ok()?.parse::<u32>().ok()?;
-            rest = behind;
+            let (digits, after) = rest.split_at(digits);
+            *number = std::str::from_utf8(digits).ok()?.parse::<u32>().ok()?;
+            rest = after;
         }
         let [width, height, 255] = numbers else { return None };
         let (b"\n", pixels) = rest.split_at_checked(1)? else { return None };
         let expected = u64::from(width).checked_mul(u64::from(height))?.checked_mul(3)?;
-        let is_whole = width > 0 && height > 0 && u64::try_from(pixels.len()) == Ok(expected);
-        is_whole.then_some(Self { width, height, pixels })
+        let is_complete = width > 0 && height > 0 && u64::try_from(pixels.len()) == Ok(expected);
+        is_complete.then_some(Self { width, height, pixels })
     }
 
-    /// Returns width and height of the smallest rectangle outside of which two pictures are the same; `None` for
-    /// pictures of different sizes.
+    /// Returns width and height of the smallest rectangle that holds all differences between two images; `None` if their
+    /// sizes differ.
     pub fn difference(&self, other: &Ppm<'_>) -> Option<(usize, usize)> {
         if (self.width, self.height) != (other.width, other.height) {
             return None;
@@ -145,9 +138,9 @@ impl<'a> Ppm<'a> {
     }
 }
 
-/// Returns width and height of a picture in PNG, if it is one.
+/// Returns width and height of a PNG image, if it is one.
 pub fn png_size(bytes: &[u8]) -> Option<(u32, u32)> {
-    // The signature, then a chunk's length and name, then the two numbers (ISO/IEC 15948, 5.2 and 11.2.2).
+    // The signature, the length and the name of a chunk, then the two numbers (ISO/IEC 15948, 5.2 and 11.2.2).
     let (head, rest) = bytes.split_at_checked(16)?;
     let is_png = head.starts_with(b"\x89PNG\r\n\x1a\n") && head.ends_with(b"IHDR");
     let number = |at: usize| Some(u32::from_be_bytes(*rest.get(at..)?.first_chunk::<4>()?));
@@ -161,14 +154,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_ppm_as_qemu_writes_it_is_read() {
+    fn test_ppm_of_qemu_is_parsed() {
         let picture = Ppm::parse(b"P6\n2 1\n255\n\x01\x02\x03\n\r\xff").unwrap();
 
         assert_eq!(picture, Ppm { width: 2, height: 1, pixels: b"\x01\x02\x03\n\r\xff" });
     }
 
     #[test]
-    fn test_ppm_difference_is_the_rectangle_around_it() {
+    fn test_ppm_difference_is_smallest_rectangle() {
         let of = |size: &str, pixels: &[u8]| [b"P6\n", size.as_bytes(), b"\n255\n", pixels].concat();
         let mut pixels = [0; 4 * 3 * 3];
         let before = of("4 3", &pixels);
@@ -182,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn test_ppm_half_or_foreign_picture_is_none() {
+    fn test_ppm_incomplete_or_other_format_is_none() {
         for bytes in [b"P6\n2 1\n255\n\x01\x02".as_slice(), b"P5\n1 1\n255\n\x01\x02\x03", b"P6\n1 1\n7\n\x01\x02\x03"]
         {
             assert_eq!(Ppm::parse(bytes), None);
@@ -192,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn test_png_size_is_in_its_head() {
+    fn test_png_size_is_in_header() {
         let head = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x02\xd0\0\0\x01\x90\x08";
 
         assert_eq!(png_size(head), Some((720, 400)));
@@ -202,7 +195,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn test_pictures_any_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+        fn test_pictures_any_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
             let _ = (Ppm::parse(&bytes), png_size(&bytes));
             let _ = Ppm::parse(&[b"P6\n".as_slice(), &bytes].concat());
         }

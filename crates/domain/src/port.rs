@@ -39,7 +39,7 @@ pub use self::lock::{Guard, HeldLock, Holder, LockError, LockName, Locks};
 pub use self::maintenance::{KeptVm, Origin, RepairReport, StoreHealth, StoreMaintenance};
 pub use self::monitor::{MainLoop, MonitorSession, Monitors, Schemas, SessionEvent};
 pub use self::path::{PathKind, Paths};
-pub use self::picture::{PictureError, PicturePlace, Pictures};
+pub use self::picture::{PictureError, PictureFile, Pictures};
 pub use self::probe::{FolderFacts, Probe, Space};
 pub use self::process_stats::{ProcessStats, ProcessUsage};
 pub use self::records::{Chunk, RecordError, Records};

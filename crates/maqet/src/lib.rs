@@ -49,7 +49,7 @@ pub use maqet_application::{
 };
 // Commands of QMP.
 pub use maqet_application::{
-    CommandError, Completions, InvalidLine, QmpArguments, QmpLine, QmpShell, completions, read_answer, read_command,
+    CommandError, Completions, InvalidLine, QmpArguments, QmpLine, QmpShell, completions, read_command, read_reply,
 };
 // What can be waited for.
 pub use maqet_application::{Condition, InvalidCondition, LastLines, Pattern, WaitError};

@@ -187,9 +187,9 @@ fn test_console_second_client_learns_who_is_attached() {
     let pid = first.pid();
     first.wait().ok();
 
-    assert_eq!(second["code"], "console.taken");
+    assert_eq!(second["code"], "console.in-use");
     let cause = second["causes"][0].as_str().unwrap();
-    assert!(cause.contains(&format!("`console` of process {pid} since ")), "{cause}");
+    assert!(cause.contains(&format!("`console` (process {pid}, since ")), "{cause}");
     assert!(second["hints"][0].as_str().unwrap().contains("`maqet logs web --follow`"), "{second}");
 }
 
@@ -312,7 +312,7 @@ fn test_console_external_client_is_reported_until_it_leaves() {
     drop(stranger);
     let free = home.json_error(&["console", "web", "--timeout", "100ms"], 124);
 
-    assert_eq!(taken["causes"][0], "a program that is not maqet's is attached to the serial console");
+    assert_eq!(taken["causes"][0], "another client is attached");
     assert_eq!(free["code"], "console.timed-out");
     home.json(&["stop", "web", "--force"]);
 }
@@ -364,8 +364,8 @@ fn test_console_unavailable_explains_why() {
     let unknown = home.json_error(&["console", "wbe"], 3);
     let escape = home.json_error(&["console", "web", "--escape", "q"], 2);
 
-    assert_eq!((&stopped["code"], &mute["code"]), (&json!("vm.wrong-state"), &json!("console.missing")));
-    assert!(mute["causes"][0].as_str().unwrap().ends_with("its definition says `serial: none`"), "{mute}");
+    assert_eq!((&stopped["code"], &mute["code"]), (&json!("vm.wrong-state"), &json!("console.unavailable")));
+    assert!(mute["causes"][0].as_str().unwrap().ends_with("the definition has `serial: none`"), "{mute}");
     assert_eq!((&unknown["code"], &escape["code"]), (&json!("vm.not-found"), &json!("usage")));
     let none: Vec<Value> = Vec::new();
     assert_eq!(stopped["causes"], json!(none));

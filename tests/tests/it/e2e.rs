@@ -292,7 +292,7 @@ fn test_qmp_command_refused_by_qemu_shows_its_message() {
     let unknown = home.json_error(&["qmp", "web", "no-such"], 2);
     let argument = home.json_error(&["qmp", "web", "device_del", "id=nope"], 1);
 
-    assert_eq!(unknown["code"], "qmp.unknown-command");
+    assert_eq!(unknown["code"], "qmp.command-not-found");
     assert_eq!(argument["code"], "qmp.refused");
     assert!(argument["message"].as_str().unwrap().contains("Device 'nope' not found"));
     home.json(&["stop", "web", "--force"]);

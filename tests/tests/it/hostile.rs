@@ -68,7 +68,7 @@ fn test_qmp_gigabyte_line_is_invalid_in_bounded_memory() {
     });
 
     let error = &finished.code(1).json_error()["error"];
-    assert_eq!(error["code"], "qmp.garbled", "{error}");
+    assert_eq!(error["code"], "qmp.response-invalid", "{error}");
     home.json(&["stop", "web", "--force"]);
 }
 
@@ -99,7 +99,7 @@ fn test_qmp_foreign_protocol_is_shown_escaped() {
     });
 
     let error = &finished.code(1).json_error()["error"];
-    assert_eq!(error["code"], "qmp.garbled");
+    assert_eq!(error["code"], "qmp.response-invalid");
     let message = error["message"].as_str().expect("it has one");
     assert!(message.contains("400 Bad") && !message.contains('\x1b'), "{message}");
     assert_eq!(home.json(&["ls"])[0]["name"], json!("web"));

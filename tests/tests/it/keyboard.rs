@@ -229,9 +229,9 @@ fn test_keys_errors_are_reported_before_sending() {
 
     assert_eq!(
         (&unknown["code"], &unknown["hints"][0]),
-        (&json!("keys.unknown"), &json!("did you mean `delete` or `del`?"))
+        (&json!("keys.key-not-found"), &json!("did you mean `delete` or `del`?"))
     );
-    assert_eq!(untypable["code"], "keys.untypable");
+    assert_eq!(untypable["code"], "keys.character-unsupported");
     assert!(untypable["message"].as_str().unwrap().contains("`ü` (U+00FC) in line 2, column 2"), "{untypable}");
     assert!(layout.contains("there are us, uk, de, fr") || layout.contains("did you mean"), "{layout}");
     assert_eq!((&hold["code"], &stopped["code"]), (&json!("keys.hold-invalid"), &json!("vm.wrong-state")));
@@ -249,11 +249,14 @@ fn test_keys_paused_vm_is_refused() {
 
     assert_eq!(
         (&refused["code"], &refused["hints"][0]),
-        (&json!("keys.not-heard"), &json!("let it go on with `maqet resume web`"))
+        (&json!("keys.unavailable"), &json!("let it go on with `maqet resume web`"))
     );
     // The text may be a password.
     let log = home.maqet(["logs", "web", "--maqet"]).run().ok().stdout;
-    assert!(log.contains("qmp.type") && log.contains("keys.untypable") && log.contains("keys.unknown"), "{log}");
+    assert!(
+        log.contains("qmp.type") && log.contains("keys.character-unsupported") && log.contains("keys.key-not-found"),
+        "{log}"
+    );
     assert!(["secret", "ü", "hunter2"].iter().all(|typed| !log.contains(typed)), "{log}");
     assert_eq!(logged.matches("hunter2").count(), 1, "in the error, and not in the log: {logged}");
 }

@@ -42,14 +42,14 @@ fn test_qmp_unknown_command_or_argument_suggests_names() {
     let (value, words) = refused(&home, "set-action panic=puase");
     let json = home.json_error(&["qmp", "web", "eject", "--json", r#"{"idd": "x"}"#], 2);
 
-    assert_eq!(command, "qmp.unknown-command");
+    assert_eq!(command, "qmp.command-not-found");
     assert!(similar.contains("`query-status`"), "{similar}");
-    assert_eq!(argument, "qmp.unknown-argument");
+    assert_eq!(argument, "qmp.argument-not-found");
     assert!(list.contains("did you mean `node-name`?") && list.contains("`size`"), "{list}");
-    assert_eq!(missing, "qmp.argument-missing");
+    assert_eq!(missing, "qmp.argument-required");
     assert_eq!(value, "qmp.argument-invalid");
     assert!(words.contains("did you mean `pause`?"), "{words}");
-    assert_eq!(json["code"], "qmp.unknown-argument");
+    assert_eq!(json["code"], "qmp.argument-not-found");
     home.json(&["stop", "web", "--force"]);
 }
 
@@ -106,7 +106,7 @@ fn test_qmp_schema_is_cached_and_refetched_if_corrupt() {
 
     assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(repaired, whole);
-    assert_eq!(code, "qmp.unknown-command");
+    assert_eq!(code, "qmp.command-not-found");
     home.json(&["stop", "web", "--force"]);
 }
 
@@ -127,15 +127,12 @@ fn test_qmp_host_access_commands_require_confirmation() {
     qmp(&home, "object-add qom-type=memory-backend-memfd id=n size=1M prealloc=off");
     qmp(&home, &format!("{save} --allow-dangerous"));
 
-    assert_eq!(code, "qmp.dangerous");
+    assert_eq!(code, "qmp.host-access-refused");
     assert!(hints.contains("--allow-dangerous"), "{hints}");
     assert!(!after_refusal);
     assert_eq!(error["message"], "`migrate` can run programs of the host or connect it to others");
-    assert_eq!((&hmp["code"], &device["code"]), (&json!("qmp.dangerous"), &json!("qmp.dangerous")));
-    assert_eq!(
-        memory["message"],
-        "`object-add` takes memory of the host before the guest needs it, or where it chooses"
-    );
+    assert_eq!((&hmp["code"], &device["code"]), (&json!("qmp.host-access-refused"), &json!("qmp.host-access-refused")));
+    assert_eq!(memory["message"], "`object-add` allocates memory of the host in advance or on chosen nodes");
     assert_eq!(fs::read(target).unwrap().len(), 16);
     home.json(&["stop", "web", "--force"]);
 }
@@ -152,7 +149,7 @@ fn test_qmp_hmp_error_output_is_a_failure() {
     let refused = line("drive_del nope", 1);
     let reported = home.json(&["qmp", "web", "human-monitor-command", "command-line=info status"]);
 
-    assert_eq!((&unknown["code"], &refused["code"]), (&json!("qmp.hmp-refused"), &json!("qmp.hmp-refused")));
+    assert_eq!((&unknown["code"], &refused["code"]), (&json!("qmp.hmp-failed"), &json!("qmp.hmp-failed")));
     assert!(refused["message"].as_str().unwrap().ends_with("Device 'nope' not found"), "{refused}");
     assert!(reported.as_str().unwrap().starts_with("VM status: paused"), "{reported}");
     home.json(&["stop", "web", "--force"]);
@@ -186,9 +183,9 @@ fn test_qmp_device_add_properties_are_checked_and_typed() {
     let unknown = home.json_error(&["qmp", "web", "device_add", "driver=virtio-blk-no-such", "x=1"], 1);
     qmp(&home, "device_add driver=virtio-blk-pci id=d drive=n share-rw=on queue-size=0x40 addr=1e");
 
-    assert_eq!(code, "qmp.unknown-argument");
+    assert_eq!(code, "qmp.argument-not-found");
     assert!(hints.contains("`drive`"), "{hints}");
-    assert_eq!(by_json["code"], "qmp.unknown-argument");
+    assert_eq!(by_json["code"], "qmp.argument-not-found");
     assert_eq!(unknown["code"], "qmp.refused");
     assert_eq!(qmp(&home, "qom-get path=/machine/peripheral/d property=queue-size"), 64);
     assert_eq!(qmp(&home, "qom-get path=/machine/peripheral/d property=share-rw"), true);
@@ -203,6 +200,9 @@ fn test_qmp_tiny_timeout_is_not_a_busy_monitor() {
     qmp(&home, "query-status");
     let with_it = home.json_error(&["qmp", "web", "query-status", "--timeout", "0s"], 124);
 
-    assert_eq!((&before_the_schema["code"], &with_it["code"]), (&json!("qmp.no-time"), &json!("qmp.no-time")));
+    assert_eq!(
+        (&before_the_schema["code"], &with_it["code"]),
+        (&json!("qmp.connect-timed-out"), &json!("qmp.connect-timed-out"))
+    );
     home.json(&["stop", "web", "--force"]);
 }

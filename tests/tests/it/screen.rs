@@ -28,7 +28,7 @@ fn test_screenshot_format_follows_name_and_file_is_owned() {
     assert_eq!(named_bytes, ppm_bytes);
     assert_eq!((&png["width"], &png["height"], &png["format"]), (&ppm["width"], &ppm["height"], &json!("png")));
     assert_eq!((&png["file"], &png["bytes"]), (&json!(home.path("screen.png")), &json!(png_bytes.len())));
-    assert_eq!((&named["format"], &unknown["code"]), (&json!("ppm"), &json!("screen.format-unknown")));
+    assert_eq!((&named["format"], &unknown["code"]), (&json!("ppm"), &json!("screen.format-unsupported")));
     // QEMU's own file is removed.
     let left: Vec<_> = home.files().into_iter().filter(|path| path.to_string_lossy().contains("picture-")).collect();
     assert!(left.is_empty(), "{left:?}");
@@ -57,7 +57,7 @@ fn test_screenshot_replaces_files_but_nothing_else() {
     let untouched = fs::read_to_string(&old).unwrap();
     home.json(&["screenshot", "web", "screen.png"]);
 
-    assert_eq!((&through["code"], &nowhere["code"]), (&json!("screen.unwritable"), &json!("screen.unwritable")));
+    assert_eq!((&through["code"], &nowhere["code"]), (&json!("screen.write-failed"), &json!("screen.write-failed")));
     assert_eq!(untouched, "old");
     assert!(fs::read(&old).unwrap().starts_with(b"\x89PNG"));
 }
@@ -68,7 +68,7 @@ fn test_screenshot_without_graphics_card_is_unavailable() {
 
     let refused = home.json_error(&["screenshot", "web", "screen.png"], 4);
 
-    assert_eq!(refused["code"], "screen.none");
+    assert_eq!(refused["code"], "screen.unavailable");
     assert!(refused["hints"][0].as_str().unwrap().contains("--set vga=std"), "{refused}");
     assert!(!home.path("screen.png").exists());
 }

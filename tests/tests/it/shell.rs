@@ -328,8 +328,8 @@ fn test_shell_script_prints_replies_and_stops_at_first_failure() {
 
     assert_eq!(answers[0], json!({"return": {"name": "web"}}));
     assert!(answers[1]["return"]["UUID"].is_string(), "{answers:?}");
-    assert_eq!(answers[2]["error"]["code"], "qmp.unknown-command");
-    assert_eq!(answers[3]["error"]["code"], "qmp.argument-missing");
+    assert_eq!(answers[2]["error"]["code"], "qmp.command-not-found");
+    assert_eq!(answers[3]["error"]["code"], "qmp.argument-required");
     assert_eq!((&answers[4..], code), ([json!({"return": {}})].as_slice(), Some(2)));
     assert_eq!((good.0, good.1.len()), (Some(0), 2));
     assert_eq!(none, (Some(0), Vec::new()));
@@ -344,8 +344,8 @@ fn test_shell_script_host_access_requires_flag() {
     let (code, refused) = script(&home, &[], line);
     let (_, done) = script(&home, &["--allow-dangerous"], line);
 
-    assert_eq!((code, &refused[0]["error"]["code"]), (Some(2), &json!("qmp.dangerous")));
-    assert_ne!(done[0]["error"]["code"], "qmp.dangerous");
+    assert_eq!((code, &refused[0]["error"]["code"]), (Some(2), &json!("qmp.host-access-refused")));
+    assert_ne!(done[0]["error"]["code"], "qmp.host-access-refused");
     home.json(&["stop", "web", "--force"]);
 }
 
@@ -355,7 +355,7 @@ fn test_shell_script_checks_device_properties_as_run() {
 
     let (code, answers) = script(&home, &[], "device_add driver=virtio-rng-pci rngg=x\n");
 
-    assert_eq!((code, &answers[0]["error"]["code"]), (Some(2), &json!("qmp.unknown-argument")));
+    assert_eq!((code, &answers[0]["error"]["code"]), (Some(2), &json!("qmp.argument-not-found")));
     home.json(&["stop", "web", "--force"]);
 }
 

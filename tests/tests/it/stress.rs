@@ -36,10 +36,10 @@ const EXPECTED: [&str; 9] = [
     "vm.not-found",
     // A forced stop does not wait for other clients, nor for a start.
     "vm.start-refused",
-    "qmp.closed",
-    "qmp.no-monitor",
+    "qmp.connection-failed",
+    "qmp.monitor-unavailable",
     "qmp.queue-timed-out",
-    "qmp.no-greeting",
+    "qmp.greeting-timed-out",
 ];
 
 struct Worker<'a> {

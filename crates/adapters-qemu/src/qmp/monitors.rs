@@ -1,4 +1,4 @@
-//! The port [`Monitors`]: connect on demand, ask, leave.
+//! The port [`Monitors`]: connects on demand for each command.
 
 use std::io;
 use std::time::Duration;
@@ -18,60 +18,54 @@ use super::QmpSession;
 use super::queue::{Turn, try_turn, turn};
 use crate::limits::{GREETING_DEADLINE, SESSION_GREETING, SILENCE_TELLS};
 
-/// Talks to the monitors of QEMU.
+/// The monitors of QEMU.
 ///
-/// Each monitor serves one client, so callers take turns by a kernel lock beside its socket. A question about the run
-/// state goes to whichever of our monitors is free, so that it does not wait behind a long command.
+/// Each monitor serves one client, so callers take turns by a lock file beside its socket. The run state is queried on
+/// whichever of the monitors is free, so that it does not wait for a long command.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct QemuMonitors;
 
 #[async_trait]
 impl Monitors for QemuMonitors {
-    async fn execute(&self, paths: &RunPaths, command: &QmpCommand, deadline: Duration) -> Result<Value, QmpError> {
+    async fn execute(&self, paths: &RunPaths, command: &QmpCommand, timeout: Duration) -> Result<Value, QmpError> {
         let started = Instant::now();
-        let until = started + deadline;
+        let until = started + timeout;
         let socket = paths.monitor(MonitorRole::Command);
 
         let turn = match turn(paths, MonitorRole::Command, until).await {
             Ok(Some(turn)) => turn,
-            Ok(None) => return Err(QmpError::QueueTimedOut { after: in_millis(started.elapsed()) }),
-            Err(why) => return Err(QmpError::NoMonitor { socket, source: why.into() }),
+            Ok(None) => return Err(queue_timed_out(started, timeout)),
+            Err(error) => return Err(QmpError::MonitorUnavailable { socket, source: error.into() }),
         };
         let queued = started.elapsed();
         let mut session = match QmpSession::connect_until(&socket, until, GREETING_DEADLINE).await {
-            // The turn came, and with it hardly any time to be greeted in, or to negotiate.
-            Err(QmpError::NoGreeting { after, .. }) if after < queued && after < GREETING_DEADLINE => {
-                return Err(QmpError::QueueTimedOut { after: in_millis(started.elapsed()) });
-            }
-            Err(QmpError::Blocked { after, .. }) if after < queued && after < SILENCE_TELLS => {
-                return Err(QmpError::QueueTimedOut { after: in_millis(started.elapsed()) });
-            }
-            connected => connected.map_err(|why| told_by_silence(why, deadline))?,
+            Err(error) if is_queue_to_blame(&error, queued) => return Err(queue_timed_out(started, timeout)),
+            connected => connected.map_err(|error| unless_too_short(error, timeout))?,
         };
         let result = session.execute_until(command, until).await;
-        // The connection is closed before the turn is over, so that the next caller finds the monitor free.
+        // Closed before the turn ends, so that the next caller finds the monitor free.
         drop(session);
         drop(turn);
         result
     }
 
-    async fn answer(&self, paths: &RunPaths, patience: Duration) -> MonitorAnswer {
-        let until = Instant::now() + patience;
+    async fn answer(&self, paths: &RunPaths, timeout: Duration) -> MonitorAnswer {
+        let until = Instant::now() + timeout;
         let mut waiting = [MonitorRole::Command, MonitorRole::SessionOne, MonitorRole::SessionTwo].to_vec();
         loop {
-            let mut role_taken = None;
+            let mut free = None;
             for (index, role) in waiting.iter().enumerate() {
                 match try_turn(paths, *role) {
                     Ok(Some(turn)) => {
-                        role_taken = Some((index, turn));
+                        free = Some((index, turn));
                         break;
                     }
                     Ok(None) => {}
                     Err(why) => return without_monitor(&why),
                 }
             }
-            let Some((index, turn)) = role_taken else {
-                // Whoever has all the turns is one of us, at work with a QEMU that serves them.
+            let Some((index, turn)) = free else {
+                // Other maqet processes use all monitors, so QEMU responds to them.
                 if Instant::now() >= until {
                     return MonitorAnswer::Blocked;
                 }
@@ -83,7 +77,7 @@ impl Monitors for QemuMonitors {
             drop(turn);
             match answer {
                 Some(answer) => return answer,
-                // A client that is not ours has this monitor.
+                // Another program uses this monitor.
                 None => drop(waiting.remove(index)),
             }
             if waiting.is_empty() {
@@ -92,12 +86,12 @@ impl Monitors for QemuMonitors {
         }
     }
 
-    async fn session(&self, paths: &RunPaths, deadline: Duration) -> Result<Box<dyn MonitorSession>, QmpError> {
+    async fn session(&self, paths: &RunPaths, timeout: Duration) -> Result<Box<dyn MonitorSession>, QmpError> {
         let started = Instant::now();
-        let until = started + deadline;
-        let share = (deadline / 3).min(SESSION_GREETING);
+        let until = started + timeout;
+        let share = (timeout / 3).min(SESSION_GREETING);
         loop {
-            let (mut taken, mut ungreeted) = (0, None);
+            let (mut in_use, mut not_greeted) = (0, None);
             for role in [MonitorRole::SessionOne, MonitorRole::SessionTwo] {
                 let socket = paths.monitor(role);
                 match try_turn(paths, role) {
@@ -105,27 +99,26 @@ impl Monitors for QemuMonitors {
                         Ok(session) => {
                             return Ok(Box::new(HeldSession { session: session.keeping_events(), _turn: turn }));
                         }
-                        Err(other @ (QmpError::NoGreeting { .. } | QmpError::QueueTimedOut { .. })) => {
-                            ungreeted = Some(other);
+                        Err(error @ (QmpError::GreetingTimedOut { .. } | QmpError::QueueTimedOut { .. })) => {
+                            not_greeted = Some(error);
                         }
-                        Err(other) => return Err(told_by_silence(other, deadline)),
+                        Err(error) => return Err(unless_too_short(error, timeout)),
                     },
-                    Ok(None) => taken += 1,
-                    Err(why) => return Err(QmpError::NoMonitor { socket, source: why.into() }),
+                    Ok(None) => in_use += 1,
+                    Err(error) => return Err(QmpError::MonitorUnavailable { socket, source: error.into() }),
                 }
             }
             if Instant::now() >= until {
-                let after = in_millis(started.elapsed());
-                let ungreeted = ungreeted.map(|why| told_by_silence(why, deadline));
-                let told = ungreeted.filter(|why| taken == 0 || matches!(why, QmpError::NoTime));
-                return Err(told.unwrap_or(QmpError::SessionsTaken { after }));
+                let error = not_greeted.map(|error| unless_too_short(error, timeout));
+                let error = error.filter(|error| in_use == 0 || matches!(error, QmpError::ConnectTimedOut));
+                return Err(error.unwrap_or(QmpError::SessionsInUse { after: in_millis(started.elapsed()) }));
             }
             pause().await;
         }
     }
 }
 
-/// A session on a monitor that is ours alone meanwhile; the connection is closed before the turn is over.
+/// A session on a monitor whose turn the caller has; the connection is closed before the turn ends.
 struct HeldSession {
     session: QmpSession,
     _turn: Turn,
@@ -133,35 +126,50 @@ struct HeldSession {
 
 #[async_trait]
 impl MonitorSession for HeldSession {
-    async fn execute(&mut self, command: &QmpCommand, deadline: Duration) -> Result<Value, QmpError> {
-        self.session.execute(command, deadline).await
+    async fn execute(&mut self, command: &QmpCommand, timeout: Duration) -> Result<Value, QmpError> {
+        self.session.execute(command, timeout).await
     }
 
-    async fn heard(&mut self, patience: Duration) -> Result<Option<SessionEvent>, QmpError> {
-        self.session.heard(patience).await
+    async fn next_event(&mut self, timeout: Duration) -> Result<Option<SessionEvent>, QmpError> {
+        self.session.next_event(timeout).await
     }
 
-    async fn main_loop(&mut self, patience: Duration) -> MainLoop {
-        self.session.main_loop(patience).await
+    async fn main_loop(&mut self, timeout: Duration) -> MainLoop {
+        self.session.main_loop(timeout).await
     }
 }
 
-/// Returns what a monitor tells that did not take us, greet or negotiate: nothing of QEMU, if there was no time for it.
-fn told_by_silence(why: QmpError, deadline: Duration) -> QmpError {
-    match why {
-        QmpError::NoGreeting { .. } | QmpError::Blocked { .. } | QmpError::QueueTimedOut { .. }
-            if deadline < SILENCE_TELLS =>
+/// Makes the error of a command that used up its time in the queue.
+fn queue_timed_out(started: Instant, timeout: Duration) -> QmpError {
+    unless_too_short(QmpError::QueueTimedOut { after: in_millis(started.elapsed()) }, timeout)
+}
+
+/// Returns whether a connection failed because the queue left too little time for it.
+fn is_queue_to_blame(error: &QmpError, queued: Duration) -> bool {
+    match error {
+        QmpError::GreetingTimedOut { after, .. } => *after < queued && *after < GREETING_DEADLINE,
+        QmpError::Unresponsive { after, .. } => *after < queued && *after < SILENCE_TELLS,
+        _ => false,
+    }
+}
+
+/// Returns the error of a monitor that could not be used in time; it says nothing about QEMU or other clients if
+/// `timeout` was too short for an idle one.
+fn unless_too_short(error: QmpError, timeout: Duration) -> QmpError {
+    match error {
+        QmpError::GreetingTimedOut { .. } | QmpError::Unresponsive { .. } | QmpError::QueueTimedOut { .. }
+            if timeout < SILENCE_TELLS =>
         {
-            QmpError::NoTime
+            QmpError::ConnectTimedOut
         }
-        why => why,
+        error => error,
     }
 }
 
-/// Returns what is known of a machine whose monitor could not be tried.
+/// Returns what is known of a VM whose monitor could not be reached.
 ///
-/// Without the folder of the sockets, or without a listener, nobody can answer. Anything else is a trouble of ours, as
-/// too many open files, and says nothing about the machine.
+/// Without the folder of the sockets, or without a listener, there is no QEMU. Anything else is a local error, such as too
+/// many open files, and says nothing about the VM.
 fn without_monitor(why: &io::Error) -> MonitorAnswer {
     match why.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => MonitorAnswer::Silent,
@@ -169,34 +177,55 @@ fn without_monitor(why: &io::Error) -> MonitorAnswer {
     }
 }
 
-/// Asks one monitor; `None` when it took nobody, or did not greet, within `share`.
+/// Asks one monitor; `None` if it did not accept the connection, or did not greet, within `share`.
 async fn ask(paths: &RunPaths, role: MonitorRole, until: Instant, share: Duration) -> Option<MonitorAnswer> {
     #[derive(Deserialize)]
     struct QueryStatus {
         status: RunState,
     }
 
-    let told = async {
+    let reply = async {
         let mut session = QmpSession::connect_until(&paths.monitor(role), until, share).await?;
         session.execute_until(&QmpCommand::new("query-status"), until).await
     };
-    match told.await {
-        Ok(told) => Some(match QueryStatus::deserialize(told) {
-            Ok(told) => MonitorAnswer::State(told.status),
+    match reply.await {
+        Ok(reply) => Some(match QueryStatus::deserialize(reply) {
+            Ok(reply) => MonitorAnswer::State(reply.status),
             Err(_) => MonitorAnswer::Silent,
         }),
-        Err(QmpError::NoGreeting { .. } | QmpError::QueueTimedOut { .. }) => None,
-        Err(QmpError::Blocked { .. } | QmpError::TimedOut { .. }) => Some(MonitorAnswer::Blocked),
-        Err(QmpError::NoMonitor { source, .. }) => {
+        Err(QmpError::GreetingTimedOut { .. } | QmpError::QueueTimedOut { .. }) => None,
+        Err(QmpError::Unresponsive { .. } | QmpError::TimedOut { .. }) => Some(MonitorAnswer::Blocked),
+        Err(QmpError::MonitorUnavailable { source, .. }) => {
             Some(source.downcast_ref().map_or(MonitorAnswer::Silent, without_monitor))
         }
         Err(
-            QmpError::SessionsTaken { .. }
-            | QmpError::NoTime
-            | QmpError::TooMuch { .. }
-            | QmpError::Closed { .. }
-            | QmpError::Garbled { .. }
+            QmpError::SessionsInUse { .. }
+            | QmpError::ConnectTimedOut
+            | QmpError::CommandTooLarge { .. }
+            | QmpError::ConnectionClosed { .. }
+            | QmpError::InvalidResponse { .. }
             | QmpError::Refused { .. },
         ) => Some(MonitorAnswer::Silent),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLIS: Duration = Duration::from_millis(1);
+
+    /// Getting the turn took longer than the zero timeout left for the greeting, as on a busy host.
+    #[test]
+    fn test_queue_timed_out_with_tiny_timeout_is_connect_timed_out() {
+        let not_greeted = QmpError::GreetingTimedOut { socket: "/r/qmp.sock".into(), after: MILLIS };
+
+        assert!(is_queue_to_blame(&not_greeted, 3 * MILLIS));
+        assert!(matches!(queue_timed_out(Instant::now(), Duration::ZERO), QmpError::ConnectTimedOut));
+    }
+
+    #[test]
+    fn test_queue_timed_out_with_enough_time_blames_queue() {
+        assert!(matches!(queue_timed_out(Instant::now(), SILENCE_TELLS), QmpError::QueueTimedOut { .. }));
     }
 }

@@ -1,4 +1,4 @@
-//! The queue before a monitor: one of us at a time, across processes.
+//! The queue before a monitor: one maqet process at a time.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -22,12 +22,12 @@ impl Drop for Turn {
     }
 }
 
-/// Returns the file that is locked while somebody of ours uses a monitor.
+/// Returns the file that is locked while a maqet process uses a monitor.
 pub(crate) fn turn_file(paths: &RunPaths, role: MonitorRole) -> PathBuf {
     paths.sockets.join(format!("{}.lock", role.name()))
 }
 
-/// Takes the turn if nobody has it.
+/// Takes the turn if it is free.
 pub(super) fn try_turn(paths: &RunPaths, role: MonitorRole) -> io::Result<Option<Turn>> {
     let file = private_file(&turn_file(paths, role))?;
     try_lock(&file).map(|taken| taken.then_some(Turn { file }))

@@ -77,11 +77,12 @@ impl QmpSession {
     pub(super) async fn connect_until(socket: &Path, until: Instant, greeting: Duration) -> Result<Self, QmpError> {
         let started = Instant::now();
         let greeted_by = until.min(started + greeting);
-        let no_greeting = || QmpError::NoGreeting { socket: socket.to_owned(), after: in_millis(started.elapsed()) };
+        let no_greeting =
+            || QmpError::GreetingTimedOut { socket: socket.to_owned(), after: in_millis(started.elapsed()) };
 
         let wire = match timeout_at(greeted_by, Wire::connect(socket)).await {
             Ok(Ok(wire)) => wire,
-            Ok(Err(why)) => return Err(QmpError::NoMonitor { socket: socket.to_owned(), source: why.into() }),
+            Ok(Err(why)) => return Err(QmpError::MonitorUnavailable { socket: socket.to_owned(), source: why.into() }),
             // Nobody took us: as many wait as the socket lets.
             Err(_) => return Err(QmpError::QueueTimedOut { after: in_millis(started.elapsed()) }),
         };
@@ -89,7 +90,7 @@ impl QmpSession {
         match session.message(greeted_by).await {
             Ok(Message::Greeting { oob }) => session.takes_oob = oob,
             Ok(other) => {
-                return Err(QmpError::Garbled {
+                return Err(QmpError::InvalidResponse {
                     detail: format!("instead of a greeting: {}", quoted(&format!("{other:?}"))),
                 });
             }
@@ -102,7 +103,7 @@ impl QmpSession {
         match session.ask(NEGOTIATION, &wanted, until).await {
             Ok(_) => Ok(session),
             Err(QmpError::TimedOut { command, .. }) => {
-                Err(QmpError::Blocked { command, after: in_millis(started.elapsed()) })
+                Err(QmpError::Unresponsive { command, after: in_millis(started.elapsed()) })
             }
             Err(other) => Err(other),
         }
@@ -122,7 +123,7 @@ impl QmpSession {
         }
     }
 
-    /// Keeps the events that come from now on, for [`heard`](Self::heard).
+    /// Keeps the events that come from now on, for [`next_event`](Self::next_event).
     #[must_use]
     pub fn keeping_events(mut self) -> Self {
         self.decoder.keep_events();
@@ -147,15 +148,15 @@ impl QmpSession {
         self.ask(&command.execute, &command.arguments, until).await
     }
 
-    /// Returns the next event, waiting at most `patience` for one; nothing without
+    /// Returns the next event, waiting at most `timeout` for one; nothing without
     /// [`keeping_events`](Self::keeping_events).
     ///
     /// Errors: `Closed`, `Garbled`.
-    pub async fn heard(&mut self, patience: Duration) -> Result<Option<SessionEvent>, QmpError> {
-        let (started, until) = (Instant::now(), Instant::now() + patience);
+    pub async fn next_event(&mut self, timeout: Duration) -> Result<Option<SessionEvent>, QmpError> {
+        let (started, until) = (Instant::now(), Instant::now() + timeout);
         loop {
-            if let Some(heard) = self.events.as_mut().and_then(EventQueue::take) {
-                return Ok(Some(heard));
+            if let Some(event) = self.events.as_mut().and_then(EventQueue::take) {
+                return Ok(Some(event));
             }
             match self.message(until).await {
                 Ok(message) => drop(self.sort(message)),
@@ -195,11 +196,11 @@ impl QmpSession {
     }
 
     async fn ask(&mut self, execute: &str, arguments: &Map<String, Value>, until: Instant) -> Result<Value, QmpError> {
-        if let Some(why) = too_much(execute, arguments) {
-            return Err(QmpError::TooMuch { command: execute.to_owned(), why });
+        if let Some(reason) = too_much(execute, arguments) {
+            return Err(QmpError::CommandTooLarge { command: execute.to_owned(), reason });
         }
         let started = Instant::now();
-        let blocked = || QmpError::Blocked { command: execute.to_owned(), after: in_millis(started.elapsed()) };
+        let blocked = || QmpError::Unresponsive { command: execute.to_owned(), after: in_millis(started.elapsed()) };
         // What was left of others is sent first, and nothing is added to a line that nobody reads.
         match self.flush(until).await {
             Ok(()) => {}
@@ -320,8 +321,8 @@ impl NoMessage {
     fn into_error(self, command: &str, started: Instant) -> QmpError {
         match self {
             Self::Late => QmpError::TimedOut { command: command.to_owned(), after: in_millis(started.elapsed()) },
-            Self::End => QmpError::Closed { command: command.to_owned() },
-            Self::Garbled(detail) => QmpError::Garbled { detail },
+            Self::End => QmpError::ConnectionClosed { command: command.to_owned() },
+            Self::Garbled(detail) => QmpError::InvalidResponse { detail },
         }
     }
 }

@@ -33,7 +33,7 @@ fn test_attach_while_in_use_names_the_holder() {
         drop(first);
         let third = QemuConsoles.attach(&bench.paths).await;
 
-        let ConsoleError::Taken { holder: Some(holder) } = second else { panic!("{second:?}") };
+        let ConsoleError::InUse { holder: Some(holder) } = second else { panic!("{second:?}") };
         assert_eq!((holder.pid, holder.operation.as_str()), (std::process::id(), "console"));
         assert!(third.is_ok());
     });
@@ -60,7 +60,7 @@ fn test_attached_console_closes_with_qemu() {
         };
         tokio::time::timeout(PATIENCE, removed).await.unwrap();
         let gone = QemuConsoles.attach(&bench.paths).await.err().unwrap();
-        assert!(matches!(gone, ConsoleError::Missing { .. }), "{gone:?}");
+        assert!(matches!(gone, ConsoleError::Unavailable { .. }), "{gone:?}");
     });
 }
 
@@ -84,7 +84,7 @@ fn test_attach_without_console_fails_and_creates_nothing() {
     wait(async {
         let missing = QemuConsoles.attach(&bench.paths).await.err().unwrap();
 
-        assert!(matches!(missing, ConsoleError::Missing { .. }), "{missing:?}");
+        assert!(matches!(missing, ConsoleError::Unavailable { .. }), "{missing:?}");
         assert!(!bench.paths.sockets.exists());
     });
 }

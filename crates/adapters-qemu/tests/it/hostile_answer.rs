@@ -35,14 +35,14 @@ async fn status(session: &mut QmpSession) -> Result<Value, QmpError> {
 fn test_greeting_interrupted_times_out() {
     let refused = ask(&[say(&GREETING[..20]), Hang], SOON);
 
-    assert!(matches!(refused, Err(QmpError::NoGreeting { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(QmpError::GreetingTimedOut { .. })), "{refused:?}");
 }
 
 #[test]
 fn test_greeting_cut_off_is_closed() {
     let refused = ask(&[say(&GREETING[..20])], PATIENCE);
 
-    assert!(matches!(refused, Err(QmpError::Closed { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(QmpError::ConnectionClosed { .. })), "{refused:?}");
 }
 
 #[test]
@@ -58,7 +58,10 @@ fn test_greeting_without_fields_is_accepted() {
 fn test_negotiation_cut_off_is_closed() {
     let refused = ask(&[say(GREETING), Hear, say(&NEGOTIATED[..9])], PATIENCE);
 
-    assert!(matches!(&refused, Err(QmpError::Closed { command }) if command == "qmp_capabilities"), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(QmpError::ConnectionClosed { command }) if command == "qmp_capabilities"),
+        "{refused:?}"
+    );
 }
 
 #[test]
@@ -92,7 +95,7 @@ fn test_reply_not_an_object_is_invalid() {
         let refused = ask(&after_negotiation([say(garbage), Hang]), PATIENCE);
 
         let shown = String::from_utf8_lossy(&garbage[..garbage.len().min(60)]).into_owned();
-        let Err(QmpError::Garbled { detail }) = refused else { panic!("{shown}: {refused:?}") };
+        let Err(QmpError::InvalidResponse { detail }) = refused else { panic!("{shown}: {refused:?}") };
         // The message is short, and safe on a terminal.
         assert!(detail.len() < 1_000 && !detail.contains(char::is_control), "{shown}: {detail}");
     }
@@ -209,7 +212,7 @@ fn test_error_with_endless_description_is_truncated() {
     let garbled = ask(&[say(no_greeting.as_bytes()), Hang], PATIENCE);
 
     let Err(QmpError::Refused { class, description, .. }) = refused else { panic!("not refused") };
-    let Err(QmpError::Garbled { detail }) = garbled else { panic!("not garbled") };
+    let Err(QmpError::InvalidResponse { detail }) = garbled else { panic!("not garbled") };
     assert!([&class, &description].iter().all(|words| words.len() < 5_000 && words.ends_with("ä…")), "{}", class.len());
     assert!(detail.len() < 1_000, "{}", detail.len());
 }
@@ -229,7 +232,7 @@ fn test_events_of_wrong_types_are_ignored() {
 
     let (answer, first, second) = with_session(&acts, PATIENCE, async |session| {
         let answer = status(session).await?;
-        Ok((answer, session.heard(Duration::ZERO).await?, session.heard(Duration::ZERO).await?))
+        Ok((answer, session.next_event(Duration::ZERO).await?, session.next_event(Duration::ZERO).await?))
     })
     .unwrap();
 
@@ -250,8 +253,8 @@ fn test_monitor_trickling_bytes_does_not_extend_deadline() {
         session.execute(&QmpCommand::new("query-status"), deadline).await
     });
 
-    assert!(matches!(greeting, Err(QmpError::NoGreeting { .. })), "{greeting:?}");
-    assert!(matches!(negotiation, Err(QmpError::Blocked { .. })), "{negotiation:?}");
+    assert!(matches!(greeting, Err(QmpError::GreetingTimedOut { .. })), "{greeting:?}");
+    assert!(matches!(negotiation, Err(QmpError::Unresponsive { .. })), "{negotiation:?}");
     assert!(matches!(answer, Err(QmpError::TimedOut { .. })), "{answer:?}");
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
 }
@@ -271,7 +274,7 @@ fn test_monitor_never_reading_times_out() {
     let (first, second) = refused.unwrap();
     assert!(matches!(first, Err(QmpError::TimedOut { .. })), "{first:?}");
     // Unread data does not accumulate.
-    assert!(matches!(second, Err(QmpError::Blocked { .. })), "{second:?}");
+    assert!(matches!(second, Err(QmpError::Unresponsive { .. })), "{second:?}");
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
 
@@ -284,7 +287,7 @@ fn test_monitor_closing_during_send_is_closed() {
         session.execute(&large, PATIENCE).await
     });
 
-    assert!(matches!(refused, Err(QmpError::Closed { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(QmpError::ConnectionClosed { .. })), "{refused:?}");
 }
 
 #[test]

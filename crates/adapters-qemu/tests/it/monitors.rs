@@ -72,7 +72,7 @@ fn test_execute_monitor_in_use_by_external_times_out() {
         let patience = Duration::from_millis(100);
         let refused = QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-status"), patience).await;
 
-        assert!(matches!(refused, Err(QmpError::NoGreeting { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(QmpError::GreetingTimedOut { .. })), "{refused:?}");
     });
 }
 
@@ -88,9 +88,23 @@ fn test_execute_without_time_for_greeting_blames_no_qemu() {
         let taken =
             QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-status"), Duration::from_millis(1)).await;
 
-        assert!(matches!(free, Err(QmpError::NoTime)), "{free:?}");
-        assert!(matches!(session, Some(QmpError::NoTime)), "{session:?}");
-        assert!(matches!(taken, Err(QmpError::NoTime)), "{taken:?}");
+        assert!(matches!(free, Err(QmpError::ConnectTimedOut)), "{free:?}");
+        assert!(matches!(session, Some(QmpError::ConnectTimedOut)), "{session:?}");
+        assert!(matches!(taken, Err(QmpError::ConnectTimedOut)), "{taken:?}");
+    });
+}
+
+#[test]
+fn test_execute_without_time_in_busy_queue_is_connect_timed_out() {
+    wait(async {
+        let bench = Bench::new();
+        bench.start().await;
+        let turn = std::fs::File::open(bench.paths.sockets.join("qmp.lock")).unwrap();
+        turn.lock().unwrap();
+
+        let refused = QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-status"), Duration::ZERO).await;
+
+        assert!(matches!(refused, Err(QmpError::ConnectTimedOut)), "{refused:?}");
     });
 }
 
@@ -104,7 +118,7 @@ fn test_session_without_time_on_used_monitors_reports_it() {
 
         let refused = QemuMonitors.session(&bench.paths, Duration::ZERO).await.err();
 
-        assert!(matches!(refused, Some(QmpError::SessionsTaken { .. })), "{refused:?}");
+        assert!(matches!(refused, Some(QmpError::SessionsInUse { .. })), "{refused:?}");
     });
 }
 
@@ -115,7 +129,7 @@ fn test_execute_without_qemu_has_no_monitor() {
 
         let refused = QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-status"), PATIENCE).await;
 
-        assert!(matches!(refused, Err(QmpError::NoMonitor { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(QmpError::MonitorUnavailable { .. })), "{refused:?}");
         assert_eq!(QemuMonitors.answer(&bench.paths, PATIENCE).await, MonitorAnswer::Silent);
     });
 }

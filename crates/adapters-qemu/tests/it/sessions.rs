@@ -18,7 +18,7 @@ const SOON: Duration = Duration::from_millis(150);
 async fn names(session: &mut dyn MonitorSession, count: usize) -> Vec<String> {
     let mut names = Vec::new();
     while names.len() < count {
-        match session.heard(PATIENCE).await.unwrap() {
+        match session.next_event(PATIENCE).await.unwrap() {
             Some(SessionEvent::Event(event)) => names.push(event.name),
             other => panic!("{other:?} after {names:?}"),
         }
@@ -38,7 +38,7 @@ fn test_session_events_arrive_in_order() {
         let during = names(&mut *session, 2).await;
         QemuMonitors.execute(&bench.paths, &QmpCommand::new("system_reset"), PATIENCE).await.unwrap();
         let after = names(&mut *session, 1).await;
-        let none = session.heard(Duration::ZERO).await.unwrap();
+        let none = session.next_event(Duration::ZERO).await.unwrap();
 
         assert_eq!(
             (during, after, none),
@@ -59,7 +59,7 @@ fn test_session_third_is_refused_until_one_closes() {
         drop(one);
         let again = QemuMonitors.session(&bench.paths, PATIENCE).await;
 
-        assert!(matches!(third, Some(QmpError::SessionsTaken { .. })), "{third:?}");
+        assert!(matches!(third, Some(QmpError::SessionsInUse { .. })), "{third:?}");
         assert!(again.is_ok());
     });
 }
@@ -110,7 +110,7 @@ fn test_session_command_qemu_cannot_parse_is_not_sent() {
 
         for path in [nested(1_100), values(1_100_000), json!("x".repeat(11 << 20))] {
             let refused = session.execute(&qom_get(path), PATIENCE).await;
-            assert!(matches!(refused, Err(QmpError::TooMuch { .. })), "{refused:?}");
+            assert!(matches!(refused, Err(QmpError::CommandTooLarge { .. })), "{refused:?}");
         }
         // QEMU refuses a Unicode noncharacter without the id of the command.
         for path in [nested(990), values(10_000), json!("x".repeat(100 << 10)), json!("\u{ffff}")] {
@@ -163,7 +163,7 @@ fn test_main_loop_hanging_is_blocked_until_it_continues() {
 
         assert_eq!((before, after), (MainLoop::Answers, MainLoop::Answers));
         assert_eq!(blocked, [MainLoop::Blocked; 10]);
-        assert!(matches!(refused, Err(QmpError::Blocked { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(QmpError::Unresponsive { .. })), "{refused:?}");
         assert_eq!((status.unwrap()["status"].as_str(), reader.join().unwrap()), (Some("prelaunch"), 16));
     });
 }
@@ -217,9 +217,9 @@ fn test_session_of_ending_qemu_gets_last_event() {
 
         session.execute(&QmpCommand::new("quit"), PATIENCE).await.unwrap();
         let last = names(&mut *session, 1).await;
-        let end = session.heard(PATIENCE).await;
+        let end = session.next_event(PATIENCE).await;
 
         assert_eq!(last, ["SHUTDOWN"]);
-        assert!(matches!(end, Err(QmpError::Closed { .. })), "{end:?}");
+        assert!(matches!(end, Err(QmpError::ConnectionClosed { .. })), "{end:?}");
     });
 }

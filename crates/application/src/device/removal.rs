@@ -46,31 +46,31 @@ impl Removal {
 
 impl HotplugSession<'_> {
     /// Removes what is behind a device that went a moment ago: QEMU may hold it for another moment.
-    pub(crate) async fn remove_soon(&self, back_ends: &[Backend]) -> Result<Removal, QmpError> {
-        let mut removal = self.remove_now(back_ends).await?;
+    pub(crate) async fn remove_soon(&self, backends: &[Backend]) -> Result<Removal, QmpError> {
+        let mut removal = self.remove_now(backends).await?;
         for _ in 1..limits::BACK_END_TRIES {
             if removal.in_use.is_none() {
                 break;
             }
             tokio::time::sleep(limits::BACK_END_PAUSE).await;
-            self.remove_into(&mut removal, back_ends).await?;
+            self.remove_into(&mut removal, backends).await?;
         }
         Ok(removal)
     }
 
     /// Removes what is behind a device that is gone, as far as nothing else uses it; and what others left.
-    pub(crate) async fn remove_now(&self, back_ends: &[Backend]) -> Result<Removal, QmpError> {
+    pub(crate) async fn remove_now(&self, backends: &[Backend]) -> Result<Removal, QmpError> {
         let swept = self.sweep().await?;
-        let back_end = back_ends.iter().map(|one| &one.name).find(|name| swept.contains(name)).cloned();
+        let back_end = backends.iter().map(|one| &one.name).find(|name| swept.contains(name)).cloned();
         let mut removal = Removal { back_end, ..Removal::default() };
-        self.remove_into(&mut removal, back_ends).await?;
+        self.remove_into(&mut removal, backends).await?;
         Ok(removal)
     }
 
-    async fn remove_into(&self, removal: &mut Removal, back_ends: &[Backend]) -> Result<(), QmpError> {
+    async fn remove_into(&self, removal: &mut Removal, backends: &[Backend]) -> Result<(), QmpError> {
         removal.in_use = None;
         let there = self.nodes().await?;
-        for back_end in back_ends {
+        for back_end in backends {
             // Each of the two nodes of a drive: somebody may have been killed between them.
             for node in back_end.nodes.iter().filter(|node| there.contains(node)) {
                 let is_removed = self.remove_node(node).await?;

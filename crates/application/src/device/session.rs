@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use maqet_domain::hotplug::{BootDevices, driver_named, left_netdevs, may_start_programs, pci_address, starts_program};
+use maqet_domain::hotplug::{
+    BootDevices, driver_named, may_start_programs, pci_address, starts_program, unused_hotplug_netdevs,
+};
 use maqet_domain::path_policy::Purpose;
 use maqet_domain::port::{Guard, ImageError, PathKind};
 use maqet_domain::qemu::HOTPLUG_PREFIX;
-use maqet_domain::qmp::{DeviceProperties, human_monitor};
+use maqet_domain::qmp::DeviceProperties;
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::vm::{Action, ProcessIdentity, Run, VmEntry, VmName};
 use serde_json::{Value, json};
@@ -173,10 +175,10 @@ impl HotplugSession<'_> {
 
     /// Returns the properties of a driver; nothing of one that QEMU is not to be asked of.
     pub(crate) async fn properties(&self, driver: &str) -> Result<Option<DeviceProperties>, QmpError> {
-        let Some(asking) = DeviceProperties::asking(driver) else { return Ok(None) };
+        let Some(asking) = DeviceProperties::query(driver) else { return Ok(None) };
         let garbled =
-            || QmpError::Garbled { detail: format!("the properties of `{driver}` have no names or no types") };
-        DeviceProperties::of_reply(&self.ask(&asking).await?).ok_or_else(garbled).map(Some)
+            || QmpError::InvalidResponse { detail: format!("the properties of `{driver}` have no names or no types") };
+        DeviceProperties::from_reply(&self.ask(&asking).await?).ok_or_else(garbled).map(Some)
     }
 
     /// Returns the bus that a device of PCI goes to where the machine's own takes none while it runs; nothing where it
@@ -234,7 +236,7 @@ impl HotplugSession<'_> {
                 swept.push(node);
             }
         }
-        for netdev in left_netdevs(&self.info_network().await?) {
+        for netdev in unused_hotplug_netdevs(&self.info_network().await?) {
             self.ask(&QmpCommand::new("netdev_del").with("id", netdev.clone())).await?;
             swept.push(netdev);
         }
@@ -244,7 +246,7 @@ impl HotplugSession<'_> {
     /// Returns what [`HotplugSession::sweep`] would remove.
     pub(crate) async fn left_over(&self) -> Result<Vec<String>, QmpError> {
         let nodes = self.left_nodes().await?;
-        Ok(nodes.into_iter().chain(left_netdevs(&self.info_network().await?)).collect())
+        Ok(nodes.into_iter().chain(unused_hotplug_netdevs(&self.info_network().await?)).collect())
     }
 
     /// Returns the block nodes of plugged devices that no device has.
@@ -273,7 +275,7 @@ impl HotplugSession<'_> {
 
     /// Returns what the human monitor tells of cards and their back ends.
     pub(crate) async fn info_network(&self) -> Result<String, QmpError> {
-        let command = human_monitor("info network");
+        let command = QmpCommand::human_monitor("info network");
         Ok(self.ask(&command).await?.as_str().unwrap_or_default().to_owned())
     }
 

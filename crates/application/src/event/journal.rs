@@ -61,7 +61,7 @@ fn said(name: &str, arguments: &Value, error: Option<&Error>, took: Duration) ->
     let millis = took.as_millis();
     match error {
         None => format!("{name}{what}: done in {millis} ms"),
-        Some(error) => format!("{name}{what}: failed after {millis} ms: {}: {}", error.code(), error.told_in_logs()),
+        Some(error) => format!("{name}{what}: failed after {millis} ms: {}: {}", error.code(), error.for_logs()),
     }
 }
 

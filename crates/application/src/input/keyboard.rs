@@ -1,11 +1,10 @@
-//! Pressing the keys of a running machine.
+//! Pressing keys of a running VM.
 
 use std::time::Duration;
 
-use maqet_domain::keyboard::{Chord, hears_keys};
+use maqet_domain::keyboard::{Chord, accepts_keys};
 use maqet_domain::port::{LockName, MonitorSession};
-use maqet_domain::qmp::RunState;
-use maqet_domain::qmp::{QmpCommand, QmpError};
+use maqet_domain::qmp::{QmpCommand, QmpError, RunState};
 use maqet_domain::vm::VmEntry;
 use serde::Deserialize;
 
@@ -17,88 +16,80 @@ use crate::{App, Error, HumanDuration};
 
 /// How keys are pressed.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Touch {
-    /// The pause after each key that goes down or up.
-    pub(crate) edge: Duration,
-    /// How long to wait for the keyboard and for each answer of QEMU.
-    pub(crate) patience: Duration,
+pub(crate) struct KeyTiming {
+    /// The pause after each key press and release.
+    pub(crate) interval: Duration,
+    /// The timeout for the keyboard and for each reply of QEMU.
+    pub(crate) timeout: Duration,
 }
 
-impl Touch {
-    /// Checks what was given; `edge` is for those who gave none.
+impl KeyTiming {
+    /// Checks the `interval` of the caller, if there is one.
     pub(crate) fn new(
         app: &App,
-        given: Option<HumanDuration>,
-        edge: Duration,
-        patience: Option<HumanDuration>,
+        interval: Option<HumanDuration>,
+        default_interval: Duration,
+        timeout: Option<HumanDuration>,
     ) -> Result<Self, KeyboardError> {
-        let edge = given.map_or(edge, HumanDuration::duration);
-        if !(KEY_EDGE_SHORTEST..=KEY_EDGE_LONGEST).contains(&edge) {
-            return Err(KeyboardError::Hold { given: edge });
+        let interval = interval.map_or(default_interval, HumanDuration::duration);
+        if !(KEY_EDGE_SHORTEST..=KEY_EDGE_LONGEST).contains(&interval) {
+            return Err(KeyboardError::InvalidHold { hold: interval });
         }
-        Ok(Self { edge, patience: patience.map_or(app.timeouts().qmp, HumanDuration::duration) })
+        Ok(Self { interval, timeout: timeout.map_or(app.timeouts().qmp, HumanDuration::duration) })
     }
 }
 
 impl App {
-    /// Presses chords one after the other, in one session with the machine's QEMU, and nobody else's in between.
+    /// Presses chords one after the other, in one session, with exclusive use of the keyboard.
     ///
-    /// Returns once the last key is up. Whenever this ends, by an error or because its future was dropped, QEMU
-    /// releases by itself what it has pressed.
+    /// Returns once the last key is released. However this ends, QEMU releases what it has pressed.
     pub(crate) async fn press_keys(
         &self,
         vm: &str,
         operation: &'static str,
         chords: &[Chord],
-        touch: Touch,
+        timing: KeyTiming,
     ) -> Result<VmEntry, Error> {
         let Monitored { entry, run, process } = self.monitored(vm).await?;
-        let cut = |pressed, source| KeyboardError::Cut { vm: entry.name.clone(), pressed, total: chords.len(), source };
-        let mut turn = self
-            .ports
-            .locks
-            .lock(&LockName::Keyboard(entry.id), operation, touch.patience)
-            .await
-            .map_err(|source| KeyboardError::Taken { vm: entry.name.clone(), source })?;
-        // It is there only while somebody types.
-        turn.retire();
-        let mut session = self.ports.monitors.session(&run.paths, touch.patience).await?;
+        let total = chords.len();
+        let lock = self.ports.locks.lock(&LockName::Keyboard(entry.id), operation, timing.timeout).await;
+        let mut guard = lock.map_err(|source| KeyboardError::InUse { vm: entry.name.clone(), source })?;
+        // The lock file exists only while keys are pressed.
+        guard.retire();
+        let mut session = self.ports.monitors.session(&run.paths, timing.timeout).await?;
         for (pressed, chord) in chords.iter().enumerate() {
-            match press(session.as_mut(), chord, touch).await {
-                Ok(state) if hears_keys(state) => {}
+            match press(session.as_mut(), chord, timing).await {
+                Ok(state) if accepts_keys(state) => {}
                 Ok(_) => {
                     let status = self.observe(&entry).await.status;
-                    let (vm, total) = (entry.name.clone(), chords.len());
-                    return Err(KeyboardError::StandsStill { vm, status, pressed, total }.into());
+                    return Err(KeyboardError::Unavailable { vm: entry.name, status, pressed, total }.into());
                 }
                 Err(source) => {
-                    // It may have been stopped meanwhile, and then nothing else tells why.
+                    // The process may have been stopped meanwhile, which explains the failure.
                     self.ensure_responsive(&entry.name, &process)?;
-                    return Err(cut(pressed, source).into());
+                    return Err(KeyboardError::Failed { vm: entry.name, pressed, total, source }.into());
                 }
             }
-            let (vm, done, total) = (&entry.name, pressed + 1, chords.len());
-            self.progress.tell(|| Progress { operation, vm: vm.clone(), done, total });
+            self.progress.tell(|| Progress { operation, vm: entry.name.clone(), done: pressed + 1, total });
         }
         Ok(entry)
     }
 }
 
-/// Presses a chord if the machine runs, and waits until it is pressed; returns the state of the machine.
-async fn press(session: &mut dyn MonitorSession, chord: &Chord, touch: Touch) -> Result<RunState, QmpError> {
+/// Presses a chord if the VM runs, and waits until it is released; returns the run state.
+async fn press(session: &mut dyn MonitorSession, chord: &Chord, timing: KeyTiming) -> Result<RunState, QmpError> {
     #[derive(Deserialize)]
     struct QueryStatus {
         status: RunState,
     }
 
-    let told = session.execute(&QmpCommand::new("query-status"), touch.patience).await?;
+    let reply = session.execute(&QmpCommand::new("query-status"), timing.timeout).await?;
     let QueryStatus { status } =
-        QueryStatus::deserialize(told).map_err(|why| QmpError::Garbled { detail: why.to_string() })?;
-    if hears_keys(status) {
-        session.execute(&chord.press(touch.edge), touch.patience).await?;
-        // QEMU answers at once and presses in its own time; what comes before that is done waits in a queue that
-        // drops what it has no room for.
-        tokio::time::sleep(chord.takes(touch.edge)).await;
+        QueryStatus::deserialize(reply).map_err(|error| QmpError::InvalidResponse { detail: error.to_string() })?;
+    if accepts_keys(status) {
+        session.execute(&chord.press(timing.interval), timing.timeout).await?;
+        // QEMU replies before the keys are pressed, and drops commands that its queue has no room for.
+        tokio::time::sleep(chord.duration(timing.interval)).await;
     }
     Ok(status)
 }

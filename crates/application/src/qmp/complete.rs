@@ -1,26 +1,26 @@
-//! What may stand where somebody types a command of QMP.
+//! Completion of a line of the QMP shell.
 
 use maqet_domain::qmp::{Argument, Schema};
 
-/// What could stand where the last word of a line begins.
+/// Completions of the last word of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completions {
-    /// Where that word begins, in bytes.
+    /// Where the word begins, in bytes.
     pub start: usize,
-    /// What could stand there, in order: whole commands, keys with their `=` or `.`, keys with their values.
+    /// The candidates, in order: commands, keys with their `=` or `.`, or keys with their values.
     pub words: Vec<String>,
 }
 
-/// Returns what could stand at the end of `line`: commands first, then keys, then the values these can have.
+/// Completes the end of `line`: a command, a key or a value.
 pub fn completions(schema: &Schema, line: &str) -> Completions {
     let start =
         line.rfind(char::is_whitespace).map_or(0, |at| at + line[at..].chars().next().map_or(1, char::len_utf8));
     let (before, word) = line.split_at(start);
-    let mut given = before.split_whitespace();
-    let words = match given.next() {
+    let mut args = before.split_whitespace();
+    let words = match args.next() {
         None => commands(schema, word),
         Some(command) if !command.starts_with(['{', '#']) => {
-            arguments(schema, command, &given.collect::<Vec<_>>(), word)
+            arguments(schema, command, &args.collect::<Vec<_>>(), word)
         }
         Some(_) => Vec::new(),
     };
@@ -28,22 +28,22 @@ pub fn completions(schema: &Schema, line: &str) -> Completions {
 }
 
 fn commands(schema: &Schema, word: &str) -> Vec<String> {
-    // What is asked for is an argument more often than not, and takes the space to come to it.
+    // Most commands take arguments, so a space follows.
     schema.commands().filter(|name| name.starts_with(word)).map(|name| format!("{name} ")).collect()
 }
 
-fn arguments(schema: &Schema, command: &str, given: &[&str], word: &str) -> Vec<String> {
+fn arguments(schema: &Schema, command: &str, args: &[&str], word: &str) -> Vec<String> {
     let (key, value) = word.split_once('=').map_or((word, None), |(key, value)| (key, Some(value)));
     let under = key.rsplit_once('.').map_or("", |(under, _)| under);
-    let arguments = schema.arguments(command, given, under);
+    let arguments = schema.arguments(command, args, under);
     if let Some(value) = value {
         let values = arguments.into_iter().filter(|one| one.name == key).flat_map(|one| one.values);
         return values.filter(|one| one.starts_with(value)).map(|one| format!("{key}={one} ")).collect();
     }
-    let is_given = |one: &Argument| given.iter().any(|word| word.split('=').next() == Some(&one.name));
+    let is_given = |one: &Argument| args.iter().any(|arg| arg.split('=').next() == Some(&one.name));
     let wanted = arguments.iter().filter(|one| one.name.starts_with(key) && !is_given(one));
-    let (needed, others): (Vec<&Argument>, Vec<&Argument>) = wanted.partition(|one| one.is_required);
-    needed.into_iter().chain(others).map(with_end).collect()
+    let (required, optional): (Vec<&Argument>, Vec<&Argument>) = wanted.partition(|one| one.is_required);
+    required.into_iter().chain(optional).map(with_end).collect()
 }
 
 fn with_end(argument: &Argument) -> String {
@@ -73,7 +73,7 @@ mod tests {
             {"name": "blockdev-del", "meta-type": "command", "arg-type": "none", "ret-type": "none"},
             {"name": "quit", "meta-type": "command", "arg-type": "none", "ret-type": "none"},
         ]);
-        Schema::of_reply(&reply).unwrap()
+        Schema::from_reply(&reply).unwrap()
     }
 
     #[track_caller]
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn test_completions_of_a_command_begin_with_what_is_there() {
+    fn test_completions_of_command_match_its_beginning() {
         check("", 0, &["blockdev-add ", "blockdev-del ", "quit "]);
         check("blo", 0, &["blockdev-add ", "blockdev-del "]);
         check("  q", 2, &["quit "]);
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn test_completions_of_keys_have_what_is_needed_first_and_nothing_twice() {
+    fn test_completions_of_keys_list_required_first_and_once() {
         check("blockdev-add ", 13, &["driver=", "file.", "node-name=", "read-only="]);
         check("blockdev-add driver=raw n", 24, &["node-name="]);
         check("blockdev-add driver=raw d", 24, &[]);
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn test_completions_of_values_are_those_that_can_be_listed() {
+    fn test_completions_of_values_are_those_of_the_schema() {
         check("blockdev-add driver=", 13, &["driver=file ", "driver=qcow2 ", "driver=raw "]);
         check("blockdev-add driver=q", 13, &["driver=qcow2 "]);
         check("blockdev-add read-only=o", 13, &["read-only=on ", "read-only=off "]);
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn test_completions_of_a_message_are_none() {
+    fn test_completions_of_json_message_are_empty() {
         check("{\"execute\": bl", 12, &[]);
     }
 }

@@ -1,14 +1,14 @@
-//! A command of QMP as a line that somebody types.
+//! A QMP command as a line of text.
 
 use std::str::FromStr;
 
-use maqet_domain::error::{Explain, Fault};
+use maqet_domain::error::{Explain, Explanation, Fault};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::QmpArguments;
 
-/// A line: a command with words, as in `block_resize node-name=hdd size=1G`, or a message of QMP, as in
+/// A line: a command with arguments, as in `block_resize node-name=hdd size=1G`, or a QMP message, as in
 /// `{"execute": "query-status"}`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QmpLine {
@@ -18,43 +18,31 @@ pub struct QmpLine {
     pub arguments: QmpArguments,
 }
 
-/// Why a line is no command.
+/// Why a line is not a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum InvalidLine {
-    /// A quotation mark or a bracket that is not closed.
-    #[error("`{open}` is not closed")]
-    Open {
-        /// What was opened.
-        open: char,
-    },
-    /// It begins like a message of QMP and is none.
-    #[error("this is no message of QMP: {why}")]
-    NoMessage {
-        /// Why not.
-        why: String,
-    },
+    /// A quotation mark or a bracket is not closed.
+    #[error("unclosed `{open}`")]
+    Unclosed { open: char },
+    /// It begins like a QMP message.
+    #[error("invalid QMP message: {reason}")]
+    InvalidMessage { reason: String },
 }
 
 impl Explain for InvalidLine {
-    fn code(&self) -> &'static str {
-        "qmp.line-invalid"
-    }
-
-    fn fault(&self) -> Fault {
-        Fault::Usage
-    }
-
-    fn hints(&self) -> Vec<String> {
+    fn explain(&self) -> Explanation {
+        let explanation = Explanation::new("qmp.line-invalid", Fault::Usage);
         match self {
-            Self::Open { .. } => Vec::new(),
-            Self::NoMessage { .. } => {
-                vec![r#"write it as `{"execute": "block_resize", "arguments": {"size": 1024}}`"#.to_owned()]
+            Self::Unclosed { .. } => explanation,
+            Self::InvalidMessage { .. } => {
+                explanation.hint(r#"write it as `{"execute": "block_resize", "arguments": {"size": 1024}}`"#)
             }
         }
     }
 }
 
-/// A message of QMP; its `id` is of no use where every line has one answer.
+/// A QMP message; its `id` is ignored, as every line has one reply.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Message {
@@ -66,49 +54,49 @@ struct Message {
 }
 
 impl QmpLine {
-    /// Reads a line; nothing is in an empty one and in one that begins with `#`.
+    /// Parses a line; `None` if it is empty or begins with `#`.
     ///
-    /// Words are separated by white space; quotation marks and backslashes work as in a shell, and a value that begins
-    /// with a bracket goes on until that is closed, white space and quotation marks included.
+    /// Arguments are separated by white space. Quotation marks and backslashes work as in a shell, and a value that begins
+    /// with a bracket ends where that is closed, so that it may hold white space and quotation marks.
     pub fn read(line: &str) -> Result<Option<Self>, InvalidLine> {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             return Ok(None);
         }
         if line.starts_with('{') {
-            let Message { execute, arguments, .. } =
-                serde_json::from_str(line).map_err(|why| InvalidLine::NoMessage { why: why.to_string() })?;
+            let Message { execute, arguments, .. } = serde_json::from_str(line)
+                .map_err(|error| InvalidLine::InvalidMessage { reason: error.to_string() })?;
             return Ok(Some(Self { command: execute, arguments: QmpArguments::Json(arguments) }));
         }
-        let mut words = words(line)?.into_iter();
-        let command = words.next().unwrap_or_default();
-        Ok(Some(Self { command, arguments: QmpArguments::Words(words.collect()) }))
+        let mut args = split(line)?.into_iter();
+        let command = args.next().unwrap_or_default();
+        Ok(Some(Self { command, arguments: QmpArguments::KeyValue(args.collect()) }))
     }
 }
 
 impl FromStr for QmpLine {
     type Err = InvalidLine;
 
-    /// Reads a line that is not empty.
+    /// Parses a line that is not empty.
     fn from_str(line: &str) -> Result<Self, Self::Err> {
-        let nothing = || InvalidLine::NoMessage { why: "there is nothing in it".to_owned() };
-        Self::read(line)?.ok_or_else(nothing)
+        let empty = || InvalidLine::InvalidMessage { reason: "the line is empty".to_owned() };
+        Self::read(line)?.ok_or_else(empty)
     }
 }
 
-/// Returns the words of a line.
-fn words(line: &str) -> Result<Vec<String>, InvalidLine> {
+/// Splits a line at white space, outside of quotation marks and brackets.
+fn split(line: &str) -> Result<Vec<String>, InvalidLine> {
     let mut words = Vec::new();
     let mut rest = line.trim_start();
     while !rest.is_empty() {
-        let (word, behind) = first_word(rest)?;
+        let (word, after) = first_word(rest)?;
         words.push(word);
-        rest = behind.trim_start();
+        rest = after.trim_start();
     }
     Ok(words)
 }
 
-/// Returns the first word of a line that begins with one, and what is behind it.
+/// Returns the first word of a line, and the rest.
 fn first_word(line: &str) -> Result<(String, &str), InvalidLine> {
     let mut word = String::new();
     let mut chars = line.char_indices();
@@ -116,7 +104,7 @@ fn first_word(line: &str) -> Result<(String, &str), InvalidLine> {
         match c {
             '\'' | '"' => loop {
                 match chars.next() {
-                    None => return Err(InvalidLine::Open { open: c }),
+                    None => return Err(InvalidLine::Unclosed { open: c }),
                     Some((_, end)) if end == c => break,
                     Some((_, '\\')) if c == '"' => word.extend(chars.next().map(|(_, c)| c)),
                     Some((_, inner)) => word.push(inner),
@@ -137,7 +125,7 @@ fn first_word(line: &str) -> Result<(String, &str), InvalidLine> {
     Ok((word, ""))
 }
 
-/// Returns how long a JSON value is that begins with a bracket.
+/// Returns the length of a JSON value that begins with a bracket.
 fn bracketed(text: &str) -> Result<usize, InvalidLine> {
     let mut open = Vec::new();
     let mut is_text = false;
@@ -156,7 +144,7 @@ fn bracketed(text: &str) -> Result<usize, InvalidLine> {
             return Ok(at + c.len_utf8());
         }
     }
-    Err(InvalidLine::Open { open: if is_text { '"' } else { open.pop().unwrap_or('{') } })
+    Err(InvalidLine::Unclosed { open: if is_text { '"' } else { open.pop().unwrap_or('{') } })
 }
 
 #[cfg(test)]
@@ -169,14 +157,14 @@ mod tests {
     #[track_caller]
     fn check(line: &str, expected: &[&str]) {
         let read = QmpLine::read(line).unwrap().unwrap();
-        let QmpArguments::Words(words) = read.arguments else { panic!("{line} has no words") };
+        let QmpArguments::KeyValue(args) = read.arguments else { panic!("{line} is JSON") };
 
-        let all: Vec<&str> = std::iter::once(read.command.as_str()).chain(words.iter().map(String::as_str)).collect();
+        let all: Vec<&str> = std::iter::once(read.command.as_str()).chain(args.iter().map(String::as_str)).collect();
         assert_eq!(all, expected, "{line}");
     }
 
     #[test]
-    fn test_line_words_are_those_of_a_shell() {
+    fn test_line_is_split_as_by_a_shell() {
         check("query-status", &["query-status"]);
         check("  a  b=1\tc.d=2 ", &["a", "b=1", "c.d=2"]);
         check("a b='x y' \"c=d e\" f=\\ g", &["a", "b=x y", "c=d e", "f= g"]);
@@ -185,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn test_line_values_in_brackets_are_taken_as_they_are() {
+    fn test_line_values_in_brackets_are_kept_verbatim() {
         check(r#"a b={"c": "d } e", "f": [1, 2]} g=h"#, &["a", r#"b={"c": "d } e", "f": [1, 2]}"#, "g=h"]);
         check(r#"a b=["\"]", 'x']c"#, &["a", r#"b=["\"]", 'x']c"#]);
         check(r#"a b={"ä": "ö"}"#, &["a", r#"b={"ä": "ö"}"#]);
@@ -194,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn test_line_message_of_qmp_is_taken() {
+    fn test_line_qmp_message_is_accepted() {
         let line = r#"{"execute": "x", "arguments": {"a": {"b": 1}}, "id": 7}"#;
 
         let read = QmpLine::read(line).unwrap().unwrap();
@@ -204,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn test_line_without_anything_in_it_is_none() {
+    fn test_line_empty_or_comment_is_none() {
         for line in ["", "   ", "# query-status", "\t#"] {
             assert_eq!(QmpLine::read(line), Ok(None), "{line}");
         }
@@ -212,29 +200,29 @@ mod tests {
     }
 
     #[test]
-    fn test_line_that_is_half_or_no_message_is_refused() {
+    fn test_line_unclosed_or_invalid_message_is_refused() {
         for (line, open) in [("a b='c", '\''), ("a b=\"c\\\"", '"'), ("a b=[{}", '['), ("a b={\"c}", '"')] {
-            assert_eq!(QmpLine::read(line), Err(InvalidLine::Open { open }), "{line}");
+            assert_eq!(QmpLine::read(line), Err(InvalidLine::Unclosed { open }), "{line}");
         }
         for line in ["{}", "{\"execute\": 7}", "{\"execute\": \"a\"} b", "{\"exec-oob\": \"a\"}", "{"] {
-            assert!(matches!(QmpLine::read(line), Err(InvalidLine::NoMessage { .. })), "{line}");
+            assert!(matches!(QmpLine::read(line), Err(InvalidLine::InvalidMessage { .. })), "{line}");
         }
     }
 
     proptest! {
         #[test]
-        fn test_line_any_text_never_panics(line in "[\\PC\"'\\\\\\[\\]{}= \t]{0,40}") {
+        fn test_line_any_text_does_not_panic(line in "[\\PC\"'\\\\\\[\\]{}= \t]{0,40}") {
             let _ = QmpLine::read(&line);
         }
 
         #[test]
-        fn test_line_words_in_quotes_come_back(words in proptest::collection::vec("[^\u{0}]{0,12}", 1..5)) {
+        fn test_line_quoted_words_round_trip(words in proptest::collection::vec("[^\u{0}]{0,12}", 1..5)) {
             let quoted: Vec<String> = words.iter().map(|word| maqet_domain::text::quote(word)).collect();
             let line = format!("a {}", quoted.join(" "));
 
             let read = QmpLine::read(&line).unwrap().unwrap();
 
-            prop_assert_eq!(read.arguments, QmpArguments::Words(words));
+            prop_assert_eq!(read.arguments, QmpArguments::KeyValue(words));
         }
     }
 }

@@ -1,20 +1,20 @@
-//! A session with a VM's QEMU for commands that somebody types.
+//! An interactive session with a VM's QEMU.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use maqet_domain::port::{MonitorSession, SessionEvent};
-use maqet_domain::qmp::QmpCommand;
-use maqet_domain::qmp::{DeviceProperties, Schema};
+use maqet_domain::qmp::{DeviceProperties, QmpCommand, Schema};
 use maqet_domain::vm::{ProcessIdentity, VmEntry};
 use serde_json::Value;
+use tokio::time::Instant;
 
-use super::{QmpArguments, QmpLine, read_answer, read_command, with_properties};
+use super::{QmpArguments, QmpLine, read_command, read_reply, with_properties};
 use crate::event::journal::Touched;
 use crate::operation::QmpRun;
 use crate::vm::monitor::Monitored;
 use crate::{App, Error, HumanDuration};
 
-/// A session that reads commands as `qmp run` does, and hears QEMU's events between them; it is closed when dropped.
+/// A session that runs commands as `qmp run` does, and receives QEMU's events in between; closed on drop.
 pub struct QmpShell<'a> {
     app: &'a App,
     entry: VmEntry,
@@ -26,8 +26,7 @@ pub struct QmpShell<'a> {
 }
 
 impl App {
-    /// Opens a session for commands that somebody types, each at most `timeout` long and, with `allow_dangerous`, also
-    /// such as reach the host.
+    /// Opens a session whose commands take at most `timeout` each, and may reach the host with `allow_dangerous`.
     ///
     /// Errors: those of [`App::monitor_session`] and of [`App::qmp_schema`].
     pub async fn qmp_shell(
@@ -37,65 +36,66 @@ impl App {
         allow_dangerous: bool,
     ) -> Result<QmpShell<'_>, Error> {
         let monitored = self.monitored(vm).await?;
-        let patience = self.timeouts().qmp;
-        let schema = self.schema_of(&monitored, patience).await?;
-        let session = self.ports.monitors.session(&monitored.run.paths, patience).await?;
+        let qmp_timeout = self.timeouts().qmp;
+        let schema = self.schema_of(&monitored, qmp_timeout).await?;
+        let session = self.ports.monitors.session(&monitored.run.paths, qmp_timeout).await?;
         let Monitored { entry, process, .. } = monitored;
         Ok(QmpShell { app: self, entry, process, schema, session, timeout, allow_dangerous })
     }
 }
 
 impl QmpShell<'_> {
-    /// Returns the VM's name.
+    /// Returns the name of the VM.
     pub fn name(&self) -> &str {
         self.entry.name.as_str()
     }
 
-    /// Returns what the VM's QEMU tells of its commands.
+    /// Returns the schema of the VM's QEMU.
     pub const fn schema(&self) -> &Schema {
         &self.schema
     }
 
-    /// Runs a command and returns QEMU's answer; may be given up at any moment, as those of [`MonitorSession`].
+    /// Runs a command and returns QEMU's reply; cancel safe, as [`MonitorSession`] is.
     ///
-    /// It is written down in the log of the VM as `qmp run` is.
+    /// It is recorded in the log of the VM as `qmp run` is.
     pub async fn execute(&mut self, line: &QmpLine) -> Result<Value, Error> {
         let started = Instant::now();
         let QmpLine { command, arguments } = line.clone();
         let (vm, allow_dangerous) = (self.entry.id.to_string(), self.allow_dangerous);
-        let asked = QmpRun { vm, command, arguments, timeout: self.timeout, allow_dangerous };
-        let outcome = self.ask(&asked).await;
+        let operation = QmpRun { vm, command, arguments, timeout: self.timeout, allow_dangerous };
+        let outcome = self.run(&operation).await;
         let touched = outcome.as_ref().map(|_| Touched::Vm(self.entry.id));
-        self.app.note(&asked, touched, started.elapsed()).await;
+        self.app.note(&operation, touched, started.elapsed()).await;
         outcome
     }
 
-    /// Returns the next event, waiting at most `patience` for one; those that came during commands are first.
+    /// Returns the next event, waiting at most `timeout` for one; those received during commands come first.
     ///
-    /// Errors: [`Error::Qmp`] once the session is over.
-    pub async fn heard(&mut self, patience: Duration) -> Result<Option<SessionEvent>, Error> {
-        Ok(self.session.heard(patience).await?)
+    /// Errors: [`Error::Qmp`] once the session is closed.
+    pub async fn next_event(&mut self, timeout: Duration) -> Result<Option<SessionEvent>, Error> {
+        Ok(self.session.next_event(timeout).await?)
     }
 
-    async fn ask(&mut self, asked: &QmpRun) -> Result<Value, Error> {
-        let command = read_command(&self.schema, &asked.command, &asked.arguments, asked.allow_dangerous)?;
+    async fn run(&mut self, operation: &QmpRun) -> Result<Value, Error> {
+        let QmpRun { command, arguments, timeout, allow_dangerous, .. } = operation;
+        let command = read_command(&self.schema, command, arguments, *allow_dangerous)?;
         self.app.refuse_programs(&self.entry.name, &self.process, &command)?;
-        let until = Instant::now() + asked.timeout.map_or(self.app.timeouts().qmp, HumanDuration::duration);
-        let outcome = self.tell(command, &asked.arguments, until).await;
+        let until = Instant::now() + timeout.map_or(self.app.timeouts().qmp, HumanDuration::duration);
+        let outcome = self.send(command, arguments, until).await;
         if let Err(Error::Qmp(_)) = &outcome {
-            // It may have been stopped while it was asked, and then nothing else tells why.
+            // The process may have been stopped meanwhile, which explains the failure.
             self.app.ensure_responsive(&self.entry.name, &self.process)?;
         }
         outcome
     }
 
-    async fn tell(&mut self, command: QmpCommand, arguments: &QmpArguments, until: Instant) -> Result<Value, Error> {
+    async fn send(&mut self, command: QmpCommand, arguments: &QmpArguments, until: Instant) -> Result<Value, Error> {
         let left = || until.saturating_duration_since(Instant::now());
-        let command = match DeviceProperties::asked_for(&command) {
-            Some(asking) => with_properties(command, arguments, self.session.execute(&asking, left()).await)?,
+        let command = match DeviceProperties::query_for(&command) {
+            Some(query) => with_properties(command, arguments, self.session.execute(&query, left()).await)?,
             None => command,
         };
-        let answer = self.session.execute(&command, left()).await?;
-        Ok(read_answer(&command, answer)?)
+        let reply = self.session.execute(&command, left()).await?;
+        Ok(read_reply(&command, reply)?)
     }
 }

@@ -1,7 +1,7 @@
 //! Which run of a VM has monitors to talk to, and sessions with them.
 
 use maqet_domain::port::MonitorSession;
-use maqet_domain::qmp::human_monitor;
+use maqet_domain::qmp::QmpCommand;
 use maqet_domain::vm::{Action, ProcessIdentity, Run, VmEntry};
 
 use crate::{App, Error, limits};
@@ -40,7 +40,7 @@ impl App {
 
     /// Returns what QEMU's user network tells of itself; only the human monitor does (7.2).
     pub(crate) async fn usernet(&self, run: &Run) -> Option<String> {
-        let command = human_monitor("info usernet");
+        let command = QmpCommand::human_monitor("info usernet");
         match self.ports.monitors.execute(&run.paths, &command, limits::RUN_STATE).await {
             Ok(shown) => Some(shown.as_str().unwrap_or_default().to_owned()),
             Err(error) => {

@@ -112,8 +112,12 @@ impl App {
     async fn send(&self, run: &Run, command: &str, patience: Duration) -> SendOutcome {
         loop {
             match self.ports.monitors.execute(&run.paths, &QmpCommand::new(command), patience).await {
-                Ok(_) | Err(QmpError::Closed { .. } | QmpError::TimedOut { .. }) => return SendOutcome::Lives,
-                Err(QmpError::NoMonitor { .. } | QmpError::Garbled { .. } | QmpError::Refused { .. }) => {
+                Ok(_) | Err(QmpError::ConnectionClosed { .. } | QmpError::TimedOut { .. }) => {
+                    return SendOutcome::Lives;
+                }
+                Err(
+                    QmpError::MonitorUnavailable { .. } | QmpError::InvalidResponse { .. } | QmpError::Refused { .. },
+                ) => {
                     return SendOutcome::VmUnresponsive;
                 }
                 // Another client, or a blocked main loop: asked again until the time of the rung is over.

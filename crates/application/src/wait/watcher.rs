@@ -6,6 +6,7 @@ use maqet_domain::hook::QEMU_EVENTS;
 use maqet_domain::network::{Forward, Protocol, is_established};
 use maqet_domain::port::PathKind;
 use maqet_domain::qmp::RunState;
+use maqet_domain::qmp::wording::TCP_FORWARD;
 use maqet_domain::text::glob_matches;
 use maqet_domain::vm::{MonitorAnswer, Run, VmEntry};
 use tokio::time::Instant;
@@ -166,7 +167,7 @@ async fn port_answers(app: &App, entry: &VmEntry, run: &Run, port: u16) -> Resul
     let mut is_usernet = false;
     while Instant::now() < until {
         let Some(usernet) = app.usernet(run).await else { break };
-        if !usernet.contains("TCP[HOST_FORWARD]") {
+        if !usernet.contains(TCP_FORWARD) {
             break;
         }
         is_usernet = true;

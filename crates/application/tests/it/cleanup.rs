@@ -43,7 +43,7 @@ fn only_asked(world: &mut World) {
         .monitors
         .expect_execute()
         .withf(|_, command, _| command.execute.starts_with("query-"))
-        .returning(|_, _, _| Err(QmpError::NoMonitor { socket: "/r/b1".into(), source: "a test".into() }));
+        .returning(|_, _, _| Err(QmpError::MonitorUnavailable { socket: "/r/b1".into(), source: "a test".into() }));
 }
 
 /// Runs a cleanup of a world with a VM `web` that has a run from the `read`th read on.

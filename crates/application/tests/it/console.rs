@@ -28,7 +28,7 @@ impl ConsoleStream for Saying {
 }
 
 fn console() -> Console {
-    Console { vm: "web".to_owned() }
+    Console::new("web")
 }
 
 async fn started(world: &mut World, yaml: &str) -> App {
@@ -71,14 +71,14 @@ async fn test_console_of_stopped_vm_is_refused() {
 #[tokio::test]
 async fn test_console_unavailable_reports_serial_port_target() {
     let mut world = World::new();
-    let missing = || ConsoleError::Missing { socket: "/r/serial.sock".into(), elsewhere: None };
+    let missing = || ConsoleError::Unavailable { socket: "/r/serial.sock".into(), serial: None };
     world.consoles.expect_attach().returning(move |_| Err(missing()));
     let app = started(&mut world, "name: web\nserial: none\n").await;
 
     let error = app.run(console()).await.unwrap_err();
 
     let Error::Console { source, .. } = &error else { panic!("{error:?}") };
-    assert!(source.to_string().ends_with("its definition says `serial: none`"), "{source}");
-    assert_eq!((error.code(), error.fault()), ("console.missing", Fault::State));
+    assert!(source.to_string().ends_with("the definition has `serial: none`"), "{source}");
+    assert_eq!((error.code(), error.fault()), ("console.unavailable", Fault::State));
     assert!(error.hints()[0].contains("maqet apply web --set"), "{:?}", error.hints());
 }

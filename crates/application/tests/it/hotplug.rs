@@ -200,7 +200,7 @@ fn session(
         }
     });
     let mut events = events.into_iter();
-    session.expect_heard().returning(move |_| {
+    session.expect_next_event().returning(move |_| {
         Ok(Some(match events.next() {
             Some(("missed", _)) | None => SessionEvent::Missed(1),
             Some((name, data)) => {
@@ -300,7 +300,7 @@ impl MonitorSession for Meanwhile {
         Ok(json!({}))
     }
 
-    async fn heard(&mut self, _: Duration) -> Result<Option<SessionEvent>, QmpError> {
+    async fn next_event(&mut self, _: Duration) -> Result<Option<SessionEvent>, QmpError> {
         change_run(&self.store, self.change).await;
         let mut other = self.store.by_name(&"web".parse().unwrap()).await.unwrap().unwrap();
         other.entry.id = "00000001-0000-4000-8000-00000000000f".parse().unwrap();

@@ -87,7 +87,7 @@ async fn test_inspect_running_vm_merges_kernel_and_qemu_data() {
 async fn test_inspect_failed_monitor_still_shows_the_rest() {
     let mut world = World::new();
     world.alive(RunState::Running);
-    world.monitors.expect_execute().returning(|_, _, _| Err(QmpError::Closed { command: "x".to_owned() }));
+    world.monitors.expect_execute().returning(|_, _, _| Err(QmpError::ConnectionClosed { command: "x".to_owned() }));
 
     let found = inspect(&mut world).await;
 

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use crate::world::{World, launched};
 use async_trait::async_trait;
 use maqet_application::operation::{QmpKeys, QmpScreendump, QmpType, Start};
-use maqet_application::{App, Error, KeyboardError, ScreenError};
+use maqet_application::{App, Error, HumanDuration, KeyboardError, ScreenError};
 use maqet_domain::Explain;
 use maqet_domain::keyboard::Layout;
 use maqet_domain::picture::Ppm;
-use maqet_domain::port::{MockMonitorSession, PictureError, PicturePlace};
+use maqet_domain::port::{MockMonitorSession, PictureError, PictureFile};
 use maqet_domain::qmp::RunState;
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::vm::Status;
@@ -53,19 +53,13 @@ async fn typing(pauses_after: usize) -> (App, SentCommands) {
 }
 
 fn text(text: &str) -> QmpType {
-    QmpType {
-        vm: "web".to_owned(),
-        text: text.to_owned(),
-        layout: Layout::De,
-        enter: false,
-        delay: Some("1ms".parse().unwrap()),
-        timeout: None,
-    }
+    let delay: HumanDuration = "1ms".parse().unwrap();
+    QmpType::new("web", text).layout(Layout::De).delay(delay)
 }
 
 fn keys(keys: &[&str]) -> QmpKeys {
-    let keys = keys.iter().map(ToString::to_string).collect();
-    QmpKeys { vm: "web".to_owned(), keys, hold: Some("1ms".parse().unwrap()), timeout: None }
+    let hold: HumanDuration = "1ms".parse().unwrap();
+    QmpKeys::new("web", keys.iter().copied()).hold(hold)
 }
 
 fn taken(sent: &SentCommands) -> Vec<String> {
@@ -77,7 +71,7 @@ async fn test_type_text_sends_layout_keys_with_progress() {
     let (app, sent) = typing(usize::MAX).await;
     let mut progress = app.watch_progress();
 
-    let typed = app.run(QmpType { enter: true, ..text("Zé\r\n@") }).await.unwrap();
+    let typed = app.run(text("Zé\r\n@").enter(true)).await.unwrap();
 
     assert_eq!(taken(&sent), ["shift-y", "equal", "e", "ret", "alt_r-q", "ret"]);
     assert_eq!((typed.characters, typed.chords), (5, 6));
@@ -91,7 +85,7 @@ async fn test_type_unsupported_character_sends_nothing() {
 
     let refused = app.run(text("abc\u{1f600}")).await.unwrap_err();
 
-    assert_eq!((refused.code(), taken(&sent)), ("keys.untypable", Vec::new()));
+    assert_eq!((refused.code(), taken(&sent)), ("keys.character-unsupported", Vec::new()));
 }
 
 #[tokio::test]
@@ -100,7 +94,7 @@ async fn test_type_vm_paused_meanwhile_reports_characters_sent() {
 
     let refused = app.run(text("abcd")).await.unwrap_err();
 
-    let Error::Keyboard(KeyboardError::StandsStill { status, pressed, total, .. }) = refused else {
+    let Error::Keyboard(KeyboardError::Unavailable { status, pressed, total, .. }) = refused else {
         panic!("{refused}")
     };
     assert_eq!((status, pressed, total), (Status::Paused, 2, 4));
@@ -116,7 +110,7 @@ async fn test_keys_qemu_exiting_reports_keys_sent() {
         session.expect_execute().returning(move |command, _| {
             pressed += usize::from(command.execute == "send-key");
             match pressed {
-                2 => Err(QmpError::Closed { command: command.execute.clone() }),
+                2 => Err(QmpError::ConnectionClosed { command: command.execute.clone() }),
                 _ => Ok(json!({ "status": "running" })),
             }
         });
@@ -128,7 +122,7 @@ async fn test_keys_qemu_exiting_reports_keys_sent() {
 
     assert_eq!(
         (cut.code(), cut.to_string()),
-        ("qmp.closed", "the keys of `web` could not be pressed; 1 of 2 were pressed before".to_owned())
+        ("qmp.connection-failed", "cannot send keys to VM `web` (1 of 2 were sent)".to_owned())
     );
 }
 
@@ -138,11 +132,12 @@ async fn test_keys_none_or_invalid_are_refused() {
 
     let nothing = app.run(keys(&[])).await.unwrap_err();
     let nonsense = app.run(keys(&["a", "ctrl-kk"])).await.unwrap_err();
-    let no_time = app.run(QmpKeys { hold: Some("0".parse().unwrap()), ..keys(&["a"]) }).await.unwrap_err();
+    let zero: HumanDuration = "0".parse().unwrap();
+    let no_time = app.run(keys(&["a"]).hold(zero)).await.unwrap_err();
     let too_long = app.run(text(&"x".repeat((64 << 10) + 1))).await.unwrap_err();
 
     let codes = [nothing, nonsense, no_time, too_long].map(|error| error.code());
-    assert_eq!(codes, ["keys.none", "keys.unknown", "keys.hold-invalid", "keys.text-too-long"]);
+    assert_eq!(codes, ["keys.required", "keys.key-not-found", "keys.hold-invalid", "keys.text-too-large"]);
     assert_eq!(taken(&sent), Vec::<String>::new());
 }
 
@@ -150,7 +145,7 @@ async fn test_keys_none_or_invalid_are_refused() {
 struct Written(&'static [u8]);
 
 #[async_trait]
-impl PicturePlace for Written {
+impl PictureFile for Written {
     fn path(&self) -> &Path {
         Path::new("/r/picture")
     }
@@ -161,7 +156,7 @@ impl PicturePlace for Written {
 }
 
 fn screendump(file: &str) -> QmpScreendump {
-    QmpScreendump { vm: "web".to_owned(), file: file.into(), format: None, timeout: None }
+    QmpScreendump::new("web", file)
 }
 
 /// A QEMU without PNG support that writes `picture`; with the requested formats.
@@ -183,11 +178,11 @@ async fn old_qemu(picture: &'static [u8]) -> (App, Arc<Mutex<Vec<Value>>>) {
         }
         Ok(json!({}))
     });
-    world.pictures.expect_place().returning(move |_, _| Box::new(Written(picture)));
+    world.pictures.expect_new_file().returning(move |_, _| Box::new(Written(picture)));
     let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x02\0\0\0\x01\x08";
     world.pictures.expect_to_png().returning(move |ppm| match Ppm::parse(ppm) {
         Some(_) => Ok(png.to_vec()),
-        None => Err(PictureError::NotAPicture { length: ppm.len() }),
+        None => Err(PictureError::InvalidImage { length: ppm.len() }),
     });
     world.pictures.expect_save().withf(move |_, bytes| bytes == png).returning(|_, _| Ok(()));
     (started(world, RunState::Running).await, asked)
@@ -210,7 +205,7 @@ async fn test_screendump_truncated_image_is_not_written() {
     let refused = app.run(screendump("/c/screen.png")).await.unwrap_err();
 
     assert!(
-        matches!(refused, Error::Screen(ScreenError::Picture(PictureError::NotAPicture { length: 13 }))),
+        matches!(refused, Error::Screen(ScreenError::Picture(PictureError::InvalidImage { length: 13 }))),
         "{refused}"
     );
 }

@@ -178,7 +178,7 @@ async fn test_stop_paused_guest_is_quit_at_once() {
         .expect_execute()
         .withf(|_, command, _| command.execute == "quit")
         .times(1)
-        .returning(|_, _, _| Err(QmpError::Closed { command: "quit".to_owned() }));
+        .returning(|_, _, _| Err(QmpError::ConnectionClosed { command: "quit".to_owned() }));
     world.processes.expect_wait_gone().times(1).returning(|_, _| true);
     let app = running(&mut world, RunState::Paused).await;
 

@@ -47,9 +47,9 @@ fn answer(command: &QmpCommand, schema: &Value) -> Result<Value, QmpError> {
 async fn running(is_kept: bool, schema: Value) -> (App, Asked, Arc<Mutex<Vec<Schema>>>) {
     let (mut world, asked, kept) = (World::new(), Asked::default(), Arc::<Mutex<Vec<Schema>>>::default());
     let log = Arc::clone(&asked);
-    world.schemas.expect_kept().returning(move |_| is_kept.then(|| Schema::of_reply(&schema_reply()).unwrap()));
+    world.schemas.expect_get().returning(move |_| is_kept.then(|| Schema::from_reply(&schema_reply()).unwrap()));
     let keeping = Arc::clone(&kept);
-    world.schemas.expect_keep().returning(move |_, schema| keeping.lock().unwrap().push(schema.clone()));
+    world.schemas.expect_put().returning(move |_, schema| keeping.lock().unwrap().push(schema.clone()));
     world.monitors.expect_execute().returning(move |_, command, _| {
         log.lock().unwrap().push(serde_json::to_string(command).unwrap());
         answer(command, &schema)
@@ -64,13 +64,7 @@ async fn running(is_kept: bool, schema: Value) -> (App, Asked, Arc<Mutex<Vec<Sch
 
 fn command(line: &str) -> QmpRun {
     let mut words = line.split(", ").map(str::to_owned);
-    QmpRun {
-        vm: "web".to_owned(),
-        command: words.next().unwrap(),
-        arguments: QmpArguments::Words(words.collect()),
-        timeout: None,
-        allow_dangerous: false,
-    }
+    QmpRun::new("web", words.next().unwrap()).arguments(QmpArguments::KeyValue(words.collect()))
 }
 
 fn asked_of(asked: &Asked) -> Vec<String> {
@@ -84,7 +78,7 @@ async fn test_qmp_run_missing_schema_is_fetched_and_cached() {
     app.run(command("query-status")).await.unwrap();
 
     assert_eq!(asked_of(&asked), [r#"{"execute":"query-qmp-schema"}"#, r#"{"execute":"query-status"}"#]);
-    assert_eq!(*kept.lock().unwrap(), [Schema::of_reply(&schema_reply()).unwrap()]);
+    assert_eq!(*kept.lock().unwrap(), [Schema::from_reply(&schema_reply()).unwrap()]);
 }
 
 #[tokio::test]
@@ -93,7 +87,7 @@ async fn test_qmp_run_invalid_schema_is_not_cached() {
 
     let error = app.run(command("query-status")).await.unwrap_err();
 
-    assert_eq!(error.code(), "qmp.garbled");
+    assert_eq!(error.code(), "qmp.response-invalid");
     assert!(kept.lock().unwrap().is_empty());
 }
 
@@ -102,16 +96,16 @@ async fn test_qmp_run_refused_command_is_not_sent() {
     let (app, asked, _) = running(true, schema_reply()).await;
     let refused = async |line: &str| app.run(command(line)).await.unwrap_err().code();
 
-    assert_eq!(refused("query-statsu").await, "qmp.unknown-command");
-    assert_eq!(refused("query-status, x=1").await, "qmp.unknown-argument");
-    assert_eq!(refused("pmemsave").await, "qmp.argument-missing");
+    assert_eq!(refused("query-statsu").await, "qmp.command-not-found");
+    assert_eq!(refused("query-status, x=1").await, "qmp.argument-not-found");
+    assert_eq!(refused("pmemsave").await, "qmp.argument-required");
     assert_eq!(refused("pmemsave, size=x").await, "qmp.argument-invalid");
-    assert_eq!(refused("pmemsave, size").await, "qmp.argument-malformed");
-    assert_eq!(refused("pmemsave, size=1").await, "qmp.dangerous");
-    assert_eq!(refused("device_add, driver=vfio-pci, host=x").await, "qmp.dangerous");
+    assert_eq!(refused("pmemsave, size").await, "qmp.argument-syntax-invalid");
+    assert_eq!(refused("pmemsave, size=1").await, "qmp.host-access-refused");
+    assert_eq!(refused("device_add, driver=vfio-pci, host=x").await, "qmp.host-access-refused");
     assert_eq!(asked_of(&asked), Vec::<String>::new());
 
-    app.run(QmpRun { allow_dangerous: true, ..command("pmemsave, size=1") }).await.unwrap();
+    app.run(command("pmemsave, size=1").allow_dangerous(true)).await.unwrap();
     assert_eq!(asked_of(&asked), [r#"{"execute":"pmemsave","arguments":{"size":1}}"#]);
 }
 
@@ -145,8 +139,8 @@ async fn test_qmp_run_hmp_error_output_is_an_error() {
     let error = app.run(command("human-monitor-command, command-line=info thing")).await.unwrap_err();
 
     assert!(matches!(&error, Error::Command(_)));
-    assert_eq!(error.code(), "qmp.hmp-refused");
-    assert_eq!(error.to_string(), "the human monitor did not do it: Error: no such thing");
+    assert_eq!(error.code(), "qmp.hmp-failed");
+    assert_eq!(error.to_string(), "HMP command failed: Error: no such thing");
 }
 
 #[test]
@@ -157,5 +151,5 @@ fn test_qmp_run_arguments_are_json_or_key_value() {
     };
 
     assert_eq!(read(json!({"a": 1})), QmpArguments::Json(json!({"a": 1}).as_object().unwrap().clone()));
-    assert_eq!(read(json!(["a=1"])), QmpArguments::Words(vec!["a=1".to_owned()]));
+    assert_eq!(read(json!(["a=1"])), QmpArguments::KeyValue(vec!["a=1".to_owned()]));
 }

@@ -29,7 +29,7 @@ fn queries() -> Schema {
         { "name": "query-status", "meta-type": "command", "arg-type": "0", "ret-type": "0" },
         { "name": "0", "meta-type": "object", "members": [] },
     ]);
-    Schema::of_reply(&sent).unwrap()
+    Schema::from_reply(&sent).unwrap()
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn test_timeouts_of_settings_apply_to_start_qmp_and_stop() {
         is_gone
     });
     world.processes.expect_signal().returning(|_, _| Ok(()));
-    world.schemas.expect_kept().returning(|_| Some(queries()));
+    world.schemas.expect_get().returning(|_| Some(queries()));
     world.alive(RunState::Running);
     let app = world.app().with_settings(Settings { timeouts: TIMEOUTS, ..Settings::default() });
     app.run(World::empty("web")).await.unwrap();

@@ -24,7 +24,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Passes bytes between standard input and output and the console, until one side ends or somebody leaves.
 pub(crate) async fn console(maqet: &Maqet, args: ConsoleArgs, output: &Output) -> Result<u8, Failure> {
     let what = format!("attaching to the serial console of `{}`", args.vm);
-    let attach = maqet.run(operation::Console { vm: args.vm.clone() });
+    let attach = maqet.run(operation::Console::new(args.vm.clone()));
     let attached = progress::shown(output.shows_progress, &what, attach).await?;
 
     let name = attached.about.name.clone();

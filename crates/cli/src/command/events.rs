@@ -22,7 +22,7 @@ pub(crate) async fn run(maqet: &Maqet, args: EventsArgs, output: &Output) -> Res
 /// The same for what QEMU told.
 pub(crate) async fn from_qmp(maqet: &Maqet, args: QmpEventsArgs, output: &Output) -> Result<u8, Failure> {
     let QmpEventsArgs { vm, watch, kind } = args;
-    let wanted = operation::QmpEvents { vm, since: None, kind, after: None, wait: None };
+    let wanted = operation::QmpEvents::new(vm).kind(kind);
     shown(maqet, wanted.into(), &watch, output).await
 }
 

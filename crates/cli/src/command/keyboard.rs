@@ -21,7 +21,7 @@ const TYPED: Most = Most {
 pub(crate) async fn keys(maqet: &Maqet, args: KeysArgs, output: &Output) -> Result<u8, Failure> {
     let what = format!("pressing keys of `{}`", args.vm);
     let KeysArgs { vm, chords: keys, hold, timeout } = args;
-    let work = maqet.run(operation::QmpKeys { vm, keys, hold, timeout });
+    let work = maqet.run(operation::QmpKeys::new(vm, keys).hold(hold).timeout(timeout));
     let reports = maqet.app().watch_progress();
     output.show(&progress::counted(output.shows_progress, &what, reports, work).await?)?;
     Ok(exit_code::DONE)
@@ -51,7 +51,8 @@ pub(crate) async fn type_text(maqet: &Maqet, args: TypeArgs, output: &Output) ->
         (Some(text), None) if text == "-" => read_text(None, output).await?,
         (text, None) => text.unwrap_or_default(),
     };
-    let work = maqet.run(operation::QmpType { vm, text, layout, enter, delay, timeout });
+    let typing = operation::QmpType::new(vm, text).layout(layout).enter(enter).delay(delay).timeout(timeout);
+    let work = maqet.run(typing);
     let reports = maqet.app().watch_progress();
     output.show(&progress::counted(output.shows_progress, &what, reports, work).await?)?;
     Ok(exit_code::DONE)

@@ -25,9 +25,10 @@ pub(crate) async fn run(maqet: &Maqet, args: QmpRunArgs, output: &Output) -> Res
     let QmpRunArgs { vm, command, arguments, json, timeout, allow_dangerous } = args;
     let arguments = match json {
         Some(given) => json_arguments(&given, output).await?,
-        None => QmpArguments::Words(arguments),
+        None => QmpArguments::KeyValue(arguments),
     };
-    let operation = operation::QmpRun { vm, command, arguments, timeout, allow_dangerous };
+    let operation =
+        operation::QmpRun::new(vm, command).arguments(arguments).timeout(timeout).allow_dangerous(allow_dangerous);
     let asked = operation.command.clone();
     let result = progress::shown(output.shows_progress, &what, maqet.run(operation)).await?;
     output.answer(&QmpAnswer { command: &asked, value: &result })?;

@@ -29,7 +29,7 @@ pub(crate) async fn screenshot(maqet: &Maqet, args: ScreenshotArgs, output: &Out
     }
     // Absolute, so that whoever reads the result finds the file from elsewhere.
     let file = std::path::absolute(&file)?;
-    let work = maqet.run(operation::QmpScreendump { vm, file, format, timeout });
+    let work = maqet.run(operation::QmpScreendump::new(vm, file).format(format).timeout(timeout));
     output.show(&progress::shown(output.shows_progress, &what, work).await?)?;
     Ok(exit_code::DONE)
 }

@@ -106,7 +106,7 @@ impl<'a> Conversation<'a> {
         loop {
             let next = tokio::select! {
                 typed = self.prompt.next() => Next::Typed(typed),
-                heard = self.shell.heard(TURN) => Next::SessionEvent(heard),
+                heard = self.shell.next_event(TURN) => Next::SessionEvent(heard),
                 () = self.signals.any() => Next::Interrupted,
             };
             match next {
@@ -150,7 +150,7 @@ impl<'a> Conversation<'a> {
             }
         };
         // What happened meanwhile happened before the answer.
-        while let Ok(Some(heard)) = self.shell.heard(Duration::ZERO).await {
+        while let Ok(Some(heard)) = self.shell.next_event(Duration::ZERO).await {
             line(&told(&heard))?;
         }
         match outcome {
@@ -171,7 +171,7 @@ fn commands(typed: &str) -> Vec<&str> {
 
 /// Returns the failure of a command, with hints for somebody who is in the shell already.
 fn refused(command: &str, error: Error) -> Failure {
-    let is_unknown = matches!(error, Error::Command(CommandError::Schema(SchemaError::UnknownCommand { .. })));
+    let is_unknown = matches!(error, Error::Command(CommandError::Schema(SchemaError::CommandNotFound { .. })));
     let failure = Failure::from(error);
     if !is_unknown {
         return failure;
@@ -188,13 +188,13 @@ fn refused(command: &str, error: Error) -> Failure {
 
 /// Returns whether nothing can be said any more.
 fn is_over(error: &Error) -> bool {
-    matches!(error, Error::Qmp(QmpError::Closed { .. } | QmpError::Garbled { .. }))
+    matches!(error, Error::Qmp(QmpError::ConnectionClosed { .. } | QmpError::InvalidResponse { .. }))
 }
 
 /// Returns the failure of a session whose other side went away.
 fn gone(name: &str, error: Error) -> Failure {
     match error {
-        Error::Qmp(QmpError::Closed { .. }) => Failure {
+        Error::Qmp(QmpError::ConnectionClosed { .. }) => Failure {
             message: format!("the QEMU of `{name}` has ended, or closed its monitor"),
             hints: vec![format!("see what it was with `maqet status {name}`")],
             ..error.into()

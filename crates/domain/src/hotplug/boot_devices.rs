@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::back_end_of;
+use super::backend_name;
 use crate::machine::PORT_PREFIX;
 use crate::network::card_of;
 use crate::qemu::NodeName;
@@ -89,8 +89,8 @@ impl BootDevices {
     /// Returns what may be behind a device: what `device-add` makes, and what maqet made at the start.
     ///
     /// A drive without a device of its own, as with `interface: none`, is behind none.
-    pub fn back_ends(&self, device: &str) -> Vec<Backend> {
-        let plugged = back_end_of(device);
+    pub fn backends(&self, device: &str) -> Vec<Backend> {
+        let plugged = backend_name(device);
         let mut all = vec![Backend { nodes: vec![plugged.clone()], netdev: Some(plugged.clone()), name: plugged }];
         if self.is_drive(device) {
             let nodes = vec![device.to_owned(), file_node(device)];
@@ -190,7 +190,7 @@ mod tests {
     }
 
     fn behind(device: &str) -> Vec<String> {
-        equipment().back_ends(device).into_iter().flat_map(|one| one.nodes.into_iter().chain(one.netdev)).collect()
+        equipment().backends(device).into_iter().flat_map(|one| one.nodes.into_iter().chain(one.netdev)).collect()
     }
 
     #[test]

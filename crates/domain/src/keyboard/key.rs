@@ -11,17 +11,17 @@ use crate::text::similar;
 #[serde(transparent)]
 pub struct Key(&'static str);
 
-/// A name that no key has.
+/// A name that is not that of a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no key `{}`", given.escape_debug())]
+#[error("unknown key `{}`", name.escape_debug())]
 pub struct UnknownKey {
-    /// What was given.
-    pub given: String,
-    /// Names that look like it.
+    /// The name.
+    pub name: String,
+    /// Similar names of keys.
     pub similar: Vec<String>,
 }
 
-/// QEMU's names; `unmapped` is left out, which is no key.
+/// QEMU's names, without `unmapped`, which is not a key.
 const NAMES: [&str; 149] = [
     "shift",
     "shift_r",
@@ -250,21 +250,21 @@ impl Key {
     pub(super) const SHIFT: Self = Self("shift");
     pub(super) const ALT_GR: Self = Self("alt_r");
 
-    /// Finds a key by QEMU's name or another one; capitals are small letters here, as keys have no case.
+    /// Finds a key by QEMU's name or an alias, ignoring case.
     ///
     /// ```
     /// use maqet_domain::keyboard::Key;
     ///
     /// assert_eq!(Key::parse("Enter").unwrap().name(), "ret");
-    /// assert_eq!(Key::parse("entre").unwrap_err().near, ["enter"]);
+    /// assert_eq!(Key::parse("entre").unwrap_err().similar, ["enter"]);
     /// ```
-    pub fn parse(given: &str) -> Result<Self, UnknownKey> {
-        let wanted = given.to_ascii_lowercase();
+    pub fn parse(name: &str) -> Result<Self, UnknownKey> {
+        let wanted = name.to_ascii_lowercase();
         let by_alias = || ALIASES.iter().find(|(alias, _)| *alias == wanted).map(|(_, name)| *name);
         let found = NAMES.iter().copied().find(|name| *name == wanted).or_else(by_alias);
         found.map(Self).ok_or_else(|| {
             let known = NAMES.iter().copied().chain(ALIASES.iter().map(|(alias, _)| *alias));
-            UnknownKey { given: given.chars().take(SHOWN_CHARS).collect(), similar: similar(given, known) }
+            UnknownKey { name: name.chars().take(MAX_SHOWN).collect(), similar: similar(name, known) }
         })
     }
 
@@ -278,14 +278,14 @@ impl Key {
         NAMES.into_iter().map(Self)
     }
 
-    /// Makes the key of a table; a test looks whether it is one of QEMU's.
-    pub(super) const fn of_table(name: &'static str) -> Self {
+    /// Makes a key of a layout table; a test checks that QEMU has it.
+    pub(super) const fn from_table(name: &'static str) -> Self {
         Self(name)
     }
 }
 
-/// How much of a name that is none is shown; names have up to 16 characters.
-const SHOWN_CHARS: usize = 40;
+/// The maximum length of an unknown name in a message, in characters; keys have up to 16.
+const MAX_SHOWN: usize = 40;
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -300,24 +300,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_key_every_alias_leads_to_a_key_and_hides_none() {
+    fn test_key_aliases_lead_to_keys_and_hide_none() {
         for (alias, name) in ALIASES {
             assert!(NAMES.contains(&name), "{alias} leads to {name}");
-            assert!(!NAMES.contains(&alias), "{alias} hides a key of QEMU's");
+            assert!(!NAMES.contains(&alias), "{alias} hides a key of QEMU");
         }
     }
 
     #[test]
-    fn test_key_every_name_is_there_once() {
+    fn test_key_names_are_unique() {
         assert_eq!(NAMES.iter().collect::<HashSet<_>>().len(), NAMES.len());
         assert_eq!(ALIASES.iter().map(|(alias, _)| alias).collect::<HashSet<_>>().len(), ALIASES.len());
     }
 
     #[test]
-    fn test_key_unknown_name_is_answered_with_near_ones() {
+    fn test_key_unknown_suggests_similar_names() {
         let unknown = Key::parse("crtl").unwrap_err();
 
         assert_eq!(unknown.similar.first().map(String::as_str), Some("ctrl"));
-        assert_eq!(unknown.to_string(), "there is no key `crtl`");
+        assert_eq!(unknown.to_string(), "unknown key `crtl`");
     }
 }

@@ -1,4 +1,4 @@
-//! Texts as the keys that type them.
+//! Keyboard layouts: which keys type a text.
 
 mod table;
 
@@ -10,17 +10,17 @@ use serde::{Deserialize, Serialize};
 use self::table::{Dead, Table};
 use super::chord::Chord;
 use super::key::Key;
-use crate::error::{Explain, Fault};
+use crate::error::{Explain, Explanation, Fault};
 use crate::text::{did_you_mean, similar};
 
-/// The layout of the keyboard that a guest believes it has.
+/// The keyboard layout that a guest is configured for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Layout {
-    /// The United States; what a guest has that nobody told otherwise.
+    /// United States, the default of most guests.
     #[default]
     Us,
-    /// The United Kingdom.
+    /// United Kingdom.
     Uk,
     /// Germany.
     De,
@@ -28,61 +28,54 @@ pub enum Layout {
     Fr,
 }
 
-/// A name that no layout has.
+/// A name that is not that of a layout.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no keyboard layout `{}`{}", given.escape_debug(), instead(similar))]
+#[error("unknown keyboard layout `{}`; {}", name.escape_debug(), suggestion(similar))]
 pub struct UnknownLayout {
-    /// What was given.
-    pub given: String,
-    /// Names that look like it.
+    /// The name.
+    pub name: String,
+    /// Similar names of layouts.
     pub similar: Vec<String>,
 }
 
-fn instead(similar: &[String]) -> String {
+fn suggestion(similar: &[String]) -> String {
     let names: Vec<&str> = Layout::ALL.into_iter().map(Layout::name).collect();
-    did_you_mean(similar).map_or_else(|| format!("; there are {}", names.join(", ")), |hint| format!("; {hint}"))
+    did_you_mean(similar).unwrap_or_else(|| format!("known layouts: {}", names.join(", ")))
 }
 
-/// A character that no key of a layout writes.
+/// A character that no key of a layout types.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no key of the layout `{layout}` types `{}` (U+{:04X}) in line {line}, column {column}",
+#[error("the layout `{layout}` has no key for `{}` (U+{:04X}) in line {line}, column {column}",
     character.escape_debug(), u32::from(*character))]
-pub struct Untypable {
+pub struct UnsupportedCharacter {
     /// The character.
     pub character: char,
-    /// Its line, from 1.
+    /// The line, from 1.
     pub line: usize,
-    /// Its place in the line in characters, from 1.
+    /// The column in characters, from 1.
     pub column: usize,
     /// The layout.
     pub layout: Layout,
-    /// The layouts that have it.
-    pub elsewhere: Vec<Layout>,
+    /// The layouts that have a key for it.
+    pub others: Vec<Layout>,
 }
 
-impl Explain for Untypable {
-    fn code(&self) -> &'static str {
-        "keys.untypable"
-    }
-
-    fn fault(&self) -> Fault {
-        Fault::Usage
-    }
-
-    fn hints(&self) -> Vec<String> {
-        let there: Vec<String> = self.elsewhere.iter().map(|layout| format!("`--layout {layout}`")).collect();
-        if there.is_empty() {
-            return vec!["leave it out, or bring the text to the guest as a file".to_owned()];
+impl Explain for UnsupportedCharacter {
+    fn explain(&self) -> Explanation {
+        let explanation = Explanation::new("keys.character-unsupported", Fault::Usage);
+        let others: Vec<String> = self.others.iter().map(|layout| format!("`--layout {layout}`")).collect();
+        if others.is_empty() {
+            return explanation.hint("remove it, or pass the text to the guest as a file");
         }
-        vec![format!("if the guest's keyboard is another one, say so: {}", there.join(" or "))]
+        explanation.hint(format!("pass {}, if that is the keyboard layout of the guest", others.join(" or ")))
     }
 }
 
 impl Layout {
-    /// All of them.
+    /// All layouts.
     pub const ALL: [Self; 4] = [Self::Us, Self::Uk, Self::De, Self::Fr];
 
-    /// Returns its name.
+    /// Returns the name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Us => "us",
@@ -101,7 +94,7 @@ impl Layout {
         }
     }
 
-    /// Returns the chords that type `text`; a line break is Enter, however it is written, and a tab is Tab.
+    /// Returns the chords that type `text`; any line break is Enter, and a tab is Tab.
     ///
     /// ```
     /// use maqet_domain::keyboard::Layout;
@@ -111,8 +104,8 @@ impl Layout {
     /// assert_eq!(typed(Layout::De), ["shift-z", "alt_r-q"]);
     /// ```
     ///
-    /// Errors: the first character that cannot be typed, and where it is.
-    pub fn chords(self, text: &str) -> Result<Vec<Chord>, Untypable> {
+    /// Errors: the first character without a key.
+    pub fn chords(self, text: &str) -> Result<Vec<Chord>, UnsupportedCharacter> {
         let mut chords = Vec::with_capacity(text.len());
         let (mut line, mut column) = (1, 1);
         let mut characters = text.chars().peekable();
@@ -121,8 +114,8 @@ impl Layout {
                 continue;
             }
             if !self.type_one(character, &mut chords) {
-                let elsewhere = Self::ALL.into_iter().filter(|other| other.type_one(character, &mut Vec::new()));
-                return Err(Untypable { character, line, column, layout: self, elsewhere: elsewhere.collect() });
+                let others = Self::ALL.into_iter().filter(|other| other.type_one(character, &mut Vec::new()));
+                return Err(UnsupportedCharacter { character, line, column, layout: self, others: others.collect() });
             }
             column += 1;
             if matches!(character, '\n' | '\r') {
@@ -132,19 +125,19 @@ impl Layout {
         Ok(chords)
     }
 
-    /// Adds what types a character; returns whether anything does.
+    /// Adds the chords that type a character; returns whether there are any.
     fn type_one(self, character: char, chords: &mut Vec<Chord>) -> bool {
         let plain = match character {
             '\n' | '\r' => Some(Chord::from_key(Key::ENTER)),
             '\t' => Some(Chord::from_key(Key::TAB)),
             ' ' => Some(Chord::from_key(Key::SPACE)),
-            other => self.at_once(other),
+            other => self.direct(other),
         };
         if let Some(chord) = plain {
             chords.push(chord);
             return true;
         }
-        let composed = self.table().dead.iter().find_map(|dead| Some((dead, self.behind(dead, character)?)));
+        let composed = self.table().dead.iter().find_map(|dead| Some((dead, self.after(dead, character)?)));
         if let Some((dead, then)) = composed {
             chords.extend([dead.chord(), then]);
             return true;
@@ -152,34 +145,34 @@ impl Layout {
         false
     }
 
-    /// Returns the chord that writes a character by itself.
-    fn at_once(self, character: char) -> Option<Chord> {
-        let written = |row: &&(&'static str, &'static str)| row.1.chars().any(|one| one == character);
-        let (name, levels) = self.table().rows.iter().find(written)?;
+    /// Returns the chord that types a character without a dead key.
+    fn direct(self, character: char) -> Option<Chord> {
+        let has_it = |row: &&(&'static str, &'static str)| row.1.chars().any(|one| one == character);
+        let (name, levels) = self.table().rows.iter().find(has_it)?;
         let level = levels.chars().position(|one| one == character)?;
-        let key = Key::of_table(name);
-        Some(Chord::of_layout(match level {
+        let key = Key::from_table(name);
+        Some(Chord::from_keys(match level {
             0 => vec![key],
             1 => vec![Key::SHIFT, key],
             _ => vec![Key::ALT_GR, key],
         }))
     }
 
-    /// Returns the chord that has to follow a dead key for a character to come of both.
-    fn behind(self, dead: &Dead, character: char) -> Option<Chord> {
+    /// Returns the chord that follows a dead key to type a character.
+    fn after(self, dead: &Dead, character: char) -> Option<Chord> {
         if dead.alone == Some(character) {
             return Some(Chord::from_key(Key::SPACE));
         }
         let letters: Vec<char> = dead.letters.chars().collect();
         let (pair, _) = letters.as_chunks::<2>();
-        pair.iter().find(|[_, composed]| *composed == character).and_then(|[letter, _]| self.at_once(*letter))
+        pair.iter().find(|[_, composed]| *composed == character).and_then(|[letter, _]| self.direct(*letter))
     }
 }
 
 impl Dead {
     fn chord(&self) -> Chord {
-        let key = Key::of_table(self.key);
-        Chord::of_layout(if self.shift { vec![Key::SHIFT, key] } else { vec![key] })
+        let key = Key::from_table(self.key);
+        Chord::from_keys(if self.shift { vec![Key::SHIFT, key] } else { vec![key] })
     }
 }
 
@@ -192,7 +185,7 @@ impl fmt::Display for Layout {
 impl FromStr for Layout {
     type Err = UnknownLayout;
 
-    /// Reads its name; `gb` and `en` are what others call two of them.
+    /// Parses a name; `gb` and `en` are aliases.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.to_ascii_lowercase().as_str() {
             "us" | "en" | "en-us" => Ok(Self::Us),
@@ -200,7 +193,7 @@ impl FromStr for Layout {
             "de" => Ok(Self::De),
             "fr" => Ok(Self::Fr),
             _ => Err(UnknownLayout {
-                given: text.chars().take(40).collect(),
+                name: text.chars().take(40).collect(),
                 similar: similar(text, Self::ALL.into_iter().map(Self::name)),
             }),
         }
@@ -239,23 +232,23 @@ mod tests {
     }
 
     #[test]
-    fn test_layout_is_read_by_its_names_and_written_by_the_first() {
-        for (given, name) in
+    fn test_layout_aliases_are_parsed_and_not_printed() {
+        for (alias, name) in
             [("us", "us"), ("EN", "us"), ("en-us", "us"), ("uk", "uk"), ("gb", "uk"), ("de", "de"), ("fr", "fr")]
         {
-            let layout = Layout::try_from(given.to_owned()).unwrap();
-            assert_eq!(String::from(layout), name, "{given}");
+            let layout = Layout::try_from(alias.to_owned()).unwrap();
+            assert_eq!(String::from(layout), name, "{alias}");
         }
         assert!(Layout::try_from("xx".to_owned()).is_err());
     }
 
     #[test]
-    fn test_chords_character_without_a_key_has_a_code() {
-        assert_eq!(Layout::Us.chords("ж").unwrap_err().code(), "keys.untypable");
+    fn test_chords_unsupported_character_has_code() {
+        assert_eq!(Layout::Us.chords("ж").unwrap_err().code(), "keys.character-unsupported");
     }
 
     #[test]
-    fn test_chords_printable_ascii_is_typed_in_every_layout() {
+    fn test_chords_type_printable_ascii_in_every_layout() {
         let ascii: String = (' '..='~').collect();
         for layout in Layout::ALL {
             let chords = layout.chords(&ascii).unwrap_or_else(|error| panic!("{error}"));
@@ -265,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn test_chords_symbols_are_where_the_layout_has_them() {
+    fn test_chords_type_symbols_of_layout() {
         check(Layout::Us, "aZ?", "a shift-z shift-slash");
         check(Layout::Uk, "£\"@#\\", "shift-3 shift-2 shift-apostrophe backslash less");
         check(Layout::De, "y{€ß|", "z alt_r-7 alt_r-e minus alt_r-less");
@@ -273,28 +266,28 @@ mod tests {
     }
 
     #[test]
-    fn test_chords_accents_wait_for_their_letter_or_the_space_bar() {
+    fn test_chords_use_dead_keys_for_accents() {
         check(Layout::De, "é^`È", "equal e grave_accent spc shift-equal spc shift-equal shift-e");
         check(Layout::Fr, "âÏ^", "bracket_left q shift-bracket_left shift-i alt_r-9");
     }
 
     #[test]
-    fn test_chords_line_breaks_are_enter_however_they_are_written() {
+    fn test_chords_type_any_line_break_as_enter() {
         check(Layout::Us, "a\nb\r\nc\rd\t", "a ret b ret c ret d tab");
     }
 
     #[test]
-    fn test_chords_untypable_character_is_named_with_its_place_and_who_has_it() {
-        check(Layout::Us, "ab\r\nc ü", "no key of the layout `us` types `ü` (U+00FC) in line 2, column 3");
-        check(Layout::De, "\u{7}", "no key of the layout `de` types `\\u{7}` (U+0007) in line 1, column 1");
+    fn test_chords_unsupported_character_has_position_and_hint() {
+        check(Layout::Us, "ab\r\nc ü", "the layout `us` has no key for `ü` (U+00FC) in line 2, column 3");
+        check(Layout::De, "\u{7}", "the layout `de` has no key for `\\u{7}` (U+0007) in line 1, column 1");
 
-        let elsewhere = Layout::Us.chords("ü").unwrap_err().hints();
+        let hints = Layout::Us.chords("ü").unwrap_err().hints();
 
-        assert_eq!(elsewhere, ["if the guest's keyboard is another one, say so: `--layout de` or `--layout fr`"]);
+        assert_eq!(hints, ["pass `--layout de` or `--layout fr`, if that is the keyboard layout of the guest"]);
     }
 
     #[test]
-    fn test_tables_name_keys_of_qemu_once_and_characters_once() {
+    fn test_layout_tables_have_unique_keys_and_characters() {
         let known: HashSet<&str> = Key::all().map(Key::name).collect();
         for layout in Layout::ALL {
             let table = layout.table();
@@ -314,21 +307,21 @@ mod tests {
     }
 
     #[test]
-    fn test_layout_other_names_are_understood_and_unknown_ones_listed() {
+    fn test_layout_unknown_lists_names() {
         assert_eq!("GB".parse(), Ok(Layout::Uk));
         assert_eq!(
             "dvorak".parse::<Layout>().unwrap_err().to_string(),
-            "there is no keyboard layout `dvorak`; there are us, uk, de, fr"
+            "unknown keyboard layout `dvorak`; known layouts: us, uk, de, fr"
         );
     }
 
     proptest! {
         #[test]
-        fn test_chords_any_text_is_typed_whole_or_refused(text in "\\PC{0,80}") {
+        fn test_chords_any_text_is_typed_completely_or_refused(text in "\\PC{0,80}") {
             for layout in Layout::ALL {
                 match layout.chords(&text) {
                     Ok(chords) => prop_assert!(chords.len() >= text.chars().count()),
-                    Err(why) => prop_assert!(text.contains(why.character)),
+                    Err(error) => prop_assert!(text.contains(error.character)),
                 }
             }
         }

@@ -3,6 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr};
 
 use super::{Forward, Protocol};
+use crate::qmp::wording::{TCP_ESTABLISHED, TCP_FORWARD, UDP_FORWARD};
 
 /// Returns the forwards of the user network `back_end`, as `info usernet` shows them.
 ///
@@ -40,15 +41,15 @@ pub fn taken_ports(wanted: &[Forward], back_end: &str, usernet: &str) -> Vec<For
 pub fn is_established(host_port: u16, usernet: &str) -> bool {
     usernet.lines().any(|line| {
         let mut words = line.split_whitespace();
-        words.next() == Some("TCP[ESTABLISHED]") && words.nth(2).and_then(|port| port.parse().ok()) == Some(host_port)
+        words.next() == Some(TCP_ESTABLISHED) && words.nth(2).and_then(|port| port.parse().ok()) == Some(host_port)
     })
 }
 
 fn shown_forward(line: &str) -> Option<Forward> {
     let mut words = line.split_whitespace();
     let protocol = match words.next()? {
-        "TCP[HOST_FORWARD]" => Protocol::Tcp,
-        "UDP[HOST_FORWARD]" => Protocol::Udp,
+        TCP_FORWARD => Protocol::Tcp,
+        UDP_FORWARD => Protocol::Udp,
         _ => return None,
     };
     let mut words = words.skip(1);

@@ -1,100 +1,68 @@
-//! The serial console of a running machine.
+//! The serial console of a running VM.
 
 use std::path::PathBuf;
 
 use async_trait::async_trait;
 
 use super::Holder;
-use crate::error::{Cause, Explain, Fault};
+use crate::error::{Cause, Explain, Explanation, Fault};
 use crate::vm::RunPaths;
 
-/// Why nobody can be attached to a serial console.
+/// Why a client cannot attach to a serial console.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum ConsoleError {
-    /// It serves one at a time, and somebody else is attached.
-    #[error("{} is attached to the serial console", taken_by(holder.as_ref()))]
-    Taken {
-        /// Who, if it is one of us.
-        holder: Option<Holder>,
-    },
-    /// The machine has no such console.
-    #[error("there is no serial console at `{}`{}", socket.display(), because(elsewhere.as_deref()))]
-    Missing {
-        /// Where it would be.
-        socket: PathBuf,
-        /// What the definition says of the serial port, if that is why.
-        elsewhere: Option<String>,
-    },
+    /// It serves one client, and another one is attached: `holder`, if that is a maqet process.
+    #[error("{} is attached", client(holder.as_ref()))]
+    InUse { holder: Option<Holder> },
+    /// There is no console; `serial` is what the definition connects the serial port to, if that is why.
+    #[error("there is no serial console at `{}`{}", socket.display(), because(serial.as_deref()))]
+    Unavailable { socket: PathBuf, serial: Option<String> },
     /// The system refused.
-    #[error("the serial console at `{}` does not work", socket.display())]
-    Failed {
-        /// Where it is.
-        socket: PathBuf,
-        /// Why.
-        source: Cause,
-    },
+    #[error("the serial console at `{}` failed", socket.display())]
+    Failed { socket: PathBuf, source: Cause },
 }
 
-fn taken_by(holder: Option<&Holder>) -> String {
+fn client(holder: Option<&Holder>) -> String {
     holder.map_or_else(
-        || "a program that is not maqet's".to_owned(),
-        |holder| format!("`{}` of process {} since {:.0}", holder.operation, holder.pid, holder.since),
+        || "another client".to_owned(),
+        |holder| format!("`{}` (process {}, since {:.0})", holder.operation, holder.pid, holder.since),
     )
 }
 
-fn because(elsewhere: Option<&str>) -> String {
-    elsewhere.map(|elsewhere| format!(": its definition says `{elsewhere}`")).unwrap_or_default()
+fn because(serial: Option<&str>) -> String {
+    serial.map(|serial| format!(": the definition has `{serial}`")).unwrap_or_default()
 }
 
 impl Explain for ConsoleError {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Taken { .. } => "console.taken",
-            Self::Missing { .. } => "console.missing",
-            Self::Failed { .. } => "console.failed",
-        }
-    }
-
-    fn fault(&self) -> Fault {
-        match self {
-            Self::Taken { .. } => Fault::Busy,
-            Self::Missing { .. } => Fault::State,
-            Self::Failed { .. } => Fault::Failed,
-        }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        match self {
-            Self::Taken { .. } => {
-                vec!["read along with `maqet logs VM --follow`, or try again once it is free".to_owned()]
-            }
-            Self::Missing { .. } => {
-                vec!["say `serial: console` with `maqet apply VM --set serial=console`, and start it anew".to_owned()]
-            }
-            Self::Failed { .. } => Vec::new(),
+            Self::InUse { .. } => Explanation::new("console.in-use", Fault::Busy)
+                .hint("follow its output with `maqet logs VM --follow`, or try again later"),
+            Self::Unavailable { .. } => Explanation::new("console.unavailable", Fault::State)
+                .hint("run `maqet apply VM --set serial=console`, and restart the VM"),
+            Self::Failed { .. } => Explanation::new("console.failed", Fault::Failed),
         }
     }
 }
 
-/// A serial console that somebody is attached to; dropped, it is free for others.
+/// A serial console that the caller is attached to until it is dropped.
 ///
-/// Reading and writing may go on at the same time.
+/// Reading and writing may run concurrently; both are cancel safe.
 #[async_trait]
 pub trait ConsoleStream: Send + Sync {
-    /// Returns what the guest wrote next; nothing once QEMU has closed the console. A future that is dropped loses
-    /// nothing.
+    /// Returns the next output of the guest; empty once QEMU has closed the console.
     ///
     /// Errors: `Failed`.
     async fn read(&self) -> Result<Vec<u8>, ConsoleError>;
 
-    /// Sends as many of `bytes` as are taken and returns how many, waiting while none are; 0 once QEMU has closed the
-    /// console. A future that is dropped has sent nothing.
+    /// Sends as many of `bytes` as fit, waiting until some do, and returns how many; 0 once QEMU has closed the console.
     ///
     /// Errors: `Failed`.
     async fn write(&self, bytes: &[u8]) -> Result<usize, ConsoleError>;
 
-    /// Says that nothing more will be sent. Once the guest has taken all that was, QEMU closes the console; whoever
-    /// drops it before that takes back what the guest has not taken yet.
+    /// Announces the end of the input: QEMU closes the console once the guest has read it. Dropping the stream before
+    /// that discards what the guest has not read.
     fn end(&self);
 }
 
@@ -102,8 +70,8 @@ pub trait ConsoleStream: Send + Sync {
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Consoles: Send + Sync {
-    /// Attaches to the serial console of a run; what the guest wrote before is in its log only.
+    /// Attaches to the serial console of a run; earlier output is in its log only.
     ///
-    /// Errors: `Taken`, `Missing`, `Failed`.
+    /// Errors: `InUse`, `Unavailable`, `Failed`.
     async fn attach(&self, paths: &RunPaths) -> Result<Box<dyn ConsoleStream>, ConsoleError>;
 }

@@ -1,21 +1,21 @@
-//! Connecting to a server, to learn whether there is one.
+//! Connecting to a server, to find out whether there is one.
 
 use core::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-/// A connection that is there; dropped, it is closed.
+/// A connection, closed on drop.
 #[async_trait]
 pub trait Connection: Send {
-    /// Returns whether it stays open for `patience`, or the other side says something before.
-    async fn stays(&mut self, patience: Duration) -> bool;
+    /// Returns whether it stays open for `timeout`, or the server sends something before.
+    async fn stays(&mut self, timeout: Duration) -> bool;
 }
 
 /// Connects to servers.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Dialer: Send + Sync {
-    /// Connects within `patience`; nothing where nobody takes the connection.
-    async fn dial(&self, address: IpAddr, port: u16, patience: Duration) -> Option<Box<dyn Connection>>;
+    /// Connects within `timeout`; `None` if the connection is not accepted.
+    async fn dial(&self, address: IpAddr, port: u16, timeout: Duration) -> Option<Box<dyn Connection>>;
 }

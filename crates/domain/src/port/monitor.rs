@@ -1,4 +1,4 @@
-//! The monitors of running machines: commands, sessions, events.
+//! The monitors of running VMs: commands, sessions, events.
 
 use std::time::Duration;
 
@@ -8,75 +8,76 @@ use serde_json::Value;
 use crate::qmp::{QmpCommand, QmpError, QmpEvent, Schema};
 use crate::vm::{MonitorAnswer, ProcessIdentity, RunPaths};
 
-/// Talks to the monitors of running machines, connecting on demand.
+/// The monitors of running VMs, connected to on demand.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Monitors: Send + Sync {
-    /// Runs a command on the command monitor; callers of all processes queue, and the deadline covers the waiting.
+    /// Runs a command on the command monitor.
     ///
-    /// Errors: every variant of [`QmpError`].
-    async fn execute(&self, paths: &RunPaths, command: &QmpCommand, deadline: Duration) -> Result<Value, QmpError>;
+    /// Callers of all processes queue, and `timeout` covers the time in the queue. Errors: every variant of [`QmpError`].
+    async fn execute(&self, paths: &RunPaths, command: &QmpCommand, timeout: Duration) -> Result<Value, QmpError>;
 
-    /// Asks for the run state, at most `patience`.
-    async fn answer(&self, paths: &RunPaths, patience: Duration) -> MonitorAnswer;
+    /// Queries the run state, within `timeout`.
+    async fn answer(&self, paths: &RunPaths, timeout: Duration) -> MonitorAnswer;
 
-    /// Opens a session that stays, on one of the two monitors for them; it is the caller's until it is dropped.
+    /// Opens a session on one of the two session monitors; it belongs to the caller until it is dropped.
     ///
-    /// The events that come from then on are kept for [`MonitorSession::heard`]. The deadline covers the waiting for a
-    /// monitor, its greeting and the negotiation. Errors: every variant of [`QmpError`] but `TimedOut`.
-    async fn session(&self, paths: &RunPaths, deadline: Duration) -> Result<Box<dyn MonitorSession>, QmpError>;
+    /// Events from then on are kept for [`MonitorSession::next_event`]. `timeout` covers waiting for a free monitor, its
+    /// greeting and the negotiation. Errors: every variant of [`QmpError`] except `TimedOut`.
+    async fn session(&self, paths: &RunPaths, timeout: Duration) -> Result<Box<dyn MonitorSession>, QmpError>;
 }
 
-/// What a session hears unasked.
+/// What a session receives besides replies.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SessionEvent {
-    /// Something happened.
+    /// An event.
     Event(QmpEvent),
-    /// So many events were dropped, because nobody took them in time.
+    /// This many events were dropped, as they were not read in time.
     Missed(u64),
 }
 
-/// How the main loop of a QEMU is.
+/// Whether QEMU's main loop responds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MainLoop {
-    /// It answers.
+    /// It responds.
     Answers,
-    /// It does not answer, and QEMU itself does: it is at work, as while it saves a machine.
+    /// QEMU responds out of band only: the main loop is busy, as while a snapshot is saved.
     Blocked,
-    /// Nothing answers.
+    /// QEMU does not respond.
     Silent,
 }
 
-/// A session with a monitor: it was greeted, takes commands one after the other, and hears events.
+/// A session with a monitor, which takes commands one after the other and receives events.
 ///
-/// All methods may be given up at any moment (their futures dropped): the session stays usable, and the answer to a
-/// command that nobody waits for any more is dropped when it comes.
+/// All methods are cancel safe: the session stays usable, and a reply that comes after its future was dropped is
+/// discarded.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait MonitorSession: Send {
-    /// Runs a command, at most `deadline`.
+    /// Runs a command, within `timeout`.
     ///
-    /// Errors: `Refused`, `TimedOut`, `Blocked` when too many commands before it are unanswered, `Closed`, `Garbled`.
-    async fn execute(&mut self, command: &QmpCommand, deadline: Duration) -> Result<Value, QmpError>;
+    /// Errors: `Refused`, `TimedOut`, `Unresponsive` if too many earlier commands are unanswered, `ConnectionClosed`,
+    /// `InvalidResponse`.
+    async fn execute(&mut self, command: &QmpCommand, timeout: Duration) -> Result<Value, QmpError>;
 
-    /// Returns the next event, waiting at most `patience` for one; events that came during commands are first.
+    /// Returns the next event, waiting at most `timeout` for one; those received during commands come first.
     ///
-    /// Errors: `Closed`, `Garbled`.
-    async fn heard(&mut self, patience: Duration) -> Result<Option<SessionEvent>, QmpError>;
+    /// Errors: `ConnectionClosed`, `InvalidResponse`.
+    async fn next_event(&mut self, timeout: Duration) -> Result<Option<SessionEvent>, QmpError>;
 
-    /// Tells a main loop that is at work from a QEMU that is dead, by a command out of band, within `patience`.
-    async fn main_loop(&mut self, patience: Duration) -> MainLoop;
+    /// Finds out, by an out-of-band command and within `timeout`, whether the main loop is busy or QEMU is dead.
+    async fn main_loop(&mut self, timeout: Duration) -> MainLoop;
 }
 
-/// Keeps the schema of QMP that a build of QEMU told once, for every process after this one.
+/// A cache of QMP schemas, shared by all processes.
 ///
-/// What is kept is the build's that `process` runs: another build, or one that was replaced, has none. Keeping is a
-/// favour that may fail, and then QEMU is asked again.
+/// A schema belongs to the build of QEMU that `process` runs; another build, or one that was replaced, has none. Storing
+/// may fail silently, and then QEMU is asked again.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 pub trait Schemas: Send + Sync {
-    /// Returns the schema of the QEMU that `process` runs, if it is kept and whole.
-    fn kept(&self, process: &ProcessIdentity) -> Option<Schema>;
+    /// Returns the schema of the QEMU that `process` runs, if it is stored and intact.
+    fn get(&self, process: &ProcessIdentity) -> Option<Schema>;
 
-    /// Keeps the schema of the QEMU that `process` runs.
-    fn keep(&self, process: &ProcessIdentity, schema: &Schema);
+    /// Stores the schema of the QEMU that `process` runs.
+    fn put(&self, process: &ProcessIdentity, schema: &Schema);
 }

@@ -1,95 +1,68 @@
-//! Pictures of a guest's screen, on their way from QEMU to whoever wants them.
+//! Screenshots, from QEMU to their destination.
 
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
-use crate::error::{Cause, Explain, Fault};
+use crate::error::{Cause, Explain, Explanation, Fault};
 use crate::picture::PictureFormat;
 use crate::vm::RunPaths;
 
-/// Why a picture could not be had.
+/// Why there is no screenshot.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum PictureError {
-    /// What QEMU wrote cannot be read.
-    #[error("the picture that QEMU wrote cannot be read")]
-    Unreadable {
-        /// Why.
-        source: Cause,
-    },
-    /// What QEMU wrote is no picture.
-    #[error("QEMU wrote something that is no picture ({length} bytes)")]
-    NotAPicture {
-        /// How much it wrote.
-        length: usize,
-    },
-    /// It cannot be made another format.
-    #[error("the picture could not be made a PNG")]
-    Unconverted {
-        /// Why.
-        source: Cause,
-    },
-    /// It cannot be written where it is to go.
-    #[error("could not write `{}`", file.display())]
-    Unwritable {
-        /// Where it was to go.
-        file: PathBuf,
-        /// Why.
-        source: Cause,
-    },
+    /// The file that QEMU wrote cannot be read.
+    #[error("cannot read the screenshot that QEMU wrote")]
+    ReadFailed { source: Cause },
+    /// QEMU wrote something else.
+    #[error("QEMU wrote {length} bytes that are not an image")]
+    InvalidImage { length: usize },
+    /// It cannot be converted.
+    #[error("cannot encode the screenshot as PNG")]
+    EncodeFailed { source: Cause },
+    /// It cannot be written to its destination.
+    #[error("cannot write `{}`", file.display())]
+    WriteFailed { file: PathBuf, source: Cause },
 }
 
 impl Explain for PictureError {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Unreadable { .. } => "screen.unreadable",
-            Self::NotAPicture { .. } => "screen.not-a-picture",
-            Self::Unconverted { .. } => "screen.unconverted",
-            Self::Unwritable { .. } => "screen.unwritable",
-        }
-    }
-
-    fn fault(&self) -> Fault {
-        match self {
-            Self::NotAPicture { .. } | Self::Unconverted { .. } => Fault::Failed,
-            Self::Unreadable { .. } | Self::Unwritable { .. } => Fault::Host,
-        }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        match self {
-            Self::Unwritable { .. } => vec!["look at the folder: is it there, is it yours, is it full?".to_owned()],
-            Self::Unreadable { .. } | Self::NotAPicture { .. } | Self::Unconverted { .. } => Vec::new(),
+            Self::ReadFailed { .. } => Explanation::new("screen.read-failed", Fault::Host),
+            Self::InvalidImage { .. } => Explanation::new("screen.image-invalid", Fault::Failed),
+            Self::EncodeFailed { .. } => Explanation::new("screen.encode-failed", Fault::Failed),
+            Self::WriteFailed { .. } => Explanation::new("screen.write-failed", Fault::Host)
+                .hint("check that the folder exists, is writable and has free space"),
         }
     }
 }
 
-/// A place in the private folder of a run where QEMU puts one picture; dropped, what is there is removed.
-pub trait PicturePlace: Send + Sync {
-    /// Returns where it is.
+/// A temporary file in the private folder of a run, which QEMU writes one screenshot to; removed on drop.
+pub trait PictureFile: Send + Sync {
+    /// Returns its path.
     fn path(&self) -> &Path;
 
-    /// Returns what QEMU wrote there.
+    /// Returns what QEMU wrote.
     ///
-    /// Errors: `Unreadable`.
+    /// Errors: `ReadFailed`.
     fn read(&self) -> Result<Vec<u8>, PictureError>;
 }
 
-/// Handles pictures.
+/// Files of screenshots, and their conversion.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Pictures: Send + Sync {
-    /// Returns a place for one picture, where nothing is.
-    fn place(&self, paths: &RunPaths, format: PictureFormat) -> Box<dyn PicturePlace>;
+    /// Returns a temporary file for one screenshot; nothing exists at its path yet.
+    fn new_file(&self, paths: &RunPaths, format: PictureFormat) -> Box<dyn PictureFile>;
 
-    /// Returns a picture in PPM as PNG.
+    /// Converts PPM to PNG.
     ///
-    /// Errors: `NotAPicture`, `Unconverted`.
+    /// Errors: `InvalidImage`, `EncodeFailed`.
     fn to_png(&self, ppm: &[u8]) -> Result<Vec<u8>, PictureError>;
 
-    /// Puts a picture at `file` whole or not at all, as the caller's other files are made; a file that is there is
-    /// replaced, and anything else that is there is not.
+    /// Writes a screenshot to `file` atomically, with the mode of any file the caller creates.
     ///
-    /// Errors: `Unwritable`.
+    /// A regular file is replaced, anything else is not. Errors: `WriteFailed`.
     async fn save(&self, file: &Path, picture: &[u8]) -> Result<(), PictureError>;
 }

@@ -3,12 +3,15 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// A command of QMP.
+/// The command that passes a line to the human monitor.
+const HUMAN_MONITOR: &str = "human-monitor-command";
+
+/// A QMP command.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct QmpCommand {
-    /// Its name, as in `query-status`.
+    /// The name, as in `query-status`.
     pub execute: String,
-    /// Its arguments; left out where there are none.
+    /// The arguments; left out where there are none.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub arguments: Map<String, Value>,
 }
@@ -24,5 +27,15 @@ impl QmpCommand {
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.arguments.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// Makes the command that passes `line` to the human monitor.
+    pub fn human_monitor(line: &str) -> Self {
+        Self::new(HUMAN_MONITOR).with("command-line", line)
+    }
+
+    /// Returns the line that goes to the human monitor, if this is such a command.
+    pub fn human_monitor_line(&self) -> Option<&str> {
+        self.arguments.get("command-line").filter(|_| self.execute == HUMAN_MONITOR)?.as_str()
     }
 }

@@ -3,133 +3,80 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::error::{Cause, Explain, Fault};
+use crate::error::{Cause, Explain, Explanation, Fault};
 
-/// Why a QMP command got no result.
+/// Why a QMP command returned no result.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum QmpError {
-    /// Nobody listens at the socket.
-    #[error("nobody listens at the monitor `{}`", socket.display())]
-    NoMonitor {
-        /// The socket.
-        socket: PathBuf,
-        /// Why.
-        source: Cause,
-    },
-    /// The socket took us and no greeting came: another client has the monitor.
-    #[error("the monitor `{}` did not greet within {after:?}: another client has it, or QEMU hangs", socket.display())]
-    NoGreeting {
-        /// The socket.
-        socket: PathBuf,
-        /// How long was waited.
-        after: Duration,
-    },
-    /// Others had the monitor all the time; the command was not sent.
-    #[error("other commands had the monitor of the VM for {after:?}; this one's turn did not come")]
-    QueueTimedOut {
-        /// How long was waited.
-        after: Duration,
-    },
-    /// There was too little time to be greeted in; the command was not sent.
-    #[error("the time was over before QEMU could be asked")]
-    NoTime,
-    /// The greeting came and then nothing: QEMU's main loop is blocked.
-    #[error("QEMU is busy: it greeted and did not answer `{command}` within {after:?}")]
-    Blocked {
-        /// What it was asked first.
-        command: String,
-        /// How long was waited.
-        after: Duration,
-    },
-    /// Others had both monitors for sessions all the time.
-    #[error("both monitors for sessions are in use and did not come free within {after:?}")]
-    SessionsTaken {
-        /// How long was waited.
-        after: Duration,
-    },
-    /// QEMU could not have read the command, and would have answered it more than once, or ended; it was not sent.
-    #[error("`{command}` is more than QEMU reads at once: {why}")]
-    TooMuch {
-        /// The command.
-        command: String,
-        /// What there is too much of.
-        why: &'static str,
-    },
-    /// The command was sent and not answered in time; it may still be carried out.
-    #[error("`{command}` was not answered within {after:?}; it may still complete")]
-    TimedOut {
-        /// The command.
-        command: String,
-        /// How long was waited.
-        after: Duration,
-    },
+    /// Nothing listens at the socket.
+    #[error("cannot connect to the monitor `{}`", socket.display())]
+    MonitorUnavailable { socket: PathBuf, source: Cause },
+    /// The connection was accepted and no greeting came, as while another client is connected.
+    #[error(
+        "no QMP greeting from `{}` within {after:?}; another client may be connected, or QEMU is hung",
+        socket.display()
+    )]
+    GreetingTimedOut { socket: PathBuf, after: Duration },
+    /// Other callers used the monitor for all that time; the command was not sent.
+    #[error("timed out after {after:?} waiting for other QMP commands to finish")]
+    QueueTimedOut { after: Duration },
+    /// The timeout was too short to connect; the command was not sent.
+    #[error("timed out before the command was sent")]
+    ConnectTimedOut,
+    /// QEMU greeted and then did not answer: its main loop is blocked.
+    #[error("QEMU is not responding: no reply to `{command}` within {after:?}")]
+    Unresponsive { command: String, after: Duration },
+    /// Both monitors for sessions were in use for all that time.
+    #[error("timed out after {after:?} waiting for one of the two session monitors")]
+    SessionsInUse { after: Duration },
+    /// QEMU could not have read the command, and would have answered it more than once, or exited; it was not sent.
+    #[error("`{command}` exceeds what QEMU can read: {reason}")]
+    CommandTooLarge { command: String, reason: &'static str },
+    /// The command was sent and not answered in time.
+    #[error("no reply to `{command}` within {after:?}; it may still complete")]
+    TimedOut { command: String, after: Duration },
     /// QEMU closed the connection.
-    #[error("QEMU closed the monitor before it answered `{command}`")]
-    Closed {
-        /// The command.
-        command: String,
-    },
-    /// What came is no QMP.
-    #[error("the monitor answered something that is not QMP: {detail}")]
-    Garbled {
-        /// What is wrong with it.
-        detail: String,
-    },
-    /// QEMU refused the command.
+    #[error("QEMU closed the connection before it answered `{command}`")]
+    ConnectionClosed { command: String },
+    /// The reply is not QMP.
+    #[error("invalid QMP response: {detail}")]
+    InvalidResponse { detail: String },
+    /// QEMU refused the command; `class` is QEMU's error class, as in `CommandNotFound`.
     #[error("QEMU refused `{command}`: {description}")]
-    Refused {
-        /// The command.
-        command: String,
-        /// QEMU's error class, as in `CommandNotFound`.
-        class: String,
-        /// QEMU's words.
-        description: String,
-    },
+    Refused { command: String, class: String, description: String },
+}
+
+impl QmpError {
+    /// Returns QEMU's description, if it refused the command.
+    pub fn refusal(&self) -> Option<&str> {
+        match self {
+            Self::Refused { description, .. } => Some(description),
+            _ => None,
+        }
+    }
 }
 
 impl Explain for QmpError {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::NoMonitor { .. } => "qmp.no-monitor",
-            Self::NoGreeting { .. } => "qmp.no-greeting",
-            Self::QueueTimedOut { .. } => "qmp.queue-timed-out",
-            Self::NoTime => "qmp.no-time",
-            Self::SessionsTaken { .. } => "qmp.sessions-taken",
-            Self::Blocked { .. } => "qmp.blocked",
-            Self::TooMuch { .. } => "qmp.too-much",
-            Self::TimedOut { .. } => "qmp.timed-out",
-            Self::Closed { .. } => "qmp.closed",
-            Self::Garbled { .. } => "qmp.garbled",
-            Self::Refused { .. } => "qmp.refused",
-        }
-    }
-
-    fn fault(&self) -> Fault {
-        match self {
-            Self::NoMonitor { .. } | Self::Closed { .. } | Self::Garbled { .. } | Self::Refused { .. } => Fault::Failed,
-            Self::NoGreeting { .. }
-            | Self::QueueTimedOut { .. }
-            | Self::SessionsTaken { .. }
-            | Self::Blocked { .. } => Fault::Busy,
-            Self::TooMuch { .. } => Fault::Usage,
-            Self::NoTime | Self::TimedOut { .. } => Fault::TimedOut,
-        }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        match self {
-            Self::Refused { class, .. } if class == "CommandNotFound" => {
-                vec!["list the commands with `maqet qmp VM query-commands`".to_owned()]
+            Self::MonitorUnavailable { .. } => Explanation::new("qmp.monitor-unavailable", Fault::Failed),
+            Self::GreetingTimedOut { .. } => Explanation::new("qmp.greeting-timed-out", Fault::Busy).hint("try again"),
+            Self::QueueTimedOut { .. } => Explanation::new("qmp.queue-timed-out", Fault::Busy).hint("try again"),
+            Self::ConnectTimedOut => {
+                Explanation::new("qmp.connect-timed-out", Fault::TimedOut).hint("allow more time, as in `--timeout 5s`")
             }
-            Self::NoGreeting { .. } | Self::QueueTimedOut { .. } | Self::Blocked { .. } => vec!["try again".to_owned()],
-            Self::NoTime => vec!["give it more time, as with `--timeout 5s`".to_owned()],
-            Self::SessionsTaken { .. } => vec!["leave one of the `maqet qmp shell` of this VM".to_owned()],
-            Self::NoMonitor { .. }
-            | Self::TooMuch { .. }
-            | Self::TimedOut { .. }
-            | Self::Closed { .. }
-            | Self::Garbled { .. }
-            | Self::Refused { .. } => Vec::new(),
+            Self::Unresponsive { .. } => Explanation::new("qmp.unresponsive", Fault::Busy).hint("try again"),
+            Self::SessionsInUse { .. } => {
+                Explanation::new("qmp.sessions-in-use", Fault::Busy).hint("close another `maqet qmp shell` of this VM")
+            }
+            Self::CommandTooLarge { .. } => Explanation::new("qmp.command-too-large", Fault::Usage),
+            Self::TimedOut { .. } => Explanation::new("qmp.timed-out", Fault::TimedOut),
+            Self::ConnectionClosed { .. } => Explanation::new("qmp.connection-failed", Fault::Failed),
+            Self::InvalidResponse { .. } => Explanation::new("qmp.response-invalid", Fault::Failed),
+            Self::Refused { class, .. } if class == "CommandNotFound" => Explanation::new("qmp.refused", Fault::Failed)
+                .hint("list the commands with `maqet qmp VM query-commands`"),
+            Self::Refused { .. } => Explanation::new("qmp.refused", Fault::Failed),
         }
     }
 }

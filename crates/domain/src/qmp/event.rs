@@ -1,36 +1,36 @@
-//! An event of QMP, as QEMU writes it.
+//! A QMP event, as QEMU writes it.
 
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Something QEMU tells of itself (QMP specification, "Asynchronous events").
+/// A QMP event (QMP specification, "Asynchronous events").
 #[derive(Debug, Clone, PartialEq)]
 pub struct QmpEvent {
-    /// Its name, as in `SHUTDOWN`.
+    /// The name, as in `SHUTDOWN`.
     pub name: String,
     /// When it happened, by the host's clock.
     pub at: Timestamp,
-    /// What belongs to this kind of event; null where there is nothing.
+    /// Data of this kind of event; null where there is none.
     pub data: Value,
 }
 
 #[derive(Deserialize)]
 struct Line {
     event: String,
-    timestamp: Moment,
+    timestamp: UnixTime,
     #[serde(default)]
     data: Value,
 }
 
 #[derive(Deserialize)]
-struct Moment {
+struct UnixTime {
     seconds: i64,
     microseconds: i32,
 }
 
 impl QmpEvent {
-    /// Reads a line of a monitor; `None` for greetings, answers, halves of lines and garbage.
+    /// Parses a line of a monitor; `None` for greetings, replies, incomplete lines and anything else.
     pub fn parse(line: &[u8]) -> Option<Self> {
         let Line { event, timestamp, data } = serde_json::from_slice(line.trim_ascii()).ok()?;
         let at = Timestamp::new(timestamp.seconds, timestamp.microseconds.checked_mul(1_000)?).ok()?;
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_qmp_event_is_read_with_time_and_data() {
+    fn test_qmp_event_has_name_time_and_data() {
         let line = br#"{"timestamp": {"seconds": 1700000000, "microseconds": 250000}, "event": "RESET", "data": {"guest": true}}"#;
 
         let event = QmpEvent::parse(line).unwrap();
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn test_qmp_event_what_is_none_is_passed_over() {
+    fn test_qmp_event_other_lines_are_none() {
         for line in ["{\"return\": {}}", "{\"QMP\": {}}", "{\"event\": \"STOP\"", "", "7"] {
             assert_eq!(QmpEvent::parse(line.as_bytes()), None, "{line}");
         }
@@ -66,7 +66,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn test_qmp_event_any_bytes_never_panic(line in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn test_qmp_event_any_bytes_do_not_panic(line in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = QmpEvent::parse(&line);
         }
     }

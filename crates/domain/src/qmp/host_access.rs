@@ -1,68 +1,92 @@
-//! Which commands reach beyond their machine, to the host.
+//! Which commands reach the host.
 //!
-//! A command is harmless when it is known to be: everything else asks, commands of a newer QEMU among it. Harmless means
-//! that it works on the machine and on what the machine was given when it was started; not that the machine survives it
-//! (`quit` is harmless).
+//! A command is harmless if it is on a list; every other one, such as those of a newer QEMU, requires permission. Harmless
+//! means that it affects the VM and the files and devices the VM was started with, not that the VM survives it: `quit` is
+//! harmless.
 
 mod list;
 
 use serde_json::{Map, Value};
 
 use self::list::{
-    ASKING, DEVICE_FAMILIES, DEVICES, HARMLESS, HARMLESS_BACKENDS, HARMLESS_BLOCK_DRIVERS, HARMLESS_OBJECTS,
-    HARMLESS_PROPERTIES, HARMLESS_QUERIES, HOST_FORMS, HOST_PROPERTIES, MEMORY_TAKEN, SOUND_DEVICES,
+    DEVICE_FAMILIES, DEVICES, HARMLESS, HARMLESS_BACKENDS, HARMLESS_BLOCK_DRIVERS, HARMLESS_OBJECTS,
+    HARMLESS_PROPERTIES, HARMLESS_QUERIES, HOST_ACCESS_COMMANDS, HOST_FORMS, HOST_MEMORY_OPTIONS, HOST_PROPERTIES,
+    SOUND_DEVICES,
 };
 use super::schema::OPEN_COMMAND;
+use crate::error::{Explain, Explanation, Fault};
 use crate::qmp::QmpCommand;
 
 /// What a command could do to the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HostAccess {
-    /// Files of the host are opened, or written.
+    /// It opens or writes files of the host.
     Files,
-    /// Programs of the host are run, or its network is used.
+    /// It runs programs of the host or uses its network.
     ProgramsOrNetwork,
-    /// The network of the host is used, or listened at.
+    /// It connects to or listens on the network of the host.
     Network,
-    /// Somebody who had none gets access to the machine or its disks.
+    /// It gives others access to the VM or its disks.
     Access,
-    /// Memory of the host is taken before the guest needs it, or from places of somebody's choice.
+    /// It allocates memory of the host before the guest needs it, or on chosen nodes.
     Memory,
-    /// Hardware, files or services of the host are given to the guest.
+    /// It gives the guest hardware, files or services of the host.
     HostDevice,
-    /// A line of the human monitor may be any command.
+    /// A line of the human monitor can be any command.
     HumanMonitor,
-    /// A property may stand for anything, a file of the host among it.
+    /// A property can stand for anything, including a file of the host.
     Property,
-    /// QEMU writes into its log, on the host, for as long as the machine runs.
+    /// QEMU writes to its log on the host for as long as it runs.
     Log,
-    /// Nobody here knows what it does.
+    /// The command is not known.
     Unknown,
 }
 
 impl HostAccess {
-    /// Returns why it asks, as the end of a sentence that begins with the command.
+    /// Returns the reason, as the end of a sentence that begins with the command.
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Files => "opens or writes files of the host",
             Self::ProgramsOrNetwork => "can run programs of the host or connect it to others",
             Self::Network => "connects the host to others or listens on it",
-            Self::Access => "gives others access to the machine or its disks",
-            Self::Memory => "takes memory of the host before the guest needs it, or where it chooses",
+            Self::Access => "gives others access to the VM or its disks",
+            Self::Memory => "allocates memory of the host in advance or on chosen nodes",
             Self::HostDevice => "can give the guest hardware, files or services of the host",
             Self::HumanMonitor => "can do anything the human monitor can, unless its line begins with `info` or `help`",
             Self::Property => "can set properties that stand for files of the host",
-            Self::Log => "has QEMU fill its log on the host",
-            Self::Unknown => "is not known to keep off the host",
+            Self::Log => "makes QEMU fill its log on the host",
+            Self::Unknown => "is not known to be harmless to the host",
         }
     }
 }
 
-/// Returns what a command that somebody asks for could do to the host; `None` where it is known to be harmless.
+/// A command that could reach the host, without permission to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{command}` {}", access.reason())]
+#[expect(missing_docs, reason = "the message names the fields")]
+pub struct HostAccessRefused {
+    pub command: String,
+    pub access: HostAccess,
+}
+
+impl Explain for HostAccessRefused {
+    fn explain(&self) -> Explanation {
+        Explanation::new("qmp.host-access-refused", Fault::Usage).hint("pass `--allow-dangerous` to run it anyway")
+    }
+}
+
+/// Refuses a command that could reach the host, unless `allow_dangerous` is set.
+pub fn check_host_access(command: &QmpCommand, allow_dangerous: bool) -> Result<(), HostAccessRefused> {
+    match host_access(command) {
+        Some(access) if !allow_dangerous => Err(HostAccessRefused { command: command.execute.clone(), access }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Returns what a command could do to the host; `None` if it is harmless.
 ///
 /// ```
-/// use crate::qmp::QmpCommand;
-/// use maqet_domain::qmp::{HostAccess, danger};
+/// use maqet_domain::qmp::{HostAccess, QmpCommand, host_access};
 ///
 /// assert_eq!(host_access(&QmpCommand::new("query-status")), None);
 /// assert_eq!(host_access(&QmpCommand::new("quit")), None);
@@ -72,75 +96,74 @@ impl HostAccess {
 /// assert_eq!(host_access(&line("logfile /etc/passwd")), Some(HostAccess::HumanMonitor));
 /// ```
 pub fn host_access(command: &QmpCommand) -> Option<HostAccess> {
-    of(&command.execute, &command.arguments)
+    access_of(&command.execute, &command.arguments)
 }
 
-fn of(name: &str, arguments: &Map<String, Value>) -> Option<HostAccess> {
+fn access_of(name: &str, arguments: &Map<String, Value>) -> Option<HostAccess> {
     let text = |key: &str| arguments.get(key).and_then(Value::as_str);
-    let is_text_in = |key: &str, list: &[&str]| text(key).is_some_and(|value| list.contains(&value));
-    let is_known = match name {
+    let is_listed = |key: &str, list: &[&str]| text(key).is_some_and(|value| list.contains(&value));
+    let is_harmless = match name {
         _ if HARMLESS.contains(&name) || HARMLESS_QUERIES.iter().any(|prefix| name.starts_with(prefix)) => true,
-        "transaction" => return of_transaction(arguments),
+        "transaction" => return transaction_access(arguments),
         OPEN_COMMAND => is_plain_device(arguments),
-        "human-monitor-command" => text("command-line").is_some_and(only_tells),
+        "human-monitor-command" => text("command-line").is_some_and(is_hmp_query),
         "chardev-add" | "chardev-change" => arguments.get("backend").is_some_and(is_memory_only),
-        "netdev_add" => is_text_in("type", &["hubport"]),
-        "blockdev-add" => is_text_in("driver", HARMLESS_BLOCK_DRIVERS),
-        "object-add" => return of_object(arguments),
-        "qom-set" => is_text_in("property", HARMLESS_PROPERTIES),
-        // The name is written into the image, whoever opens it next opens that file, too.
+        "netdev_add" => is_listed("type", &["hubport"]),
+        "blockdev-add" => is_listed("driver", HARMLESS_BLOCK_DRIVERS),
+        "object-add" => return object_access(arguments),
+        "qom-set" => is_listed("property", HARMLESS_PROPERTIES),
+        // The name is written into the image, and opened the next time the image is.
         "block-commit" | "block-stream" => !arguments.contains_key("backing-file"),
         _ => false,
     };
-    if is_known {
+    if is_harmless {
         return None;
     }
-    let why = ASKING.iter().find(|(asking, _)| *asking == name).map(|(_, why)| *why);
-    Some(why.unwrap_or(HostAccess::Unknown))
+    let access = HOST_ACCESS_COMMANDS.iter().find(|(command, _)| *command == name).map(|(_, access)| *access);
+    Some(access.unwrap_or(HostAccess::Unknown))
 }
 
-/// Returns whether the back end of a character device has nothing of the host; any of them may be told to write what
-/// goes through it into a file.
+/// Returns whether a character device uses memory only; any of them can log to a file.
 fn is_memory_only(backend: &Value) -> bool {
     let kind = backend.get("type").and_then(Value::as_str);
     let has_log = backend.get("data").is_some_and(|data| data.get("logfile").is_some());
     kind.is_some_and(|kind| HARMLESS_BACKENDS.contains(&kind)) && !has_log
 }
 
-/// Looks at an object and at what it is given; before 6.0 that stands under `props`.
-fn of_object(arguments: &Map<String, Value>) -> Option<HostAccess> {
+/// Before 6.0 the options of an object are under `props`.
+fn object_access(arguments: &Map<String, Value>) -> Option<HostAccess> {
     let kind = arguments.get("qom-type").and_then(Value::as_str).unwrap_or_default();
     if !HARMLESS_OBJECTS.contains(&kind) || ["file", "dir", "props"].iter().any(|key| arguments.contains_key(*key)) {
         return Some(HostAccess::Files);
     }
-    let takes = |key: &&str| arguments.get(*key).is_some_and(|value| *value != false);
-    MEMORY_TAKEN.iter().any(takes).then_some(HostAccess::Memory)
+    let is_set = |key: &&str| arguments.get(*key).is_some_and(|value| *value != false);
+    HOST_MEMORY_OPTIONS.iter().any(is_set).then_some(HostAccess::Memory)
 }
 
-/// Looks at each action as at the command of its name.
-fn of_transaction(arguments: &Map<String, Value>) -> Option<HostAccess> {
+/// Each action counts as the command of its name.
+fn transaction_access(arguments: &Map<String, Value>) -> Option<HostAccess> {
     let Some(actions) = arguments.get("actions").and_then(Value::as_array) else { return Some(HostAccess::Unknown) };
     let none = Map::new();
     actions.iter().find_map(|action| match action.get("type").and_then(Value::as_str) {
         Some("abort") => None,
-        Some(name) => of(name, action.get("data").and_then(Value::as_object).unwrap_or(&none)),
+        Some(name) => access_of(name, action.get("data").and_then(Value::as_object).unwrap_or(&none)),
         None => Some(HostAccess::Unknown),
     })
 }
 
-/// Returns whether a device is one of QEMU's own, of which no property names something of the host.
+/// Returns whether a device is emulated, and none of its properties names something of the host.
 fn is_plain_device(arguments: &Map<String, Value>) -> bool {
     let driver = arguments.get("driver").and_then(Value::as_str).unwrap_or_default();
-    let is_plain = DEVICES.contains(&driver) || DEVICE_FAMILIES.iter().any(|family| is_of_family(driver, family));
-    let is_of_host = HOST_FORMS.iter().any(|form| driver.contains(form));
-    // One that is told no back end takes the loudspeakers and the microphone of the host (7.2).
-    let is_heard =
+    let is_emulated = DEVICES.contains(&driver) || DEVICE_FAMILIES.iter().any(|family| is_of_family(driver, family));
+    let is_host_form = HOST_FORMS.iter().any(|form| driver.contains(form));
+    // Without a backend it uses the loudspeakers and the microphone of the host (7.2).
+    let uses_host_audio =
         SOUND_DEVICES.iter().any(|family| is_of_family(driver, family)) && !arguments.contains_key("audiodev");
     let names_host = |key: &String| HOST_PROPERTIES.contains(&key.as_str());
-    is_plain && !is_of_host && !is_heard && !arguments.keys().any(names_host)
+    is_emulated && !is_host_form && !uses_host_audio && !arguments.keys().any(names_host)
 }
 
-/// `virtio-blk` names `virtio-blk-pci` as well, and `-cpu` every CPU.
+/// `virtio-blk` also matches `virtio-blk-pci`, and `*-cpu` every CPU.
 fn is_of_family(driver: &str, family: &str) -> bool {
     match family.strip_prefix('*') {
         Some(end) => driver.ends_with(end),
@@ -148,8 +171,8 @@ fn is_of_family(driver: &str, family: &str) -> bool {
     }
 }
 
-/// Returns whether a line of the human monitor only tells something.
-fn only_tells(line: &str) -> bool {
+/// Returns whether a line of the human monitor only shows something.
+fn is_hmp_query(line: &str) -> bool {
     matches!(line.split_ascii_whitespace().next(), Some("info" | "help" | "?"))
 }
 

@@ -6,37 +6,37 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunState {
-    /// Waiting for a migration to come in.
+    /// Waiting for an incoming migration.
     Inmigrate,
-    /// QEMU found an error of its own and stands still.
+    /// Paused by an internal error of QEMU.
     InternalError,
-    /// A disk failed and the guest stands still.
+    /// Paused by an I/O error of a disk.
     IoError,
-    /// Stopped by somebody.
+    /// Paused by `stop`.
     Paused,
-    /// Stopped after a migration went out.
+    /// Stopped after an outgoing migration.
     Postmigrate,
-    /// Started with `-S` and never let go.
+    /// Started with `-S` and not resumed yet.
     Prelaunch,
-    /// Paused for the last part of a migration.
+    /// Paused for the last phase of a migration.
     FinishMigrate,
-    /// Stopped in the middle of loading a snapshot.
+    /// Paused while a snapshot is loaded.
     RestoreVm,
     /// Running.
     Running,
-    /// Paused for the saving of a snapshot.
+    /// Paused while a snapshot is saved.
     SaveVm,
-    /// The guest is off and QEMU was told to stay.
+    /// The guest is off and QEMU was started with `-no-shutdown`.
     Shutdown,
     /// Suspended to RAM by the guest.
     Suspended,
-    /// Stopped by its watchdog.
+    /// Paused by a watchdog.
     Watchdog,
     /// The guest's kernel panicked.
     GuestPanicked,
     /// Paused for COLO replication.
     Colo,
-    /// A state this program does not know.
+    /// A state of a newer QEMU.
     #[serde(other)]
     Unrecognised,
 }

@@ -1,7 +1,10 @@
 //! The schema of QMP: which commands a QEMU has, and what each takes.
 //!
-//! QEMU tells it as some 190 KB of JSON. What is kept of it is a compact text of lines, which is small enough to be
-//! read by every command, and of which only the lines that are needed are understood.
+//! QEMU reports it as some 190 KB of JSON (`query-qmp-schema`). [`Schema`] keeps a compact text of lines, small enough for
+//! every command to load, of which only the needed lines are parsed.
+//!
+//! Arguments come as JSON or as `key=value`. The latter become JSON first ([`key_value`]), with values converted to the
+//! types of the schema where they can be; then one checker ([`check`]) compares the JSON with the schema.
 
 mod check;
 mod complete;
@@ -13,7 +16,7 @@ mod types;
 
 pub use self::complete::Argument;
 pub use self::error::{InvalidSchema, SchemaError};
-pub(super) use self::key_value::whole_number;
+pub(super) use self::key_value::{parse_bool, parse_integer};
 pub use self::text::Schema;
 
 use serde_json::{Map, Value};
@@ -22,45 +25,45 @@ use self::types::Types;
 use crate::qmp::QmpCommand;
 use crate::text::similar;
 
-/// The one command whose arguments the schema tells in part only (`'gen': false` in `qapi/qdev.json`, 7.2): what else
-/// it takes are the properties of the device.
+/// The only command whose arguments are not all in the schema (`'gen': false` in `qapi/qdev.json`, 7.2): the others are
+/// the properties of the device.
 pub const OPEN_COMMAND: &str = "device_add";
 
 impl Schema {
-    /// Makes a command of the words of a person, each `key=value`.
+    /// Makes a command from arguments of the form `key=value`.
     ///
-    /// A dot in a key goes into an object (`a.b=c`), or, with a number behind it, into a list (`a.0=x`); a key of a list
-    /// may also be given several times. Values are typed by the schema. Without words nothing but the line of the command
-    /// is looked at.
+    /// A dot in a key leads into an object (`a.b=c`) or, before a number, into a list (`a.0=x`); the key of a list may
+    /// also be repeated. Values are converted to the types of the schema.
     ///
     /// Errors: every variant of [`SchemaError`].
-    pub fn command_of_words(&self, name: &str, words: &[impl AsRef<str>]) -> Result<QmpCommand, SchemaError> {
-        let entry = self.known(name)?;
-        let arguments = if words.is_empty() {
+    pub fn command_from_args(&self, name: &str, args: &[impl AsRef<str>]) -> Result<QmpCommand, SchemaError> {
+        let entry = self.require(name)?;
+        if args.is_empty() {
+            // The common case needs only the line of the command.
             let missing: Vec<String> = entry.required().map(str::to_owned).collect();
             if !missing.is_empty() {
-                return Err(SchemaError::MissingArguments { command: name.to_owned(), missing });
+                return Err(SchemaError::ArgumentsRequired { command: name.to_owned(), missing });
             }
-            Map::new()
-        } else {
-            key_value::read(&Types::of(self), name, entry.takes, words)?
-        };
+            return Ok(QmpCommand::new(name));
+        }
+        let types = Types::new(self);
+        let arguments = key_value::to_json(&types, name, entry.takes, args)?;
+        check::check(&types, name, entry.takes, &arguments)?;
         Ok(QmpCommand { execute: name.to_owned(), arguments })
     }
 
-    /// Makes a command of arguments that are JSON, whose types stay as they are.
+    /// Makes a command from JSON arguments, whose types are kept.
     ///
-    /// Errors: every variant of [`SchemaError`] but `NotAnArgument`.
-    pub fn command_of_json(&self, name: &str, arguments: Map<String, Value>) -> Result<QmpCommand, SchemaError> {
-        let entry = self.known(name)?;
-        check::arguments(&Types::of(self), name, entry.takes, &arguments)?;
+    /// Errors: every variant of [`SchemaError`] except `DuplicateArgument` and `InvalidSyntax`.
+    pub fn command_from_json(&self, name: &str, arguments: Map<String, Value>) -> Result<QmpCommand, SchemaError> {
+        let entry = self.require(name)?;
+        check::check(&Types::new(self), name, entry.takes, &arguments)?;
         Ok(QmpCommand { execute: name.to_owned(), arguments })
     }
 
-    /// Returns the line of a command, or what to answer where there is none.
-    fn known(&self, name: &str) -> Result<text::Entry<'_>, SchemaError> {
-        self.entry(name).ok_or_else(|| SchemaError::UnknownCommand {
-            given: error::shortened(name),
+    fn require(&self, name: &str) -> Result<text::Entry<'_>, SchemaError> {
+        self.entry(name).ok_or_else(|| SchemaError::CommandNotFound {
+            command: error::shortened(name),
             similar: similar(name, self.commands()),
         })
     }

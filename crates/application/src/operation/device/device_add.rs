@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use maqet_domain::event::kind;
 use maqet_domain::hotplug::{DeviceId, InvalidNetdev, InvalidProperty, Netdev, driver_named, parse_pair};
 use maqet_domain::network::{Forward, MacAddress, forwards_of};
-use maqet_domain::qmp::{DeviceProperties, SchemaError, host_access};
+use maqet_domain::qmp::{DeviceProperties, SchemaError, check_host_access};
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::text::similar;
 use maqet_fault_points::FaultPoint;
@@ -162,25 +162,16 @@ impl QmpDeviceAdd {
         };
         Ok((command.arguments, id))
     }
-
-    /// Has the devices ask that `qmp run` asks for; the back ends are what this command makes itself.
-    fn refuse_what_is_dangerous(&self, device: &Device<'_>) -> Result<(), CommandError> {
-        let command = device.command();
-        match host_access(&command) {
-            Some(why) if !self.allow_dangerous => Err(CommandError::Dangerous { command: command.execute, why }),
-            Some(_) | None => Ok(()),
-        }
-    }
 }
 
 /// Tells of a property by its driver.
 fn misfit(driver: &str, error: SchemaError) -> DeviceError {
     match error {
-        SchemaError::UnknownArgument { given, similar, .. } => {
+        SchemaError::ArgumentNotFound { argument: given, similar, .. } => {
             DeviceError::NoProperty { driver: driver.to_owned(), given, similar }
         }
-        SchemaError::WrongValue { argument, given, expected, .. } => {
-            InvalidProperty::value(&argument, &given, &expected).into()
+        SchemaError::InvalidValue { argument, value, expected, .. } => {
+            InvalidProperty::value(&argument, &value, &expected).into()
         }
         other => InvalidProperty { given: driver.to_owned(), why: other.to_string() }.into(),
     }
@@ -257,7 +248,7 @@ impl Operation for QmpDeviceAdd {
             values.entry("mac").or_insert_with(mac);
         }
         let device = Device { driver, id: &id, values };
-        self.refuse_what_is_dangerous(&device)?;
+        check_host_access(&device.command(), self.allow_dangerous).map_err(CommandError::from)?;
         // What somebody who was killed left may have the file, or the name.
         plugged.sweep().await?;
         plug(app, &plugged, &device, back_end.as_ref()).await?;

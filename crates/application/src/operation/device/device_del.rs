@@ -91,7 +91,7 @@ impl Operation for QmpDeviceDel {
                 // It holds a session, and would make the futures of its callers large.
                 return Box::pin(self.take_out(&id, &equipment, app, plugged, until)).await;
             }
-            let removal = plugged.remove_now(&equipment.back_ends(&id)).await?;
+            let removal = plugged.remove_now(&equipment.backends(&id)).await?;
             if removal.back_end.is_some() {
                 let taken = Taken { device: &id, changed: false, boot: plugged.run.boot, removal };
                 return Ok(taken.done(app, plugged).await);
@@ -169,7 +169,7 @@ impl QmpDeviceDel {
         match answer {
             Ok(Answer::Gone) => {}
             // QEMU closes no monitor before its end.
-            Err(QmpError::Closed { .. }) => {
+            Err(QmpError::ConnectionClosed { .. }) => {
                 return Err(DeviceError::RunEnded { vm: entry.name, id: id.to_owned() }.into());
             }
             Err(other) => return Err(other.into()),
@@ -188,7 +188,7 @@ impl QmpDeviceDel {
         let plugged = app.plugged(&entry.id.to_string(), Self::NAME, app.timeouts().qmp).await?;
         // What was behind it ended with its run, and the next one has all of its devices.
         let removal = if plugged.run.boot == run.boot {
-            plugged.remove_soon(&equipment.back_ends(id)).await?
+            plugged.remove_soon(&equipment.backends(id)).await?
         } else {
             Removal::default()
         };
@@ -215,7 +215,7 @@ impl Leaving<'_> {
     async fn listen(&self, session: &mut dyn MonitorSession, until: Instant) -> Result<Answer, QmpError> {
         loop {
             let left = until.saturating_duration_since(Instant::now()).min(limits::UNPLUG_LOOK);
-            match session.heard(left).await? {
+            match session.next_event(left).await? {
                 Some(SessionEvent::Event(event)) if self.is_meant(&event) => match event.name.as_str() {
                     "DEVICE_DELETED" => return Ok(Answer::Gone),
                     "DEVICE_UNPLUG_GUEST_ERROR" | "MEM_UNPLUG_ERROR" => {

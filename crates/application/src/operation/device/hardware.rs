@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use maqet_domain::hotplug::{cards, link_names};
-use maqet_domain::qmp::human_monitor;
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::size::ByteSize;
 use maqet_domain::text::similar;
@@ -208,7 +207,7 @@ impl QmpBalloon {
 const PAGE: u64 = 4096;
 
 fn bytes(value: &Value) -> Result<ByteSize, QmpError> {
-    let bytes = value.as_u64().ok_or_else(|| QmpError::Garbled { detail: format!("`{value}` is no size") })?;
+    let bytes = value.as_u64().ok_or_else(|| QmpError::InvalidResponse { detail: format!("`{value}` is no size") })?;
     Ok(ByteSize::from_bytes(bytes))
 }
 
@@ -241,7 +240,7 @@ impl Operation for QmpSetLink {
 
 impl QmpSetLink {
     async fn no_card(&self, app: &App) -> Result<Error, Error> {
-        let command = human_monitor("info network");
+        let command = QmpCommand::human_monitor("info network");
         let (shown, Monitored { entry, .. }) = app.asked(&self.vm, &command, app.timeouts().qmp).await?;
         let shown = shown.as_str().unwrap_or_default();
         let similar = similar(&self.nic, link_names(shown).iter().map(String::as_str));

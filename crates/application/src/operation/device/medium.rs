@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use maqet_domain::hotplug::back_end_of;
+use maqet_domain::hotplug::backend_name;
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::text::similar;
 use maqet_domain::vm::{Run, VmEntry};
@@ -179,8 +179,8 @@ fn node_for(drive: &Drive) -> String {
     // QEMU's own drives have a path for an id, and a name holds 31 bytes.
     let id: String = drive.id.chars().filter(char::is_ascii_alphanumeric).collect();
     let id = &id[id.len().saturating_sub(20)..];
-    let first = back_end_of(&format!("{id}.a"));
-    if drive.node.as_ref() == Some(&first) { back_end_of(&format!("{id}.b")) } else { first }
+    let first = backend_name(&format!("{id}.a"));
+    if drive.node.as_ref() == Some(&first) { backend_name(&format!("{id}.b")) } else { first }
 }
 
 /// A node that something else uses stays.

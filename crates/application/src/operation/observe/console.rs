@@ -13,40 +13,43 @@ use crate::{App, Error};
 
 /// Attaches to the serial console of a running VM.
 ///
-/// Who runs this is attached for as long as the result lives. Called by name, with JSON, it tells that the console is
-/// free and where it is, and is attached to nothing afterwards.
+/// The caller is attached for as long as the result lives. Called by name, with JSON, it only reports that the console is
+/// free, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Console {
-    /// The VM: a name, an id, or the unique beginning of one.
+    /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
 }
 
-/// A serial console, and where it is.
+/// A serial console.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ConsoleInfo {
-    /// The VM's id.
+    /// The id of the VM.
     pub id: String,
-    /// The VM's name.
+    /// The name of the VM.
     pub name: String,
-    /// Which start of the VM it is, from 1.
+    /// The number of the boot, from 1.
     pub boot: u32,
     /// The socket.
     pub socket: String,
-    /// The log that all that the guest writes goes to, whoever is attached.
+    /// The log of everything the guest writes, whether or not a client is attached.
     pub serial_log: String,
-    /// What keeps the machine from saying anything, if its process stands still.
+    /// Why the guest cannot write anything, if its process is stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub busy: Option<BusyReason>,
 }
 
 /// A serial console that the caller is attached to.
 #[derive(Serialize)]
+#[non_exhaustive]
 pub struct AttachedConsole {
-    /// What it is.
+    /// The console.
     #[serde(flatten)]
     pub about: ConsoleInfo,
-    /// Its bytes; no data, so left out of JSON.
+    /// The connection; not part of the JSON.
     #[serde(skip)]
     pub stream: Box<dyn ConsoleStream>,
 }
@@ -57,12 +60,19 @@ impl fmt::Debug for AttachedConsole {
     }
 }
 
+impl Console {
+    /// Attaches to the serial console of `vm`.
+    pub fn new(vm: impl Into<String>) -> Self {
+        Self { vm: vm.into() }
+    }
+}
+
 impl Operation for Console {
     const NAME: &'static str = "console";
     const EFFECT: Effect = Effect::Acts;
     type Output = AttachedConsole;
 
-    /// Takes no lock of the VM, which others must be able to stop while somebody sits at its console.
+    /// Does not lock the VM, which must be stoppable while a client is attached.
     async fn run(&self, app: &App) -> Result<Done<AttachedConsole>, Error> {
         let vm = app.vm(&self.vm).await?;
         let process = match &vm.entry.run {
@@ -73,13 +83,12 @@ impl Operation for Console {
             let status = app.observe(&vm.entry).await.status;
             return Err(Error::WrongState { vm: vm.entry.name, status, action: Action::Command });
         };
-        // The kernel takes the connection for it, and nobody would know why the guest is silent.
-        let busy = app.ensure_responsive(&vm.entry.name, &process).err().map(|deaf| deaf.cause);
+        // The kernel accepts the connection for a stopped process, whose silence needs an explanation.
+        let busy = app.ensure_responsive(&vm.entry.name, &process).err().map(|unresponsive| unresponsive.cause);
         let stream = app.ports.consoles.attach(&run.paths).await.map_err(|source| match source {
-            ConsoleError::Missing { socket, elsewhere: None } => {
-                let machine = app.machine(&vm).ok();
-                let elsewhere = machine.and_then(|machine| machine.serial_elsewhere());
-                ConsoleError::Missing { socket, elsewhere }
+            ConsoleError::Unavailable { socket, serial: None } => {
+                let serial = app.machine(&vm).ok().and_then(|machine| machine.serial_elsewhere());
+                ConsoleError::Unavailable { socket, serial }
             }
             other => other,
         });

@@ -1,4 +1,4 @@
-//! `qmp events`: what the QEMU of one VM told, and nothing else.
+//! `qmp events`: the QMP events of one VM.
 
 use maqet_domain::hook::QEMU_EVENTS;
 use serde::{Deserialize, Serialize};
@@ -8,27 +8,62 @@ use crate::event::reader::Cursor;
 use crate::operation::{EventPage, Events, Since};
 use crate::{App, Error, HumanDuration};
 
-/// Tells the events of QMP that the QEMU of a VM had, in all its boots that are kept.
+/// Returns the QMP events of a VM, of all boots whose QMP log is kept.
 ///
-/// QEMU itself writes them down, so that none is lost while nobody listens, and no monitor is taken.
+/// QEMU writes them to its log, so none is lost while maqet does not run, and no monitor is used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct QmpEvents {
-    /// The VM: a name, an id, or the unique beginning of one.
+    /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
-    /// Only what happened since then.
+    /// Only events since then.
     #[serde(default)]
     pub since: Option<Since>,
-    /// Only events whose QMP names match, as in `SHUTDOWN`; `*` stands for any text and `?` for one character, and case
-    /// does not count.
+    /// Only events whose QMP names match, as in `SHUTDOWN`; `*` and `?` are wildcards, and case is ignored.
     #[serde(default, rename = "type")]
     pub kind: Option<String>,
-    /// Only what came after this; the `cursor` of an earlier answer.
+    /// Only events after this `cursor` of an earlier result.
     #[serde(default)]
     pub after: Option<Cursor>,
-    /// Waits that long for something to happen, if there is nothing to tell yet.
+    /// How long to wait for an event if there is none yet.
     #[serde(default)]
     pub wait: Option<HumanDuration>,
+}
+
+impl QmpEvents {
+    /// Returns all events of `vm`.
+    pub fn new(vm: impl Into<String>) -> Self {
+        Self { vm: vm.into(), since: None, kind: None, after: None, wait: None }
+    }
+
+    /// Leaves out events before `since`.
+    #[must_use]
+    pub fn since(mut self, since: impl Into<Option<Since>>) -> Self {
+        self.since = since.into();
+        self
+    }
+
+    /// Leaves out events whose names do not match `kind`.
+    #[must_use]
+    pub fn kind(mut self, kind: impl Into<Option<String>>) -> Self {
+        self.kind = kind.into();
+        self
+    }
+
+    /// Leaves out events up to the `cursor` of an earlier result.
+    #[must_use]
+    pub fn after(mut self, cursor: impl Into<Option<Cursor>>) -> Self {
+        self.after = cursor.into();
+        self
+    }
+
+    /// Sets how long to wait for an event if there is none yet.
+    #[must_use]
+    pub fn wait(mut self, wait: impl Into<Option<HumanDuration>>) -> Self {
+        self.wait = wait.into();
+        self
+    }
 }
 
 impl Operation for QmpEvents {
@@ -44,8 +79,8 @@ impl Operation for QmpEvents {
 impl From<QmpEvents> for Events {
     fn from(QmpEvents { vm, since, kind, after, wait }: QmpEvents) -> Self {
         let name = kind.unwrap_or_else(|| "*".to_owned());
-        let is_long = name.get(..QEMU_EVENTS.len()).is_some_and(|start| start.eq_ignore_ascii_case(QEMU_EVENTS));
-        let kind = if is_long { name } else { format!("{QEMU_EVENTS}{name}") };
+        let is_qualified = name.get(..QEMU_EVENTS.len()).is_some_and(|start| start.eq_ignore_ascii_case(QEMU_EVENTS));
+        let kind = if is_qualified { name } else { format!("{QEMU_EVENTS}{name}") };
         Self { vm: Some(vm), since, kind: Some(kind), after, wait }
     }
 }
@@ -55,16 +90,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_qmp_events_types_are_names_of_qmp_and_may_be_long() {
-        let of = |kind: Option<&str>| {
-            let kind = kind.map(ToOwned::to_owned);
-            let asked = QmpEvents { vm: "web".to_owned(), since: None, kind, after: None, wait: None };
-            Events::from(asked).kind.unwrap()
-        };
+    fn test_qmp_events_type_may_omit_prefix() {
+        let kind =
+            |kind: Option<&str>| Events::from(QmpEvents::new("web").kind(kind.map(ToOwned::to_owned))).kind.unwrap();
 
-        assert_eq!(of(None), "qemu.*");
-        assert_eq!(of(Some("BLOCK_JOB_*")), "qemu.BLOCK_JOB_*");
-        assert_eq!(of(Some("Qemu.STOP")), "Qemu.STOP");
-        assert_eq!(of(Some("é")), "qemu.é");
+        assert_eq!(kind(None), "qemu.*");
+        assert_eq!(kind(Some("BLOCK_JOB_*")), "qemu.BLOCK_JOB_*");
+        assert_eq!(kind(Some("Qemu.STOP")), "Qemu.STOP");
+        assert_eq!(kind(Some("é")), "qemu.é");
     }
 }

@@ -4,92 +4,110 @@ use maqet_domain::keyboard::{Chord, Layout};
 use serde::{Deserialize, Serialize};
 
 use crate::app::operations::{Done, Effect, Operation};
-use crate::input::keyboard::Touch;
+use crate::input::keyboard::KeyTiming;
 use crate::input::keyboard_error::KeyboardError;
 use crate::limits::{KEY_HOLD, TYPED_BYTES, TYPING_EDGE};
 use crate::{App, Error, HumanDuration};
 
 /// Presses keys of a running VM, one chord after the other.
 ///
-/// Returns once the last one is up again.
+/// Returns once the last key is released.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct QmpKeys {
-    /// The VM: a name, an id, or the unique beginning of one.
+    /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
     /// The chords, as in `ctrl-alt-delete` or `enter`.
     pub keys: Vec<String>,
-    /// The pause after each key that goes down or up; 50 ms if left out.
+    /// The pause after each key press and release; 50 ms by default.
     #[serde(default)]
     pub hold: Option<HumanDuration>,
-    /// How long to wait while somebody else types, and for each answer of QEMU.
+    /// How long to wait for the keyboard, if it is in use, and for each reply of QEMU.
     #[serde(default)]
     pub timeout: Option<HumanDuration>,
 }
 
-/// Types a text at a running VM.
+/// Types a text into a running VM.
 ///
-/// Nothing is typed unless all of it can be. Returns once the last key is up again.
+/// Nothing is typed unless all of it can be. Returns once the last key is released.
 ///
 /// ```no_run
 /// # async fn example(app: &maqet_application::App) -> Result<(), maqet_application::Error> {
 /// use maqet_application::operation::{QmpKeys, QmpType};
 /// use maqet_domain::keyboard::Layout;
 ///
-/// app.run(QmpType { layout: Layout::De, enter: true, ..QmpType::new("web", "Grüße") }).await?;
+/// app.run(QmpType::new("web", "Grüße").layout(Layout::De).enter(true)).await?;
 /// app.run(QmpKeys::new("web", ["ctrl-alt-f2", "enter"])).await?;
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct QmpType {
-    /// The VM: a name, an id, or the unique beginning of one.
+    /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
-    /// The text; its line breaks are typed as Enter and its tabs as Tab.
+    /// The text; line breaks are typed as Enter and tabs as Tab.
     pub text: String,
-    /// The layout the guest believes its keyboard has.
+    /// The keyboard layout of the guest.
     #[serde(default)]
     pub layout: Layout,
-    /// Whether Enter is pressed at the end.
+    /// Whether to press Enter at the end.
     #[serde(default)]
     pub enter: bool,
-    /// The pause after each key that goes down or up; 10 ms if left out.
+    /// The pause after each key press and release; 10 ms by default.
     #[serde(default)]
     pub delay: Option<HumanDuration>,
-    /// How long to wait while somebody else types, and for each answer of QEMU.
+    /// How long to wait for the keyboard, if it is in use, and for each reply of QEMU.
     #[serde(default)]
     pub timeout: Option<HumanDuration>,
 }
 
-/// Chords that were pressed.
+/// The chords that were pressed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct KeysPressed {
-    /// The VM's id.
+    /// The id of the VM.
     pub id: String,
-    /// Its name.
+    /// The name of the VM.
     pub name: String,
-    /// The chords, by QEMU's names of the keys.
+    /// The chords, with QEMU's names of the keys.
     pub keys: Vec<Chord>,
 }
 
-/// A text that was typed.
+/// The text that was typed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Typed {
-    /// The VM's id.
+    /// The id of the VM.
     pub id: String,
-    /// Its name.
+    /// The name of the VM.
     pub name: String,
-    /// How many characters were typed; Enter at the end is one.
+    /// The number of characters, with Enter at the end.
     pub characters: usize,
-    /// How many chords that took: a character may need two.
+    /// The number of chords; a character may take two.
     pub chords: usize,
 }
 
 impl QmpKeys {
-    /// Presses `keys` as a person would.
+    /// Presses `keys`, one chord after the other.
     pub fn new<K: Into<String>>(vm: impl Into<String>, keys: impl IntoIterator<Item = K>) -> Self {
         Self { vm: vm.into(), keys: keys.into_iter().map(Into::into).collect(), hold: None, timeout: None }
+    }
+
+    /// Sets the pause after each key press and release.
+    #[must_use]
+    pub fn hold(mut self, hold: impl Into<Option<HumanDuration>>) -> Self {
+        self.hold = hold.into();
+        self
+    }
+
+    /// Sets the timeout for the keyboard and for each reply of QEMU.
+    #[must_use]
+    pub fn timeout(mut self, timeout: impl Into<Option<HumanDuration>>) -> Self {
+        self.timeout = timeout.into();
+        self
     }
 }
 
@@ -98,6 +116,34 @@ impl QmpType {
     pub fn new(vm: impl Into<String>, text: impl Into<String>) -> Self {
         let layout = Layout::default();
         Self { vm: vm.into(), text: text.into(), layout, enter: false, delay: None, timeout: None }
+    }
+
+    /// Sets the keyboard layout of the guest.
+    #[must_use]
+    pub fn layout(mut self, layout: Layout) -> Self {
+        self.layout = layout;
+        self
+    }
+
+    /// Sets whether to press Enter at the end.
+    #[must_use]
+    pub fn enter(mut self, enter: bool) -> Self {
+        self.enter = enter;
+        self
+    }
+
+    /// Sets the pause after each key press and release.
+    #[must_use]
+    pub fn delay(mut self, delay: impl Into<Option<HumanDuration>>) -> Self {
+        self.delay = delay.into();
+        self
+    }
+
+    /// Sets the timeout for the keyboard and for each reply of QEMU.
+    #[must_use]
+    pub fn timeout(mut self, timeout: impl Into<Option<HumanDuration>>) -> Self {
+        self.timeout = timeout.into();
+        self
     }
 }
 
@@ -110,10 +156,10 @@ impl Operation for QmpKeys {
         let keys: Vec<Chord> =
             self.keys.iter().map(|text| Chord::parse(text)).collect::<Result<_, _>>().map_err(KeyboardError::from)?;
         if keys.is_empty() {
-            return Err(KeyboardError::NoKeys.into());
+            return Err(KeyboardError::KeysRequired.into());
         }
-        let touch = Touch::new(app, self.hold, KEY_HOLD, self.timeout)?;
-        let entry = app.press_keys(&self.vm, Self::NAME, &keys, touch).await?;
+        let timing = KeyTiming::new(app, self.hold, KEY_HOLD, self.timeout)?;
+        let entry = app.press_keys(&self.vm, Self::NAME, &keys, timing).await?;
         Ok(Done::reading(KeysPressed { id: entry.id.to_string(), name: entry.name.to_string(), keys }).about(entry.id))
     }
 }
@@ -125,12 +171,12 @@ impl Operation for QmpType {
 
     async fn run(&self, app: &App) -> Result<Done<Typed>, Error> {
         if self.text.len() > TYPED_BYTES {
-            return Err(KeyboardError::TooLong { length: self.text.len() }.into());
+            return Err(KeyboardError::TextTooLarge { length: self.text.len() }.into());
         }
         let text = if self.enter { format!("{}\n", self.text) } else { self.text.clone() };
         let chords = self.layout.chords(&text).map_err(KeyboardError::from)?;
-        let touch = Touch::new(app, self.delay, TYPING_EDGE, self.timeout)?;
-        let entry = app.press_keys(&self.vm, Self::NAME, &chords, touch).await?;
+        let timing = KeyTiming::new(app, self.delay, TYPING_EDGE, self.timeout)?;
+        let entry = app.press_keys(&self.vm, Self::NAME, &chords, timing).await?;
         // A carriage return and a line feed are one line break.
         let characters = text.replace("\r\n", "\n").chars().count();
         let (id, name) = (entry.id.to_string(), entry.name.to_string());

@@ -1,35 +1,84 @@
 //! `qmp run`: a command on the monitor of a running VM.
 
-use std::time::Instant;
-
 use maqet_domain::qmp::DeviceProperties;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::app::operations::{Done, Effect, Operation};
-use crate::qmp::{QmpArguments, read_answer, read_command, with_properties};
+use crate::qmp::{QmpArguments, read_command, read_reply, with_properties};
 use crate::vm::monitor::Monitored;
 use crate::{App, Error, HumanDuration};
 
 /// Runs a QMP command and returns QEMU's `return` value.
 ///
-/// What does not fit the schema of the VM's QEMU is refused before that is asked.
+/// Arguments are checked with the schema of the VM's QEMU before the command is sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct QmpRun {
-    /// The VM: a name, an id, or the unique beginning of one.
+    /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
     /// The command, as in `query-status`.
     pub command: String,
-    /// Its arguments: an object, or a list of words, each `key=value`.
+    /// The arguments: an object, or a list of `key=value`.
     #[serde(default)]
     pub arguments: QmpArguments,
-    /// How long it may take.
+    /// The timeout; `timeouts.qmp` by default.
     #[serde(default)]
     pub timeout: Option<HumanDuration>,
-    /// Whether it may reach the host.
+    /// Whether the command may reach the host.
     #[serde(default)]
     pub allow_dangerous: bool,
+}
+
+impl QmpRun {
+    /// Runs `command` without arguments.
+    pub fn new(vm: impl Into<String>, command: impl Into<String>) -> Self {
+        Self {
+            vm: vm.into(),
+            command: command.into(),
+            arguments: QmpArguments::default(),
+            timeout: None,
+            allow_dangerous: false,
+        }
+    }
+
+    /// Sets the arguments.
+    #[must_use]
+    pub fn arguments(mut self, arguments: QmpArguments) -> Self {
+        self.arguments = arguments;
+        self
+    }
+
+    /// Sets the timeout.
+    #[must_use]
+    pub fn timeout(mut self, timeout: impl Into<Option<HumanDuration>>) -> Self {
+        self.timeout = timeout.into();
+        self
+    }
+
+    /// Sets whether the command may reach the host.
+    #[must_use]
+    pub fn allow_dangerous(mut self, allow_dangerous: bool) -> Self {
+        self.allow_dangerous = allow_dangerous;
+        self
+    }
+
+    async fn send(&self, app: &App, monitored: &Monitored) -> Result<Value, Error> {
+        let until = Instant::now() + self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
+        let left = || until.saturating_duration_since(Instant::now());
+        let schema = app.schema_of(monitored, left()).await?;
+        let command = read_command(&schema, &self.command, &self.arguments, self.allow_dangerous)?;
+        app.refuse_programs(&monitored.entry.name, &monitored.process, &command)?;
+        let (monitors, paths) = (&app.ports.monitors, &monitored.run.paths);
+        let command = match DeviceProperties::query_for(&command) {
+            Some(query) => with_properties(command, &self.arguments, monitors.execute(paths, &query, left()).await)?,
+            None => command,
+        };
+        let reply = monitors.execute(paths, &command, left()).await?;
+        Ok(read_reply(&command, reply)?)
+    }
 }
 
 impl Operation for QmpRun {
@@ -39,31 +88,12 @@ impl Operation for QmpRun {
 
     async fn run(&self, app: &App) -> Result<Done<Value>, Error> {
         let monitored = app.monitored(&self.vm).await?;
-        let outcome = self.ask(app, &monitored).await;
+        let outcome = self.send(app, &monitored).await;
         let Monitored { entry, process, .. } = monitored;
         if let Err(Error::Qmp(_)) = &outcome {
-            // It may have been stopped while it was asked, and then nothing else tells why.
+            // The process may have been stopped meanwhile, which explains the failure.
             app.ensure_responsive(&entry.name, &process)?;
         }
         Ok(Done::reading(outcome?).about(entry.id))
-    }
-}
-
-impl QmpRun {
-    async fn ask(&self, app: &App, monitored: &Monitored) -> Result<Value, Error> {
-        let (started, deadline) = (Instant::now(), self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration));
-        let schema = app.schema_of(monitored, deadline).await?;
-        let command = read_command(&schema, &self.command, &self.arguments, self.allow_dangerous)?;
-        app.refuse_programs(&monitored.entry.name, &monitored.process, &command)?;
-        let left = || deadline.saturating_sub(started.elapsed());
-        let paths = &monitored.run.paths;
-        let command = match DeviceProperties::asked_for(&command) {
-            Some(asking) => {
-                with_properties(command, &self.arguments, app.ports.monitors.execute(paths, &asking, left()).await)?
-            }
-            None => command,
-        };
-        let answer = app.ports.monitors.execute(paths, &command, left()).await?;
-        Ok(read_answer(&command, answer)?)
     }
 }

@@ -1,4 +1,4 @@
-//! `qmp screendump`: a picture of the screen.
+//! `qmp screendump`: a screenshot in a file.
 
 use std::path::PathBuf;
 
@@ -10,45 +10,61 @@ use crate::app::shown;
 use crate::input::screen::ScreenError;
 use crate::{App, Error, HumanDuration};
 
-/// Takes a picture of what a running or paused VM shows, and puts it into a file.
+/// Writes a screenshot of a running or paused VM to a file, atomically.
 ///
-/// The file comes into being whole, or stays as it was. [`App::screen`] returns the picture itself.
+/// [`App::screen`] returns the image itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct QmpScreendump {
-    /// The VM: a name, an id, or the unique beginning of one.
+    /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
-    /// Where the picture goes; a file that is there is replaced.
+    /// The destination; an existing file is replaced.
     pub file: PathBuf,
-    /// Its format; if left out, what the file's name ends with says it, and PNG where it ends with nothing.
+    /// The image format; by default that of the file's extension, and PNG without one.
     #[serde(default)]
     pub format: Option<PictureFormat>,
-    /// How long QEMU may take.
+    /// The timeout for each reply of QEMU.
     #[serde(default)]
     pub timeout: Option<HumanDuration>,
 }
 
-/// A picture that was taken.
+/// A screenshot that was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Screendump {
-    /// The VM's name.
+    /// The name of the VM.
     pub name: String,
-    /// Where the picture is.
+    /// The path of the image.
     pub file: String,
-    /// Its format.
+    /// The image format.
     pub format: PictureFormat,
-    /// Its width in pixels.
+    /// The width in pixels.
     pub width: u32,
-    /// Its height in pixels.
+    /// The height in pixels.
     pub height: u32,
-    /// The length of the file.
+    /// The size of the file.
     pub bytes: usize,
 }
 
 impl QmpScreendump {
-    /// Puts the picture at `file`, in the format that its name says.
+    /// Writes a screenshot to `file`, in the format of its extension.
     pub fn new(vm: impl Into<String>, file: impl Into<PathBuf>) -> Self {
         Self { vm: vm.into(), file: file.into(), format: None, timeout: None }
+    }
+
+    /// Sets the image format.
+    #[must_use]
+    pub fn format(mut self, format: impl Into<Option<PictureFormat>>) -> Self {
+        self.format = format.into();
+        self
+    }
+
+    /// Sets the timeout for each reply of QEMU.
+    #[must_use]
+    pub fn timeout(mut self, timeout: impl Into<Option<HumanDuration>>) -> Self {
+        self.timeout = timeout.into();
+        self
     }
 }
 
@@ -60,7 +76,7 @@ impl Operation for QmpScreendump {
     async fn run(&self, app: &App) -> Result<Done<Screendump>, Error> {
         let format = match self.format {
             Some(format) => format,
-            None => PictureFormat::of_file(&self.file).map_err(ScreenError::from)?,
+            None => PictureFormat::from_path(&self.file).map_err(ScreenError::from)?,
         };
         let picture = app.screen(&self.vm, format, self.timeout).await?;
         app.ports.pictures.save(&self.file, &picture.bytes).await.map_err(ScreenError::from)?;

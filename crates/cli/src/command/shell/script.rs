@@ -32,7 +32,7 @@ pub(super) async fn run(mut shell: QmpShell<'_>) -> Result<u8, Failure> {
                 None => return Ok(code),
             },
             // Nobody is shown events, and they must not pile up.
-            heard = shell.heard(TURN), if is_there => match heard {
+            heard = shell.next_event(TURN), if is_there => match heard {
                 Ok(_) => continue,
                 Err(_) if quits => {
                     is_there = false;

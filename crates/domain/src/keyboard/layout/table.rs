@@ -1,26 +1,26 @@
-//! What each key writes, layout by layout.
+//! The characters that each key types, by layout.
 //!
-//! Three levels a key: alone, with Shift, with `AltGr`. What `AltGr` writes is listed only where it stands on the keys one
-//! can buy and Linux and Windows agree. Keys whose accent waits for the next letter ("dead keys") are in
-//! [`Dead`]; their rows hold only the levels that write at once.
+//! A key has three levels: alone, with Shift, with `AltGr`. Those with `AltGr` are listed only where they are printed on
+//! keyboards and Linux and Windows agree. Dead keys, whose accent is combined with the next letter, are in [`Dead`]; their
+//! rows hold only the other levels.
 
 /// A layout.
 pub(super) struct Table {
-    /// QEMU's name of a key and what it writes on each level; a space where that is nothing.
+    /// QEMU's name of a key and its character on each level; a space where there is none.
     pub(super) rows: &'static [(&'static str, &'static str)],
-    /// The keys whose accent waits for the next letter.
+    /// The dead keys.
     pub(super) dead: &'static [Dead],
 }
 
-/// A key whose accent waits for the next letter.
+/// A dead key.
 pub(super) struct Dead {
-    /// The accent itself, typed with the space bar, where guests agree on that.
+    /// The accent alone, typed with the space bar, where guests agree on it.
     pub(super) alone: Option<char>,
     /// The key.
     pub(super) key: &'static str,
     /// Whether Shift is needed.
     pub(super) shift: bool,
-    /// Letters, each followed by what becomes of it.
+    /// Pairs of a letter and the combined character.
     pub(super) letters: &'static str,
 }
 
@@ -29,7 +29,7 @@ const GRAVE: &str = "aàeèiìoòuùAÀEÈIÌOÒUÙ";
 const CIRCUMFLEX: &str = "aâeêiîoôuûAÂEÊIÎOÔUÛ";
 const DIAERESIS: &str = "aäeëiïoöuüyÿAÄEËIÏOÖUÜ";
 
-/// The United States.
+/// United States.
 pub(super) const US: Table = Table {
     rows: &[
         ("grave_accent", "`~"),
@@ -83,7 +83,7 @@ pub(super) const US: Table = Table {
     dead: &[],
 };
 
-/// The United Kingdom.
+/// United Kingdom.
 pub(super) const UK: Table = Table {
     rows: &[
         ("grave_accent", "`¬"),

@@ -1,15 +1,15 @@
-//! The lists: what is known to be harmless, and why the rest is not (QEMU 7.2).
+//! Which commands, objects and devices are harmless, and what the others could do (QEMU 7.2).
 
 use super::HostAccess::{
     self, Access, Files, HostDevice, HumanMonitor, Log, Network, ProgramsOrNetwork, Property, Unknown,
 };
 
-/// Commands named so only look, by QEMU's own convention (`docs/devel/writing-monitor-commands.rst`).
+/// Prefixes of commands that only query, by QEMU's convention (`docs/devel/writing-monitor-commands.rst`).
 pub(super) const HARMLESS_QUERIES: &[&str] = &["query-", "x-query-"];
 
-/// Commands that work on the machine and on what it was given.
+/// Commands that affect only the VM and what it was started with.
 pub(super) const HARMLESS: &[&str] = &[
-    // The machine and its power.
+    // Power and machine.
     "announce-self",
     "balloon",
     "cont",
@@ -26,10 +26,10 @@ pub(super) const HARMLESS: &[&str] = &[
     "system_wakeup",
     "watchdog-set-action",
     "x-exit-preconfig",
-    // Its keyboard and mouse.
+    // Keyboard and mouse.
     "input-send-event",
     "send-key",
-    // What it has is looked at, or taken away.
+    // Listing and removing what it has.
     "chardev-remove",
     "chardev-send-break",
     "device-list-properties",
@@ -44,13 +44,13 @@ pub(super) const HARMLESS: &[&str] = &[
     "ringbuf-read",
     "ringbuf-write",
     "trace-event-get-state",
-    // Descriptors come with a command over its socket only, and maqet sends none.
+    // Descriptors come with a command over the socket, and maqet sends none.
     "add-fd",
     "closefd",
     "getfd",
     "remove-fd",
     "qmp_capabilities",
-    // Disks, by the names of nodes that are open.
+    // Block nodes that are open.
     "block-dirty-bitmap-add",
     "block-dirty-bitmap-clear",
     "block-dirty-bitmap-disable",
@@ -96,7 +96,7 @@ pub(super) const HARMLESS: &[&str] = &[
     "x-blockdev-set-iothread",
     "x-debug-block-dirty-bitmap-sha256",
     "x-debug-query-block-graph",
-    // A migration that somebody allowed to begin, and its measures.
+    // A migration that was allowed to begin.
     "calc-dirty-rate",
     "cancel-vcpu-dirty-limit",
     "migrate-continue",
@@ -117,8 +117,8 @@ pub(super) const HARMLESS: &[&str] = &[
     "replay-seek",
 ];
 
-/// Commands that ask, always or unless their arguments are known to be harmless, and why.
-pub(super) const ASKING: &[(&str, HostAccess)] = &[
+/// Commands that require permission, always or unless their arguments are harmless, and why.
+pub(super) const HOST_ACCESS_COMMANDS: &[(&str, HostAccess)] = &[
     ("add_client", Access),
     ("block-commit", Files),
     ("block-export-add", Access),
@@ -159,13 +159,13 @@ pub(super) const ASKING: &[(&str, HostAccess)] = &[
     ("xen-save-devices-state", Files),
 ];
 
-/// Back ends of character devices that are memory only, unless they have a log.
+/// Backends of character devices that use memory only, unless they have a log.
 pub(super) const HARMLESS_BACKENDS: &[&str] = &["memory", "null", "ringbuf"];
 
-/// Block drivers with nothing behind them.
+/// Block drivers without storage.
 pub(super) const HARMLESS_BLOCK_DRIVERS: &[&str] = &["null-aio", "null-co"];
 
-/// Objects that have no file, socket or device of the host; one that is given a file or a folder is looked for.
+/// Objects without a file, socket or device of the host, unless they are given one.
 pub(super) const HARMLESS_OBJECTS: &[&str] = &[
     "authz-list",
     "authz-simple",
@@ -179,23 +179,23 @@ pub(super) const HARMLESS_OBJECTS: &[&str] = &[
     "tls-cipher-suites",
 ];
 
-/// What takes memory of the host at once and without a limit, from nodes of it that are named, or from the huge pages it
-/// has set aside. Memory that is only reserved (`reserve`, on by default) is taken when the guest touches it.
-pub(super) const MEMORY_TAKEN: &[&str] = &["host-nodes", "hugetlb", "prealloc"];
+/// Options that allocate memory of the host at once and without a limit, on chosen nodes, or from its huge pages. Memory
+/// that is only reserved (`reserve`, on by default) is allocated when the guest touches it.
+pub(super) const HOST_MEMORY_OPTIONS: &[&str] = &["host-nodes", "hugetlb", "prealloc"];
 
-/// Properties that people set while a machine runs, and that are numbers.
+/// Numeric properties that are set while a VM runs.
 pub(super) const HARMLESS_PROPERTIES: &[&str] =
     &["bootindex", "guest-stats-polling-interval", "poll-grow", "poll-max-ns", "poll-shrink", "temperature"];
 
-/// What stands in the names of devices that draw with the graphics card of the host.
+/// Parts of the names of devices that use the graphics card of the host.
 pub(super) const HOST_FORMS: &[&str] = &["-gl", "-rutabaga"];
 
-/// Devices that are heard.
+/// Sound devices.
 pub(super) const SOUND_DEVICES: &[&str] =
     &["AC97", "ES1370", "hda-duplex", "hda-micro", "hda-output", "sb16", "usb-audio", "virtio-sound"];
 
-/// Properties that name something of the host. Of the devices below only `romfile` and `pcap` are (7.2); the others are
-/// those of devices that ask anyhow, in case one of QEMU's own gets such a property.
+/// Properties that name something of the host. The devices below have only `romfile` and `pcap` (7.2); the others belong to
+/// devices that require permission anyway, and are listed in case an emulated one gets such a property.
 pub(super) const HOST_PROPERTIES: &[&str] = &[
     "cdat",
     "db",
@@ -221,7 +221,7 @@ pub(super) const HOST_PROPERTIES: &[&str] = &[
     "wwpn",
 ];
 
-/// Devices that are QEMU's own, and what they stand for exists in the machine only.
+/// Emulated devices without a counterpart on the host.
 pub(super) const DEVICES: &[&str] = &[
     "AC97",
     "ES1370",
@@ -332,7 +332,7 @@ pub(super) const DEVICES: &[&str] = &[
     "xio3130-downstream",
 ];
 
-/// Devices with a form for each bus (`virtio-blk-pci-non-transitional`), and the CPUs.
+/// Emulated devices with a form for each bus (`virtio-blk-pci-non-transitional`), and CPUs.
 pub(super) const DEVICE_FAMILIES: &[&str] = &[
     "*-cpu",
     "virtio-balloon",

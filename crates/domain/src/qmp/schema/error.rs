@@ -1,140 +1,92 @@
-//! What is answered to a command that no QEMU would take.
+//! Why a command does not fit the schema.
 
 use super::types::quoted;
-use crate::error::{Explain, Fault};
-use crate::text::did_you_mean;
+use crate::error::{Explain, Explanation, Fault};
 
-/// More names than this are no help in a hint.
-const LISTED: usize = 40;
+/// The maximum number of names in a hint.
+const MAX_LISTED: usize = 40;
 
-/// What was given is shown up to this many characters.
-const SHOWN: usize = 60;
+/// The maximum length of a value in a message, in characters.
+const MAX_SHOWN: usize = 60;
 
-/// Something that is no schema of QMP.
+/// An invalid schema.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("this is no schema of QMP: {why}")]
+#[error("invalid QMP schema: {reason}")]
+#[expect(missing_docs, reason = "the message names the fields")]
 pub struct InvalidSchema {
-    /// What is wrong with it.
-    pub why: String,
+    pub reason: String,
 }
 
 /// Why a command was not sent: it does not fit the schema of the QEMU it is for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum SchemaError {
     /// There is no such command.
-    #[error("QEMU has no command `{given}`")]
-    UnknownCommand {
-        /// What was given.
-        given: String,
-        /// Names that look like it.
-        similar: Vec<String>,
-    },
-    /// The command has no such argument.
-    #[error("`{command}` has no argument `{given}`")]
-    UnknownArgument {
-        /// The command.
+    #[error("QEMU has no command `{command}`")]
+    CommandNotFound { command: String, similar: Vec<String> },
+    /// There is no such argument; `requires` is what would make it one, as in `driver=qcow2`.
+    #[error("`{command}` has no argument `{argument}`")]
+    ArgumentNotFound {
         command: String,
-        /// The argument, with dots where it is inside of another.
-        given: String,
-        /// Names that look like it.
+        argument: String,
         similar: Vec<String>,
-        /// The names there are.
         known: Vec<String>,
-        /// What would have to be given for it to be one, as in `driver=qcow2`.
-        goes_with: Option<String>,
+        requires: Option<String>,
     },
-    /// The command cannot go without these.
-    #[error("`{command}` needs {}", quoted(missing))]
-    MissingArguments {
-        /// The command.
-        command: String,
-        /// The names of what is missing.
-        missing: Vec<String>,
-    },
-    /// A value that is not what the argument takes.
-    #[error("`{given}` does not go with `{argument}` of `{command}`, which takes {expected}")]
-    WrongValue {
-        /// The command.
-        command: String,
-        /// The argument.
-        argument: String,
-        /// What was given, shortened.
-        given: String,
-        /// What it takes, in words.
-        expected: String,
-        /// Values that look like it.
-        similar: Vec<String>,
-    },
-    /// An argument that was given several times and takes one value.
+    /// Required arguments are missing.
+    #[error("`{command}` requires {}", quoted(missing))]
+    ArgumentsRequired { command: String, missing: Vec<String> },
+    /// A value does not fit the type of its argument.
+    #[error("invalid value `{value}` for `{argument}` of `{command}`: expected {expected}")]
+    InvalidValue { command: String, argument: String, value: String, expected: String, similar: Vec<String> },
+    /// An argument that takes one value has several.
     #[error("`{argument}` of `{command}` is given more than once")]
-    Twice {
-        /// The command.
-        command: String,
-        /// The argument.
-        argument: String,
-    },
-    /// A word that is not `key=value`.
-    #[error("`{given}` is not an argument of a QMP command")]
-    NotAnArgument {
-        /// What was given.
-        given: String,
-        /// What the command cannot go without and is not given: it may be the value of that.
-        lacking: Option<String>,
-    },
+    DuplicateArgument { command: String, argument: String },
+    /// An argument is not `key=value`; it may be the value of `missing`, the first required argument that is not given.
+    #[error("invalid argument `{arg}`: expected `key=value`")]
+    InvalidSyntax { arg: String, missing: Option<String> },
 }
 
 impl Explain for SchemaError {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
+        let usage = |code| Explanation::new(code, Fault::Usage);
         match self {
-            Self::UnknownCommand { .. } => "qmp.unknown-command",
-            Self::UnknownArgument { .. } => "qmp.unknown-argument",
-            Self::MissingArguments { .. } => "qmp.argument-missing",
-            Self::WrongValue { .. } => "qmp.argument-invalid",
-            Self::Twice { .. } => "qmp.argument-twice",
-            Self::NotAnArgument { .. } => "qmp.argument-malformed",
-        }
-    }
-
-    fn fault(&self) -> Fault {
-        Fault::Usage
-    }
-
-    fn hints(&self) -> Vec<String> {
-        match self {
-            Self::UnknownCommand { given, .. } if given.starts_with('{') => {
-                vec!["write the command's name, and its arguments as `key=value` or with `--json '{…}'`".to_owned()]
+            Self::CommandNotFound { command, .. } if command.starts_with('{') => usage("qmp.command-not-found")
+                .hint("pass the name of the command, and its arguments as `key=value` or with `--json '{…}'`"),
+            Self::CommandNotFound { similar, .. } => usage("qmp.command-not-found")
+                .did_you_mean(similar)
+                .hint("list the commands with `maqet qmp VM query-commands`"),
+            Self::ArgumentNotFound { similar, known, requires, .. } => {
+                let mut explanation = usage("qmp.argument-not-found").did_you_mean(similar);
+                if let Some(requires) = requires {
+                    explanation = explanation.hint(format!("add `{requires}`, which it depends on"));
+                }
+                match known.len() {
+                    0 => explanation.hint("remove it: the command takes no arguments"),
+                    1..=MAX_LISTED => explanation.hint(format!("use one of {}", quoted(known))),
+                    _ => explanation,
+                }
             }
-            Self::UnknownCommand { similar, .. } => did_you_mean(similar)
-                .into_iter()
-                .chain(["list the commands with `maqet qmp VM query-commands`".to_owned()])
-                .collect(),
-            Self::UnknownArgument { similar, known, goes_with, .. } => {
-                let needs = goes_with.as_ref().map(|other| format!("give `{other}` for it to be one"));
-                let all = match known.len() {
-                    0 => Some("give none: it takes no arguments".to_owned()),
-                    1..=LISTED => Some(format!("use one of {}", quoted(known))),
-                    _ => None,
-                };
-                did_you_mean(similar).into_iter().chain(needs).chain(all).collect()
+            Self::ArgumentsRequired { missing, .. } => {
+                let args: Vec<String> = missing.iter().map(|name| format!("{name}=…")).collect();
+                usage("qmp.argument-required").hint(format!("add `{}`", args.join(" ")))
             }
-            Self::WrongValue { similar, .. } => did_you_mean(similar).into_iter().collect(),
-            Self::MissingArguments { missing, .. } => {
-                let all: Vec<String> = missing.iter().map(|name| format!("{name}=…")).collect();
-                vec![format!("add `{}`", all.join(" "))]
+            Self::InvalidValue { similar, .. } => usage("qmp.argument-invalid").did_you_mean(similar),
+            Self::DuplicateArgument { .. } => usage("qmp.argument-conflict").hint("pass it once: it is not a list"),
+            Self::InvalidSyntax { missing: Some(key), .. } => {
+                usage("qmp.argument-syntax-invalid").hint(format!("write it as `key=value`; `{key}=…` is required"))
             }
-            Self::Twice { .. } => vec!["give it once: it takes no list".to_owned()],
-            Self::NotAnArgument { lacking: Some(key), .. } => {
-                vec![format!("write it as `key=value`; `{key}=…` is needed")]
+            Self::InvalidSyntax { missing: None, .. } => {
+                usage("qmp.argument-syntax-invalid").hint("write it as `key=value`")
             }
-            Self::NotAnArgument { lacking: None, .. } => vec!["write it as `key=value`".to_owned()],
         }
     }
 }
 
-/// Returns what was given as it can be shown.
-pub(super) fn shortened(given: &str) -> String {
-    let mut shown: String = given.chars().take(SHOWN).collect();
-    if shown.len() < given.len() {
+/// Returns a value as messages show it.
+pub(super) fn shortened(value: &str) -> String {
+    let mut shown: String = value.chars().take(MAX_SHOWN).collect();
+    if shown.len() < value.len() {
         shown.push('…');
     }
     shown

@@ -1,351 +1,277 @@
-//! From the words of a person to typed arguments.
+//! Turns `key=value` arguments into JSON.
+//!
+//! [`Tree`] is the syntax: which values were given under which key. [`Converter`] turns it into JSON by the types of the
+//! schema. A value that does not convert stays a string, and is refused by the checker with everything else that does not
+//! fit; only what has no JSON form is refused here.
 
 use std::collections::HashMap;
 
 use serde_json::{Map, Number, Value};
 
+use super::check::invalid_value;
 use super::error::shortened;
-use super::types::{Member, Object, Type, Types};
-use super::{OPEN_COMMAND, SchemaError, check};
+use super::types::{Object, Type, Types, join};
+use super::{OPEN_COMMAND, SchemaError};
 use crate::size::ByteSize;
-use crate::text::similar;
 
-/// Arguments within arguments further down than this are a slip.
-const DEEPEST: usize = 16;
+/// The maximum depth of nested arguments; deeper keys are mistakes.
+const MAX_DEPTH: usize = 16;
 
 /// What was given under a key.
 #[derive(Debug)]
-enum Given<'w> {
-    /// Values, in the order they came.
+enum Node<'w> {
+    /// Values, in order.
     Values(Vec<&'w str>),
     /// Keys below it.
-    Parts(Parts<'w>),
+    Tree(Tree<'w>),
 }
 
-/// Keys and what was given under each, in the order they came; found by name, as a script may write thousands.
+/// Keys and what was given under each, in order; indexed by name, as a script may write thousands.
 #[derive(Debug, Default)]
-struct Parts<'w> {
-    each: Vec<(&'w str, Given<'w>)>,
-    paths: HashMap<&'w str, usize>,
+struct Tree<'w> {
+    nodes: Vec<(&'w str, Node<'w>)>,
+    index: HashMap<&'w str, usize>,
 }
 
-impl<'w> Parts<'w> {
-    fn get(&self, name: &str) -> Option<&Given<'w>> {
-        self.paths.get(name).map(|at| &self.each[*at].1)
-    }
-
-    /// Puts a value under a path; false where a value and keys below it would stand at one place.
-    fn put(&mut self, path: &[&'w str], value: &'w str) -> bool {
+impl<'w> Tree<'w> {
+    /// Adds a value at `path`; false if a key had both a value and keys below it.
+    fn insert(&mut self, path: &[&'w str], value: &'w str) -> bool {
         let Some((first, rest)) = path.split_first() else { return false };
-        let at = *self.paths.entry(first).or_insert_with(|| {
-            let empty = if rest.is_empty() { Given::Values(Vec::new()) } else { Given::Parts(Parts::default()) };
-            self.each.push((first, empty));
-            self.each.len() - 1
+        let index = *self.index.entry(first).or_insert_with(|| {
+            let empty = if rest.is_empty() { Node::Values(Vec::new()) } else { Node::Tree(Tree::default()) };
+            self.nodes.push((first, empty));
+            self.nodes.len() - 1
         });
-        match (&mut self.each[at].1, rest.is_empty()) {
-            (Given::Values(values), true) => {
+        match (&mut self.nodes[index].1, rest.is_empty()) {
+            (Node::Values(values), true) => {
                 values.push(value);
                 true
             }
-            (Given::Parts(inner), false) => inner.put(rest, value),
-            (Given::Values(_), false) | (Given::Parts(_), true) => false,
+            (Node::Tree(inner), false) => inner.insert(rest, value),
+            (Node::Values(_), false) | (Node::Tree(_), true) => false,
         }
+    }
+
+    fn get(&self, name: &str) -> Option<&Node<'w>> {
+        self.index.get(name).map(|index| &self.nodes[*index].1)
+    }
+
+    /// Returns the nodes of a list, if the keys are `0`, `1` and so on.
+    fn items(&self) -> Option<Vec<&Node<'w>>> {
+        let items: HashMap<usize, &Node<'_>> =
+            self.nodes.iter().filter_map(|(key, node)| Some((key.parse().ok()?, node))).collect();
+        (0..self.nodes.len()).map(|index| items.get(&index).copied()).collect()
     }
 }
 
-/// Types the words of a command.
-pub(super) fn read<'w>(
+/// Converts the arguments of a command, whose type is `takes`.
+///
+/// Errors: `InvalidSyntax`, `DuplicateArgument`, `InvalidValue`.
+pub(super) fn to_json<'w>(
     types: &Types<'_>,
-    command: &'w str,
+    command: &str,
     takes: usize,
-    words: &'w [impl AsRef<str>],
+    args: &'w [impl AsRef<str>],
 ) -> Result<Map<String, Value>, SchemaError> {
-    let mut parts = Parts::default();
-    for word in words {
-        let word = word.as_ref();
-        let malformed = || SchemaError::NotAnArgument { given: shortened(word), lacking: lacking(types, takes, words) };
-        let (key, value) = word.split_once('=').ok_or_else(malformed)?;
-        // The properties of a device have dots in their names, and no members.
-        let path: Vec<&str> = if command == OPEN_COMMAND { vec![key] } else { key.split('.').collect() };
-        if path.len() > DEEPEST || path.iter().any(|name| name.is_empty()) {
-            return Err(malformed());
+    let Type::Object(object) = types.get(takes) else { return Ok(Map::new()) };
+    let mut tree = Tree::default();
+    for arg in args {
+        let arg = arg.as_ref();
+        let invalid = || SchemaError::InvalidSyntax { arg: shortened(arg), missing: first_missing(&object, args) };
+        let (key, value) = arg.split_once('=').ok_or_else(invalid)?;
+        // Device properties have dots in their names, and no members.
+        let path: Vec<&'w str> = if command == OPEN_COMMAND { vec![key] } else { key.split('.').collect() };
+        if path.len() > MAX_DEPTH || path.iter().any(|name| name.is_empty()) {
+            return Err(invalid());
         }
-        let twice = || SchemaError::Twice { command: command.to_owned(), argument: shortened(key) };
-        parts.put(&path, value).then_some(()).ok_or_else(twice)?;
+        if !tree.insert(&path, value) {
+            return Err(SchemaError::DuplicateArgument { command: command.to_owned(), argument: shortened(key) });
+        }
     }
-    let reader = Reader { types, command, lists: 0 };
-    match types.get(takes) {
-        Type::Object(object) => reader.object("", &object, &parts),
-        _ => Ok(Map::new()),
-    }
+    Converter { types, command, list_depth: 0 }.object("", &object, &tree)
 }
 
-/// Returns the first argument that a command cannot go without and that none of its words gives.
-fn lacking(types: &Types<'_>, takes: usize, words: &[impl AsRef<str>]) -> Option<String> {
-    let Type::Object(object) = types.get(takes) else { return None };
-    let keys = || words.iter().filter_map(|word| word.as_ref().split_once('=')).map(|(key, _)| key);
-    let is_given = |name: &str| keys().any(|key| key.split('.').next() == Some(name));
-    missing("", &object.members, is_given).into_iter().next()
+/// Returns the first required argument that no argument gives.
+fn first_missing(object: &Object<'_>, args: &[impl AsRef<str>]) -> Option<String> {
+    let is_given = |name: &str| {
+        let mut keys = args.iter().filter_map(|arg| arg.as_ref().split_once('=')).map(|(key, _)| key);
+        keys.any(|key| key.split('.').next() == Some(name))
+    };
+    object.members.iter().find(|member| member.is_required && !is_given(member.name)).map(|one| one.name.to_owned())
 }
 
 #[derive(Clone, Copy)]
-struct Reader<'r, 'a> {
-    types: &'r Types<'a>,
-    command: &'r str,
-    /// How many lists one word stands for: a list of itself, of a schema that somebody made up, never ends.
-    lists: usize,
+struct Converter<'c, 'a> {
+    types: &'c Types<'a>,
+    command: &'c str,
+    /// How many lists one value stands for; a list of itself, in an invented schema, never ends.
+    list_depth: usize,
 }
 
-impl Reader<'_, '_> {
-    fn value(&self, path: &str, kind: usize, given: &Given<'_>) -> Result<Value, SchemaError> {
-        match (self.types.get(kind), given) {
-            (Type::Object(object), Given::Parts(parts)) => self.object(path, &object, parts).map(Value::Object),
-            (Type::List(item), _) => self.list(path, kind, item, given).map(Value::Array),
-            (Type::Alternate(kinds), _) => self.alternate(path, kind, &kinds, given),
-            (Type::Any, _) => Ok(anything(given)),
-            (Type::Object(_), Given::Values(values)) => match json(values, '{') {
-                Some(object) => self.checked(path, kind, object),
-                None => Err(self.wrong(path, kind, given)),
-            },
-            (scalar, Given::Values(values)) => match values.as_slice() {
-                [one] => scalar_of(&scalar, one).ok_or_else(|| self.wrong(path, kind, given)),
-                _ => Err(SchemaError::Twice { command: self.command.to_owned(), argument: path.to_owned() }),
-            },
-            (_, Given::Parts(_)) => Err(self.wrong(path, kind, given)),
-        }
-    }
-
-    fn object(&self, path: &str, object: &Object<'_>, parts: &Parts<'_>) -> Result<Map<String, Value>, SchemaError> {
-        let given = |name: &str| parts.get(name);
-        let tag_value = |tag: &str| match given(tag) {
-            Some(Given::Values(values)) => values.last().map(|value| (*value).to_owned()),
-            Some(Given::Parts(_)) | None => None,
-        };
-        let members = self.types.members(object, &tag_value);
-        let member = |name: &str| members.iter().find(|member| member.name == name);
-        self.tag(path, object, &members, given)?;
-
-        let mut values = Map::with_capacity(parts.each.len());
-        for (name, inner) in &parts.each {
-            let below = join(path, name);
-            let value = match member(name) {
-                Some(member) => self.value(&below, member.kind, inner)?,
-                None if self.command == OPEN_COMMAND => self.property(&below, inner)?,
-                None => return Err(unknown(self.types, self.command, path, name, object, &members)),
+impl Converter<'_, '_> {
+    fn object(&self, path: &str, object: &Object<'_>, tree: &Tree<'_>) -> Result<Map<String, Value>, SchemaError> {
+        let members = self.types.members(object, &|tag| match tree.get(tag)? {
+            Node::Values(values) => values.last().map(|value| (*value).to_owned()),
+            Node::Tree(_) => None,
+        });
+        let convert = |(name, node): &(&str, Node<'_>)| {
+            let path = join(path, name);
+            let value = match members.iter().find(|member| member.name == *name) {
+                Some(member) => self.value(&path, member.kind, node)?,
+                // QEMU parses the strings of device properties as on its command line (7.2).
+                None if self.command == OPEN_COMMAND => self.single(&path, node)?.into(),
+                // The checker refuses the name.
+                None => Value::Null,
             };
-            values.insert((*name).to_owned(), value);
-        }
-        match missing(path, &members, |name| given(name).is_some()) {
-            none if none.is_empty() => Ok(values),
-            missing => Err(SchemaError::MissingArguments { command: self.command.to_owned(), missing }),
-        }
-    }
-
-    /// Looks at the member that tells which others there are before these are.
-    fn tag<'g>(
-        &self,
-        path: &str,
-        object: &Object<'_>,
-        members: &[Member<'_>],
-        given: impl Fn(&str) -> Option<&'g Given<'g>>,
-    ) -> Result<(), SchemaError> {
-        let Some(tag) = object.tag.and_then(|tag| members.iter().find(|member| member.name == tag)) else {
-            return Ok(());
+            Ok(((*name).to_owned(), value))
         };
-        match given(tag.name) {
-            Some(value) => self.value(&join(path, tag.name), tag.kind, value).map(drop),
-            None if tag.is_required => {
-                let missing = missing(path, members, |name| given(name).is_some());
-                Err(SchemaError::MissingArguments { command: self.command.to_owned(), missing })
+        tree.nodes.iter().map(convert).collect()
+    }
+
+    fn value(&self, path: &str, kind: usize, node: &Node<'_>) -> Result<Value, SchemaError> {
+        match (self.types.get(kind), node) {
+            (Type::Object(object), Node::Tree(tree)) => self.object(path, &object, tree).map(Value::Object),
+            (Type::List(item), _) => self.list(path, kind, item, node),
+            (Type::Alternate(kinds), _) => self.alternate(path, kind, &kinds, node),
+            (Type::Any, _) => Ok(anything(node)),
+            (Type::Object(_), Node::Values(values)) => match json(values, '{') {
+                Some(object) => Ok(object),
+                None => Err(self.invalid(path, kind, node)),
+            },
+            (scalar, Node::Values(_)) => {
+                let text = self.single(path, node)?;
+                Ok(scalar.convert(text).unwrap_or_else(|| text.into()))
             }
-            None => Ok(()),
+            (_, Node::Tree(_)) => Err(self.invalid(path, kind, node)),
         }
     }
 
-    /// Reads what the schema does not tell of: as a text, which QEMU reads as on its command line (7.2).
-    fn property(&self, path: &str, given: &Given<'_>) -> Result<Value, SchemaError> {
-        match given {
-            Given::Values(values) if values.len() == 1 => Ok(Value::from(values[0])),
-            Given::Values(_) | Given::Parts(_) => {
-                Err(SchemaError::Twice { command: self.command.to_owned(), argument: path.to_owned() })
-            }
-        }
-    }
-
-    fn list(&self, path: &str, kind: usize, item: usize, given: &Given<'_>) -> Result<Vec<Value>, SchemaError> {
-        match given {
-            Given::Values(values) if values.as_slice() == [""] => Ok(Vec::new()),
-            Given::Values(values) => {
-                if let Some(list) = json(values, '[')
-                    && let Value::Array(list) = self.checked(path, kind, list)?
-                {
+    fn list(&self, path: &str, kind: usize, item: usize, node: &Node<'_>) -> Result<Value, SchemaError> {
+        match node {
+            Node::Values(values) if values.as_slice() == [""] => Ok(Value::Array(Vec::new())),
+            Node::Values(values) => {
+                if let Some(list) = json(values, '[') {
                     return Ok(list);
                 }
-                if self.lists == DEEPEST {
-                    return Err(self.wrong(path, kind, given));
+                if self.list_depth == MAX_DEPTH {
+                    return Err(self.invalid(path, kind, node));
                 }
-                let inner = Self { lists: self.lists + 1, ..*self };
+                let inner = Self { list_depth: self.list_depth + 1, ..*self };
                 let is_object = matches!(self.types.get(item), Type::Object(_));
-                let one = |(at, value): (usize, &&str)| {
-                    let at = is_object.then(|| format!("{path}.{at}"));
-                    inner.value(at.as_deref().unwrap_or(path), item, &Given::Values(vec![*value]))
+                let convert = |(index, value): (usize, &&str)| {
+                    let path = if is_object { join(path, &index.to_string()) } else { path.to_owned() };
+                    inner.value(&path, item, &Node::Values(vec![*value]))
                 };
-                values.iter().enumerate().map(one).collect()
+                values.iter().enumerate().map(convert).collect()
             }
-            Given::Parts(parts) => {
-                let numbered = parts.each.iter().filter_map(|(key, inner)| Some((key.parse().ok()?, inner)));
-                let found: HashMap<usize, &Given<'_>> = numbered.collect();
-                let items = (0..parts.each.len()).map(|at| {
-                    let inner = found.get(&at).ok_or_else(|| self.wrong(path, kind, given))?;
-                    self.value(&format!("{path}.{at}"), item, inner)
-                });
-                items.collect()
+            Node::Tree(tree) => {
+                let items = tree.items().ok_or_else(|| self.invalid(path, kind, node))?;
+                let items = items.into_iter().enumerate();
+                items.map(|(index, node)| self.value(&join(path, &index.to_string()), item, node)).collect()
             }
         }
     }
 
-    /// Takes the first of the types that fits: what only few texts are comes before what any text is.
-    fn alternate(&self, path: &str, kind: usize, kinds: &[usize], given: &Given<'_>) -> Result<Value, SchemaError> {
-        let of = |wanted: fn(&Type<'_>) -> bool| kinds.iter().find(|kind| wanted(&self.types.get(**kind)));
-        let object = of(|kind| matches!(kind, Type::Object(_)));
-        let list = of(|kind| matches!(kind, Type::List(_)));
-        let values = match given {
-            Given::Parts(parts) => {
-                let is_list = parts.each.iter().all(|(key, _)| key.bytes().all(|byte| byte.is_ascii_digit()));
-                let Some(of_many) = (if is_list { list.or(object) } else { object.or(list) }) else {
-                    return Err(self.wrong(path, kind, given));
+    /// Chooses the first type that fits: those few texts belong to before those that any text belongs to.
+    fn alternate(&self, path: &str, kind: usize, kinds: &[usize], node: &Node<'_>) -> Result<Value, SchemaError> {
+        let find = |is_wanted: fn(&Type<'_>) -> bool| kinds.iter().find(|kind| is_wanted(&self.types.get(**kind)));
+        let object = find(|kind| matches!(kind, Type::Object(_)));
+        let list = find(|kind| matches!(kind, Type::List(_)));
+        let values = match node {
+            Node::Values(values) => values,
+            Node::Tree(tree) => {
+                let is_numbered = tree.nodes.iter().all(|(key, _)| key.bytes().all(|byte| byte.is_ascii_digit()));
+                let container = if is_numbered { list.or(object) } else { object.or(list) };
+                return match container {
+                    Some(container) => self.value(path, *container, node),
+                    None => Err(self.invalid(path, kind, node)),
                 };
-                return self.value(path, *of_many, given);
             }
-            Given::Values(values) => values,
         };
-        for (many, bracket) in [(object, '{'), (list, '[')] {
-            if let (Some(many), Some(value)) = (many, json(values, bracket)) {
-                return self.checked(path, *many, value);
-            }
-        }
-        if let [one] = values.as_slice() {
+        let literal = object.and_then(|_| json(values, '{')).or_else(|| list.and_then(|_| json(values, '[')));
+        let scalar = || {
+            let [text] = values.as_slice() else { return None };
             let mut scalars: Vec<Type<'_>> = kinds.iter().map(|kind| self.types.get(*kind)).collect();
             scalars.sort_by_key(|scalar| matches!(scalar, Type::Text));
-            if let Some(value) = scalars.iter().find_map(|scalar| scalar_of(scalar, one)) {
-                return Ok(value);
-            }
-        }
-        match list {
-            Some(list) => self.value(path, *list, given),
-            None => Err(self.wrong(path, kind, given)),
-        }
-    }
-
-    fn checked(&self, path: &str, kind: usize, value: Value) -> Result<Value, SchemaError> {
-        check::value(self.types, self.command, path, kind, &value)?;
-        Ok(value)
-    }
-
-    fn wrong(&self, path: &str, kind: usize, given: &Given<'_>) -> SchemaError {
-        let given = match given {
-            Given::Values(values) => values.join(", "),
-            Given::Parts(parts) => {
-                parts.each.iter().map(|(key, _)| format!("{path}.{key}")).collect::<Vec<_>>().join(", ")
-            }
+            scalars.iter().find_map(|scalar| scalar.convert(text))
         };
-        wrong(self.types, self.command, path, kind, &given)
+        match (literal.or_else(scalar), list) {
+            (Some(value), _) => Ok(value),
+            (None, Some(list)) => self.value(path, *list, node),
+            (None, None) => Err(self.invalid(path, kind, node)),
+        }
+    }
+
+    /// Returns the only value of a key.
+    fn single<'n>(&self, path: &str, node: &'n Node<'_>) -> Result<&'n str, SchemaError> {
+        match node {
+            Node::Values(values) if values.len() == 1 => Ok(values[0]),
+            Node::Values(_) | Node::Tree(_) => {
+                Err(SchemaError::DuplicateArgument { command: self.command.to_owned(), argument: path.to_owned() })
+            }
+        }
+    }
+
+    fn invalid(&self, path: &str, kind: usize, node: &Node<'_>) -> SchemaError {
+        let value = match node {
+            Node::Values(values) => values.join(", "),
+            Node::Tree(tree) => tree.nodes.iter().map(|(key, _)| join(path, key)).collect::<Vec<_>>().join(", "),
+        };
+        invalid_value(self.types, self.command, path, kind, &value)
     }
 }
 
-/// Reads one text as a type that is neither object nor list; `None` where it is not of it.
-fn scalar_of(scalar: &Type<'_>, text: &str) -> Option<Value> {
-    match scalar {
-        Type::Text => Some(Value::from(text)),
-        Type::Int => whole_number(text).map(Value::Number),
-        Type::Number => text.parse().ok().and_then(Number::from_f64).map(Value::Number),
-        Type::Bool => match text {
-            "on" | "yes" | "true" => Some(Value::Bool(true)),
-            "off" | "no" | "false" => Some(Value::Bool(false)),
-            _ => None,
-        },
-        Type::Null => (text == "null").then_some(Value::Null),
-        Type::Words(words) => words.contains(&text).then(|| Value::from(text)),
-        Type::Any | Type::List(_) | Type::Alternate(_) | Type::Object(_) => None,
+impl Type<'_> {
+    /// Converts a text to a scalar type; `None` if it is not of that type, or the type is not scalar.
+    fn convert(&self, text: &str) -> Option<Value> {
+        match self {
+            Type::Text => Some(text.into()),
+            Type::Int => parse_integer(text).map(Value::Number),
+            Type::Number => text.parse().ok().and_then(Number::from_f64).map(Value::Number),
+            Type::Bool => parse_bool(text).map(Value::Bool),
+            Type::Null => (text == "null").then_some(Value::Null),
+            Type::Choice(names) => names.contains(&text).then(|| text.into()),
+            Type::Any | Type::List(_) | Type::Alternate(_) | Type::Object(_) => None,
+        }
     }
 }
 
-/// Reads a whole number, in decimal or as `0x…`, or a size such as `10G`, which is so many bytes.
-pub(in crate::qmp) fn whole_number(text: &str) -> Option<Number> {
+/// Parses `on` and `off`, and their synonyms on QEMU's command line.
+pub(in crate::qmp) fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "on" | "yes" | "true" => Some(true),
+        "off" | "no" | "false" => Some(false),
+        _ => None,
+    }
+}
+
+/// Parses an integer, in decimal or as `0x…`, or a size in bytes, as in `10G`.
+pub(in crate::qmp) fn parse_integer(text: &str) -> Option<Number> {
     if let Some(digits) = text.strip_prefix("0x").filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit())) {
         return u64::from_str_radix(digits, 16).ok().map(Number::from);
     }
     if text.starts_with('+') {
         return None;
     }
-    let whole = text.parse::<u64>().map(Number::from).or_else(|_| text.parse::<i64>().map(Number::from));
+    let integer = text.parse::<u64>().map(Number::from).or_else(|_| text.parse::<i64>().map(Number::from));
     let size = || text.ends_with(|c: char| c.is_ascii_alphabetic()).then(|| text.parse::<ByteSize>().ok()).flatten();
-    whole.ok().or_else(|| size().map(|size| Number::from(size.bytes())))
+    integer.ok().or_else(|| size().map(|size| Number::from(size.bytes())))
 }
 
-/// Reads what may be anything: JSON where it is some, a text where not.
-fn anything(given: &Given<'_>) -> Value {
-    let one = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
-    match given {
-        Given::Values(values) => match values.as_slice() {
-            [value] => one(value),
-            many => many.iter().map(|value| one(value)).collect(),
+/// Converts to whatever JSON there is: a value is parsed as JSON, and is a string where that fails.
+fn anything(node: &Node<'_>) -> Value {
+    let parse = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| text.into());
+    match node {
+        Node::Values(values) => match values.as_slice() {
+            [value] => parse(value),
+            values => values.iter().map(|value| parse(value)).collect(),
         },
-        Given::Parts(parts) => parts.each.iter().map(|(key, inner)| ((*key).to_owned(), anything(inner))).collect(),
+        Node::Tree(tree) => tree.nodes.iter().map(|(key, node)| ((*key).to_owned(), anything(node))).collect(),
     }
 }
 
-/// Reads a single value that is JSON and begins with `bracket`.
+/// Parses a single value that is JSON and begins with `bracket`.
 fn json(values: &[&str], bracket: char) -> Option<Value> {
-    let [one] = values else { return None };
-    one.trim_start().starts_with(bracket).then(|| serde_json::from_str(one).ok()).flatten()
-}
-
-/// Returns the key of a member, as it is written on the command line.
-pub(super) fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
-}
-
-/// Returns what is not given, of what cannot be left out.
-pub(super) fn missing(path: &str, members: &[Member<'_>], is_given: impl Fn(&str) -> bool) -> Vec<String> {
-    let lacking = members.iter().filter(|member| member.is_required && !is_given(member.name));
-    lacking.map(|member| join(path, member.name)).collect()
-}
-
-/// Returns the error of a value that is not of its type.
-pub(super) fn wrong(types: &Types<'_>, command: &str, path: &str, kind: usize, given: &str) -> SchemaError {
-    let similar = match types.get(kind) {
-        Type::Words(words) => similar(given, words),
-        _ => Vec::new(),
-    };
-    let expected = match types.get(kind) {
-        Type::Object(_) => format!("an object, as in `{path}.…=…`"),
-        Type::List(_) => format!("a list, as in `{path}.0=…`"),
-        _ => types.in_words(kind),
-    };
-    let (command, argument) = (command.to_owned(), path.to_owned());
-    SchemaError::WrongValue { command, argument, given: shortened(given), expected, similar }
-}
-
-/// Returns the error of a name that is none of the members.
-pub(super) fn unknown(
-    types: &Types<'_>,
-    command: &str,
-    path: &str,
-    name: &str,
-    object: &Object<'_>,
-    members: &[Member<'_>],
-) -> SchemaError {
-    let has_it = |kind: &usize| match types.get(*kind) {
-        Type::Object(inner) => inner.members.iter().any(|member| member.name == name),
-        _ => false,
-    };
-    let case = object.variants.iter().find(|(_, kind)| has_it(kind)).map(|(case, _)| *case);
-    SchemaError::UnknownArgument {
-        command: command.to_owned(),
-        given: shortened(&join(path, name)),
-        similar: similar(name, members.iter().map(|member| member.name)).iter().map(|name| join(path, name)).collect(),
-        known: members.iter().map(|member| join(path, member.name)).collect(),
-        goes_with: case.zip(object.tag).map(|(case, tag)| format!("{}={case}", join(path, tag))),
-    }
+    let [value] = values else { return None };
+    value.trim_start().starts_with(bracket).then(|| serde_json::from_str(value).ok()).flatten()
 }

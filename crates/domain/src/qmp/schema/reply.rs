@@ -1,4 +1,4 @@
-//! From QEMU's reply to `query-qmp-schema` to what is kept of it (`qapi/introspect.json`).
+//! Reads QEMU's reply to `query-qmp-schema` (`qapi/introspect.json`).
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use super::{InvalidSchema, Schema};
 
-/// Types within types further down than this are none of QEMU's, whose own go some 10 deep (7.2).
-const DEEPEST: usize = 100;
+/// The maximum depth of nested types; QEMU's are some 10 deep (7.2).
+const MAX_DEPTH: usize = 100;
 
-/// One of the entities of the reply.
+/// An entity of the reply.
 #[derive(Deserialize)]
 #[serde(tag = "meta-type", rename_all = "lowercase")]
 enum Entity {
@@ -58,8 +58,8 @@ struct Typed {
 struct Member {
     name: String,
     r#type: String,
-    /// It has one, be it null, where it may be left out.
-    #[serde(default, deserialize_with = "is_there")]
+    /// Present, and possibly null, if the member is optional.
+    #[serde(default, deserialize_with = "is_present")]
     default: bool,
 }
 
@@ -69,22 +69,21 @@ struct Variant {
     r#type: String,
 }
 
-fn is_there<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+fn is_present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
 impl Schema {
-    /// Reads the reply to `query-qmp-schema`.
+    /// Reads the reply to `query-qmp-schema`: the names of commands and events, and the types that commands take.
     ///
-    /// Kept are the names of commands and events, and the types that commands take. Errors: what is no schema, a name with
-    /// a space in it, a type that is not there.
-    pub fn of_reply(reply: &Value) -> Result<Self, InvalidSchema> {
-        let told = reply.as_array().ok_or_else(|| invalid("it is no list"))?;
-        let mut entities = HashMap::with_capacity(told.len());
+    /// Errors: not a schema, an invalid name, a type that does not exist.
+    pub fn from_reply(reply: &Value) -> Result<Self, InvalidSchema> {
+        let reply = reply.as_array().ok_or_else(|| invalid("not a list"))?;
+        let mut entities = HashMap::with_capacity(reply.len());
         let (mut commands, mut events) = (Vec::new(), Vec::new());
-        for one in told {
-            let name = word(one["name"].as_str().ok_or_else(|| invalid("something in it has no name"))?)?;
-            let entity = Entity::deserialize(one).map_err(|why| invalid(&format!("`{name}`: {why}")))?;
+        for one in reply {
+            let name = word(one["name"].as_str().ok_or_else(|| invalid("an entity has no name"))?)?;
+            let entity = Entity::deserialize(one).map_err(|error| invalid(&format!("`{name}`: {error}")))?;
             match &entity {
                 Entity::Command { arg_type } => commands.push((name, arg_type.clone())),
                 Entity::Event {} => events.push(name.to_owned()),
@@ -95,7 +94,7 @@ impl Schema {
         commands.sort_unstable();
         events.sort_unstable();
 
-        let mut types = Written { entities: &entities, numbers: HashMap::new(), lines: Vec::new(), depth: 0 };
+        let mut types = TypeWriter { entities: &entities, numbers: HashMap::new(), lines: Vec::new(), depth: 0 };
         let mut heads = Vec::with_capacity(commands.len());
         for (name, takes) in &commands {
             let number = types.number_of(takes)?;
@@ -103,25 +102,25 @@ impl Schema {
                 Some(Entity::Object { members, .. }) => {
                     members.iter().filter(|one| !one.default).flat_map(|one| [" ", one.name.as_str()]).collect()
                 }
-                _ => return Err(invalid(&format!("the arguments of `{name}` are no object"))),
+                _ => return Err(invalid(&format!("the arguments of `{name}` are not an object"))),
             };
             heads.push(format!("{name} {number}{required}"));
         }
-        Ok(Self::of_parts(&heads, &events, &types.lines))
+        Ok(Self::from_parts(&heads, &events, &types.lines))
     }
 }
 
-/// The lines of the types that were needed so far.
-struct Written<'a> {
+/// Writes the lines of the types that are needed.
+struct TypeWriter<'a> {
     entities: &'a HashMap<&'a str, Entity>,
     numbers: HashMap<&'a str, usize>,
     lines: Vec<String>,
-    /// How many types are being written, each within the one before.
+    /// How many types, each within the one before, are being written.
     depth: usize,
 }
 
-impl<'a> Written<'a> {
-    /// Returns the number of a type, whose line is written when it is asked for the first time.
+impl<'a> TypeWriter<'a> {
+    /// Returns the number of a type, and writes its line if that is new.
     fn number_of(&mut self, name: &str) -> Result<usize, InvalidSchema> {
         if let Some(number) = self.numbers.get(name) {
             return Ok(*number);
@@ -129,12 +128,12 @@ impl<'a> Written<'a> {
         let (name, entity) = self
             .entities
             .get_key_value(name)
-            .ok_or_else(|| invalid(&format!("the type `{}` is not there", name.escape_debug())))?;
+            .ok_or_else(|| invalid(&format!("there is no type `{}`", name.escape_debug())))?;
         let number = self.lines.len();
         self.numbers.insert(name, number);
         self.lines.push(String::new());
-        if self.depth == DEEPEST {
-            return Err(invalid("its types are too deep within each other"));
+        if self.depth == MAX_DEPTH {
+            return Err(invalid("its types are nested too deeply"));
         }
         self.depth += 1;
         self.lines[number] = self.line_of(name, entity)?;
@@ -167,7 +166,7 @@ impl<'a> Written<'a> {
             }
             Entity::Object { members, tag, variants } => self.object(members, tag.as_deref(), variants)?,
             Entity::Enum { .. } | Entity::Command { .. } | Entity::Event {} => {
-                return Err(invalid(&format!("`{name}` is no type")));
+                return Err(invalid(&format!("`{name}` is not a type")));
             }
         })
     }
@@ -197,12 +196,13 @@ fn words<'a>(mark: &str, names: impl Iterator<Item = &'a str>) -> Result<String,
     Ok(line)
 }
 
-/// Refuses a name that would read as something else in a line; QAPI has none (`docs/devel/qapi-code-gen.rst`).
+/// Refuses a name that a line could not hold; QAPI has none (`docs/devel/qapi-code-gen.rst`).
 fn word(name: &str) -> Result<&str, InvalidSchema> {
-    let is_one = !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || "?@:".contains(c));
-    is_one.then_some(name).ok_or_else(|| invalid(&format!("`{}` is no name", name.escape_debug())))
+    let is_valid =
+        !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || "?@:".contains(c));
+    is_valid.then_some(name).ok_or_else(|| invalid(&format!("invalid name `{}`", name.escape_debug())))
 }
 
-fn invalid(why: &str) -> InvalidSchema {
-    InvalidSchema { why: why.to_owned() }
+fn invalid(reason: &str) -> InvalidSchema {
+    InvalidSchema { reason: reason.to_owned() }
 }

@@ -1,4 +1,4 @@
-//! The compact text of a schema, as it is kept.
+//! The compact text of a schema, as it is cached.
 //!
 //! ```text
 //! qmp-schema 1 4821 883 27605
@@ -11,21 +11,22 @@
 //! e base64 utf8
 //! ```
 //!
-//! The first line has the lengths of the three parts, in bytes: a line for each command (its name, the number of the type it takes, what it cannot go without), sorted; a line for
-//! each event, sorted; a line for each type (see [`types`](super::types)).
+//! The first line has the lengths of the three parts in bytes: a line for each command (its name, the number of the type
+//! it takes, its required arguments), sorted; a line for each event, sorted; a line for each type (see
+//! [`types`](super::types)).
 
 use super::InvalidSchema;
 
-/// What the first line begins with; another form of the text gets another number.
+/// How the first line begins; another format gets another number.
 const MAGIC: &str = "qmp-schema 1 ";
 
-/// The schema of the QMP of one build of QEMU.
+/// The QMP schema of a build of QEMU.
 ///
 /// ```
 /// use maqet_domain::qmp::Schema;
 /// use serde_json::json;
 ///
-/// let told = json!([
+/// let reply = json!([
 ///     {"name": "block_resize", "meta-type": "command", "arg-type": "1", "ret-type": "0"},
 ///     {"name": "0", "meta-type": "object", "members": []},
 ///     {"name": "1", "meta-type": "object", "members": [
@@ -34,19 +35,19 @@ const MAGIC: &str = "qmp-schema 1 ";
 ///     {"name": "str", "meta-type": "builtin", "json-type": "string"},
 ///     {"name": "int", "meta-type": "builtin", "json-type": "int"},
 /// ]);
-/// let schema = Schema::of_reply(&told).unwrap();
+/// let schema = Schema::from_reply(&reply).unwrap();
 ///
-/// let command = schema.command_of_words("block_resize", &["node-name=hdd", "size=10G"]).unwrap();
+/// let command = schema.command_from_args("block_resize", &["node-name=hdd", "size=10G"]).unwrap();
 /// assert_eq!(command.arguments["size"], json!(10737418240_u64));
 /// assert_eq!(
-///     schema.command_of_words("block_resise", &["size=1"]).unwrap_err().to_string(),
+///     schema.command_from_args("block_resise", &["size=1"]).unwrap_err().to_string(),
 ///     "QEMU has no command `block_resise`"
 /// );
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schema {
     text: String,
-    /// Where the lines of the commands, of the events and of the types begin.
+    /// Where the lines of the commands, the events and the types begin.
     commands: usize,
     events: usize,
     types: usize,
@@ -68,35 +69,35 @@ impl<'a> Entry<'a> {
         Some(Self { name, takes: takes.parse().ok()?, required })
     }
 
-    /// Returns what the command cannot go without, whatever else it is given.
+    /// Returns the arguments that are always required.
     pub(super) fn required(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         self.required.split_ascii_whitespace()
     }
 }
 
 impl Schema {
-    /// Makes a schema of its parts; each part is lines that are right.
-    pub(super) fn of_parts(commands: &[String], events: &[String], types: &[String]) -> Self {
-        let [commands, events, types] = [commands, events, types].map(whole);
+    /// Makes a schema from valid lines.
+    pub(super) fn from_parts(commands: &[String], events: &[String], types: &[String]) -> Self {
+        let [commands, events, types] = [commands, events, types].map(joined);
         let head = format!("{MAGIC}{} {} {}\n", commands.len(), events.len(), types.len());
         let begin = head.len();
         let (events_at, types_at) = (begin + commands.len(), begin + commands.len() + events.len());
         Self { text: format!("{head}{commands}{events}{types}"), commands: begin, events: events_at, types: types_at }
     }
 
-    /// Reads the text that [`as_text`](Self::as_text) returned once.
+    /// Reads the text that [`as_text`](Self::as_text) returned.
     ///
-    /// Only the first line is looked at, as every command does this: whoever keeps the text makes sure that it is whole.
-    /// Errors: a text of another form, one that is cut.
-    pub fn of_text(text: String) -> Result<Self, InvalidSchema> {
-        let broken = |why: &str| InvalidSchema { why: why.to_owned() };
+    /// Only the first line is checked, as every command does this; the cache verifies the rest. Errors: another format, a
+    /// truncated text.
+    pub fn from_text(text: String) -> Result<Self, InvalidSchema> {
+        let invalid = |reason: &str| InvalidSchema { reason: reason.to_owned() };
         let head = text.lines().next().and_then(|head| head.strip_prefix(MAGIC));
-        let head = head.ok_or_else(|| broken("it is of another form"))?;
+        let head = head.ok_or_else(|| invalid("unknown format"))?;
         let mut lengths = head.split(' ').map(str::parse::<usize>);
         let (Some(Ok(commands)), Some(Ok(events)), Some(Ok(types)), None) =
             (lengths.next(), lengths.next(), lengths.next(), lengths.next())
         else {
-            return Err(broken("its first line tells no lengths"));
+            return Err(invalid("its first line has no lengths"));
         };
         let begin = MAGIC.len() + head.len() + 1;
         let after = |length: usize, before: usize| {
@@ -107,11 +108,11 @@ impl Schema {
             let types_at = after(events, events_at)?;
             (after(types, types_at)? == text.len()).then_some((events_at, types_at))
         });
-        let (events, types) = ends.ok_or_else(|| broken("it is cut"))?;
+        let (events, types) = ends.ok_or_else(|| invalid("it is truncated"))?;
         Ok(Self { commands: begin, events, types, text })
     }
 
-    /// Returns the schema as text, to be kept.
+    /// Returns the schema as text, for a cache.
     pub fn as_text(&self) -> &str {
         &self.text
     }
@@ -148,7 +149,7 @@ impl Schema {
     }
 }
 
-/// Returns lines as one text.
-fn whole(lines: &[String]) -> String {
+/// Joins lines.
+fn joined(lines: &[String]) -> String {
     lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
 }

@@ -1,20 +1,22 @@
-//! The types of a schema, each understood when it is needed.
+//! The types of a schema, each parsed when it is needed.
 //!
-//! | line | is |
+//! | line | type |
 //! | --- | --- |
-//! | `s`, `i`, `n`, `b`, `0`, `*` | a text, a whole number, a number, a boolean, null, anything |
-//! | `e one two` | one of these words |
+//! | `s`, `i`, `n`, `b`, `0`, `*` | a string, an integer, a number, a boolean, null, anything |
+//! | `e one two` | one of these names |
 //! | `l 7` | a list of type 7 |
-//! | `a 3 7` | type 3, or else type 7 |
-//! | `o name:3 other?:7 @driver file:9` | an object; where `driver` is `file` it has the members of type 9, too |
+//! | `a 3 7` | type 3 or type 7 |
+//! | `o name:3 other?:7 @driver file:9` | an object; where `driver` is `file` it also has the members of type 9 |
+
+use serde_json::Value;
 
 use super::Schema;
 
-/// How many of the words that an argument takes are told: the keys of a keyboard are 151. The near one is told anyway.
-const WORDS_TOLD: usize = 24;
+/// The maximum number of choices in a message; a keyboard has 151 keys. A similar one is in the hint anyway.
+const MAX_CHOICES: usize = 24;
 
-/// Types within types further down than this are those of a file that somebody made up.
-const DEEPEST: usize = 16;
+/// The maximum depth of nested variants; an invented schema may be recursive.
+const MAX_DEPTH: usize = 16;
 
 /// The types of a schema by their numbers.
 pub(super) struct Types<'a> {
@@ -30,7 +32,7 @@ pub(super) enum Type<'a> {
     Bool,
     Null,
     Any,
-    Words(Vec<&'a str>),
+    Choice(Vec<&'a str>),
     List(usize),
     Alternate(Vec<usize>),
     Object(Object<'a>),
@@ -40,7 +42,7 @@ pub(super) enum Type<'a> {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Object<'a> {
     pub(super) members: Vec<Member<'a>>,
-    /// The member whose value tells which others there are, and these, by its values.
+    /// The member whose value selects a variant, and the variants by that value.
     pub(super) tag: Option<&'a str>,
     pub(super) variants: Vec<(&'a str, usize)>,
 }
@@ -54,23 +56,23 @@ pub(super) struct Member<'a> {
 }
 
 impl<'a> Types<'a> {
-    pub(super) fn of(schema: &'a Schema) -> Self {
+    pub(super) fn new(schema: &'a Schema) -> Self {
         Self { lines: schema.type_lines().collect() }
     }
 
-    /// Returns a type; one that is not there takes anything, and QEMU will tell.
+    /// Returns a type; one that does not exist takes anything, and QEMU decides.
     pub(super) fn get(&self, number: usize) -> Type<'a> {
-        self.lines.get(number).map_or(Type::Any, |line| read(line))
+        self.lines.get(number).map_or(Type::Any, |line| parse(line))
     }
 
-    /// Returns the members of an object, those included that come with what `tag_value` says of each tag.
+    /// Returns the members of an object, including those of the variants that `tag_value` selects.
     pub(super) fn members(&self, object: &Object<'a>, tag_value: &dyn Fn(&str) -> Option<String>) -> Vec<Member<'a>> {
         let mut members = Vec::new();
-        self.gather(object, tag_value, 0, &mut members);
+        self.collect(object, tag_value, 0, &mut members);
         members
     }
 
-    fn gather(
+    fn collect(
         &self,
         object: &Object<'a>,
         tag_value: &dyn Fn(&str) -> Option<String>,
@@ -81,49 +83,71 @@ impl<'a> Types<'a> {
         let Some(value) = object.tag.and_then(tag_value) else { return };
         let variant = object.variants.iter().find(|(case, _)| *case == value);
         if let Some((_, number)) = variant
-            && depth < DEEPEST
+            && depth < MAX_DEPTH
             && let Type::Object(inner) = self.get(*number)
         {
-            self.gather(&inner, tag_value, depth + 1, members);
+            self.collect(&inner, tag_value, depth + 1, members);
         }
     }
 
-    /// Returns what a value of a type is called.
-    pub(super) fn in_words(&self, number: usize) -> String {
-        self.words(number, 0)
+    /// Describes what a type takes, for messages.
+    pub(super) fn describe(&self, number: usize) -> String {
+        self.describe_nested(number, false)
     }
 
-    fn words(&self, number: usize, depth: usize) -> String {
+    fn describe_nested(&self, number: usize, is_nested: bool) -> String {
         match self.get(number) {
-            Type::Text => "a text".to_owned(),
-            Type::Int => "a whole number".to_owned(),
+            Type::Text => "a string".to_owned(),
+            Type::Int => "an integer".to_owned(),
             Type::Number => "a number".to_owned(),
             Type::Bool => "`on` or `off`".to_owned(),
             Type::Null => "null".to_owned(),
             Type::Any => "a value".to_owned(),
-            Type::Words(words) => match words.as_slice() {
+            Type::Choice(names) => match names.as_slice() {
                 [] => "nothing".to_owned(),
                 [one] => format!("`{one}`"),
-                many if many.len() <= WORDS_TOLD => format!("one of {}", quoted(many)),
-                many => format!("one of {} and {} more", quoted(&many[..WORDS_TOLD]), many.len() - WORDS_TOLD),
+                many if many.len() <= MAX_CHOICES => format!("one of {}", quoted(many)),
+                many => format!("one of {} and {} more", quoted(&many[..MAX_CHOICES]), many.len() - MAX_CHOICES),
             },
             Type::List(_) => "a list".to_owned(),
             Type::Object(_) => "an object".to_owned(),
-            Type::Alternate(_) if depth > 0 => "a value".to_owned(),
+            Type::Alternate(_) if is_nested => "a value".to_owned(),
             Type::Alternate(numbers) => {
-                let each: Vec<String> = numbers.iter().map(|number| self.words(*number, depth + 1)).collect();
+                let each: Vec<String> = numbers.iter().map(|number| self.describe_nested(*number, true)).collect();
                 each.join(" or ")
             }
         }
     }
 }
 
-/// Returns names between backticks, with commas between them.
+impl Type<'_> {
+    /// Returns whether a value is of the kind of JSON that the type has.
+    pub(super) fn has_shape_of(&self, value: &Value) -> bool {
+        match self {
+            Type::Text | Type::Choice(_) => value.is_string(),
+            Type::Int => value.is_i64() || value.is_u64(),
+            Type::Number => value.is_number(),
+            Type::Bool => value.is_boolean(),
+            Type::Null => value.is_null(),
+            Type::List(_) => value.is_array(),
+            Type::Object(_) => value.is_object(),
+            // Alternates do not nest.
+            Type::Any | Type::Alternate(_) => true,
+        }
+    }
+}
+
+/// Returns the key of a member, as it is written on the command line.
+pub(super) fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+/// Returns names in backticks, separated by commas.
 pub(super) fn quoted(names: &[impl AsRef<str>]) -> String {
     names.iter().map(|name| format!("`{}`", name.as_ref())).collect::<Vec<_>>().join(", ")
 }
 
-fn read(line: &str) -> Type<'_> {
+fn parse(line: &str) -> Type<'_> {
     let mut words = line.split(' ');
     match words.next() {
         Some("s") => Type::Text,
@@ -131,7 +155,7 @@ fn read(line: &str) -> Type<'_> {
         Some("n") => Type::Number,
         Some("b") => Type::Bool,
         Some("0") => Type::Null,
-        Some("e") => Type::Words(words.collect()),
+        Some("e") => Type::Choice(words.collect()),
         Some("l") => words.next().and_then(|number| number.parse().ok()).map_or(Type::Any, Type::List),
         Some("a") => Type::Alternate(words.filter_map(|number| number.parse().ok()).collect()),
         Some("o") => object(words),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use maqet_domain::qmp::wording::is_disconnected_socket;
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::vm::Run;
 use serde::de::DeserializeOwned;
@@ -138,7 +139,7 @@ impl App {
     async fn ask<T: DeserializeOwned>(&self, run: &Run, command: QmpCommand) -> Result<T, QmpError> {
         let answer = self.ports.monitors.execute(&run.paths, &command, limits::RUN_STATE).await?;
         serde_json::from_value(answer)
-            .map_err(|why| QmpError::Garbled { detail: format!("to `{}`: {why}", command.execute) })
+            .map_err(|why| QmpError::InvalidResponse { detail: format!("to `{}`: {why}", command.execute) })
     }
 }
 
@@ -155,7 +156,7 @@ impl Version {
 impl Chardev {
     /// QEMU shows a socket that nobody is connected to with this word before its address (7.2).
     fn into_connected(self) -> (String, bool) {
-        (self.label, !self.filename.starts_with("disconnected:"))
+        (self.label, !is_disconnected_socket(&self.filename))
     }
 }
 

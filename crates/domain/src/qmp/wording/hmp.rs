@@ -1,16 +1,6 @@
-//! What the human monitor answered: it reports every failure as a success with words in it (7.2).
+//! Failures of the human monitor, which it reports as text in a successful reply (7.2, `hmp-commands.hx`).
 
-use crate::qmp::QmpCommand;
-
-/// The command that hands a line to the human monitor.
-pub const HUMAN_MONITOR: &str = "human-monitor-command";
-
-/// Makes the command that hands `line` to the human monitor.
-pub fn human_monitor(line: &str) -> QmpCommand {
-    QmpCommand::new(HUMAN_MONITOR).with("command-line", line)
-}
-
-/// Commands that say nothing when they did what they were told.
+/// Commands that print nothing on success.
 const SILENT: &[&str] = &[
     "announce_self",
     "balloon",
@@ -96,17 +86,17 @@ const SILENT: &[&str] = &[
     "xen-event-inject",
 ];
 
-/// Commands whose answer is data of others, in which any word may stand.
+/// Commands that print data of the guest, which can hold any text.
 const DATA: &[&str] = &["ringbuf_read"];
 
-/// Lines that say that something did not work, in the order they are looked for.
+/// How the first line of a failure begins.
 const FAILED: &[&str] = &[
     "unknown command: ",
     "Error: ",
     "Could not ",
     "could not ",
     "Can't ",
-    // As `calc_dirty_rate` does.
+    // `calc_dirty_rate`.
     "Incorrect ",
     "Either ",
     "invalid ",
@@ -115,32 +105,34 @@ const FAILED: &[&str] = &[
     "user mode network stack not in use",
 ];
 
-/// Returns why the human monitor did not do what `line` told it, if its answer says so.
+/// Returns why the command `line` of the human monitor failed, if its reply says so.
 ///
 /// ```
-/// use maqet_domain::qmp::hmp_failure;
+/// use maqet_domain::qmp::wording::hmp_failure;
 ///
 /// assert_eq!(hmp_failure("foo", "unknown command: 'foo'\r\n").as_deref(), Some("unknown command: 'foo'"));
 /// assert_eq!(hmp_failure("drive_del x", "Device 'x' not found\r\n").as_deref(), Some("Device 'x' not found"));
 /// assert_eq!(hmp_failure("info status", "VM status: running\r\n"), None);
 /// assert_eq!(hmp_failure("eject cd", ""), None);
 /// ```
-pub fn hmp_failure(line: &str, answer: &str) -> Option<String> {
+pub fn hmp_failure(line: &str, reply: &str) -> Option<String> {
     let command = line.split_ascii_whitespace().next().unwrap_or_default();
-    let said = answer.trim();
-    if said.is_empty() || DATA.contains(&command) {
+    let reply = reply.trim();
+    if reply.is_empty() || DATA.contains(&command) {
         return None;
     }
-    let first = said.lines().next().unwrap_or_default().trim_end();
-    // What a command for a wrong line ends with: ``Try "help cpu" for more information``.
-    let is_misread = said.lines().last().is_some_and(|last| last.starts_with("Try \"help "));
+    let first = reply.lines().next().unwrap_or_default().trim_end();
+    // The end of a syntax error: ``Try "help cpu" for more information``.
+    let is_syntax_error = reply.lines().last().is_some_and(|last| last.starts_with("Try \"help "));
     let is_info = matches!(command, "info" | "help" | "?");
     let fails = if is_info {
-        first.starts_with("unknown command: ") || first.starts_with("Error: ") || is_misread
+        first.starts_with("unknown command: ") || first.starts_with("Error: ") || is_syntax_error
     } else {
-        // Of a rule that is gone, `hostfwd_remove` says so, too.
         let is_missing = command == "hostfwd_remove" && first.ends_with(" not found");
-        is_misread || is_missing || SILENT.contains(&command) || FAILED.iter().any(|begin| first.starts_with(begin))
+        is_syntax_error
+            || is_missing
+            || SILENT.contains(&command)
+            || FAILED.iter().any(|begin| first.starts_with(begin))
     };
     fails.then(|| first.to_owned())
 }
@@ -149,10 +141,10 @@ pub fn hmp_failure(line: &str, answer: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// Each line and its answer were seen on QEMU 7.2.
+    /// Each line and its reply were seen on QEMU 7.2.
     #[test]
-    fn test_hmp_failure_is_seen_in_answers_of_a_real_qemu() {
-        for (line, answer, why) in [
+    fn test_hmp_failure_recognises_errors_of_qemu() {
+        for (line, reply, failure) in [
             ("foo", "unknown command: 'foo'\r\n", "unknown command: 'foo'"),
             ("info foo", "unknown command: 'info foo'\r\n", "unknown command: 'info foo'"),
             ("eject zz", "Error: Device 'zz' not found\r\n", "Error: Device 'zz' not found"),
@@ -200,13 +192,13 @@ mod tests {
             ("trace-event foo on", "unknown event \"foo\"\r\n", "unknown event \"foo\""),
             ("hostfwd_add tcp:x", "Error: Host forwarding rule is wrong\r\n", "Error: Host forwarding rule is wrong"),
         ] {
-            assert_eq!(hmp_failure(line, answer).as_deref(), Some(why), "{line}");
+            assert_eq!(hmp_failure(line, reply).as_deref(), Some(failure), "{line}");
         }
     }
 
     #[test]
-    fn test_hmp_answers_that_tell_something_are_no_failures() {
-        for (line, answer) in [
+    fn test_hmp_failure_accepts_ordinary_output() {
+        for (line, reply) in [
             ("info status", "VM status: paused (prelaunch)\r\n"),
             ("info tlb", "PG disabled\r\n"),
             ("help eject", "eject [-f] device -- eject a removable medium (use -f to force it)\r\n"),
@@ -218,7 +210,7 @@ mod tests {
             ("hostfwd_remove tcp::1", "host forwarding rule for tcp::1 removed\r\n"),
             ("ringbuf_read c 10", "Error: said the guest\r\n"),
         ] {
-            assert_eq!(hmp_failure(line, answer), None, "{line}");
+            assert_eq!(hmp_failure(line, reply), None, "{line}");
         }
     }
 }

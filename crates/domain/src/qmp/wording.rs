@@ -1,0 +1,141 @@
+//! The texts of QEMU that maqet matches, because QEMU has no error class or field for what they say.
+//!
+//! Each was seen in the QEMU named beside it and comes from the source file named there. No other module compares a
+//! message of QEMU; an upgrade of QEMU is checked here.
+
+mod hmp;
+
+pub use self::hmp::hmp_failure;
+
+use std::path::PathBuf;
+
+/// The first column of `info usernet` for a TCP port of the host that leads to the guest (7.2, libslirp `src/misc.c`).
+pub const TCP_FORWARD: &str = "TCP[HOST_FORWARD]";
+
+/// The same for UDP.
+pub const UDP_FORWARD: &str = "UDP[HOST_FORWARD]";
+
+/// The first column of `info usernet` for a connection that the guest has accepted (7.2, libslirp `src/misc.c`).
+pub const TCP_ESTABLISHED: &str = "TCP[ESTABLISHED]";
+
+/// How QEMU answers a `device_del` that it refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnplugRefusal {
+    /// The device or its bus cannot be unplugged.
+    Unsupported,
+    /// The guest was asked before and has not answered.
+    Pending,
+    /// Anything else.
+    Other,
+}
+
+/// Returns why QEMU refused a `device_del` (7.2, `softmmu/qdev-monitor.c`, `include/qapi/qmp/qerror.h`).
+pub fn unplug_refusal(description: &str) -> UnplugRefusal {
+    // `Bus 'x' does not support hotplugging`, `Device 'x' does not support hotplugging`.
+    if description.contains("does not support hot") {
+        UnplugRefusal::Unsupported
+    } else if description.contains("is already in the process of unplug") {
+        UnplugRefusal::Pending
+    } else {
+        UnplugRefusal::Other
+    }
+}
+
+/// Returns whether a `device_add` was refused because a disk has no backend (7.2, `hw/block/virtio-blk.c`,
+/// `hw/scsi/scsi-disk.c`, `hw/nvme/ctrl.c`).
+pub fn is_drive_required(description: &str) -> bool {
+    description == "drive property not set" || description.contains("drive is empty")
+}
+
+/// Returns whether a `netdev_add` was refused because the bridge helper failed (7.2, `net/tap.c`).
+pub fn is_bridge_helper_failure(description: &str) -> bool {
+    description == "bridge helper failed"
+}
+
+/// Returns whether a `screendump` was refused because there is no graphics card (7.2, `ui/console.c`).
+pub fn is_without_screen(description: &str) -> bool {
+    // `There is no console to take a screendump from`.
+    description.contains("no console")
+}
+
+/// Returns whether the file name that `query-chardev` reports is that of a socket without a client (7.2,
+/// `chardev/char-socket.c`).
+pub fn is_disconnected_socket(filename: &str) -> bool {
+    filename.starts_with("disconnected:")
+}
+
+/// Returns whether a message of QEMU or `qemu-img` says that another process has an image open (7.2,
+/// `block/file-posix.c`).
+pub fn is_image_locked(message: &str) -> bool {
+    // `Failed to get "write" lock`, `Failed to get shared "write" lock`.
+    let is_lock = |line: &str| line.contains("Failed to get ") && line.trim_end().ends_with("\" lock");
+    message.contains("Is another process using the image") || message.lines().any(is_lock)
+}
+
+/// Returns the image that QEMU's standard error says another process has open (7.2, `block/file-posix.c`).
+pub fn locked_image(stderr: &str) -> Option<PathBuf> {
+    let mut images = stderr.lines().filter_map(|line| line.strip_prefix("Is another process using the image ["));
+    images.find_map(|rest| rest.strip_suffix("]?")).map(PathBuf::from)
+}
+
+/// Returns whether a message of `qemu-img` says that there is no space left (the C library's texts for `ENOSPC` and
+/// `EDQUOT`).
+pub fn is_disk_full(message: &str) -> bool {
+    message.contains("No space left on device") || message.contains("Disk quota exceeded")
+}
+
+/// Returns whether `--version` printed this, and the program is `qemu-img` (7.2, `qemu-img.c`).
+pub fn is_qemu_img_version(output: &str) -> bool {
+    output.starts_with("qemu-img version")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As QEMU 7.2 writes it.
+    const LOCKED: &str =
+        "Failed to get shared \"write\" lock\nIs another process using the image [/var/lib/d.qcow2]?\n";
+
+    #[test]
+    fn test_unplug_refusal_tells_unsupported_from_pending() {
+        for (description, expected) in [
+            ("Bus 'pcie.0' does not support hotplugging", UnplugRefusal::Unsupported),
+            ("Device 'ide-hd' does not support hotplugging", UnplugRefusal::Unsupported),
+            ("Device d1 is already in the process of unplug", UnplugRefusal::Pending),
+            ("Device 'd1' not found", UnplugRefusal::Other),
+        ] {
+            assert_eq!(unplug_refusal(description), expected, "{description}");
+        }
+    }
+
+    #[test]
+    fn test_drive_required_has_two_texts() {
+        assert!(is_drive_required("drive property not set"));
+        assert!(is_drive_required("Device needs media, but drive is empty"));
+        assert!(!is_drive_required("Property 'virtio-blk-device.drive' can't find value 'x'"));
+    }
+
+    #[test]
+    fn test_image_locked_is_found_with_its_path() {
+        assert!(is_image_locked(LOCKED));
+        assert!(is_image_locked("Failed to get \"write\" lock"));
+        assert!(!is_image_locked("Could not open 'x': Permission denied"));
+        assert_eq!(locked_image(LOCKED), Some("/var/lib/d.qcow2".into()));
+        assert_eq!(locked_image("Failed to get \"write\" lock"), None);
+    }
+
+    #[test]
+    fn test_disk_full_covers_quota() {
+        assert!(is_disk_full("qemu-img: /d/a: Could not resize image: No space left on device"));
+        assert!(is_disk_full("Disk quota exceeded") && !is_disk_full("Permission denied"));
+    }
+
+    #[test]
+    fn test_single_texts_are_matched() {
+        assert!(is_bridge_helper_failure("bridge helper failed"));
+        assert!(is_without_screen("There is no console to take a screendump from"));
+        assert!(is_disconnected_socket("disconnected:unix:/r/serial.sock,server=on"));
+        assert!(is_qemu_img_version("qemu-img version 7.2.22 (Debian 1:7.2)"));
+    }
+}
