@@ -39,6 +39,7 @@ mod screen;
 mod settings;
 mod shell;
 mod stress;
+mod text_output;
 mod timeouts;
 mod trust;
 mod wait;

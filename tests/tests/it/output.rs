@@ -9,7 +9,7 @@ const VARIABLE: [(&str, &str); 5] = [
     // At the end of a line of `ls`.
     (r"(?m) [0-9a-f]{8}$", " [id]"),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", "[time]"),
-    (r"\b(pid|process) \d+", "$1 [pid]"),
+    (r"\b(pid|process)( +)\d+", "$1$2[pid]"),
     (r"\bmaqet/[0-9a-f]{12}/", "maqet/[short-id]/"),
 ];
 
@@ -32,4 +32,9 @@ pub(crate) fn failure(home: &TestHome, arguments: &[&str]) -> String {
     assert_eq!(json.code, text.code, "{json}\n{text}");
     assert_ne!(exit, 0, "{text}");
     stable(home, &format!("{code}, exit code {exit}\n{}{}", text.stdout, text.stderr))
+}
+
+/// Returns a table whose columns are separated by two spaces: their widths depend on the length of the home's path.
+pub(crate) fn unaligned(table: &str) -> String {
+    Regex::new("  +").expect("the pattern is valid").replace_all(table, "  ").into_owned()
 }
