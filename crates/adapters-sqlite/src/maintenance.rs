@@ -45,11 +45,6 @@ impl StoreMaintenance for SqliteMaintenance {
         self.path.display().to_string()
     }
 
-    fn is_absent(&self) -> bool {
-        // Any other error is reported when the file is opened.
-        matches!(std::fs::symlink_metadata(&self.path), Err(error) if error.kind() == io::ErrorKind::NotFound)
-    }
-
     async fn check(&self) -> Result<Option<StoreHealth>, StoreError> {
         let path = self.path.clone();
         on_own_thread("check the database", move || check::check(&path)).await

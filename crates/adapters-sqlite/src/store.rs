@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::task::Poll;
@@ -11,7 +12,7 @@ use maqet_domain::change::{ChangeSet, StorageRecord};
 use maqet_domain::event::RecordedEvent;
 use maqet_domain::history::RecordedHistory;
 use maqet_domain::port::{
-    EventLog, HistoryLog, StorageLedger, Store, StoreError, StoreMaintenance, VmCopies, VmRepository,
+    EventLog, HistoryLog, StorageLedger, Store, StoreError, VmCopies, VmRepository,
 };
 use maqet_domain::vm::{Vm, VmEntry, VmId, VmName};
 use rusqlite::Connection;
@@ -71,7 +72,7 @@ impl SqliteStore {
     async fn worker(&self) -> Result<&ConnectionWorker, StoreError> {
         if let Some(copies) = &self.copies
             && !self.worker.is_open()
-            && self.maintenance().is_absent()
+            && is_absent(&self.path)
         {
             let vms = copies.count().await;
             if vms > 0 {
@@ -86,6 +87,11 @@ impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteStore").field("path", &self.path).finish_non_exhaustive()
     }
+}
+
+/// Returns whether there is no file; any other error is reported when it is opened.
+fn is_absent(path: &Path) -> bool {
+    matches!(std::fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
 }
 
 /// Gives the other tasks of this thread a turn, on any runtime.

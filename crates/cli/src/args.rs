@@ -101,7 +101,7 @@ impl Cli {
     }
 
     fn parsed(command: clap::Command, words: &[OsString], environment: &Environment) -> Result<Self, clap::Error> {
-        let is_empty = |name: &OsStr| environment.variables().get(name).is_some_and(|value| value.is_empty());
+        let is_empty = |name: &OsStr| environment.get_raw(name).is_some_and(OsStr::is_empty);
         let mut command = command.mut_args(|arg| match arg.get_env() {
             Some(name) if is_empty(name) => arg.env(Resettable::Reset),
             Some(_) | None => arg,

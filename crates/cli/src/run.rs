@@ -16,7 +16,7 @@ use crate::{command, exit_code, logging};
 
 /// Runs a command line.
 pub(crate) fn main(words: &[OsString]) -> ExitCode {
-    let environment = Environment::of_this_process();
+    let environment = Environment::from_process();
     let args = match Cli::read(words, &environment) {
         Ok(args) => args,
         Err(error) => return unparsed(&error, words, &environment),
@@ -38,10 +38,10 @@ fn begin(args: Cli, environment: &Environment) -> Result<u8, Failure> {
     if listens_itself {
         command::stop_where_lines_are_edited()?;
     }
-    let maqet = open(&args.global, environment)?;
     // One thread: starting more costs time, and nothing here keeps more than one busy.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        let maqet = open(&args.global, environment).await?;
         let output = Output::new(&args.global);
         let mut running = pin!(command::run(&maqet, args.command, &output));
         tokio::select! {
@@ -60,12 +60,12 @@ fn begin(args: Cli, environment: &Environment) -> Result<u8, Failure> {
     })
 }
 
-fn open(global: &Global, environment: &Environment) -> Result<Maqet, Failure> {
+async fn open(global: &Global, environment: &Environment) -> Result<Maqet, Failure> {
     let settings = Settings::discover(environment, &global.overrides())?;
     tracing::debug!(data = %settings.data_dir.display(), runtime = %settings.runtime_dir.display(),
         database = without_credentials(&settings.database), file = ?settings.config_file, "settings");
     let (is_quiet, format) = (global.quiet, global.format);
-    Ok(Maqet::builder(settings).observer(Arc::new(move |event: &Event| tell(event, is_quiet, format))).open()?)
+    Ok(Maqet::builder(settings).observer(Arc::new(move |event: &Event| tell(event, is_quiet, format))).open().await?)
 }
 
 /// Says on standard error what nobody asked for and somebody has to know: that a hook failed.

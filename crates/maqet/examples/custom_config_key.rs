@@ -43,8 +43,8 @@ impl ConfigHandler for Watchdog {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let overrides = Overrides { data_dir: Some(folder.path().into()), ..Overrides::default() };
-    let settings = Settings::discover(&Environment::of_this_process(), &overrides)?;
-    let maqet = Maqet::builder(settings).handler(Arc::new(Watchdog)).open()?;
+    let settings = Settings::discover(&Environment::from_process(), &overrides)?;
+    let maqet = Maqet::builder(settings).handler(Arc::new(Watchdog)).open().await?;
 
     let text = "watchdog: reset\n".to_owned();
     let document = Document { name: "web.yaml".to_owned(), folder: folder.path().into(), text };

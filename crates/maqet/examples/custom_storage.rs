@@ -55,8 +55,8 @@ impl StorageDriver for Blank {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let overrides = Overrides { data_dir: Some(folder.path().into()), ..Overrides::default() };
-    let settings = Settings::discover(&Environment::of_this_process(), &overrides)?;
-    let maqet = Maqet::builder(settings).storage_driver(Arc::new(Blank)).open()?;
+    let settings = Settings::discover(&Environment::from_process(), &overrides)?;
+    let maqet = Maqet::builder(settings).storage_driver(Arc::new(Blank)).open().await?;
 
     let text = "storage: [{name: scratch, type: blank, size: 1M}]\n".to_owned();
     let document = Document { name: "web.yaml".to_owned(), folder: folder.path().into(), text };

@@ -16,7 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let [vm, command, times] = words.as_slice() else { return Err("give a VM, a command and how often".into()) };
     let times: u32 = times.parse()?;
-    let maqet = Maqet::open(Settings::discover(&Environment::of_this_process(), &Overrides::default())?)?;
+    let maqet = Maqet::open(Settings::discover(&Environment::from_process(), &Overrides::default())?).await?;
     let command = QmpCommand::new(command);
     let mut session = maqet.app().monitor_session(vm).await?;
     let mut answer = session.execute(&command, DEADLINE).await?;

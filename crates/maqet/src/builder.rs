@@ -1,4 +1,4 @@
-//! The composition root: every part is chosen here, and nowhere else.
+//! The composition root: all adapters are chosen here.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,17 +23,17 @@ use maqet_domain::storage::builtin_drivers;
 use maqet_fault_points::FaultPoints;
 use serde_json::Value;
 
-use crate::deferred::{DeferredCare, DeferredStore, PlainCare};
-use crate::{OpenError, Settings, StoreFactories, fault};
+use crate::stores::{NoMaintenance, StoreUrl};
+use crate::{OpenError, Settings, StoreFactories, StoreSetup, fault};
 
-/// maqet, opened: runs operations.
+/// An open instance of maqet, which runs operations.
 pub struct Maqet {
     app: App,
     operations: OperationTable,
     settings: Settings,
 }
 
-/// Opens maqet with parts of the caller's choice.
+/// Opens maqet with a store, plug-ins and listeners of the caller.
 pub struct Builder {
     settings: Settings,
     stores: StoreFactories,
@@ -46,12 +46,12 @@ pub struct Builder {
 }
 
 impl Maqet {
-    /// Opens maqet as the command line does: SQLite, whose file is opened when it is first used, and QEMU.
-    pub fn open(settings: Settings) -> Result<Self, OpenError> {
-        Self::builder(settings).open()
+    /// Opens maqet as the command line does, with QEMU and the database of the settings.
+    pub async fn open(settings: Settings) -> Result<Self, OpenError> {
+        Self::builder(settings).open().await
     }
 
-    /// Begins to open maqet with parts of the caller's choice.
+    /// Returns a builder for a custom instance.
     pub fn builder(settings: Settings) -> Builder {
         let faults = fault::points(&settings.environment);
         Builder {
@@ -76,9 +76,9 @@ impl Maqet {
         self.operations.call(&self.app, name, arguments).await
     }
 
-    /// Returns a stream of what this instance does, from now on; a slow reader is told what it missed.
+    /// Returns a stream of the events of this instance from now on; a slow reader learns how many it missed.
     ///
-    /// What other processes do, and QEMU by itself, is told by the operation [`Events`](operation::Events).
+    /// The operation [`Events`](operation::Events) also returns the events of other processes and of QEMU.
     pub fn subscribe(&self) -> EventStream {
         self.app.subscribe()
     }
@@ -88,25 +88,25 @@ impl Maqet {
         &self.operations
     }
 
-    /// Returns the application, for what is not an operation.
+    /// Returns the application, for everything that is not an operation.
     pub fn app(&self) -> &App {
         &self.app
     }
 
-    /// Returns where things live.
+    /// Returns the settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 }
 
 impl Builder {
-    /// Keeps things in this store, whatever the settings say.
+    /// Uses this store instead of the database of the settings.
     #[must_use]
     pub fn store(self, store: Arc<dyn Store>) -> Self {
         Self { store: Some(store), ..self }
     }
 
-    /// Opens the store of the settings with these factories.
+    /// Opens the database of the settings with these factories.
     #[must_use]
     pub fn stores(self, stores: StoreFactories) -> Self {
         Self { stores, ..self }
@@ -126,7 +126,7 @@ impl Builder {
         self
     }
 
-    /// Adds an operation to those that can be called by name.
+    /// Adds an operation that can be called by its name.
     #[must_use]
     pub fn operation<O: Operation>(self) -> Self {
         Self { operations: self.operations.on::<O>(), ..self }
@@ -139,16 +139,16 @@ impl Builder {
         self
     }
 
-    /// Wires everything; the store of the settings is opened when it is first used.
+    /// Opens maqet; a SQLite database is opened by the first operation that uses it.
     ///
-    /// Errors: a plug-in whose name is taken, a database URL nobody knows, `defaults` that are wrong.
-    pub fn open(self) -> Result<Maqet, OpenError> {
+    /// Errors: a plug-in whose name exists, an unsupported database URL, invalid `defaults`, and those of the store.
+    pub async fn open(self) -> Result<Maqet, OpenError> {
         let mut drivers = builtin_drivers()?;
         self.drivers.into_iter().try_for_each(|driver| drivers.register(driver))?;
         let mut handlers = builtin_handlers(&drivers)?;
         self.handlers.into_iter().try_for_each(|handler| handlers.register(handler))?;
 
-        let kept = kept(self.store, &self.stores, &self.settings)?;
+        let store = open_store(self.store, &self.stores, &self.settings).await?;
         let folders = Folders {
             storage: self.settings.data_dir.join("storage"),
             runtime: self.settings.runtime_dir.clone(),
@@ -164,51 +164,45 @@ impl Builder {
             timeouts: self.settings.timeouts(),
             effective: self.settings.effective(),
         };
-        let ports = ports(kept, &self.settings, &self.faults);
+        let ports = ports(store, &self.settings, &self.faults);
         let app = App::new(ports, folders, handlers, drivers).with_settings(settings).with_fault_points(self.faults);
         let app = self.observers.into_iter().fold(app, App::with_observer);
         Ok(Maqet { app, operations: self.operations, settings: self.settings })
     }
 }
 
-/// What is kept, and what looks after it.
-struct Kept {
-    /// Names the database, for what lies in folders that it may share with others.
+/// The store, and what depends on which one it is.
+struct OpenedStore {
+    /// Identifies the database in directories that several share.
     name: String,
     store: Arc<dyn Store>,
-    care: Arc<dyn StoreMaintenance>,
+    maintenance: Arc<dyn StoreMaintenance>,
     copies: Arc<dyn VmCopies>,
 }
 
-/// Chooses the store: the caller's own, or that of the settings, which is opened when it is first used.
-fn kept(given: Option<Arc<dyn Store>>, stores: &StoreFactories, settings: &Settings) -> Result<Kept, OpenError> {
-    let copies_of =
-        |name: &str| -> Arc<dyn VmCopies> { Arc::new(FileCopies::new(settings.state_dir.clone(), name.to_owned())) };
-    let plain = |name: &str, store: &Arc<dyn Store>| -> Arc<dyn StoreMaintenance> {
-        Arc::new(PlainCare::new(name.to_owned(), Arc::clone(store)))
-    };
-    let (name, copies, store, care): (String, _, Arc<dyn Store>, _) = if let Some(store) = given {
+/// Opens the store: the caller's own, or that of the settings.
+async fn open_store(
+    own: Option<Arc<dyn Store>>,
+    factories: &StoreFactories,
+    settings: &Settings,
+) -> Result<OpenedStore, OpenError> {
+    let copies_of = |name: &str| Arc::new(FileCopies::new(settings.state_dir.clone(), name.to_owned()));
+    let (name, copies, setup) = if let Some(store) = own {
         let name = "given".to_owned();
-        (name.clone(), copies_of(&name), Arc::clone(&store), plain(&name, &store))
+        (name.clone(), copies_of(&name), StoreSetup::new(store))
     } else {
-        let found = stores.find(&settings.database)?;
-        let (name, copies) = (found.name.clone(), copies_of(&found.name));
-        if let Some(care) = found.care() {
-            let opener = Box::new(move || found.open());
-            let store = Arc::new(DeferredStore::new(opener, Arc::clone(&care), Arc::clone(&copies)));
-            let care: Arc<dyn StoreMaintenance> = Arc::new(DeferredCare::new(care, Arc::clone(&store)));
-            (name, copies, store, care)
-        } else {
-            let store = found.open()?;
-            (name.clone(), copies, Arc::clone(&store), plain(&name, &store))
-        }
+        let StoreUrl { name, address, factory } = factories.find(&settings.database)?;
+        let copies = copies_of(&name);
+        (name, Arc::clone(&copies), factory.open(&address, copies).await?)
     };
-    let store = Arc::new(CopyingStore::new(store, Arc::clone(&copies)));
-    Ok(Kept { name, store, care, copies })
+    let StoreSetup { store, maintenance } = setup;
+    let maintenance = maintenance.unwrap_or_else(|| Arc::new(NoMaintenance::new(name.clone(), Arc::clone(&store))));
+    let store = Arc::new(CopyingStore::new(store, Arc::clone(&copies) as _));
+    Ok(OpenedStore { name, store, maintenance, copies })
 }
 
-/// Chooses what serves maqet's own upkeep.
-fn upkeep(kept: &Kept, settings: &Settings) -> Maintenance {
+/// Chooses the adapters of `doctor` and `cleanup`.
+fn upkeep(store: &OpenedStore, settings: &Settings) -> Maintenance {
     let folders = OurFolders {
         data: settings.data_dir.clone(),
         storage: settings.data_dir.join("storage"),
@@ -218,21 +212,21 @@ fn upkeep(kept: &Kept, settings: &Settings) -> Maintenance {
         cache: settings.cache_dir.clone(),
     };
     Maintenance {
-        care: Arc::clone(&kept.care),
-        copies: Arc::clone(&kept.copies),
-        stale_files: Arc::new(LocalLeftovers::new(folders, kept.name.clone())),
+        care: Arc::clone(&store.maintenance),
+        copies: Arc::clone(&store.copies),
+        stale_files: Arc::new(LocalLeftovers::new(folders, store.name.clone())),
         probe: Arc::new(LocalProbe),
     }
 }
 
 /// Chooses an adapter for each port.
-fn ports(kept: Kept, settings: &Settings, faults: &FaultPoints) -> Ports {
-    let environment = ProcessEnvironment::from(Arc::clone(settings.environment.variables()));
+fn ports(store: OpenedStore, settings: &Settings, faults: &FaultPoints) -> Ports {
+    let environment = ProcessEnvironment::from(settings.environment.shared());
     let login_name = settings.environment.get("LOGNAME").map(|name| name.to_string_lossy().into_owned());
     let hypervisor = QemuHypervisor::new(environment.clone(), settings.cache_dir.clone());
     Ports {
-        upkeep: upkeep(&kept, settings),
-        store: kept.store,
+        upkeep: upkeep(&store, settings),
+        store: store.store,
         hypervisor: Arc::new(hypervisor.with_fault_points(faults.clone())),
         monitors: Arc::new(QemuMonitors),
         schemas: Arc::new(FileSchemas::new(settings.cache_dir.clone())),
@@ -247,7 +241,7 @@ fn ports(kept: Kept, settings: &Settings, faults: &FaultPoints) -> Ports {
         images: Arc::new(QemuImg::new(environment).with_fault_points(faults.clone())),
         paths: Arc::new(LocalPaths),
         firmware: Arc::new(DescriptorCatalog::new(firmware_folders(settings))),
-        // Beside the data they guard: two sessions of a user may have different runtime folders.
+        // Beside the data that they protect: two sessions of a user may have different runtime directories.
         locks: Arc::new(FileLocks::new(settings.data_dir.join("locks"))),
         clock: Arc::new(SystemClock),
         ids: Arc::new(RandomIds),
@@ -255,7 +249,7 @@ fn ports(kept: Kept, settings: &Settings, faults: &FaultPoints) -> Ports {
     }
 }
 
-/// Where firmware descriptors are, the user's first (`docs/interop/firmware.json`, QEMU 7.2).
+/// The directories of firmware descriptors, those of the user first (`docs/interop/firmware.json`, QEMU 7.2).
 fn firmware_folders(settings: &Settings) -> Vec<PathBuf> {
     let user = settings.environment.absolute("XDG_CONFIG_HOME");
     let user = user.or_else(|| settings.environment.absolute("HOME").map(|home| home.join(".config")));

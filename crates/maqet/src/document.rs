@@ -1,4 +1,4 @@
-//! Reads a configuration file from the disk.
+//! Reads configuration files from disk.
 
 use std::fs::File;
 use std::io::Read;
@@ -6,87 +6,62 @@ use std::path::{Path, PathBuf};
 
 use maqet_application::config::Document;
 use maqet_application::limits;
+use maqet_domain::error::Explanation;
 use maqet_domain::text::quote;
 use maqet_domain::{Explain, Fault};
 
-use crate::writers::{Insecurity, Writers};
+use crate::permissions::{InsecureFiles, Insecurity};
 
 /// Why a file could not be read.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum ReadError {
-    /// It is not there, may not be read, or is a folder.
-    #[error("could not read `{}`", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It is larger than any configuration.
-    #[error("`{}` is larger than {} bytes, so it is no configuration", path.display(), limits::CONFIG_BYTES)]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
-    /// It is no text.
-    #[error("`{}` is not UTF-8 text (byte {at} is not)", path.display())]
-    NotText {
-        /// The file.
-        path: PathBuf,
-        /// The first byte that is not.
-        at: usize,
-    },
-    /// Somebody else can write it, and with it what QEMU is told to do.
-    #[error("`{}` is not safe to use: {insecurity}", path.display())]
-    Insecure {
-        /// The file.
-        path: PathBuf,
-        /// Who can write it.
-        insecurity: Insecurity,
-    },
+    #[error("cannot read `{}`", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("`{}` is too large for a configuration: more than {} bytes", path.display(), limits::CONFIG_BYTES)]
+    TooLarge { path: PathBuf },
+    #[error("`{}` is not UTF-8 text: invalid byte at offset {offset}", path.display())]
+    NotText { path: PathBuf, offset: usize },
+    #[error("refusing to use `{}`: {insecurity}", path.display())]
+    Insecure { path: PathBuf, insecurity: Insecurity },
 }
 
 impl Explain for ReadError {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Io { .. } => "config.unreadable",
-            Self::TooLarge { .. } => "config.too-large",
-            Self::NotText { .. } => "config.not-text",
-            Self::Insecure { .. } => "config.insecure",
-        }
-    }
-
-    fn fault(&self) -> Fault {
-        Fault::Usage
-    }
-
-    fn hints(&self) -> Vec<String> {
-        match self {
-            Self::Io { .. } => vec!["look at the path and at the permissions of the file".to_owned()],
-            Self::TooLarge { .. } | Self::NotText { .. } => vec!["name a YAML file".to_owned()],
+            Self::Io { .. } => Explanation::new("config.unavailable", Fault::Usage)
+                .hint("check the path and the permissions of the file"),
+            Self::TooLarge { .. } => Explanation::new("config.too-large", Fault::Usage).hint("pass a YAML file"),
+            Self::NotText { .. } => Explanation::new("config.encoding-invalid", Fault::Usage).hint("pass a YAML file"),
             Self::Insecure { path, insecurity } => {
-                let mut hints = vec![insecurity.remedy(&quote(&path.to_string_lossy()))];
-                if matches!(insecurity, Insecurity::GroupWrites { .. }) {
-                    hints
-                        .push("new files are made so where the umask is 002; with `umask 022` they are not".to_owned());
+                let file = quote(&path.to_string_lossy());
+                let explanation = Explanation::new("config.permissions-insecure", Fault::Usage);
+                match insecurity {
+                    Insecurity::GroupWrites { .. } => explanation
+                        .hint(format!("check its content, then run `chmod go-w {file}`"))
+                        .hint("set `umask 022` to create files that the group cannot write"),
+                    Insecurity::OthersWrite { .. } => {
+                        explanation.hint(format!("check its content, then run `chmod go-w {file}`"))
+                    }
+                    Insecurity::OtherOwner { .. } => explanation.hint("check its content, and use a copy that you own"),
+                    Insecurity::OpenFolder { .. } => explanation.hint("move it to a directory that only you can write"),
                 }
-                hints.push("use it all the same with `--allow-insecure-config`".to_owned());
-                hints
+                .hint("pass `--allow-insecure-config` to use it anyway")
             }
         }
     }
 }
 
-/// Reads a file whole, as long as it can be a configuration and nobody but `writers` can have written it.
+/// Reads a whole file, if it is small enough for a configuration and other users cannot write it.
 ///
-/// Relative paths in it are relative to its folder, which becomes absolute here. What is checked is the opened file,
-/// so that no other can be put in its place between the check and the reading; of a link that is where it leads.
-pub fn read_document(path: &Path, writers: Writers) -> Result<Document, ReadError> {
-    let io = |source| ReadError::Io { path: path.to_owned(), source };
-    let absolute = std::path::absolute(path).map_err(io)?;
+/// Relative paths in it are relative to its folder, which becomes absolute here. The opened file is checked, so that it
+/// cannot be replaced between check and read; for a symbolic link that is its target.
+pub fn read_document(path: &Path, insecure_files: InsecureFiles) -> Result<Document, ReadError> {
+    let io_error = |source| ReadError::Io { path: path.to_owned(), source };
+    let absolute = std::path::absolute(path).map_err(io_error)?;
     let folder = absolute.parent().unwrap_or(Path::new("/")).to_owned();
-    let file = File::open(path).map_err(io)?;
-    match writers.refused(&file, path).map_err(io)? {
+    let file = File::open(path).map_err(io_error)?;
+    match insecure_files.check(&file, path).map_err(io_error)? {
         Some(insecurity) => Err(ReadError::Insecure { path: path.to_owned(), insecurity }),
         None => read_from(file, path, folder),
     }
@@ -94,20 +69,20 @@ pub fn read_document(path: &Path, writers: Writers) -> Result<Document, ReadErro
 
 /// Reads a stream as if it were the file `path` in `folder`.
 pub(crate) fn read_from(stream: impl Read, path: &Path, folder: PathBuf) -> Result<Document, ReadError> {
-    let most = u64::try_from(limits::CONFIG_BYTES).unwrap_or(u64::MAX);
+    let limit = u64::try_from(limits::CONFIG_BYTES).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
-    let read = stream.take(most.saturating_add(1)).read_to_end(&mut bytes);
+    let read = stream.take(limit.saturating_add(1)).read_to_end(&mut bytes);
     read.map_err(|source| ReadError::Io { path: path.to_owned(), source })?;
     if bytes.len() > limits::CONFIG_BYTES {
         return Err(ReadError::TooLarge { path: path.to_owned() });
     }
     let text = String::from_utf8(bytes)
-        .map_err(|error| ReadError::NotText { path: path.to_owned(), at: error.utf8_error().valid_up_to() })?;
+        .map_err(|error| ReadError::NotText { path: path.to_owned(), offset: error.utf8_error().valid_up_to() })?;
     Ok(Document { name: path.display().to_string(), folder, text })
 }
 
 impl crate::Maqet {
-    /// Reads a document from a stream, such as standard input; `name` is what messages call it.
+    /// Reads a document from a stream, such as standard input; messages call it `name`.
     pub fn read_stream(stream: impl Read, name: &str, folder: PathBuf) -> Result<Document, ReadError> {
         read_from(stream, Path::new(name), folder)
     }

@@ -1,30 +1,31 @@
-//! The process kills itself at a step that a variable names: for the tests of what is left then.
+//! Kills the process at the fault point that a variable names, for the tests of recovery.
 
 use maqet_fault_points::FaultPoints;
 
 use crate::Environment;
 
-/// Returns what is told of steps: nobody.
+/// Returns fault points that do nothing.
 #[cfg(not(feature = "fault-points"))]
 pub(crate) fn points(_: &Environment) -> FaultPoints {
     FaultPoints::default()
 }
 
-/// Returns what kills this process at the step, and at the time it comes there, that the variable names.
+/// Returns fault points that kill this process when the point that the variable names is reached: `POINT`, or
+/// `POINT:COUNT` for the time it is reached.
 #[cfg(feature = "fault-points")]
 pub(crate) fn points(environment: &Environment) -> FaultPoints {
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    let wanted = environment.get(maqet_fault_points::VARIABLE).map(|wanted| wanted.to_string_lossy().into_owned());
-    let (wanted, time) = match wanted.as_deref().and_then(|wanted| wanted.split_once(':')) {
-        Some((name, time)) => (Some(name.to_owned()), time.parse().unwrap_or(0)),
-        None => (wanted, 1),
+    let value = environment.get(maqet_fault_points::VARIABLE).map(|value| value.to_string_lossy().into_owned());
+    let (name, count) = match value.as_deref().and_then(|value| value.split_once(':')) {
+        Some((name, count)) => (Some(name.to_owned()), count.parse().unwrap_or(0)),
+        None => (value, 1),
     };
-    let times = AtomicU32::new(0);
+    let reached = AtomicU32::new(0);
     FaultPoints::heard_by(move |point| {
-        tracing::trace!(%point, "step");
-        if wanted.as_ref().is_some_and(|wanted| *wanted == point.to_string())
-            && times.fetch_add(1, Ordering::Relaxed) + 1 == time
+        tracing::trace!(%point, "fault point");
+        if name.as_ref().is_some_and(|name| *name == point.to_string())
+            && reached.fetch_add(1, Ordering::Relaxed) + 1 == count
         {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         }

@@ -9,8 +9,8 @@
 //! use maqet::{Environment, Maqet, Settings};
 //!
 //! # async fn example() -> Result<(), maqet::OpenError> {
-//! let settings = Settings::discover(&Environment::of_this_process(), &Default::default())?;
-//! let maqet = Maqet::open(settings)?;
+//! let settings = Settings::discover(&Environment::from_process(), &Default::default())?;
+//! let maqet = Maqet::open(settings).await?;
 //! # let _ = async {
 //! maqet.run(Start { vm: "web".to_owned(), timeout: None }).await?;
 //! println!("{}", maqet.run(Status { vm: "web".to_owned() }).await?.status);
@@ -23,23 +23,22 @@
 //! I/O and time enabled).
 
 mod builder;
-mod deferred;
 mod document;
 mod environment;
 mod error;
 mod fault;
+mod permissions;
 mod settings;
 mod stores;
 mod timeouts;
-mod writers;
 
 pub use builder::{Builder, Maqet};
 pub use document::{ReadError, read_document};
 pub use environment::Environment;
 pub use error::OpenError;
+pub use permissions::{InsecureFiles, Insecurity};
 pub use settings::{Overrides, Settings};
-pub use stores::{CareFactory, StoreFactories, StoreFactory};
-pub use writers::{Insecurity, Writers};
+pub use stores::{StoreFactories, StoreFactory, StoreSetup};
 
 pub use maqet_application::config::{self, ConfigError, Document};
 pub use maqet_application::{

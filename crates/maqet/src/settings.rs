@@ -1,6 +1,6 @@
-//! Settings: where things live.
+//! Settings: directories, the database, defaults, hooks and timeouts.
 //!
-//! Each comes from the first of these that names it:
+//! Each comes from the first of these that sets it:
 //!
 //! 1. the caller ([`Overrides`]: the flags of the command line),
 //! 2. a variable `MAQET_…`,
@@ -9,7 +9,7 @@
 //! 5. the default.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -18,63 +18,63 @@ use maqet_application::{EffectiveSetting, Timeouts};
 use maqet_domain::config::{Diagnostics, KeyPath, Node};
 use maqet_domain::hook::Hook;
 
-use crate::timeouts::PlacedTimeouts;
-use crate::{Environment, OpenError, Writers, read_document};
+use crate::timeouts::TimeoutSettings;
+use crate::{Environment, InsecureFiles, OpenError, read_document};
 
-/// The settings file for all users of a host.
+/// The settings file of all users of a host.
 const SYSTEM_FILE: &str = "/etc/maqet/maqet.conf";
 
-/// What the caller decides; what is `None` is found elsewhere.
+/// Settings of the caller; those that are `None` come from elsewhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
-    /// The folder of the database, of disks and of locks.
+    /// The directory of the database, disks and locks.
     pub data_dir: Option<PathBuf>,
-    /// The folder of `maqet.conf`.
+    /// The directory of `maqet.conf`.
     pub config_dir: Option<PathBuf>,
-    /// The folder of sockets.
+    /// The directory of sockets.
     pub runtime_dir: Option<PathBuf>,
     /// The settings file itself.
     pub config: Option<PathBuf>,
-    /// The database.
+    /// The database, as a URL or a path.
     pub database: Option<String>,
-    /// Whose configurations are taken, the settings file among them.
-    pub writers: Writers,
+    /// Whether configuration files that other users can write are used, the settings file among them.
+    pub insecure_files: InsecureFiles,
 }
 
-/// Where things live; all paths are absolute.
+/// The settings; all paths are absolute.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// The database, disks and locks.
     pub data_dir: PathBuf,
-    /// Settings.
+    /// The settings file.
     pub config_dir: PathBuf,
-    /// Sockets of running machines.
+    /// Sockets of running VMs.
     pub runtime_dir: PathBuf,
-    /// Logs and flight records.
+    /// Logs, QMP logs, and copies of definitions.
     pub state_dir: PathBuf,
-    /// What may be thrown away: what was learnt of QEMU binaries.
+    /// The QMP schemas of QEMU binaries, which can be removed at any time.
     pub cache_dir: PathBuf,
     /// The database, as a URL or a path.
     pub database: String,
     /// The settings file that was read, if there was one.
     pub config_file: Option<PathBuf>,
-    /// What holds for every VM that does not say otherwise.
+    /// Defaults for the definitions of all VMs.
     pub defaults: Node,
     /// The text of the settings file.
     pub(crate) sources: Sources,
-    /// Programs that run when something happened to any VM.
+    /// Programs that run on events of any VM.
     pub hooks: Vec<Hook>,
-    /// Whose configurations are taken.
-    pub writers: Writers,
-    /// The environment QEMU is given.
+    /// Whether configuration files that other users can write are used.
+    pub insecure_files: InsecureFiles,
+    /// The environment of QEMU.
     pub environment: Environment,
     /// How long operations wait.
-    timeouts: PlacedTimeouts,
-    /// Where each came from, in words.
+    timeouts: TimeoutSettings,
+    /// The origins of the directories and the database.
     origins: BTreeMap<&'static str, String>,
 }
 
-/// What a settings file can say.
+/// The content of a settings file.
 #[derive(Debug, Default)]
 struct File {
     data: Option<PathBuf>,
@@ -84,32 +84,32 @@ struct File {
     defaults: Option<Node>,
     sources: Sources,
     hooks: Vec<Hook>,
-    timeouts: PlacedTimeouts,
+    timeouts: TimeoutSettings,
 }
 
-/// A value and where it came from.
+/// A value and its origin.
 struct Found<T> {
     value: T,
     origin: String,
 }
 
-/// Finds values in the order of precedence.
+/// Finds values by precedence.
 struct Finder<'a> {
     environment: &'a Environment,
     file: Option<&'a Path>,
 }
 
 impl Finder<'_> {
-    /// Returns what the caller, the variable or the settings file says, in this order.
+    /// Returns the value of the caller, the variable or the settings file, in this order.
     fn find<T>(
         &self,
         flag: (&str, Option<T>),
         variable: &str,
-        from_variable: impl Fn(&OsString) -> T,
+        from_variable: impl Fn(&OsStr) -> T,
         file: Option<T>,
     ) -> Option<Found<T>> {
-        let (name, given) = flag;
-        let given = given.map(|value| Found { value, origin: format!("flag `--{name}`") });
+        let (name, value) = flag;
+        let by_flag = value.map(|value| Found { value, origin: format!("flag `--{name}`") });
         let by_variable = || {
             self.environment
                 .get(variable)
@@ -119,10 +119,10 @@ impl Finder<'_> {
             let origin = self.file.map(|path| path.display().to_string()).unwrap_or_default();
             file.map(|value| Found { value, origin })
         };
-        given.or_else(by_variable).or_else(by_file)
+        by_flag.or_else(by_variable).or_else(by_file)
     }
 
-    /// Returns the same for a folder, which is otherwise below an XDG folder.
+    /// Returns the same for a directory, by default below an XDG directory.
     fn folder(
         &self,
         flag: (&str, Option<PathBuf>),
@@ -144,14 +144,14 @@ impl Finder<'_> {
 impl Settings {
     /// Finds the settings.
     ///
-    /// Errors: no home folder where one is needed, a settings file that is missing though it was
-    /// named, cannot be read or is wrong, a runtime folder that others can reach.
+    /// Errors: a home directory is needed and not set; the settings file was named and is missing, cannot be read or is
+    /// invalid.
     pub fn discover(environment: &Environment, overrides: &Overrides) -> Result<Self, OpenError> {
         let finder = Finder { environment, file: None };
         let config_flag = ("config-dir", overrides.config_dir.clone());
         let config = finder.folder(config_flag, "MAQET_CONFIG_DIR", None, ("XDG_CONFIG_HOME", ".config"))?;
         let named = finder.find(("config", overrides.config.clone()), "MAQET_CONFIG", as_path, None);
-        let (file, config_file) = File::find(named.map(|found| found.value), &config.value, overrides.writers)?;
+        let (file, config_file) = File::find(named.map(|found| found.value), &config.value, overrides.insecure_files)?;
 
         let finder = Finder { environment, file: config_file.as_deref() };
         let data_flag = ("data-dir", overrides.data_dir.clone());
@@ -164,7 +164,7 @@ impl Settings {
             Some(found) => Found { value: absolute(&found.value)?, origin: found.origin },
             None => default_runtime_dir(environment),
         };
-        let text = |value: &OsString| value.to_string_lossy().into_owned();
+        let text = |value: &OsStr| value.to_string_lossy().into_owned();
         let database_flag = ("database", overrides.database.clone());
         let database = finder.find(database_flag, "MAQET_DATABASE", text, file.database).unwrap_or_else(|| Found {
             value: format!("sqlite:{}", data.value.join("maqet.db").display()),
@@ -188,7 +188,7 @@ impl Settings {
             defaults: file.defaults.unwrap_or_else(Node::empty_map),
             sources: file.sources,
             hooks: file.hooks,
-            writers: overrides.writers,
+            insecure_files: overrides.insecure_files,
             timeouts: file.timeouts,
             environment: environment.clone(),
             origins,
@@ -200,7 +200,7 @@ impl Settings {
         self.timeouts.values
     }
 
-    /// Returns the settings to be shown, each with where it came from.
+    /// Returns the settings for display, each with its origin.
     pub fn effective(&self) -> Vec<EffectiveSetting> {
         let path = |path: &Path| path.display().to_string();
         let mut all = vec![
@@ -235,14 +235,14 @@ impl Settings {
     }
 }
 
-/// Makes a relative path of a SQLite database relative to the folder of the file that names it.
-fn anchored(url: String, folder: &Path) -> String {
+/// Resolves the path of a SQLite database against the directory of the settings file.
+fn resolve_database(url: String, folder: &Path) -> String {
     let path = url.strip_prefix("sqlite:").unwrap_or(&url);
     let is_path = path.len() < url.len() || !url.split('/').next().unwrap_or_default().contains(':');
     if is_path && Path::new(path).is_relative() { format!("sqlite:{}", folder.join(path).display()) } else { url }
 }
 
-fn as_path(value: &OsString) -> PathBuf {
+fn as_path(value: &OsStr) -> PathBuf {
     PathBuf::from(value)
 }
 
@@ -250,37 +250,41 @@ fn absolute(path: &Path) -> Result<PathBuf, OpenError> {
     std::path::absolute(path).map_err(|source| OpenError::Folder { path: path.to_owned(), source: source.into() })
 }
 
-/// Returns the runtime folder where nobody chose one.
+/// Returns the default runtime directory.
 ///
-/// `XDG_RUNTIME_DIR` counts only if it is this user's alone, as the XDG specification demands; else
-/// a folder in /tmp that carries the user's id, whose owner and mode are checked when it is used.
+/// `XDG_RUNTIME_DIR` is used only if it is private to this user, as the XDG specification demands; otherwise a directory in
+/// /tmp with the user's id, whose owner and mode are checked when it is used.
 fn default_runtime_dir(environment: &Environment) -> Found<PathBuf> {
     let uid = rustix::process::getuid().as_raw();
-    let is_ours = |path: &PathBuf| {
+    let is_private = |path: &PathBuf| {
         std::fs::metadata(path)
             .is_ok_and(|found| found.is_dir() && found.uid() == uid && found.permissions().mode().trailing_zeros() >= 6)
     };
-    match environment.absolute("XDG_RUNTIME_DIR").filter(is_ours) {
+    match environment.absolute("XDG_RUNTIME_DIR").filter(is_private) {
         Some(folder) => Found { value: folder.join("maqet"), origin: "variable `XDG_RUNTIME_DIR`".to_owned() },
         None => Found { value: PathBuf::from(format!("/tmp/maqet-{uid}")), origin: "default".to_owned() },
     }
 }
 
 impl File {
-    fn find(named: Option<PathBuf>, config_dir: &Path, writers: Writers) -> Result<(Self, Option<PathBuf>), OpenError> {
+    fn find(
+        named: Option<PathBuf>,
+        config_dir: &Path,
+        insecure_files: InsecureFiles,
+    ) -> Result<(Self, Option<PathBuf>), OpenError> {
         if let Some(path) = named {
-            return Ok((Self::read(&path, writers)?, Some(path)));
+            return Ok((Self::read(&path, insecure_files)?, Some(path)));
         }
         for path in [config_dir.join("maqet.conf"), PathBuf::from(SYSTEM_FILE)] {
             if path.exists() {
-                return Ok((Self::read(&path, writers)?, Some(path)));
+                return Ok((Self::read(&path, insecure_files)?, Some(path)));
             }
         }
         Ok((Self::default(), None))
     }
 
-    fn read(path: &Path, writers: Writers) -> Result<Self, OpenError> {
-        let document = read_document(path, writers)?;
+    fn read(path: &Path, insecure_files: InsecureFiles) -> Result<Self, OpenError> {
+        let document = read_document(path, insecure_files)?;
         let mut sources = Sources::default();
         sources.add(&document);
         let read = config::read(&document.name, &document.text);
@@ -300,9 +304,9 @@ impl File {
         for (key, node) in report.map(&KeyPath::default(), node).unwrap_or_default() {
             let path = KeyPath::top(key);
             match key.as_str() {
-                // Nothing says as much as no key: a section may have lost all it had.
+                // A key without a value counts as missing: all entries of the section may be commented out.
                 known if node.is_null() && KEYS.contains(&known) => {}
-                "database" => file.database = report.word(&path, node).map(|url| anchored(url, folder)),
+                "database" => file.database = report.word(&path, node).map(|url| resolve_database(url, folder)),
                 "defaults" => {
                     if report.map(&path, node).is_some() {
                         file.defaults = Some(node.clone());
@@ -311,11 +315,11 @@ impl File {
                 "hooks" => {
                     file.hooks = Hook::read_all(&path, &Hook::rebase(node.clone(), folder), &mut report);
                 }
-                "timeouts" => file.timeouts = PlacedTimeouts::read(&path, node, &mut report),
+                "timeouts" => file.timeouts = TimeoutSettings::read(&path, node, &mut report),
                 "directories" => {
                     for (name, node) in report.map(&path, node).unwrap_or_default() {
                         let path = path.key(name);
-                        let mut directory = || report.path(&path, node).map(|given| folder.join(given));
+                        let mut directory = || report.path(&path, node).map(|path| folder.join(path));
                         match name.as_str() {
                             known if node.is_null() && DIRECTORIES.contains(&known) => {}
                             "data" => file.data = directory(),
@@ -342,14 +346,14 @@ mod tests {
         [("HOME", folder.as_os_str())].into_iter().collect()
     }
 
-    /// Writes a settings file that is taken whatever the umask.
+    /// Writes a settings file that is accepted with any umask.
     fn write(file: &Path, text: &str) {
         std::fs::write(file, text).unwrap();
         std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
 
     #[test]
-    fn test_settings_file_that_others_can_write_is_refused_unless_anybodys_is_taken() {
+    fn test_settings_file_writable_by_others_is_refused_by_default() {
         let home = tempfile::tempdir().unwrap();
         let config = home.path().join("m.conf");
         write(&config, "directories: {state: s}\n");
@@ -357,15 +361,15 @@ mod tests {
         let overrides = Overrides { config: Some(config), ..Overrides::default() };
 
         let refused = Settings::discover(&environment(home.path()), &overrides).unwrap_err();
-        let trusting = Overrides { writers: Writers::Anybody, ..overrides };
-        let settings = Settings::discover(&environment(home.path()), &trusting).unwrap();
+        let allowing = Overrides { insecure_files: InsecureFiles::Allow, ..overrides };
+        let settings = Settings::discover(&environment(home.path()), &allowing).unwrap();
 
-        assert_eq!(refused.code(), "config.insecure");
+        assert_eq!(refused.code(), "config.permissions-insecure");
         assert_eq!(settings.state_dir, home.path().join("s"));
     }
 
     #[test]
-    fn test_settings_without_anything_are_below_home() {
+    fn test_settings_default_to_directories_below_home() {
         let home = tempfile::tempdir().unwrap();
 
         let settings = Settings::discover(&environment(home.path()), &Overrides::default()).unwrap();
@@ -375,12 +379,11 @@ mod tests {
     }
 
     #[test]
-    fn test_settings_flag_wins_over_variable_wins_over_file() {
+    fn test_settings_flag_overrides_variable_and_file() {
         let home = tempfile::tempdir().unwrap();
         let config = home.path().join("m.conf");
         write(&config, "directories: {data: /file/d, state: s}\n");
-        let mut variables = environment(home.path()).variables().as_ref().clone();
-        variables.insert("MAQET_DATA_DIR".into(), "/variable/d".into());
+        let variables = [("HOME", home.path().as_os_str()), ("MAQET_DATA_DIR", OsStr::new("/variable/d"))];
         let environment: Environment = variables.into_iter().collect();
         let overrides = Overrides { config: Some(config), ..Overrides::default() };
 
@@ -394,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn test_settings_named_file_that_is_missing_is_an_error() {
+    fn test_settings_missing_named_file_is_an_error() {
         let home = tempfile::tempdir().unwrap();
         let overrides = Overrides { config: Some(home.path().join("no.conf")), ..Overrides::default() };
 
@@ -402,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn test_settings_unknown_key_is_an_error_with_a_near_name() {
+    fn test_settings_unknown_key_suggests_a_similar_one() {
         let home = tempfile::tempdir().unwrap();
         let config = home.path().join("m.conf");
         write(&config, "databse: x\n");
@@ -414,9 +417,9 @@ mod tests {
     }
 
     #[test]
-    fn test_settings_without_home_say_so() {
-        let nothing = Environment::default();
+    fn test_settings_without_home_are_an_error() {
+        let empty = Environment::default();
 
-        assert!(matches!(Settings::discover(&nothing, &Overrides::default()), Err(OpenError::NoHome)));
+        assert!(matches!(Settings::discover(&empty, &Overrides::default()), Err(OpenError::NoHome)));
     }
 }

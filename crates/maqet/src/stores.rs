@@ -1,52 +1,71 @@
 //! Stores by the scheme of their URL.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use maqet_adapters_sqlite::{Options, SqliteMaintenance, SqliteStore};
-use maqet_domain::port::{Store, StoreError, StoreMaintenance};
+use async_trait::async_trait;
+use maqet_adapters_sqlite::{Options, SqliteStore};
+use maqet_domain::port::{KeptVm, RepairReport, Store, StoreError, StoreHealth, StoreMaintenance, VmCopies};
 use maqet_domain::text::similar;
 use maqet_fault_points::FaultPoints;
 
 use crate::OpenError;
 
-/// Opens a store; it is given what stands after the colon of the URL.
-pub type StoreFactory = Arc<dyn Fn(&str) -> Result<Arc<dyn Store>, StoreError> + Send + Sync>;
+/// An open store.
+pub struct StoreSetup {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) maintenance: Option<Arc<dyn StoreMaintenance>>,
+}
 
-/// Makes what looks after a store; it is given what stands after the colon of the URL, and opens nothing.
-pub type CareFactory = Arc<dyn Fn(&str) -> Arc<dyn StoreMaintenance> + Send + Sync>;
+impl StoreSetup {
+    /// Takes a store that `doctor` can neither back up nor repair.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, maintenance: None }
+    }
+
+    /// Checks, backs up and repairs the store with `maintenance`.
+    #[must_use]
+    pub fn with_maintenance(self, maintenance: Arc<dyn StoreMaintenance>) -> Self {
+        Self { maintenance: Some(maintenance), ..self }
+    }
+}
+
+/// Opens the stores of a scheme.
+#[async_trait]
+pub trait StoreFactory: Send + Sync {
+    /// Opens the store at `address`, the part of the URL after the scheme, without the slashes `//`.
+    ///
+    /// A store should not create an empty database while there are `copies` of VMs, but fail with [`StoreError::Lost`].
+    async fn open(&self, address: &str, copies: Arc<dyn VmCopies>) -> Result<StoreSetup, StoreError>;
+}
+
+/// Opens SQLite files at their first use, so that commands which need no store work where it cannot be opened.
+struct SqliteFactory {
+    faults: FaultPoints,
+}
+
+#[async_trait]
+impl StoreFactory for SqliteFactory {
+    async fn open(&self, address: &str, copies: Arc<dyn VmCopies>) -> Result<StoreSetup, StoreError> {
+        let options = Options { faults: self.faults.clone(), ..Options::default() };
+        let store = SqliteStore::new(address, options).with_copies(copies);
+        let maintenance = Arc::new(store.maintenance());
+        Ok(StoreSetup::new(Arc::new(store)).with_maintenance(maintenance))
+    }
+}
 
 /// The stores that can be opened, by the scheme of their URL.
 #[derive(Clone)]
 pub struct StoreFactories {
-    kinds: Vec<Kind>,
+    factories: Vec<(String, Arc<dyn StoreFactory>)>,
 }
 
-#[derive(Clone)]
-struct Kind {
-    scheme: String,
-    open: StoreFactory,
-    care: Option<CareFactory>,
-}
-
-/// How one database is opened and looked after.
-#[derive(Clone)]
-pub(crate) struct Found {
-    /// The URL in one form, without what is secret in it.
+/// A database URL whose scheme is known.
+pub(crate) struct StoreUrl {
+    /// The URL in a normal form, without secrets; it identifies the database in directories that several share.
     pub(crate) name: String,
-    rest: String,
-    kind: Kind,
-}
-
-impl Found {
-    pub(crate) fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
-        (self.kind.open)(&self.rest)
-    }
-
-    /// Returns what looks after it, if its kind has something.
-    pub(crate) fn care(&self) -> Option<Arc<dyn StoreMaintenance>> {
-        self.kind.care.as_ref().map(|care| care(&self.rest))
-    }
+    pub(crate) address: String,
+    pub(crate) factory: Arc<dyn StoreFactory>,
 }
 
 impl Default for StoreFactories {
@@ -56,71 +75,90 @@ impl Default for StoreFactories {
     }
 }
 
-fn open_sqlite(path: &Path, faults: &FaultPoints) -> Result<Arc<dyn Store>, StoreError> {
-    let options = Options { faults: faults.clone(), ..Options::default() };
-    Ok(Arc::new(SqliteStore::open_with(path, options)?))
-}
-
 impl StoreFactories {
-    /// Knows those of [`default`](Self::default); `faults` are told of their steps.
+    /// Knows the same as [`default`](Self::default); `faults` receives the fault points.
     pub(crate) fn builtin(faults: &FaultPoints) -> Self {
-        let faults = faults.clone();
-        Self::empty()
-            .with("sqlite", Arc::new(move |path| open_sqlite(Path::new(path), &faults)))
-            .with_care("sqlite", Arc::new(|path| Arc::new(SqliteMaintenance::new(path))))
+        Self::empty().with("sqlite", Arc::new(SqliteFactory { faults: faults.clone() }))
     }
 
-    /// Knows none.
+    /// Knows no scheme.
     pub const fn empty() -> Self {
-        Self { kinds: Vec::new() }
+        Self { factories: Vec::new() }
     }
 
-    /// Adds a store; one of the same scheme is replaced.
+    /// Adds a scheme, replacing one of the same name.
     #[must_use]
-    pub fn with(mut self, scheme: &str, factory: StoreFactory) -> Self {
-        self.kinds.retain(|kind| kind.scheme != scheme);
-        self.kinds.push(Kind { scheme: scheme.to_owned(), open: factory, care: None });
+    pub fn with(mut self, scheme: &str, factory: Arc<dyn StoreFactory>) -> Self {
+        self.factories.retain(|(known, _)| known != scheme);
+        self.factories.push((scheme.to_owned(), factory));
         self
     }
 
-    /// Says how the stores of a scheme that was added are looked after: examined, backed up and repaired.
-    #[must_use]
-    pub fn with_care(mut self, scheme: &str, factory: CareFactory) -> Self {
-        if let Some(kind) = self.kinds.iter_mut().find(|kind| kind.scheme == scheme) {
-            kind.care = Some(factory);
-        }
-        self
-    }
-
-    /// Opens the store that `url` names.
-    pub fn open(&self, url: &str) -> Result<Arc<dyn Store>, OpenError> {
-        Ok(self.find(url)?.open()?)
-    }
-
-    /// Finds what opens the store that `url` names, and opens nothing.
-    pub(crate) fn find(&self, url: &str) -> Result<Found, OpenError> {
+    /// Finds the factory for `url`.
+    pub(crate) fn find(&self, url: &str) -> Result<StoreUrl, OpenError> {
         let (scheme, rest) = match url.split_once(':') {
             Some((scheme, rest)) if !scheme.is_empty() && !scheme.contains('/') => (scheme, rest),
             Some(_) | None => ("sqlite", url),
         };
-        let rest = rest.strip_prefix("//").unwrap_or(rest);
-        if let Some(kind) = self.kinds.iter().find(|kind| kind.scheme == scheme) {
-            let name = format!("{scheme}:{}", name_of(scheme, rest));
-            return Ok(Found { name, rest: rest.to_owned(), kind: kind.clone() });
+        let address = rest.strip_prefix("//").unwrap_or(rest).to_owned();
+        if let Some((_, factory)) = self.factories.iter().find(|(known, _)| known == scheme) {
+            let name = format!("{scheme}:{}", normal_form(scheme, &address));
+            return Ok(StoreUrl { name, address, factory: Arc::clone(factory) });
         }
-        let known: Vec<String> = self.kinds.iter().map(|kind| kind.scheme.clone()).collect();
+        let known: Vec<String> = self.factories.iter().map(|(known, _)| known.clone()).collect();
         let similar = similar(scheme, known.iter().map(String::as_str));
         Err(OpenError::UnknownStore { url: url.to_owned(), similar, known })
     }
 }
 
-/// Returns the part of a URL by which a database is told from others: a path absolute, anything else without the user
-/// and the password before `@`.
-fn name_of(scheme: &str, rest: &str) -> String {
+/// Returns a path as an absolute one, and any other address without the user and the password before `@`.
+fn normal_form(scheme: &str, address: &str) -> String {
     if scheme == "sqlite" {
-        return std::path::absolute(rest).map_or_else(|_| rest.to_owned(), |path| path.to_string_lossy().into_owned());
+        let absolute = std::path::absolute(address);
+        return absolute.map_or_else(|_| address.to_owned(), |path| path.to_string_lossy().into_owned());
     }
-    rest.rsplit_once('@').map_or(rest, |(_, place)| place).to_owned()
+    address.rsplit_once('@').map_or(address, |(_, server)| server).to_owned()
+}
+
+/// The maintenance of a store that has none: it can only be read.
+pub(crate) struct NoMaintenance {
+    name: String,
+    store: Arc<dyn Store>,
+}
+
+impl NoMaintenance {
+    pub(crate) const fn new(name: String, store: Arc<dyn Store>) -> Self {
+        Self { name, store }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("not supported by this kind of database")]
+struct Unsupported;
+
+#[async_trait]
+impl StoreMaintenance for NoMaintenance {
+    fn location(&self) -> String {
+        self.name.clone()
+    }
+
+    async fn check(&self) -> Result<Option<StoreHealth>, StoreError> {
+        let vms = self.store.list().await?.len() as u64;
+        let journal = String::new();
+        Ok(Some(StoreHealth { schema: 0, newest_schema: 0, journal, vms, bytes: 0, unwritable: None }))
+    }
+
+    async fn backup(&self) -> Result<PathBuf, StoreError> {
+        Err(StoreError::Failed { action: "back up the database", source: Unsupported.into() })
+    }
+
+    async fn newest_backup(&self) -> Option<PathBuf> {
+        None
+    }
+
+    async fn repair(&self, _: Vec<KeptVm>) -> Result<RepairReport, StoreError> {
+        Err(StoreError::Failed { action: "repair the database", source: Unsupported.into() })
+    }
 }
 
 #[cfg(test)]
@@ -129,13 +167,14 @@ mod tests {
 
     #[track_caller]
     fn check(url: &str, expected: &str) {
-        let factories =
-            StoreFactories::default().with("postgres", Arc::new(|_| Err(StoreError::Busy { location: "x".into() })));
+        let sqlite = Arc::new(SqliteFactory { faults: FaultPoints::default() });
+        let factories = StoreFactories::default().with("postgres", sqlite);
+
         assert_eq!(factories.find(url).unwrap().name, expected);
     }
 
     #[test]
-    fn test_store_name_is_the_same_however_its_url_is_written_and_holds_no_secret() {
+    fn test_store_name_is_normalised_and_without_secrets() {
         check("/d/maqet.db", "sqlite:/d/maqet.db");
         check("sqlite:/d/maqet.db", "sqlite:/d/maqet.db");
         check("sqlite:///d/maqet.db", "sqlite:/d/maqet.db");

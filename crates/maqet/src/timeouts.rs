@@ -1,18 +1,18 @@
-//! `timeouts` of the settings file.
+//! The section `timeouts` of the settings file.
 
 use std::collections::BTreeMap;
 
-use maqet_application::{EffectiveSetting, HumanDuration, Timeouts};
+use maqet_application::{EffectiveSetting, HumanDuration, InvalidDuration, Timeouts};
 use maqet_domain::config::{Diagnostics, KeyPath, Node};
 
-/// The time-outs that hold, and where those that were set stand.
+/// The timeouts, and the locations of those that are set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct PlacedTimeouts {
+pub(crate) struct TimeoutSettings {
     pub(crate) values: Timeouts,
-    paths: BTreeMap<String, String>,
+    locations: BTreeMap<String, String>,
 }
 
-impl PlacedTimeouts {
+impl TimeoutSettings {
     /// Reads a map of names and durations.
     pub(crate) fn read(path: &KeyPath, node: &Node, report: &mut Diagnostics) -> Self {
         let mut timeouts = Self::default();
@@ -25,34 +25,28 @@ impl PlacedTimeouts {
             if node.is_null() {
                 continue;
             }
-            let Some(patience) = patience(&path, node, report) else { continue };
-            timeouts.values.set(name, patience);
-            let place = node.place.as_ref().map(ToString::to_string).unwrap_or_default();
-            timeouts.paths.insert(name.clone(), place);
+            let Some(timeout) = duration(&path, node, report) else { continue };
+            timeouts.values.set(name, timeout);
+            let location = node.place.as_ref().map(ToString::to_string).unwrap_or_default();
+            timeouts.locations.insert(name.clone(), location);
         }
         timeouts
     }
 
-    /// Returns them to be shown, each with where it came from.
+    /// Returns the timeouts for display, each with its origin.
     pub(crate) fn effective(&self) -> impl Iterator<Item = EffectiveSetting> {
         Timeouts::NAMES.into_iter().map(|name| EffectiveSetting {
             key: format!("timeouts.{name}"),
-            value: self.values.get(name).map(|patience| patience.to_string()).unwrap_or_default(),
-            origin: self.paths.get(name).cloned().unwrap_or_else(|| "default".to_owned()),
+            value: self.values.get(name).map(|timeout| timeout.to_string()).unwrap_or_default(),
+            origin: self.locations.get(name).cloned().unwrap_or_else(|| "default".to_owned()),
         })
     }
 }
 
-fn patience(path: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<HumanDuration> {
+fn duration(path: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<HumanDuration> {
     let Some(text) = node.scalar() else {
         report.expected(path, node, "a duration such as `30s` or `1m30s`");
         return None;
     };
-    match text.parse::<HumanDuration>() {
-        Ok(patience) => Some(patience),
-        Err(invalid) => {
-            report.wrong(path, node, invalid.to_string());
-            None
-        }
-    }
+    text.parse().map_err(|invalid: InvalidDuration| report.wrong(path, node, invalid.to_string())).ok()
 }

@@ -183,23 +183,23 @@ fn test_add_unreadable_or_binary_file_fails() {
     let failures = ["missing.yaml", "binary.yaml", "large.yaml", "data"].map(|file| failure(&home, &["add", file]));
 
     assert_snapshot!(failures.join("\n"), @"
-    config.unreadable, exit code 2
-    error: could not read `missing.yaml`
+    config.unavailable, exit code 2
+    error: cannot read `missing.yaml`
       because: No such file or directory (os error 2)
-      hint: look at the path and at the permissions of the file
+      hint: check the path and the permissions of the file
 
-    config.not-text, exit code 2
-    error: `binary.yaml` is not UTF-8 text (byte 1 is not)
-      hint: name a YAML file
+    config.encoding-invalid, exit code 2
+    error: `binary.yaml` is not UTF-8 text: invalid byte at offset 1
+      hint: pass a YAML file
 
     config.too-large, exit code 2
-    error: `large.yaml` is larger than 1048576 bytes, so it is no configuration
-      hint: name a YAML file
+    error: `large.yaml` is too large for a configuration: more than 1048576 bytes
+      hint: pass a YAML file
 
-    config.unreadable, exit code 2
-    error: could not read `data`
+    config.unavailable, exit code 2
+    error: cannot read `data`
       because: Is a directory (os error 21)
-      hint: look at the path and at the permissions of the file
+      hint: check the path and the permissions of the file
     ");
 }
 
@@ -466,9 +466,9 @@ fn test_database_unknown_scheme_lists_known_ones() {
     let home = TestHome::new();
 
     assert_snapshot!(failure(&home, &["ls", "--database", "oracle:x"]), @"
-    store.unknown, exit code 2
-    error: `oracle:x` names no database that maqet knows
-      hint: begin it with one of `sqlite:`, or give a path
+    store.url-unsupported, exit code 2
+    error: unsupported database URL `oracle:x`
+      hint: use a path, or a URL that begins with `sqlite:`
     ");
 }
 

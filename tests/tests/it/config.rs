@@ -100,13 +100,13 @@ fn test_broken_files_and_diagnostics_come_in_pairs() {
 fn test_config_binary_file_is_not_text() {
     let elf = [&b"\x7fELF\x02\x01\x01"[..], &[0; 64], &[0xff; 64]].concat();
 
-    assert_eq!(refused(elf)["code"], "config.not-text");
+    assert_eq!(refused(elf)["code"], "config.encoding-invalid");
 }
 
 #[test]
 fn test_config_other_encoding_is_not_text() {
-    assert_eq!(refused(b"name: gr\xf6\xdfe\n")["code"], "config.not-text");
-    assert_eq!(refused(b"\xff\xfen\0a\0m\0e\0:\0 \0w\0")["code"], "config.not-text");
+    assert_eq!(refused(b"name: gr\xf6\xdfe\n")["code"], "config.encoding-invalid");
+    assert_eq!(refused(b"\xff\xfen\0a\0m\0e\0:\0 \0w\0")["code"], "config.encoding-invalid");
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn with_mode(home: &TestHome, name: &str, mode: u32) -> PathBuf {
 fn refused(home: &TestHome, file: &Path) -> Value {
     let error = home.json_error(&["add", file.to_str().unwrap()], 2);
 
-    assert_eq!(error["code"], "config.insecure", "{error}");
+    assert_eq!(error["code"], "config.permissions-insecure", "{error}");
     assert_eq!(home.json(&["ls"]), json!([]));
     error
 }
@@ -35,7 +35,7 @@ fn taken(home: &TestHome, file: &Path) {
 fn test_config_writable_by_others_fails_with_fixing_command() {
     let home = TestHome::new();
 
-    for (mode, who) in [(0o664, "its group"), (0o620, "its group"), (0o666, "everybody"), (0o602, "everybody")] {
+    for (mode, who) in [(0o664, "its group"), (0o620, "its group"), (0o666, "every user"), (0o602, "every user")] {
         let file = with_mode(&home, "vm.yaml", mode);
 
         let error = refused(&home, &file);
@@ -76,7 +76,7 @@ fn test_config_writable_by_others_is_refused_everywhere() {
     let file = file.to_str().unwrap();
 
     for command in [&["apply", "web", file][..], &["config", "check", file], &["ls", "--config", file]] {
-        assert_eq!(home.json_error(command, 2)["code"], "config.insecure", "{command:?}");
+        assert_eq!(home.json_error(command, 2)["code"], "config.permissions-insecure", "{command:?}");
     }
 }
 
@@ -86,7 +86,7 @@ fn test_config_settings_writable_by_others_fail_every_command() {
     let file = home.write("config/maqet/maqet.conf", "defaults: {memory: 48M}\n");
     set_permissions(&file, Permissions::from_mode(0o666)).unwrap();
 
-    assert_eq!(home.json_error(&["status", "web"], 2)["code"], "config.insecure");
+    assert_eq!(home.json_error(&["status", "web"], 2)["code"], "config.permissions-insecure");
     home.maqet(["ls", "--allow-insecure-config"]).run().ok();
 }
 
@@ -124,7 +124,7 @@ fn test_config_in_shared_folder_requires_sticky_bit() {
 
     folder(0o777);
     let error = refused(&home, &file);
-    assert!(error["message"].as_str().unwrap().contains("another file in its place"), "{error}");
+    assert!(error["message"].as_str().unwrap().contains("every user can replace it"), "{error}");
     refused(&home, &home.path("link.yaml"));
 
     folder(0o1777);

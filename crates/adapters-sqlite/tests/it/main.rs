@@ -7,4 +7,5 @@ mod child;
 mod concurrency;
 mod damage;
 mod migration;
+mod opening;
 mod repair;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
-use maqet::{Overrides, Writers};
+use maqet::{InsecureFiles, Overrides};
 
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -166,7 +166,7 @@ impl Global {
             runtime_dir: self.runtime_dir.clone(),
             config: self.config.clone(),
             database: self.database.clone(),
-            writers: if self.allow_insecure_config { Writers::Anybody } else { Writers::OwnerAlone },
+            insecure_files: if self.allow_insecure_config { InsecureFiles::Allow } else { InsecureFiles::Refuse },
         }
     }
 }

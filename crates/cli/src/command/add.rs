@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use maqet::domain::config::Problem;
 use maqet::operation::Start;
-use maqet::{Document, Maqet, SizeMismatch, Writers, operation, read_document};
+use maqet::{Document, InsecureFiles, Maqet, SizeMismatch, operation, read_document};
 
 use super::input;
 use crate::args::{AddArgs, ApplyArgs};
@@ -77,17 +77,17 @@ pub(crate) fn warn(warnings: &[Problem], output: &Output) {
 pub(crate) async fn documents(maqet: &Maqet, paths: &[PathBuf], output: &Output) -> Result<Vec<Document>, Failure> {
     let mut documents = Vec::with_capacity(paths.len());
     for path in paths {
-        documents.push(document(path, maqet.settings().writers, output).await?);
+        documents.push(document(path, maqet.settings().insecure_files, output).await?);
     }
     Ok(documents)
 }
 
 /// Standard input is taken whoever can write it: whoever runs us has opened it for us.
-async fn document(path: &Path, writers: Writers, output: &Output) -> Result<Document, Failure> {
+async fn document(path: &Path, insecure_files: InsecureFiles, output: &Output) -> Result<Document, Failure> {
     if path == Path::new("-") {
         let folder = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
         let read = |stream| Ok(Maqet::read_stream(stream, input::STANDARD_INPUT, folder)?);
         return input::from_standard_input(output, read).await;
     }
-    Ok(read_document(path, writers)?)
+    Ok(read_document(path, insecure_files)?)
 }

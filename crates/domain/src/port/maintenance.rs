@@ -65,9 +65,6 @@ pub trait StoreMaintenance: Send + Sync {
     /// Returns where the database is, for messages.
     fn location(&self) -> String;
 
-    /// Returns whether there is no database; checks nothing else.
-    fn is_absent(&self) -> bool;
-
     /// Reads the whole database without changing it; `None` if there is none.
     ///
     /// Errors: those of opening and reading: `Corrupt`, `NewerSchema`, `Busy`, `Full`, `Unavailable`, `Failed`.
