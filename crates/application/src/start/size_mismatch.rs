@@ -60,7 +60,7 @@ impl App {
                         drive: storage.name.to_string(),
                         size: info.virtual_size.bytes(),
                         configured: size.bytes(),
-                    })
+                    });
                 }
                 Ok(_) => {}
                 Err(error) => tracing::debug!(drive = %storage.name, %error, "the size of the image is not known"),
