@@ -11,9 +11,7 @@ use async_trait::async_trait;
 use maqet_domain::change::{ChangeSet, StorageRecord};
 use maqet_domain::event::RecordedEvent;
 use maqet_domain::history::RecordedHistory;
-use maqet_domain::port::{
-    EventLog, HistoryLog, StorageLedger, Store, StoreError, VmCopies, VmRepository,
-};
+use maqet_domain::port::{EventLog, HistoryLog, StorageLedger, Store, StoreError, VmCopies, VmRepository};
 use maqet_domain::vm::{Vm, VmEntry, VmId, VmName};
 use rusqlite::Connection;
 

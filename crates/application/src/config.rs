@@ -80,10 +80,10 @@ impl App {
         sources.extend(&self.settings().sources);
         let whole = merge(self.settings().defaults.clone(), definition.clone());
         let (machine, mut problems) = Machine::read(&whole, self.handlers());
-        problems.extend(self.path_problems(&machine, &whole).await);
+        problems.extend(self.preflight().path_problems(&machine, &whole).await);
         // A file that may not be one is not looked at.
-        let mut missing = self.drive_problems(&machine, &whole).await;
-        missing.extend(self.missing_problems(&machine, &whole).await);
+        let mut missing = self.preflight().drive_problems(&machine, &whole).await;
+        missing.extend(self.preflight().missing_problems(&machine, &whole).await);
         let known: HashSet<String> = problems.iter().map(|problem| problem.path.clone()).collect();
         problems.extend(missing.into_iter().filter(|one| !known.contains(&one.path)));
 

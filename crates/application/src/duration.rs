@@ -1,4 +1,4 @@
-//! How long somebody is willing to wait, as text.
+//! Durations as text.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,34 +7,34 @@ use std::time::Duration;
 use jiff::{SpanRelativeTo, Unit};
 use serde::{Deserialize, Serialize};
 
-/// A duration as people write it: `30s`, `1m30s`, `500ms`, `2d`; a bare number is seconds.
+/// A duration as a person writes it: `30s`, `1m30s`, `500ms`, `2d`; a bare number is seconds.
 ///
 /// ```
 /// use std::time::Duration;
-/// use crate::HumanDuration;
+/// use maqet_application::HumanDuration;
 ///
-/// let patience: HumanDuration = "1m30s".parse().unwrap();
-/// assert_eq!(patience.duration(), Duration::from_secs(90));
+/// let timeout: HumanDuration = "1m30s".parse().unwrap();
+/// assert_eq!(timeout.duration(), Duration::from_secs(90));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct HumanDuration(Duration);
 
-/// A text that is no duration.
+/// A text that is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{given}` is not a duration such as `30s` or `1m30s`")]
+#[error("invalid duration `{value}`: expected a form such as `30s` or `1m30s`")]
 pub struct InvalidDuration {
-    /// What was given.
-    pub given: String,
+    /// The text.
+    pub value: String,
 }
 
-/// A year: whoever writes more means for ever, and timers overflow far beyond.
-const LONGEST: Duration = Duration::from_hours(365 * 24);
+/// A year: more means for ever, and timers overflow far beyond.
+const MAX: Duration = Duration::from_hours(365 * 24);
 
 impl HumanDuration {
-    /// Makes a patience of a duration; more than a year is a year.
+    /// Makes one from a duration; more than a year becomes a year.
     pub fn new(duration: Duration) -> Self {
-        Self(duration.min(LONGEST))
+        Self(duration.min(MAX))
     }
 
     /// Returns the duration.
@@ -47,7 +47,7 @@ impl FromStr for HumanDuration {
     type Err = InvalidDuration;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let invalid = || InvalidDuration { given: text.to_owned() };
+        let invalid = || InvalidDuration { value: text.to_owned() };
         if let Ok(seconds) = text.parse::<u64>() {
             return Ok(Self::new(Duration::from_secs(seconds)));
         }
@@ -75,8 +75,8 @@ impl TryFrom<String> for HumanDuration {
 }
 
 impl From<HumanDuration> for String {
-    fn from(patience: HumanDuration) -> Self {
-        patience.to_string()
+    fn from(duration: HumanDuration) -> Self {
+        duration.to_string()
     }
 }
 
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn test_patience_usual_forms_are_read() {
+    fn test_duration_usual_forms_are_read() {
         check("30s", Some(Duration::from_secs(30)));
         check("500ms", Some(Duration::from_millis(500)));
         check("1h30m", Some(Duration::from_mins(90)));
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn test_patience_nonsense_is_refused() {
+    fn test_duration_nonsense_is_refused() {
         for text in ["", "-1s", "soon", "1month", "s"] {
             check(text, None);
         }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use maqet_domain::command_line::PathNotUtf8;
-use maqet_domain::error::{Cause, Explain, Fault};
+use maqet_domain::error::{Cause, Explain, Explanation, Fault};
 use maqet_domain::port::{
     BinaryError, ConsoleError, FirmwareError, ImageError, LaunchError, LockError, ProcessError, RecordError, StoreError,
 };
@@ -11,9 +11,8 @@ use maqet_domain::qemu::InvalidNodeName;
 use maqet_domain::qmp::QmpError;
 use maqet_domain::registry::DuplicateName;
 use maqet_domain::snapshot::InvalidSnapshotName;
-use maqet_domain::text::did_you_mean;
 use maqet_domain::text::quote;
-use maqet_domain::vm::{Action, InvalidVmName, Status, VmName};
+use maqet_domain::vm::{Action, InvalidTransition, InvalidVmName, Status, VmEntry, VmName};
 
 use crate::config::ConfigError;
 use crate::device::error::DeviceError;
@@ -26,455 +25,263 @@ use crate::vm::observe::VmStatus;
 use crate::vm::unresponsive::VmUnresponsive;
 use crate::wait::error::WaitError;
 
-/// Why an operation did not do what was asked.
+/// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
+#[non_exhaustive]
 pub enum Error {
-    /// No VM has this name or id.
-    #[error("there is no VM `{}`", given.escape_debug())]
-    NoSuchVm {
-        /// What was given.
-        given: String,
-        /// Names that look like it.
-        similar: Vec<String>,
-    },
-    /// Several VMs have ids that begin so.
-    #[error("`{given}` begins the ids of several VMs: {}", names(matches))]
-    AmbiguousVm {
-        /// What was given.
-        given: String,
-        /// Their names.
-        matches: Vec<VmName>,
-    },
-    /// The VM has no drive of this name.
-    #[error("the VM `{vm}` has no drive `{}`", given.escape_debug())]
-    NoSuchDrive {
-        /// The VM.
-        vm: VmName,
-        /// What was given.
-        given: String,
-        /// The drives it has.
-        known: Vec<String>,
-    },
-    /// The drive has no snapshot of this name.
-    #[error("the drive `{drive}` of `{vm}` has no snapshot `{}`", given.escape_debug())]
-    NoSuchSnapshot {
-        /// The VM.
-        vm: VmName,
-        /// The drive.
-        drive: String,
-        /// What was given.
-        given: String,
-        /// The snapshots it has.
-        known: Vec<String>,
-    },
-    /// The drive has a snapshot of this name already.
-    #[error("the drive `{drive}` of `{vm}` has a snapshot `{name}` already")]
-    SnapshotTaken {
-        /// The VM.
-        vm: VmName,
-        /// The drive.
-        drive: String,
-        /// The name.
-        name: String,
-    },
-    /// The drive's type cannot hold snapshots.
-    #[error("the drive `{drive}` of `{vm}` is `{kind}`, which holds no snapshots")]
-    SnapshotsUnsupported {
-        /// The VM.
-        vm: VmName,
-        /// The drive.
-        drive: String,
-        /// Its storage type.
-        kind: String,
-    },
-    /// What was asked does not fit the state the VM is in.
-    #[error("the VM `{vm}` is {}, so {}", status.as_str(), refused(*action))]
-    WrongState {
-        /// The VM.
-        vm: VmName,
-        /// Its state.
-        status: Status,
-        /// What was wanted.
-        action: Action,
-    },
-    /// The VM's command line was run by hand, and the process lives: it has the files of the run.
-    #[error("the VM `{vm}` is run by process {pid}, which maqet did not start")]
-    RunsByHand {
-        /// The VM.
-        vm: VmName,
-        /// The process.
-        pid: u32,
-    },
-    /// The VM's monitor was busy all the time, so that it could not be told to stop.
-    #[error("the VM `{vm}` is busy and could not be told to stop; it was left alone, as it may be writing its disks")]
-    StillBusy {
-        /// The VM.
-        vm: VmName,
-    },
-    /// The VM was told to stop by every means, and lives.
-    #[error("the VM `{vm}` did not stop, not even after SIGKILL")]
-    StillAlive {
-        /// The VM.
-        vm: VmName,
-        /// Its process.
-        pid: u32,
-    },
-    /// What was named is a QEMU that no VM owns.
-    #[error("`{}` is the QEMU (pid {}) of a VM that is not in the database", .0.name.escape_debug(), .0.pid.unwrap_or_default())]
+    #[error("VM `{}` not found", name.escape_debug())]
+    NoSuchVm { name: String, similar: Vec<String> },
+    #[error("`{prefix}` is a prefix of several ids: {}", names(matches))]
+    AmbiguousVm { prefix: String, matches: Vec<VmName> },
+    #[error("VM `{vm}` has no drive `{}`", drive.escape_debug())]
+    NoSuchDrive { vm: VmName, drive: String, known: Vec<String> },
+    #[error("drive `{drive}` of VM `{vm}` has no snapshot `{}`", name.escape_debug())]
+    NoSuchSnapshot { vm: VmName, drive: String, name: String, known: Vec<String> },
+    #[error("drive `{drive}` of VM `{vm}` already has a snapshot `{name}`")]
+    SnapshotExists { vm: VmName, drive: String, name: String },
+    #[error("drive `{drive}` of VM `{vm}` has type `{kind}`, which does not support snapshots")]
+    SnapshotsUnsupported { vm: VmName, drive: String, kind: String },
+    #[error("cannot {}: VM `{vm}` is {}", attempt(*action), status.as_str())]
+    WrongState { vm: VmName, status: Status, action: Action },
+    #[error("VM `{vm}` is run by process {pid}, which maqet did not start")]
+    RunInUse { vm: VmName, pid: u32 },
+    #[error("cannot stop VM `{vm}`: it is busy, and may be writing its disks")]
+    StopBusy { vm: VmName },
+    #[error("VM `{vm}` is still running after SIGKILL")]
+    KillFailed { vm: VmName, pid: u32 },
+    #[error("`{}` is a QEMU process (pid {}) whose VM is not in the database", .0.name.escape_debug(), .0.pid.unwrap_or_default())]
     Orphaned(Box<VmStatus>),
-    /// A QEMU that no VM owns has a disk open that a VM needs.
-    #[error("a QEMU (pid {pid}) that no VM owns has a disk that the VM `{vm}` needs")]
-    DiskOfOrphan {
-        /// The VM.
-        vm: VmName,
-        /// The process.
-        pid: u32,
-        /// What it is in the way of.
-        source: Cause,
-    },
-    /// A QEMU that no VM owns, and of whose VM there is no copy.
-    #[error("of the VM of process {pid} there is no copy, so it cannot be defined again")]
-    OrphanUnknown {
-        /// The process.
-        pid: u32,
-    },
-    /// The files name another VM than the one they are applied to.
-    #[error("the files name the VM `{}`, and they are applied to `{vm}`", given.escape_debug())]
-    OtherName {
-        /// The VM.
-        vm: VmName,
-        /// What the files name it.
-        given: String,
-    },
-    /// Waiting was in vain.
+    #[error("an orphaned QEMU process (pid {pid}) has a disk of VM `{vm}` open")]
+    DiskOfOrphan { vm: VmName, pid: u32, source: Cause },
+    #[error("cannot adopt process {pid}: no saved definition of its VM")]
+    OrphanWithoutDefinition { pid: u32 },
+    #[error("the operation on VM `{vm}` was cancelled")]
+    Cancelled { vm: VmName },
+    #[error("configuration is for VM `{}`, not `{vm}`", name.escape_debug())]
+    NameConflict { vm: VmName, name: String },
+    #[error("the VM has no name")]
+    NameRequired,
+    #[error("no configuration given")]
+    ConfigRequired,
+    #[error("shared folder `{}` does not exist", path.display())]
+    FolderMissing { path: PathBuf },
+    #[error("cannot use `{}`: {reason}", path.display())]
+    PathRefused { path: PathBuf, reason: String },
+    #[error("cannot use KVM: {reason}")]
+    KvmUnavailable { reason: String },
+    #[error("unknown operation `{name}`")]
+    NoSuchOperation { name: String, similar: Vec<String> },
+    #[error("invalid arguments for `{operation}`")]
+    InvalidArguments { operation: String, source: serde_json::Error },
+    #[error("could not encode `{operation}` as JSON")]
+    Encode { operation: String, source: serde_json::Error },
+    #[error("VM `{vm}` failed to start")]
+    Launch { vm: VmName, source: LaunchError },
+    #[error("cannot attach to the serial console of `{vm}`")]
+    Console { vm: VmName, source: ConsoleError },
     #[error(transparent)]
     Wait(#[from] WaitError),
-    /// A definition without a name.
-    #[error("the VM has no name")]
-    NameMissing,
-    /// Nothing to define a VM from.
-    #[error("there is nothing to define a VM from")]
-    NothingGiven,
-    /// A folder that is to be shared is not there.
-    #[error("there is no folder `{}` to share", path.display())]
-    NoSuchFolder {
-        /// Where it was expected.
-        path: PathBuf,
-    },
-    /// A path that no guest may be given.
-    #[error("`{}` may not be used: {why}", path.display())]
-    UnsafePath {
-        /// The path.
-        path: PathBuf,
-        /// Why.
-        why: String,
-    },
-    /// KVM was asked for and cannot work here.
-    #[error("KVM cannot be used here: {why}")]
-    KvmUnusable {
-        /// Why.
-        why: String,
-    },
-    /// No operation has this name.
-    #[error("there is no operation `{given}`")]
-    NoSuchOperation {
-        /// What was given.
-        given: String,
-        /// Names that look like it.
-        similar: Vec<String>,
-    },
-    /// The arguments of an operation do not fit it.
-    #[error("the arguments of `{operation}` do not fit")]
-    WrongArguments {
-        /// The operation.
-        operation: String,
-        /// What is wrong with them.
-        source: serde_json::Error,
-    },
-    /// A value could not be turned into JSON.
-    #[error("could not write `{operation}` as JSON")]
-    Encode {
-        /// The operation.
-        operation: String,
-        /// Why.
-        source: serde_json::Error,
-    },
-    /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A name that no VM may have.
     #[error(transparent)]
     VmName(#[from] InvalidVmName),
-    /// A name that no drive may have.
     #[error(transparent)]
     NodeName(#[from] InvalidNodeName),
-    /// A name that no snapshot may have.
     #[error(transparent)]
     SnapshotName(#[from] InvalidSnapshotName),
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The binary cannot be used.
     #[error(transparent)]
     Binary(#[from] BinaryError),
-    /// QEMU did not come up.
-    #[error("the VM `{vm}` did not start")]
-    Launch {
-        /// The VM.
-        vm: VmName,
-        /// Why.
-        source: LaunchError,
-    },
-    /// A QMP command got no result.
     #[error(transparent)]
     Qmp(#[from] QmpError),
-    /// A QMP command was not sent, or not done.
     #[error(transparent)]
     Command(#[from] CommandError),
-    /// A disk image failed.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// Somebody else is at it.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// QEMU does not answer.
     #[error(transparent)]
-    VmUnresponsive(#[from] VmUnresponsive),
-    /// No event is ever of the type that was asked for.
+    Unresponsive(#[from] VmUnresponsive),
     #[error(transparent)]
     EventType(#[from] UnknownEventType),
-    /// A process could not be signalled.
     #[error(transparent)]
     Process(#[from] ProcessError),
-    /// A path cannot be written down.
     #[error(transparent)]
     Path(#[from] PathNotUtf8),
-    /// There is no firmware for the machine.
     #[error(transparent)]
     Firmware(#[from] FirmwareError),
-    /// A record of a run could not be read.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// The caller cannot be attached to the serial console.
-    #[error("the serial console of `{vm}` cannot be had")]
-    Console {
-        /// The VM.
-        vm: VmName,
-        /// Why.
-        source: ConsoleError,
-    },
-    /// A device was not plugged in or out, or not changed.
     #[error(transparent)]
-    Hotplug(#[from] DeviceError),
-    /// Keys were not pressed.
+    Device(#[from] DeviceError),
     #[error(transparent)]
     Keyboard(#[from] KeyboardError),
-    /// There is no picture of the screen.
     #[error(transparent)]
     Screen(#[from] ScreenError),
-    /// There is no log to read.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// A plug-in was registered twice.
     #[error(transparent)]
     Plugin(#[from] DuplicateName),
+}
+
+impl Error {
+    /// Makes the error of an action that the state of a VM does not allow.
+    pub(crate) fn wrong_state(entry: &VmEntry, transition: InvalidTransition) -> Self {
+        Self::WrongState { vm: entry.name.clone(), status: transition.status, action: transition.action }
+    }
+}
+
+impl Explain for Error {
+    fn explain(&self) -> Explanation {
+        let explain = Explanation::new;
+        match self {
+            Self::NoSuchVm { similar, .. } => {
+                explain("vm.not-found", Fault::NotFound).did_you_mean(similar).or_hint("list the VMs with `maqet ls`")
+            }
+            Self::AmbiguousVm { .. } => explain("vm.ambiguous", Fault::Usage).hint("use the name, or more of the id"),
+            Self::NoSuchDrive { known, .. } => {
+                choose_from(explain("drive.not-found", Fault::NotFound), "drives", known)
+                    .or_hint("add a disk under `storage` of the VM")
+            }
+            Self::NoSuchSnapshot { vm, drive, name, known } => {
+                choose_from(explain("snapshot.not-found", Fault::NotFound), "snapshots", known).or_hint(format!(
+                    "create it with `maqet snapshot create {vm} {} {}`",
+                    quote(drive),
+                    quote(name)
+                ))
+            }
+            Self::SnapshotExists { vm, drive, name } => explain("snapshot.exists", Fault::State).hint(format!(
+                "choose another name, or remove it with `maqet snapshot rm {vm} {} {}`",
+                quote(drive),
+                quote(name)
+            )),
+            Self::SnapshotsUnsupported { .. } => {
+                explain("snapshot.unsupported", Fault::State).hint("set `type: qcow2` for drives that need snapshots")
+            }
+            Self::WrongState { vm, status, action } => {
+                let explanation = explain("vm.state-conflict", Fault::State);
+                state_hints(vm, *status, *action).into_iter().fold(explanation, Explanation::hint)
+            }
+            Self::RunInUse { vm, pid } => explain("vm.run-in-use", Fault::State)
+                .hint(format!("stop process {pid} (shut down its guest, or `kill {pid}`), then run `maqet start {vm}`"))
+                .hint("adopt it with `maqet cleanup --adopt-orphans`"),
+            Self::StopBusy { vm } => explain("vm.busy", Fault::Busy)
+                .hint("try again later")
+                .hint(format!("kill it with `maqet stop --force {vm}`")),
+            Self::KillFailed { pid, .. } => explain("vm.kill-failed", Fault::Failed)
+                .hint(format!("check process {pid}: it may hang in the kernel on a disk or a share")),
+            Self::Orphaned(_) | Self::DiskOfOrphan { .. } => explain("vm.orphan-conflict", Fault::State)
+                .hint("adopt it with `maqet cleanup --adopt-orphans`")
+                .hint("stop it with `maqet cleanup --end-orphans`"),
+            Self::OrphanWithoutDefinition { .. } => explain("vm.orphan-definition-not-found", Fault::Failed)
+                .hint("stop it with `maqet cleanup --end-orphans`"),
+            Self::Cancelled { .. } => explain("operation.interrupted", Fault::Failed),
+            Self::NameConflict { vm, .. } => explain("config.name-conflict", Fault::Usage)
+                .hint(format!("remove `name` from the files, or set it to `{vm}`")),
+            Self::NameRequired => {
+                explain("vm.name-required", Fault::Usage).hint("set `name:` in the file, or pass `--name`")
+            }
+            Self::ConfigRequired => {
+                explain("config.required", Fault::Usage).hint("pass a YAML file, or `--empty` for a VM of defaults")
+            }
+            Self::FolderMissing { .. } => explain("storage.folder-not-found", Fault::NotFound)
+                .hint("create it, or correct the `path` under `storage`"),
+            Self::PathRefused { .. } => explain("config.path-refused", Fault::Usage).hint("choose another folder"),
+            Self::KvmUnavailable { .. } => {
+                explain("host.kvm-unavailable", Fault::Host).hint("set `accel: tcg` for software emulation")
+            }
+            Self::NoSuchOperation { similar, .. } => explain("operation.not-found", Fault::Usage).did_you_mean(similar),
+            Self::InvalidArguments { .. } => explain("operation.arguments-invalid", Fault::Usage),
+            Self::Encode { .. } => explain("operation.encode-failed", Fault::Failed),
+            Self::VmName(_) => explain("vm.name-invalid", Fault::Usage),
+            Self::NodeName(_) => explain("drive.name-invalid", Fault::Usage),
+            Self::SnapshotName(_) => explain("snapshot.name-invalid", Fault::Usage),
+            Self::Launch { vm, source } => launch_explanation(vm, source),
+            Self::Console { vm, source } => console_explanation(vm, source),
+            Self::Wait(inner) => inner.explain(),
+            Self::Config(inner) => inner.explain(),
+            Self::Store(inner) => inner.explain(),
+            Self::Binary(inner) => inner.explain(),
+            Self::Qmp(inner) => inner.explain(),
+            Self::Command(inner) => inner.explain(),
+            Self::Image(inner) => inner.explain(),
+            Self::Lock(inner) => inner.explain(),
+            Self::Unresponsive(inner) => inner.explain(),
+            Self::EventType(inner) => inner.explain(),
+            Self::Process(inner) => inner.explain(),
+            Self::Path(inner) => inner.explain(),
+            Self::Firmware(inner) => inner.explain(),
+            Self::Record(inner) => inner.explain(),
+            Self::Device(inner) => inner.explain(),
+            Self::Keyboard(inner) => inner.explain(),
+            Self::Screen(inner) => inner.explain(),
+            Self::Log(inner) => inner.explain(),
+            Self::Plugin(inner) => inner.explain(),
+        }
+    }
+}
+
+/// Explains a failed launch, with hints that name the VM.
+fn launch_explanation(vm: &VmName, source: &LaunchError) -> Explanation {
+    let mut explanation = source.explain();
+    if let LaunchError::Exited { .. } = source {
+        explanation.hints = vec![format!("check the command line with `maqet info {vm} --command-line`")];
+    }
+    explanation
+}
+
+/// Explains why a console cannot be attached to, with hints that name the VM.
+fn console_explanation(vm: &VmName, source: &ConsoleError) -> Explanation {
+    let mut explanation = source.explain();
+    match source {
+        ConsoleError::InUse { .. } => {
+            explanation.hints = vec![
+                format!("read its output with `maqet logs {vm} --follow`"),
+                "try again when the other client has detached".to_owned(),
+            ];
+        }
+        ConsoleError::Unavailable { .. } => {
+            explanation.hints = vec![format!(
+                "run `maqet apply {vm} --set serial=console`, then restart the VM with `maqet restart {vm}`"
+            )];
+        }
+        ConsoleError::Failed { .. } => {}
+    }
+    explanation
+}
+
+/// Names what could have been meant by something that was not found.
+fn choose_from(explanation: Explanation, what: &str, known: &[String]) -> Explanation {
+    if known.is_empty() {
+        explanation
+    } else {
+        explanation.hint(format!("choose one of its {what}: {}", known.join(", ")))
+    }
 }
 
 fn names(names: &[VmName]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-const fn refused(action: Action) -> &'static str {
+const fn attempt(action: Action) -> &'static str {
     match action {
-        Action::Start => "it cannot be started now",
-        Action::Stop => "it cannot be stopped",
-        Action::Remove => "it cannot be removed",
-        Action::ChangeDisks => "its disks cannot be changed from outside",
-        Action::Command => "it has no monitor and no console to talk to",
-        Action::Pause => "it cannot be paused",
-        Action::Resume => "it cannot be resumed",
-        Action::Reset => "it cannot be reset",
-    }
-}
-
-impl Error {
-    /// Returns the error this one only wraps, if its own words are that one's.
-    fn inner(&self) -> Option<&dyn Explain> {
-        match self {
-            Self::Config(inner) => Some(inner),
-            Self::Store(inner) => Some(inner),
-            Self::Binary(inner) => Some(inner),
-            Self::Launch { source, .. } => Some(source),
-            Self::Qmp(inner) => Some(inner),
-            Self::Command(inner) => Some(inner),
-            Self::Image(inner) => Some(inner),
-            Self::Lock(inner) => Some(inner),
-            Self::VmUnresponsive(inner) => Some(inner),
-            Self::EventType(inner) => Some(inner),
-            Self::Process(inner) => Some(inner),
-            Self::Path(inner) => Some(inner),
-            Self::Firmware(inner) => Some(inner),
-            Self::Record(inner) => Some(inner),
-            Self::Console { source, .. } => Some(source),
-            Self::Wait(inner) => Some(inner),
-            Self::Hotplug(inner) => Some(inner),
-            Self::Keyboard(inner) => Some(inner),
-            Self::Screen(inner) => Some(inner),
-            Self::Log(inner) => Some(inner),
-            Self::Plugin(inner) => Some(inner),
-            Self::NoSuchFolder { .. }
-            | Self::UnsafePath { .. }
-            | Self::OtherName { .. }
-            | Self::NoSuchVm { .. }
-            | Self::AmbiguousVm { .. }
-            | Self::NoSuchDrive { .. }
-            | Self::NoSuchSnapshot { .. }
-            | Self::SnapshotTaken { .. }
-            | Self::SnapshotsUnsupported { .. }
-            | Self::WrongState { .. }
-            | Self::RunsByHand { .. }
-            | Self::StillAlive { .. }
-            | Self::Orphaned(_)
-            | Self::DiskOfOrphan { .. }
-            | Self::OrphanUnknown { .. }
-            | Self::StillBusy { .. }
-            | Self::NameMissing
-            | Self::NothingGiven
-            | Self::KvmUnusable { .. }
-            | Self::NoSuchOperation { .. }
-            | Self::WrongArguments { .. }
-            | Self::Encode { .. }
-            | Self::VmName(_)
-            | Self::NodeName(_)
-            | Self::SnapshotName(_) => None,
-        }
-    }
-}
-
-impl Explain for Error {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::NoSuchVm { .. } => "vm.not-found",
-            Self::AmbiguousVm { .. } => "vm.ambiguous",
-            Self::NoSuchDrive { .. } => "drive.not-found",
-            Self::NoSuchSnapshot { .. } => "snapshot.not-found",
-            Self::SnapshotTaken { .. } => "snapshot.name-taken",
-            Self::SnapshotsUnsupported { .. } => "snapshot.unsupported",
-            Self::WrongState { .. } => "vm.wrong-state",
-            Self::RunsByHand { .. } => "vm.runs-by-hand",
-            Self::StillAlive { .. } => "vm.still-alive",
-            Self::StillBusy { .. } => "vm.still-busy",
-            Self::Orphaned(_) | Self::DiskOfOrphan { .. } => "vm.orphaned",
-            Self::OrphanUnknown { .. } => "vm.orphan-unknown",
-            Self::NameMissing => "vm.name-missing",
-            Self::NothingGiven => "config.nothing-given",
-            Self::NoSuchFolder { .. } => "storage.folder-missing",
-            Self::UnsafePath { .. } => "config.unsafe-path",
-            Self::OtherName { .. } => "config.other-name",
-            Self::KvmUnusable { .. } => "host.kvm-unusable",
-            Self::NoSuchOperation { .. } => "operation.not-found",
-            Self::WrongArguments { .. } => "operation.wrong-arguments",
-            Self::Encode { .. } => "operation.encode",
-            Self::VmName(_) => "vm.name-invalid",
-            Self::NodeName(_) => "drive.name-invalid",
-            Self::SnapshotName(_) => "snapshot.name-invalid",
-            wrapping => wrapping.inner().map_or("failed", Explain::code),
-        }
-    }
-
-    fn fault(&self) -> Fault {
-        match self {
-            Self::NoSuchFolder { .. }
-            | Self::NoSuchVm { .. }
-            | Self::NoSuchDrive { .. }
-            | Self::NoSuchSnapshot { .. } => Fault::NotFound,
-            Self::Orphaned(_)
-            | Self::DiskOfOrphan { .. }
-            | Self::SnapshotTaken { .. }
-            | Self::WrongState { .. }
-            | Self::RunsByHand { .. }
-            | Self::SnapshotsUnsupported { .. } => Fault::State,
-            Self::AmbiguousVm { .. }
-            | Self::UnsafePath { .. }
-            | Self::OtherName { .. }
-            | Self::NameMissing
-            | Self::NothingGiven
-            | Self::NoSuchOperation { .. }
-            | Self::WrongArguments { .. }
-            | Self::VmName(_)
-            | Self::NodeName(_)
-            | Self::SnapshotName(_) => Fault::Usage,
-            Self::KvmUnusable { .. } => Fault::Host,
-            Self::StillBusy { .. } => Fault::Busy,
-            Self::StillAlive { .. } | Self::OrphanUnknown { .. } | Self::Encode { .. } => Fault::Failed,
-            wrapping => wrapping.inner().map_or(Fault::Failed, Explain::fault),
-        }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        let similar_or =
-            |similar: &[String], otherwise: &str| vec![did_you_mean(similar).unwrap_or(otherwise.to_owned())];
-        match self {
-            Self::NoSuchVm { similar, .. } => similar_or(similar, "list the VMs with `maqet ls`"),
-            Self::Orphaned(_) | Self::DiskOfOrphan { .. } => vec![
-                "take it back with `maqet cleanup --adopt-orphans`".to_owned(),
-                "end it with `maqet cleanup --end-orphans`".to_owned(),
-            ],
-            Self::OrphanUnknown { .. } => vec!["end it with `maqet cleanup --end-orphans`".to_owned()],
-            Self::AmbiguousVm { .. } => vec!["give more of the id, or the name".to_owned()],
-            Self::NoSuchDrive { known, .. } if known.is_empty() => {
-                vec!["give the VM a disk under `storage`".to_owned()]
-            }
-            Self::NoSuchDrive { known, .. } => vec![format!("choose one of its drives: {}", known.join(", "))],
-            Self::NoSuchSnapshot { vm, drive, given, known } if known.is_empty() => {
-                vec![format!("make it with `maqet snapshot create {vm} {drive} {}`", quote(given))]
-            }
-            Self::NoSuchSnapshot { known, .. } => vec![format!("choose one of its snapshots: {}", known.join(", "))],
-            Self::SnapshotTaken { vm, drive, name } => {
-                vec![
-                    "choose another name".to_owned(),
-                    format!("remove the one that is there with `maqet snapshot rm {vm} {drive} {}`", quote(name)),
-                ]
-            }
-            Self::SnapshotsUnsupported { .. } => vec!["use a drive with `type: qcow2`".to_owned()],
-            Self::WrongState { vm, status, action } => state_hints(vm, *status, *action),
-            Self::RunsByHand { vm, pid } => {
-                vec![
-                    format!("end process {pid} (shut its guest down, or `kill {pid}`), then `maqet start {vm}`"),
-                    "or have the VM take it over with `maqet cleanup --adopt-orphans`".to_owned(),
-                ]
-            }
-            Self::StillBusy { vm } => {
-                vec!["try again once it is done".to_owned(), format!("or kill it with `maqet stop --force {vm}`")]
-            }
-            Self::StillAlive { pid, .. } => {
-                vec![format!("look at process {pid}: it may hang in the kernel on a disk or a share")]
-            }
-            Self::NameMissing => vec!["give it one with `name:` in the file or with `--name`".to_owned()],
-            Self::NothingGiven => vec!["name a YAML file, or say `--empty`".to_owned()],
-            Self::NoSuchFolder { .. } => vec!["make it, or correct the `path` under `storage`".to_owned()],
-            Self::OtherName { .. } => vec!["leave `name` out of the files, or apply them to that VM".to_owned()],
-            Self::UnsafePath { .. } => vec!["choose a folder of your own".to_owned()],
-            Self::KvmUnusable { .. } => vec!["set `accel: tcg` for software emulation".to_owned()],
-            Self::NoSuchOperation { similar, .. } => did_you_mean(similar).into_iter().collect(),
-            Self::WrongArguments { .. }
-            | Self::Encode { .. }
-            | Self::VmName(_)
-            | Self::NodeName(_)
-            | Self::SnapshotName(_) => Vec::new(),
-            Self::Launch { vm, .. } | Self::Console { vm, .. } => {
-                let hints = self.inner().map(Explain::hints).unwrap_or_default();
-                hints.into_iter().map(|hint| hint.replace(" VM ", &format!(" {vm} "))).collect()
-            }
-            wrapping => wrapping.inner().map(Explain::hints).unwrap_or_default(),
-        }
+        Action::Start => "start",
+        Action::Stop => "stop",
+        Action::Remove => "remove",
+        Action::ChangeDisks => "change disks",
+        Action::Command => "connect",
+        Action::Pause => "pause",
+        Action::Resume => "resume",
+        Action::Reset => "reset",
     }
 }
 
 fn state_hints(vm: &VmName, status: Status, action: Action) -> Vec<String> {
     match (action, status.is_live()) {
         (Action::Resume, _) if status == Status::RestoreFailed => {
-            vec![format!("a guest that is half loaded is never let go on; end it with `maqet stop --force {vm}`")]
+            vec![format!("the guest is only partly restored; stop it with `maqet stop --force {vm}`")]
         }
         (Action::Resume, _) if status == Status::Panicked => vec![format!("reset it with `maqet reset {vm}`")],
         (Action::Command | Action::Pause | Action::Resume | Action::Reset, false) => {
@@ -482,10 +289,10 @@ fn state_hints(vm: &VmName, status: Status, action: Action) -> Vec<String> {
         }
         (Action::Remove, true) => vec![
             format!("stop it first with `maqet stop {vm}`"),
-            format!("or end and remove it in one go with `maqet rm --force {vm}`"),
+            format!("kill and remove it with `maqet rm --force {vm}`"),
         ],
         (Action::ChangeDisks, true) => vec![format!("stop it first with `maqet stop {vm}`")],
-        (Action::Start, true) => vec![format!("end it with `maqet stop --force {vm}`, then start it again")],
+        (Action::Start, true) => vec![format!("stop it with `maqet stop --force {vm}`, then start it again")],
         (_, _) => Vec::new(),
     }
 }

@@ -34,20 +34,20 @@ mod start;
 mod vm;
 mod wait;
 
-pub use app::copying::CopyingStore;
+pub use app::App;
 pub use app::operations::{Done, Effect, Operation, OperationTable};
+pub use app::ports::{Folders, Ports};
 pub use app::settings::{EffectiveSetting, Settings};
 pub use app::timeouts::Timeouts;
-pub use app::{App, Folders, Ports};
 pub use device::error::DeviceError;
 pub use duration::{HumanDuration, InvalidDuration};
 pub use error::Error;
-pub use event::bus::{Delivery, EventStream, Observer};
+pub use event::bus::{Delivery, EventListener, EventStream};
 pub use event::filter::UnknownEventType;
 pub use event::reader::{Cursor, RecorderPosition, ShownEvent};
 pub use input::keyboard_error::KeyboardError;
 pub use input::screen::{Picture, ScreenError};
-pub use job::progress::{Progress, ProgressStream};
+pub use job::{Progress, ProgressStream};
 pub use maintenance::{Area, Finding, Maintenance, Severity};
 pub use qmp::{
     CommandError, Completions, InvalidLine, QmpArguments, QmpLine, QmpShell, completions, read_command, read_reply,

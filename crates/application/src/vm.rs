@@ -1,4 +1,11 @@
-//! The state of a VM, and what changes it: observing, reconciling, orphans, shutting down.
+//! The state of a VM: finding it out, recording it, and ending it.
+//!
+//! - [`observe`] computes the state from the recorded run, the process, QEMU's own event log and the monitor's answer;
+//!   it writes nothing. The rules are [`maqet_domain::vm::Status`].
+//! - [`reconcile`] writes down what happened unobserved, such as a guest that powered off overnight.
+//! - [`orphan`] finds QEMU processes whose VM is not in the store.
+//! - [`shutdown`] stops a VM: power-down, quit, SIGTERM, SIGKILL.
+//! - [`monitor`] finds the monitors of a running VM; [`unresponsive`] is the error of a QEMU that does not answer.
 
 pub(crate) mod monitor;
 pub(crate) mod observe;

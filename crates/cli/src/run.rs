@@ -65,7 +65,7 @@ async fn open(global: &Global, environment: &Environment) -> Result<Maqet, Failu
     tracing::debug!(data = %settings.data_dir.display(), runtime = %settings.runtime_dir.display(),
         database = without_credentials(&settings.database), file = ?settings.config_file, "settings");
     let (is_quiet, format) = (global.quiet, global.format);
-    Ok(Maqet::builder(settings).observer(Arc::new(move |event: &Event| tell(event, is_quiet, format))).open().await?)
+    Ok(Maqet::builder(settings).listener(Arc::new(move |event: &Event| tell(event, is_quiet, format))).open().await?)
 }
 
 /// Says on standard error what nobody asked for and somebody has to know: that a hook failed.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::error::{Explain, Fault};
+use crate::error::{Explain, Explanation, Fault};
 use crate::text::similar;
 
 /// Something with a name to be found under.
@@ -29,12 +29,8 @@ pub struct DuplicateName {
 }
 
 impl Explain for DuplicateName {
-    fn code(&self) -> &'static str {
-        "plugin.duplicate-name"
-    }
-
-    fn fault(&self) -> Fault {
-        Fault::Usage
+    fn explain(&self) -> Explanation {
+        Explanation::new("plugin.duplicate-name", Fault::Usage)
     }
 }
 

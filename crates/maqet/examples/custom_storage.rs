@@ -60,7 +60,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let text = "storage: [{name: scratch, type: blank, size: 1M}]\n".to_owned();
     let document = Document { name: "web.yaml".to_owned(), folder: folder.path().into(), text };
-    maqet.run(Add { documents: vec![document], name: Some("web".to_owned()), ..Add::default() }).await?;
+    maqet.run(Add::new(vec![document]).name("web".to_owned())).await?;
     let info = maqet.run(Info { vm: "web".to_owned(), command_line: true, origin: false }).await?;
 
     let line = info.command_line.unwrap_or_default();

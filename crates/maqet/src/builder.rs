@@ -12,8 +12,7 @@ use maqet_adapters_qemu::{
     QemuMonitors,
 };
 use maqet_application::{
-    App, CopyingStore, Error, EventStream, Folders, Maintenance, Observer, Operation, OperationTable, Ports, config,
-    operation,
+    App, Error, EventListener, EventStream, Folders, Maintenance, Operation, OperationTable, Ports, config, operation,
 };
 use maqet_domain::machine::ConfigHandler;
 use maqet_domain::machine::builtin_handlers;
@@ -29,7 +28,6 @@ use crate::{OpenError, Settings, StoreFactories, StoreSetup, fault};
 /// An open instance of maqet, which runs operations.
 pub struct Maqet {
     app: App,
-    operations: OperationTable,
     settings: Settings,
 }
 
@@ -41,7 +39,7 @@ pub struct Builder {
     handlers: Vec<Arc<dyn ConfigHandler>>,
     drivers: Vec<Arc<dyn StorageDriver>>,
     operations: OperationTable,
-    observers: Vec<Arc<dyn Observer>>,
+    listeners: Vec<Arc<dyn EventListener>>,
     faults: FaultPoints,
 }
 
@@ -61,7 +59,7 @@ impl Maqet {
             handlers: Vec::new(),
             drivers: Vec::new(),
             operations: operation::table(),
-            observers: Vec::new(),
+            listeners: Vec::new(),
             faults,
         }
     }
@@ -73,7 +71,7 @@ impl Maqet {
 
     /// Runs an operation by its name, with JSON arguments.
     pub async fn call(&self, name: &str, arguments: Value) -> Result<Value, Error> {
-        self.operations.call(&self.app, name, arguments).await
+        self.app.call(name, arguments).await
     }
 
     /// Returns a stream of the events of this instance from now on; a slow reader learns how many it missed.
@@ -85,7 +83,7 @@ impl Maqet {
 
     /// Returns the operations by their names.
     pub fn operations(&self) -> &OperationTable {
-        &self.operations
+        self.app.operations()
     }
 
     /// Returns the application, for everything that is not an operation.
@@ -132,10 +130,10 @@ impl Builder {
         Self { operations: self.operations.on::<O>(), ..self }
     }
 
-    /// Adds one that hears of every event of this instance, as it is written.
+    /// Adds a listener that is called with every event of this instance, once it is written.
     #[must_use]
-    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
-        self.observers.push(observer);
+    pub fn listener(mut self, listener: Arc<dyn EventListener>) -> Self {
+        self.listeners.push(listener);
         self
     }
 
@@ -165,9 +163,12 @@ impl Builder {
             effective: self.settings.effective(),
         };
         let ports = ports(store, &self.settings, &self.faults);
-        let app = App::new(ports, folders, handlers, drivers).with_settings(settings).with_fault_points(self.faults);
-        let app = self.observers.into_iter().fold(app, App::with_observer);
-        Ok(Maqet { app, operations: self.operations, settings: self.settings })
+        let app = App::new(ports, folders, handlers, drivers)
+            .with_settings(settings)
+            .with_operations(self.operations)
+            .with_fault_points(self.faults);
+        let app = self.listeners.into_iter().fold(app, App::with_listener);
+        Ok(Maqet { app, settings: self.settings })
     }
 }
 
@@ -197,12 +198,11 @@ async fn open_store(
     };
     let StoreSetup { store, maintenance } = setup;
     let maintenance = maintenance.unwrap_or_else(|| Arc::new(NoMaintenance::new(name.clone(), Arc::clone(&store))));
-    let store = Arc::new(CopyingStore::new(store, Arc::clone(&copies) as _));
     Ok(OpenedStore { name, store, maintenance, copies })
 }
 
 /// Chooses the adapters of `doctor` and `cleanup`.
-fn upkeep(store: &OpenedStore, settings: &Settings) -> Maintenance {
+fn maintenance(store: &OpenedStore, settings: &Settings) -> Maintenance {
     let folders = OurFolders {
         data: settings.data_dir.clone(),
         storage: settings.data_dir.join("storage"),
@@ -225,7 +225,7 @@ fn ports(store: OpenedStore, settings: &Settings, faults: &FaultPoints) -> Ports
     let login_name = settings.environment.get("LOGNAME").map(|name| name.to_string_lossy().into_owned());
     let hypervisor = QemuHypervisor::new(environment.clone(), settings.cache_dir.clone());
     Ports {
-        upkeep: upkeep(&store, settings),
+        maintenance: maintenance(&store, settings),
         store: store.store,
         hypervisor: Arc::new(hypervisor.with_fault_points(faults.clone())),
         monitors: Arc::new(QemuMonitors),

@@ -18,7 +18,7 @@ use crate::permissions::{InsecureFiles, Insecurity};
 pub enum ReadError {
     #[error("cannot read `{}`", path.display())]
     Io { path: PathBuf, source: std::io::Error },
-    #[error("`{}` is too large for a configuration: more than {} bytes", path.display(), limits::CONFIG_BYTES)]
+    #[error("`{}` is too large for a configuration: more than {} bytes", path.display(), limits::MAX_CONFIG_BYTES)]
     TooLarge { path: PathBuf },
     #[error("`{}` is not UTF-8 text: invalid byte at offset {offset}", path.display())]
     NotText { path: PathBuf, offset: usize },
@@ -69,11 +69,11 @@ pub fn read_document(path: &Path, insecure_files: InsecureFiles) -> Result<Docum
 
 /// Reads a stream as if it were the file `path` in `folder`.
 pub(crate) fn read_from(stream: impl Read, path: &Path, folder: PathBuf) -> Result<Document, ReadError> {
-    let limit = u64::try_from(limits::CONFIG_BYTES).unwrap_or(u64::MAX);
+    let limit = u64::try_from(limits::MAX_CONFIG_BYTES).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
     let read = stream.take(limit.saturating_add(1)).read_to_end(&mut bytes);
     read.map_err(|source| ReadError::Io { path: path.to_owned(), source })?;
-    if bytes.len() > limits::CONFIG_BYTES {
+    if bytes.len() > limits::MAX_CONFIG_BYTES {
         return Err(ReadError::TooLarge { path: path.to_owned() });
     }
     let text = String::from_utf8(bytes)

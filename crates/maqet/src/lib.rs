@@ -12,8 +12,8 @@
 //! let settings = Settings::discover(&Environment::from_process(), &Default::default())?;
 //! let maqet = Maqet::open(settings).await?;
 //! # let _ = async {
-//! maqet.run(Start { vm: "web".to_owned(), timeout: None }).await?;
-//! println!("{}", maqet.run(Status { vm: "web".to_owned() }).await?.status);
+//! maqet.run(Start::new("web")).await?;
+//! println!("{}", maqet.run(Status::new("web")).await?.status);
 //! # Ok::<(), maqet::Error>(()) };
 //! # Ok(())
 //! # }
@@ -42,9 +42,9 @@ pub use stores::{StoreFactories, StoreFactory, StoreSetup};
 
 pub use maqet_application::config::{self, ConfigError, Document};
 pub use maqet_application::{
-    App, Area, BusyReason, CopyingStore, DeviceError, Done, Effect, EffectiveSetting, Error, Finding, Folders,
-    HumanDuration, InvalidDuration, KeyboardError, Maintenance, Operation, OperationTable, Picture, Ports, Progress,
-    ProgressStream, ScreenError, Severity, SizeMismatch, StopMethod, Timeouts, VmStatus, limits, operation,
+    App, Area, BusyReason, DeviceError, Done, Effect, EffectiveSetting, Error, Finding, Folders, HumanDuration,
+    InvalidDuration, KeyboardError, Maintenance, Operation, OperationTable, Picture, Ports, Progress, ProgressStream,
+    ScreenError, Severity, SizeMismatch, StopMethod, Timeouts, VmStatus, limits, operation,
 };
 // Commands of QMP.
 pub use maqet_application::{
@@ -53,6 +53,6 @@ pub use maqet_application::{
 // What can be waited for.
 pub use maqet_application::{Condition, InvalidCondition, LastLines, Pattern, WaitError};
 // What happened, and hearing of it.
-pub use maqet_application::{Cursor, Delivery, EventStream, Observer, RecorderPosition, ShownEvent};
+pub use maqet_application::{Cursor, Delivery, EventListener, EventStream, RecorderPosition, ShownEvent};
 pub use maqet_domain as domain;
 pub use maqet_domain::{Explain, Fault};

@@ -419,7 +419,7 @@ fn test_stop_defined_vm_changes_nothing() {
 
     let stopped = home.maqet(["stop", "web", "--format", "json"]).run().ok().json_value();
 
-    assert_eq!(stopped["how"], "nothing");
+    assert_eq!(stopped["method"], "none");
 }
 
 #[test]

@@ -24,7 +24,7 @@ const RUN: &str = "boot, started_at, phase, end_reason, ended_at, pid, start_tic
 /// The database is a backup from the first run; the VM was started `times` since then.
 #[test]
 fn test_start_with_unknown_qemu_of_vm_explains_adoption() {
-    for (times, code, hint) in [(1, "vm.runs-by-hand", 1), (2, "vm.orphaned", 0)] {
+    for (times, code, hint) in [(1, "vm.run-in-use", 1), (2, "vm.orphan-conflict", 0)] {
         let home = TestHome::new();
         let file = home.write("vm.yaml", paused("  - {name: hdd, size: 1M}\n"));
         home.json(&["add", file.to_str().unwrap()]);
@@ -49,7 +49,7 @@ fn test_start_with_unknown_qemu_of_vm_explains_adoption() {
         home.json(&["start", "other"]);
         let plug = ["qmp", "device-add", "other", "virtio-blk-pci", "--file", image.to_str().unwrap()];
         let held = home.json_error(&plug, 4);
-        assert_eq!(held["code"], "vm.orphaned", "{held}");
+        assert_eq!(held["code"], "vm.orphan-conflict", "{held}");
         assert!(held.to_string().contains(&pid.to_string()), "{held}");
         home.json(&["stop", "other", "--force"]);
         home.json(&["cleanup", "--adopt-orphans"]);
@@ -96,7 +96,7 @@ fn test_start_missing_shared_folder_creates_no_disk() {
 
     let refused = home.maqet(["add", "--start", "--format", "json"]).arg(&file).run().code(3);
 
-    assert!(refused.stderr.contains("storage.folder-missing"), "{refused}");
+    assert!(refused.stderr.contains("storage.folder-not-found"), "{refused}");
     assert_eq!(images(&home), Vec::<PathBuf>::new());
     assert_eq!(home.json(&["status", "web"])["status"], "defined");
     assert_eq!(home.json(&["info", "web"])["storage"][0]["exists"], false);

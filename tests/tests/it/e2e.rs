@@ -30,12 +30,12 @@ fn test_linux_guest_full_lifecycle_works() {
     let answer = home.json(&["qmp", "web", "query-status"]);
     assert_eq!(answer["status"], "running");
     let refused = home.json_error(&["snapshot", "create", "web", "hdd", "clean"], 4);
-    assert_eq!(refused["code"], "vm.wrong-state");
+    assert_eq!(refused["code"], "vm.state-conflict");
     let refused = home.json_error(&["rm", "web"], 4);
-    assert_eq!(refused["code"], "vm.wrong-state");
+    assert_eq!(refused["code"], "vm.state-conflict");
 
     let stopped = home.json(&["stop", "web"]);
-    assert_eq!((&stopped["status"], &stopped["how"]), (&json!("stopped"), &json!("power-down")));
+    assert_eq!((&stopped["status"], &stopped["method"]), (&json!("stopped"), &json!("power-down")));
     assert_eq!(stopped["reason"], "guest-shutdown");
 
     let removed = home.json(&["rm", "web"]);
@@ -67,7 +67,7 @@ fn test_snapshot_load_on_stopped_vm_restores_content() {
     assert!(listed[0]["created_at"].as_str().unwrap().ends_with('Z'));
 
     let taken = home.json_error(&["snapshot", "create", "web", "hdd", "clean"], 4);
-    assert_eq!(taken["code"], "snapshot.name-taken");
+    assert_eq!(taken["code"], "snapshot.exists");
     home.json(&["snapshot", "load", "web", "hdd", "clean"]);
     qemu_io("read -P 0 0 64k");
 
@@ -162,7 +162,7 @@ fn test_stop_paused_guest_uses_quit_without_waiting() {
 
     let stopped = home.maqet(["stop", "web", "--format", "json"]).run().ok();
 
-    assert_eq!(stopped.json_value()["how"], "quit");
+    assert_eq!(stopped.json_value()["method"], "quit");
     assert!(stopped.duration < Duration::from_secs(20), "{:?}", stopped.duration);
 }
 
@@ -176,7 +176,7 @@ fn test_stop_guest_without_acpi_uses_next_method() {
 
     let stopped = home.json(&["stop", "web", "--timeout", "500ms"]);
 
-    assert_eq!((&stopped["how"], &stopped["reason"]), (&json!("quit"), &json!("host-quit")));
+    assert_eq!((&stopped["method"], &stopped["reason"]), (&json!("quit"), &json!("host-quit")));
 }
 
 #[test]
@@ -344,7 +344,7 @@ fn test_stop_with_busy_monitor_does_not_kill() {
     drop(held);
     let stopped = stop.wait().ok().json_value();
 
-    assert_eq!(stopped["how"], "quit");
+    assert_eq!(stopped["method"], "quit");
 }
 
 #[test]

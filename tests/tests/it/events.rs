@@ -83,7 +83,7 @@ fn test_events_of_one_run_merge_maqet_and_qemu_in_order() {
     assert_eq!(home.json(&["events", "--since", "2999-01-01T00:00:00Z"]), json!([]));
     assert_eq!(home.json_error(&["events", "wep"], 3)["code"], "vm.not-found");
     let mistyped = home.json_error(&["events", "--type", "vm.strated"], 2);
-    assert_eq!(mistyped["code"], "events.no-such-type");
+    assert_eq!(mistyped["code"], "events.type-not-found");
     assert!(mistyped["hints"][0].as_str().unwrap().contains("`vm.started`"), "{mistyped}");
     assert!(home.maqet(["events", "--since", "soon"]).run().code(2).stderr.contains("10m"));
 }
@@ -109,7 +109,7 @@ fn test_events_unobserved_end_is_reported_once_with_reason() {
     let ends = home.json(&["events", "--type", "vm.stopped"]);
 
     assert_eq!(ends.as_array().unwrap().len(), 1, "{ends}");
-    assert_eq!((&ends[0]["data"]["reason"], &ends[0]["data"]["how"]), (&json!("crashed"), &json!("unseen")));
+    assert_eq!((&ends[0]["data"]["reason"], &ends[0]["data"]["method"]), (&json!("crashed"), &json!("unobserved")));
 }
 
 #[test]

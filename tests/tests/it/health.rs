@@ -243,7 +243,7 @@ fn test_orphan_is_listed_and_can_be_adopted() {
     assert_eq!((&listed[0]["name"], listed[0]["pid"].as_i64(), &listed[0]["id"]), (&json!("web"), Some(pid), &id));
     assert_eq!(home.json(&["ls"]).as_array().unwrap().len(), 2);
     assert_eq!(home.json(&["status", "web"])["status"], "orphaned");
-    assert_eq!(home.json_error(&["stop", "web"], 4)["code"], "vm.orphaned");
+    assert_eq!(home.json_error(&["stop", "web"], 4)["code"], "vm.orphan-conflict");
     assert_eq!(find(&findings(&home, &["--fix"], 1), "stale-files", "problem")["subject"], "web");
 
     let left = outcomes(&items(&home, &[], 0));
@@ -278,7 +278,7 @@ fn test_orphan_with_other_pid_than_recorded_is_running() {
     assert_eq!((&status["status"], &status["pid"]), (&json!("paused"), &json!(pid)));
     assert_eq!((&again["changed"], &again["pid"]), (&json!(false), &json!(pid)));
     assert_eq!(state["status"], "prelaunch");
-    assert_eq!(home.json(&["stop", "web"])["how"], "quit");
+    assert_eq!(home.json(&["stop", "web"])["method"], "quit");
     assert_eq!(home.qemu_pids(), Vec::<i32>::new());
 }
 

@@ -280,9 +280,9 @@ fn test_device_add_system_or_used_file_is_refused() {
 
     blk(home.path("missing.qcow2").to_str().unwrap(), 3, "device.file-missing");
     blk(home.root().to_str().unwrap(), 2, "device.not-a-file");
-    blk("/dev/null", 2, "config.unsafe-path");
-    blk("/etc/passwd", 2, "config.unsafe-path");
-    blk(home.path(".ssh/key.qcow2").to_str().unwrap(), 2, "config.unsafe-path");
+    blk("/dev/null", 2, "config.path-refused");
+    blk("/etc/passwd", 2, "config.path-refused");
+    blk(home.path(".ssh/key.qcow2").to_str().unwrap(), 2, "config.path-refused");
     let posing = blk(home.path("posing.img").to_str().unwrap(), 2, "device.format-unsure");
     assert!(posing["message"].as_str().unwrap().contains("looks like `qcow2`"), "{posing}");
 

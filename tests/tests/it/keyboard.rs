@@ -234,7 +234,7 @@ fn test_keys_errors_are_reported_before_sending() {
     assert_eq!(untypable["code"], "keys.character-unsupported");
     assert!(untypable["message"].as_str().unwrap().contains("`ü` (U+00FC) in line 2, column 2"), "{untypable}");
     assert!(layout.contains("there are us, uk, de, fr") || layout.contains("did you mean"), "{layout}");
-    assert_eq!((&hold["code"], &stopped["code"]), (&json!("keys.hold-invalid"), &json!("vm.wrong-state")));
+    assert_eq!((&hold["code"], &stopped["code"]), (&json!("keys.hold-invalid"), &json!("vm.state-conflict")));
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn test_type_reads_stdin_and_files_and_refuses_empty_ones() {
     let nothing = error(&["-"], &empty, 2);
     let no_line = error(&["--file", empty.to_str().unwrap()], &text, 2);
 
-    assert_eq!((&by_text["code"], &by_flag["code"]), (&json!("vm.wrong-state"), &json!("vm.wrong-state")));
+    assert_eq!((&by_text["code"], &by_flag["code"]), (&json!("vm.state-conflict"), &json!("vm.state-conflict")));
     assert_eq!(nothing["message"], "there is nothing in `standard input` to type");
     assert!(no_line["message"].as_str().unwrap().contains("/empty` to type"), "{no_line}");
 }

@@ -107,7 +107,7 @@ fn check_pasted_line(example: &str) {
     let mut pasted = shell.spawn().unwrap();
     let by_hand = words_of_the_running(&home);
     let refused = home.json_error(&["start", example], 4);
-    assert_eq!((&refused["code"], words_of_the_running(&home)), (&json!("vm.runs-by-hand"), by_hand.clone()));
+    assert_eq!((&refused["code"], words_of_the_running(&home)), (&json!("vm.run-in-use"), by_hand.clone()));
     for qemu in home.qemu_pids() {
         assert!(Command::new("kill").arg(qemu.to_string()).status().unwrap().success());
     }

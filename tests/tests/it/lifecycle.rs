@@ -27,7 +27,7 @@ fn test_pause_and_resume_match_qemu_and_are_repeatable() {
     assert_eq!((&resumed["status"], &resumed["changed"]), (&json!("running"), &json!(true)));
     assert_eq!(home.json(&["resume", "web"])["changed"], false);
     home.json(&["stop", "web", "--force"]);
-    assert_eq!(home.json_error(&["pause", "web"], 4)["code"], "vm.wrong-state");
+    assert_eq!(home.json_error(&["pause", "web"], 4)["code"], "vm.state-conflict");
 }
 
 #[test]
@@ -53,11 +53,11 @@ fn test_restart_uses_new_process_and_boot_number() {
 
     let again = home.json(&["restart", "web", "--force"]);
 
-    assert_eq!((&again["status"], &again["how"], &again["boot"]), (&json!("running"), &json!("kill"), &json!(2)));
+    assert_eq!((&again["status"], &again["method"], &again["boot"]), (&json!("running"), &json!("sigkill"), &json!(2)));
     assert_ne!(again["pid"], before["pid"]);
     home.json(&["stop", "web", "--force"]);
     let from_stopped = home.json(&["restart", "web"]);
-    assert_eq!((&from_stopped["status"], &from_stopped["how"]), (&json!("running"), &json!("nothing")));
+    assert_eq!((&from_stopped["status"], &from_stopped["method"]), (&json!("running"), &json!("none")));
     home.json(&["stop", "web", "--force"]);
 }
 
@@ -109,7 +109,7 @@ fn test_status_of_frozen_qemu_is_busy_and_not_dead() {
     let listed = home.json(&["ls"]);
     std::process::Command::new("kill").args(["-CONT", &pid]).status().unwrap();
 
-    assert_eq!((&frozen["status"], &frozen["busy"]["with"]), (&json!("busy"), &json!("sigstop")));
+    assert_eq!((&frozen["status"], &frozen["busy"]["reason"]), (&json!("busy"), &json!("sigstop")));
     assert_eq!(frozen["pid"].to_string(), pid);
     assert_eq!(listed[0]["status"], "busy");
     assert_eq!(home.json(&["status", "web"])["status"], "running");
@@ -129,7 +129,7 @@ fn test_stop_of_vm_killed_meanwhile_is_not_a_guest_shutdown() {
     std::process::Command::new("kill").args(["-9", &pid]).status().unwrap();
     let stopped = stopping.wait().ok().json_value();
 
-    assert_eq!((&stopped["how"], &stopped["reason"]), (&json!("unseen"), &json!("unknown")));
+    assert_eq!((&stopped["method"], &stopped["reason"]), (&json!("unobserved"), &json!("unknown")));
     assert_eq!(home.json(&["status", "web"])["reason"], "unknown");
 }
 
@@ -147,6 +147,6 @@ fn test_stop_force_works_without_lock_files() {
 
     assert_eq!(refused["code"], "lock.failed");
     assert!(refused["hints"].to_string().contains("maqet doctor"), "{refused}");
-    assert_eq!((&stopped["how"], &stopped["status"]), (&json!("kill"), &json!("stopped")));
+    assert_eq!((&stopped["method"], &stopped["status"]), (&json!("sigkill"), &json!("stopped")));
     assert_eq!(home.qemu_pids(), Vec::<i32>::new());
 }

@@ -90,7 +90,7 @@ fn test_status_while_main_loop_hangs_is_busy() {
     assert_eq!(foreign.line(), json!({"return": {}}));
     let after = home.json(&["status", "web"]);
 
-    assert_eq!((&hanging["status"], &hanging["busy"]["with"]), (&json!("busy"), &json!("main-loop")));
+    assert_eq!((&hanging["status"], &hanging["busy"]["reason"]), (&json!("busy"), &json!("main-loop")));
     assert_eq!(after["status"], "paused");
     home.json(&["stop", "web", "--force"]);
 }

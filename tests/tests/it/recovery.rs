@@ -110,7 +110,7 @@ fn test_snapshot_killed_keeps_lock_until_qemu_img_exits() {
     let _ = create.kill();
 
     let status = home.json(&["status", "web"]);
-    assert_eq!((&status["status"], &status["busy"]["with"]), (&json!("busy"), &json!("snapshot.create")));
+    assert_eq!((&status["status"], &status["busy"]["reason"]), (&json!("busy"), &json!("snapshot.create")));
     let tool = status["busy"]["pid"].as_i64().unwrap();
     assert_ne!(tool, killed);
     let refused = home.json_error(&["start", "web"], 75);

@@ -50,7 +50,7 @@ impl Deaf {
     }
 
     fn cause(&self) -> Value {
-        self.status()["busy"]["with"].clone()
+        self.status()["busy"]["reason"].clone()
     }
 
     /// Asserts that read-only commands work, and report the VM as busy with the reason.
@@ -60,7 +60,7 @@ impl Deaf {
         let listed = &self.home.json(&["ls"])[0];
         let inspected = self.home.json(&["inspect", "web"]);
 
-        assert_eq!((&status["status"], &status["busy"]["with"]), (&json!("busy"), &json!(cause)));
+        assert_eq!((&status["status"], &status["busy"]["reason"]), (&json!("busy"), &json!(cause)));
         assert_eq!(status["pid"], self.pid.as_raw_nonzero().get());
         assert_eq!((&listed["status"], &listed["pid"]), (&json!("busy"), &status["pid"]));
         assert_eq!(inspected["pid"], status["pid"]);
@@ -83,10 +83,10 @@ impl Deaf {
     #[track_caller]
     fn check_refusals(&self, because: &str) {
         for command in ["start", "pause", "resume", "reset", "rm"] {
-            let said = self.check_refused(&[command, "web"], "vm.deaf");
+            let said = self.check_refused(&[command, "web"], "vm.unresponsive");
             assert!(said.contains(because) && said.contains("maqet stop --force web"), "{command}: {said}");
         }
-        let said = self.check_refused(&["snapshot", "create", "web", "hdd", "one"], "vm.deaf");
+        let said = self.check_refused(&["snapshot", "create", "web", "hdd", "one"], "vm.unresponsive");
         assert!(said.contains(because), "{said}");
         let waited = self.home.json_error(&["wait", "web", "--for", "qmp", "--timeout", "200ms"], 124);
         assert!(waited["message"].as_str().unwrap().contains(because), "{waited}");
@@ -116,7 +116,7 @@ fn test_qemu_stopped_by_signal_is_reported_by_all_commands() {
     vm.check_looks("sigstop");
     vm.check_refusals("stopped by a signal");
     for arguments in [&["stop", "web"][..], &["restart", "web"], &["qmp", "web", "query-status"]] {
-        let said = vm.check_refused(arguments, "vm.deaf");
+        let said = vm.check_refused(arguments, "vm.unresponsive");
         assert!(said.contains(&format!("kill -CONT {}", vm.pid.as_raw_nonzero())), "{arguments:?}: {said}");
     }
     vm.check_looks("sigstop");
@@ -146,7 +146,7 @@ fn test_qemu_blocked_is_reported_by_all_commands() {
 
     vm.check_looks("main-loop");
     vm.check_refusals("main loop");
-    let stop = vm.check_refused(&["stop", "web", "--timeout", "1s", "--quiet"], "vm.still-busy");
+    let stop = vm.check_refused(&["stop", "web", "--timeout", "1s", "--quiet"], "vm.busy");
     assert!(stop.contains("writing its disks"), "{stop}");
     // Another command has the monitor.
     vm.check_refused(&["qmp", "web", "query-status", "--timeout", "1s"], "qmp.queue-timed-out");

@@ -36,12 +36,12 @@ fn check_zombies() {
         (&status["status"], &status["reason"], &status["pid"]),
         (&json!("stopped"), &json!("crashed"), &json!(null))
     );
-    assert_eq!(home.json(&["stop", "web"])["how"], "nothing");
+    assert_eq!(home.json(&["stop", "web"])["method"], "none");
 
     let stopped = start(&home);
-    assert_eq!(home.json(&["stop", "web"])["how"], "quit");
+    assert_eq!(home.json(&["stop", "web"])["method"], "quit");
     let forced = start(&home);
-    assert_eq!(home.json(&["stop", "web", "--force"])["how"], "kill");
+    assert_eq!(home.json(&["stop", "web", "--force"])["method"], "sigkill");
     let removed = start(&home);
     home.json(&["rm", "web", "--force"]);
 

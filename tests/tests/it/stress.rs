@@ -31,8 +31,8 @@ struct Done {
 /// The errors to expect while others work on the same VMs.
 const EXPECTED: [&str; 9] = [
     "lock.held",
-    "vm.wrong-state",
-    "vm.deaf",
+    "vm.state-conflict",
+    "vm.unresponsive",
     "vm.not-found",
     // A forced stop does not wait for other clients, nor for a start.
     "vm.start-refused",

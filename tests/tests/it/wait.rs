@@ -59,7 +59,7 @@ fn test_wait_for_vm_that_dies_ends_at_once_with_reason() {
     kill(&pid);
 
     let error = waiting.wait().code(4).json_error()["error"].clone();
-    assert_eq!(error["code"], "wait.ended");
+    assert_eq!(error["code"], "wait.vm-unavailable");
     assert!(error["message"].as_str().unwrap().contains("QEMU crashed or was killed"), "{error}");
     assert_eq!(stopped.wait().ok().json_value()["met"], json!(["stopped"]));
     let never = home.json_error(&["wait", "web", "--for", "qmp"], 4);
@@ -110,7 +110,7 @@ fn test_wait_for_file_and_unserved_port_works() {
 
     waiting.wait().ok();
     let nowhere = home.json_error(&["wait", "web", "--for", "port:22"], 2);
-    assert_eq!(nowhere["code"], "wait.no-forward");
+    assert_eq!(nowhere["code"], "wait.forward-not-found");
     home.json(&["stop", "web", "--force"]);
 }
 

@@ -1,4 +1,4 @@
-//! What an operation is, and how one is called by name.
+//! What an operation is, and the table that calls one by name.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -17,18 +17,18 @@ use serde_json::Value;
 
 use crate::{App, Error};
 
-/// What an operation does to the world.
+/// What an operation changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// It only looks.
+    /// It reads.
     Reads,
-    /// It changes what runs; told as an event, and no part of the history.
+    /// It changes what is running; that is an event, and not part of the history.
     Acts,
-    /// It changes definitions, snapshots or storage; part of the history.
+    /// It changes definitions, snapshots or storage; that is part of the history.
     Changes,
 }
 
-/// One thing maqet can do: the struct is its arguments.
+/// An operation; the struct holds its arguments.
 ///
 /// The same struct is the library's call, the JSON arguments and the history record.
 ///
@@ -36,7 +36,7 @@ pub enum Effect {
 /// # async fn example(app: &maqet_application::App) -> Result<(), maqet_application::Error> {
 /// use maqet_application::operation::Status;
 ///
-/// let status = app.run(Status { vm: "web".to_owned() }).await?;
+/// let status = app.run(Status::new("web")).await?;
 /// println!("{}", status.status);
 /// # Ok(())
 /// # }
@@ -45,17 +45,17 @@ pub trait Operation: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The name: the path on the command line, with dots.
     const NAME: &'static str;
 
-    /// What it does to the world.
+    /// What it changes.
     const EFFECT: Effect;
 
     /// What it returns.
     type Output: Serialize + Send;
 
-    /// Does it: reads, decides, acts through ports, and returns what is to be written.
+    /// Reads, decides, acts through ports, and returns what is to be written.
     fn run(&self, app: &App) -> impl Future<Output = Result<Done<Self::Output>, Error>> + Send;
 }
 
-/// What an operation has done, and what is to be written of it.
+/// The result of an operation, and what is to be written.
 pub struct Done<T> {
     pub(crate) value: T,
     pub(crate) changes: ChangeSet,
@@ -76,21 +76,21 @@ impl<T> Done<T> {
         Self { changes, vm: Some(vm), ..Self::reading(value) }
     }
 
-    /// Tells of something that happened.
+    /// Publishes an event.
     #[must_use]
-    pub fn telling(mut self, event: Event) -> Self {
+    pub fn event(mut self, event: Event) -> Self {
         self.changes.events.push(event);
         self
     }
 
-    /// Says which VM it is about, where nothing is written of it.
+    /// Names the VM, where nothing is written about it.
     #[must_use]
     pub(crate) fn about(mut self, vm: VmId) -> Self {
         self.vm = Some(vm);
         self
     }
 
-    /// Names the call that takes the change back.
+    /// Names the call that reverts the change.
     #[must_use]
     pub fn undone_by<O: Operation>(mut self, inverse: &O) -> Self {
         self.inverse = call_of(inverse).ok();
@@ -103,14 +103,14 @@ impl<T> Done<T> {
         Done { value: change(value), changes, vm, inverse, guards, forgotten }
     }
 
-    /// Removes the sockets and records of a VM that is gone, once that is written.
+    /// Removes the sockets and records of a removed VM once that is written.
     #[must_use]
     pub(crate) fn forgetting(mut self, sockets: PathBuf, records: PathBuf) -> Self {
         self.forgotten = Some((sockets, records));
         self
     }
 
-    /// Keeps a lock until everything is written.
+    /// Holds a lock until everything is written.
     #[must_use]
     pub fn holding(mut self, guard: Box<dyn Guard>) -> Self {
         self.guards.push(guard);
@@ -125,25 +125,25 @@ pub(crate) fn call_of<O: Operation>(operation: &O) -> Result<Call, Error> {
     Ok(Call { operation: O::NAME.to_owned(), arguments })
 }
 
-type Answer<'a> = Pin<Box<dyn Future<Output = Result<Value, Error>> + Send + 'a>>;
+type CallFuture<'a> = Pin<Box<dyn Future<Output = Result<Value, Error>> + Send + 'a>>;
 
-/// Operations by their names, for callers that speak JSON.
+/// Operations by name, for callers that use JSON.
 #[derive(Default, Clone)]
 pub struct OperationTable {
     entries: Vec<(&'static str, Effect, Arc<dyn ErasedOperation>)>,
 }
 
 trait ErasedOperation: Send + Sync {
-    fn call<'a>(&'a self, app: &'a App, arguments: Value) -> Answer<'a>;
+    fn call<'a>(&'a self, app: &'a App, arguments: Value) -> CallFuture<'a>;
 }
 
 struct Erased<O>(std::marker::PhantomData<fn() -> O>);
 
 impl<O: Operation> ErasedOperation for Erased<O> {
-    fn call<'a>(&'a self, app: &'a App, arguments: Value) -> Answer<'a> {
+    fn call<'a>(&'a self, app: &'a App, arguments: Value) -> CallFuture<'a> {
         Box::pin(async move {
             let operation: O = serde_json::from_value(arguments)
-                .map_err(|source| Error::WrongArguments { operation: O::NAME.to_owned(), source })?;
+                .map_err(|source| Error::InvalidArguments { operation: O::NAME.to_owned(), source })?;
             let output = app.run(operation).await?;
             serde_json::to_value(output).map_err(|source| Error::Encode { operation: O::NAME.to_owned(), source })
         })
@@ -151,7 +151,7 @@ impl<O: Operation> ErasedOperation for Erased<O> {
 }
 
 impl OperationTable {
-    /// Adds an operation under its name; a name added twice is the later one's.
+    /// Adds an operation under its name, replacing one of that name.
     #[must_use]
     pub fn on<O: Operation>(mut self) -> Self {
         self.entries.retain(|(name, _, _)| *name != O::NAME);
@@ -164,7 +164,7 @@ impl OperationTable {
         self.entries.iter().map(|(name, _, _)| *name).collect()
     }
 
-    /// Returns what the operation does to the world.
+    /// Returns what the operation changes.
     pub fn effect(&self, name: &str) -> Option<Effect> {
         self.entries.iter().find(|(known, _, _)| *known == name).map(|(_, effect, _)| *effect)
     }
@@ -172,7 +172,7 @@ impl OperationTable {
     /// Runs the operation `name` with JSON arguments.
     pub async fn call(&self, app: &App, name: &str, arguments: Value) -> Result<Value, Error> {
         let Some((_, _, operation)) = self.entries.iter().find(|(known, _, _)| *known == name) else {
-            return Err(Error::NoSuchOperation { given: name.to_owned(), similar: similar(name, self.names()) });
+            return Err(Error::NoSuchOperation { name: name.to_owned(), similar: similar(name, self.names()) });
         };
         operation.call(app, arguments).await
     }

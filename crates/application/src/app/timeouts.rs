@@ -30,15 +30,15 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            start: limits::START,
-            power_down: limits::POWER_DOWN,
-            quit: limits::QUIT,
-            term: limits::TERM,
-            kill: limits::KILL,
-            lock: limits::LOCK,
-            qmp: limits::QMP_COMMAND,
-            hook: limits::HOOK,
-            wait: limits::WAIT,
+            start: limits::START_TIMEOUT,
+            power_down: limits::POWER_DOWN_TIMEOUT,
+            quit: limits::QUIT_TIMEOUT,
+            term: limits::SIGTERM_TIMEOUT,
+            kill: limits::SIGKILL_TIMEOUT,
+            lock: limits::LOCK_TIMEOUT,
+            qmp: limits::QMP_COMMAND_TIMEOUT,
+            hook: limits::HOOK_TIMEOUT,
+            wait: limits::WAIT_TIMEOUT,
         }
     }
 }

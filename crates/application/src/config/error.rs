@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use maqet_domain::config::Problem;
-use maqet_domain::error::{Explain, Fault};
+use maqet_domain::error::{Explain, Explanation, Fault};
 
 use super::Document;
 
@@ -75,12 +75,8 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Explain for ConfigError {
-    fn code(&self) -> &'static str {
-        "config.invalid"
-    }
-
-    fn fault(&self) -> Fault {
-        Fault::Usage
+    fn explain(&self) -> Explanation {
+        Explanation::new("config.invalid", Fault::Usage)
     }
 }
 

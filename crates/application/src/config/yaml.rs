@@ -35,8 +35,8 @@ pub(super) fn read_noting(source: &str, text: &str, problems: &mut Vec<Problem>)
 
 fn tree(source: &str, text: &str, problems: &mut Vec<Problem>) -> Result<Node, Problem> {
     let source: Arc<str> = source.into();
-    if text.len() > limits::CONFIG_BYTES {
-        let message = format!("the file has {} bytes; {} is the most", text.len(), limits::CONFIG_BYTES);
+    if text.len() > limits::MAX_CONFIG_BYTES {
+        let message = format!("the file has {} bytes; {} is the most", text.len(), limits::MAX_CONFIG_BYTES);
         return Err(problem(message, SourceLocation::named(source)));
     }
     let options = serde_yaml::options! {
@@ -48,11 +48,11 @@ fn tree(source: &str, text: &str, problems: &mut Vec<Problem>) -> Result<Node, P
         // So are tags, but for those of what a merge key takes in, which are not passed on.
         reject_unsupported_tags: text.contains("<<"),
         budget: serde_yaml::budget! {
-            max_depth: limits::CONFIG_DEPTH,
-            max_nodes: limits::CONFIG_NODES,
+            max_depth: limits::MAX_CONFIG_DEPTH,
+            max_nodes: limits::MAX_CONFIG_NODES,
         },
         alias_limits: serde_yaml::alias_limits! {
-            max_total_replayed_events: limits::CONFIG_ALIASED,
+            max_total_replayed_events: limits::MAX_CONFIG_ALIASED,
         },
     };
     let tree: Tree = serde_yaml::from_str_with_options(text, options).map_err(|error| refusal(&error, &source))?;
@@ -137,8 +137,8 @@ fn refusal(error: &serde_yaml::Error, source: &Arc<str>) -> Problem {
         serde_yaml::Error::Budget { .. } => (
             format!(
                 "the file holds more than a configuration may: {} values, those of aliases counted each time, {} deep",
-                limits::CONFIG_NODES,
-                limits::CONFIG_DEPTH
+                limits::MAX_CONFIG_NODES,
+                limits::MAX_CONFIG_DEPTH
             ),
             None,
         ),
@@ -147,7 +147,7 @@ fn refusal(error: &serde_yaml::Error, source: &Arc<str>) -> Problem {
             Some("give each a file of its own; several files are merged".to_owned()),
         ),
         serde_yaml::Error::AliasReplayLimitExceeded { .. } => {
-            (format!("the aliases of the file stand for more than {} values", limits::CONFIG_ALIASED), None)
+            (format!("the aliases of the file stand for more than {} values", limits::MAX_CONFIG_ALIASED), None)
         }
         other => {
             let text = other.to_string();
@@ -415,7 +415,7 @@ mod tests {
     fn test_yaml_too_deep_or_too_much_through_an_alias_is_told_as_that() {
         let list = |inner: &str| "[".repeat(20) + inner + &"]".repeat(20);
         let deep = format!("x: &a {}\ny: {}\n", list("1"), list("*a"));
-        let most = format!("x: &a [{}]\ny: [*a, *a]\n", "1, ".repeat(limits::CONFIG_ALIASED - 10));
+        let most = format!("x: &a [{}]\ny: [*a, *a]\n", "1, ".repeat(limits::MAX_CONFIG_ALIASED - 10));
 
         let told = [deep, most].map(|text| read("f", &text).unwrap_err()[0].message.clone());
 
@@ -426,7 +426,7 @@ mod tests {
     #[test]
     fn test_yaml_too_deep_or_too_large_is_refused() {
         assert!(read("f", &"[".repeat(100)).is_err());
-        assert!(read("f", &"#".repeat(limits::CONFIG_BYTES + 1)).is_err());
+        assert!(read("f", &"#".repeat(limits::MAX_CONFIG_BYTES + 1)).is_err());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::session::{HotplugSession, PERIPHERAL, items};
 use crate::limits;
+use crate::vm::monitor::info_usernet;
 
 /// What came of removing what is behind a device.
 #[derive(Debug, Default)]
@@ -48,11 +49,11 @@ impl HotplugSession<'_> {
     /// Removes what is behind a device that went a moment ago: QEMU may hold it for another moment.
     pub(crate) async fn remove_soon(&self, backends: &[Backend]) -> Result<Removal, QmpError> {
         let mut removal = self.remove_now(backends).await?;
-        for _ in 1..limits::BACK_END_TRIES {
+        for _ in 1..limits::BACKEND_REMOVAL_TRIES {
             if removal.in_use.is_none() {
                 break;
             }
-            tokio::time::sleep(limits::BACK_END_PAUSE).await;
+            tokio::time::sleep(limits::BACKEND_REMOVAL_INTERVAL).await;
             self.remove_into(&mut removal, backends).await?;
         }
         Ok(removal)
@@ -93,7 +94,7 @@ impl HotplugSession<'_> {
             let fate = if link_names(&network).iter().any(is) { Fate::InUse } else { Fate::Missing };
             return Ok((fate, Vec::new()));
         }
-        let shown = self.app.usernet(&self.run).await;
+        let shown = info_usernet(self.app, &self.run).await;
         self.ask(&QmpCommand::new("netdev_del").with("id", name)).await?;
         Ok((Fate::Removed, shown.map(|shown| forwards_of(name, &shown)).unwrap_or_default()))
     }

@@ -15,7 +15,7 @@ use maqet_domain::vm::{Action, ProcessIdentity, Run, VmEntry, VmName};
 use serde_json::{Value, json};
 
 use crate::device::error::DeviceError;
-use crate::vm::orphan::orphan_among;
+use crate::vm::unresponsive::ensure_responsive;
 use crate::{App, Error};
 
 /// Where the devices with an id are in QEMU's tree of objects.
@@ -65,12 +65,12 @@ impl App {
         let (guard, vm) = self.lock_within(vm, operation, patience).await?;
         let entry = vm.entry;
         if let Some(run) = entry.run.clone()
-            && let Some(process) = self.live_process(&run).await
+            && let Some(process) = self.observer().live_process(&run).await
         {
-            self.ensure_responsive(&entry.name, &process)?;
+            ensure_responsive(&*self.ports.processes, &entry.name, &process)?;
             return Ok(HotplugSession { app: self, entry, run, process, deadline, guard });
         }
-        let status = self.observe_locked(&entry).await.status;
+        let status = self.observer().observe_locked(&entry).await.status;
         Err(Error::WrongState { vm: entry.name, status, action: Action::Command })
     }
 
@@ -97,8 +97,8 @@ impl App {
             return Err(DeviceError::Relative { path: file.to_owned() }.into());
         }
         let purpose = if readonly { Purpose::Read } else { Purpose::Share };
-        if let Some(why) = self.why_refused(file, purpose).await {
-            return Err(Error::UnsafePath { path: file.to_owned(), why });
+        if let Some(why) = self.preflight().refusal_reason(file, purpose).await {
+            return Err(Error::PathRefused { path: file.to_owned(), reason: why });
         }
         match self.ports.paths.kind(file).await {
             PathKind::File => {}
@@ -293,7 +293,7 @@ impl HotplugSession<'_> {
             // As in `Failed to get "write" lock` (7.2).
             Err(QmpError::Refused { description, .. }) if description.contains("\" lock") => {
                 let by = self.app.ports.images.user(file).await;
-                let orphan = orphan_among(self.app, by.as_ref()).await;
+                let orphan = self.app.orphans().among_users(by.as_ref()).await;
                 let in_use = ImageError::InUse { path: PathBuf::from(file), by };
                 Err(match orphan {
                     Some(pid) => Error::DiskOfOrphan { vm: self.entry.name.clone(), pid, source: in_use.into() },

@@ -1,44 +1,44 @@
-//! The event bus: whoever lives in this process hears of what its operations did.
+//! The event bus: events of this instance, for listeners and readers in the same process.
 //!
-//! What other processes did, and what QEMU did by itself, is in the records; the operation
-//! [`Events`](crate::operation::Events) reads it all.
+//! Events of other processes and of QEMU are in the store and the QMP logs; the operation
+//! [`Events`](crate::operation::Events) reads all of them.
 
 use std::sync::{Arc, OnceLock};
 
 use maqet_domain::event::Event;
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use crate::limits::EVENTS_HELD;
+use crate::limits::EVENT_STREAM_CAPACITY;
 
-/// Hears of every event of this instance, before the operation that made it returns.
+/// Is called with every event of this instance, before the operation that made it returns.
 ///
-/// Called once the event is written, on the thread of the operation: whoever has much to do with it hands it on.
-pub trait Observer: Send + Sync {
-    /// Hears of an event.
-    fn observe(&self, event: &Event);
+/// The event is written by then. The call is on the thread of the operation: hand longer work to another one.
+pub trait EventListener: Send + Sync {
+    /// Receives an event.
+    fn receive(&self, event: &Event);
 }
 
-impl<F: Fn(&Event) + Send + Sync> Observer for F {
-    fn observe(&self, event: &Event) {
+impl<F: Fn(&Event) + Send + Sync> EventListener for F {
+    fn receive(&self, event: &Event) {
         self(event);
     }
 }
 
-/// What a reader of an [`EventStream`] is told.
+/// What a reader of an [`EventStream`] receives.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Delivery {
-    /// This happened.
+    /// An event.
     Event(Arc<Event>),
-    /// The reader was slow, and that many events before the next one are lost to it; they are in the store.
+    /// The reader was slow and missed this many events before the next one; they are in the store.
     Missed(u64),
 }
 
-/// The events of this instance from the moment it was made, a bounded number of them waiting to be read.
+/// The events of this instance since the stream was made, a bounded number of them waiting to be read.
 #[derive(Debug)]
 pub struct EventStream(broadcast::Receiver<Arc<Event>>);
 
 impl EventStream {
-    /// Waits for what is next; `None` once the instance is gone.
+    /// Waits for the next one; `None` once the instance is dropped.
     pub async fn next(&mut self) -> Option<Delivery> {
         match self.0.recv().await {
             Ok(event) => Some(Delivery::Event(event)),
@@ -48,29 +48,29 @@ impl EventStream {
     }
 }
 
-/// Tells events to those who want to hear of them.
+/// Publishes events to listeners and streams.
 #[derive(Default)]
 pub(crate) struct Bus {
-    observers: Vec<Arc<dyn Observer>>,
-    /// Made with the first reader: most instances have none.
+    listeners: Vec<Arc<dyn EventListener>>,
+    /// Made for the first reader: most instances have none.
     sender: OnceLock<broadcast::Sender<Arc<Event>>>,
 }
 
 impl Bus {
-    pub(crate) fn add(&mut self, observer: Arc<dyn Observer>) {
-        self.observers.push(observer);
+    pub(crate) fn add(&mut self, listener: Arc<dyn EventListener>) {
+        self.listeners.push(listener);
     }
 
     pub(crate) fn subscribe(&self) -> EventStream {
-        EventStream(self.sender.get_or_init(|| broadcast::channel(EVENTS_HELD).0).subscribe())
+        EventStream(self.sender.get_or_init(|| broadcast::channel(EVENT_STREAM_CAPACITY).0).subscribe())
     }
 
-    pub(crate) fn tell(&self, event: &Event) {
-        for observer in &self.observers {
-            observer.observe(event);
+    pub(crate) fn publish(&self, event: &Event) {
+        for listener in &self.listeners {
+            listener.receive(event);
         }
         if let Some(sender) = self.sender.get() {
-            // Nobody reads any more: that is no failure.
+            // Without readers this fails, which is fine.
             let _ = sender.send(Arc::new(event.clone()));
         }
     }
@@ -90,11 +90,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn test_stream_slow_reader_is_told_how_many_it_missed() {
+    async fn test_stream_slow_reader_gets_the_number_it_missed() {
         let bus = Bus::default();
         let mut stream = bus.subscribe();
-        for _ in 0..EVENTS_HELD + 3 {
-            bus.tell(&event("vm.started"));
+        for _ in 0..EVENT_STREAM_CAPACITY + 3 {
+            bus.publish(&event("vm.started"));
         }
 
         let first = stream.next().await;
@@ -105,26 +105,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn test_stream_of_a_bus_that_is_gone_ends() {
+    async fn test_stream_of_a_dropped_bus_ends() {
         let bus = Bus::default();
         let mut stream = bus.subscribe();
-        bus.tell(&event("vm.stopped"));
+        bus.publish(&event("vm.stopped"));
         drop(bus);
 
-        assert!(matches!(stream.next().await, Some(Delivery::Event(told)) if told.kind == "vm.stopped"));
+        assert!(matches!(stream.next().await, Some(Delivery::Event(event)) if event.kind == "vm.stopped"));
         assert_eq!(stream.next().await, None);
     }
 
     #[test]
-    fn test_observers_hear_of_every_event_in_order() {
-        let heard = Arc::new(Mutex::new(Vec::new()));
+    fn test_listeners_receive_every_event_in_order() {
+        let received = Arc::new(Mutex::new(Vec::new()));
         let mut bus = Bus::default();
-        let ear = Arc::clone(&heard);
-        bus.add(Arc::new(move |event: &Event| ear.lock().unwrap().push(event.kind.clone())));
+        let log = Arc::clone(&received);
+        bus.add(Arc::new(move |event: &Event| log.lock().unwrap().push(event.kind.clone())));
 
-        bus.tell(&event("vm.started"));
-        bus.tell(&event("vm.stopped"));
+        bus.publish(&event("vm.started"));
+        bus.publish(&event("vm.stopped"));
 
-        assert_eq!(*heard.lock().unwrap(), ["vm.started", "vm.stopped"]);
+        assert_eq!(*received.lock().unwrap(), ["vm.started", "vm.stopped"]);
     }
 }

@@ -17,7 +17,7 @@ pub struct UnknownEventType {
 
 impl Explain for UnknownEventType {
     fn code(&self) -> &'static str {
-        "events.no-such-type"
+        "events.type-not-found"
     }
 
     fn fault(&self) -> Fault {

@@ -1,21 +1,22 @@
-//! Telling the user's hooks of what happened.
+//! Running the user's hooks on events.
 
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::config::{Diagnostics, KeyPath, Node};
 use maqet_domain::event::{Event, kind};
 use maqet_domain::hook::Hook;
-use maqet_domain::port::HookCall;
+use maqet_domain::port::{Clock, HookCall, Hooks, Records, Store};
 use maqet_domain::qmp::QmpEvent;
 use maqet_domain::vm::{Vm, VmId};
 use serde_json::json;
 
-use crate::App;
+use super::reader::{ShownEvent, read_lines};
+use crate::Settings;
 use crate::config::merge;
-use crate::event::reader::{ShownEvent, lines};
 
-/// Hooks that are to be run once the locks of the operation are let go: a hook may well call maqet itself.
+/// Hooks to run once the operation has released its locks: a hook may call maqet itself.
 #[derive(Debug, Default)]
 pub(crate) struct PendingHooks(Mutex<Vec<(Hook, ShownEvent)>>);
 
@@ -29,81 +30,69 @@ impl PendingHooks {
     }
 }
 
-impl App {
+/// Finds the hooks for events, queues them and runs them.
+#[derive(Clone, Copy)]
+pub(crate) struct HookRunner<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) store: &'a dyn Store,
+    pub(crate) records: &'a dyn Records,
+    pub(crate) hooks: &'a dyn Hooks,
+    pub(crate) clock: &'a dyn Clock,
+    /// The folder of the log that takes what hooks print.
+    pub(crate) state: &'a Path,
+    pub(crate) pending: &'a PendingHooks,
+}
+
+impl HookRunner<'_> {
     /// Returns the hooks for the events of a change that is about to be written.
-    ///
-    /// Before it is written, because a VM that is removed takes its own hooks with it.
-    pub(crate) async fn hooks_for(&self, changes: &ChangeSet) -> Vec<(Hook, ShownEvent)> {
+    pub(crate) async fn for_changes(&self, changes: &ChangeSet) -> Vec<(Hook, ShownEvent)> {
         let mut found = Vec::new();
         for event in changes.events.iter().filter(|event| event.kind != kind::HOOK_FAILED) {
-            let mut hooks = self.settings().hooks.clone();
+            let mut hooks = self.settings.hooks.clone();
             if let Some(id) = &event.vm {
-                hooks.extend(self.hooks_of(id, changes).await);
+                hooks.extend(self.of_vm(id, changes).await);
             }
-            let called = hooks.into_iter().filter(|hook| hook.is_for(&event.kind));
-            found.extend(called.map(|hook| (hook, ShownEvent::from_store(event.clone()))));
+            let matching = hooks.into_iter().filter(|hook| hook.is_for(&event.kind));
+            found.extend(matching.map(|hook| (hook, ShownEvent::from_store(event.clone()))));
         }
         found
     }
 
-    pub(crate) fn hooks_later(&self, hooks: Vec<(Hook, ShownEvent)>) {
-        self.pending_hooks().extend(hooks);
+    /// Queues hooks for [`HookRunner::run_pending`].
+    pub(crate) fn queue(&self, hooks: Vec<(Hook, ShownEvent)>) {
+        self.pending.extend(hooks);
     }
 
-    async fn hooks_of(&self, id: &VmId, changes: &ChangeSet) -> Vec<Hook> {
-        let added = changes.changes.iter().find_map(|change| match change {
-            Change::VmAdded(vm) if vm.entry.id == *id => Some(&vm.definition),
-            _ => None,
-        });
-        match added {
-            Some(definition) => self.hooks_in(definition),
-            None => match self.ports.store.by_id(id).await {
-                Ok(Some(vm)) => self.hooks_in(&vm.definition),
-                Ok(None) | Err(_) => Vec::new(),
-            },
-        }
-    }
-
-    /// Returns the hooks of a definition, which was checked when it was stored.
-    fn hooks_in(&self, definition: &Node) -> Vec<Hook> {
-        let defaults = &self.settings().defaults;
-        if defaults.get("hooks").is_none() && definition.get("hooks").is_none() {
-            return Vec::new();
-        }
-        let whole = merge(defaults.clone(), definition.clone());
-        let read = |node| Hook::read_all(&KeyPath::top("hooks"), node, &mut Diagnostics::default());
-        whole.get("hooks").map(read).unwrap_or_default()
-    }
-
-    /// Tells the hooks of a VM of what its QEMU recorded since they were last told; the caller holds its lock.
+    /// Queues the hooks of a VM for the events its QEMU recorded since they last ran; the caller holds its lock.
     ///
-    /// Only the last run counts: what came before was told before the next one was started.
-    pub(crate) async fn catch_up_hooks(&self, vm: &Vm) {
-        let hooks = self.settings().hooks.iter().cloned().chain(self.hooks_in(&vm.definition));
+    /// Only the last run counts: the events of earlier runs were handled before the next one started.
+    pub(crate) async fn catch_up(&self, vm: &Vm) {
+        let hooks = self.settings.hooks.iter().cloned().chain(self.in_definition(&vm.definition));
         let hooks: Vec<Hook> = hooks.filter(Hook::is_for_qemu).collect();
         let (false, Some(run)) = (hooks.is_empty(), &vm.entry.run) else { return };
 
-        let told = self.ports.hooks.told(&run.paths.records).await;
-        let (bytes, reached) = lines(&*self.ports.records, &run.paths, told).await;
-        if reached == told {
+        let position = self.hooks.told(&run.paths.records).await;
+        let (bytes, reached) = read_lines(self.records, &run.paths, position).await;
+        if reached == position {
             return;
         }
         for event in bytes.split(|byte| *byte == b'\n').filter_map(QmpEvent::parse) {
             let event = ShownEvent::from_qmp(event, &vm.entry, run.boot);
-            let called = hooks.iter().filter(|hook| hook.is_for(&event.kind));
-            self.pending_hooks().extend(called.map(|hook| (hook.clone(), event.clone())));
+            let matching = hooks.iter().filter(|hook| hook.is_for(&event.kind));
+            self.pending.extend(matching.map(|hook| (hook.clone(), event.clone())));
         }
-        self.ports.hooks.set_told(&run.paths.records, reached).await;
+        self.hooks.set_told(&run.paths.records, reached).await;
     }
 
-    /// Runs what is to be run; a hook that fails is told as an event, and fails nothing else.
-    pub(crate) async fn run_hooks(&self) {
-        for (hook, event) in self.pending_hooks().take() {
-            let call = self.call_for(&hook, &event);
-            let Err(error) = self.ports.hooks.run(&call).await else { continue };
-            tracing::warn!(%error, command = ?hook.command, event = event.kind, "a hook failed");
-            let failed = Event {
-                at: self.ports.clock.now(),
+    /// Runs the queued hooks, and returns an event for each that failed; a failed hook fails nothing else.
+    pub(crate) async fn run_pending(&self) -> Vec<Event> {
+        let mut failures = Vec::new();
+        for (hook, event) in self.pending.take() {
+            let call = self.call(&hook, &event);
+            let Err(error) = self.hooks.run(&call).await else { continue };
+            tracing::warn!(%error, command = ?hook.command, event = event.kind, "hook failed");
+            failures.push(Event {
+                at: self.clock.now(),
                 kind: kind::HOOK_FAILED.to_owned(),
                 vm: event.vm_id,
                 vm_name: event.vm.as_deref().and_then(|name| name.parse().ok()),
@@ -111,25 +100,47 @@ impl App {
                     "event": event.kind, "command": hook.command, "error": error.to_string(),
                     "log": call.log.to_string_lossy(),
                 }),
-            };
-            let changes = ChangeSet { events: vec![failed], ..ChangeSet::default() };
-            if let Err(error) = self.commit(changes).await {
-                tracing::warn!(%error, "could not write down that a hook failed");
-            }
+            });
+        }
+        failures
+    }
+
+    async fn of_vm(&self, id: &VmId, changes: &ChangeSet) -> Vec<Hook> {
+        let added = changes.changes.iter().find_map(|change| match change {
+            Change::VmAdded(vm) if vm.entry.id == *id => Some(&vm.definition),
+            _ => None,
+        });
+        match added {
+            Some(definition) => self.in_definition(definition),
+            None => match self.store.by_id(id).await {
+                Ok(Some(vm)) => self.in_definition(&vm.definition),
+                Ok(None) | Err(_) => Vec::new(),
+            },
         }
     }
 
-    fn call_for(&self, hook: &Hook, event: &ShownEvent) -> HookCall {
+    /// Returns the hooks of a definition, which was checked when it was stored.
+    fn in_definition(&self, definition: &Node) -> Vec<Hook> {
+        let defaults = &self.settings.defaults;
+        if defaults.get("hooks").is_none() && definition.get("hooks").is_none() {
+            return Vec::new();
+        }
+        let merged = merge(defaults.clone(), definition.clone());
+        let read = |node| Hook::read_all(&KeyPath::top("hooks"), node, &mut Diagnostics::default());
+        merged.get("hooks").map(read).unwrap_or_default()
+    }
+
+    fn call(&self, hook: &Hook, event: &ShownEvent) -> HookCall {
         let mut variables = vec![("MAQET_EVENT", event.kind.clone())];
         variables.extend(event.vm.clone().map(|name| ("MAQET_VM", name)));
         variables.extend(event.vm_id.map(|id| ("MAQET_VM_ID", id.to_string())));
         HookCall {
             command: hook.command.clone(),
             variables,
-            // Its own types: nothing in it can fail to be JSON.
+            // A serialisation of our own types cannot fail.
             input: serde_json::to_string(event).unwrap_or_default() + "\n",
-            deadline: self.timeouts().hook,
-            log: self.folders.state.join("hooks.log"),
+            deadline: self.settings.timeouts.hook,
+            log: self.state.join("hooks.log"),
         }
     }
 }

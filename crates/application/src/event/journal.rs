@@ -1,4 +1,4 @@
-//! The log of what maqet did to a VM: a line for each operation that is more than a look.
+//! The log of a VM: a line for each operation that did more than read.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,17 +12,17 @@ use crate::{App, Error};
 
 /// Which VM an operation was about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Touched {
+pub(crate) enum Subject {
     /// The one its arguments name.
-    AsAsked,
+    Named,
     /// This one.
     Vm(VmId),
-    /// One that is gone, and its log with it.
+    /// One that was removed, together with its log.
     Removed,
 }
 
-/// The arguments that say what was done without a secret in them: what was typed into a guest is nobody's business.
-const TELLING: [&str; 3] = ["command", "drive", "name"];
+/// The arguments that are logged; others may hold secrets, such as a text typed into a guest.
+const LOGGED_ARGUMENTS: [&str; 3] = ["command", "drive", "name"];
 
 /// Returns the log of a VM whose records are in this folder.
 pub(crate) fn journal_file(vm_records: &Path) -> PathBuf {
@@ -30,42 +30,47 @@ pub(crate) fn journal_file(vm_records: &Path) -> PathBuf {
 }
 
 impl App {
-    /// Writes down what came of an operation; that it could not be written changes nothing about it.
-    pub(crate) async fn note<O: Operation>(&self, operation: &O, outcome: Result<Touched, &Error>, took: Duration) {
+    /// Appends the outcome of an operation to the log of its VM; a failure to write is only traced.
+    pub(crate) async fn write_journal<O: Operation>(
+        &self,
+        operation: &O,
+        outcome: Result<Subject, &Error>,
+        elapsed: Duration,
+    ) {
         let arguments = call_of(operation).map(|call| call.arguments).unwrap_or_default();
-        let asked = async || {
-            let given = arguments.get("vm")?.as_str()?;
-            Some(self.vm(given).await.ok()?.entry.id)
+        let named = async || {
+            let name = arguments.get("vm")?.as_str()?;
+            Some(self.vm(name).await.ok()?.entry.id)
         };
         let vm = match outcome {
-            Ok(Touched::Removed) => None,
-            Ok(Touched::Vm(id)) => Some(id),
-            Ok(Touched::AsAsked) | Err(_) => asked().await,
+            Ok(Subject::Removed) => None,
+            Ok(Subject::Vm(id)) => Some(id),
+            Ok(Subject::Named) | Err(_) => named().await,
         };
         let Some(vm) = vm else { return };
 
         let actor = self.ports.host.actor();
-        let said = said(O::NAME, &arguments, outcome.err(), took);
-        let line = format!("{:.3} {said}; pid {}, user {}", self.ports.clock.now(), actor.pid, actor.user);
-        let (_, records) = self.vm_folders(&vm);
-        if let Err(error) = self.ports.journal.append(&journal_file(&records), &on_one_line(&line)).await {
-            tracing::warn!(%error, "could not write down what was done");
+        let summary = summary(O::NAME, &arguments, outcome.err(), elapsed);
+        let line = format!("{:.3} {summary}; pid {}, user {}", self.ports.clock.now(), actor.pid, actor.user);
+        let file = journal_file(&self.folders.vm_records(&vm));
+        if let Err(error) = self.ports.journal.append(&file, &on_one_line(&line)).await {
+            tracing::warn!(%error, "could not append to the log of the VM");
         }
     }
 }
 
-/// Returns what was done and what came of it.
-fn said(name: &str, arguments: &Value, error: Option<&Error>, took: Duration) -> String {
-    let telling = TELLING.iter().filter_map(|key| arguments.get(key)?.as_str());
-    let what: String = telling.flat_map(|value| [" ", value]).collect();
-    let millis = took.as_millis();
+/// Returns what was done and its outcome.
+fn summary(name: &str, arguments: &Value, error: Option<&Error>, elapsed: Duration) -> String {
+    let logged = LOGGED_ARGUMENTS.iter().filter_map(|key| arguments.get(key)?.as_str());
+    let what: String = logged.flat_map(|value| [" ", value]).collect();
+    let millis = elapsed.as_millis();
     match error {
         None => format!("{name}{what}: done in {millis} ms"),
         Some(error) => format!("{name}{what}: failed after {millis} ms: {}: {}", error.code(), error.for_logs()),
     }
 }
 
-/// Makes visible what would begin a line of its own or be obeyed by a terminal.
+/// Escapes what would start a new line or control a terminal.
 fn on_one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() }).collect()
 }
@@ -77,23 +82,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_said_tells_what_and_keeps_what_may_be_secret_to_itself() {
+    fn test_summary_omits_arguments_that_may_be_secret() {
         let arguments = json!({"vm": "web", "command": "set_password", "arguments": {"password": "secret"}});
 
-        let line = said("qmp.run", &arguments, None, Duration::from_millis(3));
+        let line = summary("qmp.run", &arguments, None, Duration::from_millis(3));
 
         assert_eq!(line, "qmp.run set_password: done in 3 ms");
     }
 
     #[test]
-    fn test_said_failure_has_its_code_and_its_words() {
-        let line = said("add", &json!({}), Some(&Error::NameMissing), Duration::ZERO);
+    fn test_summary_failure_has_code_and_message() {
+        let line = summary("add", &json!({}), Some(&Error::NameRequired), Duration::ZERO);
 
-        assert_eq!(line, format!("add: failed after 0 ms: vm.name-missing: {}", Error::NameMissing));
+        assert_eq!(line, format!("add: failed after 0 ms: vm.name-required: {}", Error::NameRequired));
     }
 
     #[test]
-    fn test_on_one_line_line_break_and_escape_are_shown() {
+    fn test_on_one_line_control_characters_are_escaped() {
         assert_eq!(on_one_line("a\nb\u{1b}[2J ö"), "a\\nb\\u{1b}[2J ö");
     }
 }

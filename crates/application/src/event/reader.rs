@@ -94,7 +94,7 @@ impl<'a> EventReader<'a> {
     /// Returns everything since the cursor, in order, and moves it on; all recorders are looked at.
     pub(crate) async fn all(&mut self) -> Result<Told, Error> {
         self.reconcile_if_needed().await;
-        let mut heard = EventWindow::holding(limits::EVENTS_SHOWN);
+        let mut heard = EventWindow::holding(limits::MAX_EVENTS);
         self.ours(&mut heard).await?;
         for entry in self.entries.clone() {
             self.of_recorders(&entry, &mut heard).await;
@@ -105,7 +105,7 @@ impl<'a> EventReader<'a> {
     /// The same, looking only at what can grow: our own events, and the recorders of machines that live.
     pub(crate) async fn news(&mut self) -> Result<Told, Error> {
         self.reconcile_if_needed().await;
-        let mut heard = EventWindow::holding(limits::EVENTS_SHOWN);
+        let mut heard = EventWindow::holding(limits::MAX_EVENTS);
         let before = self.cursor.sequence;
         let told_of = self.ours(&mut heard).await?;
         let mut to_read = self.live();
@@ -127,7 +127,7 @@ impl<'a> EventReader<'a> {
     /// Writes down the ends that nobody brought about, so that they are events, too.
     async fn reconcile_if_needed(&self) {
         for entry in self.live() {
-            self.app.reconcile_if_needed(&entry).await;
+            self.app.reconciler().reconcile_if_needed(&entry).await;
         }
     }
 
@@ -136,7 +136,7 @@ impl<'a> EventReader<'a> {
         let told: HashSet<VmId> =
             events.iter().filter(|event| event.kind.starts_with(QEMU_EVENTS)).filter_map(|event| event.vm_id).collect();
         for entry in self.entries.iter().filter(|entry| told.contains(&entry.id)) {
-            self.app.reconcile(entry).await;
+            self.app.reconciler().reconcile(entry).await;
         }
     }
 
@@ -148,7 +148,7 @@ impl<'a> EventReader<'a> {
     async fn ours(&mut self, heard: &mut EventWindow) -> Result<HashSet<VmId>, Error> {
         let mut told_of = HashSet::new();
         loop {
-            let page = self.app.ports.store.after(self.cursor.sequence, limits::EVENTS_AT_ONCE).await?;
+            let page = self.app.ports.store.after(self.cursor.sequence, limits::EVENT_PAGE).await?;
             let Some(last) = page.last() else { break };
             self.cursor.sequence = last.sequence;
             let is_of_vm = |event: &RecordedEvent| self.vm.is_none_or(|id| event.event.vm == Some(id));
@@ -162,7 +162,7 @@ impl<'a> EventReader<'a> {
 
     /// Reads on in the recorders of a VM; one that cannot be read has nothing to tell.
     async fn of_recorders(&mut self, entry: &VmEntry, heard: &mut EventWindow) {
-        let (sockets, records) = self.app.vm_folders(&entry.id);
+        let (sockets, records) = (self.app.folders.vm_sockets(&entry.id), self.app.folders.vm_records(&entry.id));
         let position = self.cursor.recorders.get(&entry.id).copied();
         let first = position.map_or(BootNumber(0), |position| position.boot);
         for boot in self.app.ports.records.boots(&records).await.into_iter().filter(|boot| *boot >= first) {
@@ -191,7 +191,7 @@ fn lives(entry: &VmEntry) -> bool {
 }
 
 /// Reads whole lines of a flight recorder from `offset` on, and returns where the next ones begin.
-pub(crate) async fn lines(records: &dyn Records, paths: &RunPaths, mut offset: u64) -> (Vec<u8>, u64) {
+pub(crate) async fn read_lines(records: &dyn Records, paths: &RunPaths, mut offset: u64) -> (Vec<u8>, u64) {
     let mut lines = Vec::new();
     while let Some((more, reached)) = some_lines(records, paths, offset).await {
         lines.extend_from_slice(&more);
@@ -202,7 +202,7 @@ pub(crate) async fn lines(records: &dyn Records, paths: &RunPaths, mut offset: u
 
 /// The same for as many lines as are read at once, perhaps none; `None` at the end.
 async fn some_lines(records: &dyn Records, paths: &RunPaths, offset: u64) -> Option<(Vec<u8>, u64)> {
-    let chunk = records.read(&paths.recorder_log(), offset, limits::RECORDER_CHUNK).await.ok()?;
+    let chunk = records.read(&paths.recorder_log(), offset, limits::QMP_LOG_CHUNK_BYTES).await.ok()?;
     // A start that failed is tried again under the same number, with a log of its own.
     if chunk.length < offset {
         return Some((Vec::new(), 0));
@@ -210,7 +210,7 @@ async fn some_lines(records: &dyn Records, paths: &RunPaths, offset: u64) -> Opt
     let mut bytes = chunk.bytes;
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
     // A line that fills a whole chunk is none of QEMU's events, and is passed over.
-    let passed = if whole == 0 && bytes.len() == limits::RECORDER_CHUNK { bytes.len() } else { whole };
+    let passed = if whole == 0 && bytes.len() == limits::QMP_LOG_CHUNK_BYTES { bytes.len() } else { whole };
     if passed == 0 {
         return None;
     }

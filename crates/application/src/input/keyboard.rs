@@ -9,9 +9,9 @@ use maqet_domain::vm::VmEntry;
 use serde::Deserialize;
 
 use crate::input::keyboard_error::KeyboardError;
-use crate::job::progress::Progress;
-use crate::limits::{KEY_EDGE_LONGEST, KEY_EDGE_SHORTEST};
+use crate::limits::{MAX_KEY_INTERVAL, MIN_KEY_INTERVAL};
 use crate::vm::monitor::Monitored;
+use crate::vm::unresponsive::ensure_responsive;
 use crate::{App, Error, HumanDuration};
 
 /// How keys are pressed.
@@ -32,7 +32,7 @@ impl KeyTiming {
         timeout: Option<HumanDuration>,
     ) -> Result<Self, KeyboardError> {
         let interval = interval.map_or(default_interval, HumanDuration::duration);
-        if !(KEY_EDGE_SHORTEST..=KEY_EDGE_LONGEST).contains(&interval) {
+        if !(MIN_KEY_INTERVAL..=MAX_KEY_INTERVAL).contains(&interval) {
             return Err(KeyboardError::InvalidHold { hold: interval });
         }
         Ok(Self { interval, timeout: timeout.map_or(app.timeouts().qmp, HumanDuration::duration) })
@@ -57,20 +57,21 @@ impl App {
         // The lock file exists only while keys are pressed.
         guard.retire();
         let mut session = self.ports.monitors.session(&run.paths, timing.timeout).await?;
+        let job = self.jobs().start(operation, &entry.name, Some(total as u64));
         for (pressed, chord) in chords.iter().enumerate() {
             match press(session.as_mut(), chord, timing).await {
                 Ok(state) if accepts_keys(state) => {}
                 Ok(_) => {
-                    let status = self.observe(&entry).await.status;
+                    let status = self.observer().observe(&entry).await.status;
                     return Err(KeyboardError::Unavailable { vm: entry.name, status, pressed, total }.into());
                 }
                 Err(source) => {
                     // The process may have been stopped meanwhile, which explains the failure.
-                    self.ensure_responsive(&entry.name, &process)?;
+                    ensure_responsive(&*self.ports.processes, &entry.name, &process)?;
                     return Err(KeyboardError::Failed { vm: entry.name, pressed, total, source }.into());
                 }
             }
-            self.progress.tell(|| Progress { operation, vm: entry.name.clone(), done: pressed + 1, total });
+            job.report(pressed as u64 + 1);
         }
         Ok(entry)
     }

@@ -9,7 +9,7 @@ use maqet_domain::qmp::QmpError;
 use maqet_domain::vm::{Status, VmName};
 
 use crate::Error;
-use crate::limits::{KEY_EDGE_LONGEST, TYPED_BYTES};
+use crate::limits::{MAX_KEY_INTERVAL, MAX_TYPED_BYTES};
 
 /// Why keys were not pressed, or not all of them.
 #[derive(Debug, thiserror::Error)]
@@ -25,10 +25,10 @@ pub enum KeyboardError {
     #[error("no keys given")]
     KeysRequired,
     /// The text is too long.
-    #[error("the text has {length} bytes; the limit is {TYPED_BYTES}")]
+    #[error("the text has {length} bytes; the limit is {MAX_TYPED_BYTES}")]
     TextTooLarge { length: usize },
     /// The pause between key events is out of range.
-    #[error("invalid key hold time {hold:?}: expected 1ms to {KEY_EDGE_LONGEST:?}")]
+    #[error("invalid key hold time {hold:?}: expected 1ms to {MAX_KEY_INTERVAL:?}")]
     InvalidHold { hold: Duration },
     /// Another operation types; `source` names it.
     #[error("the keyboard of VM `{vm}` is in use")]

@@ -11,6 +11,7 @@ use maqet_domain::vm::{Run, VmEntry, VmName};
 
 use crate::app::shown;
 use crate::vm::monitor::Monitored;
+use crate::vm::unresponsive::or_unresponsive;
 use crate::{App, Error, HumanDuration};
 
 /// Why there is no screenshot.
@@ -69,7 +70,7 @@ impl App {
     ) -> Result<Picture, Error> {
         let Monitored { entry, run, process } = self.monitored(vm).await?;
         let picture = self.take_picture(&entry, &run, format, timeout).await;
-        self.or_unresponsive(&entry.name, &process, picture)
+        or_unresponsive(&*self.ports.processes, &entry.name, &process, picture)
     }
 
     /// Returns what the first screen shows, as PPM, even if that is one of QEMU's own.

@@ -1,32 +1,51 @@
-//! How far operations have come that can tell.
+//! The progress of jobs, as a stream.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use maqet_domain::vm::VmName;
 use tokio::sync::broadcast::{self, error::RecvError};
 
-/// How far an operation has come.
+/// How far a job is.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Progress {
-    /// Its name.
+    /// The operation, as in `qmp.type`.
     pub operation: &'static str,
     /// The VM.
     pub vm: VmName,
     /// How much is done.
-    pub done: usize,
-    /// How much there is to do.
-    pub total: usize,
+    pub done: u64,
+    /// How much there is to do, in the same unit, where that is known.
+    pub total: Option<u64>,
+    /// How long the job has been running.
+    pub elapsed: Duration,
+}
+
+impl Progress {
+    /// Returns how much is done in a second, once something is done.
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    pub fn rate(&self) -> Option<f64> {
+        (self.done > 0 && !self.elapsed.is_zero()).then(|| self.done as f64 / self.elapsed.as_secs_f64())
+    }
+
+    /// Returns an estimate of the time until the end, where total and rate are known.
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    pub fn eta(&self) -> Option<Duration> {
+        let left = self.total?.saturating_sub(self.done) as f64;
+        Duration::try_from_secs_f64(left / self.rate()?).ok()
+    }
 }
 
 /// How many reports wait for a slow reader; only the newest is of interest.
-const HELD: usize = 16;
+const HELD_REPORTS: usize = 16;
 
-/// The progress of the operations of this instance, from the moment the stream was made; a slow reader misses some.
+/// The progress of the jobs of an instance, since the stream was made; a slow reader misses reports.
 #[derive(Debug)]
 pub struct ProgressStream(broadcast::Receiver<Progress>);
 
 impl ProgressStream {
-    /// Waits for the next report; `None` once the instance is gone.
+    /// Waits for the next report; `None` once the instance is dropped.
     pub async fn next(&mut self) -> Option<Progress> {
         loop {
             match self.0.recv().await {
@@ -38,21 +57,21 @@ impl ProgressStream {
     }
 }
 
-/// Tells progress to those who want to know.
+/// Publishes progress to the streams.
 #[derive(Default)]
-pub(crate) struct ProgressBoard {
-    /// Made with the first reader: most instances have none.
+pub(super) struct ProgressBoard {
+    /// Made for the first reader: most instances have none.
     sender: OnceLock<broadcast::Sender<Progress>>,
 }
 
 impl ProgressBoard {
-    pub(crate) fn watch(&self) -> ProgressStream {
-        ProgressStream(self.sender.get_or_init(|| broadcast::channel(HELD).0).subscribe())
+    pub(super) fn watch(&self) -> ProgressStream {
+        ProgressStream(self.sender.get_or_init(|| broadcast::channel(HELD_REPORTS).0).subscribe())
     }
 
-    pub(crate) fn tell(&self, progress: impl FnOnce() -> Progress) {
+    pub(super) fn publish(&self, progress: impl FnOnce() -> Progress) {
         if let Some(sender) = self.sender.get() {
-            // Nobody may read any more.
+            // Without readers this fails, which is fine.
             let _ = sender.send(progress());
         }
     }

@@ -7,7 +7,7 @@ use maqet_domain::vm::{BootNumber, Ending, Phase, Run, RunPaths, StopReason};
 use super::{Area, Finding, Severity};
 use crate::App;
 use crate::app::shown;
-use crate::vm::orphan::machine_run;
+use crate::vm::orphan::run_of_instance;
 
 /// Whether the database can be asked for VMs now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(crate) enum Access {
 impl App {
     /// Examines the database, and repairs it or backs it up if asked to.
     pub(crate) async fn database_findings(&self, fix: bool) -> (Vec<Finding>, Access) {
-        let care = &self.upkeep().care;
+        let care = &self.maintenance().care;
         match care.check().await {
             Ok(None) => self.absent_finding(fix).await,
             Ok(Some(health)) => (self.sound_findings(&health, fix).await, Access::Usable),
@@ -40,7 +40,7 @@ impl App {
     }
 
     fn subject(&self) -> String {
-        self.upkeep().care.location()
+        self.maintenance().care.location()
     }
 
     fn found_error(&self, error: &StoreError) -> Finding {
@@ -50,7 +50,7 @@ impl App {
 
     /// Tells a database that was never made from one that is gone.
     async fn absent_finding(&self, fix: bool) -> (Vec<Finding>, Access) {
-        let vms = self.upkeep().copies.count().await;
+        let vms = self.maintenance().copies.count().await;
         if vms == 0 {
             let what = "there is none yet; it is made when it is needed";
             return (vec![Finding::new(Severity::Ok, Area::Database, self.subject(), what)], Access::NoneYet);
@@ -85,7 +85,7 @@ impl App {
 
     /// Tells of the newest backup; one is made if fixing was asked for.
     async fn backup_finding(&self, health: &StoreHealth, fix: bool) -> Finding {
-        let care = &self.upkeep().care;
+        let care = &self.maintenance().care;
         let found = |severity, what: String| Finding::new(severity, Area::Database, "backup", what);
         if fix && health.vms > 0 && health.unwritable.is_none() && !health.journal.is_empty() {
             return match care.backup().await {
@@ -104,7 +104,7 @@ impl App {
             return (vec![finding], Access::Unusable);
         }
         let known = self.known_by_copies().await;
-        match self.upkeep().care.repair(known).await {
+        match self.maintenance().care.repair(known).await {
             Ok(mended) => {
                 let mut findings = vec![finding.fixed(in_words(&mended))];
                 for lost in mended.lost {
@@ -122,7 +122,7 @@ impl App {
 
     /// Returns the VMs that are known by their copies, with what can be seen of their last start.
     async fn known_by_copies(&self) -> Vec<KeptVm> {
-        let upkeep = self.upkeep();
+        let upkeep = self.maintenance();
         let mut known = upkeep.copies.all().await;
         if known.is_empty() {
             return known;
@@ -133,7 +133,7 @@ impl App {
             let entry = &mut kept.vm.entry;
             let short = entry.id.short();
             if let Some(machine) = machines.iter().find(|machine| machine.short == short && !machine.is_foreign) {
-                entry.run = Some(machine_run(machine));
+                entry.run = Some(run_of_instance(machine));
                 continue;
             }
             let boots = traces.iter().find_map(|trace| match &trace.kind {
@@ -148,7 +148,7 @@ impl App {
     }
 
     async fn ended_run(&self, id: &maqet_domain::vm::VmId, (boot, started_at): (BootNumber, Timestamp)) -> Run {
-        let (sockets, records) = self.vm_folders(id);
+        let (sockets, records) = (self.folders.vm_sockets(id), self.folders.vm_records(id));
         let paths = RunPaths::new(&sockets, &records, boot);
         let word = self.ports.hypervisor.shutdown_event(&paths).await;
         let ending = word.map_or(Ending { reason: StopReason::Unknown, at: None }, |word| Ending {

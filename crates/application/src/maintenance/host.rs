@@ -21,7 +21,7 @@ impl App {
             findings.push(self.folder_finding(name, folder, fix).await);
         }
         for (name, folder) in self.our_folders() {
-            if let Some(space) = self.upkeep().probe.space(folder).await {
+            if let Some(space) = self.maintenance().probe.space(folder).await {
                 findings.push(space_finding(name, folder, space));
             }
         }
@@ -71,9 +71,9 @@ impl App {
 
     fn open_files_finding(&self) -> Finding {
         let subject = "open files";
-        match self.upkeep().probe.open_files() {
-            limit if limit < limits::OPEN_FILES_WANTED => {
-                let wanted = limits::OPEN_FILES_WANTED;
+        match self.maintenance().probe.open_files() {
+            limit if limit < limits::MIN_OPEN_FILES => {
+                let wanted = limits::MIN_OPEN_FILES;
                 found(Severity::Warning, subject, format!("a process may have {limit} open; {wanted} are wanted"))
                     .cured_by("raise it with `ulimit -n`, or in limits.conf(5)")
             }
@@ -84,7 +84,7 @@ impl App {
     /// Computes the longest path that a socket of ours can have.
     fn socket_finding(&self) -> Finding {
         let vm = self.folders.runtime.join("0".repeat(limits::SHORT_ID_DIGITS));
-        let longest = RunPaths::new(&vm, Path::new("/"), BootNumber(limits::BOOTS_FORESEEN)).longest_socket();
+        let longest = RunPaths::new(&vm, Path::new("/"), BootNumber(limits::MAX_BOOT)).longest_socket();
         let (length, room) = (longest.as_os_str().len(), RunPaths::SOCKET_PATH_MAX);
         let what = format!("their paths have up to {length} bytes, of {room}");
         if length <= room {
@@ -94,7 +94,7 @@ impl App {
     }
 
     async fn folder_finding(&self, name: &str, folder: &Path, fix: bool) -> Finding {
-        let probe = &self.upkeep().probe;
+        let probe = &self.maintenance().probe;
         let Some(facts) = probe.folder(folder).await else {
             return found(Severity::Ok, name, format!("`{}` is made when it is needed", shown(folder)));
         };
@@ -146,10 +146,10 @@ fn space_finding(name: &str, folder: &Path, space: Space) -> Finding {
     let free = in_units(space.free_bytes);
     let what = format!("{free} free of {} where `{}` is", in_units(space.bytes), shown(folder));
     let subject = format!("space of the {name}");
-    let is_low_on_files = space.free_files.is_some_and(|files| files < limits::FREE_FILES_WANTED);
+    let is_low_on_files = space.free_files.is_some_and(|files| files < limits::LOW_FREE_FILES);
     let finding = match space.free_bytes {
-        free if free < limits::FREE_BYTES_NEEDED => found(Severity::Problem, &subject, what),
-        free if free < limits::FREE_BYTES_WANTED => found(Severity::Warning, &subject, what),
+        free if free < limits::MIN_FREE_BYTES => found(Severity::Problem, &subject, what),
+        free if free < limits::LOW_FREE_BYTES => found(Severity::Warning, &subject, what),
         _ if is_low_on_files => found(Severity::Warning, &subject, format!("{what}, and hardly a file can be made")),
         _ => return found(Severity::Ok, &subject, what),
     };

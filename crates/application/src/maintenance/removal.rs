@@ -38,7 +38,7 @@ impl App {
             StaleFileKind::Lock { .. } | StaleFileKind::Temporary => None,
         };
         let Some(id) = id else {
-            self.upkeep().stale_files.remove(trace).await?;
+            self.maintenance().stale_files.remove(trace).await?;
             return Ok(true);
         };
         let mut guard = match self.ports.locks.lock(&LockName::Vm(id), REMOVAL, Duration::ZERO).await {
@@ -59,7 +59,7 @@ impl App {
         if is_needed {
             return Ok(false);
         }
-        self.upkeep().stale_files.remove(trace).await?;
+        self.maintenance().stale_files.remove(trace).await?;
         Ok(true)
     }
 
@@ -67,7 +67,7 @@ impl App {
     async fn is_run_needed(&self, id: &VmId, entry: Option<&VmEntry>, boot: BootNumber) -> bool {
         let run = entry.and_then(|entry| entry.run.as_ref());
         let is_open = run.is_some_and(|run| run.boot == boot && !matches!(run.phase, Phase::Ended(_)));
-        let (sockets, records) = self.vm_folders(id);
+        let (sockets, records) = (self.folders.vm_sockets(id), self.folders.vm_records(id));
         is_open || self.ports.hypervisor.find(&RunPaths::new(&sockets, &records, boot)).await.is_some()
     }
 }

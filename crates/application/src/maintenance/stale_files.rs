@@ -39,7 +39,7 @@ pub(crate) async fn survey(app: &App) -> Result<Rest, Error> {
         beside.extend(records.iter().filter_map(|record| record.path.parent().map(ToOwned::to_owned)));
     }
     let beside: Vec<PathBuf> = beside.into_iter().collect();
-    let leftovers = &app.upkeep().stale_files;
+    let leftovers = &app.maintenance().stale_files;
     let traces = leftovers.traces(&beside).await;
     let machines = leftovers.machines().await;
     let entries = app.ports.store.list().await?;

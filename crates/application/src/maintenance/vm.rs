@@ -5,9 +5,8 @@ use maqet_domain::storage::Preparation;
 use maqet_domain::vm::{Phase, Status, Vm, VmEntry};
 
 use super::{Area, Finding, Severity, in_full};
-use crate::app::copying::kept;
+use crate::app::commit::kept_vm;
 use crate::app::shown;
-use crate::vm::unresponsive::deaf;
 use crate::{App, Error};
 
 impl App {
@@ -50,7 +49,8 @@ impl App {
     }
 
     async fn binary_finding(&self, vm: &Vm, machine: &Machine) -> Option<Finding> {
-        let wanted = machine.binary.clone().unwrap_or_else(|| format!("qemu-system-{}", self.architecture(machine)));
+        let wanted =
+            machine.binary.clone().unwrap_or_else(|| format!("qemu-system-{}", self.preflight().architecture(machine)));
         let error = self.ports.hypervisor.binary(&wanted).await.err()?;
         Some(Finding::of_error(Severity::Problem, Area::Vm, vm.entry.name.as_str(), &error))
     }
@@ -58,7 +58,7 @@ impl App {
     async fn disk_findings(&self, vm: &Vm, machine: &Machine) -> Vec<Finding> {
         let found = |what: String| Finding::new(Severity::Problem, Area::Vm, vm.entry.name.as_str(), what);
         let made = self.ports.store.of_vm(&vm.entry.id).await.unwrap_or_default();
-        let vm_storage = self.vm_storage(&vm.entry.name);
+        let vm_storage = self.folders.vm_storage(&vm.entry.name);
         let mut findings = Vec::new();
         for spec in &machine.storage {
             let path = spec.path(&vm_storage);
@@ -66,7 +66,7 @@ impl App {
             let is_there = self.ports.images.exists(&path).await;
             let is_file = matches!(preparation, Preparation::Image(_) | Preparation::Existing(_));
             let was_made = made.iter().any(|record| record.path == path);
-            if is_file && is_there && !self.upkeep().stale_files.is_readable(&path).await {
+            if is_file && is_there && !self.maintenance().stale_files.is_readable(&path).await {
                 findings.push(
                     found(format!("the disk `{}` cannot be read", shown(&path)))
                         .cured_by("look at its owner and its permissions"),
@@ -92,8 +92,8 @@ impl App {
     /// Compares the recorded run with what is there.
     async fn run_finding(&self, entry: &VmEntry, fix: bool) -> Result<Option<Finding>, Error> {
         let found = |severity, what: String| Finding::new(severity, Area::Vm, entry.name.as_str(), what);
-        let seen = self.observe(entry).await;
-        if let Some(deaf) = deaf(entry, &seen) {
+        let seen = self.observer().observe(entry).await;
+        if let Some(deaf) = seen.unresponsive(entry) {
             return Ok(Some(Finding::of_error(Severity::Warning, Area::Vm, entry.name.as_str(), &deaf)));
         }
         let finding = match seen.status {
@@ -105,7 +105,7 @@ impl App {
                 found(Severity::Problem, format!("it stands still: {}", seen.status.as_str()))
                     .cured_by(format!("read `maqet status {0}`, then `maqet stop {0}`", entry.name))
             }
-            Status::Stopped(_) if !is_ended(entry) && seen.occupation.is_none() => {
+            Status::Stopped(_) if !is_ended(entry) && seen.busy.is_none() => {
                 let finding = found(Severity::Note, "its QEMU is gone, and its end was not written down".to_owned())
                     .cured_by("nothing has to be done: every look sees that it is gone")
                     .fixable();
@@ -126,19 +126,19 @@ impl App {
 
     /// Writes down the end of a run whose process is gone, and removes its sockets; returns whether it was so.
     pub(crate) async fn close_run(&self, entry: &VmEntry, operation: &'static str) -> Result<bool, Error> {
-        let locked = self.lock_within(&entry.id.to_string(), operation, crate::limits::CLEANUP_LOCK).await;
+        let locked = self.lock_within(&entry.id.to_string(), operation, crate::limits::CLEANUP_LOCK_TIMEOUT).await;
         let (_guard, vm) = match locked {
             Ok(locked) => locked,
             Err(Error::Lock(_) | Error::NoSuchVm { .. }) => return Ok(false),
             Err(error) => return Err(error),
         };
-        let entry = self.reconciled(vm).await.entry;
+        let entry = self.reconciler().reconcile_locked(vm).await.entry;
         let Some(run) = entry.run.clone() else { return Ok(false) };
-        match (run.phase, self.observe_locked(&entry).await.status) {
+        match (run.phase, self.observer().observe_locked(&entry).await.status) {
             (Phase::Ended(_), _) => Ok(true),
             // A start that was killed before QEMU was up has no end that an event could tell.
             (Phase::Starting, Status::Stopped(ending)) => {
-                self.record_run(&entry, Some(run.at_phase(Phase::Ended(ending)))).await?;
+                self.committer().record_run(&entry, Some(run.at_phase(Phase::Ended(ending)))).await?;
                 self.ports.hypervisor.clear(&run.paths).await;
                 Ok(true)
             }
@@ -148,8 +148,8 @@ impl App {
 
     /// Compares the copy outside of the database with what is in it.
     async fn copy_finding(&self, vm: &Vm, fix: bool) -> Result<Option<Finding>, Error> {
-        let Some(mut now) = kept(self.ports.store.as_ref(), &vm.entry.id).await? else { return Ok(None) };
-        let copies = &self.upkeep().copies;
+        let Some(mut now) = kept_vm(self.ports.store.as_ref(), &vm.entry.id).await? else { return Ok(None) };
+        let copies = &self.maintenance().copies;
         let copy = copies.of_vm(&vm.entry.id).await;
         now.vm.entry.run = None;
         let is_same = copy.as_ref().is_some_and(|copy| {

@@ -1,9 +1,11 @@
-//! `snapshot`: snapshots inside the disks of a VM that is not running.
+//! `snapshot`: internal snapshots of the disks of a VM that is not running.
+
+use std::future::Future;
 
 use jiff::Timestamp;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
-use maqet_domain::port::Guard;
+use maqet_domain::port::{Guard, ImageError};
 use maqet_domain::snapshot::{ImageSnapshot, SnapshotName};
 use maqet_domain::storage::StorageSpec;
 use maqet_domain::vm::{Action, VmEntry};
@@ -11,93 +13,133 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::app::operations::{Done, Effect, Operation};
-use crate::start::prepare_disks::drive;
-use crate::vm::unresponsive::refusal;
+use crate::job::{Job, Outcome};
+use crate::start::prepare_disks::{DiskPreparer, find_drive};
 use crate::{App, Error};
 
-/// Make a snapshot of a drive
+/// Create a snapshot of a drive
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct SnapshotCreate {
-    /// The VM: a name, an id, or the unique beginning of one
+    /// The VM: a name, an ID, or a unique prefix of an ID
     pub vm: String,
     /// The drive, by its name under `storage`
     pub drive: String,
-    /// The snapshot's name
+    /// The name of the snapshot
     pub name: String,
 }
 
-/// Put a drive back to a snapshot
+impl SnapshotCreate {
+    /// Creates the snapshot `name` of a drive.
+    pub fn new(vm: impl Into<String>, drive: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { vm: vm.into(), drive: drive.into(), name: name.into() }
+    }
+}
+
+/// Restore a drive to a snapshot
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct SnapshotLoad {
-    /// The VM: a name, an id, or the unique beginning of one
+    /// The VM: a name, an ID, or a unique prefix of an ID
     pub vm: String,
     /// The drive, by its name under `storage`
     pub drive: String,
-    /// The snapshot's name
+    /// The name of the snapshot
     pub name: String,
+}
+
+impl SnapshotLoad {
+    /// Loads the snapshot `name` of a drive.
+    pub fn new(vm: impl Into<String>, drive: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { vm: vm.into(), drive: drive.into(), name: name.into() }
+    }
 }
 
 /// Remove a snapshot
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct SnapshotRm {
-    /// The VM: a name, an id, or the unique beginning of one
+    /// The VM: a name, an ID, or a unique prefix of an ID
     pub vm: String,
     /// The drive, by its name under `storage`
     pub drive: String,
-    /// The snapshot's name
+    /// The name of the snapshot
     pub name: String,
+}
+
+impl SnapshotRm {
+    /// Removes the snapshot `name` of a drive.
+    pub fn new(vm: impl Into<String>, drive: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { vm: vm.into(), drive: drive.into(), name: name.into() }
+    }
 }
 
 /// List snapshots
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct SnapshotLs {
-    /// The VM: a name, an id, or the unique beginning of one
+    /// The VM: a name, an ID, or a unique prefix of an ID
     pub vm: String,
     /// Only of this drive
     #[serde(default)]
     pub drive: Option<String>,
 }
 
-/// A snapshot that something was done to.
+impl SnapshotLs {
+    /// Lists the snapshots of the VM `vm`.
+    pub fn new(vm: impl Into<String>) -> Self {
+        Self { vm: vm.into(), drive: None }
+    }
+
+    /// Lists only those of a drive.
+    #[must_use]
+    pub fn drive(self, drive: impl Into<Option<String>>) -> Self {
+        Self { drive: drive.into(), ..self }
+    }
+}
+
+/// The result of creating, loading or removing a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct SnapshotDone {
-    /// The VM's id.
+    /// The VM's ID.
     pub id: String,
     /// The VM's name.
     pub vm: String,
     /// The drive.
     pub drive: String,
-    /// The snapshot.
+    /// The name of the snapshot.
     pub name: String,
-    /// What was done: `created`, `loaded` or `removed`.
-    pub done: &'static str,
+    /// `created`, `loaded` or `removed`.
+    pub outcome: &'static str,
 }
 
 /// A snapshot, as scripts see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct SnapshotInfo {
     /// Its name.
     pub name: String,
-    /// The drive it is of.
+    /// Its drive.
     pub drive: String,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
     /// How many bytes of RAM and device state it holds; 0 for a disk alone.
     pub vm_state_bytes: u64,
-    /// How long the guest had run by then, in seconds.
+    /// How long the guest had been running, in seconds.
     pub vm_clock_seconds: u64,
 }
 
 impl SnapshotInfo {
-    fn of(drive: &StorageSpec, snapshot: ImageSnapshot) -> Self {
+    fn new(drive: &StorageSpec, snapshot: ImageSnapshot) -> Self {
         Self {
             name: snapshot.name,
             drive: drive.name.to_string(),
@@ -115,14 +157,18 @@ impl Operation for SnapshotCreate {
 
     async fn run(&self, app: &App) -> Result<Done<SnapshotDone>, Error> {
         let name = SnapshotName::parse(&self.name)?;
-        let held = Held::take(app, &self.vm, &self.drive, Self::NAME).await?;
-        app.prepare_disk(&held.entry, &held.drive).await?;
-        if held.snapshots(app).await?.iter().any(|snapshot| snapshot.name == self.name) {
-            return Err(held.taken(&self.name));
+        let drive = LockedDrive::lock(app, &self.vm, &self.drive, Self::NAME).await?;
+        DiskPreparer::new(app, &drive.job).prepare(&drive.entry, &drive.spec).await?;
+        if drive.snapshots().await?.iter().any(|snapshot| snapshot.name == self.name) {
+            return Err(Error::SnapshotExists {
+                vm: drive.entry.name,
+                drive: drive.spec.name.to_string(),
+                name: self.name.clone(),
+            });
         }
-        app.ports.images.create_snapshot(&held.path(app), &name, &*held.guard).await?;
-        let inverse = SnapshotRm { vm: held.id(), drive: self.drive.clone(), name: self.name.clone() };
-        Ok(held.done(app, kind::SNAPSHOT_CREATED, &self.name).undone_by(&inverse))
+        drive.run(app.ports.images.create_snapshot(&drive.path(), &name, &*drive.guard)).await?;
+        let inverse = SnapshotRm::new(drive.entry.id.to_string(), &self.drive, &self.name);
+        Ok(drive.done(kind::SNAPSHOT_CREATED, &self.name).undone_by(&inverse))
     }
 }
 
@@ -132,10 +178,10 @@ impl Operation for SnapshotLoad {
     type Output = SnapshotDone;
 
     async fn run(&self, app: &App) -> Result<Done<SnapshotDone>, Error> {
-        let held = Held::take(app, &self.vm, &self.drive, Self::NAME).await?;
-        held.require(app, &self.name).await?;
-        app.ports.images.load_snapshot(&held.path(app), &self.name, &*held.guard).await?;
-        Ok(held.done(app, kind::SNAPSHOT_LOADED, &self.name))
+        let drive = LockedDrive::lock(app, &self.vm, &self.drive, Self::NAME).await?;
+        drive.require(&self.name).await?;
+        drive.run(app.ports.images.load_snapshot(&drive.path(), &self.name, &*drive.guard)).await?;
+        Ok(drive.done(kind::SNAPSHOT_LOADED, &self.name))
     }
 }
 
@@ -145,10 +191,10 @@ impl Operation for SnapshotRm {
     type Output = SnapshotDone;
 
     async fn run(&self, app: &App) -> Result<Done<SnapshotDone>, Error> {
-        let held = Held::take(app, &self.vm, &self.drive, Self::NAME).await?;
-        held.require(app, &self.name).await?;
-        app.ports.images.remove_snapshot(&held.path(app), &self.name, &*held.guard).await?;
-        Ok(held.done(app, kind::SNAPSHOT_REMOVED, &self.name))
+        let drive = LockedDrive::lock(app, &self.vm, &self.drive, Self::NAME).await?;
+        drive.require(&self.name).await?;
+        drive.run(app.ports.images.remove_snapshot(&drive.path(), &self.name, &*drive.guard)).await?;
+        Ok(drive.done(kind::SNAPSHOT_REMOVED, &self.name))
     }
 }
 
@@ -157,87 +203,90 @@ impl Operation for SnapshotLs {
     const EFFECT: Effect = Effect::Reads;
     type Output = Vec<SnapshotInfo>;
 
-    /// Also while the VM runs. A disk that was never made has none.
+    /// Works while the VM is running, too. A disk that does not exist yet has no snapshots.
     async fn run(&self, app: &App) -> Result<Done<Vec<SnapshotInfo>>, Error> {
         let vm = app.vm(&self.vm).await?;
         let machine = app.machine(&vm)?;
-        let wanted: Vec<&StorageSpec> = match &self.drive {
-            Some(given) => vec![drive(&vm.entry, &machine, given)?],
+        let drives: Vec<&StorageSpec> = match &self.drive {
+            Some(name) => vec![find_drive(&vm.entry, &machine, name)?],
             None => machine.storage.iter().filter(|spec| spec.driver.features().internal_snapshots).collect(),
         };
         let mut found = Vec::new();
-        for spec in wanted {
-            let path = spec.path(&app.vm_storage(&vm.entry.name));
+        for drive in drives {
+            let path = drive.path(&app.folders.vm_storage(&vm.entry.name));
             if app.ports.images.exists(&path).await {
                 let info = app.ports.images.info(&path).await?;
-                found.extend(info.snapshots.into_iter().map(|snapshot| SnapshotInfo::of(spec, snapshot)));
+                found.extend(info.snapshots.into_iter().map(|snapshot| SnapshotInfo::new(drive, snapshot)));
             }
         }
         Ok(Done::reading(found))
     }
 }
 
-/// A drive of a VM that is locked and stands still.
-struct Held {
+/// A drive of a VM that is locked and not running.
+struct LockedDrive<'a> {
+    app: &'a App,
+    job: Job<'a>,
     guard: Box<dyn Guard>,
     entry: VmEntry,
-    drive: StorageSpec,
+    spec: StorageSpec,
 }
 
-impl Held {
-    async fn take(app: &App, vm: &str, drive_name: &str, operation: &'static str) -> Result<Self, Error> {
+impl<'a> LockedDrive<'a> {
+    async fn lock(app: &'a App, vm: &str, drive: &str, operation: &'static str) -> Result<Self, Error> {
         let (guard, vm) = app.lock(vm, operation).await?;
         let machine = app.machine(&vm)?;
-        let drive = drive(&vm.entry, &machine, drive_name)?.clone();
-        if !drive.driver.features().internal_snapshots {
-            let kind = drive.driver.type_name().to_owned();
-            return Err(Error::SnapshotsUnsupported { vm: vm.entry.name, drive: drive.name.to_string(), kind });
+        let spec = find_drive(&vm.entry, &machine, drive)?.clone();
+        if !spec.driver.features().internal_snapshots {
+            let kind = spec.driver.type_name().to_owned();
+            return Err(Error::SnapshotsUnsupported { vm: vm.entry.name, drive: spec.name.to_string(), kind });
         }
-        let seen = app.observe_locked(&vm.entry).await;
-        match seen.status.on(Action::ChangeDisks) {
-            Ok(_) => Ok(Self { guard, entry: vm.entry, drive }),
-            Err(refused) => Err(refusal(&vm.entry, &seen, refused)),
-        }
+        let observation = app.observer().observe_locked(&vm.entry).await;
+        observation.status.on(Action::ChangeDisks).map_err(|refused| observation.refuse(&vm.entry, refused))?;
+        let job = app.jobs().start(operation, &vm.entry.name, None);
+        Ok(Self { app, job, guard, entry: vm.entry, spec })
     }
 
-    fn id(&self) -> String {
-        self.entry.id.to_string()
+    fn path(&self) -> std::path::PathBuf {
+        self.spec.path(&self.app.folders.vm_storage(&self.entry.name))
     }
 
-    fn path(&self, app: &App) -> std::path::PathBuf {
-        self.drive.path(&app.vm_storage(&self.entry.name))
+    async fn snapshots(&self) -> Result<Vec<ImageSnapshot>, Error> {
+        Ok(self.app.ports.images.info(&self.path()).await?.snapshots)
     }
 
-    async fn snapshots(&self, app: &App) -> Result<Vec<ImageSnapshot>, Error> {
-        Ok(app.ports.images.info(&self.path(app)).await?.snapshots)
-    }
-
-    async fn require(&self, app: &App, name: &str) -> Result<(), Error> {
-        let snapshots = self.snapshots(app).await?;
+    /// Checks that a snapshot exists.
+    async fn require(&self, name: &str) -> Result<(), Error> {
+        let snapshots = self.snapshots().await?;
         if snapshots.iter().any(|snapshot| snapshot.name == name) {
             return Ok(());
         }
         Err(Error::NoSuchSnapshot {
             vm: self.entry.name.clone(),
-            drive: self.drive.name.to_string(),
-            given: name.to_owned(),
+            drive: self.spec.name.to_string(),
+            name: name.to_owned(),
             known: snapshots.into_iter().map(|snapshot| snapshot.name).collect(),
         })
     }
 
-    fn taken(&self, name: &str) -> Error {
-        Error::SnapshotTaken { vm: self.entry.name.clone(), drive: self.drive.name.to_string(), name: name.to_owned() }
+    /// Runs work on the image as a job, which can be cancelled.
+    async fn run(&self, work: impl Future<Output = Result<(), ImageError>>) -> Result<(), Error> {
+        match self.job.run(work).await {
+            Outcome::Finished(done) => Ok(done?),
+            Outcome::Cancelled => Err(Error::Cancelled { vm: self.entry.name.clone() }),
+        }
     }
 
-    fn done(self, app: &App, kind: &'static str, name: &str) -> Done<SnapshotDone> {
-        let event = app.event(kind, &self.entry, json!({ "drive": self.drive.name, "name": name }));
+    fn done(self, kind: &'static str, name: &str) -> Done<SnapshotDone> {
+        let data = json!({ "drive": self.spec.name, "name": name });
+        let event = self.app.committer().event(kind, &self.entry, data);
         let done = SnapshotDone {
-            id: self.id(),
+            id: self.entry.id.to_string(),
             vm: self.entry.name.to_string(),
-            drive: self.drive.name.to_string(),
+            drive: self.spec.name.to_string(),
             name: name.to_owned(),
-            done: kind.trim_start_matches("snapshot."),
+            outcome: kind.trim_start_matches("snapshot."),
         };
-        Done::changing(done, self.entry.id, ChangeSet::default()).telling(event).holding(self.guard)
+        Done::changing(done, self.entry.id, ChangeSet::default()).event(event).holding(self.guard)
     }
 }

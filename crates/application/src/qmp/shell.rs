@@ -9,9 +9,10 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{QmpArguments, QmpLine, read_command, read_reply, with_properties};
-use crate::event::journal::Touched;
+use crate::event::journal::Subject;
 use crate::operation::QmpRun;
 use crate::vm::monitor::Monitored;
+use crate::vm::unresponsive::ensure_responsive;
 use crate::{App, Error, HumanDuration};
 
 /// A session that runs commands as `qmp run` does, and receives QEMU's events in between; closed on drop.
@@ -64,8 +65,8 @@ impl QmpShell<'_> {
         let (vm, allow_dangerous) = (self.entry.id.to_string(), self.allow_dangerous);
         let operation = QmpRun { vm, command, arguments, timeout: self.timeout, allow_dangerous };
         let outcome = self.run(&operation).await;
-        let touched = outcome.as_ref().map(|_| Touched::Vm(self.entry.id));
-        self.app.note(&operation, touched, started.elapsed()).await;
+        let touched = outcome.as_ref().map(|_| Subject::Vm(self.entry.id));
+        self.app.write_journal(&operation, touched, started.elapsed()).await;
         outcome
     }
 
@@ -84,7 +85,7 @@ impl QmpShell<'_> {
         let outcome = self.send(command, arguments, until).await;
         if let Err(Error::Qmp(_)) = &outcome {
             // The process may have been stopped meanwhile, which explains the failure.
-            self.app.ensure_responsive(&self.entry.name, &self.process)?;
+            ensure_responsive(&*self.app.ports.processes, &self.entry.name, &self.process)?;
         }
         outcome
     }

@@ -1,4 +1,4 @@
-//! Files of drives that cannot be what they are given as: a folder, or the file of another drive.
+//! Files of drives that QEMU would refuse: a folder, or the file of another drive.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -8,18 +8,17 @@ use maqet_domain::machine::Machine;
 use maqet_domain::port::PathKind;
 use maqet_domain::storage::{Preparation, StorageSpec};
 
-use crate::App;
+use super::preflight::Preflight;
 
-/// A drive whose file is looked at.
+/// A drive whose files are checked.
 struct Drive<'a> {
     storage: &'a StorageSpec,
     path: PathBuf,
     backing: Option<PathBuf>,
 }
 
-impl App {
-    /// Returns what QEMU would refuse of the files of drives, as problems of the definition the machine was understood
-    /// from.
+impl Preflight<'_> {
+    /// Returns the files of drives that QEMU would refuse, as problems of the definition.
     pub(crate) async fn drive_problems(&self, machine: &Machine, definition: &Node) -> Vec<Problem> {
         let entries = definition.get("storage").map(Node::items).unwrap_or_default();
         let name = definition.get("name").and_then(Node::scalar);
@@ -41,19 +40,19 @@ impl App {
             let folders = self.folders_of(&drive).await;
             let is_file = folders.iter().all(|(key, _)| *key != "file");
             for (key, path) in folders {
-                let message = format!("`{}` is a folder, and a drive needs a file", path.display());
+                let message = format!("`{}` is a folder; a drive needs a file", path.display());
                 problems.push(problem(&drive, key, message, node(&drive, key)));
             }
             if !is_file {
                 continue;
             }
-            let leads_to = self.ports.paths.resolve(&drive.path).await;
-            match first.get(&leads_to) {
-                // Two of one name, which is told.
+            let resolved = self.paths.resolve(&drive.path).await;
+            match first.get(&resolved) {
+                // Two drives of one name: reported elsewhere.
                 Some(other) if drive.storage.file.is_none() && other.storage.file.is_none() => {}
                 Some(other) if !(is_readonly(&drive) && is_readonly(other)) => {
                     let message = format!(
-                        "`{}` is the file of drive `{}` already, and is written to",
+                        "`{}` is already the file of drive `{}`, and one of them is writable",
                         drive.path.display(),
                         other.storage.name
                     );
@@ -61,18 +60,18 @@ impl App {
                     problems.push(Problem { other: node(other, "file"), ..problem(&drive, "file", message, place) });
                 }
                 Some(_) => {}
-                None => drop(first.insert(leads_to, drive)),
+                None => drop(first.insert(resolved, drive)),
             }
         }
         problems
     }
 
-    /// Returns the keys of a drive that name a folder, and which.
+    /// Returns the keys of a drive that name a folder, with the folders.
     async fn folders_of(&self, drive: &Drive<'_>) -> Vec<(&'static str, PathBuf)> {
         let file = drive.storage.file.as_ref().map(|file| ("file", file));
         let mut folders = Vec::new();
         for (key, path) in file.into_iter().chain(drive.backing.as_ref().map(|file| ("backing_file", file))) {
-            if self.ports.paths.kind(path).await == PathKind::Folder {
+            if self.paths.kind(path).await == PathKind::Folder {
                 folders.push((key, path.clone()));
             }
         }

@@ -1,4 +1,4 @@
-//! UEFI for machines that ask for it.
+//! UEFI firmware and its variable store.
 
 use std::path::PathBuf;
 
@@ -7,13 +7,14 @@ use maqet_domain::machine::{Firmware, Machine};
 use maqet_domain::port::UefiFirmware;
 use maqet_domain::vm::VmEntry;
 
-use crate::{App, Error};
+use super::preflight::Preflight;
+use crate::Error;
 
-/// The name of a VM's variable store; a qcow2, so that it can be part of a snapshot.
+/// The file name of a VM's UEFI variable store; a qcow2 image, so that it can be part of a snapshot.
 const VARIABLES: &str = "uefi-vars.qcow2";
 
-impl App {
-    /// Finds the firmware of a machine that asks for UEFI.
+impl Preflight<'_> {
+    /// Finds the firmware of a machine with `firmware: uefi`.
     pub(crate) async fn uefi(&self, machine: &Machine) -> Result<Option<UefiFirmware>, Error> {
         if machine.firmware != Firmware::Uefi {
             return Ok(None);
@@ -23,34 +24,34 @@ impl App {
             "aarch64" | "arm" | "riscv64" | "riscv32" | "loongarch64" => "virt",
             _ => "pc",
         });
-        Ok(Some(self.ports.firmware.uefi(&architecture, kind).await?))
+        Ok(Some(self.firmware.uefi(&architecture, kind).await?))
     }
 
-    /// Returns the files QEMU opens: the shared program and the VM's own variables.
+    /// Returns the files that QEMU opens: the shared code and the VM's own variables.
     pub(crate) fn uefi_files(&self, entry: &VmEntry, firmware: UefiFirmware) -> UefiFiles {
         let variables = self.uefi_variables(entry);
         UefiFiles { code: firmware.code, code_format: firmware.code_format, variables }
     }
 
-    /// Returns where the variables of a VM are, once there are any.
+    /// Returns the path of a VM's variable store.
     pub(crate) fn uefi_variables(&self, entry: &VmEntry) -> PathBuf {
-        self.vm_storage(&entry.name).join(VARIABLES)
+        self.folders.vm_storage(&entry.name).join(VARIABLES)
     }
 
-    /// Makes the variable store of a machine that asks for UEFI, unless it is there.
+    /// Creates the variable store of a machine with `firmware: uefi`, unless it exists.
     pub(crate) async fn prepare_firmware(&self, entry: &VmEntry, machine: &Machine) -> Result<(), Error> {
         let Some(firmware) = self.uefi(machine).await? else {
             return Ok(());
         };
         let store = self.uefi_variables(entry);
-        if !self.ports.images.exists(&store).await {
-            self.ports.images.convert(&firmware.variables, &firmware.variables_format, &store).await?;
+        if !self.images.exists(&store).await {
+            self.images.convert(&firmware.variables, &firmware.variables_format, &store).await?;
         }
         Ok(())
     }
 
     /// Returns the guest's architecture.
     pub(crate) fn architecture(&self, machine: &Machine) -> String {
-        machine.arch.map_or_else(|| self.ports.host.facts().architecture, str::to_owned)
+        machine.arch.map_or_else(|| self.host.facts().architecture, str::to_owned)
     }
 }

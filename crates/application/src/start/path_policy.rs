@@ -1,4 +1,4 @@
-//! Paths of a machine that no guest may be given, looked at where they really lead.
+//! Paths of a machine that no guest may get, with symbolic links resolved.
 
 use std::path::{Path, PathBuf};
 
@@ -7,43 +7,44 @@ use maqet_domain::machine::Machine;
 use maqet_domain::path_policy::{Purpose, refusal};
 use maqet_domain::storage::Preparation;
 
-use crate::{App, Error};
+use super::preflight::Preflight;
+use crate::Error;
 
 /// A path that is refused.
-struct Refused {
+struct RefusedPath {
     /// Which entry of `storage`.
     index: usize,
     /// The keys of the entry that hold a path.
     keys: Vec<&'static str>,
     path: PathBuf,
-    why: String,
+    reason: String,
 }
 
-impl App {
-    /// Refuses a machine that shares or makes something where it must not.
+impl Preflight<'_> {
+    /// Refuses a machine that shares a folder, or creates a disk, where the policy forbids it.
     pub(crate) async fn check_paths(&self, machine: &Machine) -> Result<(), Error> {
         match self.refused_paths(machine).await.into_iter().next() {
             None => Ok(()),
-            Some(refused) => Err(Error::UnsafePath { path: refused.path, why: refused.why }),
+            Some(refused) => Err(Error::PathRefused { path: refused.path, reason: refused.reason }),
         }
     }
 
-    /// Returns the same as problems of the definition the machine was understood from.
+    /// Returns the refused paths as problems of the definition.
     pub(crate) async fn path_problems(&self, machine: &Machine, definition: &Node) -> Vec<Problem> {
         let entries = definition.get("storage").map(Node::items).unwrap_or_default();
-        let problem = |refused: Refused| {
+        let problem = |refused: RefusedPath| {
             let entry = entries.get(refused.index);
             let found = refused.keys.iter().find_map(|key| {
                 let node = entry?.get(key)?;
-                let is_it = node.as_text().is_some_and(|text| Path::new(text) == refused.path);
-                is_it.then_some((format!(".{key}"), node))
+                let matches = node.as_text().is_some_and(|text| Path::new(text) == refused.path);
+                matches.then_some((format!(".{key}"), node))
             });
             let (key, node) = found.map_or((String::new(), entry), |(key, node)| (key, Some(node)));
             Problem {
                 kind: ProblemKind::Invalid,
                 path: format!("storage[{}]{key}", refused.index),
-                message: format!("`{}` may not be used: {}", refused.path.display(), refused.why),
-                help: Some("choose a folder of your own".to_owned()),
+                message: format!("cannot use `{}`: {}", refused.path.display(), refused.reason),
+                help: Some("choose another folder".to_owned()),
                 place: node.and_then(|node| node.whereabouts().cloned()),
                 other: None,
             }
@@ -51,7 +52,7 @@ impl App {
         self.refused_paths(machine).await.into_iter().map(problem).collect()
     }
 
-    async fn refused_paths(&self, machine: &Machine) -> Vec<Refused> {
+    async fn refused_paths(&self, machine: &Machine) -> Vec<RefusedPath> {
         let mut refused = Vec::new();
         for storage in &machine.storage {
             let named = storage.file.clone().unwrap_or_default();
@@ -60,24 +61,24 @@ impl App {
                 Preparation::Image(plan) if storage.file.is_some() => (plan.path, Purpose::Disk),
                 Preparation::Nothing | Preparation::Image(_) | Preparation::Existing(_) => continue,
             };
-            // An entry without a path is told as that.
+            // An entry without a path is reported elsewhere.
             if path.as_os_str().is_empty() {
                 continue;
             }
-            if purpose == Purpose::Disk && self.ports.images.exists(&path).await {
+            if purpose == Purpose::Disk && self.images.exists(&path).await {
                 continue;
             }
-            if let Some(why) = self.why_refused(&path, purpose).await {
+            if let Some(reason) = self.refusal_reason(&path, purpose).await {
                 let keys = [&["file"], storage.driver.own_path_keys()].concat();
-                refused.push(Refused { index: storage.index, keys, path, why });
+                refused.push(RefusedPath { index: storage.index, keys, path, reason });
             }
         }
         refused
     }
 
-    /// Looks at a path as it is written and where it leads.
-    pub(crate) async fn why_refused(&self, path: &Path, purpose: Purpose) -> Option<String> {
-        let leads_to = self.ports.paths.resolve(path).await;
-        refusal(&leads_to, purpose).or_else(|| refusal(path, purpose))
+    /// Returns why a path is refused, as written or after resolving it.
+    pub(crate) async fn refusal_reason(&self, path: &Path, purpose: Purpose) -> Option<String> {
+        let resolved = self.paths.resolve(path).await;
+        refusal(&resolved, purpose).or_else(|| refusal(path, purpose))
     }
 }

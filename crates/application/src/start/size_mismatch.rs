@@ -1,4 +1,4 @@
-//! Images that keep their size, whatever the definition says.
+//! Images whose size differs from the definition; they keep it.
 
 use std::fmt;
 
@@ -8,19 +8,19 @@ use maqet_domain::storage::Preparation;
 use maqet_domain::vm::VmEntry;
 use serde::Serialize;
 
-use crate::App;
+use super::preflight::Preflight;
 
-/// What sizes of disks are multiples of: `qemu-img` rounds up to whole sectors.
+/// The unit of disk sizes, in bytes: `qemu-img` rounds up to whole sectors.
 const SECTOR: u64 = 512;
 
-/// A drive whose image is there and has another size than the definition says.
+/// A drive whose image exists and has another size than its definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SizeMismatch {
     /// The drive.
     pub drive: String,
     /// The size of its image, in bytes.
     pub size: u64,
-    /// What the definition says, in bytes.
+    /// The size in the definition, in bytes.
     pub configured: u64,
 }
 
@@ -29,43 +29,43 @@ impl fmt::Display for SizeMismatch {
         let [size, configured] = [self.size, self.configured].map(ByteSize::from_bytes);
         write!(
             f,
-            "the image of the drive `{}` keeps its size of {size}: `size: {configured}` is for an image that is made",
+            "drive `{}` keeps its size of {size}; `size: {configured}` applies only when an image is created",
             self.drive
         )
     }
 }
 
-impl App {
-    /// Returns the drives whose images have another size than `machine` says.
+impl Preflight<'_> {
+    /// Returns the drives whose images have another size than in `machine`.
     ///
-    /// What was written down when an image was made saves a look at it.
+    /// An image that is recorded with its size is not opened.
     pub(crate) async fn size_mismatches(&self, entry: &VmEntry, machine: &Machine) -> Vec<SizeMismatch> {
-        let mut kept = Vec::new();
+        let mut mismatches = Vec::new();
         if machine.storage.iter().all(|storage| storage.size.is_none()) {
-            return kept;
+            return mismatches;
         }
-        let records = self.ports.store.of_vm(&entry.id).await.unwrap_or_default();
-        let vm_storage = self.vm_storage(&entry.name);
+        let records = self.store.of_vm(&entry.id).await.unwrap_or_default();
+        let vm_storage = self.folders.vm_storage(&entry.name);
         for storage in &machine.storage {
             let Some(size) = storage.size else { continue };
             let path = storage.path(&vm_storage);
-            let is_made = matches!(storage.driver.preparation(storage, &path), Preparation::Image(_));
-            let is_as_made = records.iter().any(|record| record.path == path && record.size == Some(size));
-            if !is_made || is_as_made || !self.ports.images.exists(&path).await {
+            let is_image = matches!(storage.driver.preparation(storage, &path), Preparation::Image(_));
+            let is_recorded = records.iter().any(|record| record.path == path && record.size == Some(size));
+            if !is_image || is_recorded || !self.images.exists(&path).await {
                 continue;
             }
-            match self.ports.images.info(&path).await {
+            match self.images.info(&path).await {
                 Ok(info) if info.virtual_size.bytes() != size.bytes().next_multiple_of(SECTOR) => {
-                    kept.push(SizeMismatch {
+                    mismatches.push(SizeMismatch {
                         drive: storage.name.to_string(),
                         size: info.virtual_size.bytes(),
                         configured: size.bytes(),
                     });
                 }
                 Ok(_) => {}
-                Err(error) => tracing::debug!(drive = %storage.name, %error, "the size of the image is not known"),
+                Err(error) => tracing::debug!(drive = %storage.name, %error, "could not read the size of the image"),
             }
         }
-        kept
+        mismatches
     }
 }

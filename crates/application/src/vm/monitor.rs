@@ -1,12 +1,13 @@
-//! Which run of a VM has monitors to talk to, and sessions with them.
+//! The monitors of a running VM.
 
 use maqet_domain::port::MonitorSession;
 use maqet_domain::qmp::QmpCommand;
 use maqet_domain::vm::{Action, ProcessIdentity, Run, VmEntry};
 
+use super::unresponsive::ensure_responsive;
 use crate::{App, Error, limits};
 
-/// A VM whose process lives and is not stopped by a signal: QEMU itself says best whether it can answer.
+/// A VM whose process is alive and not stopped by a signal; whether its monitor answers, only QEMU can tell.
 pub(crate) struct Monitored {
     pub(crate) entry: VmEntry,
     pub(crate) run: Run,
@@ -16,37 +17,38 @@ pub(crate) struct Monitored {
 impl App {
     /// Finds a VM and the run that has its monitors.
     ///
-    /// Errors: no such VM, no process of it lives, or it stands still.
-    pub(crate) async fn monitored(&self, given: &str) -> Result<Monitored, Error> {
-        let entry = self.vm(given).await?.entry;
+    /// Errors: the VM does not exist, has no process, or is stopped by a signal.
+    pub(crate) async fn monitored(&self, name: &str) -> Result<Monitored, Error> {
+        let entry = self.vm(name).await?.entry;
+        let observer = self.observer();
         if let Some(run) = entry.run.clone()
-            && let Some(process) = self.live_process(&run).await
+            && let Some(process) = observer.live_process(&run).await
         {
-            self.ensure_responsive(&entry.name, &process)?;
+            ensure_responsive(observer.processes, &entry.name, &process)?;
             return Ok(Monitored { entry, run, process });
         }
-        let status = self.observe(&entry).await.status;
+        let status = observer.observe(&entry).await.status;
         Err(Error::WrongState { vm: entry.name, status, action: Action::Command })
     }
 
-    /// Opens a session with a running VM's QEMU, which hears its events and stays until it is dropped.
+    /// Opens a session with a running VM's QEMU, which receives its events and stays open until dropped.
     ///
-    /// There are two for each VM, for all processes together; while both are taken this waits as long as a QMP command
-    /// may take. Commands of it go to QEMU as they are.
+    /// Each VM has two of them for all processes together; while both are in use this waits as long as a QMP command
+    /// may take. Commands of a session go to QEMU unchecked.
     pub async fn monitor_session(&self, vm: &str) -> Result<Box<dyn MonitorSession>, Error> {
         let run = self.monitored(vm).await?.run;
         Ok(self.ports.monitors.session(&run.paths, self.timeouts().qmp).await?)
     }
+}
 
-    /// Returns what QEMU's user network tells of itself; only the human monitor does (7.2).
-    pub(crate) async fn usernet(&self, run: &Run) -> Option<String> {
-        let command = QmpCommand::human_monitor("info usernet");
-        match self.ports.monitors.execute(&run.paths, &command, limits::RUN_STATE).await {
-            Ok(shown) => Some(shown.as_str().unwrap_or_default().to_owned()),
-            Err(error) => {
-                tracing::warn!(%error, "QEMU's user network could not be asked");
-                None
-            }
+/// Returns the output of `info usernet`: only the human monitor describes QEMU's user network (QEMU 7.2).
+pub(crate) async fn info_usernet(app: &App, run: &Run) -> Option<String> {
+    let command = QmpCommand::human_monitor("info usernet");
+    match app.ports.monitors.execute(&run.paths, &command, limits::RUN_STATE_TIMEOUT).await {
+        Ok(output) => Some(output.as_str().unwrap_or_default().to_owned()),
+        Err(error) => {
+            tracing::warn!(%error, "`info usernet` failed");
+            None
         }
     }
 }

@@ -1,39 +1,42 @@
-//! Looking at a VM: what was written down, corrected by what is seen.
+//! Finding out the state of a VM: what is recorded, corrected by what is observed.
+
+use std::fmt;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use maqet_domain::network::Forward;
-use maqet_domain::port::{Holder, LockName};
+use maqet_domain::port::{Clock, Holder, Hypervisor, LockName, Locks, Monitors, Processes};
 use maqet_domain::vm::{
     MonitorAnswer, MonitorRole, Phase, ProcessIdentity, ProcessObservation, Run, Status, StopReason, VmEntry,
 };
 use serde::Serialize;
 
 use crate::app::shown;
-use crate::{App, limits};
+use crate::limits;
 
-/// What a look at a VM found.
+/// The observed state of a VM.
 #[derive(Debug, Clone)]
 pub(crate) struct Observation {
     pub(crate) status: Status,
-    /// Its process, if it lives.
+    /// Its process, if it is alive.
     pub(crate) process: Option<ProcessIdentity>,
-    /// What keeps it from answering, or others from changing it.
-    pub(crate) occupation: Option<BusyReason>,
+    /// What it is busy with: an operation that holds its lock, or a QEMU that does not respond.
+    pub(crate) busy: Option<BusyReason>,
 }
 
 impl Observation {
-    /// A VM of which nothing lives and on which nobody works.
+    /// A VM without a process that no operation works on.
     pub(crate) const fn without_process(status: Status) -> Self {
-        Self { status, process: None, occupation: None }
+        Self { status, process: None, busy: None }
     }
 }
 
 /// What a VM is busy with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BusyReason {
-    /// The operation that holds its lock, as in `snapshot.create`; else `main-loop` where QEMU's main loop does not
-    /// answer, and `sigstop` where its process was stopped by a signal.
-    pub with: String,
+    /// The operation that holds the VM's lock, as in `snapshot.create`; else `main-loop` where QEMU's main loop is
+    /// blocked, and `sigstop` where its process was stopped by a signal.
+    pub reason: String,
     /// Since when (RFC 3339, UTC), where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
@@ -43,38 +46,43 @@ pub struct BusyReason {
 }
 
 impl BusyReason {
-    /// The main loop of its QEMU does not answer.
+    /// QEMU's main loop is blocked.
     pub(crate) const MAIN_LOOP: &'static str = "main-loop";
 
-    /// The process of its QEMU was stopped by a signal.
+    /// QEMU's process was stopped by a signal.
     pub(crate) const SIGSTOP: &'static str = "sigstop";
 
-    pub(crate) fn unknown(with: &str) -> Self {
-        Self { with: with.to_owned(), since: None, pid: None }
+    pub(crate) fn main_loop() -> Self {
+        Self { reason: Self::MAIN_LOOP.to_owned(), since: None, pid: None }
     }
 
-    /// Returns whether it keeps QEMU itself from answering.
+    pub(crate) fn sigstop() -> Self {
+        Self { reason: Self::SIGSTOP.to_owned(), since: None, pid: None }
+    }
+
+    /// Returns whether it keeps QEMU itself from responding.
     pub(crate) fn is_unresponsive(&self) -> bool {
-        [Self::MAIN_LOOP, Self::SIGSTOP].contains(&self.with.as_str())
+        [Self::MAIN_LOOP, Self::SIGSTOP].contains(&self.reason.as_str())
     }
+}
 
-    /// Returns it in words, for people.
-    pub fn in_words(&self) -> String {
-        match (self.with.as_str(), &self.since, self.pid) {
-            (Self::MAIN_LOOP, ..) => "QEMU's main loop does not answer".to_owned(),
-            (Self::SIGSTOP, ..) => "QEMU was stopped by a signal; SIGCONT lets it go on".to_owned(),
-            (operation, Some(since), Some(pid)) => format!("`{operation}` of process {pid} since {since}"),
-            (operation, Some(since), None) => format!("`{operation}` since {since}"),
-            (operation, ..) => format!("`{operation}`"),
+impl fmt::Display for BusyReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.reason.as_str(), &self.since, self.pid) {
+            (Self::MAIN_LOOP, ..) => f.write_str("QEMU's main loop is blocked"),
+            (Self::SIGSTOP, ..) => f.write_str("QEMU was stopped by a signal; SIGCONT resumes it"),
+            (operation, Some(since), Some(pid)) => write!(f, "`{operation}` by process {pid} since {since}"),
+            (operation, Some(since), None) => write!(f, "`{operation}` since {since}"),
+            (operation, ..) => write!(f, "`{operation}`"),
         }
     }
 }
 
 impl From<Holder> for BusyReason {
     fn from(holder: Holder) -> Self {
-        // A process of another pid namespace is seen by nobody.
+        // A process of another pid namespace has no pid here.
         let pid = Some(holder.pid).filter(|pid| *pid != 0);
-        Self { with: holder.operation, since: Some(format!("{:.0}", holder.since)), pid }
+        Self { reason: holder.operation, since: Some(format!("{:.0}", holder.since)), pid }
     }
 }
 
@@ -125,20 +133,20 @@ pub struct VmStatus {
 }
 
 impl VmStatus {
-    pub(crate) fn new(entry: &VmEntry, seen: &Observation) -> Self {
-        let ending = match seen.status {
+    pub(crate) fn new(entry: &VmEntry, observation: &Observation) -> Self {
+        let ending = match observation.status {
             Status::Stopped(ending) => Some(ending),
             _ => None,
         };
         let run = entry.run.as_ref();
-        let live = run.filter(|_| seen.process.is_some());
+        let live = run.filter(|_| observation.process.is_some());
         Self {
             id: entry.id.to_string(),
             name: entry.name.to_string(),
-            status: seen.status.as_str(),
+            status: observation.status.as_str(),
             reason: ending.map(|ending| ending.reason),
-            busy: seen.occupation.clone(),
-            pid: seen.process.as_ref().map(|process| process.pid),
+            busy: observation.busy.clone(),
+            pid: observation.process.as_ref().map(|process| process.pid),
             created_at: entry.created_at,
             started_at: run.map(|run| run.started_at),
             stopped_at: ending.and_then(|ending| ending.at),
@@ -152,114 +160,122 @@ impl VmStatus {
     }
 }
 
-/// Returns the run of a VM of which something may live.
-pub(crate) fn unended(entry: &VmEntry) -> Option<&Run> {
+/// Returns the last run of a VM unless its end is recorded: a process of it may be alive.
+pub(crate) fn open_run(entry: &VmEntry) -> Option<&Run> {
     entry.run.as_ref().filter(|run| !matches!(run.phase, Phase::Ended(_)))
 }
 
-/// Looks at a VM of which nothing lives, and on which `holder` works.
+/// Observes a VM without an open run; `holder` holds its lock.
 pub(crate) fn observe_ended(entry: &VmEntry, holder: Option<Holder>) -> Observation {
     let status = Status::from_run(entry.run.as_ref(), ProcessObservation::GONE, holder.is_some());
-    Observation { status, process: None, occupation: holder.map(BusyReason::from) }
+    Observation { status, process: None, busy: holder.map(BusyReason::from) }
 }
 
-impl App {
-    /// Looks at a VM, writing nothing.
+/// Observes VMs; writes nothing.
+#[derive(Clone, Copy)]
+pub(crate) struct Observer<'a> {
+    pub(crate) processes: &'a dyn Processes,
+    pub(crate) hypervisor: &'a dyn Hypervisor,
+    pub(crate) monitors: &'a dyn Monitors,
+    pub(crate) locks: &'a dyn Locks,
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) start_timeout: Duration,
+}
+
+impl Observer<'_> {
+    /// Observes a VM.
     ///
-    /// A run is `starting` or `stopping` while somebody works on it; the lock tells that from a work that was killed
-    /// or given up.
+    /// A run is `starting` or `stopping` while an operation holds the lock; without a holder, the operation was killed
+    /// or gave up.
     pub(crate) async fn observe(&self, entry: &VmEntry) -> Observation {
-        let holder = self.ports.locks.holder(&LockName::Vm(entry.id)).await;
+        let holder = self.locks.holder(&LockName::Vm(entry.id)).await;
         self.observe_with_holder(entry, holder).await
     }
 
-    /// Looks at a VM that nobody else works on: the caller holds the lock.
+    /// Observes a VM whose lock the caller holds.
     pub(crate) async fn observe_locked(&self, entry: &VmEntry) -> Observation {
         self.observe_with_holder(entry, None).await
     }
 
-    /// Looks at a VM on which `holder` works.
+    /// Observes a VM whose lock `holder` holds.
     pub(crate) async fn observe_with_holder(&self, entry: &VmEntry, holder: Option<Holder>) -> Observation {
-        let Some(run) = unended(entry) else { return observe_ended(entry, holder) };
+        let Some(run) = open_run(entry) else { return observe_ended(entry, holder) };
         let process = self.live_process(run).await;
-        let (sight, cause) = match &process {
-            // Whoever starts or stops it talks to it now, and what it answers would change nothing.
+        let (observed, cause) = match &process {
+            // The holder is talking to it, and its answer would not change the result.
             Some(_) if holder.is_some() && !matches!(run.phase, Phase::Running) => (ProcessObservation::Lives, None),
-            Some(process) => match self.ask_monitor(run, process).await {
+            Some(process) => match self.query_monitor(run, process).await {
                 (ProcessObservation::Answered(MonitorAnswer::Silent), cause) if self.may_come_up(run) => {
                     (ProcessObservation::ComingUp, cause)
                 }
                 answered => answered,
             },
-            None => (self.gone(run).await, None),
+            None => (self.observe_gone(run).await, None),
         };
-        let status = Status::from_run(Some(run), sight, holder.is_some());
-        let occupation = holder.map(BusyReason::from).or(cause);
-        Observation { status, process: process.filter(|_| status.is_live()), occupation }
+        let status = Status::from_run(Some(run), observed, holder.is_some());
+        let busy = holder.map(BusyReason::from).or(cause);
+        Observation { status, process: process.filter(|_| status.is_live()), busy }
     }
 
-    /// Returns whether a run was begun so short a time ago that its QEMU may not be up yet.
-    fn may_come_up(&self, run: &Run) -> bool {
-        let age = self.ports.clock.now().duration_since(run.started_at);
-        run.phase == Phase::Starting && age.unsigned_abs() < self.timeouts().start
-    }
-
-    /// Looks at a VM without asking its monitor, which may not answer; `running` then means that it lives.
+    /// Observes a VM without querying its monitor, which may not respond; `running` then means that the process is
+    /// alive.
     pub(crate) async fn observe_process(&self, entry: &VmEntry) -> Observation {
-        if let Some(run) = unended(entry)
+        if let Some(run) = open_run(entry)
             && let Some(process) = self.live_process(run).await
         {
             let status = Status::from_run(Some(run), ProcessObservation::Lives, false);
-            return Observation { status, process: Some(process), occupation: None };
+            return Observation { status, process: Some(process), busy: None };
         }
         self.observe_locked(entry).await
     }
 
-    /// Returns the process of a run, if it lives; one that was never written down is looked for.
+    /// Returns the process of a run, if it is alive; one that was never recorded is searched for.
     ///
-    /// What was written down may be wrong, as in a database that was put back from a backup: a machine that lives is not
-    /// taken for dead because of it, as its sockets would be removed and a second one started beside it.
+    /// The record may be wrong, as in a database restored from a backup. A process that is alive must not be taken for
+    /// dead because of that: its sockets would be removed and a second one started.
     pub(crate) async fn live_process(&self, run: &Run) -> Option<ProcessIdentity> {
         match &run.process {
-            Some(process) if self.ports.processes.is_alive(process) => Some(process.clone()),
-            Some(_) => self.ports.hypervisor.owner(&run.paths).await,
-            None => self.ports.hypervisor.find(&run.paths).await,
+            Some(process) if self.processes.is_alive(process) => Some(process.clone()),
+            Some(_) => self.hypervisor.owner(&run.paths).await,
+            None => self.hypervisor.find(&run.paths).await,
         }
     }
 
-    /// Asks the monitor of a process that lived a moment ago; with what keeps it from answering, if anything does.
-    async fn ask_monitor(&self, run: &Run, process: &ProcessIdentity) -> (ProcessObservation, Option<BusyReason>) {
-        let frozen =
-            || (ProcessObservation::Answered(MonitorAnswer::Blocked), Some(BusyReason::unknown(BusyReason::SIGSTOP)));
-        // The kernel takes connections for a process that stands still, so its monitor would have to be waited for.
-        if self.ports.processes.is_frozen(process) {
+    /// Returns whether a run started so recently that its QEMU may not be up yet.
+    fn may_come_up(&self, run: &Run) -> bool {
+        let age = self.clock.now().duration_since(run.started_at);
+        run.phase == Phase::Starting && age.unsigned_abs() < self.start_timeout
+    }
+
+    /// Queries the monitor of a process that was alive a moment ago, and returns what keeps it from responding.
+    async fn query_monitor(&self, run: &Run, process: &ProcessIdentity) -> (ProcessObservation, Option<BusyReason>) {
+        let frozen = || (ProcessObservation::Answered(MonitorAnswer::Blocked), Some(BusyReason::sigstop()));
+        // The kernel accepts connections for a stopped process, so the query would only time out.
+        if self.processes.is_frozen(process) {
             return frozen();
         }
-        let answer = self.ports.monitors.answer(&run.paths, limits::RUN_STATE).await;
+        let answer = self.monitors.answer(&run.paths, limits::RUN_STATE_TIMEOUT).await;
         match answer {
-            // It may have been stopped, or have ended, while it was asked.
-            MonitorAnswer::Silent | MonitorAnswer::Blocked if self.ports.processes.is_frozen(process) => frozen(),
+            // It may have been stopped, or have ended, during the query.
+            MonitorAnswer::Silent | MonitorAnswer::Blocked if self.processes.is_frozen(process) => frozen(),
             MonitorAnswer::Silent | MonitorAnswer::Blocked if self.has_ended(process).await => {
-                (self.gone(run).await, None)
+                (self.observe_gone(run).await, None)
             }
-            MonitorAnswer::Blocked => {
-                (ProcessObservation::Answered(answer), Some(BusyReason::unknown(BusyReason::MAIN_LOOP)))
-            }
+            MonitorAnswer::Blocked => (ProcessObservation::Answered(answer), Some(BusyReason::main_loop())),
             MonitorAnswer::Silent | MonitorAnswer::State(_) => (ProcessObservation::Answered(answer), None),
         }
     }
 
-    /// Returns whether a process is gone; one that is on its way out is waited for.
+    /// Returns whether a process is gone; waits for one that is exiting.
     async fn has_ended(&self, process: &ProcessIdentity) -> bool {
-        let processes = &self.ports.processes;
-        !processes.is_alive(process)
-            || processes.is_ending(process) && processes.wait_gone(process, limits::LAST_BREATH).await
+        !self.processes.is_alive(process)
+            || self.processes.is_ending(process) && self.processes.wait_gone(process, limits::EXIT_GRACE).await
     }
 
-    /// Returns what is left to see of a run whose process is gone.
-    async fn gone(&self, run: &Run) -> ProcessObservation {
-        let shutdown_event = self.ports.hypervisor.shutdown_event(&run.paths).await;
-        let host_rebooted = run.process.as_ref().is_some_and(|process| !self.ports.processes.is_of_this_boot(process));
+    /// Observes a run whose process is gone.
+    async fn observe_gone(&self, run: &Run) -> ProcessObservation {
+        let shutdown_event = self.hypervisor.shutdown_event(&run.paths).await;
+        let host_rebooted = run.process.as_ref().is_some_and(|process| !self.processes.is_of_this_boot(process));
         ProcessObservation::Gone { shutdown_event, host_rebooted }
     }
 }

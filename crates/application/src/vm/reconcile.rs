@@ -1,82 +1,94 @@
-//! Writing down what happened while nobody looked.
+//! Recording what happened unobserved: a run that ended while no maqet process was watching.
 
 use std::time::Duration;
 
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
-use maqet_domain::port::LockName;
+use maqet_domain::port::{LockName, Store};
 use maqet_domain::vm::{Phase, Status, Vm, VmEntry};
 use serde_json::json;
 
-use crate::App;
-use crate::app::run_change;
+use super::observe::Observer;
+use super::shutdown::StopMethod;
+use crate::app::commit::{Committer, run_change};
+use crate::event::hooks::HookRunner;
 
-/// What `how` says of an end that nobody of us brought about.
-const UNSEEN: &str = "unseen";
+/// The name under which this holds the lock of a VM.
+const OPERATION: &str = "reconcile";
 
-impl App {
-    /// Writes down that a machine ended unseen, if it did; the caller holds its lock.
+/// Brings the store in line with what is observed.
+#[derive(Clone, Copy)]
+pub(crate) struct Reconciler<'a> {
+    pub(crate) observer: Observer<'a>,
+    pub(crate) store: &'a dyn Store,
+    pub(crate) committer: Committer<'a>,
+    pub(crate) hooks: HookRunner<'a>,
+}
+
+impl Reconciler<'_> {
+    /// Records that a VM's run ended unobserved, if it did, and queues missed hooks; the caller holds the VM's lock.
     ///
-    /// Where that cannot be written the VM is returned as it was: whoever looks at it sees the truth all the same.
-    pub(crate) async fn reconciled(&self, vm: Vm) -> Vm {
+    /// If that cannot be written the VM is returned unchanged: every observation shows the truth anyway.
+    pub(crate) async fn reconcile_locked(&self, vm: Vm) -> Vm {
         self.keep_recording(&vm.entry).await;
-        match self.close_finished_run(&vm.entry).await {
+        let vm = match self.close_finished_run(&vm.entry).await {
             Some(entry) => Vm { entry, ..vm },
             None => vm,
-        }
+        };
+        self.hooks.catch_up(&vm).await;
+        vm
     }
 
-    /// Sees to it that QEMU's events are recorded where a start was killed half-way; the caller holds the lock, so that
-    /// nobody starts it now.
-    async fn keep_recording(&self, entry: &VmEntry) {
-        if let Some(run) = entry.run.as_ref().filter(|run| run.phase == Phase::Starting)
-            && self.live_process(run).await.is_some()
-        {
-            self.ports.hypervisor.record(&run.paths).await;
-        }
-    }
-
-    /// The same for a VM whose lock nobody holds, or somebody: then it is that one's business.
+    /// Does the same for a VM whose recorded run is no longer alive, unless another process holds its lock.
     ///
-    /// Returns whether something was written.
+    /// Returns whether an end was recorded.
     pub(crate) async fn reconcile_if_needed(&self, entry: &VmEntry) -> bool {
-        self.is_unsettled(entry) && self.reconcile(entry).await
+        self.is_outdated(entry) && self.reconcile(entry).await
     }
 
-    /// Writes down what happened to a VM unseen, and has its hooks told, unless somebody else works on it.
+    /// Does the same for any VM, unless another process holds its lock.
     ///
-    /// Returns whether an end was written.
+    /// Returns whether an end was recorded.
     pub(crate) async fn reconcile(&self, entry: &VmEntry) -> bool {
         let name = LockName::Vm(entry.id);
-        let Ok(_guard) = self.ports.locks.lock(&name, "settle", Duration::ZERO).await else { return false };
-        let Ok(Some(vm)) = self.ports.store.by_id(&entry.id).await else { return false };
+        let Ok(_guard) = self.observer.locks.lock(&name, OPERATION, Duration::ZERO).await else { return false };
+        let Ok(Some(vm)) = self.store.by_id(&entry.id).await else { return false };
         let ended = self.close_finished_run(&vm.entry).await;
-        self.catch_up_hooks(&vm).await;
+        self.hooks.catch_up(&vm).await;
         ended.is_some()
     }
 
-    /// Returns whether the record says that a process lives which does not.
-    fn is_unsettled(&self, entry: &VmEntry) -> bool {
+    /// Makes QEMU record its events where a start was killed before it did.
+    async fn keep_recording(&self, entry: &VmEntry) {
+        if let Some(run) = entry.run.as_ref().filter(|run| run.phase == Phase::Starting)
+            && self.observer.live_process(run).await.is_some()
+        {
+            self.observer.hypervisor.record(&run.paths).await;
+        }
+    }
+
+    /// Returns whether the store says that a process runs which does not.
+    fn is_outdated(&self, entry: &VmEntry) -> bool {
         let Some(run) = &entry.run else { return false };
-        let claims_life = matches!(run.phase, Phase::Running | Phase::Stopping);
-        claims_life && run.process.as_ref().is_some_and(|process| !self.ports.processes.is_alive(process))
+        let is_recorded_alive = matches!(run.phase, Phase::Running | Phase::Stopping);
+        is_recorded_alive && run.process.as_ref().is_some_and(|process| !self.observer.processes.is_alive(process))
     }
 
     async fn close_finished_run(&self, entry: &VmEntry) -> Option<VmEntry> {
-        let run = entry.run.as_ref().filter(|_| self.is_unsettled(entry))?;
-        let Status::Stopped(ending) = self.observe_locked(entry).await.status else { return None };
-        self.ports.hypervisor.clear(&run.paths).await;
+        let run = entry.run.as_ref().filter(|_| self.is_outdated(entry))?;
+        let Status::Stopped(ending) = self.observer.observe_locked(entry).await.status else { return None };
+        self.observer.hypervisor.clear(&run.paths).await;
 
         let ended = run.at_phase(Phase::Ended(ending));
-        let data = json!({ "reason": ending.reason, "how": UNSEEN, "boot": run.boot });
-        let mut event = self.event(kind::VM_STOPPED, entry, data);
+        let data = json!({ "reason": ending.reason, "method": StopMethod::Unobserved, "boot": run.boot });
+        let mut event = self.committer.event(kind::VM_STOPPED, entry, data);
         event.at = ending.at.unwrap_or(event.at);
         let mut changes = ChangeSet::default().and(run_change(entry, Some(ended.clone())));
         changes.events.push(event);
-        match self.commit(changes).await {
+        match self.committer.commit(changes).await {
             Ok(()) => Some(VmEntry { run: Some(ended), revision: entry.revision.next(), ..entry.clone() }),
             Err(error) => {
-                tracing::warn!(%error, vm = %entry.name, "could not write down that the VM ended");
+                tracing::warn!(%error, vm = %entry.name, "could not record that the VM stopped");
                 None
             }
         }

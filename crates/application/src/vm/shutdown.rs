@@ -1,53 +1,78 @@
-//! Stopping a machine: a ladder, each rung climbed only after the time of the one below was over.
+//! Stopping a VM, by one method after the other: power-down, quit, SIGTERM, SIGKILL.
 
+use std::fmt;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use maqet_domain::port::Signal;
+use maqet_domain::port::{Clock, Hypervisor, Monitors, Processes, Signal};
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::vm::{Ending, ProcessIdentity, Run, Status, StopReason, VmName};
 use serde::Serialize;
 
-use crate::{App, Error, limits};
+use super::unresponsive::ensure_responsive;
+use crate::{Error, Timeouts, limits};
 
-/// What it took to stop a machine.
+/// How a VM was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StopMethod {
-    /// Nothing: it was not running.
-    Nothing,
-    /// The guest powered off when its power button was pressed.
+    /// It was not running.
+    None,
+    /// The guest powered off after the power button was pressed.
     PowerDown,
-    /// QEMU was told to quit; to the guest that is a power cut.
+    /// QEMU quit on request; for the guest that is a power cut.
     Quit,
     /// SIGTERM.
-    Term,
+    Sigterm,
     /// SIGKILL.
-    Kill,
-    /// None of ours: while the guest was given time to power off, QEMU ended otherwise, as by somebody's signal.
-    Unseen,
+    Sigkill,
+    /// None of these: QEMU ended otherwise while the guest had time to power off, for example by a signal.
+    Unobserved,
 }
 
-/// What came of telling a machine to end.
+impl fmt::Display for StopMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "not running",
+            Self::PowerDown => "power-down",
+            Self::Quit => "quit",
+            Self::Sigterm => "SIGTERM",
+            Self::Sigkill => "SIGKILL",
+            Self::Unobserved => "unobserved",
+        })
+    }
+}
+
+/// The outcome of sending a command that ends QEMU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SendOutcome {
-    /// It is gone.
-    Gone,
-    /// It was told, and lives.
-    Lives,
-    /// It could not be told: its monitor was busy all the time.
+    /// The process ended.
+    Ended,
+    /// The command was sent, and the process is alive.
+    Alive,
+    /// The command could not be sent: the monitor was busy until the timeout.
     Busy,
-    /// Nobody is there to be told.
-    VmUnresponsive,
+    /// The monitor does not exist, or does not speak QMP.
+    Unreachable,
 }
 
-impl App {
-    /// Stops a machine that lives and returns the rung it took.
+/// Stops QEMU processes.
+#[derive(Clone, Copy)]
+pub(crate) struct Shutdown<'a> {
+    pub(crate) processes: &'a dyn Processes,
+    pub(crate) monitors: &'a dyn Monitors,
+    pub(crate) hypervisor: &'a dyn Hypervisor,
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) timeouts: Timeouts,
+}
+
+impl Shutdown<'_> {
+    /// Stops a VM whose process is alive, and returns the method that worked.
     ///
-    /// A guest that stands still cannot hear its power button, so it is not given the time for it. A machine whose
-    /// main loop is blocked may be writing its disks; it is never killed here, only with force.
+    /// A guest that does not run cannot react to its power button, so power-down is skipped. A process whose main loop
+    /// is blocked may be writing its disks: it is killed only on request (`--force`), never here.
     ///
-    /// Errors: `StillBusy`, `StillAlive`, and what signalling can fail with.
+    /// Errors: [`Error::StopBusy`], [`Error::KillFailed`], and those of signalling.
     pub(crate) async fn shut_down(
         &self,
         vm: &VmName,
@@ -56,95 +81,100 @@ impl App {
         status: Status,
         power_down: Duration,
     ) -> Result<StopMethod, Error> {
-        let stands_still =
-            matches!(status, Status::Paused | Status::RestoreFailed | Status::IoError | Status::Panicked);
-        if !stands_still && self.tell(run, process, "system_powerdown", power_down).await == SendOutcome::Gone {
+        let is_halted = matches!(status, Status::Paused | Status::RestoreFailed | Status::IoError | Status::Panicked);
+        if !is_halted && self.send_and_wait(run, process, "system_powerdown", power_down).await == SendOutcome::Ended {
             return Ok(StopMethod::PowerDown);
         }
-        match self.tell(run, process, "quit", self.timeouts().quit).await {
-            SendOutcome::Gone => return Ok(StopMethod::Quit),
+        match self.send_and_wait(run, process, "quit", self.timeouts.quit).await {
+            SendOutcome::Ended => return Ok(StopMethod::Quit),
             SendOutcome::Busy => {
-                self.ensure_responsive(vm, process)?;
-                return Err(Error::StillBusy { vm: vm.clone() });
+                ensure_responsive(self.processes, vm, process)?;
+                return Err(Error::StopBusy { vm: vm.clone() });
             }
-            SendOutcome::Lives | SendOutcome::VmUnresponsive => {}
+            SendOutcome::Alive | SendOutcome::Unreachable => {}
         }
-        self.ports.processes.signal(process, Signal::Term).await?;
-        if self.ports.processes.wait_gone(process, self.timeouts().term).await {
-            return Ok(StopMethod::Term);
+        self.processes.signal(process, Signal::Term).await?;
+        if self.processes.wait_gone(process, self.timeouts.term).await {
+            return Ok(StopMethod::Sigterm);
         }
         self.kill(vm, process).await?;
-        Ok(StopMethod::Kill)
+        Ok(StopMethod::Sigkill)
     }
 
-    /// Kills a machine and sees it gone.
+    /// Sends SIGKILL, and waits for the end of the process.
     ///
-    /// Errors: `StillAlive`, and what signalling can fail with.
+    /// Errors: [`Error::KillFailed`], and those of signalling.
     pub(crate) async fn kill(&self, vm: &VmName, process: &ProcessIdentity) -> Result<(), Error> {
-        self.ports.processes.signal(process, Signal::Kill).await?;
-        if self.ports.processes.wait_gone(process, self.timeouts().kill).await {
+        self.processes.signal(process, Signal::Kill).await?;
+        if self.processes.wait_gone(process, self.timeouts.kill).await {
             return Ok(());
         }
-        Err(Error::StillAlive { vm: vm.clone(), pid: process.pid })
+        Err(Error::KillFailed { vm: vm.clone(), pid: process.pid })
     }
 
-    /// Sends a command that ends a machine, and waits for its end: `patience` for both.
-    async fn tell(&self, run: &Run, process: &ProcessIdentity, command: &str, patience: Duration) -> SendOutcome {
-        let gone = self.ports.processes.wait_gone(process, patience);
-        let told = std::pin::pin!(self.send(run, command, patience));
-        match select(told, gone).await {
-            Either::Left((SendOutcome::Lives, gone)) => {
-                if gone.await {
-                    SendOutcome::Gone
+    /// Sends a command that ends QEMU, and waits for its end; `timeout` covers both.
+    async fn send_and_wait(
+        &self,
+        run: &Run,
+        process: &ProcessIdentity,
+        command: &str,
+        timeout: Duration,
+    ) -> SendOutcome {
+        let ended = self.processes.wait_gone(process, timeout);
+        let sent = std::pin::pin!(self.send(run, command, timeout));
+        match select(sent, ended).await {
+            Either::Left((SendOutcome::Alive, ended)) => {
+                if ended.await {
+                    SendOutcome::Ended
                 } else {
-                    SendOutcome::Lives
+                    SendOutcome::Alive
                 }
             }
-            Either::Left((told, _)) => told,
-            Either::Right((true, _)) => SendOutcome::Gone,
+            Either::Left((outcome, _)) => outcome,
+            Either::Right((true, _)) => SendOutcome::Ended,
             Either::Right((false, _)) => SendOutcome::Busy,
         }
     }
 
-    /// Sends a command as soon as the monitor takes it.
+    /// Sends a command as soon as the monitor accepts it.
     ///
-    /// A machine that ends at once may close the connection before it answers.
-    async fn send(&self, run: &Run, command: &str, patience: Duration) -> SendOutcome {
+    /// A QEMU that ends at once may close the connection before it answers.
+    async fn send(&self, run: &Run, command: &str, timeout: Duration) -> SendOutcome {
         loop {
-            match self.ports.monitors.execute(&run.paths, &QmpCommand::new(command), patience).await {
+            match self.monitors.execute(&run.paths, &QmpCommand::new(command), timeout).await {
                 Ok(_) | Err(QmpError::ConnectionClosed { .. } | QmpError::TimedOut { .. }) => {
-                    return SendOutcome::Lives;
+                    return SendOutcome::Alive;
                 }
                 Err(
                     QmpError::MonitorUnavailable { .. } | QmpError::InvalidResponse { .. } | QmpError::Refused { .. },
                 ) => {
-                    return SendOutcome::VmUnresponsive;
+                    return SendOutcome::Unreachable;
                 }
-                // Another client, or a blocked main loop: asked again until the time of the rung is over.
+                // Another client is connected, or the main loop is blocked: retried until the timeout.
                 Err(error) => {
-                    tracing::debug!(command, %error, "not taken yet");
-                    tokio::time::sleep(limits::ASK_AGAIN).await;
+                    tracing::debug!(command, %error, "not sent yet");
+                    tokio::time::sleep(limits::RETRY_INTERVAL).await;
                 }
             }
         }
     }
 
-    /// Returns how the run ended, now that its process is gone, and what it really took.
+    /// Returns how a run ended whose process is gone, and the method that really ended it.
     ///
-    /// That a guest powered off is QEMU's to say: one that was killed while its guest was given time ended as well.
-    pub(crate) async fn ending(&self, run: &Run, rung: StopMethod) -> (Ending, StopMethod) {
-        let now = Some(self.ports.clock.now());
-        let told = match rung {
-            StopMethod::Kill => return (Ending { reason: StopReason::HostSignal, at: now }, rung),
-            StopMethod::Term => StopReason::HostSignal,
+    /// Only QEMU's own event proves that a guest powered off: the process may have been killed meanwhile.
+    pub(crate) async fn ending(&self, run: &Run, method: StopMethod) -> (Ending, StopMethod) {
+        let now = Some(self.clock.now());
+        let assumed = match method {
+            StopMethod::Sigkill => return (Ending { reason: StopReason::HostSignal, at: now }, method),
+            StopMethod::Sigterm => StopReason::HostSignal,
             StopMethod::Quit => StopReason::HostQuit,
-            StopMethod::PowerDown | StopMethod::Nothing | StopMethod::Unseen => StopReason::Unknown,
+            StopMethod::PowerDown | StopMethod::None | StopMethod::Unobserved => StopReason::Unknown,
         };
-        let ending = match self.ports.hypervisor.shutdown_event(&run.paths).await {
-            Some(word) => Ending { reason: word.reason, at: Some(word.at) },
-            None => Ending { reason: told, at: now },
+        let ending = match self.hypervisor.shutdown_event(&run.paths).await {
+            Some(event) => Ending { reason: event.reason, at: Some(event.at) },
+            None => Ending { reason: assumed, at: now },
         };
-        let is_by_us = rung != StopMethod::PowerDown || ending.reason == StopReason::GuestShutdown;
-        (ending, if is_by_us { rung } else { StopMethod::Unseen })
+        let is_confirmed = method != StopMethod::PowerDown || ending.reason == StopReason::GuestShutdown;
+        (ending, if is_confirmed { method } else { StopMethod::Unobserved })
     }
 }

@@ -1,81 +1,73 @@
-//! A QEMU that lives and cannot be asked anything.
+//! A QEMU process that is alive and does not answer.
 
-use maqet_domain::error::{Explain, Fault};
+use maqet_domain::error::{Explain, Explanation, Fault};
+use maqet_domain::port::Processes;
 use maqet_domain::vm::{InvalidTransition, ProcessIdentity, VmEntry, VmName};
 
-use crate::app::wrong_state;
-use crate::vm::observe::{BusyReason, Observation};
-use crate::{App, Error};
+use super::observe::{BusyReason, Observation};
+use crate::Error;
 
-/// QEMU lives and does not answer, so that what was asked for was not tried.
+/// QEMU is running and not responding, so the request was not tried.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the VM `{vm}` does not answer: {}", cause.in_words())]
+#[error("VM `{vm}` is not responding: {cause}")]
+#[expect(missing_docs, reason = "the message names the fields")]
 pub struct VmUnresponsive {
-    /// The VM.
     pub vm: VmName,
-    /// Its process.
     pub pid: u32,
-    /// What keeps it from answering.
     pub cause: BusyReason,
 }
 
 impl Explain for VmUnresponsive {
-    fn code(&self) -> &'static str {
-        "vm.deaf"
-    }
-
-    fn fault(&self) -> Fault {
-        Fault::Busy
-    }
-
-    fn hints(&self) -> Vec<String> {
-        let first = if self.cause.with == BusyReason::SIGSTOP {
-            format!("let it go on with `kill -CONT {}`", self.pid)
+    fn explain(&self) -> Explanation {
+        let explanation = Explanation::new("vm.unresponsive", Fault::Busy);
+        let explanation = if self.cause.reason == BusyReason::SIGSTOP {
+            explanation.hint(format!("resume it with `kill -CONT {}`", self.pid))
         } else {
-            "try again once it is done".to_owned()
+            explanation.hint("try again later")
         };
-        vec![first, format!("or kill it with `maqet stop --force {}`", self.vm)]
+        explanation.hint(format!("kill it with `maqet stop --force {}`", self.vm))
     }
 }
 
-impl App {
-    /// Makes sure that a process was not stopped by a signal: whatever is sent to its monitor would be waited for.
-    pub(crate) fn ensure_responsive(&self, vm: &VmName, process: &ProcessIdentity) -> Result<(), VmUnresponsive> {
-        if self.ports.processes.is_frozen(process) {
-            return Err(VmUnresponsive {
-                vm: vm.clone(),
-                pid: process.pid,
-                cause: BusyReason::unknown(BusyReason::SIGSTOP),
-            });
-        }
-        Ok(())
+/// Checks that a process was not stopped by a signal: its monitor would accept a connection and never answer.
+pub(crate) fn ensure_responsive(
+    processes: &dyn Processes,
+    vm: &VmName,
+    process: &ProcessIdentity,
+) -> Result<(), VmUnresponsive> {
+    if processes.is_frozen(process) {
+        return Err(VmUnresponsive { vm: vm.clone(), pid: process.pid, cause: BusyReason::sigstop() });
     }
-
-    /// Returns what came of asking a process, unless it failed and the process was stopped while it was asked: nothing
-    /// else would tell why.
-    pub(crate) fn or_unresponsive<T, E>(
-        &self,
-        vm: &VmName,
-        process: &ProcessIdentity,
-        answer: Result<T, E>,
-    ) -> Result<T, Error>
-    where
-        Error: From<E>,
-    {
-        if answer.is_err() {
-            self.ensure_responsive(vm, process)?;
-        }
-        Ok(answer?)
-    }
+    Ok(())
 }
 
-/// Returns what keeps the QEMU of a VM that was seen from answering, if anything does.
-pub(crate) fn deaf(entry: &VmEntry, seen: &Observation) -> Option<VmUnresponsive> {
-    let (process, cause) = (seen.process.as_ref()?, seen.occupation.as_ref()?);
-    cause.is_unresponsive().then(|| VmUnresponsive { vm: entry.name.clone(), pid: process.pid, cause: cause.clone() })
+/// Returns the result of a request to a process; if it failed because the process was stopped by a signal meanwhile,
+/// says that instead.
+pub(crate) fn or_unresponsive<T, E>(
+    processes: &dyn Processes,
+    vm: &VmName,
+    process: &ProcessIdentity,
+    result: Result<T, E>,
+) -> Result<T, Error>
+where
+    Error: From<E>,
+{
+    if result.is_err() {
+        ensure_responsive(processes, vm, process)?;
+    }
+    Ok(result?)
 }
 
-/// Makes the error for a wish that does not fit the state a VM was seen in; that it does not answer tells more.
-pub(crate) fn refusal(entry: &VmEntry, seen: &Observation, refused: InvalidTransition) -> Error {
-    deaf(entry, seen).map_or_else(|| wrong_state(entry, refused), Error::from)
+impl Observation {
+    /// Returns the error of an observed VM whose QEMU does not respond.
+    pub(crate) fn unresponsive(&self, entry: &VmEntry) -> Option<VmUnresponsive> {
+        let process = self.process.as_ref()?;
+        let cause = self.busy.as_ref().filter(|busy| busy.is_unresponsive())?;
+        Some(VmUnresponsive { vm: entry.name.clone(), pid: process.pid, cause: cause.clone() })
+    }
+
+    /// Returns the error of a transition that the observed state does not allow; that QEMU does not respond says more.
+    pub(crate) fn refuse(&self, entry: &VmEntry, transition: InvalidTransition) -> Error {
+        self.unresponsive(entry).map_or_else(|| Error::wrong_state(entry, transition), Error::from)
+    }
 }

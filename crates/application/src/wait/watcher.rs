@@ -12,6 +12,7 @@ use maqet_domain::vm::{MonitorAnswer, Run, VmEntry};
 use tokio::time::Instant;
 
 use crate::event::reader::{Cursor, EventReader};
+use crate::vm::monitor::info_usernet;
 use crate::vm::observe::Observation;
 use crate::wait::condition::{Condition, Pattern};
 use crate::wait::error::WaitError;
@@ -72,7 +73,7 @@ impl<'a> Watcher<'a> {
             (Condition::Event(name), _) => self.has_happened(entry, name).await,
             (Condition::Serial(pattern), _) => Ok(self.serial.holds(self.app, entry, pattern).await),
             (Condition::Qmp, Some(run)) => {
-                let answer = self.app.ports.monitors.answer(&run.paths, limits::RUN_STATE).await;
+                let answer = self.app.ports.monitors.answer(&run.paths, limits::RUN_STATE_TIMEOUT).await;
                 Ok(matches!(answer, MonitorAnswer::State(state) if state != RunState::Inmigrate))
             }
             (Condition::Port(port), Some(run)) => port_answers(self.app, entry, run, *port).await,
@@ -105,7 +106,7 @@ impl<'a> Watcher<'a> {
 
     async fn is_still(&mut self, run: &Run, patience: Duration) -> Result<bool, Error> {
         let now = Instant::now();
-        if self.screen.as_ref().is_some_and(|screen| now < screen.looked + limits::SCREEN_PAUSE) {
+        if self.screen.as_ref().is_some_and(|screen| now < screen.looked + limits::SCREEN_INTERVAL) {
             return Ok(false);
         }
         let picture = self.app.dumped_screen(run).await?;
@@ -130,7 +131,7 @@ impl SerialTail {
             *self = Self { boot: run.boot.0, ..Self::default() };
         }
         let log = run.paths.serial_log();
-        while let Ok(chunk) = app.ports.records.read(&log, self.offset, limits::SERIAL_WINDOW).await {
+        while let Ok(chunk) = app.ports.records.read(&log, self.offset, limits::SERIAL_WINDOW_BYTES).await {
             if chunk.length < self.offset {
                 *self = Self { boot: self.boot, ..Self::default() };
                 continue;
@@ -143,7 +144,7 @@ impl SerialTail {
             if pattern.is_in(&self.text) {
                 return true;
             }
-            let mut kept = self.text.len().saturating_sub(limits::SERIAL_WINDOW);
+            let mut kept = self.text.len().saturating_sub(limits::SERIAL_WINDOW_BYTES);
             while !self.text.is_char_boundary(kept) {
                 kept += 1;
             }
@@ -159,14 +160,15 @@ impl SerialTail {
 /// became of it. Other back ends pass the guest's refusal on: there the connection has to stay.
 async fn port_answers(app: &App, entry: &VmEntry, run: &Run, port: u16) -> Result<bool, Error> {
     let forward = forward_to(entry, run, port)?;
-    let Some(mut connection) = app.ports.dialer.dial(forward.host_address, forward.host_port, limits::DIAL).await
+    let Some(mut connection) =
+        app.ports.dialer.dial(forward.host_address, forward.host_port, limits::DIAL_TIMEOUT).await
     else {
         return Ok(false);
     };
-    let until = Instant::now() + limits::DIAL;
+    let until = Instant::now() + limits::DIAL_TIMEOUT;
     let mut is_usernet = false;
     while Instant::now() < until {
-        let Some(usernet) = app.usernet(run).await else { break };
+        let Some(usernet) = info_usernet(app, run).await else { break };
         if !usernet.contains(TCP_FORWARD) {
             break;
         }
@@ -174,11 +176,11 @@ async fn port_answers(app: &App, entry: &VmEntry, run: &Run, port: u16) -> Resul
         if is_established(forward.host_port, &usernet) {
             return Ok(true);
         }
-        if !connection.stays(limits::DIAL_PAUSE).await {
+        if !connection.stays(limits::DIAL_INTERVAL).await {
             return Ok(false);
         }
     }
-    Ok(!is_usernet && connection.stays(limits::DIAL).await)
+    Ok(!is_usernet && connection.stays(limits::DIAL_TIMEOUT).await)
 }
 
 /// Returns the forward that leads to port `port` of the guest, or that port of the host leads through.

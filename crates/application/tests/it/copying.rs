@@ -1,78 +1,89 @@
-//! A copy of each VM is kept outside of the store; its failure fails nothing.
+//! A copy of each VM is written outside of the store after a commit that changes its definition or storage.
 
 use std::sync::{Arc, Mutex};
 
-use maqet_application::CopyingStore;
-use maqet_domain::change::{Change, ChangeSet};
-use maqet_domain::port::{MockVmCopies, Store, StoreError};
-use maqet_domain::vm::{Phase, Revision};
-use maqet_testkit::store::{MemoryStore, sample};
+use maqet_application::operation::{Apply, Start};
+use maqet_application::{App, Error};
+use maqet_domain::port::{MockVmCopies, StoreError, VmRepository};
+use maqet_domain::qmp::RunState;
 
-/// The copies in order: the name of the VM and the number of its images.
-type Kept = Arc<Mutex<Vec<(String, usize)>>>;
+use crate::world::{World, launched};
 
-fn store() -> (CopyingStore, Kept) {
-    let kept = Kept::default();
-    let list = Arc::clone(&kept);
-    let mut copies = MockVmCopies::new();
-    copies.expect_keep().returning(move |copy| {
-        list.lock().expect("no thread panics").push((copy.vm.entry.name.to_string(), copy.storage.len()));
+/// The copies written, in order: the name of the VM and the number of its images.
+type Copies = Arc<Mutex<Vec<(String, usize)>>>;
+
+fn recording(world: &mut World) -> Copies {
+    let copies = Copies::default();
+    let list = Arc::clone(&copies);
+    world.copies = MockVmCopies::new();
+    world.copies.expect_keep().returning(move |copy| {
+        list.lock().unwrap().push((copy.vm.entry.name.to_string(), copy.storage.len()));
         Ok(())
     });
-    (CopyingStore::new(Arc::new(MemoryStore::default()), Arc::new(copies)), kept)
+    copies
 }
 
-fn taken(kept: &Kept) -> Vec<(String, usize)> {
-    std::mem::take(&mut *kept.lock().expect("no thread panics"))
+fn take(copies: &Copies) -> Vec<(String, usize)> {
+    std::mem::take(&mut *copies.lock().unwrap())
+}
+
+async fn add(app: &App, name: &str) -> Result<(), Error> {
+    app.run(World::empty(name)).await.map(drop)
 }
 
 #[tokio::test]
-async fn test_copy_is_written_for_definition_and_storage_changes() {
-    let (store, kept) = store();
-    let (web, db) = (sample::vm("web", 1), sample::vm("db", 2));
-    let both = ChangeSet::default()
-        .and(Change::VmAdded(Box::new(web.clone())))
-        .and(Change::VmAdded(Box::new(db.clone())))
-        .and(Change::StorageAdded(sample::storage("/d/db.qcow2", Some(db.entry.id))));
+async fn test_copy_is_written_for_definition_changes() {
+    let mut world = World::new();
+    let copies = recording(&mut world);
+    let app = world.app();
 
-    store.commit(both).await.expect("the store is in memory");
+    add(&app, "web").await.unwrap();
+    add(&app, "db").await.unwrap();
+    app.run(Apply::new("web").memory("1G".to_owned())).await.unwrap();
 
-    assert_eq!(taken(&kept), [("web".to_owned(), 0), ("db".to_owned(), 1)]);
-    let definition = Change::DefinitionChanged {
-        id: web.entry.id,
-        expected: Revision::FIRST,
-        definition: sample::other_definition(),
-        origins: sample::origins("b.yaml"),
-    };
-    store.commit(ChangeSet::default().and(definition)).await.expect("the store is in memory");
-    assert_eq!(taken(&kept), [("web".to_owned(), 0)]);
+    let expected = [("web", 0), ("db", 0), ("web", 0)].map(|(name, images)| (name.to_owned(), images));
+    assert_eq!(take(&copies), expected);
+}
+
+#[tokio::test]
+async fn test_copy_is_written_for_created_disks() {
+    let mut world = World::new();
+    let copies = recording(&mut world);
+    world.images.expect_create().returning(|_| Ok(()));
+    world.hypervisor.expect_launch().returning(|_| Ok(launched(7, RunState::Running)));
+    let app = world.app();
+    app.run(World::yaml("{name: web, network: [{name: net, mode: none}], storage: [{name: hdd}]}")).await.unwrap();
+    take(&copies);
+
+    app.run(Start::new("web")).await.unwrap();
+
+    assert_eq!(take(&copies), [("web".to_owned(), 1)]);
 }
 
 #[tokio::test]
 async fn test_copy_is_unchanged_by_starts_and_refused_commits() {
-    let (store, kept) = store();
-    let web = sample::vm("web", 1);
-    store.commit(sample::adding(&web)).await.expect("the store is in memory");
-    taken(&kept);
+    let mut world = World::new();
+    let copies = recording(&mut world);
+    world.hypervisor.expect_launch().returning(|_| Ok(launched(7, RunState::Running)));
+    let app = world.app();
+    add(&app, "web").await.unwrap();
+    take(&copies);
 
-    let run = Some(sample::run(1, Phase::Running));
-    let started = Change::RunChanged { id: web.entry.id, expected: Revision::FIRST, run };
-    store.commit(ChangeSet::default().and(started)).await.expect("the store is in memory");
-    let again = store.commit(sample::adding(&web)).await;
+    app.run(Start::new("web")).await.unwrap();
+    let again = add(&app, "web").await;
 
-    assert!(matches!(again, Err(StoreError::NameTaken { .. })), "{again:?}");
-    assert_eq!(taken(&kept), []);
+    assert!(matches!(again, Err(Error::Store(StoreError::NameTaken { .. }))), "{again:?}");
+    assert_eq!(take(&copies), []);
 }
 
 #[tokio::test]
 async fn test_copy_failing_does_not_fail_the_commit() {
-    let mut copies = MockVmCopies::new();
-    copies.expect_keep().returning(|_| Err("no space".into()));
-    let inner = Arc::new(MemoryStore::default());
-    let store = CopyingStore::new(Arc::clone(&inner) as _, Arc::new(copies));
+    let mut world = World::new();
+    world.copies = MockVmCopies::new();
+    world.copies.expect_keep().returning(|_| Err("no space".into()));
+    let app = world.app();
 
-    store.commit(sample::adding(&sample::vm("web", 1))).await.expect("the VM is in the store");
+    add(&app, "web").await.unwrap();
 
-    let found = maqet_domain::port::VmRepository::list(inner.as_ref()).await.expect("the store is in memory");
-    assert_eq!(found.len(), 1);
+    assert_eq!(world.store.list().await.unwrap().len(), 1);
 }

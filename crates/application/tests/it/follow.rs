@@ -37,7 +37,7 @@ async fn test_follow_ended_vm_reads_its_last_events() {
     });
     let app = world.app_with(Arc::clone(&store) as _);
     app.run(World::empty("web")).await.unwrap();
-    app.run(Start { vm: "web".to_owned(), timeout: None }).await.unwrap();
+    app.run(Start::new("web")).await.unwrap();
 
     let entry = store.inner.list().await.unwrap().remove(0);
     let ending = Ending { reason: StopReason::GuestShutdown, at: None };
@@ -73,7 +73,7 @@ async fn test_events_over_limit_are_newest_with_omitted_count() {
     let line = |second: usize| {
         format!("{{\"timestamp\": {{\"seconds\": {second}, \"microseconds\": 0}}, \"event\": \"RESET\"}}\n")
     };
-    let most = maqet_application::limits::EVENTS_SHOWN;
+    let most = maqet_application::limits::MAX_EVENTS;
     let log: Vec<u8> = (1..=most * 2 + 3).flat_map(|second| line(second).into_bytes()).collect();
     let mut world = World::new();
     world.hypervisor.expect_launch().returning(|_| Ok(launched(7, RunState::Running)));
@@ -85,7 +85,7 @@ async fn test_events_over_limit_are_newest_with_omitted_count() {
     });
     let app = world.app();
     app.run(World::empty("web")).await.unwrap();
-    app.run(Start { vm: "web".to_owned(), timeout: None }).await.unwrap();
+    app.run(Start::new("web")).await.unwrap();
     let asked = |kind: &str| Events { kind: Some(kind.to_owned()), ..Events::default() };
 
     let all = app.run(asked("qemu.*")).await.unwrap();

@@ -19,7 +19,7 @@ async fn running(world: &mut World) -> App {
     world.alive(RunState::Running);
     let app = world.app_with(Arc::clone(&disk) as _);
     app.run(World::empty("web")).await.unwrap();
-    app.run(Start { vm: "web".to_owned(), timeout: None }).await.unwrap();
+    app.run(Start::new("web")).await.unwrap();
     disk.is_full.store(true, Ordering::Relaxed);
     app
 }
@@ -30,8 +30,8 @@ async fn test_power_on_full_disk_succeeds() {
     world.monitors.expect_execute().times(2).returning(|_, _, _| Ok(json!({})));
     let app = running(&mut world).await;
 
-    let paused = app.run(Pause { vm: "web".to_owned() }).await.unwrap();
-    let reset = app.run(Reset { vm: "web".to_owned() }).await.unwrap();
+    let paused = app.run(Pause::new("web")).await.unwrap();
+    let reset = app.run(Reset::new("web")).await.unwrap();
 
     assert!(paused.changed && reset.changed);
 }
@@ -44,11 +44,11 @@ async fn test_restart_on_full_disk_keeps_vm_running() {
     let app = running(&mut world).await;
 
     for force in [false, true] {
-        let refused = app.run(Restart { vm: "web".to_owned(), timeout: None, force }).await.unwrap_err();
+        let refused = app.run(Restart::new("web").force(force)).await.unwrap_err();
 
         assert!(matches!(refused, Error::Store(StoreError::Full { .. })), "{refused}");
     }
-    assert_eq!(app.run(Status { vm: "web".to_owned() }).await.unwrap().status, "running");
+    assert_eq!(app.run(Status::new("web")).await.unwrap().status, "running");
 }
 
 #[tokio::test]
@@ -58,8 +58,8 @@ async fn test_rm_force_on_full_disk_keeps_vm_running() {
     world.processes.expect_signal().never();
     let app = running(&mut world).await;
 
-    let refused = app.run(Rm { vm: "web".to_owned(), force: true }).await.unwrap_err();
+    let refused = app.run(Rm::new("web").force(true)).await.unwrap_err();
 
     assert!(matches!(refused, Error::Store(StoreError::Full { .. })), "{refused}");
-    assert_eq!(app.run(Status { vm: "web".to_owned() }).await.unwrap().status, "running");
+    assert_eq!(app.run(Status::new("web")).await.unwrap().status, "running");
 }

@@ -95,7 +95,7 @@ async fn running(answers: Answers, session: Option<MockMonitorSession>) -> (App,
     world.processes.expect_words().returning(|_| Vec::new());
     let app = world.app();
     app.run(World::empty("web")).await.unwrap();
-    app.run(Start { vm: "web".to_owned(), timeout: None }).await.unwrap();
+    app.run(Start::new("web")).await.unwrap();
     (app, sent)
 }
 
@@ -285,7 +285,7 @@ async fn test_device_del_backend_in_use_is_retried() {
     let sent = sent.lock().unwrap();
     assert!(sent[1..].iter().all(|command| command.contains("hotplug-there")), "{sent:?}");
     // And once with all other unused backends.
-    assert_eq!(sent.len() - 1, limits::BACK_END_TRIES as usize + 1);
+    assert_eq!(sent.len() - 1, limits::BACKEND_REMOVAL_TRIES as usize + 1);
 }
 
 /// A session that reports the removal of the device, after another process changed the run and added a VM.
@@ -350,7 +350,7 @@ async fn running_with_a_card(change: fn(&mut Run)) -> (App, Arc<MemoryStore>, Se
     world.alive(RunState::Running);
     let (app, store) = (world.app(), Arc::clone(&world.store));
     app.run(World::empty("web")).await.unwrap();
-    app.run(Start { vm: "web".to_owned(), timeout: None }).await.unwrap();
+    app.run(Start::new("web")).await.unwrap();
     change_run(&store, |run| run.forwards = ["2222:22", "8080:80"].map(|text| text.parse().unwrap()).to_vec()).await;
     sent.lock().unwrap().clear();
     (app, store, sent)

@@ -41,7 +41,7 @@ async fn started(mut world: World, state: RunState) -> App {
     world.alive(state);
     let app = world.app();
     app.run(World::empty("web")).await.unwrap();
-    app.run(Start { vm: "web".to_owned(), timeout: None }).await.unwrap();
+    app.run(Start::new("web")).await.unwrap();
     app
 }
 
@@ -76,7 +76,7 @@ async fn test_type_text_sends_layout_keys_with_progress() {
     assert_eq!(taken(&sent), ["shift-y", "equal", "e", "ret", "alt_r-q", "ret"]);
     assert_eq!((typed.characters, typed.chords), (5, 6));
     let first = progress.next().await.unwrap();
-    assert_eq!((first.operation, first.vm.as_str(), first.done, first.total), ("qmp.type", "web", 1, 6));
+    assert_eq!((first.operation, first.vm.as_str(), first.done, first.total), ("qmp.type", "web", 1, Some(6)));
 }
 
 #[tokio::test]

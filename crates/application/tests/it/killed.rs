@@ -59,7 +59,7 @@ async fn test_start_after_killed_start_waits_for_its_qemu() {
     let mut world = World::new();
     let app = half_way(&mut world, 1, 0).await;
 
-    let started = app.run(Start { vm: "web".to_owned(), timeout: None }).await.unwrap();
+    let started = app.run(Start::new("web")).await.unwrap();
 
     assert_eq!((started.vm.status, started.vm.pid, started.changed), ("running", Some(7), false));
     let run = world.store.list().await.unwrap().remove(0).run.unwrap();
@@ -71,7 +71,7 @@ async fn test_start_after_killed_start_times_out_if_never_ready() {
     let mut world = World::new();
     let app = half_way(&mut world, u32::MAX, 120).await;
 
-    let refused = app.run(Start { vm: "web".to_owned(), timeout: "1ms".parse().ok() }).await.unwrap_err();
+    let refused = app.run(Start::new("web").timeout("1ms".parse().ok())).await.unwrap_err();
 
     assert!(refused.to_string().contains("unreachable"), "{refused}");
 }
@@ -83,7 +83,7 @@ async fn test_status_after_killed_start_is_starting_then_unreachable() {
         let mut world = World::new();
         let app = half_way(&mut world, u32::MAX, age).await;
 
-        let seen = app.run(Status { vm: "web".to_owned() }).await.unwrap();
+        let seen = app.run(Status::new("web")).await.unwrap();
 
         assert_eq!((seen.status, seen.pid), (expected, Some(7)), "after {age} s");
     }

@@ -67,7 +67,7 @@ async fn test_logs_lines_are_counted_from_the_end() {
 
 #[tokio::test]
 async fn test_logs_lines_longer_than_a_chunk_are_found() {
-    let long = "x".repeat(limits::LOG_PIECE_BYTES * 2 + 17);
+    let long = "x".repeat(limits::LOG_CHUNK_BYTES * 2 + 17);
 
     let text = last_lines(format!("first\n{long}\nlast\n").as_bytes(), 2).await;
 
@@ -77,14 +77,14 @@ async fn test_logs_lines_longer_than_a_chunk_are_found() {
 #[tokio::test]
 async fn test_logs_document_of_long_log_holds_its_end() {
     let mut world = World::new();
-    let content = [vec![b'a'; limits::LOG_TEXT_BYTES], b"end".to_vec()].concat();
+    let content = [vec![b'a'; limits::MAX_LOG_TEXT_BYTES], b"end".to_vec()].concat();
     file(&mut world, Some(&content), &[1]);
     let app = running(&mut world).await;
 
     let log = app.run(logs()).await.unwrap();
 
     assert_eq!((log.offset, log.length), (3, u64::try_from(content.len()).unwrap()));
-    assert_eq!(log.text.len(), limits::LOG_TEXT_BYTES);
+    assert_eq!(log.text.len(), limits::MAX_LOG_TEXT_BYTES);
     assert!(log.text.ends_with("aend"));
 }
 
@@ -145,7 +145,7 @@ async fn test_follow_ends_after_vm_stopped_and_log_read() {
     let mut reader = app.open_log(&logs()).await.unwrap();
 
     let first = reader.follow().await.unwrap();
-    app.run(Stop { vm: "web".to_owned(), timeout: None, force: true }).await.unwrap();
+    app.run(Stop::new("web").force(true)).await.unwrap();
     file.lock().unwrap().as_mut().unwrap().extend(b"two");
     let second = reader.follow().await.unwrap();
     let end = reader.follow().await.unwrap();
@@ -184,7 +184,7 @@ async fn test_log_records_changing_operations_only() {
     let app = running(&mut world).await;
 
     app.run(logs()).await.unwrap();
-    app.run(maqet_application::operation::Rm { vm: "web".to_owned(), force: false }).await.unwrap_err();
+    app.run(maqet_application::operation::Rm::new("web")).await.unwrap_err();
 
     let lines = lines.lock().unwrap();
     let expected = ["add web: done in ", "start: done in ", "rm: failed after "];
@@ -193,5 +193,5 @@ async fn test_log_records_changing_operations_only() {
         assert!(line.starts_with("1970-01-01T00:00:00.000Z ") && line.contains(words), "{line}");
         assert!(line.ends_with("; pid 1, user me"), "{line}");
     }
-    assert!(lines[2].contains("vm.wrong-state: the VM `web` is running"), "{}", lines[2]);
+    assert!(lines[2].contains("vm.state-conflict: cannot remove: VM `web` is running"), "{}", lines[2]);
 }

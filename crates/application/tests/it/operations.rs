@@ -15,11 +15,11 @@ use serde_json::json;
 use crate::world::{World, launched};
 
 pub(crate) fn start(vm: &str) -> Start {
-    Start { vm: vm.to_owned(), timeout: None }
+    Start::new(vm)
 }
 
 fn stop(vm: &str) -> Stop {
-    Stop { vm: vm.to_owned(), timeout: None, force: false }
+    Stop::new(vm)
 }
 
 async fn phase(world: &World, name: &str) -> Option<Phase> {
@@ -59,7 +59,7 @@ async fn test_rm_inverse_defines_the_same_vm() {
     app.run(World::yaml("name: web\nmemory: 1G\n")).await.unwrap();
     let before = world.store.by_name(&VmName::parse("web").unwrap()).await.unwrap().unwrap();
 
-    app.run(Rm { vm: "web".to_owned(), force: false }).await.unwrap();
+    app.run(Rm::new("web")).await.unwrap();
     let inverse = world.store.newest(1).await.unwrap()[0].entry.inverse.clone().unwrap();
     table().call(&app, &inverse.operation, inverse.arguments).await.unwrap();
 
@@ -74,7 +74,7 @@ async fn test_rm_reports_kept_uefi_variables() {
     let app = world.app();
     app.run(World::yaml("name: web\nfirmware: uefi\n")).await.unwrap();
 
-    let removed = app.run(Rm { vm: "web".to_owned(), force: false }).await.unwrap();
+    let removed = app.run(Rm::new("web")).await.unwrap();
 
     assert_eq!(removed.kept_storage, ["/d/storage/web/uefi-vars.qcow2"]);
 }
@@ -166,7 +166,7 @@ async fn test_stop_guest_obeying_power_button_needs_nothing_else() {
 
     let stopped = app.run(stop("web")).await.unwrap();
 
-    assert_eq!(json!(stopped.how), "power-down");
+    assert_eq!(json!(stopped.method), "power-down");
     assert!(matches!(phase(&world, "web").await, Some(Phase::Ended(_))));
 }
 
@@ -184,7 +184,7 @@ async fn test_stop_paused_guest_is_quit_at_once() {
 
     let stopped = app.run(stop("web")).await.unwrap();
 
-    assert_eq!(json!(stopped.how), "quit");
+    assert_eq!(json!(stopped.method), "quit");
 }
 
 #[tokio::test]
@@ -199,7 +199,7 @@ async fn test_stop_guest_ignoring_everything_is_killed() {
 
     let stopped = app.run(stop("web")).await.unwrap();
 
-    assert_eq!((json!(stopped.how), stopped.vm.reason), (json!("kill"), Some(StopReason::HostSignal)));
+    assert_eq!((json!(stopped.method), stopped.vm.reason), (json!("sigkill"), Some(StopReason::HostSignal)));
 }
 
 #[tokio::test]
@@ -209,12 +209,12 @@ async fn test_stop_failing_to_kill_is_an_error() {
     world.processes.expect_wait_gone().returning(|_, _| false);
     let app = running(&mut world, RunState::Running).await;
 
-    let error = app.run(Stop { force: true, ..stop("web") }).await.unwrap_err();
+    let error = app.run(stop("web").force(true)).await.unwrap_err();
 
-    assert!(matches!(error, Error::StillAlive { pid: 7, .. }), "{error}");
+    assert!(matches!(error, Error::KillFailed { pid: 7, .. }), "{error}");
     // The recorded stop was interrupted, so the VM is running.
     assert_eq!(phase(&world, "web").await, Some(Phase::Stopping));
-    assert_eq!(app.run(Status { vm: "web".to_owned() }).await.unwrap().status, "running");
+    assert_eq!(app.run(Status::new("web")).await.unwrap().status, "running");
 }
 
 #[tokio::test]
@@ -229,9 +229,9 @@ async fn test_stop_force_signals_before_using_the_store() {
     world.processes.expect_wait_gone().returning(|_, _| true);
     let app = running(&mut world, RunState::Running).await;
 
-    let stopped = app.run(Stop { force: true, ..stop("web") }).await.unwrap();
+    let stopped = app.run(stop("web").force(true)).await.unwrap();
 
-    assert_eq!((json!(stopped.how), stopped.vm.reason), (json!("kill"), Some(StopReason::HostSignal)));
+    assert_eq!((json!(stopped.method), stopped.vm.reason), (json!("sigkill"), Some(StopReason::HostSignal)));
 }
 
 #[tokio::test]
@@ -239,9 +239,9 @@ async fn test_rm_running_vm_is_refused_without_force() {
     let mut world = World::new();
     let app = running(&mut world, RunState::Running).await;
 
-    let error = app.run(Rm { vm: "web".to_owned(), force: false }).await.unwrap_err();
+    let error = app.run(Rm::new("web")).await.unwrap_err();
 
-    assert_eq!((error.code(), error.fault()), ("vm.wrong-state", Fault::State));
+    assert_eq!((error.code(), error.fault()), ("vm.state-conflict", Fault::State));
     assert!(error.hints()[0].contains("maqet stop web"));
 }
 
@@ -255,10 +255,10 @@ async fn test_snapshot_running_vm_is_refused() {
     app.run(World::yaml("name: web\nstorage: [{name: hdd, size: 1M}]\n")).await.unwrap();
     app.run(start("web")).await.unwrap();
 
-    let create = SnapshotCreate { vm: "web".to_owned(), drive: "hdd".to_owned(), name: "clean".to_owned() };
+    let create = SnapshotCreate::new("web", "hdd", "clean");
     let error = app.run(create).await.unwrap_err();
 
-    assert_eq!(error.code(), "vm.wrong-state");
+    assert_eq!(error.code(), "vm.state-conflict");
 }
 
 #[tokio::test]
@@ -270,7 +270,7 @@ async fn test_status_unresponsive_monitor_is_unreachable() {
     app.run(World::empty("web")).await.unwrap();
     app.run(start("web")).await.unwrap();
 
-    let status = app.run(Status { vm: "web".to_owned() }).await.unwrap();
+    let status = app.run(Status::new("web")).await.unwrap();
 
     assert_eq!((status.status, status.pid), ("unreachable", Some(7)));
 }
@@ -281,7 +281,7 @@ async fn test_vm_unknown_suggests_similar_names() {
     let app = world.app();
     app.run(World::empty("web")).await.unwrap();
 
-    let error = app.run(Status { vm: "wbe".to_owned() }).await.unwrap_err();
+    let error = app.run(Status::new("wbe")).await.unwrap_err();
 
     assert_eq!((error.fault(), error.hints()), (Fault::NotFound, vec!["did you mean `web`?".to_owned()]));
 }
@@ -295,7 +295,7 @@ async fn test_call_unknown_operation_or_argument_is_refused() {
     let argument = table().call(&app, "start", json!({"vm": "web", "tiemout": "1s"})).await.unwrap_err();
 
     assert!(operation.hints()[0].starts_with("did you mean `start`"), "{operation:?}");
-    assert_eq!(argument.code(), "operation.wrong-arguments");
+    assert_eq!(argument.code(), "operation.arguments-invalid");
 }
 
 #[tokio::test]
@@ -311,8 +311,8 @@ async fn test_call_by_name_equals_typed_call() {
 
 #[test]
 fn test_operation_arguments_round_trip_json() {
-    let start = Start { vm: "web".to_owned(), timeout: Some("90s".parse::<HumanDuration>().unwrap()) };
-    let add = Add { empty: true, name: Some("web".to_owned()), ..Add::default() };
+    let start = Start::new("web").timeout("90s".parse::<HumanDuration>().unwrap());
+    let add = Add::empty().name("web".to_owned());
 
     let start_again: Start = serde_json::from_value(serde_json::to_value(&start).unwrap()).unwrap();
     let add_again: Add = serde_json::from_value(serde_json::to_value(&add).unwrap()).unwrap();
@@ -327,7 +327,7 @@ async fn test_apply_file_replaces_the_definition() {
     app.run(World::yaml("name: web\nmemory: 1G\nvga: std\n")).await.unwrap();
     let documents = World::yaml("memory: 2G\ncpu: 2\n").documents;
 
-    let applied = app.run(Apply { vm: "web".to_owned(), documents, ..Apply::default() }).await.unwrap();
+    let applied = app.run(Apply::new("web").documents(documents)).await.unwrap();
 
     let paths: Vec<&str> = applied.differences.iter().map(|one| one.difference.path.as_str()).collect();
     assert_eq!((applied.changed, paths), (true, vec!["memory", "vga", "cpu"]));
@@ -343,7 +343,7 @@ async fn test_apply_flag_changes_only_its_value() {
     app.run(World::yaml("name: web\nmemory: 1G\nstorage: [{name: hdd, size: 1G}]\n")).await.unwrap();
 
     let set = vec!["storage.hdd.size=2G".to_owned()];
-    app.run(Apply { vm: "web".to_owned(), set, ..Apply::default() }).await.unwrap();
+    app.run(Apply::new("web").set(set)).await.unwrap();
 
     let vm = world.store.by_name(&VmName::parse("web").unwrap()).await.unwrap().unwrap();
     let expected = json!({"memory": "1G", "storage": [{"name": "hdd", "size": "2G"}]});
@@ -359,7 +359,7 @@ async fn test_apply_dry_run_changes_and_records_nothing() {
     app.run(World::yaml("name: web\nmemory: 1G\n")).await.unwrap();
 
     let memory = Some("2G".to_owned());
-    let applied = app.run(Apply { vm: "web".to_owned(), memory, dry_run: true, ..Apply::default() }).await.unwrap();
+    let applied = app.run(Apply::new("web").memory(memory).dry_run(true)).await.unwrap();
 
     assert_eq!((applied.changed, applied.differences.len()), (false, 1));
     assert_eq!(world.store.newest(10).await.unwrap().len(), 1);
@@ -371,7 +371,7 @@ async fn test_apply_running_vm_takes_effect_at_next_start() {
     let app = running(&mut world, RunState::Running).await;
 
     let set = vec!["labels.team=a".to_owned(), "memory=1G".to_owned()];
-    let applied = app.run(Apply { vm: "web".to_owned(), set, ..Apply::default() }).await.unwrap();
+    let applied = app.run(Apply::new("web").set(set)).await.unwrap();
 
     let waits: Vec<serde_json::Value> = applied.differences.iter().map(|one| json!(one.takes_effect)).collect();
     assert_eq!(waits, [json!("now"), json!("next-start")]);
@@ -384,7 +384,7 @@ async fn test_apply_inverse_restores_the_definition() {
     app.run(World::yaml("name: web\nmemory: 1G\n")).await.unwrap();
     let before = world.store.by_name(&VmName::parse("web").unwrap()).await.unwrap().unwrap();
     let memory = Some("2G".to_owned());
-    app.run(Apply { vm: "web".to_owned(), memory, ..Apply::default() }).await.unwrap();
+    app.run(Apply::new("web").memory(memory)).await.unwrap();
 
     let inverse = world.store.newest(1).await.unwrap()[0].entry.inverse.clone().unwrap();
     table().call(&app, &inverse.operation, inverse.arguments).await.unwrap();
@@ -399,7 +399,7 @@ async fn test_add_lenient_drops_unknown_keys_with_warning() {
     let app = world.app();
 
     let add = World::yaml("name: web\nmemry: 1G\nstorage: [{name: a, sise: 1G}]\n");
-    let added = app.run(Add { lenient: true, ..add }).await.unwrap();
+    let added = app.run(add.lenient(true)).await.unwrap();
 
     let left_out: Vec<&str> = added.warnings.iter().map(|problem| problem.path.as_str()).collect();
     assert_eq!(left_out, ["memry", "storage[0].sise"]);

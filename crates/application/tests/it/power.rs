@@ -26,7 +26,7 @@ async fn running(state: RunState) -> (App, SentCommands) {
     world.alive(state);
     let app = world.app();
     app.run(World::empty("web")).await.unwrap();
-    app.run(Start { vm: "web".to_owned(), timeout: None }).await.unwrap();
+    app.run(Start::new("web")).await.unwrap();
     (app, sent)
 }
 
@@ -39,8 +39,8 @@ async fn test_pause_running_vm_stops_cpus_and_paused_is_no_op() {
     let (runs, sent) = running(RunState::Running).await;
     let (stands, untold) = running(RunState::Paused).await;
 
-    let paused = runs.run(Pause { vm: "web".to_owned() }).await.unwrap();
-    let again = stands.run(Pause { vm: "web".to_owned() }).await.unwrap();
+    let paused = runs.run(Pause::new("web")).await.unwrap();
+    let again = stands.run(Pause::new("web")).await.unwrap();
 
     assert_eq!((paused.changed, take(&sent)), (true, vec!["stop".to_owned()]));
     assert_eq!((again.changed, take(&untold)), (false, Vec::new()));
@@ -50,7 +50,7 @@ async fn test_pause_running_vm_stops_cpus_and_paused_is_no_op() {
 async fn test_resume_partially_loaded_guest_is_refused() {
     let (app, sent) = running(RunState::RestoreVm).await;
 
-    let refused = app.run(Resume { vm: "web".to_owned() }).await.unwrap_err();
+    let refused = app.run(Resume::new("web")).await.unwrap_err();
 
     assert!(matches!(refused, Error::WrongState { .. }), "{refused}");
     assert_eq!(take(&sent), Vec::<String>::new());
@@ -60,7 +60,7 @@ async fn test_resume_partially_loaded_guest_is_refused() {
 async fn test_resume_after_disk_error_retries() {
     let (app, sent) = running(RunState::IoError).await;
 
-    app.run(Resume { vm: "web".to_owned() }).await.unwrap();
+    app.run(Resume::new("web")).await.unwrap();
 
     assert_eq!(take(&sent), ["cont"]);
 }
@@ -70,8 +70,8 @@ async fn test_reset_panicked_guest_runs_and_paused_stays_paused() {
     let (panicked, sent) = running(RunState::GuestPanicked).await;
     let (paused, told_too) = running(RunState::Paused).await;
 
-    panicked.run(Reset { vm: "web".to_owned() }).await.unwrap();
-    paused.run(Reset { vm: "web".to_owned() }).await.unwrap();
+    panicked.run(Reset::new("web")).await.unwrap();
+    paused.run(Reset::new("web")).await.unwrap();
 
     assert_eq!(take(&sent), ["system_reset", "cont"]);
     assert_eq!(take(&told_too), ["system_reset"]);
@@ -81,9 +81,9 @@ async fn test_reset_panicked_guest_runs_and_paused_stays_paused() {
 async fn test_restart_running_vm_reports_stop_method() {
     let (app, sent) = running(RunState::Running).await;
 
-    let restarted = app.run(Restart { vm: "web".to_owned(), timeout: None, force: false }).await.unwrap();
+    let restarted = app.run(Restart::new("web")).await.unwrap();
 
-    assert_eq!((json!(restarted.how), restarted.vm.boot), (json!("power-down"), Some(2)));
+    assert_eq!((json!(restarted.method), restarted.vm.boot), (json!("power-down"), Some(2)));
     assert_eq!(take(&sent), ["system_powerdown"]);
 }
 
@@ -91,11 +91,11 @@ async fn test_restart_running_vm_reports_stop_method() {
 async fn test_restart_vm_unable_to_start_keeps_running() {
     let (app, sent) = running(RunState::Running).await;
     let cd = "storage=[{name: cd, type: iso, file: /no.iso}]";
-    app.run(Apply { vm: "web".to_owned(), set: vec![cd.to_owned()], ..Apply::default() }).await.unwrap();
+    app.run(Apply::new("web").set(vec![cd.to_owned()])).await.unwrap();
 
-    let refused = app.run(Restart { vm: "web".to_owned(), timeout: None, force: true }).await.unwrap_err();
+    let refused = app.run(Restart::new("web").force(true)).await.unwrap_err();
 
     assert_eq!(refused.code(), "storage.missing");
     assert_eq!(take(&sent), Vec::<String>::new());
-    assert_eq!(app.run(Status { vm: "web".to_owned() }).await.unwrap().status, "running");
+    assert_eq!(app.run(Status::new("web")).await.unwrap().status, "running");
 }

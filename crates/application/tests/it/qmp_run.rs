@@ -58,7 +58,7 @@ async fn running(is_kept: bool, schema: Value) -> (App, Asked, Arc<Mutex<Vec<Sch
     world.alive(RunState::Running);
     let app = world.app();
     app.run(World::empty("web")).await.unwrap();
-    app.run(Start { vm: "web".to_owned(), timeout: None }).await.unwrap();
+    app.run(Start::new("web")).await.unwrap();
     (app, asked, kept)
 }
 

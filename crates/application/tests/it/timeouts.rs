@@ -65,10 +65,10 @@ async fn test_timeouts_of_settings_apply_to_start_qmp_and_stop() {
     let app = world.app().with_settings(Settings { timeouts: TIMEOUTS, ..Settings::default() });
     app.run(World::empty("web")).await.unwrap();
 
-    app.run(Start { vm: "web".to_owned(), timeout: None }).await.unwrap();
+    app.run(Start::new("web")).await.unwrap();
     let query = json!({ "vm": "web", "command": "query-status" });
     app.run(serde_json::from_value::<QmpRun>(query).unwrap()).await.unwrap();
-    app.run(Stop { vm: "web".to_owned(), timeout: None, force: false }).await.unwrap();
+    app.run(Stop::new("web")).await.unwrap();
 
     let mut seen = std::mem::take(&mut *seen.lock().unwrap());
     // The request and the wait for its effect begin together.

@@ -36,6 +36,7 @@ pub(crate) struct World {
     pub(crate) pictures: MockPictures,
     pub(crate) consoles: MockConsoles,
     pub(crate) stale_files: MockStaleFiles,
+    pub(crate) copies: MockVmCopies,
     /// The files of the host.
     pub(crate) there: Vec<PathBuf>,
 }
@@ -61,6 +62,7 @@ impl World {
             pictures: MockPictures::new(),
             consoles: MockConsoles::new(),
             stale_files: MockStaleFiles::new(),
+            copies: MockVmCopies::new(),
             there: Vec::new(),
         }
     }
@@ -127,7 +129,7 @@ impl World {
             clock: Arc::new(still_clock()),
             ids: Arc::new(counting_ids()),
             host: Arc::new(host()),
-            upkeep: upkeep(std::mem::take(&mut self.stale_files)),
+            maintenance: maintenance(std::mem::take(&mut self.stale_files), std::mem::take(&mut self.copies)),
         };
         let folders = Folders { storage: "/d/storage".into(), runtime: "/r".into(), state: "/s".into() };
         let drivers = builtin_drivers().expect("the names are unique");
@@ -135,12 +137,12 @@ impl World {
     }
 
     pub(crate) fn empty(name: &str) -> Add {
-        Add { empty: true, name: Some(name.to_owned()), ..Add::default() }
+        Add::empty().name(name.to_owned())
     }
 
     pub(crate) fn yaml(text: &str) -> Add {
         let document = Document { name: "vm.yaml".to_owned(), folder: "/c".into(), text: text.to_owned() };
-        Add { documents: vec![document], ..Add::default() }
+        Add::new(vec![document])
     }
 }
 
@@ -162,12 +164,13 @@ fn paths(there: Vec<PathBuf>) -> MockPaths {
     paths
 }
 
-/// No copies, no orphans, and no maintenance of the database.
-fn upkeep(mut stale_files: MockStaleFiles) -> Maintenance {
+/// No orphans, and a database without maintenance.
+fn maintenance(mut stale_files: MockStaleFiles, mut copies: MockVmCopies) -> Maintenance {
     stale_files.expect_orphans().returning(|_| Vec::new());
+    copies.expect_keep().returning(|_| Ok(()));
     Maintenance {
         care: Arc::new(MockStoreMaintenance::new()),
-        copies: Arc::new(MockVmCopies::new()),
+        copies: Arc::new(copies),
         stale_files: Arc::new(stale_files),
         probe: Arc::new(MockProbe::new()),
     }

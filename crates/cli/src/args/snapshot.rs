@@ -12,12 +12,12 @@ Examples:
   maqet snapshot ls web
   maqet snapshot load web hdd clean")]
 pub(crate) enum SnapshotSubcommand {
-    /// Make a snapshot of a drive
+    /// Create a snapshot of a drive
     Create(SnapshotCreate),
     /// List snapshots
     #[command(visible_alias = "list")]
     Ls(SnapshotLs),
-    /// Put a drive back to a snapshot
+    /// Restore a drive to a snapshot
     Load(SnapshotLoad),
     /// Remove a snapshot
     Rm(SnapshotRm),

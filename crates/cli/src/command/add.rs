@@ -15,15 +15,14 @@ use crate::render::progress;
 
 /// Reads the files, defines the VM, and starts it if asked to.
 pub(crate) async fn add(maqet: &Maqet, args: AddArgs, output: &Output) -> Result<u8, Failure> {
-    let operation = operation::Add {
-        documents: documents(maqet, &args.files, output).await?,
-        name: args.name,
-        memory: args.over.memory,
-        cpu: args.over.cpu,
-        set: args.over.set,
-        empty: args.empty,
-        lenient: args.over.lenient,
-    };
+    let documents = documents(maqet, &args.files, output).await?;
+    let mut operation = operation::Add::new(documents)
+        .name(args.name)
+        .memory(args.over.memory)
+        .cpu(args.over.cpu)
+        .set(args.over.set)
+        .lenient(args.over.lenient);
+    operation.empty = args.empty;
     let added = maqet.run(operation).await?;
     warn(&added.warnings, output);
     if !args.start {
@@ -31,7 +30,7 @@ pub(crate) async fn add(maqet: &Maqet, args: AddArgs, output: &Output) -> Result
         return Ok(exit_code::DONE);
     }
 
-    let start = maqet.run(Start { vm: added.id.clone(), timeout: None });
+    let start = maqet.run(Start::new(added.id.clone()));
     let started = progress::shown(output.shows_progress, "starting", start).await.inspect_err(|_| {
         output.note(&format!("`{}` is defined and does not run", added.name));
     })?;
@@ -49,15 +48,13 @@ pub(super) fn note_size_mismatches(kept: &[SizeMismatch], output: &Output) {
 
 /// Changes a definition and shows what is different.
 pub(crate) async fn apply(maqet: &Maqet, args: ApplyArgs, output: &Output) -> Result<u8, Failure> {
-    let operation = operation::Apply {
-        documents: documents(maqet, &args.files, output).await?,
-        vm: args.vm,
-        memory: args.over.memory,
-        cpu: args.over.cpu,
-        set: args.over.set,
-        lenient: args.over.lenient,
-        dry_run: args.dry_run,
-    };
+    let operation = operation::Apply::new(args.vm)
+        .documents(documents(maqet, &args.files, output).await?)
+        .memory(args.over.memory)
+        .cpu(args.over.cpu)
+        .set(args.over.set)
+        .lenient(args.over.lenient)
+        .dry_run(args.dry_run);
     let applied = maqet.run(operation).await?;
     warn(&applied.warnings, output);
     note_size_mismatches(&applied.size_mismatches, output);

@@ -36,7 +36,7 @@ pub(crate) async fn console(maqet: &Maqet, args: ConsoleArgs, output: &Output) -
         output.note(&greeting(&name, &args));
     }
     if let Some(cause) = &attached.about.busy {
-        output.note(&format!("`{name}` is busy: {}", cause.in_words()));
+        output.note(&format!("`{name}` is busy: {}", cause));
     }
     let terminal = RawTerminal::enter()?;
     let pumped = Pump::new(attached.stream.as_ref(), &stdout, terminal.as_ref(), &args).run().await;

@@ -13,7 +13,7 @@ use crate::render::progress;
 
 /// What is typed at most.
 const TYPED: Most = Most {
-    bytes: limits::TYPED_BYTES,
+    bytes: limits::MAX_TYPED_BYTES,
     what: "that are typed at most",
     instead: "bring it to the guest as a file: on a disk, in a shared folder",
 };

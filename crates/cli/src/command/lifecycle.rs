@@ -29,7 +29,7 @@ pub(crate) async fn start(maqet: &Maqet, args: StartArgs, output: &Output) -> Re
     let conditions = absolute(args.wait)?;
     let start = async |vm| {
         let began = Instant::now();
-        let mut started = maqet.run(operation::Start { vm, timeout }).await?;
+        let mut started = maqet.run(operation::Start::new(vm).timeout(timeout)).await?;
         note_size_mismatches(&started.size_mismatches, output);
         if !conditions.is_empty() {
             // Events of this boot count from its beginning, however fast they were.
@@ -63,13 +63,16 @@ fn absolute(conditions: Vec<Condition>) -> Result<Vec<Condition>, Failure> {
 
 pub(crate) async fn stop(maqet: &Maqet, args: StopArgs, output: &Output) -> Result<u8, Failure> {
     let StopArgs { vms, how: PowerOffArgs { timeout, force } } = args;
-    each(maqet, vms, output, "stopping", async |vm| maqet.run(operation::Stop { vm, timeout, force }).await).await
+    each(maqet, vms, output, "stopping", async |vm| {
+        maqet.run(operation::Stop::new(vm).timeout(timeout).force(force)).await
+    })
+    .await
 }
 
 pub(crate) async fn restart(maqet: &Maqet, args: RestartArgs, output: &Output) -> Result<u8, Failure> {
     let RestartArgs { vms, how: PowerOffArgs { timeout, force } } = args;
     let restart = async |vm| {
-        let restarted = maqet.run(operation::Restart { vm, timeout, force }).await?;
+        let restarted = maqet.run(operation::Restart::new(vm).timeout(timeout).force(force)).await?;
         note_size_mismatches(&restarted.size_mismatches, output);
         Ok(restarted)
     };
@@ -77,24 +80,24 @@ pub(crate) async fn restart(maqet: &Maqet, args: RestartArgs, output: &Output) -
 }
 
 pub(crate) async fn pause(maqet: &Maqet, args: Press, output: &Output) -> Result<u8, Failure> {
-    each(maqet, args.vms, output, "pausing", async |vm| maqet.run(operation::Pause { vm }).await).await
+    each(maqet, args.vms, output, "pausing", async |vm| maqet.run(operation::Pause::new(vm)).await).await
 }
 
 pub(crate) async fn resume(maqet: &Maqet, args: Press, output: &Output) -> Result<u8, Failure> {
-    each(maqet, args.vms, output, "resuming", async |vm| maqet.run(operation::Resume { vm }).await).await
+    each(maqet, args.vms, output, "resuming", async |vm| maqet.run(operation::Resume::new(vm)).await).await
 }
 
 pub(crate) async fn reset(maqet: &Maqet, args: Press, output: &Output) -> Result<u8, Failure> {
-    each(maqet, args.vms, output, "resetting", async |vm| maqet.run(operation::Reset { vm }).await).await
+    each(maqet, args.vms, output, "resetting", async |vm| maqet.run(operation::Reset::new(vm)).await).await
 }
 
 pub(crate) async fn rm(maqet: &Maqet, args: RmArgs, output: &Output) -> Result<u8, Failure> {
     let force = args.force;
-    each(maqet, args.vms, output, "removing", async |vm| maqet.run(operation::Rm { vm, force }).await).await
+    each(maqet, args.vms, output, "removing", async |vm| maqet.run(operation::Rm::new(vm).force(force)).await).await
 }
 
 pub(crate) async fn status(maqet: &Maqet, args: Status, output: &Output) -> Result<u8, Failure> {
-    each(maqet, args.vms, output, "looking at", async |vm| maqet.run(operation::Status { vm }).await).await
+    each(maqet, args.vms, output, "looking at", async |vm| maqet.run(operation::Status::new(vm)).await).await
 }
 
 pub(crate) async fn inspect(maqet: &Maqet, args: InspectArgs, output: &Output) -> Result<u8, Failure> {

@@ -14,7 +14,7 @@ use crate::render::{Output, QmpAnswer};
 
 /// What a command takes at most.
 const TAKEN: Most = Most {
-    bytes: limits::QMP_ARGUMENTS_BYTES,
+    bytes: limits::MAX_QMP_ARGUMENTS_BYTES,
     what: "that a command takes at most",
     instead: "bring it to QEMU as a file",
 };

@@ -22,7 +22,7 @@ pub(crate) enum ProgressStyle {
 
 impl ProgressStyle {
     /// Returns the line for work that takes this long, and has done so many of so many keys if it can tell.
-    fn line(self, what: &str, time: Duration, come: Option<(usize, usize)>) -> String {
+    fn line(self, what: &str, time: Duration, come: Option<(u64, u64)>) -> String {
         let seconds = time.as_secs();
         match (self, come) {
             (Self::Json, None) => json!({ "progress": { "doing": what, "seconds": seconds } }).to_string(),
@@ -81,12 +81,15 @@ pub(crate) async fn counted<T>(
             Some(report) = reports.next() => report,
         };
         if is_terminal && began.elapsed() >= PATIENCE {
-            let bar = bar.get_or_insert_with(|| counting_bar(what, report.total));
-            bar.set_position(u64::try_from(report.done).unwrap_or(u64::MAX));
-            bar.set_prefix(format!("{:#}", HumanDuration(left(began.elapsed(), report.done, report.total))));
+            let bar = bar.get_or_insert_with(|| counting_bar(what, report.total.unwrap_or_default()));
+            bar.set_position(report.done);
+            bar.set_prefix(format!("{:#}", HumanDuration(report.eta().unwrap_or_default())));
         } else if !is_terminal && last_line.elapsed() >= LINE_EVERY {
             last_line = Instant::now();
-            anstream::eprintln!("{}", signs.line(what, began.elapsed(), Some((report.done, report.total))));
+            anstream::eprintln!(
+                "{}",
+                signs.line(what, began.elapsed(), report.total.map(|total| (report.done, total)))
+            );
         }
     };
     if let Some(bar) = bar {
@@ -95,15 +98,8 @@ pub(crate) async fn counted<T>(
     done
 }
 
-/// Returns how long the rest takes if it goes on as until now; a bar that begins late would guess it too short.
-fn left(time: Duration, done: usize, total: usize) -> Duration {
-    let (done, rest) =
-        (u128::try_from(done).unwrap_or(1).max(1), u128::try_from(total.saturating_sub(done)).unwrap_or(0));
-    Duration::from_millis(u64::try_from(time.as_millis() * rest / done).unwrap_or(u64::MAX))
-}
-
-fn counting_bar(what: &str, total: usize) -> ProgressBar {
-    let bar = ProgressBar::new(u64::try_from(total).unwrap_or(u64::MAX));
+fn counting_bar(what: &str, total: u64) -> ProgressBar {
+    let bar = ProgressBar::new(total);
     if let Ok(style) = BarStyle::with_template("{msg} [{bar:30}] {pos}/{len} keys ({prefix} left)") {
         bar.set_style(style);
     }
@@ -137,15 +133,6 @@ async fn with_lines<T>(signs: ProgressStyle, what: &str, work: impl Future<Outpu
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn test_left_goes_on_as_until_now() {
-        let time = Duration::from_secs(6);
-
-        assert_eq!(left(time, 2, 8), Duration::from_secs(18));
-        assert_eq!(left(time, 0, 2), Duration::from_secs(12));
-        assert_eq!(left(time, 9, 8), Duration::ZERO);
-    }
 
     #[test]
     fn test_line_of_signs_is_words_or_json() {

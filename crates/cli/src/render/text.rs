@@ -58,7 +58,7 @@ impl TextOutput for VmStatus {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         head(self, out)?;
         let rows = [
-            ("busy", self.busy.as_ref().map(maqet::BusyReason::in_words)),
+            ("busy", self.busy.as_ref().map(ToString::to_string)),
             ("pid", self.pid.map(|pid| pid.to_string())),
             ("id", Some(self.id.clone())),
             ("defined", Some(whole_seconds(&self.created_at))),
@@ -199,7 +199,7 @@ impl TextOutput for Vec<DefaultValue> {
 impl TextOutput for SnapshotDone {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let name = escape_control(&self.name);
-        writeln!(out, "{} snapshot `{name}` of drive `{}` of `{}`", self.done, self.drive, self.vm)
+        writeln!(out, "{} snapshot `{name}` of drive `{}` of `{}`", self.outcome, self.drive, self.vm)
     }
 }
 

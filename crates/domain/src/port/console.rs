@@ -37,10 +37,8 @@ fn because(serial: Option<&str>) -> String {
 impl Explain for ConsoleError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::InUse { .. } => Explanation::new("console.in-use", Fault::Busy)
-                .hint("follow its output with `maqet logs VM --follow`, or try again later"),
-            Self::Unavailable { .. } => Explanation::new("console.unavailable", Fault::State)
-                .hint("run `maqet apply VM --set serial=console`, and restart the VM"),
+            Self::InUse { .. } => Explanation::new("console.in-use", Fault::Busy),
+            Self::Unavailable { .. } => Explanation::new("console.unavailable", Fault::State),
             Self::Failed { .. } => Explanation::new("console.failed", Fault::Failed),
         }
     }

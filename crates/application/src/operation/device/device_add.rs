@@ -16,6 +16,7 @@ use crate::app::operations::{Done, Effect, Operation};
 use crate::device::error::DeviceError;
 use crate::device::session::{self, HotplugSession};
 use crate::qmp::CommandError;
+use crate::vm::monitor::info_usernet;
 use crate::{App, Error, HumanDuration};
 
 /// Plug a device into a running VM
@@ -348,7 +349,7 @@ impl QmpDeviceAdd {
         let (bus, addr) = plugged.seat(id.as_str()).await?;
         let forwards = match &back_end {
             Some(BackEnd::Network(netdev)) if netdev.has_forwards() => {
-                let shown = app.usernet(&plugged.run).await;
+                let shown = info_usernet(app, &plugged.run).await;
                 shown.map_or_else(|| netdev.forwards().to_vec(), |shown| forwards_of(&id.back_end(), &shown))
             }
             Some(_) | None => Vec::new(),
@@ -365,7 +366,7 @@ impl QmpDeviceAdd {
             forwards,
         };
         let data = json!({ "boot": run.boot, "device": added.device, "driver": driver, "bus": added.bus });
-        let event = app.event(kind::DEVICE_ADDED, &entry, data);
-        Ok(Done::reading(added).about(entry.id).telling(event).holding(guard))
+        let event = app.committer().event(kind::DEVICE_ADDED, &entry, data);
+        Ok(Done::reading(added).about(entry.id).event(event).holding(guard))
     }
 }

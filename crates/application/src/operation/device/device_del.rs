@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::app::commit::run_change;
 use crate::app::operations::{Done, Effect, Operation};
-use crate::app::run_change;
 use crate::device::error::{DeviceError, Origin};
 use crate::device::removal::Removal;
 use crate::device::session::{Device, HotplugSession, PERIPHERAL};
@@ -177,7 +177,7 @@ impl QmpDeviceDel {
                 return Err(DeviceError::GuestRefused { vm: entry.name, id: id.to_owned(), why }.into());
             }
             Ok(Answer::Silence) => {
-                let state = app.ports.monitors.answer(&run.paths, limits::RUN_STATE).await;
+                let state = app.ports.monitors.answer(&run.paths, limits::RUN_STATE_TIMEOUT).await;
                 let stands_still = matches!(state, MonitorAnswer::State(state) if state != RunState::Running);
                 let (vm, id, after) = (entry.name, id.to_owned(), self.patience(app));
                 return Err(DeviceError::NotReleased { vm, id, after, stands_still }.into());
@@ -214,7 +214,7 @@ impl Leaving<'_> {
     /// Waits for what the guest answers.
     async fn listen(&self, session: &mut dyn MonitorSession, until: Instant) -> Result<Answer, QmpError> {
         loop {
-            let left = until.saturating_duration_since(Instant::now()).min(limits::UNPLUG_LOOK);
+            let left = until.saturating_duration_since(Instant::now()).min(limits::UNPLUG_INTERVAL);
             match session.next_event(left).await? {
                 Some(SessionEvent::Event(event)) if self.is_meant(&event) => match event.name.as_str() {
                     "DEVICE_DELETED" => return Ok(Answer::Gone),
@@ -227,7 +227,10 @@ impl Leaving<'_> {
                 // Who asked before us may have been answered before we listened, and events may be missed.
                 Some(SessionEvent::Missed(_)) | None => {
                     let path = format!("{PERIPHERAL}/{}", self.id);
-                    match session.execute(&QmpCommand::new("qom-list").with("path", path), limits::RUN_STATE).await {
+                    match session
+                        .execute(&QmpCommand::new("qom-list").with("path", path), limits::RUN_STATE_TIMEOUT)
+                        .await
+                    {
                         Err(QmpError::Refused { .. }) => return Ok(Answer::Gone),
                         Ok(_) | Err(QmpError::TimedOut { .. }) => {}
                         Err(other) => return Err(other),
@@ -269,16 +272,16 @@ impl Taken<'_> {
             in_use: removal.in_use,
         };
         let data = json!({ "boot": boot, "device": deleted.device, "back_end": deleted.back_end });
-        let event = app.event(kind::DEVICE_REMOVED, &entry, data);
+        let event = app.committer().event(kind::DEVICE_REMOVED, &entry, data);
         // Of the run as it is now: others may have changed it while the guest was waited for.
         let (lost, left) = run.forwards.iter().copied().partition::<Vec<_>, _>(|port| removal.forwards.contains(port));
         if !lost.is_empty() {
             let run = Run { forwards: left, ..run };
             // The device is out all the same.
-            if let Err(error) = app.commit(ChangeSet::default().and(run_change(&entry, Some(run)))).await {
+            if let Err(error) = app.committer().commit(ChangeSet::default().and(run_change(&entry, Some(run)))).await {
                 tracing::warn!(vm = %entry.name, %error, "could not write down that ports lead to the guest no more");
             }
         }
-        Done::reading(deleted).about(entry.id).telling(event).holding(guard)
+        Done::reading(deleted).about(entry.id).event(event).holding(guard)
     }
 }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::device::error::DeviceError;
 use crate::vm::monitor::Monitored;
+use crate::vm::unresponsive::or_unresponsive;
 use crate::{App, Error, HumanDuration, limits};
 
 /// Send a non-maskable interrupt to the CPUs of a running VM
@@ -130,7 +131,7 @@ impl Operation for QmpBalloon {
         let until = Instant::now() + patience;
         let Monitored { entry, run, process } = app.monitored(&self.vm).await?;
         let asked = self.inflate(app, &run, wanted, until).await;
-        let (actual, memory) = match app.or_unresponsive(&entry.name, &process, asked)? {
+        let (actual, memory) = match or_unresponsive(&*app.ports.processes, &entry.name, &process, asked)? {
             Inflated::None => return Err(DeviceError::NoBalloon { vm: entry.name }.into()),
             Inflated::Done(actual, memory) => (actual, memory),
             Inflated::TooMuch(memory) => {
@@ -198,7 +199,7 @@ impl QmpBalloon {
             if Instant::now() >= until {
                 return Ok(Inflated::Stopped(actual));
             }
-            tokio::time::sleep(limits::BALLOON_PAUSE).await;
+            tokio::time::sleep(limits::BALLOON_INTERVAL).await;
         }
     }
 }
@@ -255,7 +256,7 @@ impl App {
     async fn asked(&self, vm: &str, command: &QmpCommand, deadline: Duration) -> Result<(Value, Monitored), Error> {
         let monitored = self.monitored(vm).await?;
         let answer = self.ports.monitors.execute(&monitored.run.paths, command, deadline).await;
-        let answer = self.or_unresponsive(&monitored.entry.name, &monitored.process, answer)?;
+        let answer = or_unresponsive(&*self.ports.processes, &monitored.entry.name, &monitored.process, answer)?;
         Ok((answer, monitored))
     }
 }

@@ -16,6 +16,7 @@ use crate::app::shown;
 use crate::device::error::DeviceError;
 use crate::device::session::{HotplugSession, items};
 use crate::vm::monitor::Monitored;
+use crate::vm::unresponsive::or_unresponsive;
 use crate::{App, Error, HumanDuration, limits};
 
 /// Take the medium out of a CD drive of a running VM
@@ -104,7 +105,7 @@ impl Operation for QmpEject {
         let patience = self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
         let Monitored { entry, run, process } = app.monitored(&self.vm).await?;
         let opened = app.open_tray(&entry, &run, &self.drive, self.force, patience).await;
-        let drive = app.or_unresponsive(&entry.name, &process, opened)?;
+        let drive = or_unresponsive(&*app.ports.processes, &entry.name, &process, opened)?;
         let ask = async |command: QmpCommand| app.ask_run(&run, &command).await;
         ask(QmpCommand::new("blockdev-remove-medium").with("id", drive.id.as_str())).await?;
         for node in drive.nodes() {
@@ -131,7 +132,7 @@ impl Operation for QmpInsert {
         let patience = self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
         let Monitored { entry, run, process } = app.monitored(&self.vm).await?;
         let opened = app.open_tray(&entry, &run, &self.drive, self.force, patience).await;
-        app.or_unresponsive(&entry.name, &process, opened)?;
+        or_unresponsive(&*app.ports.processes, &entry.name, &process, opened)?;
 
         // Nobody else is to take the node for a left-over one; who was before us has closed the tray.
         let plugged = app.plugged(&self.vm, Self::NAME, app.timeouts().qmp).await?;
@@ -267,7 +268,7 @@ impl App {
                 let (vm, drive) = (entry.name.clone(), given.to_owned());
                 return Err(DeviceError::TrayLocked { vm, drive, after: patience }.into());
             }
-            tokio::time::sleep(limits::UNPLUG_LOOK).await;
+            tokio::time::sleep(limits::UNPLUG_INTERVAL).await;
         }
     }
 }

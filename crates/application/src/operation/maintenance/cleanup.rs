@@ -130,7 +130,7 @@ impl Cleanup {
     async fn run_of(&self, app: &App, entry: &VmEntry) -> Option<CleanedItem> {
         let run = entry.run.as_ref().filter(|run| !matches!(run.phase, Phase::Ended(_)))?;
         let is_held = app.ports.locks.holder(&LockName::Vm(entry.id)).await.is_some();
-        if is_held || app.live_process(run).await.is_some() {
+        if is_held || app.observer().live_process(run).await.is_some() {
             return None;
         }
         let item = CleanedItem {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::app::operations::{Done, Effect, Operation};
 use crate::app::shown;
 use crate::vm::observe::BusyReason;
+use crate::vm::unresponsive::ensure_responsive;
 use crate::{App, Error};
 
 /// Attaches to the serial console of a running VM.
@@ -76,15 +77,17 @@ impl Operation for Console {
     async fn run(&self, app: &App) -> Result<Done<AttachedConsole>, Error> {
         let vm = app.vm(&self.vm).await?;
         let process = match &vm.entry.run {
-            Some(run) => app.live_process(run).await,
+            Some(run) => app.observer().live_process(run).await,
             None => None,
         };
         let (Some(run), Some(process)) = (&vm.entry.run, process) else {
-            let status = app.observe(&vm.entry).await.status;
+            let status = app.observer().observe(&vm.entry).await.status;
             return Err(Error::WrongState { vm: vm.entry.name, status, action: Action::Command });
         };
         // The kernel accepts the connection for a stopped process, whose silence needs an explanation.
-        let busy = app.ensure_responsive(&vm.entry.name, &process).err().map(|unresponsive| unresponsive.cause);
+        let busy = ensure_responsive(&*app.ports.processes, &vm.entry.name, &process)
+            .err()
+            .map(|unresponsive| unresponsive.cause);
         let stream = app.ports.consoles.attach(&run.paths).await.map_err(|source| match source {
             ConsoleError::Unavailable { socket, serial: None } => {
                 let serial = app.machine(&vm).ok().and_then(|machine| machine.serial_elsewhere());

@@ -18,7 +18,7 @@ use crate::{App, Error, HumanDuration, limits};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Events {
-    /// The VM: a name, an id, or the unique beginning of one; all of them if it is left out.
+    /// The VM: a name, an ID, or a unique prefix of an ID; all of them if it is left out.
     #[serde(default)]
     pub vm: Option<String>,
     /// Only what happened since then.
@@ -131,8 +131,8 @@ impl Operation for Events {
                 feed.tell_hooks(&events).await;
                 return Ok(Done::reading(EventPage { events, left_out, cursor: feed.cursor }));
             }
-            tokio::time::sleep(limits::FOLLOW_PAUSE).await;
-            if refreshed.elapsed() >= limits::FOLLOW_REFRESH {
+            tokio::time::sleep(limits::FOLLOW_INTERVAL).await;
+            if refreshed.elapsed() >= limits::FOLLOW_REFRESH_INTERVAL {
                 feed.refresh().await?;
                 refreshed = Instant::now();
             }
@@ -168,7 +168,7 @@ impl Events {
 async fn removed(app: &App, given: &str) -> Result<Option<VmId>, Error> {
     let (mut sequence, mut found) = (0, None);
     loop {
-        let page = app.ports.store.after(sequence, limits::EVENTS_AT_ONCE).await?;
+        let page = app.ports.store.after(sequence, limits::EVENT_PAGE).await?;
         let Some(last) = page.last() else { return Ok(found) };
         sequence = last.sequence;
         let is_meant = |id: &VmId, name: Option<&str>| name == Some(given) || id.to_string() == given;

@@ -17,7 +17,7 @@ use crate::{App, Error};
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 pub struct Info {
-    /// The VM: a name, an id, or the unique beginning of one
+    /// The VM: a name, an ID, or a unique prefix of an ID
     pub vm: String,
     /// Show where each value of the definition came from
     #[serde(default)]
@@ -79,7 +79,7 @@ impl Operation for Info {
     async fn run(&self, app: &App) -> Result<Done<VmInfo>, Error> {
         let vm = app.vm(&self.vm).await?;
         let machine = app.machine(&vm)?;
-        let vm_storage = app.vm_storage(&vm.entry.name);
+        let vm_storage = app.folders.vm_storage(&vm.entry.name);
         let mut storage = Vec::new();
         for spec in &machine.storage {
             let path = spec.path(&vm_storage);
@@ -117,9 +117,9 @@ impl Operation for Info {
 /// Returns the command line of the run that is, or of the next one with what has to be made for it.
 async fn command_line(app: &App, entry: &VmEntry, machine: &Machine) -> Result<(CommandLine, Vec<String>), Error> {
     if let Some(run) = entry.run.as_ref().filter(|run| !matches!(run.phase, Phase::Ended(_))) {
-        return Ok((app.command_line(entry, machine, &run.paths).await?, Vec::new()));
+        return Ok((app.preflight().command_line(entry, machine, &run.paths).await?, Vec::new()));
     }
-    let paths = app.next_run(entry).1;
-    let line = app.command_line(entry, machine, &paths).await?;
-    Ok((line, app.groundwork(entry, machine, &paths).await?))
+    let paths = app.folders.next_run(entry).1;
+    let line = app.preflight().command_line(entry, machine, &paths).await?;
+    Ok((line, app.preflight().setup_commands(entry, machine, &paths).await?))
 }

@@ -22,7 +22,7 @@ use crate::{App, Error, limits};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Inspect {
-    /// The VM: a name, an id, or the unique beginning of one.
+    /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
 }
 
@@ -137,13 +137,12 @@ impl Operation for Inspect {
 
     async fn run(&self, app: &App) -> Result<Done<VmInspection>, Error> {
         let vm = app.vm(&self.vm).await?;
-        let seen = app.observe(&vm.entry).await;
+        let seen = app.observer().observe(&vm.entry).await;
         let live = vm.entry.run.as_ref().zip(seen.process.as_ref());
 
         // The sample runs while the rest is asked, so that it costs little time of its own.
         let sample = live.and_then(|(_, process)| Sample::begin(app, process));
-        let is_deaf =
-            seen.status == Status::Unreachable || seen.occupation.as_ref().is_some_and(BusyReason::is_unresponsive);
+        let is_deaf = seen.status == Status::Unreachable || seen.busy.as_ref().is_some_and(BusyReason::is_unresponsive);
         let machine = match live {
             // It was just found not to answer; asking again would only take as long again.
             Some(_) if is_deaf => None,

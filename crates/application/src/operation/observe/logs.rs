@@ -31,7 +31,7 @@ pub enum LogKind {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Logs {
-    /// The VM: a name, an id, or the unique beginning of one.
+    /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
     /// Which log.
     #[serde(default)]
@@ -83,10 +83,10 @@ impl Operation for Logs {
 
     async fn run(&self, app: &App) -> Result<Done<VmLog>, Error> {
         let mut reader = app.open_log(self).await?;
-        reader.skip_to_last(limits::LOG_TEXT_BYTES);
+        reader.skip_to_last(limits::MAX_LOG_TEXT_BYTES);
         let offset = reader.position();
         let mut bytes = Vec::new();
-        while bytes.len() < limits::LOG_TEXT_BYTES {
+        while bytes.len() < limits::MAX_LOG_TEXT_BYTES {
             match reader.read().await? {
                 part if part.is_empty() => break,
                 part => bytes.extend(part),
@@ -105,7 +105,7 @@ impl App {
     /// elsewhere; a log that somebody removed.
     pub async fn open_log(&self, wanted: &Logs) -> Result<LogReader<'_>, Error> {
         let vm = self.vm(&wanted.vm).await?;
-        let (sockets, records) = self.vm_folders(&vm.entry.id);
+        let (sockets, records) = (self.folders.vm_sockets(&vm.entry.id), self.folders.vm_records(&vm.entry.id));
         let boots_kept = self.ports.records.boots(&records).await;
         let boot = boot_of(&vm, wanted, &boots_kept)?;
         let file = match (wanted.log, boot) {

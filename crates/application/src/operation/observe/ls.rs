@@ -10,7 +10,7 @@ use maqet_domain::vm::{VmEntry, VmId};
 use serde::{Deserialize, Serialize};
 
 use crate::app::operations::{Done, Effect, Operation};
-use crate::vm::observe::{VmStatus, observe_ended, unended};
+use crate::vm::observe::{VmStatus, observe_ended, open_run};
 use crate::{App, Error, limits};
 
 /// What a list is sorted by.
@@ -54,13 +54,13 @@ impl Operation for Ls {
     async fn run(&self, app: &App) -> Result<Done<Vec<VmStatus>>, Error> {
         let mut entries = app.ports.store.list().await?;
         let known: Vec<VmId> = entries.iter().map(|entry| entry.id).collect();
-        let mut strays = app.orphans(&known).await;
+        let mut orphans = app.orphans().list(&known).await;
         if let Some(pattern) = &self.name {
             entries.retain(|entry| glob_matches(pattern, entry.name.as_str()));
-            strays.retain(|stray| glob_matches(pattern, &stray.name));
+            orphans.retain(|orphan| glob_matches(pattern, &orphan.name));
         }
         let mut statuses = look_at_all(app, &entries).await;
-        statuses.extend(strays);
+        statuses.extend(orphans);
         if let Some(wanted) = &self.status {
             statuses.retain(|vm| vm.status == wanted);
         }
@@ -88,14 +88,15 @@ async fn look_at_all(app: &App, entries: &[VmEntry]) -> Vec<VmStatus> {
     let mut statuses = Vec::with_capacity(entries.len());
     let mut may_live = Vec::new();
     for entry in entries {
-        match unended(entry) {
+        match open_run(entry) {
             Some(_) => may_live.push(entry),
             None => statuses.push(VmStatus::new(entry, &observe_ended(entry, holder(entry)))),
         }
     }
-    for some in may_live.chunks(limits::LOOKS_AT_ONCE) {
-        let looks =
-            some.iter().map(async |entry| VmStatus::new(entry, &app.observe_with_holder(entry, holder(entry)).await));
+    for some in may_live.chunks(limits::MAX_CONCURRENT_OBSERVATIONS) {
+        let looks = some
+            .iter()
+            .map(async |entry| VmStatus::new(entry, &app.observer().observe_with_holder(entry, holder(entry)).await));
         statuses.extend(join_all(looks).await);
     }
     statuses

@@ -6,12 +6,20 @@ use crate::app::operations::{Done, Effect, Operation};
 use crate::vm::observe::VmStatus;
 use crate::{App, Error};
 
-/// Tells the state of a VM.
+/// Returns the state of a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Status {
-    /// The VM: a name, an id, or the unique beginning of one.
+    /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
+}
+
+impl Status {
+    /// Returns the state of the VM `vm`.
+    pub fn new(vm: impl Into<String>) -> Self {
+        Self { vm: vm.into() }
+    }
 }
 
 impl Operation for Status {
@@ -22,10 +30,10 @@ impl Operation for Status {
     async fn run(&self, app: &App) -> Result<Done<VmStatus>, Error> {
         let entry = match app.vm(&self.vm).await {
             Ok(vm) => vm.entry,
-            Err(Error::Orphaned(stray)) => return Ok(Done::reading(*stray)),
+            Err(Error::Orphaned(orphan)) => return Ok(Done::reading(*orphan)),
             Err(error) => return Err(error),
         };
-        let seen = app.observe(&entry).await;
-        Ok(Done::reading(VmStatus::new(&entry, &seen)))
+        let observation = app.observer().observe(&entry).await;
+        Ok(Done::reading(VmStatus::new(&entry, &observation)))
     }
 }

@@ -9,7 +9,6 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::Since;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::vm::observe::{Observation, VmStatus};
-use crate::vm::unresponsive::deaf;
 use crate::wait::condition::Condition;
 use crate::wait::error::{LastLines, WaitError};
 use crate::wait::watcher::Watcher;
@@ -19,7 +18,7 @@ use crate::{App, Error, HumanDuration, limits};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wait {
-    /// The VM: a name, an id, or the unique beginning of one.
+    /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
     /// What is waited for; each counts once it was true.
     #[serde(rename = "for")]
@@ -55,7 +54,7 @@ impl Operation for Wait {
 
     async fn run(&self, app: &App) -> Result<Done<Waited>, Error> {
         if self.conditions.is_empty() {
-            return Err(WaitError::Nothing.into());
+            return Err(WaitError::ConditionRequired.into());
         }
         let began = Instant::now();
         let patience = self.timeout.map_or(app.timeouts().wait, HumanDuration::duration);
@@ -68,7 +67,7 @@ impl Operation for Wait {
         let until = began + patience;
         loop {
             let vm = app.ports.store.by_id(&id).await?;
-            let entry = vm.ok_or_else(|| Error::NoSuchVm { given: self.vm.clone(), similar: Vec::new() })?.entry;
+            let entry = vm.ok_or_else(|| Error::NoSuchVm { name: self.vm.clone(), similar: Vec::new() })?.entry;
             if let Some(vm) = self.observe(app, &entry, &mut watches, until).await? {
                 let met = watches.iter().filter(|watch| watch.is_met).map(|watch| watch.condition.clone()).collect();
                 let waited_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -77,7 +76,7 @@ impl Operation for Wait {
             if Instant::now() >= until {
                 return Err(timed_out(app, &entry, &watches, patience).await.into());
             }
-            sleep(limits::WAIT_PAUSE).await;
+            sleep(limits::WAIT_INTERVAL).await;
         }
     }
 }
@@ -86,13 +85,13 @@ impl Wait {
     /// Looks at the VM; its monitor is asked only if a state is waited for, as it is looked at many times a second.
     async fn seen(&self, app: &App, entry: &VmEntry) -> Observation {
         if !self.conditions.iter().any(|condition| matches!(condition, Condition::Status(_))) {
-            let seen = app.observe_process(entry).await;
+            let seen = app.observer().observe_process(entry).await;
             if seen.process.is_some() {
                 return seen;
             }
         }
         // A start may go on behind the lock; until it has a process, it may well come.
-        app.observe(entry).await
+        app.observer().observe(entry).await
     }
 
     /// Looks once at everything that has not come true; returns the VM's state once it is enough.
@@ -112,16 +111,16 @@ impl Wait {
         let mut met = watches.iter().map(|watch| watch.is_met);
         let is_enough = if self.any { met.any(|is_met| is_met) } else { met.all(|is_met| is_met) };
         if is_enough {
-            return Ok(Some(VmStatus::new(entry, &app.observe(entry).await)));
+            return Ok(Some(VmStatus::new(entry, &app.observer().observe(entry).await)));
         }
         if seen.status.is_live() {
             return Ok(None);
         }
-        app.reconcile_if_needed(entry).await;
+        app.reconciler().reconcile_if_needed(entry).await;
         let mut lost = watches.iter().filter(|watch| !watch.is_met && watch.needs_life());
         let hopes = watches.iter().any(|watch| !watch.is_met && !watch.needs_life());
         match lost.next() {
-            Some(watch) if !self.any || !hopes => Err(WaitError::Ended {
+            Some(watch) if !self.any || !hopes => Err(WaitError::VmUnavailable {
                 vm: entry.name.clone(),
                 status: seen.status,
                 condition: watch.condition.to_string(),
@@ -135,9 +134,9 @@ impl Wait {
 
 async fn timed_out(app: &App, entry: &VmEntry, watches: &[Watcher<'_>], after: Duration) -> WaitError {
     let unmet = watches.iter().filter(|watch| !watch.is_met).map(|watch| watch.condition.to_string()).collect();
-    let deaf = deaf(entry, &app.observe(entry).await).map(Box::new);
+    let unresponsive = app.observer().observe(entry).await.unresponsive(entry).map(Box::new);
     let after = HumanDuration::new(after);
-    WaitError::TimedOut { vm: entry.name.clone(), unmet, after, deaf, source: last_lines(app, entry).await }
+    WaitError::TimedOut { vm: entry.name.clone(), unmet, after, unresponsive, source: last_lines(app, entry).await }
 }
 
 /// Returns the end of what the guest wrote to its serial port.
@@ -146,6 +145,6 @@ async fn last_lines(app: &App, entry: &VmEntry) -> LastLines {
     let Some(log) = paths.map(RunPaths::serial_log) else { return LastLines::default() };
     let Ok(whole) = app.ports.records.read(&log, 0, 0).await else { return LastLines::default() };
     let from = whole.length.saturating_sub(limits::SERIAL_TAIL_BYTES);
-    let tail = app.ports.records.read(&log, from, limits::SERIAL_WINDOW).await.unwrap_or_default();
-    LastLines::of(&String::from_utf8_lossy(&tail.bytes), limits::SERIAL_TAIL_LINES)
+    let tail = app.ports.records.read(&log, from, limits::SERIAL_WINDOW_BYTES).await.unwrap_or_default();
+    LastLines::new(&String::from_utf8_lossy(&tail.bytes), limits::SERIAL_TAIL_LINES)
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::app::operations::{Done, Effect, Operation};
 use crate::input::keyboard::KeyTiming;
 use crate::input::keyboard_error::KeyboardError;
-use crate::limits::{KEY_HOLD, TYPED_BYTES, TYPING_EDGE};
+use crate::limits::{KEY_HOLD, MAX_TYPED_BYTES, TYPING_INTERVAL};
 use crate::{App, Error, HumanDuration};
 
 /// Presses keys of a running VM, one chord after the other.
@@ -170,12 +170,12 @@ impl Operation for QmpType {
     type Output = Typed;
 
     async fn run(&self, app: &App) -> Result<Done<Typed>, Error> {
-        if self.text.len() > TYPED_BYTES {
+        if self.text.len() > MAX_TYPED_BYTES {
             return Err(KeyboardError::TextTooLarge { length: self.text.len() }.into());
         }
         let text = if self.enter { format!("{}\n", self.text) } else { self.text.clone() };
         let chords = self.layout.chords(&text).map_err(KeyboardError::from)?;
-        let timing = KeyTiming::new(app, self.delay, TYPING_EDGE, self.timeout)?;
+        let timing = KeyTiming::new(app, self.delay, TYPING_INTERVAL, self.timeout)?;
         let entry = app.press_keys(&self.vm, Self::NAME, &chords, timing).await?;
         // A carriage return and a line feed are one line break.
         let characters = text.replace("\r\n", "\n").chars().count();

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::qmp::{QmpArguments, read_command, read_reply, with_properties};
 use crate::vm::monitor::Monitored;
+use crate::vm::unresponsive::ensure_responsive;
 use crate::{App, Error, HumanDuration};
 
 /// Runs a QMP command and returns QEMU's `return` value.
@@ -92,7 +93,7 @@ impl Operation for QmpRun {
         let Monitored { entry, process, .. } = monitored;
         if let Err(Error::Qmp(_)) = &outcome {
             // The process may have been stopped meanwhile, which explains the failure.
-            app.ensure_responsive(&entry.name, &process)?;
+            ensure_responsive(&*app.ports.processes, &entry.name, &process)?;
         }
         Ok(Done::reading(outcome?).about(entry.id))
     }

@@ -3,50 +3,94 @@
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::config::{Node, Problem, Value};
 use maqet_domain::event::kind;
-use maqet_domain::vm::VmName;
+use maqet_domain::vm::{Revision, Vm, VmEntry, VmName};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Rm;
 use crate::app::operations::{Done, Effect, Operation};
-use crate::config::{Document, Layers};
+use crate::config::{Document, Layers, origins};
 use crate::{App, Error};
 
 /// Defines a VM from merged documents and flags.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Add {
     /// The documents, merged left to right.
     #[serde(default)]
     pub documents: Vec<Document>,
-    /// The name; wins over one in the documents.
+    /// The name; overrides the documents.
     #[serde(default)]
     pub name: Option<String>,
-    /// RAM; wins over what the documents say.
+    /// RAM; overrides the documents.
     #[serde(default)]
     pub memory: Option<String>,
-    /// The number of CPUs; wins over what the documents say.
+    /// The number of CPUs; overrides the documents.
     #[serde(default)]
     pub cpu: Option<String>,
-    /// Single values as `key.path=value`; they win over the documents.
+    /// Single values, each as `key.path=value`; they override the documents.
     #[serde(default)]
     pub set: Vec<String>,
-    /// Defines a VM of defaults alone, without any document.
+    /// Defines a VM of defaults, without a document.
     #[serde(default)]
     pub empty: bool,
-    /// Leaves out keys that nobody knows, instead of refusing them.
+    /// Ignores unknown keys with a warning instead of refusing them.
     #[serde(default)]
     pub lenient: bool,
 }
 
+impl Add {
+    /// Defines a VM from documents, merged left to right.
+    pub fn new(documents: Vec<Document>) -> Self {
+        Self { documents, ..Self::default() }
+    }
+
+    /// Defines a VM of defaults, without a document.
+    pub fn empty() -> Self {
+        Self { empty: true, ..Self::default() }
+    }
+
+    /// Sets the name; overrides the documents.
+    #[must_use]
+    pub fn name(self, name: impl Into<Option<String>>) -> Self {
+        Self { name: name.into(), ..self }
+    }
+
+    /// Sets RAM; overrides the documents.
+    #[must_use]
+    pub fn memory(self, memory: impl Into<Option<String>>) -> Self {
+        Self { memory: memory.into(), ..self }
+    }
+
+    /// Sets the number of CPUs; overrides the documents.
+    #[must_use]
+    pub fn cpu(self, cpu: impl Into<Option<String>>) -> Self {
+        Self { cpu: cpu.into(), ..self }
+    }
+
+    /// Sets single values, each as `key.path=value`; they override the documents.
+    #[must_use]
+    pub fn set(self, set: Vec<String>) -> Self {
+        Self { set, ..self }
+    }
+
+    /// Sets whether unknown keys are ignored with a warning instead of refused.
+    #[must_use]
+    pub fn lenient(self, lenient: bool) -> Self {
+        Self { lenient, ..self }
+    }
+}
+
 /// The VM that was defined.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Added {
     /// Its id.
     pub id: String,
     /// Its name.
     pub name: String,
-    /// Keys that were left out because nobody knows them.
+    /// Unknown keys that were ignored.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Problem>,
 }
@@ -58,26 +102,39 @@ impl Operation for Add {
 
     async fn run(&self, app: &App) -> Result<Done<Added>, Error> {
         if self.documents.is_empty() && !self.empty {
-            return Err(Error::NothingGiven);
+            return Err(Error::ConfigRequired);
         }
         let flags = vec![("name", self.name.clone()), ("memory", self.memory.clone()), ("cpu", self.cpu.clone())];
         let layers = Layers { documents: &self.documents, flags, set: &self.set, lenient: self.lenient };
         let checked = app.checked(&layers, Node::empty_map()).await?;
         let (name, definition) = named(checked.definition)?;
 
-        let vm = app.new_vm(name, definition);
+        let vm = new_vm(app, name, definition);
         let id = vm.entry.id;
         let added = Added { id: id.to_string(), name: vm.entry.name.to_string(), warnings: checked.warnings };
-        let event = app.event(kind::VM_DEFINED, &vm.entry, json!({}));
+        let event = app.committer().event(kind::VM_DEFINED, &vm.entry, json!({}));
         let changes = ChangeSet::default().and(Change::VmAdded(Box::new(vm)));
-        let inverse = Rm { vm: added.id.clone(), force: false };
-        Ok(Done::changing(added, id, changes).telling(event).undone_by(&inverse))
+        let inverse = Rm::new(added.id.clone());
+        Ok(Done::changing(added, id, changes).event(event).undone_by(&inverse))
     }
 }
 
-/// Takes the name out of a definition: it is the VM's, and no part of its machine.
+/// Makes a VM that is not stored yet, with a new id.
+pub(crate) fn new_vm(app: &App, name: VmName, definition: Node) -> Vm {
+    let origins = origins(&definition);
+    let entry = VmEntry {
+        id: app.ports.ids.vm_id(),
+        name,
+        revision: Revision::FIRST,
+        created_at: app.ports.clock.now(),
+        run: None,
+    };
+    Vm { entry, definition, origins }
+}
+
+/// Takes the name out of a definition: it belongs to the VM, not to its machine.
 fn named(definition: Node) -> Result<(VmName, Node), Error> {
-    let name = definition.get("name").and_then(Node::scalar).ok_or(Error::NameMissing)?;
+    let name = definition.get("name").and_then(Node::scalar).ok_or(Error::NameRequired)?;
     Ok((VmName::parse(&name)?, without_name(definition)))
 }
 

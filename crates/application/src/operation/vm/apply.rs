@@ -15,30 +15,74 @@ use crate::{App, Error};
 
 /// Changes a VM's definition.
 ///
-/// With documents, the definition becomes what they and the flags say; without, the flags change single values.
+/// With documents, they and the flags replace the definition; without, the flags change single values.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Apply {
-    /// The VM: a name, an id, or the unique beginning of one.
+    /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
     /// The documents, merged left to right.
     #[serde(default)]
     pub documents: Vec<Document>,
-    /// RAM; wins over what the documents say.
+    /// RAM; overrides the documents.
     #[serde(default)]
     pub memory: Option<String>,
-    /// The number of CPUs; wins over what the documents say.
+    /// The number of CPUs; overrides the documents.
     #[serde(default)]
     pub cpu: Option<String>,
-    /// Single values as `key.path=value`; they win over the documents.
+    /// Single values, each as `key.path=value`; they override the documents.
     #[serde(default)]
     pub set: Vec<String>,
-    /// Leaves out keys that nobody knows, instead of refusing them.
+    /// Ignores unknown keys with a warning instead of refusing them.
     #[serde(default)]
     pub lenient: bool,
-    /// Only tells what would change.
+    /// Reports what would change, and changes nothing.
     #[serde(default)]
     pub dry_run: bool,
+}
+
+impl Apply {
+    /// Changes the definition of the VM `vm`.
+    pub fn new(vm: impl Into<String>) -> Self {
+        Self { vm: vm.into(), ..Self::default() }
+    }
+
+    /// Sets the documents, merged left to right.
+    #[must_use]
+    pub fn documents(self, documents: Vec<Document>) -> Self {
+        Self { documents, ..self }
+    }
+
+    /// Sets RAM; overrides the documents.
+    #[must_use]
+    pub fn memory(self, memory: impl Into<Option<String>>) -> Self {
+        Self { memory: memory.into(), ..self }
+    }
+
+    /// Sets the number of CPUs; overrides the documents.
+    #[must_use]
+    pub fn cpu(self, cpu: impl Into<Option<String>>) -> Self {
+        Self { cpu: cpu.into(), ..self }
+    }
+
+    /// Sets single values, each as `key.path=value`; they override the documents.
+    #[must_use]
+    pub fn set(self, set: Vec<String>) -> Self {
+        Self { set, ..self }
+    }
+
+    /// Sets whether unknown keys are ignored with a warning instead of refused.
+    #[must_use]
+    pub fn lenient(self, lenient: bool) -> Self {
+        Self { lenient, ..self }
+    }
+
+    /// Sets whether this only reports what would change.
+    #[must_use]
+    pub fn dry_run(self, dry_run: bool) -> Self {
+        Self { dry_run, ..self }
+    }
 }
 
 /// When a change takes effect.
@@ -47,22 +91,24 @@ pub struct Apply {
 pub enum TakesEffect {
     /// At once.
     Now,
-    /// At the next start of the VM, which runs.
+    /// At the next start, because the VM is running.
     NextStart,
 }
 
 /// One value that changes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Changed {
-    /// What changes.
+    /// The value before and after.
     #[serde(flatten)]
     pub difference: Difference,
-    /// When that takes effect.
+    /// When it takes effect.
     pub takes_effect: TakesEffect,
 }
 
-/// What changed.
+/// The result of changing a definition.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Applied {
     /// The VM's id.
     pub id: String,
@@ -70,18 +116,18 @@ pub struct Applied {
     pub name: String,
     /// Whether the definition was changed.
     pub changed: bool,
-    /// The values that are different.
+    /// The values that differ.
     pub differences: Vec<Changed>,
-    /// Keys that were left out because nobody knows them.
+    /// Unknown keys that were ignored.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Problem>,
-    /// Drives whose images keep another size than the definition says.
+    /// Drives whose images have another size than the definition; they keep it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub size_mismatches: Vec<SizeMismatch>,
 }
 
-/// Keys that are about the VM and not about its machine.
-const EFFECT_AT_ONCE: [&str; 2] = ["labels", "hooks"];
+/// Keys of the VM that are not part of its machine.
+const EFFECTIVE_NOW: [&str; 2] = ["labels", "hooks"];
 
 impl Operation for Apply {
     const NAME: &'static str = "apply";
@@ -90,7 +136,7 @@ impl Operation for Apply {
 
     async fn run(&self, app: &App) -> Result<Done<Applied>, Error> {
         if self.documents.is_empty() && self.memory.is_none() && self.cpu.is_none() && self.set.is_empty() {
-            return Err(Error::NothingGiven);
+            return Err(Error::ConfigRequired);
         }
         let (guard, vm) = app.lock(&self.vm, Self::NAME).await?;
         let base = if self.documents.is_empty() { placed(&vm) } else { Node::empty_map() };
@@ -100,11 +146,11 @@ impl Operation for Apply {
         if let Some(name) = checked.definition.get("name").and_then(Node::scalar)
             && name != vm.entry.name.as_str()
         {
-            return Err(Error::OtherName { vm: vm.entry.name, given: name });
+            return Err(Error::NameConflict { vm: vm.entry.name, name });
         }
         let definition = without_name(checked.definition);
 
-        let is_live = app.observe_process(&vm.entry).await.status.is_live();
+        let is_live = app.observer().observe_process(&vm.entry).await.status.is_live();
         let changed = differences(&vm.definition, &definition)
             .into_iter()
             .map(|difference| Changed { takes_effect: takes_effect(&difference, is_live), difference });
@@ -114,17 +160,17 @@ impl Operation for Apply {
             changed: !self.dry_run && vm.definition != definition,
             differences: changed.collect(),
             warnings: checked.warnings,
-            size_mismatches: app.size_mismatches(&vm.entry, &app.machine_defined_by(definition.clone())?).await,
+            size_mismatches: app.preflight().size_mismatches(&vm.entry, &app.machine_from(definition.clone())?).await,
         };
         if !applied.changed {
             return Ok(Done::reading(applied).holding(guard));
         }
-        let event = app.event(kind::VM_APPLIED, &vm.entry, json!({ "differences": applied.differences }));
-        let inverse = back(&vm)?;
+        let event = app.committer().event(kind::VM_APPLIED, &vm.entry, json!({ "differences": applied.differences }));
+        let inverse = apply_again(&vm)?;
         let origins = origins(&definition);
         let change = Change::DefinitionChanged { id: vm.entry.id, expected: vm.entry.revision, definition, origins };
         Ok(Done::changing(applied, vm.entry.id, ChangeSet::default().and(change))
-            .telling(event)
+            .event(event)
             .undone_by(&inverse)
             .holding(guard))
     }
@@ -132,11 +178,11 @@ impl Operation for Apply {
 
 fn takes_effect(difference: &Difference, is_live: bool) -> TakesEffect {
     let key = difference.path.split(['.', '[']).next().unwrap_or_default();
-    if is_live && !EFFECT_AT_ONCE.contains(&key) { TakesEffect::NextStart } else { TakesEffect::Now }
+    if is_live && !EFFECTIVE_NOW.contains(&key) { TakesEffect::NextStart } else { TakesEffect::Now }
 }
 
-/// Returns the call that brings the definition back; JSON is YAML, so it is a document.
-fn back(vm: &Vm) -> Result<Apply, Error> {
+/// Returns the call that restores the definition; JSON is YAML, so it is a document.
+fn apply_again(vm: &Vm) -> Result<Apply, Error> {
     let document = Document::of_definition(&vm.entry.name, &vm.definition)?;
     Ok(Apply { vm: vm.entry.id.to_string(), documents: vec![document], ..Apply::default() })
 }

@@ -1,4 +1,4 @@
-//! `pause`, `resume` and `reset`: the buttons of a running machine.
+//! `pause`, `resume` and `reset`: changes of a running VM's power state.
 
 use maqet_domain::event::kind;
 use maqet_domain::qmp::QmpCommand;
@@ -8,41 +8,22 @@ use serde_json::json;
 
 use crate::app::operations::{Done, Effect, Operation};
 use crate::vm::observe::VmStatus;
-use crate::vm::unresponsive::refusal;
 use crate::{App, Error};
 
-/// Have a running VM stand still
+/// Pauses a running VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Pause {
-    /// The VM: a name, an id, or the unique beginning of one.
+    /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
 }
 
-/// Have a VM that stands still go on
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Resume {
-    /// The VM: a name, an id, or the unique beginning of one.
-    pub vm: String,
-}
-
-/// Press a VM's reset button: to the guest it is a power cut, and it boots anew
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Reset {
-    /// The VM: a name, an id, or the unique beginning of one.
-    pub vm: String,
-}
-
-/// A VM whose button was pressed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PowerChanged {
-    /// Its state.
-    #[serde(flatten)]
-    pub vm: VmStatus,
-    /// Whether this call changed anything; `false` if it was so already.
-    pub changed: bool,
+impl Pause {
+    /// Pauses the VM `vm`.
+    pub fn new(vm: impl Into<String>) -> Self {
+        Self { vm: vm.into() }
+    }
 }
 
 impl Operation for Pause {
@@ -51,7 +32,23 @@ impl Operation for Pause {
     type Output = PowerChanged;
 
     async fn run(&self, app: &App) -> Result<Done<PowerChanged>, Error> {
-        press(app, &self.vm, Self::NAME, Button::Pause).await
+        apply(app, &self.vm, Self::NAME, PowerChange::Pause).await
+    }
+}
+
+/// Resumes a paused VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Resume {
+    /// The VM: a name, an ID, or a unique prefix of an ID.
+    pub vm: String,
+}
+
+impl Resume {
+    /// Resumes the VM `vm`.
+    pub fn new(vm: impl Into<String>) -> Self {
+        Self { vm: vm.into() }
     }
 }
 
@@ -61,7 +58,23 @@ impl Operation for Resume {
     type Output = PowerChanged;
 
     async fn run(&self, app: &App) -> Result<Done<PowerChanged>, Error> {
-        press(app, &self.vm, Self::NAME, Button::Resume).await
+        apply(app, &self.vm, Self::NAME, PowerChange::Resume).await
+    }
+}
+
+/// Resets a running VM: a power cut for the guest, which boots again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Reset {
+    /// The VM: a name, an ID, or a unique prefix of an ID.
+    pub vm: String,
+}
+
+impl Reset {
+    /// Resets the VM `vm`.
+    pub fn new(vm: impl Into<String>) -> Self {
+        Self { vm: vm.into() }
     }
 }
 
@@ -71,20 +84,30 @@ impl Operation for Reset {
     type Output = PowerChanged;
 
     async fn run(&self, app: &App) -> Result<Done<PowerChanged>, Error> {
-        press(app, &self.vm, Self::NAME, Button::Reset).await
+        apply(app, &self.vm, Self::NAME, PowerChange::Reset).await
     }
 }
 
-/// A button of a running machine.
+/// A VM whose power state was changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct PowerChanged {
+    /// Its state.
+    #[serde(flatten)]
+    pub vm: VmStatus,
+    /// Whether this call changed anything.
+    pub changed: bool,
+}
+
 #[derive(Debug, Clone, Copy)]
-enum Button {
+enum PowerChange {
     Pause,
     Resume,
     Reset,
 }
 
-impl Button {
-    const fn input(self) -> Action {
+impl PowerChange {
+    const fn action(self) -> Action {
         match self {
             Self::Pause => Action::Pause,
             Self::Resume => Action::Resume,
@@ -100,10 +123,10 @@ impl Button {
         }
     }
 
-    /// Returns the QMP commands behind it.
+    /// Returns the QMP commands.
     ///
-    /// A machine that stopped because of a panic or a failed disk stays paused when it is reset (7.2), so it is let go
-    /// afterwards; one that somebody paused stays paused.
+    /// A VM that halted because of a panic or a failed disk stays paused after a reset (QEMU 7.2), so it is resumed;
+    /// one that was paused on request stays paused.
     const fn commands(self, status: Status) -> &'static [&'static str] {
         match (self, status) {
             (Self::Pause, _) => &["stop"],
@@ -114,22 +137,21 @@ impl Button {
     }
 }
 
-async fn press(app: &App, vm: &str, operation: &'static str, button: Button) -> Result<Done<PowerChanged>, Error> {
+async fn apply(app: &App, vm: &str, operation: &'static str, change: PowerChange) -> Result<Done<PowerChanged>, Error> {
     let (guard, vm) = app.lock(vm, operation).await?;
     let entry = &vm.entry;
-    let seen = app.observe_locked(entry).await;
-    let step = seen.status.on(button.input()).map_err(|refused| refusal(entry, &seen, refused))?;
-    let (Transition::Proceed, Some(run)) = (step, &entry.run) else {
-        return Ok(Done::reading(PowerChanged { vm: VmStatus::new(entry, &seen), changed: false })
-            .about(entry.id)
-            .holding(guard));
+    let observation = app.observer().observe_locked(entry).await;
+    let transition = observation.status.on(change.action()).map_err(|refused| observation.refuse(entry, refused))?;
+    let (Transition::Proceed, Some(run)) = (transition, &entry.run) else {
+        let unchanged = PowerChanged { vm: VmStatus::new(entry, &observation), changed: false };
+        return Ok(Done::reading(unchanged).about(entry.id).holding(guard));
     };
-    for command in button.commands(seen.status) {
+    for command in change.commands(observation.status) {
         let command = QmpCommand::new(*command);
         app.ports.monitors.execute(&run.paths, &command, app.timeouts().qmp).await?;
     }
-    let seen = app.observe_locked(entry).await;
-    let event = app.event(button.event(), entry, json!({ "boot": run.boot }));
-    let pressed = PowerChanged { vm: VmStatus::new(entry, &seen), changed: true };
-    Ok(Done::reading(pressed).about(entry.id).telling(event).holding(guard))
+    let observation = app.observer().observe_locked(entry).await;
+    let event = app.committer().event(change.event(), entry, json!({ "boot": run.boot }));
+    let changed = PowerChanged { vm: VmStatus::new(entry, &observation), changed: true };
+    Ok(Done::reading(changed).about(entry.id).event(event).holding(guard))
 }

@@ -10,11 +10,12 @@ use crate::vm::observe::VmStatus;
 use crate::vm::shutdown::StopMethod;
 use crate::{App, Error, HumanDuration};
 
-/// Stops a VM, if it runs, and starts it with its definition as it is now.
+/// Stops a VM, if it is running, and starts it with its current definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Restart {
-    /// The VM: a name, an id, or the unique beginning of one.
+    /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
     /// How long the guest may take to power off before QEMU is told to quit.
     #[serde(default)]
@@ -24,15 +25,35 @@ pub struct Restart {
     pub force: bool,
 }
 
-/// A VM that was stopped and runs again.
+impl Restart {
+    /// Restarts the VM `vm`.
+    pub fn new(vm: impl Into<String>) -> Self {
+        Self { vm: vm.into(), timeout: None, force: false }
+    }
+
+    /// Sets how long the guest may take to power off before QEMU is told to quit.
+    #[must_use]
+    pub fn timeout(self, timeout: impl Into<Option<HumanDuration>>) -> Self {
+        Self { timeout: timeout.into(), ..self }
+    }
+
+    /// Sets whether QEMU is killed at once.
+    #[must_use]
+    pub fn force(self, force: bool) -> Self {
+        Self { force, ..self }
+    }
+}
+
+/// A VM that was restarted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Restarted {
     /// Its state.
     #[serde(flatten)]
     pub vm: VmStatus,
-    /// What it took to stop it.
-    pub how: StopMethod,
-    /// Drives whose images keep another size than the definition says.
+    /// How it was stopped.
+    pub method: StopMethod,
+    /// Drives whose images have another size than the definition; they keep it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub size_mismatches: Vec<SizeMismatch>,
 }
@@ -42,19 +63,19 @@ impl Operation for Restart {
     const EFFECT: Effect = Effect::Acts;
     type Output = Restarted;
 
-    /// Under one lock, so that nobody starts it in between.
+    /// Under one lock, so that no other process starts it in between.
     async fn run(&self, app: &App) -> Result<Done<Restarted>, Error> {
         let (guard, vm) = app.lock(&self.vm, Self::NAME).await?;
-        // A VM that could not come up again is left running.
+        // A VM that could not start again is left running.
         start::check(app, &vm).await?;
-        // Nor could one of which nothing can be written down.
-        let entry = app.record_run(&vm.entry, vm.entry.run.clone()).await?;
+        // So is one whose run cannot be recorded.
+        let entry = app.committer().record_run(&vm.entry, vm.entry.run.clone()).await?;
         let vm = Vm { entry, ..vm };
-        let how = stop::stop(app, &vm.entry, self.timeout, self.force).await?.how;
+        let method = stop::stop(app, &vm.entry, self.timeout, self.force).await?.method;
         let vm = app.reread(&vm).await?;
         let started = start::start(app, &vm, None).await?;
         let restarted =
-            started.map(|started| Restarted { vm: started.vm, how, size_mismatches: started.size_mismatches });
+            started.map(|started| Restarted { vm: started.vm, method, size_mismatches: started.size_mismatches });
         Ok(restarted.about(vm.entry.id).holding(guard))
     }
 }

@@ -11,28 +11,42 @@ use super::Add;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::app::shown;
 use crate::config::Document;
-use crate::vm::unresponsive::refusal;
 use crate::{App, Error};
 
-/// Removes a VM; its disks stay.
+/// Removes a VM; its disks are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Rm {
-    /// The VM: a name, an id, or the unique beginning of one.
+    /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
-    /// Kills QEMU first if it runs.
+    /// Kills QEMU first, if it is running.
     #[serde(default)]
     pub force: bool,
 }
 
-/// A VM that is gone.
+impl Rm {
+    /// Removes the VM `vm`.
+    pub fn new(vm: impl Into<String>) -> Self {
+        Self { vm: vm.into(), force: false }
+    }
+
+    /// Sets whether QEMU is killed first, if it is running.
+    #[must_use]
+    pub fn force(self, force: bool) -> Self {
+        Self { force, ..self }
+    }
+}
+
+/// A VM that was removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Removed {
     /// Its id.
     pub id: String,
     /// Its name.
     pub name: String,
-    /// Disks and UEFI variables that maqet made for it and that are still there.
+    /// Disks and UEFI variable stores that maqet created for it and that still exist.
     pub kept_storage: Vec<String>,
 }
 
@@ -43,16 +57,16 @@ impl Operation for Rm {
 
     async fn run(&self, app: &App) -> Result<Done<Removed>, Error> {
         let (mut guard, mut vm) = app.lock(&self.vm, Self::NAME).await?;
-        let seen = app.observe_locked(&vm.entry).await;
-        if let Err(refused) = seen.status.on(Action::Remove)
+        let observation = app.observer().observe_locked(&vm.entry).await;
+        if let Err(refused) = observation.status.on(Action::Remove)
             && !self.force
         {
-            return Err(refusal(&vm.entry, &seen, refused));
+            return Err(observation.refuse(&vm.entry, refused));
         }
-        if let Some(process) = &seen.process {
-            // Nothing is killed for a VM that could not be removed after all, as on a full disk.
-            vm.entry = app.record_run(&vm.entry, vm.entry.run.clone()).await?;
-            app.kill(&vm.entry.name, process).await?;
+        if let Some(process) = &observation.process {
+            // A VM that cannot be removed, as on a full disk, is not killed.
+            vm.entry = app.committer().record_run(&vm.entry, vm.entry.run.clone()).await?;
+            app.shutdown().kill(&vm.entry.name, process).await?;
             app.faults.reach(FaultPoint::RmKilled);
         }
 
@@ -62,13 +76,13 @@ impl Operation for Rm {
             name: entry.name.to_string(),
             kept_storage: kept_storage(app, &vm).await?,
         };
-        let (sockets, records) = app.vm_folders(&entry.id);
+        let (sockets, records) = (app.folders.vm_sockets(&entry.id), app.folders.vm_records(&entry.id));
         guard.retire();
-        let event = app.event(kind::VM_REMOVED, entry, json!({ "kept_storage": removed.kept_storage }));
+        let event = app.committer().event(kind::VM_REMOVED, entry, json!({ "kept_storage": removed.kept_storage }));
         let changes = ChangeSet::default().and(Change::VmRemoved { id: entry.id, expected: entry.revision });
         Ok(Done::changing(removed, entry.id, changes)
-            .telling(event)
-            .undone_by(&again(&vm)?)
+            .event(event)
+            .undone_by(&add_again(&vm)?)
             .forgetting(sockets, records)
             .holding(guard))
     }
@@ -81,8 +95,8 @@ async fn kept_storage(app: &App, vm: &Vm) -> Result<Vec<String>, Error> {
             kept.push(shown(&record.path));
         }
     }
-    // The store of variables is no drive of the definition, so the ledger does not know it.
-    let variables = app.uefi_variables(&vm.entry);
+    // The variable store is not a drive of the definition, so it is not in the storage records.
+    let variables = app.preflight().uefi_variables(&vm.entry);
     if app.ports.images.exists(&variables).await {
         kept.push(shown(&variables));
     }
@@ -90,7 +104,7 @@ async fn kept_storage(app: &App, vm: &Vm) -> Result<Vec<String>, Error> {
 }
 
 /// Returns the call that defines the same VM again; JSON is YAML, so its definition is a document.
-fn again(vm: &Vm) -> Result<Add, Error> {
+fn add_again(vm: &Vm) -> Result<Add, Error> {
     let document = Document::of_definition(&vm.entry.name, &vm.definition)?;
     Ok(Add { documents: vec![document], name: Some(vm.entry.name.to_string()), ..Add::default() })
 }

@@ -11,17 +11,19 @@ use maqet_fault_points::FaultPoint;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::app::commit::run_change;
 use crate::app::operations::{Done, Effect, Operation};
-use crate::app::{run_change, wrong_state};
 use crate::vm::observe::{Observation, VmStatus};
 use crate::vm::shutdown::StopMethod;
+use crate::vm::unresponsive::ensure_responsive;
 use crate::{App, Error, HumanDuration};
 
 /// Stops a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Stop {
-    /// The VM: a name, an id, or the unique beginning of one.
+    /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
     /// How long the guest may take to power off before QEMU is told to quit.
     #[serde(default)]
@@ -31,14 +33,34 @@ pub struct Stop {
     pub force: bool,
 }
 
+impl Stop {
+    /// Stops the VM `vm`.
+    pub fn new(vm: impl Into<String>) -> Self {
+        Self { vm: vm.into(), timeout: None, force: false }
+    }
+
+    /// Sets how long the guest may take to power off before QEMU is told to quit.
+    #[must_use]
+    pub fn timeout(self, timeout: impl Into<Option<HumanDuration>>) -> Self {
+        Self { timeout: timeout.into(), ..self }
+    }
+
+    /// Sets whether QEMU is killed at once.
+    #[must_use]
+    pub fn force(self, force: bool) -> Self {
+        Self { force, ..self }
+    }
+}
+
 /// A VM that is stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Stopped {
     /// Its state.
     #[serde(flatten)]
     pub vm: VmStatus,
-    /// What it took.
-    pub how: StopMethod,
+    /// How it was stopped.
+    pub method: StopMethod,
 }
 
 impl Operation for Stop {
@@ -47,14 +69,30 @@ impl Operation for Stop {
     type Output = Stopped;
 
     async fn run(&self, app: &App) -> Result<Done<Stopped>, Error> {
-        // Whoever forces does not wait for the one who asks politely.
-        let patience = if self.force { Duration::ZERO } else { app.timeouts().lock };
-        let (guard, vm) = match app.lock_within(&self.vm, Self::NAME, patience).await {
+        // `--force` must not wait for a graceful stop that holds the lock.
+        let timeout = if self.force { Duration::ZERO } else { app.timeouts().lock };
+        let (guard, vm) = match app.lock_within(&self.vm, Self::NAME, timeout).await {
             Err(Error::Lock(error)) if self.force => return self.kill_unlocked(app, error).await,
             locked => locked?,
         };
         let stopped = stop(app, &vm.entry, self.timeout, self.force).await?;
         Ok(Done::reading(stopped).about(vm.entry.id).holding(guard))
+    }
+}
+
+impl Stop {
+    /// Kills QEMU while another operation holds the lock, or where nothing can be locked, as on a read-only file system.
+    ///
+    /// The other operation finds its process gone and reports that.
+    async fn kill_unlocked(&self, app: &App, lock_error: LockError) -> Result<Done<Stopped>, Error> {
+        let entry = app.vm(&self.vm).await?.entry;
+        let observation = app.observer().observe_process(&entry).await;
+        // Without a process it is not stopped for sure: the holder of the lock may be about to start it.
+        let process = observation.process.ok_or(lock_error)?;
+        app.shutdown().kill(&entry.name, &process).await?;
+        let observation = app.observer().observe_process(&entry).await;
+        let stopped = Stopped { vm: VmStatus::new(&entry, &observation), method: StopMethod::Sigkill };
+        Ok(Done::reading(stopped).about(entry.id))
     }
 }
 
@@ -65,82 +103,61 @@ pub(super) async fn stop(
     timeout: Option<HumanDuration>,
     force: bool,
 ) -> Result<Stopped, Error> {
-    let seen = if force { app.observe_process(entry).await } else { app.observe_locked(entry).await };
-    let step = seen.status.on(Action::Stop);
-    let step = step.map_err(|refused| wrong_state(entry, refused))?;
-    match (step, &entry.run, &seen.process) {
+    let observer = app.observer();
+    let observation = if force { observer.observe_process(entry).await } else { observer.observe_locked(entry).await };
+    let transition = observation.status.on(Action::Stop).map_err(|refused| Error::wrong_state(entry, refused))?;
+    match (transition, &entry.run, &observation.process) {
         (Transition::Proceed, Some(run), Some(process)) if force => {
-            // A power cut does not wait for a disk, and what is joined first is begun first.
-            let (killed, entry) = join(app.kill(&entry.name, process), mark_starting(app, entry, run, process)).await;
+            // The kill does not wait for a disk: it is polled first, so it is sent first.
+            let killed = app.shutdown();
+            let (killed, entry) =
+                join(killed.kill(&entry.name, process), mark_stopping(app, entry, run, process)).await;
             killed?;
-            Ok(finish(app, &entry, run, process, StopMethod::Kill).await)
+            Ok(mark_stopped(app, &entry, run, process, StopMethod::Sigkill).await)
         }
-        (Transition::Proceed, Some(run), Some(process)) => climb(app, entry, run, process, seen.status, timeout).await,
+        (Transition::Proceed, Some(run), Some(process)) => {
+            ensure_responsive(observer.processes, &entry.name, process)?;
+            let entry = mark_stopping(app, entry, run, process).await;
+            let power_down = timeout.map_or(app.timeouts().power_down, HumanDuration::duration);
+            let method = app.shutdown().shut_down(&entry.name, run, process, observation.status, power_down).await?;
+            Ok(mark_stopped(app, &entry, run, process, method).await)
+        }
         (Transition::Proceed | Transition::NoOp, _, _) => {
-            Ok(Stopped { vm: VmStatus::new(entry, &seen), how: StopMethod::Nothing })
+            Ok(Stopped { vm: VmStatus::new(entry, &observation), method: StopMethod::None })
         }
     }
 }
 
-async fn climb(
-    app: &App,
-    entry: &VmEntry,
-    run: &Run,
-    process: &ProcessIdentity,
-    status: Status,
-    timeout: Option<HumanDuration>,
-) -> Result<Stopped, Error> {
-    app.ensure_responsive(&entry.name, process)?;
-    let entry = mark_starting(app, entry, run, process).await;
-    let patience = timeout.map_or(app.timeouts().power_down, HumanDuration::duration);
-    let rung = app.shut_down(&entry.name, run, process, status, patience).await?;
-    Ok(finish(app, &entry, run, process, rung).await)
-}
-
-/// Writes down that the VM is stopping, so that one who is killed meanwhile leaves the truth behind; a full disk stops
-/// nobody.
-async fn mark_starting(app: &App, entry: &VmEntry, run: &Run, process: &ProcessIdentity) -> VmEntry {
+/// Records that the VM is stopping, in case this process is killed; a full disk does not prevent the stop.
+async fn mark_stopping(app: &App, entry: &VmEntry, run: &Run, process: &ProcessIdentity) -> VmEntry {
     let stopping = Run { process: Some(process.clone()), ..run.at_phase(Phase::Stopping) };
-    let written = app.record_run(entry, Some(stopping)).await;
+    let written = app.committer().record_run(entry, Some(stopping)).await;
     app.faults.reach(FaultPoint::Intended(Stop::NAME));
     written.unwrap_or_else(|error| {
-        tracing::warn!(%error, "could not write down that the VM is stopping");
+        tracing::warn!(%error, "could not record that the VM is stopping");
         entry.clone()
     })
 }
 
-impl Stop {
-    /// Kills the machine while another operation holds its lock, which finds it gone and says so, or where nothing can
-    /// be locked, as on a file system that is read-only.
-    async fn kill_unlocked(&self, app: &App, unlocked: LockError) -> Result<Done<Stopped>, Error> {
-        let entry = app.vm(&self.vm).await?.entry;
-        let seen = app.observe_process(&entry).await;
-        // Whoever holds the lock may be about to start it, so "stopped" would be a lie.
-        let process = seen.process.ok_or(unlocked)?;
-        app.kill(&entry.name, &process).await?;
-        let seen = app.observe_process(&entry).await;
-        Ok(Done::reading(Stopped { vm: VmStatus::new(&entry, &seen), how: StopMethod::Kill }).about(entry.id))
-    }
-}
-
-/// Removes the sockets and writes down how it ended.
+/// Removes the sockets and records how the run ended.
 ///
-/// The machine is stopped, whether or not that can be written: reads find it out from the kernel.
-async fn finish(app: &App, entry: &VmEntry, run: &Run, process: &ProcessIdentity, rung: StopMethod) -> Stopped {
+/// The VM is stopped even if that cannot be written: every observation finds its process gone.
+async fn mark_stopped(app: &App, entry: &VmEntry, run: &Run, process: &ProcessIdentity, method: StopMethod) -> Stopped {
     app.faults.reach(FaultPoint::StopGone);
     app.ports.hypervisor.clear(&run.paths).await;
     app.faults.reach(FaultPoint::StopCleared);
-    let (ending, rung) = app.ending(run, rung).await;
+    let (ending, method) = app.shutdown().ending(run, method).await;
     let ended = Run { process: Some(process.clone()), ..run.at_phase(Phase::Ended(ending)) };
 
     let mut changes = ChangeSet::default().and(run_change(entry, Some(ended.clone())));
-    changes.events.push(app.event(kind::VM_STOPPED, entry, json!({ "reason": ending.reason, "how": rung })));
+    let data = json!({ "reason": ending.reason, "method": method });
+    changes.events.push(app.committer().event(kind::VM_STOPPED, entry, data));
     app.faults.reach(FaultPoint::BeforeCommit(Stop::NAME));
-    if let Err(error) = app.commit(changes).await {
-        tracing::warn!(%error, "could not write down that the VM stopped");
+    if let Err(error) = app.committer().commit(changes).await {
+        tracing::warn!(%error, "could not record that the VM stopped");
     }
     app.faults.reach(FaultPoint::Committed(Stop::NAME));
     let entry = VmEntry { run: Some(ended), ..entry.clone() };
-    let seen = Observation::without_process(Status::Stopped(ending));
-    Stopped { vm: VmStatus::new(&entry, &seen), how: rung }
+    let observation = Observation::without_process(Status::Stopped(ending));
+    Stopped { vm: VmStatus::new(&entry, &observation), method }
 }

@@ -82,7 +82,7 @@ fn lines() -> mpsc::Receiver<io::Result<String>> {
 }
 
 fn next(stdin: &mut impl BufRead) -> io::Result<Option<String>> {
-    let most = limits::QMP_ARGUMENTS_BYTES;
+    let most = limits::MAX_QMP_ARGUMENTS_BYTES;
     let mut line = Vec::new();
     stdin.take(most as u64 + 1).read_until(b'\n', &mut line)?;
     match line.len() {
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn test_next_line_too_long_or_no_text_is_refused() {
-        let long = vec![b'x'; limits::QMP_ARGUMENTS_BYTES + 1];
+        let long = vec![b'x'; limits::MAX_QMP_ARGUMENTS_BYTES + 1];
 
         assert!(next(&mut long.as_slice()).is_err());
         assert!(next(&mut b"\xff\n".as_slice()).is_err());

@@ -42,7 +42,7 @@ fn line(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
 
 fn head(vm: &VmStatus, out: &mut dyn Write) -> io::Result<()> {
     super::head(vm, out)?;
-    vm.busy.as_ref().map_or(Ok(()), |busy| line(out, "busy", &busy.in_words()))
+    vm.busy.as_ref().map_or(Ok(()), |busy| line(out, "busy", &busy.to_string()))
 }
 
 fn of_machine(machine: &InspectedMachine, out: &mut dyn Write) -> io::Result<()> {

@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-use maqet::StopMethod;
 use maqet::operation::{PowerChanged, Restarted, Started, Stopped, Waited};
+use maqet::{StopMethod, VmStatus};
 
 use super::TextOutput;
 use crate::render::sanitize::escape_control;
@@ -18,19 +18,19 @@ impl TextOutput for Started {
 
 impl TextOutput for Stopped {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let how = match self.how {
-            StopMethod::Nothing if self.vm.status == "defined" => ": it was never started".to_owned(),
-            StopMethod::Nothing => " already".to_owned(),
-            rung => format!(": {}", took(rung)),
+        let cause = match self.method {
+            StopMethod::None if self.vm.status == "defined" => ": it was never started".to_owned(),
+            StopMethod::None => " already".to_owned(),
+            method => format!(": {}", cause(&self.vm, method)),
         };
-        writeln!(out, "`{}` is {}{how}", self.vm.name, self.vm.status)
+        writeln!(out, "`{}` is {}{cause}", self.vm.name, self.vm.status)
     }
 }
 
 impl TextOutput for Restarted {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let pid = self.vm.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
-        writeln!(out, "`{}` is {} again{pid}: {}", self.vm.name, self.vm.status, took(self.how))
+        writeln!(out, "`{}` is {} again{pid}: {}", self.vm.name, self.vm.status, stopped_by(self.method))
     }
 }
 
@@ -48,7 +48,7 @@ impl TextOutput for Waited {
         let met = met.join(" and ");
         writeln!(
             out,
-            "`{}` is {}: {} came true after {seconds}.{tenths} s",
+            "`{}` is {}: {} met after {seconds}.{tenths} s",
             self.vm.name,
             self.vm.status,
             escape_control(&met)
@@ -56,14 +56,22 @@ impl TextOutput for Waited {
     }
 }
 
-/// Returns what a rung of the ladder was.
-const fn took(rung: StopMethod) -> &'static str {
-    match rung {
-        StopMethod::Nothing => "it was not running",
+/// Returns why a VM is stopped, in the words of `status`, and the signal that maqet sent.
+fn cause(vm: &VmStatus, method: StopMethod) -> String {
+    match (vm.reason, method) {
+        (Some(reason), StopMethod::Sigterm | StopMethod::Sigkill) => format!("{} ({method})", reason.in_words()),
+        (Some(reason), _) => reason.in_words().to_owned(),
+        (None, _) => stopped_by(method).to_owned(),
+    }
+}
+
+const fn stopped_by(method: StopMethod) -> &'static str {
+    match method {
+        StopMethod::None => "it was not running",
         StopMethod::PowerDown => "the guest powered off",
-        StopMethod::Quit => "QEMU was told to quit",
-        StopMethod::Term => "QEMU was ended with SIGTERM",
-        StopMethod::Kill => "QEMU was killed",
-        StopMethod::Unseen => "QEMU ended before its guest powered off",
+        StopMethod::Quit => "QEMU quit on request",
+        StopMethod::Sigterm => "QEMU was ended by SIGTERM",
+        StopMethod::Sigkill => "QEMU was killed by SIGKILL",
+        StopMethod::Unobserved => "QEMU ended before the guest powered off",
     }
 }

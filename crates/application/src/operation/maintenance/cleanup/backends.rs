@@ -11,7 +11,7 @@ pub(super) async fn of_vm(app: &App, entry: &VmEntry, dry_run: bool) -> Vec<Clea
     // A run whose process is gone is looked after elsewhere, and taking its lock would write its end down.
     let run = entry.run.as_ref().filter(|run| matches!(run.phase, Phase::Running));
     match run {
-        Some(run) if app.live_process(run).await.is_some() => {}
+        Some(run) if app.observer().live_process(run).await.is_some() => {}
         Some(_) | None => return Vec::new(),
     }
     let item = |name: String| CleanedItem {
@@ -31,7 +31,7 @@ pub(super) async fn of_vm(app: &App, entry: &VmEntry, dry_run: bool) -> Vec<Clea
 }
 
 async fn removed(app: &App, entry: &VmEntry, dry_run: bool) -> Result<Vec<String>, Error> {
-    let patience = limits::CLEANUP_LOCK;
-    let plugged = app.plugged_within(&entry.id.to_string(), Cleanup::NAME, patience, limits::RUN_STATE).await?;
+    let patience = limits::CLEANUP_LOCK_TIMEOUT;
+    let plugged = app.plugged_within(&entry.id.to_string(), Cleanup::NAME, patience, limits::RUN_STATE_TIMEOUT).await?;
     Ok(if dry_run { plugged.left_over().await? } else { plugged.sweep().await? })
 }

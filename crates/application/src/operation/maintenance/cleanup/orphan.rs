@@ -9,10 +9,10 @@ use maqet_domain::vm::{Revision, Run, VmEntry, VmId, VmName};
 use serde_json::json;
 
 use super::Cleanup;
+use crate::app::commit::run_change;
 use crate::app::operations::Operation;
-use crate::app::run_change;
 use crate::operation::vm::start;
-use crate::vm::orphan::{is_orphan, machine_run};
+use crate::vm::orphan::run_of_instance;
 use crate::{App, Error};
 
 async fn lock(app: &App, id: VmId) -> Result<Box<dyn Guard>, Error> {
@@ -23,45 +23,45 @@ async fn lock(app: &App, id: VmId) -> Result<Box<dyn Guard>, Error> {
 ///
 /// Returns whether it was an orphan by then.
 pub(super) async fn adopt(app: &App, machine: &QemuInstance) -> Result<bool, Error> {
-    let no_copy = || Error::OrphanUnknown { pid: machine.process.pid };
+    let no_copy = || Error::OrphanWithoutDefinition { pid: machine.process.pid };
     let id = machine.id.ok_or_else(no_copy)?;
     let mut guard = lock(app, id).await?;
     let vm = app.ports.store.by_id(&id).await?;
-    if !is_orphan(app, machine, vm.as_ref()) {
+    if !app.orphans().is_orphan(machine, vm.as_ref()) {
         if vm.is_none() {
             guard.retire();
         }
         return Ok(false);
     }
-    let mut run = machine_run(machine);
+    let mut run = run_of_instance(machine);
     let data = json!({ "adopted": true, "boot": run.boot });
     if let Some(vm) = vm {
         run.forwards = ports_of(app, &run, &vm.definition).await;
-        let event = app.event(kind::VM_STARTED, &vm.entry, data);
+        let event = app.committer().event(kind::VM_STARTED, &vm.entry, data);
         let mut changes = ChangeSet::default().and(run_change(&vm.entry, Some(run)));
         changes.events.push(event);
-        app.commit(changes).await?;
+        app.committer().commit(changes).await?;
         return Ok(true);
     }
-    let Some(mut kept) = app.upkeep().copies.of_vm(&id).await else {
+    let Some(mut kept) = app.maintenance().copies.of_vm(&id).await else {
         guard.retire();
         return Err(no_copy());
     };
     run.forwards = ports_of(app, &run, &kept.vm.definition).await;
     kept.vm.entry = VmEntry { run: Some(run), revision: Revision::FIRST, ..kept.vm.entry };
-    let event = app.event(kind::VM_DEFINED, &kept.vm.entry, data);
+    let event = app.committer().event(kind::VM_DEFINED, &kept.vm.entry, data);
     let mut changes = ChangeSet::default().and(Change::VmAdded(Box::new(kept.vm)));
     for record in kept.storage {
         changes = changes.and(Change::StorageAdded(record));
     }
     changes.events.push(event);
-    app.commit(changes).await?;
+    app.committer().commit(changes).await?;
     Ok(true)
 }
 
 /// Returns the ports that lead to the guest of a machine, as far as its definition is understood.
 async fn ports_of(app: &App, run: &Run, definition: &Node) -> Vec<Forward> {
-    match app.machine_defined_by(definition.clone()) {
+    match app.machine_from(definition.clone()) {
         Ok(machine) => start::forwards(app, run, &machine).await,
         Err(_) => Vec::new(),
     }
@@ -81,7 +81,7 @@ pub(super) async fn end(app: &App, machine: &QemuInstance, entries: &[VmEntry]) 
     if vm.is_none() {
         guard.retire();
     }
-    if !is_orphan(app, machine, vm.as_ref()) {
+    if !app.orphans().is_orphan(machine, vm.as_ref()) {
         return Ok(false);
     }
     end_now(app, machine).await.map(|()| true)
@@ -89,9 +89,9 @@ pub(super) async fn end(app: &App, machine: &QemuInstance, entries: &[VmEntry]) 
 
 async fn end_now(app: &App, machine: &QemuInstance) -> Result<(), Error> {
     let entry = stand_in(app, machine)?;
-    let run = machine_run(machine);
-    let status = app.observe_locked(&entry).await.status;
-    app.shut_down(&entry.name, &run, &machine.process, status, app.timeouts().power_down).await?;
+    let run = run_of_instance(machine);
+    let status = app.observer().observe_locked(&entry).await.status;
+    app.shutdown().shut_down(&entry.name, &run, &machine.process, status, app.timeouts().power_down).await?;
     app.ports.hypervisor.clear(&machine.paths).await;
     Ok(())
 }
@@ -101,6 +101,6 @@ fn stand_in(app: &App, machine: &QemuInstance) -> Result<VmEntry, Error> {
     let named = machine.name.as_deref().and_then(|name| VmName::parse(name).ok());
     let name = named.map_or_else(|| VmName::parse(&format!("vm-{}", machine.short)), Ok)?;
     let id: VmId = machine.id.unwrap_or_else(|| app.ports.ids.vm_id());
-    let run: Option<Run> = Some(machine_run(machine));
+    let run: Option<Run> = Some(run_of_instance(machine));
     Ok(VmEntry { id, name, revision: Revision::FIRST, created_at: machine.started_at, run })
 }

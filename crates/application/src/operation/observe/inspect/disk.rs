@@ -49,7 +49,7 @@ impl App {
             tracing::warn!(%error, "the definition is not understood; only what runs is shown");
             Machine::default()
         });
-        let vm_storage = self.vm_storage(&vm.entry.name);
+        let vm_storage = self.folders.vm_storage(&vm.entry.name);
         let mut unclaimed: Vec<&TellingDrive> = drives.unwrap_or_default().iter().collect();
         let mut disks = Vec::new();
         for spec in &machine.storage {

@@ -137,7 +137,7 @@ impl App {
     }
 
     async fn ask<T: DeserializeOwned>(&self, run: &Run, command: QmpCommand) -> Result<T, QmpError> {
-        let answer = self.ports.monitors.execute(&run.paths, &command, limits::RUN_STATE).await?;
+        let answer = self.ports.monitors.execute(&run.paths, &command, limits::RUN_STATE_TIMEOUT).await?;
         serde_json::from_value(answer)
             .map_err(|why| QmpError::InvalidResponse { detail: format!("to `{}`: {why}", command.execute) })
     }

@@ -73,12 +73,12 @@ impl<'a> LogReader<'a> {
     /// Errors: the log is gone, or cannot be read any more.
     pub async fn read(&mut self) -> Result<Vec<u8>, Error> {
         let records = &self.app.ports.records;
-        let mut chunk = records.read(&self.file, self.position, limits::LOG_PIECE_BYTES).await?;
+        let mut chunk = records.read(&self.file, self.position, limits::LOG_CHUNK_BYTES).await?;
         if chunk.length < self.position {
             // It was cut, or begun anew: on from where we were, if that is still in it.
-            let whole = records.read(&self.file, 0, limits::LOG_TEXT_BYTES).await?.bytes;
+            let whole = records.read(&self.file, 0, limits::MAX_LOG_TEXT_BYTES).await?.bytes;
             self.position = u64::try_from(end_of(&self.last, &whole)).unwrap_or_default();
-            chunk = records.read(&self.file, self.position, limits::LOG_PIECE_BYTES).await?;
+            chunk = records.read(&self.file, self.position, limits::LOG_CHUNK_BYTES).await?;
         }
         self.position += u64::try_from(chunk.bytes.len()).unwrap_or_default();
         self.length = chunk.length;
@@ -105,7 +105,7 @@ impl<'a> LogReader<'a> {
             if !grows {
                 return Ok(None);
             }
-            tokio::time::sleep(limits::LOG_LOOK).await;
+            tokio::time::sleep(limits::LOG_POLL_INTERVAL).await;
         }
     }
 
@@ -124,7 +124,7 @@ impl<'a> LogReader<'a> {
         match vm.entry.run {
             Some(run) if run.boot == boot && !matches!(run.phase, Phase::Ended(_)) => {
                 let is_underway = async || self.app.ports.locks.holder(&LockName::Vm(self.vm)).await.is_some();
-                let lives = self.app.live_process(&run).await.is_some();
+                let lives = self.app.observer().live_process(&run).await.is_some();
                 Ok(lives || (run.phase == Phase::Starting && is_underway().await))
             }
             Some(_) | None => Ok(false),
@@ -133,7 +133,7 @@ impl<'a> LogReader<'a> {
 
     /// Returns where the last `lines` lines begin; a line that is not ended counts.
     async fn begin_of_last(&self, lines: usize) -> Result<u64, Error> {
-        let piece = u64::try_from(limits::LOG_PIECE_BYTES).unwrap_or(u64::MAX);
+        let piece = u64::try_from(limits::LOG_CHUNK_BYTES).unwrap_or(u64::MAX);
         let mut to_find = lines;
         let mut end = self.length;
         if lines == 0 {
@@ -141,7 +141,7 @@ impl<'a> LogReader<'a> {
         }
         while end > 0 {
             let begin = end.saturating_sub(piece);
-            let length = usize::try_from(end - begin).unwrap_or(limits::LOG_PIECE_BYTES);
+            let length = usize::try_from(end - begin).unwrap_or(limits::LOG_CHUNK_BYTES);
             let bytes = self.app.ports.records.read(&self.file, begin, length).await?.bytes;
             for (index, _) in bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
                 let next = begin + u64::try_from(index).unwrap_or_default() + 1;

@@ -1,0 +1,116 @@
+//! Writing to the store: one commit, then a copy of each changed VM, hooks and events.
+
+use maqet_domain::Timestamp;
+use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::event::Event;
+use maqet_domain::port::{Clock, KeptVm, Store, StoreError, VmCopies};
+use maqet_domain::vm::{Run, Vm, VmEntry, VmId};
+use serde_json::Value;
+
+use crate::Error;
+use crate::event::bus::Bus;
+use crate::event::hooks::HookRunner;
+
+/// Writes to the store, and publishes what was written.
+#[derive(Clone, Copy)]
+pub(crate) struct Committer<'a> {
+    pub(super) store: &'a dyn Store,
+    pub(super) copies: &'a dyn VmCopies,
+    pub(super) clock: &'a dyn Clock,
+    pub(super) hooks: HookRunner<'a>,
+    pub(super) bus: &'a Bus,
+}
+
+impl Committer<'_> {
+    /// Writes `changes`; then copies the VMs whose definition or storage changed, queues hooks and publishes events.
+    ///
+    /// The store is the truth: a copy that cannot be written fails nothing.
+    pub(crate) async fn commit(&self, changes: ChangeSet) -> Result<(), StoreError> {
+        let events = changes.events.clone();
+        let copies = outdated_copies(&changes);
+        // Before the commit, because a VM that is removed takes its own hooks with it.
+        let hooks = self.hooks.for_changes(&changes).await;
+        self.store.commit(changes).await?;
+        for copy in copies {
+            self.write_copy(copy).await;
+        }
+        self.hooks.queue(hooks);
+        for event in &events {
+            self.bus.publish(event);
+        }
+        Ok(())
+    }
+
+    /// Writes the last run of a VM, and returns the entry as it is from then on.
+    pub(crate) async fn record_run(&self, entry: &VmEntry, run: Option<Run>) -> Result<VmEntry, Error> {
+        let change = run_change(entry, run.clone());
+        self.commit(ChangeSet::default().and(change)).await?;
+        Ok(VmEntry { run, revision: entry.revision.next(), ..entry.clone() })
+    }
+
+    /// Returns the date.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Makes an event about a VM that happened now.
+    pub(crate) fn event(&self, kind: &str, entry: &VmEntry, data: Value) -> Event {
+        Event {
+            at: self.clock.now(),
+            kind: kind.to_owned(),
+            vm: Some(entry.id),
+            vm_name: Some(entry.name.clone()),
+            data,
+        }
+    }
+
+    async fn write_copy(&self, copy: OutdatedCopy) {
+        let kept = match copy {
+            OutdatedCopy::New(vm) => Ok(Some(KeptVm { vm: *vm, storage: Vec::new() })),
+            OutdatedCopy::Changed(id) => kept_vm(self.store, &id).await,
+        };
+        let written = match kept {
+            Ok(Some(kept)) => self.copies.keep(&kept).await,
+            // Another process removed it meanwhile.
+            Ok(None) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = written {
+            tracing::warn!(%error, "could not write a copy of the VM");
+        }
+    }
+}
+
+/// Returns the change that sets the last run of a VM.
+pub(crate) fn run_change(entry: &VmEntry, run: Option<Run>) -> Change {
+    Change::RunChanged { id: entry.id, expected: entry.revision, run }
+}
+
+/// Reads what a copy of a VM holds.
+pub(crate) async fn kept_vm(store: &dyn Store, id: &VmId) -> Result<Option<KeptVm>, StoreError> {
+    let Some(vm) = store.by_id(id).await? else { return Ok(None) };
+    Ok(Some(KeptVm { vm, storage: store.of_vm(id).await? }))
+}
+
+enum OutdatedCopy {
+    New(Box<Vm>),
+    Changed(VmId),
+}
+
+/// Returns the VMs whose copies `changes` makes outdated, each once; runs are not part of a copy.
+fn outdated_copies(changes: &ChangeSet) -> Vec<OutdatedCopy> {
+    let mut new = Vec::new();
+    let mut changed = Vec::new();
+    for change in &changes.changes {
+        match change {
+            Change::VmAdded(vm) => new.push(vm.clone()),
+            Change::DefinitionChanged { id, .. } => changed.push(*id),
+            Change::StorageAdded(record) => changed.extend(record.vm),
+            Change::VmRemoved { .. } | Change::RunChanged { .. } => {}
+        }
+    }
+    changed.sort_unstable();
+    changed.dedup();
+    new.retain(|vm| !changed.contains(&vm.entry.id));
+    new.into_iter().map(OutdatedCopy::New).chain(changed.into_iter().map(OutdatedCopy::Changed)).collect()
+}

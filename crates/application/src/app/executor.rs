@@ -1,0 +1,72 @@
+//! Running an operation: what all operations share.
+
+use maqet_domain::change::ChangeSet;
+use maqet_domain::history::HistoryEntry;
+use maqet_fault_points::FaultPoint;
+use tokio::time::Instant;
+
+use super::App;
+use super::operations::{Effect, Operation, call_of};
+use crate::Error;
+use crate::event::journal::Subject;
+
+impl App {
+    /// Runs an operation, and writes what it changed in one commit.
+    pub async fn run<O: Operation>(&self, operation: O) -> Result<O::Output, Error> {
+        let began = Instant::now();
+        let outcome = self.run_and_commit(&operation).await;
+        let elapsed = began.elapsed();
+        match &outcome {
+            Ok(_) => tracing::info!(operation = O::NAME, millis = elapsed.as_millis(), "done"),
+            Err(error) => {
+                tracing::info!(operation = O::NAME, millis = elapsed.as_millis(), error = error.for_logs(), "failed");
+            }
+        }
+        if O::EFFECT != Effect::Reads {
+            self.write_journal(&operation, outcome.as_ref().map(|(_, subject)| *subject), elapsed).await;
+        }
+        for event in self.hooks().run_pending().await {
+            let changes = ChangeSet { events: vec![event], ..ChangeSet::default() };
+            if let Err(error) = self.committer().commit(changes).await {
+                tracing::warn!(%error, "could not record that a hook failed");
+            }
+        }
+        outcome.map(|(value, _)| value)
+    }
+
+    async fn run_and_commit<O: Operation>(&self, operation: &O) -> Result<(O::Output, Subject), Error> {
+        let done = operation.run(self).await?;
+        let mut changes = done.changes;
+        if O::EFFECT == Effect::Changes && !changes.is_empty() {
+            changes.history = Some(HistoryEntry {
+                at: self.ports.clock.now(),
+                actor: self.ports.host.actor(),
+                vm: done.vm,
+                call: call_of(operation)?,
+                inverse: done.inverse,
+                reverts: None,
+            });
+        }
+        if !changes.is_empty() {
+            self.faults.reach(FaultPoint::BeforeCommit(O::NAME));
+            let only_events = changes.changes.is_empty() && changes.history.is_none();
+            match self.committer().commit(changes).await {
+                // The work is done; an error here would make the caller repeat it.
+                Err(error) if only_events => tracing::warn!(%error, "could not record the event"),
+                written => written?,
+            }
+            self.faults.reach(FaultPoint::Committed(O::NAME));
+        }
+        let subject = match (&done.forgotten, done.vm) {
+            (Some(_), _) => Subject::Removed,
+            (None, Some(id)) => Subject::Vm(id),
+            (None, None) => Subject::Named,
+        };
+        if let Some((sockets, records)) = done.forgotten {
+            self.ports.hypervisor.forget(&sockets, &records).await;
+            self.faults.reach(FaultPoint::RmForgotten);
+        }
+        drop(done.guards);
+        Ok((done.value, subject))
+    }
+}

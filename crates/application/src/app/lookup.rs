@@ -1,0 +1,79 @@
+//! Finding and locking the VM that an operation is about.
+
+use std::time::Duration;
+
+use maqet_domain::port::{Guard, LockName};
+use maqet_domain::text::similar;
+use maqet_domain::vm::{Vm, VmId, VmName};
+use maqet_fault_points::FaultPoint;
+
+use super::App;
+use crate::Error;
+
+/// How much of a name that is not found is repeated in the error.
+const SHOWN_NAME_CHARS: usize = 80;
+
+impl App {
+    /// Finds a VM by name, id or unique prefix of an id.
+    pub(crate) async fn vm(&self, name: &str) -> Result<Vm, Error> {
+        let store = &self.ports.store;
+        if let Ok(name) = VmName::parse(name)
+            && let Some(vm) = store.by_name(&name).await?
+        {
+            return Ok(vm);
+        }
+        if VmId::could_begin_with(name) {
+            let matches = store.by_id_prefix(name).await?;
+            if let [entry] = matches.as_slice()
+                && let Some(vm) = store.by_id(&entry.id).await?
+            {
+                return Ok(vm);
+            }
+            if matches.len() > 1 {
+                let matches = matches.into_iter().map(|entry| entry.name).collect();
+                return Err(Error::AmbiguousVm { prefix: name.to_owned(), matches });
+            }
+        }
+        let entries = store.list().await?;
+        let known: Vec<VmId> = entries.iter().map(|entry| entry.id).collect();
+        if let Some(orphan) = self.orphans().find(name, &known).await {
+            return Err(Error::Orphaned(Box::new(orphan)));
+        }
+        let similar = similar(name, entries.iter().map(|entry| entry.name.as_str()));
+        Err(Error::NoSuchVm { name: name.chars().take(SHOWN_NAME_CHARS).collect(), similar })
+    }
+
+    /// Locks a VM for an operation, and reads it again, as it may have changed while this waited.
+    pub(crate) async fn lock(&self, name: &str, operation: &'static str) -> Result<(Box<dyn Guard>, Vm), Error> {
+        self.lock_within(name, operation, self.timeouts().lock).await
+    }
+
+    /// Locks a VM, waiting at most `timeout` for the holder of the lock.
+    pub(crate) async fn lock_within(
+        &self,
+        name: &str,
+        operation: &'static str,
+        timeout: Duration,
+    ) -> Result<(Box<dyn Guard>, Vm), Error> {
+        let vm = self.vm(name).await?;
+        let lock = LockName::Vm(vm.entry.id);
+        let mut guard = self.ports.locks.lock(&lock, operation, timeout).await?;
+        self.faults.reach(FaultPoint::Locked(operation));
+        match self.reread(&vm).await {
+            Err(gone @ Error::NoSuchVm { .. }) => {
+                guard.retire();
+                Err(gone)
+            }
+            read => {
+                let vm = self.reconciler().reconcile_locked(read?).await;
+                Ok((guard, vm))
+            }
+        }
+    }
+
+    /// Reads a VM again.
+    pub(crate) async fn reread(&self, vm: &Vm) -> Result<Vm, Error> {
+        let read = self.ports.store.by_id(&vm.entry.id).await?;
+        read.ok_or_else(|| Error::NoSuchVm { name: vm.entry.name.to_string(), similar: Vec::new() })
+    }
+}

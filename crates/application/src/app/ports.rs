@@ -1,0 +1,96 @@
+//! What the application needs from the outside world, and where files of VMs are.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use maqet_domain::port::{
+    Clock, Consoles, Dialer, DiskImages, FirmwareCatalog, Hooks, Host, Hypervisor, IdSource, Journal, Locks, Monitors,
+    Paths, Pictures, ProcessStats, Processes, Records, Schemas, Store,
+};
+use maqet_domain::vm::{BootNumber, RunPaths, VmEntry, VmId, VmName};
+
+use crate::maintenance::Maintenance;
+
+/// The ports, each implemented by an adapter.
+#[derive(Clone)]
+pub struct Ports {
+    /// Stores VMs, history and events.
+    pub store: Arc<dyn Store>,
+    /// Starts QEMU.
+    pub hypervisor: Arc<dyn Hypervisor>,
+    /// Sends QMP commands to running VMs.
+    pub monitors: Arc<dyn Monitors>,
+    /// Caches QMP schemas by QEMU build.
+    pub schemas: Arc<dyn Schemas>,
+    /// Identifies and signals processes.
+    pub processes: Arc<dyn Processes>,
+    /// Resolves paths.
+    pub paths: Arc<dyn Paths>,
+    /// Finds installed firmware.
+    pub firmware: Arc<dyn FirmwareCatalog>,
+    /// Reads logs and records of runs.
+    pub records: Arc<dyn Records>,
+    /// Reads and converts pictures of screens.
+    pub pictures: Arc<dyn Pictures>,
+    /// Attaches to serial consoles.
+    pub consoles: Arc<dyn Consoles>,
+    /// Appends to the log of each VM.
+    pub journal: Arc<dyn Journal>,
+    /// Measures processes.
+    pub stats: Arc<dyn ProcessStats>,
+    /// Connects to servers in guests.
+    pub dialer: Arc<dyn Dialer>,
+    /// Runs the user's hooks.
+    pub hooks: Arc<dyn Hooks>,
+    /// Creates and reads disk images.
+    pub images: Arc<dyn DiskImages>,
+    /// Locks across processes.
+    pub locks: Arc<dyn Locks>,
+    /// Returns the date.
+    pub clock: Arc<dyn Clock>,
+    /// Makes ids.
+    pub ids: Arc<dyn IdSource>,
+    /// Describes the host.
+    pub host: Arc<dyn Host>,
+    /// What `doctor` and `cleanup` need.
+    pub maintenance: Maintenance,
+}
+
+/// Where files of VMs are; absolute paths.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folders {
+    /// Disks without a path in their definition, one folder a VM.
+    pub storage: PathBuf,
+    /// Sockets of running VMs; private, with a short path.
+    pub runtime: PathBuf,
+    /// Logs and records of runs.
+    pub state: PathBuf,
+}
+
+impl Folders {
+    /// Returns the folder of the disks of a VM that have no path in its definition.
+    pub fn vm_storage(&self, name: &VmName) -> PathBuf {
+        self.storage.join(name.as_str())
+    }
+
+    /// Returns the folder of a VM's sockets.
+    pub fn vm_sockets(&self, id: &VmId) -> PathBuf {
+        self.runtime.join(id.short())
+    }
+
+    /// Returns the folder of a VM's records.
+    pub fn vm_records(&self, id: &VmId) -> PathBuf {
+        self.state.join(id.to_string())
+    }
+
+    /// Returns the paths of one run of a VM.
+    pub fn run(&self, id: &VmId, boot: BootNumber) -> RunPaths {
+        RunPaths::new(&self.vm_sockets(id), &self.vm_records(id), boot)
+    }
+
+    /// Returns the number and the paths of the VM's next run.
+    pub fn next_run(&self, entry: &VmEntry) -> (BootNumber, RunPaths) {
+        let boot = BootNumber::after(entry.run.as_ref().map(|run| run.boot));
+        (boot, self.run(&entry.id, boot))
+    }
+}

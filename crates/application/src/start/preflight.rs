@@ -1,0 +1,91 @@
+//! The checks before a start, and the command line; nothing is created.
+
+use maqet_domain::command_line::{Accelerator, CommandLine, LaunchContext};
+use maqet_domain::machine::{AccelChoice, Machine};
+use maqet_domain::port::{DiskImages, FirmwareCatalog, Host, HostFacts, Hypervisor, Kvm, Paths, Store};
+use maqet_domain::vm::{RunPaths, VmEntry};
+
+use crate::Error;
+use crate::app::ports::Folders;
+
+/// What the checks before a start need. Its methods are in the files of this room, by subject.
+#[derive(Clone, Copy)]
+pub(crate) struct Preflight<'a> {
+    pub(crate) images: &'a dyn DiskImages,
+    pub(crate) paths: &'a dyn Paths,
+    pub(crate) firmware: &'a dyn FirmwareCatalog,
+    pub(crate) host: &'a dyn Host,
+    pub(crate) hypervisor: &'a dyn Hypervisor,
+    pub(crate) store: &'a dyn Store,
+    pub(crate) folders: &'a Folders,
+}
+
+impl Preflight<'_> {
+    /// Checks all that a start needs and does not create, and returns the command line.
+    pub(crate) async fn check(
+        &self,
+        entry: &VmEntry,
+        machine: &Machine,
+        paths: &RunPaths,
+    ) -> Result<CommandLine, Error> {
+        self.check_paths(machine).await?;
+        let command_line = self.command_line(entry, machine, paths).await?;
+        self.require_files(entry, machine).await?;
+        Ok(command_line)
+    }
+
+    /// Computes the command line that runs `machine` with its files at `paths`.
+    pub(crate) async fn command_line(
+        &self,
+        entry: &VmEntry,
+        machine: &Machine,
+        paths: &RunPaths,
+    ) -> Result<CommandLine, Error> {
+        let facts = self.host.facts();
+        let architecture = self.architecture(machine);
+        let binary = machine.binary.clone().unwrap_or_else(|| format!("qemu-system-{architecture}"));
+        let accelerator = accelerator(machine.accel, &kvm_for(&architecture, &facts))?;
+        let uefi = self.uefi(machine).await?.map(|firmware| self.uefi_files(entry, firmware));
+        let context = LaunchContext {
+            name: entry.name.clone(),
+            id: entry.id,
+            binary: self.hypervisor.binary(&binary).await?.path,
+            accelerator,
+            vm_storage: self.folders.vm_storage(&entry.name),
+            paths: paths.clone(),
+            uefi,
+            is_root: facts.is_root,
+        };
+        Ok(CommandLine::new(machine, &context)?)
+    }
+
+    /// Refuses the files of a QEMU that the user runs by a command line that maqet printed: a start would end it.
+    pub(crate) async fn require_unused(&self, entry: &VmEntry, paths: &RunPaths) -> Result<(), Error> {
+        // The paths are new for each run: the file exists only after such a command, or a failed start.
+        if !self.images.exists(&paths.pid_file()).await {
+            return Ok(());
+        }
+        match self.hypervisor.find(paths).await {
+            Some(process) => Err(Error::RunInUse { vm: entry.name.clone(), pid: process.pid }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// KVM runs guests of the host's own architecture only; a 64-bit x86 host runs 32-bit guests too.
+fn kvm_for(architecture: &str, facts: &HostFacts) -> Kvm {
+    let is_native =
+        architecture == facts.architecture || (architecture, facts.architecture.as_str()) == ("i386", "x86_64");
+    if is_native {
+        return facts.kvm.clone();
+    }
+    Kvm::Unusable(format!("the guest is `{architecture}` and the host is `{}`", facts.architecture))
+}
+
+fn accelerator(choice: AccelChoice, kvm: &Kvm) -> Result<Accelerator, Error> {
+    match (choice, kvm) {
+        (AccelChoice::Tcg, _) | (AccelChoice::Auto, Kvm::Unusable(_)) => Ok(Accelerator::Tcg),
+        (AccelChoice::Auto | AccelChoice::Kvm, Kvm::Usable) => Ok(Accelerator::Kvm),
+        (AccelChoice::Kvm, Kvm::Unusable(reason)) => Err(Error::KvmUnavailable { reason: reason.clone() }),
+    }
+}
