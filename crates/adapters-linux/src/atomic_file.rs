@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::limits::STALE_FILE_AGE;
 use crate::private_file::{new_private_file, new_shared_file};
-use crate::process::{boot_id, identity_of, stat_of};
+use crate::process::{boot_id, identify, read_stat};
 
 /// The longest file name on the file systems of Linux, in bytes.
 const NAME_MAX: usize = 255;
@@ -44,7 +44,7 @@ struct Writer {
 
 impl Writer {
     fn current() -> io::Result<Self> {
-        let process = identity_of(std::process::id()).ok_or(io::ErrorKind::NotFound)?;
+        let process = identify(std::process::id()).ok_or(io::ErrorKind::NotFound)?;
         Ok(Self { boot: short(&process.boot_id), pid: process.pid, start_ticks: process.start_ticks })
     }
 
@@ -62,7 +62,7 @@ impl Writer {
     /// A writer from another boot may run on another host that has this folder mounted as well: then the age decides.
     fn has_abandoned(&self, path: &Path, boot: &str) -> bool {
         if self.boot == boot {
-            !stat_of(self.pid).is_some_and(|stat| stat.is_alive() && stat.start_ticks == self.start_ticks)
+            !read_stat(self.pid).is_some_and(|stat| stat.is_alive() && stat.start_ticks == self.start_ticks)
         } else {
             is_older_than_limit(path)
         }

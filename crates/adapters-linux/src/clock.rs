@@ -1,4 +1,4 @@
-//! The clock and the random source.
+//! The ports [`Clock`] and [`IdSource`].
 
 use jiff::Timestamp;
 use maqet_domain::port::{Clock, IdSource};
@@ -15,7 +15,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// Ids from the kernel's random source.
+/// IDs from the random source of the kernel.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RandomIds;
 
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_random_ids_two_in_a_row_differ() {
+    fn test_random_ids_differ() {
         assert_ne!(RandomIds.vm_id(), RandomIds.vm_id());
     }
 }

@@ -14,23 +14,23 @@ use maqet_domain::vm::{Origins, Revision, Vm, VmEntry, VmId, VmName};
 use serde::{Deserialize, Serialize};
 
 use crate::atomic_file::replace_unsynced;
-use crate::limits::COPY_BYTES;
+use crate::limits::MAX_COPY_BYTES;
 use crate::private_file::private_folder;
 
-/// The name of a copy in the folder of a VM's records.
+/// The name of the copy in the folder of the records of a VM.
 const NAME: &str = "vm.json";
 
-/// Copies as files, each in the folder of its VM's records.
+/// Copies in files, each in the folder of the records of its VM.
 #[derive(Debug, Clone)]
 pub struct FileCopies {
     state: PathBuf,
     database: String,
 }
 
-/// What stands in the file.
+/// The content of a file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Content {
-    /// The database the VM is in: two of them may share the folders of a user.
+    /// The database of the VM: two databases may share the folders of a user.
     database: String,
     id: VmId,
     name: VmName,
@@ -41,7 +41,7 @@ struct Content {
 }
 
 impl FileCopies {
-    /// Keeps copies below `state`, for the database of this name.
+    /// Keeps copies below `state` for the database with this name.
     pub const fn new(state: PathBuf, database: String) -> Self {
         Self { state, database }
     }
@@ -61,21 +61,21 @@ impl FileCopies {
     }
 }
 
-/// Returns the folders in which records of VMs are.
+/// Returns the folders with records of VMs.
 pub fn vm_folders(state: &Path) -> Vec<(VmId, PathBuf)> {
     let entries = fs::read_dir(state).into_iter().flatten().flatten();
     let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     folders.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path()))).collect()
 }
 
-/// Returns the database of the VM whose copy is in `folder`, if there is one.
+/// Returns the database of the VM whose copy is in `folder`, if there is a copy.
 pub fn database_of(folder: &Path) -> Option<String> {
     read(folder).map(|content| content.database)
 }
 
 fn read(folder: &Path) -> Option<Content> {
     let mut text = Vec::new();
-    File::open(folder.join(NAME)).ok()?.take(COPY_BYTES).read_to_end(&mut text).ok()?;
+    File::open(folder.join(NAME)).ok()?.take(MAX_COPY_BYTES).read_to_end(&mut text).ok()?;
     let content: Content = serde_json::from_slice(&text).ok()?;
     (folder.file_name()?.to_str()? == content.id.to_string()).then_some(content)
 }
@@ -109,7 +109,7 @@ impl VmCopies for FileCopies {
         };
         let folder = self.folder(&entry.id);
         private_folder(&folder)?;
-        // The database has the durable record.
+        // The durable record is in the database.
         Ok(replace_unsynced(&folder.join(NAME), &serde_json::to_vec(&content)?)?)
     }
 
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn test_copy_is_read_back_as_it_was_kept() {
+    async fn test_copy_round_trips() {
         let folder = tempfile::tempdir().unwrap();
         let copies = copies(folder.path(), "sqlite:/d/a.db");
 
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn test_copy_of_another_database_is_not_ours() {
+    async fn test_copy_of_other_database_is_ignored() {
         let folder = tempfile::tempdir().unwrap();
         copies(folder.path(), "sqlite:/d/a.db").keep(&kept("web")).await.unwrap();
 
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn test_copy_that_is_broken_or_in_the_wrong_folder_is_left_out() {
+    async fn test_copy_broken_or_in_wrong_folder_is_ignored() {
         let folder = tempfile::tempdir().unwrap();
         let copies = copies(folder.path(), "sqlite:/d/a.db");
         copies.keep(&kept("web")).await.unwrap();

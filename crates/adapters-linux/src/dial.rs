@@ -1,4 +1,4 @@
-//! The port [`Dialer`]: TCP.
+//! The port [`Dialer`]: TCP connections.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use maqet_domain::port::{Connection, Dialer};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 /// Connects over TCP.
 #[derive(Debug, Clone, Copy, Default)]
@@ -17,9 +16,9 @@ struct TcpConnection(TcpStream);
 
 #[async_trait]
 impl Connection for TcpConnection {
-    async fn stays(&mut self, patience: Duration) -> bool {
-        match timeout(patience, self.0.read_u8()).await {
-            // It speaks, or it waits for us to.
+    async fn stays(&mut self, timeout: Duration) -> bool {
+        match tokio::time::timeout(timeout, self.0.read_u8()).await {
+            // The server sends, or waits for the client to.
             Ok(Ok(_)) | Err(_) => true,
             Ok(Err(_)) => false,
         }
@@ -28,8 +27,8 @@ impl Connection for TcpConnection {
 
 #[async_trait]
 impl Dialer for TcpDialer {
-    async fn dial(&self, address: IpAddr, port: u16, patience: Duration) -> Option<Box<dyn Connection>> {
-        let stream = timeout(patience, TcpStream::connect((address, port))).await.ok()?.ok()?;
+    async fn dial(&self, address: IpAddr, port: u16, timeout: Duration) -> Option<Box<dyn Connection>> {
+        let stream = tokio::time::timeout(timeout, TcpStream::connect((address, port))).await.ok()?.ok()?;
         Some(Box::new(TcpConnection(stream)))
     }
 }
@@ -41,11 +40,11 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_millis(50);
+    const SHORT: Duration = Duration::from_millis(50);
     const LONG: Duration = Duration::from_secs(20);
 
     #[tokio::test]
-    async fn test_dial_port_that_nobody_listens_at_is_no_connection() {
+    async fn test_dial_closed_port_is_refused() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
@@ -54,7 +53,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn test_connection_that_is_held_or_spoken_on_stays_and_one_that_is_closed_does_not() {
+    async fn test_stays_is_false_only_for_closed_connection() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
 
@@ -65,7 +64,7 @@ mod tests {
         let mut closed = TcpDialer.dial(address.ip(), address.port(), LONG).await.unwrap();
         drop(listener.accept().unwrap());
 
-        assert!(silent.stays(PATIENCE).await);
+        assert!(silent.stays(SHORT).await);
         assert!(spoken.stays(LONG).await);
         assert!(!closed.stays(LONG).await);
         drop(held);

@@ -1,4 +1,4 @@
-//! The environment programs are run in; given once, never read from our own process.
+//! The environment of child processes: an argument, never that of this process.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use rustix::fs::{Access, access};
 
-/// The environment of every program this crate runs; its `PATH` is where they are looked for.
+/// The environment of every child process; programs are found in its `PATH`.
 ///
-/// QEMU needs it whole, `DISPLAY` and the like for its windows.
+/// It is complete, since QEMU needs `DISPLAY` and the like for its windows.
 #[derive(Debug, Clone, Default)]
 pub struct ProcessEnvironment(Arc<BTreeMap<OsString, OsString>>);
 
@@ -28,71 +28,73 @@ impl FromIterator<(OsString, OsString)> for ProcessEnvironment {
     }
 }
 
-/// Why a program was not found.
+/// Why a program cannot be run.
 #[derive(Debug)]
-pub enum Unfound {
+pub enum ProgramError {
     /// There is no such file.
-    Missing,
-    /// There is one, and it may not be run.
-    NotRunnable(PathBuf, io::Error),
+    NotFound,
+    /// The file cannot be executed.
+    NotExecutable(PathBuf, io::Error),
 }
 
 impl ProcessEnvironment {
-    /// Returns a command that runs `program` in this environment and nothing else of ours.
+    /// Returns a command that runs `program` in exactly this environment.
     pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.env_clear().envs(self.0.iter());
         command
     }
 
-    /// Returns whether there is such a variable.
+    /// Returns whether a variable is set.
     pub fn has(&self, name: &OsStr) -> bool {
         self.0.contains_key(name)
     }
 
-    /// Returns a command whose messages can be compared, because they are in English.
-    pub fn plain_command(&self, program: &Path) -> Command {
+    /// Returns a command whose messages are in English, so that they can be matched.
+    pub fn english_command(&self, program: &Path) -> Command {
         let mut command = self.command(program);
         command.env("LC_ALL", "C").env_remove("LANGUAGE");
         command
     }
 
-    /// Finds a program: a path is taken as it is, a name is looked up in `PATH`.
+    /// Finds a program by its path, or by its name in `PATH`.
     ///
-    /// Folders of `PATH` that are not absolute are passed over: what they mean depends on where one stands.
-    pub fn find(&self, wanted: &OsStr) -> Result<PathBuf, Unfound> {
-        if wanted.as_bytes().contains(&b'/') {
-            let path = std::path::absolute(wanted).map_err(|_| Unfound::Missing)?;
-            return runnable(path);
+    /// Relative folders in `PATH` are skipped, since they depend on the current folder.
+    ///
+    /// Errors: every [`ProgramError`].
+    pub fn find(&self, program: &OsStr) -> Result<PathBuf, ProgramError> {
+        if program.as_bytes().contains(&b'/') {
+            let path = std::path::absolute(program).map_err(|_| ProgramError::NotFound)?;
+            return executable(path);
         }
-        if wanted.is_empty() {
-            return Err(Unfound::Missing);
+        if program.is_empty() {
+            return Err(ProgramError::NotFound);
         }
 
         let path = self.0.get(OsStr::new("PATH")).map(OsString::as_os_str).unwrap_or_default();
-        let mut unfound = Unfound::Missing;
+        let mut failure = ProgramError::NotFound;
         for folder in std::env::split_paths(path).filter(|folder| folder.is_absolute()) {
-            match runnable(folder.join(wanted)) {
+            match executable(folder.join(program)) {
                 Ok(found) => return Ok(found),
-                Err(Unfound::Missing) => {}
-                Err(refused @ Unfound::NotRunnable(..)) => unfound = refused,
+                Err(ProgramError::NotFound) => {}
+                Err(error @ ProgramError::NotExecutable(..)) => failure = error,
             }
         }
-        Err(unfound)
+        Err(failure)
     }
 }
 
-fn runnable(path: PathBuf) -> Result<PathBuf, Unfound> {
-    let refused = |path, kind: io::ErrorKind| Err(Unfound::NotRunnable(path, kind.into()));
+fn executable(path: PathBuf) -> Result<PathBuf, ProgramError> {
+    let refused = |path, kind: io::ErrorKind| Err(ProgramError::NotExecutable(path, kind.into()));
     match path.metadata() {
         Ok(metadata) if metadata.is_dir() => refused(path, io::ErrorKind::IsADirectory),
         Ok(metadata) if !metadata.is_file() => refused(path, io::ErrorKind::InvalidInput),
         Ok(_) => match access(&path, Access::EXEC_OK) {
             Ok(()) => Ok(path),
-            Err(why) => Err(Unfound::NotRunnable(path, why.into())),
+            Err(error) => Err(ProgramError::NotExecutable(path, error.into())),
         },
-        Err(why) if why.kind() == io::ErrorKind::PermissionDenied => Err(Unfound::NotRunnable(path, why)),
-        Err(_) => Err(Unfound::Missing),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(ProgramError::NotExecutable(path, error)),
+        Err(_) => Err(ProgramError::NotFound),
     }
 }
 
@@ -107,19 +109,19 @@ mod tests {
     }
 
     #[test]
-    fn test_find_name_is_looked_up_in_the_given_path_only() {
+    fn test_find_name_is_looked_up_in_given_path() {
         assert_eq!(with_path("/nonexistent:/bin").find(OsStr::new("sh")).unwrap(), Path::new("/bin/sh"));
-        assert!(matches!(with_path("/nonexistent").find(OsStr::new("sh")), Err(Unfound::Missing)));
-        assert!(matches!(ProcessEnvironment::default().find(OsStr::new("sh")), Err(Unfound::Missing)));
+        assert!(matches!(with_path("/nonexistent").find(OsStr::new("sh")), Err(ProgramError::NotFound)));
+        assert!(matches!(ProcessEnvironment::default().find(OsStr::new("sh")), Err(ProgramError::NotFound)));
     }
 
     #[test]
-    fn test_find_relative_folder_of_path_is_passed_over() {
-        assert!(matches!(with_path(".::bin").find(OsStr::new("sh")), Err(Unfound::Missing)));
+    fn test_find_relative_folder_is_skipped() {
+        assert!(matches!(with_path(".::bin").find(OsStr::new("sh")), Err(ProgramError::NotFound)));
     }
 
     #[test]
-    fn test_find_file_without_permission_is_not_runnable() {
+    fn test_find_file_without_permission_is_not_executable() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tool");
         std::fs::write(&file, "").unwrap();
@@ -127,13 +129,13 @@ mod tests {
 
         let found = ProcessEnvironment::default().find(file.as_os_str());
 
-        assert!(matches!(found, Err(Unfound::NotRunnable(..))), "{found:?}");
+        assert!(matches!(found, Err(ProgramError::NotExecutable(..))), "{found:?}");
     }
 
     #[test]
-    fn test_find_folder_is_not_runnable() {
+    fn test_find_folder_is_not_executable() {
         let found = ProcessEnvironment::default().find(OsStr::new("/usr/bin"));
 
-        assert!(matches!(found, Err(Unfound::NotRunnable(..))), "{found:?}");
+        assert!(matches!(found, Err(ProgramError::NotExecutable(..))), "{found:?}");
     }
 }

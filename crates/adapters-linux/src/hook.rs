@@ -1,4 +1,4 @@
-//! The port [`Hooks`]: programs of the user's, each in a process group of its own, bounded in time and output.
+//! The port [`Hooks`]: programs of the user, each in its own process group, bounded in time and output.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -12,12 +12,12 @@ use maqet_domain::port::{HookCall, HookError, Hooks};
 use rustix::fs::MemfdFlags;
 
 use crate::atomic_file::replace_unsynced;
-use crate::environment::{ProcessEnvironment, Unfound};
-use crate::limits::{HOOK_LOG_BYTES, HOOK_OUTPUT_BYTES};
+use crate::environment::{ProcessEnvironment, ProgramError};
+use crate::limits::{MAX_HOOK_LOG_BYTES, MAX_HOOK_OUTPUT_BYTES};
 use crate::private_file::{private_folder, private_log};
-use crate::process::{CaptureError, Group, Printed, begin, finish_into, in_words};
+use crate::process::{CaptureError, Group, Output, display_status, spawn_captured, wait_into};
 
-/// Runs hooks in the environment of all programs.
+/// Runs hooks in the environment of child processes.
 #[derive(Debug)]
 pub struct LocalHooks {
     environment: ProcessEnvironment,
@@ -26,69 +26,69 @@ pub struct LocalHooks {
 /// The variable that every hook gets.
 const EVENT_VARIABLE: &str = "MAQET_EVENT";
 
-/// The file beside a flight recorder that says how far hooks were told of it.
-const TOLD: &str = "hooks.told";
+/// The file beside a QMP log with the offset up to which hooks were run.
+const OFFSET_FILE: &str = "hooks.told";
 
 impl LocalHooks {
-    /// Makes one that runs programs in `environment`.
+    /// Runs programs in `environment`.
     pub const fn new(environment: ProcessEnvironment) -> Self {
         Self { environment }
     }
 
-    /// Returns the group of a hook: its own, so that all it starts ends with it.
+    /// Returns the group of a hook: a new one, so that its child processes are killed with it.
     ///
-    /// A hook of a maqet that a hook called belongs to that hook, whose end would not reach it otherwise.
+    /// A hook of a maqet that a hook runs stays in the group of that hook, so that it is killed with it as well.
     fn group(&self) -> Group {
-        if self.environment.has(OsStr::new(EVENT_VARIABLE)) { Group::Ours } else { Group::Own }
+        if self.environment.has(OsStr::new(EVENT_VARIABLE)) { Group::Inherited } else { Group::New }
     }
 
-    async fn capture(&self, call: &HookCall, printed: &mut Printed) -> Result<ExitStatus, HookError> {
-        let (wanted, arguments) = call.command.split_first().ok_or(HookError::Missing { wanted: String::new() })?;
+    async fn execute(&self, call: &HookCall, output: &mut Output) -> Result<ExitStatus, HookError> {
+        let (name, arguments) = call.command.split_first().ok_or(HookError::Missing { wanted: String::new() })?;
         let not_run = |source: io::Error| HookError::NotRun { source: source.into() };
-        let program = self.environment.find(OsStr::new(wanted)).map_err(|unfound| match unfound {
-            Unfound::Missing => HookError::Missing { wanted: wanted.clone() },
-            Unfound::NotRunnable(_, why) => not_run(why),
+        let program = self.environment.find(OsStr::new(name)).map_err(|error| match error {
+            ProgramError::NotFound => HookError::Missing { wanted: name.clone() },
+            ProgramError::NotExecutable(_, error) => not_run(error),
         })?;
         let mut command = self.environment.command(&program);
         command.args(arguments).current_dir("/");
         command.envs(call.variables.iter().map(|(name, value)| (name, value)));
         let input = input(&call.input).map_err(not_run)?;
-        let captured = match begin(command, input, self.group()) {
-            Ok(child) => finish_into(child, call.deadline, HOOK_OUTPUT_BYTES, printed).await,
+        let result = match spawn_captured(command, input, self.group()) {
+            Ok(child) => wait_into(child, call.deadline, MAX_HOOK_OUTPUT_BYTES, output).await,
             Err(error) => Err(error),
         };
-        match captured {
-            Ok(status) => Ok(status),
-            Err(CaptureError::Spawn(why) | CaptureError::Io(why)) => Err(not_run(why)),
-            Err(CaptureError::TimedOut) => Err(HookError::TimedOut { after: call.deadline }),
-            Err(CaptureError::TooMuch) => Err(HookError::TooMuch),
-        }
+        result.map_err(|error| match error {
+            CaptureError::Spawn(error) | CaptureError::Io(error) => not_run(error),
+            CaptureError::TimedOut => HookError::TimedOut { after: call.deadline },
+            CaptureError::OutputTooLarge => HookError::TooMuch,
+        })
     }
 }
 
 #[async_trait]
 impl Hooks for LocalHooks {
     async fn run(&self, call: &HookCall) -> Result<(), HookError> {
-        let mut printed = Printed::default();
-        let outcome = self.capture(call, &mut printed).await;
-        // A log that cannot be written takes nothing from what the hook did.
-        let _ = log(call, &outcome, &printed);
-        match outcome? {
+        let mut output = Output::default();
+        let result = self.execute(call, &mut output).await;
+        // The hook has run, whether or not it can be logged.
+        let _ = log(call, &result, &output);
+        match result? {
             status if status.success() => Ok(()),
-            status => Err(HookError::Failed { status: in_words(status) }),
+            status => Err(HookError::Failed { status: display_status(status).to_string() }),
         }
     }
 
     async fn told(&self, records: &Path) -> u64 {
-        std::fs::read_to_string(records.join(TOLD)).ok().and_then(|text| text.trim().parse().ok()).unwrap_or_default()
+        let text = std::fs::read_to_string(records.join(OFFSET_FILE)).ok();
+        text.and_then(|text| text.trim().parse().ok()).unwrap_or_default()
     }
 
     async fn set_told(&self, records: &Path, offset: u64) {
-        let _ = replace_unsynced(&records.join(TOLD), offset.to_string().as_bytes());
+        let _ = replace_unsynced(&records.join(OFFSET_FILE), offset.to_string().as_bytes());
     }
 }
 
-/// Returns a file with `text` for a standard input: however large it is, nobody has to wait for a reader.
+/// Returns a standard input with `text` that needs no writer, however long it is.
 fn input(text: &str) -> io::Result<Stdio> {
     let mut file = File::from(rustix::fs::memfd_create("maqet-event", MemfdFlags::CLOEXEC)?);
     file.write_all(text.as_bytes())?;
@@ -96,22 +96,21 @@ fn input(text: &str) -> io::Result<Stdio> {
     Ok(file.into())
 }
 
-/// Adds to the log what a hook printed and how it ended; a log that has become large begins anew.
-fn log(call: &HookCall, outcome: &Result<ExitStatus, HookError>, printed: &Printed) -> io::Result<()> {
+/// Logs the output of a hook and how it exited; a large log is rotated.
+fn log(call: &HookCall, result: &Result<ExitStatus, HookError>, output: &Output) -> io::Result<()> {
     private_folder(call.log.parent().unwrap_or(Path::new("/")))?;
-    if std::fs::symlink_metadata(&call.log).is_ok_and(|found| found.len() > HOOK_LOG_BYTES) {
+    if std::fs::symlink_metadata(&call.log).is_ok_and(|found| found.len() > MAX_HOOK_LOG_BYTES) {
         std::fs::rename(&call.log, call.log.with_extension("log.1"))?;
     }
-    let ended = outcome.as_ref().map_or_else(ToString::to_string, |status| in_words(*status));
+    let exit = result.as_ref().map_or_else(ToString::to_string, |status| display_status(*status).to_string());
     let command = call.command.join(" ").escape_debug().to_string();
-    let mut entry = format!("{:.3} `{command}`: {ended}\n", Timestamp::now()).into_bytes();
-    // Not all of a flood: how it began tells what it was.
-    for output in [&printed.stdout, &printed.stderr] {
-        entry.extend(output.iter().take(HOOK_OUTPUT_BYTES));
+    let mut entry = format!("{:.3} `{command}`: {exit}\n", Timestamp::now()).into_bytes();
+    for output in [&output.stdout, &output.stderr] {
+        entry.extend(output.iter().take(MAX_HOOK_OUTPUT_BYTES));
     }
     if entry.last() != Some(&b'\n') {
         entry.push(b'\n');
     }
-    // In one write, so that the entries of two processes do not mix.
+    // One write, so that the entries of two processes do not mix.
     private_log(&call.log)?.write_all(&entry)
 }

@@ -1,4 +1,4 @@
-//! The port [`Host`]: what this host is, what it can, and who is asking.
+//! The port [`Host`]: facts about this host and the calling user.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
@@ -8,9 +8,9 @@ use std::sync::OnceLock;
 use maqet_domain::history::Actor;
 use maqet_domain::port::{Host, HostFacts, Kvm};
 
-use crate::limits::CPUINFO_BYTES;
+use crate::limits::MAX_CPUINFO_BYTES;
 
-/// This host; looked at when first asked, and then not again.
+/// This host; each fact is determined once, when it is first needed.
 #[derive(Debug, Default)]
 pub struct LocalHost {
     login_name: Option<String>,
@@ -19,7 +19,7 @@ pub struct LocalHost {
 }
 
 impl LocalHost {
-    /// Makes one; `login_name` is used for a user whom `/etc/passwd` does not know.
+    /// Creates it; `login_name` is used for a user without an entry in `/etc/passwd`.
     pub const fn new(login_name: Option<String>) -> Self {
         Self { login_name, facts: OnceLock::new(), actor: OnceLock::new() }
     }
@@ -27,29 +27,29 @@ impl LocalHost {
     fn user(&self) -> String {
         let uid = rustix::process::getuid().as_raw();
         let passwd = fs::read("/etc/passwd").unwrap_or_default();
-        name_of(uid, &passwd).or_else(|| self.login_name.clone()).unwrap_or_else(|| uid.to_string())
+        user_name(uid, &passwd).or_else(|| self.login_name.clone()).unwrap_or_else(|| uid.to_string())
     }
 }
 
 impl Host for LocalHost {
     fn facts(&self) -> HostFacts {
         let is_root = || rustix::process::geteuid().is_root();
-        let look = || HostFacts { architecture: architecture().to_owned(), kvm: kvm(), is_root: is_root() };
-        self.facts.get_or_init(look).clone()
+        let read = || HostFacts { architecture: architecture().to_owned(), kvm: kvm(), is_root: is_root() };
+        self.facts.get_or_init(read).clone()
     }
 
     fn actor(&self) -> Actor {
-        let look = || Actor {
+        let read = || Actor {
             user: self.user(),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             pid: std::process::id(),
         };
-        self.actor.get_or_init(look).clone()
+        self.actor.get_or_init(read).clone()
     }
 }
 
-/// Returns the name of a user from the content of `/etc/passwd` (passwd(5)).
-fn name_of(uid: u32, passwd: &[u8]) -> Option<String> {
+/// Finds the name of a user in `/etc/passwd` (passwd(5)).
+fn user_name(uid: u32, passwd: &[u8]) -> Option<String> {
     let passwd = String::from_utf8_lossy(passwd);
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -58,7 +58,7 @@ fn name_of(uid: u32, passwd: &[u8]) -> Option<String> {
     })
 }
 
-/// Returns the architecture of this program as QEMU spells it in `qemu-system-…`.
+/// Returns the architecture of this program as in `qemu-system-…`.
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86" => "i386",
@@ -70,24 +70,24 @@ fn architecture() -> &'static str {
 
 fn kvm() -> Kvm {
     let device = Path::new("/dev/kvm");
-    if let Err(why) = File::options().read(true).write(true).open(device) {
-        return Kvm::Unusable(match why.kind() {
-            io::ErrorKind::NotFound => "there is no `/dev/kvm`".to_owned(),
+    if let Err(error) = File::options().read(true).write(true).open(device) {
+        return Kvm::Unusable(match error.kind() {
+            io::ErrorKind::NotFound => "`/dev/kvm` does not exist".to_owned(),
             io::ErrorKind::PermissionDenied => {
-                "`/dev/kvm` may not be opened by this user; the group `kvm` usually may".to_owned()
+                "no permission to open `/dev/kvm`; usually its group is `kvm`".to_owned()
             }
-            _ => format!("`/dev/kvm` cannot be opened: {why}"),
+            _ => format!("cannot open `/dev/kvm`: {error}"),
         });
     }
     if !matches!(std::env::consts::ARCH, "x86" | "x86_64") {
         return Kvm::Usable;
     }
-    // The flags of the first CPU are enough, and the file has a page for each.
-    let cpuinfo = File::open("/proc/cpuinfo").map(|file| BufReader::new(file.take(CPUINFO_BYTES)));
+    // The flags of the first CPU are enough; the file is large on a host with many.
+    let cpuinfo = File::open("/proc/cpuinfo").map(|file| BufReader::new(file.take(MAX_CPUINFO_BYTES)));
     if cpuinfo.is_ok_and(has_virtualisation) {
         Kvm::Usable
     } else {
-        Kvm::Unusable("the CPU has neither `vmx` nor `svm`; guests hang in KVM".to_owned())
+        Kvm::Unusable("the CPU has neither `vmx` nor `svm`, and guests would hang".to_owned())
     }
 }
 
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_virtualisation_is_a_flag_of_its_own() {
+    fn test_has_virtualisation_matches_whole_flag() {
         assert!(has_virtualisation("processor\t: 0\nflags\t\t: fpu vmx sse\n".as_bytes()));
         assert!(has_virtualisation("flags\t\t: fpu svm\n".as_bytes()));
         assert!(!has_virtualisation("flags\t\t: fpu vmx_extra\nvmx flags\t: vnmi vmx\n".as_bytes()));
@@ -112,16 +112,16 @@ mod tests {
     }
 
     #[test]
-    fn test_name_of_user_comes_from_the_third_field() {
+    fn test_user_name_matches_third_field() {
         let passwd = b"root:x:0:0:root:/root:/bin/sh\nbroken\nann:x:1000:7:Ann,,:/home/ann:/bin/sh\n";
 
-        assert_eq!(name_of(1000, passwd), Some("ann".to_owned()));
-        assert_eq!(name_of(7, passwd), None);
+        assert_eq!(user_name(1000, passwd), Some("ann".to_owned()));
+        assert_eq!(user_name(7, passwd), None);
     }
 
     #[test]
-    fn test_actor_is_this_process_of_a_named_user() {
-        let actor = LocalHost::new(Some("somebody".to_owned())).actor();
+    fn test_actor_is_this_process_and_user() {
+        let actor = LocalHost::new(Some("ann".to_owned())).actor();
 
         assert_eq!(actor.pid, std::process::id());
         assert!(!actor.user.is_empty() && !actor.host.is_empty());

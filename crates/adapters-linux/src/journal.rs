@@ -1,8 +1,7 @@
-//! The port [`Journal`]: one file a VM, added to by all processes, and kept small.
+//! The port [`Journal`]: one bounded file for each VM, which all processes append to.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use async_trait::async_trait;
@@ -10,47 +9,46 @@ use maqet_domain::port::{Journal, RecordError};
 use tokio::time::Instant;
 
 use crate::atomic_file::replace_unsynced;
-use crate::jitter::pause;
-use crate::limits::{JOURNAL_BYTES, JOURNAL_PATIENCE};
+use crate::limits::{JOURNAL_LOCK_TIMEOUT, MAX_JOURNAL_BYTES};
+use crate::locked_file::{LockedFile, is_at};
 use crate::private_file::{private_folder, private_log};
 
-/// Keeps logs as files of the local file system.
+/// Journals in files.
 ///
-/// Whoever adds a line holds the kernel's lock on the file, so that no line is lost while another process halves it.
+/// A line is appended under a lock of the file, so that none is lost while another process removes the older half.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FileJournal;
 
 #[async_trait]
 impl Journal for FileJournal {
     async fn append(&self, file: &Path, line: &str) -> Result<(), RecordError> {
-        append(file, line).await.map_err(|why| RecordError::Failed { path: file.to_owned(), source: why.into() })
+        append(file, line).await.map_err(|error| RecordError::Failed { path: file.to_owned(), source: error.into() })
     }
 }
 
 async fn append(path: &Path, line: &str) -> io::Result<()> {
-    let until = Instant::now() + JOURNAL_PATIENCE;
+    let deadline = Instant::now() + JOURNAL_LOCK_TIMEOUT;
     let line = format!("{line}\n");
     loop {
-        let mut log = open(path)?;
-        // Whoever hangs with the lock must not stop a VM from being stopped: after the patience the line goes in so.
-        while !try_lock(&log)? && Instant::now() < until {
-            pause().await;
-        }
-        // Whoever had the lock before may have put another file in its place.
-        if is_still_at(&log, path) || Instant::now() >= until {
-            log.write_all(line.as_bytes())?;
-            let length = log.metadata()?.len();
-            let done = if length > JOURNAL_BYTES { halve(path, length) } else { Ok(()) };
-            // Closing is not enough: a child being spawned right now has a copy of the file until its `exec`.
-            let _ = log.unlock();
-            return done;
+        match LockedFile::lock(open(path)?, deadline).await? {
+            // The previous holder of the lock may have replaced the file.
+            Ok(file) if !is_at(&file, path) && Instant::now() < deadline => {}
+            Ok(file) => return write(path, &file, &line),
+            // A process that hangs with the lock must not prevent a VM from being stopped.
+            Err(file) => return write(path, &file, &line),
         }
     }
 }
 
+fn write(path: &Path, mut file: &File, line: &str) -> io::Result<()> {
+    file.write_all(line.as_bytes())?;
+    let length = file.metadata()?.len();
+    if length > MAX_JOURNAL_BYTES { remove_older_half(path, length) } else { Ok(()) }
+}
+
 fn open(path: &Path) -> io::Result<File> {
     match private_log(path) {
-        Err(why) if why.kind() == io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
             private_folder(path.parent().unwrap_or(path))?;
             private_log(path)
         }
@@ -58,28 +56,14 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-fn try_lock(file: &File) -> io::Result<bool> {
-    match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(why)) => Err(why),
-    }
-}
-
-/// Returns whether the open file is the one at `path`, and not one that was replaced there.
-fn is_still_at(file: &File, path: &Path) -> bool {
-    let place = |found: std::fs::Metadata| (found.dev(), found.ino());
-    file.metadata().is_ok_and(|open| path.symlink_metadata().is_ok_and(|there| place(open) == place(there)))
-}
-
-/// Puts a file with the newer half of the lines in the place of the log.
-fn halve(path: &Path, length: u64) -> io::Result<()> {
-    let mut log = File::open(path)?;
-    log.seek(SeekFrom::Start(length.saturating_sub(JOURNAL_BYTES / 2)))?;
+/// Replaces the journal by a file with the newer half of its lines.
+fn remove_older_half(path: &Path, length: u64) -> io::Result<()> {
+    let mut journal = File::open(path)?;
+    journal.seek(SeekFrom::Start(length.saturating_sub(MAX_JOURNAL_BYTES / 2)))?;
     let mut kept = Vec::new();
-    log.take(JOURNAL_BYTES).read_to_end(&mut kept)?;
-    let begins = kept.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    replace_unsynced(path, kept.get(begins..).unwrap_or_default())
+    journal.take(MAX_JOURNAL_BYTES).read_to_end(&mut kept)?;
+    let first_line = kept.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    replace_unsynced(path, kept.get(first_line..).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -90,7 +74,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn test_append_makes_a_private_file_in_a_private_folder() {
+    async fn test_append_creates_private_file_and_folder() {
         let root = tempfile::tempdir().unwrap();
         let log = root.path().join("vm/maqet.log");
 
@@ -103,7 +87,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn test_append_link_in_the_place_of_the_log_is_refused() {
+    async fn test_append_symbolic_link_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let (log, target) = (root.path().join("maqet.log"), root.path().join("target"));
         std::os::unix::fs::symlink(&target, &log).unwrap();
@@ -115,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn test_append_by_many_at_once_loses_no_line_and_stays_bounded() {
+    fn test_append_concurrent_loses_no_line_and_is_bounded() {
         const WRITERS: usize = 4;
         const LINES: usize = 300;
         let root = tempfile::tempdir().unwrap();
@@ -135,9 +119,9 @@ mod tests {
         });
 
         let text = fs::read_to_string(&log).unwrap();
-        assert!(text.len() as u64 <= JOURNAL_BYTES, "{}", text.len());
-        assert!(text.len() as u64 >= JOURNAL_BYTES / 2 - 2000, "{}", text.len());
-        // Of each writer a run of lines without a gap is left, up to its last.
+        assert!(text.len() as u64 <= MAX_JOURNAL_BYTES, "{}", text.len());
+        assert!(text.len() as u64 >= MAX_JOURNAL_BYTES / 2 - 2000, "{}", text.len());
+        // The kept lines of each writer have no gap and end with its last.
         for writer in 0..WRITERS {
             let mine = |line: &&str| line.starts_with(&format!("{writer} "));
             let numbers: Vec<usize> =

@@ -1,51 +1,51 @@
-//! Every time-out, retry and limit of this crate, each with its reason.
+//! Timeouts, intervals and limits of this crate, each with its reason.
 
 use std::time::Duration;
 
-/// The shortest pause of a queue; a command takes about 1 ms.
-pub const QUEUE_PAUSE: Duration = Duration::from_micros(500);
+/// The shortest pause between two tries; a QMP command takes about 1 ms.
+pub const RETRY_INTERVAL: Duration = Duration::from_micros(500);
 
-/// How much is added to [`QUEUE_PAUSE`] at most, at random, so that those who wait do not keep in step.
-pub const QUEUE_JITTER: Duration = Duration::from_micros(1_500);
+/// The largest random addition to [`RETRY_INTERVAL`], so that waiting processes do not retry in step.
+pub const RETRY_JITTER: Duration = Duration::from_micros(1_500);
 
-/// How long a lock is tried for even by those who will not wait: the copy that a child being spawned has of a lock's
-/// file lives until its `exec`, some milliseconds.
-pub const LOCK_LEAST_PATIENCE: Duration = Duration::from_millis(20);
+/// How long a lock is tried for even without a timeout: a child that is being spawned has a copy of the file of a
+/// released lock until its `exec`, a few milliseconds.
+pub const MIN_LOCK_TIMEOUT: Duration = Duration::from_millis(20);
 
-/// How long a process of ours may take to die of SIGKILL before it is left to the kernel; only a process that hangs in
-/// a device driver takes longer.
-pub const KILL_DEADLINE: Duration = Duration::from_secs(5);
+/// How long to wait for a child process to die from SIGKILL; only one that hangs in a device driver takes longer.
+pub const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How much of `/proc/cpuinfo` is searched for the flags of the first CPU.
-pub const CPUINFO_BYTES: u64 = 64 << 10;
+pub const MAX_CPUINFO_BYTES: u64 = 64 << 10;
 
-/// How many links of one path are followed before they are taken for a loop; as many as the kernel follows.
-pub const LINKS_FOLLOWED: usize = 40;
+/// How many symbolic links of a path are followed before it is considered a loop; as many as the kernel follows.
+pub const MAX_SYMLINKS: usize = 40;
 
-/// The length of a path from which the kernel refuses it, in bytes (`PATH_MAX`).
-pub const PATH_BYTES: usize = 4_096;
+/// The length of a path from which the kernel refuses it (`PATH_MAX`).
+pub const MAX_PATH_BYTES: usize = 4_096;
 
-/// How large the log of what maqet did to a VM may become: some 2,000 lines; half of them stay when it does.
-pub const JOURNAL_BYTES: u64 = 256 << 10;
+/// The largest journal of a VM: about 2,000 lines; then the older half is removed.
+pub const MAX_JOURNAL_BYTES: u64 = 256 << 10;
 
-/// How long is waited for another process that adds to the same log; it takes some 50 µs, and a log must hold nobody up.
-pub const JOURNAL_PATIENCE: Duration = Duration::from_millis(500);
+/// How long to wait for a process that writes to the same journal; it takes about 50 µs, and a journal must not delay an
+/// operation.
+pub const JOURNAL_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The largest copy of a VM that is read; a definition is at most 1 MiB of YAML.
-pub const COPY_BYTES: u64 = 16 << 20;
+/// The largest copy of a VM definition that is read; a definition has at most 1 MiB of YAML.
+pub const MAX_COPY_BYTES: u64 = 16 << 20;
 
 /// The age from which a temporary file is stale if its writer cannot be checked: twice the timeout of the slowest write,
 /// which is the creation of an image.
 pub const STALE_FILE_AGE: Duration = Duration::from_mins(4);
 
-/// How much a hook may print; it is a notification, and what it has to say at length belongs into files of its own.
-pub const HOOK_OUTPUT_BYTES: usize = 64 << 10;
+/// The largest output of a hook; longer reports belong in files of its own.
+pub const MAX_HOOK_OUTPUT_BYTES: usize = 64 << 10;
 
-/// How large the log of hooks becomes before it begins anew; the one before is kept.
-pub const HOOK_LOG_BYTES: u64 = 1 << 20;
+/// The size at which the log of hooks is rotated; the previous one is kept.
+pub const MAX_HOOK_LOG_BYTES: u64 = 1 << 20;
 
-/// Returns `time` as it is told to people: in milliseconds, and never as none.
-pub fn in_millis(time: Duration) -> Duration {
+/// Rounds a duration to milliseconds for a message, but not to zero.
+pub fn round_to_millis(time: Duration) -> Duration {
     let millis = u64::try_from((time + Duration::from_micros(500)).as_millis()).unwrap_or(u64::MAX);
     Duration::from_millis(millis.max(1))
 }

@@ -1,6 +1,6 @@
-//! The port [`Paths`]: what lies where on this host.
+//! The port [`Paths`]: the kind of a path, and its symbolic links.
 //!
-//! It only looks: nothing is made, opened or read but links.
+//! Read-only: nothing is created or opened.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -10,9 +10,9 @@ use std::path::{Component, Path, PathBuf};
 use async_trait::async_trait;
 use maqet_domain::port::{PathKind, Paths};
 
-use crate::limits::{LINKS_FOLLOWED, PATH_BYTES};
+use crate::limits::{MAX_PATH_BYTES, MAX_SYMLINKS};
 
-/// Looks at the paths of this host.
+/// Paths of this host.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LocalPaths;
 
@@ -28,52 +28,52 @@ impl Paths for LocalPaths {
     }
 
     async fn resolve(&self, path: &Path) -> PathBuf {
-        resolved(path).unwrap_or_else(|| path.to_owned())
+        resolve_links(path).unwrap_or_else(|| path.to_owned())
     }
 }
 
-/// Follows `path` part by part, as the kernel does; `None` for a loop of links.
+/// Follows `path` component by component, as the kernel does; `None` for a loop of links.
 ///
-/// A link that leads nowhere yet is followed too, and so is one behind a folder that is missing and left again with
-/// `..`: once somebody makes what is missing, that is where the path leads.
-fn resolved(path: &Path) -> Option<PathBuf> {
+/// A dangling link is followed too, and so is one after a missing folder that is left again with `..`: this is where the
+/// path leads once the missing part is created.
+fn resolve_links(path: &Path) -> Option<PathBuf> {
     let absolute = std::path::absolute(path).ok()?;
-    let mut ahead = parts(&absolute);
-    let mut behind = PathBuf::from("/");
+    let mut remaining = parts(&absolute);
+    let mut resolved = PathBuf::from("/");
     let mut links = 0;
-    while let Some(part) = ahead.pop_front() {
+    while let Some(part) = remaining.pop_front() {
         if part == ".." {
-            // What is behind holds no link, so its parent by name is its parent.
-            behind.pop();
+            // What was resolved contains no link, so its parent by name is its parent.
+            resolved.pop();
             continue;
         }
-        behind.push(&part);
-        let Some(target) = link(&behind) else { continue };
+        resolved.push(&part);
+        let Some(target) = link(&resolved) else { continue };
         links += 1;
-        if links > LINKS_FOLLOWED {
+        if links > MAX_SYMLINKS {
             return None;
         }
-        behind.pop();
+        resolved.pop();
         if target.is_absolute() {
-            behind = PathBuf::from("/");
+            resolved = PathBuf::from("/");
         }
         for part in parts(&target).into_iter().rev() {
-            ahead.push_front(part);
+            remaining.push_front(part);
         }
     }
-    Some(behind)
+    Some(resolved)
 }
 
-/// Returns where a link points; nothing else, nor what may not be seen, points anywhere.
+/// Returns the target of a link; `None` for anything else, and for what cannot be read.
 fn link(path: &Path) -> Option<PathBuf> {
-    // The kernel refuses longer ones, and asking it about each part of a path of megabytes takes minutes.
-    if path.as_os_str().len() >= PATH_BYTES {
+    // The kernel refuses longer paths, and checking each component of a path of megabytes takes minutes.
+    if path.as_os_str().len() >= MAX_PATH_BYTES {
         return None;
     }
     fs::read_link(path).ok()
 }
 
-/// Returns the names of a path, and its `..`.
+/// Returns the names in a path, and its `..`.
 fn parts(path: &Path) -> VecDeque<OsString> {
     let named = |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);
     path.components().filter(named).map(|part| part.as_os_str().to_owned()).collect()
@@ -91,7 +91,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder `real` with the file `file`, and links to and fro.
+    /// A folder `real` with the file `file`, and links to them.
     fn tree() -> (TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();
@@ -109,11 +109,11 @@ mod tests {
     #[track_caller]
     fn check(path: &str, expected: impl AsRef<Path>) {
         let (_folder, root) = tree();
-        assert_eq!(resolved(&root.join(path)), Some(root.join(expected)), "{path}");
+        assert_eq!(resolve_links(&root.join(path)), Some(root.join(expected)), "{path}");
     }
 
     #[test]
-    fn test_resolve_links_are_followed_and_what_is_missing_is_appended() {
+    fn test_resolve_follows_links_and_keeps_missing_part() {
         check("link", "real");
         check("link/./new//file", "real/new/file");
         check("chain", "real/file");
@@ -121,32 +121,32 @@ mod tests {
     }
 
     #[test]
-    fn test_resolve_dots_are_taken_where_the_link_before_them_leads() {
+    fn test_resolve_dots_apply_to_link_target() {
         check("etc/../x", "/x");
         check("link/../etc/new", "/etc/new");
         check("../../../../../../../..", "/");
     }
 
     #[test]
-    fn test_resolve_dots_behind_what_is_missing_go_back_by_name() {
+    fn test_resolve_dots_after_missing_part_apply_by_name() {
         check("missing/deep/../x", "missing/x");
         check("missing/../real/file/..", "real");
     }
 
     #[test]
-    fn test_resolve_link_behind_what_is_missing_is_followed() {
+    fn test_resolve_link_after_missing_part_is_followed() {
         check("missing/../etc/new", "/etc/new");
         check("missing/../link/file", "real/file");
     }
 
     #[test]
-    fn test_resolve_link_to_what_is_missing_is_followed() {
+    fn test_resolve_dangling_link_is_followed() {
         check("dangling", "/etc/soon");
         check("dangling/x", "/etc/soon/x");
     }
 
     #[test]
-    fn test_resolve_loop_of_links_is_the_path_as_written() {
+    fn test_resolve_loop_of_links_is_path_as_written() {
         let (_folder, root) = tree();
         let path = root.join("real/../loop-a/x/..");
         let paths = LocalPaths;
@@ -157,16 +157,16 @@ mod tests {
     }
 
     #[test]
-    fn test_resolve_path_of_megabytes_ends_soon() {
+    fn test_resolve_path_of_megabytes_is_fast() {
         let path = Path::new("/").join("a/../b/".repeat(500_000));
 
-        let found = resolved(&path).unwrap();
+        let found = resolve_links(&path).unwrap();
 
         assert_eq!(found.as_os_str().len(), 2 * 500_000);
     }
 
     #[test]
-    fn test_kind_follows_links_and_tells_what_is_there() {
+    fn test_kind_follows_links() {
         let (_folder, root) = tree();
         mkfifoat(CWD, root.join("fifo"), Mode::RUSR).unwrap();
         let paths = LocalPaths;
@@ -182,24 +182,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn test_resolve_any_bytes_never_panic_and_lead_to_an_absolute_path(
+        fn test_resolve_any_bytes_give_absolute_path(
             bytes in proptest::collection::vec(prop_oneof![Just(b'/'), Just(b'.'), any::<u8>()], 1..64)
         ) {
-            let found = resolved(Path::new(OsStr::from_bytes(&bytes)));
+            let found = resolve_links(Path::new(OsStr::from_bytes(&bytes)));
 
             let is_real = |path: PathBuf| path.is_absolute() && path.components().all(|part| part != Component::ParentDir);
             prop_assert!(found.is_none_or(is_real));
         }
 
         #[test]
-        fn test_resolve_whatever_exists_is_what_the_kernel_finds(
+        fn test_resolve_existing_path_matches_kernel(
             parts in proptest::collection::vec(proptest::sample::select(vec!["real", "link", "chain", "etc", ".."]), 0..6)
         ) {
             let (_folder, root) = tree();
             let path = root.join(parts.join("/"));
 
             if let Ok(real) = path.canonicalize() {
-                prop_assert_eq!(resolved(&path), Some(real));
+                prop_assert_eq!(resolve_links(&path), Some(real));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Folders and files that are nobody else's business: 0700 and 0600 whatever the umask, and no symbolic links.
+//! Private folders and files: modes 0700 and 0600 regardless of the umask, and no symbolic links.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// Says why a path is not safe to use.
+/// Why a path is not safe to use.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum Unsafe {
@@ -17,61 +17,63 @@ pub enum Unsafe {
     NotAFolder,
     #[error("it belongs to user {owner}")]
     Foreign { owner: u32 },
-    #[error("others may write to `{folder}`, which holds it")]
+    #[error("other users may write to its parent folder `{folder}`")]
     Open { folder: String },
 }
 
 impl From<Unsafe> for io::Error {
-    fn from(why: Unsafe) -> Self {
-        Self::new(io::ErrorKind::PermissionDenied, why)
+    fn from(reason: Unsafe) -> Self {
+        Self::new(io::ErrorKind::PermissionDenied, reason)
     }
 }
 
-/// Makes `folder` and whatever is missing above it, and makes sure that it is ours alone.
+/// Creates `folder` and its missing parents, and makes it private to this user.
 ///
-/// The folder above the first that was there already must be ours or root's, and not open to all unless it is sticky
-/// as `/tmp` is: whoever owns it could swap what is in it.
+/// The parent of the first existing folder must belong to this user or root, and must not be writable by others unless
+/// it is sticky, as `/tmp` is: its owner could replace what is in it.
+///
+/// Errors: [`Unsafe`] as `PermissionDenied`, and whatever the file system reports.
 pub fn private_folder(folder: &Path) -> io::Result<()> {
-    let us = rustix::process::geteuid().as_raw();
+    let user = rustix::process::geteuid().as_raw();
     let above = folder.parent().filter(|above| !above.as_os_str().is_empty());
     match fs::symlink_metadata(folder) {
         Ok(found) => {
             if let Some(above) = above {
-                trusted_folder(above, us)?;
+                trusted_folder(above, user)?;
             }
-            own_folder(folder, &found, us)
+            own_folder(folder, &found, user)
         }
-        Err(why) if why.kind() == io::ErrorKind::NotFound => {
-            let above = above.ok_or(why)?;
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let above = above.ok_or(error)?;
             if above.try_exists()? {
-                trusted_folder(above, us)?;
+                trusted_folder(above, user)?;
             } else {
                 private_folder(above)?;
             }
             make_folder(folder)
         }
-        Err(why) => Err(why),
+        Err(error) => Err(error),
     }
 }
 
 fn make_folder(folder: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(folder) {
         Ok(()) => {}
-        // Somebody else of us was faster.
-        Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(why) => return Err(why),
+        // Another maqet process created it first.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
     }
     own_folder(folder, &fs::symlink_metadata(folder)?, rustix::process::geteuid().as_raw())
 }
 
-fn own_folder(folder: &Path, found: &fs::Metadata, us: u32) -> io::Result<()> {
+fn own_folder(folder: &Path, found: &fs::Metadata, user: u32) -> io::Result<()> {
     if found.is_symlink() {
         return Err(Unsafe::Link.into());
     }
     if !found.is_dir() {
         return Err(Unsafe::NotAFolder.into());
     }
-    if found.uid() != us {
+    if found.uid() != user {
         return Err(Unsafe::Foreign { owner: found.uid() }.into());
     }
     if found.mode() & 0o777 != 0o700 {
@@ -80,37 +82,45 @@ fn own_folder(folder: &Path, found: &fs::Metadata, us: u32) -> io::Result<()> {
     Ok(())
 }
 
-fn trusted_folder(folder: &Path, us: u32) -> io::Result<()> {
+fn trusted_folder(folder: &Path, user: u32) -> io::Result<()> {
     let found = fs::metadata(folder)?;
-    if found.uid() != us && found.uid() != 0 {
+    if found.uid() != user && found.uid() != 0 {
         return Err(Unsafe::Foreign { owner: found.uid() }.into());
     }
-    if found.mode() & 0o022 != 0 && found.mode() & 0o1000 == 0 && found.uid() != us {
+    if found.mode() & 0o022 != 0 && found.mode() & 0o1000 == 0 && found.uid() != user {
         return Err(Unsafe::Open { folder: folder.display().to_string() }.into());
     }
     Ok(())
 }
 
-/// Opens a file of ours for reading and writing, making it if it is not there; never through a symbolic link.
+/// Opens a private file for reading and writing, creating it if it is missing; never through a symbolic link.
+///
+/// Errors: [`Unsafe`] as `PermissionDenied`, and whatever the file system reports.
 pub fn private_file(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().read(true).write(true).create(true))
 }
 
-/// Opens a file of ours to add to its end, making it if it is not there; never through a symbolic link.
+/// Opens a private file for appending, creating it if it is missing; never through a symbolic link.
+///
+/// Errors: as [`private_file`].
 pub fn private_log(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().append(true).create(true))
 }
 
-/// Makes a log of ours that is empty; whatever was in its place is gone.
+/// Creates an empty private file, replacing an existing one.
+///
+/// Errors: as [`private_file`].
 pub fn fresh_log(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
-        Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
     new_private_file(path).map(drop)
 }
 
-/// Makes a file of ours that was not there.
+/// Creates a private file; it must not exist.
+///
+/// Errors: `AlreadyExists`, and as [`private_file`].
 pub fn new_private_file(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().read(true).write(true).create_new(true))
 }
@@ -121,15 +131,15 @@ pub(crate) fn new_shared_file(path: &Path) -> io::Result<File> {
 }
 
 fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    // Without NONBLOCK a FIFO put in the place of a file would hold us for ever.
+    // Without NONBLOCK, a FIFO in place of the file would block forever.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = options.mode(0o600).custom_flags(flags.bits().cast_signed()).open(path)?;
     let found = file.metadata()?;
     if !found.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    let us = rustix::process::geteuid().as_raw();
-    if found.uid() != us {
+    let user = rustix::process::geteuid().as_raw();
+    if found.uid() != user {
         return Err(Unsafe::Foreign { owner: found.uid() }.into());
     }
     if found.mode() & 0o777 != 0o600 {
@@ -147,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn test_private_folder_missing_parents_are_private_too() {
+    fn test_private_folder_missing_parents_are_private() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("a/b/c");
 
@@ -157,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn test_private_folder_open_to_others_is_closed() {
+    fn test_private_folder_open_to_others_is_made_private() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("a");
         fs::create_dir(&folder).unwrap();
@@ -182,7 +192,7 @@ mod tests {
     #[test]
     fn test_private_folder_of_another_user_is_refused() {
         let root = tempfile::tempdir().unwrap();
-        // Root gives a folder away; everybody else finds one that root has.
+        // Root can give a folder away; for others there is one of root.
         let foreign = match std::os::unix::fs::chown(root.path(), Some(65534), None) {
             Ok(()) => root.path(),
             Err(_) => Path::new("/usr"),
@@ -207,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn test_private_file_fifo_in_its_place_is_refused_at_once() {
+    fn test_private_file_fifo_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let fifo = root.path().join("fifo");
         rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();

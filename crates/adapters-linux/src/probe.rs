@@ -30,18 +30,18 @@ impl Probe for LocalProbe {
     }
 
     async fn close_folder(&self, path: &Path) -> Result<(), Cause> {
-        // Nobody else's: `private_folder` refuses links and folders of others before it changes anything.
+        // `private_folder` refuses links and folders of other users before it changes anything.
         private_folder(path)?;
         Ok(fs::set_permissions(path, Permissions::from_mode(0o700))?)
     }
 
     async fn space(&self, path: &Path) -> Option<Space> {
-        let there = path.ancestors().find(|folder| folder.exists())?;
-        let found = statvfs(there).ok()?;
+        let existing = path.ancestors().find(|folder| folder.exists())?;
+        let found = statvfs(existing).ok()?;
         Some(Space {
             free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
             bytes: found.f_blocks.saturating_mul(found.f_frsize),
-            // Some file systems make files as they go, and say that they have none.
+            // File systems that create inodes on demand report none.
             free_files: (found.f_files > 0).then_some(found.f_favail),
         })
     }
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn test_probe_folder_that_is_open_is_closed() {
+    async fn test_close_folder_makes_it_private() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("a");
         fs::create_dir(&folder).unwrap();
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn test_probe_link_in_place_of_a_folder_is_not_closed() {
+    async fn test_close_folder_symbolic_link_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let link = root.path().join("link");
         std::os::unix::fs::symlink(root.path(), &link).unwrap();
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn test_probe_space_of_what_is_not_there_is_that_of_the_folder_above() {
+    async fn test_space_of_missing_path_is_that_of_parent() {
         let root = tempfile::tempdir().unwrap();
 
         let space = LocalProbe.space(&root.path().join("a/b/c")).await.unwrap();

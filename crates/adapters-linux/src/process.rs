@@ -1,15 +1,17 @@
-//! Processes: who they are, how they are held, and how they are run to their end.
+//! Processes: their identity, their handles, and programs that are run to their exit.
 
 mod capture;
 mod child;
 mod identity;
 mod linux;
+mod list;
 mod locker;
 mod pidfd;
 mod stats;
 
-pub use self::capture::{CaptureError, Captured, Group, Printed, begin, capture, finish, finish_into};
-pub use self::child::{Leashed, in_words};
-pub use self::identity::{boot_id, identity_of, is_alive, kill_now, reap, stat_of};
+pub use self::capture::{CaptureError, Captured, Group, Output, capture, spawn_captured, wait_into, wait_with_output};
+pub use self::child::{ChildGuard, display_status};
+pub use self::identity::{boot_id, identify, is_alive, kill, read_stat, reap};
 pub use self::linux::LinuxProcesses;
-pub use self::locker::{LockKind, locker_of, name_of_process};
+pub use self::list::{command_line, is_own, pids};
+pub use self::locker::{LockKind, find_locker, process_name};

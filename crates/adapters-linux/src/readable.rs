@@ -1,4 +1,4 @@
-//! Waiting for a descriptor to become readable, and for nothing else.
+//! Waits for a descriptor to become readable.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -6,15 +6,17 @@ use std::os::fd::OwnedFd;
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyMutGuard};
 
-/// A descriptor the runtime watches for reading only.
+/// A descriptor that the runtime polls for reading only.
 ///
-/// Tokio's own sockets are watched for writing too, and each command that QEMU takes from a socket then wakes us for
-/// nothing: 1,000 commands took 285 ms so and take 225 ms this way, as long as with a blocking socket.
+/// Sockets of tokio are polled for writing as well, so that each command that QEMU reads from a socket is a useless
+/// wake-up: 1,000 commands took 285 ms, and take 225 ms this way, as with a blocking socket.
 #[derive(Debug)]
 pub struct Readable(AsyncFd<OwnedFd>);
 
 impl Readable {
-    /// Has `fd`, which does not block, watched.
+    /// Registers `fd`, which must be non-blocking.
+    ///
+    /// Errors: whatever the system reports.
     #[expect(
         deprecated,
         reason = "its successor is unsafe, for types that hand out another descriptor later; an `OwnedFd` cannot"
@@ -28,12 +30,16 @@ impl Readable {
         self.0.get_ref()
     }
 
-    /// Waits until it can be read.
+    /// Waits until it is readable.
+    ///
+    /// Errors: whatever the system reports.
     pub async fn ready(&mut self) -> io::Result<AsyncFdReadyMutGuard<'_, OwnedFd>> {
         self.0.readable_mut().await
     }
 
-    /// Waits until it can be read, for those who share it and never read.
+    /// Waits until it is readable; for a shared descriptor that is never read.
+    ///
+    /// Errors: whatever the system reports.
     pub async fn woken(&self) -> io::Result<()> {
         self.0.readable().await.map(drop)
     }

@@ -1,4 +1,4 @@
-//! The port [`Records`]: files of runs, read from where the reader was.
+//! The port [`Records`]: files of runs, read from an offset.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -17,9 +17,9 @@ pub struct LocalRecords;
 #[async_trait]
 impl Records for LocalRecords {
     async fn read(&self, file: &Path, offset: u64, limit: usize) -> Result<Chunk, RecordError> {
-        open(file).and_then(|record| part(record, offset, limit)).map_err(|why| match why.kind() {
+        open(file).and_then(|record| part(record, offset, limit)).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => RecordError::Missing { path: file.to_owned() },
-            _ => RecordError::Failed { path: file.to_owned(), source: why.into() },
+            _ => RecordError::Failed { path: file.to_owned(), source: error.into() },
         })
     }
 
@@ -31,14 +31,14 @@ impl Records for LocalRecords {
     }
 }
 
-/// Opens a regular file; a FIFO or a device in its place could hold us for ever.
+/// Opens a regular file; a FIFO or a device in its place could block forever.
 fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
     if file.metadata()?.is_file() {
         return Ok(file);
     }
-    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
 }
 
 fn part(mut record: File, offset: u64, limit: usize) -> io::Result<Chunk> {
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn test_read_from_an_offset_gives_the_rest_up_to_the_limit() {
+    async fn test_read_from_offset_is_limited() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("serial.log");
         fs::write(&log, "0123456789").unwrap();
@@ -73,14 +73,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn test_read_what_is_not_there_is_missing() {
+    async fn test_read_missing_file_is_reported() {
         let missing = read(Path::new("/nonexistent/serial.log"), 0, 1).await;
 
         assert!(matches!(missing, Err(RecordError::Missing { .. })));
     }
 
     #[tokio::test]
-    async fn test_read_link_or_fifo_in_the_place_of_a_record_is_refused() {
+    async fn test_read_link_or_fifo_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let (link, fifo) = (folder.path().join("link"), folder.path().join("fifo"));
         std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn test_boots_are_numbers_in_order_and_nothing_else() {
+    async fn test_boots_are_sorted_numbers() {
         let vm = tempfile::tempdir().unwrap();
         for name in ["boot-10", "boot-9", "boot-x", "notes"] {
             fs::create_dir(vm.path().join(name)).unwrap();

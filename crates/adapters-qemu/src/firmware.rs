@@ -1,7 +1,7 @@
-//! The port [`FirmwareCatalog`]: UEFI firmware by the descriptors that its packages bring.
+//! The port [`FirmwareCatalog`]: UEFI firmware, found by the descriptors in its packages.
 //!
-//! The form of the descriptors and their order is QEMU's (`docs/interop/firmware.json`, 7.2). A descriptor that is
-//! broken is passed over with a warning: one bad package is no reason not to start a machine.
+//! QEMU defines the format and the order of descriptors (`docs/interop/firmware.json`, 7.2). An invalid descriptor is
+//! skipped with a warning: a bad package must not prevent a VM from starting.
 
 mod glob;
 
@@ -17,26 +17,26 @@ use maqet_domain::port::{FirmwareCatalog, FirmwareError, UefiFirmware};
 use rustix::fs::OFlags;
 use serde::Deserialize;
 
-use crate::limits::{DESCRIPTOR_BYTES, DESCRIPTORS};
+use crate::limits::{MAX_DESCRIPTOR_BYTES, MAX_DESCRIPTORS};
 
-/// Knows the firmware that the descriptors in its folders name.
+/// The firmware in the descriptors of some folders.
 #[derive(Debug, Clone)]
 pub struct DescriptorCatalog {
     folders: Vec<PathBuf>,
 }
 
 impl DescriptorCatalog {
-    /// Makes one for the `*.json` in `folders`; a file hides those of the same name in later folders, also if it is
-    /// empty or broken.
+    /// Reads the `*.json` in `folders`; a file hides those with the same name in later folders, even if it is empty or
+    /// invalid.
     pub const fn new(folders: Vec<PathBuf>) -> Self {
         Self { folders }
     }
 
-    /// Returns where the descriptors that count are, in the order of their file names.
+    /// Returns the descriptors that are not hidden, ordered by file name.
     fn files(&self) -> BTreeMap<OsString, PathBuf> {
         let mut files = BTreeMap::new();
         for folder in &self.folders {
-            let entries = fs::read_dir(folder).into_iter().flatten().take(DESCRIPTORS).flatten();
+            let entries = fs::read_dir(folder).into_iter().flatten().take(MAX_DESCRIPTORS).flatten();
             for path in entries.map(|entry| entry.path()) {
                 if let (Some(name), Some("json")) = (path.file_name(), path.extension().and_then(|end| end.to_str())) {
                     files.entry(name.to_owned()).or_insert(path);
@@ -50,7 +50,7 @@ impl DescriptorCatalog {
 #[async_trait]
 impl FirmwareCatalog for DescriptorCatalog {
     async fn uefi(&self, architecture: &str, machine: &str) -> Result<UefiFirmware, FirmwareError> {
-        let mut second_best = None;
+        let mut alternative = None;
         for path in self.files().into_values() {
             let Some(descriptor) = read(&path).filter(|descriptor| descriptor.fits(architecture, machine)) else {
                 continue;
@@ -58,11 +58,11 @@ impl FirmwareCatalog for DescriptorCatalog {
             let preferred = !descriptor.has("enrolled-keys");
             match descriptor.mapping.firmware() {
                 Ok(firmware) if preferred => return Ok(firmware),
-                Ok(firmware) => second_best = second_best.or(Some(firmware)),
-                Err(why) => tracing::warn!(path = %path.display(), why, "a firmware descriptor is passed over"),
+                Ok(firmware) => alternative = alternative.or(Some(firmware)),
+                Err(reason) => tracing::warn!(path = %path.display(), reason, "skipped a firmware descriptor"),
             }
         }
-        second_best.ok_or_else(|| FirmwareError::Missing { architecture: architecture.to_owned() })
+        alternative.ok_or_else(|| FirmwareError::Missing { architecture: architecture.to_owned() })
     }
 }
 
@@ -76,7 +76,7 @@ struct Descriptor {
     features: Vec<String>,
 }
 
-/// How the firmware gets into the machine; those that are not for flash have other keys, which do not matter.
+/// How the firmware is loaded; only the keys for flash are parsed.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Mapping {
@@ -103,7 +103,7 @@ impl Descriptor {
         self.features.iter().any(|known| known == feature)
     }
 
-    /// Returns whether this is a UEFI in two halves for the machine, without Secure Boot and what that needs.
+    /// Returns whether this is split UEFI firmware for the machine type, without Secure Boot and SMM.
     fn fits(&self, architecture: &str, machine: &str) -> bool {
         let is_uefi = self.interface_types.iter().any(|kind| kind == "uefi");
         let is_plain = !self.has("secure-boot") && !self.has("requires-smm");
@@ -113,10 +113,10 @@ impl Descriptor {
 }
 
 impl Target {
-    /// Returns whether one of the patterns is for the machine type.
+    /// Returns whether a pattern matches the machine type.
     fn has(&self, machine: &str) -> bool {
-        // Patterns are of whole types (`pc-q35-7.2`). A short name means any version, so that it takes a pattern for
-        // all of them, and none for a few.
+        // Patterns match complete types (`pc-q35-7.2`). A short name means any version, and so needs a pattern that
+        // matches all of them.
         let family = match machine {
             "pc" => "pc-i440fx-",
             "q35" => "pc-q35-",
@@ -128,22 +128,22 @@ impl Target {
 }
 
 impl Mapping {
-    /// Returns whether program and variables are for two chips; newer QEMU know `stateless` and `combined` too.
+    /// Returns whether code and variables are separate; newer versions of QEMU have `stateless` and `combined` as well.
     fn is_split_flash(&self) -> bool {
         self.device == "flash" && self.mode.as_deref().is_none_or(|mode| mode == "split")
     }
 
-    /// Returns the files, if they are there; else why not.
+    /// Returns the files, or why they cannot be used.
     fn firmware(self) -> Result<UefiFirmware, &'static str> {
         let (Some(code), Some(variables)) = (self.executable, self.nvram_template) else {
-            return Err("it does not name both a program and a template of its variables");
+            return Err("it lacks the code or the template of the variables");
         };
         for file in [&code.filename, &variables.filename] {
             if !file.is_absolute() {
-                return Err("it names a file by a relative path");
+                return Err("it has a relative path");
             }
             if !file.is_file() {
-                return Err("a file that it names is missing");
+                return Err("a file is missing");
             }
         }
         Ok(UefiFirmware {
@@ -155,26 +155,26 @@ impl Mapping {
     }
 }
 
-/// Reads a descriptor; an empty file is none, on purpose, and a broken one is passed over.
+/// Reads a descriptor; `None` for an empty file, which hides others on purpose, and for an invalid one.
 fn read(path: &Path) -> Option<Descriptor> {
-    let warn = |why: &dyn std::error::Error| {
-        tracing::warn!(path = %path.display(), why = %why, "a firmware descriptor cannot be read");
+    let warn = |error: &dyn std::error::Error| {
+        tracing::warn!(path = %path.display(), %error, "cannot read a firmware descriptor");
     };
-    let content = content(path).inspect_err(|why| warn(why)).ok()?;
+    let content = content(path).inspect_err(|error| warn(error)).ok()?;
     if content.is_empty() {
         return None;
     }
-    serde_json::from_slice(&content).inspect_err(|why| warn(why)).ok()
+    serde_json::from_slice(&content).inspect_err(|error| warn(error)).ok()
 }
 
 fn content(path: &Path) -> io::Result<Vec<u8>> {
-    // Without NONBLOCK a FIFO in the folder would hold us for ever.
+    // Without NONBLOCK, a FIFO in the folder would block forever.
     let flags = (OFlags::NONBLOCK | OFlags::CLOEXEC).bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let mut content = Vec::new();
-    file.take(DESCRIPTOR_BYTES + 1).read_to_end(&mut content)?;
-    if u64::try_from(content.len()).is_ok_and(|read| read > DESCRIPTOR_BYTES) {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too large for a firmware descriptor"));
+    file.take(MAX_DESCRIPTOR_BYTES + 1).read_to_end(&mut content)?;
+    if u64::try_from(content.len()).is_ok_and(|read| read > MAX_DESCRIPTOR_BYTES) {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "too large for a firmware descriptor"));
     }
     Ok(content)
 }

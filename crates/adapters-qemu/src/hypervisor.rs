@@ -1,55 +1,70 @@
-//! The port [`Hypervisor`]: finding QEMU, starting it, and reading what it left behind.
+//! The port [`Hypervisor`]: finds QEMU, starts it, and manages the files of its runs.
 
 mod binary;
+mod error;
 pub(crate) mod find;
 mod helper;
 mod launch;
-pub(crate) mod places;
 mod recorder;
+pub(crate) mod run_paths;
 mod version_cache;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use maqet_adapters_linux::ProcessEnvironment;
+use maqet_adapters_linux::limits::KILL_TIMEOUT;
 use maqet_adapters_linux::process::{boot_id, is_alive, reap};
-use maqet_domain::port::{BinaryError, Hypervisor, Launch, LaunchError, Launched, QemuBinary};
+use maqet_adapters_linux::{LinuxProcesses, ProcessEnvironment};
+use maqet_domain::port::{BinaryError, Hypervisor, Launch, LaunchError, Launched, Processes, QemuBinary};
 use maqet_domain::vm::{ProcessIdentity, RunPaths, Shutdown};
 use maqet_fault_points::FaultPoints;
 
+use self::launch::Launcher;
 use self::version_cache::VersionCache;
 
-/// Starts QEMU and reads the traces it leaves.
+/// Starts QEMU.
 #[derive(Debug)]
 pub struct QemuHypervisor {
     environment: ProcessEnvironment,
     versions: VersionCache,
-    /// Programs of ours around a QEMU, which end with it and have nobody else to wait for them.
+    /// Programs that wrap a QEMU: child processes that exit with it and must be reaped.
     wrappers: Mutex<Vec<ProcessIdentity>>,
+    /// The processes of cancelled launches, which were killed and may not be gone yet.
+    killed: Mutex<Vec<ProcessIdentity>>,
     faults: FaultPoints,
 }
 
 impl QemuHypervisor {
-    /// Makes one that runs QEMU in `environment` and remembers the versions of binaries in the folder `cache`.
+    /// Runs QEMU in `environment`, and caches the versions of binaries in the folder `cache`.
     pub fn new(environment: ProcessEnvironment, cache: PathBuf) -> Self {
-        let (versions, wrappers) = (VersionCache::new(cache), Mutex::new(Vec::new()));
-        Self { environment, versions, wrappers, faults: FaultPoints::default() }
+        Self {
+            environment,
+            versions: VersionCache::new(cache),
+            wrappers: Mutex::default(),
+            killed: Mutex::default(),
+            faults: FaultPoints::default(),
+        }
     }
 
-    /// Returns the hypervisor with somebody who is told of its steps.
+    /// Reports its steps to `faults`.
     #[must_use]
     pub fn with_fault_points(self, faults: FaultPoints) -> Self {
         Self { faults, ..self }
     }
 
-    fn reap_wrappers(&self) {
+    /// Reaps wrappers that exited, and waits for killed processes.
+    async fn reap(&self) {
         let boot = boot_id();
         if let Ok(mut wrappers) = self.wrappers.lock() {
             wrappers.retain(|wrapper| {
                 reap(wrapper, &boot);
                 is_alive(wrapper, &boot)
             });
+        }
+        let killed = self.killed.lock().map(|mut killed| std::mem::take(&mut *killed)).unwrap_or_default();
+        for process in killed {
+            LinuxProcesses::new().wait_gone(&process, KILL_TIMEOUT).await;
         }
     }
 }
@@ -61,8 +76,9 @@ impl Hypervisor for QemuHypervisor {
     }
 
     async fn launch(&self, launch: &Launch) -> Result<Launched, LaunchError> {
-        self.reap_wrappers();
-        let (launched, wrapper) = launch::launch(&self.environment, &self.faults, launch).await?;
+        self.reap().await;
+        let attempt = Launcher { environment: &self.environment, faults: &self.faults, killed: &self.killed };
+        let (launched, wrapper) = attempt.launch(launch).await?;
         if let Ok(mut wrappers) = self.wrappers.lock() {
             wrappers.extend(wrapper);
         }
@@ -74,8 +90,8 @@ impl Hypervisor for QemuHypervisor {
     }
 
     async fn record(&self, paths: &RunPaths) {
-        if let Err(why) = recorder::switch_on(paths).await {
-            tracing::warn!(%why, paths = %paths.records.display(), "QEMU's events are not recorded");
+        if let Err(error) = recorder::turn_on(paths).await {
+            tracing::warn!(%error, paths = %paths.records.display(), "cannot turn the QMP log on");
         }
     }
 
@@ -88,12 +104,12 @@ impl Hypervisor for QemuHypervisor {
     }
 
     async fn clear(&self, paths: &RunPaths) {
-        places::clear(paths);
-        self.reap_wrappers();
+        self.reap().await;
+        run_paths::clear(paths).await;
     }
 
     async fn forget(&self, vm_sockets: &Path, vm_records: &Path) {
-        places::forget_sockets(vm_sockets);
-        places::forget(vm_records);
+        run_paths::forget_sockets(vm_sockets).await;
+        run_paths::forget(vm_records);
     }
 }

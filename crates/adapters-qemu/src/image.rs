@@ -1,4 +1,4 @@
-//! The port [`DiskImages`]: `qemu-img`, with typed answers and bounded waits.
+//! The port [`DiskImages`]: `qemu-img`, with typed results and timeouts.
 
 mod create;
 mod info;
@@ -17,63 +17,63 @@ use maqet_fault_points::FaultPoints;
 pub use self::info::read_image_info;
 pub(crate) use self::tool::user_of;
 use self::tool::{Tool, Tools};
-use crate::limits::{IMAGE_SNAPSHOT_DEADLINE, IMAGE_VERSION_DEADLINE};
+use crate::limits::{IMAGE_SNAPSHOT_TIMEOUT, IMAGE_VERSION_TIMEOUT};
 
-/// Works on disk images with `qemu-img`.
+/// Disk images, through `qemu-img`.
 #[derive(Debug)]
 pub struct QemuImg {
     tools: Tools,
 }
 
 impl QemuImg {
-    /// Makes one that runs the `qemu-img` of the environment's `PATH`.
+    /// Runs the `qemu-img` in the `PATH` of `environment`.
     pub fn new(environment: ProcessEnvironment) -> Self {
         Self { tools: Tools { environment, faults: FaultPoints::default() } }
     }
 
-    /// Returns the same with somebody who is told of its steps.
+    /// Reports its steps to `faults`.
     #[must_use]
     pub fn with_fault_points(self, faults: FaultPoints) -> Self {
         Self { tools: Tools { faults, ..self.tools } }
     }
 
-    /// Finds the one snapshot of this name in the image; returns its id.
+    /// Returns the ID of the only snapshot with this name.
     ///
-    /// `qemu-img` 7.2 takes a name for an id where it can (`-a`) and the first of several of one name (`-d`).
+    /// `qemu-img` 7.2 prefers an ID that equals the name (`-a`), and takes the first of several with one name (`-d`).
     async fn snapshot_id(&self, action: &'static str, path: &Path, name: &str) -> Result<String, ImageError> {
         let refused = |last_words| Err(ImageError::Refused { action, path: path.to_owned(), last_words });
         let info = self.info(path).await?;
         let mut named = info.snapshots.into_iter().filter(|snapshot| snapshot.name == name);
         match (named.next(), named.next()) {
             (Some(only), None) => Ok(only.id),
-            (None, _) => refused(format!("it holds no snapshot `{name}`")),
-            (Some(_), Some(_)) => refused(format!("it holds several snapshots `{name}`")),
+            (None, _) => refused(format!("it has no snapshot `{name}`")),
+            (Some(_), Some(_)) => refused(format!("it has several snapshots `{name}`")),
         }
     }
 
     async fn snapshot(
         &self,
         action: &'static str,
-        switch: &'static str,
+        option: &'static str,
         path: &Path,
         which: &str,
         guard: &HeldLock,
     ) -> Result<(), ImageError> {
-        let tool = Tool::find(&self.tools, action, path, IMAGE_SNAPSHOT_DEADLINE)?.holding(guard);
+        let tool = Tool::find(&self.tools, action, path, IMAGE_SNAPSHOT_TIMEOUT)?.holding(guard);
         if !path.exists() {
             return Err(ImageError::Missing { path: path.to_owned() });
         }
-        tool.run(["snapshot", "-q", switch, which], [tool.image()]).await.map(drop)
+        tool.run(["snapshot", "-q", option, which], [tool.image()]).await.map(drop)
     }
 }
 
 #[async_trait]
 impl DiskImages for QemuImg {
     async fn tool_version(&self) -> Result<String, ImageError> {
-        let tool = Tool::find(&self.tools, "ask for its version", Path::new("/"), IMAGE_VERSION_DEADLINE)?;
-        let said = tool.run(["--version"], []).await?;
-        let said = String::from_utf8_lossy(&said);
-        let first = said.lines().next().unwrap_or_default().trim().to_owned();
+        let tool = Tool::find(&self.tools, "get the version of", Path::new("/"), IMAGE_VERSION_TIMEOUT)?;
+        let output = tool.run(["--version"], []).await?;
+        let output = String::from_utf8_lossy(&output);
+        let first = output.lines().next().unwrap_or_default().trim().to_owned();
         if first.starts_with("qemu-img version") {
             return Ok(first);
         }
@@ -101,7 +101,7 @@ impl DiskImages for QemuImg {
     }
 
     async fn create_snapshot(&self, path: &Path, name: &SnapshotName, guard: &HeldLock) -> Result<(), ImageError> {
-        self.snapshot("make a snapshot in", "-c", path, name.as_str(), guard).await
+        self.snapshot("create a snapshot in", "-c", path, name.as_str(), guard).await
     }
 
     async fn load_snapshot(&self, path: &Path, name: &str, guard: &HeldLock) -> Result<(), ImageError> {

@@ -1,17 +1,18 @@
 //! QEMU on this host: its processes, its monitors, its consoles, `qemu-img` and firmware.
 //!
-//! Each type here is an adapter of one port of [`maqet_domain::port`]. Nothing in this crate reads an environment
-//! variable or prints; folders and the environment of child processes are given at construction.
+//! Each type implements one port of [`maqet_domain::port`], on the host layer of `maqet-adapters-linux`. Nothing in this
+//! crate reads an environment variable or prints: folders and the environment of child processes are arguments.
 
 mod console;
 mod firmware;
 mod hypervisor;
 mod image;
-mod leftovers;
 pub mod limits;
 mod picture;
 mod qmp;
 mod schema_cache;
+mod stale_files;
+mod stderr_tail;
 
 pub use self::console::QemuConsoles;
 pub use self::firmware::DescriptorCatalog;
@@ -19,9 +20,9 @@ pub use self::hypervisor::QemuHypervisor;
 pub use self::image::QemuImg;
 #[cfg(feature = "fuzzing")]
 pub use self::image::read_image_info;
-pub use self::leftovers::{LocalLeftovers, OurFolders};
 pub use self::picture::FilePictures;
 #[cfg(feature = "fuzzing")]
 pub use self::qmp::decode_any;
 pub use self::qmp::{QemuMonitors, QmpSession};
 pub use self::schema_cache::FileSchemas;
+pub use self::stale_files::QemuStaleFiles;

@@ -1,4 +1,4 @@
-//! The port [`Pictures`]: pictures in files.
+//! The port [`Pictures`]: images of the screen in files.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
@@ -13,32 +13,32 @@ use maqet_domain::vm::RunPaths;
 use rustix::fs::OFlags;
 use uuid::Uuid;
 
-use crate::limits::PICTURE_BYTES;
+use crate::limits::MAX_PICTURE_BYTES;
 
-/// What the names of places begin with, by which those left behind are found.
+/// The prefix of the files that QEMU writes, by which stale ones are found.
 const PREFIX: &str = "picture-";
 
-/// Handles pictures in files of the host.
+/// Pictures in files of the host.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FilePictures;
 
 #[derive(Debug)]
-struct Place(PathBuf);
+struct TemporaryPicture(PathBuf);
 
-impl Drop for Place {
+impl Drop for TemporaryPicture {
     fn drop(&mut self) {
-        // QEMU may have written nothing.
+        // QEMU may not have written it.
         let _ = fs::remove_file(&self.0);
     }
 }
 
-impl PictureFile for Place {
+impl PictureFile for TemporaryPicture {
     fn path(&self) -> &Path {
         &self.0
     }
 
     fn read(&self) -> Result<Vec<u8>, PictureError> {
-        read(&self.0).map_err(|why| PictureError::ReadFailed { source: why.into() })
+        read(&self.0).map_err(|error| PictureError::ReadFailed { source: error.into() })
     }
 }
 
@@ -46,9 +46,12 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
     let mut bytes = Vec::new();
-    file.take(PICTURE_BYTES + 1).read_to_end(&mut bytes)?;
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > PICTURE_BYTES {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {PICTURE_BYTES} bytes")));
+    file.take(MAX_PICTURE_BYTES + 1).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_PICTURE_BYTES {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("larger than {} MiB", MAX_PICTURE_BYTES >> 20),
+        ));
     }
     Ok(bytes)
 }
@@ -57,16 +60,16 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 impl Pictures for FilePictures {
     fn new_file(&self, paths: &RunPaths, format: PictureFormat) -> Box<dyn PictureFile> {
         let name = format!("{PREFIX}{}.{format}", Uuid::new_v4().simple());
-        Box::new(Place(paths.sockets.join(name)))
+        Box::new(TemporaryPicture(paths.sockets.join(name)))
     }
 
     fn to_png(&self, ppm: &[u8]) -> Result<Vec<u8>, PictureError> {
         let picture = Ppm::parse(ppm).ok_or(PictureError::InvalidImage { length: ppm.len() })?;
-        encoded(picture).map_err(|why| PictureError::EncodeFailed { source: why.into() })
+        encoded(picture).map_err(|error| PictureError::EncodeFailed { source: error.into() })
     }
 
     async fn save(&self, file: &Path, picture: &[u8]) -> Result<(), PictureError> {
-        save(file, picture).map_err(|why| PictureError::WriteFailed { file: file.to_owned(), source: why.into() })
+        save(file, picture).map_err(|error| PictureError::WriteFailed { file: file.to_owned(), source: error.into() })
     }
 }
 
@@ -84,20 +87,20 @@ fn encoded(picture: Ppm<'_>) -> Result<Vec<u8>, png::EncodingError> {
 /// Writes the file that the user asked for, with the mode of any new file; anything but a regular file is refused.
 fn save(file: &Path, picture: &[u8]) -> io::Result<()> {
     match fs::symlink_metadata(file) {
-        Ok(there) if !there.is_file() => {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "what is there is not a regular file"));
+        Ok(found) if !found.is_file() => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "not a regular file"));
         }
         Ok(_) => {}
-        Err(why) if why.kind() == io::ErrorKind::NotFound => {}
-        Err(why) => return Err(why),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
     let mut new = AtomicFile::create_shared(file)?;
     new.write_all(picture)?;
     new.replace_unsynced()
 }
 
-/// Returns the pictures in the folder of a run: those being taken, and those of processes that were killed.
-pub(crate) fn left_behind(sockets: &Path) -> Vec<PathBuf> {
+/// Returns the pictures in the folder of a run; those that are not being taken are stale.
+pub(crate) fn stale_files(sockets: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(sockets).into_iter().flatten().flatten();
     let names = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
     names.map(|entry| entry.path()).collect()
@@ -133,11 +136,11 @@ mod tests {
 
         let place = FilePictures.new_file(&paths, PictureFormat::Ppm);
         fs::write(place.path(), "P6").unwrap();
-        let while_there = left_behind(&paths.sockets);
+        let while_there = stale_files(&paths.sockets);
         assert_eq!((place.read().unwrap(), while_there), (b"P6".to_vec(), vec![place.path().to_owned()]));
         drop(place);
 
-        assert!(left_behind(&paths.sockets).is_empty());
+        assert!(stale_files(&paths.sockets).is_empty());
     }
 
     #[tokio::test]

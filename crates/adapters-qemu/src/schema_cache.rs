@@ -1,4 +1,4 @@
-//! What QEMUs told of their commands, remembered across processes: asking and understanding takes 20 ms and more.
+//! The QMP schemas of QEMU binaries, cached across processes: a query takes 20 ms or more.
 
 use std::fs::{self, OpenOptions};
 use std::io::Read;
@@ -12,30 +12,29 @@ use maqet_domain::qmp::Schema;
 use maqet_domain::vm::ProcessIdentity;
 use rustix::fs::OFlags;
 
-/// A schema as it is kept has some 35 KB; a file much larger is none of ours.
-const FILE_BYTES: u64 = 1 << 20;
+/// The largest file that is read; one has about 35 KB.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// What the first line of a file begins with; another form of the file gets another number.
+/// The beginning of the first line; the number is that of the format.
 const MAGIC: &str = "maqet-schema 1";
 
-/// Keeps schemas in a folder, a file for each binary.
+/// Schemas in a folder, with a file for each binary.
 ///
-/// A file that is missing, broken, somebody else's or of another state of the binary is as good as none: QEMU is asked
-/// again, and the file replaced.
+/// A file that is missing, corrupt, writable by other users or of another state of the binary is ignored and replaced.
 #[derive(Debug)]
 pub struct FileSchemas {
     folder: PathBuf,
 }
 
-/// The binary that a process runs, and what tells this state of it from every other.
+/// The binary of a process, and its state.
 struct Build {
     path: PathBuf,
     stamp: String,
 }
 
 impl Build {
-    /// Looks at the binary of a process; it is the one that was started, whatever is at its path now.
-    fn of(process: &ProcessIdentity) -> Option<Self> {
+    /// Identifies the binary of a process: the one that was started, whatever is at its path now.
+    fn from_process(process: &ProcessIdentity) -> Option<Self> {
         let link = PathBuf::from(format!("/proc/{}/exe", process.pid));
         let path = fs::read_link(&link).ok()?;
         let found = fs::metadata(&link).ok()?;
@@ -54,56 +53,56 @@ impl Build {
 }
 
 impl FileSchemas {
-    /// Keeps schemas in `folder`, which is made when the first is kept.
+    /// Keeps schemas in `folder`, which the first one creates.
     pub const fn new(folder: PathBuf) -> Self {
         Self { folder }
     }
 
     fn file(&self, build: &Build) -> PathBuf {
-        self.folder.join(format!("qmp-schema-{:016x}.txt", sum(build.path.as_os_str().as_encoded_bytes())))
+        self.folder.join(format!("qmp-schema-{:016x}.txt", checksum(build.path.as_os_str().as_encoded_bytes())))
     }
 }
 
 impl Schemas for FileSchemas {
     fn get(&self, process: &ProcessIdentity) -> Option<Schema> {
-        let build = Build::of(process)?;
+        let build = Build::from_process(process)?;
         let content = read(&self.file(&build))?;
         let (head, text) = content.split_once('\n')?;
         (head == self::head(&build, text)).then(|| Schema::from_text(text.to_owned()).ok()).flatten()
     }
 
     fn put(&self, process: &ProcessIdentity, schema: &Schema) {
-        let Some(build) = Build::of(process) else { return };
+        let Some(build) = Build::from_process(process) else { return };
         let content = format!("{}\n{}", head(&build, schema.as_text()), schema.as_text());
         let written =
             private_folder(&self.folder).and_then(|()| replace_unsynced(&self.file(&build), content.as_bytes()));
         if let Err(error) = written {
-            tracing::debug!(%error, "the schema of QMP could not be kept");
+            tracing::debug!(%error, "cannot cache the QMP schema");
         }
     }
 }
 
-/// Returns the first line of the file of a build with this text.
+/// Returns the first line of the file of a build.
 fn head(build: &Build, text: &str) -> String {
-    format!("{MAGIC} {:016x} {}", sum(text.as_bytes()), build.stamp)
+    format!("{MAGIC} {:016x} {}", checksum(text.as_bytes()), build.stamp)
 }
 
-/// Reads a file of ours, and nothing through a symbolic link, a pipe or anything that others may write.
+/// Reads a private file; symbolic links, pipes and files that others can write are ignored.
 fn read(path: &Path) -> Option<String> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path).ok()?;
     let found = file.metadata().ok()?;
     let is_ours = found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0;
-    if !found.is_file() || !is_ours || found.size() > FILE_BYTES {
+    if !found.is_file() || !is_ours || found.size() > MAX_FILE_BYTES {
         return None;
     }
     let mut content = String::with_capacity(usize::try_from(found.size()).ok()? + 1);
-    file.take(FILE_BYTES).read_to_string(&mut content).ok()?;
+    file.take(MAX_FILE_BYTES).read_to_string(&mut content).ok()?;
     Some(content)
 }
 
-/// Adds up bytes so that a change shows (FNV-1a, eight bytes at a time, as every command does this).
-fn sum(bytes: &[u8]) -> u64 {
+/// A checksum (FNV-1a, but eight bytes at a time, since every command computes it).
+fn checksum(bytes: &[u8]) -> u64 {
     const START: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;
     let mix = |hash: u64, word: u64| (hash ^ word).wrapping_mul(PRIME).rotate_left(23);
@@ -122,12 +121,12 @@ mod tests {
     use super::*;
 
     fn schema(command: &str) -> Schema {
-        let told = json!([{"name": command, "meta-type": "command", "arg-type": "0", "ret-type": "0"},
+        let reply = json!([{"name": command, "meta-type": "command", "arg-type": "0", "ret-type": "0"},
             {"name": "0", "meta-type": "object", "members": []}]);
-        Schema::from_reply(&told).unwrap()
+        Schema::from_reply(&reply).unwrap()
     }
 
-    /// This process, whose binary is that of the tests.
+    /// This process.
     fn own() -> ProcessIdentity {
         let boot_id = BootId("11111111-1111-4111-8111-111111111111".to_owned());
         ProcessIdentity { pid: std::process::id(), start_ticks: 1, boot_id }
@@ -140,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn test_schemas_are_kept_in_a_private_file_for_a_build() {
+    fn test_put_writes_private_file() {
         let folder = tempfile::tempdir().unwrap();
         let schemas = FileSchemas::new(folder.path().join("cache"));
 
@@ -154,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn test_schemas_broken_or_foreign_file_is_none_and_replaced() {
+    fn test_get_corrupt_or_writable_file_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let schemas = FileSchemas::new(folder.path().to_owned());
         schemas.put(&own(), &schema("query-status"));
@@ -165,7 +164,7 @@ mod tests {
             whole[..whole.len() - 1].to_owned(),
             whole.replace("query-status", "query-statux"),
             whole.replacen("maqet-schema 1", "maqet-schema 2", 1),
-            // What another state of the binary told.
+            // Of another state of the binary.
             whole.replacen(':', ":1", 1),
             "x".repeat(2 << 20),
         ];
@@ -183,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn test_schemas_link_in_the_place_of_the_file_is_not_followed() {
+    fn test_get_symbolic_link_is_not_followed() {
         let folder = tempfile::tempdir().unwrap();
         let schemas = FileSchemas::new(folder.path().to_owned());
         schemas.put(&own(), &schema("query-status"));
@@ -197,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn test_schemas_process_that_is_gone_has_none() {
+    fn test_get_for_dead_process_is_none() {
         let folder = tempfile::tempdir().unwrap();
         let schemas = FileSchemas::new(folder.path().to_owned());
         let gone = ProcessIdentity { pid: u32::MAX, ..own() };

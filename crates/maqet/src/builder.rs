@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use maqet_adapters_linux::{
     FileCopies, FileJournal, FileLocks, LinuxProcesses, LocalHooks, LocalHost, LocalPaths, LocalProbe, LocalRecords,
-    ProcessEnvironment, RandomIds, SystemClock, TcpDialer,
+    LocalStaleFiles, MaqetFolders, ProcessEnvironment, RandomIds, SystemClock, TcpDialer,
 };
 use maqet_adapters_qemu::{
-    DescriptorCatalog, FilePictures, FileSchemas, LocalLeftovers, OurFolders, QemuConsoles, QemuHypervisor, QemuImg,
-    QemuMonitors,
+    DescriptorCatalog, FilePictures, FileSchemas, QemuConsoles, QemuHypervisor, QemuImg, QemuMonitors, QemuStaleFiles,
 };
 use maqet_application::{
     App, Error, EventListener, EventStream, Folders, Maintenance, Operation, OperationTable, Ports, config, operation,
@@ -203,7 +202,7 @@ async fn open_store(
 
 /// Chooses the adapters of `doctor` and `cleanup`.
 fn maintenance(store: &OpenedStore, settings: &Settings) -> Maintenance {
-    let folders = OurFolders {
+    let folders = MaqetFolders {
         data: settings.data_dir.clone(),
         storage: settings.data_dir.join("storage"),
         locks: settings.data_dir.join("locks"),
@@ -214,7 +213,7 @@ fn maintenance(store: &OpenedStore, settings: &Settings) -> Maintenance {
     Maintenance {
         care: Arc::clone(&store.maintenance),
         copies: Arc::clone(&store.copies),
-        stale_files: Arc::new(LocalLeftovers::new(folders, store.name.clone())),
+        stale_files: Arc::new(QemuStaleFiles::new(LocalStaleFiles::new(folders, store.name.clone()))),
         probe: Arc::new(LocalProbe),
     }
 }

@@ -1,4 +1,4 @@
-//! Runs a program to its end and keeps what it printed: bounded in time and in memory.
+//! Runs a program to its exit and captures its output: bounded in time and in memory.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,12 +9,12 @@ use process_wrap::std::{CommandWrap, ProcessGroup};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 
-use super::Leashed;
+use super::ChildGuard;
 
-/// What a program printed and how it ended.
+/// The output of a program and how it exited.
 #[derive(Debug)]
 pub struct Captured {
-    /// How it ended.
+    /// Its exit status.
     pub status: ExitStatus,
     /// Its standard output.
     pub stdout: Vec<u8>,
@@ -22,94 +22,107 @@ pub struct Captured {
     pub stderr: Vec<u8>,
 }
 
-/// What a program printed so far.
+/// The output of a program so far.
 #[derive(Debug, Default)]
-pub struct Printed {
+pub struct Output {
     /// Its standard output.
     pub stdout: Vec<u8>,
     /// Its standard error.
     pub stderr: Vec<u8>,
 }
 
-/// Why a program was not run to its end.
+/// Why a program did not run to its exit.
 #[derive(Debug)]
 pub enum CaptureError {
     /// It could not be started.
     Spawn(io::Error),
-    /// It did not end in time.
+    /// It did not exit in time.
     TimedOut,
-    /// It printed more than allowed.
-    TooMuch,
+    /// Its output exceeds the limit.
+    OutputTooLarge,
     /// Its output could not be read.
     Io(io::Error),
 }
 
-/// Which process group a program belongs to.
+/// The process group of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
-    /// Its own, so that whatever it starts ends with it.
-    Own,
-    /// Ours, so that Ctrl-C in a terminal ends it as well.
-    Ours,
+    /// A new one, so that its child processes are killed with it.
+    New,
+    /// That of maqet, so that Ctrl-C in a terminal interrupts it as well.
+    Inherited,
 }
 
-/// Runs `command` to its end, with `input` to read from; it is killed on every error and when the future is dropped.
+/// Runs `command` to its exit, reading `input`; it is killed on every error and when the future is dropped.
+///
+/// Errors: every [`CaptureError`].
 pub async fn capture(
     command: Command,
     input: Stdio,
     group: Group,
-    deadline: Duration,
-    limit: usize,
+    timeout: Duration,
+    max_bytes: usize,
 ) -> Result<Captured, CaptureError> {
-    finish(begin(command, input, group)?, deadline, limit).await
+    wait_with_output(spawn_captured(command, input, group)?, timeout, max_bytes).await
 }
 
-/// Starts `command`, with `input` to read from, whose output is to be read by [`finish`].
-pub fn begin(mut command: Command, input: Stdio, group: Group) -> Result<Leashed, CaptureError> {
+/// Starts `command`, reading `input`, for [`wait_with_output`].
+///
+/// Errors: `Spawn`.
+pub fn spawn_captured(mut command: Command, input: Stdio, group: Group) -> Result<ChildGuard, CaptureError> {
     command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut command = CommandWrap::from(command);
-    if group == Group::Own {
+    if group == Group::New {
         command.wrap(ProcessGroup::leader());
     }
-    Leashed::spawn(&mut command).map_err(CaptureError::Spawn)
+    ChildGuard::spawn(&mut command).map_err(CaptureError::Spawn)
 }
 
-/// Waits for the end of a program; it is killed on every error and when the future is dropped.
-pub async fn finish(child: Leashed, deadline: Duration, limit: usize) -> Result<Captured, CaptureError> {
-    let mut printed = Printed::default();
-    let status = finish_into(child, deadline, limit, &mut printed).await?;
-    Ok(Captured { status, stdout: printed.stdout, stderr: printed.stderr })
+/// Waits for the exit of a program; it is killed on every error and when the future is dropped.
+///
+/// Errors: `TimedOut`, `OutputTooLarge`, `Io`.
+pub async fn wait_with_output(
+    child: ChildGuard,
+    timeout: Duration,
+    max_bytes: usize,
+) -> Result<Captured, CaptureError> {
+    let mut output = Output::default();
+    let status = wait_into(child, timeout, max_bytes, &mut output).await?;
+    Ok(Captured { status, stdout: output.stdout, stderr: output.stderr })
 }
 
-/// The same for one who wants to know what was printed whatever comes of it.
-pub async fn finish_into(
-    mut child: Leashed,
-    deadline: Duration,
-    limit: usize,
-    printed: &mut Printed,
+/// Does the same and leaves the output in `output` also on an error.
+///
+/// Errors: as [`wait_with_output`].
+pub async fn wait_into(
+    mut child: ChildGuard,
+    timeout: Duration,
+    max_bytes: usize,
+    output: &mut Output,
 ) -> Result<ExitStatus, CaptureError> {
-    let stdout = child.child().stdout().take().map(OwnedFd::from);
-    let stderr = child.child().stderr().take().map(OwnedFd::from);
+    let stdout = child.inner().stdout().take().map(OwnedFd::from);
+    let stderr = child.inner().stderr().take().map(OwnedFd::from);
 
-    let to_the_end = async {
-        let ended = async { child.ended().await.map_err(CaptureError::Io) };
-        let stdout = read(stdout, limit, &mut printed.stdout);
-        let stderr = read(stderr, limit, &mut printed.stderr);
-        let ((), (), status) = tokio::try_join!(stdout, stderr, ended)?;
+    let run = async {
+        let exit = async { child.wait().await.map_err(CaptureError::Io) };
+        let stdout = read(stdout, max_bytes, &mut output.stdout);
+        let stderr = read(stderr, max_bytes, &mut output.stderr);
+        let ((), (), status) = tokio::try_join!(stdout, stderr, exit)?;
         Ok(status)
     };
-    match tokio::time::timeout(deadline, to_the_end).await {
-        Ok(status) => status,
-        Err(_) => Err(CaptureError::TimedOut),
+    let result = tokio::time::timeout(timeout, run).await.unwrap_or(Err(CaptureError::TimedOut));
+    if result.is_err() {
+        child.kill().await;
     }
+    result
 }
 
-async fn read(pipe: Option<OwnedFd>, limit: usize, output: &mut Vec<u8>) -> Result<(), CaptureError> {
+async fn read(pipe: Option<OwnedFd>, max_bytes: usize, output: &mut Vec<u8>) -> Result<(), CaptureError> {
     let Some(pipe) = pipe else { return Ok(()) };
     let mut pipe = Receiver::from_owned_fd(pipe).map_err(CaptureError::Io)?;
     while pipe.read_buf(output).await.map_err(CaptureError::Io)? > 0 {
-        if output.len() > limit {
-            return Err(CaptureError::TooMuch);
+        if output.len() > max_bytes {
+            return Err(CaptureError::OutputTooLarge);
         }
     }
     Ok(())

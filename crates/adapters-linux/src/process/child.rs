@@ -1,88 +1,103 @@
-//! A child that does not outlive its owner's interest in it.
+//! A child process that does not outlive its owner.
 
+use std::fmt::{self, Display};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use process_wrap::std::{ChildWrapper, CommandWrap};
+use tokio::runtime::Handle;
 
 use super::pidfd::Pidfd;
-use crate::limits::KILL_DEADLINE;
+use crate::limits::KILL_TIMEOUT;
 
-/// A child that is killed and reaped when this is dropped, unless it ended or was let go before.
+/// A child process that is killed on drop, unless it exited or was [detached](Self::detach).
 ///
-/// The whole process group goes with it where the command was given one of its own.
-pub struct Leashed {
+/// Its process group or session is killed with it where the command was given one of its own. A drop sends the signal
+/// and does not wait; the process is then reaped in the background.
+pub struct ChildGuard {
     child: Box<dyn ChildWrapper>,
-    pidfd: Pidfd,
-    held: bool,
+    /// `None` once the process was reaped or detached.
+    pidfd: Option<Pidfd>,
 }
 
-impl Leashed {
-    /// Starts `command`; on an error nothing of it runs.
+impl ChildGuard {
+    /// Starts `command`; on an error no process is left.
+    ///
+    /// Errors: whatever the system reports.
     pub fn spawn(command: &mut CommandWrap) -> io::Result<Self> {
         let mut child = command.spawn()?;
-        let pidfd = Pidfd::open(child.id()).and_then(|pidfd| pidfd.ok_or_else(|| io::ErrorKind::NotFound.into()));
-        match pidfd {
-            Ok(pidfd) => Ok(Self { child, pidfd, held: true }),
-            Err(why) => {
+        match Pidfd::open(child.id()).and_then(|pidfd| pidfd.ok_or_else(|| io::ErrorKind::NotFound.into())) {
+            Ok(pidfd) => Ok(Self { child, pidfd: Some(pidfd) }),
+            Err(error) => {
                 let _ = child.start_kill();
                 let _ = child.wait();
-                Err(why)
+                Err(error)
             }
         }
     }
 
-    /// Returns its process id.
+    /// Returns its process ID.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Returns the child, to take its pipes.
-    pub fn child(&mut self) -> &mut dyn ChildWrapper {
+    pub fn inner(&mut self) -> &mut dyn ChildWrapper {
         self.child.as_mut()
     }
 
-    /// Waits for the child's own end, and ends what it left behind in its group.
-    pub async fn ended(&mut self) -> io::Result<ExitStatus> {
-        self.pidfd.ended().await?;
-        // Before the child is reaped, as its group's number could be another's afterwards.
-        let _ = self.child.start_kill();
-        let status = self.child.wait();
-        self.held = false;
-        status
-    }
-
-    /// Lets the child live on.
-    pub fn let_go(mut self) {
-        self.held = false;
-    }
-
-    /// Kills and reaps the child now.
-    pub fn kill(&mut self) {
-        if !std::mem::take(&mut self.held) {
-            return;
+    /// Waits for the exit of the child, then kills the rest of its group.
+    ///
+    /// Errors: whatever the system reports.
+    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+        if let Some(pidfd) = &self.pidfd {
+            pidfd.exited().await?;
+            // Before the child is reaped, since the number of its group may be reused afterwards.
+            let _ = self.child.start_kill();
         }
+        self.pidfd = None;
+        self.child.wait()
+    }
+
+    /// Lets the child run on.
+    pub fn detach(mut self) {
+        self.pidfd = None;
+    }
+
+    /// Kills the child and waits until it is gone.
+    pub async fn kill(&mut self) {
+        let Some(pidfd) = &self.pidfd else { return };
         let _ = self.child.start_kill();
-        if self.pidfd.block_until_ended(KILL_DEADLINE) {
+        if tokio::time::timeout(KILL_TIMEOUT, pidfd.exited()).await.is_ok() {
             let _ = self.child.wait();
         }
+        self.pidfd = None;
     }
 }
 
-impl Drop for Leashed {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
-        self.kill();
+        let Some(pidfd) = self.pidfd.take() else { return };
+        let _ = self.child.start_kill();
+        // Without a runtime, the kernel reaps it when this process exits.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                if pidfd.exited().await.is_ok() {
+                    pidfd.reap();
+                }
+            });
+        }
     }
 }
 
-/// Returns how a process ended, as in `exit code 1` or `signal 11 (SIGSEGV)`.
-pub fn in_words(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit code {code}"),
-        (None, Some(_)) => status.to_string().replacen("signal: ", "signal ", 1),
-        (None, None) => status.to_string(),
-    }
+/// Formats how a process exited, as in `exit code 1` or `signal 11 (SIGSEGV)`.
+pub fn display_status(status: ExitStatus) -> impl Display {
+    fmt::from_fn(move |f| match (status.code(), status.signal()) {
+        (Some(code), _) => write!(f, "exit code {code}"),
+        (None, Some(_)) => f.write_str(&status.to_string().replacen("signal: ", "signal ", 1)),
+        (None, None) => write!(f, "{status}"),
+    })
 }
 
 #[cfg(test)]
@@ -90,8 +105,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_exit_status_in_words_names_code_or_signal() {
-        assert_eq!(in_words(ExitStatus::from_raw(1 << 8)), "exit code 1");
-        assert_eq!(in_words(ExitStatus::from_raw(9)), "signal 9 (SIGKILL)");
+    fn test_display_status_names_code_or_signal() {
+        assert_eq!(display_status(ExitStatus::from_raw(1 << 8)).to_string(), "exit code 1");
+        assert_eq!(display_status(ExitStatus::from_raw(9)).to_string(), "signal 9 (SIGKILL)");
     }
 }

@@ -1,84 +1,88 @@
 //! The port [`Processes`] on Linux: pidfds and `/proc`.
 
+use std::io;
 use std::sync::OnceLock;
 use std::time::Duration;
-use std::{fs, io};
 
 use async_trait::async_trait;
 use maqet_domain::port::{ProcessError, Processes, Signal};
 use maqet_domain::vm::{BootId, ProcessIdentity};
 use rustix::io::Errno;
 
+use super::identity::Stat;
 use super::pidfd::Pidfd;
-use super::{boot_id, is_alive, reap, stat_of};
+use super::{boot_id, command_line, is_alive, read_stat, reap};
 
-/// Knows the processes of this kernel.
+/// The processes of this kernel.
 ///
-/// A process that ended and was never waited for is reaped in passing where it is a child of ours, so that a
-/// long-running program that starts VMs gathers no zombies.
+/// A dead child of this process is reaped when it is observed, so that a long-running program that starts VMs collects
+/// no zombies.
 #[derive(Debug, Default)]
 pub struct LinuxProcesses {
     boot: OnceLock<BootId>,
 }
 
 impl LinuxProcesses {
-    /// Makes one; it looks at nothing yet.
+    /// Creates it; nothing is read yet.
     pub const fn new() -> Self {
         Self { boot: OnceLock::new() }
     }
 
-    pub(super) fn boot(&self) -> &BootId {
+    fn boot(&self) -> &BootId {
         self.boot.get_or_init(boot_id)
     }
 
-    /// Returns a handle of exactly this process, or `None` if it is gone.
+    /// Opens exactly this process; `None` if it is gone.
     ///
-    /// The handle comes first and the comparison second: what was compared is then what the handle holds.
-    fn hold(&self, process: &ProcessIdentity) -> io::Result<Option<Pidfd>> {
+    /// The handle is opened before the comparison, so that it refers to the process that was compared.
+    fn open(&self, process: &ProcessIdentity) -> io::Result<Option<Pidfd>> {
         let Some(pidfd) = Pidfd::open(process.pid)? else {
             return Ok(None);
         };
         if is_alive(process, self.boot()) {
             return Ok(Some(pidfd));
         }
-        if stat_of(process.pid).is_some_and(|stat| stat.start_ticks == process.start_ticks) {
+        if self.stat(process).is_some() {
             pidfd.reap();
         }
         Ok(None)
+    }
+
+    /// Reads the state of exactly this process, alive or dead.
+    pub(super) fn stat(&self, process: &ProcessIdentity) -> Option<Stat> {
+        let is_same = |stat: &Stat| stat.start_ticks == process.start_ticks;
+        read_stat(process.pid).filter(|stat| process.boot_id == *self.boot() && is_same(stat))
     }
 }
 
 #[async_trait]
 impl Processes for LinuxProcesses {
     fn is_alive(&self, process: &ProcessIdentity) -> bool {
-        let lives = is_alive(process, self.boot());
-        if !lives {
+        let is_alive = is_alive(process, self.boot());
+        if !is_alive {
             reap(process, self.boot());
         }
-        lives
+        is_alive
     }
 
     fn is_frozen(&self, process: &ProcessIdentity) -> bool {
-        process.boot_id == *self.boot()
-            && stat_of(process.pid).is_some_and(|stat| stat.is_frozen() && stat.start_ticks == process.start_ticks)
+        self.stat(process).is_some_and(Stat::is_frozen)
     }
 
     fn is_ending(&self, process: &ProcessIdentity) -> bool {
-        process.boot_id == *self.boot()
-            && stat_of(process.pid).is_some_and(|stat| stat.is_ending() && stat.start_ticks == process.start_ticks)
+        self.stat(process).is_some_and(Stat::is_ending)
     }
 
     fn words(&self, process: &ProcessIdentity) -> Vec<String> {
-        let words = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
-        // Looked at afterwards: another process may have got the pid before.
+        let line = command_line(process.pid);
+        // Checked afterwards, since another process may have had the pid before.
         if !is_alive(process, self.boot()) {
             return Vec::new();
         }
-        // Each ends with a null byte.
-        words
-            .split_inclusive(|byte| *byte == 0)
-            .map(|word| word.strip_suffix(b"\0").unwrap_or(word))
-            .map(|word| String::from_utf8_lossy(word).into_owned())
+        let arguments = line.split_inclusive(|byte| *byte == 0);
+        arguments
+            .map(|argument| argument.strip_suffix(b"\0").unwrap_or(argument))
+            .map(|argument| String::from_utf8_lossy(argument).into_owned())
             .collect()
     }
 
@@ -87,8 +91,8 @@ impl Processes for LinuxProcesses {
     }
 
     async fn signal(&self, process: &ProcessIdentity, signal: Signal) -> Result<(), ProcessError> {
-        let failed = |why: io::Error| ProcessError::Failed { process: process.clone(), source: why.into() };
-        let Some(pidfd) = self.hold(process).map_err(failed)? else {
+        let failed = |error: io::Error| ProcessError::Failed { process: process.clone(), source: error.into() };
+        let Some(pidfd) = self.open(process).map_err(failed)? else {
             return Ok(());
         };
         let signal = match signal {
@@ -98,17 +102,17 @@ impl Processes for LinuxProcesses {
         match pidfd.signal(signal) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(Errno::PERM) => Err(ProcessError::NotPermitted { process: process.clone() }),
-            Err(why) => Err(failed(why.into())),
+            Err(error) => Err(failed(error.into())),
         }
     }
 
     async fn wait_gone(&self, process: &ProcessIdentity, patience: Duration) -> bool {
-        let pidfd = match self.hold(process) {
+        let pidfd = match self.open(process) {
             Ok(Some(pidfd)) => pidfd,
             Ok(None) => return true,
             Err(_) => return !self.is_alive(process),
         };
-        match tokio::time::timeout(patience, pidfd.ended()).await {
+        match tokio::time::timeout(patience, pidfd.exited()).await {
             Ok(_) => {
                 pidfd.reap();
                 true

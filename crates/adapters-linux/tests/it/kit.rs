@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-/// More than anything here takes on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than anything here takes on a busy host.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Runs a test's future on the one thread of the command line's runtime.
 pub(crate) fn wait<F: Future>(future: F) -> F::Output {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use maqet_adapters_linux::FileLocks;
 use maqet_domain::port::{LockError, LockName, Locks};
 
-use crate::kit::{PATIENCE, folder, wait};
+use crate::kit::{TIMEOUT, folder, wait};
 
 fn vm() -> LockName {
     LockName::Vm("0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11".parse().unwrap())
@@ -17,7 +17,7 @@ fn test_lock_in_use_names_its_holder() {
     wait(async {
         let folder = folder();
         let locks = FileLocks::new(folder.path().join("locks"));
-        let _held = locks.lock(&vm(), "start", PATIENCE).await.unwrap();
+        let _held = locks.lock(&vm(), "start", TIMEOUT).await.unwrap();
 
         let refused = locks.lock(&vm(), "stop", Duration::from_millis(30)).await.err().unwrap();
 
@@ -32,13 +32,13 @@ fn test_lock_released_is_acquired_by_waiter() {
     wait(async {
         let folder = folder();
         let locks = FileLocks::new(folder.path().join("locks"));
-        let held = locks.lock(&vm(), "start", PATIENCE).await.unwrap();
+        let held = locks.lock(&vm(), "start", TIMEOUT).await.unwrap();
 
         let release = async {
             tokio::task::yield_now().await;
             drop(held);
         };
-        let ((), second) = tokio::join!(release, async { locks.lock(&vm(), "stop", PATIENCE).await });
+        let ((), second) = tokio::join!(release, async { locks.lock(&vm(), "stop", TIMEOUT).await });
 
         assert!(second.is_ok());
         assert_eq!(locks.holder(&vm()).await.unwrap().operation, "stop");
@@ -51,9 +51,9 @@ fn test_held_lists_only_locks_in_use() {
         let folder = folder();
         let locks = FileLocks::new(folder.path().join("locks"));
         let other = LockName::Vm("1d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11".parse().unwrap());
-        drop(locks.lock(&other, "stop", PATIENCE).await.unwrap());
+        drop(locks.lock(&other, "stop", TIMEOUT).await.unwrap());
         let before = locks.held().await;
-        let _held = locks.lock(&vm(), "start", PATIENCE).await.unwrap();
+        let _held = locks.lock(&vm(), "start", TIMEOUT).await.unwrap();
 
         let held = locks.held().await;
 
@@ -69,7 +69,7 @@ fn test_holder_of_free_lock_is_none() {
         let folder = folder();
         let locks = FileLocks::new(folder.path().join("locks"));
         assert_eq!(locks.holder(&vm()).await, None);
-        drop(locks.lock(&vm(), "start", PATIENCE).await.unwrap());
+        drop(locks.lock(&vm(), "start", TIMEOUT).await.unwrap());
 
         assert_eq!(locks.holder(&vm()).await, None);
     });
@@ -80,7 +80,7 @@ fn test_holder_with_empty_note_is_unknown() {
     wait(async {
         let folder = folder();
         let locks = FileLocks::new(folder.path().join("locks"));
-        let held = locks.lock(&vm(), "start", PATIENCE).await.unwrap();
+        let held = locks.lock(&vm(), "start", TIMEOUT).await.unwrap();
         let file = std::fs::read_dir(folder.path().join("locks")).unwrap().next().unwrap().unwrap().path();
         for left in ["", "{\"pid\": 1"] {
             std::fs::write(&file, left).unwrap();
@@ -101,7 +101,7 @@ fn test_holder_without_note_is_found_by_its_process() {
     wait(async {
         let folder = folder();
         let locks = FileLocks::new(folder.path().join("locks"));
-        drop(locks.lock(&vm(), "start", PATIENCE).await.unwrap());
+        drop(locks.lock(&vm(), "start", TIMEOUT).await.unwrap());
         let path = std::fs::read_dir(folder.path().join("locks")).unwrap().next().unwrap().unwrap().path();
         let file = std::fs::File::open(path).unwrap();
         file.lock().unwrap();
@@ -140,7 +140,7 @@ fn test_lock_of_killed_holder_is_free() {
     wait(async {
         let folder = folder();
         let locks = FileLocks::new(folder.path().join("locks"));
-        drop(locks.lock(&vm(), "start", PATIENCE).await.unwrap());
+        drop(locks.lock(&vm(), "start", TIMEOUT).await.unwrap());
         let file = std::fs::read_dir(folder.path().join("locks")).unwrap().next().unwrap().unwrap().path();
         let note = r#"{"pid": 1, "operation": "start", "since": "2024-01-01T00:00:00Z",
             "process": {"pid": 1, "start_ticks": 999999999, "boot_id": "gone"}}"#;
@@ -158,7 +158,7 @@ fn test_lock_of_killed_holder_is_free() {
         let seen = locks.holder(&vm()).await.is_some();
 
         kill_with_children(&mut other);
-        let taken = locks.lock(&vm(), "stop", PATIENCE).await;
+        let taken = locks.lock(&vm(), "stop", TIMEOUT).await;
 
         assert!(refused && seen);
         assert!(taken.is_ok());

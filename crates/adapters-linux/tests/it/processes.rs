@@ -7,7 +7,7 @@ use maqet_adapters_linux::LinuxProcesses;
 use maqet_domain::port::{Processes, Signal};
 use maqet_domain::vm::{BootId, ProcessIdentity};
 
-use crate::kit::{PATIENCE, wait};
+use crate::kit::{TIMEOUT, wait};
 
 /// A process that ends with its test.
 struct Sleeper(Child);
@@ -49,7 +49,7 @@ fn check_stranger(change: impl FnOnce(ProcessIdentity) -> ProcessIdentity) {
         processes.signal(&recorded, Signal::Kill).await.unwrap();
 
         assert!(!processes.is_alive(&recorded));
-        assert!(processes.wait_gone(&recorded, PATIENCE).await);
+        assert!(processes.wait_gone(&recorded, TIMEOUT).await);
         assert!(stranger.lives());
     });
 }
@@ -70,7 +70,7 @@ fn test_signal_recorded_process_ends_it() {
 
         processes.signal(&process, Signal::Term).await.unwrap();
 
-        assert!(processes.wait_gone(&process, PATIENCE).await);
+        assert!(processes.wait_gone(&process, TIMEOUT).await);
         assert!(!processes.is_alive(&process));
     });
 }
@@ -111,7 +111,7 @@ fn test_is_alive_zombie_is_dead() {
         let process = ProcessIdentity { pid, start_ticks, ..parent.identity() };
         let processes = LinuxProcesses::new();
 
-        assert!(processes.wait_gone(&process, PATIENCE).await);
+        assert!(processes.wait_gone(&process, TIMEOUT).await);
 
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
         assert!(stat.contains(") Z "), "{stat}");
@@ -142,7 +142,7 @@ fn test_wait_gone_returns_after_last_thread_ended() {
             let is_zombie = |stat: &String| stat.contains(") Z ");
             while !std::fs::read_to_string(format!("/proc/{}/stat", process.pid)).is_ok_and(|stat| is_zombie(&stat)) {}
 
-            assert!(processes.wait_gone(&process, PATIENCE).await);
+            assert!(processes.wait_gone(&process, TIMEOUT).await);
             assert!(threads(process.pid) <= 1, "threads of it are left");
             assert!(!processes.is_alive(&process));
         }

@@ -1,4 +1,4 @@
-//! What `--version` said, remembered across processes: asking takes QEMU 20 to 30 ms.
+//! The versions of QEMU binaries, cached across processes: `--version` takes 20 to 30 ms.
 
 use std::fs;
 use std::io::Read;
@@ -10,18 +10,18 @@ use maqet_adapters_linux::private_file::private_folder;
 use maqet_domain::qemu::QemuVersion;
 use serde::{Deserialize, Serialize};
 
-/// A remembered version is some 200 bytes; a file much larger is none of ours.
-const ENTRY_BYTES: u64 = 8 << 10;
+/// The largest entry that is read; one has about 200 bytes.
+const MAX_ENTRY_BYTES: u64 = 8 << 10;
 
-/// Remembers versions in a folder, a file for each binary.
+/// Versions in a folder, with a file for each binary.
 ///
-/// A file that is missing, broken or somebody else's is as good as none: the binary is asked again.
+/// A file that is missing, corrupt or writable by other users is ignored, and the binary is run again.
 #[derive(Debug)]
 pub(super) struct VersionCache {
     folder: PathBuf,
 }
 
-/// Tells one state of a binary from every other: an update changes at least one of these.
+/// Identifies one state of a binary: an update changes at least one of the fields.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stamp {
     path: PathBuf,
@@ -43,11 +43,11 @@ impl VersionCache {
         Self { folder }
     }
 
-    /// Returns what tells this state of the binary at `path`.
+    /// Identifies the current state of the binary at `path`.
     pub(super) fn stamp(path: &Path) -> Option<Stamp> {
         let path = path.canonicalize().ok()?;
         let found = path.metadata().ok()?;
-        // A script runs something else, whose update would not show here.
+        // A script runs another program, whose update would not be noticed.
         let mut magic = [0; 4];
         fs::File::open(&path).ok()?.read_exact(&mut magic).ok()?;
         (&magic == b"\x7fELF").then(|| Stamp {
@@ -63,15 +63,15 @@ impl VersionCache {
     pub(super) fn get(&self, stamp: &Stamp) -> Option<QemuVersion> {
         let path = self.file(stamp);
         let found = fs::symlink_metadata(&path).ok()?;
-        let ours = found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0;
-        if !found.is_file() || !ours || found.size() > ENTRY_BYTES {
+        let is_private = found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0;
+        if !found.is_file() || !is_private || found.size() > MAX_ENTRY_BYTES {
             return None;
         }
         let entry: Entry = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
         (entry.stamp == *stamp).then_some(entry.version)
     }
 
-    /// Remembers a version; where that is not possible, the binary is asked again the next time.
+    /// Caches a version; if that fails, the binary is run again next time.
     pub(super) fn put(&self, stamp: Stamp, version: QemuVersion) {
         let path = self.file(&stamp);
         let Ok(content) = serde_json::to_vec(&Entry { stamp, version }) else { return };
@@ -83,7 +83,7 @@ impl VersionCache {
     }
 }
 
-/// FNV-1a: a short name for a path; what the file says of itself decides, not its name.
+/// FNV-1a: a short name for a path; the content of the file decides, not its name.
 fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
@@ -101,22 +101,22 @@ mod tests {
     }
 
     #[test]
-    fn test_version_cache_remembers_until_the_binary_changes() {
+    fn test_version_cache_hits_until_binary_changes() {
         let folder = tempfile::tempdir().unwrap();
         let cache = VersionCache::new(folder.path().join("cache"));
         let path = binary(folder.path(), "one");
         cache.put(VersionCache::stamp(&path).unwrap(), VERSION);
 
-        let remembered = cache.get(&VersionCache::stamp(&path).unwrap());
+        let cached = cache.get(&VersionCache::stamp(&path).unwrap());
         binary(folder.path(), "three");
         let after_update = cache.get(&VersionCache::stamp(&path).unwrap());
 
-        assert_eq!(remembered, Some(VERSION));
+        assert_eq!(cached, Some(VERSION));
         assert_eq!(after_update, None);
     }
 
     #[test]
-    fn test_version_cache_broken_file_is_ignored_and_replaced() {
+    fn test_version_cache_corrupt_file_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let cache = VersionCache::new(folder.path().join("cache"));
         let stamp = VersionCache::stamp(&binary(folder.path(), "one")).unwrap();
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn test_version_cache_script_is_never_remembered() {
+    fn test_version_cache_script_is_not_cached() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("qemu");
         fs::write(&path, "#!/bin/sh\nexec qemu-system-x86_64 \"$@\"\n").unwrap();

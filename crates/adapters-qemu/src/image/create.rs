@@ -1,4 +1,4 @@
-//! Makes images that appear whole under their name or not at all.
+//! Creates images that appear under their name complete or not at all.
 
 use std::ffi::OsString;
 use std::io;
@@ -11,14 +11,14 @@ use maqet_domain::storage::{Backing, ImagePlan};
 use maqet_fault_points::FaultPoint;
 
 use super::info::info;
-use super::tool::{Tool, Tools, absolute, failed};
-use crate::limits::IMAGE_CREATE_DEADLINE;
+use super::tool::{Tool, Tools, absolute, io_error};
+use crate::limits::IMAGE_CREATE_TIMEOUT;
 
-const ACTION: &str = "make";
+const ACTION: &str = "create";
 
-/// Makes the image of `plan`; one that is there already is kept.
+/// Creates the image of `plan`; an existing one is kept.
 pub(super) async fn create(tools: &Tools, plan: &ImagePlan) -> Result<(), ImageError> {
-    let tool = Tool::find(tools, ACTION, &plan.path, IMAGE_CREATE_DEADLINE)?;
+    let tool = Tool::find(tools, ACTION, &plan.path, IMAGE_CREATE_TIMEOUT)?;
     let image = PathBuf::from(tool.image());
     if image.exists() {
         return Ok(());
@@ -29,67 +29,66 @@ pub(super) async fn create(tools: &Tools, plan: &ImagePlan) -> Result<(), ImageE
         None => None,
     };
 
-    let mut before: Vec<OsString> = vec!["-f".into(), plan.format.clone().into()];
+    let mut options: Vec<OsString> = vec!["-f".into(), plan.format.clone().into()];
     if let Some((file, format)) = backing {
-        before.extend(["-b".into(), file.into_os_string(), "-F".into(), format.into()]);
+        options.extend(["-b".into(), file.into_os_string(), "-F".into(), format.into()]);
     }
     let size = plan.size.map(|size| size.bytes().to_string().into());
-    write_whole(&tool, "create", before, size, &image).await
+    run_atomically(&tool, "create", options, size, &image).await
 }
 
-/// Makes a qcow2 with the content of another image; one that is there already is kept.
+/// Creates a qcow2 with the content of another image; an existing one is kept.
 pub(super) async fn convert(tools: &Tools, from: &Path, from_format: &str, to: &Path) -> Result<(), ImageError> {
-    let tool = Tool::find(tools, ACTION, to, IMAGE_CREATE_DEADLINE)?;
+    let tool = Tool::find(tools, ACTION, to, IMAGE_CREATE_TIMEOUT)?;
     let image = PathBuf::from(tool.image());
     if image.exists() {
         return Ok(());
     }
-    let from = absolute(from).map_err(|why| failed("find", from, why))?;
+    let from = absolute(from).map_err(|error| io_error("find", from, error))?;
     if !from.exists() {
         return Err(ImageError::Missing { path: from });
     }
-    let before = vec!["-f".into(), from_format.into(), "-O".into(), "qcow2".into(), from.into_os_string()];
-    write_whole(&tool, "convert", before, None, &image).await
+    let options = vec!["-f".into(), from_format.into(), "-O".into(), "qcow2".into(), from.into_os_string()];
+    run_atomically(&tool, "convert", options, None, &image).await
 }
 
-/// Runs `qemu-img` on a temporary name, in a folder that is made if it is missing, and gives the file its own name once
-/// it is whole.
-async fn write_whole(
+/// Runs `qemu-img` on a temporary name, in a folder that is created if it is missing, and publishes the complete file.
+async fn run_atomically(
     tool: &Tool<'_>,
     command: &'static str,
-    before: Vec<OsString>,
-    after: Option<OsString>,
+    options: Vec<OsString>,
+    size: Option<OsString>,
     image: &Path,
 ) -> Result<(), ImageError> {
     let folder = folder_of(image)?;
     if !folder.exists() {
-        private_folder(folder).map_err(|why| failed("make the folder", folder, why))?;
+        private_folder(folder).map_err(|error| io_error("create the folder", folder, error))?;
     }
-    let file = AtomicFile::create(image).map_err(|why| failed(ACTION, image, why))?;
+    let file = AtomicFile::create(image).map_err(|error| io_error(ACTION, image, error))?;
     tool.faults().reach(FaultPoint::ImageReserved);
-    let mut words = before;
-    words.push(file.temporary().as_os_str().to_owned());
-    words.extend(after);
-    tool.run([command, "-q"], words).await.map_err(|why| as_of_the_image(why, file.temporary(), image))?;
+    let mut arguments = options;
+    arguments.push(file.temporary().as_os_str().to_owned());
+    arguments.extend(size);
+    tool.run([command, "-q"], arguments).await.map_err(|error| about_image(error, file.temporary(), image))?;
 
     tool.faults().reach(FaultPoint::ImageWritten);
-    let published = file.publish();
+    let result = file.publish();
     tool.faults().reach(FaultPoint::ImageNamed);
-    match published {
+    match result {
         Ok(()) => Ok(()),
-        Err(why) if why.kind() == io::ErrorKind::AlreadyExists && image.exists() => Ok(()),
-        Err(why) => Err(failed(ACTION, image, why)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && image.exists() => Ok(()),
+        Err(error) => Err(io_error(ACTION, image, error)),
     }
 }
 
 fn folder_of(image: &Path) -> Result<&Path, ImageError> {
-    image.parent().ok_or_else(|| failed(ACTION, image, io::ErrorKind::InvalidInput.into()))
+    image.parent().ok_or_else(|| io_error(ACTION, image, io::ErrorKind::InvalidInput.into()))
 }
 
-/// Returns where the backing file is and its format, which newer `qemu-img` insist on.
+/// Returns the path of the backing file and its format, which newer versions of `qemu-img` require.
 async fn resolve(tools: &Tools, backing: &Backing, folder: &Path) -> Result<(PathBuf, String), ImageError> {
-    // QEMU, too, reads a relative backing file from the folder of its overlay.
-    let file = absolute(&folder.join(&backing.file)).map_err(|why| failed("find", &backing.file, why))?;
+    // QEMU, too, resolves a relative backing file from the folder of its overlay.
+    let file = absolute(&folder.join(&backing.file)).map_err(|error| io_error("find", &backing.file, error))?;
     if !file.exists() {
         return Err(ImageError::Missing { path: file });
     }
@@ -100,9 +99,9 @@ async fn resolve(tools: &Tools, backing: &Backing, folder: &Path) -> Result<(Pat
     Ok((file, format))
 }
 
-/// Speaks of the image where `qemu-img` speaks of the file it becomes.
-fn as_of_the_image(why: ImageError, partial: &Path, image: &Path) -> ImageError {
-    match why {
+/// Replaces the temporary path in an error by that of the image.
+fn about_image(error: ImageError, partial: &Path, image: &Path) -> ImageError {
+    match error {
         ImageError::Refused { action, path, last_words } => {
             let last_words = last_words.replace(&*partial.to_string_lossy(), &image.to_string_lossy());
             ImageError::Refused { action, path, last_words }

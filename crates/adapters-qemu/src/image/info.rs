@@ -1,4 +1,4 @@
-//! What an image tells of itself: `qemu-img info --output=json`, typed.
+//! The properties of an image: `qemu-img info --output=json`, typed.
 
 use std::path::Path;
 
@@ -9,24 +9,24 @@ use maqet_domain::snapshot::ImageSnapshot;
 use serde::Deserialize;
 
 use super::tool::{Tool, Tools};
-use crate::limits::IMAGE_INFO_DEADLINE;
+use crate::limits::IMAGE_INFO_TIMEOUT;
 
 const ACTION: &str = "read";
 
-/// Reads an image, also one that a machine has open (`-U`).
+/// Reads the properties of an image, also while a VM uses it (`-U`).
 pub(super) async fn info(tools: &Tools, path: &Path) -> Result<ImageInfo, ImageError> {
-    let tool = Tool::find(tools, ACTION, path, IMAGE_INFO_DEADLINE)?;
+    let tool = Tool::find(tools, ACTION, path, IMAGE_INFO_TIMEOUT)?;
     if !path.exists() {
         return Err(ImageError::Missing { path: path.to_owned() });
     }
     let printed = tool.run(["info", "-U", "--output=json"], [tool.image()]).await?;
-    parse(&printed).map_err(|why| tool.refusal(format!("qemu-img printed what cannot be read: {why}")))
+    parse(&printed).map_err(|error| tool.refusal(format!("invalid output of qemu-img: {error}")))
 }
 
-/// Reads what `qemu-img info` printed; for fuzzing, which sees no private item.
+/// Parses the output of `qemu-img info`, for fuzzing.
 #[cfg(feature = "fuzzing")]
 pub fn read_image_info(printed: &[u8]) -> Result<ImageInfo, String> {
-    parse(printed).map_err(|why| why.to_string())
+    parse(printed).map_err(|error| error.to_string())
 }
 
 #[derive(Deserialize)]
@@ -69,7 +69,7 @@ impl PrintedSnapshot {
         ImageSnapshot {
             id: self.id,
             name: self.name,
-            // A date no calendar has comes from a broken image; it is no reason not to list it.
+            // An impossible date in a corrupt image must not hide the snapshot.
             created_at: Timestamp::new(self.date_sec, self.date_nsec).unwrap_or(Timestamp::UNIX_EPOCH),
             vm_state_bytes: self.vm_state_size,
             vm_clock_nanos: self.vm_clock_sec.saturating_mul(1_000_000_000).saturating_add(self.vm_clock_nsec),
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_info_of_7_2_is_read_with_snapshots_in_order_of_their_ids() {
+    fn test_parse_output_of_7_2_sorts_snapshots_by_id() {
         let printed = br#"{
             "snapshots": [
                 {"icount": 0, "vm-clock-nsec": 7, "name": "b", "date-sec": 1795467665, "date-nsec": 939380000,
@@ -107,14 +107,14 @@ mod tests {
     }
 
     #[test]
-    fn test_info_without_snapshots_has_none() {
+    fn test_parse_without_snapshots_has_none() {
         let info = parse(br#"{"virtual-size": 1, "format": "raw", "actual-size": 0}"#).unwrap();
 
         assert_eq!(info.snapshots, []);
     }
 
     #[test]
-    fn test_info_nonsense_is_an_error() {
+    fn test_parse_invalid_output_is_an_error() {
         assert!(parse(b"").is_err());
         assert!(parse(b"{}").is_err());
         assert!(parse(br#"{"virtual-size": -1, "format": "raw"}"#).is_err());
@@ -122,7 +122,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn test_info_any_bytes_never_panic(printed in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn test_parse_any_bytes_do_not_panic(printed in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = parse(&printed);
         }
     }

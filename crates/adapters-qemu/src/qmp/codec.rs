@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use crate::limits::{QMP_DEPTH, QMP_REASON_BYTES, QMP_TEXT_BYTES, QMP_TOKENS, QUOTED_CHARS};
+use crate::limits::{MAX_QMP_DEPTH, MAX_QMP_REASON_BYTES, MAX_QMP_TEXT_BYTES, MAX_QMP_TOKENS, MAX_QUOTED_CHARS};
 
 /// The capability to take commands out of band (`docs/interop/qmp-spec.txt`, QEMU 7.2).
 pub(super) const OOB: &str = "oob";
@@ -151,8 +151,8 @@ fn reason(description: String) -> String {
 }
 
 fn short(mut text: String) -> String {
-    if text.len() > QMP_REASON_BYTES {
-        text.truncate(text.floor_char_boundary(QMP_REASON_BYTES));
+    if text.len() > MAX_QMP_REASON_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_QMP_REASON_BYTES));
         text.push('…');
     }
     text
@@ -161,7 +161,7 @@ fn short(mut text: String) -> String {
 /// Returns the beginning of a line, harmless to show.
 pub(super) fn quoted(line: &str) -> String {
     let line = line.trim();
-    let mut short: String = line.chars().take(QUOTED_CHARS).flat_map(char::escape_debug).collect();
+    let mut short: String = line.chars().take(MAX_QUOTED_CHARS).flat_map(char::escape_debug).collect();
     if short.len() < line.len() {
         short.push('…');
     }
@@ -203,7 +203,7 @@ pub(super) fn encode(band: Band, execute: &str, arguments: &Map<String, Value>, 
 /// Returns what there is too much of in a command for QEMU to read it.
 pub(super) fn too_much(execute: &str, arguments: &Map<String, Value>) -> Option<&'static str> {
     // The command's own object, with its name and its id.
-    let mut room = Room { depth: QMP_DEPTH - 1, tokens: QMP_TOKENS - 16, text: QMP_TEXT_BYTES };
+    let mut room = Room { depth: MAX_QMP_DEPTH - 1, tokens: MAX_QMP_TOKENS - 16, text: MAX_QMP_TEXT_BYTES };
     room.take_text(execute).and_then(|()| room.take_object(arguments)).err()
 }
 

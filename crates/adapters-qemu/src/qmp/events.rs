@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use maqet_domain::port::SessionEvent;
 use maqet_domain::qmp::QmpEvent;
 
-use crate::limits::{QMP_EVENT_BYTES, QMP_EVENTS_HELD};
+use crate::limits::{MAX_QMP_EVENT_BYTES, MAX_QMP_EVENTS};
 
 /// Events in the order they came, in bounded memory; what was dropped is counted.
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ impl EventQueue {
     pub(super) fn push(&mut self, line: Box<[u8]>) {
         self.bytes += line.len();
         self.lines.push_back(line);
-        while self.lines.len() > QMP_EVENTS_HELD || self.bytes > QMP_EVENT_BYTES {
+        while self.lines.len() > MAX_QMP_EVENTS || self.bytes > MAX_QMP_EVENT_BYTES {
             let Some(oldest) = self.lines.pop_front() else { break };
             self.bytes -= oldest.len();
             self.missed += 1;
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn test_event_queue_flood_keeps_the_newest_and_counts_the_others() {
         let mut queue = EventQueue::default();
-        (0..QMP_EVENTS_HELD + 7).for_each(|number| queue.push(event(number, 0)));
+        (0..MAX_QMP_EVENTS + 7).for_each(|number| queue.push(event(number, 0)));
 
         let first = queue.take();
 
@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn test_event_queue_large_events_are_bounded_by_their_size() {
         let mut queue = EventQueue::default();
-        (0..5).for_each(|number| queue.push(event(number, QMP_EVENT_BYTES / 3)));
+        (0..5).for_each(|number| queue.push(event(number, MAX_QMP_EVENT_BYTES / 3)));
 
         assert_eq!(queue.take(), Some(SessionEvent::Missed(3)));
         assert_eq!([name(queue.take()), name(queue.take())], ["E3", "E4"]);

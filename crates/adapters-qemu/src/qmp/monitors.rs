@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use maqet_adapters_linux::limits::in_millis;
+use maqet_adapters_linux::limits::round_to_millis;
 use maqet_adapters_linux::pause;
 use maqet_domain::port::{MainLoop, MonitorSession, Monitors, SessionEvent};
 use maqet_domain::qmp::RunState;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::QmpSession;
 use super::queue::{Turn, try_turn, turn};
-use crate::limits::{GREETING_DEADLINE, SESSION_GREETING, SILENCE_TELLS};
+use crate::limits::{GREETING_TIMEOUT, MIN_CONCLUSIVE_SILENCE, SESSION_GREETING_TIMEOUT};
 
 /// The monitors of QEMU.
 ///
@@ -38,7 +38,7 @@ impl Monitors for QemuMonitors {
             Err(error) => return Err(QmpError::MonitorUnavailable { socket, source: error.into() }),
         };
         let queued = started.elapsed();
-        let mut session = match QmpSession::connect_until(&socket, until, GREETING_DEADLINE).await {
+        let mut session = match QmpSession::connect_until(&socket, until, GREETING_TIMEOUT).await {
             Err(error) if is_queue_to_blame(&error, queued) => return Err(queue_timed_out(started, timeout)),
             connected => connected.map_err(|error| unless_too_short(error, timeout))?,
         };
@@ -89,7 +89,7 @@ impl Monitors for QemuMonitors {
     async fn session(&self, paths: &RunPaths, timeout: Duration) -> Result<Box<dyn MonitorSession>, QmpError> {
         let started = Instant::now();
         let until = started + timeout;
-        let share = (timeout / 3).min(SESSION_GREETING);
+        let share = (timeout / 3).min(SESSION_GREETING_TIMEOUT);
         loop {
             let (mut in_use, mut not_greeted) = (0, None);
             for role in [MonitorRole::SessionOne, MonitorRole::SessionTwo] {
@@ -111,7 +111,7 @@ impl Monitors for QemuMonitors {
             if Instant::now() >= until {
                 let error = not_greeted.map(|error| unless_too_short(error, timeout));
                 let error = error.filter(|error| in_use == 0 || matches!(error, QmpError::ConnectTimedOut));
-                return Err(error.unwrap_or(QmpError::SessionsInUse { after: in_millis(started.elapsed()) }));
+                return Err(error.unwrap_or(QmpError::SessionsInUse { after: round_to_millis(started.elapsed()) }));
             }
             pause().await;
         }
@@ -141,14 +141,14 @@ impl MonitorSession for HeldSession {
 
 /// Makes the error of a command that used up its time in the queue.
 fn queue_timed_out(started: Instant, timeout: Duration) -> QmpError {
-    unless_too_short(QmpError::QueueTimedOut { after: in_millis(started.elapsed()) }, timeout)
+    unless_too_short(QmpError::QueueTimedOut { after: round_to_millis(started.elapsed()) }, timeout)
 }
 
 /// Returns whether a connection failed because the queue left too little time for it.
 fn is_queue_to_blame(error: &QmpError, queued: Duration) -> bool {
     match error {
-        QmpError::GreetingTimedOut { after, .. } => *after < queued && *after < GREETING_DEADLINE,
-        QmpError::Unresponsive { after, .. } => *after < queued && *after < SILENCE_TELLS,
+        QmpError::GreetingTimedOut { after, .. } => *after < queued && *after < GREETING_TIMEOUT,
+        QmpError::Unresponsive { after, .. } => *after < queued && *after < MIN_CONCLUSIVE_SILENCE,
         _ => false,
     }
 }
@@ -158,7 +158,7 @@ fn is_queue_to_blame(error: &QmpError, queued: Duration) -> bool {
 fn unless_too_short(error: QmpError, timeout: Duration) -> QmpError {
     match error {
         QmpError::GreetingTimedOut { .. } | QmpError::Unresponsive { .. } | QmpError::QueueTimedOut { .. }
-            if timeout < SILENCE_TELLS =>
+            if timeout < MIN_CONCLUSIVE_SILENCE =>
         {
             QmpError::ConnectTimedOut
         }
@@ -226,6 +226,6 @@ mod tests {
 
     #[test]
     fn test_queue_timed_out_with_enough_time_blames_queue() {
-        assert!(matches!(queue_timed_out(Instant::now(), SILENCE_TELLS), QmpError::QueueTimedOut { .. }));
+        assert!(matches!(queue_timed_out(Instant::now(), MIN_CONCLUSIVE_SILENCE), QmpError::QueueTimedOut { .. }));
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use maqet_adapters_linux::limits::in_millis;
+use maqet_adapters_linux::limits::round_to_millis;
 use maqet_domain::port::{MainLoop, SessionEvent};
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use serde_json::{Map, Value, json};
@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::codec::{Band, Decoder, Message, OOB, encode, quoted, too_much};
 use super::events::EventQueue;
 use super::wire::Wire;
-use crate::limits::{GREETING_DEADLINE, QMP_LINE_BYTES, QMP_LOOKS_IN_A_ROW, QMP_READ_BYTES, QMP_UNANSWERED};
+use crate::limits::{GREETING_TIMEOUT, MAX_QMP_LINE_BYTES, MAX_QMP_POLLS_IN_A_ROW, MAX_QMP_UNANSWERED, QMP_READ_BYTES};
 
 const NEGOTIATION: &str = "qmp_capabilities";
 
@@ -20,10 +20,10 @@ const NEGOTIATION: &str = "qmp_capabilities";
 const NEGOTIATION_ID: u64 = 0;
 
 /// What QEMU answers out of band and without doing anything (5.2 and later; older ones refuse it out of band as well).
-const SIGN_OF_LIFE: &str = "query-yank";
+const PING_COMMAND: &str = "query-yank";
 
 /// What the main loop answers without doing anything.
-const MAIN_LOOP_SIGN: &str = "query-version";
+const MAIN_LOOP_PING: &str = "query-version";
 
 /// A session with a monitor: it greeted, and takes commands one after the other.
 ///
@@ -70,7 +70,7 @@ impl QmpSession {
     /// Errors: `NoMonitor` when nobody listens, `NoGreeting` when another client has the monitor, `Blocked` when QEMU
     /// greets and then keeps silent, `Closed`, `Garbled`, `Refused`.
     pub async fn connect(socket: &Path, deadline: Duration) -> Result<Self, QmpError> {
-        Self::connect_until(socket, Instant::now() + deadline, GREETING_DEADLINE).await
+        Self::connect_until(socket, Instant::now() + deadline, GREETING_TIMEOUT).await
     }
 
     /// Does the same, with a limit of its own on the greeting.
@@ -78,13 +78,13 @@ impl QmpSession {
         let started = Instant::now();
         let greeted_by = until.min(started + greeting);
         let no_greeting =
-            || QmpError::GreetingTimedOut { socket: socket.to_owned(), after: in_millis(started.elapsed()) };
+            || QmpError::GreetingTimedOut { socket: socket.to_owned(), after: round_to_millis(started.elapsed()) };
 
         let wire = match timeout_at(greeted_by, Wire::connect(socket)).await {
             Ok(Ok(wire)) => wire,
             Ok(Err(why)) => return Err(QmpError::MonitorUnavailable { socket: socket.to_owned(), source: why.into() }),
             // Nobody took us: as many wait as the socket lets.
-            Err(_) => return Err(QmpError::QueueTimedOut { after: in_millis(started.elapsed()) }),
+            Err(_) => return Err(QmpError::QueueTimedOut { after: round_to_millis(started.elapsed()) }),
         };
         let mut session = Self::over(wire);
         match session.message(greeted_by).await {
@@ -103,7 +103,7 @@ impl QmpSession {
         match session.ask(NEGOTIATION, &wanted, until).await {
             Ok(_) => Ok(session),
             Err(QmpError::TimedOut { command, .. }) => {
-                Err(QmpError::Unresponsive { command, after: in_millis(started.elapsed()) })
+                Err(QmpError::Unresponsive { command, after: round_to_millis(started.elapsed()) })
             }
             Err(other) => Err(other),
         }
@@ -112,7 +112,7 @@ impl QmpSession {
     fn over(wire: Wire) -> Self {
         Self {
             wire,
-            decoder: Decoder::new(QMP_LINE_BYTES),
+            decoder: Decoder::new(MAX_QMP_LINE_BYTES),
             next: NEGOTIATION_ID,
             line: Vec::with_capacity(256),
             sent: 0,
@@ -175,8 +175,8 @@ impl QmpSession {
         if self.flush(until).await.is_err() {
             return MainLoop::Silent;
         }
-        let main = (self.unanswered.len() < QMP_UNANSWERED).then(|| self.write(Band::In, MAIN_LOOP_SIGN, &none));
-        let own = self.takes_oob.then(|| self.write(Band::OutOf, SIGN_OF_LIFE, &none));
+        let main = (self.unanswered.len() < MAX_QMP_UNANSWERED).then(|| self.write(Band::In, MAIN_LOOP_PING, &none));
+        let own = self.takes_oob.then(|| self.write(Band::OutOf, PING_COMMAND, &none));
         let mut lives = false;
         if self.flush(until).await.is_err() {
             return MainLoop::Silent;
@@ -200,14 +200,15 @@ impl QmpSession {
             return Err(QmpError::CommandTooLarge { command: execute.to_owned(), reason });
         }
         let started = Instant::now();
-        let blocked = || QmpError::Unresponsive { command: execute.to_owned(), after: in_millis(started.elapsed()) };
+        let blocked =
+            || QmpError::Unresponsive { command: execute.to_owned(), after: round_to_millis(started.elapsed()) };
         // What was left of others is sent first, and nothing is added to a line that nobody reads.
         match self.flush(until).await {
             Ok(()) => {}
             Err(NoMessage::Late) => return Err(blocked()),
             Err(other) => return Err(other.into_error(execute, started)),
         }
-        while self.unanswered.len() >= QMP_UNANSWERED {
+        while self.unanswered.len() >= MAX_QMP_UNANSWERED {
             match self.message(until).await {
                 Ok(message) => drop(self.sort(message)),
                 Err(NoMessage::Late) => return Err(blocked()),
@@ -292,7 +293,7 @@ impl QmpSession {
     async fn message(&mut self, until: Instant) -> Result<Message, NoMessage> {
         loop {
             self.looks = self.looks.wrapping_add(1);
-            if self.looks.is_multiple_of(QMP_LOOKS_IN_A_ROW) {
+            if self.looks.is_multiple_of(MAX_QMP_POLLS_IN_A_ROW) {
                 tokio::task::yield_now().await;
             }
             if let Some(message) = self.decoder.next().map_err(|why| NoMessage::Garbled(why.to_string()))? {
@@ -320,7 +321,7 @@ impl Refusal {
 impl NoMessage {
     fn into_error(self, command: &str, started: Instant) -> QmpError {
         match self {
-            Self::Late => QmpError::TimedOut { command: command.to_owned(), after: in_millis(started.elapsed()) },
+            Self::Late => QmpError::TimedOut { command: command.to_owned(), after: round_to_millis(started.elapsed()) },
             Self::End => QmpError::ConnectionClosed { command: command.to_owned() },
             Self::Garbled(detail) => QmpError::InvalidResponse { detail },
         }

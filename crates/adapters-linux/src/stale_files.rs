@@ -1,0 +1,204 @@
+//! The files in the folders of maqet that may be stale: sockets, records, locks and temporary files.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use maqet_domain::port::{LockName, StaleFile, StaleFileKind};
+use maqet_domain::vm::{BootNumber, VmId};
+
+use crate::atomic_file::stale_files;
+use crate::copies::{database_of, vm_folders};
+use crate::limits::STALE_FILE_AGE;
+use crate::lock::parse_lock_name;
+
+/// The folders of maqet; absolute.
+#[derive(Debug, Clone)]
+pub struct MaqetFolders {
+    /// The database and its backups.
+    pub data: PathBuf,
+    /// Images without a path in their definition.
+    pub storage: PathBuf,
+    /// Locks.
+    pub locks: PathBuf,
+    /// Sockets.
+    pub runtime: PathBuf,
+    /// Records.
+    pub state: PathBuf,
+    /// Versions and schemas of QEMU binaries.
+    pub cache: PathBuf,
+}
+
+/// Finds and removes stale files in the folders of this user.
+#[derive(Debug, Clone)]
+pub struct LocalStaleFiles {
+    folders: MaqetFolders,
+    database: String,
+}
+
+impl LocalStaleFiles {
+    /// Searches `folders`, which belong to the database with this name and perhaps to others.
+    pub const fn new(folders: MaqetFolders, database: String) -> Self {
+        Self { folders, database }
+    }
+
+    /// Returns the folder of the sockets.
+    pub fn runtime_folder(&self) -> &Path {
+        &self.folders.runtime
+    }
+
+    /// Returns the folder of the records of a VM.
+    pub fn records_of(&self, id: &VmId) -> PathBuf {
+        self.folders.state.join(id.to_string())
+    }
+
+    /// Returns whether a VM belongs to another database, according to its records in `folder`.
+    pub fn is_foreign(&self, folder: &Path) -> bool {
+        database_of(folder).is_some_and(|database| database != self.database)
+    }
+
+    /// Returns the folders of VMs with sockets, with their names: the short form of an ID.
+    pub fn socket_folders(&self) -> Vec<(String, PathBuf)> {
+        let is_short = |name: &str| name.len() == 12 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let named =
+            entries(&self.folders.runtime).filter_map(|path| Some((path.file_name()?.to_str()?.to_owned(), path)));
+        named.filter(|(name, path)| is_short(name) && path.is_dir()).collect()
+    }
+
+    /// Returns whether there are files of a run in the folder of sockets of a VM.
+    pub fn has_sockets(&self, short: &str) -> bool {
+        let runs = numbered(&self.folders.runtime.join(short), "b");
+        runs.iter().any(|(_, run)| entries(run).next().is_some())
+    }
+
+    /// Returns all files that may be stale; temporary files are searched for in the folders `beside` as well.
+    pub fn all(&self, beside: &[PathBuf]) -> Vec<StaleFile> {
+        let mut files = self.records();
+        let of_foreign = |file: &StaleFile| match &file.kind {
+            StaleFileKind::Records { id, .. } if file.is_foreign => Some(id.short()),
+            _ => None,
+        };
+        let foreign: HashSet<String> = files.iter().filter_map(of_foreign).collect();
+        files.extend(self.sockets(&foreign));
+        files.extend(self.locks(&foreign));
+        files.extend(self.temporaries(beside));
+        files
+    }
+
+    fn records(&self) -> Vec<StaleFile> {
+        let records = |(id, path): (VmId, PathBuf)| {
+            let boots =
+                numbered(&path, "boot-").into_iter().map(|(boot, folder)| (boot, created_at(&folder))).collect();
+            let is_foreign = self.is_foreign(&path);
+            StaleFile { kind: StaleFileKind::Records { id, boots }, path, is_foreign }
+        };
+        vm_folders(&self.folders.state).into_iter().map(records).collect()
+    }
+
+    fn sockets(&self, foreign: &HashSet<String>) -> Vec<StaleFile> {
+        let sockets = |(short, folder): (String, PathBuf)| {
+            let is_foreign = foreign.contains(&short);
+            numbered(&folder, "b").into_iter().map(move |(boot, path)| {
+                let kind = StaleFileKind::Sockets { short: short.clone(), boot };
+                StaleFile { kind, path, is_foreign }
+            })
+        };
+        self.socket_folders().into_iter().flat_map(sockets).collect()
+    }
+
+    fn locks(&self, foreign: &HashSet<String>) -> Vec<StaleFile> {
+        let lock = |path: PathBuf| {
+            let (LockName::Vm(id) | LockName::Keyboard(id)) = parse_lock_name(path.file_name()?)?;
+            Some(StaleFile { kind: StaleFileKind::Lock { id }, path, is_foreign: foreign.contains(&id.short()) })
+        };
+        entries(&self.folders.locks).filter_map(lock).collect()
+    }
+
+    fn temporaries(&self, beside: &[PathBuf]) -> Vec<StaleFile> {
+        let mut folders: HashSet<PathBuf> = entries(&self.folders.storage).chain(beside.iter().cloned()).collect();
+        folders.extend([self.folders.data.clone(), self.folders.cache.clone()]);
+        folders.extend(vm_folders(&self.folders.state).into_iter().map(|(_, folder)| folder));
+        let mut found: Vec<PathBuf> = folders.iter().flat_map(|folder| stale_files(folder)).collect();
+        let of_repair = entries(&self.folders.data).filter(|path| is_of_repair(path));
+        found.extend(of_repair.filter(|path| is_older(path, STALE_FILE_AGE)));
+        found.sort();
+        let temporary = |path| StaleFile { kind: StaleFileKind::Temporary, path, is_foreign: false };
+        found.into_iter().map(temporary).collect()
+    }
+
+    /// Removes a file; nothing happens if it is gone. Sockets are removed with the empty folders around them.
+    ///
+    /// Errors: whatever the file system reports; `WouldBlock` for a lock in use.
+    pub fn remove(&self, file: &StaleFile) -> io::Result<()> {
+        let removed = match &file.kind {
+            StaleFileKind::Sockets { .. } => remove_socket_folder(&file.path),
+            StaleFileKind::Records { .. } => fs::remove_dir_all(&file.path),
+            StaleFileKind::Lock { .. } => remove_lock(&file.path),
+            StaleFileKind::Temporary => match fs::symlink_metadata(&file.path) {
+                Ok(found) if found.is_dir() => fs::remove_dir_all(&file.path),
+                Ok(_) => fs::remove_file(&file.path),
+                Err(error) => Err(error),
+            },
+        };
+        unless_missing(removed)
+    }
+}
+
+/// Returns the time of creation of the folder of a boot: nothing is added to it later.
+pub fn created_at(folder: &Path) -> Timestamp {
+    modified(folder).and_then(|time| Timestamp::try_from(time).ok()).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+fn remove_socket_folder(folder: &Path) -> io::Result<()> {
+    unless_missing(fs::remove_dir(folder))?;
+    if let Some(vm) = folder.parent() {
+        let _may_contain_another_run = fs::remove_dir(vm);
+    }
+    Ok(())
+}
+
+fn unless_missing(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Removes a lock that is not in use.
+fn remove_lock(path: &Path) -> io::Result<()> {
+    let lock = File::open(path)?;
+    lock.try_lock()?;
+    // Before it is unlocked, so that no process locks the removed file.
+    fs::remove_file(path)
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+/// Returns the files whose name is `prefix` and a boot number.
+fn numbered(folder: &Path, prefix: &str) -> Vec<(BootNumber, PathBuf)> {
+    let number = |path: PathBuf| {
+        let digits = path.file_name()?.to_str()?.strip_prefix(prefix)?.to_owned();
+        Some((BootNumber(digits.parse().ok()?), path))
+    };
+    let mut found: Vec<(BootNumber, PathBuf)> = entries(folder).filter_map(number).collect();
+    found.sort();
+    found
+}
+
+/// Returns whether this is the working copy of a database repair.
+fn is_of_repair(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".tmp-"))
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    fs::symlink_metadata(path).and_then(|found| found.modified()).ok()
+}
+
+fn is_older(path: &Path, age: Duration) -> bool {
+    modified(path).is_some_and(|modified| modified.elapsed().is_ok_and(|elapsed| elapsed > age))
+}
