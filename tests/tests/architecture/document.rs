@@ -114,9 +114,14 @@ fn texts<'a>(files: &[&'a RustFile], is_wanted: impl Fn(&Named) -> bool) -> BTre
     texts.map(|text| text.name.as_str()).collect()
 }
 
-/// Returns whether a literal is an error code: what `code` returns, or a field or argument for it.
+/// Returns whether a literal is an error code: one in `explain`, or one given to a field or function for codes.
 fn is_error_code(text: &Named) -> bool {
-    text.function == "code" || text.detail == "code" || text.detail == "Explanation::new"
+    let is_code = text.name.split_once('.').is_some_and(|(area, problem)| {
+        [area, problem].iter().all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c == '-'))
+    });
+    text.detail == "code"
+        || text.detail == "Explanation::new"
+        || (is_code && ["code", "explain"].contains(&text.function.as_str()))
 }
 
 /// Returns the error codes in the code.
@@ -254,9 +259,9 @@ fn test_first_column_rows_of_the_section_only_are_read() {
 fn test_error_codes_in_each_form_are_read() {
     let file = RustFile::new(
         "f",
-        "fn code() { match x { A => \"a.b\" } } fn other() { \"c\" } fn f() { S { code: \"usage\".to_owned(), d: \"e\" } }
-        fn explain() { Explanation::new(\"g.h\", Fault::Host).hint(\"i\") } #[cfg(test)] fn code() { \"j\" }",
+        "fn explain() { match x { A => usage(\"a.b-c\").hint(\"d e.f\"), B => Explanation::new(\"g.h\", Fault::Host) } }
+        fn f() { S { code: \"usage.i\".to_owned(), d: \"j.k\" } } #[cfg(test)] fn explain() { \"l.m\" }",
     );
 
-    assert_eq!(texts(&[&file], is_error_code), ["a.b", "g.h", "usage"].into());
+    assert_eq!(texts(&[&file], is_error_code), ["a.b-c", "g.h", "usage.i"].into());
 }
