@@ -78,7 +78,12 @@ pub(crate) struct Database {
 #[derive(Debug)]
 enum Access {
     /// The usual way: a write-ahead log and its index, shared by all processes.
-    Shared { connection: Connection, is_ready_to_write: bool },
+    Shared {
+        connection: Connection,
+        is_durable: bool,
+        /// What the database says about itself, if its schema could not be migrated.
+        unmigrated: Option<schema::Identity>,
+    },
     /// The log or its index cannot be created (no space, no permission), so each read opens the database again.
     ReadOnly,
 }
@@ -98,12 +103,13 @@ impl Database {
         let mut connection = connect(&path).map_err(failed)?;
         let access = match retry_while_busy(options.busy_timeout, || schema::identity(&connection)) {
             Ok(found) => {
-                match migrate(&path, &mut connection, found, options.busy_timeout) {
+                let unmigrated = match migrate(&path, &mut connection, found, options.busy_timeout) {
+                    Ok(()) => None,
                     // An older schema can be read; a commit tries again.
-                    Ok(()) | Err(StoreError::Full { .. } | StoreError::Unavailable { .. }) => {}
+                    Err(StoreError::Full { .. } | StoreError::Unavailable { .. }) => Some(found),
                     Err(error) => return Err(error),
-                }
-                Access::Shared { connection, is_ready_to_write: false }
+                };
+                Access::Shared { connection, is_durable: false, unmigrated }
             }
             Err(error) if prevents_writing(&error) => {
                 drop(connection);
@@ -157,15 +163,17 @@ impl Database {
         if matches!(self.access, Access::ReadOnly) {
             // The cause may be gone; if it is not, its error says what it is.
             let connection = connect(&self.path).map_err(failed)?;
-            retry_while_busy(timeout, || schema::identity(&connection)).map_err(failed)?;
-            self.access = Access::Shared { connection, is_ready_to_write: false };
+            let found = retry_while_busy(timeout, || schema::identity(&connection)).map_err(failed)?;
+            self.access = Access::Shared { connection, is_durable: false, unmigrated: Some(found) };
         }
-        let Access::Shared { connection, is_ready_to_write } = &mut self.access else { return Ok(()) };
-        if !*is_ready_to_write {
-            let found = retry_while_busy(timeout, || schema::identity(connection)).map_err(failed)?;
+        let Access::Shared { connection, is_durable, unmigrated } = &mut self.access else { return Ok(()) };
+        if let Some(found) = *unmigrated {
             migrate(&self.path, connection, found, timeout)?;
+            *unmigrated = None;
+        }
+        if !*is_durable {
             retry_while_busy(timeout, || make_durable(connection)).map_err(failed)?;
-            *is_ready_to_write = true;
+            *is_durable = true;
         }
         let mut violation = None;
         let written = retry_while_busy(timeout, || match write::apply(connection, changes, &self.options.faults) {
