@@ -27,7 +27,7 @@ use serde_json::Value;
 use self::commit::Committer;
 use self::operations::OperationTable;
 use self::ports::{Folders, Ports};
-use self::settings::Settings;
+use self::settings::AppSettings;
 use crate::config::{ConfigError, merge, placed};
 use crate::event::bus::{Bus, EventListener, EventStream};
 use crate::event::hooks::{HookRunner, PendingHooks};
@@ -47,7 +47,7 @@ pub struct App {
     handlers: Registry<dyn ConfigHandler>,
     drivers: Registry<dyn StorageDriver>,
     operations: OperationTable,
-    settings: Settings,
+    settings: AppSettings,
     bus: Bus,
     pub(crate) faults: FaultPoints,
     pending_hooks: PendingHooks,
@@ -68,7 +68,7 @@ impl App {
             handlers,
             drivers,
             operations: operation::table(),
-            settings: Settings::default(),
+            settings: AppSettings::default(),
             bus: Bus::default(),
             faults: FaultPoints::default(),
             pending_hooks: PendingHooks::default(),
@@ -78,7 +78,7 @@ impl App {
 
     /// Replaces the settings.
     #[must_use]
-    pub fn with_settings(self, settings: Settings) -> Self {
+    pub fn with_settings(self, settings: AppSettings) -> Self {
         Self { settings, ..self }
     }
 
@@ -119,7 +119,7 @@ impl App {
     }
 
     /// Returns the settings.
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &AppSettings {
         &self.settings
     }
 

@@ -37,7 +37,7 @@ mod wait;
 pub use app::App;
 pub use app::operations::{Done, Effect, Operation, OperationTable};
 pub use app::ports::{Folders, Ports};
-pub use app::settings::{EffectiveSetting, Settings};
+pub use app::settings::{AppSettings, EffectiveSetting};
 pub use app::timeouts::Timeouts;
 pub use device::error::DeviceError;
 pub use duration::{HumanDuration, InvalidDuration};

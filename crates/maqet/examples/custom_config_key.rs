@@ -1,6 +1,6 @@
-//! A configuration key of your own: `watchdog: reset` gives the VM a watchdog.
+//! A custom configuration key: `watchdog: reset` gives the VM a watchdog.
 //!
-//! Run it with `cargo run -p maqet --example custom_config_key`; docs/guide/adding-a-key.md walks through it.
+//! Run it with `cargo run -p maqet --example custom_config_key`; docs/guide/adding-a-key.md explains it.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use maqet::domain::qemu::Switch;
 use maqet::operation::{Add, Info};
 use maqet::{Document, Environment, Maqet, Overrides, Settings};
 
-/// What the watchdog can do when the guest stops feeding it, by QEMU's names.
+/// The actions of the watchdog, by QEMU's names.
 const ACTIONS: [(&str, &str); 3] = [("reset", "reset"), ("poweroff", "poweroff"), ("pause", "pause")];
 
-/// `watchdog`: what happens when the guest hangs.
+/// The key `watchdog`.
 #[derive(Debug)]
 struct Watchdog;
 
@@ -24,7 +24,7 @@ impl ConfigHandler for Watchdog {
     }
 
     fn documentation(&self) -> KeyDoc {
-        KeyDoc { summary: "what happens when the guest hangs", form: "`reset`, `poweroff` or `pause`" }
+        KeyDoc { summary: "action when the guest hangs", form: "`reset`, `poweroff` or `pause`" }
     }
 
     fn schema(&self) -> serde_json::Value {

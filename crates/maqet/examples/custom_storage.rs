@@ -1,6 +1,6 @@
-//! A storage type of your own: `type: blank` is a disk that reads as zeroes and forgets what is written.
+//! A custom storage type: `type: blank` is a disk that reads as zeroes and discards writes.
 //!
-//! Run it with `cargo run -p maqet --example custom_storage`; docs/guide/adding-a-storage-type.md walks through it.
+//! Run it with `cargo run -p maqet --example custom_storage`; docs/guide/adding-a-storage-type.md explains it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use maqet::domain::storage::{Preparation, StorageSpec};
 use maqet::operation::{Add, Info};
 use maqet::{Document, Environment, Maqet, Overrides, Settings};
 
-/// The size of a disk that names none.
+/// The default size.
 const DEFAULT_BYTES: u64 = 64 << 20;
 
-/// Disks of QEMU's driver `null-co`: they read as zeroes and forget what is written.
+/// Disks of QEMU's driver `null-co`.
 #[derive(Debug)]
 struct Blank;
 
@@ -26,7 +26,7 @@ impl StorageDriver for Blank {
     }
 
     fn summary(&self) -> &'static str {
-        "a disk that reads as zeroes and forgets what is written"
+        "a disk that reads as zeroes and discards writes"
     }
 
     fn extension(&self) -> &'static str {

@@ -1,32 +1,32 @@
-//! Many commands on one session with the QEMU of a running VM: nothing is opened, found or greeted between them.
+//! Runs a QMP command many times in one session, without reconnecting in between.
 //!
-//! Run it with `cargo run --release -p maqet --example one_session -- VM COMMAND TIMES`. It prints the last answer and
-//! how many microseconds all of them took; `cargo xtask bench --only qmp` measures with it.
+//! Run it with `cargo run --release -p maqet --example one_session -- VM COMMAND TIMES`. It prints the last reply and
+//! the total time in microseconds; `cargo xtask bench --only qmp` uses it.
 
 use std::time::{Duration, Instant};
 
 use maqet::domain::qmp::QmpCommand;
 use maqet::{Environment, Maqet, Overrides, Settings};
 
-/// How long each command may take.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// The timeout of each command.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let [vm, command, times] = words.as_slice() else { return Err("give a VM, a command and how often".into()) };
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [vm, command, times] = args.as_slice() else { return Err("usage: one_session VM COMMAND TIMES".into()) };
     let times: u32 = times.parse()?;
     let maqet = Maqet::open(Settings::discover(&Environment::from_process(), &Overrides::default())?).await?;
     let command = QmpCommand::new(command);
     let mut session = maqet.app().monitor_session(vm).await?;
-    let mut answer = session.execute(&command, DEADLINE).await?;
+    let mut reply = session.execute(&command, TIMEOUT).await?;
 
-    let began = Instant::now();
+    let start = Instant::now();
     for _ in 0..times {
-        answer = session.execute(&command, DEADLINE).await?;
+        reply = session.execute(&command, TIMEOUT).await?;
     }
-    let took = began.elapsed();
+    let elapsed = start.elapsed();
 
-    println!("{answer}\n{}", took.as_micros());
+    println!("{reply}\n{}", elapsed.as_micros());
     Ok(())
 }

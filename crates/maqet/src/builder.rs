@@ -154,7 +154,7 @@ impl Builder {
         let folder = self.settings.config_file.as_deref().and_then(Path::parent).unwrap_or(Path::new("/"));
         let defaults = config::rebased(self.settings.defaults.clone(), folder, &handlers);
         config::check_defaults(&defaults, &handlers, &self.settings.sources)?;
-        let settings = maqet_application::Settings {
+        let settings = maqet_application::AppSettings {
             defaults,
             sources: self.settings.sources.clone(),
             hooks: self.settings.hooks.clone(),

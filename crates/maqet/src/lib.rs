@@ -1,26 +1,39 @@
-//! maqet automates QEMU virtual machines: it defines, starts, watches, drives, snapshots and
-//! removes them.
+//! maqet automates QEMU virtual machines: it defines, starts, observes, controls, snapshots and removes them.
 //!
-//! This is the crate to depend on. [`Maqet::open`] wires SQLite and QEMU as the command line does;
-//! [`Maqet::builder`] lets every part be replaced. Operations are plain structs:
+//! This is the crate to depend on. [`Maqet::open`] connects SQLite and QEMU as the command line does; [`Maqet::builder`]
+//! takes a store, configuration keys, storage types and operations of your own. [`Maqet::vm`] returns a handle with the
+//! everyday operations of one VM:
 //!
 //! ```no_run
-//! use maqet::operation::{Start, Status};
-//! use maqet::{Environment, Maqet, Settings};
+//! use maqet::{Environment, Maqet, Overrides, Settings};
 //!
-//! # async fn example() -> Result<(), maqet::OpenError> {
-//! let settings = Settings::discover(&Environment::from_process(), &Default::default())?;
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let settings = Settings::discover(&Environment::from_process(), &Overrides::default())?;
 //! let maqet = Maqet::open(settings).await?;
-//! # let _ = async {
-//! maqet.run(Start::new("web")).await?;
-//! println!("{}", maqet.run(Status::new("web")).await?.status);
-//! # Ok::<(), maqet::Error>(()) };
+//!
+//! let web = maqet.vm("web");
+//! web.start().await?;
+//! println!("{}", web.status().await?.status);
+//! web.stop().await?;
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! There are no globals: two instances live side by side. The runtime is the caller's (tokio, with
-//! I/O and time enabled).
+//! Everything else is an [`operation`]: a plain struct with all arguments, which is also its JSON call and its history
+//! record. [`Maqet::run`] takes the struct, [`Maqet::call`] its name and JSON:
+//!
+//! ```no_run
+//! # async fn example(maqet: &maqet::Maqet) -> Result<(), maqet::Error> {
+//! use maqet::operation::Stop;
+//!
+//! maqet.run(Stop::new("web").force(true)).await?;
+//! maqet.call("stop", serde_json::json!({ "vm": "web", "force": true })).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! There are no globals: several instances can be used side by side. The library runs on the tokio runtime of the
+//! caller, with I/O and time enabled.
 
 mod builder;
 mod document;
@@ -31,6 +44,7 @@ mod permissions;
 mod settings;
 mod stores;
 mod timeouts;
+mod vm;
 
 pub use builder::{Builder, Maqet};
 pub use document::{ReadError, read_document};
@@ -39,6 +53,7 @@ pub use error::OpenError;
 pub use permissions::{InsecureFiles, Insecurity};
 pub use settings::{Overrides, Settings};
 pub use stores::{StoreFactories, StoreFactory, StoreSetup};
+pub use vm::VmHandle;
 
 pub use maqet_application::config::{self, ConfigError, Document};
 pub use maqet_application::{
@@ -46,13 +61,13 @@ pub use maqet_application::{
     InvalidDuration, KeyboardError, Maintenance, Operation, OperationTable, Picture, Ports, Progress, ProgressStream,
     ScreenError, Severity, SizeMismatch, StopMethod, Timeouts, VmStatus, limits, operation,
 };
-// Commands of QMP.
+// QMP commands.
 pub use maqet_application::{
     CommandError, Completions, InvalidLine, QmpArguments, QmpLine, QmpShell, completions, read_command, read_reply,
 };
-// What can be waited for.
+// Conditions of `wait`.
 pub use maqet_application::{Condition, InvalidCondition, LastLines, Pattern, WaitError};
-// What happened, and hearing of it.
+// Events.
 pub use maqet_application::{Cursor, Delivery, EventListener, EventStream, RecorderPosition, ShownEvent};
 pub use maqet_domain as domain;
 pub use maqet_domain::{Explain, Fault};

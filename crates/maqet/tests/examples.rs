@@ -1,37 +1,42 @@
-//! The examples do what they say: each ends with success.
+//! Runs the examples.
 
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Returns an example that Cargo built beside this test.
+/// Returns the command of an example, which Cargo built beside this test.
 fn example(name: &str) -> Command {
-    let beside = std::env::current_exe().expect("a test is a program");
-    let folder: PathBuf = beside.ancestors().nth(2).expect("Cargo keeps tests two folders deep").join("examples");
+    let test = std::env::current_exe().expect("a test is a program");
+    let folder: PathBuf = test.ancestors().nth(2).expect("Cargo puts tests two directories deep").join("examples");
     Command::new(folder.join(name))
 }
 
 #[track_caller]
 fn check(name: &str) {
-    let done = example(name).output().expect("Cargo builds examples before tests");
+    let output = example(name).output().expect("Cargo builds examples before tests");
 
-    assert!(done.status.success(), "{name}: {}", String::from_utf8_lossy(&done.stderr));
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
 fn test_example_session_finds_no_vm_in_empty_folder() {
-    let folder = tempfile::tempdir().expect("there is room");
-    let variables = ["DATA", "STATE", "RUNTIME", "CONFIG"].map(|of| (format!("MAQET_{of}_DIR"), folder.path()));
+    let folder = tempfile::tempdir().expect("there is space");
+    let variables = ["DATA", "STATE", "RUNTIME", "CONFIG"].map(|kind| (format!("MAQET_{kind}_DIR"), folder.path()));
 
-    let done = example("one_session").args(["web", "query-status", "3"]).envs(variables).output();
+    let output = example("one_session").args(["web", "query-status", "3"]).envs(variables).output();
 
-    let said = done.expect("Cargo builds examples before tests");
-    assert!(!said.status.success());
-    assert!(String::from_utf8_lossy(&said.stderr).contains("NoSuchVm"), "{said:?}");
+    let output = output.expect("Cargo builds examples before tests");
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("NoSuchVm"), "{output:?}");
 }
 
 #[test]
 fn test_example_storage_type_runs_successfully() {
     check("custom_storage");
+}
+
+#[test]
+fn test_example_everyday_runs_successfully() {
+    check("everyday");
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub struct EffectiveSetting {
 
 /// Settings that operations need.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct AppSettings {
     /// What holds for every VM that does not say otherwise; laid under each definition.
     pub defaults: Node,
     /// The settings file, to show what is wrong with the defaults where it stands.
@@ -33,7 +33,7 @@ pub struct Settings {
     pub effective: Vec<EffectiveSetting>,
 }
 
-impl Default for Settings {
+impl Default for AppSettings {
     fn default() -> Self {
         Self {
             defaults: Node::empty_map(),

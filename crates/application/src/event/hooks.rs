@@ -13,7 +13,7 @@ use maqet_domain::vm::{Vm, VmId};
 use serde_json::json;
 
 use super::reader::{ShownEvent, read_lines};
-use crate::Settings;
+use crate::AppSettings;
 use crate::config::merge;
 
 /// Hooks to run once the operation has released its locks: a hook may call maqet itself.
@@ -33,7 +33,7 @@ impl PendingHooks {
 /// Finds the hooks for events, queues them and runs them.
 #[derive(Clone, Copy)]
 pub(crate) struct HookRunner<'a> {
-    pub(crate) settings: &'a Settings,
+    pub(crate) settings: &'a AppSettings,
     pub(crate) store: &'a dyn Store,
     pub(crate) records: &'a dyn Records,
     pub(crate) hooks: &'a dyn Hooks,

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use maqet_application::operation::{QmpRun, Start, Stop};
-use maqet_application::{Settings, Timeouts};
+use maqet_application::{AppSettings, Timeouts};
 use maqet_domain::qmp::RunState;
 use maqet_domain::qmp::Schema;
 use serde_json::json;
@@ -62,7 +62,7 @@ async fn test_timeouts_of_settings_apply_to_start_qmp_and_stop() {
     world.processes.expect_signal().returning(|_, _| Ok(()));
     world.schemas.expect_get().returning(|_| Some(queries()));
     world.alive(RunState::Running);
-    let app = world.app().with_settings(Settings { timeouts: TIMEOUTS, ..Settings::default() });
+    let app = world.app().with_settings(AppSettings { timeouts: TIMEOUTS, ..AppSettings::default() });
     app.run(World::empty("web")).await.unwrap();
 
     app.run(Start::new("web")).await.unwrap();
