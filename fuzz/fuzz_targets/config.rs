@@ -105,5 +105,5 @@ fn tell(problems: Vec<Problem>, sources: Sources) {
     let error = ConfigError::new(problems, sources);
     assert!(serde_json::to_string(&error.problems).is_ok());
     assert!(!error.to_string().is_empty());
-    assert!(!render::snippet::render(&error).is_empty());
+    assert!(!render::snippet::render(&error.problems, &error.sources).is_empty());
 }

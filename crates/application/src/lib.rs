@@ -16,6 +16,7 @@
 //! | `job` | long work: progress, cancellation, outcome |
 //! | [`config`] | YAML, merging, `--set`, layers of configuration |
 //! | `maintenance` | `doctor` and `cleanup`: host, database, VMs, stale files |
+//! | `report` | an error as front ends show it |
 //! | [`limits`] | named limits, timeouts and intervals, each with its reason |
 
 mod app;
@@ -30,6 +31,7 @@ pub mod limits;
 mod maintenance;
 pub mod operation;
 mod qmp;
+mod report;
 mod start;
 mod vm;
 mod wait;
@@ -52,6 +54,7 @@ pub use maintenance::{Area, Finding, Maintenance, Severity};
 pub use qmp::{
     CommandError, Completions, InvalidLine, QmpArguments, QmpLine, QmpShell, completions, read_command, read_reply,
 };
+pub use report::ErrorReport;
 pub use start::size_mismatch::SizeMismatch;
 pub use vm::observe::{BusyReason, VmStatus};
 pub use vm::shutdown::StopMethod;

@@ -1,103 +1,99 @@
 //! The commands: arguments become operations, and their results are shown.
 
-mod add;
 mod config;
 mod console;
+mod define;
 mod events;
 mod hardware;
-mod health;
 mod input;
 mod keyboard;
 mod lifecycle;
 mod logs;
+mod maintenance;
 mod qmp;
 mod screen;
 mod shell;
 
-use maqet::operation::Info;
-use maqet::{Maqet, Operation};
+use std::path::{Path, PathBuf};
+
+use maqet::{ErrorReport, Maqet, Operation};
 use serde::Serialize;
 
-pub(crate) use self::shell::stop_where_lines_are_edited;
+pub(crate) use self::shell::stop_only_the_editor;
 use crate::args::{Command, QmpArgs, QmpSubcommand, SnapshotSubcommand};
+use crate::error::{path_failed, usage};
 use crate::exit_code;
-use crate::failure::Failure;
-use crate::render::progress;
 use crate::render::{Output, TextOutput};
 
 /// Runs a command and returns the exit code.
-pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Result<u8, Failure> {
+pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Result<u8, ErrorReport> {
     match command {
-        Command::Add(args) => add::add(maqet, args, output).await,
-        Command::Apply(args) => add::apply(maqet, args, output).await,
+        Command::Add(args) => define::add(maqet, args, output).await,
+        Command::Apply(args) => define::apply(maqet, args, output).await,
         Command::Start(args) => lifecycle::start(maqet, args, output).await,
         Command::Stop(args) => lifecycle::stop(maqet, args, output).await,
         Command::Restart(args) => lifecycle::restart(maqet, args, output).await,
         Command::Wait(args) => lifecycle::wait(maqet, args, output).await,
-        Command::Pause(args) => lifecycle::pause(maqet, args, output).await,
-        Command::Resume(args) => lifecycle::resume(maqet, args, output).await,
-        Command::Reset(args) => lifecycle::reset(maqet, args, output).await,
+        Command::Pause(vms) => lifecycle::pause(maqet, vms, output).await,
+        Command::Resume(vms) => lifecycle::resume(maqet, vms, output).await,
+        Command::Reset(vms) => lifecycle::reset(maqet, vms, output).await,
         Command::Rm(args) => lifecycle::rm(maqet, args, output).await,
-        Command::Status(args) => lifecycle::status(maqet, args, output).await,
+        Command::Status(vms) => lifecycle::status(maqet, vms, output).await,
         Command::Inspect(args) => lifecycle::inspect(maqet, args, output).await,
-        Command::Console(args) => console::console(maqet, args, output).await,
-        Command::Logs(args) => logs::logs(maqet, args, output).await,
-        Command::Ls(ls) => plain(maqet, ls, output, "looking at the VMs").await,
+        Command::Console(args) => console::run(maqet, args, output).await,
+        Command::Logs(args) => logs::run(maqet, args, output).await,
+        Command::Ls(ls) => simple(maqet, ls, output, "listing VMs").await,
         Command::Events(args) => events::run(maqet, args, output).await,
-        Command::Info(info) => plain(maqet, info, output, "looking at the VM").await,
-        Command::Qmp(QmpArgs { command: Some(QmpSubcommand::Run(run)), .. } | QmpArgs { run: Some(run), .. }) => {
-            qmp::run(maqet, run, output).await
-        }
-        Command::Qmp(QmpArgs { command: Some(QmpSubcommand::Shell(args)), .. }) => {
-            shell::run(maqet, args, output).await
-        }
-        Command::Qmp(QmpArgs { command: Some(QmpSubcommand::Events(args)), .. }) => {
-            events::from_qmp(maqet, args, output).await
-        }
-        Command::Keys(keys) | Command::Qmp(QmpArgs { command: Some(QmpSubcommand::Keys(keys)), .. }) => {
-            keyboard::keys(maqet, keys, output).await
-        }
-        Command::Type(text) | Command::Qmp(QmpArgs { command: Some(QmpSubcommand::Type(text)), .. }) => {
-            keyboard::type_text(maqet, text, output).await
-        }
-        Command::Screenshot(shot) | Command::Qmp(QmpArgs { command: Some(QmpSubcommand::Screendump(shot)), .. }) => {
-            screen::screenshot(maqet, shot, output).await
-        }
-        Command::Qmp(QmpArgs { command: Some(QmpSubcommand::Hardware(command)), .. }) => {
-            hardware::run(maqet, command, output).await
-        }
+        Command::Info(info) => simple(maqet, info, output, "reading the definition").await,
+        Command::Qmp(QmpArgs { command: Some(command), .. }) => run_qmp(maqet, command, output).await,
+        Command::Qmp(QmpArgs { run: Some(args), .. }) => qmp::run(maqet, args, output).await,
         Command::Qmp(QmpArgs { command: None, run: None }) => {
-            Err(Failure::usage("`qmp` needs a VM and a command", vec!["see `maqet qmp --help`".to_owned()]))
+            Err(usage("`qmp` needs a VM and a command").hint("see `maqet qmp --help`"))
         }
+        Command::Keys(args) => keyboard::keys(maqet, args, output).await,
+        Command::Type(args) => keyboard::type_text(maqet, args, output).await,
+        Command::Screenshot(args) => screen::screenshot(maqet, args, output).await,
         Command::Snapshot(SnapshotSubcommand::Create(create)) => {
-            plain(maqet, create, output, "making the snapshot").await
+            simple(maqet, create, output, "creating the snapshot").await
         }
-        Command::Snapshot(SnapshotSubcommand::Ls(ls)) => plain(maqet, ls, output, "reading the snapshots").await,
-        Command::Snapshot(SnapshotSubcommand::Load(load)) => plain(maqet, load, output, "loading the snapshot").await,
-        Command::Snapshot(SnapshotSubcommand::Rm(rm)) => plain(maqet, rm, output, "removing the snapshot").await,
-        Command::Doctor(doctor) => health::doctor(maqet, doctor, output).await,
-        Command::Cleanup(cleanup) => health::cleanup(maqet, cleanup, output).await,
-        Command::Config(args) => config::run(maqet, args, output).await,
+        Command::Snapshot(SnapshotSubcommand::Ls(ls)) => simple(maqet, ls, output, "listing snapshots").await,
+        Command::Snapshot(SnapshotSubcommand::Load(load)) => simple(maqet, load, output, "loading the snapshot").await,
+        Command::Snapshot(SnapshotSubcommand::Rm(rm)) => simple(maqet, rm, output, "removing the snapshot").await,
+        Command::Doctor(doctor) => maintenance::doctor(maqet, doctor, output).await,
+        Command::Cleanup(cleanup) => maintenance::cleanup(maqet, cleanup, output).await,
+        Command::Config(command) => config::run(maqet, command, output).await,
     }
 }
 
-/// Returns whether a command listens itself to what asks it to end: Ctrl-C is a key of its own there.
-pub(crate) fn listens_itself(command: &Command) -> bool {
-    matches!(command, Command::Qmp(QmpArgs { command: Some(QmpSubcommand::Shell(_)), .. })) && shell::is_for_somebody()
+async fn run_qmp(maqet: &Maqet, command: QmpSubcommand, output: &Output) -> Result<u8, ErrorReport> {
+    match command {
+        QmpSubcommand::Run(args) => qmp::run(maqet, args, output).await,
+        QmpSubcommand::Shell(args) => shell::run(maqet, args, output).await,
+        QmpSubcommand::Events(args) => events::run_qmp(maqet, args, output).await,
+        QmpSubcommand::Keys(args) => keyboard::keys(maqet, args, output).await,
+        QmpSubcommand::Type(args) => keyboard::type_text(maqet, args, output).await,
+        QmpSubcommand::Screendump(args) => screen::screenshot(maqet, args, output).await,
+        QmpSubcommand::Hardware(command) => hardware::run(maqet, command, output).await,
+    }
 }
 
-/// Runs an operation whose result is shown as it is.
-async fn plain<O>(maqet: &Maqet, operation: O, output: &Output, what: &str) -> Result<u8, Failure>
+/// Returns whether a command handles SIGINT and SIGTERM itself: in the shell, Ctrl-C is a key with its own meaning.
+pub(crate) fn handles_signals(command: &Command) -> bool {
+    matches!(command, Command::Qmp(QmpArgs { command: Some(QmpSubcommand::Shell(_)), .. })) && shell::is_interactive()
+}
+
+/// Runs an operation and shows its result.
+async fn simple<O>(maqet: &Maqet, operation: O, output: &Output, message: &str) -> Result<u8, ErrorReport>
 where
     O: Operation,
     O::Output: Serialize + TextOutput,
 {
-    let result = progress::shown(output.shows_progress, what, maqet.run(operation)).await?;
+    let result = output.progress(message, maqet.run(operation)).await?;
     output.show(&result)?;
     Ok(exit_code::DONE)
 }
 
-/// Returns the command line of a VM.
-fn command_line_of(vm: String) -> Info {
-    Info { vm, command_line: true, origin: false }
+/// Returns an absolute path: QEMU and later readers have another working directory.
+fn absolute(path: &Path) -> Result<PathBuf, ErrorReport> {
+    std::path::absolute(path).map_err(path_failed)
 }

@@ -1,15 +1,15 @@
-//! Exit codes: one table, in the help, in docs/reference/exit-codes.md and here.
+//! Exit codes: the one table, shown by `maqet --help` and repeated in docs/reference/exit-codes.md.
 
 use maqet::Fault;
 
 /// Done.
 pub(crate) const DONE: u8 = 0;
 
-/// Interrupted by SIGINT or SIGTERM, as shells have it (128 + 2).
+/// Interrupted by SIGINT or SIGTERM, as shells report SIGINT (128 + 2).
 pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Returns the exit code for a fault.
-pub(crate) const fn code(fault: Fault) -> u8 {
+pub(crate) const fn from_fault(fault: Fault) -> u8 {
     match fault {
         Fault::Failed => 1,
         Fault::Usage => 2,
@@ -26,10 +26,27 @@ pub(crate) const TABLE: &str = "\
 Exit codes:
   0    done
   1    failed
-  2    wrong usage or configuration
+  2    invalid usage or configuration
   3    no such VM, drive or snapshot
-  4    wrong state, or name taken
-  69   the host cannot: tool, permission or ability missing
+  4    wrong state, or name in use
+  69   not possible on this host: a tool, permission or capability is missing
   75   locked or busy: try again
   124  timed out; it may still complete
   130  interrupted";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_table_has_every_exit_code() {
+        use Fault::{Busy, Failed, Host, NotFound, State, TimedOut, Usage};
+        let faults = [Failed, Usage, NotFound, State, Host, Busy, TimedOut].map(from_fault);
+        let expected: Vec<u8> = [DONE].into_iter().chain(faults).chain([INTERRUPTED]).collect();
+
+        let first_words = TABLE.lines().skip(1).filter_map(|line| line.split_whitespace().next());
+        let codes: Vec<u8> = first_words.map(|code| code.parse().unwrap()).collect();
+
+        assert_eq!(codes, expected);
+    }
+}

@@ -1,21 +1,20 @@
-//! The log: what is done, for whoever wants to know.
+//! The log of maqet itself, enabled by `--verbose` and `--log-file`.
 
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use maqet::Fault;
+use maqet::{ErrorReport, Explanation, Fault};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt;
 
-use crate::args::{Color, Global};
-use crate::failure::Failure;
+use crate::args::{Color, GlobalArgs};
 
-/// Sets the log going, if anybody asked for one.
-pub(crate) fn begin(global: &Global) -> Result<(), Failure> {
+/// Starts logging, if it is enabled.
+pub(crate) fn init(global: &GlobalArgs) -> Result<(), ErrorReport> {
     let level = match (global.verbose, &global.log_file) {
         (0, None) => return Ok(()),
         (0 | 1, _) => LevelFilter::INFO,
@@ -25,7 +24,7 @@ pub(crate) fn begin(global: &Global) -> Result<(), Failure> {
     let builder = fmt().with_max_level(level).with_target(level == LevelFilter::TRACE);
     match &global.log_file {
         Some(path) => {
-            let file = open(path).map_err(|error| unwritable(path, &error))?;
+            let file = open(path).map_err(|error| cannot_open(path, &error))?;
             builder.with_ansi(false).with_writer(std::sync::Mutex::new(file)).init();
         }
         None => builder.with_ansi(global.color == Color::Always).with_writer(io::stderr).init(),
@@ -33,38 +32,32 @@ pub(crate) fn begin(global: &Global) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Opens a log of this user's alone: a regular file, not a link somebody laid there, nor a pipe that
-/// would make the program wait for a reader.
+/// Opens a log that only this user can read: a regular file, not a symbolic link that another user placed there, nor a
+/// FIFO, which would block until it has a reader.
 fn open(path: &Path) -> io::Result<File> {
     let flags =
         OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR) {
         Ok(file) => File::from(file),
         Err(Errno::LOOP) if path.is_symlink() => return Err(io::Error::other("it is a symbolic link")),
-        // A FIFO that nobody reads, or a socket.
-        Err(Errno::NXIO) => return Err(irregular()),
+        // A FIFO without a reader, or a socket.
+        Err(Errno::NXIO) => return Err(not_regular()),
         Err(error) => return Err(error.into()),
     };
     if !file.metadata()?.is_file() {
-        return Err(irregular());
+        return Err(not_regular());
     }
     file.set_permissions(Permissions::from_mode(0o600))?;
     Ok(file)
 }
 
-fn irregular() -> io::Error {
-    io::Error::other("it is no regular file")
+fn not_regular() -> io::Error {
+    io::Error::other("it is not a regular file")
 }
 
-fn unwritable(path: &Path, error: &io::Error) -> Failure {
-    Failure {
-        code: "host.log-file".to_owned(),
-        fault: Fault::Host,
-        message: format!("could not write the log file `{}`", path.display()),
-        causes: vec![error.to_string()],
-        hints: Vec::new(),
-        config: None,
-    }
+fn cannot_open(path: &Path, error: &io::Error) -> ErrorReport {
+    let explanation = Explanation::new("host.log-file-unavailable", Fault::Host);
+    ErrorReport::new(format!("cannot open the log file `{}`", path.display()), explanation).cause(error)
 }
 
 #[cfg(test)]
@@ -76,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn test_open_existing_log_becomes_private_and_keeps_its_text() {
+    fn test_open_existing_log_becomes_private_and_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         std::fs::write(&path, "old\n").unwrap();
@@ -108,7 +101,7 @@ mod tests {
 
         let error = open(&path).unwrap_err();
 
-        assert_eq!(error.to_string(), "it is no regular file");
-        assert_eq!(open(Path::new("/dev/null")).unwrap_err().to_string(), "it is no regular file");
+        assert_eq!(error.to_string(), "it is not a regular file");
+        assert_eq!(open(Path::new("/dev/null")).unwrap_err().to_string(), "it is not a regular file");
     }
 }

@@ -1,11 +1,20 @@
 //! `maqet`: automates QEMU virtual machines from the command line.
 //!
-//! This crate parses, renders and chooses the exit code; every rule lives behind the `maqet` crate.
+//! This crate parses arguments, renders results and chooses the exit code; every rule is in the `maqet` crate.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `args` | the command line as clap reads it, a file for each group of commands |
+//! | `run` | from the command line to the exit code: settings, runtime, signals |
+//! | `command` | arguments become operations, and their results are shown |
+//! | `render` | text, JSON and YAML output, progress, errors; what comes from a guest is sanitized |
+//! | `stream`, `terminal` | standard input and output as bytes, the terminal in raw mode |
+//! | `error`, `exit_code` | errors of the command line itself; the table of exit codes |
 
 mod args;
 mod command;
+mod error;
 mod exit_code;
-mod failure;
 mod logging;
 mod render;
 mod run;

@@ -1,71 +1,87 @@
-//! Results on their way to standard output.
+//! Results, notes, progress and errors, as text, JSON or YAML.
 
-pub(crate) mod failure;
-pub(crate) mod progress;
+pub(crate) mod error;
+mod progress;
 pub(crate) mod sanitize;
 mod snippet;
 mod text;
 
+use std::cell::Cell;
 use std::io::{self, IsTerminal, Write};
 
+use maqet::{ErrorReport, ProgressStream};
 use serde::Serialize;
 
-pub(crate) use self::text::{QmpAnswer, TextOutput, happened};
+pub(crate) use self::text::{QmpResponse, TextOutput, event_line};
 
 use self::progress::ProgressStyle;
-use crate::args::{Choice, Format, Global};
-use crate::failure::Failure;
+use crate::args::{Format, GlobalArgs};
+use crate::error::output_failed;
 
-/// Where results go, and in which form.
+/// Where results and notes go, and in which form.
 pub(crate) struct Output {
     format: Format,
-    format_choice: Choice,
-    /// How signs of life are shown while something takes long.
-    pub(crate) shows_progress: ProgressStyle,
-    /// Whether anything but results and errors is said.
-    pub(crate) is_quiet: bool,
+    is_format_given: bool,
+    progress: ProgressStyle,
+    is_quiet: bool,
+    /// How many of how many keys have been pressed.
+    keys: Cell<Option<(u64, u64)>>,
 }
 
 impl Output {
-    pub(crate) fn new(global: &Global) -> Self {
-        let shows_progress = match global.format {
-            _ if global.quiet || global.no_progress => ProgressStyle::None,
+    pub(crate) fn new(global: &GlobalArgs) -> Self {
+        let progress = match global.format {
+            _ if global.quiet || global.no_progress => ProgressStyle::Hidden,
             Format::Json => ProgressStyle::Json,
-            Format::Table | Format::Yaml => ProgressStyle::Words,
+            Format::Table | Format::Yaml => ProgressStyle::Text,
         };
-        let Global { format, format_choice, quiet: is_quiet, .. } = *global;
-        Self { format, format_choice, shows_progress, is_quiet }
+        let GlobalArgs { format, is_format_given, quiet: is_quiet, .. } = *global;
+        Self { format, is_format_given, progress, is_quiet, keys: Cell::default() }
     }
 
-    /// Returns how results are written.
+    /// Returns the form of results.
     pub(crate) fn format(&self) -> Format {
         self.format
     }
 
-    /// Returns whether results are for people.
-    pub(crate) fn is_for_people(&self) -> bool {
+    /// Returns whether results are text.
+    pub(crate) fn is_text(&self) -> bool {
         self.format == Format::Table
     }
 
-    /// Writes what QEMU answered to a command: a text as it is, anything else as a table for people, and as JSON where
-    /// nobody asked for a table and a program reads it.
-    pub(crate) fn answer(&self, answer: &QmpAnswer<'_>) -> Result<(), Failure> {
-        let is_asked_for = self.format_choice == Choice::Asked;
-        let is_read_by_people = is_asked_for || io::stdout().is_terminal() || answer.value.is_string();
-        if is_read_by_people { self.show(answer) } else { self.data(answer) }
+    /// Waits for `work` and shows progress on standard error if it takes long.
+    pub(crate) async fn progress<T>(&self, message: &str, work: impl Future<Output = T>) -> T {
+        progress::show(self.progress, message, work).await
     }
 
-    /// Writes a result: one document, or words for people.
-    pub(crate) fn show<T: Serialize + TextOutput>(&self, result: &T) -> Result<(), Failure> {
+    /// Waits for `work`, which presses keys, and shows how many of them are done.
+    pub(crate) async fn key_progress<T>(
+        &self,
+        message: &str,
+        reports: ProgressStream,
+        work: impl Future<Output = T>,
+    ) -> T {
+        progress::show_keys(self.progress, message, reports, &self.keys, work).await
+    }
+
+    /// Writes the response to a QMP command: a string unchanged, anything else as a table for a terminal, and as JSON
+    /// for a pipe unless `--format` says otherwise.
+    pub(crate) fn show_response(&self, response: &QmpResponse<'_>) -> Result<(), ErrorReport> {
+        let is_text = self.is_format_given || io::stdout().is_terminal() || response.value.is_string();
+        if is_text { self.show(response) } else { self.show_data(response) }
+    }
+
+    /// Writes a result: one document, or text.
+    pub(crate) fn show<T: Serialize + TextOutput>(&self, result: &T) -> Result<(), ErrorReport> {
         match self.format {
-            Format::Table => write(|out| result.write(out)),
-            Format::Json | Format::Yaml => self.data(result),
+            Format::Table => write(|out| result.write(out)).map(drop),
+            Format::Json | Format::Yaml => self.show_data(result),
         }
     }
 
-    /// Writes a result that is data to people too.
-    pub(crate) fn data<T: Serialize>(&self, result: &T) -> Result<(), Failure> {
-        write(|out| match self.format {
+    /// Writes a result that has no text form.
+    pub(crate) fn show_data<T: Serialize>(&self, result: &T) -> Result<(), ErrorReport> {
+        let written = write(|out| match self.format {
             Format::Table => {
                 let text = serde_json::to_string_pretty(result).map_err(io::Error::from)?;
                 writeln!(out, "{}", sanitize::escape_for_json(&text))
@@ -74,39 +90,42 @@ impl Output {
                 serde_json::to_writer_pretty(&mut *out, result).map_err(io::Error::from)?;
                 out.write_all(b"\n")
             }
-            Format::Yaml => {
-                let text = serde_yaml::to_string(result).map_err(io::Error::other)?;
-                out.write_all(text.as_bytes())
-            }
-        })
+            Format::Yaml => out.write_all(serde_yaml::to_string(result).map_err(io::Error::other)?.as_bytes()),
+        });
+        written.map(drop)
     }
 
-    /// Writes one of many results as soon as it is there: a line for people and as JSON, a document of its own as YAML.
+    /// Writes one of many results: a line of text or JSON, or a YAML document.
     ///
-    /// Returns whether anybody still reads.
-    pub(crate) fn stream<T: Serialize + TextOutput>(&self, result: &T) -> Result<bool, Failure> {
-        try_write(|out| match self.format {
+    /// Returns whether standard output is still read.
+    pub(crate) fn stream<T: Serialize + TextOutput>(&self, result: &T) -> Result<bool, ErrorReport> {
+        write(|out| match self.format {
             Format::Table => result.write(out),
             Format::Json => {
                 serde_json::to_writer(&mut *out, result).map_err(io::Error::from)?;
                 out.write_all(b"\n")
             }
-            Format::Yaml => {
-                let text = serde_yaml::to_string(result).map_err(io::Error::other)?;
-                write!(out, "---\n{text}")
-            }
+            Format::Yaml => write!(out, "---\n{}", serde_yaml::to_string(result).map_err(io::Error::other)?),
         })
     }
 
-    /// Says something beside the results.
+    /// Writes a note to standard error, unless `--quiet` is given.
     pub(crate) fn note(&self, text: &str) {
         if !self.is_quiet {
             note(self.format, text);
         }
     }
+
+    /// Writes the note of an interrupted command.
+    pub(crate) fn note_interrupted(&self) {
+        match self.keys.get() {
+            Some((done, total)) => self.note(&format!("interrupted after {done} of {total} keys")),
+            None => self.note("interrupted"),
+        }
+    }
 }
 
-/// Says something on standard error that is no failure.
+/// Writes a note to standard error.
 pub(crate) fn note(format: Format, text: &str) {
     match format {
         Format::Json => anstream::eprintln!("{}", serde_json::json!({ "note": text })),
@@ -114,26 +133,22 @@ pub(crate) fn note(format: Format, text: &str) {
     }
 }
 
-/// Writes a line that somebody reads as it comes, the same in every format; returns whether anybody still reads.
-pub(crate) fn line(text: &str) -> Result<bool, Failure> {
-    try_write(|out| writeln!(out, "{text}"))
+/// Writes a line that is the same in every format; returns whether standard output is still read.
+pub(crate) fn line(text: &str) -> Result<bool, ErrorReport> {
+    write(|out| writeln!(out, "{text}"))
 }
 
-/// Writes to standard output; a reader that went away is no failure.
-fn write(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
-    try_write(write).map(drop)
-}
-
-/// The same; returns whether anybody still reads.
-fn try_write(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<bool, Failure> {
+/// Writes to standard output; returns whether it is still read, as a closed pipe is not a failure.
+fn write(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<bool, ErrorReport> {
     let mut out = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
     match write(&mut out).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        outcome => Ok(outcome.map(|()| true)?),
+        Err(error) => Err(output_failed(error)),
     }
 }
 
-/// Returns whether results are in colour, by `--color`, the terminal and the variables that say so.
+/// Returns whether results are coloured, according to `--color`, the terminal and the environment.
 fn is_coloured() -> bool {
     anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
 }

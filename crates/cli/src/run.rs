@@ -1,93 +1,94 @@
-//! From the words of the command line to the exit code.
+//! From the command line to the exit code.
 
 use std::ffi::OsString;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::ErrorKind;
 use maqet::domain::event::{Event, kind};
-use maqet::{Environment, Maqet, Settings};
+use maqet::{Environment, ErrorReport, Maqet, Settings};
 
-use crate::args::{Cli, Color, Format, Global};
-use crate::failure::Failure;
-use crate::render::{Output, failure, note};
+use crate::args::{Cli, Color, Format, GlobalArgs, suggestion};
+use crate::error::{terminal_failed, usage};
+use crate::render::{Output, error, note};
 use crate::{command, exit_code, logging};
 
 /// Runs a command line.
-pub(crate) fn main(words: &[OsString]) -> ExitCode {
+pub(crate) fn main(argv: &[OsString]) -> ExitCode {
     let environment = Environment::from_process();
-    let args = match Cli::read(words, &environment) {
-        Ok(args) => args,
-        Err(error) => return unparsed(&error, words, &environment),
+    let cli = match Cli::parse(argv, &environment) {
+        Ok(cli) => cli,
+        Err(error) => return ExitCode::from(show_clap_error(&error, argv, &environment)),
     };
-    choose_colors(args.global.color);
-    let format = args.global.format;
-    match begin(args, &environment) {
-        Ok(code) => ExitCode::from(code),
-        Err(failed) => {
-            failure::show(&failed, format);
-            ExitCode::from(exit_code::code(failed.fault))
-        }
-    }
+    set_colors(cli.global.color);
+    let format = cli.global.format;
+    let code = execute(cli, &environment).unwrap_or_else(|report| {
+        error::show(&report, format);
+        exit_code::from_fault(report.fault)
+    });
+    ExitCode::from(code)
 }
 
-fn begin(args: Cli, environment: &Environment) -> Result<u8, Failure> {
-    logging::begin(&args.global)?;
-    let listens_itself = command::listens_itself(&args.command);
-    if listens_itself {
-        command::stop_where_lines_are_edited()?;
+fn execute(cli: Cli, environment: &Environment) -> Result<u8, ErrorReport> {
+    logging::init(&cli.global)?;
+    let handles_signals = command::handles_signals(&cli.command);
+    if handles_signals {
+        command::stop_only_the_editor().map_err(terminal_failed)?;
     }
-    // One thread: starting more costs time, and nothing here keeps more than one busy.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // One thread: starting more takes time, and no command keeps more than one busy.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(terminal_failed)?;
     runtime.block_on(async {
-        let maqet = open(&args.global, environment).await?;
-        let output = Output::new(&args.global);
-        let mut running = pin!(command::run(&maqet, args.command, &output));
+        let maqet = open(&cli.global, environment).await?;
+        let output = Output::new(&cli.global);
+        let mut running = pin!(command::run(&maqet, cli.command, &output));
         tokio::select! {
-            done = &mut running => done,
-            () = interrupted(), if !listens_itself => {
-                // A start that is half-way is given up in order, unless somebody cannot wait for that either.
+            // Polled first, so that signals are handled before the command starts.
+            biased;
+            () = interrupted(), if !handles_signals => {
+                // An interrupted start is rolled back; a second Ctrl-C does not wait for that.
                 tokio::select! {
                     _ = &mut running => {}
                     () = maqet.app().interrupt() => {}
                     () = interrupted() => {}
                 }
-                output.note("interrupted");
+                output.note_interrupted();
                 Ok(exit_code::INTERRUPTED)
             }
+            code = &mut running => code,
         }
     })
 }
 
-async fn open(global: &Global, environment: &Environment) -> Result<Maqet, Failure> {
+async fn open(global: &GlobalArgs, environment: &Environment) -> Result<Maqet, ErrorReport> {
     let settings = Settings::discover(environment, &global.overrides())?;
     tracing::debug!(data = %settings.data_dir.display(), runtime = %settings.runtime_dir.display(),
         database = without_credentials(&settings.database), file = ?settings.config_file, "settings");
     let (is_quiet, format) = (global.quiet, global.format);
-    Ok(Maqet::builder(settings).listener(Arc::new(move |event: &Event| tell(event, is_quiet, format))).open().await?)
+    let warn = move |event: &Event| {
+        if event.kind == kind::HOOK_FAILED && !is_quiet {
+            warn_of_failed_hook(event, format);
+        }
+    };
+    Ok(Maqet::builder(settings).listener(Arc::new(warn)).open().await?)
 }
 
-/// Says on standard error what nobody asked for and somebody has to know: that a hook failed.
-fn tell(event: &Event, is_quiet: bool, format: Format) {
-    if event.kind != kind::HOOK_FAILED || is_quiet {
-        return;
-    }
+fn warn_of_failed_hook(event: &Event, format: Format) {
     let text = |key: &str| event.data.get(key).and_then(|value| value.as_str()).unwrap_or_default();
-    let (of, error, log) = (text("event"), text("error"), text("log"));
+    let (trigger, error, log) = (text("event"), text("error"), text("log"));
     let command = event.data.get("command").map(ToString::to_string).unwrap_or_default();
-    note(format, &format!("warning: the hook {command} of `{of}` failed: {error}; see {log}"));
+    note(format, &format!("warning: hook {command} on `{trigger}` failed: {error}; see {log}"));
 }
 
-/// Returns a database's URL without what stands between `//` and `@`.
+/// Returns a database's URL without the part between `//` and `@`.
 fn without_credentials(url: &str) -> String {
     match url.split_once("//").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
-        Some((scheme, place)) => format!("{scheme}//{place}"),
+        Some((scheme, location)) => format!("{scheme}//{location}"),
         None => url.to_owned(),
     }
 }
 
-/// Returns once somebody presses Ctrl-C or asks the process to end.
+/// Waits for SIGINT or SIGTERM.
 async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
 
@@ -101,7 +102,7 @@ async fn interrupted() {
     }
 }
 
-fn choose_colors(color: Color) {
+fn set_colors(color: Color) {
     match color {
         Color::Auto => {}
         Color::Always => anstream::ColorChoice::Always.write_global(),
@@ -109,54 +110,31 @@ fn choose_colors(color: Color) {
     }
 }
 
-/// Shows the help, or says what is wrong with the command line.
-fn unparsed(error: &clap::Error, words: &[OsString], environment: &Environment) -> ExitCode {
+/// Shows the help, or what is invalid about the command line, and returns the exit code.
+fn show_clap_error(error: &clap::Error, argv: &[OsString], environment: &Environment) -> u8 {
     let is_help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-    if is_help || !wants_json(words, environment) {
-        // A closed pipe is no failure of the help.
+    if is_help || !wants_json(argv, environment) {
+        // A closed pipe is not a failure.
         let _ = error.print();
-        if let (false, Some(hint)) = (is_help, hint(error, words)) {
+        if let (false, Some(hint)) = (is_help, suggestion(error, argv)) {
             anstream::eprintln!("\n  hint: {hint}");
         }
-        return ExitCode::from(if is_help { exit_code::DONE } else { exit_code::code(maqet::Fault::Usage) });
+        return if is_help { exit_code::DONE } else { exit_code::from_fault(maqet::Fault::Usage) };
     }
     let text = error.render().to_string();
-    // What is missing stands below a line that ends with a colon, one a line.
-    let paragraph = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
-    let message = paragraph.collect::<Vec<_>>().join(" ").trim_start_matches("error: ").to_owned();
-    let mut hints: Vec<String> = hint(error, words).into_iter().collect();
-    hints.push("see `maqet --help`".to_owned());
-    failure::show(&Failure::usage(message, hints), Format::Json);
-    ExitCode::from(exit_code::code(maqet::Fault::Usage))
+    // Missing arguments are listed below the first line, one on each line.
+    let paragraph: Vec<&str> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
+    let report = usage(paragraph.join(" ").trim_start_matches("error: "));
+    let report = suggestion(error, argv).into_iter().fold(report, ErrorReport::hint).hint("see `maqet --help`");
+    error::show(&report, Format::Json);
+    exit_code::from_fault(report.fault)
 }
 
-/// Returns whether errors are to be JSON although the command line could not be understood.
-fn wants_json(words: &[OsString], environment: &Environment) -> bool {
-    let by_flag = words.windows(2).any(|pair| pair[0] == "--format" && pair[1] == "json")
-        || words.iter().any(|word| word == "--format=json");
-    by_flag || environment.get("MAQET_FORMAT").is_some_and(|format| format == "json")
-}
-
-/// Returns what was probably meant and clap does not find.
-fn hint(error: &clap::Error, words: &[OsString]) -> Option<String> {
-    let elsewhere = || match error.get(ContextKind::InvalidSubcommand)? {
-        ContextValue::String(name) => Cli::elsewhere(name),
-        _ => None,
-    };
-    swapped_snapshot(words).or_else(elsewhere)
-}
-
-/// Tells whoever writes the Python program's order (`snapshot VM create …`) ours.
-fn swapped_snapshot(words: &[OsString]) -> Option<String> {
-    const ACTIONS: [&str; 4] = ["create", "load", "rm", "ls"];
-    let words: Vec<&str> = words.iter().map(|word| word.to_str().unwrap_or_default()).collect();
-    let at = words.iter().position(|word| *word == "snapshot")?;
-    let (vm, action) = (words.get(at + 1)?, words.get(at + 2)?);
-    let is_swapped = !ACTIONS.contains(vm) && ACTIONS.contains(action);
-    is_swapped.then(|| {
-        let swapped: Vec<&str> = [*action, *vm].into_iter().chain(words.iter().skip(at + 3).copied()).collect();
-        format!("write `maqet snapshot {}`", swapped.join(" "))
-    })
+/// Returns whether errors are to be JSON although the command line is invalid.
+fn wants_json(argv: &[OsString], environment: &Environment) -> bool {
+    let by_option =
+        argv.windows(2).any(|pair| pair == ["--format", "json"]) || argv.iter().any(|arg| arg == "--format=json");
+    by_option || environment.get("MAQET_FORMAT").is_some_and(|format| format == "json")
 }
 
 #[cfg(test)]
@@ -164,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_without_credentials_drops_what_is_secret_alone() {
+    fn test_without_credentials_keeps_the_rest_of_the_url() {
         assert_eq!(without_credentials("postgres://me:p@ss/word@db:5432/maqet"), "postgres://db:5432/maqet");
         assert_eq!(without_credentials("postgres://db/maqet"), "postgres://db/maqet");
         assert_eq!(without_credentials("sqlite:/home/a@b/maqet.db"), "sqlite:/home/a@b/maqet.db");

@@ -1,7 +1,7 @@
-//! Standard input and output byte by byte, each on a thread of its own.
+//! Standard input and output as bytes, each on its own thread.
 //!
-//! A pipe that nobody reads or a terminal that was halted blocks whoever writes to it; on the thread of the runtime it
-//! would block the answer to Ctrl-C and SIGTERM too. The threads are not waited for: they end with the process.
+//! A pipe without a reader or a halted terminal blocks a write; on the thread of the runtime it would also block the
+//! reaction to Ctrl-C and SIGTERM. The threads are never joined: they end with the process.
 
 use std::io::{self, Write};
 
@@ -10,49 +10,49 @@ use rustix::io::Errno;
 use tokio::sync::mpsc::Permit;
 use tokio::sync::{mpsc, oneshot};
 
-/// How many pieces wait to be written; more and the one who brings them waits.
-const PIECES: usize = 16;
+/// How many pieces wait to be written or read before the sender has to wait.
+const QUEUE_LENGTH: usize = 16;
 
 /// Standard output.
 pub(crate) struct Stdout {
-    pieces: mpsc::Sender<Vec<u8>>,
-    ended: oneshot::Receiver<io::Result<()>>,
+    sender: mpsc::Sender<Vec<u8>>,
+    finished: oneshot::Receiver<io::Result<()>>,
 }
 
 impl Stdout {
-    /// Begins to write.
+    /// Starts the thread that writes.
     pub(crate) fn open() -> Self {
-        let (pieces, mut taken) = mpsc::channel::<Vec<u8>>(PIECES);
-        let (end, ended) = oneshot::channel();
+        let (sender, mut receiver) = mpsc::channel::<Vec<u8>>(QUEUE_LENGTH);
+        let (finish, finished) = oneshot::channel();
         std::thread::spawn(move || {
             let mut written = Ok(());
-            while let Some(piece) = taken.blocking_recv() {
+            while let Some(piece) = receiver.blocking_recv() {
                 let mut out = io::stdout().lock();
                 written = out.write_all(&piece).and_then(|()| out.flush());
                 if written.is_err() {
                     break;
                 }
             }
-            // Nobody may want to know any more.
-            let _ = end.send(written);
+            // `Stdout` may have been dropped.
+            let _ = finish.send(written);
         });
-        Self { pieces, ended }
+        Self { sender, finished }
     }
 
-    /// Writes a piece, or has it written soon; returns whether anybody reads still.
+    /// Writes a piece, or queues it; returns whether standard output is still read.
     pub(crate) async fn write(&self, piece: Vec<u8>) -> bool {
-        piece.is_empty() || self.pieces.send(piece).await.is_ok()
+        piece.is_empty() || self.sender.send(piece).await.is_ok()
     }
 
-    /// Waits for room for a piece; nothing once nobody reads any more. Takes nothing if it is dropped.
-    pub(crate) async fn room(&self) -> Option<Permit<'_, Vec<u8>>> {
-        self.pieces.reserve().await.ok()
+    /// Waits for room for a piece; `None` once standard output is not read any more. Cancel-safe.
+    pub(crate) async fn reserve(&self) -> Option<Permit<'_, Vec<u8>>> {
+        self.sender.reserve().await.ok()
     }
 
-    /// Waits until all is written; a reader that went away is no failure.
+    /// Waits until everything is written; a closed pipe is not a failure.
     pub(crate) async fn finish(self) -> io::Result<()> {
-        drop(self.pieces);
-        match self.ended.await {
+        drop(self.sender);
+        match self.finished.await {
             Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Ok(written) => written,
             Err(_) => Ok(()),
@@ -60,33 +60,33 @@ impl Stdout {
     }
 }
 
-/// How much is read from standard input at once: more than anybody types, and what a pipe passes on at once.
+/// The size of one read: more than anyone types, and as much as a pipe passes on.
 const READ_BYTES: usize = 4 << 10;
 
 /// Standard input.
 pub(crate) struct Stdin(mpsc::Receiver<Vec<u8>>);
 
 impl Stdin {
-    /// Begins to read.
+    /// Starts the thread that reads.
     pub(crate) fn open() -> Self {
-        let (pieces, taken) = mpsc::channel(PIECES);
+        let (sender, receiver) = mpsc::channel(QUEUE_LENGTH);
         std::thread::spawn(move || {
             while let Some(piece) = read_stdin() {
-                if pieces.blocking_send(piece).is_err() {
+                if sender.blocking_send(piece).is_err() {
                     break;
                 }
             }
         });
-        Self(taken)
+        Self(receiver)
     }
 
-    /// Waits for the next piece; nothing once it has ended, or cannot be read.
+    /// Waits for the next piece; `None` at the end or after an error.
     pub(crate) async fn next(&mut self) -> Option<Vec<u8>> {
         self.0.recv().await
     }
 }
 
-/// Reads what is there, past the buffer of the standard library, which would wait for more.
+/// Reads the available bytes, without the buffer of the standard library, which would wait for more.
 fn read_stdin() -> Option<Vec<u8>> {
     let stdin = io::stdin();
     let mut bytes = vec![0; READ_BYTES];
@@ -98,7 +98,7 @@ fn read_stdin() -> Option<Vec<u8>> {
                 return Some(bytes);
             }
             Err(Errno::INTR) => {}
-            // Whoever started us shares it with somebody who wants it so.
+            // A process that shares standard input has made it non-blocking.
             Err(Errno::AGAIN) => {
                 let _ = poll(&mut [PollFd::new(&stdin, PollFlags::IN)], None);
             }

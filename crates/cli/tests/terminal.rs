@@ -101,7 +101,7 @@ fn test_log_file_unusable_is_a_host_error() {
     for log in ["link", "no/such/log", "/dev/null", "run"] {
         let error = home.json_error(&["ls", "--log-file", log], 69);
 
-        assert_eq!(error["code"], "host.log-file", "{log}");
+        assert_eq!(error["code"], "host.log-file-unavailable", "{log}");
     }
 }
 

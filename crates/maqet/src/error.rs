@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use maqet_application::ErrorReport;
 use maqet_application::config::ConfigError;
 use maqet_domain::error::{Cause, Explanation};
 use maqet_domain::port::StoreError;
@@ -48,5 +49,20 @@ impl Explain for OpenError {
             Self::Store(error) => error.explain(),
             Self::Plugin(error) => error.explain(),
         }
+    }
+}
+
+impl From<OpenError> for ErrorReport {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Config(config) => config.into(),
+            other => Self::from_error(&other),
+        }
+    }
+}
+
+impl From<ReadError> for ErrorReport {
+    fn from(error: ReadError) -> Self {
+        Self::from_error(&error)
     }
 }

@@ -57,9 +57,9 @@ pub use vm::VmHandle;
 
 pub use maqet_application::config::{self, ConfigError, Document};
 pub use maqet_application::{
-    App, Area, BusyReason, DeviceError, Done, Effect, EffectiveSetting, Error, Finding, Folders, HumanDuration,
-    InvalidDuration, KeyboardError, Maintenance, Operation, OperationTable, Picture, Ports, Progress, ProgressStream,
-    ScreenError, Severity, SizeMismatch, StopMethod, Timeouts, VmStatus, limits, operation,
+    App, Area, BusyReason, DeviceError, Done, Effect, EffectiveSetting, Error, ErrorReport, Finding, Folders,
+    HumanDuration, InvalidDuration, KeyboardError, Maintenance, Operation, OperationTable, Picture, Ports, Progress,
+    ProgressStream, ScreenError, Severity, SizeMismatch, StopMethod, Timeouts, VmStatus, limits, operation,
 };
 // QMP commands.
 pub use maqet_application::{
@@ -70,4 +70,5 @@ pub use maqet_application::{Condition, InvalidCondition, LastLines, Pattern, Wai
 // Events.
 pub use maqet_application::{Cursor, Delivery, EventListener, EventStream, RecorderPosition, ShownEvent};
 pub use maqet_domain as domain;
+pub use maqet_domain::error::Explanation;
 pub use maqet_domain::{Explain, Fault};

@@ -150,7 +150,7 @@ fn test_add_several_errors_reports_all_of_them() {
       |
       = help: did you mean `size`?
 
-    3 problems, nothing was changed
+    3 problems; nothing was changed
     ");
     let error = home.json_error(&["add", "vm.yaml"], 2);
     let locations: Vec<String> = error["problems"].as_array().unwrap().iter().map(location).collect();
@@ -185,7 +185,7 @@ fn test_add_unreadable_or_binary_file_fails() {
     assert_snapshot!(failures.join("\n"), @"
     config.unavailable, exit code 2
     error: cannot read `missing.yaml`
-      because: No such file or directory (os error 2)
+      caused by: No such file or directory (os error 2)
       hint: check the path and the permissions of the file
 
     config.encoding-invalid, exit code 2
@@ -198,7 +198,7 @@ fn test_add_unreadable_or_binary_file_fails() {
 
     config.unavailable, exit code 2
     error: cannot read `data`
-      because: Is a directory (os error 21)
+      caused by: Is a directory (os error 21)
       hint: check the path and the permissions of the file
     ");
 }
@@ -368,7 +368,7 @@ fn test_start_option_refused_by_qemu_shows_its_message() {
     assert_snapshot!(failure(&home, &["start", "web"]), @"
     vm.start-refused, exit code 1
     error: the VM `web` did not start
-      because: QEMU ended with exit code 1: -device no-such-device: 'no-such-device' is not a valid device model name
+      caused by: QEMU ended with exit code 1: -device no-such-device: 'no-such-device' is not a valid device model name
       hint: look at the whole line with `maqet info web --command-line`
     ");
     assert_eq!(home.qemu_pids(), Vec::<i32>::new());
@@ -428,7 +428,7 @@ fn test_usage_error_with_json_format_is_json() {
 
     let error = home.json_error(&["start"], 2);
 
-    assert_eq!(error["code"], "usage");
+    assert_eq!(error["code"], "usage.invalid");
     assert_eq!(error["message"], "the following required arguments were not provided: <VM>...");
 }
 
@@ -437,14 +437,14 @@ fn test_snapshot_python_argument_order_gets_hint() {
     let home = TestHome::new();
 
     assert_snapshot!(failure(&home, &["snapshot", "web", "create", "hdd", "clean"]), @"
-    usage, exit code 2
+    usage.invalid, exit code 2
     error: unrecognized subcommand 'web'
 
     Usage: maqet snapshot [OPTIONS] <COMMAND>
 
     For more information, try '--help'.
 
-      hint: write `maqet snapshot create web hdd clean`
+      hint: run `maqet snapshot create web hdd clean`
     ");
 }
 

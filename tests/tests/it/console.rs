@@ -85,9 +85,9 @@ fn test_console_on_terminal_talks_to_guest_and_restores_modes() {
     console.wait().ok();
 
     assert_eq!(terminal.modes(), before);
-    terminal.wait_for(0, "left the serial console of `web`, which runs on");
+    terminal.wait_for(0, "detached from `web`, which keeps running");
     let shown = terminal.shown();
-    assert!(shown.starts_with("attached to the serial console of `web`; Ctrl-] leaves\r\n"), "{shown:?}");
+    assert!(shown.starts_with("attached to the serial console of `web`; Ctrl-] detaches\r\n"), "{shown:?}");
     assert!(shown.contains("\u{1b}[?25h"), "{shown:?}");
     assert!(guest.is_running());
 }
@@ -241,7 +241,7 @@ fn test_console_qemu_exit_restores_terminal() {
         console.wait().ok();
 
         assert_eq!(terminal.modes(), before, "{how}");
-        terminal.wait_for(0, "the serial console of `web` is closed: its QEMU ended");
+        terminal.wait_for(0, "console of `web` closed: QEMU has exited");
     }
 }
 
@@ -278,7 +278,7 @@ fn test_console_of_guest_not_reading_can_be_left() {
     terminal.type_keys("\u{1}");
 
     console.wait().ok();
-    terminal.wait_for(0, "; Ctrl-A leaves");
+    terminal.wait_for(0, "; Ctrl-A detaches");
     home.json(&["stop", "web", "--force"]);
 }
 
@@ -334,7 +334,7 @@ fn test_console_without_input_follows_until_vm_stops() {
     assert!(finished.status.success(), "{finished:?}");
     assert_eq!(String::from_utf8(finished.stdout).unwrap(), "maqet-console\r\n");
     let said = String::from_utf8(finished.stderr).unwrap();
-    assert!(said.ends_with("the serial console of `web` is closed: its QEMU ended\n"), "{said}");
+    assert!(said.ends_with("console of `web` closed: QEMU has exited\n"), "{said}");
 }
 
 #[test]
@@ -366,7 +366,7 @@ fn test_console_unavailable_explains_why() {
 
     assert_eq!((&stopped["code"], &mute["code"]), (&json!("vm.state-conflict"), &json!("console.unavailable")));
     assert!(mute["causes"][0].as_str().unwrap().ends_with("the definition has `serial: none`"), "{mute}");
-    assert_eq!((&unknown["code"], &escape["code"]), (&json!("vm.not-found"), &json!("usage")));
+    assert_eq!((&unknown["code"], &escape["code"]), (&json!("vm.not-found"), &json!("usage.invalid")));
     let none: Vec<Value> = Vec::new();
     assert_eq!(stopped["causes"], json!(none));
     home.json(&["stop", "mute", "--force"]);

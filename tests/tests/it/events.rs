@@ -195,7 +195,7 @@ fn test_follow_count_or_timeout_ends_it() {
     assert_eq!(done.code(), Some(0));
     assert_eq!(
         (&late["code"], &late["message"]),
-        (&json!("events.timed-out"), &json!("0 of 9 events came within 100ms"))
+        (&json!("events.timed-out"), &json!("timed out after 100ms: 0 of 9 events occurred"))
     );
     assert_eq!(left["code"], "events.timed-out");
     home.maqet(["events", "--count", "2"]).run().code(2);

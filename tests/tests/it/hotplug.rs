@@ -219,7 +219,7 @@ fn test_device_add_errors_suggest_names_and_leave_nothing() {
     refused(&home, &["virtio-rng-pci", "--file", &data], 2, "device.no-back-end");
     refused(&home, &["virtio-blk", "drive=x", "--file", &data], 2, "device.conflict");
     refused(&home, &["virtio-net-pci", "--netdev", "usr"], 2, "device.netdev-invalid");
-    refused(&home, &["virtio-blk", "--id", "1st", "--file", &data], 2, "usage");
+    refused(&home, &["virtio-blk", "--id", "1st", "--file", &data], 2, "usage.invalid");
     refused(&home, &["virtio-blk", "id=1st", "--file", &data], 2, "device.id-invalid");
     refused(&home, &["virtio-rng-pci", "bus=nowhere"], 1, "qmp.refused");
     refused(&home, &["e1000", "romfile=/etc/passwd"], 2, "qmp.host-access-refused");

@@ -116,7 +116,7 @@ fn test_inspect_text_output_has_no_control_characters() {
     let shown = home.maqet(["inspect", "web"]).run().ok().stdout;
 
     assert!(shown.starts_with("web: paused\n"), "{shown}");
-    for words in ["accelerator tcg", "of one CPU", "in RAM", "8.00 MiB", "serial console", "SOCKET"] {
+    for words in ["accelerator tcg", "of one CPU", "RSS", "8.00 MiB", "serial console", "SOCKET"] {
         assert!(shown.contains(words), "{words}: {shown}");
     }
     assert!(!shown.contains('\u{1b}'), "{shown}");

@@ -278,8 +278,8 @@ fn test_type_reads_stdin_and_files_and_refuses_empty_ones() {
     let no_line = error(&["--file", empty.to_str().unwrap()], &text, 2);
 
     assert_eq!((&by_text["code"], &by_flag["code"]), (&json!("vm.state-conflict"), &json!("vm.state-conflict")));
-    assert_eq!(nothing["message"], "there is nothing in `standard input` to type");
-    assert!(no_line["message"].as_str().unwrap().contains("/empty` to type"), "{no_line}");
+    assert_eq!(nothing["message"], "no text to type: `standard input` is empty");
+    assert!(no_line["message"].as_str().unwrap().contains("/empty` is empty"), "{no_line}");
 }
 
 #[test]
@@ -290,7 +290,7 @@ fn test_type_stdin_on_terminal_shows_notice_until_interrupted() {
     for command in [vec!["type", "web", "-"], vec!["add", "-"]] {
         let terminal = Terminal::new();
         let running = home.maqet(command).on(&terminal).spawn();
-        terminal.wait_for(0, "reading standard input: end it with Ctrl-D");
+        terminal.wait_for(0, "reading standard input; end it with Ctrl-D");
         assert!(Command::new("kill").args(["-INT", &running.pid().to_string()]).status().unwrap().success());
 
         running.wait().code(130);

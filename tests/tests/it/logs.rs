@@ -83,7 +83,7 @@ fn test_logs_follow_interrupted_exits_130_and_guest_runs() {
     interrupt(&following);
     let ended = following.wait().code(130);
 
-    assert!(ended.stderr.contains("the guest of `web` wrote nothing to its serial port in boot 1"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("no serial output of `web` in boot 1"), "{}", ended.stderr);
     assert_eq!(home.json(&["status", "web"])["status"], "paused");
     home.json(&["stop", "web", "--force"]);
 }
@@ -199,6 +199,6 @@ fn test_logs_unavailable_explain_why() {
         (&mute["code"], mute["message"].as_str().unwrap().contains("serial: none")),
         (&json!("log.elsewhere"), true)
     );
-    assert_eq!((&both["code"], &removed["code"]), (&json!("usage"), &json!("record.missing")));
+    assert_eq!((&both["code"], &removed["code"]), (&json!("usage.invalid"), &json!("record.missing")));
     home.json(&["stop", "--all", "--force"]);
 }

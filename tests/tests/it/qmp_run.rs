@@ -87,7 +87,7 @@ fn test_qmp_json_is_read_from_argument_file_and_stdin() {
 
     assert!(by_word.as_str().unwrap().ends_with("-machine"), "{by_word}");
     assert_eq!((&by_file, &by_pipe), (&by_word, &by_word));
-    assert_eq!(nothing["message"], "`standard input` has nothing in it");
+    assert_eq!(nothing["message"], "`standard input` is empty");
     home.json(&["stop", "web", "--force"]);
 }
 

@@ -137,8 +137,8 @@ fn test_shell_text_output_has_greeting_replies_and_errors() {
     shell.terminal.type_keys(CTRL_D);
 
     assert!(refused.contains("hint") && !refused.contains("maqet qmp VM"), "{refused}");
-    assert!(leaving.contains("leave with Ctrl-D"), "{leaving}");
-    shell.ends("talking to the QEMU of `web`; Tab completes, Ctrl-D leaves").ok();
+    assert!(leaving.contains("press Ctrl-D to leave"), "{leaving}");
+    shell.ends("connected to the QEMU of `web`; Tab completes, Ctrl-D leaves").ok();
     home.json(&["stop", "web", "--force"]);
 }
 
@@ -254,7 +254,7 @@ fn test_shell_resumed_after_ctrl_z_keeps_the_line() {
     terminal.type_keys("me\r");
     terminal.wait_for(past, "\"name\": \"web\"");
     home.json(&["stop", "web", "--force"]);
-    terminal.wait_for(past, "has ended");
+    terminal.wait_for(past, "has exited");
     terminal.type_keys("exit\r");
 
     wait::until(PATIENCE, "the end of bash", || bash.try_wait().unwrap());
@@ -268,7 +268,7 @@ fn test_shell_of_ended_vm_reports_it_and_exits() {
 
     home.json(&["stop", "web", "--force"]);
 
-    shell.ends("the QEMU of `web` has ended").code(1);
+    shell.ends("the QEMU of `web` has exited").code(1);
 }
 
 #[test]
@@ -279,7 +279,7 @@ fn test_shell_after_quit_command_exits_successfully() {
     shell.terminal.type_keys("quit\r");
     shell.wait_for(0, "SHUTDOWN");
 
-    shell.ends("the QEMU of `web` has ended").ok();
+    shell.ends("the QEMU of `web` has exited").ok();
 }
 
 #[test]
@@ -368,7 +368,7 @@ fn test_shell_script_unreadable_is_reported() {
     let finished = home.maqet(["qmp", "shell", "web"]).stdin(fs::File::open(file).unwrap()).run();
 
     assert_eq!(finished.code, Some(2));
-    assert!(finished.stderr.contains("could not read `standard input`"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("cannot read `standard input`"), "{}", finished.stderr);
     home.json(&["stop", "web", "--force"]);
 }
 

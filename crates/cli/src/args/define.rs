@@ -1,4 +1,4 @@
-//! `add` and `apply`.
+//! `maqet add` and `maqet apply`.
 
 use std::path::PathBuf;
 
@@ -6,9 +6,8 @@ use clap::Args;
 
 /// Define a VM from YAML files and flags
 ///
-/// Several files are merged left to right: maps merge, `storage` and `network` merge by name,
-/// `arguments` by switch and id, other lists append, of anything else the last one wins, and `null`
-/// deletes.
+/// Several files are merged left to right: maps merge, `storage` and `network` merge by name, `arguments` by option and
+/// id, other lists append, `null` deletes, and otherwise the last value wins.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -20,54 +19,54 @@ pub(crate) struct AddArgs {
     /// YAML files, merged left to right; `-` is standard input
     #[arg(value_name = "FILE", required_unless_present = "empty")]
     pub(crate) files: Vec<PathBuf>,
-    /// Name of the VM; wins over the files
+    /// Name of the VM; overrides the files
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
     #[command(flatten)]
-    pub(crate) over: Over,
-    /// Define a VM of defaults alone
+    pub(crate) overrides: DefinitionOverrides,
+    /// Define a VM with default values only
     #[arg(long)]
     pub(crate) empty: bool,
-    /// Start it at once
+    /// Start the VM
     #[arg(long)]
     pub(crate) start: bool,
 }
 
-/// What is laid over the files.
+/// Values that override those of the files.
 #[derive(Debug, Args)]
-pub(crate) struct Over {
-    /// RAM, such as 4G; wins over the files
+pub(crate) struct DefinitionOverrides {
+    /// RAM, such as 4G; overrides the files
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory: Option<String>,
-    /// Number of CPUs; wins over the files
+    /// Number of CPUs; overrides the files
     #[arg(long, value_name = "N")]
     pub(crate) cpu: Option<String>,
-    /// One value, such as storage.hdd.size=20G; wins over the files
+    /// Value of a key, such as storage.hdd.size=20G; overrides the files
     #[arg(long, value_name = "KEY.PATH=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Leave out keys that nobody knows, with a warning
+    /// Ignore unknown keys with a warning
     #[arg(long)]
     pub(crate) lenient: bool,
 }
 
 /// Change a VM's definition
 ///
-/// With files, the definition becomes what they and the flags say; without, the flags change single
-/// values. Shows what is different, and what waits for the next start.
+/// With files, they and the flags become the definition; without files, the flags change single values. Shows the
+/// differences, and which of them take effect at the next start.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   maqet apply web web.yaml --dry-run
   maqet apply web --memory 4G --set storage.hdd.cache=none")]
 pub(crate) struct ApplyArgs {
-    /// Name, id, or unique beginning of an id
+    /// The VM: a name, an ID, or a unique prefix of an ID
     pub(crate) vm: String,
     /// YAML files, merged left to right; `-` is standard input
     #[arg(value_name = "FILE", required_unless_present_any = ["memory", "cpu", "set"])]
     pub(crate) files: Vec<PathBuf>,
     #[command(flatten)]
-    pub(crate) over: Over,
-    /// Show the difference and change nothing
+    pub(crate) overrides: DefinitionOverrides,
+    /// Show the differences and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }

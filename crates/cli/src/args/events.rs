@@ -1,13 +1,13 @@
-//! `events`, `qmp events`.
+//! `maqet events` and `maqet qmp events`.
 
 use clap::Args;
 use maqet::HumanDuration;
 use maqet::operation::Since;
 
-/// Show what happened: to all VMs or to one
+/// Show the events of all VMs or of one
 ///
-/// Merges what maqet did with the events of QEMU itself (`qemu.SHUTDOWN` and the like), which QEMU records also while
-/// nobody watches.
+/// Includes maqet's operations and the events of QEMU (`qemu.SHUTDOWN` and so on), which QEMU records even while no
+/// client is connected.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -17,7 +17,7 @@ Examples:
   maqet events --follow --type 'vm.*' --format json | jq -r .type
   maqet events web --type 'qemu.*' --since 2026-11-25T08:00:00Z")]
 pub(crate) struct EventsArgs {
-    /// Name, id, or unique beginning of an id; all VMs if left out
+    /// The VM: a name, an ID, or a unique prefix of an ID [default: all VMs]
     pub(crate) vm: Option<String>,
     #[command(flatten)]
     pub(crate) watch: WatchArgs,
@@ -26,10 +26,10 @@ pub(crate) struct EventsArgs {
     pub(crate) kind: Option<String>,
 }
 
-/// Show the QMP events of a VM's QEMU
+/// Show the QMP events of a VM
 ///
-/// Also those of earlier boots, and those that came while nobody listened, as QEMU itself writes them down; no monitor is
-/// taken. `maqet events` shows them together with what maqet did.
+/// Includes earlier boots and events that occurred while no client was connected: QEMU logs them itself, so no monitor
+/// is occupied. `maqet events` shows them together with maqet's operations.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -37,28 +37,28 @@ Examples:
   maqet qmp events web --follow
   maqet qmp events web --follow --type 'BLOCK_JOB_*' --count 1 --timeout 10m --format json")]
 pub(crate) struct QmpEventsArgs {
-    /// Name, id, or unique beginning of an id
+    /// The VM: a name, an ID, or a unique prefix of an ID
     pub(crate) vm: String,
     #[command(flatten)]
     pub(crate) watch: WatchArgs,
-    /// Only events whose names match, such as SHUTDOWN; `*` stands for any text and `?` for one character
+    /// Only events that match, such as SHUTDOWN; `*` stands for any text and `?` for one character
     #[arg(long = "type", value_name = "GLOB")]
     pub(crate) kind: Option<String>,
 }
 
-/// From when on, and until when.
+/// The range of events to show.
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
-    /// Go on with what happens from now on; with --since also with what happened since then
+    /// Show new events as they occur; with --since, past events first
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// Only what happened since then: a time, or how long ago, such as 10m
+    /// Only events since this time, or since this long ago, such as 10m
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<Since>,
-    /// Leave after so many events
+    /// Exit after this many events
     #[arg(long, value_name = "N", requires = "follow", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
-    /// Leave after that time, with exit code 124
+    /// Exit after this time, with exit code 124
     #[arg(long, value_name = "DURATION", requires = "follow")]
     pub(crate) timeout: Option<HumanDuration>,
 }

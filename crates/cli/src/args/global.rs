@@ -1,156 +1,125 @@
 //! Options of every command.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args, ValueEnum};
-use maqet::{InsecureFiles, Overrides};
+use clap::builder::{BoolishValueParser, Resettable};
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, Args, ValueEnum};
+use maqet::{Environment, InsecureFiles, Overrides};
 
-/// How results are written.
+/// The form of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people
+    /// Text and aligned tables
     Table,
-    /// For scripts; stable
+    /// JSON, stable for scripts
     Json,
-    /// For scripts and people
+    /// YAML
     Yaml,
 }
 
-/// Whether somebody said what an option is, be it the default.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Choice {
-    #[default]
-    Default,
-    Asked,
-}
-
-/// Whether colours are used.
+/// When colours are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Color {
     /// On a terminal
     Auto,
-    /// Even in a pipe
+    /// Also in a pipe
     Always,
-    /// Not at all
+    /// Never
     Never,
 }
 
-/// Options of every command.
+/// Options of every command; [`GlobalArgs::augment`] adds what they have in common.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
-pub(crate) struct Global {
-    /// Folder of the database, of disks and of locks
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "MAQET_DATA_DIR",
-        hide_env_values = true,
-        hide_short_help = true
-    )]
+pub(crate) struct GlobalArgs {
+    /// Folder of the database, disks and locks
+    #[arg(long, value_name = "DIR", env = "MAQET_DATA_DIR")]
     data_dir: Option<PathBuf>,
     /// Folder of maqet.conf
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "MAQET_CONFIG_DIR",
-        hide_env_values = true,
-        hide_short_help = true
-    )]
+    #[arg(long, value_name = "DIR", env = "MAQET_CONFIG_DIR")]
     config_dir: Option<PathBuf>,
-    /// Folder of the sockets of running machines; its path must be short
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "MAQET_RUNTIME_DIR",
-        hide_env_values = true,
-        hide_short_help = true
-    )]
+    /// Folder of the sockets of running VMs; its path must be short
+    #[arg(long, value_name = "DIR", env = "MAQET_RUNTIME_DIR")]
     runtime_dir: Option<PathBuf>,
     /// Settings file
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "MAQET_CONFIG",
-        hide_env_values = true,
-        hide_short_help = true
-    )]
+    #[arg(long, value_name = "FILE", env = "MAQET_CONFIG")]
     config: Option<PathBuf>,
     /// Database, as a path or `sqlite:PATH`
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "MAQET_DATABASE",
-        hide_env_values = true,
-        hide_short_help = true
-    )]
+    #[arg(long, value_name = "URL", env = "MAQET_DATABASE")]
     database: Option<String>,
-    /// Read configurations that others can write
-    #[arg(long, global = true, value_parser = BoolishValueParser::new(), env = "MAQET_ALLOW_INSECURE_CONFIG", hide_env_values = true, hide_short_help = true)]
+    /// Accept configurations that other users can write
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "MAQET_ALLOW_INSECURE_CONFIG")]
     allow_insecure_config: bool,
     /// Write the log to a file instead of standard error
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "MAQET_LOG_FILE",
-        hide_env_values = true,
-        hide_short_help = true
-    )]
+    #[arg(long, value_name = "FILE", env = "MAQET_LOG_FILE")]
     pub(crate) log_file: Option<PathBuf>,
-    /// Log more: -v what is done, -vv how, -vvv everything
-    #[arg(short, long, global = true, action = ArgAction::Count, env = "MAQET_VERBOSE", hide_env_values = true)]
+    /// Log more: -v for operations, -vv for their steps, -vvv for everything
+    #[arg(short, long, action = ArgAction::Count, env = "MAQET_VERBOSE")]
     pub(crate) verbose: u8,
-    /// Say nothing but results and errors
-    #[arg(short, long, global = true, value_parser = BoolishValueParser::new(), env = "MAQET_QUIET", hide_env_values = true)]
+    /// Print results and errors only
+    #[arg(short, long, value_parser = BoolishValueParser::new(), env = "MAQET_QUIET")]
     pub(crate) quiet: bool,
-    /// How results are written
-    #[arg(long, global = true, value_enum, default_value = "table", env = "MAQET_FORMAT", hide_env_values = true)]
+    /// Form of results
+    #[arg(long, value_enum, default_value = "table", env = "MAQET_FORMAT")]
     pub(crate) format: Format,
+    /// Whether `format` was given by an option or a variable.
     #[arg(skip)]
-    pub(crate) format_choice: Choice,
-    /// Show no sign of life while waiting
-    #[arg(long, global = true, value_parser = BoolishValueParser::new(), env = "MAQET_NO_PROGRESS", hide_env_values = true, hide_short_help = true)]
+    pub(crate) is_format_given: bool,
+    /// Hide progress
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "MAQET_NO_PROGRESS")]
     pub(crate) no_progress: bool,
     /// When to use colours
-    #[arg(
-        long,
-        global = true,
-        value_enum,
-        default_value = "auto",
-        env = "MAQET_COLOR",
-        hide_env_values = true,
-        hide_short_help = true
-    )]
+    #[arg(long, value_enum, default_value = "auto", env = "MAQET_COLOR")]
     pub(crate) color: Color,
 }
 
-impl Global {
-    /// The options that the settings find in their variables by themselves.
-    pub(super) const SETTINGS: [&str; 5] = ["data_dir", "config_dir", "runtime_dir", "config", "database"];
+/// The options that [`maqet::Settings`] reads from their variables itself, by their ids.
+const SETTINGS: [&str; 5] = ["data_dir", "config_dir", "runtime_dir", "config", "database"];
 
-    /// Takes out what came from variables, so that it is not told as a flag's.
-    pub(super) fn unset_if_default(&mut self, by_variable: &[&str]) {
-        for id in by_variable {
-            match *id {
-                "data_dir" => self.data_dir = None,
-                "config_dir" => self.config_dir = None,
-                "runtime_dir" => self.runtime_dir = None,
-                "config" => self.config = None,
-                "database" => self.database = None,
-                _ => {}
-            }
-        }
+/// The options in the short help, by their ids.
+const IN_SHORT_HELP: [&str; 3] = ["verbose", "quiet", "format"];
+
+impl GlobalArgs {
+    /// Adds the options to a command and all of its sub-commands. A variable that is empty counts as unset.
+    pub(super) fn augment(command: clap::Command, environment: &Environment) -> clap::Command {
+        Self::augment_args(command).mut_args(|arg| {
+            let is_hidden = !IN_SHORT_HELP.contains(&arg.get_id().as_str());
+            let arg = arg.global(true).hide_env_values(true).hide_short_help(is_hidden);
+            let value = arg.get_env().and_then(|name| environment.get_raw(name));
+            if value.is_some_and(OsStr::is_empty) { arg.env(Resettable::Reset) } else { arg }
+        })
     }
 
-    /// Decides between `--verbose` and `--quiet` where both were asked for.
-    pub(super) fn settle(&mut self, winner: Verbosity) {
+    /// Takes the options out of `matches`; any option overrides any variable.
+    pub(super) fn take(matches: &mut ArgMatches, argv: &[OsString]) -> Result<Self, clap::Error> {
+        let has = |id: &str, source| matches.value_source(id) == Some(source);
+        let from_variable = SETTINGS.map(|id| has(id, ValueSource::EnvVariable));
+        let given = ["verbose", "quiet"].map(|id| has(id, ValueSource::CommandLine));
+        let is_format_given = !has("format", ValueSource::DefaultValue);
+        let mut args = Self { is_format_given, ..clap::FromArgMatches::from_arg_matches_mut(matches)? };
+        args.resolve_verbosity(match given {
+            [true, false] => Verbosity::Verbose,
+            [true, true] => last_verbosity(argv),
+            [false, _] => Verbosity::Quiet,
+        });
+        args.unset_variables(from_variable);
+        Ok(args)
+    }
+
+    /// Unsets the settings that come from variables, so that they are not reported as options.
+    fn unset_variables(&mut self, from_variable: [bool; 5]) {
+        let [data_dir, config_dir, runtime_dir, config, database] = from_variable;
+        self.data_dir.take_if(|_| data_dir);
+        self.config_dir.take_if(|_| config_dir);
+        self.runtime_dir.take_if(|_| runtime_dir);
+        self.config.take_if(|_| config);
+        self.database.take_if(|_| database);
+    }
+
+    /// Resolves a conflict between `--verbose` and `--quiet`.
+    fn resolve_verbosity(&mut self, winner: Verbosity) {
         match winner {
             Verbosity::Verbose => self.quiet = false,
             Verbosity::Quiet if self.quiet => self.verbose = 0,
@@ -158,7 +127,7 @@ impl Global {
         }
     }
 
-    /// Returns what these decide about where things live.
+    /// Returns what these options override in the settings.
     pub(crate) fn overrides(&self) -> Overrides {
         Overrides {
             data_dir: self.data_dir.clone(),
@@ -171,27 +140,26 @@ impl Global {
     }
 }
 
-/// What `--verbose` and `--quiet` ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verbosity {
+enum Verbosity {
     Verbose,
     Quiet,
 }
 
-/// Returns which of `-v` and `-q` stands last, before or after the command.
+/// Returns which of `-v` and `-q` comes last, before or after the command.
 ///
-/// Clap counts the places of a command's options anew, so they cannot be compared there.
-pub(super) fn last_verbosity(words: &[OsString]) -> Verbosity {
-    let options = words.iter().take_while(|word| *word != "--").filter_map(|word| word.to_str());
-    let asked = options.filter_map(|word| match word {
+/// clap restarts the positions of options within a sub-command, so its indices cannot be compared.
+fn last_verbosity(argv: &[OsString]) -> Verbosity {
+    let args = argv.iter().take_while(|arg| *arg != "--").filter_map(|arg| arg.to_str());
+    let given = args.filter_map(|arg| match arg {
         "--verbose" => Some(Verbosity::Verbose),
         "--quiet" => Some(Verbosity::Quiet),
-        _ if word.starts_with("--") => None,
-        _ => word.strip_prefix('-')?.chars().rev().find_map(|letter| match letter {
+        _ if arg.starts_with("--") => None,
+        _ => arg.strip_prefix('-')?.chars().rev().find_map(|letter| match letter {
             'v' => Some(Verbosity::Verbose),
             'q' => Some(Verbosity::Quiet),
             _ => None,
         }),
     });
-    asked.last().unwrap_or(Verbosity::Quiet)
+    given.last().unwrap_or(Verbosity::Quiet)
 }

@@ -4,11 +4,11 @@ use clap::Args;
 
 use super::VmsArgs;
 
-/// Show what VMs really are and cost: process, memory, disks, sockets
+/// Show runtime details: process, memory, disks, sockets
 ///
-/// Asked of the kernel, of QEMU and of the disks, now: what the process takes of CPUs and memory, which accelerator and
-/// machine QEMU really runs, how large each disk is for the guest and on the host, and which sockets there are and
-/// whether somebody is connected. Of a VM that is stopped: its disks and its last run.
+/// Reads the current values from the kernel, QEMU and the disks: CPU and memory of the process, accelerator and machine
+/// type in use, size of each disk in the guest and on the host, sockets and whether a client is connected. For a stopped
+/// VM: its disks and its last run.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

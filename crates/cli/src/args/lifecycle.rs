@@ -1,14 +1,14 @@
-//! The commands that take one VM or several.
+//! The commands that start, stop and remove VMs.
 
 use clap::Args;
 use maqet::{Condition, HumanDuration};
 
 use super::wait::{CONDITIONS, condition};
 
-// No words for the help, as with `Press`. The VMs a command is about.
+// Without a doc comment, which would replace those of the commands that take nothing else.
 #[derive(Debug, Args)]
 pub(crate) struct VmsArgs {
-    /// Names, ids, or unique beginnings of ids
+    /// The VMs: names, IDs, or unique prefixes of IDs
     #[arg(value_name = "VM", required_unless_present = "all")]
     pub(crate) vms: Vec<String>,
     /// All VMs
@@ -16,7 +16,7 @@ pub(crate) struct VmsArgs {
     pub(crate) all: bool,
 }
 
-/// Start VMs; returns when QMP answers
+/// Start VMs and wait until QMP answers
 #[derive(Debug, Args)]
 #[command(after_help = format!("\
 Examples:
@@ -29,38 +29,38 @@ Examples:
 pub(crate) struct StartArgs {
     #[command(flatten)]
     pub(crate) vms: VmsArgs,
-    /// Wait until this comes true as well; may be given several times
+    /// Wait until this condition is met as well; may be given several times
     #[arg(long, value_name = "CONDITION", conflicts_with = "dry_run", value_parser = condition)]
     pub(crate) wait: Vec<Condition>,
-    /// How long all of it may take [default: `timeouts.start` to answer, `timeouts.wait` to come true, else 60s each]
+    /// Time limit [default: `timeouts.start` for QMP, `timeouts.wait` for conditions, else 60s each]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<HumanDuration>,
-    /// Print what would be made and run, as one line for a shell, and start nothing
+    /// Print the commands that would be run, as one line for a shell, and start nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
 
-/// Stop VMs: power button, then quit, then signals
+/// Stop VMs: power-down, then quit, then signals
 ///
-/// Presses the power button, waits for the guest, then tells QEMU to quit, then sends SIGTERM, then
-/// SIGKILL, each only after the one before did not do. Says which it took.
+/// Presses the power button and waits for the guest to power off. If it does not, sends `quit` to QEMU, then SIGTERM,
+/// then SIGKILL. The output names the method that stopped the VM.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   maqet stop web
-  maqet stop web --timeout 2m     a slow guest
-  maqet stop --all --force        kill them all, now")]
+  maqet stop web --timeout 2m     give a slow guest more time
+  maqet stop --all --force        kill all VMs at once")]
 pub(crate) struct StopArgs {
     #[command(flatten)]
     pub(crate) vms: VmsArgs,
     #[command(flatten)]
-    pub(crate) how: PowerOffArgs,
+    pub(crate) options: StopOptions,
 }
 
 /// How VMs are stopped.
 #[derive(Debug, Args)]
-pub(crate) struct PowerOffArgs {
-    /// How long the guest may take to power off [default: `timeouts.power_down`, else 30s]
+pub(crate) struct StopOptions {
+    /// Time for the guest to power off [default: `timeouts.power_down`, else 30s]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<HumanDuration>,
     /// Kill QEMU at once; what the guest has not written is lost
@@ -68,41 +68,27 @@ pub(crate) struct PowerOffArgs {
     pub(crate) force: bool,
 }
 
-/// Remove VMs; their disks stay
+/// Remove VMs and keep their disks
 #[derive(Debug, Args)]
 pub(crate) struct RmArgs {
     #[command(flatten)]
     pub(crate) vms: VmsArgs,
-    /// Kill their QEMU first if they run
+    /// Kill the QEMU of a running VM first
     #[arg(short, long)]
     pub(crate) force: bool,
 }
 
-/// Tell the state of VMs
-#[derive(Debug, Args)]
-pub(crate) struct Status {
-    #[command(flatten)]
-    pub(crate) vms: VmsArgs,
-}
-
 /// Stop VMs, if they run, and start them again
 ///
-/// As `stop` and `start` in one go: each VM is started with its definition as it is now.
+/// Each VM is stopped as by `stop` and started with its current definition.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   maqet restart web
-  maqet restart web --force       pull the plug first")]
+  maqet restart web --force       kill QEMU instead of waiting for the guest")]
 pub(crate) struct RestartArgs {
     #[command(flatten)]
     pub(crate) vms: VmsArgs,
     #[command(flatten)]
-    pub(crate) how: PowerOffArgs,
-}
-
-// The buttons of running VMs. No words for the help: each command that takes these says its own.
-#[derive(Debug, Args)]
-pub(crate) struct Press {
-    #[command(flatten)]
-    pub(crate) vms: VmsArgs,
+    pub(crate) options: StopOptions,
 }

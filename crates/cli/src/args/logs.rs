@@ -3,44 +3,44 @@
 use clap::Args;
 use maqet::operation;
 
-/// Read what the guest, QEMU and maqet wrote about a VM
+/// Show the logs of a VM: its serial console, QEMU's output, maqet's operations
 ///
-/// Without an option, what the guest wrote to its serial port in its newest boot; it is written whether or not anybody
-/// is attached to the console. On a terminal, escape sequences of the guest are left out and other control characters
-/// are made visible; in a pipe every byte comes as it was written.
+/// The default is the serial console of the newest boot, which is logged whether or not a client is attached. On a
+/// terminal, escape sequences of the guest are removed and other control characters are made visible; a pipe receives
+/// the bytes unchanged.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag on the command line")]
 #[command(after_help = "\
 Examples:
-  maqet logs web                       what the guest said in its newest boot
-  maqet logs web --follow              … and says, until the VM stops
-  maqet logs web --qemu --lines 20     QEMU's own last words
+  maqet logs web                       serial console of the newest boot
+  maqet logs web --follow              the same, and new output until the VM stops
+  maqet logs web --qemu --lines 20     last lines of QEMU's own output
   maqet logs web --boot 3 > boot-3.log")]
 pub(crate) struct LogsArgs {
-    /// The VM: a name, an id, or the unique beginning of one
+    /// The VM: a name, an ID, or a unique prefix of an ID
     pub(crate) vm: String,
-    /// Go on until the VM stops; Ctrl-C ends it before
+    /// Show new output until the VM stops, or until Ctrl-C
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// What the guest wrote to its first serial port; the default
+    /// Output of the guest on its first serial port, which is the default
     #[arg(long, group = "log")]
     pub(crate) serial: bool,
-    /// What QEMU wrote to its standard output and error
+    /// Standard output and error of QEMU
     #[arg(long, group = "log")]
     pub(crate) qemu: bool,
-    /// What maqet did to the VM, when, and with what outcome
+    /// Operations of maqet on the VM, and their outcomes
     #[arg(long, group = "log", conflicts_with = "boot")]
     pub(crate) maqet: bool,
-    /// Which start of the VM, from 1; the ten newest are kept [default: the newest]
+    /// Start of the VM, counted from 1; the ten newest are kept [default: the newest]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) boot: Option<u32>,
-    /// The last lines only
+    /// Only the last lines
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) lines: Option<usize>,
 }
 
 impl LogsArgs {
-    /// Returns the operation that is meant.
+    /// Returns the operation for these arguments.
     pub(crate) fn operation(&self) -> operation::Logs {
         let log = match (self.qemu, self.maqet) {
             (true, _) => operation::LogKind::Qemu,

@@ -1,17 +1,20 @@
-//! `qmp`.
+//! `maqet qmp`.
 
 use std::ffi::OsStr;
 
 use clap::{Args, Subcommand};
 use maqet::HumanDuration;
+use maqet::operation::{QmpBalloon, QmpDeviceAdd, QmpDeviceDel, QmpEject, QmpInsert, QmpNmi, QmpSetLink};
 
 use super::events::QmpEventsArgs;
 use super::hardware::HardwareSubcommand;
 use super::keyboard::{KeysArgs, TypeArgs};
+use super::lifecycle::VmsArgs;
 use super::screen::ScreenshotArgs;
 use super::shell::QmpShellArgs;
+use super::{Augment, definition};
 
-/// Talk to the QEMU of a running VM
+/// Run QMP commands on a running VM, and change its devices
 ///
 /// `maqet qmp VM COMMAND` is short for `maqet qmp run VM COMMAND`.
 #[derive(Debug, Args)]
@@ -31,38 +34,47 @@ pub(crate) struct QmpArgs {
     pub(crate) run: Option<QmpRunArgs>,
 }
 
+/// How the definition of each command of `qmp` is built; a test compares this with [`QmpSubcommand`].
+pub(super) const DEFINITIONS: [(&str, Augment); 15] = [
+    ("run", QmpRunArgs::augment_args),
+    ("shell", QmpShellArgs::augment_args),
+    ("events", QmpEventsArgs::augment_args),
+    ("keys", KeysArgs::augment_args),
+    ("type", TypeArgs::augment_args),
+    ("screendump", ScreenshotArgs::augment_args),
+    ("device-add", QmpDeviceAdd::augment_args),
+    ("device-del", QmpDeviceDel::augment_args),
+    ("eject", QmpEject::augment_args),
+    ("insert", QmpInsert::augment_args),
+    ("set-link", QmpSetLink::augment_args),
+    ("balloon", QmpBalloon::augment_args),
+    ("nmi", QmpNmi::augment_args),
+    ("pause", VmsArgs::augment_args),
+    ("resume", VmsArgs::augment_args),
+];
+
 impl QmpArgs {
-    /// Returns `qmp` with the command that the word after it names, or with none if that is a VM.
-    pub(super) fn about_one(next: &OsStr) -> clap::Command {
-        let all = Self::augment_args(clap::Command::new("qmp"));
+    /// Returns `qmp` with the command that the next argument names, or without commands if it is a VM.
+    pub(super) fn definition_of_one(next: &OsStr) -> clap::Command {
         if next == "help" {
-            // A command too, which clap adds where there are others.
-            return all;
+            // A command that clap adds to the others.
+            return Self::augment_args(clap::Command::new("qmp"));
         }
-        let this = clap::Command::new("qmp")
-            .args(all.get_arguments().cloned())
-            .groups(all.get_groups().cloned())
+        let qmp = QmpRunArgs::augment_args(clap::Command::new("qmp"))
             .args_conflicts_with_subcommands(true)
             .subcommand_negates_reqs(true);
-        all.find_subcommand(next).cloned().into_iter().fold(this, clap::Command::subcommand)
+        definition(next, &DEFINITIONS).into_iter().fold(qmp, clap::Command::subcommand)
     }
 }
 
-/// What can be done with a monitor.
+/// The commands of `qmp`.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub(crate) enum QmpSubcommand {
-    /// Run a QMP command and print what QEMU returns
     Run(QmpRunArgs),
-    /// Talk to the QEMU of a running VM, one command after the other
     Shell(QmpShellArgs),
-    /// Show the QMP events of a VM's QEMU
     Events(QmpEventsArgs),
-    /// Press keys of a running VM
     Keys(KeysArgs),
-    /// Type a text at a running VM
     Type(TypeArgs),
-    /// Take a picture of a running VM's screen
     Screendump(ScreenshotArgs),
     #[command(flatten)]
     Hardware(HardwareSubcommand),
@@ -71,20 +83,20 @@ pub(crate) enum QmpSubcommand {
 /// Run a QMP command and print what QEMU returns
 #[derive(Debug, Args)]
 pub(crate) struct QmpRunArgs {
-    /// Name, id, or unique beginning of an id
+    /// The VM: a name, an ID, or a unique prefix of an ID
     pub(crate) vm: String,
     /// QMP command, such as query-status
     pub(crate) command: String,
-    /// Its arguments, typed by QEMU's own schema
+    /// Arguments, typed by the schema of the VM's QEMU
     #[arg(value_name = "KEY=VALUE")]
     pub(crate) arguments: Vec<String>,
-    /// Its arguments as one JSON object, as `@FILE` that holds it, or as `-` for standard input
+    /// Arguments as a JSON object, as `@FILE`, or as `-` for standard input
     #[arg(long, value_name = "OBJECT", conflicts_with = "arguments", allow_hyphen_values = true)]
     pub(crate) json: Option<String>,
-    /// How long it may take [default: `timeouts.qmp`, else 30s]
+    /// Time limit [default: `timeouts.qmp`, else 30s]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<HumanDuration>,
-    /// Let it reach the host: its files, programs, network and hardware
+    /// Allow commands that reach the host: its files, programs, network and devices
     #[arg(long)]
     pub(crate) allow_dangerous: bool,
 }

@@ -1,4 +1,4 @@
-//! `screenshot`, which is short for `qmp screendump`.
+//! `maqet screenshot`, which is short for `maqet qmp screendump`.
 
 use std::path::PathBuf;
 
@@ -6,25 +6,25 @@ use clap::Args;
 use maqet::HumanDuration;
 use maqet::domain::picture::PictureFormat;
 
-/// Take a picture of a running VM's screen
+/// Take a screenshot of a running VM
 ///
-/// `maqet screenshot` is short for `maqet qmp screendump`. The picture is a PNG, or a PPM if the file's name ends so. It
-/// is what the graphics card shows, whether or not a window does. A file that is there is replaced, once the picture is
-/// whole.
+/// `maqet screenshot` is short for `maqet qmp screendump`. The image is a PNG, or a PPM if the file's name ends in
+/// `.ppm`. It shows the output of the graphics card, with or without a window. An existing file is replaced, once the
+/// image is complete.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   maqet screenshot web screen.png
   maqet screenshot web - | tesseract - -")]
 pub(crate) struct ScreenshotArgs {
-    /// Name, id, or unique beginning of an id
+    /// The VM: a name, an ID, or a unique prefix of an ID
     pub(crate) vm: String,
-    /// Where the picture goes, or `-` for standard output
+    /// File for the image, or `-` for standard output
     pub(crate) file: PathBuf,
-    /// The format, whatever the name of the file: png or ppm
+    /// Format of the image, whatever the file's name: png or ppm
     #[arg(long, value_name = "FORMAT")]
     pub(crate) image_format: Option<PictureFormat>,
-    /// How long QEMU may take [default: `timeouts.qmp`, else 30s]
+    /// Time limit [default: `timeouts.qmp`, else 30s]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<HumanDuration>,
 }

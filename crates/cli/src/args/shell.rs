@@ -1,13 +1,13 @@
-//! `qmp shell`.
+//! `maqet qmp shell`.
 
 use clap::Args;
 use maqet::HumanDuration;
 
-/// Talk to the QEMU of a running VM, one command after the other
+/// Run QMP commands one after the other in a session
 ///
-/// A line is a command with `key=value` as in `maqet qmp run`, or a message of QMP as JSON. On a terminal there are a
-/// history (not of lines that begin with a space or tell of passwords), completion with Tab, and QEMU's events as they
-/// come; Ctrl-C clears the line or gives up waiting for an answer, Ctrl-D leaves.
+/// A line is a command with `key=value` arguments as in `maqet qmp run`, or a QMP message in JSON. On a terminal, there
+/// is a history (except for lines that start with a space or may contain a password), completion with Tab, and QEMU's
+/// events are shown as they occur. Ctrl-C clears the line or stops waiting for a response, Ctrl-D leaves.
 ///
 /// Without a terminal, each command on standard input is answered by a line of JSON on standard output: `{"return": …}`
 /// or `{"error": …}`. The exit code is that of the first command that failed.
@@ -17,12 +17,12 @@ Examples:
   maqet qmp shell web
   printf 'stop\\nquery-status\\ncont\\n' | maqet qmp shell web | jq -c .return")]
 pub(crate) struct QmpShellArgs {
-    /// Name, id, or unique beginning of an id
+    /// The VM: a name, an ID, or a unique prefix of an ID
     pub(crate) vm: String,
-    /// How long each command may take [default: `timeouts.qmp`, else 30s]
+    /// Time limit for each command [default: `timeouts.qmp`, else 30s]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<HumanDuration>,
-    /// Let commands reach the host: its files, programs, network and hardware
+    /// Allow commands that reach the host: its files, programs, network and devices
     #[arg(long)]
     pub(crate) allow_dangerous: bool,
 }

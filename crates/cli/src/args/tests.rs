@@ -1,28 +1,49 @@
-use clap::CommandFactory;
-
 use super::*;
 
-#[test]
-fn test_arguments_definition_is_sound() {
-    Cli::command().debug_assert();
+/// Parses with the definition of all commands.
+fn parse(argv: &[&str]) -> Command {
+    let argv: Vec<OsString> = argv.iter().map(OsString::from).collect();
+    Cli::parse_with(Cli::definition(&Environment::default()), &argv).unwrap().command
+}
+
+/// Returns the definition of all commands, as clap completes it.
+fn built_definition() -> clap::Command {
+    let mut definition = Cli::definition(&Environment::default());
+    definition.build();
+    definition
 }
 
 #[test]
-fn test_arguments_qmp_short_and_long_form_say_the_same() {
-    let short = Cli::try_parse_from(["maqet", "qmp", "web", "query-status"]).unwrap();
-    let long = Cli::try_parse_from(["maqet", "qmp", "run", "web", "query-status"]).unwrap();
+fn test_definition_is_valid() {
+    Cli::definition(&Environment::default()).debug_assert();
+}
 
-    let Command::Qmp(QmpArgs { command: None, run: Some(short) }) = short.command else { panic!("{short:?}") };
-    let Command::Qmp(QmpArgs { command: Some(QmpSubcommand::Run(long)), .. }) = long.command else {
-        panic!("{long:?}")
-    };
+#[test]
+fn test_qmp_short_and_long_form_are_equal() {
+    let short = parse(&["maqet", "qmp", "web", "query-status"]);
+    let long = parse(&["maqet", "qmp", "run", "web", "query-status"]);
+
+    let Command::Qmp(QmpArgs { command: None, run: Some(short) }) = short else { panic!("{short:?}") };
+    let Command::Qmp(QmpArgs { command: Some(QmpSubcommand::Run(long)), .. }) = long else { panic!("{long:?}") };
     assert_eq!((short.vm, short.command), (long.vm, long.command));
 }
 
 #[test]
-fn test_arguments_read_by_one_command_are_what_all_commands_read() {
-    let told = |result: Result<Cli, clap::Error>| match result {
-        Ok(arguments) => format!("{arguments:?}"),
+fn test_definitions_of_single_commands_are_complete() {
+    fn names(definition: &clap::Command) -> Vec<&str> {
+        definition.get_subcommands().map(clap::Command::get_name).collect()
+    }
+    let whole = Cli::definition(&Environment::default());
+    let qmp = whole.find_subcommand("qmp").unwrap();
+
+    assert_eq!(DEFINITIONS.map(|(name, _)| name), *names(&whole));
+    assert_eq!(qmp::DEFINITIONS.map(|(name, _)| name), *names(qmp));
+}
+
+#[test]
+fn test_parse_with_one_command_equals_parse_with_all() {
+    let outcome = |result: Result<Cli, clap::Error>| match result {
+        Ok(cli) => format!("{cli:?}"),
         Err(error) => error.to_string(),
     };
     let environment = Environment::default();
@@ -58,8 +79,10 @@ fn test_arguments_read_by_one_command_are_what_all_commands_read() {
         "qmp device-add web virtio-net-pci id=a",
         "qmp device-ad web virtio-net-pci",
         "qmp run web",
+        "snapshot",
         "snapshot create web hdd one",
         "snapshot web create",
+        "config help",
         "help ls",
         "ls --help",
         "--version",
@@ -70,23 +93,31 @@ fn test_arguments_read_by_one_command_are_what_all_commands_read() {
         "- ls",
         "ls status",
     ] {
-        let words: Vec<OsString> = ["maqet"].into_iter().chain(line.split_whitespace()).map(OsString::from).collect();
+        let argv: Vec<OsString> = ["maqet"].into_iter().chain(line.split_whitespace()).map(OsString::from).collect();
 
-        let by_all = Cli::parsed(Cli::command(), &words, &environment);
-        assert_eq!(told(Cli::read(&words, &environment)), told(by_all), "{line}");
+        let with_all = Cli::parse_with(Cli::definition(&environment), &argv);
+        assert_eq!(outcome(Cli::parse(&argv, &environment)), outcome(with_all), "{line}");
     }
-    let named = |line: &str| Cli::about_one(&line.split(' ').map(OsString::from).collect::<Vec<_>>()).is_some();
-    assert_eq!(["maqet -v list", "maqet --help", "maqet sttus web"].map(named), [true, false, false]);
 }
 
 #[test]
-fn test_arguments_command_of_another_one_is_told_with_its_place() {
-    let told = Cli::elsewhere;
+fn test_parse_builds_one_command_if_arguments_name_it() {
+    let is_alone = |line: &str| {
+        let argv: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        Cli::definition_of_one(&argv, &Environment::default()).is_some()
+    };
 
-    assert_eq!(told("device-add").as_deref(), Some("write `maqet qmp device-add`"));
-    assert_eq!(told("create").as_deref(), Some("write `maqet snapshot create`"));
-    assert_eq!(told("schema").as_deref(), Some("write `maqet config schema`"));
-    assert_eq!(told("frobnicate"), None);
+    assert_eq!(["maqet -v ls", "maqet --help", "maqet sttus web"].map(is_alone), [true, false, false]);
+}
+
+#[test]
+fn test_suggestion_for_nested_command_has_its_path() {
+    let nested = suggest::nested;
+
+    assert_eq!(nested("device-add").as_deref(), Some("qmp device-add"));
+    assert_eq!(nested("create").as_deref(), Some("snapshot create"));
+    assert_eq!(nested("schema").as_deref(), Some("config schema"));
+    assert_eq!(nested("frobnicate"), None);
 }
 
 /// Commands that are another one under another path.
@@ -99,75 +130,50 @@ const SHORT_FORMS: [(&str, &str); 5] = [
 ];
 
 #[test]
-fn test_arguments_short_forms_take_the_arguments_of_what_they_stand_for() {
-    let told = |path: &str| {
-        let command = path.split('.').fold(whole_tree(), |command, name| {
-            command.find_subcommand(name).unwrap_or_else(|| panic!("there is no `{path}`")).clone()
+fn test_short_forms_equal_their_long_forms() {
+    let help_and_arguments = |path: &str| {
+        let command = path.split('.').fold(built_definition(), |command, name| {
+            command.find_subcommand(name).unwrap_or_else(|| panic!("no command `{path}`")).clone()
         });
-        let arguments: Vec<String> = command.get_arguments().map(|one| format!("{one:?}")).collect();
+        let arguments: Vec<String> = command.get_arguments().map(|argument| format!("{argument:?}")).collect();
         (command.get_long_about().or(command.get_about()).map(ToString::to_string), arguments)
     };
     for (short, long) in SHORT_FORMS {
-        assert_eq!(told(short), told(long), "{short}");
-        assert!(told(short).0.is_some(), "{short}");
+        assert_eq!(help_and_arguments(short), help_and_arguments(long), "{short}");
     }
 
-    let long = Cli::try_parse_from(["maqet", "qmp", "keys", "web", "ctrl-c", "-"]).unwrap();
-    let short = Cli::try_parse_from(["maqet", "keys", "web", "ctrl-c", "-"]).unwrap();
-    let Command::Qmp(QmpArgs { command: Some(QmpSubcommand::Keys(long)), .. }) = long.command else {
-        panic!("{long:?}")
-    };
-    let Command::Keys(short) = short.command else { panic!("{short:?}") };
+    let Command::Keys(short) = parse(&["maqet", "keys", "web", "ctrl-c", "-"]) else { panic!() };
+    let long = parse(&["maqet", "qmp", "keys", "web", "ctrl-c", "-"]);
+    let Command::Qmp(QmpArgs { command: Some(QmpSubcommand::Keys(long)), .. }) = long else { panic!("{long:?}") };
     assert_eq!((short.vm, short.chords), (long.vm, long.chords));
 }
 
-/// A command's words stand twice: in the list, before its arguments are built, and with its arguments.
 #[test]
-fn test_arguments_words_in_the_list_are_those_of_the_command() {
-    fn compare(listed: &clap::Command, built: &clap::Command, path: &str) {
-        assert!(listed.get_about().is_some(), "`{path}` has no words in the list of commands");
-        assert_eq!(
-            listed.get_about().map(ToString::to_string),
-            built.get_about().map(ToString::to_string),
-            "`{path}` has other words in the list of commands than in its own help"
-        );
-        let mut listed = listed.clone();
-        // Builds this command, and leaves those below it as they are listed; to find what is near to a wrong flag, clap
-        // would build them, too.
-        let _ = listed.try_get_matches_from_mut([path, "--help"]);
-        for below in built.get_subcommands().filter(|below| below.get_name() != "help") {
-            let name = below.get_name();
-            let of_list = listed.find_subcommand(name).unwrap_or_else(|| panic!("`{path}` lists no `{name}`"));
-            compare(of_list, below, &format!("{path} {name}"));
+fn test_every_command_and_option_has_help() {
+    fn check(command: &clap::Command, path: &str) {
+        assert!(command.get_about().is_some(), "`{path}` has no help");
+        for argument in command.get_arguments() {
+            assert!(argument.get_help().is_some(), "`{}` of `{path}` has no help", argument.get_id());
         }
+        command.get_subcommands().for_each(|sub| check(sub, &format!("{path} {}", sub.get_name())));
     }
-    compare(&Cli::command(), &whole_tree(), "maqet");
+    check(&Cli::definition(&Environment::default()), "maqet");
 }
 
-/// Returns the tree of commands with the arguments of all, which a run builds for one command only.
-fn whole_tree() -> clap::Command {
-    let mut command = Cli::command();
-    command.build();
-    command
-}
+/// Commands that are a session and not an operation; programs have `App::qmp_shell`.
+const SESSIONS: [&str; 1] = ["qmp.shell"];
 
-/// Commands that are a conversation, which has no arguments that say it all; programs have `App::qmp_shell`.
-const CONVERSATIONS: [&str; 1] = ["qmp.shell"];
-
-/// Returns the leaves of the tree of commands, with dots between.
+/// Returns the paths of all commands without sub-commands, with dots between.
 fn leaves(command: &clap::Command, path: &str) -> Vec<String> {
-    let below: Vec<String> = command
-        .get_subcommands()
-        .filter(|sub| sub.get_name() != "help")
-        .flat_map(|sub| leaves(sub, &format!("{path}.{}", sub.get_name())))
-        .collect();
+    let below: Vec<String> =
+        command.get_subcommands().flat_map(|sub| leaves(sub, &format!("{path}.{}", sub.get_name()))).collect();
     if below.is_empty() { vec![path.trim_start_matches('.').to_owned()] } else { below }
 }
 
 #[test]
-fn test_arguments_paths_equal_the_names_of_operations() {
-    let mut paths = leaves(&whole_tree(), "");
-    paths.retain(|path| !SHORT_FORMS.iter().any(|(short, _)| short == path) && !CONVERSATIONS.contains(&path.as_str()));
+fn test_command_paths_equal_operation_names() {
+    let mut paths = leaves(&Cli::definition(&Environment::default()), "");
+    paths.retain(|path| !SHORT_FORMS.iter().any(|(short, _)| short == path) && !SESSIONS.contains(&path.as_str()));
     let mut names = maqet::operation::table().names();
     paths.sort_unstable();
     names.sort_unstable();
@@ -175,12 +181,15 @@ fn test_arguments_paths_equal_the_names_of_operations() {
     assert_eq!(paths, names);
 }
 
-/// Returns the help of every command as one page.
+/// Returns the help of every command as one page; the global options only at the top.
 fn reference() -> String {
-    let mut page = "# The command line\n\nWritten by `UPDATE_DOCS=1 cargo test -p maqet-cli`.\n".to_owned();
-    let mut command = Cli::command().term_width(100);
-    command.build();
-    describe(&mut command, &mut page);
+    let mut page =
+        "# The command line\n\nWritten by `UPDATE_DOCS=1 cargo test -p maqet-cli`. Every command also takes \
+                    the global options of `maqet`.\n"
+            .to_owned();
+    let mut definition = Cli::definition(&Environment::default()).term_width(100);
+    definition.build();
+    describe(&mut definition, &mut page);
     page
 }
 
@@ -188,6 +197,12 @@ fn describe(command: &mut clap::Command, page: &mut String) {
     use std::fmt::Write;
 
     let name = command.get_bin_name().unwrap_or("maqet").to_owned();
+    if name != "maqet" {
+        *command = command.clone().mut_args(|arg| {
+            let is_common = arg.is_global_set() || arg.get_id() == "help";
+            arg.hide(is_common)
+        });
+    }
     let help = command.render_long_help().to_string();
     let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
     write!(page, "\n## `{name}`\n\n```text\n{}\n```\n", lines.join("\n").trim_end()).unwrap();
@@ -197,7 +212,7 @@ fn describe(command: &mut clap::Command, page: &mut String) {
 }
 
 #[test]
-fn test_arguments_help_equals_the_reference_page() {
+fn test_help_equals_the_reference_page() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/cli.md");
     let expected = reference();
     if std::env::var_os("UPDATE_DOCS").is_some() {
@@ -205,5 +220,5 @@ fn test_arguments_help_equals_the_reference_page() {
     }
 
     let written = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(written == expected, "docs/reference/cli.md is old; write it with `UPDATE_DOCS=1 cargo test -p maqet-cli`");
+    assert!(written == expected, "docs/reference/cli.md is stale; run `UPDATE_DOCS=1 cargo test -p maqet-cli`");
 }

@@ -1,40 +1,34 @@
-//! What a running guest has: `maqet qmp device-add` and its neighbours.
+//! `maqet qmp device-add` and the other commands that change the hardware of a running VM.
 
-use std::path::{Path, PathBuf};
-
-use maqet::Maqet;
 use maqet::operation::{QmpDeviceAdd, QmpInsert};
+use maqet::{ErrorReport, Maqet};
 
-use super::{lifecycle, plain};
+use super::{absolute, lifecycle, simple};
 use crate::args::HardwareSubcommand;
-use crate::failure::Failure;
 use crate::render::Output;
 
-pub(crate) async fn run(maqet: &Maqet, command: HardwareSubcommand, output: &Output) -> Result<u8, Failure> {
+pub(super) async fn run(maqet: &Maqet, command: HardwareSubcommand, output: &Output) -> Result<u8, ErrorReport> {
     match command {
         HardwareSubcommand::DeviceAdd(add) => {
             let file = add.file.as_deref().map(absolute).transpose()?;
-            plain(maqet, QmpDeviceAdd { file, ..add }, output, "plugging the device in").await
+            simple(maqet, QmpDeviceAdd { file, ..add }, output, "adding the device").await
         }
         HardwareSubcommand::DeviceDel(del) => {
-            plain(maqet, del, output, "waiting for the guest to let the device go").await
+            simple(maqet, del, output, "waiting for the guest to release the device").await
         }
         HardwareSubcommand::Eject(eject) => {
-            plain(maqet, eject, output, "waiting for the guest to open the drive").await
+            simple(maqet, eject, output, "waiting for the guest to open the drive").await
         }
         HardwareSubcommand::Insert(insert) => {
             let file = absolute(&insert.file)?;
-            plain(maqet, QmpInsert { file, ..insert }, output, "waiting for the guest to open the drive").await
+            simple(maqet, QmpInsert { file, ..insert }, output, "waiting for the guest to open the drive").await
         }
-        HardwareSubcommand::SetLink(link) => plain(maqet, link, output, "waiting for QEMU").await,
-        HardwareSubcommand::Balloon(balloon) => plain(maqet, balloon, output, "waiting for the guest's balloon").await,
-        HardwareSubcommand::Nmi(nmi) => plain(maqet, nmi, output, "waiting for QEMU").await,
-        HardwareSubcommand::Pause(args) => lifecycle::pause(maqet, args, output).await,
-        HardwareSubcommand::Resume(args) => lifecycle::resume(maqet, args, output).await,
+        HardwareSubcommand::SetLink(link) => simple(maqet, link, output, "waiting for QEMU").await,
+        HardwareSubcommand::Balloon(balloon) => {
+            simple(maqet, balloon, output, "waiting for the guest to change its memory").await
+        }
+        HardwareSubcommand::Nmi(nmi) => simple(maqet, nmi, output, "waiting for QEMU").await,
+        HardwareSubcommand::Pause(vms) => lifecycle::pause(maqet, vms, output).await,
+        HardwareSubcommand::Resume(vms) => lifecycle::resume(maqet, vms, output).await,
     }
-}
-
-/// QEMU has another working directory than the caller.
-fn absolute(file: &Path) -> Result<PathBuf, Failure> {
-    Ok(std::path::absolute(file)?)
 }

@@ -1,93 +1,94 @@
-//! Texts that are given in a file or on standard input.
+//! Text from files and standard input.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, StdinLock};
 use std::path::Path;
 
-use crate::failure::Failure;
+use maqet::ErrorReport;
+
+use crate::error::usage;
 use crate::render::Output;
 
-/// What standard input is called.
+/// The name of standard input in messages.
 pub(super) const STANDARD_INPUT: &str = "standard input";
 
-/// How long a text may be.
+/// The largest text that is accepted.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Most {
+pub(super) struct Limit {
     pub(super) bytes: usize,
-    /// Says what this limit is of, behind the number of bytes.
-    pub(super) what: &'static str,
-    /// Says what to do with a longer one.
-    pub(super) instead: &'static str,
+    /// What has this limit, as in `QMP arguments`.
+    pub(super) subject: &'static str,
+    /// What to do with a longer text.
+    pub(super) hint: &'static str,
 }
 
 /// Reads a file.
-pub(super) fn file(path: &Path, most: Most) -> Result<String, Failure> {
+pub(super) fn file(path: &Path, limit: Limit) -> Result<String, ErrorReport> {
     let name = path.display().to_string();
     let file = File::open(path).map_err(|error| unreadable(&name, &error))?;
-    read(file, &name, most)
+    read(file, &name, limit)
 }
 
-/// Reads a text from standard input.
-pub(super) async fn standard_input(most: Most, output: &Output) -> Result<String, Failure> {
-    from_standard_input(output, move |stream| read(stream, STANDARD_INPUT, most)).await
+/// Reads standard input.
+pub(super) async fn standard_input(limit: Limit, output: &Output) -> Result<String, ErrorReport> {
+    from_standard_input(output, move |stream| read(stream, STANDARD_INPUT, limit)).await
 }
 
-/// Reads standard input on a thread of its own, which is not waited for: nobody may ever write to it, and Ctrl-C has
-/// to be answered all the same.
+/// Reads standard input on its own thread, which is never joined: a blocked read must not delay Ctrl-C.
 pub(super) async fn from_standard_input<T: Send + 'static>(
     output: &Output,
-    read: impl FnOnce(StdinLock<'static>) -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
+    read: impl FnOnce(StdinLock<'static>) -> Result<T, ErrorReport> + Send + 'static,
+) -> Result<T, ErrorReport> {
     if io::stdin().is_terminal() {
-        output.note("reading standard input: end it with Ctrl-D on an empty line");
+        output.note("reading standard input; end it with Ctrl-D on an empty line");
     }
-    let (tell, told) = tokio::sync::oneshot::channel();
+    let (sender, receiver) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
-        // Nobody may want to know any more.
-        let _ = tell.send(read(io::stdin().lock()));
+        // The receiver is gone after Ctrl-C.
+        let _ = sender.send(read(io::stdin().lock()));
     });
-    told.await.unwrap_or_else(|_| Err(Failure::usage(format!("could not read `{STANDARD_INPUT}`"), Vec::new())))
+    receiver.await.unwrap_or_else(|_| Err(usage(format!("cannot read {STANDARD_INPUT}"))))
 }
 
-/// Reads a text: one byte more than is allowed is enough to be told so.
-fn read(stream: impl Read, name: &str, most: Most) -> Result<String, Failure> {
-    let enough = u64::try_from(most.bytes).unwrap_or(u64::MAX).saturating_add(1);
+/// Reads a text, and one byte more than the limit to detect a longer one.
+fn read(stream: impl Read, name: &str, limit: Limit) -> Result<String, ErrorReport> {
+    let most = u64::try_from(limit.bytes).unwrap_or(u64::MAX).saturating_add(1);
     let mut bytes = Vec::new();
-    stream.take(enough).read_to_end(&mut bytes).map_err(|error| unreadable(name, &error))?;
-    if bytes.len() > most.bytes {
-        return Err(Failure::usage(
-            format!("`{name}` has more than the {} bytes {}", most.bytes, most.what),
-            vec![most.instead.to_owned()],
-        ));
+    stream.take(most).read_to_end(&mut bytes).map_err(|error| unreadable(name, &error))?;
+    if bytes.len() > limit.bytes {
+        let message = format!("`{name}` is too large: {} are limited to {} bytes", limit.subject, limit.bytes);
+        return Err(usage(message).hint(limit.hint));
     }
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        Failure::usage(format!("`{name}` is not UTF-8 text (byte {at} is not)"), Vec::new())
+        usage(format!("`{name}` is not UTF-8: invalid byte at offset {at}"))
     })
 }
 
-/// Returns the failure of something that could not be read.
-pub(super) fn unreadable(name: &str, error: &io::Error) -> Failure {
-    Failure { causes: vec![error.to_string()], ..Failure::usage(format!("could not read `{name}`"), Vec::new()) }
+/// Returns the error for a file or stream that cannot be read.
+pub(super) fn unreadable(name: &str, error: &io::Error) -> ErrorReport {
+    usage(format!("cannot read `{name}`")).cause(error)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const MOST: Most = Most { bytes: 100, what: "that are typed at most", instead: "bring it" };
+    const LIMIT: Limit = Limit { bytes: 100, subject: "texts", hint: "use a file" };
 
     #[test]
-    fn test_read_text_at_the_limit_is_taken_and_longer_one_refused() {
-        let most = vec![b'x'; MOST.bytes];
+    fn test_read_text_at_the_limit_is_accepted_and_longer_refused() {
+        let longest = vec![b'x'; LIMIT.bytes];
 
-        assert_eq!(read(most.as_slice(), "t", MOST).unwrap().len(), MOST.bytes);
-        let longer = read([most, vec![b'x']].concat().as_slice(), "t", MOST).unwrap_err();
-        assert!(longer.message.contains("100 bytes that are typed at most"));
+        assert_eq!(read(longest.as_slice(), "t", LIMIT).unwrap().len(), LIMIT.bytes);
+        let error = read([longest, vec![b'x']].concat().as_slice(), "t", LIMIT).unwrap_err();
+        assert_eq!(error.message, "`t` is too large: texts are limited to 100 bytes");
     }
 
     #[test]
-    fn test_read_bytes_that_are_no_text_are_refused_with_their_place() {
-        assert_eq!(read(b"ab\xff".as_slice(), "t", MOST).unwrap_err().message, "`t` is not UTF-8 text (byte 2 is not)");
+    fn test_read_invalid_utf8_is_refused_with_its_offset() {
+        let error = read(b"ab\xff".as_slice(), "t", LIMIT).unwrap_err();
+
+        assert_eq!(error.message, "`t` is not UTF-8: invalid byte at offset 2");
     }
 }

@@ -1,38 +1,35 @@
-//! The commands that take one VM or several: `start`, `stop`, `rm`, `status`, `inspect`.
+//! The commands that take several VMs: `start`, `stop`, `wait`, `rm`, `status`, `inspect` and so on.
 
 use std::time::Instant;
 
 use futures_util::stream::{self, StreamExt};
 use maqet::operation::{self, Since};
-use maqet::{Condition, HumanDuration, Maqet};
+use maqet::{Condition, ErrorReport, HumanDuration, Maqet};
 use serde::Serialize;
 
-use super::add::note_size_mismatches;
-use super::command_line_of;
-use crate::args::{
-    InspectArgs, PowerOffArgs, Press, RestartArgs, RmArgs, StartArgs, Status, StopArgs, VmsArgs, WaitArgs,
-};
+use super::absolute;
+use super::define::note_size_mismatches;
+use crate::args::{InspectArgs, RestartArgs, RmArgs, StartArgs, StopArgs, StopOptions, VmsArgs, WaitArgs};
 use crate::exit_code;
-use crate::failure::Failure;
-use crate::render::progress;
 use crate::render::{self, Output, TextOutput};
 
-/// How many VMs are worked on at once: more machines that boot side by side only take the CPUs from each other, and
-/// fewer would have a guest that is slow to power off keep all others waiting.
-const AT_ONCE: usize = 8;
+/// How many VMs are worked on concurrently: with more, booting VMs only compete for the CPUs; with fewer, one guest
+/// that powers off slowly delays the others.
+const MAX_CONCURRENT_VMS: usize = 8;
 
-pub(crate) async fn start(maqet: &Maqet, args: StartArgs, output: &Output) -> Result<u8, Failure> {
-    let timeout = args.timeout;
-    if args.dry_run {
-        return each(maqet, args.vms, output, "looking at", async |vm| maqet.run(command_line_of(vm)).await).await;
+pub(super) async fn start(maqet: &Maqet, args: StartArgs, output: &Output) -> Result<u8, ErrorReport> {
+    let StartArgs { vms, wait, timeout, dry_run } = args;
+    if dry_run {
+        let command_line = async |vm| maqet.run(operation::Info { vm, command_line: true, origin: false }).await;
+        return for_each(maqet, vms, output, "reading", command_line).await;
     }
-    let conditions = absolute(args.wait)?;
+    let conditions = with_absolute_paths(wait)?;
     let start = async |vm| {
         let began = Instant::now();
         let mut started = maqet.run(operation::Start::new(vm).timeout(timeout)).await?;
         note_size_mismatches(&started.size_mismatches, output);
         if !conditions.is_empty() {
-            // Events of this boot count from its beginning, however fast they were.
+            // Events count from the start of this boot, however early they occurred.
             let since = started.vm.started_at.map(Since::At);
             let timeout = timeout.map(|all| HumanDuration::new(all.duration().saturating_sub(began.elapsed())));
             let vm = started.vm.id.clone();
@@ -41,110 +38,107 @@ pub(crate) async fn start(maqet: &Maqet, args: StartArgs, output: &Output) -> Re
         }
         Ok(started)
     };
-    each(maqet, args.vms, output, "starting", start).await
+    for_each(maqet, vms, output, "starting", start).await
 }
 
-pub(crate) async fn wait(maqet: &Maqet, args: WaitArgs, output: &Output) -> Result<u8, Failure> {
-    // `--all` says what holds without `--any`.
+pub(super) async fn wait(maqet: &Maqet, args: WaitArgs, output: &Output) -> Result<u8, ErrorReport> {
+    // `--all` is the default, so that only `--any` matters.
     let WaitArgs { vms, conditions, any, all: _, timeout, since } = args;
-    let conditions = absolute(conditions)?;
+    let conditions = with_absolute_paths(conditions)?;
     let wait = async |vm| maqet.run(operation::Wait { vm, conditions: conditions.clone(), any, timeout, since }).await;
-    each(maqet, VmsArgs { vms, all: false }, output, "waiting for", wait).await
+    for_each(maqet, VmsArgs { vms, all: false }, output, "waiting for", wait).await
 }
 
-/// Returns the conditions with paths that hold wherever they are looked at.
-fn absolute(conditions: Vec<Condition>) -> Result<Vec<Condition>, Failure> {
-    let absolute = |condition| match condition {
-        Condition::File(path) => Ok(Condition::File(std::path::absolute(path)?)),
+fn with_absolute_paths(conditions: Vec<Condition>) -> Result<Vec<Condition>, ErrorReport> {
+    let with_absolute_path = |condition| match condition {
+        Condition::File(path) => Ok(Condition::File(absolute(&path)?)),
         other => Ok(other),
     };
-    conditions.into_iter().map(absolute).collect()
+    conditions.into_iter().map(with_absolute_path).collect()
 }
 
-pub(crate) async fn stop(maqet: &Maqet, args: StopArgs, output: &Output) -> Result<u8, Failure> {
-    let StopArgs { vms, how: PowerOffArgs { timeout, force } } = args;
-    each(maqet, vms, output, "stopping", async |vm| {
-        maqet.run(operation::Stop::new(vm).timeout(timeout).force(force)).await
-    })
-    .await
+pub(super) async fn stop(maqet: &Maqet, args: StopArgs, output: &Output) -> Result<u8, ErrorReport> {
+    let StopArgs { vms, options: StopOptions { timeout, force } } = args;
+    let stop = async |vm| maqet.run(operation::Stop::new(vm).timeout(timeout).force(force)).await;
+    for_each(maqet, vms, output, "stopping", stop).await
 }
 
-pub(crate) async fn restart(maqet: &Maqet, args: RestartArgs, output: &Output) -> Result<u8, Failure> {
-    let RestartArgs { vms, how: PowerOffArgs { timeout, force } } = args;
+pub(super) async fn restart(maqet: &Maqet, args: RestartArgs, output: &Output) -> Result<u8, ErrorReport> {
+    let RestartArgs { vms, options: StopOptions { timeout, force } } = args;
     let restart = async |vm| {
         let restarted = maqet.run(operation::Restart::new(vm).timeout(timeout).force(force)).await?;
         note_size_mismatches(&restarted.size_mismatches, output);
         Ok(restarted)
     };
-    each(maqet, vms, output, "restarting", restart).await
+    for_each(maqet, vms, output, "restarting", restart).await
 }
 
-pub(crate) async fn pause(maqet: &Maqet, args: Press, output: &Output) -> Result<u8, Failure> {
-    each(maqet, args.vms, output, "pausing", async |vm| maqet.run(operation::Pause::new(vm)).await).await
+pub(super) async fn pause(maqet: &Maqet, vms: VmsArgs, output: &Output) -> Result<u8, ErrorReport> {
+    for_each(maqet, vms, output, "pausing", async |vm| maqet.run(operation::Pause::new(vm)).await).await
 }
 
-pub(crate) async fn resume(maqet: &Maqet, args: Press, output: &Output) -> Result<u8, Failure> {
-    each(maqet, args.vms, output, "resuming", async |vm| maqet.run(operation::Resume::new(vm)).await).await
+pub(super) async fn resume(maqet: &Maqet, vms: VmsArgs, output: &Output) -> Result<u8, ErrorReport> {
+    for_each(maqet, vms, output, "resuming", async |vm| maqet.run(operation::Resume::new(vm)).await).await
 }
 
-pub(crate) async fn reset(maqet: &Maqet, args: Press, output: &Output) -> Result<u8, Failure> {
-    each(maqet, args.vms, output, "resetting", async |vm| maqet.run(operation::Reset::new(vm)).await).await
+pub(super) async fn reset(maqet: &Maqet, vms: VmsArgs, output: &Output) -> Result<u8, ErrorReport> {
+    for_each(maqet, vms, output, "resetting", async |vm| maqet.run(operation::Reset::new(vm)).await).await
 }
 
-pub(crate) async fn rm(maqet: &Maqet, args: RmArgs, output: &Output) -> Result<u8, Failure> {
-    let force = args.force;
-    each(maqet, args.vms, output, "removing", async |vm| maqet.run(operation::Rm::new(vm).force(force)).await).await
+pub(super) async fn rm(maqet: &Maqet, args: RmArgs, output: &Output) -> Result<u8, ErrorReport> {
+    let RmArgs { vms, force } = args;
+    for_each(maqet, vms, output, "removing", async |vm| maqet.run(operation::Rm::new(vm).force(force)).await).await
 }
 
-pub(crate) async fn status(maqet: &Maqet, args: Status, output: &Output) -> Result<u8, Failure> {
-    each(maqet, args.vms, output, "looking at", async |vm| maqet.run(operation::Status::new(vm)).await).await
+pub(super) async fn status(maqet: &Maqet, vms: VmsArgs, output: &Output) -> Result<u8, ErrorReport> {
+    for_each(maqet, vms, output, "checking", async |vm| maqet.run(operation::Status::new(vm)).await).await
 }
 
-pub(crate) async fn inspect(maqet: &Maqet, args: InspectArgs, output: &Output) -> Result<u8, Failure> {
-    each(maqet, args.vms, output, "looking at", async |vm| maqet.run(operation::Inspect { vm }).await).await
+pub(super) async fn inspect(maqet: &Maqet, args: InspectArgs, output: &Output) -> Result<u8, ErrorReport> {
+    for_each(maqet, args.vms, output, "inspecting", async |vm| maqet.run(operation::Inspect { vm }).await).await
 }
 
-/// Does the same to each VM, several at once.
+/// Runs an operation on each VM, several at a time.
 ///
-/// One VM gives one result; several, or `--all`, give a list in the order they were named. A failure is told in its
-/// turn and keeps no other from its own; the exit code is that of the first.
-async fn each<T>(
+/// One VM gives one result; several, or `--all`, give a list in the given order. A failure does not affect the other
+/// VMs; the exit code is that of the first failure.
+async fn for_each<T>(
     maqet: &Maqet,
     vms: VmsArgs,
     output: &Output,
-    what: &str,
+    verb: &str,
     work: impl AsyncFn(String) -> Result<T, maqet::Error>,
-) -> Result<u8, Failure>
+) -> Result<u8, ErrorReport>
 where
     T: Serialize + TextOutput,
 {
     let is_one = !vms.all && vms.vms.len() == 1;
-    let names = named(maqet, vms).await?;
+    let names = names(maqet, vms).await?;
     let message = match names.as_slice() {
-        [name] => format!("{what} `{name}`"),
-        names => format!("{what} {} VMs", names.len()),
+        [name] => format!("{verb} `{name}`"),
+        names => format!("{verb} {} VMs", names.len()),
     };
     let mut results = Vec::new();
     let mut code = exit_code::DONE;
-    let mut outcomes = stream::iter(names).map(|name| work(name)).buffered(AT_ONCE);
-    while let Some(outcome) = progress::shown(output.shows_progress, &message, outcomes.next()).await {
-        match outcome.map_err(Failure::from) {
-            Ok(result) if is_one || output.is_for_people() => output.show(&result)?,
+    let mut outcomes = stream::iter(names).map(|name| work(name)).buffered(MAX_CONCURRENT_VMS);
+    while let Some(outcome) = output.progress(&message, outcomes.next()).await {
+        match outcome.map_err(ErrorReport::from) {
+            Ok(result) if is_one || output.is_text() => output.show(&result)?,
             Ok(result) => results.push(result),
-            Err(failure) if is_one => return Err(failure),
-            Err(failure) => {
-                render::failure::show(&failure, output.format());
-                code = if code == exit_code::DONE { exit_code::code(failure.fault) } else { code };
+            Err(report) if is_one => return Err(report),
+            Err(report) => {
+                render::error::show(&report, output.format());
+                code = if code == exit_code::DONE { exit_code::from_fault(report.fault) } else { code };
             }
         }
     }
-    if !is_one && !output.is_for_people() {
-        output.data(&results)?;
+    if !is_one && !output.is_text() {
+        output.show_data(&results)?;
     }
     Ok(code)
 }
 
-async fn named(maqet: &Maqet, vms: VmsArgs) -> Result<Vec<String>, Failure> {
+async fn names(maqet: &Maqet, vms: VmsArgs) -> Result<Vec<String>, ErrorReport> {
     if !vms.all {
         return Ok(vms.vms);
     }

@@ -1,4 +1,4 @@
-//! `maqet qmp shell`: commands that somebody types, or a script brings, on one session.
+//! `maqet qmp shell`: QMP commands that are typed, or come from a script, in one session.
 
 mod history;
 mod prompt;
@@ -8,212 +8,208 @@ use std::io;
 use std::time::Duration;
 
 use maqet::domain::port::SessionEvent;
-use maqet::domain::qmp::QmpError;
-use maqet::domain::qmp::SchemaError;
-use maqet::{CommandError, Error, Maqet, QmpLine};
+use maqet::domain::qmp::{QmpError, SchemaError};
+use maqet::{CommandError, Error, ErrorReport, Maqet, QmpLine, QmpShell};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::history::History;
-pub(crate) use self::prompt::stop_where_lines_are_edited;
-use self::prompt::{Prompt, Typed, too_fast};
+pub(crate) use self::prompt::stop_only_the_editor;
+use self::prompt::{Input, Prompt, missed_events};
 use crate::args::QmpShellArgs;
+use crate::error::terminal_failed;
 use crate::exit_code;
-use crate::failure::Failure;
-use crate::render::progress;
-use crate::render::{Output, QmpAnswer, failure, happened, line};
-use crate::terminal::{KeptTerminal, RawTerminal};
+use crate::render::{Output, QmpResponse, error, event_line, line};
+use crate::terminal::{RawTerminal, SavedTerminal};
 
-/// How long one call listens for events before the next one does.
-const TURN: Duration = Duration::from_mins(1);
+/// How long one call waits for events.
+const EVENT_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Runs the shell: with a prompt where there is somebody to see it.
-pub(crate) async fn run(maqet: &Maqet, args: QmpShellArgs, output: &Output) -> Result<u8, Failure> {
+/// Runs the shell, with a prompt on a terminal.
+pub(super) async fn run(maqet: &Maqet, args: QmpShellArgs, output: &Output) -> Result<u8, ErrorReport> {
     let QmpShellArgs { vm, timeout, allow_dangerous } = args;
-    let what = format!("opening a session with `{vm}`");
-    let opened = maqet.app().qmp_shell(&vm, timeout, allow_dangerous);
-    let shell = progress::shown(output.shows_progress, &what, opened).await?;
-    if !is_for_somebody() {
+    let message = format!("opening a session with `{vm}`");
+    let shell = output.progress(&message, maqet.app().qmp_shell(&vm, timeout, allow_dangerous)).await?;
+    if !is_interactive() {
         return script::run(shell).await;
     }
     let history = History::open(&maqet.settings().state_dir);
-    Conversation::new(shell, history, output)?.run().await
+    InteractiveShell::new(shell, history, output)?.run().await
 }
 
-/// Returns whether somebody sits at a terminal, who is asked with a prompt and presses Ctrl-C for the shell.
-pub(crate) fn is_for_somebody() -> bool {
-    RawTerminal::is_there() && io::IsTerminal::is_terminal(&io::stdout())
+/// Returns whether standard input and output are terminals, so that there is a prompt and Ctrl-C is a key.
+pub(crate) fn is_interactive() -> bool {
+    RawTerminal::is_available() && io::IsTerminal::is_terminal(&io::stdout())
 }
 
-/// A shell with somebody at a terminal.
-struct Conversation<'a> {
-    shell: maqet::QmpShell<'a>,
+/// A shell on a terminal.
+struct InteractiveShell<'a> {
+    shell: QmpShell<'a>,
     prompt: Prompt,
     output: &'a Output,
     signals: Signals,
-    /// Whether QEMU was told to end.
+    /// Whether the last command was `quit`.
     quits: bool,
-    // Dropped last, so that what is said of an end is said on a terminal as it was.
-    terminal: KeptTerminal,
+    // Dropped last, so that errors are written to a restored terminal.
+    terminal: SavedTerminal,
 }
 
-/// What comes next.
+/// What happens next in the session.
 enum Next {
-    Typed(Option<Typed>),
+    Input(Option<Input>),
     SessionEvent(Result<Option<SessionEvent>, Error>),
     Interrupted,
 }
 
-/// Why the conversation is over.
+/// Why the session ends.
 enum End {
     Left,
     Interrupted,
-    Gone(Error),
+    Disconnected(Error),
 }
 
-impl<'a> Conversation<'a> {
-    fn new(shell: maqet::QmpShell<'a>, history: History, output: &'a Output) -> Result<Self, Failure> {
-        let terminal = KeptTerminal::keep()?;
-        let signals = Signals::new()?;
-        if output.is_for_people() {
-            output.note(&format!("talking to the QEMU of `{}`; Tab completes, Ctrl-D leaves", shell.name()));
+impl<'a> InteractiveShell<'a> {
+    fn new(shell: QmpShell<'a>, history: History, output: &'a Output) -> Result<Self, ErrorReport> {
+        let terminal = SavedTerminal::save().map_err(terminal_failed)?;
+        let signals = Signals::new().map_err(terminal_failed)?;
+        if output.is_text() {
+            output.note(&format!("connected to the QEMU of `{}`; Tab completes, Ctrl-D leaves", shell.name()));
         }
-        let prompt = Prompt::open(&format!("{}> ", shell.name()), shell.schema().clone(), history)?;
-        Ok(Self { shell, prompt, output, signals, quits: false, terminal })
+        let prompt = Prompt::open(&format!("{}> ", shell.name()), shell.schema().clone(), history);
+        Ok(Self { shell, prompt: prompt.map_err(terminal_failed)?, output, signals, quits: false, terminal })
     }
 
-    async fn run(mut self) -> Result<u8, Failure> {
-        let end = self.converse().await;
+    async fn run(mut self) -> Result<u8, ErrorReport> {
+        let end = self.run_session().await;
         self.prompt.end(&self.terminal).await;
         let end = end?;
         let (name, quits, output) = (self.shell.name().to_owned(), self.quits, self.output);
-        // Before anything is said.
+        // Restores the terminal before anything is written.
         drop(self);
         match end {
             End::Left => Ok(exit_code::DONE),
             End::Interrupted => {
-                output.note("interrupted");
+                output.note_interrupted();
                 Ok(exit_code::INTERRUPTED)
             }
-            End::Gone(_) if quits => {
-                output.note(&format!("the QEMU of `{name}` has ended"));
+            End::Disconnected(_) if quits => {
+                output.note(&format!("the QEMU of `{name}` has exited"));
                 Ok(exit_code::DONE)
             }
-            End::Gone(error) => Err(gone(&name, error)),
+            End::Disconnected(error) => Err(disconnected(&name, error)),
         }
     }
 
-    async fn converse(&mut self) -> Result<End, Failure> {
+    async fn run_session(&mut self) -> Result<End, ErrorReport> {
         loop {
             let next = tokio::select! {
-                typed = self.prompt.next() => Next::Typed(typed),
-                heard = self.shell.next_event(TURN) => Next::SessionEvent(heard),
+                input = self.prompt.next() => Next::Input(input),
+                event = self.shell.next_event(EVENT_TIMEOUT) => Next::SessionEvent(event),
                 () = self.signals.any() => Next::Interrupted,
             };
             match next {
-                Next::Typed(Some(Typed::Line(typed))) => {
-                    for one in commands(&typed) {
-                        if let Some(end) = self.carry_out(one).await? {
+                Next::Input(Some(Input::Line(text))) => {
+                    for command in commands(&text) {
+                        if let Some(end) = self.execute(command).await? {
                             return Ok(end);
                         }
                     }
                     self.prompt.show();
                 }
-                Next::Typed(Some(Typed::Broken(why))) => return Err(why.into()),
-                Next::Typed(Some(Typed::End) | None) => return Ok(End::Left),
-                Next::SessionEvent(Ok(Some(heard))) => self.prompt.tell(&told(&heard)),
+                Next::Input(Some(Input::Failed(error))) => return Err(terminal_failed(error)),
+                Next::Input(Some(Input::End) | None) => return Ok(End::Left),
+                Next::SessionEvent(Ok(Some(event))) => self.prompt.print(&session_event_line(&event)),
                 Next::SessionEvent(Ok(None)) => {}
-                Next::SessionEvent(Err(error)) => return Ok(End::Gone(error)),
+                Next::SessionEvent(Err(error)) => return Ok(End::Disconnected(error)),
                 Next::Interrupted => return Ok(End::Interrupted),
             }
         }
     }
 
-    /// Runs a line, shows what came of it, and says whether that is the end.
-    async fn carry_out(&mut self, typed: &str) -> Result<Option<End>, Failure> {
-        let asked = match QmpLine::read(typed) {
-            Ok(Some(asked)) => asked,
+    /// Runs a command and shows its response; returns why the session ends, if it does.
+    async fn execute(&mut self, text: &str) -> Result<Option<End>, ErrorReport> {
+        let command = match QmpLine::read(text) {
+            Ok(Some(command)) => command,
             Ok(None) => return Ok(None),
             Err(invalid) => {
-                failure::show(&Failure::explained(&invalid), self.output.format());
+                error::show(&ErrorReport::from_error(&invalid), self.output.format());
                 return Ok(None);
             }
         };
-        self.quits = asked.command == "quit";
-        let outcome = tokio::select! {
-            outcome = self.shell.execute(&asked) => outcome,
-            is_key = self.signals.first() => {
-                if !is_key {
+        self.quits = command.command == "quit";
+        let response = tokio::select! {
+            response = self.shell.execute(&command) => response,
+            is_ctrl_c = self.signals.first() => {
+                if !is_ctrl_c {
                     return Ok(Some(End::Interrupted));
                 }
-                self.output.note(&format!("no longer waiting for `{}`; it may still complete", asked.command));
+                self.output.note(&format!("no longer waiting for `{}`; it may still complete", command.command));
                 return Ok(None);
             }
         };
-        // What happened meanwhile happened before the answer.
-        while let Ok(Some(heard)) = self.shell.next_event(Duration::ZERO).await {
-            line(&told(&heard))?;
+        // Events that arrived in the meantime precede the response.
+        while let Ok(Some(event)) = self.shell.next_event(Duration::ZERO).await {
+            line(&session_event_line(&event))?;
         }
-        match outcome {
-            Ok(answer) => self.output.answer(&QmpAnswer { command: &asked.command, value: &answer })?,
-            Err(error) if is_over(&error) => return Ok(Some(End::Gone(error))),
-            Err(error) => failure::show(&refused(&asked.command, error), self.output.format()),
+        match response {
+            Ok(value) => self.output.show_response(&QmpResponse { command: &command.command, value: &value })?,
+            Err(error) if is_disconnect(&error) => return Ok(Some(End::Disconnected(error))),
+            Err(error) => error::show(&with_shell_hints(&command.command, error), self.output.format()),
         }
         Ok(None)
     }
 }
 
-/// Returns the commands in what was typed: terminals hand over several lines that are pasted as one.
-fn commands(typed: &str) -> Vec<&str> {
-    // A message of QMP may be laid out over several lines.
-    let is_message = typed.trim_start().starts_with('{') && QmpLine::read(typed).is_ok();
-    if is_message { vec![typed] } else { typed.lines().collect() }
+/// Returns the commands of an input: a terminal passes on several pasted lines as one.
+fn commands(text: &str) -> Vec<&str> {
+    // A QMP message may extend over several lines.
+    let is_message = text.trim_start().starts_with('{') && QmpLine::read(text).is_ok();
+    if is_message { vec![text] } else { text.lines().collect() }
 }
 
-/// Returns the failure of a command, with hints for somebody who is in the shell already.
-fn refused(command: &str, error: Error) -> Failure {
+/// Returns the report of a command's error, with hints for the shell.
+fn with_shell_hints(command: &str, error: Error) -> ErrorReport {
     let is_unknown = matches!(error, Error::Command(CommandError::Schema(SchemaError::CommandNotFound { .. })));
-    let failure = Failure::from(error);
+    let report = ErrorReport::from(error);
     if !is_unknown {
-        return failure;
+        return report;
     }
     let hints = match command {
         "exit" | "bye" | "logout" | "q" | ":q" => {
-            vec!["leave with Ctrl-D; `quit` is a command of QEMU's, which ends the machine".to_owned()]
+            vec!["press Ctrl-D to leave; `quit` is a QMP command, which ends the VM".to_owned()]
         }
-        "help" | "?" => vec!["press Tab for what may come next; `query-commands` lists the commands".to_owned()],
-        _ => failure.hints.iter().map(|hint| hint.replace("maqet qmp VM query-commands", "query-commands")).collect(),
+        "help" | "?" => vec!["press Tab for completions; run `query-commands` for a list of commands".to_owned()],
+        _ => report.hints.iter().map(|hint| hint.replace("maqet qmp VM query-commands", "query-commands")).collect(),
     };
-    Failure { hints, ..failure }
+    ErrorReport { hints, ..report }
 }
 
-/// Returns whether nothing can be said any more.
-fn is_over(error: &Error) -> bool {
+/// Returns whether an error ends the session.
+fn is_disconnect(error: &Error) -> bool {
     matches!(error, Error::Qmp(QmpError::ConnectionClosed { .. } | QmpError::InvalidResponse { .. }))
 }
 
-/// Returns the failure of a session whose other side went away.
-fn gone(name: &str, error: Error) -> Failure {
+/// Returns the report of a session that QEMU has ended.
+fn disconnected(name: &str, error: Error) -> ErrorReport {
     match error {
-        Error::Qmp(QmpError::ConnectionClosed { .. }) => Failure {
-            message: format!("the QEMU of `{name}` has ended, or closed its monitor"),
-            hints: vec![format!("see what it was with `maqet status {name}`")],
+        Error::Qmp(QmpError::ConnectionClosed { .. }) => ErrorReport {
+            message: format!("the QEMU of `{name}` has exited or closed its monitor"),
+            hints: vec![format!("see the reason with `maqet status {name}`")],
             ..error.into()
         },
         other => other.into(),
     }
 }
 
-/// Returns what was heard as a line for people.
-fn told(heard: &SessionEvent) -> String {
-    match heard {
-        SessionEvent::Event(event) => happened(event),
-        SessionEvent::Missed(count) => too_fast(*count),
+fn session_event_line(event: &SessionEvent) -> String {
+    match event {
+        SessionEvent::Event(event) => event_line(event),
+        SessionEvent::Missed(count) => missed_events(*count),
     }
 }
 
-/// What a terminal and others send: all of it ends a program that does not listen, with the terminal as it was left.
+/// The signals of a terminal and of other processes, which would otherwise end the process with a raw terminal.
 ///
-/// SIGINT comes here while no line is edited; whoever edits it takes that for Ctrl-C, which clears the line.
+/// SIGINT arrives here only while no line is edited; the editor takes Ctrl-C as a key, which clears the line.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -235,7 +231,7 @@ impl Signals {
         self.first().await;
     }
 
-    /// Waits for one, and returns whether it is that of Ctrl-C.
+    /// Waits for a signal, and returns whether it is that of Ctrl-C.
     async fn first(&mut self) -> bool {
         tokio::select! {
             _ = self.interrupt.recv() => true,
@@ -251,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_commands_of_several_lines_are_several_unless_they_are_one_message() {
+    fn test_commands_splits_lines_unless_they_are_one_message() {
         let message = "{\"execute\":\n  \"query-name\"\n}";
 
         assert_eq!(commands("query-name"), ["query-name"]);

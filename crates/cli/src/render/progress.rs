@@ -1,5 +1,6 @@
-//! A sign of life while something takes long.
+//! Progress on standard error while an operation takes long.
 
+use std::cell::Cell;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -9,68 +10,77 @@ use serde_json::json;
 
 use super::sanitize::escape_control;
 
-/// How a sign of life is shown where there is no terminal.
+/// How progress is shown where standard error is not a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ProgressStyle {
+pub(super) enum ProgressStyle {
     /// Not at all, on a terminal neither.
-    None,
-    /// A line of words.
-    Words,
-    /// A line of JSON.
+    Hidden,
+    /// As lines of text.
+    Text,
+    /// As lines of JSON.
     Json,
 }
 
 impl ProgressStyle {
-    /// Returns the line for work that takes this long, and has done so many of so many keys if it can tell.
-    fn line(self, what: &str, time: Duration, come: Option<(u64, u64)>) -> String {
+    /// Returns the line for an operation that has taken `time`; `keys` are done and in total.
+    fn line(self, message: &str, time: Duration, keys: Option<(u64, u64)>) -> String {
         let seconds = time.as_secs();
-        match (self, come) {
-            (Self::Json, None) => json!({ "progress": { "doing": what, "seconds": seconds } }).to_string(),
+        match (self, keys) {
+            (Self::Json, None) => json!({ "progress": { "message": message, "seconds": seconds } }).to_string(),
             (Self::Json, Some((done, total))) => {
-                let progress = json!({ "doing": what, "seconds": seconds, "done": done, "total": total });
+                let progress = json!({ "message": message, "seconds": seconds, "done": done, "total": total });
                 json!({ "progress": progress }).to_string()
             }
-            (Self::None | Self::Words, None) => format!("{what}: still working after {seconds} s"),
-            (Self::None | Self::Words, Some((done, total))) => format!("{what}: {done} of {total} keys"),
+            (Self::Hidden | Self::Text, None) => format!("{message}: still working after {seconds} s"),
+            (Self::Hidden | Self::Text, Some((done, total))) => format!("{message}: {done} of {total} keys"),
         }
     }
 }
 
-/// What takes less needs no sign of life.
-const PATIENCE: Duration = Duration::from_millis(700);
+/// An operation that takes less shows no progress.
+const DELAY: Duration = Duration::from_millis(700);
 
-/// How often a line is written where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(10);
+/// How often a line is written where standard error is not a terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How often a spinner turns.
-const TURN_EVERY: Duration = Duration::from_millis(100);
+/// How often the spinner moves.
+const SPINNER_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Waits for `work`, showing on standard error that it goes on: a spinner on a terminal, a line
-/// every ten seconds elsewhere.
-pub(crate) async fn shown<T>(signs: ProgressStyle, what: &str, work: impl Future<Output = T>) -> T {
-    let what = &*escape_control(what);
+/// Waits for `work` and shows a spinner on a terminal, a line every ten seconds elsewhere.
+pub(super) async fn show<T>(style: ProgressStyle, message: &str, work: impl Future<Output = T>) -> T {
+    let message = &*escape_control(message);
     tokio::pin!(work);
-    if signs == ProgressStyle::None {
+    if style == ProgressStyle::Hidden {
         return work.await;
     }
-    if let Ok(done) = tokio::time::timeout(PATIENCE, &mut work).await {
+    let began = Instant::now();
+    if let Ok(done) = tokio::time::timeout(DELAY, &mut work).await {
         return done;
     }
-    if std::io::stderr().is_terminal() { with_spinner(what, work).await } else { with_lines(signs, what, work).await }
+    if std::io::stderr().is_terminal() {
+        let spinner = spinner(message);
+        let done = work.await;
+        spinner.finish_and_clear();
+        return done;
+    }
+    loop {
+        match tokio::time::timeout(LINE_INTERVAL, &mut work).await {
+            Ok(done) => return done,
+            Err(_) => anstream::eprintln!("{}", style.line(message, began.elapsed(), None)),
+        }
+    }
 }
 
-/// Does the same for work that tells how far it has come: a bar on a terminal, a line every ten seconds elsewhere.
-pub(crate) async fn counted<T>(
-    signs: ProgressStyle,
-    what: &str,
+/// Waits for `work`, which presses keys, and shows a bar on a terminal, a line every ten seconds elsewhere.
+pub(super) async fn show_keys<T>(
+    style: ProgressStyle,
+    message: &str,
     mut reports: ProgressStream,
+    keys: &Cell<Option<(u64, u64)>>,
     work: impl Future<Output = T>,
 ) -> T {
-    let what = &*escape_control(what);
+    let message = &*escape_control(message);
     tokio::pin!(work);
-    if signs == ProgressStyle::None {
-        return work.await;
-    }
     let began = Instant::now();
     let is_terminal = std::io::stderr().is_terminal();
     let mut bar = None;
@@ -80,16 +90,17 @@ pub(crate) async fn counted<T>(
             done = &mut work => break done,
             Some(report) = reports.next() => report,
         };
-        if is_terminal && began.elapsed() >= PATIENCE {
-            let bar = bar.get_or_insert_with(|| counting_bar(what, report.total.unwrap_or_default()));
+        keys.set(report.total.map(|total| (report.done, total)));
+        if style == ProgressStyle::Hidden {
+            continue;
+        }
+        if is_terminal && began.elapsed() >= DELAY {
+            let bar = bar.get_or_insert_with(|| key_bar(message, report.total.unwrap_or_default()));
             bar.set_position(report.done);
             bar.set_prefix(format!("{:#}", HumanDuration(report.eta().unwrap_or_default())));
-        } else if !is_terminal && last_line.elapsed() >= LINE_EVERY {
+        } else if !is_terminal && last_line.elapsed() >= LINE_INTERVAL {
             last_line = Instant::now();
-            anstream::eprintln!(
-                "{}",
-                signs.line(what, began.elapsed(), report.total.map(|total| (report.done, total)))
-            );
+            anstream::eprintln!("{}", style.line(message, began.elapsed(), keys.get()));
         }
     };
     if let Some(bar) = bar {
@@ -98,36 +109,23 @@ pub(crate) async fn counted<T>(
     done
 }
 
-fn counting_bar(what: &str, total: u64) -> ProgressBar {
+fn key_bar(message: &str, total: u64) -> ProgressBar {
     let bar = ProgressBar::new(total);
     if let Ok(style) = BarStyle::with_template("{msg} [{bar:30}] {pos}/{len} keys ({prefix} left)") {
         bar.set_style(style);
     }
-    bar.set_message(what.to_owned());
+    bar.set_message(message.to_owned());
     bar
 }
 
-async fn with_spinner<T>(what: &str, work: impl Future<Output = T>) -> T {
+fn spinner(message: &str) -> ProgressBar {
     let spinner = ProgressBar::new_spinner();
     if let Ok(style) = BarStyle::with_template("{spinner} {msg} ({elapsed})") {
         spinner.set_style(style);
     }
-    spinner.set_message(what.to_owned());
-    spinner.enable_steady_tick(TURN_EVERY);
-    let done = work.await;
-    spinner.finish_and_clear();
-    done
-}
-
-async fn with_lines<T>(signs: ProgressStyle, what: &str, work: impl Future<Output = T>) -> T {
-    let began = Instant::now();
-    tokio::pin!(work);
-    loop {
-        match tokio::time::timeout(LINE_EVERY, &mut work).await {
-            Ok(done) => return done,
-            Err(_) => anstream::eprintln!("{}", signs.line(what, began.elapsed(), None)),
-        }
-    }
+    spinner.set_message(message.to_owned());
+    spinner.enable_steady_tick(SPINNER_INTERVAL);
+    spinner
 }
 
 #[cfg(test)]
@@ -135,20 +133,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_line_of_signs_is_words_or_json() {
-        let (what, time) = ("stopping `a\"b`", Duration::from_millis(10_900));
-        let come = (3, 9);
+    fn test_progress_line_is_text_or_json() {
+        let (message, time) = ("stopping `a\"b`", Duration::from_millis(10_900));
+        let keys = Some((3, 9));
 
-        assert_eq!(ProgressStyle::Words.line(what, time, None), "stopping `a\"b`: still working after 10 s");
-        assert_eq!(ProgressStyle::Words.line(what, time, Some(come)), "stopping `a\"b`: 3 of 9 keys");
-        let read = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
-        assert_eq!(
-            read(&ProgressStyle::Json.line(what, time, None)),
-            json!({ "progress": { "doing": what, "seconds": 10 } })
-        );
-        assert_eq!(
-            read(&ProgressStyle::Json.line(what, time, Some(come))),
-            json!({ "progress": { "doing": what, "seconds": 10, "done": 3, "total": 9 } })
-        );
+        assert_eq!(ProgressStyle::Text.line(message, time, None), "stopping `a\"b`: still working after 10 s");
+        assert_eq!(ProgressStyle::Text.line(message, time, keys), "stopping `a\"b`: 3 of 9 keys");
+        let json = |keys| ProgressStyle::Json.line(message, time, keys).parse::<serde_json::Value>().unwrap();
+        assert_eq!(json(None), json!({ "progress": { "message": message, "seconds": 10 } }));
+        assert_eq!(json(keys), json!({ "progress": { "message": message, "seconds": 10, "done": 3, "total": 9 } }));
     }
 }

@@ -1,60 +1,59 @@
-//! What is wrong in a configuration, shown where it stands.
+//! Problems of a configuration, shown with their source lines.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
-use maqet::ConfigError;
 use maqet::config::Sources;
 use maqet::domain::config::{Problem, SourceLocation};
 
 use super::sanitize::{escape_control, mask_control};
 
-/// How many problems are shown; the JSON has them all, and nobody mends more before trying again.
-const SHOWN: usize = 50;
+/// How many problems are shown; the JSON output has all of them.
+const MAX_PROBLEMS: usize = 50;
 
-/// The longest line of which the part around the mark is shown, in bytes: up to 50 of them are looked through.
-const LONGEST_LINE: usize = 16 << 10;
+/// The longest line that is shown, in bytes; of a long one, the renderer shows the part around the mark.
+const MAX_LINE_BYTES: usize = 16 << 10;
 
-/// The longest mark, in bytes; a longer one hides where it begins.
-const LONGEST_MARK: usize = 100;
+/// The longest mark, in bytes; a longer one would hide where it starts.
+const MAX_MARK_BYTES: usize = 100;
 
 /// The longest key that is shown whole, in characters.
-const LONGEST_KEY: usize = 200;
+const MAX_KEY_CHARACTERS: usize = 200;
 
 /// Returns the problems as a compiler would show them.
-pub(crate) fn render(config: &ConfigError) -> String {
-    let problems = config.problems.iter().take(SHOWN);
-    let mut rendered: Vec<String> = problems.map(|problem| one(problem, &config.sources)).collect();
-    if let Some(more) = config.problems.len().checked_sub(SHOWN).filter(|more| *more > 0) {
-        rendered.push(format!("… and {more} more"));
+pub(crate) fn render(problems: &[Problem], sources: &Sources) -> String {
+    let mut rendered: Vec<String> = problems.iter().take(MAX_PROBLEMS).map(|problem| one(problem, sources)).collect();
+    if problems.len() > MAX_PROBLEMS {
+        rendered.push(format!("… and {} more", problems.len() - MAX_PROBLEMS));
     }
-    let total = match config.problems.len() {
-        1 => String::new(),
-        many => format!("\n\n{many} problems, nothing was changed"),
-    };
-    rendered.join("\n\n") + &total
+    if problems.len() > 1 {
+        rendered.push(format!("{} problems; nothing was changed", problems.len()));
+    }
+    rendered.join("\n\n")
 }
 
 fn one(problem: &Problem, sources: &Sources) -> String {
-    let title = match problem.path.as_str() {
+    let mut title = match problem.path.as_str() {
         "" => problem.message.clone(),
-        path => format!("`{}`: {}", shortened(path).escape_debug(), problem.message),
+        path => format!("`{}`: {}", shorten(path).escape_debug(), problem.message),
     };
-    let title = match &problem.place {
-        Some(place) if shown(place, sources).is_none() => format!("{place}: {title}"),
-        Some(_) | None => title,
-    };
-    let title = match &problem.other {
-        Some(other) if shown(other, sources).is_none() => format!("{title} (the other is at {other})"),
-        Some(_) | None => title,
-    };
-    let mut group = Group::with_title(Level::ERROR.primary_title(escape_control(&title).into_owned()));
-    if let Some((place, text)) = problem.place.as_ref().and_then(|place| shown(place, sources)) {
-        group = group.element(snippet(place, text, AnnotationKind::Primary, "here"));
+    let location = problem.place.as_ref();
+    let other = problem.other.as_ref();
+    let line = location.and_then(|location| source_line(location, sources));
+    let other_line = other.and_then(|other| source_line(other, sources));
+    if let (Some(location), None) = (location, line) {
+        title = format!("{location}: {title}");
     }
-    if let Some((place, text)) = problem.other.as_ref().and_then(|place| shown(place, sources)) {
-        group = group.element(snippet(place, text, AnnotationKind::Context, "the other one"));
+    if let (Some(other), None) = (other, other_line) {
+        title = format!("{title} (see also {other})");
+    }
+    let mut group = Group::with_title(Level::ERROR.primary_title(escape_control(&title).into_owned()));
+    if let (Some(location), Some(line)) = (location, line) {
+        group = group.element(snippet(location, line, AnnotationKind::Primary, "here"));
+    }
+    if let (Some(other), Some(line)) = (other, other_line) {
+        group = group.element(snippet(other, line, AnnotationKind::Context, "see also"));
     }
     if let Some(help) = &problem.help {
         group = group.element(Level::HELP.message(escape_control(help).into_owned()));
@@ -62,44 +61,44 @@ fn one(problem: &Problem, sources: &Sources) -> String {
     Renderer::styled().render(&[group])
 }
 
-fn shortened(path: &str) -> Cow<'_, str> {
-    match path.char_indices().nth(LONGEST_KEY) {
+fn shorten(path: &str) -> Cow<'_, str> {
+    match path.char_indices().nth(MAX_KEY_CHARACTERS) {
         Some((end, _)) => Cow::Owned(format!("{}…", &path[..end])),
         None => Cow::Borrowed(path),
     }
 }
 
 fn snippet<'a>(
-    place: &'a SourceLocation,
+    location: &'a SourceLocation,
     line: &'a str,
     kind: AnnotationKind,
     label: &'a str,
 ) -> Snippet<'a, Annotation<'a>> {
     Snippet::source(mask_control(line))
-        .line_start(usize::try_from(place.line).unwrap_or(1))
-        .path(escape_control(&place.source))
-        .annotation(kind.span(range(place, line)).label(label))
+        .line_start(usize::try_from(location.line).unwrap_or(1))
+        .path(escape_control(&location.source))
+        .annotation(kind.span(byte_range(location, line)).label(label))
 }
 
-/// Returns the bytes of its line that a place is about, on character borders.
-fn range(place: &SourceLocation, line: &str) -> Range<usize> {
-    let column = usize::try_from(place.column.saturating_sub(1)).unwrap_or_default();
+/// Returns the bytes of the line that the location covers, on character boundaries.
+fn byte_range(location: &SourceLocation, line: &str) -> Range<usize> {
+    let column = usize::try_from(location.column.saturating_sub(1)).unwrap_or_default();
     let start = line.char_indices().nth(column).map_or(line.len(), |(at, _)| at);
-    let mut end = start.saturating_add(place.length.clamp(1, LONGEST_MARK)).min(line.len());
+    let mut end = start.saturating_add(location.length.clamp(1, MAX_MARK_BYTES)).min(line.len());
     while !line.is_char_boundary(end) {
         end += 1;
     }
     start..end
 }
 
-/// Returns the line a place is on, if it is in a text we have and can be read.
-fn shown<'a>(place: &'a SourceLocation, sources: &'a Sources) -> Option<(&'a SourceLocation, &'a str)> {
-    let above = usize::try_from(place.line.checked_sub(1)?).ok()?;
-    let line = lines(sources.text(&place.source)?).nth(above).unwrap_or_default();
-    (line.len() <= LONGEST_LINE).then_some((place, line))
+/// Returns the line of the location, if its text is known and the line is not too long.
+fn source_line<'a>(location: &SourceLocation, sources: &'a Sources) -> Option<&'a str> {
+    let above = usize::try_from(location.line.checked_sub(1)?).ok()?;
+    let line = lines(sources.text(&location.source)?).nth(above).unwrap_or_default();
+    (line.len() <= MAX_LINE_BYTES).then_some(line)
 }
 
-/// Returns the lines as YAML counts them: a carriage return alone ends one, too.
+/// Returns the lines as YAML counts them: a single carriage return ends one, too.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.split('\n').flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'))
 }
@@ -112,59 +111,65 @@ mod tests {
 
     use super::*;
 
-    /// Returns what is told of a text of which every top-level key is unknown.
-    fn told(text: &str) -> String {
+    /// Renders the problems of a text in which every top-level key is unknown.
+    fn render_unknown_keys(text: &str) -> String {
         let node: Node = read("f.yaml", text).unwrap();
-        let mut report = Diagnostics::default();
+        let mut diagnostics = Diagnostics::default();
         for (key, node) in node.entries() {
-            report.unknown_key(&KeyPath::top(key), node, &[]);
+            diagnostics.unknown_key(&KeyPath::top(key), node, &["memory"]);
         }
         let mut sources = Sources::default();
         sources.add(&Document { name: "f.yaml".to_owned(), folder: "/".into(), text: text.to_owned() });
-        let told = render(&ConfigError::new(report.into_problems(), sources));
-        anstream::adapter::strip_str(&told).to_string()
+        let rendered = render(&diagnostics.into_problems(), &sources);
+        anstream::adapter::strip_str(&rendered).to_string()
     }
 
     #[test]
-    fn test_snippet_shows_the_line_and_its_number_alone() {
-        let told = told("\n# above\n'größe ö': 1\n# below\n");
+    fn test_snippet_shows_only_the_line_of_the_problem() {
+        let rendered = render_unknown_keys("\n# above\n'größe ö': 1\n# below\n");
 
-        assert!(told.contains("--> f.yaml:3:1\n"), "{told}");
-        assert!(told.contains("3 | 'größe ö': 1\n  | ^^^^^^^^^ here\n"), "{told}");
-        assert!(!told.contains("above") && !told.contains("below"), "{told}");
+        insta::assert_snapshot!(rendered, @r"
+        error: `größe ö`: unknown key `größe ö`
+         --> f.yaml:3:1
+          |
+        3 | 'größe ö': 1
+          | ^^^^^^^^^ here
+          |
+          = help: known here: memory
+        ");
     }
 
     #[test]
-    fn test_snippet_of_a_line_that_any_system_ends_is_that_line() {
+    fn test_snippet_understands_all_line_endings() {
         for text in ["a: 1\nbc: 2\nd: 3\n", "a: 1\r\nbc: 2\r\nd: 3\r\n", "a: 1\rbc: 2\rd: 3\r"] {
-            let told = told(text);
+            let rendered = render_unknown_keys(text);
 
-            assert!(told.contains("2 | bc: 2\n  | ^^ here\n"), "{text:?}: {told}");
+            assert!(rendered.contains("2 | bc: 2\n  | ^^ here\n"), "{text:?}: {rendered}");
         }
     }
 
     #[test]
-    fn test_snippet_of_a_long_line_shows_the_part_around_the_mark() {
-        let told = told(&format!("{{ a: {}, mark: 1 }}\n", "x".repeat(5000)));
+    fn test_snippet_of_long_line_shows_the_part_around_the_mark() {
+        let rendered = render_unknown_keys(&format!("{{ a: {}, mark: 1 }}\n", "x".repeat(5000)));
 
-        assert!(told.contains("mark: 1 }\n") && told.contains("^^^^ here"), "{told}");
-        assert!(told.lines().all(|line| line.len() < 400), "{told}");
+        assert!(rendered.contains("mark: 1 }\n") && rendered.contains("^^^^ here"), "{rendered}");
+        assert!(rendered.lines().all(|line| line.len() < 400), "{rendered}");
     }
 
     #[test]
-    fn test_snippet_of_many_problems_shows_some_and_counts_all() {
+    fn test_snippets_of_many_problems_are_limited_and_counted() {
         let lines: Vec<String> = (0..5000).map(|number| format!("k{number}: 1\n")).collect();
 
-        let told = told(&lines.concat());
+        let rendered = render_unknown_keys(&lines.concat());
 
-        assert_eq!(told.matches("error: ").count(), SHOWN);
-        assert!(told.ends_with("\n\n… and 4950 more\n\n5000 problems, nothing was changed"), "{told}");
+        assert_eq!(rendered.matches("error: ").count(), MAX_PROBLEMS);
+        assert!(rendered.ends_with("\n\n… and 4950 more\n\n5000 problems; nothing was changed"), "{rendered}");
     }
 
     #[test]
-    fn test_snippet_of_a_line_too_long_to_read_is_left_out() {
-        let told = told(&format!("? {}\n: 1\n", "x".repeat(100_000)));
+    fn test_snippet_of_very_long_line_is_omitted() {
+        let rendered = render_unknown_keys(&format!("? {}\n: 1\n", "x".repeat(100_000)));
 
-        assert!(told.starts_with("error: f.yaml:1:3: `xxx") && told.len() < 1000, "{}", told.len());
+        assert!(rendered.starts_with("error: f.yaml:1:3: `xxx") && rendered.len() < 1000, "{}", rendered.len());
     }
 }

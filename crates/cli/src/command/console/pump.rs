@@ -1,63 +1,62 @@
 //! Bytes from standard input to a console and back.
 //!
-//! No direction waits for another: a guest that takes nothing must not keep its output from being seen, and neither it
-//! nor a terminal that was halted must keep somebody from leaving.
+//! No direction waits for the other: a guest that reads nothing must not hold back its output, and neither that nor a
+//! halted terminal must prevent detaching.
 
 use std::io;
 use std::time::Duration;
 
+use maqet::ErrorReport;
 use maqet::domain::port::ConsoleStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::args::ConsoleArgs;
-use crate::failure::Failure;
+use crate::error::terminal_failed;
 use crate::stream::{Stdin, Stdout};
 use crate::terminal::RawTerminal;
 
-/// How much is kept for a guest that does not take it; from a pipe nothing more is read then, and keys are dropped, as
-/// the one that leaves may be among them.
-const PENDING_BYTES: usize = 64 << 10;
+/// How many bytes wait for a guest that does not read. A pipe is not read further then; keys are dropped, as the one
+/// that detaches may be among them.
+const MAX_PENDING_BYTES: usize = 64 << 10;
 
-/// How long what was typed before the key that leaves may take to reach the guest.
-const LAST_KEYS: Duration = Duration::from_secs(1);
+/// How long the guest may take to read the keys before the one that detaches.
+const DELIVER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why it is over.
+/// Why the connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    /// Somebody left.
-    Left,
+pub(super) enum PumpOutcome {
+    /// The user pressed the key that detaches.
+    Detached,
     /// QEMU closed the console.
     Closed,
-    /// The input ended, and the guest was silent long enough.
-    Silent,
-    /// Nobody reads our output any more.
-    NobodyReads,
-    /// The time was over.
+    /// Standard input ended and the guest was silent for long enough.
+    Idle,
+    /// Standard output is not read any more.
+    OutputClosed,
     TimedOut,
-    /// A signal.
+    /// By a signal.
     Interrupted,
 }
 
-/// Passes bytes on.
+/// The connection between standard input and output and a console.
 pub(super) struct Pump<'a> {
     console: &'a dyn ConsoleStream,
     stdout: &'a Stdout,
     terminal: Option<&'a RawTerminal>,
-    /// The key that leaves; none where there are no keys.
+    /// The key that detaches, on a terminal.
     escape: Option<u8>,
     stdin: Stdin,
-    /// Whether standard input may bring more.
-    is_open: bool,
+    is_stdin_open: bool,
     /// On its way to the guest.
     pending: Vec<u8>,
-    /// Whether the guest may take more.
-    takes: bool,
+    /// Whether the console accepts input.
+    accepts_input: bool,
     /// On its way to standard output.
-    heard: Option<Vec<u8>>,
+    received: Option<Vec<u8>>,
     deadline: Option<Instant>,
     idle: Option<Duration>,
-    last: Instant,
+    last_activity: Instant,
 }
 
 impl<'a> Pump<'a> {
@@ -73,99 +72,100 @@ impl<'a> Pump<'a> {
             terminal,
             escape: args.escape.0.filter(|_| terminal.is_some()),
             stdin: Stdin::open(),
-            is_open: true,
+            is_stdin_open: true,
             pending: Vec::new(),
-            takes: true,
-            heard: None,
+            accepts_input: true,
+            received: None,
             deadline: args.timeout.map(|timeout| Instant::now() + timeout.duration()),
             idle: args.idle.map(maqet::HumanDuration::duration),
-            last: Instant::now(),
+            last_activity: Instant::now(),
         }
     }
 
-    /// Passes bytes on until one side ends or somebody leaves.
-    pub(super) async fn run(mut self) -> Result<End, Failure> {
-        let end = self.pump().await?;
-        if matches!(end, End::Left | End::Silent) {
-            // What cannot be delivered in this time will never be.
-            let _ = timeout(LAST_KEYS, self.deliver()).await;
+    /// Passes bytes on until the connection ends.
+    pub(super) async fn run(mut self) -> Result<PumpOutcome, ErrorReport> {
+        let outcome = self.pump().await?;
+        if matches!(outcome, PumpOutcome::Detached | PumpOutcome::Idle) {
+            // Input that the guest has not read by then is lost.
+            let _ = timeout(DELIVER_TIMEOUT, self.deliver()).await;
         }
-        Ok(end)
+        Ok(outcome)
     }
 
-    async fn pump(&mut self) -> Result<End, Failure> {
-        let mut signals = self.terminal.map(|_| Signals::new()).transpose()?;
+    async fn pump(&mut self) -> Result<PumpOutcome, ErrorReport> {
+        let mut signals = self.terminal.map(|_| Signals::new()).transpose().map_err(terminal_failed)?;
         loop {
-            let has_room = self.terminal.is_some() || self.pending.len() < PENDING_BYTES;
-            let silence = self.idle.filter(|_| !self.is_open && (self.pending.is_empty() || !self.takes));
+            let has_room = self.terminal.is_some() || self.pending.len() < MAX_PENDING_BYTES;
+            let is_delivered = self.pending.is_empty() || !self.accepts_input;
+            let idle = self.idle.filter(|_| !self.is_stdin_open && is_delivered);
             tokio::select! {
-                heard = self.console.read(), if self.heard.is_none() => {
-                    let heard = heard.map_err(|error| Failure::explained(&error))?;
-                    if heard.is_empty() {
-                        return Ok(End::Closed);
+                received = self.console.read(), if self.received.is_none() => {
+                    let received = received.map_err(|error| ErrorReport::from_error(&error))?;
+                    if received.is_empty() {
+                        return Ok(PumpOutcome::Closed);
                     }
-                    self.last = Instant::now();
-                    self.heard = Some(heard);
+                    self.last_activity = Instant::now();
+                    self.received = Some(received);
                 }
-                room = self.stdout.room(), if self.heard.is_some() => match (room, self.heard.take()) {
-                    (Some(room), Some(heard)) => room.send(heard),
+                permit = self.stdout.reserve(), if self.received.is_some() => match (permit, self.received.take()) {
+                    (Some(permit), Some(received)) => permit.send(received),
                     (Some(_), None) => {}
-                    (None, _) => return Ok(End::NobodyReads),
+                    (None, _) => return Ok(PumpOutcome::OutputClosed),
                 },
-                typed = self.stdin.next(), if self.is_open && has_room => {
-                    if self.is_left(typed) {
-                        return Ok(End::Left);
+                typed = self.stdin.next(), if self.is_stdin_open && has_room => {
+                    if self.detaches(typed) {
+                        return Ok(PumpOutcome::Detached);
                     }
                 }
-                sent = self.console.write(&self.pending), if self.takes && !self.pending.is_empty() => {
-                    self.sent(sent.map_err(|error| Failure::explained(&error))?);
+                sent = self.console.write(&self.pending), if self.accepts_input && !self.pending.is_empty() => {
+                    self.sent(sent.map_err(|error| ErrorReport::from_error(&error))?);
                 }
-                () = at(self.deadline) => return Ok(End::TimedOut),
-                () = at(silence.map(|idle| self.last + idle)) => return Ok(End::Silent),
-                told = next(&mut signals) => match (told, self.terminal) {
-                    (Told::Continued, Some(terminal)) => terminal.make_raw()?,
-                    (Told::Continued, None) => {}
-                    (Told::End, _) => return Ok(End::Interrupted),
+                () = at(self.deadline) => return Ok(PumpOutcome::TimedOut),
+                () = at(idle.map(|idle| self.last_activity + idle)) => return Ok(PumpOutcome::Idle),
+                received = next_signal(&mut signals) => match (received, self.terminal) {
+                    (Received::Continue, Some(terminal)) => terminal.make_raw().map_err(terminal_failed)?,
+                    (Received::Continue, None) => {}
+                    (Received::End, _) => return Ok(PumpOutcome::Interrupted),
                 },
             }
         }
     }
 
-    /// Takes what came from standard input; returns whether somebody wants to leave.
-    fn is_left(&mut self, typed: Option<Vec<u8>>) -> bool {
+    /// Queues input for the guest; returns whether it detaches.
+    fn detaches(&mut self, typed: Option<Vec<u8>>) -> bool {
         let Some(typed) = typed else {
-            self.is_open = false;
-            self.last = Instant::now();
-            // A terminal that ends is one that went away.
+            self.is_stdin_open = false;
+            self.last_activity = Instant::now();
+            // A terminal at its end was closed.
             return self.terminal.is_some();
         };
-        let leaves_at = typed.iter().position(|byte| Some(*byte) == self.escape);
-        let keys = typed.get(..leaves_at.unwrap_or(typed.len())).unwrap_or_default();
-        if self.pending.len() < PENDING_BYTES {
+        let escape_at = typed.iter().position(|byte| Some(*byte) == self.escape);
+        let keys = typed.get(..escape_at.unwrap_or(typed.len())).unwrap_or_default();
+        if self.pending.len() < MAX_PENDING_BYTES {
             self.pending.extend_from_slice(keys);
         }
-        leaves_at.is_some()
+        escape_at.is_some()
     }
 
-    /// Sends what is left, and waits until the guest has taken all of it.
+    /// Sends the pending input, and waits until the guest has read all of it.
     async fn deliver(&mut self) {
-        while self.takes && !self.pending.is_empty() {
+        while self.accepts_input && !self.pending.is_empty() {
             match self.console.write(&self.pending).await {
                 Ok(length) => self.sent(length),
                 Err(_) => return,
             }
         }
         self.console.end();
-        while self.console.read().await.is_ok_and(|heard| !heard.is_empty()) {}
+        while self.console.read().await.is_ok_and(|received| !received.is_empty()) {}
     }
 
     fn sent(&mut self, length: usize) {
-        self.takes = length > 0;
+        self.accepts_input = length > 0;
         self.pending.drain(..length);
     }
 }
 
-/// Waits for a moment; for ever if there is none.
+/// Waits until a moment, or for ever.
 async fn at(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,
@@ -173,17 +173,16 @@ async fn at(moment: Option<Instant>) {
     }
 }
 
-/// What a signal says.
-enum Told {
-    /// End.
+/// What a signal requests.
+enum Received {
     End,
-    /// Go on, after a stop, during which a shell has put the terminal back.
-    Continued,
+    /// Continue after a stop, during which a shell has restored the terminal.
+    Continue,
 }
 
-/// Signals that would end us with the terminal still raw; those that end every command are caught elsewhere.
+/// The signals that would end the process with a raw terminal; SIGINT and SIGTERM are handled for all commands.
 ///
-/// Caught only while a terminal is raw: a program without one may have been started to outlive its terminal.
+/// Handled only while a terminal is raw: without one, the process may have been started to outlive its terminal.
 struct Signals {
     hangup: Signal,
     quit: Signal,
@@ -200,14 +199,14 @@ impl Signals {
     }
 }
 
-/// Waits for the next signal; for ever where none is caught.
-async fn next(signals: &mut Option<Signals>) -> Told {
+/// Waits for the next signal, or for ever if none is handled.
+async fn next_signal(signals: &mut Option<Signals>) -> Received {
     let Some(Signals { hangup, quit, continued }) = signals else {
         return std::future::pending().await;
     };
     tokio::select! {
-        _ = hangup.recv() => Told::End,
-        _ = quit.recv() => Told::End,
-        _ = continued.recv() => Told::Continued,
+        _ = hangup.recv() => Received::End,
+        _ = quit.recv() => Received::End,
+        _ = continued.recv() => Received::Continue,
     }
 }

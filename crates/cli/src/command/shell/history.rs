@@ -1,4 +1,4 @@
-//! What was typed before, kept in a file that nobody else may read.
+//! The history of typed lines, in a file that only this user can read.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -6,86 +6,86 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-/// The file in the folder for state, for all VMs together: what is typed for one is useful for the next.
+/// The file in the state folder, shared by all VMs: a line typed for one is useful for the next.
 const FILE: &str = "qmp-history";
 
-/// How much of the file is read, and how large it becomes: some thousand lines.
-const BYTES: u64 = 64 << 10;
+/// The size at which the file is cut to half: some thousand lines.
+const MAX_BYTES: u64 = 64 << 10;
 
-/// Lines that were typed; a history that cannot be kept keeps nobody from typing.
+/// The lines typed before; problems with the file are logged and do not affect the shell.
 pub(super) struct History {
     path: PathBuf,
     lines: Vec<String>,
 }
 
 impl History {
-    /// Reads what is kept in a folder.
+    /// Reads the history in a folder.
     pub(super) fn open(folder: &Path) -> Self {
         let path = folder.join(FILE);
         let lines = read(&path).unwrap_or_else(|error| {
             if error.kind() != io::ErrorKind::NotFound {
-                tracing::warn!(%error, file = %path.display(), "the history cannot be read");
+                tracing::warn!(%error, file = %path.display(), "cannot read the history");
             }
             Vec::new()
         });
         Self { path, lines }
     }
 
-    /// Returns the lines, the oldest first.
+    /// Returns the lines, oldest first.
     pub(super) fn lines(&self) -> &[String] {
         &self.lines
     }
 
-    /// Keeps a line, if it is to be kept; returns whether it is.
-    pub(super) fn keep(&self, line: &str) -> bool {
-        if !is_to_be_kept(line) {
+    /// Appends a line unless it may be private; returns whether it did.
+    pub(super) fn append(&self, line: &str) -> bool {
+        if !is_recordable(line) {
             return false;
         }
         if let Err(error) = append(&self.path, line) {
-            tracing::warn!(%error, file = %self.path.display(), "the history cannot be kept");
+            tracing::warn!(%error, file = %self.path.display(), "cannot write the history");
         }
         true
     }
 }
 
-/// Returns whether a line may be written down: not one that begins with a space, as in shells, nor one that may hold a
-/// secret.
-fn is_to_be_kept(line: &str) -> bool {
-    let small = line.to_lowercase();
-    let is_secret = ["passw", "secret"].iter().any(|word| small.contains(word));
+/// Returns whether a line may be stored: it does not start with a space, as in shells, nor mention a secret.
+fn is_recordable(line: &str) -> bool {
+    let lower = line.to_lowercase();
+    let is_secret = ["passw", "secret"].iter().any(|word| lower.contains(word));
     !line.trim().is_empty() && !line.starts_with(char::is_whitespace) && !is_secret && !line.contains(char::is_control)
 }
 
-fn opened(path: &Path, more: OFlags) -> io::Result<File> {
-    let flags = OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::NONBLOCK | more;
+fn open(path: &Path, flags: OFlags) -> io::Result<File> {
+    let flags = OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::NONBLOCK | flags;
     let file = File::from(openat(CWD, path, flags, Mode::RUSR | Mode::WUSR)?);
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no file")) }
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
 }
 
 fn read(path: &Path) -> io::Result<Vec<String>> {
     let mut text = Vec::new();
-    opened(path, OFlags::RDONLY)?.take(2 * BYTES).read_to_end(&mut text)?;
+    open(path, OFlags::RDONLY)?.take(2 * MAX_BYTES).read_to_end(&mut text)?;
     let text = String::from_utf8_lossy(&text);
-    Ok(text.lines().filter(|line| is_to_be_kept(line)).map(str::to_owned).collect())
+    Ok(text.lines().filter(|line| is_recordable(line)).map(str::to_owned).collect())
 }
 
-/// Adds a line; a file that became too large keeps its newer half.
+/// Appends a line, and cuts a file that became too large to its newer half.
 fn append(path: &Path, line: &str) -> io::Result<()> {
-    let mut file = opened(path, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)?;
+    let mut file = open(path, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)?;
     file.write_all(format!("{line}\n").as_bytes())?;
-    if file.metadata()?.len() <= BYTES {
+    if file.metadata()?.len() <= MAX_BYTES {
         return Ok(());
     }
     let lines = read(path)?;
     let newer: String = lines.iter().skip(lines.len() / 2).flat_map(|line| [line.as_str(), "\n"]).collect();
-    let shorter = path.with_extension(format!("{}.tmp", std::process::id()));
-    let outcome = opened(&shorter, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    let replaced = open(&temporary, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)
         .and_then(|mut file| file.write_all(newer.as_bytes()))
-        .and_then(|()| fs::rename(&shorter, path));
-    if outcome.is_err() {
-        let _is_not_left_behind = fs::remove_file(&shorter);
+        .and_then(|()| fs::rename(&temporary, path));
+    if replaced.is_err() {
+        // The first error is the one to report.
+        let _ = fs::remove_file(&temporary);
     }
-    outcome
+    replaced
 }
 
 #[cfg(test)]
@@ -95,37 +95,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_history_lines_come_back_in_order_from_a_file_of_ones_own() {
+    fn test_history_lines_are_read_back_from_a_private_file() {
         let folder = tempfile::tempdir().unwrap();
         let history = History::open(folder.path());
 
-        let kept = ["query-status", " query-name", "set_password protocol=vnc password=x", "", "stop"]
-            .map(|line| history.keep(line));
+        let recorded = ["query-status", " query-name", "set_password protocol=vnc password=x", "", "stop"]
+            .map(|line| history.append(line));
 
-        assert_eq!(kept, [true, false, false, false, true]);
+        assert_eq!(recorded, [true, false, false, false, true]);
         assert_eq!(History::open(folder.path()).lines(), ["query-status", "stop"]);
         let mode = fs::metadata(folder.path().join(FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]
-    fn test_history_secrets_are_not_kept_however_they_are_written() {
+    fn test_history_secrets_are_not_recorded() {
         for line in [
             "change-vnc-password password=x",
             "{\"execute\": \"set_password\", \"arguments\": {\"password\": \"x\"}}",
             "object-add qom-type=secret id=s data=x",
             "expire_PASSWORD protocol=vnc time=now",
         ] {
-            assert!(!is_to_be_kept(line), "{line}");
+            assert!(!is_recordable(line), "{line}");
         }
     }
 
     #[test]
-    fn test_history_grows_to_its_limit_and_keeps_the_newer_half() {
+    fn test_history_keeps_the_newer_half_at_its_limit() {
         let folder = tempfile::tempdir().unwrap();
         let history = History::open(folder.path());
 
-        (0..2_000).for_each(|number| assert!(history.keep(&format!("query-{number:_>50}"))));
+        (0..2_000).for_each(|number| assert!(history.append(&format!("query-{number:_>50}"))));
 
         let lines = History::open(folder.path()).lines().to_vec();
         assert!(lines.last().unwrap().ends_with("_1999"));
@@ -134,14 +134,14 @@ mod tests {
     }
 
     #[test]
-    fn test_history_link_is_not_followed() {
+    fn test_history_symbolic_link_is_not_followed() {
         let folder = tempfile::tempdir().unwrap();
         let victim = folder.path().join("victim");
         fs::write(&victim, "theirs\n").unwrap();
         symlink(&victim, folder.path().join(FILE)).unwrap();
         let history = History::open(folder.path());
 
-        history.keep("stop");
+        history.append("stop");
 
         assert_eq!(history.lines(), [""; 0]);
         assert_eq!(fs::read_to_string(victim).unwrap(), "theirs\n");

@@ -1,4 +1,4 @@
-//! The line that somebody types, edited on a thread of its own.
+//! The line editor, on its own thread.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,174 +19,176 @@ use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::time::Instant;
 
 use super::history::History;
-use crate::terminal::KeptTerminal;
+use crate::terminal::SavedTerminal;
 
-/// How many lines wait to be shown above the prompt: as many as a terminal shows at once.
-const TOLD_AT_ONCE: usize = 64;
+/// How many lines wait to be printed above the prompt: about as many as a terminal shows.
+const MAX_QUEUED_LINES: usize = 64;
 
-/// How long the editor may take from being asked for a line to having the terminal: microseconds, on a busy machine some
-/// milliseconds; one that never does, as on a terminal that cannot be edited on, leaves it as it is.
-const EDITOR_READY: Duration = Duration::from_millis(300);
+/// How long the editor may take to set up the terminal: microseconds, on a busy host some milliseconds. Where it cannot
+/// edit, it never changes the terminal.
+const EDITOR_READY_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// How often is looked whether it has.
-const EDITOR_LOOK: Duration = Duration::from_millis(1);
+/// How often the terminal is checked for that.
+const EDITOR_POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// What came of a line that was asked for.
-pub(super) enum Typed {
-    /// A line.
+/// The outcome of a prompt.
+pub(super) enum Input {
     Line(String),
-    /// Nothing more will be typed.
+    /// The end of the input, by Ctrl-D.
     End,
     /// The terminal cannot be read.
-    Broken(io::Error),
+    Failed(io::Error),
 }
 
-/// A prompt; its thread is not waited for, as it ends with the process.
+/// A prompt; its threads are never joined, as they end with the process.
 pub(super) struct Prompt {
-    typed: mpsc::Receiver<Typed>,
-    again: std_mpsc::Sender<()>,
-    told: mpsc::Sender<String>,
-    /// How many lines there was no room for.
-    missed: u64,
-    /// Whether a line is asked for.
+    inputs: mpsc::Receiver<Input>,
+    requests: std_mpsc::Sender<()>,
+    lines: mpsc::Sender<String>,
+    /// How many lines were dropped since the last one that was printed.
+    dropped_lines: u64,
+    /// Whether the editor waits for a line.
     is_shown: bool,
-    /// Whether no line is to be asked for any more.
+    /// Whether the editor must not start another line.
     is_over: Arc<AtomicBool>,
 }
 
 impl Prompt {
-    /// Shows the prompt, and takes what is typed from now on.
+    /// Shows the prompt and starts to read lines.
     pub(super) fn open(prompt: &str, schema: Schema, history: History) -> Result<Self, io::Error> {
         let config = Config::builder().completion_type(CompletionType::List).auto_add_history(false).build();
-        let kept = MemHistory::with_config(&config);
-        let mut editor = Editor::with_history(config, kept).map_err(broken)?;
-        editor.set_helper(Some(Typist { schema }));
+        let entries = MemHistory::with_config(&config);
+        let mut editor = Editor::with_history(config, entries).map_err(to_io_error)?;
+        editor.set_helper(Some(SchemaHelper { schema }));
         for line in history.lines() {
-            editor.add_history_entry(line).map_err(broken)?;
+            editor.add_history_entry(line).map_err(to_io_error)?;
         }
-        // Terminals that cannot move the cursor have none.
+        // A terminal that cannot move the cursor has no printer.
         let printer = editor.create_external_printer().ok();
-        let (tell, typed) = mpsc::channel(1);
-        let (again, asked) = std_mpsc::channel();
+        let (input_sender, inputs) = mpsc::channel(1);
+        let (requests, request_receiver) = std_mpsc::channel();
         let is_over = Arc::new(AtomicBool::new(false));
         let (prompt, ends) = (prompt.to_owned(), Arc::clone(&is_over));
         std::thread::spawn(move || {
             if let Err(error) = SigSet::from(Signal::SIGTSTP).thread_unblock() {
-                tracing::warn!(%error, "Ctrl-Z will not stop the shell");
+                tracing::warn!(%error, "Ctrl-Z does not stop the shell");
             }
-            read(&mut editor, &prompt, &history, &ends, &tell, &asked);
+            read_lines(&mut editor, &prompt, &history, &ends, &input_sender, &request_receiver);
         });
-        let (told, to_tell) = mpsc::channel(TOLD_AT_ONCE);
-        std::thread::spawn(move || self::tell(printer, to_tell));
-        Ok(Self { typed, again, told, missed: 0, is_shown: true, is_over })
+        let (lines, line_receiver) = mpsc::channel(MAX_QUEUED_LINES);
+        std::thread::spawn(move || print_lines(printer, line_receiver));
+        Ok(Self { inputs, requests, lines, dropped_lines: 0, is_shown: true, is_over })
     }
 
     /// Waits for a line.
-    pub(super) async fn next(&mut self) -> Option<Typed> {
-        let typed = self.typed.recv().await;
+    pub(super) async fn next(&mut self) -> Option<Input> {
+        let input = self.inputs.recv().await;
         self.is_shown = false;
-        typed
+        input
     }
 
-    /// Shows the prompt again, after a line was taken.
+    /// Shows the prompt again after a line.
     pub(super) fn show(&mut self) {
-        // Where nobody asks any more, the next line is the end.
-        let _ = self.again.send(());
+        // If the editor has ended, `next` returns `None`.
+        let _ = self.requests.send(());
         self.is_shown = true;
     }
 
-    /// Asks for no further line, and waits until the terminal is not changed any more but by who puts it back.
+    /// Stops reading lines, and waits until the editor does not change the terminal any more except to restore it.
     ///
-    /// Where a line is asked for, the editor has made the terminal raw, or does so now.
-    pub(super) async fn end(&mut self, terminal: &KeptTerminal) {
+    /// An editor that waits for a line has set the terminal to raw mode, or is about to.
+    pub(super) async fn end(&mut self, terminal: &SavedTerminal) {
         self.is_over.store(true, Ordering::SeqCst);
-        let until = Instant::now() + EDITOR_READY;
-        let is_gone = |typed: &mut mpsc::Receiver<Typed>| matches!(typed.try_recv(), Err(TryRecvError::Disconnected));
-        while self.is_shown && !terminal.is_changed() && !is_gone(&mut self.typed) && Instant::now() < until {
-            tokio::time::sleep(EDITOR_LOOK).await;
+        let deadline = Instant::now() + EDITOR_READY_TIMEOUT;
+        let has_ended =
+            |inputs: &mut mpsc::Receiver<Input>| matches!(inputs.try_recv(), Err(TryRecvError::Disconnected));
+        while self.is_shown && !terminal.is_changed() && !has_ended(&mut self.inputs) && Instant::now() < deadline {
+            tokio::time::sleep(EDITOR_POLL_INTERVAL).await;
         }
     }
 
-    /// Shows a line above the prompt; what is being typed stays.
+    /// Prints a line above the prompt and keeps the text that is being edited.
     ///
-    /// Where more come than a terminal shows, they are counted instead: nobody waits for it.
-    pub(super) fn tell(&mut self, line: &str) {
-        let lines = if self.missed == 0 { format!("{line}\n") } else { format!("{}\n{line}\n", too_fast(self.missed)) };
-        match self.told.try_send(lines) {
-            Ok(()) => self.missed = 0,
-            Err(_) => self.missed += 1,
+    /// Lines that arrive faster than the terminal shows them are counted instead, so that nothing waits for it.
+    pub(super) fn print(&mut self, line: &str) {
+        let lines = match self.dropped_lines {
+            0 => format!("{line}\n"),
+            dropped => format!("{}\n{line}\n", missed_events(dropped)),
+        };
+        match self.lines.try_send(lines) {
+            Ok(()) => self.dropped_lines = 0,
+            Err(_) => self.dropped_lines += 1,
         }
     }
 }
 
-/// Has Ctrl-Z stop the thread that edits the line and none beside it; called before there are others.
+/// Has Ctrl-Z stop the thread of the editor and no other; called before there are other threads.
 ///
-/// Whichever thread the kernel gives the signal stops at once, and the one that edits has to be it: before the others
-/// would stop it, it would make the terminal raw again, for the program that has it then.
-pub(crate) fn stop_where_lines_are_edited() -> io::Result<()> {
+/// The kernel delivers SIGTSTP to any thread, which then stops all of them. The editor has to be the one: it restores the
+/// terminal first. Were another thread stopped, the editor would set raw mode again while a shell uses the terminal.
+pub(crate) fn stop_only_the_editor() -> io::Result<()> {
     Ok(SigSet::from(Signal::SIGTSTP).thread_block()?)
 }
 
-/// Returns what is said of events that were not shown.
-pub(super) fn too_fast(count: u64) -> String {
-    format!("({count} events came too fast to be shown)")
+/// Returns the line that stands for events which are not shown.
+pub(super) fn missed_events(count: u64) -> String {
+    format!("({count} events not shown: they occurred too fast)")
 }
 
-type TypistsEditor = Editor<Typist, MemHistory>;
-
-fn read(
-    editor: &mut TypistsEditor,
+fn read_lines(
+    editor: &mut Editor<SchemaHelper, MemHistory>,
     prompt: &str,
     history: &History,
     ends: &AtomicBool,
-    tell: &mpsc::Sender<Typed>,
-    asked: &std_mpsc::Receiver<()>,
+    inputs: &mpsc::Sender<Input>,
+    requests: &std_mpsc::Receiver<()>,
 ) {
     while !ends.load(Ordering::SeqCst) {
-        let typed = match editor.readline(prompt) {
-            Ok(line) => Typed::Line(line),
-            // A line that was given up, or a terminal that changed its size.
+        let input = match editor.readline(prompt) {
+            Ok(line) => Input::Line(line),
+            // Ctrl-C, or a resized terminal.
             Err(ReadlineError::Interrupted | ReadlineError::Signal(_)) => continue,
-            Err(ReadlineError::Eof) => Typed::End,
-            Err(why) => Typed::Broken(broken(why)),
+            Err(ReadlineError::Eof) => Input::End,
+            Err(error) => Input::Failed(to_io_error(error)),
         };
-        if let Typed::Line(line) = &typed
-            && history.keep(line)
+        if let Input::Line(line) = &input
+            && history.append(line)
         {
-            let _is_bounded = editor.add_history_entry(line.as_str());
+            // The history is bounded, so it does not matter whether an entry was dropped.
+            let _ = editor.add_history_entry(line.as_str());
         }
-        let is_last = !matches!(typed, Typed::Line(_));
-        if tell.blocking_send(typed).is_err() || is_last || asked.recv().is_err() {
+        let is_last = !matches!(input, Input::Line(_));
+        if inputs.blocking_send(input).is_err() || is_last || requests.recv().is_err() {
             return;
         }
     }
 }
 
-fn tell(mut printer: Option<impl ExternalPrinter>, mut to_tell: mpsc::Receiver<String>) {
-    while let Some(line) = to_tell.blocking_recv() {
-        let shown = match &mut printer {
+fn print_lines(mut printer: Option<impl ExternalPrinter>, mut lines: mpsc::Receiver<String>) {
+    while let Some(line) = lines.blocking_recv() {
+        let is_printed = match &mut printer {
             Some(printer) => printer.print(line).is_ok(),
             None => io::stdout().write_all(line.as_bytes()).is_ok(),
         };
-        if !shown {
+        if !is_printed {
             return;
         }
     }
 }
 
-fn broken(why: ReadlineError) -> io::Error {
-    match why {
-        ReadlineError::Io(why) => why,
+fn to_io_error(error: ReadlineError) -> io::Error {
+    match error {
+        ReadlineError::Io(error) => error,
         other => io::Error::other(other),
     }
 }
 
-/// Completes what is typed.
-struct Typist {
+/// Completes commands and arguments from QEMU's schema.
+struct SchemaHelper {
     schema: Schema,
 }
 
-impl Completer for Typist {
+impl Completer for SchemaHelper {
     type Candidate = String;
 
     fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
@@ -195,12 +197,12 @@ impl Completer for Typist {
     }
 }
 
-impl Hinter for Typist {
+impl Hinter for SchemaHelper {
     type Hint = String;
 }
 
-impl Highlighter for Typist {}
+impl Highlighter for SchemaHelper {}
 
-impl Validator for Typist {}
+impl Validator for SchemaHelper {}
 
-impl Helper for Typist {}
+impl Helper for SchemaHelper {}

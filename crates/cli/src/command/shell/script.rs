@@ -1,79 +1,69 @@
-//! A shell without anybody at it: a line of JSON for each command.
+//! A shell without a terminal: a line of JSON for each command.
 
 use std::io::{self, BufRead, Read};
 
-use maqet::{QmpLine, QmpShell, limits};
-use serde::Serialize;
-use serde_json::{Value, json};
+use maqet::{ErrorReport, QmpLine, QmpShell, limits};
+use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{TURN, gone, is_over};
+use super::{EVENT_TIMEOUT, disconnected, is_disconnect};
 use crate::command::input;
 use crate::exit_code;
-use crate::failure::Failure;
-use crate::render::{failure, line};
+use crate::render::line;
 
-/// What is written for each command.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Answer {
-    Return(Value),
-    Error(Value),
-}
-
-/// Runs the commands on standard input, each once the one before was answered.
-pub(super) async fn run(mut shell: QmpShell<'_>) -> Result<u8, Failure> {
-    let mut lines = lines();
-    let (mut code, mut quits, mut is_there) = (exit_code::DONE, false, true);
+/// Runs the commands on standard input, each after the response to the one before.
+pub(super) async fn run(mut shell: QmpShell<'_>) -> Result<u8, ErrorReport> {
+    let mut lines = read_lines();
+    let (mut code, mut quits, mut is_connected) = (exit_code::DONE, false, true);
     loop {
-        let typed = tokio::select! {
-            typed = lines.recv() => match typed {
-                Some(typed) => typed.map_err(|error| input::unreadable("standard input", &error))?,
+        let text = tokio::select! {
+            text = lines.recv() => match text {
+                Some(text) => text.map_err(|error| input::unreadable(input::STANDARD_INPUT, &error))?,
                 None => return Ok(code),
             },
-            // Nobody is shown events, and they must not pile up.
-            heard = shell.next_event(TURN), if is_there => match heard {
+            // Events are not shown, but must be read so that they do not accumulate.
+            event = shell.next_event(EVENT_TIMEOUT), if is_connected => match event {
                 Ok(_) => continue,
                 Err(_) if quits => {
-                    is_there = false;
+                    is_connected = false;
                     continue;
                 }
-                Err(error) => return Err(gone(shell.name(), error)),
+                Err(error) => return Err(disconnected(shell.name(), error)),
             },
         };
-        let outcome = match QmpLine::read(&typed) {
+        let response = match QmpLine::read(&text) {
             Ok(None) => continue,
-            Ok(Some(asked)) => {
-                quits = asked.command == "quit";
-                match shell.execute(&asked).await {
-                    Err(error) if is_over(&error) => return Err(gone(shell.name(), error)),
-                    outcome => outcome.map_err(Failure::from),
+            Ok(Some(command)) => {
+                quits = command.command == "quit";
+                match shell.execute(&command).await {
+                    Err(error) if is_disconnect(&error) => return Err(disconnected(shell.name(), error)),
+                    response => response.map_err(ErrorReport::from),
                 }
             }
-            Err(invalid) => Err(Failure::explained(&invalid)),
+            Err(invalid) => Err(ErrorReport::from_error(&invalid)),
         };
-        let answer = outcome.map_or_else(
-            |failed| {
-                code = if code == exit_code::DONE { exit_code::code(failed.fault) } else { code };
-                Answer::Error(failure::as_json(&failed)["error"].take())
-            },
-            Answer::Return,
-        );
-        // Whoever read us went away.
-        if !line(&json!(answer).to_string())? {
+        let document = match response {
+            Ok(value) => json!({ "return": value }),
+            Err(report) => {
+                code = if code == exit_code::DONE { exit_code::from_fault(report.fault) } else { code };
+                report.to_document()
+            }
+        };
+        let is_read = line(&document.to_string())?;
+        if !is_read {
             return Ok(code);
         }
     }
 }
 
-/// Reads the lines of standard input on a thread of its own, which is not waited for.
-fn lines() -> mpsc::Receiver<io::Result<String>> {
-    let (tell, lines) = mpsc::channel(1);
+/// Reads the lines of standard input on its own thread, which is never joined.
+fn read_lines() -> mpsc::Receiver<io::Result<String>> {
+    let (sender, lines) = mpsc::channel(1);
     std::thread::spawn(move || {
         let mut stdin = io::stdin().lock();
-        while let Some(line) = next(&mut stdin).transpose() {
+        while let Some(line) = next_line(&mut stdin).transpose() {
             let is_last = line.is_err();
-            if tell.blocking_send(line).is_err() || is_last {
+            if sender.blocking_send(line).is_err() || is_last {
                 return;
             }
         }
@@ -81,14 +71,14 @@ fn lines() -> mpsc::Receiver<io::Result<String>> {
     lines
 }
 
-fn next(stdin: &mut impl BufRead) -> io::Result<Option<String>> {
-    let most = limits::MAX_QMP_ARGUMENTS_BYTES;
+fn next_line(stdin: &mut impl BufRead) -> io::Result<Option<String>> {
+    let limit = limits::MAX_QMP_ARGUMENTS_BYTES;
     let mut line = Vec::new();
-    stdin.take(most as u64 + 1).read_until(b'\n', &mut line)?;
+    stdin.take(limit as u64 + 1).read_until(b'\n', &mut line)?;
     match line.len() {
         0 => Ok(None),
-        length if length > most => Err(io::Error::other(format!("a line of more than {most} bytes"))),
-        _ => String::from_utf8(line).map(Some).map_err(|_| io::Error::other("a line that is not UTF-8")),
+        length if length > limit => Err(io::Error::other(format!("a line is longer than {limit} bytes"))),
+        _ => String::from_utf8(line).map(Some).map_err(|_| io::Error::other("a line is not UTF-8")),
     }
 }
 
@@ -97,19 +87,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_next_lines_come_one_by_one_and_the_last_needs_no_end() {
+    fn test_next_line_last_line_needs_no_line_break() {
         let mut text = b"a\n\nb".as_slice();
 
-        let lines: Vec<String> = std::iter::from_fn(|| next(&mut text).unwrap()).collect();
+        let lines: Vec<String> = std::iter::from_fn(|| next_line(&mut text).unwrap()).collect();
 
         assert_eq!(lines, ["a\n", "\n", "b"]);
     }
 
     #[test]
-    fn test_next_line_too_long_or_no_text_is_refused() {
+    fn test_next_line_too_long_or_not_utf8_is_refused() {
         let long = vec![b'x'; limits::MAX_QMP_ARGUMENTS_BYTES + 1];
 
-        assert!(next(&mut long.as_slice()).is_err());
-        assert!(next(&mut b"\xff\n".as_slice()).is_err());
+        assert!(next_line(&mut long.as_slice()).is_err());
+        assert!(next_line(&mut b"\xff\n".as_slice()).is_err());
     }
 }

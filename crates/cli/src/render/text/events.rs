@@ -12,26 +12,26 @@ use crate::render::sanitize::escape_control;
 impl TextOutput for ShownEvent {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let vm = self.vm.as_deref().unwrap_or("-");
-        writeln!(out, "{:.3}  {vm}  {}{}", self.at, escape_control(&self.kind), in_words(&self.data))
+        writeln!(out, "{:.3}  {vm}  {}{}", self.at, escape_control(&self.kind), fields(&self.data))
     }
-}
-
-/// Returns an event of QEMU as a line where it is clear which VM it is about.
-pub(crate) fn happened(event: &QmpEvent) -> String {
-    format!("{:.3}  {}{}", event.at, escape_control(&event.name), in_words(&event.data))
-}
-
-fn in_words(data: &Value) -> String {
-    let Value::Object(data) = data else { return String::new() };
-    let word = |(key, value): (&String, &Value)| {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        format!("  {}={}", escape_control(key), escape_control(&value))
-    };
-    data.iter().map(word).collect()
 }
 
 impl TextOutput for Vec<ShownEvent> {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         self.iter().try_for_each(|event| event.write(out))
     }
+}
+
+/// Returns an event of QEMU as a line, where the VM is known from the context.
+pub(crate) fn event_line(event: &QmpEvent) -> String {
+    format!("{:.3}  {}{}", event.at, escape_control(&event.name), fields(&event.data))
+}
+
+fn fields(data: &Value) -> String {
+    let Value::Object(data) = data else { return String::new() };
+    let field = |(key, value): (&String, &Value)| {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        format!("  {}={}", escape_control(key), escape_control(&value))
+    };
+    data.iter().map(field).collect()
 }

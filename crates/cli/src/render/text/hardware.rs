@@ -1,4 +1,4 @@
-//! What became of the parts of a running machine.
+//! Changes to the hardware of a running VM.
 
 use std::io::{self, Write};
 
@@ -6,16 +6,16 @@ use maqet::domain::size::ByteSize;
 use maqet::operation::{Balloon, DeviceAdded, DeviceDeleted, Link, LinkSet, MediumChanged, NmiSent};
 
 use super::TextOutput;
-use super::escape_control;
+use crate::render::sanitize::escape_control;
 
 impl TextOutput for DeviceAdded {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let bus = self.bus.as_deref().map(|bus| format!(" on `{}`", escape_control(bus))).unwrap_or_default();
+        let bus = self.bus.as_deref().map(|bus| format!(" on bus `{}`", escape_control(bus))).unwrap_or_default();
         let addr = self.addr.as_deref().map(|addr| format!(" at {addr}")).unwrap_or_default();
-        writeln!(out, "`{}` has `{}` ({}){bus}{addr}, until it stops", self.name, self.device, self.driver)?;
+        writeln!(out, "added `{}` ({}) to `{}`{bus}{addr} until it stops", self.device, self.driver, self.name)?;
         self.forwards.iter().try_for_each(|forward| {
             let (protocol, address) = (forward.protocol.as_str(), forward.host_address);
-            writeln!(out, "  {protocol} {address}:{} leads to port {}", forward.host_port, forward.guest_port)
+            writeln!(out, "  forwarded {protocol} {address}:{} to port {}", forward.host_port, forward.guest_port)
         })
     }
 }
@@ -23,13 +23,13 @@ impl TextOutput for DeviceAdded {
 impl TextOutput for DeviceDeleted {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let device = escape_control(&self.device);
-        match (self.changed, &self.back_end) {
-            (true, _) => writeln!(out, "`{device}` is out of `{}`", self.name),
-            (false, _) => writeln!(out, "`{device}` was out of `{}` already; what was behind it is removed", self.name),
-        }?;
+        if self.changed {
+            writeln!(out, "removed `{device}` from `{}`", self.name)?;
+        } else {
+            writeln!(out, "`{device}` was already removed from `{}`; removed its backend", self.name)?;
+        }
         self.in_use.iter().try_for_each(|name| {
-            let name = escape_control(name);
-            writeln!(out, "  `{name}`, which was behind it, is open still: something else uses it, such as a block job")
+            writeln!(out, "  kept its backend `{}`, which is still in use, as by a block job", escape_control(name))
         })
     }
 }
@@ -37,12 +37,11 @@ impl TextOutput for DeviceDeleted {
 impl TextOutput for MediumChanged {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let drive = escape_control(&self.drive);
-        let (ejected, inserted) =
-            (self.ejected.as_deref().map(escape_control), self.inserted.as_deref().map(escape_control));
+        let [ejected, inserted] = [&self.ejected, &self.inserted].map(|file| file.as_deref().map(escape_control));
         match (ejected, inserted) {
-            (_, Some(inserted)) => writeln!(out, "`{drive}` of `{}` has {inserted}", self.name),
-            (Some(ejected), None) => writeln!(out, "`{drive}` of `{}` is open; {ejected} is out", self.name),
-            (None, None) => writeln!(out, "`{drive}` of `{}` is open; nothing was in it", self.name),
+            (_, Some(inserted)) => writeln!(out, "inserted {inserted} into `{drive}` of `{}`", self.name),
+            (Some(ejected), None) => writeln!(out, "ejected {ejected} from `{drive}` of `{}`", self.name),
+            (None, None) => writeln!(out, "opened `{drive}` of `{}`, which was empty", self.name),
         }
     }
 }
@@ -50,14 +49,14 @@ impl TextOutput for MediumChanged {
 impl TextOutput for LinkSet {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let state = if self.state == Link::Up { "up" } else { "down" };
-        writeln!(out, "the link of `{}` of `{}` is {state}", escape_control(&self.nic), self.name)
+        writeln!(out, "link of `{}` of `{}` is {state}", escape_control(&self.nic), self.name)
     }
 }
 
 impl TextOutput for Balloon {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let [actual, memory] = [self.actual_bytes, self.memory_bytes].map(ByteSize::from_bytes);
-        writeln!(out, "the guest of `{}` has {actual} of {memory}", self.name)
+        writeln!(out, "guest of `{}` has {actual} of {memory}", self.name)
     }
 }
 

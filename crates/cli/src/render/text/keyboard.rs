@@ -1,11 +1,11 @@
-//! What was pressed and typed, and what the screen shows.
+//! Keyboard input and screenshots.
 
 use std::io::{self, Write};
 
 use maqet::operation::{KeysPressed, Screendump, Typed};
 
-use super::TextOutput;
-use super::escape_control;
+use super::{TextOutput, counted};
+use crate::render::sanitize::escape_control;
 
 impl TextOutput for KeysPressed {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -16,19 +16,14 @@ impl TextOutput for KeysPressed {
 
 impl TextOutput for Typed {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let noun = if self.characters == 1 { "character" } else { "characters" };
-        writeln!(out, "typed {} {noun} at `{}`", self.characters, self.name)
+        writeln!(out, "typed {} on `{}`", counted(self.characters, "character"), self.name)
     }
 }
 
 impl TextOutput for Screendump {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let (width, height, format) = (self.width, self.height, self.format);
-        writeln!(
-            out,
-            "the screen of `{}` is in {} ({format}, {width} x {height})",
-            self.name,
-            escape_control(&self.file)
-        )
+        let file = escape_control(&self.file);
+        writeln!(out, "saved the screen of `{}` to {file} ({format}, {width} x {height})", self.name)
     }
 }

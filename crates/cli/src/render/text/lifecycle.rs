@@ -1,4 +1,4 @@
-//! Results of the commands that change what runs.
+//! Results of the commands that start and stop VMs.
 
 use std::io::{self, Write};
 
@@ -10,34 +10,30 @@ use crate::render::sanitize::escape_control;
 
 impl TextOutput for Started {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let already = if self.changed { "" } else { " already" };
-        let pid = self.vm.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
-        writeln!(out, "`{}` is {}{already}{pid}", self.vm.name, self.vm.status)
+        write_state(out, &self.vm, self.changed, &pid(&self.vm))
     }
 }
 
 impl TextOutput for Stopped {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let cause = match self.method {
-            StopMethod::None if self.vm.status == "defined" => ": it was never started".to_owned(),
-            StopMethod::None => " already".to_owned(),
-            method => format!(": {}", cause(&self.vm, method)),
-        };
-        writeln!(out, "`{}` is {}{cause}", self.vm.name, self.vm.status)
+        match self.method {
+            StopMethod::None if self.vm.status == "defined" => writeln!(out, "`{}` was never started", self.vm.name),
+            StopMethod::None => write_state(out, &self.vm, false, ""),
+            method => write_state(out, &self.vm, true, &format!(": {}", cause(&self.vm, method))),
+        }
     }
 }
 
 impl TextOutput for Restarted {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let pid = self.vm.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
-        writeln!(out, "`{}` is {} again{pid}: {}", self.vm.name, self.vm.status, stopped_by(self.method))
+        let (name, status) = (&self.vm.name, self.vm.status);
+        writeln!(out, "`{name}` is {status} again{}: {}", pid(&self.vm), stopped_by(self.method))
     }
 }
 
 impl TextOutput for PowerChanged {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let already = if self.changed { "" } else { " already" };
-        writeln!(out, "`{}` is {}{already}", self.vm.name, self.vm.status)
+        write_state(out, &self.vm, self.changed, "")
     }
 }
 
@@ -46,17 +42,21 @@ impl TextOutput for Waited {
         let met: Vec<String> = self.met.iter().map(|condition| format!("`{condition}`")).collect();
         let (seconds, tenths) = (self.waited_ms / 1_000, self.waited_ms % 1_000 / 100);
         let met = met.join(" and ");
-        writeln!(
-            out,
-            "`{}` is {}: {} met after {seconds}.{tenths} s",
-            self.vm.name,
-            self.vm.status,
-            escape_control(&met)
-        )
+        let met = escape_control(&met);
+        writeln!(out, "`{}` is {}: {met} met after {seconds}.{tenths} s", self.vm.name, self.vm.status)
     }
 }
 
-/// Returns why a VM is stopped, in the words of `status`, and the signal that maqet sent.
+fn write_state(out: &mut dyn Write, vm: &VmStatus, changed: bool, more: &str) -> io::Result<()> {
+    let already = if changed { "" } else { "already " };
+    writeln!(out, "`{}` is {already}{}{more}", vm.name, vm.status)
+}
+
+fn pid(vm: &VmStatus) -> String {
+    vm.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+}
+
+/// Returns why a VM is stopped, as `status` does, and the signal that maqet sent.
 fn cause(vm: &VmStatus, method: StopMethod) -> String {
     match (vm.reason, method) {
         (Some(reason), StopMethod::Sigterm | StopMethod::Sigkill) => format!("{} ({method})", reason.in_words()),

@@ -1,8 +1,9 @@
-//! What QEMU answered to a command, for people.
+//! Responses to QMP commands.
 //!
-//! Well-known queries have tables; a list of things that have the same simple members gets one by itself, and all the
-//! rest is shown as YAML.
+//! Common queries have tables of their own. A list of objects with the same simple members becomes a table, too, and
+//! everything else is shown as YAML.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::{self, Write};
 
@@ -11,20 +12,21 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use unicode_width::UnicodeWidthStr;
 
-use super::{TextOutput, row};
+use super::table::write_table;
+use super::{PLAIN, TextOutput};
 use crate::render::sanitize::{escape_control, escape_control_lines};
 
-/// More columns than this are no table any more.
-const MOST_COLUMNS: usize = 8;
+/// The most columns of a table that is not defined here.
+const MAX_COLUMNS: usize = 8;
 
-/// An answer, and the command it is to; as data it is the answer alone.
+/// A response and its command; as data it is the response alone.
 #[derive(Debug)]
-pub(crate) struct QmpAnswer<'a> {
+pub(crate) struct QmpResponse<'a> {
     pub(crate) command: &'a str,
     pub(crate) value: &'a Value,
 }
 
-impl Serialize for QmpAnswer<'_> {
+impl Serialize for QmpResponse<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.value.serialize(serializer)
     }
@@ -33,20 +35,20 @@ impl Serialize for QmpAnswer<'_> {
 /// How a value is written into a cell.
 #[derive(Debug, Clone, Copy)]
 enum Form {
-    /// As it is.
+    /// Unchanged.
     Plain,
     /// As a size.
     Size,
-    /// As this word where it is true.
+    /// As this text if it is true.
     If(&'static str),
     /// As four hexadecimal digits.
     Hex,
 }
 
-/// A column: its head, where its value is (the first that is there, as JSON pointers), and how it is written.
+/// A column: its heading, JSON pointers to its value (the first that exists), and its form.
 type Column = (&'static str, &'static [&'static str], Form);
 
-/// Returns the columns of a query whose answer is a list that is known.
+/// Returns the columns for a query that returns a known list.
 fn columns_of(command: &str) -> Option<&'static [Column]> {
     use Form::{If, Plain, Size};
 
@@ -119,10 +121,10 @@ const PCI: &[Column] = &[
     ("VENDOR", &["/id/vendor"], Form::Hex),
     ("DEVICE", &["/id/device"], Form::Hex),
     ("ID", &["/qdev_id"], Form::Plain),
-    ("WHAT", &["/class_info/desc", "/class_info/class"], Form::Plain),
+    ("CLASS", &["/class_info/desc", "/class_info/class"], Form::Plain),
 ];
 
-impl TextOutput for QmpAnswer<'_> {
+impl TextOutput for QmpResponse<'_> {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         match (self.command, self.value) {
             (_, Value::String(text)) => {
@@ -151,10 +153,10 @@ impl TextOutput for QmpAnswer<'_> {
                 Some(columns) => table(out, columns, &items.iter().collect::<Vec<_>>()),
                 None => list(out, items),
             },
-            // What says that it is done, and nothing else.
-            (_, Value::Object(answer)) if answer.is_empty() => Ok(()),
-            (_, Value::Object(answer)) if answer.values().all(is_simple) => members(out, answer),
-            (_, answer) => yaml(out, answer),
+            // Only says that the command succeeded.
+            (_, Value::Object(object)) if object.is_empty() => Ok(()),
+            (_, Value::Object(object)) if object.values().all(is_simple) => members(out, object),
+            (_, value) => yaml(out, value),
         }
     }
 }
@@ -175,53 +177,45 @@ fn is_simple(value: &Value) -> bool {
     !value.is_array() && !value.is_object()
 }
 
-/// Writes a list: as a table where its items are alike and simple.
+/// Writes a list: as a table if its items have the same simple members.
 fn list(out: &mut dyn Write, items: &[Value]) -> io::Result<()> {
-    let mut heads: Vec<&str> = Vec::new();
+    let mut names: Vec<&str> = Vec::new();
     let mut seen = HashSet::new();
     for item in items {
         let Some(item) = item.as_object().filter(|item| item.values().all(is_simple)) else {
             return yaml(out, &items);
         };
-        heads.extend(item.keys().map(String::as_str).filter(|name| seen.insert(*name)));
+        names.extend(item.keys().map(String::as_str).filter(|name| seen.insert(*name)));
     }
-    if heads.len() > MOST_COLUMNS {
+    if names.len() > MAX_COLUMNS {
         return yaml(out, &items);
     }
-    // What it is called comes first.
-    heads.sort_by_key(|name| !matches!(*name, "id" | "name" | "capability"));
-    let rows = items.iter().map(|item| heads.iter().map(|name| cell(item.get(name), Form::Plain)).collect());
-    let shown = heads.iter().map(|name| name.to_uppercase()).collect();
-    rows_of(out, shown, rows.collect())
+    // The name comes first.
+    names.sort_by_key(|name| !matches!(*name, "id" | "name" | "capability"));
+    let rows = items.iter().map(|item| names.iter().map(|name| cell(item.get(name), Form::Plain).into()).collect());
+    let headings: Vec<String> = names.iter().map(|name| name.to_uppercase()).collect();
+    write_table(out, &headings, 0, rows.map(|cells: Vec<Cow<'_, str>>| (PLAIN, cells)))
 }
 
+/// Writes a table without its empty columns.
 fn table(out: &mut dyn Write, columns: &[Column], items: &[&Value]) -> io::Result<()> {
-    let value = |item: &Value, paths: &[&str], form| {
-        let found = paths.iter().filter_map(|place| item.pointer(place)).find(|value| **value != "");
-        cell(found, form)
+    let value = |item: &Value, (_, pointers, form): &Column| {
+        let found = pointers.iter().filter_map(|pointer| item.pointer(pointer)).find(|value| **value != "");
+        cell(found, *form)
     };
-    let rows = items.iter().map(|item| columns.iter().map(|(_, paths, form)| value(item, paths, *form)).collect());
-    rows_of(out, columns.iter().map(|(head, _, _)| (*head).to_owned()).collect(), rows.collect())
-}
-
-/// Writes rows in aligned columns; a column with nothing in it is left out.
-fn rows_of(out: &mut dyn Write, heads: Vec<String>, rows: Vec<Vec<String>>) -> io::Result<()> {
-    let is_used: Vec<bool> = (0..heads.len()).map(|at| rows.iter().any(|cells| !cells[at].is_empty())).collect();
-    let used = |cells: Vec<String>| -> Vec<String> {
-        cells.into_iter().zip(&is_used).filter(|(_, is_used)| **is_used).map(|(cell, _)| cell).collect()
-    };
-    let lines: Vec<Vec<String>> = std::iter::once(heads).chain(rows).map(used).collect();
-    let columns = lines.first().map_or(0, Vec::len);
-    let widths: Vec<usize> =
-        (0..columns).map(|at| lines.iter().map(|cells| cells[at].width()).max().unwrap_or_default()).collect();
-    lines.iter().try_for_each(|cells| row(out, &cells.iter().map(String::as_str).collect::<Vec<_>>(), &widths, None))
+    let is_used = |column: &&Column| items.iter().any(|item| !value(item, column).is_empty());
+    let columns: Vec<&Column> = columns.iter().filter(is_used).collect();
+    let headings: Vec<&str> = columns.iter().map(|(heading, ..)| *heading).collect();
+    let row = |item: &&Value| columns.iter().map(|column| value(item, column).into()).collect::<Vec<Cow<'_, str>>>();
+    write_table(out, &headings, 0, items.iter().map(|item| (PLAIN, row(item))))
 }
 
 /// Writes names and values, a line each.
 fn members(out: &mut dyn Write, members: &Map<String, Value>) -> io::Result<()> {
     let width = members.keys().map(|name| name.width()).max().unwrap_or_default();
     members.iter().try_for_each(|(name, value)| {
-        writeln!(out, "{:<width$}  {}", escape_control(name), cell(Some(value), Form::Plain))
+        let value = cell(Some(value), Form::Plain);
+        writeln!(out, "{:<width$}  {}", escape_control(name), escape_control(&value))
     })
 }
 
@@ -230,17 +224,17 @@ fn yaml(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
     writeln!(out, "{}", escape_control_lines(text.trim_end()))
 }
 
-/// Returns a value in as few characters as there are.
+/// Returns a value in as few characters as possible.
 fn cell(value: Option<&Value>, form: Form) -> String {
     let Some(value) = value else { return String::new() };
     match (form, value, value.as_u64()) {
         (Form::Size, _, Some(bytes)) => ByteSize::from_bytes(bytes).to_string(),
         (Form::Hex, _, Some(number)) => format!("{number:04x}"),
-        (Form::If(word), Value::Bool(is_so), _) => if *is_so { word } else { "" }.to_owned(),
+        (Form::If(text), Value::Bool(is_true), _) => if *is_true { text } else { "" }.to_owned(),
         (_, Value::Bool(true), _) => "yes".to_owned(),
         (_, Value::Bool(false), _) => "no".to_owned(),
         (_, Value::Null, _) => String::new(),
-        (_, Value::String(text), _) => escape_control(text).into_owned(),
+        (_, Value::String(text), _) => text.clone(),
         (_, other, _) => other.to_string(),
     }
 }
@@ -254,7 +248,7 @@ mod tests {
     #[track_caller]
     fn check(command: &str, value: &Value, expected: &str) {
         let mut out = Vec::new();
-        QmpAnswer { command, value }.write(&mut out).unwrap();
+        QmpResponse { command, value }.write(&mut out).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 

@@ -1,12 +1,11 @@
-//! What `doctor` and `cleanup` found, for people.
+//! Results of `maqet doctor` and `maqet cleanup`.
 
 use std::io::{self, Write};
 
-use anstyle::Style;
 use maqet::operation::{Cleaned, CleanedItem, Diagnosis, Outcome};
 use maqet::{Finding, Severity};
 
-use super::{BAD, GOOD, ODD, PLAIN, TextOutput, in_colour};
+use super::{BAD, GOOD, PLAIN, TextOutput, UNUSUAL, counted, if_coloured};
 use crate::render::sanitize::escape_control;
 
 impl TextOutput for Diagnosis {
@@ -15,16 +14,10 @@ impl TextOutput for Diagnosis {
             write_finding(out, finding)?;
         }
         let fixed = if self.fixed > 0 { format!(", {} fixed", self.fixed) } else { String::new() };
-        let style = in_colour(if self.healthy { GOOD } else { BAD });
+        let style = if_coloured(if self.healthy { GOOD } else { BAD });
         let [problems, warnings] = [counted(self.problems, "problem"), counted(self.warnings, "warning")];
         writeln!(out, "{style}{problems}{style:#}, {warnings}{fixed}")
     }
-}
-
-/// Returns a number of things in words.
-fn counted(number: usize, thing: &str) -> String {
-    let ending = if number == 1 { "" } else { "s" };
-    format!("{number} {thing}{ending}")
 }
 
 fn write_finding(out: &mut dyn Write, finding: &Finding) -> io::Result<()> {
@@ -32,17 +25,18 @@ fn write_finding(out: &mut dyn Write, finding: &Finding) -> io::Result<()> {
         (Some(_), _) => (GOOD, "fixed"),
         (None, Severity::Ok) => (GOOD, "ok"),
         (None, Severity::Note) => (PLAIN, "note"),
-        (None, Severity::Warning) => (ODD, "warning"),
+        (None, Severity::Warning) => (UNUSUAL, "warning"),
         (None, Severity::Problem) => (BAD, "problem"),
     };
-    let style = in_colour(style);
-    writeln!(out, "{style}{word:<8}{style:#} {}: {}", escape_control(&finding.subject), escape_control(&finding.what))?;
+    let style = if_coloured(style);
+    let (subject, message) = (escape_control(&finding.subject), escape_control(&finding.what));
+    writeln!(out, "{style}{word:<8}{style:#} {subject}: {message}")?;
     if let Some(fixed) = &finding.fixed {
         return writeln!(out, "         {}", escape_control(fixed));
     }
-    if let Some(cure) = finding.cure.as_ref().filter(|_| finding.severity > Severity::Ok) {
+    if let Some(hint) = finding.cure.as_ref().filter(|_| finding.severity > Severity::Ok) {
         let by_fix = if finding.fixable { " (`--fix` does it)" } else { "" };
-        writeln!(out, "         cure: {}{by_fix}", escape_control(cure))?;
+        writeln!(out, "         hint: {}{by_fix}", escape_control(hint))?;
     }
     Ok(())
 }
@@ -57,15 +51,15 @@ impl TextOutput for Cleaned {
 }
 
 fn write_item(out: &mut dyn Write, item: &CleanedItem, dry_run: bool) -> io::Result<()> {
-    let (style, done, would): (Style, &str, &str) = match item.outcome {
+    let (style, done, would) = match item.outcome {
         Outcome::Removed => (GOOD, "removed", "would remove"),
-        Outcome::Settled => (GOOD, "written down", "would write down"),
+        Outcome::Settled => (GOOD, "reconciled", "would reconcile"),
         Outcome::Ended => (GOOD, "ended", "would end"),
-        Outcome::Adopted => (GOOD, "taken back", "would take back"),
-        Outcome::Left => (ODD, "left", "would leave"),
+        Outcome::Adopted => (GOOD, "adopted", "would adopt"),
+        Outcome::Left => (UNUSUAL, "skipped", "would skip"),
         Outcome::Failed => (BAD, "failed", "failed"),
     };
-    let (style, word) = (in_colour(style), if dry_run { would } else { done });
-    let why = item.why.as_ref().map(|why| format!(": {}", escape_control(why))).unwrap_or_default();
-    writeln!(out, "{style}{word}{style:#} {} ({}){why}", escape_control(&item.subject), item.what)
+    let (style, verb) = (if_coloured(style), if dry_run { would } else { done });
+    let reason = item.why.as_ref().map(|reason| format!(": {}", escape_control(reason))).unwrap_or_default();
+    writeln!(out, "{style}{verb}{style:#} {} ({}){reason}", escape_control(&item.subject), item.what)
 }

@@ -1,0 +1,87 @@
+//! `maqet add` and `maqet apply`.
+
+use std::path::{Path, PathBuf};
+
+use maqet::domain::config::Problem;
+use maqet::operation::Start;
+use maqet::{Document, ErrorReport, InsecureFiles, Maqet, SizeMismatch, operation, read_document};
+
+use super::input;
+use crate::args::{AddArgs, ApplyArgs};
+use crate::exit_code;
+use crate::render::Output;
+
+pub(super) async fn add(maqet: &Maqet, args: AddArgs, output: &Output) -> Result<u8, ErrorReport> {
+    let overrides = args.overrides;
+    let mut operation = operation::Add::new(documents(maqet, &args.files, output).await?)
+        .name(args.name)
+        .memory(overrides.memory)
+        .cpu(overrides.cpu)
+        .set(overrides.set)
+        .lenient(overrides.lenient);
+    operation.empty = args.empty;
+    let added = maqet.run(operation).await?;
+    warn(&added.warnings, output);
+    if !args.start {
+        output.show(&added)?;
+        return Ok(exit_code::DONE);
+    }
+
+    let start = maqet.run(Start::new(added.id.clone()));
+    let started = output.progress(&format!("starting `{}`", added.name), start).await.inspect_err(|_| {
+        output.note(&format!("defined `{}`, but could not start it", added.name));
+    })?;
+    note_size_mismatches(&started.size_mismatches, output);
+    output.show(&started)?;
+    Ok(exit_code::DONE)
+}
+
+pub(super) async fn apply(maqet: &Maqet, args: ApplyArgs, output: &Output) -> Result<u8, ErrorReport> {
+    let overrides = args.overrides;
+    let operation = operation::Apply::new(args.vm)
+        .documents(documents(maqet, &args.files, output).await?)
+        .memory(overrides.memory)
+        .cpu(overrides.cpu)
+        .set(overrides.set)
+        .lenient(overrides.lenient)
+        .dry_run(args.dry_run);
+    let applied = maqet.run(operation).await?;
+    warn(&applied.warnings, output);
+    note_size_mismatches(&applied.size_mismatches, output);
+    output.show(&applied)?;
+    Ok(exit_code::DONE)
+}
+
+/// Notes which disk images have another size than their definition.
+pub(super) fn note_size_mismatches(mismatches: &[SizeMismatch], output: &Output) {
+    for mismatch in mismatches {
+        output.note(&format!("note: {mismatch}"));
+    }
+}
+
+/// Warns of keys that were ignored.
+pub(super) fn warn(warnings: &[Problem], output: &Output) {
+    for problem in warnings {
+        let location = problem.place.as_ref().map(|location| format!("{location}: ")).unwrap_or_default();
+        output.note(&format!("warning: {location}ignored `{}`: {}", problem.path.escape_debug(), problem.message));
+    }
+}
+
+/// Reads configuration files; `-` is standard input.
+pub(super) async fn documents(maqet: &Maqet, paths: &[PathBuf], output: &Output) -> Result<Vec<Document>, ErrorReport> {
+    let mut documents = Vec::with_capacity(paths.len());
+    for path in paths {
+        documents.push(document(path, maqet.settings().insecure_files, output).await?);
+    }
+    Ok(documents)
+}
+
+/// Reads a configuration file. Standard input needs no check of its writers: the caller opened it.
+async fn document(path: &Path, insecure_files: InsecureFiles, output: &Output) -> Result<Document, ErrorReport> {
+    if path == Path::new("-") {
+        let folder = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+        let read = |stream| Ok(Maqet::read_stream(stream, input::STANDARD_INPUT, folder)?);
+        return input::from_standard_input(output, read).await;
+    }
+    Ok(read_document(path, insecure_files)?)
+}

@@ -1,0 +1,26 @@
+//! `maqet doctor` and `maqet cleanup`.
+
+use maqet::operation::{Cleanup, Doctor, Outcome};
+use maqet::{ErrorReport, Fault, Maqet};
+
+use crate::exit_code;
+use crate::render::Output;
+
+/// Shows the findings; exit code 1 if a problem remains.
+pub(super) async fn doctor(maqet: &Maqet, doctor: Doctor, output: &Output) -> Result<u8, ErrorReport> {
+    let diagnosis = output.progress("checking the host, the database and VMs", maqet.run(doctor)).await?;
+    output.show(&diagnosis)?;
+    Ok(if diagnosis.healthy { exit_code::DONE } else { exit_code::from_fault(Fault::Failed) })
+}
+
+/// Shows the removed files; exit code 1 if one could not be removed.
+pub(super) async fn cleanup(maqet: &Maqet, cleanup: Cleanup, output: &Output) -> Result<u8, ErrorReport> {
+    let cleaned = output.progress("searching for stale files", maqet.run(cleanup)).await?;
+    output.show(&cleaned)?;
+    let has_orphans = cleaned.items.iter().any(|item| item.kind == "orphan" && item.outcome == Outcome::Left);
+    if has_orphans && output.is_text() {
+        output.note("take orphaned QEMU processes back with `--adopt-orphans`, or end them with `--end-orphans`");
+    }
+    let has_failed = cleaned.items.iter().any(|item| item.outcome == Outcome::Failed);
+    Ok(if has_failed { exit_code::from_fault(Fault::Failed) } else { exit_code::DONE })
+}

@@ -1,0 +1,138 @@
+//! VMs and their definitions.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+
+use maqet::VmStatus;
+use maqet::domain::config::Node;
+use maqet::operation::{Added, Applied, Removed, TakesEffect, VmInfo};
+
+use super::table::write_table;
+use super::{PLAIN, TextOutput, if_coloured, status_style, whole_seconds};
+use crate::render::sanitize::{escape_control, escape_control_lines, escape_for_shell};
+
+impl TextOutput for Added {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "defined `{}` ({})", self.name, self.id)
+    }
+}
+
+impl TextOutput for Removed {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "removed `{}`", self.name)?;
+        self.kept_storage.iter().try_for_each(|path| writeln!(out, "  kept disk: {}", escape_control(path)))
+    }
+}
+
+impl TextOutput for VmStatus {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        write_heading(self, out)?;
+        let rows = [
+            ("busy", self.busy.as_ref().map(ToString::to_string)),
+            ("pid", self.pid.map(|pid| pid.to_string())),
+            ("id", Some(self.id.clone())),
+            ("defined", Some(whole_seconds(&self.created_at))),
+            ("started", self.started_at.as_ref().map(whole_seconds)),
+            ("stopped", self.stopped_at.as_ref().map(whole_seconds)),
+            ("serial log", self.serial_log.clone()),
+            ("QEMU log", self.qemu_log.clone()),
+            ("external monitor", self.external_monitor.clone()),
+        ];
+        for (name, value) in rows {
+            value.map_or(Ok(()), |value| write_field(out, name, &value))?;
+        }
+        self.forwards.iter().try_for_each(|forward| {
+            let (protocol, address) = (forward.protocol.as_str(), forward.host_address);
+            let value = format!("{protocol} {address}:{} to port {}", forward.host_port, forward.guest_port);
+            write_field(out, "forwarded", &value)
+        })
+    }
+}
+
+/// Writes the name of a VM, its state, and the reason for it.
+pub(super) fn write_heading(vm: &VmStatus, out: &mut dyn Write) -> io::Result<()> {
+    let style = if_coloured(status_style(vm.status));
+    let reason = vm.reason.map(|reason| format!(" ({})", reason.in_words())).unwrap_or_default();
+    writeln!(out, "{}: {style}{}{style:#}{reason}", escape_control(&vm.name), vm.status)
+}
+
+/// Writes a name and a value below a heading.
+pub(super) fn write_field(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
+    writeln!(out, "  {name:<13} {}", escape_control(value))
+}
+
+impl TextOutput for Vec<VmStatus> {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let rows = self.iter().map(|vm| {
+            let status = match vm.reason {
+                Some(reason) => Cow::Owned(format!("{} ({})", vm.status, reason.as_str())),
+                None => Cow::Borrowed(vm.status),
+            };
+            let pid = vm.pid.map(|pid| pid.to_string()).unwrap_or_default();
+            let since = whole_seconds(vm.started_at.as_ref().unwrap_or(&vm.created_at));
+            // Unique in practice.
+            let short_id = vm.id.get(..8).unwrap_or(&vm.id);
+            let cells = [Cow::from(&vm.name), status, pid.into(), since.into(), short_id.into()];
+            (status_style(vm.status), cells)
+        });
+        write_table(out, &["NAME", "STATUS", "PID", "SINCE", "ID"], 1, rows)
+    }
+}
+
+impl TextOutput for VmInfo {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        if let Some(line) = &self.command_line {
+            // In a subshell, so that the caller's umask does not change.
+            let setup = self.groundwork.as_deref().unwrap_or_default().join(" && ");
+            if !setup.is_empty() {
+                write!(out, "(umask 077 && {}) && ", escape_for_shell(&setup))?;
+            }
+            return writeln!(out, "{}", escape_for_shell(line));
+        }
+        writeln!(out, "{} ({}), defined {}", self.name, self.id, whole_seconds(&self.created_at))?;
+        for storage in &self.storage {
+            let state = match (storage.exists, storage.is_made) {
+                (true, _) => "",
+                (false, true) => " (created at the first start)",
+                (false, false) => " (missing)",
+            };
+            writeln!(out, "  drive {}: {} {}{state}", storage.name, storage.r#type, escape_control(&storage.file))?;
+        }
+        writeln!(out)?;
+        if let Some(origins) = &self.origins {
+            let rows = origins.iter().map(|(path, origin)| (PLAIN, [path, origin].map(Cow::from)));
+            return write_table(out, &["KEY", "ORIGIN"], 0, rows);
+        }
+        let yaml = serde_yaml::to_string(&self.definition).map_err(io::Error::other)?;
+        writeln!(out, "{}", escape_control_lines(yaml.trim_end()))
+    }
+}
+
+impl TextOutput for Applied {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        if self.differences.is_empty() {
+            return writeln!(out, "`{}` unchanged", self.name);
+        }
+        let verb = if self.changed { "changed" } else { "would change" };
+        writeln!(out, "{verb} `{}`:", self.name)?;
+        for changed in &self.differences {
+            let difference = &changed.difference;
+            let time = match changed.takes_effect {
+                TakesEffect::Now => "",
+                TakesEffect::NextStart => "  (at the next start)",
+            };
+            let [before, after] = [&difference.before, &difference.after].map(|node| one_line(node.as_ref()));
+            let [path, before, after] = [&difference.path, &before, &after].map(|text| escape_control(text));
+            writeln!(out, "  {path}: {before} -> {after}{time}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns a value on one line.
+fn one_line(node: Option<&Node>) -> String {
+    match node {
+        Some(node) => node.scalar().or_else(|| serde_json::to_string(node).ok()).unwrap_or_default(),
+        None => "(unset)".to_owned(),
+    }
+}
