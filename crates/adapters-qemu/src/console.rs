@@ -10,6 +10,7 @@ use maqet_adapters_linux::{LockedFile, pause, read_holder, write_holder};
 use maqet_domain::command_line::SERIAL_CHARDEV;
 use maqet_domain::port::{ConsoleError, ConsoleStream, Consoles, Monitors};
 use maqet_domain::qmp::QmpCommand;
+use maqet_domain::qmp::wording::is_disconnected_socket;
 use maqet_domain::vm::RunPaths;
 use rustix::net::{Shutdown, shutdown};
 use serde_json::Value;
@@ -93,11 +94,11 @@ async fn is_used_by_another_program(paths: &RunPaths) -> bool {
     }
 }
 
-/// Returns whether the serial console has a client; a socket without one is shown as `disconnected:…` (7.2).
+/// Returns whether the serial console has a client.
 fn is_connected(chardevs: &Value) -> bool {
     let all = chardevs.as_array().map(Vec::as_slice).unwrap_or_default();
     let serial = all.iter().find(|chardev| chardev["label"] == SERIAL_CHARDEV);
-    serial.and_then(|chardev| chardev["filename"].as_str()).is_some_and(|shown| !shown.starts_with("disconnected:"))
+    serial.and_then(|chardev| chardev["filename"].as_str()).is_some_and(|name| !is_disconnected_socket(name))
 }
 
 struct Attached {

@@ -9,6 +9,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use maqet_adapters_linux::ProcessEnvironment;
 use maqet_domain::port::{DiskImages, HeldLock, ImageError, ImageInfo, ImageUser};
+use maqet_domain::qmp::wording::is_qemu_img_version;
 use maqet_domain::snapshot::SnapshotName;
 use maqet_domain::storage::ImagePlan;
 use maqet_fault_points::FaultPoints;
@@ -74,7 +75,7 @@ impl DiskImages for QemuImg {
         let output = tool.run(["--version"], []).await?;
         let output = String::from_utf8_lossy(&output);
         let first = output.lines().next().unwrap_or_default().trim().to_owned();
-        if first.starts_with("qemu-img version") {
+        if is_qemu_img_version(&first) {
             return Ok(first);
         }
         Err(tool.refusal(format!("it printed `{first}`")))

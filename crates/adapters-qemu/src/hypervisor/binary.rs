@@ -8,6 +8,7 @@ use maqet_adapters_linux::process::{CaptureError, Captured, Group, capture, disp
 use maqet_adapters_linux::{ProcessEnvironment, ProgramError};
 use maqet_domain::port::{BinaryError, QemuBinary};
 use maqet_domain::qemu::QemuVersion;
+use maqet_domain::qmp::wording::is_qemu_img_version;
 
 use super::version_cache::VersionCache;
 use crate::limits::{MAX_QUOTED_CHARS, MAX_VERSION_OUTPUT_BYTES, VERSION_TIMEOUT};
@@ -43,7 +44,7 @@ async fn run_version(environment: &ProcessEnvironment, path: &Path) -> Result<Qe
         Ok(captured) => {
             let printed = String::from_utf8_lossy(&captured.stdout);
             match QemuVersion::from_output(&printed) {
-                Some(version) if captured.status.success() && !printed.starts_with("qemu-img") => Ok(version),
+                Some(version) if captured.status.success() && !is_qemu_img_version(&printed) => Ok(version),
                 Some(_) | None => Err(not_qemu(describe(&captured))),
             }
         }

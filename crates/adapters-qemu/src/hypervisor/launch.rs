@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Mutex;
 
@@ -11,8 +11,8 @@ use maqet_adapters_linux::private_file::private_log;
 use maqet_adapters_linux::process::{ChildGuard, display_status, identify, kill};
 use maqet_adapters_linux::{LinuxProcesses, ProcessEnvironment};
 use maqet_domain::port::{Launch, LaunchError, Launched, Processes};
-use maqet_domain::qmp::RunState;
-use maqet_domain::qmp::{QmpCommand, QmpError};
+use maqet_domain::qmp::wording::locked_image;
+use maqet_domain::qmp::{QmpCommand, QmpError, RunState};
 use maqet_domain::vm::{MonitorRole, ProcessIdentity, RunPaths};
 use maqet_fault_points::{FaultPoint, FaultPoints};
 use process_wrap::std::{CommandWrap, ProcessSession};
@@ -230,14 +230,8 @@ fn disk_full(paths: &RunPaths) -> Option<LaunchError> {
 }
 
 /// Returns the error of an image that another process uses, if QEMU reported one.
-///
-/// QEMU 7.2 prints `Failed to get "write" lock`, and the image on the next line.
 fn image_in_use(stderr: &str) -> Option<LaunchError> {
-    let image = |line: &str| {
-        let path = line.strip_prefix("Is another process using the image [")?.strip_suffix("]?")?;
-        Some(PathBuf::from(path))
-    };
-    let path = stderr.lines().find_map(image)?;
+    let path = locked_image(stderr)?;
     Some(LaunchError::ImageInUse { by: user_of(&path), path })
 }
 

@@ -12,6 +12,7 @@ use maqet_adapters_linux::process::{
 };
 use maqet_adapters_linux::{ProcessEnvironment, ProgramError};
 use maqet_domain::port::{Guard, ImageError, ImageUser};
+use maqet_domain::qmp::wording::{is_disk_full, is_image_locked};
 use maqet_fault_points::{FaultPoint, FaultPoints};
 
 use crate::limits::MAX_IMAGE_OUTPUT_BYTES;
@@ -106,15 +107,15 @@ impl<'a> Tool<'a> {
     fn call_error(&self, captured: &Captured) -> ImageError {
         let stderr = String::from_utf8_lossy(&captured.stderr);
         let path = self.image.clone();
-        match FailureKind::parse(&stderr) {
-            FailureKind::InUse => ImageError::InUse { by: user_of(&path), path },
-            FailureKind::Full => ImageError::Full { path },
-            FailureKind::Other => {
-                let tail = stderr_tail(&captured.stderr);
-                let status = || format!("{NAME} ended with {}", display_status(captured.status));
-                self.refusal(if tail.is_empty() { status() } else { tail })
-            }
+        if is_image_locked(&stderr) {
+            return ImageError::InUse { by: user_of(&path), path };
         }
+        if is_disk_full(&stderr) {
+            return ImageError::Full { path };
+        }
+        let tail = stderr_tail(&captured.stderr);
+        let status = || format!("{NAME} ended with {}", display_status(captured.status));
+        self.refusal(if tail.is_empty() { status() } else { tail })
     }
 
     pub(crate) fn refusal(&self, last_words: String) -> ImageError {
@@ -138,57 +139,5 @@ pub(super) fn io_error(action: &'static str, path: &Path, error: std::io::Error)
             ImageError::Full { path: path.to_owned() }
         }
         _ => ImageError::Io { action, path: path.to_owned(), source: error.into() },
-    }
-}
-
-/// The kind of a failure, from the messages of `qemu-img` (7.2, in English).
-#[derive(Debug, PartialEq, Eq)]
-enum FailureKind {
-    InUse,
-    Full,
-    Other,
-}
-
-impl FailureKind {
-    fn parse(stderr: &str) -> Self {
-        // As in: Failed to get "write" lock / Failed to get shared "write" lock.
-        let is_locked = stderr.contains("Is another process using the image")
-            || stderr.lines().any(|line| line.contains("Failed to get ") && line.ends_with("\" lock"));
-        if is_locked {
-            Self::InUse
-        } else if stderr.contains("No space left on device") || stderr.contains("Disk quota exceeded") {
-            Self::Full
-        } else {
-            Self::Other
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn test_failure_kind_lock_of_other_process_is_in_use() {
-        let stderr = concat!(
-            "qemu-img: Could not open '/d/a': Failed to get \"write\" lock\n",
-            "Is another process using the image [/d/a]?\n",
-        );
-
-        assert_eq!(FailureKind::parse(stderr), FailureKind::InUse);
-        assert_eq!(FailureKind::parse("qemu-img: Failed to get shared \"write\" lock\n"), FailureKind::InUse);
-    }
-
-    #[test]
-    fn test_failure_kind_no_space_is_full() {
-        assert_eq!(
-            FailureKind::parse("qemu-img: /d/a: Could not resize image: No space left on device"),
-            FailureKind::Full
-        );
-    }
-
-    #[test]
-    fn test_failure_kind_anything_else_is_other() {
-        assert_eq!(FailureKind::parse("qemu-img: Could not open 'x': Permission denied"), FailureKind::Other);
     }
 }

@@ -1,19 +1,19 @@
-//! Bytes to messages and back; knows no socket and no clock.
+//! Encodes commands and decodes messages; pure.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::limits::{MAX_QMP_DEPTH, MAX_QMP_REASON_BYTES, MAX_QMP_TEXT_BYTES, MAX_QMP_TOKENS, MAX_QUOTED_CHARS};
 
-/// The capability to take commands out of band (`docs/interop/qmp-spec.txt`, QEMU 7.2).
+/// The capability to execute commands out of band (`docs/interop/qmp-spec.txt`, QEMU 7.2).
 pub(super) const OOB: &str = "oob";
 
-/// What a monitor says.
+/// A message of a monitor.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Message {
-    /// The first word of every monitor; `oob` where it takes commands out of band.
+    /// The first message; `oob` if the monitor executes commands out of band.
     Greeting { oob: bool },
-    /// Something happened; nobody asked. With the line, for those who keep events.
+    /// An event; with its line if events are kept.
     Event { line: Box<[u8]> },
     /// The result of a command.
     Return { id: Option<u64>, value: Value },
@@ -21,32 +21,32 @@ pub(super) enum Message {
     Error { id: Option<u64>, class: String, description: String },
 }
 
-/// Why a line is no message.
+/// Why a line is not a message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Garbage {
+pub(super) enum InvalidLine {
     #[error("a line of more than {limit} bytes")]
     TooLong { limit: usize },
     #[error("a line that is not UTF-8")]
     NotUtf8,
-    #[error("`{line}` ({why})")]
-    NotJson { line: String, why: String },
+    #[error("`{line}` ({reason})")]
+    NotJson { line: String, reason: String },
     #[error("`{line}` is neither a greeting, an event, a result nor an error")]
     Unknown { line: String },
 }
 
-/// Collects bytes and gives out messages.
+/// Collects bytes and returns messages.
 #[derive(Debug)]
 pub(super) struct Decoder {
     buffer: Vec<u8>,
-    /// How much of the buffer was given out.
+    /// How much of the buffer was decoded.
     taken: usize,
-    /// How much of the buffer holds no line's end.
+    /// How much of the buffer was searched for the end of a line.
     searched: usize,
     limit: usize,
     keeps_events: bool,
 }
 
-/// A message as it is on the wire; which one it is, is decided by the key that is there.
+/// A message on the wire; its keys decide which one it is.
 #[derive(Deserialize)]
 struct Wire {
     #[serde(rename = "QMP", default, deserialize_with = "present")]
@@ -68,23 +68,23 @@ struct WireError {
     desc: String,
 }
 
-/// Tells `"return": null`, which is an answer, from no `return` at all.
+/// Distinguishes `"return": null`, which is a result, from a missing `return`.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
 impl Decoder {
-    /// Makes one that takes lines of up to `limit` bytes.
+    /// Accepts lines of up to `limit` bytes.
     pub(super) const fn new(limit: usize) -> Self {
         Self { buffer: Vec::new(), taken: 0, searched: 0, limit, keeps_events: false }
     }
 
-    /// Hands out the lines of events from now on.
+    /// Returns the lines of events from now on.
     pub(super) fn keep_events(&mut self) {
         self.keeps_events = true;
     }
 
-    /// Returns where bytes that arrive are added.
+    /// Returns the buffer to receive into.
     pub(super) fn buffer(&mut self, at_least: usize) -> &mut Vec<u8> {
         if self.taken > 0 {
             self.buffer.drain(..self.taken);
@@ -95,18 +95,22 @@ impl Decoder {
         &mut self.buffer
     }
 
-    /// Returns the next message, or `None` until more bytes are there.
-    pub(super) fn next(&mut self) -> Result<Option<Message>, Garbage> {
+    /// Returns the next message; `None` if it is not complete.
+    pub(super) fn next(&mut self) -> Result<Option<Message>, InvalidLine> {
         loop {
             let Some(end) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') else {
                 self.searched = self.buffer.len();
                 let unfinished = self.searched - self.taken;
-                return if unfinished > self.limit { Err(Garbage::TooLong { limit: self.limit }) } else { Ok(None) };
+                return if unfinished > self.limit {
+                    Err(InvalidLine::TooLong { limit: self.limit })
+                } else {
+                    Ok(None)
+                };
             };
             let end = self.searched + end;
             let line = &self.buffer[self.taken..end];
             let message = if line.len() > self.limit {
-                Err(Garbage::TooLong { limit: self.limit })
+                Err(InvalidLine::TooLong { limit: self.limit })
             } else if line.trim_ascii().is_empty() {
                 Ok(None)
             } else {
@@ -121,12 +125,12 @@ impl Decoder {
     }
 }
 
-fn message(bytes: &[u8], keeps_events: bool) -> Result<Message, Garbage> {
-    let line = std::str::from_utf8(bytes).map_err(|_| Garbage::NotUtf8)?;
-    let wire: Wire =
-        serde_json::from_str(line).map_err(|why| Garbage::NotJson { line: quoted(line), why: why.to_string() })?;
+fn message(bytes: &[u8], keeps_events: bool) -> Result<Message, InvalidLine> {
+    let line = std::str::from_utf8(bytes).map_err(|_| InvalidLine::NotUtf8)?;
+    let wire: Wire = serde_json::from_str(line)
+        .map_err(|error| InvalidLine::NotJson { line: quoted(line), reason: error.to_string() })?;
 
-    // An answer to an id that is not one of our numbers is nobody's.
+    // An ID that is not a number was not sent by this session.
     let id = wire.id.map(|id| id.as_u64().unwrap_or(u64::MAX));
     if wire.event.is_some() {
         let line = if keeps_events { bytes } else { &[] };
@@ -142,12 +146,12 @@ fn message(bytes: &[u8], keeps_events: bool) -> Result<Message, Garbage> {
         let offered = greeting.get("capabilities").and_then(Value::as_array);
         return Ok(Message::Greeting { oob: offered.is_some_and(|offered| offered.iter().any(|one| one == OOB)) });
     }
-    Err(Garbage::Unknown { line: quoted(line) })
+    Err(InvalidLine::Unknown { line: quoted(line) })
 }
 
-/// Returns why a command was refused, as much of it as can be read.
+/// Returns why a command was refused, truncated.
 fn reason(description: String) -> String {
-    if description.is_empty() { "it did not say why".to_owned() } else { short(description) }
+    if description.is_empty() { "no description".to_owned() } else { short(description) }
 }
 
 fn short(mut text: String) -> String {
@@ -158,7 +162,7 @@ fn short(mut text: String) -> String {
     text
 }
 
-/// Returns the beginning of a line, harmless to show.
+/// Returns the beginning of a line, escaped.
 pub(super) fn quoted(line: &str) -> String {
     let line = line.trim();
     let mut short: String = line.chars().take(MAX_QUOTED_CHARS).flat_map(char::escape_debug).collect();
@@ -168,12 +172,12 @@ pub(super) fn quoted(line: &str) -> String {
     short
 }
 
-/// How a command is carried out.
+/// How a command is executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Band {
     /// By the main loop, in the order of arrival.
     In,
-    /// At once by the monitor's own thread, whatever the main loop does.
+    /// Immediately, in the thread of the monitor, whatever the main loop does.
     OutOf,
 }
 
@@ -200,44 +204,44 @@ pub(super) fn encode(band: Band, execute: &str, arguments: &Map<String, Value>, 
     line.push(b'\n');
 }
 
-/// Returns what there is too much of in a command for QEMU to read it.
-pub(super) fn too_much(execute: &str, arguments: &Map<String, Value>) -> Option<&'static str> {
-    // The command's own object, with its name and its id.
-    let mut room = Room { depth: MAX_QMP_DEPTH - 1, tokens: MAX_QMP_TOKENS - 16, text: MAX_QMP_TEXT_BYTES };
-    room.take_text(execute).and_then(|()| room.take_object(arguments)).err()
+/// Returns why a command is too large for QEMU to read.
+pub(super) fn too_large(execute: &str, arguments: &Map<String, Value>) -> Option<&'static str> {
+    // The object of the command, with its name and ID, counts as well.
+    let mut budget = Budget { depth: MAX_QMP_DEPTH - 1, tokens: MAX_QMP_TOKENS - 16, text: MAX_QMP_TEXT_BYTES };
+    budget.take_text(execute).and_then(|()| budget.take_object(arguments)).err()
 }
 
-/// What QEMU still reads.
-struct Room {
+/// How much more QEMU accepts.
+struct Budget {
     depth: usize,
     tokens: usize,
     text: usize,
 }
 
-impl Room {
+impl Budget {
     fn take(&mut self, value: &Value) -> Result<(), &'static str> {
         match value {
             Value::Null | Value::Bool(_) | Value::Number(_) => self.take_tokens(1),
             Value::String(text) => self.take_text(text),
-            Value::Array(items) => self.take_nested(|room| {
+            Value::Array(items) => self.take_nested(|budget| {
                 // A bracket or a comma before each.
-                items.iter().try_for_each(|item| room.take_tokens(1).and_then(|()| room.take(item)))
+                items.iter().try_for_each(|item| budget.take_tokens(1).and_then(|()| budget.take(item)))
             }),
             Value::Object(map) => self.take_object(map),
         }
     }
 
     fn take_object(&mut self, map: &Map<String, Value>) -> Result<(), &'static str> {
-        self.take_nested(|room| {
+        self.take_nested(|budget| {
             map.iter().try_for_each(|(key, value)| {
                 // A colon, and a brace or a comma.
-                room.take_tokens(2).and_then(|()| room.take_text(key)).and_then(|()| room.take(value))
+                budget.take_tokens(2).and_then(|()| budget.take_text(key)).and_then(|()| budget.take(value))
             })
         })
     }
 
     fn take_nested(&mut self, within: impl FnOnce(&mut Self) -> Result<(), &'static str>) -> Result<(), &'static str> {
-        self.depth = self.depth.checked_sub(1).ok_or("it is nested too deep")?;
+        self.depth = self.depth.checked_sub(1).ok_or("it is nested too deeply")?;
         self.take_tokens(2)?;
         within(self)?;
         self.depth += 1;
@@ -245,7 +249,7 @@ impl Room {
     }
 
     fn take_text(&mut self, text: &str) -> Result<(), &'static str> {
-        self.text = self.text.checked_sub(text.len()).ok_or("it holds too long texts")?;
+        self.text = self.text.checked_sub(text.len()).ok_or("its strings are too long")?;
         self.take_tokens(1)
     }
 
@@ -255,32 +259,32 @@ impl Room {
     }
 }
 
-/// Reads `bytes` as a monitor would send them, `cut` at a time; for fuzzing, which sees no private item.
+/// Decodes `bytes` in pieces of `cut` bytes, for fuzzing.
 ///
 /// # Panics
 ///
-/// When more is held than a line and what came last, which is what fuzzing looks for.
+/// If more than a line and the last piece is buffered.
 #[cfg(feature = "fuzzing")]
 pub fn decode_any(bytes: &[u8], cut: usize, limit: usize) -> Vec<Result<String, String>> {
     let mut decoder = Decoder::new(limit);
     decoder.keep_events();
-    let mut told = Vec::new();
+    let mut results = Vec::new();
     for piece in bytes.chunks(cut.max(1)) {
         decoder.buffer(piece.len()).extend_from_slice(piece);
         loop {
             match decoder.next() {
-                Ok(Some(message)) => told.push(Ok(format!("{message:?}"))),
+                Ok(Some(message)) => results.push(Ok(format!("{message:?}"))),
                 Ok(None) => break,
-                // A session is over at the first line that is none.
-                Err(garbage) => {
-                    told.push(Err(garbage.to_string()));
-                    return told;
+                // A session ends at the first invalid line.
+                Err(invalid) => {
+                    results.push(Err(invalid.to_string()));
+                    return results;
                 }
             }
         }
-        assert!(decoder.buffer.len() - decoder.taken <= limit + piece.len(), "more is held than a line");
+        assert!(decoder.buffer.len() - decoder.taken <= limit + piece.len(), "more than a line is buffered");
     }
-    told
+    results
 }
 
 #[cfg(test)]
@@ -290,14 +294,14 @@ mod tests {
 
     use super::*;
 
-    fn decode(bytes: &[u8]) -> Result<Vec<Message>, Garbage> {
+    fn decode(bytes: &[u8]) -> Result<Vec<Message>, InvalidLine> {
         let mut decoder = Decoder::new(1 << 10);
         decoder.buffer(0).extend_from_slice(bytes);
         std::iter::from_fn(|| decoder.next().transpose()).collect()
     }
 
     #[test]
-    fn test_decoder_every_kind_of_message_is_told_by_its_key() {
+    fn test_decoder_distinguishes_messages_by_key() {
         let bytes = concat!(
             r#"{"QMP": {"version": {}, "capabilities": ["oob"]}}"#,
             "\r\n",
@@ -328,35 +332,35 @@ mod tests {
     }
 
     #[test]
-    fn test_decoder_id_of_a_stranger_is_nobodys() {
+    fn test_decoder_foreign_id_is_never_matched() {
         let messages = decode(b"{\"return\": 1, \"id\": \"x\"}\n").unwrap();
 
         assert_eq!(messages, [Message::Return { id: Some(u64::MAX), value: json!(1) }]);
     }
 
     #[test]
-    fn test_decoder_half_a_line_waits() {
+    fn test_decoder_incomplete_line_is_not_decoded() {
         assert_eq!(decode(b"{\"return\": 1").unwrap(), []);
     }
 
     #[test]
-    fn test_decoder_line_beyond_the_limit_is_garbage_before_its_end() {
-        assert_eq!(decode(&[b'x'; 1025]), Err(Garbage::TooLong { limit: 1024 }));
+    fn test_decoder_long_line_is_an_error_before_its_end() {
+        assert_eq!(decode(&[b'x'; 1025]), Err(InvalidLine::TooLong { limit: 1024 }));
     }
 
     #[test]
-    fn test_decoder_nonsense_is_garbage() {
-        assert_eq!(decode(b"\xff\xfe\n"), Err(Garbage::NotUtf8));
-        assert!(matches!(decode(b"hello\n"), Err(Garbage::NotJson { .. })));
-        assert!(matches!(decode(b"[]\n"), Err(Garbage::NotJson { .. })));
-        assert!(matches!(decode(b"{}\n"), Err(Garbage::Unknown { .. })));
-        assert!(matches!(decode(b"{\"error\": 7}\n"), Err(Garbage::NotJson { .. })));
+    fn test_decoder_invalid_lines_are_errors() {
+        assert_eq!(decode(b"\xff\xfe\n"), Err(InvalidLine::NotUtf8));
+        assert!(matches!(decode(b"hello\n"), Err(InvalidLine::NotJson { .. })));
+        assert!(matches!(decode(b"[]\n"), Err(InvalidLine::NotJson { .. })));
+        assert!(matches!(decode(b"{}\n"), Err(InvalidLine::Unknown { .. })));
+        assert!(matches!(decode(b"{\"error\": 7}\n"), Err(InvalidLine::NotJson { .. })));
         let nested = [b"{\"return\":".to_vec(), vec![b'['; 500], b"\n".to_vec()].concat();
-        assert!(matches!(decode(&nested), Err(Garbage::NotJson { .. })));
+        assert!(matches!(decode(&nested), Err(InvalidLine::NotJson { .. })));
     }
 
     #[test]
-    fn test_encode_newline_in_a_value_stays_one_line() {
+    fn test_encode_newline_in_value_stays_on_one_line() {
         let mut line = Vec::new();
         let arguments = [("a".to_owned(), json!("x\ny"))].into_iter().collect();
 
@@ -377,7 +381,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn test_decoder_any_cut_gives_the_same_messages(
+        fn test_decoder_pieces_give_same_messages(
             values in proptest::collection::vec(any::<u32>(), 1..8),
             cut in 1_usize..40,
         ) {
@@ -403,12 +407,12 @@ mod tests {
         }
 
         #[test]
-        fn test_decoder_any_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        fn test_decoder_any_bytes_do_not_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             let _ = decode(&bytes);
         }
 
         #[test]
-        fn test_decoder_any_json_like_text_never_panics(text in "[\\{\\}\\[\\]\":,a-z0-9 \n]{0,200}") {
+        fn test_decoder_any_json_like_text_does_not_panic(text in "[\\{\\}\\[\\]\":,a-z0-9 \n]{0,200}") {
             let _ = decode(text.as_bytes());
         }
     }

@@ -1,4 +1,4 @@
-//! The events of a session, until somebody takes them.
+//! The events of a session, until they are read.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use maqet_domain::qmp::QmpEvent;
 
 use crate::limits::{MAX_QMP_EVENT_BYTES, MAX_QMP_EVENTS};
 
-/// Events in the order they came, in bounded memory; what was dropped is counted.
+/// Events in the order of arrival, in bounded memory; dropped ones are counted.
 #[derive(Debug, Default)]
 pub(super) struct EventQueue {
     lines: VecDeque<Box<[u8]>>,
@@ -16,7 +16,7 @@ pub(super) struct EventQueue {
 }
 
 impl EventQueue {
-    /// Adds an event; the oldest ones make room.
+    /// Adds an event, and drops the oldest ones if there are too many.
     pub(super) fn push(&mut self, line: Box<[u8]>) {
         self.bytes += line.len();
         self.lines.push_back(line);
@@ -27,14 +27,14 @@ impl EventQueue {
         }
     }
 
-    /// Takes the oldest; how many are missing before it comes first.
+    /// Takes the oldest event; the number of those dropped before it comes first.
     pub(super) fn take(&mut self) -> Option<SessionEvent> {
         if self.missed > 0 {
             return Some(SessionEvent::Missed(std::mem::take(&mut self.missed)));
         }
         while let Some(line) = self.lines.pop_front() {
             self.bytes -= line.len();
-            // What calls itself an event and has no time is none of QEMU's.
+            // QEMU sends no event without a timestamp.
             if let Some(event) = QmpEvent::parse(&line) {
                 return Some(SessionEvent::Event(event));
             }
@@ -53,15 +53,15 @@ mod tests {
         format!(r#"{{{stamp}, "event": "E{number}", "data": {{"x": "{padding}"}}}}"#).into_bytes().into()
     }
 
-    fn name(heard: Option<SessionEvent>) -> String {
-        match heard {
+    fn name(event: Option<SessionEvent>) -> String {
+        match event {
             Some(SessionEvent::Event(event)) => event.name,
             other => format!("{other:?}"),
         }
     }
 
     #[test]
-    fn test_event_queue_flood_keeps_the_newest_and_counts_the_others() {
+    fn test_event_queue_flood_keeps_newest_and_counts_others() {
         let mut queue = EventQueue::default();
         (0..MAX_QMP_EVENTS + 7).for_each(|number| queue.push(event(number, 0)));
 
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn test_event_queue_large_events_are_bounded_by_their_size() {
+    fn test_event_queue_is_bounded_by_size() {
         let mut queue = EventQueue::default();
         (0..5).for_each(|number| queue.push(event(number, MAX_QMP_EVENT_BYTES / 3)));
 
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn test_event_queue_what_is_no_event_of_qemu_is_passed_over() {
+    fn test_event_queue_skips_invalid_events() {
         let mut queue = EventQueue::default();
         queue.push(b"{\"event\": 7}".as_slice().into());
         queue.push(event(1, 0));

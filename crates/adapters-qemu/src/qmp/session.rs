@@ -1,4 +1,4 @@
-//! One connection to one monitor, from its greeting on.
+//! A connection to a monitor, from its greeting on.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,98 +9,98 @@ use maqet_domain::qmp::{QmpCommand, QmpError};
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use super::codec::{Band, Decoder, Message, OOB, encode, quoted, too_much};
+use super::codec::{Band, Decoder, Message, OOB, encode, quoted, too_large};
 use super::events::EventQueue;
 use super::wire::Wire;
 use crate::limits::{GREETING_TIMEOUT, MAX_QMP_LINE_BYTES, MAX_QMP_POLLS_IN_A_ROW, MAX_QMP_UNANSWERED, QMP_READ_BYTES};
 
 const NEGOTIATION: &str = "qmp_capabilities";
 
-/// The id of the first command, which is the negotiation.
+/// The ID of the first command, which is the negotiation.
 const NEGOTIATION_ID: u64 = 0;
 
-/// What QEMU answers out of band and without doing anything (5.2 and later; older ones refuse it out of band as well).
+/// A command without effect that QEMU executes out of band (5.2 and later; older versions refuse it out of band).
 const PING_COMMAND: &str = "query-yank";
 
-/// What the main loop answers without doing anything.
+/// A command without effect that the main loop executes.
 const MAIN_LOOP_PING: &str = "query-version";
 
-/// A session with a monitor: it greeted, and takes commands one after the other.
+/// A session with a monitor, which executes commands one after the other.
 ///
-/// A command that timed out, or that nobody waits for any more, leaves the session usable: what was not sent of it yet
-/// is sent before the next one, and its late answer is dropped. Out-of-band execution is enabled where QEMU offers it.
+/// A command that timed out or was cancelled leaves the session usable: the unsent rest of it is sent before the next one,
+/// and its late reply is dropped. Out-of-band execution is enabled where QEMU offers it.
 ///
-/// An answer is known by the `id` of its command, or by having none if the command had none. QEMU's main loop answers
-/// every command once and in the order they came in (`docs/interop/qmp-spec.txt`, QEMU 7.2), so a command goes without
-/// one while no other is unanswered, which takes QEMU less time.
+/// A reply has the `id` of its command, or none if the command had none. QEMU's main loop replies to each command once,
+/// in order (`docs/interop/qmp-spec.txt`, QEMU 7.2), so a command is sent without one, which is faster, while no other is
+/// unanswered.
 #[derive(Debug)]
 pub struct QmpSession {
     wire: Wire,
     decoder: Decoder,
-    /// The next id.
+    /// The ID of the next command.
     next: u64,
-    /// What is to be sent still, and how much of it was.
+    /// What to send, and how much of it was sent.
     line: Vec<u8>,
     sent: usize,
-    /// The ids of the commands for the main loop that were not answered yet; at most one of them has none.
+    /// The IDs of the unanswered commands of the main loop; at most one has none.
     unanswered: Vec<Option<u64>>,
-    takes_oob: bool,
-    /// The events, for those who keep them.
+    has_oob: bool,
+    /// The events, if they are kept.
     events: Option<EventQueue>,
-    /// How often was looked for a message.
-    looks: u32,
+    /// How often a message was polled for.
+    polls: u32,
 }
 
-/// Why the next message did not come.
+/// Why there is no next message.
 enum NoMessage {
-    Late,
-    End,
-    Garbled(String),
+    TimedOut,
+    Closed,
+    Invalid(String),
 }
 
-/// Why QEMU did not do what it was told.
+/// The error of a command.
 struct Refusal {
     class: String,
     description: String,
 }
 
 impl QmpSession {
-    /// Connects to the monitor at `socket`, waits for its greeting and negotiates, at most `deadline`.
+    /// Connects to the monitor at `socket`, waits for its greeting and negotiates.
     ///
-    /// Errors: `NoMonitor` when nobody listens, `NoGreeting` when another client has the monitor, `Blocked` when QEMU
-    /// greets and then keeps silent, `Closed`, `Garbled`, `Refused`.
-    pub async fn connect(socket: &Path, deadline: Duration) -> Result<Self, QmpError> {
-        Self::connect_until(socket, Instant::now() + deadline, GREETING_TIMEOUT).await
+    /// Errors: `MonitorUnavailable` if there is no listener, `GreetingTimedOut` if another client is connected,
+    /// `Unresponsive` if QEMU is silent after its greeting, `ConnectionClosed`, `InvalidResponse`, `Refused`.
+    pub async fn connect(socket: &Path, timeout: Duration) -> Result<Self, QmpError> {
+        Self::connect_until(socket, Instant::now() + timeout, GREETING_TIMEOUT).await
     }
 
-    /// Does the same, with a limit of its own on the greeting.
-    pub(super) async fn connect_until(socket: &Path, until: Instant, greeting: Duration) -> Result<Self, QmpError> {
+    /// Does the same with a separate timeout for the greeting.
+    pub(super) async fn connect_until(socket: &Path, deadline: Instant, greeting: Duration) -> Result<Self, QmpError> {
         let started = Instant::now();
-        let greeted_by = until.min(started + greeting);
+        let greeted_by = deadline.min(started + greeting);
         let no_greeting =
             || QmpError::GreetingTimedOut { socket: socket.to_owned(), after: round_to_millis(started.elapsed()) };
 
         let wire = match timeout_at(greeted_by, Wire::connect(socket)).await {
             Ok(Ok(wire)) => wire,
             Ok(Err(why)) => return Err(QmpError::MonitorUnavailable { socket: socket.to_owned(), source: why.into() }),
-            // Nobody took us: as many wait as the socket lets.
+            // The backlog of the socket is full.
             Err(_) => return Err(QmpError::QueueTimedOut { after: round_to_millis(started.elapsed()) }),
         };
         let mut session = Self::over(wire);
         match session.message(greeted_by).await {
-            Ok(Message::Greeting { oob }) => session.takes_oob = oob,
+            Ok(Message::Greeting { oob }) => session.has_oob = oob,
             Ok(other) => {
                 return Err(QmpError::InvalidResponse {
                     detail: format!("instead of a greeting: {}", quoted(&format!("{other:?}"))),
                 });
             }
-            Err(NoMessage::Late) => return Err(no_greeting()),
+            Err(NoMessage::TimedOut) => return Err(no_greeting()),
             Err(other) => return Err(other.into_error(NEGOTIATION, started)),
         }
 
-        let wanted = if session.takes_oob { json!({ "enable": [OOB] }) } else { Value::Null };
+        let wanted = if session.has_oob { json!({ "enable": [OOB] }) } else { Value::Null };
         let wanted = if let Value::Object(wanted) = wanted { wanted } else { Map::new() };
-        match session.ask(NEGOTIATION, &wanted, until).await {
+        match session.run(NEGOTIATION, &wanted, deadline).await {
             Ok(_) => Ok(session),
             Err(QmpError::TimedOut { command, .. }) => {
                 Err(QmpError::Unresponsive { command, after: round_to_millis(started.elapsed()) })
@@ -117,13 +117,13 @@ impl QmpSession {
             line: Vec::with_capacity(256),
             sent: 0,
             unanswered: Vec::new(),
-            takes_oob: false,
+            has_oob: false,
             events: None,
-            looks: 0,
+            polls: 0,
         }
     }
 
-    /// Keeps the events that come from now on, for [`next_event`](Self::next_event).
+    /// Keeps events from now on, for [`next_event`](Self::next_event).
     #[must_use]
     pub fn keeping_events(mut self) -> Self {
         self.decoder.keep_events();
@@ -131,108 +131,112 @@ impl QmpSession {
         self
     }
 
-    /// Returns the process that listens at the monitor, as far as this one can see it.
+    /// Returns the process that listens at the monitor, if it is visible.
     pub(crate) fn peer(&self) -> Option<u32> {
         self.wire.peer()
     }
 
-    /// Runs a command, at most `deadline`.
+    /// Executes a command.
     ///
-    /// Errors: `TimedOut`, `Blocked` when too many commands before it are unanswered, `TooMuch`, `Closed`, `Garbled`,
-    /// `Refused`.
-    pub async fn execute(&mut self, command: &QmpCommand, deadline: Duration) -> Result<Value, QmpError> {
-        self.execute_until(command, Instant::now() + deadline).await
+    /// Errors: `TimedOut`, `Unresponsive` if too many commands are unanswered, `CommandTooLarge`, `ConnectionClosed`,
+    /// `InvalidResponse`, `Refused`.
+    pub async fn execute(&mut self, command: &QmpCommand, timeout: Duration) -> Result<Value, QmpError> {
+        self.execute_until(command, Instant::now() + timeout).await
     }
 
-    pub(super) async fn execute_until(&mut self, command: &QmpCommand, until: Instant) -> Result<Value, QmpError> {
-        self.ask(&command.execute, &command.arguments, until).await
+    pub(super) async fn execute_until(&mut self, command: &QmpCommand, deadline: Instant) -> Result<Value, QmpError> {
+        self.run(&command.execute, &command.arguments, deadline).await
     }
 
-    /// Returns the next event, waiting at most `timeout` for one; nothing without
-    /// [`keeping_events`](Self::keeping_events).
+    /// Returns the next event; `None` after the timeout, and without [`keeping_events`](Self::keeping_events).
     ///
-    /// Errors: `Closed`, `Garbled`.
+    /// Errors: `ConnectionClosed`, `InvalidResponse`.
     pub async fn next_event(&mut self, timeout: Duration) -> Result<Option<SessionEvent>, QmpError> {
-        let (started, until) = (Instant::now(), Instant::now() + timeout);
+        let (started, deadline) = (Instant::now(), Instant::now() + timeout);
         loop {
             if let Some(event) = self.events.as_mut().and_then(EventQueue::take) {
                 return Ok(Some(event));
             }
-            match self.message(until).await {
+            match self.message(deadline).await {
                 Ok(message) => drop(self.sort(message)),
-                Err(NoMessage::Late) => return Ok(None),
+                Err(NoMessage::TimedOut) => return Ok(None),
                 Err(other) => return Err(other.into_error("(events)", started)),
             }
         }
     }
 
-    /// Tells a main loop that is at work from a QEMU that is dead, within `patience`.
+    /// Checks whether the main loop responds, is blocked, or QEMU is silent altogether.
     ///
-    /// Where QEMU takes no commands out of band, one that does not answer counts as [`MainLoop::Silent`].
-    pub async fn main_loop(&mut self, patience: Duration) -> MainLoop {
-        let (until, none) = (Instant::now() + patience, Map::new());
-        // Nothing is added to a line that nobody reads.
-        if self.flush(until).await.is_err() {
+    /// Without out-of-band execution, a blocked main loop is [`MainLoop::Silent`] as well.
+    pub async fn main_loop(&mut self, timeout: Duration) -> MainLoop {
+        let (deadline, none) = (Instant::now() + timeout, Map::new());
+        // The rest of an earlier command comes first.
+        if self.flush(deadline).await.is_err() {
             return MainLoop::Silent;
         }
         let main = (self.unanswered.len() < MAX_QMP_UNANSWERED).then(|| self.write(Band::In, MAIN_LOOP_PING, &none));
-        let own = self.takes_oob.then(|| self.write(Band::OutOf, PING_COMMAND, &none));
-        let mut lives = false;
-        if self.flush(until).await.is_err() {
+        let oob = self.has_oob.then(|| self.write(Band::OutOf, PING_COMMAND, &none));
+        let mut is_alive = false;
+        if self.flush(deadline).await.is_err() {
             return MainLoop::Silent;
         }
         loop {
             let waiting = self.unanswered.len();
-            match self.message(until).await.map(|message| self.sort(message)) {
+            match self.message(deadline).await.map(|message| self.sort(message)) {
                 Ok(Some((id, _))) if Some(id) == main => return MainLoop::Answers,
-                Ok(Some((id, _))) if Some(id) == own => lives = true,
-                // A late answer of the main loop to a command of before is an answer, too.
+                Ok(Some((id, _))) if Some(id) == oob => is_alive = true,
+                // A late reply to an earlier command proves that the main loop responds.
                 Ok(Some(_)) if main.is_none() && self.unanswered.len() < waiting => return MainLoop::Answers,
                 Ok(_) => {}
-                Err(NoMessage::Late) if lives => return MainLoop::Blocked,
+                Err(NoMessage::TimedOut) if is_alive => return MainLoop::Blocked,
                 Err(_) => return MainLoop::Silent,
             }
         }
     }
 
-    async fn ask(&mut self, execute: &str, arguments: &Map<String, Value>, until: Instant) -> Result<Value, QmpError> {
-        if let Some(reason) = too_much(execute, arguments) {
+    async fn run(
+        &mut self,
+        execute: &str,
+        arguments: &Map<String, Value>,
+        deadline: Instant,
+    ) -> Result<Value, QmpError> {
+        if let Some(reason) = too_large(execute, arguments) {
             return Err(QmpError::CommandTooLarge { command: execute.to_owned(), reason });
         }
         let started = Instant::now();
         let blocked =
             || QmpError::Unresponsive { command: execute.to_owned(), after: round_to_millis(started.elapsed()) };
-        // What was left of others is sent first, and nothing is added to a line that nobody reads.
-        match self.flush(until).await {
+        // The rest of an earlier command comes first.
+        match self.flush(deadline).await {
             Ok(()) => {}
-            Err(NoMessage::Late) => return Err(blocked()),
+            Err(NoMessage::TimedOut) => return Err(blocked()),
             Err(other) => return Err(other.into_error(execute, started)),
         }
         while self.unanswered.len() >= MAX_QMP_UNANSWERED {
-            match self.message(until).await {
+            match self.message(deadline).await {
                 Ok(message) => drop(self.sort(message)),
-                Err(NoMessage::Late) => return Err(blocked()),
+                Err(NoMessage::TimedOut) => return Err(blocked()),
                 Err(other) => return Err(other.into_error(execute, started)),
             }
         }
 
-        let own = self.write(Band::In, execute, arguments);
-        self.flush(until).await.map_err(|why| why.into_error(execute, started))?;
+        let id = self.write(Band::In, execute, arguments);
+        self.flush(deadline).await.map_err(|error| error.into_error(execute, started))?;
         loop {
-            let message = self.message(until).await.map_err(|why| why.into_error(execute, started))?;
-            if let Some((id, outcome)) = self.sort(message)
-                && id == own
+            let message = self.message(deadline).await.map_err(|error| error.into_error(execute, started))?;
+            if let Some((of, result)) = self.sort(message)
+                && of == id
             {
-                return outcome.map_err(|why| why.into_error(execute));
+                return result.map_err(|refusal| refusal.into_error(execute));
             }
-            // A peer that never stops talking is always ready, and no timer would be looked at.
-            if Instant::now() >= until {
-                return Err(NoMessage::Late.into_error(execute, started));
+            // A peer that sends without pause is always ready, and no timer would be polled.
+            if Instant::now() >= deadline {
+                return Err(NoMessage::TimedOut.into_error(execute, started));
             }
         }
     }
 
-    /// Adds a command to what is to be sent, and returns its id.
+    /// Appends a command to what is sent, and returns its ID.
     fn write(&mut self, band: Band, execute: &str, arguments: &Map<String, Value>) -> Option<u64> {
         let id = self.needs_id(band).then_some(self.next);
         self.next += u64::from(id.is_some());
@@ -243,21 +247,21 @@ impl QmpSession {
         id
     }
 
-    /// Tells whether an answer without an id could be that of another command.
+    /// Returns whether a reply without an ID could be that of another command.
     fn needs_id(&self, band: Band) -> bool {
-        // What the client before us asked may be answered to us, but never after the first command, the negotiation.
+        // The reply to a command of the previous client may arrive here, but not after the negotiation.
         let negotiates = self.next == NEGOTIATION_ID;
-        // Out of band is answered out of order.
+        // Commands out of band are answered out of order.
         negotiates || band == Band::OutOf || !self.unanswered.is_empty()
     }
 
-    /// Sends what is to be sent; what is left of it when this is given up is sent the next time.
-    async fn flush(&mut self, until: Instant) -> Result<(), NoMessage> {
+    /// Sends what is to be sent; after a timeout or cancellation, the next call sends the rest.
+    async fn flush(&mut self, deadline: Instant) -> Result<(), NoMessage> {
         while self.sent < self.line.len() {
-            match timeout_at(until, self.wire.send_some(&self.line[self.sent..])).await {
+            match timeout_at(deadline, self.wire.send_some(&self.line[self.sent..])).await {
                 Ok(Ok(sent)) => self.sent += sent,
-                Ok(Err(_)) => return Err(NoMessage::End),
-                Err(_) => return Err(NoMessage::Late),
+                Ok(Err(_)) => return Err(NoMessage::Closed),
+                Err(_) => return Err(NoMessage::TimedOut),
             }
         }
         self.line.clear();
@@ -265,9 +269,9 @@ impl QmpSession {
         Ok(())
     }
 
-    /// Puts an event where it belongs, and returns what is an answer: its id, and the result or the refusal.
+    /// Keeps an event; returns a reply with its ID.
     fn sort(&mut self, message: Message) -> Option<(Option<u64>, Result<Value, Refusal>)> {
-        let (id, outcome) = match message {
+        let (id, result) = match message {
             Message::Greeting { .. } => return None,
             Message::Event { line } => {
                 if let Some(events) = &mut self.events {
@@ -277,36 +281,36 @@ impl QmpSession {
             }
             Message::Return { id, value } => (id, Ok(value)),
             Message::Error { id, class, description } => {
-                (id.or_else(|| self.unread()), Err(Refusal { class, description }))
+                (id.or_else(|| self.unparsed()), Err(Refusal { class, description }))
             }
         };
         self.unanswered.retain(|waiting| *waiting != id);
-        Some((id, outcome))
+        Some((id, result))
     }
 
-    /// Returns the id of a command that was refused without it, which QEMU does where it could not read the command: the
-    /// oldest, as it answers them in order; never the negotiation, which it can read.
-    fn unread(&self) -> Option<u64> {
+    /// Returns the ID of an error without one, which QEMU sends for a command that it could not parse: the oldest
+    /// command, since they are answered in order, but not the negotiation.
+    fn unparsed(&self) -> Option<u64> {
         self.unanswered.first().copied().flatten().filter(|id| *id != NEGOTIATION_ID)
     }
 
-    async fn message(&mut self, until: Instant) -> Result<Message, NoMessage> {
+    async fn message(&mut self, deadline: Instant) -> Result<Message, NoMessage> {
         loop {
-            self.looks = self.looks.wrapping_add(1);
-            if self.looks.is_multiple_of(MAX_QMP_POLLS_IN_A_ROW) {
+            self.polls = self.polls.wrapping_add(1);
+            if self.polls.is_multiple_of(MAX_QMP_POLLS_IN_A_ROW) {
                 tokio::task::yield_now().await;
             }
-            if let Some(message) = self.decoder.next().map_err(|why| NoMessage::Garbled(why.to_string()))? {
+            if let Some(message) = self.decoder.next().map_err(|error| NoMessage::Invalid(error.to_string()))? {
                 return Ok(message);
             }
-            if Instant::now() >= until {
-                return Err(NoMessage::Late);
+            if Instant::now() >= deadline {
+                return Err(NoMessage::TimedOut);
             }
             let buffer = self.decoder.buffer(QMP_READ_BYTES);
-            match timeout_at(until, self.wire.receive(buffer)).await {
-                Ok(Ok(0) | Err(_)) => return Err(NoMessage::End),
+            match timeout_at(deadline, self.wire.receive(buffer)).await {
+                Ok(Ok(0) | Err(_)) => return Err(NoMessage::Closed),
                 Ok(Ok(_)) => {}
-                Err(_) => return Err(NoMessage::Late),
+                Err(_) => return Err(NoMessage::TimedOut),
             }
         }
     }
@@ -321,9 +325,11 @@ impl Refusal {
 impl NoMessage {
     fn into_error(self, command: &str, started: Instant) -> QmpError {
         match self {
-            Self::Late => QmpError::TimedOut { command: command.to_owned(), after: round_to_millis(started.elapsed()) },
-            Self::End => QmpError::ConnectionClosed { command: command.to_owned() },
-            Self::Garbled(detail) => QmpError::InvalidResponse { detail },
+            Self::TimedOut => {
+                QmpError::TimedOut { command: command.to_owned(), after: round_to_millis(started.elapsed()) }
+            }
+            Self::Closed => QmpError::ConnectionClosed { command: command.to_owned() },
+            Self::Invalid(detail) => QmpError::InvalidResponse { detail },
         }
     }
 }

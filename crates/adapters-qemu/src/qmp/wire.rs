@@ -1,4 +1,4 @@
-//! The socket of a monitor: connect, send and receive, never waiting but where it says so.
+//! The socket of a monitor: connect, send and receive.
 
 use std::io;
 use std::path::Path;
@@ -15,50 +15,50 @@ use crate::limits::CONNECT_RETRY_INTERVAL;
 pub(super) struct Wire(Readable);
 
 impl Wire {
-    /// Connects; waits only while the socket's queue of callers is full.
+    /// Connects; waits while the backlog of the socket is full.
     pub(super) async fn connect(socket: &Path) -> io::Result<Self> {
         let address = SocketAddrUnix::new(socket)?;
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        while let Err(why) = connect(&fd, &address) {
-            match why {
+        while let Err(error) = connect(&fd, &address) {
+            match error {
                 Errno::AGAIN => tokio::time::sleep(CONNECT_RETRY_INTERVAL).await,
                 Errno::INTR => {}
-                _ => return Err(why.into()),
+                _ => return Err(error.into()),
             }
         }
         Readable::watch(fd).map(Self)
     }
 
-    /// Returns the process that listens at the socket, as far as this one can see it.
+    /// Returns the process that listens at the socket, if it is visible.
     pub(super) fn peer(&self) -> Option<u32> {
-        // Of a listener in a pid namespace we do not see, the kernel tells the pid 0, which rustix cannot hold.
+        // For a listener in another pid namespace the kernel returns pid 0, which rustix cannot represent.
         let socket = std::os::unix::net::UnixStream::from(self.0.fd().try_clone().ok()?);
         let peer = tokio::net::UnixStream::from_std(socket).and_then(|socket| socket.peer_cred()).ok()?;
         u32::try_from(peer.pid()?).ok().filter(|pid| *pid != 0)
     }
 
-    /// Sends the beginning of `bytes` and returns how much; waits while the other side takes nothing.
+    /// Sends the beginning of `bytes` and returns its length; waits while the buffer of the socket is full.
     pub(super) async fn send_some(&self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match send(self.0.fd(), bytes, SendFlags::NOSIGNAL) {
                 Ok(sent) => return Ok(sent),
-                // Only a command of more than some 100 KB gets here.
+                // Only with a command of more than about 100 KB.
                 Err(Errno::AGAIN) => tokio::time::sleep(CONNECT_RETRY_INTERVAL).await,
                 Err(Errno::INTR) => {}
-                Err(why) => return Err(why.into()),
+                Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// Adds what arrives to `buffer`, at most as much as has room in it; returns how much, 0 at the end.
+    /// Receives into the free capacity of `buffer`; returns the number of bytes, 0 at the end.
     pub(super) async fn receive(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         loop {
             let mut ready = self.0.ready().await?;
             let room = buffer.capacity() - buffer.len();
             match rustix::io::read(ready.get_inner(), spare_capacity(buffer)) {
                 Ok(received) => {
-                    // Less than there was room for is all there was.
+                    // There is no more for now.
                     if received < room {
                         ready.clear_ready();
                     }
@@ -66,7 +66,7 @@ impl Wire {
                 }
                 Err(Errno::AGAIN) => ready.clear_ready(),
                 Err(Errno::INTR) => {}
-                Err(why) => return Err(why.into()),
+                Err(error) => return Err(error.into()),
             }
         }
     }

@@ -198,7 +198,7 @@ fn test_error_without_description_says_so() {
         let refused = ask(&after_negotiation([say(format!("{{\"error\": {error}}}\n").as_bytes()), Hang]), PATIENCE);
 
         let refused = refused.unwrap_err();
-        assert_eq!(refused.to_string(), "QEMU refused `query-status`: it did not say why", "{error}");
+        assert_eq!(refused.to_string(), "QEMU refused `query-status`: no description", "{error}");
     }
 }
 
