@@ -10,8 +10,8 @@ use maqet_domain::port::{QemuInstance, StaleFile, StaleFileKind, VmRepository};
 use maqet_domain::qmp::QmpError;
 use maqet_domain::qmp::RunState;
 use maqet_domain::vm::{BootNumber, Phase, Run, RunPaths, VmId};
+use maqet_testkit::store::MemoryStore;
 
-use crate::stage::StagedStore;
 use crate::world::{World, process};
 
 const ID: &str = "00000001-0000-4000-8000-000000000000";
@@ -48,7 +48,7 @@ fn only_asked(world: &mut World) {
 
 /// Runs a cleanup of a world with a VM `web` that has a run from the `read`th read on.
 async fn cleaned(world: &mut World, read: u32, phase: Phase, cleanup: Cleanup) -> Cleaned {
-    let store = Arc::new(StagedStore::default());
+    let store = Arc::new(MemoryStore::default());
     let app: App = world.app_with(Arc::clone(&store) as _);
     app.run(World::empty("web")).await.unwrap();
     let entry = store.list().await.unwrap().remove(0);
@@ -61,7 +61,7 @@ async fn cleaned(world: &mut World, read: u32, phase: Phase, cleanup: Cleanup) -
         forwards: Vec::new(),
     };
     let change = Change::RunChanged { id: entry.id, expected: entry.revision, run: Some(run) };
-    *store.meanwhile.lock().unwrap() = Some((read, ChangeSet::default().and(change)));
+    store.commit_before_read(read, ChangeSet::default().and(change));
     app.run(cleanup).await.unwrap()
 }
 

@@ -1,7 +1,6 @@
 //! Following events, with a QMP log that the test writes.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use maqet_application::operation::{Events, Start};
 use maqet_domain::change::{Change, ChangeSet};
@@ -9,9 +8,9 @@ use maqet_domain::event::{Event, kind};
 use maqet_domain::port::{Chunk, VmRepository};
 use maqet_domain::qmp::RunState;
 use maqet_domain::vm::{BootNumber, Ending, Phase, StopReason};
+use maqet_testkit::store::MemoryStore;
 use serde_json::json;
 
-use crate::stage::StagedStore;
 use crate::world::{World, launched};
 
 const SHUTDOWN: &str = concat!(
@@ -23,15 +22,14 @@ const SHUTDOWN: &str = concat!(
 /// A follower lists the VMs from time to time; the last events of a VM that ends in that moment are read too.
 #[tokio::test]
 async fn test_follow_ended_vm_reads_its_last_events() {
-    let store = Arc::new(StagedStore::default());
+    let store = Arc::new(MemoryStore::default());
     let mut world = World::new();
     world.hypervisor.expect_launch().returning(|_| Ok(launched(7, RunState::Running)));
     world.alive(RunState::Running);
     world.records.expect_boots().returning(|_| vec![BootNumber(1)]);
     let seen = Arc::clone(&store);
     world.records.expect_read().returning(move |_, offset, _| {
-        let is_written = seen.meanwhile.lock().unwrap().is_none();
-        let text = if is_written { SHUTDOWN.as_bytes() } else { b"" };
+        let text = if !seen.is_commit_pending() { SHUTDOWN.as_bytes() } else { b"" };
         let bytes = text.get(usize::try_from(offset).unwrap()..).unwrap_or_default().to_vec();
         Ok(Chunk { bytes, length: text.len() as u64 })
     });
@@ -39,7 +37,7 @@ async fn test_follow_ended_vm_reads_its_last_events() {
     app.run(World::empty("web")).await.unwrap();
     app.run(Start::new("web")).await.unwrap();
 
-    let entry = store.inner.list().await.unwrap().remove(0);
+    let entry = store.list().await.unwrap().remove(0);
     let ending = Ending { reason: StopReason::GuestShutdown, at: None };
     let run = entry.run.as_ref().map(|run| run.at_phase(Phase::Ended(ending)));
     let ended = Change::RunChanged { id: entry.id, expected: entry.revision, run };
@@ -52,8 +50,7 @@ async fn test_follow_ended_vm_reads_its_last_events() {
     };
     let changes = ChangeSet { events: vec![event], ..ChangeSet::default().and(ended) };
     // The first read is that of the beginning, the second that of the new list.
-    store.reads.store(0, Ordering::Relaxed);
-    *store.meanwhile.lock().unwrap() = Some((2, changes));
+    store.commit_before_read(2, changes);
 
     let follow = Events {
         vm: Some("web".to_owned()),

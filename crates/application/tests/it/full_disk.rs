@@ -1,26 +1,25 @@
 //! Operations on a full disk.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use maqet_application::operation::{Pause, Reset, Restart, Rm, Start, Status};
 use maqet_application::{App, Error};
 use maqet_domain::port::StoreError;
 use maqet_domain::qmp::RunState;
+use maqet_testkit::store::MemoryStore;
 use serde_json::json;
 
-use crate::stage::StagedStore;
 use crate::world::{World, launched};
 
 /// A running VM `web` on a disk that is full by now.
 async fn running(world: &mut World) -> App {
-    let disk = Arc::new(StagedStore::default());
+    let disk = Arc::new(MemoryStore::default());
     world.hypervisor.expect_launch().times(1).returning(|_| Ok(launched(7, RunState::Running)));
     world.alive(RunState::Running);
     let app = world.app_with(Arc::clone(&disk) as _);
     app.run(World::empty("web")).await.unwrap();
     app.run(Start::new("web")).await.unwrap();
-    disk.is_full.store(true, Ordering::Relaxed);
+    disk.set_full(true);
     app
 }
 

@@ -16,6 +16,5 @@ mod ls;
 mod operations;
 mod power;
 mod qmp_run;
-mod stage;
 mod timeouts;
 mod world;

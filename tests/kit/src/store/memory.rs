@@ -13,6 +13,15 @@ use maqet_domain::vm::{Revision, Vm, VmEntry, VmId, VmName};
 #[derive(Debug, Clone, Default)]
 pub struct MemoryStore {
     content: Arc<Mutex<Content>>,
+    arranged: Arc<Mutex<Arranged>>,
+}
+
+/// What a test arranged to happen.
+#[derive(Debug, Default)]
+struct Arranged {
+    is_full: bool,
+    /// Changes of another process, and before which read of a VM by its ID they are committed.
+    pending: Option<(u32, ChangeSet)>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -28,6 +37,34 @@ impl MemoryStore {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Sets whether commits fail, as on a full disk.
+    pub fn set_full(&self, is_full: bool) {
+        self.arranged().is_full = is_full;
+    }
+
+    /// Commits `changes` just before the `read`th read of a VM by its ID from now on, as another process would.
+    pub fn commit_before_read(&self, read: u32, changes: ChangeSet) {
+        self.arranged().pending = Some((read, changes));
+    }
+
+    /// Returns whether the changes of [`commit_before_read`](Self::commit_before_read) are not committed yet.
+    #[must_use]
+    pub fn is_commit_pending(&self) -> bool {
+        self.arranged().pending.is_some()
+    }
+
+    fn arranged(&self) -> MutexGuard<'_, Arranged> {
+        self.arranged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a read of a VM by its ID; returns the changes that are due before it.
+    fn due(&self) -> Option<ChangeSet> {
+        let mut arranged = self.arranged();
+        let (reads, _) = arranged.pending.as_mut()?;
+        *reads = reads.saturating_sub(1);
+        arranged.pending.take_if(|(reads, _)| *reads == 0).map(|(_, changes)| changes)
     }
 
     fn content(&self) -> MutexGuard<'_, Content> {
@@ -107,6 +144,9 @@ fn at_most(limit: u32) -> usize {
 #[async_trait]
 impl VmRepository for MemoryStore {
     async fn by_id(&self, id: &VmId) -> Result<Option<Vm>, StoreError> {
+        if let Some(changes) = self.due() {
+            self.commit(changes).await?;
+        }
         Ok(self.content().vms.iter().find(|vm| vm.entry.id == *id).cloned())
     }
 
@@ -158,6 +198,9 @@ impl EventLog for MemoryStore {
 #[async_trait]
 impl Store for MemoryStore {
     async fn commit(&self, changes: ChangeSet) -> Result<(), StoreError> {
+        if self.arranged().is_full {
+            return Err(StoreError::Full { location: "memory".to_owned() });
+        }
         let mut content = self.content();
         let mut after = content.clone();
         for change in changes.changes {
