@@ -1,4 +1,8 @@
-//! Events: reading those of the store and of QEMU, filters, hooks, the journal, and observers.
+//! Events: those that maqet stores, and those that QEMU writes into the QMP log of each run.
+//!
+//! - [`reader`] merges both in order, from a cursor on; [`window`] bounds how many it holds; [`filter`] checks patterns.
+//! - [`bus`] publishes the events of this instance to listeners and streams in the same process.
+//! - [`hooks`] runs the user's programs on events; [`journal`] appends to the log of each VM.
 
 pub(crate) mod bus;
 pub(crate) mod filter;

@@ -46,7 +46,7 @@ pub use duration::{HumanDuration, InvalidDuration};
 pub use error::Error;
 pub use event::bus::{Delivery, EventListener, EventStream};
 pub use event::filter::UnknownEventType;
-pub use event::reader::{Cursor, RecorderPosition, ShownEvent};
+pub use event::reader::{Cursor, QmpLogPosition, ShownEvent};
 pub use input::keyboard_error::KeyboardError;
 pub use input::screen::{Picture, ScreenError};
 pub use job::{Progress, ProgressStream};

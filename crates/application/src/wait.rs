@@ -1,4 +1,7 @@
-//! Conditions of `wait`, and what watches for them.
+//! Waiting: the conditions of `wait`, and what watches for them.
+//!
+//! [`condition`] parses a condition, [`watcher`] observes whether it is met, [`screen_stability`] compares screens, and
+//! [`error`] says why waiting failed.
 
 pub(crate) mod condition;
 pub(crate) mod error;

@@ -49,7 +49,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let text = "watchdog: reset\n".to_owned();
     let document = Document { name: "web.yaml".to_owned(), folder: folder.path().into(), text };
     maqet.run(Add::new(vec![document]).name("web".to_owned())).await?;
-    let info = maqet.run(Info { vm: "web".to_owned(), command_line: true, origin: false }).await?;
+    let info = maqet.run(Info::new("web").command_line(true)).await?;
 
     let line = info.command_line.unwrap_or_default();
     assert!(line.contains("-device i6300esb -action watchdog=reset"), "{line}");

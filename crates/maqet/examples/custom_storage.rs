@@ -61,7 +61,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let text = "storage: [{name: scratch, type: blank, size: 1M}]\n".to_owned();
     let document = Document { name: "web.yaml".to_owned(), folder: folder.path().into(), text };
     maqet.run(Add::new(vec![document]).name("web".to_owned())).await?;
-    let info = maqet.run(Info { vm: "web".to_owned(), command_line: true, origin: false }).await?;
+    let info = maqet.run(Info::new("web").command_line(true)).await?;
 
     let line = info.command_line.unwrap_or_default();
     assert!(line.contains("driver=null-co,node-name=scratch,size=1048576,read-zeroes=on"), "{line}");

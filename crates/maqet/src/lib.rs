@@ -68,7 +68,7 @@ pub use maqet_application::{
 // Conditions of `wait`.
 pub use maqet_application::{Condition, InvalidCondition, LastLines, Pattern, WaitError};
 // Events.
-pub use maqet_application::{Cursor, Delivery, EventListener, EventStream, RecorderPosition, ShownEvent};
+pub use maqet_application::{Cursor, Delivery, EventListener, EventStream, QmpLogPosition, ShownEvent};
 pub use maqet_domain as domain;
 pub use maqet_domain::error::Explanation;
 pub use maqet_domain::{Explain, Fault};

@@ -81,13 +81,13 @@ impl VmHandle<'_> {
 
     /// Returns the definition of the VM.
     pub async fn info(&self) -> Result<VmInfo, Error> {
-        self.maqet.run(Info { vm: self.vm.clone(), origin: false, command_line: false }).await
+        self.maqet.run(Info::new(self.vm.clone())).await
     }
 
     /// Waits until all `conditions` are met, for at most the timeout of the settings.
     pub async fn wait_for(&self, conditions: impl IntoIterator<Item = Condition>) -> Result<Waited, Error> {
         let conditions = conditions.into_iter().collect();
-        self.maqet.run(Wait { vm: self.vm.clone(), conditions, any: false, timeout: None, since: None }).await
+        self.maqet.run(Wait::new(self.vm.clone(), conditions)).await
     }
 
     /// Runs a QMP command, whose arguments are checked with the schema of this QEMU, and returns its result.

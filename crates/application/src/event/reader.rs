@@ -1,4 +1,4 @@
-//! What happened, in order: our own events and those of all flight recorders, from where a reader was.
+//! Reading events in order: those of the store and those in QEMU's logs, from a cursor on.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -7,81 +7,83 @@ use maqet_domain::event::{Event, RecordedEvent};
 use maqet_domain::hook::QEMU_EVENTS;
 use maqet_domain::port::Records;
 use maqet_domain::qmp::QmpEvent;
-use maqet_domain::vm::{BootNumber, Phase, RunPaths, VmEntry, VmId};
+use maqet_domain::vm::{BootNumber, RunPaths, VmEntry, VmId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::event::window::EventWindow;
+use super::window::EventWindow;
+use crate::vm::observe::open_run;
 use crate::{App, Error, limits};
 
-/// Something that happened, as scripts see it.
+/// An event, as scripts see it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct ShownEvent {
     /// When it happened (RFC 3339, UTC).
     pub at: Timestamp,
-    /// What happened: `vm.started` and the like for our own, `qemu.SHUTDOWN` and the like for QEMU's.
+    /// Its type: `vm.started` and the like for those of maqet, `qemu.SHUTDOWN` and the like for those of QEMU.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The VM's name, at the time of our own events.
+    /// The VM's name; for events of maqet, the name at that time.
     pub vm: Option<String>,
-    /// The VM's id.
+    /// The VM's ID.
     pub vm_id: Option<VmId>,
-    /// The start of the VM it belongs to; for QEMU's events.
+    /// The boot of the VM; for events of QEMU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot: Option<BootNumber>,
-    /// What belongs to this kind of event.
+    /// The data of this type of event.
     pub data: Value,
 }
 
-/// Where a reader of events was.
+/// The position of a reader of events.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cursor {
-    /// The last of our own events.
+    /// The last event of the store.
     pub sequence: i64,
-    /// How far the flight recorder of each VM was read.
-    pub recorders: BTreeMap<VmId, RecorderPosition>,
+    /// The position in the QMP log of each VM.
+    pub qmp_logs: BTreeMap<VmId, QmpLogPosition>,
 }
 
-/// How far a flight recorder was read.
+/// A position in a QMP log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RecorderPosition {
-    /// The start of the VM it belongs to.
+pub struct QmpLogPosition {
+    /// The boot of the VM.
     pub boot: BootNumber,
-    /// How much of it was read, in bytes.
+    /// How much of the log was read, in bytes.
     pub offset: u64,
 }
 
-/// Reads what is new.
+/// Reads events.
 pub(crate) struct EventReader<'a> {
     app: &'a App,
-    /// The VM that is followed; all of them otherwise.
+    /// The VM that is followed; else all of them.
     vm: Option<VmId>,
     entries: Vec<VmEntry>,
     pub(crate) cursor: Cursor,
-    wanted: Box<Wanted>,
+    filter: Box<EventFilter>,
 }
 
-/// Tells whether an event is to be told; others are not held.
-pub(crate) type Wanted = dyn Fn(&ShownEvent) -> bool + Send + Sync;
+/// Returns whether an event is wanted.
+pub(crate) type EventFilter = dyn Fn(&ShownEvent) -> bool + Send + Sync;
 
-/// Events in order, and how many older ones were left out.
-pub(crate) type Told = (Vec<ShownEvent>, u64);
+/// Events in order, and how many older ones were omitted.
+pub(crate) type EventBatch = (Vec<ShownEvent>, u64);
 
 impl<'a> EventReader<'a> {
     pub(crate) async fn open(
         app: &'a App,
         vm: Option<VmId>,
         cursor: Cursor,
-        wanted: Box<Wanted>,
+        filter: Box<EventFilter>,
     ) -> Result<Self, Error> {
-        let mut feed = Self { app, vm, entries: Vec::new(), cursor, wanted };
-        feed.refresh().await?;
-        Ok(feed)
+        let mut reader = Self { app, vm, entries: Vec::new(), cursor, filter };
+        reader.refresh().await?;
+        Ok(reader)
     }
 
-    /// Learns anew which VMs there are.
+    /// Reads the list of VMs again.
     pub(crate) async fn refresh(&mut self) -> Result<(), Error> {
         let store = &self.app.ports.store;
         self.entries = match &self.vm {
@@ -91,131 +93,127 @@ impl<'a> EventReader<'a> {
         Ok(())
     }
 
-    /// Returns everything since the cursor, in order, and moves it on; all recorders are looked at.
-    pub(crate) async fn all(&mut self) -> Result<Told, Error> {
-        self.reconcile_if_needed().await;
-        let mut heard = EventWindow::holding(limits::MAX_EVENTS);
-        self.ours(&mut heard).await?;
+    /// Returns all events since the cursor, and moves it; reads every QMP log.
+    pub(crate) async fn read_all(&mut self) -> Result<EventBatch, Error> {
+        self.reconcile().await;
+        let mut window = EventWindow::new(limits::MAX_EVENTS);
+        self.read_store(&mut window).await?;
         for entry in self.entries.clone() {
-            self.of_recorders(&entry, &mut heard).await;
+            self.read_qmp_logs(&entry, &mut window).await;
         }
-        Ok(heard.in_order())
+        Ok(window.into_batch())
     }
 
-    /// The same, looking only at what can grow: our own events, and the recorders of machines that live.
-    pub(crate) async fn news(&mut self) -> Result<Told, Error> {
-        self.reconcile_if_needed().await;
-        let mut heard = EventWindow::holding(limits::MAX_EVENTS);
+    /// Returns the events since the cursor, and moves it; reads only what can have grown: the store and the QMP logs of
+    /// open runs.
+    pub(crate) async fn read_new(&mut self) -> Result<EventBatch, Error> {
+        self.reconcile().await;
+        let mut window = EventWindow::new(limits::MAX_EVENTS);
         let before = self.cursor.sequence;
-        let told_of = self.ours(&mut heard).await?;
-        let mut to_read = self.live();
+        let mentioned = self.read_store(&mut window).await?;
+        let mut to_read = self.with_open_run();
         if self.cursor.sequence != before {
             let known: HashSet<VmId> = to_read.iter().map(|entry| entry.id).collect();
             self.refresh().await?;
-            // What ended has its last words still to be read, even if it was seen ended before its event was.
-            let is_told_of = |entry: &VmEntry| told_of.contains(&entry.id);
-            let may_have_grown = |entry: &&VmEntry| lives(entry) || is_told_of(entry);
+            // A run that ended has unread events, even if its end was recorded before this read the store.
+            let may_have_grown = |entry: &&VmEntry| open_run(entry).is_some() || mentioned.contains(&entry.id);
             let unread = self.entries.iter().filter(|entry| !known.contains(&entry.id)).filter(may_have_grown);
             to_read.extend(unread.cloned());
         }
         for entry in to_read {
-            self.of_recorders(&entry, &mut heard).await;
+            self.read_qmp_logs(&entry, &mut window).await;
         }
-        Ok(heard.in_order())
+        Ok(window.into_batch())
     }
 
-    /// Writes down the ends that nobody brought about, so that they are events, too.
-    async fn reconcile_if_needed(&self) {
-        for entry in self.live() {
+    /// Records runs that ended unobserved, so that their ends are events, too.
+    async fn reconcile(&self) {
+        for entry in self.with_open_run() {
             self.app.reconciler().reconcile_if_needed(&entry).await;
         }
     }
 
-    /// Has the hooks told of what QEMU recorded, for the VMs that some of it is about.
-    pub(crate) async fn tell_hooks(&self, events: &[ShownEvent]) {
-        let told: HashSet<VmId> =
-            events.iter().filter(|event| event.kind.starts_with(QEMU_EVENTS)).filter_map(|event| event.vm_id).collect();
-        for entry in self.entries.iter().filter(|entry| told.contains(&entry.id)) {
+    /// Queues the hooks for QEMU's events among `events`.
+    pub(crate) async fn queue_hooks(&self, events: &[ShownEvent]) {
+        let of_qemu = events.iter().filter(|event| event.kind.starts_with(QEMU_EVENTS));
+        let vms: HashSet<VmId> = of_qemu.filter_map(|event| event.vm_id).collect();
+        for entry in self.entries.iter().filter(|entry| vms.contains(&entry.id)) {
             self.app.reconciler().reconcile(entry).await;
         }
     }
 
-    fn live(&self) -> Vec<VmEntry> {
-        self.entries.iter().filter(|entry| lives(entry)).cloned().collect()
+    fn with_open_run(&self) -> Vec<VmEntry> {
+        self.entries.iter().filter(|entry| open_run(entry).is_some()).cloned().collect()
     }
 
-    /// Reads on in our own events, and returns which VMs they are about, wanted or not.
-    async fn ours(&mut self, heard: &mut EventWindow) -> Result<HashSet<VmId>, Error> {
-        let mut told_of = HashSet::new();
+    /// Reads the events of the store, and returns the VMs they mention, wanted or not.
+    async fn read_store(&mut self, window: &mut EventWindow) -> Result<HashSet<VmId>, Error> {
+        let mut mentioned = HashSet::new();
         loop {
             let page = self.app.ports.store.after(self.cursor.sequence, limits::EVENT_PAGE).await?;
             let Some(last) = page.last() else { break };
             self.cursor.sequence = last.sequence;
             let is_of_vm = |event: &RecordedEvent| self.vm.is_none_or(|id| event.event.vm == Some(id));
             for recorded in page.into_iter().filter(is_of_vm) {
-                told_of.extend(recorded.event.vm);
-                self.hear(ShownEvent::from_store(recorded.event), heard);
+                mentioned.extend(recorded.event.vm);
+                self.push(ShownEvent::from_store(recorded.event), window);
             }
         }
-        Ok(told_of)
+        Ok(mentioned)
     }
 
-    /// Reads on in the recorders of a VM; one that cannot be read has nothing to tell.
-    async fn of_recorders(&mut self, entry: &VmEntry, heard: &mut EventWindow) {
-        let (sockets, records) = (self.app.folders.vm_sockets(&entry.id), self.app.folders.vm_records(&entry.id));
-        let position = self.cursor.recorders.get(&entry.id).copied();
+    /// Reads the QMP logs of a VM; one that cannot be read counts as empty.
+    async fn read_qmp_logs(&mut self, entry: &VmEntry, window: &mut EventWindow) {
+        let folders = &self.app.folders;
+        let position = self.cursor.qmp_logs.get(&entry.id).copied();
         let first = position.map_or(BootNumber(0), |position| position.boot);
-        for boot in self.app.ports.records.boots(&records).await.into_iter().filter(|boot| *boot >= first) {
+        let boots = self.app.ports.records.boots(&folders.vm_records(&entry.id)).await;
+        for boot in boots.into_iter().filter(|boot| *boot >= first) {
             let mut offset = position.filter(|position| position.boot == boot).map_or(0, |position| position.offset);
-            let paths = RunPaths::new(&sockets, &records, boot);
-            while let Some((lines, reached)) = some_lines(&*self.app.ports.records, &paths, offset).await {
+            let paths = folders.run(&entry.id, boot);
+            while let Some((lines, reached)) = read_chunk(&*self.app.ports.records, &paths, offset).await {
                 offset = reached;
                 for event in lines.split(|byte| *byte == b'\n').filter_map(QmpEvent::parse) {
-                    self.hear(ShownEvent::from_qmp(event, entry, boot), heard);
+                    self.push(ShownEvent::from_qmp(event, entry, boot), window);
                 }
             }
-            self.cursor.recorders.insert(entry.id, RecorderPosition { boot, offset });
+            self.cursor.qmp_logs.insert(entry.id, QmpLogPosition { boot, offset });
         }
     }
 
-    fn hear(&self, event: ShownEvent, heard: &mut EventWindow) {
-        if (self.wanted)(&event) {
-            heard.push(event);
+    fn push(&self, event: ShownEvent, window: &mut EventWindow) {
+        if (self.filter)(&event) {
+            window.push(event);
         }
     }
 }
 
-/// Returns whether nobody wrote down that the last run ended.
-fn lives(entry: &VmEntry) -> bool {
-    entry.run.as_ref().is_some_and(|run| !matches!(run.phase, Phase::Ended(_)))
-}
-
-/// Reads whole lines of a flight recorder from `offset` on, and returns where the next ones begin.
+/// Reads whole lines of a QMP log from `offset` on, and returns the offset after them.
 pub(crate) async fn read_lines(records: &dyn Records, paths: &RunPaths, mut offset: u64) -> (Vec<u8>, u64) {
     let mut lines = Vec::new();
-    while let Some((more, reached)) = some_lines(records, paths, offset).await {
+    while let Some((more, reached)) = read_chunk(records, paths, offset).await {
         lines.extend_from_slice(&more);
         offset = reached;
     }
     (lines, offset)
 }
 
-/// The same for as many lines as are read at once, perhaps none; `None` at the end.
-async fn some_lines(records: &dyn Records, paths: &RunPaths, offset: u64) -> Option<(Vec<u8>, u64)> {
+/// Reads one chunk of whole lines, which may be empty; `None` at the end of the log.
+async fn read_chunk(records: &dyn Records, paths: &RunPaths, offset: u64) -> Option<(Vec<u8>, u64)> {
     let chunk = records.read(&paths.recorder_log(), offset, limits::QMP_LOG_CHUNK_BYTES).await.ok()?;
-    // A start that failed is tried again under the same number, with a log of its own.
+    // A failed start is repeated under the same number, with a new log.
     if chunk.length < offset {
         return Some((Vec::new(), 0));
     }
     let mut bytes = chunk.bytes;
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-    // A line that fills a whole chunk is none of QEMU's events, and is passed over.
-    let passed = if whole == 0 && bytes.len() == limits::QMP_LOG_CHUNK_BYTES { bytes.len() } else { whole };
-    if passed == 0 {
+    // A line that fills a whole chunk is not an event of QEMU, and is skipped.
+    let consumed = if whole == 0 && bytes.len() == limits::QMP_LOG_CHUNK_BYTES { bytes.len() } else { whole };
+    if consumed == 0 {
         return None;
     }
     bytes.truncate(whole);
-    Some((bytes, offset + passed as u64))
+    Some((bytes, offset + consumed as u64))
 }
 
 impl ShownEvent {

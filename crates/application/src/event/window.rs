@@ -1,41 +1,41 @@
-//! The events that a reader asked for: only these are held, and not more than so many.
+//! A bounded window of events: the newest ones, in order.
 
-use crate::event::reader::ShownEvent;
+use super::reader::ShownEvent;
 
-/// Collects events in any order; the newest stay.
+/// Collects events in any order, and keeps the newest.
 #[derive(Debug)]
 pub(crate) struct EventWindow {
     events: Vec<ShownEvent>,
-    most: usize,
-    left_out: u64,
+    max: usize,
+    omitted: u64,
 }
 
 impl EventWindow {
-    /// Makes one that holds `most` events.
-    pub(crate) const fn holding(most: usize) -> Self {
-        Self { events: Vec::new(), most, left_out: 0 }
+    /// Makes a window of at most `max` events.
+    pub(crate) const fn new(max: usize) -> Self {
+        Self { events: Vec::new(), max, omitted: 0 }
     }
 
     pub(crate) fn push(&mut self, event: ShownEvent) {
         self.events.push(event);
-        // Seldom, as it is sorting that costs.
-        if self.events.len() >= self.most.saturating_mul(2) {
+        // Seldom, because sorting is what costs.
+        if self.events.len() >= self.max.saturating_mul(2) {
             self.sort_and_trim();
         }
     }
 
-    /// Returns the events, the oldest first, and how many still older ones were left out.
-    pub(crate) fn in_order(mut self) -> (Vec<ShownEvent>, u64) {
+    /// Returns the events, the oldest first, and how many older ones were omitted.
+    pub(crate) fn into_batch(mut self) -> (Vec<ShownEvent>, u64) {
         self.sort_and_trim();
-        (self.events, self.left_out)
+        (self.events, self.omitted)
     }
 
-    /// Events of one source are in order already, and those of one moment stay as they are.
+    /// Sorts stably: the events of one source are in order already.
     fn sort_and_trim(&mut self) {
         self.events.sort_by_key(|event| event.at);
-        let too_many = self.events.len().saturating_sub(self.most);
-        self.events.drain(..too_many);
-        self.left_out += too_many as u64;
+        let excess = self.events.len().saturating_sub(self.max);
+        self.events.drain(..excess);
+        self.omitted += excess as u64;
     }
 }
 
@@ -52,24 +52,24 @@ mod tests {
     }
 
     #[test]
-    fn test_heard_events_are_put_in_order_and_the_newest_stay() {
-        let mut heard = EventWindow::holding(3);
+    fn test_window_sorts_events_and_keeps_the_newest() {
+        let mut window = EventWindow::new(3);
         for second in [9, 1, 8, 2, 7, 3, 6, 4, 5] {
-            heard.push(event(second));
+            window.push(event(second));
         }
 
-        let (events, left_out) = heard.in_order();
+        let (events, omitted) = window.into_batch();
 
         assert_eq!(events, [event(7), event(8), event(9)]);
-        assert_eq!(left_out, 6);
+        assert_eq!(omitted, 6);
     }
 
     #[test]
-    fn test_heard_events_that_fit_are_all_there() {
-        let mut heard = EventWindow::holding(3);
-        heard.push(event(2));
-        heard.push(event(1));
+    fn test_window_keeps_all_events_that_fit() {
+        let mut window = EventWindow::new(3);
+        window.push(event(2));
+        window.push(event(1));
 
-        assert_eq!(heard.in_order(), (vec![event(1), event(2)], 0));
+        assert_eq!(window.into_batch(), (vec![event(1), event(2)], 0));
     }
 }

@@ -1,10 +1,10 @@
-//! What can be waited for.
+//! Conditions to wait for.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use maqet_domain::error::{Explain, Fault};
+use maqet_domain::error::{Explain, Explanation, Fault};
 use maqet_domain::text::{did_you_mean, similar};
 use maqet_domain::vm::Status;
 use regex_lite::Regex;
@@ -12,26 +12,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::HumanDuration;
 
-/// Something about a VM that comes true.
+/// A condition of a VM to wait for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Condition {
-    /// `qmp`: its command monitor answers.
+    /// `qmp`: the command monitor answers.
     Qmp,
-    /// `serial:REGEX`: what its guest wrote to the serial port since it was started matches.
+    /// `serial:REGEX`: the output of the serial port since the start matches.
     Serial(Pattern),
-    /// `port:N`: a server in the guest takes connections at its TCP port N, or at the one that port N of the host leads
-    /// to.
+    /// `port:N`: a server in the guest accepts connections at TCP port N, or at the port that port N of the host is
+    /// forwarded to.
     Port(u16),
-    /// `event:NAME`: an event of QEMU or of ours happened; `*` and `?` are wild.
+    /// `event:NAME`: an event of maqet or QEMU happened; `*` and `?` are wildcards.
     Event(String),
-    /// `file:PATH`: there is something at a path of the host.
+    /// `file:PATH`: a path of the host exists.
     File(PathBuf),
-    /// `status=WORD`: it is in this state.
+    /// `status=STATUS`: the VM has this status.
     Status(String),
-    /// `stopped`: nothing of it runs.
+    /// `stopped`: the VM is not running.
     Stopped,
-    /// `screen-stable=DURATION`: its screen did not change for that long, but for a cursor that blinks.
+    /// `screen-stable=DURATION`: the screen did not change for that long, except for a blinking cursor.
     ScreenStable(HumanDuration),
 }
 
@@ -40,8 +40,8 @@ pub enum Condition {
 pub struct Pattern(Regex);
 
 impl Pattern {
-    /// Returns whether it matches somewhere in `text`.
-    pub fn is_in(&self, text: &str) -> bool {
+    /// Returns whether it matches anywhere in `text`.
+    pub fn matches(&self, text: &str) -> bool {
         self.0.is_match(text)
     }
 }
@@ -54,33 +54,28 @@ impl PartialEq for Pattern {
 
 impl Eq for Pattern {}
 
-/// A text that is no condition.
+/// A text that is not a condition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{}` is nothing that can be waited for{why}", given.escape_debug())]
+#[error("invalid wait condition `{}`{reason}", value.escape_debug())]
 pub struct InvalidCondition {
-    /// What was given.
-    pub given: String,
-    /// What is wrong with it, with what leads there.
-    pub why: String,
+    /// The text.
+    pub value: String,
+    /// The reason, after a colon; may be empty.
+    pub reason: String,
     similar: Option<String>,
 }
 
-/// The forms a condition has, as they are told.
+/// The forms of a condition.
 const FORMS: [&str; 8] =
-    ["qmp", "serial:REGEX", "port:N", "event:NAME", "file:PATH", "status=WORD", "stopped", "screen-stable=DURATION"];
+    ["qmp", "serial:REGEX", "port:N", "event:NAME", "file:PATH", "status=STATUS", "stopped", "screen-stable=DURATION"];
 
 impl Explain for InvalidCondition {
-    fn code(&self) -> &'static str {
-        "wait.condition-invalid"
-    }
-
-    fn fault(&self) -> Fault {
-        Fault::Usage
-    }
-
-    fn hints(&self) -> Vec<String> {
-        let forms = || format!("use one of {}", FORMS.map(|form| format!("`{form}`")).join(", "));
-        vec![self.similar.clone().unwrap_or_else(forms)]
+    fn explain(&self) -> Explanation {
+        let explanation = Explanation::new("wait.condition-invalid", Fault::Usage);
+        match &self.similar {
+            Some(similar) => explanation.hint(similar),
+            None => explanation.hint(format!("use one of {}", FORMS.map(|form| format!("`{form}`")).join(", "))),
+        }
     }
 }
 
@@ -88,7 +83,8 @@ impl FromStr for Condition {
     type Err = InvalidCondition;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let invalid = |why: String, similar: Option<String>| InvalidCondition { given: text.to_owned(), why, similar };
+        let invalid =
+            |reason: String, similar: Option<String>| InvalidCondition { value: text.to_owned(), reason, similar };
         let (word, value) = match text.find([':', '=']) {
             Some(at) => (&text[..=at], Some(&text[at + 1..]).filter(|value| !value.is_empty())),
             None => (text, None),
@@ -102,17 +98,17 @@ impl FromStr for Condition {
             },
             ("port:", Some(port)) => match port.parse() {
                 Ok(port) if port > 0 => Ok(Self::Port(port)),
-                Ok(_) | Err(_) => Err(invalid(": a port is a number from 1 to 65535".to_owned(), None)),
+                Ok(_) | Err(_) => Err(invalid(": expected a port from 1 to 65535".to_owned(), None)),
             },
             ("event:", Some(name)) => Ok(Self::Event(name.to_owned())),
             ("file:", Some(path)) => Ok(Self::File(PathBuf::from(path))),
             ("status=", Some(word)) if Status::WORDS.contains(&word) => Ok(Self::Status(word.to_owned())),
             ("status=", Some(word)) => {
                 let similar = did_you_mean(&similar(word, Status::WORDS));
-                Err(invalid(format!(": no state is called `{}`", word.escape_debug()), similar))
+                Err(invalid(format!(": unknown status `{}`", word.escape_debug()), similar))
             }
             ("screen-stable=", Some(duration)) => match duration.parse() {
-                Ok(patience) => Ok(Self::ScreenStable(patience)),
+                Ok(duration) => Ok(Self::ScreenStable(duration)),
                 Err(error) => Err(invalid(format!(": {error}"), None)),
             },
             _ => {
@@ -133,7 +129,7 @@ impl fmt::Display for Condition {
             Self::File(path) => write!(f, "file:{}", path.display()),
             Self::Status(word) => write!(f, "status={word}"),
             Self::Stopped => f.write_str("stopped"),
-            Self::ScreenStable(patience) => write!(f, "screen-stable={patience}"),
+            Self::ScreenStable(duration) => write!(f, "screen-stable={duration}"),
         }
     }
 }
@@ -181,14 +177,14 @@ mod tests {
     }
 
     #[test]
-    fn test_condition_nonsense_is_refused_with_what_helps() {
-        let nothing = |given: &str| format!("`{given}` is nothing that can be waited for");
-        check_refused("seriel:x", &nothing("seriel:x"), "serial:");
-        check_refused("", &nothing(""), "`port:N`");
-        check_refused("stopped:", &nothing("stopped:"), "stopped");
-        check_refused("serial:", &nothing("serial:"), "serial:");
-        check_refused("port:0", &(nothing("port:0") + ": a port is a number from 1 to 65535"), "`port:N`");
-        check_refused("status=runing", &(nothing("status=runing") + ": no state is called `runing`"), "running");
+    fn test_condition_invalid_is_refused_with_hint() {
+        let invalid = |value: &str| format!("invalid wait condition `{value}`");
+        check_refused("seriel:x", &invalid("seriel:x"), "serial:");
+        check_refused("", &invalid(""), "`port:N`");
+        check_refused("stopped:", &invalid("stopped:"), "stopped");
+        check_refused("serial:", &invalid("serial:"), "serial:");
+        check_refused("port:0", &(invalid("port:0") + ": expected a port from 1 to 65535"), "`port:N`");
+        check_refused("status=runing", &(invalid("status=runing") + ": unknown status `runing`"), "running");
         let pattern = "serial:(".parse::<Condition>().unwrap_err();
         assert!(pattern.to_string().contains("not a regular expression"), "{pattern}");
     }

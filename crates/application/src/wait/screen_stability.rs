@@ -1,39 +1,39 @@
-//! Whether a screen stands still; a cursor that blinks is nothing that moves.
+//! How long a screen has been stable; a blinking cursor does not count as a change.
 
 use std::time::Duration;
 
 use maqet_domain::picture::Ppm;
 use tokio::time::Instant;
 
-/// The largest cursor, in pixels: a cell of text, at twice the usual size.
+/// The largest cursor, in pixels: a cell of text at twice the usual size.
 const CURSOR: (usize, usize) = (18, 32);
 
-/// What a screen showed, as far as it tells whether it stands still.
+/// The recent pictures of a screen.
 ///
-/// It does if one picture stays, or two that take turns and differ by no more than a cursor does. A picture that comes
-/// and is not followed by the one before, as when a letter was written, is a change.
+/// A screen is stable while it shows one picture, or two that alternate and differ by no more than a cursor. A picture
+/// after which the previous one does not return, as when a letter appears, is a change.
 #[derive(Debug)]
 pub(crate) struct ScreenStability {
-    /// What it shows.
+    /// The current picture.
     now: Vec<u8>,
-    /// Since when it shows that without a break.
+    /// Since when it has been shown without interruption.
     now_since: Instant,
-    /// What it showed before, if that is the same but for a cursor.
+    /// The previous picture, if it differs by a cursor only.
     other: Option<Vec<u8>>,
-    /// Since when it shows one of the two.
+    /// Since when one of the two has been shown.
     since: Instant,
-    /// Whether the two took turns.
+    /// Whether the two alternate.
     blinks: bool,
 }
 
 impl ScreenStability {
-    /// Begins with the first picture, in PPM.
+    /// Starts with a picture, in PPM.
     pub(crate) fn new(picture: Vec<u8>, at: Instant) -> Self {
         Self { now: picture, now_since: at, other: None, since: at, blinks: false }
     }
 
-    /// Sees the next picture.
-    pub(crate) fn see(&mut self, picture: Vec<u8>, at: Instant) {
+    /// Adds the next picture.
+    pub(crate) fn push(&mut self, picture: Vec<u8>, at: Instant) {
         if picture == self.now {
             return;
         }
@@ -52,8 +52,8 @@ impl ScreenStability {
         }
     }
 
-    /// Returns how long it has stood still at `at`.
-    pub(crate) fn lasts(&self, at: Instant) -> Duration {
+    /// Returns how long the screen has been stable at `at`.
+    pub(crate) fn stable_for(&self, at: Instant) -> Duration {
         at.saturating_duration_since(if self.blinks { self.since } else { self.now_since })
     }
 }
@@ -61,8 +61,8 @@ impl ScreenStability {
 fn differ_by_a_cursor(one: &[u8], other: &[u8]) -> bool {
     match (Ppm::parse(one), Ppm::parse(other)) {
         (Some(one), Some(other)) => one.difference(&other).is_some_and(|(width, height)| {
-            let (most_width, most_height) = CURSOR;
-            width <= most_width && height <= most_height
+            let (max_width, max_height) = CURSOR;
+            width <= max_width && height <= max_height
         }),
         (_, _) => false,
     }
@@ -87,33 +87,33 @@ mod tests {
     const CURSOR_THERE: [usize; 4] = [54, 14, 9, 2];
     const LINE: [usize; 4] = [0, 0, 60, 16];
 
-    /// Checks how many seconds the last of these pictures, one a second, has stood still a second later.
+    /// Checks for how many seconds the screen is stable one second after the last of these pictures, one a second.
     #[track_caller]
     fn check(pictures: &[[usize; 4]], expected: u64) {
         let start = Instant::now();
         let at = |index: usize| start + Duration::from_secs(index as u64);
-        let mut stillness = ScreenStability::new(picture(pictures[0]), at(0));
+        let mut stability = ScreenStability::new(picture(pictures[0]), at(0));
         for (index, white) in pictures.iter().enumerate().skip(1) {
-            stillness.see(picture(*white), at(index));
+            stability.push(picture(*white), at(index));
         }
 
-        assert_eq!(stillness.lasts(at(pictures.len())), Duration::from_secs(expected), "{pictures:?}");
+        assert_eq!(stability.stable_for(at(pictures.len())), Duration::from_secs(expected), "{pictures:?}");
     }
 
     #[test]
-    fn test_stillness_one_picture_stands_still() {
+    fn test_stability_one_picture_is_stable() {
         check(&[LINE, LINE, LINE], 3);
         check(&[NOTHING, LINE, LINE], 2);
     }
 
     #[test]
-    fn test_stillness_cursor_that_blinks_is_no_change() {
+    fn test_stability_blinking_cursor_is_stable() {
         check(&[NOTHING, CURSOR_HERE, NOTHING, CURSOR_HERE], 4);
         check(&[LINE, NOTHING, CURSOR_HERE, CURSOR_HERE, NOTHING], 4);
     }
 
     #[test]
-    fn test_stillness_what_does_not_come_back_is_a_change() {
+    fn test_stability_picture_that_does_not_return_is_a_change() {
         check(&[NOTHING, CURSOR_HERE], 1);
         check(&[NOTHING, CURSOR_HERE, CURSOR_THERE], 1);
         check(&[NOTHING, CURSOR_HERE, NOTHING, CURSOR_THERE], 1);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn test_stillness_much_that_comes_and_goes_is_a_change() {
+    fn test_stability_large_alternating_difference_is_a_change() {
         check(&[NOTHING, LINE, NOTHING, LINE], 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Watching for a condition to come true.
+//! Watching for a condition.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use maqet_domain::text::glob_matches;
 use maqet_domain::vm::{MonitorAnswer, Run, VmEntry};
 use tokio::time::Instant;
 
-use crate::event::reader::{Cursor, EventReader};
+use crate::event::reader::{Cursor, EventReader, ShownEvent};
 use crate::vm::monitor::info_usernet;
 use crate::vm::observe::Observation;
 use crate::wait::condition::{Condition, Pattern};
@@ -19,18 +19,18 @@ use crate::wait::error::WaitError;
 use crate::wait::screen_stability::ScreenStability;
 use crate::{App, Error, limits};
 
-/// A condition that is watched, and what is remembered between two looks.
+/// A condition, and what its observations have in common.
 pub(crate) struct Watcher<'a> {
     app: &'a App,
     pub(crate) condition: &'a Condition,
     pub(crate) is_met: bool,
     serial: SerialTail,
-    feed: Option<EventReader<'a>>,
+    reader: Option<EventReader<'a>>,
     since: jiff::Timestamp,
     screen: Option<Screen>,
 }
 
-/// How far the serial log was read, and the end of it.
+/// The position in the serial log, and the end of what was read.
 #[derive(Default)]
 struct SerialTail {
     boot: u32,
@@ -38,94 +38,89 @@ struct SerialTail {
     text: String,
 }
 
-/// What the screen of a run showed, and when it was looked at.
+/// The screen of a run, and when it was last observed.
 struct Screen {
-    shown: ScreenStability,
-    looked: Instant,
+    stability: ScreenStability,
+    observed: Instant,
 }
 
 impl<'a> Watcher<'a> {
-    /// Begins to watch; events count from `since` on.
+    /// Starts to watch; events count from `since` on.
     pub(crate) fn new(app: &'a App, condition: &'a Condition, since: jiff::Timestamp) -> Self {
-        Self { app, condition, is_met: false, serial: SerialTail::default(), feed: None, since, screen: None }
+        Self { app, condition, is_met: false, serial: SerialTail::default(), reader: None, since, screen: None }
     }
 
-    /// Returns whether it can come true only while the machine lives.
-    pub(crate) const fn needs_life(&self) -> bool {
+    /// Returns whether the condition can be met only while the VM is running.
+    pub(crate) const fn needs_running_vm(&self) -> bool {
         match self.condition {
             Condition::Qmp | Condition::Port(_) | Condition::ScreenStable(_) | Condition::Serial(_) => true,
             Condition::Event(_) | Condition::File(_) | Condition::Status(_) | Condition::Stopped => false,
         }
     }
 
-    /// Looks; what came true stays so.
-    pub(crate) async fn observe(&mut self, entry: &VmEntry, seen: &Observation) -> Result<(), Error> {
-        self.is_met = self.is_met || self.is_true(entry, seen).await?;
+    /// Checks the condition; once met it stays met.
+    pub(crate) async fn check(&mut self, entry: &VmEntry, observation: &Observation) -> Result<(), Error> {
+        self.is_met = self.is_met || self.is_met_now(entry, observation).await?;
         Ok(())
     }
 
-    async fn is_true(&mut self, entry: &VmEntry, seen: &Observation) -> Result<bool, Error> {
-        let live = entry.run.as_ref().filter(|_| seen.process.is_some());
+    async fn is_met_now(&mut self, entry: &VmEntry, observation: &Observation) -> Result<bool, Error> {
+        let live = entry.run.as_ref().filter(|_| observation.process.is_some());
         match (self.condition, live) {
-            (Condition::Status(word), _) => Ok(seen.status.as_str() == word),
-            (Condition::Stopped, _) => Ok(!seen.status.is_live()),
+            (Condition::Status(word), _) => Ok(observation.status.as_str() == word),
+            (Condition::Stopped, _) => Ok(!observation.status.is_live()),
             (Condition::File(path), _) => Ok(self.app.ports.paths.kind(path).await != PathKind::Missing),
             (Condition::Event(name), _) => self.has_happened(entry, name).await,
-            (Condition::Serial(pattern), _) => Ok(self.serial.holds(self.app, entry, pattern).await),
+            (Condition::Serial(pattern), _) => Ok(self.serial.contains(self.app, entry, pattern).await),
             (Condition::Qmp, Some(run)) => {
                 let answer = self.app.ports.monitors.answer(&run.paths, limits::RUN_STATE_TIMEOUT).await;
                 Ok(matches!(answer, MonitorAnswer::State(state) if state != RunState::Inmigrate))
             }
             (Condition::Port(port), Some(run)) => port_answers(self.app, entry, run, *port).await,
-            (Condition::ScreenStable(patience), Some(run)) => self.is_still(run, patience.duration()).await,
+            (Condition::ScreenStable(duration), Some(run)) => self.is_stable(run, duration.duration()).await,
             (Condition::Qmp | Condition::Port(_) | Condition::ScreenStable(_), None) => Ok(false),
         }
     }
 
     async fn has_happened(&mut self, entry: &VmEntry, name: &str) -> Result<bool, Error> {
-        let events = if let Some(feed) = &mut self.feed {
-            feed.news().await?.0
+        let events = if let Some(reader) = &mut self.reader {
+            reader.read_new().await?.0
         } else {
             let since = self.since;
-            let mut feed = EventReader::open(
-                self.app,
-                Some(entry.id),
-                Cursor::default(),
-                Box::new(move |event| event.at >= since),
-            )
-            .await?;
-            let events = feed.all().await?.0;
-            self.feed = Some(feed);
+            let filter = Box::new(move |event: &ShownEvent| event.at >= since);
+            let mut reader = EventReader::open(self.app, Some(entry.id), Cursor::default(), filter).await?;
+            let events = reader.read_all().await?.0;
+            self.reader = Some(reader);
             events
         };
-        let is_meant = |kind: &str| {
+        let matches = |kind: &str| {
             glob_matches(name, kind) || kind.strip_prefix(QEMU_EVENTS).is_some_and(|own| glob_matches(name, own))
         };
-        Ok(events.iter().any(|event| event.at >= self.since && is_meant(&event.kind)))
+        Ok(events.iter().any(|event| event.at >= self.since && matches(&event.kind)))
     }
 
-    async fn is_still(&mut self, run: &Run, patience: Duration) -> Result<bool, Error> {
+    async fn is_stable(&mut self, run: &Run, duration: Duration) -> Result<bool, Error> {
         let now = Instant::now();
-        if self.screen.as_ref().is_some_and(|screen| now < screen.looked + limits::SCREEN_INTERVAL) {
+        if self.screen.as_ref().is_some_and(|screen| now < screen.observed + limits::SCREEN_INTERVAL) {
             return Ok(false);
         }
         let picture = self.app.dumped_screen(run).await?;
         let now = Instant::now();
-        let shown = match self.screen.take() {
-            Some(Screen { mut shown, .. }) => {
-                shown.see(picture, now);
-                shown
+        let stability = match self.screen.take() {
+            Some(Screen { mut stability, .. }) => {
+                stability.push(picture, now);
+                stability
             }
             None => ScreenStability::new(picture, now),
         };
-        let is_still = shown.lasts(now) >= patience;
-        self.screen = Some(Screen { shown, looked: now });
-        Ok(is_still)
+        let is_stable = stability.stable_for(now) >= duration;
+        self.screen = Some(Screen { stability, observed: now });
+        Ok(is_stable)
     }
 }
 
 impl SerialTail {
-    async fn holds(&mut self, app: &App, entry: &VmEntry, pattern: &Pattern) -> bool {
+    async fn contains(&mut self, app: &App, entry: &VmEntry, pattern: &Pattern) -> bool {
         let Some(run) = &entry.run else { return false };
         if self.boot != run.boot.0 {
             *self = Self { boot: run.boot.0, ..Self::default() };
@@ -141,7 +136,7 @@ impl SerialTail {
             }
             self.offset += chunk.bytes.len() as u64;
             self.text.push_str(&String::from_utf8_lossy(&chunk.bytes));
-            if pattern.is_in(&self.text) {
+            if pattern.matches(&self.text) {
                 return true;
             }
             let mut kept = self.text.len().saturating_sub(limits::SERIAL_WINDOW_BYTES);
@@ -154,10 +149,10 @@ impl SerialTail {
     }
 }
 
-/// Returns whether a server in the guest takes connections at a port.
+/// Returns whether a server in the guest accepts connections at a port.
 ///
-/// QEMU itself takes a forwarded connection at once, whether or not anybody in the guest listens, so it is asked what
-/// became of it. Other back ends pass the guest's refusal on: there the connection has to stay.
+/// QEMU's user network accepts a forwarded connection even if nothing listens in the guest, so `info usernet` is
+/// queried for its state. Other backends pass the guest's refusal on: with them the connection has to stay open.
 async fn port_answers(app: &App, entry: &VmEntry, run: &Run, port: u16) -> Result<bool, Error> {
     let forward = forward_to(entry, run, port)?;
     let Some(mut connection) =
@@ -183,7 +178,7 @@ async fn port_answers(app: &App, entry: &VmEntry, run: &Run, port: u16) -> Resul
     Ok(!is_usernet && connection.stays(limits::DIAL_TIMEOUT).await)
 }
 
-/// Returns the forward that leads to port `port` of the guest, or that port of the host leads through.
+/// Returns the forward to port `port` of the guest, or else from that port of the host.
 fn forward_to<'r>(entry: &VmEntry, run: &'r Run, port: u16) -> Result<&'r Forward, WaitError> {
     let tcp = || run.forwards.iter().filter(|forward| forward.protocol == Protocol::Tcp);
     let to_guest = tcp().find(|forward| forward.guest_port == port);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use maqet_application::HumanDuration;
 use maqet_application::operation::{Events, Start};
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::{Event, kind};
@@ -52,12 +53,7 @@ async fn test_follow_ended_vm_reads_its_last_events() {
     // The first read is that of the beginning, the second that of the new list.
     store.commit_before_read(2, changes);
 
-    let follow = Events {
-        vm: Some("web".to_owned()),
-        kind: Some("qemu.*".to_owned()),
-        wait: "5s".parse().ok(),
-        ..Events::default()
-    };
+    let follow = Events::of_vm("web").kind("qemu.*".to_owned()).wait("5s".parse::<HumanDuration>().ok());
     let page = app.run(follow).await.unwrap();
 
     let kinds: Vec<&str> = page.events.iter().map(|event| event.kind.as_str()).collect();
@@ -83,12 +79,12 @@ async fn test_events_over_limit_are_newest_with_omitted_count() {
     let app = world.app();
     app.run(World::empty("web")).await.unwrap();
     app.run(Start::new("web")).await.unwrap();
-    let asked = |kind: &str| Events { kind: Some(kind.to_owned()), ..Events::default() };
+    let asked = |kind: &str| Events::default().kind(kind.to_owned());
 
     let all = app.run(asked("qemu.*")).await.unwrap();
     let ours = app.run(asked("vm.*")).await.unwrap();
 
-    assert_eq!((all.events.len(), all.left_out), (most, most as u64 + 3));
+    assert_eq!((all.events.len(), all.omitted), (most, most as u64 + 3));
     assert_eq!(all.events.last().unwrap().at.as_second(), i64::try_from(most * 2 + 3).unwrap());
-    assert_eq!((ours.events.len(), ours.left_out), (2, 0));
+    assert_eq!((ours.events.len(), ours.omitted), (2, 0));
 }

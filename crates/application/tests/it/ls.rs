@@ -18,7 +18,7 @@ async fn test_ls_running_and_stopped_vms_are_sorted_together() {
     app.run(start("b")).await.unwrap();
     app.run(start("d")).await.unwrap();
     let sorted = async |sort| {
-        let listed = app.run(Ls { sort, ..Ls::default() }).await.unwrap();
+        let listed = app.run(Ls::default().sort(sort)).await.unwrap();
         listed.iter().map(|vm| format!("{} {}", vm.name, vm.status)).collect::<Vec<_>>()
     };
 

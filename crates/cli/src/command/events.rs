@@ -15,7 +15,9 @@ const POLL_TIMEOUT: Duration = Duration::from_mins(1);
 
 pub(super) async fn run(maqet: &Maqet, args: EventsArgs, output: &Output) -> Result<u8, ErrorReport> {
     let EventsArgs { vm, watch, kind } = args;
-    show(maqet, operation::Events { vm, since: None, kind, after: None, wait: None }, &watch, output).await
+    let mut query = operation::Events::default().kind(kind);
+    query.vm = vm;
+    show(maqet, query, &watch, output).await
 }
 
 pub(super) async fn run_qmp(maqet: &Maqet, args: QmpEventsArgs, output: &Output) -> Result<u8, ErrorReport> {
@@ -28,9 +30,9 @@ async fn show(maqet: &Maqet, query: operation::Events, watch: &WatchArgs, output
     if watch.follow {
         return follow(maqet, query, watch, output).await;
     }
-    let page = maqet.run(operation::Events { since: watch.since, ..query }).await?;
+    let page = maqet.run(query.since(watch.since)).await?;
     output.show(&page.events)?;
-    note_omitted(page.left_out, output);
+    note_omitted(page.omitted, output);
     Ok(exit_code::DONE)
 }
 
@@ -43,10 +45,10 @@ async fn follow(
     let deadline = watch.timeout.map(|timeout| Instant::now() + timeout.duration());
     let mut count = 0;
     let since = watch.since.or(Some(Since::Ago(HumanDuration::new(Duration::ZERO))));
-    let mut query = operation::Events { since, ..query };
+    let mut query = query.since(since);
     loop {
         let page = maqet.run(query.clone()).await?;
-        note_omitted(page.left_out, output);
+        note_omitted(page.omitted, output);
         for event in &page.events {
             count += 1;
             let is_read = output.stream(event)?;
@@ -59,7 +61,7 @@ async fn follow(
             return Err(follow_timed_out(watch, count));
         }
         let wait = Some(HumanDuration::new(remaining.min(POLL_TIMEOUT)));
-        query = operation::Events { since: None, after: Some(page.cursor), wait, ..query };
+        query = query.since(None).after(page.cursor).wait(wait);
     }
 }
 

@@ -20,7 +20,7 @@ const MAX_CONCURRENT_VMS: usize = 8;
 pub(super) async fn start(maqet: &Maqet, args: StartArgs, output: &Output) -> Result<u8, ErrorReport> {
     let StartArgs { vms, wait, timeout, dry_run } = args;
     if dry_run {
-        let command_line = async |vm| maqet.run(operation::Info { vm, command_line: true, origin: false }).await;
+        let command_line = async |vm| maqet.run(operation::Info::new(vm).command_line(true)).await;
         return for_each(maqet, vms, output, "reading", command_line).await;
     }
     let conditions = with_absolute_paths(wait)?;
@@ -33,7 +33,7 @@ pub(super) async fn start(maqet: &Maqet, args: StartArgs, output: &Output) -> Re
             let since = started.vm.started_at.map(Since::At);
             let timeout = timeout.map(|all| HumanDuration::new(all.duration().saturating_sub(began.elapsed())));
             let vm = started.vm.id.clone();
-            let wait = operation::Wait { vm, conditions: conditions.clone(), any: false, timeout, since };
+            let wait = operation::Wait::new(vm, conditions.clone()).timeout(timeout).since(since);
             started.vm = maqet.run(wait).await?.vm;
         }
         Ok(started)
@@ -45,7 +45,8 @@ pub(super) async fn wait(maqet: &Maqet, args: WaitArgs, output: &Output) -> Resu
     // `--all` is the default, so that only `--any` matters.
     let WaitArgs { vms, conditions, any, all: _, timeout, since } = args;
     let conditions = with_absolute_paths(conditions)?;
-    let wait = async |vm| maqet.run(operation::Wait { vm, conditions: conditions.clone(), any, timeout, since }).await;
+    let wait =
+        async |vm| maqet.run(operation::Wait::new(vm, conditions.clone()).any(any).timeout(timeout).since(since)).await;
     for_each(maqet, VmsArgs { vms, all: false }, output, "waiting for", wait).await
 }
 

@@ -1,4 +1,4 @@
-//! `events`: what happened, from any process, also while nobody watched.
+//! `events`: the events of all processes, also of the time before the call.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,46 +11,78 @@ use tokio::time::Instant;
 
 use crate::app::operations::{Done, Effect, Operation};
 use crate::event::filter;
-use crate::event::reader::{Cursor, EventReader, ShownEvent, Wanted};
+use crate::event::reader::{Cursor, EventFilter, EventReader, ShownEvent};
 use crate::{App, Error, HumanDuration, limits};
 
-/// Tells what happened, to all VMs or to one.
+/// Returns the events of all VMs or of one.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Events {
-    /// The VM: a name, an ID, or a unique prefix of an ID; all of them if it is left out.
+    /// The VM: a name, an ID, or a unique prefix of an ID; all VMs by default.
     #[serde(default)]
     pub vm: Option<String>,
-    /// Only what happened since then.
+    /// Only events since then.
     #[serde(default)]
     pub since: Option<Since>,
-    /// Only types that match; `*` stands for any text and `?` for one character, and case does not count.
+    /// Only types that match a pattern with `*` and `?`; case does not matter.
     #[serde(default, rename = "type")]
     pub kind: Option<String>,
-    /// Only what came after this; the `cursor` of an earlier answer.
+    /// Only events after this `cursor` of an earlier result.
     #[serde(default)]
     pub after: Option<Cursor>,
-    /// Waits that long for something to happen, if there is nothing to tell yet.
+    /// How long to wait for an event, if there is none yet.
     #[serde(default)]
     pub wait: Option<HumanDuration>,
 }
 
-/// A moment: a time, or how long ago.
+impl Events {
+    /// Returns the events of one VM.
+    pub fn of_vm(vm: impl Into<String>) -> Self {
+        Self { vm: Some(vm.into()), ..Self::default() }
+    }
+
+    /// Sets since when events count.
+    #[must_use]
+    pub fn since(self, since: impl Into<Option<Since>>) -> Self {
+        Self { since: since.into(), ..self }
+    }
+
+    /// Sets a pattern for the types, with `*` and `?`.
+    #[must_use]
+    pub fn kind(self, kind: impl Into<Option<String>>) -> Self {
+        Self { kind: kind.into(), ..self }
+    }
+
+    /// Continues after the cursor of an earlier result.
+    #[must_use]
+    pub fn after(self, after: impl Into<Option<Cursor>>) -> Self {
+        Self { after: after.into(), ..self }
+    }
+
+    /// Sets how long to wait for an event, if there is none yet.
+    #[must_use]
+    pub fn wait(self, wait: impl Into<Option<HumanDuration>>) -> Self {
+        Self { wait: wait.into(), ..self }
+    }
+}
+
+/// A moment: a time, or a duration before now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Since {
-    /// This moment.
+    /// At this time.
     At(Timestamp),
-    /// That long ago.
+    /// This long ago.
     Ago(HumanDuration),
 }
 
-/// A text that is no moment.
+/// A text that is not a moment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{given}` is neither a time such as `2026-11-25T10:00:00Z` nor a duration such as `10m`")]
+#[error("invalid time `{value}`: expected a time such as `2026-11-25T10:00:00Z` or a duration such as `10m`")]
 pub struct InvalidSince {
-    /// What was given.
-    pub given: String,
+    /// The text.
+    pub value: String,
 }
 
 impl FromStr for Since {
@@ -58,7 +90,7 @@ impl FromStr for Since {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let at = text.parse().map(Self::At);
-        at.or_else(|_| text.parse().map(Self::Ago)).map_err(|_| InvalidSince { given: text.to_owned() })
+        at.or_else(|_| text.parse().map(Self::Ago)).map_err(|_| InvalidSince { value: text.to_owned() })
     }
 }
 
@@ -74,7 +106,7 @@ impl fmt::Display for Since {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::At(at) => at.fmt(f),
-            Self::Ago(patience) => patience.fmt(f),
+            Self::Ago(duration) => duration.fmt(f),
         }
     }
 }
@@ -86,24 +118,25 @@ impl From<Since> for String {
 }
 
 impl Since {
-    /// Returns the moment, `now` being now.
+    /// Returns the time, relative to `now`.
     pub(crate) fn moment(self, now: Timestamp) -> Timestamp {
         match self {
             Self::At(at) => at,
-            Self::Ago(patience) => now.checked_sub(patience.duration()).unwrap_or(Timestamp::MIN),
+            Self::Ago(duration) => now.checked_sub(duration.duration()).unwrap_or(Timestamp::MIN),
         }
     }
 }
 
-/// What happened, and where the reader is now.
+/// Events, and the position of the reader after them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct EventPage {
     /// The events, the oldest first.
     pub events: Vec<ShownEvent>,
-    /// How many older events were left out, because there are more than one answer holds.
+    /// How many older events were omitted because the result is full.
     #[serde(skip_serializing_if = "is_zero")]
-    pub left_out: u64,
-    /// For `after` of the next call.
+    pub omitted: u64,
+    /// The value for `after` of the next call.
     pub cursor: Cursor,
 }
 
@@ -114,40 +147,41 @@ const fn is_zero(number: &u64) -> bool {
 
 impl Operation for Events {
     const NAME: &'static str = "events";
-    /// The end of a machine that nobody saw is written down in passing, so that it is an event, too.
+    /// A run that ended unobserved is recorded in passing, so that its end is an event, too.
     const EFFECT: Effect = Effect::Acts;
     type Output = EventPage;
 
     async fn run(&self, app: &App) -> Result<Done<EventPage>, Error> {
         self.kind.as_deref().map_or(Ok(()), filter::check)?;
-        let until = self.wait.map(|wait| Instant::now() + wait.duration());
+        let deadline = self.wait.map(|wait| Instant::now() + wait.duration());
         let since = self.since.map(|since| since.moment(app.ports.clock.now()));
         let vm = self.vm(app).await?;
-        let mut feed = EventReader::open(app, vm, self.after.clone().unwrap_or_default(), self.wanted(since)).await?;
-        let (mut events, mut left_out) = feed.all().await?;
+        let cursor = self.after.clone().unwrap_or_default();
+        let mut reader = EventReader::open(app, vm, cursor, self.filter(since)).await?;
+        let (mut events, mut omitted) = reader.read_all().await?;
         let mut refreshed = Instant::now();
         loop {
-            if !events.is_empty() || until.is_none_or(|until| Instant::now() >= until) {
-                feed.tell_hooks(&events).await;
-                return Ok(Done::reading(EventPage { events, left_out, cursor: feed.cursor }));
+            if !events.is_empty() || deadline.is_none_or(|deadline| Instant::now() >= deadline) {
+                reader.queue_hooks(&events).await;
+                return Ok(Done::reading(EventPage { events, omitted, cursor: reader.cursor }));
             }
             tokio::time::sleep(limits::FOLLOW_INTERVAL).await;
             if refreshed.elapsed() >= limits::FOLLOW_REFRESH_INTERVAL {
-                feed.refresh().await?;
+                reader.refresh().await?;
                 refreshed = Instant::now();
             }
-            (events, left_out) = feed.news().await?;
+            (events, omitted) = reader.read_new().await?;
         }
     }
 }
 
 impl Events {
-    /// Returns the id of the VM; one that was removed is known by its events.
+    /// Returns the ID of the VM; one that was removed is found by its events.
     async fn vm(&self, app: &App) -> Result<Option<VmId>, Error> {
-        let Some(given) = &self.vm else { return Ok(None) };
-        match app.vm(given).await {
+        let Some(name) = &self.vm else { return Ok(None) };
+        match app.vm(name).await {
             Ok(vm) => Ok(Some(vm.entry.id)),
-            Err(unknown @ Error::NoSuchVm { .. }) => match removed(app, given).await? {
+            Err(unknown @ Error::NoSuchVm { .. }) => match find_removed(app, name).await? {
                 Some(id) => Ok(Some(id)),
                 None => Err(unknown),
             },
@@ -155,29 +189,29 @@ impl Events {
         }
     }
 
-    fn wanted(&self, since: Option<Timestamp>) -> Box<Wanted> {
+    fn filter(&self, since: Option<Timestamp>) -> Box<EventFilter> {
         let pattern = self.kind.as_ref().map(|pattern| pattern.to_lowercase());
         Box::new(move |event| {
-            let is_of_type = |pattern: &String| glob_matches(pattern, &event.kind.to_lowercase());
-            since.is_none_or(|since| event.at >= since) && pattern.as_ref().is_none_or(is_of_type)
+            let matches = |pattern: &String| glob_matches(pattern, &event.kind.to_lowercase());
+            since.is_none_or(|since| event.at >= since) && pattern.as_ref().is_none_or(matches)
         })
     }
 }
 
-/// Returns the last VM of this name or id that our own events tell of.
-async fn removed(app: &App, given: &str) -> Result<Option<VmId>, Error> {
+/// Returns the last VM of this name or ID among the events of the store.
+async fn find_removed(app: &App, name: &str) -> Result<Option<VmId>, Error> {
     let (mut sequence, mut found) = (0, None);
     loop {
         let page = app.ports.store.after(sequence, limits::EVENT_PAGE).await?;
         let Some(last) = page.last() else { return Ok(found) };
         sequence = last.sequence;
-        let is_meant = |id: &VmId, name: Option<&str>| name == Some(given) || id.to_string() == given;
+        let matches = |id: &VmId, vm_name: Option<&str>| vm_name == Some(name) || id.to_string() == name;
         found = page
             .iter()
             .rev()
             .find_map(|recorded| {
                 let id = recorded.event.vm?;
-                is_meant(&id, recorded.event.vm_name.as_ref().map(VmName::as_str)).then_some(id)
+                matches(&id, recorded.event.vm_name.as_ref().map(VmName::as_str)).then_some(id)
             })
             .or(found);
     }
@@ -188,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_since_times_and_durations_are_read_and_nonsense_is_refused() {
+    fn test_since_reads_times_and_durations() {
         let now: Timestamp = "2026-11-25T10:00:00Z".parse().unwrap();
         let moment = |text: &str| text.parse::<Since>().map(|since| since.moment(now).to_string());
 

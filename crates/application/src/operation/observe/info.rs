@@ -1,36 +1,58 @@
-//! `info`: a VM's definition and what becomes of it.
+//! `info`: a VM's definition and its command line.
 
 use jiff::Timestamp;
 use maqet_domain::command_line::CommandLine;
 use maqet_domain::config::Node;
 use maqet_domain::machine::Machine;
 use maqet_domain::storage::Preparation;
-use maqet_domain::vm::{Origins, Phase, VmEntry};
+use maqet_domain::vm::{Origins, VmEntry};
 use serde::{Deserialize, Serialize};
 
 use crate::app::operations::{Done, Effect, Operation};
 use crate::app::shown;
+use crate::vm::observe::open_run;
 use crate::{App, Error};
 
 /// Show a VM's definition and its QEMU command line
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Info {
     /// The VM: a name, an ID, or a unique prefix of an ID
     pub vm: String,
-    /// Show where each value of the definition came from
+    /// Show where each value of the definition comes from
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub origin: bool,
-    /// Show the whole QEMU command line, and what is made before it, ready to be pasted into a shell
+    /// Show the QEMU command line and its setup commands, ready to paste into a shell
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub command_line: bool,
 }
 
-/// What a VM is.
+impl Info {
+    /// Returns the definition of the VM `vm`.
+    pub fn new(vm: impl Into<String>) -> Self {
+        Self { vm: vm.into(), origin: false, command_line: false }
+    }
+
+    /// Sets whether the origin of each value is included.
+    #[must_use]
+    pub fn origin(self, origin: bool) -> Self {
+        Self { origin, ..self }
+    }
+
+    /// Sets whether the QEMU command line is included.
+    #[must_use]
+    pub fn command_line(self, command_line: bool) -> Self {
+        Self { command_line, ..self }
+    }
+}
+
+/// The definition of a VM.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct VmInfo {
     /// Its id.
     pub id: String,
@@ -38,37 +60,38 @@ pub struct VmInfo {
     pub name: String,
     /// When it was defined.
     pub created_at: Timestamp,
-    /// Its definition, as it is stored.
+    /// Its definition, as stored.
     pub definition: Node,
-    /// Where each value of the definition came from, if asked for.
+    /// Where each value of the definition comes from, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origins: Option<Origins>,
     /// Its disks.
     pub storage: Vec<StorageInfo>,
-    /// The binary and its arguments, if asked for.
+    /// The binary and its arguments, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub argv: Option<Vec<String>>,
     /// The same as one line for a shell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command_line: Option<String>,
-    /// What has to be made before that line runs, as commands of a shell; nothing for a VM that runs.
+    /// The shell commands that create what the command line needs; none for a running VM.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub groundwork: Option<Vec<String>>,
+    pub setup_commands: Option<Vec<String>>,
 }
 
 /// One disk of a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct StorageInfo {
     /// Its name.
     pub name: String,
     /// Its storage type.
     pub r#type: &'static str,
-    /// Where it is.
+    /// Its path.
     pub file: String,
-    /// Whether it is there already.
+    /// Whether it exists.
     pub exists: bool,
-    /// Whether the first start makes it if it is not.
-    pub is_made: bool,
+    /// Whether the first start creates it if it does not exist.
+    pub created_on_start: bool,
 }
 
 impl Operation for Info {
@@ -83,18 +106,24 @@ impl Operation for Info {
         let mut storage = Vec::new();
         for spec in &machine.storage {
             let path = spec.path(&vm_storage);
-            let (path, is_made) = match spec.driver.preparation(spec, &path) {
+            let (path, created_on_start) = match spec.driver.preparation(spec, &path) {
                 Preparation::Image(plan) => (plan.path, true),
                 Preparation::Existing(path) | Preparation::Folder(path) => (path, false),
                 Preparation::Nothing => (path, false),
             };
             let exists = app.ports.images.exists(&path).await;
             let r#type = spec.driver.type_name();
-            storage.push(StorageInfo { name: spec.name.to_string(), r#type, file: shown(&path), exists, is_made });
+            storage.push(StorageInfo {
+                name: spec.name.to_string(),
+                r#type,
+                file: shown(&path),
+                exists,
+                created_on_start,
+            });
         }
-        let (line, groundwork) = if self.command_line {
-            let (line, groundwork) = command_line(app, &vm.entry, &machine).await?;
-            (Some(line), Some(groundwork))
+        let (line, setup_commands) = if self.command_line {
+            let (line, setup_commands) = command_line(app, &vm.entry, &machine).await?;
+            (Some(line), Some(setup_commands))
         } else {
             (None, None)
         };
@@ -109,14 +138,14 @@ impl Operation for Info {
                 .as_ref()
                 .map(|line| std::iter::once(shown(line.binary())).chain(line.words().iter().cloned()).collect()),
             command_line: line.map(|line| line.to_string()),
-            groundwork,
+            setup_commands,
         }))
     }
 }
 
-/// Returns the command line of the run that is, or of the next one with what has to be made for it.
+/// Returns the command line of the current run, or of the next one with its setup commands.
 async fn command_line(app: &App, entry: &VmEntry, machine: &Machine) -> Result<(CommandLine, Vec<String>), Error> {
-    if let Some(run) = entry.run.as_ref().filter(|run| !matches!(run.phase, Phase::Ended(_))) {
+    if let Some(run) = open_run(entry) {
         return Ok((app.preflight().command_line(entry, machine, &run.paths).await?, Vec::new()));
     }
     let paths = app.folders.next_run(entry).1;

@@ -1,4 +1,4 @@
-//! `ls`: all VMs and their states.
+//! `ls`: lists VMs and their states.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use crate::app::operations::{Done, Effect, Operation};
 use crate::vm::observe::{VmStatus, observe_ended, open_run};
 use crate::{App, Error, limits};
 
-/// What a list is sorted by.
+/// The sort key of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
@@ -31,6 +31,7 @@ pub enum SortKey {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Ls {
     /// Only VMs in this state
     #[serde(default)]
@@ -40,10 +41,30 @@ pub struct Ls {
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "GLOB"))]
     pub name: Option<String>,
-    /// What to sort by
+    /// The sort key
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_enum, default_value_t, value_name = "KEY"))]
     pub sort: SortKey,
+}
+
+impl Ls {
+    /// Lists only VMs in this state.
+    #[must_use]
+    pub fn status(self, status: impl Into<Option<String>>) -> Self {
+        Self { status: status.into(), ..self }
+    }
+
+    /// Lists only VMs whose name matches a pattern with `*` and `?`.
+    #[must_use]
+    pub fn name(self, name: impl Into<Option<String>>) -> Self {
+        Self { name: name.into(), ..self }
+    }
+
+    /// Sets the sort key.
+    #[must_use]
+    pub fn sort(self, sort: SortKey) -> Self {
+        Self { sort, ..self }
+    }
 }
 
 impl Operation for Ls {
@@ -59,10 +80,10 @@ impl Operation for Ls {
             entries.retain(|entry| glob_matches(pattern, entry.name.as_str()));
             orphans.retain(|orphan| glob_matches(pattern, &orphan.name));
         }
-        let mut statuses = look_at_all(app, &entries).await;
+        let mut statuses = observe_all(app, &entries).await;
         statuses.extend(orphans);
-        if let Some(wanted) = &self.status {
-            statuses.retain(|vm| vm.status == wanted);
+        if let Some(status) = &self.status {
+            statuses.retain(|vm| vm.status == status);
         }
         statuses.sort_by(|a, b| self.sort.compare(a, b));
         Ok(Done::reading(statuses))
@@ -70,7 +91,7 @@ impl Operation for Ls {
 }
 
 impl SortKey {
-    /// Compares by this, and by the name where it is the same.
+    /// Compares by this key, then by name.
     fn compare(self, a: &VmStatus, b: &VmStatus) -> Ordering {
         let by_key = match self {
             Self::Name => Ordering::Equal,
@@ -81,23 +102,23 @@ impl SortKey {
     }
 }
 
-/// Looks at many VMs at once, so that one that hangs delays the list by its own deadline only; in no order.
-async fn look_at_all(app: &App, entries: &[VmEntry]) -> Vec<VmStatus> {
+/// Observes many VMs concurrently, so that one that hangs delays the list only by its own timeout; in no order.
+async fn observe_all(app: &App, entries: &[VmEntry]) -> Vec<VmStatus> {
     let held: HashMap<LockName, Holder> = app.ports.locks.held().await.into_iter().collect();
     let holder = |entry: &VmEntry| held.get(&LockName::Vm(entry.id)).cloned();
     let mut statuses = Vec::with_capacity(entries.len());
-    let mut may_live = Vec::new();
+    let mut may_be_running = Vec::new();
     for entry in entries {
         match open_run(entry) {
-            Some(_) => may_live.push(entry),
+            Some(_) => may_be_running.push(entry),
             None => statuses.push(VmStatus::new(entry, &observe_ended(entry, holder(entry)))),
         }
     }
-    for some in may_live.chunks(limits::MAX_CONCURRENT_OBSERVATIONS) {
-        let looks = some
+    for some in may_be_running.chunks(limits::MAX_CONCURRENT_OBSERVATIONS) {
+        let observations = some
             .iter()
             .map(async |entry| VmStatus::new(entry, &app.observer().observe_with_holder(entry, holder(entry)).await));
-        statuses.extend(join_all(looks).await);
+        statuses.extend(join_all(observations).await);
     }
     statuses
 }

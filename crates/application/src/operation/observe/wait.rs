@@ -1,4 +1,4 @@
-//! `wait`: until something about a VM comes true.
+//! `wait`: waits until conditions of a VM are met.
 
 use std::time::Duration;
 
@@ -8,39 +8,67 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Since;
 use crate::app::operations::{Done, Effect, Operation};
+use crate::job::Job;
 use crate::vm::observe::{Observation, VmStatus};
 use crate::wait::condition::Condition;
 use crate::wait::error::{LastLines, WaitError};
 use crate::wait::watcher::Watcher;
 use crate::{App, Error, HumanDuration, limits};
 
-/// Waits until conditions about a VM come true.
+/// Waits until conditions of a VM are met.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Wait {
     /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
-    /// What is waited for; each counts once it was true.
+    /// The conditions; one that was met once stays met.
     #[serde(rename = "for")]
     pub conditions: Vec<Condition>,
     /// Whether one of them is enough.
     #[serde(default)]
     pub any: bool,
-    /// How long is waited.
+    /// How long to wait.
     #[serde(default)]
     pub timeout: Option<HumanDuration>,
-    /// From when on events count; from now on if it is left out.
+    /// Since when events count; from now on by default.
     #[serde(default)]
     pub since: Option<Since>,
 }
 
-/// What came true.
+impl Wait {
+    /// Waits until all `conditions` of the VM `vm` are met.
+    pub fn new(vm: impl Into<String>, conditions: Vec<Condition>) -> Self {
+        Self { vm: vm.into(), conditions, any: false, timeout: None, since: None }
+    }
+
+    /// Sets whether one of the conditions is enough.
+    #[must_use]
+    pub fn any(self, any: bool) -> Self {
+        Self { any, ..self }
+    }
+
+    /// Sets how long to wait.
+    #[must_use]
+    pub fn timeout(self, timeout: impl Into<Option<HumanDuration>>) -> Self {
+        Self { timeout: timeout.into(), ..self }
+    }
+
+    /// Sets since when events count.
+    #[must_use]
+    pub fn since(self, since: impl Into<Option<Since>>) -> Self {
+        Self { since: since.into(), ..self }
+    }
+}
+
+/// The conditions that were met.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Waited {
     /// The VM's state afterwards.
     #[serde(flatten)]
     pub vm: VmStatus,
-    /// The conditions that came true.
+    /// The conditions that were met.
     pub met: Vec<Condition>,
     /// How long that took, in milliseconds.
     pub waited_ms: u64,
@@ -48,7 +76,7 @@ pub struct Waited {
 
 impl Operation for Wait {
     const NAME: &'static str = "wait";
-    /// The end of a machine that nobody saw is written down in passing.
+    /// A run that ended unobserved is recorded in passing.
     const EFFECT: Effect = Effect::Acts;
     type Output = Waited;
 
@@ -57,73 +85,76 @@ impl Operation for Wait {
             return Err(WaitError::ConditionRequired.into());
         }
         let began = Instant::now();
-        let patience = self.timeout.map_or(app.timeouts().wait, HumanDuration::duration);
+        let timeout = self.timeout.map_or(app.timeouts().wait, HumanDuration::duration);
         let now = app.ports.clock.now();
         let since = self.since.map_or(now, |since| since.moment(now));
-        let mut watches: Vec<Watcher<'_>> =
+        let mut watchers: Vec<Watcher<'_>> =
             self.conditions.iter().map(|condition| Watcher::new(app, condition, since)).collect();
 
-        let id = app.vm(&self.vm).await?.entry.id;
-        let until = began + patience;
+        let entry = app.vm(&self.vm).await?.entry;
+        let job = app.jobs().start(Self::NAME, &entry.name, Some(watchers.len() as u64));
+        let id = entry.id;
+        let deadline = began + timeout;
         loop {
             let vm = app.ports.store.by_id(&id).await?;
             let entry = vm.ok_or_else(|| Error::NoSuchVm { name: self.vm.clone(), similar: Vec::new() })?.entry;
-            if let Some(vm) = self.observe(app, &entry, &mut watches, until).await? {
-                let met = watches.iter().filter(|watch| watch.is_met).map(|watch| watch.condition.clone()).collect();
+            if let Some(vm) = self.check(app, &entry, &mut watchers, deadline).await? {
+                let met = watchers.iter().filter(|watcher| watcher.is_met).map(|watcher| watcher.condition.clone());
                 let waited_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                return Ok(Done::reading(Waited { vm, met, waited_ms }).about(id));
+                return Ok(Done::reading(Waited { vm, met: met.collect(), waited_ms }).about(id));
             }
-            if Instant::now() >= until {
-                return Err(timed_out(app, &entry, &watches, patience).await.into());
+            if Instant::now() >= deadline {
+                return Err(timed_out(app, &entry, &watchers, timeout).await.into());
             }
+            report(&job, &watchers);
             sleep(limits::WAIT_INTERVAL).await;
         }
     }
 }
 
 impl Wait {
-    /// Looks at the VM; its monitor is asked only if a state is waited for, as it is looked at many times a second.
-    async fn seen(&self, app: &App, entry: &VmEntry) -> Observation {
+    /// Observes the VM; queries its monitor only if a condition needs the status, because this runs many times a second.
+    async fn observe(&self, app: &App, entry: &VmEntry) -> Observation {
         if !self.conditions.iter().any(|condition| matches!(condition, Condition::Status(_))) {
-            let seen = app.observer().observe_process(entry).await;
-            if seen.process.is_some() {
-                return seen;
+            let observation = app.observer().observe_process(entry).await;
+            if observation.process.is_some() {
+                return observation;
             }
         }
-        // A start may go on behind the lock; until it has a process, it may well come.
+        // An operation may hold the lock and be about to start the VM.
         app.observer().observe(entry).await
     }
 
-    /// Looks once at everything that has not come true; returns the VM's state once it is enough.
-    async fn observe(
+    /// Checks every condition that is not met yet; returns the VM's state once enough are.
+    async fn check(
         &self,
         app: &App,
         entry: &VmEntry,
-        watches: &mut [Watcher<'_>],
-        until: Instant,
+        watchers: &mut [Watcher<'_>],
+        deadline: Instant,
     ) -> Result<Option<VmStatus>, Error> {
-        let seen = self.seen(app, entry).await;
-        for watch in watches.iter_mut().filter(|watch| !watch.is_met) {
-            // Out of time: the caller says so.
-            let Ok(looked) = timeout_at(until, watch.observe(entry, &seen)).await else { return Ok(None) };
-            looked?;
+        let observation = self.observe(app, entry).await;
+        for watcher in watchers.iter_mut().filter(|watcher| !watcher.is_met) {
+            // The caller reports the timeout.
+            let Ok(checked) = timeout_at(deadline, watcher.check(entry, &observation)).await else { return Ok(None) };
+            checked?;
         }
-        let mut met = watches.iter().map(|watch| watch.is_met);
+        let mut met = watchers.iter().map(|watcher| watcher.is_met);
         let is_enough = if self.any { met.any(|is_met| is_met) } else { met.all(|is_met| is_met) };
         if is_enough {
             return Ok(Some(VmStatus::new(entry, &app.observer().observe(entry).await)));
         }
-        if seen.status.is_live() {
+        if observation.status.is_live() {
             return Ok(None);
         }
         app.reconciler().reconcile_if_needed(entry).await;
-        let mut lost = watches.iter().filter(|watch| !watch.is_met && watch.needs_life());
-        let hopes = watches.iter().any(|watch| !watch.is_met && !watch.needs_life());
-        match lost.next() {
-            Some(watch) if !self.any || !hopes => Err(WaitError::VmUnavailable {
+        let mut unmet = watchers.iter().filter(|watcher| !watcher.is_met);
+        let can_still_be_met = unmet.clone().any(|watcher| !watcher.needs_running_vm());
+        match unmet.find(|watcher| watcher.needs_running_vm()) {
+            Some(watcher) if !self.any || !can_still_be_met => Err(WaitError::VmUnavailable {
                 vm: entry.name.clone(),
-                status: seen.status,
-                condition: watch.condition.to_string(),
+                status: observation.status,
+                condition: watcher.condition.to_string(),
                 source: last_lines(app, entry).await,
             }
             .into()),
@@ -132,19 +163,30 @@ impl Wait {
     }
 }
 
-async fn timed_out(app: &App, entry: &VmEntry, watches: &[Watcher<'_>], after: Duration) -> WaitError {
-    let unmet = watches.iter().filter(|watch| !watch.is_met).map(|watch| watch.condition.to_string()).collect();
-    let unresponsive = app.observer().observe(entry).await.unresponsive(entry).map(Box::new);
-    let after = HumanDuration::new(after);
-    WaitError::TimedOut { vm: entry.name.clone(), unmet, after, unresponsive, source: last_lines(app, entry).await }
+/// Reports how many of the conditions are met.
+fn report(job: &Job<'_>, watchers: &[Watcher<'_>]) {
+    job.report(watchers.iter().filter(|watcher| watcher.is_met).count() as u64);
 }
 
-/// Returns the end of what the guest wrote to its serial port.
+async fn timed_out(app: &App, entry: &VmEntry, watchers: &[Watcher<'_>], after: Duration) -> WaitError {
+    let unmet = watchers.iter().filter(|watcher| !watcher.is_met).map(|watcher| watcher.condition.to_string());
+    let observation = app.observer().observe(entry).await;
+    WaitError::TimedOut {
+        vm: entry.name.clone(),
+        unmet: unmet.collect(),
+        after: HumanDuration::new(after),
+        unresponsive: observation.unresponsive(entry).map(Box::new),
+        source: last_lines(app, entry).await,
+    }
+}
+
+/// Returns the end of the guest's serial log.
 async fn last_lines(app: &App, entry: &VmEntry) -> LastLines {
-    let paths: Option<&RunPaths> = entry.run.as_ref().map(|run| &run.paths);
-    let Some(log) = paths.map(RunPaths::serial_log) else { return LastLines::default() };
+    let Some(log) = entry.run.as_ref().map(|run| RunPaths::serial_log(&run.paths)) else {
+        return LastLines::default();
+    };
     let Ok(whole) = app.ports.records.read(&log, 0, 0).await else { return LastLines::default() };
-    let from = whole.length.saturating_sub(limits::SERIAL_TAIL_BYTES);
-    let tail = app.ports.records.read(&log, from, limits::SERIAL_WINDOW_BYTES).await.unwrap_or_default();
+    let start = whole.length.saturating_sub(limits::SERIAL_TAIL_BYTES);
+    let tail = app.ports.records.read(&log, start, limits::SERIAL_WINDOW_BYTES).await.unwrap_or_default();
     LastLines::new(&String::from_utf8_lossy(&tail.bytes), limits::SERIAL_TAIL_LINES)
 }

@@ -83,7 +83,7 @@ impl TextOutput for VmInfo {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         if let Some(line) = &self.command_line {
             // In a subshell, so that the caller's umask does not change.
-            let setup = self.groundwork.as_deref().unwrap_or_default().join(" && ");
+            let setup = self.setup_commands.as_deref().unwrap_or_default().join(" && ");
             if !setup.is_empty() {
                 write!(out, "(umask 077 && {}) && ", escape_for_shell(&setup))?;
             }
@@ -91,7 +91,7 @@ impl TextOutput for VmInfo {
         }
         writeln!(out, "{} ({}), defined {}", self.name, self.id, whole_seconds(&self.created_at))?;
         for storage in &self.storage {
-            let state = match (storage.exists, storage.is_made) {
+            let state = match (storage.exists, storage.created_on_start) {
                 (true, _) => "",
                 (false, true) => " (created at the first start)",
                 (false, false) => " (missing)",
