@@ -1,5 +1,6 @@
 //! The composition root: all adapters are chosen here.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use maqet_adapters_linux::{
 use maqet_adapters_qemu::{
     DescriptorCatalog, FilePictures, FileSchemas, QemuConsoles, QemuHypervisor, QemuImg, QemuMonitors, QemuStaleFiles,
 };
+use maqet_application::config::Document;
 use maqet_application::{
     App, Error, EventListener, EventStream, Folders, Maintenance, Operation, OperationTable, Ports, config, operation,
 };
@@ -22,7 +24,7 @@ use maqet_fault_points::FaultPoints;
 use serde_json::Value;
 
 use crate::stores::{NoMaintenance, StoreUrl};
-use crate::{OpenError, Settings, StoreFactories, StoreSetup, fault};
+use crate::{OpenError, ReadError, Settings, StoreFactories, StoreSetup, document, fault};
 
 /// An open instance of maqet, which runs operations.
 pub struct Maqet {
@@ -61,6 +63,11 @@ impl Maqet {
             listeners: Vec::new(),
             faults,
         }
+    }
+
+    /// Reads a document from a stream, such as standard input; messages call it `name`.
+    pub fn read_stream(stream: impl Read, name: &str, folder: PathBuf) -> Result<Document, ReadError> {
+        document::read_from(stream, Path::new(name), folder)
     }
 
     /// Runs an operation.

@@ -80,10 +80,3 @@ pub(crate) fn read_from(stream: impl Read, path: &Path, folder: PathBuf) -> Resu
         .map_err(|error| ReadError::NotText { path: path.to_owned(), offset: error.utf8_error().valid_up_to() })?;
     Ok(Document { name: path.display().to_string(), folder, text })
 }
-
-impl crate::Maqet {
-    /// Reads a document from a stream, such as standard input; messages call it `name`.
-    pub fn read_stream(stream: impl Read, name: &str, folder: PathBuf) -> Result<Document, ReadError> {
-        read_from(stream, Path::new(name), folder)
-    }
-}
