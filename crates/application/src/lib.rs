@@ -51,9 +51,8 @@ pub use input::keyboard_error::KeyboardError;
 pub use input::screen::{Picture, ScreenError};
 pub use job::{Progress, ProgressStream};
 pub use maintenance::{Area, Finding, Maintenance, Severity};
-pub use qmp::{
-    CommandError, Completions, InvalidLine, QmpArguments, QmpLine, QmpShell, completions, read_command, read_reply,
-};
+pub use operation::QmpShell;
+pub use qmp::{CommandError, Completions, InvalidLine, QmpArguments, QmpLine, completions, read_command, read_reply};
 pub use report::ErrorReport;
 pub use start::size_mismatch::SizeMismatch;
 pub use vm::observe::{BusyReason, VmStatus};

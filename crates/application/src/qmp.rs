@@ -2,7 +2,6 @@
 
 mod complete;
 mod line;
-mod shell;
 
 use std::time::Duration;
 
@@ -16,7 +15,6 @@ use serde_json::{Map, Value};
 
 pub use self::complete::{Completions, completions};
 pub use self::line::{InvalidLine, QmpLine};
-pub use self::shell::QmpShell;
 use crate::vm::monitor::Monitored;
 use crate::{App, Error};
 

@@ -8,9 +8,9 @@ use maqet_domain::vm::{ProcessIdentity, VmEntry};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{QmpArguments, QmpLine, read_command, read_reply, with_properties};
+use super::QmpRun;
 use crate::event::journal::Subject;
-use crate::operation::QmpRun;
+use crate::qmp::{QmpArguments, QmpLine, read_command, read_reply, with_properties};
 use crate::vm::monitor::Monitored;
 use crate::vm::unresponsive::ensure_responsive;
 use crate::{App, Error, HumanDuration};
