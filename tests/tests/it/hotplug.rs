@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use maqet_testkit::{TestHome, guest, serial, wait};
+use insta::assert_snapshot;
+use maqet_testkit::{Running, TestHome, guest, serial, wait};
 use serde_json::{Value, json};
+
+use crate::output::failure;
 
 const BOOT: Duration = Duration::from_secs(90);
 
@@ -122,10 +125,11 @@ fn remove_read_only_disk_twice(home: &TestHome, shell: &mut guest::Shell, data: 
     assert!(output.lines().any(|line| line.trim() == "1"), "{output}");
 
     let running = [0, 1].map(|_| home.maqet(["qmp", "device-del", "web", "virtio-blk-0", "--timeout", "60s"]).spawn());
-    let mut codes = running.map(|one| one.wait().code.unwrap());
+    let finished = running.map(Running::wait);
 
+    let mut codes = finished.each_ref().map(|one| one.code.unwrap());
     codes.sort_unstable();
-    assert!([[0, 0], [0, 3]].contains(&codes), "{codes:?}");
+    assert!([[0, 0], [0, 3]].contains(&codes), "{}\n{}", finished[0], finished[1]);
     assert_eq!(backends(home), Vec::<String>::new());
 }
 
@@ -208,25 +212,74 @@ fn test_device_add_errors_suggest_names_and_leave_nothing() {
     let home = TestHome::new();
     paused(&home, "pc");
     let data = image(&home, "data.qcow2");
-    let hint = |error: &Value| error["hints"][0].as_str().unwrap_or_default().to_owned();
 
-    let driver = refused(&home, &["virtio-blk-pc"], 2, "device.driver-unknown");
-    assert!(hint(&driver).contains("`virtio-blk-pci`"), "{driver}");
-    let property = refused(&home, &["virtio-blk", "seriel=x", "--file", &data], 2, "device.property-unknown");
-    assert!(hint(&property).contains("`serial`"), "{property}");
-    refused(&home, &["virtio-blk", "share-rw=perhaps", "--file", &data], 2, "device.property-invalid");
-    refused(&home, &["virtio-blk"], 2, "device.file-needed");
-    refused(&home, &["virtio-rng-pci", "--file", &data], 2, "device.no-back-end");
-    refused(&home, &["virtio-blk", "drive=x", "--file", &data], 2, "device.conflict");
-    refused(&home, &["virtio-net-pci", "--netdev", "usr"], 2, "device.netdev-invalid");
-    refused(&home, &["virtio-blk", "--id", "1st", "--file", &data], 2, "usage.invalid");
-    refused(&home, &["virtio-blk", "id=1st", "--file", &data], 2, "device.id-invalid");
-    refused(&home, &["virtio-rng-pci", "bus=nowhere"], 1, "qmp.refused");
-    refused(&home, &["e1000", "romfile=/etc/passwd"], 2, "qmp.host-access-refused");
-    refused(&home, &["vfio-pci", "host=0000:00:01.0"], 2, "qmp.host-access-refused");
-    refused(&home, &["vfio-pci", "host=ffff:ff:1f.7", "--allow-dangerous"], 1, "qmp.refused");
+    let failures = [
+        ["virtio-blk-pc"].as_slice(),
+        &["virtio-blk", "seriel=x", "--file", &data],
+        &["virtio-blk", "share-rw=perhaps", "--file", &data],
+        &["virtio-blk"],
+        &["virtio-rng-pci", "--file", &data],
+        &["virtio-blk", "drive=x", "--file", &data],
+        &["virtio-net-pci", "--netdev", "usr"],
+        &["virtio-blk", "--id", "1st", "--file", &data],
+        &["virtio-blk", "id=1st", "--file", &data],
+        &["virtio-rng-pci", "bus=nowhere"],
+        &["e1000", "romfile=/etc/passwd"],
+        &["vfio-pci", "host=0000:00:01.0"],
+        &["vfio-pci", "host=ffff:ff:1f.7", "--allow-dangerous"],
+    ]
+    .map(|arguments| failure(&home, &[&["qmp", "device-add", "web"], arguments].concat()));
 
-    assert!(backends(&home).is_empty() && !is_in_use(&data));
+    assert_snapshot!(failures.join("\n"), @"
+    device.driver-unknown, exit code 2
+    error: QEMU has no device `virtio-blk-pc`
+      hint: did you mean `virtio-blk-pci`, `virtio-blk-device` or `virtio-tablet-pci`?
+
+    device.property-unknown, exit code 2
+    error: `virtio-blk-pci` has no property `seriel`
+      hint: did you mean `serial`?
+
+    device.property-invalid, exit code 2
+    error: `share-rw=perhaps` is not usable: it takes `on` or `off`
+
+    device.file-needed, exit code 2
+    error: `virtio-blk-pci` needs a file
+      hint: name one with `--file`
+
+    device.no-back-end, exit code 2
+    error: `virtio-rng-pci` takes no file
+      hint: leave it out, or choose another device
+
+    device.conflict, exit code 2
+    error: a back end and the property that names another one cannot be given together
+
+    device.netdev-invalid, exit code 2
+    error: network back end `usr` is not usable: the type is `user`, `tap` or `bridge`, not `usr`
+
+    usage, exit code 2
+    error: invalid value '1st' for '--id <ID>': device id `1st` is not usable: it begins with a letter (a to z)
+
+    For more information, try '--help'.
+
+    device.id-invalid, exit code 2
+    error: device id `1st` is not usable: it begins with a letter (a to z)
+
+    qmp.refused, exit code 1
+    error: QEMU refused `device_add`: Bus 'nowhere' not found
+
+    qmp.host-access-refused, exit code 2
+    error: `device_add` can give the guest hardware, files or services of the host
+      hint: pass `--allow-dangerous` to run it anyway
+
+    qmp.host-access-refused, exit code 2
+    error: `device_add` can give the guest hardware, files or services of the host
+      hint: pass `--allow-dangerous` to run it anyway
+
+    qmp.refused, exit code 1
+    error: QEMU refused `device_add`: vfio /sys/bus/pci/devices/ffff:ff:1f.7: no such host device: No such file or directory
+    ");
+    assert_eq!(backends(&home), Vec::<String>::new());
+    assert!(!is_in_use(&data));
 }
 
 /// QEMU aborts when it is queried for the properties of a card whose module is missing.

@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use insta::assert_snapshot;
 use maqet_testkit::{Terminal, TestHome, guest, serial, wait};
 use serde_json::json;
+
+use crate::output::failure;
 
 const BOOT: Duration = Duration::from_secs(90);
 
@@ -221,20 +224,36 @@ fn test_keys_errors_are_reported_before_sending() {
     home.add(&guest::paused_yaml("web"));
 
     // The VM does not run, so only the arguments can be the reason.
-    let unknown = home.json_error(&["keys", "web", "ctrl-alt-delte"], 2);
-    let untypable = home.json_error(&["type", "web", "a\nbü"], 2);
-    let layout = home.maqet(["type", "web", "a", "--layout", "dr"]).run().code(2).stderr;
-    let hold = home.json_error(&["keys", "web", "a", "--hold", "2m"], 2);
-    let stopped = home.json_error(&["keys", "web", "a"], 4);
+    let failures = [
+        ["keys", "web", "ctrl-alt-delte"].as_slice(),
+        &["type", "web", "a\nbü"],
+        &["type", "web", "a", "--layout", "dr"],
+        &["keys", "web", "a", "--hold", "2m"],
+        &["keys", "web", "a"],
+    ]
+    .map(|arguments| failure(&home, arguments));
 
-    assert_eq!(
-        (&unknown["code"], &unknown["hints"][0]),
-        (&json!("keys.key-not-found"), &json!("did you mean `delete` or `del`?"))
-    );
-    assert_eq!(untypable["code"], "keys.character-unsupported");
-    assert!(untypable["message"].as_str().unwrap().contains("`ü` (U+00FC) in line 2, column 2"), "{untypable}");
-    assert!(layout.contains("there are us, uk, de, fr") || layout.contains("did you mean"), "{layout}");
-    assert_eq!((&hold["code"], &stopped["code"]), (&json!("keys.hold-invalid"), &json!("vm.state-conflict")));
+    assert_snapshot!(failures.join("\n"), @"
+    keys.key-not-found, exit code 2
+    error: unknown key `delte` (in `ctrl-alt-delte`)
+      hint: did you mean `delete` or `del`?
+
+    keys.character-unsupported, exit code 2
+    error: the layout `us` has no key for `ü` (U+00FC) in line 2, column 2
+      hint: pass `--layout de` or `--layout fr`, if that is the keyboard layout of the guest
+
+    usage, exit code 2
+    error: invalid value 'dr' for '--layout <LAYOUT>': unknown keyboard layout `dr`; did you mean `de` or `fr`?
+
+    For more information, try '--help'.
+
+    keys.hold-invalid, exit code 2
+    error: invalid key hold time 120s: expected 1ms to 60s
+
+    vm.state-conflict, exit code 4
+    error: the VM `web` is defined, so it has no monitor and no console to talk to
+      hint: start it with `maqet start web`
+    ");
 }
 
 #[test]
@@ -249,7 +268,7 @@ fn test_keys_paused_vm_is_refused() {
 
     assert_eq!(
         (&refused["code"], &refused["hints"][0]),
-        (&json!("keys.unavailable"), &json!("let it go on with `maqet resume web`"))
+        (&json!("keys.unavailable"), &json!("resume it with `maqet resume web`"))
     );
     // The text may be a password.
     let log = home.maqet(["logs", "web", "--maqet"]).run().ok().stdout;

@@ -4,8 +4,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use insta::assert_snapshot;
 use maqet_testkit::{TestHome, guest};
 use serde_json::{Value, json};
+
+use crate::output::failure;
 
 /// Returns a home with a paused VM `web`.
 fn with_web() -> TestHome {
@@ -36,20 +39,39 @@ fn kept(home: &TestHome) -> Vec<PathBuf> {
 fn test_qmp_unknown_command_or_argument_suggests_names() {
     let home = with_web();
 
-    let (command, similar) = refused(&home, "query-statsu");
-    let (argument, list) = refused(&home, "block_resize nodename=x size=1");
-    let (missing, _) = refused(&home, "pmemsave --allow-dangerous");
-    let (value, words) = refused(&home, "set-action panic=puase");
-    let json = home.json_error(&["qmp", "web", "eject", "--json", r#"{"idd": "x"}"#], 2);
+    let failures = [
+        ["query-statsu"].as_slice(),
+        &["block_resize", "nodename=x", "size=1"],
+        &["pmemsave", "--allow-dangerous"],
+        &["set-action", "panic=puase"],
+        &["eject", "--json", r#"{"idd": "x"}"#],
+    ]
+    .map(|arguments| failure(&home, &[&["qmp", "web"], arguments].concat()));
 
-    assert_eq!(command, "qmp.command-not-found");
-    assert!(similar.contains("`query-status`"), "{similar}");
-    assert_eq!(argument, "qmp.argument-not-found");
-    assert!(list.contains("did you mean `node-name`?") && list.contains("`size`"), "{list}");
-    assert_eq!(missing, "qmp.argument-required");
-    assert_eq!(value, "qmp.argument-invalid");
-    assert!(words.contains("did you mean `pause`?"), "{words}");
-    assert_eq!(json["code"], "qmp.argument-not-found");
+    assert_snapshot!(failures.join("\n"), @"
+    qmp.command-not-found, exit code 2
+    error: QEMU has no command `query-statsu`
+      hint: did you mean `query-stats`, `query-status` or `query-colo-status`?
+      hint: list the commands with `maqet qmp VM query-commands`
+
+    qmp.argument-not-found, exit code 2
+    error: `block_resize` has no argument `nodename`
+      hint: did you mean `node-name`?
+      hint: use one of `device`, `node-name`, `size`
+
+    qmp.argument-required, exit code 2
+    error: `pmemsave` requires `val`, `size`, `filename`
+      hint: add `val=… size=… filename=…`
+
+    qmp.argument-invalid, exit code 2
+    error: invalid value `puase` for `panic` of `set-action`: expected one of `pause`, `shutdown`, `exit-failure`, `none`
+      hint: did you mean `pause`?
+
+    qmp.argument-not-found, exit code 2
+    error: `eject` has no argument `idd`
+      hint: did you mean `id`?
+      hint: use one of `device`, `id`, `force`
+    ");
     home.json(&["stop", "web", "--force"]);
 }
 

@@ -3,8 +3,11 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use insta::assert_snapshot;
 use maqet_testkit::{TestHome, guest};
 use serde_json::json;
+
+use crate::output::failure;
 
 fn home_with(more: &str) -> TestHome {
     let home = TestHome::new();
@@ -52,12 +55,21 @@ fn test_screenshot_replaces_files_but_nothing_else() {
     let old = home.write("screen.png", "old");
     symlink(&old, home.path("link.png")).unwrap();
 
-    let through = home.json_error(&["screenshot", "web", "link.png"], 69);
-    let nowhere = home.json_error(&["screenshot", "web", "none/screen.png"], 69);
+    let failures = ["link.png", "none/screen.png"].map(|file| failure(&home, &["screenshot", "web", file]));
     let untouched = fs::read_to_string(&old).unwrap();
     home.json(&["screenshot", "web", "screen.png"]);
 
-    assert_eq!((&through["code"], &nowhere["code"]), (&json!("screen.write-failed"), &json!("screen.write-failed")));
+    assert_snapshot!(failures.join("\n"), @"
+    screen.write-failed, exit code 69
+    error: cannot write `[home]/link.png`
+      because: what is there is not a regular file
+      hint: check that the folder exists, is writable and has free space
+
+    screen.write-failed, exit code 69
+    error: cannot write `[home]/none/screen.png`
+      because: No such file or directory (os error 2)
+      hint: check that the folder exists, is writable and has free space
+    ");
     assert_eq!(untouched, "old");
     assert!(fs::read(&old).unwrap().starts_with(b"\x89PNG"));
 }
@@ -66,9 +78,11 @@ fn test_screenshot_replaces_files_but_nothing_else() {
 fn test_screenshot_without_graphics_card_is_unavailable() {
     let home = home_with("vga: none\n");
 
-    let refused = home.json_error(&["screenshot", "web", "screen.png"], 4);
-
-    assert_eq!(refused["code"], "screen.unavailable");
-    assert!(refused["hints"][0].as_str().unwrap().contains("--set vga=std"), "{refused}");
+    assert_snapshot!(failure(&home, &["screenshot", "web", "screen.png"]), @"
+    screen.unavailable, exit code 4
+    error: VM `web` has no screen
+      hint: add a graphics card with `maqet apply web --set vga=std`, and restart the VM
+      hint: read its serial console with `maqet logs web`
+    ");
     assert!(!home.path("screen.png").exists());
 }

@@ -98,7 +98,7 @@ fn test_shell_replies_completes_and_restores_terminal() {
     shell.ask("qom-list pa\t/machine", "\"type\"");
     shell.ask("{\"execute\": \"query-name\"}", "\"name\": \"web\"");
     let refused = shell.ask("query-nam", "QEMU has no command `query-nam`");
-    let invalid = shell.ask("qom-list path='", "`'` is not closed");
+    let invalid = shell.ask("qom-list path='", "unclosed `'`");
     shell.terminal.type_keys(CTRL_D);
 
     assert!(refused.contains("did you mean") && refused.contains("`query-name`"), "{refused}");
