@@ -79,9 +79,9 @@ fn test_add_without_name_fails_and_stores_nothing() {
     home.write("vm.yaml", "memory: 64M\n");
 
     assert_snapshot!(failure(&home, &["add", "vm.yaml"]), @"
-    vm.name-missing, exit code 2
+    vm.name-required, exit code 2
     error: the VM has no name
-      hint: give it one with `name:` in the file or with `--name`
+      hint: set `name:` in the file, or pass `--name`
     ");
     assert_eq!(names(&home), Vec::<String>::new());
 }
@@ -212,7 +212,7 @@ fn test_status_unknown_vm_suggests_similar_name() {
 
     assert_snapshot!(failures[0], @"
     vm.not-found, exit code 3
-    error: there is no VM `wbe`
+    error: VM `wbe` not found
       hint: did you mean `web`?
     ");
     assert!(failures.iter().all(|failure| *failure == failures[0]), "{failures:#?}");
@@ -367,9 +367,9 @@ fn test_start_option_refused_by_qemu_shows_its_message() {
 
     assert_snapshot!(failure(&home, &["start", "web"]), @"
     vm.start-refused, exit code 1
-    error: the VM `web` did not start
-      caused by: QEMU ended with exit code 1: -device no-such-device: 'no-such-device' is not a valid device model name
-      hint: look at the whole line with `maqet info web --command-line`
+    error: VM `web` failed to start
+      because: QEMU ended with exit code 1: -device no-such-device: 'no-such-device' is not a valid device model name
+      hint: check the command line with `maqet info web --command-line`
     ");
     assert_eq!(home.qemu_pids(), Vec::<i32>::new());
     assert_eq!(home.json(&["status", "web"])["status"], "defined");
@@ -406,8 +406,8 @@ fn test_qmp_stopped_vm_fails_with_hint() {
     add(&home, "name: web\n").run().ok();
 
     assert_snapshot!(failure(&home, &["qmp", "web", "query-status"]), @"
-    vm.wrong-state, exit code 4
-    error: the VM `web` is defined, so it has no monitor and no console to talk to
+    vm.state-conflict, exit code 4
+    error: cannot connect: VM `web` is defined
       hint: start it with `maqet start web`
     ");
 }

@@ -172,7 +172,7 @@ fn test_size_increase_is_reported_as_kept_by_apply_and_start() {
 
     let kept = json!([{ "drive": "hdd", "size": 1 << 20, "configured": 2 << 20 }]);
     assert_eq!((&applied["size_mismatches"], &started["size_mismatches"]), (&kept, &kept));
-    let reported = "note: the image of the drive `hdd` keeps its size of 1M: `size: 3M` is for an image that is made\n";
+    let reported = "note: drive `hdd` keeps its size of 1M; `size: 3M` applies only when an image is created\n";
     assert_eq!(again.stderr, reported);
     assert_eq!(size_in_the_guest(&home), json!(1 << 20));
     home.json(&["stop", "web", "--force"]);

@@ -251,7 +251,7 @@ fn test_keys_errors_are_reported_before_sending() {
     error: invalid key hold time 120s: expected 1ms to 60s
 
     vm.state-conflict, exit code 4
-    error: the VM `web` is defined, so it has no monitor and no console to talk to
+    error: cannot connect: VM `web` is defined
       hint: start it with `maqet start web`
     ");
 }

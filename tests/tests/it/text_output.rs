@@ -178,7 +178,7 @@ fn test_text_events_are_one_line_each() {
     assert_snapshot!(text(&home, &["events", "web", "--type", "vm.*"]), @"
     [time]  web  vm.defined
     [time]  web  vm.started  boot=1
-    [time]  web  vm.stopped  reason=host-signal  how=kill
+    [time]  web  vm.stopped  reason=host-signal  method=sigkill
     ");
 }
 
