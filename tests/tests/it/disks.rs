@@ -4,9 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use insta::assert_snapshot;
 use maqet_testkit::{TestHome, guest, wait};
 use rusqlite::Connection;
 use serde_json::{Value, json};
+
+use crate::output::failure;
 
 /// Returns the existing images of VMs.
 fn images(home: &TestHome) -> Vec<PathBuf> {
@@ -129,13 +132,20 @@ fn test_backing_file_missing_is_reported_with_location() {
     let home = TestHome::new();
     home.write("vm.yaml", "name: web\nstorage:\n  - {name: hdd, backing_file: no.qcow2}\n");
 
-    for command in [&["config", "check", "vm.yaml"][..], &["add", "vm.yaml"]] {
-        let error = home.json_error(command, 2);
+    let checked = failure(&home, &["config", "check", "vm.yaml"]);
+    let added = failure(&home, &["add", "vm.yaml"]);
 
-        let problem = &error["problems"][0];
-        assert_eq!((&problem["path"], &problem["line"]), (&json!("storage[0].backing_file"), &json!(3)), "{error}");
-        assert!(problem["message"].as_str().unwrap().starts_with("there is no backing file `"), "{error}");
-    }
+    assert_snapshot!(checked, @"
+    config.invalid, exit code 2
+    error: `storage[0].backing_file`: backing file `[home]/no.qcow2` does not exist
+     --> vm.yaml:3:31
+      |
+    3 |   - {name: hdd, backing_file: no.qcow2}
+      |                               ^^^^^^^^ here
+      |
+      = help: correct the path, or create the image first
+    ");
+    assert_eq!(added, checked);
     assert_eq!(home.json(&["ls"]), json!([]));
 }
 

@@ -292,7 +292,7 @@ fn test_orphan_killed_on_request_leaves_nothing() {
     fs::remove_file(&copy).unwrap();
 
     let refused = items(&home, &["--adopt-orphans"], 1);
-    assert!(refused[0]["why"].as_str().unwrap().contains("no copy"), "{refused:?}");
+    assert!(refused[0]["why"].as_str().unwrap().contains("no saved definition"), "{refused:?}");
     let ended = outcomes(&items(&home, &["--end-orphans"], 0));
 
     assert_eq!(ended[0], ("orphan".to_owned(), "ended".to_owned()));

@@ -1,7 +1,10 @@
 //! The settings file: its `defaults` are checked like any configuration, with their source locations.
 
+use insta::assert_snapshot;
 use maqet_testkit::TestHome;
 use serde_json::{Value, json};
+
+use crate::output::failure;
 
 const CONF: &str = "config/maqet/maqet.conf";
 
@@ -22,18 +25,37 @@ fn test_defaults_invalid_fail_every_command_with_lines() {
     let home = TestHome::new();
     home.write(CONF, "defaults:\n  memry: 1G\n  cpu: 0\n  network:\n    - bridge: br0\n");
 
-    for command in [&["config", "show"][..], &["config", "defaults"], &["ls"]] {
-        let error = home.json_error(command, 2);
+    let listed = failure(&home, &["ls"]);
 
-        let expected = [
-            problem("defaults.memry", "maqet.conf", 2),
-            problem("defaults.cpu", "maqet.conf", 3),
-            problem("defaults.network[0].bridge", "maqet.conf", 5),
-        ];
-        assert_eq!(problems(&error), expected, "{command:?}");
+    assert_snapshot!(listed, @"
+    config.invalid, exit code 2
+    error: `defaults.memry`: unknown key `memry`
+     --> [home]/config/maqet/maqet.conf:2:3
+      |
+    2 |   memry: 1G
+      |   ^^^^^ here
+      |
+      = help: did you mean `memory`?
+
+    error: `defaults.cpu`: expected a whole number from 1 to 1024, found the number `0`
+     --> [home]/config/maqet/maqet.conf:3:8
+      |
+    3 |   cpu: 0
+      |        ^ here
+
+    error: `defaults.network[0].bridge`: `bridge` goes with `mode: bridge` only, and without a mode it is `user`
+     --> [home]/config/maqet/maqet.conf:5:15
+      |
+    5 |     - bridge: br0
+      |               ^^^ here
+      |
+      = help: set `mode: bridge`, or leave `bridge` out
+
+    3 problems, nothing was changed
+    ");
+    for command in [["config", "show"], ["config", "defaults"]] {
+        assert_eq!(failure(&home, &command), listed);
     }
-    let reported = home.maqet(["ls"]).run().code(2).stderr;
-    assert!(reported.contains("did you mean `memory`?") && reported.contains("2 |   memry: 1G"), "{reported}");
 }
 
 #[test]
@@ -57,10 +79,16 @@ fn test_defaults_with_name_are_refused() {
     let home = TestHome::new();
     home.write(CONF, "defaults: {name: web}\n");
 
-    let error = home.json_error(&["config", "defaults"], 2);
-
-    assert_eq!(problems(&error), [problem("defaults.name", "maqet.conf", 1)]);
-    assert_eq!(error["problems"][0]["message"], "a name is of one VM and no default");
+    assert_snapshot!(failure(&home, &["config", "defaults"]), @"
+    config.invalid, exit code 2
+    error: `defaults.name`: a name is of one VM and no default
+     --> [home]/config/maqet/maqet.conf:1:18
+      |
+    1 | defaults: {name: web}
+      |                  ^^^ here
+      |
+      = help: give it as `name` in the VM's own file, or as `--name`
+    ");
 }
 
 #[test]
@@ -70,12 +98,23 @@ fn test_default_repeated_by_vm_is_reported_with_both_locations() {
     home.write("web.yaml", "name: web\narguments:\n  - append: debug\n");
 
     let error = home.json_error(&["config", "check", "web.yaml"], 2);
-    let reported = home.maqet(["add", "web.yaml"]).run().code(2).stderr;
 
     assert_eq!(problems(&error), [problem("arguments[1]", "web.yaml", 3)]);
     let other = error["problems"][0]["other"].as_str().unwrap();
     assert!(other.ends_with("maqet.conf:3:7"), "{other}");
-    assert!(reported.contains("3 |   - append: debug") && reported.contains("3 |     - append: quiet"), "{reported}");
+    assert_snapshot!(failure(&home, &["add", "web.yaml"]), @"
+    config.invalid, exit code 2
+    error: `arguments[1]`: the argument `append` may stand once only
+     --> web.yaml:3:5
+      |
+    3 |   - append: debug
+      |     ^^^^^^^^^^^^^ here
+      |
+     ::: [home]/config/maqet/maqet.conf:3:7
+      |
+    3 |     - append: quiet
+      |       ------------- the other one
+    ");
 }
 
 /// The default was added after the VM was stored, so only `start` and the like can report it.
@@ -86,15 +125,20 @@ fn test_default_conflicting_with_stored_vm_shows_both_locations() {
     home.maqet(["add"]).arg(file).run().ok();
     home.write(CONF, "defaults:\n  arguments:\n    - append: quiet\n");
 
-    for command in [&["start", "web"][..], &["info", "web"]] {
-        let error = home.json_error(command, 2);
-        let reported = home.maqet(command).run().code(2).stderr;
+    let started = failure(&home, &["start", "web"]);
+    let error = home.json_error(&["info", "web"], 2);
 
-        assert_eq!(problems(&error), [problem("arguments[1]", "web.yaml", 4)], "{command:?}");
-        assert!(error["problems"][0]["other"].as_str().unwrap().ends_with("maqet.conf:3:7"), "{error}");
-        assert!(reported.contains("web.yaml:4:13: `arguments[1]`"), "{reported}");
-        assert!(reported.contains("3 |     - append: quiet"), "{reported}");
-    }
+    assert_snapshot!(started, @"
+    config.invalid, exit code 2
+    error: [home]/web.yaml:4:13: `arguments[1]`: the argument `append` may stand once only
+     --> [home]/config/maqet/maqet.conf:3:7
+      |
+    3 |     - append: quiet
+      |       ------------- the other one
+    ");
+    assert_eq!(failure(&home, &["info", "web"]), started);
+    assert_eq!(problems(&error), [problem("arguments[1]", "web.yaml", 4)]);
+    assert!(error["problems"][0]["other"].as_str().unwrap().ends_with("maqet.conf:3:7"), "{error}");
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! `timeouts` of the settings file.
 
+use insta::assert_snapshot;
 use maqet_testkit::{TestHome, guest};
-use serde_json::{Value, json};
+use serde_json::json;
+
+use crate::output::failure;
 
 fn with(timeouts: &str) -> TestHome {
     let home = TestHome::new();
@@ -37,34 +40,55 @@ fn test_timeouts_start_applies_unless_flag_given() {
 }
 
 #[track_caller]
-fn refused(timeouts: &str) -> Value {
-    let error = with(timeouts).json_error(&["ls"], 2);
-
-    assert_eq!(error["code"], "config.invalid", "{error}");
-    error["problems"][0].clone()
+fn refused(timeouts: &str) -> String {
+    failure(&with(timeouts), &["ls"])
 }
 
 #[test]
 fn test_timeouts_unknown_name_suggests_similar_one() {
-    let problem = refused("{strat: 1s}");
-
-    assert_eq!(
-        (&problem["path"], &problem["help"]),
-        (&json!("timeouts.strat"), &json!("did you mean `start`?")),
-        "{problem}"
-    );
+    assert_snapshot!(refused("{strat: 1s}"), @"
+    config.invalid, exit code 2
+    error: `timeouts.strat`: unknown key `strat`
+     --> [home]/config/maqet/maqet.conf:1:12
+      |
+    1 | timeouts: {strat: 1s}
+      |            ^^^^^ here
+      |
+      = help: did you mean `start`?
+    ");
 }
 
 #[test]
 fn test_timeouts_invalid_duration_fails_with_location() {
-    for (timeouts, reported) in [
-        ("{start: soon}", "`soon` is not a duration such as `30s` or `1m30s`"),
-        ("{start: -1s}", "`-1s` is not a duration such as `30s` or `1m30s`"),
-        ("{start: [1s]}", "expected a duration such as `30s` or `1m30s`, found a list"),
-        ("30s", "expected a map of keys and values, found the text `30s`"),
-    ] {
-        let problem = refused(timeouts);
+    let failures = ["{start: soon}", "{start: -1s}", "{start: [1s]}", "30s"].map(refused);
 
-        assert_eq!((&problem["message"], &problem["line"]), (&json!(reported), &json!(1)), "{problem}");
-    }
+    assert_snapshot!(failures.join("\n"), @"
+    config.invalid, exit code 2
+    error: `timeouts.start`: invalid duration `soon`: expected a form such as `30s` or `1m30s`
+     --> [home]/config/maqet/maqet.conf:1:19
+      |
+    1 | timeouts: {start: soon}
+      |                   ^^^^ here
+
+    config.invalid, exit code 2
+    error: `timeouts.start`: invalid duration `-1s`: expected a form such as `30s` or `1m30s`
+     --> [home]/config/maqet/maqet.conf:1:19
+      |
+    1 | timeouts: {start: -1s}
+      |                   ^^^ here
+
+    config.invalid, exit code 2
+    error: `timeouts.start`: expected a duration such as `30s` or `1m30s`, found a list
+     --> [home]/config/maqet/maqet.conf:1:19
+      |
+    1 | timeouts: {start: [1s]}
+      |                   ^^^^ here
+
+    config.invalid, exit code 2
+    error: `timeouts`: expected a map of keys and values, found the text `30s`
+     --> [home]/config/maqet/maqet.conf:1:11
+      |
+    1 | timeouts: 30s
+      |           ^^^ here
+    ");
 }

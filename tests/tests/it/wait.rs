@@ -4,9 +4,12 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
+use insta::assert_snapshot;
 use maqet_testkit::guest::{AfterMarker, BootSector};
 use maqet_testkit::{TestHome, guest, wait};
 use serde_json::{Value, json};
+
+use crate::output::failure;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -39,12 +42,16 @@ fn test_wait_timed_out_shows_console_and_exits_124() {
     let home = home();
     home.json(&["start", "web", "--wait", "serial:ready"]);
 
-    let late = home.maqet(["wait", "web", "--for", "serial:login:", "--for", "qmp", "--timeout", "300ms"]).run();
+    let timed_out = failure(&home, &["wait", "web", "--for", "serial:login:", "--for", "qmp", "--timeout", "300ms"]);
 
-    assert_eq!(late.code, Some(124), "{late}");
-    assert!(late.stderr.contains("`serial:login:` did not come true within 300ms"), "{late}");
-    assert!(late.stderr.contains("ready to work"), "{late}");
-    assert!(!late.stderr.contains("`qmp`"), "{late}");
+    assert_snapshot!(timed_out, @"
+    wait.timed-out, exit code 124
+    error: timed out after 300ms waiting for `serial:login:` on VM `web`
+      because: the last lines of its serial console are:
+               ready to work
+      hint: wait longer with `--timeout`
+      hint: check its console with `maqet logs web --follow`
+    ");
     home.json(&["stop", "web", "--force"]);
 }
 
@@ -118,11 +125,20 @@ fn test_wait_for_file_and_unserved_port_works() {
 fn test_wait_mistyped_condition_suggests_similar_one() {
     let home = TestHome::new();
 
-    let refused = home.maqet(["wait", "web", "--for", "seriel:x"]).run().code(2);
+    let failures = [["wait", "web", "--for", "seriel:x"], ["start", "web", "--wait", "login"]]
+        .map(|arguments| failure(&home, &arguments));
 
-    assert!(refused.stderr.contains("seriel:x") && refused.stderr.contains("did you mean `serial:`?"), "{refused}");
-    let refused = home.maqet(["start", "web", "--wait", "login"]).run().code(2);
-    assert!(refused.stderr.contains("`serial:REGEX`"), "{refused}");
+    assert_snapshot!(failures.join("\n"), @"
+    usage, exit code 2
+    error: invalid value 'seriel:x' for '--for <CONDITION>': `seriel:x` is nothing that can be waited for; did you mean `serial:`?
+
+    For more information, try '--help'.
+
+    usage, exit code 2
+    error: invalid value 'login' for '--wait <CONDITION>': `login` is nothing that can be waited for; use one of `qmp`, `serial:REGEX`, `port:N`, `event:NAME`, `file:PATH`, `status=WORD`, `stopped`, `screen-stable=DURATION`
+
+    For more information, try '--help'.
+    ");
 }
 
 #[test]
