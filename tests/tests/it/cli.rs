@@ -368,7 +368,7 @@ fn test_start_option_refused_by_qemu_shows_its_message() {
     assert_snapshot!(failure(&home, &["start", "web"]), @"
     vm.start-refused, exit code 1
     error: VM `web` failed to start
-      because: QEMU ended with exit code 1: -device no-such-device: 'no-such-device' is not a valid device model name
+      caused by: QEMU ended with exit code 1: -device no-such-device: 'no-such-device' is not a valid device model name
       hint: check the command line with `maqet info web --command-line`
     ");
     assert_eq!(home.qemu_pids(), Vec::<i32>::new());

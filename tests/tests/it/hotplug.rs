@@ -256,7 +256,7 @@ fn test_device_add_errors_suggest_names_and_leave_nothing() {
     device.netdev-invalid, exit code 2
     error: network back end `usr` is not usable: the type is `user`, `tap` or `bridge`, not `usr`
 
-    usage, exit code 2
+    usage.invalid, exit code 2
     error: invalid value '1st' for '--id <ID>': device id `1st` is not usable: it begins with a letter (a to z)
 
     For more information, try '--help'.

@@ -242,7 +242,7 @@ fn test_keys_errors_are_reported_before_sending() {
     error: the layout `us` has no key for `ü` (U+00FC) in line 2, column 2
       hint: pass `--layout de` or `--layout fr`, if that is the keyboard layout of the guest
 
-    usage, exit code 2
+    usage.invalid, exit code 2
     error: invalid value 'dr' for '--layout <LAYOUT>': unknown keyboard layout `dr`; did you mean `de` or `fr`?
 
     For more information, try '--help'.

@@ -62,12 +62,12 @@ fn test_screenshot_replaces_files_but_nothing_else() {
     assert_snapshot!(failures.join("\n"), @"
     screen.write-failed, exit code 69
     error: cannot write `[home]/link.png`
-      because: what is there is not a regular file
+      caused by: not a regular file
       hint: check that the folder exists, is writable and has free space
 
     screen.write-failed, exit code 69
     error: cannot write `[home]/none/screen.png`
-      because: No such file or directory (os error 2)
+      caused by: No such file or directory (os error 2)
       hint: check that the folder exists, is writable and has free space
     ");
     assert_eq!(untouched, "old");

@@ -51,7 +51,7 @@ fn test_defaults_invalid_fail_every_command_with_lines() {
       |
       = help: set `mode: bridge`, or leave `bridge` out
 
-    3 problems, nothing was changed
+    3 problems; nothing was changed
     ");
     for command in [["config", "show"], ["config", "defaults"]] {
         assert_eq!(failure(&home, &command), listed);
@@ -113,7 +113,7 @@ fn test_default_repeated_by_vm_is_reported_with_both_locations() {
      ::: [home]/config/maqet/maqet.conf:3:7
       |
     3 |     - append: quiet
-      |       ------------- the other one
+      |       ------------- see also
     ");
 }
 
@@ -134,7 +134,7 @@ fn test_default_conflicting_with_stored_vm_shows_both_locations() {
      --> [home]/config/maqet/maqet.conf:3:7
       |
     3 |     - append: quiet
-      |       ------------- the other one
+      |       ------------- see also
     ");
     assert_eq!(failure(&home, &["info", "web"]), started);
     assert_eq!(problems(&error), [problem("arguments[1]", "web.yaml", 4)]);

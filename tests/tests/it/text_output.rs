@@ -30,7 +30,7 @@ fn test_text_add_and_rm_names_the_vm_and_its_disk() {
     assert_snapshot!(added, @"defined `web` ([id])");
     assert_snapshot!(removed, @"
     removed `web`
-      its disk stays: [home]/data/maqet/storage/web/hdd.qcow2
+      kept disk: [home]/data/maqet/storage/web/hdd.qcow2
     ");
 }
 
@@ -51,12 +51,12 @@ fn test_text_start_and_stop_report_the_status() {
 
     assert_snapshot!(output.concat(), @"
     `web` is paused (pid [pid])
-    `web` is paused already (pid [pid])
+    `web` is already paused (pid [pid])
     `web` is running
     `web` is paused
-    `web` is paused already
+    `web` is already paused
     `web` is stopped: QEMU was told to quit
-    `web` is stopped already
+    `web` is already stopped
     ");
 }
 
@@ -102,7 +102,7 @@ fn test_text_info_shows_definition_and_disk() {
 
     assert_snapshot!(text(&home, &["info", "web"]), @"
     web ([id]), defined [time]
-      drive hdd: qcow2 [home]/data/maqet/storage/web/hdd.qcow2 (made at the first start)
+      drive hdd: qcow2 [home]/data/maqet/storage/web/hdd.qcow2 (created at the first start)
 
     accel: tcg
     memory: 32M
@@ -125,13 +125,13 @@ fn test_text_apply_shows_the_differences() {
     assert_snapshot!(planned, @r#"
     would change `web`:
       memory: 32M -> 64M
-      labels: (nothing) -> {"tier":"front"}
+      labels: (unset) -> {"tier":"front"}
     "#);
     assert_snapshot!(applied, @"
     changed `web`:
       memory: 32M -> 64M
     ");
-    assert_snapshot!(again, @"`web` is so already");
+    assert_snapshot!(again, @"`web` unchanged");
 }
 
 #[test]
@@ -145,10 +145,10 @@ fn test_text_snapshots_are_a_table() {
     let removed = text(&home, &["snapshot", "rm", "web", "hdd", "clean"]);
 
     assert_snapshot!([none, created, listed, loaded, removed].concat(), @"
-    DRIVE  NAME  CREATED  HOLDS
+    DRIVE  NAME  CREATED  CONTENTS
     created snapshot `clean` of drive `hdd` of `web`
-    DRIVE  NAME   CREATED               HOLDS
-    hdd    clean  [time]  disk only
+    DRIVE  NAME   CREATED               CONTENTS
+    hdd    clean  [time]  disk
     loaded snapshot `clean` of drive `hdd` of `web`
     removed snapshot `clean` of drive `hdd` of `web`
     ");
@@ -164,8 +164,8 @@ fn test_text_cleanup_lists_what_it_does() {
     let done = text(&home, &["cleanup"]);
     let again = text(&home, &["cleanup"]);
 
-    assert_snapshot!(planned, @"would write down web (a run whose process is gone, and whose end was not written down)");
-    assert_snapshot!(done, @"written down web (a run whose process is gone, and whose end was not written down)");
+    assert_snapshot!(planned, @"would reconcile web (a run whose process is gone, and whose end was not written down)");
+    assert_snapshot!(done, @"reconciled web (a run whose process is gone, and whose end was not written down)");
     assert_snapshot!(again, @"nothing to clean up");
 }
 
@@ -187,7 +187,7 @@ fn test_text_config_check_reports_validity() {
     let home = TestHome::new();
     home.write("vm.yaml", "name: web\nmemory: 64M\n");
 
-    assert_snapshot!(text(&home, &["config", "check", "vm.yaml"]), @"the configuration is right");
+    assert_snapshot!(text(&home, &["config", "check", "vm.yaml"]), @"configuration is valid");
 }
 
 #[test]

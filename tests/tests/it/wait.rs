@@ -47,8 +47,8 @@ fn test_wait_timed_out_shows_console_and_exits_124() {
     assert_snapshot!(timed_out, @"
     wait.timed-out, exit code 124
     error: timed out after 300ms waiting for `serial:login:` on VM `web`
-      because: the last lines of its serial console are:
-               ready to work
+      caused by: the last lines of its serial console are:
+                 ready to work
       hint: wait longer with `--timeout`
       hint: check its console with `maqet logs web --follow`
     ");
@@ -129,12 +129,12 @@ fn test_wait_mistyped_condition_suggests_similar_one() {
         .map(|arguments| failure(&home, &arguments));
 
     assert_snapshot!(failures.join("\n"), @"
-    usage, exit code 2
+    usage.invalid, exit code 2
     error: invalid value 'seriel:x' for '--for <CONDITION>': `seriel:x` is nothing that can be waited for; did you mean `serial:`?
 
     For more information, try '--help'.
 
-    usage, exit code 2
+    usage.invalid, exit code 2
     error: invalid value 'login' for '--wait <CONDITION>': `login` is nothing that can be waited for; use one of `qmp`, `serial:REGEX`, `port:N`, `event:NAME`, `file:PATH`, `status=WORD`, `stopped`, `screen-stable=DURATION`
 
     For more information, try '--help'.
