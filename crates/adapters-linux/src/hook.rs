@@ -27,7 +27,7 @@ pub struct LocalHooks {
 const EVENT_VARIABLE: &str = "MAQET_EVENT";
 
 /// The file beside a QMP log with the offset up to which hooks were run.
-const OFFSET_FILE: &str = "hooks.told";
+const OFFSET_FILE: &str = "hooks.offset";
 
 impl LocalHooks {
     /// Runs programs in `environment`.

@@ -60,3 +60,38 @@ pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     let key = |found: std::fs::Metadata| (found.dev(), found.ino());
     file.metadata().is_ok_and(|open| path.symlink_metadata().is_ok_and(|there| key(open) == key(there)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn test_lock_in_use_is_returned_and_free_after_drop() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("lock");
+        let open = || File::options().create(true).append(true).open(&path).unwrap();
+        let held = LockedFile::try_lock(open()).unwrap().unwrap();
+
+        let in_use = LockedFile::lock(open(), Instant::now()).await.unwrap();
+        drop(held);
+        let free = LockedFile::try_lock(open()).unwrap();
+
+        assert!(in_use.is_err() && free.is_ok());
+    }
+
+    #[test]
+    fn test_is_at_replaced_file_is_false() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("lock");
+        let file = File::create(&path).unwrap();
+        assert!(is_at(&file, &path));
+
+        fs::rename(&path, root.path().join("moved")).unwrap();
+        assert!(!is_at(&file, &path));
+
+        File::create(&path).unwrap();
+        assert!(!is_at(&file, &path));
+    }
+}

@@ -202,3 +202,70 @@ fn modified(path: &Path) -> Option<SystemTime> {
 fn is_older(path: &Path, age: Duration) -> bool {
     modified(path).is_some_and(|modified| modified.elapsed().is_ok_and(|elapsed| elapsed > age))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11";
+
+    /// Returns the stale files of a user whose folders are below `root`.
+    fn stale_files_below(root: &Path) -> LocalStaleFiles {
+        let folder = |name: &str| root.join(name);
+        let folders = MaqetFolders {
+            data: folder("data"),
+            storage: folder("storage"),
+            locks: folder("locks"),
+            runtime: folder("runtime"),
+            state: folder("state"),
+            cache: folder("cache"),
+        };
+        LocalStaleFiles::new(folders, "sqlite:/d/a.db".to_owned())
+    }
+
+    fn write(path: &Path) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "").unwrap();
+    }
+
+    #[test]
+    fn test_all_finds_each_kind_and_remove_removes_it() {
+        let root = tempfile::tempdir().unwrap();
+        let files = stale_files_below(root.path());
+        let dead_writer = format!(".a.partial-{}-1-1-0badcafe", &crate::process::boot_id().0[..8]);
+        let lock = root.path().join(format!("locks/vm-{ID}.lock"));
+        write(&lock);
+        write(&root.path().join("state").join(ID).join("boot-3/qemu.log"));
+        write(&root.path().join("cache").join(&dead_writer));
+        write(&root.path().join("beside").join(&dead_writer));
+        fs::create_dir_all(root.path().join("runtime/0d9f2ac358b1/b3")).unwrap();
+        fs::create_dir_all(root.path().join("runtime/other")).unwrap();
+
+        let found = files.all(&[root.path().join("beside")]);
+        found.iter().for_each(|file| files.remove(file).unwrap());
+
+        let id: VmId = ID.parse().unwrap();
+        let kinds: Vec<StaleFileKind> = found.into_iter().map(|file| file.kind).collect();
+        assert!(matches!(&kinds[0], StaleFileKind::Records { boots, .. } if boots[0].0 == BootNumber(3)), "{kinds:?}");
+        let sockets = StaleFileKind::Sockets { short: id.short(), boot: BootNumber(3) };
+        let (temporary, lock) = (StaleFileKind::Temporary, StaleFileKind::Lock { id });
+        assert_eq!(kinds[1..], [sockets, lock, temporary.clone(), temporary]);
+        assert!(files.all(&[root.path().join("beside")]).is_empty());
+    }
+
+    #[test]
+    fn test_remove_lock_in_use_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("locks").join(format!("vm-{ID}.lock"));
+        write(&path);
+        let held = File::open(&path).unwrap();
+        held.lock().unwrap();
+        let files = stale_files_below(root.path());
+        let found = files.all(&[]);
+
+        let error = files.remove(&found[0]).unwrap_err();
+
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert!(path.exists());
+    }
+}

@@ -10,6 +10,7 @@ mod image;
 pub mod limits;
 mod picture;
 mod qmp;
+mod quote;
 mod schema_cache;
 mod stale_files;
 mod stderr_tail;

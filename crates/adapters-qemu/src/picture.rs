@@ -129,22 +129,22 @@ mod tests {
     }
 
     #[test]
-    fn test_place_dropped_takes_the_picture_with_it() {
+    fn test_file_dropped_removes_picture() {
         let folder = tempfile::tempdir().unwrap();
         let paths = RunPaths::new(folder.path(), folder.path(), BootNumber(1));
         fs::create_dir(&paths.sockets).unwrap();
 
-        let place = FilePictures.new_file(&paths, PictureFormat::Ppm);
-        fs::write(place.path(), "P6").unwrap();
-        let while_there = stale_files(&paths.sockets);
-        assert_eq!((place.read().unwrap(), while_there), (b"P6".to_vec(), vec![place.path().to_owned()]));
-        drop(place);
+        let file = FilePictures.new_file(&paths, PictureFormat::Ppm);
+        fs::write(file.path(), "P6").unwrap();
+        let before = stale_files(&paths.sockets);
+        assert_eq!((file.read().unwrap(), before), (b"P6".to_vec(), vec![file.path().to_owned()]));
+        drop(file);
 
         assert!(stale_files(&paths.sockets).is_empty());
     }
 
     #[tokio::test]
-    async fn test_save_replaces_a_file_and_nothing_else() {
+    async fn test_save_replaces_only_regular_file() {
         let folder = tempfile::tempdir().unwrap();
         let [file, link, inner] = ["screen.png", "link.png", "folder.png"].map(|name| folder.path().join(name));
         fs::write(&file, "an older picture, which is longer").unwrap();

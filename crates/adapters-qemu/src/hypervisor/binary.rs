@@ -11,7 +11,8 @@ use maqet_domain::qemu::QemuVersion;
 use maqet_domain::qmp::wording::is_qemu_img_version;
 
 use super::version_cache::VersionCache;
-use crate::limits::{MAX_QUOTED_CHARS, MAX_VERSION_OUTPUT_BYTES, VERSION_TIMEOUT};
+use crate::limits::{MAX_VERSION_OUTPUT_BYTES, VERSION_TIMEOUT};
+use crate::quote::quoted;
 
 /// Finds the binary `wanted` and runs its `--version`, unless the version of exactly this file is cached.
 pub(super) async fn find(
@@ -65,7 +66,7 @@ fn describe(captured: &Captured) -> String {
     let printed = if captured.stdout.trim_ascii().is_empty() { &captured.stderr } else { &captured.stdout };
     let printed = String::from_utf8_lossy(printed);
     let first = printed.trim().lines().next().unwrap_or_default();
-    let first: String = first.chars().take(MAX_QUOTED_CHARS).flat_map(char::escape_debug).collect();
+    let first = quoted(first);
     let exit = display_status(captured.status);
     if first.is_empty() {
         format!("`--version` printed nothing and ended with {exit}")

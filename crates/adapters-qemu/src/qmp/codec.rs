@@ -3,7 +3,8 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use crate::limits::{MAX_QMP_DEPTH, MAX_QMP_REASON_BYTES, MAX_QMP_TEXT_BYTES, MAX_QMP_TOKENS, MAX_QUOTED_CHARS};
+use crate::limits::{MAX_QMP_DEPTH, MAX_QMP_REASON_BYTES, MAX_QMP_TEXT_BYTES, MAX_QMP_TOKENS};
+use crate::quote::quoted;
 
 /// The capability to execute commands out of band (`docs/interop/qmp-spec.txt`, QEMU 7.2).
 pub(super) const OOB: &str = "oob";
@@ -160,16 +161,6 @@ fn short(mut text: String) -> String {
         text.push('…');
     }
     text
-}
-
-/// Returns the beginning of a line, escaped.
-pub(super) fn quoted(line: &str) -> String {
-    let line = line.trim();
-    let mut short: String = line.chars().take(MAX_QUOTED_CHARS).flat_map(char::escape_debug).collect();
-    if short.len() < line.len() {
-        short.push('…');
-    }
-    short
 }
 
 /// How a command is executed.

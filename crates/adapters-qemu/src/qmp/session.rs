@@ -9,10 +9,11 @@ use maqet_domain::qmp::{QmpCommand, QmpError};
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use super::codec::{Band, Decoder, Message, OOB, encode, quoted, too_large};
+use super::codec::{Band, Decoder, Message, OOB, encode, too_large};
 use super::events::EventQueue;
 use super::wire::Wire;
 use crate::limits::{GREETING_TIMEOUT, MAX_QMP_LINE_BYTES, MAX_QMP_POLLS_IN_A_ROW, MAX_QMP_UNANSWERED, QMP_READ_BYTES};
+use crate::quote::quoted;
 
 const NEGOTIATION: &str = "qmp_capabilities";
 
