@@ -1,5 +1,6 @@
-//! Devices of running machines: the hot-plug session, removal, errors.
+//! Devices of running VMs: the hot-plug session, removal of backends, errors.
 
-pub(crate) mod error;
+pub(crate) mod balloon_error;
+pub(crate) mod medium_error;
 pub(crate) mod removal;
 pub(crate) mod session;

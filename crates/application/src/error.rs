@@ -7,6 +7,7 @@ use maqet_domain::error::{Cause, Explain, Explanation, Fault};
 use maqet_domain::port::{
     BinaryError, ConsoleError, FirmwareError, ImageError, LaunchError, LockError, ProcessError, RecordError, StoreError,
 };
+use maqet_domain::hotplug::DeviceError;
 use maqet_domain::qemu::InvalidNodeName;
 use maqet_domain::qmp::QmpError;
 use maqet_domain::registry::DuplicateName;
@@ -15,7 +16,8 @@ use maqet_domain::text::quote;
 use maqet_domain::vm::{Action, InvalidTransition, InvalidVmName, Status, VmEntry, VmName};
 
 use crate::config::ConfigError;
-use crate::device::error::DeviceError;
+use crate::device::balloon_error::BalloonError;
+use crate::device::medium_error::MediumError;
 use crate::event::filter::UnknownEventType;
 use crate::input::keyboard_error::KeyboardError;
 use crate::input::screen::ScreenError;
@@ -117,6 +119,10 @@ pub enum Error {
     #[error(transparent)]
     Device(#[from] DeviceError),
     #[error(transparent)]
+    Balloon(#[from] BalloonError),
+    #[error(transparent)]
+    Medium(#[from] MediumError),
+    #[error(transparent)]
     Keyboard(#[from] KeyboardError),
     #[error(transparent)]
     Screen(#[from] ScreenError),
@@ -215,6 +221,8 @@ impl Explain for Error {
             Self::Firmware(inner) => inner.explain(),
             Self::Record(inner) => inner.explain(),
             Self::Device(inner) => inner.explain(),
+            Self::Balloon(inner) => inner.explain(),
+            Self::Medium(inner) => inner.explain(),
             Self::Keyboard(inner) => inner.explain(),
             Self::Screen(inner) => inner.explain(),
             Self::Log(inner) => inner.explain(),

@@ -66,9 +66,9 @@ fn media_are_exchanged(home: &TestHome, shell: &mut guest::Shell, [first, second
 
     // QEMU locks an image that it has open.
     shell.run(&["exec 3</dev/sr0"]);
-    let locked = refused(home, &["eject", "web", "cd", "--timeout", "1s"], 124, "medium.locked");
+    let locked = refused(home, &["eject", "web", "cd", "--timeout", "1s"], 124, "medium.eject-timed-out");
     assert!(locked["hints"][1].as_str().unwrap().contains("--force"), "{locked}");
-    refused(home, &["insert", "web", "cd", second, "--timeout", "1s"], 124, "medium.locked");
+    refused(home, &["insert", "web", "cd", second, "--timeout", "1s"], 124, "medium.eject-timed-out");
     assert_eq!(media(home), [first], "it stays, and the other one is not open");
     shell.run(&["exec 3<&-"]);
 
@@ -97,7 +97,7 @@ fn cables_are_pulled(home: &TestHome, shell: &mut guest::Shell) {
 
 fn memory_is_taken_and_given_back(home: &TestHome, shell: &mut guest::Shell) {
     let whole = json!(256 << 20);
-    let unreached = refused(home, &["balloon", "web", "128M", "--timeout", "1s"], 124, "balloon.not-reached");
+    let unreached = refused(home, &["balloon", "web", "128M", "--timeout", "1s"], 124, "balloon.timed-out");
     assert!(unreached["message"].as_str().unwrap().contains("has 256M"), "{unreached}");
     let total = "read -r _ total _ </proc/meminfo; echo total=$((total / 1024))M";
     shell.run(&["load virtio_balloon"]);
@@ -119,9 +119,9 @@ fn test_hardware_errors_list_valid_choices() {
     home.json(&["start", "web"]);
     let disc = cd(&home, "disc.iso", "disc");
 
-    let none = refused(&home, &["balloon", "web"], 4, "balloon.none");
+    let none = refused(&home, &["balloon", "web"], 4, "balloon.unavailable");
     assert!(none["hints"][0].as_str().unwrap().contains("device-add web virtio-balloon-pci"), "{none}");
-    refused(&home, &["balloon", "web", "1G"], 2, "balloon.too-large");
+    refused(&home, &["balloon", "web", "1G"], 2, "balloon.size-too-large");
     refused(&home, &["balloon", "web", "nonsense"], 2, "balloon.size-invalid");
     refused(&home, &["balloon", "web", "1K"], 2, "balloon.size-invalid");
     let card = refused(&home, &["set-link", "web", "lam", "down"], 3, "device.not-found");
@@ -133,8 +133,8 @@ fn test_hardware_errors_list_valid_choices() {
     assert_eq!(drive["hints"], json!(["did you mean `ide1-cd0`?"]));
     let drive = refused(&home, &["eject", "web", "nonsense"], 3, "device.not-found");
     assert!(drive["hints"][0].as_str().unwrap().starts_with("the CD drives are: `"), "{drive}");
-    refused(&home, &["eject", "web", "hdd"], 2, "medium.no-tray");
-    refused(&home, &["insert", "web", "ide1-cd0", "/no/such.iso"], 3, "device.file-missing");
+    refused(&home, &["eject", "web", "hdd"], 2, "medium.eject-unsupported");
+    refused(&home, &["insert", "web", "ide1-cd0", "/no/such.iso"], 3, "device.file-not-found");
     home.write("broken.qcow2", "no image at all");
     let broken = home.path("broken.qcow2");
     qmp(&home, &["insert", "web", "ide1-cd0", &disc]);

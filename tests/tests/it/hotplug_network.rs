@@ -32,7 +32,7 @@ fn test_device_add_tap_and_bridge_carry_guest_traffic() {
 
         for (number, netdev) in ["tap,ifname=tap0", "bridge,br=br0"].into_iter().enumerate() {
             let added = device_add(&home, netdev, "card");
-            assert_eq!(added["back_end"], "hotplug-card");
+            assert_eq!(added["backend"], "hotplug-card");
             let said = shell.run(&[
                 "load virtio_net; until [ -e /sys/class/net/eth0 ]; do sleep 0.1; done",
                 &format!("ip addr add 10.77.{number}.2/24 dev eth0; ip link set eth0 up"),
@@ -42,7 +42,7 @@ fn test_device_add_tap_and_bridge_carry_guest_traffic() {
 
             let out = home.json(&["qmp", "device-del", "web", "card", "--timeout", "60s"]);
 
-            assert_eq!((&out["changed"], &out["back_end"]), (&json!(true), &json!("hotplug-card")), "{netdev}");
+            assert_eq!((&out["changed"], &out["backend"]), (&json!(true), &json!("hotplug-card")), "{netdev}");
             shell.run(&["while [ -e /sys/class/net/eth0 ]; do sleep 0.1; done"]);
         }
         // The tap stays; that of the bridge was created by QEMU.
@@ -86,7 +86,7 @@ fn test_device_add_spawning_process_in_sandbox_is_refused() {
         &["qmp", "web", "migrate", "uri=exec:cat", "--allow-dangerous"],
     ] {
         let error = home.json_error(arguments, 4);
-        assert_eq!(error["code"], "device.sandboxed", "{error}");
+        assert_eq!(error["code"], "device.sandbox-refused", "{error}");
         assert!(error["hints"][1].as_str().unwrap().contains("--set sandbox=false"), "{error}");
     }
 
@@ -107,7 +107,7 @@ fn test_device_add_spawning_process_is_refused_only_if_fatal() {
         let by_hand = "command-line=migrate -d \"exec:cat >/dev/null\"";
 
         if is_ended {
-            assert_eq!(home.json_error(&migrate, 4)["code"], "device.sandboxed");
+            assert_eq!(home.json_error(&migrate, 4)["code"], "device.sandbox-refused");
             let arguments = ["qmp", "web", "human-monitor-command", by_hand, "--allow-dangerous"];
             assert_ne!(home.maqet(arguments).run().code, Some(0));
         } else {

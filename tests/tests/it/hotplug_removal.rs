@@ -48,7 +48,7 @@ fn test_device_add_id_of_definition_is_refused() {
 
     for id in ["lan", "spare", "spare-file"] {
         let error = home.json_error(&["qmp", "device-add", "web", "usb-tablet", "--id", id], 4);
-        assert_eq!((&error["code"], &error["hints"]), (&json!("device.id-taken"), &json!(["choose another id"])));
+        assert_eq!((&error["code"], &error["hints"]), (&json!("device.id-exists"), &json!(["choose another id"])));
     }
     del(&home, "lan");
     home.json_error(&["qmp", "device-add", "web", "usb-tablet", "--id", "lan-card"], 4);
@@ -63,7 +63,7 @@ fn test_device_del_prefers_stale_backend_over_card_name() {
 
     let out = del(&home, "lan");
 
-    assert_eq!((&out["changed"], &out["back_end"]), (&json!(false), &json!("hotplug-lan")));
+    assert_eq!((&out["changed"], &out["backend"]), (&json!(false), &json!("hotplug-lan")));
     assert!(has(&home, "lan-card"));
 }
 
@@ -77,7 +77,7 @@ fn test_device_del_defined_card_frees_its_ports() {
 
     let out = del(&home, "lan");
 
-    assert_eq!((&out["device"], &out["back_end"]), (&json!("lan-card"), &json!("lan")));
+    assert_eq!((&out["device"], &out["backend"]), (&json!("lan-card"), &json!("lan")));
     assert!(!connects());
     assert!(home.json(&["status", "web"])["forwards"].as_array().is_none_or(Vec::is_empty));
     refused(&home, "lan", 3, "device.not-found");
@@ -92,18 +92,18 @@ fn test_device_del_drive_without_device_reports_its_user() {
     qmp(&home, &["blockdev-add", "driver=raw", "node-name=foo", "file=foo-file", "--allow-dangerous"]);
     let all = nodes(&home);
 
-    let idle = refused(&home, "spare", 3, "device.back-end");
-    refused(&home, "foo", 3, "device.back-end");
+    let idle = refused(&home, "spare", 3, "device.backend-unsupported");
+    refused(&home, "foo", 3, "device.backend-unsupported");
     qmp(&home, &["device_add", "driver=scsi-hd", "id=d1", "drive=spare", "bus=scsi.0"]);
-    let used = refused(&home, "spare", 3, "device.back-end");
+    let used = refused(&home, "spare", 3, "device.backend-unsupported");
 
     assert_eq!(nodes(&home), all);
     assert!(idle["hints"][0].as_str().unwrap().starts_with("no device has it"), "{idle}");
     assert!(used["message"].as_str().unwrap().ends_with("`d1` has it"), "{used}");
-    let file = refused(&home, "spare-file", 3, "device.back-end");
+    let file = refused(&home, "spare-file", 3, "device.backend-unsupported");
     assert!(file["message"].as_str().unwrap().ends_with("`d1` has it"), "{file}");
     assert_eq!(used["hints"][0], "take that out with `maqet qmp device-del web d1`");
-    assert_eq!(del(&home, "d1")["back_end"], Value::Null, "it was not `device-add` that opened its file");
+    assert_eq!(del(&home, "d1")["backend"], Value::Null, "it was not `device-add` that opened its file");
     assert_eq!(nodes(&home), all);
 }
 
@@ -117,7 +117,7 @@ fn test_device_del_killed_between_nodes_is_finished_later() {
 
     let out = del(&home, "hdd");
 
-    assert_eq!((&out["changed"], &out["back_end"]), (&json!(false), &json!("hdd")));
+    assert_eq!((&out["changed"], &out["backend"]), (&json!(false), &json!("hdd")));
     assert!(nodes(&home).iter().all(|node| !node.starts_with("hdd")));
     refused(&home, "hdd", 3, "device.not-found");
 }
@@ -132,14 +132,14 @@ fn test_device_del_drive_used_by_job_is_closed_on_retry() {
     let out = home.maqet(["qmp", "device-del", "web", "hdd"]).run().ok();
 
     assert!(out.stdout.contains("`hdd`, which was behind it, is open still"), "{out}");
-    let again = refused(&home, "hdd", 4, "device.back-end-in-use");
+    let again = refused(&home, "hdd", 4, "device.backend-in-use");
     assert!(again["hints"][0].as_str().unwrap().contains("query-block-jobs"), "{again}");
     qmp(&home, &["block-job-cancel", "device=copy", "force=on"]);
     let closed = wait::until(Duration::from_mins(1), "the end of the job", || {
         let out = home.maqet(["--format", "json", "qmp", "device-del", "web", "hdd"]).run();
         (out.code == Some(0)).then(|| out.json_value())
     });
-    assert_eq!((&closed["back_end"], &closed["in_use"]), (&json!("hdd"), &Value::Null));
+    assert_eq!((&closed["backend"], &closed["in_use"]), (&json!("hdd"), &Value::Null));
 }
 
 #[test]
@@ -151,9 +151,9 @@ fn test_device_del_drive_controller_is_refused_and_unlisted() {
         "network: none\nstorage: [{name: hdd, interface: scsi, size: 4M}, {name: cd, interface: sata, type: raw, size: 4M}]\n",
     );
 
-    let error = refused(&home, "scsi", 4, "device.fixed");
+    let error = refused(&home, "scsi", 4, "device.unplug-unsupported");
     assert_eq!(error["hints"], json!(["take out what sits on it instead, with `maqet qmp device-del web ID`"]));
-    refused(&home, "sata", 4, "device.fixed");
+    refused(&home, "sata", 4, "device.unplug-unsupported");
     let unknown = refused(&home, "nonsense", 3, "device.not-found");
 
     assert!(error["message"].as_str().unwrap().ends_with("other devices sit on it"), "{error}");
@@ -170,11 +170,11 @@ fn test_device_del_repeated_never_removes_card_of_same_name() {
 
     for id in ["lan", "same"] {
         assert_eq!(del(&home, id)["device"], id);
-        let error = refused(&home, id, 3, "device.back-end");
+        let error = refused(&home, id, 3, "device.backend-unsupported");
         assert_eq!(error["hints"][0], format!("take that out with `maqet qmp device-del web {id}-card`"));
         assert!(has(&home, &format!("{id}-card")));
     }
-    assert_eq!(del(&home, "lan-card")["back_end"], "lan");
+    assert_eq!(del(&home, "lan-card")["backend"], "lan");
 }
 
 #[test]
@@ -184,11 +184,11 @@ fn test_device_del_device_defined_in_json_works() {
     let drives = "storage: [{name: no, interface: none, size: 4M}, {name: hdd, interface: scsi, size: 4M}]\n";
     started(&home, &format!("{device}\n"), drives);
 
-    assert_eq!(del(&home, "no")["back_end"], "no");
+    assert_eq!(del(&home, "no")["backend"], "no");
 
     assert!(nodes(&home).iter().all(|node| !node.starts_with("no")));
     let error = home.json_error(&["qmp", "device-add", "web", "usb-tablet", "--id", "no"], 4);
-    assert_eq!(error["code"], "device.id-taken");
+    assert_eq!(error["code"], "device.id-exists");
 }
 
 #[test]
@@ -207,6 +207,6 @@ fn test_device_del_vm_ending_meanwhile_is_a_state_error() {
 
     let error = waiting.wait().code(4).json_error()["error"].clone();
 
-    assert_eq!(error["code"], "device.run-ended", "{error}");
+    assert_eq!(error["code"], "device.unplug-interrupted", "{error}");
     assert_eq!(error["hints"][0], "see what became of it with `maqet status web`");
 }

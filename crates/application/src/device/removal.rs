@@ -1,4 +1,4 @@
-//! What is behind a device, removed once the device is gone.
+//! Removing the backends of a device that is gone.
 
 use maqet_domain::hotplug::{Backend, cards, link_names, unused_netdevs};
 use maqet_domain::network::{Forward, forwards_of};
@@ -9,46 +9,46 @@ use super::session::{HotplugSession, PERIPHERAL, items};
 use crate::limits;
 use crate::vm::monitor::info_usernet;
 
-/// What came of removing what is behind a device.
+/// The result of removing the backends of a device.
 #[derive(Debug, Default)]
 pub(crate) struct Removal {
-    /// What was removed.
-    pub(crate) back_end: Option<String>,
-    /// What is there still, as something else uses it.
+    /// The backend that was removed.
+    pub(crate) backend: Option<String>,
+    /// A backend that something else uses.
     pub(crate) in_use: Option<String>,
     /// The ports of the host that are free again.
     pub(crate) forwards: Vec<Forward>,
 }
 
-/// What is behind a device, if any has it.
+/// A backend that exists.
 #[derive(Debug)]
-pub(crate) struct Behind {
-    /// The device.
+pub(crate) struct BackendUser {
+    /// The device that uses it.
     pub(crate) device: Option<String>,
 }
 
-/// What became of a block node or a network back end.
+/// The result of removing a block node or a network backend.
 #[derive(Debug, Clone, Copy)]
-enum Fate {
+enum Outcome {
     Missing,
     Removed,
     InUse,
 }
 
 impl Removal {
-    fn note(&mut self, name: &str, fate: Fate) {
-        match fate {
-            Fate::Missing => {}
-            Fate::Removed => self.back_end = Some(name.to_owned()),
-            Fate::InUse => self.in_use = Some(name.to_owned()),
+    fn add(&mut self, name: &str, outcome: Outcome) {
+        match outcome {
+            Outcome::Missing => {}
+            Outcome::Removed => self.backend = Some(name.to_owned()),
+            Outcome::InUse => self.in_use = Some(name.to_owned()),
         }
     }
 }
 
 impl HotplugSession<'_> {
-    /// Removes what is behind a device that went a moment ago: QEMU may hold it for another moment.
-    pub(crate) async fn remove_soon(&self, backends: &[Backend]) -> Result<Removal, QmpError> {
-        let mut removal = self.remove_now(backends).await?;
+    /// Removes the backends of a device that was just unplugged, which QEMU may use for another moment.
+    pub(crate) async fn remove_backends_soon(&self, backends: &[Backend]) -> Result<Removal, QmpError> {
+        let mut removal = self.remove_backends(backends).await?;
         for _ in 1..limits::BACKEND_REMOVAL_TRIES {
             if removal.in_use.is_none() {
                 break;
@@ -59,73 +59,67 @@ impl HotplugSession<'_> {
         Ok(removal)
     }
 
-    /// Removes what is behind a device that is gone, as far as nothing else uses it; and what others left.
-    pub(crate) async fn remove_now(&self, backends: &[Backend]) -> Result<Removal, QmpError> {
-        let swept = self.sweep().await?;
-        let back_end = backends.iter().map(|one| &one.name).find(|name| swept.contains(name)).cloned();
-        let mut removal = Removal { back_end, ..Removal::default() };
+    /// Removes the backends of a device that is gone, unless they are in use, and all unused ones.
+    pub(crate) async fn remove_backends(&self, backends: &[Backend]) -> Result<Removal, QmpError> {
+        let removed = self.remove_unused_backends().await?;
+        let backend = backends.iter().map(|backend| &backend.name).find(|name| removed.contains(name)).cloned();
+        let mut removal = Removal { backend, ..Removal::default() };
         self.remove_into(&mut removal, backends).await?;
         Ok(removal)
     }
 
     async fn remove_into(&self, removal: &mut Removal, backends: &[Backend]) -> Result<(), QmpError> {
         removal.in_use = None;
-        let there = self.nodes().await?;
-        for back_end in backends {
-            // Each of the two nodes of a drive: somebody may have been killed between them.
-            for node in back_end.nodes.iter().filter(|node| there.contains(node)) {
+        let nodes = self.nodes().await?;
+        for backend in backends {
+            // A killed process may have removed only the first of the two nodes of a drive.
+            for node in backend.nodes.iter().filter(|node| nodes.contains(node)) {
                 let is_removed = self.remove_node(node).await?;
-                removal.note(&back_end.name, if is_removed { Fate::Removed } else { Fate::InUse });
+                removal.add(&backend.name, if is_removed { Outcome::Removed } else { Outcome::InUse });
             }
-            if let Some(netdev) = &back_end.netdev {
-                let (fate, forwards) = self.remove_netdev(netdev).await?;
-                removal.note(&back_end.name, fate);
+            if let Some(netdev) = &backend.netdev {
+                let (outcome, forwards) = self.remove_netdev(netdev).await?;
+                removal.add(&backend.name, outcome);
                 removal.forwards.extend(forwards);
             }
         }
         Ok(())
     }
 
-    /// Returns what became of it, and the ports of the host that are free again.
-    async fn remove_netdev(&self, name: &str) -> Result<(Fate, Vec<Forward>), QmpError> {
+    /// Returns the ports of the host that are free again, too.
+    async fn remove_netdev(&self, name: &str) -> Result<(Outcome, Vec<Forward>), QmpError> {
         let network = self.info_network().await?;
-        let is = |other: &String| other == name;
-        if !unused_netdevs(&network).iter().any(is) {
-            let fate = if link_names(&network).iter().any(is) { Fate::InUse } else { Fate::Missing };
-            return Ok((fate, Vec::new()));
+        if !unused_netdevs(&network).iter().any(|netdev| netdev == name) {
+            let exists = link_names(&network).iter().any(|link| link == name);
+            return Ok((if exists { Outcome::InUse } else { Outcome::Missing }, Vec::new()));
         }
-        let shown = info_usernet(self.app, &self.run).await;
-        self.ask(&QmpCommand::new("netdev_del").with("id", name)).await?;
-        Ok((Fate::Removed, shown.map(|shown| forwards_of(name, &shown)).unwrap_or_default()))
+        let usernet = info_usernet(self.app, &self.run).await;
+        self.execute(&QmpCommand::new("netdev_del").with("id", name)).await?;
+        Ok((Outcome::Removed, usernet.map(|usernet| forwards_of(name, &usernet)).unwrap_or_default()))
     }
 
-    /// Returns the names of the block nodes.
-    pub(super) async fn nodes(&self) -> Result<Vec<String>, QmpError> {
-        let nodes = self.ask(&QmpCommand::new("query-named-block-nodes").with("flat", true)).await?;
-        Ok(items(&nodes).filter_map(|node| node["node-name"].as_str()).map(str::to_owned).collect())
-    }
-
-    /// Returns who has the block node or the network back end of this name, if there is one.
-    pub(crate) async fn behind(&self, name: &str) -> Result<Option<Behind>, QmpError> {
+    /// Returns the user of the block node or network backend with this name, if it exists.
+    pub(crate) async fn user_of_backend(&self, name: &str) -> Result<Option<BackendUser>, QmpError> {
         if self.nodes().await?.iter().any(|node| node == name) {
-            // QEMU names the node at the top only.
-            let equipment = self.equipment();
-            let tops: Vec<&str> = equipment.nodes_on(name).into_iter().chain([name]).collect();
-            let blocks = self.ask(&QmpCommand::new("query-block")).await?;
-            let is_it = |block: &&Value| block["inserted"]["node-name"].as_str().is_some_and(|top| tops.contains(&top));
-            let user = items(&blocks).find(is_it).and_then(|block| block["qdev"].as_str());
-            return Ok(Some(Behind { device: user.map(device_at).map(str::to_owned) }));
+            // `query-block` names only the top node.
+            let boot = self.boot_devices();
+            let tops: Vec<&str> = boot.nodes_above(name).into_iter().chain([name]).collect();
+            let blocks = self.execute(&QmpCommand::new("query-block")).await?;
+            let uses_it =
+                |block: &&Value| block["inserted"]["node-name"].as_str().is_some_and(|top| tops.contains(&top));
+            let user = items(&blocks).find(uses_it).and_then(|block| block["qdev"].as_str());
+            return Ok(Some(BackendUser { device: user.map(device_at).map(str::to_owned) }));
         }
         let network = self.info_network().await?;
         if unused_netdevs(&network).iter().any(|netdev| netdev == name) {
-            return Ok(Some(Behind { device: None }));
+            return Ok(Some(BackendUser { device: None }));
         }
-        let card = cards(&network).into_iter().find(|card| card.back_end.as_deref() == Some(name));
-        Ok(card.map(|card| Behind { device: Some(card.device) }))
+        let card = cards(&network).into_iter().find(|card| card.backend.as_deref() == Some(name));
+        Ok(card.map(|card| BackendUser { device: Some(card.device) }))
     }
 }
 
-/// Returns the id of the device that QEMU names by its id, or by its place or that of a part of it.
+/// Returns the id of a device that QEMU names by its id, or by its path or that of a part of it.
 fn device_at(qdev: &str) -> &str {
     let id = qdev.strip_prefix(PERIPHERAL).and_then(|rest| rest.strip_prefix('/'));
     id.and_then(|rest| rest.split('/').next()).unwrap_or(qdev)
@@ -136,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_device_at_is_an_id_where_there_is_one() {
+    fn test_device_at_returns_id_if_there_is_one() {
         for (qdev, expected) in [
             ("d1", "d1"),
             ("/machine/peripheral/d1/virtio-backend", "d1"),

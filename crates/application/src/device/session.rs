@@ -1,80 +1,71 @@
-//! What a running machine has and takes, as its QEMU tells.
+//! A running VM whose devices are changed, under its lock.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use maqet_domain::hotplug::{
-    BootDevices, driver_named, may_start_programs, pci_address, starts_program, unused_hotplug_netdevs,
+    BackendSpec, BootDevices, DeviceError, FreePort, PluggedDevice, find_driver, may_start_programs, pci_address,
+    starts_program, unused_hotplug_netdevs,
 };
 use maqet_domain::path_policy::Purpose;
 use maqet_domain::port::{Guard, ImageError, PathKind};
 use maqet_domain::qemu::HOTPLUG_PREFIX;
-use maqet_domain::qmp::DeviceProperties;
-use maqet_domain::qmp::{QmpCommand, QmpError};
+use maqet_domain::qmp::wording::{is_bridge_helper_failure, is_image_locked};
+use maqet_domain::qmp::{DeviceProperties, QmpCommand, QmpError};
 use maqet_domain::vm::{Action, ProcessIdentity, Run, VmEntry, VmName};
 use serde_json::{Value, json};
 
-use crate::device::error::DeviceError;
 use crate::vm::unresponsive::ensure_responsive;
 use crate::{App, Error};
 
-/// Where the devices with an id are in QEMU's tree of objects.
+/// The devices with an id in QEMU's object tree.
 pub(crate) const PERIPHERAL: &str = "/machine/peripheral";
 
-/// Where those without one are.
+/// The devices without one.
 const ANONYMOUS: &str = "/machine/peripheral-anon";
 
-/// A running machine whose lock is held, and its monitor.
+/// A running VM whose lock is held, and its monitor.
 pub(crate) struct HotplugSession<'a> {
     pub(super) app: &'a App,
     pub(crate) entry: VmEntry,
     pub(crate) run: Run,
     process: ProcessIdentity,
-    deadline: Duration,
+    timeout: Duration,
     pub(crate) guard: Box<dyn Guard>,
 }
 
-/// A device of a running machine that has an id.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Device {
-    pub(crate) id: String,
-    pub(crate) driver: String,
-}
-
 impl App {
-    /// Locks a VM that runs, so that nobody else plugs in it.
-    ///
-    /// `deadline` is for each answer of QEMU.
-    pub(crate) async fn plugged(
+    /// Locks a running VM; `timeout` is for each reply of QEMU.
+    pub(crate) async fn hotplug_session(
         &self,
         vm: &str,
         operation: &'static str,
-        deadline: Duration,
+        timeout: Duration,
     ) -> Result<HotplugSession<'_>, Error> {
-        self.plugged_within(vm, operation, self.timeouts().lock, deadline).await
+        self.hotplug_session_within(vm, operation, self.timeouts().lock, timeout).await
     }
 
-    /// The same, waiting at most `patience` for whoever holds the lock.
-    pub(crate) async fn plugged_within(
+    /// The same, waiting at most `lock_timeout` for the lock.
+    pub(crate) async fn hotplug_session_within(
         &self,
         vm: &str,
         operation: &'static str,
-        patience: Duration,
-        deadline: Duration,
+        lock_timeout: Duration,
+        timeout: Duration,
     ) -> Result<HotplugSession<'_>, Error> {
-        let (guard, vm) = self.lock_within(vm, operation, patience).await?;
+        let (guard, vm) = self.lock_within(vm, operation, lock_timeout).await?;
         let entry = vm.entry;
         if let Some(run) = entry.run.clone()
             && let Some(process) = self.observer().live_process(&run).await
         {
             ensure_responsive(&*self.ports.processes, &entry.name, &process)?;
-            return Ok(HotplugSession { app: self, entry, run, process, deadline, guard });
+            return Ok(HotplugSession { app: self, entry, run, process, timeout, guard });
         }
         let status = self.observer().observe_locked(&entry).await.status;
         Err(Error::WrongState { vm: entry.name, status, action: Action::Command })
     }
 
-    /// Refuses a command for which QEMU would start a program while its sandbox ends it for that.
+    /// Refuses a command for which QEMU would run a program that its sandbox forbids.
     pub(crate) fn refuse_programs(
         &self,
         vm: &VmName,
@@ -82,216 +73,81 @@ impl App {
         command: &QmpCommand,
     ) -> Result<(), DeviceError> {
         if starts_program(command) && !may_start_programs(&self.ports.processes.words(process)) {
-            return Err(DeviceError::Sandboxed { vm: vm.clone() });
+            return Err(DeviceError::SandboxRefused { vm: vm.clone() });
         }
         Ok(())
     }
 
-    /// Looks at a file that a guest is to be given, and returns its format.
+    /// Checks a file that a guest gets access to, and returns its image format.
     ///
-    /// The content of a disk is the guest's, which may write there what looks like an image of another format, naming
-    /// files of the host's. So the format is what the caller says or what the name says; a name that says nothing makes
-    /// it a raw disk, if it does not look like anything else.
-    pub(crate) async fn format_of(&self, file: &Path, given: Option<&str>, readonly: bool) -> Result<String, Error> {
+    /// The content of a disk belongs to the guest, which can write an image of another format that names files of the
+    /// host. So the format is that of the caller or of the extension; without either it is raw, unless the content looks
+    /// like another format.
+    pub(crate) async fn format_of(&self, file: &Path, format: Option<&str>, read_only: bool) -> Result<String, Error> {
+        let path = || file.to_owned();
         if !file.is_absolute() {
-            return Err(DeviceError::Relative { path: file.to_owned() }.into());
+            return Err(DeviceError::PathInvalid { path: path() }.into());
         }
-        let purpose = if readonly { Purpose::Read } else { Purpose::Share };
-        if let Some(why) = self.preflight().refusal_reason(file, purpose).await {
-            return Err(Error::PathRefused { path: file.to_owned(), reason: why });
+        let purpose = if read_only { Purpose::Read } else { Purpose::Share };
+        if let Some(reason) = self.preflight().refusal_reason(file, purpose).await {
+            return Err(Error::PathRefused { path: path(), reason });
         }
         match self.ports.paths.kind(file).await {
             PathKind::File => {}
-            PathKind::Missing => return Err(DeviceError::NoFile { path: file.to_owned() }.into()),
-            PathKind::Folder | PathKind::Other => return Err(DeviceError::NotAFile { path: file.to_owned() }.into()),
+            PathKind::Missing => return Err(DeviceError::FileNotFound { path: path() }.into()),
+            PathKind::Folder | PathKind::Other => return Err(DeviceError::FileInvalid { path: path() }.into()),
         }
-        let by_name = file.extension().and_then(|end| end.to_str()).map(str::to_lowercase);
-        if let Some(format) = given {
+        if let Some(format) = format {
             return Ok(format.to_owned());
         }
-        if let Some(format) = by_name.filter(|end| ["qcow2", "vmdk", "vdi", "vhdx"].contains(&end.as_str())) {
+        let extension = file.extension().and_then(|extension| extension.to_str()).map(str::to_lowercase);
+        if let Some(format) = extension.filter(|format| ["qcow2", "vmdk", "vdi", "vhdx"].contains(&format.as_str())) {
             return Ok(format);
         }
-        let looks = self.ports.images.info(file).await?.format;
-        if looks == "raw" {
-            return Ok(looks);
+        let detected = self.ports.images.info(file).await?.format;
+        if detected == "raw" {
+            return Ok(detected);
         }
-        Err(DeviceError::FormatUnsure { path: file.to_owned(), format: looks }.into())
+        Err(DeviceError::FormatAmbiguous { path: path(), format: detected }.into())
     }
 }
 
 impl HotplugSession<'_> {
-    /// Tells QEMU something.
-    pub(crate) async fn ask(&self, command: &QmpCommand) -> Result<Value, QmpError> {
-        self.app.ports.monitors.execute(&self.run.paths, command, self.deadline).await
+    /// Runs a command.
+    pub(crate) async fn execute(&self, command: &QmpCommand) -> Result<Value, QmpError> {
+        self.app.ports.monitors.execute(&self.run.paths, command, self.timeout).await
     }
 
-    /// Makes the back end of a network card.
-    pub(crate) async fn add_netdev(&self, command: &QmpCommand) -> Result<(), Error> {
-        self.app.refuse_programs(&self.entry.name, &self.process, command)?;
-        match self.ask(command).await {
-            Ok(_) => Ok(()),
-            Err(QmpError::Refused { description, .. }) if description == "bridge helper failed" => {
-                Err(DeviceError::BridgeRefused { vm: self.entry.name.clone() }.into())
-            }
-            Err(other) => Err(other.into()),
-        }
-    }
-
-    /// Returns what the machine was started with.
-    pub(crate) fn equipment(&self) -> BootDevices {
-        BootDevices::from_args(&self.app.ports.processes.words(&self.process))
-    }
-
-    /// Returns the devices that have an id.
-    pub(crate) async fn devices(&self) -> Result<Vec<Device>, QmpError> {
-        self.devices_at(PERIPHERAL).await
-    }
-
-    /// Returns where the devices are that have no id and are a `driver`, also by its short name.
-    pub(crate) async fn nameless(&self, driver: &str) -> Result<Vec<String>, QmpError> {
-        let mut devices = self.devices_at(ANONYMOUS).await?;
-        let drivers: Vec<String> = devices.iter().map(|device| device.driver.clone()).collect();
-        let meant = driver_named(driver, &drivers);
-        devices.retain(|device| Some(device.driver.as_str()) == meant);
-        Ok(devices.into_iter().map(|device| format!("{ANONYMOUS}/{}", device.id)).collect())
-    }
-
-    async fn devices_at(&self, path: &str) -> Result<Vec<Device>, QmpError> {
-        let listed = self.ask(&QmpCommand::new("qom-list").with("path", path)).await?;
-        let device = |one: &Value| {
-            let driver = one["type"].as_str()?.strip_prefix("child<")?.strip_suffix('>')?;
-            Some(Device { id: one["name"].as_str()?.to_owned(), driver: driver.to_owned() })
-        };
-        Ok(items(&listed).filter_map(device).collect())
-    }
-
-    /// Returns the names of the drivers that are a `kind`.
-    pub(crate) async fn drivers(&self, kind: &str) -> Result<Vec<String>, QmpError> {
-        let command = QmpCommand::new("qom-list-types").with("implements", kind).with("abstract", false);
-        let listed = self.ask(&command).await?;
-        Ok(items(&listed).filter_map(|one| one["name"].as_str()).map(str::to_owned).collect())
-    }
-
-    /// Returns the properties of a driver; nothing of one that QEMU is not to be asked of.
-    pub(crate) async fn properties(&self, driver: &str) -> Result<Option<DeviceProperties>, QmpError> {
-        let Some(asking) = DeviceProperties::query(driver) else { return Ok(None) };
-        let garbled =
-            || QmpError::InvalidResponse { detail: format!("the properties of `{driver}` have no names or no types") };
-        DeviceProperties::from_reply(&self.ask(&asking).await?).ok_or_else(garbled).map(Some)
-    }
-
-    /// Returns the bus that a device of PCI goes to where the machine's own takes none while it runs; nothing where it
-    /// does, or where the driver is of another kind.
-    pub(crate) async fn bus_for(&self, driver: &str, devices: &[Device]) -> Result<Option<String>, Error> {
-        if !self.drivers("pci-device").await?.iter().any(|one| one == driver) {
-            return Ok(None);
-        }
-        let mut ports: Vec<&Device> = devices.iter().filter(|device| device.driver == "pcie-root-port").collect();
-        ports.sort_by_key(|port| &port.id);
-        for port in &ports {
-            if self.is_free(&port.id).await? {
-                return Ok(Some(port.id.clone()));
+    /// Creates a backend.
+    pub(crate) async fn add_backend(&self, name: &str, backend: &BackendSpec) -> Result<(), Error> {
+        match backend {
+            BackendSpec::Disk { file, format, read_only } => self.add_node(name, file, format, *read_only).await,
+            BackendSpec::Network(netdev) => {
+                let command = QmpCommand { execute: "netdev_add".to_owned(), arguments: netdev.arguments(name) };
+                self.app.refuse_programs(&self.entry.name, &self.process, &command)?;
+                match self.execute(&command).await {
+                    Ok(_) => Ok(()),
+                    Err(error) if error.refusal().is_some_and(is_bridge_helper_failure) => {
+                        Err(DeviceError::BridgeRefused { vm: self.entry.name.clone() }.into())
+                    }
+                    Err(error) => Err(error.into()),
+                }
             }
         }
-        let kind = self.ask(&get("/machine", "type")).await?;
-        if !kind.as_str().unwrap_or_default().starts_with("pc-q35") {
-            return Ok(None);
-        }
-        let why = match ports.len() {
-            0 => "it was started with none".to_owned(),
-            1 => "its only one is taken".to_owned(),
-            count => format!("all its {count} are taken"),
-        };
-        Err(DeviceError::NoPort { vm: self.entry.name.clone(), driver: driver.to_owned(), why }.into())
-    }
-
-    /// Returns whether nothing sits behind a port. A port of ours, whose bus has its name, or of the user's.
-    async fn is_free(&self, port: &str) -> Result<bool, QmpError> {
-        let listed = self.ask(&QmpCommand::new("qom-list").with("path", format!("{PERIPHERAL}/{port}/{port}"))).await?;
-        Ok(!items(&listed).any(|one| one["name"].as_str().is_some_and(|name| name.starts_with("child["))))
-    }
-
-    /// Returns the bus a device sits on, and its place there where there are such places.
-    pub(crate) async fn seat(&self, id: &str) -> Result<(Option<String>, Option<String>), QmpError> {
-        let path = format!("{PERIPHERAL}/{id}");
-        let bus = self.ask(&get(&path, "parent_bus")).await?;
-        let bus = bus.as_str().and_then(|path| path.rsplit('/').next()).filter(|bus| !bus.is_empty());
-        let address = match self.ask(&get(&path, "addr")).await {
-            Ok(address) => address.as_u64().and_then(|devfn| u8::try_from(devfn).ok()).map(pci_address),
-            // Other buses have no such places.
-            Err(QmpError::Refused { .. }) => None,
-            Err(other) => return Err(other),
-        };
-        Ok((bus.map(str::to_owned), address))
-    }
-
-    /// Removes the back ends of plugged devices that are there no more, and returns their names.
-    ///
-    /// They are left by who was killed half-way, and by guests that let a device go after nobody waited any more.
-    pub(crate) async fn sweep(&self) -> Result<Vec<String>, QmpError> {
-        let mut swept = Vec::new();
-        for node in self.left_nodes().await? {
-            if self.remove_node(&node).await? {
-                swept.push(node);
-            }
-        }
-        for netdev in unused_hotplug_netdevs(&self.info_network().await?) {
-            self.ask(&QmpCommand::new("netdev_del").with("id", netdev.clone())).await?;
-            swept.push(netdev);
-        }
-        Ok(swept)
-    }
-
-    /// Returns what [`HotplugSession::sweep`] would remove.
-    pub(crate) async fn left_over(&self) -> Result<Vec<String>, QmpError> {
-        let nodes = self.left_nodes().await?;
-        Ok(nodes.into_iter().chain(unused_hotplug_netdevs(&self.info_network().await?)).collect())
-    }
-
-    /// Returns the block nodes of plugged devices that no device has.
-    ///
-    /// QEMU would refuse to remove the others, one by one.
-    async fn left_nodes(&self) -> Result<Vec<String>, QmpError> {
-        let mut nodes = self.nodes().await?;
-        nodes.retain(|name| name.starts_with(HOTPLUG_PREFIX));
-        if nodes.is_empty() {
-            return Ok(nodes);
-        }
-        let blocks = self.ask(&QmpCommand::new("query-block")).await?;
-        nodes.retain(|name| !items(&blocks).any(|block| block["inserted"]["node-name"] == name.as_str()));
-        Ok(nodes)
-    }
-
-    /// Removes a block node that nothing uses; returns whether it did.
-    pub(crate) async fn remove_node(&self, node: &str) -> Result<bool, QmpError> {
-        match self.ask(&QmpCommand::new("blockdev-del").with("node-name", node)).await {
-            Ok(_) => Ok(true),
-            // QEMU itself refuses while a device has it.
-            Err(QmpError::Refused { .. }) => Ok(false),
-            Err(other) => Err(other),
-        }
-    }
-
-    /// Returns what the human monitor tells of cards and their back ends.
-    pub(crate) async fn info_network(&self) -> Result<String, QmpError> {
-        let command = QmpCommand::human_monitor("info network");
-        Ok(self.ask(&command).await?.as_str().unwrap_or_default().to_owned())
     }
 
     /// Opens a file as the block node `node`.
-    pub(crate) async fn add_node(&self, node: &str, file: &Path, format: &str, readonly: bool) -> Result<(), Error> {
+    pub(crate) async fn add_node(&self, node: &str, file: &Path, format: &str, read_only: bool) -> Result<(), Error> {
         let filename =
             file.to_str().ok_or_else(|| maqet_domain::command_line::PathNotUtf8 { path: file.to_owned() })?;
         let command = QmpCommand::new("blockdev-add")
             .with("driver", format)
             .with("node-name", node)
-            .with("read-only", readonly)
+            .with("read-only", read_only)
             .with("file", json!({ "driver": "file", "filename": filename }));
-        match self.ask(&command).await {
+        match self.execute(&command).await {
             Ok(_) => Ok(()),
-            // As in `Failed to get "write" lock` (7.2).
-            Err(QmpError::Refused { description, .. }) if description.contains("\" lock") => {
+            Err(error) if error.refusal().is_some_and(is_image_locked) => {
                 let by = self.app.ports.images.user(file).await;
                 let orphan = self.app.orphans().among_users(by.as_ref()).await;
                 let in_use = ImageError::InUse { path: PathBuf::from(file), by };
@@ -300,8 +156,147 @@ impl HotplugSession<'_> {
                     None => in_use.into(),
                 })
             }
-            Err(other) => Err(other.into()),
+            Err(error) => Err(error.into()),
         }
+    }
+
+    /// Returns the devices the VM was started with.
+    pub(crate) fn boot_devices(&self) -> BootDevices {
+        BootDevices::from_args(&self.app.ports.processes.words(&self.process))
+    }
+
+    /// Returns the devices that have an id.
+    pub(crate) async fn devices(&self) -> Result<Vec<PluggedDevice>, QmpError> {
+        self.devices_at(PERIPHERAL).await
+    }
+
+    /// Returns the paths of the devices of a driver that have no id.
+    pub(crate) async fn anonymous_devices(&self, driver: &str) -> Result<Vec<String>, QmpError> {
+        let mut devices = self.devices_at(ANONYMOUS).await?;
+        let drivers: Vec<String> = devices.iter().map(|device| device.driver.clone()).collect();
+        let driver = find_driver(driver, &drivers);
+        devices.retain(|device| Some(device.driver.as_str()) == driver);
+        Ok(devices.into_iter().map(|device| format!("{ANONYMOUS}/{}", device.id)).collect())
+    }
+
+    async fn devices_at(&self, path: &str) -> Result<Vec<PluggedDevice>, QmpError> {
+        let reply = self.execute(&QmpCommand::new("qom-list").with("path", path)).await?;
+        let device = |item: &Value| {
+            let driver = item["type"].as_str()?.strip_prefix("child<")?.strip_suffix('>')?;
+            Some(PluggedDevice { id: item["name"].as_str()?.to_owned(), driver: driver.to_owned() })
+        };
+        Ok(items(&reply).filter_map(device).collect())
+    }
+
+    /// Returns the drivers of a `kind`.
+    pub(crate) async fn drivers(&self, kind: &str) -> Result<Vec<String>, QmpError> {
+        let command = QmpCommand::new("qom-list-types").with("implements", kind).with("abstract", false);
+        Ok(names(&self.execute(&command).await?, "name"))
+    }
+
+    /// Returns the properties of a driver; `None` if they cannot be queried.
+    pub(crate) async fn properties(&self, driver: &str) -> Result<Option<DeviceProperties>, QmpError> {
+        let Some(query) = DeviceProperties::query(driver) else { return Ok(None) };
+        let properties = DeviceProperties::from_reply(&self.execute(&query).await?);
+        let invalid = || QmpError::InvalidResponse { detail: format!("properties of `{driver}` without name or type") };
+        properties.ok_or_else(invalid).map(Some)
+    }
+
+    /// Returns the port for a PCI device on a machine whose own bus takes none while it runs.
+    pub(crate) async fn free_port(&self, driver: &str, devices: &[PluggedDevice]) -> Result<FreePort, QmpError> {
+        if !self.drivers("pci-device").await?.iter().any(|one| one == driver) {
+            return Ok(FreePort::NotNeeded);
+        }
+        let ports = devices.iter().filter(|device| device.driver == "pcie-root-port");
+        let mut ports: Vec<&str> = ports.map(|port| port.id.as_str()).collect();
+        ports.sort_unstable();
+        for port in &ports {
+            if self.is_free(port).await? {
+                return Ok(FreePort::Bus((*port).to_owned()));
+            }
+        }
+        let machine = self.execute(&get("/machine", "type")).await?;
+        let needs_port = machine.as_str().unwrap_or_default().starts_with("pc-q35");
+        Ok(if needs_port { FreePort::None(ports.len()) } else { FreePort::NotNeeded })
+    }
+
+    /// Returns whether nothing is connected to a port; the bus of a port has its name.
+    async fn is_free(&self, port: &str) -> Result<bool, QmpError> {
+        let path = format!("{PERIPHERAL}/{port}/{port}");
+        let reply = self.execute(&QmpCommand::new("qom-list").with("path", path)).await?;
+        Ok(!items(&reply).any(|item| item["name"].as_str().is_some_and(|name| name.starts_with("child["))))
+    }
+
+    /// Returns the bus of a device, and its address on a PCI bus.
+    pub(crate) async fn location(&self, id: &str) -> Result<(Option<String>, Option<String>), QmpError> {
+        let path = format!("{PERIPHERAL}/{id}");
+        let bus = self.execute(&get(&path, "parent_bus")).await?;
+        let bus = bus.as_str().and_then(|path| path.rsplit('/').next()).filter(|bus| !bus.is_empty());
+        let address = match self.execute(&get(&path, "addr")).await {
+            Ok(address) => address.as_u64().and_then(|devfn| u8::try_from(devfn).ok()).map(pci_address),
+            // Other buses have no addresses.
+            Err(QmpError::Refused { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        Ok((bus.map(str::to_owned), address))
+    }
+
+    /// Removes the backends of hot-plugged devices that no longer exist, and returns their names.
+    ///
+    /// A killed process leaves them, and so does a guest that releases a device after the timeout.
+    pub(crate) async fn remove_unused_backends(&self) -> Result<Vec<String>, QmpError> {
+        let mut removed = Vec::new();
+        for node in self.unused_nodes().await? {
+            if self.remove_node(&node).await? {
+                removed.push(node);
+            }
+        }
+        for netdev in unused_hotplug_netdevs(&self.info_network().await?) {
+            self.execute(&QmpCommand::new("netdev_del").with("id", netdev.clone())).await?;
+            removed.push(netdev);
+        }
+        Ok(removed)
+    }
+
+    /// Returns what [`remove_unused_backends`](Self::remove_unused_backends) would remove.
+    pub(crate) async fn unused_backends(&self) -> Result<Vec<String>, QmpError> {
+        let nodes = self.unused_nodes().await?;
+        Ok(nodes.into_iter().chain(unused_hotplug_netdevs(&self.info_network().await?)).collect())
+    }
+
+    /// Returns the block nodes of hot-plugged devices that no device uses.
+    ///
+    /// QEMU would refuse to remove the others, one by one.
+    async fn unused_nodes(&self) -> Result<Vec<String>, QmpError> {
+        let mut nodes = self.nodes().await?;
+        nodes.retain(|name| name.starts_with(HOTPLUG_PREFIX));
+        if nodes.is_empty() {
+            return Ok(nodes);
+        }
+        let blocks = self.execute(&QmpCommand::new("query-block")).await?;
+        nodes.retain(|name| !items(&blocks).any(|block| block["inserted"]["node-name"] == name.as_str()));
+        Ok(nodes)
+    }
+
+    /// Returns the names of all block nodes.
+    pub(super) async fn nodes(&self) -> Result<Vec<String>, QmpError> {
+        let reply = self.execute(&QmpCommand::new("query-named-block-nodes").with("flat", true)).await?;
+        Ok(names(&reply, "node-name"))
+    }
+
+    /// Removes a block node, unless it is in use; returns whether it did.
+    pub(crate) async fn remove_node(&self, node: &str) -> Result<bool, QmpError> {
+        match self.execute(&QmpCommand::new("blockdev-del").with("node-name", node)).await {
+            Ok(_) => Ok(true),
+            Err(QmpError::Refused { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the list of network cards and their backends.
+    pub(crate) async fn info_network(&self) -> Result<String, QmpError> {
+        let reply = self.execute(&QmpCommand::human_monitor("info network")).await?;
+        Ok(reply.as_str().unwrap_or_default().to_owned())
     }
 }
 
@@ -310,7 +305,12 @@ fn get(path: &str, property: &str) -> QmpCommand {
     QmpCommand::new("qom-get").with("path", path).with("property", property)
 }
 
-/// Returns the items of a list that QEMU gave; anything else has none.
+/// Returns the items of a list in a reply; none if it is not a list.
 pub(crate) fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
+}
+
+/// Returns the texts under `key` of the items of a list.
+fn names(reply: &Value, key: &str) -> Vec<String> {
+    items(reply).filter_map(|item| item[key].as_str()).map(str::to_owned).collect()
 }

@@ -1,5 +1,6 @@
 //! Devices of running VMs, with an in-memory store and a mocked QEMU.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use async_trait::async_trait;
 use maqet_application::operation::{QmpDeviceAdd, QmpDeviceDel, Start};
 use maqet_application::{App, Error, limits};
 use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::hotplug::DeviceId;
 use maqet_domain::port::{MainLoop, MockMonitorSession, MonitorSession, SessionEvent, Store, VmRepository};
 use maqet_domain::qmp::QmpEvent;
 use maqet_domain::qmp::RunState;
@@ -100,10 +102,11 @@ async fn running(answers: Answers, session: Option<MockMonitorSession>) -> (App,
 }
 
 fn disk() -> QmpDeviceAdd {
-    let properties = ["share-rw=on", "queue-size=0x40"].map(str::to_owned).to_vec();
-    let id = Some("data".parse().unwrap());
-    let file = Some("/d/data.qcow2".into());
-    QmpDeviceAdd { properties, id, file, ..QmpDeviceAdd::new("web", "virtio-blk") }
+    let id: DeviceId = "data".parse().unwrap();
+    QmpDeviceAdd::new("web", "virtio-blk")
+        .properties(["share-rw=on", "queue-size=0x40"])
+        .id(id)
+        .file(PathBuf::from("/d/data.qcow2"))
 }
 
 const ADD_NODE: &str = r#"{"execute":"blockdev-add","arguments":{"driver":"qcow2","file":{"driver":"file","filename":"/d/data.qcow2"},"node-name":"hotplug-data","read-only":false}}"#;
@@ -131,7 +134,7 @@ async fn test_device_add_creates_backend_first_with_typed_values() {
     let device = r#"{"execute":"device_add","arguments":{"bus":"port1","drive":"hotplug-data","driver":"virtio-blk-pci","id":"data","queue-size":64,"share-rw":true}}"#;
     assert_eq!(commands(&sent), [ADD_NODE, device].map(parsed), "`port0` is taken");
     assert_eq!((added.bus.as_deref(), added.addr.as_deref()), (Some("pci.0"), Some("04.1")));
-    assert_eq!(added.back_end.as_deref(), Some("hotplug-data"));
+    assert_eq!(added.backend.as_deref(), Some("hotplug-data"));
 }
 
 #[tokio::test]
@@ -178,9 +181,9 @@ async fn test_device_add_file_in_use_has_its_own_error() {
 async fn test_device_add_existing_id_changes_nothing() {
     let (app, sent) = running(Answers::default(), None).await;
 
-    let error = app.run(QmpDeviceAdd { id: Some("there".parse().unwrap()), ..disk() }).await.unwrap_err();
+    let error = app.run(disk().id("there".parse::<DeviceId>().unwrap())).await.unwrap_err();
 
-    assert_eq!((error.code(), sent.lock().unwrap().len()), ("device.id-taken", 0));
+    assert_eq!((error.code(), sent.lock().unwrap().len()), ("device.id-exists", 0));
 }
 
 /// A session in which `device_del` causes these events.
@@ -240,7 +243,7 @@ async fn test_device_del_ignores_events_of_other_devices() {
 
     let (done, _) = deleted(Ok(()), vec![other, part, no]).await;
 
-    assert_eq!(done.unwrap_err().code(), "device.guest-refused");
+    assert_eq!(done.unwrap_err().code(), "device.unplug-refused");
 }
 
 #[tokio::test]
@@ -268,8 +271,8 @@ async fn test_device_del_refused_by_guest_is_reported() {
         let (done, _) = deleted(Ok(()), vec![no]).await;
 
         let error = done.unwrap_err();
-        assert_eq!(error.code(), "device.guest-refused");
-        assert!(error.to_string().ends_with("refused to let `there` go: it is in use"), "{error}");
+        assert_eq!(error.code(), "device.unplug-refused");
+        assert!(error.to_string().ends_with("refused to release `there`: it is in use"), "{error}");
     }
 }
 
@@ -281,7 +284,7 @@ async fn test_device_del_backend_in_use_is_retried() {
 
     let deleted = app.run(QmpDeviceDel::new("web", "there")).await.unwrap();
 
-    assert_eq!((deleted.back_end, deleted.in_use.as_deref()), (None, Some("hotplug-there")));
+    assert_eq!((deleted.backend, deleted.in_use.as_deref()), (None, Some("hotplug-there")));
     let sent = sent.lock().unwrap();
     assert!(sent[1..].iter().all(|command| command.contains("hotplug-there")), "{sent:?}");
     // And once with all other unused backends.
@@ -363,7 +366,7 @@ async fn test_device_del_vm_restarted_meanwhile_keeps_new_run() {
     // The common prefix of both ids when the device is gone.
     let deleted = app.run(QmpDeviceDel::new("00000001", "lan-card")).await.unwrap();
 
-    assert_eq!((deleted.name.as_str(), deleted.changed, deleted.back_end), ("web", true, None));
+    assert_eq!((deleted.name.as_str(), deleted.changed, deleted.backend), ("web", true, None));
     assert_eq!(*sent.lock().unwrap(), ["qom-list"], "the backend is not touched");
 }
 
@@ -378,5 +381,5 @@ async fn test_device_del_removes_its_forwards_from_changed_run() {
     let deleted = app.run(QmpDeviceDel::new("web", "lan")).await.unwrap();
 
     let run = store.by_name(&"web".parse().unwrap()).await.unwrap().unwrap().entry.run.unwrap();
-    assert_eq!((deleted.back_end.as_deref(), run.forwards, run.phase), (Some("lan"), Vec::new(), Phase::Stopping));
+    assert_eq!((deleted.backend.as_deref(), run.forwards, run.phase), (Some("lan"), Vec::new(), Phase::Stopping));
 }

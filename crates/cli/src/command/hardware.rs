@@ -1,6 +1,5 @@
 //! `maqet qmp device-add` and the other commands that change the hardware of a running VM.
 
-use maqet::operation::{QmpDeviceAdd, QmpInsert};
 use maqet::{ErrorReport, Maqet};
 
 use super::{absolute, lifecycle, simple};
@@ -11,7 +10,7 @@ pub(super) async fn run(maqet: &Maqet, command: HardwareSubcommand, output: &Out
     match command {
         HardwareSubcommand::DeviceAdd(add) => {
             let file = add.file.as_deref().map(absolute).transpose()?;
-            simple(maqet, QmpDeviceAdd { file, ..add }, output, "adding the device").await
+            simple(maqet, add.file(file), output, "adding the device").await
         }
         HardwareSubcommand::DeviceDel(del) => {
             simple(maqet, del, output, "waiting for the guest to release the device").await
@@ -19,9 +18,9 @@ pub(super) async fn run(maqet: &Maqet, command: HardwareSubcommand, output: &Out
         HardwareSubcommand::Eject(eject) => {
             simple(maqet, eject, output, "waiting for the guest to open the drive").await
         }
-        HardwareSubcommand::Insert(insert) => {
-            let file = absolute(&insert.file)?;
-            simple(maqet, QmpInsert { file, ..insert }, output, "waiting for the guest to open the drive").await
+        HardwareSubcommand::Insert(mut insert) => {
+            insert.file = absolute(&insert.file)?;
+            simple(maqet, insert, output, "waiting for the guest to open the drive").await
         }
         HardwareSubcommand::SetLink(link) => simple(maqet, link, output, "waiting for QEMU").await,
         HardwareSubcommand::Balloon(balloon) => {

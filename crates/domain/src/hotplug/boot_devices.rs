@@ -1,6 +1,6 @@
-//! What a machine was started with, as the words of its QEMU tell.
+//! The devices a VM was started with, as its QEMU's command line says.
 //!
-//! The definition may be another one by now, and what was plugged in or made over the monitor since is not among them.
+//! The definition may have changed since, and hot-plugged devices are not included.
 
 use serde_json::Value;
 
@@ -9,59 +9,59 @@ use crate::machine::PORT_PREFIX;
 use crate::network::card_of;
 use crate::qemu::NodeName;
 
-/// The devices a machine was started with, and what is behind them.
+/// The devices a VM was started with, and their backends.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BootDevices {
-    parts: Vec<Part>,
+    options: Vec<BootOption>,
 }
 
-/// One switch that makes something.
+/// An option that creates a device or a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Part {
+struct BootOption {
     switch: String,
-    options: Vec<(String, String)>,
+    values: Vec<(String, String)>,
 }
 
-/// What is behind a device, and goes once that is gone.
+/// The backend of a device, which is removed after the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backend {
-    /// What it is called as a whole.
+    /// The name of the whole.
     pub name: String,
-    /// Its block nodes, each before the one it stands on.
+    /// Its block nodes, each before the one below it.
     pub nodes: Vec<String>,
-    /// Its network back end.
+    /// Its network backend.
     pub netdev: Option<String>,
 }
 
 impl BootDevices {
-    /// Reads the words of a QEMU.
+    /// Parses the command line of a QEMU.
     pub fn from_args(args: &[String]) -> Self {
-        let part = |two: &[String]| {
+        let option = |two: &[String]| {
             let switch = two[0].strip_prefix('-')?;
             let switch = switch.strip_prefix('-').unwrap_or(switch);
-            let makes = ["device", "blockdev", "drive", "netdev"].contains(&switch);
-            makes.then(|| Part { switch: switch.to_owned(), options: options(&two[1]) })
+            let is_relevant = ["device", "blockdev", "drive", "netdev"].contains(&switch);
+            is_relevant.then(|| BootOption { switch: switch.to_owned(), values: parse_values(&two[1]) })
         };
-        Self { parts: args.windows(2).filter_map(part).collect() }
+        Self { options: args.windows(2).filter_map(option).collect() }
     }
 
-    /// Returns whether it has a device of this id.
+    /// Returns whether there is a device with this id.
     pub fn has_device(&self, id: &str) -> bool {
         self.has("device", &[("id", id)])
     }
 
-    /// Returns what its devices, block nodes and network back ends are called.
+    /// Returns the names of devices, block nodes and network backends.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.parts.iter().flat_map(Part::names)
+        self.options.iter().flat_map(BootOption::names)
     }
 
-    /// Returns the block nodes that stand on this one, directly or not.
-    pub fn nodes_on(&self, node: &str) -> Vec<&str> {
+    /// Returns the block nodes above this one, at any height.
+    pub fn nodes_above(&self, node: &str) -> Vec<&str> {
         let mut found: Vec<&str> = Vec::new();
         let mut next = vec![node];
         while let Some(below) = next.pop() {
-            let parts = self.parts.iter().filter(|part| part.switch == "blockdev" && part.stands_on(below));
-            let above = parts.filter_map(|part| part.option("node-name"));
+            let options = self.options.iter().filter(|option| option.switch == "blockdev" && option.is_above(below));
+            let above = options.filter_map(|option| option.get("node-name"));
             let above: Vec<&str> = above.filter(|name| *name != node && !found.contains(name)).collect();
             found.extend(&above);
             next.extend(above);
@@ -69,26 +69,26 @@ impl BootDevices {
         found
     }
 
-    /// Returns whether other devices sit on this one, which maqet made for them.
+    /// Returns whether this is a bus that maqet created for other devices.
     pub fn is_bus(&self, id: &str) -> bool {
         self.has_device(id) && (id.starts_with(PORT_PREFIX) || NodeName::CONTROLLERS.contains(&id))
     }
 
-    /// Returns the device of the card that is called so under `network`.
+    /// Returns the device of the card with this name under `network`.
     ///
-    /// Where a device has this very id, the name is that of the device alone, also after it was taken out.
+    /// A device with this id takes precedence, even after it was removed.
     pub fn device_of_card(&self, name: &str) -> Option<String> {
         Some(card_of(name)).filter(|device| self.card(device) == Some(name) && !self.has_device(name))
     }
 
-    /// Returns what the definition calls a device.
+    /// Returns the name of a device in the definition, else its id.
     pub fn name_of<'a>(&'a self, device: &'a str) -> &'a str {
         self.card(device).filter(|name| !self.has_device(name)).unwrap_or(device)
     }
 
-    /// Returns what may be behind a device: what `device-add` makes, and what maqet made at the start.
+    /// Returns the backends that a device may have: that of `device-add`, and those created at the start.
     ///
-    /// A drive without a device of its own, as with `interface: none`, is behind none.
+    /// A drive without a device, as with `interface: none`, is not a backend.
     pub fn backends(&self, device: &str) -> Vec<Backend> {
         let plugged = backend_name(device);
         let mut all = vec![Backend { nodes: vec![plugged.clone()], netdev: Some(plugged.clone()), name: plugged }];
@@ -109,37 +109,41 @@ impl BootDevices {
             && self.has("blockdev", &[("node-name", &file)])
     }
 
-    /// Returns the name of the card whose device this is.
+    /// Returns the name of the card of this device.
     fn card(&self, device: &str) -> Option<&str> {
-        let part = self.parts.iter().find(|part| part.switch == "device" && part.option("id") == Some(device))?;
-        part.option("netdev").filter(|name| card_of(name) == device && self.has("netdev", &[("id", name)]))
+        let is_it = |option: &&BootOption| option.switch == "device" && option.get("id") == Some(device);
+        self.options
+            .iter()
+            .find(is_it)?
+            .get("netdev")
+            .filter(|name| card_of(name) == device && self.has("netdev", &[("id", name)]))
     }
 
-    fn has(&self, switch: &str, options: &[(&str, &str)]) -> bool {
-        let fits = |part: &Part| options.iter().all(|(key, value)| part.option(key) == Some(*value));
-        self.parts.iter().any(|part| part.switch == switch && fits(part))
+    fn has(&self, switch: &str, values: &[(&str, &str)]) -> bool {
+        let has_values = |option: &BootOption| values.iter().all(|(key, value)| option.get(key) == Some(*value));
+        self.options.iter().any(|option| option.switch == switch && has_values(option))
     }
 }
 
-impl Part {
-    /// Returns what it makes, by name.
+impl BootOption {
+    /// Returns the names of what it creates.
     fn names(&self) -> impl Iterator<Item = &str> {
         let names = |key: &str| match self.switch.as_str() {
             "device" | "netdev" => key == "id",
-            // Also nodes that are written within those that stand on them.
+            // Includes nodes nested in those above them.
             _ => key == "node-name" || key.ends_with(".node-name") || (key == "id" && self.switch == "drive"),
         };
-        self.options.iter().filter(move |(key, _)| names(key)).map(|(_, value)| value.as_str())
+        self.values.iter().filter(move |(key, _)| names(key)).map(|(_, value)| value.as_str())
     }
 
-    /// Returns whether it is a block node on this one.
-    fn stands_on(&self, node: &str) -> bool {
+    /// Returns whether it is a block node directly above this one.
+    fn is_above(&self, node: &str) -> bool {
         let is_below = |key: &str| ["file", "backing", "data-file"].contains(&key) || key.ends_with(".node-name");
-        self.options.iter().any(|(key, value)| is_below(key) && value == node)
+        self.values.iter().any(|(key, value)| is_below(key) && value == node)
     }
 
-    fn option(&self, key: &str) -> Option<&str> {
-        self.options.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    fn get(&self, key: &str) -> Option<&str> {
+        self.values.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 }
 
@@ -147,30 +151,30 @@ fn file_node(name: &str) -> String {
     format!("{name}-file")
 }
 
-fn options(argument: &str) -> Vec<(String, String)> {
-    // As QEMU tells the two forms apart.
+fn parse_values(argument: &str) -> Vec<(String, String)> {
+    // QEMU detects the JSON form like this.
     if argument.starts_with('{') {
-        let mut options = Vec::new();
-        flatten("", &serde_json::from_str(argument).unwrap_or_default(), &mut options);
-        return options;
+        let mut values = Vec::new();
+        flatten("", &serde_json::from_str(argument).unwrap_or_default(), &mut values);
+        return values;
     }
-    // Two commas are one of the value; a null byte is in no word of a command line.
-    let parted = argument.replace(",,", "\0");
-    let pairs = parted.split(',').filter_map(|option| option.split_once('='));
+    // Two commas are one of the value; an argument has no null byte.
+    let escaped = argument.replace(",,", "\0");
+    let pairs = escaped.split(',').filter_map(|option| option.split_once('='));
     pairs.map(|(key, value)| (key.to_owned(), value.replace('\0', ","))).collect()
 }
 
-/// Writes what is within something with a dot, as QEMU's other form does: `file.driver`.
-fn flatten(key: &str, value: &Value, options: &mut Vec<(String, String)>) {
+/// Flattens nested values to the keys of the other form: `file.driver`.
+fn flatten(key: &str, value: &Value, values: &mut Vec<(String, String)>) {
     match value {
         Value::Object(map) => {
             for (name, value) in map {
                 let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
-                flatten(&key, value, options);
+                flatten(&key, value, values);
             }
         }
-        Value::String(text) => options.push((key.to_owned(), text.clone())),
-        // No name and no node is called so.
+        Value::String(text) => values.push((key.to_owned(), text.clone())),
+        // Not a name.
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {}
     }
 }
@@ -185,38 +189,38 @@ mod tests {
         -blockdev driver=file,node-name=spare-file -blockdev driver=raw,node-name=spare,file=spare-file \
         -netdev user,id=lan -device e1000,netdev=lan,id=lan-card --device scsi-hd,drive=spare,id=d1";
 
-    fn equipment() -> BootDevices {
+    fn boot_devices() -> BootDevices {
         BootDevices::from_args(&LINE.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
     }
 
-    fn behind(device: &str) -> Vec<String> {
-        equipment().backends(device).into_iter().flat_map(|one| one.nodes.into_iter().chain(one.netdev)).collect()
+    fn backends(device: &str) -> Vec<String> {
+        boot_devices().backends(device).into_iter().flat_map(|one| one.nodes.into_iter().chain(one.netdev)).collect()
     }
 
     #[test]
-    fn test_equipment_back_ends_are_those_of_devices_that_maqet_made() {
-        assert_eq!(behind("hdd"), ["hotplug-hdd", "hotplug-hdd", "hdd", "hdd-file"]);
-        assert_eq!(behind("lan-card"), ["hotplug-lan-card", "hotplug-lan-card", "lan"]);
+    fn test_boot_devices_backends_are_those_of_maqet() {
+        assert_eq!(backends("hdd"), ["hotplug-hdd", "hotplug-hdd", "hdd", "hdd-file"]);
+        assert_eq!(backends("lan-card"), ["hotplug-lan-card", "hotplug-lan-card", "lan"]);
         for other in ["spare", "d1", "lan", "scsi", "nonsense"] {
-            assert_eq!(behind(other).len(), 2, "{other}: what was plugged in only");
+            assert_eq!(backends(other).len(), 2, "{other}: only that of device-add");
         }
     }
 
     #[test]
-    fn test_equipment_names_are_of_devices_nodes_and_networks() {
-        let equipment = equipment();
+    fn test_boot_devices_names_include_nodes_and_netdevs() {
+        let boot = boot_devices();
 
         for name in ["hdd", "spare", "lan", "lan-card", "d1", "hdd-file", "scsi"] {
-            assert!(equipment.names().any(|one| one == name), "{name}");
+            assert!(boot.names().any(|one| one == name), "{name}");
         }
-        assert!(equipment.names().all(|one| one != "x") && !equipment.has_device("spare"));
-        assert_eq!(equipment.device_of_card("lan").as_deref(), Some("lan-card"));
-        assert_eq!((equipment.device_of_card("hdd"), equipment.name_of("lan-card")), (None, "lan"));
+        assert!(boot.names().all(|one| one != "x") && !boot.has_device("spare"));
+        assert_eq!(boot.device_of_card("lan").as_deref(), Some("lan-card"));
+        assert_eq!((boot.device_of_card("hdd"), boot.name_of("lan-card")), (None, "lan"));
     }
 
     #[test]
-    fn test_equipment_words_in_json_are_read_as_others() {
-        let words = [
+    fn test_boot_devices_json_form_is_parsed() {
+        let args = [
             "-device",
             r#"{"driver": "scsi-hd", "id": "d,1", "drive": "top", "bootindex": 1}"#,
             "-blockdev",
@@ -226,40 +230,40 @@ mod tests {
             "-drive",
             "if=none,id=old,file.node-name=older",
             "-device",
-            "{no JSON",
+            "{not JSON",
         ];
 
-        let equipment = BootDevices::from_args(&words.map(str::to_owned));
+        let boot = BootDevices::from_args(&args.map(str::to_owned));
 
-        let mut names: Vec<&str> = equipment.names().collect();
+        let mut names: Vec<&str> = boot.names().collect();
         names.sort_unstable();
         assert_eq!(names, ["d,1", "inner", "net", "old", "older", "top"]);
-        assert!(equipment.has_device("d,1"));
-        assert_eq!(equipment.nodes_on("inner"), ["top"]);
+        assert!(boot.has_device("d,1"));
+        assert_eq!(boot.nodes_above("inner"), ["top"]);
     }
 
     #[test]
-    fn test_equipment_nodes_on_another_are_found_at_any_height_and_once() {
+    fn test_boot_devices_nodes_above_are_found_once() {
         let line = "qemu -blockdev driver=raw,node-name=b,file=a -blockdev driver=qcow2,node-name=c,file=x,backing=b \
             -blockdev driver=raw,node-name=a,file=c -drive file=a,node-name=d";
-        let equipment = BootDevices::from_args(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        let boot = BootDevices::from_args(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
 
-        assert_eq!((equipment.nodes_on("a"), equipment.nodes_on("x")), (vec!["b", "c"], vec!["c", "a", "b"]));
-        assert!(equipment.nodes_on("d").is_empty());
+        assert_eq!((boot.nodes_above("a"), boot.nodes_above("x")), (vec!["b", "c"], vec!["c", "a", "b"]));
+        assert!(boot.nodes_above("d").is_empty());
     }
 
     #[test]
-    fn test_equipment_card_that_is_called_as_a_device_is_known_by_the_id_of_its_own() {
+    fn test_boot_devices_device_id_comes_before_card_name() {
         let line = "qemu -netdev user,id=lan -device e1000,netdev=lan,id=lan-card -device usb-tablet,id=lan";
-        let equipment = BootDevices::from_args(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        let boot = BootDevices::from_args(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
 
-        assert_eq!((equipment.device_of_card("lan"), equipment.name_of("lan-card")), (None, "lan-card"));
+        assert_eq!((boot.device_of_card("lan"), boot.name_of("lan-card")), (None, "lan-card"));
     }
 
     #[test]
-    fn test_equipment_buses_are_those_that_maqet_made() {
+    fn test_boot_devices_buses_are_those_of_maqet() {
         let all = ["scsi", "hotplug-port0", "sata", "hotplug-port1", "hdd"];
 
-        assert_eq!(all.map(|id| equipment().is_bus(id)), [true, true, false, false, false]);
+        assert_eq!(all.map(|id| boot_devices().is_bus(id)), [true, true, false, false, false]);
     }
 }

@@ -1,209 +1,100 @@
-//! The back end of a network card that is plugged in.
+//! Network cards and their backends, as `info network` of the human monitor lists them; QMP does not (7.2).
+//!
+//! The backend of a card follows it, indented and behind a backslash.
 
-use std::str::FromStr;
+use crate::network::card_of;
+use crate::qemu::HOTPLUG_PREFIX;
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
-
-use crate::network::Forward;
-use crate::text::{did_you_mean, similar};
-
-/// What a card is connected to, written as for QEMU's `-netdev`: `user,hostfwd=tcp:127.0.0.1:2222-:22`.
-///
-/// Those are known that need nobody beside QEMU: `user`, `tap` and `bridge`. `forward=2222:22` is a forward as in a
-/// definition, which binds 127.0.0.1.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Netdev {
-    text: String,
-    arguments: Map<String, Value>,
-    forwards: Vec<Forward>,
+/// A network card of a running VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Card {
+    /// The id of the device.
+    pub device: String,
+    /// The name of its backend.
+    pub backend: Option<String>,
 }
 
-/// A text that is no [`Netdev`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("network back end `{}` is not usable: {why}", given.escape_debug())]
-pub struct InvalidNetdev {
-    /// What was given.
-    pub given: String,
-    /// What is wrong with it.
-    pub why: String,
+impl Card {
+    /// Returns the name under `network` of a card of the definition, else the id of the device.
+    pub fn name(&self) -> &str {
+        let backend = self.backend.as_deref();
+        backend.filter(|name| self.device == card_of(name)).unwrap_or(&self.device)
+    }
 }
 
-/// The types, and the options of each with the form of their values (QEMU 7.2).
-const TYPES: [(&str, &[(&str, Form)]); 3] = [
-    (
-        "user",
-        &[
-            ("forward", Form::Forward),
-            ("hostfwd", Form::Texts),
-            ("restrict", Form::Switch),
-            ("net", Form::Text),
-            ("host", Form::Text),
-            ("hostname", Form::Text),
-            ("dns", Form::Text),
-            ("dhcpstart", Form::Text),
-        ],
-    ),
-    ("tap", &[("ifname", Form::Text), ("vhost", Form::Switch)]),
-    ("bridge", &[("br", Form::Text)]),
-];
-
-/// What a value is to QEMU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Text,
-    Switch,
-    /// One of several texts.
-    Texts,
-    Forward,
-}
-
-impl Netdev {
-    /// Returns the arguments of `netdev_add` that make it under this name.
-    pub fn arguments(&self, id: &str) -> Map<String, Value> {
-        let mut arguments = self.arguments.clone();
-        arguments.insert("id".to_owned(), json!(id));
-        arguments
-    }
-
-    /// Returns whether ports of the host lead to the guest.
-    pub fn has_forwards(&self) -> bool {
-        self.arguments.contains_key("hostfwd")
-    }
-
-    /// Returns the forwards that were given as in a definition.
-    pub fn forwards(&self) -> &[Forward] {
-        &self.forwards
-    }
-
-    fn set(&mut self, key: &str, form: Form, value: &str) -> Result<(), String> {
-        match form {
-            Form::Text => drop(self.arguments.insert(key.to_owned(), json!(value))),
-            Form::Switch => {
-                let is_on = match value {
-                    "on" | "true" | "yes" => true,
-                    "off" | "false" | "no" => false,
-                    _ => return Err(format!("`{key}` is `on` or `off`")),
-                };
-                self.arguments.insert(key.to_owned(), json!(is_on));
-            }
-            Form::Texts => self.push_forward(value),
-            Form::Forward => {
-                let forward: Forward = value.parse().map_err(|why: crate::network::InvalidForward| why.to_string())?;
-                self.push_forward(&forward.hostfwd());
-                self.forwards.push(forward);
-            }
-        }
-        Ok(())
-    }
-
-    fn push_forward(&mut self, rule: &str) {
-        let list = self.arguments.entry("hostfwd").or_insert_with(|| json!([]));
-        if let Value::Array(list) = list {
-            list.push(json!({ "str": rule }));
+/// Returns the cards.
+pub fn cards(info_network: &str) -> Vec<Card> {
+    let mut cards: Vec<Card> = Vec::new();
+    for (name, kind, is_peer) in info_network.lines().filter_map(parse) {
+        if kind.starts_with("nic,") {
+            cards.push(Card { device: name.to_owned(), backend: None });
+        } else if let Some(card) = cards.last_mut().filter(|card| is_peer && card.backend.is_none()) {
+            card.backend = Some(name.to_owned());
         }
     }
+    cards
 }
 
-impl FromStr for Netdev {
-    type Err = InvalidNetdev;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let invalid = |why: String| InvalidNetdev { given: text.chars().take(200).collect(), why };
-        let mut parts = text.split(',');
-        let given = parts.next().unwrap_or_default();
-        let kind = given.strip_prefix("type=").unwrap_or(given);
-        let Some((_, options)) = TYPES.iter().find(|(name, _)| *name == kind) else {
-            return Err(invalid(format!("the type is `user`, `tap` or `bridge`, not `{}`", kind.escape_debug())));
-        };
-        let mut netdev = Self { text: text.to_owned(), arguments: Map::new(), forwards: Vec::new() };
-        netdev.arguments.insert("type".to_owned(), json!(kind));
-        for part in parts {
-            let (key, value) =
-                part.split_once('=').ok_or_else(|| invalid("write options as `name=value`".to_owned()))?;
-            let known = options.iter().map(|(name, _)| *name);
-            let Some((_, form)) = options.iter().find(|(name, _)| *name == key) else {
-                let hint = did_you_mean(&similar(key, known.clone()));
-                let hint = hint.unwrap_or_else(|| format!("it has {}", known.collect::<Vec<_>>().join(", ")));
-                return Err(invalid(format!("`{kind}` has no option `{}`; {hint}", key.escape_debug())));
-            };
-            netdev.set(key, *form, value).map_err(invalid)?;
-        }
-        if kind == "tap" {
-            if !netdev.arguments.contains_key("ifname") {
-                return Err(invalid("`tap` needs an `ifname`, a device that is there".to_owned()));
-            }
-            // QEMU would run a program of the host's.
-            netdev.arguments.insert("script".to_owned(), json!("no"));
-            netdev.arguments.insert("downscript".to_owned(), json!("no"));
-        }
-        Ok(netdev)
-    }
+/// Returns the names of cards and backends.
+pub fn link_names(info_network: &str) -> Vec<String> {
+    info_network.lines().filter_map(parse).map(|(name, _, _)| name.to_owned()).collect()
 }
 
-impl TryFrom<String> for Netdev {
-    type Error = InvalidNetdev;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
+/// Returns the backends without a card.
+pub fn unused_netdevs(info_network: &str) -> Vec<String> {
+    let is_alone = |line: &&str| !line.starts_with(' ') && !line.contains("type=nic");
+    let names = info_network.lines().filter(is_alone).filter_map(|line| line.split_once(": index="));
+    names.map(|(name, _)| name.to_owned()).collect()
 }
 
-impl From<Netdev> for String {
-    fn from(netdev: Netdev) -> Self {
-        netdev.text
-    }
+/// Returns the backends without a card that were created for hot-plugged ones.
+pub fn unused_hotplug_netdevs(info_network: &str) -> Vec<String> {
+    unused_netdevs(info_network).into_iter().filter(|name| name.starts_with(HOTPLUG_PREFIX)).collect()
+}
+
+/// Returns the name of a card or backend, its kind, and whether it belongs to the one before.
+fn parse(line: &str) -> Option<(&str, &str, bool)> {
+    let (name, rest) = line.split_once(": index=")?;
+    let (_, kind) = rest.split_once("type=")?;
+    // A card without a name is connected to a hub, and follows the port of that.
+    Some((name.rsplit([' ', '\\']).next()?, kind, line.starts_with(" \\")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[track_caller]
-    fn check(text: &str, expected: &Value) {
-        let netdev: Netdev = text.parse().unwrap();
+    /// As QEMU 7.2 writes it.
+    const INFO_NETWORK: &str = "n: index=0,type=nic,model=virtio-net-pci,macaddr=52:54:00:12:34:56\r\n \
+        \\ hotplug-n: index=0,type=user,net=10.0.2.0,restrict=off\r\n\
+        hotplug-left: index=0,type=user,net=10.0.2.0,restrict=off\r\n\
+        own: index=0,type=user,net=10.0.2.0,restrict=off\r\n\
+        hotplug-card: index=0,type=nic,model=e1000,macaddr=52:54:00:12:34:57\r\n\
+        hub 0\r\n \\ hub0port0: e1000.0: index=0,type=nic,model=e1000,macaddr=52:54:00:12:34:58\r\n";
 
-        assert_eq!(Value::Object(netdev.arguments("n")), *expected);
-        assert_eq!(netdev.has_forwards(), text.contains("fwd=") || text.contains("forward="));
-        assert_eq!(String::from(netdev), text);
+    #[test]
+    fn test_unused_netdevs_are_those_without_card() {
+        assert_eq!(unused_netdevs(INFO_NETWORK), ["hotplug-left", "own"]);
+        assert_eq!(unused_hotplug_netdevs(INFO_NETWORK), ["hotplug-left"]);
     }
 
     #[test]
-    fn test_netdev_usual_forms_are_what_qemu_wants() {
-        check("user", &json!({ "type": "user", "id": "n" }));
-        let forwards = json!([{ "str": "tcp:127.0.0.1:0-:22" }, { "str": "tcp::80-:80" }]);
-        check(
-            "user,forward=0:22,hostfwd=tcp::80-:80,restrict=on",
-            &json!({ "type": "user", "id": "n", "hostfwd": forwards, "restrict": true }),
-        );
-        check("user,restrict=off", &json!({ "type": "user", "id": "n", "restrict": false }));
-        let tap = json!({ "type": "tap", "id": "n", "ifname": "tap0", "script": "no", "downscript": "no" });
-        check("tap,ifname=tap0", &tap);
-        check("bridge,br=br0", &json!({ "type": "bridge", "id": "n", "br": "br0" }));
+    fn test_link_names_are_cards_and_backends() {
+        assert_eq!(link_names(INFO_NETWORK), ["n", "hotplug-n", "hotplug-left", "own", "hotplug-card", "e1000.0"]);
+        assert!(link_names("Hub -1 (x):\r\n").is_empty());
     }
 
     #[test]
-    fn test_netdev_forwards_are_those_given_as_in_a_definition() {
-        let netdev: Netdev = "user,forward=0:22,hostfwd=tcp::80-:80".parse().unwrap();
+    fn test_cards_have_names_of_definition_or_ids() {
+        let of_definition = "lan-card: index=0,type=nic,model=e1000\r\n \\ lan: index=0,type=user,net=10.0.2.0\r\n";
+        let bare = "bare: index=0,type=nic,model=e1000\r\nown: index=0,type=tap,ifname=t\r\n";
 
-        assert_eq!(netdev.forwards(), ["0:22".parse::<Forward>().unwrap()]);
-    }
+        let found = cards(&(of_definition.to_owned() + bare + INFO_NETWORK));
 
-    #[test]
-    fn test_netdev_nonsense_is_refused_with_what_is_known() {
-        for (text, told) in [
-            ("", "`user`, `tap` or `bridge`"),
-            ("socket,listen=:1", "`user`, `tap` or `bridge`"),
-            ("user,hostfw=x", "hostfwd"),
-            ("user,restrict=perhaps", "`on` or `off`"),
-            ("user,forward=x", "not a forwarded port"),
-            ("user,smb", "name=value"),
-            ("tap", "ifname"),
-            ("tap,ifname=t,script=/bin/sh", "no option `script`"),
-        ] {
-            let refused = text.parse::<Netdev>().unwrap_err().to_string();
-            assert!(refused.contains(told), "{text}: {refused}");
-        }
+        let names: Vec<&str> = found.iter().map(Card::name).collect();
+        assert_eq!(names, ["lan", "bare", "n", "hotplug-card", "e1000.0"]);
+        let devices: Vec<&str> = found.iter().map(|card| card.device.as_str()).collect();
+        assert_eq!(devices, ["lan-card", "bare", "n", "hotplug-card", "e1000.0"]);
+        assert_eq!((&found[1].backend, found[2].backend.as_deref()), (&None, Some("hotplug-n")));
     }
 }

@@ -1,30 +1,29 @@
-//! `qmp device-add`: a device plugged into a running machine, with its back end.
+//! `qmp device-add`: plugs a device into a running VM, with its backend.
 
 use std::path::PathBuf;
 
 use maqet_domain::event::kind;
-use maqet_domain::hotplug::{DeviceId, InvalidNetdev, InvalidProperty, Netdev, driver_named, parse_pair};
-use maqet_domain::network::{Forward, MacAddress, forwards_of};
-use maqet_domain::qmp::{DeviceProperties, SchemaError, check_host_access};
-use maqet_domain::qmp::{QmpCommand, QmpError};
-use maqet_domain::text::similar;
+use maqet_domain::hotplug::{
+    BackendSpec, DeviceError, DeviceId, DevicePlan, DeviceRequest, FreePort, VmDevices, plan_device_add,
+};
+use maqet_domain::network::{Forward, forwards_of};
+use maqet_domain::qmp::QmpError;
+use maqet_domain::qmp::wording::is_drive_required;
 use maqet_fault_points::FaultPoint;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::app::operations::{Done, Effect, Operation};
-use crate::device::error::DeviceError;
-use crate::device::session::{self, HotplugSession};
-use crate::qmp::CommandError;
+use crate::device::session::HotplugSession;
 use crate::vm::monitor::info_usernet;
 use crate::{App, Error, HumanDuration};
 
 /// Plug a device into a running VM
 ///
-/// With --file the device is a disk in that file, with --netdev a network card: what is behind it is made first, and
-/// removed again if QEMU refuses the device. The definition stays as it is: the device is gone at the next start.
+/// With --file the device is a disk, with --netdev a network card: its backend is created first, and removed again if
+/// QEMU refuses the device. The definition does not change: the device is gone at the next start.
 ///
-/// Devices and properties that stand for something of the host ask for --allow-dangerous.
+/// Devices and properties that could reach the host require --allow-dangerous.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[cfg_attr(
@@ -36,40 +35,41 @@ Examples:
   maqet qmp device-add web usb-tablet bus=usb.0")
 )]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct QmpDeviceAdd {
-    /// Name, id, or unique beginning of an id
+    /// Name, ID, or unique prefix of an ID
     pub vm: String,
-    /// The kind of device, by QEMU's name, such as virtio-blk-pci
+    /// The device, by QEMU's name, such as virtio-blk-pci
     pub driver: String,
     /// Its properties, by QEMU's names
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(value_name = "NAME=VALUE"))]
     pub properties: Vec<String>,
-    /// The id it gets [default: one made of its kind and a number]
+    /// The ID of the device [default: its name and a number]
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub id: Option<DeviceId>,
-    /// The file that is the disk
+    /// The file of the disk
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
     pub file: Option<PathBuf>,
-    /// The format of the file [default: what its name ends with, else raw]
+    /// The format of the file [default: that of its extension, else raw]
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "FORMAT", requires = "file"))]
     pub file_format: Option<String>,
-    /// Let the guest read the file only
+    /// Do not let the guest write the file
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, requires = "file"))]
     pub readonly: bool,
-    /// What the network card is connected to: user, tap or bridge, with options as for QEMU's -netdev
+    /// The backend of the network card: user, tap or bridge, with options as for QEMU's -netdev
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "NETDEV", conflicts_with = "file"))]
     pub netdev: Option<String>,
-    /// How long QEMU may take [default: `timeouts.qmp`, else 30s]
+    /// Timeout for each reply of QEMU [default: `timeouts.qmp`, else 30s]
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]
     pub timeout: Option<HumanDuration>,
-    /// Let it give the guest hardware, files or services of the host
+    /// Allow hardware, files and services of the host
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub allow_dangerous: bool,
@@ -77,37 +77,32 @@ pub struct QmpDeviceAdd {
 
 /// A device that was plugged in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct DeviceAdded {
-    /// The VM's id.
+    /// The id of the VM.
     pub id: String,
-    /// Its name.
+    /// The name of the VM.
     pub name: String,
     /// The id of the device.
     pub device: String,
-    /// Its kind.
+    /// The driver.
     pub driver: String,
-    /// The bus it sits on.
+    /// The bus it is on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bus: Option<String>,
-    /// Its place on the bus, where there are such places: slot and function.
+    /// Its address on a PCI bus: slot and function.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub addr: Option<String>,
-    /// The block node or network back end that was made for it.
+    /// The block node or network backend that was created for it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub back_end: Option<String>,
-    /// Ports of the host that lead to the guest.
+    pub backend: Option<String>,
+    /// Ports of the host that are forwarded to the guest.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub forwards: Vec<Forward>,
 }
 
-/// What is made before the device.
-enum BackEnd {
-    Disk { file: PathBuf, format: String, readonly: bool },
-    Network(Netdev),
-}
-
 impl QmpDeviceAdd {
-    /// Plugs in a device of this kind.
+    /// Plugs in a device of `driver`.
     pub fn new(vm: impl Into<String>, driver: impl Into<String>) -> Self {
         Self {
             vm: vm.into(),
@@ -123,85 +118,99 @@ impl QmpDeviceAdd {
         }
     }
 
-    async fn back_end(&self, app: &App) -> Result<Option<BackEnd>, Error> {
+    /// Sets the properties, each as `name=value`.
+    #[must_use]
+    pub fn properties<P: Into<String>>(mut self, properties: impl IntoIterator<Item = P>) -> Self {
+        self.properties = properties.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets the id of the device.
+    #[must_use]
+    pub fn id(mut self, id: impl Into<Option<DeviceId>>) -> Self {
+        self.id = id.into();
+        self
+    }
+
+    /// Makes the device a disk in `file`.
+    #[must_use]
+    pub fn file(mut self, file: impl Into<Option<PathBuf>>) -> Self {
+        self.file = file.into();
+        self
+    }
+
+    /// Sets the image format of the file.
+    #[must_use]
+    pub fn file_format(mut self, format: impl Into<Option<String>>) -> Self {
+        self.file_format = format.into();
+        self
+    }
+
+    /// Sets whether the guest cannot write the file.
+    #[must_use]
+    pub fn readonly(mut self, readonly: bool) -> Self {
+        self.readonly = readonly;
+        self
+    }
+
+    /// Makes the device a network card with this backend.
+    #[must_use]
+    pub fn netdev(mut self, netdev: impl Into<Option<String>>) -> Self {
+        self.netdev = netdev.into();
+        self
+    }
+
+    /// Sets the timeout for each reply of QEMU.
+    #[must_use]
+    pub fn timeout(mut self, timeout: impl Into<Option<HumanDuration>>) -> Self {
+        self.timeout = timeout.into();
+        self
+    }
+
+    /// Sets whether the device may reach the host.
+    #[must_use]
+    pub fn allow_dangerous(mut self, allow_dangerous: bool) -> Self {
+        self.allow_dangerous = allow_dangerous;
+        self
+    }
+
+    /// Checks the file or the text of the network backend.
+    async fn backend(&self, app: &App) -> Result<Option<BackendSpec>, Error> {
         match (&self.file, &self.netdev) {
-            (Some(_), Some(_)) => Err(DeviceError::Conflict { what: "a file and a network back end" }.into()),
+            (Some(_), Some(_)) => {
+                Err(DeviceError::ArgumentConflict { arguments: "a file and a network backend" }.into())
+            }
             (Some(file), None) => {
                 let format = app.format_of(file, self.file_format.as_deref(), self.readonly).await?;
-                Ok(Some(BackEnd::Disk { file: file.clone(), format, readonly: self.readonly }))
+                Ok(Some(BackendSpec::Disk { file: file.clone(), format, read_only: self.readonly }))
             }
-            (None, Some(text)) => {
-                let netdev = text.parse().map_err(|error: InvalidNetdev| DeviceError::from(error))?;
-                Ok(Some(BackEnd::Network(netdev)))
-            }
+            (None, Some(netdev)) => Ok(Some(BackendSpec::Network(netdev.parse().map_err(DeviceError::Netdev)?))),
             (None, None) => Ok(None),
         }
     }
 
-    /// Returns the properties with the types that QEMU wants, and the id if it is among them.
-    fn values(
-        &self,
-        driver: &str,
-        known: Option<&DeviceProperties>,
-    ) -> Result<(Map<String, Value>, Option<DeviceId>), DeviceError> {
-        let (mut command, mut id) = (QmpCommand::new("device_add"), self.id.clone());
-        for text in &self.properties {
-            let (name, value) = parse_pair(text)?;
-            if name == "id" {
-                if id.replace(DeviceId::parse(&value)?).is_some() {
-                    return Err(DeviceError::Conflict { what: "`id=` and `--id`" });
-                }
-            } else if name == "driver" {
-                return Err(DeviceError::Conflict { what: "a device and `driver=`" });
-            } else {
-                command = command.with(&name, value);
-            }
-        }
-        let command = match known {
-            Some(known) => known.typed(command).map_err(|error| misfit(driver, error))?,
-            None => command,
+    /// Asks QEMU for what the plan depends on, and plans.
+    async fn plan(&self, session: &HotplugSession<'_>, backend: Option<&BackendSpec>) -> Result<DevicePlan, Error> {
+        let request = DeviceRequest {
+            driver: &self.driver,
+            properties: &self.properties,
+            id: self.id.as_ref(),
+            backend,
+            allow_dangerous: self.allow_dangerous,
         };
-        Ok((command.arguments, id))
-    }
-}
-
-/// Tells of a property by its driver.
-fn misfit(driver: &str, error: SchemaError) -> DeviceError {
-    match error {
-        SchemaError::ArgumentNotFound { argument: given, similar, .. } => {
-            DeviceError::NoProperty { driver: driver.to_owned(), given, similar }
-        }
-        SchemaError::InvalidValue { argument, value, expected, .. } => {
-            InvalidProperty::value(&argument, &value, &expected).into()
-        }
-        other => InvalidProperty { given: driver.to_owned(), why: other.to_string() }.into(),
-    }
-}
-
-impl BackEnd {
-    /// Returns the property of the device that names it.
-    const fn property(&self) -> &'static str {
-        match self {
-            Self::Disk { .. } => "drive",
-            Self::Network(_) => "netdev",
-        }
-    }
-
-    const fn in_words(&self) -> &'static str {
-        match self {
-            Self::Disk { .. } => "file",
-            Self::Network(_) => "network back end",
-        }
-    }
-
-    async fn make(&self, plugged: &HotplugSession<'_>, name: &str) -> Result<(), Error> {
-        match self {
-            Self::Disk { file, format, readonly } => plugged.add_node(name, file, format, *readonly).await,
-            Self::Network(netdev) => {
-                let command = QmpCommand { execute: "netdev_add".to_owned(), arguments: netdev.arguments(name) };
-                plugged.add_netdev(&command).await
-            }
-        }
+        let drivers = session.drivers("device").await?;
+        let driver = request.find_driver(&drivers)?;
+        let properties = session.properties(driver).await?;
+        let plugged = session.devices().await?;
+        let port = if request.has_bus() { FreePort::NotNeeded } else { session.free_port(driver, &plugged).await? };
+        let devices = VmDevices {
+            vm: &session.entry,
+            properties: properties.as_ref(),
+            plugged: &plugged,
+            boot: &session.boot_devices(),
+            port: &port,
+        };
+        Ok(plan_device_add(&request, driver, &devices)?)
     }
 }
 
@@ -211,162 +220,65 @@ impl Operation for QmpDeviceAdd {
     type Output = DeviceAdded;
 
     async fn run(&self, app: &App) -> Result<Done<DeviceAdded>, Error> {
-        let back_end = self.back_end(app).await?;
-        let deadline = self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
-        let plugged = app.plugged(&self.vm, Self::NAME, deadline).await?;
-        let known = plugged.drivers("device").await?;
-        let driver = driver_named(&self.driver, &known).ok_or_else(|| DeviceError::NoDriver {
-            given: self.driver.chars().take(80).collect(),
-            similar: similar(&self.driver, known.iter().map(String::as_str)),
-        })?;
-        let properties = plugged.properties(driver).await?;
-        let has = |name: &str| properties.as_ref().is_some_and(|known| known.has(name));
-        let (mut values, id) = self.values(driver, properties.as_ref())?;
+        let backend = self.backend(app).await?;
+        let timeout = self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
+        let session = app.hotplug_session(&self.vm, Self::NAME, timeout).await?;
+        let plan = self.plan(&session, backend.as_ref()).await?;
+        // Unused backends, left by killed processes, may have the file open or use the name.
+        session.remove_unused_backends().await?;
+        execute(app, &session, &plan).await?;
 
-        let devices = plugged.devices().await?;
-        let id = free_id(&plugged, &devices, id, driver)?;
-        if !values.contains_key("bus")
-            && let Some(bus) = plugged.bus_for(driver, &devices).await?
-        {
-            values.insert("bus".to_owned(), json!(bus));
-        }
-        if let Some(back_end) = &back_end {
-            let property = back_end.property();
-            if !has(property) {
-                return Err(DeviceError::TakesNo { driver: driver.to_owned(), what: back_end.in_words() }.into());
-            }
-            if values.insert(property.to_owned(), json!(id.back_end())).is_some() {
-                return Err(DeviceError::Conflict { what: "a back end and the property that names another one" }.into());
-            }
-            // A controller of NVMe needs a serial number; the id is as good as any.
-            if driver == "nvme" {
-                values.entry("serial").or_insert_with(|| json!(id));
-            }
-        }
-        // QEMU gives the first card of every machine the same address.
-        if ["netdev", "mac"].iter().all(|name| has(name)) {
-            let mac = || json!(MacAddress::of_plugged(&plugged.entry.id.bytes(), id.as_str()).to_string());
-            values.entry("mac").or_insert_with(mac);
-        }
-        let device = Device { driver, id: &id, values };
-        check_host_access(&device.command(), self.allow_dangerous).map_err(CommandError::from)?;
-        // What somebody who was killed left may have the file, or the name.
-        plugged.sweep().await?;
-        plug(app, &plugged, &device, back_end.as_ref()).await?;
-        self.done(app, plugged, driver, &id, back_end).await
-    }
-}
-
-/// Returns the id of the new device, which nothing else has.
-///
-/// Nor may it be what the definition calls something, also after that was taken out: `device-del` is to know what is
-/// meant.
-fn free_id(
-    plugged: &HotplugSession<'_>,
-    devices: &[session::Device],
-    given: Option<DeviceId>,
-    driver: &str,
-) -> Result<DeviceId, DeviceError> {
-    let equipment = plugged.equipment();
-    let there: Vec<String> = devices.iter().map(|device| device.id.clone()).collect();
-    let Some(id) = given else {
-        let taken: Vec<String> = there.into_iter().chain(equipment.names().map(str::to_owned)).collect();
-        return Ok(DeviceId::free(driver, &taken));
-    };
-    let (vm, text) = (plugged.entry.name.clone(), id.to_string());
-    if there.contains(&text) {
-        return Err(DeviceError::IdTaken { vm, id: text });
-    }
-    if equipment.names().any(|name| name == text) {
-        return Err(DeviceError::IdOfDefinition { vm, id: text });
-    }
-    Ok(id)
-}
-
-/// A device that is to be plugged in.
-struct Device<'a> {
-    driver: &'a str,
-    id: &'a DeviceId,
-    values: Map<String, Value>,
-}
-
-impl Device<'_> {
-    /// Returns the command that plugs it in.
-    fn command(&self) -> QmpCommand {
-        let command = QmpCommand { execute: "device_add".to_owned(), arguments: self.values.clone() };
-        command.with("driver", self.driver).with("id", self.id.as_str())
-    }
-}
-
-/// Makes the back end and then the device, or neither.
-async fn plug(
-    app: &App,
-    plugged: &HotplugSession<'_>,
-    device: &Device<'_>,
-    back_end: Option<&BackEnd>,
-) -> Result<(), Error> {
-    if let Some(back_end) = back_end {
-        back_end.make(plugged, &device.id.back_end()).await?;
-        app.faults.reach(FaultPoint::DeviceBackEndMade);
-    }
-    match plugged.ask(&device.command()).await {
-        Ok(_) => Ok(()),
-        Err(refused @ QmpError::Refused { .. }) => {
-            // Anything else may still come true, and then it needs its back end; if not, the next one removes it.
-            if back_end.is_some()
-                && let Err(error) = plugged.sweep().await
-            {
-                tracing::warn!(%error, device = device.id.as_str(), "its back end could not be removed");
-            }
-            Err(explained(device, refused))
-        }
-        Err(other) => Err(other.into()),
-    }
-}
-
-/// QEMU tells of a missing drive in words of its own inside.
-fn explained(device: &Device<'_>, refused: QmpError) -> Error {
-    match &refused {
-        QmpError::Refused { description, .. }
-            if description == "drive property not set" || description.contains("drive is empty") =>
-        {
-            DeviceError::FileNeeded { driver: device.driver.to_owned() }.into()
-        }
-        _ => refused.into(),
-    }
-}
-
-impl QmpDeviceAdd {
-    /// Says what came of it.
-    async fn done(
-        &self,
-        app: &App,
-        plugged: HotplugSession<'_>,
-        driver: &str,
-        id: &DeviceId,
-        back_end: Option<BackEnd>,
-    ) -> Result<Done<DeviceAdded>, Error> {
-        let (bus, addr) = plugged.seat(id.as_str()).await?;
-        let forwards = match &back_end {
-            Some(BackEnd::Network(netdev)) if netdev.has_forwards() => {
-                let shown = info_usernet(app, &plugged.run).await;
-                shown.map_or_else(|| netdev.forwards().to_vec(), |shown| forwards_of(&id.back_end(), &shown))
-            }
-            Some(_) | None => Vec::new(),
-        };
-        let HotplugSession { entry, run, guard, .. } = plugged;
+        let (bus, addr) = session.location(plan.id.as_str()).await?;
+        let forwards = forwards(app, &session, &plan).await;
+        let HotplugSession { entry, run, guard, .. } = session;
         let added = DeviceAdded {
             id: entry.id.to_string(),
             name: entry.name.to_string(),
-            device: id.to_string(),
-            driver: driver.to_owned(),
+            device: plan.id.to_string(),
+            driver: plan.driver,
             bus,
             addr,
-            back_end: back_end.map(|_| id.back_end()),
+            backend: plan.backend.map(|_| plan.id.backend_name()),
             forwards,
         };
-        let data = json!({ "boot": run.boot, "device": added.device, "driver": driver, "bus": added.bus });
+        let data = json!({ "boot": run.boot, "device": added.device, "driver": added.driver, "bus": added.bus });
         let event = app.committer().event(kind::DEVICE_ADDED, &entry, data);
         Ok(Done::reading(added).about(entry.id).event(event).holding(guard))
+    }
+}
+
+/// Creates the backend and then the device, or neither.
+async fn execute(app: &App, session: &HotplugSession<'_>, plan: &DevicePlan) -> Result<(), Error> {
+    if let Some(backend) = &plan.backend {
+        session.add_backend(&plan.id.backend_name(), backend).await?;
+        app.faults.reach(FaultPoint::DeviceBackEndMade);
+    }
+    let Err(error) = session.execute(&plan.command).await else { return Ok(()) };
+    // After any other error the device may still appear, and would need its backend; if it does not, the next command
+    // removes that.
+    if matches!(error, QmpError::Refused { .. })
+        && plan.backend.is_some()
+        && let Err(error) = session.remove_unused_backends().await
+    {
+        tracing::warn!(%error, device = plan.id.as_str(), "cannot remove the backend of the device");
+    }
+    Err(add_error(&plan.driver, error))
+}
+
+fn add_error(driver: &str, error: QmpError) -> Error {
+    if error.refusal().is_some_and(is_drive_required) {
+        return DeviceError::FileRequired { driver: driver.to_owned() }.into();
+    }
+    error.into()
+}
+
+/// Returns the forwards of a new network backend, with the ports of the host that QEMU chose.
+async fn forwards(app: &App, session: &HotplugSession<'_>, plan: &DevicePlan) -> Vec<Forward> {
+    match &plan.backend {
+        Some(BackendSpec::Network(netdev)) if netdev.has_forwards() => match info_usernet(app, &session.run).await {
+            Some(usernet) => forwards_of(&plan.id.backend_name(), &usernet),
+            None => netdev.forwards().to_vec(),
+        },
+        Some(_) | None => Vec::new(),
     }
 }

@@ -1,16 +1,16 @@
-//! `qmp device-del`: a device taken out of a running machine, with its back end.
+//! `qmp device-del`: unplugs a device from a running VM, and removes its backends.
 
 use std::time::Duration;
 
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
-use maqet_domain::hotplug::BootDevices;
+use maqet_domain::hotplug::{
+    BootDevices, DeviceError, Origin, PluggedDevice, UnplugStep, device_not_found, plan_device_del,
+};
 use maqet_domain::port::{MonitorSession, SessionEvent};
-use maqet_domain::qmp::QmpEvent;
-use maqet_domain::qmp::RunState;
-use maqet_domain::qmp::{QmpCommand, QmpError};
-use maqet_domain::text::similar;
-use maqet_domain::vm::{BootNumber, MonitorAnswer, Run};
+use maqet_domain::qmp::wording::{UnplugRefusal, unplug_refusal};
+use maqet_domain::qmp::{QmpCommand, QmpError, QmpEvent, RunState};
+use maqet_domain::vm::{BootNumber, MonitorAnswer, Run, VmEntry};
 use maqet_fault_points::FaultPoint;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -18,61 +18,62 @@ use tokio::time::Instant;
 
 use crate::app::commit::run_change;
 use crate::app::operations::{Done, Effect, Operation};
-use crate::device::error::{DeviceError, Origin};
 use crate::device::removal::Removal;
-use crate::device::session::{Device, HotplugSession, PERIPHERAL};
+use crate::device::session::{HotplugSession, PERIPHERAL};
 use crate::{App, Error, HumanDuration, limits};
 
-/// Take a device out of a running VM
+/// Unplug a device from a running VM
 ///
-/// Asks the guest to let it go, and waits until it did; then removes what `device-add` made behind it. A guest that does
-/// not answer may still let the device go later: the same command again tells, and removes what is left. Of a drive or
-/// card of the definition the file or network goes, too, until the next start.
+/// Asks the guest to release it, waits until it did, and removes the backend that `device-add` created. A guest that does
+/// not answer may still release the device later; run the command again to find out, and to remove the backend. The file
+/// or network of a drive or card of the definition is removed, too, until the next start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct QmpDeviceDel {
-    /// Name, id, or unique beginning of an id
+    /// Name, ID, or unique prefix of an ID
     pub vm: String,
-    /// The id of the device; a drive's and a card's name in the definition will do
+    /// The ID of the device, or the name of a drive or network card in the definition
     #[cfg_attr(feature = "clap", arg(value_name = "ID"))]
     pub device: String,
-    /// How long the guest may take [default: `timeouts.qmp`, else 30s]
+    /// Timeout for the guest [default: `timeouts.qmp`, else 30s]
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]
     pub timeout: Option<HumanDuration>,
 }
 
-/// A device that was taken out.
+/// A device that was removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct DeviceDeleted {
-    /// The VM's id.
+    /// The id of the VM.
     pub id: String,
-    /// Its name.
+    /// The name of the VM.
     pub name: String,
     /// The id of the device.
     pub device: String,
-    /// Whether this call saw it go; `false` if only its back end was left.
+    /// Whether this call unplugged it; `false` if only its backend was left.
     pub changed: bool,
-    /// The block node or network back end that was removed with it.
+    /// The block node or network backend that was removed with it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub back_end: Option<String>,
-    /// What is behind it still, as something else uses it, such as a block job.
+    pub backend: Option<String>,
+    /// A backend that something else uses, such as a block job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_use: Option<String>,
 }
 
-/// What became of a request.
-enum Answer {
-    Gone,
-    Refused(Option<String>),
-    Silence,
-}
-
 impl QmpDeviceDel {
-    /// Takes the device with this id out.
+    /// Unplugs `device`.
     pub fn new(vm: impl Into<String>, device: impl Into<String>) -> Self {
         Self { vm: vm.into(), device: device.into(), timeout: None }
+    }
+
+    /// Sets the timeout for the guest.
+    #[must_use]
+    pub fn timeout(mut self, timeout: impl Into<Option<HumanDuration>>) -> Self {
+        self.timeout = timeout.into();
+        self
     }
 }
 
@@ -82,204 +83,216 @@ impl Operation for QmpDeviceDel {
     type Output = DeviceDeleted;
 
     async fn run(&self, app: &App) -> Result<Done<DeviceDeleted>, Error> {
-        let until = Instant::now() + self.patience(app);
-        let plugged = app.plugged(&self.vm, Self::NAME, app.timeouts().qmp).await?;
-        let (devices, equipment) = (plugged.devices().await?, plugged.equipment());
-        // What is left of a plugged device of this name comes before a card that is called so.
-        for id in [Some(self.device.clone()), equipment.device_of_card(&self.device)].into_iter().flatten() {
-            if devices.iter().any(|device| device.id == id) {
-                // It holds a session, and would make the futures of its callers large.
-                return Box::pin(self.take_out(&id, &equipment, app, plugged, until)).await;
-            }
-            let removal = plugged.remove_now(&equipment.backends(&id)).await?;
-            if removal.back_end.is_some() {
-                let taken = Taken { device: &id, changed: false, boot: plugged.run.boot, removal };
-                return Ok(taken.done(app, plugged).await);
-            }
-            if let Some(name) = removal.in_use {
-                let by = plugged.behind(&name).await?.and_then(|behind| behind.device);
-                return Err(DeviceError::BackEndInUse { vm: plugged.entry.name.clone(), id: name, by }.into());
+        let timeout = self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
+        let until = Instant::now() + timeout;
+        let session = app.hotplug_session(&self.vm, Self::NAME, app.timeouts().qmp).await?;
+        let (plugged, boot) = (session.devices().await?, session.boot_devices());
+        for step in plan_device_del(&session.entry.name, &self.device, &plugged, &boot)? {
+            match step {
+                UnplugStep::Unplug(id) => {
+                    let request = UnplugRequest { id: &id, timeout, until };
+                    // It holds a session, and would make the futures of its callers large.
+                    let (session, unplugged) = Box::pin(unplug(app, session, &request, &boot)).await?;
+                    return Ok(unplugged.done(app, session).await);
+                }
+                UnplugStep::RemoveBackends(id) => {
+                    let removal = session.remove_backends(&boot.backends(&id)).await?;
+                    if removal.backend.is_some() {
+                        let unplugged = Unplugged { device: id, changed: false, boot: session.run.boot, removal };
+                        return Ok(unplugged.done(app, session).await);
+                    }
+                    if let Some(id) = removal.in_use {
+                        let user = session.user_of_backend(&id).await?.and_then(|user| user.device);
+                        return Err(DeviceError::BackendInUse { vm: session.entry.name, id, user }.into());
+                    }
+                }
             }
         }
-        Err(self.not_there(&plugged, &devices, &equipment).await?)
+        Err(not_found(&session, &self.device, &plugged, &boot).await?.into())
     }
 }
 
-impl QmpDeviceDel {
-    fn patience(&self, app: &App) -> Duration {
-        self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration)
+/// Returns the error of a name that is not that of a device.
+async fn not_found(
+    session: &HotplugSession<'_>,
+    name: &str,
+    plugged: &[PluggedDevice],
+    boot: &BootDevices,
+) -> Result<DeviceError, QmpError> {
+    let vm = &session.entry.name;
+    let paths = session.anonymous_devices(name).await?;
+    if !paths.is_empty() {
+        return Ok(DeviceError::IdRequired { vm: vm.clone(), driver: name.to_owned(), paths });
     }
-
-    /// Tells what there is instead of the device.
-    async fn not_there(
-        &self,
-        plugged: &HotplugSession<'_>,
-        devices: &[Device],
-        equipment: &BootDevices,
-    ) -> Result<Error, QmpError> {
-        let (vm, id) = (plugged.entry.name.clone(), self.device.clone());
-        let paths = plugged.nameless(&id).await?;
-        if !paths.is_empty() {
-            return Ok(DeviceError::NoId { vm, driver: id, paths }.into());
-        }
-        if let Some(behind) = plugged.behind(&id).await? {
-            return Ok(DeviceError::BackEnd { vm, id, by: behind.device }.into());
-        }
-        let ids = devices.iter().map(|device| device.id.as_str()).filter(|id| !equipment.is_bus(id));
-        let ids: Vec<&str> = ids.collect();
-        let known: Vec<String> = ids.iter().map(|id| equipment.name_of(id).to_owned()).collect();
-        let all =
-            known.iter().map(String::as_str).chain(ids.into_iter().filter(|id| !known.iter().any(|name| name == id)));
-        let similar = similar(&id, all);
-        Ok(DeviceError::NoDevice { vm, what: "device", id, similar, known }.into())
+    if let Some(user) = session.user_of_backend(name).await? {
+        return Ok(DeviceError::IsBackend { vm: vm.clone(), id: name.to_owned(), user: user.device });
     }
-
-    /// Asks the guest to let a device go, waits until it did, and removes what was behind it.
-    async fn take_out(
-        &self,
-        id: &str,
-        equipment: &BootDevices,
-        app: &App,
-        plugged: HotplugSession<'_>,
-        until: Instant,
-    ) -> Result<Done<DeviceDeleted>, Error> {
-        let fixed = |why: String, origin: Origin| {
-            let vm = plugged.entry.name.clone();
-            DeviceError::Fixed { vm, id: id.to_owned(), why, origin }
-        };
-        if equipment.is_bus(id) {
-            return Err(fixed("other devices sit on it".to_owned(), Origin::Maqet).into());
-        }
-        // Before the command, so that no event is missed.
-        let mut session = app.ports.monitors.session(&plugged.run.paths, app.timeouts().qmp).await?;
-        let leaving = Leaving { id };
-        match leaving.request(session.as_mut(), app.timeouts().qmp).await {
-            // QEMU tells by a word about its bus that a device is there to stay.
-            Err(QmpError::Refused { description, .. }) if description.contains("does not support hot") => {
-                let origin = if equipment.has_device(id) { Origin::Definition } else { Origin::HotplugSession };
-                return Err(fixed(description, origin).into());
-            }
-            answer => answer?,
-        }
-        // The guest may take its time, and others are not to wait for it.
-        let HotplugSession { entry, run, guard, .. } = plugged;
-        drop(guard);
-        let answer = leaving.listen(session.as_mut(), until).await;
-        drop(session);
-        match answer {
-            Ok(Answer::Gone) => {}
-            // QEMU closes no monitor before its end.
-            Err(QmpError::ConnectionClosed { .. }) => {
-                return Err(DeviceError::RunEnded { vm: entry.name, id: id.to_owned() }.into());
-            }
-            Err(other) => return Err(other.into()),
-            Ok(Answer::Refused(why)) => {
-                return Err(DeviceError::GuestRefused { vm: entry.name, id: id.to_owned(), why }.into());
-            }
-            Ok(Answer::Silence) => {
-                let state = app.ports.monitors.answer(&run.paths, limits::RUN_STATE_TIMEOUT).await;
-                let stands_still = matches!(state, MonitorAnswer::State(state) if state != RunState::Running);
-                let (vm, id, after) = (entry.name, id.to_owned(), self.patience(app));
-                return Err(DeviceError::NotReleased { vm, id, after, stands_still }.into());
-            }
-        }
-        app.faults.reach(FaultPoint::DeviceGone);
-        // What was given may be the beginning of several ids by now, or the name of another VM.
-        let plugged = app.plugged(&entry.id.to_string(), Self::NAME, app.timeouts().qmp).await?;
-        // What was behind it ended with its run, and the next one has all of its devices.
-        let removal = if plugged.run.boot == run.boot {
-            plugged.remove_soon(&equipment.backends(id)).await?
-        } else {
-            Removal::default()
-        };
-        Ok(Taken { device: id, changed: true, boot: run.boot, removal }.done(app, plugged).await)
-    }
+    Ok(device_not_found(vm, name, plugged, boot))
 }
 
-/// A device that the guest is asked to let go.
-struct Leaving<'a> {
+/// Unplugs a device, and removes its backends.
+///
+/// The lock is released while the guest is waited for, which may take long.
+async fn unplug<'a>(
+    app: &'a App,
+    session: HotplugSession<'a>,
+    request: &UnplugRequest<'_>,
+    boot: &BootDevices,
+) -> Result<(HotplugSession<'a>, Unplugged), Error> {
+    let timeout = app.timeouts().qmp;
+    // Opened before the command is sent, so that no event is missed.
+    let mut monitor = app.ports.monitors.session(&session.run.paths, timeout).await?;
+    if let Err(error) = request.send(monitor.as_mut(), timeout).await {
+        return Err(request.send_error(&session.entry, boot, error));
+    }
+    let HotplugSession { entry, run, guard, .. } = session;
+    drop(guard);
+    let answer = request.wait(monitor.as_mut()).await;
+    drop(monitor);
+    request.check(app, &entry, &run, answer).await?;
+    app.faults.reach(FaultPoint::DeviceGone);
+    // By id, as the name may have changed meanwhile.
+    let session = app.hotplug_session(&entry.id.to_string(), QmpDeviceDel::NAME, timeout).await?;
+    // The backends ended with their run, and the next one has all of its devices.
+    let removal = if session.run.boot == run.boot {
+        session.remove_backends_soon(&boot.backends(request.id)).await?
+    } else {
+        Removal::default()
+    };
+    Ok((session, Unplugged { device: request.id.to_owned(), changed: true, boot: run.boot, removal }))
+}
+
+/// A request to the guest to release a device.
+struct UnplugRequest<'a> {
     id: &'a str,
+    timeout: Duration,
+    until: Instant,
 }
 
-impl Leaving<'_> {
-    /// Asks the guest to let the device go; somebody may have asked already.
-    async fn request(&self, session: &mut dyn MonitorSession, deadline: Duration) -> Result<(), QmpError> {
-        let command = QmpCommand::new("device_del").with("id", self.id);
-        match session.execute(&command, deadline).await {
-            Err(QmpError::Refused { description, .. }) if description.contains("in the process of unplug") => Ok(()),
-            answer => answer.map(drop),
+/// The answer to such a request.
+enum Answer {
+    Released,
+    Refused(Option<String>),
+    None,
+}
+
+impl UnplugRequest<'_> {
+    /// Sends the request; an earlier one that is not answered yet will do.
+    async fn send(&self, monitor: &mut dyn MonitorSession, timeout: Duration) -> Result<(), QmpError> {
+        match monitor.execute(&QmpCommand::new("device_del").with("id", self.id), timeout).await {
+            Err(error) if error.refusal().map(unplug_refusal) == Some(UnplugRefusal::Pending) => Ok(()),
+            reply => reply.map(drop),
         }
     }
 
-    /// Waits for what the guest answers.
-    async fn listen(&self, session: &mut dyn MonitorSession, until: Instant) -> Result<Answer, QmpError> {
+    fn send_error(&self, entry: &VmEntry, boot: &BootDevices, error: QmpError) -> Error {
+        match error {
+            QmpError::Refused { description: reason, .. } if unplug_refusal(&reason) == UnplugRefusal::Unsupported => {
+                let origin = if boot.has_device(self.id) { Origin::Definition } else { Origin::Hotplug };
+                let (vm, id) = (entry.name.clone(), self.id.to_owned());
+                DeviceError::UnplugUnsupported { vm, id, reason, origin }.into()
+            }
+            error => error.into(),
+        }
+    }
+
+    /// Waits for the answer of the guest.
+    async fn wait(&self, monitor: &mut dyn MonitorSession) -> Result<Answer, QmpError> {
         loop {
-            let left = until.saturating_duration_since(Instant::now()).min(limits::UNPLUG_INTERVAL);
-            match session.next_event(left).await? {
-                Some(SessionEvent::Event(event)) if self.is_meant(&event) => match event.name.as_str() {
-                    "DEVICE_DELETED" => return Ok(Answer::Gone),
-                    "DEVICE_UNPLUG_GUEST_ERROR" | "MEM_UNPLUG_ERROR" => {
-                        return Ok(Answer::Refused(event.data["msg"].as_str().map(str::to_owned)));
+            let left = self.until.saturating_duration_since(Instant::now()).min(limits::UNPLUG_INTERVAL);
+            match monitor.next_event(left).await? {
+                Some(SessionEvent::Event(event)) => {
+                    if let Some(answer) = self.answer(&event) {
+                        return Ok(answer);
                     }
-                    _ => {}
-                },
-                Some(SessionEvent::Event(_)) => {}
-                // Who asked before us may have been answered before we listened, and events may be missed.
+                }
+                // The answer to an earlier request may have come before this session, and events may be missed.
                 Some(SessionEvent::Missed(_)) | None => {
-                    let path = format!("{PERIPHERAL}/{}", self.id);
-                    match session
-                        .execute(&QmpCommand::new("qom-list").with("path", path), limits::RUN_STATE_TIMEOUT)
-                        .await
-                    {
-                        Err(QmpError::Refused { .. }) => return Ok(Answer::Gone),
+                    let query = QmpCommand::new("qom-list").with("path", format!("{PERIPHERAL}/{}", self.id));
+                    match monitor.execute(&query, limits::RUN_STATE_TIMEOUT).await {
+                        Err(QmpError::Refused { .. }) => return Ok(Answer::Released),
                         Ok(_) | Err(QmpError::TimedOut { .. }) => {}
-                        Err(other) => return Err(other),
+                        Err(error) => return Err(error),
                     }
-                    if Instant::now() >= until {
-                        return Ok(Answer::Silence);
+                    if Instant::now() >= self.until {
+                        return Ok(Answer::None);
                     }
                 }
             }
         }
     }
 
-    fn is_meant(&self, event: &QmpEvent) -> bool {
-        event.data["device"] == self.id
+    /// Returns the answer in an event, if it is one.
+    fn answer(&self, event: &QmpEvent) -> Option<Answer> {
+        if event.data["device"] != self.id {
+            return None;
+        }
+        match event.name.as_str() {
+            "DEVICE_DELETED" => Some(Answer::Released),
+            "DEVICE_UNPLUG_GUEST_ERROR" | "MEM_UNPLUG_ERROR" => {
+                Some(Answer::Refused(event.data["msg"].as_str().map(str::to_owned)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns an error unless the device was released.
+    async fn check(
+        &self,
+        app: &App,
+        entry: &VmEntry,
+        run: &Run,
+        answer: Result<Answer, QmpError>,
+    ) -> Result<(), Error> {
+        let (vm, id) = (entry.name.clone(), self.id.to_owned());
+        Err(match answer {
+            Ok(Answer::Released) => return Ok(()),
+            Ok(Answer::Refused(reason)) => DeviceError::UnplugRefused { vm, id, reason }.into(),
+            Ok(Answer::None) => {
+                let state = app.ports.monitors.answer(&run.paths, limits::RUN_STATE_TIMEOUT).await;
+                let is_paused = matches!(state, MonitorAnswer::State(state) if state != RunState::Running);
+                DeviceError::UnplugTimedOut { vm, id, after: self.timeout, is_paused }.into()
+            }
+            // QEMU closes its monitors only when it exits.
+            Err(QmpError::ConnectionClosed { .. }) => DeviceError::UnplugInterrupted { vm, id }.into(),
+            Err(error) => error.into(),
+        })
     }
 }
 
-/// A device that is out of a machine.
-struct Taken<'a> {
-    device: &'a str,
-    /// Whether this call saw it go.
+/// A device that was unplugged, or only its backends were left.
+struct Unplugged {
+    device: String,
+    /// Whether this call unplugged it.
     changed: bool,
-    /// The start of the VM that it was part of.
+    /// The boot of the VM that it was part of.
     boot: BootNumber,
     removal: Removal,
 }
 
-impl Taken<'_> {
-    /// Says what came of it.
-    async fn done(self, app: &App, plugged: HotplugSession<'_>) -> Done<DeviceDeleted> {
-        let HotplugSession { entry, run, guard, .. } = plugged;
+impl Unplugged {
+    /// Records that forwards are gone, and returns the result.
+    async fn done(self, app: &App, session: HotplugSession<'_>) -> Done<DeviceDeleted> {
+        let HotplugSession { entry, run, guard, .. } = session;
         let Self { device, changed, boot, removal } = self;
         let deleted = DeviceDeleted {
             id: entry.id.to_string(),
             name: entry.name.to_string(),
-            device: device.to_owned(),
+            device,
             changed,
-            back_end: removal.back_end,
+            backend: removal.backend,
             in_use: removal.in_use,
         };
-        let data = json!({ "boot": boot, "device": deleted.device, "back_end": deleted.back_end });
+        let data = json!({ "boot": boot, "device": deleted.device, "backend": deleted.backend });
         let event = app.committer().event(kind::DEVICE_REMOVED, &entry, data);
-        // Of the run as it is now: others may have changed it while the guest was waited for.
-        let (lost, left) = run.forwards.iter().copied().partition::<Vec<_>, _>(|port| removal.forwards.contains(port));
-        if !lost.is_empty() {
+        // Of the current run, which may have changed while the guest was waited for.
+        let (gone, left) =
+            run.forwards.iter().copied().partition::<Vec<_>, _>(|forward| removal.forwards.contains(forward));
+        if !gone.is_empty() {
             let run = Run { forwards: left, ..run };
-            // The device is out all the same.
+            // The device is removed in any case.
             if let Err(error) = app.committer().commit(ChangeSet::default().and(run_change(&entry, Some(run)))).await {
-                tracing::warn!(vm = %entry.name, %error, "could not write down that ports lead to the guest no more");
+                tracing::warn!(vm = %entry.name, %error, "cannot record that forwards are gone");
             }
         }
         Done::reading(deleted).about(entry.id).event(event).holding(guard)

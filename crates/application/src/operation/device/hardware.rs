@@ -1,8 +1,8 @@
-//! `qmp nmi`, `qmp balloon` and `qmp set-link`: single parts of a running machine.
+//! `qmp nmi`, `qmp balloon` and `qmp set-link`.
 
 use std::time::Duration;
 
-use maqet_domain::hotplug::{cards, link_names};
+use maqet_domain::hotplug::{DeviceError, cards, link_names};
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::size::ByteSize;
 use maqet_domain::text::similar;
@@ -12,100 +12,141 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::app::operations::{Done, Effect, Operation};
-use crate::device::error::DeviceError;
+use crate::device::balloon_error::BalloonError;
 use crate::vm::monitor::Monitored;
 use crate::vm::unresponsive::or_unresponsive;
 use crate::{App, Error, HumanDuration, limits};
 
 /// Send a non-maskable interrupt to the CPUs of a running VM
 ///
-/// Guests are often set up to crash with a dump then, or to tell where they hang.
+/// Guests are often configured to write a crash dump or a stack trace on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct QmpNmi {
-    /// Name, id, or unique beginning of an id
+    /// Name, ID, or unique prefix of an ID
     pub vm: String,
 }
 
-/// Show or set how much memory a running VM's guest may use
+/// Show or set the memory that the guest of a running VM uses
 ///
-/// Returns once the guest has come to it, by means of its virtio-balloon device and the driver for that. Without a size
-/// it shows what the guest has.
+/// Requires a virtio-balloon device and its driver in the guest. Waits until the guest has reached the size; without a
+/// size, shows the current one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct QmpBalloon {
-    /// Name, id, or unique beginning of an id
+    /// Name, ID, or unique prefix of an ID
     pub vm: String,
-    /// What the guest may use, such as 512M; a bare number is MiB
+    /// The size, such as 512M; a number without a unit is in MiB
     #[serde(default)]
     pub size: Option<String>,
-    /// How long the guest may take [default: `timeouts.qmp`, else 30s]
+    /// Timeout for the guest [default: `timeouts.qmp`, else 30s]
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]
     pub timeout: Option<HumanDuration>,
 }
 
-/// Plug or pull the cable of a network card of a running VM
+/// Set the link of a network card of a running VM up or down
 ///
-/// The card is named as under `network` in the definition, or by the id of its device.
+/// The card is named as under `network` in the definition, or by the ID of its device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct QmpSetLink {
-    /// Name, id, or unique beginning of an id
+    /// Name, ID, or unique prefix of an ID
     pub vm: String,
     /// The network card
     pub nic: String,
-    /// Whether its cable is plugged
+    /// The state of the link
     pub state: Link,
 }
 
-/// The state of a cable.
+/// The state of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum Link {
-    /// It is plugged.
+    /// Connected.
     Up,
-    /// It is pulled.
+    /// Disconnected.
     Down,
 }
 
 /// An interrupt that was sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct NmiSent {
-    /// The VM's id.
+    /// The id of the VM.
     pub id: String,
-    /// Its name.
+    /// The name of the VM.
     pub name: String,
 }
 
-/// What a guest has of its memory.
+/// The memory of a guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Balloon {
-    /// The VM's id.
+    /// The id of the VM.
     pub id: String,
-    /// Its name.
+    /// The name of the VM.
     pub name: String,
-    /// What the guest has.
+    /// What the guest uses.
     pub actual_bytes: u64,
-    /// The machine's memory.
+    /// What the VM has.
     pub memory_bytes: u64,
 }
 
-/// A cable that was plugged or pulled.
+/// A link that was set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct LinkSet {
-    /// The VM's id.
+    /// The id of the VM.
     pub id: String,
-    /// Its name.
+    /// The name of the VM.
     pub name: String,
     /// The card.
     pub nic: String,
-    /// Its cable.
+    /// Its state.
     pub state: Link,
+}
+
+impl QmpNmi {
+    /// Sends an interrupt to `vm`.
+    pub fn new(vm: impl Into<String>) -> Self {
+        Self { vm: vm.into() }
+    }
+}
+
+impl QmpBalloon {
+    /// Shows the memory of the guest of `vm`.
+    pub fn new(vm: impl Into<String>) -> Self {
+        Self { vm: vm.into(), size: None, timeout: None }
+    }
+
+    /// Sets the size to reach.
+    #[must_use]
+    pub fn size(mut self, size: impl Into<Option<String>>) -> Self {
+        self.size = size.into();
+        self
+    }
+
+    /// Sets the timeout for the guest.
+    #[must_use]
+    pub fn timeout(mut self, timeout: impl Into<Option<HumanDuration>>) -> Self {
+        self.timeout = timeout.into();
+        self
+    }
+}
+
+impl QmpSetLink {
+    /// Sets the link of the card `nic`.
+    pub fn new(vm: impl Into<String>, nic: impl Into<String>, state: Link) -> Self {
+        Self { vm: vm.into(), nic: nic.into(), state }
+    }
 }
 
 impl Operation for QmpNmi {
@@ -114,8 +155,7 @@ impl Operation for QmpNmi {
     type Output = NmiSent;
 
     async fn run(&self, app: &App) -> Result<Done<NmiSent>, Error> {
-        let asked = app.asked(&self.vm, &QmpCommand::new("inject-nmi"), app.timeouts().qmp).await?;
-        let (_, Monitored { entry, .. }) = asked;
+        let (_, Monitored { entry, .. }) = app.execute_on(&self.vm, &QmpCommand::new("inject-nmi")).await?;
         Ok(Done::reading(NmiSent { id: entry.id.to_string(), name: entry.name.to_string() }).about(entry.id))
     }
 }
@@ -126,21 +166,16 @@ impl Operation for QmpBalloon {
     type Output = Balloon;
 
     async fn run(&self, app: &App) -> Result<Done<Balloon>, Error> {
-        let wanted = self.size.as_deref().map(size).transpose()?;
-        let patience = self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
-        let until = Instant::now() + patience;
+        let wanted = self.size.as_deref().map(parse_size).transpose()?;
         let Monitored { entry, run, process } = app.monitored(&self.vm).await?;
-        let asked = self.inflate(app, &run, wanted, until).await;
-        let (actual, memory) = match or_unresponsive(&*app.ports.processes, &entry.name, &process, asked)? {
-            Inflated::None => return Err(DeviceError::NoBalloon { vm: entry.name }.into()),
-            Inflated::Done(actual, memory) => (actual, memory),
-            Inflated::TooMuch(memory) => {
-                let size = wanted.unwrap_or(memory);
-                return Err(DeviceError::BalloonTooLarge { size, memory }.into());
-            }
-            Inflated::Stopped(actual) => {
-                let wanted = wanted.unwrap_or(actual);
-                return Err(DeviceError::BalloonStopped { vm: entry.name, wanted, actual, after: patience }.into());
+        let outcome = self.resize(app, &run, wanted).await;
+        let (actual, memory) = match or_unresponsive(&*app.ports.processes, &entry.name, &process, outcome)? {
+            Resized::Done { actual, memory } => (actual, memory),
+            Resized::NoBalloon => return Err(BalloonError::Unavailable { vm: entry.name }.into()),
+            Resized::TooLarge { size, memory } => return Err(BalloonError::TooLarge { size, memory }.into()),
+            Resized::TimedOut { wanted, actual } => {
+                let after = self.guest_timeout(app);
+                return Err(BalloonError::TimedOut { vm: entry.name, wanted, actual, after }.into());
             }
         };
         let balloon = Balloon {
@@ -153,71 +188,69 @@ impl Operation for QmpBalloon {
     }
 }
 
-/// How far a guest came.
-enum Inflated {
-    /// There is no balloon.
-    None,
-    /// What it has, and the machine's memory.
-    Done(ByteSize, ByteSize),
-    /// The machine has less.
-    TooMuch(ByteSize),
-    /// It has this, and does not come further.
-    Stopped(ByteSize),
+/// The outcome of resizing the memory of a guest.
+enum Resized {
+    Done { actual: ByteSize, memory: ByteSize },
+    NoBalloon,
+    TooLarge { size: ByteSize, memory: ByteSize },
+    TimedOut { wanted: ByteSize, actual: ByteSize },
 }
 
 impl QmpBalloon {
-    async fn inflate(
-        &self,
-        app: &App,
-        run: &Run,
-        wanted: Option<ByteSize>,
-        until: Instant,
-    ) -> Result<Inflated, QmpError> {
-        let ask =
+    fn guest_timeout(&self, app: &App) -> Duration {
+        self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration)
+    }
+
+    async fn resize(&self, app: &App, run: &Run, wanted: Option<ByteSize>) -> Result<Resized, QmpError> {
+        let until = Instant::now() + self.guest_timeout(app);
+        let execute =
             async |command: QmpCommand| app.ports.monitors.execute(&run.paths, &command, app.timeouts().qmp).await;
-        let told = ask(QmpCommand::new("query-memory-size-summary")).await?;
-        let memory = bytes(&told["base-memory"])?;
-        if let Some(wanted) = wanted {
-            if wanted > memory {
-                return Ok(Inflated::TooMuch(memory));
+        let summary = execute(QmpCommand::new("query-memory-size-summary")).await?;
+        let memory = bytes(&summary["base-memory"])?;
+        if let Some(size) = wanted {
+            if size > memory {
+                return Ok(Resized::TooLarge { size, memory });
             }
-            match ask(QmpCommand::new("balloon").with("value", wanted.bytes())).await {
-                Err(QmpError::Refused { class, .. }) if class == "DeviceNotActive" => return Ok(Inflated::None),
-                answer => answer?,
-            };
+            match execute(QmpCommand::new("balloon").with("value", size.bytes())).await {
+                Err(QmpError::Refused { class, .. }) if class == "DeviceNotActive" => return Ok(Resized::NoBalloon),
+                reply => drop(reply?),
+            }
         }
         loop {
-            let actual = match ask(QmpCommand::new("query-balloon")).await {
-                Err(QmpError::Refused { class, .. }) if class == "DeviceNotActive" => return Ok(Inflated::None),
-                answer => bytes(&answer?["actual"])?,
+            let actual = match execute(QmpCommand::new("query-balloon")).await {
+                Err(QmpError::Refused { class, .. }) if class == "DeviceNotActive" => return Ok(Resized::NoBalloon),
+                reply => bytes(&reply?["actual"])?,
             };
-            // The guest gives whole pages.
             match wanted {
-                Some(wanted) if actual.bytes().abs_diff(wanted.bytes()) >= PAGE => {}
-                Some(_) | None => return Ok(Inflated::Done(actual, memory)),
-            }
-            if Instant::now() >= until {
-                return Ok(Inflated::Stopped(actual));
+                // The guest returns whole pages.
+                Some(wanted) if actual.bytes().abs_diff(wanted.bytes()) >= PAGE => {
+                    if Instant::now() >= until {
+                        return Ok(Resized::TimedOut { wanted, actual });
+                    }
+                }
+                Some(_) | None => return Ok(Resized::Done { actual, memory }),
             }
             tokio::time::sleep(limits::BALLOON_INTERVAL).await;
         }
     }
 }
 
-/// A page of a balloon, whatever the guest's are (virtio specification).
+/// The size of a balloon's pages, whatever the guest's are (virtio specification).
 const PAGE: u64 = 4096;
 
 fn bytes(value: &Value) -> Result<ByteSize, QmpError> {
-    let bytes = value.as_u64().ok_or_else(|| QmpError::InvalidResponse { detail: format!("`{value}` is no size") })?;
+    let bytes =
+        value.as_u64().ok_or_else(|| QmpError::InvalidResponse { detail: format!("invalid size `{value}`") })?;
     Ok(ByteSize::from_bytes(bytes))
 }
 
-fn size(text: &str) -> Result<ByteSize, DeviceError> {
-    match ByteSize::parse_with_bare_unit(text, 20) {
-        Ok(size) if size.bytes() >= 1 << 20 => Ok(size),
-        Ok(_) => Err(DeviceError::BalloonSize { given: text.to_owned(), why: "it is less than 1M".to_owned() }),
-        Err(why) => Err(DeviceError::BalloonSize { given: text.to_owned(), why: why.to_string() }),
+fn parse_size(text: &str) -> Result<ByteSize, BalloonError> {
+    let invalid = |reason| BalloonError::InvalidSize { size: text.to_owned(), reason };
+    let size = ByteSize::parse_with_bare_unit(text, 20).map_err(|error| invalid(error.to_string()))?;
+    if size.bytes() < 1 << 20 {
+        return Err(invalid("the minimum is 1M".to_owned()));
     }
+    Ok(size)
 }
 
 impl Operation for QmpSetLink {
@@ -227,12 +260,11 @@ impl Operation for QmpSetLink {
 
     async fn run(&self, app: &App) -> Result<Done<LinkSet>, Error> {
         let command = QmpCommand::new("set_link").with("name", self.nic.as_str()).with("up", self.state == Link::Up);
-        let asked = app.asked(&self.vm, &command, app.timeouts().qmp).await;
-        let (_, Monitored { entry, .. }) = match asked {
+        let (_, Monitored { entry, .. }) = match app.execute_on(&self.vm, &command).await {
             Err(Error::Qmp(QmpError::Refused { class, .. })) if class == "DeviceNotFound" => {
-                return Err(self.no_card(app).await?);
+                return Err(self.not_found(app).await?);
             }
-            answer => answer?,
+            reply => reply?,
         };
         let (id, name) = (entry.id.to_string(), entry.name.to_string());
         Ok(Done::reading(LinkSet { id, name, nic: self.nic.clone(), state: self.state }).about(entry.id))
@@ -240,23 +272,23 @@ impl Operation for QmpSetLink {
 }
 
 impl QmpSetLink {
-    async fn no_card(&self, app: &App) -> Result<Error, Error> {
-        let command = QmpCommand::human_monitor("info network");
-        let (shown, Monitored { entry, .. }) = app.asked(&self.vm, &command, app.timeouts().qmp).await?;
-        let shown = shown.as_str().unwrap_or_default();
-        let similar = similar(&self.nic, link_names(shown).iter().map(String::as_str));
-        let known = cards(shown).iter().map(|card| card.name().to_owned()).collect();
+    async fn not_found(&self, app: &App) -> Result<Error, Error> {
+        let (reply, Monitored { entry, .. }) =
+            app.execute_on(&self.vm, &QmpCommand::human_monitor("info network")).await?;
+        let network = reply.as_str().unwrap_or_default();
+        let similar = similar(&self.nic, link_names(network).iter().map(String::as_str));
+        let known = cards(network).iter().map(|card| card.name().to_owned()).collect();
         let (vm, id) = (entry.name, self.nic.clone());
-        Ok(DeviceError::NoDevice { vm, what: "network card", id, similar, known }.into())
+        Ok(DeviceError::NotFound { vm, kind: "network card", id, similar, known }.into())
     }
 }
 
 impl App {
-    /// Asks the QEMU of a running VM one thing.
-    async fn asked(&self, vm: &str, command: &QmpCommand, deadline: Duration) -> Result<(Value, Monitored), Error> {
+    /// Runs one command on a running VM.
+    async fn execute_on(&self, vm: &str, command: &QmpCommand) -> Result<(Value, Monitored), Error> {
         let monitored = self.monitored(vm).await?;
-        let answer = self.ports.monitors.execute(&monitored.run.paths, command, deadline).await;
-        let answer = or_unresponsive(&*self.ports.processes, &monitored.entry.name, &monitored.process, answer)?;
-        Ok((answer, monitored))
+        let reply = self.ports.monitors.execute(&monitored.run.paths, command, self.timeouts().qmp).await;
+        let reply = or_unresponsive(&*self.ports.processes, &monitored.entry.name, &monitored.process, reply)?;
+        Ok((reply, monitored))
     }
 }

@@ -1,9 +1,9 @@
-//! `qmp eject` and `qmp insert`: the medium in a CD drive of a running machine.
+//! `qmp eject` and `qmp insert`: media of the CD drives of a running VM.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use maqet_domain::hotplug::backend_name;
+use maqet_domain::hotplug::{DeviceError, backend_name};
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::text::similar;
 use maqet_domain::vm::{Run, VmEntry};
@@ -13,47 +13,49 @@ use tokio::time::Instant;
 
 use crate::app::operations::{Done, Effect, Operation};
 use crate::app::shown;
-use crate::device::error::DeviceError;
+use crate::device::medium_error::MediumError;
 use crate::device::session::{HotplugSession, items};
 use crate::vm::monitor::Monitored;
 use crate::vm::unresponsive::or_unresponsive;
 use crate::{App, Error, HumanDuration, limits};
 
-/// Take the medium out of a CD drive of a running VM
+/// Remove the medium from a CD drive of a running VM
 ///
-/// A guest that has locked the drive is asked to let it go; --force opens it all the same.
+/// If the guest has locked the drive, it is asked to unlock it; --force opens it anyway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct QmpEject {
-    /// Name, id, or unique beginning of an id
+    /// Name, ID, or unique prefix of an ID
     pub vm: String,
-    /// The drive, by its name under `storage`, or QEMU's own, such as ide1-cd0
+    /// The drive, by its name under `storage` or by QEMU's, such as ide1-cd0
     pub drive: String,
     /// Open the drive even if the guest has locked it
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(short, long))]
     pub force: bool,
-    /// How long the guest may take [default: `timeouts.qmp`, else 30s]
+    /// Timeout for the guest [default: `timeouts.qmp`, else 30s]
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]
     pub timeout: Option<HumanDuration>,
 }
 
-/// Put a medium into a CD drive of a running VM
+/// Insert a medium into a CD drive of a running VM
 ///
-/// What is in the drive is taken out first. The definition stays as it is: the next start has its medium again.
+/// A medium in the drive is removed first. The definition does not change: the next start has its medium again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct QmpInsert {
-    /// Name, id, or unique beginning of an id
+    /// Name, ID, or unique prefix of an ID
     pub vm: String,
-    /// The drive, by its name under `storage`, or QEMU's own, such as ide1-cd0
+    /// The drive, by its name under `storage` or by QEMU's, such as ide1-cd0
     pub drive: String,
-    /// The image; the guest may only read it
+    /// The image, which the guest cannot write
     pub file: PathBuf,
-    /// The format of the image [default: what its name ends with, else raw]
+    /// The format of the image [default: that of its extension, else raw]
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "FORMAT"))]
     pub file_format: Option<String>,
@@ -61,7 +63,7 @@ pub struct QmpInsert {
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(short, long))]
     pub force: bool,
-    /// How long the guest may take [default: `timeouts.qmp`, else 30s]
+    /// Timeout for the guest [default: `timeouts.qmp`, else 30s]
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]
     pub timeout: Option<HumanDuration>,
@@ -69,31 +71,67 @@ pub struct QmpInsert {
 
 /// A drive whose medium was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct MediumChanged {
-    /// The VM's id.
+    /// The id of the VM.
     pub id: String,
-    /// Its name.
+    /// The name of the VM.
     pub name: String,
     /// The drive.
     pub drive: String,
-    /// What was in it, if anything was.
+    /// The medium that was removed, if there was one.
     pub ejected: Option<String>,
-    /// What is in it now, if anything is.
+    /// The medium that was inserted, if one was.
     pub inserted: Option<String>,
 }
 
-/// A drive with a tray, as QEMU tells of it.
-struct Drive {
-    /// What QEMU's commands call it.
-    id: String,
-    /// The block node of its medium.
-    node: Option<String>,
-    /// The file of its medium.
-    file: Option<String>,
-    /// Whether its tray is open, or it has none.
-    is_open: bool,
-    /// Whether the guest has locked it.
-    is_locked: bool,
+impl QmpEject {
+    /// Removes the medium from `drive`.
+    pub fn new(vm: impl Into<String>, drive: impl Into<String>) -> Self {
+        Self { vm: vm.into(), drive: drive.into(), force: false, timeout: None }
+    }
+
+    /// Sets whether to open a drive that the guest has locked.
+    #[must_use]
+    pub fn force(mut self, force: bool) -> Self {
+        self.force = force;
+        self
+    }
+
+    /// Sets the timeout for the guest.
+    #[must_use]
+    pub fn timeout(mut self, timeout: impl Into<Option<HumanDuration>>) -> Self {
+        self.timeout = timeout.into();
+        self
+    }
+}
+
+impl QmpInsert {
+    /// Inserts `file` into `drive`.
+    pub fn new(vm: impl Into<String>, drive: impl Into<String>, file: impl Into<PathBuf>) -> Self {
+        Self { vm: vm.into(), drive: drive.into(), file: file.into(), file_format: None, force: false, timeout: None }
+    }
+
+    /// Sets the format of the image.
+    #[must_use]
+    pub fn file_format(mut self, format: impl Into<Option<String>>) -> Self {
+        self.file_format = format.into();
+        self
+    }
+
+    /// Sets whether to open a drive that the guest has locked.
+    #[must_use]
+    pub fn force(mut self, force: bool) -> Self {
+        self.force = force;
+        self
+    }
+
+    /// Sets the timeout for the guest.
+    #[must_use]
+    pub fn timeout(mut self, timeout: impl Into<Option<HumanDuration>>) -> Self {
+        self.timeout = timeout.into();
+        self
+    }
 }
 
 impl Operation for QmpEject {
@@ -102,14 +140,13 @@ impl Operation for QmpEject {
     type Output = MediumChanged;
 
     async fn run(&self, app: &App) -> Result<Done<MediumChanged>, Error> {
-        let patience = self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
+        let timeout = self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
         let Monitored { entry, run, process } = app.monitored(&self.vm).await?;
-        let opened = app.open_tray(&entry, &run, &self.drive, self.force, patience).await;
-        let drive = or_unresponsive(&*app.ports.processes, &entry.name, &process, opened)?;
-        let ask = async |command: QmpCommand| app.ask_run(&run, &command).await;
-        ask(QmpCommand::new("blockdev-remove-medium").with("id", drive.id.as_str())).await?;
+        let drive = app.open_tray(&entry, &run, &self.drive, self.force, timeout).await;
+        let drive = or_unresponsive(&*app.ports.processes, &entry.name, &process, drive)?;
+        app.execute_in(&run, &drive.command("blockdev-remove-medium")).await?;
         for node in drive.nodes() {
-            forget(ask(QmpCommand::new("blockdev-del").with("node-name", node)).await)?;
+            ignore_refusal(app.execute_in(&run, &QmpCommand::new("blockdev-del").with("node-name", node)).await)?;
         }
         let changed = MediumChanged {
             id: entry.id.to_string(),
@@ -129,29 +166,26 @@ impl Operation for QmpInsert {
 
     async fn run(&self, app: &App) -> Result<Done<MediumChanged>, Error> {
         let format = app.format_of(&self.file, self.file_format.as_deref(), true).await?;
-        let patience = self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
+        let timeout = self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
         let Monitored { entry, run, process } = app.monitored(&self.vm).await?;
-        let opened = app.open_tray(&entry, &run, &self.drive, self.force, patience).await;
+        let opened = app.open_tray(&entry, &run, &self.drive, self.force, timeout).await;
         or_unresponsive(&*app.ports.processes, &entry.name, &process, opened)?;
 
-        // Nobody else is to take the node for a left-over one; who was before us has closed the tray.
-        let plugged = app.plugged(&self.vm, Self::NAME, app.timeouts().qmp).await?;
-        let drive = app.open_tray(&plugged.entry, &plugged.run, &self.drive, self.force, Duration::ZERO).await?;
-        // Before the old medium is out: what cannot be opened leaves it there.
-        let node = node_for(&drive);
-        let added = plugged.add_node(&node, &self.file, &format, true).await;
-        let changed = match added {
-            Ok(()) => exchange(&plugged, &drive, &node).await.map_err(Error::from),
+        // Locked, so that the new node is not removed as unused. A command that had the lock before has closed the tray.
+        let session = app.hotplug_session(&self.vm, Self::NAME, app.timeouts().qmp).await?;
+        let drive = app.open_tray(&session.entry, &session.run, &self.drive, self.force, Duration::ZERO).await?;
+        // Opened before the old medium is removed, so that an invalid file changes nothing.
+        let node = new_node(&drive);
+        let exchanged = match session.add_node(&node, &self.file, &format, true).await {
+            Ok(()) => exchange(&session, &drive, &node).await.map_err(Error::from),
             Err(error) => Err(error),
         };
-        if let Err(error) = changed {
-            // As it was before: closed, and without the new node.
-            let close = QmpCommand::new("blockdev-close-tray").with("id", drive.id.as_str());
-            forget(plugged.ask(&close).await)?;
-            plugged.sweep().await?;
+        if let Err(error) = exchanged {
+            ignore_refusal(session.execute(&drive.command("blockdev-close-tray")).await)?;
+            session.remove_unused_backends().await?;
             return Err(error);
         }
-        let HotplugSession { entry, guard, .. } = plugged;
+        let HotplugSession { entry, guard, .. } = session;
         let changed = MediumChanged {
             id: entry.id.to_string(),
             name: entry.name.to_string(),
@@ -163,110 +197,126 @@ impl Operation for QmpInsert {
     }
 }
 
-/// Takes the old medium out and puts the new one in.
-async fn exchange(plugged: &HotplugSession<'_>, drive: &Drive, node: &str) -> Result<(), QmpError> {
-    let of_drive = |command: &str| QmpCommand::new(command).with("id", drive.id.as_str());
-    plugged.ask(&of_drive("blockdev-remove-medium")).await?;
-    plugged.ask(&of_drive("blockdev-insert-medium").with("node-name", node)).await?;
-    plugged.ask(&of_drive("blockdev-close-tray")).await?;
+/// Replaces the medium of an open drive, and closes it.
+async fn exchange(session: &HotplugSession<'_>, drive: &CdDrive, node: &str) -> Result<(), QmpError> {
+    session.execute(&drive.command("blockdev-remove-medium")).await?;
+    session.execute(&drive.command("blockdev-insert-medium").with("node-name", node)).await?;
+    session.execute(&drive.command("blockdev-close-tray")).await?;
     for old in drive.nodes() {
-        plugged.remove_node(&old).await?;
+        session.remove_node(&old).await?;
     }
     Ok(())
 }
 
-/// Returns a name for the node of a new medium; the old one has its own until it is out.
-fn node_for(drive: &Drive) -> String {
-    // QEMU's own drives have a path for an id, and a name holds 31 bytes.
+/// Returns a name for the node of a new medium, which coexists with the old one for a moment.
+fn new_node(drive: &CdDrive) -> String {
+    // The id of a drive that QEMU created is a path, and a node name has up to 31 bytes.
     let id: String = drive.id.chars().filter(char::is_ascii_alphanumeric).collect();
     let id = &id[id.len().saturating_sub(20)..];
     let first = backend_name(&format!("{id}.a"));
     if drive.node.as_ref() == Some(&first) { backend_name(&format!("{id}.b")) } else { first }
 }
 
-/// A node that something else uses stays.
-fn forget(removed: Result<Value, QmpError>) -> Result<(), QmpError> {
-    match removed {
+/// QEMU refuses to remove a node that is in use.
+fn ignore_refusal(reply: Result<Value, QmpError>) -> Result<(), QmpError> {
+    match reply {
         Ok(_) | Err(QmpError::Refused { .. }) => Ok(()),
-        Err(other) => Err(other),
+        Err(error) => Err(error),
     }
 }
 
-impl Drive {
-    /// Returns the nodes of its medium, from above; those of a definition are two.
+/// A drive with a tray, as `query-block` reports it.
+struct CdDrive {
+    /// The id for QMP commands.
+    id: String,
+    /// The block node of the medium.
+    node: Option<String>,
+    /// The file of the medium.
+    file: Option<String>,
+    /// Whether the tray is open, or there is none.
+    is_open: bool,
+    /// Whether the guest has locked the tray.
+    is_locked: bool,
+}
+
+impl CdDrive {
+    fn from_block(block: &Value) -> Self {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let inserted = &block["inserted"];
+        Self {
+            id: text(&block["qdev"]).or_else(|| text(&block["device"])).unwrap_or_default(),
+            node: text(&inserted["node-name"]),
+            file: text(&inserted["image"]["filename"]),
+            is_open: block["tray_open"] != false,
+            is_locked: block["locked"] == true,
+        }
+    }
+
+    /// Returns a command for this drive.
+    fn command(&self, execute: &str) -> QmpCommand {
+        QmpCommand::new(execute).with("id", self.id.as_str())
+    }
+
+    /// Returns the nodes of the medium, from the top; one of the definition has two.
     fn nodes(&self) -> Vec<String> {
         self.node.iter().flat_map(|node| [node.clone(), format!("{node}-file")]).collect()
     }
-
-    fn of(told: &Value) -> Self {
-        let text = |value: &Value| value.as_str().map(str::to_owned);
-        let inserted = &told["inserted"];
-        let id = text(&told["qdev"]).or_else(|| text(&told["device"])).unwrap_or_default();
-        Self {
-            id,
-            node: text(&inserted["node-name"]),
-            file: text(&inserted["image"]["filename"]),
-            is_open: told["tray_open"] != false,
-            is_locked: told["locked"] == true,
-        }
-    }
 }
 
-/// Returns what a drive is called by people.
-fn names(told: &Value) -> impl Iterator<Item = &str> {
-    let names = [&told["qdev"], &told["device"], &told["inserted"]["node-name"]];
+/// Returns the names of a drive that users know.
+fn names(block: &Value) -> impl Iterator<Item = &str> {
+    let names = [&block["qdev"], &block["device"], &block["inserted"]["node-name"]];
     names.into_iter().filter_map(Value::as_str).filter(|name| !name.is_empty())
 }
 
 impl App {
-    async fn ask_run(&self, run: &Run, command: &QmpCommand) -> Result<Value, QmpError> {
+    async fn execute_in(&self, run: &Run, command: &QmpCommand) -> Result<Value, QmpError> {
         self.ports.monitors.execute(&run.paths, command, self.timeouts().qmp).await
     }
 
-    async fn drive_with_tray(&self, entry: &VmEntry, run: &Run, given: &str) -> Result<Drive, Error> {
-        let told = self.ask_run(run, &QmpCommand::new("query-block")).await?;
-        let with_tray = |told: &&Value| told["removable"] == true;
-        if let Some(drive) = items(&told).find(|told| names(told).any(|name| name == given)) {
-            let has_tray = with_tray(&drive);
-            let no_tray = || DeviceError::NoTray { vm: entry.name.clone(), drive: given.to_owned() };
-            return if has_tray { Ok(Drive::of(drive)) } else { Err(no_tray().into()) };
+    async fn cd_drive(&self, entry: &VmEntry, run: &Run, name: &str) -> Result<CdDrive, Error> {
+        let blocks = self.execute_in(run, &QmpCommand::new("query-block")).await?;
+        let has_tray = |block: &&Value| block["removable"] == true;
+        let vm = entry.name.clone();
+        if let Some(block) = items(&blocks).find(|block| names(block).any(|one| one == name)) {
+            if has_tray(&block) {
+                return Ok(CdDrive::from_block(block));
+            }
+            return Err(MediumError::EjectUnsupported { vm, drive: name.to_owned() }.into());
         }
-        let plain = |told| names(told).find(|name| !name.starts_with('/'));
-        let known: Vec<&str> = items(&told).filter(with_tray).filter_map(plain).collect();
-        let similar = similar(given, known.iter().copied());
-        let known = known.into_iter().map(str::to_owned).collect();
-        let (vm, id) = (entry.name.clone(), given.to_owned());
-        Err(DeviceError::NoDevice { vm, what: "CD drive", id, similar, known }.into())
+        let plain_name = |block| names(block).find(|name| !name.starts_with('/'));
+        let known: Vec<String> = items(&blocks).filter(has_tray).filter_map(plain_name).map(str::to_owned).collect();
+        let similar = similar(name, known.iter().map(String::as_str));
+        Err(DeviceError::NotFound { vm, kind: "CD drive", id: name.to_owned(), similar, known }.into())
     }
 
-    /// Opens the tray of a drive, and returns the drive with what is in it then.
+    /// Opens the tray of a drive, and returns the drive with its medium.
     ///
-    /// QEMU takes the command also for a drive that the guest has locked, and then only asks the guest (7.2); one that
-    /// unlocks it and does nothing else has to be asked again.
+    /// If the guest has locked the drive, QEMU accepts the command and only asks the guest to unlock it (7.2); once it did,
+    /// the command is repeated, as the guest may not open the tray itself.
     async fn open_tray(
         &self,
         entry: &VmEntry,
         run: &Run,
-        given: &str,
+        name: &str,
         force: bool,
-        patience: Duration,
-    ) -> Result<Drive, Error> {
-        let until = Instant::now() + patience;
-        let mut drive = self.drive_with_tray(entry, run, given).await?;
+        timeout: Duration,
+    ) -> Result<CdDrive, Error> {
+        let until = Instant::now() + timeout;
+        let mut drive = self.cd_drive(entry, run, name).await?;
         let mut was_locked = false;
         loop {
             if !(was_locked && drive.is_locked) {
-                let command = QmpCommand::new("blockdev-open-tray").with("id", drive.id.as_str()).with("force", force);
-                self.ask_run(run, &command).await?;
+                self.execute_in(run, &drive.command("blockdev-open-tray").with("force", force)).await?;
             }
             was_locked = drive.is_locked;
-            drive = self.drive_with_tray(entry, run, given).await?;
+            drive = self.cd_drive(entry, run, name).await?;
             if drive.is_open {
                 return Ok(drive);
             }
             if Instant::now() >= until {
-                let (vm, drive) = (entry.name.clone(), given.to_owned());
-                return Err(DeviceError::TrayLocked { vm, drive, after: patience }.into());
+                let (vm, drive) = (entry.name.clone(), name.to_owned());
+                return Err(MediumError::EjectTimedOut { vm, drive, after: timeout }.into());
             }
             tokio::time::sleep(limits::UNPLUG_INTERVAL).await;
         }

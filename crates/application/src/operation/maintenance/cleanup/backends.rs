@@ -32,6 +32,7 @@ pub(super) async fn of_vm(app: &App, entry: &VmEntry, dry_run: bool) -> Vec<Clea
 
 async fn removed(app: &App, entry: &VmEntry, dry_run: bool) -> Result<Vec<String>, Error> {
     let patience = limits::CLEANUP_LOCK_TIMEOUT;
-    let plugged = app.plugged_within(&entry.id.to_string(), Cleanup::NAME, patience, limits::RUN_STATE_TIMEOUT).await?;
-    Ok(if dry_run { plugged.left_over().await? } else { plugged.sweep().await? })
+    let session =
+        app.hotplug_session_within(&entry.id.to_string(), Cleanup::NAME, patience, limits::RUN_STATE_TIMEOUT).await?;
+    Ok(if dry_run { session.unused_backends().await? } else { session.remove_unused_backends().await? })
 }

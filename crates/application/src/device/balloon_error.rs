@@ -1,0 +1,39 @@
+//! Why the memory of a guest was not changed.
+
+use std::time::Duration;
+
+use maqet_domain::error::{Explain, Explanation, Fault};
+use maqet_domain::size::ByteSize;
+use maqet_domain::vm::VmName;
+
+/// Why the memory of a guest was not shown or changed.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
+pub enum BalloonError {
+    /// The VM has no balloon device.
+    #[error("VM `{vm}` has no balloon device")]
+    Unavailable { vm: VmName },
+    /// The size is invalid.
+    #[error("invalid memory size `{}`: {reason}", size.escape_debug())]
+    InvalidSize { size: String, reason: String },
+    /// The VM has less memory.
+    #[error("{size} exceeds the {memory} of memory of the VM")]
+    TooLarge { size: ByteSize, memory: ByteSize },
+    /// The guest did not reach the size.
+    #[error("timed out after {after:?} waiting for the guest of VM `{vm}` to use {wanted}; it uses {actual}")]
+    TimedOut { vm: VmName, wanted: ByteSize, actual: ByteSize, after: Duration },
+}
+
+impl Explain for BalloonError {
+    fn explain(&self) -> Explanation {
+        match self {
+            Self::Unavailable { vm } => Explanation::new("balloon.unavailable", Fault::State)
+                .hint(format!("plug one in with `maqet qmp device-add {vm} virtio-balloon-pci`"))
+                .hint("add one for the next start: `{device: virtio-balloon-pci}` in `arguments`"),
+            Self::InvalidSize { .. } => Explanation::new("balloon.size-invalid", Fault::Usage),
+            Self::TooLarge { .. } => Explanation::new("balloon.size-too-large", Fault::Usage),
+            Self::TimedOut { .. } => Explanation::new("balloon.timed-out", Fault::TimedOut)
+                .hint("check that the guest has a driver for its balloon; it may still reach the size"),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What to do for `device-del`, decided from what QEMU reported.
+
+use super::{BootDevices, DeviceError, Origin, PluggedDevice};
+use crate::text::similar;
+use crate::vm::VmName;
+
+/// A step of `device-del`. The first one that removes anything is the last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UnplugStep {
+    /// Unplugs the device with this id, and removes its backends.
+    Unplug(String),
+    /// Removes the backends of the device that had this id.
+    RemoveBackends(String),
+}
+
+/// Decides what to remove for `name`, the id of a device, or a network card's name in the definition.
+///
+/// A device, or backends of one, with that id comes before a card with that name.
+pub fn plan_device_del(
+    vm: &VmName,
+    name: &str,
+    plugged: &[PluggedDevice],
+    boot: &BootDevices,
+) -> Result<Vec<UnplugStep>, DeviceError> {
+    let mut steps = Vec::new();
+    for id in [Some(name.to_owned()), boot.device_of_card(name)].into_iter().flatten() {
+        if !plugged.iter().any(|device| device.id == id) {
+            steps.push(UnplugStep::RemoveBackends(id));
+            continue;
+        }
+        if boot.is_bus(&id) {
+            let reason = "other devices are connected to it".to_owned();
+            return Err(DeviceError::UnplugUnsupported { vm: vm.clone(), id, reason, origin: Origin::Maqet });
+        }
+        steps.push(UnplugStep::Unplug(id));
+        break;
+    }
+    Ok(steps)
+}
+
+/// Returns the error of a name that no device has, with the names that exist.
+pub fn device_not_found(vm: &VmName, name: &str, plugged: &[PluggedDevice], boot: &BootDevices) -> DeviceError {
+    let ids: Vec<&str> = plugged.iter().map(|device| device.id.as_str()).filter(|id| !boot.is_bus(id)).collect();
+    let known: Vec<String> = ids.iter().map(|id| boot.name_of(id).to_owned()).collect();
+    let others = ids.iter().copied().filter(|id| !known.iter().any(|name| name == id));
+    let similar = similar(name, known.iter().map(String::as_str).chain(others));
+    DeviceError::NotFound { vm: vm.clone(), kind: "device", id: name.to_owned(), similar, known }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn boot() -> BootDevices {
+        let line =
+            "qemu -device pcie-root-port,id=hotplug-port0 -netdev user,id=lan -device e1000,netdev=lan,id=lan-card";
+        BootDevices::from_args(&line.split(' ').map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    fn plan(name: &str, plugged: &[&str]) -> Result<Vec<UnplugStep>, DeviceError> {
+        let device = |id: &&str| PluggedDevice { id: (*id).to_owned(), driver: "e1000".to_owned() };
+        plan_device_del(&"web".parse().unwrap(), name, &plugged.iter().map(device).collect::<Vec<_>>(), &boot())
+    }
+
+    #[test]
+    fn test_plan_device_del_plugged_device_is_unplugged() {
+        assert_eq!(plan("d1", &["d1"]).unwrap(), [UnplugStep::Unplug("d1".to_owned())]);
+    }
+
+    #[test]
+    fn test_plan_device_del_missing_device_may_have_backends() {
+        assert_eq!(plan("d1", &[]).unwrap(), [UnplugStep::RemoveBackends("d1".to_owned())]);
+    }
+
+    #[test]
+    fn test_plan_device_del_card_name_means_its_device() {
+        let (backends, unplug) = (UnplugStep::RemoveBackends("lan".to_owned()), "lan-card".to_owned());
+
+        assert_eq!(plan("lan", &["lan-card"]).unwrap(), [backends, UnplugStep::Unplug(unplug)]);
+    }
+
+    #[test]
+    fn test_plan_device_del_port_of_maqet_is_refused() {
+        let refused = plan("hotplug-port0", &["hotplug-port0"]).unwrap_err();
+
+        assert!(matches!(refused, DeviceError::UnplugUnsupported { origin: Origin::Maqet, .. }), "{refused}");
+    }
+
+    #[test]
+    fn test_device_not_found_suggests_names_of_definition() {
+        let plugged = [PluggedDevice { id: "lan-card".to_owned(), driver: "e1000".to_owned() }];
+
+        let error = device_not_found(&"web".parse().unwrap(), "lam", &plugged, &boot());
+
+        assert!(matches!(&error, DeviceError::NotFound { similar, .. } if *similar == ["lan"]), "{error:?}");
+    }
+}
