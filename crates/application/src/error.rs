@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use maqet_domain::command_line::PathNotUtf8;
 use maqet_domain::error::{Cause, Explain, Explanation, Fault};
+use maqet_domain::hotplug::DeviceError;
 use maqet_domain::port::{
     BinaryError, ConsoleError, FirmwareError, ImageError, LaunchError, LockError, ProcessError, RecordError, StoreError,
 };
-use maqet_domain::hotplug::DeviceError;
 use maqet_domain::qemu::InvalidNodeName;
 use maqet_domain::qmp::QmpError;
 use maqet_domain::registry::DuplicateName;

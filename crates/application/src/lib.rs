@@ -41,6 +41,8 @@ pub use app::operations::{Done, Effect, Operation, OperationTable};
 pub use app::ports::{Folders, Ports};
 pub use app::settings::{AppSettings, EffectiveSetting};
 pub use app::timeouts::Timeouts;
+pub use device::balloon_error::BalloonError;
+pub use device::medium_error::MediumError;
 pub use duration::{HumanDuration, InvalidDuration};
 pub use error::Error;
 pub use event::bus::{Delivery, EventListener, EventStream};

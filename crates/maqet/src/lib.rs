@@ -57,9 +57,9 @@ pub use vm::VmHandle;
 
 pub use maqet_application::config::{self, ConfigError, Document};
 pub use maqet_application::{
-    App, Area, BusyReason, DeviceError, Done, Effect, EffectiveSetting, Error, ErrorReport, Finding, Folders,
-    HumanDuration, InvalidDuration, KeyboardError, Maintenance, Operation, OperationTable, Picture, Ports, Progress,
-    ProgressStream, ScreenError, Severity, SizeMismatch, StopMethod, Timeouts, VmStatus, limits, operation,
+    App, Area, BalloonError, BusyReason, DeviceError, Done, Effect, EffectiveSetting, Error, ErrorReport, Finding,
+    Folders, HumanDuration, InvalidDuration, KeyboardError, Maintenance, Operation, OperationTable, Picture, Ports,
+    Progress, ProgressStream, ScreenError, Severity, SizeMismatch, StopMethod, Timeouts, VmStatus, limits, operation,
 };
 // QMP commands.
 pub use maqet_application::{

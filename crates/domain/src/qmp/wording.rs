@@ -119,7 +119,8 @@ mod tests {
     #[test]
     fn test_image_locked_is_found_with_its_path() {
         assert!(is_image_locked(LOCKED));
-        assert!(is_image_locked("Failed to get \"write\" lock"));
+        assert!(is_image_locked("qemu-img: Could not open '/d/a': Failed to get \"write\" lock\n"));
+        assert!(is_image_locked("qemu-img: Failed to get shared \"write\" lock\n"));
         assert!(!is_image_locked("Could not open 'x': Permission denied"));
         assert_eq!(locked_image(LOCKED), Some("/var/lib/d.qcow2".into()));
         assert_eq!(locked_image("Failed to get \"write\" lock"), None);
