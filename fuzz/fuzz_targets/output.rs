@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use maqet::domain::network::{Forward, is_established, taken_ports};
+use maqet::domain::network::{Forward, is_established, bound_ports};
 use maqet::domain::picture::{Ppm, png_size};
 use maqet::domain::qemu::QemuVersion;
 use maqet_adapters_qemu::read_image_info;
@@ -24,7 +24,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(version.to_string().parse().as_ref(), Ok(&version));
     }
     let wanted = ["tcp:127.0.0.1:0:22", "udp:0.0.0.0:53:53"].map(|text| text.parse::<Forward>().expect("a forward"));
-    let taken = taken_ports(&wanted, "net0", text);
+    let taken = bound_ports(&wanted, "net0", text);
     assert!(taken.iter().zip(&wanted).all(|(taken, wanted)| taken.guest_port == wanted.guest_port));
     let _ = is_established(2222, text);
 });

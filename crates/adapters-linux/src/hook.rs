@@ -43,10 +43,10 @@ impl LocalHooks {
     }
 
     async fn execute(&self, call: &HookCall, output: &mut Output) -> Result<ExitStatus, HookError> {
-        let (name, arguments) = call.command.split_first().ok_or(HookError::Missing { wanted: String::new() })?;
-        let not_run = |source: io::Error| HookError::NotRun { source: source.into() };
+        let (name, arguments) = call.command.split_first().ok_or(HookError::NotFound { program: String::new() })?;
+        let not_run = |source: io::Error| HookError::NotStarted { source: source.into() };
         let program = self.environment.find(OsStr::new(name)).map_err(|error| match error {
-            ProgramError::NotFound => HookError::Missing { wanted: name.clone() },
+            ProgramError::NotFound => HookError::NotFound { program: name.clone() },
             ProgramError::NotExecutable(_, error) => not_run(error),
         })?;
         let mut command = self.environment.command(&program);
@@ -54,13 +54,13 @@ impl LocalHooks {
         command.envs(call.variables.iter().map(|(name, value)| (name, value)));
         let input = input(&call.input).map_err(not_run)?;
         let result = match spawn_captured(command, input, self.group()) {
-            Ok(child) => wait_into(child, call.deadline, MAX_HOOK_OUTPUT_BYTES, output).await,
+            Ok(child) => wait_into(child, call.timeout, MAX_HOOK_OUTPUT_BYTES, output).await,
             Err(error) => Err(error),
         };
         result.map_err(|error| match error {
             CaptureError::Spawn(error) | CaptureError::Io(error) => not_run(error),
-            CaptureError::TimedOut => HookError::TimedOut { after: call.deadline },
-            CaptureError::OutputTooLarge => HookError::TooMuch,
+            CaptureError::TimedOut => HookError::TimedOut { after: call.timeout },
+            CaptureError::OutputTooLarge => HookError::OutputTooLarge,
         })
     }
 }
@@ -78,12 +78,12 @@ impl Hooks for LocalHooks {
         }
     }
 
-    async fn told(&self, records: &Path) -> u64 {
+    async fn delivered(&self, records: &Path) -> u64 {
         let text = std::fs::read_to_string(records.join(OFFSET_FILE)).ok();
         text.and_then(|text| text.trim().parse().ok()).unwrap_or_default()
     }
 
-    async fn set_told(&self, records: &Path, offset: u64) {
+    async fn set_delivered(&self, records: &Path, offset: u64) {
         let _ = replace_unsynced(&records.join(OFFSET_FILE), offset.to_string().as_bytes());
     }
 }

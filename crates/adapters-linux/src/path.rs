@@ -20,7 +20,7 @@ pub struct LocalPaths;
 impl Paths for LocalPaths {
     async fn kind(&self, path: &Path) -> PathKind {
         match fs::metadata(path) {
-            Err(_) => PathKind::Missing,
+            Err(_) => PathKind::NotFound,
             Ok(found) if found.is_dir() => PathKind::Folder,
             Ok(found) if found.is_file() => PathKind::File,
             Ok(_) => PathKind::Other,
@@ -176,7 +176,7 @@ mod tests {
 
         assert_eq!([kind("link"), kind("real")], [PathKind::Folder; 2]);
         assert_eq!([kind("chain"), kind("real/file")], [PathKind::File; 2]);
-        assert_eq!([kind("dangling"), kind("loop-a"), kind("missing"), kind("a\0b")], [PathKind::Missing; 4]);
+        assert_eq!([kind("dangling"), kind("loop-a"), kind("missing"), kind("a\0b")], [PathKind::NotFound; 4]);
         assert_eq!([kind("fifo"), kind("/dev/null")], [PathKind::Other; 2]);
     }
 

@@ -18,7 +18,7 @@ pub struct LocalRecords;
 impl Records for LocalRecords {
     async fn read(&self, file: &Path, offset: u64, limit: usize) -> Result<Chunk, RecordError> {
         open(file).and_then(|record| part(record, offset, limit)).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => RecordError::Missing { path: file.to_owned() },
+            io::ErrorKind::NotFound => RecordError::NotFound { path: file.to_owned() },
             _ => RecordError::Failed { path: file.to_owned(), source: error.into() },
         })
     }
@@ -76,7 +76,7 @@ mod tests {
     async fn test_read_missing_file_is_reported() {
         let missing = read(Path::new("/nonexistent/serial.log"), 0, 1).await;
 
-        assert!(matches!(missing, Err(RecordError::Missing { .. })));
+        assert!(matches!(missing, Err(RecordError::NotFound { .. })));
     }
 
     #[tokio::test]

@@ -3,8 +3,6 @@
 //! QEMU defines the format and the order of descriptors (`docs/interop/firmware.json`, 7.2). An invalid descriptor is
 //! skipped with a warning: a bad package must not prevent a VM from starting.
 
-mod glob;
-
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -14,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use maqet_domain::port::{FirmwareCatalog, FirmwareError, UefiFirmware};
+use maqet_domain::text::glob_matches;
 use rustix::fs::OFlags;
 use serde::Deserialize;
 
@@ -62,7 +61,7 @@ impl FirmwareCatalog for DescriptorCatalog {
                 Err(reason) => tracing::warn!(path = %path.display(), reason, "skipped a firmware descriptor"),
             }
         }
-        alternative.ok_or_else(|| FirmwareError::Missing { architecture: architecture.to_owned() })
+        alternative.ok_or_else(|| FirmwareError::NotFound { architecture: architecture.to_owned() })
     }
 }
 
@@ -123,7 +122,7 @@ impl Target {
             "virt" => "virt-",
             whole => whole,
         };
-        self.machines.iter().any(|pattern| glob::matches(pattern, machine) || glob::matches(pattern, family))
+        self.machines.iter().any(|pattern| glob_matches(pattern, machine) || glob_matches(pattern, family))
     }
 }
 

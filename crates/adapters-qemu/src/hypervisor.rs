@@ -64,7 +64,7 @@ impl QemuHypervisor {
         }
         let killed = self.killed.lock().map(|mut killed| std::mem::take(&mut *killed)).unwrap_or_default();
         for process in killed {
-            LinuxProcesses::new().wait_gone(&process, KILL_TIMEOUT).await;
+            LinuxProcesses::new().wait_for_exit(&process, KILL_TIMEOUT).await;
         }
     }
 }
@@ -89,7 +89,7 @@ impl Hypervisor for QemuHypervisor {
         find::find(paths)
     }
 
-    async fn record(&self, paths: &RunPaths) {
+    async fn ensure_qmp_log(&self, paths: &RunPaths) {
         if let Err(error) = recorder::turn_on(paths).await {
             tracing::warn!(%error, paths = %paths.records.display(), "cannot turn the QMP log on");
         }
@@ -100,7 +100,7 @@ impl Hypervisor for QemuHypervisor {
     }
 
     async fn shutdown_event(&self, paths: &RunPaths) -> Option<Shutdown> {
-        recorder::shutdown_event(&paths.recorder_log())
+        recorder::shutdown_event(&paths.qmp_log())
     }
 
     async fn clear(&self, paths: &RunPaths) {

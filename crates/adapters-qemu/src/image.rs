@@ -42,7 +42,7 @@ impl QemuImg {
     ///
     /// `qemu-img` 7.2 prefers an ID that equals the name (`-a`), and takes the first of several with one name (`-d`).
     async fn snapshot_id(&self, action: &'static str, path: &Path, name: &str) -> Result<String, ImageError> {
-        let refused = |last_words| Err(ImageError::Refused { action, path: path.to_owned(), last_words });
+        let refused = |stderr| Err(ImageError::Refused { action, path: path.to_owned(), stderr });
         let info = self.info(path).await?;
         let mut named = info.snapshots.into_iter().filter(|snapshot| snapshot.name == name);
         match (named.next(), named.next()) {
@@ -62,7 +62,7 @@ impl QemuImg {
     ) -> Result<(), ImageError> {
         let tool = Tool::find(&self.tools, action, path, IMAGE_SNAPSHOT_TIMEOUT)?.holding(guard);
         if !path.exists() {
-            return Err(ImageError::Missing { path: path.to_owned() });
+            return Err(ImageError::NotFound { path: path.to_owned() });
         }
         tool.run(["snapshot", "-q", option, which], [tool.image()]).await.map(drop)
     }
@@ -126,6 +126,6 @@ mod tests {
     async fn test_tool_version_missing_tool_is_reported() {
         let found = QemuImg::new(ProcessEnvironment::default()).tool_version().await;
 
-        assert!(matches!(found, Err(ImageError::ToolMissing { .. })), "{found:?}");
+        assert!(matches!(found, Err(ImageError::ToolNotFound { .. })), "{found:?}");
     }
 }

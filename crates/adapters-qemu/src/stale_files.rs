@@ -43,12 +43,12 @@ impl StaleFiles for QemuStaleFiles {
         if unknown.is_empty() {
             return Vec::new();
         }
-        let mut instances = self.machines().await;
+        let mut instances = self.instances().await;
         instances.retain(|instance| !instance.is_foreign && unknown.contains(&instance.short));
         instances
     }
 
-    async fn machines(&self) -> Vec<QemuInstance> {
+    async fn instances(&self) -> Vec<QemuInstance> {
         let mut instances = instance::all(self.files.runtime_folder());
         for instance in &mut instances {
             instance.started_at = created_at(&instance.paths.sockets);
@@ -61,7 +61,7 @@ impl StaleFiles for QemuStaleFiles {
         instances
     }
 
-    async fn traces(&self, beside: &[PathBuf]) -> Vec<StaleFile> {
+    async fn files(&self, beside: &[PathBuf]) -> Vec<StaleFile> {
         self.files.all(beside)
     }
 

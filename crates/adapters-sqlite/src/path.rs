@@ -125,7 +125,7 @@ impl DatabasePath {
 
     /// Returns the error for a schema that this version does not know.
     pub(crate) fn newer_schema(&self, found: i64, known: i64) -> StoreError {
-        StoreError::NewerSchema { location: self.location.clone(), found, known }
+        StoreError::UnsupportedSchema { location: self.location.clone(), found, known }
     }
 
     /// Returns the error for a database that another process keeps locked.

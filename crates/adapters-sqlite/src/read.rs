@@ -5,7 +5,7 @@ use maqet_domain::event::{Event, RecordedEvent};
 use maqet_domain::history::{Actor, Call, HistoryEntry, RecordedHistory};
 use maqet_domain::size::ByteSize;
 use maqet_domain::vm::{
-    BootId, BootNumber, Ending, Phase, ProcessIdentity, Revision, Run, RunPaths, StopReason, Vm, VmEntry, VmId, VmName,
+    BootId, BootNumber, Phase, ProcessIdentity, Revision, Run, RunEnd, RunPaths, Vm, VmEntry, VmId, VmName,
 };
 use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Params, Result, Row, params};
@@ -113,9 +113,8 @@ fn phase(row: &Row<'_>) -> Result<Phase> {
         "running" => Ok(Phase::Running),
         "stopping" => Ok(Phase::Stopping),
         "ended" => {
-            let reason =
-                StopReason::from_word(row.get_ref(7)?.as_str()?).ok_or_else(|| invalid(7, "unknown end reason"))?;
-            Ok(Phase::Ended(Ending { reason, at: row.get::<_, Option<Moment>>(8)?.map(|moment| moment.0) }))
+            let reason = row.get_ref(7)?.as_str()?.parse().map_err(|_| invalid(7, "unknown end reason"))?;
+            Ok(Phase::Ended(RunEnd { reason, at: row.get::<_, Option<Moment>>(8)?.map(|moment| moment.0) }))
         }
         _ => Err(invalid(6, "unknown phase")),
     }

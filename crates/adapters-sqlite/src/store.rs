@@ -74,7 +74,7 @@ impl SqliteStore {
         {
             let vms = copies.count().await;
             if vms > 0 {
-                return Err(StoreError::Lost { location: self.path.display().to_string(), vms });
+                return Err(StoreError::NotFound { location: self.path.display().to_string(), vms });
             }
         }
         Ok(&self.worker)

@@ -5,7 +5,7 @@ use maqet_domain::config::Node;
 use maqet_domain::event::Event;
 use maqet_domain::history::HistoryEntry;
 use maqet_domain::port::StoreError;
-use maqet_domain::vm::{Ending, Origins, Phase, Revision, Run, Vm, VmId, VmName};
+use maqet_domain::vm::{Origins, Phase, Revision, Run, RunEnd, Vm, VmId, VmName};
 use maqet_fault_points::{FaultPoint, FaultPoints};
 use rusqlite::{Connection, Transaction, TransactionBehavior, ffi, named_params, params};
 use serde::Serialize;
@@ -57,7 +57,7 @@ fn add_vm(transaction: &Transaction<'_>, vm: &Vm) -> Result<(), WriteError> {
     let row = params![entry.name.as_str(), Text(entry.id), entry.revision.0, Moment(entry.created_at)];
     transaction.prepare_cached(sql)?.execute(row).map_err(|error| match error.sqlite_extended_error_code() {
         Some(ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_UNIQUE) => {
-            WriteError::Rule(StoreError::NameTaken { name: entry.name.clone() })
+            WriteError::Rule(StoreError::Exists { name: entry.name.clone() })
         }
         _ => WriteError::Sqlite(error),
     })?;
@@ -146,7 +146,7 @@ fn set_run(transaction: &Transaction<'_>, id: VmId, run: Option<&Run>) -> rusqli
     Ok(())
 }
 
-fn phase_columns(phase: Phase) -> (&'static str, Option<Ending>) {
+fn phase_columns(phase: Phase) -> (&'static str, Option<RunEnd>) {
     match phase {
         Phase::Starting => ("starting", None),
         Phase::Running => ("running", None),

@@ -28,7 +28,7 @@ use self::commit::Committer;
 use self::operations::OperationTable;
 use self::ports::{Folders, Ports};
 use self::settings::AppSettings;
-use crate::config::{ConfigError, merge, placed};
+use crate::config::{ConfigError, merge, with_locations};
 use crate::event::bus::{Bus, EventListener, EventStream};
 use crate::event::hooks::{HookRunner, PendingHooks};
 use crate::job::{Jobs, ProgressStream};
@@ -149,7 +149,7 @@ impl App {
     ///
     /// Problems name the source locations of the definition, as far as they were recorded.
     pub(crate) fn machine(&self, vm: &Vm) -> Result<Machine, Error> {
-        self.machine_from(vm.definition.clone()).or_else(|_| self.machine_from(placed(vm)))
+        self.machine_from(vm.definition.clone()).or_else(|_| self.machine_from(with_locations(vm)))
     }
 
     /// Checks a definition whose nodes hold their source locations.

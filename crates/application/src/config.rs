@@ -1,8 +1,7 @@
-//! Configuration: from texts to one definition.
+//! Configuration: from documents to one definition.
 //!
-//! Each document is read into a tree that remembers where everything stands ([`read`]), its relative
-//! paths are made absolute, and the trees are merged left to right ([`merge`]). What the result
-//! means is the domain's business (`Machine::check`).
+//! Each document is read into a tree with source locations ([`read`]), its relative paths are made absolute, and the
+//! trees are merged left to right ([`merge`]). The domain checks the result (`Machine::check`).
 
 mod defaults;
 mod difference;
@@ -18,8 +17,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use maqet_domain::config::{Diagnostics, KeyPath, Node, Problem, ProblemKind, SourceLocation, Value};
-use maqet_domain::machine::ConfigHandler;
-use maqet_domain::machine::Machine;
+use maqet_domain::machine::{ConfigHandler, Machine};
 use maqet_domain::registry::Registry;
 use maqet_domain::vm::VmName;
 use serde::{Deserialize, Serialize};
@@ -30,20 +28,20 @@ pub use self::defaults::check_defaults;
 pub use self::difference::{Difference, differences};
 pub use self::error::{ConfigError, Sources};
 pub use self::merge::merge;
-pub(crate) use self::origin::placed;
+pub(crate) use self::origin::with_locations;
 pub use self::origin::{origins, with_origins};
-use self::remove_keys::without;
+use self::remove_keys::remove_keys;
 pub use self::set::{InvalidSetting, set};
 use self::set::{Setting, number_or_text};
 pub use self::yaml::read;
 
-/// A YAML text and where it came from.
+/// A YAML document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Document {
-    /// What messages call it: the path as it was given.
+    /// Its name in messages: the path as it was given.
     pub name: String,
-    /// The folder its relative paths are relative to; absolute.
+    /// The folder that its relative paths start from; absolute.
     pub folder: PathBuf,
     /// The text.
     pub text: String,
@@ -51,14 +49,14 @@ pub struct Document {
 
 impl Document {
     /// Makes a document of a stored definition: JSON is YAML.
-    pub(crate) fn of_definition(name: &VmName, definition: &Node) -> Result<Self, Error> {
+    pub(crate) fn from_definition(name: &VmName, definition: &Node) -> Result<Self, Error> {
         let text = serde_json::to_string(definition)
             .map_err(|source| Error::Encode { operation: "definition".to_owned(), source })?;
         Ok(Self { name: format!("definition of {name}"), folder: "/".into(), text })
     }
 }
 
-/// What is laid over each other: documents, then flags, then single values.
+/// The layers of a definition, lowest first: documents, flags, single values.
 pub(crate) struct Layers<'a> {
     pub(crate) documents: &'a [Document],
     pub(crate) flags: Vec<(&'static str, Option<String>)>,
@@ -66,28 +64,27 @@ pub(crate) struct Layers<'a> {
     pub(crate) lenient: bool,
 }
 
-/// A definition that was checked.
+/// A checked definition.
 pub(crate) struct Checked {
     pub(crate) definition: Node,
-    /// Keys that were left out because nobody knows them.
+    /// Unknown keys that were removed.
     pub(crate) warnings: Vec<Problem>,
 }
 
 impl App {
-    /// Reads and merges layers over `base`, and checks what comes of it: all that is wrong is told at once.
+    /// Merges layers over `base` and checks the result; all problems are reported together.
     pub(crate) async fn checked(&self, layers: &Layers<'_>, base: Node) -> Result<Checked, Error> {
         let Loaded { definition, mut sources, problems: unreadable } = load(layers, base, self.handlers());
         sources.extend(&self.settings().sources);
         let whole = merge(self.settings().defaults.clone(), definition.clone());
         let (machine, mut problems) = Machine::read(&whole, self.handlers());
         problems.extend(self.preflight().path_problems(&machine, &whole).await);
-        // A file that may not be one is not looked at.
         let mut missing = self.preflight().drive_problems(&machine, &whole).await;
         missing.extend(self.preflight().missing_problems(&machine, &whole).await);
         let known: HashSet<String> = problems.iter().map(|problem| problem.path.clone()).collect();
         problems.extend(missing.into_iter().filter(|one| !known.contains(&one.path)));
 
-        // What is missing may stand in a file that cannot be read.
+        // What is missing may be in a file that cannot be read.
         if !unreadable.is_empty() {
             problems.retain(|problem| problem.kind != ProblemKind::Missing);
         }
@@ -99,29 +96,29 @@ impl App {
             return Err(ConfigError::new(problems, sources).into());
         }
         let unknown: Vec<&str> = warnings.iter().map(|problem| problem.path.as_str()).collect();
-        let definition = without(definition, &unknown);
+        let definition = remove_keys(definition, &unknown);
         Ok(Checked { definition, warnings })
     }
 }
 
-/// What comes of layers that were merged.
+/// Merged layers.
 struct Loaded {
     definition: Node,
     sources: Sources,
-    /// What could not be read, and is not in the definition.
+    /// Problems of parts that could not be read and are not in the definition.
     problems: Vec<Problem>,
 }
 
-/// Reads the documents, and puts the flags and single values on top.
+/// Reads the documents and merges the layers.
 fn load(layers: &Layers<'_>, base: Node, handlers: &Registry<dyn ConfigHandler>) -> Loaded {
     let mut sources = Sources::default();
     let mut problems: Vec<Problem> = Vec::new();
     let mut merged = base;
     for document in layers.documents {
         sources.add(document);
-        let Some(node) = yaml::read_noting(&document.name, &document.text, &mut problems) else { continue };
+        let Some(node) = yaml::read_partially(&document.name, &document.text, &mut problems) else { continue };
         let mut report = Diagnostics::default();
-        // A document that is no map would be lost in the merge.
+        // Merging would lose a document that is not a map.
         if report.map(&KeyPath::default(), &node).is_some() {
             merged = merge(merged, rebased(node, &document.folder, handlers));
         }
@@ -137,18 +134,18 @@ fn load(layers: &Layers<'_>, base: Node, handlers: &Registry<dyn ConfigHandler>)
     Loaded { definition: merged, sources, problems }
 }
 
-/// Turns given flags into a layer of their own.
+/// Makes a layer of the flags that were passed.
 fn flag_layer(flags: &[(&'static str, Option<String>)]) -> Node {
     let entries = flags.iter().filter_map(|(key, value)| {
-        let place = SourceLocation::named(format!("flag `--{key}`"));
-        // A name of digits is a name.
+        let location = SourceLocation::named(format!("flag `--{key}`"));
+        // A name of digits is a string.
         let read = if *key == "name" { Node::text } else { number_or_text };
-        value.as_ref().map(|text| ((*key).to_owned(), read(text).at(place)))
+        value.as_ref().map(|text| ((*key).to_owned(), read(text).at(location)))
     });
     Node::new(Value::Map(entries.collect()))
 }
 
-/// Returns a tree with the relative paths of its keys made absolute; each key knows its own.
+/// Returns a tree with relative paths made absolute; each key knows which of its values are paths.
 pub fn rebased(node: Node, folder: &Path, handlers: &Registry<dyn ConfigHandler>) -> Node {
     node.map_value(|value| match value {
         Value::Map(entries) => Value::Map(
@@ -193,15 +190,15 @@ mod tests {
     }
 
     #[test]
-    fn test_load_flag_wins_over_the_files() {
+    fn test_load_flag_overrides_files() {
         let node = loaded(&["memory: 1G"], vec![("memory", Some("2G".to_owned())), ("cpu", None)]);
 
         assert_eq!(serde_json::to_string(&node).unwrap(), r#"{"memory":"2G"}"#);
     }
 
-    /// A file would say them so; of another kind, they would differ from what the file says.
+    /// The types are those of a file; otherwise equal values would differ.
     #[test]
-    fn test_load_flag_of_digits_is_a_number_and_a_name_of_digits_is_a_text() {
+    fn test_load_flag_of_digits_is_a_number_except_name() {
         let flag = |key, text: &str| (key, Some(text.to_owned()));
 
         let node = loaded(&["cpu: 2"], vec![flag("name", "7"), flag("memory", "512"), flag("cpu", "2")]);
@@ -214,29 +211,29 @@ mod tests {
     }
 
     #[test]
-    fn test_load_flags_that_cannot_be_set_are_all_told() {
+    fn test_load_reports_all_invalid_settings() {
         let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
         let set = ["memory=", "cpu=2", "nothing"].map(str::to_owned);
 
         let layers = Layers { documents: &[document("a: [1")], flags: vec![], set: &set, lenient: false };
         let loaded = load(&layers, Node::empty_map(), &handlers);
 
-        let told: Vec<&str> = loaded.problems.iter().skip(1).map(|problem| problem.message.as_str()).collect();
+        let messages: Vec<&str> = loaded.problems.iter().skip(1).map(|problem| problem.message.as_str()).collect();
         let expected =
-            ["`memory=` cannot be set: there is no value", "`nothing` cannot be set: write it as `key.path=value`"];
-        assert_eq!(told, expected);
+            ["cannot set `memory=`: the value is missing", "cannot set `nothing`: expected `key.path=value`"];
+        assert_eq!(messages, expected);
         assert_eq!(serde_json::to_string(&loaded.definition).unwrap(), r#"{"cpu":2}"#);
     }
 
     #[test]
-    fn test_load_two_broken_files_are_both_told() {
+    fn test_load_reports_all_invalid_files() {
         let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
 
         let documents = [document("a: [1"), document("b: 1\nb: 2")];
         let layers = Layers { documents: &documents, flags: vec![], set: &[], lenient: false };
         let loaded = load(&layers, Node::empty_map(), &handlers);
 
-        let files: Vec<_> = loaded.problems.iter().map(|problem| problem.place.clone().unwrap().line).collect();
+        let files: Vec<_> = loaded.problems.iter().map(|problem| problem.location.clone().unwrap().line).collect();
         assert_eq!(files, [1, 2]);
     }
 }

@@ -16,10 +16,10 @@ pub(crate) fn output_failed(error: io::Error) -> ErrorReport {
 
 /// A terminal that cannot be read or configured.
 pub(crate) fn terminal_failed(error: io::Error) -> ErrorReport {
-    ErrorReport::new("cannot use the terminal", Explanation::new("host.io", Fault::Host)).cause(&error)
+    ErrorReport::new("cannot use the terminal", Explanation::new("host.io-failed", Fault::Host)).cause(&error)
 }
 
 /// A relative path that cannot be resolved, as the current folder is gone.
 pub(crate) fn path_failed(error: io::Error) -> ErrorReport {
-    ErrorReport::new("cannot find the current folder", Explanation::new("host.io", Fault::Host)).cause(&error)
+    ErrorReport::new("cannot find the current folder", Explanation::new("host.io-failed", Fault::Host)).cause(&error)
 }

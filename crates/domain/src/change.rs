@@ -1,4 +1,4 @@
-//! What a commit writes: all of it or nothing.
+//! Changes to the store, written atomically.
 
 use std::path::PathBuf;
 
@@ -12,67 +12,67 @@ use crate::qemu::NodeName;
 use crate::size::ByteSize;
 use crate::vm::{Origins, Revision, Run, Vm, VmId};
 
-/// One change to what is stored.
+/// One change to the store.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
-    /// A VM that was not there; its name and id must be free.
+    /// Adds a VM; its name and id must be free.
     VmAdded(Box<Vm>),
-    /// The VM goes, with its run; its storage records stay, without owner.
+    /// Removes a VM and its run; its storage records stay, without a VM.
     VmRemoved {
-        /// Which VM.
+        /// The VM.
         id: VmId,
-        /// The revision the caller saw.
+        /// The expected revision.
         expected: Revision,
     },
-    /// The VM's definition becomes this one; the revision grows by one.
+    /// Replaces the definition of a VM; its revision grows by one.
     DefinitionChanged {
-        /// Which VM.
+        /// The VM.
         id: VmId,
-        /// The revision the caller saw.
+        /// The expected revision.
         expected: Revision,
-        /// The definition from now on.
+        /// The new definition.
         definition: Node,
-        /// Where its values came from.
+        /// The source locations of its values.
         origins: Origins,
     },
-    /// The VM's run becomes this one; the revision grows by one.
+    /// Replaces the run of a VM; its revision grows by one.
     RunChanged {
-        /// Which VM.
+        /// The VM.
         id: VmId,
-        /// The revision the caller saw.
+        /// The expected revision.
         expected: Revision,
-        /// The run from now on; `None` takes a VM back to never started.
+        /// The new run; `None` for never started.
         run: Option<Run>,
     },
-    /// An image that maqet made; recording the same path again replaces the record.
+    /// Adds the record of an image, or replaces that of the same path.
     StorageAdded(StorageRecord),
 }
 
-/// A disk image that maqet made, so that it knows later which files are its own.
+/// The record of a disk image that maqet created, to tell its own files from others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StorageRecord {
     /// Where the image is.
     pub path: PathBuf,
-    /// The VM it was made for; `None` once that VM was removed.
+    /// The VM it was created for; `None` once that VM is removed.
     pub vm: Option<VmId>,
-    /// The drive it was made for.
+    /// The drive it was created for.
     pub drive: NodeName,
     /// The storage type, as in `qcow2`.
     pub kind: String,
-    /// The size the guest sees, where the type has one.
+    /// The size the guest sees, if the type has one.
     pub size: Option<ByteSize>,
-    /// When it was made.
+    /// When it was created.
     pub created_at: Timestamp,
 }
 
-/// Changes that belong together, with what is to be remembered of them.
+/// Changes to commit together, with their history entry and events.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ChangeSet {
     /// The changes, applied in order.
     pub changes: Vec<Change>,
-    /// The entry for the history, if the change is to appear there.
+    /// The history entry, if any.
     pub history: Option<HistoryEntry>,
-    /// What to tell of it.
+    /// The events.
     pub events: Vec<Event>,
 }
 

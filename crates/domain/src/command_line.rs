@@ -1,4 +1,4 @@
-//! The command line of a machine, computed purely from its description.
+//! QEMU's command line, computed from a machine.
 
 mod setup_commands;
 
@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Explain, Fault};
+use crate::error::{Explain, Explanation, Fault};
 use crate::machine::{Firmware, Machine, Serial, defaults};
 use crate::network::NetworkMode;
 use crate::qemu::{Helper, Switch};
@@ -16,96 +16,86 @@ use crate::storage::{DriveSlot, Interface};
 use crate::text::quote;
 use crate::vm::{MonitorRole, RunPaths, VmId, VmName};
 
-/// The name of the character device of the first serial port, where that is maqet's own.
+/// The id of the character device of the first serial port.
 pub const SERIAL_CHARDEV: &str = "serial0";
 
-/// The accelerator that is really used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// The accelerator in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Accelerator {
-    /// The host's virtualisation.
+    /// Hardware virtualisation.
     Kvm,
     /// Software emulation.
     Tcg,
 }
 
 impl Accelerator {
-    /// Returns QEMU's word for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Kvm => "kvm",
-            Self::Tcg => "tcg",
-        }
+    /// Returns its name, as QEMU has it.
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
-/// What a command line needs beside the machine: who it is and where its files are.
+/// What a command line needs besides the machine.
 #[derive(Debug, Clone)]
 pub struct LaunchContext {
     /// The VM's name.
     pub name: VmName,
-    /// The VM's id, which becomes the guest's UUID.
+    /// The VM's id, also the UUID of the guest.
     pub id: VmId,
-    /// The binary, found.
+    /// The path of the binary.
     pub binary: PathBuf,
-    /// The accelerator, decided.
+    /// The accelerator.
     pub accelerator: Accelerator,
-    /// The folder of disks that the definition gives no path.
+    /// The folder of disks without a path in the definition.
     pub vm_storage: PathBuf,
-    /// The files of the run.
+    /// The paths of the run.
     pub paths: RunPaths,
-    /// The UEFI firmware, found; for machines that ask for it.
+    /// The UEFI firmware, for machines that use it.
     pub uefi: Option<UefiFiles>,
-    /// Whether root runs it.
+    /// Whether QEMU runs as root.
     pub is_root: bool,
 }
 
-/// The two halves of a UEFI firmware.
+/// The files of a UEFI firmware.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UefiFiles {
-    /// The program, shared by all machines and never written.
+    /// The code, shared by all VMs and read-only.
     pub code: PathBuf,
-    /// The program's format, by QEMU's name.
+    /// The format of the code, as QEMU names it.
     pub code_format: String,
-    /// The variables, the VM's own; a qcow2, so that they can be part of a snapshot.
+    /// The variable store of this VM; a qcow2 image, so that snapshots include it.
     pub variables: PathBuf,
 }
 
-/// A path that cannot be part of a command line or of what is stored.
+/// A path that cannot be part of a command line or of the database.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the path `{}` is not UTF-8", path.display())]
+#[error("path `{}` is not valid UTF-8", path.display())]
+#[expect(missing_docs, reason = "the message names the field")]
 pub struct PathNotUtf8 {
-    /// The path.
     pub path: PathBuf,
 }
 
 impl Explain for PathNotUtf8 {
-    fn code(&self) -> &'static str {
-        "host.path-not-utf8"
-    }
-
-    fn fault(&self) -> Fault {
-        Fault::Host
-    }
-
-    fn hints(&self) -> Vec<String> {
-        vec!["use folders whose names are UTF-8".to_owned()]
+    fn explain(&self) -> Explanation {
+        Explanation::new("host.path-invalid", Fault::Host).hint("use folders with valid UTF-8 names")
     }
 }
 
-/// A whole command line of QEMU.
+/// A complete command line of QEMU.
 ///
-/// Its `Display` is one line that can be pasted into a shell, its helpers before it.
+/// Its `Display` is one shell command, with its helpers before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandLine {
     binary: PathBuf,
-    words: Vec<String>,
+    args: Vec<String>,
     helpers: Vec<Helper>,
 }
 
 impl CommandLine {
     /// Computes the command line of `machine` in `context`.
     ///
-    /// What the user gives under `arguments` or `args` replaces what maqet would give.
+    /// Switches of the user under `arguments` or `args` replace those of maqet.
     pub fn new(machine: &Machine, context: &LaunchContext) -> Result<Self, PathNotUtf8> {
         let mut switches = identity(machine, context);
         switches.extend(channels(machine, &context.paths)?);
@@ -117,11 +107,11 @@ impl CommandLine {
         switches.extend(cards);
         switches.extend(machine.switches.iter().cloned());
 
-        // The Python maqet put `args` before `arguments`, and QEMU takes devices in order.
-        let args = machine.args.iter().cloned();
-        let ours = switches.iter().flat_map(Switch::words);
-        let words = ours.chain(args).chain(machine.arguments.iter().flat_map(Switch::words)).collect();
-        Ok(Self { binary: context.binary.clone(), words, helpers })
+        // The Python maqet put `args` before `arguments`, and the order of devices matters to guests.
+        let raw = machine.args.iter().cloned();
+        let args = switches.iter().flat_map(Switch::args);
+        let args = args.chain(raw).chain(machine.arguments.iter().flat_map(Switch::args)).collect();
+        Ok(Self { binary: context.binary.clone(), args, helpers })
     }
 
     /// Returns the binary.
@@ -129,12 +119,12 @@ impl CommandLine {
         &self.binary
     }
 
-    /// Returns the words after the binary.
-    pub fn words(&self) -> &[String] {
-        &self.words
+    /// Returns the arguments.
+    pub fn args(&self) -> &[String] {
+        &self.args
     }
 
-    /// Returns the programs that must be started before it.
+    /// Returns the programs to start before it.
     pub fn helpers(&self) -> &[Helper] {
         &self.helpers
     }
@@ -144,15 +134,15 @@ impl fmt::Display for CommandLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.helpers.iter().try_for_each(|helper| write!(f, "{helper} && "))?;
         f.write_str(&quote(&self.binary.to_string_lossy()))?;
-        self.words.iter().try_for_each(|word| write!(f, " {}", quote(word)))
+        self.args.iter().try_for_each(|arg| write!(f, " {}", quote(arg)))
     }
 }
 
-/// Who the machine is, and what it may not do.
+/// Name, UUID and sandbox.
 fn identity(machine: &Machine, context: &LaunchContext) -> Vec<Switch> {
     let confined = Switch::new("sandbox").head("on");
     let confined = defaults::SANDBOX.iter().fold(confined, |switch, (key, value)| switch.option(key, value));
-    // A bridge is joined through a set-uid helper, which the sandbox would forbid.
+    // The sandbox forbids the set-uid helper that attaches to a bridge.
     let needs_helper = machine.network.iter().any(|card| card.mode == NetworkMode::Bridge);
     let sandbox = if machine.sandbox && !needs_helper { confined } else { Switch::new("sandbox").head("off") };
     let ours = [
@@ -160,23 +150,23 @@ fn identity(machine: &Machine, context: &LaunchContext) -> Vec<Switch> {
         Switch::new("uuid").head(&context.id.to_string()),
         sandbox,
     ];
-    ours.into_iter().filter(|switch| !machine.gives(switch.name())).collect()
+    ours.into_iter().filter(|switch| !machine.has_switch(switch.name())).collect()
 }
 
-/// The monitors, the flight recorder, the serial console and the pid file.
+/// The monitors, the QMP log, the serial console and the pid file.
 fn channels(machine: &Machine, paths: &RunPaths) -> Result<Vec<Switch>, PathNotUtf8> {
     let mut switches = Vec::new();
     for role in MonitorRole::ALL {
         switches.push(socket(role.name(), &paths.monitor(role))?);
         switches.push(monitor(role.name()));
     }
-    let recorder = Switch::new("chardev").head("pipe").option("id", "events");
-    switches.push(recorder.option("path", utf8(&paths.recorder())?));
+    let qmp_log = Switch::new("chardev").head("pipe").option("id", "events");
+    switches.push(qmp_log.option("path", utf8(&paths.qmp_log_pipe())?));
     switches.push(monitor("events"));
-    if !machine.gives("pidfile") {
+    if !machine.has_switch("pidfile") {
         switches.push(Switch::verbatim("pidfile", utf8(&paths.pid_file())?));
     }
-    if !machine.gives("serial") && !machine.gives("nographic") {
+    if !machine.has_switch("serial") && !machine.has_switch("nographic") {
         switches.extend(serial(&machine.serial, paths)?);
     }
     Ok(switches)
@@ -206,22 +196,22 @@ fn monitor(chardev: &str) -> Switch {
 
 fn hardware(machine: &Machine, accelerator: Accelerator) -> Vec<Switch> {
     let mut ours: Vec<Switch> = machine.machine_type.iter().cloned().collect();
-    if !machine.gives("enable-kvm") && !machine.chooses_accelerator() {
+    if !machine.has_switch("enable-kvm") && !machine.chooses_accelerator() {
         ours.push(Switch::new("accel").head(accelerator.as_str()));
     }
     ours.push(Switch::new("m").head(&machine.memory.to_string()));
     ours.push(Switch::new("smp").head(&machine.cpu.to_string()));
     ours.extend(machine.cpu_model.clone().map(|model| Switch::verbatim("cpu", model)));
     ours.extend(machine.boot.clone());
-    if !machine.gives("nographic") {
+    if !machine.has_switch("nographic") {
         ours.push(Switch::verbatim("display", machine.display.clone()));
     }
     ours.extend(machine.vga.clone().map(|vga| Switch::verbatim("vga", vga)));
-    ours.retain(|switch| !machine.gives(switch.name()));
+    ours.retain(|switch| !machine.has_switch(switch.name()));
     ours
 }
 
-/// UEFI is two block nodes that the machine takes as its flash; `-machine` may stand several times.
+/// UEFI is two block nodes that the machine uses as flash; `-machine` can be given several times.
 fn firmware(machine: &Machine, uefi: Option<&UefiFiles>) -> Result<Vec<Switch>, PathNotUtf8> {
     let uefi = match (&machine.firmware, uefi) {
         (Firmware::File(path), _) => return Ok(vec![Switch::verbatim("bios", utf8(path)?)]),
@@ -239,7 +229,7 @@ fn firmware(machine: &Machine, uefi: Option<&UefiFiles>) -> Result<Vec<Switch>, 
     ])
 }
 
-/// Where nobody says anything about a network, QEMU gives the machine a card of its own.
+/// Without a network in the definition, QEMU adds its default card.
 fn network(machine: &Machine, context: &LaunchContext) -> Result<(Vec<Switch>, Vec<Helper>), PathNotUtf8> {
     let (mut switches, mut helpers) = (Vec::new(), Vec::new());
     for (card, index) in machine.network.iter().zip(0_u8..) {
@@ -253,17 +243,17 @@ fn network(machine: &Machine, context: &LaunchContext) -> Result<(Vec<Switch>, V
 
 fn storage(machine: &Machine, vm_storage: &Path) -> Result<Vec<Switch>, PathNotUtf8> {
     let mut switches = Vec::new();
-    let mut seats: HashMap<Interface, usize> = HashMap::new();
+    let mut slots: HashMap<Interface, usize> = HashMap::new();
     for storage in &machine.storage {
         let path = storage.path(vm_storage);
-        let taken = seats.entry(storage.interface).or_default();
-        if *taken == 0 {
+        let used = slots.entry(storage.interface).or_default();
+        if *used == 0 {
             switches.extend(storage.interface.controller());
         }
-        let seat = DriveSlot { position: *taken, is_q35: machine.is_q35() };
-        *taken += 1;
-        switches.extend(storage.driver.back_end(storage, utf8(&path)?));
-        switches.extend(storage.driver.front_end(storage, seat));
+        let slot = DriveSlot { position: *used, is_q35: machine.is_q35() };
+        *used += 1;
+        switches.extend(storage.driver.backend(storage, utf8(&path)?));
+        switches.extend(storage.driver.frontend(storage, slot));
     }
     if machine.storage.iter().any(|storage| storage.driver.features().shared_memory) {
         let memory = Switch::new("object").head("memory-backend-memfd").option("id", "shared-memory");
@@ -306,52 +296,52 @@ mod tests {
         CommandLine::new(&machine, &context).unwrap()
     }
 
-    /// Returns what follows each `-name`.
-    fn given<'a>(line: &'a CommandLine, name: &str) -> Vec<&'a str> {
+    /// Returns the argument of each `-name`.
+    fn arguments_of<'a>(line: &'a CommandLine, name: &str) -> Vec<&'a str> {
         let switch = format!("-{name}");
-        line.words().windows(2).filter(|pair| pair[0] == switch).map(|pair| pair[1].as_str()).collect()
+        line.args().windows(2).filter(|pair| pair[0] == switch).map(|pair| pair[1].as_str()).collect()
     }
 
     #[test]
     fn test_command_line_empty_definition_gets_the_defaults() {
         let line = command_line("{}");
 
-        assert_eq!(given(&line, "m"), ["2G"]);
-        assert_eq!(given(&line, "smp"), ["1"]);
-        assert_eq!(given(&line, "display"), ["none"]);
-        assert_eq!(given(&line, "accel"), ["tcg"]);
-        assert_eq!(given(&line, "name"), ["guest=web"]);
-        assert_eq!(given(&line, "sandbox").len(), 1);
-        assert_eq!(given(&line, "mon").len(), 5);
+        assert_eq!(arguments_of(&line, "m"), ["2G"]);
+        assert_eq!(arguments_of(&line, "smp"), ["1"]);
+        assert_eq!(arguments_of(&line, "display"), ["none"]);
+        assert_eq!(arguments_of(&line, "accel"), ["tcg"]);
+        assert_eq!(arguments_of(&line, "name"), ["guest=web"]);
+        assert_eq!(arguments_of(&line, "sandbox").len(), 1);
+        assert_eq!(arguments_of(&line, "mon").len(), 5);
     }
 
     #[test]
-    fn test_command_line_argument_of_the_user_replaces_ours_once() {
+    fn test_command_line_user_argument_replaces_the_default() {
         let line = command_line(r#"{"memory": "1G", "cpu": 4, "arguments": [{"m": 512}, {"smp": 2}]}"#);
 
-        assert_eq!(given(&line, "m"), ["512"]);
-        assert_eq!(given(&line, "smp"), ["2"]);
+        assert_eq!(arguments_of(&line, "m"), ["512"]);
+        assert_eq!(arguments_of(&line, "smp"), ["2"]);
     }
 
-    /// As the Python maqet 0.0.15 ordered them; guests number devices in this order.
+    /// The order of the Python maqet 0.0.15; guests number devices in this order.
     #[test]
-    fn test_command_line_args_stand_before_arguments() {
+    fn test_command_line_args_are_before_arguments() {
         let line =
             command_line(r#"{"arguments": [{"device": "b"}], "args": ["-device", "a"], "storage": [{"name": "hdd"}]}"#);
 
-        assert_eq!(given(&line, "device"), ["virtio-blk-pci,drive=hdd,id=hdd", "a", "b"]);
+        assert_eq!(arguments_of(&line, "device"), ["virtio-blk-pci,drive=hdd,id=hdd", "a", "b"]);
     }
 
     #[test]
-    fn test_command_line_raw_serial_of_the_user_stays_the_first_serial() {
+    fn test_command_line_raw_serial_stays_the_first_one() {
         let line = command_line(r#"{"args": ["-serial", "file:/tmp/x"]}"#);
 
-        assert_eq!(given(&line, "serial"), ["file:/tmp/x"]);
+        assert_eq!(arguments_of(&line, "serial"), ["file:/tmp/x"]);
     }
 
-    /// QEMU refuses a machine whose RAM is of another size than what it is kept in.
+    /// QEMU refuses RAM whose size differs from that of its backend.
     #[test]
-    fn test_command_line_shared_memory_is_as_large_as_the_argument_that_replaces_ours() {
+    fn test_command_line_shared_memory_has_the_size_of_ram() {
         for (rest, size) in [
             (r#""memory": "1G""#, "1G"),
             (r#""memory": "1G", "arguments": [{"m": 512}]"#, "512M"),
@@ -363,22 +353,22 @@ mod tests {
             let line = command_line(&format!(r#"{{"storage": [{share}], {rest}}}"#));
 
             let expected = format!("memory-backend-memfd,id=shared-memory,size={size},share=on");
-            assert_eq!(given(&line, "object"), [expected], "{rest}");
+            assert_eq!(arguments_of(&line, "object"), [expected], "{rest}");
         }
     }
 
-    /// A number without a unit is mebibytes to `-m`; QEMU rounds up to 8 KiB.
+    /// `-m` reads a bare number as MiB; QEMU rounds up to 8 KiB.
     #[test]
-    fn test_command_line_memory_of_odd_bytes_is_never_written_as_mebibytes() {
-        assert_eq!(given(&command_line(r#"{"memory": "1048577B"}"#), "m"), ["1032K"]);
+    fn test_command_line_memory_of_odd_size_has_a_unit() {
+        assert_eq!(arguments_of(&command_line(r#"{"memory": "1048577B"}"#), "m"), ["1032K"]);
     }
 
     #[test]
-    fn test_command_line_disk_without_path_is_in_the_folder_of_the_vm() {
+    fn test_command_line_disk_without_path_is_in_the_vm_folder() {
         let line = command_line(r#"{"storage": [{"name": "hdd"}]}"#);
 
-        assert!(given(&line, "blockdev")[0].contains("filename=/d/storage/web/hdd.qcow2"));
-        assert_eq!(given(&line, "device"), ["virtio-blk-pci,drive=hdd,id=hdd"]);
+        assert!(arguments_of(&line, "blockdev")[0].contains("filename=/d/storage/web/hdd.qcow2"));
+        assert_eq!(arguments_of(&line, "device"), ["virtio-blk-pci,drive=hdd,id=hdd"]);
     }
 
     #[test]
@@ -386,57 +376,58 @@ mod tests {
         let line =
             command_line(r#"{"storage": [{"name": "a", "interface": "scsi"}, {"name": "b", "interface": "scsi"}]}"#);
 
-        let controllers = given(&line, "device").into_iter().filter(|d| d.starts_with("virtio-scsi-pci")).count();
+        let controllers =
+            arguments_of(&line, "device").into_iter().filter(|d| d.starts_with("virtio-scsi-pci")).count();
         assert_eq!(controllers, 1);
     }
 
     #[test]
-    fn test_command_line_new_keys_become_their_switches() {
+    fn test_command_line_keys_become_their_switches() {
         let line = command_line(
             r#"{"machine": {"type": "q35", "usb": true}, "cpu_model": "max,+aes", "boot": "c", "serial": "none",
                 "sandbox": false, "network": {"forward": ["2222:22", "0:80"]}, "hotplug_ports": 0}"#,
         );
 
-        assert_eq!(given(&line, "machine"), ["type=q35,usb=on"]);
-        assert_eq!(given(&line, "cpu"), ["max,+aes"]);
-        assert_eq!(given(&line, "boot"), ["c"]);
-        assert_eq!(given(&line, "serial"), ["none"]);
-        assert_eq!(given(&line, "sandbox"), ["off"]);
+        assert_eq!(arguments_of(&line, "machine"), ["type=q35,usb=on"]);
+        assert_eq!(arguments_of(&line, "cpu"), ["max,+aes"]);
+        assert_eq!(arguments_of(&line, "boot"), ["c"]);
+        assert_eq!(arguments_of(&line, "serial"), ["none"]);
+        assert_eq!(arguments_of(&line, "sandbox"), ["off"]);
         let expected = "user,id=net0,hostfwd=tcp:127.0.0.1:2222-:22,hostfwd=tcp:127.0.0.1:0-:80";
-        assert_eq!(given(&line, "netdev"), [expected]);
-        assert_eq!(given(&line, "device"), ["virtio-net-pci,netdev=net0,id=net0-card,mac=52:54:00:0d:9f:2a"]);
+        assert_eq!(arguments_of(&line, "netdev"), [expected]);
+        assert_eq!(arguments_of(&line, "device"), ["virtio-net-pci,netdev=net0,id=net0-card,mac=52:54:00:0d:9f:2a"]);
     }
 
     #[test]
-    fn test_command_line_network_none_leaves_no_card() {
+    fn test_command_line_network_none_has_no_card() {
         let line = command_line(r#"{"network": "none"}"#);
 
-        assert_eq!(given(&line, "nic"), ["none"]);
+        assert_eq!(arguments_of(&line, "nic"), ["none"]);
     }
 
     #[test]
-    fn test_command_line_passt_is_a_helper_before_it_and_a_stream_to_its_socket() {
+    fn test_command_line_passt_is_a_helper_and_a_stream() {
         let line =
             command_line(r#"{"network": [{}, {"mode": "passt", "forward": ["2222:22", "udp:0.0.0.0:53:5353"]}]}"#);
 
         let helper = "passt --one-off --quiet --socket /r/web/b1/card-1.sock --tcp-ports 127.0.0.1/2222:22 \
                       --udp-ports 0.0.0.0/53:5353";
-        let netdevs = given(&line, "netdev");
+        let netdevs = arguments_of(&line, "netdev");
         assert_eq!(netdevs[1], "stream,id=net1,server=off,addr.type=unix,addr.path=/r/web/b1/card-1.sock");
         assert_eq!(line.helpers().iter().map(ToString::to_string).collect::<Vec<_>>(), [helper]);
         assert!(line.to_string().starts_with(&format!("{helper} && /usr/bin/qemu-system-x86_64 ")), "{line}");
     }
 
     #[test]
-    fn test_command_line_uefi_is_two_named_nodes_of_flash() {
+    fn test_command_line_uefi_is_two_flash_nodes() {
         let line = command_line(r#"{"firmware": "uefi"}"#);
 
-        assert_eq!(given(&line, "machine"), ["pflash0=uefi-code,pflash1=uefi-vars"]);
-        assert!(given(&line, "blockdev").contains(&"driver=qcow2,node-name=uefi-vars,file=uefi-vars-file"));
+        assert_eq!(arguments_of(&line, "machine"), ["pflash0=uefi-code,pflash1=uefi-vars"]);
+        assert!(arguments_of(&line, "blockdev").contains(&"driver=qcow2,node-name=uefi-vars,file=uefi-vars-file"));
     }
 
     #[test]
-    fn test_command_line_shown_can_be_pasted_into_a_shell() {
+    fn test_command_line_display_is_a_shell_command() {
         let line = command_line(r#"{"arguments": [{"append": "a b 'c'"}]}"#);
 
         assert!(line.to_string().ends_with(r"-append 'a b '\''c'\'''"), "{line}");

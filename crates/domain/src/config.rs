@@ -1,12 +1,14 @@
-//! The open tree a configuration is read into, where each part of it stands, and what is wrong.
+//! The tree a configuration is read into, its source locations, and the problems found in it.
 
 mod diagnostics;
 mod location;
 mod node;
 mod problem;
+mod raw;
 pub mod schema;
 
 pub use self::diagnostics::{Diagnostics, KeyPath};
 pub use self::location::SourceLocation;
 pub use self::node::{Node, Value};
 pub use self::problem::{Problem, ProblemKind};
+pub use self::raw::Raw;

@@ -1,4 +1,4 @@
-//! What happened, kept for whoever asks later.
+//! Events, kept in the event log.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,32 +6,32 @@ use serde_json::Value;
 
 use crate::vm::{VmId, VmName};
 
-/// Something that happened and is to be recorded.
+/// An event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// When it happened.
     pub at: Timestamp,
-    /// What happened, as in `vm.started`.
+    /// Its type, as in `vm.started`.
     pub kind: String,
-    /// The VM it happened to.
+    /// The VM it is about.
     pub vm: Option<VmId>,
-    /// That VM's name at the time; it outlives the VM.
+    /// The name of the VM at that time.
     pub vm_name: Option<VmName>,
-    /// What belongs to this kind of event.
+    /// Data that depends on the type.
     pub data: Value,
 }
 
-/// A recorded event and its place in the log.
+/// An event in the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RecordedEvent {
-    /// Grows with every event of a store.
+    /// Its number; increases with every event of a store.
     pub sequence: i64,
     /// The event.
     #[serde(flatten)]
     pub event: Event,
 }
 
-/// The kinds of our own events.
+/// The types of maqet's own events.
 pub mod kind {
     /// A VM was defined.
     pub const VM_DEFINED: &str = "vm.defined";
@@ -39,31 +39,31 @@ pub mod kind {
     pub const VM_APPLIED: &str = "vm.applied";
     /// A VM's definition was removed.
     pub const VM_REMOVED: &str = "vm.removed";
-    /// A VM was started and its monitor answered.
+    /// A VM was started and its monitor responded.
     pub const VM_STARTED: &str = "vm.started";
-    /// A start did not get as far as the monitor.
+    /// A start failed before the monitor responded.
     pub const VM_START_FAILED: &str = "vm.start-failed";
-    /// A VM is no longer running: by us, or found so.
+    /// A VM is no longer running: it was stopped, or found to have exited.
     pub const VM_STOPPED: &str = "vm.stopped";
-    /// A VM was made to stand still.
+    /// A VM was paused.
     pub const VM_PAUSED: &str = "vm.paused";
-    /// A VM was let go on.
+    /// A VM was resumed.
     pub const VM_RESUMED: &str = "vm.resumed";
     /// A VM was reset.
     pub const VM_RESET: &str = "vm.reset";
-    /// A device was plugged into a running VM.
+    /// A device was added to a running VM.
     pub const DEVICE_ADDED: &str = "device.added";
-    /// A device was taken out of a running VM.
+    /// A device was removed from a running VM.
     pub const DEVICE_REMOVED: &str = "device.removed";
-    /// A disk image was made.
+    /// A disk image was created.
     pub const STORAGE_CREATED: &str = "storage.created";
-    /// A snapshot was made.
+    /// A snapshot was created.
     pub const SNAPSHOT_CREATED: &str = "snapshot.created";
-    /// A drive was put back to a snapshot.
+    /// A drive was reverted to a snapshot.
     pub const SNAPSHOT_LOADED: &str = "snapshot.loaded";
     /// A snapshot was removed.
     pub const SNAPSHOT_REMOVED: &str = "snapshot.removed";
-    /// A hook did not do its work.
+    /// A hook failed.
     pub const HOOK_FAILED: &str = "hook.failed";
 
     /// All of them.

@@ -1,4 +1,4 @@
-//! Who changed what, and how to take it back.
+//! The history of changes, with the calls that revert them.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::vm::VmId;
 
-/// A call of an operation as data: its name and its arguments.
+/// A call of an operation as data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Call {
     /// The operation's name, as in `snapshot.create`.
@@ -15,39 +15,39 @@ pub struct Call {
     pub arguments: Value,
 }
 
-/// Who asked for something, and from where.
+/// The origin of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Actor {
-    /// The name of the user.
+    /// The user name.
     pub user: String,
-    /// The name of the host.
+    /// The host name.
     pub host: String,
-    /// The process.
+    /// The process id.
     pub pid: u32,
 }
 
-/// A change that was made and is to be recorded.
+/// A change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HistoryEntry {
     /// When it was made.
     pub at: Timestamp,
     /// Who made it.
     pub actor: Actor,
-    /// The VM it was made to.
+    /// The VM that was changed.
     pub vm: Option<VmId>,
-    /// What was called.
+    /// The call that made it.
     pub call: Call,
-    /// The call that takes it back, where one does.
+    /// The call that reverts it, if there is one.
     pub inverse: Option<Call>,
     /// The sequence number of the entry that this one reverts, as an undo does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reverts: Option<i64>,
 }
 
-/// A recorded change and its place in the log.
+/// A change in the history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RecordedHistory {
-    /// Grows with every entry of a store.
+    /// Its number; increases with every entry of a store.
     pub sequence: i64,
     /// The entry.
     #[serde(flatten)]

@@ -1,52 +1,51 @@
-//! Hooks: programs of the user's own that run when something happened.
+//! Hooks: the user's programs that run on events.
 
 use std::path::Path;
 
 use crate::config::{Diagnostics, KeyPath, Node, Value};
 use crate::event::kind;
-use crate::text::glob_matches;
-use crate::text::similar;
+use crate::text::{did_you_mean, glob_matches, similar};
 
-/// What the types of QEMU's own events begin with, as in `qemu.SHUTDOWN`.
+/// The prefix of the types of QEMU's events, as in `qemu.SHUTDOWN`.
 pub const QEMU_EVENTS: &str = "qemu.";
 
-/// A program that is run when an event happened.
+/// A program to run on events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hook {
-    /// The types of events it is for; `*` stands for any text and `?` for one character.
+    /// A pattern of event types; `*` matches any text and `?` one character.
     pub events: String,
-    /// The program and its arguments; no shell is involved.
+    /// The program and its arguments; run without a shell.
     pub command: Vec<String>,
 }
 
 impl Hook {
-    /// Returns whether it is for events of this type.
-    pub fn is_for(&self, kind: &str) -> bool {
+    /// Returns whether events of this type trigger it.
+    pub fn matches(&self, kind: &str) -> bool {
         glob_matches(&self.events, kind)
     }
 
-    /// Returns whether it may be for events of QEMU.
-    pub fn is_for_qemu(&self) -> bool {
+    /// Returns whether events of QEMU can trigger it.
+    pub fn matches_qemu(&self) -> bool {
         let before_star = self.events.split(['*', '?']).next().unwrap_or_default();
         before_star.starts_with(QEMU_EVENTS) || (before_star != self.events && QEMU_EVENTS.starts_with(before_star))
     }
 
-    /// Reads hooks: types of events, and for each the words of one command or a list of such.
+    /// Reads hooks: a map from event types to a command (a list of arguments) or a list of commands.
     pub fn read_all(path: &KeyPath, node: &Node, report: &mut Diagnostics) -> Vec<Self> {
         let mut hooks = Vec::new();
         for (events, commands) in report.map(path, node).unwrap_or_default() {
             let path = path.key(events);
-            check_type(&path, events, commands, report);
+            check_event_type(&path, events, commands, report);
             if commands.is_null() {
                 continue;
             }
-            let several = commands.items().iter().any(|item| matches!(item.value, Value::List(_)));
-            let each: Vec<(KeyPath, &Node)> = if several {
+            let is_list = commands.items().iter().any(|item| matches!(item.value, Value::List(_)));
+            let commands: Vec<(KeyPath, &Node)> = if is_list {
                 commands.items().iter().enumerate().map(|(index, command)| (path.index(index), command)).collect()
             } else {
                 vec![(path, commands)]
             };
-            for (path, command) in each {
+            for (path, command) in commands {
                 if let Some(command) = read_command(&path, command, report) {
                     hooks.push(Self { events: events.clone(), command });
                 }
@@ -55,7 +54,7 @@ impl Hook {
         hooks
     }
 
-    /// Returns the value under `hooks` with programs that are given by a relative path made absolute.
+    /// Returns the value of `hooks` with the relative paths of programs made absolute.
     pub fn rebase(node: Node, folder: &Path) -> Node {
         node.map_value(|value| match value {
             Value::Map(entries) => {
@@ -67,38 +66,37 @@ impl Hook {
     }
 }
 
-/// A type that can never happen is a typing error.
-fn check_type(path: &KeyPath, events: &str, node: &Node, report: &mut Diagnostics) {
+/// Reports a pattern that matches no event.
+fn check_event_type(path: &KeyPath, events: &str, node: &Node, report: &mut Diagnostics) {
     let hook = Hook { events: events.to_owned(), command: Vec::new() };
-    if hook.is_for_qemu() || kind::ALL.iter().any(|kind| hook.is_for(kind)) {
+    if hook.matches_qemu() || kind::ALL.iter().any(|kind| hook.matches(kind)) {
         return;
     }
-    let similar = similar(events, kind::ALL);
-    let help = similar.first().map(|name| format!("did you mean `{name}`?"));
-    let message = format!("there is no type of event `{}`", events.escape_debug());
-    report.wrong_key(path, node, message, help.or(Some("see `maqet events --help`".to_owned())));
+    let help = did_you_mean(&similar(events, kind::ALL));
+    let message = format!("unknown event type `{}`", events.escape_debug());
+    report.key_error(path, node, message, help.or(Some("run `maqet events --help` for the event types".to_owned())));
 }
 
 fn read_command(path: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<Vec<String>> {
-    let words = report.list(path, node)?;
-    if words.is_empty() {
-        report.wrong(path, node, "a hook needs a command");
+    let items = report.list(path, node)?;
+    if items.is_empty() {
+        report.error(path, node, "a hook requires a command");
         return None;
     }
-    if let Some(program) = words.first().filter(|program| is_path(program)) {
+    if let Some(program) = items.first().filter(|program| is_path(program)) {
         report.path(&path.index(0), program)?;
     }
-    let words = words.iter().enumerate().map(|(index, word)| report.text(&path.index(index), word));
-    let words: Vec<Option<String>> = words.collect();
-    let words: Vec<String> = words.into_iter().collect::<Option<_>>()?;
-    if words.first().is_some_and(String::is_empty) || words.iter().any(|word| word.contains('\0')) {
-        report.wrong(path, node, "a command has a name, and no NUL in its words");
+    let args = items.iter().enumerate().map(|(index, arg)| report.text(&path.index(index), arg));
+    let args: Vec<Option<String>> = args.collect();
+    let args: Vec<String> = args.into_iter().collect::<Option<_>>()?;
+    if args.first().is_some_and(String::is_empty) || args.iter().any(|arg| arg.contains('\0')) {
+        report.error(path, node, "a command requires the name of a program, and must not contain a NUL");
         return None;
     }
-    Some(words)
+    Some(args)
 }
 
-/// A program that is a name alone is looked up in PATH.
+/// A program without a slash is searched for in PATH.
 fn rebase_command(node: Node, folder: &Path) -> Node {
     node.map_value(|value| match value {
         Value::List(items) if items.iter().any(|item| matches!(item.value, Value::List(_))) => {
@@ -134,51 +132,51 @@ mod tests {
         (hooks.into_iter().map(|hook| (hook.events, hook.command)).collect(), problems.collect())
     }
 
-    fn words(words: &[&str]) -> Vec<String> {
-        words.iter().map(|word| (*word).to_owned()).collect()
+    fn args(args: &[&str]) -> Vec<String> {
+        args.iter().map(|arg| (*arg).to_owned()).collect()
     }
 
     #[test]
-    fn test_hooks_one_command_or_several_are_read() {
+    fn test_hooks_commands_and_lists_of_commands_are_read() {
         let (hooks, problems) = read(r#"{"vm.started": ["say", "up", 7], "qemu.*": [["a"], ["b", "c"]]}"#);
 
         let expected = [
-            ("vm.started".to_owned(), words(&["say", "up", "7"])),
-            ("qemu.*".to_owned(), words(&["a"])),
-            ("qemu.*".to_owned(), words(&["b", "c"])),
+            ("vm.started".to_owned(), args(&["say", "up", "7"])),
+            ("qemu.*".to_owned(), args(&["a"])),
+            ("qemu.*".to_owned(), args(&["b", "c"])),
         ];
         assert_eq!((hooks.as_slice(), problems.as_slice()), (expected.as_slice(), [].as_slice()));
     }
 
     #[test]
-    fn test_hooks_what_is_wrong_is_told_where_it_stands() {
+    fn test_hooks_problems_name_their_keys() {
         let (hooks, problems) = read(
             r#"{"vm.strated": ["x"], "vm.stopped": [], "vm.paused": "beep", "vm.reset": [""], "vm.defined": ["~/x"]}"#,
         );
 
-        assert_eq!(hooks.len(), 1, "the first is read, and told");
+        assert_eq!(hooks.len(), 1, "the first is read despite its error");
         assert_eq!(
             problems,
             [
-                "hooks.vm.strated: there is no type of event `vm.strated`",
-                "hooks.vm.stopped: a hook needs a command",
-                "hooks.vm.paused: expected a list, found the text `beep`",
-                "hooks.vm.reset: a command has a name, and no NUL in its words",
-                "hooks.vm.defined[0]: `~` stands for the home folder in a shell only",
+                "hooks.vm.strated: unknown event type `vm.strated`",
+                "hooks.vm.stopped: a hook requires a command",
+                "hooks.vm.paused: expected a list, found the string `beep`",
+                "hooks.vm.reset: a command requires the name of a program, and must not contain a NUL",
+                "hooks.vm.defined[0]: `~` is expanded by shells only",
             ]
         );
     }
 
     #[test]
-    fn test_hook_patterns_reach_qemu_only_where_they_can() {
-        let is_for_qemu = |events: &str| Hook { events: events.to_owned(), command: Vec::new() }.is_for_qemu();
+    fn test_hook_patterns_that_can_match_qemu_events() {
+        let matches_qemu = |events: &str| Hook { events: events.to_owned(), command: Vec::new() }.matches_qemu();
 
-        assert!(is_for_qemu("*") && is_for_qemu("qemu.SHUTDOWN") && is_for_qemu("qem*") && is_for_qemu("qemu.*"));
-        assert!(!is_for_qemu("vm.*") && !is_for_qemu("vm.started") && !is_for_qemu("qemu"));
+        assert!(matches_qemu("*") && matches_qemu("qemu.SHUTDOWN") && matches_qemu("qem*") && matches_qemu("qemu.*"));
+        assert!(!matches_qemu("vm.*") && !matches_qemu("vm.started") && !matches_qemu("qemu"));
     }
 
     #[test]
-    fn test_hook_program_beside_the_file_is_found_from_elsewhere() {
+    fn test_hook_relative_program_is_made_absolute() {
         let node: Node = serde_json::from_str(r#"{"a": ["./x", "./y"], "b": [["say"], ["d/e"]]}"#).unwrap();
 
         let rebased = Hook::rebase(node, Path::new("/c"));

@@ -1,23 +1,23 @@
-//! The core of maqet: what a VM is, the rules it obeys, and QEMU's vocabulary.
+//! The core of maqet: VMs, the rules for them, and QEMU's vocabulary.
 //!
 //! Everything here is a value or a pure function. This crate reads no clock, file, environment variable or random
 //! source, knows no async runtime, and prints nothing: the outside world is reached through the traits of [`port`],
 //! which adapters implement.
 //!
-//! The modules, from the bottom up; none imports one that stands below it in this table:
+//! The modules, from the bottom up; none imports one further down in this table:
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | [`error`], [`text`], [`size`], [`registry`], [`picture`] | explained errors, quoting and suggestions, sizes, named values |
 //! | [`qemu`], [`qmp`] | switches, node names, versions; commands, events, run states, the schema, host access |
 //! | [`config`] | the YAML tree with source locations, and the problems found in it |
-//! | [`keyboard`], [`hook`], [`path_policy`] | keys and layouts, hooks, folders that no guest may get |
+//! | [`keyboard`], [`hook`], [`path_policy`] | keys and layouts, hooks, folders that are not shared with guests |
 //! | [`storage`], [`network`], [`hotplug`] | drives and storage types, cards and forwarded ports, devices added while QEMU runs |
 //! | [`machine`] | the checked description of a machine, and the configuration keys it is read from |
-//! | [`vm`], [`snapshot`] | what is stored about a VM, and the state it is in ([`vm::Status`]) |
+//! | [`vm`], [`snapshot`] | VMs and their runs, and the state of a VM ([`vm::Status`]) |
 //! | [`command_line`] | QEMU's command line, computed from a machine ([`command_line::CommandLine`]) |
-//! | [`event`], [`history`], [`change`] | what happened, who did it, and what a commit writes |
-//! | [`port`] | what maqet needs from the outside world: the traits to implement to replace SQLite or QEMU |
+//! | [`event`], [`history`], [`change`] | the event log, the history, and the changes of a commit |
+//! | [`port`] | traits for the outside world; implement them to replace SQLite or QEMU |
 //!
 //! To add a configuration key, implement [`machine::ConfigHandler`]; to add a storage type,
 //! [`storage::StorageDriver`].

@@ -1,4 +1,4 @@
-//! The checked description of a machine: what a definition means once every key was understood.
+//! The checked description of a machine, and the configuration keys it is read from.
 
 #[cfg(test)]
 mod combinations;
@@ -16,6 +16,8 @@ pub use self::ports::{MAX_PORTS, PORT_PREFIX};
 
 use std::path::PathBuf;
 
+use strum::VariantArray;
+
 use crate::config::{Diagnostics, KeyPath, Node, Problem};
 use crate::hook::Hook;
 use crate::network::NetworkSpec;
@@ -24,57 +26,58 @@ use crate::registry::Registry;
 use crate::size::ByteSize;
 use crate::storage::{Interface, StorageSpec};
 
-/// Which accelerator a definition asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// The accelerator of a definition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::EnumString, strum::VariantNames)]
+#[strum(serialize_all = "lowercase")]
 pub enum AccelChoice {
-    /// KVM where it can work, else TCG.
+    /// KVM if it works, else TCG.
     Auto,
-    /// KVM, or no start.
+    /// KVM; starting fails without it.
     Kvm,
     /// Software emulation.
     Tcg,
 }
 
-/// What runs before the guest.
+/// The firmware.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Firmware {
-    /// What QEMU brings for the machine type.
+    /// QEMU's default for the machine type.
     Default,
-    /// UEFI, with a variable store of the VM's own.
+    /// UEFI, with a variable store per VM.
     Uefi,
     /// This image.
     File(PathBuf),
 }
 
-/// Where the first serial port goes.
+/// The first serial port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Serial {
-    /// To a socket, and to a log whether or not anybody is attached.
+    /// A socket, and a log of all output.
     Console,
-    /// Nowhere.
+    /// Not connected.
     None,
-    /// Wherever this argument of `-serial` says.
+    /// This argument of `-serial`.
     Qemu(String),
 }
 
-/// A machine, every part of it checked.
+/// A checked machine.
 #[derive(Debug, Clone)]
 pub struct Machine {
-    /// QEMU's binary: a path, or a name to be looked up; `None` for the host's own architecture.
+    /// QEMU's binary: a path, or a name to find in PATH; `None` for the one of the architecture.
     pub binary: Option<String>,
-    /// The guest's architecture; `None` for the host's own.
+    /// The guest's architecture; `None` for that of the host.
     pub arch: Option<&'static str>,
-    /// `-machine`, if asked for.
+    /// `-machine`, if set.
     pub machine_type: Option<Switch>,
-    /// How many spare ports it is to have for hot-plugged devices, if that was said.
+    /// The number of spare ports for hot-plugged devices, if set.
     pub hotplug_ports: Option<u8>,
-    /// The accelerator asked for.
+    /// The accelerator.
     pub accel: AccelChoice,
     /// The argument of `-cpu`, if any.
     pub cpu_model: Option<String>,
-    /// What runs before the guest.
+    /// The firmware.
     pub firmware: Firmware,
-    /// `-boot`, if asked for.
+    /// `-boot`, if set.
     pub boot: Option<Switch>,
     /// RAM.
     pub memory: ByteSize,
@@ -84,23 +87,23 @@ pub struct Machine {
     pub display: String,
     /// The argument of `-vga`, if any.
     pub vga: Option<String>,
-    /// Disks, in order.
+    /// Drives, in order.
     pub storage: Vec<StorageSpec>,
-    /// Network cards, in order; none leaves the choice to QEMU, which is one with `user`.
+    /// Network cards, in order; if empty, QEMU adds one with `user`.
     pub network: Vec<NetworkSpec>,
-    /// Where the first serial port goes.
+    /// The first serial port.
     pub serial: Serial,
-    /// Whether QEMU confines itself.
+    /// Whether QEMU runs in its sandbox.
     pub sandbox: bool,
-    /// Words of the user's own.
+    /// The user's labels.
     pub labels: Vec<(String, String)>,
-    /// Programs that run when something happened to it.
+    /// Programs to run on events of the VM.
     pub hooks: Vec<Hook>,
-    /// Switches that keys of strangers ask for.
+    /// Switches of keys that are not built in.
     pub switches: Vec<Switch>,
-    /// Switches the user asked for under `arguments`, in order.
+    /// The user's switches under `arguments`, in order.
     pub arguments: Vec<Switch>,
-    /// Words the user asked for under `args`, untouched.
+    /// The user's raw arguments under `args`.
     pub args: Vec<String>,
 }
 
@@ -133,16 +136,16 @@ impl Default for Machine {
 }
 
 impl Machine {
-    /// Understands a definition, or returns everything that is wrong with it.
+    /// Checks a definition and returns the machine, or all problems.
     pub fn check(definition: &Node, handlers: &Registry<dyn ConfigHandler>) -> Result<Self, Vec<Problem>> {
         let (machine, problems) = Self::read(definition, handlers);
         if problems.is_empty() { Ok(machine) } else { Err(problems) }
     }
 
-    /// Understands of a definition what can be understood, and returns what is wrong with the rest.
+    /// Reads as much of a definition as possible, and returns the problems with the rest.
     ///
-    /// A drive that is wrong in part is there with stand-ins, so that its path can be looked at all the same: unless
-    /// the list of problems is empty, the machine is one to look at and none to run.
+    /// A drive with problems is included with placeholders, so that its path can be checked: unless there are no
+    /// problems, the machine is not to be run.
     pub fn read(definition: &Node, handlers: &Registry<dyn ConfigHandler>) -> (Self, Vec<Problem>) {
         let mut machine = Self::default();
         let mut report = Diagnostics::default();
@@ -156,25 +159,23 @@ impl Machine {
                 None => report.unknown_key(&path, node, &handlers.names()),
             }
         }
-        machine.check_seats(definition, &mut report);
+        machine.check_slots(definition, &mut report);
         machine.check_ports(definition, &mut report);
         machine.check_ram(definition, &mut report);
         (machine, report.into_problems())
     }
 
-    /// Returns whether the user gave the switch `name` under `arguments` or `args`.
-    ///
-    /// What the user gives replaces what maqet would give.
-    pub fn gives(&self, name: &str) -> bool {
-        let in_args = |word: &String| {
-            word.strip_prefix("--").or_else(|| word.strip_prefix('-')).is_some_and(|given| given == name)
+    /// Returns whether the user's `arguments` or `args` contain the switch `name`, which then replaces that of maqet.
+    pub fn has_switch(&self, name: &str) -> bool {
+        let is_switch = |arg: &String| {
+            arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')).is_some_and(|switch| switch == name)
         };
-        self.arguments.iter().any(|switch| switch.name() == name) || self.args.iter().any(in_args)
+        self.arguments.iter().any(|switch| switch.name() == name) || self.args.iter().any(is_switch)
     }
 
-    /// Returns what sends the first serial port elsewhere than to the socket and the log of the run, if anything does.
-    pub fn serial_elsewhere(&self) -> Option<String> {
-        let by_switch = ["serial", "nographic"].into_iter().find(|name| self.gives(name));
+    /// Returns the setting that redirects the first serial port away from the socket and log of the run, if any.
+    pub fn serial_redirection(&self) -> Option<String> {
+        let by_switch = ["serial", "nographic"].into_iter().find(|name| self.has_switch(name));
         match (&self.serial, by_switch) {
             (_, Some(name)) => Some(format!("-{name}")),
             (Serial::None, None) => Some("serial: none".to_owned()),
@@ -188,16 +189,16 @@ impl Machine {
         self.kind().is_some_and(|kind| kind == "q35" || kind.starts_with("pc-q35"))
     }
 
-    /// Returns whether `-machine` carries an accelerator of its own, which QEMU takes instead of `-accel` only.
+    /// Returns whether `-machine` sets the accelerator, which excludes `-accel`.
     pub fn chooses_accelerator(&self) -> bool {
         let mut machines = self.arguments.iter().filter(|switch| switch.name() == "machine").chain(&self.machine_type);
         machines.any(|switch| switch.argument().unwrap_or_default().split(',').any(|part| part.starts_with("accel=")))
     }
 
-    /// Returns the machine type, if one was asked for.
+    /// Returns the machine type, if set.
     pub fn kind(&self) -> Option<&str> {
-        let given = self.arguments.iter().rev().find(|switch| switch.name() == "machine");
-        let argument = given.or(self.machine_type.as_ref()).and_then(Switch::argument)?;
+        let by_user = self.arguments.iter().rev().find(|switch| switch.name() == "machine");
+        let argument = by_user.or(self.machine_type.as_ref()).and_then(Switch::argument)?;
         argument.split(',').find_map(|part| match part.split_once('=') {
             Some(("type", kind)) => Some(kind),
             Some(_) => None,
@@ -205,26 +206,25 @@ impl Machine {
         })
     }
 
-    /// Notes the first drive of each interface that finds no place.
-    fn check_seats(&self, definition: &Node, report: &mut Diagnostics) {
+    /// Reports the first drive of each interface that exceeds its limit.
+    fn check_slots(&self, definition: &Node, report: &mut Diagnostics) {
         let entries = definition.get("storage").map(Node::items).unwrap_or_default();
-        for (word, interface) in Interface::WORDS {
-            let Some(most) = interface.most(self.is_q35()) else {
+        for interface in Interface::VARIANTS {
+            let Some(max) = interface.max_drives(self.is_q35()) else {
                 continue;
             };
-            let count = self.storage.iter().filter(|storage| storage.interface == interface).count();
-            let first_over = self.storage.iter().filter(|storage| storage.interface == interface).nth(most);
-            if let Some(storage) = first_over {
-                let index = storage.index;
-                let node = entries.get(index).unwrap_or(definition);
-                let message = format!("the machine takes {most} drives with `interface: {word}`, and this has {count}");
-                let help = Some("use `interface: scsi`, which takes 256".to_owned()).filter(|_| most < 256);
-                report.wrong_with_help(&KeyPath::top("storage").index(index), node, message, help);
+            let drives = || self.storage.iter().filter(|storage| storage.interface == *interface);
+            if let Some(StorageSpec { index, .. }) = drives().nth(max) {
+                let node = entries.get(*index).unwrap_or(definition);
+                let (count, name) = (drives().count(), interface.as_str());
+                let message = format!("too many drives with `interface: {name}`: {count}, the limit is {max}");
+                let help = Some("use `interface: scsi`, which supports 256 drives".to_owned()).filter(|_| max < 256);
+                report.error_with_help(&KeyPath::top("storage").index(*index), node, message, help);
             }
         }
     }
 
-    /// Returns the disk of this name.
+    /// Returns the drive with this name.
     pub fn drive(&self, name: &str) -> Option<&StorageSpec> {
         self.storage.iter().find(|storage| storage.name.as_str() == name)
     }
@@ -235,15 +235,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_serial_elsewhere_is_what_the_user_said() {
+    fn test_serial_redirection_names_the_setting() {
         let console = Machine::default();
         let none = Machine { serial: Serial::None, ..Machine::default() };
         let file = Machine { serial: Serial::Qemu("file:/x".to_owned()), ..Machine::default() };
         let by_switch = Machine { args: vec!["-nographic".to_owned()], ..Machine::default() };
 
-        let told = [console, none, file, by_switch].map(|machine| machine.serial_elsewhere());
+        let redirections = [console, none, file, by_switch].map(|machine| machine.serial_redirection());
 
         let expected = [None, Some("serial: none"), Some("serial: file:/x"), Some("-nographic")];
-        assert_eq!(told.each_ref().map(Option::as_deref), expected);
+        assert_eq!(redirections.each_ref().map(Option::as_deref), expected);
     }
 }

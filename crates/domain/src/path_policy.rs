@@ -1,28 +1,27 @@
-//! Folders of the host that no guest may be given.
+//! Folders of the host that are not shared with guests.
 
 use std::path::{Component, Path};
 
-/// What somebody wants with a path.
+/// The intended use of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
-    /// To share a folder with a guest.
+    /// Sharing a folder with a guest.
     Share,
-    /// To make a disk image.
+    /// Creating a disk image.
     Disk,
-    /// To let a guest read a file.
+    /// Letting a guest read a file.
     Read,
 }
 
-/// Folders that belong to the system, with all below them.
+/// System folders, including everything below.
 const SYSTEM: [&str; 8] = ["etc", "proc", "sys", "dev", "boot", "usr", "bin", "sbin"];
 
-/// Folders of secrets, wherever they are.
+/// Folders with secrets, at any depth.
 const SECRET: [&str; 2] = [".ssh", ".gnupg"];
 
-/// Returns why `path` may not be used so, or nothing if it may.
+/// Returns why `path` may not be used for `purpose`, or `None` if it may.
 ///
-/// The path must be absolute and resolved: this looks at names only. Case does not matter, because some file systems
-/// do not mind it either.
+/// The path must be absolute and resolved: only names are checked. Case is ignored, as some file systems do.
 ///
 /// ```
 /// use std::path::Path;
@@ -42,20 +41,20 @@ pub fn refusal(path: &Path, purpose: Purpose) -> Option<String> {
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
 
     if let Some(secret) = parts.iter().find(|part| SECRET.contains(part)) {
-        return Some(format!("`{secret}` holds secrets"));
+        return Some(format!("`{secret}` contains secrets"));
     }
     if purpose == Purpose::Read {
         return None;
     }
     match parts.as_slice() {
-        [] => Some("it is the whole file system".to_owned()),
+        [] => Some("it is the root of the file system".to_owned()),
         ["dev", "shm", _, ..] | ["var", "lib", "maqet", ..] => None,
         [first, ..] if SYSTEM.contains(first) || first.starts_with("lib") => {
-            Some(format!("`/{first}` belongs to the system"))
+            Some(format!("`/{first}` is a system folder"))
         }
-        ["var"] => Some("`/var` as a whole belongs to the system".to_owned()),
+        ["var"] => Some("`/var` is a system folder".to_owned()),
         ["var", ..] if purpose == Purpose::Disk => {
-            Some("`/var` belongs to the system, but for `/var/lib/maqet`".to_owned())
+            Some("`/var` is a system folder, except for `/var/lib/maqet`".to_owned())
         }
         [_, ..] => None,
     }
@@ -72,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn test_refusal_folders_of_the_system_are_refused_with_all_below() {
+    fn test_refusal_system_folders_are_refused() {
         for path in ["/", "/etc", "/etc/x", "/proc/1", "/sys", "/dev", "/dev/sda", "/boot", "/usr", "/bin", "/sbin"] {
             check(path, false, false);
         }
@@ -82,27 +81,27 @@ mod tests {
     }
 
     #[test]
-    fn test_refusal_secrets_are_refused_wherever_they_are() {
+    fn test_refusal_secrets_are_refused_at_any_depth() {
         for path in ["/home/me/.ssh", "/root/.gnupg/x", "/srv/a/.SSH"] {
             check(path, false, false);
         }
     }
 
     #[test]
-    fn test_refusal_reading_is_fine_but_for_secrets() {
+    fn test_refusal_reading_is_refused_for_secrets_only() {
         assert_eq!(refusal(Path::new("/usr/share/drivers.iso"), Purpose::Read), None);
         assert!(refusal(Path::new("/root/.ssh/id_ed25519"), Purpose::Read).is_some());
     }
 
     #[test]
-    fn test_refusal_folders_of_people_are_fine() {
+    fn test_refusal_other_folders_are_allowed() {
         for path in ["/home/me/src", "/srv/vms", "/tmp/x", "/dev/shm/x", "/var/lib/maqet/x", "/root/vms"] {
             check(path, true, true);
         }
     }
 
     #[test]
-    fn test_refusal_below_var_may_be_shared_and_holds_no_disks() {
+    fn test_refusal_var_may_be_shared_but_not_hold_disks() {
         check("/var", false, false);
         check("/var/www", true, false);
     }

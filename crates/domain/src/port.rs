@@ -1,7 +1,7 @@
-//! The ports: what maqet needs from the world, as small traits that adapters implement.
+//! The ports: what maqet needs from the outside world, as small traits that adapters implement.
 //!
-//! Every method says which errors an adapter must return; the conformance suite checks it. All are
-//! object-safe and speak values of the domain only.
+//! All are object-safe and use types of the domain only. Each method documents the errors an adapter must return; the
+//! conformance suite checks them.
 
 mod console;
 mod copies;
@@ -12,7 +12,6 @@ mod hook;
 mod host;
 mod hypervisor;
 mod journal;
-
 mod lock;
 mod maintenance;
 mod monitor;

@@ -1,61 +1,60 @@
-//! Named values of one kind.
+//! Registries of named values.
 
 use std::sync::Arc;
 
 use crate::error::{Explain, Explanation, Fault};
 use crate::text::similar;
 
-/// Something with a name to be found under.
+/// A value with a name to register it under.
 pub trait Named {
     /// Returns the name.
     fn name(&self) -> &'static str;
 }
 
-/// Values of one kind by their name; a plain value, with as many side by side as wanted.
+/// Values of one kind by name; a plain value, not a global.
 #[derive(Debug)]
 pub struct Registry<T: ?Sized> {
-    what: &'static str,
+    kind: &'static str,
     entries: Vec<Arc<T>>,
 }
 
-/// A name that was registered already.
+/// A name that is registered already.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the {what} `{name}` is registered already")]
+#[error("{kind} `{name}` is already registered")]
+#[expect(missing_docs, reason = "the message names the fields")]
 pub struct DuplicateName {
-    /// What kind of thing it names.
-    pub what: &'static str,
-    /// The name.
+    pub kind: &'static str,
     pub name: String,
 }
 
 impl Explain for DuplicateName {
     fn explain(&self) -> Explanation {
-        Explanation::new("plugin.duplicate-name", Fault::Usage)
+        Explanation::new("plugin.name-exists", Fault::Usage)
     }
 }
 
 impl<T: ?Sized> Clone for Registry<T> {
     fn clone(&self) -> Self {
-        Self { what: self.what, entries: self.entries.clone() }
+        Self { kind: self.kind, entries: self.entries.clone() }
     }
 }
 
 impl<T: Named + ?Sized> Registry<T> {
-    /// Makes an empty registry; `what` says what it holds, as in `storage type`.
-    pub const fn new(what: &'static str) -> Self {
-        Self { what, entries: Vec::new() }
+    /// Makes an empty registry; `kind` is what it holds, as in `storage type`.
+    pub const fn new(kind: &'static str) -> Self {
+        Self { kind, entries: Vec::new() }
     }
 
-    /// Adds an entry, which must bring a new name.
+    /// Adds an entry; its name must be new.
     pub fn register(&mut self, entry: Arc<T>) -> Result<(), DuplicateName> {
         if self.get(entry.name()).is_some() {
-            return Err(DuplicateName { what: self.what, name: entry.name().to_owned() });
+            return Err(DuplicateName { kind: self.kind, name: entry.name().to_owned() });
         }
         self.entries.push(entry);
         Ok(())
     }
 
-    /// Returns the entry of this name.
+    /// Returns the entry with this name.
     pub fn get(&self, name: &str) -> Option<&Arc<T>> {
         self.entries.iter().find(|entry| entry.name() == name)
     }
@@ -70,28 +69,28 @@ impl<T: Named + ?Sized> Registry<T> {
         self.entries.iter().map(|entry| entry.name()).collect()
     }
 
-    /// Returns the names that look like `given`.
-    pub fn similar(&self, given: &str) -> Vec<String> {
-        similar(given, self.names())
+    /// Returns the names that resemble `name`.
+    pub fn similar(&self, name: &str) -> Vec<String> {
+        similar(name, self.names())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::{Qcow2, builtin_drivers};
+    use crate::storage::{QCOW2, builtin_drivers};
 
     #[test]
-    fn test_registry_second_entry_of_a_name_is_refused() {
+    fn test_registry_duplicate_name_is_an_error() {
         let mut registry = builtin_drivers().unwrap();
 
-        let refused = registry.register(Arc::new(Qcow2));
+        let refused = registry.register(Arc::new(QCOW2));
 
-        assert_eq!(refused, Err(DuplicateName { what: "storage type", name: "qcow2".to_owned() }));
+        assert_eq!(refused, Err(DuplicateName { kind: "storage type", name: "qcow2".to_owned() }));
     }
 
     #[test]
-    fn test_registry_near_name_is_found() {
+    fn test_registry_similar_name_is_found() {
         assert_eq!(builtin_drivers().unwrap().similar("qcow"), ["qcow2"]);
     }
 }

@@ -1,27 +1,26 @@
-//! Snapshots that live inside a disk image.
+//! Internal snapshots of disk images.
 
 use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 
-/// The name of a snapshot; unique in its drive.
+/// The name of a snapshot, unique in its drive.
 ///
-/// QEMU keeps names of up to 255 bytes (7.2, `QEMUSnapshotInfo`), accepts a second snapshot of the
-/// same name offline, and mistakes a name of digits for an id; all of that ends here.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+/// QEMU allows names of up to 255 bytes (7.2, `QEMUSnapshotInfo`), a second snapshot of the same name while the VM is
+/// off, and names of digits, which it then takes for ids; maqet refuses all of these.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, DeserializeFromStr, SerializeDisplay)]
 pub struct SnapshotName(String);
 
-/// A text that cannot be a [`SnapshotName`].
+/// A text that is not a valid [`SnapshotName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("snapshot name `{}` is not usable: {why}", given.escape_debug())]
+#[error("invalid snapshot name `{}`: {reason}", value.escape_debug())]
+#[expect(missing_docs, reason = "the message names the fields")]
 pub struct InvalidSnapshotName {
-    /// What was given.
-    pub given: String,
-    /// What is wrong with it.
-    pub why: &'static str,
+    pub value: String,
+    pub reason: &'static str,
 }
 
 impl SnapshotName {
@@ -30,24 +29,24 @@ impl SnapshotName {
 
     /// Checks a name.
     pub fn parse(text: &str) -> Result<Self, InvalidSnapshotName> {
-        let invalid = |why| Err(InvalidSnapshotName { given: text.to_owned(), why });
+        let invalid = |reason| Err(InvalidSnapshotName { value: text.to_owned(), reason });
         if text.is_empty() {
-            return invalid("it is empty");
+            return invalid("must not be empty");
         }
         if text.len() > Self::MAX_LEN {
-            return invalid("it is longer than 128 bytes");
+            return invalid("must not be longer than 128 bytes");
         }
         if text.chars().any(char::is_control) {
-            return invalid("it holds a control character");
+            return invalid("must not contain control characters");
         }
         if text.trim() != text {
-            return invalid("it begins or ends with white space");
+            return invalid("must not start or end with white space");
         }
         if text.starts_with('-') {
-            return invalid("it begins with `-`, which reads as an option");
+            return invalid("must not start with `-`, like an option");
         }
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return invalid("it is only digits, which QEMU takes for a snapshot's id");
+            return invalid("must not be a number, which QEMU takes for the id of a snapshot");
         }
         Ok(Self(text.to_owned()))
     }
@@ -72,32 +71,18 @@ impl FromStr for SnapshotName {
     }
 }
 
-impl TryFrom<String> for SnapshotName {
-    type Error = InvalidSnapshotName;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::parse(&text)
-    }
-}
-
-impl From<SnapshotName> for String {
-    fn from(name: SnapshotName) -> Self {
-        name.0
-    }
-}
-
-/// A snapshot as its image tells of it.
+/// A snapshot as its image describes it.
 ///
-/// Names here are whatever the image holds, also ones we would refuse to make.
+/// Its name is not checked: other tools create names that [`SnapshotName`] refuses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageSnapshot {
-    /// QEMU's number for it inside the image.
+    /// QEMU's id for it inside the image.
     pub id: String,
     /// Its name.
     pub name: String,
-    /// When it was made, by the clock of the host that made it.
+    /// When it was created, by the clock of that host.
     pub created_at: Timestamp,
-    /// How many bytes of RAM and device state it holds; 0 for a snapshot of the disk alone.
+    /// The size of its RAM and device state in bytes; 0 for a snapshot of the disk alone.
     pub vm_state_bytes: u64,
     /// How long the guest had run, in nanoseconds.
     pub vm_clock_nanos: u64,
@@ -108,14 +93,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_snapshot_name_usual_names_are_taken() {
+    fn test_snapshot_name_usual_names_are_valid() {
         for name in ["clean", "before upgrade", "v1.2", "üml,aut", "2024-01-01"] {
             assert!(SnapshotName::parse(name).is_ok(), "{name}");
         }
     }
 
     #[test]
-    fn test_snapshot_name_ambiguous_or_broken_is_refused() {
+    fn test_snapshot_name_ambiguous_names_are_invalid() {
         for name in ["", "1", "042", "-x", " a", "a\n", "a\0b", &"x".repeat(129)] {
             assert!(SnapshotName::parse(name).is_err(), "{name:?}");
         }

@@ -1,4 +1,4 @@
-//! Storage of a VM as its definition describes it.
+//! Storage of a VM, as its definition describes it, and the storage types.
 
 mod driver;
 mod image_driver;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use self::driver::StorageDriver;
-pub use self::image_driver::{Iso, Nvme, Qcow2, Raw, builtin_drivers};
+pub use self::image_driver::{ISO, ImageDriver, NVME, QCOW2, RAW, builtin_drivers};
 pub use self::share::{Virtfs, Virtiofs};
 pub use self::slot::{DriveSlot, Interface};
 
@@ -17,112 +17,102 @@ use crate::config::Node;
 use crate::qemu::NodeName;
 use crate::size::ByteSize;
 
-/// How writes and reads of a drive pass the host's cache, by QEMU's names (`qemu-system-x86_64(1)`, `cache=`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// The cache mode of a drive, by QEMU's names (`qemu-system-x86_64(1)`, `cache=`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::EnumString, strum::VariantNames)]
+#[strum(serialize_all = "lowercase")]
 pub enum Cache {
-    /// Through the host's page cache; flushed when the guest says so. The default.
+    /// Uses the host's page cache; flushed when the guest requests it. The default.
     Writeback,
-    /// Past the host's page cache.
+    /// Bypasses the host's page cache.
     None,
-    /// Through the host's page cache, every write flushed.
+    /// Uses the host's page cache; every write is flushed.
     Writethrough,
-    /// Past the host's page cache, every write flushed.
+    /// Bypasses the host's page cache; every write is flushed.
     Directsync,
-    /// Flushes are ignored: fast, and lost when the host crashes.
+    /// Ignores flushes: fast, but data is lost if the host crashes.
     Unsafe,
 }
 
-impl Cache {
-    /// The words of the configuration.
-    pub const WORDS: [(&'static str, Self); 5] = [
-        ("writeback", Self::Writeback),
-        ("none", Self::None),
-        ("writethrough", Self::Writethrough),
-        ("directsync", Self::Directsync),
-        ("unsafe", Self::Unsafe),
-    ];
-}
-
-/// The size of a disk that is created without one being named; it takes space only as it fills.
+/// The size of a new disk if none is given; it takes space only as it fills.
 pub const DEFAULT_SIZE: ByteSize = ByteSize::from_mib(10 * 1024);
 
-/// The image a new image is laid over.
+/// The backing image of an overlay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Backing {
     /// Where it is.
     pub file: PathBuf,
-    /// Its format; found out when the overlay is made if it is not given.
+    /// Its format; detected when the overlay is created if it is not given.
     pub format: Option<String>,
 }
 
-/// One entry under `storage`, checked.
+/// One checked entry of `storage`.
 #[derive(Debug, Clone)]
 pub struct StorageSpec {
-    /// Which entry of `storage` it was read from, counted from 0; entries that mean nothing count too.
+    /// The index of its entry in `storage`; ignored entries count too.
     pub index: usize,
-    /// Unique in the machine; also the name of its block node and its device.
+    /// Its name, unique in the VM; also the id of its block node and device.
     pub name: NodeName,
-    /// What kind of storage it is.
+    /// Its storage type.
     pub driver: Arc<dyn StorageDriver>,
-    /// Where it is, if the definition says so.
+    /// Its path, if the definition has one.
     pub file: Option<PathBuf>,
-    /// How large it is made, if the definition says so.
+    /// Its size when it is created, if the definition has one.
     pub size: Option<ByteSize>,
     /// How it is attached.
     pub interface: Interface,
     /// Whether the guest may not write to it.
     pub readonly: bool,
-    /// What it is laid over, if anything.
+    /// Its backing image, if any.
     pub backing: Option<Backing>,
-    /// How it passes the host's cache; QEMU's default if nothing is said.
+    /// Its cache mode; QEMU's default if `None`.
     pub cache: Option<Cache>,
-    /// Whether what the guest discards is given back to the host; QEMU's default if nothing is said.
+    /// Whether discarded blocks are freed on the host; QEMU's default if `None`.
     pub discard: Option<bool>,
     /// The serial number the guest sees, if any.
     pub serial: Option<String>,
-    /// The place in the order of booting, if any.
+    /// Its position in the boot order, if any.
     pub bootindex: Option<u16>,
-    /// What stands under the keys of the storage type's own.
+    /// The values of the storage type's own keys.
     pub own: Vec<(String, Node)>,
 }
 
-/// What a storage type can do.
+/// Capabilities and requirements of a storage type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StorageFeatures {
-    /// It can hold snapshots inside itself.
+    /// It supports internal snapshots.
     pub internal_snapshots: bool,
-    /// A process beside QEMU reads the guest's memory, which must therefore be shared.
+    /// Another process accesses the guest's memory, which must therefore be shared.
     pub shared_memory: bool,
 }
 
-/// An image that is to be made.
+/// An image to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImagePlan {
-    /// Where.
+    /// Its path.
     pub path: PathBuf,
-    /// In which format, by QEMU's name for it.
+    /// Its format, as QEMU names it.
     pub format: String,
-    /// How large; `None` takes the size of what it is laid over.
+    /// Its size; that of the backing image if `None`.
     pub size: Option<ByteSize>,
-    /// What it is laid over.
+    /// Its backing image, if any.
     pub backing: Option<Backing>,
 }
 
-/// What must be there before QEMU is started.
+/// What a drive needs before QEMU is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Preparation {
     /// Nothing.
     Nothing,
-    /// This file must be there already.
+    /// This file must exist.
     Existing(PathBuf),
-    /// This folder must be there already.
+    /// This folder must exist.
     Folder(PathBuf),
-    /// This image is made unless it is there.
+    /// This image is created unless it exists.
     Image(ImagePlan),
 }
 
 impl StorageSpec {
-    /// Returns where the storage is: where the definition says, or in the VM's own folder.
+    /// Returns its path: that of the definition, or one in the VM's storage folder.
     pub fn path(&self, vm_storage: &Path) -> PathBuf {
         self.file.clone().unwrap_or_else(|| {
             let file = format!("{}.{}", self.name, self.driver.extension());
@@ -130,12 +120,12 @@ impl StorageSpec {
         })
     }
 
-    /// Returns whether the device hands every write on before it tells the guest that it is done.
+    /// Returns whether the device completes a write only once it is flushed.
     pub fn writes_through(&self) -> bool {
         matches!(self.cache, Some(Cache::Writethrough | Cache::Directsync))
     }
 
-    /// Returns what stands under a key of the storage type's own.
+    /// Returns the value of one of the storage type's own keys.
     pub fn own(&self, key: &str) -> Option<&Node> {
         self.own.iter().find(|(known, _)| known == key).map(|(_, node)| node)
     }

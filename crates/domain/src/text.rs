@@ -1,11 +1,11 @@
-//! Text: shell quoting, glob patterns, suggestions for mistyped names, and values shortened for messages.
+//! Text: escaping and shortening, shell quoting, glob patterns, suggestions for mistyped names.
 
+mod escape;
 mod glob;
 mod quote;
-mod shorten;
 mod suggest;
 
+pub use self::escape::{escape_control, escaped, quoted_list, shortened, truncated};
 pub use self::glob::glob_matches;
 pub use self::quote::quote;
-pub use self::shorten::shortened;
 pub use self::suggest::{did_you_mean, similar};

@@ -1,4 +1,4 @@
-//! A VM: its name and id, what is stored about it, and the state it is in.
+//! A VM: its name, id, definition, runs and state.
 
 mod id;
 mod name;
@@ -12,52 +12,52 @@ use serde::{Deserialize, Serialize};
 
 pub use self::id::{InvalidVmId, VmId};
 pub use self::name::{InvalidVmName, VmName};
-pub use self::run::{BootId, BootNumber, Ending, MonitorRole, Phase, ProcessIdentity, Run, RunPaths, StopReason};
+pub use self::run::{BootId, BootNumber, MonitorRole, Phase, ProcessIdentity, Run, RunEnd, RunPaths, StopReason};
 pub use self::status::{Action, InvalidTransition, MonitorAnswer, ProcessObservation, Shutdown, Status, Transition};
 
 use crate::config::Node;
 
-/// Counts the changes of a stored VM; every write names the one it expects.
+/// The revision of a stored VM; every write names the revision it expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Revision(pub i64);
 
 impl Revision {
-    /// The revision of a VM that was just added.
+    /// The revision of a new VM.
     pub const FIRST: Self = Self(1);
 
-    /// Returns the revision after this one.
+    /// Returns the next revision.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
     }
 }
 
-/// All that is stored about a VM.
+/// A VM as it is stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Vm {
-    /// What a list needs.
+    /// Name, id and state.
     pub entry: VmEntry,
-    /// The definition: files and flags merged, before defaults.
+    /// The definition: merged files and flags, without defaults.
     pub definition: Node,
-    /// Where each value of the definition came from, as `memory` → `web.yaml:2:9`.
+    /// The source location of each value of the definition, as in `memory` → `web.yaml:2:9`.
     pub origins: Origins,
 }
 
-/// Where values of a definition came from: the path of the key, and the place as a text.
+/// Source locations of a definition's values: from the path of the key to the location as text.
 pub type Origins = BTreeMap<String, String>;
 
-/// What a list of VMs needs to know of each, cheap to read by the thousand.
+/// The part of a VM that lists need; cheap to read for thousands of VMs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VmEntry {
-    /// Never changes.
+    /// Its id, which never changes.
     pub id: VmId,
-    /// Unique in a store.
+    /// Its name, unique in a store.
     pub name: VmName,
-    /// Grows with every change.
+    /// Grows by one with every change.
     pub revision: Revision,
     /// When it was defined.
     pub created_at: Timestamp,
-    /// The last start and what came of it; `None` before the first.
+    /// The last run; `None` if it was never started.
     pub run: Option<Run>,
 }

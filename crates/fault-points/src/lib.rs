@@ -1,68 +1,67 @@
-//! Steps at which a test kills the process, to see that nothing is lost by it.
+//! Fault points: steps at which a test kills the process, to check that nothing is lost.
 //!
-//! What has an effect outside says which step it has come to, with [`FaultPoints::reach`]. Nobody listens unless the
-//! feature `fault-points` is on, which is for tests: without it a reached step compiles to nothing, and the names of
-//! the steps are in no binary.
+//! Code with effects outside the process calls [`FaultPoints::reach`] at each step. Without the feature `fault-points`,
+//! which is for tests, the calls compile to nothing, and the names of the steps are not in the binary.
 
 use std::fmt;
 
-/// The variable that names the step at which a process built for tests kills itself: `start.committed`, or
-/// `store.written:2` for the second time it comes there.
+/// The environment variable with the step at which a process built for tests kills itself: `start.committed`, or
+/// `store.written:2` for the second time it is reached.
 pub const VARIABLE: &str = "MAQET_FAULT_POINT";
 
 /// A step at which a process can be killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultPoint {
-    /// An operation holds the lock of its VM and has done nothing yet.
+    /// An operation has locked its VM.
     Locked(&'static str),
-    /// An operation has written that it is underway.
-    Intended(&'static str),
-    /// An operation has done its work and written nothing of it.
+    /// An operation has committed that it is in progress.
+    Marked(&'static str),
+    /// An operation has done its work and is about to commit.
     BeforeCommit(&'static str),
-    /// An operation has written all, and still holds its lock.
+    /// An operation has committed, and still holds its lock.
     Committed(&'static str),
-    /// A disk has its name and nobody wrote it down.
+    /// A disk image was created, and is not recorded.
     DiskMade,
-    /// A disk is written down.
+    /// A disk image was recorded.
     DiskRecorded,
-    /// An image has a temporary name and nothing in it.
+    /// An empty temporary file for an image was created.
     ImageReserved,
-    /// `qemu-img` is at work.
+    /// `qemu-img` was started.
     ImageToolStarted,
-    /// An image is whole under its temporary name.
+    /// An image is complete under its temporary name.
     ImageWritten,
-    /// An image has its own name.
+    /// An image was renamed to its final name.
     ImageNamed,
-    /// The folders, logs and locks of a run are made.
-    LaunchPlacesMade,
-    /// QEMU is spawned.
+    /// The folders, logs and locks of a run were created.
+    LaunchPathsCreated,
+    /// QEMU was spawned.
     LaunchSpawned,
-    /// QEMU's monitor has answered.
+    /// QEMU's monitor has responded.
     LaunchAnswered,
-    /// QEMU could not be started, and what was made for it is gone.
+    /// A start failed, and its files were removed.
     StartFailed,
-    /// QEMU is gone, its sockets are not.
+    /// QEMU has exited; its sockets exist.
     StopGone,
-    /// QEMU and its sockets are gone.
+    /// QEMU has exited; its sockets were removed.
     StopCleared,
-    /// QEMU was killed, so that its VM can be removed.
+    /// QEMU was killed to remove its VM.
     RmKilled,
-    /// The VM is gone from the database, and so are its files.
+    /// The VM was removed from the database, and its files were removed.
     RmForgotten,
-    /// The back end of a device is made, the device is not.
-    DeviceBackEndMade,
-    /// The guest let a device go, whose back end is there.
+    /// The backend of a device was added; the device was not.
+    DeviceBackendAdded,
+    /// A device was unplugged; its backend exists.
     DeviceGone,
-    /// A new database has its name.
+    /// A new database was created.
     StoreMade,
-    /// Changes are written and not committed.
+    /// Changes were written and not committed.
     StoreWritten,
-    /// Changes are committed, and nobody was told.
+    /// Changes were committed; no event was published.
     StoreCommitted,
 }
 
 impl FaultPoint {
-    /// Every step there is; a test walks them all, and fails if one is never reached.
+    /// All steps; a test kills a process at each, and fails if one is never reached.
     pub const ALL: [Self; 61] = [
         Self::BeforeCommit("add"),
         Self::Committed("add"),
@@ -70,12 +69,12 @@ impl FaultPoint {
         Self::BeforeCommit("apply"),
         Self::Committed("apply"),
         Self::Locked("start"),
-        Self::Intended("start"),
+        Self::Marked("start"),
         Self::BeforeCommit("start"),
         Self::Committed("start"),
         Self::StartFailed,
         Self::Locked("stop"),
-        Self::Intended("stop"),
+        Self::Marked("stop"),
         Self::StopGone,
         Self::StopCleared,
         Self::BeforeCommit("stop"),
@@ -105,7 +104,7 @@ impl FaultPoint {
         Self::BeforeCommit("snapshot.rm"),
         Self::Committed("snapshot.rm"),
         Self::Locked("qmp.device-add"),
-        Self::DeviceBackEndMade,
+        Self::DeviceBackendAdded,
         Self::BeforeCommit("qmp.device-add"),
         Self::Committed("qmp.device-add"),
         Self::Locked("qmp.device-del"),
@@ -119,7 +118,7 @@ impl FaultPoint {
         Self::ImageToolStarted,
         Self::ImageWritten,
         Self::ImageNamed,
-        Self::LaunchPlacesMade,
+        Self::LaunchPathsCreated,
         Self::LaunchSpawned,
         Self::LaunchAnswered,
         Self::StoreMade,
@@ -130,9 +129,9 @@ impl FaultPoint {
 
 impl fmt::Display for FaultPoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (place, step) = match self {
+        let (subject, step) = match self {
             Self::Locked(operation) => (*operation, "locked"),
-            Self::Intended(operation) => (*operation, "intended"),
+            Self::Marked(operation) => (*operation, "marked"),
             Self::BeforeCommit(operation) => (*operation, "before-commit"),
             Self::Committed(operation) => (*operation, "committed"),
             Self::DiskMade => ("disk", "made"),
@@ -141,7 +140,7 @@ impl fmt::Display for FaultPoint {
             Self::ImageToolStarted => ("image", "tool-started"),
             Self::ImageWritten => ("image", "written"),
             Self::ImageNamed => ("image", "named"),
-            Self::LaunchPlacesMade => ("launch", "places-made"),
+            Self::LaunchPathsCreated => ("launch", "paths-created"),
             Self::LaunchSpawned => ("launch", "spawned"),
             Self::LaunchAnswered => ("launch", "answered"),
             Self::StartFailed => ("start", "failed"),
@@ -149,17 +148,17 @@ impl fmt::Display for FaultPoint {
             Self::StopCleared => ("stop", "cleared"),
             Self::RmKilled => ("rm", "killed"),
             Self::RmForgotten => ("rm", "forgotten"),
-            Self::DeviceBackEndMade => ("device", "back-end-made"),
+            Self::DeviceBackendAdded => ("device", "backend-added"),
             Self::DeviceGone => ("device", "gone"),
             Self::StoreMade => ("store", "made"),
             Self::StoreWritten => ("store", "written"),
             Self::StoreCommitted => ("store", "committed"),
         };
-        write!(f, "{place}.{step}")
+        write!(f, "{subject}.{step}")
     }
 }
 
-/// Who is told of steps: nobody, except in a binary built for tests.
+/// The listener for steps; there is none except in a binary built for tests.
 #[derive(Clone, Default)]
 pub struct FaultPoints {
     #[cfg(feature = "fault-points")]
@@ -167,13 +166,13 @@ pub struct FaultPoints {
 }
 
 impl FaultPoints {
-    /// Tells `listener` of every step.
+    /// Calls `listener` at every step.
     #[cfg(feature = "fault-points")]
-    pub fn heard_by(listener: impl Fn(FaultPoint) + Send + Sync + 'static) -> Self {
+    pub fn with_listener(listener: impl Fn(FaultPoint) + Send + Sync + 'static) -> Self {
         Self { listener: Some(std::sync::Arc::new(listener)) }
     }
 
-    /// Says that `point` is reached.
+    /// Reports that `point` is reached.
     #[cfg(feature = "fault-points")]
     #[inline]
     pub fn reach(&self, point: FaultPoint) {
@@ -182,7 +181,7 @@ impl FaultPoints {
         }
     }
 
-    /// Says that a step is reached; nobody listens.
+    /// Reports that a step is reached; a no-op.
     #[cfg(not(feature = "fault-points"))]
     #[inline]
     pub const fn reach(&self, _: FaultPoint) {}

@@ -12,7 +12,7 @@ use maqet::operation::{Add, Info};
 use maqet::{Document, Environment, Maqet, Overrides, Settings};
 
 /// The actions of the watchdog, by QEMU's names.
-const ACTIONS: [(&str, &str); 3] = [("reset", "reset"), ("poweroff", "poweroff"), ("pause", "pause")];
+const ACTIONS: [&str; 3] = ["reset", "poweroff", "pause"];
 
 /// The key `watchdog`.
 #[derive(Debug)]
@@ -24,11 +24,11 @@ impl ConfigHandler for Watchdog {
     }
 
     fn documentation(&self) -> KeyDoc {
-        KeyDoc { summary: "action when the guest hangs", form: "`reset`, `poweroff` or `pause`" }
+        KeyDoc { summary: "action when the guest hangs", value: "`reset`, `poweroff` or `pause`" }
     }
 
     fn schema(&self) -> serde_json::Value {
-        schema::one_of(ACTIONS.map(|(word, _)| word))
+        schema::one_of(ACTIONS)
     }
 
     fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {

@@ -36,7 +36,7 @@ impl StorageDriver for Blank {
     fn check(&self, storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
         if storage.file.is_some() {
             let node = entry.get("file").unwrap_or(entry);
-            report.wrong(&at.key("file"), node, "a blank disk has no `file`");
+            report.error(&at.key("file"), node, "a blank disk has no `file`");
         }
     }
 
@@ -44,7 +44,7 @@ impl StorageDriver for Blank {
         Preparation::Nothing
     }
 
-    fn back_end(&self, storage: &StorageSpec, _: &str) -> Vec<Switch> {
+    fn backend(&self, storage: &StorageSpec, _: &str) -> Vec<Switch> {
         let bytes = storage.size.map_or(DEFAULT_BYTES, ByteSize::bytes);
         let node = Switch::new("blockdev").option("driver", "null-co").option("node-name", storage.name.as_str());
         vec![node.option("size", bytes.to_string()).flag("read-zeroes", true)]

@@ -22,7 +22,7 @@ pub(crate) fn points(environment: &Environment) -> FaultPoints {
         None => (value, 1),
     };
     let reached = AtomicU32::new(0);
-    FaultPoints::heard_by(move |point| {
+    FaultPoints::with_listener(move |point| {
         tracing::trace!(%point, "fault point");
         if name.as_ref().is_some_and(|name| *name == point.to_string())
             && reached.fetch_add(1, Ordering::Relaxed) + 1 == count

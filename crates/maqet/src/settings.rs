@@ -221,7 +221,7 @@ impl Settings {
             .collect();
         for (key, node) in self.defaults.entries() {
             let value = node.scalar().or_else(|| serde_json::to_string(node).ok()).unwrap_or_default();
-            let origin = node.whereabouts().map(ToString::to_string).unwrap_or_default();
+            let origin = node.location().map(ToString::to_string).unwrap_or_default();
             shown.push(EffectiveSetting { key: format!("defaults.{key}"), value, origin });
         }
         let file = self.config_file.as_deref().map(path).unwrap_or_default();
@@ -306,7 +306,7 @@ impl File {
             match key.as_str() {
                 // A key without a value counts as missing: all entries of the section may be commented out.
                 known if node.is_null() && KEYS.contains(&known) => {}
-                "database" => file.database = report.word(&path, node).map(|url| resolve_database(url, folder)),
+                "database" => file.database = report.line(&path, node).map(|url| resolve_database(url, folder)),
                 "defaults" => {
                     if report.map(&path, node).is_some() {
                         file.defaults = Some(node.clone());

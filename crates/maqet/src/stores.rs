@@ -35,7 +35,7 @@ impl StoreSetup {
 pub trait StoreFactory: Send + Sync {
     /// Opens the store at `address`, the part of the URL after the scheme, without the slashes `//`.
     ///
-    /// A store should not create an empty database while there are `copies` of VMs, but fail with [`StoreError::Lost`].
+    /// A store should not create an empty database while there are `copies` of VMs, but fail with [`StoreError::NotFound`].
     async fn open(&self, address: &str, copies: Arc<dyn VmCopies>) -> Result<StoreSetup, StoreError>;
 }
 

@@ -27,7 +27,7 @@ impl TimeoutSettings {
             }
             let Some(timeout) = duration(&path, node, report) else { continue };
             timeouts.values.set(name, timeout);
-            let location = node.place.as_ref().map(ToString::to_string).unwrap_or_default();
+            let location = node.value_location.as_ref().map(ToString::to_string).unwrap_or_default();
             timeouts.locations.insert(name.clone(), location);
         }
         timeouts
@@ -48,5 +48,5 @@ fn duration(path: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<Hum
         report.expected(path, node, "a duration such as `30s` or `1m30s`");
         return None;
     };
-    text.parse().map_err(|invalid: InvalidDuration| report.wrong(path, node, invalid.to_string())).ok()
+    text.parse().map_err(|invalid: InvalidDuration| report.error(path, node, invalid.to_string())).ok()
 }

@@ -118,12 +118,12 @@ fn test_start_missing_image_or_backing_file_creates_no_disk() {
     home.add(&paused("  - {name: hdd, size: 1M}\n  - {name: over, backing_file: base.qcow2, backing_format: raw}\n"));
     fs::remove_file(base).unwrap();
 
-    assert_eq!(home.json_error(&["start", "web"], 3)["code"], "storage.backing-missing");
+    assert_eq!(home.json_error(&["start", "web"], 3)["code"], "storage.backing-not-found");
     assert_eq!(images(&home), Vec::<PathBuf>::new());
 
     let file = home.write("vm.yaml", paused("  - {name: hdd, size: 1M}\n  - {name: cd, type: iso, file: no.iso}\n"));
     home.json(&["apply", "web", file.to_str().unwrap()]);
-    assert_eq!(home.json_error(&["start", "web"], 3)["code"], "storage.missing");
+    assert_eq!(home.json_error(&["start", "web"], 3)["code"], "storage.not-found");
     assert_eq!(images(&home), Vec::<PathBuf>::new());
 }
 

@@ -94,7 +94,7 @@ fn test_doctor_damaged_database_is_repaired_with_running_vm() {
 
         for command in [vec!["ls"], vec!["stop", "web"], vec!["add", "--empty", "--name", "db"], vec!["cleanup"]] {
             let error = home.json_error(&command, 1);
-            let code = if how == "deleted" { "store.lost" } else { "store.corrupt" };
+            let code = if how == "deleted" { "store.not-found" } else { "store.corrupt" };
             assert_eq!(error["code"], code, "{how}: {error}");
             assert!(error["hints"][0].as_str().unwrap().contains("maqet doctor --fix"), "{how}: {error}");
         }

@@ -392,7 +392,7 @@ fn test_device_add_killed_is_recovered_by_later_commands() {
     let add = ["qmp", "device-add", "web", "virtio-blk", "--id", "data", "--file", &data];
     let add_card = ["qmp", "device-add", "web", "e1000", "--id", "card", "--netdev", "user"];
     let kill = |arguments: &[&str]| {
-        let killed = home.maqet(arguments).env("MAQET_FAULT_POINT", "device.back-end-made").run();
+        let killed = home.maqet(arguments).env("MAQET_FAULT_POINT", "device.backend-added").run();
         assert_eq!(killed.code, None, "{killed}");
     };
 

@@ -79,7 +79,7 @@ fn test_passt_of_failed_start_ends() {
     home.add(&yaml);
     home.json(&["apply", "web", "--set", "cpu_model=nonsense"]);
 
-    assert_eq!(home.json_error(&["start", "web"], 1)["code"], "vm.start-refused");
+    assert_eq!(home.json_error(&["start", "web"], 1)["code"], "vm.start-failed");
 
     assert_eq!(passts(&home), Vec::<PathBuf>::new());
     assert_eq!(home.json(&["status", "web"])["status"], "defined");
@@ -96,7 +96,7 @@ fn test_passt_port_in_use_fails_start_with_its_message() {
 
     let error = home.json_error(&["start", "web"], 1);
 
-    assert_eq!(error["code"], "vm.helper-refused", "{error}");
+    assert_eq!(error["code"], "vm.helper-failed", "{error}");
     assert!(error["causes"][0].as_str().unwrap().contains(&format!("127.0.0.1/{port}:80")), "{error}");
     assert_eq!(passts(&home), Vec::<PathBuf>::new());
     assert_eq!((home.qemu_pids(), &home.json(&["status", "web"])["status"]), (vec![], &json!("defined")));
@@ -115,7 +115,7 @@ fn test_passt_not_installed_suggests_package() {
     let start = home.maqet(["start", "web", "--format", "json"]).env("PATH", home.path("bin")).run().code(69);
 
     let error = start.json_error()["error"].clone();
-    assert_eq!(error["code"], "host.tool-missing", "{error}");
+    assert_eq!(error["code"], "host.tool-not-found", "{error}");
     assert!(error["hints"][0].as_str().unwrap().contains("apt install passt"), "{error}");
 }
 

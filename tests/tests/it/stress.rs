@@ -30,12 +30,12 @@ struct Done {
 
 /// The errors to expect while others work on the same VMs.
 const EXPECTED: [&str; 9] = [
-    "lock.held",
+    "lock.in-use",
     "vm.state-conflict",
     "vm.unresponsive",
     "vm.not-found",
     // A forced stop does not wait for other clients, nor for a start.
-    "vm.start-refused",
+    "vm.start-failed",
     "qmp.connection-failed",
     "qmp.monitor-unavailable",
     "qmp.queue-timed-out",

@@ -69,11 +69,11 @@ impl Processes for LinuxProcesses {
         self.stat(process).is_some_and(Stat::is_frozen)
     }
 
-    fn is_ending(&self, process: &ProcessIdentity) -> bool {
+    fn is_exiting(&self, process: &ProcessIdentity) -> bool {
         self.stat(process).is_some_and(Stat::is_ending)
     }
 
-    fn words(&self, process: &ProcessIdentity) -> Vec<String> {
+    fn args(&self, process: &ProcessIdentity) -> Vec<String> {
         let line = command_line(process.pid);
         // Checked afterwards, since another process may have had the pid before.
         if !is_alive(process, self.boot()) {
@@ -86,7 +86,7 @@ impl Processes for LinuxProcesses {
             .collect()
     }
 
-    fn is_of_this_boot(&self, process: &ProcessIdentity) -> bool {
+    fn is_from_this_boot(&self, process: &ProcessIdentity) -> bool {
         process.boot_id == *self.boot()
     }
 
@@ -106,7 +106,7 @@ impl Processes for LinuxProcesses {
         }
     }
 
-    async fn wait_gone(&self, process: &ProcessIdentity, patience: Duration) -> bool {
+    async fn wait_for_exit(&self, process: &ProcessIdentity, patience: Duration) -> bool {
         let pidfd = match self.open(process) {
             Ok(Some(pidfd)) => pidfd,
             Ok(None) => return true,

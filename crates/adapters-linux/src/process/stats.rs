@@ -19,7 +19,7 @@ impl ProcessStats for LinuxProcesses {
     fn usage(&self, process: &ProcessIdentity) -> Option<ProcessUsage> {
         self.living(process)?;
         let file = |name: &str| format!("/proc/{}/{name}", process.pid);
-        let (binary, is_binary_gone) = fs::read_link(file("exe")).map_or((None, false), |link| {
+        let (binary, is_binary_deleted) = fs::read_link(file("exe")).map_or((None, false), |link| {
             let (path, is_gone) = without_deleted_mark(link);
             (Some(path), is_gone)
         });
@@ -30,7 +30,7 @@ impl ProcessStats for LinuxProcesses {
         let uptime = since_boot().saturating_sub(duration(stat.start_ticks));
         Some(ProcessUsage {
             binary,
-            is_binary_gone,
+            is_binary_deleted,
             started_at: Timestamp::now().checked_sub(jiff::SignedDuration::try_from(uptime).ok()?).ok()?,
             uptime,
             threads: stat.threads,
@@ -117,7 +117,7 @@ mod tests {
 
         let usage = LinuxProcesses::new().usage(&me).unwrap();
 
-        assert_eq!((usage.binary, usage.is_binary_gone), (std::env::current_exe().ok(), false));
+        assert_eq!((usage.binary, usage.is_binary_deleted), (std::env::current_exe().ok(), false));
         assert!(usage.threads >= 1 && usage.rss.bytes() > 0 && usage.pss <= Some(usage.rss));
         // A start in the future would be a wrong unit.
         assert!(usage.uptime < since_boot() && usage.started_at <= Timestamp::now());

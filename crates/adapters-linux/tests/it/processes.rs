@@ -49,7 +49,7 @@ fn check_stranger(change: impl FnOnce(ProcessIdentity) -> ProcessIdentity) {
         processes.signal(&recorded, Signal::Kill).await.unwrap();
 
         assert!(!processes.is_alive(&recorded));
-        assert!(processes.wait_gone(&recorded, TIMEOUT).await);
+        assert!(processes.wait_for_exit(&recorded, TIMEOUT).await);
         assert!(stranger.lives());
     });
 }
@@ -70,7 +70,7 @@ fn test_signal_recorded_process_ends_it() {
 
         processes.signal(&process, Signal::Term).await.unwrap();
 
-        assert!(processes.wait_gone(&process, TIMEOUT).await);
+        assert!(processes.wait_for_exit(&process, TIMEOUT).await);
         assert!(!processes.is_alive(&process));
     });
 }
@@ -81,8 +81,8 @@ fn test_arguments_are_those_of_exactly_this_process() {
     let (process, processes) = (sleeper.identity(), LinuxProcesses::new());
     let stranger = ProcessIdentity { start_ticks: process.start_ticks + 1, ..process.clone() };
 
-    assert_eq!(processes.words(&process), ["sleep", "1000"]);
-    assert_eq!(processes.words(&stranger), Vec::<String>::new());
+    assert_eq!(processes.args(&process), ["sleep", "1000"]);
+    assert_eq!(processes.args(&stranger), Vec::<String>::new());
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn test_is_alive_zombie_is_dead() {
         let process = ProcessIdentity { pid, start_ticks, ..parent.identity() };
         let processes = LinuxProcesses::new();
 
-        assert!(processes.wait_gone(&process, TIMEOUT).await);
+        assert!(processes.wait_for_exit(&process, TIMEOUT).await);
 
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
         assert!(stat.contains(") Z "), "{stat}");
@@ -142,7 +142,7 @@ fn test_wait_gone_returns_after_last_thread_ended() {
             let is_zombie = |stat: &String| stat.contains(") Z ");
             while !std::fs::read_to_string(format!("/proc/{}/stat", process.pid)).is_ok_and(|stat| is_zombie(&stat)) {}
 
-            assert!(processes.wait_gone(&process, TIMEOUT).await);
+            assert!(processes.wait_for_exit(&process, TIMEOUT).await);
             assert!(threads(process.pid) <= 1, "threads of it are left");
             assert!(!processes.is_alive(&process));
         }
@@ -175,7 +175,7 @@ fn test_wait_gone_living_process_times_out() {
     wait(async {
         let sleeper = Sleeper::start();
 
-        let gone = LinuxProcesses::new().wait_gone(&sleeper.identity(), Duration::from_millis(20)).await;
+        let gone = LinuxProcesses::new().wait_for_exit(&sleeper.identity(), Duration::from_millis(20)).await;
 
         assert!(!gone);
     });

@@ -21,8 +21,8 @@ pub(super) async fn find(
     wanted: &str,
 ) -> Result<QemuBinary, BinaryError> {
     let path = environment.find(OsStr::new(wanted)).map_err(|error| match error {
-        ProgramError::NotFound => BinaryError::Missing { wanted: wanted.to_owned() },
-        ProgramError::NotExecutable(path, error) => BinaryError::NotRunnable { path, source: error.into() },
+        ProgramError::NotFound => BinaryError::NotFound { binary: wanted.to_owned() },
+        ProgramError::NotExecutable(path, error) => BinaryError::NotExecutable { path, source: error.into() },
     })?;
 
     let stamp = VersionCache::stamp(&path);
@@ -50,7 +50,7 @@ async fn run_version(environment: &ProcessEnvironment, path: &Path) -> Result<Qe
             }
         }
         Err(CaptureError::Spawn(error) | CaptureError::Io(error)) => {
-            Err(BinaryError::NotRunnable { path: path.to_owned(), source: error.into() })
+            Err(BinaryError::NotExecutable { path: path.to_owned(), source: error.into() })
         }
         Err(CaptureError::TimedOut) => {
             Err(not_qemu(format!("`--version` did not end within {} s", VERSION_TIMEOUT.as_secs())))

@@ -30,15 +30,15 @@ pub(super) async fn start(environment: &ProcessEnvironment, helpers: &[Helper]) 
 
 async fn start_one(environment: &ProcessEnvironment, helper: &Helper) -> Result<(), LaunchError> {
     let program = environment.find(OsStr::new(helper.program)).map_err(|error| match error {
-        ProgramError::NotFound => LaunchError::HelperMissing { program: helper.program, package: helper.package },
+        ProgramError::NotFound => LaunchError::HelperNotFound { program: helper.program, package: helper.package },
         ProgramError::NotExecutable(path, error) => io_error("run", &path, error),
     })?;
     let mut command = environment.english_command(&program);
-    command.args(&helper.words).current_dir("/");
+    command.args(&helper.args).current_dir("/");
 
     // It daemonizes once it listens, and must not keep files of this process open.
     close_fds::set_fds_cloexec_threadsafe(3, &[]);
-    let failed = |last_words| LaunchError::HelperRefused { program: helper.program, last_words };
+    let failed = |stderr_tail| LaunchError::HelperFailed { program: helper.program, stderr_tail };
     // Not in a new group, which is killed with its leader: the daemon leaves the group a moment later.
     match capture(command, Stdio::null(), Group::Inherited, HELPER_TIMEOUT, MAX_HELPER_OUTPUT_BYTES).await {
         Ok(captured) if captured.status.success() => Ok(()),
@@ -69,7 +69,7 @@ pub(super) fn sockets(folder: &Path) -> Vec<PathBuf> {
 /// Kills the helpers that listen at these sockets and waits for their exit; helpers exit on their own with their QEMU.
 pub(super) async fn end(sockets: &[PathBuf]) {
     for helper in kill(sockets) {
-        LinuxProcesses::new().wait_gone(&helper, KILL_TIMEOUT).await;
+        LinuxProcesses::new().wait_for_exit(&helper, KILL_TIMEOUT).await;
     }
 }
 

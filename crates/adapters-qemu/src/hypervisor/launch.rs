@@ -74,7 +74,7 @@ impl Launcher<'_> {
         let recorder =
             Recorder::prepare(paths).map_err(|error| io_error("create the QMP log", &paths.records, error))?;
 
-        self.faults.reach(FaultPoint::LaunchPlacesMade);
+        self.faults.reach(FaultPoint::LaunchPathsCreated);
         let mut attempt = Attempt { launcher: self, paths, child: None, is_over: false };
         match attempt.run(launch, &recorder).await {
             Ok(launched) => {
@@ -99,7 +99,7 @@ impl Attempt<'_> {
         let reply = tokio::select! {
             reply = monitor_reply(&launch.paths, recorder) => reply,
             status = child.wait() => return Err(exited(status)),
-            () = sleep(launch.deadline) => return Err(Failure::TimedOut),
+            () = sleep(launch.timeout) => return Err(Failure::TimedOut),
         };
         let process = identify(reply.listener.unwrap_or_else(|| child.pid()));
         match process {
@@ -134,7 +134,7 @@ impl Attempt<'_> {
             && Instant::now() < deadline
         {
             kill(&process);
-            LinuxProcesses::new().wait_gone(&process, KILL_TIMEOUT).await;
+            LinuxProcesses::new().wait_for_exit(&process, KILL_TIMEOUT).await;
         }
         clear(self.paths).await;
         self.is_over = true;
@@ -158,13 +158,13 @@ impl Drop for Attempt<'_> {
 impl Failure {
     /// Returns the error, once the process is gone.
     fn into_error(self, launch: &Launch) -> LaunchError {
-        let last_words = log_tail(&launch.paths.qemu_log()).map(|tail| stderr_tail(&tail)).unwrap_or_default();
+        let stderr_tail = log_tail(&launch.paths.qemu_log()).map(|tail| stderr_tail(&tail)).unwrap_or_default();
         match self {
             Self::Error(error) => error,
-            Self::TimedOut => LaunchError::TimedOut { after: launch.deadline, last_words },
+            Self::TimedOut => LaunchError::TimedOut { after: launch.timeout, stderr_tail },
             Self::Exited(status) => disk_full(&launch.paths)
-                .or_else(|| image_in_use(&last_words))
-                .unwrap_or(LaunchError::Exited { status, last_words }),
+                .or_else(|| image_in_use(&stderr_tail))
+                .unwrap_or(LaunchError::Exited { status, stderr_tail }),
         }
     }
 }
@@ -186,7 +186,7 @@ fn spawn(environment: &ProcessEnvironment, launch: &Launch) -> Result<ChildGuard
     let binary = launch.command_line.binary();
 
     let mut command = environment.command(binary);
-    command.args(launch.command_line.words()).current_dir("/");
+    command.args(launch.command_line.args()).current_dir("/");
     command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
     let mut command = CommandWrap::from(command);
     command.wrap(ProcessSession);

@@ -33,12 +33,12 @@ pub(super) struct Recorder {
 impl Recorder {
     /// Creates the FIFO and the log of a run, and writes the negotiation.
     pub(super) fn prepare(paths: &RunPaths) -> io::Result<Self> {
-        let fifo = paths.recorder_fifo();
+        let fifo = paths.qmp_log_fifo();
         match fs::remove_file(&fifo) {
             Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
             Ok(()) | Err(_) => {}
         }
-        fresh_log(&paths.recorder_log())?;
+        fresh_log(&paths.qmp_log())?;
         mkfifoat(CWD, &fifo, Mode::RUSR | Mode::WUSR)?;
         // Regardless of the umask.
         rustix::fs::chmodat(CWD, &fifo, Mode::RUSR | Mode::WUSR, rustix::fs::AtFlags::empty())?;
@@ -50,14 +50,14 @@ impl Recorder {
     fn negotiate(paths: &RunPaths) -> io::Result<Self> {
         // For reading as well: opening a FIFO for writing only waits for a reader.
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fifo = open(paths.recorder_fifo(), flags, Mode::empty())?;
+        let fifo = open(paths.qmp_log_fifo(), flags, Mode::empty())?;
         if !FileType::from_raw_mode(fstat(&fifo)?.st_mode).is_fifo() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a FIFO"));
         }
         if rustix::io::write(&fifo, NEGOTIATION)? != NEGOTIATION.len() {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        Ok(Self { _fifo: fifo, log: paths.recorder_log() })
+        Ok(Self { _fifo: fifo, log: paths.qmp_log() })
     }
 
     /// Waits until QEMU replied in the log; events before that are not logged.
@@ -78,7 +78,7 @@ impl Recorder {
 ///
 /// The process that started QEMU may have been killed before QEMU had the FIFO open, and the negotiation was lost.
 pub(super) async fn turn_on(paths: &RunPaths) -> io::Result<()> {
-    if !is_on(&paths.recorder_log()) {
+    if !is_on(&paths.qmp_log()) {
         Recorder::negotiate(paths)?.is_on().await;
     }
     Ok(())

@@ -46,7 +46,7 @@ pub(super) async fn convert(tools: &Tools, from: &Path, from_format: &str, to: &
     }
     let from = absolute(from).map_err(|error| io_error("find", from, error))?;
     if !from.exists() {
-        return Err(ImageError::Missing { path: from });
+        return Err(ImageError::NotFound { path: from });
     }
     let options = vec!["-f".into(), from_format.into(), "-O".into(), "qcow2".into(), from.into_os_string()];
     run_atomically(&tool, "convert", options, None, &image).await
@@ -90,7 +90,7 @@ async fn resolve(tools: &Tools, backing: &Backing, folder: &Path) -> Result<(Pat
     // QEMU, too, resolves a relative backing file from the folder of its overlay.
     let file = absolute(&folder.join(&backing.file)).map_err(|error| io_error("find", &backing.file, error))?;
     if !file.exists() {
-        return Err(ImageError::Missing { path: file });
+        return Err(ImageError::NotFound { path: file });
     }
     let format = match &backing.format {
         Some(format) => format.clone(),
@@ -102,9 +102,9 @@ async fn resolve(tools: &Tools, backing: &Backing, folder: &Path) -> Result<(Pat
 /// Replaces the temporary path in an error by that of the image.
 fn about_image(error: ImageError, partial: &Path, image: &Path) -> ImageError {
     match error {
-        ImageError::Refused { action, path, last_words } => {
-            let last_words = last_words.replace(&*partial.to_string_lossy(), &image.to_string_lossy());
-            ImageError::Refused { action, path, last_words }
+        ImageError::Refused { action, path, stderr } => {
+            let stderr = stderr.replace(&*partial.to_string_lossy(), &image.to_string_lossy());
+            ImageError::Refused { action, path, stderr }
         }
         other => other,
     }

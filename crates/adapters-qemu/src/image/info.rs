@@ -17,7 +17,7 @@ const ACTION: &str = "read";
 pub(super) async fn info(tools: &Tools, path: &Path) -> Result<ImageInfo, ImageError> {
     let tool = Tool::find(tools, ACTION, path, IMAGE_INFO_TIMEOUT)?;
     if !path.exists() {
-        return Err(ImageError::Missing { path: path.to_owned() });
+        return Err(ImageError::NotFound { path: path.to_owned() });
     }
     let printed = tool.run(["info", "-U", "--output=json"], [tool.image()]).await?;
     parse(&printed).map_err(|error| tool.refusal(format!("invalid output of qemu-img: {error}")))

@@ -46,7 +46,7 @@ impl<'a> Tool<'a> {
         timeout: Duration,
     ) -> Result<Self, ImageError> {
         let program = tools.environment.find(OsStr::new(NAME)).map_err(|error| match error {
-            ProgramError::NotFound => ImageError::ToolMissing { tool: NAME.to_owned() },
+            ProgramError::NotFound => ImageError::ToolNotFound { tool: NAME.to_owned() },
             ProgramError::NotExecutable(path, error) => ImageError::Io { action: "run", path, source: error.into() },
         })?;
         let image = absolute(image).map_err(|error| io_error("find", image, error))?;
@@ -118,8 +118,8 @@ impl<'a> Tool<'a> {
         self.refusal(if tail.is_empty() { status() } else { tail })
     }
 
-    pub(crate) fn refusal(&self, last_words: String) -> ImageError {
-        ImageError::Refused { action: self.action, path: self.image.clone(), last_words }
+    pub(crate) fn refusal(&self, stderr: String) -> ImageError {
+        ImageError::Refused { action: self.action, path: self.image.clone(), stderr }
     }
 }
 

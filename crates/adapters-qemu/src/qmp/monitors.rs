@@ -81,7 +81,7 @@ impl Monitors for QemuMonitors {
                 None => drop(waiting.remove(index)),
             }
             if waiting.is_empty() {
-                return MonitorAnswer::Silent;
+                return MonitorAnswer::TimedOut;
             }
         }
     }
@@ -172,7 +172,7 @@ fn unless_too_short(error: QmpError, timeout: Duration) -> QmpError {
 /// many open files, and says nothing about the VM.
 fn without_monitor(why: &io::Error) -> MonitorAnswer {
     match why.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => MonitorAnswer::Silent,
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => MonitorAnswer::TimedOut,
         _ => MonitorAnswer::Blocked,
     }
 }
@@ -191,12 +191,12 @@ async fn ask(paths: &RunPaths, role: MonitorRole, until: Instant, share: Duratio
     match reply.await {
         Ok(reply) => Some(match QueryStatus::deserialize(reply) {
             Ok(reply) => MonitorAnswer::State(reply.status),
-            Err(_) => MonitorAnswer::Silent,
+            Err(_) => MonitorAnswer::TimedOut,
         }),
         Err(QmpError::GreetingTimedOut { .. } | QmpError::QueueTimedOut { .. }) => None,
         Err(QmpError::Unresponsive { .. } | QmpError::TimedOut { .. }) => Some(MonitorAnswer::Blocked),
         Err(QmpError::MonitorUnavailable { source, .. }) => {
-            Some(source.downcast_ref().map_or(MonitorAnswer::Silent, without_monitor))
+            Some(source.downcast_ref().map_or(MonitorAnswer::TimedOut, without_monitor))
         }
         Err(
             QmpError::SessionsInUse { .. }
@@ -205,7 +205,7 @@ async fn ask(paths: &RunPaths, role: MonitorRole, until: Instant, share: Duratio
             | QmpError::ConnectionClosed { .. }
             | QmpError::InvalidResponse { .. }
             | QmpError::Refused { .. },
-        ) => Some(MonitorAnswer::Silent),
+        ) => Some(MonitorAnswer::TimedOut),
     }
 }
 

@@ -74,7 +74,7 @@ fn test_binary_not_executable_is_unavailable() {
 
         let refusal = hypervisor.binary(path.to_str().unwrap()).await.unwrap_err();
 
-        assert!(matches!(refusal, BinaryError::NotRunnable { .. }), "{refusal:?}");
+        assert!(matches!(refusal, BinaryError::NotExecutable { .. }), "{refusal:?}");
     });
 }
 
@@ -86,7 +86,10 @@ fn test_binary_missing_names_what_was_requested() {
 
         for wanted in ["qemu-system-nowhere", "/nonexistent/qemu", ""] {
             let refusal = hypervisor.binary(wanted).await.unwrap_err();
-            assert!(matches!(&refusal, BinaryError::Missing { wanted: reported } if reported == wanted), "{refusal:?}");
+            assert!(
+                matches!(&refusal, BinaryError::NotFound { binary: reported } if reported == wanted),
+                "{refusal:?}"
+            );
         }
     });
 }

@@ -100,7 +100,7 @@ fn test_convert_missing_template_fails_and_creates_nothing() {
 
         let refused = QemuImg::new(environment()).convert(&from, "raw", &folder.path().join("new/to")).await;
 
-        assert!(matches!(&refused, Err(ImageError::Missing { path }) if *path == from), "{refused:?}");
+        assert!(matches!(&refused, Err(ImageError::NotFound { path }) if *path == from), "{refused:?}");
         assert_eq!(names_in(folder.path()), [""; 0]);
     });
 }
@@ -114,9 +114,9 @@ fn test_convert_refused_by_tool_shows_message_and_leaves_nothing() {
 
         let refused = QemuImg::new(environment()).convert(&from, "qcow2", &to).await.unwrap_err();
 
-        let ImageError::Refused { last_words, path, .. } = refused else { panic!("{refused:?}") };
+        let ImageError::Refused { stderr, path, .. } = refused else { panic!("{refused:?}") };
         assert_eq!(path, to);
-        assert!(last_words.contains("qcow2") && !last_words.contains(".partial"), "{last_words}");
+        assert!(stderr.contains("qcow2") && !stderr.contains(".partial"), "{stderr}");
         assert_eq!(names_in(to.parent().unwrap()), [""; 0]);
     });
 }

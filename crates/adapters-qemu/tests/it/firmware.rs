@@ -199,7 +199,7 @@ fn test_uefi_no_match_names_the_architecture() {
 
     let refused = shelf.ask("aarch64", "virt");
 
-    assert_eq!(refused, Err(FirmwareError::Missing { architecture: "aarch64".to_owned() }));
+    assert_eq!(refused, Err(FirmwareError::NotFound { architecture: "aarch64".to_owned() }));
 }
 
 #[test]

@@ -179,7 +179,7 @@ fn test_ping_monitor_hanging_after_greeting_is_blocked() {
 
 #[test]
 fn test_ping_monitor_without_greeting_is_unresponsive() {
-    assert_eq!(state(&[Hang]), MonitorAnswer::Silent);
+    assert_eq!(state(&[Hang]), MonitorAnswer::TimedOut);
 }
 
 #[test]

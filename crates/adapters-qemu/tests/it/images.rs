@@ -100,7 +100,7 @@ fn test_create_with_missing_backing_file_names_it() {
 
         let refused = QemuImg::new(environment()).create(&plan).await.unwrap_err();
 
-        assert!(matches!(&refused, ImageError::Missing { path } if path.ends_with("base")), "{refused:?}");
+        assert!(matches!(&refused, ImageError::NotFound { path } if path.ends_with("base")), "{refused:?}");
         assert_eq!(names_in(folder.path()), [""; 0]);
     });
 }
@@ -113,8 +113,8 @@ fn test_create_refused_by_tool_shows_message_and_leaves_nothing() {
 
         let refused = QemuImg::new(environment()).create(&plan).await.unwrap_err();
 
-        let ImageError::Refused { last_words, .. } = refused else { panic!("{refused:?}") };
-        assert!(last_words.contains("nonsense") && !last_words.contains(".partial"), "{last_words}");
+        let ImageError::Refused { stderr, .. } = refused else { panic!("{refused:?}") };
+        assert!(stderr.contains("nonsense") && !stderr.contains(".partial"), "{stderr}");
         assert_eq!(names_in(folder.path()), [""; 0]);
     });
 }
@@ -141,7 +141,7 @@ fn test_image_tool_missing_is_named() {
 
         let refused = QemuImg::new(with_path("/nonexistent")).create(&qcow2(folder.path().join("d"))).await;
 
-        assert!(matches!(&refused, Err(ImageError::ToolMissing { tool }) if tool == "qemu-img"), "{refused:?}");
+        assert!(matches!(&refused, Err(ImageError::ToolNotFound { tool }) if tool == "qemu-img"), "{refused:?}");
     });
 }
 
@@ -150,7 +150,7 @@ fn test_info_missing_image_is_not_found() {
     wait(async {
         let refused = QemuImg::new(environment()).info(Path::new("/nonexistent/disk")).await;
 
-        assert!(matches!(refused, Err(ImageError::Missing { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(ImageError::NotFound { .. })), "{refused:?}");
     });
 }
 
@@ -163,9 +163,6 @@ fn test_info_broken_image_is_refused_with_message() {
 
         let refused = QemuImg::new(environment()).info(&path).await;
 
-        assert!(
-            matches!(&refused, Err(ImageError::Refused { last_words, .. }) if !last_words.is_empty()),
-            "{refused:?}"
-        );
+        assert!(matches!(&refused, Err(ImageError::Refused { stderr, .. }) if !stderr.is_empty()), "{refused:?}");
     });
 }

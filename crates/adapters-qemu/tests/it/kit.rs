@@ -84,7 +84,7 @@ impl Bench {
             is_root: rustix::process::geteuid().is_root(),
         };
         let command_line = CommandLine::new(&machine, &setting).unwrap();
-        Launch { command_line, paths: self.paths.clone(), deadline: PATIENCE }
+        Launch { command_line, paths: self.paths.clone(), timeout: PATIENCE }
     }
 
     /// Starts a VM that is paused from its first instruction.

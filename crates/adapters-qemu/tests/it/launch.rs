@@ -45,8 +45,8 @@ fn test_launch_files_are_private() {
         for role in MonitorRole::ALL {
             assert_eq!(mode_of(&paths.monitor(role)), 0o600);
         }
-        let logs = [paths.qemu_log(), paths.serial_log(), paths.recorder_log()];
-        for file in logs.into_iter().chain([paths.recorder_fifo(), paths.pid_file(), paths.serial_socket()]) {
+        let logs = [paths.qemu_log(), paths.serial_log(), paths.qmp_log()];
+        for file in logs.into_iter().chain([paths.qmp_log_fifo(), paths.pid_file(), paths.serial_socket()]) {
             assert_eq!(mode_of(&file), 0o600, "{}", file.display());
         }
     });
@@ -82,9 +82,9 @@ fn test_launch_refused_option_shows_message_and_leaves_nothing() {
 
         let refusal = bench.refusal(r#"{"args": ["-nonsense"]}"#).await;
 
-        let LaunchError::Exited { status, last_words } = refusal else { panic!("{refusal:?}") };
+        let LaunchError::Exited { status, stderr_tail } = refusal else { panic!("{refusal:?}") };
         assert_eq!(status, "exit code 1");
-        assert_eq!(last_words, "-nonsense: invalid option");
+        assert_eq!(stderr_tail, "-nonsense: invalid option");
         assert_eq!(bench.hypervisor.find(&bench.paths).await, None);
         assert!(!bench.paths.sockets.exists());
         assert!(bench.paths.qemu_log().exists());
@@ -117,12 +117,12 @@ fn test_launch_hanging_program_is_killed_with_children() {
         let body = format!("echo 'about to hang' >&2\nsleep 1000 & echo $! > {}\nwait", marker.display());
         let hanging = script(bench.folder.path(), "hanging", &body);
         let mut launch = bench.launch_with(&hanging, STANDING_STILL);
-        launch.deadline = Duration::from_millis(300);
+        launch.timeout = Duration::from_millis(300);
 
         let refusal = bench.hypervisor.launch(&launch).await.unwrap_err();
 
-        let LaunchError::TimedOut { last_words, .. } = refusal else { panic!("{refusal:?}") };
-        assert_eq!(last_words, "about to hang");
+        let LaunchError::TimedOut { stderr_tail, .. } = refusal else { panic!("{refusal:?}") };
+        assert_eq!(stderr_tail, "about to hang");
         assert_eq!(bench.hypervisor.find(&bench.paths).await, None);
         let child = std::fs::read_to_string(marker).unwrap();
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
@@ -157,7 +157,7 @@ fn test_launch_wrapper_returns_identity_of_qemu() {
         let found = bench.hypervisor.find(&bench.paths).await;
         let program = std::fs::read_link(format!("/proc/{}/exe", process.pid)).unwrap();
         LinuxProcesses::new().signal(&process, Signal::Kill).await.unwrap();
-        assert!(LinuxProcesses::new().wait_gone(&process, PATIENCE).await);
+        assert!(LinuxProcesses::new().wait_for_exit(&process, PATIENCE).await);
 
         assert!(program.ends_with("qemu-system-x86_64"), "{}", program.display());
         assert_eq!(found, Some(process));
@@ -181,7 +181,7 @@ fn test_launch_wrapper_is_killed_at_the_deadline() {
         let hanging =
             script(bench.folder.path(), "wrapper", &body.replace("/tmp", &bench.folder.path().to_string_lossy()));
         let mut launch = bench.launch_with(&hanging, STANDING_STILL);
-        launch.deadline = Duration::from_millis(500);
+        launch.timeout = Duration::from_millis(500);
 
         let refusal = bench.hypervisor.launch(&launch).await.unwrap_err();
 
@@ -201,15 +201,15 @@ fn test_launch_after_failure_shows_only_new_message() {
         let mut words = Vec::new();
         for binary in [first, second, silent] {
             let refusal = bench.hypervisor.launch(&bench.launch_with(&binary, STANDING_STILL)).await.unwrap_err();
-            let LaunchError::Exited { last_words, .. } = refusal else { panic!("{refusal:?}") };
-            words.push(last_words);
+            let LaunchError::Exited { stderr_tail, .. } = refusal else { panic!("{refusal:?}") };
+            words.push(stderr_tail);
             std::fs::write(bench.paths.serial_log(), "left behind").unwrap();
-            std::fs::write(bench.paths.recorder_log(), "left behind").unwrap();
+            std::fs::write(bench.paths.qmp_log(), "left behind").unwrap();
         }
         bench.start().await;
 
         assert_eq!(words, ["first", "second", ""]);
-        for log in [bench.paths.serial_log(), bench.paths.recorder_log()] {
+        for log in [bench.paths.serial_log(), bench.paths.qmp_log()] {
             assert!(!std::fs::read_to_string(log).unwrap().contains("left behind"));
         }
     });
@@ -261,7 +261,7 @@ fn test_launch_in_same_paths_after_kill_works() {
         let processes = LinuxProcesses::new();
         let first = bench.start().await;
         processes.signal(&first, Signal::Kill).await.unwrap();
-        assert!(processes.wait_gone(&first, PATIENCE).await);
+        assert!(processes.wait_for_exit(&first, PATIENCE).await);
 
         let second = bench.start().await;
 
@@ -288,7 +288,7 @@ fn test_shutdown_event_after_quit_is_recorded() {
         let process = bench.start().await;
 
         QemuMonitors.execute(&bench.paths, &QmpCommand::new("quit"), PATIENCE).await.unwrap();
-        assert!(LinuxProcesses::new().wait_gone(&process, PATIENCE).await);
+        assert!(LinuxProcesses::new().wait_for_exit(&process, PATIENCE).await);
 
         let word = bench.hypervisor.shutdown_event(&bench.paths).await.unwrap();
         assert_eq!(word.reason, StopReason::HostQuit);
@@ -302,7 +302,7 @@ fn test_shutdown_event_after_sigterm_is_recorded() {
         let (process, processes) = (bench.start().await, LinuxProcesses::new());
 
         processes.signal(&process, Signal::Term).await.unwrap();
-        assert!(processes.wait_gone(&process, PATIENCE).await);
+        assert!(processes.wait_for_exit(&process, PATIENCE).await);
 
         let word = bench.hypervisor.shutdown_event(&bench.paths).await.unwrap();
         assert_eq!(word.reason, StopReason::HostSignal);
@@ -323,7 +323,7 @@ fn test_shutdown_event_of_guest_is_recorded() {
         let definition = format!(r#"{{"memory": "32M", "args": ["-no-reboot", "-drive", "{drive}"]}}"#);
 
         let process = bench.hypervisor.launch(&bench.launch_of(&definition)).await.unwrap();
-        assert!(LinuxProcesses::new().wait_gone(&process.process, PATIENCE).await);
+        assert!(LinuxProcesses::new().wait_for_exit(&process.process, PATIENCE).await);
 
         let word = bench.hypervisor.shutdown_event(&bench.paths).await.unwrap();
         assert_eq!(word.reason, StopReason::GuestShutdown);
@@ -337,7 +337,7 @@ fn test_shutdown_event_after_sigkill_is_none() {
         let (process, processes) = (bench.start().await, LinuxProcesses::new());
 
         processes.signal(&process, Signal::Kill).await.unwrap();
-        assert!(processes.wait_gone(&process, PATIENCE).await);
+        assert!(processes.wait_for_exit(&process, PATIENCE).await);
 
         assert!(!processes.is_alive(&process));
         assert_eq!(bench.hypervisor.shutdown_event(&bench.paths).await, None);
@@ -350,7 +350,7 @@ fn test_clear_and_forget_leave_nothing() {
         let bench = Bench::new();
         let (process, processes) = (bench.start().await, LinuxProcesses::new());
         processes.signal(&process, Signal::Kill).await.unwrap();
-        assert!(processes.wait_gone(&process, PATIENCE).await);
+        assert!(processes.wait_for_exit(&process, PATIENCE).await);
 
         bench.hypervisor.clear(&bench.paths).await;
         assert!(!bench.paths.sockets.exists());

@@ -130,7 +130,7 @@ fn test_execute_without_qemu_has_no_monitor() {
         let refused = QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-status"), PATIENCE).await;
 
         assert!(matches!(refused, Err(QmpError::MonitorUnavailable { .. })), "{refused:?}");
-        assert_eq!(QemuMonitors.answer(&bench.paths, PATIENCE).await, MonitorAnswer::Silent);
+        assert_eq!(QemuMonitors.answer(&bench.paths, PATIENCE).await, MonitorAnswer::TimedOut);
     });
 }
 
@@ -227,7 +227,7 @@ fn test_ping_socket_without_server_is_unresponsive() {
         std::fs::create_dir_all(&bench.paths.sockets).unwrap();
         drop(std::os::unix::net::UnixListener::bind(bench.paths.monitor(MonitorRole::Command)).unwrap());
 
-        assert_eq!(QemuMonitors.answer(&bench.paths, PATIENCE).await, MonitorAnswer::Silent);
+        assert_eq!(QemuMonitors.answer(&bench.paths, PATIENCE).await, MonitorAnswer::TimedOut);
     });
 }
 
@@ -245,7 +245,7 @@ fn test_ping_stopped_process_is_unresponsive_in_time() {
         let started = Instant::now();
         let answer = QemuMonitors.answer(&bench.paths, Duration::from_millis(200)).await;
 
-        assert_eq!(answer, MonitorAnswer::Silent);
+        assert_eq!(answer, MonitorAnswer::TimedOut);
         assert!(started.elapsed() < Duration::from_secs(2));
     });
 }

@@ -145,7 +145,7 @@ fn test_snapshot_of_missing_image_is_not_found() {
         let name = SnapshotName::parse("clean").unwrap();
         let refused = images.create_snapshot(Path::new("/nonexistent/disk"), &name, &NoLock).await;
 
-        assert!(matches!(refused, Err(ImageError::Missing { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(ImageError::NotFound { .. })), "{refused:?}");
     });
 }
 

@@ -90,7 +90,7 @@ fn require_damage(path: &DatabasePath) -> Result<(), StoreError> {
     }
     let Ok(reader) = Reader::open(path) else { return Ok(()) };
     match schema::needs_migration(path, reader.found) {
-        Err(newer @ StoreError::NewerSchema { .. }) => Err(newer),
+        Err(newer @ StoreError::UnsupportedSchema { .. }) => Err(newer),
         Err(foreign) if reader.found.is_foreign() && has_only_foreign_tables(&reader.connection) => Err(foreign),
         Ok(_) | Err(_) => Ok(()),
     }

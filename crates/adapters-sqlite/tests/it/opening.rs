@@ -77,8 +77,8 @@ async fn test_lost_database_with_copies_is_not_created() {
     let read = store.list().await;
     let written = store.commit(sample::adding(&sample::vm("web", 1))).await;
 
-    assert!(matches!(read, Err(StoreError::Lost { vms: 2, .. })), "{read:?}");
-    assert!(matches!(written, Err(StoreError::Lost { vms: 2, .. })), "{written:?}");
+    assert!(matches!(read, Err(StoreError::NotFound { vms: 2, .. })), "{read:?}");
+    assert!(matches!(written, Err(StoreError::NotFound { vms: 2, .. })), "{written:?}");
     assert!(!path.exists());
 }
 

@@ -279,7 +279,7 @@ async fn test_repair_newer_or_foreign_database_is_untouched() {
     fixture.sql("PRAGMA user_version = 999;");
     let newer = fs::read(&fixture.path).unwrap();
     let refused = fixture.maintenance().repair(fixture.copies.clone()).await;
-    assert!(matches!(refused, Err(StoreError::NewerSchema { found: 999, .. })), "{refused:?}");
+    assert!(matches!(refused, Err(StoreError::UnsupportedSchema { found: 999, .. })), "{refused:?}");
     assert_eq!(fs::read(&fixture.path).unwrap(), newer);
 
     fs::remove_file(&fixture.path).unwrap();

@@ -22,7 +22,7 @@ impl App {
         {
             return Ok(vm);
         }
-        if VmId::could_begin_with(name) {
+        if VmId::is_prefix(name) {
             let matches = store.by_id_prefix(name).await?;
             if let [entry] = matches.as_slice()
                 && let Some(vm) = store.by_id(&entry.id).await?

@@ -1,4 +1,4 @@
-//! `defaults` of the settings file: a definition that is laid under every other.
+//! `defaults` of the settings file: a definition that all others are merged over.
 
 use maqet_domain::config::{Diagnostics, KeyPath, Node, Problem, ProblemKind};
 use maqet_domain::machine::ConfigHandler;
@@ -7,26 +7,26 @@ use maqet_domain::registry::Registry;
 
 use super::{ConfigError, Sources};
 
-/// Checks the defaults by themselves, before any VM is asked about; `sources` has the text they stand in.
+/// Checks the defaults on their own; `sources` has their text.
 pub fn check_defaults(
     defaults: &Node,
     handlers: &Registry<dyn ConfigHandler>,
     sources: &Sources,
 ) -> Result<(), ConfigError> {
     let mut report = Diagnostics::default();
-    if let Some(node) = defaults.given("name") {
-        let message = "a name is of one VM and no default";
-        let help = "give it as `name` in the VM's own file, or as `--name`".to_owned();
-        report.wrong_with_help(&KeyPath::top("name"), node, message, Some(help));
+    if let Some(node) = defaults.non_null("name") {
+        let message = "`name` cannot be a default";
+        let help = "set `name` in the file of the VM, or pass `--name`".to_owned();
+        report.error_with_help(&KeyPath::top("name"), node, message, Some(help));
     }
     let (_, mut problems) = Machine::read(defaults, handlers);
-    // What is missing here may stand in the VM's own file.
+    // The file of the VM may provide what is missing.
     problems.retain(|problem| problem.kind != ProblemKind::Missing);
-    let problems: Vec<Problem> = report.into_problems().into_iter().chain(problems).map(below).collect();
+    let problems: Vec<Problem> = report.into_problems().into_iter().chain(problems).map(under_defaults).collect();
     if problems.is_empty() { Ok(()) } else { Err(ConfigError::new(problems, sources.clone())) }
 }
 
-fn below(problem: Problem) -> Problem {
+fn under_defaults(problem: Problem) -> Problem {
     Problem { path: format!("defaults.{}", problem.path), ..problem }
 }
 
@@ -49,12 +49,12 @@ mod tests {
     }
 
     #[test]
-    fn test_defaults_that_a_vm_completes_are_right() {
+    fn test_defaults_may_be_incomplete() {
         check(r#"{"network": {"mode": "bridge"}, "storage": [{"name": "src", "type": "virtfs"}]}"#, &[]);
     }
 
     #[test]
-    fn test_defaults_with_what_no_vm_mends_are_wrong() {
+    fn test_defaults_that_no_vm_can_complete_are_errors() {
         check(r#"{"name": "web", "network": {"mode": "lan"}}"#, &["defaults.name", "defaults.network.mode"]);
     }
 }

@@ -1,22 +1,22 @@
-//! What is different between two definitions.
+//! Differences between two definitions.
 
 use maqet_domain::config::{KeyPath, Node, Value};
 use serde::Serialize;
 
-/// One value that is different.
+/// One difference.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Difference {
     /// The key, as in `storage.hdd.size`.
     pub path: String,
-    /// What it was; nothing if it is new.
+    /// The old value; `None` if it is new.
     pub before: Option<Node>,
-    /// What it becomes; nothing if it goes.
+    /// The new value; `None` if it is removed.
     pub after: Option<Node>,
 }
 
-/// Returns what is different, in the order of the keys.
+/// Returns the differences, in the order of the keys.
 ///
-/// Entries of lists of named things are compared by their names, other lists as a whole.
+/// Lists of named entries are compared by name, other lists as a whole.
 pub fn differences(before: &Node, after: &Node) -> Vec<Difference> {
     let mut found = Vec::new();
     compare(&KeyPath::default(), Some(before), Some(after), &mut found);
@@ -40,7 +40,7 @@ fn compare(path: &KeyPath, before: Option<&Node>, after: Option<&Node>, found: &
     found.push(Difference { path: path.to_string(), before: before.cloned(), after: after.cloned() });
 }
 
-/// Returns the children of a map, or of a list whose items all have a name.
+/// Returns the entries of a map, or of a list whose items all have a name.
 fn named(node: &Node) -> Option<Vec<(String, &Node)>> {
     match &node.value {
         Value::Map(entries) => Some(entries.iter().map(|(key, node)| (key.clone(), node)).collect()),
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_differences_name_changed_new_and_gone_values() {
+    fn test_differences_name_changed_new_and_removed_values() {
         let parse = |text| serde_json::from_str::<Node>(text).unwrap();
         let before = parse(r#"{"memory":"1G","cpu":1,"storage":[{"name":"a","size":"1G"}]}"#);
         let after = parse(r#"{"memory":"2G","vga":"std","storage":[{"name":"a","size":"2G"},{"name":"b"}]}"#);

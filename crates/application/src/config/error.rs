@@ -1,4 +1,4 @@
-//! A configuration that is wrong, with the texts that show where.
+//! An invalid configuration, with the texts of its files.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use maqet_domain::error::{Explain, Explanation, Fault};
 
 use super::Document;
 
-/// The texts of the documents by their names, so that a message can show the line it is about.
+/// The texts of the documents by name, so that messages can show lines of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sources {
     texts: Vec<(String, Arc<str>)>,
@@ -20,7 +20,7 @@ impl Sources {
         self.texts.push((document.name.clone(), document.text.as_str().into()));
     }
 
-    /// Adds what another one has.
+    /// Adds the documents of another value.
     pub fn extend(&mut self, more: &Self) {
         self.texts.extend(more.texts.iter().cloned());
     }
@@ -30,29 +30,29 @@ impl Sources {
         self.texts.iter().find(|(known, _)| known == name).map(|(_, text)| &**text)
     }
 
-    /// Returns where a problem comes when they are told in the order of the documents.
+    /// Returns the position of a problem in the order of the documents.
     fn order(&self, problem: &Problem) -> (usize, u32, u32) {
-        problem.place.as_ref().map_or((usize::MAX, 0, 0), |place| {
-            let document = self.texts.iter().position(|(name, _)| **name == *place.source);
-            (document.unwrap_or(usize::MAX), place.line, place.column)
+        problem.location.as_ref().map_or((usize::MAX, 0, 0), |location| {
+            let document = self.texts.iter().position(|(name, _)| **name == *location.source);
+            (document.unwrap_or(usize::MAX), location.line, location.column)
         })
     }
 }
 
-/// How many problems one line of text names; nobody reads more, and there can be tens of thousands.
-const MOST_ON_A_LINE: usize = 20;
+/// The limit of problems in one message; there can be tens of thousands.
+const MAX_PROBLEMS: usize = 20;
 
-/// Everything that is wrong with a configuration.
+/// The problems of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// What is wrong, in the order it stands; never empty.
+    /// The problems, in source order; never empty.
     pub problems: Vec<Problem>,
-    /// The texts it stands in.
+    /// The texts of the documents.
     pub sources: Sources,
 }
 
 impl ConfigError {
-    /// Makes an error of what is wrong, told in the order in which it stands.
+    /// Makes an error of these problems, sorted in source order.
     pub fn new(mut problems: Vec<Problem>, sources: Sources) -> Self {
         problems.sort_by_key(|problem| sources.order(problem));
         Self { problems, sources }
@@ -62,11 +62,11 @@ impl ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.problems.as_slice() {
-            [one] => write!(f, "the configuration is wrong: {}", Line(one)),
+            [one] => write!(f, "invalid configuration: {}", Line(one)),
             many => {
-                write!(f, "the configuration is wrong in {} places", many.len())?;
-                many.iter().take(MOST_ON_A_LINE).try_for_each(|problem| write!(f, "; {}", Line(problem)))?;
-                if many.len() > MOST_ON_A_LINE { f.write_str("; …") } else { Ok(()) }
+                write!(f, "invalid configuration: {} problems", many.len())?;
+                many.iter().take(MAX_PROBLEMS).try_for_each(|problem| write!(f, "; {}", Line(problem)))?;
+                if many.len() > MAX_PROBLEMS { f.write_str("; …") } else { Ok(()) }
             }
         }
     }
@@ -86,8 +86,8 @@ struct Line<'a>(&'a Problem);
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let problem = self.0;
-        if let Some(place) = &problem.place {
-            write!(f, "{place}: ")?;
+        if let Some(location) = &problem.location {
+            write!(f, "{location}: ")?;
         }
         if !problem.path.is_empty() {
             write!(f, "`{}`: ", problem.path.escape_debug())?;

@@ -9,38 +9,38 @@ use std::hash::Hash;
 use maqet_domain::config::{Node, Value};
 use maqet_domain::machine::SINGLE_ARGUMENTS;
 
-use self::precedence::without_replaced;
+use self::precedence::without_overridden;
 use self::switch::{identity, merge_switch};
 
-/// Lists of things that have a `name`: an entry of a later layer changes the one of that name.
+/// Lists of named entries: an entry of a later layer is merged into the one with the same `name`.
 pub(super) const NAMED_LISTS: [&str; 2] = ["storage", "network"];
 
-/// The list of switches, whose entries are told apart by their switch and their `id`.
+/// The list of switches, whose entries are identified by name and `id`.
 const SWITCHES: &str = "arguments";
 
-/// The map whose values are taken whole: half of one command and half of another make none.
+/// The map whose values are replaced as a whole: commands are not merged.
 const WHOLE_VALUES: &str = "hooks";
 
-/// Returns `base` with `over` laid over it.
+/// Merges `over` into `base`.
 ///
-/// Maps merge key by key; lists of named things merge by `name`, other lists append; of anything
-/// else the later wins; `null` deletes. A key keeps the place it first had, because order matters. A key
-/// takes out the switches of `base` that would be given in its stead.
+/// Maps merge key by key; lists of named entries merge by `name`, other lists append; any other value replaces the
+/// earlier one; `null` deletes it. A key keeps its first position, because order matters. A key of `over` removes the
+/// switches of `base` that would override it.
 pub fn merge(base: Node, over: Node) -> Node {
-    merge_at("", without_replaced(base, &over), over)
+    merge_at("", without_overridden(base, &over), over)
 }
 
 fn merge_at(key: &str, base: Node, over: Node) -> Node {
     match (base.value, over.value) {
         (Value::Map(base_entries), Value::Map(entries)) if key == WHOLE_VALUES => Node {
             value: Value::Map(merge_maps(base_entries, entries, |_, _, above| above)),
-            place: over.place.or(base.place),
-            key: over.key,
+            value_location: over.value_location.or(base.value_location),
+            key_location: over.key_location,
         },
         (Value::Map(base_entries), Value::Map(entries)) => Node {
             value: Value::Map(merge_maps(base_entries, entries, merge_at)),
-            place: over.place.or(base.place),
-            key: over.key,
+            value_location: over.value_location.or(base.value_location),
+            key_location: over.key_location,
         },
         (Value::List(items), Value::List(more)) => {
             let items = match key {
@@ -48,34 +48,35 @@ fn merge_at(key: &str, base: Node, over: Node) -> Node {
                 SWITCHES => merge_switches(items, more),
                 _ => appended(items, more),
             };
-            Node { value: Value::List(items), place: over.place.or(base.place), key: over.key }
+            let value_location = over.value_location.or(base.value_location);
+            Node { value: Value::List(items), value_location, key_location: over.key_location }
         }
         (Value::Map(entries), Value::Null) if key.is_empty() => {
-            Node { value: Value::Map(entries), place: base.place, key: base.key }
+            Node { value: Value::Map(entries), value_location: base.value_location, key_location: base.key_location }
         }
-        (_, value) => Node { value, place: over.place, key: over.key },
+        (_, value) => Node { value, value_location: over.value_location, key_location: over.key_location },
     }
 }
 
-/// Lays the entries of one map over those of another; `join` says what becomes of a key that stands in both.
+/// Merges the entries of two maps; `join` merges the values of a key in both.
 fn merge_maps(
     base: Vec<(String, Node)>,
     over: Vec<(String, Node)>,
     join: impl Fn(&str, Node, Node) -> Node,
 ) -> Vec<(String, Node)> {
-    let mut paths: HashMap<String, usize> = base.iter().map(|(key, _)| key.clone()).zip(0..).collect();
+    let mut indices: HashMap<String, usize> = base.iter().map(|(key, _)| key.clone()).zip(0..).collect();
     let mut entries: Vec<Option<(String, Node)>> = base.into_iter().map(Some).collect();
     for (key, node) in over {
-        let below = paths.get(&key).and_then(|index| entries[*index].take());
+        let below = indices.get(&key).and_then(|index| entries[*index].take());
         match (below, node.is_null()) {
-            (Some(_), true) => drop(paths.remove(&key)),
+            (Some(_), true) => drop(indices.remove(&key)),
             (Some((key, below)), false) => {
-                let index = paths[&key];
+                let index = indices[&key];
                 let merged = join(&key, below, node);
                 entries[index] = Some((key, merged));
             }
             (None, _) => {
-                paths.insert(key.clone(), entries.len());
+                indices.insert(key.clone(), entries.len());
                 entries.push(Some((key, node)));
             }
         }
@@ -88,7 +89,7 @@ fn merge_named(base: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
     merge_by(base, over, name, |below, node| merge_at("[]", below, without_name(node)))
 }
 
-/// Takes out the name by which an entry was found: it stays as the first layer wrote it, where that wrote it.
+/// Removes the name by which an entry was found, so that the value and location of the first layer stay.
 fn without_name(node: Node) -> Node {
     node.map_value(|value| match value {
         Value::Map(entries) => Value::Map(entries.into_iter().filter(|(key, _)| key != "name").collect()),
@@ -96,53 +97,53 @@ fn without_name(node: Node) -> Node {
     })
 }
 
-/// Lays switches of a later layer over those of the same name and `id`; the others follow.
+/// Merges switches of a later layer into those with the same name and `id`; the others are appended.
 ///
-/// A second switch of a name that may stand once stays beside the first, to be told as the mistake it is. As null it
-/// deletes that of the layer below; where there is none, it stays for what it may be laid over yet.
+/// A second switch that can be given only once is kept, to be reported as an error. With null it deletes that of the
+/// lower layer; if there is none, it is kept for the layers this one is merged over.
 fn merge_switches(mut base: Vec<Node>, mut over: Vec<Node>) -> Vec<Node> {
     let deletions: HashSet<String> = over.iter().filter_map(deletion).map(str::to_owned).collect();
-    let mut met = HashSet::new();
+    let mut applied = HashSet::new();
     base.retain(|node| match switch_name(node).filter(|name| deletions.contains(*name)) {
         Some(name) => {
-            met.insert(name.to_owned());
+            applied.insert(name.to_owned());
             deletion(node).is_some()
         }
         None => true,
     });
-    over.retain(|node| deletion(node).is_none_or(|name| !met.contains(name)));
+    over.retain(|node| deletion(node).is_none_or(|name| !applied.contains(name)));
     merge_by(base, over, identity, merge_switch)
 }
 
-/// Joins each item of `over` with the first of `base` that is known by the same; the others follow.
+/// Joins each item of `over` with the first of `base` that has the same key; the others are appended.
 fn merge_by<K: Hash + Eq>(
     mut base: Vec<Node>,
     over: Vec<Node>,
-    known_by: impl Fn(&Node) -> Option<K>,
+    key_of: impl Fn(&Node) -> Option<K>,
     join: impl Fn(Node, Node) -> Node,
 ) -> Vec<Node> {
-    let mut paths: HashMap<K, usize> = HashMap::new();
+    let mut indices: HashMap<K, usize> = HashMap::new();
     for (index, node) in base.iter().enumerate() {
-        if let Some(known) = known_by(node) {
-            paths.entry(known).or_insert(index);
+        if let Some(key) = key_of(node) {
+            indices.entry(key).or_insert(index);
         }
     }
     for node in over {
-        let known = known_by(&node);
-        if let Some(index) = known.as_ref().and_then(|known| paths.get(known)) {
+        let key = key_of(&node);
+        if let Some(index) = key.as_ref().and_then(|key| indices.get(key)) {
             let below = std::mem::replace(&mut base[*index], Node::new(Value::Null));
             base[*index] = join(below, node);
         } else {
-            paths.extend(known.map(|known| (known, base.len())));
+            indices.extend(key.map(|key| (key, base.len())));
             base.push(node);
         }
     }
     base
 }
 
-/// Returns the name of the switch that a null deletes, as in `- {kernel: null}`.
+/// Returns the name of the switch that this deletes, as in `- {kernel: null}`.
 ///
-/// Of other switches a null is one without a value, as in `- {enable-kvm: null}`.
+/// Switches that can be given several times are not deleted: `- {enable-kvm: null}` is one without a value.
 fn deletion(node: &Node) -> Option<&str> {
     let [(_, value)] = node.entries() else { return None };
     switch_name(node).filter(|name| value.is_null() && SINGLE_ARGUMENTS.contains(name))
@@ -175,12 +176,12 @@ mod tests {
     }
 
     #[test]
-    fn test_merge_maps_key_by_key_keeps_the_order() {
+    fn test_merge_maps_keeps_the_order() {
         check(r#"{"b":1,"a":{"x":1}}"#, r#"{"a":{"y":2},"c":3}"#, r#"{"b":1,"a":{"x":1,"y":2},"c":3}"#);
     }
 
     #[test]
-    fn test_merge_null_deletes_what_was_there() {
+    fn test_merge_null_deletes() {
         check(r#"{"a":1,"b":2}"#, r#"{"a":null}"#, r#"{"b":2}"#);
     }
 
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn test_merge_hooks_take_commands_whole() {
+    fn test_merge_hooks_replaces_commands() {
         check(
             r#"{"hooks":{"vm.started":["a","b"],"vm.stopped":["c"]}}"#,
             r#"{"hooks":{"vm.started":["d"],"vm.stopped":null,"vm.reset":["e"]}}"#,
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn test_merge_arguments_of_the_same_name_and_id_become_one() {
+    fn test_merge_arguments_by_name_and_id() {
         check(
             r#"{"arguments":[{"netdev":{"user":null,"id":"n0"}},"enable-kvm",{"m":1}]}"#,
             r#"{"arguments":[{"netdev":{"user":null,"id":"n0","hostfwd":"x"}},{"m":2},{"netdev":"user","id":"n1"}]}"#,
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn test_merge_null_of_a_switch_that_stands_once_deletes_the_earlier_one() {
+    fn test_merge_null_deletes_a_single_switch() {
         let list = |items: &str| format!(r#"{{"arguments":[{items}]}}"#);
         let (old, new) = (r#"{"kernel":"/a"}"#, r#"{"kernel":"/b"}"#);
         let (null, other) = (r#"{"kernel":null}"#, r#"{"append":"x"}"#);
@@ -229,11 +230,11 @@ mod tests {
         check(&list(r#"{"-cpu":{"max":null}}"#), &list(r#"{"cpu":null}"#), &list(""));
         check(&list(&format!("{old},{other}")), &list(&format!("{null},{new}")), &list(&format!("{other},{new}")));
         check(&list(old), &list(&format!("{new},{null}")), &list(new));
-        // What it may delete comes later still, as defaults do.
+        // It may delete one of a lower layer, as of the defaults.
         check(&list(other), &list(null), &list(&format!("{other},{null}")));
         check(&list(null), &list(null), &list(null));
         check(&list(&format!("{null},{old}")), &list(null), &list(null));
-        // A switch that has options or stands alone is none.
+        // A switch with options, or without a value, is not a deletion.
         check(&list(old), &list(r#"{"kernel":null,"x":1}"#), &list(&format!(r#"{old},{{"kernel":null,"x":1}}"#)));
         check(&list(r#""enable-kvm""#), &list(r#"{"enable-kvm":null}"#), &list(r#""enable-kvm",{"enable-kvm":null}"#));
     }
@@ -244,15 +245,18 @@ mod tests {
     }
 
     #[test]
-    fn test_merge_entry_found_by_its_name_keeps_that_name_and_its_place() {
+    fn test_merge_named_entry_keeps_its_name_and_location() {
         let base: Node = serde_json::from_str(r#"{"storage":[{"name":7,"size":"1G"}]}"#).unwrap();
 
         let merged = crate::config::set(base, "storage.7.size=2G").unwrap();
 
         assert_eq!(serde_json::to_string(&merged).unwrap(), r#"{"storage":[{"name":7,"size":"2G"}]}"#);
         let drive = &merged.get("storage").unwrap().items()[0];
-        assert_eq!(drive.get("name").unwrap().place, None);
-        assert_eq!(drive.get("size").unwrap().place.as_ref().unwrap().to_string(), "flag `--set storage.7.size`");
+        assert_eq!(drive.get("name").unwrap().value_location, None);
+        assert_eq!(
+            drive.get("size").unwrap().value_location.as_ref().unwrap().to_string(),
+            "flag `--set storage.7.size`"
+        );
     }
 
     #[test]

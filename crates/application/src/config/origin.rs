@@ -1,9 +1,9 @@
-//! Where the values of a definition came from.
+//! The origins of a definition's values: their source locations as text.
 
 use maqet_domain::config::{KeyPath, Node, SourceLocation, Value};
 use maqet_domain::vm::{Origins, Vm};
 
-/// Returns the place of every scalar and every empty list or map of a definition.
+/// Returns the location of every scalar and every empty list or map of a definition.
 pub fn origins(definition: &Node) -> Origins {
     let mut found = Origins::new();
     collect(&KeyPath::default(), definition, &mut found);
@@ -29,57 +29,57 @@ fn collect(path: &KeyPath, node: &Node, found: &mut Origins) {
         | Value::Text(_)
         | Value::List(_)
         | Value::Map(_) => {
-            if let Some(place) = node.whereabouts() {
-                found.insert(path.to_string(), place.to_string());
+            if let Some(location) = node.location() {
+                found.insert(path.to_string(), location.to_string());
             }
         }
     }
 }
 
-/// Returns a definition whose values stand where `origins` say they came from.
+/// Returns a definition with the locations of `origins`.
 pub fn with_origins(definition: Node, origins: &Origins) -> Node {
-    put(&KeyPath::default(), definition, origins)
+    locate(&KeyPath::default(), definition, origins)
 }
 
-/// Returns the definition of a VM with the places its values came from, as far as they were kept.
-pub(crate) fn placed(vm: &Vm) -> Node {
+/// Returns the definition of a VM with the locations that were stored.
+pub(crate) fn with_locations(vm: &Vm) -> Node {
     with_origins(vm.definition.clone(), &vm.origins)
 }
 
-fn put(path: &KeyPath, node: Node, origins: &Origins) -> Node {
-    let place = origins.get(&path.to_string()).map(|origin| place_of(origin));
+fn locate(path: &KeyPath, node: Node, origins: &Origins) -> Node {
+    let location = origins.get(&path.to_string()).map(|origin| parse_location(origin));
     let value = match node.value {
         Value::Map(entries) => Value::Map(
             entries
                 .into_iter()
                 .map(|(key, node)| {
-                    let node = put(&path.key(&key), node, origins);
+                    let node = locate(&path.key(&key), node, origins);
                     (key, node)
                 })
                 .collect(),
         ),
         Value::List(items) => Value::List(
-            items.into_iter().enumerate().map(|(index, node)| put(&path.index(index), node, origins)).collect(),
+            items.into_iter().enumerate().map(|(index, node)| locate(&path.index(index), node, origins)).collect(),
         ),
         scalar => scalar,
     };
-    // Places of lists and maps are not kept; the first thing in them is near.
+    // The locations of lists and maps are not stored; that of their first value is close.
     let inner = || match &value {
-        Value::Map(entries) => entries.first().and_then(|(_, node)| node.place.clone()),
-        Value::List(items) => items.first().and_then(|node| node.place.clone()),
+        Value::Map(entries) => entries.first().and_then(|(_, node)| node.value_location.clone()),
+        Value::List(items) => items.first().and_then(|node| node.value_location.clone()),
         Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) => None,
     };
-    let place = place.or(node.place).or_else(inner);
-    Node { value, place, key: node.key }
+    let value_location = location.or(node.value_location).or_else(inner);
+    Node { value, value_location, key_location: node.key_location }
 }
 
-/// Reads a place back from how it is shown, as in `web.yaml:2:9`.
-fn place_of(shown: &str) -> SourceLocation {
+/// Parses the text of a location, as in `web.yaml:2:9`.
+fn parse_location(text: &str) -> SourceLocation {
     let number = |text: Option<&str>| text.and_then(|text| text.parse().ok()).filter(|number| *number > 0);
-    let mut parts = shown.rsplitn(3, ':');
+    let mut parts = text.rsplitn(3, ':');
     match (number(parts.next()), number(parts.next()), parts.next()) {
         (Some(column), Some(line), Some(source)) => SourceLocation { line, column, ..SourceLocation::named(source) },
-        (_, _, _) => SourceLocation::named(shown),
+        (_, _, _) => SourceLocation::named(text),
     }
 }
 
@@ -99,20 +99,20 @@ mod tests {
     }
 
     #[test]
-    fn test_with_origins_puts_values_back_where_they_stood_and_lists_where_their_first_value_did() {
+    fn test_with_origins_restores_the_locations() {
         let text = "memory: 1G\nstorage:\n  - name: hdd\n    size: 2G\n";
         let known = origins(&read("a:1.yaml", text).unwrap());
         let stored: Node = serde_json::from_str(r#"{"memory":"1G","storage":[{"name":"hdd","size":"2G"}]}"#).unwrap();
 
         let node = with_origins(stored, &known);
 
-        let shown = |node: &Node| node.whereabouts().map(|place| (place.source.to_string(), place.line, place.column));
+        let shown = |node: &Node| node.location().map(|it| (it.source.to_string(), it.line, it.column));
         let at = |line, column| Some(("a:1.yaml".to_owned(), line, column));
         let drive = &node.get("storage").unwrap().items()[0];
         assert_eq!(shown(node.get("memory").unwrap()), at(1, 9));
         assert_eq!([shown(node.get("storage").unwrap()), shown(drive)], [at(3, 11), at(3, 11)]);
         assert_eq!(shown(drive.get("size").unwrap()), at(4, 11));
         assert_eq!(origins(&node), known);
-        assert_eq!(place_of("flag `--memory`"), SourceLocation::named("flag `--memory`"));
+        assert_eq!(parse_location("flag `--memory`"), SourceLocation::named("flag `--memory`"));
     }
 }

@@ -1,45 +1,45 @@
-//! Leaving out keys.
+//! Removing keys from a definition.
 
 use std::collections::HashMap;
 
 use maqet_domain::config::{Node, Value};
 
-/// Returns a definition without the keys at `paths`, as problems name them: `storage[0].sise`.
+/// Returns a definition without the keys at `paths`, as in `storage[0].sise`.
 ///
-/// A key may hold dots and brackets itself, so the paths are read along the tree, all of them in one walk: there can be
-/// tens of thousands.
-pub(super) fn without(node: Node, paths: &[&str]) -> Node {
+/// Keys may contain dots and brackets, so the paths are matched along the tree. A single walk removes all of them:
+/// there can be tens of thousands.
+pub(super) fn remove_keys(node: Node, paths: &[&str]) -> Node {
     if paths.is_empty() {
         return node;
     }
     node.map_value(|value| match value {
-        Value::Map(entries) => Value::Map(without_keys(entries, paths)),
-        Value::List(items) => Value::List(without_in_items(items, paths)),
+        Value::Map(entries) => Value::Map(remove_from_map(entries, paths)),
+        Value::List(items) => Value::List(remove_from_list(items, paths)),
         scalar => scalar,
     })
 }
 
-fn without_keys(entries: Vec<(String, Node)>, paths: &[&str]) -> Vec<(String, Node)> {
-    let places: HashMap<&str, usize> = entries.iter().map(|(key, _)| key.as_str()).zip(0..).collect();
-    let mut is_gone = vec![false; entries.len()];
+fn remove_from_map(entries: Vec<(String, Node)>, paths: &[&str]) -> Vec<(String, Node)> {
+    let indices: HashMap<&str, usize> = entries.iter().map(|(key, _)| key.as_str()).zip(0..).collect();
+    let mut is_removed = vec![false; entries.len()];
     let mut below: Vec<Vec<&str>> = vec![Vec::new(); entries.len()];
     for path in paths {
-        if let Some(index) = places.get(path) {
-            is_gone[*index] = true;
+        if let Some(index) = indices.get(path) {
+            is_removed[*index] = true;
             continue;
         }
         for (end, _) in path.match_indices(['.', '[']) {
-            if let Some(index) = places.get(&path[..end]) {
+            if let Some(index) = indices.get(&path[..end]) {
                 below[*index].push(path[end..].trim_start_matches('.'));
             }
         }
     }
-    drop(places);
-    let left = entries.into_iter().zip(below).zip(is_gone).filter(|(_, is_gone)| !is_gone);
-    left.map(|(((key, node), below), _)| (key, without(node, &below))).collect()
+    drop(indices);
+    let kept = entries.into_iter().zip(below).zip(is_removed).filter(|(_, is_removed)| !is_removed);
+    kept.map(|(((key, node), below), _)| (key, remove_keys(node, &below))).collect()
 }
 
-fn without_in_items(items: Vec<Node>, paths: &[&str]) -> Vec<Node> {
+fn remove_from_list(items: Vec<Node>, paths: &[&str]) -> Vec<Node> {
     let mut below: Vec<Vec<&str>> = vec![Vec::new(); items.len()];
     for path in paths {
         let indexed = path.strip_prefix('[').and_then(|rest| rest.split_once(']'));
@@ -48,7 +48,7 @@ fn without_in_items(items: Vec<Node>, paths: &[&str]) -> Vec<Node> {
             below.push(rest.trim_start_matches('.'));
         }
     }
-    items.into_iter().zip(below).map(|(item, below)| without(item, &below)).collect()
+    items.into_iter().zip(below).map(|(item, below)| remove_keys(item, &below)).collect()
 }
 
 #[cfg(test)]
@@ -59,11 +59,11 @@ mod tests {
     fn check(definition: &str, paths: &[&str], expected: &str) {
         let node: Node = serde_json::from_str(definition).unwrap();
 
-        assert_eq!(serde_json::to_string(&without(node, paths)).unwrap(), expected);
+        assert_eq!(serde_json::to_string(&remove_keys(node, paths)).unwrap(), expected);
     }
 
     #[test]
-    fn test_without_removes_the_named_keys_alone() {
+    fn test_remove_keys_keeps_the_others() {
         check(
             r#"{"a":1,"storage":[{"name":"x","sise":2},{"name":"y","sise":1}],"m":{"k":{"b":1,"c":2}}}"#,
             &["storage[1].sise", "a", "m.k.c"],
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn test_without_key_that_holds_dots_is_removed_and_what_looks_alike_stays() {
+    fn test_remove_keys_with_dots_in_their_names() {
         check(
             r#"{"a":1,"a.b":2,"storage":[{"name":"x","c.d[0]":1}]}"#,
             &["a.b", "storage[0].c.d[0]"],
@@ -82,16 +82,16 @@ mod tests {
         check(r#"{"labels":{"x":1},"labels.x":2}"#, &["labels.x"], r#"{"labels":{"x":1}}"#);
     }
 
-    /// One walk for each of them would take minutes.
+    /// A walk for each of them would take minutes.
     #[test]
-    fn test_without_tens_of_thousands_of_keys_is_one_walk() {
+    fn test_remove_keys_tens_of_thousands_are_fast() {
         let keys: Vec<String> = (0..50_000).map(|number| format!("k{number}")).collect();
         let entries = keys.iter().map(|key| (key.clone(), Node::text("x")));
         let known = ("memory".to_owned(), Node::text("1G"));
         let node = Node::new(Value::Map(entries.chain([known]).collect()));
         let paths: Vec<&str> = keys.iter().map(String::as_str).collect();
 
-        let left = without(node, &paths);
+        let left = remove_keys(node, &paths);
 
         assert_eq!(serde_json::to_string(&left).unwrap(), r#"{"memory":"1G"}"#);
     }

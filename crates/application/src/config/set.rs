@@ -1,95 +1,89 @@
-//! `--set key.path=value`: one value of a definition.
+//! `--set key.path=value`: setting one value of a definition.
 
-use maqet_domain::config::{Node, Problem, ProblemKind, SourceLocation, Value};
+use maqet_domain::config::{Node, Problem, SourceLocation, Value};
 
 use super::merge::{NAMED_LISTS, merge};
 use super::read;
 
-/// Maps whose keys hold dots and whose values are no maps: the rest of a path is one key.
+/// Maps whose keys may contain dots and whose values are not maps: the rest of a path is one key.
 const FLAT_MAPS: [&str; 2] = ["hooks", "labels"];
 
-/// A text that is no `key.path=value`.
+/// A text that is not a valid `key.path=value`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{}` cannot be set: {why}", given.escape_debug())]
+#[error("cannot set `{}`: {reason}", value.escape_debug())]
+#[expect(missing_docs, reason = "the message names the fields")]
 pub struct InvalidSetting {
-    /// What was given.
-    pub given: String,
-    /// What is wrong with it.
-    pub why: &'static str,
-    /// What would help.
+    pub value: String,
+    pub reason: &'static str,
     pub help: Option<String>,
 }
 
 impl From<InvalidSetting> for Problem {
     fn from(invalid: InvalidSetting) -> Self {
-        Self {
-            kind: ProblemKind::Invalid,
-            path: String::new(),
-            message: invalid.to_string(),
-            help: Some(invalid.help.unwrap_or_else(|| "see `maqet config keys` for the keys".to_owned())),
-            place: Some(SourceLocation::named("flag `--set`")),
-            other: None,
-        }
+        let message = invalid.to_string();
+        let help = invalid.help.unwrap_or_else(|| "run `maqet config keys` for the keys".to_owned());
+        let location = Some(SourceLocation::named("flag `--set`"));
+        Self { help: Some(help), location, ..Self::new("", message) }
     }
 }
 
-/// One value and where it goes, read from `key.path=value`.
+/// A value and its path, read from `key.path=value`.
 pub(super) struct Setting {
     keys: Vec<String>,
-    place: SourceLocation,
+    location: SourceLocation,
     value: Node,
     is_named: bool,
 }
 
 /// Returns `base` with one value set, as in `memory=4G` or `storage.hdd.size=20G`.
 ///
-/// The value is read as YAML, so `[a, b]`, `true` and `null` mean what they mean in a file; a list takes the place of
-/// the one that was there. Below a list of named things the next part of the path is a name; a part that holds dots is
-/// quoted, as in `storage."a.b".size=20G`, and below `hooks` and `labels` the rest of the path is one key.
+/// The value is read as YAML, so `[a, b]`, `true` and `null` mean the same as in a file; a list replaces the previous one.
+/// After a list of named entries the next part of the path is a name. A part with dots is quoted, as in
+/// `storage."a.b".size=20G`; after `hooks` and `labels` the rest of the path is one key.
 pub fn set(base: Node, setting: &str) -> Result<Node, InvalidSetting> {
     let setting = Setting::read(&base, setting)?;
     Ok(setting.over(base))
 }
 
 impl Setting {
-    /// Reads what is to be set over `base`.
+    /// Parses a setting for `base`.
     pub(super) fn read(base: &Node, setting: &str) -> Result<Self, InvalidSetting> {
-        let invalid = |why, help| InvalidSetting { given: setting.to_owned(), why, help };
-        let (keys, end) = path_of(setting).map_err(|why| invalid(why, None))?;
+        let invalid = |reason, help| InvalidSetting { value: setting.to_owned(), reason, help };
+        let (keys, end) = path_of(setting).map_err(|reason| invalid(reason, None))?;
         let (path, text) = (&setting[..end], &setting[end + 1..]);
         if matches!(keys[0].as_str(), "arguments" | "args") {
-            return Err(invalid("lists of switches are changed in a file", None));
+            return Err(invalid("change lists of switches in a file", None));
         }
-        let place = SourceLocation::named(format!("flag `--set {path}`"));
-        let value = value_of(text, &place);
+        let location = SourceLocation::named(format!("flag `--set {path}`"));
+        let value = value_of(text, &location);
         if value.is_null() && !NULLS.contains(&text.trim()) {
-            // Hardly ever meant, as when a variable of the shell is not set.
-            let help = format!("`--set {path}=null` deletes it, and `--set '{path}=\"\"'` makes it an empty text");
-            return Err(invalid("there is no value", Some(help)));
+            // Rarely intended, as when a shell variable is not set.
+            let help = format!("use `--set {path}=null` to delete it, or `--set '{path}=\"\"'` for an empty string");
+            return Err(invalid("the value is missing", Some(help)));
         }
         let is_named = is_named_list(base, &keys, &value);
         if let [_, _, rest @ ..] = keys.as_slice()
             && is_named
         {
-            check_entry(rest, &value).map_err(|why| invalid(why, None))?;
+            check_entry(rest, &value).map_err(|reason| invalid(reason, None))?;
         }
-        Ok(Self { keys, place, value, is_named })
+        Ok(Self { keys, location, value, is_named })
     }
 
-    /// Returns `base` with the value in its place.
+    /// Returns `base` with the value set.
     pub(super) fn over(self, base: Node) -> Node {
-        let Self { keys, place, value, is_named } = self;
-        let layer = |value| nested(&keys, is_named, value, &place);
+        let Self { keys, location, value, is_named } = self;
+        let layer = |value| nested(&keys, is_named, value, &location);
         let is_replaced = matches!(value.value, Value::List(_)) && !(is_named && keys.len() == 1);
         let base = if is_replaced { merge(base, layer(Node::new(Value::Null))) } else { base };
         merge(base, layer(value))
     }
 }
 
-/// How YAML writes nothing.
+/// The spellings of null in YAML.
 const NULLS: [&str; 4] = ["null", "Null", "NULL", "~"];
 
-/// Returns the parts of the path, without their quotes, and where the `=` behind it stands.
+/// Returns the parts of the path, without quotes, and the position of the `=` after it.
 fn path_of(setting: &str) -> Result<(Vec<String>, usize), &'static str> {
     let mut keys = vec![String::new()];
     let mut is_quoted = false;
@@ -104,11 +98,11 @@ fn path_of(setting: &str) -> Result<(Vec<String>, usize), &'static str> {
     });
     let end = match end {
         Some(end) => end,
-        None if is_quoted => return Err("a quote in the path is not closed"),
-        None => return Err("write it as `key.path=value`"),
+        None if is_quoted => return Err("unclosed quote in the path"),
+        None => return Err("expected `key.path=value`"),
     };
     if keys.iter().any(String::is_empty) {
-        return Err("a part of the path is empty");
+        return Err("empty part in the path");
     }
     if FLAT_MAPS.contains(&keys[0].as_str()) && keys.len() > 2 {
         let rest = keys.split_off(1).join(".");
@@ -117,7 +111,7 @@ fn path_of(setting: &str) -> Result<(Vec<String>, usize), &'static str> {
     Ok((keys, end))
 }
 
-/// Returns whether the first key is that of a list of named things; a single network card is a map or a word.
+/// Returns whether the first key is a list of named entries; a single network card is a map or a string.
 fn is_named_list(base: &Node, keys: &[String], value: &Node) -> bool {
     let is_one_card = || match base.get("network").map(|node| &node.value) {
         Some(Value::Map(_)) => true,
@@ -129,55 +123,57 @@ fn is_named_list(base: &Node, keys: &[String], value: &Node) -> bool {
     NAMED_LISTS.contains(&keys[0].as_str()) && !(keys[0] == "network" && keys.len() > 1 && is_one_card())
 }
 
-/// Refuses what would change nothing: an entry is found by its name, and is a map of keys.
+/// Refuses settings without effect: an entry is found by its name, and is a map.
 fn check_entry(rest: &[String], value: &Node) -> Result<(), &'static str> {
     match (rest, &value.value) {
-        ([key, ..], _) if key == "name" => Err("an entry is found by its name, which is changed in a file"),
-        ([], Value::Map(_)) if value.get("name").is_some() => Err("the name of the entry is in the path already"),
+        ([key, ..], _) if key == "name" => Err("change the name of an entry in a file"),
+        ([], Value::Map(_)) if value.get("name").is_some() => Err("the path already contains the name of the entry"),
         ([], Value::Map(_)) | ([_, ..], _) => Ok(()),
-        ([], Value::Null) => Err("an entry is taken out in a file"),
+        ([], Value::Null) => Err("remove an entry in a file"),
         ([], Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::List(_)) => {
-            Err("an entry is a map of keys; name one of them, as in `storage.hdd.size=20G`")
+            Err("an entry is a map; set one of its keys, as in `storage.hdd.size=20G`")
         }
     }
 }
 
-fn value_of(text: &str, place: &SourceLocation) -> Node {
+fn value_of(text: &str, location: &SourceLocation) -> Node {
     let wrapped = read("--set", &format!("value: {text}")).ok();
-    // A line break in the text could begin another key.
+    // A line break in the text could start another key.
     let value = wrapped.filter(|node| node.entries().len() == 1).and_then(|node| node.get("value").cloned());
-    at(value.unwrap_or_else(|| Node::text(text)), place)
+    located_at(value.unwrap_or_else(|| Node::text(text)), location)
 }
 
-/// Reads the value of a flag: digits are a number, as in a file, and anything else is a text.
+/// Reads the value of a flag: digits are a number, as in a file; anything else is a string.
 pub(super) fn number_or_text(text: &str) -> Node {
     let number = read("flag", text).ok().filter(|node| matches!(node.value, Value::Int(_) | Value::Float(_)));
-    // With anything beside the number it is no number.
+    // Anything else beside the number makes it a string.
     number.filter(|node| node.scalar().as_deref() == Some(text)).unwrap_or_else(|| Node::text(text))
 }
 
-/// Puts the whole tree at one place.
-fn at(node: Node, place: &SourceLocation) -> Node {
+/// Sets the location of the whole tree.
+fn located_at(node: Node, location: &SourceLocation) -> Node {
     let value = match node.value {
-        Value::List(items) => Value::List(items.into_iter().map(|item| at(item, place)).collect()),
-        Value::Map(entries) => Value::Map(entries.into_iter().map(|(key, node)| (key, at(node, place))).collect()),
+        Value::List(items) => Value::List(items.into_iter().map(|item| located_at(item, location)).collect()),
+        Value::Map(entries) => {
+            Value::Map(entries.into_iter().map(|(key, node)| (key, located_at(node, location))).collect())
+        }
         scalar => scalar,
     };
-    Node { value, place: Some(place.clone()), key: Some(place.clone()) }
+    Node { value, value_location: Some(location.clone()), key_location: Some(location.clone()) }
 }
 
-/// Puts the value below its keys, the second of which is a name if the first is that of a list of named things.
-fn nested(keys: &[String], is_named: bool, value: Node, place: &SourceLocation) -> Node {
-    let map = |entries: Vec<(String, Node)>| at(Node::new(Value::Map(entries)), place);
+/// Nests the value under its keys; the second is the name of an entry if `is_named`.
+fn nested(keys: &[String], is_named: bool, value: Node, location: &SourceLocation) -> Node {
+    let map = |entries: Vec<(String, Node)>| located_at(Node::new(Value::Map(entries)), location);
     match keys {
         [] => value,
         [list, name, rest @ ..] if is_named => {
             let mut entry = vec![("name".to_owned(), Node::text(name.as_str()))];
-            entry.extend(nested(rest, false, value, place).entries().iter().cloned());
-            let items = at(Node::new(Value::List(vec![map(entry)])), place);
+            entry.extend(nested(rest, false, value, location).entries().iter().cloned());
+            let items = located_at(Node::new(Value::List(vec![map(entry)])), location);
             map(vec![(list.clone(), items)])
         }
-        [key, rest @ ..] => map(vec![(key.clone(), nested(rest, false, value, place))]),
+        [key, rest @ ..] => map(vec![(key.clone(), nested(rest, false, value, location))]),
     }
 }
 
@@ -222,7 +218,7 @@ mod tests {
         check("{}", "network.n.mode=user", r#"{"network":[{"name":"n","mode":"user"}]}"#);
     }
 
-    /// A list laid over the map would take everything else the card has.
+    /// Merging a list over the map would lose the other keys of the card.
     #[test]
     fn test_set_below_a_single_card_changes_its_key() {
         let card = r#"{"network":{"forward":["1:22"]}}"#;
@@ -234,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn test_set_list_takes_the_place_of_the_one_that_was_there() {
+    fn test_set_list_replaces_the_previous_one() {
         let cards = r#"{"network":[{"name":"n","forward":["1:22"]},"none"]}"#;
 
         check(cards, "network.n.forward=['2:22']", r#"{"network":[{"name":"n","forward":["2:22"]},"none"]}"#);
@@ -254,34 +250,34 @@ mod tests {
         check("{}", r#"storage."my.disk".size=1G"#, r#"{"storage":[{"name":"my.disk","size":"1G"}]}"#);
     }
 
-    /// As `--set memory=$SIZE` is where the shell has no such variable.
+    /// As `--set memory=$SIZE` if the shell variable is not set.
     #[test]
-    fn test_set_without_a_value_is_refused_and_null_deletes() {
+    fn test_set_without_value_is_an_error_and_null_deletes() {
         for setting in ["memory=", "memory= ", "labels.a=", "memory=# 4G"] {
             let invalid = over(r#"{"memory":"1G"}"#, setting).unwrap_err();
 
             let path = setting.split('=').next().unwrap();
-            assert!(invalid.help.unwrap().starts_with(&format!("`--set {path}=null` deletes it")), "{setting}");
+            assert!(invalid.help.unwrap().starts_with(&format!("use `--set {path}=null` to delete it")), "{setting}");
         }
         check(r#"{"memory":"1G"}"#, "memory=~", "{}");
         check("{}", "labels.a=''", r#"{"labels":{"a":""}}"#);
     }
 
     #[test]
-    fn test_set_value_that_is_no_yaml_is_a_text() {
+    fn test_set_value_that_is_not_yaml_is_a_string() {
         check("{}", "display=a: b: c", r#"{"display":"a: b: c"}"#);
         check("{}", "labels.a=b\nmemory: 1G", r#"{"labels":{"a":"b\nmemory: 1G"}}"#);
     }
 
     #[test]
-    fn test_set_without_a_value_or_key_is_refused() {
+    fn test_set_malformed_setting_is_an_error() {
         for setting in ["memory", "=1", "a..b=1", "arguments.m=1", "a.\"b=1", "a.\"\"=1"] {
             assert!(over("{}", setting).is_err(), "{setting}");
         }
     }
 
     #[test]
-    fn test_set_of_an_entry_that_would_change_nothing_is_refused() {
+    fn test_set_entry_without_effect_is_an_error() {
         for setting in ["storage.a=null", "storage.a=5", "storage.a=[b]", "storage.a.name=b", "storage.a={name: b}"] {
             assert!(over(r#"{"storage":[{"name":"a"}]}"#, setting).is_err(), "{setting}");
         }

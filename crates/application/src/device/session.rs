@@ -72,7 +72,7 @@ impl App {
         process: &ProcessIdentity,
         command: &QmpCommand,
     ) -> Result<(), DeviceError> {
-        if starts_program(command) && !may_start_programs(&self.ports.processes.words(process)) {
+        if starts_program(command) && !may_start_programs(&self.ports.processes.args(process)) {
             return Err(DeviceError::SandboxRefused { vm: vm.clone() });
         }
         Ok(())
@@ -94,7 +94,7 @@ impl App {
         }
         match self.ports.paths.kind(file).await {
             PathKind::File => {}
-            PathKind::Missing => return Err(DeviceError::FileNotFound { path: path() }.into()),
+            PathKind::NotFound => return Err(DeviceError::FileNotFound { path: path() }.into()),
             PathKind::Folder | PathKind::Other => return Err(DeviceError::FileInvalid { path: path() }.into()),
         }
         if let Some(format) = format {
@@ -162,7 +162,7 @@ impl HotplugSession<'_> {
 
     /// Returns the devices the VM was started with.
     pub(crate) fn boot_devices(&self) -> BootDevices {
-        BootDevices::from_args(&self.app.ports.processes.words(&self.process))
+        BootDevices::from_args(&self.app.ports.processes.args(&self.process))
     }
 
     /// Returns the devices that have an id.

@@ -52,7 +52,7 @@ impl HookRunner<'_> {
             if let Some(id) = &event.vm {
                 hooks.extend(self.of_vm(id, changes).await);
             }
-            let matching = hooks.into_iter().filter(|hook| hook.is_for(&event.kind));
+            let matching = hooks.into_iter().filter(|hook| hook.matches(&event.kind));
             found.extend(matching.map(|hook| (hook, ShownEvent::from_store(event.clone()))));
         }
         found
@@ -68,20 +68,20 @@ impl HookRunner<'_> {
     /// Only the last run counts: the events of earlier runs were handled before the next one started.
     pub(crate) async fn catch_up(&self, vm: &Vm) {
         let hooks = self.settings.hooks.iter().cloned().chain(self.in_definition(&vm.definition));
-        let hooks: Vec<Hook> = hooks.filter(Hook::is_for_qemu).collect();
+        let hooks: Vec<Hook> = hooks.filter(Hook::matches_qemu).collect();
         let (false, Some(run)) = (hooks.is_empty(), &vm.entry.run) else { return };
 
-        let position = self.hooks.told(&run.paths.records).await;
+        let position = self.hooks.delivered(&run.paths.records).await;
         let (bytes, reached) = read_lines(self.records, &run.paths, position).await;
         if reached == position {
             return;
         }
         for event in bytes.split(|byte| *byte == b'\n').filter_map(QmpEvent::parse) {
             let event = ShownEvent::from_qmp(event, &vm.entry, run.boot);
-            let matching = hooks.iter().filter(|hook| hook.is_for(&event.kind));
+            let matching = hooks.iter().filter(|hook| hook.matches(&event.kind));
             self.pending.extend(matching.map(|hook| (hook.clone(), event.clone())));
         }
-        self.hooks.set_told(&run.paths.records, reached).await;
+        self.hooks.set_delivered(&run.paths.records, reached).await;
     }
 
     /// Runs the queued hooks, and returns an event for each that failed; a failed hook fails nothing else.
@@ -139,7 +139,7 @@ impl HookRunner<'_> {
             variables,
             // A serialisation of our own types cannot fail.
             input: serde_json::to_string(event).unwrap_or_default() + "\n",
-            deadline: self.settings.timeouts.hook,
+            timeout: self.settings.timeouts.hook,
             log: self.state.join("hooks.log"),
         }
     }

@@ -200,7 +200,7 @@ pub(crate) async fn read_lines(records: &dyn Records, paths: &RunPaths, mut offs
 
 /// Reads one chunk of whole lines, which may be empty; `None` at the end of the log.
 async fn read_chunk(records: &dyn Records, paths: &RunPaths, offset: u64) -> Option<(Vec<u8>, u64)> {
-    let chunk = records.read(&paths.recorder_log(), offset, limits::QMP_LOG_CHUNK_BYTES).await.ok()?;
+    let chunk = records.read(&paths.qmp_log(), offset, limits::QMP_LOG_CHUNK_BYTES).await.ok()?;
     // A failed start is repeated under the same number, with a new log.
     if chunk.length < offset {
         return Some((Vec::new(), 0));

@@ -2,7 +2,7 @@
 
 use maqet_domain::Timestamp;
 use maqet_domain::port::{KeptVm, Origin, RepairReport, StaleFileKind, StoreError, StoreHealth};
-use maqet_domain::vm::{BootNumber, Ending, Phase, Run, RunPaths, StopReason};
+use maqet_domain::vm::{BootNumber, Phase, Run, RunEnd, RunPaths, StopReason};
 
 use super::{Area, Finding, Severity};
 use crate::App;
@@ -29,7 +29,7 @@ impl App {
             Ok(Some(health)) => (self.sound_findings(&health, fix).await, Access::Usable),
             Err(error) => {
                 let finding = self.found_error(&error);
-                let is_damaged = matches!(error, StoreError::Corrupt { .. } | StoreError::Lost { .. });
+                let is_damaged = matches!(error, StoreError::Corrupt { .. } | StoreError::NotFound { .. });
                 if !is_damaged {
                     // Others are at it, or it is newer, or out of reach: that is nothing to repair.
                     return (vec![finding], Access::Unusable);
@@ -55,7 +55,7 @@ impl App {
             let what = "there is none yet; it is made when it is needed";
             return (vec![Finding::new(Severity::Ok, Area::Database, self.subject(), what)], Access::NoneYet);
         }
-        let lost = StoreError::Lost { location: self.subject(), vms };
+        let lost = StoreError::NotFound { location: self.subject(), vms };
         self.repaired(self.found_error(&lost).fixable(), fix).await
     }
 
@@ -127,8 +127,8 @@ impl App {
         if known.is_empty() {
             return known;
         }
-        let machines = upkeep.stale_files.machines().await;
-        let traces = upkeep.stale_files.traces(&[]).await;
+        let machines = upkeep.stale_files.instances().await;
+        let traces = upkeep.stale_files.files(&[]).await;
         for kept in &mut known {
             let entry = &mut kept.vm.entry;
             let short = entry.id.short();
@@ -151,7 +151,7 @@ impl App {
         let (sockets, records) = (self.folders.vm_sockets(id), self.folders.vm_records(id));
         let paths = RunPaths::new(&sockets, &records, boot);
         let word = self.ports.hypervisor.shutdown_event(&paths).await;
-        let ending = word.map_or(Ending { reason: StopReason::Unknown, at: None }, |word| Ending {
+        let ending = word.map_or(RunEnd { reason: StopReason::Unknown, at: None }, |word| RunEnd {
             reason: word.reason,
             at: Some(word.at),
         });

@@ -40,8 +40,8 @@ pub(crate) async fn survey(app: &App) -> Result<Rest, Error> {
     }
     let beside: Vec<PathBuf> = beside.into_iter().collect();
     let leftovers = &app.maintenance().stale_files;
-    let traces = leftovers.traces(&beside).await;
-    let machines = leftovers.machines().await;
+    let traces = leftovers.files(&beside).await;
+    let machines = leftovers.instances().await;
     let entries = app.ports.store.list().await?;
     Ok(Rest { leftovers: judge(traces, &machines, &entries), entries })
 }
@@ -147,7 +147,7 @@ pub(crate) fn what_of(trace: &StaleFile) -> &'static str {
 mod tests {
     use maqet_domain::Timestamp;
     use maqet_domain::vm::{
-        BootId, BootNumber, Ending, ProcessIdentity, Revision, Run, RunPaths, StopReason, VmId, VmName,
+        BootId, BootNumber, ProcessIdentity, Revision, Run, RunEnd, RunPaths, StopReason, VmId, VmName,
     };
 
     use super::*;
@@ -203,7 +203,7 @@ mod tests {
         trace(StaleFileKind::Records { id: id(), boots: Vec::new() })
     }
 
-    const ENDED: Phase = Phase::Ended(Ending { reason: StopReason::Crashed, at: None });
+    const ENDED: Phase = Phase::Ended(RunEnd { reason: StopReason::Crashed, at: None });
 
     #[track_caller]
     fn check(traces: &[StaleFile], machines: &[QemuInstance], entries: &[VmEntry], expected: &[Leftover]) {

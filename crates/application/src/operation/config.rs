@@ -1,4 +1,4 @@
-//! `config`: what may stand in a configuration, and what is set.
+//! `config`: checking configurations, and listing keys, defaults and settings.
 
 use maqet_domain::config::{Node, Problem};
 use maqet_domain::machine::defaults;
@@ -10,32 +10,35 @@ use crate::app::settings::EffectiveSetting;
 use crate::config::{Document, Layers};
 use crate::{App, Error};
 
-/// Checks documents as `add` would, and defines nothing.
+/// Check documents as `add` would, without defining a VM
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ConfigCheck {
     /// The documents, merged left to right.
     pub documents: Vec<Document>,
-    /// Leaves out keys that nobody knows, instead of refusing them.
+    /// Ignores unknown keys instead of refusing them.
     #[serde(default)]
     pub lenient: bool,
 }
 
-/// A configuration that is right.
+/// A valid configuration.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct ConfigChecked {
-    /// Always `true`; what is wrong is an error.
+    /// Always `true`; an invalid configuration is an error.
     pub valid: bool,
     /// The merged definition.
     pub definition: Node,
-    /// Keys that were left out because nobody knows them.
+    /// Unknown keys that were ignored.
     pub warnings: Vec<Problem>,
 }
 
-/// Show the settings that hold
+/// Show the effective settings
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ConfigShow {
     /// Show where each setting came from
     #[serde(default)]
@@ -43,14 +46,15 @@ pub struct ConfigShow {
     pub origin: bool,
 }
 
-/// Settings that hold; the origin only where it was asked for.
+/// An effective setting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct ShownSetting {
     /// Its name, as in `directories.data`.
     pub key: String,
     /// Its value.
     pub value: String,
-    /// Where it came from.
+    /// Where it came from, if requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
 }
@@ -59,38 +63,64 @@ pub struct ShownSetting {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ConfigKeys {}
 
-/// One key of a configuration.
+/// A key of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct KeyInfo {
-    /// The key; storage types stand as `storage[type=NAME]`.
+    /// The key; a storage type is `storage[type=NAME]`.
     pub key: String,
     /// What it is for.
     pub summary: &'static str,
-    /// What may stand there.
-    pub form: String,
+    /// Its value.
+    pub value: String,
 }
 
 /// Print the JSON Schema of a configuration, for editors
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ConfigSchema {}
 
-/// Show what holds where a definition says nothing
+/// Show the defaults of a definition
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ConfigDefaults {}
 
-/// One default.
+/// A default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct DefaultValue {
     /// The key.
     pub key: String,
-    /// What holds.
+    /// Its default.
     pub value: String,
+}
+
+impl ConfigCheck {
+    /// Makes a strict check of documents, merged left to right.
+    pub fn new(documents: impl IntoIterator<Item = Document>) -> Self {
+        Self { documents: documents.into_iter().collect(), lenient: false }
+    }
+
+    /// Sets whether unknown keys are ignored.
+    #[must_use]
+    pub const fn lenient(mut self, lenient: bool) -> Self {
+        self.lenient = lenient;
+        self
+    }
+}
+
+impl ConfigShow {
+    /// Makes a call that shows where each setting came from.
+    pub const fn with_origin() -> Self {
+        Self { origin: true }
+    }
 }
 
 impl Operation for ConfigCheck {
@@ -132,13 +162,13 @@ impl Operation for ConfigKeys {
             .iter()
             .map(|handler| {
                 let doc = handler.documentation();
-                KeyInfo { key: handler.key().to_owned(), summary: doc.summary, form: doc.form.to_owned() }
+                KeyInfo { key: handler.key().to_owned(), summary: doc.summary, value: doc.value.to_owned() }
             })
             .collect();
         keys.extend(app.drivers().iter().map(|driver| KeyInfo {
             key: format!("storage[type={}]", driver.type_name()),
             summary: driver.summary(),
-            form: match driver.own_keys() {
+            value: match driver.own_keys() {
                 [] => "no keys of its own".to_owned(),
                 own => format!("keys of its own: {}", own.join(", ")),
             },
@@ -152,16 +182,16 @@ impl Operation for ConfigSchema {
     const EFFECT: Effect = Effect::Reads;
     type Output = Value;
 
-    /// Made from the registries, so a stranger's key is in it.
+    /// Built from the registries, so it includes keys of plug-ins.
     async fn run(&self, app: &App) -> Result<Done<Value>, Error> {
         let properties: Map<String, Value> = app
             .handlers()
             .iter()
             .map(|handler| {
                 let doc = handler.documentation();
-                // `null` deletes what another file says.
+                // `null` deletes the value of another file.
                 let schema = json!({
-                    "description": format!("{}: {}", doc.summary, doc.form),
+                    "description": format!("{}: {}", doc.summary, doc.value),
                     "anyOf": [handler.schema(), { "type": "null" }],
                 });
                 (handler.key().to_owned(), schema)

@@ -242,7 +242,7 @@ impl<'a> LockedDrive<'a> {
             return Err(Error::SnapshotsUnsupported { vm: vm.entry.name, drive: spec.name.to_string(), kind });
         }
         let observation = app.observer().observe_locked(&vm.entry).await;
-        observation.status.on(Action::ChangeDisks).map_err(|refused| observation.refuse(&vm.entry, refused))?;
+        observation.status.transition(Action::ChangeDisks).map_err(|refused| observation.refuse(&vm.entry, refused))?;
         let job = app.jobs().start(operation, &vm.entry.name, None);
         Ok(Self { app, job, guard, entry: vm.entry, spec })
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use maqet_domain::config::{Node, Problem, ProblemKind, SourceLocation};
+use maqet_domain::config::{Node, Problem, SourceLocation};
 use maqet_domain::machine::Machine;
 use maqet_domain::port::PathKind;
 use maqet_domain::storage::{Preparation, StorageSpec};
@@ -25,7 +25,7 @@ impl Preflight<'_> {
         let vm_storage = name.map(|name| self.folders.storage.join(name)).unwrap_or_default();
         let node = |drive: &Drive<'_>, key: &str| {
             let entry = entries.get(drive.storage.index);
-            entry.and_then(|entry| entry.get(key).or(Some(entry))?.whereabouts().cloned())
+            entry.and_then(|entry| entry.get(key).or(Some(entry))?.location().cloned())
         };
         let mut problems = Vec::new();
         let mut first: HashMap<PathBuf, Drive<'_>> = HashMap::new();
@@ -83,7 +83,7 @@ fn is_readonly(drive: &Drive<'_>) -> bool {
     drive.storage.driver.is_readonly(drive.storage)
 }
 
-fn problem(drive: &Drive<'_>, key: &str, message: String, place: Option<SourceLocation>) -> Problem {
+fn problem(drive: &Drive<'_>, key: &str, message: String, location: Option<SourceLocation>) -> Problem {
     let path = format!("storage[{}].{key}", drive.storage.index);
-    Problem { kind: ProblemKind::Invalid, path, message, help: None, place, other: None }
+    Problem { location, ..Problem::new(path, message) }
 }

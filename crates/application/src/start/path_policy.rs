@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use maqet_domain::config::{Node, Problem, ProblemKind};
+use maqet_domain::config::{Node, Problem};
 use maqet_domain::machine::Machine;
 use maqet_domain::path_policy::{Purpose, refusal};
 use maqet_domain::storage::Preparation;
@@ -40,13 +40,11 @@ impl Preflight<'_> {
                 matches.then_some((format!(".{key}"), node))
             });
             let (key, node) = found.map_or((String::new(), entry), |(key, node)| (key, Some(node)));
+            let message = format!("cannot use `{}`: {}", refused.path.display(), refused.reason);
             Problem {
-                kind: ProblemKind::Invalid,
-                path: format!("storage[{}]{key}", refused.index),
-                message: format!("cannot use `{}`: {}", refused.path.display(), refused.reason),
                 help: Some("choose another folder".to_owned()),
-                place: node.and_then(|node| node.whereabouts().cloned()),
-                other: None,
+                location: node.and_then(|node| node.location().cloned()),
+                ..Problem::new(format!("storage[{}]{key}", refused.index), message)
             }
         };
         self.refused_paths(machine).await.into_iter().map(problem).collect()

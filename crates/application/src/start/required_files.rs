@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use maqet_domain::config::{Node, Problem, ProblemKind};
+use maqet_domain::config::{Node, Problem};
 use maqet_domain::machine::Machine;
 use maqet_domain::port::{ImageError, PathKind};
 use maqet_domain::storage::{ImagePlan, Preparation};
@@ -36,16 +36,16 @@ impl Preflight<'_> {
         match preparation {
             Preparation::Nothing => Ok(()),
             Preparation::Existing(path) if self.images.exists(path).await => Ok(()),
-            Preparation::Existing(path) => Err(ImageError::Missing { path: path.clone() }.into()),
+            Preparation::Existing(path) => Err(ImageError::NotFound { path: path.clone() }.into()),
             Preparation::Folder(path) => match self.paths.kind(path).await {
                 PathKind::Folder => Ok(()),
-                PathKind::Missing | PathKind::File | PathKind::Other => {
+                PathKind::NotFound | PathKind::File | PathKind::Other => {
                     Err(Error::FolderMissing { path: path.clone() })
                 }
             },
             Preparation::Image(plan) => match self.missing_backing(plan).await {
                 None => Ok(()),
-                Some(path) => Err(ImageError::BackingMissing { path }.into()),
+                Some(path) => Err(ImageError::BackingNotFound { path }.into()),
             },
         }
     }
@@ -73,13 +73,12 @@ impl Preflight<'_> {
             let missing = self.missing_backing(&plan).await.filter(|missing| !created.contains(missing));
             created.push(path);
             let Some(missing) = missing else { continue };
+            let node = entries.get(storage.index).and_then(|entry| entry.get("backing_file"));
+            let message = format!("backing file `{}` not found", missing.display());
             problems.push(Problem {
-                kind: ProblemKind::Invalid,
-                path: format!("storage[{}].backing_file", storage.index),
-                message: format!("backing file `{}` does not exist", missing.display()),
                 help: Some("correct the path, or create the image first".to_owned()),
-                place: entries.get(storage.index).and_then(|entry| entry.get("backing_file")?.place.clone()),
-                other: None,
+                location: node.and_then(|node| node.value_location.clone()),
+                ..Problem::new(format!("storage[{}].backing_file", storage.index), message)
             });
         }
         problems

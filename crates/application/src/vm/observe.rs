@@ -153,7 +153,7 @@ impl VmStatus {
             boot: run.map(|run| run.boot.0),
             serial_log: run.map(|run| shown(&run.paths.serial_log())),
             qemu_log: run.map(|run| shown(&run.paths.qemu_log())),
-            event_log: run.map(|run| shown(&run.paths.recorder_log())),
+            event_log: run.map(|run| shown(&run.paths.qmp_log())),
             forwards: live.map(|run| run.forwards.clone()).unwrap_or_default(),
             external_monitor: live.map(|run| shown(&run.paths.monitor(MonitorRole::External))),
         }
@@ -167,7 +167,7 @@ pub(crate) fn open_run(entry: &VmEntry) -> Option<&Run> {
 
 /// Observes a VM without an open run; `holder` holds its lock.
 pub(crate) fn observe_ended(entry: &VmEntry, holder: Option<Holder>) -> Observation {
-    let status = Status::from_run(entry.run.as_ref(), ProcessObservation::GONE, holder.is_some());
+    let status = Status::from_run(entry.run.as_ref(), ProcessObservation::EXITED, holder.is_some());
     Observation { status, process: None, busy: holder.map(BusyReason::from) }
 }
 
@@ -203,10 +203,10 @@ impl Observer<'_> {
         let process = self.live_process(run).await;
         let (observed, cause) = match &process {
             // The holder is talking to it, and its answer would not change the result.
-            Some(_) if holder.is_some() && !matches!(run.phase, Phase::Running) => (ProcessObservation::Lives, None),
+            Some(_) if holder.is_some() && !matches!(run.phase, Phase::Running) => (ProcessObservation::Alive, None),
             Some(process) => match self.query_monitor(run, process).await {
-                (ProcessObservation::Answered(MonitorAnswer::Silent), cause) if self.may_come_up(run) => {
-                    (ProcessObservation::ComingUp, cause)
+                (ProcessObservation::Answered(MonitorAnswer::TimedOut), cause) if self.may_come_up(run) => {
+                    (ProcessObservation::StartingUp, cause)
                 }
                 answered => answered,
             },
@@ -223,7 +223,7 @@ impl Observer<'_> {
         if let Some(run) = open_run(entry)
             && let Some(process) = self.live_process(run).await
         {
-            let status = Status::from_run(Some(run), ProcessObservation::Lives, false);
+            let status = Status::from_run(Some(run), ProcessObservation::Alive, false);
             return Observation { status, process: Some(process), busy: None };
         }
         self.observe_locked(entry).await
@@ -257,25 +257,25 @@ impl Observer<'_> {
         let answer = self.monitors.answer(&run.paths, limits::RUN_STATE_TIMEOUT).await;
         match answer {
             // It may have been stopped, or have ended, during the query.
-            MonitorAnswer::Silent | MonitorAnswer::Blocked if self.processes.is_frozen(process) => frozen(),
-            MonitorAnswer::Silent | MonitorAnswer::Blocked if self.has_ended(process).await => {
+            MonitorAnswer::TimedOut | MonitorAnswer::Blocked if self.processes.is_frozen(process) => frozen(),
+            MonitorAnswer::TimedOut | MonitorAnswer::Blocked if self.has_ended(process).await => {
                 (self.observe_gone(run).await, None)
             }
             MonitorAnswer::Blocked => (ProcessObservation::Answered(answer), Some(BusyReason::main_loop())),
-            MonitorAnswer::Silent | MonitorAnswer::State(_) => (ProcessObservation::Answered(answer), None),
+            MonitorAnswer::TimedOut | MonitorAnswer::State(_) => (ProcessObservation::Answered(answer), None),
         }
     }
 
     /// Returns whether a process is gone; waits for one that is exiting.
     async fn has_ended(&self, process: &ProcessIdentity) -> bool {
         !self.processes.is_alive(process)
-            || self.processes.is_ending(process) && self.processes.wait_gone(process, limits::EXIT_GRACE).await
+            || self.processes.is_exiting(process) && self.processes.wait_for_exit(process, limits::EXIT_GRACE).await
     }
 
     /// Observes a run whose process is gone.
     async fn observe_gone(&self, run: &Run) -> ProcessObservation {
         let shutdown_event = self.hypervisor.shutdown_event(&run.paths).await;
-        let host_rebooted = run.process.as_ref().is_some_and(|process| !self.processes.is_of_this_boot(process));
-        ProcessObservation::Gone { shutdown_event, host_rebooted }
+        let host_rebooted = run.process.as_ref().is_some_and(|process| !self.processes.is_from_this_boot(process));
+        ProcessObservation::Exited { shutdown_event, host_rebooted }
     }
 }

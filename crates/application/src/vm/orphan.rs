@@ -24,7 +24,7 @@ impl VmStatus {
             boot: Some(instance.boot.0),
             serial_log: Some(shown(&paths.serial_log())),
             qemu_log: Some(shown(&paths.qemu_log())),
-            event_log: Some(shown(&paths.recorder_log())),
+            event_log: Some(shown(&paths.qmp_log())),
             forwards: Vec::new(),
             external_monitor: Some(shown(&paths.monitor(MonitorRole::External))),
         }
@@ -64,7 +64,7 @@ impl Orphans<'_> {
     /// Finds the one orphan with this name, id or prefix of an id.
     pub(crate) async fn find(&self, name: &str, known: &[VmId]) -> Option<VmStatus> {
         let orphans = self.list(known).await;
-        let has_prefix = |orphan: &VmStatus| VmId::could_begin_with(name) && orphan.id.starts_with(name);
+        let has_prefix = |orphan: &VmStatus| VmId::is_prefix(name) && orphan.id.starts_with(name);
         let mut found = orphans.into_iter().filter(|orphan| orphan.name == name || has_prefix(orphan));
         found.next().filter(|_| found.next().is_none())
     }
@@ -78,7 +78,7 @@ impl Orphans<'_> {
     /// Returns the pid of the user of an image, if that is an orphan.
     pub(crate) async fn among_users(&self, user: Option<&ImageUser>) -> Option<u32> {
         let pid = user?.pid;
-        let instances = self.stale_files.machines().await;
+        let instances = self.stale_files.instances().await;
         let instance = instances.iter().find(|one| one.process.pid == pid && !one.is_foreign)?;
         let vm = match instance.id {
             Some(id) => self.store.by_id(&id).await.ok()?,

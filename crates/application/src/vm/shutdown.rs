@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use maqet_domain::port::{Clock, Hypervisor, Monitors, Processes, Signal};
 use maqet_domain::qmp::{QmpCommand, QmpError};
-use maqet_domain::vm::{Ending, ProcessIdentity, Run, Status, StopReason, VmName};
+use maqet_domain::vm::{ProcessIdentity, Run, RunEnd, Status, StopReason, VmName};
 use serde::Serialize;
 
 use super::unresponsive::ensure_responsive;
@@ -94,7 +94,7 @@ impl Shutdown<'_> {
             SendOutcome::Alive | SendOutcome::Unreachable => {}
         }
         self.processes.signal(process, Signal::Term).await?;
-        if self.processes.wait_gone(process, self.timeouts.term).await {
+        if self.processes.wait_for_exit(process, self.timeouts.term).await {
             return Ok(StopMethod::Sigterm);
         }
         self.kill(vm, process).await?;
@@ -106,7 +106,7 @@ impl Shutdown<'_> {
     /// Errors: [`Error::KillFailed`], and those of signalling.
     pub(crate) async fn kill(&self, vm: &VmName, process: &ProcessIdentity) -> Result<(), Error> {
         self.processes.signal(process, Signal::Kill).await?;
-        if self.processes.wait_gone(process, self.timeouts.kill).await {
+        if self.processes.wait_for_exit(process, self.timeouts.kill).await {
             return Ok(());
         }
         Err(Error::KillFailed { vm: vm.clone(), pid: process.pid })
@@ -120,7 +120,7 @@ impl Shutdown<'_> {
         command: &str,
         timeout: Duration,
     ) -> SendOutcome {
-        let ended = self.processes.wait_gone(process, timeout);
+        let ended = self.processes.wait_for_exit(process, timeout);
         let sent = std::pin::pin!(self.send(run, command, timeout));
         match select(sent, ended).await {
             Either::Left((SendOutcome::Alive, ended)) => {
@@ -162,17 +162,17 @@ impl Shutdown<'_> {
     /// Returns how a run ended whose process is gone, and the method that really ended it.
     ///
     /// Only QEMU's own event proves that a guest powered off: the process may have been killed meanwhile.
-    pub(crate) async fn ending(&self, run: &Run, method: StopMethod) -> (Ending, StopMethod) {
+    pub(crate) async fn ending(&self, run: &Run, method: StopMethod) -> (RunEnd, StopMethod) {
         let now = Some(self.clock.now());
         let assumed = match method {
-            StopMethod::Sigkill => return (Ending { reason: StopReason::HostSignal, at: now }, method),
+            StopMethod::Sigkill => return (RunEnd { reason: StopReason::HostSignal, at: now }, method),
             StopMethod::Sigterm => StopReason::HostSignal,
             StopMethod::Quit => StopReason::HostQuit,
             StopMethod::PowerDown | StopMethod::None | StopMethod::Unobserved => StopReason::Unknown,
         };
         let ending = match self.hypervisor.shutdown_event(&run.paths).await {
-            Some(event) => Ending { reason: event.reason, at: Some(event.at) },
-            None => Ending { reason: assumed, at: now },
+            Some(event) => RunEnd { reason: event.reason, at: Some(event.at) },
+            None => RunEnd { reason: assumed, at: now },
         };
         let is_confirmed = method != StopMethod::PowerDown || ending.reason == StopReason::GuestShutdown;
         (ending, if is_confirmed { method } else { StopMethod::Unobserved })

@@ -102,9 +102,9 @@ impl FromStr for Condition {
             },
             ("event:", Some(name)) => Ok(Self::Event(name.to_owned())),
             ("file:", Some(path)) => Ok(Self::File(PathBuf::from(path))),
-            ("status=", Some(word)) if Status::WORDS.contains(&word) => Ok(Self::Status(word.to_owned())),
+            ("status=", Some(word)) if Status::NAMES.contains(&word) => Ok(Self::Status(word.to_owned())),
             ("status=", Some(word)) => {
-                let similar = did_you_mean(&similar(word, Status::WORDS));
+                let similar = did_you_mean(&similar(word, Status::NAMES.iter().copied()));
                 Err(invalid(format!(": unknown status `{}`", word.escape_debug()), similar))
             }
             ("screen-stable=", Some(duration)) => match duration.parse() {

@@ -98,7 +98,7 @@ fn because(unresponsive: Option<&VmUnresponsive>) -> String {
 
 fn with_reason(status: Status) -> String {
     match status {
-        Status::Stopped(ending) => format!("stopped ({})", ending.reason.in_words()),
+        Status::Stopped(ending) => format!("stopped ({})", ending.reason),
         other => other.as_str().to_owned(),
     }
 }

@@ -69,7 +69,7 @@ impl<'a> Watcher<'a> {
         match (self.condition, live) {
             (Condition::Status(word), _) => Ok(observation.status.as_str() == word),
             (Condition::Stopped, _) => Ok(!observation.status.is_live()),
-            (Condition::File(path), _) => Ok(self.app.ports.paths.kind(path).await != PathKind::Missing),
+            (Condition::File(path), _) => Ok(self.app.ports.paths.kind(path).await != PathKind::NotFound),
             (Condition::Event(name), _) => self.has_happened(entry, name).await,
             (Condition::Serial(pattern), _) => Ok(self.serial.contains(self.app, entry, pattern).await),
             (Condition::Qmp, Some(run)) => {

@@ -71,8 +71,8 @@ async fn test_cleanup_orphan_adopted_meanwhile_is_not_killed() {
     world.alive(RunState::Running);
     world.processes.expect_signal().never();
     only_asked(&mut world);
-    world.stale_files.expect_traces().returning(|_| Vec::new());
-    world.stale_files.expect_machines().returning(|| vec![orphan()]);
+    world.stale_files.expect_files().returning(|_| Vec::new());
+    world.stale_files.expect_instances().returning(|| vec![orphan()]);
 
     let cleaned = cleaned(&mut world, 1, Phase::Running, Cleanup { end_orphans: true, ..Cleanup::default() }).await;
 
@@ -84,8 +84,8 @@ async fn test_cleanup_orphan_adopted_meanwhile_is_not_adopted_twice() {
     let mut world = World::new();
     world.alive(RunState::Running);
     only_asked(&mut world);
-    world.stale_files.expect_traces().returning(|_| Vec::new());
-    world.stale_files.expect_machines().returning(|| vec![orphan()]);
+    world.stale_files.expect_files().returning(|_| Vec::new());
+    world.stale_files.expect_instances().returning(|| vec![orphan()]);
 
     let cleaned = cleaned(&mut world, 1, Phase::Running, Cleanup { adopt_orphans: true, ..Cleanup::default() }).await;
 
@@ -98,8 +98,8 @@ async fn test_cleanup_sockets_of_retried_start_are_kept() {
     let mut world = World::new();
     world.alive(RunState::Running);
     world.stale_files.expect_remove().never();
-    world.stale_files.expect_machines().returning(Vec::new);
-    world.stale_files.expect_traces().returning(|_| {
+    world.stale_files.expect_instances().returning(Vec::new);
+    world.stale_files.expect_files().returning(|_| {
         let kind = StaleFileKind::Sockets { short: id().short(), boot: BootNumber(1) };
         vec![StaleFile { kind, path: "/r/b1".into(), is_foreign: false }]
     });

@@ -72,7 +72,7 @@ async fn test_copy_is_unchanged_by_starts_and_refused_commits() {
     app.run(Start::new("web")).await.unwrap();
     let again = add(&app, "web").await;
 
-    assert!(matches!(again, Err(Error::Store(StoreError::NameTaken { .. }))), "{again:?}");
+    assert!(matches!(again, Err(Error::Store(StoreError::Exists { .. }))), "{again:?}");
     assert_eq!(take(&copies), []);
 }
 

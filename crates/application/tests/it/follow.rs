@@ -8,7 +8,7 @@ use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::{Event, kind};
 use maqet_domain::port::{Chunk, VmRepository};
 use maqet_domain::qmp::RunState;
-use maqet_domain::vm::{BootNumber, Ending, Phase, StopReason};
+use maqet_domain::vm::{BootNumber, RunEnd, Phase, StopReason};
 use maqet_testkit::store::MemoryStore;
 use serde_json::json;
 
@@ -39,7 +39,7 @@ async fn test_follow_ended_vm_reads_its_last_events() {
     app.run(Start::new("web")).await.unwrap();
 
     let entry = store.list().await.unwrap().remove(0);
-    let ending = Ending { reason: StopReason::GuestShutdown, at: None };
+    let ending = RunEnd { reason: StopReason::GuestShutdown, at: None };
     let run = entry.run.as_ref().map(|run| run.at_phase(Phase::Ended(ending)));
     let ended = Change::RunChanged { id: entry.id, expected: entry.revision, run };
     let event = Event {

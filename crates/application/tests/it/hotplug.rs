@@ -94,7 +94,7 @@ async fn running(answers: Answers, session: Option<MockMonitorSession>) -> (App,
     world.there.push("/d/data.qcow2".into());
     world.hypervisor.expect_launch().returning(|_| Ok(launched(7, RunState::Running)));
     world.alive(RunState::Running);
-    world.processes.expect_words().returning(|_| Vec::new());
+    world.processes.expect_args().returning(|_| Vec::new());
     let app = world.app();
     app.run(World::empty("web")).await.unwrap();
     app.run(Start::new("web")).await.unwrap();
@@ -348,7 +348,7 @@ async fn running_with_a_card(change: fn(&mut Run)) -> (App, Arc<MemoryStore>, Se
         })
     });
     let words = || "qemu -netdev user,id=lan -device e1000,netdev=lan,id=lan-card".split(' ').map(str::to_owned);
-    world.processes.expect_words().returning(move |_| words().collect());
+    world.processes.expect_args().returning(move |_| words().collect());
     world.hypervisor.expect_launch().returning(|_| Ok(launched(7, RunState::Running)));
     world.alive(RunState::Running);
     let (app, store) = (world.app(), Arc::clone(&world.store));

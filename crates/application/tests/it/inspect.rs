@@ -19,7 +19,7 @@ const DISK: &str = "name: web\nstorage: [{name: hdd, file: /d/hdd.qcow2, size: 1
 fn usage() -> ProcessUsage {
     ProcessUsage {
         binary: Some("/usr/bin/qemu".into()),
-        is_binary_gone: false,
+        is_binary_deleted: false,
         started_at: Timestamp::UNIX_EPOCH,
         uptime: Duration::from_secs(200),
         threads: 5,
@@ -99,7 +99,7 @@ async fn test_inspect_failed_monitor_still_shows_the_rest() {
 #[tokio::test]
 async fn test_inspect_unresponsive_vm_is_queried_once() {
     let mut world = World::new();
-    world.answers(MonitorAnswer::Silent);
+    world.answers(MonitorAnswer::TimedOut);
     world.monitors.expect_execute().never();
 
     let found = inspect(&mut world).await;

@@ -32,14 +32,14 @@ fn test_fault_points_cover_every_changing_operation() {
 /// after `silence` pings.
 async fn half_way(world: &mut World, silence: u32, age: i64) -> maqet_application::App {
     world.hypervisor.expect_find().returning(|_| Some(process(7)));
-    world.hypervisor.expect_record().returning(|_| ());
+    world.hypervisor.expect_ensure_qmp_log().returning(|_| ());
     world.processes.expect_is_alive().returning(|_| true);
     world.processes.expect_is_frozen().returning(|_| false);
-    world.processes.expect_is_ending().returning(|_| false);
+    world.processes.expect_is_exiting().returning(|_| false);
     let looks = AtomicU32::new(0);
     world.monitors.expect_answer().returning(move |_, _| {
         let is_up = looks.fetch_add(1, Ordering::Relaxed) >= silence;
-        if is_up { MonitorAnswer::State(RunState::Running) } else { MonitorAnswer::Silent }
+        if is_up { MonitorAnswer::State(RunState::Running) } else { MonitorAnswer::TimedOut }
     });
     let app = world.app();
     app.run(World::empty("web")).await.unwrap();

@@ -24,7 +24,7 @@ fn file(world: &mut World, content: Option<&[u8]>, boots: &[u32]) -> File {
             let end = bytes.len().min(begin + limit);
             Ok(Chunk { bytes: bytes[begin..end].to_vec(), length: bytes.len().try_into().unwrap() })
         }
-        None => Err(RecordError::Missing { path: path.to_owned() }),
+        None => Err(RecordError::NotFound { path: path.to_owned() }),
     });
     let boots: Vec<BootNumber> = boots.iter().copied().map(BootNumber).collect();
     world.records.expect_boots().returning(move |_| boots.clone());
@@ -140,7 +140,7 @@ async fn test_follow_ends_after_vm_stopped_and_log_read() {
     let mut world = World::new();
     let file = file(&mut world, Some(b"one"), &[1]);
     world.processes.expect_signal().returning(|_, _| Ok(()));
-    world.processes.expect_wait_gone().returning(|_, _| true);
+    world.processes.expect_wait_for_exit().returning(|_, _| true);
     let app = running(&mut world).await;
     let mut reader = app.open_log(&logs()).await.unwrap();
 

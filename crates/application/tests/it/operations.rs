@@ -103,14 +103,14 @@ async fn test_start_commits_intent_before_spawning_qemu() {
 async fn test_start_refused_by_qemu_keeps_vm_unchanged() {
     let mut world = World::new();
     world.hypervisor.expect_launch().returning(|_| {
-        Err(LaunchError::Exited { status: "exit code 1".to_owned(), last_words: "no such option".to_owned() })
+        Err(LaunchError::Exited { status: "exit code 1".to_owned(), stderr_tail: "no such option".to_owned() })
     });
     let app = world.app();
     app.run(World::empty("web")).await.unwrap();
 
     let error = app.run(start("web")).await.unwrap_err();
 
-    assert_eq!((error.code(), error.fault()), ("vm.start-refused", Fault::Failed));
+    assert_eq!((error.code(), error.fault()), ("vm.start-failed", Fault::Failed));
     assert_eq!(phase(&world, "web").await, None);
     assert_eq!(events(&world).await, ["vm.defined", "vm.start-failed"]);
 }
@@ -137,7 +137,7 @@ async fn test_start_missing_disk_is_reported_before_spawning() {
 
     let error = app.run(start("web")).await.unwrap_err();
 
-    assert!(matches!(error, Error::Image(ImageError::Missing { .. })), "{error}");
+    assert!(matches!(error, Error::Image(ImageError::NotFound { .. })), "{error}");
     assert_eq!(phase(&world, "web").await, None);
 }
 
@@ -160,7 +160,7 @@ async fn test_stop_guest_obeying_power_button_needs_nothing_else() {
         .withf(|_, command, _| command.execute == "system_powerdown")
         .times(1)
         .returning(|_, _, _| Ok(json!({})));
-    world.processes.expect_wait_gone().times(1).returning(|_, _| true);
+    world.processes.expect_wait_for_exit().times(1).returning(|_, _| true);
     world.guests_power_off();
     let app = running(&mut world, RunState::Running).await;
 
@@ -179,7 +179,7 @@ async fn test_stop_paused_guest_is_quit_at_once() {
         .withf(|_, command, _| command.execute == "quit")
         .times(1)
         .returning(|_, _, _| Err(QmpError::ConnectionClosed { command: "quit".to_owned() }));
-    world.processes.expect_wait_gone().times(1).returning(|_, _| true);
+    world.processes.expect_wait_for_exit().times(1).returning(|_, _| true);
     let app = running(&mut world, RunState::Paused).await;
 
     let stopped = app.run(stop("web")).await.unwrap();
@@ -192,7 +192,7 @@ async fn test_stop_guest_ignoring_everything_is_killed() {
     let mut world = World::new();
     world.monitors.expect_execute().times(2).returning(|_, _, _| Ok(json!({})));
     let mut waits = [false, false, false, true].into_iter();
-    world.processes.expect_wait_gone().times(4).returning(move |_, _| waits.next().unwrap());
+    world.processes.expect_wait_for_exit().times(4).returning(move |_, _| waits.next().unwrap());
     world.processes.expect_signal().withf(|_, signal| *signal == Signal::Term).times(1).returning(|_, _| Ok(()));
     world.processes.expect_signal().withf(|_, signal| *signal == Signal::Kill).times(1).returning(|_, _| Ok(()));
     let app = running(&mut world, RunState::Running).await;
@@ -206,7 +206,7 @@ async fn test_stop_guest_ignoring_everything_is_killed() {
 async fn test_stop_failing_to_kill_is_an_error() {
     let mut world = World::new();
     world.processes.expect_signal().returning(|_, _| Ok(()));
-    world.processes.expect_wait_gone().returning(|_, _| false);
+    world.processes.expect_wait_for_exit().returning(|_, _| false);
     let app = running(&mut world, RunState::Running).await;
 
     let error = app.run(stop("web").force(true)).await.unwrap_err();
@@ -226,7 +226,7 @@ async fn test_stop_force_signals_before_using_the_store() {
         vms[0].run.as_ref().is_some_and(|run| run.phase == Phase::Running)
     };
     world.processes.expect_signal().withf(move |_, _| was_running()).times(1).returning(|_, _| Ok(()));
-    world.processes.expect_wait_gone().returning(|_, _| true);
+    world.processes.expect_wait_for_exit().returning(|_, _| true);
     let app = running(&mut world, RunState::Running).await;
 
     let stopped = app.run(stop("web").force(true)).await.unwrap();
@@ -265,7 +265,7 @@ async fn test_snapshot_running_vm_is_refused() {
 async fn test_status_unresponsive_monitor_is_unreachable() {
     let mut world = World::new();
     world.hypervisor.expect_launch().returning(|_| Ok(launched(7, RunState::Running)));
-    world.answers(MonitorAnswer::Silent);
+    world.answers(MonitorAnswer::TimedOut);
     let app = world.app();
     app.run(World::empty("web")).await.unwrap();
     app.run(start("web")).await.unwrap();
@@ -418,8 +418,11 @@ async fn test_add_path_in_system_folder_fails_with_location() {
     let error = app.run(add).await.unwrap_err();
 
     let Error::Config(config) = error else { panic!("{error}") };
-    let locations: Vec<(&str, u32)> =
-        config.problems.iter().map(|problem| (problem.path.as_str(), problem.place.as_ref().unwrap().line)).collect();
+    let locations: Vec<(&str, u32)> = config
+        .problems
+        .iter()
+        .map(|problem| (problem.path.as_str(), problem.location.as_ref().unwrap().line))
+        .collect();
     assert_eq!(locations, [("storage[0].path", 3), ("storage[1].file", 4)]);
 }
 
@@ -434,8 +437,11 @@ async fn test_add_path_errors_beside_others_keep_locations() {
     let error = app.run(add).await.unwrap_err();
 
     let Error::Config(config) = error else { panic!("{error}") };
-    let locations: Vec<(&str, u32)> =
-        config.problems.iter().map(|problem| (problem.path.as_str(), problem.place.as_ref().unwrap().line)).collect();
+    let locations: Vec<(&str, u32)> = config
+        .problems
+        .iter()
+        .map(|problem| (problem.path.as_str(), problem.location.as_ref().unwrap().line))
+        .collect();
     let expected = [
         ("storage[0].name", 3),
         ("storage[1]", 4),

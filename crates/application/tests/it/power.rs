@@ -21,7 +21,7 @@ async fn running(state: RunState) -> (App, SentCommands) {
         Ok(json!({}))
     });
     world.hypervisor.expect_launch().returning(move |_| Ok(launched(7, state)));
-    world.processes.expect_wait_gone().returning(|_, _| true);
+    world.processes.expect_wait_for_exit().returning(|_, _| true);
     world.guests_power_off();
     world.alive(state);
     let app = world.app();
@@ -95,7 +95,7 @@ async fn test_restart_vm_unable_to_start_keeps_running() {
 
     let refused = app.run(Restart::new("web").force(true)).await.unwrap_err();
 
-    assert_eq!(refused.code(), "storage.missing");
+    assert_eq!(refused.code(), "storage.not-found");
     assert_eq!(take(&sent), Vec::<String>::new());
     assert_eq!(app.run(Status::new("web")).await.unwrap().status, "running");
 }

@@ -44,7 +44,7 @@ async fn test_timeouts_of_settings_apply_to_start_qmp_and_stop() {
     };
     let note = noting();
     world.hypervisor.expect_launch().returning(move |launch| {
-        note("launch", launch.deadline);
+        note("launch", launch.timeout);
         Ok(launched(7, RunState::Running))
     });
     let note = noting();
@@ -54,7 +54,7 @@ async fn test_timeouts_of_settings_apply_to_start_qmp_and_stop() {
     });
     let note = noting();
     let mut rungs = [("power-down", false), ("quit", false), ("term", false), ("kill", true)].into_iter();
-    world.processes.expect_wait_gone().returning(move |_, patience| {
+    world.processes.expect_wait_for_exit().returning(move |_, patience| {
         let (rung, is_gone) = rungs.next().unwrap();
         note(rung, patience);
         is_gone

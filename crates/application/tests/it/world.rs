@@ -82,7 +82,7 @@ impl World {
     pub(crate) fn answers(&mut self, answer: MonitorAnswer) {
         self.processes.expect_is_alive().returning(|_| true);
         self.processes.expect_is_frozen().returning(|_| false);
-        self.processes.expect_is_ending().returning(|_| false);
+        self.processes.expect_is_exiting().returning(|_| false);
         self.monitors.expect_answer().returning(move |_, _| answer);
     }
 
@@ -158,7 +158,7 @@ pub(crate) fn launched(pid: u32, state: RunState) -> Launched {
 
 fn paths(there: Vec<PathBuf>) -> MockPaths {
     let mut paths = MockPaths::new();
-    let kind = move |path: &Path| if there.iter().any(|one| one == path) { PathKind::File } else { PathKind::Missing };
+    let kind = move |path: &Path| if there.iter().any(|one| one == path) { PathKind::File } else { PathKind::NotFound };
     paths.expect_kind().returning(kind);
     paths.expect_resolve().returning(Path::to_owned);
     paths

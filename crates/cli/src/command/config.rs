@@ -12,7 +12,7 @@ pub(super) async fn run(maqet: &Maqet, command: ConfigSubcommand, output: &Outpu
     match command {
         ConfigSubcommand::Check(check) => {
             let documents = documents(maqet, &check.files, output).await?;
-            let checked = maqet.run(operation::ConfigCheck { documents, lenient: check.lenient }).await?;
+            let checked = maqet.run(operation::ConfigCheck::new(documents).lenient(check.lenient)).await?;
             warn(&checked.warnings, output);
             output.show(&checked)?;
             Ok(exit_code::DONE)

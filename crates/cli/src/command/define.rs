@@ -62,7 +62,7 @@ pub(super) fn note_size_mismatches(mismatches: &[SizeMismatch], output: &Output)
 /// Warns of keys that were ignored.
 pub(super) fn warn(warnings: &[Problem], output: &Output) {
     for problem in warnings {
-        let location = problem.place.as_ref().map(|location| format!("{location}: ")).unwrap_or_default();
+        let location = problem.location.as_ref().map(|location| format!("{location}: ")).unwrap_or_default();
         output.note(&format!("warning: {location}ignored `{}`: {}", problem.path.escape_debug(), problem.message));
     }
 }

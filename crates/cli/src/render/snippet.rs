@@ -38,7 +38,7 @@ fn one(problem: &Problem, sources: &Sources) -> String {
         "" => problem.message.clone(),
         path => format!("`{}`: {}", shorten(path).escape_debug(), problem.message),
     };
-    let location = problem.place.as_ref();
+    let location = problem.location.as_ref();
     let other = problem.other.as_ref();
     let line = location.and_then(|location| source_line(location, sources));
     let other_line = other.and_then(|other| source_line(other, sources));

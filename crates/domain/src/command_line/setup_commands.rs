@@ -1,4 +1,4 @@
-//! What `start` makes before it runs QEMU, as commands of a POSIX shell, for those who run a command line themselves.
+//! What `start` creates before it runs QEMU, as shell commands, for running a command line by hand.
 
 use std::path::Path;
 
@@ -6,46 +6,46 @@ use crate::storage::ImagePlan;
 use crate::text::quote;
 use crate::vm::RunPaths;
 
-/// Returns the commands that make the files of a run: its folders, the pipe of the flight recorder, and its logs.
+/// Returns the commands that create the files of a run: its folders, the FIFO of the QMP log, and its logs.
 pub fn run_setup_commands(paths: &RunPaths) -> Vec<String> {
-    let fifo = word(&paths.recorder_fifo());
+    let fifo = quoted(&paths.qmp_log_fifo());
     vec![
-        format!("mkdir -p {} {}", word(&paths.sockets), word(&paths.records)),
-        unless_there(&paths.recorder_fifo(), &format!("mkfifo {fifo}")),
-        // Made here, because QEMU would not make the one and would let others read the other.
-        format!("touch {} {}", word(&paths.recorder_log()), word(&paths.serial_log())),
+        format!("mkdir -p {} {}", quoted(&paths.sockets), quoted(&paths.records)),
+        unless_exists(&paths.qmp_log_fifo(), &format!("mkfifo {fifo}")),
+        // QEMU would not create the first, and would create the second readable by others.
+        format!("touch {} {}", quoted(&paths.qmp_log()), quoted(&paths.serial_log())),
     ]
 }
 
-/// Returns the commands that make an image; `backing_format` is that of what it is laid over, if that is known.
+/// Returns the commands that create an image; `backing_format` is the format of its backing image, if known.
 pub fn image_setup_commands(plan: &ImagePlan, backing_format: Option<&str>) -> Vec<String> {
     let backing = plan.backing.as_ref().map(|backing| {
         let format = backing_format.map(|format| format!(" -F {}", quote(format)));
-        format!(" -b {}{}", word(&backing.file), format.unwrap_or_default())
+        format!(" -b {}{}", quoted(&backing.file), format.unwrap_or_default())
     });
     let size = plan.size.map(|size| format!(" {}", size.bytes()));
     let (backing, size) = (backing.unwrap_or_default(), size.unwrap_or_default());
-    let create = format!("qemu-img create -q -f {}{backing} {}{size}", quote(&plan.format), word(&plan.path));
-    vec![make_parent(&plan.path), unless_there(&plan.path, &create)]
+    let create = format!("qemu-img create -q -f {}{backing} {}{size}", quote(&plan.format), quoted(&plan.path));
+    vec![mkdir_parent(&plan.path), unless_exists(&plan.path, &create)]
 }
 
-/// Returns the commands that make a qcow2 with the content of another image.
+/// Returns the commands that create a qcow2 image with the content of another image.
 pub fn copy_setup_commands(from: &Path, from_format: &str, to: &Path) -> Vec<String> {
-    let convert = format!("qemu-img convert -q -f {} -O qcow2 {} {}", quote(from_format), word(from), word(to));
-    vec![make_parent(to), unless_there(to, &convert)]
+    let convert = format!("qemu-img convert -q -f {} -O qcow2 {} {}", quote(from_format), quoted(from), quoted(to));
+    vec![mkdir_parent(to), unless_exists(to, &convert)]
 }
 
-/// A line may be pasted twice, and `qemu-img` would make an empty image of a disk that is in use since.
-fn unless_there(file: &Path, command: &str) -> String {
-    format!("{{ [ -e {} ] || {command}; }}", word(file))
+/// The commands may be pasted twice, and `qemu-img` would overwrite the image with an empty one.
+fn unless_exists(file: &Path, command: &str) -> String {
+    format!("{{ [ -e {} ] || {command}; }}", quoted(file))
 }
 
-fn make_parent(file: &Path) -> String {
-    format!("mkdir -p {}", word(file.parent().unwrap_or(Path::new("/"))))
+fn mkdir_parent(file: &Path) -> String {
+    format!("mkdir -p {}", quoted(file.parent().unwrap_or(Path::new("/"))))
 }
 
-/// The paths are on the command line, too, which refuses those that are not UTF-8.
-fn word(path: &Path) -> String {
+/// Quotes a path; the command line has refused those that are not valid UTF-8.
+fn quoted(path: &Path) -> String {
     quote(&path.to_string_lossy())
 }
 
@@ -57,10 +57,10 @@ mod tests {
     use crate::vm::BootNumber;
 
     #[test]
-    fn test_run_setup_commands_path_with_a_space_stays_one_word() {
+    fn test_run_setup_commands_quote_paths() {
         let paths = RunPaths::new(Path::new("/r/w"), Path::new("/s s/w"), BootNumber(2));
 
-        let made = run_setup_commands(&paths);
+        let commands = run_setup_commands(&paths);
 
         let fifo = "'/s s/w/boot-2/events.in'";
         let expected = [
@@ -68,11 +68,11 @@ mod tests {
             format!("{{ [ -e {fifo} ] || mkfifo {fifo}; }}"),
             "touch '/s s/w/boot-2/events.out' '/s s/w/boot-2/serial.log'".to_owned(),
         ];
-        assert_eq!(made, expected);
+        assert_eq!(commands, expected);
     }
 
     #[test]
-    fn test_image_setup_commands_overlay_names_what_it_is_laid_over() {
+    fn test_image_setup_commands_overlay_names_its_backing() {
         let plan = ImagePlan {
             path: "/d/web/root.qcow2".into(),
             format: "qcow2".to_owned(),
@@ -80,17 +80,17 @@ mod tests {
             backing: Some(Backing { file: "/b/a,b.img".into(), format: None }),
         };
 
-        let made = image_setup_commands(&plan, Some("raw"));
+        let commands = image_setup_commands(&plan, Some("raw"));
 
         let create = "qemu-img create -q -f qcow2 -b /b/a,b.img -F raw /d/web/root.qcow2 1048576";
-        assert_eq!(made, ["mkdir -p /d/web".to_owned(), format!("{{ [ -e /d/web/root.qcow2 ] || {create}; }}")]);
+        assert_eq!(commands, ["mkdir -p /d/web".to_owned(), format!("{{ [ -e /d/web/root.qcow2 ] || {create}; }}")]);
     }
 
     #[test]
-    fn test_copy_setup_commands_variables_are_a_qcow2() {
-        let made = copy_setup_commands(Path::new("/fw/vars.fd"), "raw", Path::new("/d/web/uefi-vars.qcow2"));
+    fn test_copy_setup_commands_convert_to_qcow2() {
+        let commands = copy_setup_commands(Path::new("/fw/vars.fd"), "raw", Path::new("/d/web/uefi-vars.qcow2"));
 
         let convert = "qemu-img convert -q -f raw -O qcow2 /fw/vars.fd /d/web/uefi-vars.qcow2";
-        assert_eq!(made[1], format!("{{ [ -e /d/web/uefi-vars.qcow2 ] || {convert}; }}"));
+        assert_eq!(commands[1], format!("{{ [ -e /d/web/uefi-vars.qcow2 ] || {convert}; }}"));
     }
 }

@@ -1,19 +1,21 @@
-//! Collects everything that is wrong, and reads values while it does.
+//! Reads values and collects the problems found on the way.
 
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use super::node::is_of_home;
+use strum::VariantNames;
+
+use super::node::starts_with_home;
 use super::{Node, Problem, ProblemKind, SourceLocation, Value};
 use crate::size::ByteSize;
-use crate::text::shortened;
-use crate::text::{did_you_mean, similar};
+use crate::text::{did_you_mean, shortened, similar};
 
 /// The path of a key in a configuration, as in `storage[1].size`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct KeyPath {
     text: String,
-    /// Where the last key begins; a key may hold dots.
+    /// Where the last key starts; a key may contain dots.
     last: usize,
 }
 
@@ -32,7 +34,7 @@ impl KeyPath {
         Self { text: format!("{}.{key}", self.text), last: self.text.len() + 1 }
     }
 
-    /// Returns the path of an item of the list this is.
+    /// Returns the path of an item of this list.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
         Self { text: format!("{}[{index}]", self.text), last: self.last }
@@ -49,9 +51,9 @@ impl fmt::Display for KeyPath {
     }
 }
 
-/// Collects the problems of a configuration, so that all are told at once.
+/// Collects the problems of a configuration, so that all are reported together.
 ///
-/// Its reading methods return the value, or note what is wrong and return nothing.
+/// Its reading methods return the value, or add a problem and return `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Diagnostics {
     problems: Vec<Problem>,
@@ -63,93 +65,98 @@ impl Diagnostics {
         &self.problems
     }
 
-    /// Returns the problems, giving up the report.
+    /// Returns the problems by value.
     pub fn into_problems(self) -> Vec<Problem> {
         self.problems
     }
 
-    /// Returns whether nothing is wrong so far.
+    /// Returns whether no problem was found so far.
     pub fn is_clean(&self) -> bool {
         self.problems.is_empty()
     }
 
-    /// Notes a problem.
+    /// Adds a problem.
     pub fn add(&mut self, problem: Problem) {
         self.problems.push(problem);
     }
 
-    /// Notes that what stands at `path` is wrong.
-    pub fn wrong(&mut self, path: &KeyPath, node: &Node, message: impl Into<String>) {
-        self.wrong_with_help(path, node, message, None);
+    /// Adds an error about the value at `path`.
+    pub fn error(&mut self, path: &KeyPath, node: &Node, message: impl Into<String>) {
+        self.error_with_help(path, node, message, None);
     }
 
-    /// Notes that what stands at `path` is wrong, and what would help.
-    pub fn wrong_with_help(&mut self, path: &KeyPath, node: &Node, message: impl Into<String>, help: Option<String>) {
-        self.wrong_at(node.whereabouts(), path, message.into(), help);
+    /// Adds an error about the value at `path`, and how to fix it.
+    pub fn error_with_help(&mut self, path: &KeyPath, node: &Node, message: impl Into<String>, help: Option<String>) {
+        let location = node.location().cloned();
+        self.add(Problem { help, location, ..Problem::new(path, message) });
     }
 
-    /// Notes that something is not there that what stands at `path` needs.
-    pub fn lacks(&mut self, path: &KeyPath, node: &Node, message: impl Into<String>) {
-        let (kind, message, place) = (ProblemKind::Missing, message.into(), node.whereabouts().cloned());
-        self.add(Problem { kind, path: path.to_string(), message, help: None, place, other: None });
+    /// Adds an error about something required that is missing at `path`.
+    pub fn missing(&mut self, path: &KeyPath, node: &Node, message: impl Into<String>) {
+        let location = node.location().cloned();
+        self.add(Problem { kind: ProblemKind::Missing, location, ..Problem::new(path, message) });
     }
 
-    /// Notes that the key is wrong under which `node` stands, and what would help.
-    pub fn wrong_key(&mut self, path: &KeyPath, node: &Node, message: impl Into<String>, help: Option<String>) {
-        self.wrong_at(node.key.as_ref().or(node.place.as_ref()), path, message.into(), help);
+    /// Adds an error about the key of `node`, and how to fix it.
+    pub fn key_error(&mut self, path: &KeyPath, node: &Node, message: impl Into<String>, help: Option<String>) {
+        self.add(Problem { help, location: key_location(node), ..Problem::new(path, message) });
     }
 
-    fn wrong_at(&mut self, place: Option<&SourceLocation>, path: &KeyPath, message: String, help: Option<String>) {
-        let (kind, place) = (ProblemKind::Invalid, place.cloned());
-        self.add(Problem { kind, path: path.to_string(), message, help, place, other: None });
+    /// Adds an error about something that may appear only once, with both locations.
+    pub fn duplicate(
+        &mut self,
+        path: &KeyPath,
+        second: &Node,
+        first: Option<&SourceLocation>,
+        message: impl Into<String>,
+    ) {
+        let location = second.location().cloned();
+        self.add(Problem { location, other: first.cloned(), ..Problem::new(path, message) });
     }
 
-    /// Notes that something stands twice where it may stand once, naming both places.
-    pub fn twice(&mut self, path: &KeyPath, second: &Node, first: Option<&SourceLocation>, message: impl Into<String>) {
-        let (kind, path, message) = (ProblemKind::Invalid, path.to_string(), message.into());
-        let (place, other) = (second.whereabouts().cloned(), first.cloned());
-        self.add(Problem { kind, path, message, help: None, place, other });
-    }
-
-    /// Notes that `found` was expected to be something else.
+    /// Adds an error: `found` is not what was expected.
     pub fn expected(&mut self, path: &KeyPath, found: &Node, expected: &str) {
-        let message = format!("expected {expected}, found {}", found.in_words());
-        // The value is what is wrong, even where it is a whole map.
-        self.wrong_at(found.place.as_ref(), path, message, None);
+        self.expected_with_help(path, found, expected, None);
     }
 
-    /// Reads a text; a number or boolean is taken as it would be written.
+    /// The location is that of the value, even of a whole map.
+    fn expected_with_help(&mut self, path: &KeyPath, found: &Node, expected: &str, help: Option<String>) {
+        let message = format!("expected {expected}, found {}", found.description());
+        self.add(Problem { help, location: found.value_location.clone(), ..Problem::new(path, message) });
+    }
+
+    /// Reads a string, or a number or boolean as it would be written.
     pub fn text(&mut self, path: &KeyPath, node: &Node) -> Option<String> {
         let text = node.scalar();
         if text.is_none() {
-            self.expected(path, node, "a text");
+            self.expected(path, node, "a string");
         }
         text
     }
 
-    /// Reads a text that is not empty and holds no NUL or line break.
-    pub fn word(&mut self, path: &KeyPath, node: &Node) -> Option<String> {
+    /// Reads a string that is not empty and contains no NUL or line break.
+    pub fn line(&mut self, path: &KeyPath, node: &Node) -> Option<String> {
         let text = self.text(path, node)?;
         if text.is_empty() {
-            self.expected(path, node, "a text that is not empty");
+            self.expected(path, node, "a non-empty string");
             return None;
         }
         if text.contains(['\0', '\n', '\r']) {
-            self.wrong(path, node, "a NUL or a line break cannot be part of this");
+            self.error(path, node, "must not contain a NUL or a line break");
             return None;
         }
         Some(text)
     }
 
-    /// Reads a path. One that begins with `~/` is refused: a folder called `~` is hardly what was meant.
+    /// Reads a path. One that starts with `~/` is refused: a folder named `~` is rarely meant.
     pub fn path(&mut self, path: &KeyPath, node: &Node) -> Option<PathBuf> {
         match &node.value {
-            Value::Text(text) if is_of_home(text) => {
-                let help = "write the home folder out; a folder called `~` is `./~`".to_owned();
-                self.wrong_with_help(path, node, "`~` stands for the home folder in a shell only", Some(help));
+            Value::Text(text) if starts_with_home(text) => {
+                let help = "write out the path of the home folder; a folder named `~` is `./~`".to_owned();
+                self.error_with_help(path, node, "`~` is expanded by shells only", Some(help));
                 None
             }
-            Value::Text(_) => self.word(path, node).map(PathBuf::from),
+            Value::Text(_) => self.line(path, node).map(PathBuf::from),
             Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::List(_) | Value::Map(_) => {
                 self.expected(path, node, "a path");
                 None
@@ -157,21 +164,21 @@ impl Diagnostics {
         }
     }
 
-    /// Reads a whole number between `least` and `most`.
-    pub fn whole(&mut self, path: &KeyPath, node: &Node, least: i64, most: i64) -> Option<i64> {
+    /// Reads an integer from `min` to `max`.
+    pub fn integer(&mut self, path: &KeyPath, node: &Node, min: i64, max: i64) -> Option<i64> {
         let number = match &node.value {
             Value::Int(number) => Some(*number),
             Value::Text(text) => text.parse().ok(),
             Value::Null | Value::Bool(_) | Value::Float(_) | Value::List(_) | Value::Map(_) => None,
         };
-        let within = number.filter(|number| (least..=most).contains(number));
-        if within.is_none() {
-            self.expected(path, node, &format!("a whole number from {least} to {most}"));
+        let number = number.filter(|number| (min..=max).contains(number));
+        if number.is_none() {
+            self.expected(path, node, &format!("an integer from {min} to {max}"));
         }
-        within
+        number
     }
 
-    /// Reads `true` or `false`; the words `on`, `off`, `yes` and `no` count too.
+    /// Reads `true` or `false`, or one of the strings `on`, `off`, `yes` and `no`.
     pub fn boolean(&mut self, path: &KeyPath, node: &Node) -> Option<bool> {
         let value = node.boolean();
         if value.is_none() {
@@ -180,7 +187,7 @@ impl Diagnostics {
         value
     }
 
-    /// Reads a size; `bare_shift` tells what a number without a unit is (see [`ByteSize`]).
+    /// Reads a size; `bare_shift` is the unit of a number without one (see [`ByteSize::parse_with_bare_unit`]).
     pub fn size(&mut self, path: &KeyPath, node: &Node, bare_shift: u32) -> Option<ByteSize> {
         let Some(text) = node.scalar() else {
             self.expected(path, node, "a size such as `512M` or `10G`");
@@ -189,34 +196,51 @@ impl Diagnostics {
         match ByteSize::parse_with_bare_unit(&text, bare_shift) {
             Ok(size) => Some(size),
             Err(invalid) => {
-                self.wrong(path, node, invalid.to_string());
+                self.error(path, node, invalid.to_string());
                 None
             }
         }
     }
 
-    /// Reads one of a few words.
-    pub fn one_of<T: Copy>(&mut self, path: &KeyPath, node: &Node, words: &[(&str, T)]) -> Option<T> {
+    /// Reads a value with the `FromStr` of its type.
+    pub fn parse<T: FromStr<Err: fmt::Display>>(&mut self, path: &KeyPath, node: &Node) -> Option<T> {
+        match self.text(path, node)?.parse() {
+            Ok(value) => Some(value),
+            Err(invalid) => {
+                self.error(path, node, invalid.to_string());
+                None
+            }
+        }
+    }
+
+    /// Reads one of a few strings.
+    pub fn one_of(&mut self, path: &KeyPath, node: &Node, values: &[&'static str]) -> Option<&'static str> {
         let text = node.scalar();
-        let found = words.iter().find(|(word, _)| Some(*word) == text.as_deref()).map(|(_, value)| *value);
+        let found = values.iter().find(|value| Some(**value) == text.as_deref()).copied();
         if found.is_none() {
-            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            let help = text.and_then(|text| did_you_mean(&similar(&text, known.iter().copied())));
-            let message = format!("expected one of {}, found {}", list(&known), node.in_words());
-            self.wrong_at(node.place.as_ref(), path, message, help);
+            let help = text.and_then(|text| did_you_mean(&similar(&text, values.iter().copied())));
+            let quoted: Vec<String> = values.iter().map(|value| format!("`{value}`")).collect();
+            self.expected_with_help(path, node, &format!("one of {}", quoted.join(", ")), help);
         }
         found
     }
 
-    /// Notes a key that nobody knows, with similar names.
+    /// Reads the name of a variant of an enum.
+    pub fn variant<T: FromStr + VariantNames>(&mut self, path: &KeyPath, node: &Node) -> Option<T> {
+        self.one_of(path, node, T::VARIANTS)?.parse().ok()
+    }
+
+    /// Adds an error about an unknown key, with similar names.
     pub fn unknown_key(&mut self, path: &KeyPath, node: &Node, known: &[&str]) {
-        let given = path.last_key();
-        let help = did_you_mean(&similar(given, known.iter().copied()))
-            .unwrap_or_else(|| format!("known here: {}", known.join(", ")));
-        let place = node.key.clone().or_else(|| node.place.clone());
-        let message = format!("unknown key {}", shortened(given));
-        let kind = ProblemKind::UnknownKey;
-        self.add(Problem { kind, path: path.to_string(), message, help: Some(help), place, other: None });
+        let key = path.last_key();
+        let help = did_you_mean(&similar(key, known.iter().copied()))
+            .unwrap_or_else(|| format!("known keys: {}", known.join(", ")));
+        self.add(Problem {
+            kind: ProblemKind::UnknownKey,
+            help: Some(help),
+            location: key_location(node),
+            ..Problem::new(path, format!("unknown key {}", shortened(key)))
+        });
     }
 
     /// Reads the entries of a map.
@@ -224,48 +248,46 @@ impl Diagnostics {
         match &node.value {
             Value::Map(entries) => Some(entries),
             Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::List(_) => {
-                self.expected(path, node, "a map of keys and values");
+                self.expected(path, node, "a map");
                 None
             }
         }
     }
 
-    /// Reads the items of a list; nothing counts as an empty one.
+    /// Reads the items of a list; null is an empty list.
     pub fn list<'a>(&mut self, path: &KeyPath, node: &'a Node) -> Option<&'a [Node]> {
         match &node.value {
             Value::List(items) => Some(items),
             Value::Null => Some(&[]),
             Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::Map(_) => {
-                let message = format!("expected a list, found {}", node.in_words());
-                self.wrong_at(node.place.as_ref(), path, message, Some(as_list(path, node)));
+                self.expected_with_help(path, node, "a list", Some(as_list(path, node)));
                 None
             }
         }
     }
 }
 
-/// Returns how what should have been a list is written as one.
+fn key_location(node: &Node) -> Option<SourceLocation> {
+    node.key_location.clone().or_else(|| node.value_location.clone())
+}
+
+/// Returns how to write `node` as a list.
 fn as_list(path: &KeyPath, node: &Node) -> String {
-    /// A longer text is not shown again.
-    const SHOWN: usize = 40;
-    let first = node.entries().first().filter(|(key, _)| key.len() <= SHOWN);
+    /// Longer strings are not repeated.
+    const MAX_SHOWN: usize = 40;
+    let first = node.entries().first().filter(|(key, _)| key.len() <= MAX_SHOWN);
     let entry = match (path.last_key(), &node.value, first) {
         ("storage", _, Some((name, Node { value: Value::Map(_), .. }))) => {
             format!("- {{name: {}, …}}", name.escape_debug())
         }
         ("storage", _, _) => "- {name: …}".to_owned(),
         ("arguments", _, Some((switch, _))) => format!("- {}: …", switch.escape_debug()),
-        (_, Value::Text(text), _) if text.len() <= SHOWN => {
+        (_, Value::Text(text), _) if text.len() <= MAX_SHOWN => {
             return format!("write it as a list: `[\"{}\"]`", text.escape_debug());
         }
         _ => "- …".to_owned(),
     };
     format!("write it as a list, with a `-` before each entry: `{entry}`")
-}
-
-fn list(words: &[&str]) -> String {
-    let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
-    quoted.join(", ")
 }
 
 #[cfg(test)]
@@ -282,25 +304,25 @@ mod tests {
     }
 
     #[test]
-    fn test_report_wrong_type_names_both_types() {
+    fn test_diagnostics_wrong_type_names_both_types() {
         let node = Node::new(Value::List(vec![]));
 
-        check(|report| report.text(&KeyPath::top("vga"), &node), "expected a text, found a list");
+        check(|report| report.text(&KeyPath::top("vga"), &node), "expected a string, found a list");
     }
 
     #[test]
-    fn test_report_number_out_of_range_names_the_range() {
+    fn test_diagnostics_integer_out_of_range_names_the_range() {
         let node = Node::new(Value::Int(0));
 
         check(
-            |report| report.whole(&KeyPath::top("cpu"), &node, 1, 512),
-            "expected a whole number from 1 to 512, found the number `0`",
+            |report| report.integer(&KeyPath::top("cpu"), &node, 1, 512),
+            "expected an integer from 1 to 512, found the number `0`",
         );
     }
 
     #[test]
-    fn test_report_path_of_a_home_folder_is_refused_and_one_like_it_is_not() {
-        let message = "`~` stands for the home folder in a shell only";
+    fn test_diagnostics_path_starting_with_tilde_is_refused() {
+        let message = "`~` is expanded by shells only";
 
         for text in ["~", "~/vms/a.qcow2"] {
             check(|report| report.path(&KeyPath::top("binary"), &Node::text(text)), message);
@@ -311,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn test_report_unknown_key_suggests_the_near_one() {
+    fn test_diagnostics_unknown_key_suggests_a_similar_one() {
         let mut report = Diagnostics::default();
 
         report.unknown_key(&KeyPath::top("storage").index(0).key("sise"), &Node::text("1G"), &["size", "file"]);
@@ -321,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn test_report_unknown_key_with_dots_is_told_whole() {
+    fn test_diagnostics_unknown_key_with_dots_is_named_whole() {
         let mut report = Diagnostics::default();
 
         report.unknown_key(&KeyPath::top("labels").key("my.memory"), &Node::text("1G"), &["memory"]);
@@ -330,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn test_report_unknown_key_of_any_length_is_told_short() {
+    fn test_diagnostics_long_unknown_key_is_shortened() {
         let mut report = Diagnostics::default();
 
         report.unknown_key(&KeyPath::top(&"x".repeat(1000)), &Node::text("1G"), &["memory"]);

@@ -1,56 +1,54 @@
-//! An open tree that keeps order and remembers where it came from.
+//! An open tree of values that keeps their order and source locations.
 
-use crate::text::shortened;
-use std::fmt;
 use std::path::Path;
 
-use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::SourceLocation;
+use super::{Raw, SourceLocation};
+use crate::text::shortened;
 
-/// A value of a configuration and where it stands.
+/// A value of a configuration and its source location.
 ///
-/// Two nodes are equal when their values are; the place is for messages only and is not stored.
+/// Two nodes are equal if their values are; locations are for messages only and are not stored.
 #[derive(Debug, Clone)]
 pub struct Node {
-    /// What it is.
+    /// The value.
     pub value: Value,
-    /// Where it stands, if it came from a file or a flag.
-    pub place: Option<SourceLocation>,
-    /// Where its key stands, if it stands under one.
-    pub key: Option<SourceLocation>,
+    /// Where the value is, if it came from a file or an option.
+    pub value_location: Option<SourceLocation>,
+    /// Where its key is, if it has one.
+    pub key_location: Option<SourceLocation>,
 }
 
-/// What a [`Node`] can be.
+/// The value of a [`Node`].
 ///
 /// Maps keep their order, because the first key of a structured argument matters to QEMU.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
-    /// Nothing; in a merge it deletes.
+    /// `null`; in a merge it deletes.
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// A whole number.
+    /// An integer.
     Int(i64),
-    /// A number with a fraction, as the words it was written in would be read.
+    /// A number with a fraction or exponent.
     Float(f64),
-    /// A text.
+    /// A string.
     Text(String),
     /// A list.
     List(Vec<Node>),
-    /// Keys and values in the order they were written.
+    /// Keys and values in source order.
     Map(Vec<(String, Node)>),
 }
 
 impl Node {
-    /// Makes a node that stands nowhere.
+    /// Makes a node without a location.
     pub const fn new(value: Value) -> Self {
-        Self { value, place: None, key: None }
+        Self { value, value_location: None, key_location: None }
     }
 
-    /// Makes a text.
+    /// Makes a string.
     pub fn text(text: impl Into<String>) -> Self {
         Self::new(Value::Text(text.into()))
     }
@@ -60,51 +58,53 @@ impl Node {
         Self::new(Value::Map(Vec::new()))
     }
 
-    /// Returns the node with a place.
+    /// Returns the node with the location of its value set.
     #[must_use]
-    pub fn at(self, place: SourceLocation) -> Self {
-        Self { place: Some(place), ..self }
+    pub fn at(self, location: SourceLocation) -> Self {
+        Self { value_location: Some(location), ..self }
     }
 
-    /// Returns the node with another value, standing where this one stands.
+    /// Returns the node with another value and the same locations.
     #[must_use]
     pub fn map_value(self, change: impl FnOnce(Value) -> Value) -> Self {
-        Self { value: change(self.value), place: self.place, key: self.key }
+        Self { value: change(self.value), ..self }
     }
 
-    /// Returns a relative path made absolute: it is one below `folder`. Anything else stays as it is, also what begins
-    /// with `~/`, which [`super::Diagnostics::path`] refuses.
+    /// Returns a relative path joined to `folder`; anything else is unchanged, including a path that starts with `~/`,
+    /// which [`super::Diagnostics::path`] refuses.
     ///
     /// For `ConfigHandler::rebase`.
     #[must_use]
     pub fn rebased(self, folder: &Path) -> Self {
         self.map_value(|value| match value {
-            Value::Text(text) if !text.is_empty() && !is_of_home(&text) && Path::new(&text).is_relative() => {
+            Value::Text(text) if !text.is_empty() && !starts_with_home(&text) && Path::new(&text).is_relative() => {
                 Value::Text(folder.join(text).to_string_lossy().into_owned())
             }
             other => other,
         })
     }
 
-    /// Returns where a reader looks for what is wrong inside: a map or list under a key is looked for at the key.
-    pub fn whereabouts(&self) -> Option<&SourceLocation> {
+    /// Returns the location for a message about this node: of a list or map under a key, that of the key.
+    pub fn location(&self) -> Option<&SourceLocation> {
         match self.value {
-            Value::List(_) | Value::Map(_) => self.key.as_ref().or(self.place.as_ref()),
-            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) => self.place.as_ref(),
+            Value::List(_) | Value::Map(_) => self.key_location.as_ref().or(self.value_location.as_ref()),
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) => {
+                self.value_location.as_ref()
+            }
         }
     }
 
-    /// Returns what stands under `key`, if this is a map that has it.
+    /// Returns the value of `key`, if this is a map that has it.
     pub fn get(&self, key: &str) -> Option<&Self> {
         self.entries().iter().find(|(name, _)| name == key).map(|(_, node)| node)
     }
 
-    /// Returns what stands under `key` unless that is nothing, which says as much as no key.
-    pub fn given(&self, key: &str) -> Option<&Self> {
+    /// Returns the value of `key` unless it is null, which means the same as a missing key.
+    pub fn non_null(&self, key: &str) -> Option<&Self> {
         self.get(key).filter(|node| !node.is_null())
     }
 
-    /// Returns the text, if this is one.
+    /// Returns the string, if this is one.
     pub fn as_text(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) => Some(text),
@@ -128,14 +128,14 @@ impl Node {
         }
     }
 
-    /// Returns whether this is nothing.
+    /// Returns whether this is null.
     pub const fn is_null(&self) -> bool {
         matches!(self.value, Value::Null)
     }
 
-    /// Returns a scalar as QEMU reads it: `on` and `off` for booleans, numbers as they are.
+    /// Returns a scalar as QEMU reads it: booleans as `on` and `off`, numbers as written.
     ///
-    /// Nothing for null, lists and maps.
+    /// `None` for null, lists and maps.
     pub fn scalar(&self) -> Option<String> {
         match &self.value {
             Value::Bool(true) => Some("on".to_owned()),
@@ -147,7 +147,7 @@ impl Node {
         }
     }
 
-    /// Returns what it claims, in any of the words for it: `on`, `yes`, `true` and `off`, `no`, `false`.
+    /// Returns the boolean this is, also as one of the strings `on`, `yes`, `true` and `off`, `no`, `false`.
     pub fn boolean(&self) -> Option<bool> {
         match (&self.value, self.as_text()) {
             (Value::Bool(value), _) => Some(*value),
@@ -157,23 +157,23 @@ impl Node {
         }
     }
 
-    /// Returns what it is, for a message: `a list`, ``the text `x` ``.
-    pub fn in_words(&self) -> String {
+    /// Describes the value for a message: `a list`, ``the string `x` ``.
+    pub fn description(&self) -> String {
         match &self.value {
             Value::Null => "nothing".to_owned(),
             Value::Bool(value) => format!("the boolean `{value}`"),
             Value::Int(value) => format!("the number `{value}`"),
-            // A fraction shows that it is one, `2.0` too.
+            // `{:?}` keeps the fraction of `2.0`.
             Value::Float(value) => format!("the number `{value:?}`"),
-            Value::Text(text) => format!("the text {}", shortened(text)),
+            Value::Text(text) => format!("the string {}", shortened(text)),
             Value::List(_) => "a list".to_owned(),
             Value::Map(_) => "a map".to_owned(),
         }
     }
 }
 
-/// Returns whether a shell would begin this path with the home folder.
-pub(super) fn is_of_home(text: &str) -> bool {
+/// Returns whether a shell would expand the start of this path to the home folder.
+pub(super) fn starts_with_home(text: &str) -> bool {
     text == "~" || text.starts_with("~/")
 }
 
@@ -217,70 +217,11 @@ impl Serialize for Node {
 
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NodeVisitor).map(Self::new)
-    }
-}
-
-struct NodeVisitor;
-
-impl<'de> Visitor<'de> for NodeVisitor {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value of a configuration")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_none<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Int(value))
-    }
-
-    /// A number beyond `i64` stays exact as a text; QEMU is given the same digits.
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(i64::try_from(value).map_or_else(|_| Value::Text(value.to_string()), Value::Int))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Value::Float(value))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(Value::Text(text.to_owned()))
-    }
-
-    fn visit_string<E>(self, text: String) -> Result<Value, E> {
-        Ok(Value::Text(text))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = access.next_element()? {
-            items.push(item);
-        }
-        Ok(Value::List(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(entry) = access.next_entry()? {
-            entries.push(entry);
-        }
-        Ok(Value::Map(entries))
+        Ok(Self::new(match Raw::deserialize(deserializer)? {
+            Raw::Scalar(value) => value,
+            Raw::List(items) => Value::List(items),
+            Raw::Map(entries) => Value::Map(entries),
+        }))
     }
 }
 
@@ -298,19 +239,19 @@ mod tests {
     }
 
     #[test]
-    fn test_node_boolean_reads_as_qemu_writes_it() {
+    fn test_node_boolean_scalar_is_on_or_off() {
         assert_eq!(Node::new(Value::Bool(true)).scalar().as_deref(), Some("on"));
         assert_eq!(Node::new(Value::Bool(false)).scalar().as_deref(), Some("off"));
     }
 
     #[test]
-    fn test_node_fraction_in_words_shows_that_it_is_one() {
-        assert_eq!(Node::new(Value::Float(2.0)).in_words(), "the number `2.0`");
-        assert_eq!(Node::new(Value::Float(1e300)).in_words(), "the number `1e300`");
+    fn test_node_description_of_a_float_keeps_its_fraction() {
+        assert_eq!(Node::new(Value::Float(2.0)).description(), "the number `2.0`");
+        assert_eq!(Node::new(Value::Float(1e300)).description(), "the number `1e300`");
     }
 
     #[test]
-    fn test_node_rebased_is_below_the_folder_if_it_is_a_relative_path() {
+    fn test_node_rebased_changes_relative_paths_only() {
         let rebased = |text: &str| Node::text(text).rebased(Path::new("/conf"));
 
         assert_eq!(rebased("a/b"), Node::text("/conf/a/b"));
@@ -327,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn test_node_equality_ignores_the_place() {
+    fn test_node_equality_ignores_the_location() {
         assert_eq!(Node::text("a"), Node::text("a").at(SourceLocation::named("f")));
     }
 }

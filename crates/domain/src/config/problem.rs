@@ -1,39 +1,47 @@
-//! Something wrong in a configuration, where it stands.
+//! A problem in a configuration.
 
 use serde::Serialize;
 
 use super::SourceLocation;
 
-/// What kind of mistake a problem is.
+/// The kind of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ProblemKind {
-    /// A key that nobody knows; whoever is lenient leaves it out.
+    /// An unknown key; lenient checks ignore it.
     UnknownKey,
-    /// Something is not there that is needed; another file could bring it.
+    /// Something required is missing; another file could provide it.
     Missing,
     /// Anything else.
     Invalid,
 }
 
-/// One thing that is wrong in a configuration.
+/// One problem in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// What kind of mistake it is.
+    /// Its kind.
     pub kind: ProblemKind,
     /// The key, as in `storage[1].size`; empty for the document itself.
     pub path: String,
     /// What is wrong: what was found and what was expected.
     pub message: String,
-    /// What would help, as in ``did you mean `memory`?``.
+    /// How to fix it, as in ``did you mean `memory`?``.
     pub help: Option<String>,
-    /// Where it stands, if it came from a file or a flag.
-    pub place: Option<SourceLocation>,
-    /// A second place that belongs to it, such as the first of two duplicates.
+    /// Where it is, if it came from a file or an option.
+    pub location: Option<SourceLocation>,
+    /// A related location, such as the first of two duplicates.
     pub other: Option<SourceLocation>,
 }
 
+impl Problem {
+    /// Makes a problem of kind `Invalid` without help and locations.
+    pub fn new(path: impl ToString, message: impl Into<String>) -> Self {
+        let kind = ProblemKind::Invalid;
+        Self { kind, path: path.to_string(), message: message.into(), help: None, location: None, other: None }
+    }
+}
+
 impl Serialize for Problem {
-    /// Writes `path`, `message`, `help`, `file`, `line`, `column`; what is unknown is left out.
+    /// Writes `path`, `message`, `help`, `file`, `line`, `column` and `other`; absent values are left out.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeMap;
 
@@ -43,11 +51,11 @@ impl Serialize for Problem {
         if let Some(help) = &self.help {
             map.serialize_entry("help", help)?;
         }
-        if let Some(place) = &self.place {
-            map.serialize_entry("file", &*place.source)?;
-            if place.line > 0 {
-                map.serialize_entry("line", &place.line)?;
-                map.serialize_entry("column", &place.column)?;
+        if let Some(location) = &self.location {
+            map.serialize_entry("file", &*location.source)?;
+            if location.line > 0 {
+                map.serialize_entry("line", &location.line)?;
+                map.serialize_entry("column", &location.column)?;
             }
         }
         if let Some(other) = &self.other {

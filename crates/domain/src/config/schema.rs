@@ -1,8 +1,8 @@
-//! JSON Schemas of the values that keys are made of.
+//! JSON Schemas for the values of configuration keys.
 
 use serde_json::{Value, json};
 
-/// A text; a number or boolean is taken as it would be written.
+/// A string, or a number or boolean in its place.
 pub fn text() -> Value {
     json!({ "type": ["string", "number", "boolean"] })
 }
@@ -15,22 +15,22 @@ pub fn size() -> Value {
     ] })
 }
 
-/// A whole number between two others; a text of digits counts.
-pub fn whole(least: i64, most: i64) -> Value {
+/// An integer in a range, or a string of digits.
+pub fn integer(min: i64, max: i64) -> Value {
     json!({ "anyOf": [
-        { "type": "integer", "minimum": least, "maximum": most },
+        { "type": "integer", "minimum": min, "maximum": max },
         { "type": "string", "pattern": "^[0-9]+$" },
     ] })
 }
 
-/// `true` or `false`, in any of their words.
+/// A boolean, or one of the strings for it.
 pub fn boolean() -> Value {
     json!({ "enum": [true, false, "true", "false", "on", "off", "yes", "no"] })
 }
 
-/// One of a few words.
-pub fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> Value {
-    json!({ "enum": words.into_iter().collect::<Vec<_>>() })
+/// One of these strings.
+pub fn one_of<'a>(values: impl IntoIterator<Item = &'a str>) -> Value {
+    json!({ "enum": values.into_iter().collect::<Vec<_>>() })
 }
 
 /// A list.

@@ -1,9 +1,10 @@
-//! Every key of a drive with every type and interface, every key of a card with every mode: what is taken is seen in
-//! what QEMU is given or in what is made for it, and what would be ignored is refused.
+//! Every key of a drive with every type and interface, and every key of a card with every mode: an accepted key changes
+//! the command line or the images, and a key without effect is refused.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use strum::VariantNames;
 
 use super::{Machine, builtin_handlers};
 use crate::command_line::{Accelerator, CommandLine, LaunchContext};
@@ -11,12 +12,12 @@ use crate::config::{Node, Problem};
 use crate::storage::{Interface, builtin_drivers};
 use crate::vm::{BootNumber, RunPaths, VmName};
 
-/// What comes of a definition: all of the command line, its helpers, and what must be there before QEMU is started.
+/// Returns the command line of a definition, with its helpers, and the preparation of its drives.
 fn outcome(definition: &Value) -> Result<String, Vec<Problem>> {
     let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
     let definition: Node = serde_json::from_value(definition.clone()).unwrap();
     let machine = Machine::check(&definition, &handlers)?;
-    let setting = LaunchContext {
+    let context = LaunchContext {
         name: VmName::parse("web").unwrap(),
         id: "0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11".parse().unwrap(),
         binary: PathBuf::from("/usr/bin/qemu-system-x86_64"),
@@ -26,12 +27,12 @@ fn outcome(definition: &Value) -> Result<String, Vec<Problem>> {
         uefi: None,
         is_root: false,
     };
-    let line = CommandLine::new(&machine, &setting).unwrap();
-    let made = machine.storage.iter().map(|storage| {
-        let plan = storage.driver.preparation(storage, &storage.path(&setting.vm_storage));
+    let line = CommandLine::new(&machine, &context).unwrap();
+    let preparations = machine.storage.iter().map(|storage| {
+        let plan = storage.driver.preparation(storage, &storage.path(&context.vm_storage));
         format!("{plan:?}")
     });
-    Ok(std::iter::once(line.to_string()).chain(made).collect::<Vec<_>>().join("\n"))
+    Ok(std::iter::once(line.to_string()).chain(preparations).collect::<Vec<_>>().join("\n"))
 }
 
 /// Returns `entry` with `key` set.
@@ -41,15 +42,15 @@ fn with(entry: &Value, key: &str, value: &Value) -> Value {
     entry
 }
 
-/// Adds to `ignored` what is taken and changes nothing, and to `silent` what is refused at another key.
-fn look(list: &str, entry: &Value, key: &str, value: &Value, failed: &mut Vec<String>) -> bool {
+/// Adds to `failed` a key that is accepted without effect, or refused at another key.
+fn check(list: &str, entry: &Value, key: &str, value: &Value, failed: &mut Vec<String>) -> bool {
     let definition = |entry: &Value| json!({ list: [entry] });
     let changed = with(entry, key, value);
     let Ok(before) = outcome(&definition(entry)) else {
         return false;
     };
     match outcome(&definition(&changed)) {
-        Ok(after) if after == before => failed.push(format!("taken and ignored: {changed}")),
+        Ok(after) if after == before => failed.push(format!("accepted without effect: {changed}")),
         Ok(_) => {}
         Err(problems) => {
             let at = format!("{list}[0].{key}");
@@ -61,7 +62,7 @@ fn look(list: &str, entry: &Value, key: &str, value: &Value, failed: &mut Vec<St
     true
 }
 
-/// An entry of each type that is right, with nothing but what it needs.
+/// A minimal valid entry of each type.
 fn drive(driver: &str) -> Value {
     match driver {
         "iso" => json!({"name": "a", "type": driver, "file": "/d/a.iso"}),
@@ -71,8 +72,8 @@ fn drive(driver: &str) -> Value {
     }
 }
 
-/// Values of the keys of drives, each of which changes something wherever it is taken.
-fn of_drives() -> Vec<(&'static str, Value)> {
+/// Values of the keys of drives, each with an effect wherever it is accepted.
+fn drive_values() -> Vec<(&'static str, Value)> {
     vec![
         ("size", json!("3G")),
         ("file", json!("/d/other")),
@@ -96,23 +97,23 @@ fn of_drives() -> Vec<(&'static str, Value)> {
 }
 
 #[test]
-fn test_drive_every_key_with_every_type_and_interface_is_seen_or_refused() {
+fn test_drive_keys_with_every_type_and_interface() {
     let drivers = builtin_drivers().unwrap();
     let (mut failed, mut tried) = (Vec::new(), 0);
     for driver in drivers.names() {
         let bare = drive(driver);
-        let attached = Interface::WORDS.map(|(word, _)| with(&bare, "interface", &json!(word)));
-        for entry in std::iter::once(&bare).chain(&attached) {
-            // A CD is read-only whether or not that is said.
-            let is_said_already = |key: &str, value: &Value| driver == "iso" && key == "readonly" && value == true;
-            for (key, value) in of_drives().iter().filter(|(key, value)| !is_said_already(key, value)) {
-                tried += usize::from(look("storage", entry, key, value, &mut failed));
+        let attached = Interface::VARIANTS.iter().map(|name| with(&bare, "interface", &json!(name)));
+        for entry in std::iter::once(&bare).chain(&attached.collect::<Vec<_>>()) {
+            // A CD is read-only anyway.
+            let is_redundant = |key: &str, value: &Value| driver == "iso" && key == "readonly" && value == true;
+            for (key, value) in drive_values().iter().filter(|(key, value)| !is_redundant(key, value)) {
+                tried += usize::from(check("storage", entry, key, value, &mut failed));
             }
         }
-        for (word, _) in Interface::WORDS {
-            let is_own = word == drivers.get(driver).unwrap().default_interface().as_str();
+        for name in Interface::VARIANTS {
+            let is_own = *name == drivers.get(driver).unwrap().default_interface().as_str();
             if !is_own || driver.starts_with("virt") {
-                look("storage", &bare, "interface", &json!(word), &mut failed);
+                check("storage", &bare, "interface", &json!(name), &mut failed);
             }
         }
     }
@@ -121,19 +122,19 @@ fn test_drive_every_key_with_every_type_and_interface_is_seen_or_refused() {
 }
 
 #[test]
-fn test_drive_every_key_beside_every_other_is_seen_or_refused() {
+fn test_drive_keys_in_pairs() {
     let drivers = builtin_drivers().unwrap();
     let mut failed = Vec::new();
     for driver in drivers.names() {
-        for (key, value) in of_drives() {
+        for (key, value) in drive_values() {
             let entry = with(&drive(driver), key, &value);
-            for (other, beside) in of_drives().iter().filter(|(other, _)| *other != key) {
+            for (other, beside) in drive_values().iter().filter(|(other, _)| *other != key) {
                 // The size of an image that is there already is compared with the one it has.
                 let is_compared = *other == "size" && (key == "readonly");
                 let is_said_already = *other == "readonly" && (driver == "iso" || key == "options");
                 let is_said_inside = *other == "options" && key == "readonly";
                 if !is_compared && !is_said_already && !is_said_inside {
-                    look("storage", &entry, other, beside, &mut failed);
+                    check("storage", &entry, other, beside, &mut failed);
                 }
             }
         }
@@ -142,18 +143,18 @@ fn test_drive_every_key_beside_every_other_is_seen_or_refused() {
 }
 
 #[test]
-fn test_drive_format_of_what_it_is_laid_over_is_seen_or_refused() {
+fn test_drive_backing_format_with_every_type() {
     let mut failed = Vec::new();
     for driver in builtin_drivers().unwrap().names() {
         let entry = with(&drive(driver), "backing_file", &json!("/d/base"));
-        look("storage", &entry, "backing_format", &json!("raw"), &mut failed);
-        look("storage", &drive(driver), "backing_format", &json!("raw"), &mut failed);
+        check("storage", &entry, "backing_format", &json!("raw"), &mut failed);
+        check("storage", &drive(driver), "backing_format", &json!("raw"), &mut failed);
     }
     assert_eq!(failed, Vec::<String>::new());
 }
 
 #[test]
-fn test_drive_claim_against_its_type_is_refused_there() {
+fn test_drive_key_that_contradicts_its_type_is_refused() {
     for (entry, key) in [
         (json!({"name": "a", "type": "virtiofs", "socket": "/r/s", "readonly": true}), "readonly"),
         (json!({"name": "a", "type": "virtiofs", "socket": "/r/s", "readonly": false}), "readonly"),
@@ -168,18 +169,17 @@ fn test_drive_claim_against_its_type_is_refused_there() {
     ] {
         let problems = outcome(&json!({ "storage": [entry] })).unwrap_err();
 
-        let told: Vec<&str> = problems.iter().map(|problem| problem.path.as_str()).collect();
-        assert_eq!(told, [format!("storage[0].{key}")], "{entry}");
+        let paths: Vec<&str> = problems.iter().map(|problem| problem.path.as_str()).collect();
+        assert_eq!(paths, [format!("storage[0].{key}")], "{entry}");
     }
 }
 
 #[test]
-fn test_drive_null_says_as_much_as_no_key() {
-    let handlers_know: Vec<&str> = builtin_drivers().unwrap().names();
-    for driver in handlers_know {
+fn test_drive_null_is_a_missing_key() {
+    for driver in builtin_drivers().unwrap().names() {
         let entry = drive(driver);
         let expected = outcome(&json!({ "storage": [entry] })).unwrap();
-        for (key, _) in of_drives().iter().filter(|(key, _)| entry.get(key).is_none()) {
+        for (key, _) in drive_values().iter().filter(|(key, _)| entry.get(key).is_none()) {
             let is_foreign = ["path", "options", "socket", "mount_tag"].contains(key);
             let found = outcome(&json!({ "storage": [with(&entry, key, &Value::Null)] }));
             if !is_foreign {
@@ -189,7 +189,7 @@ fn test_drive_null_says_as_much_as_no_key() {
     }
 }
 
-/// A card of each mode that is right, with nothing but what it needs.
+/// A minimal valid card of each mode.
 fn card(mode: Option<&str>) -> Value {
     match mode {
         None => json!({"name": "n"}),
@@ -200,7 +200,7 @@ fn card(mode: Option<&str>) -> Value {
 }
 
 #[test]
-fn test_card_every_key_with_every_mode_is_seen_or_refused() {
+fn test_card_keys_with_every_mode() {
     let modes = ["user", "tap", "bridge", "passt", "none"].map(Some);
     let (mut failed, mut tried) = (Vec::new(), 0);
     for mode in std::iter::once(None).chain(modes) {
@@ -211,7 +211,7 @@ fn test_card_every_key_with_every_mode_is_seen_or_refused() {
             ("bridge", json!("br1")),
             ("interface", json!("tap1")),
         ] {
-            tried += usize::from(look("network", &card(mode), key, &value, &mut failed));
+            tried += usize::from(check("network", &card(mode), key, &value, &mut failed));
         }
     }
     assert_eq!(failed, Vec::<String>::new());
@@ -219,28 +219,28 @@ fn test_card_every_key_with_every_mode_is_seen_or_refused() {
 }
 
 #[test]
-fn test_card_key_of_another_mode_is_told_with_the_mode_that_has_it() {
+fn test_card_key_of_another_mode_names_that_mode() {
     for (card, message, help) in [
         (
             json!({"bridge": "br0"}),
-            "`bridge` goes with `mode: bridge` only, and without a mode it is `user`",
-            "set `mode: bridge`, or leave `bridge` out",
+            "`mode: user`, the default, does not support `bridge`",
+            "set `mode: bridge`, or remove `bridge`",
         ),
         (
             json!({"mode": "passt", "interface": "tap0"}),
-            "`interface` goes with `mode: tap` only, and this is `mode: passt`",
-            "set `mode: tap`, or leave `interface` out",
+            "`mode: passt` does not support `interface`",
+            "set `mode: tap`, or remove `interface`",
         ),
         (
             json!({"mode": "none", "forward": ["1:1"]}),
-            "`forward` is of a card, and `mode: none` makes none",
-            "set `mode: user` or `mode: passt`, or leave `forward` out",
+            "`mode: none` does not support `forward`",
+            "set `mode: user` or `mode: passt`, or remove `forward`",
         ),
     ] {
         let problems = outcome(&json!({ "network": card })).unwrap_err();
 
-        let told: Vec<_> = problems.iter().map(|one| (one.message.as_str(), one.help.as_deref())).collect();
-        assert_eq!(told, [(message, Some(help))]);
+        let found: Vec<_> = problems.iter().map(|one| (one.message.as_str(), one.help.as_deref())).collect();
+        assert_eq!(found, [(message, Some(help))]);
     }
     assert!(outcome(&json!({"network": {"mode": "tap", "interface": "t", "forward": [], "bridge": null}})).is_ok());
 }

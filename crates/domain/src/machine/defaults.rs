@@ -1,4 +1,4 @@
-//! What holds where a definition says nothing; here and nowhere else.
+//! The defaults of a definition.
 
 use crate::size::ByteSize;
 use crate::storage::{DEFAULT_SIZE, Interface};
@@ -6,29 +6,29 @@ use crate::storage::{DEFAULT_SIZE, Interface};
 /// RAM: enough to boot a current Linux with room to work.
 pub const MEMORY: ByteSize = ByteSize::from_mib(2048);
 
-/// CPUs: one, as QEMU itself has it.
+/// CPUs: one, as in QEMU.
 pub const CPU: u32 = 1;
 
-/// Spare ports of a `q35`: a few disks and cards; four did not show in the time that a Linux guest needs to boot.
+/// Spare ports of a `q35`: enough for a few disks and cards, without a measurable effect on the boot time of Linux.
 pub const HOTPLUG_PORTS: u8 = 4;
 
-/// No window: VMs are driven headless, and a window is one word away.
+/// No window: VMs are headless by default.
 pub const DISPLAY: &str = "none";
 
-/// The network card of an entry that names none: the fastest that every current guest knows.
+/// The model of a network card: the fastest that every current guest supports.
 pub const NETWORK_MODEL: &str = "virtio-net-pci";
 
-/// The storage type of an entry that names none.
+/// The type of a drive.
 pub const STORAGE_TYPE: &str = "qcow2";
 
-/// The interface of a drive that names none: the fastest that every current guest knows.
+/// The interface of a drive: the fastest that every current guest supports.
 pub const STORAGE_INTERFACE: Interface = Interface::DEFAULT;
 
-/// The size of a disk that is made without one being named; it takes space only as it fills.
+/// The size of a new disk; it takes space only as it fills.
 pub const STORAGE_SIZE: ByteSize = DEFAULT_SIZE;
 
-/// QEMU's own confinement (seccomp): no other user, no children, no changed limits.
+/// QEMU's seccomp sandbox: no change of user, no child processes, no changed resource limits.
 ///
-/// Everything maqet does works under it (tried with QEMU 7.2).
+/// All features of maqet work in it (tested with QEMU 7.2).
 pub const SANDBOX: [(&str, &str); 4] =
     [("obsolete", "deny"), ("elevateprivileges", "deny"), ("spawn", "deny"), ("resourcecontrol", "deny")];

@@ -1,4 +1,4 @@
-//! Configuration keys: the interface through which each one, built in or not, is known.
+//! The interface of configuration keys, built-in or not.
 
 use std::fmt;
 use std::path::Path;
@@ -7,35 +7,34 @@ use super::Machine;
 use crate::config::{Diagnostics, KeyPath, Node};
 use crate::registry::Named;
 
-/// What a configuration key is, for people.
+/// The documentation of a configuration key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyDoc {
     /// What it is for, in one sentence without full stop.
     pub summary: &'static str,
-    /// What may stand there, as in `a size such as 2G`.
-    pub form: &'static str,
+    /// Its value, as in `a size such as 2G`.
+    pub value: &'static str,
 }
 
-/// One top-level key of the configuration: its documentation, its check and its effect.
+/// A top-level key of the configuration: its documentation, its check and its effect.
 pub trait ConfigHandler: fmt::Debug + Send + Sync {
     /// Returns the key, as in `memory`.
     fn key(&self) -> &'static str;
 
-    /// Returns what the key is, for people.
+    /// Returns its documentation.
     fn documentation(&self) -> KeyDoc;
 
-    /// Returns the JSON Schema of the value, without its description; anything by default.
+    /// Returns the JSON Schema of the value, without a description; by default any value.
     fn schema(&self) -> serde_json::Value {
         serde_json::json!({})
     }
 
-    /// Returns the value with its relative paths made absolute: they are relative to `folder`, the
-    /// one of the file they stand in.
+    /// Returns the value with its relative paths joined to `folder`, the one of its file.
     fn rebase(&self, node: Node, _folder: &Path) -> Node {
         node
     }
 
-    /// Checks the value and puts it into the machine, or notes in `report` what is wrong with it.
+    /// Checks the value and stores it in the machine, or reports what is wrong with it.
     fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics);
 }
 

@@ -1,45 +1,79 @@
-//! The configuration keys that come with maqet.
+//! The built-in configuration keys.
 
 mod arguments;
-mod hardware;
-mod hooks;
+mod mistyped;
 mod network;
-mod plain;
-mod ports;
 mod storage;
-mod word;
+mod table;
 
+use std::path::Path;
 use std::sync::Arc;
 
 pub use self::arguments::SINGLE_ARGUMENTS;
 
-use crate::machine::ConfigHandler;
+use super::{ConfigHandler, KeyDoc, Machine};
+use crate::config::{Diagnostics, KeyPath, Node};
 use crate::registry::{DuplicateName, Registry};
 use crate::storage::StorageDriver;
 
-/// Returns a registry with the keys that come with maqet; `storage` knows the given types.
+/// Returns a registry with the built-in keys; `storage` accepts the types in `drivers`.
 pub fn builtin_handlers(drivers: &Registry<dyn StorageDriver>) -> Result<Registry<dyn ConfigHandler>, DuplicateName> {
     let mut registry: Registry<dyn ConfigHandler> = Registry::new("configuration key");
-    registry.register(Arc::new(plain::Name))?;
-    registry.register(Arc::new(plain::Binary))?;
-    registry.register(Arc::new(plain::Accel))?;
-    registry.register(Arc::new(hardware::Arch))?;
-    registry.register(Arc::new(hardware::MachineType))?;
-    registry.register(Arc::new(ports::HotplugPorts))?;
-    registry.register(Arc::new(plain::Memory))?;
-    registry.register(Arc::new(plain::Cpu))?;
-    registry.register(Arc::new(hardware::CpuModel))?;
-    registry.register(Arc::new(hardware::FirmwareKey))?;
-    registry.register(Arc::new(hardware::Boot))?;
-    registry.register(Arc::new(plain::Display))?;
-    registry.register(Arc::new(plain::Vga))?;
+    for key in table::MACHINE_KEYS {
+        registry.register(Arc::new(*key))?;
+    }
     registry.register(Arc::new(storage::Storage { drivers: drivers.clone() }))?;
-    registry.register(Arc::new(network::Network))?;
-    registry.register(Arc::new(hardware::SerialPort))?;
-    registry.register(Arc::new(hardware::Sandbox))?;
-    registry.register(Arc::new(hardware::Labels))?;
-    registry.register(Arc::new(hooks::Hooks))?;
-    registry.register(Arc::new(arguments::Arguments))?;
-    registry.register(Arc::new(arguments::Args))?;
+    for key in table::OTHER_KEYS {
+        registry.register(Arc::new(*key))?;
+    }
     Ok(registry)
+}
+
+/// A built-in key, as an entry of a table.
+#[derive(Debug, Clone, Copy)]
+struct KeySpec {
+    key: &'static str,
+    doc: KeyDoc,
+    schema: fn() -> serde_json::Value,
+    rebase: fn(Node, &Path) -> Node,
+    apply: fn(&KeyPath, &Node, &mut Machine, &mut Diagnostics),
+}
+
+impl KeySpec {
+    const fn new(
+        key: &'static str,
+        doc: KeyDoc,
+        schema: fn() -> serde_json::Value,
+        apply: fn(&KeyPath, &Node, &mut Machine, &mut Diagnostics),
+    ) -> Self {
+        Self { key, doc, schema, rebase: |node, _| node, apply }
+    }
+
+    /// Sets the function for values that hold paths.
+    const fn rebased_by(mut self, rebase: fn(Node, &Path) -> Node) -> Self {
+        self.rebase = rebase;
+        self
+    }
+}
+
+impl ConfigHandler for KeySpec {
+    fn key(&self) -> &'static str {
+        self.key
+    }
+
+    fn documentation(&self) -> KeyDoc {
+        self.doc
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        (self.schema)()
+    }
+
+    fn rebase(&self, node: Node, folder: &Path) -> Node {
+        (self.rebase)(node, folder)
+    }
+
+    fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {
+        (self.apply)(path, node, machine, report);
+    }
 }

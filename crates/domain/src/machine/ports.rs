@@ -1,41 +1,40 @@
-//! The spare ports that a `q35` takes hot-plugged devices at.
+//! The spare ports of a `q35` for hot-plugged devices.
 
 use super::{Machine, defaults};
 use crate::config::{Diagnostics, KeyPath, Node};
 use crate::qemu::Switch;
 use crate::storage::Interface;
 
-/// The names of the ports begin so; a number from 0 follows.
+/// The prefix of the ports' ids; a number from 0 follows.
 pub const PORT_PREFIX: &str = "hotplug-port";
 
-/// How many ports there can be: a slot of the bus has eight functions.
+/// The limit of ports: a slot of the bus has eight functions.
 pub const MAX_PORTS: u8 = 8;
 
-/// Where they sit: eight functions of one slot, the one that has the root ports on Intel's board, too.
+/// The slot of the ports: the one that has the root ports on Intel's board.
 const SLOT: u8 = 0x1c;
 
-/// The chassis number of the first; far from the numbers people begin with, as no two ports may have the same.
+/// The chassis number of the first port; chassis numbers are unique, and users start with low ones.
 const FIRST_CHASSIS: u8 = 241;
 
-/// With more devices than these the slot is left to them unless the ports were asked for (28 fit beside those that the
-/// board has by itself, QEMU 7.2).
-const DEVICES_BESIDE: usize = 24;
+/// With more devices than this, the ports are left out unless requested (the board has 28 free slots, QEMU 7.2).
+const MAX_DEVICES: usize = 24;
 
 impl Machine {
-    /// Returns how many spare ports the machine has.
+    /// Returns the number of spare ports.
     ///
-    /// Only `q35` needs some: QEMU plugs nothing into its bus while it runs. Where the definition says nothing, they
-    /// give way to devices that need their slot.
+    /// Only `q35` needs them, because its root bus does not support hot-plugging. Unless requested, they give way to
+    /// devices that need their slot.
     pub fn spare_ports(&self) -> u8 {
         match self.hotplug_ports {
             _ if !self.is_q35() => 0,
             Some(ports) => ports,
-            None if self.takes_slot() || self.devices() > DEVICES_BESIDE => 0,
+            None if self.takes_slot() || self.devices() > MAX_DEVICES => 0,
             None => defaults::HOTPLUG_PORTS,
         }
     }
 
-    /// Returns the switches that make them.
+    /// Returns the switches of the ports.
     pub(crate) fn port_switches(&self) -> Vec<Switch> {
         let ports = self.spare_ports();
         let port = |number: u8| {
@@ -47,7 +46,7 @@ impl Machine {
         (0..ports).map(port).collect()
     }
 
-    /// Returns whether the user puts a device where the ports would be.
+    /// Returns whether a device of the user is in the slot of the ports.
     fn takes_slot(&self) -> bool {
         let address = |text: &str| {
             let slot = text.split('.').next().unwrap_or_default();
@@ -58,29 +57,29 @@ impl Machine {
             .any(|text| text.split(',').filter_map(|one| one.strip_prefix("addr=")).any(|at| address(at) == Some(SLOT)))
     }
 
-    /// Returns how many devices the definition puts onto the board.
+    /// Returns the number of devices on the root bus.
     fn devices(&self) -> usize {
         let is_device = |interface| matches!(interface, Interface::Virtio | Interface::Nvme);
         let drives = self.storage.iter().filter(|storage| is_device(storage.interface)).count();
         drives + self.network.len() + self.device_texts().count()
     }
 
-    /// Returns the arguments of each `-device` of the user's.
+    /// Returns the arguments of the user's `-device` switches.
     fn device_texts(&self) -> impl Iterator<Item = &str> {
         let arguments = self.arguments.iter().chain(&self.switches).filter(|switch| switch.name() == "device");
-        let words = self.args.windows(2).filter(|pair| pair[0].trim_start_matches('-') == "device");
-        arguments.filter_map(Switch::argument).chain(words.map(|pair| pair[1].as_str()))
+        let raw = self.args.windows(2).filter(|pair| pair[0].trim_start_matches('-') == "device");
+        arguments.filter_map(Switch::argument).chain(raw.map(|pair| pair[1].as_str()))
     }
 
-    /// Notes ports that were asked for where devices are plugged in without any.
+    /// Reports requested ports of a machine type that does not need any.
     pub(super) fn check_ports(&self, definition: &Node, report: &mut Diagnostics) {
         if let Some(1..) = self.hotplug_ports
             && !self.is_q35()
             && let Some(node) = definition.get("hotplug_ports")
         {
-            let help = Some("leave it out, or set `machine: q35`".to_owned());
-            let message = "only a machine of type `q35` has spare ports; others take devices as they are";
-            report.wrong_with_help(&KeyPath::top("hotplug_ports"), node, message, help);
+            let help = Some("remove it, or set `machine: q35`".to_owned());
+            let message = "only `q35` machines have spare ports; others do not need them";
+            report.error_with_help(&KeyPath::top("hotplug_ports"), node, message, help);
         }
     }
 }
@@ -103,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn test_spare_ports_only_q35_has_some_and_as_many_as_asked_for() {
+    fn test_spare_ports_only_q35_has_them() {
         check(r#"{"machine": "q35"}"#, defaults::HOTPLUG_PORTS);
         check(r#"{"machine": "pc-q35-7.2", "hotplug_ports": 8}"#, 8);
         check(r#"{"machine": "q35", "hotplug_ports": 0}"#, 0);
@@ -112,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn test_spare_ports_give_way_to_devices_that_need_the_slot_unless_asked_for() {
+    fn test_spare_ports_give_way_to_devices_unless_requested() {
         check(r#"{"machine": "q35", "arguments": [{"device": "e1000,addr=0x1c"}]}"#, 0);
         check(r#"{"machine": "q35", "args": ["-device", "e1000,addr=1c.3"]}"#, 0);
         check(r#"{"machine": "q35", "args": ["-device", "e1000,addr=1b"]}"#, defaults::HOTPLUG_PORTS);
@@ -122,23 +121,23 @@ mod tests {
     }
 
     #[test]
-    fn test_spare_ports_asked_for_where_there_are_none_or_too_many_is_a_mistake() {
+    fn test_spare_ports_requested_without_q35_or_too_many_is_an_error() {
         for definition in [r#"{"hotplug_ports": 1}"#, r#"{"machine": "q35", "hotplug_ports": 9}"#] {
             assert_eq!(read(definition).1, 1, "{definition}");
         }
     }
 
     #[test]
-    fn test_port_switches_are_functions_of_one_slot_each_with_its_own_chassis() {
+    fn test_port_switches_are_functions_of_one_slot() {
         let (machine, _) = read(r#"{"machine": "q35", "hotplug_ports": 2}"#);
 
         let switches = machine.port_switches();
-        let told: Vec<&str> = switches.iter().filter_map(Switch::argument).collect();
+        let arguments: Vec<&str> = switches.iter().filter_map(Switch::argument).collect();
 
         let expected = [
             "pcie-root-port,id=hotplug-port0,bus=pcie.0,addr=1c.0,multifunction=on,chassis=241",
             "pcie-root-port,id=hotplug-port1,bus=pcie.0,addr=1c.1,chassis=242",
         ];
-        assert_eq!(told, expected);
+        assert_eq!(arguments, expected);
     }
 }

@@ -1,4 +1,4 @@
-//! Ports of the host that lead to the guest.
+//! Forwarded ports.
 
 use core::net::{IpAddr, Ipv4Addr};
 use std::fmt;
@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::text::shortened;
 
 /// A transport protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Protocol {
     /// TCP.
     Tcp,
@@ -19,18 +20,15 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// Returns QEMU's word for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-        }
+    /// Returns its name, as QEMU has it.
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
-/// A port of the host that leads to one of the guest: `[tcp:|udp:][ADDRESS:]HOST:GUEST`.
+/// A forwarded port: `[tcp:|udp:][ADDRESS:]HOST:GUEST`.
 ///
-/// The host's address is 127.0.0.1 unless given; host port 0 takes a free one.
+/// The host address defaults to 127.0.0.1; host port 0 means any free port.
 ///
 /// ```
 /// use maqet_domain::network::Forward;
@@ -43,22 +41,21 @@ impl Protocol {
 pub struct Forward {
     /// The protocol.
     pub protocol: Protocol,
-    /// The address of the host that is listened on.
+    /// The host address to listen on.
     pub host_address: IpAddr,
-    /// The port of the host; 0 means any free one.
+    /// The host port; 0 means any free port.
     pub host_port: u16,
-    /// The port of the guest.
+    /// The guest port.
     pub guest_port: u16,
 }
 
-/// A text that is no [`Forward`].
+/// A text that is not a valid [`Forward`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{} is not a forwarded port: {why}", shortened(given))]
+#[error("invalid port forward {}: {reason}", shortened(value))]
+#[expect(missing_docs, reason = "the message names the fields")]
 pub struct InvalidForward {
-    /// What was given.
-    pub given: String,
-    /// What is wrong with it.
-    pub why: &'static str,
+    pub value: String,
+    pub reason: &'static str,
 }
 
 impl Forward {
@@ -68,7 +65,7 @@ impl Forward {
         format!("{}:{host_address}:{host_port}-:{guest_port}", protocol.as_str())
     }
 
-    /// Returns the option of passt (passt(1)) and its value.
+    /// Returns the passt option (passt(1)) and its value.
     pub(super) fn passt(&self) -> [String; 2] {
         let Self { protocol, host_address, host_port, guest_port } = self;
         let option = match protocol {
@@ -83,16 +80,16 @@ impl FromStr for Forward {
     type Err = InvalidForward;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let invalid = |why| InvalidForward { given: text.to_owned(), why };
+        let invalid = |reason| InvalidForward { value: text.to_owned(), reason };
         let (protocol, rest) = match (text.strip_prefix("tcp:"), text.strip_prefix("udp:")) {
             (Some(rest), _) => (Protocol::Tcp, rest),
             (None, Some(rest)) => (Protocol::Udp, rest),
-            (None, None) => match foreign_protocol(text) {
-                Some(why) => return Err(invalid(why)),
+            (None, None) => match prefix_error(text) {
+                Some(reason) => return Err(invalid(reason)),
                 None => (Protocol::Tcp, text),
             },
         };
-        let form = "write it as `HOST:GUEST`, as in `2222:22`";
+        let form = "expected `HOST:GUEST`, as in `2222:22`";
         let (before, guest) = rest.rsplit_once(':').ok_or_else(|| invalid(form))?;
         let (address, host) = match before.rsplit_once(':') {
             Some((address, host)) => (Some(address), host),
@@ -107,14 +104,14 @@ impl FromStr for Forward {
             None => IpAddr::V4(Ipv4Addr::LOCALHOST),
         };
         match (port(host)?, port(guest)?) {
-            (_, 0) => Err(invalid("the guest's port is from 1 to 65535")),
+            (_, 0) => Err(invalid("the guest port is a number from 1 to 65535")),
             (host_port, guest_port) => Ok(Self { protocol, host_address, host_port, guest_port }),
         }
     }
 }
 
-/// Returns what is wrong with a text that begins with a word where only a protocol or an address may stand.
-fn foreign_protocol(text: &str) -> Option<&'static str> {
+/// Returns what is wrong with a text that starts with a word that is neither a protocol nor an address.
+fn prefix_error(text: &str) -> Option<&'static str> {
     let parts: Vec<&str> = text.split(':').collect();
     let is_word = parts[0].starts_with(|c: char| c.is_alphabetic());
     match parts.len() {

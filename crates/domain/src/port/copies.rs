@@ -1,4 +1,4 @@
-//! Copies of definitions outside of the database, for the day it is damaged or gone.
+//! Copies of definitions outside of the database, in case it is damaged or lost.
 
 use async_trait::async_trait;
 
@@ -6,19 +6,19 @@ use super::KeptVm;
 use crate::error::Cause;
 use crate::vm::VmId;
 
-/// Keeps a copy of each VM beside its records.
+/// Stores a copy of each VM beside its records.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait VmCopies: Send + Sync {
-    /// Keeps a copy, whole, in the place of the one before; its run is not part of it.
+    /// Stores a copy of a VM without its run, replacing the previous copy atomically.
     ///
-    /// Errors: whatever hinders the writing; the database is the truth and is written already.
+    /// Errors: those of the file system; the database is authoritative and was written before.
     async fn keep(&self, copy: &KeptVm) -> Result<(), Cause>;
 
-    /// Returns how many copies of VMs of this database there are.
+    /// Returns the number of copies of VMs of this database.
     async fn count(&self) -> usize;
 
-    /// Returns the copies of VMs of this database, by name; what cannot be read is left out.
+    /// Returns the copies of VMs of this database, ordered by name; unreadable ones are left out.
     async fn all(&self) -> Vec<KeptVm>;
 
     /// Returns the copy of one VM.

@@ -5,30 +5,30 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 
 use super::lock::HeldLock;
-use crate::error::{Cause, Explain, Fault};
+use crate::error::{Cause, Explain, Explanation, Fault};
 use crate::size::ByteSize;
 use crate::snapshot::{ImageSnapshot, SnapshotName};
 use crate::storage::ImagePlan;
 
-/// What an image tells of itself.
+/// What an image says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageInfo {
-    /// Its format, by QEMU's name.
+    /// Its format, as QEMU names it.
     pub format: String,
     /// The size the guest sees.
     pub virtual_size: ByteSize,
     /// The space it takes on the host.
     pub actual_size: ByteSize,
-    /// The snapshots inside it, in the order of their ids.
+    /// Its internal snapshots, ordered by id.
     pub snapshots: Vec<ImageSnapshot>,
 }
 
-/// A program that has an image open.
+/// A process that has an image open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageUser {
-    /// Its process.
+    /// The process id.
     pub pid: u32,
-    /// Its name.
+    /// The name of its program.
     pub program: String,
 }
 
@@ -36,153 +36,97 @@ pub(super) fn used_by(user: Option<&ImageUser>) -> String {
     user.map_or_else(String::new, |user| format!(" by `{}` (process {})", user.program.escape_debug(), user.pid))
 }
 
-/// Why an image could not be read, made or changed.
+/// Why an image could not be read, created or changed; `action` is a verb, as in `create`.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum ImageError {
-    /// It is not there.
-    #[error("there is no disk image `{}`", path.display())]
-    Missing {
-        /// Where it was expected.
-        path: PathBuf,
-    },
-    /// What it is laid over is not there.
-    #[error("there is no backing file `{}`", path.display())]
-    BackingMissing {
-        /// Where it was expected.
-        path: PathBuf,
-    },
-    /// The program that works on images is not there.
+    /// The image does not exist.
+    #[error("disk image `{}` not found", path.display())]
+    NotFound { path: PathBuf },
+    /// Its backing file does not exist.
+    #[error("backing file `{}` not found", path.display())]
+    BackingNotFound { path: PathBuf },
+    /// `qemu-img` is not installed.
     #[error("`{tool}` is not installed")]
-    ToolMissing {
-        /// The program.
-        tool: String,
-    },
-    /// Somebody else has it open.
-    #[error("the disk image `{}` is in use{}", path.display(), used_by(by.as_ref()))]
-    InUse {
-        /// The image.
-        path: PathBuf,
-        /// Who, where that is seen.
-        by: Option<ImageUser>,
-    },
+    ToolNotFound { tool: String },
+    /// Another process has it open; `by` is unknown for processes of other users.
+    #[error("disk image `{}` is in use{}", path.display(), used_by(by.as_ref()))]
+    InUse { path: PathBuf, by: Option<ImageUser> },
     /// There is no space for it.
-    #[error("there is no space left for the disk image `{}`", path.display())]
-    Full {
-        /// The image.
-        path: PathBuf,
-    },
-    /// QEMU's tool refused.
-    #[error("could not {action} the disk image `{}`: {last_words}", path.display())]
-    Refused {
-        /// What was tried, as in `create`.
-        action: &'static str,
-        /// The image.
-        path: PathBuf,
-        /// The tool's own message.
-        last_words: String,
-    },
-    /// The file system refused.
-    #[error("could not {action} `{}`", path.display())]
-    Io {
-        /// What was tried, as in `create the folder of`.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: Cause,
-    },
-    /// It took too long.
-    #[error("gave up to {action} the disk image `{}`", path.display())]
-    TimedOut {
-        /// What was tried.
-        action: &'static str,
-        /// The image.
-        path: PathBuf,
-    },
+    #[error("no space left for disk image `{}`", path.display())]
+    Full { path: PathBuf },
+    /// `qemu-img` failed.
+    #[error("cannot {action} disk image `{}`: {stderr}", path.display())]
+    Refused { action: &'static str, path: PathBuf, stderr: String },
+    /// The file system failed.
+    #[error("cannot {action} `{}`", path.display())]
+    Io { action: &'static str, path: PathBuf, source: Cause },
+    /// `qemu-img` took too long.
+    #[error("timed out trying to {action} disk image `{}`", path.display())]
+    TimedOut { action: &'static str, path: PathBuf },
 }
 
 impl Explain for ImageError {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Missing { .. } => "storage.missing",
-            Self::BackingMissing { .. } => "storage.backing-missing",
-            Self::ToolMissing { .. } => "host.tool-missing",
-            Self::InUse { .. } => "storage.in-use",
-            Self::Full { .. } => "storage.full",
-            Self::Refused { .. } => "storage.refused",
-            Self::Io { .. } => "storage.io",
-            Self::TimedOut { .. } => "storage.timed-out",
-        }
-    }
-
-    fn fault(&self) -> Fault {
-        match self {
-            Self::Missing { .. } | Self::BackingMissing { .. } => Fault::NotFound,
-            Self::ToolMissing { .. } | Self::Full { .. } | Self::Io { .. } => Fault::Host,
-            Self::InUse { .. } => Fault::Busy,
-            Self::Refused { .. } => Fault::Failed,
-            Self::TimedOut { .. } => Fault::TimedOut,
-        }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        match self {
-            Self::Missing { .. } => vec![
-                "correct the path under `storage`".to_owned(),
-                "give the entry a `size`, and maqet makes the image".to_owned(),
-            ],
-            Self::BackingMissing { .. } => vec!["correct the `backing_file` under `storage`".to_owned()],
-            Self::ToolMissing { tool } => {
-                vec![format!("install it (Debian: `apt install qemu-utils`), or put `{tool}` on PATH")]
+            Self::NotFound { .. } => Explanation::new("storage.not-found", Fault::NotFound)
+                .hint("correct the path under `storage`")
+                .hint("set a `size` for the entry to have maqet create the image"),
+            Self::BackingNotFound { .. } => Explanation::new("storage.backing-not-found", Fault::NotFound)
+                .hint("correct the `backing_file` under `storage`"),
+            Self::ToolNotFound { tool } => Explanation::new("host.tool-not-found", Fault::Host)
+                .hint(format!("install it (Debian: `apt install qemu-utils`), or add `{tool}` to PATH")),
+            Self::InUse { .. } => {
+                Explanation::new("storage.in-use", Fault::Busy).hint("stop the process that uses it, or try again")
             }
-            Self::InUse { .. } => vec!["stop what uses it, or try again".to_owned()],
-            Self::Full { .. } => vec!["free some space".to_owned()],
-            Self::Io { .. } => vec!["look at the owner and the permissions of its folder".to_owned()],
-            Self::Refused { .. } | Self::TimedOut { .. } => Vec::new(),
+            Self::Full { .. } => Explanation::new("storage.full", Fault::Host).hint("free some space"),
+            Self::Refused { .. } => Explanation::new("storage.refused", Fault::Failed),
+            Self::Io { .. } => Explanation::new("storage.io-failed", Fault::Host)
+                .hint("check the owner and the permissions of its folder"),
+            Self::TimedOut { .. } => Explanation::new("storage.timed-out", Fault::TimedOut),
         }
     }
 }
 
-/// Works on disk images that no machine has open.
+/// Works on disk images that no VM has open.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait DiskImages: Send + Sync {
     /// Runs `qemu-img --version` and returns the first line of its output.
     ///
-    /// Errors: `ToolMissing`, `Refused`, `TimedOut`, `Io`.
+    /// Errors: `ToolNotFound`, `Refused`, `TimedOut`, `Io`.
     async fn tool_version(&self) -> Result<String, ImageError>;
 
-    /// Returns whether there is something at `path`.
+    /// Returns whether `path` exists.
     async fn exists(&self, path: &Path) -> bool;
 
-    /// Makes an image and the folder it is in; the file appears whole under its name or not at all, readable by its
-    /// owner only. A file that appeared there in the meantime is kept and is no error.
+    /// Creates an image and its folder.
     ///
-    /// Errors: `ToolMissing`, `Full`, `Refused` (a backing file that is missing or broken), `Io`.
+    /// The file appears complete or not at all, readable by its owner only. A file that another process created in the
+    /// meantime is kept, and is not an error. Errors: `ToolNotFound`, `Full`, `Refused` (as for a missing or invalid
+    /// backing file), `Io`.
     async fn create(&self, plan: &ImagePlan) -> Result<(), ImageError>;
 
-    /// Makes a qcow2 image with the content of another image; it appears whole or not at all, as with
-    /// [`DiskImages::create`].
+    /// Creates a qcow2 image with the content of another image, complete or not at all.
     ///
-    /// Errors: `Missing` (there is no `from`), `ToolMissing`, `Full`, `Refused`, `Io`.
+    /// Errors: `NotFound` (no `from`), `ToolNotFound`, `Full`, `Refused`, `Io`.
     async fn convert(&self, from: &Path, from_format: &str, to: &Path) -> Result<(), ImageError>;
 
-    /// Returns what an image tells of itself; also while a machine has it open.
+    /// Returns what an image says about itself; also works while a VM has it open.
     ///
-    /// Errors: `Missing`, `ToolMissing`, `Refused`, `TimedOut`.
+    /// Errors: `NotFound`, `ToolNotFound`, `Refused`, `TimedOut`.
     async fn info(&self, path: &Path) -> Result<ImageInfo, ImageError>;
 
-    /// Returns who has an image open, where that is seen.
+    /// Returns the process that has an image open, where that can be determined.
     async fn user(&self, path: &Path) -> Option<ImageUser>;
 
-    /// Makes a snapshot; the caller has checked that the name is free.
+    /// Creates a snapshot; the caller has checked that the name is free.
     ///
-    /// `guard` is the lock of the VM: it is held for as long as the program works on the image, whatever becomes of us.
-    ///
-    /// Errors: `Missing`, `ToolMissing`, `InUse`, `Full`, `Refused`, as the two that follow.
+    /// `guard` is the lock of the VM. It stays held while `qemu-img` works on the image, even if this process is
+    /// killed. Errors, also of the two methods below: `NotFound`, `ToolNotFound`, `InUse`, `Full`, `Refused`.
     async fn create_snapshot(&self, path: &Path, name: &SnapshotName, guard: &HeldLock) -> Result<(), ImageError>;
 
-    /// Puts the image back to a snapshot.
+    /// Reverts the image to a snapshot.
     async fn load_snapshot(&self, path: &Path, name: &str, guard: &HeldLock) -> Result<(), ImageError>;
 
     /// Removes a snapshot.

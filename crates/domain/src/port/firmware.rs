@@ -1,64 +1,58 @@
-//! UEFI firmware that is installed on the host.
+//! UEFI firmware installed on the host.
 
 use std::path::PathBuf;
 
 use async_trait::async_trait;
 
-use crate::error::{Explain, Fault};
+use crate::error::{Explain, Explanation, Fault};
 
-/// A UEFI firmware in two halves, as its descriptor tells.
+/// A UEFI firmware as its descriptor describes it: code and variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UefiFirmware {
-    /// The program.
+    /// The code image.
     pub code: PathBuf,
-    /// Its format, by QEMU's name.
+    /// Its format, as QEMU names it.
     pub code_format: String,
-    /// The variables a new VM begins with.
+    /// The template of the variable store.
     pub variables: PathBuf,
-    /// Their format, by QEMU's name.
+    /// Its format, as QEMU names it.
     pub variables_format: String,
 }
 
 /// Why there is no UEFI firmware for a machine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum FirmwareError {
-    /// No descriptor fits.
+    /// No descriptor matches the guest's architecture.
     #[error("no UEFI firmware for `{architecture}` is installed")]
-    Missing {
-        /// The guest's architecture.
-        architecture: String,
-    },
+    NotFound { architecture: String },
 }
 
 impl Explain for FirmwareError {
-    fn code(&self) -> &'static str {
-        "host.firmware-missing"
-    }
-
-    fn fault(&self) -> Fault {
-        Fault::Host
-    }
-
-    fn hints(&self) -> Vec<String> {
-        let Self::Missing { architecture } = self;
+    fn explain(&self) -> Explanation {
+        let Self::NotFound { architecture } = self;
         let package = match architecture.as_str() {
-            "x86_64" => "ovmf",
-            "i386" => "ovmf-ia32",
-            "aarch64" => "qemu-efi-aarch64",
-            "arm" => "qemu-efi-arm",
-            _ => return vec!["give the path of a firmware image under `firmware`".to_owned()],
+            "x86_64" => Some("ovmf"),
+            "i386" => Some("ovmf-ia32"),
+            "aarch64" => Some("qemu-efi-aarch64"),
+            "arm" => Some("qemu-efi-arm"),
+            _ => None,
         };
-        vec![format!("install it (Debian: `apt install {package}`)")]
+        let hint = match package {
+            Some(package) => format!("install it (Debian: `apt install {package}`)"),
+            None => "set `firmware` to the path of a firmware image".to_owned(),
+        };
+        Explanation::new("host.firmware-not-found", Fault::Host).hint(hint)
     }
 }
 
-/// Knows the firmware of the host by the descriptors that its packages bring (`docs/interop/firmware.json`, QEMU 7.2).
+/// Finds firmware by the descriptors that distributions install (`docs/interop/firmware.json`, QEMU 7.2).
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait FirmwareCatalog: Send + Sync {
     /// Returns the UEFI firmware for an architecture and machine type (`pc`, `q35`, `virt`), without Secure Boot.
     ///
-    /// Descriptors count in the order of the specification: the user's, the host's, the packages', by file name.
-    /// Errors: `Missing` when none fits.
+    /// Descriptors are searched in the order of the specification: the user's, the host's, the packages', by file name.
+    /// Errors: `NotFound` if none matches.
     async fn uefi(&self, architecture: &str, machine: &str) -> Result<UefiFirmware, FirmwareError>;
 }

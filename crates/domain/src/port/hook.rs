@@ -7,65 +7,54 @@ use async_trait::async_trait;
 
 use crate::error::Cause;
 
-/// A hook that is to be run now.
+/// One call of a hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HookCall {
     /// The program and its arguments.
     pub command: Vec<String>,
-    /// Variables it gets beside those that every program gets.
+    /// Environment variables, in addition to those that every program gets.
     pub variables: Vec<(&'static str, String)>,
-    /// What it reads from its standard input: the event, as JSON.
+    /// Its standard input: the event as JSON.
     pub input: String,
     /// How long it may take.
-    pub deadline: Duration,
-    /// The log that takes what it prints.
+    pub timeout: Duration,
+    /// The log for its output.
     pub log: PathBuf,
 }
 
-/// Why a hook did not do its work.
+/// Why a hook failed.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum HookError {
-    /// There is no such program.
-    #[error("there is no program `{wanted}`")]
-    Missing {
-        /// What was looked for.
-        wanted: String,
-    },
-    /// It could not be run.
-    #[error("it could not be run: {source}")]
-    NotRun {
-        /// Why.
-        source: Cause,
-    },
-    /// It did not end in time and was ended.
-    #[error("it did not end within {after:?} and was ended")]
-    TimedOut {
-        /// How long was waited.
-        after: Duration,
-    },
-    /// It printed more than a log takes, and was ended.
-    #[error("it printed too much and was ended")]
-    TooMuch,
-    /// It ended and said that it failed.
-    #[error("it ended with {status}")]
-    Failed {
-        /// Its exit code or signal, in words.
-        status: String,
-    },
+    /// The program does not exist.
+    #[error("program `{program}` not found")]
+    NotFound { program: String },
+    /// The program could not be started.
+    #[error("cannot start the program: {source}")]
+    NotStarted { source: Cause },
+    /// It took too long and was killed.
+    #[error("timed out after {after:?} and was killed")]
+    TimedOut { after: Duration },
+    /// It wrote more than its log takes, and was killed.
+    #[error("wrote too much output and was killed")]
+    OutputTooLarge,
+    /// It returned failure; `status` is its exit code or signal.
+    #[error("ended with {status}")]
+    Failed { status: String },
 }
 
-/// Runs hooks, and remembers how far they were told of QEMU's events.
+/// Runs hooks, and remembers which events of QEMU they have received.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Hooks: Send + Sync {
-    /// Runs a hook to its end; it and all it started are gone afterwards.
+    /// Runs a hook until it ends; neither it nor its children remain afterwards.
     ///
     /// Errors: every variant of [`HookError`].
     async fn run(&self, call: &HookCall) -> Result<(), HookError>;
 
-    /// Returns how far into the flight recorder of a run its hooks were told, in bytes.
-    async fn told(&self, records: &Path) -> u64;
+    /// Returns how many bytes of a run's QMP log were delivered to its hooks.
+    async fn delivered(&self, records: &Path) -> u64;
 
-    /// Remembers how far they were told; where that is not possible they are told again the next time.
-    async fn set_told(&self, records: &Path, offset: u64);
+    /// Stores that number; if that fails, hooks receive the same events again.
+    async fn set_delivered(&self, records: &Path, offset: u64);
 }

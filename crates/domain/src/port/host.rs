@@ -1,51 +1,51 @@
-//! The host: clock, ids, what it is and what it can.
+//! The host: clock, ids, properties and capabilities.
 
 use jiff::Timestamp;
 
 use crate::history::Actor;
 use crate::vm::VmId;
 
-/// Tells the time.
+/// The system clock.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 pub trait Clock: Send + Sync {
-    /// Returns the present moment.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 }
 
-/// Makes ids.
+/// Generates ids.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 pub trait IdSource: Send + Sync {
-    /// Returns an id that no VM has.
+    /// Returns a new id for a VM.
     fn vm_id(&self) -> VmId;
 }
 
-/// Whether KVM can run a guest here.
+/// Whether KVM works on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kvm {
-    /// It can.
+    /// It works.
     Usable,
-    /// It cannot, and why.
+    /// It does not, and why.
     Unusable(String),
 }
 
-/// What the host is and can.
+/// Properties of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostFacts {
-    /// The architecture as QEMU spells it in `qemu-system-…`.
+    /// The architecture, as in `qemu-system-…`.
     pub architecture: String,
-    /// Whether KVM can run a guest here: `/dev/kvm` opens read-write and, on x86, the CPU has `vmx`
-    /// or `svm` (a device node alone is not enough; guests hang on it).
+    /// Whether KVM works: `/dev/kvm` opens read-write and, on x86, the CPU has `vmx` or `svm`. A device node alone is
+    /// not enough; guests would hang.
     pub kvm: Kvm,
-    /// Whether root runs us.
+    /// Whether this process runs as root.
     pub is_root: bool,
 }
 
-/// Knows the host.
+/// The host and its user.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 pub trait Host: Send + Sync {
-    /// Returns what the host is and can.
+    /// Returns the properties of the host.
     fn facts(&self) -> HostFacts;
 
-    /// Returns who is asking.
+    /// Returns the user and process that run maqet.
     fn actor(&self) -> Actor;
 }

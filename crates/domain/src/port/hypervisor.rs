@@ -1,74 +1,54 @@
 //! QEMU: its binary and its processes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::disk::{ImageUser, used_by};
 use crate::command_line::CommandLine;
-use crate::error::{Cause, Explain, Fault};
+use crate::error::{Cause, Explain, Explanation, Fault};
 use crate::qemu::QemuVersion;
 use crate::qmp::RunState;
 use crate::vm::{ProcessIdentity, RunPaths, Shutdown};
 
-/// A QEMU binary that was really run.
+/// A QEMU binary that was run successfully.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QemuBinary {
-    /// Where it is, absolute.
+    /// Its absolute path.
     pub path: PathBuf,
-    /// What it says it is.
+    /// The version it printed.
     pub version: QemuVersion,
 }
 
 /// Why a binary cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum BinaryError {
-    /// It is not there.
-    #[error("QEMU binary not found: {wanted}")]
-    Missing {
-        /// What was looked for: a path or a name.
-        wanted: String,
-    },
-    /// It may not be run.
-    #[error("QEMU binary cannot be run: {}", path.display())]
-    NotRunnable {
-        /// Where it is.
-        path: PathBuf,
-        /// Why.
-        source: Cause,
-    },
-    /// It ran and is no QEMU.
-    #[error("{} is not QEMU: {printed}", path.display())]
-    NotQemu {
-        /// Where it is.
-        path: PathBuf,
-        /// What it printed, or that it printed nothing or never ended.
-        printed: String,
-    },
+    /// It does not exist; `binary` is a path or a name.
+    #[error("QEMU binary `{binary}` not found")]
+    NotFound { binary: String },
+    /// It cannot be executed.
+    #[error("cannot run QEMU binary `{}`", path.display())]
+    NotExecutable { path: PathBuf, source: Cause },
+    /// It ran, but is not QEMU; `printed` is its output, or that it printed nothing or did not end.
+    #[error("`{}` is not a QEMU binary: {printed}", path.display())]
+    NotQemu { path: PathBuf, printed: String },
 }
 
 impl Explain for BinaryError {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Missing { .. } => "host.binary-missing",
-            Self::NotRunnable { .. } => "host.binary-not-runnable",
-            Self::NotQemu { .. } => "host.binary-not-qemu",
-        }
-    }
-
-    fn fault(&self) -> Fault {
-        Fault::Host
-    }
-
-    fn hints(&self) -> Vec<String> {
-        match self {
-            Self::Missing { wanted } => {
-                let name = wanted.rsplit('/').next().unwrap_or_default();
-                vec![format!("install it (Debian: `apt install {}`), or set `binary:`", debian_package(name))]
+            Self::NotFound { binary } => {
+                let package = debian_package(binary.rsplit('/').next().unwrap_or_default());
+                Explanation::new("host.binary-not-found", Fault::Host)
+                    .hint(format!("install it (Debian: `apt install {package}`), or set `binary:`"))
             }
-            Self::NotRunnable { .. } => vec!["make it executable, or set `binary:` to one that is".to_owned()],
-            Self::NotQemu { .. } => vec!["set `binary:` to a `qemu-system-…`".to_owned()],
+            Self::NotExecutable { .. } => Explanation::new("host.binary-unavailable", Fault::Host)
+                .hint("make it executable, or set `binary:` to another one"),
+            Self::NotQemu { .. } => {
+                Explanation::new("host.binary-invalid", Fault::Host).hint("set `binary:` to a `qemu-system-…`")
+            }
         }
     }
 }
@@ -89,174 +69,125 @@ fn debian_package(binary: &str) -> &'static str {
 /// What a launch needs.
 #[derive(Debug, Clone)]
 pub struct Launch {
-    /// What is run.
+    /// The command line to run.
     pub command_line: CommandLine,
-    /// Where its files are; the folders are made by the launch.
+    /// Where its files are; the launch creates the folders.
     pub paths: RunPaths,
-    /// How long QEMU may take to answer on its command monitor.
-    pub deadline: Duration,
+    /// How long QEMU may take to respond on its command monitor.
+    pub timeout: Duration,
 }
 
-/// A QEMU that is up.
+/// A QEMU that was launched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Launched {
     /// Its process.
     pub process: ProcessIdentity,
-    /// The run state its monitor told.
+    /// The run state its monitor reported.
     pub state: RunState,
 }
 
-/// Why a launch did not get as far as an answering monitor; nothing of it runs any more.
+/// Why a launch failed before the monitor responded; none of its processes is left.
+///
+/// `stderr_tail` is the end of what the program wrote to its standard error.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum LaunchError {
-    /// QEMU ended by itself.
-    #[error("QEMU ended with {status}{}", said(last_words))]
-    Exited {
-        /// Its exit code or signal, in words.
-        status: String,
-        /// The end of what it wrote to its standard error.
-        last_words: String,
-    },
-    /// QEMU did not answer in time and was ended.
-    #[error("QEMU did not answer on its monitor within {after:?}{}", said(last_words))]
-    TimedOut {
-        /// How long was waited.
-        after: Duration,
-        /// The end of what it wrote to its standard error.
-        last_words: String,
-    },
-    /// The user had enough of it, and QEMU was ended.
+    /// QEMU exited; `status` is its exit code or signal.
+    #[error("QEMU exited with {status}{}", suffix(stderr_tail))]
+    Exited { status: String, stderr_tail: String },
+    /// QEMU did not respond in time and was killed.
+    #[error("QEMU did not respond on its monitor within {after:?}{}", suffix(stderr_tail))]
+    TimedOut { after: Duration, stderr_tail: String },
+    /// The user interrupted the start, and QEMU was killed.
     #[error("the start was interrupted")]
     Interrupted,
-    /// Somebody else has a disk image open, and QEMU ended because of it.
-    #[error("the disk image `{}` is in use{}", path.display(), used_by(by.as_ref()))]
-    ImageInUse {
-        /// The image.
-        path: PathBuf,
-        /// Who, where that is seen.
-        by: Option<ImageUser>,
-    },
-    /// A socket would not fit into the address of one.
-    #[error("the path of a socket is too long ({} bytes, {} fit): {}", path.as_os_str().len(), RunPaths::SOCKET_PATH_MAX, path.display())]
-    SocketPathTooLong {
-        /// The path.
-        path: PathBuf,
-    },
-    /// A program that QEMU needs beside it is not there.
+    /// QEMU exited because another process has a disk image open.
+    #[error("disk image `{}` is in use{}", path.display(), used_by(by.as_ref()))]
+    ImageInUse { path: PathBuf, by: Option<ImageUser> },
+    /// The path of a socket is longer than the kernel allows.
+    #[error("socket path is too long ({} bytes, the limit is {}): `{}`", path.as_os_str().len(), RunPaths::SOCKET_PATH_MAX, path.display())]
+    SocketPathTooLong { path: PathBuf },
+    /// A program that QEMU needs is not installed; `package` is the Debian package.
     #[error("`{program}` is not installed")]
-    HelperMissing {
-        /// The program.
-        program: &'static str,
-        /// The Debian package that holds it.
-        package: &'static str,
-    },
-    /// A program that QEMU needs beside it did not begin to serve.
-    #[error("`{program}` did not start{}", said(last_words))]
-    HelperRefused {
-        /// The program.
-        program: &'static str,
-        /// The end of what it wrote, or how it ended.
-        last_words: String,
-    },
-    /// A folder or file of the run could not be made, or is not safe.
-    #[error("could not {action} `{}`", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: Cause,
-    },
+    HelperNotFound { program: &'static str, package: &'static str },
+    /// A program that QEMU needs failed to start.
+    #[error("`{program}` failed to start{}", suffix(stderr_tail))]
+    HelperFailed { program: &'static str, stderr_tail: String },
+    /// A folder or file of the run could not be created, or is not safe.
+    #[error("cannot {action} `{}`", path.display())]
+    Io { action: &'static str, path: PathBuf, source: Cause },
 }
 
-fn said(last_words: &str) -> String {
-    match last_words.trim() {
+fn suffix(stderr_tail: &str) -> String {
+    match stderr_tail.trim() {
         "" => String::new(),
-        words => format!(": {words}"),
+        text => format!(": {text}"),
     }
 }
 
 impl Explain for LaunchError {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Exited { .. } => "vm.start-refused",
-            Self::TimedOut { .. } => "vm.start-timed-out",
-            Self::Interrupted => "vm.start-interrupted",
-            Self::ImageInUse { .. } => "storage.in-use",
-            Self::SocketPathTooLong { .. } => "host.socket-path-too-long",
-            Self::HelperMissing { .. } => "host.tool-missing",
-            Self::HelperRefused { .. } => "vm.helper-refused",
-            Self::Io { .. } => "host.io",
-        }
-    }
-
-    fn fault(&self) -> Fault {
-        match self {
-            Self::Exited { .. } | Self::Interrupted | Self::HelperRefused { .. } => Fault::Failed,
-            Self::TimedOut { .. } => Fault::TimedOut,
-            Self::ImageInUse { .. } => Fault::Busy,
-            Self::HelperMissing { .. } | Self::SocketPathTooLong { .. } | Self::Io { .. } => Fault::Host,
-        }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        match self {
-            Self::Exited { .. } => vec!["look at the whole line with `maqet info VM --command-line`".to_owned()],
-            Self::HelperMissing { program, package } => {
-                vec![format!("install it (Debian: `apt install {package}`), or put `{program}` on PATH")]
+            Self::Exited { .. } => Explanation::new("vm.start-failed", Fault::Failed)
+                .hint("check the command line with `maqet info VM --command-line`"),
+            Self::TimedOut { .. } => {
+                Explanation::new("vm.start-timed-out", Fault::TimedOut).hint("pass a longer `--timeout`")
             }
-            Self::HelperRefused { .. } => {
-                vec!["look at the ports that are forwarded: another program may have them".to_owned()]
+            Self::Interrupted => Explanation::new("vm.start-interrupted", Fault::Failed),
+            Self::ImageInUse { .. } => {
+                Explanation::new("storage.in-use", Fault::Busy).hint("stop the process that uses it, or try again")
             }
-            Self::TimedOut { .. } => vec!["give it more time with `--timeout`".to_owned()],
-            Self::Interrupted => Vec::new(),
-            Self::ImageInUse { .. } => vec!["stop what uses it, or try again".to_owned()],
-            Self::SocketPathTooLong { .. } => vec!["choose a shorter folder with `--runtime-dir`".to_owned()],
-            Self::Io { .. } => vec!["look at the owner, the permissions and the free space of its folder".to_owned()],
+            Self::SocketPathTooLong { .. } => Explanation::new("host.socket-path-invalid", Fault::Host)
+                .hint("pass a shorter folder with `--runtime-dir`"),
+            Self::HelperNotFound { program, package } => Explanation::new("host.tool-not-found", Fault::Host)
+                .hint(format!("install it (Debian: `apt install {package}`), or add `{program}` to PATH")),
+            Self::HelperFailed { .. } => Explanation::new("vm.helper-failed", Fault::Failed)
+                .hint("check the forwarded ports: another program may use them"),
+            Self::Io { .. } => Explanation::new("host.io-failed", Fault::Host)
+                .hint("check the owner, the permissions and the free space of its folder"),
         }
     }
 }
 
-/// Starts QEMU.
+/// Starts QEMU and manages the files of its runs.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Hypervisor: Send + Sync {
-    /// Finds a binary and really runs its `--version`; a path is taken as it is, a name is looked up.
+    /// Finds a binary and runs its `--version`; a name without a slash is searched for in PATH.
     ///
-    /// Errors: `Missing`, `NotRunnable`, `NotQemu`.
-    async fn binary(&self, wanted: &str) -> Result<QemuBinary, BinaryError>;
+    /// Errors: `NotFound`, `NotExecutable`, `NotQemu`.
+    async fn binary(&self, binary: &str) -> Result<QemuBinary, BinaryError>;
 
-    /// Starts QEMU in a session of its own, and returns once its command monitor told the run state.
+    /// Starts QEMU in its own session, and returns once its command monitor reported the run state.
     ///
-    /// Makes the folders of the run, keeps QEMU's standard error, and sets the flight recorder going. On an error, and
-    /// when the future is dropped, no process of the launch is left; its logs stay.
+    /// Creates the folders of the run, captures QEMU's standard error, and starts the QMP log. On an error, and when
+    /// the future is dropped, no process of the launch is left; its logs stay.
     async fn launch(&self, launch: &Launch) -> Result<Launched, LaunchError>;
 
-    /// Finds the process of a run whose identity was never written down, because its starter was killed.
+    /// Finds the process of a run whose identity was not stored, because the starting process was killed.
     async fn find(&self, paths: &RunPaths) -> Option<ProcessIdentity>;
 
-    /// Returns the living process that wrote the pid file of a run and has its command line, whatever was written down
-    /// of it: a database may be older than the machine.
+    /// Returns the running process that wrote the pid file of a run and has its command line, whatever the store says:
+    /// the database may be older than the process.
     async fn owner(&self, paths: &RunPaths) -> Option<ProcessIdentity>;
 
-    /// Sees to it that the flight recorder of a machine is on whose starter was killed, perhaps before it was.
-    async fn record(&self, paths: &RunPaths);
+    /// Starts the QMP log of a run if its starting process was killed before doing so.
+    async fn ensure_qmp_log(&self, paths: &RunPaths);
 
-    /// Returns what QEMU wrote about its own end, if it wrote anything.
+    /// Returns the reason that QEMU gave for its own exit, if any.
     async fn shutdown_event(&self, paths: &RunPaths) -> Option<Shutdown>;
 
     /// Removes the sockets of a run whose process is gone; its logs stay.
     async fn clear(&self, paths: &RunPaths);
 
     /// Removes everything of a VM's runs: `vm_sockets` and `vm_records` and all below.
-    async fn forget(&self, vm_sockets: &std::path::Path, vm_records: &std::path::Path);
+    async fn forget(&self, vm_sockets: &Path, vm_records: &Path);
 }
 
 /// A signal to a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Signal {
-    /// SIGTERM: QEMU ends at once and in order; to the guest it is a power cut.
+    /// SIGTERM: QEMU exits cleanly and at once; to the guest it is a power cut.
     Term,
     /// SIGKILL.
     Kill,
@@ -264,65 +195,49 @@ pub enum Signal {
 
 /// Why a process could not be signalled.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum ProcessError {
-    /// We may not.
-    #[error("process {} may not be signalled by this user", process.pid)]
-    NotPermitted {
-        /// The process.
-        process: ProcessIdentity,
-    },
-    /// The system refused.
-    #[error("process {} could not be signalled", process.pid)]
-    Failed {
-        /// The process.
-        process: ProcessIdentity,
-        /// Why.
-        source: Cause,
-    },
+    /// This user may not signal it.
+    #[error("not permitted to signal process {}", process.pid)]
+    NotPermitted { process: ProcessIdentity },
+    /// The system call failed.
+    #[error("cannot signal process {}", process.pid)]
+    Failed { process: ProcessIdentity, source: Cause },
 }
 
 impl Explain for ProcessError {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::NotPermitted { .. } => "host.process-not-permitted",
-            Self::Failed { .. } => "host.process-failed",
-        }
-    }
-
-    fn fault(&self) -> Fault {
-        Fault::Host
-    }
-
-    fn hints(&self) -> Vec<String> {
-        match self {
-            Self::NotPermitted { .. } => vec!["run maqet as the user who started the VM".to_owned()],
-            Self::Failed { .. } => Vec::new(),
+            Self::NotPermitted { .. } => {
+                Explanation::new("host.signal-refused", Fault::Host).hint("run maqet as the user who started the VM")
+            }
+            Self::Failed { .. } => Explanation::new("host.signal-failed", Fault::Host),
         }
     }
 }
 
-/// Knows processes by their identity; a stranger that got a recorded pid is never touched.
+/// Inspects and signals processes by their identity; another process with a reused pid is never touched.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Processes: Send + Sync {
-    /// Returns whether exactly this process lives; a zombie does not, once all of its threads are gone.
+    /// Returns whether this process runs; a zombie does not, once all of its threads are gone.
     fn is_alive(&self, process: &ProcessIdentity) -> bool;
 
-    /// Returns whether this process, which lives, was stopped by a signal and stands still (SIGSTOP; proc(5), state `T`).
+    /// Returns whether this running process was stopped by a signal (SIGSTOP; state `T` of proc(5)).
     fn is_frozen(&self, process: &ProcessIdentity) -> bool;
 
-    /// Returns whether this process, which lives, is on its way out of the kernel: it holds its files for a moment yet.
-    fn is_ending(&self, process: &ProcessIdentity) -> bool;
+    /// Returns whether this running process is exiting: the kernel still holds its files for a moment.
+    fn is_exiting(&self, process: &ProcessIdentity) -> bool;
 
-    /// Returns the words that this process was started with; none where they cannot be read.
-    fn words(&self, process: &ProcessIdentity) -> Vec<String>;
+    /// Returns the command line of this process; empty if it cannot be read.
+    fn args(&self, process: &ProcessIdentity) -> Vec<String>;
 
-    /// Returns whether this process was started since the host was booted; one that was not cannot live.
-    fn is_of_this_boot(&self, process: &ProcessIdentity) -> bool;
+    /// Returns whether this process was started since the host booted; otherwise it cannot be running.
+    fn is_from_this_boot(&self, process: &ProcessIdentity) -> bool;
 
-    /// Signals exactly this process; one that is gone is no error.
+    /// Signals this process; one that has exited is not an error.
     async fn signal(&self, process: &ProcessIdentity, signal: Signal) -> Result<(), ProcessError>;
 
-    /// Waits until the process is gone, at most `patience`; returns whether it is.
-    async fn wait_gone(&self, process: &ProcessIdentity, patience: Duration) -> bool;
+    /// Waits at most `timeout` until the process has exited; returns whether it has.
+    async fn wait_for_exit(&self, process: &ProcessIdentity, timeout: Duration) -> bool;
 }

@@ -1,4 +1,4 @@
-//! What maqet did to a VM, kept as a log beside the VM's records.
+//! The journal: a log of what maqet did to a VM, next to the VM's records.
 
 use std::path::Path;
 
@@ -6,13 +6,13 @@ use async_trait::async_trait;
 
 use super::RecordError;
 
-/// Keeps logs of our own, one line a deed, written by many processes at once.
+/// Appends lines to journals, which many processes may write at once.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Journal: Send + Sync {
-    /// Adds a line, which has no line break, to `file`; makes the file and its folder, both private, where they are missing.
+    /// Appends a line (without line break) to `file`; creates the file and its folder, both private, where missing.
     ///
-    /// The file stays bounded: once it is too large, its older half goes. Never follows a symbolic link, and writes
-    /// regular files only. Errors: `Failed`.
+    /// The file stays bounded: once it is too large, its older half is dropped. Never follows a symbolic link, and
+    /// writes regular files only. Errors: `Failed`.
     async fn append(&self, file: &Path, line: &str) -> Result<(), RecordError>;
 }

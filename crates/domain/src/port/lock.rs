@@ -1,4 +1,4 @@
-//! One operation at a time on one thing, across processes.
+//! Locks across processes: one operation at a time per VM.
 
 use std::any::Any;
 use std::time::Duration;
@@ -7,108 +7,89 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Cause, Explain, Fault};
+use crate::error::{Cause, Explain, Explanation, Fault};
 use crate::vm::VmId;
 
 /// What is locked.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum LockName {
-    /// The life of a VM.
+    /// The VM: its definition, its run and its disks.
     Vm(VmId),
-    /// The keyboard of a VM, while somebody presses its keys.
+    /// The keyboard of a VM, while keys are sent.
     Keyboard(VmId),
 }
 
-/// Who holds a lock, and what for.
+/// The process that holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// The process.
+    /// The process id.
     pub pid: u32,
     /// The operation, as in `start`.
     pub operation: String,
-    /// Since when.
+    /// When it took the lock.
     pub since: Timestamp,
 }
 
-/// Why a lock could not be had.
+/// Why a lock could not be taken.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum LockError {
-    /// Somebody held it all the time.
-    #[error("{}", held_by(holder.as_ref(), *waited))]
-    Held {
-        /// Who, where that could be read.
-        holder: Option<Holder>,
-        /// How long was waited.
-        waited: Duration,
-    },
-    /// The lock itself does not work.
-    #[error("locking is not possible")]
-    Failed {
-        /// Why.
-        source: Cause,
-    },
+    /// It stayed locked; `holder` is `None` where it could not be read.
+    #[error("the VM is locked by {}; waited {waited:?}", describe(holder.as_ref()))]
+    Held { holder: Option<Holder>, waited: Duration },
+    /// Locking does not work here.
+    #[error("cannot lock the VM")]
+    Failed { source: Cause },
 }
 
-fn held_by(holder: Option<&Holder>, waited: Duration) -> String {
-    let who = holder.map_or_else(
+fn describe(holder: Option<&Holder>) -> String {
+    holder.map_or_else(
         || "another process".to_owned(),
         |holder| format!("`{}` of process {} since {:.0}", holder.operation, holder.pid, holder.since),
-    );
-    format!("the VM is locked by {who}; waited {waited:?}")
+    )
 }
 
 impl Explain for LockError {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Held { .. } => "lock.held",
-            Self::Failed { .. } => "lock.failed",
-        }
-    }
-
-    fn fault(&self) -> Fault {
-        match self {
-            Self::Held { .. } => Fault::Busy,
-            Self::Failed { .. } => Fault::Host,
-        }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        match self {
-            Self::Held { .. } => vec!["try again once it is done".to_owned()],
-            Self::Failed { .. } => vec!["see with `maqet doctor` whether the data folder can be written to".to_owned()],
+            Self::Held { .. } => {
+                Explanation::new("lock.in-use", Fault::Busy).hint("try again once the other operation is done")
+            }
+            Self::Failed { .. } => Explanation::new("lock.failed", Fault::Host)
+                .hint("run `maqet doctor` to check whether the data folder is writable"),
         }
     }
 }
 
-/// Holds a lock until it is dropped; the kernel takes it back when the process ends.
+/// Holds a lock until it is dropped; the kernel releases it when the process ends.
 pub trait Guard: Send + Sync {
-    /// Removes, once the lock is given back, whatever was kept for it: the thing it locks is gone.
+    /// Removes the lock file once the lock is released, because the VM is gone.
     fn retire(&mut self);
 
-    /// Returns what the kernel locked, for an adapter that hands it to a program at work on the thing: should we be
-    /// killed meanwhile, the lock is held until that program ended, too.
+    /// Returns the locked handle, for an adapter to pass on to a child process: if this process is killed, the lock
+    /// stays held until the child has exited, too.
     fn handle(&self) -> Option<&dyn Any> {
         None
     }
 }
 
-/// A lock that is held, as it is handed on.
+/// A held lock, as a parameter.
 pub type HeldLock = dyn Guard;
 
-/// Locks that hold across processes and die with their holder.
+/// Locks that hold across processes and are released when their holder dies.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Locks: Send + Sync {
-    /// Locks `name` for `operation`, waiting at most `patience`.
+    /// Locks `name` for `operation`, waiting at most `timeout`.
     ///
-    /// Errors: `Held` when it stayed taken, `Failed` when locking does not work here.
-    async fn lock(&self, name: &LockName, operation: &str, patience: Duration) -> Result<Box<dyn Guard>, LockError>;
+    /// Errors: `Held` if it stayed locked, `Failed` if locking does not work here.
+    async fn lock(&self, name: &LockName, operation: &str, timeout: Duration) -> Result<Box<dyn Guard>, LockError>;
 
-    /// Returns who holds `name` right now, if anybody does.
+    /// Returns the current holder of `name`, if any.
     async fn holder(&self, name: &LockName) -> Option<Holder>;
 
-    /// Returns all locks that are held right now, and by whom, at a cost that does not grow with those that are not.
+    /// Returns all held locks with their holders, at a cost that does not grow with the number of free ones.
     ///
-    /// A holder in another pid namespace may be missing; [`Locks::holder`] finds that one too.
+    /// A holder in another pid namespace may be missing; [`Locks::holder`] finds it.
     async fn held(&self) -> Vec<(LockName, Holder)>;
 }

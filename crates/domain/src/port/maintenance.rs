@@ -1,4 +1,4 @@
-//! The health of what is kept: a database looked at as a whole, backed up, and built anew from what is left.
+//! Maintenance of the database: check, backup and repair.
 
 use std::path::PathBuf;
 
@@ -8,69 +8,69 @@ use super::StoreError;
 use crate::change::StorageRecord;
 use crate::vm::{Vm, VmId};
 
-/// A VM as it is known outside of the database, with the images that were made for it.
+/// A VM as it is known outside of the database, with the images created for it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KeptVm {
-    /// The VM; its run is what was found of its last start.
+    /// The VM; its run is what is known of its last start.
     pub vm: Vm,
-    /// The images that maqet made for it.
+    /// The images that maqet created for it.
     pub storage: Vec<StorageRecord>,
 }
 
-/// What a look at a whole database found, where nothing is wrong with its content.
+/// The result of checking a database that is not damaged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreHealth {
-    /// The version of its schema; the next opening brings it to `newest_schema`.
+    /// Its schema version; the next opening migrates it to `newest_schema`.
     pub schema: i64,
-    /// The newest version that is known here.
+    /// The newest schema version this maqet knows.
     pub newest_schema: i64,
-    /// How commits are kept safe, as in `wal`.
+    /// Its journal mode, as in `wal`.
     pub journal: String,
-    /// How many VMs it holds.
+    /// The number of VMs.
     pub vms: u64,
-    /// Its size, its log included.
+    /// Its size, including its write-ahead log.
     pub bytes: u64,
-    /// Why nothing can be written to it, if so.
+    /// Why it cannot be written to, if so.
     pub unwritable: Option<String>,
 }
 
-/// Where a VM of a database that was built anew came from.
+/// Where a VM of a repaired database came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Origin {
-    /// It could be read.
+    /// The damaged database.
     Database,
-    /// It could not, and there was a copy.
+    /// A copy beside the VM's records, because the database could not be read there.
     Copy,
-    /// It could not, and there was a backup.
+    /// A backup, because neither of the other two had it.
     Backup,
 }
 
-/// What came of building a database anew.
+/// The result of a repair.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RepairReport {
-    /// Where the damaged files were kept, whole.
+    /// Copies of the damaged files.
     pub kept: Vec<PathBuf>,
-    /// The VMs of the new database: id, name, and where each came from; by name.
+    /// The VMs of the new database, ordered by name: id, name and origin.
     pub vms: Vec<(VmId, String, Origin)>,
-    /// How many entries of history and events were saved.
+    /// The number of history entries and events that were recovered.
     pub log_entries: u64,
-    /// What could not be saved, in words.
+    /// Descriptions of what could not be recovered.
     pub lost: Vec<String>,
 }
 
-/// Looks after a database as a whole; works also where no store can be opened.
+/// Checks, backs up and repairs a database; works even if the store cannot be opened.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait StoreMaintenance: Send + Sync {
     /// Returns where the database is, for messages.
     fn location(&self) -> String;
 
-    /// Reads the whole database without changing it; `None` if there is none.
+    /// Checks the whole database without changing it; `None` if it does not exist.
     ///
-    /// Errors: those of opening and reading: `Corrupt`, `NewerSchema`, `Busy`, `Full`, `Unavailable`, `Failed`.
+    /// Errors: `Corrupt`, `UnsupportedSchema`, `Busy`, `Full`, `Unavailable`, `Failed`.
     async fn check(&self) -> Result<Option<StoreHealth>, StoreError>;
 
-    /// Copies a database that is sound; returns where to. The oldest backups go.
+    /// Backs up a database that is not damaged and returns the path of the backup; the oldest backups are removed.
     ///
     /// Errors: as [`StoreMaintenance::check`].
     async fn backup(&self) -> Result<PathBuf, StoreError>;
@@ -78,10 +78,10 @@ pub trait StoreMaintenance: Send + Sync {
     /// Returns the newest backup, if there is one.
     async fn newest_backup(&self) -> Option<PathBuf>;
 
-    /// Builds the database anew: from what can still be read of it, from `known`, and from the newest backup.
+    /// Rebuilds the database from what can be read of it, from `known`, and from the newest backup.
     ///
-    /// What is there is copied first, and stays untouched until the new one is complete. A VM of `known` is taken only
-    /// where the database cannot tell whether it holds it.
-    /// Errors: `Busy` when somebody else is at it, `NewerSchema` (it is not damaged), `Full`, `Unavailable`, `Failed`.
+    /// The damaged files are copied first, and stay untouched until the new database is complete. A VM of `known` is
+    /// used only where the database cannot say whether it holds it. Errors: `Busy` if another process has the database
+    /// open, `UnsupportedSchema` (it is not damaged), `Full`, `Unavailable`, `Failed`.
     async fn repair(&self, known: Vec<KeptVm>) -> Result<RepairReport, StoreError>;
 }

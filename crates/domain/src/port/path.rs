@@ -1,14 +1,14 @@
-//! What lies where on the host.
+//! Paths of the host.
 
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
-/// What lies at a path.
+/// What a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PathKind {
-    /// Nothing, or nothing that may be seen.
-    Missing,
+    /// Nothing, or nothing this user may see.
+    NotFound,
     /// A regular file.
     File,
     /// A folder.
@@ -17,14 +17,13 @@ pub enum PathKind {
     Other,
 }
 
-/// Looks at paths of the host.
+/// Inspects paths of the host.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Paths: Send + Sync {
-    /// Returns what lies at `path`; links are followed.
+    /// Returns what `path` names; symbolic links are followed.
     async fn kind(&self, path: &Path) -> PathKind;
 
-    /// Returns where `path` really leads: every link and `..` followed as far as the path exists, and what does not
-    /// exist yet appended as written.
+    /// Returns `path` with every symbolic link and `..` resolved as far as it exists; the rest is appended as written.
     async fn resolve(&self, path: &Path) -> PathBuf;
 }

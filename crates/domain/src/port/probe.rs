@@ -1,4 +1,4 @@
-//! What the host has to offer, looked at closely: for those who want to know why something does not work.
+//! Checks of the host, for `maqet doctor`.
 
 use std::path::Path;
 
@@ -6,47 +6,47 @@ use async_trait::async_trait;
 
 use crate::error::Cause;
 
-/// What is known of a folder.
+/// Owner and permissions of a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FolderFacts {
-    /// The user it belongs to.
+    /// The user id of its owner.
     pub owner: u32,
-    /// Whether that is us.
+    /// Whether the owner is this user.
     pub is_ours: bool,
     /// Its permissions, as in `0o700`.
     pub mode: u32,
-    /// Whether it is a folder, and not a link or anything else.
+    /// Whether it is a folder, not a symbolic link or a file.
     pub is_folder: bool,
-    /// Whether we may write to it; a file system that is read-only says no.
+    /// Whether this user can write to it; false on a read-only file system.
     pub is_writable: bool,
 }
 
-/// What is left of a file system.
+/// Free space of a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Space {
-    /// Bytes that we may still write.
+    /// The bytes this user may still write.
     pub free_bytes: u64,
     /// Its size.
     pub bytes: u64,
-    /// Files that may still be made; `None` where there is no such limit.
+    /// The number of files that may still be created; `None` if there is no limit.
     pub free_files: Option<u64>,
 }
 
-/// Looks at the host closely.
+/// Checks the host.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Probe: Send + Sync {
-    /// Returns what is known of a folder; `None` if there is nothing.
+    /// Returns owner and permissions of a folder; `None` if it does not exist.
     async fn folder(&self, path: &Path) -> Option<FolderFacts>;
 
-    /// Makes a folder of ours private (0700).
+    /// Makes a folder private (0700).
     ///
-    /// Errors: whatever the file system says.
+    /// Errors: those of the file system.
     async fn close_folder(&self, path: &Path) -> Result<(), Cause>;
 
-    /// Returns what is left where `path` is or would be made.
+    /// Returns the free space where `path` is or would be created.
     async fn space(&self, path: &Path) -> Option<Space>;
 
-    /// Returns how many files a process may have open.
+    /// Returns the number of files a process may have open.
     fn open_files(&self) -> u64;
 }

@@ -1,4 +1,4 @@
-//! What a living process costs the host.
+//! Resource usage of a running process.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,33 +8,33 @@ use jiff::Timestamp;
 use crate::size::ByteSize;
 use crate::vm::ProcessIdentity;
 
-/// What a process costs the host, at one moment.
+/// The resource usage of a process at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessUsage {
-    /// The program it runs, where that may be seen.
+    /// The program it runs, where that can be read.
     pub binary: Option<PathBuf>,
     /// Whether that program was removed or replaced since the process started.
-    pub is_binary_gone: bool,
+    pub is_binary_deleted: bool,
     /// When it started.
     pub started_at: Timestamp,
-    /// How long it has been there; time the host slept counts.
+    /// The time since then, including time the host was suspended.
     pub uptime: Duration,
-    /// How many threads it has.
+    /// The number of threads.
     pub threads: u32,
-    /// How long CPUs have worked for it, in its own code and in the kernel, all threads together.
+    /// The CPU time of all threads, in user and kernel mode.
     pub cpu_time: Duration,
-    /// The memory it has in RAM, shared pages counted in full.
+    /// The resident set size: memory in RAM, shared pages counted in full.
     pub rss: ByteSize,
-    /// The same with each shared page divided among those who share it; `None` where the kernel refuses to tell.
+    /// The proportional set size: each shared page divided among its users; `None` where the kernel refuses to report it.
     pub pss: Option<ByteSize>,
 }
 
-/// Measures processes; a stranger that got a recorded pid is never measured.
+/// Measures processes by their identity; another process with a reused pid is never measured.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 pub trait ProcessStats: Send + Sync {
-    /// Returns what exactly this process costs now; `None` if it is gone.
+    /// Returns the current usage of this process; `None` if it has exited.
     fn usage(&self, process: &ProcessIdentity) -> Option<ProcessUsage>;
 
-    /// Returns how long CPUs have worked for exactly this process; `None` if it is gone. Cheap: to be asked twice.
+    /// Returns the CPU time of this process; `None` if it has exited. Cheap enough to sample twice.
     fn cpu_time(&self, process: &ProcessIdentity) -> Option<Duration>;
 }

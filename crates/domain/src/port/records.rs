@@ -1,72 +1,54 @@
-//! What a run leaves behind: its logs and its flight recorder, read as they grow.
+//! The records of a run: its logs and its QMP log, read while they grow.
 
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
-use crate::error::{Cause, Explain, Fault};
+use crate::error::{Cause, Explain, Explanation, Fault};
 use crate::vm::BootNumber;
 
 /// A part of a record.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Chunk {
-    /// What was read.
+    /// The bytes read.
     pub bytes: Vec<u8>,
-    /// How long the record was at that moment, in bytes; shorter than before, it is a new one.
+    /// The length of the record at that moment, in bytes; if it shrank, the record was replaced.
     pub length: u64,
 }
 
 /// Why a record could not be read.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum RecordError {
-    /// There is no such record.
-    #[error("there is no `{}`", path.display())]
-    Missing {
-        /// Where it would be.
-        path: PathBuf,
-    },
-    /// It is there and cannot be read.
-    #[error("could not read `{}`", path.display())]
-    Failed {
-        /// Where it is.
-        path: PathBuf,
-        /// Why.
-        source: Cause,
-    },
+    /// It does not exist.
+    #[error("`{}` not found", path.display())]
+    NotFound { path: PathBuf },
+    /// It exists and cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    Failed { path: PathBuf, source: Cause },
 }
 
 impl Explain for RecordError {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::Missing { .. } => "record.missing",
-            Self::Failed { .. } => "record.failed",
-        }
-    }
-
-    fn fault(&self) -> Fault {
-        match self {
-            Self::Missing { .. } => Fault::NotFound,
-            Self::Failed { .. } => Fault::Host,
-        }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        match self {
-            Self::Missing { .. } => vec!["start the VM; the newest boots keep their logs".to_owned()],
-            Self::Failed { .. } => vec!["look at the owner and the permissions of the file".to_owned()],
+            Self::NotFound { .. } => Explanation::new("record.not-found", Fault::NotFound)
+                .hint("start the VM; only the newest boots keep their logs"),
+            Self::Failed { .. } => {
+                Explanation::new("record.failed", Fault::Host).hint("check the owner and the permissions of the file")
+            }
         }
     }
 }
 
-/// Reads the records of runs: what QEMU and the guest wrote, whether or not they still do.
+/// Reads the records of runs, past and current.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Records: Send + Sync {
-    /// Returns what `file` holds from `offset` on, `limit` bytes at most; nothing where it ends before.
+    /// Returns at most `limit` bytes of `file` from `offset` on; nothing if it ends before that.
     ///
-    /// Never follows a symbolic link, and reads regular files only. Errors: `Missing`, `Failed`.
+    /// Never follows a symbolic link, and reads regular files only. Errors: `NotFound`, `Failed`.
     async fn read(&self, file: &Path, offset: u64, limit: usize) -> Result<Chunk, RecordError>;
 
-    /// Returns the boots of a VM whose records are kept, the oldest first; none where nothing can be read.
+    /// Returns the boots of a VM that have records, oldest first; none if they cannot be read.
     async fn boots(&self, vm_records: &Path) -> Vec<BootNumber>;
 }

@@ -1,118 +1,109 @@
-//! What lies in maqet's folders, whoever it belongs to.
+//! Files in maqet's folders and the QEMU processes they belong to, including those without a VM.
 
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::error::{Cause, Explain, Fault};
+use crate::error::{Cause, Explain, Explanation, Fault};
 use crate::vm::{BootNumber, ProcessIdentity, RunPaths, VmId};
 
-/// A QEMU that lives and has its sockets in the runtime folder.
+/// A running QEMU with sockets in the runtime folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QemuInstance {
     /// Its process.
     pub process: ProcessIdentity,
-    /// The folder of its VM, by name: the short form of an id.
+    /// The name of its VM's folder: the short form of the id.
     pub short: String,
-    /// The VM's id, as the process was told it.
+    /// The VM's id, from its command line.
     pub id: Option<VmId>,
-    /// The VM's name, as the process was told it.
+    /// The VM's name, from its command line.
     pub name: Option<String>,
-    /// Which start of its VM it is.
+    /// The boot number.
     pub boot: BootNumber,
-    /// When it was started, as near as its files tell.
+    /// When it was started, estimated from its files.
     pub started_at: Timestamp,
     /// Where its files are.
     pub paths: RunPaths,
-    /// Whether a VM of another database, which is there, owns it.
+    /// Whether it belongs to a VM of another, existing database.
     pub is_foreign: bool,
 }
 
-/// What a trace is of.
+/// What a file or folder belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StaleFileKind {
-    /// The sockets of one start of a VM.
+    /// The sockets of one run.
     Sockets {
-        /// The VM's folder: the short form of its id.
+        /// The name of the VM's folder: the short form of the id.
         short: String,
-        /// Which start.
+        /// The boot number.
         boot: BootNumber,
     },
     /// The records of a VM: logs, and the copy of its definition.
     Records {
-        /// Which VM.
+        /// The VM.
         id: VmId,
-        /// The starts that left records, each with the moment its records were begun.
+        /// The boots that have records, each with the time its records were created.
         boots: Vec<(BootNumber, Timestamp)>,
     },
     /// The lock of a VM.
     Lock {
-        /// Which VM.
+        /// The VM.
         id: VmId,
     },
-    /// A file that was to become another one, and whose maker is dead.
+    /// A temporary file whose process has exited.
     Temporary,
 }
 
-/// Something in maqet's folders.
+/// A file or folder of maqet that may be stale.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaleFile {
-    /// What it is of.
+    /// What it belongs to.
     pub kind: StaleFileKind,
     /// Where it is.
     pub path: PathBuf,
-    /// Whether a VM of another database, which is there, owns it.
+    /// Whether it belongs to a VM of another, existing database.
     pub is_foreign: bool,
 }
 
-/// Why something could not be removed.
+/// A file that could not be removed.
 #[derive(Debug, thiserror::Error)]
-#[error("`{}` could not be removed", path.display())]
+#[error("cannot remove `{}`", path.display())]
+#[expect(missing_docs, reason = "the message names the fields")]
 pub struct RemoveError {
-    /// What stays.
     pub path: PathBuf,
-    /// Why.
     pub source: Cause,
 }
 
 impl Explain for RemoveError {
-    fn code(&self) -> &'static str {
-        "host.remove"
-    }
-
-    fn fault(&self) -> Fault {
-        Fault::Host
-    }
-
-    fn hints(&self) -> Vec<String> {
-        vec!["look at the owner and the permissions of its folder".to_owned()]
+    fn explain(&self) -> Explanation {
+        Explanation::new("host.remove-failed", Fault::Host).hint("check the owner and the permissions of its folder")
     }
 }
 
-/// Looks through maqet's folders and the processes of this user.
+/// Searches maqet's folders and the processes of this user.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait StaleFiles: Send + Sync {
-    /// Returns the machines whose folder belongs to none of the VMs `known`; cheap where there is no such folder.
+    /// Returns the QEMU instances that belong to none of the VMs `known`; cheap if there are no such folders.
     async fn orphans(&self, known: &[VmId]) -> Vec<QemuInstance>;
 
-    /// Returns all machines of the runtime folder, also those whose folder is gone: looks at every process.
-    async fn machines(&self) -> Vec<QemuInstance>;
+    /// Returns all QEMU instances, including those whose folder is gone; inspects every process.
+    async fn instances(&self) -> Vec<QemuInstance>;
 
-    /// Returns what lies in the folders; unfinished images are also looked for in the folders `beside`.
+    /// Returns the files in maqet's folders; unfinished images are also searched for in the folders `beside`.
     ///
-    /// Ask for the VMs only afterwards: what was there before a VM was looked for and not found, is nobody's.
-    async fn traces(&self, beside: &[PathBuf]) -> Vec<StaleFile>;
+    /// List the VMs after this call, not before: then a file without a VM cannot belong to one added in between.
+    async fn files(&self, beside: &[PathBuf]) -> Vec<StaleFile>;
 
-    /// Removes what a trace is of: sockets with their folder, records with all below, a temporary file.
+    /// Removes a file: sockets with their folder, records with everything below, a temporary file.
     ///
-    /// Errors: `RemoveError` when something of it stays.
-    async fn remove(&self, trace: &StaleFile) -> Result<(), RemoveError>;
+    /// Errors: `RemoveError` if any of it remains.
+    async fn remove(&self, file: &StaleFile) -> Result<(), RemoveError>;
 
     /// Returns the folder of a VM's records.
     fn records_of(&self, id: &VmId) -> PathBuf;
 
-    /// Returns whether `path` is a file that can be read.
+    /// Returns whether `path` is a readable file.
     async fn is_readable(&self, path: &Path) -> bool;
 }

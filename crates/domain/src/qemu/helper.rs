@@ -1,26 +1,26 @@
-//! Programs that serve one QEMU.
+//! Programs that serve a QEMU process.
 
 use std::fmt;
 
 use crate::text::quote;
 
-/// A program that is started before QEMU, serves it through a socket, and ends when QEMU leaves that.
+/// A program that is started before QEMU, serves it through a socket, and exits when QEMU disconnects.
 ///
-/// It is the user's, as QEMU is; when it returns to its starter, it listens.
+/// It runs as the same user, and has moved to the background once its socket listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Helper {
-    /// Its name, found in `PATH`.
+    /// Its name, searched for in `PATH`.
     pub program: &'static str,
-    /// The Debian package that holds it.
+    /// Its Debian package.
     pub package: &'static str,
-    /// The words after its name.
-    pub words: Vec<String>,
+    /// Its arguments.
+    pub args: Vec<String>,
 }
 
 impl fmt::Display for Helper {
-    /// Writes it as a shell is given it.
+    /// Writes a shell command.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.program)?;
-        self.words.iter().try_for_each(|word| write!(f, " {}", quote(word)))
+        self.args.iter().try_for_each(|arg| write!(f, " {}", quote(arg)))
     }
 }

@@ -1,66 +1,64 @@
-//! The name of a drive.
+//! Names of drives and network cards.
 
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 
-/// The names of back ends that maqet made for a device begin so; the id of the device follows.
+/// The prefix of the backends that maqet creates for hot-plugged devices; the id of the device follows.
 ///
-/// No drive and no card of a definition may be called so.
+/// No drive or card of a definition may have such a name.
 pub const HOTPLUG_PREFIX: &str = "hotplug-";
 
-/// The name of a drive; unique in its VM, and the name of its block node in QEMU.
+/// The name of a drive or network card, unique in its VM; also the id of its block node or network backend in QEMU.
 ///
-/// QEMU's node names hold at most 31 bytes and begin with a letter (`id_wellformed`, 7.2); five are
-/// kept for the suffix of the node underneath. `all` means every drive and names none.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+/// QEMU's node names have at most 31 bytes and start with a letter (`id_wellformed`, 7.2); five are reserved for the
+/// suffix of the node underneath. `all` means every drive and is not a name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, DeserializeFromStr, SerializeDisplay)]
 pub struct NodeName(String);
 
-/// Beginnings of the names of firmware, and of what was plugged in while the machine ran.
-const RESERVED_BEGINNINGS: [&str; 2] = ["uefi-", HOTPLUG_PREFIX];
+/// Prefixes of names that maqet gives to firmware and hot-plugged backends.
+const RESERVED_PREFIXES: [&str; 2] = ["uefi-", HOTPLUG_PREFIX];
 
-/// Ends of the names of block nodes and devices that belong to a drive or card.
-const RESERVED_ENDS: [&str; 2] = ["-file", "-card"];
+/// Suffixes of names that maqet gives to block nodes and devices of a drive or card.
+const RESERVED_SUFFIXES: [&str; 2] = ["-file", "-card"];
 
-/// A text that cannot be a [`NodeName`].
+/// A text that is not a valid [`NodeName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("drive name `{}` is not usable: {why}", given.escape_debug())]
+#[error("invalid name `{}`: {reason}", value.escape_debug())]
+#[expect(missing_docs, reason = "the message names the fields")]
 pub struct InvalidNodeName {
-    /// What was given.
-    pub given: String,
-    /// What is wrong with it.
-    pub why: &'static str,
+    pub value: String,
+    pub reason: &'static str,
 }
 
 impl NodeName {
     /// The longest name, in bytes.
     pub const MAX_LEN: usize = 26;
 
-    /// Names of controllers, which are devices too.
+    /// The names of controllers, which are devices too.
     pub(crate) const CONTROLLERS: [&str; 2] = ["scsi", "sata"];
 
     /// Checks a name.
     pub fn parse(text: &str) -> Result<Self, InvalidNodeName> {
-        let invalid = |why| Err(InvalidNodeName { given: text.chars().take(80).collect(), why });
+        let invalid = |reason| Err(InvalidNodeName { value: text.chars().take(80).collect(), reason });
         if text == "all" {
             return invalid("`all` means every drive");
         }
         if Self::CONTROLLERS.contains(&text)
-            || RESERVED_ENDS.iter().any(|end| text.ends_with(end))
-            || RESERVED_BEGINNINGS.iter().any(|beginning| text.starts_with(beginning))
+            || RESERVED_SUFFIXES.iter().any(|suffix| text.ends_with(suffix))
+            || RESERVED_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
         {
-            return invalid("maqet gives this name to parts of its own");
+            return invalid("reserved by maqet");
         }
         if text.len() > Self::MAX_LEN {
-            return invalid("it is longer than 26 bytes");
+            return invalid("must not be longer than 26 bytes");
         }
         if !text.starts_with(|c: char| c.is_ascii_alphabetic()) {
-            return invalid("it begins with a letter (a to z)");
+            return invalid("must start with a letter (a to z)");
         }
         if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
-            return invalid("it may hold a to z, digits and - _ . only");
+            return invalid("may contain a to z, digits and - _ . only");
         }
         Ok(Self(text.to_owned()))
     }
@@ -70,7 +68,7 @@ impl NodeName {
         &self.0
     }
 
-    /// Returns the name of the block node that reads and writes the file.
+    /// Returns the name of the block node that accesses the file.
     pub fn file_node(&self) -> String {
         format!("{}-file", self.0)
     }
@@ -90,35 +88,21 @@ impl FromStr for NodeName {
     }
 }
 
-impl TryFrom<String> for NodeName {
-    type Error = InvalidNodeName;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::parse(&text)
-    }
-}
-
-impl From<NodeName> for String {
-    fn from(name: NodeName) -> Self {
-        name.0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn test_drive_name_that_qemu_takes_is_taken() {
-        let most = "x".repeat(NodeName::MAX_LEN);
-        for name in ["hdd", "root", "data-1", "a.b_c", &most] {
-            let taken = NodeName::parse(name).unwrap();
-            assert_eq!(serde_json::to_string(&taken).unwrap(), format!("\"{name}\""));
+    fn test_node_name_usual_names_are_valid() {
+        let longest = "x".repeat(NodeName::MAX_LEN);
+        for name in ["hdd", "root", "data-1", "a.b_c", &longest] {
+            let valid = NodeName::parse(name).unwrap();
+            assert_eq!(serde_json::to_string(&valid).unwrap(), format!("\"{name}\""));
         }
     }
 
     #[test]
-    fn test_drive_name_that_qemu_refuses_is_refused() {
+    fn test_node_name_reserved_or_malformed_is_invalid() {
         let long = "x".repeat(27);
         for name in ["", "all", "1st", "scsi", "a-file", "uefi-vars", "hotplug-a", "a b", "a,b", "ä", &long, "a/b"] {
             assert!(NodeName::parse(name).is_err(), "{name:?}");

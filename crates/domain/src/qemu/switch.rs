@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-/// One switch and what follows it; the only way a value reaches QEMU's command line.
+/// A switch and its argument; the only way a value reaches QEMU's command line.
 ///
-/// QEMU splits what follows most switches at commas, and reads a doubled comma as one that belongs
-/// to the value (`get_opt_value`, QEMU 7.2). A single comma in a path would therefore add options.
-/// [`Switch::option`] doubles them; nothing else in maqet writes `key=value`.
+/// QEMU splits most arguments at commas, and reads a doubled comma as part of a value (`get_opt_value`, QEMU 7.2). A
+/// single comma in a path would therefore add options. [`Switch::option`] doubles them; nothing else in maqet writes
+/// `key=value`.
 ///
 /// ```
 /// use maqet_domain::qemu::Switch;
@@ -21,23 +21,23 @@ pub struct Switch {
 }
 
 impl Switch {
-    /// Makes `-name` with nothing after it yet.
+    /// Makes `-name` without an argument.
     pub fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), argument: None }
     }
 
-    /// Makes `-name text`, the text being the whole argument exactly as it is.
+    /// Makes `-name text` with an argument that is passed unchanged.
     ///
-    /// For switches whose argument QEMU does not split (`-append`, `-kernel`), and for what a user
-    /// wrote as one text. Never for a value that is part of a larger argument.
+    /// For switches whose argument QEMU does not split (`-append`, `-kernel`), and for arguments that the user wrote as
+    /// one string. Never for a value within an argument.
     pub fn verbatim(name: impl Into<String>, text: impl Into<String>) -> Self {
         Self { name: name.into(), argument: Some(text.into()) }
     }
 
-    /// Adds a word that stands without a key, such as the driver of `-device`.
+    /// Adds a part without a key, such as the driver of `-device`.
     #[must_use]
-    pub fn head(self, word: &str) -> Self {
-        self.part(&escaped(word))
+    pub fn head(self, text: &str) -> Self {
+        self.part(&escaped(text))
     }
 
     /// Adds `key=value`, with the commas of the value doubled.
@@ -69,13 +69,13 @@ impl Switch {
         &self.name
     }
 
-    /// Returns what follows the name, as QEMU gets it.
+    /// Returns the argument as QEMU gets it.
     pub fn argument(&self) -> Option<&str> {
         self.argument.as_deref()
     }
 
-    /// Returns the one or two words this is on a command line.
-    pub fn words(&self) -> impl Iterator<Item = String> + '_ {
+    /// Returns the one or two arguments on the command line.
+    pub fn args(&self) -> impl Iterator<Item = String> + '_ {
         std::iter::once(format!("-{}", self.name)).chain(self.argument.clone())
     }
 }
@@ -107,8 +107,8 @@ mod tests {
     }
 
     #[test]
-    fn test_switch_without_argument_is_one_word() {
-        assert_eq!(Switch::new("S").words().collect::<Vec<_>>(), ["-S"]);
+    fn test_switch_without_argument_is_one_arg() {
+        assert_eq!(Switch::new("S").args().collect::<Vec<_>>(), ["-S"]);
     }
 
     #[test]
@@ -127,7 +127,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn test_switch_any_value_comes_back_from_qemus_parser(first in any::<String>(), second in any::<String>()) {
+        fn test_switch_any_value_survives_qemus_parser(first in any::<String>(), second in any::<String>()) {
             let switch = Switch::new("x").head("head").option("a", &first).option("b", &second);
 
             let parts = split_as_qemu(switch.argument().unwrap());

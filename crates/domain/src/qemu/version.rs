@@ -3,26 +3,25 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 
-/// A version of QEMU, ordered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+/// A version of QEMU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, DeserializeFromStr, SerializeDisplay)]
 pub struct QemuVersion {
-    /// The first number.
+    /// The major version.
     pub major: u16,
-    /// The second number.
+    /// The minor version.
     pub minor: u16,
-    /// The third number.
+    /// The patch level.
     pub micro: u16,
 }
 
-/// A text that is no version.
+/// A text that is not a version of QEMU.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{given}` is not a version of QEMU")]
+#[error("invalid QEMU version `{value}`")]
+#[expect(missing_docs, reason = "the message names the field")]
 pub struct InvalidVersion {
-    /// What was given.
-    pub given: String,
+    pub value: String,
 }
 
 impl QemuVersion {
@@ -46,8 +45,8 @@ impl FromStr for QemuVersion {
     type Err = InvalidVersion;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let invalid = || InvalidVersion { given: text.to_owned() };
-        // A development version such as `9.2.50-rc1` counts as what stands before its hyphen.
+        let invalid = || InvalidVersion { value: text.to_owned() };
+        // A development version such as `9.2.50-rc1` counts as the part before its hyphen.
         let numeric = text.split('-').next().unwrap_or_default();
         let mut numbers = numeric.splitn(3, '.').map(str::parse::<u16>);
         let mut next = || numbers.next().and_then(Result::ok).ok_or_else(invalid);
@@ -58,19 +57,5 @@ impl FromStr for QemuVersion {
 impl fmt::Display for QemuVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.major, self.minor, self.micro)
-    }
-}
-
-impl TryFrom<String> for QemuVersion {
-    type Error = InvalidVersion;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<QemuVersion> for String {
-    fn from(version: QemuVersion) -> Self {
-        version.to_string()
     }
 }

@@ -1,4 +1,4 @@
-//! Storage types: the interface through which each one, built in or not, is known.
+//! The interface of storage types, built-in or not.
 
 use std::fmt;
 use std::path::Path;
@@ -8,52 +8,52 @@ use crate::config::{Diagnostics, KeyPath, Node};
 use crate::qemu::Switch;
 use crate::registry::Named;
 
-/// One storage type: what it accepts, what it needs, and how QEMU is told of it.
+/// A storage type: the keys it accepts, what it needs, and its switches for QEMU.
 pub trait StorageDriver: fmt::Debug + Send + Sync {
-    /// Returns the word under `type`, as in `qcow2`.
+    /// Returns its name, the value of `type`, as in `qcow2`.
     fn type_name(&self) -> &'static str;
 
-    /// Returns what the type is, in a phrase.
+    /// Returns a one-line description.
     fn summary(&self) -> &'static str;
 
-    /// Returns the ending of a file that maqet names itself, without its dot.
+    /// Returns the extension, without dot, of files that maqet names itself.
     fn extension(&self) -> &'static str;
 
-    /// Returns the keys of an entry that only this type has.
+    /// Returns the keys that only this type has.
     fn own_keys(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// Returns those of its own keys that hold a path.
+    /// Returns which of its own keys hold a path.
     fn own_path_keys(&self) -> &'static [&'static str] {
         &[]
     }
 
-    /// Returns how a drive is attached that does not say it.
+    /// Returns the default of `interface`.
     fn default_interface(&self) -> Interface {
         Interface::DEFAULT
     }
 
-    /// Notes in `report` what does not go with this type; `entry` is the entry as written.
+    /// Reports settings that do not fit this type; `entry` is the entry as written.
     fn check(&self, storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Diagnostics);
 
-    /// Returns what must be there before QEMU is started.
+    /// Returns what it needs before QEMU is started.
     fn preparation(&self, storage: &StorageSpec, path: &Path) -> Preparation;
 
-    /// Returns the switches that open the storage; the last block node carries the drive's name.
-    fn back_end(&self, storage: &StorageSpec, path: &str) -> Vec<Switch>;
+    /// Returns the switches of the backend; the last block node has the name of the drive.
+    fn backend(&self, storage: &StorageSpec, path: &str) -> Vec<Switch>;
 
-    /// Returns the switches that show it to the guest.
-    fn front_end(&self, storage: &StorageSpec, seat: DriveSlot) -> Vec<Switch> {
-        storage.interface.device(storage, seat, "hd").into_iter().collect()
+    /// Returns the switches of the device that the guest sees.
+    fn frontend(&self, storage: &StorageSpec, slot: DriveSlot) -> Vec<Switch> {
+        storage.interface.device(storage, slot, "hd").into_iter().collect()
     }
 
-    /// Returns whether QEMU keeps the guest from writing to it.
+    /// Returns whether the guest cannot write to it.
     fn is_readonly(&self, storage: &StorageSpec) -> bool {
         storage.readonly
     }
 
-    /// Returns what the type can do.
+    /// Returns its capabilities and requirements.
     fn features(&self) -> StorageFeatures {
         StorageFeatures::default()
     }

@@ -1,273 +1,229 @@
-//! The storage types that come with maqet.
+//! Storage types of disk images.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use super::{
-    Cache, DEFAULT_SIZE, DriveSlot, ImagePlan, Interface, Preparation, StorageFeatures, StorageSpec, Virtfs, Virtiofs,
+    Cache, DEFAULT_SIZE, DriveSlot, ImagePlan, Interface, Preparation, StorageDriver, StorageFeatures, StorageSpec,
+    Virtfs, Virtiofs,
 };
 use crate::config::{Diagnostics, KeyPath, Node};
 use crate::qemu::Switch;
 use crate::registry::{DuplicateName, Registry};
 use crate::size::ByteSize;
-use crate::storage::StorageDriver;
 
-/// The largest qcow2 with clusters of 64 KiB, as maqet makes them (`qemu-img` 7.2, tried).
-const QCOW2_MOST: ByteSize = ByteSize::from_bytes(2 << 50);
+/// The largest qcow2 image with clusters of 64 KiB, as maqet creates them (tested with `qemu-img` 7.2).
+const MAX_QCOW2_SIZE: ByteSize = ByteSize::from_bytes(2 << 50);
 
-/// Returns a registry with the storage types that come with maqet.
+/// Returns a registry with the built-in storage types.
 pub fn builtin_drivers() -> Result<Registry<dyn StorageDriver>, DuplicateName> {
     let mut registry: Registry<dyn StorageDriver> = Registry::new("storage type");
-    registry.register(Arc::new(Qcow2))?;
-    registry.register(Arc::new(Raw))?;
-    registry.register(Arc::new(Nvme))?;
-    registry.register(Arc::new(Iso))?;
+    for driver in [QCOW2, RAW, NVME, ISO] {
+        registry.register(Arc::new(driver))?;
+    }
     registry.register(Arc::new(Virtfs))?;
     registry.register(Arc::new(Virtiofs))?;
     Ok(registry)
 }
 
-/// Images in QEMU's own format: they grow as they fill and hold snapshots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Qcow2;
-
-/// Images in QEMU's own format, each on an NVMe controller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Nvme;
-
-/// Images of CDs and DVDs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Iso;
-
-/// Images that are the guest's disk byte by byte.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Raw;
-
-impl StorageDriver for Qcow2 {
-    fn type_name(&self) -> &'static str {
-        "qcow2"
-    }
-
-    fn summary(&self) -> &'static str {
-        "a disk image that grows as it fills and holds snapshots"
-    }
-
-    fn extension(&self) -> &'static str {
-        "qcow2"
-    }
-
-    fn check(&self, storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
-        no_device_keys(storage, at, entry, report);
-        fits_qcow2(storage, at, entry, report);
-    }
-
-    fn preparation(&self, storage: &StorageSpec, path: &Path) -> Preparation {
-        image_or_existing(storage, path, "qcow2")
-    }
-
-    fn back_end(&self, storage: &StorageSpec, path: &str) -> Vec<Switch> {
-        image_nodes(storage, path, "qcow2")
-    }
-
-    fn features(&self) -> StorageFeatures {
-        StorageFeatures { internal_snapshots: true, ..StorageFeatures::default() }
-    }
+/// A storage type whose drives are image files.
+#[derive(Debug, Clone, Copy)]
+pub struct ImageDriver {
+    type_name: &'static str,
+    summary: &'static str,
+    extension: &'static str,
+    /// The format of the image, as QEMU names it.
+    format: &'static str,
+    /// The default interface.
+    interface: Interface,
+    /// `hd` or `cd`, as in the names of QEMU's devices.
+    medium: &'static str,
+    is_readonly: bool,
+    has_snapshots: bool,
+    check: fn(&StorageSpec, &KeyPath, &Node, &mut Diagnostics),
 }
 
-impl StorageDriver for Raw {
-    fn type_name(&self) -> &'static str {
-        "raw"
-    }
+/// Images in QEMU's qcow2 format.
+pub const QCOW2: ImageDriver = ImageDriver {
+    type_name: "qcow2",
+    summary: "a disk image that grows as it fills and supports snapshots",
+    extension: "qcow2",
+    format: "qcow2",
+    interface: Interface::DEFAULT,
+    medium: "hd",
+    is_readonly: false,
+    has_snapshots: true,
+    check: |storage, at, entry, report| {
+        check_device_keys(storage, at, entry, report);
+        check_qcow2_size(storage, at, entry, report);
+    },
+};
 
-    fn summary(&self) -> &'static str {
-        "a disk image that is the guest's disk byte by byte; no snapshots"
-    }
-
-    fn extension(&self) -> &'static str {
-        "raw"
-    }
-
-    fn check(&self, storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
-        no_device_keys(storage, at, entry, report);
+/// Images with the plain content of the disk.
+pub const RAW: ImageDriver = ImageDriver {
+    type_name: "raw",
+    summary: "a disk image with the plain content of the disk, without snapshots",
+    extension: "raw",
+    format: "raw",
+    has_snapshots: false,
+    check: |storage, at, entry, report| {
+        check_device_keys(storage, at, entry, report);
         if storage.backing.is_some() {
             let node = entry.get("backing_file").unwrap_or(entry);
-            report.wrong_with_help(
-                &at.key("backing_file"),
-                node,
-                "a raw image cannot be laid over another one",
-                Some("set `type: qcow2`".to_owned()),
-            );
+            let help = Some("set `type: qcow2`".to_owned());
+            report.error_with_help(&at.key("backing_file"), node, "`type: raw` does not support `backing_file`", help);
         }
-    }
+    },
+    ..QCOW2
+};
 
-    fn preparation(&self, storage: &StorageSpec, path: &Path) -> Preparation {
-        image_or_existing(storage, path, "raw")
-    }
+/// qcow2 images, each on its own NVMe controller.
+pub const NVME: ImageDriver = ImageDriver {
+    type_name: "nvme",
+    summary: "a qcow2 image on its own NVMe controller",
+    interface: Interface::Nvme,
+    check: |storage, at, entry, report| {
+        if storage.interface != Interface::Nvme {
+            let node = entry.get("interface").unwrap_or(entry);
+            report.error(&at.key("interface"), node, "`type: nvme` requires `interface: nvme`, the default");
+        }
+        check_qcow2_size(storage, at, entry, report);
+    },
+    ..QCOW2
+};
 
-    fn back_end(&self, storage: &StorageSpec, path: &str) -> Vec<Switch> {
-        image_nodes(storage, path, "raw")
-    }
-}
+/// Images of CDs and DVDs.
+pub const ISO: ImageDriver = ImageDriver {
+    type_name: "iso",
+    summary: "a CD or DVD image, read-only",
+    extension: "iso",
+    format: "raw",
+    interface: Interface::Ide,
+    medium: "cd",
+    is_readonly: true,
+    has_snapshots: false,
+    check: check_iso,
+};
 
-impl StorageDriver for Nvme {
+impl StorageDriver for ImageDriver {
     fn type_name(&self) -> &'static str {
-        "nvme"
+        self.type_name
     }
 
     fn summary(&self) -> &'static str {
-        "a qcow2 image on an NVMe controller of its own"
+        self.summary
     }
 
     fn extension(&self) -> &'static str {
-        "qcow2"
+        self.extension
     }
 
     fn default_interface(&self) -> Interface {
-        Interface::Nvme
+        self.interface
     }
 
     fn check(&self, storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
-        if storage.interface != Interface::Nvme {
-            let node = entry.get("interface").unwrap_or(entry);
-            report.wrong(&at.key("interface"), node, "`type: nvme` is attached as `nvme`; leave the interface out");
-        }
-        fits_qcow2(storage, at, entry, report);
+        (self.check)(storage, at, entry, report);
     }
 
+    /// A file with a path and without a size must exist: an empty disk at a mistyped path would hide the mistake.
     fn preparation(&self, storage: &StorageSpec, path: &Path) -> Preparation {
-        image_or_existing(storage, path, "qcow2")
+        let size = match (&storage.size, &storage.backing, &storage.file) {
+            _ if self.is_readonly => return Preparation::Existing(path.to_owned()),
+            (Some(size), _, _) => Some(*size),
+            (None, Some(_), _) => None,
+            (None, None, Some(_)) => return Preparation::Existing(path.to_owned()),
+            (None, None, None) => Some(DEFAULT_SIZE),
+        };
+        if storage.readonly && storage.backing.is_none() {
+            return Preparation::Existing(path.to_owned());
+        }
+        let (path, backing) = (path.to_owned(), storage.backing.clone());
+        Preparation::Image(ImagePlan { path, format: self.format.to_owned(), size, backing })
     }
 
-    fn back_end(&self, storage: &StorageSpec, path: &str) -> Vec<Switch> {
-        image_nodes(storage, path, "qcow2")
+    /// A node for the file, and above it one for the format.
+    ///
+    /// Both are named, because QMP creates snapshots by node name (QEMU 7.2).
+    fn backend(&self, storage: &StorageSpec, path: &str) -> Vec<Switch> {
+        let node = |driver: &str, name: &str| {
+            let switch = Switch::new("blockdev").option("driver", driver).option("node-name", name);
+            with_options(switch, storage)
+        };
+        let file_node = storage.name.file_node();
+        vec![
+            node("file", &file_node).option("filename", path),
+            node(self.format, storage.name.as_str()).option("file", &file_node),
+        ]
+    }
+
+    fn frontend(&self, storage: &StorageSpec, slot: DriveSlot) -> Vec<Switch> {
+        storage.interface.device(storage, slot, self.medium).into_iter().collect()
+    }
+
+    fn is_readonly(&self, storage: &StorageSpec) -> bool {
+        self.is_readonly || storage.readonly
     }
 
     fn features(&self) -> StorageFeatures {
-        StorageFeatures { internal_snapshots: true, ..StorageFeatures::default() }
+        StorageFeatures { internal_snapshots: self.has_snapshots, ..StorageFeatures::default() }
     }
 }
 
-impl StorageDriver for Iso {
-    fn type_name(&self) -> &'static str {
-        "iso"
+fn check_iso(storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
+    if storage.file.is_none() {
+        report.missing(at, entry, "`type: iso` requires `file`");
     }
-
-    fn summary(&self) -> &'static str {
-        "a CD or DVD image, read-only"
+    if !matches!(storage.interface, Interface::Ide | Interface::Sata | Interface::Scsi) {
+        let node = entry.get("interface").unwrap_or(entry);
+        report.error(&at.key("interface"), node, "`type: iso` requires `interface: ide`, `sata` or `scsi`");
     }
-
-    fn extension(&self) -> &'static str {
-        "iso"
-    }
-
-    fn default_interface(&self) -> Interface {
-        Interface::Ide
-    }
-
-    fn check(&self, storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
-        if storage.file.is_none() {
-            report.lacks(at, entry, "`type: iso` needs a `file`");
-        }
-        if !matches!(storage.interface, Interface::Ide | Interface::Sata | Interface::Scsi) {
-            let node = entry.get("interface").unwrap_or(entry);
-            report.wrong(&at.key("interface"), node, "a CD drive is attached as `ide`, `sata` or `scsi`");
-        }
-        for key in ["size", "backing_file"] {
-            if let Some(node) = entry.given(key) {
-                report.wrong(&at.key(key), node, format!("a CD image has no `{key}`"));
-            }
-        }
-        if let Some(node) = entry.given("readonly").filter(|node| node.boolean() == Some(false)) {
-            let help = "leave `readonly` out, or set `type: raw` for a disk that can be written";
-            report.wrong_with_help(&at.key("readonly"), node, "a CD cannot be written", Some(help.to_owned()));
+    for key in ["size", "backing_file"] {
+        if let Some(node) = entry.non_null(key) {
+            report.error(&at.key(key), node, format!("`type: iso` does not support `{key}`"));
         }
     }
-
-    fn preparation(&self, _: &StorageSpec, path: &Path) -> Preparation {
-        Preparation::Existing(path.to_owned())
-    }
-
-    fn back_end(&self, storage: &StorageSpec, path: &str) -> Vec<Switch> {
-        image_nodes(storage, path, "raw")
-    }
-
-    fn is_readonly(&self, _: &StorageSpec) -> bool {
-        true
-    }
-
-    fn front_end(&self, storage: &StorageSpec, seat: DriveSlot) -> Vec<Switch> {
-        storage.interface.device(storage, seat, "cd").into_iter().collect()
+    if let Some(node) = entry.non_null("readonly").filter(|node| node.boolean() == Some(false)) {
+        let help = Some("remove `readonly`, or set `type: raw` for a writable disk".to_owned());
+        report.error_with_help(&at.key("readonly"), node, "`type: iso` is always read-only", help);
     }
 }
 
-/// Notes what is said about a device where there is none.
-fn no_device_keys(storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
+/// Reports keys of the device of a drive without one.
+fn check_device_keys(storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
     if storage.interface != Interface::None {
         return;
     }
     let help = |option: &str| {
         let name = &storage.name;
-        Some(format!("say it where `arguments` attach it: `- {{device: …, drive: {name}, {option}}}`"))
+        Some(format!("set it where `arguments` attach the drive: `- {{device: …, drive: {name}, {option}}}`"))
     };
     for key in ["serial", "bootindex"] {
-        if let Some(node) = entry.given(key) {
-            let message = format!("`{key}` is of the device, and `interface: none` makes none");
-            report.wrong_with_help(&at.key(key), node, message, help(&format!("{key}: …")));
+        if let Some(node) = entry.non_null(key) {
+            let message = format!("`{key}` requires a device, and `interface: none` has none");
+            report.error_with_help(&at.key(key), node, message, help(&format!("{key}: …")));
         }
     }
     if storage.writes_through()
-        && let Some(node) = entry.given("cache")
+        && let Some(node) = entry.non_null("cache")
     {
-        let word = node.scalar().unwrap_or_default();
-        let message = format!("with `cache: {word}` the device writes through, and `interface: none` makes none");
-        report.wrong_with_help(&at.key("cache"), node, message, help("write-cache: off"));
+        let mode = node.scalar().unwrap_or_default();
+        let message = format!("`cache: {mode}` requires a device, and `interface: none` has none");
+        report.error_with_help(&at.key("cache"), node, message, help("write-cache: off"));
     }
 }
 
-/// Notes a size that no image in QEMU's own format has.
-fn fits_qcow2(storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
-    let Some(_) = storage.size.filter(|size| *size > QCOW2_MOST) else { return };
-    let node = entry.get("size").unwrap_or(entry);
-    report.wrong(&at.key("size"), node, format!("a qcow2 image has {QCOW2_MOST} at most, found {}", node.in_words()));
-}
-
-/// A file that the definition names and gives no size is expected to be there: making an empty disk
-/// under a mistyped path would hide the mistake.
-fn image_or_existing(storage: &StorageSpec, path: &Path, format: &str) -> Preparation {
-    let size = match (&storage.size, &storage.backing, &storage.file) {
-        (Some(size), _, _) => Some(*size),
-        (None, Some(_), _) => None,
-        (None, None, Some(_)) => return Preparation::Existing(path.to_owned()),
-        (None, None, None) => Some(DEFAULT_SIZE),
-    };
-    if storage.readonly && storage.backing.is_none() {
-        return Preparation::Existing(path.to_owned());
+/// Reports a size beyond the limit of qcow2.
+fn check_qcow2_size(storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
+    if storage.size.is_some_and(|size| size > MAX_QCOW2_SIZE) {
+        let node = entry.get("size").unwrap_or(entry);
+        let message = format!("expected a size of at most {MAX_QCOW2_SIZE} for qcow2, found {}", node.description());
+        report.error(&at.key("size"), node, message);
     }
-    Preparation::Image(ImagePlan {
-        path: path.to_owned(),
-        format: format.to_owned(),
-        size,
-        backing: storage.backing.clone(),
-    })
 }
 
-/// The node that reads and writes the file, and above it the node that knows the format.
-///
-/// Both are named, because snapshots are asked for by node name (`qemu-facts`, QEMU 7.2).
-fn image_nodes(storage: &StorageSpec, path: &str, format: &str) -> Vec<Switch> {
-    let node = |driver: &str, name: &str| {
-        let switch = Switch::new("blockdev").option("driver", driver).option("node-name", name);
-        options(switch, storage)
-    };
-    let file_node = storage.name.file_node();
-    vec![
-        node("file", &file_node).option("filename", path),
-        node(format, storage.name.as_str()).option("file", &file_node),
-    ]
-}
-
-/// What holds for both nodes.
-fn options(mut node: Switch, storage: &StorageSpec) -> Switch {
+/// Adds the options of both nodes.
+fn with_options(mut node: Switch, storage: &StorageSpec) -> Switch {
     if storage.driver.is_readonly(storage) {
         node = node.flag("read-only", true);
     }
@@ -287,13 +243,12 @@ mod tests {
 
     use super::*;
     use crate::qemu::NodeName;
-    use crate::size::ByteSize;
 
     fn spec() -> StorageSpec {
         StorageSpec {
             index: 0,
             name: NodeName::parse("hdd").unwrap(),
-            driver: Arc::new(Qcow2),
+            driver: Arc::new(QCOW2),
             file: None,
             size: None,
             interface: Interface::Virtio,
@@ -308,12 +263,12 @@ mod tests {
     }
 
     fn device(storage: &StorageSpec, position: usize) -> String {
-        let seat = DriveSlot { position, is_q35: false };
-        storage.driver.front_end(storage, seat)[0].argument().unwrap_or_default().to_owned()
+        let slot = DriveSlot { position, is_q35: false };
+        storage.driver.frontend(storage, slot)[0].argument().unwrap_or_default().to_owned()
     }
 
     #[test]
-    fn test_device_each_interface_sits_where_qemu_takes_it() {
+    fn test_device_of_each_interface() {
         let on = |interface| StorageSpec { interface, ..spec() };
 
         assert_eq!(device(&on(Interface::Virtio), 0), "virtio-blk-pci,drive=hdd,id=hdd");
@@ -321,11 +276,11 @@ mod tests {
         assert_eq!(device(&on(Interface::Sata), 2), "ide-hd,bus=sata.2,drive=hdd,id=hdd");
         assert_eq!(device(&on(Interface::Ide), 2), "ide-hd,bus=ide.1,unit=1,drive=hdd,id=hdd");
         assert_eq!(device(&on(Interface::Nvme), 0), "nvme,drive=hdd,id=hdd,serial=hdd");
-        assert!(Qcow2.front_end(&on(Interface::None), DriveSlot { position: 0, is_q35: false }).is_empty());
+        assert!(QCOW2.frontend(&on(Interface::None), DriveSlot { position: 0, is_q35: false }).is_empty());
     }
 
     #[test]
-    fn test_drive_cache_discard_serial_and_bootindex_reach_qemu() {
+    fn test_drive_options_are_passed_to_qemu() {
         let storage = StorageSpec {
             cache: Some(Cache::Directsync),
             discard: Some(true),
@@ -334,33 +289,33 @@ mod tests {
             ..spec()
         };
 
-        let nodes = Qcow2.back_end(&storage, "/d/x");
+        let nodes = QCOW2.backend(&storage, "/d/x");
 
         let node = "driver=qcow2,node-name=hdd,discard=unmap,cache.direct=on,file=hdd-file";
         assert_eq!(nodes[1].argument(), Some(node));
-        let shown = "virtio-blk-pci,drive=hdd,id=hdd,serial=a,,b,bootindex=2,write-cache=off";
-        assert_eq!(device(&storage, 0), shown);
+        let front = "virtio-blk-pci,drive=hdd,id=hdd,serial=a,,b,bootindex=2,write-cache=off";
+        assert_eq!(device(&storage, 0), front);
     }
 
     #[test]
-    fn test_qcow2_path_with_comma_and_quote_injects_nothing() {
-        let switches = Qcow2.back_end(&spec(), "/d/a,readonly=on \"ü\"");
+    fn test_qcow2_path_cannot_inject_options() {
+        let switches = QCOW2.backend(&spec(), "/d/a,readonly=on \"ü\"");
 
         assert_eq!(switches[0].argument(), Some("driver=file,node-name=hdd-file,filename=/d/a,,readonly=on \"ü\""));
         assert_eq!(switches[1].argument(), Some("driver=qcow2,node-name=hdd,file=hdd-file"));
     }
 
     #[test]
-    fn test_preparation_named_file_without_size_must_exist() {
+    fn test_preparation_file_without_size_must_exist() {
         let storage = StorageSpec { file: Some(PathBuf::from("/d/x")), ..spec() };
 
-        assert_eq!(Qcow2.preparation(&storage, Path::new("/d/x")), Preparation::Existing(PathBuf::from("/d/x")));
+        assert_eq!(QCOW2.preparation(&storage, Path::new("/d/x")), Preparation::Existing(PathBuf::from("/d/x")));
     }
 
     #[test]
-    fn test_preparation_unnamed_file_is_made_with_the_default_size() {
-        let Preparation::Image(plan) = Qcow2.preparation(&spec(), Path::new("/s/hdd.qcow2")) else {
-            panic!("an image is made")
+    fn test_preparation_without_file_has_the_default_size() {
+        let Preparation::Image(plan) = QCOW2.preparation(&spec(), Path::new("/s/hdd.qcow2")) else {
+            panic!("expected an image")
         };
 
         assert_eq!(plan.size, Some(ByteSize::from_mib(10 * 1024)));

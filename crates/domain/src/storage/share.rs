@@ -1,31 +1,25 @@
-//! Folders of the host that the guest sees.
+//! Folders of the host shared with the guest.
 
 use std::path::{Path, PathBuf};
 
-use super::{DriveSlot, Preparation, StorageFeatures, StorageSpec};
+use super::{DriveSlot, Preparation, StorageDriver, StorageFeatures, StorageSpec};
 use crate::config::{Diagnostics, KeyPath, Node};
 use crate::qemu::Switch;
-use crate::storage::StorageDriver;
 
-/// The longest tag the guest mounts by (9p: 31 bytes with its NUL; virtiofs: 36).
-const TAG_MAX: usize = 31;
+/// The longest mount tag, in bytes (9p: 31 with its NUL; virtiofs: 36).
+const MAX_TAG_LEN: usize = 31;
 
-/// The keys under `options` of a `virtfs` entry, as the Python program had them.
+/// The keys of `options` of a `virtfs` entry, as in the Python maqet.
 const VIRTFS_OPTIONS: [&str; 3] = ["mount_tag", "security_model", "readonly"];
 
-/// How file owners and modes are kept, by QEMU's names.
-const SECURITY_MODELS: [(&str, &str); 4] = [
-    ("mapped-xattr", "mapped-xattr"),
-    ("mapped-file", "mapped-file"),
-    ("passthrough", "passthrough"),
-    ("none", "none"),
-];
+/// How file owners and modes are stored, as QEMU names it.
+const SECURITY_MODELS: [&str; 4] = ["mapped-xattr", "mapped-file", "passthrough", "none"];
 
 /// Folders shared over 9p by QEMU itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Virtfs;
 
-/// Folders shared by a virtiofsd that runs already.
+/// Folders shared by a running virtiofsd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Virtiofs;
 
@@ -51,20 +45,20 @@ impl StorageDriver for Virtfs {
     }
 
     fn check(&self, storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
-        no_disk_keys(at, entry, report);
+        check_disk_keys(at, entry, report);
         match storage.own("path") {
             Some(node) => drop(report.path(&at.key("path"), node)),
-            None => report.lacks(at, entry, "`type: virtfs` needs the `path` of the folder to share"),
+            None => report.missing(at, entry, "`type: virtfs` requires the `path` of a folder"),
         }
         let Some(options) = storage.own("options") else {
             return;
         };
-        let of_share = entry.given("readonly");
-        if let (Some(outer), Some(inner)) = (of_share.and_then(Node::boolean), options.given("readonly"))
+        let readonly = entry.non_null("readonly");
+        if let (Some(outer), Some(inner)) = (readonly.and_then(Node::boolean), options.non_null("readonly"))
             && inner.boolean() == Some(!outer)
         {
-            let message = "`readonly` says one thing here and another beside `path`";
-            report.twice(&at.key("options").key("readonly"), inner, of_share.and_then(Node::whereabouts), message);
+            let message = "contradicts the `readonly` of the drive";
+            report.duplicate(&at.key("options").key("readonly"), inner, readonly.and_then(Node::location), message);
         }
         let at = at.key("options");
         for (key, node) in report.map(&at, options).unwrap_or_default() {
@@ -85,7 +79,7 @@ impl StorageDriver for Virtfs {
         Preparation::Folder(shared(storage).unwrap_or_default())
     }
 
-    fn back_end(&self, storage: &StorageSpec, _: &str) -> Vec<Switch> {
+    fn backend(&self, storage: &StorageSpec, _: &str) -> Vec<Switch> {
         let path = shared(storage).unwrap_or_default();
         let model = option(storage, "security_model").unwrap_or_else(|| "mapped-xattr".to_owned());
         let share = Switch::new("fsdev").head("local").option("id", storage.name.as_str());
@@ -98,7 +92,7 @@ impl StorageDriver for Virtfs {
         storage.readonly || options.and_then(|options| options.get("readonly")?.boolean()) == Some(true)
     }
 
-    fn front_end(&self, storage: &StorageSpec, _: DriveSlot) -> Vec<Switch> {
+    fn frontend(&self, storage: &StorageSpec, _: DriveSlot) -> Vec<Switch> {
         let name = storage.name.as_str();
         let tag = option(storage, "mount_tag").unwrap_or_else(|| name.to_owned());
         let device = Switch::new("device").head("virtio-9p-pci").option("fsdev", name);
@@ -128,16 +122,16 @@ impl StorageDriver for Virtiofs {
     }
 
     fn check(&self, storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
-        no_disk_keys(at, entry, report);
+        check_disk_keys(at, entry, report);
         match storage.own("socket") {
             Some(node) => drop(report.path(&at.key("socket"), node)),
-            None => report.lacks(at, entry, "`type: virtiofs` needs the `socket` of a virtiofsd"),
+            None => report.missing(at, entry, "`type: virtiofs` requires the `socket` of a virtiofsd"),
         }
-        if let Some(node) = entry.given("readonly") {
-            let message = "whether a virtiofs share can be written is up to its virtiofsd; QEMU has no say in it";
-            let help = "leave `readonly` out and start virtiofsd with `--readonly`, if yours knows it (that of QEMU 7.2 \
-                        does not), or set `type: virtfs`";
-            report.wrong_with_help(&at.key("readonly"), node, message, Some(help.to_owned()));
+        if let Some(node) = entry.non_null("readonly") {
+            let message = "`type: virtiofs` does not support `readonly`: its virtiofsd decides";
+            let help = "remove `readonly` and start virtiofsd with `--readonly` (not supported by that of QEMU 7.2), or set \
+                        `type: virtfs`";
+            report.error_with_help(&at.key("readonly"), node, message, Some(help.to_owned()));
         }
         if let Some(node) = storage.own("mount_tag") {
             tag(&at.key("mount_tag"), node, report);
@@ -148,13 +142,13 @@ impl StorageDriver for Virtiofs {
         Preparation::Existing(socket(storage))
     }
 
-    fn back_end(&self, storage: &StorageSpec, _: &str) -> Vec<Switch> {
+    fn backend(&self, storage: &StorageSpec, _: &str) -> Vec<Switch> {
         let id = storage.name.file_node();
         let socket = socket(storage).to_string_lossy().into_owned();
         vec![Switch::new("chardev").head("socket").option("id", id).option("path", socket)]
     }
 
-    fn front_end(&self, storage: &StorageSpec, _: DriveSlot) -> Vec<Switch> {
+    fn frontend(&self, storage: &StorageSpec, _: DriveSlot) -> Vec<Switch> {
         let name = storage.name.as_str();
         let tag = storage.own("mount_tag").and_then(Node::scalar).unwrap_or_else(|| name.to_owned());
         let device = Switch::new("device").head("vhost-user-fs-pci").option("chardev", storage.name.file_node());
@@ -166,7 +160,7 @@ impl StorageDriver for Virtiofs {
     }
 }
 
-/// Returns the folder a `virtfs` entry shares.
+/// Returns the folder of a `virtfs` entry.
 fn shared(storage: &StorageSpec) -> Option<PathBuf> {
     storage.own("path").and_then(Node::as_text).map(PathBuf::from)
 }
@@ -180,20 +174,20 @@ fn option(storage: &StorageSpec, key: &str) -> Option<String> {
 }
 
 fn tag(at: &KeyPath, node: &Node, report: &mut Diagnostics) {
-    if let Some(text) = report.word(at, node)
-        && text.len() > TAG_MAX
+    if let Some(text) = report.line(at, node)
+        && text.len() > MAX_TAG_LEN
     {
-        report.wrong(at, node, format!("a tag has at most {TAG_MAX} bytes, this has {}", text.len()));
+        report.error(at, node, format!("mount tag of {} bytes is too long, the limit is {MAX_TAG_LEN}", text.len()));
     }
 }
 
-/// Notes the keys that only a disk can have.
-fn no_disk_keys(at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
-    const OF_DISKS: [&str; 9] =
+/// Reports keys that only disks have.
+fn check_disk_keys(at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
+    const DISK_KEYS: [&str; 9] =
         ["file", "size", "interface", "backing_file", "backing_format", "cache", "discard", "serial", "bootindex"];
-    for key in OF_DISKS {
-        let Some(node) = entry.given(key) else { continue };
-        report.wrong(&at.key(key), node, format!("a shared folder has no `{key}`"));
+    for key in DISK_KEYS {
+        let Some(node) = entry.non_null(key) else { continue };
+        report.error(&at.key(key), node, format!("a shared folder does not support `{key}`"));
     }
 }
 
@@ -207,7 +201,7 @@ mod tests {
     use crate::qemu::NodeName;
     use crate::storage::{Interface, builtin_drivers};
 
-    /// Understands a machine with this entry alone.
+    /// Reads a machine with this entry only.
     fn read(entry: &str) -> (Machine, Vec<String>) {
         let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
         let definition: Node = serde_json::from_str(&format!(r#"{{"storage": [{entry}]}}"#)).unwrap();
@@ -215,17 +209,17 @@ mod tests {
         (machine, problems.into_iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect())
     }
 
-    /// Checks what QEMU is given for an entry that is right.
+    /// Checks the arguments of the backend and the frontend of a valid entry.
     #[track_caller]
     fn check(entry: &str, back: &str, front: &str) {
         let (machine, problems) = read(entry);
         assert_eq!(problems, Vec::<String>::new());
 
         let storage = &machine.storage[0];
-        let back_end = storage.driver.back_end(storage, "");
-        let front_end = storage.driver.front_end(storage, DriveSlot { position: 0, is_q35: false });
+        let backend = storage.driver.backend(storage, "");
+        let frontend = storage.driver.frontend(storage, DriveSlot { position: 0, is_q35: false });
 
-        assert_eq!((back_end[0].argument(), front_end[0].argument()), (Some(back), Some(front)));
+        assert_eq!((backend[0].argument(), frontend[0].argument()), (Some(back), Some(front)));
     }
 
     #[track_caller]
@@ -234,47 +228,47 @@ mod tests {
     }
 
     #[test]
-    fn test_virtfs_readonly_in_any_of_its_words_is_readonly() {
+    fn test_virtfs_readonly_in_any_spelling_is_readonly() {
         let share = "local,id=src,path=/s,security_model=mapped-xattr";
         let device = "virtio-9p-pci,fsdev=src,mount_tag=src,id=src";
-        for (word, expected) in
+        for (value, expected) in
             [("true", true), (r#""yes""#, true), (r#""on""#, true), ("false", false), (r#""no""#, false)]
         {
             let expected = format!("{share}{}", if expected { ",readonly=on" } else { "" });
             let type_and_path = r#""name": "src", "type": "virtfs", "path": "/s""#;
 
-            check(&format!(r#"{{{type_and_path}, "options": {{"readonly": {word}}}}}"#), &expected, device);
-            check(&format!(r#"{{{type_and_path}, "readonly": {word}}}"#), &expected, device);
+            check(&format!(r#"{{{type_and_path}, "options": {{"readonly": {value}}}}}"#), &expected, device);
+            check(&format!(r#"{{{type_and_path}, "readonly": {value}}}"#), &expected, device);
         }
     }
 
     #[test]
-    fn test_virtfs_wrong_entry_is_refused_at_each_key() {
+    fn test_virtfs_invalid_entry_is_reported_at_each_key() {
         let key = |options: &str| format!(r#"{{"name": "src", "type": "virtfs", "path": "/s", "options": {options}}}"#);
         let tag = |length| key(&format!(r#"{{"mount_tag": "{}"}}"#, "t".repeat(length)));
 
         check_refused(
             r#"{"name": "src", "type": "virtfs"}"#,
-            &["storage[0]: `type: virtfs` needs the `path` of the folder to share"],
+            &["storage[0]: `type: virtfs` requires the `path` of a folder"],
         );
         check_refused(
             r#"{"name": "src", "type": "virtfs", "path": "/s", "size": "1G"}"#,
-            &["storage[0].size: a shared folder has no `size`"],
+            &["storage[0].size: a shared folder does not support `size`"],
         );
         check_refused(&key("null"), &[]);
-        check_refused(&key("[]"), &["storage[0].options: expected a map of keys and values, found a list"]);
+        check_refused(&key("[]"), &["storage[0].options: expected a map, found a list"]);
         check_refused(
             &key(r#"{"readonly": 2}"#),
             &["storage[0].options.readonly: expected `true` or `false`, found the number `2`"],
         );
         check_refused(&key(r#"{"tag": "x"}"#), &["storage[0].options.tag: unknown key `tag`"]);
         check_refused(&tag(31), &[]);
-        check_refused(&tag(32), &["storage[0].options.mount_tag: a tag has at most 31 bytes, this has 32"]);
+        check_refused(&tag(32), &["storage[0].options.mount_tag: mount tag of 32 bytes is too long, the limit is 31"]);
         assert!(read(&key(r#"{"security_model": "x"}"#)).1[0].contains("expected one of `mapped-xattr`"));
     }
 
     #[test]
-    fn test_virtiofs_socket_and_tag_reach_qemu_and_memory_is_shared() {
+    fn test_virtiofs_is_passed_to_qemu_with_shared_memory() {
         let entry = r#"{"name": "src", "type": "virtiofs", "socket": "/r/a,b", "mount_tag": "t"}"#;
 
         check(entry, "socket,id=src-file,path=/r/a,,b", "vhost-user-fs-pci,chardev=src-file,tag=t,id=src");
@@ -284,22 +278,22 @@ mod tests {
     }
 
     #[test]
-    fn test_virtiofs_wrong_entry_is_refused_at_each_key() {
+    fn test_virtiofs_invalid_entry_is_reported_at_each_key() {
         check_refused(
             r#"{"name": "src", "type": "virtiofs"}"#,
-            &["storage[0]: `type: virtiofs` needs the `socket` of a virtiofsd"],
+            &["storage[0]: `type: virtiofs` requires the `socket` of a virtiofsd"],
         );
         check_refused(
             r#"{"name": "src", "type": "virtiofs", "socket": "/r/s", "cache": "none", "mount_tag": ""}"#,
             &[
-                "storage[0].cache: a shared folder has no `cache`",
-                "storage[0].mount_tag: expected a text that is not empty, found the text ``",
+                "storage[0].cache: a shared folder does not support `cache`",
+                "storage[0].mount_tag: expected a non-empty string, found the string ``",
             ],
         );
     }
 
     #[test]
-    fn test_shares_relative_paths_are_those_of_their_file() {
+    fn test_shares_relative_paths_are_rebased() {
         let handlers = builtin_handlers(&builtin_drivers().unwrap()).unwrap();
         let storage: &dyn ConfigHandler = handlers.get("storage").unwrap().as_ref();
         let list: Node = serde_json::from_str(
@@ -315,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn test_virtfs_comma_in_the_path_injects_nothing() {
+    fn test_virtfs_path_cannot_inject_options() {
         let own: Node = serde_json::from_str(r#"{"path": "/s/a,readonly=on", "options": {"mount_tag": "t"}}"#).unwrap();
         let storage = StorageSpec {
             index: 0,
@@ -333,8 +327,8 @@ mod tests {
             own: own.entries().to_vec(),
         };
 
-        let share = Virtfs.back_end(&storage, "");
-        let device = Virtfs.front_end(&storage, DriveSlot { position: 0, is_q35: false });
+        let share = Virtfs.backend(&storage, "");
+        let device = Virtfs.frontend(&storage, DriveSlot { position: 0, is_q35: false });
 
         let expected = "local,id=src,path=/s/a,,readonly=on,security_model=mapped-xattr";
         assert_eq!(share[0].argument(), Some(expected));

@@ -1,22 +1,34 @@
-//! How a drive is attached to the machine, and how many fit.
+//! Interfaces and slots of drives, and how many there are.
 
 use super::StorageSpec;
 use crate::qemu::Switch;
 
 /// How a drive is attached to the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    strum::VariantNames,
+)]
+#[strum(serialize_all = "lowercase")]
 pub enum Interface {
     /// `virtio-blk-pci`.
     Virtio,
-    /// `scsi-hd` on a `virtio-scsi-pci` controller shared by all of the machine's.
+    /// `scsi-hd` on one `virtio-scsi-pci` controller.
     Scsi,
-    /// `ide-hd` on an AHCI controller shared by all of the machine's.
+    /// `ide-hd` on one AHCI controller.
     Sata,
     /// `ide-hd` on the machine's own buses.
     Ide,
-    /// A controller of its own, `nvme`.
+    /// An `nvme` controller per drive.
     Nvme,
-    /// Not attached; the block node is there for `arguments` to use by its name.
+    /// Not attached; `arguments` can attach the block node by its name.
     None,
 }
 
@@ -25,48 +37,38 @@ impl Interface {
     pub const DEFAULT: Self = Self::Virtio;
 }
 
-/// Where on its bus a drive sits.
+/// The position of a drive among those with the same interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DriveSlot {
-    /// Which of the machine's drives with this interface it is, from 0.
+    /// Its position, from 0.
     pub position: usize,
     /// Whether the machine is a `q35`, whose IDE buses hold one drive each.
     pub is_q35: bool,
 }
 
-/// The places on the IDE buses of `pc` that QEMU's own CD-ROM leaves free (7.2, tried).
+/// The IDE buses and units of `pc` that QEMU's own CD-ROM leaves free (tested with 7.2).
 const PC_IDE: [(u8, u8); 3] = [(0, 0), (0, 1), (1, 1)];
 
 /// The same for `q35`.
 const Q35_IDE: [(u8, u8); 5] = [(0, 0), (1, 0), (3, 0), (4, 0), (5, 0)];
 
-/// How many devices fit beside those that `pc` and `q35` have by themselves (QEMU 7.2, tried).
+/// The free PCI slots of `pc` and `q35` (tested with QEMU 7.2).
 const PCI_SLOTS: usize = 28;
 
-/// How many drives an AHCI controller takes.
+/// The ports of an AHCI controller.
 const AHCI_PORTS: usize = 6;
 
-/// How many targets a virtio SCSI controller has (QEMU 7.2, tried).
+/// The targets of a virtio SCSI controller (tested with QEMU 7.2).
 const SCSI_TARGETS: usize = 256;
 
 impl Interface {
-    /// The words of the configuration.
-    pub const WORDS: [(&'static str, Self); 6] = [
-        ("virtio", Self::Virtio),
-        ("scsi", Self::Scsi),
-        ("sata", Self::Sata),
-        ("ide", Self::Ide),
-        ("nvme", Self::Nvme),
-        ("none", Self::None),
-    ];
-
-    /// Returns the word of the configuration.
+    /// Returns its name in the configuration.
     pub fn as_str(self) -> &'static str {
-        Self::WORDS.iter().find(|(_, interface)| *interface == self).map_or("none", |(word, _)| word)
+        self.into()
     }
 
-    /// Returns how many drives a machine takes on this interface; `None` for any number.
-    pub const fn most(self, is_q35: bool) -> Option<usize> {
+    /// Returns how many drives a machine can have on this interface; `None` if there is no limit.
+    pub const fn max_drives(self, is_q35: bool) -> Option<usize> {
         match self {
             Self::Virtio | Self::Nvme => Some(PCI_SLOTS),
             Self::Scsi => Some(SCSI_TARGETS),
@@ -77,7 +79,7 @@ impl Interface {
         }
     }
 
-    /// Returns the controller that this interface needs once a machine.
+    /// Returns the controller that the first drive on this interface needs.
     pub fn controller(self) -> Option<Switch> {
         match self {
             Self::Scsi => Some(Switch::new("device").head("virtio-scsi-pci").option("id", "scsi")),
@@ -86,20 +88,20 @@ impl Interface {
         }
     }
 
-    /// Returns the device that shows the block node of a drive to the guest; `medium` is `hd` or `cd`.
-    pub fn device(self, storage: &StorageSpec, seat: DriveSlot, medium: &str) -> Option<Switch> {
+    /// Returns the device for the block node of a drive; `medium` is `hd` or `cd`.
+    pub fn device(self, storage: &StorageSpec, slot: DriveSlot, medium: &str) -> Option<Switch> {
         let device = Switch::new("device");
         let name = storage.name.as_str();
         let device = match self {
             Self::Virtio => device.head("virtio-blk-pci"),
             Self::Scsi => device.head(&format!("scsi-{medium}")).option("bus", "scsi.0"),
-            Self::Sata => device.head(&format!("ide-{medium}")).option("bus", format!("sata.{}", seat.position)),
-            Self::Ide => ide(device.head(&format!("ide-{medium}")), seat),
+            Self::Sata => device.head(&format!("ide-{medium}")).option("bus", format!("sata.{}", slot.position)),
+            Self::Ide => ide(device.head(&format!("ide-{medium}")), slot),
             Self::Nvme => device.head("nvme"),
             Self::None => return None,
         };
         let device = device.option("drive", name).option("id", name);
-        // A controller needs a serial number; the name is as good as any.
+        // An NVMe controller requires a serial number.
         let serial = storage.serial.as_deref().or((self == Self::Nvme).then_some(name));
         let device = serial.map_or(device.clone(), |serial| device.option("serial", serial));
         let device = match storage.bootindex {
@@ -110,9 +112,9 @@ impl Interface {
     }
 }
 
-fn ide(device: Switch, seat: DriveSlot) -> Switch {
-    let paths: &[(u8, u8)] = if seat.is_q35 { &Q35_IDE } else { &PC_IDE };
-    match paths.get(seat.position) {
+fn ide(device: Switch, slot: DriveSlot) -> Switch {
+    let units: &[(u8, u8)] = if slot.is_q35 { &Q35_IDE } else { &PC_IDE };
+    match units.get(slot.position) {
         Some((bus, unit)) => device.option("bus", format!("ide.{bus}")).option("unit", unit.to_string()),
         None => device,
     }

@@ -1,17 +1,17 @@
-//! Words as a POSIX shell reads them.
+//! Shell quoting.
 
-/// Returns `word` so that a POSIX shell reads exactly it.
+/// Returns `argument` quoted for a POSIX shell, if it needs quotes.
 ///
 /// ```
 /// assert_eq!(maqet_domain::text::quote("driver=file,filename=/a b"), "'driver=file,filename=/a b'");
 /// assert_eq!(maqet_domain::text::quote("-smp"), "-smp");
 /// ```
-pub fn quote(word: &str) -> String {
+pub fn quote(argument: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
+    if !argument.is_empty() && argument.chars().all(is_plain) {
+        return argument.to_owned();
     }
-    format!("'{}'", word.replace('\'', r"'\''"))
+    format!("'{}'", argument.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
@@ -19,12 +19,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_quote_single_quote_is_closed_and_opened_again() {
+    fn test_quote_escapes_single_quotes() {
         assert_eq!(quote("a'b"), r"'a'\''b'");
     }
 
     #[test]
-    fn test_quote_empty_word_stays_a_word() {
+    fn test_quote_empty_argument_is_two_quotes() {
         assert_eq!(quote(""), "''");
     }
 }

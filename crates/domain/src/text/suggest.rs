@@ -1,42 +1,42 @@
-//! Near names: what somebody who mistyped probably meant.
+//! Suggestions for mistyped names.
 
-/// How many near names are worth showing.
-const SHOWN: usize = 3;
+/// How many names to suggest.
+const MAX_SHOWN: usize = 3;
 
-/// Names less alike than this (Jaro-Winkler, 0 to 1) are no help, unless hardly a letter differs.
-const ALIKE: f64 = 0.8;
+/// The least similarity of a suggestion (Jaro-Winkler, 0 to 1), unless a single letter differs.
+const MIN_SIMILARITY: f64 = 0.8;
 
-/// Nobody meant a name with a text longer than this; comparing takes time that grows with both lengths.
-const LONGEST: usize = 64;
+/// Longer texts get no suggestions: comparing takes time that grows with both lengths.
+const MAX_LEN: usize = 64;
 
-/// Returns up to three of `known` that look like `given`, the nearest first.
+/// Returns up to three of `known` that resemble `name`, the most similar first.
 ///
 /// ```
 /// assert_eq!(maqet_domain::text::similar("memry", ["memory", "cpu"]), ["memory"]);
 /// assert!(maqet_domain::text::similar("x", ["memory", "cpu"]).is_empty());
 /// ```
-pub fn similar<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    if given.len() > LONGEST {
+pub fn similar<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    if name.len() > MAX_LEN {
         return Vec::new();
     }
-    let given = given.to_lowercase();
+    let name = name.to_lowercase();
     let mut scored: Vec<(f64, &str)> = known
         .into_iter()
-        .map(|name| (likeness(&given, &name.to_lowercase()), name))
-        .filter(|(score, _)| *score >= ALIKE)
+        .map(|known| (similarity(&name, &known.to_lowercase()), known))
+        .filter(|(score, _)| *score >= MIN_SIMILARITY)
         .collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
-    scored.into_iter().take(SHOWN).map(|(_, name)| name.to_owned()).collect()
+    scored.into_iter().take(MAX_SHOWN).map(|(_, name)| name.to_owned()).collect()
 }
 
-/// Returns how alike two words are, from 0 to 1; one letter added, lost, changed or swapped is alike enough.
-fn likeness(given: &str, known: &str) -> f64 {
-    let edits = strsim::osa_distance(given, known);
-    let floor = if edits <= 1 && given.len() > 1 { ALIKE } else { 0.0 };
-    strsim::jaro_winkler(given, known).max(floor)
+/// Returns a similarity from 0 to 1; one letter added, removed, changed or swapped is similar enough.
+fn similarity(name: &str, known: &str) -> f64 {
+    let edits = strsim::osa_distance(name, known);
+    let floor = if edits <= 1 && name.len() > 1 { MIN_SIMILARITY } else { 0.0 };
+    strsim::jaro_winkler(name, known).max(floor)
 }
 
-/// Returns a hint such as ``did you mean `memory`?``, or nothing where no name is near.
+/// Returns a hint such as ``did you mean `memory`?``, or `None` if there is no suggestion.
 pub fn did_you_mean(similar: &[String]) -> Option<String> {
     let quoted: Vec<String> = similar.iter().map(|name| format!("`{name}`")).collect();
     match quoted.as_slice() {
@@ -51,21 +51,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_near_transposed_letters_finds_the_name() {
+    fn test_similar_finds_transposed_letters() {
         assert_eq!(similar("wbe", ["web", "db"]), ["web"]);
     }
 
     #[test]
-    fn test_near_other_case_finds_the_name() {
+    fn test_similar_ignores_case() {
         assert_eq!(similar("WEB", ["web", "db"]), ["web"]);
     }
 
     #[test]
-    fn test_near_text_too_long_for_a_name_has_none() {
-        let most = "x".repeat(LONGEST);
+    fn test_similar_is_empty_for_a_long_text() {
+        let longest = "x".repeat(MAX_LEN);
 
-        assert_eq!(similar(&most, [most.as_str()]), [most.as_str()]);
-        assert!(similar(&format!("{most}x"), [most.as_str()]).is_empty());
+        assert_eq!(similar(&longest, [longest.as_str()]), [longest.as_str()]);
+        assert!(similar(&format!("{longest}x"), [longest.as_str()]).is_empty());
     }
 
     #[test]

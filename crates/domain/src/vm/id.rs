@@ -6,24 +6,24 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The id of a VM: a random UUID, also the one its guest sees.
+/// The id of a VM: a random UUID, which is also the UUID of the guest.
 ///
-/// Random (version 4) rather than time-ordered, because people abbreviate ids: two VMs made in the
-/// same minute share the first eight digits of a version 7 UUID and hardly ever one of these.
+/// Random (version 4) rather than time-ordered, because ids are abbreviated: two VMs created in the same minute share
+/// the first eight digits of a version 7 UUID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct VmId(Uuid);
 
-/// A text that is no [`VmId`].
+/// A text that is not a valid [`VmId`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{given}` is not the id of a VM")]
+#[error("invalid VM id `{value}`")]
+#[expect(missing_docs, reason = "the message names the field")]
 pub struct InvalidVmId {
-    /// What was given.
-    pub given: String,
+    pub value: String,
 }
 
 impl VmId {
-    /// Makes an id of a UUID.
+    /// Makes an id from a UUID.
     pub const fn from_uuid(uuid: Uuid) -> Self {
         Self(uuid)
     }
@@ -33,15 +33,15 @@ impl VmId {
         self.0.into_bytes()
     }
 
-    /// Returns the first 12 digits: unique in practice, short enough for the path of a socket.
+    /// Returns the first 12 digits: unique in practice, and short enough for socket paths.
     pub fn short(&self) -> String {
         let mut digits = self.0.simple().to_string();
         digits.truncate(12);
         digits
     }
 
-    /// Returns whether `text` could be the beginning of an id: at least four digits or hyphens.
-    pub fn could_begin_with(text: &str) -> bool {
+    /// Returns whether `text` can be a prefix of an id: at least four hexadecimal digits or hyphens.
+    pub fn is_prefix(text: &str) -> bool {
         (4..=36).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
     }
 }
@@ -56,7 +56,7 @@ impl FromStr for VmId {
     type Err = InvalidVmId;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Uuid::try_parse(text).map(Self).map_err(|_| InvalidVmId { given: text.to_owned() })
+        Uuid::try_parse(text).map(Self).map_err(|_| InvalidVmId { value: text.to_owned() })
     }
 }
 
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_vm_id_short_form_begins_the_long_one() {
+    fn test_vm_id_short_form_is_a_prefix() {
         let id: VmId = "0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11".parse().unwrap();
 
         assert_eq!(id.short(), "0d9f2ac358b1");
@@ -74,8 +74,8 @@ mod tests {
 
     #[test]
     fn test_vm_id_prefix_of_three_digits_is_too_short() {
-        assert!(!VmId::could_begin_with("0d9"));
-        assert!(VmId::could_begin_with("0d9f"));
-        assert!(!VmId::could_begin_with("web1"));
+        assert!(!VmId::is_prefix("0d9"));
+        assert!(VmId::is_prefix("0d9f"));
+        assert!(!VmId::is_prefix("web1"));
     }
 }

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 
-/// The name a person gives a VM; unique in a store.
+/// The name of a VM, unique in a store.
 ///
-/// Letters and digits of any language, and `-`, `_`, `.`, `+` between them; 64 bytes at most. A name
-/// becomes a folder and part of a command line, so what could be read as a path, an option or a
-/// second word is refused here and nowhere else.
+/// Letters and digits of any language, and `-`, `_`, `.`, `+` between them; at most 64 bytes. A name becomes a folder
+/// and part of a command line, so what could be read as a path, an option or a second argument is refused here, and
+/// nowhere else.
 ///
 /// ```
 /// use maqet_domain::vm::VmName;
@@ -17,18 +17,16 @@ use serde::{Deserialize, Serialize};
 /// assert!(VmName::parse("web-1").is_ok());
 /// assert!(VmName::parse("../etc").is_err());
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, DeserializeFromStr, SerializeDisplay)]
 pub struct VmName(String);
 
-/// A text that cannot be a [`VmName`].
+/// A text that is not a valid [`VmName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("VM name `{}` is not usable: {why}", given.escape_debug())]
+#[error("invalid VM name `{}`: {reason}", value.escape_debug())]
+#[expect(missing_docs, reason = "the message names the fields")]
 pub struct InvalidVmName {
-    /// What was given.
-    pub given: String,
-    /// What is wrong with it.
-    pub why: &'static str,
+    pub value: String,
+    pub reason: &'static str,
 }
 
 impl VmName {
@@ -37,9 +35,9 @@ impl VmName {
 
     /// Checks a name.
     pub fn parse(text: &str) -> Result<Self, InvalidVmName> {
-        match complaint(text) {
+        match invalid_reason(text) {
             None => Ok(Self(text.to_owned())),
-            Some(why) => Err(InvalidVmName { given: text.chars().take(2 * Self::MAX_LEN).collect(), why }),
+            Some(reason) => Err(InvalidVmName { value: text.chars().take(2 * Self::MAX_LEN).collect(), reason }),
         }
     }
 
@@ -49,18 +47,18 @@ impl VmName {
     }
 }
 
-fn complaint(text: &str) -> Option<&'static str> {
+fn invalid_reason(text: &str) -> Option<&'static str> {
     if text.is_empty() {
-        return Some("it is empty");
+        return Some("must not be empty");
     }
     if text.len() > VmName::MAX_LEN {
-        return Some("it is longer than 64 bytes");
+        return Some("must not be longer than 64 bytes");
     }
     if !text.starts_with(char::is_alphanumeric) {
-        return Some("it begins with neither a letter nor a digit");
+        return Some("must start with a letter or digit");
     }
     if !text.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '+')) {
-        return Some("it may hold letters, digits and - _ . + only");
+        return Some("may contain letters, digits and - _ . + only");
     }
     None
 }
@@ -79,20 +77,6 @@ impl FromStr for VmName {
     }
 }
 
-impl TryFrom<String> for VmName {
-    type Error = InvalidVmName;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::parse(&text)
-    }
-}
-
-impl From<VmName> for String {
-    fn from(name: VmName) -> Self {
-        name.0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -100,14 +84,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_vm_name_usual_names_are_taken() {
+    fn test_vm_name_usual_names_are_valid() {
         for name in ["web", "node-1", "Müller_2", "a.b", "7", "c++", "日本"] {
             assert!(VmName::parse(name).is_ok(), "{name}");
         }
     }
 
     #[test]
-    fn test_vm_name_dangerous_or_broken_is_refused() {
+    fn test_vm_name_unsafe_names_are_invalid() {
         let long = "x".repeat(65);
         for name in ["", "-x", "../x", "a/b", ".hidden", "a\0", "a\n", "a b", "a,b", "\"a\"", "🦀", &long, "a'b"] {
             assert!(VmName::parse(name).is_err(), "{name:?}");
@@ -116,7 +100,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn test_vm_name_any_accepted_name_is_one_safe_path_part(text in any::<String>()) {
+        fn test_vm_name_any_valid_name_is_one_safe_path_part(text in any::<String>()) {
             if let Ok(name) = VmName::parse(&text) {
                 let path = std::path::Path::new(name.as_str());
                 prop_assert_eq!(path.components().count(), 1);

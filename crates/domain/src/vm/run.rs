@@ -1,39 +1,39 @@
-//! A run: one start of a VM, from the spawn of QEMU to its end.
+//! A run: one start of a VM, until its process exits.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use strum::VariantArray;
 
 use crate::network::Forward;
 
-/// Names one boot of the host's kernel (`/proc/sys/kernel/random/boot_id`).
+/// The id of one boot of the host (`/proc/sys/kernel/random/boot_id`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BootId(pub String);
 
-/// A process that cannot be mistaken for another one, not even after its pid was used again.
+/// Identifies a process even after its pid was reused.
 ///
-/// A pid is only a number that the kernel reuses; together with the moment the process started and
-/// the boot of the kernel that counted it, it names one process.
+/// The kernel reuses pids; a pid is unique only together with the start time and the boot of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProcessIdentity {
     /// The process id.
     pub pid: u32,
     /// When it started, in clock ticks since boot (`/proc/PID/stat`, field 22; see proc(5)).
     pub start_ticks: u64,
-    /// The boot of the kernel it runs on.
+    /// The boot of the host it was started in.
     pub boot_id: BootId,
 }
 
-/// Counts the starts of a VM, beginning at 1.
+/// The number of a run of a VM, starting at 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BootNumber(pub u32);
 
 impl BootNumber {
-    /// Returns the number of the boot after `last`.
+    /// Returns the number after `last`.
     pub fn after(last: Option<Self>) -> Self {
         Self(last.map_or(1, |boot| boot.0.saturating_add(1)))
     }
@@ -45,23 +45,23 @@ impl fmt::Display for BootNumber {
     }
 }
 
-/// What one of a VM's monitors is for.
+/// The purpose of one of a VM's monitors.
 ///
 /// A QMP socket serves one client at a time (QEMU 7.2), so each kind of client has its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MonitorRole {
-    /// Short commands; callers queue.
+    /// For short commands; callers queue.
     Command,
-    /// Sessions that stay; the first of two.
+    /// For long sessions; the first of two.
     SessionOne,
-    /// Sessions that stay; the second of two.
+    /// For long sessions; the second of two.
     SessionTwo,
-    /// Left free for tools that are not ours.
+    /// Reserved for other tools; maqet never connects to it.
     External,
 }
 
 impl MonitorRole {
-    /// All of them, in the order QEMU is given them.
+    /// All of them, in the order of the command line.
     pub const ALL: [Self; 4] = [Self::Command, Self::SessionOne, Self::SessionTwo, Self::External];
 
     /// Returns the name of its socket and character device.
@@ -75,14 +75,14 @@ impl MonitorRole {
     }
 }
 
-/// Where the files of one run are; absolute, private, and new for every run.
+/// The folders of the files of one run: absolute, private, and new for every run.
 ///
-/// New, because a QEMU that is given a socket path in use takes it over without a word (7.2).
+/// New, because QEMU silently takes over the path of a socket in use (7.2).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunPaths {
-    /// The folder of the sockets; its path is short, sockets allow 107 bytes.
+    /// The folder of the sockets; its path is short, because socket paths have at most 107 bytes.
     pub sockets: PathBuf,
-    /// The folder of what outlives the run: logs and the flight recorder.
+    /// The folder of the files that outlive the run: its logs and its QMP log.
     pub records: PathBuf,
 }
 
@@ -90,12 +90,12 @@ impl RunPaths {
     /// The longest path of a socket, in bytes (`sun_path` holds 108 with its NUL; unix(7)).
     pub const SOCKET_PATH_MAX: usize = 107;
 
-    /// Returns the places of boot `boot` of the VM whose folders these are.
+    /// Returns the paths of one boot of the VM with these folders.
     pub fn new(vm_sockets: &Path, vm_records: &Path, boot: BootNumber) -> Self {
         Self { sockets: vm_sockets.join(format!("b{boot}")), records: vm_records.join(format!("boot-{boot}")) }
     }
 
-    /// Returns the boot a folder of records belongs to, if it is one.
+    /// Returns the boot number of a folder of records; `None` if it is not one.
     pub fn boot_of(records: &Path) -> Option<BootNumber> {
         records.file_name()?.to_str()?.strip_prefix("boot-")?.parse().ok().map(BootNumber)
     }
@@ -110,7 +110,7 @@ impl RunPaths {
         self.sockets.join("serial.sock")
     }
 
-    /// Returns the socket at which the helper of a network card listens.
+    /// Returns the socket of the helper of a network card.
     pub fn card_socket(&self, index: u8) -> PathBuf {
         self.sockets.join(format!("card-{index}.sock"))
     }
@@ -125,27 +125,27 @@ impl RunPaths {
         self.records.join("serial.log")
     }
 
-    /// Returns what QEMU wrote to its standard error.
+    /// Returns the log of QEMU's standard error.
     pub fn qemu_log(&self) -> PathBuf {
         self.records.join("qemu.log")
     }
 
-    /// Returns the path QEMU is given for the flight recorder; it adds `.in` and `.out`.
-    pub fn recorder(&self) -> PathBuf {
+    /// Returns the path of the pipe of the QMP log; QEMU adds `.in` and `.out`.
+    pub fn qmp_log_pipe(&self) -> PathBuf {
         self.records.join("events")
     }
 
-    /// Returns the flight recorder's log: QMP events, one JSON object a line.
-    pub fn recorder_log(&self) -> PathBuf {
+    /// Returns the QMP log: events, one JSON object per line.
+    pub fn qmp_log(&self) -> PathBuf {
         self.records.join("events.out")
     }
 
-    /// Returns the FIFO through which the flight recorder is negotiated.
-    pub fn recorder_fifo(&self) -> PathBuf {
+    /// Returns the FIFO through which the QMP log is negotiated.
+    pub fn qmp_log_fifo(&self) -> PathBuf {
         self.records.join("events.in")
     }
 
-    /// Returns the longest socket path among these.
+    /// Returns the longest of these socket paths.
     pub fn longest_socket(&self) -> PathBuf {
         let mut paths: Vec<PathBuf> = MonitorRole::ALL.iter().map(|role| self.monitor(*role)).collect();
         paths.extend([self.serial_socket(), self.card_socket(u8::MAX)]);
@@ -154,101 +154,101 @@ impl RunPaths {
 }
 
 /// Why a VM is no longer running.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+///
+/// Its name, as in `guest-shutdown`, is what scripts see and what is stored; its `Display` is a phrase for text output.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    VariantArray,
+)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum StopReason {
     /// The guest powered itself off.
     GuestShutdown,
-    /// QEMU was told to quit over its monitor.
+    /// QEMU was asked to quit over its monitor.
     HostQuit,
-    /// QEMU was ended by a signal.
+    /// QEMU was terminated by a signal.
     HostSignal,
-    /// QEMU ended without a word: it crashed or was killed.
+    /// QEMU ended without giving a reason: it crashed or was killed.
     Crashed,
-    /// The host was booted anew while it ran.
+    /// The host was rebooted while QEMU ran.
     HostReboot,
-    /// Nobody can tell.
+    /// The reason is not known.
     Unknown,
 }
 
 impl StopReason {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::GuestShutdown, Self::HostQuit, Self::HostSignal, Self::Crashed, Self::HostReboot, Self::Unknown];
-
-    /// Returns the reason whose word this is.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
-    }
-
-    /// Returns the word scripts see.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::GuestShutdown => "guest-shutdown",
-            Self::HostQuit => "host-quit",
-            Self::HostSignal => "host-signal",
-            Self::Crashed => "crashed",
-            Self::HostReboot => "host-reboot",
-            Self::Unknown => "unknown",
-        }
-    }
-
-    /// Returns the same for people.
-    pub const fn in_words(self) -> &'static str {
-        match self {
-            Self::GuestShutdown => "the guest powered off",
-            Self::HostQuit => "QEMU was told to quit",
-            Self::HostSignal => "QEMU was ended by a signal",
-            Self::Crashed => "QEMU crashed or was killed",
-            Self::HostReboot => "the host was restarted under it",
-            Self::Unknown => "nobody can tell why",
-        }
+    /// Returns its name.
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
-/// How and when a run ended.
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::GuestShutdown => "the guest powered off",
+            Self::HostQuit => "QEMU was asked to quit",
+            Self::HostSignal => "QEMU was terminated by a signal",
+            Self::Crashed => "QEMU crashed or was killed",
+            Self::HostReboot => "the host was rebooted",
+            Self::Unknown => "unknown reason",
+        })
+    }
+}
+
+/// Why and when a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ending {
+pub struct RunEnd {
     /// Why.
     pub reason: StopReason,
-    /// When, where that is known.
+    /// When, if known.
     pub at: Option<Timestamp>,
 }
 
-/// How far a run has come, as far as we wrote it down.
+/// The progress of a run, as it was stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
-    /// Written before QEMU is spawned.
+    /// Stored before QEMU is spawned.
     Starting,
-    /// Written once its monitor answered.
+    /// Stored once its monitor responded.
     Running,
-    /// Written before it is asked to stop.
+    /// Stored before it is asked to stop.
     Stopping,
-    /// Written once its process was gone.
-    Ended(Ending),
+    /// Stored once its process exited.
+    Ended(RunEnd),
 }
 
-/// One start of a VM and what came of it.
+/// One start of a VM and its outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
-    /// Which start of this VM.
+    /// Its number.
     pub boot: BootNumber,
-    /// How far it came.
+    /// Its progress.
     pub phase: Phase,
-    /// QEMU's process; `None` until it was written down.
+    /// QEMU's process; `None` until it was stored.
     pub process: Option<ProcessIdentity>,
-    /// When the start was asked for.
+    /// When the start was requested.
     pub started_at: Timestamp,
     /// Where its files are.
     #[serde(alias = "places")]
     pub paths: RunPaths,
-    /// The ports of the host that lead to the guest, with the ports that were really taken.
+    /// The forwarded ports, with the host ports that were actually bound.
     pub forwards: Vec<Forward>,
 }
 
 impl Run {
-    /// Returns this run, come to `phase`.
+    /// Returns this run in another phase.
     #[must_use]
     pub fn at_phase(&self, phase: Phase) -> Self {
         Self { phase, ..self.clone() }
@@ -260,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_run_places_usual_runtime_folder_fits_a_socket() {
+    fn test_run_paths_usual_runtime_folder_fits_a_socket() {
         let vm = Path::new("/run/user/1000/maqet/0d9f2ac358b1");
 
         let paths = RunPaths::new(vm, Path::new("/s"), BootNumber(4_000_000_000));
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn test_run_places_folder_of_records_tells_its_boot() {
+    fn test_run_paths_boot_of_reads_the_folder_name() {
         let paths = RunPaths::new(Path::new("/r"), Path::new("/s"), BootNumber(12));
 
         assert_eq!(RunPaths::boot_of(&paths.records), Some(BootNumber(12)));

@@ -1,96 +1,98 @@
-//! The state a VM is in: what was written down, corrected by what is seen.
+//! The state of a VM: what is stored about its last run, corrected by what is observed.
 //!
 //! ```text
 //!            start            monitor answers              stop
 //! defined ─────────▶ starting ───────────────▶ running ─────────▶ stopping
 //!    ▲                  │                      │     ▲               │
-//!    │ rm, add          │ QEMU dies      stop/ │     │ cont          │ process gone
+//!    │ rm, add          │ QEMU exits     stop/ │     │ cont          │ process exits
 //!    │                  ▼                cont  ▼     │               ▼
 //!    └────────────── stopped ◀──────────────── paused ───────────▶ stopped
 //!                       └── start ──▶ starting
 //! ```
 //!
-//! [`Status::of`] says which state a VM is in; [`Status::on`] says what a wish does to a VM in a
-//! state. Both are exhaustive: a new state does not compile until every pair is decided.
+//! [`Status::from_run`] computes the state; [`Status::transition`] decides what an action does in it. Both are
+//! exhaustive: a new state or action does not compile until every combination is decided.
 
-use crate::qmp::RunState;
 use jiff::Timestamp;
+use strum::{IntoStaticStr, VariantNames};
 
-use super::run::{Ending, Phase, Run, StopReason};
+use super::run::{Phase, Run, RunEnd, StopReason};
+use crate::qmp::RunState;
 
-/// How the command monitor answered.
+/// The response of the command monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MonitorAnswer {
-    /// It told the run state.
+    /// It reported the run state.
     State(RunState),
-    /// It greeted and then kept silent: the main loop is blocked.
+    /// It greeted, but did not answer: the main loop is blocked.
     Blocked,
-    /// Nobody answered in time.
-    Silent,
+    /// It did not respond in time.
+    TimedOut,
 }
 
-/// What QEMU wrote about its own end.
+/// The reason that QEMU gave for its own exit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shutdown {
-    /// Why.
+    /// The reason.
     pub reason: StopReason,
     /// When.
     pub at: Timestamp,
 }
 
-/// What is seen of a run's process right now.
+/// What is observed of a run's process at this moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProcessObservation {
-    /// It lives, and its monitor answered so.
+    /// It runs, and its monitor was asked.
     Answered(MonitorAnswer),
-    /// It lives, and its monitor was not asked.
-    Lives,
-    /// It lives, was started a moment ago, and its monitor does not answer yet.
-    ComingUp,
-    /// It is gone.
-    Gone {
-        /// The last word of the flight recorder, if there is one.
+    /// It runs, and its monitor was not asked.
+    Alive,
+    /// It runs, was started a moment ago, and its monitor does not respond yet.
+    StartingUp,
+    /// It has exited.
+    Exited {
+        /// The reason in the QMP log, if there is one.
         shutdown_event: Option<Shutdown>,
-        /// Whether the host was booted since it was started.
+        /// Whether the host was rebooted since it was started.
         host_rebooted: bool,
     },
 }
 
 impl ProcessObservation {
-    /// A process that is gone without a word, on a host that runs on.
-    pub const GONE: Self = Self::Gone { shutdown_event: None, host_rebooted: false };
+    /// A process that exited without giving a reason, on a host that was not rebooted.
+    pub const EXITED: Self = Self::Exited { shutdown_event: None, host_rebooted: false };
 }
 
-/// The state a VM is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The state of a VM; its name, as in `restore-failed`, is what scripts see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Status {
     /// Never started.
     Defined,
-    /// Being started.
+    /// A start is in progress.
     Starting,
-    /// Running.
+    /// The guest runs.
     Running,
-    /// Alive and standing still because somebody wanted it so.
+    /// The guest is paused: by QMP `stop`, `-S`, a watchdog or an outgoing migration.
     Paused,
-    /// Somebody works on it, or it is alive and its main loop does not answer: saving, loading, or stuck.
+    /// An operation holds the lock, or QEMU's main loop is occupied: saving, loading, or blocked.
     Busy,
-    /// Told to stop and not gone yet.
+    /// A stop is in progress.
     Stopping,
-    /// Gone.
-    Stopped(Ending),
-    /// Standing still half-way through loading a snapshot; never to be resumed.
+    /// The process has exited.
+    Stopped(RunEnd),
+    /// Loading a snapshot was interrupted; the guest must not be resumed.
     RestoreFailed,
-    /// Standing still because a disk failed.
+    /// The guest is paused because of an I/O error.
     IoError,
     /// The guest's kernel panicked.
     Panicked,
-    /// Its process lives and no monitor answers.
+    /// The process runs, but no monitor responds.
     Unreachable,
-    /// A QEMU of ours whose VM nobody knows any more.
+    /// A QEMU process whose VM is not in the store.
     Orphaned,
 }
 
-/// What somebody wants of a VM.
+/// A requested action on a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Start it.
@@ -99,80 +101,79 @@ pub enum Action {
     Stop,
     /// Remove its definition.
     Remove,
-    /// Change its disks while nobody uses them.
+    /// Change its disk images while QEMU is not running.
     ChangeDisks,
-    /// Talk to it, over a monitor or its console.
+    /// Use a monitor or the console.
     Command,
-    /// Have it stand still.
+    /// Pause the guest.
     Pause,
-    /// Have it go on.
+    /// Resume the guest.
     Resume,
-    /// Press its reset button.
+    /// Reset the guest.
     Reset,
 }
 
-/// What a wish comes to.
+/// What an action does in a state that allows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transition {
-    /// Do it.
+    /// Carry out the action.
     Proceed,
-    /// It is so already; nothing to do.
+    /// Nothing: the VM is in the requested state already.
     NoOp,
 }
 
-/// A wish that does not fit the state.
+/// An action that the state does not allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InvalidTransition {
-    /// The state the VM is in.
+    /// The state of the VM.
     pub status: Status,
-    /// What was wanted.
+    /// The action.
     pub action: Action,
 }
 
 impl Status {
-    /// Returns the state of a VM from what was written down and what is seen; `is_worked_on` says whether an operation
-    /// holds its lock, the caller's own not counted.
+    /// The names of all states.
+    pub const NAMES: &'static [&'static str] = Self::VARIANTS;
+
+    /// Computes the state of a VM from its stored run and an observation of its process.
     ///
-    /// What is seen wins: a process that lives is never called stopped, and one that is gone is never called running.
-    /// A start or a stop that nobody works on any more was given up, and counts for nothing.
-    pub fn from_run(run: Option<&Run>, seen: ProcessObservation, is_worked_on: bool) -> Self {
-        match (run.map(|run| run.phase), seen, is_worked_on) {
+    /// `is_locked` is whether another operation holds the lock of the VM. The observation wins: a running process is
+    /// never `stopped`, and one that exited is never `running`. A start or stop that no operation works on was
+    /// interrupted and is ignored.
+    pub fn from_run(run: Option<&Run>, observation: ProcessObservation, is_locked: bool) -> Self {
+        use ProcessObservation::{Alive, Answered, Exited, StartingUp};
+
+        match (run.map(|run| run.phase), observation, is_locked) {
             (None, _, false) => Self::Defined,
-            (Some(Phase::Ended(ending)), _, false) => Self::Stopped(ending),
+            (Some(Phase::Ended(end)), _, false) => Self::Stopped(end),
             (None | Some(Phase::Ended(_)), _, true) => Self::Busy,
-            (
-                Some(Phase::Stopping),
-                ProcessObservation::Answered(_) | ProcessObservation::Lives | ProcessObservation::ComingUp,
-                true,
-            ) => Self::Stopping,
-            (Some(Phase::Starting), _, true) | (Some(_), ProcessObservation::ComingUp, _) => Self::Starting,
-            (Some(phase), ProcessObservation::Gone { shutdown_event, host_rebooted }, _) => {
-                Self::Stopped(Self::ending(phase, shutdown_event, host_rebooted))
+            (Some(Phase::Stopping), Answered(_) | Alive | StartingUp, true) => Self::Stopping,
+            (Some(Phase::Starting), _, true) | (Some(_), StartingUp, _) => Self::Starting,
+            (Some(phase), Exited { shutdown_event, host_rebooted }, _) => {
+                Self::Stopped(Self::end(phase, shutdown_event, host_rebooted))
             }
-            (Some(Phase::Starting | Phase::Running | Phase::Stopping), ProcessObservation::Answered(answer), _) => {
-                Self::alive(answer)
-            }
-            (Some(Phase::Starting | Phase::Running | Phase::Stopping), ProcessObservation::Lives, _) => Self::Running,
+            (Some(Phase::Starting | Phase::Running | Phase::Stopping), Answered(answer), _) => Self::alive(answer),
+            (Some(Phase::Starting | Phase::Running | Phase::Stopping), Alive, _) => Self::Running,
         }
     }
 
-    fn ending(phase: Phase, shutdown_event: Option<Shutdown>, host_rebooted: bool) -> Ending {
-        if let Some(word) = shutdown_event {
-            return Ending { reason: word.reason, at: Some(word.at) };
+    fn end(phase: Phase, shutdown_event: Option<Shutdown>, host_rebooted: bool) -> RunEnd {
+        if let Some(event) = shutdown_event {
+            return RunEnd { reason: event.reason, at: Some(event.at) };
         }
         let reason = match phase {
             _ if host_rebooted => StopReason::HostReboot,
             Phase::Starting => StopReason::Unknown,
             Phase::Running | Phase::Stopping | Phase::Ended(_) => StopReason::Crashed,
         };
-        Ending { reason, at: None }
+        RunEnd { reason, at: None }
     }
 
     fn alive(answer: MonitorAnswer) -> Self {
         let state = match answer {
             MonitorAnswer::State(state) => state,
             MonitorAnswer::Blocked => return Self::Busy,
-            MonitorAnswer::Silent => return Self::Unreachable,
+            MonitorAnswer::TimedOut => return Self::Unreachable,
         };
         match state {
             RunState::Running | RunState::Suspended | RunState::Colo | RunState::Unrecognised => Self::Running,
@@ -185,7 +186,7 @@ impl Status {
         }
     }
 
-    /// Returns whether a process of the VM lives or is about to.
+    /// Returns whether a process of the VM runs, or is about to.
     pub const fn is_live(self) -> bool {
         match self {
             Self::Defined | Self::Stopped(_) => false,
@@ -202,83 +203,54 @@ impl Status {
         }
     }
 
-    /// Returns what `action` comes to in this state.
+    /// Returns what `action` does to a VM in this state.
     ///
-    /// A machine that stopped half-way through loading a snapshot is never let go on: QEMU would take `cont`, and run
-    /// a guest that is half one and half another (7.2).
-    pub const fn on(self, action: Action) -> Result<Transition, InvalidTransition> {
-        use Action as I;
+    /// A guest whose snapshot was loaded partially is never resumed: QEMU would accept `cont` and run a mixture of two
+    /// guests (7.2).
+    pub const fn transition(self, action: Action) -> Result<Transition, InvalidTransition> {
+        use Action as A;
         use Status as S;
 
-        let refused = Err(InvalidTransition { status: self, action });
+        let invalid = Err(InvalidTransition { status: self, action });
         match self {
             S::Defined | S::Stopped(_) => match action {
-                I::Start | I::Remove | I::ChangeDisks => Ok(Transition::Proceed),
-                I::Stop => Ok(Transition::NoOp),
-                I::Command | I::Pause | I::Resume | I::Reset => refused,
+                A::Start | A::Remove | A::ChangeDisks => Ok(Transition::Proceed),
+                A::Stop => Ok(Transition::NoOp),
+                A::Command | A::Pause | A::Resume | A::Reset => invalid,
             },
             S::Running => match action {
-                I::Start | I::Resume => Ok(Transition::NoOp),
-                I::Stop | I::Command | I::Pause | I::Reset => Ok(Transition::Proceed),
-                I::Remove | I::ChangeDisks => refused,
+                A::Start | A::Resume => Ok(Transition::NoOp),
+                A::Stop | A::Command | A::Pause | A::Reset => Ok(Transition::Proceed),
+                A::Remove | A::ChangeDisks => invalid,
             },
             S::Paused => match action {
-                I::Start | I::Pause => Ok(Transition::NoOp),
-                I::Stop | I::Command | I::Resume | I::Reset => Ok(Transition::Proceed),
-                I::Remove | I::ChangeDisks => refused,
+                A::Start | A::Pause => Ok(Transition::NoOp),
+                A::Stop | A::Command | A::Resume | A::Reset => Ok(Transition::Proceed),
+                A::Remove | A::ChangeDisks => invalid,
             },
             S::IoError => match action {
-                I::Stop | I::Command | I::Resume | I::Reset => Ok(Transition::Proceed),
-                I::Start | I::Remove | I::ChangeDisks | I::Pause => refused,
+                A::Stop | A::Command | A::Resume | A::Reset => Ok(Transition::Proceed),
+                A::Start | A::Remove | A::ChangeDisks | A::Pause => invalid,
             },
             S::Panicked => match action {
-                I::Stop | I::Command | I::Reset => Ok(Transition::Proceed),
-                I::Start | I::Remove | I::ChangeDisks | I::Pause | I::Resume => refused,
+                A::Stop | A::Command | A::Reset => Ok(Transition::Proceed),
+                A::Start | A::Remove | A::ChangeDisks | A::Pause | A::Resume => invalid,
             },
             S::Starting | S::Busy | S::Stopping | S::RestoreFailed | S::Unreachable => match action {
-                I::Stop | I::Command => Ok(Transition::Proceed),
-                I::Start | I::Remove | I::ChangeDisks | I::Pause | I::Resume | I::Reset => refused,
+                A::Stop | A::Command => Ok(Transition::Proceed),
+                A::Start | A::Remove | A::ChangeDisks | A::Pause | A::Resume | A::Reset => invalid,
             },
             S::Orphaned => match action {
-                I::Stop => Ok(Transition::Proceed),
-                I::Start | I::Remove | I::ChangeDisks | I::Command | I::Pause | I::Resume | I::Reset => refused,
+                A::Stop => Ok(Transition::Proceed),
+                A::Start | A::Remove | A::ChangeDisks | A::Command | A::Pause | A::Resume | A::Reset => invalid,
             },
         }
     }
 
-    /// Returns the word scripts see.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Defined => "defined",
-            Self::Starting => "starting",
-            Self::Running => "running",
-            Self::Paused => "paused",
-            Self::Busy => "busy",
-            Self::Stopping => "stopping",
-            Self::Stopped(_) => "stopped",
-            Self::RestoreFailed => "restore-failed",
-            Self::IoError => "io-error",
-            Self::Panicked => "panicked",
-            Self::Unreachable => "unreachable",
-            Self::Orphaned => "orphaned",
-        }
+    /// Returns its name.
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
-
-    /// All words of [`Status::as_str`].
-    pub const WORDS: [&'static str; 12] = [
-        "defined",
-        "starting",
-        "running",
-        "paused",
-        "busy",
-        "stopping",
-        "stopped",
-        "restore-failed",
-        "io-error",
-        "panicked",
-        "unreachable",
-        "orphaned",
-    ];
 }
 
 #[cfg(test)]
@@ -299,7 +271,7 @@ mod tests {
         }
     }
 
-    const STOPPED: Status = Status::Stopped(Ending { reason: StopReason::GuestShutdown, at: None });
+    const STOPPED: Status = Status::Stopped(RunEnd { reason: StopReason::GuestShutdown, at: None });
 
     const PHASES: [Phase; 3] = [Phase::Starting, Phase::Running, Phase::Stopping];
 
@@ -307,114 +279,117 @@ mod tests {
         ProcessObservation::Answered(MonitorAnswer::State(state))
     }
 
-    /// What nobody works on.
+    /// Checks the state of a VM that no operation works on.
     #[track_caller]
-    fn check(phase: Phase, seen: ProcessObservation, expected: &str) {
-        let status = Status::from_run(Some(&run(phase)), seen, false);
+    fn check(phase: Phase, observation: ProcessObservation, expected: &str) {
+        let status = Status::from_run(Some(&run(phase)), observation, false);
 
-        assert_eq!(status.as_str(), expected, "{phase:?} {seen:?}");
+        assert_eq!(status.as_str(), expected, "{phase:?} {observation:?}");
     }
 
     #[test]
     fn test_status_never_started_is_defined() {
-        assert_eq!(Status::from_run(None, ProcessObservation::GONE, false), Status::Defined);
+        assert_eq!(Status::from_run(None, ProcessObservation::EXITED, false), Status::Defined);
     }
 
     #[test]
-    fn test_status_worked_on_without_a_process_is_busy() {
-        let ended = run(Phase::Ended(Ending { reason: StopReason::HostQuit, at: None }));
+    fn test_status_locked_without_a_process_is_busy() {
+        let ended = run(Phase::Ended(RunEnd { reason: StopReason::HostQuit, at: None }));
 
-        assert_eq!(Status::from_run(None, ProcessObservation::GONE, true), Status::Busy);
-        assert_eq!(Status::from_run(Some(&ended), ProcessObservation::GONE, true), Status::Busy);
+        assert_eq!(Status::from_run(None, ProcessObservation::EXITED, true), Status::Busy);
+        assert_eq!(Status::from_run(Some(&ended), ProcessObservation::EXITED, true), Status::Busy);
     }
 
     #[test]
-    fn test_status_start_or_stop_underway_is_told_from_one_given_up() {
+    fn test_status_interrupted_start_or_stop_is_ignored() {
         let (starting, stopping) = (run(Phase::Starting), run(Phase::Stopping));
-        let begun = [ProcessObservation::GONE, ProcessObservation::Lives]
-            .map(|seen| Status::from_run(Some(&starting), seen, true));
-        assert_eq!(begun, [Status::Starting; 2]);
-        assert_eq!(Status::from_run(Some(&stopping), ProcessObservation::Lives, true), Status::Stopping);
-        assert_eq!(Status::from_run(Some(&starting), ProcessObservation::ComingUp, false), Status::Starting);
-        let given_up =
+        let in_progress = [ProcessObservation::EXITED, ProcessObservation::Alive]
+            .map(|observation| Status::from_run(Some(&starting), observation, true));
+        assert_eq!(in_progress, [Status::Starting; 2]);
+        assert_eq!(Status::from_run(Some(&stopping), ProcessObservation::Alive, true), Status::Stopping);
+        assert_eq!(Status::from_run(Some(&starting), ProcessObservation::StartingUp, false), Status::Starting);
+        let interrupted =
             [&starting, &stopping].map(|run| Status::from_run(Some(run), answered(RunState::Running), false));
-        assert_eq!(given_up, [Status::Running; 2]);
+        assert_eq!(interrupted, [Status::Running; 2]);
     }
 
     #[test]
-    fn test_status_process_gone_is_never_running() {
-        for (phase, is_worked_on) in PHASES.into_iter().flat_map(|phase| [(phase, false), (phase, true)]) {
-            let status = Status::from_run(Some(&run(phase)), ProcessObservation::GONE, is_worked_on);
+    fn test_status_exited_process_is_never_running() {
+        for (phase, is_locked) in PHASES.into_iter().flat_map(|phase| [(phase, false), (phase, true)]) {
+            let status = Status::from_run(Some(&run(phase)), ProcessObservation::EXITED, is_locked);
 
-            assert!(matches!(status, Status::Stopped(_) | Status::Starting), "{phase:?} {is_worked_on}: {status:?}");
-            assert_eq!(status == Status::Starting, is_worked_on && phase == Phase::Starting, "{phase:?}");
+            assert!(matches!(status, Status::Stopped(_) | Status::Starting), "{phase:?} {is_locked}: {status:?}");
+            assert_eq!(status == Status::Starting, is_locked && phase == Phase::Starting, "{phase:?}");
         }
     }
 
     #[test]
-    fn test_status_process_alive_is_never_stopped() {
-        let sights = [
-            ProcessObservation::Lives,
+    fn test_status_running_process_is_never_stopped() {
+        let observations = [
+            ProcessObservation::Alive,
             ProcessObservation::Answered(MonitorAnswer::Blocked),
-            ProcessObservation::Answered(MonitorAnswer::Silent),
+            ProcessObservation::Answered(MonitorAnswer::TimedOut),
         ];
-        for (phase, seen) in PHASES.into_iter().flat_map(|phase| sights.map(|seen| (phase, seen))) {
-            for is_worked_on in [false, true] {
-                assert!(Status::from_run(Some(&run(phase)), seen, is_worked_on).is_live(), "{phase:?} {seen:?}");
+        for (phase, observation) in PHASES.into_iter().flat_map(|phase| observations.map(|one| (phase, one))) {
+            for is_locked in [false, true] {
+                assert!(
+                    Status::from_run(Some(&run(phase)), observation, is_locked).is_live(),
+                    "{phase:?} {observation:?}"
+                );
             }
         }
     }
 
     #[track_caller]
-    fn check_ending(phase: Phase, seen: ProcessObservation, reason: StopReason, at: Option<Timestamp>) {
-        let status = Status::from_run(Some(&run(phase)), seen, false);
+    fn check_end(phase: Phase, observation: ProcessObservation, reason: StopReason, at: Option<Timestamp>) {
+        let status = Status::from_run(Some(&run(phase)), observation, false);
 
-        assert_eq!(status, Status::Stopped(Ending { reason, at }), "{phase:?} {seen:?}");
+        assert_eq!(status, Status::Stopped(RunEnd { reason, at }), "{phase:?} {observation:?}");
     }
 
     #[test]
-    fn test_status_killed_without_a_word_is_crashed() {
-        check_ending(Phase::Running, ProcessObservation::GONE, StopReason::Crashed, None);
-        check_ending(Phase::Stopping, ProcessObservation::GONE, StopReason::Crashed, None);
-        check_ending(Phase::Starting, ProcessObservation::GONE, StopReason::Unknown, None);
+    fn test_status_exit_without_an_event_is_crashed() {
+        check_end(Phase::Running, ProcessObservation::EXITED, StopReason::Crashed, None);
+        check_end(Phase::Stopping, ProcessObservation::EXITED, StopReason::Crashed, None);
+        check_end(Phase::Starting, ProcessObservation::EXITED, StopReason::Unknown, None);
     }
 
     #[test]
-    fn test_status_gone_with_the_boot_of_its_host_says_so() {
-        let seen = ProcessObservation::Gone { shutdown_event: None, host_rebooted: true };
+    fn test_status_exit_before_a_reboot_is_host_reboot() {
+        let observation = ProcessObservation::Exited { shutdown_event: None, host_rebooted: true };
 
         for phase in PHASES {
-            check_ending(phase, seen, StopReason::HostReboot, None);
+            check_end(phase, observation, StopReason::HostReboot, None);
         }
     }
 
     #[test]
-    fn test_status_last_word_of_the_recorder_gives_reason_and_time() {
+    fn test_status_shutdown_event_gives_reason_and_time() {
         let at = Timestamp::UNIX_EPOCH;
         let shutdown_event = Some(Shutdown { reason: StopReason::GuestShutdown, at });
 
         for host_rebooted in [false, true] {
-            let seen = ProcessObservation::Gone { shutdown_event, host_rebooted };
-            check_ending(Phase::Running, seen, StopReason::GuestShutdown, Some(at));
+            let observation = ProcessObservation::Exited { shutdown_event, host_rebooted };
+            check_end(Phase::Running, observation, StopReason::GuestShutdown, Some(at));
         }
     }
 
     #[test]
-    fn test_status_alive_follows_the_monitor() {
+    fn test_status_of_a_running_process_follows_the_monitor() {
         check(Phase::Running, answered(RunState::Running), "running");
         check(Phase::Starting, answered(RunState::Prelaunch), "paused");
         check(Phase::Running, answered(RunState::RestoreVm), "restore-failed");
         check(Phase::Running, answered(RunState::GuestPanicked), "panicked");
         check(Phase::Running, ProcessObservation::Answered(MonitorAnswer::Blocked), "busy");
-        check(Phase::Running, ProcessObservation::Answered(MonitorAnswer::Silent), "unreachable");
-        check(Phase::Running, ProcessObservation::Lives, "running");
+        check(Phase::Running, ProcessObservation::Answered(MonitorAnswer::TimedOut), "unreachable");
+        check(Phase::Running, ProcessObservation::Alive, "running");
     }
 
-    /// The table of docs/reference/states.md: what each wish comes to, `+` do it, `=` nothing to do, `-` refused.
+    /// The table of docs/reference/states.md: `+` proceeds, `=` is a no-op, `-` is invalid.
     #[test]
-    fn test_inputs_come_to_what_the_table_says_in_every_state() {
-        use Action as I;
-        let inputs = [I::Start, I::Stop, I::Remove, I::ChangeDisks, I::Command, I::Pause, I::Resume, I::Reset];
+    fn test_transition_matches_the_table_in_every_state() {
+        use Action as A;
+        let actions = [A::Start, A::Stop, A::Remove, A::ChangeDisks, A::Command, A::Pause, A::Resume, A::Reset];
         for (status, expected) in [
             (Status::Defined, "+=++----"),
             (STOPPED, "+=++----"),
@@ -429,41 +404,42 @@ mod tests {
             (Status::Unreachable, "-+--+---"),
             (Status::Orphaned, "-+------"),
         ] {
-            let told = inputs.map(|action| match status.on(action) {
+            let found = actions.map(|action| match status.transition(action) {
                 Ok(Transition::Proceed) => '+',
                 Ok(Transition::NoOp) => '=',
-                Err(refused) => {
-                    assert_eq!(refused, InvalidTransition { status, action });
+                Err(invalid) => {
+                    assert_eq!(invalid, InvalidTransition { status, action });
                     '-'
                 }
             });
 
-            assert_eq!(String::from_iter(told), expected, "{status:?}");
+            assert_eq!(String::from_iter(found), expected, "{status:?}");
         }
     }
 
     #[test]
-    fn test_words_are_those_of_the_states() {
-        let states = [
-            Status::Defined,
-            Status::Starting,
-            Status::Running,
-            Status::Paused,
-            Status::Busy,
-            Status::Stopping,
-            STOPPED,
-            Status::RestoreFailed,
-            Status::IoError,
-            Status::Panicked,
-            Status::Unreachable,
-            Status::Orphaned,
+    fn test_status_names_are_stable() {
+        let names = [
+            "defined",
+            "starting",
+            "running",
+            "paused",
+            "busy",
+            "stopping",
+            "stopped",
+            "restore-failed",
+            "io-error",
+            "panicked",
+            "unreachable",
+            "orphaned",
         ];
 
-        assert_eq!(states.map(Status::as_str), Status::WORDS);
+        assert_eq!(Status::NAMES, names);
+        assert_eq!([Status::IoError, STOPPED, Status::Orphaned].map(Status::as_str), [names[8], names[6], names[11]]);
     }
 
     #[test]
-    fn test_run_state_unknown_word_is_read_as_unrecognised() {
+    fn test_run_state_unknown_value_is_unrecognised() {
         let state: RunState = serde_json::from_str("\"brand-new\"").unwrap();
 
         assert_eq!(state, RunState::Unrecognised);

@@ -105,7 +105,7 @@ impl Content {
     fn add(&mut self, vm: Vm) -> Result<(), StoreError> {
         let taken = |other: &Vm| other.entry.name == vm.entry.name || other.entry.id == vm.entry.id;
         if self.vms.iter().any(taken) {
-            return Err(StoreError::NameTaken { name: vm.entry.name });
+            return Err(StoreError::Exists { name: vm.entry.name });
         }
         self.vms.push(vm);
         Ok(())

@@ -85,7 +85,7 @@ fn test_fault_points_are_absent_from_user_binary() {
     let faulty = std::fs::read(home.maqet([""; 0]).into_command().get_program()).unwrap();
     let holds = |binary: &[u8], word: &str| binary.windows(word.len()).any(|part| part == word.as_bytes());
 
-    for word in [VARIABLE, "before-commit", "places-made", "tool-started"] {
+    for word in [VARIABLE, "before-commit", "paths-created", "tool-started"] {
         assert!(holds(&faulty, word), "`{word}` would be seen");
         assert!(!holds(&usual, word), "`{word}` is there");
     }

@@ -1,13 +1,13 @@
-//! Keys that say what a switch of a lower layer says: what stands nearer to the VM wins.
+//! Precedence of keys over switches of a lower layer.
 //!
-//! In one layer a switch replaces the key (docs/adr/0023). Without this, one of a lower layer would do so too, and a
-//! `vga` of the VM's own lose to `arguments` of `maqet.conf`, or `--memory` to those of the definition.
+//! Within a layer a switch overrides the key (docs/adr/0023). Across layers the higher one wins: `vga` of a VM overrides
+//! the switch in the defaults of `maqet.conf`, and `--memory` the one in the definition.
 
 use maqet_domain::config::{Node, Value};
 
 use super::switch_name;
 
-/// The keys, and the switches that would be given in their stead.
+/// The keys, and the switches that override them.
 const SWITCHES_OF_KEYS: [(&str, &[&str]); 10] = [
     ("memory", &["m"]),
     ("cpu", &["smp"]),
@@ -21,14 +21,15 @@ const SWITCHES_OF_KEYS: [(&str, &[&str]); 10] = [
     ("sandbox", &["sandbox"]),
 ];
 
-/// Those of the switches that nothing follows.
-const ALONE: [&str; 2] = ["nographic", "enable-kvm"];
+/// The switches without an argument.
+const WITHOUT_ARGUMENT: [&str; 2] = ["nographic", "enable-kvm"];
 
-/// Returns `base` without the switches in whose stead `over` has a key and no switch.
-pub(super) fn without_replaced(base: Node, over: &Node) -> Node {
+/// Removes the switches of `base` for which `over` has the key and not the switch.
+pub(super) fn without_overridden(base: Node, over: &Node) -> Node {
     let keys = SWITCHES_OF_KEYS.iter().filter(|(key, _)| over.get(key).is_some_and(|node| !node.is_null()));
-    let replaced: Vec<&str> = keys.flat_map(|(_, names)| *names).copied().filter(|name| !gives(over, name)).collect();
-    if replaced.is_empty() {
+    let overridden: Vec<&str> =
+        keys.flat_map(|(_, names)| *names).copied().filter(|name| !has_switch(over, name)).collect();
+    if overridden.is_empty() {
         return base;
     }
     base.map_value(|value| match value {
@@ -37,8 +38,8 @@ pub(super) fn without_replaced(base: Node, over: &Node) -> Node {
                 .into_iter()
                 .filter_map(|(key, node)| {
                     let node = match key.as_str() {
-                        "arguments" => shorter(node, |items| structured(items, &replaced)),
-                        "args" => shorter(node, |items| raw(items, &replaced)),
+                        "arguments" => filtered(node, |items| structured(items, &overridden)),
+                        "args" => filtered(node, |items| raw(items, &overridden)),
                         _ => Some(node),
                     };
                     node.map(|node| (key, node))
@@ -49,46 +50,46 @@ pub(super) fn without_replaced(base: Node, over: &Node) -> Node {
     })
 }
 
-/// Returns whether a layer has the switch itself.
-fn gives(layer: &Node, name: &str) -> bool {
+/// Returns whether a layer has the switch.
+fn has_switch(layer: &Node, name: &str) -> bool {
     let items = |key| layer.get(key).map(Node::items).unwrap_or_default().iter();
     items("arguments").any(|item| switch_name(item) == Some(name))
         || items("args").any(|item| raw_name(item) == Some(name))
 }
 
-/// Returns the list after `shorten`; none if that leaves nothing of it.
-fn shorter(node: Node, shorten: impl FnOnce(Vec<Node>) -> Vec<Node>) -> Option<Node> {
+/// Returns the list after `filter`; `None` if it becomes empty.
+fn filtered(node: Node, filter: impl FnOnce(Vec<Node>) -> Vec<Node>) -> Option<Node> {
     let before = node.items().len();
     let node = node.map_value(|value| match value {
-        Value::List(items) => Value::List(shorten(items)),
+        Value::List(items) => Value::List(filter(items)),
         other => other,
     });
     Some(node).filter(|node| before == 0 || !node.items().is_empty())
 }
 
-fn structured(mut items: Vec<Node>, replaced: &[&str]) -> Vec<Node> {
-    items.retain(|item| switch_name(item).is_none_or(|name| !replaced.contains(&name)));
+fn structured(mut items: Vec<Node>, overridden: &[&str]) -> Vec<Node> {
+    items.retain(|item| switch_name(item).is_none_or(|name| !overridden.contains(&name)));
     items
 }
 
-/// Takes the words out, each with the one that belongs to it.
-fn raw(items: Vec<Node>, replaced: &[&str]) -> Vec<Node> {
+/// Removes raw switches with their arguments.
+fn raw(items: Vec<Node>, overridden: &[&str]) -> Vec<Node> {
     let mut kept = Vec::with_capacity(items.len());
     let mut items = items.into_iter();
     while let Some(item) = items.next() {
-        match raw_name(&item).filter(|name| replaced.contains(name)) {
+        match raw_name(&item).filter(|name| overridden.contains(name)) {
             None => kept.push(item),
-            Some(name) if ALONE.contains(&name) => {}
+            Some(name) if WITHOUT_ARGUMENT.contains(&name) => {}
             Some(_) => drop(items.next()),
         }
     }
     kept
 }
 
-/// Returns the name of the switch that a word of `args` is.
+/// Returns the name of a switch in `args`.
 fn raw_name(item: &Node) -> Option<&str> {
-    let word = item.as_text()?;
-    word.strip_prefix("--").or_else(|| word.strip_prefix('-'))
+    let text = item.as_text()?;
+    text.strip_prefix("--").or_else(|| text.strip_prefix('-'))
 }
 
 #[cfg(test)]
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn test_merge_key_of_a_later_layer_wins_over_a_switch_of_an_earlier_one() {
+    fn test_merge_key_overrides_a_switch_of_a_lower_layer() {
         check(r#"{"arguments":[{"vga":"std"}]}"#, r#"{"vga":"virtio"}"#, r#"{"vga":"virtio"}"#);
         check(
             r#"{"arguments":[{"m":512},"enable-kvm",{"device":"x"}],"args":["-a","-smp","2","--nographic","-b"]}"#,
@@ -115,12 +116,12 @@ mod tests {
     }
 
     #[test]
-    fn test_merge_switch_stays_where_the_later_layer_has_no_such_key_or_the_switch_as_well() {
+    fn test_merge_switch_without_a_key_above_stays() {
         let base = r#"{"arguments":[{"cpu":"max"},{"m":512}]}"#;
 
         check(base, r#"{"cpu":4}"#, r#"{"arguments":[{"cpu":"max"},{"m":512}],"cpu":4}"#);
         check(base, r#"{"memory":null}"#, r#"{"arguments":[{"cpu":"max"},{"m":512}],"memory":null}"#);
-        // Which is told as the mistake it is.
+        // The check reports the duplicate.
         check(
             base,
             r#"{"memory":"1G","arguments":[{"m":256}]}"#,

@@ -1,7 +1,6 @@
-//! What holds for merging whatever the layers are.
+//! Properties of merging, for any layers.
 //!
-//! A key has the same kind of value in all of them here: what another kind replaces, and what `null` deletes, is gone
-//! for good, so that it matters there what is merged first.
+//! A key has the same type of value in all layers here: with different types or `null`, the order of merging matters.
 
 use proptest::prelude::*;
 use proptest::sample::subsequence;
@@ -20,7 +19,7 @@ fn scalar() -> impl Strategy<Value = Node> {
     ]
 }
 
-/// Some of these keys, in any order, with scalars.
+/// A subset of these keys, in any order, with scalars.
 fn scalars(keys: &'static [&'static str]) -> impl Strategy<Value = Vec<(String, Node)>> {
     let some = subsequence(keys, 0..=keys.len()).prop_shuffle();
     some.prop_flat_map(|keys| {
@@ -29,7 +28,7 @@ fn scalars(keys: &'static [&'static str]) -> impl Strategy<Value = Vec<(String, 
     })
 }
 
-/// Things of different names; the name is not always the first key.
+/// Entries with different names; the name is not always the first key.
 fn named() -> impl Strategy<Value = Node> {
     let names = subsequence(&["hdd", "cd", "data", "0"][..], 0..=4).prop_shuffle();
     let list = names.prop_flat_map(|names| {
@@ -47,7 +46,7 @@ fn named() -> impl Strategy<Value = Node> {
     list.prop_map(|things| Node::new(Value::List(things)))
 }
 
-/// Switches that have an `id`, in either form, with a first word in most.
+/// Switches with an `id`, in either form, most of them with a type.
 fn switches() -> impl Strategy<Value = Node> {
     let all = [("netdev", "n0"), ("netdev", "n1"), ("device", "n0"), ("chardev", "c0")];
     let some = subsequence(all.to_vec(), 0..=4).prop_shuffle();

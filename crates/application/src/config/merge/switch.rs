@@ -1,8 +1,8 @@
-//! Laying one of QEMU's switches over another of the same name and `id`.
+//! Merging of two switches with the same name and `id`.
 
 use maqet_domain::config::{Node, Value};
 
-/// A key and what stands under it.
+/// A key and its value.
 type Entry = (String, Node);
 
 /// Returns the name and the `id` of a switch that has one, in either of its forms.
@@ -12,10 +12,10 @@ pub(super) fn identity(node: &Node) -> Option<(String, String)> {
     Some((name.trim_start_matches('-').to_owned(), id))
 }
 
-/// Lays the options of one switch over those of another; a null is an option without a value and deletes nothing.
+/// Merges the options of two switches; a null is an option without a value and deletes nothing.
 ///
-/// `- {netdev: user, id: n0}` and `- {netdev: {user: null, id: n0}}` are the same switch, and what comes of both is in
-/// the form with a map. A text such as `e1000,id=n0` cannot be taken apart: it replaces, or is replaced.
+/// `- {netdev: user, id: n0}` and `- {netdev: {user: null, id: n0}}` are the same switch; the result of merging both
+/// forms has a map. A string such as `e1000,id=n0` is not split: it replaces, or is replaced.
 pub(super) fn merge_switch(base: Node, over: Node) -> Node {
     let (base, over) = if has_map(&base) == has_map(&over) { (base, over) } else { (in_a_map(base), in_a_map(over)) };
     if has_map(&base) != has_map(&over) {
@@ -36,19 +36,19 @@ fn has_map(switch: &Node) -> bool {
     switch.entries().first().is_some_and(|(_, value)| matches!(value.value, Value::Map(_)))
 }
 
-/// Returns a switch in the form with a map, if its first value is one word.
+/// Returns a switch in the form with a map, unless its first value is a string of options.
 fn in_a_map(switch: Node) -> Node {
     let Some(((name, value), beside)) = switch.entries().split_first() else { return switch };
-    let Some(word) = value.scalar().filter(|word| !word.contains([',', '='])) else { return switch };
-    let head = (word, value.clone().map_value(|_| Value::Null));
+    let Some(text) = value.scalar().filter(|text| !text.contains([',', '='])) else { return switch };
+    let head = (text, value.clone().map_value(|_| Value::Null));
     let options = std::iter::once(head).chain(beside.iter().cloned()).collect();
     let entries = vec![(name.clone(), value.clone().map_value(|_| Value::Map(options)))];
     switch.map_value(|_| Value::Map(entries))
 }
 
-/// Lays one value of a switch over another.
+/// Merges the values of two switches.
 ///
-/// What stands first without a value, as `user` in `{user: null, id: n0}`, is one of a kind: of two the later holds.
+/// The first option, if it has no value, as `user` in `{user: null, id: n0}`, is the type: the later one replaces it.
 fn options(below: &Node, above: &Node) -> Node {
     if !matches!((&below.value, &above.value), (Value::Map(_), Value::Map(_))) {
         return above.clone();
@@ -70,7 +70,7 @@ fn head(entries: &[Entry]) -> (Option<&Entry>, &[Entry]) {
     }
 }
 
-/// Lays entries over others: of a key that stands in both the later holds.
+/// Merges two lists of entries; the later value of a key wins.
 fn overlaid(base: &[Entry], over: &[Entry]) -> Vec<Entry> {
     let mut entries = base.to_vec();
     for (key, node) in over {
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn test_switch_forms_that_mean_the_same_merge_whatever_they_are() {
+    fn test_switch_equivalent_forms_merge() {
         let (word, map) =
             (r#"{"netdev":"user","id":"n0","hostfwd":"x"}"#, r#"{"netdev":{"user":null,"id":"n0","hostfwd":"x"}}"#);
         let both = r#"{"netdev":{"user":null,"id":"n0","hostfwd":"x","restrict":"on"}}"#;
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn test_switch_first_word_of_the_later_one_takes_the_place_of_the_other() {
+    fn test_switch_later_type_replaces_the_earlier() {
         let tap = r#"{"netdev":{"tap":null,"id":"n0","ifname":"t"}}"#;
 
         check(r#"{"netdev":{"user":null,"id":"n0"}}"#, tap, tap);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn test_switch_that_is_a_text_of_options_replaces_and_is_replaced() {
+    fn test_switch_string_of_options_is_not_merged() {
         let (text, map) = (r#"{"device":"e1000,mac=x","id":"d"}"#, r#"{"device":{"e1000":null,"id":"d"}}"#);
 
         check(text, map, map);

@@ -251,7 +251,7 @@ impl Operation for QmpDeviceAdd {
 async fn execute(app: &App, session: &HotplugSession<'_>, plan: &DevicePlan) -> Result<(), Error> {
     if let Some(backend) = &plan.backend {
         session.add_backend(&plan.id.backend_name(), backend).await?;
-        app.faults.reach(FaultPoint::DeviceBackEndMade);
+        app.faults.reach(FaultPoint::DeviceBackendAdded);
     }
     let Err(error) = session.execute(&plan.command).await else { return Ok(()) };
     // After any other error the device may still appear, and would need its backend; if it does not, the next command

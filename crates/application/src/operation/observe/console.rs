@@ -90,7 +90,7 @@ impl Operation for Console {
             .map(|unresponsive| unresponsive.cause);
         let stream = app.ports.consoles.attach(&run.paths).await.map_err(|source| match source {
             ConsoleError::Unavailable { socket, serial: None } => {
-                let serial = app.machine(&vm).ok().and_then(|machine| machine.serial_elsewhere());
+                let serial = app.machine(&vm).ok().and_then(|machine| machine.serial_redirection());
                 ConsoleError::Unavailable { socket, serial }
             }
             other => other,

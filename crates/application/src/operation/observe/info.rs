@@ -136,7 +136,7 @@ impl Operation for Info {
             storage,
             argv: line
                 .as_ref()
-                .map(|line| std::iter::once(shown(line.binary())).chain(line.words().iter().cloned()).collect()),
+                .map(|line| std::iter::once(shown(line.binary())).chain(line.args().iter().cloned()).collect()),
             command_line: line.map(|line| line.to_string()),
             setup_commands,
         }))

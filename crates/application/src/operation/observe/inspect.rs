@@ -220,7 +220,7 @@ fn inspected(pid: u32, usage: &ProcessUsage, cpu: CpuUse) -> InspectedProcess {
     InspectedProcess {
         pid,
         binary: usage.binary.as_deref().map(shown),
-        binary_is_gone: usage.is_binary_gone,
+        binary_is_gone: usage.is_binary_deleted,
         started_at: usage.started_at,
         uptime_seconds: rounded(usage.uptime.as_secs_f64()),
         threads: usage.threads,

@@ -131,7 +131,7 @@ impl App {
     /// Says where the serial port goes if not to the log: that is why nothing is in it.
     fn check_serial(&self, vm: &Vm) -> Result<(), Error> {
         // A definition that is not understood has had its own error at the start.
-        match self.machine(vm).ok().and_then(|machine| machine.serial_elsewhere()) {
+        match self.machine(vm).ok().and_then(|machine| machine.serial_redirection()) {
             Some(elsewhere) => Err(LogError::Elsewhere { vm: vm.entry.name.clone(), elsewhere }.into()),
             None => Ok(()),
         }

@@ -35,7 +35,7 @@ pub enum SortKey {
 pub struct Ls {
     /// Only VMs in this state
     #[serde(default)]
-    #[cfg_attr(feature = "clap", arg(long, value_name = "STATUS", value_parser = maqet_domain::vm::Status::WORDS))]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "STATUS", value_parser = clap::builder::PossibleValuesParser::new(maqet_domain::vm::Status::NAMES)))]
     pub status: Option<String>,
     /// Only VMs whose name matches; `*` stands for any text and `?` for one character
     #[serde(default)]

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::add::without_name;
 use crate::app::operations::{Done, Effect, Operation};
-use crate::config::{Difference, Document, Layers, differences, origins, placed};
+use crate::config::{Difference, Document, Layers, differences, origins, with_locations};
 use crate::start::size_mismatch::SizeMismatch;
 use crate::{App, Error};
 
@@ -139,7 +139,7 @@ impl Operation for Apply {
             return Err(Error::ConfigRequired);
         }
         let (guard, vm) = app.lock(&self.vm, Self::NAME).await?;
-        let base = if self.documents.is_empty() { placed(&vm) } else { Node::empty_map() };
+        let base = if self.documents.is_empty() { with_locations(&vm) } else { Node::empty_map() };
         let flags = vec![("memory", self.memory.clone()), ("cpu", self.cpu.clone())];
         let layers = Layers { documents: &self.documents, flags, set: &self.set, lenient: self.lenient };
         let checked = app.checked(&layers, base).await?;
@@ -183,6 +183,6 @@ fn takes_effect(difference: &Difference, is_live: bool) -> TakesEffect {
 
 /// Returns the call that restores the definition; JSON is YAML, so it is a document.
 fn apply_again(vm: &Vm) -> Result<Apply, Error> {
-    let document = Document::of_definition(&vm.entry.name, &vm.definition)?;
+    let document = Document::from_definition(&vm.entry.name, &vm.definition)?;
     Ok(Apply { vm: vm.entry.id.to_string(), documents: vec![document], ..Apply::default() })
 }

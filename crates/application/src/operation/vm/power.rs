@@ -141,7 +141,8 @@ async fn apply(app: &App, vm: &str, operation: &'static str, change: PowerChange
     let (guard, vm) = app.lock(vm, operation).await?;
     let entry = &vm.entry;
     let observation = app.observer().observe_locked(entry).await;
-    let transition = observation.status.on(change.action()).map_err(|refused| observation.refuse(entry, refused))?;
+    let transition =
+        observation.status.transition(change.action()).map_err(|refused| observation.refuse(entry, refused))?;
     let (Transition::Proceed, Some(run)) = (transition, &entry.run) else {
         let unchanged = PowerChanged { vm: VmStatus::new(entry, &observation), changed: false };
         return Ok(Done::reading(unchanged).about(entry.id).holding(guard));

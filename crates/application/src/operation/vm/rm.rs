@@ -58,7 +58,7 @@ impl Operation for Rm {
     async fn run(&self, app: &App) -> Result<Done<Removed>, Error> {
         let (mut guard, mut vm) = app.lock(&self.vm, Self::NAME).await?;
         let observation = app.observer().observe_locked(&vm.entry).await;
-        if let Err(refused) = observation.status.on(Action::Remove)
+        if let Err(refused) = observation.status.transition(Action::Remove)
             && !self.force
         {
             return Err(observation.refuse(&vm.entry, refused));
@@ -105,6 +105,6 @@ async fn kept_storage(app: &App, vm: &Vm) -> Result<Vec<String>, Error> {
 
 /// Returns the call that defines the same VM again; JSON is YAML, so its definition is a document.
 fn add_again(vm: &Vm) -> Result<Add, Error> {
-    let document = Document::of_definition(&vm.entry.name, &vm.definition)?;
+    let document = Document::from_definition(&vm.entry.name, &vm.definition)?;
     Ok(Add { documents: vec![document], name: Some(vm.entry.name.to_string()), ..Add::default() })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
 use maqet_domain::machine::Machine;
-use maqet_domain::network::{Forward, NetworkSpec, taken_ports};
+use maqet_domain::network::{Forward, NetworkSpec, bound_ports};
 use maqet_domain::port::{Launch, LaunchError, Launched};
 use maqet_domain::vm::{
     Action, BootNumber, MonitorAnswer, Phase, ProcessObservation, Run, RunPaths, Status, Transition, Vm, VmEntry,
@@ -90,7 +90,7 @@ impl Operation for Start {
 pub(super) async fn start(app: &App, vm: &Vm, timeout: Option<HumanDuration>) -> Result<Done<Started>, Error> {
     let timeout = timeout.map_or(app.timeouts().start, HumanDuration::duration);
     let observation = observe_once_up(app, &vm.entry, timeout).await;
-    match observation.status.on(Action::Start).map_err(|refused| observation.refuse(&vm.entry, refused))? {
+    match observation.status.transition(Action::Start).map_err(|refused| observation.refuse(&vm.entry, refused))? {
         Transition::Proceed => {}
         Transition::NoOp => return Ok(already_running(app, vm, observation).await),
     }
@@ -107,8 +107,8 @@ pub(super) async fn start(app: &App, vm: &Vm, timeout: Option<HumanDuration>) ->
 
     let _until_recorded = job.hold();
     let entry = mark_starting(app, &vm.entry, boot, &paths).await?;
-    app.faults.reach(FaultPoint::Intended(Start::NAME));
-    let launch = Launch { command_line, paths, deadline: timeout };
+    app.faults.reach(FaultPoint::Marked(Start::NAME));
+    let launch = Launch { command_line, paths, timeout };
     let launched = match job.run(app.ports.hypervisor.launch(&launch)).await {
         Outcome::Finished(launched) => launched,
         Outcome::Cancelled => Err(LaunchError::Interrupted),
@@ -200,7 +200,7 @@ async fn already_running(app: &App, vm: &Vm, observation: Observation) -> Done<S
     let entry = &vm.entry;
     match (&entry.run, &observation.process) {
         (Some(run), Some(process)) if run.process.is_none() => {
-            app.ports.hypervisor.record(&run.paths).await;
+            app.ports.hypervisor.ensure_qmp_log(&run.paths).await;
             let forwards = match app.machine(vm) {
                 Ok(machine) => forwards(app, run, &machine).await,
                 Err(_) => Vec::new(),
@@ -224,7 +224,7 @@ pub(crate) async fn forwards(app: &App, run: &Run, machine: &Machine) -> Vec<For
     }
     match info_usernet(app, run).await {
         Some(usernet) => {
-            let taken = |card: &NetworkSpec| taken_ports(&card.forward, card.name.as_str(), &usernet);
+            let taken = |card: &NetworkSpec| bound_ports(&card.forward, card.name.as_str(), &usernet);
             machine.network.iter().flat_map(taken).collect()
         }
         None => configured,

@@ -105,7 +105,8 @@ pub(super) async fn stop(
 ) -> Result<Stopped, Error> {
     let observer = app.observer();
     let observation = if force { observer.observe_process(entry).await } else { observer.observe_locked(entry).await };
-    let transition = observation.status.on(Action::Stop).map_err(|refused| Error::wrong_state(entry, refused))?;
+    let transition =
+        observation.status.transition(Action::Stop).map_err(|refused| Error::wrong_state(entry, refused))?;
     match (transition, &entry.run, &observation.process) {
         (Transition::Proceed, Some(run), Some(process)) if force => {
             // The kill does not wait for a disk: it is polled first, so it is sent first.
@@ -132,7 +133,7 @@ pub(super) async fn stop(
 async fn mark_stopping(app: &App, entry: &VmEntry, run: &Run, process: &ProcessIdentity) -> VmEntry {
     let stopping = Run { process: Some(process.clone()), ..run.at_phase(Phase::Stopping) };
     let written = app.committer().record_run(entry, Some(stopping)).await;
-    app.faults.reach(FaultPoint::Intended(Stop::NAME));
+    app.faults.reach(FaultPoint::Marked(Stop::NAME));
     written.unwrap_or_else(|error| {
         tracing::warn!(%error, "could not record that the VM is stopping");
         entry.clone()

@@ -30,7 +30,7 @@ impl TextOutput for Vec<ShownSetting> {
 
 impl TextOutput for Vec<KeyInfo> {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        self.iter().try_for_each(|key| writeln!(out, "{}\n    {}: {}", key.key, key.summary, key.form))
+        self.iter().try_for_each(|key| writeln!(out, "{}\n    {}: {}", key.key, key.summary, key.value))
     }
 }
 

@@ -59,8 +59,8 @@ fn pid(vm: &VmStatus) -> String {
 /// Returns why a VM is stopped, as `status` does, and the signal that maqet sent.
 fn cause(vm: &VmStatus, method: StopMethod) -> String {
     match (vm.reason, method) {
-        (Some(reason), StopMethod::Sigterm | StopMethod::Sigkill) => format!("{} ({method})", reason.in_words()),
-        (Some(reason), _) => reason.in_words().to_owned(),
+        (Some(reason), StopMethod::Sigterm | StopMethod::Sigkill) => format!("{reason} ({method})"),
+        (Some(reason), _) => reason.to_string(),
         (None, _) => stopped_by(method).to_owned(),
     }
 }

@@ -1,4 +1,4 @@
-//! `arguments` and `args`: QEMU's own switches, structured and raw.
+//! `arguments` and `args`: options of QEMU, structured and raw.
 //!
 //! | under `arguments:` | QEMU gets |
 //! | --- | --- |
@@ -9,101 +9,64 @@
 //! | `- {foo: {bar: {baz: {spam: 1}}}}` | `-foo bar.baz.spam=1` |
 //! | `- {foo: [a, b]}` | `-foo a,b` |
 //!
-//! A text that is an argument's whole value is passed as it is; commas in the values of structured
-//! forms are doubled.
+//! A string that is the whole value is passed unchanged; commas in the values of structured forms are doubled.
 
-use serde_json::json;
-
-use crate::config::{Diagnostics, KeyPath, Node, Value, schema};
+use crate::config::{Diagnostics, KeyPath, Node, Value};
 use crate::machine::Machine;
-use crate::machine::{ConfigHandler, KeyDoc};
 use crate::qemu::Switch;
 
-/// Switches of which a second one would silently replace or contradict the first.
+/// Switches whose second occurrence would silently replace or contradict the first.
 pub const SINGLE_ARGUMENTS: [&str; 9] = ["display", "vga", "m", "smp", "machine", "cpu", "kernel", "initrd", "append"];
 
-/// Switches that would take QEMU out of maqet's hands, and what to do instead.
-const REFUSED: [(&str, &str); 1] = [("daemonize", "maqet runs QEMU in the background already; leave it out")];
+/// Switches that maqet does not allow, and why.
+const REFUSED: [(&str, &str); 1] = [("daemonize", "maqet already runs QEMU in the background; remove it")];
 
-/// `arguments`.
-#[derive(Debug)]
-pub(super) struct Arguments;
+const NUL: &str = "command lines cannot contain a NUL";
 
-impl ConfigHandler for Arguments {
-    fn key(&self) -> &'static str {
-        "arguments"
-    }
-
-    fn documentation(&self) -> KeyDoc {
-        KeyDoc { summary: "switches of QEMU, structured", form: "a list such as `- {netdev: user, id: n0}`" }
-    }
-
-    fn schema(&self) -> serde_json::Value {
-        schema::list(&json!({ "type": ["string", "object"], "minProperties": 1 }))
-    }
-
-    fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {
-        let items = report.list(path, node).unwrap_or_default();
-        let mut singles: Vec<(String, &Node)> = Vec::new();
-        for (index, item) in items.iter().enumerate() {
-            let at = path.index(index);
-            if deletes(item) {
-                continue;
-            }
-            let Some(switch) = argument(&at, item, report) else {
-                continue;
-            };
-            let name = switch.name().to_owned();
-            if let Some((_, first)) = singles.iter().find(|(single, _)| *single == name) {
-                let message = format!("the argument `{name}` may stand once only");
-                report.twice(&at, item, first.whereabouts(), message);
-                continue;
-            }
-            if SINGLE_ARGUMENTS.contains(&name.as_str()) {
-                singles.push((name, item));
-            }
-            machine.arguments.push(switch);
+/// Reads `arguments`.
+pub(super) fn apply_structured(path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {
+    let items = report.list(path, node).unwrap_or_default();
+    let mut singles: Vec<(String, &Node)> = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        let at = path.index(index);
+        if deletes(item) {
+            continue;
         }
+        let Some(switch) = argument(&at, item, report) else {
+            continue;
+        };
+        let name = switch.name().to_owned();
+        if let Some((_, first)) = singles.iter().find(|(single, _)| *single == name) {
+            report.duplicate(&at, item, first.location(), format!("the argument `{name}` can be given only once"));
+            continue;
+        }
+        if SINGLE_ARGUMENTS.contains(&name.as_str()) {
+            singles.push((name, item));
+        }
+        machine.arguments.push(switch);
     }
 }
 
-/// Returns whether this only deletes what an earlier file says, as `- {kernel: null}` does.
+/// Reads `args`.
+pub(super) fn apply_raw(path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {
+    for (index, item) in report.list(path, node).unwrap_or_default().iter().enumerate() {
+        let at = path.index(index);
+        let Some(arg) = report.text(&at, item) else {
+            continue;
+        };
+        if arg.contains('\0') {
+            report.error(&at, item, NUL);
+            continue;
+        }
+        check_allowed(&at, item, arg.trim_start_matches('-'), report);
+        machine.args.push(arg);
+    }
+}
+
+/// Returns whether this only deletes a switch of an earlier file, as `- {kernel: null}` does.
 fn deletes(item: &Node) -> bool {
     let [(name, value)] = item.entries() else { return false };
     value.is_null() && SINGLE_ARGUMENTS.contains(&name.trim_start_matches('-'))
-}
-
-/// `args`.
-#[derive(Debug)]
-pub(super) struct Args;
-
-impl ConfigHandler for Args {
-    fn key(&self) -> &'static str {
-        "args"
-    }
-
-    fn documentation(&self) -> KeyDoc {
-        KeyDoc { summary: "words passed to QEMU as they are", form: "a list of texts" }
-    }
-
-    fn schema(&self) -> serde_json::Value {
-        schema::list(&schema::text())
-    }
-
-    fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {
-        for (index, item) in report.list(path, node).unwrap_or_default().iter().enumerate() {
-            let at = path.index(index);
-            let Some(word) = report.text(&at, item) else {
-                continue;
-            };
-            if word.contains('\0') {
-                report.wrong(&at, item, "a NUL cannot be part of a command line");
-                continue;
-            }
-            refuse(&at, item, word.trim_start_matches('-'), report);
-            machine.args.push(word);
-        }
-    }
 }
 
 /// Reads one item of `arguments`.
@@ -112,7 +75,7 @@ fn argument(at: &KeyPath, item: &Node, report: &mut Diagnostics) -> Option<Switc
         Value::Text(text) => Switch::new(switch_name(at, text, item, report)?),
         Value::Map(entries) => {
             let Some(((name, value), options)) = entries.split_first() else {
-                report.expected(at, item, "an argument of QEMU");
+                report.expected(at, item, "the name of an argument");
                 return None;
             };
             let name = switch_name(at, name, item, report)?;
@@ -123,18 +86,18 @@ fn argument(at: &KeyPath, item: &Node, report: &mut Diagnostics) -> Option<Switc
             return None;
         }
     };
-    refuse(at, item, switch.name(), report);
+    check_allowed(at, item, switch.name(), report);
     if switch.argument().is_none() && SINGLE_ARGUMENTS.contains(&switch.name()) {
-        // QEMU would take the next word for it.
-        report.wrong(at, item, format!("the argument `{}` needs a value", switch.name()));
+        // QEMU would take the next argument for its value.
+        report.error(at, item, format!("the argument `{}` requires a value", switch.name()));
         return None;
     }
     Some(switch)
 }
 
-fn refuse(at: &KeyPath, item: &Node, name: &str, report: &mut Diagnostics) {
-    if let Some((_, advice)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
-        report.wrong(at, item, format!("`{name}` cannot be used here: {advice}"));
+fn check_allowed(at: &KeyPath, item: &Node, name: &str, report: &mut Diagnostics) {
+    if let Some((_, reason)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
+        report.error(at, item, format!("`{name}` is not allowed: {reason}"));
     }
 }
 
@@ -145,9 +108,9 @@ fn switch_name(at: &KeyPath, text: &str, item: &Node, report: &mut Diagnostics) 
     if is_name {
         return Some(name.to_owned());
     }
-    let help = "write a switch and its value as `- {smp: 2}`, and raw words under `args`".to_owned();
-    let message = format!("`{}` is not the name of an argument", text.escape_debug());
-    report.wrong_with_help(at, item, message, Some(help));
+    let help = "write a switch and its value as `- {smp: 2}`, or raw arguments under `args`".to_owned();
+    let message = format!("invalid argument name `{}`", text.escape_debug());
+    report.error_with_help(at, item, message, Some(help));
     None
 }
 
@@ -161,7 +124,7 @@ fn structured(
     let mut parts = Vec::new();
     let scalar = value.scalar();
     if scalar.as_deref().is_some_and(|text| text.contains('\0')) {
-        report.wrong(at, value, "a NUL cannot be part of a command line");
+        report.error(at, value, NUL);
         return None;
     }
     if scalar.is_none() {
@@ -172,22 +135,22 @@ fn structured(
         flatten(&at.key(key), key, option, report, &mut parts);
     }
     Some(parts.into_iter().fold(start, |switch, part| match part {
-        Part::Word(word) => switch.head(&word),
+        Part::Head(text) => switch.head(&text),
         Part::Option(key, value) => switch.option(&key, value),
     }))
 }
 
-/// A piece between two commas.
+/// A part of an argument between two commas.
 enum Part {
-    Word(String),
+    Head(String),
     Option(String, String),
 }
 
-/// Turns a tree into pieces: keys on the way down are joined with dots.
+/// Flattens a tree into parts: nested keys are joined with dots.
 fn flatten(at: &KeyPath, prefix: &str, node: &Node, report: &mut Diagnostics, parts: &mut Vec<Part>) {
     match &node.value {
         Value::Null if prefix.is_empty() => {}
-        Value::Null => parts.extend(word(at, node, prefix.to_owned(), report)),
+        Value::Null => parts.extend(head(at, node, prefix.to_owned(), report)),
         Value::Map(entries) => {
             for (key, value) in entries {
                 flatten(&at.key(key), &joined(prefix, key), value, report, parts);
@@ -196,7 +159,7 @@ fn flatten(at: &KeyPath, prefix: &str, node: &Node, report: &mut Diagnostics, pa
         Value::List(items) => {
             for (index, item) in items.iter().enumerate() {
                 match item.scalar() {
-                    Some(text) => parts.extend(word(&at.index(index), item, joined(prefix, &text), report)),
+                    Some(text) => parts.extend(head(&at.index(index), item, joined(prefix, &text), report)),
                     None => flatten(&at.index(index), prefix, item, report, parts),
                 }
             }
@@ -204,11 +167,11 @@ fn flatten(at: &KeyPath, prefix: &str, node: &Node, report: &mut Diagnostics, pa
         Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) => {
             let value = node.scalar().unwrap_or_default();
             if value.contains('\0') {
-                report.wrong(at, node, "a NUL cannot be part of a command line");
+                report.error(at, node, NUL);
                 return;
             }
             if prefix.is_empty() || prefix.contains([',', '=', '\0']) {
-                report.wrong(at, node, format!("`{}` cannot be the name of an option", prefix.escape_debug()));
+                report.error(at, node, format!("invalid option name `{}`", prefix.escape_debug()));
                 return;
             }
             parts.push(Part::Option(prefix.to_owned(), value));
@@ -216,13 +179,13 @@ fn flatten(at: &KeyPath, prefix: &str, node: &Node, report: &mut Diagnostics, pa
     }
 }
 
-/// Returns a word that stands between two commas; the command line of a program holds no NUL.
-fn word(at: &KeyPath, node: &Node, text: String, report: &mut Diagnostics) -> Option<Part> {
+/// Returns a part without a key.
+fn head(at: &KeyPath, node: &Node, text: String, report: &mut Diagnostics) -> Option<Part> {
     if text.contains('\0') {
-        report.wrong(at, node, "a NUL cannot be part of a command line");
+        report.error(at, node, NUL);
         return None;
     }
-    Some(Part::Word(text))
+    Some(Part::Head(text))
 }
 
 fn joined(prefix: &str, key: &str) -> String {
@@ -246,7 +209,7 @@ mod tests {
         let switch = argument(&KeyPath::top("arguments").index(0), &item(json), &mut report);
 
         assert_eq!(report.problems(), []);
-        assert_eq!(switch.unwrap().words().collect::<Vec<_>>(), expected, "{json}");
+        assert_eq!(switch.unwrap().args().collect::<Vec<_>>(), expected, "{json}");
     }
 
     #[track_caller]
@@ -266,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn test_argument_scalar_is_passed_as_it_is() {
+    fn test_argument_scalar_is_passed_unchanged() {
         check(r#"{"smp": 2}"#, &["-smp", "2"]);
         check(r#"{"append": "console=ttyS0 root=/dev/vda1,x"}"#, &["-append", "console=ttyS0 root=/dev/vda1,x"]);
     }
@@ -300,33 +263,33 @@ mod tests {
     }
 
     #[test]
-    fn test_argument_that_stands_once_is_refused_without_a_value_and_null_says_nothing() {
+    fn test_argument_single_switch_requires_a_value() {
         for alone in [r#""kernel""#, r#""-m""#, r#"{"cpu": {}}"#, r#"{"smp": []}"#] {
             let name = item(alone).as_text().map_or_else(|| item(alone).entries()[0].0.clone(), str::to_owned);
-            check_refused(alone, &format!("the argument `{}` needs a value", name.trim_start_matches('-')));
+            check_refused(alone, &format!("the argument `{}` requires a value", name.trim_start_matches('-')));
         }
         check(r#"{"append": ""}"#, &["-append", ""]);
 
         let mut machine = Machine::default();
         let mut report = Diagnostics::default();
         let items = item(r#"[{"kernel": null}, {"-kernel": null}, {"kernel": "/k"}, {"no-reboot": null}]"#);
-        Arguments.apply(&KeyPath::top("arguments"), &items, &mut machine, &mut report);
+        apply_structured(&KeyPath::top("arguments"), &items, &mut machine, &mut report);
 
         assert_eq!(report.problems(), []);
-        let given: Vec<String> = machine.arguments.iter().flat_map(Switch::words).collect();
-        assert_eq!(given, ["-kernel", "/k", "-no-reboot"]);
+        let args: Vec<String> = machine.arguments.iter().flat_map(Switch::args).collect();
+        assert_eq!(args, ["-kernel", "/k", "-no-reboot"]);
     }
 
     #[test]
-    fn test_argument_two_words_in_one_text_is_refused() {
-        check_refused(r#""-smp 2""#, "`-smp 2` is not the name of an argument");
+    fn test_argument_name_with_a_space_is_invalid() {
+        check_refused(r#""-smp 2""#, "invalid argument name `-smp 2`");
     }
 
     #[test]
-    fn test_argument_comma_in_an_option_name_is_refused() {
-        check_refused(r#"{"drive": {"a,readonly": "x"}}"#, "`a,readonly` cannot be the name of an option");
-        check_refused(r#"{"drive": {"a=b": "x"}}"#, "`a=b` cannot be the name of an option");
-        check_refused(r#"{"drive": {"": "x"}}"#, "`` cannot be the name of an option");
+    fn test_argument_comma_in_an_option_name_is_invalid() {
+        check_refused(r#"{"drive": {"a,readonly": "x"}}"#, "invalid option name `a,readonly`");
+        check_refused(r#"{"drive": {"a=b": "x"}}"#, "invalid option name `a=b`");
+        check_refused(r#"{"drive": {"": "x"}}"#, "invalid option name ``");
     }
 
     #[test]
@@ -338,7 +301,7 @@ mod tests {
             r#"{"foo": {"k": ["a\u0000b"]}}"#,
             r#"{"foo": {"k": "a\u0000b"}}"#,
         ] {
-            check_refused(json, "a NUL cannot be part of a command line");
+            check_refused(json, NUL);
         }
     }
 
@@ -346,12 +309,12 @@ mod tests {
     fn test_argument_daemonize_is_refused_with_a_reason() {
         check_refused(
             r#""daemonize""#,
-            "`daemonize` cannot be used here: maqet runs QEMU in the background already; leave it out",
+            "`daemonize` is not allowed: maqet already runs QEMU in the background; remove it",
         );
     }
 
-    /// Reads an argument as QEMU does (`opts_do_parse`, 7.2): a part ends at a comma that is not doubled, its name at
-    /// the first `=`; the first part may be a value alone.
+    /// Parses an argument as QEMU does (`opts_do_parse`, 7.2): a part ends at a single comma, its name at the first `=`;
+    /// the first part may be a value without a name.
     fn parsed_as_qemu(argument: &str) -> Vec<(Option<String>, String)> {
         let mut parsed = Vec::new();
         let mut rest = argument;
@@ -387,7 +350,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn test_argument_any_values_come_back_from_qemus_parser(
+        fn test_argument_any_value_survives_qemus_parser(
             first in "[^\0]*", second in "[^\0]*", third in "[^\0]*"
         ) {
             let node = |text: &str| Node::text(text);

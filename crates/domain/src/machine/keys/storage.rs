@@ -1,19 +1,18 @@
-//! `storage`: the machine's disks.
+//! `storage`: the disks.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::json;
+use strum::VariantNames;
 
 use crate::config::{Diagnostics, KeyPath, Node, Value, schema};
-use crate::machine::{ConfigHandler, KeyDoc};
-use crate::machine::{Machine, defaults};
+use crate::machine::{ConfigHandler, KeyDoc, Machine, defaults};
 use crate::qemu::NodeName;
 use crate::registry::Registry;
 use crate::size::ByteSize;
-use crate::storage::StorageDriver;
-use crate::storage::{Backing, Cache, Interface, StorageSpec};
+use crate::storage::{Backing, Cache, Interface, StorageDriver, StorageSpec};
 use crate::text::{did_you_mean, similar};
 
 const KEYS: [&str; 12] = [
@@ -31,19 +30,19 @@ const KEYS: [&str; 12] = [
     "bootindex",
 ];
 
-/// The smallest disk, in bytes.
+/// The smallest size of a disk, in bytes.
 const SECTOR: u64 = 512;
 
-/// The size that no disk has: QEMU counts its bytes with 63 bits.
-const TOO_LARGE: u64 = 1 << 63;
+/// Every disk is smaller: QEMU counts its bytes with 63 bits.
+const SIZE_LIMIT: u64 = 1 << 63;
 
-/// The longest serial number of a drive, in bytes.
-const SERIAL_MAX: usize = 20;
+/// The longest serial number, in bytes.
+const MAX_SERIAL_LEN: usize = 20;
 
-/// The keys of an entry that hold a path.
+/// The common keys that hold a path.
 const PATH_KEYS: [&str; 2] = ["file", "backing_file"];
 
-/// `storage`, with the types it knows.
+/// `storage`, with the types it accepts.
 #[derive(Debug)]
 pub(super) struct Storage {
     pub(super) drivers: Registry<dyn StorageDriver>,
@@ -57,27 +56,25 @@ impl ConfigHandler for Storage {
     fn documentation(&self) -> KeyDoc {
         KeyDoc {
             summary: "disks",
-            form: "a list of maps with name, type, size, file, interface, readonly, backing_file, backing_format, \
+            value: "a list of maps with name, type, size, file, interface, readonly, backing_file, backing_format, \
                    cache, discard, serial, bootindex, and the type's own keys",
         }
     }
 
     fn schema(&self) -> serde_json::Value {
-        let types = schema::one_of(self.drivers.names());
-        let words = |words: &[&str]| schema::one_of(words.iter().copied());
         let mut keys = vec![
             ("name", schema::text()),
-            ("type", types),
+            ("type", schema::one_of(self.drivers.names())),
             ("size", schema::size()),
             ("file", schema::text()),
-            ("interface", words(&Interface::WORDS.map(|(word, _)| word))),
+            ("interface", schema::one_of(Interface::VARIANTS.iter().copied())),
             ("readonly", schema::boolean()),
             ("backing_file", schema::text()),
             ("backing_format", schema::text()),
-            ("cache", words(&Cache::WORDS.map(|(word, _)| word))),
-            ("discard", json!({ "anyOf": [schema::boolean(), words(&["unmap", "ignore"])] })),
+            ("cache", schema::one_of(Cache::VARIANTS.iter().copied())),
+            ("discard", json!({ "anyOf": [schema::boolean(), schema::one_of(["unmap", "ignore"])] })),
             ("serial", schema::text()),
-            ("bootindex", schema::whole(0, i64::from(u16::MAX))),
+            ("bootindex", schema::integer(0, i64::from(u16::MAX))),
         ];
         for key in self.drivers.iter().flat_map(|driver| driver.own_keys()) {
             if !keys.iter().any(|(known, _)| known == key) {
@@ -104,38 +101,40 @@ impl ConfigHandler for Storage {
                 && let Some(name) = name_node.scalar()
             {
                 if let Some(first) = seen.get(&name) {
-                    let message = format!("there is a drive `{}` already", name.escape_debug());
-                    report.twice(&at.key("name"), name_node, first.whereabouts(), message);
+                    let message = format!("another drive is named `{}`", name.escape_debug());
+                    report.duplicate(&at.key("name"), name_node, first.location(), message);
                 }
                 seen.entry(name).or_insert(name_node);
             }
             machine.storage.extend(self.entry(index, &at, entry, report));
         }
-        boot_places(path, node.items(), machine, report);
+        check_boot_order(path, node.items(), machine, report);
     }
 }
 
 impl Storage {
-    /// Reads one entry; every key is looked at, so that all its problems are told at once.
+    /// Reads one entry and reports all of its problems.
     ///
-    /// What has no usable name or interface gets a stand-in, so that the rest is looked at as well.
+    /// An invalid name or interface is replaced by a placeholder, so that the rest can be checked.
     fn entry(&self, index: usize, at: &KeyPath, entry: &Node, report: &mut Diagnostics) -> Option<StorageSpec> {
         report.map(at, entry)?;
-        let driver = self.driver(at, entry.given("type"), report);
+        let driver = self.driver(at, entry.non_null("type"), report);
         let own = self.own_keys(at, entry, driver.as_ref(), report);
 
         let name = drive_name(at, entry, report);
-        let file = entry.given("file").and_then(|node| report.path(&at.key("file"), node));
-        let size = entry.given("size").and_then(|node| disk_size(&at.key("size"), node, report));
-        let interface =
-            entry.given("interface").map(|node| report.one_of(&at.key("interface"), node, &Interface::WORDS));
-        let readonly = entry.given("readonly").map_or(Some(false), |node| report.boolean(&at.key("readonly"), node));
-        let is_read = interface != Some(None) && readonly.is_some() && file.is_some() == entry.given("file").is_some();
-        let cache = entry.given("cache").and_then(|node| report.one_of(&at.key("cache"), node, &Cache::WORDS));
-        let discard = entry.given("discard").and_then(|node| discard(&at.key("discard"), node, report));
-        let serial = entry.given("serial").and_then(|node| serial(&at.key("serial"), node, report));
-        let bootindex = entry.given("bootindex").and_then(|node| {
-            report.whole(&at.key("bootindex"), node, 0, i64::from(u16::MAX)).and_then(|index| u16::try_from(index).ok())
+        let file = entry.non_null("file").and_then(|node| report.path(&at.key("file"), node));
+        let size = entry.non_null("size").and_then(|node| disk_size(&at.key("size"), node, report));
+        let interface = entry.non_null("interface").map(|node| report.variant::<Interface>(&at.key("interface"), node));
+        let readonly = entry.non_null("readonly").map_or(Some(false), |node| report.boolean(&at.key("readonly"), node));
+        let is_valid =
+            interface != Some(None) && readonly.is_some() && file.is_some() == entry.non_null("file").is_some();
+        let cache = entry.non_null("cache").and_then(|node| report.variant::<Cache>(&at.key("cache"), node));
+        let discard = entry.non_null("discard").and_then(|node| discard(&at.key("discard"), node, report));
+        let serial = entry.non_null("serial").and_then(|node| serial(&at.key("serial"), node, report));
+        let bootindex = entry.non_null("bootindex").and_then(|node| {
+            report
+                .integer(&at.key("bootindex"), node, 0, i64::from(u16::MAX))
+                .and_then(|index| u16::try_from(index).ok())
         });
         let backing = backing(at, entry, report);
 
@@ -143,8 +142,8 @@ impl Storage {
         let spec = StorageSpec {
             index,
             name: name.or_else(|| NodeName::parse(&format!("storage{index}")).ok())?,
-            // One without limits: a seat that is not asked for is not counted.
-            interface: interface.map_or_else(|| driver.default_interface(), |given| given.unwrap_or(Interface::None)),
+            // The placeholder has no limit, so that no error about too many drives follows.
+            interface: interface.map_or_else(|| driver.default_interface(), |value| value.unwrap_or(Interface::None)),
             driver,
             file,
             size,
@@ -156,16 +155,16 @@ impl Storage {
             bootindex,
             own,
         };
-        // A type would tell of its own stand-ins.
-        if is_read {
+        // The type would report errors about placeholders.
+        if is_valid {
             spec.driver.clone().check(&spec, at, entry, report);
         }
         Some(spec)
     }
 
-    /// Returns what stands under the type's own keys, and notes the keys that nobody knows.
+    /// Returns the values of the type's own keys, and reports unknown keys.
     ///
-    /// Where the type is not known, a key may be of any type, and what is similar to one is mistyped.
+    /// If the type is not known, a key may belong to any type; one that resembles a known key is mistyped.
     fn own_keys(
         &self,
         at: &KeyPath,
@@ -180,11 +179,10 @@ impl Storage {
         let mut found = Vec::new();
         for (key, node) in entry.entries() {
             if own.contains(&key.as_str()) {
-                // Nothing says as much as no key.
                 found.extend(Some((key.clone(), node.clone())).filter(|_| !node.is_null()));
             } else if !KEYS.contains(&key.as_str()) {
                 let known: Vec<&str> = KEYS.iter().chain(&own).copied().collect();
-                // What is like no key we know may be one of the type we do not know.
+                // A key that resembles none may belong to the unknown type.
                 if driver.is_some() || !similar(key, known.iter().copied()).is_empty() {
                     report.unknown_key(&at.key(key), node, &known);
                 }
@@ -193,7 +191,7 @@ impl Storage {
         found
     }
 
-    /// Makes the paths of an entry absolute, those under its type's own keys too.
+    /// Makes the paths of an entry absolute, including those of its type's own keys.
     fn rebase_entry(&self, entry: Node, folder: &Path) -> Node {
         let type_name = entry.get("type").and_then(Node::as_text).unwrap_or(defaults::STORAGE_TYPE);
         let own = self.drivers.get(type_name).map(|driver| driver.own_path_keys()).unwrap_or_default();
@@ -216,51 +214,48 @@ impl Storage {
         let Some(node) = node else {
             return self.drivers.get(defaults::STORAGE_TYPE).cloned();
         };
-        let word = report.word(&at.key("type"), node)?;
-        let driver = self.drivers.get(&word).cloned();
+        let name = report.line(&at.key("type"), node)?;
+        let driver = self.drivers.get(&name).cloned();
         if driver.is_none() {
-            let message = format!("storage type `{}` is unknown", word.escape_debug());
+            let message = format!("unknown storage type `{}`", name.escape_debug());
             let known = self.drivers.names().join(", ");
-            let help = did_you_mean(&self.drivers.similar(&word)).unwrap_or(format!("known types: {known}"));
-            report.wrong_with_help(&at.key("type"), node, message, Some(help));
+            let help = did_you_mean(&self.drivers.similar(&name)).unwrap_or(format!("known types: {known}"));
+            report.error_with_help(&at.key("type"), node, message, Some(help));
         }
         driver
     }
 }
 
-/// Notes the drives whose place in the order of booting another one has; QEMU starts none of two.
-fn boot_places(path: &KeyPath, entries: &[Node], machine: &Machine, report: &mut Diagnostics) {
-    let mut taken: HashMap<u16, &Node> = HashMap::new();
+/// Reports drives with the same position in the boot order, which QEMU refuses.
+fn check_boot_order(path: &KeyPath, entries: &[Node], machine: &Machine, report: &mut Diagnostics) {
+    let mut used: HashMap<u16, &Node> = HashMap::new();
     for storage in &machine.storage {
         let node = entries.get(storage.index).and_then(|entry| entry.get("bootindex"));
-        let (Some(place), Some(node)) = (storage.bootindex, node) else { continue };
-        if let Some(first) = taken.get(&place) {
-            let message = format!("place {place} in the order of booting is taken already");
-            report.twice(&path.index(storage.index).key("bootindex"), node, first.whereabouts(), message);
+        let (Some(position), Some(node)) = (storage.bootindex, node) else { continue };
+        if let Some(first) = used.get(&position) {
+            let message = format!("another drive has `bootindex: {position}`");
+            report.duplicate(&path.index(storage.index).key("bootindex"), node, first.location(), message);
         }
-        taken.entry(place).or_insert(node);
+        used.entry(position).or_insert(node);
     }
 }
 
-/// Reads the size of a disk; QEMU takes none that is smaller than a sector, and rounds up to whole ones.
+/// Reads the size of a disk; QEMU refuses sizes below a sector, and rounds up to whole sectors.
 fn disk_size(at: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<ByteSize> {
     let size = report.size(at, node, 0)?;
     if size.bytes() < SECTOR {
-        report.wrong(at, node, format!("a disk has {SECTOR} bytes at least, this has {}", size.bytes()));
+        report.error(at, node, format!("a disk of {} bytes is too small, the minimum is {SECTOR}", size.bytes()));
         return None;
     }
-    if size.bytes() > TOO_LARGE - SECTOR {
-        report.wrong(
-            at,
-            node,
-            format!("a disk is smaller than {}, found {}", ByteSize::from_bytes(TOO_LARGE), node.in_words()),
-        );
+    if size.bytes() > SIZE_LIMIT - SECTOR {
+        let limit = ByteSize::from_bytes(SIZE_LIMIT);
+        report.error(at, node, format!("expected a size below {limit}, found {}", node.description()));
         return None;
     }
     Some(size)
 }
 
-/// Reads `discard`: `true` and `unmap` give space back, `false` and `ignore` do not.
+/// Reads `discard`: `true` and `unmap` free discarded blocks, `false` and `ignore` do not.
 fn discard(at: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<bool> {
     match node.as_text() {
         Some("unmap") => Some(true),
@@ -269,23 +264,26 @@ fn discard(at: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<bool> 
     }
 }
 
-/// Reads a serial number; a guest sees 20 bytes of one at most (virtio and NVMe).
+/// Reads a serial number; guests see at most 20 bytes (virtio and NVMe).
 fn serial(at: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<String> {
-    let text = report.word(at, node)?;
-    if text.len() > SERIAL_MAX {
-        report.wrong(at, node, format!("a serial number has at most {SERIAL_MAX} bytes, this has {}", text.len()));
+    let text = report.line(at, node)?;
+    if text.len() > MAX_SERIAL_LEN {
+        report.error(
+            at,
+            node,
+            format!("serial number of {} bytes is too long, the limit is {MAX_SERIAL_LEN}", text.len()),
+        );
         return None;
     }
     Some(text)
 }
 
 fn backing(at: &KeyPath, entry: &Node, report: &mut Diagnostics) -> Option<Backing> {
-    let given = |key: &str| entry.given(key);
-    let format = given("backing_format").and_then(|node| report.word(&at.key("backing_format"), node));
-    match (given("backing_file"), given("backing_format")) {
+    let format = entry.non_null("backing_format").and_then(|node| report.line(&at.key("backing_format"), node));
+    match (entry.non_null("backing_file"), entry.non_null("backing_format")) {
         (Some(file), _) => report.path(&at.key("backing_file"), file).map(|file| Backing { file, format }),
         (None, Some(node)) => {
-            report.lacks(&at.key("backing_format"), node, "there is no `backing_file` for this format");
+            report.missing(&at.key("backing_format"), node, "`backing_format` requires `backing_file`");
             None
         }
         (None, None) => None,
@@ -294,15 +292,8 @@ fn backing(at: &KeyPath, entry: &Node, report: &mut Diagnostics) -> Option<Backi
 
 fn drive_name(at: &KeyPath, entry: &Node, report: &mut Diagnostics) -> Option<NodeName> {
     let Some(node) = entry.get("name") else {
-        report.wrong(at, entry, "a drive needs a `name`");
+        report.error(at, entry, "`name` is missing");
         return None;
     };
-    let text = report.text(&at.key("name"), node)?;
-    match NodeName::parse(&text) {
-        Ok(name) => Some(name),
-        Err(invalid) => {
-            report.wrong(&at.key("name"), node, invalid.to_string());
-            None
-        }
-    }
+    report.parse(&at.key("name"), node)
 }

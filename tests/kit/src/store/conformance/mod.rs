@@ -118,7 +118,7 @@ fn check_conflict(result: &Result<(), StoreError>, vm: &Vm) {
 #[track_caller]
 fn check_name_taken(result: &Result<(), StoreError>, vm: &Vm) {
     assert!(
-        matches!(result, Err(StoreError::NameTaken { name }) if *name == vm.entry.name),
+        matches!(result, Err(StoreError::Exists { name }) if *name == vm.entry.name),
         "expected that the name `{}` is taken, not {result:?}",
         vm.entry.name
     );

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use maqet_domain::change::Change;
 use maqet_domain::config::{Node, Value};
-use maqet_domain::vm::{Ending, Phase, Run, RunPaths, StopReason};
+use maqet_domain::vm::{Phase, Run, RunEnd, RunPaths, StopReason};
 
 use super::{Subject, add, commit, names, one, sample};
 
@@ -69,7 +69,7 @@ pub async fn test_definition_of_any_shape_keeps_values_and_order(subject: &dyn S
 /// A run comes back whole in every phase.
 pub async fn test_run_in_every_phase_comes_back_whole(subject: &dyn Subject) {
     let store = subject.open();
-    let ended = |reason| Phase::Ended(Ending { reason, at: Some(sample::moment(90)) });
+    let ended = |reason| Phase::Ended(RunEnd { reason, at: Some(sample::moment(90)) });
     let phases = [
         Phase::Starting,
         Phase::Running,
@@ -78,7 +78,7 @@ pub async fn test_run_in_every_phase_comes_back_whole(subject: &dyn Subject) {
         ended(StopReason::HostQuit),
         ended(StopReason::HostSignal),
         ended(StopReason::Crashed),
-        Phase::Ended(Ending { reason: StopReason::Unknown, at: None }),
+        Phase::Ended(RunEnd { reason: StopReason::Unknown, at: None }),
     ];
 
     for (number, phase) in (1..).zip(phases) {

@@ -84,7 +84,7 @@ impl App {
             attached: None,
             problem: None,
         };
-        if self.ports.paths.kind(path).await == PathKind::Missing {
+        if self.ports.paths.kind(path).await == PathKind::NotFound {
             let problem = if place.is_made { "it is made at the first start" } else { "it is not there" };
             disk.problem = Some(problem.to_owned());
         } else if place.is_image {

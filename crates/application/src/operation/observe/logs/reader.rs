@@ -32,7 +32,7 @@ impl<'a> LogReader<'a> {
     ) -> Result<Self, Error> {
         let length = match app.ports.records.read(&file, 0, 0).await {
             Ok(chunk) => chunk.length,
-            Err(RecordError::Missing { .. }) if about.log == LogKind::Maqet => {
+            Err(RecordError::NotFound { .. }) if about.log == LogKind::Maqet => {
                 return Err(LogError::NothingRecorded { vm: about.name }.into());
             }
             Err(error) => return Err(error.into()),
@@ -99,7 +99,7 @@ impl<'a> LogReader<'a> {
                 Ok(piece) if !piece.is_empty() => return Ok(Some(piece)),
                 Ok(_) => {}
                 // With the VM its logs go.
-                Err(Error::Record(RecordError::Missing { .. })) if !grows || self.is_gone().await? => return Ok(None),
+                Err(Error::Record(RecordError::NotFound { .. })) if !grows || self.is_gone().await? => return Ok(None),
                 Err(error) => return Err(error),
             }
             if !grows {

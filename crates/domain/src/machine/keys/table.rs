@@ -1,0 +1,290 @@
+//! The table of the built-in keys, and the functions of those with one value.
+
+use serde_json::json;
+
+use super::mistyped::{DISPLAYS, GRAPHICS, passed_to_qemu, serial};
+use super::{KeySpec, arguments, network};
+use crate::config::{Diagnostics, KeyPath, Node, Value, schema};
+use crate::hook::Hook;
+use crate::machine::ram::{MEBIBYTES, round_as_qemu};
+use crate::machine::{AccelChoice, Firmware, KeyDoc, MAX_PORTS, Machine, Serial};
+use crate::qemu::Switch;
+use crate::text::{did_you_mean, similar};
+use crate::vm::VmName;
+
+/// Keys of the machine, in the order of `maqet config keys`.
+pub(super) const MACHINE_KEYS: &[KeySpec] = &[
+    // `add` takes the name out of the definition; the key is checked here.
+    KeySpec::new(
+        "name",
+        doc("the name of the VM", "letters, digits and - _ . +, at most 64 bytes"),
+        || json!({ "type": ["string", "integer"], "maxLength": VmName::MAX_LEN }),
+        |path, node, _, report| drop(report.parse::<VmName>(path, node)),
+    ),
+    KeySpec::new("binary", doc("the QEMU binary", "a path, or a name to find in PATH"), schema::text, binary)
+        .rebased_by(|node, folder| if has_slash(&node) { node.rebased(folder) } else { node }),
+    KeySpec::new(
+        "accel",
+        doc("the accelerator", "`auto` (KVM if it works, else TCG), `kvm` or `tcg`"),
+        || schema::one_of(["auto", "kvm", "tcg"]),
+        |path, node, machine, report| set(&mut machine.accel, report.variant::<AccelChoice>(path, node)),
+    ),
+    KeySpec::new(
+        "arch",
+        doc("the architecture of the guest, which selects the binary", "`x86_64`, `aarch64`, …"),
+        || schema::one_of(ARCHITECTURES),
+        |path, node, machine, report| set_some(&mut machine.arch, report.one_of(path, node, &ARCHITECTURES)),
+    ),
+    KeySpec::new(
+        "machine",
+        doc("the machine type", "as for QEMU's -machine: `q35`, or a map such as `{type: q35, usb: on}`"),
+        text_or_options,
+        |path, node, machine, report| set_some(&mut machine.machine_type, options("machine", path, node, report)),
+    ),
+    KeySpec::new(
+        "hotplug_ports",
+        doc("how many devices can be hot-plugged into a `q35` machine", "an integer from 0 to 8"),
+        || schema::integer(0, i64::from(MAX_PORTS)),
+        |path, node, machine, report| {
+            let ports = report.integer(path, node, 0, i64::from(MAX_PORTS));
+            set_some(&mut machine.hotplug_ports, ports.and_then(|ports| u8::try_from(ports).ok()));
+        },
+    ),
+    KeySpec::new("memory", doc("RAM", "a size such as `2G`; a bare number is MiB"), schema::size, memory),
+    KeySpec::new(
+        "cpu",
+        doc("the number of CPUs", "an integer from 1 to 1024"),
+        || schema::integer(1, MAX_CPUS),
+        |path, node, machine, report| {
+            let count = report.integer(path, node, 1, MAX_CPUS);
+            set(&mut machine.cpu, count.and_then(|count| u32::try_from(count).ok()));
+        },
+    ),
+    KeySpec::new(
+        "cpu_model",
+        doc("the CPU model", "as for QEMU's -cpu: `max`, `host`, `qemu64,+aes`, …"),
+        schema::text,
+        |path, node, machine, report| set_some(&mut machine.cpu_model, report.line(path, node)),
+    ),
+    KeySpec::new(
+        "firmware",
+        doc("the firmware", "`bios` (the default), `uefi`, or the path of a firmware image, with a `/` or `.` in it"),
+        || json!({ "anyOf": [schema::one_of(FIRMWARE_NAMES), { "type": "string", "pattern": "[/.]" }] }),
+        firmware,
+    )
+    .rebased_by(|node, folder| if node.as_text().is_some_and(is_image_path) { node.rebased(folder) } else { node }),
+    KeySpec::new(
+        "boot",
+        doc("the boot order", "as for QEMU's -boot: `c`, or a map such as `{order: dc, menu: on}`"),
+        text_or_options,
+        |path, node, machine, report| set_some(&mut machine.boot, options("boot", path, node, report)),
+    ),
+    KeySpec::new(
+        "display",
+        doc("where the screen is shown", "as for QEMU's -display: `none`, `gtk`, …"),
+        schema::text,
+        |path, node, machine, report| set(&mut machine.display, passed_to_qemu(path, node, &DISPLAYS, report)),
+    ),
+    KeySpec::new(
+        "vga",
+        doc("the graphics card", "as for QEMU's -vga: `std`, `virtio`, `none`, …"),
+        schema::text,
+        |path, node, machine, report| set_some(&mut machine.vga, passed_to_qemu(path, node, &GRAPHICS, report)),
+    ),
+];
+
+/// Keys after `storage`, in the order of `maqet config keys`.
+pub(super) const OTHER_KEYS: &[KeySpec] = &[
+    KeySpec::new(
+        "network",
+        doc(
+            "network cards",
+            "`user`, `passt`, `none`, or maps with name, mode, model, mac, forward, bridge, interface",
+        ),
+        network::schema,
+        network::apply,
+    ),
+    KeySpec::new(
+        "serial",
+        doc("the first serial port", "`console` (a socket and a log, the default), `none`, or as for QEMU's -serial"),
+        schema::text,
+        |path, node, machine, report| {
+            let port = serial(path, node, report).map(|text| match text.as_str() {
+                "console" => Serial::Console,
+                "none" => Serial::None,
+                _ => Serial::Qemu(text),
+            });
+            set(&mut machine.serial, port);
+        },
+    ),
+    KeySpec::new(
+        "sandbox",
+        doc("whether QEMU runs in its seccomp sandbox", "`true` (the default) or `false`"),
+        schema::boolean,
+        |path, node, machine, report| set(&mut machine.sandbox, report.boolean(path, node)),
+    ),
+    KeySpec::new(
+        "labels",
+        doc("your own labels for the VM", "a map of strings"),
+        || json!({ "type": "object", "additionalProperties": text_or_null() }),
+        labels,
+    ),
+    KeySpec::new(
+        "hooks",
+        doc(
+            "programs to run on events of the VM",
+            "a map from event types, such as `vm.started`, to a command (a list of arguments) or a list of commands",
+        ),
+        || {
+            let command =
+                json!({ "type": "array", "minItems": 1, "items": { "type": ["string", "number", "boolean"] } });
+            let commands = json!({ "type": "array", "minItems": 1, "items": command });
+            json!({ "type": "object", "additionalProperties": { "anyOf": [command, commands] } })
+        },
+        |path, node, machine, report| machine.hooks.extend(Hook::read_all(path, node, report)),
+    )
+    .rebased_by(Hook::rebase),
+    KeySpec::new(
+        "arguments",
+        doc("options of QEMU, structured", "a list such as `- {netdev: user, id: n0}`"),
+        || schema::list(&json!({ "type": ["string", "object"], "minProperties": 1 })),
+        arguments::apply_structured,
+    ),
+    KeySpec::new(
+        "args",
+        doc("arguments passed to QEMU unchanged", "a list of strings"),
+        || schema::list(&schema::text()),
+        arguments::apply_raw,
+    ),
+];
+
+/// More CPUs than any machine type of QEMU 7.2 supports (`q35` allows 288, `virt` 512).
+const MAX_CPUS: i64 = 1024;
+
+/// The architectures of QEMU 7.2 (`qemu-system-…`).
+const ARCHITECTURES: [&str; 16] = [
+    "x86_64",
+    "i386",
+    "aarch64",
+    "arm",
+    "riscv64",
+    "riscv32",
+    "ppc64",
+    "ppc",
+    "s390x",
+    "mips64el",
+    "mips64",
+    "mipsel",
+    "mips",
+    "loongarch64",
+    "sparc64",
+    "m68k",
+];
+
+/// The values of `firmware` that are not paths; a path needs a `/` or `.`, so that a mistyped name is an error.
+const FIRMWARE_NAMES: [&str; 2] = ["bios", "uefi"];
+
+const fn doc(summary: &'static str, value: &'static str) -> KeyDoc {
+    KeyDoc { summary, value }
+}
+
+/// Stores a value that was read without errors.
+fn set<T>(field: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *field = value;
+    }
+}
+
+fn set_some<T>(field: &mut Option<T>, value: Option<T>) {
+    if value.is_some() {
+        *field = value;
+    }
+}
+
+fn text_or_options() -> serde_json::Value {
+    json!({ "anyOf": [schema::text(), { "type": "object", "additionalProperties": text_or_null() }] })
+}
+
+/// Null deletes the value of another file.
+fn text_or_null() -> serde_json::Value {
+    json!({ "anyOf": [schema::text(), { "type": "null" }] })
+}
+
+fn has_slash(node: &Node) -> bool {
+    node.as_text().is_some_and(|text| text.contains('/'))
+}
+
+fn is_image_path(text: &str) -> bool {
+    text.contains(['/', '.'])
+}
+
+/// A name without a slash is searched for in PATH; anything else is a path.
+fn binary(path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {
+    let binary = if has_slash(node) {
+        report.path(path, node).map(|path| path.to_string_lossy().into_owned())
+    } else {
+        report.line(path, node)
+    };
+    set_some(&mut machine.binary, binary);
+}
+
+fn memory(path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {
+    match report.size(path, node, MEBIBYTES) {
+        Some(size) if size.bytes() < (1 << 20) => report.error(path, node, format!("`{size}` is less than 1M")),
+        Some(size) => machine.memory = round_as_qemu(size),
+        None => {}
+    }
+}
+
+fn firmware(path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {
+    let Some(text) = report.line(path, node) else { return };
+    machine.firmware = match text.as_str() {
+        "bios" => Firmware::Default,
+        "uefi" => Firmware::Uefi,
+        file if is_image_path(file) => match report.path(path, node) {
+            Some(file) => Firmware::File(file),
+            None => return,
+        },
+        other => {
+            let help = did_you_mean(&similar(other, FIRMWARE_NAMES))
+                .unwrap_or_else(|| format!("write a file of this name as `./{}`", other.escape_debug()));
+            let message = format!("expected `bios`, `uefi` or the path of an image, found {}", node.description());
+            return report.error_with_help(path, node, message, Some(help));
+        }
+    };
+}
+
+fn labels(path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {
+    let entries = report.map(path, node).unwrap_or_default().iter();
+    for (key, value) in entries.filter(|(_, value)| !value.is_null()) {
+        if let Some(text) = report.text(&path.key(key), value) {
+            machine.labels.push((key.clone(), text));
+        }
+    }
+}
+
+/// Reads an argument of QEMU that is a string, passed unchanged, or a map of options; an empty map is no argument.
+fn options(switch: &'static str, path: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<Switch> {
+    let entries = match &node.value {
+        Value::Map(entries) => entries,
+        Value::List(_) => {
+            report.expected(path, node, "a string or a map of options");
+            return None;
+        }
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) => {
+            return report.line(path, node).map(|text| Switch::verbatim(switch, text));
+        }
+    };
+    let mut built = Switch::new(switch);
+    for (key, value) in entries.iter().filter(|(_, value)| !value.is_null()) {
+        if key.contains([',', '=', '\0']) {
+            // The same rule as under `arguments`.
+            let message = format!("invalid option name `{}`", key.escape_debug());
+            report.key_error(&path.key(key), value, message, None);
+            continue;
+        }
+        built = built.option(key, report.line(&path.key(key), value)?);
+    }
+    // Without an argument, the switch would take the next one of the command line.
+    built.argument().is_some().then_some(built)
+}
