@@ -8,7 +8,7 @@ use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::{Event, kind};
 use maqet_domain::port::{Chunk, VmRepository};
 use maqet_domain::qmp::RunState;
-use maqet_domain::vm::{BootNumber, RunEnd, Phase, StopReason};
+use maqet_domain::vm::{BootNumber, Phase, RunEnd, StopReason};
 use maqet_testkit::store::MemoryStore;
 use serde_json::json;
 
