@@ -242,7 +242,9 @@ mod tests {
         fs::create_dir_all(root.path().join("runtime/other")).unwrap();
 
         let found = files.all(&[root.path().join("beside")]);
-        found.iter().for_each(|file| files.remove(file).unwrap());
+        for file in &found {
+            files.remove(file).unwrap();
+        }
 
         let id: VmId = ID.parse().unwrap();
         let kinds: Vec<StaleFileKind> = found.into_iter().map(|file| file.kind).collect();

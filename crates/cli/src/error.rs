@@ -1,5 +1,7 @@
 //! Errors of the command line itself; operations return their own.
 
+#![expect(clippy::needless_pass_by_value, reason = "the functions are arguments of `map_err`")]
+
 use std::io;
 
 use maqet::{ErrorReport, Explanation, Fault};

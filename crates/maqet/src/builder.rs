@@ -72,7 +72,8 @@ impl Maqet {
 
     /// Runs an operation.
     pub async fn run<O: Operation>(&self, operation: O) -> Result<O::Output, Error> {
-        self.app.run(operation).await
+        // On the heap, as the futures of some operations are too large for the stack.
+        Box::pin(self.app.run(operation)).await
     }
 
     /// Runs an operation by its name, with JSON arguments.

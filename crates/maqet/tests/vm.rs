@@ -25,7 +25,7 @@ async fn test_vm_handle_stopped_vm_is_described() {
     let info = web.info().await.expect("it is defined");
     let waited = web.wait_for([Condition::Stopped]).await.expect("it is stopped");
 
-    assert_eq!(status.name.to_string(), "web");
+    assert_eq!(status.name, "web");
     assert_eq!(info.name, "web");
     assert_eq!(waited.met, [Condition::Stopped]);
 }
@@ -49,5 +49,5 @@ async fn test_vm_handle_stop_of_stopped_vm_changes_nothing() {
 
     let stopped = maqet.vm("web").stop().await.expect("a no-op");
 
-    assert_eq!(stopped.vm.name.to_string(), "web");
+    assert_eq!(stopped.vm.name, "web");
 }

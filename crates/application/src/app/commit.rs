@@ -100,17 +100,17 @@ enum OutdatedCopy {
 /// Returns the VMs whose copies `changes` makes outdated, each once; runs are not part of a copy.
 fn outdated_copies(changes: &ChangeSet) -> Vec<OutdatedCopy> {
     let mut new = Vec::new();
-    let mut changed = Vec::new();
+    let mut modified = Vec::new();
     for change in &changes.changes {
         match change {
             Change::VmAdded(vm) => new.push(vm.clone()),
-            Change::DefinitionChanged { id, .. } => changed.push(*id),
-            Change::StorageAdded(record) => changed.extend(record.vm),
+            Change::DefinitionChanged { id, .. } => modified.push(*id),
+            Change::StorageAdded(record) => modified.extend(record.vm),
             Change::VmRemoved { .. } | Change::RunChanged { .. } => {}
         }
     }
-    changed.sort_unstable();
-    changed.dedup();
-    new.retain(|vm| !changed.contains(&vm.entry.id));
-    new.into_iter().map(OutdatedCopy::New).chain(changed.into_iter().map(OutdatedCopy::Changed)).collect()
+    modified.sort_unstable();
+    modified.dedup();
+    new.retain(|vm| !modified.contains(&vm.entry.id));
+    new.into_iter().map(OutdatedCopy::New).chain(modified.into_iter().map(OutdatedCopy::Changed)).collect()
 }

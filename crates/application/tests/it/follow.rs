@@ -30,7 +30,7 @@ async fn test_follow_ended_vm_reads_its_last_events() {
     world.records.expect_boots().returning(|_| vec![BootNumber(1)]);
     let seen = Arc::clone(&store);
     world.records.expect_read().returning(move |_, offset, _| {
-        let text = if !seen.is_commit_pending() { SHUTDOWN.as_bytes() } else { b"" };
+        let text = if seen.is_commit_pending() { b"" } else { SHUTDOWN.as_bytes() };
         let bytes = text.get(usize::try_from(offset).unwrap()..).unwrap_or_default().to_vec();
         Ok(Chunk { bytes, length: text.len() as u64 })
     });

@@ -31,6 +31,7 @@ pub(crate) enum Color {
 }
 
 /// Options of every command; [`GlobalArgs::augment`] adds what they have in common.
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
@@ -93,7 +94,7 @@ impl GlobalArgs {
     }
 
     /// Takes the options out of `matches`; any option overrides any variable.
-    pub(super) fn take(matches: &mut ArgMatches, argv: &[OsString]) -> Result<Self, clap::Error> {
+    pub(super) fn take(matches: &mut ArgMatches, command_line: &[OsString]) -> Result<Self, clap::Error> {
         let has = |id: &str, source| matches.value_source(id) == Some(source);
         let from_variable = SETTINGS.map(|id| has(id, ValueSource::EnvVariable));
         let given = ["verbose", "quiet"].map(|id| has(id, ValueSource::CommandLine));
@@ -101,7 +102,7 @@ impl GlobalArgs {
         let mut args = Self { is_format_given, ..clap::FromArgMatches::from_arg_matches_mut(matches)? };
         args.resolve_verbosity(match given {
             [true, false] => Verbosity::Verbose,
-            [true, true] => last_verbosity(argv),
+            [true, true] => last_verbosity(command_line),
             [false, _] => Verbosity::Quiet,
         });
         args.unset_variables(from_variable);
@@ -149,8 +150,8 @@ enum Verbosity {
 /// Returns which of `-v` and `-q` comes last, before or after the command.
 ///
 /// clap restarts the positions of options within a sub-command, so its indices cannot be compared.
-fn last_verbosity(argv: &[OsString]) -> Verbosity {
-    let args = argv.iter().take_while(|arg| *arg != "--").filter_map(|arg| arg.to_str());
+fn last_verbosity(command_line: &[OsString]) -> Verbosity {
+    let args = command_line.iter().take_while(|arg| *arg != "--").filter_map(|arg| arg.to_str());
     let given = args.filter_map(|arg| match arg {
         "--verbose" => Some(Verbosity::Verbose),
         "--quiet" => Some(Verbosity::Quiet),

@@ -34,6 +34,7 @@ pub struct Problem {
 
 impl Problem {
     /// Makes a problem of kind `Invalid` without help and locations.
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass a `KeyPath` or a literal, by value or reference")]
     pub fn new(path: impl ToString, message: impl Into<String>) -> Self {
         let kind = ProblemKind::Invalid;
         Self { kind, path: path.to_string(), message: message.into(), help: None, location: None, other: None }

@@ -40,7 +40,7 @@ impl TextOutput for VmInspection {
 }
 
 fn write_machine(machine: &InspectedMachine, out: &mut dyn Write) -> io::Result<()> {
-    let cpus = counted(usize::try_from(machine.vcpus).unwrap_or(usize::MAX), "CPU");
+    let cpus = counted(machine.vcpus, "CPU");
     write_field(out, "QEMU", &machine.qemu_version)?;
     write_field(out, "machine", &format!("{}, accelerator {}", machine.r#type, machine.accelerator))?;
     write_field(out, "guest", &format!("{cpus}, {} of memory", BinaryBytes(machine.memory_bytes)))
