@@ -1,5 +1,6 @@
 //! `config`: checking configurations, and listing keys, defaults and settings.
 
+use derive_setters::Setters;
 use maqet_domain::config::{Node, Problem};
 use maqet_domain::machine::defaults;
 use serde::{Deserialize, Serialize};
@@ -11,9 +12,10 @@ use crate::config::{Document, Layers};
 use crate::{App, Error};
 
 /// Check documents as `add` would, without defining a VM
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[setters(into)]
 pub struct ConfigCheck {
     /// The documents, merged left to right.
     pub documents: Vec<Document>,
@@ -35,10 +37,11 @@ pub struct ConfigChecked {
 }
 
 /// Show the effective settings
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[setters(into)]
 pub struct ConfigShow {
     /// Show where each setting came from
     #[serde(default)]
@@ -106,20 +109,6 @@ impl ConfigCheck {
     /// Makes a strict check of documents, merged left to right.
     pub fn new(documents: impl IntoIterator<Item = Document>) -> Self {
         Self { documents: documents.into_iter().collect(), lenient: false }
-    }
-
-    /// Sets whether unknown keys are ignored.
-    #[must_use]
-    pub const fn lenient(mut self, lenient: bool) -> Self {
-        self.lenient = lenient;
-        self
-    }
-}
-
-impl ConfigShow {
-    /// Makes a call that shows where each setting came from.
-    pub const fn with_origin() -> Self {
-        Self { origin: true }
     }
 }
 

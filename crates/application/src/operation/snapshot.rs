@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use derive_setters::Setters;
 use jiff::Timestamp;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
@@ -81,10 +82,11 @@ impl SnapshotRm {
 }
 
 /// List snapshots
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[setters(into)]
 pub struct SnapshotLs {
     /// The VM: a name, an ID, or a unique prefix of an ID
     pub vm: String,
@@ -97,12 +99,6 @@ impl SnapshotLs {
     /// Lists the snapshots of the VM `vm`.
     pub fn new(vm: impl Into<String>) -> Self {
         Self { vm: vm.into(), drive: None }
-    }
-
-    /// Lists only those of a drive.
-    #[must_use]
-    pub fn drive(self, drive: impl Into<Option<String>>) -> Self {
-        Self { drive: drive.into(), ..self }
     }
 }
 

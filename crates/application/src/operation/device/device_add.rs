@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use derive_setters::Setters;
 use maqet_domain::event::kind;
 use maqet_domain::hotplug::{
     BackendSpec, DeviceError, DeviceId, DevicePlan, DeviceRequest, FreePort, VmDevices, plan_device_add,
@@ -24,7 +25,7 @@ use crate::{App, Error, HumanDuration};
 /// QEMU refuses the device. The definition does not change: the device is gone at the next start.
 ///
 /// Devices and properties that could reach the host require --allow-dangerous.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[cfg_attr(
     feature = "clap",
@@ -36,6 +37,7 @@ Examples:
 )]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[setters(into)]
 pub struct QmpDeviceAdd {
     /// Name, ID, or unique prefix of an ID
     pub vm: String,
@@ -44,6 +46,7 @@ pub struct QmpDeviceAdd {
     /// Its properties, by QEMU's names
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(value_name = "NAME=VALUE"))]
+    #[setters(skip)]
     pub properties: Vec<String>,
     /// The ID of the device [default: its name and a number]
     #[serde(default)]
@@ -122,55 +125,6 @@ impl QmpDeviceAdd {
     #[must_use]
     pub fn properties<P: Into<String>>(mut self, properties: impl IntoIterator<Item = P>) -> Self {
         self.properties = properties.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Sets the id of the device.
-    #[must_use]
-    pub fn id(mut self, id: impl Into<Option<DeviceId>>) -> Self {
-        self.id = id.into();
-        self
-    }
-
-    /// Makes the device a disk in `file`.
-    #[must_use]
-    pub fn file(mut self, file: impl Into<Option<PathBuf>>) -> Self {
-        self.file = file.into();
-        self
-    }
-
-    /// Sets the image format of the file.
-    #[must_use]
-    pub fn file_format(mut self, format: impl Into<Option<String>>) -> Self {
-        self.file_format = format.into();
-        self
-    }
-
-    /// Sets whether the guest cannot write the file.
-    #[must_use]
-    pub fn readonly(mut self, readonly: bool) -> Self {
-        self.readonly = readonly;
-        self
-    }
-
-    /// Makes the device a network card with this backend.
-    #[must_use]
-    pub fn netdev(mut self, netdev: impl Into<Option<String>>) -> Self {
-        self.netdev = netdev.into();
-        self
-    }
-
-    /// Sets the timeout for each reply of QEMU.
-    #[must_use]
-    pub fn timeout(mut self, timeout: impl Into<Option<HumanDuration>>) -> Self {
-        self.timeout = timeout.into();
-        self
-    }
-
-    /// Sets whether the device may reach the host.
-    #[must_use]
-    pub fn allow_dangerous(mut self, allow_dangerous: bool) -> Self {
-        self.allow_dangerous = allow_dangerous;
         self
     }
 

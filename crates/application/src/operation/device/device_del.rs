@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use derive_setters::Setters;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
 use maqet_domain::hotplug::{
@@ -27,10 +28,11 @@ use crate::{App, Error, HumanDuration, limits};
 /// Asks the guest to release it, waits until it did, and removes the backend that `device-add` created. A guest that does
 /// not answer may still release the device later; run the command again to find out, and to remove the backend. The file
 /// or network of a drive or card of the definition is removed, too, until the next start.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[setters(into)]
 pub struct QmpDeviceDel {
     /// Name, ID, or unique prefix of an ID
     pub vm: String,
@@ -67,13 +69,6 @@ impl QmpDeviceDel {
     /// Unplugs `device`.
     pub fn new(vm: impl Into<String>, device: impl Into<String>) -> Self {
         Self { vm: vm.into(), device: device.into(), timeout: None }
-    }
-
-    /// Sets the timeout for the guest.
-    #[must_use]
-    pub fn timeout(mut self, timeout: impl Into<Option<HumanDuration>>) -> Self {
-        self.timeout = timeout.into();
-        self
     }
 }
 

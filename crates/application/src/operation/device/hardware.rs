@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use derive_setters::Setters;
 use maqet_domain::hotplug::{DeviceError, cards, link_names};
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::size::ByteSize;
@@ -33,10 +34,11 @@ pub struct QmpNmi {
 ///
 /// Requires a virtio-balloon device and its driver in the guest. Waits until the guest has reached the size; without a
 /// size, shows the current one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[setters(into)]
 pub struct QmpBalloon {
     /// Name, ID, or unique prefix of an ID
     pub vm: String,
@@ -125,20 +127,6 @@ impl QmpBalloon {
     /// Shows the memory of the guest of `vm`.
     pub fn new(vm: impl Into<String>) -> Self {
         Self { vm: vm.into(), size: None, timeout: None }
-    }
-
-    /// Sets the size to reach.
-    #[must_use]
-    pub fn size(mut self, size: impl Into<Option<String>>) -> Self {
-        self.size = size.into();
-        self
-    }
-
-    /// Sets the timeout for the guest.
-    #[must_use]
-    pub fn timeout(mut self, timeout: impl Into<Option<HumanDuration>>) -> Self {
-        self.timeout = timeout.into();
-        self
     }
 }
 

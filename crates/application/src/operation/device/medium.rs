@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use derive_setters::Setters;
 use maqet_domain::hotplug::{DeviceError, backend_name};
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::text::similar;
@@ -22,10 +23,11 @@ use crate::{App, Error, HumanDuration, limits};
 /// Remove the medium from a CD drive of a running VM
 ///
 /// If the guest has locked the drive, it is asked to unlock it; --force opens it anyway.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[setters(into)]
 pub struct QmpEject {
     /// Name, ID, or unique prefix of an ID
     pub vm: String,
@@ -44,10 +46,11 @@ pub struct QmpEject {
 /// Insert a medium into a CD drive of a running VM
 ///
 /// A medium in the drive is removed first. The definition does not change: the next start has its medium again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[setters(into)]
 pub struct QmpInsert {
     /// Name, ID, or unique prefix of an ID
     pub vm: String,
@@ -90,47 +93,12 @@ impl QmpEject {
     pub fn new(vm: impl Into<String>, drive: impl Into<String>) -> Self {
         Self { vm: vm.into(), drive: drive.into(), force: false, timeout: None }
     }
-
-    /// Sets whether to open a drive that the guest has locked.
-    #[must_use]
-    pub fn force(mut self, force: bool) -> Self {
-        self.force = force;
-        self
-    }
-
-    /// Sets the timeout for the guest.
-    #[must_use]
-    pub fn timeout(mut self, timeout: impl Into<Option<HumanDuration>>) -> Self {
-        self.timeout = timeout.into();
-        self
-    }
 }
 
 impl QmpInsert {
     /// Inserts `file` into `drive`.
     pub fn new(vm: impl Into<String>, drive: impl Into<String>, file: impl Into<PathBuf>) -> Self {
         Self { vm: vm.into(), drive: drive.into(), file: file.into(), file_format: None, force: false, timeout: None }
-    }
-
-    /// Sets the format of the image.
-    #[must_use]
-    pub fn file_format(mut self, format: impl Into<Option<String>>) -> Self {
-        self.file_format = format.into();
-        self
-    }
-
-    /// Sets whether to open a drive that the guest has locked.
-    #[must_use]
-    pub fn force(mut self, force: bool) -> Self {
-        self.force = force;
-        self
-    }
-
-    /// Sets the timeout for the guest.
-    #[must_use]
-    pub fn timeout(mut self, timeout: impl Into<Option<HumanDuration>>) -> Self {
-        self.timeout = timeout.into();
-        self
     }
 }
 

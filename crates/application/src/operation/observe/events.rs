@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use derive_setters::Setters;
 use jiff::Timestamp;
 use maqet_domain::text::glob_matches;
 use maqet_domain::vm::{VmId, VmName};
@@ -15,9 +16,10 @@ use crate::event::reader::{Cursor, EventFilter, EventReader, ShownEvent};
 use crate::{App, Error, HumanDuration, limits};
 
 /// Returns the events of all VMs or of one.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[setters(into)]
 pub struct Events {
     /// The VM: a name, an ID, or a unique prefix of an ID; all VMs by default.
     #[serde(default)]
@@ -40,30 +42,6 @@ impl Events {
     /// Returns the events of one VM.
     pub fn of_vm(vm: impl Into<String>) -> Self {
         Self { vm: Some(vm.into()), ..Self::default() }
-    }
-
-    /// Sets since when events count.
-    #[must_use]
-    pub fn since(self, since: impl Into<Option<Since>>) -> Self {
-        Self { since: since.into(), ..self }
-    }
-
-    /// Sets a pattern for the types, with `*` and `?`.
-    #[must_use]
-    pub fn kind(self, kind: impl Into<Option<String>>) -> Self {
-        Self { kind: kind.into(), ..self }
-    }
-
-    /// Continues after the cursor of an earlier result.
-    #[must_use]
-    pub fn after(self, after: impl Into<Option<Cursor>>) -> Self {
-        Self { after: after.into(), ..self }
-    }
-
-    /// Sets how long to wait for an event, if there is none yet.
-    #[must_use]
-    pub fn wait(self, wait: impl Into<Option<HumanDuration>>) -> Self {
-        Self { wait: wait.into(), ..self }
     }
 }
 
@@ -155,7 +133,7 @@ impl Operation for Events {
         self.kind.as_deref().map_or(Ok(()), filter::check)?;
         let deadline = self.wait.map(|wait| Instant::now() + wait.duration());
         let since = self.since.map(|since| since.moment(app.ports.clock.now()));
-        let vm = self.vm(app).await?;
+        let vm = self.vm_id(app).await?;
         let cursor = self.after.clone().unwrap_or_default();
         let mut reader = EventReader::open(app, vm, cursor, self.filter(since)).await?;
         let (mut events, mut omitted) = reader.read_all().await?;
@@ -177,7 +155,7 @@ impl Operation for Events {
 
 impl Events {
     /// Returns the ID of the VM; one that was removed is found by its events.
-    async fn vm(&self, app: &App) -> Result<Option<VmId>, Error> {
+    async fn vm_id(&self, app: &App) -> Result<Option<VmId>, Error> {
         let Some(name) = &self.vm else { return Ok(None) };
         match app.vm(name).await {
             Ok(vm) => Ok(Some(vm.entry.id)),

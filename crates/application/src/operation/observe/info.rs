@@ -1,5 +1,6 @@
 //! `info`: a VM's definition and its command line.
 
+use derive_setters::Setters;
 use jiff::Timestamp;
 use maqet_domain::command_line::CommandLine;
 use maqet_domain::config::Node;
@@ -14,10 +15,11 @@ use crate::vm::observe::open_run;
 use crate::{App, Error};
 
 /// Show a VM's definition and its QEMU command line
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[setters(into)]
 pub struct Info {
     /// The VM: a name, an ID, or a unique prefix of an ID
     pub vm: String,
@@ -35,18 +37,6 @@ impl Info {
     /// Returns the definition of the VM `vm`.
     pub fn new(vm: impl Into<String>) -> Self {
         Self { vm: vm.into(), origin: false, command_line: false }
-    }
-
-    /// Sets whether the origin of each value is included.
-    #[must_use]
-    pub fn origin(self, origin: bool) -> Self {
-        Self { origin, ..self }
-    }
-
-    /// Sets whether the QEMU command line is included.
-    #[must_use]
-    pub fn command_line(self, command_line: bool) -> Self {
-        Self { command_line, ..self }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
+use derive_setters::Setters;
 use futures_util::future::join_all;
 use maqet_domain::port::{Holder, LockName};
 use maqet_domain::text::glob_matches;
@@ -28,10 +29,11 @@ pub enum SortKey {
 }
 
 /// List VMs and their states
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[setters(into)]
 pub struct Ls {
     /// Only VMs in this state
     #[serde(default)]
@@ -45,26 +47,6 @@ pub struct Ls {
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_enum, default_value_t, value_name = "KEY"))]
     pub sort: SortKey,
-}
-
-impl Ls {
-    /// Lists only VMs in this state.
-    #[must_use]
-    pub fn status(self, status: impl Into<Option<String>>) -> Self {
-        Self { status: status.into(), ..self }
-    }
-
-    /// Lists only VMs whose name matches a pattern with `*` and `?`.
-    #[must_use]
-    pub fn name(self, name: impl Into<Option<String>>) -> Self {
-        Self { name: name.into(), ..self }
-    }
-
-    /// Sets the sort key.
-    #[must_use]
-    pub fn sort(self, sort: SortKey) -> Self {
-        Self { sort, ..self }
-    }
 }
 
 impl Operation for Ls {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use derive_setters::Setters;
 use maqet_domain::vm::{RunPaths, VmEntry};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, timeout_at};
@@ -16,9 +17,10 @@ use crate::wait::watcher::Watcher;
 use crate::{App, Error, HumanDuration, limits};
 
 /// Waits until conditions of a VM are met.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[setters(into)]
 pub struct Wait {
     /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
@@ -40,24 +42,6 @@ impl Wait {
     /// Waits until all `conditions` of the VM `vm` are met.
     pub fn new(vm: impl Into<String>, conditions: Vec<Condition>) -> Self {
         Self { vm: vm.into(), conditions, any: false, timeout: None, since: None }
-    }
-
-    /// Sets whether one of the conditions is enough.
-    #[must_use]
-    pub fn any(self, any: bool) -> Self {
-        Self { any, ..self }
-    }
-
-    /// Sets how long to wait.
-    #[must_use]
-    pub fn timeout(self, timeout: impl Into<Option<HumanDuration>>) -> Self {
-        Self { timeout: timeout.into(), ..self }
-    }
-
-    /// Sets since when events count.
-    #[must_use]
-    pub fn since(self, since: impl Into<Option<Since>>) -> Self {
-        Self { since: since.into(), ..self }
     }
 }
 

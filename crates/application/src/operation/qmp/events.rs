@@ -1,5 +1,6 @@
 //! `qmp events`: the QMP events of one VM.
 
+use derive_setters::Setters;
 use maqet_domain::hook::QEMU_EVENTS;
 use serde::{Deserialize, Serialize};
 
@@ -11,9 +12,10 @@ use crate::{App, Error, HumanDuration};
 /// Returns the QMP events of a VM, of all boots whose QMP log is kept.
 ///
 /// QEMU writes them to its log, so none is lost while maqet does not run, and no monitor is used.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[setters(into)]
 pub struct QmpEvents {
     /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
@@ -35,34 +37,6 @@ impl QmpEvents {
     /// Returns all events of `vm`.
     pub fn new(vm: impl Into<String>) -> Self {
         Self { vm: vm.into(), since: None, kind: None, after: None, wait: None }
-    }
-
-    /// Leaves out events before `since`.
-    #[must_use]
-    pub fn since(mut self, since: impl Into<Option<Since>>) -> Self {
-        self.since = since.into();
-        self
-    }
-
-    /// Leaves out events whose names do not match `kind`.
-    #[must_use]
-    pub fn kind(mut self, kind: impl Into<Option<String>>) -> Self {
-        self.kind = kind.into();
-        self
-    }
-
-    /// Leaves out events up to the `cursor` of an earlier result.
-    #[must_use]
-    pub fn after(mut self, cursor: impl Into<Option<Cursor>>) -> Self {
-        self.after = cursor.into();
-        self
-    }
-
-    /// Sets how long to wait for an event if there is none yet.
-    #[must_use]
-    pub fn wait(mut self, wait: impl Into<Option<HumanDuration>>) -> Self {
-        self.wait = wait.into();
-        self
     }
 }
 

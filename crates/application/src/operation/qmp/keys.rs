@@ -1,5 +1,6 @@
 //! `qmp keys` and `qmp type`: the guest's keyboard.
 
+use derive_setters::Setters;
 use maqet_domain::keyboard::{Chord, Layout};
 use serde::{Deserialize, Serialize};
 
@@ -12,9 +13,10 @@ use crate::{App, Error, HumanDuration};
 /// Presses keys of a running VM, one chord after the other.
 ///
 /// Returns once the last key is released.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[setters(into)]
 pub struct QmpKeys {
     /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
@@ -42,9 +44,10 @@ pub struct QmpKeys {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[setters(into)]
 pub struct QmpType {
     /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
@@ -95,20 +98,6 @@ impl QmpKeys {
     pub fn new<K: Into<String>>(vm: impl Into<String>, keys: impl IntoIterator<Item = K>) -> Self {
         Self { vm: vm.into(), keys: keys.into_iter().map(Into::into).collect(), hold: None, timeout: None }
     }
-
-    /// Sets the pause after each key press and release.
-    #[must_use]
-    pub fn hold(mut self, hold: impl Into<Option<HumanDuration>>) -> Self {
-        self.hold = hold.into();
-        self
-    }
-
-    /// Sets the timeout for the keyboard and for each reply of QEMU.
-    #[must_use]
-    pub fn timeout(mut self, timeout: impl Into<Option<HumanDuration>>) -> Self {
-        self.timeout = timeout.into();
-        self
-    }
 }
 
 impl QmpType {
@@ -116,34 +105,6 @@ impl QmpType {
     pub fn new(vm: impl Into<String>, text: impl Into<String>) -> Self {
         let layout = Layout::default();
         Self { vm: vm.into(), text: text.into(), layout, enter: false, delay: None, timeout: None }
-    }
-
-    /// Sets the keyboard layout of the guest.
-    #[must_use]
-    pub fn layout(mut self, layout: Layout) -> Self {
-        self.layout = layout;
-        self
-    }
-
-    /// Sets whether to press Enter at the end.
-    #[must_use]
-    pub fn enter(mut self, enter: bool) -> Self {
-        self.enter = enter;
-        self
-    }
-
-    /// Sets the pause after each key press and release.
-    #[must_use]
-    pub fn delay(mut self, delay: impl Into<Option<HumanDuration>>) -> Self {
-        self.delay = delay.into();
-        self
-    }
-
-    /// Sets the timeout for the keyboard and for each reply of QEMU.
-    #[must_use]
-    pub fn timeout(mut self, timeout: impl Into<Option<HumanDuration>>) -> Self {
-        self.timeout = timeout.into();
-        self
     }
 }
 

@@ -1,5 +1,6 @@
 //! `qmp run`: a command on the monitor of a running VM.
 
+use derive_setters::Setters;
 use maqet_domain::qmp::DeviceProperties;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,9 +15,10 @@ use crate::{App, Error, HumanDuration};
 /// Runs a QMP command and returns QEMU's `return` value.
 ///
 /// Arguments are checked with the schema of the VM's QEMU before the command is sent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[setters(into)]
 pub struct QmpRun {
     /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
@@ -43,27 +45,6 @@ impl QmpRun {
             timeout: None,
             allow_dangerous: false,
         }
-    }
-
-    /// Sets the arguments.
-    #[must_use]
-    pub fn arguments(mut self, arguments: QmpArguments) -> Self {
-        self.arguments = arguments;
-        self
-    }
-
-    /// Sets the timeout.
-    #[must_use]
-    pub fn timeout(mut self, timeout: impl Into<Option<HumanDuration>>) -> Self {
-        self.timeout = timeout.into();
-        self
-    }
-
-    /// Sets whether the command may reach the host.
-    #[must_use]
-    pub fn allow_dangerous(mut self, allow_dangerous: bool) -> Self {
-        self.allow_dangerous = allow_dangerous;
-        self
     }
 
     async fn send(&self, app: &App, monitored: &Monitored) -> Result<Value, Error> {

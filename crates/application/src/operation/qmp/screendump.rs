@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use derive_setters::Setters;
 use maqet_domain::picture::PictureFormat;
 use serde::{Deserialize, Serialize};
 
@@ -13,9 +14,10 @@ use crate::{App, Error, HumanDuration};
 /// Writes a screenshot of a running or paused VM to a file, atomically.
 ///
 /// [`App::screen`] returns the image itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[setters(into)]
 pub struct QmpScreendump {
     /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
@@ -51,20 +53,6 @@ impl QmpScreendump {
     /// Writes a screenshot to `file`, in the format of its extension.
     pub fn new(vm: impl Into<String>, file: impl Into<PathBuf>) -> Self {
         Self { vm: vm.into(), file: file.into(), format: None, timeout: None }
-    }
-
-    /// Sets the image format.
-    #[must_use]
-    pub fn format(mut self, format: impl Into<Option<PictureFormat>>) -> Self {
-        self.format = format.into();
-        self
-    }
-
-    /// Sets the timeout for each reply of QEMU.
-    #[must_use]
-    pub fn timeout(mut self, timeout: impl Into<Option<HumanDuration>>) -> Self {
-        self.timeout = timeout.into();
-        self
     }
 }
 

@@ -1,5 +1,6 @@
 //! `add`: defines a VM.
 
+use derive_setters::Setters;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::config::{Node, Problem, Value};
 use maqet_domain::event::kind;
@@ -13,9 +14,10 @@ use crate::config::{Document, Layers, origins};
 use crate::{App, Error};
 
 /// Defines a VM from merged documents and flags.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[setters(into)]
 pub struct Add {
     /// The documents, merged left to right.
     #[serde(default)]
@@ -34,6 +36,7 @@ pub struct Add {
     pub set: Vec<String>,
     /// Defines a VM of defaults, without a document.
     #[serde(default)]
+    #[setters(skip)]
     pub empty: bool,
     /// Ignores unknown keys with a warning instead of refusing them.
     #[serde(default)]
@@ -49,36 +52,6 @@ impl Add {
     /// Defines a VM of defaults, without a document.
     pub fn empty() -> Self {
         Self { empty: true, ..Self::default() }
-    }
-
-    /// Sets the name; overrides the documents.
-    #[must_use]
-    pub fn name(self, name: impl Into<Option<String>>) -> Self {
-        Self { name: name.into(), ..self }
-    }
-
-    /// Sets RAM; overrides the documents.
-    #[must_use]
-    pub fn memory(self, memory: impl Into<Option<String>>) -> Self {
-        Self { memory: memory.into(), ..self }
-    }
-
-    /// Sets the number of CPUs; overrides the documents.
-    #[must_use]
-    pub fn cpu(self, cpu: impl Into<Option<String>>) -> Self {
-        Self { cpu: cpu.into(), ..self }
-    }
-
-    /// Sets single values, each as `key.path=value`; they override the documents.
-    #[must_use]
-    pub fn set(self, set: Vec<String>) -> Self {
-        Self { set, ..self }
-    }
-
-    /// Sets whether unknown keys are ignored with a warning instead of refused.
-    #[must_use]
-    pub fn lenient(self, lenient: bool) -> Self {
-        Self { lenient, ..self }
     }
 }
 

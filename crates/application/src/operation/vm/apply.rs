@@ -1,5 +1,6 @@
 //! `apply`: changes a VM's definition.
 
+use derive_setters::Setters;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::config::{Node, Problem};
 use maqet_domain::event::kind;
@@ -16,9 +17,10 @@ use crate::{App, Error};
 /// Changes a VM's definition.
 ///
 /// With documents, they and the flags replace the definition; without, the flags change single values.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[setters(into)]
 pub struct Apply {
     /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
@@ -46,42 +48,6 @@ impl Apply {
     /// Changes the definition of the VM `vm`.
     pub fn new(vm: impl Into<String>) -> Self {
         Self { vm: vm.into(), ..Self::default() }
-    }
-
-    /// Sets the documents, merged left to right.
-    #[must_use]
-    pub fn documents(self, documents: Vec<Document>) -> Self {
-        Self { documents, ..self }
-    }
-
-    /// Sets RAM; overrides the documents.
-    #[must_use]
-    pub fn memory(self, memory: impl Into<Option<String>>) -> Self {
-        Self { memory: memory.into(), ..self }
-    }
-
-    /// Sets the number of CPUs; overrides the documents.
-    #[must_use]
-    pub fn cpu(self, cpu: impl Into<Option<String>>) -> Self {
-        Self { cpu: cpu.into(), ..self }
-    }
-
-    /// Sets single values, each as `key.path=value`; they override the documents.
-    #[must_use]
-    pub fn set(self, set: Vec<String>) -> Self {
-        Self { set, ..self }
-    }
-
-    /// Sets whether unknown keys are ignored with a warning instead of refused.
-    #[must_use]
-    pub fn lenient(self, lenient: bool) -> Self {
-        Self { lenient, ..self }
-    }
-
-    /// Sets whether this only reports what would change.
-    #[must_use]
-    pub fn dry_run(self, dry_run: bool) -> Self {
-        Self { dry_run, ..self }
     }
 }
 

@@ -1,5 +1,6 @@
 //! `restart`: stops a VM and starts it again.
 
+use derive_setters::Setters;
 use maqet_domain::vm::Vm;
 use serde::{Deserialize, Serialize};
 
@@ -11,9 +12,10 @@ use crate::vm::shutdown::StopMethod;
 use crate::{App, Error, HumanDuration};
 
 /// Stops a VM, if it is running, and starts it with its current definition.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[setters(into)]
 pub struct Restart {
     /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
@@ -29,18 +31,6 @@ impl Restart {
     /// Restarts the VM `vm`.
     pub fn new(vm: impl Into<String>) -> Self {
         Self { vm: vm.into(), timeout: None, force: false }
-    }
-
-    /// Sets how long the guest may take to power off before QEMU is told to quit.
-    #[must_use]
-    pub fn timeout(self, timeout: impl Into<Option<HumanDuration>>) -> Self {
-        Self { timeout: timeout.into(), ..self }
-    }
-
-    /// Sets whether QEMU is killed at once.
-    #[must_use]
-    pub fn force(self, force: bool) -> Self {
-        Self { force, ..self }
     }
 }
 

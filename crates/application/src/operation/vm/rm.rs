@@ -1,5 +1,6 @@
 //! `rm`: removes a VM's definition.
 
+use derive_setters::Setters;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::kind;
 use maqet_domain::vm::{Action, Vm};
@@ -14,9 +15,10 @@ use crate::config::Document;
 use crate::{App, Error};
 
 /// Removes a VM; its disks are kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[setters(into)]
 pub struct Rm {
     /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
@@ -29,12 +31,6 @@ impl Rm {
     /// Removes the VM `vm`.
     pub fn new(vm: impl Into<String>) -> Self {
         Self { vm: vm.into(), force: false }
-    }
-
-    /// Sets whether QEMU is killed first, if it is running.
-    #[must_use]
-    pub fn force(self, force: bool) -> Self {
-        Self { force, ..self }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use derive_setters::Setters;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
 use maqet_domain::machine::Machine;
@@ -34,9 +35,10 @@ use crate::{App, Error, HumanDuration, limits};
 /// let start = Start::new("web").timeout(HumanDuration::new(Duration::from_secs(90)));
 /// assert_eq!(start.vm, "web");
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[setters(into)]
 pub struct Start {
     /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
@@ -49,12 +51,6 @@ impl Start {
     /// Starts the VM `vm`.
     pub fn new(vm: impl Into<String>) -> Self {
         Self { vm: vm.into(), timeout: None }
-    }
-
-    /// Sets how long QEMU may take until its monitor answers.
-    #[must_use]
-    pub fn timeout(self, timeout: impl Into<Option<HumanDuration>>) -> Self {
-        Self { timeout: timeout.into(), ..self }
     }
 }
 

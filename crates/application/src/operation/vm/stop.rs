@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use derive_setters::Setters;
 use futures_util::future::join;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
@@ -19,9 +20,10 @@ use crate::vm::unresponsive::ensure_responsive;
 use crate::{App, Error, HumanDuration};
 
 /// Stops a VM.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[setters(into)]
 pub struct Stop {
     /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
@@ -37,18 +39,6 @@ impl Stop {
     /// Stops the VM `vm`.
     pub fn new(vm: impl Into<String>) -> Self {
         Self { vm: vm.into(), timeout: None, force: false }
-    }
-
-    /// Sets how long the guest may take to power off before QEMU is told to quit.
-    #[must_use]
-    pub fn timeout(self, timeout: impl Into<Option<HumanDuration>>) -> Self {
-        Self { timeout: timeout.into(), ..self }
-    }
-
-    /// Sets whether QEMU is killed at once.
-    #[must_use]
-    pub fn force(self, force: bool) -> Self {
-        Self { force, ..self }
     }
 }
 
