@@ -1,16 +1,15 @@
 //! Screenshots: the image formats that QEMU writes.
 
-use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 
 use crate::error::{Explain, Explanation, Fault};
 
 /// The image format of a screenshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(DeserializeFromStr, SerializeDisplay, strum::Display, strum::EnumString)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive, parse_err_ty = UnsupportedFormat, parse_err_fn = unsupported)]
 pub enum PictureFormat {
     /// PNG.
     Png,
@@ -34,14 +33,6 @@ impl Explain for UnsupportedFormat {
 }
 
 impl PictureFormat {
-    /// Returns the name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Png => "png",
-            Self::Ppm => "ppm",
-        }
-    }
-
     /// Returns the format of a file's extension; PNG if there is none.
     ///
     /// ```
@@ -56,36 +47,8 @@ impl PictureFormat {
     }
 }
 
-impl fmt::Display for PictureFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for PictureFormat {
-    type Err = UnsupportedFormat;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.to_ascii_lowercase().as_str() {
-            "png" => Ok(Self::Png),
-            "ppm" => Ok(Self::Ppm),
-            _ => Err(UnsupportedFormat { format: text.chars().take(40).collect() }),
-        }
-    }
-}
-
-impl TryFrom<String> for PictureFormat {
-    type Error = UnsupportedFormat;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<PictureFormat> for String {
-    fn from(format: PictureFormat) -> Self {
-        format.name().to_owned()
-    }
+fn unsupported(format: &str) -> UnsupportedFormat {
+    UnsupportedFormat { format: format.chars().take(40).collect() }
 }
 
 /// A parsed PPM image.

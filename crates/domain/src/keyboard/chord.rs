@@ -18,16 +18,12 @@ pub struct Chord(Vec<Key>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum InvalidChord {
-    /// One of its keys does not exist.
     #[error("{unknown}{}", within(chord, &unknown.name))]
     UnknownKey { chord: String, unknown: UnknownKey },
-    /// The name of a key is missing.
     #[error("invalid chord `{}`: a key is missing", chord.escape_debug())]
     Empty { chord: String },
-    /// A key is repeated.
     #[error("invalid chord `{}`: the key `{key}` is repeated", chord.escape_debug())]
     Repeated { chord: String, key: Key },
-    /// There are too many keys.
     #[error("invalid chord `{}`: more than {} keys", chord.escape_debug(), Chord::MAX_KEYS)]
     TooMany { chord: String },
 }

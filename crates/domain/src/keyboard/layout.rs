@@ -2,10 +2,8 @@
 
 mod table;
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
+use strum::VariantArray;
 
 use self::table::{Dead, Table};
 use super::chord::Chord;
@@ -14,13 +12,16 @@ use crate::error::{Explain, Explanation, Fault};
 use crate::text::{did_you_mean, similar};
 
 /// The keyboard layout that a guest is configured for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(DeserializeFromStr, SerializeDisplay, strum::Display, strum::EnumString, strum::IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive, parse_err_ty = UnknownLayout, parse_err_fn = unknown)]
 pub enum Layout {
     /// United States, the default of most guests.
     #[default]
+    #[strum(to_string = "us", serialize = "en", serialize = "en-us")]
     Us,
     /// United Kingdom.
+    #[strum(to_string = "uk", serialize = "gb", serialize = "en-gb")]
     Uk,
     /// Germany.
     De,
@@ -31,30 +32,33 @@ pub enum Layout {
 /// A name that is not that of a layout.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown keyboard layout `{}`; {}", name.escape_debug(), suggestion(similar))]
+#[expect(missing_docs, reason = "the message names the fields")]
 pub struct UnknownLayout {
-    /// The name.
     pub name: String,
-    /// Similar names of layouts.
     pub similar: Vec<String>,
 }
 
+fn unknown(name: &str) -> UnknownLayout {
+    UnknownLayout { name: name.chars().take(40).collect(), similar: similar(name, names()) }
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    Layout::VARIANTS.iter().map(Into::into)
+}
+
 fn suggestion(similar: &[String]) -> String {
-    let names: Vec<&str> = Layout::ALL.into_iter().map(Layout::name).collect();
-    did_you_mean(similar).unwrap_or_else(|| format!("known layouts: {}", names.join(", ")))
+    did_you_mean(similar).unwrap_or_else(|| format!("known layouts: {}", names().collect::<Vec<_>>().join(", ")))
 }
 
 /// A character that no key of a layout types.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the layout `{layout}` has no key for `{}` (U+{:04X}) in line {line}, column {column}",
     character.escape_debug(), u32::from(*character))]
+#[expect(missing_docs, reason = "the message names the fields")]
 pub struct UnsupportedCharacter {
-    /// The character.
     pub character: char,
-    /// The line, from 1.
     pub line: usize,
-    /// The column in characters, from 1.
     pub column: usize,
-    /// The layout.
     pub layout: Layout,
     /// The layouts that have a key for it.
     pub others: Vec<Layout>,
@@ -72,19 +76,6 @@ impl Explain for UnsupportedCharacter {
 }
 
 impl Layout {
-    /// All layouts.
-    pub const ALL: [Self; 4] = [Self::Us, Self::Uk, Self::De, Self::Fr];
-
-    /// Returns the name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Us => "us",
-            Self::Uk => "uk",
-            Self::De => "de",
-            Self::Fr => "fr",
-        }
-    }
-
     const fn table(self) -> &'static Table {
         match self {
             Self::Us => &table::US,
@@ -114,7 +105,7 @@ impl Layout {
                 continue;
             }
             if !self.type_one(character, &mut chords) {
-                let others = Self::ALL.into_iter().filter(|other| other.type_one(character, &mut Vec::new()));
+                let others = Self::VARIANTS.iter().copied().filter(|other| other.type_one(character, &mut Vec::new()));
                 return Err(UnsupportedCharacter { character, line, column, layout: self, others: others.collect() });
             }
             column += 1;
@@ -147,9 +138,8 @@ impl Layout {
 
     /// Returns the chord that types a character without a dead key.
     fn direct(self, character: char) -> Option<Chord> {
-        let has_it = |row: &&(&'static str, &'static str)| row.1.chars().any(|one| one == character);
-        let (name, levels) = self.table().rows.iter().find(has_it)?;
-        let level = levels.chars().position(|one| one == character)?;
+        let level_of = |levels: &str| levels.chars().position(|one| one == character && one != table::NONE);
+        let (name, level) = self.table().keys().find_map(|(name, levels)| Some((name, level_of(levels)?)))?;
         let key = Key::from_table(name);
         Some(Chord::from_keys(match level {
             0 => vec![key],
@@ -176,44 +166,6 @@ impl Dead {
     }
 }
 
-impl fmt::Display for Layout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Layout {
-    type Err = UnknownLayout;
-
-    /// Parses a name; `gb` and `en` are aliases.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.to_ascii_lowercase().as_str() {
-            "us" | "en" | "en-us" => Ok(Self::Us),
-            "uk" | "gb" | "en-gb" => Ok(Self::Uk),
-            "de" => Ok(Self::De),
-            "fr" => Ok(Self::Fr),
-            _ => Err(UnknownLayout {
-                name: text.chars().take(40).collect(),
-                similar: similar(text, Self::ALL.into_iter().map(Self::name)),
-            }),
-        }
-    }
-}
-
-impl TryFrom<String> for Layout {
-    type Error = UnknownLayout;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<Layout> for String {
-    fn from(layout: Layout) -> Self {
-        layout.name().to_owned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -236,10 +188,10 @@ mod tests {
         for (alias, name) in
             [("us", "us"), ("EN", "us"), ("en-us", "us"), ("uk", "uk"), ("gb", "uk"), ("de", "de"), ("fr", "fr")]
         {
-            let layout = Layout::try_from(alias.to_owned()).unwrap();
-            assert_eq!(String::from(layout), name, "{alias}");
+            let layout: Layout = serde_json::from_value(alias.into()).unwrap();
+            assert_eq!(serde_json::to_value(layout).unwrap(), name, "{alias}");
         }
-        assert!(Layout::try_from("xx".to_owned()).is_err());
+        assert!("xx".parse::<Layout>().is_err());
     }
 
     #[test]
@@ -250,7 +202,7 @@ mod tests {
     #[test]
     fn test_chords_type_printable_ascii_in_every_layout() {
         let ascii: String = (' '..='~').collect();
-        for layout in Layout::ALL {
+        for layout in Layout::VARIANTS {
             let chords = layout.chords(&ascii).unwrap_or_else(|error| panic!("{error}"));
 
             assert!(chords.len() >= ascii.len(), "{layout}");
@@ -289,21 +241,21 @@ mod tests {
     #[test]
     fn test_layout_tables_have_unique_keys_and_characters() {
         let known: HashSet<&str> = Key::all().map(Key::name).collect();
-        for layout in Layout::ALL {
+        for layout in Layout::VARIANTS {
             let table = layout.table();
-            let names: Vec<&str> = table.rows.iter().map(|(name, _)| *name).collect();
-            assert!(
-                names
-                    .iter()
-                    .chain(&table.dead.iter().map(|dead| dead.key).collect::<Vec<_>>())
-                    .all(|name| known.contains(name))
-            );
-            assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len(), "{layout}");
+            assert_eq!(table.keys().count(), 48, "{layout}");
+            let dead = table.dead.iter().map(|dead| dead.key);
+            assert!(table.keys().map(|(name, _)| name).chain(dead).all(|name| known.contains(name)));
             let written: Vec<char> =
-                table.rows.iter().flat_map(|(_, levels)| levels.chars()).filter(|one| *one != ' ').collect();
+                table.keys().flat_map(|(_, levels)| levels.chars()).filter(|one| *one != table::NONE).collect();
             assert_eq!(written.iter().collect::<HashSet<_>>().len(), written.len(), "{layout}");
-            assert!(table.rows.iter().all(|(_, levels)| (1..=3).contains(&levels.chars().count())));
+            assert!(table.keys().all(|(_, levels)| (1..=3).contains(&levels.chars().count())));
         }
+    }
+
+    #[test]
+    fn test_chords_sign_for_no_character_is_not_typed() {
+        check(Layout::De, "·", "the layout `de` has no key for `·` (U+00B7) in line 1, column 1");
     }
 
     #[test]
@@ -318,7 +270,7 @@ mod tests {
     proptest! {
         #[test]
         fn test_chords_any_text_is_typed_completely_or_refused(text in "\\PC{0,80}") {
-            for layout in Layout::ALL {
+            for layout in Layout::VARIANTS {
                 match layout.chords(&text) {
                     Ok(chords) => prop_assert!(chords.len() >= text.chars().count()),
                     Err(error) => prop_assert!(text.contains(error.character)),

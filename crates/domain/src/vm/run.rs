@@ -156,19 +156,8 @@ impl RunPaths {
 /// Why a VM is no longer running.
 ///
 /// Its name, as in `guest-shutdown`, is what scripts see and what is stored; its `Display` is a phrase for text output.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    Serialize,
-    Deserialize,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    VariantArray,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Serialize, Deserialize, strum::EnumString, strum::IntoStaticStr, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub enum StopReason {

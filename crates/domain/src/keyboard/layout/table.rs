@@ -1,15 +1,33 @@
 //! The characters that each key types, by layout.
 //!
 //! A key has three levels: alone, with Shift, with `AltGr`. Those with `AltGr` are listed only where they are printed on
-//! keyboards and Linux and Windows agree. Dead keys, whose accent is combined with the next letter, are in [`Dead`]; their
-//! rows hold only the other levels.
+//! keyboards and Linux and Windows agree. Dead keys, whose accent is combined with the next letter, are in [`Dead`]; the
+//! rows hold only their other levels.
+
+/// QEMU's names of the keys, row by row as they are on a keyboard; American ones lack `less`.
+const KEYS: [&str; 4] = [
+    "grave_accent 1 2 3 4 5 6 7 8 9 0 minus equal",
+    "q w e r t y u i o p bracket_left bracket_right",
+    "a s d f g h j k l semicolon apostrophe backslash",
+    "less z x c v b n m comma dot slash",
+];
+
+/// Stands for a level or a key without a character.
+pub(super) const NONE: char = '·';
 
 /// A layout.
 pub(super) struct Table {
-    /// QEMU's name of a key and its character on each level; a space where there is none.
-    pub(super) rows: &'static [(&'static str, &'static str)],
+    /// The characters of the keys in [`KEYS`], on one to three levels each.
+    rows: [&'static str; 4],
     /// The dead keys.
     pub(super) dead: &'static [Dead],
+}
+
+impl Table {
+    /// Returns the keys and their characters, by level.
+    pub(super) fn keys(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        KEYS.iter().zip(&self.rows).flat_map(|(keys, levels)| keys.split(' ').zip(levels.split(' ')))
+    }
 }
 
 /// A dead key.
@@ -31,163 +49,33 @@ const DIAERESIS: &str = "aäeëiïoöuüyÿAÄEËIÏOÖUÜ";
 
 /// United States.
 pub(super) const US: Table = Table {
-    rows: &[
-        ("grave_accent", "`~"),
-        ("1", "1!"),
-        ("2", "2@"),
-        ("3", "3#"),
-        ("4", "4$"),
-        ("5", "5%"),
-        ("6", "6^"),
-        ("7", "7&"),
-        ("8", "8*"),
-        ("9", "9("),
-        ("0", "0)"),
-        ("minus", "-_"),
-        ("equal", "=+"),
-        ("q", "qQ"),
-        ("w", "wW"),
-        ("e", "eE"),
-        ("r", "rR"),
-        ("t", "tT"),
-        ("y", "yY"),
-        ("u", "uU"),
-        ("i", "iI"),
-        ("o", "oO"),
-        ("p", "pP"),
-        ("bracket_left", "[{"),
-        ("bracket_right", "]}"),
-        ("a", "aA"),
-        ("s", "sS"),
-        ("d", "dD"),
-        ("f", "fF"),
-        ("g", "gG"),
-        ("h", "hH"),
-        ("j", "jJ"),
-        ("k", "kK"),
-        ("l", "lL"),
-        ("semicolon", ";:"),
-        ("apostrophe", "'\""),
-        ("backslash", "\\|"),
-        ("z", "zZ"),
-        ("x", "xX"),
-        ("c", "cC"),
-        ("v", "vV"),
-        ("b", "bB"),
-        ("n", "nN"),
-        ("m", "mM"),
-        ("comma", ",<"),
-        ("dot", ".>"),
-        ("slash", "/?"),
+    rows: [
+        "`~ 1! 2@ 3# 4$ 5% 6^ 7& 8* 9( 0) -_ =+",
+        "qQ wW eE rR tT yY uU iI oO pP [{ ]}",
+        r#"aA sS dD fF gG hH jJ kK lL ;: '" \|"#,
+        "· zZ xX cC vV bB nN mM ,< .> /?",
     ],
     dead: &[],
 };
 
 /// United Kingdom.
 pub(super) const UK: Table = Table {
-    rows: &[
-        ("grave_accent", "`¬"),
-        ("1", "1!"),
-        ("2", "2\""),
-        ("3", "3£"),
-        ("4", "4$€"),
-        ("5", "5%"),
-        ("6", "6^"),
-        ("7", "7&"),
-        ("8", "8*"),
-        ("9", "9("),
-        ("0", "0)"),
-        ("minus", "-_"),
-        ("equal", "=+"),
-        ("q", "qQ"),
-        ("w", "wW"),
-        ("e", "eE"),
-        ("r", "rR"),
-        ("t", "tT"),
-        ("y", "yY"),
-        ("u", "uU"),
-        ("i", "iI"),
-        ("o", "oO"),
-        ("p", "pP"),
-        ("bracket_left", "[{"),
-        ("bracket_right", "]}"),
-        ("a", "aA"),
-        ("s", "sS"),
-        ("d", "dD"),
-        ("f", "fF"),
-        ("g", "gG"),
-        ("h", "hH"),
-        ("j", "jJ"),
-        ("k", "kK"),
-        ("l", "lL"),
-        ("semicolon", ";:"),
-        ("apostrophe", "'@"),
-        ("backslash", "#~"),
-        ("less", "\\|"),
-        ("z", "zZ"),
-        ("x", "xX"),
-        ("c", "cC"),
-        ("v", "vV"),
-        ("b", "bB"),
-        ("n", "nN"),
-        ("m", "mM"),
-        ("comma", ",<"),
-        ("dot", ".>"),
-        ("slash", "/?"),
+    rows: [
+        r#"`¬ 1! 2" 3£ 4$€ 5% 6^ 7& 8* 9( 0) -_ =+"#,
+        "qQ wW eE rR tT yY uU iI oO pP [{ ]}",
+        "aA sS dD fF gG hH jJ kK lL ;: '@ #~",
+        r"\| zZ xX cC vV bB nN mM ,< .> /?",
     ],
     dead: &[],
 };
 
 /// Germany.
 pub(super) const DE: Table = Table {
-    rows: &[
-        ("grave_accent", " °"),
-        ("1", "1!"),
-        ("2", "2\"²"),
-        ("3", "3§³"),
-        ("4", "4$"),
-        ("5", "5%"),
-        ("6", "6&"),
-        ("7", "7/{"),
-        ("8", "8(["),
-        ("9", "9)]"),
-        ("0", "0=}"),
-        ("minus", "ß?\\"),
-        ("q", "qQ@"),
-        ("w", "wW"),
-        ("e", "eE€"),
-        ("r", "rR"),
-        ("t", "tT"),
-        ("y", "zZ"),
-        ("u", "uU"),
-        ("i", "iI"),
-        ("o", "oO"),
-        ("p", "pP"),
-        ("bracket_left", "üÜ"),
-        ("bracket_right", "+*~"),
-        ("a", "aA"),
-        ("s", "sS"),
-        ("d", "dD"),
-        ("f", "fF"),
-        ("g", "gG"),
-        ("h", "hH"),
-        ("j", "jJ"),
-        ("k", "kK"),
-        ("l", "lL"),
-        ("semicolon", "öÖ"),
-        ("apostrophe", "äÄ"),
-        ("backslash", "#'"),
-        ("less", "<>|"),
-        ("z", "yY"),
-        ("x", "xX"),
-        ("c", "cC"),
-        ("v", "vV"),
-        ("b", "bB"),
-        ("n", "nN"),
-        ("m", "mMµ"),
-        ("comma", ",;"),
-        ("dot", ".:"),
-        ("slash", "-_"),
+    rows: [
+        r#"·° 1! 2"² 3§³ 4$ 5% 6& 7/{ 8([ 9)] 0=} ß?\ ·"#,
+        "qQ@ wW eE€ rR tT zZ uU iI oO pP üÜ +*~",
+        "aA sS dD fF gG hH jJ kK lL öÖ äÄ #'",
+        "<>| yY xX cC vV bB nN mMµ ,; .: -_",
     ],
     dead: &[
         Dead { alone: Some('^'), key: "grave_accent", shift: false, letters: CIRCUMFLEX },
@@ -199,54 +87,11 @@ pub(super) const DE: Table = Table {
 
 /// France.
 pub(super) const FR: Table = Table {
-    rows: &[
-        ("grave_accent", "²"),
-        ("1", "&1"),
-        ("2", "é2~"),
-        ("3", "\"3#"),
-        ("4", "'4{"),
-        ("5", "(5["),
-        ("6", "-6|"),
-        ("7", "è7`"),
-        ("8", "_8\\"),
-        ("9", "ç9^"),
-        ("0", "à0@"),
-        ("minus", ")°]"),
-        ("equal", "=+}"),
-        ("q", "aA"),
-        ("w", "zZ"),
-        ("e", "eE€"),
-        ("r", "rR"),
-        ("t", "tT"),
-        ("y", "yY"),
-        ("u", "uU"),
-        ("i", "iI"),
-        ("o", "oO"),
-        ("p", "pP"),
-        ("bracket_right", "$£"),
-        ("a", "qQ"),
-        ("s", "sS"),
-        ("d", "dD"),
-        ("f", "fF"),
-        ("g", "gG"),
-        ("h", "hH"),
-        ("j", "jJ"),
-        ("k", "kK"),
-        ("l", "lL"),
-        ("semicolon", "mM"),
-        ("apostrophe", "ù%"),
-        ("backslash", "*µ"),
-        ("less", "<>"),
-        ("z", "wW"),
-        ("x", "xX"),
-        ("c", "cC"),
-        ("v", "vV"),
-        ("b", "bB"),
-        ("n", "nN"),
-        ("m", ",?"),
-        ("comma", ";."),
-        ("dot", ":/"),
-        ("slash", "!§"),
+    rows: [
+        r#"² &1 é2~ "3# '4{ (5[ -6| è7` _8\ ç9^ à0@ )°] =+}"#,
+        "aA zZ eE€ rR tT yY uU iI oO pP · $£",
+        "qQ sS dD fF gG hH jJ kK lL mM ù% *µ",
+        "<> wW xX cC vV bB nN ,? ;. :/ !§",
     ],
     dead: &[
         Dead { alone: None, key: "bracket_left", shift: false, letters: CIRCUMFLEX },
