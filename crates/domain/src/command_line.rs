@@ -20,20 +20,13 @@ use crate::vm::{MonitorRole, RunPaths, VmId, VmName};
 pub const SERIAL_CHARDEV: &str = "serial0";
 
 /// The accelerator in use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::Display)]
 #[strum(serialize_all = "lowercase")]
 pub enum Accelerator {
     /// Hardware virtualisation.
     Kvm,
     /// Software emulation.
     Tcg,
-}
-
-impl Accelerator {
-    /// Returns its name, as QEMU has it.
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
 }
 
 /// What a command line needs besides the machine.
@@ -197,7 +190,7 @@ fn monitor(chardev: &str) -> Switch {
 fn hardware(machine: &Machine, accelerator: Accelerator) -> Vec<Switch> {
     let mut ours: Vec<Switch> = machine.machine_type.iter().cloned().collect();
     if !machine.has_switch("enable-kvm") && !machine.chooses_accelerator() {
-        ours.push(Switch::new("accel").head(accelerator.as_str()));
+        ours.push(Switch::new("accel").head(&accelerator.to_string()));
     }
     ours.push(Switch::new("m").head(&machine.memory.to_string()));
     ours.push(Switch::new("smp").head(&machine.cpu.to_string()));

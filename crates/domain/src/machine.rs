@@ -216,8 +216,8 @@ impl Machine {
             let drives = || self.storage.iter().filter(|storage| storage.interface == *interface);
             if let Some(StorageSpec { index, .. }) = drives().nth(max) {
                 let node = entries.get(*index).unwrap_or(definition);
-                let (count, name) = (drives().count(), interface.as_str());
-                let message = format!("too many drives with `interface: {name}`: {count}, the limit is {max}");
+                let count = drives().count();
+                let message = format!("too many drives with `interface: {interface}`: {count}, the limit is {max}");
                 let help = Some("use `interface: scsi`, which supports 256 drives".to_owned()).filter(|_| max < 256);
                 report.error_with_help(&KeyPath::top("storage").index(*index), node, message, help);
             }

@@ -13,7 +13,7 @@ use crate::qemu::{Helper, NodeName, Switch};
 use crate::text::shortened;
 
 /// What a card is connected to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::EnumString, strum::IntoStaticStr, strum::VariantNames)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::Display, strum::EnumString, strum::VariantNames)]
 #[strum(serialize_all = "lowercase")]
 pub enum NetworkMode {
     /// QEMU's user network: outgoing connections, and incoming ones to forwarded ports.
@@ -26,13 +26,6 @@ pub enum NetworkMode {
     Passt,
     /// No card.
     None,
-}
-
-impl NetworkMode {
-    /// Returns its name in the configuration.
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
 }
 
 /// The MAC address of a card.

@@ -7,5 +7,5 @@ mod version;
 
 pub use self::helper::Helper;
 pub use self::node_name::{HOTPLUG_PREFIX, InvalidNodeName, NodeName};
-pub use self::switch::Switch;
+pub use self::switch::{Switch, parse_bool};
 pub use self::version::{InvalidVersion, QemuVersion};

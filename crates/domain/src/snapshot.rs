@@ -1,11 +1,10 @@
 //! Internal snapshots of disk images.
 
-use std::fmt;
-use std::str::FromStr;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_with::{DeserializeFromStr, SerializeDisplay};
+
+use crate::text::checked_text;
 
 /// The name of a snapshot, unique in its drive.
 ///
@@ -50,26 +49,9 @@ impl SnapshotName {
         }
         Ok(Self(text.to_owned()))
     }
-
-    /// Returns the name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
-impl fmt::Display for SnapshotName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for SnapshotName {
-    type Err = InvalidSnapshotName;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::parse(text)
-    }
-}
+checked_text!(SnapshotName, InvalidSnapshotName);
 
 /// A snapshot as its image describes it.
 ///

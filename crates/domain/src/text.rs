@@ -1,10 +1,12 @@
 //! Text: escaping and shortening, shell quoting, glob patterns, suggestions for mistyped names.
 
+mod checked;
 mod escape;
 mod glob;
 mod quote;
 mod suggest;
 
+pub(crate) use self::checked::checked_text;
 pub use self::escape::{escape_control, escaped, quoted_list, shortened, truncated};
 pub use self::glob::glob_matches;
 pub use self::quote::quote;

@@ -9,7 +9,7 @@ use strum::VariantNames;
 use super::node::starts_with_home;
 use super::{Node, Problem, ProblemKind, SourceLocation, Value};
 use crate::size::ByteSize;
-use crate::text::{did_you_mean, shortened, similar};
+use crate::text::{did_you_mean, quoted_list, shortened, similar};
 
 /// The path of a key in a configuration, as in `storage[1].size`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -219,8 +219,7 @@ impl Diagnostics {
         let found = values.iter().find(|value| Some(**value) == text.as_deref()).copied();
         if found.is_none() {
             let help = text.and_then(|text| did_you_mean(&similar(&text, values.iter().copied())));
-            let quoted: Vec<String> = values.iter().map(|value| format!("`{value}`")).collect();
-            self.expected_with_help(path, node, &format!("one of {}", quoted.join(", ")), help);
+            self.expected_with_help(path, node, &format!("one of {}", quoted_list(values)), help);
         }
         found
     }
@@ -245,13 +244,11 @@ impl Diagnostics {
 
     /// Reads the entries of a map.
     pub fn map<'a>(&mut self, path: &KeyPath, node: &'a Node) -> Option<&'a [(String, Node)]> {
-        match &node.value {
-            Value::Map(entries) => Some(entries),
-            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::List(_) => {
-                self.expected(path, node, "a map");
-                None
-            }
-        }
+        let Value::Map(entries) = &node.value else {
+            self.expected(path, node, "a map");
+            return None;
+        };
+        Some(entries)
     }
 
     /// Reads the items of a list; null is an empty list.

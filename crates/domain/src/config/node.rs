@@ -6,6 +6,7 @@ use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Raw, SourceLocation};
+use crate::qemu::parse_bool;
 use crate::text::shortened;
 
 /// A value of a configuration and its source location.
@@ -106,26 +107,17 @@ impl Node {
 
     /// Returns the string, if this is one.
     pub fn as_text(&self) -> Option<&str> {
-        match &self.value {
-            Value::Text(text) => Some(text),
-            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::List(_) | Value::Map(_) => None,
-        }
+        if let Value::Text(text) = &self.value { Some(text) } else { None }
     }
 
     /// Returns the entries of a map, and none for anything else.
     pub fn entries(&self) -> &[(String, Self)] {
-        match &self.value {
-            Value::Map(entries) => entries,
-            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::List(_) => &[],
-        }
+        if let Value::Map(entries) = &self.value { entries } else { &[] }
     }
 
     /// Returns the items of a list, and none for anything else.
     pub fn items(&self) -> &[Self] {
-        match &self.value {
-            Value::List(items) => items,
-            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::Map(_) => &[],
-        }
+        if let Value::List(items) = &self.value { items } else { &[] }
     }
 
     /// Returns whether this is null.
@@ -149,11 +141,10 @@ impl Node {
 
     /// Returns the boolean this is, also as one of the strings `on`, `yes`, `true` and `off`, `no`, `false`.
     pub fn boolean(&self) -> Option<bool> {
-        match (&self.value, self.as_text()) {
-            (Value::Bool(value), _) => Some(*value),
-            (_, Some("on" | "yes" | "true")) => Some(true),
-            (_, Some("off" | "no" | "false")) => Some(false),
-            (_, _) => None,
+        match &self.value {
+            Value::Bool(value) => Some(*value),
+            Value::Text(text) => parse_bool(text),
+            Value::Null | Value::Int(_) | Value::Float(_) | Value::List(_) | Value::Map(_) => None,
         }
     }
 

@@ -1,18 +1,15 @@
 //! Ids of devices, and the names of their backends.
 
-use std::fmt;
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 
 use crate::qemu::HOTPLUG_PREFIX;
+use crate::text::checked_text;
 
 /// The id of a hot-plugged device.
 ///
 /// QEMU's ids begin with a letter (`id_wellformed`, 7.2). Its node names have up to 31 bytes, of which eight are the prefix
 /// of a backend.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, DeserializeFromStr, SerializeDisplay)]
 pub struct DeviceId(String);
 
 /// A text that is not a valid [`DeviceId`].
@@ -56,44 +53,13 @@ impl DeviceId {
         Self(unused.unwrap_or_else(|| id(used.len())))
     }
 
-    /// Returns the id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// Returns the name of the backend that maqet creates for the device.
     pub fn backend_name(&self) -> String {
         backend_name(&self.0)
     }
 }
 
-impl fmt::Display for DeviceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for DeviceId {
-    type Err = InvalidDeviceId;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::parse(text)
-    }
-}
-
-impl TryFrom<String> for DeviceId {
-    type Error = InvalidDeviceId;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        Self::parse(&text)
-    }
-}
-
-impl From<DeviceId> for String {
-    fn from(id: DeviceId) -> Self {
-        id.0
-    }
-}
+checked_text!(DeviceId, InvalidDeviceId);
 
 /// Returns the name of the backend that maqet creates for a device.
 pub fn backend_name(device: &str) -> String {
@@ -120,7 +86,7 @@ mod tests {
     fn test_device_id_round_trips() {
         let id: DeviceId = "a.b_c-d".parse().unwrap();
 
-        assert_eq!((id.to_string(), String::from(id)), ("a.b_c-d".to_owned(), "a.b_c-d".to_owned()));
+        assert_eq!((id.as_str(), id.to_string()), ("a.b_c-d", "a.b_c-d".to_owned()));
     }
 
     #[test]

@@ -7,40 +7,31 @@ use std::time::Duration;
 use super::{InvalidDeviceId, InvalidNetdev, InvalidProperty};
 use crate::error::{Explain, Explanation, Fault};
 use crate::qmp::HostAccessRefused;
+use crate::text::quoted_list;
 use crate::vm::VmName;
 
 /// Why a device of a running VM was not added, removed or changed.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum DeviceError {
-    /// QEMU has no such driver.
     #[error("unknown device `{}`", driver.escape_debug())]
     DriverNotFound { driver: String, similar: Vec<String> },
-    /// The driver has no such property.
     #[error("`{driver}` has no property `{}`", property.escape_debug())]
     PropertyNotFound { driver: String, property: String, similar: Vec<String> },
-    /// A property, or its value, is invalid.
     #[error(transparent)]
     Property(#[from] InvalidProperty),
-    /// The id is invalid.
     #[error(transparent)]
     Id(#[from] InvalidDeviceId),
-    /// The network backend is invalid.
     #[error(transparent)]
     Netdev(#[from] InvalidNetdev),
-    /// The device or a property could reach the host, and permission was not given.
     #[error(transparent)]
     HostAccess(#[from] HostAccessRefused),
-    /// Arguments exclude each other.
     #[error("{arguments} cannot be combined")]
     ArgumentConflict { arguments: &'static str },
-    /// The driver has no property for such a backend.
     #[error("`{driver}` does not take a {backend}")]
     BackendInvalid { driver: String, backend: &'static str },
-    /// A device has this id.
     #[error("VM `{vm}` already has a device `{id}`")]
     IdExists { vm: VmName, id: String },
-    /// The definition uses this id.
     #[error("`{id}` is in use by the definition of VM `{vm}`")]
     IdOfDefinition { vm: VmName, id: String },
     /// There is no such device; `kind` is what was searched for, as in `device`.
@@ -49,43 +40,31 @@ pub enum DeviceError {
     /// Devices of this driver have no id; `paths` are those in QEMU's object tree.
     #[error("the device `{driver}` of VM `{vm}` has no id")]
     IdRequired { vm: VmName, driver: String, paths: Vec<String> },
-    /// It is a block node or a network backend.
     #[error("`{id}` is a backend, not a device{}", Around(" (used by `", user.as_deref(), "`)"))]
     IsBackend { vm: VmName, id: String, user: Option<String> },
-    /// The device is gone, and its backend is in use.
     #[error("device removed, but its backend `{id}` is still in use{}", Around(" by `", user.as_deref(), "`"))]
     BackendInUse { vm: VmName, id: String, user: Option<String> },
-    /// The device cannot be unplugged.
     #[error("cannot unplug `{id}` from VM `{vm}`: {reason}")]
     UnplugUnsupported { vm: VmName, id: String, reason: String, origin: Origin },
-    /// The sandbox would kill QEMU.
     #[error("this requires QEMU to spawn a host process, which the sandbox of VM `{vm}` forbids")]
     SandboxRefused { vm: VmName },
-    /// QEMU's helper failed.
     #[error("QEMU's bridge helper refused to connect VM `{vm}` to the bridge")]
     BridgeRefused { vm: VmName },
-    /// No port is free for the device.
     #[error("VM `{vm}` has no free port for `{driver}`: {reason}")]
     PortUnavailable { vm: VmName, driver: String, reason: String },
-    /// There is no such file.
     #[error("there is no file `{}`", path.display())]
     FileNotFound { path: PathBuf },
-    /// It is a folder or a special file.
     #[error("`{}` is not a regular file", path.display())]
     FileInvalid { path: PathBuf },
-    /// The path is relative.
     #[error("the path `{}` is not absolute", path.display())]
     PathInvalid { path: PathBuf },
     /// Only the content of the file suggests an image format, and a guest can write that.
     #[error("`{}` looks like `{format}`, but its name does not say so", path.display())]
     FormatAmbiguous { path: PathBuf, format: String },
-    /// The device is a disk.
     #[error("`{driver}` requires a file")]
     FileRequired { driver: String },
-    /// The guest did not respond.
     #[error("timed out after {after:?} waiting for the {} of VM `{vm}` to release `{id}`", guest(*is_paused))]
     UnplugTimedOut { vm: VmName, id: String, after: Duration, is_paused: bool },
-    /// The VM ended, and its devices with it.
     #[error("VM `{vm}` stopped before its guest released `{id}`")]
     UnplugInterrupted { vm: VmName, id: String },
     /// The guest refused; `reason` is QEMU's message, if there is one.
@@ -198,8 +177,7 @@ fn list(kind: &str, known: &[String]) -> String {
     if known.is_empty() {
         return format!("there is no {kind} with a name");
     }
-    let quoted: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
-    format!("use one of the {kind}s: {}", quoted.join(", "))
+    format!("use one of the {kind}s: {}", quoted_list(known))
 }
 
 /// Returns a hint how to stop the use of a backend.

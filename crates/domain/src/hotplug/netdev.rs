@@ -1,19 +1,20 @@
 //! The backend of a hot-plugged network card.
 
+use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 
-use crate::network::Forward;
+use crate::network::{Forward, InvalidForward};
+use crate::qemu::parse_bool;
 use crate::text::{did_you_mean, similar};
 
 /// A network backend, written as for QEMU's `-netdev`: `user,hostfwd=tcp:127.0.0.1:2222-:22`.
 ///
 /// Types that need no other process are known: `user`, `tap` and `bridge`. `forward=2222:22` is a forward as in a
 /// definition, which binds 127.0.0.1.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, DeserializeFromStr, SerializeDisplay)]
 pub struct Netdev {
     text: String,
     arguments: Map<String, Value>,
@@ -80,17 +81,12 @@ impl Netdev {
         match form {
             Form::Text => drop(self.arguments.insert(key.to_owned(), json!(value))),
             Form::Switch => {
-                let is_on = match value {
-                    "on" | "true" | "yes" => true,
-                    "off" | "false" | "no" => false,
-                    _ => return Err(format!("`{key}` must be `on` or `off`")),
-                };
+                let is_on = parse_bool(value).ok_or_else(|| format!("`{key}` must be `on` or `off`"))?;
                 self.arguments.insert(key.to_owned(), json!(is_on));
             }
             Form::HostForward => self.push_forward(value),
             Form::Forward => {
-                let forward: Forward =
-                    value.parse().map_err(|error: crate::network::InvalidForward| error.to_string())?;
+                let forward: Forward = value.parse().map_err(|error: InvalidForward| error.to_string())?;
                 self.push_forward(&forward.hostfwd());
                 self.forwards.push(forward);
             }
@@ -142,17 +138,9 @@ impl FromStr for Netdev {
     }
 }
 
-impl TryFrom<String> for Netdev {
-    type Error = InvalidNetdev;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<Netdev> for String {
-    fn from(netdev: Netdev) -> Self {
-        netdev.text
+impl fmt::Display for Netdev {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
 
@@ -166,7 +154,7 @@ mod tests {
 
         assert_eq!(Value::Object(netdev.arguments("n")), *expected);
         assert_eq!(netdev.has_forwards(), text.contains("fwd=") || text.contains("forward="));
-        assert_eq!(String::from(netdev), text);
+        assert_eq!(netdev.to_string(), text);
     }
 
     #[test]
@@ -197,7 +185,7 @@ mod tests {
             ("socket,listen=:1", "`user`, `tap` or `bridge`"),
             ("user,hostfw=x", "hostfwd"),
             ("user,restrict=perhaps", "`on` or `off`"),
-            ("user,forward=x", "not a forwarded port"),
+            ("user,forward=x", "invalid port forward"),
             ("user,smb", "name=value"),
             ("tap", "ifname"),
             ("tap,ifname=t,script=/bin/sh", "no option `script`"),

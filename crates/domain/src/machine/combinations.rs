@@ -111,7 +111,7 @@ fn test_drive_keys_with_every_type_and_interface() {
             }
         }
         for name in Interface::VARIANTS {
-            let is_own = *name == drivers.get(driver).unwrap().default_interface().as_str();
+            let is_own = *name == drivers.get(driver).unwrap().default_interface().to_string();
             if !is_own || driver.starts_with("virt") {
                 check("storage", &bare, "interface", &json!(name), &mut failed);
             }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::shortened;
 
-/// A transport protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, strum::IntoStaticStr)]
+/// A transport protocol, by its name in lower case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub enum Protocol {
@@ -17,13 +17,6 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
-}
-
-impl Protocol {
-    /// Returns its name, as QEMU has it.
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
 }
 
 /// A forwarded port: `[tcp:|udp:][ADDRESS:]HOST:GUEST`.
@@ -62,7 +55,7 @@ impl Forward {
     /// Returns the value of QEMU's `hostfwd=`.
     pub fn hostfwd(&self) -> String {
         let Self { protocol, host_address, host_port, guest_port } = self;
-        format!("{}:{host_address}:{host_port}-:{guest_port}", protocol.as_str())
+        format!("{protocol}:{host_address}:{host_port}-:{guest_port}")
     }
 
     /// Returns the passt option (passt(1)) and its value.
@@ -124,6 +117,6 @@ fn prefix_error(text: &str) -> Option<&'static str> {
 impl fmt::Display for Forward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { protocol, host_address, host_port, guest_port } = self;
-        write!(f, "{}:{host_address}:{host_port}:{guest_port}", protocol.as_str())
+        write!(f, "{protocol}:{host_address}:{host_port}:{guest_port}")
     }
 }

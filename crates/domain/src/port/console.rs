@@ -18,7 +18,6 @@ pub enum ConsoleError {
     /// There is no console; `serial` is what the definition connects the serial port to, if that is why.
     #[error("there is no serial console at `{}`{}", socket.display(), because(serial.as_deref()))]
     Unavailable { socket: PathBuf, serial: Option<String> },
-    /// The system refused.
     #[error("the serial console at `{}` failed", socket.display())]
     Failed { socket: PathBuf, source: Cause },
 }

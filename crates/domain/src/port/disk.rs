@@ -40,28 +40,21 @@ pub(super) fn used_by(user: Option<&ImageUser>) -> String {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum ImageError {
-    /// The image does not exist.
     #[error("disk image `{}` not found", path.display())]
     NotFound { path: PathBuf },
-    /// Its backing file does not exist.
     #[error("backing file `{}` not found", path.display())]
     BackingNotFound { path: PathBuf },
-    /// `qemu-img` is not installed.
     #[error("`{tool}` is not installed")]
     ToolNotFound { tool: String },
     /// Another process has it open; `by` is unknown for processes of other users.
     #[error("disk image `{}` is in use{}", path.display(), used_by(by.as_ref()))]
     InUse { path: PathBuf, by: Option<ImageUser> },
-    /// There is no space for it.
     #[error("no space left for disk image `{}`", path.display())]
     Full { path: PathBuf },
-    /// `qemu-img` failed.
     #[error("cannot {action} disk image `{}`: {stderr}", path.display())]
     Refused { action: &'static str, path: PathBuf, stderr: String },
-    /// The file system failed.
     #[error("cannot {action} `{}`", path.display())]
     Io { action: &'static str, path: PathBuf, source: Cause },
-    /// `qemu-img` took too long.
     #[error("timed out trying to {action} disk image `{}`", path.display())]
     TimedOut { action: &'static str, path: PathBuf },
 }

@@ -26,16 +26,12 @@ pub struct HookCall {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum HookError {
-    /// The program does not exist.
     #[error("program `{program}` not found")]
     NotFound { program: String },
-    /// The program could not be started.
     #[error("cannot start the program: {source}")]
     NotStarted { source: Cause },
-    /// It took too long and was killed.
     #[error("timed out after {after:?} and was killed")]
     TimedOut { after: Duration },
-    /// It wrote more than its log takes, and was killed.
     #[error("wrote too much output and was killed")]
     OutputTooLarge,
     /// It returned failure; `status` is its exit code or signal.

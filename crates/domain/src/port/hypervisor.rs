@@ -28,7 +28,6 @@ pub enum BinaryError {
     /// It does not exist; `binary` is a path or a name.
     #[error("QEMU binary `{binary}` not found")]
     NotFound { binary: String },
-    /// It cannot be executed.
     #[error("cannot run QEMU binary `{}`", path.display())]
     NotExecutable { path: PathBuf, source: Cause },
     /// It ran, but is not QEMU; `printed` is its output, or that it printed nothing or did not end.
@@ -98,19 +97,16 @@ pub enum LaunchError {
     /// QEMU did not respond in time and was killed.
     #[error("QEMU did not respond on its monitor within {after:?}{}", suffix(stderr_tail))]
     TimedOut { after: Duration, stderr_tail: String },
-    /// The user interrupted the start, and QEMU was killed.
     #[error("the start was interrupted")]
     Interrupted,
     /// QEMU exited because another process has a disk image open.
     #[error("disk image `{}` is in use{}", path.display(), used_by(by.as_ref()))]
     ImageInUse { path: PathBuf, by: Option<ImageUser> },
-    /// The path of a socket is longer than the kernel allows.
     #[error("socket path is too long ({} bytes, the limit is {}): `{}`", path.as_os_str().len(), RunPaths::SOCKET_PATH_MAX, path.display())]
     SocketPathTooLong { path: PathBuf },
     /// A program that QEMU needs is not installed; `package` is the Debian package.
     #[error("`{program}` is not installed")]
     HelperNotFound { program: &'static str, package: &'static str },
-    /// A program that QEMU needs failed to start.
     #[error("`{program}` failed to start{}", suffix(stderr_tail))]
     HelperFailed { program: &'static str, stderr_tail: String },
     /// A folder or file of the run could not be created, or is not safe.
@@ -197,10 +193,8 @@ pub enum Signal {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum ProcessError {
-    /// This user may not signal it.
     #[error("not permitted to signal process {}", process.pid)]
     NotPermitted { process: ProcessIdentity },
-    /// The system call failed.
     #[error("cannot signal process {}", process.pid)]
     Failed { process: ProcessIdentity, source: Cause },
 }

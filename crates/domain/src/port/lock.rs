@@ -37,7 +37,6 @@ pub enum LockError {
     /// It stayed locked; `holder` is `None` where it could not be read.
     #[error("the VM is locked by {}; waited {waited:?}", describe(holder.as_ref()))]
     Held { holder: Option<Holder>, waited: Duration },
-    /// Locking does not work here.
     #[error("cannot lock the VM")]
     Failed { source: Cause },
 }

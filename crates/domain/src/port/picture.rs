@@ -12,16 +12,12 @@ use crate::vm::RunPaths;
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum PictureError {
-    /// The file that QEMU wrote cannot be read.
     #[error("cannot read the screenshot that QEMU wrote")]
     ReadFailed { source: Cause },
-    /// QEMU wrote something else.
     #[error("QEMU wrote {length} bytes that are not an image")]
     InvalidImage { length: usize },
-    /// It cannot be converted.
     #[error("cannot encode the screenshot as PNG")]
     EncodeFailed { source: Cause },
-    /// It cannot be written to its destination.
     #[error("cannot write `{}`", file.display())]
     WriteFailed { file: PathBuf, source: Cause },
 }

@@ -20,10 +20,8 @@ pub struct Chunk {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum RecordError {
-    /// It does not exist.
     #[error("`{}` not found", path.display())]
     NotFound { path: PathBuf },
-    /// It exists and cannot be read.
     #[error("cannot read `{}`", path.display())]
     Failed { path: PathBuf, source: Cause },
 }

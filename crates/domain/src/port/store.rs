@@ -12,13 +12,11 @@ use crate::vm::{Vm, VmEntry, VmId, VmName};
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum StoreError {
-    /// The name or id of a new VM is in use.
     #[error("VM `{name}` already exists")]
     Exists { name: VmName },
     /// The VM is not at the expected revision, or was removed.
     #[error("VM `{id}` was changed or removed by another process")]
     Conflict { id: VmId },
-    /// The database stayed locked for too long.
     #[error("database `{location}` is locked by another process")]
     Busy { location: String },
     /// The file is not a maqet database, or is damaged.
@@ -27,13 +25,10 @@ pub enum StoreError {
     /// There is no database, but there are copies of VMs that it held.
     #[error("database `{location}` not found, but copies of {vms} of its VMs exist")]
     NotFound { location: String, vms: usize },
-    /// The database was written by a newer maqet.
     #[error("database `{location}` has schema version {found}; this maqet supports versions up to {known}")]
     UnsupportedSchema { location: String, found: i64, known: i64 },
-    /// There is no space to write.
     #[error("no space left to write to database `{location}`")]
     Full { location: String },
-    /// The database cannot be opened, or is read-only.
     #[error("cannot use database `{location}`")]
     Unavailable { location: String, source: Cause },
     /// Anything else; `action` is what was tried, as in `read a VM`.

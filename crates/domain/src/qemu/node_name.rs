@@ -1,9 +1,8 @@
 //! Names of drives and network cards.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde_with::{DeserializeFromStr, SerializeDisplay};
+
+use crate::text::checked_text;
 
 /// The prefix of the backends that maqet creates for hot-plugged devices; the id of the device follows.
 ///
@@ -63,30 +62,13 @@ impl NodeName {
         Ok(Self(text.to_owned()))
     }
 
-    /// Returns the name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// Returns the name of the block node that accesses the file.
     pub fn file_node(&self) -> String {
         format!("{}-file", self.0)
     }
 }
 
-impl fmt::Display for NodeName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for NodeName {
-    type Err = InvalidNodeName;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::parse(text)
-    }
-}
+checked_text!(NodeName, InvalidNodeName);
 
 #[cfg(test)]
 mod tests {

@@ -80,6 +80,15 @@ impl Switch {
     }
 }
 
+/// Parses `on` and `off`, and the synonyms that QEMU accepts on its command line.
+pub fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "on" | "yes" | "true" => Some(true),
+        "off" | "no" | "false" => Some(false),
+        _ => None,
+    }
+}
+
 fn escaped(value: &str) -> String {
     value.replace(',', ",,")
 }

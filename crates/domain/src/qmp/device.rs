@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::schema::{OPEN_COMMAND, SchemaError, parse_bool, parse_integer};
+use super::schema::{OPEN_COMMAND, SchemaError, parse_integer};
+use crate::qemu::parse_bool;
 use crate::qmp::QmpCommand;
 use crate::text::similar;
 

@@ -33,13 +33,10 @@ pub enum QmpError {
     /// QEMU could not have read the command, and would have answered it more than once, or exited; it was not sent.
     #[error("`{command}` exceeds what QEMU can read: {reason}")]
     CommandTooLarge { command: String, reason: &'static str },
-    /// The command was sent and not answered in time.
     #[error("no reply to `{command}` within {after:?}; it may still complete")]
     TimedOut { command: String, after: Duration },
-    /// QEMU closed the connection.
     #[error("QEMU closed the connection before it answered `{command}`")]
     ConnectionClosed { command: String },
-    /// The reply is not QMP.
     #[error("invalid QMP response: {detail}")]
     InvalidResponse { detail: String },
     /// QEMU refused the command; `class` is QEMU's error class, as in `CommandNotFound`.

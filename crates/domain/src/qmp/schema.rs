@@ -16,7 +16,7 @@ mod types;
 
 pub use self::complete::Argument;
 pub use self::error::{InvalidSchema, SchemaError};
-pub(super) use self::key_value::{parse_bool, parse_integer};
+pub(super) use self::key_value::parse_integer;
 pub use self::text::Schema;
 
 use serde_json::{Map, Value};

@@ -4,18 +4,8 @@ use super::StorageSpec;
 use crate::qemu::Switch;
 
 /// How a drive is attached to the machine.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-    strum::VariantNames,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(strum::Display, strum::EnumString, strum::VariantArray, strum::VariantNames)]
 #[strum(serialize_all = "lowercase")]
 pub enum Interface {
     /// `virtio-blk-pci`.
@@ -62,11 +52,6 @@ const AHCI_PORTS: usize = 6;
 const SCSI_TARGETS: usize = 256;
 
 impl Interface {
-    /// Returns its name in the configuration.
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
-
     /// Returns how many drives a machine can have on this interface; `None` if there is no limit.
     pub const fn max_drives(self, is_q35: bool) -> Option<usize> {
         match self {

@@ -1,9 +1,8 @@
 //! The name of a VM.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde_with::{DeserializeFromStr, SerializeDisplay};
+
+use crate::text::checked_text;
 
 /// The name of a VM, unique in a store.
 ///
@@ -40,11 +39,6 @@ impl VmName {
             Some(reason) => Err(InvalidVmName { value: text.chars().take(2 * Self::MAX_LEN).collect(), reason }),
         }
     }
-
-    /// Returns the name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 fn invalid_reason(text: &str) -> Option<&'static str> {
@@ -63,19 +57,7 @@ fn invalid_reason(text: &str) -> Option<&'static str> {
     None
 }
 
-impl fmt::Display for VmName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for VmName {
-    type Err = InvalidVmName;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::parse(text)
-    }
-}
+checked_text!(VmName, InvalidVmName);
 
 #[cfg(test)]
 mod tests {

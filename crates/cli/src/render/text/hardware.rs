@@ -14,7 +14,7 @@ impl TextOutput for DeviceAdded {
         let addr = self.addr.as_deref().map(|addr| format!(" at {addr}")).unwrap_or_default();
         writeln!(out, "added `{}` ({}) to `{}`{bus}{addr} until it stops", self.device, self.driver, self.name)?;
         self.forwards.iter().try_for_each(|forward| {
-            let (protocol, address) = (forward.protocol.as_str(), forward.host_address);
+            let (protocol, address) = (forward.protocol, forward.host_address);
             writeln!(out, "  forwarded {protocol} {address}:{} to port {}", forward.host_port, forward.guest_port)
         })
     }

@@ -42,7 +42,7 @@ impl TextOutput for VmStatus {
             value.map_or(Ok(()), |value| write_field(out, name, &value))?;
         }
         self.forwards.iter().try_for_each(|forward| {
-            let (protocol, address) = (forward.protocol.as_str(), forward.host_address);
+            let (protocol, address) = (forward.protocol, forward.host_address);
             let value = format!("{protocol} {address}:{} to port {}", forward.host_port, forward.guest_port);
             write_field(out, "forwarded", &value)
         })

@@ -1,7 +1,7 @@
 //! Why a command does not fit the schema.
 
-use super::types::quoted;
 use crate::error::{Explain, Explanation, Fault};
+use crate::text::{quoted_list, truncated};
 
 /// The maximum number of names in a hint.
 const MAX_LISTED: usize = 40;
@@ -21,7 +21,6 @@ pub struct InvalidSchema {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum SchemaError {
-    /// There is no such command.
     #[error("QEMU has no command `{command}`")]
     CommandNotFound { command: String, similar: Vec<String> },
     /// There is no such argument; `requires` is what would make it one, as in `driver=qcow2`.
@@ -33,13 +32,10 @@ pub enum SchemaError {
         known: Vec<String>,
         requires: Option<String>,
     },
-    /// Required arguments are missing.
-    #[error("`{command}` requires {}", quoted(missing))]
+    #[error("`{command}` requires {}", quoted_list(missing))]
     ArgumentsRequired { command: String, missing: Vec<String> },
-    /// A value does not fit the type of its argument.
     #[error("invalid value `{value}` for `{argument}` of `{command}`: expected {expected}")]
     InvalidValue { command: String, argument: String, value: String, expected: String, similar: Vec<String> },
-    /// An argument that takes one value has several.
     #[error("`{argument}` of `{command}` is given more than once")]
     DuplicateArgument { command: String, argument: String },
     /// An argument is not `key=value`; it may be the value of `missing`, the first required argument that is not given.
@@ -63,7 +59,7 @@ impl Explain for SchemaError {
                 }
                 match known.len() {
                     0 => explanation.hint("remove it: the command takes no arguments"),
-                    1..=MAX_LISTED => explanation.hint(format!("use one of {}", quoted(known))),
+                    1..=MAX_LISTED => explanation.hint(format!("use one of {}", quoted_list(known))),
                     _ => explanation,
                 }
             }
@@ -85,9 +81,5 @@ impl Explain for SchemaError {
 
 /// Returns a value as messages show it.
 pub(super) fn shortened(value: &str) -> String {
-    let mut shown: String = value.chars().take(MAX_SHOWN).collect();
-    if shown.len() < value.len() {
-        shown.push('…');
-    }
-    shown
+    truncated(value, MAX_SHOWN).into_owned()
 }

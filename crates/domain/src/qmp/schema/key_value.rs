@@ -12,6 +12,7 @@ use super::check::invalid_value;
 use super::error::shortened;
 use super::types::{Object, Type, Types, join};
 use super::{OPEN_COMMAND, SchemaError};
+use crate::qemu::parse_bool;
 use crate::size::ByteSize;
 
 /// The maximum depth of nested arguments; deeper keys are mistakes.
@@ -233,15 +234,6 @@ impl Type<'_> {
             Type::Choice(names) => names.contains(&text).then(|| text.into()),
             Type::Any | Type::List(_) | Type::Alternate(_) | Type::Object(_) => None,
         }
-    }
-}
-
-/// Parses `on` and `off`, and their synonyms on QEMU's command line.
-pub(in crate::qmp) fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "on" | "yes" | "true" => Some(true),
-        "off" | "no" | "false" => Some(false),
-        _ => None,
     }
 }
 

@@ -11,6 +11,7 @@
 use serde_json::Value;
 
 use super::Schema;
+use crate::text::quoted_list;
 
 /// The maximum number of choices in a message; a keyboard has 151 keys. A similar one is in the hint anyway.
 const MAX_CHOICES: usize = 24;
@@ -106,8 +107,8 @@ impl<'a> Types<'a> {
             Type::Choice(names) => match names.as_slice() {
                 [] => "nothing".to_owned(),
                 [one] => format!("`{one}`"),
-                many if many.len() <= MAX_CHOICES => format!("one of {}", quoted(many)),
-                many => format!("one of {} and {} more", quoted(&many[..MAX_CHOICES]), many.len() - MAX_CHOICES),
+                many if many.len() <= MAX_CHOICES => format!("one of {}", quoted_list(many)),
+                many => format!("one of {} and {} more", quoted_list(&many[..MAX_CHOICES]), many.len() - MAX_CHOICES),
             },
             Type::List(_) => "a list".to_owned(),
             Type::Object(_) => "an object".to_owned(),
@@ -140,11 +141,6 @@ impl Type<'_> {
 /// Returns the key of a member, as it is written on the command line.
 pub(super) fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
-}
-
-/// Returns names in backticks, separated by commas.
-pub(super) fn quoted(names: &[impl AsRef<str>]) -> String {
-    names.iter().map(|name| format!("`{}`", name.as_ref())).collect::<Vec<_>>().join(", ")
 }
 
 fn parse(line: &str) -> Type<'_> {
