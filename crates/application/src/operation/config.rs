@@ -216,7 +216,7 @@ impl Operation for ConfigDefaults {
             ("firmware", "bios".to_owned()),
             ("sandbox", "true".to_owned()),
             ("storage.type", defaults::STORAGE_TYPE.to_owned()),
-            ("storage.interface", defaults::STORAGE_INTERFACE.as_str().to_owned()),
+            ("storage.interface", defaults::STORAGE_INTERFACE.to_string()),
             ("storage.size", defaults::STORAGE_SIZE.to_string()),
         ];
         let overridden = app.settings().defaults.entries();
