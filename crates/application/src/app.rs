@@ -20,7 +20,7 @@ use maqet_domain::config::Node;
 use maqet_domain::machine::{ConfigHandler, Machine};
 use maqet_domain::registry::Registry;
 use maqet_domain::storage::StorageDriver;
-use maqet_domain::vm::Vm;
+use maqet_domain::vm::{Vm, VmEntry};
 use maqet_fault_points::FaultPoints;
 use serde_json::Value;
 
@@ -32,7 +32,7 @@ use crate::config::{ConfigError, merge, with_locations};
 use crate::event::bus::{Bus, EventListener, EventStream};
 use crate::event::hooks::{HookRunner, PendingHooks};
 use crate::job::{Jobs, ProgressStream};
-use crate::maintenance::Maintenance;
+use crate::maintenance::{Maintenance, StaleFileRemoval};
 use crate::start::preflight::Preflight;
 use crate::vm::observe::Observer;
 use crate::vm::orphan::Orphans;
@@ -229,6 +229,18 @@ impl App {
             processes: &*self.ports.processes,
             stale_files: &*self.ports.maintenance.stale_files,
             copies: &*self.ports.maintenance.copies,
+        }
+    }
+
+    /// Returns what removes stale files; `entries` are the VMs when the files were searched for.
+    pub(crate) fn stale_file_removal<'a>(&'a self, entries: &'a [VmEntry]) -> StaleFileRemoval<'a> {
+        StaleFileRemoval {
+            stale_files: &*self.ports.maintenance.stale_files,
+            locks: &*self.ports.locks,
+            store: &*self.ports.store,
+            hypervisor: &*self.ports.hypervisor,
+            folders: &self.folders,
+            entries,
         }
     }
 

@@ -1,4 +1,12 @@
-//! The health of a host, of the database, of the VMs and of what lies around: findings and their cures.
+//! Maintenance: the checks and repairs of `doctor`, and what `cleanup` removes.
+//!
+//! | module | checks |
+//! | --- | --- |
+//! | `host` | KVM, tools, limits, maqet's folders and their free space |
+//! | `database` | the database and its backups; repairs a damaged one |
+//! | `vm` | whether each VM can start, and whether its records agree with what runs |
+//! | `stale_files` | files and processes that belong to no VM |
+//! | `removal` | removes a stale file under the lock of its VM |
 
 mod database;
 mod host;
@@ -12,65 +20,69 @@ use maqet_domain::error::Explain;
 use maqet_domain::port::{Probe, StaleFiles, StoreMaintenance, VmCopies};
 use serde::Serialize;
 
-pub(crate) use self::database::Access;
-pub(crate) use self::stale_files::{Leftover, survey, what_of, what_of_orphan};
+pub(crate) use self::database::{DatabaseAccess, DatabaseCheck};
+pub(crate) use self::host::HostCheck;
+pub(crate) use self::removal::StaleFileRemoval;
+pub(crate) use self::stale_files::{StaleItem, Survey, describe_file, describe_orphan, stale_findings};
+pub(crate) use self::vm::{VmCheck, close_run};
 
-/// The ports that serve maqet's own upkeep.
+/// The ports that only `doctor` and `cleanup` use, and copies of VMs.
 #[derive(Clone)]
 pub struct Maintenance {
-    /// Looks after the database.
-    pub care: Arc<dyn StoreMaintenance>,
-    /// Keeps copies of VMs outside of it.
+    /// Checks, backs up and repairs the database.
+    pub store: Arc<dyn StoreMaintenance>,
+    /// Keeps copies of VMs outside of the database.
     pub copies: Arc<dyn VmCopies>,
-    /// Looks through maqet's folders.
+    /// Searches maqet's folders and processes.
     pub stale_files: Arc<dyn StaleFiles>,
-    /// Looks at the host closely.
+    /// Measures the host.
     pub probe: Arc<dyn Probe>,
 }
 
-/// How bad a finding is.
+/// How serious a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// All is well.
+    /// In order.
     Ok,
     /// Worth knowing.
     Note,
-    /// It will be in the way some day.
+    /// Likely to cause a problem later.
     Warning,
     /// Something does not work.
     Problem,
 }
 
-/// What a finding is about.
+/// The area of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Area {
-    /// The host: abilities, tools, folders, limits.
+    /// The host: tools, folders, limits.
     Host,
     /// The database.
     Database,
     /// A VM.
     Vm,
-    /// What nobody needs any more.
+    /// Files and processes that belong to no VM.
     StaleFiles,
 }
 
-/// Something that was found.
+/// A result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Finding {
-    /// How bad it is.
+    /// How serious it is.
     pub severity: Severity,
-    /// What it is about.
+    /// The area that was checked.
     pub area: Area,
-    /// What it is about, by name: a VM, a folder, a tool.
+    /// The VM, folder or tool that was checked.
     pub subject: String,
-    /// What was found.
-    pub what: String,
-    /// What can be done about it.
+    /// The result.
+    pub message: String,
+    /// How to fix it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub cure: Option<String>,
-    /// Whether `--fix` does it.
+    pub hint: Option<String>,
+    /// Whether `--fix` fixes it.
     pub fixable: bool,
     /// What `--fix` did.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,20 +90,27 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(crate) fn new(severity: Severity, area: Area, subject: impl Into<String>, what: impl Into<String>) -> Self {
-        let (subject, what) = (subject.into(), what.into());
-        Self { severity, area, subject, what, cure: None, fixable: false, fixed: None }
+    pub(crate) fn new(severity: Severity, area: Area, subject: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            severity,
+            area,
+            subject: subject.into(),
+            message: message.into(),
+            hint: None,
+            fixable: false,
+            fixed: None,
+        }
     }
 
-    /// Makes the finding of an error, whose first hint is the cure.
-    pub(crate) fn of_error(severity: Severity, area: Area, subject: impl Into<String>, error: &dyn Explain) -> Self {
-        let finding = Self::new(severity, area, subject, in_full(error));
-        Self { cure: error.hints().into_iter().next(), ..finding }
+    /// Makes a finding of an error, with its first hint.
+    pub(crate) fn from_error(severity: Severity, area: Area, subject: impl Into<String>, error: &dyn Explain) -> Self {
+        let finding = Self::new(severity, area, subject, error_chain(error));
+        Self { hint: error.explain().hints.into_iter().next(), ..finding }
     }
 
     #[must_use]
-    pub(crate) fn cured_by(self, cure: impl Into<String>) -> Self {
-        Self { cure: Some(cure.into()), ..self }
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
     }
 
     #[must_use]
@@ -104,20 +123,20 @@ impl Finding {
         Self { fixed: Some(done.into()), ..self }
     }
 
-    /// Adds why a fix was tried in vain.
+    /// Adds why the fix failed.
     #[must_use]
-    pub(crate) fn not_fixed(self, error: &dyn std::error::Error) -> Self {
-        Self { what: format!("{}; the fix failed: {}", self.what, in_full(error)), ..self }
+    pub(crate) fn fix_failed(self, error: &dyn std::error::Error) -> Self {
+        Self { message: format!("{}; the fix failed: {}", self.message, error_chain(error)), ..self }
     }
 
-    /// Returns whether it is a problem that is still there.
-    pub fn is_left(&self) -> bool {
+    /// Returns whether it is a problem that was not fixed.
+    pub fn is_open_problem(&self) -> bool {
         self.severity == Severity::Problem && self.fixed.is_none()
     }
 }
 
 /// Returns an error and its causes on one line.
-pub(crate) fn in_full(error: &(impl std::error::Error + ?Sized)) -> String {
+pub(crate) fn error_chain(error: &(impl std::error::Error + ?Sized)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

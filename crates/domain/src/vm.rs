@@ -61,3 +61,10 @@ pub struct VmEntry {
     /// The last run; `None` if it was never started.
     pub run: Option<Run>,
 }
+
+impl VmEntry {
+    /// Returns the last run unless its end is recorded: its process may be alive.
+    pub fn open_run(&self) -> Option<&Run> {
+        self.run.as_ref().filter(|run| !matches!(run.phase, Phase::Ended(_)))
+    }
+}

@@ -219,7 +219,7 @@ fn maintenance(store: &OpenedStore, settings: &Settings) -> Maintenance {
         cache: settings.cache_dir.clone(),
     };
     Maintenance {
-        care: Arc::clone(&store.maintenance),
+        store: Arc::clone(&store.maintenance),
         copies: Arc::clone(&store.copies),
         stale_files: Arc::new(QemuStaleFiles::new(LocalStaleFiles::new(folders, store.name.clone()))),
         probe: Arc::new(LocalProbe),

@@ -157,7 +157,7 @@ fn test_doctor_newer_database_is_reported_and_kept() {
     let problem = find(&findings(&home, &["--fix"], 1), "database", "problem").clone();
 
     assert_eq!((&problem["fixable"], &problem["fixed"]), (&json!(false), &Value::Null));
-    assert!(problem["cure"].as_str().unwrap().contains("update maqet"), "{problem}");
+    assert!(problem["hint"].as_str().unwrap().contains("update maqet"), "{problem}");
     assert_eq!(fs::read(database(&home)).unwrap(), before);
 }
 
@@ -198,8 +198,8 @@ fn test_doctor_vm_unable_to_start_is_reported_with_hint() {
     for (vm, text) in [("web", "is gone"), ("odd", "not found"), ("strange", "memroy")] {
         let of_vm = |finding: &&Value| finding["subject"] == vm && finding["severity"] == "problem";
         let problem = found.iter().find(of_vm).unwrap_or_else(|| panic!("nothing about {vm} in {found:#?}"));
-        assert!(problem["what"].as_str().unwrap().contains(text), "{problem}");
-        assert!(problem["cure"].is_string() && problem["fixed"].is_null(), "{problem}");
+        assert!(problem["message"].as_str().unwrap().contains(text), "{problem}");
+        assert!(problem["hint"].is_string() && problem["fixed"].is_null(), "{problem}");
     }
 }
 
@@ -246,8 +246,8 @@ fn test_orphan_is_listed_and_can_be_adopted() {
     assert_eq!(home.json_error(&["stop", "web"], 4)["code"], "vm.orphan-conflict");
     assert_eq!(find(&findings(&home, &["--fix"], 1), "stale-files", "problem")["subject"], "web");
 
-    let left = outcomes(&items(&home, &[], 0));
-    assert!(left.contains(&("orphan".to_owned(), "left".to_owned())), "{left:?}");
+    let found = outcomes(&items(&home, &[], 0));
+    assert!(found.contains(&("orphan".to_owned(), "skipped".to_owned())), "{found:?}");
     assert_eq!(home.qemu_pids(), [i32::try_from(pid).unwrap()]);
     items(&home, &["--adopt-orphans", "--dry-run"], 0);
     assert_eq!(home.json(&["status", "web"])["status"], "orphaned");
@@ -292,7 +292,7 @@ fn test_orphan_killed_on_request_leaves_nothing() {
     fs::remove_file(&copy).unwrap();
 
     let refused = items(&home, &["--adopt-orphans"], 1);
-    assert!(refused[0]["why"].as_str().unwrap().contains("no saved definition"), "{refused:?}");
+    assert!(refused[0]["reason"].as_str().unwrap().contains("no saved definition"), "{refused:?}");
     let ended = outcomes(&items(&home, &["--end-orphans"], 0));
 
     assert_eq!(ended[0], ("orphan".to_owned(), "ended".to_owned()));
@@ -328,7 +328,7 @@ fn test_cleanup_dead_run_is_reconciled_and_sockets_removed() {
     assert_eq!(kill_naming(home.root()).len(), 1);
 
     let would = outcomes(&items(&home, &["--dry-run"], 0));
-    assert_eq!(would, [("run".to_owned(), "settled".to_owned())]);
+    assert_eq!(would, [("run".to_owned(), "reconciled".to_owned())]);
     assert!(home.stale_files().iter().any(|path| path.ends_with("qmp.sock")));
     items(&home, &[], 0);
 

@@ -405,7 +405,7 @@ fn test_device_add_killed_is_recovered_by_later_commands() {
     let found = home.json(&["cleanup", "--dry-run"])["items"].clone();
     assert_eq!(
         (&found[0]["kind"], &found[0]["outcome"], &found[1]),
-        (&json!("back-end"), &json!("left"), &Value::Null)
+        (&json!("backend"), &json!("removed"), &Value::Null)
     );
     assert_eq!(home.json(&["cleanup"])["items"][0]["outcome"], "removed");
     assert!(backends(&home).is_empty());

@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::window::EventWindow;
-use crate::vm::observe::open_run;
 use crate::{App, Error, limits};
 
 /// An event, as scripts see it.
@@ -116,7 +115,7 @@ impl<'a> EventReader<'a> {
             let known: HashSet<VmId> = to_read.iter().map(|entry| entry.id).collect();
             self.refresh().await?;
             // A run that ended has unread events, even if its end was recorded before this read the store.
-            let may_have_grown = |entry: &&VmEntry| open_run(entry).is_some() || mentioned.contains(&entry.id);
+            let may_have_grown = |entry: &&VmEntry| entry.open_run().is_some() || mentioned.contains(&entry.id);
             let unread = self.entries.iter().filter(|entry| !known.contains(&entry.id)).filter(may_have_grown);
             to_read.extend(unread.cloned());
         }
@@ -143,7 +142,7 @@ impl<'a> EventReader<'a> {
     }
 
     fn with_open_run(&self) -> Vec<VmEntry> {
-        self.entries.iter().filter(|entry| open_run(entry).is_some()).cloned().collect()
+        self.entries.iter().filter(|entry| entry.open_run().is_some()).cloned().collect()
     }
 
     /// Reads the events of the store, and returns the VMs they mention, wanted or not.

@@ -1,175 +1,174 @@
-//! The database: sound, or why not; repaired from what is left.
+//! Checks of the database, and its repair.
 
 use maqet_domain::Timestamp;
-use maqet_domain::port::{KeptVm, Origin, RepairReport, StaleFileKind, StoreError, StoreHealth};
-use maqet_domain::vm::{BootNumber, Phase, Run, RunEnd, RunPaths, StopReason};
+use maqet_domain::port::{Hypervisor, KeptVm, Origin, RepairReport, StaleFileKind, StoreError, StoreHealth};
+use maqet_domain::vm::{BootNumber, Phase, Run, RunEnd, StopReason, VmId};
 
-use super::{Area, Finding, Severity};
-use crate::App;
+use super::{Area, Finding, Maintenance, Severity};
+use crate::app::ports::Folders;
 use crate::app::shown;
 use crate::vm::orphan::run_of_instance;
 
-/// Whether the database can be asked for VMs now.
+/// Whether the database can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
+pub(crate) enum DatabaseAccess {
     /// It can.
     Usable,
-    /// There is none yet, and to look is no reason to make one.
-    NoneYet,
+    /// It does not exist yet; a check does not create it.
+    NotCreated,
     /// It cannot.
     Unusable,
 }
 
-impl App {
-    /// Examines the database, and repairs it or backs it up if asked to.
-    pub(crate) async fn database_findings(&self, fix: bool) -> (Vec<Finding>, Access) {
-        let care = &self.maintenance().care;
-        match care.check().await {
-            Ok(None) => self.absent_finding(fix).await,
-            Ok(Some(health)) => (self.sound_findings(&health, fix).await, Access::Usable),
-            Err(error) => {
-                let finding = self.found_error(&error);
-                let is_damaged = matches!(error, StoreError::Corrupt { .. } | StoreError::NotFound { .. });
-                if !is_damaged {
-                    // Others are at it, or it is newer, or out of reach: that is nothing to repair.
-                    return (vec![finding], Access::Unusable);
-                }
-                self.repaired(finding.fixable(), fix).await
-            }
+/// Checks the database.
+pub(crate) struct DatabaseCheck<'a> {
+    pub(crate) maintenance: &'a Maintenance,
+    pub(crate) hypervisor: &'a dyn Hypervisor,
+    pub(crate) folders: &'a Folders,
+    /// Whether to repair a damaged database and to back up a good one.
+    pub(crate) fix: bool,
+}
+
+impl DatabaseCheck<'_> {
+    /// Runs all checks.
+    pub(crate) async fn findings(&self) -> (Vec<Finding>, DatabaseAccess) {
+        match self.maintenance.store.check().await {
+            Ok(None) => self.check_missing().await,
+            Ok(Some(health)) => (self.check_health(&health).await, DatabaseAccess::Usable),
+            Err(error) if is_repairable(&error) => self.repair(self.from_error(&error).fixable()).await,
+            Err(error) => (vec![self.from_error(&error)], DatabaseAccess::Unusable),
         }
     }
 
-    fn subject(&self) -> String {
-        self.maintenance().care.location()
+    fn finding(&self, severity: Severity, message: impl Into<String>) -> Finding {
+        Finding::new(severity, Area::Database, self.maintenance.store.location(), message)
     }
 
-    fn found_error(&self, error: &StoreError) -> Finding {
+    fn from_error(&self, error: &StoreError) -> Finding {
         let severity = if matches!(error, StoreError::Busy { .. }) { Severity::Warning } else { Severity::Problem };
-        Finding::of_error(severity, Area::Database, self.subject(), error)
+        Finding::from_error(severity, Area::Database, self.maintenance.store.location(), error)
     }
 
-    /// Tells a database that was never made from one that is gone.
-    async fn absent_finding(&self, fix: bool) -> (Vec<Finding>, Access) {
-        let vms = self.maintenance().copies.count().await;
+    /// Tells a database that was never created from one that was lost, by the copies of VMs.
+    async fn check_missing(&self) -> (Vec<Finding>, DatabaseAccess) {
+        let vms = self.maintenance.copies.count().await;
         if vms == 0 {
-            let what = "there is none yet; it is made when it is needed";
-            return (vec![Finding::new(Severity::Ok, Area::Database, self.subject(), what)], Access::NoneYet);
+            let finding = self.finding(Severity::Ok, "does not exist yet; it is created when it is needed");
+            return (vec![finding], DatabaseAccess::NotCreated);
         }
-        let lost = StoreError::NotFound { location: self.subject(), vms };
-        self.repaired(self.found_error(&lost).fixable(), fix).await
+        let lost = StoreError::NotFound { location: self.maintenance.store.location(), vms };
+        self.repair(self.from_error(&lost).fixable()).await
     }
 
-    async fn sound_findings(&self, health: &StoreHealth, fix: bool) -> Vec<Finding> {
-        let found = |severity, what: String| Finding::new(severity, Area::Database, self.subject(), what);
+    async fn check_health(&self, health: &StoreHealth) -> Vec<Finding> {
         let size = health.bytes.div_ceil(1024);
-        let mut findings =
-            vec![found(Severity::Ok, format!("sound: {} VMs, schema {}, {size} KiB", health.vms, health.schema))];
+        let message = format!("not damaged: {} VMs, schema {}, {size} KiB", health.vms, health.schema);
+        let mut findings = vec![self.finding(Severity::Ok, message)];
         if health.schema < health.newest_schema {
-            let what = format!("it has schema {}, the newest is {}", health.schema, health.newest_schema);
-            findings.push(found(Severity::Note, what).cured_by("nothing: the next command brings it up to date"));
+            let message = format!("schema {}; the newest is {}", health.schema, health.newest_schema);
+            findings.push(
+                self.finding(Severity::Note, message).hint("no action needed: the next command migrates the database"),
+            );
         }
         if !matches!(health.journal.as_str(), "" | "wal") {
-            let what = format!("its journal mode is `{}`, and not `wal`", health.journal);
-            findings.push(found(Severity::Note, what).cured_by("nothing: the next change turns it on"));
+            let message = format!("journal mode `{}` instead of `wal`", health.journal);
+            findings.push(self.finding(Severity::Note, message).hint("no action needed: the next change turns it on"));
         }
         if let Some(why) = &health.unwritable {
             findings.push(
-                found(Severity::Problem, format!("it can be read and not be written to: {why}")).cured_by(
-                    "look at the permissions of the file and of its folder, and whether the disk is read-only",
-                ),
+                self.finding(Severity::Problem, format!("cannot be written to: {why}"))
+                    .hint("check the permissions of the file and its folder, and whether the disk is read-only"),
             );
         }
-        findings.push(self.backup_finding(health, fix).await);
+        findings.push(self.check_backup(health).await);
         findings
     }
 
-    /// Tells of the newest backup; one is made if fixing was asked for.
-    async fn backup_finding(&self, health: &StoreHealth, fix: bool) -> Finding {
-        let care = &self.maintenance().care;
-        let found = |severity, what: String| Finding::new(severity, Area::Database, "backup", what);
-        if fix && health.vms > 0 && health.unwritable.is_none() && !health.journal.is_empty() {
-            return match care.backup().await {
-                Ok(path) => found(Severity::Ok, format!("`{}`", shown(&path))).fixed("a backup was made"),
-                Err(error) => Finding::of_error(Severity::Warning, Area::Database, "backup", &error),
+    /// Makes a backup for `--fix`; else finds the newest one.
+    async fn check_backup(&self, health: &StoreHealth) -> Finding {
+        let store = &self.maintenance.store;
+        let ok = |message: String| Finding::new(Severity::Ok, Area::Database, "backup", message);
+        if self.fix && health.vms > 0 && health.unwritable.is_none() && !health.journal.is_empty() {
+            return match store.backup().await {
+                Ok(path) => ok(format!("`{}`", shown(&path))).fixed("made a backup"),
+                Err(error) => Finding::from_error(Severity::Warning, Area::Database, "backup", &error),
             };
         }
-        match care.newest_backup().await {
-            Some(path) => found(Severity::Ok, format!("the newest is `{}`", shown(&path))),
-            None => found(Severity::Ok, "none yet; `--fix` makes one".to_owned()),
+        match store.newest_backup().await {
+            Some(path) => ok(format!("the newest is `{}`", shown(&path))),
+            None => ok("none yet; `--fix` makes one".to_owned()),
         }
     }
 
-    async fn repaired(&self, finding: Finding, fix: bool) -> (Vec<Finding>, Access) {
-        if !fix {
-            return (vec![finding], Access::Unusable);
+    async fn repair(&self, finding: Finding) -> (Vec<Finding>, DatabaseAccess) {
+        if !self.fix {
+            return (vec![finding], DatabaseAccess::Unusable);
         }
-        let known = self.known_by_copies().await;
-        match self.maintenance().care.repair(known).await {
-            Ok(mended) => {
-                let mut findings = vec![finding.fixed(in_words(&mended))];
-                for lost in mended.lost {
-                    let what = format!("could not be saved: {lost}");
-                    findings.push(
-                        Finding::new(Severity::Warning, Area::Database, self.subject(), what)
-                            .cured_by("look for it in the files that were kept"),
-                    );
-                }
-                (findings, Access::Usable)
-            }
-            Err(error) => (vec![finding.not_fixed(&error)], Access::Unusable),
+        let known = self.vms_of_copies().await;
+        let report = match self.maintenance.store.repair(known).await {
+            Ok(report) => report,
+            Err(error) => return (vec![finding.fix_failed(&error)], DatabaseAccess::Unusable),
+        };
+        let mut findings = vec![finding.fixed(describe_repair(&report))];
+        for lost in report.lost {
+            let finding = self.finding(Severity::Warning, format!("could not be recovered: {lost}"));
+            findings.push(finding.hint("search the copies of the damaged files for it"));
         }
+        (findings, DatabaseAccess::Usable)
     }
 
-    /// Returns the VMs that are known by their copies, with what can be seen of their last start.
-    async fn known_by_copies(&self) -> Vec<KeptVm> {
-        let upkeep = self.maintenance();
-        let mut known = upkeep.copies.all().await;
+    /// Returns the VMs that have a copy, with what is known of their last run.
+    async fn vms_of_copies(&self) -> Vec<KeptVm> {
+        let mut known = self.maintenance.copies.all().await;
         if known.is_empty() {
             return known;
         }
-        let machines = upkeep.stale_files.instances().await;
-        let traces = upkeep.stale_files.files(&[]).await;
+        let instances = self.maintenance.stale_files.instances().await;
+        let files = self.maintenance.stale_files.files(&[]).await;
         for kept in &mut known {
             let entry = &mut kept.vm.entry;
             let short = entry.id.short();
-            if let Some(machine) = machines.iter().find(|machine| machine.short == short && !machine.is_foreign) {
-                entry.run = Some(run_of_instance(machine));
+            if let Some(instance) = instances.iter().find(|one| one.short == short && !one.is_foreign) {
+                entry.run = Some(run_of_instance(instance));
                 continue;
             }
-            let boots = traces.iter().find_map(|trace| match &trace.kind {
+            let last_boot = files.iter().find_map(|file| match &file.kind {
                 StaleFileKind::Records { id, boots } if *id == entry.id => boots.last().copied(),
                 _ => None,
             });
-            if let Some(boot) = boots {
-                entry.run = Some(self.ended_run(&entry.id, boot).await);
+            if let Some((boot, started_at)) = last_boot {
+                entry.run = Some(self.ended_run(&entry.id, boot, started_at).await);
             }
         }
         known
     }
 
-    async fn ended_run(&self, id: &maqet_domain::vm::VmId, (boot, started_at): (BootNumber, Timestamp)) -> Run {
-        let (sockets, records) = (self.folders.vm_sockets(id), self.folders.vm_records(id));
-        let paths = RunPaths::new(&sockets, &records, boot);
-        let word = self.ports.hypervisor.shutdown_event(&paths).await;
-        let ending = word.map_or(RunEnd { reason: StopReason::Unknown, at: None }, |word| RunEnd {
-            reason: word.reason,
-            at: Some(word.at),
-        });
-        Run { boot, phase: Phase::Ended(ending), process: None, started_at, paths, forwards: Vec::new() }
+    async fn ended_run(&self, id: &VmId, boot: BootNumber, started_at: Timestamp) -> Run {
+        let paths = self.folders.run(id, boot);
+        let end = match self.hypervisor.shutdown_event(&paths).await {
+            Some(event) => RunEnd { reason: event.reason, at: Some(event.at) },
+            None => RunEnd { reason: StopReason::Unknown, at: None },
+        };
+        Run { boot, phase: Phase::Ended(end), process: None, started_at, paths, forwards: Vec::new() }
     }
 }
 
-/// Says what a repair came to.
-fn in_words(mended: &RepairReport) -> String {
-    let count = |wanted: Origin| mended.vms.iter().filter(|(_, _, origin)| *origin == wanted).count();
-    let (read, copied, restored) = (count(Origin::Database), count(Origin::Copy), count(Origin::Backup));
-    let sources: Vec<String> = [(read, "read from it"), (copied, "from their copies"), (restored, "from the backup")]
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, from)| format!("{count} {from}"))
-        .collect();
+/// Returns whether a repair can help; it cannot if the database is in use, newer than this maqet, or inaccessible.
+const fn is_repairable(error: &StoreError) -> bool {
+    matches!(error, StoreError::Corrupt { .. } | StoreError::NotFound { .. })
+}
+
+fn describe_repair(report: &RepairReport) -> String {
+    let count = |wanted: Origin| report.vms.iter().filter(|(_, _, origin)| *origin == wanted).count();
+    let sources: Vec<String> =
+        [(Origin::Database, "from the database"), (Origin::Copy, "from copies"), (Origin::Backup, "from the backup")]
+            .into_iter()
+            .map(|(origin, source)| (count(origin), source))
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, source)| format!("{count} {source}"))
+            .collect();
     let sources = if sources.is_empty() { String::new() } else { format!(" ({})", sources.join(", ")) };
-    let kept = mended.kept.first().map(|kept| format!("; what was there is kept as `{}`", shown(kept)));
-    let (vms, entries, kept) = (mended.vms.len(), mended.log_entries, kept.unwrap_or_default());
-    format!("it was built anew with {vms} VMs{sources} and {entries} entries of history and events{kept}")
+    let kept = report.kept.first().map(|kept| format!("; kept the damaged file as `{}`", shown(kept)));
+    let (vms, entries, kept) = (report.vms.len(), report.log_entries, kept.unwrap_or_default());
+    format!("rebuilt it with {vms} VMs{sources} and {entries} history entries and events{kept}")
 }

@@ -1,73 +1,81 @@
-//! Removing what nobody needs any more, under the lock of the VM it was of.
+//! Removes a stale file under the lock of the VM it belonged to.
 //!
-//! Between the survey and the removal the VM may be started, also under the number of a start that failed, or taken
-//! back: then the same path is needed.
+//! Between the search and the removal the VM may be started, also under the number of a start that failed, or be
+//! adopted: then the same path is in use.
 
 use std::time::Duration;
 
-use maqet_domain::port::{LockError, LockName, RemoveError, StaleFile, StaleFileKind, StoreError};
-use maqet_domain::vm::{BootNumber, Phase, RunPaths, VmEntry, VmId};
+use maqet_domain::port::{
+    Hypervisor, LockError, LockName, Locks, RemoveError, StaleFile, StaleFileKind, StaleFiles, Store, StoreError,
+};
+use maqet_domain::vm::{BootNumber, VmEntry, VmId};
 
-use crate::App;
+use crate::app::ports::Folders;
 
-/// What the lock of a VM is taken for.
-const REMOVAL: &str = "cleanup";
+/// The operation named as the holder of the lock.
+const OPERATION: &str = "cleanup";
 
-/// Why something was not removed.
+/// Why a stale file was not removed.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub(crate) enum RemovalError {
-    /// It stays.
-    Stays(#[from] RemoveError),
-    /// Locking does not work.
+    Remove(#[from] RemoveError),
     Lock(#[from] LockError),
-    /// It is not known whether it is needed.
     Store(#[from] StoreError),
 }
 
-impl App {
-    /// Removes what a trace is of, if it is still needed by nobody; `entries` are the VMs as they were surveyed.
+/// Removes stale files.
+pub(crate) struct StaleFileRemoval<'a> {
+    pub(crate) stale_files: &'a dyn StaleFiles,
+    pub(crate) locks: &'a dyn Locks,
+    pub(crate) store: &'a dyn Store,
+    pub(crate) hypervisor: &'a dyn Hypervisor,
+    pub(crate) folders: &'a Folders,
+    /// The VMs when the files were searched for.
+    pub(crate) entries: &'a [VmEntry],
+}
+
+impl StaleFileRemoval<'_> {
+    /// Removes a file if it is still stale; returns whether it was.
     ///
-    /// Returns whether it was; what belongs to a VM that somebody works on is left to another time.
-    pub(crate) async fn remove_leftover(&self, trace: &StaleFile, entries: &[VmEntry]) -> Result<bool, RemovalError> {
-        let of_folder = |short: &str| entries.iter().find(|entry| entry.id.short() == short).map(|entry| entry.id);
-        let id = match &trace.kind {
-            StaleFileKind::Sockets { short, .. } => of_folder(short),
+    /// A file of a VM that another process works on is kept.
+    pub(crate) async fn remove(&self, file: &StaleFile) -> Result<bool, RemovalError> {
+        let by_short_id = |short: &str| self.entries.iter().find(|entry| entry.id.short() == short);
+        let id = match &file.kind {
+            StaleFileKind::Sockets { short, .. } => by_short_id(short).map(|entry| entry.id),
             StaleFileKind::Records { id, .. } => Some(*id),
-            // A lock is removed while it is held, and an unfinished file is known by its dead maker.
+            // The port removes a lock while it holds it, and knows a temporary file by its process.
             StaleFileKind::Lock { .. } | StaleFileKind::Temporary => None,
         };
         let Some(id) = id else {
-            self.maintenance().stale_files.remove(trace).await?;
+            self.stale_files.remove(file).await?;
             return Ok(true);
         };
-        let mut guard = match self.ports.locks.lock(&LockName::Vm(id), REMOVAL, Duration::ZERO).await {
+        let mut guard = match self.locks.lock(&LockName::Vm(id), OPERATION, Duration::ZERO).await {
             Ok(guard) => guard,
             Err(LockError::Held { .. }) => return Ok(false),
             Err(error) => return Err(error.into()),
         };
-        let vm = self.ports.store.by_id(&id).await?;
+        let vm = self.store.by_id(&id).await?;
         if vm.is_none() {
             guard.retire();
         }
         let entry = vm.map(|vm| vm.entry);
-        let is_needed = match &trace.kind {
-            StaleFileKind::Sockets { boot, .. } => self.is_run_needed(&id, entry.as_ref(), *boot).await,
+        let is_used = match &file.kind {
+            StaleFileKind::Sockets { boot, .. } => self.is_run_open(&id, entry.as_ref(), *boot).await,
             StaleFileKind::Records { .. } => entry.is_some(),
             StaleFileKind::Lock { .. } | StaleFileKind::Temporary => false,
         };
-        if is_needed {
+        if is_used {
             return Ok(false);
         }
-        self.maintenance().stale_files.remove(trace).await?;
+        self.stale_files.remove(file).await?;
         Ok(true)
     }
 
-    /// Returns whether a start of a VM is underway or up: written down, or seen to live.
-    async fn is_run_needed(&self, id: &VmId, entry: Option<&VmEntry>, boot: BootNumber) -> bool {
-        let run = entry.and_then(|entry| entry.run.as_ref());
-        let is_open = run.is_some_and(|run| run.boot == boot && !matches!(run.phase, Phase::Ended(_)));
-        let (sockets, records) = (self.folders.vm_sockets(id), self.folders.vm_records(id));
-        is_open || self.ports.hypervisor.find(&RunPaths::new(&sockets, &records, boot)).await.is_some()
+    /// Returns whether a run is recorded as open, or its process runs.
+    async fn is_run_open(&self, id: &VmId, entry: Option<&VmEntry>, boot: BootNumber) -> bool {
+        let is_recorded = entry.and_then(VmEntry::open_run).is_some_and(|run| run.boot == boot);
+        is_recorded || self.hypervisor.find(&self.folders.run(id, boot)).await.is_some()
     }
 }

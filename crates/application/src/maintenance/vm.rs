@@ -1,180 +1,187 @@
-//! The VMs: whether each could start, and whether what was written down of it is so.
+//! Checks of the VMs: whether each can start, and whether its records agree with what runs.
+
+use std::path::Path;
 
 use maqet_domain::machine::Machine;
-use maqet_domain::storage::Preparation;
+use maqet_domain::storage::{Preparation, StorageSpec};
 use maqet_domain::vm::{Phase, Status, Vm, VmEntry};
 
-use super::{Area, Finding, Severity, in_full};
+use super::{Area, Finding, Severity, error_chain};
 use crate::app::commit::kept_vm;
 use crate::app::shown;
-use crate::{App, Error};
+use crate::{App, Error, limits};
 
-impl App {
-    /// Looks at every VM, and writes down what is known of them if asked to.
-    pub(crate) async fn vm_findings(&self, fix: bool) -> Result<Vec<Finding>, Error> {
-        let entries = self.ports.store.list().await?;
+/// Checks the VMs.
+pub(crate) struct VmCheck<'a> {
+    pub(crate) app: &'a App,
+    /// Whether to record the ends of runs and to write copies.
+    pub(crate) fix: bool,
+}
+
+impl VmCheck<'_> {
+    /// Checks all VMs.
+    pub(crate) async fn findings(&self) -> Result<Vec<Finding>, Error> {
+        let entries = self.app.ports.store.list().await?;
         let mut findings = Vec::new();
-        let mut fine = 0_usize;
+        let mut good = 0_usize;
         for entry in &entries {
-            // Removed by somebody else meanwhile.
-            let Some(vm) = self.ports.store.by_id(&entry.id).await? else { continue };
-            let of_this_one = self.findings_of(&vm, fix).await?;
-            fine += usize::from(of_this_one.is_empty());
-            findings.extend(of_this_one);
+            // Another process may have removed it since.
+            let Some(vm) = self.app.ports.store.by_id(&entry.id).await? else { continue };
+            let found = self.check(&vm).await?;
+            good += usize::from(found.is_empty());
+            findings.extend(found);
         }
-        if fine > 0 {
-            let what = if fine == entries.len() { "all are fine".to_owned() } else { format!("{fine} are fine") };
-            findings.push(Finding::new(Severity::Ok, Area::Vm, format!("{} VMs", entries.len()), what));
+        if good > 0 {
+            let message = if good == entries.len() { "all in order".to_owned() } else { format!("{good} in order") };
+            findings.push(Finding::new(Severity::Ok, Area::Vm, format!("{} VMs", entries.len()), message));
         }
         Ok(findings)
     }
 
-    /// Returns what is to be said of a VM; nothing of one that is fine.
-    async fn findings_of(&self, vm: &Vm, fix: bool) -> Result<Vec<Finding>, Error> {
-        let found = |severity, what: String| Finding::new(severity, Area::Vm, vm.entry.name.as_str(), what);
+    /// Checks one VM; returns nothing if all is in order.
+    async fn check(&self, vm: &Vm) -> Result<Vec<Finding>, Error> {
         let mut findings = Vec::new();
-        match self.machine(vm) {
+        match self.app.machine(vm) {
             Ok(machine) => {
-                findings.extend(self.binary_finding(vm, &machine).await);
-                findings.extend(self.disk_findings(vm, &machine).await);
+                findings.extend(self.check_binary(vm, &machine).await);
+                findings.extend(self.check_disks(vm, &machine).await);
             }
             Err(error) => findings.push(
-                found(Severity::Problem, format!("its definition is not understood: {}", in_full(&error)))
-                    .cured_by(format!("give it another one with `maqet apply {} FILE`", vm.entry.name)),
+                finding(&vm.entry, Severity::Problem, format!("invalid definition: {}", error_chain(&error)))
+                    .hint(format!("replace it with `maqet apply {} FILE`", vm.entry.name)),
             ),
         }
-        findings.extend(self.run_finding(&vm.entry, fix).await?);
-        findings.extend(self.copy_finding(vm, fix).await?);
+        findings.extend(self.check_run(&vm.entry).await?);
+        findings.extend(self.check_copy(vm).await?);
         Ok(findings)
     }
 
-    async fn binary_finding(&self, vm: &Vm, machine: &Machine) -> Option<Finding> {
-        let wanted =
-            machine.binary.clone().unwrap_or_else(|| format!("qemu-system-{}", self.preflight().architecture(machine)));
-        let error = self.ports.hypervisor.binary(&wanted).await.err()?;
-        Some(Finding::of_error(Severity::Problem, Area::Vm, vm.entry.name.as_str(), &error))
+    async fn check_binary(&self, vm: &Vm, machine: &Machine) -> Option<Finding> {
+        let default = || format!("qemu-system-{}", self.app.preflight().architecture(machine));
+        let binary = machine.binary.clone().unwrap_or_else(default);
+        let error = self.app.ports.hypervisor.binary(&binary).await.err()?;
+        Some(Finding::from_error(Severity::Problem, Area::Vm, vm.entry.name.as_str(), &error))
     }
 
-    async fn disk_findings(&self, vm: &Vm, machine: &Machine) -> Vec<Finding> {
-        let found = |what: String| Finding::new(Severity::Problem, Area::Vm, vm.entry.name.as_str(), what);
-        let made = self.ports.store.of_vm(&vm.entry.id).await.unwrap_or_default();
-        let vm_storage = self.folders.vm_storage(&vm.entry.name);
+    async fn check_disks(&self, vm: &Vm, machine: &Machine) -> Vec<Finding> {
+        let records = self.app.ports.store.of_vm(&vm.entry.id).await.unwrap_or_default();
         let mut findings = Vec::new();
         for spec in &machine.storage {
-            let path = spec.path(&vm_storage);
-            let preparation = spec.driver.preparation(spec, &path);
-            let is_there = self.ports.images.exists(&path).await;
-            let is_file = matches!(preparation, Preparation::Image(_) | Preparation::Existing(_));
-            let was_made = made.iter().any(|record| record.path == path);
-            if is_file && is_there && !self.maintenance().stale_files.is_readable(&path).await {
-                findings.push(
-                    found(format!("the disk `{}` cannot be read", shown(&path)))
-                        .cured_by("look at its owner and its permissions"),
-                );
-            } else if !is_there && matches!(preparation, Preparation::Existing(_)) {
-                findings.push(
-                    found(format!("there is no disk `{}`", shown(&path)))
-                        .cured_by("put it back, or correct its path under `storage` with `maqet apply`"),
-                );
-            } else if !is_there && was_made {
-                findings.push(
-                    found(format!(
-                        "the disk `{}` was made and is gone; the next start makes an empty one",
-                        shown(&path)
-                    ))
-                    .cured_by("put it back, or restore it from a backup"),
-                );
-            }
+            let path = spec.path(&self.app.folders.vm_storage(&vm.entry.name));
+            let was_created = records.iter().any(|record| record.path == path);
+            findings.extend(self.check_disk(vm, spec, &path, was_created).await);
         }
         findings
     }
 
-    /// Compares the recorded run with what is there.
-    async fn run_finding(&self, entry: &VmEntry, fix: bool) -> Result<Option<Finding>, Error> {
-        let found = |severity, what: String| Finding::new(severity, Area::Vm, entry.name.as_str(), what);
-        let seen = self.observer().observe(entry).await;
-        if let Some(deaf) = seen.unresponsive(entry) {
-            return Ok(Some(Finding::of_error(Severity::Warning, Area::Vm, entry.name.as_str(), &deaf)));
+    async fn check_disk(&self, vm: &Vm, spec: &StorageSpec, path: &Path, was_created: bool) -> Option<Finding> {
+        let problem = |message: String| finding(&vm.entry, Severity::Problem, message);
+        let preparation = spec.driver.preparation(spec, path);
+        let is_file = matches!(preparation, Preparation::Image(_) | Preparation::Existing(_));
+        let shown = shown(path);
+        if self.app.ports.images.exists(path).await {
+            if !is_file || self.app.maintenance().stale_files.is_readable(path).await {
+                return None;
+            }
+            return Some(problem(format!("cannot read the disk `{shown}`")).hint("check its owner and permissions"));
         }
-        let finding = match seen.status {
-            Status::Unreachable => {
-                found(Severity::Problem, "its QEMU lives and its monitor does not answer".to_owned())
-                    .cured_by(format!("wait, or kill it with `maqet stop {} --force`", entry.name))
-            }
+        match preparation {
+            Preparation::Existing(_) => Some(
+                problem(format!("the disk `{shown}` does not exist"))
+                    .hint("put it back, or correct its path under `storage` with `maqet apply`"),
+            ),
+            _ if was_created => Some(
+                problem(format!("the disk `{shown}` was created and is gone; the next start creates an empty one"))
+                    .hint("put it back, or restore it from a backup"),
+            ),
+            _ => None,
+        }
+    }
+
+    /// Compares the recorded run with what runs.
+    async fn check_run(&self, entry: &VmEntry) -> Result<Option<Finding>, Error> {
+        let observation = self.app.observer().observe(entry).await;
+        if let Some(error) = observation.unresponsive(entry) {
+            return Ok(Some(Finding::from_error(Severity::Warning, Area::Vm, entry.name.as_str(), &error)));
+        }
+        let finding = match observation.status {
+            Status::Unreachable => finding(entry, Severity::Problem, "QEMU runs, but its monitor does not answer")
+                .hint(format!("wait, or kill it with `maqet stop {} --force`", entry.name)),
             Status::IoError | Status::Panicked | Status::RestoreFailed => {
-                found(Severity::Problem, format!("it stands still: {}", seen.status.as_str()))
-                    .cured_by(format!("read `maqet status {0}`, then `maqet stop {0}`", entry.name))
+                finding(entry, Severity::Problem, format!("halted: {}", observation.status.as_str()))
+                    .hint(format!("run `maqet status {0}`, then `maqet stop {0}`", entry.name))
             }
-            Status::Stopped(_) if !is_ended(entry) && seen.busy.is_none() => {
-                let finding = found(Severity::Note, "its QEMU is gone, and its end was not written down".to_owned())
-                    .cured_by("nothing has to be done: every look sees that it is gone")
+            Status::Stopped(_) if entry.open_run().is_some() && observation.busy.is_none() => {
+                let finding = finding(entry, Severity::Note, "QEMU has exited, and the end of the run is not recorded")
+                    .hint("no action needed: every command notices it")
                     .fixable();
-                return Ok(Some(if fix { self.settled_finding(finding, entry).await } else { finding }));
+                if self.fix { self.close_run(finding, entry).await } else { finding }
             }
             _ => return Ok(None),
         };
         Ok(Some(finding))
     }
 
-    async fn settled_finding(&self, finding: Finding, entry: &VmEntry) -> Finding {
-        match self.close_run(entry, "doctor").await {
-            Ok(true) => finding.fixed("its end was written down, and its sockets were removed"),
-            Ok(false) => finding.fixed("somebody else works on it"),
-            Err(error) => finding.not_fixed(&error),
+    async fn close_run(&self, finding: Finding, entry: &VmEntry) -> Finding {
+        match close_run(self.app, entry, "doctor").await {
+            Ok(true) => finding.fixed("recorded its end, and removed its sockets"),
+            Ok(false) => finding.fixed("another process works on the VM"),
+            Err(error) => finding.fix_failed(&error),
         }
     }
 
-    /// Writes down the end of a run whose process is gone, and removes its sockets; returns whether it was so.
-    pub(crate) async fn close_run(&self, entry: &VmEntry, operation: &'static str) -> Result<bool, Error> {
-        let locked = self.lock_within(&entry.id.to_string(), operation, crate::limits::CLEANUP_LOCK_TIMEOUT).await;
-        let (_guard, vm) = match locked {
-            Ok(locked) => locked,
-            Err(Error::Lock(_) | Error::NoSuchVm { .. }) => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        let entry = self.reconciler().reconcile_locked(vm).await.entry;
-        let Some(run) = entry.run.clone() else { return Ok(false) };
-        match (run.phase, self.observer().observe_locked(&entry).await.status) {
-            (Phase::Ended(_), _) => Ok(true),
-            // A start that was killed before QEMU was up has no end that an event could tell.
-            (Phase::Starting, Status::Stopped(ending)) => {
-                self.committer().record_run(&entry, Some(run.at_phase(Phase::Ended(ending)))).await?;
-                self.ports.hypervisor.clear(&run.paths).await;
-                Ok(true)
+    /// Compares the copy of a VM with the database.
+    async fn check_copy(&self, vm: &Vm) -> Result<Option<Finding>, Error> {
+        let Some(mut stored) = kept_vm(self.app.ports.store.as_ref(), &vm.entry.id).await? else { return Ok(None) };
+        stored.vm.entry.run = None;
+        let copies = &self.app.maintenance().copies;
+        let message = match copies.of_vm(&vm.entry.id).await {
+            None => "has no copy outside of the database",
+            Some(copy)
+                if copy.vm.entry.name == stored.vm.entry.name
+                    && copy.vm.definition == stored.vm.definition
+                    && copy.storage == stored.storage =>
+            {
+                return Ok(None);
             }
-            (_, _) => Ok(false),
-        }
-    }
-
-    /// Compares the copy outside of the database with what is in it.
-    async fn copy_finding(&self, vm: &Vm, fix: bool) -> Result<Option<Finding>, Error> {
-        let Some(mut now) = kept_vm(self.ports.store.as_ref(), &vm.entry.id).await? else { return Ok(None) };
-        let copies = &self.maintenance().copies;
-        let copy = copies.of_vm(&vm.entry.id).await;
-        now.vm.entry.run = None;
-        let is_same = copy.as_ref().is_some_and(|copy| {
-            (&copy.vm.entry.name, &copy.vm.definition, &copy.storage)
-                == (&now.vm.entry.name, &now.vm.definition, &now.storage)
-        });
-        if is_same {
-            return Ok(None);
-        }
-        let what =
-            if copy.is_none() { "there is no copy of it outside of the database" } else { "its copy is out of date" };
-        let finding = Finding::new(Severity::Note, Area::Vm, vm.entry.name.as_str(), what)
-            .cured_by("write one with `maqet doctor --fix`")
-            .fixable();
-        if !fix {
+            Some(_) => "its copy outside of the database is out of date",
+        };
+        let finding =
+            finding(&vm.entry, Severity::Note, message).hint("run `maqet doctor --fix` to write one").fixable();
+        if !self.fix {
             return Ok(Some(finding));
         }
-        Ok(Some(match copies.keep(&now).await {
-            Ok(()) => finding.fixed("a copy was written"),
-            Err(error) => finding.not_fixed(error.as_ref()),
+        Ok(Some(match copies.keep(&stored).await {
+            Ok(()) => finding.fixed("wrote a copy"),
+            Err(error) => finding.fix_failed(error.as_ref()),
         }))
     }
 }
 
-/// Returns whether nothing of the VM's last run is open.
-fn is_ended(entry: &VmEntry) -> bool {
-    entry.run.as_ref().is_none_or(|run| matches!(run.phase, Phase::Ended(_)))
+fn finding(entry: &VmEntry, severity: Severity, message: impl Into<String>) -> Finding {
+    Finding::new(severity, Area::Vm, entry.name.as_str(), message)
+}
+
+/// Records the end of a run whose process is gone, and removes its sockets.
+///
+/// Returns whether its end is recorded now; `false` if another process works on the VM, or QEMU runs.
+pub(crate) async fn close_run(app: &App, entry: &VmEntry, operation: &'static str) -> Result<bool, Error> {
+    let locked = app.lock_within(&entry.id.to_string(), operation, limits::CLEANUP_LOCK_TIMEOUT).await;
+    let (_guard, vm) = match locked {
+        Ok(locked) => locked,
+        Err(Error::Lock(_) | Error::NoSuchVm { .. }) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let entry = app.reconciler().reconcile_locked(vm).await.entry;
+    let Some(run) = entry.run.clone() else { return Ok(false) };
+    match (run.phase, app.observer().observe_locked(&entry).await.status) {
+        (Phase::Ended(_), _) => Ok(true),
+        // A start that was killed before QEMU was up has no event of its end.
+        (Phase::Starting, Status::Stopped(end)) => {
+            app.committer().record_run(&entry, Some(run.at_phase(Phase::Ended(end)))).await?;
+            app.ports.hypervisor.clear(&run.paths).await;
+            Ok(true)
+        }
+        (_, _) => Ok(false),
+    }
 }

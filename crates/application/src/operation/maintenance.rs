@@ -3,5 +3,5 @@
 mod cleanup;
 mod doctor;
 
-pub use self::cleanup::{Cleaned, CleanedItem, Cleanup, Outcome};
+pub use self::cleanup::{Cleaned, CleanedItem, Cleanup, CleanupOutcome};
 pub use self::doctor::{Diagnosis, Doctor};

@@ -160,11 +160,6 @@ impl VmStatus {
     }
 }
 
-/// Returns the last run of a VM unless its end is recorded: a process of it may be alive.
-pub(crate) fn open_run(entry: &VmEntry) -> Option<&Run> {
-    entry.run.as_ref().filter(|run| !matches!(run.phase, Phase::Ended(_)))
-}
-
 /// Observes a VM without an open run; `holder` holds its lock.
 pub(crate) fn observe_ended(entry: &VmEntry, holder: Option<Holder>) -> Observation {
     let status = Status::from_run(entry.run.as_ref(), ProcessObservation::EXITED, holder.is_some());
@@ -199,7 +194,7 @@ impl Observer<'_> {
 
     /// Observes a VM whose lock `holder` holds.
     pub(crate) async fn observe_with_holder(&self, entry: &VmEntry, holder: Option<Holder>) -> Observation {
-        let Some(run) = open_run(entry) else { return observe_ended(entry, holder) };
+        let Some(run) = entry.open_run() else { return observe_ended(entry, holder) };
         let process = self.live_process(run).await;
         let (observed, cause) = match &process {
             // The holder is talking to it, and its answer would not change the result.
@@ -220,7 +215,7 @@ impl Observer<'_> {
     /// Observes a VM without querying its monitor, which may not respond; `running` then means that the process is
     /// alive.
     pub(crate) async fn observe_process(&self, entry: &VmEntry) -> Observation {
-        if let Some(run) = open_run(entry)
+        if let Some(run) = entry.open_run()
             && let Some(process) = self.live_process(run).await
         {
             let status = Status::from_run(Some(run), ProcessObservation::Alive, false);

@@ -71,7 +71,7 @@ impl Orphans<'_> {
 
     /// Returns whether a process is an orphan: it is alive, and `vm`, as stored now, does not record it.
     pub(crate) fn is_orphan(&self, instance: &QemuInstance, vm: Option<&Vm>) -> bool {
-        let run = vm.and_then(|vm| vm.entry.run.as_ref()).filter(|run| !matches!(run.phase, Phase::Ended(_)));
+        let run = vm.and_then(|vm| vm.entry.open_run());
         self.processes.is_alive(&instance.process) && run.is_none_or(|run| run.boot != instance.boot)
     }
 
@@ -88,7 +88,7 @@ impl Orphans<'_> {
     }
 }
 
-/// Returns the run that a living process is.
+/// Returns an instance as a run.
 pub(crate) fn run_of_instance(instance: &QemuInstance) -> Run {
     Run {
         boot: instance.boot,

@@ -74,7 +74,7 @@ async fn test_cleanup_orphan_adopted_meanwhile_is_not_killed() {
     world.stale_files.expect_files().returning(|_| Vec::new());
     world.stale_files.expect_instances().returning(|| vec![orphan()]);
 
-    let cleaned = cleaned(&mut world, 1, Phase::Running, Cleanup { end_orphans: true, ..Cleanup::default() }).await;
+    let cleaned = cleaned(&mut world, 1, Phase::Running, Cleanup::new().end_orphans(true)).await;
 
     assert_eq!(cleaned.items, []);
 }
@@ -87,7 +87,7 @@ async fn test_cleanup_orphan_adopted_meanwhile_is_not_adopted_twice() {
     world.stale_files.expect_files().returning(|_| Vec::new());
     world.stale_files.expect_instances().returning(|| vec![orphan()]);
 
-    let cleaned = cleaned(&mut world, 1, Phase::Running, Cleanup { adopt_orphans: true, ..Cleanup::default() }).await;
+    let cleaned = cleaned(&mut world, 1, Phase::Running, Cleanup::new().adopt_orphans(true)).await;
 
     assert_eq!(cleaned.items, []);
 }
@@ -104,7 +104,7 @@ async fn test_cleanup_sockets_of_retried_start_are_kept() {
         vec![StaleFile { kind, path: "/r/b1".into(), is_foreign: false }]
     });
 
-    let cleaned = cleaned(&mut world, 1, Phase::Starting, Cleanup::default()).await;
+    let cleaned = cleaned(&mut world, 1, Phase::Starting, Cleanup::new()).await;
 
     assert_eq!(cleaned.items, []);
 }

@@ -169,7 +169,7 @@ fn maintenance(mut stale_files: MockStaleFiles, mut copies: MockVmCopies) -> Mai
     stale_files.expect_orphans().returning(|_| Vec::new());
     copies.expect_keep().returning(|_| Ok(()));
     Maintenance {
-        care: Arc::new(MockStoreMaintenance::new()),
+        store: Arc::new(MockStoreMaintenance::new()),
         copies: Arc::new(copies),
         stale_files: Arc::new(stale_files),
         probe: Arc::new(MockProbe::new()),

@@ -1,6 +1,6 @@
 //! `maqet doctor` and `maqet cleanup`.
 
-use maqet::operation::{Cleanup, Doctor, Outcome};
+use maqet::operation::{Cleanup, CleanupOutcome, Doctor};
 use maqet::{ErrorReport, Fault, Maqet};
 
 use crate::exit_code;
@@ -17,10 +17,10 @@ pub(super) async fn doctor(maqet: &Maqet, doctor: Doctor, output: &Output) -> Re
 pub(super) async fn cleanup(maqet: &Maqet, cleanup: Cleanup, output: &Output) -> Result<u8, ErrorReport> {
     let cleaned = output.progress("searching for stale files", maqet.run(cleanup)).await?;
     output.show(&cleaned)?;
-    let has_orphans = cleaned.items.iter().any(|item| item.kind == "orphan" && item.outcome == Outcome::Left);
+    let has_orphans = cleaned.items.iter().any(|item| item.kind == "orphan" && item.outcome == CleanupOutcome::Skipped);
     if has_orphans && output.is_text() {
-        output.note("take orphaned QEMU processes back with `--adopt-orphans`, or end them with `--end-orphans`");
+        output.note("adopt orphans with `--adopt-orphans`, or end them with `--end-orphans`");
     }
-    let has_failed = cleaned.items.iter().any(|item| item.outcome == Outcome::Failed);
+    let has_failed = cleaned.items.iter().any(|item| item.outcome == CleanupOutcome::Failed);
     Ok(if has_failed { exit_code::from_fault(Fault::Failed) } else { exit_code::DONE })
 }

@@ -1,31 +1,32 @@
-//! `cleanup`: removes what nobody needs any more, and takes orphans back or ends them.
+//! `cleanup`: removes stale files, reconciles runs, and adopts or ends orphans.
 
 mod backends;
 mod orphan;
 
 use maqet_domain::port::{LockName, QemuInstance, StaleFile, StaleFileKind};
-use maqet_domain::vm::{Phase, VmEntry};
+use maqet_domain::vm::VmEntry;
 use serde::{Deserialize, Serialize};
 
 use crate::app::operations::{Done, Effect, Operation};
 use crate::app::shown;
-use crate::maintenance::{Leftover, in_full, survey, what_of, what_of_orphan};
+use crate::maintenance::{StaleFileRemoval, StaleItem, Survey, close_run, describe_file, describe_orphan, error_chain};
 use crate::{App, Error};
 
-/// Remove what nobody needs any more
+/// Remove stale files
 ///
-/// Sockets of runs that are over, logs and locks of VMs that are gone, unfinished files of dead
-/// processes; and the end of runs that nobody wrote down is written down. Disks and definitions
-/// stay. A QEMU that no VM owns is shown, and left alone unless asked otherwise.
+/// Removes sockets of ended runs, logs and locks of removed VMs, and temporary files of processes
+/// that have exited, and records the ends of runs. Disks and definitions stay. QEMU processes that
+/// belong to no VM are listed, and end only on request.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Cleanup {
-    /// Show what would be done and do nothing
+    /// Show what would be done, without doing it
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub dry_run: bool,
-    /// End each QEMU that no VM owns: power button, then quit, then signals
+    /// End each QEMU that belongs to no VM: power-down, then quit, then signals
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, conflicts_with = "adopt_orphans"))]
     pub end_orphans: bool,
@@ -35,46 +36,73 @@ pub struct Cleanup {
     pub adopt_orphans: bool,
 }
 
-/// What a cleanup came to.
+impl Cleanup {
+    /// Removes stale files, and lists orphans.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets whether to only show what would be done.
+    #[must_use]
+    pub fn dry_run(self, dry_run: bool) -> Self {
+        Self { dry_run, ..self }
+    }
+
+    /// Sets whether to end orphans.
+    #[must_use]
+    pub fn end_orphans(self, end_orphans: bool) -> Self {
+        Self { end_orphans, ..self }
+    }
+
+    /// Sets whether to adopt orphans; this wins over ending them.
+    #[must_use]
+    pub fn adopt_orphans(self, adopt_orphans: bool) -> Self {
+        Self { adopt_orphans, ..self }
+    }
+}
+
+/// The result of a cleanup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Cleaned {
-    /// Whether nothing was really done.
+    /// Whether nothing was changed.
     pub dry_run: bool,
-    /// What was found, and what became of it.
+    /// What was found, each with its outcome.
     pub items: Vec<CleanedItem>,
 }
 
-/// One thing that nobody needs any more.
+/// One stale thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct CleanedItem {
-    /// What it is: `orphan`, `run`, `back-end`, `sockets`, `records`, `lock` or `temporary`.
+    /// `orphan`, `run`, `backend`, `sockets`, `records`, `lock` or `temporary`.
     pub kind: &'static str,
     /// A path, or the name of a VM.
     pub subject: String,
-    /// The same in words.
-    pub what: String,
-    /// What became of it.
-    pub outcome: Outcome,
+    /// A description.
+    pub message: String,
+    /// The outcome.
+    pub outcome: CleanupOutcome,
     /// Why it failed, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
+    pub reason: Option<String>,
 }
 
-/// What became of something.
+/// The outcome for one stale thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub enum CleanupOutcome {
     /// It was removed.
     Removed,
-    /// Its end was written down.
-    Settled,
+    /// The end of the run was recorded.
+    Reconciled,
     /// The process was ended.
     Ended,
-    /// The VM is defined again.
+    /// The process is a run of its VM again.
     Adopted,
-    /// Nothing: it was not asked for, or nothing was to be done.
-    Left,
-    /// It was tried in vain.
+    /// Nothing was done, as no option asked for it.
+    Skipped,
+    /// An error prevented it.
     Failed,
 }
 
@@ -85,21 +113,22 @@ impl Operation for Cleanup {
 
     async fn run(&self, app: &App) -> Result<Done<Cleaned>, Error> {
         let mut items = Vec::new();
-        let seen = survey(app).await?;
-        for leftover in &seen.leftovers {
-            if let Leftover::Orphan(machine) = leftover {
-                items.extend(self.orphan(app, machine, &seen.entries).await);
+        let survey = Survey::new(app).await?;
+        for item in &survey.stale {
+            if let StaleItem::Orphan(instance) = item {
+                items.extend(self.orphan(app, instance, &survey.entries).await);
             }
         }
-        // Anew: who was adopted owns files now, and who was ended owns none any more.
-        let rest = survey(app).await?;
-        for entry in &rest.entries {
-            items.extend(self.run_of(app, entry).await);
-            items.extend(backends::of_vm(app, entry, self.dry_run).await);
+        // Search again: files of adopted orphans are in use now, files of ended ones are not.
+        let survey = Survey::new(app).await?;
+        for entry in &survey.entries {
+            items.extend(self.reconcile_run(app, entry).await);
+            items.extend(backends::remove_unused(app, entry, self.dry_run).await);
         }
-        for leftover in rest.leftovers {
-            if let Leftover::Files(trace) = leftover {
-                items.extend(self.files(app, &trace, &rest.entries).await);
+        let removal = app.stale_file_removal(&survey.entries);
+        for item in &survey.stale {
+            if let StaleItem::File(file) = item {
+                items.extend(self.remove_file(&removal, file).await);
             }
         }
         Ok(Done::reading(Cleaned { dry_run: self.dry_run, items }))
@@ -107,72 +136,65 @@ impl Operation for Cleanup {
 }
 
 impl Cleanup {
-    /// Takes a machine back or ends it, as asked; there is nothing to tell of one that somebody else took or ended.
-    async fn orphan(&self, app: &App, machine: &QemuInstance, entries: &[VmEntry]) -> Option<CleanedItem> {
-        let subject = machine.name.clone().unwrap_or_else(|| machine.short.clone());
-        let what = what_of_orphan(machine, entries);
-        let item = CleanedItem { kind: "orphan", subject, what, outcome: Outcome::Left, why: None };
-        let (wanted, done) = match (self.adopt_orphans, self.end_orphans) {
-            (false, false) => return Some(item),
-            (true, _) if self.dry_run => (Outcome::Adopted, Ok(true)),
-            (false, true) if self.dry_run => (Outcome::Ended, Ok(true)),
-            (true, _) => (Outcome::Adopted, orphan::adopt(app, machine).await),
-            (false, true) => (Outcome::Ended, orphan::end(app, machine, entries).await),
-        };
-        match done {
-            Ok(false) => None,
-            Ok(true) => Some(item.come_to(wanted, Ok(()))),
-            Err(error) => Some(item.come_to(wanted, Err(in_full(&error)))),
+    /// Adopts or ends an orphan, as the options say; returns nothing if it is not an orphan any more.
+    async fn orphan(&self, app: &App, instance: &QemuInstance, entries: &[VmEntry]) -> Option<CleanedItem> {
+        let subject = instance.name.clone().unwrap_or_else(|| instance.short.clone());
+        let item = CleanedItem::new("orphan", subject, describe_orphan(instance, entries));
+        match (self.adopt_orphans, self.end_orphans) {
+            (false, false) => Some(item),
+            (true, _) if self.dry_run => Some(item.outcome(CleanupOutcome::Adopted)),
+            (false, true) if self.dry_run => Some(item.outcome(CleanupOutcome::Ended)),
+            (true, _) => item.result(CleanupOutcome::Adopted, &orphan::adopt(app, instance).await),
+            (false, true) => item.result(CleanupOutcome::Ended, &orphan::end(app, instance, entries).await),
         }
     }
 
-    /// Writes down the end of a VM's run, if its process is gone and nobody did.
-    async fn run_of(&self, app: &App, entry: &VmEntry) -> Option<CleanedItem> {
-        let run = entry.run.as_ref().filter(|run| !matches!(run.phase, Phase::Ended(_)))?;
-        let is_held = app.ports.locks.holder(&LockName::Vm(entry.id)).await.is_some();
-        if is_held || app.observer().live_process(run).await.is_some() {
+    /// Records the end of a VM's run if its process is gone.
+    async fn reconcile_run(&self, app: &App, entry: &VmEntry) -> Option<CleanedItem> {
+        let run = entry.open_run()?;
+        let is_locked = app.ports.locks.holder(&LockName::Vm(entry.id)).await.is_some();
+        if is_locked || app.observer().live_process(run).await.is_some() {
             return None;
         }
-        let item = CleanedItem {
-            kind: "run",
-            subject: entry.name.to_string(),
-            what: "a run whose process is gone, and whose end was not written down".to_owned(),
-            outcome: Outcome::Left,
-            why: None,
-        };
-        let done = if self.dry_run { Ok(true) } else { app.close_run(entry, Self::NAME).await };
-        match done {
-            // Somebody else works on it now.
-            Ok(false) => None,
-            Ok(true) => Some(item.come_to(Outcome::Settled, Ok(()))),
-            Err(error) => Some(item.come_to(Outcome::Settled, Err(in_full(&error)))),
+        let message = "QEMU has exited, and the end of the run is not recorded";
+        let item = CleanedItem::new("run", entry.name.to_string(), message);
+        if self.dry_run {
+            return Some(item.outcome(CleanupOutcome::Reconciled));
         }
+        item.result(CleanupOutcome::Reconciled, &close_run(app, entry, Self::NAME).await)
     }
 
-    async fn files(&self, app: &App, trace: &StaleFile, entries: &[VmEntry]) -> Option<CleanedItem> {
-        let kind = match trace.kind {
+    async fn remove_file(&self, removal: &StaleFileRemoval<'_>, file: &StaleFile) -> Option<CleanedItem> {
+        let kind = match file.kind {
             StaleFileKind::Sockets { .. } => "sockets",
             StaleFileKind::Records { .. } => "records",
             StaleFileKind::Lock { .. } => "lock",
             StaleFileKind::Temporary => "temporary",
         };
-        let (subject, what) = (shown(&trace.path), what_of(trace).to_owned());
-        let item = CleanedItem { kind, subject, what, outcome: Outcome::Left, why: None };
-        let done = if self.dry_run { Ok(true) } else { app.remove_leftover(trace, entries).await };
-        match done {
-            // Somebody else works on its VM, or needs it by now.
-            Ok(false) => None,
-            Ok(true) => Some(item.come_to(Outcome::Removed, Ok(()))),
-            Err(error) => Some(item.come_to(Outcome::Removed, Err(in_full(&error)))),
+        let item = CleanedItem::new(kind, shown(&file.path), describe_file(file));
+        if self.dry_run {
+            return Some(item.outcome(CleanupOutcome::Removed));
         }
+        item.result(CleanupOutcome::Removed, &removal.remove(file).await)
     }
 }
 
 impl CleanedItem {
-    fn come_to(self, wanted: Outcome, done: Result<(), String>) -> Self {
-        match done {
-            Ok(()) => Self { outcome: wanted, ..self },
-            Err(why) => Self { outcome: Outcome::Failed, why: Some(why), ..self },
+    fn new(kind: &'static str, subject: String, message: impl Into<String>) -> Self {
+        Self { kind, subject, message: message.into(), outcome: CleanupOutcome::Skipped, reason: None }
+    }
+
+    fn outcome(self, outcome: CleanupOutcome) -> Self {
+        Self { outcome, ..self }
+    }
+
+    /// Sets the outcome of an attempt; returns nothing if there was nothing to do any more, or another process works
+    /// on the VM.
+    fn result<E: std::error::Error>(self, success: CleanupOutcome, result: &Result<bool, E>) -> Option<Self> {
+        match result {
+            Ok(true) => Some(self.outcome(success)),
+            Ok(false) => None,
+            Err(error) => Some(Self { reason: Some(error_chain(error)), ..self.outcome(CleanupOutcome::Failed) }),
         }
     }
 }

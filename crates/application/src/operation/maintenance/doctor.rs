@@ -1,50 +1,65 @@
-//! `doctor`: looks at everything, and mends what can be mended safely.
+//! `doctor`: checks the host, the database and the VMs, and fixes what is safe to fix.
 
 use serde::{Deserialize, Serialize};
 
 use crate::app::operations::{Done, Effect, Operation};
-use crate::maintenance::{Access, Area, Finding, Severity};
+use crate::maintenance::{Area, DatabaseAccess, DatabaseCheck, Finding, HostCheck, Severity, VmCheck, stale_findings};
 use crate::{App, Error};
 
-/// Look at host, database, VMs and leftovers
+/// Check the host, the database, the VMs and stale files
 ///
-/// Works also where the database cannot be opened. With --fix it does what is safe: it repairs or
-/// backs up the database, closes folders to others, writes down the end of runs that are over, and
-/// removes sockets, locks and unfinished files that nobody needs. It never removes a disk or a
-/// definition, and ends no process. Exit code 1 says that a problem is left.
+/// Also works if the database cannot be opened. --fix repairs or backs up the database, makes
+/// folders private, records the ends of runs, and removes sockets, locks and temporary files that
+/// are no longer used. It removes no disk and no definition, and ends no process. The exit code is
+/// 1 if a problem remains.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Doctor {
-    /// Do what is safe, and say what was done
+    /// Fix what is safe to fix, and report it
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub fix: bool,
 }
 
-/// What was found.
+impl Doctor {
+    /// Checks without fixing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets whether to fix what is safe to fix.
+    #[must_use]
+    pub fn fix(self, fix: bool) -> Self {
+        Self { fix, ..self }
+    }
+}
+
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Diagnosis {
-    /// Whether no problem is left.
+    /// Whether no problem remains.
     pub healthy: bool,
-    /// How many problems are left.
+    /// How many problems remain.
     pub problems: usize,
-    /// How many warnings there are that were not mended.
+    /// How many warnings remain.
     pub warnings: usize,
-    /// How many findings were mended.
+    /// How many findings were fixed.
     pub fixed: usize,
-    /// All that was found: the host first, then the database, the VMs and leftovers.
+    /// The findings: the host first, then the database, the VMs and stale files.
     pub findings: Vec<Finding>,
 }
 
-impl Diagnosis {
-    fn of(findings: Vec<Finding>) -> Self {
-        let is_warning = |finding: &&Finding| finding.severity == Severity::Warning && finding.fixed.is_none();
-        let problems = findings.iter().filter(|finding| finding.is_left()).count();
+impl From<Vec<Finding>> for Diagnosis {
+    fn from(findings: Vec<Finding>) -> Self {
+        let is_open_warning = |finding: &&Finding| finding.severity == Severity::Warning && finding.fixed.is_none();
+        let problems = findings.iter().filter(|finding| finding.is_open_problem()).count();
         Self {
             healthy: problems == 0,
             problems,
-            warnings: findings.iter().filter(is_warning).count(),
+            warnings: findings.iter().filter(is_open_warning).count(),
             fixed: findings.iter().filter(|finding| finding.fixed.is_some()).count(),
             findings,
         }
@@ -57,25 +72,32 @@ impl Operation for Doctor {
     type Output = Diagnosis;
 
     async fn run(&self, app: &App) -> Result<Done<Diagnosis>, Error> {
-        let mut findings = app.host_findings(self.fix).await;
-        let (of_database, access) = app.database_findings(self.fix).await;
+        let fix = self.fix;
+        let mut findings = HostCheck { ports: &app.ports, folders: &app.folders, fix }.findings().await;
+        let database = DatabaseCheck {
+            maintenance: app.maintenance(),
+            hypervisor: &*app.ports.hypervisor,
+            folders: &app.folders,
+            fix,
+        };
+        let (of_database, access) = database.findings().await;
         findings.extend(of_database);
         match access {
-            Access::Usable => {
-                findings.extend(told(app.vm_findings(self.fix).await, Area::Vm));
-                findings.extend(told(app.leftover_findings(self.fix).await, Area::StaleFiles));
+            DatabaseAccess::Usable => {
+                findings.extend(or_error(VmCheck { app, fix }.findings().await, Area::Vm));
+                findings.extend(or_error(stale_findings(app, fix).await, Area::StaleFiles));
             }
-            Access::NoneYet => {}
-            Access::Unusable => {
-                let what = "not looked at: what belongs to a VM cannot be told without the database";
-                findings.push(Finding::new(Severity::Note, Area::StaleFiles, "VMs and leftovers", what));
+            DatabaseAccess::NotCreated => {}
+            DatabaseAccess::Unusable => {
+                let message = "not checked: this needs the database";
+                findings.push(Finding::new(Severity::Note, Area::StaleFiles, "VMs and stale files", message));
             }
         }
-        Ok(Done::reading(Diagnosis::of(findings)))
+        Ok(Done::reading(findings.into()))
     }
 }
 
-/// Returns the findings, or makes one of the error that hindered the look.
-fn told(findings: Result<Vec<Finding>, Error>, area: Area) -> Vec<Finding> {
-    findings.unwrap_or_else(|error| vec![Finding::of_error(Severity::Problem, area, "database", &error)])
+/// Returns the findings of a check, or a finding of the error that stopped it.
+fn or_error(findings: Result<Vec<Finding>, Error>, area: Area) -> Vec<Finding> {
+    findings.unwrap_or_else(|error| vec![Finding::from_error(Severity::Problem, area, "database", &error)])
 }

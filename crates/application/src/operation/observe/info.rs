@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::operations::{Done, Effect, Operation};
 use crate::app::shown;
-use crate::vm::observe::open_run;
 use crate::{App, Error};
 
 /// Show a VM's definition and its QEMU command line
@@ -135,7 +134,7 @@ impl Operation for Info {
 
 /// Returns the command line of the current run, or of the next one with its setup commands.
 async fn command_line(app: &App, entry: &VmEntry, machine: &Machine) -> Result<(CommandLine, Vec<String>), Error> {
-    if let Some(run) = open_run(entry) {
+    if let Some(run) = entry.open_run() {
         return Ok((app.preflight().command_line(entry, machine, &run.paths).await?, Vec::new()));
     }
     let paths = app.folders.next_run(entry).1;

@@ -11,7 +11,7 @@ use maqet_domain::vm::{VmEntry, VmId};
 use serde::{Deserialize, Serialize};
 
 use crate::app::operations::{Done, Effect, Operation};
-use crate::vm::observe::{VmStatus, observe_ended, open_run};
+use crate::vm::observe::{VmStatus, observe_ended};
 use crate::{App, Error, limits};
 
 /// The sort key of a list.
@@ -91,7 +91,7 @@ async fn observe_all(app: &App, entries: &[VmEntry]) -> Vec<VmStatus> {
     let mut statuses = Vec::with_capacity(entries.len());
     let mut may_be_running = Vec::new();
     for entry in entries {
-        match open_run(entry) {
+        match entry.open_run() {
             Some(_) => may_be_running.push(entry),
             None => statuses.push(VmStatus::new(entry, &observe_ended(entry, holder(entry)))),
         }

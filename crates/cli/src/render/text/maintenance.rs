@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use maqet::operation::{Cleaned, CleanedItem, Diagnosis, Outcome};
+use maqet::operation::{Cleaned, CleanedItem, CleanupOutcome, Diagnosis};
 use maqet::{Finding, Severity};
 
 use super::{BAD, GOOD, PLAIN, TextOutput, UNUSUAL, counted, if_coloured};
@@ -29,12 +29,12 @@ fn write_finding(out: &mut dyn Write, finding: &Finding) -> io::Result<()> {
         (None, Severity::Problem) => (BAD, "problem"),
     };
     let style = if_coloured(style);
-    let (subject, message) = (escape_control(&finding.subject), escape_control(&finding.what));
+    let (subject, message) = (escape_control(&finding.subject), escape_control(&finding.message));
     writeln!(out, "{style}{word:<8}{style:#} {subject}: {message}")?;
     if let Some(fixed) = &finding.fixed {
         return writeln!(out, "         {}", escape_control(fixed));
     }
-    if let Some(hint) = finding.cure.as_ref().filter(|_| finding.severity > Severity::Ok) {
+    if let Some(hint) = finding.hint.as_ref().filter(|_| finding.severity > Severity::Ok) {
         let by_fix = if finding.fixable { " (`--fix` does it)" } else { "" };
         writeln!(out, "         hint: {}{by_fix}", escape_control(hint))?;
     }
@@ -52,14 +52,14 @@ impl TextOutput for Cleaned {
 
 fn write_item(out: &mut dyn Write, item: &CleanedItem, dry_run: bool) -> io::Result<()> {
     let (style, done, would) = match item.outcome {
-        Outcome::Removed => (GOOD, "removed", "would remove"),
-        Outcome::Settled => (GOOD, "reconciled", "would reconcile"),
-        Outcome::Ended => (GOOD, "ended", "would end"),
-        Outcome::Adopted => (GOOD, "adopted", "would adopt"),
-        Outcome::Left => (UNUSUAL, "skipped", "would skip"),
-        Outcome::Failed => (BAD, "failed", "failed"),
+        CleanupOutcome::Removed => (GOOD, "removed", "would remove"),
+        CleanupOutcome::Reconciled => (GOOD, "reconciled", "would reconcile"),
+        CleanupOutcome::Ended => (GOOD, "ended", "would end"),
+        CleanupOutcome::Adopted => (GOOD, "adopted", "would adopt"),
+        CleanupOutcome::Skipped => (UNUSUAL, "skipped", "would skip"),
+        CleanupOutcome::Failed => (BAD, "failed", "failed"),
     };
     let (style, verb) = (if_coloured(style), if dry_run { would } else { done });
-    let reason = item.why.as_ref().map(|reason| format!(": {}", escape_control(reason))).unwrap_or_default();
-    writeln!(out, "{style}{verb}{style:#} {} ({}){reason}", escape_control(&item.subject), item.what)
+    let reason = item.reason.as_ref().map(|reason| format!(": {}", escape_control(reason))).unwrap_or_default();
+    writeln!(out, "{style}{verb}{style:#} {} ({}){reason}", escape_control(&item.subject), item.message)
 }

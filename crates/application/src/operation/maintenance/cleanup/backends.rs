@@ -1,38 +1,35 @@
-//! Back ends that were made for devices of running machines, and whose devices are gone.
+//! Removes backends of devices that were unplugged.
 
 use maqet_domain::vm::{Phase, VmEntry};
 
-use super::{CleanedItem, Cleanup, Outcome};
+use super::{CleanedItem, Cleanup, CleanupOutcome};
 use crate::app::operations::Operation;
 use crate::{App, Error, limits};
 
-/// Removes them, or shows them; a VM that somebody works on, or whose QEMU does not answer, is left alone.
-pub(super) async fn of_vm(app: &App, entry: &VmEntry, dry_run: bool) -> Vec<CleanedItem> {
-    // A run whose process is gone is looked after elsewhere, and taking its lock would write its end down.
+/// Removes the unused backends of a running VM, or lists them; skips a VM that is locked or unresponsive.
+pub(super) async fn remove_unused(app: &App, entry: &VmEntry, dry_run: bool) -> Vec<CleanedItem> {
+    // A run whose process is gone is reconciled elsewhere, and locking its VM would reconcile it here.
     let run = entry.run.as_ref().filter(|run| matches!(run.phase, Phase::Running));
     match run {
         Some(run) if app.observer().live_process(run).await.is_some() => {}
         Some(_) | None => return Vec::new(),
     }
-    let item = |name: String| CleanedItem {
-        kind: "back-end",
-        subject: entry.name.to_string(),
-        what: format!("`{name}`, which was made for a device that is gone"),
-        outcome: if dry_run { Outcome::Left } else { Outcome::Removed },
-        why: None,
+    let item = |name: String| {
+        CleanedItem::new("backend", entry.name.to_string(), format!("backend `{name}` of an unplugged device"))
+            .outcome(CleanupOutcome::Removed)
     };
-    match removed(app, entry, dry_run).await {
+    match remove(app, entry, dry_run).await {
         Ok(names) => names.into_iter().map(item).collect(),
         Err(error) => {
-            tracing::debug!(vm = %entry.name, %error, "left-over back ends could not be looked for");
+            tracing::debug!(vm = %entry.name, %error, "could not search for unused backends");
             Vec::new()
         }
     }
 }
 
-async fn removed(app: &App, entry: &VmEntry, dry_run: bool) -> Result<Vec<String>, Error> {
-    let patience = limits::CLEANUP_LOCK_TIMEOUT;
+async fn remove(app: &App, entry: &VmEntry, dry_run: bool) -> Result<Vec<String>, Error> {
+    let vm = entry.id.to_string();
     let session =
-        app.hotplug_session_within(&entry.id.to_string(), Cleanup::NAME, patience, limits::RUN_STATE_TIMEOUT).await?;
+        app.hotplug_session_within(&vm, Cleanup::NAME, limits::CLEANUP_LOCK_TIMEOUT, limits::RUN_STATE_TIMEOUT).await?;
     Ok(if dry_run { session.unused_backends().await? } else { session.remove_unused_backends().await? })
 }

@@ -1,4 +1,4 @@
-//! A QEMU that no VM owns: taken back or ended, under the lock of the VM it was, and only if it is an orphan still.
+//! Adopts or ends an orphan under the lock of its former VM, if it still is one then.
 
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::config::Node;
@@ -19,24 +19,24 @@ async fn lock(app: &App, id: VmId) -> Result<Box<dyn Guard>, Error> {
     Ok(app.ports.locks.lock(&LockName::Vm(id), Cleanup::NAME, app.timeouts().lock).await?)
 }
 
-/// Writes a machine down as the run of its VM, which is defined again if it is gone.
+/// Records an orphan as the run of its VM, and defines the VM again if it was removed.
 ///
-/// Returns whether it was an orphan by then.
-pub(super) async fn adopt(app: &App, machine: &QemuInstance) -> Result<bool, Error> {
-    let no_copy = || Error::OrphanWithoutDefinition { pid: machine.process.pid };
-    let id = machine.id.ok_or_else(no_copy)?;
+/// Returns whether it was still an orphan.
+pub(super) async fn adopt(app: &App, instance: &QemuInstance) -> Result<bool, Error> {
+    let no_copy = || Error::OrphanWithoutDefinition { pid: instance.process.pid };
+    let id = instance.id.ok_or_else(no_copy)?;
     let mut guard = lock(app, id).await?;
     let vm = app.ports.store.by_id(&id).await?;
-    if !app.orphans().is_orphan(machine, vm.as_ref()) {
+    if !app.orphans().is_orphan(instance, vm.as_ref()) {
         if vm.is_none() {
             guard.retire();
         }
         return Ok(false);
     }
-    let mut run = run_of_instance(machine);
+    let mut run = run_of_instance(instance);
     let data = json!({ "adopted": true, "boot": run.boot });
     if let Some(vm) = vm {
-        run.forwards = ports_of(app, &run, &vm.definition).await;
+        run.forwards = forwards_of_run(app, &run, &vm.definition).await;
         let event = app.committer().event(kind::VM_STARTED, &vm.entry, data);
         let mut changes = ChangeSet::default().and(run_change(&vm.entry, Some(run)));
         changes.events.push(event);
@@ -47,7 +47,7 @@ pub(super) async fn adopt(app: &App, machine: &QemuInstance) -> Result<bool, Err
         guard.retire();
         return Err(no_copy());
     };
-    run.forwards = ports_of(app, &run, &kept.vm.definition).await;
+    run.forwards = forwards_of_run(app, &run, &kept.vm.definition).await;
     kept.vm.entry = VmEntry { run: Some(run), revision: Revision::FIRST, ..kept.vm.entry };
     let event = app.committer().event(kind::VM_DEFINED, &kept.vm.entry, data);
     let mut changes = ChangeSet::default().and(Change::VmAdded(Box::new(kept.vm)));
@@ -59,48 +59,48 @@ pub(super) async fn adopt(app: &App, machine: &QemuInstance) -> Result<bool, Err
     Ok(true)
 }
 
-/// Returns the ports that lead to the guest of a machine, as far as its definition is understood.
-async fn ports_of(app: &App, run: &Run, definition: &Node) -> Vec<Forward> {
+/// Returns the port forwards of a run, or none if its definition is invalid.
+async fn forwards_of_run(app: &App, run: &Run, definition: &Node) -> Vec<Forward> {
     match app.machine_from(definition.clone()) {
         Ok(machine) => start::forwards(app, run, &machine).await,
         Err(_) => Vec::new(),
     }
 }
 
-/// Ends a machine as `stop` does, and removes its sockets.
+/// Ends an orphan as `stop` does, and removes its sockets.
 ///
-/// Returns whether it was an orphan by then.
-pub(super) async fn end(app: &App, machine: &QemuInstance, entries: &[VmEntry]) -> Result<bool, Error> {
-    // One that was not told its id has a folder by which its VM is known, if there is one.
-    let of_folder = || entries.iter().find(|entry| entry.id.short() == machine.short).map(|entry| entry.id);
-    let Some(id) = machine.id.or_else(of_folder) else {
-        return end_now(app, machine).await.map(|()| true);
+/// Returns whether it was still an orphan.
+pub(super) async fn end(app: &App, instance: &QemuInstance, entries: &[VmEntry]) -> Result<bool, Error> {
+    // A process without an id on its command line is matched by the name of its folder.
+    let by_folder = || entries.iter().find(|entry| entry.id.short() == instance.short).map(|entry| entry.id);
+    let Some(id) = instance.id.or_else(by_folder) else {
+        return end_now(app, instance).await.map(|()| true);
     };
     let mut guard = lock(app, id).await?;
     let vm = app.ports.store.by_id(&id).await?;
     if vm.is_none() {
         guard.retire();
     }
-    if !app.orphans().is_orphan(machine, vm.as_ref()) {
+    if !app.orphans().is_orphan(instance, vm.as_ref()) {
         return Ok(false);
     }
-    end_now(app, machine).await.map(|()| true)
+    end_now(app, instance).await.map(|()| true)
 }
 
-async fn end_now(app: &App, machine: &QemuInstance) -> Result<(), Error> {
-    let entry = stand_in(app, machine)?;
-    let run = run_of_instance(machine);
+async fn end_now(app: &App, instance: &QemuInstance) -> Result<(), Error> {
+    let entry = temporary_entry(app, instance)?;
+    let run = run_of_instance(instance);
     let status = app.observer().observe_locked(&entry).await.status;
-    app.shutdown().shut_down(&entry.name, &run, &machine.process, status, app.timeouts().power_down).await?;
-    app.ports.hypervisor.clear(&machine.paths).await;
+    app.shutdown().shut_down(&entry.name, &run, &instance.process, status, app.timeouts().power_down).await?;
+    app.ports.hypervisor.clear(&instance.paths).await;
     Ok(())
 }
 
-/// Returns an entry by which a machine can be looked at; it is never stored.
-fn stand_in(app: &App, machine: &QemuInstance) -> Result<VmEntry, Error> {
-    let named = machine.name.as_deref().and_then(|name| VmName::parse(name).ok());
-    let name = named.map_or_else(|| VmName::parse(&format!("vm-{}", machine.short)), Ok)?;
-    let id: VmId = machine.id.unwrap_or_else(|| app.ports.ids.vm_id());
-    let run: Option<Run> = Some(run_of_instance(machine));
-    Ok(VmEntry { id, name, revision: Revision::FIRST, created_at: machine.started_at, run })
+/// Returns a temporary entry, which is never stored, to observe an orphan.
+fn temporary_entry(app: &App, instance: &QemuInstance) -> Result<VmEntry, Error> {
+    let named = instance.name.as_deref().and_then(|name| VmName::parse(name).ok());
+    let name = named.map_or_else(|| VmName::parse(&format!("vm-{}", instance.short)), Ok)?;
+    let id: VmId = instance.id.unwrap_or_else(|| app.ports.ids.vm_id());
+    let run: Option<Run> = Some(run_of_instance(instance));
+    Ok(VmEntry { id, name, revision: Revision::FIRST, created_at: instance.started_at, run })
 }
