@@ -1,99 +1,101 @@
-//! Every time-out and limit of this crate, each with its reason.
+//! Limits, timeouts and intervals of this crate, each with its reason.
 
 use std::time::Duration;
 
-/// How long a start may take until QMP answers: QEMU needs under 0.1 s on an idle machine; a busy
-/// one with many disks and firmware on a slow file system needs longer.
+/// How long QEMU may take to answer QMP after it was started: under 0.1 s on an idle host; longer on a busy one
+/// with many disks, or firmware on a slow file system.
 pub const START_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How long a guest may take to power off once asked: a Linux with services needs 5 to 20 s.
+/// How long a guest may take to power off on request: a Linux with services takes 5 to 20 s.
 pub const POWER_DOWN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long QEMU may take to quit once told: it flushes its disks, which can be slow.
+/// How long QEMU may take to quit on request: it flushes its disks, which can be slow.
 pub const QUIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long QEMU may take to end after SIGTERM; the same work as for a quit.
+/// How long QEMU may take to exit after SIGTERM; it does the same work as on `quit`.
 pub const SIGTERM_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the kernel may take to remove a process after SIGKILL: only I/O that hangs takes longer.
+/// How long the kernel may take to remove a process after SIGKILL; only stuck I/O takes longer.
 pub const SIGKILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a look at a VM waits for a QEMU that is on its way out: the kernel needs some milliseconds to take it apart,
-/// and a second for each few GiB of memory that it had.
+/// How long an observation waits for a QEMU that is exiting: the kernel takes some milliseconds to remove it, and a
+/// second for each few GiB of its memory.
 pub const EXIT_GRACE: Duration = Duration::from_secs(2);
 
-/// How long an operation waits for another one on the same VM before it says who holds it.
+/// How long an operation waits for another one on the same VM before it fails.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a monitor may take to tell the run state: a millisecond as a rule, longer only while the
-/// main loop is blocked; that is told within two seconds, of which this leaves some for a busy host.
+/// How long a monitor may take to return the run state: usually a millisecond, longer only while the main loop is
+/// blocked. An unresponsive QEMU is reported within two seconds; the difference is for a busy host.
 pub const RUN_STATE_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// How long to wait before a busy monitor is asked again: often enough for a person, seldom enough for QEMU.
+/// How often a busy monitor is tried again.
 pub const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How many running VMs a list asks at once: each takes two file descriptors, of which a process has 1024 as a rule.
+/// How many running VMs a list observes at once: each takes two file descriptors, of which a process usually has
+/// 1024.
 pub const MAX_CONCURRENT_OBSERVATIONS: usize = 64;
 
-/// How long a QMP command may take unless the caller says otherwise.
+/// How long a QMP command may take by default.
 pub const QMP_COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The largest configuration file that is read; real ones have a few KiB.
+/// The largest configuration file; real ones have a few KiB.
 pub const MAX_CONFIG_BYTES: usize = 1 << 20;
 
 /// How deep a configuration may nest; real ones nest five deep.
 pub const MAX_CONFIG_DEPTH: usize = 32;
 
-/// How many values the aliases of a configuration may stand for: a tenth of all that it may hold, so that an alias bomb
-/// is refused in milliseconds.
+/// How many values the aliases of a configuration may expand to: a tenth of [`MAX_CONFIG_NODES`], so that an alias bomb
+/// is refused within milliseconds.
 pub const MAX_CONFIG_ALIASED: usize = 10_000;
 
-/// How many values a configuration may hold, aliases counted each time they are used.
+/// How many values a configuration may hold, with aliases expanded.
 pub const MAX_CONFIG_NODES: usize = 100_000;
 
-/// How long the CPU use of a process is sampled: the kernel counts in hundredths of a second, so that this tells 4 percent
-/// of a CPU from none, and people do not yet feel it as waiting.
+/// How long the CPU use of a process is sampled: the kernel counts in hundredths of a second, so this resolves 4 percent
+/// of a CPU, and the delay is hardly noticeable.
 pub const CPU_SAMPLE: Duration = Duration::from_millis(250);
 
-/// How much of a log is read at once; a serial port brings some 10 KB a second, a flood some MB.
+/// How much of a log is read at once; a serial port writes about 10 KB a second, a flooded one some MB.
 pub const LOG_CHUNK_BYTES: usize = 64 << 10;
 
-/// How much of a log one document holds; whoever wants more reads the file, or piece by piece.
+/// How much of a log one JSON document holds; read the file, or follow it, for more.
 pub const MAX_LOG_TEXT_BYTES: usize = 1 << 20;
 
-/// How often a log that is followed is looked at: a person does not feel it, and it costs some 100 µs.
+/// How often a followed log is read; each read takes about 100 µs.
 pub const LOG_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How many events wait for a slow reader of a stream: minutes of a busy host; each takes some hundred bytes.
+/// How many events are buffered for a slow reader of a stream: minutes of a busy host, at some hundred bytes each.
 pub const EVENT_STREAM_CAPACITY: usize = 1_024;
 
-/// How many events one answer holds, the newest: some 60 MB at most, where a guest that resets in a loop makes a million a day.
+/// How many events, the newest, one answer holds: 60 MB at most, where a guest that resets in a loop makes a million a
+/// day.
 pub const MAX_EVENTS: usize = 50_000;
 
 /// How many events are read from the store at once.
 pub const EVENT_PAGE: u32 = 1_000;
 
-/// How much of a flight recorder is read at once: some 6,000 events.
+/// How much of a QMP log is read at once: about 6,000 events.
 pub const QMP_LOG_CHUNK_BYTES: usize = 1 << 20;
 
-/// How often a follower looks whether something happened: an event is to be seen within 100 ms, and a look at a
-/// handful of VMs takes some 0.1 ms.
+/// How often `events --follow` checks for new events: they are shown within 100 ms, and a check of a handful of VMs
+/// takes about 0.1 ms.
 pub const FOLLOW_INTERVAL: Duration = Duration::from_millis(25);
 
-/// How often a follower looks which VMs there are, where nobody wrote that something changed.
+/// How often `events --follow` lists the VMs again if the store reports no change.
 pub const FOLLOW_REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a hook may take: it is to tell somebody, and whoever ran the command waits for it.
+/// How long a hook may take; the command that runs it waits for it.
 pub const HOOK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many files a process should be allowed to have open: a list asks [`MAX_CONCURRENT_OBSERVATIONS`] VMs with two each, and QEMU
-/// has some hundred with many disks.
+/// How many files a process should be allowed to open: a list observes [`MAX_CONCURRENT_OBSERVATIONS`] VMs with two
+/// each, and QEMU with many disks opens some hundred.
 pub const MIN_OPEN_FILES: u64 = 1024;
 
-/// The number of a boot up to which sockets have to fit; nobody starts a VM more often.
+/// The boot number up to which the paths of sockets must fit.
 pub const MAX_BOOT: u32 = 999_999;
 
-/// The digits of an id that name a VM's folder of sockets.
+/// The digits of an id that name the folder of a VM's sockets.
 pub const SHORT_ID_DIGITS: usize = 12;
 
 /// Less free space than this is a problem: a commit, a log or a lock may not fit.
@@ -102,69 +104,68 @@ pub const MIN_FREE_BYTES: u64 = 16 << 20;
 /// Less free space than this is worth a warning: one update of a guest fills it.
 pub const LOW_FREE_BYTES: u64 = 1 << 30;
 
-/// How many files should still fit: a start makes some twenty.
+/// How many files should still fit: a start creates about twenty.
 pub const LOW_FREE_FILES: u64 = 1_000;
 
-/// How long a cleanup waits for somebody who works on a VM: who is at work needs no cleaning up after.
+/// How long a cleanup waits for the lock of a VM; a VM in use is skipped.
 pub const CLEANUP_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// How long is waited for a condition unless the caller says otherwise: a guest under software emulation boots in 10 to
-/// 40 s.
+/// How long `wait` waits by default: an emulated guest boots in 10 to 40 s.
 pub const WAIT_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How often conditions are looked at; a look takes under a millisecond.
+/// How often conditions are checked; a check takes under a millisecond.
 pub const WAIT_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How often the screen is looked at: a picture has a few MB.
+/// How often the screen is captured; a picture has a few MB.
 pub const SCREEN_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How long a connection to a guest's port is held to see whether the guest takes it; the guest of a busy host needs
-/// some tens of milliseconds, and the next look tries again.
+/// How long a connection to a port of the guest is held open to see whether the guest accepts it; a guest on a busy host
+/// takes some tens of milliseconds, and the next check tries again.
 pub const DIAL_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How often QEMU is asked about such a connection.
+/// How often QEMU is queried for the state of such a connection.
 pub const DIAL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How much of the end of the serial log a pattern is looked for in at once, so that a guest that floods its console
+/// How much of the end of the serial log is searched for a pattern at once, so that a guest that floods its console
 /// costs bounded memory.
 pub const SERIAL_WINDOW_BYTES: usize = 256 << 10;
 
-/// How many of the last lines of the serial console are told when waiting was in vain.
+/// How many of the last lines of the serial console an error of `wait` shows.
 pub const SERIAL_TAIL_LINES: usize = 10;
 
 /// How much of the end of the serial log is read for them.
 pub const SERIAL_TAIL_BYTES: u64 = 4 << 10;
 
-/// The pause after each key that goes down or up while a text is typed: with 10 ms Linux and GRUB lost none of a
-/// thousand keys on a busy host, while a PS/2 keyboard that nobody reads holds 16 bytes, some five keys.
+/// The pause after each press and release while a text is typed: with 10 ms, Linux and GRUB lost none of a thousand keys
+/// on a busy host; the buffer of an idle PS/2 keyboard holds 16 bytes, about five keys.
 pub const TYPING_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The same for chords, which are few, and often meant for firmware that looks at its keyboard now and then.
+/// The same for chords, which are few, and often meant for firmware that polls its keyboard slowly.
 pub const KEY_HOLD: Duration = Duration::from_millis(50);
 
-/// The shortest pause: QEMU counts in milliseconds, and takes none for 100 of them.
+/// The shortest pause: QEMU counts in milliseconds, and 0 makes it use its default of 100.
 pub const MIN_KEY_INTERVAL: Duration = Duration::from_millis(1);
 
-/// The longest pause: nobody holds a key for longer than some firmware wants, which is seconds.
+/// The longest pause; firmware needs a key held for seconds at most.
 pub const MAX_KEY_INTERVAL: Duration = Duration::from_mins(1);
 
-/// The longest text that is typed; it takes half an hour, and more comes faster on a disk.
+/// The longest text that is typed; it takes half an hour, and a disk is the faster way for more.
 pub const MAX_TYPED_BYTES: usize = 64 << 10;
 
-/// The longest JSON that is read as the arguments of a QMP command: a `transaction` over a thousand disks has less, and
-/// a file that was named by mistake is not read to its end.
+/// The longest JSON text with arguments of a QMP command: a `transaction` over a thousand disks is shorter, and a file
+/// given by mistake is not read to its end.
 pub const MAX_QMP_ARGUMENTS_BYTES: usize = 1 << 20;
 
-/// How often is looked whether a device is gone while its guest is waited for, should the event have come before: a
-/// look takes under a millisecond.
+/// How often the list of devices is checked during an unplug, in case the event was missed; a check takes under a
+/// millisecond.
 pub const UNPLUG_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often a back end is tried to be removed once its device is gone: QEMU lets it go with the last reader of the
-/// device, which is a matter of milliseconds.
+/// How often the removal of a backend is tried after its device is gone: QEMU releases it with the last reader of the
+/// device, within milliseconds.
 pub const BACKEND_REMOVAL_TRIES: u32 = 40;
 
 /// The pause between two tries.
 pub const BACKEND_REMOVAL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How often a guest is asked how far its balloon is: it takes or gives some hundred MiB in such a time.
+/// How often the size of the balloon is queried; a guest gives or takes some hundred MiB in that time.
 pub const BALLOON_INTERVAL: Duration = Duration::from_millis(100);

@@ -1,4 +1,4 @@
-//! Settings that operations need, and those that are only shown.
+//! The settings of operations, and all effective settings for display.
 
 use maqet_domain::config::Node;
 use maqet_domain::hook::Hook;
@@ -7,29 +7,29 @@ use serde::Serialize;
 use crate::Timeouts;
 use crate::config::Sources;
 
-/// One setting as it holds, and where it came from.
+/// An effective setting, and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EffectiveSetting {
     /// Its name, as in `directories.data`.
     pub key: String,
     /// Its value.
     pub value: String,
-    /// Where it came from: a flag, a variable, a file, or the default.
+    /// Where it came from: an option, a variable, a file, or the default.
     pub origin: String,
 }
 
-/// Settings that operations need.
+/// The settings of operations.
 #[derive(Debug, Clone)]
 pub struct AppSettings {
-    /// What holds for every VM that does not say otherwise; laid under each definition.
+    /// Configuration that is merged under every definition.
     pub defaults: Node,
-    /// The settings file, to show what is wrong with the defaults where it stands.
+    /// The text of the settings file, to show errors in the defaults in their context.
     pub sources: Sources,
-    /// Programs that run when something happened to any VM.
+    /// Hooks that run on events of any VM.
     pub hooks: Vec<Hook>,
     /// How long operations wait.
     pub timeouts: Timeouts,
-    /// Everything that is set, to be shown.
+    /// All effective settings, for display.
     pub effective: Vec<EffectiveSetting>,
 }
 

@@ -1,19 +1,19 @@
-//! How long operations wait, where the settings may say something else than [`limits`].
+//! The timeouts that settings can change.
 
 use std::time::Duration;
 
 use crate::{HumanDuration, limits};
 
-/// The time-outs that have a name in the settings; each is that of the same name in [`limits`] unless it is set.
+/// The timeouts that have a name in the settings; the defaults are in [`limits`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// How long QEMU may take to answer once started.
+    /// How long QEMU may take to answer after it was started.
     pub start: Duration,
-    /// How long a guest may take to power off once asked.
+    /// How long a guest may take to power off on request.
     pub power_down: Duration,
-    /// How long QEMU may take to quit once told.
+    /// How long QEMU may take to quit on request.
     pub quit: Duration,
-    /// How long QEMU may take to end after SIGTERM.
+    /// How long QEMU may take to exit after SIGTERM.
     pub term: Duration,
     /// How long the kernel may take to remove QEMU after SIGKILL.
     pub kill: Duration,
@@ -23,7 +23,7 @@ pub struct Timeouts {
     pub qmp: Duration,
     /// How long a hook may take.
     pub hook: Duration,
-    /// How long is waited for a condition.
+    /// How long `wait` waits for its conditions.
     pub wait: Duration,
 }
 
@@ -44,21 +44,21 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
-    /// Their names, in the order in which they are met.
+    /// The names, in the order of a VM's life.
     pub const NAMES: [&'static str; 9] = ["start", "power_down", "quit", "term", "kill", "lock", "qmp", "hook", "wait"];
 
-    /// Returns the one of this name.
+    /// Returns a timeout by name.
     pub fn get(&self, name: &str) -> Option<HumanDuration> {
         let mut copy = *self;
         copy.slot(name).copied().map(HumanDuration::new)
     }
 
-    /// Sets the one of this name; whether there is one.
-    pub fn set(&mut self, name: &str, patience: HumanDuration) -> bool {
+    /// Sets a timeout by name; returns `false` if no timeout has this name.
+    pub fn set(&mut self, name: &str, timeout: HumanDuration) -> bool {
         let slot = self.slot(name);
         let is_known = slot.is_some();
         if let Some(slot) = slot {
-            *slot = patience.duration();
+            *slot = timeout.duration();
         }
         is_known
     }
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_timeouts_each_name_sets_one_of_its_own() {
+    fn test_timeouts_set_changes_one_timeout() {
         for name in Timeouts::NAMES {
             let mut timeouts = Timeouts::default();
             let odd = HumanDuration::new(Duration::from_millis(7));
