@@ -6,12 +6,31 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::Duration;
 
+use insta::assert_snapshot;
 use maqet_testkit::{TestHome, guest, wait};
+use regex_lite::Regex;
 use serde_json::{Value, json};
+
+use crate::output::{stable, unaligned};
 
 /// Returns the entry of a list that has this name.
 fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
     list.as_array().unwrap().iter().find(|entry| entry["name"] == name).unwrap()
+}
+
+/// Returns a text output of `inspect` without what differs between hosts and runs.
+fn unmeasured(home: &TestHome, output: &str) -> String {
+    let replacements = [
+        (r"(?m)^(  (?:QEMU  |machine type|binary|uptime) +).*$", "$1[…]"),
+        (r"(?m)^(  threads +)\d+$", "$1[N]"),
+        (r"\b\d+% of one CPU over the last \d.\d\d s, \d+%", "[N]% of one CPU over the last [N] s, [N]%"),
+        (r"\d+\.\d\d MiB resident, \d+\.\d\d MiB", "[size] resident, [size]"),
+        (r"\d+\.\d\d KiB", "[size]"),
+    ];
+    let output = replacements.iter().fold(stable(home, output), |output, (pattern, value)| {
+        Regex::new(pattern).unwrap().replace_all(&output, *value).into_owned()
+    });
+    unaligned(&output)
 }
 
 fn signal(name: &str, pid: &Value) {
@@ -30,7 +49,7 @@ fn test_inspect_running_vm_has_process_disks_and_sockets() {
     let process = &found["process"];
     assert_eq!(vec![process["pid"].as_i64().unwrap()], home.qemu_pids().into_iter().map(i64::from).collect::<Vec<_>>());
     let binary = fs::read_link(format!("/proc/{}/exe", process["pid"])).unwrap();
-    assert_eq!((process["binary"].as_str(), &process["binary_is_gone"]), (binary.to_str(), &json!(false)));
+    assert_eq!((process["binary"].as_str(), &process["binary_deleted"]), (binary.to_str(), &json!(false)));
     let threads = fs::read_dir(format!("/proc/{}/task", process["pid"])).unwrap().count();
     assert!(process["threads"].as_u64().unwrap() > 1 && threads > 1, "{process}");
     assert!(process["rss_bytes"].as_u64() >= process["pss_bytes"].as_u64(), "{process}");
@@ -60,7 +79,7 @@ fn test_inspect_sockets_show_connected_clients() {
     wait::until(Duration::from_secs(10), "the serial console to be free", || (connected() == false).then_some(()));
 
     let roles: Vec<&str> = before.as_array().unwrap().iter().map(|one| one["role"].as_str().unwrap()).collect();
-    assert_eq!(roles, ["commands", "sessions", "sessions", "free", "serial"]);
+    assert_eq!(roles, ["commands", "sessions", "sessions", "external", "serial"]);
     home.json(&["stop", "web", "--force"]);
 }
 
@@ -81,7 +100,7 @@ fn test_inspect_disks_separate_definition_from_machine() {
     assert_eq!(named(&running["disks"], "new")["attached"], false);
     let raw = running["disks"].as_array().unwrap().iter().find(|disk| disk["file"] == image.to_str().unwrap()).unwrap();
     assert_eq!((raw.get("type"), &raw["virtual_bytes"], &raw["attached"]), (None, &json!(512), &json!(true)));
-    assert_eq!(named(&stopped["disks"], "new")["problem"], "it is made at the first start");
+    assert_eq!(named(&stopped["disks"], "new")["problem"], "created at the first start");
     let share = named(&stopped["disks"], "home");
     assert_eq!(share["file"], home.path("shared").to_str().unwrap());
     assert_eq!((share.get("problem"), share.get("virtual_bytes")), (None, None));
@@ -108,17 +127,48 @@ fn test_inspect_stopped_process_shows_kernel_data() {
 }
 
 #[test]
-fn test_inspect_text_output_has_no_control_characters() {
+fn test_inspect_text_output_is_fields_and_tables() {
     let home = TestHome::new();
     home.add(&format!("{}storage: [{{name: hdd, size: 8M}}]\n", guest::paused_yaml("web")));
     home.json(&["start", "web"]);
 
     let shown = home.maqet(["inspect", "web"]).run().ok().stdout;
-
-    assert!(shown.starts_with("web: paused\n"), "{shown}");
-    for words in ["accelerator tcg", "of one CPU", "RSS", "8.00 MiB", "serial console", "SOCKET"] {
-        assert!(shown.contains(words), "{words}: {shown}");
-    }
-    assert!(!shown.contains('\u{1b}'), "{shown}");
     home.json(&["stop", "web", "--force"]);
+    let stopped = home.maqet(["inspect", "web"]).run().ok().stdout;
+
+    assert!(!shown.contains('\u{1b}'), "{shown}");
+    assert_snapshot!(unmeasured(&home, &shown), @"
+    web: paused
+      QEMU  […]
+      machine type  […]
+      accelerator  tcg
+      virtual CPUs  1
+      guest memory  32.00 MiB
+      pid  [pid]
+      binary  […]
+      uptime  […]
+      threads  [N]
+      CPU  [N]% of one CPU over the last [N] s, [N]% on average
+      host memory  [size] resident, [size] proportional
+
+    DISK  TYPE  SIZE  ALLOCATED  FILE  NOTE
+    hdd  qcow2  8.00 MiB  [size]  [home]/data/maqet/storage/web/hdd.qcow2
+
+    SOCKET  CONNECTED  PURPOSE  FILE
+    qmp  QMP commands  [home]/run/maqet/[short-id]/b1/qmp.sock
+    qmp-s1  no  QMP session  [home]/run/maqet/[short-id]/b1/qmp-s1.sock
+    qmp-s2  no  QMP session  [home]/run/maqet/[short-id]/b1/qmp-s2.sock
+    qmp-external  no  QMP for other programs  [home]/run/maqet/[short-id]/b1/qmp-external.sock
+    serial0  no  serial console  [home]/run/maqet/[short-id]/b1/serial.sock
+    ");
+    assert_snapshot!(unmeasured(&home, &stopped), @"
+    web: stopped (QEMU was terminated by a signal)
+      started  [time]
+      stopped  [time]
+      serial log  [home]/state/maqet/[id]/boot-1/serial.log
+      QEMU log  [home]/state/maqet/[id]/boot-1/qemu.log
+
+    DISK  TYPE  SIZE  ALLOCATED  FILE  NOTE
+    hdd  qcow2  8.00 MiB  [size]  [home]/data/maqet/storage/web/hdd.qcow2
+    ");
 }

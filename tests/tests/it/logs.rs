@@ -190,14 +190,14 @@ fn test_logs_unavailable_explain_why() {
     fs::remove_file(home.json(&["status", "web"])["serial_log"].as_str().unwrap()).unwrap();
     let removed = home.json_error(&["logs", "web"], 3);
 
-    assert_eq!(never["code"], "log.never-started");
+    assert_eq!(never["code"], "log.run-not-found");
     assert_eq!(
-        (&boot["code"], boot["message"].as_str().unwrap().contains("boot 1")),
-        (&json!("log.no-such-boot"), true)
+        (&boot["code"], &boot["hints"][0]),
+        (&json!("log.boot-not-found"), &json!("choose a boot with logs: 1"))
     );
     assert_eq!(
         (&mute["code"], mute["message"].as_str().unwrap().contains("serial: none")),
-        (&json!("log.elsewhere"), true)
+        (&json!("log.unavailable"), true)
     );
     assert_eq!((&both["code"], &removed["code"]), (&json!("usage.invalid"), &json!("record.not-found")));
     home.json(&["stop", "--all", "--force"]);

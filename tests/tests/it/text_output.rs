@@ -55,7 +55,7 @@ fn test_text_start_and_stop_report_the_status() {
     `web` is running
     `web` is paused
     `web` is already paused
-    `web` is stopped: QEMU was told to quit
+    `web` is stopped: QEMU was asked to quit
     `web` is already stopped
     ");
 }
@@ -72,27 +72,27 @@ fn test_text_status_of_each_state_is_one_line() {
 
     assert_snapshot!(defined, @"
     web: defined
-      id            [id]
-      defined       [time]
+      id               [id]
+      defined          [time]
     ");
     assert_snapshot!(paused, @"
     web: paused
-      pid           [pid]
-      id            [id]
-      defined       [time]
-      started       [time]
-      serial log    [home]/state/maqet/[id]/boot-1/serial.log
-      QEMU log      [home]/state/maqet/[id]/boot-1/qemu.log
+      pid              [pid]
+      id               [id]
+      defined          [time]
+      started          [time]
+      serial log       [home]/state/maqet/[id]/boot-1/serial.log
+      QEMU log         [home]/state/maqet/[id]/boot-1/qemu.log
       external monitor [home]/run/maqet/[short-id]/b1/qmp-external.sock
     ");
     assert_snapshot!(stopped, @"
-    web: stopped (QEMU was ended by a signal)
-      id            [id]
-      defined       [time]
-      started       [time]
-      stopped       [time]
-      serial log    [home]/state/maqet/[id]/boot-1/serial.log
-      QEMU log      [home]/state/maqet/[id]/boot-1/qemu.log
+    web: stopped (QEMU was terminated by a signal)
+      id               [id]
+      defined          [time]
+      started          [time]
+      stopped          [time]
+      serial log       [home]/state/maqet/[id]/boot-1/serial.log
+      QEMU log         [home]/state/maqet/[id]/boot-1/qemu.log
     ");
 }
 

@@ -56,7 +56,7 @@ async fn inspect(world: &mut World) -> VmInspection {
     app.run(World::yaml(DISK)).await.unwrap();
     app.run(start("web")).await.unwrap();
 
-    app.run(Inspect { vm: "web".to_owned() }).await.unwrap()
+    app.run(Inspect::new("web")).await.unwrap()
 }
 
 fn named<'a>(found: &'a VmInspection, name: &str) -> &'a InspectedDisk {
@@ -122,13 +122,13 @@ async fn test_inspect_vm_never_started_reads_its_images() {
     let app = world.app();
     app.run(World::yaml(DISK)).await.unwrap();
 
-    let found = app.run(Inspect { vm: "web".to_owned() }).await.unwrap();
+    let found = app.run(Inspect::new("web")).await.unwrap();
 
     assert_eq!((&found.process, &found.machine, found.sockets.len()), (&None, &None, 0));
     let hdd = named(&found, "hdd");
     assert_eq!((hdd.virtual_bytes, hdd.allocated_bytes), (Some(1 << 30), Some(1 << 20)));
     assert_eq!((hdd.format.as_deref(), hdd.attached, &hdd.problem), (Some("qcow2"), None, &None));
-    assert_eq!(named(&found, "new").problem.as_deref(), Some("it is made at the first start"));
+    assert_eq!(named(&found, "new").problem.as_deref(), Some("created at the first start"));
 }
 
 #[tokio::test]
@@ -139,7 +139,7 @@ async fn test_inspect_readonly_drive_is_detected_in_every_form() {
                    virtfs, path: /d/s, options: {readonly: true}}]";
     app.run(World::yaml(&format!("name: web\nstorage: {storage}\n"))).await.unwrap();
 
-    let found = app.run(Inspect { vm: "web".to_owned() }).await.unwrap();
+    let found = app.run(Inspect::new("web")).await.unwrap();
 
     assert_eq!(["a", "b", "cd", "src"].map(|name| named(&found, name).readonly), [false, true, true, true]);
 }

@@ -41,19 +41,20 @@ async fn running(world: &mut World) -> App {
 }
 
 fn logs() -> Logs {
-    Logs { vm: "web".to_owned(), ..Logs::default() }
+    Logs::new("web")
 }
 
 #[track_caller]
 fn check(error: &Error, code: &str, fault: Fault) {
-    assert_eq!((error.code(), error.fault()), (code, fault), "{error}");
+    let explanation = error.explain();
+    assert_eq!((explanation.code, explanation.fault), (code, fault), "{error}");
 }
 
 async fn last_lines(content: &[u8], lines: usize) -> String {
     let mut world = World::new();
     file(&mut world, Some(content), &[1]);
     let app = running(&mut world).await;
-    app.run(Logs { lines: Some(lines), ..logs() }).await.unwrap().text
+    app.run(logs().lines(lines)).await.unwrap().text
 }
 
 #[tokio::test]
@@ -75,7 +76,7 @@ async fn test_logs_lines_longer_than_a_chunk_are_found() {
 }
 
 #[tokio::test]
-async fn test_logs_document_of_long_log_holds_its_end() {
+async fn test_logs_long_log_is_returned_from_its_end() {
     let mut world = World::new();
     let content = [vec![b'a'; limits::MAX_LOG_TEXT_BYTES], b"end".to_vec()].concat();
     file(&mut world, Some(&content), &[1]);
@@ -95,12 +96,11 @@ async fn test_logs_unavailable_explain_why() {
     let app = world.app();
     app.run(World::empty("web")).await.unwrap();
 
-    check(&app.run(logs()).await.unwrap_err(), "log.never-started", Fault::State);
-    let boot = Some(BootNumber(3));
-    check(&app.run(Logs { boot, ..logs() }).await.unwrap_err(), "log.no-such-boot", Fault::NotFound);
-    let maqet = Logs { log: LogKind::Maqet, ..logs() };
-    check(&app.run(maqet.clone()).await.unwrap_err(), "log.nothing-recorded", Fault::NotFound);
-    check(&app.run(Logs { boot, ..maqet }).await.unwrap_err(), "log.of-no-boot", Fault::Usage);
+    check(&app.run(logs()).await.unwrap_err(), "log.run-not-found", Fault::State);
+    check(&app.run(logs().boot(BootNumber(3))).await.unwrap_err(), "log.boot-not-found", Fault::NotFound);
+    let maqet = logs().log(LogKind::Maqet);
+    check(&app.run(maqet.clone()).await.unwrap_err(), "log.not-found", Fault::NotFound);
+    check(&app.run(maqet.boot(BootNumber(3))).await.unwrap_err(), "log.boot-unsupported", Fault::Usage);
 }
 
 #[tokio::test]
@@ -114,12 +114,12 @@ async fn test_logs_redirected_serial_port_names_its_target() {
     app.run(start("web")).await.unwrap();
 
     let error = app.run(logs()).await.unwrap_err();
-    let qemu = app.run(Logs { log: LogKind::Qemu, ..logs() }).await.unwrap();
+    let qemu = app.run(logs().log(LogKind::Qemu)).await.unwrap();
     *file.lock().unwrap() = Some(b"of an older definition".to_vec());
     let older = app.run(logs()).await.unwrap();
 
     assert!(error.to_string().contains("`serial: none`"), "{error}");
-    check(&error, "log.elsewhere", Fault::State);
+    check(&error, "log.unavailable", Fault::State);
     assert_eq!((qemu.text.as_str(), older.text.as_str()), ("", "of an older definition"));
 }
 
@@ -129,7 +129,7 @@ async fn test_logs_of_failed_start_are_the_newest() {
     file(&mut world, Some(b"why it failed"), &[1, 2]);
     let app = running(&mut world).await;
 
-    let log = app.run(Logs { log: LogKind::Qemu, ..logs() }).await.unwrap();
+    let log = app.run(logs().log(LogKind::Qemu)).await.unwrap();
 
     assert_eq!(log.about.boot, Some(BootNumber(2)));
     assert!(log.about.file.ends_with("/boot-2/qemu.log"), "{}", log.about.file);
@@ -142,7 +142,7 @@ async fn test_follow_ends_after_vm_stopped_and_log_read() {
     world.processes.expect_signal().returning(|_, _| Ok(()));
     world.processes.expect_wait_for_exit().returning(|_, _| true);
     let app = running(&mut world).await;
-    let mut reader = app.open_log(&logs()).await.unwrap();
+    let mut reader = logs().open(&app).await.unwrap();
 
     let first = reader.follow().await.unwrap();
     app.run(Stop::new("web").force(true)).await.unwrap();
@@ -158,16 +158,16 @@ async fn test_follow_truncated_log_continues() {
     let mut world = World::new();
     let file = file(&mut world, Some(b"one\ntwo\n"), &[1]);
     let app = running(&mut world).await;
-    let mut reader = app.open_log(&Logs { log: LogKind::Maqet, lines: Some(1), ..logs() }).await.unwrap();
+    let mut reader = logs().log(LogKind::Maqet).lines(1).open(&app).await.unwrap();
 
     let first = reader.follow().await.unwrap();
     *file.lock().unwrap() = Some(b"two\nx\n".to_vec());
     let second = reader.follow().await.unwrap();
-    *file.lock().unwrap() = Some(b"anew".to_vec());
+    *file.lock().unwrap() = Some(b"new".to_vec());
     let third = reader.follow().await.unwrap();
 
     let texts = [first, second, third].map(|piece| String::from_utf8(piece.unwrap()).unwrap());
-    assert_eq!(texts, ["two\n", "x\n", "anew"]);
+    assert_eq!(texts, ["two\n", "x\n", "new"]);
 }
 
 #[tokio::test]

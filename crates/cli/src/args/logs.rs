@@ -48,6 +48,6 @@ impl LogsArgs {
             (false, false) => operation::LogKind::Serial,
         };
         let boot = self.boot.map(maqet::domain::vm::BootNumber);
-        operation::Logs { vm: self.vm.clone(), log, boot, lines: self.lines }
+        operation::Logs::new(&self.vm).log(log).boot(boot).lines(self.lines)
     }
 }

@@ -5,7 +5,7 @@ mod pump;
 use std::time::Duration;
 
 use maqet::domain::vm::BootNumber;
-use maqet::operation::{AttachedConsole, LogKind, Logs};
+use maqet::operation::{AttachedConsole, Logs};
 use maqet::{ErrorReport, Explanation, Fault, Maqet, operation};
 
 use self::pump::{Pump, PumpOutcome};
@@ -77,11 +77,10 @@ fn finish(outcome: PumpOutcome, name: &str, args: &ConsoleArgs, output: &Output)
 
 /// Shows the last lines of the guest's earlier output; a failure is noted and does not prevent attaching.
 async fn show_tail(maqet: &Maqet, attached: &AttachedConsole, lines: usize, stdout: &Stdout, output: &Output) {
-    let boot = Some(BootNumber(attached.about.boot));
-    let logs = Logs { vm: attached.about.id.clone(), log: LogKind::Serial, boot, lines: Some(lines) };
+    let logs = Logs::new(&attached.about.id).boot(BootNumber(attached.about.boot)).lines(lines);
     let show = async {
         let mut form = LogForm::new(Format::Table);
-        let mut reader = maqet.app().open_log(&logs).await?;
+        let mut reader = logs.open(maqet.app()).await?;
         let mut remaining = reader.length();
         while remaining > 0 {
             let piece = reader.read().await?;

@@ -96,7 +96,7 @@ pub(super) async fn status(maqet: &Maqet, vms: VmsArgs, output: &Output) -> Resu
 }
 
 pub(super) async fn inspect(maqet: &Maqet, args: InspectArgs, output: &Output) -> Result<u8, ErrorReport> {
-    for_each(maqet, args.vms, output, "inspecting", async |vm| maqet.run(operation::Inspect { vm }).await).await
+    for_each(maqet, args.vms, output, "inspecting", async |vm| maqet.run(operation::Inspect::new(vm)).await).await
 }
 
 /// Runs an operation on each VM, several at a time.

@@ -20,7 +20,7 @@ pub(super) async fn run(maqet: &Maqet, args: LogsArgs, output: &Output) -> Resul
         output.show_data(&log)?;
         return Ok(exit_code::DONE);
     }
-    let mut reader = maqet.app().open_log(&operation).await?;
+    let mut reader = operation.open(maqet.app()).await?;
     if reader.length() == 0 && output.is_text() {
         output.note(&empty_log(&operation, &reader));
     }

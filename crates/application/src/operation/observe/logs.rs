@@ -1,8 +1,9 @@
-//! `logs`: what the guest, QEMU and maqet itself wrote about a VM.
+//! `logs`: the output of the guest, the output of QEMU, and the operations of maqet on a VM.
 
 mod error;
 mod reader;
 
+use derive_setters::Setters;
 use maqet_domain::vm::{BootNumber, RunPaths, Vm};
 use serde::{Deserialize, Serialize};
 
@@ -14,63 +15,119 @@ use crate::app::shown;
 use crate::event::journal::journal_file;
 use crate::{App, Error, limits};
 
-/// Which log of a VM.
+/// A log of a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogKind {
-    /// What the guest wrote to its first serial port.
+    /// The output of the guest on its first serial port.
     #[default]
     Serial,
-    /// What QEMU wrote to its standard output and error.
+    /// The standard output and standard error of QEMU.
     Qemu,
-    /// What maqet did to the VM.
+    /// The operations of maqet on the VM.
     Maqet,
 }
 
-/// Reads a log of a VM.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// Returns a log of a VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
+#[setters(into)]
 pub struct Logs {
     /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
-    /// Which log.
+    /// The log; by default that of the serial port.
     #[serde(default)]
     pub log: LogKind,
-    /// Of which start of the VM, from 1; the newest that is kept if nothing is said.
+    /// The boot, counted from 1; by default the newest with logs.
     #[serde(default)]
     pub boot: Option<BootNumber>,
-    /// How many of the last lines; all if nothing is said.
+    /// Only this many of the last lines; by default all.
     #[serde(default)]
     pub lines: Option<usize>,
 }
 
+impl Logs {
+    /// Returns the serial log of the newest boot of the VM `vm`.
+    pub fn new(vm: impl Into<String>) -> Self {
+        Self { vm: vm.into(), log: LogKind::default(), boot: None, lines: None }
+    }
+
+    /// Opens the log, to read it in pieces and while it grows.
+    ///
+    /// Errors: [`Error::NoSuchVm`], [`Error::Log`], and [`Error::Record`] if the file was deleted or cannot be read.
+    pub async fn open<'a>(&self, app: &'a App) -> Result<LogReader<'a>, Error> {
+        let vm = app.vm(&self.vm).await?;
+        let (sockets, records) = (app.folders.vm_sockets(&vm.entry.id), app.folders.vm_records(&vm.entry.id));
+        let boots_kept = app.ports.records.boots(&records).await;
+        let boot = self.select_boot(&vm, &boots_kept)?;
+        let file = match (self.log, boot) {
+            (LogKind::Serial, Some(boot)) => RunPaths::new(&sockets, &records, boot).serial_log(),
+            (LogKind::Qemu, Some(boot)) => RunPaths::new(&sockets, &records, boot).qemu_log(),
+            (LogKind::Maqet, _) | (_, None) => journal_file(&records),
+        };
+        let about = LogInfo {
+            id: vm.entry.id.to_string(),
+            name: vm.entry.name.to_string(),
+            log: self.log,
+            boot,
+            boots_kept,
+            file: shown(&file),
+        };
+        let reader = LogReader::open(app, vm.entry.id, file, about, self.lines).await?;
+        if self.log == LogKind::Serial && reader.length() == 0 {
+            ensure_serial_is_logged(app, &vm)?;
+        }
+        Ok(reader)
+    }
+
+    /// Returns the boot whose log is read; `None` for maqet's own log.
+    fn select_boot(&self, vm: &Vm, kept: &[BootNumber]) -> Result<Option<BootNumber>, LogError> {
+        match (self.log, self.boot) {
+            (LogKind::Maqet, None) => Ok(None),
+            (LogKind::Maqet, Some(_)) => Err(LogError::BootUnsupported),
+            (LogKind::Serial | LogKind::Qemu, Some(boot)) if kept.contains(&boot) => Ok(Some(boot)),
+            (LogKind::Serial | LogKind::Qemu, Some(boot)) => {
+                Err(LogError::BootNotFound { vm: vm.entry.name.clone(), boot, kept: kept.to_vec() })
+            }
+            // A failed start leaves logs and no run, and its logs say why it failed.
+            (LogKind::Serial | LogKind::Qemu, None) => {
+                let newest = kept.last().copied().or(vm.entry.run.as_ref().map(|run| run.boot));
+                newest.map(Some).ok_or_else(|| LogError::RunNotFound { vm: vm.entry.name.clone() })
+            }
+        }
+    }
+}
+
 /// A log, or the end of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct VmLog {
-    /// Which log it is.
+    /// The log that was read.
     #[serde(flatten)]
     pub about: LogInfo,
-    /// Where in the file the text begins, in bytes.
+    /// The position of the text in the file, in bytes.
     pub offset: u64,
-    /// How long the file was, in bytes.
+    /// The length of the file, in bytes.
     pub length: u64,
-    /// What it says, of a long log the end; what is not UTF-8 is replaced.
+    /// The content, of a long log the end; invalid UTF-8 becomes U+FFFD.
     pub text: String,
 }
 
-/// Which log it is, and of what.
+/// The identity of a log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct LogInfo {
     /// The VM's id.
     pub id: String,
     /// The VM's name.
     pub name: String,
-    /// Which log.
+    /// The kind of log.
     pub log: LogKind,
-    /// Of which start of the VM; maqet's own log is of all.
+    /// The boot; maqet's own log covers all boots.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot: Option<BootNumber>,
-    /// The starts whose logs are kept, the oldest first.
+    /// The boots with logs, oldest first.
     pub boots_kept: Vec<BootNumber>,
     /// The file.
     pub file: String,
@@ -82,14 +139,14 @@ impl Operation for Logs {
     type Output = VmLog;
 
     async fn run(&self, app: &App) -> Result<Done<VmLog>, Error> {
-        let mut reader = app.open_log(self).await?;
+        let mut reader = self.open(app).await?;
         reader.skip_to_last(limits::MAX_LOG_TEXT_BYTES);
         let offset = reader.position();
         let mut bytes = Vec::new();
         while bytes.len() < limits::MAX_LOG_TEXT_BYTES {
             match reader.read().await? {
-                part if part.is_empty() => break,
-                part => bytes.extend(part),
+                piece if piece.is_empty() => break,
+                piece => bytes.extend(piece),
             }
         }
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -98,59 +155,11 @@ impl Operation for Logs {
     }
 }
 
-impl App {
-    /// Opens a log, to be read as it is and as it grows.
-    ///
-    /// Errors: no such VM; a VM that was never started; a boot whose logs are not kept; a serial port that goes
-    /// elsewhere; a log that somebody removed.
-    pub async fn open_log(&self, wanted: &Logs) -> Result<LogReader<'_>, Error> {
-        let vm = self.vm(&wanted.vm).await?;
-        let (sockets, records) = (self.folders.vm_sockets(&vm.entry.id), self.folders.vm_records(&vm.entry.id));
-        let boots_kept = self.ports.records.boots(&records).await;
-        let boot = boot_of(&vm, wanted, &boots_kept)?;
-        let file = match (wanted.log, boot) {
-            (LogKind::Serial, Some(boot)) => RunPaths::new(&sockets, &records, boot).serial_log(),
-            (LogKind::Qemu, Some(boot)) => RunPaths::new(&sockets, &records, boot).qemu_log(),
-            (LogKind::Maqet, _) | (_, None) => journal_file(&records),
-        };
-        let about = LogInfo {
-            id: vm.entry.id.to_string(),
-            name: vm.entry.name.to_string(),
-            log: wanted.log,
-            boot,
-            boots_kept,
-            file: shown(&file),
-        };
-        let reader = LogReader::open(self, vm.entry.id, file, about, wanted.lines).await?;
-        if wanted.log == LogKind::Serial && reader.length() == 0 {
-            self.check_serial(&vm)?;
-        }
-        Ok(reader)
-    }
-
-    /// Says where the serial port goes if not to the log: that is why nothing is in it.
-    fn check_serial(&self, vm: &Vm) -> Result<(), Error> {
-        // A definition that is not understood has had its own error at the start.
-        match self.machine(vm).ok().and_then(|machine| machine.serial_redirection()) {
-            Some(elsewhere) => Err(LogError::Elsewhere { vm: vm.entry.name.clone(), elsewhere }.into()),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Returns the boot whose log is meant; none for maqet's own log.
-fn boot_of(vm: &Vm, wanted: &Logs, kept: &[BootNumber]) -> Result<Option<BootNumber>, LogError> {
-    match (wanted.log, wanted.boot) {
-        (LogKind::Maqet, None) => Ok(None),
-        (LogKind::Maqet, Some(_)) => Err(LogError::OfNoBoot),
-        (LogKind::Serial | LogKind::Qemu, Some(boot)) if kept.contains(&boot) => Ok(Some(boot)),
-        (LogKind::Serial | LogKind::Qemu, Some(boot)) => {
-            Err(LogError::NoSuchBoot { vm: vm.entry.name.clone(), boot, kept: kept.to_vec() })
-        }
-        // A start that failed leaves its logs and no run, and why it failed is what people look for.
-        (LogKind::Serial | LogKind::Qemu, None) => {
-            let newest = kept.last().copied().or(vm.entry.run.as_ref().map(|run| run.boot));
-            newest.map(Some).ok_or_else(|| LogError::NeverStarted { vm: vm.entry.name.clone() })
-        }
+/// Checks that the definition does not redirect the serial port, which leaves its log empty.
+fn ensure_serial_is_logged(app: &App, vm: &Vm) -> Result<(), LogError> {
+    // The problems of an invalid definition are reported by the operations that need it.
+    match app.machine(vm).ok().and_then(|machine| machine.serial_redirection()) {
+        Some(serial) => Err(LogError::Unavailable { vm: vm.entry.name.clone(), serial }),
+        None => Ok(()),
     }
 }

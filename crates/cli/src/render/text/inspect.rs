@@ -10,7 +10,7 @@ use maqet::operation::{InspectedDisk, InspectedMachine, InspectedProcess, Inspec
 
 use super::table::write_table;
 use super::vm::{write_field, write_heading};
-use super::{PLAIN, TextOutput, counted, whole_seconds};
+use super::{PLAIN, TextOutput, whole_seconds};
 
 impl TextOutput for VmInspection {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -28,43 +28,40 @@ impl TextOutput for VmInspection {
         if !self.disks.is_empty() {
             writeln!(out)?;
             let rows = self.disks.iter().map(|disk| (PLAIN, disk_row(disk)));
-            write_table(out, &["DISK", "TYPE", "SIZE", "ON HOST", "FILE", "NOTE"], 0, rows)?;
+            write_table(out, &["DISK", "TYPE", "SIZE", "ALLOCATED", "FILE", "NOTE"], 0, rows)?;
         }
         if !self.sockets.is_empty() {
             writeln!(out)?;
             let rows = self.sockets.iter().map(|socket| (PLAIN, socket_row(socket)));
-            write_table(out, &["SOCKET", "CONNECTED", "FOR", "FILE"], 0, rows)?;
+            write_table(out, &["SOCKET", "CONNECTED", "PURPOSE", "FILE"], 0, rows)?;
         }
         Ok(())
     }
 }
 
 fn write_machine(machine: &InspectedMachine, out: &mut dyn Write) -> io::Result<()> {
-    let cpus = counted(machine.vcpus, "CPU");
     write_field(out, "QEMU", &machine.qemu_version)?;
-    write_field(out, "machine", &format!("{}, accelerator {}", machine.r#type, machine.accelerator))?;
-    write_field(out, "guest", &format!("{cpus}, {} of memory", BinaryBytes(machine.memory_bytes)))
+    write_field(out, "machine type", &machine.r#type)?;
+    write_field(out, "accelerator", machine.accelerator)?;
+    write_field(out, "virtual CPUs", &machine.vcpus.to_string())?;
+    write_field(out, "guest memory", &BinaryBytes(machine.memory_bytes).to_string())
 }
 
 fn write_process(process: &InspectedProcess, out: &mut dyn Write) -> io::Result<()> {
     let uptime = Duration::try_from_secs_f64(process.uptime_seconds).unwrap_or_default();
-    let since = whole_seconds(&process.started_at);
-    let (now, average) = (process.cpu.percent, process.cpu.percent_since_start);
-    let seconds = process.cpu.sample_seconds;
-    let pss = process.pss_bytes.map(|pss| format!(", {} PSS", BinaryBytes(pss))).unwrap_or_default();
+    let (now, average, sample) = (process.cpu.percent, process.cpu.percent_since_start, process.cpu.sample_seconds);
+    let pss = process.pss_bytes.map(|pss| format!(", {} proportional", BinaryBytes(pss))).unwrap_or_default();
 
-    write_field(out, "pid", &format!("{}, {} threads", process.pid, process.threads))?;
+    write_field(out, "pid", &process.pid.to_string())?;
     if let Some(binary) = &process.binary {
-        let deleted = if process.binary_is_gone { " (deleted or replaced since)" } else { "" };
+        let deleted = if process.binary_deleted { " (deleted or replaced since)" } else { "" };
         write_field(out, "binary", &format!("{binary}{deleted}"))?;
     }
-    write_field(out, "uptime", &format!("{}, since {since}", HumanDuration(uptime)))?;
-    write_field(
-        out,
-        "CPU",
-        &format!("{now:.0}% of one CPU in the last {seconds:.2} s, {average:.0}% since the start"),
-    )?;
-    write_field(out, "memory", &format!("{} RSS{pss}", BinaryBytes(process.rss_bytes)))
+    write_field(out, "uptime", &format!("{}, since {}", HumanDuration(uptime), whole_seconds(&process.started_at)))?;
+    write_field(out, "threads", &process.threads.to_string())?;
+    let cpu = format!("{now:.0}% of one CPU over the last {sample:.2} s, {average:.0}% on average");
+    write_field(out, "CPU", &cpu)?;
+    write_field(out, "host memory", &format!("{} resident{pss}", BinaryBytes(process.rss_bytes)))
 }
 
 fn write_last_run(vm: &VmStatus, out: &mut dyn Write) -> io::Result<()> {
@@ -102,5 +99,5 @@ fn socket_row(socket: &InspectedSocket) -> [Cow<'_, str>; 4] {
         Some(false) => "no",
         None => "",
     };
-    [Cow::from(&socket.name), connected.into(), socket.role.in_words().into(), Cow::from(&socket.file)]
+    [Cow::from(&socket.name), connected.into(), socket.role.to_string().into(), Cow::from(&socket.file)]
 }

@@ -1,78 +1,84 @@
-//! Disks with their real sizes: of the running machine, else of the images.
+//! Disks with their actual sizes: from QEMU if the VM runs, else from the images.
 
 use std::path::{Path, PathBuf};
 
 use maqet_domain::machine::Machine;
-use maqet_domain::port::PathKind;
+use maqet_domain::port::{DiskImages, PathKind, Paths};
 use maqet_domain::storage::{Preparation, StorageSpec};
-use maqet_domain::vm::Vm;
 use serde::Serialize;
 
-use super::machine::TellingDrive;
-use crate::App;
+use super::machine::BlockDevice;
 use crate::app::shown;
 
-/// A disk or share of a VM, as it really is.
+/// A disk or share of a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct InspectedDisk {
-    /// Its name in the definition, else QEMU's.
+    /// Its name in the definition, else in QEMU.
     pub name: String,
-    /// Its storage type; left out of what the definition does not name under `storage`.
+    /// Its storage type; omitted if it is not under `storage` in the definition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub r#type: Option<&'static str>,
-    /// Where it is.
+    /// Its file; for a share the directory or socket.
     pub file: String,
     /// Its image format, by QEMU's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
-    /// The size the guest sees.
+    /// The size in the guest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub virtual_bytes: Option<u64>,
-    /// The space it takes on the host.
+    /// The space used on the host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allocated_bytes: Option<u64>,
-    /// Whether the guest may not write to it.
+    /// Whether the guest is prevented from writing.
     pub readonly: bool,
-    /// Whether the running machine has it; left out where none runs, or it did not tell.
+    /// Whether the running VM has it; omitted for shares, and if QEMU does not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attached: Option<bool>,
-    /// Why there are no sizes, if there should be.
+    /// Why there are no sizes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
-impl App {
-    /// Returns the disks of a VM; `drives` are those of the running machine, if one runs and told.
-    pub(super) async fn disks_of(&self, vm: &Vm, drives: Option<&[TellingDrive]>) -> Vec<InspectedDisk> {
-        // A definition that an older or newer maqet understood and this one does not still has a machine that runs.
-        let machine = self.machine(vm).unwrap_or_else(|error| {
-            tracing::warn!(%error, "the definition is not understood; only what runs is shown");
-            Machine::default()
-        });
-        let vm_storage = self.folders.vm_storage(&vm.entry.name);
-        let mut unclaimed: Vec<&TellingDrive> = drives.unwrap_or_default().iter().collect();
+/// Inspects disks and shares.
+pub(super) struct DiskInspector<'a> {
+    pub(super) paths: &'a dyn Paths,
+    pub(super) images: &'a dyn DiskImages,
+}
+
+impl DiskInspector<'_> {
+    /// Returns the disks and shares of a definition, then the other block devices of the running VM.
+    ///
+    /// `devices` are all block devices of the running VM, if QEMU reported them.
+    pub(super) async fn inspect(
+        &self,
+        definition: &Machine,
+        vm_storage: &Path,
+        devices: Option<&[BlockDevice]>,
+    ) -> Vec<InspectedDisk> {
+        let mut unmatched: Vec<&BlockDevice> = devices.unwrap_or_default().iter().collect();
         let mut disks = Vec::new();
-        for spec in &machine.storage {
-            let is_it = |drive: &&TellingDrive| drive.names.iter().any(|name| name == spec.name.as_str());
-            let told = unclaimed.iter().position(is_it).map(|at| unclaimed.remove(at));
-            let place = Place::of(spec, &spec.path(&vm_storage));
-            let mut disk = match told {
-                Some(drive) => of_drive(drive),
-                None => self.of_spec(spec, &place).await,
+        for spec in &definition.storage {
+            let matches = |device: &&BlockDevice| device.names.iter().any(|name| name == spec.name.as_str());
+            let device = unmatched.iter().position(matches).map(|index| unmatched.remove(index));
+            let location = DiskLocation::new(spec, &spec.path(vm_storage));
+            let mut disk = match device {
+                Some(device) => InspectedDisk::from(device),
+                None => self.inspect_unattached(spec, &location).await,
             };
             disk.name = spec.name.to_string();
             disk.r#type = Some(spec.driver.type_name());
-            // Shares are no block devices, so the machine's list says nothing of them.
-            disk.attached = drives.filter(|_| place.is_image).map(|_| told.is_some());
+            // Shares are not block devices, so QEMU does not list them.
+            disk.attached = devices.filter(|_| location.is_image).map(|_| device.is_some());
             disks.push(disk);
         }
-        disks.extend(unclaimed.into_iter().map(of_drive));
+        disks.extend(unmatched.into_iter().map(InspectedDisk::from));
         disks
     }
 
-    /// Looks at a disk that no running machine tells of.
-    async fn of_spec(&self, spec: &StorageSpec, place: &Place) -> InspectedDisk {
-        let path = &place.path;
+    /// Inspects a disk or share that QEMU did not report.
+    async fn inspect_unattached(&self, spec: &StorageSpec, location: &DiskLocation) -> InspectedDisk {
+        let path = &location.path;
         let mut disk = InspectedDisk {
             name: spec.name.to_string(),
             r#type: None,
@@ -84,11 +90,11 @@ impl App {
             attached: None,
             problem: None,
         };
-        if self.ports.paths.kind(path).await == PathKind::NotFound {
-            let problem = if place.is_made { "it is made at the first start" } else { "it is not there" };
+        if self.paths.kind(path).await == PathKind::NotFound {
+            let problem = if location.created_on_start { "created at the first start" } else { "not found" };
             disk.problem = Some(problem.to_owned());
-        } else if place.is_image {
-            match self.ports.images.info(path).await {
+        } else if location.is_image {
+            match self.images.info(path).await {
                 Ok(info) => {
                     disk.format = Some(info.format);
                     disk.virtual_bytes = Some(info.virtual_size.bytes());
@@ -102,35 +108,37 @@ impl App {
 }
 
 /// Where a disk or share is.
-struct Place {
+struct DiskLocation {
     path: PathBuf,
-    /// Whether it is an image, and not a folder or a socket that is shared.
+    /// Whether it is an image, and not a shared directory or a socket.
     is_image: bool,
-    /// Whether the first start makes it.
-    is_made: bool,
+    /// Whether the first start creates it.
+    created_on_start: bool,
 }
 
-impl Place {
-    fn of(spec: &StorageSpec, path: &Path) -> Self {
+impl DiskLocation {
+    fn new(spec: &StorageSpec, path: &Path) -> Self {
         match spec.driver.preparation(spec, path) {
-            Preparation::Image(plan) => Self { path: plan.path, is_image: true, is_made: true },
-            Preparation::Existing(there) => Self { is_image: there == path, path: there, is_made: false },
-            Preparation::Folder(path) => Self { path, is_image: false, is_made: false },
-            Preparation::Nothing => Self { path: path.to_owned(), is_image: true, is_made: false },
+            Preparation::Image(plan) => Self { path: plan.path, is_image: true, created_on_start: true },
+            Preparation::Existing(file) => Self { is_image: file == path, path: file, created_on_start: false },
+            Preparation::Folder(path) => Self { path, is_image: false, created_on_start: false },
+            Preparation::Nothing => Self { path: path.to_owned(), is_image: true, created_on_start: false },
         }
     }
 }
 
-fn of_drive(drive: &TellingDrive) -> InspectedDisk {
-    InspectedDisk {
-        name: drive.names.first().cloned().unwrap_or_default(),
-        r#type: None,
-        file: shown(&drive.file),
-        format: Some(drive.format.clone()),
-        virtual_bytes: Some(drive.virtual_bytes),
-        allocated_bytes: drive.allocated_bytes,
-        readonly: drive.readonly,
-        attached: Some(true),
-        problem: None,
+impl From<&BlockDevice> for InspectedDisk {
+    fn from(device: &BlockDevice) -> Self {
+        Self {
+            name: device.names.first().cloned().unwrap_or_default(),
+            r#type: None,
+            file: shown(&device.file),
+            format: Some(device.format.clone()),
+            virtual_bytes: Some(device.virtual_bytes),
+            allocated_bytes: device.allocated_bytes,
+            readonly: device.readonly,
+            attached: Some(true),
+            problem: None,
+        }
     }
 }

@@ -1,42 +1,44 @@
-//! A running machine, as QEMU itself tells it.
+//! A running machine, as QEMU reports it.
 
+use std::fmt;
 use std::path::PathBuf;
 
+use maqet_domain::port::Monitors;
 use maqet_domain::qmp::wording::is_disconnected_socket;
 use maqet_domain::qmp::{QmpCommand, QmpError};
-use maqet_domain::vm::Run;
+use maqet_domain::vm::RunPaths;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{App, limits};
+use crate::limits;
 
-/// A machine that runs, in QEMU's own words.
+/// A running machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct InspectedMachine {
-    /// QEMU's version, with what its packager calls it.
+    /// QEMU's version and package version, as in `7.2.22 (Debian …)`.
     pub qemu_version: String,
     /// The machine type, as in `pc-i440fx-7.2`.
     pub r#type: String,
-    /// The accelerator really in use: `kvm` or `tcg`.
+    /// The accelerator in use: `kvm` or `tcg`.
     pub accelerator: &'static str,
-    /// How many virtual CPUs it has.
+    /// The number of virtual CPUs.
     pub vcpus: usize,
-    /// The memory the guest has, what was plugged in later included.
+    /// The memory of the guest, including hot-plugged memory.
     pub memory_bytes: u64,
 }
 
-/// All that a running machine told.
-pub(super) struct Told {
+/// The machine, its block devices and its character devices.
+pub(super) struct MachineDetails {
     pub(super) machine: InspectedMachine,
-    pub(super) drives: Vec<TellingDrive>,
-    /// Character devices by name, and whether somebody is connected.
-    pub(super) chardevs: Vec<(String, bool)>,
+    pub(super) block_devices: Vec<BlockDevice>,
+    pub(super) chardevs: Vec<Chardev>,
 }
 
-/// A drive of a running machine.
+/// A block device with a medium.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct TellingDrive {
-    /// The names by which it may be known, the best first.
+pub(super) struct BlockDevice {
+    /// The name of its node, the id of its device and the name of its drive, as far as it has them.
     pub(super) names: Vec<String>,
     pub(super) file: PathBuf,
     pub(super) format: String,
@@ -45,127 +47,148 @@ pub(super) struct TellingDrive {
     pub(super) readonly: bool,
 }
 
+/// A character device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Chardev {
+    pub(super) name: String,
+    /// Whether a client is connected.
+    pub(super) connected: bool,
+}
+
+/// Queries a running machine over QMP.
+#[derive(Clone, Copy)]
+pub(super) struct MachineQuery<'a> {
+    monitors: &'a dyn Monitors,
+    paths: &'a RunPaths,
+}
+
+impl<'a> MachineQuery<'a> {
+    pub(super) fn new(monitors: &'a dyn Monitors, paths: &'a RunPaths) -> Self {
+        Self { monitors, paths }
+    }
+
+    /// Returns the details of the machine; `None` if a query fails.
+    pub(super) async fn details(self) -> Option<MachineDetails> {
+        match self.try_details().await {
+            Ok(details) => Some(details),
+            Err(error) => {
+                tracing::debug!(%error, "cannot query the machine");
+                None
+            }
+        }
+    }
+
+    async fn try_details(self) -> Result<MachineDetails, QmpError> {
+        let version: VersionInfo = self.query(QmpCommand::new("query-version")).await?;
+        let kvm: KvmInfo = self.query(QmpCommand::new("query-kvm")).await?;
+        let machine_type = QmpCommand::new("qom-get").with("path", "/machine").with("property", "type");
+        let machine_type: String = self.query(machine_type).await?;
+        let cpus: Vec<serde_json::Value> = self.query(QmpCommand::new("query-cpus-fast")).await?;
+        let memory: MemoryInfo = self.query(QmpCommand::new("query-memory-size-summary")).await?;
+        let blocks: Vec<BlockInfo> = self.query(QmpCommand::new("query-block")).await?;
+        let chardevs: Vec<ChardevInfo> = self.query(QmpCommand::new("query-chardev")).await?;
+        Ok(MachineDetails {
+            machine: InspectedMachine {
+                qemu_version: version.to_string(),
+                r#type: machine_type.strip_suffix("-machine").unwrap_or(&machine_type).to_owned(),
+                // On Linux, QEMU 7.2 has no other accelerator for the supported machine types.
+                accelerator: if kvm.enabled { "kvm" } else { "tcg" },
+                vcpus: cpus.len(),
+                memory_bytes: memory.base_memory.saturating_add(memory.plugged_memory),
+            },
+            block_devices: blocks.into_iter().filter_map(BlockInfo::into_device).collect(),
+            chardevs: chardevs.into_iter().map(Chardev::from).collect(),
+        })
+    }
+
+    async fn query<T: DeserializeOwned>(self, command: QmpCommand) -> Result<T, QmpError> {
+        let answer = self.monitors.execute(self.paths, &command, limits::RUN_STATE_TIMEOUT).await?;
+        serde_json::from_value(answer)
+            .map_err(|why| QmpError::InvalidResponse { detail: format!("to `{}`: {why}", command.execute) })
+    }
+}
+
+// The results of the commands, named as in QEMU's schema; only the members used here.
+
 #[derive(Deserialize)]
-struct Version {
-    qemu: Numbers,
+struct VersionInfo {
+    qemu: VersionTriple,
     package: String,
 }
 
 #[derive(Deserialize)]
-struct Numbers {
+struct VersionTriple {
     major: u32,
     minor: u32,
     micro: u32,
 }
 
+impl fmt::Display for VersionInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let VersionTriple { major, minor, micro } = self.qemu;
+        write!(f, "{major}.{minor}.{micro}")?;
+        match self.package.trim() {
+            "" => Ok(()),
+            package => write!(f, " ({package})"),
+        }
+    }
+}
+
 #[derive(Deserialize)]
-struct Kvm {
+struct KvmInfo {
     enabled: bool,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct Memory {
+struct MemoryInfo {
     base_memory: u64,
     #[serde(default)]
     plugged_memory: u64,
 }
 
 #[derive(Deserialize)]
-struct Chardev {
+struct ChardevInfo {
     label: String,
     filename: String,
 }
 
+impl From<ChardevInfo> for Chardev {
+    fn from(info: ChardevInfo) -> Self {
+        Self { name: info.label, connected: !is_disconnected_socket(&info.filename) }
+    }
+}
+
 #[derive(Deserialize)]
-struct Block {
+struct BlockInfo {
     device: String,
     qdev: Option<String>,
-    inserted: Option<Inserted>,
+    inserted: Option<BlockDeviceInfo>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct Inserted {
+struct BlockDeviceInfo {
     node_name: Option<String>,
     file: String,
     drv: String,
     ro: bool,
-    image: Image,
+    image: ImageInfo,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct Image {
+struct ImageInfo {
     virtual_size: u64,
     actual_size: Option<u64>,
 }
 
-impl App {
-    /// Asks a running machine what it is; nothing if it does not answer.
-    pub(super) async fn machine_of(&self, run: &Run) -> Option<Told> {
-        match self.ask_machine(run).await {
-            Ok(told) => Some(told),
-            Err(error) => {
-                tracing::debug!(%error, "the machine does not tell what it is");
-                None
-            }
-        }
-    }
-
-    async fn ask_machine(&self, run: &Run) -> Result<Told, QmpError> {
-        let version: Version = self.ask(run, QmpCommand::new("query-version")).await?;
-        let kvm: Kvm = self.ask(run, QmpCommand::new("query-kvm")).await?;
-        let of_machine = QmpCommand::new("qom-get").with("path", "/machine").with("property", "type");
-        let kind: String = self.ask(run, of_machine).await?;
-        let cpus: Vec<serde_json::Value> = self.ask(run, QmpCommand::new("query-cpus-fast")).await?;
-        let memory: Memory = self.ask(run, QmpCommand::new("query-memory-size-summary")).await?;
-        let blocks: Vec<Block> = self.ask(run, QmpCommand::new("query-block")).await?;
-        let chardevs: Vec<Chardev> = self.ask(run, QmpCommand::new("query-chardev")).await?;
-        Ok(Told {
-            machine: InspectedMachine {
-                qemu_version: version.in_words(),
-                r#type: kind.strip_suffix("-machine").unwrap_or(&kind).to_owned(),
-                // Of QEMU's accelerators on Linux (7.2) these two run guests of ours.
-                accelerator: if kvm.enabled { "kvm" } else { "tcg" },
-                vcpus: cpus.len(),
-                memory_bytes: memory.base_memory.saturating_add(memory.plugged_memory),
-            },
-            drives: blocks.into_iter().filter_map(Block::into_drive).collect(),
-            chardevs: chardevs.into_iter().map(Chardev::into_connected).collect(),
-        })
-    }
-
-    async fn ask<T: DeserializeOwned>(&self, run: &Run, command: QmpCommand) -> Result<T, QmpError> {
-        let answer = self.ports.monitors.execute(&run.paths, &command, limits::RUN_STATE_TIMEOUT).await?;
-        serde_json::from_value(answer)
-            .map_err(|why| QmpError::InvalidResponse { detail: format!("to `{}`: {why}", command.execute) })
-    }
-}
-
-impl Version {
-    fn in_words(&self) -> String {
-        let Numbers { major, minor, micro } = self.qemu;
-        match self.package.trim() {
-            "" => format!("{major}.{minor}.{micro}"),
-            package => format!("{major}.{minor}.{micro} ({package})"),
-        }
-    }
-}
-
-impl Chardev {
-    /// QEMU shows a socket that nobody is connected to with this word before its address (7.2).
-    fn into_connected(self) -> (String, bool) {
-        (self.label, !is_disconnected_socket(&self.filename))
-    }
-}
-
-impl Block {
-    /// Returns the drive, if there is a medium in it.
-    fn into_drive(self) -> Option<TellingDrive> {
+impl BlockInfo {
+    /// Returns the device, if there is a medium in it.
+    fn into_device(self) -> Option<BlockDevice> {
         let inserted = self.inserted?;
         let names = [inserted.node_name, self.qdev, Some(self.device)];
-        Some(TellingDrive {
+        Some(BlockDevice {
             names: names.into_iter().flatten().filter(|name| !name.is_empty()).collect(),
             file: PathBuf::from(inserted.file),
             format: inserted.drv,
@@ -183,9 +206,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_block_of_7_2_is_known_by_its_node_first() {
-        let told = json!({
-            "io-status": "ok", "device": "", "locked": false, "removable": false, "qdev": "hdd", "type": "unknown",
+    fn test_block_device_of_7_2_has_its_node_name_first() {
+        let reported = json!({
+            "io-status": "ok", "device": "", "locked": false, "removable": false, "qdev": "disk0", "type": "unknown",
             "inserted": {
                 "image": {"virtual-size": 1_048_576, "filename": "/d/hdd.qcow2", "format": "qcow2",
                           "actual-size": 200_704, "dirty-flag": false},
@@ -193,25 +216,38 @@ mod tests {
             }
         });
 
-        let drive = serde_json::from_value::<Block>(told).unwrap().into_drive().unwrap();
+        let device = serde_json::from_value::<BlockInfo>(reported).unwrap().into_device().unwrap();
 
-        assert_eq!(drive.names, ["hdd", "hdd"]);
-        assert_eq!((drive.virtual_bytes, drive.allocated_bytes), (1_048_576, Some(200_704)));
-        assert_eq!((drive.format.as_str(), drive.readonly), ("qcow2", false));
+        assert_eq!(device.names, ["hdd", "disk0"]);
+        assert_eq!((device.virtual_bytes, device.allocated_bytes), (1_048_576, Some(200_704)));
+        assert_eq!((device.format.as_str(), device.readonly), ("qcow2", false));
     }
 
     #[test]
-    fn test_block_without_a_medium_is_no_drive() {
-        let told = json!({"device": "ide1-cd0", "locked": false, "removable": true, "type": "unknown"});
+    fn test_block_device_without_medium_is_left_out() {
+        let reported = json!({"device": "ide1-cd0", "locked": false, "removable": true, "type": "unknown"});
 
-        assert_eq!(serde_json::from_value::<Block>(told).unwrap().into_drive(), None);
+        assert_eq!(serde_json::from_value::<BlockInfo>(reported).unwrap().into_device(), None);
     }
 
     #[test]
-    fn test_chardev_of_7_2_tells_whether_somebody_is_connected() {
-        let of = |filename: &str| Chardev { label: "qmp".to_owned(), filename: filename.to_owned() }.into_connected().1;
+    fn test_chardev_of_7_2_reports_whether_a_client_is_connected() {
+        let is_connected = |filename: &str| {
+            Chardev::from(ChardevInfo { label: "qmp".to_owned(), filename: filename.to_owned() }).connected
+        };
 
-        assert!(!of("disconnected:unix:/r/qmp.sock,server=on"));
-        assert!(of("unix:/r/qmp.sock,server=on"));
+        assert!(!is_connected("disconnected:unix:/r/qmp.sock,server=on"));
+        assert!(is_connected("unix:/r/qmp.sock,server=on"));
+    }
+
+    #[test]
+    fn test_version_includes_the_package_if_any() {
+        let version = |package: &str| {
+            let qemu = VersionTriple { major: 7, minor: 2, micro: 22 };
+            VersionInfo { qemu, package: package.to_owned() }.to_string()
+        };
+
+        assert_eq!(version(""), "7.2.22");
+        assert_eq!(version("Debian 1:7.2"), "7.2.22 (Debian 1:7.2)");
     }
 }

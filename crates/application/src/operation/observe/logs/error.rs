@@ -1,82 +1,48 @@
 //! Why there is no log to read.
 
-use maqet_domain::error::{Explain, Fault};
+use maqet_domain::error::{Explain, Explanation, Fault};
 use maqet_domain::vm::{BootNumber, VmName};
 
 /// Why there is no log to read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
 pub enum LogError {
-    /// The VM was never started, so nothing was ever written.
-    #[error("the VM `{vm}` was never started, so it has no logs")]
-    NeverStarted {
-        /// The VM.
-        vm: VmName,
-    },
-    /// The guest's serial port goes elsewhere.
-    #[error("the serial port of `{vm}` does not go to a log: its definition says `{elsewhere}`")]
-    Elsewhere {
-        /// The VM.
-        vm: VmName,
-        /// What the definition says.
-        elsewhere: String,
-    },
-    /// The logs of this start are not kept, or there was no such start.
-    #[error("there are no logs of boot {boot} of `{vm}`; {}", in_words(kept))]
-    NoSuchBoot {
-        /// The VM.
-        vm: VmName,
-        /// What was asked for.
-        boot: BootNumber,
-        /// The starts whose logs are kept.
-        kept: Vec<BootNumber>,
-    },
-    /// maqet's own log is of the VM, and a boot was named.
-    #[error("the log of what maqet did is of the VM, and not of one boot")]
-    OfNoBoot,
-    /// maqet has not done anything to the VM since it keeps a log.
-    #[error("maqet has recorded nothing of `{vm}` yet")]
-    NothingRecorded {
-        /// The VM.
-        vm: String,
-    },
-}
-
-fn in_words(kept: &[BootNumber]) -> String {
-    match kept {
-        [] => "none are kept".to_owned(),
-        [only] => format!("kept are those of boot {only}"),
-        [first, .., last] => format!("kept are those of boots {first} to {last}"),
-    }
+    #[error("VM `{vm}` has no logs: it was never started")]
+    RunNotFound { vm: VmName },
+    /// `serial` is the redirection in the definition.
+    #[error("the serial port of VM `{vm}` has no log: its definition has `{serial}`")]
+    Unavailable { vm: VmName, serial: String },
+    /// There was no such boot, or its logs are no longer kept.
+    #[error("VM `{vm}` has no logs of boot {boot}")]
+    BootNotFound { vm: VmName, boot: BootNumber, kept: Vec<BootNumber> },
+    #[error("cannot select a boot: the log of operations covers all boots")]
+    BootUnsupported,
+    #[error("the log of operations on VM `{vm}` is empty")]
+    NotFound { vm: String },
 }
 
 impl Explain for LogError {
-    fn code(&self) -> &'static str {
+    fn explain(&self) -> Explanation {
         match self {
-            Self::NeverStarted { .. } => "log.never-started",
-            Self::Elsewhere { .. } => "log.elsewhere",
-            Self::NoSuchBoot { .. } => "log.no-such-boot",
-            Self::OfNoBoot => "log.of-no-boot",
-            Self::NothingRecorded { .. } => "log.nothing-recorded",
-        }
-    }
-
-    fn fault(&self) -> Fault {
-        match self {
-            Self::NeverStarted { .. } | Self::Elsewhere { .. } => Fault::State,
-            Self::NoSuchBoot { .. } | Self::NothingRecorded { .. } => Fault::NotFound,
-            Self::OfNoBoot => Fault::Usage,
-        }
-    }
-
-    fn hints(&self) -> Vec<String> {
-        match self {
-            Self::NeverStarted { vm } => vec![format!("start it with `maqet start {vm}`")],
-            Self::Elsewhere { vm, .. } => {
-                vec![format!("say `serial: console` with `maqet apply {vm} --set serial=console`, and start it anew")]
+            Self::RunNotFound { vm } => {
+                Explanation::new("log.run-not-found", Fault::State).hint(format!("start it with `maqet start {vm}`"))
             }
-            Self::NoSuchBoot { .. } => vec!["leave `--boot` out for the newest".to_owned()],
-            Self::OfNoBoot => vec!["leave `--boot` out".to_owned()],
-            Self::NothingRecorded { .. } => Vec::new(),
+            Self::Unavailable { vm, .. } => Explanation::new("log.unavailable", Fault::State).hint(format!(
+                "run `maqet apply {vm} --set serial=console`, then restart the VM with `maqet restart {vm}`"
+            )),
+            Self::BootNotFound { kept, .. } => boot_not_found(kept),
+            Self::BootUnsupported => Explanation::new("log.boot-unsupported", Fault::Usage).hint("omit `--boot`"),
+            Self::NotFound { .. } => Explanation::new("log.not-found", Fault::NotFound),
         }
     }
+}
+
+/// Explains a boot without logs, with the boots that have some.
+fn boot_not_found(kept: &[BootNumber]) -> Explanation {
+    let explanation = Explanation::new("log.boot-not-found", Fault::NotFound);
+    if kept.is_empty() {
+        return explanation;
+    }
+    let kept: Vec<String> = kept.iter().map(ToString::to_string).collect();
+    explanation.hint(format!("choose a boot with logs: {}", kept.join(", "))).hint("omit `--boot` to read the newest")
 }
