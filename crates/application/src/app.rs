@@ -2,12 +2,12 @@
 //!
 //! An [`App`] holds the ports, the settings and the registries. [`App::run`] (in `executor`) runs one operation: it
 //! times it, commits its changes once, records history, publishes events, writes the log of the VM, and runs hooks.
-//! `lookup` finds and locks VMs for the operations. Each room takes a borrowing struct with only what it needs, as
-//! [`Observer`] for finding out the state of a VM; the accessors at the end of this file hand them out.
+//! Each room takes a borrowing struct with only what it needs, as [`Observer`] for finding out the state of a VM, or
+//! [`Vms`] for finding and locking one; the accessors at the end of this file hand them out.
 
 pub(crate) mod commit;
 mod executor;
-mod lookup;
+pub(crate) mod lookup;
 pub(crate) mod operations;
 pub(crate) mod ports;
 pub(crate) mod settings;
@@ -25,6 +25,7 @@ use maqet_fault_points::FaultPoints;
 use serde_json::Value;
 
 use self::commit::Committer;
+use self::lookup::Vms;
 use self::operations::OperationTable;
 use self::ports::{Folders, Ports};
 use self::settings::AppSettings;
@@ -51,7 +52,7 @@ pub struct App {
     bus: Bus,
     pub(crate) faults: FaultPoints,
     pending_hooks: PendingHooks,
-    jobs: Jobs,
+    pub(crate) jobs: Jobs,
 }
 
 impl App {
@@ -167,10 +168,6 @@ impl App {
         &self.ports.maintenance
     }
 
-    pub(crate) fn jobs(&self) -> &Jobs {
-        &self.jobs
-    }
-
     pub(crate) fn committer(&self) -> Committer<'_> {
         Committer {
             store: &*self.ports.store,
@@ -220,6 +217,17 @@ impl App {
             hypervisor: &*self.ports.hypervisor,
             clock: &*self.ports.clock,
             timeouts: self.settings.timeouts,
+        }
+    }
+
+    pub(crate) fn vms(&self) -> Vms<'_> {
+        Vms {
+            store: &*self.ports.store,
+            locks: &*self.ports.locks,
+            orphans: self.orphans(),
+            reconciler: self.reconciler(),
+            faults: &self.faults,
+            lock_timeout: self.settings.timeouts.lock,
         }
     }
 

@@ -71,34 +71,32 @@ pub(crate) struct Checked {
     pub(crate) warnings: Vec<Problem>,
 }
 
-impl App {
-    /// Merges layers over `base` and checks the result; all problems are reported together.
-    pub(crate) async fn checked(&self, layers: &Layers<'_>, base: Node) -> Result<Checked, Error> {
-        let Loaded { definition, mut sources, problems: unreadable } = load(layers, base, self.handlers());
-        sources.extend(&self.settings().sources);
-        let whole = merge(self.settings().defaults.clone(), definition.clone());
-        let (machine, mut problems) = Machine::read(&whole, self.handlers());
-        problems.extend(self.preflight().path_problems(&machine, &whole).await);
-        let mut missing = self.preflight().drive_problems(&machine, &whole).await;
-        missing.extend(self.preflight().missing_problems(&machine, &whole).await);
-        let known: HashSet<String> = problems.iter().map(|problem| problem.path.clone()).collect();
-        problems.extend(missing.into_iter().filter(|one| !known.contains(&one.path)));
+/// Merges layers over `base` and checks the result; all problems are reported together.
+pub(crate) async fn check_layers(app: &App, layers: &Layers<'_>, base: Node) -> Result<Checked, Error> {
+    let Loaded { definition, mut sources, problems: unreadable } = load(layers, base, app.handlers());
+    sources.extend(&app.settings().sources);
+    let whole = merge(app.settings().defaults.clone(), definition.clone());
+    let (machine, mut problems) = Machine::read(&whole, app.handlers());
+    problems.extend(app.preflight().path_problems(&machine, &whole).await);
+    let mut missing = app.preflight().drive_problems(&machine, &whole).await;
+    missing.extend(app.preflight().missing_problems(&machine, &whole).await);
+    let known: HashSet<String> = problems.iter().map(|problem| problem.path.clone()).collect();
+    problems.extend(missing.into_iter().filter(|one| !known.contains(&one.path)));
 
-        // What is missing may be in a file that cannot be read.
-        if !unreadable.is_empty() {
-            problems.retain(|problem| problem.kind != ProblemKind::Missing);
-        }
-        problems.extend(unreadable);
-
-        let (warnings, problems): (Vec<Problem>, Vec<Problem>) =
-            problems.into_iter().partition(|problem| layers.lenient && problem.kind == ProblemKind::UnknownKey);
-        if !problems.is_empty() {
-            return Err(ConfigError::new(problems, sources).into());
-        }
-        let unknown: Vec<&str> = warnings.iter().map(|problem| problem.path.as_str()).collect();
-        let definition = remove_keys(definition, &unknown);
-        Ok(Checked { definition, warnings })
+    // What is missing may be in a file that cannot be read.
+    if !unreadable.is_empty() {
+        problems.retain(|problem| problem.kind != ProblemKind::Missing);
     }
+    problems.extend(unreadable);
+
+    let (warnings, problems): (Vec<Problem>, Vec<Problem>) =
+        problems.into_iter().partition(|problem| layers.lenient && problem.kind == ProblemKind::UnknownKey);
+    if !problems.is_empty() {
+        return Err(ConfigError::new(problems, sources).into());
+    }
+    let unknown: Vec<&str> = warnings.iter().map(|problem| problem.path.as_str()).collect();
+    let definition = remove_keys(definition, &unknown);
+    Ok(Checked { definition, warnings })
 }
 
 /// Merged layers.

@@ -137,6 +137,11 @@ impl Error {
     pub(crate) fn wrong_state(entry: &VmEntry, transition: InvalidTransition) -> Self {
         Self::WrongState { vm: entry.name.clone(), status: transition.status, action: transition.action }
     }
+
+    /// Makes the error of a command for a VM that has no process.
+    pub(crate) fn not_running(entry: &VmEntry, status: Status) -> Self {
+        Self::WrongState { vm: entry.name.clone(), status, action: Action::Command }
+    }
 }
 
 impl Explain for Error {

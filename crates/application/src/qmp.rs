@@ -127,23 +127,13 @@ pub(crate) fn with_properties(
     }
 }
 
-impl App {
-    /// Returns the schema of the QEMU that runs a VM: the cached one of its build, else its own.
-    pub async fn qmp_schema(&self, vm: &str) -> Result<Schema, Error> {
-        let monitored = self.monitored(vm).await?;
-        self.schema_of(&monitored, self.timeouts().qmp).await
+/// Returns the schema of the QEMU that runs a VM: the cached one of its build, else its own.
+pub(crate) async fn schema_of(app: &App, vm: &Monitored<'_>, timeout: Duration) -> Result<Schema, Error> {
+    if let Some(cached) = app.ports.schemas.get(&vm.process) {
+        return Ok(cached);
     }
-
-    /// The same, waiting at most `timeout` for QEMU.
-    pub(crate) async fn schema_of(&self, monitored: &Monitored, timeout: Duration) -> Result<Schema, Error> {
-        let Monitored { run, process, .. } = monitored;
-        if let Some(cached) = self.ports.schemas.get(process) {
-            return Ok(cached);
-        }
-        let reply = self.ports.monitors.execute(&run.paths, &QmpCommand::new(QUERY_SCHEMA), timeout).await?;
-        let schema =
-            Schema::from_reply(&reply).map_err(|error| QmpError::InvalidResponse { detail: error.to_string() })?;
-        self.ports.schemas.put(process, &schema);
-        Ok(schema)
-    }
+    let reply = vm.execute_within(&QmpCommand::new(QUERY_SCHEMA), timeout).await?;
+    let schema = Schema::from_reply(&reply).map_err(|error| QmpError::InvalidResponse { detail: error.to_string() })?;
+    app.ports.schemas.put(&vm.process, &schema);
+    Ok(schema)
 }

@@ -8,13 +8,13 @@ use tokio::time::Instant;
 use super::App;
 use super::operations::{Effect, Operation, call_of};
 use crate::Error;
-use crate::event::journal::Subject;
+use crate::event::journal::{Subject, write_journal};
 
 impl App {
     /// Runs an operation, and writes what it changed in one commit.
     pub async fn run<O: Operation>(&self, operation: O) -> Result<O::Output, Error> {
         let began = Instant::now();
-        let outcome = self.run_and_commit(&operation).await;
+        let outcome = run_and_commit(self, &operation).await;
         let elapsed = began.elapsed();
         match &outcome {
             Ok(_) => tracing::info!(operation = O::NAME, millis = elapsed.as_millis(), "done"),
@@ -23,7 +23,7 @@ impl App {
             }
         }
         if O::EFFECT != Effect::Reads {
-            self.write_journal(&operation, outcome.as_ref().map(|(_, subject)| *subject), elapsed).await;
+            write_journal(self, &operation, outcome.as_ref().map(|(_, subject)| *subject), elapsed).await;
         }
         for event in self.hooks().run_pending().await {
             let changes = ChangeSet { events: vec![event], ..ChangeSet::default() };
@@ -33,40 +33,40 @@ impl App {
         }
         outcome.map(|(value, _)| value)
     }
+}
 
-    async fn run_and_commit<O: Operation>(&self, operation: &O) -> Result<(O::Output, Subject), Error> {
-        let done = operation.run(self).await?;
-        let mut changes = done.changes;
-        if O::EFFECT == Effect::Changes && !changes.is_empty() {
-            changes.history = Some(HistoryEntry {
-                at: self.ports.clock.now(),
-                actor: self.ports.host.actor(),
-                vm: done.vm,
-                call: call_of(operation)?,
-                inverse: done.inverse,
-                reverts: None,
-            });
-        }
-        if !changes.is_empty() {
-            self.faults.reach(FaultPoint::BeforeCommit(O::NAME));
-            let only_events = changes.changes.is_empty() && changes.history.is_none();
-            match self.committer().commit(changes).await {
-                // The work is done; an error here would make the caller repeat it.
-                Err(error) if only_events => tracing::warn!(%error, "could not record the event"),
-                written => written?,
-            }
-            self.faults.reach(FaultPoint::Committed(O::NAME));
-        }
-        let subject = match (&done.forgotten, done.vm) {
-            (Some(_), _) => Subject::Removed,
-            (None, Some(id)) => Subject::Vm(id),
-            (None, None) => Subject::Named,
-        };
-        if let Some((sockets, records)) = done.forgotten {
-            self.ports.hypervisor.forget(&sockets, &records).await;
-            self.faults.reach(FaultPoint::RmForgotten);
-        }
-        drop(done.guards);
-        Ok((done.value, subject))
+async fn run_and_commit<O: Operation>(app: &App, operation: &O) -> Result<(O::Output, Subject), Error> {
+    let done = operation.run(app).await?;
+    let mut changes = done.changes;
+    if O::EFFECT == Effect::Changes && !changes.is_empty() {
+        changes.history = Some(HistoryEntry {
+            at: app.ports.clock.now(),
+            actor: app.ports.host.actor(),
+            vm: done.vm,
+            call: call_of(operation)?,
+            inverse: done.inverse,
+            reverts: None,
+        });
     }
+    if !changes.is_empty() {
+        app.faults.reach(FaultPoint::BeforeCommit(O::NAME));
+        let only_events = changes.changes.is_empty() && changes.history.is_none();
+        match app.committer().commit(changes).await {
+            // The work is done; an error here would make the caller repeat it.
+            Err(error) if only_events => tracing::warn!(%error, "could not record the event"),
+            written => written?,
+        }
+        app.faults.reach(FaultPoint::Committed(O::NAME));
+    }
+    let subject = match (&done.forgotten, done.vm) {
+        (Some(_), _) => Subject::Removed,
+        (None, Some(id)) => Subject::Vm(id),
+        (None, None) => Subject::Named,
+    };
+    if let Some((sockets, records)) = done.forgotten {
+        app.ports.hypervisor.forget(&sockets, &records).await;
+        app.faults.reach(FaultPoint::RmForgotten);
+    }
+    drop(done.guards);
+    Ok((done.value, subject))
 }

@@ -2,30 +2,41 @@
 
 use std::time::Duration;
 
-use maqet_domain::port::{Guard, LockName};
+use maqet_domain::port::{Guard, LockName, Locks, Store};
 use maqet_domain::text::similar;
 use maqet_domain::vm::{Vm, VmId, VmName};
-use maqet_fault_points::FaultPoint;
+use maqet_fault_points::{FaultPoint, FaultPoints};
 
-use super::App;
 use crate::Error;
+use crate::vm::orphan::Orphans;
+use crate::vm::reconcile::Reconciler;
 
 /// How much of a name that is not found is repeated in the error.
 const SHOWN_NAME_CHARS: usize = 80;
 
-impl App {
+/// The stored VMs, to be found by name and locked.
+#[derive(Clone, Copy)]
+pub(crate) struct Vms<'a> {
+    pub(super) store: &'a dyn Store,
+    pub(super) locks: &'a dyn Locks,
+    pub(super) orphans: Orphans<'a>,
+    pub(super) reconciler: Reconciler<'a>,
+    pub(super) faults: &'a FaultPoints,
+    pub(super) lock_timeout: Duration,
+}
+
+impl Vms<'_> {
     /// Finds a VM by name, id or unique prefix of an id.
-    pub(crate) async fn vm(&self, name: &str) -> Result<Vm, Error> {
-        let store = &self.ports.store;
+    pub(crate) async fn find(&self, name: &str) -> Result<Vm, Error> {
         if let Ok(name) = VmName::parse(name)
-            && let Some(vm) = store.by_name(&name).await?
+            && let Some(vm) = self.store.by_name(&name).await?
         {
             return Ok(vm);
         }
         if VmId::is_prefix(name) {
-            let matches = store.by_id_prefix(name).await?;
+            let matches = self.store.by_id_prefix(name).await?;
             if let [entry] = matches.as_slice()
-                && let Some(vm) = store.by_id(&entry.id).await?
+                && let Some(vm) = self.store.by_id(&entry.id).await?
             {
                 return Ok(vm);
             }
@@ -34,9 +45,9 @@ impl App {
                 return Err(Error::AmbiguousVm { prefix: name.to_owned(), matches });
             }
         }
-        let entries = store.list().await?;
+        let entries = self.store.list().await?;
         let known: Vec<VmId> = entries.iter().map(|entry| entry.id).collect();
-        if let Some(orphan) = self.orphans().find(name, &known).await {
+        if let Some(orphan) = self.orphans.find(name, &known).await {
             return Err(Error::Orphaned(Box::new(orphan)));
         }
         let similar = similar(name, entries.iter().map(|entry| entry.name.as_str()));
@@ -45,7 +56,7 @@ impl App {
 
     /// Locks a VM for an operation, and reads it again, as it may have changed while this waited.
     pub(crate) async fn lock(&self, name: &str, operation: &'static str) -> Result<(Box<dyn Guard>, Vm), Error> {
-        self.lock_within(name, operation, self.timeouts().lock).await
+        self.lock_within(name, operation, self.lock_timeout).await
     }
 
     /// Locks a VM, waiting at most `timeout` for the holder of the lock.
@@ -55,25 +66,22 @@ impl App {
         operation: &'static str,
         timeout: Duration,
     ) -> Result<(Box<dyn Guard>, Vm), Error> {
-        let vm = self.vm(name).await?;
+        let vm = self.find(name).await?;
         let lock = LockName::Vm(vm.entry.id);
-        let mut guard = self.ports.locks.lock(&lock, operation, timeout).await?;
+        let mut guard = self.locks.lock(&lock, operation, timeout).await?;
         self.faults.reach(FaultPoint::Locked(operation));
         match self.reread(&vm).await {
             Err(gone @ Error::NoSuchVm { .. }) => {
                 guard.retire();
                 Err(gone)
             }
-            read => {
-                let vm = self.reconciler().reconcile_locked(read?).await;
-                Ok((guard, vm))
-            }
+            read => Ok((guard, self.reconciler.reconcile_locked(read?).await)),
         }
     }
 
     /// Reads a VM again.
     pub(crate) async fn reread(&self, vm: &Vm) -> Result<Vm, Error> {
-        let read = self.ports.store.by_id(&vm.entry.id).await?;
+        let read = self.store.by_id(&vm.entry.id).await?;
         read.ok_or_else(|| Error::NoSuchVm { name: vm.entry.name.to_string(), similar: Vec::new() })
     }
 }

@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use super::session::{HotplugSession, PERIPHERAL, items};
 use crate::limits;
-use crate::vm::monitor::info_usernet;
 
 /// The result of removing the backends of a device.
 #[derive(Debug, Default)]
@@ -93,7 +92,7 @@ impl HotplugSession<'_> {
             let exists = link_names(&network).iter().any(|link| link == name);
             return Ok((if exists { Outcome::InUse } else { Outcome::Missing }, Vec::new()));
         }
-        let usernet = info_usernet(self.app, &self.run).await;
+        let usernet = self.vm.info_usernet().await;
         self.execute(&QmpCommand::new("netdev_del").with("id", name)).await?;
         Ok((Outcome::Removed, usernet.map(|usernet| forwards_of(name, &usernet)).unwrap_or_default()))
     }
@@ -102,7 +101,7 @@ impl HotplugSession<'_> {
     pub(crate) async fn user_of_backend(&self, name: &str) -> Result<Option<BackendUser>, QmpError> {
         if self.nodes().await?.iter().any(|node| node == name) {
             // `query-block` names only the top node.
-            let boot = self.boot_devices();
+            let boot = self.vm.boot_devices();
             let tops: Vec<&str> = boot.nodes_above(name).into_iter().chain([name]).collect();
             let blocks = self.execute(&QmpCommand::new("query-block")).await?;
             let uses_it =

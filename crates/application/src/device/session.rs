@@ -4,18 +4,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use maqet_domain::hotplug::{
-    BackendSpec, BootDevices, DeviceError, FreePort, PluggedDevice, find_driver, may_start_programs, pci_address,
-    starts_program, unused_hotplug_netdevs,
+    BackendSpec, DeviceError, FreePort, PluggedDevice, find_driver, pci_address, unused_hotplug_netdevs,
 };
-use maqet_domain::path_policy::Purpose;
-use maqet_domain::port::{Guard, ImageError, PathKind};
+use maqet_domain::port::{DiskImages, Guard, ImageError};
 use maqet_domain::qemu::HOTPLUG_PREFIX;
 use maqet_domain::qmp::wording::{is_bridge_helper_failure, is_image_locked};
 use maqet_domain::qmp::{DeviceProperties, QmpCommand, QmpError};
-use maqet_domain::vm::{Action, ProcessIdentity, Run, VmEntry, VmName};
+use maqet_domain::vm::Vm;
 use serde_json::{Value, json};
 
-use crate::vm::unresponsive::ensure_responsive;
+use crate::vm::monitor::Monitored;
+use crate::vm::orphan::Orphans;
 use crate::{App, Error};
 
 /// The devices with an id in QEMU's object tree.
@@ -26,96 +25,29 @@ const ANONYMOUS: &str = "/machine/peripheral-anon";
 
 /// A running VM whose lock is held, and its monitor.
 pub(crate) struct HotplugSession<'a> {
-    pub(super) app: &'a App,
-    pub(crate) entry: VmEntry,
-    pub(crate) run: Run,
-    process: ProcessIdentity,
-    timeout: Duration,
+    pub(crate) vm: Monitored<'a>,
     pub(crate) guard: Box<dyn Guard>,
+    images: &'a dyn DiskImages,
+    orphans: Orphans<'a>,
 }
 
-impl App {
-    /// Locks a running VM; `timeout` is for each reply of QEMU.
-    pub(crate) async fn hotplug_session(
-        &self,
-        vm: &str,
-        operation: &'static str,
-        timeout: Duration,
-    ) -> Result<HotplugSession<'_>, Error> {
-        self.hotplug_session_within(vm, operation, self.timeouts().lock, timeout).await
+impl<'a> HotplugSession<'a> {
+    /// Opens a session with a VM that the caller has locked.
+    pub(crate) async fn open(app: &'a App, guard: Box<dyn Guard>, vm: &Vm) -> Result<Self, Error> {
+        match Monitored::live(app, &vm.entry).await? {
+            Some(vm) => Ok(Self { vm, guard, images: &*app.ports.images, orphans: app.orphans() }),
+            None => Err(Error::not_running(&vm.entry, app.observer().observe_locked(&vm.entry).await.status)),
+        }
     }
 
-    /// The same, waiting at most `lock_timeout` for the lock.
-    pub(crate) async fn hotplug_session_within(
-        &self,
-        vm: &str,
-        operation: &'static str,
-        lock_timeout: Duration,
-        timeout: Duration,
-    ) -> Result<HotplugSession<'_>, Error> {
-        let (guard, vm) = self.lock_within(vm, operation, lock_timeout).await?;
-        let entry = vm.entry;
-        if let Some(run) = entry.run.clone()
-            && let Some(process) = self.observer().live_process(&run).await
-        {
-            ensure_responsive(&*self.ports.processes, &entry.name, &process)?;
-            return Ok(HotplugSession { app: self, entry, run, process, timeout, guard });
-        }
-        let status = self.observer().observe_locked(&entry).await.status;
-        Err(Error::WrongState { vm: entry.name, status, action: Action::Command })
+    /// Replaces the timeout for each reply of QEMU.
+    pub(crate) fn with_timeout(self, timeout: Duration) -> Self {
+        Self { vm: self.vm.with_timeout(timeout), ..self }
     }
 
-    /// Refuses a command for which QEMU would run a program that its sandbox forbids.
-    pub(crate) fn refuse_programs(
-        &self,
-        vm: &VmName,
-        process: &ProcessIdentity,
-        command: &QmpCommand,
-    ) -> Result<(), DeviceError> {
-        if starts_program(command) && !may_start_programs(&self.ports.processes.args(process)) {
-            return Err(DeviceError::SandboxRefused { vm: vm.clone() });
-        }
-        Ok(())
-    }
-
-    /// Checks a file that a guest gets access to, and returns its image format.
-    ///
-    /// The content of a disk belongs to the guest, which can write an image of another format that names files of the
-    /// host. So the format is that of the caller or of the extension; without either it is raw, unless the content looks
-    /// like another format.
-    pub(crate) async fn format_of(&self, file: &Path, format: Option<&str>, read_only: bool) -> Result<String, Error> {
-        let path = || file.to_owned();
-        if !file.is_absolute() {
-            return Err(DeviceError::PathInvalid { path: path() }.into());
-        }
-        let purpose = if read_only { Purpose::Read } else { Purpose::Share };
-        if let Some(reason) = self.preflight().refusal_reason(file, purpose).await {
-            return Err(Error::PathRefused { path: path(), reason });
-        }
-        match self.ports.paths.kind(file).await {
-            PathKind::File => {}
-            PathKind::NotFound => return Err(DeviceError::FileNotFound { path: path() }.into()),
-            PathKind::Folder | PathKind::Other => return Err(DeviceError::FileInvalid { path: path() }.into()),
-        }
-        if let Some(format) = format {
-            return Ok(format.to_owned());
-        }
-        let extension = file.extension().and_then(|extension| extension.to_str()).map(str::to_lowercase);
-        if let Some(format) = extension.filter(|format| ["qcow2", "vmdk", "vdi", "vhdx"].contains(&format.as_str())) {
-            return Ok(format);
-        }
-        let detected = self.ports.images.info(file).await?.format;
-        if detected == "raw" {
-            return Ok(detected);
-        }
-        Err(DeviceError::FormatAmbiguous { path: path(), format: detected }.into())
-    }
-}
-
-impl HotplugSession<'_> {
     /// Runs a command.
     pub(crate) async fn execute(&self, command: &QmpCommand) -> Result<Value, QmpError> {
-        self.app.ports.monitors.execute(&self.run.paths, command, self.timeout).await
+        self.vm.execute(command).await
     }
 
     /// Creates a backend.
@@ -124,11 +56,11 @@ impl HotplugSession<'_> {
             BackendSpec::Disk { file, format, read_only } => self.add_node(name, file, format, *read_only).await,
             BackendSpec::Network(netdev) => {
                 let command = QmpCommand { execute: "netdev_add".to_owned(), arguments: netdev.arguments(name) };
-                self.app.refuse_programs(&self.entry.name, &self.process, &command)?;
+                self.vm.refuse_programs(&command)?;
                 match self.execute(&command).await {
                     Ok(_) => Ok(()),
                     Err(error) if error.refusal().is_some_and(is_bridge_helper_failure) => {
-                        Err(DeviceError::BridgeRefused { vm: self.entry.name.clone() }.into())
+                        Err(DeviceError::BridgeRefused { vm: self.vm.entry.name.clone() }.into())
                     }
                     Err(error) => Err(error.into()),
                 }
@@ -148,21 +80,16 @@ impl HotplugSession<'_> {
         match self.execute(&command).await {
             Ok(_) => Ok(()),
             Err(error) if error.refusal().is_some_and(is_image_locked) => {
-                let by = self.app.ports.images.user(file).await;
-                let orphan = self.app.orphans().among_users(by.as_ref()).await;
+                let by = self.images.user(file).await;
+                let orphan = self.orphans.among_users(by.as_ref()).await;
                 let in_use = ImageError::InUse { path: PathBuf::from(file), by };
                 Err(match orphan {
-                    Some(pid) => Error::DiskOfOrphan { vm: self.entry.name.clone(), pid, source: in_use.into() },
+                    Some(pid) => Error::DiskOfOrphan { vm: self.vm.entry.name.clone(), pid, source: in_use.into() },
                     None => in_use.into(),
                 })
             }
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Returns the devices the VM was started with.
-    pub(crate) fn boot_devices(&self) -> BootDevices {
-        BootDevices::from_args(&self.app.ports.processes.args(&self.process))
     }
 
     /// Returns the devices that have an id.

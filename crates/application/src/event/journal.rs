@@ -29,33 +29,31 @@ pub(crate) fn journal_file(vm_records: &Path) -> PathBuf {
     vm_records.join("maqet.log")
 }
 
-impl App {
-    /// Appends the outcome of an operation to the log of its VM; a failure to write is only traced.
-    pub(crate) async fn write_journal<O: Operation>(
-        &self,
-        operation: &O,
-        outcome: Result<Subject, &Error>,
-        elapsed: Duration,
-    ) {
-        let arguments = call_of(operation).map(|call| call.arguments).unwrap_or_default();
-        let named = async || {
-            let name = arguments.get("vm")?.as_str()?;
-            Some(self.vm(name).await.ok()?.entry.id)
-        };
-        let vm = match outcome {
-            Ok(Subject::Removed) => None,
-            Ok(Subject::Vm(id)) => Some(id),
-            Ok(Subject::Named) | Err(_) => named().await,
-        };
-        let Some(vm) = vm else { return };
+/// Appends the outcome of an operation to the log of its VM; a failure to write is only traced.
+pub(crate) async fn write_journal<O: Operation>(
+    app: &App,
+    operation: &O,
+    outcome: Result<Subject, &Error>,
+    elapsed: Duration,
+) {
+    let arguments = call_of(operation).map(|call| call.arguments).unwrap_or_default();
+    let named = async || {
+        let name = arguments.get("vm")?.as_str()?;
+        Some(app.vms().find(name).await.ok()?.entry.id)
+    };
+    let vm = match outcome {
+        Ok(Subject::Removed) => None,
+        Ok(Subject::Vm(id)) => Some(id),
+        Ok(Subject::Named) | Err(_) => named().await,
+    };
+    let Some(vm) = vm else { return };
 
-        let actor = self.ports.host.actor();
-        let summary = summary(O::NAME, &arguments, outcome.err(), elapsed);
-        let line = format!("{:.3} {summary}; pid {}, user {}", self.ports.clock.now(), actor.pid, actor.user);
-        let file = journal_file(&self.folders.vm_records(&vm));
-        if let Err(error) = self.ports.journal.append(&file, &on_one_line(&line)).await {
-            tracing::warn!(%error, "could not append to the log of the VM");
-        }
+    let actor = app.ports.host.actor();
+    let summary = summary(O::NAME, &arguments, outcome.err(), elapsed);
+    let line = format!("{:.3} {summary}; pid {}, user {}", app.ports.clock.now(), actor.pid, actor.user);
+    let file = journal_file(&app.folders.vm_records(&vm));
+    if let Err(error) = app.ports.journal.append(&file, &on_one_line(&line)).await {
+        tracing::warn!(%error, "could not append to the log of the VM");
     }
 }
 

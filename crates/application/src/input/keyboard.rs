@@ -11,7 +11,6 @@ use serde::Deserialize;
 use crate::input::keyboard_error::KeyboardError;
 use crate::limits::{MAX_KEY_INTERVAL, MIN_KEY_INTERVAL};
 use crate::vm::monitor::Monitored;
-use crate::vm::unresponsive::ensure_responsive;
 use crate::{App, Error, HumanDuration};
 
 /// How keys are pressed.
@@ -39,42 +38,40 @@ impl KeyTiming {
     }
 }
 
-impl App {
-    /// Presses chords one after the other, in one session, with exclusive use of the keyboard.
-    ///
-    /// Returns once the last key is released. However this ends, QEMU releases what it has pressed.
-    pub(crate) async fn press_keys(
-        &self,
-        vm: &str,
-        operation: &'static str,
-        chords: &[Chord],
-        timing: KeyTiming,
-    ) -> Result<VmEntry, Error> {
-        let Monitored { entry, run, process } = self.monitored(vm).await?;
-        let total = chords.len();
-        let lock = self.ports.locks.lock(&LockName::Keyboard(entry.id), operation, timing.timeout).await;
-        let mut guard = lock.map_err(|source| KeyboardError::InUse { vm: entry.name.clone(), source })?;
-        // The lock file exists only while keys are pressed.
-        guard.retire();
-        let mut session = self.ports.monitors.session(&run.paths, timing.timeout).await?;
-        let job = self.jobs().start(operation, &entry.name, Some(total as u64));
-        for (pressed, chord) in chords.iter().enumerate() {
-            match press(session.as_mut(), chord, timing).await {
-                Ok(state) if accepts_keys(state) => {}
-                Ok(_) => {
-                    let status = self.observer().observe(&entry).await.status;
-                    return Err(KeyboardError::Unavailable { vm: entry.name, status, pressed, total }.into());
-                }
-                Err(source) => {
-                    // The process may have been stopped meanwhile, which explains the failure.
-                    ensure_responsive(&*self.ports.processes, &entry.name, &process)?;
-                    return Err(KeyboardError::Failed { vm: entry.name, pressed, total, source }.into());
-                }
+/// Presses chords one after the other, in one session, with exclusive use of the keyboard.
+///
+/// Returns once the last key is released. However this ends, QEMU releases what it has pressed.
+pub(crate) async fn press_keys(
+    app: &App,
+    vm: &str,
+    operation: &'static str,
+    chords: &[Chord],
+    timing: KeyTiming,
+) -> Result<VmEntry, Error> {
+    let vm = Monitored::find(app, vm).await?.with_timeout(timing.timeout);
+    let (name, total) = (&vm.entry.name, chords.len());
+    let lock = app.ports.locks.lock(&LockName::Keyboard(vm.entry.id), operation, timing.timeout).await;
+    let mut guard = lock.map_err(|source| KeyboardError::InUse { vm: name.clone(), source })?;
+    // The lock file exists only while keys are pressed.
+    guard.retire();
+    let mut session = vm.session().await?;
+    let job = app.jobs.start(operation, name, Some(total as u64));
+    for (pressed, chord) in chords.iter().enumerate() {
+        match press(session.as_mut(), chord, timing).await {
+            Ok(state) if accepts_keys(state) => {}
+            Ok(_) => {
+                let status = app.observer().observe(&vm.entry).await.status;
+                return Err(KeyboardError::Unavailable { vm: vm.entry.name, status, pressed, total }.into());
             }
-            job.report(pressed as u64 + 1);
+            Err(source) => {
+                // The process may have been stopped meanwhile, which explains the failure.
+                vm.ensure_responsive()?;
+                return Err(KeyboardError::Failed { vm: vm.entry.name, pressed, total, source }.into());
+            }
         }
-        Ok(entry)
+        job.report(pressed as u64 + 1);
     }
+    Ok(vm.entry)
 }
 
 /// Presses a chord if the VM runs, and waits until it is released; returns the run state.

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use maqet_domain::error::{Explain, Explanation, Fault};
 use maqet_domain::picture::{PictureFormat, Ppm, UnsupportedFormat, png_size};
-use maqet_domain::port::{PictureError, PictureFile};
+use maqet_domain::port::{Monitors, PictureError, PictureFile, Pictures};
 use maqet_domain::qmp::wording::is_without_screen;
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::vm::{Run, VmEntry, VmName};
+use serde_json::Value;
 
 use crate::app::shown;
 use crate::vm::monitor::Monitored;
-use crate::vm::unresponsive::or_unresponsive;
 use crate::{App, Error, HumanDuration};
 
 /// Why there is no screenshot.
@@ -68,57 +68,69 @@ impl App {
         format: PictureFormat,
         timeout: Option<HumanDuration>,
     ) -> Result<Picture, Error> {
-        let Monitored { entry, run, process } = self.monitored(vm).await?;
-        let picture = self.take_picture(&entry, &run, format, timeout).await;
-        or_unresponsive(&*self.ports.processes, &entry.name, &process, picture)
-    }
-
-    /// Returns what the first screen shows, as PPM, even if that is one of QEMU's own.
-    pub(crate) async fn dumped_screen(&self, run: &Run) -> Result<Vec<u8>, Error> {
-        let file = self.ports.pictures.new_file(&run.paths, PictureFormat::Ppm);
-        self.dump(run, file.as_ref(), self.timeouts().qmp).await
-    }
-
-    async fn take_picture(
-        &self,
-        entry: &VmEntry,
-        run: &Run,
-        format: PictureFormat,
-        timeout: Option<HumanDuration>,
-    ) -> Result<Picture, Error> {
+        let vm = Monitored::find(self, vm).await?;
         let timeout = timeout.map_or(self.timeouts().qmp, HumanDuration::duration);
-        if self.shows_no_guest(run, timeout).await {
+        let picture = Screen::new(self, &vm.run, timeout).picture(&vm.entry, format).await;
+        vm.or_unresponsive(picture)
+    }
+}
+
+/// The first screen of a running VM.
+pub(crate) struct Screen<'a> {
+    monitors: &'a dyn Monitors,
+    pictures: &'a dyn Pictures,
+    run: &'a Run,
+    timeout: Duration,
+}
+
+impl<'a> Screen<'a> {
+    /// Makes the screen of a run; `timeout` is for each reply of QEMU.
+    pub(crate) fn new(app: &'a App, run: &'a Run, timeout: Duration) -> Self {
+        Self { monitors: &*app.ports.monitors, pictures: &*app.ports.pictures, run, timeout }
+    }
+
+    /// Returns what the screen shows, as PPM, even if that is one of QEMU's own.
+    pub(crate) async fn dump(&self) -> Result<Vec<u8>, Error> {
+        let file = self.pictures.new_file(&self.run.paths, PictureFormat::Ppm);
+        self.dump_to(file.as_ref()).await
+    }
+
+    async fn picture(&self, entry: &VmEntry, format: PictureFormat) -> Result<Picture, Error> {
+        if self.shows_no_guest().await {
             return Err(ScreenError::Unavailable { vm: entry.name.clone(), source: None }.into());
         }
-        let file = self.ports.pictures.new_file(&run.paths, format);
+        let file = self.pictures.new_file(&self.run.paths, format);
         if format == PictureFormat::Png {
-            let command = screendump(file.as_ref(), true);
-            match self.ports.monitors.execute(&run.paths, &command, timeout).await {
+            match self.execute(&screendump(file.as_ref(), true)).await {
                 Ok(_) => return Ok(picture(entry, format, file.read().map_err(ScreenError::from)?)?),
                 // Perhaps it has no PNG; any other reason recurs below.
                 Err(QmpError::Refused { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        let ppm = self.dump(run, file.as_ref(), timeout).await.map_err(|error| screen_error(&entry.name, error))?;
+        let ppm = self.dump_to(file.as_ref()).await.map_err(|error| screen_error(&entry.name, error))?;
         let bytes = match format {
             PictureFormat::Ppm => ppm,
-            PictureFormat::Png => self.ports.pictures.to_png(&ppm).map_err(ScreenError::from)?,
+            PictureFormat::Png => self.pictures.to_png(&ppm).map_err(ScreenError::from)?,
         };
         Ok(picture(entry, format, bytes)?)
     }
 
-    async fn dump(&self, run: &Run, file: &dyn PictureFile, timeout: Duration) -> Result<Vec<u8>, Error> {
-        self.ports.monitors.execute(&run.paths, &screendump(file, false), timeout).await?;
+    async fn dump_to(&self, file: &dyn PictureFile) -> Result<Vec<u8>, Error> {
+        self.execute(&screendump(file, false)).await?;
         Ok(file.read().map_err(ScreenError::from)?)
     }
 
-    /// Returns whether the first screen is one of QEMU's own, such as an empty terminal, which it has without a graphics
-    /// card if the parallel port is not configured.
-    async fn shows_no_guest(&self, run: &Run, timeout: Duration) -> bool {
+    /// Returns whether the screen is one of QEMU's own, such as an empty terminal, which it has without a graphics card
+    /// if the parallel port is not configured.
+    async fn shows_no_guest(&self) -> bool {
         let command = QmpCommand::new("qom-get").with("path", "/backend/console[0]").with("property", "device");
         // A QEMU without this property decides when the screenshot is taken.
-        self.ports.monitors.execute(&run.paths, &command, timeout).await.is_ok_and(|device| device == "")
+        self.execute(&command).await.is_ok_and(|device| device == "")
+    }
+
+    async fn execute(&self, command: &QmpCommand) -> Result<Value, QmpError> {
+        self.monitors.execute(&self.run.paths, command, self.timeout).await
     }
 }
 

@@ -166,7 +166,7 @@ fn finding(entry: &VmEntry, severity: Severity, message: impl Into<String>) -> F
 ///
 /// Returns whether its end is recorded now; `false` if another process works on the VM, or QEMU runs.
 pub(crate) async fn close_run(app: &App, entry: &VmEntry, operation: &'static str) -> Result<bool, Error> {
-    let locked = app.lock_within(&entry.id.to_string(), operation, limits::CLEANUP_LOCK_TIMEOUT).await;
+    let locked = app.vms().lock_within(&entry.id.to_string(), operation, limits::CLEANUP_LOCK_TIMEOUT).await;
     let (_guard, vm) = match locked {
         Ok(locked) => locked,
         Err(Error::Lock(_) | Error::NoSuchVm { .. }) => return Ok(false),

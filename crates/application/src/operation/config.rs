@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::app::operations::{Done, Effect, Operation};
 use crate::app::settings::EffectiveSetting;
-use crate::config::{Document, Layers};
+use crate::config::{Document, Layers, check_layers};
 use crate::{App, Error};
 
 /// Check documents as `add` would, without defining a VM
@@ -119,7 +119,7 @@ impl Operation for ConfigCheck {
 
     async fn run(&self, app: &App) -> Result<Done<ConfigChecked>, Error> {
         let layers = Layers { documents: &self.documents, flags: Vec::new(), set: &[], lenient: self.lenient };
-        let checked = app.checked(&layers, Node::empty_map()).await?;
+        let checked = check_layers(app, &layers, Node::empty_map()).await?;
         let result = ConfigChecked { valid: true, definition: checked.definition, warnings: checked.warnings };
         Ok(Done::reading(result))
     }

@@ -201,7 +201,7 @@ impl Operation for SnapshotLs {
 
     /// Works while the VM is running, too. A disk that does not exist yet has no snapshots.
     async fn run(&self, app: &App) -> Result<Done<Vec<SnapshotInfo>>, Error> {
-        let vm = app.vm(&self.vm).await?;
+        let vm = app.vms().find(&self.vm).await?;
         let machine = app.machine(&vm)?;
         let drives: Vec<&StorageSpec> = match &self.drive {
             Some(name) => vec![find_drive(&vm.entry, &machine, name)?],
@@ -230,7 +230,7 @@ struct LockedDrive<'a> {
 
 impl<'a> LockedDrive<'a> {
     async fn lock(app: &'a App, vm: &str, drive: &str, operation: &'static str) -> Result<Self, Error> {
-        let (guard, vm) = app.lock(vm, operation).await?;
+        let (guard, vm) = app.vms().lock(vm, operation).await?;
         let machine = app.machine(&vm)?;
         let spec = find_drive(&vm.entry, &machine, drive)?.clone();
         if !spec.driver.features().internal_snapshots {
@@ -239,7 +239,7 @@ impl<'a> LockedDrive<'a> {
         }
         let observation = app.observer().observe_locked(&vm.entry).await;
         observation.status.transition(Action::ChangeDisks).map_err(|refused| observation.refuse(&vm.entry, refused))?;
-        let job = app.jobs().start(operation, &vm.entry.name, None);
+        let job = app.jobs.start(operation, &vm.entry.name, None);
         Ok(Self { app, job, guard, entry: vm.entry, spec })
     }
 

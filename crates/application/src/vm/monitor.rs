@@ -1,50 +1,121 @@
 //! The monitors of a running VM.
 
-use maqet_domain::port::MonitorSession;
-use maqet_domain::qmp::QmpCommand;
-use maqet_domain::vm::{Action, ProcessIdentity, Run, VmEntry};
+use std::time::Duration;
 
-use super::unresponsive::ensure_responsive;
+use maqet_domain::hotplug::{BootDevices, DeviceError, may_start_programs, starts_program};
+use maqet_domain::port::{MonitorSession, Monitors, Processes};
+use maqet_domain::qmp::{QmpCommand, QmpError};
+use maqet_domain::vm::{ProcessIdentity, Run, VmEntry};
+use serde_json::Value;
+
+use super::unresponsive::{VmUnresponsive, ensure_responsive};
 use crate::{App, Error, limits};
 
-/// A VM whose process is alive and not stopped by a signal; whether its monitor answers, only QEMU can tell.
-pub(crate) struct Monitored {
+/// A VM whose process is alive and not stopped by a signal; only a command shows whether its monitor answers.
+pub(crate) struct Monitored<'a> {
     pub(crate) entry: VmEntry,
     pub(crate) run: Run,
     pub(crate) process: ProcessIdentity,
+    processes: &'a dyn Processes,
+    monitors: &'a dyn Monitors,
+    /// For each reply.
+    timeout: Duration,
 }
 
-impl App {
+impl<'a> Monitored<'a> {
     /// Finds a VM and the run that has its monitors.
     ///
     /// Errors: the VM does not exist, has no process, or is stopped by a signal.
-    pub(crate) async fn monitored(&self, name: &str) -> Result<Monitored, Error> {
-        let entry = self.vm(name).await?.entry;
-        let observer = self.observer();
-        if let Some(run) = entry.run.clone()
-            && let Some(process) = observer.live_process(&run).await
-        {
-            ensure_responsive(observer.processes, &entry.name, &process)?;
-            return Ok(Monitored { entry, run, process });
+    pub(crate) async fn find(app: &'a App, vm: &str) -> Result<Self, Error> {
+        let entry = app.vms().find(vm).await?.entry;
+        match Self::live(app, &entry).await? {
+            Some(monitored) => Ok(monitored),
+            None => Err(Error::not_running(&entry, app.observer().observe(&entry).await.status)),
         }
-        let status = observer.observe(&entry).await.status;
-        Err(Error::WrongState { vm: entry.name, status, action: Action::Command })
     }
 
+    /// Returns the monitors of a VM if its process is alive.
+    ///
+    /// Errors: the process is stopped by a signal.
+    pub(crate) async fn live(app: &'a App, entry: &VmEntry) -> Result<Option<Self>, VmUnresponsive> {
+        let Some(run) = &entry.run else { return Ok(None) };
+        let Some(process) = app.observer().live_process(run).await else { return Ok(None) };
+        let (processes, monitors) = (&*app.ports.processes, &*app.ports.monitors);
+        ensure_responsive(processes, &entry.name, &process)?;
+        let timeout = app.timeouts().qmp;
+        Ok(Some(Self { entry: entry.clone(), run: run.clone(), process, processes, monitors, timeout }))
+    }
+
+    /// Replaces the timeout for each reply.
+    pub(crate) fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// Runs a command.
+    pub(crate) async fn execute(&self, command: &QmpCommand) -> Result<Value, QmpError> {
+        self.execute_within(command, self.timeout).await
+    }
+
+    /// Runs a command, waiting at most `timeout` for its reply.
+    pub(crate) async fn execute_within(&self, command: &QmpCommand, timeout: Duration) -> Result<Value, QmpError> {
+        self.monitors.execute(&self.run.paths, command, timeout).await
+    }
+
+    /// Opens a session, which receives events and stays open until dropped.
+    pub(crate) async fn session(&self) -> Result<Box<dyn MonitorSession>, QmpError> {
+        self.monitors.session(&self.run.paths, self.timeout).await
+    }
+
+    /// Checks that the process was not stopped by a signal meanwhile.
+    pub(crate) fn ensure_responsive(&self) -> Result<(), VmUnresponsive> {
+        ensure_responsive(self.processes, &self.entry.name, &self.process)
+    }
+
+    /// Returns the result of a request; if it failed because the process was stopped by a signal meanwhile, says that
+    /// instead.
+    pub(crate) fn or_unresponsive<T, E>(&self, result: Result<T, E>) -> Result<T, Error>
+    where
+        Error: From<E>,
+    {
+        if result.is_err() {
+            self.ensure_responsive()?;
+        }
+        Ok(result?)
+    }
+
+    /// Returns the output of [`info_usernet`].
+    pub(crate) async fn info_usernet(&self) -> Option<String> {
+        info_usernet(self.monitors, &self.run).await
+    }
+
+    /// Refuses a command for which QEMU would run a program that its sandbox forbids.
+    pub(crate) fn refuse_programs(&self, command: &QmpCommand) -> Result<(), DeviceError> {
+        if starts_program(command) && !may_start_programs(&self.processes.args(&self.process)) {
+            return Err(DeviceError::SandboxRefused { vm: self.entry.name.clone() });
+        }
+        Ok(())
+    }
+
+    /// Returns the devices the VM was started with.
+    pub(crate) fn boot_devices(&self) -> BootDevices {
+        BootDevices::from_args(&self.processes.args(&self.process))
+    }
+}
+
+impl App {
     /// Opens a session with a running VM's QEMU, which receives its events and stays open until dropped.
     ///
     /// Each VM has two of them for all processes together; while both are in use this waits as long as a QMP command
     /// may take. Commands of a session go to QEMU unchecked.
     pub async fn monitor_session(&self, vm: &str) -> Result<Box<dyn MonitorSession>, Error> {
-        let run = self.monitored(vm).await?.run;
-        Ok(self.ports.monitors.session(&run.paths, self.timeouts().qmp).await?)
+        Ok(Monitored::find(self, vm).await?.session().await?)
     }
 }
 
 /// Returns the output of `info usernet`: only the human monitor describes QEMU's user network (QEMU 7.2).
-pub(crate) async fn info_usernet(app: &App, run: &Run) -> Option<String> {
+pub(crate) async fn info_usernet(monitors: &dyn Monitors, run: &Run) -> Option<String> {
     let command = QmpCommand::human_monitor("info usernet");
-    match app.ports.monitors.execute(&run.paths, &command, limits::RUN_STATE_TIMEOUT).await {
+    match monitors.execute(&run.paths, &command, limits::RUN_STATE_TIMEOUT).await {
         Ok(output) => Some(output.as_str().unwrap_or_default().to_owned()),
         Err(error) => {
             tracing::warn!(%error, "`info usernet` failed");

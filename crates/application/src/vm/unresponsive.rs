@@ -41,23 +41,6 @@ pub(crate) fn ensure_responsive(
     Ok(())
 }
 
-/// Returns the result of a request to a process; if it failed because the process was stopped by a signal meanwhile,
-/// says that instead.
-pub(crate) fn or_unresponsive<T, E>(
-    processes: &dyn Processes,
-    vm: &VmName,
-    process: &ProcessIdentity,
-    result: Result<T, E>,
-) -> Result<T, Error>
-where
-    Error: From<E>,
-{
-    if result.is_err() {
-        ensure_responsive(processes, vm, process)?;
-    }
-    Ok(result?)
-}
-
 impl Observation {
     /// Returns the error of an observed VM whose QEMU does not respond.
     pub(crate) fn unresponsive(&self, entry: &VmEntry) -> Option<VmUnresponsive> {

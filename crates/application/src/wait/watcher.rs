@@ -12,6 +12,7 @@ use maqet_domain::vm::{MonitorAnswer, Run, VmEntry};
 use tokio::time::Instant;
 
 use crate::event::reader::{Cursor, EventReader, ShownEvent};
+use crate::input::screen::Screen;
 use crate::vm::monitor::info_usernet;
 use crate::vm::observe::Observation;
 use crate::wait::condition::{Condition, Pattern};
@@ -27,7 +28,7 @@ pub(crate) struct Watcher<'a> {
     serial: SerialTail,
     reader: Option<EventReader<'a>>,
     since: jiff::Timestamp,
-    screen: Option<Screen>,
+    screen: Option<ObservedScreen>,
 }
 
 /// The position in the serial log, and the end of what was read.
@@ -39,7 +40,7 @@ struct SerialTail {
 }
 
 /// The screen of a run, and when it was last observed.
-struct Screen {
+struct ObservedScreen {
     stability: ScreenStability,
     observed: Instant,
 }
@@ -104,17 +105,17 @@ impl<'a> Watcher<'a> {
         if self.screen.as_ref().is_some_and(|screen| now < screen.observed + limits::SCREEN_INTERVAL) {
             return Ok(false);
         }
-        let picture = self.app.dumped_screen(run).await?;
+        let picture = Screen::new(self.app, run, self.app.timeouts().qmp).dump().await?;
         let now = Instant::now();
         let stability = match self.screen.take() {
-            Some(Screen { mut stability, .. }) => {
+            Some(ObservedScreen { mut stability, .. }) => {
                 stability.push(picture, now);
                 stability
             }
             None => ScreenStability::new(picture, now),
         };
         let is_stable = stability.stable_for(now) >= duration;
-        self.screen = Some(Screen { stability, observed: now });
+        self.screen = Some(ObservedScreen { stability, observed: now });
         Ok(is_stable)
     }
 }
@@ -163,7 +164,7 @@ async fn port_answers(app: &App, entry: &VmEntry, run: &Run, port: u16) -> Resul
     let until = Instant::now() + limits::DIAL_TIMEOUT;
     let mut is_usernet = false;
     while Instant::now() < until {
-        let Some(usernet) = info_usernet(app, run).await else { break };
+        let Some(usernet) = info_usernet(&*app.ports.monitors, run).await else { break };
         if !usernet.contains(TCP_FORWARD) {
             break;
         }

@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::app::operations::{Done, Effect, Operation};
+use crate::device::image_format::image_format;
 use crate::device::session::HotplugSession;
-use crate::vm::monitor::info_usernet;
+use crate::vm::monitor::Monitored;
 use crate::{App, Error, HumanDuration};
 
 /// Plug a device into a running VM
@@ -135,7 +136,7 @@ impl QmpDeviceAdd {
                 Err(DeviceError::ArgumentConflict { arguments: "a file and a network backend" }.into())
             }
             (Some(file), None) => {
-                let format = app.format_of(file, self.file_format.as_deref(), self.readonly).await?;
+                let format = image_format(app, file, self.file_format.as_deref(), self.readonly).await?;
                 Ok(Some(BackendSpec::Disk { file: file.clone(), format, read_only: self.readonly }))
             }
             (None, Some(netdev)) => Ok(Some(BackendSpec::Network(netdev.parse().map_err(DeviceError::Netdev)?))),
@@ -158,10 +159,10 @@ impl QmpDeviceAdd {
         let plugged = session.devices().await?;
         let port = if request.has_bus() { FreePort::NotNeeded } else { session.free_port(driver, &plugged).await? };
         let devices = VmDevices {
-            vm: &session.entry,
+            vm: &session.vm.entry,
             properties: properties.as_ref(),
             plugged: &plugged,
-            boot: &session.boot_devices(),
+            boot: &session.vm.boot_devices(),
             port: &port,
         };
         Ok(plan_device_add(&request, driver, &devices)?)
@@ -176,15 +177,16 @@ impl Operation for QmpDeviceAdd {
     async fn run(&self, app: &App) -> Result<Done<DeviceAdded>, Error> {
         let backend = self.backend(app).await?;
         let timeout = self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
-        let session = app.hotplug_session(&self.vm, Self::NAME, timeout).await?;
+        let (guard, vm) = app.vms().lock(&self.vm, Self::NAME).await?;
+        let session = HotplugSession::open(app, guard, &vm).await?.with_timeout(timeout);
         let plan = self.plan(&session, backend.as_ref()).await?;
         // Unused backends, left by killed processes, may have the file open or use the name.
         session.remove_unused_backends().await?;
         execute(app, &session, &plan).await?;
 
         let (bus, addr) = session.location(plan.id.as_str()).await?;
-        let forwards = forwards(app, &session, &plan).await;
-        let HotplugSession { entry, run, guard, .. } = session;
+        let forwards = forwards(&session, &plan).await;
+        let HotplugSession { vm: Monitored { entry, run, .. }, guard, .. } = session;
         let added = DeviceAdded {
             id: entry.id.to_string(),
             name: entry.name.to_string(),
@@ -227,9 +229,9 @@ fn add_error(driver: &str, error: QmpError) -> Error {
 }
 
 /// Returns the forwards of a new network backend, with the ports of the host that QEMU chose.
-async fn forwards(app: &App, session: &HotplugSession<'_>, plan: &DevicePlan) -> Vec<Forward> {
+async fn forwards(session: &HotplugSession<'_>, plan: &DevicePlan) -> Vec<Forward> {
     match &plan.backend {
-        Some(BackendSpec::Network(netdev)) if netdev.has_forwards() => match info_usernet(app, &session.run).await {
+        Some(BackendSpec::Network(netdev)) if netdev.has_forwards() => match session.vm.info_usernet().await {
             Some(usernet) => forwards_of(&plan.id.backend_name(), &usernet),
             None => netdev.forwards().to_vec(),
         },

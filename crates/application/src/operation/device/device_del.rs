@@ -21,6 +21,7 @@ use crate::app::commit::run_change;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::device::removal::Removal;
 use crate::device::session::{HotplugSession, PERIPHERAL};
+use crate::vm::monitor::Monitored;
 use crate::{App, Error, HumanDuration, limits};
 
 /// Unplug a device from a running VM
@@ -80,9 +81,10 @@ impl Operation for QmpDeviceDel {
     async fn run(&self, app: &App) -> Result<Done<DeviceDeleted>, Error> {
         let timeout = self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
         let until = Instant::now() + timeout;
-        let session = app.hotplug_session(&self.vm, Self::NAME, app.timeouts().qmp).await?;
-        let (plugged, boot) = (session.devices().await?, session.boot_devices());
-        for step in plan_device_del(&session.entry.name, &self.device, &plugged, &boot)? {
+        let (guard, vm) = app.vms().lock(&self.vm, Self::NAME).await?;
+        let session = HotplugSession::open(app, guard, &vm).await?;
+        let (plugged, boot) = (session.devices().await?, session.vm.boot_devices());
+        for step in plan_device_del(&session.vm.entry.name, &self.device, &plugged, &boot)? {
             match step {
                 UnplugStep::Unplug(id) => {
                     let request = UnplugRequest { id: &id, timeout, until };
@@ -93,12 +95,12 @@ impl Operation for QmpDeviceDel {
                 UnplugStep::RemoveBackends(id) => {
                     let removal = session.remove_backends(&boot.backends(&id)).await?;
                     if removal.backend.is_some() {
-                        let unplugged = Unplugged { device: id, changed: false, boot: session.run.boot, removal };
+                        let unplugged = Unplugged { device: id, changed: false, boot: session.vm.run.boot, removal };
                         return Ok(unplugged.done(app, session).await);
                     }
                     if let Some(id) = removal.in_use {
                         let user = session.user_of_backend(&id).await?.and_then(|user| user.device);
-                        return Err(DeviceError::BackendInUse { vm: session.entry.name, id, user }.into());
+                        return Err(DeviceError::BackendInUse { vm: session.vm.entry.name, id, user }.into());
                     }
                 }
             }
@@ -114,7 +116,7 @@ async fn not_found(
     plugged: &[PluggedDevice],
     boot: &BootDevices,
 ) -> Result<DeviceError, QmpError> {
-    let vm = &session.entry.name;
+    let vm = &session.vm.entry.name;
     let paths = session.anonymous_devices(name).await?;
     if !paths.is_empty() {
         return Ok(DeviceError::IdRequired { vm: vm.clone(), driver: name.to_owned(), paths });
@@ -136,20 +138,21 @@ async fn unplug<'a>(
 ) -> Result<(HotplugSession<'a>, Unplugged), Error> {
     let timeout = app.timeouts().qmp;
     // Opened before the command is sent, so that no event is missed.
-    let mut monitor = app.ports.monitors.session(&session.run.paths, timeout).await?;
+    let mut monitor = session.vm.session().await?;
     if let Err(error) = request.send(monitor.as_mut(), timeout).await {
-        return Err(request.send_error(&session.entry, boot, error));
+        return Err(request.send_error(&session.vm.entry, boot, error));
     }
-    let HotplugSession { entry, run, guard, .. } = session;
+    let HotplugSession { vm: Monitored { entry, run, .. }, guard, .. } = session;
     drop(guard);
     let answer = request.wait(monitor.as_mut()).await;
     drop(monitor);
     request.check(app, &entry, &run, answer).await?;
     app.faults.reach(FaultPoint::DeviceGone);
     // By id, as the name may have changed meanwhile.
-    let session = app.hotplug_session(&entry.id.to_string(), QmpDeviceDel::NAME, timeout).await?;
+    let (guard, vm) = app.vms().lock(&entry.id.to_string(), QmpDeviceDel::NAME).await?;
+    let session = HotplugSession::open(app, guard, &vm).await?;
     // The backends ended with their run, and the next one has all of its devices.
-    let removal = if session.run.boot == run.boot {
+    let removal = if session.vm.run.boot == run.boot {
         session.remove_backends_soon(&boot.backends(request.id)).await?
     } else {
         Removal::default()
@@ -268,7 +271,7 @@ struct Unplugged {
 impl Unplugged {
     /// Records that forwards are gone, and returns the result.
     async fn done(self, app: &App, session: HotplugSession<'_>) -> Done<DeviceDeleted> {
-        let HotplugSession { entry, run, guard, .. } = session;
+        let HotplugSession { vm: Monitored { entry, run, .. }, guard, .. } = session;
         let Self { device, changed, boot, removal } = self;
         let deleted = DeviceDeleted {
             id: entry.id.to_string(),

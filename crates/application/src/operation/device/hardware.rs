@@ -7,7 +7,6 @@ use maqet_domain::hotplug::{DeviceError, cards, link_names};
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::size::ByteSize;
 use maqet_domain::text::similar;
-use maqet_domain::vm::Run;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -15,7 +14,6 @@ use tokio::time::Instant;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::device::balloon_error::BalloonError;
 use crate::vm::monitor::Monitored;
-use crate::vm::unresponsive::or_unresponsive;
 use crate::{App, Error, HumanDuration, limits};
 
 /// Send a non-maskable interrupt to the CPUs of a running VM
@@ -143,7 +141,9 @@ impl Operation for QmpNmi {
     type Output = NmiSent;
 
     async fn run(&self, app: &App) -> Result<Done<NmiSent>, Error> {
-        let (_, Monitored { entry, .. }) = app.execute_on(&self.vm, &QmpCommand::new("inject-nmi")).await?;
+        let vm = Monitored::find(app, &self.vm).await?;
+        vm.or_unresponsive(vm.execute(&QmpCommand::new("inject-nmi")).await)?;
+        let entry = vm.entry;
         Ok(Done::reading(NmiSent { id: entry.id.to_string(), name: entry.name.to_string() }).about(entry.id))
     }
 }
@@ -155,71 +155,59 @@ impl Operation for QmpBalloon {
 
     async fn run(&self, app: &App) -> Result<Done<Balloon>, Error> {
         let wanted = self.size.as_deref().map(parse_size).transpose()?;
-        let Monitored { entry, run, process } = app.monitored(&self.vm).await?;
-        let outcome = self.resize(app, &run, wanted).await;
-        let (actual, memory) = match or_unresponsive(&*app.ports.processes, &entry.name, &process, outcome)? {
-            Resized::Done { actual, memory } => (actual, memory),
-            Resized::NoBalloon => return Err(BalloonError::Unavailable { vm: entry.name }.into()),
-            Resized::TooLarge { size, memory } => return Err(BalloonError::TooLarge { size, memory }.into()),
-            Resized::TimedOut { wanted, actual } => {
-                let after = self.guest_timeout(app);
-                return Err(BalloonError::TimedOut { vm: entry.name, wanted, actual, after }.into());
-            }
-        };
+        let timeout = self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
+        let vm = Monitored::find(app, &self.vm).await?;
+        let (actual, memory) = vm.or_unresponsive(resize(&vm, wanted, timeout).await)?;
         let balloon = Balloon {
-            id: entry.id.to_string(),
-            name: entry.name.to_string(),
+            id: vm.entry.id.to_string(),
+            name: vm.entry.name.to_string(),
             actual_bytes: actual.bytes(),
             memory_bytes: memory.bytes(),
         };
-        Ok(Done::reading(balloon).about(entry.id))
+        Ok(Done::reading(balloon).about(vm.entry.id))
     }
 }
 
-/// The outcome of resizing the memory of a guest.
-enum Resized {
-    Done { actual: ByteSize, memory: ByteSize },
-    NoBalloon,
-    TooLarge { size: ByteSize, memory: ByteSize },
-    TimedOut { wanted: ByteSize, actual: ByteSize },
-}
-
-impl QmpBalloon {
-    fn guest_timeout(&self, app: &App) -> Duration {
-        self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration)
-    }
-
-    async fn resize(&self, app: &App, run: &Run, wanted: Option<ByteSize>) -> Result<Resized, QmpError> {
-        let until = Instant::now() + self.guest_timeout(app);
-        let execute =
-            async |command: QmpCommand| app.ports.monitors.execute(&run.paths, &command, app.timeouts().qmp).await;
-        let summary = execute(QmpCommand::new("query-memory-size-summary")).await?;
-        let memory = bytes(&summary["base-memory"])?;
-        if let Some(size) = wanted {
-            if size > memory {
-                return Ok(Resized::TooLarge { size, memory });
-            }
-            match execute(QmpCommand::new("balloon").with("value", size.bytes())).await {
-                Err(QmpError::Refused { class, .. }) if class == "DeviceNotActive" => return Ok(Resized::NoBalloon),
-                reply => drop(reply?),
-            }
+/// Sets the memory of a guest, if a size is wanted, and waits until the guest has reached it.
+///
+/// Returns what the guest uses, and what the VM has.
+async fn resize(
+    vm: &Monitored<'_>,
+    wanted: Option<ByteSize>,
+    timeout: Duration,
+) -> Result<(ByteSize, ByteSize), Error> {
+    let until = Instant::now() + timeout;
+    let summary = vm.execute(&QmpCommand::new("query-memory-size-summary")).await?;
+    let memory = bytes(&summary["base-memory"])?;
+    if let Some(size) = wanted {
+        if size > memory {
+            return Err(BalloonError::TooLarge { size, memory }.into());
         }
-        loop {
-            let actual = match execute(QmpCommand::new("query-balloon")).await {
-                Err(QmpError::Refused { class, .. }) if class == "DeviceNotActive" => return Ok(Resized::NoBalloon),
-                reply => bytes(&reply?["actual"])?,
-            };
-            match wanted {
-                // The guest returns whole pages.
-                Some(wanted) if actual.bytes().abs_diff(wanted.bytes()) >= PAGE => {
-                    if Instant::now() >= until {
-                        return Ok(Resized::TimedOut { wanted, actual });
-                    }
+        execute_on_balloon(vm, &QmpCommand::new("balloon").with("value", size.bytes())).await?;
+    }
+    loop {
+        let actual = bytes(&execute_on_balloon(vm, &QmpCommand::new("query-balloon")).await?["actual"])?;
+        match wanted {
+            // The guest returns whole pages.
+            Some(wanted) if actual.bytes().abs_diff(wanted.bytes()) >= PAGE => {
+                if Instant::now() >= until {
+                    let vm = vm.entry.name.clone();
+                    return Err(BalloonError::TimedOut { vm, wanted, actual, after: timeout }.into());
                 }
-                Some(_) | None => return Ok(Resized::Done { actual, memory }),
             }
-            tokio::time::sleep(limits::BALLOON_INTERVAL).await;
+            Some(_) | None => return Ok((actual, memory)),
         }
+        tokio::time::sleep(limits::BALLOON_INTERVAL).await;
+    }
+}
+
+/// Runs a command on the balloon device.
+async fn execute_on_balloon(vm: &Monitored<'_>, command: &QmpCommand) -> Result<Value, Error> {
+    match vm.execute(command).await {
+        Err(QmpError::Refused { class, .. }) if class == "DeviceNotActive" => {
+            Err(BalloonError::Unavailable { vm: vm.entry.name.clone() }.into())
+        }
+        reply => Ok(reply?),
     }
 }
 
@@ -248,35 +236,25 @@ impl Operation for QmpSetLink {
 
     async fn run(&self, app: &App) -> Result<Done<LinkSet>, Error> {
         let command = QmpCommand::new("set_link").with("name", self.nic.as_str()).with("up", self.state == Link::Up);
-        let (_, Monitored { entry, .. }) = match app.execute_on(&self.vm, &command).await {
+        let vm = Monitored::find(app, &self.vm).await?;
+        match vm.or_unresponsive(vm.execute(&command).await) {
             Err(Error::Qmp(QmpError::Refused { class, .. })) if class == "DeviceNotFound" => {
-                return Err(self.not_found(app).await?);
+                return Err(self.not_found(&vm).await?.into());
             }
-            reply => reply?,
-        };
-        let (id, name) = (entry.id.to_string(), entry.name.to_string());
-        Ok(Done::reading(LinkSet { id, name, nic: self.nic.clone(), state: self.state }).about(entry.id))
+            reply => drop(reply?),
+        }
+        let (id, name) = (vm.entry.id.to_string(), vm.entry.name.to_string());
+        Ok(Done::reading(LinkSet { id, name, nic: self.nic.clone(), state: self.state }).about(vm.entry.id))
     }
 }
 
 impl QmpSetLink {
-    async fn not_found(&self, app: &App) -> Result<Error, Error> {
-        let (reply, Monitored { entry, .. }) =
-            app.execute_on(&self.vm, &QmpCommand::human_monitor("info network")).await?;
+    async fn not_found(&self, vm: &Monitored<'_>) -> Result<DeviceError, Error> {
+        let reply = vm.or_unresponsive(vm.execute(&QmpCommand::human_monitor("info network")).await)?;
         let network = reply.as_str().unwrap_or_default();
         let similar = similar(&self.nic, link_names(network).iter().map(String::as_str));
         let known = cards(network).iter().map(|card| card.name().to_owned()).collect();
-        let (vm, id) = (entry.name, self.nic.clone());
-        Ok(DeviceError::NotFound { vm, kind: "network card", id, similar, known }.into())
-    }
-}
-
-impl App {
-    /// Runs one command on a running VM.
-    async fn execute_on(&self, vm: &str, command: &QmpCommand) -> Result<(Value, Monitored), Error> {
-        let monitored = self.monitored(vm).await?;
-        let reply = self.ports.monitors.execute(&monitored.run.paths, command, self.timeouts().qmp).await;
-        let reply = or_unresponsive(&*self.ports.processes, &monitored.entry.name, &monitored.process, reply)?;
-        Ok((reply, monitored))
+        let (vm, id) = (vm.entry.name.clone(), self.nic.clone());
+        Ok(DeviceError::NotFound { vm, kind: "network card", id, similar, known })
     }
 }

@@ -7,17 +7,16 @@ use derive_setters::Setters;
 use maqet_domain::hotplug::{DeviceError, backend_name};
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::text::similar;
-use maqet_domain::vm::{Run, VmEntry};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::app::operations::{Done, Effect, Operation};
 use crate::app::shown;
+use crate::device::image_format::image_format;
 use crate::device::medium_error::MediumError;
 use crate::device::session::{HotplugSession, items};
 use crate::vm::monitor::Monitored;
-use crate::vm::unresponsive::or_unresponsive;
 use crate::{App, Error, HumanDuration, limits};
 
 /// Remove the medium from a CD drive of a running VM
@@ -109,21 +108,20 @@ impl Operation for QmpEject {
 
     async fn run(&self, app: &App) -> Result<Done<MediumChanged>, Error> {
         let timeout = self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
-        let Monitored { entry, run, process } = app.monitored(&self.vm).await?;
-        let drive = app.open_tray(&entry, &run, &self.drive, self.force, timeout).await;
-        let drive = or_unresponsive(&*app.ports.processes, &entry.name, &process, drive)?;
-        app.execute_in(&run, &drive.command("blockdev-remove-medium")).await?;
+        let vm = Monitored::find(app, &self.vm).await?;
+        let drive = vm.or_unresponsive(open_tray(&vm, &self.drive, self.force, timeout).await)?;
+        vm.execute(&drive.command("blockdev-remove-medium")).await?;
         for node in drive.nodes() {
-            ignore_refusal(app.execute_in(&run, &QmpCommand::new("blockdev-del").with("node-name", node)).await)?;
+            ignore_refusal(vm.execute(&QmpCommand::new("blockdev-del").with("node-name", node)).await)?;
         }
         let changed = MediumChanged {
-            id: entry.id.to_string(),
-            name: entry.name.to_string(),
+            id: vm.entry.id.to_string(),
+            name: vm.entry.name.to_string(),
             drive: self.drive.clone(),
             ejected: drive.file,
             inserted: None,
         };
-        Ok(Done::reading(changed).about(entry.id))
+        Ok(Done::reading(changed).about(vm.entry.id))
     }
 }
 
@@ -133,15 +131,15 @@ impl Operation for QmpInsert {
     type Output = MediumChanged;
 
     async fn run(&self, app: &App) -> Result<Done<MediumChanged>, Error> {
-        let format = app.format_of(&self.file, self.file_format.as_deref(), true).await?;
+        let format = image_format(app, &self.file, self.file_format.as_deref(), true).await?;
         let timeout = self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
-        let Monitored { entry, run, process } = app.monitored(&self.vm).await?;
-        let opened = app.open_tray(&entry, &run, &self.drive, self.force, timeout).await;
-        or_unresponsive(&*app.ports.processes, &entry.name, &process, opened)?;
+        let vm = Monitored::find(app, &self.vm).await?;
+        vm.or_unresponsive(open_tray(&vm, &self.drive, self.force, timeout).await)?;
 
         // Locked, so that the new node is not removed as unused. A command that had the lock before has closed the tray.
-        let session = app.hotplug_session(&self.vm, Self::NAME, app.timeouts().qmp).await?;
-        let drive = app.open_tray(&session.entry, &session.run, &self.drive, self.force, Duration::ZERO).await?;
+        let (guard, vm) = app.vms().lock(&self.vm, Self::NAME).await?;
+        let session = HotplugSession::open(app, guard, &vm).await?;
+        let drive = open_tray(&session.vm, &self.drive, self.force, Duration::ZERO).await?;
         // Opened before the old medium is removed, so that an invalid file changes nothing.
         let node = new_node(&drive);
         let exchanged = match session.add_node(&node, &self.file, &format, true).await {
@@ -153,15 +151,14 @@ impl Operation for QmpInsert {
             session.remove_unused_backends().await?;
             return Err(error);
         }
-        let HotplugSession { entry, guard, .. } = session;
         let changed = MediumChanged {
-            id: entry.id.to_string(),
-            name: entry.name.to_string(),
+            id: vm.entry.id.to_string(),
+            name: vm.entry.name.to_string(),
             drive: self.drive.clone(),
             ejected: drive.file,
             inserted: Some(shown(&self.file)),
         };
-        Ok(Done::reading(changed).about(entry.id).holding(guard))
+        Ok(Done::reading(changed).about(vm.entry.id).holding(session.guard))
     }
 }
 
@@ -237,56 +234,43 @@ fn names(block: &Value) -> impl Iterator<Item = &str> {
     names.into_iter().filter_map(Value::as_str).filter(|name| !name.is_empty())
 }
 
-impl App {
-    async fn execute_in(&self, run: &Run, command: &QmpCommand) -> Result<Value, QmpError> {
-        self.ports.monitors.execute(&run.paths, command, self.timeouts().qmp).await
-    }
-
-    async fn cd_drive(&self, entry: &VmEntry, run: &Run, name: &str) -> Result<CdDrive, Error> {
-        let blocks = self.execute_in(run, &QmpCommand::new("query-block")).await?;
-        let has_tray = |block: &&Value| block["removable"] == true;
-        let vm = entry.name.clone();
-        if let Some(block) = items(&blocks).find(|block| names(block).any(|one| one == name)) {
-            if has_tray(&block) {
-                return Ok(CdDrive::from_block(block));
-            }
-            return Err(MediumError::EjectUnsupported { vm, drive: name.to_owned() }.into());
+async fn find_cd_drive(vm: &Monitored<'_>, name: &str) -> Result<CdDrive, Error> {
+    let blocks = vm.execute(&QmpCommand::new("query-block")).await?;
+    let has_tray = |block: &&Value| block["removable"] == true;
+    let vm = vm.entry.name.clone();
+    if let Some(block) = items(&blocks).find(|block| names(block).any(|one| one == name)) {
+        if has_tray(&block) {
+            return Ok(CdDrive::from_block(block));
         }
-        let plain_name = |block| names(block).find(|name| !name.starts_with('/'));
-        let known: Vec<String> = items(&blocks).filter(has_tray).filter_map(plain_name).map(str::to_owned).collect();
-        let similar = similar(name, known.iter().map(String::as_str));
-        Err(DeviceError::NotFound { vm, kind: "CD drive", id: name.to_owned(), similar, known }.into())
+        return Err(MediumError::EjectUnsupported { vm, drive: name.to_owned() }.into());
     }
+    let plain_name = |block| names(block).find(|name| !name.starts_with('/'));
+    let known: Vec<String> = items(&blocks).filter(has_tray).filter_map(plain_name).map(str::to_owned).collect();
+    let similar = similar(name, known.iter().map(String::as_str));
+    Err(DeviceError::NotFound { vm, kind: "CD drive", id: name.to_owned(), similar, known }.into())
+}
 
-    /// Opens the tray of a drive, and returns the drive with its medium.
-    ///
-    /// If the guest has locked the drive, QEMU accepts the command and only asks the guest to unlock it (7.2); once it did,
-    /// the command is repeated, as the guest may not open the tray itself.
-    async fn open_tray(
-        &self,
-        entry: &VmEntry,
-        run: &Run,
-        name: &str,
-        force: bool,
-        timeout: Duration,
-    ) -> Result<CdDrive, Error> {
-        let until = Instant::now() + timeout;
-        let mut drive = self.cd_drive(entry, run, name).await?;
-        let mut was_locked = false;
-        loop {
-            if !(was_locked && drive.is_locked) {
-                self.execute_in(run, &drive.command("blockdev-open-tray").with("force", force)).await?;
-            }
-            was_locked = drive.is_locked;
-            drive = self.cd_drive(entry, run, name).await?;
-            if drive.is_open {
-                return Ok(drive);
-            }
-            if Instant::now() >= until {
-                let (vm, drive) = (entry.name.clone(), name.to_owned());
-                return Err(MediumError::EjectTimedOut { vm, drive, after: timeout }.into());
-            }
-            tokio::time::sleep(limits::UNPLUG_INTERVAL).await;
+/// Opens the tray of a drive, and returns the drive with its medium.
+///
+/// If the guest has locked the drive, QEMU accepts the command and only asks the guest to unlock it (7.2); once it did,
+/// the command is repeated, as the guest may not open the tray itself.
+async fn open_tray(vm: &Monitored<'_>, name: &str, force: bool, timeout: Duration) -> Result<CdDrive, Error> {
+    let until = Instant::now() + timeout;
+    let mut drive = find_cd_drive(vm, name).await?;
+    let mut was_locked = false;
+    loop {
+        if !(was_locked && drive.is_locked) {
+            vm.execute(&drive.command("blockdev-open-tray").with("force", force)).await?;
         }
+        was_locked = drive.is_locked;
+        drive = find_cd_drive(vm, name).await?;
+        if drive.is_open {
+            return Ok(drive);
+        }
+        if Instant::now() >= until {
+            let (vm, drive) = (vm.entry.name.clone(), name.to_owned());
+            return Err(MediumError::EjectTimedOut { vm, drive, after: timeout }.into());
+        }
+        tokio::time::sleep(limits::UNPLUG_INTERVAL).await;
     }
 }

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use maqet_domain::port::{ConsoleError, ConsoleStream};
-use maqet_domain::vm::Action;
 use serde::{Deserialize, Serialize};
 
 use crate::app::operations::{Done, Effect, Operation};
@@ -75,14 +74,14 @@ impl Operation for Console {
 
     /// Does not lock the VM, which must be stoppable while a client is attached.
     async fn run(&self, app: &App) -> Result<Done<AttachedConsole>, Error> {
-        let vm = app.vm(&self.vm).await?;
+        let vm = app.vms().find(&self.vm).await?;
         let process = match &vm.entry.run {
             Some(run) => app.observer().live_process(run).await,
             None => None,
         };
         let (Some(run), Some(process)) = (&vm.entry.run, process) else {
             let status = app.observer().observe(&vm.entry).await.status;
-            return Err(Error::WrongState { vm: vm.entry.name, status, action: Action::Command });
+            return Err(Error::not_running(&vm.entry, status));
         };
         // The kernel accepts the connection for a stopped process, whose silence needs an explanation.
         let busy = ensure_responsive(&*app.ports.processes, &vm.entry.name, &process)

@@ -157,7 +157,7 @@ impl Events {
     /// Returns the ID of the VM; one that was removed is found by its events.
     async fn vm_id(&self, app: &App) -> Result<Option<VmId>, Error> {
         let Some(name) = &self.vm else { return Ok(None) };
-        match app.vm(name).await {
+        match app.vms().find(name).await {
             Ok(vm) => Ok(Some(vm.entry.id)),
             Err(unknown @ Error::NoSuchVm { .. }) => match find_removed(app, name).await? {
                 Some(id) => Ok(Some(id)),

@@ -89,7 +89,7 @@ impl Operation for Info {
     type Output = VmInfo;
 
     async fn run(&self, app: &App) -> Result<Done<VmInfo>, Error> {
-        let vm = app.vm(&self.vm).await?;
+        let vm = app.vms().find(&self.vm).await?;
         let machine = app.machine(&vm)?;
         let vm_storage = app.folders.vm_storage(&vm.entry.name);
         let mut storage = Vec::new();

@@ -63,7 +63,7 @@ impl Operation for Inspect {
     type Output = VmInspection;
 
     async fn run(&self, app: &App) -> Result<Done<VmInspection>, Error> {
-        let vm = app.vm(&self.vm).await?;
+        let vm = app.vms().find(&self.vm).await?;
         let observation = app.observer().observe(&vm.entry).await;
         let live = vm.entry.run.as_ref().zip(observation.process.as_ref());
 

@@ -57,7 +57,7 @@ impl Logs {
     ///
     /// Errors: [`Error::NoSuchVm`], [`Error::Log`], and [`Error::Record`] if the file was deleted or cannot be read.
     pub async fn open<'a>(&self, app: &'a App) -> Result<LogReader<'a>, Error> {
-        let vm = app.vm(&self.vm).await?;
+        let vm = app.vms().find(&self.vm).await?;
         let (sockets, records) = (app.folders.vm_sockets(&vm.entry.id), app.folders.vm_records(&vm.entry.id));
         let boots_kept = app.ports.records.boots(&records).await;
         let boot = self.select_boot(&vm, &boots_kept)?;

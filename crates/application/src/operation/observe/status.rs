@@ -28,7 +28,7 @@ impl Operation for Status {
     type Output = VmStatus;
 
     async fn run(&self, app: &App) -> Result<Done<VmStatus>, Error> {
-        let entry = match app.vm(&self.vm).await {
+        let entry = match app.vms().find(&self.vm).await {
             Ok(vm) => vm.entry,
             Err(Error::Orphaned(orphan)) => return Ok(Done::reading(*orphan)),
             Err(error) => return Err(error),

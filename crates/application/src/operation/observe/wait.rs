@@ -75,8 +75,8 @@ impl Operation for Wait {
         let mut watchers: Vec<Watcher<'_>> =
             self.conditions.iter().map(|condition| Watcher::new(app, condition, since)).collect();
 
-        let entry = app.vm(&self.vm).await?.entry;
-        let job = app.jobs().start(Self::NAME, &entry.name, Some(watchers.len() as u64));
+        let entry = app.vms().find(&self.vm).await?.entry;
+        let job = app.jobs.start(Self::NAME, &entry.name, Some(watchers.len() as u64));
         let id = entry.id;
         let deadline = began + timeout;
         loop {

@@ -5,7 +5,7 @@ use maqet_domain::keyboard::{Chord, Layout};
 use serde::{Deserialize, Serialize};
 
 use crate::app::operations::{Done, Effect, Operation};
-use crate::input::keyboard::KeyTiming;
+use crate::input::keyboard::{KeyTiming, press_keys};
 use crate::input::keyboard_error::KeyboardError;
 use crate::limits::{KEY_HOLD, MAX_TYPED_BYTES, TYPING_INTERVAL};
 use crate::{App, Error, HumanDuration};
@@ -120,7 +120,7 @@ impl Operation for QmpKeys {
             return Err(KeyboardError::KeysRequired.into());
         }
         let timing = KeyTiming::new(app, self.hold, KEY_HOLD, self.timeout)?;
-        let entry = app.press_keys(&self.vm, Self::NAME, &keys, timing).await?;
+        let entry = press_keys(app, &self.vm, Self::NAME, &keys, timing).await?;
         Ok(Done::reading(KeysPressed { id: entry.id.to_string(), name: entry.name.to_string(), keys }).about(entry.id))
     }
 }
@@ -137,7 +137,7 @@ impl Operation for QmpType {
         let text = if self.enter { format!("{}\n", self.text) } else { self.text.clone() };
         let chords = self.layout.chords(&text).map_err(KeyboardError::from)?;
         let timing = KeyTiming::new(app, self.delay, TYPING_INTERVAL, self.timeout)?;
-        let entry = app.press_keys(&self.vm, Self::NAME, &chords, timing).await?;
+        let entry = press_keys(app, &self.vm, Self::NAME, &chords, timing).await?;
         // A carriage return and a line feed are one line break.
         let characters = text.replace("\r\n", "\n").chars().count();
         let (id, name) = (entry.id.to_string(), entry.name.to_string());

@@ -7,9 +7,8 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::app::operations::{Done, Effect, Operation};
-use crate::qmp::{QmpArguments, read_command, read_reply, with_properties};
+use crate::qmp::{QmpArguments, read_command, read_reply, schema_of, with_properties};
 use crate::vm::monitor::Monitored;
-use crate::vm::unresponsive::ensure_responsive;
 use crate::{App, Error, HumanDuration};
 
 /// Runs a QMP command and returns QEMU's `return` value.
@@ -47,18 +46,17 @@ impl QmpRun {
         }
     }
 
-    async fn send(&self, app: &App, monitored: &Monitored) -> Result<Value, Error> {
+    async fn send(&self, app: &App, vm: &Monitored<'_>) -> Result<Value, Error> {
         let until = Instant::now() + self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
         let left = || until.saturating_duration_since(Instant::now());
-        let schema = app.schema_of(monitored, left()).await?;
+        let schema = schema_of(app, vm, left()).await?;
         let command = read_command(&schema, &self.command, &self.arguments, self.allow_dangerous)?;
-        app.refuse_programs(&monitored.entry.name, &monitored.process, &command)?;
-        let (monitors, paths) = (&app.ports.monitors, &monitored.run.paths);
+        vm.refuse_programs(&command)?;
         let command = match DeviceProperties::query_for(&command) {
-            Some(query) => with_properties(command, &self.arguments, monitors.execute(paths, &query, left()).await)?,
+            Some(query) => with_properties(command, &self.arguments, vm.execute_within(&query, left()).await)?,
             None => command,
         };
-        let reply = monitors.execute(paths, &command, left()).await?;
+        let reply = vm.execute_within(&command, left()).await?;
         Ok(read_reply(&command, reply)?)
     }
 }
@@ -69,13 +67,12 @@ impl Operation for QmpRun {
     type Output = Value;
 
     async fn run(&self, app: &App) -> Result<Done<Value>, Error> {
-        let monitored = app.monitored(&self.vm).await?;
-        let outcome = self.send(app, &monitored).await;
-        let Monitored { entry, process, .. } = monitored;
+        let vm = Monitored::find(app, &self.vm).await?;
+        let outcome = self.send(app, &vm).await;
         if let Err(Error::Qmp(_)) = &outcome {
             // The process may have been stopped meanwhile, which explains the failure.
-            ensure_responsive(&*app.ports.processes, &entry.name, &process)?;
+            vm.ensure_responsive()?;
         }
-        Ok(Done::reading(outcome?).about(entry.id))
+        Ok(Done::reading(outcome?).about(vm.entry.id))
     }
 }

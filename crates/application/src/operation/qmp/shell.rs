@@ -4,22 +4,19 @@ use std::time::Duration;
 
 use maqet_domain::port::{MonitorSession, SessionEvent};
 use maqet_domain::qmp::{DeviceProperties, QmpCommand, Schema};
-use maqet_domain::vm::{ProcessIdentity, VmEntry};
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::QmpRun;
-use crate::event::journal::Subject;
-use crate::qmp::{QmpArguments, QmpLine, read_command, read_reply, with_properties};
+use crate::event::journal::{Subject, write_journal};
+use crate::qmp::{QmpArguments, QmpLine, read_command, read_reply, schema_of, with_properties};
 use crate::vm::monitor::Monitored;
-use crate::vm::unresponsive::ensure_responsive;
 use crate::{App, Error, HumanDuration};
 
 /// A session that runs commands as `qmp run` does, and receives QEMU's events in between; closed on drop.
 pub struct QmpShell<'a> {
     app: &'a App,
-    entry: VmEntry,
-    process: ProcessIdentity,
+    vm: Monitored<'a>,
     schema: Schema,
     session: Box<dyn MonitorSession>,
     timeout: Option<HumanDuration>,
@@ -29,26 +26,24 @@ pub struct QmpShell<'a> {
 impl App {
     /// Opens a session whose commands take at most `timeout` each, and may reach the host with `allow_dangerous`.
     ///
-    /// Errors: those of [`App::monitor_session`] and of [`App::qmp_schema`].
+    /// Errors: those of [`App::monitor_session`], and those of reading the schema.
     pub async fn qmp_shell(
         &self,
         vm: &str,
         timeout: Option<HumanDuration>,
         allow_dangerous: bool,
     ) -> Result<QmpShell<'_>, Error> {
-        let monitored = self.monitored(vm).await?;
-        let qmp_timeout = self.timeouts().qmp;
-        let schema = self.schema_of(&monitored, qmp_timeout).await?;
-        let session = self.ports.monitors.session(&monitored.run.paths, qmp_timeout).await?;
-        let Monitored { entry, process, .. } = monitored;
-        Ok(QmpShell { app: self, entry, process, schema, session, timeout, allow_dangerous })
+        let vm = Monitored::find(self, vm).await?;
+        let schema = schema_of(self, &vm, self.timeouts().qmp).await?;
+        let session = vm.session().await?;
+        Ok(QmpShell { app: self, vm, schema, session, timeout, allow_dangerous })
     }
 }
 
 impl QmpShell<'_> {
     /// Returns the name of the VM.
     pub fn name(&self) -> &str {
-        self.entry.name.as_str()
+        self.vm.entry.name.as_str()
     }
 
     /// Returns the schema of the VM's QEMU.
@@ -62,11 +57,11 @@ impl QmpShell<'_> {
     pub async fn execute(&mut self, line: &QmpLine) -> Result<Value, Error> {
         let started = Instant::now();
         let QmpLine { command, arguments } = line.clone();
-        let (vm, allow_dangerous) = (self.entry.id.to_string(), self.allow_dangerous);
+        let (vm, allow_dangerous) = (self.vm.entry.id.to_string(), self.allow_dangerous);
         let operation = QmpRun { vm, command, arguments, timeout: self.timeout, allow_dangerous };
         let outcome = self.run(&operation).await;
-        let touched = outcome.as_ref().map(|_| Subject::Vm(self.entry.id));
-        self.app.write_journal(&operation, touched, started.elapsed()).await;
+        let touched = outcome.as_ref().map(|_| Subject::Vm(self.vm.entry.id));
+        write_journal(self.app, &operation, touched, started.elapsed()).await;
         outcome
     }
 
@@ -80,12 +75,12 @@ impl QmpShell<'_> {
     async fn run(&mut self, operation: &QmpRun) -> Result<Value, Error> {
         let QmpRun { command, arguments, timeout, allow_dangerous, .. } = operation;
         let command = read_command(&self.schema, command, arguments, *allow_dangerous)?;
-        self.app.refuse_programs(&self.entry.name, &self.process, &command)?;
+        self.vm.refuse_programs(&command)?;
         let until = Instant::now() + timeout.map_or(self.app.timeouts().qmp, HumanDuration::duration);
         let outcome = self.send(command, arguments, until).await;
         if let Err(Error::Qmp(_)) = &outcome {
             // The process may have been stopped meanwhile, which explains the failure.
-            ensure_responsive(&*self.app.ports.processes, &self.entry.name, &self.process)?;
+            self.vm.ensure_responsive()?;
         }
         outcome
     }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::Rm;
 use crate::app::operations::{Done, Effect, Operation};
-use crate::config::{Document, Layers, origins};
+use crate::config::{Document, Layers, check_layers, origins};
 use crate::{App, Error};
 
 /// Defines a VM from merged documents and flags.
@@ -79,7 +79,7 @@ impl Operation for Add {
         }
         let flags = vec![("name", self.name.clone()), ("memory", self.memory.clone()), ("cpu", self.cpu.clone())];
         let layers = Layers { documents: &self.documents, flags, set: &self.set, lenient: self.lenient };
-        let checked = app.checked(&layers, Node::empty_map()).await?;
+        let checked = check_layers(app, &layers, Node::empty_map()).await?;
         let (name, definition) = named(checked.definition)?;
 
         let vm = new_vm(app, name, definition);

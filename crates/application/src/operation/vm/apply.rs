@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::add::without_name;
 use crate::app::operations::{Done, Effect, Operation};
-use crate::config::{Difference, Document, Layers, differences, origins, with_locations};
+use crate::config::{Difference, Document, Layers, check_layers, differences, origins, with_locations};
 use crate::start::size_mismatch::SizeMismatch;
 use crate::{App, Error};
 
@@ -104,11 +104,11 @@ impl Operation for Apply {
         if self.documents.is_empty() && self.memory.is_none() && self.cpu.is_none() && self.set.is_empty() {
             return Err(Error::ConfigRequired);
         }
-        let (guard, vm) = app.lock(&self.vm, Self::NAME).await?;
+        let (guard, vm) = app.vms().lock(&self.vm, Self::NAME).await?;
         let base = if self.documents.is_empty() { with_locations(&vm) } else { Node::empty_map() };
         let flags = vec![("memory", self.memory.clone()), ("cpu", self.cpu.clone())];
         let layers = Layers { documents: &self.documents, flags, set: &self.set, lenient: self.lenient };
-        let checked = app.checked(&layers, base).await?;
+        let checked = check_layers(app, &layers, base).await?;
         if let Some(name) = checked.definition.get("name").and_then(Node::scalar)
             && name != vm.entry.name.as_str()
         {

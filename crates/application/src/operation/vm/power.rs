@@ -138,7 +138,7 @@ impl PowerChange {
 }
 
 async fn apply(app: &App, vm: &str, operation: &'static str, change: PowerChange) -> Result<Done<PowerChanged>, Error> {
-    let (guard, vm) = app.lock(vm, operation).await?;
+    let (guard, vm) = app.vms().lock(vm, operation).await?;
     let entry = &vm.entry;
     let observation = app.observer().observe_locked(entry).await;
     let transition =

@@ -55,14 +55,14 @@ impl Operation for Restart {
 
     /// Under one lock, so that no other process starts it in between.
     async fn run(&self, app: &App) -> Result<Done<Restarted>, Error> {
-        let (guard, vm) = app.lock(&self.vm, Self::NAME).await?;
+        let (guard, vm) = app.vms().lock(&self.vm, Self::NAME).await?;
         // A VM that could not start again is left running.
         start::check(app, &vm).await?;
         // So is one whose run cannot be recorded.
         let entry = app.committer().record_run(&vm.entry, vm.entry.run.clone()).await?;
         let vm = Vm { entry, ..vm };
         let method = stop::stop(app, &vm.entry, self.timeout, self.force).await?.method;
-        let vm = app.reread(&vm).await?;
+        let vm = app.vms().reread(&vm).await?;
         let started = start::start(app, &vm, None).await?;
         let restarted =
             started.map(|started| Restarted { vm: started.vm, method, size_mismatches: started.size_mismatches });

@@ -52,7 +52,7 @@ impl Operation for Rm {
     type Output = Removed;
 
     async fn run(&self, app: &App) -> Result<Done<Removed>, Error> {
-        let (mut guard, mut vm) = app.lock(&self.vm, Self::NAME).await?;
+        let (mut guard, mut vm) = app.vms().lock(&self.vm, Self::NAME).await?;
         let observation = app.observer().observe_locked(&vm.entry).await;
         if let Err(refused) = observation.status.transition(Action::Remove)
             && !self.force

@@ -74,7 +74,7 @@ impl Operation for Start {
     type Output = Started;
 
     async fn run(&self, app: &App) -> Result<Done<Started>, Error> {
-        let (guard, vm) = app.lock(&self.vm, Self::NAME).await?;
+        let (guard, vm) = app.vms().lock(&self.vm, Self::NAME).await?;
         Ok(start(app, &vm, self.timeout).await?.about(vm.entry.id).holding(guard))
     }
 }
@@ -93,7 +93,7 @@ pub(super) async fn start(app: &App, vm: &Vm, timeout: Option<HumanDuration>) ->
 
     let machine = app.machine(vm)?;
     let (boot, paths) = app.folders.next_run(&vm.entry);
-    let job = app.jobs().start(Start::NAME, &vm.entry.name, None);
+    let job = app.jobs.start(Start::NAME, &vm.entry.name, None);
     // Before disks are created, and existing ones are adopted with the size they have.
     let size_mismatches = app.preflight().size_mismatches(&vm.entry, &machine).await;
     app.preflight().require_unused(&vm.entry, &paths).await?;
@@ -218,7 +218,7 @@ pub(crate) async fn forwards(app: &App, run: &Run, machine: &Machine) -> Vec<For
     if configured.is_empty() {
         return configured;
     }
-    match info_usernet(app, run).await {
+    match info_usernet(&*app.ports.monitors, run).await {
         Some(usernet) => {
             let taken = |card: &NetworkSpec| bound_ports(&card.forward, card.name.as_str(), &usernet);
             machine.network.iter().flat_map(taken).collect()

@@ -61,7 +61,7 @@ impl Operation for Stop {
     async fn run(&self, app: &App) -> Result<Done<Stopped>, Error> {
         // `--force` must not wait for a graceful stop that holds the lock.
         let timeout = if self.force { Duration::ZERO } else { app.timeouts().lock };
-        let (guard, vm) = match app.lock_within(&self.vm, Self::NAME, timeout).await {
+        let (guard, vm) = match app.vms().lock_within(&self.vm, Self::NAME, timeout).await {
             Err(Error::Lock(error)) if self.force => return self.kill_unlocked(app, error).await,
             locked => locked?,
         };
@@ -75,7 +75,7 @@ impl Stop {
     ///
     /// The other operation finds its process gone and reports that.
     async fn kill_unlocked(&self, app: &App, lock_error: LockError) -> Result<Done<Stopped>, Error> {
-        let entry = app.vm(&self.vm).await?.entry;
+        let entry = app.vms().find(&self.vm).await?.entry;
         let observation = app.observer().observe_process(&entry).await;
         // Without a process it is not stopped for sure: the holder of the lock may be about to start it.
         let process = observation.process.ok_or(lock_error)?;

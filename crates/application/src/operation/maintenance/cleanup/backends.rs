@@ -4,6 +4,7 @@ use maqet_domain::vm::{Phase, VmEntry};
 
 use super::{CleanedItem, Cleanup, CleanupOutcome};
 use crate::app::operations::Operation;
+use crate::device::session::HotplugSession;
 use crate::{App, Error, limits};
 
 /// Removes the unused backends of a running VM, or lists them; skips a VM that is locked or unresponsive.
@@ -28,8 +29,8 @@ pub(super) async fn remove_unused(app: &App, entry: &VmEntry, dry_run: bool) -> 
 }
 
 async fn remove(app: &App, entry: &VmEntry, dry_run: bool) -> Result<Vec<String>, Error> {
-    let vm = entry.id.to_string();
-    let session =
-        app.hotplug_session_within(&vm, Cleanup::NAME, limits::CLEANUP_LOCK_TIMEOUT, limits::RUN_STATE_TIMEOUT).await?;
+    let vms = app.vms();
+    let (guard, vm) = vms.lock_within(&entry.id.to_string(), Cleanup::NAME, limits::CLEANUP_LOCK_TIMEOUT).await?;
+    let session = HotplugSession::open(app, guard, &vm).await?.with_timeout(limits::RUN_STATE_TIMEOUT);
     Ok(if dry_run { session.unused_backends().await? } else { session.remove_unused_backends().await? })
 }
