@@ -5,7 +5,7 @@ mod error;
 pub(crate) mod find;
 mod helper;
 mod launch;
-mod recorder;
+mod qmp_log;
 pub(crate) mod run_paths;
 mod version_cache;
 
@@ -17,7 +17,7 @@ use maqet_adapters_linux::limits::KILL_TIMEOUT;
 use maqet_adapters_linux::process::{boot_id, is_alive, reap};
 use maqet_adapters_linux::{LinuxProcesses, ProcessEnvironment};
 use maqet_domain::port::{BinaryError, Hypervisor, Launch, LaunchError, Launched, Processes, QemuBinary};
-use maqet_domain::vm::{ProcessIdentity, RunPaths, Shutdown};
+use maqet_domain::vm::{ProcessIdentity, RunPaths, ShutdownEvent};
 use maqet_fault_points::FaultPoints;
 
 use self::launch::Launcher;
@@ -90,7 +90,7 @@ impl Hypervisor for QemuHypervisor {
     }
 
     async fn ensure_qmp_log(&self, paths: &RunPaths) {
-        if let Err(error) = recorder::turn_on(paths).await {
+        if let Err(error) = qmp_log::turn_on(paths).await {
             tracing::warn!(%error, paths = %paths.records.display(), "cannot turn the QMP log on");
         }
     }
@@ -99,8 +99,8 @@ impl Hypervisor for QemuHypervisor {
         find::owner(paths)
     }
 
-    async fn shutdown_event(&self, paths: &RunPaths) -> Option<Shutdown> {
-        recorder::shutdown_event(&paths.qmp_log())
+    async fn shutdown_event(&self, paths: &RunPaths) -> Option<ShutdownEvent> {
+        qmp_log::shutdown_event(&paths.qmp_log())
     }
 
     async fn clear(&self, paths: &RunPaths) {

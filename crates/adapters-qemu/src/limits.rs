@@ -71,10 +71,10 @@ pub const MAX_HELPER_OUTPUT_BYTES: usize = 64 << 10;
 
 /// How long to wait for the QMP log once the command monitor responded. It is ready within a millisecond or two, and a VM
 /// without it is better than none.
-pub const RECORDER_TIMEOUT: Duration = Duration::from_secs(1);
+pub const QMP_LOG_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How much of the end of the QMP log is searched; about 400 events, and `SHUTDOWN` is among the last.
-pub const MAX_RECORDER_TAIL_BYTES: u64 = 64 << 10;
+pub const MAX_QMP_LOG_TAIL_BYTES: u64 = 64 << 10;
 
 /// How long to wait for the exit of the process that started a daemonized QEMU; it exits as soon as QEMU responds.
 pub const LAUNCHER_EXIT_TIMEOUT: Duration = Duration::from_millis(500);

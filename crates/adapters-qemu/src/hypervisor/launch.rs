@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::error::io_error;
 use super::find::find;
 use super::helper;
-use super::recorder::Recorder;
+use super::qmp_log::QmpLog;
 use super::run_paths::{clear, clear_now, create, make_private, rotate};
 use crate::image::user_of;
 use crate::limits::{CONNECT_RETRY_INTERVAL, GREETING_TIMEOUT, LAUNCHER_EXIT_TIMEOUT, MAX_STDERR_TAIL_BYTES};
@@ -71,12 +71,11 @@ impl Launcher<'_> {
         }
         create(paths)?;
         rotate(&paths.records);
-        let recorder =
-            Recorder::prepare(paths).map_err(|error| io_error("create the QMP log", &paths.records, error))?;
+        let qmp_log = QmpLog::prepare(paths).map_err(|error| io_error("create the QMP log", &paths.records, error))?;
 
         self.faults.reach(FaultPoint::LaunchPathsCreated);
         let mut attempt = Attempt { launcher: self, paths, child: None, is_over: false };
-        match attempt.run(launch, &recorder).await {
+        match attempt.run(launch, &qmp_log).await {
             Ok(launched) => {
                 self.faults.reach(FaultPoint::LaunchAnswered);
                 let wrapper = attempt.succeed(&launched);
@@ -91,13 +90,13 @@ impl Launcher<'_> {
 }
 
 impl Attempt<'_> {
-    async fn run(&mut self, launch: &Launch, recorder: &Recorder) -> Result<Launched, Failure> {
+    async fn run(&mut self, launch: &Launch, qmp_log: &QmpLog) -> Result<Launched, Failure> {
         helper::start(self.launcher.environment, launch.command_line.helpers()).await.map_err(Failure::Error)?;
         let child = self.child.insert(spawn(self.launcher.environment, launch).map_err(Failure::Error)?);
         self.launcher.faults.reach(FaultPoint::LaunchSpawned);
 
         let reply = tokio::select! {
-            reply = monitor_reply(&launch.paths, recorder) => reply,
+            reply = monitor_reply(&launch.paths, qmp_log) => reply,
             status = child.wait() => return Err(exited(status)),
             () = sleep(launch.timeout) => return Err(Failure::TimedOut),
         };
@@ -199,7 +198,7 @@ fn spawn(environment: &ProcessEnvironment, launch: &Launch) -> Result<ChildGuard
 /// Waits until the command monitor replied and the QMP log is on.
 ///
 /// Both on one connection: the guest is running by now, and each turn of QEMU's main loop may take long.
-async fn monitor_reply(paths: &RunPaths, recorder: &Recorder) -> MonitorReply {
+async fn monitor_reply(paths: &RunPaths, qmp_log: &QmpLog) -> MonitorReply {
     let socket = paths.monitor(MonitorRole::Command);
     let reply = loop {
         match query_status(&socket).await {
@@ -208,7 +207,7 @@ async fn monitor_reply(paths: &RunPaths, recorder: &Recorder) -> MonitorReply {
             Err(_) => sleep(CONNECT_RETRY_INTERVAL).await,
         }
     };
-    recorder.is_on().await;
+    qmp_log.is_on().await;
     reply
 }
 

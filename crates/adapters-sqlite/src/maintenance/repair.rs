@@ -24,7 +24,7 @@ use std::path::Path;
 
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::kind;
-use maqet_domain::port::{KeptVm, Origin, RepairReport, StoreError};
+use maqet_domain::port::{KeptVm, RecoverySource, RepairReport, StoreError};
 use maqet_domain::vm::{VmEntry, VmId};
 use maqet_fault_points::FaultPoints;
 use rusqlite::types::Value;
@@ -70,9 +70,9 @@ pub(super) fn repair(path: &Path, known: &[KeptVm]) -> Result<RepairReport, Stor
     remove_invalid_rows(&mut rebuild).map_err(failed)?;
 
     let origin = |entry: &VmEntry| match entry.id {
-        id if read.contains(&id) => Origin::Database,
-        id if copied.contains(&id) => Origin::Copy,
-        _ => Origin::Backup,
+        id if read.contains(&id) => RecoverySource::Database,
+        id if copied.contains(&id) => RecoverySource::Copy,
+        _ => RecoverySource::Backup,
     };
     let entries = read::entries(&rebuild.connection).map_err(failed)?;
     let vms = entries.iter().map(|entry| (entry.id, entry.name.to_string(), origin(entry))).collect();

@@ -28,18 +28,18 @@ pub(crate) struct BackendUser {
 
 /// The result of removing a block node or a network backend.
 #[derive(Debug, Clone, Copy)]
-enum Outcome {
+enum RemovalOutcome {
     Missing,
     Removed,
     InUse,
 }
 
 impl Removal {
-    fn add(&mut self, name: &str, outcome: Outcome) {
+    fn add(&mut self, name: &str, outcome: RemovalOutcome) {
         match outcome {
-            Outcome::Missing => {}
-            Outcome::Removed => self.backend = Some(name.to_owned()),
-            Outcome::InUse => self.in_use = Some(name.to_owned()),
+            RemovalOutcome::Missing => {}
+            RemovalOutcome::Removed => self.backend = Some(name.to_owned()),
+            RemovalOutcome::InUse => self.in_use = Some(name.to_owned()),
         }
     }
 }
@@ -74,7 +74,7 @@ impl HotplugSession<'_> {
             // A killed process may have removed only the first of the two nodes of a drive.
             for node in backend.nodes.iter().filter(|node| nodes.contains(node)) {
                 let is_removed = self.remove_node(node).await?;
-                removal.add(&backend.name, if is_removed { Outcome::Removed } else { Outcome::InUse });
+                removal.add(&backend.name, if is_removed { RemovalOutcome::Removed } else { RemovalOutcome::InUse });
             }
             if let Some(netdev) = &backend.netdev {
                 let (outcome, forwards) = self.remove_netdev(netdev).await?;
@@ -86,15 +86,15 @@ impl HotplugSession<'_> {
     }
 
     /// Returns the ports of the host that are free again, too.
-    async fn remove_netdev(&self, name: &str) -> Result<(Outcome, Vec<Forward>), QmpError> {
+    async fn remove_netdev(&self, name: &str) -> Result<(RemovalOutcome, Vec<Forward>), QmpError> {
         let network = self.info_network().await?;
         if !unused_netdevs(&network).iter().any(|netdev| netdev == name) {
             let exists = link_names(&network).iter().any(|link| link == name);
-            return Ok((if exists { Outcome::InUse } else { Outcome::Missing }, Vec::new()));
+            return Ok((if exists { RemovalOutcome::InUse } else { RemovalOutcome::Missing }, Vec::new()));
         }
         let usernet = self.vm.info_usernet().await;
         self.execute(&QmpCommand::new("netdev_del").with("id", name)).await?;
-        Ok((Outcome::Removed, usernet.map(|usernet| forwards_of(name, &usernet)).unwrap_or_default()))
+        Ok((RemovalOutcome::Removed, usernet.map(|usernet| forwards_of(name, &usernet)).unwrap_or_default()))
     }
 
     /// Returns the user of the block node or network backend with this name, if it exists.

@@ -1,7 +1,7 @@
 //! Checks of the database, and its repair.
 
 use maqet_domain::Timestamp;
-use maqet_domain::port::{Hypervisor, KeptVm, Origin, RepairReport, StaleFileKind, StoreError, StoreHealth};
+use maqet_domain::port::{Hypervisor, KeptVm, RecoverySource, RepairReport, StaleFileKind, StoreError, StoreHealth};
 use maqet_domain::vm::{BootNumber, Phase, Run, RunEnd, StopReason, VmId};
 
 use super::{Area, Finding, Maintenance, Severity};
@@ -159,14 +159,17 @@ const fn is_repairable(error: &StoreError) -> bool {
 }
 
 fn describe_repair(report: &RepairReport) -> String {
-    let count = |wanted: Origin| report.vms.iter().filter(|(_, _, origin)| *origin == wanted).count();
-    let sources: Vec<String> =
-        [(Origin::Database, "from the database"), (Origin::Copy, "from copies"), (Origin::Backup, "from the backup")]
-            .into_iter()
-            .map(|(origin, source)| (count(origin), source))
-            .filter(|(count, _)| *count > 0)
-            .map(|(count, source)| format!("{count} {source}"))
-            .collect();
+    let count = |wanted: RecoverySource| report.vms.iter().filter(|(_, _, origin)| *origin == wanted).count();
+    let sources: Vec<String> = [
+        (RecoverySource::Database, "from the database"),
+        (RecoverySource::Copy, "from copies"),
+        (RecoverySource::Backup, "from the backup"),
+    ]
+    .into_iter()
+    .map(|(origin, source)| (count(origin), source))
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, source)| format!("{count} {source}"))
+    .collect();
     let sources = if sources.is_empty() { String::new() } else { format!(" ({})", sources.join(", ")) };
     let kept = report.kept.first().map(|kept| format!("; kept the damaged file as `{}`", shown(kept)));
     let (vms, entries, kept) = (report.vms.len(), report.log_entries, kept.unwrap_or_default());

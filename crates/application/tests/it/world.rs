@@ -19,7 +19,7 @@ use maqet_domain::port::{
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::qmp::RunState;
 use maqet_domain::storage::builtin_drivers;
-use maqet_domain::vm::{BootId, MonitorAnswer, ProcessIdentity, Shutdown, StopReason, VmId};
+use maqet_domain::vm::{BootId, MonitorAnswer, ProcessIdentity, ShutdownEvent, StopReason, VmId};
 use maqet_testkit::store::MemoryStore;
 
 /// The mocks; expectations are set before [`World::app`].
@@ -74,7 +74,7 @@ impl World {
 
     /// Every ended QEMU has recorded a guest shutdown.
     pub(crate) fn guests_power_off(&mut self) {
-        let word = Shutdown { reason: StopReason::GuestShutdown, at: Timestamp::UNIX_EPOCH };
+        let word = ShutdownEvent { reason: StopReason::GuestShutdown, at: Timestamp::UNIX_EPOCH };
         self.hypervisor.expect_shutdown_event().returning(move |_| Some(word));
     }
 

@@ -1,6 +1,6 @@
 //! What to do for `device-del`, decided from what QEMU reported.
 
-use super::{BootDevices, DeviceError, Origin, PluggedDevice};
+use super::{BootDevices, DeviceError, DeviceOrigin, PluggedDevice};
 use crate::text::similar;
 use crate::vm::VmName;
 
@@ -30,7 +30,7 @@ pub fn plan_device_del(
         }
         if boot.is_bus(&id) {
             let reason = "other devices are connected to it".to_owned();
-            return Err(DeviceError::UnplugUnsupported { vm: vm.clone(), id, reason, origin: Origin::Maqet });
+            return Err(DeviceError::UnplugUnsupported { vm: vm.clone(), id, reason, origin: DeviceOrigin::Maqet });
         }
         steps.push(UnplugStep::Unplug(id));
         break;
@@ -83,7 +83,7 @@ mod tests {
     fn test_plan_device_del_port_of_maqet_is_refused() {
         let refused = plan("hotplug-port0", &["hotplug-port0"]).unwrap_err();
 
-        assert!(matches!(refused, DeviceError::UnplugUnsupported { origin: Origin::Maqet, .. }), "{refused}");
+        assert!(matches!(refused, DeviceError::UnplugUnsupported { origin: DeviceOrigin::Maqet, .. }), "{refused}");
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub enum DeviceError {
     #[error("device removed, but its backend `{id}` is still in use{}", Around(" by `", user.as_deref(), "`"))]
     BackendInUse { vm: VmName, id: String, user: Option<String> },
     #[error("cannot unplug `{id}` from VM `{vm}`: {reason}")]
-    UnplugUnsupported { vm: VmName, id: String, reason: String, origin: Origin },
+    UnplugUnsupported { vm: VmName, id: String, reason: String, origin: DeviceOrigin },
     #[error("this requires QEMU to spawn a host process, which the sandbox of VM `{vm}` forbids")]
     SandboxRefused { vm: VmName },
     #[error("QEMU's bridge helper refused to connect VM `{vm}` to the bridge")]
@@ -74,7 +74,7 @@ pub enum DeviceError {
 
 /// Where a device comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum DeviceOrigin {
     /// The definition, or its `arguments`.
     Definition,
     /// Maqet created it for other devices to be connected to.
@@ -133,13 +133,13 @@ impl Explain for DeviceError {
             }
             Self::BackendInUse { vm, user, .. } => state("device.backend-in-use").hint(release(vm, user.as_deref())),
             Self::UnplugUnsupported { vm, origin, .. } => state("device.unplug-unsupported").hint(match origin {
-                Origin::Definition => {
+                DeviceOrigin::Definition => {
                     format!("run `maqet stop {vm}`, and remove the device from the definition")
                 }
-                Origin::Maqet => {
+                DeviceOrigin::Maqet => {
                     format!("remove the devices connected to it with `maqet qmp device-del {vm} ID`")
                 }
-                Origin::Hotplug => format!("run `maqet stop {vm}`, which removes hot-plugged devices"),
+                DeviceOrigin::Hotplug => format!("run `maqet stop {vm}`, which removes hot-plugged devices"),
             }),
             Self::SandboxRefused { vm } => state("device.sandbox-refused")
                 .hint("use a tap device that is already connected to the bridge: `--netdev tap,ifname=NAME`")
@@ -199,8 +199,10 @@ mod tests {
             DeviceError::UnplugUnsupported { vm, id, reason, origin }.hints().concat()
         };
 
-        assert!(hint(Origin::Definition).ends_with("from the definition"));
-        assert!([Origin::Maqet, Origin::Hotplug].iter().all(|origin| !hint(*origin).contains("definition")));
+        assert!(hint(DeviceOrigin::Definition).ends_with("from the definition"));
+        assert!(
+            [DeviceOrigin::Maqet, DeviceOrigin::Hotplug].iter().all(|origin| !hint(*origin).contains("definition"))
+        );
     }
 
     #[test]

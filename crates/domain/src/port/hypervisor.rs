@@ -10,7 +10,7 @@ use crate::command_line::CommandLine;
 use crate::error::{Cause, Explain, Explanation, Fault};
 use crate::qemu::QemuVersion;
 use crate::qmp::RunState;
-use crate::vm::{ProcessIdentity, RunPaths, Shutdown};
+use crate::vm::{ProcessIdentity, RunPaths, ShutdownEvent};
 
 /// A QEMU binary that was run successfully.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,7 +171,7 @@ pub trait Hypervisor: Send + Sync {
     async fn ensure_qmp_log(&self, paths: &RunPaths);
 
     /// Returns the reason that QEMU gave for its own exit, if any.
-    async fn shutdown_event(&self, paths: &RunPaths) -> Option<Shutdown>;
+    async fn shutdown_event(&self, paths: &RunPaths) -> Option<ShutdownEvent>;
 
     /// Removes the sockets of a run whose process is gone; its logs stay.
     async fn clear(&self, paths: &RunPaths);

@@ -36,7 +36,7 @@ pub struct StoreHealth {
 
 /// Where a VM of a repaired database came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Origin {
+pub enum RecoverySource {
     /// The damaged database.
     Database,
     /// A copy beside the VM's records, because the database could not be read there.
@@ -51,7 +51,7 @@ pub struct RepairReport {
     /// Copies of the damaged files.
     pub kept: Vec<PathBuf>,
     /// The VMs of the new database, ordered by name: id, name and origin.
-    pub vms: Vec<(VmId, String, Origin)>,
+    pub vms: Vec<(VmId, String, RecoverySource)>,
     /// The number of history entries and events that were recovered.
     pub log_entries: u64,
     /// Descriptions of what could not be recovered.

@@ -32,7 +32,7 @@ pub enum MonitorAnswer {
 
 /// The reason that QEMU gave for its own exit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shutdown {
+pub struct ShutdownEvent {
     /// The reason.
     pub reason: StopReason,
     /// When.
@@ -51,7 +51,7 @@ pub enum ProcessObservation {
     /// It has exited.
     Exited {
         /// The reason in the QMP log, if there is one.
-        shutdown_event: Option<Shutdown>,
+        shutdown_event: Option<ShutdownEvent>,
         /// Whether the host was rebooted since it was started.
         host_rebooted: bool,
     },
@@ -157,7 +157,7 @@ impl Status {
         }
     }
 
-    fn end(phase: Phase, shutdown_event: Option<Shutdown>, host_rebooted: bool) -> RunEnd {
+    fn end(phase: Phase, shutdown_event: Option<ShutdownEvent>, host_rebooted: bool) -> RunEnd {
         if let Some(event) = shutdown_event {
             return RunEnd { reason: event.reason, at: Some(event.at) };
         }
@@ -366,7 +366,7 @@ mod tests {
     #[test]
     fn test_status_shutdown_event_gives_reason_and_time() {
         let at = Timestamp::UNIX_EPOCH;
-        let shutdown_event = Some(Shutdown { reason: StopReason::GuestShutdown, at });
+        let shutdown_event = Some(ShutdownEvent { reason: StopReason::GuestShutdown, at });
 
         for host_rebooted in [false, true] {
             let observation = ProcessObservation::Exited { shutdown_event, host_rebooted };

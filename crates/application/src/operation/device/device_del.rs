@@ -6,7 +6,7 @@ use derive_setters::Setters;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
 use maqet_domain::hotplug::{
-    BootDevices, DeviceError, Origin, PluggedDevice, UnplugStep, device_not_found, plan_device_del,
+    BootDevices, DeviceError, DeviceOrigin, PluggedDevice, UnplugStep, device_not_found, plan_device_del,
 };
 use maqet_domain::port::{MonitorSession, SessionEvent};
 use maqet_domain::qmp::wording::{UnplugRefusal, unplug_refusal};
@@ -186,7 +186,7 @@ impl UnplugRequest<'_> {
     fn send_error(&self, entry: &VmEntry, boot: &BootDevices, error: QmpError) -> Error {
         match error {
             QmpError::Refused { description: reason, .. } if unplug_refusal(&reason) == UnplugRefusal::Unsupported => {
-                let origin = if boot.has_device(self.id) { Origin::Definition } else { Origin::Hotplug };
+                let origin = if boot.has_device(self.id) { DeviceOrigin::Definition } else { DeviceOrigin::Hotplug };
                 let (vm, id) = (entry.name.clone(), self.id.to_owned());
                 DeviceError::UnplugUnsupported { vm, id, reason, origin }.into()
             }

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 
 use maqet_adapters_linux::private_file::fresh_log;
 use maqet_domain::qmp::QmpEvent;
-use maqet_domain::vm::{RunPaths, Shutdown, StopReason};
+use maqet_domain::vm::{RunPaths, ShutdownEvent, StopReason};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, mkfifoat, open};
 use serde_json::Value;
 
-use crate::limits::{CONNECT_RETRY_INTERVAL, MAX_RECORDER_TAIL_BYTES, RECORDER_TIMEOUT};
+use crate::limits::{CONNECT_RETRY_INTERVAL, MAX_QMP_LOG_TAIL_BYTES, QMP_LOG_TIMEOUT};
 
 const NEGOTIATION: &[u8] = b"{\"execute\":\"qmp_capabilities\"}\n";
 
@@ -25,12 +25,12 @@ const REPLY: &[u8] = b"\"return\"";
 ///
 /// The content of a FIFO is lost when no process has it open.
 #[derive(Debug)]
-pub(super) struct Recorder {
+pub(super) struct QmpLog {
     _fifo: OwnedFd,
     log: PathBuf,
 }
 
-impl Recorder {
+impl QmpLog {
     /// Creates the FIFO and the log of a run, and writes the negotiation.
     pub(super) fn prepare(paths: &RunPaths) -> io::Result<Self> {
         let fifo = paths.qmp_log_fifo();
@@ -70,7 +70,7 @@ impl Recorder {
                 tokio::time::sleep(CONNECT_RETRY_INTERVAL).await;
             }
         };
-        let _ = tokio::time::timeout(RECORDER_TIMEOUT, replied).await;
+        let _ = tokio::time::timeout(QMP_LOG_TIMEOUT, replied).await;
     }
 }
 
@@ -79,7 +79,7 @@ impl Recorder {
 /// The process that started QEMU may have been killed before QEMU had the FIFO open, and the negotiation was lost.
 pub(super) async fn turn_on(paths: &RunPaths) -> io::Result<()> {
     if !is_on(&paths.qmp_log()) {
-        Recorder::negotiate(paths)?.is_on().await;
+        QmpLog::negotiate(paths)?.is_on().await;
     }
     Ok(())
 }
@@ -90,23 +90,23 @@ fn is_on(log: &Path) -> bool {
 }
 
 /// Returns the reason for the exit of QEMU from its QMP log.
-pub(super) fn shutdown_event(log: &Path) -> Option<Shutdown> {
+pub(super) fn shutdown_event(log: &Path) -> Option<ShutdownEvent> {
     let mut file = File::open(log).ok()?;
     let length = file.metadata().ok().filter(fs::Metadata::is_file)?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(MAX_RECORDER_TAIL_BYTES))).ok()?;
+    file.seek(SeekFrom::Start(length.saturating_sub(MAX_QMP_LOG_TAIL_BYTES))).ok()?;
     let mut tail = Vec::new();
-    file.take(MAX_RECORDER_TAIL_BYTES).read_to_end(&mut tail).ok()?;
+    file.take(MAX_QMP_LOG_TAIL_BYTES).read_to_end(&mut tail).ok()?;
     last_shutdown(&tail)
 }
 
 /// Searches for the last `SHUTDOWN`, from the end; lines that are not events are skipped.
-fn last_shutdown(tail: &[u8]) -> Option<Shutdown> {
+fn last_shutdown(tail: &[u8]) -> Option<ShutdownEvent> {
     for line in tail.rsplit(|byte| *byte == b'\n') {
         let Some(event) = QmpEvent::parse(line) else { continue };
         match event.name.as_str() {
             "SHUTDOWN" => {
                 let cause = event.data.get("reason").and_then(Value::as_str).unwrap_or_default();
-                return Some(Shutdown { reason: stop_reason(cause), at: event.at });
+                return Some(ShutdownEvent { reason: stop_reason(cause), at: event.at });
             }
             // QEMU was resumed after a shutdown (`-no-shutdown`), and its exit has another reason.
             "RESUME" | "RESET" => return None,
