@@ -128,7 +128,7 @@ fn test_add_several_errors_reports_all_of_them() {
 
     assert_snapshot!(failure(&home, &["add", "vm.yaml"]), @"
     config.invalid, exit code 2
-    error: `memry`: unknown key `memry`
+    error: unknown key `memry`
      --> vm.yaml:2:1
       |
     2 | memry: 1G
@@ -164,7 +164,7 @@ fn test_add_error_shows_the_source_line() {
 
     assert_snapshot!(failure(&home, &["add", "vm.yaml"]), @"
     config.invalid, exit code 2
-    error: `memry`: unknown key `memry`
+    error: unknown key `memry`
      --> vm.yaml:2:1
       |
     2 | memry: 1G

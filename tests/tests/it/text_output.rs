@@ -72,27 +72,27 @@ fn test_text_status_of_each_state_is_one_line() {
 
     assert_snapshot!(defined, @"
     web: defined
-      id               [id]
-      defined          [time]
+      id                [id]
+      defined           [time]
     ");
     assert_snapshot!(paused, @"
     web: paused
-      pid              [pid]
-      id               [id]
-      defined          [time]
-      started          [time]
-      serial log       [home]/state/maqet/[id]/boot-1/serial.log
-      QEMU log         [home]/state/maqet/[id]/boot-1/qemu.log
-      external monitor [home]/run/maqet/[short-id]/b1/qmp-external.sock
+      pid               [pid]
+      id                [id]
+      defined           [time]
+      started           [time]
+      serial log        [home]/state/maqet/[id]/boot-1/serial.log
+      QEMU log          [home]/state/maqet/[id]/boot-1/qemu.log
+      external monitor  [home]/run/maqet/[short-id]/b1/qmp-external.sock
     ");
     assert_snapshot!(stopped, @"
-    web: stopped (QEMU was terminated by a signal)
-      id               [id]
-      defined          [time]
-      started          [time]
-      stopped          [time]
-      serial log       [home]/state/maqet/[id]/boot-1/serial.log
-      QEMU log         [home]/state/maqet/[id]/boot-1/qemu.log
+    web: stopped (QEMU was ended by a signal)
+      id                [id]
+      defined           [time]
+      started           [time]
+      stopped           [time]
+      serial log        [home]/state/maqet/[id]/boot-1/serial.log
+      QEMU log          [home]/state/maqet/[id]/boot-1/qemu.log
     ");
 }
 

@@ -89,10 +89,7 @@ impl fmt::Display for Line<'_> {
         if let Some(location) = &problem.location {
             write!(f, "{location}: ")?;
         }
-        if !problem.path.is_empty() {
-            write!(f, "`{}`: ", problem.path.escape_debug())?;
-        }
-        f.write_str(&problem.message)?;
+        f.write_str(&problem.title())?;
         if let Some(other) = &problem.other {
             write!(f, " (the other is at {other})")?;
         }

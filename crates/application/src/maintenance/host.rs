@@ -47,7 +47,7 @@ impl HostCheck<'_> {
     fn kvm(&self) -> Finding {
         match self.ports.host.facts().kvm {
             Kvm::Usable => finding(Severity::Ok, "KVM", "available"),
-            Kvm::Unusable(why) => finding(Severity::Note, "KVM", format!("{why}; guests run emulated, much slower"))
+            Kvm::Unusable(why) => finding(Severity::Note, "KVM", format!("{why}; VMs use TCG, which is much slower"))
                 .hint("enable virtualization in the firmware or the outer VM, and join the group `kvm`"),
         }
     }

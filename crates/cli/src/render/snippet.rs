@@ -1,6 +1,5 @@
 //! Problems of a configuration, shown with their source lines.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
@@ -18,9 +17,6 @@ const MAX_LINE_BYTES: usize = 16 << 10;
 /// The longest mark, in bytes; a longer one would hide where it starts.
 const MAX_MARK_BYTES: usize = 100;
 
-/// The longest key that is shown whole, in characters.
-const MAX_KEY_CHARACTERS: usize = 200;
-
 /// Returns the problems as a compiler would show them.
 pub(crate) fn render(problems: &[Problem], sources: &Sources) -> String {
     let mut rendered: Vec<String> = problems.iter().take(MAX_PROBLEMS).map(|problem| one(problem, sources)).collect();
@@ -34,10 +30,7 @@ pub(crate) fn render(problems: &[Problem], sources: &Sources) -> String {
 }
 
 fn one(problem: &Problem, sources: &Sources) -> String {
-    let mut title = match problem.path.as_str() {
-        "" => problem.message.clone(),
-        path => format!("`{}`: {}", shorten(path).escape_debug(), problem.message),
-    };
+    let mut title = problem.title();
     let location = problem.location.as_ref();
     let other = problem.other.as_ref();
     let line = location.and_then(|location| source_line(location, sources));
@@ -59,13 +52,6 @@ fn one(problem: &Problem, sources: &Sources) -> String {
         group = group.element(Level::HELP.message(escape_control(help).into_owned()));
     }
     Renderer::styled().render(&[group])
-}
-
-fn shorten(path: &str) -> Cow<'_, str> {
-    match path.char_indices().nth(MAX_KEY_CHARACTERS) {
-        Some((end, _)) => Cow::Owned(format!("{}…", &path[..end])),
-        None => Cow::Borrowed(path),
-    }
 }
 
 fn snippet<'a>(

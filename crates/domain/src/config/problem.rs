@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::SourceLocation;
+use crate::text::shortened;
 
 /// The kind of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,6 +39,15 @@ impl Problem {
     pub fn new(path: impl ToString, message: impl Into<String>) -> Self {
         let kind = ProblemKind::Invalid;
         Self { kind, path: path.to_string(), message: message.into(), help: None, location: None, other: None }
+    }
+
+    /// Returns the message after the path of the key, unless the message names that path already.
+    pub fn title(&self) -> String {
+        let path = shortened(&self.path);
+        if self.path.is_empty() || self.message.contains(&path) {
+            return self.message.clone();
+        }
+        format!("{path}: {}", self.message)
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) fn write_heading(vm: &VmStatus, out: &mut dyn Write) -> io::Result<()
 
 /// Writes a name and a value below a heading.
 pub(super) fn write_field(out: &mut dyn Write, name: &str, value: &str) -> io::Result<()> {
-    writeln!(out, "  {name:<16} {}", escape_control(value))
+    writeln!(out, "  {name:<17} {}", escape_control(value))
 }
 
 impl TextOutput for Vec<VmStatus> {
