@@ -121,7 +121,7 @@ mod tests {
         3 | 'größe ö': 1
           | ^^^^^^^^^ here
           |
-          = help: known here: memory
+          = help: known keys: memory
         ");
     }
 
