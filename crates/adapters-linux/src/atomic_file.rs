@@ -73,7 +73,8 @@ fn short(boot: &BootId) -> String {
     boot.0.chars().take(8).collect()
 }
 
-fn is_older_than_limit(path: &Path) -> bool {
+/// Returns whether a temporary file whose writer cannot be checked is stale.
+pub(crate) fn is_older_than_limit(path: &Path) -> bool {
     let modified = fs::symlink_metadata(path).and_then(|found| found.modified());
     modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > STALE_FILE_AGE))
 }

@@ -1,7 +1,7 @@
 //! The port [`Journal`]: one bounded file for each VM, which all processes append to.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use async_trait::async_trait;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::atomic_file::replace_unsynced;
 use crate::limits::{JOURNAL_LOCK_TIMEOUT, MAX_JOURNAL_BYTES};
 use crate::locked_file::{LockedFile, is_at};
-use crate::private_file::{private_folder, private_log};
+use crate::private_file::{private_log, read_tail, with_folder};
 
 /// Journals in files.
 ///
@@ -30,7 +30,7 @@ async fn append(path: &Path, line: &str) -> io::Result<()> {
     let deadline = Instant::now() + JOURNAL_LOCK_TIMEOUT;
     let line = format!("{line}\n");
     loop {
-        match LockedFile::lock(open(path)?, deadline).await? {
+        match LockedFile::lock(with_folder(path, private_log)?, deadline).await? {
             // The previous holder of the lock may have replaced the file.
             Ok(file) if !is_at(&file, path) && Instant::now() < deadline => {}
             Ok(file) => return write(path, &file, &line),
@@ -43,25 +43,12 @@ async fn append(path: &Path, line: &str) -> io::Result<()> {
 fn write(path: &Path, mut file: &File, line: &str) -> io::Result<()> {
     file.write_all(line.as_bytes())?;
     let length = file.metadata()?.len();
-    if length > MAX_JOURNAL_BYTES { remove_older_half(path, length) } else { Ok(()) }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    match private_log(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            private_folder(path.parent().unwrap_or(path))?;
-            private_log(path)
-        }
-        opened => opened,
-    }
+    if length > MAX_JOURNAL_BYTES { remove_older_half(path) } else { Ok(()) }
 }
 
 /// Replaces the journal by a file with the newer half of its lines.
-fn remove_older_half(path: &Path, length: u64) -> io::Result<()> {
-    let mut journal = File::open(path)?;
-    journal.seek(SeekFrom::Start(length.saturating_sub(MAX_JOURNAL_BYTES / 2)))?;
-    let mut kept = Vec::new();
-    journal.take(MAX_JOURNAL_BYTES).read_to_end(&mut kept)?;
+fn remove_older_half(path: &Path) -> io::Result<()> {
+    let kept = read_tail(path, usize::try_from(MAX_JOURNAL_BYTES / 2).unwrap_or(usize::MAX))?;
     let first_line = kept.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     replace_unsynced(path, kept.get(first_line..).unwrap_or_default())
 }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::limits::{MIN_LOCK_TIMEOUT, round_to_millis};
 use crate::locked_file::{LockedFile, is_at};
-use crate::private_file::{private_file, private_folder};
+use crate::private_file::{private_file, with_folder};
 use crate::process::{LockKind, boot_id, find_locker, identify, is_alive};
 
 /// The largest note that is read; one has about 200 bytes.
@@ -45,21 +45,10 @@ impl FileLocks {
         }
     }
 
-    /// Opens a lock file and creates it only if it is missing, so that an existing one can be locked on a full disk.
-    fn open(&self, path: &Path) -> io::Result<File> {
-        match private_file(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                private_folder(&self.folder)?;
-                private_file(path)
-            }
-            opened => opened,
-        }
-    }
-
     /// Locks the file at `path`; returns it if it is locked elsewhere until `deadline`.
     async fn take(&self, path: &Path, deadline: Instant) -> io::Result<Result<LockedFile, File>> {
         loop {
-            match LockedFile::lock(self.open(path)?, deadline).await? {
+            match LockedFile::lock(with_folder(path, private_file)?, deadline).await? {
                 Ok(locked) if !is_at(&locked, path) => {}
                 result => return Ok(result),
             }

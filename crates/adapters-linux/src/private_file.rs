@@ -1,7 +1,7 @@
 //! Private folders and files: modes 0700 and 0600 regardless of the umask, and no symbolic links.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -107,6 +107,19 @@ pub fn private_log(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().append(true).create(true))
 }
 
+/// Opens a private file with `open`; if it is missing, its folder may be, too, and is created first.
+///
+/// An existing file can thus be opened on a full disk.
+pub(crate) fn with_folder(path: &Path, open: fn(&Path) -> io::Result<File>) -> io::Result<File> {
+    match open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            private_folder(path.parent().unwrap_or(path))?;
+            open(path)
+        }
+        opened => opened,
+    }
+}
+
 /// Creates an empty private file, replacing an existing one.
 ///
 /// Errors: as [`private_file`].
@@ -125,19 +138,47 @@ pub fn new_private_file(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().read(true).write(true).create_new(true))
 }
 
+/// Opens a regular file for reading, never through a symbolic link; a FIFO or a device in its place could block forever.
+///
+/// Errors: `InvalidInput` for anything but a regular file, and whatever the file system reports.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    regular(OpenOptions::new().read(true), path)
+}
+
+/// Reads the end of a regular file: its last `length` bytes, and what is appended meanwhile.
+///
+/// Errors: as [`open_regular`].
+pub fn read_tail(path: &Path, length: usize) -> io::Result<Vec<u8>> {
+    let mut file = open_regular(path)?;
+    let length = u64::try_from(length).unwrap_or(u64::MAX);
+    let start = file.metadata()?.len().saturating_sub(length);
+    file.seek(SeekFrom::Start(start))?;
+    let mut tail = Vec::new();
+    file.take(length.saturating_mul(2)).read_to_end(&mut tail)?;
+    Ok(tail)
+}
+
+/// Reads a regular file of at most `max_bytes` that only this user can write; `None` for any other.
+pub fn read_private(path: &Path, max_bytes: u64) -> Option<Vec<u8>> {
+    let file = open_regular(path).ok()?;
+    let found = file.metadata().ok()?;
+    let is_private = found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0;
+    if !is_private || found.len() > max_bytes {
+        return None;
+    }
+    let mut content = Vec::with_capacity(usize::try_from(found.len()).ok()? + 1);
+    file.take(max_bytes).read_to_end(&mut content).ok()?;
+    Some(content)
+}
+
 /// Creates a file with the mode that the umask gives; it must not exist.
 pub(crate) fn new_shared_file(path: &Path) -> io::Result<File> {
     File::options().read(true).write(true).create_new(true).open(path)
 }
 
 fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    // Without NONBLOCK, a FIFO in place of the file would block forever.
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = options.mode(0o600).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let file = regular(options.mode(0o600), path)?;
     let found = file.metadata()?;
-    if !found.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
     let user = rustix::process::geteuid().as_raw();
     if found.uid() != user {
         return Err(Unsafe::Foreign { owner: found.uid() }.into());
@@ -146,6 +187,16 @@ fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
         file.set_permissions(Permissions::from_mode(0o600))?;
     }
     Ok(file)
+}
+
+fn regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    // Without NONBLOCK, a FIFO in place of the file would block forever.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = options.custom_flags(flags.bits().cast_signed()).open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! The port [`Records`]: files of runs, read from an offset.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use async_trait::async_trait;
 use maqet_domain::port::{Chunk, RecordError, Records};
 use maqet_domain::vm::{BootNumber, RunPaths};
-use rustix::fs::OFlags;
+
+use crate::private_file::open_regular;
 
 /// Reads the records of runs from the local file system.
 #[derive(Debug, Clone, Copy, Default)]
@@ -17,7 +17,7 @@ pub struct LocalRecords;
 #[async_trait]
 impl Records for LocalRecords {
     async fn read(&self, file: &Path, offset: u64, limit: usize) -> Result<Chunk, RecordError> {
-        open(file).and_then(|record| part(record, offset, limit)).map_err(|error| match error.kind() {
+        open_regular(file).and_then(|record| part(record, offset, limit)).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => RecordError::NotFound { path: file.to_owned() },
             _ => RecordError::Failed { path: file.to_owned(), source: error.into() },
         })
@@ -29,16 +29,6 @@ impl Records for LocalRecords {
         boots.sort_unstable();
         boots
     }
-}
-
-/// Opens a regular file; a FIFO or a device in its place could block forever.
-fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
-    if file.metadata()?.is_file() {
-        return Ok(file);
-    }
-    Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
 }
 
 fn part(mut record: File, offset: u64, limit: usize) -> io::Result<Chunk> {

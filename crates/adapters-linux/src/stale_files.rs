@@ -4,15 +4,13 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use maqet_domain::port::{LockName, StaleFile, StaleFileKind};
 use maqet_domain::vm::{BootNumber, VmId};
 
-use crate::atomic_file::stale_files;
+use crate::atomic_file::{is_older_than_limit, stale_files};
 use crate::copies::{database_of, vm_folders};
-use crate::limits::STALE_FILE_AGE;
 use crate::lock::parse_lock_name;
 
 /// The folders of maqet; absolute.
@@ -123,7 +121,7 @@ impl LocalStaleFiles {
         folders.extend(vm_folders(&self.folders.state).into_iter().map(|(_, folder)| folder));
         let mut found: Vec<PathBuf> = folders.iter().flat_map(|folder| stale_files(folder)).collect();
         let of_repair = entries(&self.folders.data).filter(|path| is_of_repair(path));
-        found.extend(of_repair.filter(|path| is_older(path, STALE_FILE_AGE)));
+        found.extend(of_repair.filter(|path| is_older_than_limit(path)));
         found.sort();
         let temporary = |path| StaleFile { kind: StaleFileKind::Temporary, path, is_foreign: false };
         found.into_iter().map(temporary).collect()
@@ -149,7 +147,8 @@ impl LocalStaleFiles {
 
 /// Returns the time of creation of the folder of a boot: nothing is added to it later.
 pub fn created_at(folder: &Path) -> Timestamp {
-    modified(folder).and_then(|time| Timestamp::try_from(time).ok()).unwrap_or(Timestamp::UNIX_EPOCH)
+    let modified = fs::symlink_metadata(folder).and_then(|found| found.modified()).ok();
+    modified.and_then(|time| Timestamp::try_from(time).ok()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 fn remove_socket_folder(folder: &Path) -> io::Result<()> {
@@ -193,14 +192,6 @@ fn numbered(folder: &Path, prefix: &str) -> Vec<(BootNumber, PathBuf)> {
 /// Returns whether this is the working copy of a database repair.
 fn is_of_repair(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".tmp-"))
-}
-
-fn modified(path: &Path) -> Option<SystemTime> {
-    fs::symlink_metadata(path).and_then(|found| found.modified()).ok()
-}
-
-fn is_older(path: &Path, age: Duration) -> bool {
-    modified(path).is_some_and(|modified| modified.elapsed().is_ok_and(|elapsed| elapsed > age))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Each type implements one port of [`maqet_domain::port`], on the host layer of `maqet-adapters-linux`. Nothing in this
 //! crate reads an environment variable or prints: folders and the environment of child processes are arguments.
 
+mod binary_cache;
 mod console;
 mod firmware;
 mod hypervisor;
@@ -10,7 +11,6 @@ mod image;
 pub mod limits;
 mod picture;
 mod qmp;
-mod quote;
 mod schema_cache;
 mod stale_files;
 mod stderr_tail;

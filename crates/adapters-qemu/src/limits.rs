@@ -36,7 +36,7 @@ pub const MAX_QMP_TEXT_BYTES: usize = 10 << 20;
 pub const MAX_QMP_LINE_BYTES: usize = 16 << 20;
 
 /// How much of an error description is kept; those of QEMU are a sentence or two.
-pub const MAX_QMP_REASON_BYTES: usize = 4 << 10;
+pub const MAX_QMP_REASON_CHARS: usize = 2 << 10;
 
 /// How much is read from a monitor in one call; nearly every reply fits.
 pub const QMP_READ_BYTES: usize = 8 << 10;
@@ -74,7 +74,7 @@ pub const MAX_HELPER_OUTPUT_BYTES: usize = 64 << 10;
 pub const QMP_LOG_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How much of the end of the QMP log is searched; about 400 events, and `SHUTDOWN` is among the last.
-pub const MAX_QMP_LOG_TAIL_BYTES: u64 = 64 << 10;
+pub const MAX_QMP_LOG_TAIL_BYTES: usize = 64 << 10;
 
 /// How long to wait for the exit of the process that started a daemonized QEMU; it exits as soon as QEMU responds.
 pub const LAUNCHER_EXIT_TIMEOUT: Duration = Duration::from_millis(500);

@@ -1,16 +1,15 @@
 //! The port [`Pictures`]: images of the screen in files.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use maqet_adapters_linux::atomic_file::AtomicFile;
+use maqet_adapters_linux::private_file::open_regular;
 use maqet_domain::picture::{PictureFormat, Ppm};
 use maqet_domain::port::{PictureError, PictureFile, Pictures};
 use maqet_domain::vm::RunPaths;
-use rustix::fs::OFlags;
 use uuid::Uuid;
 
 use crate::limits::MAX_PICTURE_BYTES;
@@ -43,10 +42,8 @@ impl PictureFile for TemporaryPicture {
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
     let mut bytes = Vec::new();
-    file.take(MAX_PICTURE_BYTES + 1).read_to_end(&mut bytes)?;
+    open_regular(path)?.take(MAX_PICTURE_BYTES + 1).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_PICTURE_BYTES {
         return Err(io::Error::new(
             io::ErrorKind::FileTooLarge,

@@ -9,10 +9,10 @@ use maqet_adapters_linux::{ProcessEnvironment, ProgramError};
 use maqet_domain::port::{BinaryError, QemuBinary};
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::qmp::wording::is_qemu_img_version;
+use maqet_domain::text::escaped;
 
 use super::version_cache::VersionCache;
-use crate::limits::{MAX_VERSION_OUTPUT_BYTES, VERSION_TIMEOUT};
-use crate::quote::quoted;
+use crate::limits::{MAX_QUOTED_CHARS, MAX_VERSION_OUTPUT_BYTES, VERSION_TIMEOUT};
 
 /// Finds the binary `wanted` and runs its `--version`, unless the version of exactly this file is cached.
 pub(super) async fn find(
@@ -25,13 +25,13 @@ pub(super) async fn find(
         ProgramError::NotExecutable(path, error) => BinaryError::NotExecutable { path, source: error.into() },
     })?;
 
-    let stamp = VersionCache::stamp(&path);
-    if let Some(version) = stamp.as_ref().and_then(|stamp| versions.get(stamp)) {
+    let build = VersionCache::build(&path);
+    if let Some(version) = build.as_ref().and_then(|build| versions.get(build)) {
         return Ok(QemuBinary { path, version });
     }
     let version = run_version(environment, &path).await?;
-    if let Some(stamp) = stamp {
-        versions.put(stamp, version);
+    if let Some(build) = build {
+        versions.put(&build, version);
     }
     Ok(QemuBinary { path, version })
 }
@@ -65,8 +65,7 @@ async fn run_version(environment: &ProcessEnvironment, path: &Path) -> Result<Qe
 fn describe(captured: &Captured) -> String {
     let printed = if captured.stdout.trim_ascii().is_empty() { &captured.stderr } else { &captured.stdout };
     let printed = String::from_utf8_lossy(printed);
-    let first = printed.trim().lines().next().unwrap_or_default();
-    let first = quoted(first);
+    let first = escaped(printed.trim().lines().next().unwrap_or_default().trim(), MAX_QUOTED_CHARS);
     let exit = display_status(captured.status);
     if first.is_empty() {
         format!("`--version` printed nothing and ended with {exit}")

@@ -1,13 +1,12 @@
 //! Starts QEMU and waits until its command monitor responds, it exits, or the timeout expires.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Mutex;
 
 use maqet_adapters_linux::limits::KILL_TIMEOUT;
-use maqet_adapters_linux::private_file::private_log;
+use maqet_adapters_linux::private_file::{private_log, read_tail};
 use maqet_adapters_linux::process::{ChildGuard, display_status, identify, kill};
 use maqet_adapters_linux::{LinuxProcesses, ProcessEnvironment};
 use maqet_domain::port::{Launch, LaunchError, Launched, Processes};
@@ -157,7 +156,8 @@ impl Drop for Attempt<'_> {
 impl Failure {
     /// Returns the error, once the process is gone.
     fn into_error(self, launch: &Launch) -> LaunchError {
-        let stderr_tail = log_tail(&launch.paths.qemu_log()).map(|tail| stderr_tail(&tail)).unwrap_or_default();
+        let log = read_tail(&launch.paths.qemu_log(), MAX_STDERR_TAIL_BYTES);
+        let stderr_tail = log.map(|tail| stderr_tail(&tail)).unwrap_or_default();
         match self {
             Self::Error(error) => error,
             Self::TimedOut => LaunchError::TimedOut { after: launch.timeout, stderr_tail },
@@ -232,14 +232,4 @@ fn disk_full(paths: &RunPaths) -> Option<LaunchError> {
 fn image_in_use(stderr: &str) -> Option<LaunchError> {
     let path = locked_image(stderr)?;
     Some(LaunchError::ImageInUse { by: user_of(&path), path })
-}
-
-fn log_tail(log: &Path) -> io::Result<Vec<u8>> {
-    let mut file = File::open(log)?;
-    let length = file.metadata()?.len();
-    let max = u64::try_from(MAX_STDERR_TAIL_BYTES).unwrap_or(u64::MAX);
-    file.seek(SeekFrom::Start(length.saturating_sub(max)))?;
-    let mut tail = Vec::new();
-    file.take(max).read_to_end(&mut tail)?;
-    Ok(tail)
 }

@@ -3,12 +3,12 @@
 //! QEMU reads the negotiation, without which it sends no events, from a FIFO. It is written before QEMU starts, so that
 //! the log has every event, even if the process that starts QEMU is killed.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use maqet_adapters_linux::private_file::fresh_log;
+use maqet_adapters_linux::private_file::{fresh_log, read_tail};
 use maqet_domain::qmp::QmpEvent;
 use maqet_domain::vm::{RunPaths, ShutdownEvent, StopReason};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, mkfifoat, open};
@@ -91,12 +91,7 @@ fn is_on(log: &Path) -> bool {
 
 /// Returns the reason for the exit of QEMU from its QMP log.
 pub(super) fn shutdown_event(log: &Path) -> Option<ShutdownEvent> {
-    let mut file = File::open(log).ok()?;
-    let length = file.metadata().ok().filter(fs::Metadata::is_file)?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(MAX_QMP_LOG_TAIL_BYTES))).ok()?;
-    let mut tail = Vec::new();
-    file.take(MAX_QMP_LOG_TAIL_BYTES).read_to_end(&mut tail).ok()?;
-    last_shutdown(&tail)
+    last_shutdown(&read_tail(log, MAX_QMP_LOG_TAIL_BYTES).ok()?)
 }
 
 /// Searches for the last `SHUTDOWN`, from the end; lines that are not events are skipped.

@@ -1,10 +1,10 @@
 //! Encodes commands and decodes messages; pure.
 
+use maqet_domain::text::{escaped, truncated};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use crate::limits::{MAX_QMP_DEPTH, MAX_QMP_REASON_BYTES, MAX_QMP_TEXT_BYTES, MAX_QMP_TOKENS};
-use crate::quote::quoted;
+use crate::limits::{MAX_QMP_DEPTH, MAX_QMP_REASON_CHARS, MAX_QMP_TEXT_BYTES, MAX_QMP_TOKENS, MAX_QUOTED_CHARS};
 
 /// The capability to execute commands out of band (`docs/interop/qmp-spec.txt`, QEMU 7.2).
 pub(super) const OOB: &str = "oob";
@@ -128,8 +128,10 @@ impl Decoder {
 
 fn message(bytes: &[u8], keeps_events: bool) -> Result<Message, InvalidLine> {
     let line = std::str::from_utf8(bytes).map_err(|_| InvalidLine::NotUtf8)?;
-    let wire: Wire = serde_json::from_str(line)
-        .map_err(|error| InvalidLine::NotJson { line: quoted(line), reason: error.to_string() })?;
+    let wire: Wire = serde_json::from_str(line).map_err(|error| InvalidLine::NotJson {
+        line: escaped(line.trim(), MAX_QUOTED_CHARS),
+        reason: error.to_string(),
+    })?;
 
     // An ID that is not a number was not sent by this session.
     let id = wire.id.map(|id| id.as_u64().unwrap_or(u64::MAX));
@@ -138,7 +140,7 @@ fn message(bytes: &[u8], keeps_events: bool) -> Result<Message, InvalidLine> {
         return Ok(Message::Event { line: line.into() });
     }
     if let Some(error) = wire.error {
-        return Ok(Message::Error { id, class: short(error.class), description: reason(error.desc) });
+        return Ok(Message::Error { id, class: short(&error.class), description: reason(&error.desc) });
     }
     if let Some(value) = wire.result {
         return Ok(Message::Return { id, value });
@@ -147,20 +149,16 @@ fn message(bytes: &[u8], keeps_events: bool) -> Result<Message, InvalidLine> {
         let offered = greeting.get("capabilities").and_then(Value::as_array);
         return Ok(Message::Greeting { oob: offered.is_some_and(|offered| offered.iter().any(|one| one == OOB)) });
     }
-    Err(InvalidLine::Unknown { line: quoted(line) })
+    Err(InvalidLine::Unknown { line: escaped(line.trim(), MAX_QUOTED_CHARS) })
 }
 
 /// Returns why a command was refused, truncated.
-fn reason(description: String) -> String {
+fn reason(description: &str) -> String {
     if description.is_empty() { "no description".to_owned() } else { short(description) }
 }
 
-fn short(mut text: String) -> String {
-    if text.len() > MAX_QMP_REASON_BYTES {
-        text.truncate(text.floor_char_boundary(MAX_QMP_REASON_BYTES));
-        text.push('…');
-    }
-    text
+fn short(text: &str) -> String {
+    truncated(text, MAX_QMP_REASON_CHARS).into_owned()
 }
 
 /// How a command is executed.

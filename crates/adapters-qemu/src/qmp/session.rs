@@ -6,14 +6,16 @@ use std::time::Duration;
 use maqet_adapters_linux::limits::round_to_millis;
 use maqet_domain::port::{MainLoop, SessionEvent};
 use maqet_domain::qmp::{QmpCommand, QmpError};
+use maqet_domain::text::escaped;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::codec::{Band, Decoder, Message, OOB, encode, too_large};
 use super::events::EventQueue;
 use super::wire::Wire;
-use crate::limits::{GREETING_TIMEOUT, MAX_QMP_LINE_BYTES, MAX_QMP_POLLS_IN_A_ROW, MAX_QMP_UNANSWERED, QMP_READ_BYTES};
-use crate::quote::quoted;
+use crate::limits::{
+    GREETING_TIMEOUT, MAX_QMP_LINE_BYTES, MAX_QMP_POLLS_IN_A_ROW, MAX_QMP_UNANSWERED, MAX_QUOTED_CHARS, QMP_READ_BYTES,
+};
 
 const NEGOTIATION: &str = "qmp_capabilities";
 
@@ -92,7 +94,7 @@ impl QmpSession {
             Ok(Message::Greeting { oob }) => session.has_oob = oob,
             Ok(other) => {
                 return Err(QmpError::InvalidResponse {
-                    detail: format!("instead of a greeting: {}", quoted(&format!("{other:?}"))),
+                    detail: format!("instead of a greeting: {}", escaped(&format!("{other:?}"), MAX_QUOTED_CHARS)),
                 });
             }
             Err(NoMessage::TimedOut) => return Err(no_greeting()),
