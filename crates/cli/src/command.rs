@@ -16,13 +16,13 @@ mod shell;
 
 use std::path::{Path, PathBuf};
 
+use maqet::operation::{Inspect, Pause, Reset, Resume, Status};
 use maqet::{ErrorReport, Maqet, Operation};
 use serde::Serialize;
 
 pub(crate) use self::shell::stop_only_the_editor;
 use crate::args::{Command, QmpArgs, QmpSubcommand, SnapshotSubcommand};
 use crate::error::{path_failed, usage};
-use crate::exit_code;
 use crate::render::{Output, TextOutput};
 
 /// Runs a command and returns the exit code.
@@ -34,12 +34,12 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Stop(args) => lifecycle::stop(maqet, args, output).await,
         Command::Restart(args) => lifecycle::restart(maqet, args, output).await,
         Command::Wait(args) => lifecycle::wait(maqet, args, output).await,
-        Command::Pause(vms) => lifecycle::pause(maqet, vms, output).await,
-        Command::Resume(vms) => lifecycle::resume(maqet, vms, output).await,
-        Command::Reset(vms) => lifecycle::reset(maqet, vms, output).await,
+        Command::Pause(vms) => lifecycle::each(maqet, vms, output, "pausing", Pause::new).await,
+        Command::Resume(vms) => lifecycle::each(maqet, vms, output, "resuming", Resume::new).await,
+        Command::Reset(vms) => lifecycle::each(maqet, vms, output, "resetting", Reset::new).await,
         Command::Rm(args) => lifecycle::rm(maqet, args, output).await,
-        Command::Status(vms) => lifecycle::status(maqet, vms, output).await,
-        Command::Inspect(args) => lifecycle::inspect(maqet, args, output).await,
+        Command::Status(vms) => lifecycle::each(maqet, vms, output, "checking", Status::new).await,
+        Command::Inspect(args) => lifecycle::each(maqet, args.vms, output, "inspecting", Inspect::new).await,
         Command::Console(args) => console::run(maqet, args, output).await,
         Command::Logs(args) => logs::run(maqet, args, output).await,
         Command::Ls(ls) => simple(maqet, ls, output, "listing VMs").await,
@@ -89,8 +89,7 @@ where
     O::Output: Serialize + TextOutput,
 {
     let result = output.progress(message, maqet.run(operation)).await?;
-    output.show(&result)?;
-    Ok(exit_code::DONE)
+    output.done(&result)
 }
 
 /// Returns an absolute path: QEMU and later readers have another working directory.

@@ -8,7 +8,7 @@
 //! | `run` | from the command line to the exit code: settings, runtime, signals |
 //! | `command` | arguments become operations, and their results are shown |
 //! | `render` | text, JSON and YAML output, progress, errors; what comes from a guest is sanitized |
-//! | `stream`, `terminal` | standard input and output as bytes, the terminal in raw mode |
+//! | `stream`, `terminal`, `signal` | standard input and output as bytes, the terminal in raw mode, signals |
 //! | `error`, `exit_code` | errors of the command line itself; the table of exit codes |
 
 mod args;
@@ -18,6 +18,7 @@ mod exit_code;
 mod logging;
 mod render;
 mod run;
+mod signal;
 mod stream;
 mod terminal;
 

@@ -17,6 +17,7 @@ pub(crate) use self::text::{QmpResponse, TextOutput, event_line};
 use self::progress::ProgressStyle;
 use crate::args::{Format, GlobalArgs};
 use crate::error::output_failed;
+use crate::exit_code;
 
 /// Where results and notes go, and in which form.
 pub(crate) struct Output {
@@ -77,6 +78,12 @@ impl Output {
             Format::Table => write(|out| result.write(out)).map(drop),
             Format::Json | Format::Yaml => self.show_data(result),
         }
+    }
+
+    /// Writes the result of a command that succeeded, and returns its exit code.
+    pub(crate) fn done<T: Serialize + TextOutput>(&self, result: &T) -> Result<u8, ErrorReport> {
+        self.show(result)?;
+        Ok(exit_code::DONE)
     }
 
     /// Writes a result that has no text form.

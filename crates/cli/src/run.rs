@@ -12,6 +12,7 @@ use maqet::{Environment, ErrorReport, Maqet, Settings};
 use crate::args::{Cli, Color, Format, GlobalArgs, suggestion};
 use crate::error::{terminal_failed, usage};
 use crate::render::{Output, error, note};
+use crate::signal::{SignalKind, Signals};
 use crate::{command, exit_code, logging};
 
 /// Runs a command line.
@@ -90,15 +91,9 @@ fn without_credentials(url: &str) -> String {
 
 /// Waits for SIGINT or SIGTERM.
 async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+    match Signals::new(&[SignalKind::interrupt(), SignalKind::terminate()]) {
+        Ok(mut signals) => drop(signals.next().await),
+        Err(_) => std::future::pending().await,
     }
 }
 

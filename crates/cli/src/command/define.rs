@@ -8,7 +8,6 @@ use maqet::{Document, ErrorReport, InsecureFiles, Maqet, SizeMismatch, operation
 
 use super::input;
 use crate::args::{AddArgs, ApplyArgs};
-use crate::exit_code;
 use crate::render::Output;
 
 pub(super) async fn add(maqet: &Maqet, args: AddArgs, output: &Output) -> Result<u8, ErrorReport> {
@@ -23,8 +22,7 @@ pub(super) async fn add(maqet: &Maqet, args: AddArgs, output: &Output) -> Result
     let added = maqet.run(operation).await?;
     warn(&added.warnings, output);
     if !args.start {
-        output.show(&added)?;
-        return Ok(exit_code::DONE);
+        return output.done(&added);
     }
 
     let start = maqet.run(Start::new(added.id.clone()));
@@ -32,8 +30,7 @@ pub(super) async fn add(maqet: &Maqet, args: AddArgs, output: &Output) -> Result
         output.note(&format!("defined `{}`, but could not start it", added.name));
     })?;
     note_size_mismatches(&started.size_mismatches, output);
-    output.show(&started)?;
-    Ok(exit_code::DONE)
+    output.done(&started)
 }
 
 pub(super) async fn apply(maqet: &Maqet, args: ApplyArgs, output: &Output) -> Result<u8, ErrorReport> {
@@ -48,8 +45,7 @@ pub(super) async fn apply(maqet: &Maqet, args: ApplyArgs, output: &Output) -> Re
     let applied = maqet.run(operation).await?;
     warn(&applied.warnings, output);
     note_size_mismatches(&applied.size_mismatches, output);
-    output.show(&applied)?;
-    Ok(exit_code::DONE)
+    output.done(&applied)
 }
 
 /// Notes which disk images have another size than their definition.

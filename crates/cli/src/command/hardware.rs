@@ -1,5 +1,6 @@
 //! `maqet qmp device-add` and the other commands that change the hardware of a running VM.
 
+use maqet::operation::{Pause, Resume};
 use maqet::{ErrorReport, Maqet};
 
 use super::{absolute, lifecycle, simple};
@@ -27,7 +28,7 @@ pub(super) async fn run(maqet: &Maqet, command: HardwareSubcommand, output: &Out
             simple(maqet, balloon, output, "waiting for the guest to change its memory").await
         }
         HardwareSubcommand::Nmi(nmi) => simple(maqet, nmi, output, "waiting for QEMU").await,
-        HardwareSubcommand::Pause(vms) => lifecycle::pause(maqet, vms, output).await,
-        HardwareSubcommand::Resume(vms) => lifecycle::resume(maqet, vms, output).await,
+        HardwareSubcommand::Pause(vms) => lifecycle::each(maqet, vms, output, "pausing", Pause::new).await,
+        HardwareSubcommand::Resume(vms) => lifecycle::each(maqet, vms, output, "resuming", Resume::new).await,
     }
 }

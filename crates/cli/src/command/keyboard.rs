@@ -7,7 +7,6 @@ use maqet::{ErrorReport, Maqet, limits, operation};
 use super::input::{self, Limit};
 use crate::args::{KeysArgs, TypeArgs};
 use crate::error::usage;
-use crate::exit_code;
 use crate::render::Output;
 
 const TEXT_LIMIT: Limit = Limit {
@@ -21,8 +20,7 @@ pub(super) async fn keys(maqet: &Maqet, args: KeysArgs, output: &Output) -> Resu
     let KeysArgs { vm, chords: keys, hold, timeout } = args;
     let work = maqet.run(operation::QmpKeys::new(vm, keys).hold(hold).timeout(timeout));
     let reports = maqet.app().watch_progress();
-    output.show(&output.key_progress(&message, reports, work).await?)?;
-    Ok(exit_code::DONE)
+    output.done(&output.key_progress(&message, reports, work).await?)
 }
 
 pub(super) async fn type_text(maqet: &Maqet, args: TypeArgs, output: &Output) -> Result<u8, ErrorReport> {
@@ -37,8 +35,7 @@ pub(super) async fn type_text(maqet: &Maqet, args: TypeArgs, output: &Output) ->
     let typing = operation::QmpType::new(vm, text).layout(layout).enter(enter).delay(delay).timeout(timeout);
     let work = maqet.run(typing);
     let reports = maqet.app().watch_progress();
-    output.show(&output.key_progress(&message, reports, work).await?)?;
-    Ok(exit_code::DONE)
+    output.done(&output.key_progress(&message, reports, work).await?)
 }
 
 /// Reads the text to type from a file, or from standard input.

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use futures_util::stream::{self, StreamExt};
 use maqet::operation::{self, Since};
-use maqet::{Condition, ErrorReport, HumanDuration, Maqet};
+use maqet::{Condition, ErrorReport, HumanDuration, Maqet, Operation};
 use serde::Serialize;
 
 use super::absolute;
 use super::define::note_size_mismatches;
-use crate::args::{InspectArgs, RestartArgs, RmArgs, StartArgs, StopArgs, StopOptions, VmsArgs, WaitArgs};
+use crate::args::{RestartArgs, RmArgs, StartArgs, StopArgs, StopOptions, VmsArgs, WaitArgs};
 use crate::exit_code;
 use crate::render::{self, Output, TextOutput};
 
@@ -20,8 +20,7 @@ const MAX_CONCURRENT_VMS: usize = 8;
 pub(super) async fn start(maqet: &Maqet, args: StartArgs, output: &Output) -> Result<u8, ErrorReport> {
     let StartArgs { vms, wait, timeout, dry_run } = args;
     if dry_run {
-        let command_line = async |vm| maqet.run(operation::Info::new(vm).command_line(true)).await;
-        return for_each(maqet, vms, output, "reading", command_line).await;
+        return each(maqet, vms, output, "reading", |vm| operation::Info::new(vm).command_line(true)).await;
     }
     let conditions = with_absolute_paths(wait)?;
     let start = async |vm| {
@@ -45,9 +44,8 @@ pub(super) async fn wait(maqet: &Maqet, args: WaitArgs, output: &Output) -> Resu
     // `--all` is the default, so that only `--any` matters.
     let WaitArgs { vms, conditions, any, all: _, timeout, since } = args;
     let conditions = with_absolute_paths(conditions)?;
-    let wait =
-        async |vm| maqet.run(operation::Wait::new(vm, conditions.clone()).any(any).timeout(timeout).since(since)).await;
-    for_each(maqet, VmsArgs { vms, all: false }, output, "waiting for", wait).await
+    let wait = |vm| operation::Wait::new(vm, conditions.clone()).any(any).timeout(timeout).since(since);
+    each(maqet, VmsArgs { vms, all: false }, output, "waiting for", wait).await
 }
 
 fn with_absolute_paths(conditions: Vec<Condition>) -> Result<Vec<Condition>, ErrorReport> {
@@ -60,8 +58,7 @@ fn with_absolute_paths(conditions: Vec<Condition>) -> Result<Vec<Condition>, Err
 
 pub(super) async fn stop(maqet: &Maqet, args: StopArgs, output: &Output) -> Result<u8, ErrorReport> {
     let StopArgs { vms, options: StopOptions { timeout, force } } = args;
-    let stop = async |vm| maqet.run(operation::Stop::new(vm).timeout(timeout).force(force)).await;
-    for_each(maqet, vms, output, "stopping", stop).await
+    each(maqet, vms, output, "stopping", |vm| operation::Stop::new(vm).timeout(timeout).force(force)).await
 }
 
 pub(super) async fn restart(maqet: &Maqet, args: RestartArgs, output: &Output) -> Result<u8, ErrorReport> {
@@ -74,32 +71,27 @@ pub(super) async fn restart(maqet: &Maqet, args: RestartArgs, output: &Output) -
     for_each(maqet, vms, output, "restarting", restart).await
 }
 
-pub(super) async fn pause(maqet: &Maqet, vms: VmsArgs, output: &Output) -> Result<u8, ErrorReport> {
-    for_each(maqet, vms, output, "pausing", async |vm| maqet.run(operation::Pause::new(vm)).await).await
-}
-
-pub(super) async fn resume(maqet: &Maqet, vms: VmsArgs, output: &Output) -> Result<u8, ErrorReport> {
-    for_each(maqet, vms, output, "resuming", async |vm| maqet.run(operation::Resume::new(vm)).await).await
-}
-
-pub(super) async fn reset(maqet: &Maqet, vms: VmsArgs, output: &Output) -> Result<u8, ErrorReport> {
-    for_each(maqet, vms, output, "resetting", async |vm| maqet.run(operation::Reset::new(vm)).await).await
-}
-
 pub(super) async fn rm(maqet: &Maqet, args: RmArgs, output: &Output) -> Result<u8, ErrorReport> {
     let RmArgs { vms, force } = args;
-    for_each(maqet, vms, output, "removing", async |vm| maqet.run(operation::Rm::new(vm).force(force)).await).await
+    each(maqet, vms, output, "removing", |vm| operation::Rm::new(vm).force(force)).await
 }
 
-pub(super) async fn status(maqet: &Maqet, vms: VmsArgs, output: &Output) -> Result<u8, ErrorReport> {
-    for_each(maqet, vms, output, "checking", async |vm| maqet.run(operation::Status::new(vm)).await).await
+/// Runs the operation that `new` makes on each VM.
+pub(super) async fn each<O>(
+    maqet: &Maqet,
+    vms: VmsArgs,
+    output: &Output,
+    verb: &str,
+    new: impl Fn(String) -> O,
+) -> Result<u8, ErrorReport>
+where
+    O: Operation,
+    O::Output: Serialize + TextOutput,
+{
+    for_each(maqet, vms, output, verb, async |vm| maqet.run(new(vm)).await).await
 }
 
-pub(super) async fn inspect(maqet: &Maqet, args: InspectArgs, output: &Output) -> Result<u8, ErrorReport> {
-    for_each(maqet, args.vms, output, "inspecting", async |vm| maqet.run(operation::Inspect::new(vm)).await).await
-}
-
-/// Runs an operation on each VM, several at a time.
+/// Does work on each VM, several at a time.
 ///
 /// One VM gives one result; several, or `--all`, give a list in the given order. A failure does not affect the other
 /// VMs; the exit code is that of the first failure.

@@ -10,7 +10,6 @@ use std::time::Duration;
 use maqet::domain::port::SessionEvent;
 use maqet::domain::qmp::{QmpError, SchemaError};
 use maqet::{CommandError, Error, ErrorReport, Maqet, QmpLine, QmpShell};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::history::History;
 pub(crate) use self::prompt::stop_only_the_editor;
@@ -19,7 +18,14 @@ use crate::args::QmpShellArgs;
 use crate::error::terminal_failed;
 use crate::exit_code;
 use crate::render::{Output, QmpResponse, error, event_line, line};
+use crate::signal::{SignalKind, Signals};
 use crate::terminal::{RawTerminal, SavedTerminal};
+
+/// The signals of a terminal and of other processes, which would otherwise end the process with a raw terminal.
+///
+/// SIGINT arrives here only while no line is edited; the editor takes Ctrl-C as a key, which clears the line.
+const SIGNALS: [SignalKind; 4] =
+    [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()];
 
 /// How long one call waits for events.
 const EVENT_TIMEOUT: Duration = Duration::from_mins(1);
@@ -70,7 +76,7 @@ enum End {
 impl<'a> InteractiveShell<'a> {
     fn new(shell: QmpShell<'a>, history: History, output: &'a Output) -> Result<Self, ErrorReport> {
         let terminal = SavedTerminal::save().map_err(terminal_failed)?;
-        let signals = Signals::new().map_err(terminal_failed)?;
+        let signals = Signals::new(&SIGNALS).map_err(terminal_failed)?;
         if output.is_text() {
             output.note(&format!("connected to the QEMU of `{}`; Tab completes, Ctrl-D leaves", shell.name()));
         }
@@ -104,7 +110,7 @@ impl<'a> InteractiveShell<'a> {
             let next = tokio::select! {
                 input = self.prompt.next() => Next::Input(input),
                 event = self.shell.next_event(EVENT_TIMEOUT) => Next::SessionEvent(event),
-                () = self.signals.any() => Next::Interrupted,
+                _ = self.signals.next() => Next::Interrupted,
             };
             match next {
                 Next::Input(Some(Input::Line(text))) => {
@@ -138,8 +144,8 @@ impl<'a> InteractiveShell<'a> {
         self.quits = command.command == "quit";
         let response = tokio::select! {
             response = self.shell.execute(&command) => response,
-            is_ctrl_c = self.signals.first() => {
-                if !is_ctrl_c {
+            signal = self.signals.next() => {
+                if signal != SignalKind::interrupt() {
                     return Ok(Some(End::Interrupted));
                 }
                 self.output.note(&format!("no longer waiting for `{}`; it may still complete", command.command));
@@ -204,41 +210,6 @@ fn session_event_line(event: &SessionEvent) -> String {
     match event {
         SessionEvent::Event(event) => event_line(event),
         SessionEvent::Missed(count) => missed_events(*count),
-    }
-}
-
-/// The signals of a terminal and of other processes, which would otherwise end the process with a raw terminal.
-///
-/// SIGINT arrives here only while no line is edited; the editor takes Ctrl-C as a key, which clears the line.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-    quit: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-            quit: signal(SignalKind::quit())?,
-        })
-    }
-
-    async fn any(&mut self) {
-        self.first().await;
-    }
-
-    /// Waits for a signal, and returns whether it is that of Ctrl-C.
-    async fn first(&mut self) -> bool {
-        tokio::select! {
-            _ = self.interrupt.recv() => true,
-            _ = self.terminate.recv() => false,
-            _ = self.hangup.recv() => false,
-            _ = self.quit.recv() => false,
-        }
     }
 }
 

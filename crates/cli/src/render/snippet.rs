@@ -156,6 +156,10 @@ mod tests {
     fn test_snippet_of_very_long_line_is_omitted() {
         let rendered = render_unknown_keys(&format!("? {}\n: 1\n", "x".repeat(100_000)));
 
-        assert!(rendered.starts_with("error: f.yaml:1:3: unknown key `xxx") && rendered.len() < 1000, "{}", rendered.len());
+        assert!(
+            rendered.starts_with("error: f.yaml:1:3: unknown key `xxx") && rendered.len() < 1000,
+            "{}",
+            rendered.len()
+        );
     }
 }

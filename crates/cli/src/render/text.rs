@@ -16,6 +16,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
+use maqet::domain::network::Forward;
 
 pub(crate) use self::events::event_line;
 pub(crate) use self::qmp::QmpResponse;
@@ -51,6 +52,12 @@ fn if_coloured(style: Style) -> Style {
 fn counted(number: usize, noun: &str) -> String {
     let ending = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{ending}")
+}
+
+/// Returns a forwarded port, as in `tcp 127.0.0.1:2222 to port 22`.
+fn forward_text(forward: &Forward) -> String {
+    let Forward { protocol, host_address, host_port, guest_port } = forward;
+    format!("{protocol} {host_address}:{host_port} to port {guest_port}")
 }
 
 /// Returns a time without the fraction of its second.

@@ -3,16 +3,15 @@
 //! No direction waits for the other: a guest that reads nothing must not hold back its output, and neither that nor a
 //! halted terminal must prevent detaching.
 
-use std::io;
 use std::time::Duration;
 
 use maqet::ErrorReport;
 use maqet::domain::port::ConsoleStream;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::args::ConsoleArgs;
 use crate::error::terminal_failed;
+use crate::signal::{SignalKind, Signals};
 use crate::stream::{Stdin, Stdout};
 use crate::terminal::RawTerminal;
 
@@ -22,6 +21,13 @@ const MAX_PENDING_BYTES: usize = 64 << 10;
 
 /// How long the guest may take to read the keys before the one that detaches.
 const DELIVER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The signal after a stop, during which a shell has restored the terminal.
+const CONTINUED: SignalKind = SignalKind::from_raw(rustix::process::Signal::CONT.as_raw());
+
+/// The signals that matter while a terminal is raw: those that would end the process; SIGINT and SIGTERM are handled for
+/// all commands. Without a terminal, the process may have been started to outlive its own.
+const SIGNALS: [SignalKind; 3] = [SignalKind::hangup(), SignalKind::quit(), CONTINUED];
 
 /// Why the connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +99,7 @@ impl<'a> Pump<'a> {
     }
 
     async fn pump(&mut self) -> Result<PumpOutcome, ErrorReport> {
-        let mut signals = self.terminal.map(|_| Signals::new()).transpose().map_err(terminal_failed)?;
+        let mut signals = self.terminal.map(|_| Signals::new(&SIGNALS)).transpose().map_err(terminal_failed)?;
         loop {
             let has_room = self.terminal.is_some() || self.pending.len() < MAX_PENDING_BYTES;
             let is_delivered = self.pending.is_empty() || !self.accepts_input;
@@ -122,10 +128,9 @@ impl<'a> Pump<'a> {
                 }
                 () = at(self.deadline) => return Ok(PumpOutcome::TimedOut),
                 () = at(idle.map(|idle| self.last_activity + idle)) => return Ok(PumpOutcome::Idle),
-                received = next_signal(&mut signals) => match (received, self.terminal) {
-                    (Received::Continue, Some(terminal)) => terminal.make_raw().map_err(terminal_failed)?,
-                    (Received::Continue, None) => {}
-                    (Received::End, _) => return Ok(PumpOutcome::Interrupted),
+                signal = next_signal(&mut signals) => match self.terminal {
+                    Some(terminal) if signal == CONTINUED => terminal.make_raw().map_err(terminal_failed)?,
+                    _ => return Ok(PumpOutcome::Interrupted),
                 },
             }
         }
@@ -173,40 +178,10 @@ async fn at(moment: Option<Instant>) {
     }
 }
 
-/// What a signal requests.
-enum Received {
-    End,
-    /// Continue after a stop, during which a shell has restored the terminal.
-    Continue,
-}
-
-/// The signals that would end the process with a raw terminal; SIGINT and SIGTERM are handled for all commands.
-///
-/// Handled only while a terminal is raw: without one, the process may have been started to outlive its terminal.
-struct Signals {
-    hangup: Signal,
-    quit: Signal,
-    continued: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            quit: signal(SignalKind::quit())?,
-            continued: signal(SignalKind::from_raw(rustix::process::Signal::CONT.as_raw()))?,
-        })
-    }
-}
-
 /// Waits for the next signal, or for ever if none is handled.
-async fn next_signal(signals: &mut Option<Signals>) -> Received {
-    let Some(Signals { hangup, quit, continued }) = signals else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = hangup.recv() => Received::End,
-        _ = quit.recv() => Received::End,
-        _ = continued.recv() => Received::Continue,
+async fn next_signal(signals: &mut Option<Signals>) -> SignalKind {
+    match signals {
+        Some(signals) => signals.next().await,
+        None => std::future::pending().await,
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use maqet::domain::size::ByteSize;
 use maqet::operation::{Balloon, DeviceAdded, DeviceDeleted, Link, LinkSet, MediumChanged, NmiSent};
 
-use super::TextOutput;
+use super::{TextOutput, forward_text};
 use crate::render::sanitize::escape_control;
 
 impl TextOutput for DeviceAdded {
@@ -13,10 +13,7 @@ impl TextOutput for DeviceAdded {
         let bus = self.bus.as_deref().map(|bus| format!(" on bus `{}`", escape_control(bus))).unwrap_or_default();
         let addr = self.addr.as_deref().map(|addr| format!(" at {addr}")).unwrap_or_default();
         writeln!(out, "added `{}` ({}) to `{}`{bus}{addr} until it stops", self.device, self.driver, self.name)?;
-        self.forwards.iter().try_for_each(|forward| {
-            let (protocol, address) = (forward.protocol, forward.host_address);
-            writeln!(out, "  forwarded {protocol} {address}:{} to port {}", forward.host_port, forward.guest_port)
-        })
+        self.forwards.iter().try_for_each(|forward| writeln!(out, "  forwarded {}", forward_text(forward)))
     }
 }
 

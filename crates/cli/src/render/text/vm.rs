@@ -8,7 +8,7 @@ use maqet::domain::config::Node;
 use maqet::operation::{Added, Applied, Removed, TakesEffect, VmInfo};
 
 use super::table::write_table;
-use super::{PLAIN, TextOutput, if_coloured, status_style, whole_seconds};
+use super::{PLAIN, TextOutput, forward_text, if_coloured, status_style, whole_seconds};
 use crate::render::sanitize::{escape_control, escape_control_lines, escape_for_shell};
 
 impl TextOutput for Added {
@@ -41,11 +41,7 @@ impl TextOutput for VmStatus {
         for (name, value) in rows {
             value.map_or(Ok(()), |value| write_field(out, name, &value))?;
         }
-        self.forwards.iter().try_for_each(|forward| {
-            let (protocol, address) = (forward.protocol, forward.host_address);
-            let value = format!("{protocol} {address}:{} to port {}", forward.host_port, forward.guest_port);
-            write_field(out, "forwarded", &value)
-        })
+        self.forwards.iter().try_for_each(|forward| write_field(out, "forwarded", &forward_text(forward)))
     }
 }
 
