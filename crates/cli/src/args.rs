@@ -125,9 +125,9 @@ pub(crate) enum Command {
     Pause(VmsArgs),
     /// Resume paused VMs
     Resume(VmsArgs),
-    /// Reset running VMs, as a reset button does
+    /// Reset running VMs, like the reset button of a PC
     ///
-    /// To the guest this is a power cut: what it has not written is lost.
+    /// The guest is not notified: data that it has not written to its disks is lost.
     Reset(VmsArgs),
     Rm(RmArgs),
     #[command(visible_alias = "list")]

@@ -11,7 +11,7 @@ use crate::app::settings::EffectiveSetting;
 use crate::config::{Document, Layers, check_layers};
 use crate::{App, Error};
 
-/// Check documents as `add` would, without defining a VM
+/// Check files without defining a VM
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -43,7 +43,7 @@ pub struct ConfigChecked {
 #[non_exhaustive]
 #[setters(into)]
 pub struct ConfigShow {
-    /// Show where each setting came from
+    /// Show where each setting comes from
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub origin: bool,
@@ -88,7 +88,7 @@ pub struct KeyInfo {
 #[non_exhaustive]
 pub struct ConfigSchema {}
 
-/// Show the defaults of a definition
+/// Show the default values of a configuration
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]

@@ -90,7 +90,7 @@ impl SnapshotRm {
 pub struct SnapshotLs {
     /// The VM: a name, an ID, or a unique prefix of an ID
     pub vm: String,
-    /// Only of this drive
+    /// Show only the snapshots of this drive
     #[serde(default)]
     pub drive: Option<String>,
 }

@@ -10,7 +10,7 @@ use maqet::operation::{ConfigDefaults, ConfigKeys, ConfigSchema, ConfigShow};
 #[command(after_help = "\
 Examples:
   maqet config check web.yaml
-  maqet config schema >maqet.schema.json
+  maqet config schema > maqet.schema.json
   maqet config show --origin")]
 pub(crate) enum ConfigSubcommand {
     Check(ConfigCheckArgs),
@@ -20,7 +20,7 @@ pub(crate) enum ConfigSubcommand {
     Defaults(ConfigDefaults),
 }
 
-/// Check files as `add` does, and define nothing
+/// Check files without defining a VM
 #[derive(Debug, Args)]
 pub(crate) struct ConfigCheckArgs {
     /// YAML files, merged left to right; `-` is standard input

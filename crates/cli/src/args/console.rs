@@ -7,32 +7,32 @@ use maqet::HumanDuration;
 
 /// Attach to the serial console of a running VM
 ///
-/// On a terminal, every key goes to the guest, also Ctrl-C, until Ctrl-] detaches; the VM keeps running. The guest's
-/// output reaches the terminal unchanged, so attach to guests that you trust. One client can be attached at a time.
-/// Others can follow with `maqet logs VM --follow`: all output is logged, whether or not a client is attached.
+/// On a terminal, every key is sent to the guest, including Ctrl-C, until Ctrl-] detaches; the VM keeps running. The
+/// guest's output reaches the terminal unchanged, so attach only to guests that you trust. Only one client can be attached
+/// at a time. To read along, use `maqet logs VM --follow`: all output is logged, whether or not a client is attached.
 ///
-/// Without a terminal, standard input goes to the guest and its output to standard output. The console stays open after
-/// the end of the input, until the VM stops or `--idle` or `--timeout` ends it.
+/// Without a terminal, standard input is sent to the guest, and its output is written to standard output. After the end of
+/// the input, the console stays open until the VM stops, or until `--idle` or `--timeout` ends it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   maqet console web                                    attach; Ctrl-] detaches
   maqet console web --tail 20                          show the last 20 lines first
-  printf 'uname -a\\n' | maqet console web --idle 2s    run a command, leave when its output ends
+  printf 'uname -a\\n' | maqet console web --idle 2s    run a command, detach when its output ends
   maqet console web < /dev/null                        watch until the VM stops")]
 pub(crate) struct ConsoleArgs {
     /// The VM: a name, an ID, or a unique prefix of an ID
     pub(crate) vm: String,
-    /// Show the last lines of the log first
+    /// Show the last N lines of the log first
     #[arg(long, value_name = "N")]
     pub(crate) tail: Option<usize>,
     /// Key that detaches from a terminal: `^A` for Ctrl-A and so on, or `none`
     #[arg(long, value_name = "KEY", default_value = "^]")]
     pub(crate) escape: Escape,
-    /// Detach after this time, with exit code 124
+    /// Timeout, after which the console is detached and the exit code is 124
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<HumanDuration>,
-    /// Detach when the guest has been silent for this long after the end of standard input
+    /// Detach once the guest has been silent for this long after the end of standard input
     #[arg(long, value_name = "DURATION")]
     pub(crate) idle: Option<HumanDuration>,
 }

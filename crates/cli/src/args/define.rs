@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// Define a VM from YAML files and flags
+/// Define a VM from YAML files and options
 ///
 /// Several files are merged left to right: maps merge, `storage` and `network` merge by name, `arguments` by option and
 /// id, other lists append, `null` deletes, and otherwise the last value wins.
@@ -24,10 +24,10 @@ pub(crate) struct AddArgs {
     pub(crate) name: Option<String>,
     #[command(flatten)]
     pub(crate) overrides: DefinitionOverrides,
-    /// Define a VM with default values only
+    /// Define a VM with default values only, without a file
     #[arg(long)]
     pub(crate) empty: bool,
-    /// Start the VM
+    /// Start the VM, too
     #[arg(long)]
     pub(crate) start: bool,
 }
@@ -51,7 +51,7 @@ pub(crate) struct DefinitionOverrides {
 
 /// Change a VM's definition
 ///
-/// With files, they and the flags become the definition; without files, the flags change single values. Shows the
+/// With files, the files and options replace the definition. Without files, the options change single values. Shows the
 /// differences, and which of them take effect at the next start.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -66,7 +66,7 @@ pub(crate) struct ApplyArgs {
     pub(crate) files: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) overrides: DefinitionOverrides,
-    /// Show the differences and change nothing
+    /// Show the differences without changing anything
     #[arg(long)]
     pub(crate) dry_run: bool,
 }

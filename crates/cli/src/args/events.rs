@@ -4,10 +4,10 @@ use clap::Args;
 use maqet::HumanDuration;
 use maqet::operation::Since;
 
-/// Show the events of all VMs or of one
+/// Show the events of a VM, or of all VMs
 ///
-/// Includes maqet's operations and the events of QEMU (`qemu.SHUTDOWN` and so on), which QEMU records even while no
-/// client is connected.
+/// Includes the events of maqet, such as `vm.started`, and those of QEMU, such as `qemu.SHUTDOWN`, which QEMU records even
+/// while no client is connected.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -21,15 +21,15 @@ pub(crate) struct EventsArgs {
     pub(crate) vm: Option<String>,
     #[command(flatten)]
     pub(crate) watch: WatchArgs,
-    /// Only types that match; `*` stands for any text and `?` for one character
+    /// Show only types that match; `*` stands for any text and `?` for one character
     #[arg(long = "type", value_name = "GLOB")]
     pub(crate) kind: Option<String>,
 }
 
 /// Show the QMP events of a VM
 ///
-/// Includes earlier boots and events that occurred while no client was connected: QEMU logs them itself, so no monitor
-/// is occupied. `maqet events` shows them together with maqet's operations.
+/// Includes earlier boots, and events that occurred while no client was connected: QEMU logs its events itself, so no
+/// monitor is occupied. `maqet events` shows them together with the events of maqet.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -41,7 +41,7 @@ pub(crate) struct QmpEventsArgs {
     pub(crate) vm: String,
     #[command(flatten)]
     pub(crate) watch: WatchArgs,
-    /// Only events that match, such as SHUTDOWN; `*` stands for any text and `?` for one character
+    /// Show only events that match, such as SHUTDOWN; `*` stands for any text and `?` for one character
     #[arg(long = "type", value_name = "GLOB")]
     pub(crate) kind: Option<String>,
 }
@@ -52,13 +52,13 @@ pub(crate) struct WatchArgs {
     /// Show new events as they occur; with --since, past events first
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// Only events since this time, or since this long ago, such as 10m
+    /// Show only events since this time, or since this long ago, such as 10m
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<Since>,
     /// Exit after this many events
     #[arg(long, value_name = "N", requires = "follow", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
-    /// Exit after this time, with exit code 124
+    /// Timeout, after which the exit code is 124
     #[arg(long, value_name = "DURATION", requires = "follow")]
     pub(crate) timeout: Option<HumanDuration>,
 }

@@ -8,10 +8,10 @@ use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, ValueEnum};
 use maqet::{Environment, InsecureFiles, Overrides};
 
-/// The form of results.
+/// The output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// Text and aligned tables
+    /// Text and tables
     Table,
     /// JSON, stable for scripts
     Json,
@@ -35,22 +35,22 @@ pub(crate) enum Color {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct GlobalArgs {
-    /// Folder of the database, disks and locks
+    /// Directory of the database, disks and locks
     #[arg(long, value_name = "DIR", env = "MAQET_DATA_DIR")]
     data_dir: Option<PathBuf>,
-    /// Folder of maqet.conf
+    /// Directory of maqet.conf
     #[arg(long, value_name = "DIR", env = "MAQET_CONFIG_DIR")]
     config_dir: Option<PathBuf>,
-    /// Folder of the sockets of running VMs; its path must be short
+    /// Directory of the sockets of running VMs; its path must be short
     #[arg(long, value_name = "DIR", env = "MAQET_RUNTIME_DIR")]
     runtime_dir: Option<PathBuf>,
     /// Settings file
     #[arg(long, value_name = "FILE", env = "MAQET_CONFIG")]
     config: Option<PathBuf>,
-    /// Database, as a path or `sqlite:PATH`
+    /// Database: a path or `sqlite:PATH`
     #[arg(long, value_name = "URL", env = "MAQET_DATABASE")]
     database: Option<String>,
-    /// Accept configurations that other users can write
+    /// Accept configuration files that other users can write
     #[arg(long, value_parser = BoolishValueParser::new(), env = "MAQET_ALLOW_INSECURE_CONFIG")]
     allow_insecure_config: bool,
     /// Write the log to a file instead of standard error
@@ -62,7 +62,7 @@ pub(crate) struct GlobalArgs {
     /// Print results and errors only
     #[arg(short, long, value_parser = BoolishValueParser::new(), env = "MAQET_QUIET")]
     pub(crate) quiet: bool,
-    /// Form of results
+    /// Output format
     #[arg(long, value_enum, default_value = "table", env = "MAQET_FORMAT")]
     pub(crate) format: Format,
     /// Whether `format` was given by an option or a variable.

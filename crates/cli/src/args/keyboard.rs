@@ -6,12 +6,12 @@ use clap::Args;
 use maqet::HumanDuration;
 use maqet::domain::keyboard::Layout;
 
-/// Press keys on the keyboard of a running VM
+/// Send key presses to a running VM
 ///
 /// `maqet keys` is short for `maqet qmp keys`. Each KEY is a key or a chord, such as enter, f2, a or ctrl-alt-delete;
 /// they are pressed one after the other. The keys of a chord are pressed in the given order and released in reverse;
 /// QEMU releases them even if maqet is interrupted or killed. Keys have QEMU's names (`QKeyCode`: ret, spc, pgup …) or
-/// common ones (enter, space, pageup, super …), and are at their places on an American keyboard.
+/// common ones (enter, space, pageup, super …), and mean the positions of a US keyboard.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -27,15 +27,15 @@ pub(crate) struct KeysArgs {
     /// Delay after each key press and release [default: 50ms]
     #[arg(long, value_name = "DURATION")]
     pub(crate) hold: Option<HumanDuration>,
-    /// Time limit for the keyboard to be free, and for QEMU to answer [default: `timeouts.qmp`, else 30s]
+    /// Timeout for the keyboard to be free, and for each reply of QEMU [default: `timeouts.qmp`, else 30s]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<HumanDuration>,
 }
 
-/// Type text on the keyboard of a running VM
+/// Type text into a running VM
 ///
 /// `maqet type` is short for `maqet qmp type`. Line breaks are typed as Enter and tabs as Tab. If the layout has no key
-/// for a character, nothing is typed. A busy guest loses keys: wait until it is ready, and raise --delay for a slow one.
+/// for a character, nothing is typed. A busy guest may lose keys: wait until it is ready, and increase --delay for a slow one.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -53,7 +53,7 @@ pub(crate) struct TypeArgs {
     /// Type the text in a file, or `-` for standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
-    /// Keyboard layout that the guest is set to: us, uk, de or fr
+    /// Keyboard layout of the guest: us, uk, de or fr
     #[arg(long, value_name = "LAYOUT", default_value_t)]
     pub(crate) layout: Layout,
     /// Press Enter at the end
@@ -62,7 +62,7 @@ pub(crate) struct TypeArgs {
     /// Delay after each key press and release [default: 10ms]
     #[arg(long, value_name = "DURATION")]
     pub(crate) delay: Option<HumanDuration>,
-    /// Time limit for the keyboard to be free, and for QEMU to answer [default: `timeouts.qmp`, else 30s]
+    /// Timeout for the keyboard to be free, and for each reply of QEMU [default: `timeouts.qmp`, else 30s]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<HumanDuration>,
 }

@@ -29,13 +29,13 @@ Examples:
 pub(crate) struct StartArgs {
     #[command(flatten)]
     pub(crate) vms: VmsArgs,
-    /// Wait until this condition is met as well; may be given several times
+    /// Wait until this condition is met, too; can be given several times
     #[arg(long, value_name = "CONDITION", conflicts_with = "dry_run", value_parser = condition)]
     pub(crate) wait: Vec<Condition>,
-    /// Time limit [default: `timeouts.start` for QMP, `timeouts.wait` for conditions, else 60s each]
+    /// Timeout [default: `timeouts.start` for QMP, `timeouts.wait` for conditions, else 60s each]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<HumanDuration>,
-    /// Print the commands that would be run, as one line for a shell, and start nothing
+    /// Print the shell commands that would be run, without starting anything
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -49,7 +49,7 @@ pub(crate) struct StartArgs {
 Examples:
   maqet stop web
   maqet stop web --timeout 2m     give a slow guest more time
-  maqet stop --all --force        kill all VMs at once")]
+  maqet stop --all --force        kill all VMs immediately")]
 pub(crate) struct StopArgs {
     #[command(flatten)]
     pub(crate) vms: VmsArgs,
@@ -60,27 +60,27 @@ pub(crate) struct StopArgs {
 /// How VMs are stopped.
 #[derive(Debug, Args)]
 pub(crate) struct StopOptions {
-    /// Time for the guest to power off [default: `timeouts.power_down`, else 30s]
+    /// Timeout for the guest to power off [default: `timeouts.power_down`, else 30s]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<HumanDuration>,
-    /// Kill QEMU at once; what the guest has not written is lost
+    /// Kill QEMU immediately; data that the guest has not written to its disks is lost
     #[arg(short, long)]
     pub(crate) force: bool,
 }
 
-/// Remove VMs and keep their disks
+/// Remove VMs, but keep their disks
 #[derive(Debug, Args)]
 pub(crate) struct RmArgs {
     #[command(flatten)]
     pub(crate) vms: VmsArgs,
-    /// Kill the QEMU of a running VM first
+    /// Kill a running VM first
     #[arg(short, long)]
     pub(crate) force: bool,
 }
 
-/// Stop VMs, if they run, and start them again
+/// Restart VMs, or start those that are not running
 ///
-/// Each VM is stopped as by `stop` and started with its current definition.
+/// Stops each VM like `stop`, and starts it with its current definition.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -3,7 +3,7 @@
 use clap::Args;
 use maqet::operation;
 
-/// Show the logs of a VM: its serial console, QEMU's output, maqet's operations
+/// Show the logs of a VM: serial console, output of QEMU, operations of maqet
 ///
 /// The default is the serial console of the newest boot, which is logged whether or not a client is attached. On a
 /// terminal, escape sequences of the guest are removed and other control characters are made visible; a pipe receives
@@ -12,9 +12,9 @@ use maqet::operation;
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag on the command line")]
 #[command(after_help = "\
 Examples:
-  maqet logs web                       serial console of the newest boot
+  maqet logs web                       the serial console of the newest boot
   maqet logs web --follow              the same, and new output until the VM stops
-  maqet logs web --qemu --lines 20     last lines of QEMU's own output
+  maqet logs web --qemu --lines 20     the last 20 lines of QEMU's output
   maqet logs web --boot 3 > boot-3.log")]
 pub(crate) struct LogsArgs {
     /// The VM: a name, an ID, or a unique prefix of an ID
@@ -22,19 +22,19 @@ pub(crate) struct LogsArgs {
     /// Show new output until the VM stops, or until Ctrl-C
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// Output of the guest on its first serial port, which is the default
+    /// Show the output of the guest on its first serial port, which is the default
     #[arg(long, group = "log")]
     pub(crate) serial: bool,
-    /// Standard output and error of QEMU
+    /// Show the standard output and standard error of QEMU
     #[arg(long, group = "log")]
     pub(crate) qemu: bool,
-    /// Operations of maqet on the VM, and their outcomes
+    /// Show the operations of maqet on the VM, and their outcomes
     #[arg(long, group = "log", conflicts_with = "boot")]
     pub(crate) maqet: bool,
-    /// Start of the VM, counted from 1; the ten newest are kept [default: the newest]
+    /// Boot, counted from 1; logs of the ten newest are kept [default: the newest]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) boot: Option<u32>,
-    /// Only the last lines
+    /// Show only the last N lines
     #[arg(short = 'n', long, value_name = "N")]
     pub(crate) lines: Option<usize>,
 }

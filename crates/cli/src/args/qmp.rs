@@ -80,7 +80,7 @@ pub(crate) enum QmpSubcommand {
     Hardware(HardwareSubcommand),
 }
 
-/// Run a QMP command and print what QEMU returns
+/// Run a QMP command and print its result
 #[derive(Debug, Args)]
 pub(crate) struct QmpRunArgs {
     /// The VM: a name, an ID, or a unique prefix of an ID
@@ -93,7 +93,7 @@ pub(crate) struct QmpRunArgs {
     /// Arguments as a JSON object, as `@FILE`, or as `-` for standard input
     #[arg(long, value_name = "OBJECT", conflicts_with = "arguments", allow_hyphen_values = true)]
     pub(crate) json: Option<String>,
-    /// Time limit [default: `timeouts.qmp`, else 30s]
+    /// Timeout [default: `timeouts.qmp`, else 30s]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<HumanDuration>,
     /// Allow commands that reach the host: its files, programs, network and devices

@@ -8,10 +8,10 @@ use maqet::{Condition, Explain, HumanDuration};
 pub(super) const CONDITIONS: &str = "\
 Conditions:
   qmp                     the command monitor answers
-  serial:REGEX            the guest's serial output since the start matches
+  serial:REGEX            the output on the serial port since the start matches
   port:N                  a server in the guest accepts connections on its forwarded TCP port N
   event:NAME              an event of QEMU or maqet occurs, such as event:RESET or event:vm.paused
-  file:PATH               a path exists on the host
+  file:PATH               the path exists on the host
   status=STATE            the VM is in this state, such as status=paused
   stopped                 the VM does not run
   screen-stable=DURATION  the screen has not changed for this long, except for a blinking cursor";
@@ -29,15 +29,15 @@ pub(super) fn condition(text: &str) -> Result<Condition, String> {
 
 /// Wait until conditions on VMs are met
 ///
-/// Waits for all conditions, or for any with --any. A condition that was met once stays met. On timeout, the last lines
-/// of the guest's serial console are shown.
+/// Waits for all conditions, or for any of them with --any. A condition that was met once stays met. On timeout, the last
+/// lines of the serial console are shown.
 #[derive(Debug, Args)]
 #[command(after_help = format!("{CONDITIONS}\n\n{EXAMPLES}"))]
 pub(crate) struct WaitArgs {
     /// The VMs: names, IDs, or unique prefixes of IDs
     #[arg(value_name = "VM", required = true)]
     pub(crate) vms: Vec<String>,
-    /// Condition to wait for; may be given several times
+    /// Condition to wait for; can be given several times
     #[arg(long = "for", value_name = "CONDITION", required = true, value_parser = condition)]
     pub(crate) conditions: Vec<Condition>,
     /// Wait until any of the conditions is met
@@ -46,7 +46,7 @@ pub(crate) struct WaitArgs {
     /// Wait until all of the conditions are met, which is the default
     #[arg(long)]
     pub(crate) all: bool,
-    /// Time limit [default: `timeouts.wait`, else 60s]
+    /// Timeout [default: `timeouts.wait`, else 60s]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<HumanDuration>,
     /// Count events since this time, or since this long ago, such as 10s

@@ -22,8 +22,8 @@ use crate::{App, Error, HumanDuration};
 
 /// Plug a device into a running VM
 ///
-/// With --file the device is a disk, with --netdev a network card: its backend is created first, and removed again if
-/// QEMU refuses the device. The definition does not change: the device is gone at the next start.
+/// With --file, the device is a disk; with --netdev, a network card. Its backend is created first, and removed again if
+/// QEMU refuses the device. The definition does not change: the next start does not have the device.
 ///
 /// Devices and properties that could reach the host require --allow-dangerous.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
@@ -40,16 +40,16 @@ Examples:
 #[non_exhaustive]
 #[setters(into)]
 pub struct QmpDeviceAdd {
-    /// Name, ID, or unique prefix of an ID
+    /// The VM: a name, an ID, or a unique prefix of an ID
     pub vm: String,
-    /// The device, by QEMU's name, such as virtio-blk-pci
+    /// The driver of the device, such as virtio-blk-pci
     pub driver: String,
     /// Its properties, by QEMU's names
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(value_name = "NAME=VALUE"))]
     #[setters(skip)]
     pub properties: Vec<String>,
-    /// The ID of the device [default: its name and a number]
+    /// The ID of the device [default: the driver and a number]
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub id: Option<DeviceId>,
@@ -57,11 +57,11 @@ pub struct QmpDeviceAdd {
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
     pub file: Option<PathBuf>,
-    /// The format of the file [default: that of its extension, else raw]
+    /// The format of the file [default: by its extension, else raw]
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "FORMAT", requires = "file"))]
     pub file_format: Option<String>,
-    /// Do not let the guest write the file
+    /// Make the disk read-only for the guest
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, requires = "file"))]
     pub readonly: bool,
@@ -73,7 +73,7 @@ pub struct QmpDeviceAdd {
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]
     pub timeout: Option<HumanDuration>,
-    /// Allow hardware, files and services of the host
+    /// Allow devices that reach the host: its hardware, files and services
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub allow_dangerous: bool,

@@ -26,16 +26,16 @@ use crate::{App, Error, HumanDuration, limits};
 
 /// Unplug a device from a running VM
 ///
-/// Asks the guest to release it, waits until it did, and removes the backend that `device-add` created. A guest that does
-/// not answer may still release the device later; run the command again to find out, and to remove the backend. The file
-/// or network of a drive or card of the definition is removed, too, until the next start.
+/// Asks the guest to release the device, waits until it has done so, and removes the backend that `device-add` created.
+/// After a timeout, the guest may still release the device; run the command again to check, and to remove the backend. A
+/// drive or network card of the definition is removed with its backend, until the next start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 #[setters(into)]
 pub struct QmpDeviceDel {
-    /// Name, ID, or unique prefix of an ID
+    /// The VM: a name, an ID, or a unique prefix of an ID
     pub vm: String,
     /// The ID of the device, or the name of a drive or network card in the definition
     #[cfg_attr(feature = "clap", arg(value_name = "ID"))]

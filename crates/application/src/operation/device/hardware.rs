@@ -18,27 +18,27 @@ use crate::{App, Error, HumanDuration, limits};
 
 /// Send a non-maskable interrupt to the CPUs of a running VM
 ///
-/// Guests are often configured to write a crash dump or a stack trace on it.
+/// Many guests respond with a crash dump or a stack trace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct QmpNmi {
-    /// Name, ID, or unique prefix of an ID
+    /// The VM: a name, an ID, or a unique prefix of an ID
     pub vm: String,
 }
 
 /// Show or set the memory that the guest of a running VM uses
 ///
-/// Requires a virtio-balloon device and its driver in the guest. Waits until the guest has reached the size; without a
-/// size, shows the current one.
+/// Requires a virtio-balloon device, and its driver in the guest. With a size, waits until the guest has reached it;
+/// without one, shows the current size.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 #[setters(into)]
 pub struct QmpBalloon {
-    /// Name, ID, or unique prefix of an ID
+    /// The VM: a name, an ID, or a unique prefix of an ID
     pub vm: String,
     /// The size, such as 512M; a number without a unit is in MiB
     #[serde(default)]
@@ -51,13 +51,13 @@ pub struct QmpBalloon {
 
 /// Set the link of a network card of a running VM up or down
 ///
-/// The card is named as under `network` in the definition, or by the ID of its device.
+/// The card is given by its name under `network` or by the ID of its device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct QmpSetLink {
-    /// Name, ID, or unique prefix of an ID
+    /// The VM: a name, an ID, or a unique prefix of an ID
     pub vm: String,
     /// The network card
     pub nic: String,

@@ -21,14 +21,14 @@ use crate::{App, Error, HumanDuration, limits};
 
 /// Remove the medium from a CD drive of a running VM
 ///
-/// If the guest has locked the drive, it is asked to unlock it; --force opens it anyway.
+/// Asks the guest to unlock the drive if it has locked it; --force opens it anyway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 #[setters(into)]
 pub struct QmpEject {
-    /// Name, ID, or unique prefix of an ID
+    /// The VM: a name, an ID, or a unique prefix of an ID
     pub vm: String,
     /// The drive, by its name under `storage` or by QEMU's, such as ide1-cd0
     pub drive: String,
@@ -44,20 +44,20 @@ pub struct QmpEject {
 
 /// Insert a medium into a CD drive of a running VM
 ///
-/// A medium in the drive is removed first. The definition does not change: the next start has its medium again.
+/// A medium in the drive is removed first. The definition does not change: the next start uses the medium of the definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 #[setters(into)]
 pub struct QmpInsert {
-    /// Name, ID, or unique prefix of an ID
+    /// The VM: a name, an ID, or a unique prefix of an ID
     pub vm: String,
     /// The drive, by its name under `storage` or by QEMU's, such as ide1-cd0
     pub drive: String,
-    /// The image, which the guest cannot write
+    /// The image, which is read-only for the guest
     pub file: PathBuf,
-    /// The format of the image [default: that of its extension, else raw]
+    /// The format of the image [default: by its extension, else raw]
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "FORMAT"))]
     pub file_format: Option<String>,

@@ -15,22 +15,22 @@ use crate::{App, Error};
 /// Remove stale files
 ///
 /// Removes sockets of ended runs, logs and locks of removed VMs, and temporary files of processes
-/// that have exited, and records the ends of runs. Disks and definitions stay. QEMU processes that
-/// belong to no VM are listed, and end only on request.
+/// that have exited, and records the ends of runs. Keeps disks and definitions. Lists orphans: QEMU
+/// processes whose VM is not in the database.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Cleanup {
-    /// Show what would be done, without doing it
+    /// Show what would be done without doing it
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub dry_run: bool,
-    /// End each QEMU that belongs to no VM: power-down, then quit, then signals
+    /// End orphans: power-down, then quit, then signals
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, conflicts_with = "adopt_orphans"))]
     pub end_orphans: bool,
-    /// Define the VM of each such QEMU again, from the copy beside its logs
+    /// Define the VMs of orphans again, from their saved definitions
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub adopt_orphans: bool,

@@ -6,18 +6,18 @@ use crate::app::operations::{Done, Effect, Operation};
 use crate::maintenance::{Area, DatabaseAccess, DatabaseCheck, Finding, HostCheck, Severity, VmCheck, stale_findings};
 use crate::{App, Error};
 
-/// Check the host, the database, the VMs and stale files
+/// Check the host, the database and the VMs for problems
 ///
 /// Also works if the database cannot be opened. --fix repairs or backs up the database, makes
-/// folders private, records the ends of runs, and removes sockets, locks and temporary files that
-/// are no longer used. It removes no disk and no definition, and ends no process. The exit code is
-/// 1 if a problem remains.
+/// directories private, records the ends of runs, and removes unused sockets, locks and temporary
+/// files. It never removes a disk or a definition, and never ends a process. The exit code is 1 if a
+/// problem remains.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Doctor {
-    /// Fix what is safe to fix, and report it
+    /// Fix the problems that are safe to fix
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub fix: bool,

@@ -19,12 +19,12 @@ use crate::{App, Error, limits};
 #[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 #[serde(rename_all = "kebab-case")]
 pub enum SortKey {
-    /// The name.
+    /// By name
     #[default]
     Name,
-    /// The state, then the name.
+    /// By state, then by name
     Status,
-    /// When it was defined, the oldest first, then the name.
+    /// By the time of definition, oldest first, then by name
     Created,
 }
 
@@ -35,11 +35,11 @@ pub enum SortKey {
 #[non_exhaustive]
 #[setters(into)]
 pub struct Ls {
-    /// Only VMs in this state
+    /// Show only VMs in this state
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "STATUS", value_parser = clap::builder::PossibleValuesParser::new(maqet_domain::vm::Status::NAMES)))]
     pub status: Option<String>,
-    /// Only VMs whose name matches; `*` stands for any text and `?` for one character
+    /// Show only VMs whose name matches; `*` stands for any text and `?` for one character
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "GLOB"))]
     pub name: Option<String>,
