@@ -16,7 +16,6 @@ pub(crate) mod timeouts;
 use std::path::Path;
 use std::sync::Arc;
 
-use maqet_domain::config::Node;
 use maqet_domain::machine::{ConfigHandler, Machine};
 use maqet_domain::registry::Registry;
 use maqet_domain::storage::StorageDriver;
@@ -29,11 +28,11 @@ use self::lookup::Vms;
 use self::operations::OperationTable;
 use self::ports::{Folders, Ports};
 use self::settings::AppSettings;
-use crate::config::{ConfigError, merge, with_locations};
+use crate::config::{check_machine, with_locations};
 use crate::event::bus::{Bus, EventListener, EventStream};
 use crate::event::hooks::{HookRunner, PendingHooks};
 use crate::job::{Jobs, ProgressStream};
-use crate::maintenance::{Maintenance, StaleFileRemoval};
+use crate::maintenance::StaleFileRemoval;
 use crate::start::preflight::Preflight;
 use crate::vm::observe::Observer;
 use crate::vm::orphan::Orphans;
@@ -150,22 +149,11 @@ impl App {
     ///
     /// Problems name the source locations of the definition, as far as they were recorded.
     pub(crate) fn machine(&self, vm: &Vm) -> Result<Machine, Error> {
-        self.machine_from(vm.definition.clone()).or_else(|_| self.machine_from(with_locations(vm)))
-    }
-
-    /// Checks a definition whose nodes hold their source locations.
-    pub(crate) fn machine_from(&self, definition: Node) -> Result<Machine, Error> {
-        let merged = merge(self.settings.defaults.clone(), definition);
-        Machine::check(&merged, &self.handlers)
-            .map_err(|problems| ConfigError::new(problems, self.settings.sources.clone()).into())
+        check_machine(self, vm.definition.clone()).or_else(|_| check_machine(self, with_locations(vm)))
     }
 
     pub(crate) fn timeouts(&self) -> Timeouts {
         self.settings.timeouts
-    }
-
-    pub(crate) fn maintenance(&self) -> &Maintenance {
-        &self.ports.maintenance
     }
 
     pub(crate) fn committer(&self) -> Committer<'_> {

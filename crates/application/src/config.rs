@@ -99,6 +99,13 @@ pub(crate) async fn check_layers(app: &App, layers: &Layers<'_>, base: Node) -> 
     Ok(Checked { definition, warnings })
 }
 
+/// Checks a definition whose nodes hold their source locations, merged over the defaults of the settings.
+pub(crate) fn check_machine(app: &App, definition: Node) -> Result<Machine, Error> {
+    let merged = merge(app.settings().defaults.clone(), definition);
+    Machine::check(&merged, app.handlers())
+        .map_err(|problems| ConfigError::new(problems, app.settings().sources.clone()).into())
+}
+
 /// Merged layers.
 struct Loaded {
     definition: Node,
@@ -145,18 +152,16 @@ fn flag_layer(flags: &[(&'static str, Option<String>)]) -> Node {
 
 /// Returns a tree with relative paths made absolute; each key knows which of its values are paths.
 pub fn rebased(node: Node, folder: &Path, handlers: &Registry<dyn ConfigHandler>) -> Node {
-    node.map_value(|value| match value {
-        Value::Map(entries) => Value::Map(
-            entries
-                .into_iter()
-                .map(|(key, node)| match handlers.get(&key) {
-                    Some(handler) => (key, handler.rebase(node, folder)),
-                    None => (key, node),
-                })
-                .collect(),
-        ),
-        other => other,
-    })
+    let rebased = |(key, node): (String, Node)| match handlers.get(&key) {
+        Some(handler) => (key, handler.rebase(node, folder)),
+        None => (key, node),
+    };
+    node.map_entries(|entries| entries.into_iter().map(rebased).collect())
+}
+
+/// Returns a map without the key `name`: of a VM, which is not part of its machine, or of an entry found by its name.
+pub(crate) fn without_name(node: Node) -> Node {
+    node.map_entries(|entries| entries.into_iter().filter(|(key, _)| key != "name").collect())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::{SpanRelativeTo, Unit};
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 
 /// A duration as a person writes it: `30s`, `1m30s`, `500ms`, `2d`; a bare number is seconds.
 ///
@@ -16,8 +16,7 @@ use serde::{Deserialize, Serialize};
 /// let timeout: HumanDuration = "1m30s".parse().unwrap();
 /// assert_eq!(timeout.duration(), Duration::from_secs(90));
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, DeserializeFromStr, SerializeDisplay)]
 pub struct HumanDuration(Duration);
 
 /// A text that is not a duration.
@@ -63,20 +62,6 @@ impl fmt::Display for HumanDuration {
             (0, seconds) => write!(f, "{seconds}s"),
             (_, _) => write!(f, "{}ms", self.0.as_millis()),
         }
-    }
-}
-
-impl TryFrom<String> for HumanDuration {
-    type Error = InvalidDuration;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<HumanDuration> for String {
-    fn from(duration: HumanDuration) -> Self {
-        duration.to_string()
     }
 }
 

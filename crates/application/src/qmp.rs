@@ -41,13 +41,10 @@ impl Default for QmpArguments {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum CommandError {
-    /// It does not fit the schema of the QEMU it is for.
     #[error(transparent)]
     Schema(#[from] SchemaError),
-    /// It could reach the host, and permission was not given.
     #[error(transparent)]
     HostAccess(#[from] HostAccessRefused),
-    /// The human monitor reports failures as text.
     #[error("HMP command failed: {reason}")]
     HumanMonitor { reason: String },
 }

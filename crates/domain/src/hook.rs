@@ -56,13 +56,8 @@ impl Hook {
 
     /// Returns the value of `hooks` with the relative paths of programs made absolute.
     pub fn rebase(node: Node, folder: &Path) -> Node {
-        node.map_value(|value| match value {
-            Value::Map(entries) => {
-                let rebased = |(key, command)| (key, rebase_command(command, folder));
-                Value::Map(entries.into_iter().map(rebased).collect())
-            }
-            other => other,
-        })
+        let rebased = |(key, command)| (key, rebase_command(command, folder));
+        node.map_entries(|entries| entries.into_iter().map(rebased).collect())
     }
 }
 

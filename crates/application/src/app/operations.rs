@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::Event;
@@ -129,51 +128,51 @@ type CallFuture<'a> = Pin<Box<dyn Future<Output = Result<Value, Error>> + Send +
 
 /// Operations by name, for callers that use JSON.
 #[derive(Default, Clone)]
-pub struct OperationTable {
-    entries: Vec<(&'static str, Effect, Arc<dyn ErasedOperation>)>,
-}
+pub struct OperationTable(Vec<TableEntry>);
 
-trait ErasedOperation: Send + Sync {
-    fn call<'a>(&'a self, app: &'a App, arguments: Value) -> CallFuture<'a>;
-}
-
-struct Erased<O>(std::marker::PhantomData<fn() -> O>);
-
-impl<O: Operation> ErasedOperation for Erased<O> {
-    fn call<'a>(&'a self, app: &'a App, arguments: Value) -> CallFuture<'a> {
-        Box::pin(async move {
-            let operation: O = serde_json::from_value(arguments)
-                .map_err(|source| Error::InvalidArguments { operation: O::NAME.to_owned(), source })?;
-            let output = app.run(operation).await?;
-            serde_json::to_value(output).map_err(|source| Error::Encode { operation: O::NAME.to_owned(), source })
-        })
-    }
+#[derive(Clone, Copy)]
+struct TableEntry {
+    name: &'static str,
+    effect: Effect,
+    call: fn(&App, Value) -> CallFuture<'_>,
 }
 
 impl OperationTable {
     /// Adds an operation under its name, replacing one of that name.
     #[must_use]
     pub fn on<O: Operation>(mut self) -> Self {
-        self.entries.retain(|(name, _, _)| *name != O::NAME);
-        self.entries.push((O::NAME, O::EFFECT, Arc::new(Erased::<O>(std::marker::PhantomData))));
+        self.0.retain(|entry| entry.name != O::NAME);
+        self.0.push(TableEntry { name: O::NAME, effect: O::EFFECT, call: call::<O> });
         self
     }
 
     /// Returns the names in the order they were added.
     pub fn names(&self) -> Vec<&'static str> {
-        self.entries.iter().map(|(name, _, _)| *name).collect()
+        self.0.iter().map(|entry| entry.name).collect()
     }
 
     /// Returns what the operation changes.
     pub fn effect(&self, name: &str) -> Option<Effect> {
-        self.entries.iter().find(|(known, _, _)| *known == name).map(|(_, effect, _)| *effect)
+        self.find(name).map(|entry| entry.effect)
     }
 
     /// Runs the operation `name` with JSON arguments.
     pub async fn call(&self, app: &App, name: &str, arguments: Value) -> Result<Value, Error> {
-        let Some((_, _, operation)) = self.entries.iter().find(|(known, _, _)| *known == name) else {
-            return Err(Error::NoSuchOperation { name: name.to_owned(), similar: similar(name, self.names()) });
-        };
-        operation.call(app, arguments).await
+        let not_found = || Error::NoSuchOperation { name: name.to_owned(), similar: similar(name, self.names()) };
+        (self.find(name).ok_or_else(not_found)?.call)(app, arguments).await
     }
+
+    fn find(&self, name: &str) -> Option<&TableEntry> {
+        self.0.iter().find(|entry| entry.name == name)
+    }
+}
+
+/// Runs an operation with JSON arguments.
+fn call<O: Operation>(app: &App, arguments: Value) -> CallFuture<'_> {
+    Box::pin(async move {
+        let operation: O = serde_json::from_value(arguments)
+            .map_err(|source| Error::InvalidArguments { operation: O::NAME.to_owned(), source })?;
+        let output = app.run(operation).await?;
+        serde_json::to_value(output).map_err(|source| Error::Encode { operation: O::NAME.to_owned(), source })
+    })
 }

@@ -11,6 +11,7 @@ use maqet_domain::machine::SINGLE_ARGUMENTS;
 
 use self::precedence::without_overridden;
 use self::switch::{identity, merge_switch};
+use super::without_name;
 
 /// Lists of named entries: an entry of a later layer is merged into the one with the same `name`.
 pub(super) const NAMED_LISTS: [&str; 2] = ["storage", "network"];
@@ -31,31 +32,18 @@ pub fn merge(base: Node, over: Node) -> Node {
 }
 
 fn merge_at(key: &str, base: Node, over: Node) -> Node {
-    match (base.value, over.value) {
-        (Value::Map(base_entries), Value::Map(entries)) if key == WHOLE_VALUES => Node {
-            value: Value::Map(merge_maps(base_entries, entries, |_, _, above| above)),
-            value_location: over.value_location.or(base.value_location),
-            key_location: over.key_location,
-        },
-        (Value::Map(base_entries), Value::Map(entries)) => Node {
-            value: Value::Map(merge_maps(base_entries, entries, merge_at)),
-            value_location: over.value_location.or(base.value_location),
-            key_location: over.key_location,
-        },
-        (Value::List(items), Value::List(more)) => {
-            let items = match key {
-                key if NAMED_LISTS.contains(&key) => merge_named(items, more),
-                SWITCHES => merge_switches(items, more),
-                _ => appended(items, more),
-            };
-            let value_location = over.value_location.or(base.value_location);
-            Node { value: Value::List(items), value_location, key_location: over.key_location }
+    let value = match (base.value, over.value) {
+        (Value::Map(base_entries), Value::Map(entries)) if key == WHOLE_VALUES => {
+            Value::Map(merge_maps(base_entries, entries, |_, _, above| above))
         }
-        (Value::Map(entries), Value::Null) if key.is_empty() => {
-            Node { value: Value::Map(entries), value_location: base.value_location, key_location: base.key_location }
-        }
-        (_, value) => Node { value, value_location: over.value_location, key_location: over.key_location },
-    }
+        (Value::Map(base_entries), Value::Map(entries)) => Value::Map(merge_maps(base_entries, entries, merge_at)),
+        (Value::List(items), Value::List(more)) if NAMED_LISTS.contains(&key) => Value::List(merge_named(items, more)),
+        (Value::List(items), Value::List(more)) if key == SWITCHES => Value::List(merge_switches(items, more)),
+        (Value::List(items), Value::List(more)) => Value::List(items.into_iter().chain(more).collect()),
+        (value @ Value::Map(_), Value::Null) if key.is_empty() => return Node { value, ..base },
+        (_, value) => return Node { value, ..over },
+    };
+    Node { value, value_location: over.value_location.or(base.value_location), key_location: over.key_location }
 }
 
 /// Merges the entries of two maps; `join` merges the values of a key in both.
@@ -84,17 +72,10 @@ fn merge_maps(
     entries.into_iter().flatten().collect()
 }
 
+/// Merges entries by name; that of the first layer stays, with its location.
 fn merge_named(base: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
     let name = |node: &Node| node.get("name").and_then(Node::scalar);
     merge_by(base, over, name, |below, node| merge_at("[]", below, without_name(node)))
-}
-
-/// Removes the name by which an entry was found, so that the value and location of the first layer stay.
-fn without_name(node: Node) -> Node {
-    node.map_value(|value| match value {
-        Value::Map(entries) => Value::Map(entries.into_iter().filter(|(key, _)| key != "name").collect()),
-        other => other,
-    })
 }
 
 /// Merges switches of a later layer into those with the same name and `id`; the others are appended.
@@ -152,11 +133,6 @@ fn deletion(node: &Node) -> Option<&str> {
 fn switch_name(node: &Node) -> Option<&str> {
     let name = node.as_text().or_else(|| node.entries().first().map(|(name, _)| name.as_str()));
     name.map(|name| name.trim_start_matches('-'))
-}
-
-fn appended(mut items: Vec<Node>, more: Vec<Node>) -> Vec<Node> {
-    items.extend(more);
-    items
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use maqet_domain::config::{Node, Value};
+use maqet_domain::config::Node;
 
 /// Returns a definition without the keys at `paths`, as in `storage[0].sise`.
 ///
@@ -12,11 +12,7 @@ pub(super) fn remove_keys(node: Node, paths: &[&str]) -> Node {
     if paths.is_empty() {
         return node;
     }
-    node.map_value(|value| match value {
-        Value::Map(entries) => Value::Map(remove_from_map(entries, paths)),
-        Value::List(items) => Value::List(remove_from_list(items, paths)),
-        scalar => scalar,
-    })
+    node.map_entries(|entries| remove_from_map(entries, paths)).map_items(|items| remove_from_list(items, paths))
 }
 
 fn remove_from_map(entries: Vec<(String, Node)>, paths: &[&str]) -> Vec<(String, Node)> {
@@ -53,6 +49,8 @@ fn remove_from_list(items: Vec<Node>, paths: &[&str]) -> Vec<Node> {
 
 #[cfg(test)]
 mod tests {
+    use maqet_domain::config::Value;
+
     use super::*;
 
     #[track_caller]

@@ -152,14 +152,10 @@ pub(super) fn number_or_text(text: &str) -> Node {
 
 /// Sets the location of the whole tree.
 fn located_at(node: Node, location: &SourceLocation) -> Node {
-    let value = match node.value {
-        Value::List(items) => Value::List(items.into_iter().map(|item| located_at(item, location)).collect()),
-        Value::Map(entries) => {
-            Value::Map(entries.into_iter().map(|(key, node)| (key, located_at(node, location))).collect())
-        }
-        scalar => scalar,
-    };
-    Node { value, value_location: Some(location.clone()), key_location: Some(location.clone()) }
+    let node = node
+        .map_items(|items| items.into_iter().map(|item| located_at(item, location)).collect())
+        .map_entries(|entries| entries.into_iter().map(|(key, node)| (key, located_at(node, location))).collect());
+    Node { value_location: Some(location.clone()), key_location: Some(location.clone()), ..node }
 }
 
 /// Nests the value under its keys; the second is the name of an entry if `is_named`.

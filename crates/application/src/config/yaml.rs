@@ -97,24 +97,21 @@ fn length_on_line(text: &str, inner: Option<usize>) -> usize {
 
 /// Removes duplicate keys and reports each, with the location of the first.
 fn without_duplicates(node: Node, problems: &mut Vec<Problem>) -> Node {
-    node.map_value(|value| match value {
-        Value::Map(entries) => {
-            let mut seen: HashMap<String, Option<SourceLocation>> = HashMap::new();
-            let mut kept = Vec::with_capacity(entries.len());
-            for (key, node) in entries {
-                if let Some(first) = seen.get(&key) {
-                    let message = format!("duplicate key `{}`", key.escape_debug());
-                    let location = node.key_location.clone().unwrap_or_else(|| SourceLocation::named(""));
-                    problems.push(Problem { other: first.clone(), ..problem(message, location) });
-                } else {
-                    seen.insert(key.clone(), node.key_location.clone());
-                    kept.push((key, without_duplicates(node, problems)));
-                }
+    let node = node.map_items(|items| items.into_iter().map(|item| without_duplicates(item, problems)).collect());
+    node.map_entries(|entries| {
+        let mut seen: HashMap<String, Option<SourceLocation>> = HashMap::new();
+        let mut kept = Vec::with_capacity(entries.len());
+        for (key, node) in entries {
+            if let Some(first) = seen.get(&key) {
+                let message = format!("duplicate key `{}`", key.escape_debug());
+                let location = node.key_location.clone().unwrap_or_else(|| SourceLocation::named(""));
+                problems.push(Problem { other: first.clone(), ..problem(message, location) });
+            } else {
+                seen.insert(key.clone(), node.key_location.clone());
+                kept.push((key, without_duplicates(node, problems)));
             }
-            Value::Map(kept)
         }
-        Value::List(items) => Value::List(items.into_iter().map(|item| without_duplicates(item, problems)).collect()),
-        scalar => scalar,
+        kept
     })
 }
 

@@ -10,16 +10,12 @@ use maqet_domain::vm::VmName;
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum BalloonError {
-    /// The VM has no balloon device.
     #[error("VM `{vm}` has no balloon device")]
     Unavailable { vm: VmName },
-    /// The size is invalid.
     #[error("invalid memory size `{}`: {reason}", size.escape_debug())]
     InvalidSize { size: String, reason: String },
-    /// The VM has less memory.
     #[error("{size} exceeds the {memory} of memory of the VM")]
     TooLarge { size: ByteSize, memory: ByteSize },
-    /// The guest did not reach the size.
     #[error("timed out after {after:?} waiting for the guest of VM `{vm}` to use {wanted}; it uses {actual}")]
     TimedOut { vm: VmName, wanted: ByteSize, actual: ByteSize, after: Duration },
 }

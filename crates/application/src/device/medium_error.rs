@@ -9,10 +9,8 @@ use maqet_domain::vm::VmName;
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum MediumError {
-    /// The drive is a disk.
     #[error("the drive `{drive}` of VM `{vm}` has no tray")]
     EjectUnsupported { vm: VmName, drive: String },
-    /// The guest keeps the tray locked.
     #[error("timed out after {after:?} waiting for the guest of VM `{vm}` to unlock the drive `{drive}`")]
     EjectTimedOut { vm: VmName, drive: String, after: Duration },
 }

@@ -15,28 +15,20 @@ use crate::limits::{MAX_KEY_INTERVAL, MAX_TYPED_BYTES};
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum KeyboardError {
-    /// The chord is invalid.
     #[error(transparent)]
     Chord(#[from] InvalidChord),
-    /// The layout has no key for a character of the text.
     #[error(transparent)]
     UnsupportedCharacter(#[from] UnsupportedCharacter),
-    /// There are no keys to press.
     #[error("no keys given")]
     KeysRequired,
-    /// The text is too long.
     #[error("the text has {length} bytes; the limit is {MAX_TYPED_BYTES}")]
     TextTooLarge { length: usize },
-    /// The pause between key events is out of range.
     #[error("invalid key hold time {hold:?}: expected 1ms to {MAX_KEY_INTERVAL:?}")]
     InvalidHold { hold: Duration },
-    /// Another operation types; `source` names it.
     #[error("the keyboard of VM `{vm}` is in use")]
     InUse { vm: VmName, source: LockError },
-    /// The VM does not run, and QEMU would drop the keys.
     #[error("cannot send keys: VM `{vm}` is {}{}", status.as_str(), progress(*pressed, *total))]
     Unavailable { vm: VmName, status: Status, pressed: usize, total: usize },
-    /// QEMU failed to press a key.
     #[error("cannot send keys to VM `{vm}`{}", progress(*pressed, *total))]
     Failed { vm: VmName, pressed: usize, total: usize, source: QmpError },
 }

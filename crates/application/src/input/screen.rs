@@ -18,13 +18,14 @@ use crate::{App, Error, HumanDuration};
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum ScreenError {
-    /// The VM has no graphics card; `source` is QEMU's refusal, if it was asked.
     #[error("VM `{vm}` has no screen")]
-    Unavailable { vm: VmName, source: Option<QmpError> },
-    /// The screenshot could not be processed.
+    Unavailable {
+        vm: VmName,
+        /// QEMU's refusal, if it was asked.
+        source: Option<QmpError>,
+    },
     #[error(transparent)]
     Picture(#[from] PictureError),
-    /// The extension of the file is not that of an image format.
     #[error(transparent)]
     Format(#[from] UnsupportedFormat),
 }

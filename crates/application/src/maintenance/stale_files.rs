@@ -40,7 +40,7 @@ impl Survey {
             folders.extend(records.iter().filter_map(|record| record.path.parent().map(ToOwned::to_owned)));
         }
         let folders: Vec<PathBuf> = folders.into_iter().collect();
-        let port = &app.maintenance().stale_files;
+        let port = &app.ports.maintenance.stale_files;
         let files = port.files(&folders).await;
         let instances = port.instances().await;
         let entries = app.ports.store.list().await?;

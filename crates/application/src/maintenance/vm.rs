@@ -80,7 +80,7 @@ impl VmCheck<'_> {
         let is_file = matches!(preparation, Preparation::Image(_) | Preparation::Existing(_));
         let shown = shown(path);
         if self.app.ports.images.exists(path).await {
-            if !is_file || self.app.maintenance().stale_files.is_readable(path).await {
+            if !is_file || self.app.ports.maintenance.stale_files.is_readable(path).await {
                 return None;
             }
             return Some(problem(format!("cannot read the disk `{shown}`")).hint("check its owner and permissions"));
@@ -134,7 +134,7 @@ impl VmCheck<'_> {
     async fn check_copy(&self, vm: &Vm) -> Result<Option<Finding>, Error> {
         let Some(mut stored) = kept_vm(self.app.ports.store.as_ref(), &vm.entry.id).await? else { return Ok(None) };
         stored.vm.entry.run = None;
-        let copies = &self.app.maintenance().copies;
+        let copies = &self.app.ports.maintenance.copies;
         let message = match copies.of_vm(&vm.entry.id).await {
             None => "has no copy outside of the database",
             Some(copy)

@@ -237,8 +237,7 @@ impl<'a> LockedDrive<'a> {
             let kind = spec.driver.type_name().to_owned();
             return Err(Error::SnapshotsUnsupported { vm: vm.entry.name, drive: spec.name.to_string(), kind });
         }
-        let observation = app.observer().observe_locked(&vm.entry).await;
-        observation.status.transition(Action::ChangeDisks).map_err(|refused| observation.refuse(&vm.entry, refused))?;
+        app.observer().observe_locked(&vm.entry).await.transition(&vm.entry, Action::ChangeDisks)?;
         let job = app.jobs.start(operation, &vm.entry.name, None);
         Ok(Self { app, job, guard, entry: vm.entry, spec })
     }

@@ -22,10 +22,8 @@ pub struct QmpLine {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum InvalidLine {
-    /// A quotation mark or a bracket is not closed.
     #[error("unclosed `{open}`")]
     Unclosed { open: char },
-    /// It begins like a QMP message.
     #[error("invalid QMP message: {reason}")]
     InvalidMessage { reason: String },
 }

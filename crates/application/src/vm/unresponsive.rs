@@ -2,7 +2,7 @@
 
 use maqet_domain::error::{Explain, Explanation, Fault};
 use maqet_domain::port::Processes;
-use maqet_domain::vm::{InvalidTransition, ProcessIdentity, VmEntry, VmName};
+use maqet_domain::vm::{Action, ProcessIdentity, Transition, VmEntry, VmName};
 
 use super::observe::{BusyReason, Observation};
 use crate::Error;
@@ -49,8 +49,12 @@ impl Observation {
         Some(VmUnresponsive { vm: entry.name.clone(), pid: process.pid, cause: cause.clone() })
     }
 
-    /// Returns the error of a transition that the observed state does not allow; that QEMU does not respond says more.
-    pub(crate) fn refuse(&self, entry: &VmEntry, transition: InvalidTransition) -> Error {
-        self.unresponsive(entry).map_or_else(|| Error::wrong_state(entry, transition), Error::from)
+    /// Returns what `action` does to a VM in the observed state.
+    ///
+    /// Errors: the state does not allow it; that QEMU does not respond says more.
+    pub(crate) fn transition(&self, entry: &VmEntry, action: Action) -> Result<Transition, Error> {
+        let refused =
+            |invalid| self.unresponsive(entry).map_or_else(|| Error::wrong_state(entry, invalid), Error::from);
+        self.status.transition(action).map_err(refused)
     }
 }

@@ -8,13 +8,12 @@ use maqet_domain::error::{Explain, Explanation, Fault};
 use maqet_domain::text::{did_you_mean, similar};
 use maqet_domain::vm::Status;
 use regex_lite::Regex;
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 
 use crate::HumanDuration;
 
 /// A condition of a VM to wait for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, DeserializeFromStr, SerializeDisplay)]
 pub enum Condition {
     /// `qmp`: the command monitor answers.
     Qmp,
@@ -131,20 +130,6 @@ impl fmt::Display for Condition {
             Self::Stopped => f.write_str("stopped"),
             Self::ScreenStable(duration) => write!(f, "screen-stable={duration}"),
         }
-    }
-}
-
-impl TryFrom<String> for Condition {
-    type Error = InvalidCondition;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<Condition> for String {
-    fn from(condition: Condition) -> Self {
-        condition.to_string()
     }
 }
 

@@ -12,7 +12,6 @@ use crate::vm::unresponsive::VmUnresponsive;
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum WaitError {
-    /// The conditions were not met in time.
     #[error("timed out after {after} waiting for {} on VM `{vm}`{}", listed(unmet), because(unresponsive.as_deref()))]
     TimedOut {
         vm: VmName,
@@ -23,7 +22,6 @@ pub enum WaitError {
         /// The end of its serial log.
         source: LastLines,
     },
-    /// The condition can no longer be met.
     #[error("cannot wait for `{condition}`: VM `{vm}` is {}", with_reason(*status))]
     VmUnavailable { vm: VmName, status: Status, condition: String, source: LastLines },
     #[error("no wait condition given")]

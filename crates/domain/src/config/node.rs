@@ -71,6 +71,24 @@ impl Node {
         Self { value: change(self.value), ..self }
     }
 
+    /// Returns a map with other entries; anything else is unchanged.
+    #[must_use]
+    pub fn map_entries(self, change: impl FnOnce(Vec<(String, Self)>) -> Vec<(String, Self)>) -> Self {
+        self.map_value(|value| match value {
+            Value::Map(entries) => Value::Map(change(entries)),
+            other => other,
+        })
+    }
+
+    /// Returns a list with other items; anything else is unchanged.
+    #[must_use]
+    pub fn map_items(self, change: impl FnOnce(Vec<Self>) -> Vec<Self>) -> Self {
+        self.map_value(|value| match value {
+            Value::List(items) => Value::List(change(items)),
+            other => other,
+        })
+    }
+
     /// Returns a relative path joined to `folder`; anything else is unchanged, including a path that starts with `~/`,
     /// which [`super::Diagnostics::path`] refuses.
     ///

@@ -3,7 +3,7 @@
 //! Within a layer a switch overrides the key (docs/adr/0023). Across layers the higher one wins: `vga` of a VM overrides
 //! the switch in the defaults of `maqet.conf`, and `--memory` the one in the definition.
 
-use maqet_domain::config::{Node, Value};
+use maqet_domain::config::Node;
 
 use super::switch_name;
 
@@ -32,22 +32,15 @@ pub(super) fn without_overridden(base: Node, over: &Node) -> Node {
     if overridden.is_empty() {
         return base;
     }
-    base.map_value(|value| match value {
-        Value::Map(entries) => Value::Map(
-            entries
-                .into_iter()
-                .filter_map(|(key, node)| {
-                    let node = match key.as_str() {
-                        "arguments" => filtered(node, |items| structured(items, &overridden)),
-                        "args" => filtered(node, |items| raw(items, &overridden)),
-                        _ => Some(node),
-                    };
-                    node.map(|node| (key, node))
-                })
-                .collect(),
-        ),
-        other => other,
-    })
+    let without_overridden = |(key, node): (String, Node)| {
+        let node = match key.as_str() {
+            "arguments" => filtered(node, |items| structured(items, &overridden)),
+            "args" => filtered(node, |items| raw(items, &overridden)),
+            _ => Some(node),
+        };
+        node.map(|node| (key, node))
+    };
+    base.map_entries(|entries| entries.into_iter().filter_map(without_overridden).collect())
 }
 
 /// Returns whether a layer has the switch.
@@ -60,10 +53,7 @@ fn has_switch(layer: &Node, name: &str) -> bool {
 /// Returns the list after `filter`; `None` if it becomes empty.
 fn filtered(node: Node, filter: impl FnOnce(Vec<Node>) -> Vec<Node>) -> Option<Node> {
     let before = node.items().len();
-    let node = node.map_value(|value| match value {
-        Value::List(items) => Value::List(filter(items)),
-        other => other,
-    });
+    let node = node.map_items(filter);
     Some(node).filter(|node| before == 0 || !node.items().is_empty())
 }
 

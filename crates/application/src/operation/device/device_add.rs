@@ -26,7 +26,7 @@ use crate::{App, Error, HumanDuration};
 /// QEMU refuses the device. The definition does not change: the next start does not have the device.
 ///
 /// Devices and properties that could reach the host require --allow-dangerous.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[cfg_attr(
     feature = "clap",
@@ -108,18 +108,7 @@ pub struct DeviceAdded {
 impl QmpDeviceAdd {
     /// Plugs in a device of `driver`.
     pub fn new(vm: impl Into<String>, driver: impl Into<String>) -> Self {
-        Self {
-            vm: vm.into(),
-            driver: driver.into(),
-            properties: Vec::new(),
-            id: None,
-            file: None,
-            file_format: None,
-            readonly: false,
-            netdev: None,
-            timeout: None,
-            allow_dangerous: false,
-        }
+        Self { vm: vm.into(), driver: driver.into(), ..Self::default() }
     }
 
     /// Sets the properties, each as `name=value`.

@@ -75,7 +75,7 @@ impl Operation for Doctor {
         let fix = self.fix;
         let mut findings = HostCheck { ports: &app.ports, folders: &app.folders, fix }.findings().await;
         let database = DatabaseCheck {
-            maintenance: app.maintenance(),
+            maintenance: &app.ports.maintenance,
             hypervisor: &*app.ports.hypervisor,
             folders: &app.folders,
             fix,

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use maqet_domain::text::glob_matches;
 use maqet_domain::vm::{VmId, VmName};
 use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 use tokio::time::Instant;
 
 use crate::app::operations::{Done, Effect, Operation};
@@ -46,8 +47,7 @@ impl Events {
 }
 
 /// A moment: a time, or a duration before now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, DeserializeFromStr, SerializeDisplay)]
 pub enum Since {
     /// At this time.
     At(Timestamp),
@@ -72,26 +72,12 @@ impl FromStr for Since {
     }
 }
 
-impl TryFrom<String> for Since {
-    type Error = InvalidSince;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
 impl fmt::Display for Since {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::At(at) => at.fmt(f),
             Self::Ago(duration) => duration.fmt(f),
         }
-    }
-}
-
-impl From<Since> for String {
-    fn from(since: Since) -> Self {
-        since.to_string()
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{App, Error, HumanDuration};
 /// Runs a QMP command and returns QEMU's `return` value.
 ///
 /// Arguments are checked with the schema of the VM's QEMU before the command is sent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Setters)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 #[setters(into)]
@@ -37,13 +37,7 @@ pub struct QmpRun {
 impl QmpRun {
     /// Runs `command` without arguments.
     pub fn new(vm: impl Into<String>, command: impl Into<String>) -> Self {
-        Self {
-            vm: vm.into(),
-            command: command.into(),
-            arguments: QmpArguments::default(),
-            timeout: None,
-            allow_dangerous: false,
-        }
+        Self { vm: vm.into(), command: command.into(), ..Self::default() }
     }
 
     async fn send(&self, app: &App, vm: &Monitored<'_>) -> Result<Value, Error> {

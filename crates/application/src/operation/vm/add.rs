@@ -2,7 +2,7 @@
 
 use derive_setters::Setters;
 use maqet_domain::change::{Change, ChangeSet};
-use maqet_domain::config::{Node, Problem, Value};
+use maqet_domain::config::{Node, Problem};
 use maqet_domain::event::kind;
 use maqet_domain::vm::{Revision, Vm, VmEntry, VmName};
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::Rm;
 use crate::app::operations::{Done, Effect, Operation};
-use crate::config::{Document, Layers, check_layers, origins};
+use crate::config::{Document, Layers, check_layers, origins, without_name};
 use crate::{App, Error};
 
 /// Defines a VM from merged documents and flags.
@@ -109,12 +109,4 @@ pub(crate) fn new_vm(app: &App, name: VmName, definition: Node) -> Vm {
 fn named(definition: Node) -> Result<(VmName, Node), Error> {
     let name = definition.get("name").and_then(Node::scalar).ok_or(Error::NameRequired)?;
     Ok((VmName::parse(&name)?, without_name(definition)))
-}
-
-/// Returns a definition without the VM's name.
-pub(super) fn without_name(definition: Node) -> Node {
-    definition.map_value(|value| match value {
-        Value::Map(entries) => Value::Map(entries.into_iter().filter(|(key, _)| key != "name").collect()),
-        other => other,
-    })
 }

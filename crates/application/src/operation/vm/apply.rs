@@ -8,9 +8,10 @@ use maqet_domain::vm::Vm;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::add::without_name;
 use crate::app::operations::{Done, Effect, Operation};
-use crate::config::{Difference, Document, Layers, check_layers, differences, origins, with_locations};
+use crate::config::{
+    Difference, Document, Layers, check_layers, check_machine, differences, origins, with_locations, without_name,
+};
 use crate::start::size_mismatch::SizeMismatch;
 use crate::{App, Error};
 
@@ -126,7 +127,7 @@ impl Operation for Apply {
             changed: !self.dry_run && vm.definition != definition,
             differences: changed.collect(),
             warnings: checked.warnings,
-            size_mismatches: app.preflight().size_mismatches(&vm.entry, &app.machine_from(definition.clone())?).await,
+            size_mismatches: app.preflight().size_mismatches(&vm.entry, &check_machine(app, definition.clone())?).await,
         };
         if !applied.changed {
             return Ok(Done::reading(applied).holding(guard));

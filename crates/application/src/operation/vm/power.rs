@@ -32,7 +32,8 @@ impl Operation for Pause {
     type Output = PowerChanged;
 
     async fn run(&self, app: &App) -> Result<Done<PowerChanged>, Error> {
-        apply(app, &self.vm, Self::NAME, PowerChange::Pause).await
+        let change = PowerChange { action: Action::Pause, event: kind::VM_PAUSED, commands: |_| &["stop"] };
+        change.apply(app, &self.vm, Self::NAME).await
     }
 }
 
@@ -58,7 +59,8 @@ impl Operation for Resume {
     type Output = PowerChanged;
 
     async fn run(&self, app: &App) -> Result<Done<PowerChanged>, Error> {
-        apply(app, &self.vm, Self::NAME, PowerChange::Resume).await
+        let change = PowerChange { action: Action::Resume, event: kind::VM_RESUMED, commands: |_| &["cont"] };
+        change.apply(app, &self.vm, Self::NAME).await
     }
 }
 
@@ -84,7 +86,8 @@ impl Operation for Reset {
     type Output = PowerChanged;
 
     async fn run(&self, app: &App) -> Result<Done<PowerChanged>, Error> {
-        apply(app, &self.vm, Self::NAME, PowerChange::Reset).await
+        let change = PowerChange { action: Action::Reset, event: kind::VM_RESET, commands: reset_commands };
+        change.apply(app, &self.vm, Self::NAME).await
     }
 }
 
@@ -99,60 +102,41 @@ pub struct PowerChanged {
     pub changed: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum PowerChange {
-    Pause,
-    Resume,
-    Reset,
+/// Returns the commands that reset a VM.
+///
+/// One that halted because of a panic or a failed disk stays paused after a reset (QEMU 7.2), so it is resumed; one that
+/// was paused on request stays paused.
+const fn reset_commands(status: Status) -> &'static [&'static str] {
+    match status {
+        Status::Panicked | Status::IoError => &["system_reset", "cont"],
+        _ => &["system_reset"],
+    }
+}
+
+/// A change of a running VM's power state.
+struct PowerChange {
+    action: Action,
+    event: &'static str,
+    /// Returns the QMP commands, given the status of the VM.
+    commands: fn(Status) -> &'static [&'static str],
 }
 
 impl PowerChange {
-    const fn action(self) -> Action {
-        match self {
-            Self::Pause => Action::Pause,
-            Self::Resume => Action::Resume,
-            Self::Reset => Action::Reset,
+    async fn apply(&self, app: &App, vm: &str, operation: &'static str) -> Result<Done<PowerChanged>, Error> {
+        let (guard, vm) = app.vms().lock(vm, operation).await?;
+        let entry = &vm.entry;
+        let observation = app.observer().observe_locked(entry).await;
+        let (Transition::Proceed, Some(run)) = (observation.transition(entry, self.action)?, &entry.run) else {
+            let unchanged = PowerChanged { vm: VmStatus::new(entry, &observation), changed: false };
+            return Ok(Done::reading(unchanged).about(entry.id).holding(guard));
+        };
+        for command in (self.commands)(observation.status) {
+            let command = QmpCommand::new(*command);
+            app.ports.monitors.execute(&run.paths, &command, app.timeouts().qmp).await?;
         }
+        let observation = app.observer().observe_locked(entry).await;
+        let event = app.committer().event(self.event, entry, json!({ "boot": run.boot }));
+        let changed = PowerChanged { vm: VmStatus::new(entry, &observation), changed: true };
+        Ok(Done::reading(changed).about(entry.id).event(event).holding(guard))
     }
-
-    const fn event(self) -> &'static str {
-        match self {
-            Self::Pause => kind::VM_PAUSED,
-            Self::Resume => kind::VM_RESUMED,
-            Self::Reset => kind::VM_RESET,
-        }
-    }
-
-    /// Returns the QMP commands.
-    ///
-    /// A VM that halted because of a panic or a failed disk stays paused after a reset (QEMU 7.2), so it is resumed;
-    /// one that was paused on request stays paused.
-    const fn commands(self, status: Status) -> &'static [&'static str] {
-        match (self, status) {
-            (Self::Pause, _) => &["stop"],
-            (Self::Resume, _) => &["cont"],
-            (Self::Reset, Status::Panicked | Status::IoError) => &["system_reset", "cont"],
-            (Self::Reset, _) => &["system_reset"],
-        }
-    }
-}
-
-async fn apply(app: &App, vm: &str, operation: &'static str, change: PowerChange) -> Result<Done<PowerChanged>, Error> {
-    let (guard, vm) = app.vms().lock(vm, operation).await?;
-    let entry = &vm.entry;
-    let observation = app.observer().observe_locked(entry).await;
-    let transition =
-        observation.status.transition(change.action()).map_err(|refused| observation.refuse(entry, refused))?;
-    let (Transition::Proceed, Some(run)) = (transition, &entry.run) else {
-        let unchanged = PowerChanged { vm: VmStatus::new(entry, &observation), changed: false };
-        return Ok(Done::reading(unchanged).about(entry.id).holding(guard));
-    };
-    for command in change.commands(observation.status) {
-        let command = QmpCommand::new(*command);
-        app.ports.monitors.execute(&run.paths, &command, app.timeouts().qmp).await?;
-    }
-    let observation = app.observer().observe_locked(entry).await;
-    let event = app.committer().event(change.event(), entry, json!({ "boot": run.boot }));
-    let changed = PowerChanged { vm: VmStatus::new(entry, &observation), changed: true };
-    Ok(Done::reading(changed).about(entry.id).event(event).holding(guard))
 }

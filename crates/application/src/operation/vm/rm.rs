@@ -54,10 +54,8 @@ impl Operation for Rm {
     async fn run(&self, app: &App) -> Result<Done<Removed>, Error> {
         let (mut guard, mut vm) = app.vms().lock(&self.vm, Self::NAME).await?;
         let observation = app.observer().observe_locked(&vm.entry).await;
-        if let Err(refused) = observation.status.transition(Action::Remove)
-            && !self.force
-        {
-            return Err(observation.refuse(&vm.entry, refused));
+        if !self.force {
+            observation.transition(&vm.entry, Action::Remove)?;
         }
         if let Some(process) = &observation.process {
             // A VM that cannot be removed, as on a full disk, is not killed.

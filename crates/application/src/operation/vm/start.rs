@@ -86,7 +86,7 @@ impl Operation for Start {
 pub(super) async fn start(app: &App, vm: &Vm, timeout: Option<HumanDuration>) -> Result<Done<Started>, Error> {
     let timeout = timeout.map_or(app.timeouts().start, HumanDuration::duration);
     let observation = observe_once_up(app, &vm.entry, timeout).await;
-    match observation.status.transition(Action::Start).map_err(|refused| observation.refuse(&vm.entry, refused))? {
+    match observation.transition(&vm.entry, Action::Start)? {
         Transition::Proceed => {}
         Transition::NoOp => return Ok(already_running(app, vm, observation).await),
     }

@@ -87,10 +87,7 @@ impl ConfigHandler for Storage {
     }
 
     fn rebase(&self, node: Node, folder: &Path) -> Node {
-        node.map_value(|value| match value {
-            Value::List(items) => Value::List(items.into_iter().map(|item| self.rebase_entry(item, folder)).collect()),
-            other => other,
-        })
+        node.map_items(|items| items.into_iter().map(|item| self.rebase_entry(item, folder)).collect())
     }
 
     fn apply(&self, path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::Cleanup;
 use crate::app::commit::run_change;
 use crate::app::operations::Operation;
+use crate::config::check_machine;
 use crate::operation::vm::start;
 use crate::vm::orphan::run_of_instance;
 use crate::{App, Error};
@@ -43,7 +44,7 @@ pub(super) async fn adopt(app: &App, instance: &QemuInstance) -> Result<bool, Er
         app.committer().commit(changes).await?;
         return Ok(true);
     }
-    let Some(mut kept) = app.maintenance().copies.of_vm(&id).await else {
+    let Some(mut kept) = app.ports.maintenance.copies.of_vm(&id).await else {
         guard.retire();
         return Err(no_copy());
     };
@@ -61,7 +62,7 @@ pub(super) async fn adopt(app: &App, instance: &QemuInstance) -> Result<bool, Er
 
 /// Returns the port forwards of a run, or none if its definition is invalid.
 async fn forwards_of_run(app: &App, run: &Run, definition: &Node) -> Vec<Forward> {
-    match app.machine_from(definition.clone()) {
+    match check_machine(app, definition.clone()) {
         Ok(machine) => start::forwards(app, run, &machine).await,
         Err(_) => Vec::new(),
     }
