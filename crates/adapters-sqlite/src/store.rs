@@ -109,30 +109,26 @@ async fn yield_now() {
 #[async_trait]
 impl VmRepository for SqliteStore {
     async fn by_id(&self, id: &VmId) -> Result<Option<Vm>, StoreError> {
-        const ACTION: &str = "read a VM";
         let id = *id;
-        self.worker().await?.read_few(ACTION, move |sql| read::vm_by_id(sql, id)).await
+        self.worker().await?.read_few("read a VM", move |sql| read::vm_by_id(sql, id)).await
     }
 
     async fn by_name(&self, name: &VmName) -> Result<Option<Vm>, StoreError> {
-        const ACTION: &str = "read a VM";
         let name = name.clone();
-        self.worker().await?.read_few(ACTION, move |sql| read::vm_by_name(sql, &name)).await
+        self.worker().await?.read_few("read a VM", move |sql| read::vm_by_name(sql, &name)).await
     }
 
     async fn by_id_prefix(&self, prefix: &str) -> Result<Vec<VmEntry>, StoreError> {
-        const ACTION: &str = "find VMs by id";
         let prefix = prefix.to_owned();
-        self.worker().await?.read_few(ACTION, move |sql| read::entries_by_id_prefix(sql, &prefix)).await
+        self.worker().await?.read_few("find VMs by id", move |sql| read::entries_by_id_prefix(sql, &prefix)).await
     }
 
     async fn list(&self) -> Result<Vec<VmEntry>, StoreError> {
-        const ACTION: &str = "list the VMs";
         let mut entries: Vec<VmEntry> = Vec::new();
         loop {
             let last = entries.last().map(|entry| entry.name.clone());
             let query = move |sql: &Connection| read::entries_after(sql, last.as_ref(), limits::LIST_CHUNK);
-            let chunk = self.worker().await?.read_few(ACTION, query).await?;
+            let chunk = self.worker().await?.read_few("list the VMs", query).await?;
             let is_last = chunk.len() < limits::LIST_CHUNK as usize;
             entries.extend(chunk);
             if is_last {
@@ -146,28 +142,22 @@ impl VmRepository for SqliteStore {
 #[async_trait]
 impl StorageLedger for SqliteStore {
     async fn of_vm(&self, id: &VmId) -> Result<Vec<StorageRecord>, StoreError> {
-        const ACTION: &str = "read the storage of a VM";
         let id = *id;
-        self.worker().await?.read_few(ACTION, move |sql| read::storage(sql, id)).await
+        self.worker().await?.read_few("read the storage of a VM", move |sql| read::storage(sql, id)).await
     }
 }
 
 #[async_trait]
 impl HistoryLog for SqliteStore {
     async fn newest(&self, limit: u32) -> Result<Vec<RecordedHistory>, StoreError> {
-        const ACTION: &str = "read the history";
-        self.worker().await?.run(ACTION, move |database| database.read(ACTION, |sql| read::history(sql, limit))).await
+        self.worker().await?.read("read the history", move |sql| read::history(sql, limit)).await
     }
 }
 
 #[async_trait]
 impl EventLog for SqliteStore {
     async fn after(&self, sequence: i64, limit: u32) -> Result<Vec<RecordedEvent>, StoreError> {
-        const ACTION: &str = "read the events";
-        self.worker()
-            .await?
-            .run(ACTION, move |database| database.read(ACTION, |sql| read::events(sql, sequence, limit)))
-            .await
+        self.worker().await?.read("read the events", move |sql| read::events(sql, sequence, limit)).await
     }
 }
 

@@ -75,6 +75,15 @@ impl ConnectionWorker {
                 }
             }
         }
+        self.read(action, query).await
+    }
+
+    /// Reads on the thread.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        action: &'static str,
+        query: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
         self.run(action, move |database| database.read(action, query)).await
     }
 

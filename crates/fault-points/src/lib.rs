@@ -60,73 +60,6 @@ pub enum FaultPoint {
     StoreCommitted,
 }
 
-impl FaultPoint {
-    /// All steps; a test kills a process at each, and fails if one is never reached.
-    pub const ALL: [Self; 61] = [
-        Self::BeforeCommit("add"),
-        Self::Committed("add"),
-        Self::Locked("apply"),
-        Self::BeforeCommit("apply"),
-        Self::Committed("apply"),
-        Self::Locked("start"),
-        Self::Marked("start"),
-        Self::BeforeCommit("start"),
-        Self::Committed("start"),
-        Self::StartFailed,
-        Self::Locked("stop"),
-        Self::Marked("stop"),
-        Self::StopGone,
-        Self::StopCleared,
-        Self::BeforeCommit("stop"),
-        Self::Committed("stop"),
-        Self::Locked("restart"),
-        Self::Locked("pause"),
-        Self::BeforeCommit("pause"),
-        Self::Committed("pause"),
-        Self::Locked("resume"),
-        Self::BeforeCommit("resume"),
-        Self::Committed("resume"),
-        Self::Locked("reset"),
-        Self::BeforeCommit("reset"),
-        Self::Committed("reset"),
-        Self::Locked("rm"),
-        Self::RmKilled,
-        Self::BeforeCommit("rm"),
-        Self::Committed("rm"),
-        Self::RmForgotten,
-        Self::Locked("snapshot.create"),
-        Self::BeforeCommit("snapshot.create"),
-        Self::Committed("snapshot.create"),
-        Self::Locked("snapshot.load"),
-        Self::BeforeCommit("snapshot.load"),
-        Self::Committed("snapshot.load"),
-        Self::Locked("snapshot.rm"),
-        Self::BeforeCommit("snapshot.rm"),
-        Self::Committed("snapshot.rm"),
-        Self::Locked("qmp.device-add"),
-        Self::DeviceBackendAdded,
-        Self::BeforeCommit("qmp.device-add"),
-        Self::Committed("qmp.device-add"),
-        Self::Locked("qmp.device-del"),
-        Self::DeviceGone,
-        Self::BeforeCommit("qmp.device-del"),
-        Self::Committed("qmp.device-del"),
-        Self::Locked("qmp.insert"),
-        Self::DiskMade,
-        Self::DiskRecorded,
-        Self::ImageReserved,
-        Self::ImageToolStarted,
-        Self::ImageWritten,
-        Self::ImageNamed,
-        Self::LaunchPathsCreated,
-        Self::LaunchSpawned,
-        Self::LaunchAnswered,
-        Self::StoreMade,
-        Self::StoreWritten,
-        Self::StoreCommitted,
-    ];
-}
-
 impl fmt::Display for FaultPoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (subject, step) = match self {
@@ -190,19 +123,5 @@ impl FaultPoints {
 impl fmt::Debug for FaultPoints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FaultPoints").finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn test_fault_points_names_are_unique() {
-        let names: BTreeSet<String> = FaultPoint::ALL.iter().map(ToString::to_string).collect();
-
-        assert_eq!(names.len(), FaultPoint::ALL.len());
     }
 }

@@ -12,6 +12,7 @@
     reason = "a fixture that cannot do its work fails the test by panicking; that is its error handling"
 )]
 
+mod fault_points;
 mod faulty;
 pub mod guest;
 mod home;
@@ -28,6 +29,7 @@ mod terminal;
 pub mod variable;
 pub mod wait;
 
+pub use fault_points::FAULT_POINTS;
 pub use faulty::FAULTY_NAME;
 pub use home::TestHome;
 pub use run::{Finished, Maqet, Running};

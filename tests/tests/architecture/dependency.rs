@@ -24,7 +24,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
         ],
     ),
     ("maqet-cli", &["maqet"]),
-    ("maqet-testkit", &["maqet-domain"]),
+    ("maqet-testkit", &["maqet-domain", "maqet-fault-points"]),
     ("maqet-tests", &["maqet-testkit"]),
     ("xtask", &["maqet-testkit"]),
 ];

@@ -10,13 +10,14 @@ use maqet_domain::port::{Store, VmRepository};
 use maqet_domain::qmp::RunState;
 use maqet_domain::vm::{BootNumber, MonitorAnswer, Phase, Run, RunPaths};
 use maqet_fault_points::FaultPoint;
+use maqet_testkit::FAULT_POINTS;
 
 use crate::world::{World, process};
 
 #[test]
 fn test_fault_points_cover_every_changing_operation() {
     let table = table();
-    let has = |wanted: FaultPoint| FaultPoint::ALL.contains(&wanted);
+    let has = |wanted: FaultPoint| FAULT_POINTS.contains(&wanted);
 
     let without: Vec<&str> = table
         .names()
@@ -25,7 +26,7 @@ fn test_fault_points_cover_every_changing_operation() {
         .filter(|name| !has(FaultPoint::BeforeCommit(name)) || !has(FaultPoint::Committed(name)))
         .collect();
 
-    assert_eq!(without, [""; 0], "name their steps in `FaultPoint::ALL`, and add what runs them to the killing tests");
+    assert_eq!(without, [""; 0], "name their steps in `FAULT_POINTS`, and add what runs them to the killing tests");
 }
 
 /// A world with a VM `web` whose start was killed `age` seconds ago, and whose QEMU is running; its monitor replies

@@ -125,13 +125,22 @@ impl Diagnostics {
         self.add(Problem { help, location: found.value_location.clone(), ..Problem::new(path, message) });
     }
 
+    /// Returns what was found, or adds an error: the value is not what was expected.
+    fn found<T>(&mut self, found: Option<T>, path: &KeyPath, node: &Node, expected: &str) -> Option<T> {
+        if found.is_none() {
+            self.expected(path, node, expected);
+        }
+        found
+    }
+
+    /// Returns what was parsed, or adds the error about the value.
+    fn valid<T>(&mut self, parsed: Result<T, impl fmt::Display>, path: &KeyPath, node: &Node) -> Option<T> {
+        parsed.map_err(|invalid| self.error(path, node, invalid.to_string())).ok()
+    }
+
     /// Reads a string, or a number or boolean as it would be written.
     pub fn text(&mut self, path: &KeyPath, node: &Node) -> Option<String> {
-        let text = node.scalar();
-        if text.is_none() {
-            self.expected(path, node, "a string");
-        }
-        text
+        self.found(node.scalar(), path, node, "a string")
     }
 
     /// Reads a string that is not empty and contains no NUL or line break.
@@ -172,45 +181,24 @@ impl Diagnostics {
             Value::Null | Value::Bool(_) | Value::Float(_) | Value::List(_) | Value::Map(_) => None,
         };
         let number = number.filter(|number| (min..=max).contains(number));
-        if number.is_none() {
-            self.expected(path, node, &format!("an integer from {min} to {max}"));
-        }
-        number
+        self.found(number, path, node, &format!("an integer from {min} to {max}"))
     }
 
     /// Reads `true` or `false`, or one of the strings `on`, `off`, `yes` and `no`.
     pub fn boolean(&mut self, path: &KeyPath, node: &Node) -> Option<bool> {
-        let value = node.boolean();
-        if value.is_none() {
-            self.expected(path, node, "`true` or `false`");
-        }
-        value
+        self.found(node.boolean(), path, node, "`true` or `false`")
     }
 
     /// Reads a size; `bare_shift` is the unit of a number without one (see [`ByteSize::parse_with_bare_unit`]).
     pub fn size(&mut self, path: &KeyPath, node: &Node, bare_shift: u32) -> Option<ByteSize> {
-        let Some(text) = node.scalar() else {
-            self.expected(path, node, "a size such as `512M` or `10G`");
-            return None;
-        };
-        match ByteSize::parse_with_bare_unit(&text, bare_shift) {
-            Ok(size) => Some(size),
-            Err(invalid) => {
-                self.error(path, node, invalid.to_string());
-                None
-            }
-        }
+        let text = self.found(node.scalar(), path, node, "a size such as `512M` or `10G`")?;
+        self.valid(ByteSize::parse_with_bare_unit(&text, bare_shift), path, node)
     }
 
     /// Reads a value with the `FromStr` of its type.
     pub fn parse<T: FromStr<Err: fmt::Display>>(&mut self, path: &KeyPath, node: &Node) -> Option<T> {
-        match self.text(path, node)?.parse() {
-            Ok(value) => Some(value),
-            Err(invalid) => {
-                self.error(path, node, invalid.to_string());
-                None
-            }
-        }
+        let parsed = self.text(path, node)?.parse();
+        self.valid(parsed, path, node)
     }
 
     /// Reads one of a few strings.
@@ -244,11 +232,8 @@ impl Diagnostics {
 
     /// Reads the entries of a map.
     pub fn map<'a>(&mut self, path: &KeyPath, node: &'a Node) -> Option<&'a [(String, Node)]> {
-        let Value::Map(entries) = &node.value else {
-            self.expected(path, node, "a map");
-            return None;
-        };
-        Some(entries)
+        let entries = if let Value::Map(entries) = &node.value { Some(entries.as_slice()) } else { None };
+        self.found(entries, path, node, "a map")
     }
 
     /// Reads the items of a list; null is an empty list.

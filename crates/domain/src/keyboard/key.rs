@@ -174,70 +174,49 @@ const NAMES: [&str; 149] = [
     "lang2",
 ];
 
-/// What else people call them, and QEMU's name.
-const ALIASES: [(&str, &str); 61] = [
-    ("enter", "ret"),
-    ("return", "ret"),
-    ("escape", "esc"),
-    ("del", "delete"),
-    ("ins", "insert"),
-    ("space", "spc"),
-    ("bs", "backspace"),
-    ("bksp", "backspace"),
-    ("pageup", "pgup"),
-    ("page_up", "pgup"),
-    ("pagedown", "pgdn"),
-    ("page_down", "pgdn"),
-    ("pgdown", "pgdn"),
-    ("arrow_up", "up"),
-    ("arrow_down", "down"),
-    ("arrow_left", "left"),
-    ("arrow_right", "right"),
-    ("control", "ctrl"),
-    ("ctrl_l", "ctrl"),
-    ("shift_l", "shift"),
-    ("alt_l", "alt"),
-    ("option", "alt"),
-    ("opt", "alt"),
-    ("altgr", "alt_r"),
-    ("super", "meta_l"),
-    ("super_l", "meta_l"),
-    ("super_r", "meta_r"),
-    ("win", "meta_l"),
-    ("windows", "meta_l"),
-    ("cmd", "meta_l"),
-    ("command", "meta_l"),
-    ("meta", "meta_l"),
-    ("caps", "caps_lock"),
-    ("capslock", "caps_lock"),
-    ("numlock", "num_lock"),
-    ("scrolllock", "scroll_lock"),
-    ("printscreen", "print"),
-    ("print_screen", "print"),
-    ("prtsc", "print"),
-    ("break", "pause"),
-    ("dash", "minus"),
-    ("hyphen", "minus"),
-    ("equals", "equal"),
-    ("period", "dot"),
-    ("quote", "apostrophe"),
-    ("grave", "grave_accent"),
-    ("backtick", "grave_accent"),
-    ("left_bracket", "bracket_left"),
-    ("right_bracket", "bracket_right"),
-    ("linefeed", "lf"),
-    ("-", "minus"),
-    ("=", "equal"),
-    (".", "dot"),
-    (",", "comma"),
-    ("/", "slash"),
-    (";", "semicolon"),
-    ("'", "apostrophe"),
-    ("`", "grave_accent"),
-    ("[", "bracket_left"),
-    ("]", "bracket_right"),
-    ("\\", "backslash"),
+/// QEMU's names, and what else people call the keys.
+const ALIASES: [(&str, &str); 35] = [
+    ("ret", "enter return"),
+    ("esc", "escape"),
+    ("delete", "del"),
+    ("insert", "ins"),
+    ("spc", "space"),
+    ("backspace", "bs bksp"),
+    ("pgup", "pageup page_up"),
+    ("pgdn", "pagedown page_down pgdown"),
+    ("up", "arrow_up"),
+    ("down", "arrow_down"),
+    ("left", "arrow_left"),
+    ("right", "arrow_right"),
+    ("ctrl", "control ctrl_l"),
+    ("shift", "shift_l"),
+    ("alt", "alt_l option opt"),
+    ("alt_r", "altgr"),
+    ("meta_l", "super super_l win windows cmd command meta"),
+    ("meta_r", "super_r"),
+    ("caps_lock", "caps capslock"),
+    ("num_lock", "numlock"),
+    ("scroll_lock", "scrolllock"),
+    ("print", "printscreen print_screen prtsc"),
+    ("pause", "break"),
+    ("minus", "dash hyphen -"),
+    ("equal", "equals ="),
+    ("dot", "period ."),
+    ("apostrophe", "quote '"),
+    ("grave_accent", "grave backtick `"),
+    ("bracket_left", "left_bracket ["),
+    ("bracket_right", "right_bracket ]"),
+    ("lf", "linefeed"),
+    ("comma", ","),
+    ("slash", "/"),
+    ("semicolon", ";"),
+    ("backslash", "\\"),
 ];
+
+/// Returns each alias and QEMU's name for it.
+fn aliases() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ALIASES.into_iter().flat_map(|(name, aliases)| aliases.split(' ').map(move |alias| (name, alias)))
+}
 
 impl Key {
     /// The key that types a line break.
@@ -260,10 +239,10 @@ impl Key {
     /// ```
     pub fn parse(name: &str) -> Result<Self, UnknownKey> {
         let wanted = name.to_ascii_lowercase();
-        let by_alias = || ALIASES.iter().find(|(alias, _)| *alias == wanted).map(|(_, name)| *name);
+        let by_alias = || aliases().find(|(_, alias)| *alias == wanted).map(|(name, _)| name);
         let found = NAMES.iter().copied().find(|name| *name == wanted).or_else(by_alias);
         found.map(Self).ok_or_else(|| {
-            let known = NAMES.iter().copied().chain(ALIASES.iter().map(|(alias, _)| *alias));
+            let known = NAMES.iter().copied().chain(aliases().map(|(_, alias)| alias));
             UnknownKey { name: name.chars().take(MAX_SHOWN).collect(), similar: similar(name, known) }
         })
     }
@@ -301,7 +280,7 @@ mod tests {
 
     #[test]
     fn test_key_aliases_lead_to_keys_and_hide_none() {
-        for (alias, name) in ALIASES {
+        for (name, alias) in aliases() {
             assert!(NAMES.contains(&name), "{alias} leads to {name}");
             assert!(!NAMES.contains(&alias), "{alias} hides a key of QEMU");
         }
@@ -310,7 +289,7 @@ mod tests {
     #[test]
     fn test_key_names_are_unique() {
         assert_eq!(NAMES.iter().collect::<HashSet<_>>().len(), NAMES.len());
-        assert_eq!(ALIASES.iter().map(|(alias, _)| alias).collect::<HashSet<_>>().len(), ALIASES.len());
+        assert_eq!(aliases().map(|(_, alias)| alias).collect::<HashSet<_>>().len(), aliases().count());
     }
 
     #[test]

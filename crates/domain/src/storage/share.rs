@@ -76,11 +76,11 @@ impl StorageDriver for Virtfs {
     }
 
     fn preparation(&self, storage: &StorageSpec, _: &Path) -> Preparation {
-        Preparation::Folder(shared(storage).unwrap_or_default())
+        Preparation::Folder(own_path(storage, "path"))
     }
 
     fn backend(&self, storage: &StorageSpec, _: &str) -> Vec<Switch> {
-        let path = shared(storage).unwrap_or_default();
+        let path = own_path(storage, "path");
         let model = option(storage, "security_model").unwrap_or_else(|| "mapped-xattr".to_owned());
         let share = Switch::new("fsdev").head("local").option("id", storage.name.as_str());
         let share = share.option("path", path.to_string_lossy()).option("security_model", model);
@@ -139,12 +139,12 @@ impl StorageDriver for Virtiofs {
     }
 
     fn preparation(&self, storage: &StorageSpec, _: &Path) -> Preparation {
-        Preparation::Existing(socket(storage))
+        Preparation::Existing(own_path(storage, "socket"))
     }
 
     fn backend(&self, storage: &StorageSpec, _: &str) -> Vec<Switch> {
         let id = storage.name.file_node();
-        let socket = socket(storage).to_string_lossy().into_owned();
+        let socket = own_path(storage, "socket").to_string_lossy().into_owned();
         vec![Switch::new("chardev").head("socket").option("id", id).option("path", socket)]
     }
 
@@ -160,13 +160,9 @@ impl StorageDriver for Virtiofs {
     }
 }
 
-/// Returns the folder of a `virtfs` entry.
-fn shared(storage: &StorageSpec) -> Option<PathBuf> {
-    storage.own("path").and_then(Node::as_text).map(PathBuf::from)
-}
-
-fn socket(storage: &StorageSpec) -> PathBuf {
-    storage.own("socket").and_then(Node::as_text).map(PathBuf::from).unwrap_or_default()
+/// Returns the path under an own key, which was checked.
+fn own_path(storage: &StorageSpec, key: &str) -> PathBuf {
+    storage.own(key).and_then(Node::as_text).map(PathBuf::from).unwrap_or_default()
 }
 
 fn option(storage: &StorageSpec, key: &str) -> Option<String> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use maqet_fault_points::{FaultPoint, VARIABLE};
-use maqet_testkit::parallel;
+use maqet_testkit::{FAULT_POINTS, parallel};
 
 use super::aftermath::{self, Before, First};
 use super::scenario::{SCENARIOS, Scenario};
@@ -24,7 +24,8 @@ fn steps(scenario: &'static Scenario) -> Vec<Kill> {
 
     let mut times = BTreeMap::new();
     let reported = std::fs::read_to_string(log).unwrap();
-    let points = reported.lines().filter_map(|line| line.split_once("step point=")).map(|(_, point)| point.to_owned());
+    let points =
+        reported.lines().filter_map(|line| line.split_once("fault point point=")).map(|(_, point)| point.to_owned());
     let count = |point: String| {
         let time = times.entry(point.clone()).or_insert(0);
         *time += 1;
@@ -51,7 +52,7 @@ fn test_command_killed_at_every_step_loses_nothing() {
     let kills: Vec<Kill> = SCENARIOS.iter().flat_map(steps).collect();
 
     let reached: BTreeSet<&str> = kills.iter().map(|kill| kill.point.as_str()).collect();
-    let all: BTreeSet<String> = FaultPoint::ALL.iter().map(ToString::to_string).collect();
+    let all: BTreeSet<String> = FAULT_POINTS.iter().map(ToString::to_string).collect();
     assert_eq!(reached, all.iter().map(String::as_str).collect(), "a step is never reached, or not in the list");
 
     let kills: Vec<(Kill, First)> =
