@@ -13,11 +13,11 @@ use rustix::fs::OFlags;
 pub enum Unsafe {
     #[error("it is a symbolic link")]
     Link,
-    #[error("it is not a folder")]
+    #[error("it is not a directory")]
     NotAFolder,
     #[error("it belongs to user {owner}")]
     Foreign { owner: u32 },
-    #[error("other users may write to its parent folder `{folder}`")]
+    #[error("other users may write to its parent directory `{folder}`")]
     Open { folder: String },
 }
 

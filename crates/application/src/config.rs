@@ -142,7 +142,7 @@ fn load(layers: &Layers<'_>, base: Node, handlers: &Registry<dyn ConfigHandler>)
 /// Makes a layer of the flags that were passed.
 fn flag_layer(flags: &[(&'static str, Option<String>)]) -> Node {
     let entries = flags.iter().filter_map(|(key, value)| {
-        let location = SourceLocation::named(format!("flag `--{key}`"));
+        let location = SourceLocation::named(format!("option `--{key}`"));
         // A name of digits is a string.
         let read = if *key == "name" { Node::text } else { number_or_text };
         value.as_ref().map(|text| ((*key).to_owned(), read(text).at(location)))

@@ -34,7 +34,7 @@ use crate::wait::error::WaitError;
 pub enum Error {
     #[error("VM `{}` not found", name.escape_debug())]
     NoSuchVm { name: String, similar: Vec<String> },
-    #[error("`{prefix}` is a prefix of several ids: {}", names(matches))]
+    #[error("ambiguous ID prefix `{prefix}`: matches {}", names(matches))]
     AmbiguousVm { prefix: String, matches: Vec<VmName> },
     #[error("VM `{vm}` has no drive `{}`", drive.escape_debug())]
     NoSuchDrive { vm: VmName, drive: String, known: Vec<String> },
@@ -58,15 +58,15 @@ pub enum Error {
     DiskOfOrphan { vm: VmName, pid: u32, source: Cause },
     #[error("cannot adopt process {pid}: no saved definition of its VM")]
     OrphanWithoutDefinition { pid: u32 },
-    #[error("the operation on VM `{vm}` was cancelled")]
+    #[error("operation on VM `{vm}` cancelled")]
     Cancelled { vm: VmName },
     #[error("configuration is for VM `{}`, not `{vm}`", name.escape_debug())]
     NameConflict { vm: VmName, name: String },
-    #[error("the VM has no name")]
+    #[error("no VM name given")]
     NameRequired,
     #[error("no configuration given")]
     ConfigRequired,
-    #[error("shared folder `{}` does not exist", path.display())]
+    #[error("shared directory `{}` does not exist", path.display())]
     FolderMissing { path: PathBuf },
     #[error("cannot use `{}`: {reason}", path.display())]
     PathRefused { path: PathBuf, reason: String },
@@ -76,11 +76,11 @@ pub enum Error {
     NoSuchOperation { name: String, similar: Vec<String> },
     #[error("invalid arguments for `{operation}`")]
     InvalidArguments { operation: String, source: serde_json::Error },
-    #[error("could not encode `{operation}` as JSON")]
+    #[error("cannot encode `{operation}` as JSON")]
     Encode { operation: String, source: serde_json::Error },
     #[error("VM `{vm}` failed to start")]
     Launch { vm: VmName, source: LaunchError },
-    #[error("cannot attach to the serial console of `{vm}`")]
+    #[error("cannot attach to the serial console of VM `{vm}`")]
     Console { vm: VmName, source: ConsoleError },
     #[error(transparent)]
     Wait(#[from] WaitError),
@@ -151,10 +151,10 @@ impl Explain for Error {
             Self::NoSuchVm { similar, .. } => {
                 explain("vm.not-found", Fault::NotFound).did_you_mean(similar).or_hint("list the VMs with `maqet ls`")
             }
-            Self::AmbiguousVm { .. } => explain("vm.ambiguous", Fault::Usage).hint("use the name, or more of the id"),
+            Self::AmbiguousVm { .. } => explain("vm.ambiguous", Fault::Usage).hint("use the name or a longer prefix"),
             Self::NoSuchDrive { known, .. } => {
                 choose_from(explain("drive.not-found", Fault::NotFound), "drives", known)
-                    .or_hint("add a disk under `storage` of the VM")
+                    .or_hint("add a drive under `storage`")
             }
             Self::NoSuchSnapshot { vm, drive, name, known } => {
                 choose_from(explain("snapshot.not-found", Fault::NotFound), "snapshots", known).or_hint(format!(
@@ -176,30 +176,29 @@ impl Explain for Error {
                 state_hints(vm, *status, *action).into_iter().fold(explanation, Explanation::hint)
             }
             Self::RunInUse { vm, pid } => explain("vm.run-in-use", Fault::State)
-                .hint(format!("stop process {pid} (shut down its guest, or `kill {pid}`), then run `maqet start {vm}`"))
+                .hint(format!("stop process {pid}, then run `maqet start {vm}`"))
                 .hint("adopt it with `maqet cleanup --adopt-orphans`"),
             Self::StopBusy { vm } => explain("vm.busy", Fault::Busy)
                 .hint("try again later")
                 .hint(format!("kill it with `maqet stop --force {vm}`")),
             Self::KillFailed { pid, .. } => explain("vm.kill-failed", Fault::Failed)
-                .hint(format!("check process {pid}: it may hang in the kernel on a disk or a share")),
+                .hint(format!("check process {pid}: it may be blocked in the kernel on a disk or a share")),
             Self::Orphaned(_) | Self::DiskOfOrphan { .. } => explain("vm.orphan-conflict", Fault::State)
                 .hint("adopt it with `maqet cleanup --adopt-orphans`")
-                .hint("stop it with `maqet cleanup --end-orphans`"),
+                .hint("end it with `maqet cleanup --end-orphans`"),
             Self::OrphanWithoutDefinition { .. } => explain("vm.orphan-definition-not-found", Fault::Failed)
-                .hint("stop it with `maqet cleanup --end-orphans`"),
+                .hint("end it with `maqet cleanup --end-orphans`"),
             Self::Cancelled { .. } => explain("operation.interrupted", Fault::Failed),
             Self::NameConflict { vm, .. } => explain("config.name-conflict", Fault::Usage)
                 .hint(format!("remove `name` from the files, or set it to `{vm}`")),
             Self::NameRequired => {
                 explain("vm.name-required", Fault::Usage).hint("set `name:` in the file, or pass `--name`")
             }
-            Self::ConfigRequired => {
-                explain("config.required", Fault::Usage).hint("pass a YAML file, or `--empty` for a VM of defaults")
-            }
-            Self::FolderMissing { .. } => explain("storage.folder-not-found", Fault::NotFound)
+            Self::ConfigRequired => explain("config.required", Fault::Usage)
+                .hint("pass a YAML file, or `--empty` for a VM with default values"),
+            Self::FolderMissing { .. } => explain("storage.directory-not-found", Fault::NotFound)
                 .hint("create it, or correct the `path` under `storage`"),
-            Self::PathRefused { .. } => explain("config.path-refused", Fault::Usage).hint("choose another folder"),
+            Self::PathRefused { .. } => explain("config.path-refused", Fault::Usage).hint("choose another directory"),
             Self::KvmUnavailable { .. } => {
                 explain("host.kvm-unavailable", Fault::Host).hint("set `accel: tcg` for software emulation")
             }
@@ -294,7 +293,7 @@ const fn attempt(action: Action) -> &'static str {
 fn state_hints(vm: &VmName, status: Status, action: Action) -> Vec<String> {
     match (action, status.is_live()) {
         (Action::Resume, _) if status == Status::RestoreFailed => {
-            vec![format!("the guest is only partly restored; stop it with `maqet stop --force {vm}`")]
+            vec![format!("stop it with `maqet stop --force {vm}`: its state is only partially restored")]
         }
         (Action::Resume, _) if status == Status::Panicked => vec![format!("reset it with `maqet reset {vm}`")],
         (Action::Command | Action::Pause | Action::Resume | Action::Reset, false) => {

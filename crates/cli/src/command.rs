@@ -48,7 +48,7 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Qmp(QmpArgs { command: Some(command), .. }) => run_qmp(maqet, command, output).await,
         Command::Qmp(QmpArgs { run: Some(args), .. }) => qmp::run(maqet, args, output).await,
         Command::Qmp(QmpArgs { command: None, run: None }) => {
-            Err(usage("`qmp` needs a VM and a command").hint("see `maqet qmp --help`"))
+            Err(usage("`qmp` needs a VM and a command").hint("run `maqet qmp --help`"))
         }
         Command::Keys(args) => keyboard::keys(maqet, args, output).await,
         Command::Type(args) => keyboard::type_text(maqet, args, output).await,

@@ -23,5 +23,5 @@ pub(crate) fn terminal_failed(error: io::Error) -> ErrorReport {
 
 /// A relative path that cannot be resolved, as the current folder is gone.
 pub(crate) fn path_failed(error: io::Error) -> ErrorReport {
-    ErrorReport::new("cannot find the current folder", Explanation::new("host.io-failed", Fault::Host)).cause(&error)
+    ErrorReport::new("cannot find the current directory", Explanation::new("host.io-failed", Fault::Host)).cause(&error)
 }

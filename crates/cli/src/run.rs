@@ -120,7 +120,7 @@ fn show_clap_error(error: &clap::Error, argv: &[OsString], environment: &Environ
     // Missing arguments are listed below the first line, one on each line.
     let paragraph: Vec<&str> = text.lines().take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
     let report = usage(paragraph.join(" ").trim_start_matches("error: "));
-    let report = suggestion(error, argv).into_iter().fold(report, ErrorReport::hint).hint("see `maqet --help`");
+    let report = suggestion(error, argv).into_iter().fold(report, ErrorReport::hint).hint("run `maqet --help`");
     error::show(&report, Format::Json);
     exit_code::from_fault(report.fault)
 }

@@ -71,7 +71,7 @@ pub struct PathNotUtf8 {
 
 impl Explain for PathNotUtf8 {
     fn explain(&self) -> Explanation {
-        Explanation::new("host.path-invalid", Fault::Host).hint("use folders with valid UTF-8 names")
+        Explanation::new("host.path-invalid", Fault::Host).hint("use directories with valid UTF-8 names")
     }
 }
 

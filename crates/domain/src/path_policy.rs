@@ -50,11 +50,11 @@ pub fn refusal(path: &Path, purpose: Purpose) -> Option<String> {
         [] => Some("it is the root of the file system".to_owned()),
         ["dev", "shm", _, ..] | ["var", "lib", "maqet", ..] => None,
         [first, ..] if SYSTEM.contains(first) || first.starts_with("lib") => {
-            Some(format!("`/{first}` is a system folder"))
+            Some(format!("`/{first}` is a system directory"))
         }
-        ["var"] => Some("`/var` is a system folder".to_owned()),
+        ["var"] => Some("`/var` is a system directory".to_owned()),
         ["var", ..] if purpose == Purpose::Disk => {
-            Some("`/var` is a system folder, except for `/var/lib/maqet`".to_owned())
+            Some("`/var` is a system directory, except for `/var/lib/maqet`".to_owned())
         }
         [_, ..] => None,
     }

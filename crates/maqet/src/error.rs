@@ -36,7 +36,7 @@ impl Explain for OpenError {
         match self {
             Self::NoHome => Explanation::new("host.home-required", Fault::Host)
                 .hint("set `HOME`, or choose the directories with `--data-dir` and the other options"),
-            Self::Folder { .. } => Explanation::new("host.folder-unavailable", Fault::Host)
+            Self::Folder { .. } => Explanation::new("host.directory-unavailable", Fault::Host)
                 .hint("check its owner and permissions, or choose another directory"),
             Self::UnknownStore { known, similar, .. } => {
                 let schemes = known.iter().map(|scheme| format!("`{scheme}:`")).collect::<Vec<_>>().join(", ");

@@ -109,7 +109,7 @@ impl Finder<'_> {
         file: Option<T>,
     ) -> Option<Found<T>> {
         let (name, value) = flag;
-        let by_flag = value.map(|value| Found { value, origin: format!("flag `--{name}`") });
+        let by_flag = value.map(|value| Found { value, origin: format!("option `--{name}`") });
         let by_variable = || {
             self.environment
                 .get(variable)

@@ -80,7 +80,7 @@ fn test_add_without_name_fails_and_stores_nothing() {
 
     assert_snapshot!(failure(&home, &["add", "vm.yaml"]), @"
     vm.name-required, exit code 2
-    error: the VM has no name
+    error: no VM name given
       hint: set `name:` in the file, or pass `--name`
     ");
     assert_eq!(names(&home), Vec::<String>::new());
@@ -113,7 +113,7 @@ fn test_add_invalid_yaml_reports_file_line_and_column() {
     3 | cpu: 2
       |    ^ here
       |
-      = help: close the `[` before this line
+      = help: close the preceding `[`
     ");
     let problem = &home.json_error(&["add", "vm.yaml"], 2)["problems"][0];
     assert!(problem["file"].as_str().unwrap().ends_with("vm.yaml"), "{problem}");

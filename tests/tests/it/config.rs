@@ -117,7 +117,7 @@ fn test_config_empty_file_reports_required_keys() {
 
         let reported = home.maqet(["add", "vm.yaml"]).run().code(2).stderr;
 
-        assert!(reported.contains("the VM has no name") && reported.contains("`name:`"), "{content:?}: {reported}");
+        assert!(reported.contains("no VM name given") && reported.contains("`name:`"), "{content:?}: {reported}");
         assert_stored_nothing(&home);
     }
 }

@@ -99,7 +99,7 @@ fn test_start_missing_shared_folder_creates_no_disk() {
 
     let refused = home.maqet(["add", "--start", "--format", "json"]).arg(&file).run().code(3);
 
-    assert!(refused.stderr.contains("storage.folder-not-found"), "{refused}");
+    assert!(refused.stderr.contains("storage.directory-not-found"), "{refused}");
     assert_eq!(images(&home), Vec::<PathBuf>::new());
     assert_eq!(home.json(&["status", "web"])["status"], "defined");
     assert_eq!(home.json(&["info", "web"])["storage"][0]["exists"], false);

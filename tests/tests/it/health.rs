@@ -73,7 +73,9 @@ fn test_doctor_new_home_is_healthy_and_creates_nothing() {
     let found = findings(&home, &[], 0);
 
     let subjects: Vec<&str> = found.iter().map(|finding| finding["subject"].as_str().unwrap()).collect();
-    for expected in ["KVM", "qemu-system-x86_64", "qemu-img", "open files", "sockets", "data folder", "state folder"] {
+    for expected in
+        ["KVM", "qemu-system-x86_64", "qemu-img", "open files", "sockets", "data directory", "state directory"]
+    {
         assert!(subjects.contains(&expected), "{expected} is not among {subjects:?}");
     }
     assert!(!database(&home).exists());
@@ -209,7 +211,7 @@ fn test_doctor_fix_insecure_folder_makes_it_private() {
     home.add(&guest::paused_yaml("web"));
     fs::set_permissions(home.state(), fs::Permissions::from_mode(0o755)).unwrap();
 
-    assert_eq!(find(&findings(&home, &[], 0), "host", "warning")["subject"], "state folder");
+    assert_eq!(find(&findings(&home, &[], 0), "host", "warning")["subject"], "state directory");
     findings(&home, &["--fix"], 0);
 
     assert_eq!(fs::metadata(home.state()).unwrap().permissions().mode() & 0o777, 0o700);

@@ -248,7 +248,7 @@ fn test_keys_errors_are_reported_before_sending() {
     For more information, try '--help'.
 
     keys.hold-invalid, exit code 2
-    error: invalid key hold time 120s: expected 1ms to 60s
+    error: invalid key delay 120s: expected 1ms to 60s
 
     vm.state-conflict, exit code 4
     error: cannot connect: VM `web` is defined

@@ -144,7 +144,7 @@ fn test_info_origin_of_every_value_is_shown() {
 
     assert!(origins["memory"].as_str().unwrap().ends_with("base.yaml:2:9"), "{origins}");
     assert!(origins["cpu"].as_str().unwrap().ends_with("over.yaml:1:6"), "{origins}");
-    assert_eq!(origins["labels.team"], "flag `--set labels.team`");
+    assert_eq!(origins["labels.team"], "option `--set labels.team`");
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn test_apply_same_file_changes_nothing_and_keeps_origins() {
     assert_eq!((&same["changed"], &same["differences"]), (&json!(false), &json!([])));
     assert_eq!(sized["differences"][0]["path"], "storage.root.size");
     assert_eq!(sized["differences"].as_array().unwrap().len(), 1);
-    assert_eq!(origins["storage[1].size"], "flag `--set storage.root.size`");
+    assert_eq!(origins["storage[1].size"], "option `--set storage.root.size`");
     assert!(origins["storage[1].name"].as_str().unwrap().ends_with("web.yaml:6:11"), "{origins}");
 }
 

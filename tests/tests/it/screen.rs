@@ -63,12 +63,12 @@ fn test_screenshot_replaces_files_but_nothing_else() {
     screen.write-failed, exit code 69
     error: cannot write `[home]/link.png`
       caused by: not a regular file
-      hint: check that the folder exists, is writable and has free space
+      hint: check that the directory exists, is writable and has free space
 
     screen.write-failed, exit code 69
     error: cannot write `[home]/none/screen.png`
       caused by: No such file or directory (os error 2)
-      hint: check that the folder exists, is writable and has free space
+      hint: check that the directory exists, is writable and has free space
     ");
     assert_eq!(untouched, "old");
     assert!(fs::read(&old).unwrap().starts_with(b"\x89PNG"));

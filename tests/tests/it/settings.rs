@@ -163,7 +163,7 @@ fn test_setting_from_variable_has_its_origin_and_loses_to_flag() {
     let variable = |name: &str| json!(format!("variable `MAQET_{name}`"));
     let [config, runtime] = ["CONFIG_DIR", "RUNTIME_DIR"].map(variable);
     assert_eq!(by_variable, [config.clone(), variable("DATA_DIR"), runtime.clone(), variable("DATABASE")]);
-    assert_eq!(by_flag, [config, json!("flag `--data-dir`"), runtime, json!("flag `--database`")]);
+    assert_eq!(by_flag, [config, json!("option `--data-dir`"), runtime, json!("option `--database`")]);
 }
 
 #[test]

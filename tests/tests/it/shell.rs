@@ -137,8 +137,8 @@ fn test_shell_text_output_has_greeting_replies_and_errors() {
     shell.terminal.type_keys(CTRL_D);
 
     assert!(refused.contains("hint") && !refused.contains("maqet qmp VM"), "{refused}");
-    assert!(leaving.contains("press Ctrl-D to leave"), "{leaving}");
-    shell.ends("connected to the QEMU of `web`; Tab completes, Ctrl-D leaves").ok();
+    assert!(leaving.contains("press Ctrl-D to exit"), "{leaving}");
+    shell.ends("connected to QEMU of `web`; Tab completes, Ctrl-D exits").ok();
     home.json(&["stop", "web", "--force"]);
 }
 
@@ -268,7 +268,7 @@ fn test_shell_of_ended_vm_reports_it_and_exits() {
 
     home.json(&["stop", "web", "--force"]);
 
-    shell.ends("the QEMU of `web` has exited").code(1);
+    shell.ends("QEMU of `web` has exited").code(1);
 }
 
 #[test]
@@ -279,7 +279,7 @@ fn test_shell_after_quit_command_exits_successfully() {
     shell.terminal.type_keys("quit\r");
     shell.wait_for(0, "SHUTDOWN");
 
-    shell.ends("the QEMU of `web` has exited").ok();
+    shell.ends("QEMU of `web` has exited").ok();
 }
 
 #[test]

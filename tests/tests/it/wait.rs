@@ -49,7 +49,7 @@ fn test_wait_timed_out_shows_console_and_exits_124() {
     error: timed out after 300ms waiting for `serial:login:` on VM `web`
       caused by: the last lines of its serial console are:
                  ready to work
-      hint: wait longer with `--timeout`
+      hint: pass a longer `--timeout`
       hint: check its console with `maqet logs web --follow`
     ");
     home.json(&["stop", "web", "--force"]);

@@ -23,8 +23,8 @@ use crate::qmp::turn_file;
 pub(super) fn create(paths: &RunPaths) -> Result<(), LaunchError> {
     for folder in [&paths.sockets, &paths.records] {
         let vm_folder = folder.parent().unwrap_or(folder);
-        private_folder(vm_folder).map_err(|error| io_error("create the folder", vm_folder, error))?;
-        private_folder(folder).map_err(|error| io_error("create the folder", folder, error))?;
+        private_folder(vm_folder).map_err(|error| io_error("create the directory", vm_folder, error))?;
+        private_folder(folder).map_err(|error| io_error("create the directory", folder, error))?;
     }
     let locks = MonitorRole::ALL.iter().map(|role| turn_file(paths, *role)).chain([console_lock(paths)]);
     for lock in locks {

@@ -62,7 +62,7 @@ async fn run_atomically(
 ) -> Result<(), ImageError> {
     let folder = folder_of(image)?;
     if !folder.exists() {
-        private_folder(folder).map_err(|error| io_error("create the folder", folder, error))?;
+        private_folder(folder).map_err(|error| io_error("create the directory", folder, error))?;
     }
     let file = AtomicFile::create(image).map_err(|error| io_error(ACTION, image, error))?;
     tool.faults().reach(FaultPoint::ImageReserved);

@@ -83,7 +83,7 @@ fn count_vms(connection: &Connection) -> rusqlite::Result<u64> {
 /// Returns why the database cannot be written, if it cannot: takes the write lock and releases it.
 fn unwritable(reader: &Reader) -> Option<String> {
     if !reader.is_locked {
-        return Some("its log cannot be created: no space, or no permission to write to its folder".to_owned());
+        return Some("its log cannot be created: no space, or no permission to write to its directory".to_owned());
     }
     // SQLite opens a read-only file without an error, and reports it at the first write only.
     if reader.connection.is_readonly("main").unwrap_or(false) {

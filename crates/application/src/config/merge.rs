@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(drive.get("name").unwrap().value_location, None);
         assert_eq!(
             drive.get("size").unwrap().value_location.as_ref().unwrap().to_string(),
-            "flag `--set storage.7.size`"
+            "option `--set storage.7.size`"
         );
     }
 

@@ -113,6 +113,6 @@ mod tests {
         assert_eq!([shown(node.get("storage").unwrap()), shown(drive)], [at(3, 11), at(3, 11)]);
         assert_eq!(shown(drive.get("size").unwrap()), at(4, 11));
         assert_eq!(origins(&node), known);
-        assert_eq!(parse_location("flag `--memory`"), SourceLocation::named("flag `--memory`"));
+        assert_eq!(parse_location("option `--memory`"), SourceLocation::named("option `--memory`"));
     }
 }

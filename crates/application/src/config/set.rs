@@ -21,8 +21,8 @@ pub struct InvalidSetting {
 impl From<InvalidSetting> for Problem {
     fn from(invalid: InvalidSetting) -> Self {
         let message = invalid.to_string();
-        let help = invalid.help.unwrap_or_else(|| "run `maqet config keys` for the keys".to_owned());
-        let location = Some(SourceLocation::named("flag `--set`"));
+        let help = invalid.help.unwrap_or_else(|| "run `maqet config keys` to list the keys".to_owned());
+        let location = Some(SourceLocation::named("option `--set`"));
         Self { help: Some(help), location, ..Self::new("", message) }
     }
 }
@@ -52,9 +52,9 @@ impl Setting {
         let (keys, end) = path_of(setting).map_err(|reason| invalid(reason, None))?;
         let (path, text) = (&setting[..end], &setting[end + 1..]);
         if matches!(keys[0].as_str(), "arguments" | "args") {
-            return Err(invalid("change lists of switches in a file", None));
+            return Err(invalid("`arguments` can only be changed in a file", None));
         }
-        let location = SourceLocation::named(format!("flag `--set {path}`"));
+        let location = SourceLocation::named(format!("option `--set {path}`"));
         let value = value_of(text, &location);
         if value.is_null() && !NULLS.contains(&text.trim()) {
             // Rarely intended, as when a shell variable is not set.
@@ -126,10 +126,10 @@ fn is_named_list(base: &Node, keys: &[String], value: &Node) -> bool {
 /// Refuses settings without effect: an entry is found by its name, and is a map.
 fn check_entry(rest: &[String], value: &Node) -> Result<(), &'static str> {
     match (rest, &value.value) {
-        ([key, ..], _) if key == "name" => Err("change the name of an entry in a file"),
+        ([key, ..], _) if key == "name" => Err("the name of an entry can only be changed in a file"),
         ([], Value::Map(_)) if value.get("name").is_some() => Err("the path already contains the name of the entry"),
         ([], Value::Map(_)) | ([_, ..], _) => Ok(()),
-        ([], Value::Null) => Err("remove an entry in a file"),
+        ([], Value::Null) => Err("an entry can only be removed in a file"),
         ([], Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::List(_)) => {
             Err("an entry is a map; set one of its keys, as in `storage.hdd.size=20G`")
         }

@@ -35,7 +35,7 @@ pub(super) fn read_partially(source: &str, text: &str, problems: &mut Vec<Proble
 fn tree(source: &str, text: &str, problems: &mut Vec<Problem>) -> Result<Node, Problem> {
     let source: Arc<str> = source.into();
     if text.len() > limits::MAX_CONFIG_BYTES {
-        let message = format!("file of {} bytes is too large, the limit is {}", text.len(), limits::MAX_CONFIG_BYTES);
+        let message = format!("file of {} bytes is too large: the limit is {}", text.len(), limits::MAX_CONFIG_BYTES);
         return Err(problem(message, SourceLocation::named(source)));
     }
     let options = serde_yaml::options! {
@@ -134,14 +134,14 @@ fn refusal(error: &serde_yaml::Error, source: &Arc<str>) -> Problem {
     let (message, help) = match error {
         serde_yaml::Error::Budget { .. } => (
             format!(
-                "file exceeds the limits of a configuration: {} values, counting aliases each time, nested {} deep",
+                "file exceeds the limits of a configuration: {} values (aliases are expanded), {} levels",
                 limits::MAX_CONFIG_NODES,
                 limits::MAX_CONFIG_DEPTH
             ),
             None,
         ),
         serde_yaml::Error::MultipleDocuments { .. } => (
-            "file contains several YAML documents".to_owned(),
+            "file contains more than one YAML document".to_owned(),
             Some("split it into several files, which are merged".to_owned()),
         ),
         serde_yaml::Error::AliasReplayLimitExceeded { .. } => {
@@ -344,7 +344,7 @@ mod tests {
 
         let messages = [deep, large].map(|text| read("f", &text).unwrap_err()[0].message.clone());
 
-        assert!(messages[0].ends_with("counting aliases each time, nested 32 deep"), "{}", messages[0]);
+        assert!(messages[0].ends_with("(aliases are expanded), 32 levels"), "{}", messages[0]);
         assert!(messages[1].starts_with("aliases expand to more than"), "{}", messages[1]);
     }
 

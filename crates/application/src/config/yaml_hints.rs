@@ -8,15 +8,15 @@ const HINTS: [(&str, Option<&str>, &str); 15] = [
     (" tab", None, "indent with spaces"),
     ("tabs disallowed", None, "indent with spaces"),
     ("did not find expected '-' indicator", None, "indent all keys of an entry like the first one, after the `- `"),
-    ("did not find expected key", None, "indent the line like its neighbours"),
+    ("did not find expected key", None, "indent the line like the lines around it"),
     ("simple key expected ':'", Some("invalid YAML: a key needs a `:` followed by a space"), "write `KEY: VALUE`"),
     (
         "mapping values are not allowed",
         Some("invalid YAML: a second key is not allowed here"),
-        "indent the line like its neighbours, or quote a string that contains `: `",
+        "indent the line like the lines around it, or quote a string that contains `: `",
     ),
-    ("illegal placement of ':'", None, "close the `[` before this line"),
-    ("did not find expected ',' or '}'", None, "close the `{` before this, or add a comma between two keys"),
+    ("illegal placement of ':'", None, "close the preceding `[`"),
+    ("did not find expected ',' or '}'", None, "close the preceding `{`, or add a comma between two keys"),
     ("unexpected character", None, "quote a string that contains it"),
     ("unknown anchor", None, "quote a string that starts with `*`"),
     ("unknown escape character", None, "write `\\\\` for a backslash, or use single quotes"),
@@ -71,8 +71,8 @@ mod tests {
 
     #[test]
     fn test_hints_for_unclosed_brackets() {
-        check("labels: {a: b\ncpu: 2\n", "expected ',' or '}'", "close the `{`");
-        check("args: [a, b\ncpu: 2\n", "placement of ':'", "close the `[`");
+        check("labels: {a: b\ncpu: 2\n", "expected ',' or '}'", "close the preceding `{`");
+        check("args: [a, b\ncpu: 2\n", "placement of ':'", "close the preceding `[`");
     }
 
     #[test]

@@ -14,9 +14,9 @@ pub enum BalloonError {
     Unavailable { vm: VmName },
     #[error("invalid memory size `{}`: {reason}", size.escape_debug())]
     InvalidSize { size: String, reason: String },
-    #[error("{size} exceeds the {memory} of memory of the VM")]
+    #[error("{size} exceeds the memory of the VM ({memory})")]
     TooLarge { size: ByteSize, memory: ByteSize },
-    #[error("timed out after {after:?} waiting for the guest of VM `{vm}` to use {wanted}; it uses {actual}")]
+    #[error("timed out after {after:?} waiting for the guest of VM `{vm}` to use {wanted}: it uses {actual}")]
     TimedOut { vm: VmName, wanted: ByteSize, actual: ByteSize, after: Duration },
 }
 
@@ -24,12 +24,12 @@ impl Explain for BalloonError {
     fn explain(&self) -> Explanation {
         match self {
             Self::Unavailable { vm } => Explanation::new("balloon.unavailable", Fault::State)
-                .hint(format!("plug one in with `maqet qmp device-add {vm} virtio-balloon-pci`"))
-                .hint("add one for the next start: `{device: virtio-balloon-pci}` in `arguments`"),
+                .hint(format!("add one with `maqet qmp device-add {vm} virtio-balloon-pci`"))
+                .hint("add `{device: virtio-balloon-pci}` to `arguments` for the next start"),
             Self::InvalidSize { .. } => Explanation::new("balloon.size-invalid", Fault::Usage),
             Self::TooLarge { .. } => Explanation::new("balloon.size-too-large", Fault::Usage),
             Self::TimedOut { .. } => Explanation::new("balloon.timed-out", Fault::TimedOut)
-                .hint("check that the guest has a driver for its balloon; it may still reach the size"),
+                .hint("check that the guest has a balloon driver; it may still reach the size"),
         }
     }
 }

@@ -9,9 +9,9 @@ use maqet_domain::vm::VmName;
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum MediumError {
-    #[error("the drive `{drive}` of VM `{vm}` has no tray")]
+    #[error("drive `{drive}` of VM `{vm}` has no tray")]
     EjectUnsupported { vm: VmName, drive: String },
-    #[error("timed out after {after:?} waiting for the guest of VM `{vm}` to unlock the drive `{drive}`")]
+    #[error("timed out after {after:?} waiting for the guest of VM `{vm}` to unlock drive `{drive}`")]
     EjectTimedOut { vm: VmName, drive: String, after: Duration },
 }
 
@@ -20,8 +20,8 @@ impl Explain for MediumError {
         match self {
             Self::EjectUnsupported { .. } => Explanation::new("medium.eject-unsupported", Fault::Usage),
             Self::EjectTimedOut { .. } => Explanation::new("medium.eject-timed-out", Fault::TimedOut)
-                .hint("unmount it in the guest")
-                .hint("pass `--force` to open it anyway"),
+                .hint("unmount the medium in the guest")
+                .hint("pass `--force` to open the drive anyway"),
         }
     }
 }

@@ -20,11 +20,11 @@ impl Explain for UnknownEventType {
         let explanation = Explanation::new("events.type-not-found", Fault::Usage);
         let is_qmp_name = |c: char| c.is_ascii_uppercase() || c == '_' || c == '*';
         if self.pattern.chars().all(is_qmp_name) {
-            return explanation.hint(format!("prefix the names of QEMU's events: `{QEMU_EVENTS}{}`", self.pattern));
+            return explanation.hint(format!("use `{QEMU_EVENTS}{}` for an event of QEMU", self.pattern));
         }
         explanation
             .did_you_mean(&self.similar)
-            .or_hint("see docs/reference/events.md for the types; those of QEMU start with `qemu.`")
+            .or_hint("check docs/reference/events.md for the types; those of QEMU start with `qemu.`")
     }
 }
 

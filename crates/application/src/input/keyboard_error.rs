@@ -21,9 +21,9 @@ pub enum KeyboardError {
     UnsupportedCharacter(#[from] UnsupportedCharacter),
     #[error("no keys given")]
     KeysRequired,
-    #[error("the text has {length} bytes; the limit is {MAX_TYPED_BYTES}")]
+    #[error("text of {length} bytes is too large: the limit is {MAX_TYPED_BYTES}")]
     TextTooLarge { length: usize },
-    #[error("invalid key hold time {hold:?}: expected 1ms to {MAX_KEY_INTERVAL:?}")]
+    #[error("invalid key delay {hold:?}: expected 1ms to {MAX_KEY_INTERVAL:?}")]
     InvalidHold { hold: Duration },
     #[error("the keyboard of VM `{vm}` is in use")]
     InUse { vm: VmName, source: LockError },
@@ -34,7 +34,7 @@ pub enum KeyboardError {
 }
 
 fn progress(pressed: usize, total: usize) -> String {
-    if pressed == 0 { String::new() } else { format!(" ({pressed} of {total} were sent)") }
+    if pressed == 0 { String::new() } else { format!(" ({pressed} of {total} sent)") }
 }
 
 impl Error {
@@ -55,10 +55,10 @@ impl Explain for KeyboardError {
             Self::Chord(source) => source.explain(),
             Self::UnsupportedCharacter(source) => source.explain(),
             Self::KeysRequired => {
-                Explanation::new("keys.required", Fault::Usage).hint("name some, such as `ctrl-alt-delete` or `enter`")
+                Explanation::new("keys.required", Fault::Usage).hint("pass keys such as `ctrl-alt-delete` or `enter`")
             }
             Self::TextTooLarge { .. } => Explanation::new("keys.text-too-large", Fault::Usage)
-                .hint("pass it to the guest as a file, on a disk or in a shared folder"),
+                .hint("pass it to the guest as a file, on a disk or in a shared directory"),
             Self::InvalidHold { .. } => Explanation::new("keys.hold-invalid", Fault::Usage),
             Self::InUse { source, .. } => Explanation { code: "keys.in-use", ..source.explain() },
             Self::Unavailable { vm, status: Status::Paused, .. } => {

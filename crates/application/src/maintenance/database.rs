@@ -53,7 +53,7 @@ impl DatabaseCheck<'_> {
     async fn check_missing(&self) -> (Vec<Finding>, DatabaseAccess) {
         let vms = self.maintenance.copies.count().await;
         if vms == 0 {
-            let finding = self.finding(Severity::Ok, "does not exist yet; it is created when it is needed");
+            let finding = self.finding(Severity::Ok, "does not exist yet");
             return (vec![finding], DatabaseAccess::NotCreated);
         }
         let lost = StoreError::NotFound { location: self.maintenance.store.location(), vms };
@@ -62,7 +62,7 @@ impl DatabaseCheck<'_> {
 
     async fn check_health(&self, health: &StoreHealth) -> Vec<Finding> {
         let size = health.bytes.div_ceil(1024);
-        let message = format!("not damaged: {} VMs, schema {}, {size} KiB", health.vms, health.schema);
+        let message = format!("intact: {} VMs, schema {}, {size} KiB", health.vms, health.schema);
         let mut findings = vec![self.finding(Severity::Ok, message)];
         if health.schema < health.newest_schema {
             let message = format!("schema {}; the newest is {}", health.schema, health.newest_schema);
@@ -72,12 +72,13 @@ impl DatabaseCheck<'_> {
         }
         if !matches!(health.journal.as_str(), "" | "wal") {
             let message = format!("journal mode `{}` instead of `wal`", health.journal);
-            findings.push(self.finding(Severity::Note, message).hint("no action needed: the next change turns it on"));
+            findings.push(self.finding(Severity::Note, message).hint("no action needed: the next change enables it"));
         }
         if let Some(why) = &health.unwritable {
             findings.push(
-                self.finding(Severity::Problem, format!("cannot be written to: {why}"))
-                    .hint("check the permissions of the file and its folder, and whether the disk is read-only"),
+                self.finding(Severity::Problem, format!("cannot be written: {why}")).hint(
+                    "check the permissions of the file and its directory, and whether the file system is read-only",
+                ),
             );
         }
         findings.push(self.check_backup(health).await);
@@ -90,13 +91,13 @@ impl DatabaseCheck<'_> {
         let ok = |message: String| Finding::new(Severity::Ok, Area::Database, "backup", message);
         if self.fix && health.vms > 0 && health.unwritable.is_none() && !health.journal.is_empty() {
             return match store.backup().await {
-                Ok(path) => ok(format!("`{}`", shown(&path))).fixed("made a backup"),
+                Ok(path) => ok(format!("`{}`", shown(&path))).fixed("created a backup"),
                 Err(error) => Finding::from_error(Severity::Warning, Area::Database, "backup", &error),
             };
         }
         match store.newest_backup().await {
             Some(path) => ok(format!("the newest is `{}`", shown(&path))),
-            None => ok("none yet; `--fix` makes one".to_owned()),
+            None => ok("none yet; `--fix` creates one".to_owned()),
         }
     }
 
@@ -111,8 +112,8 @@ impl DatabaseCheck<'_> {
         };
         let mut findings = vec![finding.fixed(describe_repair(&report))];
         for lost in report.lost {
-            let finding = self.finding(Severity::Warning, format!("could not be recovered: {lost}"));
-            findings.push(finding.hint("search the copies of the damaged files for it"));
+            let finding = self.finding(Severity::Warning, format!("not recovered: {lost}"));
+            findings.push(finding.hint("search the kept copies of the damaged files for it"));
         }
         (findings, DatabaseAccess::Usable)
     }

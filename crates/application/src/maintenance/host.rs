@@ -31,8 +31,11 @@ impl HostCheck<'_> {
             self.socket_paths(),
         ];
         let data = self.folders.storage.parent().unwrap_or(&self.folders.storage);
-        let folders =
-            [("data folder", data), ("state folder", &self.folders.state), ("runtime folder", &self.folders.runtime)];
+        let folders = [
+            ("data directory", data),
+            ("state directory", &self.folders.state),
+            ("runtime directory", &self.folders.runtime),
+        ];
         for (name, folder) in folders {
             findings.push(self.folder(name, folder).await);
         }
@@ -48,7 +51,7 @@ impl HostCheck<'_> {
         match self.ports.host.facts().kvm {
             Kvm::Usable => finding(Severity::Ok, "KVM", "available"),
             Kvm::Unusable(why) => finding(Severity::Note, "KVM", format!("{why}; VMs use TCG, which is much slower"))
-                .hint("enable virtualization in the firmware or the outer VM, and join the group `kvm`"),
+                .hint("enable virtualization in the firmware or in the outer VM, and add yourself to the group `kvm`"),
         }
     }
 
@@ -84,8 +87,8 @@ impl HostCheck<'_> {
         if limit >= required {
             return finding(Severity::Ok, "open files", format!("up to {limit} per process"));
         }
-        finding(Severity::Warning, "open files", format!("up to {limit} per process; maqet needs {required}"))
-            .hint("raise the limit with `ulimit -n`, or in limits.conf(5)")
+        finding(Severity::Warning, "open files", format!("up to {limit} per process; {required} are required"))
+            .hint("raise the limit with `ulimit -n` or in limits.conf(5)")
     }
 
     /// Compares the longest path of a socket with the limit of the kernel.
@@ -93,17 +96,17 @@ impl HostCheck<'_> {
         let vm = self.folders.runtime.join("0".repeat(limits::SHORT_ID_DIGITS));
         let longest = RunPaths::new(&vm, Path::new("/"), BootNumber(limits::MAX_BOOT)).longest_socket();
         let (length, max) = (longest.as_os_str().len(), RunPaths::SOCKET_PATH_MAX);
-        let message = format!("paths of up to {length} bytes; the limit is {max}");
+        let message = format!("paths have up to {length} bytes; the limit is {max}");
         if length <= max {
             return finding(Severity::Ok, "sockets", message);
         }
-        finding(Severity::Problem, "sockets", message).hint("choose a shorter folder with `--runtime-dir`")
+        finding(Severity::Problem, "sockets", message).hint("pass a shorter path with `--runtime-dir`")
     }
 
     async fn folder(&self, name: &str, folder: &Path) -> Finding {
         let probe = &self.ports.maintenance.probe;
         let Some(facts) = probe.folder(folder).await else {
-            return finding(Severity::Ok, name, format!("`{}` is created when it is needed", shown(folder)));
+            return finding(Severity::Ok, name, format!("`{}` does not exist yet", shown(folder)));
         };
         let finding = check_folder(name, folder, &facts);
         if !(self.fix && finding.fixable) {
@@ -120,20 +123,20 @@ fn check_folder(name: &str, folder: &Path, facts: &FolderFacts) -> Finding {
     let shown = shown(folder);
     let problem = |message: String| finding(Severity::Problem, name, message);
     if !facts.is_folder {
-        return problem(format!("`{shown}` is not a folder")).hint("move it away, or choose another folder");
+        return problem(format!("`{shown}` is not a directory")).hint("move it away, or choose another directory");
     }
     if !facts.is_ours {
         return problem(format!("`{shown}` belongs to user {}", facts.owner))
-            .hint("choose another folder, or change its owner");
+            .hint("change its owner, or choose another directory");
     }
     if facts.mode & 0o700 != 0o700 {
-        return problem(format!("`{shown}` has mode {:04o}, which locks maqet out", facts.mode))
+        return problem(format!("`{shown}` has mode {:04o}: maqet cannot use it", facts.mode))
             .hint(format!("run `chmod 0700 {shown}`"))
             .fixable();
     }
     if !facts.is_writable {
         return problem(format!("`{shown}` is on a read-only file system"))
-            .hint("mount it read-write, or choose another folder");
+            .hint("mount it read-write, or choose another directory");
     }
     if facts.mode & 0o077 != 0 {
         return finding(
@@ -149,16 +152,16 @@ fn check_folder(name: &str, folder: &Path, facts: &FolderFacts) -> Finding {
 
 fn check_space(name: &str, folder: &Path, space: Space) -> Finding {
     let free = format_bytes(space.free_bytes);
-    let message = format!("{free} of {} free at `{}`", format_bytes(space.bytes), shown(folder));
-    let subject = format!("space of the {name}");
+    let message = format!("{free} of {} at `{}`", format_bytes(space.bytes), shown(folder));
+    let subject = format!("free space of the {name}");
     let is_low_on_files = space.free_files.is_some_and(|files| files < limits::LOW_FREE_FILES);
     let finding = match space.free_bytes {
         free if free < limits::MIN_FREE_BYTES => finding(Severity::Problem, &subject, message),
         free if free < limits::LOW_FREE_BYTES => finding(Severity::Warning, &subject, message),
-        _ if is_low_on_files => finding(Severity::Warning, &subject, format!("{message}, but few free inodes")),
+        _ if is_low_on_files => finding(Severity::Warning, &subject, format!("{message}, but few inodes are free")),
         _ => return finding(Severity::Ok, &subject, message),
     };
-    finding.hint("free some space, for instance with `maqet cleanup`")
+    finding.hint("free some space, for example with `maqet cleanup`")
 }
 
 fn format_bytes(bytes: u64) -> String {
@@ -186,7 +189,7 @@ mod tests {
 
     #[track_caller]
     fn check(facts: &FolderFacts, severity: Severity, fixable: bool) {
-        let finding = check_folder("data folder", Path::new("/d"), facts);
+        let finding = check_folder("data directory", Path::new("/d"), facts);
 
         assert_eq!((finding.severity, finding.fixable), (severity, fixable), "{finding:?}");
         assert_eq!(finding.hint.is_some(), severity != Severity::Ok, "{finding:?}");
@@ -205,7 +208,7 @@ mod tests {
     #[test]
     fn test_check_space_low_warns_then_fails() {
         let severity = |free_bytes, free_files| {
-            check_space("data folder", Path::new("/d"), Space { free_bytes, bytes: 1 << 40, free_files }).severity
+            check_space("data directory", Path::new("/d"), Space { free_bytes, bytes: 1 << 40, free_files }).severity
         };
 
         assert_eq!(severity(1 << 39, None), Severity::Ok);

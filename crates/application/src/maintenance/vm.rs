@@ -32,7 +32,8 @@ impl VmCheck<'_> {
             findings.extend(found);
         }
         if good > 0 {
-            let message = if good == entries.len() { "all in order".to_owned() } else { format!("{good} in order") };
+            let message =
+                if good == entries.len() { "no problems".to_owned() } else { format!("{good} without problems") };
             findings.push(Finding::new(Severity::Ok, Area::Vm, format!("{} VMs", entries.len()), message));
         }
         Ok(findings)
@@ -88,11 +89,11 @@ impl VmCheck<'_> {
         match preparation {
             Preparation::Existing(_) => Some(
                 problem(format!("the disk `{shown}` does not exist"))
-                    .hint("put it back, or correct its path under `storage` with `maqet apply`"),
+                    .hint("restore it, or correct its path under `storage` with `maqet apply`"),
             ),
             _ if was_created => Some(
-                problem(format!("the disk `{shown}` was created and is gone; the next start creates an empty one"))
-                    .hint("put it back, or restore it from a backup"),
+                problem(format!("the disk `{shown}` was deleted; the next start creates an empty one"))
+                    .hint("restore it from a backup"),
             ),
             _ => None,
         }
@@ -105,15 +106,17 @@ impl VmCheck<'_> {
             return Ok(Some(Finding::from_error(Severity::Warning, Area::Vm, entry.name.as_str(), &error)));
         }
         let finding = match observation.status {
-            Status::Unreachable => finding(entry, Severity::Problem, "QEMU runs, but its monitor does not answer")
-                .hint(format!("wait, or kill it with `maqet stop {} --force`", entry.name)),
+            Status::Unreachable => {
+                finding(entry, Severity::Problem, "QEMU is running, but its monitor does not answer")
+                    .hint(format!("wait, or kill it with `maqet stop {} --force`", entry.name))
+            }
             Status::IoError | Status::Panicked | Status::RestoreFailed => {
                 finding(entry, Severity::Problem, format!("halted: {}", observation.status.as_str()))
                     .hint(format!("run `maqet status {0}`, then `maqet stop {0}`", entry.name))
             }
             Status::Stopped(_) if entry.open_run().is_some() && observation.busy.is_none() => {
-                let finding = finding(entry, Severity::Note, "QEMU has exited, and the end of the run is not recorded")
-                    .hint("no action needed: every command notices it")
+                let finding = finding(entry, Severity::Note, "QEMU has exited, but the end of the run is not recorded")
+                    .hint("no action needed: the next command that changes the VM records it")
                     .fixable();
                 if self.fix { self.close_run(finding, entry).await } else { finding }
             }
@@ -124,8 +127,8 @@ impl VmCheck<'_> {
 
     async fn close_run(&self, finding: Finding, entry: &VmEntry) -> Finding {
         match close_run(self.app, entry, "doctor").await {
-            Ok(true) => finding.fixed("recorded its end, and removed its sockets"),
-            Ok(false) => finding.fixed("another process works on the VM"),
+            Ok(true) => finding.fixed("recorded its end and removed its sockets"),
+            Ok(false) => finding.fixed("another process is working on the VM"),
             Err(error) => finding.fix_failed(&error),
         }
     }
@@ -136,7 +139,7 @@ impl VmCheck<'_> {
         stored.vm.entry.run = None;
         let copies = &self.app.ports.maintenance.copies;
         let message = match copies.of_vm(&vm.entry.id).await {
-            None => "has no copy outside of the database",
+            None => "has no copy outside the database",
             Some(copy)
                 if copy.vm.entry.name == stored.vm.entry.name
                     && copy.vm.definition == stored.vm.definition
@@ -144,7 +147,7 @@ impl VmCheck<'_> {
             {
                 return Ok(None);
             }
-            Some(_) => "its copy outside of the database is out of date",
+            Some(_) => "its copy outside the database is out of date",
         };
         let finding =
             finding(&vm.entry, Severity::Note, message).hint("run `maqet doctor --fix` to write one").fixable();

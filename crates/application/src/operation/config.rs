@@ -188,7 +188,7 @@ impl Operation for ConfigSchema {
             .collect();
         Ok(Done::reading(json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",
-            "title": "A VM of maqet",
+            "title": "maqet VM definition",
             "type": "object",
             "additionalProperties": false,
             "properties": properties,

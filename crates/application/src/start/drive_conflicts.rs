@@ -40,7 +40,7 @@ impl Preflight<'_> {
             let folders = self.folders_of(&drive).await;
             let is_file = folders.iter().all(|(key, _)| *key != "file");
             for (key, path) in folders {
-                let message = format!("`{}` is a folder; a drive needs a file", path.display());
+                let message = format!("`{}` is a directory; a drive needs a file", path.display());
                 problems.push(problem(&drive, key, message, node(&drive, key)));
             }
             if !is_file {

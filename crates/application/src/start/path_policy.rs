@@ -42,7 +42,7 @@ impl Preflight<'_> {
             let (key, node) = found.map_or((String::new(), entry), |(key, node)| (key, Some(node)));
             let message = format!("cannot use `{}`: {}", refused.path.display(), refused.reason);
             Problem {
-                help: Some("choose another folder".to_owned()),
+                help: Some("choose another directory".to_owned()),
                 location: node.and_then(|node| node.location().cloned()),
                 ..Problem::new(format!("storage[{}]{key}", refused.index), message)
             }

@@ -42,13 +42,13 @@ impl Explain for WaitError {
                 Explanation { hints: unresponsive.hints(), ..Explanation::new("wait.timed-out", Fault::TimedOut) }
             }
             Self::TimedOut { vm, .. } => Explanation::new("wait.timed-out", Fault::TimedOut)
-                .hint("wait longer with `--timeout`")
+                .hint("pass a longer `--timeout`")
                 .hint(format!("check its console with `maqet logs {vm} --follow`")),
             Self::VmUnavailable { vm, status: Status::Defined, .. } => {
                 Explanation::new("wait.vm-unavailable", Fault::State).hint(format!("start it with `maqet start {vm}`"))
             }
             Self::VmUnavailable { vm, .. } => Explanation::new("wait.vm-unavailable", Fault::State)
-                .hint(format!("see what happened with `maqet events {vm}`"))
+                .hint(format!("check its events with `maqet events {vm}`"))
                 .hint(format!("start it with `maqet start {vm}`")),
             Self::ConditionRequired => {
                 Explanation::new("wait.condition-required", Fault::Usage).hint("pass a condition with `--for`")

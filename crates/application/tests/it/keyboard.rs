@@ -122,7 +122,7 @@ async fn test_keys_qemu_exiting_reports_keys_sent() {
 
     assert_eq!(
         (cut.code(), cut.to_string()),
-        ("qmp.connection-failed", "cannot send keys to VM `web` (1 of 2 were sent)".to_owned())
+        ("qmp.connection-failed", "cannot send keys to VM `web` (1 of 2 sent)".to_owned())
     );
 }
 

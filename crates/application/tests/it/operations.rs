@@ -349,7 +349,7 @@ async fn test_apply_flag_changes_only_its_value() {
     let expected = json!({"memory": "1G", "storage": [{"name": "hdd", "size": "2G"}]});
     assert_eq!(serde_json::to_value(&vm.definition).unwrap(), expected);
     assert_eq!(vm.origins["memory"], "vm.yaml:2:9");
-    assert_eq!(vm.origins["storage[0].size"], "flag `--set storage.hdd.size`");
+    assert_eq!(vm.origins["storage[0].size"], "option `--set storage.hdd.size`");
 }
 
 #[tokio::test]

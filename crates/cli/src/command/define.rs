@@ -27,7 +27,7 @@ pub(super) async fn add(maqet: &Maqet, args: AddArgs, output: &Output) -> Result
 
     let start = maqet.run(Start::new(added.id.clone()));
     let started = output.progress(&format!("starting `{}`", added.name), start).await.inspect_err(|_| {
-        output.note(&format!("defined `{}`, but could not start it", added.name));
+        output.note(&format!("defined `{}`, but it failed to start", added.name));
     })?;
     note_size_mismatches(&started.size_mismatches, output);
     output.done(&started)

@@ -40,7 +40,7 @@ pub(super) async fn from_standard_input<T: Send + 'static>(
     read: impl FnOnce(StdinLock<'static>) -> Result<T, ErrorReport> + Send + 'static,
 ) -> Result<T, ErrorReport> {
     if io::stdin().is_terminal() {
-        output.note("reading standard input; end it with Ctrl-D on an empty line");
+        output.note("reading standard input; press Ctrl-D on an empty line to end it");
     }
     let (sender, receiver) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {

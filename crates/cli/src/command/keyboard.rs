@@ -12,7 +12,7 @@ use crate::render::Output;
 const TEXT_LIMIT: Limit = Limit {
     bytes: limits::MAX_TYPED_BYTES,
     subject: "texts to type",
-    hint: "pass it to the guest as a file: on a disk, or in a shared folder",
+    hint: "pass it to the guest as a file, on a disk or in a shared directory",
 };
 
 pub(super) async fn keys(maqet: &Maqet, args: KeysArgs, output: &Output) -> Result<u8, ErrorReport> {
@@ -48,7 +48,7 @@ async fn read_text(file: Option<&Path>, output: &Output) -> Result<String, Error
         None => (input::standard_input(TEXT_LIMIT, output).await?, input::STANDARD_INPUT.to_owned()),
     };
     if text.is_empty() {
-        let hint = "check the command that writes it; to press Enter alone, use `maqet keys VM enter`";
+        let hint = "check the command that writes it; to press only Enter, run `maqet keys VM enter`";
         return Err(usage(format!("no text to type: `{name}` is empty")).hint(hint));
     }
     Ok(text)

@@ -8,7 +8,7 @@ use crate::render::Output;
 
 /// Shows the findings; exit code 1 if a problem remains.
 pub(super) async fn doctor(maqet: &Maqet, doctor: Doctor, output: &Output) -> Result<u8, ErrorReport> {
-    let diagnosis = output.progress("checking the host, the database and VMs", maqet.run(doctor)).await?;
+    let diagnosis = output.progress("checking the host, the database and the VMs", maqet.run(doctor)).await?;
     output.show(&diagnosis)?;
     Ok(if diagnosis.healthy { exit_code::DONE } else { exit_code::from_fault(Fault::Failed) })
 }
@@ -19,7 +19,7 @@ pub(super) async fn cleanup(maqet: &Maqet, cleanup: Cleanup, output: &Output) ->
     output.show(&cleaned)?;
     let has_orphans = cleaned.items.iter().any(|item| item.kind == "orphan" && item.outcome == CleanupOutcome::Skipped);
     if has_orphans && output.is_text() {
-        output.note("adopt orphans with `--adopt-orphans`, or end them with `--end-orphans`");
+        output.note("pass `--adopt-orphans` to adopt the orphans, or `--end-orphans` to end them");
     }
     let has_failed = cleaned.items.iter().any(|item| item.outcome == CleanupOutcome::Failed);
     Ok(if has_failed { exit_code::from_fault(Fault::Failed) } else { exit_code::DONE })

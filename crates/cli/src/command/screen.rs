@@ -17,7 +17,7 @@ pub(super) async fn screenshot(maqet: &Maqet, args: ScreenshotArgs, output: &Out
     let ScreenshotArgs { vm, file, image_format: format, timeout } = args;
     if file.as_os_str() == "-" {
         if io::stdout().is_terminal() {
-            return Err(usage("cannot write an image to a terminal").hint("redirect it, or name a file"));
+            return Err(usage("cannot write an image to a terminal").hint("redirect standard output, or pass a file"));
         }
         let screen = maqet.app().screen(&vm, format.unwrap_or(PictureFormat::Png), timeout);
         let picture = output.progress(&message, screen).await?;

@@ -78,7 +78,7 @@ impl<'a> InteractiveShell<'a> {
         let terminal = SavedTerminal::save().map_err(terminal_failed)?;
         let signals = Signals::new(&SIGNALS).map_err(terminal_failed)?;
         if output.is_text() {
-            output.note(&format!("connected to the QEMU of `{}`; Tab completes, Ctrl-D leaves", shell.name()));
+            output.note(&format!("connected to QEMU of `{}`; Tab completes, Ctrl-D exits", shell.name()));
         }
         let prompt = Prompt::open(&format!("{}> ", shell.name()), shell.schema().clone(), history);
         Ok(Self { shell, prompt: prompt.map_err(terminal_failed)?, output, signals, quits: false, terminal })
@@ -98,7 +98,7 @@ impl<'a> InteractiveShell<'a> {
                 Ok(exit_code::INTERRUPTED)
             }
             End::Disconnected(_) if quits => {
-                output.note(&format!("the QEMU of `{name}` has exited"));
+                output.note(&format!("QEMU of `{name}` has exited"));
                 Ok(exit_code::DONE)
             }
             End::Disconnected(error) => Err(disconnected(&name, error)),
@@ -181,7 +181,7 @@ fn with_shell_hints(command: &str, error: Error) -> ErrorReport {
     }
     let hints = match command {
         "exit" | "bye" | "logout" | "q" | ":q" => {
-            vec!["press Ctrl-D to leave; `quit` is a QMP command, which ends the VM".to_owned()]
+            vec!["press Ctrl-D to exit; `quit` is a QMP command, which stops the VM".to_owned()]
         }
         "help" | "?" => vec!["press Tab for completions; run `query-commands` for a list of commands".to_owned()],
         _ => report.hints.iter().map(|hint| hint.replace("maqet qmp VM query-commands", "query-commands")).collect(),
@@ -198,8 +198,8 @@ fn is_disconnect(error: &Error) -> bool {
 fn disconnected(name: &str, error: Error) -> ErrorReport {
     match error {
         Error::Qmp(QmpError::ConnectionClosed { .. }) => ErrorReport {
-            message: format!("the QEMU of `{name}` has exited or closed its monitor"),
-            hints: vec![format!("see the reason with `maqet status {name}`")],
+            message: format!("QEMU of `{name}` has exited or closed its monitor"),
+            hints: vec![format!("check the reason with `maqet status {name}`")],
             ..error.into()
         },
         other => other.into(),

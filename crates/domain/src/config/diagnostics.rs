@@ -161,7 +161,7 @@ impl Diagnostics {
     pub fn path(&mut self, path: &KeyPath, node: &Node) -> Option<PathBuf> {
         match &node.value {
             Value::Text(text) if starts_with_home(text) => {
-                let help = "write out the path of the home folder; a folder named `~` is `./~`".to_owned();
+                let help = "write out the path of the home directory; a directory named `~` is `./~`".to_owned();
                 self.error_with_help(path, node, "`~` is expanded by shells only", Some(help));
                 None
             }

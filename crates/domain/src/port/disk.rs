@@ -75,7 +75,7 @@ impl Explain for ImageError {
             Self::Full { .. } => Explanation::new("storage.full", Fault::Host).hint("free some space"),
             Self::Refused { .. } => Explanation::new("storage.refused", Fault::Failed),
             Self::Io { .. } => Explanation::new("storage.io-failed", Fault::Host)
-                .hint("check the owner and the permissions of its folder"),
+                .hint("check the owner and the permissions of its directory"),
             Self::TimedOut { .. } => Explanation::new("storage.timed-out", Fault::TimedOut),
         }
     }

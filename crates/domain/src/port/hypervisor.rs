@@ -134,13 +134,13 @@ impl Explain for LaunchError {
                 Explanation::new("storage.in-use", Fault::Busy).hint("stop the process that uses it, or try again")
             }
             Self::SocketPathTooLong { .. } => Explanation::new("host.socket-path-invalid", Fault::Host)
-                .hint("pass a shorter folder with `--runtime-dir`"),
+                .hint("pass a shorter path with `--runtime-dir`"),
             Self::HelperNotFound { program, package } => Explanation::new("host.tool-not-found", Fault::Host)
                 .hint(format!("install it (Debian: `apt install {package}`), or add `{program}` to PATH")),
             Self::HelperFailed { .. } => Explanation::new("vm.helper-failed", Fault::Failed)
                 .hint("check the forwarded ports: another program may use them"),
             Self::Io { .. } => Explanation::new("host.io-failed", Fault::Host)
-                .hint("check the owner, the permissions and the free space of its folder"),
+                .hint("check the owner, the permissions and the free space of its directory"),
         }
     }
 }

@@ -55,7 +55,7 @@ impl Explain for LockError {
                 Explanation::new("lock.in-use", Fault::Busy).hint("try again once the other operation is done")
             }
             Self::Failed { .. } => Explanation::new("lock.failed", Fault::Host)
-                .hint("run `maqet doctor` to check whether the data folder is writable"),
+                .hint("run `maqet doctor` to check whether the data directory is writable"),
         }
     }
 }

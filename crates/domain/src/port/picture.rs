@@ -29,7 +29,7 @@ impl Explain for PictureError {
             Self::InvalidImage { .. } => Explanation::new("screen.image-invalid", Fault::Failed),
             Self::EncodeFailed { .. } => Explanation::new("screen.encode-failed", Fault::Failed),
             Self::WriteFailed { .. } => Explanation::new("screen.write-failed", Fault::Host)
-                .hint("check that the folder exists, is writable and has free space"),
+                .hint("check that the directory exists, is writable and has free space"),
         }
     }
 }

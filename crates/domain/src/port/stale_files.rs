@@ -77,7 +77,7 @@ pub struct RemoveError {
 
 impl Explain for RemoveError {
     fn explain(&self) -> Explanation {
-        Explanation::new("host.remove-failed", Fault::Host).hint("check the owner and the permissions of its folder")
+        Explanation::new("host.remove-failed", Fault::Host).hint("check the owner and the permissions of its directory")
     }
 }
 

@@ -55,7 +55,7 @@ impl Explain for StoreError {
                 Explanation::new("store.full", Fault::Host).hint("free some space; `maqet doctor` shows where")
             }
             Self::Unavailable { .. } => Explanation::new("store.unavailable", Fault::Host)
-                .hint("check the owner and the permissions of its folder")
+                .hint("check the owner and the permissions of its directory")
                 .hint("run `maqet doctor` to check the host"),
             Self::Failed { .. } => Explanation::new("store.failed", Fault::Failed),
         }

@@ -29,7 +29,7 @@ impl StorageDriver for Virtfs {
     }
 
     fn summary(&self) -> &'static str {
-        "a folder of the host, shared over 9p"
+        "a directory of the host, shared over 9p"
     }
 
     fn extension(&self) -> &'static str {
@@ -48,7 +48,7 @@ impl StorageDriver for Virtfs {
         check_disk_keys(at, entry, report);
         match storage.own("path") {
             Some(node) => drop(report.path(&at.key("path"), node)),
-            None => report.missing(at, entry, "`type: virtfs` requires the `path` of a folder"),
+            None => report.missing(at, entry, "`type: virtfs` requires the `path` of a directory"),
         }
         let Some(options) = storage.own("options") else {
             return;
@@ -106,7 +106,7 @@ impl StorageDriver for Virtiofs {
     }
 
     fn summary(&self) -> &'static str {
-        "a folder shared by a virtiofsd that you run, by its socket"
+        "a directory shared by a virtiofsd that you run, by its socket"
     }
 
     fn extension(&self) -> &'static str {
@@ -183,7 +183,7 @@ fn check_disk_keys(at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
         ["file", "size", "interface", "backing_file", "backing_format", "cache", "discard", "serial", "bootindex"];
     for key in DISK_KEYS {
         let Some(node) = entry.non_null(key) else { continue };
-        report.error(&at.key(key), node, format!("a shared folder does not support `{key}`"));
+        report.error(&at.key(key), node, format!("a shared directory does not support `{key}`"));
     }
 }
 
@@ -245,11 +245,11 @@ mod tests {
 
         check_refused(
             r#"{"name": "src", "type": "virtfs"}"#,
-            &["storage[0]: `type: virtfs` requires the `path` of a folder"],
+            &["storage[0]: `type: virtfs` requires the `path` of a directory"],
         );
         check_refused(
             r#"{"name": "src", "type": "virtfs", "path": "/s", "size": "1G"}"#,
-            &["storage[0].size: a shared folder does not support `size`"],
+            &["storage[0].size: a shared directory does not support `size`"],
         );
         check_refused(&key("null"), &[]);
         check_refused(&key("[]"), &["storage[0].options: expected a map, found a list"]);
@@ -282,7 +282,7 @@ mod tests {
         check_refused(
             r#"{"name": "src", "type": "virtiofs", "socket": "/r/s", "cache": "none", "mount_tag": ""}"#,
             &[
-                "storage[0].cache: a shared folder does not support `cache`",
+                "storage[0].cache: a shared directory does not support `cache`",
                 "storage[0].mount_tag: expected a non-empty string, found the string ``",
             ],
         );

@@ -49,7 +49,7 @@ pub struct QmpDeviceAdd {
     #[cfg_attr(feature = "clap", arg(value_name = "NAME=VALUE"))]
     #[setters(skip)]
     pub properties: Vec<String>,
-    /// The ID of the device [default: the driver and a number]
+    /// The ID of the device [default: derived from the driver, such as virtio-blk-0]
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub id: Option<DeviceId>,

@@ -156,7 +156,7 @@ impl Cleanup {
         if is_locked || app.observer().live_process(run).await.is_some() {
             return None;
         }
-        let message = "QEMU has exited, and the end of the run is not recorded";
+        let message = "QEMU has exited, but the end of the run is not recorded";
         let item = CleanedItem::new("run", entry.name.to_string(), message);
         if self.dry_run {
             return Some(item.outcome(CleanupOutcome::Reconciled));

@@ -89,7 +89,7 @@ impl Operation for Doctor {
             }
             DatabaseAccess::NotCreated => {}
             DatabaseAccess::Unusable => {
-                let message = "not checked: this needs the database";
+                let message = "not checked: the database is not usable";
                 findings.push(Finding::new(Severity::Note, Area::StaleFiles, "VMs and stale files", message));
             }
         }

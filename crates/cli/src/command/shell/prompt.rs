@@ -132,7 +132,7 @@ pub(crate) fn stop_only_the_editor() -> io::Result<()> {
 
 /// Returns the line that stands for events which are not shown.
 pub(super) fn missed_events(count: u64) -> String {
-    format!("({count} events not shown: they occurred too fast)")
+    format!("({count} events omitted: they arrived too fast)")
 }
 
 fn read_lines(

@@ -26,7 +26,11 @@ impl TextOutput for DeviceDeleted {
             writeln!(out, "`{device}` was already removed from `{}`; removed its backend", self.name)?;
         }
         self.in_use.iter().try_for_each(|name| {
-            writeln!(out, "  kept its backend `{}`, which is still in use, as by a block job", escape_control(name))
+            writeln!(
+                out,
+                "  kept its backend `{}`, which is still in use, for example by a block job",
+                escape_control(name)
+            )
         })
     }
 }
@@ -38,7 +42,7 @@ impl TextOutput for MediumChanged {
         match (ejected, inserted) {
             (_, Some(inserted)) => writeln!(out, "inserted {inserted} into `{drive}` of `{}`", self.name),
             (Some(ejected), None) => writeln!(out, "ejected {ejected} from `{drive}` of `{}`", self.name),
-            (None, None) => writeln!(out, "opened `{drive}` of `{}`, which was empty", self.name),
+            (None, None) => writeln!(out, "opened `{drive}` of `{}`; it was empty", self.name),
         }
     }
 }
@@ -46,14 +50,14 @@ impl TextOutput for MediumChanged {
 impl TextOutput for LinkSet {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let state = if self.state == Link::Up { "up" } else { "down" };
-        writeln!(out, "link of `{}` of `{}` is {state}", escape_control(&self.nic), self.name)
+        writeln!(out, "link of network card `{}` of `{}` is {state}", escape_control(&self.nic), self.name)
     }
 }
 
 impl TextOutput for Balloon {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let [actual, memory] = [self.actual_bytes, self.memory_bytes].map(ByteSize::from_bytes);
-        writeln!(out, "guest of `{}` has {actual} of {memory}", self.name)
+        writeln!(out, "guest of `{}` uses {actual} of {memory} of memory", self.name)
     }
 }
 

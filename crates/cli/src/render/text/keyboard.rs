@@ -24,6 +24,6 @@ impl TextOutput for Screendump {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let (width, height, format) = (self.width, self.height, self.format);
         let file = escape_control(&self.file);
-        writeln!(out, "saved the screen of `{}` to {file} ({format}, {width} x {height})", self.name)
+        writeln!(out, "saved a screenshot of `{}` to {file} ({format}, {width}x{height})", self.name)
     }
 }

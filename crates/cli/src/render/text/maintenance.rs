@@ -35,7 +35,7 @@ fn write_finding(out: &mut dyn Write, finding: &Finding) -> io::Result<()> {
         return writeln!(out, "         {}", escape_control(fixed));
     }
     if let Some(hint) = finding.hint.as_ref().filter(|_| finding.severity > Severity::Ok) {
-        let by_fix = if finding.fixable { " (`--fix` does it)" } else { "" };
+        let by_fix = if finding.fixable { " (`--fix` does this)" } else { "" };
         writeln!(out, "         hint: {}{by_fix}", escape_control(hint))?;
     }
     Ok(())
