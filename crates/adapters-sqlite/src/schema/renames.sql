@@ -1,5 +1,5 @@
--- What schema 1 stored under other names. The JSON is as maqet writes it, without spaces, so text is replaced and the
--- order of keys kept: an unescaped quote before a name followed by a colon can only begin a key.
+-- Renames what schema 1 stored under other names. maqet writes JSON without spaces, so replacing text is safe and keeps
+-- the order of keys: a name between an unescaped quote and a colon can only be a key.
 UPDATE event SET data = replace(data, '"how":"nothing"', '"how":"none"') WHERE kind = 'vm.stopped';
 UPDATE event SET data = replace(data, '"how":"term"', '"how":"sigterm"') WHERE kind = 'vm.stopped';
 UPDATE event SET data = replace(data, '"how":"kill"', '"how":"sigkill"') WHERE kind = 'vm.stopped';

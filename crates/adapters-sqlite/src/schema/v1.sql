@@ -1,6 +1,6 @@
--- Schema 1. Times are nanoseconds since 1970 in UTC; paths are text, or a blob where they are not UTF-8.
+-- Schema 1. Times are nanoseconds since 1970 in UTC; paths are text, or a blob if they are not UTF-8.
 
--- What a list needs, in the order a list has.
+-- What a list shows, in its order.
 CREATE TABLE vm (
     name        TEXT NOT NULL PRIMARY KEY,
     id          TEXT NOT NULL UNIQUE,
@@ -17,11 +17,11 @@ CREATE TABLE vm (
     host_boot   TEXT,
     sockets     ANY,
     records     ANY,
-    -- The forwarded ports, as JSON; null where there are none.
+    -- The forwarded ports, as JSON; null if there are none.
     forwards    TEXT
 ) STRICT, WITHOUT ROWID;
 
--- Apart from `vm`, so that a list does not read it.
+-- Separate from `vm`, so that a list does not read it.
 CREATE TABLE definition (
     vm      TEXT NOT NULL PRIMARY KEY REFERENCES vm (id) ON DELETE CASCADE,
     content TEXT NOT NULL,
@@ -40,7 +40,7 @@ CREATE TABLE storage (
 ) STRICT;
 CREATE INDEX storage_of_vm ON storage (vm, sequence);
 
--- History and events outlive their VM, so nothing refers to it.
+-- History and events outlive their VM, so they have no foreign key to it.
 CREATE TABLE history (
     sequence          INTEGER PRIMARY KEY AUTOINCREMENT,
     at                INTEGER NOT NULL,

@@ -1,2 +1,2 @@
--- Schema 2. Which entry of the history an entry reverts.
+-- Schema 2: a history entry names the entry that it reverts.
 ALTER TABLE history ADD COLUMN reverts INTEGER;
