@@ -1,6 +1,6 @@
 //! The origins of a definition's values: their source locations as text.
 
-use maqet_domain::config::{KeyPath, Node, SourceLocation, Value};
+use maqet_domain::config::{KeyPath, Node, SourceLocation};
 use maqet_domain::vm::{Origins, Vm};
 
 /// Returns the location of every scalar and every empty list or map of a definition.
@@ -11,28 +11,15 @@ pub fn origins(definition: &Node) -> Origins {
 }
 
 fn collect(path: &KeyPath, node: &Node, found: &mut Origins) {
-    match &node.value {
-        Value::Map(entries) if !entries.is_empty() => {
-            for (key, node) in entries {
-                collect(&path.key(key), node, found);
-            }
-        }
-        Value::List(items) if !items.is_empty() => {
-            for (index, node) in items.iter().enumerate() {
-                collect(&path.index(index), node, found);
-            }
-        }
-        Value::Null
-        | Value::Bool(_)
-        | Value::Int(_)
-        | Value::Float(_)
-        | Value::Text(_)
-        | Value::List(_)
-        | Value::Map(_) => {
-            if let Some(location) = node.location() {
-                found.insert(path.to_string(), location.to_string());
-            }
-        }
+    for (key, node) in node.entries() {
+        collect(&path.key(key), node, found);
+    }
+    for (index, node) in node.items().iter().enumerate() {
+        collect(&path.index(index), node, found);
+    }
+    let is_leaf = node.entries().is_empty() && node.items().is_empty();
+    if let Some(location) = node.location().filter(|_| is_leaf) {
+        found.insert(path.to_string(), location.to_string());
     }
 }
 
@@ -47,30 +34,21 @@ pub(crate) fn with_locations(vm: &Vm) -> Node {
 }
 
 fn locate(path: &KeyPath, node: Node, origins: &Origins) -> Node {
+    let entry = |(key, node): (String, Node)| {
+        let node = locate(&path.key(&key), node, origins);
+        (key, node)
+    };
+    let item = |(index, node)| locate(&path.index(index), node, origins);
+    let node = node
+        .map_entries(|entries| entries.into_iter().map(entry).collect())
+        .map_items(|items| items.into_iter().enumerate().map(item).collect());
+
     let location = origins.get(&path.to_string()).map(|origin| parse_location(origin));
-    let value = match node.value {
-        Value::Map(entries) => Value::Map(
-            entries
-                .into_iter()
-                .map(|(key, node)| {
-                    let node = locate(&path.key(&key), node, origins);
-                    (key, node)
-                })
-                .collect(),
-        ),
-        Value::List(items) => Value::List(
-            items.into_iter().enumerate().map(|(index, node)| locate(&path.index(index), node, origins)).collect(),
-        ),
-        scalar => scalar,
-    };
     // The locations of lists and maps are not stored; that of their first value is close.
-    let inner = || match &value {
-        Value::Map(entries) => entries.first().and_then(|(_, node)| node.value_location.clone()),
-        Value::List(items) => items.first().and_then(|node| node.value_location.clone()),
-        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) => None,
-    };
-    let value_location = location.or(node.value_location).or_else(inner);
-    Node { value, value_location, key_location: node.key_location }
+    let first = node.entries().first().map(|(_, node)| node).or(node.items().first());
+    let first_location = first.and_then(|node| node.value_location.clone());
+    let value_location = location.or_else(|| node.value_location.clone()).or(first_location);
+    Node { value_location, ..node }
 }
 
 /// Parses the text of a location, as in `web.yaml:2:9`.

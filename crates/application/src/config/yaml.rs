@@ -61,29 +61,18 @@ fn tree(source: &str, text: &str, problems: &mut Vec<Problem>) -> Result<Node, P
 
 /// Sets the length of lists and maps to their length on the first line; the crate only knows where they start.
 fn with_lengths(node: Node, text: &str) -> Node {
-    let ends = |node: &Node| node.value_location.as_ref().map_or(0, |location| location.offset + location.length);
-    let (value, end) = match node.value {
-        Value::List(items) => {
-            let items: Vec<Node> = items.into_iter().map(|item| with_lengths(item, text)).collect();
-            let end = items.last().map(ends);
-            (Value::List(items), end)
-        }
-        Value::Map(entries) => {
-            let entries: Vec<(String, Node)> =
-                entries.into_iter().map(|(key, node)| (key, with_lengths(node, text))).collect();
-            let end = entries.last().map(|(_, node)| ends(node));
-            (Value::Map(entries), end)
-        }
-        scalar => return Node { value: scalar, ..node },
+    let node = node
+        .map_items(|items| items.into_iter().map(|item| with_lengths(item, text)).collect())
+        .map_entries(|entries| entries.into_iter().map(|(key, node)| (key, with_lengths(node, text))).collect());
+    let location = match (&node.value, &node.value_location) {
+        (Value::List(_) | Value::Map(_), Some(location)) => location.clone(),
+        (_, _) => return node,
     };
-    let value_location = node.value_location.map(|location| match text.get(location.offset..) {
-        Some(rest) => {
-            let length = length_on_line(rest, end.map(|end| end.saturating_sub(location.offset)));
-            SourceLocation { length, ..location }
-        }
-        None => location,
-    });
-    Node { value, value_location, ..node }
+    let Some(rest) = text.get(location.offset..) else { return node };
+    let last = node.entries().last().map(|(_, node)| node).or(node.items().last());
+    let end = |node: &Node| node.value_location.as_ref().map_or(0, |location| location.offset + location.length);
+    let length = length_on_line(rest, last.map(|last| end(last).saturating_sub(location.offset)));
+    node.at(SourceLocation { length, ..location })
 }
 
 /// Returns the length on the first line of `text` of a list or map whose last value ends at `inner`.

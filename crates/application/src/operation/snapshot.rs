@@ -91,7 +91,6 @@ pub struct SnapshotLs {
     /// The VM: a name, an ID, or a unique prefix of an ID
     pub vm: String,
     /// Show only the snapshots of this drive
-    #[serde(default)]
     pub drive: Option<String>,
 }
 

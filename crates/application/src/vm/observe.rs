@@ -32,16 +32,15 @@ impl Observation {
 }
 
 /// What a VM is busy with.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BusyReason {
     /// The operation that holds the VM's lock, as in `snapshot.create`; else `main-loop` where QEMU's main loop is
     /// blocked, and `sigstop` where its process was stopped by a signal.
     pub reason: String,
     /// Since when (RFC 3339, UTC), where that is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
     /// The process that runs the operation.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
 }
 
@@ -87,6 +86,7 @@ impl From<Holder> for BusyReason {
 }
 
 /// The state of a VM, as scripts see it.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct VmStatus {
     /// The VM's id.
@@ -97,38 +97,30 @@ pub struct VmStatus {
     /// `restore-failed`, `io-error`, `panicked`, `unreachable` or `orphaned`.
     pub status: &'static str,
     /// Why it stopped, if it did.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<StopReason>,
-    /// What it is busy with, if somebody works on it or it does not answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// What it is busy with: an operation that holds its lock, or a QEMU that does not respond.
     pub busy: Option<BusyReason>,
     /// The process id of its QEMU, while that lives.
+    #[serialize_always]
     pub pid: Option<u32>,
     /// When it was defined.
     pub created_at: Timestamp,
     /// When it was last started.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
     /// When it stopped, where that is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped_at: Option<Timestamp>,
     /// Which start of this VM it was, from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub boot: Option<u32>,
     /// The log of the guest's serial console.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub serial_log: Option<String>,
     /// What QEMU wrote to its standard error.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub qemu_log: Option<String>,
     /// QMP events of this run, one JSON object a line, written by QEMU itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub event_log: Option<String>,
     /// Ports of the host that lead to the guest.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub forwards: Vec<Forward>,
     /// A QMP socket that maqet leaves to other tools.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub external_monitor: Option<String>,
 }
 

@@ -50,15 +50,12 @@ pub struct QmpDeviceAdd {
     #[setters(skip)]
     pub properties: Vec<String>,
     /// The ID of the device [default: derived from the driver, such as virtio-blk-0]
-    #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub id: Option<DeviceId>,
     /// The file of the disk
-    #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
     pub file: Option<PathBuf>,
     /// The format of the file [default: by its extension, else raw]
-    #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "FORMAT", requires = "file"))]
     pub file_format: Option<String>,
     /// Make the disk read-only for the guest
@@ -66,11 +63,9 @@ pub struct QmpDeviceAdd {
     #[cfg_attr(feature = "clap", arg(long, requires = "file"))]
     pub readonly: bool,
     /// The backend of the network card: user, tap or bridge, with options as for QEMU's -netdev
-    #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "NETDEV", conflicts_with = "file"))]
     pub netdev: Option<String>,
     /// Timeout for each reply of QEMU [default: `timeouts.qmp`, else 30s]
-    #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]
     pub timeout: Option<HumanDuration>,
     /// Allow devices that reach the host: its hardware, files and services
@@ -80,6 +75,7 @@ pub struct QmpDeviceAdd {
 }
 
 /// A device that was plugged in.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DeviceAdded {
@@ -92,13 +88,10 @@ pub struct DeviceAdded {
     /// The driver.
     pub driver: String,
     /// The bus it is on.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub bus: Option<String>,
     /// Its address on a PCI bus: slot and function.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub addr: Option<String>,
     /// The block node or network backend that was created for it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
     /// Ports of the host that are forwarded to the guest.
     #[serde(skip_serializing_if = "Vec::is_empty")]

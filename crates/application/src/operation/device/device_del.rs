@@ -41,12 +41,12 @@ pub struct QmpDeviceDel {
     #[cfg_attr(feature = "clap", arg(value_name = "ID"))]
     pub device: String,
     /// Timeout for the guest [default: `timeouts.qmp`, else 30s]
-    #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]
     pub timeout: Option<HumanDuration>,
 }
 
 /// A device that was removed.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DeviceDeleted {
@@ -59,10 +59,8 @@ pub struct DeviceDeleted {
     /// Whether this call unplugged it; `false` if only its backend was left.
     pub changed: bool,
     /// The block node or network backend that was removed with it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub backend: Option<String>,
     /// A backend that something else uses, such as a block job.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub in_use: Option<String>,
 }
 

@@ -37,7 +37,6 @@ pub struct QmpEject {
     #[cfg_attr(feature = "clap", arg(short, long))]
     pub force: bool,
     /// Timeout for the guest [default: `timeouts.qmp`, else 30s]
-    #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]
     pub timeout: Option<HumanDuration>,
 }
@@ -58,7 +57,6 @@ pub struct QmpInsert {
     /// The image, which is read-only for the guest
     pub file: PathBuf,
     /// The format of the image [default: by its extension, else raw]
-    #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "FORMAT"))]
     pub file_format: Option<String>,
     /// Open the drive even if the guest has locked it
@@ -66,7 +64,6 @@ pub struct QmpInsert {
     #[cfg_attr(feature = "clap", arg(short, long))]
     pub force: bool,
     /// Timeout for the guest [default: `timeouts.qmp`, else 30s]
-    #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]
     pub timeout: Option<HumanDuration>,
 }

@@ -23,19 +23,15 @@ use crate::{App, Error, HumanDuration, limits};
 #[setters(into)]
 pub struct Events {
     /// The VM: a name, an ID, or a unique prefix of an ID; all VMs by default.
-    #[serde(default)]
     pub vm: Option<String>,
     /// Only events since then.
-    #[serde(default)]
     pub since: Option<Since>,
     /// Only types that match a pattern with `*` and `?`; case does not matter.
-    #[serde(default, rename = "type")]
+    #[serde(rename = "type")]
     pub kind: Option<String>,
     /// Only events after this `cursor` of an earlier result.
-    #[serde(default)]
     pub after: Option<Cursor>,
     /// How long to wait for an event, if there is none yet.
-    #[serde(default)]
     pub wait: Option<HumanDuration>,
 }
 

@@ -40,6 +40,7 @@ impl Info {
 }
 
 /// The definition of a VM.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct VmInfo {
@@ -52,18 +53,14 @@ pub struct VmInfo {
     /// Its definition, as stored.
     pub definition: Node,
     /// Where each value of the definition comes from, if requested.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub origins: Option<Origins>,
     /// Its disks.
     pub storage: Vec<StorageInfo>,
     /// The binary and its arguments, if requested.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub argv: Option<Vec<String>>,
     /// The same as one line for a shell.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub command_line: Option<String>,
     /// The shell commands that create what the command line needs; none for a running VM.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub setup_commands: Option<Vec<String>>,
 }
 

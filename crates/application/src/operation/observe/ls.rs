@@ -36,11 +36,9 @@ pub enum SortKey {
 #[setters(into)]
 pub struct Ls {
     /// Show only VMs in this state
-    #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "STATUS", value_parser = clap::builder::PossibleValuesParser::new(maqet_domain::vm::Status::NAMES)))]
     pub status: Option<String>,
     /// Show only VMs whose name matches; `*` stands for any text and `?` for one character
-    #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "GLOB"))]
     pub name: Option<String>,
     /// The sort key

@@ -31,10 +31,8 @@ pub struct Wait {
     #[serde(default)]
     pub any: bool,
     /// How long to wait.
-    #[serde(default)]
     pub timeout: Option<HumanDuration>,
     /// Since when events count; from now on by default.
-    #[serde(default)]
     pub since: Option<Since>,
 }
 

@@ -20,16 +20,13 @@ pub struct QmpEvents {
     /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
     /// Only events since then.
-    #[serde(default)]
     pub since: Option<Since>,
     /// Only events whose QMP names match, as in `SHUTDOWN`; `*` and `?` are wildcards, and case is ignored.
-    #[serde(default, rename = "type")]
+    #[serde(rename = "type")]
     pub kind: Option<String>,
     /// Only events after this `cursor` of an earlier result.
-    #[serde(default)]
     pub after: Option<Cursor>,
     /// How long to wait for an event if there is none yet.
-    #[serde(default)]
     pub wait: Option<HumanDuration>,
 }
 

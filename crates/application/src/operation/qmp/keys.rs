@@ -23,10 +23,8 @@ pub struct QmpKeys {
     /// The chords, as in `ctrl-alt-delete` or `enter`.
     pub keys: Vec<String>,
     /// The pause after each key press and release; 50 ms by default.
-    #[serde(default)]
     pub hold: Option<HumanDuration>,
     /// How long to wait for the keyboard, if it is in use, and for each reply of QEMU.
-    #[serde(default)]
     pub timeout: Option<HumanDuration>,
 }
 
@@ -60,10 +58,8 @@ pub struct QmpType {
     #[serde(default)]
     pub enter: bool,
     /// The pause after each key press and release; 10 ms by default.
-    #[serde(default)]
     pub delay: Option<HumanDuration>,
     /// How long to wait for the keyboard, if it is in use, and for each reply of QEMU.
-    #[serde(default)]
     pub timeout: Option<HumanDuration>,
 }
 

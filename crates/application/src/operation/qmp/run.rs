@@ -27,7 +27,6 @@ pub struct QmpRun {
     #[serde(default)]
     pub arguments: QmpArguments,
     /// The timeout; `timeouts.qmp` by default.
-    #[serde(default)]
     pub timeout: Option<HumanDuration>,
     /// Whether the command may reach the host.
     #[serde(default)]

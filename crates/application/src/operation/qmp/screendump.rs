@@ -24,10 +24,8 @@ pub struct QmpScreendump {
     /// The destination; an existing file is replaced.
     pub file: PathBuf,
     /// The image format; by default that of the file's extension, and PNG without one.
-    #[serde(default)]
     pub format: Option<PictureFormat>,
     /// The timeout for each reply of QEMU.
-    #[serde(default)]
     pub timeout: Option<HumanDuration>,
 }
 

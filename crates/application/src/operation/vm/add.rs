@@ -23,13 +23,10 @@ pub struct Add {
     #[serde(default)]
     pub documents: Vec<Document>,
     /// The name; overrides the documents.
-    #[serde(default)]
     pub name: Option<String>,
     /// RAM; overrides the documents.
-    #[serde(default)]
     pub memory: Option<String>,
     /// The number of CPUs; overrides the documents.
-    #[serde(default)]
     pub cpu: Option<String>,
     /// Single values, each as `key.path=value`; they override the documents.
     #[serde(default)]

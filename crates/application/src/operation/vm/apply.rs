@@ -29,10 +29,8 @@ pub struct Apply {
     #[serde(default)]
     pub documents: Vec<Document>,
     /// RAM; overrides the documents.
-    #[serde(default)]
     pub memory: Option<String>,
     /// The number of CPUs; overrides the documents.
-    #[serde(default)]
     pub cpu: Option<String>,
     /// Single values, each as `key.path=value`; they override the documents.
     #[serde(default)]

@@ -19,8 +19,7 @@ use crate::{App, Error, HumanDuration};
 pub struct Restart {
     /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
-    /// How long the guest may take to power off before QEMU is told to quit.
-    #[serde(default)]
+    /// How long the guest may take to power off before QEMU gets `quit`.
     pub timeout: Option<HumanDuration>,
     /// Kills QEMU at once instead.
     #[serde(default)]

@@ -43,7 +43,6 @@ pub struct Start {
     /// The VM: a name, an ID, or a unique prefix of an ID.
     pub vm: String,
     /// How long QEMU may take until its monitor answers.
-    #[serde(default)]
     pub timeout: Option<HumanDuration>,
 }
 
