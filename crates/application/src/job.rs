@@ -74,7 +74,8 @@ impl Job<'_> {
 
     /// Runs `work` to its end, or drops it when the job is cancelled.
     pub(crate) async fn run<T>(&self, work: impl Future<Output = T>) -> Outcome<T> {
-        let (work, cancelled) = (std::pin::pin!(work), std::pin::pin!(self.jobs.cancellation.cancelled()));
+        let work = std::pin::pin!(work);
+        let cancelled = std::pin::pin!(self.jobs.cancellation.cancelled());
         match select(work, cancelled).await {
             Either::Left((value, _)) => Outcome::Finished(value),
             Either::Right(((), _)) => Outcome::Cancelled,

@@ -44,8 +44,15 @@ impl ErrorReport {
     /// Makes a report that does not come from an error type.
     pub fn new(message: impl Into<String>, explanation: Explanation) -> Self {
         let Explanation { code, fault, hints } = explanation;
-        let (causes, problems) = (Vec::new(), Vec::new());
-        Self { code, fault, message: message.into(), causes, hints, problems, sources: Sources::default() }
+        Self {
+            code,
+            fault,
+            message: message.into(),
+            causes: Vec::new(),
+            hints,
+            problems: Vec::new(),
+            sources: Sources::default(),
+        }
     }
 
     /// Makes the report of an error, with its chain of sources as causes.

@@ -42,13 +42,11 @@ fn compare(path: &KeyPath, before: Option<&Node>, after: Option<&Node>, found: &
 
 /// Returns the entries of a map, or of a list whose items all have a name.
 fn named(node: &Node) -> Option<Vec<(String, &Node)>> {
-    match &node.value {
-        Value::Map(entries) => Some(entries.iter().map(|(key, node)| (key.clone(), node)).collect()),
-        Value::List(items) if !items.is_empty() => {
-            items.iter().map(|item| Some((item.get("name")?.scalar()?, item))).collect()
-        }
-        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::List(_) => None,
+    if matches!(node.value, Value::Map(_)) {
+        return Some(node.entries().iter().map(|(key, node)| (key.clone(), node)).collect());
     }
+    let named = node.items().iter().map(|item| Some((item.get("name")?.scalar()?, item)));
+    named.collect::<Option<Vec<_>>>().filter(|named| !named.is_empty())
 }
 
 #[cfg(test)]

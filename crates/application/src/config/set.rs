@@ -50,7 +50,8 @@ impl Setting {
     pub(super) fn read(base: &Node, setting: &str) -> Result<Self, InvalidSetting> {
         let invalid = |reason, help| InvalidSetting { value: setting.to_owned(), reason, help };
         let (keys, end) = path_of(setting).map_err(|reason| invalid(reason, None))?;
-        let (path, text) = (&setting[..end], &setting[end + 1..]);
+        let path = &setting[..end];
+        let text = &setting[end + 1..];
         if matches!(keys[0].as_str(), "arguments" | "args") {
             return Err(invalid("`arguments` can only be changed in a file", None));
         }

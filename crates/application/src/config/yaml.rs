@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use maqet_domain::config::{Node, Problem, Raw, SourceLocation, Value};
 use maqet_domain::text::shortened;
-use serde::de::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_yaml::{Location, Spanned, Tagged};
 
 use super::yaml_hints::message_and_help;
@@ -158,6 +158,8 @@ fn convert(location: &Location, source: &Arc<str>) -> SourceLocation {
 }
 
 /// A node with its location and its tag.
+#[derive(Deserialize)]
+#[serde(transparent)]
 struct Tree(Tagged<Spanned<Raw<Key, Tree>>>);
 
 type Key = Tagged<Spanned<String>>;
@@ -199,12 +201,6 @@ fn check_tag(tag: &str, location: &SourceLocation) -> Option<Problem> {
 fn unsupported_tag(tag: &str, location: SourceLocation) -> Problem {
     let help = Some("remove it, or quote the whole value if it starts with a `!`".to_owned());
     Problem { help, ..problem(format!("unsupported YAML tag {}", shortened(tag)), location) }
-}
-
-impl<'de> Deserialize<'de> for Tree {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Tagged::deserialize(deserializer).map(Self)
-    }
 }
 
 #[cfg(test)]

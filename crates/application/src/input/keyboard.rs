@@ -49,7 +49,8 @@ pub(crate) async fn press_keys(
     timing: KeyTiming,
 ) -> Result<VmEntry, Error> {
     let vm = Monitored::find(app, vm).await?.with_timeout(timing.timeout);
-    let (name, total) = (&vm.entry.name, chords.len());
+    let name = &vm.entry.name;
+    let total = chords.len();
     let lock = app.ports.locks.lock(&LockName::Keyboard(vm.entry.id), operation, timing.timeout).await;
     let mut guard = lock.map_err(|source| KeyboardError::InUse { vm: name.clone(), source })?;
     // The lock file exists only while keys are pressed.

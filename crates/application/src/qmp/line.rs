@@ -1,7 +1,5 @@
 //! A QMP command as a line of text.
 
-use std::str::FromStr;
-
 use maqet_domain::error::{Explain, Explanation, Fault};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -69,16 +67,6 @@ impl QmpLine {
         let mut args = split(line)?.into_iter();
         let command = args.next().unwrap_or_default();
         Ok(Some(Self { command, arguments: QmpArguments::KeyValue(args.collect()) }))
-    }
-}
-
-impl FromStr for QmpLine {
-    type Err = InvalidLine;
-
-    /// Parses a line that is not empty.
-    fn from_str(line: &str) -> Result<Self, Self::Err> {
-        let empty = || InvalidLine::InvalidMessage { reason: "the line is empty".to_owned() };
-        Self::read(line)?.ok_or_else(empty)
     }
 }
 
@@ -194,7 +182,6 @@ mod tests {
         for line in ["", "   ", "# query-status", "\t#"] {
             assert_eq!(QmpLine::read(line), Ok(None), "{line}");
         }
-        assert!("#".parse::<QmpLine>().is_err());
     }
 
     #[test]

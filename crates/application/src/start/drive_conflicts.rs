@@ -56,8 +56,8 @@ impl Preflight<'_> {
                         drive.path.display(),
                         other.storage.name
                     );
-                    let place = node(&drive, "file");
-                    problems.push(Problem { other: node(other, "file"), ..problem(&drive, "file", message, place) });
+                    let location = node(&drive, "file");
+                    problems.push(Problem { other: node(other, "file"), ..problem(&drive, "file", message, location) });
                 }
                 Some(_) => {}
                 None => drop(first.insert(resolved, drive)),

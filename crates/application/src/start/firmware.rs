@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use maqet_domain::command_line::UefiFiles;
 use maqet_domain::machine::{Firmware, Machine};
 use maqet_domain::port::UefiFirmware;
 use maqet_domain::vm::VmEntry;
@@ -25,12 +24,6 @@ impl Preflight<'_> {
             _ => "pc",
         });
         Ok(Some(self.firmware.uefi(&architecture, kind).await?))
-    }
-
-    /// Returns the files that QEMU opens: the shared code and the VM's own variables.
-    pub(crate) fn uefi_files(&self, entry: &VmEntry, firmware: UefiFirmware) -> UefiFiles {
-        let variables = self.uefi_variables(entry);
-        UefiFiles { code: firmware.code, code_format: firmware.code_format, variables }
     }
 
     /// Returns the path of a VM's variable store.

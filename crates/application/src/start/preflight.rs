@@ -1,6 +1,6 @@
 //! The checks before a start, and the command line; nothing is created.
 
-use maqet_domain::command_line::{Accelerator, CommandLine, LaunchContext};
+use maqet_domain::command_line::{Accelerator, CommandLine, LaunchContext, UefiFiles};
 use maqet_domain::machine::{AccelChoice, Machine};
 use maqet_domain::port::{DiskImages, FirmwareCatalog, Host, HostFacts, Hypervisor, Kvm, Paths, Store};
 use maqet_domain::vm::{RunPaths, VmEntry};
@@ -45,7 +45,11 @@ impl Preflight<'_> {
         let architecture = self.architecture(machine);
         let binary = machine.binary.clone().unwrap_or_else(|| format!("qemu-system-{architecture}"));
         let accelerator = accelerator(machine.accel, &kvm_for(&architecture, &facts))?;
-        let uefi = self.uefi(machine).await?.map(|firmware| self.uefi_files(entry, firmware));
+        let uefi = self.uefi(machine).await?.map(|firmware| UefiFiles {
+            code: firmware.code,
+            code_format: firmware.code_format,
+            variables: self.uefi_variables(entry),
+        });
         let context = LaunchContext {
             name: entry.name.clone(),
             id: entry.id,

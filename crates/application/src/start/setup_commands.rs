@@ -18,10 +18,9 @@ impl Preflight<'_> {
     ) -> Result<Vec<String>, Error> {
         let mut commands = run_setup_commands(paths);
         if let Some(firmware) = self.uefi(machine).await? {
-            let (from, format) = (firmware.variables.clone(), firmware.variables_format.clone());
-            let own = self.uefi_files(entry, firmware).variables;
+            let own = self.uefi_variables(entry);
             if !self.images.exists(&own).await {
-                commands.extend(copy_setup_commands(&from, &format, &own));
+                commands.extend(copy_setup_commands(&firmware.variables, &firmware.variables_format, &own));
             }
         }
         let vm_storage = self.folders.vm_storage(&entry.name);

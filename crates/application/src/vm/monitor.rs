@@ -40,10 +40,16 @@ impl<'a> Monitored<'a> {
     pub(crate) async fn live(app: &'a App, entry: &VmEntry) -> Result<Option<Self>, VmUnresponsive> {
         let Some(run) = &entry.run else { return Ok(None) };
         let Some(process) = app.observer().live_process(run).await else { return Ok(None) };
-        let (processes, monitors) = (&*app.ports.processes, &*app.ports.monitors);
+        let processes = &*app.ports.processes;
         ensure_responsive(processes, &entry.name, &process)?;
-        let timeout = app.timeouts().qmp;
-        Ok(Some(Self { entry: entry.clone(), run: run.clone(), process, processes, monitors, timeout }))
+        Ok(Some(Self {
+            entry: entry.clone(),
+            run: run.clone(),
+            process,
+            processes,
+            monitors: &*app.ports.monitors,
+            timeout: app.timeouts().qmp,
+        }))
     }
 
     /// Replaces the timeout for each reply.

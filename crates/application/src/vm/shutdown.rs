@@ -1,6 +1,5 @@
 //! Stopping a VM, by one method after the other: power-down, quit, SIGTERM, SIGKILL.
 
-use std::fmt;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -13,34 +12,25 @@ use super::unresponsive::ensure_responsive;
 use crate::{Error, Timeouts, limits};
 
 /// How a VM was stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, strum::Display)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum StopMethod {
     /// It was not running.
+    #[strum(to_string = "not running")]
     None,
     /// The guest powered off after the power button was pressed.
     PowerDown,
     /// QEMU quit on request; for the guest that is a power cut.
     Quit,
     /// SIGTERM.
+    #[strum(to_string = "SIGTERM")]
     Sigterm,
     /// SIGKILL.
+    #[strum(to_string = "SIGKILL")]
     Sigkill,
     /// None of these: QEMU ended otherwise while the guest had time to power off, for example by a signal.
     Unobserved,
-}
-
-impl fmt::Display for StopMethod {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "not running",
-            Self::PowerDown => "power-down",
-            Self::Quit => "quit",
-            Self::Sigterm => "SIGTERM",
-            Self::Sigkill => "SIGKILL",
-            Self::Unobserved => "unobserved",
-        })
-    }
 }
 
 /// The outcome of sending a command that ends QEMU.

@@ -81,7 +81,8 @@ impl Operation for QmpDeviceDel {
         let until = Instant::now() + timeout;
         let (guard, vm) = app.vms().lock(&self.vm, Self::NAME).await?;
         let session = HotplugSession::open(app, guard, &vm).await?;
-        let (plugged, boot) = (session.devices().await?, session.vm.boot_devices());
+        let plugged = session.devices().await?;
+        let boot = session.vm.boot_devices();
         for step in plan_device_del(&session.vm.entry.name, &self.device, &plugged, &boot)? {
             match step {
                 UnplugStep::Unplug(id) => {
@@ -185,8 +186,8 @@ impl UnplugRequest<'_> {
         match error {
             QmpError::Refused { description: reason, .. } if unplug_refusal(&reason) == UnplugRefusal::Unsupported => {
                 let origin = if boot.has_device(self.id) { DeviceOrigin::Definition } else { DeviceOrigin::Hotplug };
-                let (vm, id) = (entry.name.clone(), self.id.to_owned());
-                DeviceError::UnplugUnsupported { vm, id, reason, origin }.into()
+                let vm = entry.name.clone();
+                DeviceError::UnplugUnsupported { vm, id: self.id.to_owned(), reason, origin }.into()
             }
             error => error.into(),
         }
@@ -240,7 +241,8 @@ impl UnplugRequest<'_> {
         run: &Run,
         answer: Result<Answer, QmpError>,
     ) -> Result<(), Error> {
-        let (vm, id) = (entry.name.clone(), self.id.to_owned());
+        let vm = entry.name.clone();
+        let id = self.id.to_owned();
         Err(match answer {
             Ok(Answer::Released) => return Ok(()),
             Ok(Answer::Refused(reason)) => DeviceError::UnplugRefused { vm, id, reason }.into(),

@@ -241,8 +241,13 @@ impl Operation for QmpSetLink {
             }
             reply => drop(reply?),
         }
-        let (id, name) = (vm.entry.id.to_string(), vm.entry.name.to_string());
-        Ok(Done::reading(LinkSet { id, name, nic: self.nic.clone(), state: self.state }).about(vm.entry.id))
+        let set = LinkSet {
+            id: vm.entry.id.to_string(),
+            name: vm.entry.name.to_string(),
+            nic: self.nic.clone(),
+            state: self.state,
+        };
+        Ok(Done::reading(set).about(vm.entry.id))
     }
 }
 
@@ -252,7 +257,7 @@ impl QmpSetLink {
         let network = reply.as_str().unwrap_or_default();
         let similar = similar(&self.nic, link_names(network).iter().map(String::as_str));
         let known = cards(network).iter().map(|card| card.name().to_owned()).collect();
-        let (vm, id) = (vm.entry.name.clone(), self.nic.clone());
-        Ok(DeviceError::NotFound { vm, kind: "network card", id, similar, known })
+        let vm = vm.entry.name.clone();
+        Ok(DeviceError::NotFound { vm, kind: "network card", id: self.nic.clone(), similar, known })
     }
 }

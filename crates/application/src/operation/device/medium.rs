@@ -265,8 +265,8 @@ async fn open_tray(vm: &Monitored<'_>, name: &str, force: bool, timeout: Duratio
             return Ok(drive);
         }
         if Instant::now() >= until {
-            let (vm, drive) = (vm.entry.name.clone(), name.to_owned());
-            return Err(MediumError::EjectTimedOut { vm, drive, after: timeout }.into());
+            let vm = vm.entry.name.clone();
+            return Err(MediumError::EjectTimedOut { vm, drive: name.to_owned(), after: timeout }.into());
         }
         tokio::time::sleep(limits::UNPLUG_INTERVAL).await;
     }

@@ -160,7 +160,8 @@ impl Events {
 
 /// Returns the last VM of this name or ID among the events of the store.
 async fn find_removed(app: &App, name: &str) -> Result<Option<VmId>, Error> {
-    let (mut sequence, mut found) = (0, None);
+    let mut sequence = 0;
+    let mut found = None;
     loop {
         let page = app.ports.store.after(sequence, limits::EVENT_PAGE).await?;
         let Some(last) = page.last() else { return Ok(found) };

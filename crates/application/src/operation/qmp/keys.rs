@@ -136,7 +136,11 @@ impl Operation for QmpType {
         let entry = press_keys(app, &self.vm, Self::NAME, &chords, timing).await?;
         // A carriage return and a line feed are one line break.
         let characters = text.replace("\r\n", "\n").chars().count();
-        let (id, name) = (entry.id.to_string(), entry.name.to_string());
-        Ok(Done::reading(Typed { id, name, characters, chords: chords.len() }))
+        Ok(Done::reading(Typed {
+            id: entry.id.to_string(),
+            name: entry.name.to_string(),
+            characters,
+            chords: chords.len(),
+        }))
     }
 }

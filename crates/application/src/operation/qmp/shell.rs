@@ -57,8 +57,10 @@ impl QmpShell<'_> {
     pub async fn execute(&mut self, line: &QmpLine) -> Result<Value, Error> {
         let started = Instant::now();
         let QmpLine { command, arguments } = line.clone();
-        let (vm, allow_dangerous) = (self.vm.entry.id.to_string(), self.allow_dangerous);
-        let operation = QmpRun { vm, command, arguments, timeout: self.timeout, allow_dangerous };
+        let operation = QmpRun::new(self.vm.entry.id.to_string(), command)
+            .arguments(arguments)
+            .timeout(self.timeout)
+            .allow_dangerous(self.allow_dangerous);
         let outcome = self.run(&operation).await;
         let touched = outcome.as_ref().map(|_| Subject::Vm(self.vm.entry.id));
         write_journal(self.app, &operation, touched, started.elapsed()).await;

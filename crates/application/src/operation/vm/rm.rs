@@ -70,7 +70,8 @@ impl Operation for Rm {
             name: entry.name.to_string(),
             kept_storage: kept_storage(app, &vm).await?,
         };
-        let (sockets, records) = (app.folders.vm_sockets(&entry.id), app.folders.vm_records(&entry.id));
+        let sockets = app.folders.vm_sockets(&entry.id);
+        let records = app.folders.vm_records(&entry.id);
         guard.retire();
         let event = app.committer().event(kind::VM_REMOVED, entry, json!({ "kept_storage": removed.kept_storage }));
         let changes = ChangeSet::default().and(Change::VmRemoved { id: entry.id, expected: entry.revision });

@@ -219,8 +219,8 @@ pub(crate) async fn forwards(app: &App, run: &Run, machine: &Machine) -> Vec<For
     }
     match info_usernet(&*app.ports.monitors, run).await {
         Some(usernet) => {
-            let taken = |card: &NetworkSpec| bound_ports(&card.forward, card.name.as_str(), &usernet);
-            machine.network.iter().flat_map(taken).collect()
+            let bound = |card: &NetworkSpec| bound_ports(&card.forward, card.name.as_str(), &usernet);
+            machine.network.iter().flat_map(bound).collect()
         }
         None => configured,
     }
