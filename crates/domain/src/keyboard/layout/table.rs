@@ -4,20 +4,14 @@
 //! keyboards and Linux and Windows agree. Dead keys, whose accent is combined with the next letter, are in [`Dead`]; the
 //! rows hold only their other levels.
 
-/// QEMU's names of the keys, row by row as they are on a keyboard; American ones lack `less`.
-const KEYS: [&str; 4] = [
-    "grave_accent 1 2 3 4 5 6 7 8 9 0 minus equal",
-    "q w e r t y u i o p bracket_left bracket_right",
-    "a s d f g h j k l semicolon apostrophe backslash",
-    "less z x c v b n m comma dot slash",
-];
+use crate::keyboard::key::ROWS;
 
 /// Stands for a level or a key without a character.
 pub(super) const NONE: char = '·';
 
 /// A layout.
 pub(super) struct Table {
-    /// The characters of the keys in [`KEYS`], on one to three levels each.
+    /// The characters of the keys in [`ROWS`], on one to three levels each.
     rows: [&'static str; 4],
     /// The dead keys.
     pub(super) dead: &'static [Dead],
@@ -26,7 +20,7 @@ pub(super) struct Table {
 impl Table {
     /// Returns the keys and their characters, by level.
     pub(super) fn keys(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
-        KEYS.iter().zip(&self.rows).flat_map(|(keys, levels)| keys.split(' ').zip(levels.split(' ')))
+        ROWS.iter().zip(&self.rows).flat_map(|(keys, levels)| keys.split(' ').zip(levels.split(' ')))
     }
 }
 
