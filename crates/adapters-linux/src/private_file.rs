@@ -124,11 +124,18 @@ pub(crate) fn with_folder(path: &Path, open: fn(&Path) -> io::Result<File>) -> i
 ///
 /// Errors: as [`private_file`].
 pub fn fresh_log(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
+    unless_missing(fs::remove_file(path))?;
     new_private_file(path).map(drop)
+}
+
+/// Returns the result of a removal; nothing to remove is not an error.
+///
+/// Errors: as `result`, except for `NotFound`.
+pub fn unless_missing(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 /// Creates a private file; it must not exist.

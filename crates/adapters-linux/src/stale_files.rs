@@ -12,6 +12,7 @@ use maqet_domain::vm::{BootNumber, VmId};
 use crate::atomic_file::{is_older_than_limit, stale_files};
 use crate::copies::{database_of, vm_folders};
 use crate::lock::parse_lock_name;
+use crate::private_file::unless_missing;
 
 /// The folders of maqet; absolute.
 #[derive(Debug, Clone)]
@@ -157,13 +158,6 @@ fn remove_socket_folder(folder: &Path) -> io::Result<()> {
         let _may_contain_another_run = fs::remove_dir(vm);
     }
     Ok(())
-}
-
-fn unless_missing(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 /// Removes a lock that is not in use.

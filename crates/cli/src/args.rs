@@ -101,7 +101,7 @@ impl Cli {
 
     fn parse_with(mut definition: clap::Command, argv: &[OsString]) -> Result<Self, clap::Error> {
         let mut matches = definition.try_get_matches_from_mut(argv)?;
-        let global = GlobalArgs::take(&mut matches, argv);
+        let global = GlobalArgs::take(&matches, argv);
         let command = Command::from_arg_matches_mut(&mut matches);
         let parsed = global.and_then(|global| Ok(Self { global, command: command? }));
         parsed.map_err(|error| error.format(&mut definition))

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use maqet_adapters_linux::private_file::{fresh_log, read_tail};
+use maqet_adapters_linux::private_file::{fresh_log, read_tail, unless_missing};
 use maqet_domain::qmp::QmpEvent;
 use maqet_domain::vm::{RunPaths, ShutdownEvent, StopReason};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, mkfifoat, open};
@@ -34,10 +34,7 @@ impl QmpLog {
     /// Creates the FIFO and the log of a run, and writes the negotiation.
     pub(super) fn prepare(paths: &RunPaths) -> io::Result<Self> {
         let fifo = paths.qmp_log_fifo();
-        match fs::remove_file(&fifo) {
-            Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
-            Ok(()) | Err(_) => {}
-        }
+        unless_missing(fs::remove_file(&fifo))?;
         fresh_log(&paths.qmp_log())?;
         mkfifoat(CWD, &fifo, Mode::RUSR | Mode::WUSR)?;
         // Regardless of the umask.

@@ -22,6 +22,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::Path;
 
+use maqet_adapters_linux::private_file::unless_missing;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::kind;
 use maqet_domain::port::{KeptVm, RecoverySource, RepairReport, StoreError};
@@ -327,10 +328,7 @@ fn replace(path: &DatabasePath, content: &[u8]) -> io::Result<()> {
     let file = create::new_file(path, content)?;
     file.sync()?;
     for suffix in ["-wal", "-shm"] {
-        match fs::remove_file(path.beside(suffix)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
+        unless_missing(fs::remove_file(path.beside(suffix)))?;
     }
     file.replace()
 }

@@ -76,9 +76,6 @@ pub(crate) struct GlobalArgs {
     pub(crate) color: Color,
 }
 
-/// The options that [`maqet::Settings`] reads from their variables itself, by their ids.
-const SETTINGS: [&str; 5] = ["data_dir", "config_dir", "runtime_dir", "config", "database"];
-
 /// The options in the short help, by their ids.
 const IN_SHORT_HELP: [&str; 3] = ["verbose", "quiet", "format"];
 
@@ -94,38 +91,31 @@ impl GlobalArgs {
     }
 
     /// Takes the options out of `matches`; any option overrides any variable.
-    pub(super) fn take(matches: &mut ArgMatches, command_line: &[OsString]) -> Result<Self, clap::Error> {
+    ///
+    /// Those that [`maqet::Settings`] reads from their variables itself are unset then, so that they are not reported as
+    /// options.
+    pub(super) fn take(matches: &ArgMatches, command_line: &[OsString]) -> Result<Self, clap::Error> {
         let has = |id: &str, source| matches.value_source(id) == Some(source);
-        let from_variable = SETTINGS.map(|id| has(id, ValueSource::EnvVariable));
-        let given = ["verbose", "quiet"].map(|id| has(id, ValueSource::CommandLine));
-        let is_format_given = !has("format", ValueSource::DefaultValue);
-        let mut args = Self { is_format_given, ..clap::FromArgMatches::from_arg_matches_mut(matches)? };
-        args.resolve_verbosity(match given {
-            [true, false] => Verbosity::Verbose,
-            [true, true] => last_verbosity(command_line),
-            [false, _] => Verbosity::Quiet,
-        });
-        args.unset_variables(from_variable);
-        Ok(args)
-    }
-
-    /// Unsets the settings that come from variables, so that they are not reported as options.
-    fn unset_variables(&mut self, from_variable: [bool; 5]) {
-        let [data_dir, config_dir, runtime_dir, config, database] = from_variable;
-        self.data_dir.take_if(|_| data_dir);
-        self.config_dir.take_if(|_| config_dir);
-        self.runtime_dir.take_if(|_| runtime_dir);
-        self.config.take_if(|_| config);
-        self.database.take_if(|_| database);
-    }
-
-    /// Resolves a conflict between `--verbose` and `--quiet`.
-    fn resolve_verbosity(&mut self, winner: Verbosity) {
-        match winner {
-            Verbosity::Verbose => self.quiet = false,
-            Verbosity::Quiet if self.quiet => self.verbose = 0,
-            Verbosity::Quiet => {}
+        let is_from_variable = |id: &str| has(id, ValueSource::EnvVariable);
+        let mut args = Self {
+            is_format_given: !has("format", ValueSource::DefaultValue),
+            ..clap::FromArgMatches::from_arg_matches(matches)?
+        };
+        args.data_dir.take_if(|_| is_from_variable("data_dir"));
+        args.config_dir.take_if(|_| is_from_variable("config_dir"));
+        args.runtime_dir.take_if(|_| is_from_variable("runtime_dir"));
+        args.config.take_if(|_| is_from_variable("config"));
+        args.database.take_if(|_| is_from_variable("database"));
+        let is_verbose = match ["verbose", "quiet"].map(|id| has(id, ValueSource::CommandLine)) {
+            [true, true] => ends_verbose(command_line),
+            [is_verbose, _] => is_verbose,
+        };
+        if is_verbose {
+            args.quiet = false;
+        } else if args.quiet {
+            args.verbose = 0;
         }
+        Ok(args)
     }
 
     /// Returns what these options override in the settings.
@@ -141,26 +131,16 @@ impl GlobalArgs {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verbosity {
-    Verbose,
-    Quiet,
-}
-
-/// Returns which of `-v` and `-q` comes last, before or after the command.
+/// Returns whether `-v` comes after `-q`, before or after the command.
 ///
 /// clap restarts the positions of options within a sub-command, so its indices cannot be compared.
-fn last_verbosity(command_line: &[OsString]) -> Verbosity {
+fn ends_verbose(command_line: &[OsString]) -> bool {
     let args = command_line.iter().take_while(|arg| *arg != "--").filter_map(|arg| arg.to_str());
-    let given = args.filter_map(|arg| match arg {
-        "--verbose" => Some(Verbosity::Verbose),
-        "--quiet" => Some(Verbosity::Quiet),
+    let last = args.filter_map(|arg| match arg {
+        "--verbose" => Some('v'),
+        "--quiet" => Some('q'),
         _ if arg.starts_with("--") => None,
-        _ => arg.strip_prefix('-')?.chars().rev().find_map(|letter| match letter {
-            'v' => Some(Verbosity::Verbose),
-            'q' => Some(Verbosity::Quiet),
-            _ => None,
-        }),
+        _ => arg.strip_prefix('-')?.chars().rfind(|letter| matches!(letter, 'v' | 'q')),
     });
-    given.last().unwrap_or(Verbosity::Quiet)
+    last.last() == Some('v')
 }

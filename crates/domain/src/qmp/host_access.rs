@@ -19,26 +19,17 @@ use crate::qmp::QmpCommand;
 
 /// What a command could do to the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "`reason` says what each is")]
 pub enum HostAccess {
-    /// It opens or writes files of the host.
     Files,
-    /// It runs programs of the host or uses its network.
     ProgramsOrNetwork,
-    /// It connects to or listens on the network of the host.
     Network,
-    /// It gives others access to the VM or its disks.
     Access,
-    /// It allocates memory of the host before the guest needs it, or on chosen nodes.
     Memory,
-    /// It gives the guest hardware, files or services of the host.
     HostDevice,
-    /// A line of the human monitor can be any command.
     HumanMonitor,
-    /// A property can stand for anything, including a file of the host.
     Property,
-    /// QEMU writes to its log on the host for as long as it runs.
     Log,
-    /// The command is not known.
     Unknown,
 }
 

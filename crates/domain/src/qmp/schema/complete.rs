@@ -57,25 +57,11 @@ impl Schema {
 }
 
 fn as_object<'a>(types: &Types<'a>, kind: usize) -> Option<Object<'a>> {
-    match types.get(kind) {
-        Type::Object(object) => Some(object),
-        Type::Alternate(kinds) => kinds.iter().find_map(|kind| match types.get(*kind) {
-            Type::Object(object) => Some(object),
-            _ => None,
-        }),
-        _ => None,
-    }
+    types.alternatives(kind).find_map(|kind| if let Type::Object(object) = kind { Some(object) } else { None })
 }
 
 fn as_list(types: &Types<'_>, kind: usize) -> Option<usize> {
-    match types.get(kind) {
-        Type::List(item) => Some(item),
-        Type::Alternate(kinds) => kinds.iter().find_map(|kind| match types.get(*kind) {
-            Type::List(item) => Some(item),
-            _ => None,
-        }),
-        _ => None,
-    }
+    types.alternatives(kind).find_map(|kind| if let Type::List(item) = kind { Some(item) } else { None })
 }
 
 fn values(types: &Types<'_>, kind: usize) -> Vec<String> {
@@ -85,8 +71,7 @@ fn values(types: &Types<'_>, kind: usize) -> Vec<String> {
         _ => Vec::new(),
     };
     match types.get(kind) {
-        Type::Alternate(kinds) => kinds.iter().flat_map(|kind| values(&types.get(*kind))).collect(),
         Type::List(item) => values(&types.get(item)),
-        other => values(&other),
+        _ => types.alternatives(kind).flat_map(|kind| values(&kind)).collect(),
     }
 }

@@ -66,6 +66,12 @@ impl<'a> Types<'a> {
         self.lines.get(number).map_or(Type::Any, |line| parse(line))
     }
 
+    /// Returns a type, or those that it alternates between.
+    pub(super) fn alternatives(&self, number: usize) -> impl Iterator<Item = Type<'a>> {
+        let numbers = if let Type::Alternate(numbers) = self.get(number) { numbers } else { vec![number] };
+        numbers.into_iter().map(|number| self.get(number))
+    }
+
     /// Returns the members of an object, including those of the variants that `tag_value` selects.
     pub(super) fn members(&self, object: &Object<'a>, tag_value: &dyn Fn(&str) -> Option<String>) -> Vec<Member<'a>> {
         let mut members = Vec::new();
