@@ -1,29 +1,20 @@
 //! Files that appear under their name complete or not at all.
 //!
 //! A file is written under a temporary name in the folder of its target, and renamed once it is complete. The temporary
-//! name begins with a dot and identifies the process that writes it, so that a file left by a process that was killed
-//! can be recognised: [`AtomicFile::create`] removes such files of the same target, [`stale_files`] finds all of them.
+//! name identifies the process that writes it: [`AtomicFile::create`] removes the files that killed processes left of
+//! the same target, and `stale_files` finds those of all targets.
 
-use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use maqet_domain::vm::BootId;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use uuid::Uuid;
 
-use crate::limits::STALE_FILE_AGE;
 use crate::private_file::{new_private_file, new_shared_file};
-use crate::process::{boot_id, identify, read_stat};
-
-/// The longest file name on the file systems of Linux, in bytes.
-const NAME_MAX: usize = 255;
-
-/// Separates the name of the target from the writer in a temporary name.
-const MARKER: &str = ".partial-";
+use crate::temporary_file::{NAME_MAX, Writer, parse_temporary_name, temporary_name};
 
 /// A file being written under a temporary name, which is removed on drop unless it was renamed to its target.
 #[derive(Debug)]
@@ -31,52 +22,6 @@ pub struct AtomicFile {
     file: File,
     temporary: PathBuf,
     target: PathBuf,
-}
-
-/// The process that writes a temporary file: enough to determine whether it is still running.
-#[derive(Debug, PartialEq, Eq)]
-struct Writer {
-    /// The first eight digits of the boot ID.
-    boot: String,
-    pid: u32,
-    start_ticks: u64,
-}
-
-impl Writer {
-    fn current() -> io::Result<Self> {
-        let process = identify(std::process::id()).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Self { boot: short(&process.boot_id), pid: process.pid, start_ticks: process.start_ticks })
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.splitn(4, '-');
-        let boot = parts.next()?.to_owned();
-        let pid = parts.next()?.parse().ok()?;
-        let start_ticks = parts.next()?.parse().ok()?;
-        parts.next()?;
-        Some(Self { boot, pid, start_ticks })
-    }
-
-    /// Returns whether the file at `path` is abandoned.
-    ///
-    /// A writer from another boot may run on another host that has this folder mounted as well: then the age decides.
-    fn has_abandoned(&self, path: &Path, boot: &str) -> bool {
-        if self.boot == boot {
-            !read_stat(self.pid).is_some_and(|stat| stat.is_alive() && stat.start_ticks == self.start_ticks)
-        } else {
-            is_older_than_limit(path)
-        }
-    }
-}
-
-fn short(boot: &BootId) -> String {
-    boot.0.chars().take(8).collect()
-}
-
-/// Returns whether a temporary file whose writer cannot be checked is stale.
-pub(crate) fn is_older_than_limit(path: &Path) -> bool {
-    let modified = fs::symlink_metadata(path).and_then(|found| found.modified());
-    modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|age| age > STALE_FILE_AGE))
 }
 
 impl AtomicFile {
@@ -95,7 +40,7 @@ impl AtomicFile {
 
     fn create_by(target: &Path, new_file: impl FnOnce(&Path) -> io::Result<File>) -> io::Result<Self> {
         let writer = Writer::current()?;
-        remove_stale_files_of(target, &writer.boot);
+        remove_abandoned(target);
         let random = Uuid::new_v4().simple().to_string();
         let tail = format!("{}-{}-{}-{}", writer.boot, writer.pid, writer.start_ticks, &random[..8]);
         let temporary = target.with_file_name(temporary_name(target, &tail)?);
@@ -177,19 +122,8 @@ pub fn replace_unsynced(path: &Path, content: &[u8]) -> io::Result<()> {
     file.replace_unsynced()
 }
 
-/// Returns the temporary files in `folder` whose writer is gone, of any target.
-pub fn stale_files(folder: &Path) -> Vec<PathBuf> {
-    let boot = short(&boot_id());
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let is_stale = |path: &PathBuf| {
-        let parsed = path.file_name().and_then(parse_temporary_name);
-        parsed.is_some_and(|(_, writer)| writer.has_abandoned(path, &boot))
-    };
-    entries.map(|entry| entry.path()).filter(is_stale).collect()
-}
-
 /// Removes the temporary files of `target` whose writer is gone.
-fn remove_stale_files_of(target: &Path, boot: &str) {
+fn remove_abandoned(target: &Path) {
     let (Some(folder), Some(name)) = (target.parent(), target.file_name()) else { return };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -197,33 +131,19 @@ fn remove_stale_files_of(target: &Path, boot: &str) {
         let Some((stem, writer)) = parse_temporary_name(&file) else { continue };
         // The stem of a long name is cut.
         let is_of_target = name.as_bytes().starts_with(stem) && (stem.len() == name.len() || file.len() == NAME_MAX);
-        if is_of_target && writer.has_abandoned(&entry.path(), boot) {
+        if is_of_target && writer.has_abandoned(&entry.path()) {
             let _ = fs::remove_file(entry.path());
         }
     }
 }
 
-/// Returns a temporary name for `target`, whose stem is cut so that `tail` fits behind it.
-fn temporary_name(target: &Path, tail: &str) -> io::Result<OsString> {
-    let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?.as_bytes();
-    let room = NAME_MAX.saturating_sub(1 + MARKER.len() + tail.len());
-    let stem = &name[..name.len().min(room)];
-    Ok(OsString::from_vec([b".", stem, MARKER.as_bytes(), tail.as_bytes()].concat()))
-}
-
-/// Parses a temporary name: the stem of its target, and its writer.
-fn parse_temporary_name(name: &OsStr) -> Option<(&[u8], Writer)> {
-    let name = name.as_bytes().strip_prefix(b".")?;
-    let at = name.windows(MARKER.len()).rposition(|part| part == MARKER.as_bytes())?;
-    let tail = std::str::from_utf8(&name[at + MARKER.len()..]).ok()?;
-    Some((&name[..at], Writer::parse(tail)?))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::ffi::{OsStr, OsString};
     use std::os::unix::fs::{MetadataExt, symlink};
 
     use super::*;
+    use crate::stale_files::stale_temporary_files;
 
     fn write(target: &Path, content: &str) -> AtomicFile {
         let mut file = AtomicFile::create(target).unwrap();
@@ -305,14 +225,14 @@ mod tests {
         let other = folder.path().join(format!(".a.partial-{}-{}-1-0badcafe", us.boot, us.pid));
         fs::write(&dead, "").unwrap();
         fs::write(&other, "").unwrap();
-        assert_eq!(stale_files(folder.path()).len(), 2);
+        assert_eq!(stale_temporary_files(folder.path()).len(), 2);
         let living = AtomicFile::create(&target).unwrap();
 
         let ours = AtomicFile::create(&target).unwrap();
 
         assert!(!dead.exists());
         assert!(living.temporary().exists() && ours.temporary().exists());
-        assert_eq!(stale_files(folder.path()), [other]);
+        assert_eq!(stale_temporary_files(folder.path()), [other]);
     }
 
     #[test]
@@ -320,7 +240,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(".a.qcow2.partial-00000000-1-1-0badcafe"), "").unwrap();
 
-        assert!(stale_files(folder.path()).is_empty());
+        assert!(stale_temporary_files(folder.path()).is_empty());
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod process;
 mod readable;
 mod records;
 mod stale_files;
+mod temporary_file;
 
 pub use self::clock::{RandomIds, SystemClock};
 pub use self::copies::{FileCopies, database_of, vm_folders};

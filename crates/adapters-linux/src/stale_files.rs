@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use maqet_domain::port::{LockName, StaleFile, StaleFileKind};
 use maqet_domain::vm::{BootNumber, VmId};
 
-use crate::atomic_file::{is_older_than_limit, stale_files};
 use crate::copies::{database_of, vm_folders};
 use crate::lock::parse_lock_name;
 use crate::private_file::unless_missing;
+use crate::temporary_file::{is_older_than_limit, parse_temporary_name};
 
 /// The folders of maqet; absolute.
 #[derive(Debug, Clone)]
@@ -83,7 +83,7 @@ impl LocalStaleFiles {
         let foreign: HashSet<String> = files.iter().filter_map(of_foreign).collect();
         files.extend(self.sockets(&foreign));
         files.extend(self.locks(&foreign));
-        files.extend(self.temporaries(beside));
+        files.extend(self.temporary_files(beside));
         files
     }
 
@@ -116,11 +116,11 @@ impl LocalStaleFiles {
         entries(&self.folders.locks).filter_map(lock).collect()
     }
 
-    fn temporaries(&self, beside: &[PathBuf]) -> Vec<StaleFile> {
+    fn temporary_files(&self, beside: &[PathBuf]) -> Vec<StaleFile> {
         let mut folders: HashSet<PathBuf> = entries(&self.folders.storage).chain(beside.iter().cloned()).collect();
         folders.extend([self.folders.data.clone(), self.folders.cache.clone()]);
         folders.extend(vm_folders(&self.folders.state).into_iter().map(|(_, folder)| folder));
-        let mut found: Vec<PathBuf> = folders.iter().flat_map(|folder| stale_files(folder)).collect();
+        let mut found: Vec<PathBuf> = folders.iter().flat_map(|folder| stale_temporary_files(folder)).collect();
         let of_repair = entries(&self.folders.data).filter(|path| is_of_repair(path));
         found.extend(of_repair.filter(|path| is_older_than_limit(path)));
         found.sort();
@@ -144,6 +144,15 @@ impl LocalStaleFiles {
         };
         unless_missing(removed)
     }
+}
+
+/// Returns the half-written files in a folder: temporary files whose writer is gone, of any target.
+pub(crate) fn stale_temporary_files(folder: &Path) -> Vec<PathBuf> {
+    let is_stale = |path: &PathBuf| {
+        let parsed = path.file_name().and_then(parse_temporary_name);
+        parsed.is_some_and(|(_, writer)| writer.has_abandoned(path))
+    };
+    entries(folder).filter(is_stale).collect()
 }
 
 /// Returns the time of creation of the folder of a boot: nothing is added to it later.

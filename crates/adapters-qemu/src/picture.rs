@@ -97,7 +97,7 @@ fn save(file: &Path, picture: &[u8]) -> io::Result<()> {
 }
 
 /// Returns the pictures in the folder of a run; those that are not being taken are stale.
-pub(crate) fn stale_files(sockets: &Path) -> Vec<PathBuf> {
+pub(crate) fn screendump_files(sockets: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(sockets).into_iter().flatten().flatten();
     let names = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
     names.map(|entry| entry.path()).collect()
@@ -133,11 +133,11 @@ mod tests {
 
         let file = FilePictures.new_file(&paths, PictureFormat::Ppm);
         fs::write(file.path(), "P6").unwrap();
-        let before = stale_files(&paths.sockets);
+        let before = screendump_files(&paths.sockets);
         assert_eq!((file.read().unwrap(), before), (b"P6".to_vec(), vec![file.path().to_owned()]));
         drop(file);
 
-        assert!(stale_files(&paths.sockets).is_empty());
+        assert!(screendump_files(&paths.sockets).is_empty());
     }
 
     #[tokio::test]

@@ -30,7 +30,7 @@ use self::ports::{Folders, Ports};
 use self::settings::AppSettings;
 use crate::config::{check_machine, with_locations};
 use crate::event::bus::{Bus, EventListener, EventStream};
-use crate::event::hooks::{HookRunner, PendingHooks};
+use crate::event::hook_runner::{HookRunner, PendingHooks};
 use crate::job::{Jobs, ProgressStream};
 use crate::maintenance::StaleFileRemoval;
 use crate::start::preflight::Preflight;

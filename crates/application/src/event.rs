@@ -2,11 +2,11 @@
 //!
 //! - [`reader`] merges both in order, from a cursor on; [`window`] bounds how many it holds; [`filter`] checks patterns.
 //! - [`bus`] publishes the events of this instance to listeners and streams in the same process.
-//! - [`hooks`] runs the user's programs on events; [`journal`] appends to the log of each VM.
+//! - [`hook_runner`] runs the user's programs on events; [`journal`] appends to the log of each VM.
 
 pub(crate) mod bus;
 pub(crate) mod filter;
-pub(crate) mod hooks;
+pub(crate) mod hook_runner;
 pub(crate) mod journal;
 pub(crate) mod reader;
 pub(crate) mod window;

@@ -9,7 +9,7 @@
 //! | `app` | the executor, the ports, the operation table, settings, interruption |
 //! | [`operation`] | the operations, one a file |
 //! | `vm` | the state of a VM: observing, reconciling, orphans, shutting down, its monitor |
-//! | `start` | what a start checks and prepares: disks, required files, path policy, firmware |
+//! | `start` | what a start checks and prepares: disks, path policy, firmware |
 //! | `event` | the event reader, filters, hooks, the journal, observers |
 //! | `wait` | conditions, and the watcher that waits for them |
 //! | `device`, `input`, `qmp` | hot-plug, keyboard and screen, typed QMP commands |

@@ -24,7 +24,7 @@ use maqet_fault_points::FaultPoints;
 use serde_json::Value;
 
 use crate::stores::{NoMaintenance, StoreUrl};
-use crate::{OpenError, ReadError, Settings, StoreFactories, StoreSetup, document, fault};
+use crate::{OpenError, ReadError, Settings, StoreFactories, StoreSetup, document, fault_points};
 
 /// An open instance of maqet, which runs operations.
 pub struct Maqet {
@@ -52,7 +52,7 @@ impl Maqet {
 
     /// Returns a builder for a custom instance.
     pub fn builder(settings: Settings) -> Builder {
-        let faults = fault::points(&settings.environment);
+        let faults = fault_points::from_environment(&settings.environment);
         Builder {
             settings,
             stores: StoreFactories::builtin(&faults),

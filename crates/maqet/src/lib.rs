@@ -39,7 +39,7 @@ mod builder;
 mod document;
 mod environment;
 mod error;
-mod fault;
+mod fault_points;
 mod permissions;
 mod settings;
 mod stores;

@@ -94,7 +94,7 @@ fn open_sockets(paths: &RunPaths) -> Option<OwnedFd> {
 }
 
 fn remove_files(folder: &OwnedFd, paths: &RunPaths) {
-    let others = helper::sockets(&paths.sockets).into_iter().chain(picture::stale_files(&paths.sockets));
+    let others = helper::sockets(&paths.sockets).into_iter().chain(picture::screendump_files(&paths.sockets));
     for file in socket_files(paths).into_iter().chain(others) {
         if let Some(name) = file.file_name() {
             let _ = unlinkat(folder, name, AtFlags::empty());

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::Error;
 use crate::event::bus::Bus;
-use crate::event::hooks::HookRunner;
+use crate::event::hook_runner::HookRunner;
 
 /// Writes to the store, and publishes what was written.
 #[derive(Clone, Copy)]

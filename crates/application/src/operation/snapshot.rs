@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::app::operations::{Done, Effect, Operation};
 use crate::job::{Job, Outcome};
-use crate::start::prepare_disks::{DiskPreparer, find_drive};
+use crate::start::create_disks::{DiskCreator, find_drive};
 use crate::{App, Error};
 
 /// Create a snapshot of a drive
@@ -153,7 +153,7 @@ impl Operation for SnapshotCreate {
     async fn run(&self, app: &App) -> Result<Done<SnapshotDone>, Error> {
         let name = SnapshotName::parse(&self.name)?;
         let drive = LockedDrive::lock(app, &self.vm, &self.drive, Self::NAME).await?;
-        DiskPreparer::new(app, &drive.job).prepare(&drive.entry, &drive.spec).await?;
+        DiskCreator::new(app, &drive.job).create(&drive.entry, &drive.spec).await?;
         if drive.snapshots().await?.iter().any(|snapshot| snapshot.name == self.name) {
             return Err(Error::SnapshotExists {
                 vm: drive.entry.name,

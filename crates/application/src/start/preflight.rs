@@ -30,7 +30,7 @@ impl Preflight<'_> {
     ) -> Result<CommandLine, Error> {
         self.check_paths(machine).await?;
         let command_line = self.command_line(entry, machine, paths).await?;
-        self.require_files(entry, machine).await?;
+        self.check_disks(entry, machine).await?;
         Ok(command_line)
     }
 

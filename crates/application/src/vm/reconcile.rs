@@ -11,7 +11,7 @@ use serde_json::json;
 use super::observe::Observer;
 use super::shutdown::StopMethod;
 use crate::app::commit::{Committer, run_change};
-use crate::event::hooks::HookRunner;
+use crate::event::hook_runner::HookRunner;
 
 /// The name under which this holds the lock of a VM.
 const OPERATION: &str = "reconcile";

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::app::commit::run_change;
 use crate::app::operations::{Done, Effect, Operation};
-use crate::device::removal::Removal;
+use crate::device::backend_removal::Removal;
 use crate::device::session::{HotplugSession, PERIPHERAL};
 use crate::vm::monitor::Monitored;
 use crate::{App, Error, HumanDuration, limits};

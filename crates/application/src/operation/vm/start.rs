@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::app::commit::run_change;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::job::Outcome;
-use crate::start::prepare_disks::DiskPreparer;
+use crate::start::create_disks::DiskCreator;
 use crate::start::size_mismatch::SizeMismatch;
 use crate::vm::monitor::info_usernet;
 use crate::vm::observe::{Observation, VmStatus};
@@ -98,7 +98,7 @@ pub(super) async fn start(app: &App, vm: &Vm, timeout: Option<HumanDuration>) ->
     app.preflight().require_unused(&vm.entry, &paths).await?;
     let command_line = app.preflight().check(&vm.entry, &machine, &paths).await?;
     app.preflight().prepare_firmware(&vm.entry, &machine).await?;
-    DiskPreparer::new(app, &job).prepare_all(&vm.entry, &machine).await?;
+    DiskCreator::new(app, &job).create_all(&vm.entry, &machine).await?;
 
     let _until_recorded = job.hold();
     let entry = mark_starting(app, &vm.entry, boot, &paths).await?;

@@ -1,4 +1,4 @@
-//! Files that a machine needs and that maqet does not create: checked before anything is created.
+//! Checks the disks of a VM: files that must exist, as maqet does not create them.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ use crate::Error;
 
 impl Preflight<'_> {
     /// Checks the files that must exist, so that no disk is created for a start that would fail.
-    pub(crate) async fn require_files(&self, entry: &VmEntry, machine: &Machine) -> Result<(), Error> {
+    pub(crate) async fn check_disks(&self, entry: &VmEntry, machine: &Machine) -> Result<(), Error> {
         let vm_storage = self.folders.vm_storage(&entry.name);
         let mut created: Vec<PathBuf> = Vec::new();
         for storage in &machine.storage {
@@ -25,14 +25,14 @@ impl Preflight<'_> {
                 created.push(path);
                 continue;
             }
-            self.require(&preparation).await?;
+            self.check_disk(&preparation).await?;
             created.push(path);
         }
         Ok(())
     }
 
     /// Checks the file or folder that an entry of `storage` needs.
-    pub(crate) async fn require(&self, preparation: &Preparation) -> Result<(), Error> {
+    pub(crate) async fn check_disk(&self, preparation: &Preparation) -> Result<(), Error> {
         match preparation {
             Preparation::Nothing => Ok(()),
             Preparation::Existing(path) if self.images.exists(path).await => Ok(()),
@@ -61,7 +61,7 @@ impl Preflight<'_> {
     /// Returns the missing backing files as problems of the definition.
     ///
     /// A backing file may be missing if another entry creates it, or if the overlay exists already.
-    pub(crate) async fn missing_problems(&self, machine: &Machine, definition: &Node) -> Vec<Problem> {
+    pub(crate) async fn missing_disk_problems(&self, machine: &Machine, definition: &Node) -> Vec<Problem> {
         let entries = definition.get("storage").map(Node::items).unwrap_or_default();
         let name = definition.get("name").and_then(Node::scalar);
         let vm_storage = name.map(|name| self.folders.storage.join(name)).unwrap_or_default();

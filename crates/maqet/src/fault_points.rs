@@ -6,14 +6,14 @@ use crate::Environment;
 
 /// Returns fault points that do nothing.
 #[cfg(not(feature = "fault-points"))]
-pub(crate) fn points(_: &Environment) -> FaultPoints {
+pub(crate) fn from_environment(_: &Environment) -> FaultPoints {
     FaultPoints::default()
 }
 
 /// Returns fault points that kill this process when the point that the variable names is reached: `POINT`, or
 /// `POINT:COUNT` for the time it is reached.
 #[cfg(feature = "fault-points")]
-pub(crate) fn points(environment: &Environment) -> FaultPoints {
+pub(crate) fn from_environment(environment: &Environment) -> FaultPoints {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     let value = environment.get(maqet_fault_points::VARIABLE).map(|value| value.to_string_lossy().into_owned());

@@ -1,4 +1,4 @@
-//! Creating the disks of a VM that do not exist yet.
+//! Creates the disks of a VM that do not exist yet.
 
 use std::path::Path;
 
@@ -18,32 +18,32 @@ use crate::job::{Job, Outcome};
 use crate::{App, Error};
 
 /// Creates and records the disks of VMs.
-pub(crate) struct DiskPreparer<'a> {
+pub(crate) struct DiskCreator<'a> {
     preflight: Preflight<'a>,
     committer: Committer<'a>,
     faults: &'a FaultPoints,
     job: &'a Job<'a>,
 }
 
-impl<'a> DiskPreparer<'a> {
+impl<'a> DiskCreator<'a> {
     pub(crate) fn new(app: &'a App, job: &'a Job<'a>) -> Self {
         Self { preflight: app.preflight(), committer: app.committer(), faults: &app.faults, job }
     }
 
     /// Creates the missing disks of a machine.
-    pub(crate) async fn prepare_all(&self, entry: &VmEntry, machine: &Machine) -> Result<(), Error> {
+    pub(crate) async fn create_all(&self, entry: &VmEntry, machine: &Machine) -> Result<(), Error> {
         for storage in &machine.storage {
-            self.prepare(entry, storage).await?;
+            self.create(entry, storage).await?;
         }
         Ok(())
     }
 
     /// Creates a disk and records it, unless it exists.
-    pub(crate) async fn prepare(&self, entry: &VmEntry, storage: &StorageSpec) -> Result<(), Error> {
+    pub(crate) async fn create(&self, entry: &VmEntry, storage: &StorageSpec) -> Result<(), Error> {
         let images = self.preflight.images;
         let path = storage.path(&self.preflight.folders.vm_storage(&entry.name));
         let preparation = storage.driver.preparation(storage, &path);
-        self.preflight.require(&preparation).await?;
+        self.preflight.check_disk(&preparation).await?;
         let Preparation::Image(plan) = preparation else { return Ok(()) };
         if images.exists(&plan.path).await {
             // A disk in the VM's own folder belongs to the VM: it is of an earlier VM of this name, or of a start that
