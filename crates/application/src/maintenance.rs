@@ -135,6 +135,11 @@ impl Finding {
     }
 }
 
+/// Returns a number of VMs, as in `1 VM` or `2 VMs`.
+pub(crate) fn count_vms(count: u64) -> String {
+    if count == 1 { "1 VM".to_owned() } else { format!("{count} VMs") }
+}
+
 /// Returns an error and its causes on one line.
 pub(crate) fn error_chain(error: &(impl std::error::Error + ?Sized)) -> String {
     let mut text = error.to_string();

@@ -44,7 +44,7 @@ impl Stdout {
         piece.is_empty() || self.sender.send(piece).await.is_ok()
     }
 
-    /// Waits for room for a piece; `None` once standard output is not read any more. Cancel-safe.
+    /// Waits for room for a piece; `None` once standard output is no longer read. Cancel-safe.
     pub(crate) async fn reserve(&self) -> Option<Permit<'_, Vec<u8>>> {
         self.sender.reserve().await.ok()
     }

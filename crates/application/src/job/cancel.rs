@@ -9,7 +9,7 @@ struct State {
     held: usize,
 }
 
-/// Tells jobs to stop, and counts those that must not be cut off.
+/// Signals jobs to stop, and counts those that must not be cut off.
 #[derive(Debug, Default)]
 pub(super) struct Cancellation(watch::Sender<State>);
 

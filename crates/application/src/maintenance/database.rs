@@ -4,7 +4,7 @@ use maqet_domain::Timestamp;
 use maqet_domain::port::{Hypervisor, KeptVm, RecoverySource, RepairReport, StaleFileKind, StoreError, StoreHealth};
 use maqet_domain::vm::{BootNumber, Phase, Run, RunEnd, StopReason, VmId};
 
-use super::{Area, Finding, Maintenance, Severity};
+use super::{Area, Finding, Maintenance, Severity, count_vms};
 use crate::app::ports::Folders;
 use crate::app::shown;
 use crate::vm::orphan::run_of_instance;
@@ -35,8 +35,8 @@ impl DatabaseCheck<'_> {
         match self.maintenance.store.check().await {
             Ok(None) => self.check_missing().await,
             Ok(Some(health)) => (self.check_health(&health).await, DatabaseAccess::Usable),
-            Err(error) if is_repairable(&error) => self.repair(self.from_error(&error).fixable()).await,
-            Err(error) => (vec![self.from_error(&error)], DatabaseAccess::Unusable),
+            Err(error) if is_repairable(&error) => self.repair(self.error_finding(&error).fixable()).await,
+            Err(error) => (vec![self.error_finding(&error)], DatabaseAccess::Unusable),
         }
     }
 
@@ -44,12 +44,12 @@ impl DatabaseCheck<'_> {
         Finding::new(severity, Area::Database, self.maintenance.store.location(), message)
     }
 
-    fn from_error(&self, error: &StoreError) -> Finding {
+    fn error_finding(&self, error: &StoreError) -> Finding {
         let severity = if matches!(error, StoreError::Busy { .. }) { Severity::Warning } else { Severity::Problem };
         Finding::from_error(severity, Area::Database, self.maintenance.store.location(), error)
     }
 
-    /// Tells a database that was never created from one that was lost, by the copies of VMs.
+    /// Distinguishes a database that was never created from one that was lost, by the copies of VMs.
     async fn check_missing(&self) -> (Vec<Finding>, DatabaseAccess) {
         let vms = self.maintenance.copies.count().await;
         if vms == 0 {
@@ -57,12 +57,12 @@ impl DatabaseCheck<'_> {
             return (vec![finding], DatabaseAccess::NotCreated);
         }
         let lost = StoreError::NotFound { location: self.maintenance.store.location(), vms };
-        self.repair(self.from_error(&lost).fixable()).await
+        self.repair(self.error_finding(&lost).fixable()).await
     }
 
     async fn check_health(&self, health: &StoreHealth) -> Vec<Finding> {
         let size = health.bytes.div_ceil(1024);
-        let message = format!("intact: {} VMs, schema {}, {size} KiB", health.vms, health.schema);
+        let message = format!("intact: {}, schema {}, {size} KiB", count_vms(health.vms), health.schema);
         let mut findings = vec![self.finding(Severity::Ok, message)];
         if health.schema < health.newest_schema {
             let message = format!("schema {}; the newest is {}", health.schema, health.newest_schema);
@@ -173,6 +173,6 @@ fn describe_repair(report: &RepairReport) -> String {
     .collect();
     let sources = if sources.is_empty() { String::new() } else { format!(" ({})", sources.join(", ")) };
     let kept = report.kept.first().map(|kept| format!("; kept the damaged file as `{}`", shown(kept)));
-    let (vms, entries, kept) = (report.vms.len(), report.log_entries, kept.unwrap_or_default());
-    format!("rebuilt it with {vms} VMs{sources} and {entries} history entries and events{kept}")
+    let (vms, entries, kept) = (count_vms(report.vms.len() as u64), report.log_entries, kept.unwrap_or_default());
+    format!("rebuilt it with {vms}{sources} and {entries} history entries and events{kept}")
 }

@@ -67,7 +67,7 @@ impl HostCheck<'_> {
 
     async fn qemu_img(&self) -> Finding {
         match self.ports.images.tool_version().await {
-            Ok(version) => finding(Severity::Ok, "qemu-img", version),
+            Ok(version) => finding(Severity::Ok, "qemu-img", version.trim_start_matches("qemu-img ")),
             Err(error) => from_error(Severity::Problem, "qemu-img", &error),
         }
     }

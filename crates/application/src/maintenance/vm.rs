@@ -6,7 +6,7 @@ use maqet_domain::machine::Machine;
 use maqet_domain::storage::{Preparation, StorageSpec};
 use maqet_domain::vm::{Phase, Status, Vm, VmEntry};
 
-use super::{Area, Finding, Severity, error_chain};
+use super::{Area, Finding, Severity, count_vms, error_chain};
 use crate::app::commit::kept_vm;
 use crate::app::shown;
 use crate::{App, Error, limits};
@@ -34,7 +34,7 @@ impl VmCheck<'_> {
         if good > 0 {
             let message =
                 if good == entries.len() { "no problems".to_owned() } else { format!("{good} without problems") };
-            findings.push(Finding::new(Severity::Ok, Area::Vm, format!("{} VMs", entries.len()), message));
+            findings.push(Finding::new(Severity::Ok, Area::Vm, count_vms(entries.len() as u64), message));
         }
         Ok(findings)
     }

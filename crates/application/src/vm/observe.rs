@@ -100,7 +100,7 @@ pub struct VmStatus {
     pub reason: Option<StopReason>,
     /// What it is busy with: an operation that holds its lock, or a QEMU that does not respond.
     pub busy: Option<BusyReason>,
-    /// The process id of its QEMU, while that lives.
+    /// The process id of its QEMU, if that is running.
     #[serialize_always]
     pub pid: Option<u32>,
     /// When it was defined.

@@ -26,7 +26,7 @@ pub enum WaitError {
     VmUnavailable { vm: VmName, status: Status, condition: String, source: LastLines },
     #[error("no wait condition given")]
     ConditionRequired,
-    #[error("no port of the host is forwarded to port {port} of VM `{vm}`")]
+    #[error("no host port is forwarded to port {port} of VM `{vm}`")]
     NoForward {
         vm: VmName,
         port: u16,

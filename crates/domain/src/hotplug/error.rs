@@ -38,7 +38,7 @@ pub enum DeviceError {
     #[error("VM `{vm}` has no {kind} `{}`", id.escape_debug())]
     NotFound { vm: VmName, kind: &'static str, id: String, similar: Vec<String>, known: Vec<String> },
     /// Devices of this driver have no id; `paths` are those in QEMU's object tree.
-    #[error("the device `{driver}` of VM `{vm}` has no id")]
+    #[error("device `{driver}` of VM `{vm}` has no ID")]
     IdRequired { vm: VmName, driver: String, paths: Vec<String> },
     #[error("`{id}` is a backend, not a device{}", Around(" (used by `", user.as_deref(), "`)"))]
     IsBackend { vm: VmName, id: String, user: Option<String> },
@@ -52,7 +52,7 @@ pub enum DeviceError {
     BridgeRefused { vm: VmName },
     #[error("VM `{vm}` has no free port for `{driver}`: {reason}")]
     PortUnavailable { vm: VmName, driver: String, reason: String },
-    #[error("there is no file `{}`", path.display())]
+    #[error("file `{}` not found", path.display())]
     FileNotFound { path: PathBuf },
     #[error("`{}` is not a regular file", path.display())]
     FileInvalid { path: PathBuf },

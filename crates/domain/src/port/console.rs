@@ -16,7 +16,7 @@ pub enum ConsoleError {
     #[error("{} is attached", client(holder.as_ref()))]
     InUse { holder: Option<Holder> },
     /// There is no console; `serial` is what the definition connects the serial port to, if that is why.
-    #[error("there is no serial console at `{}`{}", socket.display(), because(serial.as_deref()))]
+    #[error("no serial console at `{}`{}", socket.display(), because(serial.as_deref()))]
     Unavailable { socket: PathBuf, serial: Option<String> },
     #[error("the serial console at `{}` failed", socket.display())]
     Failed { socket: PathBuf, source: Cause },

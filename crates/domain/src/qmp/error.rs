@@ -61,7 +61,7 @@ impl Explain for QmpError {
             Self::GreetingTimedOut { .. } => Explanation::new("qmp.greeting-timed-out", Fault::Busy).hint("try again"),
             Self::QueueTimedOut { .. } => Explanation::new("qmp.queue-timed-out", Fault::Busy).hint("try again"),
             Self::ConnectTimedOut => {
-                Explanation::new("qmp.connect-timed-out", Fault::TimedOut).hint("allow more time, as in `--timeout 5s`")
+                Explanation::new("qmp.connect-timed-out", Fault::TimedOut).hint("pass a longer `--timeout`")
             }
             Self::Unresponsive { .. } => Explanation::new("qmp.unresponsive", Fault::Busy).hint("try again"),
             Self::SessionsInUse { .. } => {

@@ -16,7 +16,7 @@ pub struct VmId(Uuid);
 
 /// A text that is not a valid [`VmId`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid VM id `{value}`")]
+#[error("invalid VM ID `{value}`")]
 #[expect(missing_docs, reason = "the message names the field")]
 pub struct InvalidVmId {
     pub value: String,

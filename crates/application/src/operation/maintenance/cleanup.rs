@@ -136,7 +136,7 @@ impl Operation for Cleanup {
 }
 
 impl Cleanup {
-    /// Adopts or ends an orphan, as the options say; returns nothing if it is not an orphan any more.
+    /// Adopts or ends an orphan, as the options say; returns nothing if it is no longer an orphan.
     async fn orphan(&self, app: &App, instance: &QemuInstance, entries: &[VmEntry]) -> Option<CleanedItem> {
         let subject = instance.name.clone().unwrap_or_else(|| instance.short.clone());
         let item = CleanedItem::new("orphan", subject, describe_orphan(instance, entries));
@@ -188,7 +188,7 @@ impl CleanedItem {
         Self { outcome, ..self }
     }
 
-    /// Sets the outcome of an attempt; returns nothing if there was nothing to do any more, or another process works
+    /// Sets the outcome of an attempt; returns nothing if there was nothing left to do, or another process works
     /// on the VM.
     fn result<E: std::error::Error>(self, success: CleanupOutcome, result: &Result<bool, E>) -> Option<Self> {
         match result {

@@ -13,7 +13,7 @@ use crate::app::operations::{Done, Effect, Operation};
 use crate::config::{Document, Layers, check_layers, origins, without_name};
 use crate::{App, Error};
 
-/// Defines a VM from merged documents and flags.
+/// Defines a VM from merged documents and single values.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]

@@ -17,7 +17,7 @@ use crate::{App, Error};
 
 /// Changes a VM's definition.
 ///
-/// With documents, they and the flags replace the definition; without, the flags change single values.
+/// With documents, they and the single values replace the definition; without, the single values change it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -54,7 +54,7 @@ impl Apply {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TakesEffect {
-    /// At once.
+    /// Immediately.
     Now,
     /// At the next start, because the VM is running.
     NextStart,

@@ -21,7 +21,7 @@ pub struct Restart {
     pub vm: String,
     /// How long the guest may take to power off before QEMU gets `quit`.
     pub timeout: Option<HumanDuration>,
-    /// Kills QEMU at once instead.
+    /// Kills QEMU immediately instead.
     #[serde(default)]
     pub force: bool,
 }

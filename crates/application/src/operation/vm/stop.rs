@@ -29,7 +29,7 @@ pub struct Stop {
     pub vm: String,
     /// How long the guest may take to power off before QEMU gets `quit`.
     pub timeout: Option<HumanDuration>,
-    /// Kills QEMU at once.
+    /// Kills QEMU immediately.
     #[serde(default)]
     pub force: bool,
 }

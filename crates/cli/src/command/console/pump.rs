@@ -38,7 +38,7 @@ pub(super) enum PumpOutcome {
     Closed,
     /// Standard input ended and the guest was silent for long enough.
     Idle,
-    /// Standard output is not read any more.
+    /// Standard output is no longer read.
     OutputClosed,
     TimedOut,
     /// By a signal.

@@ -94,7 +94,7 @@ impl Prompt {
         self.is_shown = true;
     }
 
-    /// Stops reading lines, and waits until the editor does not change the terminal any more except to restore it.
+    /// Stops reading lines, and waits until the editor no longer changes the terminal except to restore it.
     ///
     /// An editor that waits for a line has set the terminal to raw mode, or is about to.
     pub(super) async fn end(&mut self, terminal: &SavedTerminal) {
