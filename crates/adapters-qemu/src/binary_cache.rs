@@ -51,7 +51,8 @@ impl Build {
 }
 
 fn stamp(found: &Metadata) -> String {
-    let (modified, changed) = ((found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec()));
+    let modified = (found.mtime(), found.mtime_nsec());
+    let changed = (found.ctime(), found.ctime_nsec());
     format!("{}:{} {} {modified:?} {changed:?}", found.dev(), found.ino(), found.size())
 }
 

@@ -34,7 +34,7 @@ impl SqliteMaintenance {
     }
 
     /// Maintains the database of a store.
-    pub(crate) const fn of_store(path: PathBuf, database: Arc<Mutex<LazyDatabase>>) -> Self {
+    pub(crate) const fn from_store(path: PathBuf, database: Arc<Mutex<LazyDatabase>>) -> Self {
         Self { path, store: Some(database) }
     }
 }

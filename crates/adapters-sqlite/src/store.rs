@@ -63,7 +63,7 @@ impl SqliteStore {
 
     /// Returns what maintains this database; the store closes it while its file is replaced.
     pub fn maintenance(&self) -> SqliteMaintenance {
-        SqliteMaintenance::of_store(self.path.clone(), self.worker.database())
+        SqliteMaintenance::from_store(self.path.clone(), self.worker.database())
     }
 
     /// Returns the worker, unless the database is lost.

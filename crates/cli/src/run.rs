@@ -65,7 +65,7 @@ async fn open(global: &GlobalArgs, environment: &Environment) -> Result<Maqet, E
     let settings = Settings::discover(environment, &global.overrides())?;
     tracing::debug!(data = %settings.data_dir.display(), runtime = %settings.runtime_dir.display(),
         database = without_credentials(&settings.database), file = ?settings.config_file, "settings");
-    let (is_quiet, format) = (global.quiet, global.format);
+    let GlobalArgs { quiet: is_quiet, format, .. } = *global;
     let warn = move |event: &Event| {
         if event.kind == kind::HOOK_FAILED && !is_quiet {
             warn_of_failed_hook(event, format);
@@ -76,7 +76,7 @@ async fn open(global: &GlobalArgs, environment: &Environment) -> Result<Maqet, E
 
 fn warn_of_failed_hook(event: &Event, format: Format) {
     let text = |key: &str| event.data.get(key).and_then(|value| value.as_str()).unwrap_or_default();
-    let (trigger, error, log) = (text("event"), text("error"), text("log"));
+    let [trigger, error, log] = ["event", "error", "log"].map(text);
     let command = event.data.get("command").map(ToString::to_string).unwrap_or_default();
     note(format, &format!("warning: hook {command} on `{trigger}` failed: {error}; see {log}"));
 }

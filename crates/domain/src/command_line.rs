@@ -224,7 +224,8 @@ fn firmware(machine: &Machine, uefi: Option<&UefiFiles>) -> Result<Vec<Switch>, 
 
 /// Without a network in the definition, QEMU adds its default card.
 fn network(machine: &Machine, context: &LaunchContext) -> Result<(Vec<Switch>, Vec<Helper>), PathNotUtf8> {
-    let (mut switches, mut helpers) = (Vec::new(), Vec::new());
+    let mut switches = Vec::new();
+    let mut helpers = Vec::new();
     for (card, index) in machine.network.iter().zip(0_u8..) {
         let socket = context.paths.card_socket(index);
         let socket = utf8(&socket)?;

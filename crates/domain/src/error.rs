@@ -75,9 +75,7 @@ impl Explanation {
 /// An error that can be shown to a person and compared by a script.
 pub trait Explain: std::error::Error {
     /// Returns the code, the fault and the hints of this error.
-    fn explain(&self) -> Explanation {
-        Explanation { code: self.code(), fault: self.fault(), hints: self.hints() }
-    }
+    fn explain(&self) -> Explanation;
 
     /// Returns the stable name of this failure.
     fn code(&self) -> &'static str {

@@ -45,13 +45,13 @@ impl MacAddress {
     /// Returns the address of the card `index` of a VM: the same at every start, and different for other VMs.
     ///
     /// It starts with QEMU's prefix 52:54:00.
-    pub fn of_card(vm: &[u8; 16], index: u8) -> Self {
+    pub fn for_card(vm: &[u8; 16], index: u8) -> Self {
         Self([0x52, 0x54, 0x00, vm[0], vm[1], vm[2].wrapping_add(index)])
     }
 
     /// Returns the address of a hot-plugged card with the id `device`: different for each device and VM. QEMU's default
     /// is the same for the first card of every VM.
-    pub fn of_hotplugged(vm: &[u8; 16], device: &str) -> Self {
+    pub fn for_hotplugged(vm: &[u8; 16], device: &str) -> Self {
         // FNV-1a, because it is stable across builds.
         let mix = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
         let hash = vm.iter().chain(device.as_bytes()).fold(0x811c_9dc5, mix);
@@ -138,7 +138,7 @@ impl NetworkSpec {
                 stream.option("addr.type", "unix").option("addr.path", socket)
             }
         };
-        let mac = self.mac.unwrap_or_else(|| MacAddress::of_card(vm, index));
+        let mac = self.mac.unwrap_or_else(|| MacAddress::for_card(vm, index));
         let card = Switch::new("device").head(&self.model).option("netdev", name);
         vec![backend, card.option("id", card_of(name)).option("mac", mac.to_string())]
     }
@@ -208,11 +208,11 @@ mod tests {
     fn test_mac_is_stable_and_unique_per_card() {
         let vm = [0x0d, 0x9f, 0x2a, 0xc3, 0x58, 0xb1, 0x4c, 0x3e, 0x9a, 0x5e, 0x2f, 0x1f, 0x6f, 0x0f, 0x7a, 0x11];
 
-        assert_eq!(MacAddress::of_card(&vm, 0).to_string(), "52:54:00:0d:9f:2a");
-        assert_ne!(MacAddress::of_card(&vm, 0), MacAddress::of_card(&vm, 1));
-        let hotplugged = MacAddress::of_hotplugged(&vm, "card");
-        assert_eq!(hotplugged, MacAddress::of_hotplugged(&vm, "card"));
-        assert!(hotplugged != MacAddress::of_card(&vm, 0) && hotplugged != MacAddress::of_hotplugged(&vm, "card2"));
+        assert_eq!(MacAddress::for_card(&vm, 0).to_string(), "52:54:00:0d:9f:2a");
+        assert_ne!(MacAddress::for_card(&vm, 0), MacAddress::for_card(&vm, 1));
+        let hotplugged = MacAddress::for_hotplugged(&vm, "card");
+        assert_eq!(hotplugged, MacAddress::for_hotplugged(&vm, "card"));
+        assert!(hotplugged != MacAddress::for_card(&vm, 0) && hotplugged != MacAddress::for_hotplugged(&vm, "card2"));
     }
 
     #[test]

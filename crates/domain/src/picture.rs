@@ -88,7 +88,8 @@ impl<'a> Ppm<'a> {
             return None;
         }
         let line = usize::try_from(self.width).ok()? * 3;
-        let (mut columns, mut rows) = ((usize::MAX, 0), (usize::MAX, 0));
+        let mut columns = (usize::MAX, 0);
+        let mut rows = (usize::MAX, 0);
         let lines = self.pixels.chunks_exact(line).zip(other.pixels.chunks_exact(line));
         for (row, (one, another)) in lines.enumerate().filter(|(_, (one, another))| one != another) {
             let differs = |(one, another): (&u8, &u8)| one != another;

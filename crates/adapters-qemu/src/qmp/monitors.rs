@@ -91,7 +91,8 @@ impl Monitors for QemuMonitors {
         let until = started + timeout;
         let share = (timeout / 3).min(SESSION_GREETING_TIMEOUT);
         loop {
-            let (mut in_use, mut not_greeted) = (0, None);
+            let mut in_use = 0;
+            let mut not_greeted = None;
             for role in [MonitorRole::SessionOne, MonitorRole::SessionTwo] {
                 let socket = paths.monitor(role);
                 match try_turn(paths, role) {

@@ -155,7 +155,8 @@ impl QmpSession {
     ///
     /// Errors: `ConnectionClosed`, `InvalidResponse`.
     pub async fn next_event(&mut self, timeout: Duration) -> Result<Option<SessionEvent>, QmpError> {
-        let (started, deadline) = (Instant::now(), Instant::now() + timeout);
+        let started = Instant::now();
+        let deadline = started + timeout;
         loop {
             if let Some(event) = self.events.as_mut().and_then(EventQueue::take) {
                 return Ok(Some(event));
@@ -172,7 +173,8 @@ impl QmpSession {
     ///
     /// Without out-of-band execution, a blocked main loop is [`MainLoop::Silent`] as well.
     pub async fn main_loop(&mut self, timeout: Duration) -> MainLoop {
-        let (deadline, none) = (Instant::now() + timeout, Map::new());
+        let deadline = Instant::now() + timeout;
+        let none = Map::new();
         // The rest of an earlier command comes first.
         if self.flush(deadline).await.is_err() {
             return MainLoop::Silent;

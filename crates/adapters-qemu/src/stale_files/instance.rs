@@ -26,7 +26,8 @@ impl InstanceArguments {
     fn parse(runtime: &Path, command_line: &[u8]) -> Option<Self> {
         let arguments: Vec<&[u8]> = command_line.split(|byte| *byte == 0).collect();
         let mut run = None;
-        let (mut id, mut name) = (None, None);
+        let mut id = None;
+        let mut name = None;
         for pair in arguments.windows(2) {
             match pair[0].strip_prefix(b"-").map(|option| option.strip_prefix(b"-").unwrap_or(option)) {
                 Some(b"pidfile") => run = run.or_else(|| run_of(runtime, pair[1])),

@@ -6,7 +6,7 @@ use maqet_adapters_qemu::{QemuConsoles, QemuMonitors};
 use maqet_domain::port::{ConsoleError, Consoles, Monitors};
 use maqet_domain::qmp::QmpCommand;
 
-use crate::kit::{Bench, PATIENCE, wait};
+use crate::kit::{Bench, TIMEOUT, wait};
 
 #[test]
 fn test_attach_twenty_times_in_a_row_always_works() {
@@ -46,8 +46,8 @@ fn test_attached_console_closes_with_qemu() {
         bench.start().await;
         let console = QemuConsoles.attach(&bench.paths).await.unwrap();
 
-        QemuMonitors.execute(&bench.paths, &QmpCommand::new("quit"), PATIENCE).await.unwrap();
-        let output = tokio::time::timeout(PATIENCE, console.read()).await.unwrap().unwrap();
+        QemuMonitors.execute(&bench.paths, &QmpCommand::new("quit"), TIMEOUT).await.unwrap();
+        let output = tokio::time::timeout(TIMEOUT, console.read()).await.unwrap().unwrap();
 
         assert_eq!(output, b"");
         drop(console);
@@ -58,7 +58,7 @@ fn test_attached_console_closes_with_qemu() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, removed).await.unwrap();
+        tokio::time::timeout(TIMEOUT, removed).await.unwrap();
         let gone = QemuConsoles.attach(&bench.paths).await.err().unwrap();
         assert!(matches!(gone, ConsoleError::Unavailable { .. }), "{gone:?}");
     });
@@ -72,7 +72,7 @@ fn test_ended_console_without_output_is_closed() {
         let console = QemuConsoles.attach(&bench.paths).await.unwrap();
 
         console.end();
-        let output = tokio::time::timeout(PATIENCE, console.read()).await.unwrap().unwrap();
+        let output = tokio::time::timeout(TIMEOUT, console.read()).await.unwrap().unwrap();
 
         assert_eq!(output, b"");
     });

@@ -16,7 +16,7 @@ use crate::fake_monitor::{
 const SOON: Duration = Duration::from_millis(80);
 
 /// Long, for what must happen, also on a busy host.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 const ANSWER: &[u8] = b"{\"return\": 7}\r\n";
 
@@ -28,7 +28,7 @@ fn after_negotiation(acts: impl IntoIterator<Item = Act>) -> Vec<Act> {
 }
 
 async fn status(session: &mut QmpSession) -> Result<Value, QmpError> {
-    session.execute(&QmpCommand::new("query-status"), PATIENCE).await
+    session.execute(&QmpCommand::new("query-status"), TIMEOUT).await
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn test_greeting_interrupted_times_out() {
 
 #[test]
 fn test_greeting_cut_off_is_closed() {
-    let refused = ask(&[say(&GREETING[..20])], PATIENCE);
+    let refused = ask(&[say(&GREETING[..20])], TIMEOUT);
 
     assert!(matches!(refused, Err(QmpError::ConnectionClosed { .. })), "{refused:?}");
 }
@@ -50,13 +50,13 @@ fn test_greeting_without_fields_is_accepted() {
     for greeting in ["{\"QMP\": 7}\n", "{\"QMP\": {\"capabilities\": {\"oob\": 1}}}\n", "{\"QMP\": null}\n"] {
         let acts = [say(greeting.as_bytes()), Hear, say(NEGOTIATED), Hear, say(ANSWER), Hang];
 
-        assert_eq!(ask(&acts, PATIENCE).unwrap(), 7, "{greeting}");
+        assert_eq!(ask(&acts, TIMEOUT).unwrap(), 7, "{greeting}");
     }
 }
 
 #[test]
 fn test_negotiation_cut_off_is_closed() {
-    let refused = ask(&[say(GREETING), Hear, say(&NEGOTIATED[..9])], PATIENCE);
+    let refused = ask(&[say(GREETING), Hear, say(&NEGOTIATED[..9])], TIMEOUT);
 
     assert!(
         matches!(&refused, Err(QmpError::ConnectionClosed { command }) if command == "qmp_capabilities"),
@@ -68,7 +68,7 @@ fn test_negotiation_cut_off_is_closed() {
 fn test_negotiation_refused_is_reported() {
     let refused = ask(
         &[say(GREETING), Hear, say(b"{\"error\": {\"class\": \"X\", \"desc\": \"no\"}, \"id\": 0}\n"), Hang],
-        PATIENCE,
+        TIMEOUT,
     );
 
     assert!(matches!(&refused, Err(QmpError::Refused { description, .. }) if description == "no"), "{refused:?}");
@@ -92,7 +92,7 @@ fn test_reply_not_an_object_is_invalid() {
         b"{\"return\": 1e999}\n",
         &nested,
     ] {
-        let refused = ask(&after_negotiation([say(garbage), Hang]), PATIENCE);
+        let refused = ask(&after_negotiation([say(garbage), Hang]), TIMEOUT);
 
         let shown = String::from_utf8_lossy(&garbage[..garbage.len().min(60)]).into_owned();
         let Err(QmpError::InvalidResponse { detail }) = refused else { panic!("{shown}: {refused:?}") };
@@ -119,7 +119,7 @@ fn test_reply_without_or_with_other_id_is_ignored() {
     ] {
         let acts = after_negotiation([say(format!("{other}\r\n").as_bytes()), say(ANSWER), Hang]);
 
-        assert_eq!(ask(&acts, PATIENCE).unwrap(), 7, "{other}");
+        assert_eq!(ask(&acts, TIMEOUT).unwrap(), 7, "{other}");
     }
 }
 
@@ -136,7 +136,7 @@ fn test_negotiation_ignores_replies_to_previous_client() {
         let asks = [HearThis(r#"{"execute":"query-status"}"#), say(ANSWER), Hang];
         let acts: Vec<Act> = [say(GREETING), negotiates].into_iter().chain(answers).chain(asks).collect();
 
-        assert_eq!(ask(&acts, PATIENCE).unwrap(), 7, "{stale}");
+        assert_eq!(ask(&acts, TIMEOUT).unwrap(), 7, "{stale}");
     }
 }
 
@@ -150,7 +150,7 @@ fn test_reply_arriving_late_is_not_taken_for_next_command() {
         .chain(late)
         .chain([HearThis(r#"{"execute":"query-status"}"#), say(b"{\"return\": 9}\n"), Hang]);
 
-    let answers = with_session(&acts.collect::<Vec<Act>>(), PATIENCE, async |session| {
+    let answers = with_session(&acts.collect::<Vec<Act>>(), TIMEOUT, async |session| {
         let given_up = session.execute(&QmpCommand::new("query-status"), SOON).await;
         assert!(matches!(given_up, Err(QmpError::TimedOut { .. })), "{given_up:?}");
         Ok([status(session).await?, status(session).await?])
@@ -165,7 +165,7 @@ fn test_error_without_id_belongs_to_oldest_command() {
     let both = [say(refusal("the first").as_bytes()), say(refusal("the second").as_bytes())];
     let acts = after_negotiation([Hear].into_iter().chain(both).chain([Hear, say(ANSWER), Hang]));
 
-    let (refused, answer) = with_session(&acts, PATIENCE, async |session| {
+    let (refused, answer) = with_session(&acts, TIMEOUT, async |session| {
         drop(session.execute(&QmpCommand::new("query-status"), SOON).await);
         Ok((status(session).await, status(session).await))
     })
@@ -184,7 +184,7 @@ fn test_reply_repeated_is_not_taken_for_next_command() {
     let next = [say(ANSWER), say(second), say(second), Hear, say(b"{\"return\": 9}\n"), Hang];
     let acts = after_negotiation([Hear].into_iter().chain(next));
 
-    let answers = with_session(&acts, PATIENCE, async |session| {
+    let answers = with_session(&acts, TIMEOUT, async |session| {
         drop(session.execute(&QmpCommand::new("query-status"), SOON).await);
         Ok([status(session).await?, status(session).await?])
     });
@@ -195,7 +195,7 @@ fn test_reply_repeated_is_not_taken_for_next_command() {
 #[test]
 fn test_error_without_description_says_so() {
     for error in ["{}", "{\"class\": \"X\"}", "{\"desc\": \"\"}"] {
-        let refused = ask(&after_negotiation([say(format!("{{\"error\": {error}}}\n").as_bytes()), Hang]), PATIENCE);
+        let refused = ask(&after_negotiation([say(format!("{{\"error\": {error}}}\n").as_bytes()), Hang]), TIMEOUT);
 
         let refused = refused.unwrap_err();
         assert_eq!(refused.to_string(), "QEMU refused `query-status`: no description", "{error}");
@@ -208,11 +208,11 @@ fn test_error_with_endless_description_is_truncated() {
     let refusal = format!("{{\"error\": {{\"class\": \"{endless}\", \"desc\": \"{endless}\"}}}}\n");
     let no_greeting = format!("{{\"return\": \"{endless}\", \"id\": 0}}\n");
 
-    let refused = ask(&after_negotiation([say(refusal.as_bytes()), Hang]), PATIENCE);
-    let garbled = ask(&[say(no_greeting.as_bytes()), Hang], PATIENCE);
+    let refused = ask(&after_negotiation([say(refusal.as_bytes()), Hang]), TIMEOUT);
+    let invalid = ask(&[say(no_greeting.as_bytes()), Hang], TIMEOUT);
 
     let Err(QmpError::Refused { class, description, .. }) = refused else { panic!("not refused") };
-    let Err(QmpError::InvalidResponse { detail }) = garbled else { panic!("not garbled") };
+    let Err(QmpError::InvalidResponse { detail }) = invalid else { panic!("not invalid") };
     assert!([&class, &description].iter().all(|words| words.len() < 5_000 && words.ends_with("ä…")), "{}", class.len());
     assert!(detail.len() < 1_000, "{}", detail.len());
 }
@@ -230,7 +230,7 @@ fn test_events_of_wrong_types_are_ignored() {
     );
     let acts = after_negotiation([say(events.as_bytes()), say(EVENT), say(ANSWER), Hang]);
 
-    let (answer, first, second) = with_session(&acts, PATIENCE, async |session| {
+    let (answer, first, second) = with_session(&acts, TIMEOUT, async |session| {
         let answer = status(session).await?;
         Ok((answer, session.next_event(Duration::ZERO).await?, session.next_event(Duration::ZERO).await?))
     })
@@ -249,7 +249,7 @@ fn test_monitor_trickling_bytes_does_not_extend_deadline() {
 
     let greeting = ask(&[Dribble(GREETING.to_vec(), pause), Hang], deadline);
     let negotiation = ask(&[say(GREETING), Hear, Dribble(NEGOTIATED.to_vec(), pause), Hang], deadline);
-    let answer = with_session(&after_negotiation([Dribble(ANSWER.to_vec(), pause), Hang]), PATIENCE, async |session| {
+    let answer = with_session(&after_negotiation([Dribble(ANSWER.to_vec(), pause), Hang]), TIMEOUT, async |session| {
         session.execute(&QmpCommand::new("query-status"), deadline).await
     });
 
@@ -266,7 +266,7 @@ fn test_monitor_never_reading_times_out() {
     let acts = [say(GREETING), Hear, say(NEGOTIATED), Hang];
     let started = Instant::now();
 
-    let refused = with_session(&acts, PATIENCE, async |session| {
+    let refused = with_session(&acts, TIMEOUT, async |session| {
         let first = session.execute(&large, SOON).await;
         Ok((first, session.execute(&QmpCommand::new("query-status"), SOON).await))
     });
@@ -283,8 +283,8 @@ fn test_monitor_closing_during_send_is_closed() {
     let mut large = QmpCommand::new("qom-get");
     large.arguments.insert("path".to_owned(), json!("x".repeat(4 << 20)));
 
-    let refused = with_session(&[say(GREETING), Hear, say(NEGOTIATED)], PATIENCE, async |session| {
-        session.execute(&large, PATIENCE).await
+    let refused = with_session(&[say(GREETING), Hear, say(NEGOTIATED)], TIMEOUT, async |session| {
+        session.execute(&large, TIMEOUT).await
     });
 
     assert!(matches!(refused, Err(QmpError::ConnectionClosed { .. })), "{refused:?}");
@@ -296,7 +296,7 @@ fn test_command_cancelled_within_reply_leaves_session_usable() {
     // The rest comes only once the next command is there.
     let acts = after_negotiation([say(&ANSWER[..10]), Hear, rest, Hang]);
 
-    let answer = with_session(&acts, PATIENCE, async |session| {
+    let answer = with_session(&acts, TIMEOUT, async |session| {
         let given_up = tokio::time::timeout(SOON, status(session)).await;
         assert!(given_up.is_err(), "{given_up:?}");
         status(session).await
@@ -308,7 +308,7 @@ fn test_command_cancelled_within_reply_leaves_session_usable() {
 #[test]
 fn test_main_loop_late_out_of_band_reply_does_not_count() {
     // It uses all of its time, and a busy host may need some of it for the two replies.
-    const LOOK: Duration = Duration::from_secs(2);
+    const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
     let greeting = b"{\"QMP\": {\"version\": {}, \"capabilities\": [\"oob\"]}}\r\n";
     let late = b"{\"return\": {}, \"id\": 1}\r\n";
     // Two lines of the first ping, five commands, and the second ping, which has room for one line only.
@@ -316,14 +316,14 @@ fn test_main_loop_late_out_of_band_reply_does_not_count() {
     let answers = [say(late), say(b"{\"return\": {}, \"id\": 7}\r\n"), Hang];
     let acts = [say(greeting), Hear, say(NEGOTIATED)].into_iter().chain(lines).chain(answers);
 
-    let looks = with_session(&acts.collect::<Vec<Act>>(), PATIENCE, async |session| {
+    let results = with_session(&acts.collect::<Vec<Act>>(), TIMEOUT, async |session| {
         let first = session.main_loop(SOON).await;
         for _ in 0..5 {
             let late = session.execute(&QmpCommand::new("query-status"), SOON).await;
             assert!(matches!(late, Err(QmpError::TimedOut { .. })), "{late:?}");
         }
-        Ok([first, session.main_loop(LOOK).await])
+        Ok([first, session.main_loop(PROBE_TIMEOUT).await])
     });
 
-    assert_eq!(looks.unwrap(), [MainLoop::Silent, MainLoop::Blocked]);
+    assert_eq!(results.unwrap(), [MainLoop::Silent, MainLoop::Blocked]);
 }

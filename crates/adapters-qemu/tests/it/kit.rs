@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// Longer than anything here takes on a busy host.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Runs a test's future on the one thread of the command line's runtime.
 pub(crate) fn wait<F: Future>(future: F) -> F::Output {
@@ -84,12 +84,12 @@ impl Bench {
             is_root: rustix::process::geteuid().is_root(),
         };
         let command_line = CommandLine::new(&machine, &setting).unwrap();
-        Launch { command_line, paths: self.paths.clone(), timeout: PATIENCE }
+        Launch { command_line, paths: self.paths.clone(), timeout: TIMEOUT }
     }
 
     /// Starts a VM that is paused from its first instruction.
     pub(crate) async fn start(&self) -> ProcessIdentity {
-        self.hypervisor.launch(&self.launch_of(STANDING_STILL)).await.unwrap().process
+        self.hypervisor.launch(&self.launch_of(PAUSED)).await.unwrap().process
     }
 
     pub(crate) async fn refusal(&self, definition: &str) -> LaunchError {
@@ -97,7 +97,7 @@ impl Bench {
     }
 }
 
-pub(crate) const STANDING_STILL: &str = r#"{"memory": "32M", "args": ["-S"]}"#;
+pub(crate) const PAUSED: &str = r#"{"memory": "32M", "args": ["-S"]}"#;
 
 impl Drop for Bench {
     fn drop(&mut self) {

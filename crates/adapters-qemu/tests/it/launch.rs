@@ -11,7 +11,7 @@ use maqet_domain::qmp::QmpCommand;
 use maqet_domain::qmp::RunState;
 use maqet_domain::vm::{MonitorAnswer, MonitorRole, StopReason};
 
-use crate::kit::{Bench, PATIENCE, STANDING_STILL, script, wait};
+use crate::kit::{Bench, PAUSED, TIMEOUT, script, wait};
 
 fn mode_of(path: &Path) -> u32 {
     std::fs::symlink_metadata(path).unwrap().mode() & 0o777
@@ -25,7 +25,7 @@ fn test_launch_returns_running_qemu_that_replies() {
         let process = bench.start().await;
 
         assert!(LinuxProcesses::new().is_alive(&process));
-        let answer = QemuMonitors.answer(&bench.paths, PATIENCE).await;
+        let answer = QemuMonitors.answer(&bench.paths, TIMEOUT).await;
         assert_eq!(answer, MonitorAnswer::State(RunState::Prelaunch));
     });
 }
@@ -95,16 +95,16 @@ fn test_launch_refused_option_shows_message_and_leaves_nothing() {
 fn test_launch_cancelled_and_cleared_leaves_no_process() {
     wait(async {
         let bench = Bench::new();
-        let launch = bench.launch_of(STANDING_STILL);
+        let launch = bench.launch_of(PAUSED);
 
-        for patience in [0, 1, 3, 8, 15] {
+        for timeout in [0, 1, 3, 8, 15] {
             let launched = bench.hypervisor.launch(&launch);
-            let dropped = tokio::time::timeout(Duration::from_millis(patience), launched).await;
+            let dropped = tokio::time::timeout(Duration::from_millis(timeout), launched).await;
 
             assert!(dropped.is_err(), "the machine was faster than the test");
             bench.hypervisor.clear(&bench.paths).await;
-            assert_eq!(bench.hypervisor.find(&bench.paths).await, None, "after {patience} ms");
-            assert!(!bench.paths.sockets.exists(), "after {patience} ms");
+            assert_eq!(bench.hypervisor.find(&bench.paths).await, None, "after {timeout} ms");
+            assert!(!bench.paths.sockets.exists(), "after {timeout} ms");
         }
     });
 }
@@ -116,7 +116,7 @@ fn test_launch_hanging_program_is_killed_with_children() {
         let marker = bench.folder.path().join("child.pid");
         let body = format!("echo 'about to hang' >&2\nsleep 1000 & echo $! > {}\nwait", marker.display());
         let hanging = script(bench.folder.path(), "hanging", &body);
-        let mut launch = bench.launch_with(&hanging, STANDING_STILL);
+        let mut launch = bench.launch_with(&hanging, PAUSED);
         launch.timeout = Duration::from_millis(300);
 
         let refusal = bench.hypervisor.launch(&launch).await.unwrap_err();
@@ -136,7 +136,7 @@ fn test_launch_daemonizing_qemu_is_killed() {
         let bench = Bench::new();
 
         let wrapper = script(bench.folder.path(), "wrapper", "exec /usr/bin/qemu-system-x86_64 \"$@\" -daemonize");
-        let launch = bench.launch_with(&wrapper, STANDING_STILL);
+        let launch = bench.launch_with(&wrapper, PAUSED);
 
         let refusal = bench.hypervisor.launch(&launch).await.unwrap_err();
 
@@ -153,16 +153,16 @@ fn test_launch_wrapper_returns_identity_of_qemu() {
         let body = format!("echo $$ > {}\n/usr/bin/qemu-system-x86_64 \"$@\"\nexit 3", marker.display());
         let wrapper = script(bench.folder.path(), "wrapper", &body);
 
-        let process = bench.hypervisor.launch(&bench.launch_with(&wrapper, STANDING_STILL)).await.unwrap().process;
+        let process = bench.hypervisor.launch(&bench.launch_with(&wrapper, PAUSED)).await.unwrap().process;
         let found = bench.hypervisor.find(&bench.paths).await;
         let program = std::fs::read_link(format!("/proc/{}/exe", process.pid)).unwrap();
         LinuxProcesses::new().signal(&process, Signal::Kill).await.unwrap();
-        assert!(LinuxProcesses::new().wait_for_exit(&process, PATIENCE).await);
+        assert!(LinuxProcesses::new().wait_for_exit(&process, TIMEOUT).await);
 
         assert!(program.ends_with("qemu-system-x86_64"), "{}", program.display());
         assert_eq!(found, Some(process));
         let shell = std::fs::read_to_string(marker).unwrap();
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         // Reaps the wrapper, which would otherwise stay as a zombie of this test.
         while Path::new("/proc").join(shell.trim()).exists() {
             assert!(Instant::now() < until, "the wrapper is still there");
@@ -180,7 +180,7 @@ fn test_launch_wrapper_is_killed_at_the_deadline() {
         let body = "/usr/bin/qemu-system-x86_64 \"$@\" -chardev socket,id=x,path=/tmp/none,server=on,wait=on & wait";
         let hanging =
             script(bench.folder.path(), "wrapper", &body.replace("/tmp", &bench.folder.path().to_string_lossy()));
-        let mut launch = bench.launch_with(&hanging, STANDING_STILL);
+        let mut launch = bench.launch_with(&hanging, PAUSED);
         launch.timeout = Duration::from_millis(500);
 
         let refusal = bench.hypervisor.launch(&launch).await.unwrap_err();
@@ -200,7 +200,7 @@ fn test_launch_after_failure_shows_only_new_message() {
 
         let mut words = Vec::new();
         for binary in [first, second, silent] {
-            let refusal = bench.hypervisor.launch(&bench.launch_with(&binary, STANDING_STILL)).await.unwrap_err();
+            let refusal = bench.hypervisor.launch(&bench.launch_with(&binary, PAUSED)).await.unwrap_err();
             let LaunchError::Exited { stderr_tail, .. } = refusal else { panic!("{refusal:?}") };
             words.push(stderr_tail);
             std::fs::write(bench.paths.serial_log(), "left behind").unwrap();
@@ -219,7 +219,7 @@ fn test_launch_after_failure_shows_only_new_message() {
 fn test_launch_missing_program_is_an_io_error() {
     wait(async {
         let bench = Bench::new();
-        let launch = bench.launch_with(Path::new("/nonexistent/qemu"), STANDING_STILL);
+        let launch = bench.launch_with(Path::new("/nonexistent/qemu"), PAUSED);
 
         let refusal = bench.hypervisor.launch(&launch).await.unwrap_err();
 
@@ -232,7 +232,7 @@ fn test_launch_path_too_long_for_socket_creates_nothing() {
     wait(async {
         let mut bench = Bench::new();
         bench.paths.sockets = bench.folder.path().join("x".repeat(100));
-        let launch = bench.launch_of(STANDING_STILL);
+        let launch = bench.launch_of(PAUSED);
 
         let refusal = bench.hypervisor.launch(&launch).await.unwrap_err();
 
@@ -248,7 +248,7 @@ fn test_launch_symlinked_folder_is_refused() {
         std::fs::create_dir_all(bench.paths.sockets.parent().unwrap()).unwrap();
         symlink(bench.folder.path(), &bench.paths.sockets).unwrap();
 
-        let refusal = bench.refusal(STANDING_STILL).await;
+        let refusal = bench.refusal(PAUSED).await;
 
         assert!(matches!(refusal, LaunchError::Io { .. }), "{refusal:?}");
     });
@@ -261,7 +261,7 @@ fn test_launch_in_same_paths_after_kill_works() {
         let processes = LinuxProcesses::new();
         let first = bench.start().await;
         processes.signal(&first, Signal::Kill).await.unwrap();
-        assert!(processes.wait_for_exit(&first, PATIENCE).await);
+        assert!(processes.wait_for_exit(&first, TIMEOUT).await);
 
         let second = bench.start().await;
 
@@ -287,8 +287,8 @@ fn test_shutdown_event_after_quit_is_recorded() {
         let bench = Bench::new();
         let process = bench.start().await;
 
-        QemuMonitors.execute(&bench.paths, &QmpCommand::new("quit"), PATIENCE).await.unwrap();
-        assert!(LinuxProcesses::new().wait_for_exit(&process, PATIENCE).await);
+        QemuMonitors.execute(&bench.paths, &QmpCommand::new("quit"), TIMEOUT).await.unwrap();
+        assert!(LinuxProcesses::new().wait_for_exit(&process, TIMEOUT).await);
 
         let word = bench.hypervisor.shutdown_event(&bench.paths).await.unwrap();
         assert_eq!(word.reason, StopReason::HostQuit);
@@ -302,7 +302,7 @@ fn test_shutdown_event_after_sigterm_is_recorded() {
         let (process, processes) = (bench.start().await, LinuxProcesses::new());
 
         processes.signal(&process, Signal::Term).await.unwrap();
-        assert!(processes.wait_for_exit(&process, PATIENCE).await);
+        assert!(processes.wait_for_exit(&process, TIMEOUT).await);
 
         let word = bench.hypervisor.shutdown_event(&bench.paths).await.unwrap();
         assert_eq!(word.reason, StopReason::HostSignal);
@@ -323,7 +323,7 @@ fn test_shutdown_event_of_guest_is_recorded() {
         let definition = format!(r#"{{"memory": "32M", "args": ["-no-reboot", "-drive", "{drive}"]}}"#);
 
         let process = bench.hypervisor.launch(&bench.launch_of(&definition)).await.unwrap();
-        assert!(LinuxProcesses::new().wait_for_exit(&process.process, PATIENCE).await);
+        assert!(LinuxProcesses::new().wait_for_exit(&process.process, TIMEOUT).await);
 
         let word = bench.hypervisor.shutdown_event(&bench.paths).await.unwrap();
         assert_eq!(word.reason, StopReason::GuestShutdown);
@@ -337,7 +337,7 @@ fn test_shutdown_event_after_sigkill_is_none() {
         let (process, processes) = (bench.start().await, LinuxProcesses::new());
 
         processes.signal(&process, Signal::Kill).await.unwrap();
-        assert!(processes.wait_for_exit(&process, PATIENCE).await);
+        assert!(processes.wait_for_exit(&process, TIMEOUT).await);
 
         assert!(!processes.is_alive(&process));
         assert_eq!(bench.hypervisor.shutdown_event(&bench.paths).await, None);
@@ -350,7 +350,7 @@ fn test_clear_and_forget_leave_nothing() {
         let bench = Bench::new();
         let (process, processes) = (bench.start().await, LinuxProcesses::new());
         processes.signal(&process, Signal::Kill).await.unwrap();
-        assert!(processes.wait_for_exit(&process, PATIENCE).await);
+        assert!(processes.wait_for_exit(&process, TIMEOUT).await);
 
         bench.hypervisor.clear(&bench.paths).await;
         assert!(!bench.paths.sockets.exists());

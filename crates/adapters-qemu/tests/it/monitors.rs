@@ -9,7 +9,7 @@ use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::vm::{MonitorAnswer, MonitorRole};
 use serde_json::json;
 
-use crate::kit::{Bench, PATIENCE, wait};
+use crate::kit::{Bench, TIMEOUT, wait};
 
 #[test]
 fn test_execute_returns_the_result_value() {
@@ -17,7 +17,7 @@ fn test_execute_returns_the_result_value() {
         let bench = Bench::new();
         bench.start().await;
 
-        let status = QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-status"), PATIENCE).await.unwrap();
+        let status = QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-status"), TIMEOUT).await.unwrap();
 
         assert_eq!(status["status"], json!("prelaunch"));
     });
@@ -29,7 +29,7 @@ fn test_execute_unknown_command_has_error_class() {
         let bench = Bench::new();
         bench.start().await;
 
-        let refused = QemuMonitors.execute(&bench.paths, &QmpCommand::new("no-such"), PATIENCE).await.unwrap_err();
+        let refused = QemuMonitors.execute(&bench.paths, &QmpCommand::new("no-such"), TIMEOUT).await.unwrap_err();
 
         assert!(matches!(&refused, QmpError::Refused { class, .. } if class == "CommandNotFound"), "{refused:?}");
     });
@@ -41,7 +41,7 @@ fn test_execute_largest_reply_is_complete() {
         let bench = Bench::new();
         bench.start().await;
 
-        let schema = QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-qmp-schema"), PATIENCE).await.unwrap();
+        let schema = QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-qmp-schema"), TIMEOUT).await.unwrap();
 
         assert!(schema.as_array().unwrap().len() > 500);
     });
@@ -54,7 +54,7 @@ fn test_execute_concurrent_callers_get_their_replies() {
         bench.start().await;
         let ask = || async {
             for _ in 0..20 {
-                QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-status"), PATIENCE).await.unwrap();
+                QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-status"), TIMEOUT).await.unwrap();
             }
         };
 
@@ -67,7 +67,7 @@ fn test_execute_monitor_in_use_by_external_times_out() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
-        let _stranger = QmpSession::connect(&bench.paths.monitor(MonitorRole::Command), PATIENCE).await.unwrap();
+        let _stranger = QmpSession::connect(&bench.paths.monitor(MonitorRole::Command), TIMEOUT).await.unwrap();
 
         let patience = Duration::from_millis(100);
         let refused = QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-status"), patience).await;
@@ -84,7 +84,7 @@ fn test_execute_without_time_for_greeting_blames_no_qemu() {
 
         let free = QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-status"), Duration::ZERO).await;
         let session = QemuMonitors.session(&bench.paths, Duration::ZERO).await.err();
-        let _stranger = QmpSession::connect(&bench.paths.monitor(MonitorRole::Command), PATIENCE).await.unwrap();
+        let _stranger = QmpSession::connect(&bench.paths.monitor(MonitorRole::Command), TIMEOUT).await.unwrap();
         let taken =
             QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-status"), Duration::from_millis(1)).await;
 
@@ -113,8 +113,8 @@ fn test_session_without_time_on_used_monitors_reports_it() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
-        let _one = QemuMonitors.session(&bench.paths, PATIENCE).await.unwrap();
-        let _two = QemuMonitors.session(&bench.paths, PATIENCE).await.unwrap();
+        let _one = QemuMonitors.session(&bench.paths, TIMEOUT).await.unwrap();
+        let _two = QemuMonitors.session(&bench.paths, TIMEOUT).await.unwrap();
 
         let refused = QemuMonitors.session(&bench.paths, Duration::ZERO).await.err();
 
@@ -127,10 +127,10 @@ fn test_execute_without_qemu_has_no_monitor() {
     wait(async {
         let bench = Bench::new();
 
-        let refused = QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-status"), PATIENCE).await;
+        let refused = QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-status"), TIMEOUT).await;
 
         assert!(matches!(refused, Err(QmpError::MonitorUnavailable { .. })), "{refused:?}");
-        assert_eq!(QemuMonitors.answer(&bench.paths, PATIENCE).await, MonitorAnswer::TimedOut);
+        assert_eq!(QemuMonitors.answer(&bench.paths, TIMEOUT).await, MonitorAnswer::TimedOut);
     });
 }
 
@@ -139,8 +139,8 @@ fn test_ping_uses_third_monitor_if_two_are_in_use() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
-        let _one = QmpSession::connect(&bench.paths.monitor(MonitorRole::Command), PATIENCE).await.unwrap();
-        let _two = QmpSession::connect(&bench.paths.monitor(MonitorRole::SessionOne), PATIENCE).await.unwrap();
+        let _one = QmpSession::connect(&bench.paths.monitor(MonitorRole::Command), TIMEOUT).await.unwrap();
+        let _two = QmpSession::connect(&bench.paths.monitor(MonitorRole::SessionOne), TIMEOUT).await.unwrap();
 
         let answer = QemuMonitors.answer(&bench.paths, Duration::from_secs(1)).await;
 
@@ -207,14 +207,14 @@ fn test_ping_local_error_is_not_unresponsive() {
             std::os::unix::fs::symlink("/dev/null", &lock).unwrap();
         }
 
-        let locks_broken = QemuMonitors.answer(&bench.paths, PATIENCE).await;
+        let locks_broken = QemuMonitors.answer(&bench.paths, TIMEOUT).await;
         for name in ["qmp.lock", "qmp-s1.lock", "qmp-s2.lock"] {
             std::fs::remove_file(bench.paths.sockets.join(name)).unwrap();
         }
         let socket = bench.paths.monitor(MonitorRole::Command);
         std::fs::remove_file(&socket).unwrap();
         std::os::unix::fs::symlink(&socket, &socket).unwrap();
-        let socket_broken = QemuMonitors.answer(&bench.paths, PATIENCE).await;
+        let socket_broken = QemuMonitors.answer(&bench.paths, TIMEOUT).await;
 
         assert_eq!([locks_broken, socket_broken], [MonitorAnswer::Blocked; 2]);
     });
@@ -227,7 +227,7 @@ fn test_ping_socket_without_server_is_unresponsive() {
         std::fs::create_dir_all(&bench.paths.sockets).unwrap();
         drop(std::os::unix::net::UnixListener::bind(bench.paths.monitor(MonitorRole::Command)).unwrap());
 
-        assert_eq!(QemuMonitors.answer(&bench.paths, PATIENCE).await, MonitorAnswer::TimedOut);
+        assert_eq!(QemuMonitors.answer(&bench.paths, TIMEOUT).await, MonitorAnswer::TimedOut);
     });
 }
 
@@ -256,12 +256,12 @@ fn test_session_command_larger_than_socket_buffer_is_sent() {
         let bench = Bench::new();
         bench.start().await;
         let socket = bench.paths.monitor(MonitorRole::SessionOne);
-        let mut session = QmpSession::connect(&socket, PATIENCE).await.unwrap();
+        let mut session = QmpSession::connect(&socket, TIMEOUT).await.unwrap();
         let mut command = QmpCommand::new("qom-get");
         command.arguments.insert("path".to_owned(), json!("x".repeat(300_000)));
         command.arguments.insert("property".to_owned(), json!("y"));
 
-        let refused = session.execute(&command, PATIENCE).await;
+        let refused = session.execute(&command, TIMEOUT).await;
 
         assert!(matches!(&refused, Err(QmpError::Refused { class, .. }) if class == "DeviceNotFound"), "{refused:?}");
     });
@@ -273,10 +273,10 @@ fn test_session_thousand_commands_use_one_connection() {
         let bench = Bench::new();
         bench.start().await;
         let socket = bench.paths.monitor(MonitorRole::SessionOne);
-        let mut session = QmpSession::connect(&socket, PATIENCE).await.unwrap();
+        let mut session = QmpSession::connect(&socket, TIMEOUT).await.unwrap();
 
         for _ in 0..1_000 {
-            session.execute(&QmpCommand::new("query-status"), PATIENCE).await.unwrap();
+            session.execute(&QmpCommand::new("query-status"), TIMEOUT).await.unwrap();
         }
     });
 }
@@ -287,10 +287,10 @@ fn test_session_after_timed_out_command_is_usable() {
         let bench = Bench::new();
         bench.start().await;
         let socket = bench.paths.monitor(MonitorRole::SessionOne);
-        let mut session = QmpSession::connect(&socket, PATIENCE).await.unwrap();
+        let mut session = QmpSession::connect(&socket, TIMEOUT).await.unwrap();
 
         let late = session.execute(&QmpCommand::new("query-qmp-schema"), Duration::ZERO).await;
-        let status = session.execute(&QmpCommand::new("query-status"), PATIENCE).await.unwrap();
+        let status = session.execute(&QmpCommand::new("query-status"), TIMEOUT).await.unwrap();
 
         assert!(matches!(late, Err(QmpError::TimedOut { .. })), "{late:?}");
         assert_eq!(status["status"], json!("prelaunch"));

@@ -226,8 +226,9 @@ fn remove_invalid_vms(rebuild: &mut Rebuild, known: &[KeptVm]) -> rusqlite::Resu
 
 fn restore_definition(connection: &Connection, copy: &KeptVm) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO definition (vm, content, origins) VALUES (?1, ?2, ?3)";
-    let (content, origins) = (write::json(&copy.vm.definition)?, write::json(&copy.vm.origins)?);
-    connection.execute(sql, params![copy.vm.entry.id.to_string(), content, origins]).map(drop)
+    let vm = &copy.vm;
+    let row = params![vm.entry.id.to_string(), write::json(&vm.definition)?, write::json(&vm.origins)?];
+    connection.execute(sql, row).map(drop)
 }
 
 /// Adds VMs and storage records that are known by their copies, if the old database may have lost them.

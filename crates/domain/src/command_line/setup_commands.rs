@@ -23,8 +23,8 @@ pub fn image_setup_commands(plan: &ImagePlan, backing_format: Option<&str>) -> V
         let format = backing_format.map(|format| format!(" -F {}", quote(format)));
         format!(" -b {}{}", quoted(&backing.file), format.unwrap_or_default())
     });
-    let size = plan.size.map(|size| format!(" {}", size.bytes()));
-    let (backing, size) = (backing.unwrap_or_default(), size.unwrap_or_default());
+    let backing = backing.unwrap_or_default();
+    let size = plan.size.map(|size| format!(" {}", size.bytes())).unwrap_or_default();
     let create = format!("qemu-img create -q -f {}{backing} {}{size}", quote(&plan.format), quoted(&plan.path));
     vec![mkdir_parent(&plan.path), unless_exists(&plan.path, &create)]
 }

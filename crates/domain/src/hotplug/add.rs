@@ -123,7 +123,7 @@ pub fn plan_device_add(
     }
     // QEMU gives the first card of every VM the same address.
     if has("netdev") && has("mac") {
-        let mac = || json!(MacAddress::of_hotplugged(&devices.vm.id.bytes(), id.as_str()).to_string());
+        let mac = || json!(MacAddress::for_hotplugged(&devices.vm.id.bytes(), id.as_str()).to_string());
         values.entry("mac").or_insert_with(mac);
     }
     let command = QmpCommand { execute: "device_add".to_owned(), arguments: values };

@@ -56,7 +56,8 @@ pub fn may_start_programs(args: &[String]) -> bool {
 
 /// The last value of an option counts.
 fn denies_programs(sandbox: &str) -> bool {
-    let (mut is_on, mut is_denied) = (false, false);
+    let mut is_on = false;
+    let mut is_denied = false;
     for option in sandbox.split(',') {
         match option.split_once('=').unwrap_or(("enable", option)) {
             ("enable", state) => is_on = ["on", "yes", "true", "y"].contains(&state),

@@ -138,8 +138,8 @@ impl StorageDriver for ImageDriver {
         if storage.readonly && storage.backing.is_none() {
             return Preparation::Existing(path.to_owned());
         }
-        let (path, backing) = (path.to_owned(), storage.backing.clone());
-        Preparation::Image(ImagePlan { path, format: self.format.to_owned(), size, backing })
+        let backing = storage.backing.clone();
+        Preparation::Image(ImagePlan { path: path.to_owned(), format: self.format.to_owned(), size, backing })
     }
 
     /// A node for the file, and above it one for the format.

@@ -14,7 +14,9 @@ use crate::render::line;
 /// Runs the commands on standard input, each after the response to the one before.
 pub(super) async fn run(mut shell: QmpShell<'_>) -> Result<u8, ErrorReport> {
     let mut lines = read_lines();
-    let (mut code, mut quits, mut is_connected) = (exit_code::DONE, false, true);
+    let mut code = exit_code::DONE;
+    let mut quits = false;
+    let mut is_connected = true;
     loop {
         let text = tokio::select! {
             text = lines.recv() => match text {

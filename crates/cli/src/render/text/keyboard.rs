@@ -22,8 +22,8 @@ impl TextOutput for Typed {
 
 impl TextOutput for Screendump {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let (width, height, format) = (self.width, self.height, self.format);
+        let Self { name, width, height, format, .. } = self;
         let file = escape_control(&self.file);
-        writeln!(out, "saved a screenshot of `{}` to {file} ({format}, {width}x{height})", self.name)
+        writeln!(out, "saved a screenshot of `{name}` to {file} ({format}, {width}x{height})")
     }
 }

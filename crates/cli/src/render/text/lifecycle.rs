@@ -26,7 +26,7 @@ impl TextOutput for Stopped {
 
 impl TextOutput for Restarted {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let (name, status) = (&self.vm.name, self.vm.status);
+        let VmStatus { name, status, .. } = &self.vm;
         match self.method {
             StopMethod::None => writeln!(out, "`{name}` is {status}{}; it was not running before", pid(&self.vm)),
             method => writeln!(out, "`{name}` is {status} again{}: {}", pid(&self.vm), stopped_by(method)),

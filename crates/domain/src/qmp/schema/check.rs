@@ -28,8 +28,13 @@ pub(super) fn invalid_value(types: &Types<'_>, command: &str, argument: &str, ki
         Type::List(_) => (format!("a list, as in `{argument}.0=…`"), Vec::new()),
         _ => (types.describe(kind), Vec::new()),
     };
-    let (command, argument, value) = (command.to_owned(), argument.to_owned(), shortened(value));
-    SchemaError::InvalidValue { command, argument, value, expected, similar }
+    SchemaError::InvalidValue {
+        command: command.to_owned(),
+        argument: argument.to_owned(),
+        value: shortened(value),
+        expected,
+        similar,
+    }
 }
 
 struct Checker<'c, 'a> {

@@ -31,7 +31,8 @@ impl Schema {
             let mut pairs = args.iter().filter_map(|arg| arg.as_ref().split_once('='));
             pairs.find(|(name, _)| *name == key).map(|(_, value)| value.to_owned())
         };
-        let (mut path, mut kind) = (String::new(), entry.takes);
+        let mut path = String::new();
+        let mut kind = entry.takes;
         for step in under.split('.').filter(|step| !step.is_empty()) {
             let item = as_list(&types, kind).filter(|_| step.bytes().all(|byte| byte.is_ascii_digit()));
             let member = || {

@@ -80,9 +80,10 @@ impl Schema {
     pub fn from_reply(reply: &Value) -> Result<Self, InvalidSchema> {
         let reply = reply.as_array().ok_or_else(|| invalid("not a list"))?;
         let mut entities = HashMap::with_capacity(reply.len());
-        let (mut commands, mut events) = (Vec::new(), Vec::new());
+        let mut commands = Vec::new();
+        let mut events = Vec::new();
         for one in reply {
-            let name = word(one["name"].as_str().ok_or_else(|| invalid("an entity has no name"))?)?;
+            let name = valid_name(one["name"].as_str().ok_or_else(|| invalid("an entity has no name"))?)?;
             let entity = Entity::deserialize(one).map_err(|error| invalid(&format!("`{name}`: {error}")))?;
             match &entity {
                 Entity::Command { arg_type } => commands.push((name, arg_type.clone())),
@@ -153,9 +154,9 @@ impl<'a> TypeWriter<'a> {
             }
             .to_owned(),
             Entity::Enum { members: Some(members), .. } => {
-                words("e", members.iter().map(|member| member.name.as_str()))?
+                name_line("e", members.iter().map(|member| member.name.as_str()))?
             }
-            Entity::Enum { values: Some(values), .. } => words("e", values.iter().map(String::as_str))?,
+            Entity::Enum { values: Some(values), .. } => name_line("e", values.iter().map(String::as_str))?,
             Entity::Array { element_type } => format!("l {}", self.number_of(element_type)?),
             Entity::Alternate { members } => {
                 let mut line = "a".to_owned();
@@ -175,29 +176,29 @@ impl<'a> TypeWriter<'a> {
         let mut line = "o".to_owned();
         for member in members {
             let mark = if member.default { "?" } else { "" };
-            let _ = write!(line, " {}{mark}:{}", word(&member.name)?, self.number_of(&member.r#type)?);
+            let _ = write!(line, " {}{mark}:{}", valid_name(&member.name)?, self.number_of(&member.r#type)?);
         }
         if let Some(tag) = tag {
-            let _ = write!(line, " @{}", word(tag)?);
+            let _ = write!(line, " @{}", valid_name(tag)?);
             for variant in variants {
-                let _ = write!(line, " {}:{}", word(&variant.case)?, self.number_of(&variant.r#type)?);
+                let _ = write!(line, " {}:{}", valid_name(&variant.case)?, self.number_of(&variant.r#type)?);
             }
         }
         Ok(line)
     }
 }
 
-fn words<'a>(mark: &str, names: impl Iterator<Item = &'a str>) -> Result<String, InvalidSchema> {
+fn name_line<'a>(mark: &str, names: impl Iterator<Item = &'a str>) -> Result<String, InvalidSchema> {
     let mut line = mark.to_owned();
     for name in names {
         line.push(' ');
-        line.push_str(word(name)?);
+        line.push_str(valid_name(name)?);
     }
     Ok(line)
 }
 
 /// Refuses a name that a line could not hold; QAPI has none (`docs/devel/qapi-code-gen.rst`).
-fn word(name: &str) -> Result<&str, InvalidSchema> {
+fn valid_name(name: &str) -> Result<&str, InvalidSchema> {
     let is_valid =
         !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || "?@:".contains(c));
     is_valid.then_some(name).ok_or_else(|| invalid(&format!("invalid name `{}`", name.escape_debug())))
