@@ -10,6 +10,7 @@ mod lint;
 mod purity;
 mod source;
 mod tidiness;
+mod wording;
 mod workspace;
 
 use crate::source::{Named, RustFile};

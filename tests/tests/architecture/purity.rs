@@ -23,6 +23,9 @@ const WORLD: [&str; 10] = [
 /// Clocks, sources of randomness and runtimes; the domain is given what it needs of them.
 const AMBIENT: [&str; 5] = ["std::thread", "std::time::UNIX_EPOCH", "rand::random", "rand::rng", "tokio::time"];
 
+/// Sleep that blocks the thread of other tasks, and a clock that tests cannot pause; tokio has both.
+const BLOCKING: [&str; 2] = ["thread::sleep", "std::time::Instant"];
+
 /// The macros of `std`, and those of other crates with the same names.
 const PRINTING: [&str; 5] = ["print", "println", "eprint", "eprintln", "dbg"];
 
@@ -109,6 +112,14 @@ fn test_application_opens_no_file_socket_or_process() {
 }
 
 #[test]
+fn test_libraries_never_block_and_use_the_clock_of_tokio() {
+    // SQLite works on a thread of its own.
+    let files = shipped_except(&["cli", "xtask", "adapters-sqlite"]);
+
+    assert_none("tokio's is the only clock", &all(&files, |file| uses(file, &BLOCKING)));
+}
+
+#[test]
 fn test_printing_happens_in_the_command_line_only() {
     assert_none("libraries do not print", &all(&shipped_except(&["cli", "xtask"]), prints));
 }
@@ -162,6 +173,15 @@ fn test_uses_clock_thread_or_runtime_is_found() {
     check(ambient, "use std::time::{Duration, UNIX_EPOCH};", &["f:1: `std::time::UNIX_EPOCH`"]);
     check(ambient, "fn f() { std::thread::sleep(d) }", &["f:1: `std::thread::sleep`"]);
     check(ambient, "fn f() { Timestamp::UNIX_EPOCH }", &[]);
+}
+
+#[test]
+fn test_uses_blocking_sleep_or_clock_is_found() {
+    let blocking = |file: &RustFile| uses(file, &BLOCKING);
+
+    check(blocking, "use std::thread; fn f() { thread::sleep(d) }", &["f:1: `thread::sleep`"]);
+    check(blocking, "use std::time::{Duration, Instant};", &["f:1: `std::time::Instant`"]);
+    check(blocking, "use tokio::time::{Instant, sleep}; fn f() { std::thread::current() }", &[]);
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub(crate) struct RustFile {
     pub(crate) attributes: Vec<Named>,
     /// Functions and methods; the detail is `test` for those with an attribute such as `#[tokio::test]`.
     pub(crate) functions: Vec<Named>,
+    /// Methods of `impl` blocks without a trait; the detail is the type.
+    pub(crate) methods: Vec<Named>,
     /// Statics; the detail is their type.
     pub(crate) statics: Vec<Named>,
     /// Modules in files of their own.
@@ -196,6 +198,7 @@ impl Reader {
             &mut file.macros,
             &mut file.attributes,
             &mut file.functions,
+            &mut file.methods,
             &mut file.statics,
             &mut file.modules,
             &mut file.texts,
@@ -241,6 +244,19 @@ impl<'ast> Visit<'ast> for Reader {
     fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
         self.read_function(item.span(), &item.sig, &item.attrs);
         visit::visit_item_fn(self, item);
+    }
+
+    fn visit_item_impl(&mut self, item: &'ast syn::ItemImpl) {
+        if let (None, syn::Type::Path(of)) = (&item.trait_, &*item.self_ty) {
+            let of = of.path.segments.last().map(|last| last.ident.to_string()).unwrap_or_default();
+            for method in &item.items {
+                if let syn::ImplItem::Fn(method) = method {
+                    let ident = &method.sig.ident;
+                    self.file.methods.push(Named { detail: of.clone(), ..named(ident.to_string(), ident.span()) });
+                }
+            }
+        }
+        visit::visit_item_impl(self, item);
     }
 
     fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {

@@ -3,14 +3,26 @@
 use std::collections::BTreeSet;
 
 use crate::source::{Named, RustFile};
-use crate::workspace::{Package, files, packages, rust_files, text};
+use crate::workspace::{Package, files, packages, rust_files, shipped, text};
 use crate::{assert_none, found};
 
 /// The longest file, in lines, with its tests.
 const MAX_LINES: usize = 500;
 
+/// How many methods the blocks of `impl App` may have in all: it runs operations and hands out contexts.
+const MAX_APP_METHODS: usize = 31;
+
 fn too_long(file: &RustFile) -> Option<String> {
     (file.line_count > MAX_LINES).then(|| format!("{} has {} lines", file.path, file.line_count))
+}
+
+/// Returns the methods of a type, outside of tests and without those of its traits.
+fn methods_of(name: &str, files: &[&RustFile]) -> Vec<String> {
+    let of = |file: &RustFile| {
+        let methods = file.methods.iter().filter(|method| method.detail == name && !method.for_tests);
+        methods.map(|method| found(file, method)).collect::<Vec<_>>()
+    };
+    files.iter().flat_map(|file| of(file)).collect()
 }
 
 fn unfinished(file: &RustFile) -> Vec<String> {
@@ -64,10 +76,17 @@ fn files_of(package: &Package, all: &[Package]) -> Vec<&'static RustFile> {
 }
 
 #[test]
-fn test_files_of_the_crates_stay_readable() {
-    let files = rust_files("crates").into_iter().filter(|file| file.path.contains("/src/"));
+fn test_files_of_code_and_tests_stay_readable() {
+    let files = rust_files("").into_iter();
 
     assert_none("a file has at most 500 lines", &files.filter_map(too_long).collect::<Vec<_>>());
+}
+
+#[test]
+fn test_app_leaves_its_work_to_contexts() {
+    let methods = methods_of("App", &shipped("application"));
+
+    assert!(methods.len() < MAX_APP_METHODS, "`impl App` has {} methods:\n{}", methods.len(), methods.join("\n"));
 }
 
 #[test]
@@ -123,6 +142,17 @@ fn test_manifests_are_all_packages_of_the_workspace() {
 fn test_too_long_file_is_found() {
     assert!(too_long(&RustFile::new("f", &"\n".repeat(501))).is_some());
     assert!(too_long(&RustFile::new("f", &"\n".repeat(500))).is_none());
+}
+
+#[test]
+fn test_methods_of_a_type_in_several_blocks_are_found() {
+    let file = RustFile::new(
+        "f",
+        "impl App { fn a(&self) {} const B: u8 = 1; }\nimpl crate::app::App { pub async fn c() {} }\n\
+         impl Other { fn d() {} }\nimpl Clone for App { fn clone(&self) {} }\n#[cfg(test)] impl App { fn e() {} }",
+    );
+
+    assert_eq!(methods_of("App", &[&file]), ["f:1: `a`", "f:2: `c`"]);
 }
 
 #[test]

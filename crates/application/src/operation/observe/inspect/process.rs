@@ -1,12 +1,13 @@
 //! The QEMU process, as the kernel reports it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use maqet_domain::port::{ProcessStats, ProcessUsage};
 use maqet_domain::size::ByteSize;
 use maqet_domain::vm::ProcessIdentity;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::app::shown;
 use crate::limits;
