@@ -14,7 +14,13 @@ struct Sleeper(Child);
 
 impl Sleeper {
     fn start() -> Self {
-        Self(Command::new("sleep").arg("1000").spawn().unwrap())
+        let child = Command::new("sleep").arg("1000").spawn().unwrap();
+        // `spawn` returns in the middle of `execve`, before the kernel has stored the arguments.
+        let arguments = format!("/proc/{}/cmdline", child.id());
+        while std::fs::read(&arguments).unwrap().is_empty() {
+            std::thread::yield_now();
+        }
+        Self(child)
     }
 
     /// Returns its identity from the kernel.
