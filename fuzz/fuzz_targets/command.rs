@@ -1,8 +1,7 @@
-//! Commands of QMP as people type them: the words of `qmp run`, a line of `qmp shell`, `--json`.
+//! Commands of QMP as users type them: the arguments of `qmp run`, a line of `qmp shell`, `--json`.
 //!
-//! The input is a line, typed by the schema of a real QEMU; or a schema, a form feed, and a line that is typed by that.
-//! Whatever they hold: nothing panics, what is refused is refused in words, and what words become is what the same
-//! schema takes as JSON.
+//! The input is a line for the schema of a real QEMU; or a schema, a form feed, and a line for that schema. Nothing
+//! panics, every error has a message, and an accepted line is also accepted in its JSON form.
 
 #![no_main]
 
@@ -10,42 +9,42 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use maqet::domain::qmp::QmpCommand;
-use maqet::domain::text::quote;
 use maqet::domain::qmp::{DeviceProperties, Schema, SchemaError, host_access};
+use maqet::domain::text::quote;
 use maqet::{CommandError, Explain, QmpArguments, QmpLine, completions, read_command};
 use serde_json::{Value, json};
 
 static REAL: LazyLock<Schema> = LazyLock::new(|| {
-    let told = include_str!("../../crates/domain/data/qmp-schema-7.2.json");
-    Schema::from_reply(&serde_json::from_str(told).expect("it is JSON")).expect("it is a schema")
+    let reply = include_str!("../../crates/domain/data/qmp-schema-7.2.json");
+    Schema::from_reply(&serde_json::from_str(reply).expect("it is JSON")).expect("it is a schema")
 });
 
 /// Some of the properties of `virtio-blk-pci` (7.2).
 static PROPERTIES: LazyLock<DeviceProperties> = LazyLock::new(|| {
-    let told = json!([
+    let reply = json!([
         {"name": "addr", "type": "int32"},
         {"name": "share-rw", "type": "bool"},
         {"name": "disable-legacy", "type": "OnOffAuto"},
         {"name": "queue-size", "type": "uint16"},
         {"name": "drive", "type": "str"},
     ]);
-    DeviceProperties::from_reply(&told).expect("these are properties")
+    DeviceProperties::from_reply(&reply).expect("these are properties")
 });
 
 fuzz_target!(|text: &str| {
     match text.split_once('\u{c}') {
         None => typed(&REAL, text),
-        Some((told, line)) => {
-            if let Some(schema) = schema(told) {
+        Some((reply, line)) => {
+            if let Some(schema) = schema(reply) {
                 typed(&schema, line);
             }
         }
     }
 });
 
-/// Returns a schema of somebody's making.
-fn schema(told: &str) -> Option<Schema> {
-    match Schema::from_reply(&serde_json::from_str(told).ok()?) {
+/// Returns a generated schema.
+fn schema(reply: &str) -> Option<Schema> {
+    match Schema::from_reply(&serde_json::from_str(reply).ok()?) {
         Ok(schema) => {
             let kept = Schema::from_text(schema.as_text().to_owned()).expect("what is kept can be read");
             assert_eq!(kept.as_text(), schema.as_text());
@@ -65,7 +64,7 @@ fn typed(schema: &Schema, line: &str) {
     let line = match QmpLine::read(line) {
         Ok(Some(read)) => read,
         Ok(None) => return,
-        Err(why) => return told(&why, &why.to_string()),
+        Err(why) => return check_error(&why, &why.to_string()),
     };
     let QmpLine { command, arguments } = &line;
     if let QmpArguments::KeyValue(words) = arguments {
@@ -74,7 +73,7 @@ fn typed(schema: &Schema, line: &str) {
     }
     match read_command(schema, command, arguments, true) {
         Ok(read) => check(schema, command, arguments, &read),
-        Err(why) => told(&why, &why.to_string()),
+        Err(why) => check_error(&why, &why.to_string()),
     }
 }
 
@@ -89,14 +88,14 @@ fn check(schema: &Schema, name: &str, given: &QmpArguments, read: &QmpCommand) {
     if DeviceProperties::query_for(read).is_some() {
         match PROPERTIES.typed(read.clone()) {
             Ok(typed) => assert_eq!(PROPERTIES.typed(typed.clone()), Ok(typed)),
-            Err(why) => told::<SchemaError>(&why, &why.to_string()),
+            Err(why) => check_error::<SchemaError>(&why, &why.to_string()),
         }
     }
     assert!(serde_json::to_value(read).is_ok_and(|value: Value| value.is_object()));
 }
 
-/// Tells what is wrong in every way there is.
-fn told<E: Explain + ?Sized>(why: &E, words: &str) {
-    assert!(!words.is_empty() && !why.code().is_empty());
+/// Checks every part of an error.
+fn check_error<E: Explain + ?Sized>(why: &E, message: &str) {
+    assert!(!message.is_empty() && !why.code().is_empty());
     assert!(why.hints().iter().all(|hint| !hint.is_empty()));
 }

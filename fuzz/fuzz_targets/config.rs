@@ -1,7 +1,7 @@
-//! Files of a configuration, from their texts to the command line of QEMU or to what is told of the mistakes.
+//! Files of a configuration, from their texts to the command line of QEMU, or to the diagnostics.
 //!
-//! The input is up to four files with a form feed between them, a character that YAML refuses. Whatever they hold:
-//! nothing panics, what is right stays right when it is stored and read again, and what is wrong can be shown.
+//! The input is up to four files with a form feed between them, a character that YAML refuses. Nothing
+//! panics, a valid configuration is the same after it was stored and read, and diagnostics can be shown.
 
 #![no_main]
 
@@ -12,11 +12,11 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use maqet::config::{Sources, differences, merge, origins, read, rebased, with_origins};
-use maqet::domain::config::{Node, Problem};
-use maqet::domain::machine::{Machine, builtin_handlers};
-use maqet::domain::machine::ConfigHandler;
-use maqet::domain::registry::Registry;
 use maqet::domain::command_line::{Accelerator, CommandLine, LaunchContext, UefiFiles};
+use maqet::domain::config::{Node, Problem};
+use maqet::domain::machine::ConfigHandler;
+use maqet::domain::machine::{Machine, builtin_handlers};
+use maqet::domain::registry::Registry;
 use maqet::domain::storage::builtin_drivers;
 use maqet::domain::vm::{BootNumber, RunPaths, VmName};
 use maqet::{ConfigError, Document};

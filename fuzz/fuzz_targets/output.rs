@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use maqet::domain::network::{Forward, is_established, bound_ports};
+use maqet::domain::network::{Forward, bound_ports, is_established};
 use maqet::domain::picture::{Ppm, png_size};
 use maqet::domain::qemu::QemuVersion;
 use maqet_adapters_qemu::read_image_info;

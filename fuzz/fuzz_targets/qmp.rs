@@ -19,9 +19,9 @@ fuzz_target!(|bytes: &[u8]| {
     let in_pieces = decode_any(bytes, usize::from(*cut), LIMIT);
 
     assert_eq!(in_pieces, whole);
-    for told in &whole {
-        let (Ok(words) | Err(words)) = told;
-        assert!(!words.is_empty());
+    for message in &whole {
+        let (Ok(text) | Err(text)) = message;
+        assert!(!text.is_empty());
     }
     for event in bytes.split(|byte| *byte == b'\n').filter_map(QmpEvent::parse) {
         assert!(!event.at.to_string().is_empty());

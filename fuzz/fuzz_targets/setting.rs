@@ -5,8 +5,8 @@
 use libfuzzer_sys::fuzz_target;
 use maqet::config::set;
 use maqet::domain::config::Node;
-use maqet::domain::machine::{Machine, builtin_handlers};
 use maqet::domain::machine::ConfigHandler;
+use maqet::domain::machine::{Machine, builtin_handlers};
 use maqet::domain::registry::Registry;
 use maqet::domain::storage::builtin_drivers;
 use std::sync::LazyLock;

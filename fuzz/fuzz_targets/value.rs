@@ -9,10 +9,10 @@ use std::str::FromStr;
 
 use libfuzzer_sys::fuzz_target;
 use maqet::domain::network::{Forward, MacAddress};
-use maqet::domain::text::quote;
+use maqet::domain::qemu::NodeName;
 use maqet::domain::size::ByteSize;
 use maqet::domain::snapshot::SnapshotName;
-use maqet::domain::qemu::NodeName;
+use maqet::domain::text::quote;
 use maqet::domain::vm::{VmId, VmName};
 
 fuzz_target!(|text: &str| {

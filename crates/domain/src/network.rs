@@ -145,8 +145,8 @@ impl NetworkSpec {
 
     /// Returns the passt of the card, listening at `socket`, if the mode needs one.
     ///
-    /// `--one-off` makes it exit with QEMU. As root it would switch to `nobody`, which cannot create a socket in a folder
-    /// of root.
+    /// `--one-off` makes it exit with QEMU. As root it would switch to an unprivileged user, which cannot create a socket in
+    /// a folder of root.
     pub fn helper(&self, socket: &str, is_root: bool) -> Option<Helper> {
         if self.mode != NetworkMode::Passt {
             return None;
