@@ -29,7 +29,7 @@ pub fn wait_for(log: &Path, marker: &str, deadline: Duration) -> String {
     match try_wait_for(log, marker, deadline) {
         Some(line) => line,
         None => panic!(
-            "waited {deadline:?} in vain for `{marker}` on the serial line; {} ends with:\n{}",
+            "timed out after {deadline:?} waiting for `{marker}` on the serial line; {} ends with:\n{}",
             log.display(),
             tail(log, SHOWN_LINES),
         ),

@@ -14,7 +14,7 @@ use rustix::termios::{LocalModes, Termios, tcgetattr};
 use crate::wait;
 
 /// Longer than any output takes on a busy host.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A pseudo-terminal.
 #[derive(Debug)]
@@ -72,14 +72,14 @@ impl Terminal {
     #[track_caller]
     pub fn wait_for(&self, past: usize, text: &str) {
         let seen =
-            wait::try_until(PATIENCE, || self.shown().get(past..).is_some_and(|new| new.contains(text)).then_some(()));
+            wait::try_until(TIMEOUT, || self.shown().get(past..).is_some_and(|new| new.contains(text)).then_some(()));
         assert!(seen.is_some(), "`{text}` was not shown:\n{}", self.shown());
     }
 
     /// Waits until a program has made the terminal raw.
     #[track_caller]
     pub fn wait_until_raw(&self) {
-        wait::until(PATIENCE, "the terminal to be raw", || (!self.is_cooked()).then_some(()));
+        wait::until(TIMEOUT, "the terminal to be raw", || (!self.is_cooked()).then_some(()));
     }
 
     /// Returns whether the terminal is in canonical mode and handles Ctrl-C, as a new one.

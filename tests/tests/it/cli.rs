@@ -92,10 +92,11 @@ fn test_add_existing_name_suggests_alternatives() {
     add(&home, "name: web\n").run().ok();
 
     assert_snapshot!(failure(&home, &["add", "vm.yaml"]), @"
-    vm.name-taken, exit code 4
-    error: there is a VM named `web` already
-      hint: choose another name with `--name`
-      hint: remove the one that is there with `maqet rm web`
+    vm.exists, exit code 4
+    error: VM `web` already exists
+      hint: run `maqet apply web FILE` to change it
+      hint: pass `--name` to choose another name
+      hint: run `maqet rm web` to remove it
     ");
     assert_eq!(names(&home), ["web"]);
 }
@@ -107,7 +108,7 @@ fn test_add_invalid_yaml_reports_file_line_and_column() {
 
     assert_snapshot!(failure(&home, &["add", "vm.yaml"]), @"
     config.invalid, exit code 2
-    error: this is not YAML: illegal placement of ':' indicator
+    error: invalid YAML: illegal placement of ':' indicator
      --> vm.yaml:3:4
       |
     3 | cpu: 2
@@ -136,7 +137,7 @@ fn test_add_several_errors_reports_all_of_them() {
       |
       = help: did you mean `memory`?
 
-    error: `cpu`: expected a whole number from 1 to 1024, found the number `0`
+    error: `cpu`: expected an integer from 1 to 1024, found the number `0`
      --> vm.yaml:3:6
       |
     3 | cpu: 0
@@ -324,8 +325,8 @@ fn test_start_missing_binary_suggests_package() {
     home.add("name: web\nbinary: /opt/no/qemu-system-arm\n");
 
     assert_snapshot!(failure(&home, &["start", "web"]), @"
-    host.binary-missing, exit code 69
-    error: QEMU binary not found: /opt/no/qemu-system-arm
+    host.binary-not-found, exit code 69
+    error: QEMU binary `/opt/no/qemu-system-arm` not found
       hint: install it (Debian: `apt install qemu-system-arm`), or set `binary:`
     ");
 }
@@ -338,8 +339,8 @@ fn test_start_binary_not_qemu_is_refused() {
     home.add(&format!("name: web\nbinary: {}\n", other.display()));
 
     assert_snapshot!(failure(&home, &["start", "web"]), @"
-    host.binary-not-qemu, exit code 69
-    error: [home]/other is not QEMU: `--version` printed `other 1.0` and ended with exit code 0
+    host.binary-invalid, exit code 69
+    error: `[home]/other` is not a QEMU binary: `--version` printed `other 1.0` and ended with exit code 0
       hint: set `binary:` to a `qemu-system-…`
     ");
 }
@@ -351,10 +352,10 @@ fn test_start_missing_disk_is_named_and_leaves_no_files() {
     home.add(&format!("name: web\naccel: tcg\nstorage: [{{name: hdd, file: {}}}]\n", disk.display()));
 
     assert_snapshot!(failure(&home, &["start", "web"]), @"
-    storage.missing, exit code 3
-    error: there is no disk image `[home]/no/such.qcow2`
+    storage.not-found, exit code 3
+    error: disk image `[home]/no/such.qcow2` not found
       hint: correct the path under `storage`
-      hint: give the entry a `size`, and maqet makes the image
+      hint: set a `size` for the entry to have maqet create the image
     ");
     assert_eq!(home.qemu_pids(), Vec::<i32>::new());
     assert_eq!(home.json(&["status", "web"])["status"], "defined");
@@ -366,9 +367,9 @@ fn test_start_option_refused_by_qemu_shows_its_message() {
     home.add(&format!("{}  - {{device: no-such-device}}\n", guest::paused_yaml("web")));
 
     assert_snapshot!(failure(&home, &["start", "web"]), @"
-    vm.start-refused, exit code 1
+    vm.start-failed, exit code 1
     error: VM `web` failed to start
-      caused by: QEMU ended with exit code 1: -device no-such-device: 'no-such-device' is not a valid device model name
+      caused by: QEMU exited with exit code 1: -device no-such-device: 'no-such-device' is not a valid device model name
       hint: check the command line with `maqet info web --command-line`
     ");
     assert_eq!(home.qemu_pids(), Vec::<i32>::new());

@@ -154,7 +154,7 @@ fn test_config_thousand_drives_exceed_the_bus_limit() {
         let error = refused(thousand_drives(interface));
 
         let reported = error["problems"][0]["message"].as_str().unwrap();
-        let expected = format!("the machine takes {limit} drives with `interface: {interface}`, and this has 1000");
+        let expected = format!("too many drives with `interface: {interface}`: 1000, the limit is {limit}");
         assert_eq!(reported, expected);
     }
 }

@@ -137,7 +137,7 @@ fn test_backing_file_missing_is_reported_with_location() {
 
     assert_snapshot!(checked, @"
     config.invalid, exit code 2
-    error: `storage[0].backing_file`: backing file `[home]/no.qcow2` does not exist
+    error: `storage[0].backing_file`: backing file `[home]/no.qcow2` not found
      --> vm.yaml:3:31
       |
     3 |   - {name: hdd, backing_file: no.qcow2}

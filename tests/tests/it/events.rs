@@ -8,7 +8,7 @@ use std::time::Duration;
 use maqet_testkit::{TestHome, guest, wait};
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running `maqet events --follow`; killed when dropped.
 struct Follower {
@@ -36,7 +36,7 @@ impl Follower {
     }
 
     fn wait_for(&self, kind: &str) -> Value {
-        wait::until(PATIENCE, kind, || self.events().into_iter().find(|event| event["type"] == kind))
+        wait::until(TIMEOUT, kind, || self.events().into_iter().find(|event| event["type"] == kind))
     }
 
     /// Presses Ctrl-C and returns the exit code.
@@ -103,7 +103,7 @@ fn test_events_unobserved_end_is_reported_once_with_reason() {
     home.add(&guest::paused_yaml("web"));
     let pid = home.json(&["start", "web"])["pid"].as_i64().unwrap();
     signal("-KILL", pid);
-    wait::until(PATIENCE, "the end", || (home.json(&["status", "web"])["status"] == "stopped").then_some(()));
+    wait::until(TIMEOUT, "the end", || (home.json(&["status", "web"])["status"] == "stopped").then_some(()));
 
     home.json(&["events"]);
     let ends = home.json(&["events", "--type", "vm.stopped"]);
@@ -119,7 +119,7 @@ fn test_follow_several_clients_see_all_events_until_ctrl_c() {
     let all = Follower::new(&home, "all.json", &[]);
     let ends = Follower::new(&home, "ends.json", &["web", "--type", "*stop*", "--since", "1h"]);
     // A follower reports events from when it started; a VM defined and removed shows when that is.
-    wait::until(PATIENCE, "the follower", || {
+    wait::until(TIMEOUT, "the follower", || {
         home.json(&["add", "--empty", "--name", "ping"]);
         home.json(&["rm", "ping"]);
         (!all.events().is_empty()).then_some(())
@@ -148,7 +148,7 @@ fn test_follow_with_closed_output_ends() {
 
     drop(child.stdout.take());
 
-    let status = wait::until(PATIENCE, "its end", || {
+    let status = wait::until(TIMEOUT, "its end", || {
         home.json(&["add", "--empty", "--name", "ping"]);
         home.json(&["rm", "ping"]);
         child.try_wait().unwrap()

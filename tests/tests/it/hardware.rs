@@ -98,7 +98,7 @@ fn cables_are_pulled(home: &TestHome, shell: &mut guest::Shell) {
 fn memory_is_taken_and_given_back(home: &TestHome, shell: &mut guest::Shell) {
     let whole = json!(256 << 20);
     let unreached = refused(home, &["balloon", "web", "128M", "--timeout", "1s"], 124, "balloon.timed-out");
-    assert!(unreached["message"].as_str().unwrap().contains("has 256M"), "{unreached}");
+    assert!(unreached["message"].as_str().unwrap().contains("uses 256M"), "{unreached}");
     let total = "read -r _ total _ </proc/meminfo; echo total=$((total / 1024))M";
     shell.run(&["load virtio_balloon"]);
 
@@ -127,12 +127,12 @@ fn test_hardware_errors_list_valid_choices() {
     let card = refused(&home, &["set-link", "web", "lam", "down"], 3, "device.not-found");
     assert_eq!(card["hints"], json!(["did you mean `lan`?"]));
     let card = refused(&home, &["set-link", "web", "nonsense", "down"], 3, "device.not-found");
-    assert_eq!(card["message"], "the VM `web` has no network card `nonsense`");
-    assert_eq!(card["hints"], json!(["the network cards are: `lan`"]));
+    assert_eq!(card["message"], "VM `web` has no network card `nonsense`");
+    assert_eq!(card["hints"], json!(["use one of the network cards: `lan`"]));
     let drive = refused(&home, &["eject", "web", "ide1-cd"], 3, "device.not-found");
     assert_eq!(drive["hints"], json!(["did you mean `ide1-cd0`?"]));
     let drive = refused(&home, &["eject", "web", "nonsense"], 3, "device.not-found");
-    assert!(drive["hints"][0].as_str().unwrap().starts_with("the CD drives are: `"), "{drive}");
+    assert!(drive["hints"][0].as_str().unwrap().starts_with("use one of the CD drives: `"), "{drive}");
     refused(&home, &["eject", "web", "hdd"], 2, "medium.eject-unsupported");
     refused(&home, &["insert", "web", "ide1-cd0", "/no/such.iso"], 3, "device.file-not-found");
     home.write("broken.qcow2", "no image at all");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use maqet_testkit::{TestHome, guest, wait};
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Writes a script that appends its input and its arguments to the file `received`.
 fn script(home: &TestHome) {
@@ -66,7 +66,7 @@ fn test_hooks_of_settings_run_for_every_vm_and_unseen_end() {
     home.add(&guest::paused_yaml("web"));
     let pid = home.json(&["start", "web"])["pid"].as_i64().unwrap().to_string();
     assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
-    wait::until(PATIENCE, "the end", || (home.json(&["status", "web"])["status"] == "stopped").then_some(()));
+    wait::until(TIMEOUT, "the end", || (home.json(&["status", "web"])["status"] == "stopped").then_some(()));
     assert_eq!(received(&home), Vec::<String>::new(), "observing runs no hooks");
 
     home.json(&["start", "web"]);
@@ -105,7 +105,7 @@ fn test_hook_hanging_is_killed_with_its_children() {
 
     let done = home.maqet(["start", "web"]).run().ok();
 
-    assert!(done.stderr.contains("did not end within 200ms"), "{}", done.stderr);
+    assert!(done.stderr.contains("timed out after 200ms and was killed"), "{}", done.stderr);
     await_end(&pids);
     let log = fs::read_to_string(home.json(&["events", "--type", "hook.*"])[0]["data"]["log"].as_str().unwrap());
     assert!(log.as_ref().unwrap().contains("so far"), "what it printed is not lost: {log:?}");
@@ -114,11 +114,11 @@ fn test_hook_hanging_is_killed_with_its_children() {
 
 /// Waits for the process whose id is in this file to end.
 fn await_end(pids: &Path) {
-    let sleeper = wait::until(PATIENCE, "the process", || {
+    let sleeper = wait::until(TIMEOUT, "the process", || {
         let text = fs::read_to_string(pids).unwrap_or_default();
         text.strip_suffix('\n').map(str::to_owned)
     });
-    wait::until(PATIENCE, "the end of what the hook started", || {
+    wait::until(TIMEOUT, "the end of what the hook started", || {
         let stat = fs::read_to_string(format!("/proc/{sleeper}/stat")).unwrap_or_default();
         (stat.is_empty() || stat.contains(") Z ")).then_some(())
     });
@@ -141,7 +141,7 @@ fn test_hook_of_nested_maqet_is_killed_with_outer_hook() {
 
     let done = home.maqet(["start", "web"]).run().ok();
 
-    assert!(done.stderr.contains("did not end within 2s"), "{}", done.stderr);
+    assert!(done.stderr.contains("timed out after 2s and was killed"), "{}", done.stderr);
     await_end(&pids);
     home.json(&["stop", "web", "--force"]);
 }

@@ -75,7 +75,7 @@ fn fetched(port: u64) -> std::io::Result<String> {
 fn use_disk(home: &TestHome, shell: &mut guest::Shell, data: &str, bus: &str) {
     let disk = device_add(home, &["virtio-blk-pci", "serial=DATA-1", "--file", data]);
 
-    assert_eq!((&disk["device"], &disk["back_end"]), (&json!("virtio-blk-0"), &json!("hotplug-virtio-blk-0")));
+    assert_eq!((&disk["device"], &disk["backend"]), (&json!("virtio-blk-0"), &json!("hotplug-virtio-blk-0")));
     assert!(disk["bus"].as_str().unwrap().starts_with(bus) && disk["addr"].is_string(), "{disk}");
     let output = shell.run(&[
         "until [ -e /dev/vda ]; do sleep 0.1; done; cat /sys/block/vda/serial /sys/block/vda/size",
@@ -107,7 +107,7 @@ fn remove_disk_and_card(home: &TestHome, shell: &mut guest::Shell, data: &str) {
     assert_eq!(backends(home).len(), 2);
     for (device, name) in [("virtio-blk-0", "hotplug-virtio-blk-0"), ("card", "hotplug-card")] {
         let removed = home.json(&["qmp", "device-del", "web", device, "--timeout", "60s"]);
-        assert_eq!((&removed["changed"], &removed["back_end"]), (&json!(true), &json!(name)), "{removed}");
+        assert_eq!((&removed["changed"], &removed["backend"]), (&json!(true), &json!(name)), "{removed}");
     }
 
     let output = shell.run(&["echo left: $(ls /sys/block /sys/class/net | grep -E 'vda|eth')."]);
@@ -182,8 +182,8 @@ fn test_device_add_q35_uses_ports_until_none_is_free() {
     let buses = [0, 1].map(|_| device_add(&home, &["virtio-rng-pci"])["bus"].clone());
 
     assert_eq!(buses, [json!("hotplug-port0"), json!("hotplug-port1")]);
-    let error = refused(&home, &["virtio-rng-pci"], 4, "device.no-port");
-    assert!(error["message"].as_str().unwrap().ends_with("all its 2 are taken"), "{error}");
+    let error = refused(&home, &["virtio-rng-pci"], 4, "device.port-unavailable");
+    assert!(error["message"].as_str().unwrap().ends_with("all 2 are in use"), "{error}");
     home.add(&format!("{}machine: q35\nhotplug_ports: 0\n", guest::paused_yaml("none")));
     home.json(&["start", "none"]);
     let error = home.json_error(&["qmp", "device-add", "none", "virtio-rng-pci"], 4);
@@ -231,38 +231,38 @@ fn test_device_add_errors_suggest_names_and_leave_nothing() {
     .map(|arguments| failure(&home, &[&["qmp", "device-add", "web"], arguments].concat()));
 
     assert_snapshot!(failures.join("\n"), @"
-    device.driver-unknown, exit code 2
-    error: QEMU has no device `virtio-blk-pc`
+    device.driver-not-found, exit code 2
+    error: unknown device `virtio-blk-pc`
       hint: did you mean `virtio-blk-pci`, `virtio-blk-device` or `virtio-tablet-pci`?
 
-    device.property-unknown, exit code 2
+    device.property-not-found, exit code 2
     error: `virtio-blk-pci` has no property `seriel`
       hint: did you mean `serial`?
 
     device.property-invalid, exit code 2
-    error: `share-rw=perhaps` is not usable: it takes `on` or `off`
+    error: invalid property `share-rw=perhaps`: expected `on` or `off`
 
-    device.file-needed, exit code 2
-    error: `virtio-blk-pci` needs a file
-      hint: name one with `--file`
+    device.file-required, exit code 2
+    error: `virtio-blk-pci` requires a file
+      hint: pass one with `--file`
 
-    device.no-back-end, exit code 2
-    error: `virtio-rng-pci` takes no file
-      hint: leave it out, or choose another device
+    device.backend-invalid, exit code 2
+    error: `virtio-rng-pci` does not take a file
+      hint: remove it, or choose another device
 
-    device.conflict, exit code 2
-    error: a back end and the property that names another one cannot be given together
+    device.argument-conflict, exit code 2
+    error: a backend and a property that names another one cannot be combined
 
     device.netdev-invalid, exit code 2
-    error: network back end `usr` is not usable: the type is `user`, `tap` or `bridge`, not `usr`
+    error: invalid network backend `usr`: the type must be `user`, `tap` or `bridge`, not `usr`
 
     usage.invalid, exit code 2
-    error: invalid value '1st' for '--id <ID>': device id `1st` is not usable: it begins with a letter (a to z)
+    error: invalid value '1st' for '--id <ID>': invalid device id `1st`: it must begin with a letter (a to z)
 
     For more information, try '--help'.
 
     device.id-invalid, exit code 2
-    error: device id `1st` is not usable: it begins with a letter (a to z)
+    error: invalid device id `1st`: it must begin with a letter (a to z)
 
     qmp.refused, exit code 1
     error: QEMU refused `device_add`: Bus 'nowhere' not found
@@ -331,12 +331,12 @@ fn test_device_add_system_or_used_file_is_refused() {
     std::fs::copy(&data, home.path(".ssh/key.qcow2")).unwrap();
     let blk = |file: &str, exit, code| refused(&home, &["virtio-blk", "--file", file], exit, code);
 
-    blk(home.path("missing.qcow2").to_str().unwrap(), 3, "device.file-missing");
-    blk(home.root().to_str().unwrap(), 2, "device.not-a-file");
+    blk(home.path("missing.qcow2").to_str().unwrap(), 3, "device.file-not-found");
+    blk(home.root().to_str().unwrap(), 2, "device.file-invalid");
     blk("/dev/null", 2, "config.path-refused");
     blk("/etc/passwd", 2, "config.path-refused");
     blk(home.path(".ssh/key.qcow2").to_str().unwrap(), 2, "config.path-refused");
-    let posing = blk(home.path("posing.img").to_str().unwrap(), 2, "device.format-unsure");
+    let posing = blk(home.path("posing.img").to_str().unwrap(), 2, "device.format-ambiguous");
     assert!(posing["message"].as_str().unwrap().contains("looks like `qcow2`"), "{posing}");
 
     home.add(&format!("name: holder\naccel: tcg\narguments: [S]\nstorage: [{{name: d, file: {data:?}}}]\n"));
@@ -349,9 +349,9 @@ fn test_device_add_system_or_used_file_is_refused() {
     let added = home.maqet(["--format", "json", "qmp", "device-add", "web", "virtio-blk", "--file", "data.qcow2"]);
     let added = added.in_folder(home.root()).run().ok().json_value();
     assert_eq!(added["driver"], "virtio-blk-pci");
-    refused(&home, &["virtio-blk", "--id", added["device"].as_str().unwrap()], 4, "device.id-taken");
+    refused(&home, &["virtio-blk", "--id", added["device"].as_str().unwrap()], 4, "device.id-exists");
     blk(&data, 75, "storage.in-use");
-    assert_eq!(backends(&home), [added["back_end"].as_str().unwrap()]);
+    assert_eq!(backends(&home), [added["backend"].as_str().unwrap()]);
 }
 
 #[test]
@@ -366,9 +366,9 @@ fn test_device_del_unresponsive_guest_can_be_retried() {
     let again = home.json_error(&del, 124);
 
     for error in [first, again] {
-        assert_eq!(error["code"], "device.not-released");
+        assert_eq!(error["code"], "device.unplug-timed-out");
         let message = error["message"].as_str().unwrap();
-        assert!(message.contains("asked the guest") && message.contains("stands still"), "{message}");
+        assert!(message.contains("the paused guest") && message.contains("to release `data`"), "{message}");
         assert!(error["hints"][0].as_str().unwrap().contains("maqet resume web"), "{error}");
     }
     assert_eq!(backends(&home), ["hotplug-data"], "the guest may use it still");
@@ -400,7 +400,7 @@ fn test_device_add_killed_is_recovered_by_later_commands() {
     kill(&add_card);
     assert_eq!(backends(&home), ["hotplug-card"], "the second one removed what the first one left");
     let out = home.json(&["qmp", "device-del", "web", "card"]);
-    assert_eq!((&out["changed"], &out["back_end"]), (&json!(false), &json!("hotplug-card")));
+    assert_eq!((&out["changed"], &out["backend"]), (&json!(false), &json!("hotplug-card")));
     kill(&add);
     let found = home.json(&["cleanup", "--dry-run"])["items"].clone();
     assert_eq!(
@@ -433,7 +433,7 @@ fn test_device_del_killed_after_unplug_can_be_repeated() {
     assert_eq!(killed.code, None, "{killed}");
 
     assert_eq!(backends(&home), ["hotplug-stick"]);
-    assert_eq!(home.json(&del)["back_end"], "hotplug-stick");
+    assert_eq!(home.json(&del)["backend"], "hotplug-stick");
     assert_eq!(home.json_error(&del, 3)["code"], "device.not-found");
     device_add(&home, &["usb-storage", "--id", "stick", "--file", data]);
     assert_eq!(home.json(&del)["changed"], true);
@@ -443,7 +443,7 @@ fn test_device_del_killed_after_unplug_can_be_repeated() {
     let killed = home.maqet(del).env("MAQET_FAULT_POINT", "device.gone").run();
     assert_eq!(killed.code, None, "{killed}");
     let out = home.json(&del);
-    assert_eq!((&out["changed"], &out["back_end"]), (&json!(false), &json!("hdd")), "that of the definition, too");
+    assert_eq!((&out["changed"], &out["backend"]), (&json!(false), &json!("hdd")), "that of the definition, too");
 }
 
 /// All of these are unplugged without the guest's help.
@@ -463,11 +463,11 @@ fn test_device_del_defined_drive_and_card_by_name_works() {
     let drive = home.json(&["qmp", "device-del", "web", "hdd"]);
     let card = home.json(&["qmp", "device-del", "web", "lan"]);
 
-    assert_eq!((&drive["device"], &drive["back_end"]), (&json!("hdd"), &json!("hdd")));
+    assert_eq!((&drive["device"], &drive["backend"]), (&json!("hdd"), &json!("hdd")));
     assert!(!is_in_use(&file));
     assert_eq!((&card["device"], &card["changed"]), (&json!("lan-card"), &json!(true)));
     let added = device_add(&home, &["scsi-hd", "--id", "again", "--file", &file]);
-    assert_eq!(added["back_end"], "hotplug-again");
+    assert_eq!(added["backend"], "hotplug-again");
 }
 
 #[test]
@@ -486,11 +486,11 @@ fn test_device_del_errors_list_existing_devices() {
     };
 
     assert_eq!(hint("lam", 3, "device.not-found"), "did you mean `lan`?");
-    assert_eq!(hint("nonsense", 3, "device.not-found"), "the devices are: `hdd`, `lan`");
+    assert_eq!(hint("nonsense", 3, "device.not-found"), "use one of the devices: `hdd`, `lan`");
     for fixed in ["hdd", "lan", "lan-card"] {
-        assert!(hint(fixed, 4, "device.fixed").contains("maqet stop web"));
+        assert!(hint(fixed, 4, "device.unplug-unsupported").contains("maqet stop web"));
     }
-    let by_path = hint("usb-tablet", 3, "device.without-id");
+    let by_path = hint("usb-tablet", 3, "device.id-required");
 
     let (_, path) = by_path.split_once("'id=").unwrap();
     home.json(&["qmp", "web", "device_del", &format!("id={}", path.split('\'').next().unwrap())]);

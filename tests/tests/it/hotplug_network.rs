@@ -162,7 +162,7 @@ fn test_device_add_bridge_refused_by_helper_hints_at_log() {
     let error = home.json_error(&arguments, 69);
 
     assert_eq!(error["code"], "device.bridge-refused", "{error}");
-    assert_eq!(error["hints"][0], "see what it said with `maqet logs web --qemu`");
+    assert_eq!(error["hints"][0], "read its message with `maqet logs web --qemu`");
 }
 
 /// A guest without cards, and without the sandbox, which forbids QEMU to start its helper.

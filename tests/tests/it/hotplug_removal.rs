@@ -98,11 +98,11 @@ fn test_device_del_drive_without_device_reports_its_user() {
     let used = refused(&home, "spare", 3, "device.backend-unsupported");
 
     assert_eq!(nodes(&home), all);
-    assert!(idle["hints"][0].as_str().unwrap().starts_with("no device has it"), "{idle}");
-    assert!(used["message"].as_str().unwrap().ends_with("`d1` has it"), "{used}");
+    assert!(idle["hints"][0].as_str().unwrap().starts_with("check whether a block job uses it"), "{idle}");
+    assert!(used["message"].as_str().unwrap().ends_with("(used by `d1`)"), "{used}");
     let file = refused(&home, "spare-file", 3, "device.backend-unsupported");
-    assert!(file["message"].as_str().unwrap().ends_with("`d1` has it"), "{file}");
-    assert_eq!(used["hints"][0], "take that out with `maqet qmp device-del web d1`");
+    assert!(file["message"].as_str().unwrap().ends_with("(used by `d1`)"), "{file}");
+    assert_eq!(used["hints"][0], "remove the device with `maqet qmp device-del web d1`");
     assert_eq!(del(&home, "d1")["backend"], Value::Null, "it was not `device-add` that opened its file");
     assert_eq!(nodes(&home), all);
 }
@@ -131,7 +131,7 @@ fn test_device_del_drive_used_by_job_is_closed_on_retry() {
 
     let out = home.maqet(["qmp", "device-del", "web", "hdd"]).run().ok();
 
-    assert!(out.stdout.contains("`hdd`, which was behind it, is open still"), "{out}");
+    assert!(out.stdout.contains("kept its backend `hdd`, which is still in use"), "{out}");
     let again = refused(&home, "hdd", 4, "device.backend-in-use");
     assert!(again["hints"][0].as_str().unwrap().contains("query-block-jobs"), "{again}");
     qmp(&home, &["block-job-cancel", "device=copy", "force=on"]);
@@ -152,13 +152,13 @@ fn test_device_del_drive_controller_is_refused_and_unlisted() {
     );
 
     let error = refused(&home, "scsi", 4, "device.unplug-unsupported");
-    assert_eq!(error["hints"], json!(["take out what sits on it instead, with `maqet qmp device-del web ID`"]));
+    assert_eq!(error["hints"], json!(["remove the devices connected to it with `maqet qmp device-del web ID`"]));
     refused(&home, "sata", 4, "device.unplug-unsupported");
     let unknown = refused(&home, "nonsense", 3, "device.not-found");
 
-    assert!(error["message"].as_str().unwrap().ends_with("other devices sit on it"), "{error}");
+    assert!(error["message"].as_str().unwrap().ends_with("other devices are connected to it"), "{error}");
     assert!(has(&home, "scsi") && has(&home, "hdd"));
-    assert_eq!(unknown["hints"][0], "the devices are: `hdd`, `cd`");
+    assert_eq!(unknown["hints"][0], "use one of the devices: `hdd`, `cd`");
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn test_device_del_repeated_never_removes_card_of_same_name() {
     for id in ["lan", "same"] {
         assert_eq!(del(&home, id)["device"], id);
         let error = refused(&home, id, 3, "device.backend-unsupported");
-        assert_eq!(error["hints"][0], format!("take that out with `maqet qmp device-del web {id}-card`"));
+        assert_eq!(error["hints"][0], format!("remove the device with `maqet qmp device-del web {id}-card`"));
         assert!(has(&home, &format!("{id}-card")));
     }
     assert_eq!(del(&home, "lan-card")["backend"], "lan");
@@ -208,5 +208,8 @@ fn test_device_del_vm_ending_meanwhile_is_a_state_error() {
     let error = waiting.wait().code(4).json_error()["error"].clone();
 
     assert_eq!(error["code"], "device.unplug-interrupted", "{error}");
-    assert_eq!(error["hints"][0], "see what became of it with `maqet status web`");
+    assert_eq!(
+        error["hints"][0],
+        "check the VM with `maqet status web`; the next start has the devices of the definition"
+    );
 }

@@ -163,7 +163,7 @@ fn test_passt_with_port_zero_is_refused() {
 
     let problem: &Value = &error["problems"][0];
     assert_eq!(problem["path"], "network.forward");
-    assert!(problem["message"].as_str().unwrap().contains("name one"), "{problem}");
+    assert!(problem["message"].as_str().unwrap().contains("set the host port"), "{problem}");
 }
 
 /// Returns the address passt assigns to a guest: that of the host's outgoing interface.

@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 const SOON: Duration = Duration::from_secs(20);
 
 /// A VM with a disk, whose QEMU can be made unresponsive.
-struct Deaf {
+struct Unresponsive {
     home: TestHome,
     pid: Pid,
 }
 
-impl Deaf {
+impl Unresponsive {
     fn start() -> Self {
         let home = TestHome::new();
         home.add(&(guest::paused_yaml("web") + "storage: [{name: hdd, size: 4M}]\n"));
@@ -110,7 +110,7 @@ impl Deaf {
 
 #[test]
 fn test_qemu_stopped_by_signal_is_reported_by_all_commands() {
-    let vm = Deaf::start();
+    let vm = Unresponsive::start();
     vm.send(Signal::STOP);
 
     vm.check_looks("sigstop");
@@ -127,7 +127,7 @@ fn test_qemu_stopped_by_signal_is_reported_by_all_commands() {
 
 #[test]
 fn test_qemu_stopped_by_signal_ends_with_force() {
-    let vm = Deaf::start();
+    let vm = Unresponsive::start();
     vm.send(Signal::STOP);
 
     vm.check_ended_by(&["stop", "web", "--force"]);
@@ -141,7 +141,7 @@ fn test_qemu_stopped_by_signal_ends_with_force() {
 
 #[test]
 fn test_qemu_blocked_is_reported_by_all_commands() {
-    let vm = Deaf::start();
+    let vm = Unresponsive::start();
     let (pipe, waiting) = vm.block();
 
     vm.check_looks("main-loop");
@@ -159,7 +159,7 @@ fn test_qemu_blocked_is_reported_by_all_commands() {
 
 #[test]
 fn test_qemu_blocked_ends_with_force() {
-    let vm = Deaf::start();
+    let vm = Unresponsive::start();
     let (_pipe, waiting) = vm.block();
 
     vm.check_ended_by(&["stop", "web", "--force"]);

@@ -37,19 +37,19 @@ fn test_defaults_invalid_fail_every_command_with_lines() {
       |
       = help: did you mean `memory`?
 
-    error: `defaults.cpu`: expected a whole number from 1 to 1024, found the number `0`
+    error: `defaults.cpu`: expected an integer from 1 to 1024, found the number `0`
      --> [home]/config/maqet/maqet.conf:3:8
       |
     3 |   cpu: 0
       |        ^ here
 
-    error: `defaults.network[0].bridge`: `bridge` goes with `mode: bridge` only, and without a mode it is `user`
+    error: `defaults.network[0].bridge`: `mode: user`, the default, does not support `bridge`
      --> [home]/config/maqet/maqet.conf:5:15
       |
     5 |     - bridge: br0
       |               ^^^ here
       |
-      = help: set `mode: bridge`, or leave `bridge` out
+      = help: set `mode: bridge`, or remove `bridge`
 
     3 problems; nothing was changed
     ");
@@ -81,13 +81,13 @@ fn test_defaults_with_name_are_refused() {
 
     assert_snapshot!(failure(&home, &["config", "defaults"]), @"
     config.invalid, exit code 2
-    error: `defaults.name`: a name is of one VM and no default
+    error: `defaults.name`: `name` cannot be a default
      --> [home]/config/maqet/maqet.conf:1:18
       |
     1 | defaults: {name: web}
       |                  ^^^ here
       |
-      = help: give it as `name` in the VM's own file, or as `--name`
+      = help: set `name` in the file of the VM, or pass `--name`
     ");
 }
 
@@ -104,7 +104,7 @@ fn test_default_repeated_by_vm_is_reported_with_both_locations() {
     assert!(other.ends_with("maqet.conf:3:7"), "{other}");
     assert_snapshot!(failure(&home, &["add", "web.yaml"]), @"
     config.invalid, exit code 2
-    error: `arguments[1]`: the argument `append` may stand once only
+    error: `arguments[1]`: the argument `append` can be given only once
      --> web.yaml:3:5
       |
     3 |   - append: debug
@@ -130,7 +130,7 @@ fn test_default_conflicting_with_stored_vm_shows_both_locations() {
 
     assert_snapshot!(started, @"
     config.invalid, exit code 2
-    error: [home]/web.yaml:4:13: `arguments[1]`: the argument `append` may stand once only
+    error: [home]/web.yaml:4:13: `arguments[1]`: the argument `append` can be given only once
      --> [home]/config/maqet/maqet.conf:3:7
       |
     3 |     - append: quiet

@@ -9,7 +9,7 @@ use std::time::Duration;
 use maqet_testkit::{Finished, Running, Terminal, TestHome, guest, wait};
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 const CTRL_C: &str = "\u{3}";
 const CTRL_D: &str = "\u{4}";
@@ -209,9 +209,7 @@ fn test_shell_ctrl_c_cancels_wait_and_session_continues() {
 
     // QEMU opens the FIFO in its main loop, and waits there for a reader.
     shell.terminal.type_keys(format!("pmemsave val=0 size=16 filename={}\r", fifo.display()));
-    wait::until(PATIENCE, "the main loop to hang", || {
-        (home.json(&["status", "web"])["status"] == "busy").then_some(())
-    });
+    wait::until(TIMEOUT, "the main loop to hang", || (home.json(&["status", "web"])["status"] == "busy").then_some(()));
     // The signal that Ctrl-C sends while no line is edited.
     signal("INT", shell.running.pid());
     shell.wait_for(past, "no longer waiting for `pmemsave`");
@@ -257,7 +255,7 @@ fn test_shell_resumed_after_ctrl_z_keeps_the_line() {
     terminal.wait_for(past, "has exited");
     terminal.type_keys("exit\r");
 
-    wait::until(PATIENCE, "the end of bash", || bash.try_wait().unwrap());
+    wait::until(TIMEOUT, "the end of bash", || bash.try_wait().unwrap());
 }
 
 #[test]
@@ -396,7 +394,7 @@ fn test_shell_script_waiting_ends_with_vm() {
 
     home.json(&["stop", "web", "--force"]);
 
-    let status = wait::until(PATIENCE, "its end", || child.try_wait().unwrap());
+    let status = wait::until(TIMEOUT, "its end", || child.try_wait().unwrap());
     assert_eq!((answer.as_str(), status.code()), ("{\"return\":{\"name\":\"web\"}}\n", Some(1)));
 }
 

@@ -18,7 +18,7 @@ const OPERATIONS: u64 = 5;
 const OPERATIONS_LONG: u64 = 50;
 
 /// Longer than a queue of all workers on one VM takes on a busy host.
-const PATIENCE: Duration = Duration::from_mins(5);
+const TIMEOUT: Duration = Duration::from_mins(5);
 
 /// What all of them have done.
 #[derive(Debug, Default)]
@@ -50,7 +50,7 @@ struct Worker<'a> {
 
 impl Worker<'_> {
     fn run(&self, arguments: &[&str]) -> Option<Value> {
-        let finished: Finished = self.home.maqet(arguments).args(["--format", "json"]).deadline(PATIENCE).run();
+        let finished: Finished = self.home.maqet(arguments).args(["--format", "json"]).deadline(TIMEOUT).run();
         if finished.code == Some(0) {
             return Some(finished.json_value());
         }

@@ -86,7 +86,7 @@ fn test_text_status_of_each_state_is_one_line() {
       external monitor  [home]/run/maqet/[short-id]/b1/qmp-external.sock
     ");
     assert_snapshot!(stopped, @"
-    web: stopped (QEMU was ended by a signal)
+    web: stopped (QEMU was terminated by a signal)
       id                [id]
       defined           [time]
       started           [time]
@@ -164,8 +164,8 @@ fn test_text_cleanup_lists_what_it_does() {
     let done = text(&home, &["cleanup"]);
     let again = text(&home, &["cleanup"]);
 
-    assert_snapshot!(planned, @"would reconcile web (a run whose process is gone, and whose end was not written down)");
-    assert_snapshot!(done, @"reconciled web (a run whose process is gone, and whose end was not written down)");
+    assert_snapshot!(planned, @"would reconcile web (QEMU has exited, and the end of the run is not recorded)");
+    assert_snapshot!(done, @"reconciled web (QEMU has exited, and the end of the run is not recorded)");
     assert_snapshot!(again, @"nothing to clean up");
 }
 

@@ -85,7 +85,7 @@ fn test_timeouts_invalid_duration_fails_with_location() {
       |                   ^^^^ here
 
     config.invalid, exit code 2
-    error: `timeouts`: expected a map of keys and values, found the text `30s`
+    error: `timeouts`: expected a map, found the string `30s`
      --> [home]/config/maqet/maqet.conf:1:11
       |
     1 | timeouts: 30s

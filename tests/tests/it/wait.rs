@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::output::failure;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A home with a VM `web` that prints a line, and then sleeps.
 fn home() -> TestHome {
@@ -83,7 +83,7 @@ fn test_wait_for_event_counts_from_now_unless_since_given() {
     let past = home.json_error(&["wait", "web", "--for", "event:RESUME", "--timeout", "200ms"], 124);
     let counted = home.json(&["wait", "web", "--for", "event:RESUME", "--since", "1m"]);
     let waiting = home.maqet(["--format", "json", "wait", "web", "--for", "event:vm.pau*"]).spawn();
-    let events = wait::until(PATIENCE, "the event", || {
+    let events = wait::until(TIMEOUT, "the event", || {
         home.json(&["pause", "web"]);
         home.json(&["resume", "web"]);
         home.maqet(["wait", "web", "--for", "event:vm.paused", "--since", "5s"]).run().code
@@ -130,12 +130,12 @@ fn test_wait_mistyped_condition_suggests_similar_one() {
 
     assert_snapshot!(failures.join("\n"), @"
     usage.invalid, exit code 2
-    error: invalid value 'seriel:x' for '--for <CONDITION>': `seriel:x` is nothing that can be waited for; did you mean `serial:`?
+    error: invalid value 'seriel:x' for '--for <CONDITION>': invalid wait condition `seriel:x`; did you mean `serial:`?
 
     For more information, try '--help'.
 
     usage.invalid, exit code 2
-    error: invalid value 'login' for '--wait <CONDITION>': `login` is nothing that can be waited for; use one of `qmp`, `serial:REGEX`, `port:N`, `event:NAME`, `file:PATH`, `status=WORD`, `stopped`, `screen-stable=DURATION`
+    error: invalid value 'login' for '--wait <CONDITION>': invalid wait condition `login`; use one of `qmp`, `serial:REGEX`, `port:N`, `event:NAME`, `file:PATH`, `status=STATUS`, `stopped`, `screen-stable=DURATION`
 
     For more information, try '--help'.
     ");
@@ -147,7 +147,7 @@ fn test_wait_interrupted_exits_130_and_changes_nothing() {
     home.json(&["start", "web"]);
     let waiting = home.maqet(["wait", "web", "--for", "serial:login:", "--format", "json"]).spawn();
 
-    wait::until(PATIENCE, "its care for Ctrl-C", || catches_ctrl_c(waiting.pid()).then_some(()));
+    wait::until(TIMEOUT, "its care for Ctrl-C", || catches_ctrl_c(waiting.pid()).then_some(()));
     assert!(Command::new("kill").args(["-INT", &waiting.pid().to_string()]).status().unwrap().success());
 
     let interrupted = waiting.wait().code(130);

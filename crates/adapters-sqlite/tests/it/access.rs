@@ -17,8 +17,8 @@ use crate::migration::SCHEMA_1;
 /// The test in which a child process begins.
 const ENTRY: &str = "access::test_child_without_order_does_nothing";
 
-/// The user that the children run as if the tests run as root, who may read and write everywhere.
-const NOBODY: u32 = 65534;
+/// The user of the children if the tests run as root, which may read and write everywhere.
+const UNPRIVILEGED: u32 = 65534;
 
 #[test]
 fn test_child_without_order_does_nothing() {
@@ -204,7 +204,7 @@ impl Fixture {
     fn check(&self, order: &str, database: &Path) {
         let mut program = Command::new(&self.program);
         if is_root() {
-            program.uid(NOBODY).gid(NOBODY);
+            program.uid(UNPRIVILEGED).gid(UNPRIVILEGED);
         }
         program.current_dir(self.folder.path());
         check_success(child::command(program, ENTRY, order, database));
@@ -214,7 +214,7 @@ impl Fixture {
 /// Makes the user of the child the owner of files.
 fn give_away(files: &[&Path]) {
     for file in files.iter().filter(|_| is_root()) {
-        chown(file, Some(NOBODY), Some(NOBODY)).unwrap();
+        chown(file, Some(UNPRIVILEGED), Some(UNPRIVILEGED)).unwrap();
     }
 }
 

@@ -68,13 +68,13 @@ async fn test_resume_after_disk_error_retries() {
 #[tokio::test]
 async fn test_reset_panicked_guest_runs_and_paused_stays_paused() {
     let (panicked, sent) = running(RunState::GuestPanicked).await;
-    let (paused, told_too) = running(RunState::Paused).await;
+    let (paused, sent_to_paused) = running(RunState::Paused).await;
 
     panicked.run(Reset::new("web")).await.unwrap();
     paused.run(Reset::new("web")).await.unwrap();
 
     assert_eq!(take(&sent), ["system_reset", "cont"]);
-    assert_eq!(take(&told_too), ["system_reset"]);
+    assert_eq!(take(&sent_to_paused), ["system_reset"]);
 }
 
 #[tokio::test]

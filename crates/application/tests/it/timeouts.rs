@@ -53,10 +53,10 @@ async fn test_timeouts_of_settings_apply_to_start_qmp_and_stop() {
         Ok(json!({}))
     });
     let note = noting();
-    let mut rungs = [("power-down", false), ("quit", false), ("term", false), ("kill", true)].into_iter();
-    world.processes.expect_wait_for_exit().returning(move |_, patience| {
-        let (rung, is_gone) = rungs.next().unwrap();
-        note(rung, patience);
+    let mut methods = [("power-down", false), ("quit", false), ("term", false), ("kill", true)].into_iter();
+    world.processes.expect_wait_for_exit().returning(move |_, timeout| {
+        let (method, is_gone) = methods.next().unwrap();
+        note(method, timeout);
         is_gone
     });
     world.processes.expect_signal().returning(|_, _| Ok(()));
@@ -74,8 +74,8 @@ async fn test_timeouts_of_settings_apply_to_start_qmp_and_stop() {
     // The request and the wait for its effect begin together.
     seen.sort_by_key(|(_, time)| *time);
     let sent: Vec<(&str, u64)> = seen.iter().map(|(what, time)| (what.as_str(), *time)).collect();
-    let rungs = [("power-down", 102), ("quit", 103), ("term", 104), ("kill", 105)];
-    assert!(rungs.iter().all(|rung| sent.contains(rung)), "{sent:?}");
+    let methods = [("power-down", 102), ("quit", 103), ("term", 104), ("kill", 105)];
+    assert!(methods.iter().all(|method| sent.contains(method)), "{sent:?}");
     let asked = [("launch", 101), ("system_powerdown", 102), ("query-status", 107)];
     assert!(asked.iter().all(|asked| sent.contains(asked)), "{sent:?}");
 }
