@@ -42,4 +42,5 @@ mod stress;
 mod text_output;
 mod timeouts;
 mod trust;
+mod upgrade;
 mod wait;

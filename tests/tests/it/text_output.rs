@@ -164,8 +164,8 @@ fn test_text_cleanup_lists_what_it_does() {
     let done = text(&home, &["cleanup"]);
     let again = text(&home, &["cleanup"]);
 
-    assert_snapshot!(planned, @"would reconcile web (QEMU has exited, and the end of the run is not recorded)");
-    assert_snapshot!(done, @"reconciled web (QEMU has exited, and the end of the run is not recorded)");
+    assert_snapshot!(planned, @"would reconcile web (QEMU has exited, but the end of the run is not recorded)");
+    assert_snapshot!(done, @"reconciled web (QEMU has exited, but the end of the run is not recorded)");
     assert_snapshot!(again, @"nothing to clean up");
 }
 
