@@ -54,7 +54,9 @@ pub use job::{Progress, ProgressStream};
 pub use maintenance::{Area, Finding, Maintenance, Severity};
 pub use maqet_domain::hotplug::DeviceError;
 pub use operation::QmpShell;
-pub use qmp::{CommandError, Completions, InvalidLine, QmpArguments, QmpLine, completions, read_command, read_reply};
+pub use qmp::{
+    CommandError, Completions, InvalidQmpLine, QmpArguments, QmpLine, completions, read_command, read_reply,
+};
 pub use report::ErrorReport;
 pub use start::size_mismatch::SizeMismatch;
 pub use vm::observe::{BusyReason, VmStatus};

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use self::complete::{Completions, completions};
-pub use self::line::{InvalidLine, QmpLine};
+pub use self::line::{InvalidQmpLine, QmpLine};
 use crate::vm::monitor::Monitored;
 use crate::{App, Error};
 

@@ -63,7 +63,7 @@ pub use maqet_application::{
 };
 // QMP commands.
 pub use maqet_application::{
-    CommandError, Completions, InvalidLine, QmpArguments, QmpLine, QmpShell, completions, read_command, read_reply,
+    CommandError, Completions, InvalidQmpLine, QmpArguments, QmpLine, QmpShell, completions, read_command, read_reply,
 };
 // Conditions of `wait`.
 pub use maqet_application::{Condition, InvalidCondition, LastLines, Pattern, WaitError};

@@ -62,10 +62,10 @@ impl ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.problems.as_slice() {
-            [one] => write!(f, "invalid configuration: {}", Line(one)),
+            [one] => write!(f, "invalid configuration: {}", ProblemLine(one)),
             many => {
                 write!(f, "invalid configuration: {} problems", many.len())?;
-                many.iter().take(MAX_PROBLEMS).try_for_each(|problem| write!(f, "; {}", Line(problem)))?;
+                many.iter().take(MAX_PROBLEMS).try_for_each(|problem| write!(f, "; {}", ProblemLine(problem)))?;
                 if many.len() > MAX_PROBLEMS { f.write_str("; …") } else { Ok(()) }
             }
         }
@@ -81,9 +81,9 @@ impl Explain for ConfigError {
 }
 
 /// A problem on one line.
-struct Line<'a>(&'a Problem);
+struct ProblemLine<'a>(&'a Problem);
 
-impl fmt::Display for Line<'_> {
+impl fmt::Display for ProblemLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let problem = self.0;
         if let Some(location) = &problem.location {

@@ -54,7 +54,7 @@ fn tree(source: &str, text: &str, problems: &mut Vec<Problem>) -> Result<Node, P
             max_total_replayed_events: limits::MAX_CONFIG_ALIASED,
         },
     };
-    let tree: Tree = serde_yaml::from_str_with_options(text, options).map_err(|error| refusal(&error, &source))?;
+    let tree: YamlNode = serde_yaml::from_str_with_options(text, options).map_err(|error| refusal(&error, &source))?;
     let node = with_lengths(tree.into_node(&source, problems), text);
     Ok(if node.is_null() { node.map_value(|_| Value::Map(Vec::new())) } else { node })
 }
@@ -160,11 +160,11 @@ fn convert(location: &Location, source: &Arc<str>) -> SourceLocation {
 /// A node with its location and its tag.
 #[derive(Deserialize)]
 #[serde(transparent)]
-struct Tree(Tagged<Spanned<Raw<Key, Tree>>>);
+struct YamlNode(Tagged<Spanned<Raw<YamlKey, YamlNode>>>);
 
-type Key = Tagged<Spanned<String>>;
+type YamlKey = Tagged<Spanned<String>>;
 
-impl Tree {
+impl YamlNode {
     /// Converts the tree, and reports unsupported tags.
     fn into_node(self, source: &Arc<str>, problems: &mut Vec<Problem>) -> Node {
         let Tagged(spanned, tag) = self.0;
@@ -181,7 +181,7 @@ impl Tree {
     }
 }
 
-fn entry(key: Key, tree: Tree, source: &Arc<str>, problems: &mut Vec<Problem>) -> (String, Node) {
+fn entry(key: YamlKey, tree: YamlNode, source: &Arc<str>, problems: &mut Vec<Problem>) -> (String, Node) {
     let Tagged(key, tag) = key;
     let location = convert(&key.referenced, source);
     problems.extend(tag.as_deref().and_then(|tag| check_tag(tag, &location)));

@@ -30,8 +30,8 @@ impl Explain for UnknownEventType {
 
 /// Refuses a pattern that no event can match; case does not count.
 pub(crate) fn check(pattern: &str) -> Result<(), UnknownEventType> {
-    let asked = Hook { events: pattern.to_lowercase(), command: Vec::new() };
-    if asked.matches_qemu() || kind::ALL.iter().any(|kind| asked.matches(kind)) {
+    let hook = Hook { events: pattern.to_lowercase(), command: Vec::new() };
+    if hook.matches_qemu() || kind::ALL.iter().any(|kind| hook.matches(kind)) {
         return Ok(());
     }
     Err(UnknownEventType { pattern: pattern.to_owned(), similar: similar(pattern, kind::ALL) })

@@ -50,7 +50,7 @@ impl HookRunner<'_> {
         for event in changes.events.iter().filter(|event| event.kind != kind::HOOK_FAILED) {
             let mut hooks = self.settings.hooks.clone();
             if let Some(id) = &event.vm {
-                hooks.extend(self.of_vm(id, changes).await);
+                hooks.extend(self.hooks_of_vm(id, changes).await);
             }
             let matching = hooks.into_iter().filter(|hook| hook.matches(&event.kind));
             found.extend(matching.map(|hook| (hook, ShownEvent::from_store(event.clone()))));
@@ -105,7 +105,7 @@ impl HookRunner<'_> {
         failures
     }
 
-    async fn of_vm(&self, id: &VmId, changes: &ChangeSet) -> Vec<Hook> {
+    async fn hooks_of_vm(&self, id: &VmId, changes: &ChangeSet) -> Vec<Hook> {
         let added = changes.changes.iter().find_map(|change| match change {
             Change::VmAdded(vm) if vm.entry.id == *id => Some(&vm.definition),
             _ => None,

@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 
 #[derive(Debug, Clone, Copy, Default)]
-struct State {
+struct JobState {
     is_cancelled: bool,
     /// How many jobs are between two steps that belong together.
     held: usize,
@@ -11,7 +11,7 @@ struct State {
 
 /// Signals jobs to stop, and counts those that must not be cut off.
 #[derive(Debug, Default)]
-pub(super) struct Cancellation(watch::Sender<State>);
+pub(super) struct Cancellation(watch::Sender<JobState>);
 
 /// A job that must not be cut off, until this is dropped.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Cancellation {
         self.wait_until(|state| state.is_cancelled).await;
     }
 
-    async fn wait_until(&self, condition: impl FnMut(&State) -> bool) {
+    async fn wait_until(&self, condition: impl FnMut(&JobState) -> bool) {
         // The sender belongs to `self`, so the channel is open.
         let _ = self.0.subscribe().wait_for(condition).await;
     }

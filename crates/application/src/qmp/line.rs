@@ -19,14 +19,14 @@ pub struct QmpLine {
 /// Why a line is not a command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
-pub enum InvalidLine {
+pub enum InvalidQmpLine {
     #[error("unclosed `{open}`")]
     Unclosed { open: char },
     #[error("invalid QMP message: {reason}")]
     InvalidMessage { reason: String },
 }
 
-impl Explain for InvalidLine {
+impl Explain for InvalidQmpLine {
     fn explain(&self) -> Explanation {
         let explanation = Explanation::new("qmp.line-invalid", Fault::Usage);
         match self {
@@ -41,7 +41,7 @@ impl Explain for InvalidLine {
 /// A QMP message; its `id` is ignored, as every line has one reply.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Message {
+struct QmpMessage {
     execute: String,
     #[serde(default)]
     arguments: Map<String, Value>,
@@ -54,14 +54,14 @@ impl QmpLine {
     ///
     /// Arguments are separated by white space. Quotation marks and backslashes work as in a shell, and a value that begins
     /// with a bracket ends where that is closed, so that it may hold white space and quotation marks.
-    pub fn read(line: &str) -> Result<Option<Self>, InvalidLine> {
+    pub fn read(line: &str) -> Result<Option<Self>, InvalidQmpLine> {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             return Ok(None);
         }
         if line.starts_with('{') {
-            let Message { execute, arguments, .. } = serde_json::from_str(line)
-                .map_err(|error| InvalidLine::InvalidMessage { reason: error.to_string() })?;
+            let QmpMessage { execute, arguments, .. } = serde_json::from_str(line)
+                .map_err(|error| InvalidQmpLine::InvalidMessage { reason: error.to_string() })?;
             return Ok(Some(Self { command: execute, arguments: QmpArguments::Json(arguments) }));
         }
         let mut args = split(line)?.into_iter();
@@ -71,7 +71,7 @@ impl QmpLine {
 }
 
 /// Splits a line at white space, outside of quotation marks and brackets.
-fn split(line: &str) -> Result<Vec<String>, InvalidLine> {
+fn split(line: &str) -> Result<Vec<String>, InvalidQmpLine> {
     let mut words = Vec::new();
     let mut rest = line.trim_start();
     while !rest.is_empty() {
@@ -83,14 +83,14 @@ fn split(line: &str) -> Result<Vec<String>, InvalidLine> {
 }
 
 /// Returns the first word of a line, and the rest.
-fn first_word(line: &str) -> Result<(String, &str), InvalidLine> {
+fn first_word(line: &str) -> Result<(String, &str), InvalidQmpLine> {
     let mut word = String::new();
     let mut chars = line.char_indices();
     while let Some((at, c)) = chars.next() {
         match c {
             '\'' | '"' => loop {
                 match chars.next() {
-                    None => return Err(InvalidLine::Unclosed { open: c }),
+                    None => return Err(InvalidQmpLine::Unclosed { open: c }),
                     Some((_, end)) if end == c => break,
                     Some((_, '\\')) if c == '"' => word.extend(chars.next().map(|(_, c)| c)),
                     Some((_, inner)) => word.push(inner),
@@ -112,7 +112,7 @@ fn first_word(line: &str) -> Result<(String, &str), InvalidLine> {
 }
 
 /// Returns the length of a JSON value that begins with a bracket.
-fn bracketed(text: &str) -> Result<usize, InvalidLine> {
+fn bracketed(text: &str) -> Result<usize, InvalidQmpLine> {
     let mut open = Vec::new();
     let mut is_text = false;
     let mut chars = text.char_indices();
@@ -130,7 +130,7 @@ fn bracketed(text: &str) -> Result<usize, InvalidLine> {
             return Ok(at + c.len_utf8());
         }
     }
-    Err(InvalidLine::Unclosed { open: if is_text { '"' } else { open.pop().unwrap_or('{') } })
+    Err(InvalidQmpLine::Unclosed { open: if is_text { '"' } else { open.pop().unwrap_or('{') } })
 }
 
 #[cfg(test)]
@@ -187,10 +187,10 @@ mod tests {
     #[test]
     fn test_line_unclosed_or_invalid_message_is_refused() {
         for (line, open) in [("a b='c", '\''), ("a b=\"c\\\"", '"'), ("a b=[{}", '['), ("a b={\"c}", '"')] {
-            assert_eq!(QmpLine::read(line), Err(InvalidLine::Unclosed { open }), "{line}");
+            assert_eq!(QmpLine::read(line), Err(InvalidQmpLine::Unclosed { open }), "{line}");
         }
         for line in ["{}", "{\"execute\": 7}", "{\"execute\": \"a\"} b", "{\"exec-oob\": \"a\"}", "{"] {
-            assert!(matches!(QmpLine::read(line), Err(InvalidLine::InvalidMessage { .. })), "{line}");
+            assert!(matches!(QmpLine::read(line), Err(InvalidQmpLine::InvalidMessage { .. })), "{line}");
         }
     }
 

@@ -84,11 +84,11 @@ impl FromStr for Condition {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let invalid =
             |reason: String, similar: Option<String>| InvalidCondition { value: text.to_owned(), reason, similar };
-        let (word, value) = match text.find([':', '=']) {
+        let (form, value) = match text.find([':', '=']) {
             Some(at) => (&text[..=at], Some(&text[at + 1..]).filter(|value| !value.is_empty())),
             None => (text, None),
         };
-        match (word, value) {
+        match (form, value) {
             ("qmp", None) => Ok(Self::Qmp),
             ("stopped", None) => Ok(Self::Stopped),
             ("serial:", Some(regex)) => match Regex::new(regex) {
@@ -101,10 +101,10 @@ impl FromStr for Condition {
             },
             ("event:", Some(name)) => Ok(Self::Event(name.to_owned())),
             ("file:", Some(path)) => Ok(Self::File(PathBuf::from(path))),
-            ("status=", Some(word)) if Status::NAMES.contains(&word) => Ok(Self::Status(word.to_owned())),
-            ("status=", Some(word)) => {
-                let similar = did_you_mean(&similar(word, Status::NAMES.iter().copied()));
-                Err(invalid(format!(": unknown status `{}`", word.escape_debug()), similar))
+            ("status=", Some(status)) if Status::NAMES.contains(&status) => Ok(Self::Status(status.to_owned())),
+            ("status=", Some(status)) => {
+                let similar = did_you_mean(&similar(status, Status::NAMES.iter().copied()));
+                Err(invalid(format!(": unknown status `{}`", status.escape_debug()), similar))
             }
             ("screen-stable=", Some(duration)) => match duration.parse() {
                 Ok(duration) => Ok(Self::ScreenStable(duration)),
@@ -112,7 +112,7 @@ impl FromStr for Condition {
             },
             _ => {
                 let begins = FORMS.map(|form| form.split_inclusive([':', '=']).next().unwrap_or_default());
-                Err(invalid(String::new(), did_you_mean(&similar(word, begins))))
+                Err(invalid(String::new(), did_you_mean(&similar(form, begins))))
             }
         }
     }
@@ -126,7 +126,7 @@ impl fmt::Display for Condition {
             Self::Port(port) => write!(f, "port:{port}"),
             Self::Event(name) => write!(f, "event:{name}"),
             Self::File(path) => write!(f, "file:{}", path.display()),
-            Self::Status(word) => write!(f, "status={word}"),
+            Self::Status(status) => write!(f, "status={status}"),
             Self::Stopped => f.write_str("stopped"),
             Self::ScreenStable(duration) => write!(f, "screen-stable={duration}"),
         }

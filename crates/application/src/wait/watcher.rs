@@ -68,7 +68,7 @@ impl<'a> Watcher<'a> {
     async fn is_met_now(&mut self, entry: &VmEntry, observation: &Observation) -> Result<bool, Error> {
         let live = entry.run.as_ref().filter(|_| observation.process.is_some());
         match (self.condition, live) {
-            (Condition::Status(word), _) => Ok(observation.status.as_str() == word),
+            (Condition::Status(status), _) => Ok(observation.status.as_str() == status),
             (Condition::Stopped, _) => Ok(!observation.status.is_live()),
             (Condition::File(path), _) => Ok(self.app.ports.paths.kind(path).await != PathKind::NotFound),
             (Condition::Event(name), _) => self.has_happened(entry, name).await,

@@ -3,7 +3,7 @@
 use maqet_domain::config::{Node, Value};
 
 /// A key and its value.
-type Entry = (String, Node);
+type MapEntry = (String, Node);
 
 /// Returns the name and the `id` of a switch that has one, in either of its forms.
 pub(super) fn identity(node: &Node) -> Option<(String, String)> {
@@ -63,7 +63,7 @@ fn options(below: &Node, above: &Node) -> Node {
     above.clone().map_value(|_| Value::Map(entries))
 }
 
-fn head(entries: &[Entry]) -> (Option<&Entry>, &[Entry]) {
+fn head(entries: &[MapEntry]) -> (Option<&MapEntry>, &[MapEntry]) {
     match entries.split_first() {
         Some((first, rest)) if first.1.is_null() => (Some(first), rest),
         Some(_) | None => (None, entries),
@@ -71,7 +71,7 @@ fn head(entries: &[Entry]) -> (Option<&Entry>, &[Entry]) {
 }
 
 /// Merges two lists of entries; the later value of a key wins.
-fn overlaid(base: &[Entry], over: &[Entry]) -> Vec<Entry> {
+fn overlaid(base: &[MapEntry], over: &[MapEntry]) -> Vec<MapEntry> {
     let mut entries = base.to_vec();
     for (key, node) in over {
         match entries.iter_mut().find(|(known, _)| known == key) {

@@ -9,7 +9,6 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Since;
 use crate::app::operations::{Done, Effect, Operation};
-use crate::job::Job;
 use crate::vm::observe::{Observation, VmStatus};
 use crate::wait::condition::Condition;
 use crate::wait::error::{LastLines, WaitError};
@@ -88,7 +87,7 @@ impl Operation for Wait {
             if Instant::now() >= deadline {
                 return Err(timed_out(app, &entry, &watchers, timeout).await.into());
             }
-            report(&job, &watchers);
+            job.report(watchers.iter().filter(|watcher| watcher.is_met).count() as u64);
             sleep(limits::WAIT_INTERVAL).await;
         }
     }
@@ -143,11 +142,6 @@ impl Wait {
             Some(_) | None => Ok(None),
         }
     }
-}
-
-/// Reports how many of the conditions are met.
-fn report(job: &Job<'_>, watchers: &[Watcher<'_>]) {
-    job.report(watchers.iter().filter(|watcher| watcher.is_met).count() as u64);
 }
 
 async fn timed_out(app: &App, entry: &VmEntry, watchers: &[Watcher<'_>], after: Duration) -> WaitError {

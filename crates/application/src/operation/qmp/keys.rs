@@ -78,7 +78,7 @@ pub struct KeysPressed {
 /// The text that was typed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct Typed {
+pub struct TextTyped {
     /// The id of the VM.
     pub id: String,
     /// The name of the VM.
@@ -124,9 +124,9 @@ impl Operation for QmpKeys {
 impl Operation for QmpType {
     const NAME: &'static str = "qmp.type";
     const EFFECT: Effect = Effect::Acts;
-    type Output = Typed;
+    type Output = TextTyped;
 
-    async fn run(&self, app: &App) -> Result<Done<Typed>, Error> {
+    async fn run(&self, app: &App) -> Result<Done<TextTyped>, Error> {
         if self.text.len() > MAX_TYPED_BYTES {
             return Err(KeyboardError::TextTooLarge { length: self.text.len() }.into());
         }
@@ -136,7 +136,7 @@ impl Operation for QmpType {
         let entry = press_keys(app, &self.vm, Self::NAME, &chords, timing).await?;
         // A carriage return and a line feed are one line break.
         let characters = text.replace("\r\n", "\n").chars().count();
-        Ok(Done::reading(Typed {
+        Ok(Done::reading(TextTyped {
             id: entry.id.to_string(),
             name: entry.name.to_string(),
             characters,

@@ -77,7 +77,7 @@ impl Operation for Add {
         let flags = vec![("name", self.name.clone()), ("memory", self.memory.clone()), ("cpu", self.cpu.clone())];
         let layers = Layers { documents: &self.documents, flags, set: &self.set, lenient: self.lenient };
         let checked = check_layers(app, &layers, Node::empty_map()).await?;
-        let (name, definition) = named(checked.definition)?;
+        let (name, definition) = split_name(checked.definition)?;
 
         let vm = new_vm(app, name, definition);
         let id = vm.entry.id;
@@ -103,7 +103,7 @@ pub(crate) fn new_vm(app: &App, name: VmName, definition: Node) -> Vm {
 }
 
 /// Takes the name out of a definition: it belongs to the VM, not to its machine.
-fn named(definition: Node) -> Result<(VmName, Node), Error> {
+fn split_name(definition: Node) -> Result<(VmName, Node), Error> {
     let name = definition.get("name").and_then(Node::scalar).ok_or(Error::NameRequired)?;
     Ok((VmName::parse(&name)?, without_name(definition)))
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use maqet::operation::{KeysPressed, Screendump, Typed};
+use maqet::operation::{KeysPressed, Screendump, TextTyped};
 
 use super::{TextOutput, counted};
 use crate::render::sanitize::escape_control;
@@ -14,7 +14,7 @@ impl TextOutput for KeysPressed {
     }
 }
 
-impl TextOutput for Typed {
+impl TextOutput for TextTyped {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "typed {} on `{}`", counted(self.characters, "character"), self.name)
     }
