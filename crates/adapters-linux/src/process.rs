@@ -9,7 +9,7 @@ mod locker;
 mod pidfd;
 mod stats;
 
-pub use self::capture::{CaptureError, Captured, Group, Output, capture, spawn_captured, wait_into, wait_with_output};
+pub use self::capture::{CaptureError, Captured, Group, Output, capture, spawn_captured, wait_into};
 pub use self::child::{ChildGuard, display_status};
 pub use self::identity::{boot_id, identify, is_alive, kill, read_stat, reap};
 pub use self::linux::LinuxProcesses;

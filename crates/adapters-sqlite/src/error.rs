@@ -19,9 +19,7 @@ pub(crate) fn from_sqlite(location: &str, action: &'static str, error: rusqlite:
             StoreError::Busy { location }
         }
         Some(ErrorCode::DiskFull) => StoreError::Full { location },
-        Some(
-            ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::SystemIoFailure,
-        ) => StoreError::Unavailable { location, source: error.into() },
+        _ if prevents_writing(&error) => StoreError::Unavailable { location, source: error.into() },
         Some(_) | None => StoreError::Failed { action, source: error.into() },
     }
 }

@@ -11,17 +11,6 @@ use tokio::net::unix::pipe::Receiver;
 
 use super::ChildGuard;
 
-/// The output of a program and how it exited.
-#[derive(Debug)]
-pub struct Captured {
-    /// Its exit status.
-    pub status: ExitStatus,
-    /// Its standard output.
-    pub stdout: Vec<u8>,
-    /// Its standard error.
-    pub stderr: Vec<u8>,
-}
-
 /// The output of a program so far.
 #[derive(Debug, Default)]
 pub struct Output {
@@ -29,6 +18,15 @@ pub struct Output {
     pub stdout: Vec<u8>,
     /// Its standard error.
     pub stderr: Vec<u8>,
+}
+
+/// The output of a program and how it exited.
+#[derive(Debug)]
+pub struct Captured {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// All of its output.
+    pub output: Output,
 }
 
 /// Why a program did not run to its exit.
@@ -63,10 +61,12 @@ pub async fn capture(
     timeout: Duration,
     max_bytes: usize,
 ) -> Result<Captured, CaptureError> {
-    wait_with_output(spawn_captured(command, input, group)?, timeout, max_bytes).await
+    let mut output = Output::default();
+    let status = wait_into(spawn_captured(command, input, group)?, timeout, max_bytes, &mut output).await?;
+    Ok(Captured { status, output })
 }
 
-/// Starts `command`, reading `input`, for [`wait_with_output`].
+/// Starts `command`, reading `input`, for [`wait_into`].
 ///
 /// Errors: `Spawn`.
 pub fn spawn_captured(mut command: Command, input: Stdio, group: Group) -> Result<ChildGuard, CaptureError> {
@@ -78,22 +78,10 @@ pub fn spawn_captured(mut command: Command, input: Stdio, group: Group) -> Resul
     ChildGuard::spawn(&mut command).map_err(CaptureError::Spawn)
 }
 
-/// Waits for the exit of a program; it is killed on every error and when the future is dropped.
+/// Waits for the exit of a program, which is killed on every error and when the future is dropped; its output is in
+/// `output` also on an error.
 ///
 /// Errors: `TimedOut`, `OutputTooLarge`, `Io`.
-pub async fn wait_with_output(
-    child: ChildGuard,
-    timeout: Duration,
-    max_bytes: usize,
-) -> Result<Captured, CaptureError> {
-    let mut output = Output::default();
-    let status = wait_into(child, timeout, max_bytes, &mut output).await?;
-    Ok(Captured { status, stdout: output.stdout, stderr: output.stderr })
-}
-
-/// Does the same and leaves the output in `output` also on an error.
-///
-/// Errors: as [`wait_with_output`].
 pub async fn wait_into(
     mut child: ChildGuard,
     timeout: Duration,

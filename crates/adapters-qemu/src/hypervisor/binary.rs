@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use maqet_adapters_linux::process::{CaptureError, Captured, Group, capture, display_status};
+use maqet_adapters_linux::process::{CaptureError, Captured, Group, Output, capture, display_status};
 use maqet_adapters_linux::{ProcessEnvironment, ProgramError};
 use maqet_domain::port::{BinaryError, QemuBinary};
 use maqet_domain::qemu::QemuVersion;
@@ -43,7 +43,7 @@ async fn run_version(environment: &ProcessEnvironment, path: &Path) -> Result<Qe
 
     match capture(command, Stdio::null(), Group::New, VERSION_TIMEOUT, MAX_VERSION_OUTPUT_BYTES).await {
         Ok(captured) => {
-            let printed = String::from_utf8_lossy(&captured.stdout);
+            let printed = String::from_utf8_lossy(&captured.output.stdout);
             match QemuVersion::from_output(&printed) {
                 Some(version) if captured.status.success() && !is_qemu_img_version(&printed) => Ok(version),
                 Some(_) | None => Err(not_qemu(describe(&captured))),
@@ -63,7 +63,8 @@ async fn run_version(environment: &ProcessEnvironment, path: &Path) -> Result<Qe
 
 /// Describes the first line of its output, escaped, and its exit.
 fn describe(captured: &Captured) -> String {
-    let printed = if captured.stdout.trim_ascii().is_empty() { &captured.stderr } else { &captured.stdout };
+    let Output { stdout, stderr } = &captured.output;
+    let printed = if stdout.trim_ascii().is_empty() { stderr } else { stdout };
     let printed = String::from_utf8_lossy(printed);
     let first = escaped(printed.trim().lines().next().unwrap_or_default().trim(), MAX_QUOTED_CHARS);
     let exit = display_status(captured.status);

@@ -53,7 +53,7 @@ async fn start_one(environment: &ProcessEnvironment, helper: &Helper) -> Result<
 
 /// Returns the last line of a helper's output that is not about its own log.
 fn last_line(captured: &Captured) -> String {
-    let stderr = String::from_utf8_lossy(&captured.stderr);
+    let stderr = String::from_utf8_lossy(&captured.output.stderr);
     let is_about_log = |line: &&str| line.starts_with("Failed to send ") && line.ends_with(" to syslog");
     let last = stderr.lines().map(str::trim).rfind(|line| !line.is_empty() && !is_about_log(line));
     last.map_or_else(|| format!("it ended with {}", display_status(captured.status)), str::to_owned)

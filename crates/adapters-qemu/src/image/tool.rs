@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use maqet_adapters_linux::process::{
-    CaptureError, Captured, Group, LockKind, display_status, find_locker, process_name, spawn_captured,
-    wait_with_output,
+    CaptureError, Captured, Group, LockKind, Output, display_status, find_locker, process_name, spawn_captured,
+    wait_into,
 };
 use maqet_adapters_linux::{ProcessEnvironment, ProgramError};
 use maqet_domain::port::{Guard, ImageError, ImageUser};
@@ -75,7 +75,9 @@ impl<'a> Tool<'a> {
     async fn capture(&self, command: Command) -> Result<Captured, CaptureError> {
         let child = spawn_captured(command, self.input(), Group::Inherited)?;
         self.faults().reach(FaultPoint::ImageToolStarted);
-        wait_with_output(child, self.timeout, MAX_IMAGE_OUTPUT_BYTES).await
+        let mut output = Output::default();
+        let status = wait_into(child, self.timeout, MAX_IMAGE_OUTPUT_BYTES, &mut output).await?;
+        Ok(Captured { status, output })
     }
 
     /// Returns the absolute path of the image: a relative one with a colon would be a protocol.
@@ -93,7 +95,7 @@ impl<'a> Tool<'a> {
         command.args(options).args(rest).current_dir("/");
 
         match self.capture(command).await {
-            Ok(captured) if captured.status.success() => Ok(captured.stdout),
+            Ok(captured) if captured.status.success() => Ok(captured.output.stdout),
             Ok(captured) => Err(self.call_error(&captured)),
             Err(CaptureError::Spawn(error) | CaptureError::Io(error)) => Err(io_error("run", &self.program, error)),
             Err(CaptureError::TimedOut) => Err(ImageError::TimedOut { action: self.action, path: self.image.clone() }),
@@ -105,7 +107,7 @@ impl<'a> Tool<'a> {
 
     /// Returns the error of a call that failed.
     fn call_error(&self, captured: &Captured) -> ImageError {
-        let stderr = String::from_utf8_lossy(&captured.stderr);
+        let stderr = String::from_utf8_lossy(&captured.output.stderr);
         let path = self.image.clone();
         if is_image_locked(&stderr) {
             return ImageError::InUse { by: user_of(&path), path };
@@ -113,7 +115,7 @@ impl<'a> Tool<'a> {
         if is_disk_full(&stderr) {
             return ImageError::Full { path };
         }
-        let tail = stderr_tail(&captured.stderr);
+        let tail = stderr_tail(&captured.output.stderr);
         let status = || format!("{NAME} ended with {}", display_status(captured.status));
         self.refusal(if tail.is_empty() { status() } else { tail })
     }

@@ -174,14 +174,19 @@ impl Diagnostics {
     }
 
     /// Reads an integer from `min` to `max`.
-    pub fn integer(&mut self, path: &KeyPath, node: &Node, min: i64, max: i64) -> Option<i64> {
+    pub fn integer<T: TryFrom<i64>>(&mut self, path: &KeyPath, node: &Node, min: i64, max: i64) -> Option<T> {
         let number = match &node.value {
             Value::Int(number) => Some(*number),
             Value::Text(text) => text.parse().ok(),
             Value::Null | Value::Bool(_) | Value::Float(_) | Value::List(_) | Value::Map(_) => None,
         };
         let number = number.filter(|number| (min..=max).contains(number));
-        self.found(number, path, node, &format!("an integer from {min} to {max}"))
+        self.found(
+            number.and_then(|number| T::try_from(number).ok()),
+            path,
+            node,
+            &format!("an integer from {min} to {max}"),
+        )
     }
 
     /// Reads `true` or `false`, or one of the strings `on`, `off`, `yes` and `no`.
@@ -297,7 +302,7 @@ mod tests {
         let node = Node::new(Value::Int(0));
 
         check(
-            |report| report.integer(&KeyPath::top("cpu"), &node, 1, 512),
+            |report| report.integer::<u32>(&KeyPath::top("cpu"), &node, 1, 512),
             "expected an integer from 1 to 512, found the number `0`",
         );
     }

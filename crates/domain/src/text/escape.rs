@@ -1,6 +1,7 @@
 //! Text from outside, made safe and short enough for messages and logs.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 
 /// The length of a value in a message.
 const MAX_SHOWN: usize = 40;
@@ -39,8 +40,8 @@ pub fn escape_control(text: &str) -> String {
 }
 
 /// Returns names in backticks, separated by commas.
-pub fn quoted_list(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
-    names.into_iter().map(|name| format!("`{}`", name.as_ref())).collect::<Vec<_>>().join(", ")
+pub fn quoted_list(names: impl IntoIterator<Item = impl Display>) -> String {
+    names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

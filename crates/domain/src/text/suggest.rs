@@ -1,5 +1,7 @@
 //! Suggestions for mistyped names.
 
+use super::quoted_list;
+
 /// How many names to suggest.
 const MAX_SHOWN: usize = 3;
 
@@ -38,11 +40,10 @@ fn similarity(name: &str, known: &str) -> f64 {
 
 /// Returns a hint such as ``did you mean `memory`?``, or `None` if there is no suggestion.
 pub fn did_you_mean(similar: &[String]) -> Option<String> {
-    let quoted: Vec<String> = similar.iter().map(|name| format!("`{name}`")).collect();
-    match quoted.as_slice() {
+    match similar {
         [] => None,
-        [one] => Some(format!("did you mean {one}?")),
-        [first @ .., last] => Some(format!("did you mean {} or {last}?", first.join(", "))),
+        [one] => Some(format!("did you mean `{one}`?")),
+        [first @ .., last] => Some(format!("did you mean {} or `{last}`?", quoted_list(first))),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use maqet::domain::text::quoted_list;
 use maqet::operation::{KeysPressed, Screendump, TextTyped};
 
 use super::{TextOutput, counted};
@@ -9,8 +10,7 @@ use crate::render::sanitize::escape_control;
 
 impl TextOutput for KeysPressed {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let keys: Vec<String> = self.keys.iter().map(|chord| format!("`{chord}`")).collect();
-        writeln!(out, "pressed {} on `{}`", keys.join(", "), self.name)
+        writeln!(out, "pressed {} on `{}`", quoted_list(&self.keys), self.name)
     }
 }
 

@@ -128,11 +128,7 @@ impl Storage {
         let cache = entry.non_null("cache").and_then(|node| report.variant::<Cache>(&at.key("cache"), node));
         let discard = entry.non_null("discard").and_then(|node| discard(&at.key("discard"), node, report));
         let serial = entry.non_null("serial").and_then(|node| serial(&at.key("serial"), node, report));
-        let bootindex = entry.non_null("bootindex").and_then(|node| {
-            report
-                .integer(&at.key("bootindex"), node, 0, i64::from(u16::MAX))
-                .and_then(|index| u16::try_from(index).ok())
-        });
+        let bootindex = entry.non_null("bootindex").and_then(|node| bootindex(&at.key("bootindex"), node, report));
         let backing = backing(at, entry, report);
 
         let driver = driver?;
@@ -259,6 +255,10 @@ fn discard(at: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<bool> 
         Some("ignore") => Some(false),
         Some(_) | None => report.boolean(at, node),
     }
+}
+
+fn bootindex(at: &KeyPath, node: &Node, report: &mut Diagnostics) -> Option<u16> {
+    report.integer(at, node, 0, i64::from(u16::MAX))
 }
 
 /// Reads a serial number; guests see at most 20 bytes (virtio and NVMe).

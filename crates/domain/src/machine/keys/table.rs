@@ -33,38 +33,32 @@ pub(super) const MACHINE_KEYS: &[KeySpec] = &[
         "arch",
         doc("the architecture of the guest, which selects the binary", "`x86_64`, `aarch64`, …"),
         || schema::one_of(ARCHITECTURES),
-        |path, node, machine, report| set_some(&mut machine.arch, report.one_of(path, node, &ARCHITECTURES)),
+        |path, node, machine, report| machine.arch = report.one_of(path, node, &ARCHITECTURES),
     ),
     KeySpec::new(
         "machine",
         doc("the machine type", "as for QEMU's -machine: `q35`, or a map such as `{type: q35, usb: on}`"),
         text_or_options,
-        |path, node, machine, report| set_some(&mut machine.machine_type, options("machine", path, node, report)),
+        |path, node, machine, report| machine.machine_type = options("machine", path, node, report),
     ),
     KeySpec::new(
         "hotplug_ports",
         doc("how many devices can be hot-plugged into a `q35` machine", "an integer from 0 to 8"),
         || schema::integer(0, i64::from(MAX_PORTS)),
-        |path, node, machine, report| {
-            let ports = report.integer(path, node, 0, i64::from(MAX_PORTS));
-            set_some(&mut machine.hotplug_ports, ports.and_then(|ports| u8::try_from(ports).ok()));
-        },
+        |path, node, machine, report| machine.hotplug_ports = report.integer(path, node, 0, i64::from(MAX_PORTS)),
     ),
     KeySpec::new("memory", doc("RAM", "a size such as `2G`; a bare number is MiB"), schema::size, memory),
     KeySpec::new(
         "cpu",
         doc("the number of CPUs", "an integer from 1 to 1024"),
         || schema::integer(1, MAX_CPUS),
-        |path, node, machine, report| {
-            let count = report.integer(path, node, 1, MAX_CPUS);
-            set(&mut machine.cpu, count.and_then(|count| u32::try_from(count).ok()));
-        },
+        |path, node, machine, report| set(&mut machine.cpu, report.integer(path, node, 1, MAX_CPUS)),
     ),
     KeySpec::new(
         "cpu_model",
         doc("the CPU model", "as for QEMU's -cpu: `max`, `host`, `qemu64,+aes`, …"),
         schema::text,
-        |path, node, machine, report| set_some(&mut machine.cpu_model, report.line(path, node)),
+        |path, node, machine, report| machine.cpu_model = report.line(path, node),
     ),
     KeySpec::new(
         "firmware",
@@ -77,7 +71,7 @@ pub(super) const MACHINE_KEYS: &[KeySpec] = &[
         "boot",
         doc("the boot order", "as for QEMU's -boot: `c`, or a map such as `{order: dc, menu: on}`"),
         text_or_options,
-        |path, node, machine, report| set_some(&mut machine.boot, options("boot", path, node, report)),
+        |path, node, machine, report| machine.boot = options("boot", path, node, report),
     ),
     KeySpec::new(
         "display",
@@ -89,7 +83,7 @@ pub(super) const MACHINE_KEYS: &[KeySpec] = &[
         "vga",
         doc("the graphics card", "as for QEMU's -vga: `std`, `virtio`, `none`, …"),
         schema::text,
-        |path, node, machine, report| set_some(&mut machine.vga, passed_to_qemu(path, node, &GRAPHICS, report)),
+        |path, node, machine, report| machine.vga = passed_to_qemu(path, node, &GRAPHICS, report),
     ),
 ];
 
@@ -195,12 +189,6 @@ fn set<T>(field: &mut T, value: Option<T>) {
     }
 }
 
-fn set_some<T>(field: &mut Option<T>, value: Option<T>) {
-    if value.is_some() {
-        *field = value;
-    }
-}
-
 fn text_or_options() -> serde_json::Value {
     json!({ "anyOf": [schema::text(), { "type": "object", "additionalProperties": text_or_null() }] })
 }
@@ -225,7 +213,7 @@ fn binary(path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagn
     } else {
         report.line(path, node)
     };
-    set_some(&mut machine.binary, binary);
+    machine.binary = binary;
 }
 
 fn memory(path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {
