@@ -9,7 +9,7 @@ use maqet_adapters_linux::limits::KILL_TIMEOUT;
 use maqet_adapters_linux::private_file::{private_log, read_tail};
 use maqet_adapters_linux::process::{ChildGuard, display_status, identify, kill};
 use maqet_adapters_linux::{LinuxProcesses, ProcessEnvironment};
-use maqet_domain::port::{Launch, LaunchError, Launched, Processes};
+use maqet_domain::port::{Launch, LaunchError, Launched, MonitorSession, Processes};
 use maqet_domain::qmp::wording::locked_image;
 use maqet_domain::qmp::{QmpCommand, QmpError, RunState};
 use maqet_domain::vm::{MonitorRole, ProcessIdentity, RunPaths};

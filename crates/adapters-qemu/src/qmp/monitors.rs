@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use maqet_adapters_linux::limits::round_to_millis;
 use maqet_adapters_linux::pause;
-use maqet_domain::port::{MainLoop, MonitorSession, Monitors, SessionEvent};
+use maqet_domain::port::{MonitorSession, Monitors};
 use maqet_domain::qmp::RunState;
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::vm::{MonitorAnswer, MonitorRole, RunPaths};
@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::QmpSession;
-use super::queue::{Turn, try_turn, turn};
+use super::queue::{try_turn, turn};
 use crate::limits::{GREETING_TIMEOUT, MIN_CONCLUSIVE_SILENCE, SESSION_GREETING_TIMEOUT};
 
 /// The monitors of QEMU.
@@ -40,13 +40,9 @@ impl Monitors for QemuMonitors {
         let queued = started.elapsed();
         let mut session = match QmpSession::connect_until(&socket, until, GREETING_TIMEOUT).await {
             Err(error) if is_queue_to_blame(&error, queued) => return Err(queue_timed_out(started, timeout)),
-            connected => connected.map_err(|error| unless_too_short(error, timeout))?,
+            connected => connected.map_err(|error| unless_too_short(error, timeout))?.holding(turn),
         };
-        let result = session.execute_until(command, until).await;
-        // Closed before the turn ends, so that the next caller finds the monitor free.
-        drop(session);
-        drop(turn);
-        result
+        session.execute_until(command, until).await
     }
 
     async fn answer(&self, paths: &RunPaths, timeout: Duration) -> MonitorAnswer {
@@ -97,9 +93,7 @@ impl Monitors for QemuMonitors {
                 let socket = paths.monitor(role);
                 match try_turn(paths, role) {
                     Ok(Some(turn)) => match QmpSession::connect_until(&socket, until, share).await {
-                        Ok(session) => {
-                            return Ok(Box::new(HeldSession { session: session.keeping_events(), _turn: turn }));
-                        }
+                        Ok(session) => return Ok(Box::new(session.keeping_events().holding(turn))),
                         Err(error @ (QmpError::GreetingTimedOut { .. } | QmpError::QueueTimedOut { .. })) => {
                             not_greeted = Some(error);
                         }
@@ -116,27 +110,6 @@ impl Monitors for QemuMonitors {
             }
             pause().await;
         }
-    }
-}
-
-/// A session on a monitor whose turn the caller has; the connection is closed before the turn ends.
-struct HeldSession {
-    session: QmpSession,
-    _turn: Turn,
-}
-
-#[async_trait]
-impl MonitorSession for HeldSession {
-    async fn execute(&mut self, command: &QmpCommand, timeout: Duration) -> Result<Value, QmpError> {
-        self.session.execute(command, timeout).await
-    }
-
-    async fn next_event(&mut self, timeout: Duration) -> Result<Option<SessionEvent>, QmpError> {
-        self.session.next_event(timeout).await
-    }
-
-    async fn main_loop(&mut self, timeout: Duration) -> MainLoop {
-        self.session.main_loop(timeout).await
     }
 }
 

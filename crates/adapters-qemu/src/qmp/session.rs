@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use maqet_adapters_linux::limits::round_to_millis;
-use maqet_domain::port::{MainLoop, SessionEvent};
+use maqet_domain::port::{MainLoop, MonitorSession, SessionEvent};
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::text::escaped;
 use serde_json::{Map, Value, json};
@@ -12,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::codec::{Band, Decoder, Message, OOB, encode, too_large};
 use super::events::EventQueue;
+use super::queue::Turn;
 use super::wire::Wire;
 use crate::limits::{
     GREETING_TIMEOUT, MAX_QMP_LINE_BYTES, MAX_QMP_POLLS_IN_A_ROW, MAX_QMP_UNANSWERED, MAX_QUOTED_CHARS, QMP_READ_BYTES,
@@ -52,6 +54,8 @@ pub struct QmpSession {
     events: Option<EventQueue>,
     /// How often a message was polled for.
     polls: u32,
+    /// Dropped last, so that the next caller finds the monitor free.
+    _turn: Option<Turn>,
 }
 
 /// Why there is no next message.
@@ -123,10 +127,11 @@ impl QmpSession {
             has_oob: false,
             events: None,
             polls: 0,
+            _turn: None,
         }
     }
 
-    /// Keeps events from now on, for [`next_event`](Self::next_event).
+    /// Keeps events from now on, for [`next_event`](MonitorSession::next_event).
     #[must_use]
     pub fn keeping_events(mut self) -> Self {
         self.decoder.keep_events();
@@ -134,69 +139,18 @@ impl QmpSession {
         self
     }
 
+    /// Holds the turn of the monitor for as long as the session is open.
+    pub(super) fn holding(self, turn: Turn) -> Self {
+        Self { _turn: Some(turn), ..self }
+    }
+
     /// Returns the process that listens at the monitor, if it is visible.
     pub(crate) fn peer(&self) -> Option<u32> {
         self.wire.peer()
     }
 
-    /// Executes a command.
-    ///
-    /// Errors: `TimedOut`, `Unresponsive` if too many commands are unanswered, `CommandTooLarge`, `ConnectionClosed`,
-    /// `InvalidResponse`, `Refused`.
-    pub async fn execute(&mut self, command: &QmpCommand, timeout: Duration) -> Result<Value, QmpError> {
-        self.execute_until(command, Instant::now() + timeout).await
-    }
-
     pub(super) async fn execute_until(&mut self, command: &QmpCommand, deadline: Instant) -> Result<Value, QmpError> {
         self.run(&command.execute, &command.arguments, deadline).await
-    }
-
-    /// Returns the next event; `None` after the timeout, and without [`keeping_events`](Self::keeping_events).
-    ///
-    /// Errors: `ConnectionClosed`, `InvalidResponse`.
-    pub async fn next_event(&mut self, timeout: Duration) -> Result<Option<SessionEvent>, QmpError> {
-        let started = Instant::now();
-        let deadline = started + timeout;
-        loop {
-            if let Some(event) = self.events.as_mut().and_then(EventQueue::take) {
-                return Ok(Some(event));
-            }
-            match self.message(deadline).await {
-                Ok(message) => drop(self.sort(message)),
-                Err(NoMessage::TimedOut) => return Ok(None),
-                Err(other) => return Err(other.into_error("(events)", started)),
-            }
-        }
-    }
-
-    /// Checks whether the main loop responds, is blocked, or QEMU is silent altogether.
-    ///
-    /// Without out-of-band execution, a blocked main loop is [`MainLoop::Silent`] as well.
-    pub async fn main_loop(&mut self, timeout: Duration) -> MainLoop {
-        let deadline = Instant::now() + timeout;
-        let none = Map::new();
-        // The rest of an earlier command comes first.
-        if self.flush(deadline).await.is_err() {
-            return MainLoop::Silent;
-        }
-        let main = (self.unanswered.len() < MAX_QMP_UNANSWERED).then(|| self.write(Band::In, MAIN_LOOP_PING, &none));
-        let oob = self.has_oob.then(|| self.write(Band::OutOf, PING_COMMAND, &none));
-        let mut is_alive = false;
-        if self.flush(deadline).await.is_err() {
-            return MainLoop::Silent;
-        }
-        loop {
-            let waiting = self.unanswered.len();
-            match self.message(deadline).await.map(|message| self.sort(message)) {
-                Ok(Some((id, _))) if Some(id) == main => return MainLoop::Answers,
-                Ok(Some((id, _))) if Some(id) == oob => is_alive = true,
-                // A late reply to an earlier command proves that the main loop responds.
-                Ok(Some(_)) if main.is_none() && self.unanswered.len() < waiting => return MainLoop::Answers,
-                Ok(_) => {}
-                Err(NoMessage::TimedOut) if is_alive => return MainLoop::Blocked,
-                Err(_) => return MainLoop::Silent,
-            }
-        }
     }
 
     async fn run(
@@ -316,6 +270,57 @@ impl QmpSession {
                 Ok(Ok(0) | Err(_)) => return Err(NoMessage::Closed),
                 Ok(Ok(_)) => {}
                 Err(_) => return Err(NoMessage::TimedOut),
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl MonitorSession for QmpSession {
+    async fn execute(&mut self, command: &QmpCommand, timeout: Duration) -> Result<Value, QmpError> {
+        self.execute_until(command, Instant::now() + timeout).await
+    }
+
+    /// Returns no event without [`keeping_events`](Self::keeping_events).
+    async fn next_event(&mut self, timeout: Duration) -> Result<Option<SessionEvent>, QmpError> {
+        let started = Instant::now();
+        let deadline = started + timeout;
+        loop {
+            if let Some(event) = self.events.as_mut().and_then(EventQueue::take) {
+                return Ok(Some(event));
+            }
+            match self.message(deadline).await {
+                Ok(message) => drop(self.sort(message)),
+                Err(NoMessage::TimedOut) => return Ok(None),
+                Err(other) => return Err(other.into_error("(events)", started)),
+            }
+        }
+    }
+
+    /// Without out-of-band execution, a blocked main loop is [`MainLoop::Silent`] as well.
+    async fn main_loop(&mut self, timeout: Duration) -> MainLoop {
+        let deadline = Instant::now() + timeout;
+        let none = Map::new();
+        // The rest of an earlier command comes first.
+        if self.flush(deadline).await.is_err() {
+            return MainLoop::Silent;
+        }
+        let main = (self.unanswered.len() < MAX_QMP_UNANSWERED).then(|| self.write(Band::In, MAIN_LOOP_PING, &none));
+        let oob = self.has_oob.then(|| self.write(Band::OutOf, PING_COMMAND, &none));
+        let mut is_alive = false;
+        if self.flush(deadline).await.is_err() {
+            return MainLoop::Silent;
+        }
+        loop {
+            let waiting = self.unanswered.len();
+            match self.message(deadline).await.map(|message| self.sort(message)) {
+                Ok(Some((id, _))) if Some(id) == main => return MainLoop::Answers,
+                Ok(Some((id, _))) if Some(id) == oob => is_alive = true,
+                // A late reply to an earlier command proves that the main loop responds.
+                Ok(Some(_)) if main.is_none() && self.unanswered.len() < waiting => return MainLoop::Answers,
+                Ok(_) => {}
+                Err(NoMessage::TimedOut) if is_alive => return MainLoop::Blocked,
+                Err(_) => return MainLoop::Silent,
             }
         }
     }

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use maqet_adapters_qemu::QmpSession;
+use maqet_domain::port::MonitorSession;
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use maqet_adapters_qemu::QmpSession;
-use maqet_domain::port::{MainLoop, SessionEvent};
+use maqet_domain::port::{MainLoop, MonitorSession, SessionEvent};
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use serde_json::{Value, json};
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use maqet_adapters_qemu::{QemuMonitors, QmpSession};
-use maqet_domain::port::{Monitors, SessionEvent};
+use maqet_domain::port::{MonitorSession, Monitors, SessionEvent};
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::vm::{BootNumber, MonitorAnswer, MonitorRole, RunPaths};
 use tokio::net::UnixListener;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use maqet_adapters_qemu::{QemuMonitors, QmpSession};
-use maqet_domain::port::Monitors;
+use maqet_domain::port::{MonitorSession, Monitors};
 use maqet_domain::qmp::RunState;
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::vm::{MonitorAnswer, MonitorRole};

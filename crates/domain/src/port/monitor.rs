@@ -56,8 +56,8 @@ pub enum MainLoop {
 pub trait MonitorSession: Send {
     /// Runs a command, within `timeout`.
     ///
-    /// Errors: `Refused`, `TimedOut`, `Unresponsive` if too many earlier commands are unanswered, `ConnectionClosed`,
-    /// `InvalidResponse`.
+    /// Errors: `Refused`, `TimedOut`, `Unresponsive` if too many earlier commands are unanswered, `CommandTooLarge`,
+    /// `ConnectionClosed`, `InvalidResponse`.
     async fn execute(&mut self, command: &QmpCommand, timeout: Duration) -> Result<Value, QmpError>;
 
     /// Returns the next event, waiting at most `timeout` for one; those received during commands come first.
