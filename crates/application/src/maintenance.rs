@@ -68,6 +68,7 @@ pub enum Area {
 }
 
 /// A result of one check.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Finding {
@@ -80,12 +81,10 @@ pub struct Finding {
     /// The result.
     pub message: String,
     /// How to fix it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     /// Whether `--fix` fixes it.
     pub fixable: bool,
     /// What `--fix` did.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub fixed: Option<String>,
 }
 

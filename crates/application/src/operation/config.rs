@@ -39,12 +39,11 @@ pub struct ConfigChecked {
 /// Show the effective settings
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 #[setters(into)]
 pub struct ConfigShow {
     /// Show where each setting comes from
-    #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub origin: bool,
 }

@@ -3,6 +3,7 @@
 mod backends;
 mod orphan;
 
+use derive_setters::Setters;
 use maqet_domain::port::{LockName, QemuInstance, StaleFile, StaleFileKind};
 use maqet_domain::vm::VmEntry;
 use serde::{Deserialize, Serialize};
@@ -17,47 +18,27 @@ use crate::{App, Error};
 /// Removes sockets of ended runs, logs and locks of removed VMs, and temporary files of processes
 /// that have exited, and records the ends of runs. Keeps disks and definitions. Lists orphans: QEMU
 /// processes whose VM is not in the database.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
+#[setters(into)]
 pub struct Cleanup {
     /// Show what would be done without doing it
-    #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub dry_run: bool,
     /// End orphans: power-down, then quit, then signals
-    #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, conflicts_with = "adopt_orphans"))]
     pub end_orphans: bool,
     /// Define the VMs of orphans again, from their saved definitions
-    #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub adopt_orphans: bool,
 }
 
 impl Cleanup {
-    /// Removes stale files, and lists orphans.
+    /// Removes stale files, and lists orphans. Adopting orphans wins over ending them.
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// Sets whether to only show what would be done.
-    #[must_use]
-    pub fn dry_run(self, dry_run: bool) -> Self {
-        Self { dry_run, ..self }
-    }
-
-    /// Sets whether to end orphans.
-    #[must_use]
-    pub fn end_orphans(self, end_orphans: bool) -> Self {
-        Self { end_orphans, ..self }
-    }
-
-    /// Sets whether to adopt orphans; this wins over ending them.
-    #[must_use]
-    pub fn adopt_orphans(self, adopt_orphans: bool) -> Self {
-        Self { adopt_orphans, ..self }
     }
 }
 

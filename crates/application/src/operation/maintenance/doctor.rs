@@ -1,5 +1,6 @@
 //! `doctor`: checks the host, the database and the VMs, and fixes what is safe to fix.
 
+use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
 
 use crate::app::operations::{Done, Effect, Operation};
@@ -12,13 +13,13 @@ use crate::{App, Error};
 /// directories private, records the ends of runs, and removes unused sockets, locks and temporary
 /// files. It never removes a disk or a definition, and never ends a process. The exit code is 1 if a
 /// problem remains.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
+#[setters(into)]
 pub struct Doctor {
     /// Fix the problems that are safe to fix
-    #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub fix: bool,
 }
@@ -27,12 +28,6 @@ impl Doctor {
     /// Checks without fixing.
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// Sets whether to fix what is safe to fix.
-    #[must_use]
-    pub fn fix(self, fix: bool) -> Self {
-        Self { fix, ..self }
     }
 }
 

@@ -39,6 +39,7 @@ impl Inspect {
 }
 
 /// The runtime details of a VM.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct VmInspection {
@@ -46,10 +47,8 @@ pub struct VmInspection {
     #[serde(flatten)]
     pub vm: VmStatus,
     /// Its QEMU process, if it is alive.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub process: Option<InspectedProcess>,
     /// Details from QEMU, if its monitor answers.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub machine: Option<InspectedMachine>,
     /// Its disks and shares: those of the definition, then the other disks of the running VM.
     pub disks: Vec<InspectedDisk>,

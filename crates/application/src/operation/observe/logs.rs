@@ -40,10 +40,8 @@ pub struct Logs {
     #[serde(default)]
     pub log: LogKind,
     /// The boot, counted from 1; by default the newest with logs.
-    #[serde(default)]
     pub boot: Option<BootNumber>,
     /// Only this many of the last lines; by default all.
-    #[serde(default)]
     pub lines: Option<usize>,
 }
 
@@ -58,7 +56,8 @@ impl Logs {
     /// Errors: [`Error::NoSuchVm`], [`Error::Log`], and [`Error::Record`] if the file was deleted or cannot be read.
     pub async fn open<'a>(&self, app: &'a App) -> Result<LogReader<'a>, Error> {
         let vm = app.vms().find(&self.vm).await?;
-        let (sockets, records) = (app.folders.vm_sockets(&vm.entry.id), app.folders.vm_records(&vm.entry.id));
+        let sockets = app.folders.vm_sockets(&vm.entry.id);
+        let records = app.folders.vm_records(&vm.entry.id);
         let boots_kept = app.ports.records.boots(&records).await;
         let boot = self.select_boot(&vm, &boots_kept)?;
         let file = match (self.log, boot) {

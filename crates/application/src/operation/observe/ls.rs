@@ -31,7 +31,7 @@ pub enum SortKey {
 /// List VMs and their states
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 #[setters(into)]
 pub struct Ls {
@@ -42,7 +42,6 @@ pub struct Ls {
     #[cfg_attr(feature = "clap", arg(long, value_name = "GLOB"))]
     pub name: Option<String>,
     /// The sort key
-    #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long, value_enum, default_value_t, value_name = "KEY"))]
     pub sort: SortKey,
 }

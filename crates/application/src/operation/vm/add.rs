@@ -15,12 +15,11 @@ use crate::{App, Error};
 
 /// Defines a VM from merged documents and single values.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, Setters)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 #[setters(into)]
 pub struct Add {
     /// The documents, merged left to right.
-    #[serde(default)]
     pub documents: Vec<Document>,
     /// The name; overrides the documents.
     pub name: Option<String>,
@@ -29,14 +28,11 @@ pub struct Add {
     /// The number of CPUs; overrides the documents.
     pub cpu: Option<String>,
     /// Single values, each as `key.path=value`; they override the documents.
-    #[serde(default)]
     pub set: Vec<String>,
     /// Defines a VM of defaults, without a document.
-    #[serde(default)]
     #[setters(skip)]
     pub empty: bool,
     /// Ignores unknown keys with a warning instead of refusing them.
-    #[serde(default)]
     pub lenient: bool,
 }
 

@@ -11,32 +11,27 @@ use super::machine::BlockDevice;
 use crate::app::shown;
 
 /// A disk or share of a VM.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct InspectedDisk {
     /// Its name in the definition, else in QEMU.
     pub name: String,
     /// Its storage type; omitted if it is not under `storage` in the definition.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub r#type: Option<&'static str>,
     /// Its file; for a share the directory or socket.
     pub file: String,
     /// Its image format, by QEMU's name.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
     /// The size in the guest.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub virtual_bytes: Option<u64>,
     /// The space used on the host.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub allocated_bytes: Option<u64>,
     /// Whether the guest is prevented from writing.
     pub readonly: bool,
     /// Whether the running VM has it; omitted for shares, and if QEMU does not answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub attached: Option<bool>,
     /// Why there are no sizes.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 

@@ -13,13 +13,13 @@ use crate::app::shown;
 use crate::limits;
 
 /// A QEMU process that is alive.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct InspectedProcess {
     /// The process id.
     pub pid: u32,
     /// The executable, if it can be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub binary: Option<String>,
     /// Whether the executable was deleted or replaced since the process started.
     pub binary_deleted: bool,
@@ -34,7 +34,6 @@ pub struct InspectedProcess {
     /// The resident memory, shared pages counted in full.
     pub rss_bytes: u64,
     /// The resident memory, shared pages divided by the number of their processes; omitted if the kernel denies it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub pss_bytes: Option<u64>,
 }
 
