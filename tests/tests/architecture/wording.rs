@@ -157,11 +157,11 @@ fn test_words_with_private_meanings_are_in_no_file() {
 
 #[test]
 fn test_words_of_texts_for_users_are_plain_english() {
-    let files: Vec<&RustFile> = crates().iter().flat_map(|name| shipped(name)).collect();
-    let documents = text_files().into_iter().filter(|(path, _)| path.ends_with(".md"));
+    let rust: Vec<&RustFile> = crates().iter().flat_map(|name| shipped(name)).collect();
+    let documents = files("", "md");
 
-    let in_documents = documents.flat_map(|(path, text)| refused_in(&path, &text, &REFUSED_IN_TEXTS));
-    let findings = files.into_iter().flat_map(refused_in_texts).chain(in_documents);
+    let in_documents = documents.iter().flat_map(|path| refused_in(path, &text(path), &REFUSED_IN_TEXTS));
+    let findings = rust.into_iter().flat_map(refused_in_texts).chain(in_documents);
 
     assert_none("texts for users have the terms of the field", &findings.collect::<Vec<_>>());
 }
