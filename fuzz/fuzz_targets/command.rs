@@ -82,7 +82,7 @@ fn check(schema: &Schema, name: &str, given: &QmpArguments, read: &QmpCommand) {
     assert_eq!(again.as_ref(), Ok(read));
     match read_command(schema, name, given, false) {
         Ok(harmless) => assert_eq!((host_access(read), &harmless), (None, read)),
-        Err(CommandError::Dangerous { why, .. }) => assert_eq!(host_access(read), Some(why)),
+        Err(CommandError::HostAccess(refused)) => assert_eq!(host_access(read), Some(refused.access)),
         Err(other) => panic!("what could be read cannot: {other}"),
     }
     if DeviceProperties::query_for(read).is_some() {

@@ -94,8 +94,8 @@ fn command_line(machine: &Machine) -> String {
         is_root: false,
     };
     let line = CommandLine::new(machine, &setting).expect("paths from a text are UTF-8");
-    // A word with a NUL in it cannot be given to a program.
-    assert!(line.words().iter().all(|word| !word.contains('\0')), "{line}");
+    // A program cannot be given an argument with a NUL.
+    assert!(line.args().iter().all(|arg| !arg.contains('\0')), "{line}");
     line.to_string()
 }
 
