@@ -309,7 +309,7 @@ fn test_type_stdin_on_terminal_shows_notice_until_interrupted() {
     for command in [vec!["type", "web", "-"], vec!["add", "-"]] {
         let terminal = Terminal::new();
         let running = home.maqet(command).on(&terminal).spawn();
-        terminal.wait_for(0, "reading standard input; end it with Ctrl-D");
+        terminal.wait_for(0, "reading standard input; press Ctrl-D");
         assert!(Command::new("kill").args(["-INT", &running.pid().to_string()]).status().unwrap().success());
 
         running.wait().code(130);

@@ -221,7 +221,7 @@ fn test_share_symlink_to_system_folder_is_refused() {
     let finished = home.maqet(["add", "--format", "json"]).arg(file).run().code(2);
 
     let problem = &finished.json_error()["error"]["problems"][0];
-    assert!(problem["message"].as_str().unwrap().contains("`/etc` is a system folder"), "{problem}");
+    assert!(problem["message"].as_str().unwrap().contains("`/etc` is a system directory"), "{problem}");
     assert_eq!(home.json(&["ls"]), json!([]));
 }
 
