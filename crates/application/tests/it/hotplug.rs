@@ -122,7 +122,8 @@ fn commands(sent: &SentCommands) -> Vec<Value> {
 
 fn refusal(description: &str) -> QmpError {
     let command = "x".to_owned();
-    QmpError::Refused { command, class: "GenericError".to_owned(), description: description.to_owned() }
+    let class = if description.ends_with("not found") { "DeviceNotFound" } else { "GenericError" };
+    QmpError::Refused { command, class: class.to_owned(), description: description.to_owned() }
 }
 
 #[tokio::test]
@@ -253,6 +254,14 @@ async fn test_device_del_already_pending_waits_too() {
     let (done, _) = deleted(Err("Device there is already in the process of unplug"), vec![own]).await;
 
     assert!(done.unwrap());
+}
+
+#[tokio::test]
+async fn test_device_del_released_before_the_command_is_no_error() {
+    let (done, sent) = deleted(Err("Device 'there' not found"), vec![("missed", Value::Null)]).await;
+
+    assert!(done.unwrap());
+    assert_eq!(*sent.lock().unwrap(), ["device_del", "qom-list"]);
 }
 
 #[tokio::test]

@@ -178,6 +178,8 @@ impl UnplugRequest<'_> {
     async fn send(&self, monitor: &mut dyn MonitorSession, timeout: Duration) -> Result<(), QmpError> {
         match monitor.execute(&QmpCommand::new("device_del").with("id", self.id), timeout).await {
             Err(error) if error.refusal().map(unplug_refusal) == Some(UnplugRefusal::Pending) => Ok(()),
+            // Released since it was looked up, on the request of another command; the wait finds it gone.
+            Err(QmpError::Refused { class, .. }) if class == "DeviceNotFound" => Ok(()),
             reply => reply.map(drop),
         }
     }
