@@ -28,27 +28,21 @@ impl SnapshotName {
 
     /// Checks a name.
     pub fn parse(text: &str) -> Result<Self, InvalidSnapshotName> {
-        let invalid = |reason| Err(InvalidSnapshotName { value: text.to_owned(), reason });
-        if text.is_empty() {
-            return invalid("must not be empty");
-        }
-        if text.len() > Self::MAX_LEN {
-            return invalid("must not be longer than 128 bytes");
-        }
-        if text.chars().any(char::is_control) {
-            return invalid("must not contain control characters");
-        }
-        if text.trim() != text {
-            return invalid("must not start or end with white space");
-        }
-        if text.starts_with('-') {
-            return invalid("must not start with `-`, like an option");
-        }
-        if text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return invalid("must not be a number, which QEMU takes for the id of a snapshot");
-        }
-        Ok(Self(text.to_owned()))
+        let reason = match text {
+            "" => "must not be empty",
+            _ if text.len() > Self::MAX_LEN => "must not be longer than 128 bytes",
+            _ if text.chars().any(char::is_control) => "must not contain control characters",
+            _ if text.trim() != text => "must not start or end with white space",
+            _ if text.starts_with('-') => "must not start with `-`, like an option",
+            _ if is_number(text) => "must not be a number, which QEMU takes for the id of a snapshot",
+            _ => return Ok(Self(text.to_owned())),
+        };
+        Err(InvalidSnapshotName { value: text.to_owned(), reason })
     }
+}
+
+fn is_number(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 checked_text!(SnapshotName, InvalidSnapshotName);

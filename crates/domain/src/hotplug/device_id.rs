@@ -2,7 +2,7 @@
 
 use serde_with::{DeserializeFromStr, SerializeDisplay};
 
-use crate::qemu::HOTPLUG_PREFIX;
+use crate::qemu::{HOTPLUG_PREFIX, is_id, starts_with_letter};
 use crate::text::checked_text;
 
 /// The id of a hot-plugged device.
@@ -27,17 +27,13 @@ impl DeviceId {
 
     /// Checks an id.
     pub fn parse(text: &str) -> Result<Self, InvalidDeviceId> {
-        let invalid = |reason| Err(InvalidDeviceId { value: text.chars().take(80).collect(), reason });
-        if text.len() > Self::MAX_LEN {
-            return invalid("it is longer than 23 bytes");
-        }
-        if !text.starts_with(|c: char| c.is_ascii_alphabetic()) {
-            return invalid("it must begin with a letter (a to z)");
-        }
-        if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
-            return invalid("expected a to z, digits and - _ .");
-        }
-        Ok(Self(text.to_owned()))
+        let reason = match text {
+            _ if text.len() > Self::MAX_LEN => "it is longer than 23 bytes",
+            _ if !starts_with_letter(text) => "it must begin with a letter (a to z)",
+            _ if !is_id(text) => "expected a to z, digits and - _ .",
+            _ => return Ok(Self(text.to_owned())),
+        };
+        Err(InvalidDeviceId { value: text.chars().take(80).collect(), reason })
     }
 
     /// Returns an id for a device of this driver that is not in `used`: `virtio-blk-0` and so on.
@@ -47,7 +43,7 @@ impl DeviceId {
         let is_allowed = |c: &char| c.is_ascii_alphanumeric() || "-_.".contains(*c);
         // Leaves room for a dash and three digits.
         let kind: String = kind.chars().filter(is_allowed).take(Self::MAX_LEN - 4).collect();
-        let kind = if kind.starts_with(|c: char| c.is_ascii_alphabetic()) { kind } else { "device".to_owned() };
+        let kind = if starts_with_letter(&kind) { kind } else { "device".to_owned() };
         let id = |number: usize| format!("{kind}-{number}");
         let unused = (0..=used.len()).map(id).find(|id| !used.contains(id));
         Self(unused.unwrap_or_else(|| id(used.len())))

@@ -40,32 +40,34 @@ impl NodeName {
 
     /// Checks a name.
     pub fn parse(text: &str) -> Result<Self, InvalidNodeName> {
-        let invalid = |reason| Err(InvalidNodeName { value: text.chars().take(80).collect(), reason });
-        if text == "all" {
-            return invalid("`all` means every drive");
-        }
-        if Self::CONTROLLERS.contains(&text)
+        let is_reserved = Self::CONTROLLERS.contains(&text)
             || RESERVED_SUFFIXES.iter().any(|suffix| text.ends_with(suffix))
-            || RESERVED_PREFIXES.iter().any(|prefix| text.starts_with(prefix))
-        {
-            return invalid("reserved by maqet");
-        }
-        if text.len() > Self::MAX_LEN {
-            return invalid("must not be longer than 26 bytes");
-        }
-        if !text.starts_with(|c: char| c.is_ascii_alphabetic()) {
-            return invalid("must start with a letter (a to z)");
-        }
-        if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
-            return invalid("may contain a to z, digits and - _ . only");
-        }
-        Ok(Self(text.to_owned()))
+            || RESERVED_PREFIXES.iter().any(|prefix| text.starts_with(prefix));
+        let reason = match text {
+            "all" => "`all` means every drive",
+            _ if is_reserved => "reserved by maqet",
+            _ if text.len() > Self::MAX_LEN => "must not be longer than 26 bytes",
+            _ if !starts_with_letter(text) => "must start with a letter (a to z)",
+            _ if !is_id(text) => "may contain a to z, digits and - _ . only",
+            _ => return Ok(Self(text.to_owned())),
+        };
+        Err(InvalidNodeName { value: text.chars().take(80).collect(), reason })
     }
 
     /// Returns the name of the block node that accesses the file.
     pub fn file_node(&self) -> String {
         format!("{}-file", self.0)
     }
+}
+
+/// Returns whether a text starts as QEMU's ids do (`id_wellformed`, 7.2).
+pub(crate) fn starts_with_letter(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+}
+
+/// Returns whether a text has only the characters of QEMU's ids (`id_wellformed`, 7.2).
+pub(crate) fn is_id(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
 checked_text!(NodeName, InvalidNodeName);

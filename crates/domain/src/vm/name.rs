@@ -34,27 +34,19 @@ impl VmName {
 
     /// Checks a name.
     pub fn parse(text: &str) -> Result<Self, InvalidVmName> {
-        match invalid_reason(text) {
-            None => Ok(Self(text.to_owned())),
-            Some(reason) => Err(InvalidVmName { value: text.chars().take(2 * Self::MAX_LEN).collect(), reason }),
-        }
+        let reason = match text {
+            "" => "must not be empty",
+            _ if text.len() > Self::MAX_LEN => "must not be longer than 64 bytes",
+            _ if !text.starts_with(char::is_alphanumeric) => "must start with a letter or digit",
+            _ if !text.chars().all(is_allowed) => "may contain letters, digits and - _ . + only",
+            _ => return Ok(Self(text.to_owned())),
+        };
+        Err(InvalidVmName { value: text.chars().take(2 * Self::MAX_LEN).collect(), reason })
     }
 }
 
-fn invalid_reason(text: &str) -> Option<&'static str> {
-    if text.is_empty() {
-        return Some("must not be empty");
-    }
-    if text.len() > VmName::MAX_LEN {
-        return Some("must not be longer than 64 bytes");
-    }
-    if !text.starts_with(char::is_alphanumeric) {
-        return Some("must start with a letter or digit");
-    }
-    if !text.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '+')) {
-        return Some("may contain letters, digits and - _ . + only");
-    }
-    None
+fn is_allowed(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '+')
 }
 
 checked_text!(VmName, InvalidVmName);
