@@ -67,30 +67,24 @@ fn make_folder(folder: &Path) -> io::Result<()> {
 }
 
 fn own_folder(folder: &Path, found: &fs::Metadata, user: u32) -> io::Result<()> {
-    if found.is_symlink() {
-        return Err(Unsafe::Link.into());
+    match found.uid() {
+        _ if found.is_symlink() => Err(Unsafe::Link.into()),
+        _ if !found.is_dir() => Err(Unsafe::NotAFolder.into()),
+        owner if owner != user => Err(Unsafe::Foreign { owner }.into()),
+        _ if found.mode() & 0o777 == 0o700 => Ok(()),
+        _ => fs::set_permissions(folder, Permissions::from_mode(0o700)),
     }
-    if !found.is_dir() {
-        return Err(Unsafe::NotAFolder.into());
-    }
-    if found.uid() != user {
-        return Err(Unsafe::Foreign { owner: found.uid() }.into());
-    }
-    if found.mode() & 0o777 != 0o700 {
-        fs::set_permissions(folder, Permissions::from_mode(0o700))?;
-    }
-    Ok(())
 }
 
 fn trusted_folder(folder: &Path, user: u32) -> io::Result<()> {
     let found = fs::metadata(folder)?;
-    if found.uid() != user && found.uid() != 0 {
-        return Err(Unsafe::Foreign { owner: found.uid() }.into());
+    let is_open = found.mode() & 0o022 != 0 && found.mode() & 0o1000 == 0;
+    match found.uid() {
+        owner if owner == user => Ok(()),
+        0 if is_open => Err(Unsafe::Open { folder: folder.display().to_string() }.into()),
+        0 => Ok(()),
+        owner => Err(Unsafe::Foreign { owner }.into()),
     }
-    if found.mode() & 0o022 != 0 && found.mode() & 0o1000 == 0 && found.uid() != user {
-        return Err(Unsafe::Open { folder: folder.display().to_string() }.into());
-    }
-    Ok(())
 }
 
 /// Opens a private file for reading and writing, creating it if it is missing; never through a symbolic link.

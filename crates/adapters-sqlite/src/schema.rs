@@ -50,16 +50,12 @@ pub(crate) fn identity(connection: &Connection) -> rusqlite::Result<Identity> {
 ///
 /// Errors: `Corrupt` for a database of another program, `NewerSchema` for one of a newer maqet.
 pub(crate) fn needs_migration(path: &DatabasePath, found: Identity) -> Result<bool, StoreError> {
-    if found.is_foreign() {
-        return Err(path.corrupt("it is an SQLite database of another program"));
+    match found.version {
+        _ if found.is_foreign() => Err(path.corrupt("it is an SQLite database of another program")),
+        version if version > newest() => Err(path.newer_schema(version, newest())),
+        version if version < 1 => Err(path.corrupt(format!("invalid schema version {version}"))),
+        version => Ok(version < newest()),
     }
-    if found.version > newest() {
-        return Err(path.newer_schema(found.version, newest()));
-    }
-    if found.version < 1 {
-        return Err(path.corrupt(format!("invalid schema version {}", found.version)));
-    }
-    Ok(found.version < newest())
 }
 
 /// Migrates the database to the newest version, unless another process did so first.

@@ -37,7 +37,10 @@ pub(crate) fn apply(connection: &mut Connection, set: &ChangeSet, faults: &Fault
             Change::DefinitionChanged { id, expected, definition, origins } => {
                 change_definition(&transaction, *id, *expected, definition, origins)?;
             }
-            Change::RunChanged { id, expected, run } => change_run(&transaction, *id, *expected, run.as_ref())?,
+            Change::RunChanged { id, expected, run } => {
+                revise(&transaction, *id, *expected)?;
+                set_run(&transaction, *id, run.as_ref())?;
+            }
             Change::StorageAdded(record) => add_storage(&transaction, record)?,
         }
     }
@@ -90,16 +93,6 @@ fn change_definition(
     let sql = "UPDATE definition SET content = ?2, origins = ?3 WHERE vm = ?1";
     let row = params![Text(id), json(definition)?, json(origins)?];
     only_one(transaction.prepare_cached(sql)?.execute(row)?, id)
-}
-
-fn change_run(
-    transaction: &Transaction<'_>,
-    id: VmId,
-    expected: Revision,
-    run: Option<&Run>,
-) -> Result<(), WriteError> {
-    revise(transaction, id, expected)?;
-    Ok(set_run(transaction, id, run)?)
 }
 
 /// Counts a change of a VM that is at the expected revision.

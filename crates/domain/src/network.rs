@@ -72,13 +72,11 @@ impl FromStr for MacAddress {
             let value = part.and_then(|part| u8::from_str_radix(part, 16).ok());
             *byte = value.ok_or_else(|| invalid("expected six bytes, as in `52:54:00:12:34:56`"))?;
         }
-        if parts.next().is_some() {
-            return Err(invalid("more than six bytes"));
+        match parts.next() {
+            Some(_) => Err(invalid("more than six bytes")),
+            None if bytes[0] & 1 == 1 => Err(invalid("a multicast address")),
+            None => Ok(Self(bytes)),
         }
-        if bytes[0] & 1 == 1 {
-            return Err(invalid("a multicast address"));
-        }
-        Ok(Self(bytes))
     }
 }
 

@@ -74,17 +74,15 @@ fn insecurity(file: Permissions, folder: Option<Permissions>, user: u32) -> Opti
     const OTHERS: u32 = 0o002;
     const STICKY: u32 = 0o1000;
 
-    if file.uid != user && file.uid != 0 {
-        return Some(Insecurity::OtherOwner { uid: file.uid });
-    }
-    if file.mode & OTHERS != 0 {
-        return Some(Insecurity::OthersWrite { mode: file.mode });
-    }
-    if file.mode & GROUP != 0 {
-        return Some(Insecurity::GroupWrites { mode: file.mode });
-    }
     let is_open = |folder: &Permissions| folder.mode & OTHERS != 0 && folder.mode & STICKY == 0;
-    folder.filter(is_open).map(|folder| Insecurity::OpenFolder { mode: folder.mode })
+    let Permissions { uid, mode } = file;
+    match folder {
+        _ if uid != user && uid != 0 => Some(Insecurity::OtherOwner { uid }),
+        _ if mode & OTHERS != 0 => Some(Insecurity::OthersWrite { mode }),
+        _ if mode & GROUP != 0 => Some(Insecurity::GroupWrites { mode }),
+        Some(folder) if is_open(&folder) => Some(Insecurity::OpenFolder { mode: folder.mode }),
+        Some(_) | None => None,
+    }
 }
 
 #[cfg(test)]

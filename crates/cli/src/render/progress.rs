@@ -110,22 +110,21 @@ pub(super) async fn show_keys<T>(
 }
 
 fn key_bar(message: &str, total: u64) -> ProgressBar {
-    let bar = ProgressBar::new(total);
-    if let Ok(style) = BarStyle::with_template("{msg} [{bar:30}] {pos}/{len} keys ({prefix} left)") {
-        bar.set_style(style);
-    }
-    bar.set_message(message.to_owned());
-    bar
+    styled(ProgressBar::new(total), "{msg} [{bar:30}] {pos}/{len} keys ({prefix} left)", message)
 }
 
 fn spinner(message: &str) -> ProgressBar {
-    let spinner = ProgressBar::new_spinner();
-    if let Ok(style) = BarStyle::with_template("{spinner} {msg} ({elapsed})") {
-        spinner.set_style(style);
-    }
-    spinner.set_message(message.to_owned());
+    let spinner = styled(ProgressBar::new_spinner(), "{spinner} {msg} ({elapsed})", message);
     spinner.enable_steady_tick(SPINNER_INTERVAL);
     spinner
+}
+
+fn styled(bar: ProgressBar, template: &str, message: &str) -> ProgressBar {
+    let bar = bar.with_message(message.to_owned());
+    match BarStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
 }
 
 #[cfg(test)]
