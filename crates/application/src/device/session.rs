@@ -154,18 +154,20 @@ impl<'a> HotplugSession<'a> {
         Ok(!items(&reply).any(|item| item["name"].as_str().is_some_and(|name| name.starts_with("child["))))
     }
 
-    /// Returns the bus of a device, and its address on a PCI bus.
-    pub(crate) async fn location(&self, id: &str) -> Result<(Option<String>, Option<String>), QmpError> {
-        let path = format!("{PERIPHERAL}/{id}");
-        let bus = self.execute(&get(&path, "parent_bus")).await?;
-        let bus = bus.as_str().and_then(|path| path.rsplit('/').next()).filter(|bus| !bus.is_empty());
-        let address = match self.execute(&get(&path, "addr")).await {
-            Ok(address) => address.as_u64().and_then(|devfn| u8::try_from(devfn).ok()).map(pci_address),
-            // Other buses have no addresses.
-            Err(QmpError::Refused { .. }) => None,
-            Err(error) => return Err(error),
-        };
-        Ok((bus.map(str::to_owned), address))
+    /// Returns the bus of a device.
+    pub(crate) async fn bus(&self, id: &str) -> Result<Option<String>, QmpError> {
+        let bus = self.execute(&get(&format!("{PERIPHERAL}/{id}"), "parent_bus")).await?;
+        let name = bus.as_str().and_then(|path| path.rsplit('/').next()).filter(|name| !name.is_empty());
+        Ok(name.map(str::to_owned))
+    }
+
+    /// Returns the address of a device on a PCI bus; other buses have none.
+    pub(crate) async fn pci_address(&self, id: &str) -> Result<Option<String>, QmpError> {
+        match self.execute(&get(&format!("{PERIPHERAL}/{id}"), "addr")).await {
+            Ok(address) => Ok(address.as_u64().and_then(|devfn| u8::try_from(devfn).ok()).map(pci_address)),
+            Err(QmpError::Refused { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Removes the backends of hot-plugged devices that no longer exist, and returns their names.

@@ -11,7 +11,7 @@ use maqet_domain::vm::{BootNumber, RunPaths, VmEntry, VmId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::window::EventWindow;
+use super::window::{EventBatch, EventWindow};
 use crate::{App, Error, limits};
 
 /// An event, as scripts see it.
@@ -66,9 +66,6 @@ pub(crate) struct EventReader<'a> {
 
 /// Returns whether an event is wanted.
 pub(crate) type EventFilter = dyn Fn(&ShownEvent) -> bool + Send + Sync;
-
-/// Events in order, and how many older ones were omitted.
-pub(crate) type EventBatch = (Vec<ShownEvent>, u64);
 
 impl<'a> EventReader<'a> {
     pub(crate) async fn open(

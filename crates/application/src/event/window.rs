@@ -2,6 +2,14 @@
 
 use super::reader::ShownEvent;
 
+/// Events in order, the oldest first.
+#[derive(Debug, PartialEq)]
+pub(crate) struct EventBatch {
+    pub(crate) events: Vec<ShownEvent>,
+    /// How many older ones were omitted.
+    pub(crate) omitted: u64,
+}
+
 /// Collects events in any order, and keeps the newest.
 #[derive(Debug)]
 pub(crate) struct EventWindow {
@@ -24,10 +32,9 @@ impl EventWindow {
         }
     }
 
-    /// Returns the events, the oldest first, and how many older ones were omitted.
-    pub(crate) fn into_batch(mut self) -> (Vec<ShownEvent>, u64) {
+    pub(crate) fn into_batch(mut self) -> EventBatch {
         self.sort_and_trim();
-        (self.events, self.omitted)
+        EventBatch { events: self.events, omitted: self.omitted }
     }
 
     /// Sorts stably: the events of one source are in order already.
@@ -58,7 +65,7 @@ mod tests {
             window.push(event(second));
         }
 
-        let (events, omitted) = window.into_batch();
+        let EventBatch { events, omitted } = window.into_batch();
 
         assert_eq!(events, [event(7), event(8), event(9)]);
         assert_eq!(omitted, 6);
@@ -70,6 +77,6 @@ mod tests {
         window.push(event(2));
         window.push(event(1));
 
-        assert_eq!(window.into_batch(), (vec![event(1), event(2)], 0));
+        assert_eq!(window.into_batch(), EventBatch { events: vec![event(1), event(2)], omitted: 0 });
     }
 }

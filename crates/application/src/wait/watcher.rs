@@ -85,12 +85,12 @@ impl<'a> Watcher<'a> {
 
     async fn has_happened(&mut self, entry: &VmEntry, name: &str) -> Result<bool, Error> {
         let events = if let Some(reader) = &mut self.reader {
-            reader.read_new().await?.0
+            reader.read_new().await?.events
         } else {
             let since = self.since;
             let filter = Box::new(move |event: &ShownEvent| event.at >= since);
             let mut reader = EventReader::open(self.app, Some(entry.id), Cursor::default(), filter).await?;
-            let events = reader.read_all().await?.0;
+            let events = reader.read_all().await?.events;
             self.reader = Some(reader);
             events
         };

@@ -166,7 +166,8 @@ impl Operation for QmpDeviceAdd {
         session.remove_unused_backends().await?;
         execute(app, &session, &plan).await?;
 
-        let (bus, addr) = session.location(plan.id.as_str()).await?;
+        let bus = session.bus(plan.id.as_str()).await?;
+        let addr = session.pci_address(plan.id.as_str()).await?;
         let forwards = forwards(&session, &plan).await;
         let HotplugSession { vm: Monitored { entry, run, .. }, guard, .. } = session;
         let added = DeviceAdded {

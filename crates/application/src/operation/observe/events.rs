@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::event::filter;
 use crate::event::reader::{Cursor, EventFilter, EventReader, ShownEvent};
+use crate::event::window::EventBatch;
 use crate::{App, Error, HumanDuration, limits};
 
 /// Returns the events of all VMs or of one.
@@ -118,10 +119,11 @@ impl Operation for Events {
         let vm = self.vm_id(app).await?;
         let cursor = self.after.clone().unwrap_or_default();
         let mut reader = EventReader::open(app, vm, cursor, self.filter(since)).await?;
-        let (mut events, mut omitted) = reader.read_all().await?;
+        let mut batch = reader.read_all().await?;
         let mut refreshed = Instant::now();
         loop {
-            if !events.is_empty() || deadline.is_none_or(|deadline| Instant::now() >= deadline) {
+            if !batch.events.is_empty() || deadline.is_none_or(|deadline| Instant::now() >= deadline) {
+                let EventBatch { events, omitted } = batch;
                 reader.queue_hooks(&events).await;
                 return Ok(Done::reading(EventPage { events, omitted, cursor: reader.cursor }));
             }
@@ -130,7 +132,7 @@ impl Operation for Events {
                 reader.refresh().await?;
                 refreshed = Instant::now();
             }
-            (events, omitted) = reader.read_new().await?;
+            batch = reader.read_new().await?;
         }
     }
 }
