@@ -158,7 +158,7 @@ fn test_inspect_text_output_is_fields_and_tables() {
     qmp  QMP commands  [home]/run/maqet/[short-id]/b1/qmp.sock
     qmp-s1  no  QMP session  [home]/run/maqet/[short-id]/b1/qmp-s1.sock
     qmp-s2  no  QMP session  [home]/run/maqet/[short-id]/b1/qmp-s2.sock
-    qmp-external  no  QMP for other programs  [home]/run/maqet/[short-id]/b1/qmp-external.sock
+    qmp-free  no  QMP for other programs  [home]/run/maqet/[short-id]/b1/qmp-free.sock
     serial0  no  serial console  [home]/run/maqet/[short-id]/b1/serial.sock
     ");
     assert_snapshot!(unmeasured(&home, &stopped), @"

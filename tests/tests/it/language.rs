@@ -73,7 +73,7 @@ fn test_storage_every_interface_and_type_starts() {
 /// Returns the arguments of the only QEMU in this home, once its external monitor greets.
 fn words_of_the_running(home: &TestHome) -> Vec<String> {
     let greeting = wait::until(Duration::from_mins(1), "the external monitor's greeting", || {
-        let socket = home.files().into_iter().find(|path| path.ends_with("qmp-external.sock"))?;
+        let socket = home.files().into_iter().find(|path| path.ends_with("qmp-free.sock"))?;
         BufReader::new(UnixStream::connect(socket).ok()?).lines().next()?.ok()
     });
     assert!(greeting.contains("QMP"), "{greeting}");

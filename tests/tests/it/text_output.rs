@@ -83,7 +83,7 @@ fn test_text_status_of_each_state_is_one_line() {
       started           [time]
       serial log        [home]/state/maqet/[id]/boot-1/serial.log
       QEMU log          [home]/state/maqet/[id]/boot-1/qemu.log
-      external monitor  [home]/run/maqet/[short-id]/b1/qmp-external.sock
+      external monitor  [home]/run/maqet/[short-id]/b1/qmp-free.sock
     ");
     assert_snapshot!(stopped, @"
     web: stopped (QEMU was terminated by a signal)

@@ -64,13 +64,13 @@ impl MonitorRole {
     /// All of them, in the order of the command line.
     pub const ALL: [Self; 4] = [Self::Command, Self::SessionOne, Self::SessionTwo, Self::External];
 
-    /// Returns the name of its socket and character device.
+    /// Returns the name of its socket and character device; running VMs keep it across versions of maqet.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Command => "qmp",
             Self::SessionOne => "qmp-s1",
             Self::SessionTwo => "qmp-s2",
-            Self::External => "qmp-external",
+            Self::External => "qmp-free",
         }
     }
 }

@@ -84,7 +84,7 @@ fn microseconds(command: Command) -> Result<Duration> {
 /// Starts a VM with maqet and returns the time until it reports `running` on the external monitor.
 fn start_until_running(env: &Env<'_>) -> Result<Duration> {
     let arguments = command_line(env, OURS)?;
-    let external = path_in(&arguments, "socket,id=qmp-external,")
+    let external = path_in(&arguments, "socket,id=qmp-free,")
         .ok_or_else(|| Failure::new("no external monitor on the command line"))?;
     let mut command = env.maqet(["start", OURS]);
     command.stdout(Stdio::null()).stderr(Stdio::null());
