@@ -58,7 +58,7 @@ pub fn run(test: &str) -> Result<(), String> {
 
 fn unshare() -> Command {
     let mut command = Command::new("unshare");
-    // A process belongs to whom its folder in /proc belongs to.
+    // The owner of a process is that of its folder in /proc.
     let is_root = fs::metadata("/proc/self").is_ok_and(|folder| folder.uid() == 0);
     command.args(if is_root { &["-n", "-m"][..] } else { &["-r", "-n", "-m"] });
     command

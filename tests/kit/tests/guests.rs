@@ -20,7 +20,7 @@ fn qemu(home: &TestHome, arguments: &[&str]) -> Child {
         .args(arguments)
         .stdin(Stdio::null())
         .spawn()
-        .expect("QEMU is installed (`cargo xtask test` sees to it)")
+        .expect("QEMU is installed (`cargo xtask test` installs it)")
 }
 
 fn monitor(path: &Path) -> BufReader<UnixStream> {
@@ -156,7 +156,7 @@ fn read_until(source: &mut impl Read, marker: &[u8]) {
     let mut seen = Vec::new();
     while !seen.ends_with(marker) {
         let mut byte = [0];
-        source.read_exact(&mut byte).expect("the guest speaks in time");
+        source.read_exact(&mut byte).expect("the guest writes in time");
         seen.extend(byte);
     }
 }

@@ -72,7 +72,7 @@ impl Booted {
                 return text.into_owned();
             }
         }
-        panic!("the guest was not done: {}", String::from_utf8_lossy(&said));
+        panic!("the guest did not finish: {}", String::from_utf8_lossy(&said));
     }
 
     /// Returns the block node of this name from QEMU.

@@ -32,7 +32,7 @@ fn ask(home: &TestHome, monitor: impl FnOnce(BufReader<UnixStream>) + Send + 'st
     let (stream, _) = listener.accept().expect("it connects");
     let said = std::thread::spawn(move || monitor(BufReader::new(stream)));
     let finished = running.wait();
-    said.join().expect("a monitor talks to its end");
+    said.join().expect("the monitor does not panic");
     finished
 }
 

@@ -127,7 +127,7 @@ impl Linux {
                 return text.into_owned();
             }
         }
-        panic!("the guest was not done: {}", String::from_utf8_lossy(&said));
+        panic!("the guest did not finish: {}", String::from_utf8_lossy(&said));
     }
 
     /// Reads its keyboard from now on, with the layout `keymap`.

@@ -30,7 +30,7 @@ impl Foreign {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("socat is installed: `cargo xtask test` does it");
+            .expect("socat is installed (`cargo xtask test` installs it)");
         let (keys, answers) = (socat.stdin.take().expect("a pipe"), socat.stdout.take().expect("a pipe"));
         let mut client = Self { socat, keys, answers: BufReader::new(answers) };
         assert!(client.line().get("QMP").is_some());

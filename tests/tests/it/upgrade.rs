@@ -135,6 +135,7 @@ fn test_upgrade_vm_that_was_started_before_is_observed_and_stopped() {
     let stopped = home.json(&["stop", "web", "--force"]);
 
     assert_eq!((&status["status"], &status["pid"]), (&json!("paused"), &pid));
+    assert!(status["external_monitor"].as_str().unwrap().ends_with("/b1/qmp-free.sock"), "renamed: {status}");
     assert_eq!(stopped["status"], "stopped");
     assert_eq!((schema(&home), home.qemu_pids()), (2, Vec::new()));
 }

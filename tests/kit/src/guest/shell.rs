@@ -58,6 +58,6 @@ impl Shell {
                 return text.into_owned();
             }
         }
-        panic!("the guest was not done: {}", String::from_utf8_lossy(&said));
+        panic!("the guest did not finish: {}", String::from_utf8_lossy(&said));
     }
 }

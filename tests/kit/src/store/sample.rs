@@ -113,7 +113,7 @@ pub fn storage(path: &str, vm: Option<VmId>) -> StorageRecord {
     }
 }
 
-/// Returns an entry of the history; `operation` tells it from others.
+/// Returns an entry of the history; identified by `operation`.
 #[must_use]
 pub fn history(operation: &str, vm: Option<VmId>) -> HistoryEntry {
     let call = |operation: &str| Call {
@@ -130,7 +130,7 @@ pub fn history(operation: &str, vm: Option<VmId>) -> HistoryEntry {
     }
 }
 
-/// Returns an event; `note` tells it from others.
+/// Returns an event; identified by `note`.
 #[must_use]
 pub fn event(note: &str, vm: Option<&VmEntry>) -> Event {
     Event {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::scenario::{DRIVE, Scenario, VM, disks};
 
 /// How long two observations may differ about processes that are just starting or ending.
-const SETTLED: Duration = Duration::from_secs(10);
+const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The age from which an incomplete file is surely stale.
 const LONG: Duration = Duration::from_hours(1);
@@ -107,12 +107,12 @@ fn let_time_pass(home: &TestHome) {
 /// Returns the VMs that `ls` shows, once it shows exactly the QEMUs that run.
 fn shown_and_run(home: &TestHome) -> BTreeSet<String> {
     let mut seen = (Vec::new(), Value::Null);
-    let settled = wait::try_until(SETTLED, || {
+    let listed = wait::try_until(LIST_TIMEOUT, || {
         seen = (home.qemu_pids().into_iter().map(i64::from).collect(), home.json(&["ls"]));
         let shown: BTreeSet<i64> = seen.1.as_array().unwrap().iter().filter_map(|vm| vm["pid"].as_i64()).collect();
         (shown == seen.0.iter().copied().collect()).then(|| names(&seen.1))
     });
-    settled.unwrap_or_else(|| panic!("QEMUs {:?} run, and `ls` shows {}", seen.0, seen.1))
+    listed.unwrap_or_else(|| panic!("QEMUs {:?} run, and `ls` shows {}", seen.0, seen.1))
 }
 
 /// Asserts that every command works on a VM.
