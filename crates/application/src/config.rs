@@ -38,6 +38,7 @@ pub use self::yaml::read;
 /// A YAML document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Document {
     /// Its name in messages: the path as it was given.
     pub name: String,
@@ -48,11 +49,16 @@ pub struct Document {
 }
 
 impl Document {
+    /// Makes a document; `folder` is absolute, relative paths in the text start from it.
+    pub fn new(name: impl Into<String>, folder: impl Into<PathBuf>, text: impl Into<String>) -> Self {
+        Self { name: name.into(), folder: folder.into(), text: text.into() }
+    }
+
     /// Makes a document of a stored definition: JSON is YAML.
     pub(crate) fn from_definition(name: &VmName, definition: &Node) -> Result<Self, Error> {
         let text = serde_json::to_string(definition)
             .map_err(|source| Error::Encode { operation: "definition".to_owned(), source })?;
-        Ok(Self { name: format!("definition of {name}"), folder: "/".into(), text })
+        Ok(Self::new(format!("definition of {name}"), "/", text))
     }
 }
 

@@ -172,7 +172,7 @@ impl Explain for Error {
                 explain("snapshot.unsupported", Fault::State).hint("set `type: qcow2` for drives that need snapshots")
             }
             Self::WrongState { vm, status, action } => {
-                let explanation = explain("vm.state-conflict", Fault::State);
+                let explanation = explain("vm.status-conflict", Fault::State);
                 state_hints(vm, *status, *action).into_iter().fold(explanation, Explanation::hint)
             }
             Self::RunInUse { vm, pid } => explain("vm.run-in-use", Fault::State)

@@ -47,8 +47,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let maqet = Maqet::builder(settings).handler(Arc::new(Watchdog)).open().await?;
 
     let text = "watchdog: reset\n".to_owned();
-    let document = Document { name: "web.yaml".to_owned(), folder: folder.path().into(), text };
-    maqet.run(Add::new(vec![document]).name("web".to_owned())).await?;
+    let document = Document::new("web.yaml", folder.path(), text);
+    maqet.run(Add::new(vec![document]).name("web")).await?;
     let info = maqet.run(Info::new("web").command_line(true)).await?;
 
     let line = info.command_line.unwrap_or_default();

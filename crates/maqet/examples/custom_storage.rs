@@ -59,7 +59,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let maqet = Maqet::builder(settings).storage_driver(Arc::new(Blank)).open().await?;
 
     let text = "storage: [{name: scratch, type: blank, size: 1M}]\n".to_owned();
-    let document = Document { name: "web.yaml".to_owned(), folder: folder.path().into(), text };
+    let document = Document::new("web.yaml", folder.path(), text);
     maqet.run(Add::new(vec![document]).name("web".to_owned())).await?;
     let info = maqet.run(Info::new("web").command_line(true)).await?;
 

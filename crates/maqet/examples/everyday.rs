@@ -21,8 +21,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let overrides = Overrides { runtime_dir: Some(folder.path().join("run")), ..Overrides::default() };
     let maqet = Maqet::open(Settings::discover(&environment, &overrides)?).await?;
 
-    let document = Document { name: "web.yaml".to_owned(), folder: folder.path().into(), text: DEFINITION.to_owned() };
-    maqet.run(Add::new(vec![document]).name("web".to_owned())).await?;
+    let document = Document::new("web.yaml", folder.path(), DEFINITION);
+    maqet.run(Add::new(vec![document]).name("web")).await?;
 
     let web = maqet.vm("web");
     let started = web.start().await?;

@@ -78,5 +78,5 @@ pub(crate) fn read_from(stream: impl Read, path: &Path, folder: PathBuf) -> Resu
     }
     let text = String::from_utf8(bytes)
         .map_err(|error| ReadError::NotText { path: path.to_owned(), offset: error.utf8_error().valid_up_to() })?;
-    Ok(Document { name: path.display().to_string(), folder, text })
+    Ok(Document::new(path.display().to_string(), folder, text))
 }

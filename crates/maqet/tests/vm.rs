@@ -11,7 +11,7 @@ async fn maqet(folder: &TempDir) -> Maqet {
     let overrides = Overrides { data_dir: path("data"), runtime_dir: path("run"), ..Overrides::default() };
     let settings = Settings::discover(&environment, &overrides).expect("the directories are given");
     let maqet = Maqet::open(settings).await.expect("nothing is opened yet");
-    maqet.run(Add::empty().name("web".to_owned())).await.expect("the VM is new");
+    maqet.run(Add::empty().name("web")).await.expect("the VM is new");
     maqet
 }
 

@@ -407,7 +407,7 @@ fn test_qmp_stopped_vm_fails_with_hint() {
     add(&home, "name: web\n").run().ok();
 
     assert_snapshot!(failure(&home, &["qmp", "web", "query-status"]), @"
-    vm.state-conflict, exit code 4
+    vm.status-conflict, exit code 4
     error: cannot connect: VM `web` is defined
       hint: start it with `maqet start web`
     ");

@@ -364,7 +364,7 @@ fn test_console_unavailable_explains_why() {
     let unknown = home.json_error(&["console", "wbe"], 3);
     let escape = home.json_error(&["console", "web", "--escape", "q"], 2);
 
-    assert_eq!((&stopped["code"], &mute["code"]), (&json!("vm.state-conflict"), &json!("console.unavailable")));
+    assert_eq!((&stopped["code"], &mute["code"]), (&json!("vm.status-conflict"), &json!("console.unavailable")));
     assert!(mute["causes"][0].as_str().unwrap().ends_with("the definition has `serial: none`"), "{mute}");
     assert_eq!((&unknown["code"], &escape["code"]), (&json!("vm.not-found"), &json!("usage.invalid")));
     let none: Vec<Value> = Vec::new();

@@ -180,7 +180,7 @@ fn test_size_increase_is_reported_as_kept_by_apply_and_start() {
     let again = home.maqet(["apply", "web", "--set", "storage.hdd.size=3M", "--dry-run"]).run().ok();
     let started = home.json(&["start", "web"]);
 
-    let kept = json!([{ "drive": "hdd", "size": 1 << 20, "configured": 2 << 20 }]);
+    let kept = json!([{ "drive": "hdd", "size_bytes": 1 << 20, "configured_bytes": 2 << 20 }]);
     assert_eq!((&applied["size_mismatches"], &started["size_mismatches"]), (&kept, &kept));
     let reported = "note: drive `hdd` keeps its size of 1M; `size: 3M` applies only when an image is created\n";
     assert_eq!(again.stderr, reported);
@@ -199,7 +199,7 @@ fn test_size_mismatch_of_kept_image_is_reported_at_each_start() {
     for _ in 0..2 {
         let started = home.json(&["start", "web"]);
 
-        assert_eq!(started["size_mismatches"][0]["size"], json!(1 << 20), "{started}");
+        assert_eq!(started["size_mismatches"][0]["size_bytes"], json!(1 << 20), "{started}");
         home.json(&["stop", "web", "--force"]);
     }
 }

@@ -30,9 +30,9 @@ fn test_linux_guest_full_lifecycle_works() {
     let answer = home.json(&["qmp", "web", "query-status"]);
     assert_eq!(answer["status"], "running");
     let refused = home.json_error(&["snapshot", "create", "web", "hdd", "clean"], 4);
-    assert_eq!(refused["code"], "vm.state-conflict");
+    assert_eq!(refused["code"], "vm.status-conflict");
     let refused = home.json_error(&["rm", "web"], 4);
-    assert_eq!(refused["code"], "vm.state-conflict");
+    assert_eq!(refused["code"], "vm.status-conflict");
 
     let stopped = home.json(&["stop", "web"]);
     assert_eq!((&stopped["status"], &stopped["method"]), (&json!("stopped"), &json!("power-down")));

@@ -146,7 +146,7 @@ fn test_hardware_errors_list_valid_choices() {
     for arguments in
         [&["nmi", "web"][..], &["balloon", "web"], &["eject", "web", "ide1-cd0"], &["device-add", "web", "e1000"]]
     {
-        refused(&home, arguments, 4, "vm.state-conflict");
+        refused(&home, arguments, 4, "vm.status-conflict");
     }
 }
 

@@ -247,10 +247,10 @@ fn test_keys_errors_are_reported_before_sending() {
 
     For more information, try '--help'.
 
-    keys.hold-invalid, exit code 2
-    error: invalid key delay 120s: expected 1ms to 60s
+    keys.interval-invalid, exit code 2
+    error: invalid key interval 120s: expected 1ms to 60s
 
-    vm.state-conflict, exit code 4
+    vm.status-conflict, exit code 4
     error: cannot connect: VM `web` is defined
       hint: start it with `maqet start web`
     ");
@@ -296,7 +296,7 @@ fn test_type_reads_stdin_and_files_and_refuses_empty_ones() {
     let nothing = error(&["-"], &empty, 2);
     let no_line = error(&["--file", empty.to_str().unwrap()], &text, 2);
 
-    assert_eq!((&by_text["code"], &by_flag["code"]), (&json!("vm.state-conflict"), &json!("vm.state-conflict")));
+    assert_eq!((&by_text["code"], &by_flag["code"]), (&json!("vm.status-conflict"), &json!("vm.status-conflict")));
     assert_eq!(nothing["message"], "no text to type: `standard input` is empty");
     assert!(no_line["message"].as_str().unwrap().contains("/empty` is empty"), "{no_line}");
 }

@@ -27,7 +27,7 @@ fn test_pause_and_resume_match_qemu_and_are_repeatable() {
     assert_eq!((&resumed["status"], &resumed["changed"]), (&json!("running"), &json!(true)));
     assert_eq!(home.json(&["resume", "web"])["changed"], false);
     home.json(&["stop", "web", "--force"]);
-    assert_eq!(home.json_error(&["pause", "web"], 4)["code"], "vm.state-conflict");
+    assert_eq!(home.json_error(&["pause", "web"], 4)["code"], "vm.status-conflict");
 }
 
 #[test]

@@ -169,7 +169,7 @@ fn test_logs_of_maqet_list_operations_and_outcomes() {
     for (line, words) in lines.iter().zip(expected) {
         assert!(line.contains(words) && line.contains("; pid "), "{line}");
     }
-    assert!(lines[1].contains("vm.state-conflict"), "{}", lines[1]);
+    assert!(lines[1].contains("vm.status-conflict"), "{}", lines[1]);
     let file = fs::metadata(log["file"].as_str().unwrap()).unwrap();
     assert_eq!(file.permissions().mode() & 0o777, 0o600);
     assert_eq!(log.get("boot"), None);

@@ -403,6 +403,6 @@ fn test_shell_of_stopped_vm_is_refused() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
 
-    assert_eq!(home.json_error(&["qmp", "shell", "web"], 4)["code"], "vm.state-conflict");
+    assert_eq!(home.json_error(&["qmp", "shell", "web"], 4)["code"], "vm.status-conflict");
     assert_eq!(home.json_error(&["qmp", "shell", "wep"], 3)["code"], "vm.not-found");
 }

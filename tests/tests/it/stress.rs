@@ -31,7 +31,7 @@ struct Done {
 /// The errors to expect while others work on the same VMs.
 const EXPECTED: [&str; 9] = [
     "lock.in-use",
-    "vm.state-conflict",
+    "vm.status-conflict",
     "vm.unresponsive",
     "vm.not-found",
     // A forced stop does not wait for other clients, nor for a start.

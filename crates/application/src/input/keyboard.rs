@@ -32,7 +32,7 @@ impl KeyTiming {
     ) -> Result<Self, KeyboardError> {
         let interval = interval.map_or(default_interval, HumanDuration::duration);
         if !(MIN_KEY_INTERVAL..=MAX_KEY_INTERVAL).contains(&interval) {
-            return Err(KeyboardError::InvalidHold { hold: interval });
+            return Err(KeyboardError::InvalidInterval { interval });
         }
         Ok(Self { interval, timeout: timeout.map_or(app.timeouts().qmp, HumanDuration::duration) })
     }

@@ -23,8 +23,8 @@ pub enum KeyboardError {
     KeysRequired,
     #[error("text of {length} bytes is too large: the limit is {MAX_TYPED_BYTES}")]
     TextTooLarge { length: usize },
-    #[error("invalid key delay {hold:?}: expected 1ms to {MAX_KEY_INTERVAL:?}")]
-    InvalidHold { hold: Duration },
+    #[error("invalid key interval {interval:?}: expected 1ms to {MAX_KEY_INTERVAL:?}")]
+    InvalidInterval { interval: Duration },
     #[error("the keyboard of VM `{vm}` is in use")]
     InUse { vm: VmName, source: LockError },
     #[error("cannot send keys: VM `{vm}` is {}{}", status.as_str(), progress(*pressed, *total))]
@@ -59,7 +59,7 @@ impl Explain for KeyboardError {
             }
             Self::TextTooLarge { .. } => Explanation::new("keys.text-too-large", Fault::Usage)
                 .hint("pass it to the guest as a file, on a disk or in a shared directory"),
-            Self::InvalidHold { .. } => Explanation::new("keys.hold-invalid", Fault::Usage),
+            Self::InvalidInterval { .. } => Explanation::new("keys.interval-invalid", Fault::Usage),
             Self::InUse { source, .. } => Explanation { code: "keys.in-use", ..source.explain() },
             Self::Unavailable { vm, status: Status::Paused, .. } => {
                 Explanation::new("keys.unavailable", Fault::State).hint(format!("resume it with `maqet resume {vm}`"))

@@ -7,7 +7,7 @@ use maqet_domain::picture::{PictureFormat, Ppm, UnsupportedFormat, png_size};
 use maqet_domain::port::{Monitors, PictureError, PictureFile, Pictures};
 use maqet_domain::qmp::wording::is_without_screen;
 use maqet_domain::qmp::{QmpCommand, QmpError};
-use maqet_domain::vm::{Run, VmEntry, VmName};
+use maqet_domain::vm::{Run, VmEntry, VmId, VmName};
 use serde_json::Value;
 
 use crate::app::shown;
@@ -46,8 +46,10 @@ impl Explain for ScreenError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Picture {
+    /// The ID of the VM.
+    pub id: VmId,
     /// The name of the VM.
-    pub vm: VmName,
+    pub name: VmName,
     /// The image format.
     pub format: PictureFormat,
     /// The width in pixels.
@@ -155,5 +157,5 @@ fn picture(entry: &VmEntry, format: PictureFormat, bytes: Vec<u8>) -> Result<Pic
         PictureFormat::Ppm => Ppm::parse(&bytes).map(|ppm| (ppm.width, ppm.height)),
     };
     let (width, height) = size.ok_or(PictureError::InvalidImage { length: bytes.len() })?;
-    Ok(Picture { vm: entry.name.clone(), format, width, height, bytes })
+    Ok(Picture { id: entry.id, name: entry.name.clone(), format, width, height, bytes })
 }

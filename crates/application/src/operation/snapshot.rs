@@ -91,6 +91,7 @@ pub struct SnapshotLs {
     /// The VM: a name, an ID, or a unique prefix of an ID
     pub vm: String,
     /// Show only the snapshots of this drive
+    #[setters(strip_option)]
     pub drive: Option<String>,
 }
 
@@ -108,11 +109,11 @@ pub struct SnapshotDone {
     /// The VM's ID.
     pub id: String,
     /// The VM's name.
-    pub vm: String,
+    pub name: String,
     /// The drive.
     pub drive: String,
     /// The name of the snapshot.
-    pub name: String,
+    pub snapshot: String,
     /// `created`, `loaded` or `removed`.
     pub outcome: &'static str,
 }
@@ -276,9 +277,9 @@ impl<'a> LockedDrive<'a> {
         let event = self.app.committer().event(kind, &self.entry, data);
         let done = SnapshotDone {
             id: self.entry.id.to_string(),
-            vm: self.entry.name.to_string(),
+            name: self.entry.name.to_string(),
             drive: self.spec.name.to_string(),
-            name: name.to_owned(),
+            snapshot: name.to_owned(),
             outcome: kind.trim_start_matches("snapshot."),
         };
         Done::changing(done, self.entry.id, ChangeSet::default()).event(event).holding(self.guard)

@@ -15,18 +15,19 @@ const SECTOR: u64 = 512;
 
 /// A drive whose image exists and has another size than its definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct SizeMismatch {
     /// The drive.
     pub drive: String,
-    /// The size of its image, in bytes.
-    pub size: u64,
-    /// The size in the definition, in bytes.
-    pub configured: u64,
+    /// The size of its image.
+    pub size_bytes: u64,
+    /// The size in the definition.
+    pub configured_bytes: u64,
 }
 
 impl fmt::Display for SizeMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [size, configured] = [self.size, self.configured].map(ByteSize::from_bytes);
+        let [size, configured] = [self.size_bytes, self.configured_bytes].map(ByteSize::from_bytes);
         write!(
             f,
             "drive `{}` keeps its size of {size}; `size: {configured}` applies only when an image is created",
@@ -58,8 +59,8 @@ impl Preflight<'_> {
                 Ok(info) if info.virtual_size.bytes() != size.bytes().next_multiple_of(SECTOR) => {
                     mismatches.push(SizeMismatch {
                         drive: storage.name.to_string(),
-                        size: info.virtual_size.bytes(),
-                        configured: size.bytes(),
+                        size_bytes: info.virtual_size.bytes(),
+                        configured_bytes: size.bytes(),
                     });
                 }
                 Ok(_) => {}

@@ -34,6 +34,7 @@ impl Observation {
 /// What a VM is busy with.
 #[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct BusyReason {
     /// The operation that holds the VM's lock, as in `snapshot.create`; else `main-loop` where QEMU's main loop is
     /// blocked, and `sigstop` where its process was stopped by a signal.
@@ -88,6 +89,7 @@ impl From<Holder> for BusyReason {
 /// The state of a VM, as scripts see it.
 #[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct VmStatus {
     /// The VM's id.
     pub id: String,
@@ -116,7 +118,7 @@ pub struct VmStatus {
     /// What QEMU wrote to its standard error.
     pub qemu_log: Option<String>,
     /// QMP events of this run, one JSON object a line, written by QEMU itself.
-    pub event_log: Option<String>,
+    pub qmp_log: Option<String>,
     /// Ports of the host that lead to the guest.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub forwards: Vec<Forward>,
@@ -145,7 +147,7 @@ impl VmStatus {
             boot: run.map(|run| run.boot.0),
             serial_log: run.map(|run| shown(&run.paths.serial_log())),
             qemu_log: run.map(|run| shown(&run.paths.qemu_log())),
-            event_log: run.map(|run| shown(&run.paths.qmp_log())),
+            qmp_log: run.map(|run| shown(&run.paths.qmp_log())),
             forwards: live.map(|run| run.forwards.clone()).unwrap_or_default(),
             external_monitor: live.map(|run| shown(&run.paths.monitor(MonitorRole::External))),
         }

@@ -24,7 +24,7 @@ impl VmStatus {
             boot: Some(instance.boot.0),
             serial_log: Some(shown(&paths.serial_log())),
             qemu_log: Some(shown(&paths.qemu_log())),
-            event_log: Some(shown(&paths.qmp_log())),
+            qmp_log: Some(shown(&paths.qmp_log())),
             forwards: Vec::new(),
             external_monitor: Some(shown(&paths.monitor(MonitorRole::External))),
         }

@@ -64,7 +64,7 @@ async fn test_console_of_stopped_vm_is_refused() {
 
     let error = app.run(console()).await.unwrap_err();
 
-    assert_eq!((error.code(), error.fault()), ("vm.state-conflict", Fault::State));
+    assert_eq!((error.code(), error.fault()), ("vm.status-conflict", Fault::State));
     assert_eq!(error.hints(), ["start it with `maqet start web`"]);
 }
 

@@ -53,7 +53,7 @@ async fn test_follow_ended_vm_reads_its_last_events() {
     // The first read is that of the beginning, the second that of the new list.
     store.commit_before_read(2, changes);
 
-    let follow = Events::of_vm("web").kind("qemu.*".to_owned()).wait("5s".parse::<HumanDuration>().ok());
+    let follow = Events::of_vm("web").kind("qemu.*").wait("5s".parse::<HumanDuration>().ok());
     let page = app.run(follow).await.unwrap();
 
     let kinds: Vec<&str> = page.events.iter().map(|event| event.kind.as_str()).collect();

@@ -137,7 +137,7 @@ async fn test_keys_none_or_invalid_are_refused() {
     let too_long = app.run(text(&"x".repeat((64 << 10) + 1))).await.unwrap_err();
 
     let codes = [nothing, nonsense, no_time, too_long].map(|error| error.code());
-    assert_eq!(codes, ["keys.required", "keys.key-not-found", "keys.hold-invalid", "keys.text-too-large"]);
+    assert_eq!(codes, ["keys.required", "keys.key-not-found", "keys.interval-invalid", "keys.text-too-large"]);
     assert_eq!(taken(&sent), Vec::<String>::new());
 }
 

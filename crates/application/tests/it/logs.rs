@@ -193,5 +193,5 @@ async fn test_log_records_changing_operations_only() {
         assert!(line.starts_with("1970-01-01T00:00:00.000Z ") && line.contains(words), "{line}");
         assert!(line.ends_with("; pid 1, user me"), "{line}");
     }
-    assert!(lines[2].contains("vm.state-conflict: cannot remove: VM `web` is running"), "{}", lines[2]);
+    assert!(lines[2].contains("vm.status-conflict: cannot remove: VM `web` is running"), "{}", lines[2]);
 }

@@ -241,7 +241,7 @@ async fn test_rm_running_vm_is_refused_without_force() {
 
     let error = app.run(Rm::new("web")).await.unwrap_err();
 
-    assert_eq!((error.code(), error.fault()), ("vm.state-conflict", Fault::State));
+    assert_eq!((error.code(), error.fault()), ("vm.status-conflict", Fault::State));
     assert!(error.hints()[0].contains("maqet stop web"));
 }
 
@@ -258,7 +258,7 @@ async fn test_snapshot_running_vm_is_refused() {
     let create = SnapshotCreate::new("web", "hdd", "clean");
     let error = app.run(create).await.unwrap_err();
 
-    assert_eq!(error.code(), "vm.state-conflict");
+    assert_eq!(error.code(), "vm.status-conflict");
 }
 
 #[tokio::test]
@@ -312,7 +312,7 @@ async fn test_call_by_name_equals_typed_call() {
 #[test]
 fn test_operation_arguments_round_trip_json() {
     let start = Start::new("web").timeout("90s".parse::<HumanDuration>().unwrap());
-    let add = Add::empty().name("web".to_owned());
+    let add = Add::empty().name("web");
 
     let start_again: Start = serde_json::from_value(serde_json::to_value(&start).unwrap()).unwrap();
     let add_again: Add = serde_json::from_value(serde_json::to_value(&add).unwrap()).unwrap();
@@ -358,8 +358,7 @@ async fn test_apply_dry_run_changes_and_records_nothing() {
     let app = world.app();
     app.run(World::yaml("name: web\nmemory: 1G\n")).await.unwrap();
 
-    let memory = Some("2G".to_owned());
-    let applied = app.run(Apply::new("web").memory(memory).dry_run(true)).await.unwrap();
+    let applied = app.run(Apply::new("web").memory("2G").dry_run(true)).await.unwrap();
 
     assert_eq!((applied.changed, applied.differences.len()), (false, 1));
     assert_eq!(world.store.newest(10).await.unwrap().len(), 1);
@@ -383,8 +382,7 @@ async fn test_apply_inverse_restores_the_definition() {
     let app = world.app();
     app.run(World::yaml("name: web\nmemory: 1G\n")).await.unwrap();
     let before = world.store.by_name(&VmName::parse("web").unwrap()).await.unwrap().unwrap();
-    let memory = Some("2G".to_owned());
-    app.run(Apply::new("web").memory(memory)).await.unwrap();
+    app.run(Apply::new("web").memory("2G")).await.unwrap();
 
     let inverse = world.store.newest(1).await.unwrap()[0].entry.inverse.clone().unwrap();
     table().call(&app, &inverse.operation, inverse.arguments).await.unwrap();

@@ -141,7 +141,7 @@ impl World {
     }
 
     pub(crate) fn yaml(text: &str) -> Add {
-        let document = Document { name: "vm.yaml".to_owned(), folder: "/c".into(), text: text.to_owned() };
+        let document = Document::new("vm.yaml", "/c", text);
         Add::new(vec![document])
     }
 }

@@ -12,7 +12,7 @@ Conditions:
   port:N                  a server in the guest accepts connections on its forwarded TCP port N
   event:NAME              an event of QEMU or maqet occurs, such as event:RESET or event:vm.paused
   file:PATH               the path exists on the host
-  status=STATE            the VM is in this state, such as status=paused
+  status=STATUS           the VM has this status, such as status=paused
   stopped                 the VM does not run
   screen-stable=DURATION  the screen has not changed for this long, except for a blinking cursor";
 

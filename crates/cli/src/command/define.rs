@@ -12,12 +12,11 @@ use crate::render::Output;
 
 pub(super) async fn add(maqet: &Maqet, args: AddArgs, output: &Output) -> Result<u8, ErrorReport> {
     let overrides = args.overrides;
-    let mut operation = operation::Add::new(documents(maqet, &args.files, output).await?)
-        .name(args.name)
-        .memory(overrides.memory)
-        .cpu(overrides.cpu)
-        .set(overrides.set)
-        .lenient(overrides.lenient);
+    let documents = documents(maqet, &args.files, output).await?;
+    let mut operation = operation::Add::new(documents).set(overrides.set).lenient(overrides.lenient);
+    operation.name = args.name;
+    operation.memory = overrides.memory;
+    operation.cpu = overrides.cpu;
     operation.empty = args.empty;
     let added = maqet.run(operation).await?;
     warn(&added.warnings, output);
@@ -35,13 +34,14 @@ pub(super) async fn add(maqet: &Maqet, args: AddArgs, output: &Output) -> Result
 
 pub(super) async fn apply(maqet: &Maqet, args: ApplyArgs, output: &Output) -> Result<u8, ErrorReport> {
     let overrides = args.overrides;
-    let operation = operation::Apply::new(args.vm)
-        .documents(documents(maqet, &args.files, output).await?)
-        .memory(overrides.memory)
-        .cpu(overrides.cpu)
+    let documents = documents(maqet, &args.files, output).await?;
+    let mut operation = operation::Apply::new(args.vm)
+        .documents(documents)
         .set(overrides.set)
         .lenient(overrides.lenient)
         .dry_run(args.dry_run);
+    operation.memory = overrides.memory;
+    operation.cpu = overrides.cpu;
     let applied = maqet.run(operation).await?;
     warn(&applied.warnings, output);
     note_size_mismatches(&applied.size_mismatches, output);

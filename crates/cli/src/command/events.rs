@@ -15,14 +15,16 @@ const POLL_TIMEOUT: Duration = Duration::from_mins(1);
 
 pub(super) async fn run(maqet: &Maqet, args: EventsArgs, output: &Output) -> Result<u8, ErrorReport> {
     let EventsArgs { vm, watch, kind } = args;
-    let mut query = operation::Events::default().kind(kind);
+    let mut query = operation::Events::default();
     query.vm = vm;
+    query.kind = kind;
     show(maqet, query, &watch, output).await
 }
 
 pub(super) async fn run_qmp(maqet: &Maqet, args: QmpEventsArgs, output: &Output) -> Result<u8, ErrorReport> {
     let QmpEventsArgs { vm, watch, kind } = args;
-    let query = operation::QmpEvents::new(vm).kind(kind);
+    let mut query = operation::QmpEvents::new(vm);
+    query.kind = kind;
     show(maqet, query.into(), &watch, output).await
 }
 

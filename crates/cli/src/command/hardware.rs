@@ -9,9 +9,9 @@ use crate::render::Output;
 
 pub(super) async fn run(maqet: &Maqet, command: HardwareSubcommand, output: &Output) -> Result<u8, ErrorReport> {
     match command {
-        HardwareSubcommand::DeviceAdd(add) => {
-            let file = add.file.as_deref().map(absolute).transpose()?;
-            simple(maqet, add.file(file), output, "adding the device").await
+        HardwareSubcommand::DeviceAdd(mut add) => {
+            add.file = add.file.as_deref().map(absolute).transpose()?;
+            simple(maqet, add, output, "adding the device").await
         }
         HardwareSubcommand::DeviceDel(del) => {
             simple(maqet, del, output, "waiting for the guest to release the device").await

@@ -105,7 +105,7 @@ mod tests {
             diagnostics.unknown_key(&KeyPath::top(key), node, &["memory"]);
         }
         let mut sources = Sources::default();
-        sources.add(&Document { name: "f.yaml".to_owned(), folder: "/".into(), text: text.to_owned() });
+        sources.add(&Document::new("f.yaml", "/", text));
         let rendered = render(&diagnostics.into_problems(), &sources);
         anstream::adapter::strip_str(&rendered).to_string()
     }

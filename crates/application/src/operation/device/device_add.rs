@@ -54,9 +54,11 @@ pub struct QmpDeviceAdd {
     pub id: Option<DeviceId>,
     /// The file of the disk
     #[cfg_attr(feature = "clap", arg(long, value_name = "FILE"))]
+    #[setters(strip_option)]
     pub file: Option<PathBuf>,
     /// The format of the file [default: by its extension, else raw]
     #[cfg_attr(feature = "clap", arg(long, value_name = "FORMAT", requires = "file"))]
+    #[setters(strip_option)]
     pub file_format: Option<String>,
     /// Make the disk read-only for the guest
     #[serde(default)]
@@ -64,6 +66,7 @@ pub struct QmpDeviceAdd {
     pub readonly: bool,
     /// The backend of the network card: user, tap or bridge, with options as for QEMU's -netdev
     #[cfg_attr(feature = "clap", arg(long, value_name = "NETDEV", conflicts_with = "file"))]
+    #[setters(strip_option)]
     pub netdev: Option<String>,
     /// Timeout for each reply of QEMU [default: `timeouts.qmp`, else 30s]
     #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]

@@ -41,6 +41,7 @@ pub struct QmpBalloon {
     /// The VM: a name, an ID, or a unique prefix of an ID
     pub vm: String,
     /// The size, such as 512M; a number without a unit is in MiB
+    #[setters(strip_option)]
     pub size: Option<String>,
     /// Timeout for the guest [default: `timeouts.qmp`, else 30s]
     #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]

@@ -58,6 +58,7 @@ pub struct QmpInsert {
     pub file: PathBuf,
     /// The format of the image [default: by its extension, else raw]
     #[cfg_attr(feature = "clap", arg(long, value_name = "FORMAT"))]
+    #[setters(strip_option)]
     pub file_format: Option<String>,
     /// Open the drive even if the guest has locked it
     #[serde(default)]

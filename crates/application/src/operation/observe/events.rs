@@ -24,11 +24,13 @@ use crate::{App, Error, HumanDuration, limits};
 #[setters(into)]
 pub struct Events {
     /// The VM: a name, an ID, or a unique prefix of an ID; all VMs by default.
+    #[setters(strip_option)]
     pub vm: Option<String>,
     /// Only events since then.
     pub since: Option<Since>,
     /// Only types that match a pattern with `*` and `?`; case does not matter.
     #[serde(rename = "type")]
+    #[setters(strip_option)]
     pub kind: Option<String>,
     /// Only events after this `cursor` of an earlier result.
     pub after: Option<Cursor>,

@@ -37,9 +37,11 @@ pub enum SortKey {
 pub struct Ls {
     /// Show only VMs in this state
     #[cfg_attr(feature = "clap", arg(long, value_name = "STATUS", value_parser = clap::builder::PossibleValuesParser::new(maqet_domain::vm::Status::NAMES)))]
+    #[setters(strip_option)]
     pub status: Option<String>,
     /// Show only VMs whose name matches; `*` stands for any text and `?` for one character
     #[cfg_attr(feature = "clap", arg(long, value_name = "GLOB"))]
+    #[setters(strip_option)]
     pub name: Option<String>,
     /// The sort key
     #[cfg_attr(feature = "clap", arg(long, value_enum, default_value_t, value_name = "KEY"))]

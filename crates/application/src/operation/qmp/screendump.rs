@@ -33,6 +33,8 @@ pub struct QmpScreendump {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Screendump {
+    /// The ID of the VM.
+    pub id: String,
     /// The name of the VM.
     pub name: String,
     /// The path of the image.
@@ -67,7 +69,8 @@ impl Operation for QmpScreendump {
         let picture = app.screen(&self.vm, format, self.timeout).await?;
         app.ports.pictures.save(&self.file, &picture.bytes).await.map_err(ScreenError::from)?;
         Ok(Done::reading(Screendump {
-            name: picture.vm.to_string(),
+            id: picture.id.to_string(),
+            name: picture.name.to_string(),
             file: shown(&self.file),
             format,
             width: picture.width,

@@ -22,10 +22,13 @@ pub struct Add {
     /// The documents, merged left to right.
     pub documents: Vec<Document>,
     /// The name; overrides the documents.
+    #[setters(strip_option)]
     pub name: Option<String>,
     /// RAM; overrides the documents.
+    #[setters(strip_option)]
     pub memory: Option<String>,
     /// The number of CPUs; overrides the documents.
+    #[setters(strip_option)]
     pub cpu: Option<String>,
     /// Single values, each as `key.path=value`; they override the documents.
     pub set: Vec<String>,

@@ -29,8 +29,10 @@ pub struct Apply {
     #[serde(default)]
     pub documents: Vec<Document>,
     /// RAM; overrides the documents.
+    #[setters(strip_option)]
     pub memory: Option<String>,
     /// The number of CPUs; overrides the documents.
+    #[setters(strip_option)]
     pub cpu: Option<String>,
     /// Single values, each as `key.path=value`; they override the documents.
     #[serde(default)]

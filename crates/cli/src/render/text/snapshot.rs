@@ -11,8 +11,8 @@ use crate::render::sanitize::escape_control;
 
 impl TextOutput for SnapshotDone {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        let name = escape_control(&self.name);
-        writeln!(out, "{} snapshot `{name}` of drive `{}` of `{}`", self.outcome, self.drive, self.vm)
+        let snapshot = escape_control(&self.snapshot);
+        writeln!(out, "{} snapshot `{snapshot}` of drive `{}` of `{}`", self.outcome, self.drive, self.name)
     }
 }
 
