@@ -9,86 +9,78 @@ use std::fmt;
 /// `store.written:2` for the second time it is reached.
 pub const VARIABLE: &str = "MAQET_FAULT_POINT";
 
-/// A step at which a process can be killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A step at which a process can be killed, and its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
 pub enum FaultPoint {
     /// An operation has locked its VM.
+    #[strum(to_string = "{0}.locked")]
     Locked(&'static str),
     /// An operation has committed that it is in progress.
+    #[strum(to_string = "{0}.marked")]
     Marked(&'static str),
     /// An operation has done its work and is about to commit.
+    #[strum(to_string = "{0}.before-commit")]
     BeforeCommit(&'static str),
     /// An operation has committed, and still holds its lock.
+    #[strum(to_string = "{0}.committed")]
     Committed(&'static str),
     /// A disk image was created, and is not recorded.
+    #[strum(to_string = "disk.made")]
     DiskMade,
     /// A disk image was recorded.
+    #[strum(to_string = "disk.recorded")]
     DiskRecorded,
     /// An empty temporary file for an image was created.
+    #[strum(to_string = "image.reserved")]
     ImageReserved,
     /// `qemu-img` was started.
+    #[strum(to_string = "image.tool-started")]
     ImageToolStarted,
     /// An image is complete under its temporary name.
+    #[strum(to_string = "image.written")]
     ImageWritten,
     /// An image was renamed to its final name.
+    #[strum(to_string = "image.named")]
     ImageNamed,
     /// The folders, logs and locks of a run were created.
+    #[strum(to_string = "launch.paths-created")]
     LaunchPathsCreated,
     /// QEMU was spawned.
+    #[strum(to_string = "launch.spawned")]
     LaunchSpawned,
     /// QEMU's monitor has responded.
+    #[strum(to_string = "launch.answered")]
     LaunchAnswered,
     /// A start failed, and its files were removed.
+    #[strum(to_string = "start.failed")]
     StartFailed,
     /// QEMU has exited; its sockets exist.
+    #[strum(to_string = "stop.gone")]
     StopGone,
     /// QEMU has exited; its sockets were removed.
+    #[strum(to_string = "stop.cleared")]
     StopCleared,
     /// QEMU was killed to remove its VM.
+    #[strum(to_string = "rm.killed")]
     RmKilled,
     /// The VM was removed from the database, and its files were removed.
+    #[strum(to_string = "rm.forgotten")]
     RmForgotten,
     /// The backend of a device was added; the device was not.
+    #[strum(to_string = "device.backend-added")]
     DeviceBackendAdded,
     /// A device was unplugged; its backend exists.
+    #[strum(to_string = "device.gone")]
     DeviceGone,
     /// A new database was created.
+    #[strum(to_string = "store.made")]
     StoreMade,
     /// Changes were written and not committed.
+    #[strum(to_string = "store.written")]
     StoreWritten,
     /// Changes were committed; no event was published.
+    #[strum(to_string = "store.committed")]
     StoreCommitted,
-}
-
-impl fmt::Display for FaultPoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (subject, step) = match self {
-            Self::Locked(operation) => (*operation, "locked"),
-            Self::Marked(operation) => (*operation, "marked"),
-            Self::BeforeCommit(operation) => (*operation, "before-commit"),
-            Self::Committed(operation) => (*operation, "committed"),
-            Self::DiskMade => ("disk", "made"),
-            Self::DiskRecorded => ("disk", "recorded"),
-            Self::ImageReserved => ("image", "reserved"),
-            Self::ImageToolStarted => ("image", "tool-started"),
-            Self::ImageWritten => ("image", "written"),
-            Self::ImageNamed => ("image", "named"),
-            Self::LaunchPathsCreated => ("launch", "paths-created"),
-            Self::LaunchSpawned => ("launch", "spawned"),
-            Self::LaunchAnswered => ("launch", "answered"),
-            Self::StartFailed => ("start", "failed"),
-            Self::StopGone => ("stop", "gone"),
-            Self::StopCleared => ("stop", "cleared"),
-            Self::RmKilled => ("rm", "killed"),
-            Self::RmForgotten => ("rm", "forgotten"),
-            Self::DeviceBackendAdded => ("device", "backend-added"),
-            Self::DeviceGone => ("device", "gone"),
-            Self::StoreMade => ("store", "made"),
-            Self::StoreWritten => ("store", "written"),
-            Self::StoreCommitted => ("store", "committed"),
-        };
-        write!(f, "{subject}.{step}")
-    }
 }
 
 /// The listener for steps; there is none except in a binary built for tests.

@@ -272,15 +272,11 @@ impl File {
         config_dir: &Path,
         insecure_files: InsecureFiles,
     ) -> Result<(Self, Option<PathBuf>), OpenError> {
-        if let Some(path) = named {
-            return Ok((Self::read(&path, insecure_files)?, Some(path)));
+        let usual = [config_dir.join("maqet.conf"), PathBuf::from(SYSTEM_FILE)];
+        match named.or_else(|| usual.into_iter().find(|path| path.exists())) {
+            Some(path) => Ok((Self::read(&path, insecure_files)?, Some(path))),
+            None => Ok((Self::default(), None)),
         }
-        for path in [config_dir.join("maqet.conf"), PathBuf::from(SYSTEM_FILE)] {
-            if path.exists() {
-                return Ok((Self::read(&path, insecure_files)?, Some(path)));
-            }
-        }
-        Ok((Self::default(), None))
     }
 
     fn read(path: &Path, insecure_files: InsecureFiles) -> Result<Self, OpenError> {
