@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use maqet_domain::change::StorageRecord;
 use maqet_domain::config::Node;
 use maqet_domain::error::Cause;
-use maqet_domain::port::{KeptVm, VmCopies};
+use maqet_domain::port::{VmCopies, VmCopy};
 use maqet_domain::vm::{Origins, Revision, Vm, VmEntry, VmId, VmName};
 use serde::{Deserialize, Serialize};
 
@@ -80,7 +80,7 @@ fn read(folder: &Path) -> Option<Content> {
     (folder.file_name()?.to_str()? == content.id.to_string()).then_some(content)
 }
 
-impl From<Content> for KeptVm {
+impl From<Content> for VmCopy {
     fn from(content: Content) -> Self {
         let entry = VmEntry {
             id: content.id,
@@ -96,7 +96,7 @@ impl From<Content> for KeptVm {
 
 #[async_trait]
 impl VmCopies for FileCopies {
-    async fn keep(&self, copy: &KeptVm) -> Result<(), Cause> {
+    async fn write(&self, copy: &VmCopy) -> Result<(), Cause> {
         let entry = &copy.vm.entry;
         let content = Content {
             database: self.database.clone(),
@@ -117,14 +117,14 @@ impl VmCopies for FileCopies {
         self.contents().count()
     }
 
-    async fn all(&self) -> Vec<KeptVm> {
-        let mut all: Vec<KeptVm> = self.contents().map(KeptVm::from).collect();
+    async fn all(&self) -> Vec<VmCopy> {
+        let mut all: Vec<VmCopy> = self.contents().map(VmCopy::from).collect();
         all.sort_by(|one, other| one.vm.entry.name.cmp(&other.vm.entry.name));
         all
     }
 
-    async fn of_vm(&self, id: &VmId) -> Option<KeptVm> {
-        self.read(&self.folder(id)).map(KeptVm::from)
+    async fn find(&self, id: &VmId) -> Option<VmCopy> {
+        self.read(&self.folder(id)).map(VmCopy::from)
     }
 }
 
@@ -138,7 +138,7 @@ mod tests {
         FileCopies::new(folder.to_owned(), database.to_owned())
     }
 
-    fn kept(name: &str) -> KeptVm {
+    fn copy_of(name: &str) -> VmCopy {
         let text = format!(
             r#"{{"database": "", "id": "{ID}", "name": "{name}", "created_at": "2026-11-25T10:00:00.123456Z",
                 "definition": {{"z": 1, "a": "2G"}}, "origins": {{"a": "web.yaml:2:9"}}, "storage": [{{"path": "/d/a.qcow2",
@@ -152,18 +152,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let copies = copies(folder.path(), "sqlite:/d/a.db");
 
-        copies.keep(&kept("old")).await.unwrap();
-        copies.keep(&kept("web")).await.unwrap();
+        copies.write(&copy_of("old")).await.unwrap();
+        copies.write(&copy_of("web")).await.unwrap();
 
-        assert_eq!(copies.all().await, [kept("web")]);
-        assert_eq!(copies.of_vm(&ID.parse().unwrap()).await, Some(kept("web")));
+        assert_eq!(copies.all().await, [copy_of("web")]);
+        assert_eq!(copies.find(&ID.parse().unwrap()).await, Some(copy_of("web")));
         assert_eq!(fs::read_dir(folder.path().join(ID)).unwrap().count(), 1);
     }
 
     #[tokio::test]
     async fn test_copy_of_other_database_is_ignored() {
         let folder = tempfile::tempdir().unwrap();
-        copies(folder.path(), "sqlite:/d/a.db").keep(&kept("web")).await.unwrap();
+        copies(folder.path(), "sqlite:/d/a.db").write(&copy_of("web")).await.unwrap();
 
         let other = copies(folder.path(), "sqlite:/d/b.db");
 
@@ -175,7 +175,7 @@ mod tests {
     async fn test_copy_broken_or_in_wrong_folder_is_ignored() {
         let folder = tempfile::tempdir().unwrap();
         let copies = copies(folder.path(), "sqlite:/d/a.db");
-        copies.keep(&kept("web")).await.unwrap();
+        copies.write(&copy_of("web")).await.unwrap();
         fs::rename(folder.path().join(ID), folder.path().join(ID.replace('0', "1"))).unwrap();
         fs::create_dir(folder.path().join(ID)).unwrap();
         fs::write(folder.path().join(ID).join(NAME), "{").unwrap();

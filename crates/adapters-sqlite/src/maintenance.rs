@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use async_trait::async_trait;
-use maqet_domain::port::{KeptVm, RepairReport, StoreError, StoreHealth, StoreMaintenance};
+use maqet_domain::port::{RepairReport, StoreError, StoreHealth, StoreMaintenance, VmCopy};
 use tokio::sync::oneshot;
 
 use crate::database::{LazyDatabase, Reader, retry_while_busy};
@@ -59,7 +59,7 @@ impl StoreMaintenance for SqliteMaintenance {
         backup::newest(&self.path)
     }
 
-    async fn repair(&self, known: Vec<KeptVm>) -> Result<RepairReport, StoreError> {
+    async fn repair(&self, known: Vec<VmCopy>) -> Result<RepairReport, StoreError> {
         let (path, store) = (self.path.clone(), self.store.clone());
         on_own_thread("repair the database", move || {
             // The store is closed and waits while its file is replaced.

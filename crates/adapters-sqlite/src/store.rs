@@ -141,7 +141,7 @@ impl VmRepository for SqliteStore {
 
 #[async_trait]
 impl StorageLedger for SqliteStore {
-    async fn of_vm(&self, id: &VmId) -> Result<Vec<StorageRecord>, StoreError> {
+    async fn storage_of_vm(&self, id: &VmId) -> Result<Vec<StorageRecord>, StoreError> {
         let id = *id;
         self.worker().await?.read_few("read the storage of a VM", move |sql| read::storage(sql, id)).await
     }
@@ -149,14 +149,14 @@ impl StorageLedger for SqliteStore {
 
 #[async_trait]
 impl HistoryLog for SqliteStore {
-    async fn newest(&self, limit: u32) -> Result<Vec<RecordedHistory>, StoreError> {
+    async fn newest_history(&self, limit: u32) -> Result<Vec<RecordedHistory>, StoreError> {
         self.worker().await?.read("read the history", move |sql| read::history(sql, limit)).await
     }
 }
 
 #[async_trait]
 impl EventLog for SqliteStore {
-    async fn after(&self, sequence: i64, limit: u32) -> Result<Vec<RecordedEvent>, StoreError> {
+    async fn events_after(&self, sequence: i64, limit: u32) -> Result<Vec<RecordedEvent>, StoreError> {
         self.worker().await?.read("read the events", move |sql| read::events(sql, sequence, limit)).await
     }
 }

@@ -35,7 +35,7 @@ pub use self::hypervisor::{
 };
 pub use self::journal::Journal;
 pub use self::lock::{Guard, HeldLock, Holder, LockError, LockName, Locks};
-pub use self::maintenance::{KeptVm, RecoverySource, RepairReport, StoreHealth, StoreMaintenance};
+pub use self::maintenance::{RecoverySource, RepairReport, StoreHealth, StoreMaintenance, VmCopy};
 pub use self::monitor::{MainLoop, MonitorSession, Monitors, Schemas, SessionEvent};
 pub use self::path::{PathKind, Paths};
 pub use self::picture::{PictureError, PictureFile, Pictures};

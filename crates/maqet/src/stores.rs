@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use maqet_adapters_sqlite::{Options, SqliteStore};
-use maqet_domain::port::{KeptVm, RepairReport, Store, StoreError, StoreHealth, StoreMaintenance, VmCopies};
+use maqet_domain::port::{RepairReport, Store, StoreError, StoreHealth, StoreMaintenance, VmCopies, VmCopy};
 use maqet_domain::text::similar;
 use maqet_fault_points::FaultPoints;
 
@@ -156,7 +156,7 @@ impl StoreMaintenance for NoMaintenance {
         None
     }
 
-    async fn repair(&self, _: Vec<KeptVm>) -> Result<RepairReport, StoreError> {
+    async fn repair(&self, _: Vec<VmCopy>) -> Result<RepairReport, StoreError> {
         Err(StoreError::Failed { action: "repair the database", source: Unsupported.into() })
     }
 }

@@ -25,7 +25,7 @@ use std::path::Path;
 use maqet_adapters_linux::private_file::unless_missing;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::kind;
-use maqet_domain::port::{KeptVm, RecoverySource, RepairReport, StoreError};
+use maqet_domain::port::{RecoverySource, RepairReport, StoreError, VmCopy};
 use maqet_domain::vm::{VmEntry, VmId};
 use maqet_fault_points::FaultPoints;
 use rusqlite::types::Value;
@@ -49,7 +49,7 @@ struct Rebuild {
 }
 
 /// Repairs the database at `path`; `known` are the VMs of which there are copies.
-pub(super) fn repair(path: &Path, known: &[KeptVm]) -> Result<RepairReport, StoreError> {
+pub(super) fn repair(path: &Path, known: &[VmCopy]) -> Result<RepairReport, StoreError> {
     require_safe_sqlite()?;
     let path = &DatabasePath::resolve(path)?;
     let failed = |error| path.sqlite_error("repair the database", error);
@@ -58,7 +58,7 @@ pub(super) fn repair(path: &Path, known: &[KeptVm]) -> Result<RepairReport, Stor
     if check(&path.file).is_ok_and(|health| health.is_some()) {
         return Ok(RepairReport::default());
     }
-    let kept = backup::keep_damaged(path)?;
+    let damaged_copies = backup::keep_damaged(path)?;
     let mut rebuild = Rebuild::new().map_err(failed)?;
 
     take_rows(&mut rebuild, path, known)?;
@@ -80,7 +80,7 @@ pub(super) fn repair(path: &Path, known: &[KeptVm]) -> Result<RepairReport, Stor
     let log_entries = count_log_entries(&rebuild.connection).map_err(failed)?;
     let content = create::content_of(&mut rebuild.connection).map_err(failed)?;
     replace(path, &content).map_err(|error| path.io_error(error))?;
-    Ok(RepairReport { kept, vms, log_entries, lost: rebuild.lost })
+    Ok(RepairReport { damaged_copies, vms, log_entries, lost: rebuild.lost })
 }
 
 /// Refuses a symbolic link, a folder, a database of another program and a newer schema.
@@ -156,7 +156,7 @@ fn is_duplicate(error: &rusqlite::Error) -> bool {
 }
 
 /// Takes every row of the old database that can be read.
-fn take_rows(rebuild: &mut Rebuild, path: &DatabasePath, known: &[KeptVm]) -> Result<(), StoreError> {
+fn take_rows(rebuild: &mut Rebuild, path: &DatabasePath, known: &[VmCopy]) -> Result<(), StoreError> {
     let work_copy = WorkCopy::new(path).map_err(|error| path.io_error(error))?;
     let Some(old) = work_copy.open().map_err(|error| path.io_error(error))? else {
         rebuild.damaged.extend(rebuild.tables.iter().map(|table| table.name.clone()));
@@ -168,7 +168,7 @@ fn take_rows(rebuild: &mut Rebuild, path: &DatabasePath, known: &[KeptVm]) -> Re
     Ok(())
 }
 
-fn take_table(rebuild: &mut Rebuild, old: &Connection, table: &Table, known: &[KeptVm]) -> rusqlite::Result<()> {
+fn take_table(rebuild: &mut Rebuild, old: &Connection, table: &Table, known: &[VmCopy]) -> rusqlite::Result<()> {
     let keys = keys_of(rebuild, old, &table.name, known)?;
     let content = read_table(old, table, &keys);
     let refused = rebuild.insert(table, &content)?;
@@ -183,7 +183,7 @@ fn take_table(rebuild: &mut Rebuild, old: &Connection, table: &Table, known: &[K
 }
 
 /// Returns keys that find rows of a table even if pages before them are damaged.
-fn keys_of(rebuild: &Rebuild, old: &Connection, table: &str, known: &[KeptVm]) -> rusqlite::Result<Vec<Value>> {
+fn keys_of(rebuild: &Rebuild, old: &Connection, table: &str, known: &[VmCopy]) -> rusqlite::Result<Vec<Value>> {
     let texts = |connection: &Connection, sql: &str| -> rusqlite::Result<Vec<Value>> {
         connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
     };
@@ -200,7 +200,7 @@ fn keys_of(rebuild: &Rebuild, old: &Connection, table: &str, known: &[KeptVm]) -
 }
 
 /// Removes VMs that cannot be parsed; a missing or invalid definition is taken from the copy, if there is one.
-fn remove_invalid_vms(rebuild: &mut Rebuild, known: &[KeptVm]) -> rusqlite::Result<()> {
+fn remove_invalid_vms(rebuild: &mut Rebuild, known: &[VmCopy]) -> rusqlite::Result<()> {
     let vms: Vec<(String, String)> = {
         let mut statement = rebuild.connection.prepare("SELECT name, id FROM vm")?;
         statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?
@@ -224,7 +224,7 @@ fn remove_invalid_vms(rebuild: &mut Rebuild, known: &[KeptVm]) -> rusqlite::Resu
     Ok(())
 }
 
-fn restore_definition(connection: &Connection, copy: &KeptVm) -> rusqlite::Result<()> {
+fn restore_definition(connection: &Connection, copy: &VmCopy) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO definition (vm, content, origins) VALUES (?1, ?2, ?3)";
     let vm = &copy.vm;
     let row = params![vm.entry.id.to_string(), write::json(&vm.definition)?, write::json(&vm.origins)?];
@@ -232,7 +232,7 @@ fn restore_definition(connection: &Connection, copy: &KeptVm) -> rusqlite::Resul
 }
 
 /// Adds VMs and storage records that are known by their copies, if the old database may have lost them.
-fn add_copies(rebuild: &mut Rebuild, known: &[KeptVm]) -> rusqlite::Result<()> {
+fn add_copies(rebuild: &mut Rebuild, known: &[VmCopy]) -> rusqlite::Result<()> {
     if !["vm", "definition", "storage"].iter().any(|table| rebuild.damaged.contains(*table)) {
         return Ok(());
     }
@@ -257,7 +257,7 @@ fn add_copies(rebuild: &mut Rebuild, known: &[KeptVm]) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn add_storage(rebuild: &mut Rebuild, copy: &KeptVm) -> rusqlite::Result<()> {
+fn add_storage(rebuild: &mut Rebuild, copy: &VmCopy) -> rusqlite::Result<()> {
     for record in &copy.storage {
         let count = "SELECT count(*) FROM storage WHERE path = ?1";
         let count: i64 = rebuild.connection.query_row(count, [path_value(&record.path)], |row| row.get(0))?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use maqet_adapters_sqlite::{SqliteMaintenance, SqliteStore};
-use maqet_domain::port::{EventLog, HistoryLog, KeptVm, StoreError, StoreMaintenance};
+use maqet_domain::port::{EventLog, HistoryLog, StoreError, StoreMaintenance, VmCopy};
 use tempfile::TempDir;
 
 use crate::child::{self, add, names, wait};
@@ -59,8 +59,8 @@ fn check_reads_only(database: &Path, expected: &[&str]) {
 fn check_old_schema_reads(database: &Path) {
     let store = SqliteStore::open(database).unwrap();
     assert_eq!(names(&store).unwrap(), ["db", "web"]);
-    assert_eq!(wait(store.newest(u32::MAX)).unwrap().len(), 9);
-    assert_eq!(wait(store.after(0, u32::MAX)).unwrap().len(), 29);
+    assert_eq!(wait(store.newest_history(u32::MAX)).unwrap().len(), 9);
+    assert_eq!(wait(store.events_after(0, u32::MAX)).unwrap().len(), 29);
 
     let refused = add(&store, "third", 3);
     assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
@@ -114,7 +114,7 @@ fn check_repair_on_full_disk(database: &Path) {
     fs::write(database, "damaged").unwrap();
     fill(&folder.join("ballast"));
     let maintenance = SqliteMaintenance::new(database);
-    let known = vec![KeptVm { vm, storage: Vec::new() }];
+    let known = vec![VmCopy { vm, storage: Vec::new() }];
 
     let refused = wait(maintenance.repair(known.clone()));
 

@@ -125,8 +125,8 @@ fn test_commit_killed_at_any_moment_is_atomic() {
 fn check_atomic(path: &Path, durable: usize, killed: usize) {
     let store = SqliteStore::open(path).unwrap();
     let vms = wait(store.list()).unwrap().len();
-    let history = wait(store.newest(u32::MAX)).unwrap().len();
-    let events = wait(store.after(0, u32::MAX)).unwrap().len();
+    let history = wait(store.newest_history(u32::MAX)).unwrap().len();
+    let events = wait(store.events_after(0, u32::MAX)).unwrap().len();
     let verdict: String =
         Connection::open(path).unwrap().pragma_query_value(None, "integrity_check", |row| row.get(0)).unwrap();
 

@@ -26,7 +26,7 @@ fn schema_1() -> (TempDir, PathBuf) {
 }
 
 async fn events(path: &Path) -> Vec<RecordedEvent> {
-    SqliteStore::open(path).unwrap().after(0, u32::MAX).await.unwrap()
+    SqliteStore::open(path).unwrap().events_after(0, u32::MAX).await.unwrap()
 }
 
 fn lines(events: &[RecordedEvent], kinds: &[&str]) -> String {
@@ -50,7 +50,7 @@ async fn test_migration_keeps_vms_runs_and_storage() {
 
     let web = store.by_name(&sample::name("web")).await.unwrap().unwrap();
     let run = web.entry.run.as_ref().unwrap();
-    let storage = store.of_vm(&web.entry.id).await.unwrap();
+    let storage = store.storage_of_vm(&web.entry.id).await.unwrap();
     assert_eq!(store.list().await.unwrap().len(), 2);
     assert_eq!((web.entry.revision.0, run.boot.0), (17, 4));
     assert!(matches!(run.phase, Phase::Ended(ending) if ending.reason == StopReason::HostQuit), "{:?}", run.phase);
@@ -106,10 +106,10 @@ async fn test_migration_keeps_history_which_reverts_nothing() {
     let (_folder, path) = schema_1();
     let store = SqliteStore::open(&path).unwrap();
 
-    let old = store.newest(u32::MAX).await.unwrap();
+    let old = store.newest_history(u32::MAX).await.unwrap();
     let undo = HistoryEntry { reverts: Some(9), ..sample::history("add", None) };
     store.commit(ChangeSet { history: Some(undo.clone()), ..ChangeSet::default() }).await.unwrap();
-    let new = store.newest(1).await.unwrap();
+    let new = store.newest_history(1).await.unwrap();
 
     let operations: Vec<&str> = old.iter().map(|recorded| recorded.entry.call.operation.as_str()).collect();
     assert_eq!(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use maqet_adapters_sqlite::{Options, SqliteStore};
 use maqet_domain::error::Cause;
-use maqet_domain::port::{KeptVm, Store, StoreError, StoreMaintenance, VmCopies, VmRepository};
+use maqet_domain::port::{Store, StoreError, StoreMaintenance, VmCopies, VmCopy, VmRepository};
 use maqet_domain::vm::VmId;
 use maqet_testkit::store::sample;
 use tempfile::TempDir;
@@ -17,7 +17,7 @@ struct Copies(usize);
 
 #[async_trait]
 impl VmCopies for Copies {
-    async fn keep(&self, _: &KeptVm) -> Result<(), Cause> {
+    async fn write(&self, _: &VmCopy) -> Result<(), Cause> {
         Ok(())
     }
 
@@ -25,11 +25,11 @@ impl VmCopies for Copies {
         self.0
     }
 
-    async fn all(&self) -> Vec<KeptVm> {
+    async fn all(&self) -> Vec<VmCopy> {
         Vec::new()
     }
 
-    async fn of_vm(&self, _: &VmId) -> Option<KeptVm> {
+    async fn find(&self, _: &VmId) -> Option<VmCopy> {
         None
     }
 }
@@ -92,7 +92,7 @@ async fn test_repair_by_a_store_is_seen_by_it() {
     fs::remove_file(&path).unwrap();
     fs::write(&path, "damaged").unwrap();
 
-    store.maintenance().repair(vec![KeptVm { vm, storage: Vec::new() }]).await.unwrap();
+    store.maintenance().repair(vec![VmCopy { vm, storage: Vec::new() }]).await.unwrap();
 
     assert_eq!(store.list().await.unwrap()[0].name.as_str(), "web");
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use maqet_adapters_sqlite::{SqliteMaintenance, SqliteStore};
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::{Event, kind};
-use maqet_domain::port::{KeptVm, RepairReport, StorageLedger, Store, StoreError, StoreMaintenance, VmRepository};
+use maqet_domain::port::{RepairReport, StorageLedger, Store, StoreError, StoreMaintenance, VmCopy, VmRepository};
 use maqet_domain::vm::{Phase, Revision, VmEntry};
 use maqet_testkit::store::sample;
 use rusqlite::Connection;
@@ -21,7 +21,7 @@ const VMS: u32 = 90;
 struct Fixture {
     folder: TempDir,
     path: PathBuf,
-    copies: Vec<KeptVm>,
+    copies: Vec<VmCopy>,
 }
 
 impl Fixture {
@@ -37,7 +37,7 @@ impl Fixture {
             adding.history = Some(sample::history("add", Some(vm.entry.id)));
             adding.events.push(event(kind::VM_DEFINED, &vm.entry));
             store.commit(adding).await.unwrap();
-            copies.push(KeptVm { vm, storage: vec![record] });
+            copies.push(VmCopy { vm, storage: vec![record] });
         }
         let started = Change::RunChanged {
             id: sample::id(7),
@@ -122,9 +122,9 @@ async fn test_repair_broken_header_loses_nothing_and_keeps_old_file() {
 
     assert_eq!(by_origin(&report), BTreeMap::from([("Database".to_owned(), 90)]));
     assert_eq!(report.lost, Vec::<String>::new());
-    assert_eq!(report.kept.len(), 1);
-    assert_eq!(fs::read(&report.kept[0]).unwrap(), damaged);
-    assert_eq!(fs::metadata(&report.kept[0]).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(report.damaged_copies.len(), 1);
+    assert_eq!(fs::read(&report.damaged_copies[0]).unwrap(), damaged);
+    assert_eq!(fs::metadata(&report.damaged_copies[0]).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fixture.names().await, all_names());
     let vm = SqliteStore::open(&fixture.path).unwrap().by_id(&sample::id(7)).await.unwrap().unwrap();
     assert_eq!(vm.entry.run, Some(sample::run(3, Phase::Running)));
@@ -152,7 +152,7 @@ async fn test_repair_any_broken_page_loses_no_vm() {
         for kept in &pristine.copies {
             let vm = store.by_id(&kept.vm.entry.id).await.unwrap().unwrap();
             assert_eq!((&vm.definition, &vm.origins), (&kept.vm.definition, &kept.vm.origins), "page {page}");
-            assert_eq!(store.of_vm(&kept.vm.entry.id).await.unwrap(), kept.storage, "page {page}");
+            assert_eq!(store.storage_of_vm(&kept.vm.entry.id).await.unwrap(), kept.storage, "page {page}");
         }
     }
     check_no_stale_files(pristine.folder.path());
@@ -196,7 +196,7 @@ async fn test_repair_truncated_file_loses_no_vm() {
 
         let report = fixture.repair().await;
 
-        assert_eq!(fs::read(&report.kept[0]).unwrap(), content[..length]);
+        assert_eq!(fs::read(&report.damaged_copies[0]).unwrap(), content[..length]);
         assert_eq!(fixture.names().await, all_names(), "{length} bytes");
     }
 }
@@ -209,7 +209,7 @@ async fn test_repair_missing_database_uses_the_copies() {
 
     let report = fixture.repair().await;
 
-    assert_eq!(report.kept, Vec::<PathBuf>::new());
+    assert_eq!(report.damaged_copies, Vec::<PathBuf>::new());
     assert_eq!(by_origin(&report), BTreeMap::from([("Copy".to_owned(), 90)]));
     assert_eq!(fixture.names().await, all_names());
 }

@@ -3,7 +3,7 @@
 use maqet_domain::Timestamp;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::Event;
-use maqet_domain::port::{Clock, KeptVm, Store, StoreError, VmCopies};
+use maqet_domain::port::{Clock, Store, StoreError, VmCopies, VmCopy};
 use maqet_domain::vm::{Run, Vm, VmEntry, VmId};
 use serde_json::Value;
 
@@ -65,12 +65,12 @@ impl Committer<'_> {
     }
 
     async fn write_copy(&self, copy: OutdatedCopy) {
-        let kept = match copy {
-            OutdatedCopy::New(vm) => Ok(Some(KeptVm { vm: *vm, storage: Vec::new() })),
-            OutdatedCopy::Changed(id) => kept_vm(self.store, &id).await,
+        let current = match copy {
+            OutdatedCopy::New(vm) => Ok(Some(VmCopy { vm: *vm, storage: Vec::new() })),
+            OutdatedCopy::Changed(id) => read_vm_copy(self.store, &id).await,
         };
-        let written = match kept {
-            Ok(Some(kept)) => self.copies.keep(&kept).await,
+        let written = match current {
+            Ok(Some(copy)) => self.copies.write(&copy).await,
             // Another process removed it meanwhile.
             Ok(None) => Ok(()),
             Err(error) => Err(error.into()),
@@ -86,10 +86,10 @@ pub(crate) fn run_change(entry: &VmEntry, run: Option<Run>) -> Change {
     Change::RunChanged { id: entry.id, expected: entry.revision, run }
 }
 
-/// Reads what a copy of a VM holds.
-pub(crate) async fn kept_vm(store: &dyn Store, id: &VmId) -> Result<Option<KeptVm>, StoreError> {
+/// Reads the content of a copy of a VM from the store.
+pub(crate) async fn read_vm_copy(store: &dyn Store, id: &VmId) -> Result<Option<VmCopy>, StoreError> {
     let Some(vm) = store.by_id(id).await? else { return Ok(None) };
-    Ok(Some(KeptVm { vm, storage: store.of_vm(id).await? }))
+    Ok(Some(VmCopy { vm, storage: store.storage_of_vm(id).await? }))
 }
 
 enum OutdatedCopy {

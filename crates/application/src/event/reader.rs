@@ -146,7 +146,7 @@ impl<'a> EventReader<'a> {
     async fn read_store(&mut self, window: &mut EventWindow) -> Result<HashSet<VmId>, Error> {
         let mut mentioned = HashSet::new();
         loop {
-            let page = self.app.ports.store.after(self.cursor.sequence, limits::EVENT_PAGE).await?;
+            let page = self.app.ports.store.events_after(self.cursor.sequence, limits::EVENT_PAGE).await?;
             let Some(last) = page.last() else { break };
             self.cursor.sequence = last.sequence;
             let is_of_vm = |event: &RecordedEvent| self.vm.is_none_or(|id| event.event.vm == Some(id));

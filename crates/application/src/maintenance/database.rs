@@ -1,7 +1,7 @@
 //! Checks of the database, and its repair.
 
 use maqet_domain::Timestamp;
-use maqet_domain::port::{Hypervisor, KeptVm, RecoverySource, RepairReport, StaleFileKind, StoreError, StoreHealth};
+use maqet_domain::port::{Hypervisor, RecoverySource, RepairReport, StaleFileKind, StoreError, StoreHealth, VmCopy};
 use maqet_domain::vm::{BootNumber, Phase, Run, RunEnd, StopReason, VmId};
 
 use super::{Area, Finding, Maintenance, Severity, count_vms};
@@ -119,15 +119,15 @@ impl DatabaseCheck<'_> {
     }
 
     /// Returns the VMs that have a copy, with what is known of their last run.
-    async fn vms_of_copies(&self) -> Vec<KeptVm> {
+    async fn vms_of_copies(&self) -> Vec<VmCopy> {
         let mut known = self.maintenance.copies.all().await;
         if known.is_empty() {
             return known;
         }
         let instances = self.maintenance.stale_files.instances().await;
         let files = self.maintenance.stale_files.files(&[]).await;
-        for kept in &mut known {
-            let entry = &mut kept.vm.entry;
+        for copy in &mut known {
+            let entry = &mut copy.vm.entry;
             let short = entry.id.short();
             if let Some(instance) = instances.iter().find(|one| one.short == short && !one.is_foreign) {
                 entry.run = Some(run_of_instance(instance));
@@ -172,7 +172,7 @@ fn describe_repair(report: &RepairReport) -> String {
     .map(|(count, source)| format!("{count} {source}"))
     .collect();
     let sources = if sources.is_empty() { String::new() } else { format!(" ({})", sources.join(", ")) };
-    let kept = report.kept.first().map(|kept| format!("; kept the damaged file as `{}`", shown(kept)));
+    let kept = report.damaged_copies.first().map(|kept| format!("; kept the damaged file as `{}`", shown(kept)));
     let (vms, entries, kept) = (count_vms(report.vms.len() as u64), report.log_entries, kept.unwrap_or_default());
     format!("rebuilt it with {vms}{sources} and {entries} history entries and events{kept}")
 }

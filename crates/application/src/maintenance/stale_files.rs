@@ -36,7 +36,7 @@ impl Survey {
     pub(crate) async fn new(app: &App) -> Result<Self, Error> {
         let mut folders: HashSet<PathBuf> = HashSet::new();
         for entry in app.ports.store.list().await? {
-            let records = app.ports.store.of_vm(&entry.id).await?;
+            let records = app.ports.store.storage_of_vm(&entry.id).await?;
             folders.extend(records.iter().filter_map(|record| record.path.parent().map(ToOwned::to_owned)));
         }
         let folders: Vec<PathBuf> = folders.into_iter().collect();

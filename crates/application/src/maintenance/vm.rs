@@ -7,7 +7,7 @@ use maqet_domain::storage::{Preparation, StorageSpec};
 use maqet_domain::vm::{Phase, Status, Vm, VmEntry};
 
 use super::{Area, Finding, Severity, count_vms, error_chain};
-use crate::app::commit::kept_vm;
+use crate::app::commit::read_vm_copy;
 use crate::app::shown;
 use crate::{App, Error, limits};
 
@@ -65,7 +65,7 @@ impl VmCheck<'_> {
     }
 
     async fn check_disks(&self, vm: &Vm, machine: &Machine) -> Vec<Finding> {
-        let records = self.app.ports.store.of_vm(&vm.entry.id).await.unwrap_or_default();
+        let records = self.app.ports.store.storage_of_vm(&vm.entry.id).await.unwrap_or_default();
         let mut findings = Vec::new();
         for spec in &machine.storage {
             let path = spec.path(&self.app.folders.vm_storage(&vm.entry.name));
@@ -135,10 +135,12 @@ impl VmCheck<'_> {
 
     /// Compares the copy of a VM with the database.
     async fn check_copy(&self, vm: &Vm) -> Result<Option<Finding>, Error> {
-        let Some(mut stored) = kept_vm(self.app.ports.store.as_ref(), &vm.entry.id).await? else { return Ok(None) };
+        let Some(mut stored) = read_vm_copy(self.app.ports.store.as_ref(), &vm.entry.id).await? else {
+            return Ok(None);
+        };
         stored.vm.entry.run = None;
         let copies = &self.app.ports.maintenance.copies;
-        let message = match copies.of_vm(&vm.entry.id).await {
+        let message = match copies.find(&vm.entry.id).await {
             None => "has no copy outside the database",
             Some(copy)
                 if copy.vm.entry.name == stored.vm.entry.name
@@ -154,7 +156,7 @@ impl VmCheck<'_> {
         if !self.fix {
             return Ok(Some(finding));
         }
-        Ok(Some(match copies.keep(&stored).await {
+        Ok(Some(match copies.write(&stored).await {
             Ok(()) => finding.fixed("wrote a copy"),
             Err(error) => finding.fix_failed(error.as_ref()),
         }))

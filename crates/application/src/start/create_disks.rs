@@ -67,7 +67,7 @@ impl<'a> DiskCreator<'a> {
 
     /// Records an existing disk as the VM's, unless that is recorded.
     async fn adopt(&self, entry: &VmEntry, storage: &StorageSpec, plan: &ImagePlan) -> Result<(), Error> {
-        let records = self.preflight.store.of_vm(&entry.id).await?;
+        let records = self.preflight.store.storage_of_vm(&entry.id).await?;
         if records.iter().any(|record| record.path == plan.path) {
             return Ok(());
         }

@@ -45,7 +45,7 @@ impl Preflight<'_> {
         if machine.storage.iter().all(|storage| storage.size.is_none()) {
             return mismatches;
         }
-        let records = self.store.of_vm(&entry.id).await.unwrap_or_default();
+        let records = self.store.storage_of_vm(&entry.id).await.unwrap_or_default();
         let vm_storage = self.folders.vm_storage(&entry.name);
         for storage in &machine.storage {
             let Some(size) = storage.size else { continue };

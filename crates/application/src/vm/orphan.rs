@@ -52,7 +52,7 @@ impl Orphans<'_> {
                 continue;
             }
             let copy = match instance.id {
-                Some(id) => self.copies.of_vm(&id).await,
+                Some(id) => self.copies.find(&id).await,
                 None => None,
             };
             let created_at = copy.map_or(instance.started_at, |copy| copy.vm.entry.created_at);

@@ -16,7 +16,7 @@ fn recording(world: &mut World) -> Copies {
     let copies = Copies::default();
     let list = Arc::clone(&copies);
     world.copies = MockVmCopies::new();
-    world.copies.expect_keep().returning(move |copy| {
+    world.copies.expect_write().returning(move |copy| {
         list.lock().unwrap().push((copy.vm.entry.name.to_string(), copy.storage.len()));
         Ok(())
     });
@@ -80,7 +80,7 @@ async fn test_copy_is_unchanged_by_starts_and_refused_commits() {
 async fn test_copy_failing_does_not_fail_the_commit() {
     let mut world = World::new();
     world.copies = MockVmCopies::new();
-    world.copies.expect_keep().returning(|_| Err("no space".into()));
+    world.copies.expect_write().returning(|_| Err("no space".into()));
     let app = world.app();
 
     add(&app, "web").await.unwrap();

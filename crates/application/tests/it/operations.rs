@@ -31,7 +31,7 @@ async fn phase(world: &World, name: &str) -> Option<Phase> {
 async fn events(world: &World) -> Vec<String> {
     world
         .store
-        .after(0, 100)
+        .events_after(0, 100)
         .await
         .expect("the store is in memory")
         .into_iter()
@@ -45,7 +45,7 @@ async fn test_add_records_event_and_history_with_inverse() {
 
     let added = world.app().run(World::empty("web")).await.unwrap();
 
-    let history = world.store.newest(10).await.unwrap();
+    let history = world.store.newest_history(10).await.unwrap();
     assert_eq!(history[0].entry.call.operation, "add");
     let inverse = history[0].entry.inverse.clone().unwrap();
     assert_eq!((inverse.operation.as_str(), &inverse.arguments["vm"]), ("rm", &json!(added.id)));
@@ -60,7 +60,7 @@ async fn test_rm_inverse_defines_the_same_vm() {
     let before = world.store.by_name(&VmName::parse("web").unwrap()).await.unwrap().unwrap();
 
     app.run(Rm::new("web")).await.unwrap();
-    let inverse = world.store.newest(1).await.unwrap()[0].entry.inverse.clone().unwrap();
+    let inverse = world.store.newest_history(1).await.unwrap()[0].entry.inverse.clone().unwrap();
     table().call(&app, &inverse.operation, inverse.arguments).await.unwrap();
 
     let after = world.store.by_name(&VmName::parse("web").unwrap()).await.unwrap().unwrap();
@@ -361,7 +361,7 @@ async fn test_apply_dry_run_changes_and_records_nothing() {
     let applied = app.run(Apply::new("web").memory("2G").dry_run(true)).await.unwrap();
 
     assert_eq!((applied.changed, applied.differences.len()), (false, 1));
-    assert_eq!(world.store.newest(10).await.unwrap().len(), 1);
+    assert_eq!(world.store.newest_history(10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -384,7 +384,7 @@ async fn test_apply_inverse_restores_the_definition() {
     let before = world.store.by_name(&VmName::parse("web").unwrap()).await.unwrap().unwrap();
     app.run(Apply::new("web").memory("2G")).await.unwrap();
 
-    let inverse = world.store.newest(1).await.unwrap()[0].entry.inverse.clone().unwrap();
+    let inverse = world.store.newest_history(1).await.unwrap()[0].entry.inverse.clone().unwrap();
     table().call(&app, &inverse.operation, inverse.arguments).await.unwrap();
 
     let after = world.store.by_name(&VmName::parse("web").unwrap()).await.unwrap().unwrap();

@@ -167,7 +167,7 @@ fn paths(there: Vec<PathBuf>) -> MockPaths {
 /// No orphans, and a database without maintenance.
 fn maintenance(mut stale_files: MockStaleFiles, mut copies: MockVmCopies) -> Maintenance {
     stale_files.expect_orphans().returning(|_| Vec::new());
-    copies.expect_keep().returning(|_| Ok(()));
+    copies.expect_write().returning(|_| Ok(()));
     Maintenance {
         store: Arc::new(MockStoreMaintenance::new()),
         copies: Arc::new(copies),

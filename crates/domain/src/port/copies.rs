@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::KeptVm;
+use super::VmCopy;
 use crate::error::Cause;
 use crate::vm::VmId;
 
@@ -13,14 +13,14 @@ pub trait VmCopies: Send + Sync {
     /// Stores a copy of a VM without its run, replacing the previous copy atomically.
     ///
     /// Errors: those of the file system; the database is authoritative and was written before.
-    async fn keep(&self, copy: &KeptVm) -> Result<(), Cause>;
+    async fn write(&self, copy: &VmCopy) -> Result<(), Cause>;
 
     /// Returns the number of copies of VMs of this database.
     async fn count(&self) -> usize;
 
     /// Returns the copies of VMs of this database, ordered by name; unreadable ones are left out.
-    async fn all(&self) -> Vec<KeptVm>;
+    async fn all(&self) -> Vec<VmCopy>;
 
     /// Returns the copy of one VM.
-    async fn of_vm(&self, id: &VmId) -> Option<KeptVm>;
+    async fn find(&self, id: &VmId) -> Option<VmCopy>;
 }

@@ -10,7 +10,7 @@ use crate::vm::{Vm, VmId};
 
 /// A VM as it is known outside of the database, with the images created for it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct KeptVm {
+pub struct VmCopy {
     /// The VM; its run is what is known of its last start.
     pub vm: Vm,
     /// The images that maqet created for it.
@@ -49,7 +49,7 @@ pub enum RecoverySource {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RepairReport {
     /// Copies of the damaged files.
-    pub kept: Vec<PathBuf>,
+    pub damaged_copies: Vec<PathBuf>,
     /// The VMs of the new database, ordered by name: id, name and origin.
     pub vms: Vec<(VmId, String, RecoverySource)>,
     /// The number of history entries and events that were recovered.
@@ -83,5 +83,5 @@ pub trait StoreMaintenance: Send + Sync {
     /// The damaged files are copied first, and stay untouched until the new database is complete. A VM of `known` is
     /// used only where the database cannot say whether it holds it. Errors: `Busy` if another process has the database
     /// open, `UnsupportedSchema` (it is not damaged), `Full`, `Unavailable`, `Failed`.
-    async fn repair(&self, known: Vec<KeptVm>) -> Result<RepairReport, StoreError>;
+    async fn repair(&self, known: Vec<VmCopy>) -> Result<RepairReport, StoreError>;
 }

@@ -87,21 +87,21 @@ pub trait VmRepository: Send + Sync {
 #[async_trait]
 pub trait StorageLedger: Send + Sync {
     /// Returns the records of a VM, oldest first.
-    async fn of_vm(&self, id: &VmId) -> Result<Vec<StorageRecord>, StoreError>;
+    async fn storage_of_vm(&self, id: &VmId) -> Result<Vec<StorageRecord>, StoreError>;
 }
 
 /// Reads the history of changes.
 #[async_trait]
 pub trait HistoryLog: Send + Sync {
     /// Returns at most `limit` entries, newest first.
-    async fn newest(&self, limit: u32) -> Result<Vec<RecordedHistory>, StoreError>;
+    async fn newest_history(&self, limit: u32) -> Result<Vec<RecordedHistory>, StoreError>;
 }
 
 /// Reads the event log.
 #[async_trait]
 pub trait EventLog: Send + Sync {
     /// Returns at most `limit` events after `sequence`, oldest first; 0 starts at the first event.
-    async fn after(&self, sequence: i64, limit: u32) -> Result<Vec<RecordedEvent>, StoreError>;
+    async fn events_after(&self, sequence: i64, limit: u32) -> Result<Vec<RecordedEvent>, StoreError>;
 }
 
 /// The store: all reads, and the only way to write.

@@ -174,21 +174,21 @@ impl VmRepository for MemoryStore {
 
 #[async_trait]
 impl StorageLedger for MemoryStore {
-    async fn of_vm(&self, id: &VmId) -> Result<Vec<StorageRecord>, StoreError> {
+    async fn storage_of_vm(&self, id: &VmId) -> Result<Vec<StorageRecord>, StoreError> {
         Ok(self.content().storage.iter().filter(|record| record.vm == Some(*id)).cloned().collect())
     }
 }
 
 #[async_trait]
 impl HistoryLog for MemoryStore {
-    async fn newest(&self, limit: u32) -> Result<Vec<RecordedHistory>, StoreError> {
+    async fn newest_history(&self, limit: u32) -> Result<Vec<RecordedHistory>, StoreError> {
         Ok(self.content().history.iter().rev().take(at_most(limit)).cloned().collect())
     }
 }
 
 #[async_trait]
 impl EventLog for MemoryStore {
-    async fn after(&self, sequence: i64, limit: u32) -> Result<Vec<RecordedEvent>, StoreError> {
+    async fn events_after(&self, sequence: i64, limit: u32) -> Result<Vec<RecordedEvent>, StoreError> {
         let content = self.content();
         let later = content.events.iter().filter(|event| event.sequence > sequence);
         Ok(later.take(at_most(limit)).cloned().collect())

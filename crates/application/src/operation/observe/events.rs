@@ -167,7 +167,7 @@ async fn find_removed(app: &App, name: &str) -> Result<Option<VmId>, Error> {
     let mut sequence = 0;
     let mut found = None;
     loop {
-        let page = app.ports.store.after(sequence, limits::EVENT_PAGE).await?;
+        let page = app.ports.store.events_after(sequence, limits::EVENT_PAGE).await?;
         let Some(last) = page.last() else { return Ok(found) };
         sequence = last.sequence;
         let matches = |id: &VmId, vm_name: Option<&str>| vm_name == Some(name) || id.to_string() == name;

@@ -85,7 +85,7 @@ impl Operation for Rm {
 
 async fn kept_storage(app: &App, vm: &Vm) -> Result<Vec<String>, Error> {
     let mut kept = Vec::new();
-    for record in app.ports.store.of_vm(&vm.entry.id).await? {
+    for record in app.ports.store.storage_of_vm(&vm.entry.id).await? {
         if app.ports.images.exists(&record.path).await {
             kept.push(shown(&record.path));
         }

@@ -87,9 +87,9 @@ pub async fn test_vm_removed_leaves_storage_without_owner(subject: &dyn Subject)
 
     commit(&*store, one(removal(&vm, Revision::FIRST))).await;
 
-    assert_eq!(store.of_vm(&vm.entry.id).await.unwrap(), []);
+    assert_eq!(store.storage_of_vm(&vm.entry.id).await.unwrap(), []);
     commit(&*store, sample::adding(&vm)).await;
-    assert_eq!(store.of_vm(&vm.entry.id).await.unwrap(), []);
+    assert_eq!(store.storage_of_vm(&vm.entry.id).await.unwrap(), []);
 }
 
 /// Each change of a run counts one revision and touches nothing else.
@@ -261,7 +261,7 @@ pub async fn test_commit_later_change_refused_reverts_earlier_ones(subject: &dyn
 
     check_name_taken(&result, &sample::vm("new", 3));
     assert_eq!(names(&*store).await, ["stays"]);
-    let records = store.of_vm(&stays.entry.id).await.unwrap();
+    let records = store.storage_of_vm(&stays.entry.id).await.unwrap();
     assert_eq!(records, [sample::storage("/d/old", Some(stays.entry.id))]);
     assert_eq!(store.by_id(&stays.entry.id).await.unwrap(), Some(stays));
 }
@@ -292,8 +292,8 @@ pub async fn test_commit_refused_leaves_no_history_and_no_events(subject: &dyn S
 
     check_name_taken(&store.commit(changes).await, &vm);
 
-    assert_eq!(store.newest(10).await.unwrap(), []);
-    assert_eq!(store.after(0, 10).await.unwrap(), []);
+    assert_eq!(store.newest_history(10).await.unwrap(), []);
+    assert_eq!(store.events_after(0, 10).await.unwrap(), []);
 }
 
 /// An empty set writes nothing.

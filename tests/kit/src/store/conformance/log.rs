@@ -20,7 +20,7 @@ pub async fn test_storage_records_are_in_creation_order(subject: &dyn Subject) {
         commit(&*store, recording(&format!("{path}-other"), &other)).await;
     }
 
-    let records = store.of_vm(&vm.entry.id).await.unwrap();
+    let records = store.storage_of_vm(&vm.entry.id).await.unwrap();
 
     let made = |path| sample::storage(path, Some(vm.entry.id));
     assert_eq!(records, [made("/d/z"), made("/d/a, \"ü\""), made("/d/m")]);
@@ -38,7 +38,7 @@ pub async fn test_storage_same_path_replaces_the_record(subject: &dyn Subject) {
 
     commit(&*store, one(Change::StorageAdded(again.clone()))).await;
 
-    let records = store.of_vm(&vm.entry.id).await.unwrap();
+    let records = store.storage_of_vm(&vm.entry.id).await.unwrap();
     assert_eq!(records, [sample::storage("/d/b", Some(vm.entry.id)), again]);
 }
 
@@ -49,7 +49,7 @@ pub async fn test_storage_of_unknown_vm_is_conflict(subject: &dyn Subject) {
 
     check_conflict(&store.commit(recording("/d/a", &vm)).await, &vm);
 
-    assert_eq!(store.of_vm(&vm.entry.id).await.unwrap(), []);
+    assert_eq!(store.storage_of_vm(&vm.entry.id).await.unwrap(), []);
 }
 
 /// A record may have no owner.
@@ -61,7 +61,7 @@ pub async fn test_storage_without_owner_has_no_vm(subject: &dyn Subject) {
 
     commit(&*store, one(Change::StorageAdded(record))).await;
 
-    assert_eq!(store.of_vm(&vm.entry.id).await.unwrap(), []);
+    assert_eq!(store.storage_of_vm(&vm.entry.id).await.unwrap(), []);
 }
 
 /// The newest entries come first, as many as requested, with growing numbers.
@@ -72,13 +72,13 @@ pub async fn test_history_newest_entries_come_first(subject: &dyn Subject) {
         commit(&*store, ChangeSet { history: Some(entry), ..ChangeSet::default() }).await;
     }
 
-    let newest = store.newest(2).await.unwrap();
+    let newest = store.newest_history(2).await.unwrap();
 
     let entries: Vec<_> = newest.iter().map(|recorded| recorded.entry.clone()).collect();
     assert_eq!(entries, [sample::history("stop", Some(sample::id(2))), sample::history("start", None)]);
     assert!(newest[0].sequence > newest[1].sequence, "{newest:?}");
-    assert_eq!(store.newest(9).await.unwrap().len(), 3);
-    assert_eq!(store.newest(0).await.unwrap(), []);
+    assert_eq!(store.newest_history(9).await.unwrap().len(), 3);
+    assert_eq!(store.newest_history(0).await.unwrap(), []);
 }
 
 /// The history of a removed VM stays.
@@ -91,7 +91,7 @@ pub async fn test_history_entries_outlive_their_vm(subject: &dyn Subject) {
 
     commit(&*store, changes).await;
 
-    let newest = store.newest(1).await.unwrap();
+    let newest = store.newest_history(1).await.unwrap();
     assert_eq!(newest.into_iter().map(|recorded| recorded.entry).collect::<Vec<_>>(), [entry]);
 }
 
@@ -104,14 +104,14 @@ pub async fn test_events_come_back_in_order_after_a_sequence(subject: &dyn Subje
         commit(&*store, ChangeSet { events: pair.to_vec(), ..ChangeSet::default() }).await;
     }
 
-    let first = store.after(0, 3).await.unwrap();
+    let first = store.events_after(0, 3).await.unwrap();
     let last = first.last().expect("three events were asked for").sequence;
-    let rest = store.after(last, 100).await.unwrap();
+    let rest = store.events_after(last, 100).await.unwrap();
 
     assert!(first.is_sorted_by(|one, next| one.sequence < next.sequence), "{first:?}");
     let all: Vec<_> = first.into_iter().chain(rest).map(|recorded| recorded.event).collect();
     assert_eq!(all, events);
-    assert_eq!(store.after(last + 1, 100).await.unwrap(), []);
+    assert_eq!(store.events_after(last + 1, 100).await.unwrap(), []);
 }
 
 /// The events of a removed VM stay, under its name.
@@ -124,6 +124,6 @@ pub async fn test_events_outlive_their_vm(subject: &dyn Subject) {
 
     commit(&*store, changes).await;
 
-    let read = store.after(0, 10).await.unwrap();
+    let read = store.events_after(0, 10).await.unwrap();
     assert_eq!(read.into_iter().map(|recorded| recorded.event).collect::<Vec<_>>(), events);
 }

@@ -44,15 +44,15 @@ pub(super) async fn adopt(app: &App, instance: &QemuInstance) -> Result<bool, Er
         app.committer().commit(changes).await?;
         return Ok(true);
     }
-    let Some(mut kept) = app.ports.maintenance.copies.of_vm(&id).await else {
+    let Some(mut copy) = app.ports.maintenance.copies.find(&id).await else {
         guard.retire();
         return Err(no_copy());
     };
-    run.forwards = forwards_of_run(app, &run, &kept.vm.definition).await;
-    kept.vm.entry = VmEntry { run: Some(run), revision: Revision::FIRST, ..kept.vm.entry };
-    let event = app.committer().event(kind::VM_DEFINED, &kept.vm.entry, data);
-    let mut changes = ChangeSet::default().and(Change::VmAdded(Box::new(kept.vm)));
-    for record in kept.storage {
+    run.forwards = forwards_of_run(app, &run, &copy.vm.definition).await;
+    copy.vm.entry = VmEntry { run: Some(run), revision: Revision::FIRST, ..copy.vm.entry };
+    let event = app.committer().event(kind::VM_DEFINED, &copy.vm.entry, data);
+    let mut changes = ChangeSet::default().and(Change::VmAdded(Box::new(copy.vm)));
+    for record in copy.storage {
         changes = changes.and(Change::StorageAdded(record));
     }
     changes.events.push(event);
