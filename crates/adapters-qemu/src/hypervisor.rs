@@ -85,8 +85,8 @@ impl Hypervisor for QemuHypervisor {
         Ok(launched)
     }
 
-    async fn find(&self, paths: &RunPaths) -> Option<ProcessIdentity> {
-        find::find(paths)
+    async fn find_process(&self, paths: &RunPaths) -> Option<ProcessIdentity> {
+        find::find_process(paths)
     }
 
     async fn ensure_qmp_log(&self, paths: &RunPaths) {
@@ -95,21 +95,21 @@ impl Hypervisor for QemuHypervisor {
         }
     }
 
-    async fn owner(&self, paths: &RunPaths) -> Option<ProcessIdentity> {
-        find::owner(paths)
+    async fn process_in_pid_file(&self, paths: &RunPaths) -> Option<ProcessIdentity> {
+        find::process_in_pid_file(paths)
     }
 
     async fn shutdown_event(&self, paths: &RunPaths) -> Option<ShutdownEvent> {
         qmp_log::shutdown_event(&paths.qmp_log())
     }
 
-    async fn clear(&self, paths: &RunPaths) {
+    async fn remove_sockets(&self, paths: &RunPaths) {
         self.reap().await;
-        run_paths::clear(paths).await;
+        run_paths::remove_sockets(paths).await;
     }
 
-    async fn forget(&self, vm_sockets: &Path, vm_records: &Path) {
-        run_paths::forget_sockets(vm_sockets).await;
-        run_paths::forget(vm_records);
+    async fn remove_vm_files(&self, vm_sockets: &Path, vm_records: &Path) {
+        run_paths::remove_vm_sockets(vm_sockets).await;
+        run_paths::remove_folder(vm_records);
     }
 }

@@ -67,7 +67,7 @@ impl StaleFiles for QemuStaleFiles {
 
     async fn remove(&self, file: &StaleFile) -> Result<(), RemoveError> {
         if let StaleFileKind::Sockets { .. } = file.kind {
-            run_paths::clear(&RunPaths { sockets: file.path.clone(), records: file.path.clone() }).await;
+            run_paths::remove_sockets(&RunPaths { sockets: file.path.clone(), records: file.path.clone() }).await;
         }
         self.files.remove(file).map_err(|error| RemoveError { path: file.path.clone(), source: error.into() })
     }

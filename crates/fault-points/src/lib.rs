@@ -64,8 +64,8 @@ pub enum FaultPoint {
     #[strum(to_string = "rm.killed")]
     RmKilled,
     /// The VM was removed from the database, and its files were removed.
-    #[strum(to_string = "rm.forgotten")]
-    RmForgotten,
+    #[strum(to_string = "rm.files-removed")]
+    RmFilesRemoved,
     /// The backend of a device was added; the device was not.
     #[strum(to_string = "device.backend-added")]
     DeviceBackendAdded,

@@ -34,7 +34,7 @@ pub const FAULT_POINTS: [FaultPoint; 61] = [
     FaultPoint::RmKilled,
     FaultPoint::BeforeCommit("rm"),
     FaultPoint::Committed("rm"),
-    FaultPoint::RmForgotten,
+    FaultPoint::RmFilesRemoved,
     FaultPoint::Locked("snapshot.create"),
     FaultPoint::BeforeCommit("snapshot.create"),
     FaultPoint::Committed("snapshot.create"),

@@ -87,7 +87,7 @@ fn runs_qemu(pid: u32) -> bool {
 }
 
 /// Returns the process in the pid file of a run, if it is QEMU and alive.
-pub(super) fn owner(paths: &RunPaths) -> Option<ProcessIdentity> {
+pub(super) fn process_in_pid_file(paths: &RunPaths) -> Option<ProcessIdentity> {
     let pid = pid_in_file(paths)?;
     let is_qemu = is_own(pid) && Marks::new(paths).are_in(&command_line(pid));
     identify(pid).filter(|_| is_qemu)
@@ -98,7 +98,7 @@ fn pid_in_file(paths: &RunPaths) -> Option<u32> {
 }
 
 /// Returns the QEMU process of a run, if it is alive.
-pub(super) fn find(paths: &RunPaths) -> Option<ProcessIdentity> {
+pub(super) fn find_process(paths: &RunPaths) -> Option<ProcessIdentity> {
     let marks = Marks::new(paths);
     let candidates = pids().filter(|pid| marks.are_in(&command_line(*pid)));
     let qemu = candidates.filter_map(|pid| Candidate::new(pid, paths)).max()?;

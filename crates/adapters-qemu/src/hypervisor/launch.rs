@@ -20,10 +20,10 @@ use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::error::io_error;
-use super::find::find;
+use super::find::find_process;
 use super::helper;
 use super::qmp_log::QmpLog;
-use super::run_paths::{clear, clear_now, create, make_private, rotate};
+use super::run_paths::{create, make_private, remove_sockets, remove_sockets_now, rotate};
 use crate::image::user_of;
 use crate::limits::{CONNECT_RETRY_INTERVAL, GREETING_TIMEOUT, LAUNCHER_EXIT_TIMEOUT, MAX_STDERR_TAIL_BYTES};
 use crate::qmp::QmpSession;
@@ -128,27 +128,27 @@ impl Attempt<'_> {
         }
         // A QEMU that daemonized has left its session.
         let deadline = Instant::now() + KILL_TIMEOUT;
-        while let Some(process) = find(self.paths)
+        while let Some(process) = find_process(self.paths)
             && Instant::now() < deadline
         {
             kill(&process);
             LinuxProcesses::new().wait_for_exit(&process, KILL_TIMEOUT).await;
         }
-        clear(self.paths).await;
+        remove_sockets(self.paths).await;
         self.is_over = true;
     }
 }
 
 impl Drop for Attempt<'_> {
-    /// Sends the signals if the launch was cancelled; the next `clear` waits for the processes.
+    /// Sends the signals if the launch was cancelled; the next `remove_sockets` waits for the processes.
     fn drop(&mut self) {
         if self.is_over {
             return;
         }
         let child = self.child.take().and_then(|child| identify(child.pid()));
-        let daemon = find(self.paths).inspect(kill);
+        let daemon = find_process(self.paths).inspect(kill);
         if let Ok(mut killed) = self.launcher.killed.lock() {
-            killed.extend(child.into_iter().chain(daemon).chain(clear_now(self.paths)));
+            killed.extend(child.into_iter().chain(daemon).chain(remove_sockets_now(self.paths)));
         }
     }
 }

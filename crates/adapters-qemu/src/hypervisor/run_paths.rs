@@ -51,7 +51,7 @@ pub(super) fn rotate(records: &Path) {
         .collect();
     boots.sort_unstable_by(|one, other| other.cmp(one));
     for (_, folder) in boots.iter().skip(MAX_KEPT_BOOTS).filter(|(_, folder)| folder != records) {
-        forget(folder);
+        remove_folder(folder);
     }
 }
 
@@ -73,14 +73,14 @@ pub(super) fn make_private(paths: &RunPaths) {
 }
 
 /// Ends the helpers of a run and removes its known files, and their folder if it is then empty.
-pub(crate) async fn clear(paths: &RunPaths) {
+pub(crate) async fn remove_sockets(paths: &RunPaths) {
     let Some(folder) = open_sockets(paths) else { return };
     helper::end(&helper::sockets(&paths.sockets)).await;
     remove_files(&folder, paths);
 }
 
 /// Does the same without waiting; returns the helpers, which were sent SIGKILL.
-pub(super) fn clear_now(paths: &RunPaths) -> Vec<ProcessIdentity> {
+pub(super) fn remove_sockets_now(paths: &RunPaths) -> Vec<ProcessIdentity> {
     let Some(folder) = open_sockets(paths) else { return Vec::new() };
     let helpers = helper::kill(&helper::sockets(&paths.sockets));
     remove_files(&folder, paths);
@@ -104,15 +104,15 @@ fn remove_files(folder: &OwnedFd, paths: &RunPaths) {
 }
 
 /// Removes the folder of the sockets of a VM, and ends the helpers of an interrupted start.
-pub(super) async fn forget_sockets(vm_sockets: &Path) {
+pub(super) async fn remove_vm_sockets(vm_sockets: &Path) {
     let runs = fs::read_dir(vm_sockets).into_iter().flatten().flatten();
     let sockets: Vec<PathBuf> = runs.flat_map(|run| helper::sockets(&run.path())).collect();
     helper::end(&sockets).await;
-    forget(vm_sockets);
+    remove_folder(vm_sockets);
 }
 
 /// Removes a folder and everything in it; symbolic links are removed, not followed.
-pub(super) fn forget(folder: &Path) {
+pub(super) fn remove_folder(folder: &Path) {
     // std opens folders relative to each other, so that a link put in place meanwhile is not followed either.
     let _ = fs::remove_dir_all(folder);
 }
@@ -143,7 +143,7 @@ mod tests {
         create(&paths).unwrap();
         fs::write(paths.sockets.join("mine"), "").unwrap();
 
-        clear(&paths).await;
+        remove_sockets(&paths).await;
 
         assert_eq!(fs::read_dir(&paths.sockets).unwrap().count(), 1);
     }
@@ -158,13 +158,13 @@ mod tests {
         fs::create_dir(root.path().join("vm")).unwrap();
         std::os::unix::fs::symlink(&elsewhere, &paths.sockets).unwrap();
 
-        clear(&paths).await;
+        remove_sockets(&paths).await;
 
         assert!(elsewhere.join("qemu.pid").exists());
     }
 
     #[test]
-    fn test_forget_link_is_removed_and_not_followed() {
+    fn test_remove_folder_link_is_removed_and_not_followed() {
         let root = tempfile::tempdir().unwrap();
         let (vm, elsewhere) = (root.path().join("vm"), root.path().join("elsewhere"));
         fs::create_dir_all(vm.join("b1")).unwrap();
@@ -172,7 +172,7 @@ mod tests {
         fs::write(elsewhere.join("kept"), "").unwrap();
         std::os::unix::fs::symlink(&elsewhere, vm.join("b1/link")).unwrap();
 
-        forget(&vm);
+        remove_folder(&vm);
 
         assert!(!vm.exists());
         assert!(elsewhere.join("kept").exists());

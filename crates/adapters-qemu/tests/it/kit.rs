@@ -111,5 +111,5 @@ impl Drop for Bench {
 
 /// Finds what runs at `places`, also while a runtime drops the test's future.
 fn wait_in_thread(hypervisor: &QemuHypervisor, paths: &RunPaths) -> Option<ProcessIdentity> {
-    std::thread::scope(|scope| scope.spawn(|| wait(hypervisor.find(paths))).join().unwrap())
+    std::thread::scope(|scope| scope.spawn(|| wait(hypervisor.find_process(paths))).join().unwrap())
 }

@@ -85,7 +85,7 @@ fn test_launch_refused_option_shows_message_and_leaves_nothing() {
         let LaunchError::Exited { status, stderr_tail } = refusal else { panic!("{refusal:?}") };
         assert_eq!(status, "exit code 1");
         assert_eq!(stderr_tail, "-nonsense: invalid option");
-        assert_eq!(bench.hypervisor.find(&bench.paths).await, None);
+        assert_eq!(bench.hypervisor.find_process(&bench.paths).await, None);
         assert!(!bench.paths.sockets.exists());
         assert!(bench.paths.qemu_log().exists());
     });
@@ -102,8 +102,8 @@ fn test_launch_cancelled_and_cleared_leaves_no_process() {
             let dropped = tokio::time::timeout(Duration::from_millis(timeout), launched).await;
 
             assert!(dropped.is_err(), "the machine was faster than the test");
-            bench.hypervisor.clear(&bench.paths).await;
-            assert_eq!(bench.hypervisor.find(&bench.paths).await, None, "after {timeout} ms");
+            bench.hypervisor.remove_sockets(&bench.paths).await;
+            assert_eq!(bench.hypervisor.find_process(&bench.paths).await, None, "after {timeout} ms");
             assert!(!bench.paths.sockets.exists(), "after {timeout} ms");
         }
     });
@@ -123,7 +123,7 @@ fn test_launch_hanging_program_is_killed_with_children() {
 
         let LaunchError::TimedOut { stderr_tail, .. } = refusal else { panic!("{refusal:?}") };
         assert_eq!(stderr_tail, "about to hang");
-        assert_eq!(bench.hypervisor.find(&bench.paths).await, None);
+        assert_eq!(bench.hypervisor.find_process(&bench.paths).await, None);
         let child = std::fs::read_to_string(marker).unwrap();
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
         assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
@@ -141,7 +141,7 @@ fn test_launch_daemonizing_qemu_is_killed() {
         let refusal = bench.hypervisor.launch(&launch).await.unwrap_err();
 
         assert!(matches!(refusal, LaunchError::Exited { .. }), "{refusal:?}");
-        assert_eq!(bench.hypervisor.find(&bench.paths).await, None);
+        assert_eq!(bench.hypervisor.find_process(&bench.paths).await, None);
     });
 }
 
@@ -154,7 +154,7 @@ fn test_launch_wrapper_returns_identity_of_qemu() {
         let wrapper = script(bench.folder.path(), "wrapper", &body);
 
         let process = bench.hypervisor.launch(&bench.launch_with(&wrapper, PAUSED)).await.unwrap().process;
-        let found = bench.hypervisor.find(&bench.paths).await;
+        let found = bench.hypervisor.find_process(&bench.paths).await;
         let program = std::fs::read_link(format!("/proc/{}/exe", process.pid)).unwrap();
         LinuxProcesses::new().signal(&process, Signal::Kill).await.unwrap();
         assert!(LinuxProcesses::new().wait_for_exit(&process, TIMEOUT).await);
@@ -166,10 +166,10 @@ fn test_launch_wrapper_returns_identity_of_qemu() {
         // Reaps the wrapper, which would otherwise stay as a zombie of this test.
         while Path::new("/proc").join(shell.trim()).exists() {
             assert!(Instant::now() < until, "the wrapper is still there");
-            bench.hypervisor.clear(&bench.paths).await;
+            bench.hypervisor.remove_sockets(&bench.paths).await;
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        assert_eq!(bench.hypervisor.find(&bench.paths).await, None);
+        assert_eq!(bench.hypervisor.find_process(&bench.paths).await, None);
     });
 }
 
@@ -186,7 +186,7 @@ fn test_launch_wrapper_is_killed_at_the_deadline() {
         let refusal = bench.hypervisor.launch(&launch).await.unwrap_err();
 
         assert!(matches!(refusal, LaunchError::TimedOut { .. }), "{refusal:?}");
-        assert_eq!(bench.hypervisor.find(&bench.paths).await, None);
+        assert_eq!(bench.hypervisor.find_process(&bench.paths).await, None);
     });
 }
 
@@ -277,7 +277,7 @@ fn test_find_unrecorded_qemu_is_found() {
 
         let process = bench.start().await;
 
-        assert_eq!(bench.hypervisor.find(&bench.paths).await, Some(process));
+        assert_eq!(bench.hypervisor.find_process(&bench.paths).await, Some(process));
     });
 }
 
@@ -352,12 +352,12 @@ fn test_clear_and_forget_leave_nothing() {
         processes.signal(&process, Signal::Kill).await.unwrap();
         assert!(processes.wait_for_exit(&process, TIMEOUT).await);
 
-        bench.hypervisor.clear(&bench.paths).await;
+        bench.hypervisor.remove_sockets(&bench.paths).await;
         assert!(!bench.paths.sockets.exists());
         assert!(bench.paths.qemu_log().exists());
 
         let (sockets, records) = (bench.folder.path().join("r/vm"), bench.folder.path().join("s/vm"));
-        bench.hypervisor.forget(&sockets, &records).await;
+        bench.hypervisor.remove_vm_files(&sockets, &records).await;
         assert!(!sockets.exists() && !records.exists());
     });
 }

@@ -6,7 +6,7 @@ use maqet_fault_points::FaultPoint;
 use tokio::time::Instant;
 
 use super::App;
-use super::operations::{Effect, Operation, call_of};
+use super::operations::{Effect, Operation, RemovedVmFiles, call_of};
 use crate::Error;
 use crate::event::journal::{Subject, write_journal};
 
@@ -58,14 +58,14 @@ async fn run_and_commit<O: Operation>(app: &App, operation: &O) -> Result<(O::Ou
         }
         app.faults.reach(FaultPoint::Committed(O::NAME));
     }
-    let subject = match (&done.forgotten, done.vm) {
+    let subject = match (&done.removed_files, done.vm) {
         (Some(_), _) => Subject::Removed,
         (None, Some(id)) => Subject::Vm(id),
         (None, None) => Subject::Named,
     };
-    if let Some((sockets, records)) = done.forgotten {
-        app.ports.hypervisor.forget(&sockets, &records).await;
-        app.faults.reach(FaultPoint::RmForgotten);
+    if let Some(RemovedVmFiles { sockets, records }) = done.removed_files {
+        app.ports.hypervisor.remove_vm_files(&sockets, &records).await;
+        app.faults.reach(FaultPoint::RmFilesRemoved);
     }
     drop(done.guards);
     Ok((done.value, subject))

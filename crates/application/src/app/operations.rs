@@ -61,13 +61,21 @@ pub struct Done<T> {
     pub(crate) vm: Option<VmId>,
     pub(crate) inverse: Option<Call>,
     pub(crate) guards: Vec<Box<dyn Guard>>,
-    pub(crate) forgotten: Option<(PathBuf, PathBuf)>,
+    pub(crate) removed_files: Option<RemovedVmFiles>,
+}
+
+/// The directories of a removed VM, which are removed once that is written.
+pub(crate) struct RemovedVmFiles {
+    /// The sockets of its runs.
+    pub(crate) sockets: PathBuf,
+    /// The logs and records of its runs.
+    pub(crate) records: PathBuf,
 }
 
 impl<T> Done<T> {
     /// Returns `value` and writes nothing.
     pub fn reading(value: T) -> Self {
-        Self { value, changes: ChangeSet::default(), vm: None, inverse: None, guards: Vec::new(), forgotten: None }
+        Self { value, changes: ChangeSet::default(), vm: None, inverse: None, guards: Vec::new(), removed_files: None }
     }
 
     /// Returns `value` and writes `changes`, which are about `vm`.
@@ -98,14 +106,14 @@ impl<T> Done<T> {
 
     /// Returns another value, and writes the same.
     pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Done<U> {
-        let Self { value, changes, vm, inverse, guards, forgotten } = self;
-        Done { value: change(value), changes, vm, inverse, guards, forgotten }
+        let Self { value, changes, vm, inverse, guards, removed_files } = self;
+        Done { value: change(value), changes, vm, inverse, guards, removed_files }
     }
 
     /// Removes the sockets and records of a removed VM once that is written.
     #[must_use]
-    pub(crate) fn forgetting(mut self, sockets: PathBuf, records: PathBuf) -> Self {
-        self.forgotten = Some((sockets, records));
+    pub(crate) fn removed_files(mut self, files: RemovedVmFiles) -> Self {
+        self.removed_files = Some(files);
         self
     }
 

@@ -184,7 +184,7 @@ pub(crate) async fn close_run(app: &App, entry: &VmEntry, operation: &'static st
         // A start that was killed before QEMU was up has no event of its end.
         (Phase::Starting, Status::Stopped(end)) => {
             app.committer().record_run(&entry, Some(run.at_phase(Phase::Ended(end)))).await?;
-            app.ports.hypervisor.clear(&run.paths).await;
+            app.ports.hypervisor.remove_sockets(&run.paths).await;
             Ok(true)
         }
         (_, _) => Ok(false),

@@ -69,7 +69,7 @@ impl Preflight<'_> {
         if !self.images.exists(&paths.pid_file()).await {
             return Ok(());
         }
-        match self.hypervisor.find(paths).await {
+        match self.hypervisor.find_process(paths).await {
             Some(process) => Err(Error::RunInUse { vm: entry.name.clone(), pid: process.pid }),
             None => Ok(()),
         }

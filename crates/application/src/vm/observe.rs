@@ -225,8 +225,8 @@ impl Observer<'_> {
     pub(crate) async fn live_process(&self, run: &Run) -> Option<ProcessIdentity> {
         match &run.process {
             Some(process) if self.processes.is_alive(process) => Some(process.clone()),
-            Some(_) => self.hypervisor.owner(&run.paths).await,
-            None => self.hypervisor.find(&run.paths).await,
+            Some(_) => self.hypervisor.process_in_pid_file(&run.paths).await,
+            None => self.hypervisor.find_process(&run.paths).await,
         }
     }
 

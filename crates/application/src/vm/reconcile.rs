@@ -77,7 +77,7 @@ impl Reconciler<'_> {
     async fn close_finished_run(&self, entry: &VmEntry) -> Option<VmEntry> {
         let run = entry.run.as_ref().filter(|_| self.is_outdated(entry))?;
         let Status::Stopped(ending) = self.observer.observe_locked(entry).await.status else { return None };
-        self.observer.hypervisor.clear(&run.paths).await;
+        self.observer.hypervisor.remove_sockets(&run.paths).await;
 
         let ended = run.at_phase(Phase::Ended(ending));
         let data = json!({ "reason": ending.reason, "method": StopMethod::Unobserved, "boot": run.boot });

@@ -32,7 +32,7 @@ fn test_fault_points_cover_every_changing_operation() {
 /// A world with a VM `web` whose start was killed `age` seconds ago, and whose QEMU is running; its monitor replies
 /// after `silence` pings.
 async fn half_way(world: &mut World, silence: u32, age: i64) -> maqet_application::App {
-    world.hypervisor.expect_find().returning(|_| Some(process(7)));
+    world.hypervisor.expect_find_process().returning(|_| Some(process(7)));
     world.hypervisor.expect_ensure_qmp_log().returning(|_| ());
     world.processes.expect_is_alive().returning(|_| true);
     world.processes.expect_is_frozen().returning(|_| false);

@@ -98,11 +98,11 @@ impl World {
         hypervisor
             .expect_binary()
             .returning(move |wanted| Ok(QemuBinary { path: PathBuf::from("/usr/bin").join(wanted), version }));
-        hypervisor.expect_find().returning(|_| None);
-        hypervisor.expect_owner().returning(|_| None);
+        hypervisor.expect_find_process().returning(|_| None);
+        hypervisor.expect_process_in_pid_file().returning(|_| None);
         hypervisor.expect_shutdown_event().returning(|_| None);
-        hypervisor.expect_clear().returning(|_| ());
-        hypervisor.expect_forget().returning(|_, _| ());
+        hypervisor.expect_remove_sockets().returning(|_| ());
+        hypervisor.expect_remove_vm_files().returning(|_, _| ());
         let mut journal = std::mem::take(&mut self.journal);
         journal.expect_append().returning(|_, _| Ok(()));
         let mut images = std::mem::take(&mut self.images);

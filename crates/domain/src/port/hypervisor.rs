@@ -161,11 +161,11 @@ pub trait Hypervisor: Send + Sync {
     async fn launch(&self, launch: &Launch) -> Result<Launched, LaunchError>;
 
     /// Finds the process of a run whose identity was not stored, because the starting process was killed.
-    async fn find(&self, paths: &RunPaths) -> Option<ProcessIdentity>;
+    async fn find_process(&self, paths: &RunPaths) -> Option<ProcessIdentity>;
 
     /// Returns the running process that wrote the pid file of a run and has its command line, whatever the store says:
     /// the database may be older than the process.
-    async fn owner(&self, paths: &RunPaths) -> Option<ProcessIdentity>;
+    async fn process_in_pid_file(&self, paths: &RunPaths) -> Option<ProcessIdentity>;
 
     /// Starts the QMP log of a run if its starting process was killed before doing so.
     async fn ensure_qmp_log(&self, paths: &RunPaths);
@@ -174,10 +174,10 @@ pub trait Hypervisor: Send + Sync {
     async fn shutdown_event(&self, paths: &RunPaths) -> Option<ShutdownEvent>;
 
     /// Removes the sockets of a run whose process is gone; its logs stay.
-    async fn clear(&self, paths: &RunPaths);
+    async fn remove_sockets(&self, paths: &RunPaths);
 
     /// Removes everything of a VM's runs: `vm_sockets` and `vm_records` and all below.
-    async fn forget(&self, vm_sockets: &Path, vm_records: &Path);
+    async fn remove_vm_files(&self, vm_sockets: &Path, vm_records: &Path);
 }
 
 /// A signal to a process.

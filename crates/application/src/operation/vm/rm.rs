@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Add;
-use crate::app::operations::{Done, Effect, Operation};
+use crate::app::operations::{Done, Effect, Operation, RemovedVmFiles};
 use crate::app::shown;
 use crate::config::Document;
 use crate::{App, Error};
@@ -70,15 +70,15 @@ impl Operation for Rm {
             name: entry.name.to_string(),
             kept_storage: kept_storage(app, &vm).await?,
         };
-        let sockets = app.folders.vm_sockets(&entry.id);
-        let records = app.folders.vm_records(&entry.id);
+        let files =
+            RemovedVmFiles { sockets: app.folders.vm_sockets(&entry.id), records: app.folders.vm_records(&entry.id) };
         guard.retire();
         let event = app.committer().event(kind::VM_REMOVED, entry, json!({ "kept_storage": removed.kept_storage }));
         let changes = ChangeSet::default().and(Change::VmRemoved { id: entry.id, expected: entry.revision });
         Ok(Done::changing(removed, entry.id, changes)
             .event(event)
             .undone_by(&add_again(&vm)?)
-            .forgetting(sockets, records)
+            .removed_files(files)
             .holding(guard))
     }
 }

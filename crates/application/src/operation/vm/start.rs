@@ -145,7 +145,7 @@ async fn observe_once_up(app: &App, entry: &VmEntry, timeout: Duration) -> Obser
 /// Records that a start is under way, so that one that is killed can be found.
 async fn mark_starting(app: &App, entry: &VmEntry, boot: BootNumber, paths: &RunPaths) -> Result<VmEntry, Error> {
     if let Some(last) = &entry.run {
-        app.ports.hypervisor.clear(&last.paths).await;
+        app.ports.hypervisor.remove_sockets(&last.paths).await;
     }
     let started_at = app.ports.clock.now();
     let paths = paths.clone();
@@ -173,7 +173,7 @@ async fn mark_running(
     if let Err(error) = app.committer().commit(changes).await {
         app.shutdown().kill(&entry.name, &launched.process).await?;
         if let Some(run) = &run {
-            app.ports.hypervisor.clear(&run.paths).await;
+            app.ports.hypervisor.remove_sockets(&run.paths).await;
         }
         return Err(error.into());
     }
@@ -238,7 +238,7 @@ async fn launch_error(app: &App, entry: VmEntry, source: LaunchError) -> Error {
 /// Returns the VM to its last run; a failure here is only logged, as the reason of the failed start matters more.
 async fn roll_back(app: &App, entry: &VmEntry, last: Option<Run>, reason: &str) {
     if let Some(run) = &entry.run {
-        app.ports.hypervisor.clear(&run.paths).await;
+        app.ports.hypervisor.remove_sockets(&run.paths).await;
     }
     app.faults.reach(FaultPoint::StartFailed);
     let mut changes = ChangeSet::default().and(run_change(entry, last));

@@ -134,7 +134,7 @@ async fn mark_stopping(app: &App, entry: &VmEntry, run: &Run, process: &ProcessI
 /// The VM is stopped even if that cannot be written: every observation finds its process gone.
 async fn mark_stopped(app: &App, entry: &VmEntry, run: &Run, process: &ProcessIdentity, method: StopMethod) -> Stopped {
     app.faults.reach(FaultPoint::StopGone);
-    app.ports.hypervisor.clear(&run.paths).await;
+    app.ports.hypervisor.remove_sockets(&run.paths).await;
     app.faults.reach(FaultPoint::StopCleared);
     let (ending, method) = app.shutdown().ending(run, method).await;
     let ended = Run { process: Some(process.clone()), ..run.at_phase(Phase::Ended(ending)) };

@@ -93,7 +93,7 @@ async fn end_now(app: &App, instance: &QemuInstance) -> Result<(), Error> {
     let run = run_of_instance(instance);
     let status = app.observer().observe_locked(&entry).await.status;
     app.shutdown().shut_down(&entry.name, &run, &instance.process, status, app.timeouts().power_down).await?;
-    app.ports.hypervisor.clear(&instance.paths).await;
+    app.ports.hypervisor.remove_sockets(&instance.paths).await;
     Ok(())
 }
 
