@@ -67,14 +67,14 @@ struct Note {
 
 /// A lock that this process holds.
 #[derive(Debug)]
-struct Held {
+struct FileLock {
     file: LockedFile,
     path: PathBuf,
     /// Whether to remove the file with the lock.
     is_retired: bool,
 }
 
-impl Guard for Held {
+impl Guard for FileLock {
     fn retire(&mut self) {
         self.is_retired = true;
     }
@@ -85,7 +85,7 @@ impl Guard for Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for FileLock {
     fn drop(&mut self) {
         let _ = self.file.set_len(0);
         if self.is_retired {
@@ -105,11 +105,11 @@ impl Locks for FileLocks {
             Ok(file) => {
                 // A courtesy to others: without a note, as on a full disk, the lock is held all the same.
                 let _ = write_holder(&file, operation);
-                Ok(Box::new(Held { file, path, is_retired: false }))
+                Ok(Box::new(FileLock { file, path, is_retired: false }))
             }
             Err(file) => {
                 let holder = read_note(&file).map(|note| current_holder(note, &file));
-                Err(LockError::Held { holder, waited: round_to_millis(started.elapsed()) })
+                Err(LockError::InUse { holder, waited: round_to_millis(started.elapsed()) })
             }
         }
     }

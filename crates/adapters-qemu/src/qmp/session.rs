@@ -297,19 +297,19 @@ impl MonitorSession for QmpSession {
         }
     }
 
-    /// Without out-of-band execution, a blocked main loop is [`MainLoop::Silent`] as well.
+    /// Without out-of-band execution, a blocked main loop is [`MainLoop::Unresponsive`] as well.
     async fn main_loop(&mut self, timeout: Duration) -> MainLoop {
         let deadline = Instant::now() + timeout;
         let none = Map::new();
         // The rest of an earlier command comes first.
         if self.flush(deadline).await.is_err() {
-            return MainLoop::Silent;
+            return MainLoop::Unresponsive;
         }
         let main = (self.unanswered.len() < MAX_QMP_UNANSWERED).then(|| self.write(Band::In, MAIN_LOOP_PING, &none));
         let oob = self.has_oob.then(|| self.write(Band::OutOf, PING_COMMAND, &none));
         let mut is_alive = false;
         if self.flush(deadline).await.is_err() {
-            return MainLoop::Silent;
+            return MainLoop::Unresponsive;
         }
         loop {
             let waiting = self.unanswered.len();
@@ -320,7 +320,7 @@ impl MonitorSession for QmpSession {
                 Ok(Some(_)) if main.is_none() && self.unanswered.len() < waiting => return MainLoop::Answers,
                 Ok(_) => {}
                 Err(NoMessage::TimedOut) if is_alive => return MainLoop::Blocked,
-                Err(_) => return MainLoop::Silent,
+                Err(_) => return MainLoop::Unresponsive,
             }
         }
     }

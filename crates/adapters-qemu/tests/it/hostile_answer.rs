@@ -325,5 +325,5 @@ fn test_main_loop_late_out_of_band_reply_does_not_count() {
         Ok([first, session.main_loop(PROBE_TIMEOUT).await])
     });
 
-    assert_eq!(results.unwrap(), [MainLoop::Silent, MainLoop::Blocked]);
+    assert_eq!(results.unwrap(), [MainLoop::Unresponsive, MainLoop::Blocked]);
 }

@@ -204,7 +204,7 @@ fn test_main_loop_of_stopped_process_is_unresponsive() {
             tokio::task::yield_now().await;
         }
 
-        assert_eq!(session.main_loop(SOON).await, MainLoop::Silent);
+        assert_eq!(session.main_loop(SOON).await, MainLoop::Unresponsive);
     });
 }
 

@@ -53,7 +53,7 @@ impl StaleFileRemoval<'_> {
         };
         let mut guard = match self.locks.lock(&LockName::Vm(id), OPERATION, Duration::ZERO).await {
             Ok(guard) => guard,
-            Err(LockError::Held { .. }) => return Ok(false),
+            Err(LockError::InUse { .. }) => return Ok(false),
             Err(error) => return Err(error.into()),
         };
         let vm = self.store.by_id(&id).await?;

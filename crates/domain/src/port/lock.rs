@@ -36,7 +36,7 @@ pub struct Holder {
 pub enum LockError {
     /// It stayed locked; `holder` is `None` where it could not be read.
     #[error("the VM is locked by {}; waited {waited:?}", describe(holder.as_ref()))]
-    Held { holder: Option<Holder>, waited: Duration },
+    InUse { holder: Option<Holder>, waited: Duration },
     #[error("cannot lock the VM")]
     Failed { source: Cause },
 }
@@ -51,7 +51,7 @@ fn describe(holder: Option<&Holder>) -> String {
 impl Explain for LockError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::Held { .. } => {
+            Self::InUse { .. } => {
                 Explanation::new("lock.in-use", Fault::Busy).hint("try again once the other operation is done")
             }
             Self::Failed { .. } => Explanation::new("lock.failed", Fault::Host)
@@ -81,7 +81,7 @@ pub type HeldLock = dyn Guard;
 pub trait Locks: Send + Sync {
     /// Locks `name` for `operation`, waiting at most `timeout`.
     ///
-    /// Errors: `Held` if it stayed locked, `Failed` if locking does not work here.
+    /// Errors: `InUse` if it stayed locked, `Failed` if locking does not work here.
     async fn lock(&self, name: &LockName, operation: &str, timeout: Duration) -> Result<Box<dyn Guard>, LockError>;
 
     /// Returns the current holder of `name`, if any.

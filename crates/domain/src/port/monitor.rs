@@ -44,7 +44,7 @@ pub enum MainLoop {
     /// QEMU responds out of band only: the main loop is busy, as while a snapshot is saved.
     Blocked,
     /// QEMU does not respond.
-    Silent,
+    Unresponsive,
 }
 
 /// A session with a monitor, which takes commands one after the other and receives events.
