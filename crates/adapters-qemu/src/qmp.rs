@@ -1,14 +1,14 @@
-//! QMP: bytes to messages, sessions, and the queue before a monitor.
+//! QMP: bytes to messages, sessions, and the locks of monitors.
 
 mod codec;
 mod events;
+mod monitor_lock;
 mod monitors;
-mod queue;
 mod session;
 mod wire;
 
 #[cfg(feature = "fuzzing")]
 pub use self::codec::decode_any;
+pub(crate) use self::monitor_lock::lock_path;
 pub use self::monitors::QemuMonitors;
-pub(crate) use self::queue::turn_file;
 pub use self::session::QmpSession;

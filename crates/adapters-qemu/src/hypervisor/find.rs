@@ -7,12 +7,12 @@ use maqet_adapters_linux::process::{boot_id, command_line, identify, is_own, pid
 use maqet_domain::vm::{BootId, MonitorRole, ProcessIdentity, RunPaths};
 
 /// The options that only the command line of one run has.
-struct Marks {
+struct RunOptions {
     pid_file: Vec<u8>,
     monitor: Vec<u8>,
 }
 
-impl Marks {
+impl RunOptions {
     fn new(paths: &RunPaths) -> Self {
         let monitor = paths.monitor(MonitorRole::Command);
         Self {
@@ -24,7 +24,7 @@ impl Marks {
     /// Returns whether a command line, whose arguments are terminated by NUL, is that of the run.
     ///
     /// The option name is compared too: an editor that has the pid file open is not QEMU.
-    fn are_in(&self, command_line: &[u8]) -> bool {
+    fn match_command_line(&self, command_line: &[u8]) -> bool {
         let arguments: Vec<&[u8]> = command_line.split(|byte| *byte == 0).collect();
         arguments.windows(2).any(|pair| match pair[0] {
             b"-pidfile" | b"--pidfile" => pair[1] == self.pid_file,
@@ -89,7 +89,7 @@ fn runs_qemu(pid: u32) -> bool {
 /// Returns the process in the pid file of a run, if it is QEMU and alive.
 pub(super) fn process_in_pid_file(paths: &RunPaths) -> Option<ProcessIdentity> {
     let pid = pid_in_file(paths)?;
-    let is_qemu = is_own(pid) && Marks::new(paths).are_in(&command_line(pid));
+    let is_qemu = is_own(pid) && RunOptions::new(paths).match_command_line(&command_line(pid));
     identify(pid).filter(|_| is_qemu)
 }
 
@@ -99,8 +99,8 @@ fn pid_in_file(paths: &RunPaths) -> Option<u32> {
 
 /// Returns the QEMU process of a run, if it is alive.
 pub(super) fn find_process(paths: &RunPaths) -> Option<ProcessIdentity> {
-    let marks = Marks::new(paths);
-    let candidates = pids().filter(|pid| marks.are_in(&command_line(*pid)));
+    let options = RunOptions::new(paths);
+    let candidates = pids().filter(|pid| options.match_command_line(&command_line(*pid)));
     let qemu = candidates.filter_map(|pid| Candidate::new(pid, paths)).max()?;
     Some(qemu.identity(boot_id()))
 }
@@ -115,13 +115,13 @@ mod tests {
 
     #[track_caller]
     fn check(arguments: &[&str], expected: bool) {
-        let marks = Marks::new(&RunPaths::new(Path::new("/r/a,b"), Path::new("/s"), BootNumber(1)));
+        let options = RunOptions::new(&RunPaths::new(Path::new("/r/a,b"), Path::new("/s"), BootNumber(1)));
 
-        assert_eq!(marks.are_in(arguments.join("\0").as_bytes()), expected, "{arguments:?}");
+        assert_eq!(options.match_command_line(arguments.join("\0").as_bytes()), expected, "{arguments:?}");
     }
 
     #[test]
-    fn test_marks_pid_file_of_run_is_recognised() {
+    fn test_run_options_pid_file_of_run_is_recognised() {
         check(&["qemu", "-pidfile", "/r/a,b/b1/qemu.pid"], true);
         check(&["qemu", "-pidfile", "/r/a,b/b1/qemu.pid2"], false);
         check(&["qemu", "-pidfile", "/r/a,b/b11/qemu.pid"], false);
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn test_marks_monitor_is_recognised_among_options() {
+    fn test_run_options_monitor_is_recognised_among_options() {
         check(&["q", "-chardev", "socket,id=qmp,path=/r/a,,b/b1/qmp.sock,server=on"], true);
         check(&["q", "-chardev", "socket,path=/r/a,,b/b1/qmp.sock"], true);
         check(&["q", "-chardev", "socket,path=/r/a,,b/b1/qmp.sock,,x"], false);

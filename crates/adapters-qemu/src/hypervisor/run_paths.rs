@@ -14,7 +14,7 @@ use super::helper;
 use crate::console::console_lock;
 use crate::limits::MAX_KEPT_BOOTS;
 use crate::picture;
-use crate::qmp::turn_file;
+use crate::qmp::lock_path;
 
 /// Creates the private folders of a run, its logs and the locks of its monitors.
 ///
@@ -26,7 +26,7 @@ pub(super) fn create(paths: &RunPaths) -> Result<(), LaunchError> {
         private_folder(vm_folder).map_err(|error| io_error("create the directory", vm_folder, error))?;
         private_folder(folder).map_err(|error| io_error("create the directory", folder, error))?;
     }
-    let locks = MonitorRole::ALL.iter().map(|role| turn_file(paths, *role)).chain([console_lock(paths)]);
+    let locks = MonitorRole::ALL.iter().map(|role| lock_path(paths, *role)).chain([console_lock(paths)]);
     for lock in locks {
         private_file(&lock).map_err(|error| io_error("create the lock", &lock, error))?;
     }
@@ -58,7 +58,7 @@ pub(super) fn rotate(records: &Path) {
 /// Returns the files of a run that are useless without its process.
 fn socket_files(paths: &RunPaths) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = MonitorRole::ALL.iter().map(|role| paths.monitor(*role)).collect();
-    files.extend(MonitorRole::ALL.iter().map(|role| turn_file(paths, *role)));
+    files.extend(MonitorRole::ALL.iter().map(|role| lock_path(paths, *role)));
     files.extend([paths.serial_socket(), console_lock(paths), paths.pid_file()]);
     files
 }

@@ -15,12 +15,12 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::QmpSession;
-use super::queue::{try_turn, turn};
+use super::monitor_lock::{lock_monitor, try_lock_monitor};
 use crate::limits::{GREETING_TIMEOUT, MIN_CONCLUSIVE_SILENCE, SESSION_GREETING_TIMEOUT};
 
 /// The monitors of QEMU.
 ///
-/// Each monitor serves one client, so callers take turns by a lock file beside its socket. The run state is queried on
+/// Each monitor serves one client, so callers lock a file beside its socket. The run state is queried on
 /// whichever of the monitors is free, so that it does not wait for a long command.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct QemuMonitors;
@@ -32,15 +32,15 @@ impl Monitors for QemuMonitors {
         let until = started + timeout;
         let socket = paths.monitor(MonitorRole::Command);
 
-        let turn = match turn(paths, MonitorRole::Command, until).await {
-            Ok(Some(turn)) => turn,
+        let lock = match lock_monitor(paths, MonitorRole::Command, until).await {
+            Ok(Some(lock)) => lock,
             Ok(None) => return Err(queue_timed_out(started, timeout)),
             Err(error) => return Err(QmpError::MonitorUnavailable { socket, source: error.into() }),
         };
         let queued = started.elapsed();
         let mut session = match QmpSession::connect_until(&socket, until, GREETING_TIMEOUT).await {
             Err(error) if is_queue_to_blame(&error, queued) => return Err(queue_timed_out(started, timeout)),
-            connected => connected.map_err(|error| unless_too_short(error, timeout))?.holding(turn),
+            connected => connected.map_err(|error| unless_too_short(error, timeout))?.holding(lock),
         };
         session.execute_until(command, until).await
     }
@@ -51,16 +51,16 @@ impl Monitors for QemuMonitors {
         loop {
             let mut free = None;
             for (index, role) in waiting.iter().enumerate() {
-                match try_turn(paths, *role) {
-                    Ok(Some(turn)) => {
-                        free = Some((index, turn));
+                match try_lock_monitor(paths, *role) {
+                    Ok(Some(lock)) => {
+                        free = Some((index, lock));
                         break;
                     }
                     Ok(None) => {}
                     Err(why) => return without_monitor(&why),
                 }
             }
-            let Some((index, turn)) = free else {
+            let Some((index, lock)) = free else {
                 // Other maqet processes use all monitors, so QEMU responds to them.
                 if Instant::now() >= until {
                     return MonitorAnswer::Blocked;
@@ -70,7 +70,7 @@ impl Monitors for QemuMonitors {
             };
             let share = until.saturating_duration_since(Instant::now()) / u32::try_from(waiting.len()).unwrap_or(1);
             let answer = ask(paths, waiting[index], until, share).await;
-            drop(turn);
+            drop(lock);
             match answer {
                 Some(answer) => return answer,
                 // Another program uses this monitor.
@@ -91,9 +91,9 @@ impl Monitors for QemuMonitors {
             let mut not_greeted = None;
             for role in [MonitorRole::SessionOne, MonitorRole::SessionTwo] {
                 let socket = paths.monitor(role);
-                match try_turn(paths, role) {
-                    Ok(Some(turn)) => match QmpSession::connect_until(&socket, until, share).await {
-                        Ok(session) => return Ok(Box::new(session.keeping_events().holding(turn))),
+                match try_lock_monitor(paths, role) {
+                    Ok(Some(lock)) => match QmpSession::connect_until(&socket, until, share).await {
+                        Ok(session) => return Ok(Box::new(session.keeping_events().holding(lock))),
                         Err(error @ (QmpError::GreetingTimedOut { .. } | QmpError::QueueTimedOut { .. })) => {
                             not_greeted = Some(error);
                         }
@@ -189,7 +189,7 @@ mod tests {
 
     const MILLIS: Duration = Duration::from_millis(1);
 
-    /// Getting the turn took longer than the zero timeout left for the greeting, as on a busy host.
+    /// Locking the monitor took longer than the zero timeout left for the greeting, as on a busy host.
     #[test]
     fn test_queue_timed_out_with_tiny_timeout_is_connect_timed_out() {
         let not_greeted = QmpError::GreetingTimedOut { socket: "/r/qmp.sock".into(), after: MILLIS };

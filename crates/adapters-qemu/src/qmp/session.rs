@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::codec::{Band, Decoder, Message, OOB, encode, too_large};
 use super::events::EventQueue;
-use super::queue::Turn;
+use super::monitor_lock::MonitorLock;
 use super::wire::Wire;
 use crate::limits::{
     GREETING_TIMEOUT, MAX_QMP_LINE_BYTES, MAX_QMP_POLLS_IN_A_ROW, MAX_QMP_UNANSWERED, MAX_QUOTED_CHARS, QMP_READ_BYTES,
@@ -55,7 +55,7 @@ pub struct QmpSession {
     /// How often a message was polled for.
     polls: u32,
     /// Dropped last, so that the next caller finds the monitor free.
-    _turn: Option<Turn>,
+    _lock: Option<MonitorLock>,
 }
 
 /// Why there is no next message.
@@ -127,7 +127,7 @@ impl QmpSession {
             has_oob: false,
             events: None,
             polls: 0,
-            _turn: None,
+            _lock: None,
         }
     }
 
@@ -139,9 +139,9 @@ impl QmpSession {
         self
     }
 
-    /// Holds the turn of the monitor for as long as the session is open.
-    pub(super) fn holding(self, turn: Turn) -> Self {
-        Self { _turn: Some(turn), ..self }
+    /// Holds the lock of the monitor for as long as the session is open.
+    pub(super) fn holding(self, lock: MonitorLock) -> Self {
+        Self { _lock: Some(lock), ..self }
     }
 
     /// Returns the process that listens at the monitor, if it is visible.

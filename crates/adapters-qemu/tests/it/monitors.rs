@@ -99,8 +99,8 @@ fn test_execute_without_time_in_busy_queue_is_connect_timed_out() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
-        let turn = std::fs::File::open(bench.paths.sockets.join("qmp.lock")).unwrap();
-        turn.lock().unwrap();
+        let lock = std::fs::File::open(bench.paths.sockets.join("qmp.lock")).unwrap();
+        lock.lock().unwrap();
 
         let refused = QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-status"), Duration::ZERO).await;
 
@@ -153,8 +153,8 @@ fn test_ping_succeeds_while_command_monitor_is_locked() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
-        let turn = std::fs::File::open(bench.paths.sockets.join("qmp.lock")).unwrap();
-        turn.lock().unwrap();
+        let lock = std::fs::File::open(bench.paths.sockets.join("qmp.lock")).unwrap();
+        lock.lock().unwrap();
 
         let answer = QemuMonitors.answer(&bench.paths, Duration::from_secs(1)).await;
 
@@ -167,11 +167,11 @@ fn test_ping_with_all_monitors_locked_is_busy() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
-        let turns: Vec<std::fs::File> = ["qmp.lock", "qmp-s1.lock", "qmp-s2.lock"]
+        let locks: Vec<std::fs::File> = ["qmp.lock", "qmp-s1.lock", "qmp-s2.lock"]
             .map(|name| std::fs::File::open(bench.paths.sockets.join(name)).unwrap())
             .into();
-        for turn in &turns {
-            turn.lock().unwrap();
+        for lock in &locks {
+            lock.lock().unwrap();
         }
 
         let answer = QemuMonitors.answer(&bench.paths, Duration::from_millis(50)).await;
@@ -185,8 +185,8 @@ fn test_execute_monitor_always_locked_times_out() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
-        let turn = std::fs::File::open(bench.paths.sockets.join("qmp.lock")).unwrap();
-        turn.lock().unwrap();
+        let lock = std::fs::File::open(bench.paths.sockets.join("qmp.lock")).unwrap();
+        lock.lock().unwrap();
 
         let patience = Duration::from_millis(60);
         let refused = QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-status"), patience).await;
