@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::limits::{RETRY_INTERVAL, RETRY_JITTER};
 
 /// Sleeps before the next retry.
-pub async fn pause() {
+pub async fn retry_pause() {
     tokio::time::sleep(random_pause()).await;
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use tokio::time::Instant;
 
-use crate::jitter::pause;
+use crate::jitter::retry_pause;
 
 /// An open file that is locked until it is dropped.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ impl LockedFile {
                 Err(in_use) if Instant::now() < deadline => file = in_use,
                 result => return Ok(result),
             }
-            pause().await;
+            retry_pause().await;
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use maqet_adapters_linux::limits::MIN_LOCK_TIMEOUT;
 use maqet_adapters_linux::private_file::private_file;
-use maqet_adapters_linux::{LockedFile, pause, read_holder, write_holder};
+use maqet_adapters_linux::{LockedFile, read_holder, retry_pause, write_holder};
 use maqet_domain::command_line::SERIAL_CHARDEV;
 use maqet_domain::port::{ConsoleError, ConsoleStream, Consoles, Monitors};
 use maqet_domain::qmp::QmpCommand;
@@ -90,7 +90,7 @@ async fn is_used_by_another_program(paths: &RunPaths) -> bool {
         if Instant::now() >= deadline {
             return true;
         }
-        pause().await;
+        retry_pause().await;
     }
 }
 

@@ -314,7 +314,7 @@ pub(crate) fn retry_while_busy<T>(timeout: Duration, mut attempt: impl FnMut() -
     loop {
         match attempt() {
             Err(error) if is_busy(&error) && Instant::now() < deadline => {
-                thread::sleep(pause(longest));
+                thread::sleep(retry_pause(longest));
                 longest = (longest * 2).min(limits::MAX_RETRY_INTERVAL);
             }
             result => return result,
@@ -323,7 +323,7 @@ pub(crate) fn retry_while_busy<T>(timeout: Duration, mut attempt: impl FnMut() -
 }
 
 /// Returns a random pause of at most `longest`, so that waiting processes do not wake at the same moment.
-fn pause(longest: Duration) -> Duration {
+fn retry_pause(longest: Duration) -> Duration {
     let chance = RandomState::new().hash_one(()) % 1024;
     let span = longest.saturating_sub(limits::MIN_RETRY_INTERVAL);
     limits::MIN_RETRY_INTERVAL + span * u32::try_from(chance).unwrap_or(0) / 1024

@@ -25,9 +25,9 @@ pub const EXIT_GRACE: Duration = Duration::from_secs(2);
 /// How long an operation waits for another one on the same VM before it fails.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a monitor may take to return the run state: usually a millisecond, longer only while the main loop is
-/// blocked. An unresponsive QEMU is reported within two seconds; the difference is for a busy host.
-pub const RUN_STATE_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// How long a monitor may take to answer a query, as for the run state: usually a millisecond, longer only while the
+/// main loop is blocked. An unresponsive QEMU is reported within two seconds; the difference is for a busy host.
+pub const QUERY_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// How often a busy monitor is tried again.
 pub const RETRY_INTERVAL: Duration = Duration::from_millis(200);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use maqet_adapters_linux::limits::round_to_millis;
-use maqet_adapters_linux::pause;
+use maqet_adapters_linux::retry_pause;
 use maqet_domain::port::{MonitorSession, Monitors};
 use maqet_domain::qmp::RunState;
 use maqet_domain::qmp::{QmpCommand, QmpError};
@@ -65,7 +65,7 @@ impl Monitors for QemuMonitors {
                 if Instant::now() >= until {
                     return MonitorAnswer::Blocked;
                 }
-                pause().await;
+                retry_pause().await;
                 continue;
             };
             let share = until.saturating_duration_since(Instant::now()) / u32::try_from(waiting.len()).unwrap_or(1);
@@ -108,7 +108,7 @@ impl Monitors for QemuMonitors {
                 let error = error.filter(|error| in_use == 0 || matches!(error, QmpError::ConnectTimedOut));
                 return Err(error.unwrap_or(QmpError::SessionsInUse { after: round_to_millis(started.elapsed()) }));
             }
-            pause().await;
+            retry_pause().await;
         }
     }
 }

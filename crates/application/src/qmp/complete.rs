@@ -8,7 +8,7 @@ pub struct Completions {
     /// Where the word begins, in bytes.
     pub start: usize,
     /// The candidates, in order: commands, keys with their `=` or `.`, or keys with their values.
-    pub words: Vec<String>,
+    pub candidates: Vec<String>,
 }
 
 /// Completes the end of `line`: a command, a key or a value.
@@ -17,14 +17,14 @@ pub fn completions(schema: &Schema, line: &str) -> Completions {
         line.rfind(char::is_whitespace).map_or(0, |at| at + line[at..].chars().next().map_or(1, char::len_utf8));
     let (before, word) = line.split_at(start);
     let mut args = before.split_whitespace();
-    let words = match args.next() {
+    let candidates = match args.next() {
         None => commands(schema, word),
         Some(command) if !command.starts_with(['{', '#']) => {
             arguments(schema, command, &args.collect::<Vec<_>>(), word)
         }
         Some(_) => Vec::new(),
     };
-    Completions { start, words }
+    Completions { start, candidates }
 }
 
 fn commands(schema: &Schema, word: &str) -> Vec<String> {
@@ -77,12 +77,12 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(line: &str, start: usize, words: &[&str]) {
+    fn check(line: &str, start: usize, candidates: &[&str]) {
         let found = completions(&schema(), line);
 
         assert_eq!(
-            (found.start, found.words),
-            (start, words.iter().map(|word| (*word).to_owned()).collect()),
+            (found.start, found.candidates),
+            (start, candidates.iter().map(|word| (*word).to_owned()).collect()),
             "{line}"
         );
     }

@@ -121,7 +121,7 @@ impl App {
 /// Returns the output of `info usernet`: only the human monitor describes QEMU's user network (QEMU 7.2).
 pub(crate) async fn info_usernet(monitors: &dyn Monitors, run: &Run) -> Option<String> {
     let command = QmpCommand::human_monitor("info usernet");
-    match monitors.execute(&run.paths, &command, limits::RUN_STATE_TIMEOUT).await {
+    match monitors.execute(&run.paths, &command, limits::QUERY_TIMEOUT).await {
         Ok(output) => Some(output.as_str().unwrap_or_default().to_owned()),
         Err(error) => {
             tracing::warn!(%error, "`info usernet` failed");

@@ -243,7 +243,7 @@ impl Observer<'_> {
         if self.processes.is_frozen(process) {
             return frozen();
         }
-        let answer = self.monitors.answer(&run.paths, limits::RUN_STATE_TIMEOUT).await;
+        let answer = self.monitors.answer(&run.paths, limits::QUERY_TIMEOUT).await;
         match answer {
             // It may have been stopped, or have ended, during the query.
             MonitorAnswer::TimedOut | MonitorAnswer::Blocked if self.processes.is_frozen(process) => frozen(),

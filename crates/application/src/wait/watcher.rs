@@ -74,7 +74,7 @@ impl<'a> Watcher<'a> {
             (Condition::Event(name), _) => self.has_happened(entry, name).await,
             (Condition::Serial(pattern), _) => Ok(self.serial.contains(self.app, entry, pattern).await),
             (Condition::Qmp, Some(run)) => {
-                let answer = self.app.ports.monitors.answer(&run.paths, limits::RUN_STATE_TIMEOUT).await;
+                let answer = self.app.ports.monitors.answer(&run.paths, limits::QUERY_TIMEOUT).await;
                 Ok(matches!(answer, MonitorAnswer::State(state) if state != RunState::Inmigrate))
             }
             (Condition::Port(port), Some(run)) => port_answers(self.app, entry, run, *port).await,

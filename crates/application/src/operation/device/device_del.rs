@@ -208,7 +208,7 @@ impl UnplugRequest<'_> {
                 // The answer to an earlier request may have come before this session, and events may be missed.
                 Some(SessionEvent::Missed(_)) | None => {
                     let query = QmpCommand::new("qom-list").with("path", format!("{PERIPHERAL}/{}", self.id));
-                    match monitor.execute(&query, limits::RUN_STATE_TIMEOUT).await {
+                    match monitor.execute(&query, limits::QUERY_TIMEOUT).await {
                         Err(QmpError::Refused { .. }) => return Ok(Answer::Released),
                         Ok(_) | Err(QmpError::TimedOut { .. }) => {}
                         Err(error) => return Err(error),
@@ -249,7 +249,7 @@ impl UnplugRequest<'_> {
             Ok(Answer::Released) => return Ok(()),
             Ok(Answer::Refused(reason)) => DeviceError::UnplugRefused { vm, id, reason }.into(),
             Ok(Answer::None) => {
-                let state = app.ports.monitors.answer(&run.paths, limits::RUN_STATE_TIMEOUT).await;
+                let state = app.ports.monitors.answer(&run.paths, limits::QUERY_TIMEOUT).await;
                 let is_paused = matches!(state, MonitorAnswer::State(state) if state != RunState::Running);
                 DeviceError::UnplugTimedOut { vm, id, after: self.timeout, is_paused }.into()
             }

@@ -193,7 +193,7 @@ impl Completer for SchemaHelper {
 
     fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
         let found = completions(&self.schema, line.get(..at).unwrap_or_default());
-        Ok((found.start, found.words))
+        Ok((found.start, found.candidates))
     }
 }
 

@@ -102,7 +102,7 @@ impl<'a> MachineQuery<'a> {
     }
 
     async fn query<T: DeserializeOwned>(self, command: QmpCommand) -> Result<T, QmpError> {
-        let answer = self.monitors.execute(self.paths, &command, limits::RUN_STATE_TIMEOUT).await?;
+        let answer = self.monitors.execute(self.paths, &command, limits::QUERY_TIMEOUT).await?;
         serde_json::from_value(answer)
             .map_err(|why| QmpError::InvalidResponse { detail: format!("to `{}`: {why}", command.execute) })
     }
