@@ -199,6 +199,6 @@ fn test_logs_unavailable_explain_why() {
         (&mute["code"], mute["message"].as_str().unwrap().contains("serial: none")),
         (&json!("log.unavailable"), true)
     );
-    assert_eq!((&both["code"], &removed["code"]), (&json!("usage.invalid"), &json!("record.not-found")));
+    assert_eq!((&both["code"], &removed["code"]), (&json!("usage.invalid"), &json!("log.file-not-found")));
     home.json(&["stop", "--all", "--force"]);
 }

@@ -29,10 +29,10 @@ pub enum RecordError {
 impl Explain for RecordError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::NotFound { .. } => Explanation::new("record.not-found", Fault::NotFound)
+            Self::NotFound { .. } => Explanation::new("log.file-not-found", Fault::NotFound)
                 .hint("start the VM; only the newest boots keep their logs"),
             Self::Failed { .. } => {
-                Explanation::new("record.failed", Fault::Host).hint("check the owner and the permissions of the file")
+                Explanation::new("log.read-failed", Fault::Host).hint("check the owner and the permissions of the file")
             }
         }
     }
