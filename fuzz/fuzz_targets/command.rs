@@ -46,9 +46,9 @@ fuzz_target!(|text: &str| {
 fn schema(reply: &str) -> Option<Schema> {
     match Schema::from_reply(&serde_json::from_str(reply).ok()?) {
         Ok(schema) => {
-            let kept = Schema::from_text(schema.as_text().to_owned()).expect("what is kept can be read");
-            assert_eq!(kept.as_text(), schema.as_text());
-            Some(kept)
+            let stored = Schema::from_text(schema.as_text().to_owned()).expect("a stored schema can be read");
+            assert_eq!(stored.as_text(), schema.as_text());
+            Some(stored)
         }
         Err(why) => {
             assert!(!why.to_string().is_empty());
@@ -83,7 +83,7 @@ fn check(schema: &Schema, name: &str, given: &QmpArguments, read: &QmpCommand) {
     match read_command(schema, name, given, false) {
         Ok(harmless) => assert_eq!((host_access(read), &harmless), (None, read)),
         Err(CommandError::HostAccess(refused)) => assert_eq!(host_access(read), Some(refused.access)),
-        Err(other) => panic!("what could be read cannot: {other}"),
+        Err(other) => panic!("the same command is invalid without the option: {other}"),
     }
     if DeviceProperties::query_for(read).is_some() {
         match PROPERTIES.typed(read.clone()) {

@@ -1,6 +1,6 @@
 //! Files of a configuration, from their texts to the command line of QEMU, or to the diagnostics.
 //!
-//! The input is up to four files with a form feed between them, a character that YAML refuses. Nothing
+//! The input is up to four files with a form feed between them, a character that YAML forbids. Nothing
 //! panics, a valid configuration is the same after it was stored and read, and diagnostics can be shown.
 
 #![no_main]
@@ -41,7 +41,7 @@ fuzz_target!(|text: &str| {
 
     match merged(&documents) {
         Ok(definition) => check(&definition, sources),
-        Err(problems) => tell(problems, sources),
+        Err(problems) => check_problems(problems, sources),
     }
 });
 
@@ -63,17 +63,17 @@ fn check(definition: &Node, sources: Sources) {
             let shown = command_line(&machine);
             let stored = stored(definition);
             assert!(differences(definition, &stored).is_empty(), "{definition:?} is stored as {stored:?}");
-            let again = Machine::check(&stored, &HANDLERS).expect("what is right is right when it was stored");
+            let again = Machine::check(&stored, &HANDLERS).expect("a stored definition is still valid");
             assert_eq!(command_line(&again), shown);
         }
-        Err(problems) => tell(problems, sources),
+        Err(problems) => check_problems(problems, sources),
     }
 }
 
 /// Returns a definition as it comes back from the database.
 fn stored(definition: &Node) -> Node {
     let text = serde_json::to_string(definition).expect("a definition is JSON");
-    let node = serde_json::from_str(&text).expect("what was written can be read");
+    let node = serde_json::from_str(&text).expect("a stored definition can be read");
     with_origins(node, &origins(definition))
 }
 
@@ -99,9 +99,9 @@ fn command_line(machine: &Machine) -> String {
     line.to_string()
 }
 
-/// Tells what is wrong in every way there is.
-fn tell(problems: Vec<Problem>, sources: Sources) {
-    assert!(!problems.is_empty(), "refused without a word");
+/// Checks that problems have a text in each form of output.
+fn check_problems(problems: Vec<Problem>, sources: Sources) {
+    assert!(!problems.is_empty(), "rejected without a message");
     let error = ConfigError::new(problems, sources);
     assert!(serde_json::to_string(&error.problems).is_ok());
     assert!(!error.to_string().is_empty());

@@ -1,7 +1,7 @@
 //! What a monitor sends: bytes to messages, however they are cut into pieces.
 //!
 //! The first byte says how large the pieces are. Whatever follows: nothing panics, no more is held than a line and a
-//! piece (the decoder's own assertion), the pieces make no difference, and what is refused is refused in words.
+//! piece (the decoder's own assertion), the pieces make no difference, and invalid input is rejected with a message.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What stands behind `--set`: `key.path=value`.
+//! The argument of `--set`: `key.path=value`.
 
 #![no_main]
 

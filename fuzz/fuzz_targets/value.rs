@@ -1,6 +1,6 @@
 //! The values that have a form of their own: sizes, names, ids, ports, hardware addresses.
 //!
-//! Whatever a text holds, it is refused in words, or taken and comes back the same when it is written and read again.
+//! Any text is rejected with a message, or accepted and the same after it is written and read again.
 
 #![no_main]
 
@@ -16,20 +16,20 @@ use maqet::domain::text::quote;
 use maqet::domain::vm::{VmId, VmName};
 
 fuzz_target!(|text: &str| {
-    comes_back::<ByteSize>(text);
-    comes_back::<VmName>(text);
-    comes_back::<VmId>(text);
-    comes_back::<NodeName>(text);
-    comes_back::<SnapshotName>(text);
-    comes_back::<Forward>(text);
-    comes_back::<MacAddress>(text);
+    round_trips::<ByteSize>(text);
+    round_trips::<VmName>(text);
+    round_trips::<VmId>(text);
+    round_trips::<NodeName>(text);
+    round_trips::<SnapshotName>(text);
+    round_trips::<Forward>(text);
+    round_trips::<MacAddress>(text);
     for shift in [0, 10, 20, 30, 40, 50, 60] {
         let _ = ByteSize::parse_with_bare_unit(text, shift);
     }
     assert_eq!(unquoted(&quote(text)), text);
 });
 
-fn comes_back<T>(text: &str)
+fn round_trips<T>(text: &str)
 where
     T: FromStr + Display + PartialEq + Debug,
     T::Err: Display,
@@ -37,7 +37,7 @@ where
     match text.parse::<T>() {
         Ok(value) => {
             let again =
-                value.to_string().parse::<T>().unwrap_or_else(|why| panic!("`{value}` does not come back: {why}"));
+                value.to_string().parse::<T>().unwrap_or_else(|why| panic!("`{value}` does not round trip: {why}"));
             assert_eq!(again, value);
         }
         Err(why) => assert!(!why.to_string().is_empty()),
