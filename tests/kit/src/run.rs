@@ -259,8 +259,8 @@ impl Finished {
             Ok(value) => value,
             Err(error) => panic!("standard error is not JSON: {error}\n{self}"),
         };
-        let said: Vec<serde_json::Value> = self.stderr.lines().map(read).collect();
-        let mut errors = said.into_iter().filter(|said| said.get("error").is_some());
+        let messages: Vec<serde_json::Value> = self.stderr.lines().map(read).collect();
+        let mut errors = messages.into_iter().filter(|message| message.get("error").is_some());
         match (errors.next(), errors.next()) {
             (Some(error), None) => error,
             _ => panic!("standard error has not exactly one error\n{self}"),

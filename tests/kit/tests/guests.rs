@@ -28,7 +28,7 @@ fn monitor(path: &Path) -> BufReader<UnixStream> {
     let mut greeting = String::new();
     monitor.read_line(&mut greeting).unwrap();
     assert!(greeting.contains("QMP"), "{greeting}");
-    ask(&mut monitor, "qmp_capabilities");
+    query(&mut monitor, "qmp_capabilities");
     monitor
 }
 
@@ -38,7 +38,7 @@ fn connected(path: &Path) -> UnixStream {
     stream
 }
 
-fn ask(monitor: &mut BufReader<UnixStream>, command: &str) -> String {
+fn query(monitor: &mut BufReader<UnixStream>, command: &str) -> String {
     writeln!(monitor.get_mut(), r#"{{"execute": "{command}"}}"#).unwrap();
     loop {
         let mut line = String::new();
@@ -60,9 +60,9 @@ fn test_paused_guest_answers_and_quits() {
     let listen = format!("unix:{},server=on,wait=off", socket.display());
 
     let qemu = qemu(&home, &["-S", "-m", "32", "-qmp", &listen]);
-    let status = ask(&mut monitor(&socket), "query-status");
+    let status = query(&mut monitor(&socket), "query-status");
     let seen = home.qemu_pids();
-    ask(&mut monitor(&socket), "quit");
+    query(&mut monitor(&socket), "quit");
 
     assert!(status.contains("prelaunch"), "{status}");
     assert_eq!(seen, [qemu.id().cast_signed()]);
@@ -131,7 +131,7 @@ fn test_linux_guest_reports_hardware_and_obeys_power_button() {
     );
     serial::wait_for(&log, READY, DEADLINE);
     let facts = serial::wait_for(&log, "mem_kib=", DEADLINE);
-    ask(&mut monitor(&socket), "system_powerdown");
+    query(&mut monitor(&socket), "system_powerdown");
 
     assert!(facts.ends_with("cpus=2 disks=vda:1048576 firmware=bios"), "{facts}");
     assert_eq!(ended(qemu), Some(0));

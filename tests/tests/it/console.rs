@@ -333,8 +333,8 @@ fn test_console_without_input_follows_until_vm_stops() {
 
     assert!(finished.status.success(), "{finished:?}");
     assert_eq!(String::from_utf8(finished.stdout).unwrap(), "maqet-console\r\n");
-    let said = String::from_utf8(finished.stderr).unwrap();
-    assert!(said.ends_with("console of `web` closed: QEMU has exited\n"), "{said}");
+    let stderr = String::from_utf8(finished.stderr).unwrap();
+    assert!(stderr.ends_with("console of `web` closed: QEMU has exited\n"), "{stderr}");
 }
 
 #[test]

@@ -61,18 +61,18 @@ impl Booted {
         let mut console = self.types(&[lines, &["echo; echo all-do'ne'"]].concat());
         console.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         let until = Instant::now() + BOOT;
-        let mut said = Vec::new();
+        let mut output = Vec::new();
         let mut some = [0; 4096];
         while Instant::now() < until {
             if let Ok(length) = console.read(&mut some) {
-                said.extend_from_slice(&some[..length]);
+                output.extend_from_slice(&some[..length]);
             }
-            let text = String::from_utf8_lossy(&said);
+            let text = String::from_utf8_lossy(&output);
             if text.lines().any(|line| line.trim() == "all-done") {
                 return text.into_owned();
             }
         }
-        panic!("the guest did not finish: {}", String::from_utf8_lossy(&said));
+        panic!("the guest did not finish: {}", String::from_utf8_lossy(&output));
     }
 
     /// Returns the block node of this name from QEMU.
@@ -104,8 +104,8 @@ fn test_example_uefi_boots_with_its_own_variables() {
     let booted = boot(TestHome::new(), "uefi", &example("uefi"), &linux);
 
     assert!(booted.reported.contains("disks=nvme0n1:21474836480 firmware=uefi"), "{}", booted.reported);
-    let said = booted.shell(&["dmesg | grep 'efi: EFI'"]);
-    assert!(said.lines().any(|line| line.contains("] efi: EFI v2") && line.contains("EDK II")), "{said}");
+    let output = booted.shell(&["dmesg | grep 'efi: EFI'"]);
+    assert!(output.lines().any(|line| line.contains("] efi: EFI v2") && line.contains("EDK II")), "{output}");
 
     let code = booted.node("uefi-code-file")["file"].clone();
     let is_described = |one: &Value| one["mapping"]["executable"]["filename"] == code;
@@ -124,7 +124,7 @@ fn test_example_shared_folder_is_writable_unless_read_only() {
     let linux = guest::linux_boot_yaml(&guest::Files::built_with_9p());
 
     let booted = boot(home, "shared-folder", &example("shared-folder"), &linux);
-    let said = booted.shell(&[
+    let output = booted.shell(&[
         "load 9p 9pnet_virtio; mkdir /mnt/src /mnt/docs",
         "for tag in src docs; do mount -t 9p -o trans=virtio,version=9p2000.L $tag /mnt/$tag; done",
         "cat /mnt/src/from-host; cat /mnt/docs/manual",
@@ -133,11 +133,11 @@ fn test_example_shared_folder_is_writable_unless_read_only() {
         "rm /mnt/docs/manual",
     ]);
 
-    assert!(said.contains("of the host") && said.contains("to be read"), "{said}");
+    assert!(output.contains("of the host") && output.contains("to be read"), "{output}");
     assert_eq!(fs::read_to_string(booted.home.path("src/from-guest")).unwrap(), "of the guest\n");
     let made = fs::metadata(booted.home.path("src/from-guest")).unwrap();
     assert_eq!(made.permissions().mode() & 0o777, 0o600, "as the documentation of `mapped-xattr` says");
-    assert_eq!(said.matches(": Read-only file system").count(), 2, "{said}");
+    assert_eq!(output.matches(": Read-only file system").count(), 2, "{output}");
     let docs: Vec<PathBuf> = fs::read_dir(booted.home.path("docs")).unwrap().map(|one| one.unwrap().path()).collect();
     assert_eq!(docs, [booted.home.path("docs/manual")]);
 }
@@ -152,7 +152,7 @@ fn test_example_two_disks_has_sizes_serials_and_forward() {
     let more = "cpu: 2\nstorage: [{name: root, serial: ROOT-1}]\nnetwork: {forward: [\"0:80\"]}\n";
 
     let booted = boot(home, "two-disks", &example("two-disks"), &format!("{linux}{more}"));
-    let said = booted.shell(&[
+    let output = booted.shell(&[
         "load virtio_scsi sd_mod",
         "until [ -e /sys/block/sda/size ]; do sleep 0.1; done; cat /sys/block/*da/size",
         "cat /sys/block/vda/serial; cat -v /sys/block/sda/device/vpd_pg80",
@@ -165,9 +165,9 @@ fn test_example_two_disks_has_sizes_serials_and_forward() {
 
     assert!((900_000..1_048_576).contains(&booted.fact("mem_kib")), "{}", booted.reported);
     assert_eq!(booted.fact("cpus"), 2);
-    let lines: Vec<&str> = said.lines().map(str::trim).collect();
-    assert!(lines.contains(&"10485760") && lines.contains(&"98304"), "sectors of the 5G and the 48M disk: {said}");
-    assert!(said.contains("ROOT-1") && said.contains("DATA-1"), "{said}");
+    let lines: Vec<&str> = output.lines().map(str::trim).collect();
+    assert!(lines.contains(&"10485760") && lines.contains(&"98304"), "sectors of the 5G and the 48M disk: {output}");
+    assert!(output.contains("ROOT-1") && output.contains("DATA-1"), "{output}");
 
     let forwards = booted.home.json(&["status", booted.name])["forwards"].clone();
     let port = u16::try_from(forwards[0]["host_port"].as_u64().unwrap()).unwrap();
@@ -193,9 +193,9 @@ fn test_example_ci_has_no_network_and_exits_on_reboot() {
         .replace("/srv/ci/initramfs.cpio", &path(files.initramfs()));
 
     let booted = boot(TestHome::new(), "ci-guest", &example, "accel: tcg\n");
-    let said = booted.shell(&["echo cards: /sys/class/net/*; cat /proc/cmdline"]);
-    assert!(said.contains("cards: /sys/class/net/lo\r\n"), "{said}");
-    assert!(said.contains("console=ttyS0 quiet panic=-1\r\n"), "{said}");
+    let output = booted.shell(&["echo cards: /sys/class/net/*; cat /proc/cmdline"]);
+    assert!(output.contains("cards: /sys/class/net/lo\r\n"), "{output}");
+    assert!(output.contains("console=ttyS0 quiet panic=-1\r\n"), "{output}");
 
     // A shell that is about to prompt drops earlier input, so the command is repeated.
     let mut consoles = Vec::new();

@@ -51,8 +51,8 @@ fn test_hardware_changes_are_seen_by_linux() {
     memory_is_taken_and_given_back(&home, &mut shell);
 
     qmp(&home, &["nmi", "web"]);
-    let said = shell.run(&["until dmesg | grep -i 'nmi received'; do sleep 0.1; done"]);
-    assert!(said.contains("NMI received"), "{said}");
+    let output = shell.run(&["until dmesg | grep -i 'nmi received'; do sleep 0.1; done"]);
+    assert!(output.contains("NMI received"), "{output}");
     qmp(&home, &["pause", "web"]);
     assert_eq!(home.json(&["status", "web"])["status"], "paused");
     qmp(&home, &["resume", "web"]);
@@ -61,8 +61,8 @@ fn test_hardware_changes_are_seen_by_linux() {
 
 fn media_are_exchanged(home: &TestHome, shell: &mut guest::Shell, [first, second]: [&str; 2]) {
     let read = "dd if=/dev/sr0 bs=2048 count=1 2>/dev/null | tr '\\0' '\\n'";
-    let said = shell.run(&["load virtio_scsi sr_mod; until [ -e /dev/sr0 ]; do sleep 0.1; done", read]);
-    assert!(said.contains("the first medium"), "{said}");
+    let output = shell.run(&["load virtio_scsi sr_mod; until [ -e /dev/sr0 ]; do sleep 0.1; done", read]);
+    assert!(output.contains("the first medium"), "{output}");
 
     // QEMU locks an image that it has open.
     shell.run(&["exec 3</dev/sr0"]);
@@ -75,8 +75,8 @@ fn media_are_exchanged(home: &TestHome, shell: &mut guest::Shell, [first, second
     let inserted = qmp(home, &["insert", "web", "cd", second]);
     assert_eq!((&inserted["ejected"], &inserted["inserted"]), (&json!(first), &json!(second)));
     assert_eq!(media(home), [second], "the first one is closed");
-    let said = shell.run(&[&format!("until {read} | grep second; do sleep 0.1; done")]);
-    assert!(said.contains("the second medium"), "{said}");
+    let output = shell.run(&[&format!("until {read} | grep second; do sleep 0.1; done")]);
+    assert!(output.contains("the second medium"), "{output}");
 
     shell.run(&["exec 3</dev/sr0"]);
     assert_eq!(qmp(home, &["eject", "web", "cd", "--force"])["ejected"], json!(second));
@@ -104,9 +104,9 @@ fn memory_is_taken_and_given_back(home: &TestHome, shell: &mut guest::Shell) {
 
     let taken = qmp(home, &["balloon", "web", "128", "--timeout", "90s"]);
     assert_eq!((&taken["actual_bytes"], &taken["memory_bytes"]), (&json!(128 << 20), &whole));
-    let said = shell.run(&[total]);
-    let (_, has) = said.rsplit_once("total=").unwrap();
-    assert!(has.split('M').next().unwrap().parse::<u32>().unwrap() < 128, "{said}");
+    let output = shell.run(&[total]);
+    let (_, has) = output.rsplit_once("total=").unwrap();
+    assert!(has.split('M').next().unwrap().parse::<u32>().unwrap() < 128, "{output}");
     let given = qmp(home, &["balloon", "web", "256M", "--timeout", "90s"]);
     assert_eq!(given["actual_bytes"], whole);
     assert_eq!(qmp(home, &["balloon", "web"])["actual_bytes"], whole);

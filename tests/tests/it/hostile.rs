@@ -18,7 +18,7 @@ const GREETING: &str = r#"{"QMP": {"version": {}, "capabilities": []}}"#;
 const EVENT: &str = r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "X", "data": {"x": "y"}}"#;
 
 /// Queries the status of the VM `web` with little memory, with `monitor` in place of its command monitor.
-fn ask(home: &TestHome, monitor: impl FnOnce(BufReader<UnixStream>) + Send + 'static) -> Finished {
+fn query(home: &TestHome, monitor: impl FnOnce(BufReader<UnixStream>) + Send + 'static) -> Finished {
     let status = home.json(&["status", "web"]);
     let free = Path::new(status["external_monitor"].as_str().expect("it runs"));
     let socket = free.with_file_name("qmp.sock");
@@ -30,9 +30,9 @@ fn ask(home: &TestHome, monitor: impl FnOnce(BufReader<UnixStream>) + Send + 'st
     prlimit(pid, Resource::As, Rlimit { current: Some(MEMORY), maximum: Some(MEMORY) }).expect("it is ours");
     // The limit is set before anything is sent.
     let (stream, _) = listener.accept().expect("it connects");
-    let said = std::thread::spawn(move || monitor(BufReader::new(stream)));
+    let server = std::thread::spawn(move || monitor(BufReader::new(stream)));
     let finished = running.wait();
-    said.join().expect("the monitor does not panic");
+    server.join().expect("the monitor does not panic");
     finished
 }
 
@@ -58,7 +58,7 @@ fn read_line(stream: &mut BufReader<UnixStream>) {
 fn test_qmp_gigabyte_line_is_invalid_in_bounded_memory() {
     let home = with_web();
 
-    let finished = ask(&home, |mut stream| {
+    let finished = query(&home, |mut stream| {
         write(&mut stream, format!("{GREETING}\n").as_bytes());
         read_line(&mut stream);
         let piece = vec![b'x'; 1 << 20];
@@ -76,7 +76,7 @@ fn test_qmp_gigabyte_line_is_invalid_in_bounded_memory() {
 fn test_qmp_million_events_need_bounded_memory() {
     let home = with_web();
 
-    let finished = ask(&home, |mut stream| {
+    let finished = query(&home, |mut stream| {
         write(&mut stream, format!("{GREETING}\n").as_bytes());
         read_line(&mut stream);
         write(&mut stream, b"{\"return\": {}, \"id\": 0}\n");
@@ -94,7 +94,7 @@ fn test_qmp_million_events_need_bounded_memory() {
 fn test_qmp_foreign_protocol_is_shown_escaped() {
     let home = with_web();
 
-    let finished = ask(&home, |mut stream| {
+    let finished = query(&home, |mut stream| {
         write(&mut stream, b"HTTP/1.1 400 Bad \x1b[31mRequest\r\n");
     });
 

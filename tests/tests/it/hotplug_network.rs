@@ -33,12 +33,12 @@ fn test_device_add_tap_and_bridge_carry_guest_traffic() {
         for (number, netdev) in ["tap,ifname=tap0", "bridge,br=br0"].into_iter().enumerate() {
             let added = device_add(&home, netdev, "card");
             assert_eq!(added["backend"], "hotplug-card");
-            let said = shell.run(&[
+            let output = shell.run(&[
                 "load virtio_net; until [ -e /sys/class/net/eth0 ]; do sleep 0.1; done",
                 &format!("ip addr add 10.77.{number}.2/24 dev eth0; ip link set eth0 up"),
                 &format!("until ping -c 1 -W 5 10.77.{number}.1; do sleep 0.1; done; echo reached"),
             ]);
-            assert!(said.contains("reached"), "{netdev}: {said}");
+            assert!(output.contains("reached"), "{netdev}: {output}");
 
             let out = home.json(&["qmp", "device-del", "web", "card", "--timeout", "60s"]);
 
@@ -131,8 +131,8 @@ fn test_namespaces_host_without_bridges_reports_skipped() {
     let mut program = Command::new(std::env::current_exe().unwrap());
     let output = program.args(["--exact", test]).env("PATH", path).output().unwrap();
 
-    let complained = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && complained.contains(&format!("{test} is SKIPPED: ")), "{output:?}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && stderr.contains(&format!("{test} is SKIPPED: ")), "{output:?}");
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl Grub {
     }
 
     /// Returns GRUB's serial output, with line breaks where its screen has them.
-    fn said(&self) -> String {
+    fn output(&self) -> String {
         serial::text(&self.log).replace('\n', "")
     }
 }
@@ -86,7 +86,7 @@ fn test_type_at_grub_loses_no_character_and_chord_resets() {
         let line = std::str::from_utf8(line).unwrap();
         let typed = grub.home.json(&["type", "grub", &format!("echo '{line}'"), "--enter"]);
         assert_eq!(typed["characters"], json!(258));
-        wait::until(BOOT, line, || grub.said().contains(&format!("{line}grub>")).then_some(()));
+        wait::until(BOOT, line, || grub.output().contains(&format!("{line}grub>")).then_some(()));
     }
     grub.home.json(&["type", "grub", "echo windmill", "--enter"]);
     grub.shows("windmill");
@@ -117,17 +117,17 @@ impl Linux {
         let typed = format!("{}\necho; echo all-do'ne'\n", lines.join("\n"));
         self.console.write_all(typed.as_bytes()).unwrap();
         let until = Instant::now() + BOOT;
-        let (mut said, mut some) = (Vec::new(), [0; 4096]);
+        let (mut output, mut some) = (Vec::new(), [0; 4096]);
         while Instant::now() < until {
             if let Ok(length) = self.console.read(&mut some) {
-                said.extend_from_slice(&some[..length]);
+                output.extend_from_slice(&some[..length]);
             }
-            let text = String::from_utf8_lossy(&said);
+            let text = String::from_utf8_lossy(&output);
             if text.lines().any(|line| line.trim() == "all-done") {
                 return text.into_owned();
             }
         }
-        panic!("the guest did not finish: {}", String::from_utf8_lossy(&said));
+        panic!("the guest did not finish: {}", String::from_utf8_lossy(&output));
     }
 
     /// Reads its keyboard from now on, with the layout `keymap`.
@@ -146,10 +146,10 @@ impl Linux {
     fn read_keys(&mut self, bytes: usize) -> String {
         let mut bytes_read = Vec::new();
         let _in_vain = wait::try_until(BOOT, || {
-            let said = self.shell(&["echo \"read:$(base64 -w 0 /tmp/read):\""]);
+            let output = self.shell(&["echo \"read:$(base64 -w 0 /tmp/read):\""]);
             // The terminal breaks lines anywhere; the typed command is in the output too, and is not base64.
-            let said: String = said.split_ascii_whitespace().collect();
-            let pieces = said.split("read:").filter_map(|piece| piece.split_once(':'));
+            let output: String = output.split_ascii_whitespace().collect();
+            let pieces = output.split("read:").filter_map(|piece| piece.split_once(':'));
             bytes_read = pieces.filter_map(|(piece, _)| decoded(piece)).last().unwrap();
             (bytes_read.len() >= bytes).then_some(())
         });

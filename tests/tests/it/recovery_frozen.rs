@@ -83,11 +83,11 @@ impl Unresponsive {
     #[track_caller]
     fn check_refusals(&self, because: &str) {
         for command in ["start", "pause", "resume", "reset", "rm"] {
-            let said = self.check_refused(&[command, "web"], "vm.unresponsive");
-            assert!(said.contains(because) && said.contains("maqet stop --force web"), "{command}: {said}");
+            let error = self.check_refused(&[command, "web"], "vm.unresponsive");
+            assert!(error.contains(because) && error.contains("maqet stop --force web"), "{command}: {error}");
         }
-        let said = self.check_refused(&["snapshot", "create", "web", "hdd", "one"], "vm.unresponsive");
-        assert!(said.contains(because), "{said}");
+        let error = self.check_refused(&["snapshot", "create", "web", "hdd", "one"], "vm.unresponsive");
+        assert!(error.contains(because), "{error}");
         let waited = self.home.json_error(&["wait", "web", "--for", "qmp", "--timeout", "200ms"], 124);
         assert!(waited["message"].as_str().unwrap().contains(because), "{waited}");
         assert!(waited["hints"].to_string().contains("maqet stop --force web"), "{waited}");
@@ -116,8 +116,8 @@ fn test_qemu_stopped_by_signal_is_reported_by_all_commands() {
     vm.check_looks("sigstop");
     vm.check_refusals("stopped by a signal");
     for arguments in [&["stop", "web"][..], &["restart", "web"], &["qmp", "web", "query-status"]] {
-        let said = vm.check_refused(arguments, "vm.unresponsive");
-        assert!(said.contains(&format!("kill -CONT {}", vm.pid.as_raw_nonzero())), "{arguments:?}: {said}");
+        let error = vm.check_refused(arguments, "vm.unresponsive");
+        assert!(error.contains(&format!("kill -CONT {}", vm.pid.as_raw_nonzero())), "{arguments:?}: {error}");
     }
     vm.check_looks("sigstop");
 

@@ -48,7 +48,7 @@ impl Shell {
     }
 
     /// Types a line, waits for the expected output, and returns all output since.
-    fn ask(&self, line: &str, answer: &str) -> String {
+    fn query(&self, line: &str, answer: &str) -> String {
         let past = self.terminal.shown().len();
         self.terminal.type_keys(format!("{line}\r"));
         self.wait_for(past, answer);
@@ -94,11 +94,11 @@ fn test_shell_replies_completes_and_restores_terminal() {
     let home = with_web();
     let shell = Shell::open(&home, &[]);
 
-    shell.ask("query-na\t", "\"name\": \"web\"");
-    shell.ask("qom-list pa\t/machine", "\"type\"");
-    shell.ask("{\"execute\": \"query-name\"}", "\"name\": \"web\"");
-    let refused = shell.ask("query-nam", "QEMU has no command `query-nam`");
-    let invalid = shell.ask("qom-list path='", "unclosed `'`");
+    shell.query("query-na\t", "\"name\": \"web\"");
+    shell.query("qom-list pa\t/machine", "\"type\"");
+    shell.query("{\"execute\": \"query-name\"}", "\"name\": \"web\"");
+    let refused = shell.query("query-nam", "QEMU has no command `query-nam`");
+    let invalid = shell.query("qom-list path='", "unclosed `'`");
     shell.terminal.type_keys(CTRL_D);
 
     assert!(refused.contains("did you mean") && refused.contains("`query-name`"), "{refused}");
@@ -131,9 +131,9 @@ fn test_shell_text_output_has_greeting_replies_and_errors() {
     let home = with_web();
     let shell = Shell::of(&home, &[]);
 
-    shell.ask("human-monitor-command command-line='info name'", "\nweb\r\n");
-    let refused = shell.ask("query-nam", "QEMU has no command `query-nam`");
-    let leaving = shell.ask("exit", "QEMU has no command `exit`");
+    shell.query("human-monitor-command command-line='info name'", "\nweb\r\n");
+    let refused = shell.query("query-nam", "QEMU has no command `query-nam`");
+    let leaving = shell.query("exit", "QEMU has no command `exit`");
     shell.terminal.type_keys(CTRL_D);
 
     assert!(refused.contains("hint") && !refused.contains("maqet qmp VM"), "{refused}");
@@ -174,8 +174,8 @@ fn test_shell_events_appear_above_edited_line() {
     shell.wait_for(past, "RESUME");
     let past = past + shell.terminal.shown()[past..].find("RESUME").unwrap();
     shell.wait_for(past, "web> query-na");
-    shell.ask("me", "\"name\": \"web\"");
-    let own = shell.ask("stop", "{}");
+    shell.query("me", "\"name\": \"web\"");
+    let own = shell.query("stop", "{}");
     shell.terminal.type_keys(CTRL_D);
 
     assert!(own.find("STOP").unwrap() < own.find("{}").unwrap(), "{own}");
@@ -192,7 +192,7 @@ fn test_shell_ctrl_c_clears_only_the_line() {
     shell.terminal.type_keys("quit");
     shell.wait_for(past, "quit");
     shell.clear();
-    shell.ask("query-name", "\"name\": \"web\"");
+    shell.query("query-name", "\"name\": \"web\"");
     shell.terminal.type_keys(CTRL_D);
 
     shell.ends(PROMPT).ok();
@@ -214,7 +214,7 @@ fn test_shell_ctrl_c_cancels_wait_and_session_continues() {
     signal("INT", shell.running.pid());
     shell.wait_for(past, "no longer waiting for `pmemsave`");
     fs::read(fifo).unwrap();
-    shell.ask("query-name", "\"name\": \"web\"");
+    shell.query("query-name", "\"name\": \"web\"");
     shell.terminal.type_keys(CTRL_D);
 
     shell.ends(PROMPT).ok();
@@ -299,14 +299,14 @@ fn test_shell_ended_by_signal_restores_terminal() {
 fn test_shell_history_is_kept_without_secrets() {
     let home = with_web();
     let first = Shell::open(&home, &[]);
-    first.ask("query-name", "\"name\": \"web\"");
-    first.ask(" query-uuid", "\"UUID\"");
-    first.ask("set_password protocol=vnc password=hunter2", "error");
+    first.query("query-name", "\"name\": \"web\"");
+    first.query(" query-uuid", "\"UUID\"");
+    first.query("set_password protocol=vnc password=hunter2", "error");
     first.terminal.type_keys(CTRL_D);
     first.ends(PROMPT).ok();
 
     let second = Shell::open(&home, &[]);
-    second.ask(UP, "\"name\": \"web\"");
+    second.query(UP, "\"name\": \"web\"");
     second.terminal.type_keys(CTRL_D);
     second.ends(PROMPT).ok();
 

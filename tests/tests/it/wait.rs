@@ -151,8 +151,8 @@ fn test_wait_interrupted_exits_130_and_changes_nothing() {
     assert!(Command::new("kill").args(["-INT", &waiting.pid().to_string()]).status().unwrap().success());
 
     let interrupted = waiting.wait().code(130);
-    let said: Vec<Value> = interrupted.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(said.last(), Some(&json!({ "note": "interrupted" })), "{interrupted}");
+    let messages: Vec<Value> = interrupted.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(messages.last(), Some(&json!({ "note": "interrupted" })), "{interrupted}");
     let after = home.json(&["status", "web"]);
     assert_eq!((&after["status"], &after["busy"]), (&json!("running"), &json!(null)));
     home.json(&["stop", "web", "--force"]);

@@ -69,7 +69,7 @@ impl Monitors for QemuMonitors {
                 continue;
             };
             let share = until.saturating_duration_since(Instant::now()) / u32::try_from(waiting.len()).unwrap_or(1);
-            let answer = ask(paths, waiting[index], until, share).await;
+            let answer = query_state(paths, waiting[index], until, share).await;
             drop(lock);
             match answer {
                 Some(answer) => return answer,
@@ -151,8 +151,8 @@ fn without_monitor(why: &io::Error) -> MonitorAnswer {
     }
 }
 
-/// Asks one monitor; `None` if it did not accept the connection, or did not greet, within `share`.
-async fn ask(paths: &RunPaths, role: MonitorRole, until: Instant, share: Duration) -> Option<MonitorAnswer> {
+/// Queries the run state on one monitor; `None` if it did not accept the connection, or did not greet, within `share`.
+async fn query_state(paths: &RunPaths, role: MonitorRole, until: Instant, share: Duration) -> Option<MonitorAnswer> {
     #[derive(Deserialize)]
     struct QueryStatus {
         status: RunState,

@@ -14,12 +14,12 @@ fn test_binary_name_is_found_and_cached() {
         let folder = folder();
         let hypervisor = QemuHypervisor::new(environment(), folder.path().join("cache"));
 
-        let asked = hypervisor.binary("qemu-system-x86_64").await.unwrap();
+        let first = hypervisor.binary("qemu-system-x86_64").await.unwrap();
         let remembered = hypervisor.binary("qemu-system-x86_64").await.unwrap();
 
-        assert_eq!(asked, remembered);
-        assert_eq!(asked.path, std::path::Path::new("/usr/bin/qemu-system-x86_64"));
-        assert_eq!(asked.version.major, 7);
+        assert_eq!(first, remembered);
+        assert_eq!(first.path, std::path::Path::new("/usr/bin/qemu-system-x86_64"));
+        assert_eq!(first.version.major, 7);
         assert_eq!(std::fs::read_dir(folder.path().join("cache")).unwrap().count(), 1);
     });
 }

@@ -55,13 +55,13 @@ impl Shelf {
         fs::write(self.folders[folder].join(format!("{name}.json")), content).unwrap();
     }
 
-    fn ask(&self, architecture: &str, machine: &str) -> Result<UefiFirmware, FirmwareError> {
+    fn find(&self, architecture: &str, machine: &str) -> Result<UefiFirmware, FirmwareError> {
         wait(DescriptorCatalog::new(self.folders.clone()).uefi(architecture, machine))
     }
 
     /// Returns the name of the descriptor that is found for q35.
     fn found(&self) -> Option<String> {
-        self.ask("x86_64", "q35").ok().map(|firmware| stem(&firmware.code))
+        self.find("x86_64", "q35").ok().map(|firmware| stem(&firmware.code))
     }
 }
 
@@ -78,7 +78,7 @@ fn test_uefi_plain_descriptor_has_files_and_formats() {
     let shelf = shelf();
     shelf.put(1, "60-a", |descriptor| descriptor["mapping"]["nvram-template"]["format"] = json!("qcow2"));
 
-    let firmware = shelf.ask("x86_64", "q35").unwrap();
+    let firmware = shelf.find("x86_64", "q35").unwrap();
 
     let expected = UefiFirmware {
         code: shelf.root.path().join("60-a.code"),
@@ -173,7 +173,7 @@ fn test_uefi_machine_matches_short_name_and_full_type() {
     fn check(pattern: &str, machine: &str, expected: bool) {
         let shelf = shelf();
         shelf.put(1, "50-a", |descriptor| descriptor["targets"][0]["machines"] = json!(["other", pattern]));
-        assert_eq!(shelf.ask("x86_64", machine).is_ok(), expected, "`{machine}` against `{pattern}`");
+        assert_eq!(shelf.find("x86_64", machine).is_ok(), expected, "`{machine}` against `{pattern}`");
     }
 
     check("pc-i440fx-*", "pc", true);
@@ -197,7 +197,7 @@ fn test_uefi_no_match_names_the_architecture() {
     let shelf = shelf();
     shelf.put(1, "50-a", |_| {});
 
-    let refused = shelf.ask("aarch64", "virt");
+    let refused = shelf.find("aarch64", "virt");
 
     assert_eq!(refused, Err(FirmwareError::NotFound { architecture: "aarch64".to_owned() }));
 }

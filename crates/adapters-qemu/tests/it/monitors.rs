@@ -52,13 +52,13 @@ fn test_execute_concurrent_callers_get_their_replies() {
     wait(async {
         let bench = Bench::new();
         bench.start().await;
-        let ask = || async {
+        let query = || async {
             for _ in 0..20 {
                 QemuMonitors.execute(&bench.paths, &QmpCommand::new("query-status"), TIMEOUT).await.unwrap();
             }
         };
 
-        tokio::join!(ask(), ask(), ask(), ask());
+        tokio::join!(query(), query(), query(), query());
     });
 }
 

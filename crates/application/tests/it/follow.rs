@@ -79,10 +79,10 @@ async fn test_events_over_limit_are_newest_with_omitted_count() {
     let app = world.app();
     app.run(World::empty("web")).await.unwrap();
     app.run(Start::new("web")).await.unwrap();
-    let asked = |kind: &str| Events::default().kind(kind.to_owned());
+    let of_kind = |kind: &str| Events::default().kind(kind.to_owned());
 
-    let all = app.run(asked("qemu.*")).await.unwrap();
-    let ours = app.run(asked("vm.*")).await.unwrap();
+    let all = app.run(of_kind("qemu.*")).await.unwrap();
+    let ours = app.run(of_kind("vm.*")).await.unwrap();
 
     assert_eq!((all.events.len(), all.omitted), (most, most as u64 + 3));
     assert_eq!(all.events.last().unwrap().at.as_second(), i64::try_from(most * 2 + 3).unwrap());

@@ -21,12 +21,12 @@ type SentCommands = Arc<Mutex<Vec<String>>>;
 /// A session in which the VM is running for this many queries, and paused from then on.
 fn session(sent: &SentCommands, pauses_after: usize) -> MockMonitorSession {
     let sent = Arc::clone(sent);
-    let mut asked = 0;
+    let mut queries = 0;
     let mut session = MockMonitorSession::new();
     session.expect_execute().returning(move |command, _| {
         if command.execute == "query-status" {
-            asked += 1;
-            return Ok(json!({ "status": if asked > pauses_after { "paused" } else { "running" } }));
+            queries += 1;
+            return Ok(json!({ "status": if queries > pauses_after { "paused" } else { "running" } }));
         }
         let keys = command.arguments["keys"].as_array().unwrap();
         let names: Vec<&str> = keys.iter().map(|key| key["data"].as_str().unwrap()).collect();
@@ -161,8 +161,8 @@ fn screendump(file: &str) -> QmpScreendump {
 
 /// A QEMU without PNG support that writes `picture`; with the requested formats.
 async fn old_qemu(picture: &'static [u8]) -> (App, Arc<Mutex<Vec<Value>>>) {
-    let (mut world, asked) = (World::new(), Arc::new(Mutex::new(Vec::new())));
-    let log = Arc::clone(&asked);
+    let (mut world, formats) = (World::new(), Arc::new(Mutex::new(Vec::new())));
+    let log = Arc::clone(&formats);
     world.monitors.expect_execute().returning(move |_, command: &QmpCommand, _| {
         if command.execute == "qom-get" {
             return Ok(json!("/machine/vga"));
@@ -185,17 +185,17 @@ async fn old_qemu(picture: &'static [u8]) -> (App, Arc<Mutex<Vec<Value>>>) {
         None => Err(PictureError::InvalidImage { length: ppm.len() }),
     });
     world.pictures.expect_save().withf(move |_, bytes| bytes == png).returning(|_, _| Ok(()));
-    (started(world, RunState::Running).await, asked)
+    (started(world, RunState::Running).await, formats)
 }
 
 #[tokio::test]
 async fn test_screendump_without_png_support_is_converted() {
-    let (app, asked) = old_qemu(b"P6\n2 1\n255\n\x01\x02\x03\x04\x05\x06").await;
+    let (app, formats) = old_qemu(b"P6\n2 1\n255\n\x01\x02\x03\x04\x05\x06").await;
 
     let taken = app.run(screendump("/c/screen.png")).await.unwrap();
 
     assert_eq!((taken.width, taken.height, json!(taken.format)), (2, 1, json!("png")));
-    assert_eq!(*asked.lock().unwrap(), [json!("png"), Value::Null]);
+    assert_eq!(*formats.lock().unwrap(), [json!("png"), Value::Null]);
 }
 
 #[tokio::test]

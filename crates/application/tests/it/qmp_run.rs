@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::world::{World, launched};
 
-type Asked = Arc<Mutex<Vec<String>>>;
+type SentQueries = Arc<Mutex<Vec<String>>>;
 
 /// The schema of a QEMU with few commands.
 fn schema_reply() -> Value {
@@ -44,9 +44,9 @@ fn answer(command: &QmpCommand, schema: &Value) -> Result<Value, QmpError> {
 }
 
 /// Returns an application with a running VM `web`, and the commands sent to its QEMU; `is_kept`: its schema is cached.
-async fn running(is_kept: bool, schema: Value) -> (App, Asked, Arc<Mutex<Vec<Schema>>>) {
-    let (mut world, asked, kept) = (World::new(), Asked::default(), Arc::<Mutex<Vec<Schema>>>::default());
-    let log = Arc::clone(&asked);
+async fn running(is_kept: bool, schema: Value) -> (App, SentQueries, Arc<Mutex<Vec<Schema>>>) {
+    let (mut world, queries, kept) = (World::new(), SentQueries::default(), Arc::<Mutex<Vec<Schema>>>::default());
+    let log = Arc::clone(&queries);
     world.schemas.expect_get().returning(move |_| is_kept.then(|| Schema::from_reply(&schema_reply()).unwrap()));
     let keeping = Arc::clone(&kept);
     world.schemas.expect_put().returning(move |_, schema| keeping.lock().unwrap().push(schema.clone()));
@@ -59,7 +59,7 @@ async fn running(is_kept: bool, schema: Value) -> (App, Asked, Arc<Mutex<Vec<Sch
     let app = world.app();
     app.run(World::empty("web")).await.unwrap();
     app.run(Start::new("web")).await.unwrap();
-    (app, asked, kept)
+    (app, queries, kept)
 }
 
 fn command(line: &str) -> QmpRun {
@@ -67,17 +67,17 @@ fn command(line: &str) -> QmpRun {
     QmpRun::new("web", words.next().unwrap()).arguments(QmpArguments::KeyValue(words.collect()))
 }
 
-fn asked_of(asked: &Asked) -> Vec<String> {
-    std::mem::take(&mut asked.lock().unwrap())
+fn take_queries(queries: &SentQueries) -> Vec<String> {
+    std::mem::take(&mut queries.lock().unwrap())
 }
 
 #[tokio::test]
 async fn test_qmp_run_missing_schema_is_fetched_and_cached() {
-    let (app, asked, kept) = running(false, schema_reply()).await;
+    let (app, queries, kept) = running(false, schema_reply()).await;
 
     app.run(command("query-status")).await.unwrap();
 
-    assert_eq!(asked_of(&asked), [r#"{"execute":"query-qmp-schema"}"#, r#"{"execute":"query-status"}"#]);
+    assert_eq!(take_queries(&queries), [r#"{"execute":"query-qmp-schema"}"#, r#"{"execute":"query-status"}"#]);
     assert_eq!(*kept.lock().unwrap(), [Schema::from_reply(&schema_reply()).unwrap()]);
 }
 
@@ -93,7 +93,7 @@ async fn test_qmp_run_invalid_schema_is_not_cached() {
 
 #[tokio::test]
 async fn test_qmp_run_refused_command_is_not_sent() {
-    let (app, asked, _) = running(true, schema_reply()).await;
+    let (app, queries, _) = running(true, schema_reply()).await;
     let refused = async |line: &str| app.run(command(line)).await.unwrap_err().code();
 
     assert_eq!(refused("query-statsu").await, "qmp.command-not-found");
@@ -103,33 +103,33 @@ async fn test_qmp_run_refused_command_is_not_sent() {
     assert_eq!(refused("pmemsave, size").await, "qmp.argument-syntax-invalid");
     assert_eq!(refused("pmemsave, size=1").await, "qmp.host-access-refused");
     assert_eq!(refused("device_add, driver=vfio-pci, host=x").await, "qmp.host-access-refused");
-    assert_eq!(asked_of(&asked), Vec::<String>::new());
+    assert_eq!(take_queries(&queries), Vec::<String>::new());
 
     app.run(command("pmemsave, size=1").allow_dangerous(true)).await.unwrap();
-    assert_eq!(asked_of(&asked), [r#"{"execute":"pmemsave","arguments":{"size":1}}"#]);
+    assert_eq!(take_queries(&queries), [r#"{"execute":"pmemsave","arguments":{"size":1}}"#]);
 }
 
 #[tokio::test]
 async fn test_qmp_run_device_add_reads_properties_first() {
-    let (app, asked, _) = running(true, schema_reply()).await;
+    let (app, queries, _) = running(true, schema_reply()).await;
 
     app.run(command("device_add, driver=virtio-blk-pci, share-rw=on")).await.unwrap();
     let unknown = app.run(command("device_add, driver=virtio-blk-pci, shade-rw=on")).await.unwrap_err();
 
     let listing = r#"{"execute":"device-list-properties","arguments":{"typename":"virtio-blk-pci"}}"#;
     let adding = r#"{"execute":"device_add","arguments":{"driver":"virtio-blk-pci","share-rw":true}}"#;
-    assert_eq!(asked_of(&asked), [listing, adding, listing]);
+    assert_eq!(take_queries(&queries), [listing, adding, listing]);
     assert_eq!(unknown.hints()[0], "did you mean `share-rw`?");
 }
 
 #[tokio::test]
 async fn test_qmp_run_device_add_without_properties_is_sent() {
-    let (app, asked, _) = running(true, schema_reply()).await;
+    let (app, queries, _) = running(true, schema_reply()).await;
 
     app.run(command("device_add, driver=virtio-blk, any=on")).await.unwrap();
 
     let adding = r#"{"execute":"device_add","arguments":{"driver":"virtio-blk","any":"on"}}"#;
-    assert_eq!(asked_of(&asked)[1], adding);
+    assert_eq!(take_queries(&queries)[1], adding);
 }
 
 #[tokio::test]

@@ -76,6 +76,6 @@ async fn test_timeouts_of_settings_apply_to_start_qmp_and_stop() {
     let sent: Vec<(&str, u64)> = seen.iter().map(|(what, time)| (what.as_str(), *time)).collect();
     let methods = [("power-down", 102), ("quit", 103), ("term", 104), ("kill", 105)];
     assert!(methods.iter().all(|method| sent.contains(method)), "{sent:?}");
-    let asked = [("launch", 101), ("system_powerdown", 102), ("query-status", 107)];
-    assert!(asked.iter().all(|asked| sent.contains(asked)), "{sent:?}");
+    let expected = [("launch", 101), ("system_powerdown", 102), ("query-status", 107)];
+    assert!(expected.iter().all(|expected| sent.contains(expected)), "{sent:?}");
 }

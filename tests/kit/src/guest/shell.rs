@@ -15,7 +15,7 @@ const LOOK: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct Shell {
     console: UnixStream,
-    asked: u32,
+    commands: u32,
 }
 
 impl Shell {
@@ -29,7 +29,7 @@ impl Shell {
     pub fn at(socket: &Path) -> Self {
         let console = UnixStream::connect(socket).unwrap_or_else(|error| panic!("{}: {error}", socket.display()));
         console.set_read_timeout(Some(LOOK)).expect("the time is not zero");
-        Self { console, asked: 0 }
+        Self { console, commands: 0 }
     }
 
     /// Runs lines in the shell, and returns the output until the last one is done.
@@ -39,25 +39,25 @@ impl Shell {
     /// If the guest is not done in time.
     #[track_caller]
     pub fn run(&mut self, lines: &[&str]) -> String {
-        self.asked += 1;
-        let number = self.asked;
+        self.commands += 1;
+        let number = self.commands;
         // Quotes, so that the echoed line differs from its output.
         let text = format!("{}\necho; echo all-do'ne-{number}'\n", lines.join("\n"));
         self.console.write_all(text.as_bytes()).expect("the guest's serial line takes what is typed");
         let until = Instant::now() + ANSWER;
-        let (mut said, mut some) = (Vec::new(), [0; 4096]);
+        let (mut output, mut some) = (Vec::new(), [0; 4096]);
         while Instant::now() < until {
             match self.console.read(&mut some) {
                 Ok(0) => break,
-                Ok(length) => said.extend_from_slice(&some[..length]),
+                Ok(length) => output.extend_from_slice(&some[..length]),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
                 Err(error) => panic!("the guest's serial line failed: {error}"),
             }
-            let text = String::from_utf8_lossy(&said);
+            let text = String::from_utf8_lossy(&output);
             if text.lines().any(|line| line.trim() == format!("all-done-{number}")) {
                 return text.into_owned();
             }
         }
-        panic!("the guest did not finish: {}", String::from_utf8_lossy(&said));
+        panic!("the guest did not finish: {}", String::from_utf8_lossy(&output));
     }
 }
