@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_watch_task_that_dies_is_cleaned_up() {
+    fn test_watch_exited_task_is_cleaned_up() {
         let home = TestHome::new();
         let mut sleeper = Command::new("sh")
             .args(["-c", "read line", "sh"])

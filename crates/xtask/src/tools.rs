@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn test_describes_uefi_firmware_of_another_architecture_is_not_enough() {
+    fn test_describes_uefi_other_architecture_is_false() {
         let folder = tempfile::tempdir().unwrap();
         let describe = |name: &str, architecture: &str| {
             let content =

@@ -128,7 +128,7 @@ fn test_cycles_through_a_re_export_of_the_root_are_found() {
 }
 
 #[test]
-fn test_cycles_within_a_module_in_tests_and_of_the_root_are_none() {
+fn test_cycles_within_module_tests_and_root_are_ignored() {
     check(
         &[
             ("lib.rs", "use a::A; pub(crate) struct R;"),

@@ -108,17 +108,17 @@ fn test_dependencies_of_every_package_point_inwards_only() {
 }
 
 #[test]
-fn test_dependencies_of_the_domain_reach_no_world_and_no_runtime() {
+fn test_dependencies_of_domain_exclude_adapters_and_runtime() {
     assert_none("the domain is pure", &impure(named(&packages(), "maqet-domain"), false));
 }
 
 #[test]
-fn test_dependencies_of_the_application_reach_the_world_through_ports_only() {
+fn test_dependencies_of_application_exclude_adapters() {
     assert_none("the application works through ports", &impure(named(&packages(), "maqet-application"), true));
 }
 
 #[test]
-fn test_dependencies_clap_is_optional_outside_of_the_command_line() {
+fn test_dependencies_clap_outside_of_cli_is_optional() {
     let packages = packages();
     let others = packages.iter().filter(|package| !["maqet-cli", "xtask"].contains(&package.name.as_str()));
 

@@ -171,7 +171,7 @@ fn test_indexes_of_the_docs_name_every_page() {
 }
 
 #[test]
-fn test_tests_that_the_architecture_page_names_exist() {
+fn test_architecture_page_named_tests_exist() {
     let page = text("docs/architecture.md");
     let words = page.split('`').filter_map(|word| word.rsplit("::").next());
     let named: BTreeSet<&str> = words.filter(|word| word.starts_with("test_")).collect();

@@ -39,7 +39,7 @@ fn test_clippy_exit_and_abort_are_refused_in_every_crate() {
 }
 
 #[test]
-fn test_clippy_questions_to_the_file_system_are_refused_in_inner_crates() {
+fn test_clippy_file_system_calls_in_inner_crates_are_denied() {
     const METHODS: [&str; 10] = [
         "canonicalize",
         "exists",
@@ -75,7 +75,7 @@ fn test_clippy_clocks_and_random_ids_are_refused_in_the_domain() {
 }
 
 #[test]
-fn test_clippy_configuration_of_a_crate_repeats_that_of_the_workspace() {
+fn test_clippy_configuration_of_crate_repeats_the_workspace() {
     let shared = text("clippy.toml");
     let mut missing = Vec::new();
     for name in crates() {

@@ -102,7 +102,7 @@ fn test_domain_reads_no_file_socket_process_or_environment() {
 }
 
 #[test]
-fn test_domain_reads_no_clock_and_no_random_source_and_needs_no_runtime() {
+fn test_domain_clock_random_source_and_runtime_are_unused() {
     assert_none("the domain is given time and ids", &all(&shipped("domain"), |file| uses(file, &AMBIENT)));
 }
 

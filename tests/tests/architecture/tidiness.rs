@@ -12,6 +12,9 @@ const MAX_LINES: usize = 500;
 /// How many methods the blocks of `impl App` may have in all: it runs operations and hands out contexts.
 const MAX_APP_METHODS: usize = 31;
 
+/// The longest name of a test, in characters.
+const MAX_TEST_NAME: usize = 64;
+
 fn too_long(file: &RustFile) -> Option<String> {
     (file.line_count > MAX_LINES).then(|| format!("{} has {} lines", file.path, file.line_count))
 }
@@ -35,11 +38,13 @@ fn skipped_tests(file: &RustFile) -> Vec<String> {
     file.attributes.iter().filter(is_skip).map(|named| found(file, named)).collect()
 }
 
-/// Returns the tests that are not named `test_<subject>_<scenario>_<expected>`.
+/// Returns the tests that are not named `test_<subject>_<scenario>_<expected>`, or with too many characters.
 fn misnamed_tests(file: &RustFile) -> Vec<String> {
     let tests = file.functions.iter().filter(|function| function.detail == "test");
-    let is_well_named =
-        |name: &str| name.starts_with("test_") && name.split('_').filter(|part| !part.is_empty()).count() >= 4;
+    let is_well_named = |name: &str| {
+        let parts = name.split('_').filter(|part| !part.is_empty()).count();
+        name.starts_with("test_") && parts >= 4 && name.len() <= MAX_TEST_NAME
+    };
     tests.filter(|test| !is_well_named(&test.name)).map(|test| found(file, test)).collect()
 }
 
@@ -90,7 +95,7 @@ fn test_app_leaves_its_work_to_contexts() {
 }
 
 #[test]
-fn test_macros_that_mark_unfinished_work_are_nowhere() {
+fn test_macros_of_unfinished_work_are_nowhere() {
     assert_none("no unfinished code", &rust_files("").into_iter().flat_map(unfinished).collect::<Vec<_>>());
 }
 
@@ -102,7 +107,7 @@ fn test_tests_are_neither_ignored_nor_expected_to_panic() {
 #[test]
 fn test_tests_are_named_by_subject_scenario_and_expectation() {
     assert_none(
-        "tests are named `test_<subject>_<scenario>_<expected>`",
+        "tests are named `test_<subject>_<scenario>_<expected>`, with at most 64 characters",
         &rust_files("").into_iter().flat_map(misnamed_tests).collect::<Vec<_>>(),
     );
 }
@@ -175,6 +180,14 @@ fn test_misnamed_tests_too_short_or_other_prefix_are_found() {
     );
 
     assert_eq!(misnamed_tests(&file), ["f:2: `it_works`", "f:4: `test_two_parts`"]);
+}
+
+#[test]
+fn test_misnamed_tests_too_long_are_found() {
+    let test = |length: usize| format!("#[test]\nfn {:a<length$}() {{}}\n", "test_a_b_");
+    let file = RustFile::new("f", &[test(64), test(65)].concat());
+
+    assert_eq!(misnamed_tests(&file), [format!("f:4: `{:a<65}`", "test_a_b_")]);
 }
 
 #[test]

@@ -174,7 +174,7 @@ fn test_console_serial_log_is_written_attached_or_not() {
 }
 
 #[test]
-fn test_console_second_client_learns_who_is_attached() {
+fn test_console_second_client_error_names_holder() {
     let guest = BOOTED.get_or_make(Booted::boot);
     let _turn = guest.turn();
     let terminal = Terminal::new();

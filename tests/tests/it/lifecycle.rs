@@ -82,7 +82,7 @@ fn test_start_all_starts_ten_vms() {
 }
 
 #[test]
-fn test_status_after_host_reboot_has_that_reason() {
+fn test_status_after_host_reboot_shows_reason() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     let pid = home.json(&["start", "web"])["pid"].as_i64().unwrap();

@@ -174,7 +174,7 @@ fn check_images(home: &TestHome) {
 }
 
 #[test]
-fn test_snapshots_of_one_drive_by_eight_processes_are_serialized() {
+fn test_snapshots_by_eight_processes_are_serialized() {
     let home = TestHome::new();
     home.add("name: web\naccel: tcg\nstorage: [{name: hdd, size: 4M}]\n");
     let names: Vec<String> = (0..8).map(|number| format!("s{number}")).collect();

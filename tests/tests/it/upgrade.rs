@@ -122,7 +122,7 @@ fn test_upgrade_old_copies_restore_a_lost_database() {
 
 /// The columns and sockets of a run are the same in schema 1.
 #[test]
-fn test_upgrade_vm_that_was_started_before_is_observed_and_stopped() {
+fn test_upgrade_running_vm_is_observed_and_stopped() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     let pid = home.json(&["start", "web"])["pid"].clone();

@@ -56,7 +56,7 @@ fn test_wait_timed_out_shows_console_and_exits_124() {
 }
 
 #[test]
-fn test_wait_for_vm_that_dies_ends_at_once_with_reason() {
+fn test_wait_vm_exits_ends_at_once_with_reason() {
     let home = home();
     let pid = home.json(&["start", "web"])["pid"].clone();
     let waiting = home.maqet(["--format", "json", "wait", "web", "--for", "serial:login:"]).spawn();

@@ -106,7 +106,7 @@ fn test_convert_missing_template_fails_and_creates_nothing() {
 }
 
 #[test]
-fn test_convert_refused_by_tool_shows_message_and_leaves_nothing() {
+fn test_convert_refused_by_tool_shows_message_leaves_no_file() {
     wait(async {
         let folder = folder();
         let from = template(&folder, 512);

@@ -102,7 +102,7 @@ async fn test_migration_renames_every_stop_method_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn test_migration_keeps_history_which_reverts_nothing() {
+async fn test_migration_old_history_is_kept_without_reverts() {
     let (_folder, path) = schema_1();
     let store = SqliteStore::open(&path).unwrap();
 

@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn test_spare_ports_requested_without_q35_or_too_many_is_an_error() {
+    fn test_spare_ports_without_q35_or_too_many_is_an_error() {
         for definition in [r#"{"hotplug_ports": 1}"#, r#"{"machine": "q35", "hotplug_ports": 9}"#] {
             assert_eq!(read(definition).1, 1, "{definition}");
         }

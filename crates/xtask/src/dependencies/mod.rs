@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn test_violations_exception_is_for_one_package_and_must_be_used() {
+    fn test_violations_exception_unused_or_foreign_is_found() {
         let exceptions = &[Exception { package: "a", licence: "Zlib" }];
         let policy = Policy { exceptions, ..SAMPLE };
 
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn test_violations_wildcard_version_is_found_unless_it_is_a_path() {
+    fn test_violations_wildcard_version_without_path_is_found() {
         check(needing("a", "*", None), &["`a` accepts any version of `b`"]);
         check(needing("a", "*", Some("/b")), &[]);
         check(needing("a", "^1", None), &[]);

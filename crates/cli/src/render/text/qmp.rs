@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn test_answer_of_any_other_command_is_as_plain_as_it_can_be() {
+    fn test_answer_of_other_command_is_fields_or_table() {
         check("query-status", &json!({"running": false, "status": "paused"}), "running  no\nstatus   paused\n");
         check(
             "query-mice",
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn test_answer_that_is_a_text_is_shown_as_it_is() {
+    fn test_answer_text_is_shown_unchanged() {
         check(
             "human-monitor-command",
             &json!("VM status: running\r\nand\u{1b}[2J\r\n"),

@@ -36,7 +36,7 @@ macro_rules! store_conformance {
             test_by_name_unknown_or_other_case_is_none
             test_definition_of_any_shape_keeps_values_and_order
             test_run_in_every_phase_comes_back_whole
-            test_run_path_that_is_not_utf8_comes_back_whole
+            test_run_path_not_utf8_round_trips
             test_run_forwards_come_back_in_order
             test_list_empty_store_is_empty
             test_list_many_vms_are_sorted_by_name

@@ -94,7 +94,7 @@ pub async fn test_run_in_every_phase_comes_back_whole(subject: &dyn Subject) {
 }
 
 /// Folder names need not be UTF-8.
-pub async fn test_run_path_that_is_not_utf8_comes_back_whole(subject: &dyn Subject) {
+pub async fn test_run_path_not_utf8_round_trips(subject: &dyn Subject) {
     let store = subject.open();
     let odd = PathBuf::from(OsString::from_vec(b"/run/\xff\xfe, x".to_vec()));
     let mut vm = sample::vm("web", 1);
