@@ -28,11 +28,7 @@ fuzz_target!(|text: &str| {
     let documents: Vec<Document> = text
         .splitn(4, '\u{c}')
         .enumerate()
-        .map(|(number, text)| Document {
-            name: format!("{number}.yaml"),
-            folder: PathBuf::from("/conf"),
-            text: text.to_owned(),
-        })
+        .map(|(number, text)| Document::new(format!("{number}.yaml"), "/conf", text))
         .collect();
     let mut sources = Sources::default();
     for document in &documents {
