@@ -1,6 +1,6 @@
 //! The Linux host: processes, locks, private and atomic files, hooks, paths, and the clock.
 //!
-//! Nothing in this crate knows QEMU. It implements the ports of [`maqet_domain::port`] that need the host alone, and is
+//! Nothing here depends on QEMU. It implements the ports of [`maqet_domain::port`] that need the host alone, and is
 //! the layer under the other adapters, which use its processes and files. Nothing in it reads an environment variable or
 //! prints: folders and the environment of child processes are arguments.
 

@@ -20,7 +20,7 @@ pub struct QemuStaleFiles {
 }
 
 impl QemuStaleFiles {
-    /// Adds what knows QEMU to `files`.
+    /// Adds the processes of QEMU and their sockets to `files`.
     pub const fn new(files: LocalStaleFiles) -> Self {
         Self { files }
     }

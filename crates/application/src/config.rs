@@ -156,7 +156,7 @@ fn flag_layer(flags: &[(&'static str, Option<String>)]) -> Node {
     Node::new(Value::Map(entries.collect()))
 }
 
-/// Returns a tree with relative paths made absolute; each key knows which of its values are paths.
+/// Returns a tree with relative paths made absolute; the handler of each key finds its paths.
 pub fn rebased(node: Node, folder: &Path, handlers: &Registry<dyn ConfigHandler>) -> Node {
     let rebased = |(key, node): (String, Node)| match handlers.get(&key) {
         Some(handler) => (key, handler.rebase(node, folder)),

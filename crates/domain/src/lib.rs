@@ -1,7 +1,7 @@
 //! The core of maqet: VMs, the rules for them, and QEMU's vocabulary.
 //!
 //! Everything here is a value or a pure function. This crate reads no clock, file, environment variable or random
-//! source, knows no async runtime, and prints nothing: the outside world is reached through the traits of [`port`],
+//! source, needs no async runtime, and prints nothing: the outside world is reached through the traits of [`port`],
 //! which adapters implement.
 //!
 //! The modules, from the bottom up; none imports one further down in this table:

@@ -44,7 +44,7 @@ impl StaleFileRemoval<'_> {
         let id = match &file.kind {
             StaleFileKind::Sockets { short, .. } => by_short_id(short).map(|entry| entry.id),
             StaleFileKind::Records { id, .. } => Some(*id),
-            // The port removes a lock while it holds it, and knows a temporary file by its process.
+            // The port removes a lock while it holds it, and finds the process of a temporary file in its name.
             StaleFileKind::Lock { .. } | StaleFileKind::Temporary => None,
         };
         let Some(id) = id else {

@@ -22,7 +22,7 @@ pub struct VmCopy {
 pub struct StoreHealth {
     /// Its schema version; the next opening migrates it to `newest_schema`.
     pub schema: i64,
-    /// The newest schema version this maqet knows.
+    /// The newest schema version that this maqet supports.
     pub newest_schema: i64,
     /// Its journal mode, as in `wal`.
     pub journal: String,
