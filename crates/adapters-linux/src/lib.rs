@@ -40,4 +40,4 @@ pub use self::probe::LocalProbe;
 pub use self::process::LinuxProcesses;
 pub use self::readable::Readable;
 pub use self::records::LocalRecords;
-pub use self::stale_files::{LocalStaleFiles, MaqetFolders, created_at};
+pub use self::stale_files::{LocalStaleFiles, MaqetDirectories, created_at};

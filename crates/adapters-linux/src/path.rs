@@ -21,7 +21,7 @@ impl Paths for LocalPaths {
     async fn kind(&self, path: &Path) -> PathKind {
         match fs::metadata(path) {
             Err(_) => PathKind::NotFound,
-            Ok(found) if found.is_dir() => PathKind::Folder,
+            Ok(found) if found.is_dir() => PathKind::Directory,
             Ok(found) if found.is_file() => PathKind::File,
             Ok(_) => PathKind::Other,
         }
@@ -174,7 +174,7 @@ mod tests {
 
         let kind = |path: &str| runtime.block_on(paths.kind(&root.join(path)));
 
-        assert_eq!([kind("link"), kind("real")], [PathKind::Folder; 2]);
+        assert_eq!([kind("link"), kind("real")], [PathKind::Directory; 2]);
         assert_eq!([kind("chain"), kind("real/file")], [PathKind::File; 2]);
         assert_eq!([kind("dangling"), kind("loop-a"), kind("missing"), kind("a\0b")], [PathKind::NotFound; 4]);
         assert_eq!([kind("fifo"), kind("/dev/null")], [PathKind::Other; 2]);

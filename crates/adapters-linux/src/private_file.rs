@@ -14,11 +14,11 @@ pub enum Unsafe {
     #[error("it is a symbolic link")]
     Link,
     #[error("it is not a directory")]
-    NotAFolder,
+    NotADirectory,
     #[error("it belongs to user {owner}")]
     Foreign { owner: u32 },
-    #[error("other users may write to its parent directory `{folder}`")]
-    Open { folder: String },
+    #[error("other users may write to its parent directory `{directory}`")]
+    Open { directory: String },
 }
 
 impl From<Unsafe> for io::Error {
@@ -69,7 +69,7 @@ fn make_folder(folder: &Path) -> io::Result<()> {
 fn own_folder(folder: &Path, found: &fs::Metadata, user: u32) -> io::Result<()> {
     match found.uid() {
         _ if found.is_symlink() => Err(Unsafe::Link.into()),
-        _ if !found.is_dir() => Err(Unsafe::NotAFolder.into()),
+        _ if !found.is_dir() => Err(Unsafe::NotADirectory.into()),
         owner if owner != user => Err(Unsafe::Foreign { owner }.into()),
         _ if found.mode() & 0o777 == 0o700 => Ok(()),
         _ => fs::set_permissions(folder, Permissions::from_mode(0o700)),
@@ -81,7 +81,7 @@ fn trusted_folder(folder: &Path, user: u32) -> io::Result<()> {
     let is_open = found.mode() & 0o022 != 0 && found.mode() & 0o1000 == 0;
     match found.uid() {
         owner if owner == user => Ok(()),
-        0 if is_open => Err(Unsafe::Open { folder: folder.display().to_string() }.into()),
+        0 if is_open => Err(Unsafe::Open { directory: folder.display().to_string() }.into()),
         0 => Ok(()),
         owner => Err(Unsafe::Foreign { owner }.into()),
     }

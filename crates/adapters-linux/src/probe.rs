@@ -6,7 +6,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use maqet_domain::error::Cause;
-use maqet_domain::port::{FolderFacts, Probe, Space};
+use maqet_domain::port::{DirectoryFacts, Probe, Space};
 use rustix::fs::{Access, access, statvfs};
 use rustix::process::{Resource, getrlimit};
 
@@ -18,18 +18,18 @@ pub struct LocalProbe;
 
 #[async_trait]
 impl Probe for LocalProbe {
-    async fn folder(&self, path: &Path) -> Option<FolderFacts> {
+    async fn directory(&self, path: &Path) -> Option<DirectoryFacts> {
         let found = fs::symlink_metadata(path).ok()?;
-        Some(FolderFacts {
+        Some(DirectoryFacts {
             owner: found.uid(),
             is_ours: found.uid() == rustix::process::geteuid().as_raw(),
             mode: found.mode() & 0o777,
-            is_folder: found.is_dir(),
+            is_directory: found.is_dir(),
             is_writable: access(path, Access::WRITE_OK).is_ok(),
         })
     }
 
-    async fn close_folder(&self, path: &Path) -> Result<(), Cause> {
+    async fn close_directory(&self, path: &Path) -> Result<(), Cause> {
         // `private_folder` refuses links and folders of other users before it changes anything.
         private_folder(path)?;
         Ok(fs::set_permissions(path, Permissions::from_mode(0o700))?)
@@ -56,28 +56,28 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn test_close_folder_makes_it_private() {
+    async fn test_close_directory_makes_it_private() {
         let root = tempfile::tempdir().unwrap();
         let folder = root.path().join("a");
         fs::create_dir(&folder).unwrap();
         fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
-        assert_eq!(LocalProbe.folder(&folder).await.unwrap().mode, 0o755);
+        assert_eq!(LocalProbe.directory(&folder).await.unwrap().mode, 0o755);
 
-        LocalProbe.close_folder(&folder).await.unwrap();
+        LocalProbe.close_directory(&folder).await.unwrap();
 
-        let facts = LocalProbe.folder(&folder).await.unwrap();
-        assert!(facts.is_ours && facts.is_folder && facts.is_writable);
+        let facts = LocalProbe.directory(&folder).await.unwrap();
+        assert!(facts.is_ours && facts.is_directory && facts.is_writable);
         assert_eq!(facts.mode, 0o700);
     }
 
     #[tokio::test]
-    async fn test_close_folder_symbolic_link_is_refused() {
+    async fn test_close_directory_symbolic_link_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let link = root.path().join("link");
         std::os::unix::fs::symlink(root.path(), &link).unwrap();
 
-        assert!(!LocalProbe.folder(&link).await.unwrap().is_folder);
-        assert!(LocalProbe.close_folder(&link).await.is_err());
+        assert!(!LocalProbe.directory(&link).await.unwrap().is_directory);
+        assert!(LocalProbe.close_directory(&link).await.is_err());
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use crate::temporary_file::{is_older_than_limit, parse_temporary_name};
 
 /// The folders of maqet; absolute.
 #[derive(Debug, Clone)]
-pub struct MaqetFolders {
+pub struct MaqetDirectories {
     /// The database and its backups.
     pub data: PathBuf,
     /// Images without a path in their definition.
@@ -34,13 +34,13 @@ pub struct MaqetFolders {
 /// Finds and removes stale files in the folders of this user.
 #[derive(Debug, Clone)]
 pub struct LocalStaleFiles {
-    folders: MaqetFolders,
+    folders: MaqetDirectories,
     database: String,
 }
 
 impl LocalStaleFiles {
     /// Searches `folders`, which belong to the database with this name and perhaps to others.
-    pub const fn new(folders: MaqetFolders, database: String) -> Self {
+    pub const fn new(folders: MaqetDirectories, database: String) -> Self {
         Self { folders, database }
     }
 
@@ -206,7 +206,7 @@ mod tests {
     /// Returns the stale files of a user whose folders are below `root`.
     fn stale_files_below(root: &Path) -> LocalStaleFiles {
         let folder = |name: &str| root.join(name);
-        let folders = MaqetFolders {
+        let folders = MaqetDirectories {
             data: folder("data"),
             storage: folder("storage"),
             locks: folder("locks"),

@@ -26,7 +26,7 @@ use serde_json::Value;
 use self::commit::Committer;
 use self::lookup::Vms;
 use self::operations::OperationTable;
-use self::ports::{Folders, Ports};
+use self::ports::{Directories, Ports};
 use self::settings::AppSettings;
 use crate::config::{check_machine, with_locations};
 use crate::event::bus::{Bus, EventListener, EventStream};
@@ -43,7 +43,7 @@ use crate::{Error, Timeouts, operation};
 /// Runs operations.
 pub struct App {
     pub(crate) ports: Ports,
-    pub(crate) folders: Folders,
+    pub(crate) folders: Directories,
     handlers: Registry<dyn ConfigHandler>,
     drivers: Registry<dyn StorageDriver>,
     operations: OperationTable,
@@ -58,7 +58,7 @@ impl App {
     /// Makes an application; `handlers` and `drivers` are the configuration keys and storage types it supports.
     pub fn new(
         ports: Ports,
-        folders: Folders,
+        folders: Directories,
         handlers: Registry<dyn ConfigHandler>,
         drivers: Registry<dyn StorageDriver>,
     ) -> Self {

@@ -42,16 +42,18 @@ pub use self::yaml::read;
 pub struct Document {
     /// Its name in messages: the path as it was given.
     pub name: String,
-    /// The folder that its relative paths start from; absolute.
-    pub folder: PathBuf,
+    /// The directory that its relative paths start from; absolute.
+    // The alias is the name in the history of databases with schema 1.
+    #[serde(alias = "folder")]
+    pub directory: PathBuf,
     /// The text.
     pub text: String,
 }
 
 impl Document {
-    /// Makes a document; `folder` is absolute, relative paths in the text start from it.
-    pub fn new(name: impl Into<String>, folder: impl Into<PathBuf>, text: impl Into<String>) -> Self {
-        Self { name: name.into(), folder: folder.into(), text: text.into() }
+    /// Makes a document; `directory` is absolute, relative paths in the text start from it.
+    pub fn new(name: impl Into<String>, directory: impl Into<PathBuf>, text: impl Into<String>) -> Self {
+        Self { name: name.into(), directory: directory.into(), text: text.into() }
     }
 
     /// Makes a document of a stored definition: JSON is YAML.
@@ -131,7 +133,7 @@ fn load(layers: &Layers<'_>, base: Node, handlers: &Registry<dyn ConfigHandler>)
         let mut report = Diagnostics::default();
         // Merging would lose a document that is not a map.
         if report.map(&KeyPath::default(), &node).is_some() {
-            merged = merge(merged, rebased(node, &document.folder, handlers));
+            merged = merge(merged, rebased(node, &document.directory, handlers));
         }
         problems.extend(report.into_problems());
     }
@@ -178,7 +180,7 @@ mod tests {
     use super::*;
 
     fn document(text: &str) -> Document {
-        Document { name: "a.yaml".to_owned(), folder: PathBuf::from("/conf"), text: text.to_owned() }
+        Document { name: "a.yaml".to_owned(), directory: PathBuf::from("/conf"), text: text.to_owned() }
     }
 
     fn loaded(texts: &[&str], flags: Vec<(&'static str, Option<String>)>) -> Node {

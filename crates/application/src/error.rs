@@ -67,7 +67,7 @@ pub enum Error {
     #[error("no configuration given")]
     ConfigRequired,
     #[error("shared directory `{}` does not exist", path.display())]
-    FolderMissing { path: PathBuf },
+    DirectoryNotFound { path: PathBuf },
     #[error("cannot use `{}`: {reason}", path.display())]
     PathRefused { path: PathBuf, reason: String },
     #[error("cannot use KVM: {reason}")]
@@ -196,7 +196,7 @@ impl Explain for Error {
             }
             Self::ConfigRequired => explain("config.required", Fault::Usage)
                 .hint("pass a YAML file, or `--empty` for a VM with default values"),
-            Self::FolderMissing { .. } => explain("storage.directory-not-found", Fault::NotFound)
+            Self::DirectoryNotFound { .. } => explain("storage.directory-not-found", Fault::NotFound)
                 .hint("create it, or correct the `path` under `storage`"),
             Self::PathRefused { .. } => explain("config.path-refused", Fault::Usage).hint("choose another directory"),
             Self::KvmUnavailable { .. } => {

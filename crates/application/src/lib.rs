@@ -38,7 +38,7 @@ mod wait;
 
 pub use app::App;
 pub use app::operations::{Done, Effect, Operation, OperationTable};
-pub use app::ports::{Folders, Ports};
+pub use app::ports::{Directories, Ports};
 pub use app::settings::{AppSettings, EffectiveSetting};
 pub use app::timeouts::Timeouts;
 pub use device::balloon_error::BalloonError;

@@ -105,8 +105,8 @@ pub enum Preparation {
     Nothing,
     /// This file must exist.
     Existing(PathBuf),
-    /// This folder must exist.
-    Folder(PathBuf),
+    /// This directory must exist.
+    Directory(PathBuf),
     /// This image is created unless it exists.
     Image(ImagePlan),
 }

@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use maqet_adapters_linux::{
     FileCopies, FileJournal, FileLocks, LinuxProcesses, LocalHooks, LocalHost, LocalPaths, LocalProbe, LocalRecords,
-    LocalStaleFiles, MaqetFolders, ProcessEnvironment, RandomIds, SystemClock, TcpDialer,
+    LocalStaleFiles, MaqetDirectories, ProcessEnvironment, RandomIds, SystemClock, TcpDialer,
 };
 use maqet_adapters_qemu::{
     DescriptorCatalog, FilePictures, FileSchemas, QemuConsoles, QemuHypervisor, QemuImg, QemuMonitors, QemuStaleFiles,
 };
 use maqet_application::config::Document;
 use maqet_application::{
-    App, Error, EventListener, EventStream, Folders, Maintenance, Operation, OperationTable, Ports, config, operation,
+    App, Directories, Error, EventListener, EventStream, Maintenance, Operation, OperationTable, Ports, config,
+    operation,
 };
 use maqet_domain::machine::ConfigHandler;
 use maqet_domain::machine::builtin_handlers;
@@ -154,7 +155,7 @@ impl Builder {
         self.handlers.into_iter().try_for_each(|handler| handlers.register(handler))?;
 
         let store = open_store(self.store, &self.stores, &self.settings).await?;
-        let folders = Folders {
+        let folders = Directories {
             storage: self.settings.data_dir.join("storage"),
             runtime: self.settings.runtime_dir.clone(),
             state: self.settings.state_dir.clone(),
@@ -210,7 +211,7 @@ async fn open_store(
 
 /// Chooses the adapters of `doctor` and `cleanup`.
 fn maintenance(store: &OpenedStore, settings: &Settings) -> Maintenance {
-    let folders = MaqetFolders {
+    let folders = MaqetDirectories {
         data: settings.data_dir.clone(),
         storage: settings.data_dir.join("storage"),
         locks: settings.data_dir.join("locks"),

@@ -44,7 +44,9 @@ impl Explain for ReadError {
                         explanation.hint(format!("check its content, then run `chmod go-w {file}`"))
                     }
                     Insecurity::OtherOwner { .. } => explanation.hint("check its content, and use a copy that you own"),
-                    Insecurity::OpenFolder { .. } => explanation.hint("move it to a directory that only you can write"),
+                    Insecurity::OpenDirectory { .. } => {
+                        explanation.hint("move it to a directory that only you can write")
+                    }
                 }
                 .hint("pass `--allow-insecure-config` to use it anyway")
             }

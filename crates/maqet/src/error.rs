@@ -18,7 +18,7 @@ pub enum OpenError {
     #[error("cannot find the home directory: `HOME` is not set to an absolute path")]
     NoHome,
     #[error("cannot use the directory `{}`", path.display())]
-    Folder { path: PathBuf, source: Cause },
+    Directory { path: PathBuf, source: Cause },
     #[error("unsupported database URL `{url}`")]
     UnknownStore { url: String, known: Vec<String>, similar: Vec<String> },
     #[error(transparent)]
@@ -36,7 +36,7 @@ impl Explain for OpenError {
         match self {
             Self::NoHome => Explanation::new("host.home-required", Fault::Host)
                 .hint("set `HOME`, or choose the directories with `--data-dir` and the other options"),
-            Self::Folder { .. } => Explanation::new("host.directory-unavailable", Fault::Host)
+            Self::Directory { .. } => Explanation::new("host.directory-unavailable", Fault::Host)
                 .hint("check its owner and permissions, or choose another directory"),
             Self::UnknownStore { known, similar, .. } => {
                 let schemes = known.iter().map(|scheme| format!("`{scheme}:`")).collect::<Vec<_>>().join(", ");

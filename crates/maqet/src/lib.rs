@@ -57,8 +57,8 @@ pub use vm::VmHandle;
 
 pub use maqet_application::config::{self, ConfigError, Document};
 pub use maqet_application::{
-    App, Area, BalloonError, BusyReason, DeviceError, Done, Effect, EffectiveSetting, Error, ErrorReport, Finding,
-    Folders, HumanDuration, InvalidDuration, KeyboardError, Maintenance, Operation, OperationTable, Picture, Ports,
+    App, Area, BalloonError, BusyReason, DeviceError, Directories, Done, Effect, EffectiveSetting, Error, ErrorReport,
+    Finding, HumanDuration, InvalidDuration, KeyboardError, Maintenance, Operation, OperationTable, Picture, Ports,
     Progress, ProgressStream, ScreenError, Severity, SizeMismatch, StopMethod, Timeouts, VmStatus, limits, operation,
 };
 // QMP commands.

@@ -27,7 +27,7 @@ pub enum Insecurity {
     #[error("another user owns it (uid {uid})")]
     OtherOwner { uid: u32 },
     #[error("every user can replace it: its directory has mode {mode:04o} and is not sticky")]
-    OpenFolder { mode: u32 },
+    OpenDirectory { mode: u32 },
 }
 
 /// The owner and permissions of a file.
@@ -80,7 +80,7 @@ fn insecurity(file: Permissions, folder: Option<Permissions>, user: u32) -> Opti
         _ if uid != user && uid != 0 => Some(Insecurity::OtherOwner { uid }),
         _ if mode & OTHERS != 0 => Some(Insecurity::OthersWrite { mode }),
         _ if mode & GROUP != 0 => Some(Insecurity::GroupWrites { mode }),
-        Some(folder) if is_open(&folder) => Some(Insecurity::OpenFolder { mode: folder.mode }),
+        Some(folder) if is_open(&folder) => Some(Insecurity::OpenDirectory { mode: folder.mode }),
         Some(_) | None => None,
     }
 }
@@ -124,7 +124,7 @@ mod tests {
     fn test_insecurity_open_folder_is_refused_unless_sticky() {
         let folder = |mode| Permissions { uid: 0, mode };
 
-        check((USER, 0o600), folder(0o777), Some(Insecurity::OpenFolder { mode: 0o777 }));
+        check((USER, 0o600), folder(0o777), Some(Insecurity::OpenDirectory { mode: 0o777 }));
         check((USER, 0o600), folder(0o1777), None);
         check((USER, 0o600), folder(0o775), None);
     }

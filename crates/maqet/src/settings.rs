@@ -247,7 +247,7 @@ fn as_path(value: &OsStr) -> PathBuf {
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, OpenError> {
-    std::path::absolute(path).map_err(|source| OpenError::Folder { path: path.to_owned(), source: source.into() })
+    std::path::absolute(path).map_err(|source| OpenError::Directory { path: path.to_owned(), source: source.into() })
 }
 
 /// Returns the default runtime directory.
@@ -284,7 +284,7 @@ impl File {
         let mut sources = Sources::default();
         sources.add(&document);
         let read = config::read(&document.name, &document.text);
-        let checked = read.and_then(|node| Self::check(&node, &document.folder));
+        let checked = read.and_then(|node| Self::check(&node, &document.directory));
         match checked {
             Ok(file) => Ok(Self { sources, ..file }),
             Err(problems) => Err(ConfigError::new(problems, sources).into()),

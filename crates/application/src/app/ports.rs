@@ -58,8 +58,8 @@ pub struct Ports {
 
 /// Where files of VMs are; absolute paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Folders {
-    /// Disks without a path in their definition, one folder a VM.
+pub struct Directories {
+    /// Disks without a path in their definition, one directory per VM.
     pub storage: PathBuf,
     /// Sockets of running VMs; private, with a short path.
     pub runtime: PathBuf,
@@ -67,18 +67,18 @@ pub struct Folders {
     pub state: PathBuf,
 }
 
-impl Folders {
-    /// Returns the folder of the disks of a VM that have no path in its definition.
+impl Directories {
+    /// Returns the directory of the disks of a VM that have no path in its definition.
     pub fn vm_storage(&self, name: &VmName) -> PathBuf {
         self.storage.join(name.as_str())
     }
 
-    /// Returns the folder of a VM's sockets.
+    /// Returns the directory of a VM's sockets.
     pub fn vm_sockets(&self, id: &VmId) -> PathBuf {
         self.runtime.join(id.short())
     }
 
-    /// Returns the folder of a VM's records.
+    /// Returns the directory of a VM's records.
     pub fn vm_records(&self, id: &VmId) -> PathBuf {
         self.state.join(id.to_string())
     }

@@ -30,7 +30,7 @@ pub(crate) async fn image_format(
     match app.ports.paths.kind(file).await {
         PathKind::File => {}
         PathKind::NotFound => return Err(DeviceError::FileNotFound { path: path() }.into()),
-        PathKind::Folder | PathKind::Other => return Err(DeviceError::FileInvalid { path: path() }.into()),
+        PathKind::Directory | PathKind::Other => return Err(DeviceError::FileInvalid { path: path() }.into()),
     }
     if let Some(format) = format {
         return Ok(format.to_owned());

@@ -5,7 +5,7 @@ use maqet_domain::port::{Hypervisor, RecoverySource, RepairReport, StaleFileKind
 use maqet_domain::vm::{BootNumber, Phase, Run, RunEnd, StopReason, VmId};
 
 use super::{Area, Finding, Maintenance, Severity, count_vms};
-use crate::app::ports::Folders;
+use crate::app::ports::Directories;
 use crate::app::shown;
 use crate::vm::orphan::run_of_instance;
 
@@ -24,7 +24,7 @@ pub(crate) enum DatabaseAccess {
 pub(crate) struct DatabaseCheck<'a> {
     pub(crate) maintenance: &'a Maintenance,
     pub(crate) hypervisor: &'a dyn Hypervisor,
-    pub(crate) folders: &'a Folders,
+    pub(crate) folders: &'a Directories,
     /// Whether to repair a damaged database and to back up a good one.
     pub(crate) fix: bool,
 }

@@ -3,18 +3,18 @@
 use std::path::Path;
 
 use maqet_domain::error::Explain;
-use maqet_domain::port::{FolderFacts, Kvm, Space};
+use maqet_domain::port::{DirectoryFacts, Kvm, Space};
 use maqet_domain::vm::{BootNumber, RunPaths};
 
 use super::{Area, Finding, Severity};
-use crate::app::ports::{Folders, Ports};
+use crate::app::ports::{Directories, Ports};
 use crate::app::shown;
 use crate::limits;
 
 /// Checks the host.
 pub(crate) struct HostCheck<'a> {
     pub(crate) ports: &'a Ports,
-    pub(crate) folders: &'a Folders,
+    pub(crate) folders: &'a Directories,
     /// Whether to fix the permissions of folders.
     pub(crate) fix: bool,
 }
@@ -105,24 +105,24 @@ impl HostCheck<'_> {
 
     async fn folder(&self, name: &str, folder: &Path) -> Finding {
         let probe = &self.ports.maintenance.probe;
-        let Some(facts) = probe.folder(folder).await else {
+        let Some(facts) = probe.directory(folder).await else {
             return finding(Severity::Ok, name, format!("`{}` does not exist yet", shown(folder)));
         };
         let finding = check_folder(name, folder, &facts);
         if !(self.fix && finding.fixable) {
             return finding;
         }
-        match probe.close_folder(folder).await {
+        match probe.close_directory(folder).await {
             Ok(()) => finding.fixed("set its mode to 0700"),
             Err(error) => finding.fix_failed(error.as_ref()),
         }
     }
 }
 
-fn check_folder(name: &str, folder: &Path, facts: &FolderFacts) -> Finding {
+fn check_folder(name: &str, folder: &Path, facts: &DirectoryFacts) -> Finding {
     let shown = shown(folder);
     let problem = |message: String| finding(Severity::Problem, name, message);
-    if !facts.is_folder {
+    if !facts.is_directory {
         return problem(format!("`{shown}` is not a directory")).hint("move it away, or choose another directory");
     }
     if !facts.is_ours {
@@ -184,11 +184,11 @@ fn from_error(severity: Severity, subject: &str, error: &dyn Explain) -> Finding
 mod tests {
     use super::*;
 
-    const PRIVATE: FolderFacts =
-        FolderFacts { owner: 1, is_ours: true, mode: 0o700, is_folder: true, is_writable: true };
+    const PRIVATE: DirectoryFacts =
+        DirectoryFacts { owner: 1, is_ours: true, mode: 0o700, is_directory: true, is_writable: true };
 
     #[track_caller]
-    fn check(facts: &FolderFacts, severity: Severity, fixable: bool) {
+    fn check(facts: &DirectoryFacts, severity: Severity, fixable: bool) {
         let finding = check_folder("data directory", Path::new("/d"), facts);
 
         assert_eq!((finding.severity, finding.fixable), (severity, fixable), "{finding:?}");
@@ -198,11 +198,11 @@ mod tests {
     #[test]
     fn test_check_folder_reads_owner_mode_and_write_access() {
         check(&PRIVATE, Severity::Ok, false);
-        check(&FolderFacts { mode: 0o755, ..PRIVATE }, Severity::Warning, true);
-        check(&FolderFacts { mode: 0o500, ..PRIVATE }, Severity::Problem, true);
-        check(&FolderFacts { is_ours: false, mode: 0o777, ..PRIVATE }, Severity::Problem, false);
-        check(&FolderFacts { is_folder: false, ..PRIVATE }, Severity::Problem, false);
-        check(&FolderFacts { is_writable: false, ..PRIVATE }, Severity::Problem, false);
+        check(&DirectoryFacts { mode: 0o755, ..PRIVATE }, Severity::Warning, true);
+        check(&DirectoryFacts { mode: 0o500, ..PRIVATE }, Severity::Problem, true);
+        check(&DirectoryFacts { is_ours: false, mode: 0o777, ..PRIVATE }, Severity::Problem, false);
+        check(&DirectoryFacts { is_directory: false, ..PRIVATE }, Severity::Problem, false);
+        check(&DirectoryFacts { is_writable: false, ..PRIVATE }, Severity::Problem, false);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use maqet_domain::port::{
 };
 use maqet_domain::vm::{BootNumber, VmEntry, VmId};
 
-use crate::app::ports::Folders;
+use crate::app::ports::Directories;
 
 /// The operation named as the holder of the lock.
 const OPERATION: &str = "cleanup";
@@ -30,7 +30,7 @@ pub(crate) struct StaleFileRemoval<'a> {
     pub(crate) locks: &'a dyn Locks,
     pub(crate) store: &'a dyn Store,
     pub(crate) hypervisor: &'a dyn Hypervisor,
-    pub(crate) folders: &'a Folders,
+    pub(crate) folders: &'a Directories,
     /// The VMs when the files were searched for.
     pub(crate) entries: &'a [VmEntry],
 }

@@ -37,10 +37,10 @@ impl Preflight<'_> {
             Preparation::Nothing => Ok(()),
             Preparation::Existing(path) if self.images.exists(path).await => Ok(()),
             Preparation::Existing(path) => Err(ImageError::NotFound { path: path.clone() }.into()),
-            Preparation::Folder(path) => match self.paths.kind(path).await {
-                PathKind::Folder => Ok(()),
+            Preparation::Directory(path) => match self.paths.kind(path).await {
+                PathKind::Directory => Ok(()),
                 PathKind::NotFound | PathKind::File | PathKind::Other => {
-                    Err(Error::FolderMissing { path: path.clone() })
+                    Err(Error::DirectoryNotFound { path: path.clone() })
                 }
             },
             Preparation::Image(plan) => match self.missing_backing(plan).await {

@@ -34,7 +34,7 @@ impl Preflight<'_> {
             let backing = match storage.driver.preparation(storage, &path) {
                 Preparation::Image(plan) => plan.backing.map(|backing| backing.file),
                 Preparation::Existing(_) => None,
-                Preparation::Nothing | Preparation::Folder(_) => continue,
+                Preparation::Nothing | Preparation::Directory(_) => continue,
             };
             let drive = Drive { storage, path, backing };
             let folders = self.folders_of(&drive).await;
@@ -71,7 +71,7 @@ impl Preflight<'_> {
         let file = drive.storage.file.as_ref().map(|file| ("file", file));
         let mut folders = Vec::new();
         for (key, path) in file.into_iter().chain(drive.backing.as_ref().map(|file| ("backing_file", file))) {
-            if self.paths.kind(path).await == PathKind::Folder {
+            if self.paths.kind(path).await == PathKind::Directory {
                 folders.push((key, path.clone()));
             }
         }

@@ -55,7 +55,7 @@ impl Preflight<'_> {
         for storage in &machine.storage {
             let named = storage.file.clone().unwrap_or_default();
             let (path, purpose) = match storage.driver.preparation(storage, &named) {
-                Preparation::Folder(path) => (path, Purpose::Share),
+                Preparation::Directory(path) => (path, Purpose::Share),
                 Preparation::Image(plan) if storage.file.is_some() => (plan.path, Purpose::Disk),
                 Preparation::Nothing | Preparation::Image(_) | Preparation::Existing(_) => continue,
             };

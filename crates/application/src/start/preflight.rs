@@ -6,7 +6,7 @@ use maqet_domain::port::{DiskImages, FirmwareCatalog, Host, HostFacts, Hyperviso
 use maqet_domain::vm::{RunPaths, VmEntry};
 
 use crate::Error;
-use crate::app::ports::Folders;
+use crate::app::ports::Directories;
 
 /// What the checks before a start need. Its methods are in the files of this room, by subject.
 #[derive(Clone, Copy)]
@@ -17,7 +17,7 @@ pub(crate) struct Preflight<'a> {
     pub(crate) host: &'a dyn Host,
     pub(crate) hypervisor: &'a dyn Hypervisor,
     pub(crate) store: &'a dyn Store,
-    pub(crate) folders: &'a Folders,
+    pub(crate) folders: &'a Directories,
 }
 
 impl Preflight<'_> {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use maqet_application::config::Document;
 use maqet_application::operation::Add;
-use maqet_application::{App, Folders, Maintenance, Ports};
+use maqet_application::{App, Directories, Maintenance, Ports};
 use maqet_domain::Timestamp;
 use maqet_domain::history::Actor;
 use maqet_domain::machine::builtin_handlers;
@@ -131,7 +131,7 @@ impl World {
             host: Arc::new(host()),
             maintenance: maintenance(std::mem::take(&mut self.stale_files), std::mem::take(&mut self.copies)),
         };
-        let folders = Folders { storage: "/d/storage".into(), runtime: "/r".into(), state: "/s".into() };
+        let folders = Directories { storage: "/d/storage".into(), runtime: "/r".into(), state: "/s".into() };
         let drivers = builtin_drivers().expect("the names are unique");
         App::new(ports, folders, builtin_handlers(&drivers).expect("the names are unique"), drivers)
     }

@@ -11,8 +11,8 @@ pub enum PathKind {
     NotFound,
     /// A regular file.
     File,
-    /// A folder.
-    Folder,
+    /// A directory.
+    Directory,
     /// A device, a socket, a FIFO.
     Other,
 }

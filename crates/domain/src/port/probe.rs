@@ -6,17 +6,17 @@ use async_trait::async_trait;
 
 use crate::error::Cause;
 
-/// Owner and permissions of a folder.
+/// Owner and permissions of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FolderFacts {
+pub struct DirectoryFacts {
     /// The user id of its owner.
     pub owner: u32,
     /// Whether the owner is this user.
     pub is_ours: bool,
     /// Its permissions, as in `0o700`.
     pub mode: u32,
-    /// Whether it is a folder, not a symbolic link or a file.
-    pub is_folder: bool,
+    /// Whether it is a directory, not a symbolic link or a file.
+    pub is_directory: bool,
     /// Whether this user can write to it; false on a read-only file system.
     pub is_writable: bool,
 }
@@ -36,13 +36,13 @@ pub struct Space {
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Probe: Send + Sync {
-    /// Returns owner and permissions of a folder; `None` if it does not exist.
-    async fn folder(&self, path: &Path) -> Option<FolderFacts>;
+    /// Returns owner and permissions of a directory; `None` if it does not exist.
+    async fn directory(&self, path: &Path) -> Option<DirectoryFacts>;
 
-    /// Makes a folder private (0700).
+    /// Makes a directory private (0700).
     ///
     /// Errors: those of the file system.
-    async fn close_folder(&self, path: &Path) -> Result<(), Cause>;
+    async fn close_directory(&self, path: &Path) -> Result<(), Cause>;
 
     /// Returns the free space where `path` is or would be created.
     async fn space(&self, path: &Path) -> Option<Space>;

@@ -76,7 +76,7 @@ impl StorageDriver for Virtfs {
     }
 
     fn preparation(&self, storage: &StorageSpec, _: &Path) -> Preparation {
-        Preparation::Folder(own_path(storage, "path"))
+        Preparation::Directory(own_path(storage, "path"))
     }
 
     fn backend(&self, storage: &StorageSpec, _: &str) -> Vec<Switch> {

@@ -94,7 +94,7 @@ impl Operation for Info {
             let path = spec.path(&vm_storage);
             let (path, created_on_start) = match spec.driver.preparation(spec, &path) {
                 Preparation::Image(plan) => (plan.path, true),
-                Preparation::Existing(path) | Preparation::Folder(path) => (path, false),
+                Preparation::Existing(path) | Preparation::Directory(path) => (path, false),
                 Preparation::Nothing => (path, false),
             };
             let exists = app.ports.images.exists(&path).await;

@@ -116,7 +116,7 @@ impl DiskLocation {
         match spec.driver.preparation(spec, path) {
             Preparation::Image(plan) => Self { path: plan.path, is_image: true, created_on_start: true },
             Preparation::Existing(file) => Self { is_image: file == path, path: file, created_on_start: false },
-            Preparation::Folder(path) => Self { path, is_image: false, created_on_start: false },
+            Preparation::Directory(path) => Self { path, is_image: false, created_on_start: false },
             Preparation::Nothing => Self { path: path.to_owned(), is_image: true, created_on_start: false },
         }
     }
