@@ -124,7 +124,7 @@ impl DatabasePath {
     }
 
     /// Returns the error for a schema that this version does not know.
-    pub(crate) fn newer_schema(&self, found: i64, known: i64) -> StoreError {
+    pub(crate) fn unsupported_schema(&self, found: i64, known: i64) -> StoreError {
         StoreError::UnsupportedSchema { location: self.location.clone(), found, known }
     }
 

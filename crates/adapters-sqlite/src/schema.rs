@@ -48,11 +48,11 @@ pub(crate) fn identity(connection: &Connection) -> rusqlite::Result<Identity> {
 
 /// Returns whether a database has to be migrated before it is used.
 ///
-/// Errors: `Corrupt` for a database of another program, `NewerSchema` for one of a newer maqet.
+/// Errors: `Corrupt` for a database of another program, `UnsupportedSchema` for one of a newer maqet.
 pub(crate) fn needs_migration(path: &DatabasePath, found: Identity) -> Result<bool, StoreError> {
     match found.version {
         _ if found.is_foreign() => Err(path.corrupt("it is an SQLite database of another program")),
-        version if version > newest() => Err(path.newer_schema(version, newest())),
+        version if version > newest() => Err(path.unsupported_schema(version, newest())),
         version if version < 1 => Err(path.corrupt(format!("invalid schema version {version}"))),
         version => Ok(version < newest()),
     }

@@ -35,8 +35,8 @@ impl SqliteStore {
     /// is none.
     ///
     /// Where the file, its folder or its disk cannot be written, reads work and a commit fails. Opening fails with
-    /// `Corrupt` for a file that is damaged, empty or of another program, with `NewerSchema`, `Busy`, `Full`, and with
-    /// `Unavailable` for a file that cannot be opened or is a symbolic link; the next call tries again.
+    /// `Corrupt` for a file that is damaged, empty or of another program, with `UnsupportedSchema`, `Busy`, `Full`, and
+    /// with `Unavailable` for a file that cannot be opened or is a symbolic link; the next call tries again.
     pub fn new(path: impl Into<PathBuf>, options: Options) -> Self {
         let path = path.into();
         Self { worker: ConnectionWorker::new(LazyDatabase::new(path.clone(), options)), path, copies: None }
@@ -54,7 +54,7 @@ impl SqliteStore {
         Ok(store)
     }
 
-    /// Does not create a missing database while there are copies of its VMs: calls fail with `Lost` until it is
+    /// Does not create a missing database while there are copies of its VMs: calls fail with `NotFound` until it is
     /// repaired.
     #[must_use]
     pub fn with_copies(self, copies: Arc<dyn VmCopies>) -> Self {
