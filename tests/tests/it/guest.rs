@@ -117,13 +117,13 @@ fn test_example_uefi_boots_with_its_own_variables() {
 }
 
 #[test]
-fn test_example_shared_folder_is_writable_unless_read_only() {
+fn test_example_shared_directory_is_writable_unless_read_only() {
     let home = TestHome::new();
     home.write("src/from-host", "of the host");
     home.write("docs/manual", "to be read");
     let linux = guest::linux_boot_yaml(&guest::Files::built_with_9p());
 
-    let booted = boot(home, "shared-folder", &example("shared-folder"), &linux);
+    let booted = boot(home, "shared-directory", &example("shared-directory"), &linux);
     let output = booted.shell(&[
         "load 9p 9pnet_virtio; mkdir /mnt/src /mnt/docs",
         "for tag in src docs; do mount -t 9p -o trans=virtio,version=9p2000.L $tag /mnt/$tag; done",

@@ -124,8 +124,8 @@ fn test_dry_run_of_uefi_pasted_runs_same_machine() {
 }
 
 #[test]
-fn test_dry_run_of_shared_folders_pasted_runs_same_machine() {
-    check_pasted_line("shared-folder");
+fn test_dry_run_of_shared_directories_pasted_runs_same_machine() {
+    check_pasted_line("shared-directory");
 }
 
 #[test]

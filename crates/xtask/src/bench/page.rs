@@ -20,18 +20,19 @@ const AFTER: &str = "\
 
 The release build runs as a user would run it: copied as `cargo install` does, a new process for each command, output
 read from a pipe to the end, measured from before the spawn until the process has been reaped. maqet and the limit
-alternate, so that noise affects both; two warm-up rounds are not counted. Everything runs in one private folder in /tmp
-with its own environment, and with software emulation only.
+alternate, so that noise affects both; two warm-up rounds are not counted. Everything runs in a private directory in
+/tmp with its own environment, and with software emulation only.
 
 - **`ls`, `status`**: stores of defined VMs that are not running. One is added by `maqet add`, the others are copies of
   its row made with SQL. The limit is the `sqlite3` shell selecting and printing the same columns of the same rows, as a
   list or as JSON, with readable dates.
 - **`add`**: one VM from a YAML file into an existing store. The limit is a C program that writes 300 bytes to a file,
   calls `fsync` and renames it. Concurrently: eight threads run 50 such processes each, on a store that does not exist
-  before; all 400 VMs are counted afterwards, outside of the measurement. This comparison has a quarter of the rounds.
+  before; all 400 VMs are counted afterward, outside the measurement. This comparison has a quarter of the rounds.
 - **`start`**: a VM with 32 MiB, no disk and a running CPU. The limit is QEMU with the command line of
-  `maqet info --command-line`, its folders and FIFO created beforehand, until its command monitor has sent the greeting,
-  negotiated, and answered `query-status` with `running`. For maqet the same is measured on the external monitor.
+  `maqet info --command-line`, its directories and FIFO created beforehand, until its command monitor has sent the
+  greeting, negotiated, and answered `query-status` with `running`. For maqet, the same is measured on the external
+  monitor.
 - **`qmp`**: `query-status` of a VM that `-S` keeps paused. The limit is a C program that connects to the same monitor,
   reads the greeting, negotiates, sends the command, prints the answer and exits. On one session: the library's example
   `one_session` and the same C program, which then enables out-of-band execution as maqet does; both measure the
