@@ -1,8 +1,8 @@
 //! Files that appear under their name complete or not at all.
 //!
-//! A file is written under a temporary name in the folder of its target, and renamed once it is complete. The temporary
-//! name identifies the process that writes it: [`AtomicFile::create`] removes the files that killed processes left of
-//! the same target, and `stale_files` finds those of all targets.
+//! A file is written under a temporary name in the directory of its target, and renamed once it is complete. The
+//! temporary name identifies the process that writes it: [`AtomicFile::create`] removes the files that killed processes
+//! left of the same target, and `stale_files` finds those of all targets.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

@@ -1,4 +1,4 @@
-//! Private folders and files: modes 0700 and 0600 regardless of the umask, and no symbolic links.
+//! Private directories and files: modes 0700 and 0600 regardless of the umask, and no symbolic links.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom};

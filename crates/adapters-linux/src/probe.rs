@@ -1,4 +1,4 @@
-//! The port [`Probe`]: folders, space and limits of this host.
+//! The port [`Probe`]: directories, space and limits of this host.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

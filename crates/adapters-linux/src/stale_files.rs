@@ -1,4 +1,4 @@
-//! The files in the folders of maqet that may be stale: sockets, records, locks and temporary files.
+//! The files in the directories of maqet that may be stale: sockets, records, locks and temporary files.
 
 use std::collections::HashSet;
 use std::fs::{self, File};

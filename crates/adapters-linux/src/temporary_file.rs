@@ -1,4 +1,4 @@
-//! The names of temporary files, by which the files of killed processes are recognised.
+//! The names of temporary files, by which the files of killed processes are recognized.
 //!
 //! A temporary name begins with a dot and the name of the target, and identifies the process that writes the file.
 //! `atomic_file` writes such files, `stale_files` finds those whose writer is gone.

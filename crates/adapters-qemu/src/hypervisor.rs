@@ -30,7 +30,7 @@ pub struct QemuHypervisor {
     versions: VersionCache,
     /// Programs that wrap a QEMU: child processes that exit with it and must be reaped.
     wrappers: Mutex<Vec<ProcessIdentity>>,
-    /// The processes of cancelled launches, which were killed and may not be gone yet.
+    /// The processes of canceled launches, which were killed and may not be gone yet.
     killed: Mutex<Vec<ProcessIdentity>>,
     faults: FaultPoints,
 }

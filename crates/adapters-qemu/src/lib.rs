@@ -1,7 +1,8 @@
 //! QEMU on this host: its processes, its monitors, its consoles, `qemu-img` and firmware.
 //!
-//! Each type implements one port of [`maqet_domain::port`], on the host layer of `maqet-adapters-linux`. Nothing in this
-//! crate reads an environment variable or prints: folders and the environment of child processes are arguments.
+//! Each type implements one port of [`maqet_domain::port`], on the host layer of `maqet-adapters-linux`. Nothing in
+//! this crate reads an environment variable or prints: directories and the environment of child processes are
+//! arguments.
 
 mod binary_cache;
 mod console;

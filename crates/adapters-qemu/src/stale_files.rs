@@ -1,4 +1,4 @@
-//! The port [`StaleFiles`]: stale files, and the QEMU processes of this user that use the runtime folder.
+//! The port [`StaleFiles`]: stale files, and the QEMU processes of this user that use the runtime directory.
 
 mod instance;
 

@@ -1,7 +1,7 @@
-//! Long work is a job: it belongs to an operation and a VM, reports its progress, can be cancelled, and has an outcome.
+//! Long work is a job: it belongs to an operation and a VM, reports its progress, can be canceled, and has an outcome.
 //!
 //! An operation starts a [`Job`] with [`Jobs::start`], reports how far it is with [`Job::report`], and awaits what can
-//! be cancelled with [`Job::run`]. What must not be cut off between two steps holds the job ([`Job::hold`]):
+//! be canceled with [`Job::run`]. What must not be cut off between two steps holds the job ([`Job::hold`]):
 //! [`Jobs::cancel`] waits until it is released. Front ends read the reports from [`ProgressStream`]; without a reader a
 //! report costs an atomic load.
 
@@ -47,7 +47,7 @@ impl Jobs {
 pub(crate) enum Outcome<T> {
     /// It ran to its end.
     Finished(T),
-    /// It was cancelled; the work was dropped.
+    /// It was canceled; the work was dropped.
     Cancelled,
 }
 
@@ -72,7 +72,7 @@ impl Job<'_> {
         });
     }
 
-    /// Runs `work` to its end, or drops it when the job is cancelled.
+    /// Runs `work` to its end, or drops it when the job is canceled.
     pub(crate) async fn run<T>(&self, work: impl Future<Output = T>) -> Outcome<T> {
         let work = std::pin::pin!(work);
         let cancelled = std::pin::pin!(self.jobs.cancellation.cancelled());

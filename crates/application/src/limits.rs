@@ -95,7 +95,7 @@ pub const MIN_OPEN_FILES: u64 = 1024;
 /// The boot number up to which the paths of sockets must fit.
 pub const MAX_BOOT: u32 = 999_999;
 
-/// The digits of an id that name the folder of a VM's sockets.
+/// The digits of an id that name the directory of a VM's sockets.
 pub const SHORT_ID_DIGITS: usize = 12;
 
 /// Less free space than this is a problem: a commit, a log or a lock may not fit.

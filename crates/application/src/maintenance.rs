@@ -2,7 +2,7 @@
 //!
 //! | module | checks |
 //! | --- | --- |
-//! | `host` | KVM, tools, limits, maqet's folders and their free space |
+//! | `host` | KVM, tools, limits, maqet's directories and their free space |
 //! | `database` | the database and its backups; repairs a damaged one |
 //! | `vm` | whether each VM can start, and whether its records agree with what runs |
 //! | `stale_files` | files and processes that belong to no VM |

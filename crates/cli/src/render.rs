@@ -155,7 +155,7 @@ fn write(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<bool, E
     }
 }
 
-/// Returns whether results are coloured, according to `--color`, the terminal and the environment.
+/// Returns whether results are colored, according to `--color`, the terminal and the environment.
 fn is_coloured() -> bool {
     anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never
 }

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
-/// Resets the modes that a guest may have set: colours, a hidden cursor, the alternate screen, mouse and paste reports,
+/// Resets the modes that a guest may have set: colors, a hidden cursor, the alternate screen, mouse and paste reports,
 /// keypad and line-drawing modes; and starts a new line.
 ///
 /// The alternate screen is left by mode 1047: 1049 would also move the cursor to the saved position, even if that screen

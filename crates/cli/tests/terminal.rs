@@ -1,4 +1,4 @@
-//! Environment variables, colours and control characters in output.
+//! Environment variables, colors and control characters in output.
 
 use std::path::PathBuf;
 

@@ -11,7 +11,7 @@
 //! | [`error`], [`text`], [`size`], [`registry`], [`picture`] | explained errors, quoting and suggestions, sizes, named values |
 //! | [`qemu`], [`qmp`] | switches, node names, versions; commands, events, run states, the schema, host access |
 //! | [`config`] | the YAML tree with source locations, and the problems found in it |
-//! | [`keyboard`], [`hook`], [`path_policy`] | keys and layouts, hooks, folders that are not shared with guests |
+//! | [`keyboard`], [`hook`], [`path_policy`] | keys and layouts, hooks, directories that are not shared with guests |
 //! | [`storage`], [`network`], [`hotplug`] | drives and storage types, cards and forwarded ports, devices added while QEMU runs |
 //! | [`machine`] | the checked description of a machine, and the configuration keys it is read from |
 //! | [`vm`], [`snapshot`] | VMs and their runs, and the state of a VM ([`vm::Status`]) |

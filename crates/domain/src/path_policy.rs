@@ -1,11 +1,11 @@
-//! Folders of the host that are not shared with guests.
+//! Directories of the host that are not shared with guests.
 
 use std::path::{Component, Path};
 
 /// The intended use of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
-    /// Sharing a folder with a guest.
+    /// Sharing a directory with a guest.
     Share,
     /// Creating a disk image.
     Disk,
@@ -13,10 +13,10 @@ pub enum Purpose {
     Read,
 }
 
-/// System folders, including everything below.
+/// System directories, including everything below.
 const SYSTEM: [&str; 8] = ["etc", "proc", "sys", "dev", "boot", "usr", "bin", "sbin"];
 
-/// Folders with secrets, at any depth.
+/// Directories with secrets, at any depth.
 const SECRET: [&str; 2] = [".ssh", ".gnupg"];
 
 /// Returns why `path` may not be used for `purpose`, or `None` if it may.

@@ -112,7 +112,7 @@ pub enum Preparation {
 }
 
 impl StorageSpec {
-    /// Returns its path: that of the definition, or one in the VM's storage folder.
+    /// Returns its path: that of the definition, or one in the VM's storage directory.
     pub fn path(&self, vm_storage: &Path) -> PathBuf {
         self.file.clone().unwrap_or_else(|| {
             let file = format!("{}.{}", self.name, self.driver.extension());

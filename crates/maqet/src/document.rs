@@ -56,8 +56,8 @@ impl Explain for ReadError {
 
 /// Reads a whole file, if it is small enough for a configuration and other users cannot write it.
 ///
-/// Relative paths in it are relative to its folder, which becomes absolute here. The opened file is checked, so that it
-/// cannot be replaced between check and read; for a symbolic link that is its target.
+/// Relative paths in it are relative to its directory, which becomes absolute here. The opened file is checked, so that
+/// it cannot be replaced between check and read; for a symbolic link that is its target.
 pub fn read_document(path: &Path, insecure_files: InsecureFiles) -> Result<Document, ReadError> {
     let io_error = |source| ReadError::Io { path: path.to_owned(), source };
     let absolute = std::path::absolute(path).map_err(io_error)?;

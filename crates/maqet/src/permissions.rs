@@ -51,14 +51,14 @@ impl InsecureFiles {
         if self == Self::Allow || found.file_type().is_char_device() {
             return Ok(None);
         }
-        // A pipe, such as `<(…)` of a shell, is in no folder.
+        // A pipe, such as `<(…)` of a shell, is in no directory.
         let folder = if found.is_file() { Some(Permissions::from(&folder_of(file, path)?.metadata()?)) } else { None };
         let user = rustix::process::geteuid().as_raw();
         Ok(insecurity(Permissions::from(&found), folder, user))
     }
 }
 
-/// Returns the folder of an opened file, with symbolic links resolved.
+/// Returns the directory of an opened file, with symbolic links resolved.
 fn folder_of(file: &File, path: &Path) -> io::Result<PathBuf> {
     let opened = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
     let real = opened.or_else(|_| path.canonicalize())?;
@@ -67,7 +67,7 @@ fn folder_of(file: &File, path: &Path) -> io::Result<PathBuf> {
 
 /// Returns why `user` must not use a file, if so.
 ///
-/// A folder that its group can write is accepted: a umask of 002 makes all of them so, and usually the group has no
+/// A directory that its group can write is accepted: a umask of 002 makes all of them so, and usually the group has no
 /// other members.
 fn insecurity(file: Permissions, folder: Option<Permissions>, user: u32) -> Option<Insecurity> {
     const GROUP: u32 = 0o020;

@@ -252,8 +252,8 @@ fn absolute(path: &Path) -> Result<PathBuf, OpenError> {
 
 /// Returns the default runtime directory.
 ///
-/// `XDG_RUNTIME_DIR` is used only if it is private to this user, as the XDG specification demands; otherwise a directory in
-/// /tmp with the user's id, whose owner and mode are checked when it is used.
+/// `XDG_RUNTIME_DIR` is used only if it is private to this user, as the XDG specification demands; otherwise a
+/// directory in /tmp with the user's ID, whose owner and mode are checked when it is used.
 fn default_runtime_dir(environment: &Environment) -> Found<PathBuf> {
     let uid = rustix::process::getuid().as_raw();
     let is_private = |path: &PathBuf| {

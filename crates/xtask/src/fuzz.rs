@@ -51,7 +51,7 @@ impl Target {
         }
     }
 
-    /// Returns the folders of initial inputs, which are only read.
+    /// Returns the directories of initial inputs, which are only read.
     fn seeds(self) -> &'static [&'static str] {
         match self {
             Self::Command => &["fuzz/seeds/command"],

@@ -1,8 +1,8 @@
 //! Cleaning up after an interrupted task.
 //!
-//! A task that creates a folder starts a guard: this program again, in its own process group, so that Ctrl-C does not
-//! reach it, at the other end of a pipe. If the pipe closes without [`DISMISSED`], the task has died; the guard then ends
-//! the processes that name the folder and removes it.
+//! A task that creates a directory starts a guard: this program again, in its own process group, so that Ctrl-C does
+//! not reach it, at the other end of a pipe. If the pipe closes without [`DISMISSED`], the task has died; the guard
+//! then ends the processes that name the directory and removes it.
 
 use std::io::{self, BufRead, Write};
 use std::os::unix::process::CommandExt;

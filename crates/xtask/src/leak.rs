@@ -1,4 +1,4 @@
-//! Checks that no process or file remains of what ran in a folder.
+//! Checks that no process or file remains of what ran in a directory.
 
 use std::fs;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Development tasks of maqet, run as `cargo xtask TASK`.
 //!
-//! A task installs what it needs on a Debian machine besides Rust. It writes only to the target folder and to one private
-//! folder in /tmp.
+//! A task installs what it needs on a Debian machine besides Rust. It writes only to the target directory and to one
+//! private directory in /tmp.
 
 mod bench;
 mod check;
@@ -44,7 +44,7 @@ struct Arguments {
 enum Task {
     /// Show the main use case on real QEMU: define, start, query, stop, snapshot, remove
     ///
-    /// Builds maqet and a small Linux guest, and runs each command in a private folder that is removed afterwards.
+    /// Builds maqet and a small Linux guest, and runs each command in a private directory that is removed afterward.
     /// Emulates the CPU, so it works on any machine. Takes less than a minute once everything is built.
     Demo,
 

@@ -1,4 +1,4 @@
-//! A home of a test's own: folders, files, and everything that runs in it.
+//! A home of a test's own: directories, files, and everything that runs in it.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};

@@ -1,7 +1,7 @@
 //! Fixtures shared by maqet's tests: a home of their own, the built CLI, guests, waiting.
 //!
 //! A test creates a [`TestHome`] and runs the CLI in it with [`TestHome::maqet`]. On drop its QEMU processes are killed
-//! and its folder is removed. Guests come in three tiers, cheapest first:
+//! and its directory is removed. Guests come in three tiers, cheapest first:
 //! [`guest::paused_yaml`] (QEMU up in under 0.1 s, no CPU runs), [`guest::BootSector`] (512 bytes that print on
 //! the serial line) and [`guest::linux_yaml`] (kernel and busybox, ready after about 4 s).
 //!

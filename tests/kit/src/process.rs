@@ -1,4 +1,4 @@
-//! Processes of a folder: found by their command line, ended through a pidfd.
+//! Processes of a directory: found by their command line, ended through a pidfd.
 //!
 //! Nothing here signals by name, nor by a number that was not checked right before: the pidfd is opened first,
 //! then the command line is read again, and only then the signal is sent.

@@ -9,7 +9,7 @@ pub const FAULTY_BINARY: &str = "MAQET_FAULT_POINTS_BIN";
 /// The folder with the Linux guest's files; else `guest` in the target folder.
 pub const GUEST: &str = "MAQET_GUEST";
 
-/// The folder for test homes, so that leaked files are found afterwards; else /tmp.
+/// The folder for test homes, so that leaked files are found afterward; else /tmp.
 pub const TEST_ROOT: &str = "MAQET_TEST_ROOT";
 
 /// Keeps the folder (not the processes) of every test home when set, and prints where it is.

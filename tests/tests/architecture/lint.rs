@@ -1,4 +1,4 @@
-//! What clippy refuses by the `clippy.toml` of a crate, tried on samples: a misspelt path would refuse nothing.
+//! What clippy refuses by the `clippy.toml` of a crate, tried on samples: a misspelled path would refuse nothing.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! `logs` on real QEMU: output of the guest, QEMU and maqet, live and afterwards.
+//! `logs` on real QEMU: output of the guest, QEMU and maqet, live and afterward.
 
 use std::fs;
 use std::io::Write;

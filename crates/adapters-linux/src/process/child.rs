@@ -53,7 +53,7 @@ impl ChildGuard {
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         if let Some(pidfd) = &self.pidfd {
             pidfd.exited().await?;
-            // Before the child is reaped, since the number of its group may be reused afterwards.
+            // Before the child is reaped, since the number of its group may be reused afterward.
             let _ = self.child.start_kill();
         }
         self.pidfd = None;

@@ -75,7 +75,7 @@ impl Processes for LinuxProcesses {
 
     fn args(&self, process: &ProcessIdentity) -> Vec<String> {
         let line = command_line(process.pid);
-        // Checked afterwards, since another process may have had the pid before.
+        // Checked afterward, since another process may have had the pid before.
         if !is_alive(process, self.boot()) {
             return Vec::new();
         }

@@ -1,4 +1,4 @@
-//! A runtime and a folder for a test.
+//! A runtime and a directory for a test.
 
 use std::future::Future;
 use std::time::Duration;

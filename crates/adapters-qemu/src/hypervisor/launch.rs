@@ -33,7 +33,7 @@ use crate::stderr_tail::stderr_tail;
 pub(super) struct Launcher<'a> {
     pub(super) environment: &'a ProcessEnvironment,
     pub(super) faults: &'a FaultPoints,
-    /// The processes that a cancelled launch killed without waiting for their exit.
+    /// The processes that a canceled launch killed without waiting for their exit.
     pub(super) killed: &'a Mutex<Vec<ProcessIdentity>>,
 }
 
@@ -140,7 +140,7 @@ impl Attempt<'_> {
 }
 
 impl Drop for Attempt<'_> {
-    /// Sends the signals if the launch was cancelled; the next `remove_sockets` waits for the processes.
+    /// Sends the signals if the launch was canceled; the next `remove_sockets` waits for the processes.
     fn drop(&mut self) {
         if self.is_over {
             return;

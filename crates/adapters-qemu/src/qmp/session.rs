@@ -32,8 +32,8 @@ const MAIN_LOOP_PING: &str = "query-version";
 
 /// A session with a monitor, which executes commands one after the other.
 ///
-/// A command that timed out or was cancelled leaves the session usable: the unsent rest of it is sent before the next one,
-/// and its late reply is dropped. Out-of-band execution is enabled where QEMU offers it.
+/// A command that timed out or was canceled leaves the session usable: the unsent rest of it is sent before the next
+/// one, and its late reply is dropped. Out-of-band execution is enabled where QEMU offers it.
 ///
 /// A reply has the `id` of its command, or none if the command had none. QEMU's main loop replies to each command once,
 /// in order (`docs/interop/qmp-spec.txt`, QEMU 7.2), so a command is sent without one, which is faster, while no other is

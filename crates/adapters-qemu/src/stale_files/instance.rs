@@ -1,4 +1,4 @@
-//! The QEMU processes with sockets in a runtime folder, found by their command lines.
+//! The QEMU processes with sockets in a runtime directory, found by their command lines.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

@@ -1,4 +1,4 @@
-//! Finding firmware by descriptors in the test's folders.
+//! Finding firmware by descriptors in the test's directories.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Folders with short paths, and QEMU processes that end with their test.
+//! Directories with short paths, and QEMU processes that end with their test.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Long sessions with a real QEMU: events, cancelled commands, a blocked main loop, and a stopped process.
+//! Long sessions with a real QEMU: events, canceled commands, a blocked main loop, and a stopped process.
 
 use std::path::PathBuf;
 use std::time::Duration;

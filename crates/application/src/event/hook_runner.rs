@@ -137,7 +137,7 @@ impl HookRunner<'_> {
         HookCall {
             command: hook.command.clone(),
             variables,
-            // A serialisation of our own types cannot fail.
+            // A serialization of our own types cannot fail.
             input: serde_json::to_string(event).unwrap_or_default() + "\n",
             timeout: self.settings.timeouts.hook,
             log: self.state.join("hooks.log"),

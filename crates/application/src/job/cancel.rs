@@ -1,4 +1,4 @@
-//! Cancelling jobs: each stops at a safe point and cleans up.
+//! Canceling jobs: each stops at a safe point and cleans up.
 
 use tokio::sync::watch;
 

@@ -1,4 +1,4 @@
-//! Checks of the host: KVM, tools, limits, maqet's folders and their free space.
+//! Checks of the host: KVM, tools, limits, maqet's directories and their free space.
 
 use std::path::Path;
 

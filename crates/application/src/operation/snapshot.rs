@@ -264,7 +264,7 @@ impl<'a> LockedDrive<'a> {
         })
     }
 
-    /// Runs work on the image as a job, which can be cancelled.
+    /// Runs work on the image as a job, which can be canceled.
     async fn run(&self, work: impl Future<Output = Result<(), ImageError>>) -> Result<(), Error> {
         match self.job.run(work).await {
             Outcome::Finished(done) => Ok(done?),

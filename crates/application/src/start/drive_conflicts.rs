@@ -1,4 +1,4 @@
-//! Files of drives that QEMU would refuse: a folder, or the file of another drive.
+//! Files of drives that QEMU would refuse: a directory, or the file of another drive.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

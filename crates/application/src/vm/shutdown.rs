@@ -62,7 +62,7 @@ impl Shutdown<'_> {
     /// A guest that does not run cannot react to its power button, so power-down is skipped. A process whose main loop
     /// is blocked may be writing its disks: it is killed only on request (`--force`), never here.
     ///
-    /// Errors: [`Error::StopBusy`], [`Error::KillFailed`], and those of signalling.
+    /// Errors: [`Error::StopBusy`], [`Error::KillFailed`], and those of signaling.
     pub(crate) async fn shut_down(
         &self,
         vm: &VmName,
@@ -93,7 +93,7 @@ impl Shutdown<'_> {
 
     /// Sends SIGKILL, and waits for the end of the process.
     ///
-    /// Errors: [`Error::KillFailed`], and those of signalling.
+    /// Errors: [`Error::KillFailed`], and those of signaling.
     pub(crate) async fn kill(&self, vm: &VmName, process: &ProcessIdentity) -> Result<(), Error> {
         self.processes.signal(process, Signal::Kill).await?;
         if self.processes.wait_for_exit(process, self.timeouts.kill).await {

@@ -19,7 +19,7 @@ pub(crate) enum Format {
     Yaml,
 }
 
-/// When colours are used.
+/// When colors are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Color {
     /// On a terminal
@@ -71,7 +71,7 @@ pub(crate) struct GlobalArgs {
     /// Hide progress
     #[arg(long, value_parser = BoolishValueParser::new(), env = "MAQET_NO_PROGRESS")]
     pub(crate) no_progress: bool,
-    /// When to use colours
+    /// When to use colors
     #[arg(long, value_enum, default_value = "auto", env = "MAQET_COLOR")]
     pub(crate) color: Color,
 }

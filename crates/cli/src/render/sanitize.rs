@@ -3,7 +3,7 @@
 //! Names from disk images, QEMU's error output, paths and above all guests may contain control sequences that set a
 //! title, send an answer as if it was typed, or overwrite what is shown. [`escape_control`] makes control characters
 //! visible. [`TerminalSanitizer`] does so for a guest's output, which comes in pieces, and removes escape sequences, as
-//! boot logs are full of colours. JSON and YAML output has its own escapes and does not pass here.
+//! boot logs are full of colors. JSON and YAML output has its own escapes and does not pass here.
 
 use std::borrow::Cow;
 

@@ -43,7 +43,7 @@ fn status_style(status: &str) -> Style {
     }
 }
 
-/// Returns a style if results are coloured, and a plain one if not.
+/// Returns a style if results are colored, and a plain one if not.
 fn if_coloured(style: Style) -> Style {
     if is_coloured() { style } else { PLAIN }
 }

@@ -19,14 +19,14 @@ pub struct ImageInfo {
     pub virtual_size: ByteSize,
     /// The space it takes on the host.
     pub actual_size: ByteSize,
-    /// Its internal snapshots, ordered by id.
+    /// Its internal snapshots, ordered by ID.
     pub snapshots: Vec<ImageSnapshot>,
 }
 
 /// A process that has an image open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageUser {
-    /// The process id.
+    /// The process ID.
     pub pid: u32,
     /// The name of its program.
     pub program: String,
@@ -93,7 +93,7 @@ pub trait DiskImages: Send + Sync {
     /// Returns whether `path` exists.
     async fn exists(&self, path: &Path) -> bool;
 
-    /// Creates an image and its folder.
+    /// Creates an image and its directory.
     ///
     /// The file appears complete or not at all, readable by its owner only. A file that another process created in the
     /// meantime is kept, and is not an error. Errors: `ToolNotFound`, `Full`, `Refused` (as for a missing or invalid

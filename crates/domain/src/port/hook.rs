@@ -43,7 +43,7 @@ pub enum HookError {
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Hooks: Send + Sync {
-    /// Runs a hook until it ends; neither it nor its children remain afterwards.
+    /// Runs a hook until it ends; neither it nor its children remain afterward.
     ///
     /// Errors: every variant of [`HookError`].
     async fn run(&self, call: &HookCall) -> Result<(), HookError>;

@@ -1,4 +1,4 @@
-//! The host: clock, ids, properties and capabilities.
+//! The host: clock, IDs, properties and capabilities.
 
 use jiff::Timestamp;
 
@@ -12,10 +12,10 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
 }
 
-/// Generates ids.
+/// Generates IDs.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 pub trait IdSource: Send + Sync {
-    /// Returns a new id for a VM.
+    /// Returns a new ID for a VM.
     fn vm_id(&self) -> VmId;
 }
 

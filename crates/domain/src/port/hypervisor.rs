@@ -70,7 +70,7 @@ fn debian_package(binary: &str) -> &'static str {
 pub struct Launch {
     /// The command line to run.
     pub command_line: CommandLine,
-    /// Where its files are; the launch creates the folders.
+    /// Where its files are; the launch creates the directories.
     pub paths: RunPaths,
     /// How long QEMU may take to respond on its command monitor.
     pub timeout: Duration,
@@ -109,7 +109,7 @@ pub enum LaunchError {
     HelperNotFound { program: &'static str, package: &'static str },
     #[error("`{program}` failed to start{}", suffix(stderr_tail))]
     HelperFailed { program: &'static str, stderr_tail: String },
-    /// A folder or file of the run could not be created, or is not safe.
+    /// A directory or file of the run could not be created, or is not safe.
     #[error("cannot {action} `{}`", path.display())]
     Io { action: &'static str, path: PathBuf, source: Cause },
 }
@@ -156,8 +156,8 @@ pub trait Hypervisor: Send + Sync {
 
     /// Starts QEMU in its own session, and returns once its command monitor reported the run state.
     ///
-    /// Creates the folders of the run, captures QEMU's standard error, and starts the QMP log. On an error, and when
-    /// the future is dropped, no process of the launch is left; its logs stay.
+    /// Creates the directories of the run, captures QEMU's standard error, and starts the QMP log. On an error, and
+    /// when the future is dropped, no process of the launch is left; its logs stay.
     async fn launch(&self, launch: &Launch) -> Result<Launched, LaunchError>;
 
     /// Finds the process of a run whose identity was not stored, because the starting process was killed.
@@ -189,7 +189,7 @@ pub enum Signal {
     Kill,
 }
 
-/// Why a process could not be signalled.
+/// Why a process could not be signaled.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum ProcessError {

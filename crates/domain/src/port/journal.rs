@@ -10,7 +10,7 @@ use super::RecordError;
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Journal: Send + Sync {
-    /// Appends a line (without line break) to `file`; creates the file and its folder, both private, where missing.
+    /// Appends a line (without line break) to `file`; creates the file and its directory, both private, where missing.
     ///
     /// The file stays bounded: once it is too large, its older half is dropped. Never follows a symbolic link, and
     /// writes regular files only. Errors: `Failed`.

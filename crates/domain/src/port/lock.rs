@@ -22,7 +22,7 @@ pub enum LockName {
 /// The process that holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// The process id.
+    /// The process ID.
     pub pid: u32,
     /// The operation, as in `start`.
     pub operation: String,

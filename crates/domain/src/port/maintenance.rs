@@ -50,7 +50,7 @@ pub enum RecoverySource {
 pub struct RepairReport {
     /// Copies of the damaged files.
     pub damaged_copies: Vec<PathBuf>,
-    /// The VMs of the new database, ordered by name: id, name and origin.
+    /// The VMs of the new database, ordered by name: ID, name and origin.
     pub vms: Vec<(VmId, String, RecoverySource)>,
     /// The number of history entries and events that were recovered.
     pub log_entries: u64,

@@ -34,7 +34,7 @@ impl Explain for PictureError {
     }
 }
 
-/// A temporary file in the private folder of a run, which QEMU writes one screenshot to; removed on drop.
+/// A temporary file in the private directory of a run, which QEMU writes one screenshot to; removed on drop.
 pub trait PictureFile: Send + Sync {
     /// Returns its path.
     fn path(&self) -> &Path;

@@ -9,7 +9,7 @@ use crate::error::Cause;
 /// Owner and permissions of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectoryFacts {
-    /// The user id of its owner.
+    /// The user ID of its owner.
     pub owner: u32,
     /// Whether the owner is this user.
     pub is_ours: bool,

@@ -1,4 +1,4 @@
-//! Files in maqet's folders and the QEMU processes they belong to, including those without a VM.
+//! Files in maqet's directories and the QEMU processes they belong to, including those without a VM.
 
 use std::path::{Path, PathBuf};
 
@@ -8,14 +8,14 @@ use jiff::Timestamp;
 use crate::error::{Cause, Explain, Explanation, Fault};
 use crate::vm::{BootNumber, ProcessIdentity, RunPaths, VmId};
 
-/// A running QEMU with sockets in the runtime folder.
+/// A running QEMU with sockets in the runtime directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QemuInstance {
     /// Its process.
     pub process: ProcessIdentity,
-    /// The name of its VM's folder: the short form of the id.
+    /// The name of its VM's directory: the short form of the ID.
     pub short: String,
-    /// The VM's id, from its command line.
+    /// The VM's ID, from its command line.
     pub id: Option<VmId>,
     /// The VM's name, from its command line.
     pub name: Option<String>,
@@ -29,12 +29,12 @@ pub struct QemuInstance {
     pub is_foreign: bool,
 }
 
-/// What a file or folder belongs to.
+/// What a file or directory belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StaleFileKind {
     /// The sockets of one run.
     Sockets {
-        /// The name of the VM's folder: the short form of the id.
+        /// The name of the VM's directory: the short form of the ID.
         short: String,
         /// The boot number.
         boot: BootNumber,
@@ -55,7 +55,7 @@ pub enum StaleFileKind {
     Temporary,
 }
 
-/// A file or folder of maqet that may be stale.
+/// A file or directory of maqet that may be stale.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaleFile {
     /// What it belongs to.
@@ -81,27 +81,27 @@ impl Explain for RemoveError {
     }
 }
 
-/// Searches maqet's folders and the processes of this user.
+/// Searches maqet's directories and the processes of this user.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait StaleFiles: Send + Sync {
-    /// Returns the QEMU instances that belong to none of the VMs `known`; cheap if there are no such folders.
+    /// Returns the QEMU instances that belong to none of the VMs `known`; cheap if there are no such directories.
     async fn orphans(&self, known: &[VmId]) -> Vec<QemuInstance>;
 
-    /// Returns all QEMU instances, including those whose folder is gone; inspects every process.
+    /// Returns all QEMU instances, including those whose directory is gone; inspects every process.
     async fn instances(&self) -> Vec<QemuInstance>;
 
-    /// Returns the files in maqet's folders; unfinished images are also searched for in the folders `beside`.
+    /// Returns the files in maqet's directories; unfinished images are also searched for in the directories `beside`.
     ///
     /// List the VMs after this call, not before: then a file without a VM cannot belong to one added in between.
     async fn files(&self, beside: &[PathBuf]) -> Vec<StaleFile>;
 
-    /// Removes a file: sockets with their folder, records with everything below, a temporary file.
+    /// Removes a file: sockets with their directory, records with everything below, a temporary file.
     ///
     /// Errors: `RemoveError` if any of it remains.
     async fn remove(&self, file: &StaleFile) -> Result<(), RemoveError>;
 
-    /// Returns the folder of a VM's records.
+    /// Returns the directory of a VM's records.
     fn records_of(&self, id: &VmId) -> PathBuf;
 
     /// Returns whether `path` is a readable file.

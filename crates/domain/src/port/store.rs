@@ -67,13 +67,13 @@ impl Explain for StoreError {
 /// All reads return the errors `Busy`, `Corrupt`, `Unavailable` and `Failed`.
 #[async_trait]
 pub trait VmRepository: Send + Sync {
-    /// Returns the VM with this id.
+    /// Returns the VM with this ID.
     async fn by_id(&self, id: &VmId) -> Result<Option<Vm>, StoreError>;
 
     /// Returns the VM with this name.
     async fn by_name(&self, name: &VmName) -> Result<Option<Vm>, StoreError>;
 
-    /// Returns the entries of the VMs whose id starts with `prefix`, ordered by id.
+    /// Returns the entries of the VMs whose ID starts with `prefix`, ordered by ID.
     ///
     /// The prefix is hexadecimal digits of either case, with or without the hyphens of a UUID.
     async fn by_id_prefix(&self, prefix: &str) -> Result<Vec<VmEntry>, StoreError>;
@@ -109,7 +109,7 @@ pub trait EventLog: Send + Sync {
 pub trait Store: VmRepository + StorageLedger + HistoryLog + EventLog {
     /// Writes all of `changes` or nothing; they are durable when it returns.
     ///
-    /// A dropped future may still have written. Errors: `Exists` if the name or id of a new VM is in use; `Conflict`
+    /// A dropped future may still have written. Errors: `Exists` if the name or ID of a new VM is in use; `Conflict`
     /// if a VM is not at the expected revision or was removed; `Busy`, `Full`, `Corrupt`, `Unavailable`, `Failed`.
     async fn commit(&self, changes: ChangeSet) -> Result<(), StoreError>;
 }

@@ -1,4 +1,4 @@
-//! Folders of the host shared with the guest.
+//! Directories of the host shared with the guest.
 
 use std::path::{Path, PathBuf};
 
@@ -15,11 +15,11 @@ const VIRTFS_OPTIONS: [&str; 3] = ["mount_tag", "security_model", "readonly"];
 /// How file owners and modes are stored, as QEMU names it.
 const SECURITY_MODELS: [&str; 4] = ["mapped-xattr", "mapped-file", "passthrough", "none"];
 
-/// Folders shared over 9p by QEMU itself.
+/// Directories shared over 9p by QEMU itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Virtfs;
 
-/// Folders shared by a running virtiofsd.
+/// Directories shared by a running virtiofsd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Virtiofs;
 

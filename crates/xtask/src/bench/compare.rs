@@ -23,7 +23,7 @@ pub(crate) struct Comparison {
 }
 
 impl Comparison {
-    /// Runs both sides alternately, so that other load affects both, and summarises.
+    /// Runs both sides alternately, so that other load affects both, and summarizes.
     ///
     /// Each side gets the number of the round and returns the duration of its measured part.
     pub(crate) fn run(

@@ -1,4 +1,4 @@
-//! Where comparisons run: one private folder, the measured maqet, and the programs it is compared to.
+//! Where comparisons run: one private directory, the measured maqet, and the programs it is compared to.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Checks licences, sources and versions of dependencies against [`policy`].
+//! Checks licenses, sources and versions of dependencies against [`policy`].
 
 mod policy;
 mod spdx;

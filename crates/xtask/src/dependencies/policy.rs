@@ -6,15 +6,15 @@ pub(super) struct Policy {
     pub(super) targets: &'static [&'static str],
     /// Where packages may come from.
     pub(super) registry: &'static str,
-    /// Licences, by SPDX identifier, that any package may have.
+    /// Licenses, by SPDX identifier, that any package may have.
     pub(super) licences: &'static [&'static str],
-    /// Licences that one package may have besides.
+    /// Licenses that one package may have besides.
     pub(super) exceptions: &'static [Exception],
     /// Packages that are refused.
     pub(super) bans: &'static [Ban],
 }
 
-/// A licence that is accepted for one package.
+/// A license that is accepted for one package.
 pub(super) struct Exception {
     pub(super) package: &'static str,
     pub(super) licence: &'static str,
@@ -31,7 +31,7 @@ pub(super) const POLICY: Policy = Policy {
     targets: &["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"],
     // A Git dependency has no version and can vanish.
     registry: "registry+https://github.com/rust-lang/crates.io-index",
-    // Permissive licences that only require to name the authors, like our own MIT OR Apache-2.0.
+    // Permissive licenses that only require to name the authors, like our own MIT OR Apache-2.0.
     licences: &["MIT", "Apache-2.0", "Unicode-3.0"],
     exceptions: &[
         // MIT without its only requirement.

@@ -1,8 +1,8 @@
-//! Evaluates SPDX licence expressions.
+//! Evaluates SPDX license expressions.
 
-/// Returns whether the licences that `is_accepted` satisfy `expression`, or `None` if its syntax is invalid.
+/// Returns whether the licenses that `is_accepted` satisfy `expression`, or `None` if its syntax is invalid.
 ///
-/// `/` counts as `OR`, as in old versions of crates. A licence `WITH` an exception has to be accepted as a whole.
+/// `/` counts as `OR`, as in old versions of crates. A license `WITH` an exception has to be accepted as a whole.
 pub(super) fn is_satisfied(expression: &str, is_accepted: impl Fn(&str) -> bool) -> Option<bool> {
     let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
     let mut tokens = spaced.split_whitespace().peekable();

@@ -53,7 +53,7 @@ impl First {
     }
 }
 
-/// Asserts that nothing is lost, hidden or stuck, and that every command works; the home has no VM afterwards.
+/// Asserts that nothing is lost, hidden or stuck, and that every command works; the home has no VM afterward.
 pub(crate) fn check(home: &TestHome, scenario: &Scenario, before: &Before, first: First) {
     if first == First::Doctor {
         // Before any other command could have repaired anything.

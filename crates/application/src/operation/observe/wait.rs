@@ -46,7 +46,7 @@ impl Wait {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Waited {
-    /// The VM's state afterwards.
+    /// The VM's state afterward.
     #[serde(flatten)]
     pub vm: VmStatus,
     /// The conditions that were met.
