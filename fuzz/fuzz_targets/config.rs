@@ -1,4 +1,4 @@
-//! Files of a configuration, from their texts to the command line of QEMU, or to the diagnostics.
+//! Configuration files, from their text to the command line of QEMU, or to diagnostics.
 //!
 //! The input is up to four files with a form feed between them, a character that YAML forbids. Nothing
 //! panics, a valid configuration is the same after it was stored and read, and diagnostics can be shown.

@@ -1,4 +1,4 @@
-//! What programs print and screens show: `qemu-img info`, `--version`, `info usernet`, pictures.
+//! The output of programs: `qemu-img info`, `--version`, `info usernet`, screenshots.
 
 #![no_main]
 

@@ -1,7 +1,7 @@
-//! What a monitor sends: bytes to messages, however they are cut into pieces.
+//! The output of a monitor: bytes to messages, in pieces of any size.
 //!
-//! The first byte says how large the pieces are. Whatever follows: nothing panics, no more is held than a line and a
-//! piece (the decoder's own assertion), the pieces make no difference, and invalid input is rejected with a message.
+//! The first byte is the size of the pieces. For any input, nothing panics, no more than a line and a piece is buffered
+//! (asserted by the decoder), the pieces make no difference, and every error has a message.
 
 #![no_main]
 

@@ -1,6 +1,6 @@
-//! The values that have a form of their own: sizes, names, ids, ports, hardware addresses.
+//! Values with a syntax of their own: sizes, names, IDs, ports, hardware addresses.
 //!
-//! Any text is rejected with a message, or accepted and the same after it is written and read again.
+//! Any text is rejected with a message, or accepted and the same after writing and reading it.
 
 #![no_main]
 

@@ -1,8 +1,8 @@
 //! The Linux host: processes, locks, private and atomic files, hooks, paths, and the clock.
 //!
-//! Nothing here depends on QEMU. It implements the ports of [`maqet_domain::port`] that need the host alone, and is
-//! the layer under the other adapters, which use its processes and files. Nothing in it reads an environment variable or
-//! prints: folders and the environment of child processes are arguments.
+//! Nothing in this crate is specific to QEMU. It implements those ports of [`maqet_domain::port`] that only need the
+//! host, and is the layer below the other adapters, which use its processes and files. Nothing in it reads an
+//! environment variable or prints: directories and the environment of child processes are arguments.
 
 pub mod atomic_file;
 mod clock;

@@ -1,4 +1,4 @@
-//! What the store costs: a command's life (open, read, close) and how it grows, one commit, one read.
+//! The cost of the store: the work of a command (open, read, close) by the number of VMs, one commit, one read.
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Creates a database: in memory first, then as a whole file with mode 0600, never over an existing one.
+//! Creates a database: in memory first, then as a complete file with mode 0600, never over an existing one.
 
 use std::io::{self, Write};
 

@@ -1,5 +1,5 @@
-//! One open database: opened with no more work than needed, retried while other processes hold it, and read where it
-//! cannot be written.
+//! One open database: opened with as little work as possible, retried while other processes lock it, and read even
+//! where it cannot be written.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;

@@ -9,7 +9,7 @@
 //! | `worker` | the thread that works on the connection, its queue, and the short reads that bypass it |
 //! | `maintenance` | checks, backs up and repairs a database as a whole |
 //! | `database` | one open database: opened at its first use, retries, reading where nothing can be written |
-//! | `create`, `backup` | new databases and copies, as whole and private files |
+//! | `create`, `backup` | new databases and copies, as complete and private files |
 //! | `schema` | tables, versions, migrations |
 //! | `read`, `write`, `column` | SQL, and domain values in columns |
 //! | `path` | the path of a database, and the state of the file before SQLite opens it |

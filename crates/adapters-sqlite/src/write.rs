@@ -1,4 +1,4 @@
-//! Writes a set of changes: all of it or nothing.
+//! Writes a set of changes, all or nothing.
 
 use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::config::Node;

@@ -1,9 +1,9 @@
 //! The application: the value that runs operations, and the small structs through which the rooms get what they need.
 //!
 //! An [`App`] holds the ports, the settings and the registries. [`App::run`] (in `executor`) runs one operation: it
-//! times it, commits its changes once, records history, publishes events, writes the log of the VM, and runs hooks.
-//! Each room takes a borrowing struct with only what it needs, as [`Observer`] for finding out the state of a VM, or
-//! [`Vms`] for finding and locking one; the accessors at the end of this file hand them out.
+//! times it, commits its changes once, records history, publishes events, writes to the VM's journal, and runs hooks.
+//! Each room has small structs that borrow only what they need, such as [`Observer`] for the state of a VM, or [`Vms`]
+//! for finding and locking one; the accessors at the end of this file hand them out.
 
 pub(crate) mod commit;
 mod executor;

@@ -2,7 +2,7 @@
 //!
 //! - [`reader`] merges both in order, from a cursor on; [`window`] bounds how many it holds; [`filter`] checks patterns.
 //! - [`bus`] publishes the events of this instance to listeners and streams in the same process.
-//! - [`hook_runner`] runs the user's programs on events; [`journal`] appends to the log of each VM.
+//! - [`hook_runner`] runs the user's programs on events; [`journal`] writes the journal of each VM.
 
 pub(crate) mod bus;
 pub(crate) mod filter;

@@ -1,9 +1,10 @@
-//! Long work is a job: it belongs to an operation and a VM, reports its progress, can be canceled, and has an outcome.
+//! Long-running work is a job, which belongs to an operation and a VM, reports its progress, can be canceled, and has
+//! an outcome.
 //!
-//! An operation starts a [`Job`] with [`Jobs::start`], reports how far it is with [`Job::report`], and awaits what can
-//! be canceled with [`Job::run`]. What must not be cut off between two steps holds the job ([`Job::hold`]):
-//! [`Jobs::cancel`] waits until it is released. Front ends read the reports from [`ProgressStream`]; without a reader a
-//! report costs an atomic load.
+//! An operation starts a [`Job`] with [`Jobs::start`], reports its progress with [`Job::report`], and runs work that
+//! can be canceled with [`Job::run`]. Between two steps that must not be separated, it holds the job ([`Job::hold`]),
+//! and [`Jobs::cancel`] waits until it is released. Front ends read the reports from [`ProgressStream`]; without a
+//! reader, a report costs an atomic load.
 
 mod cancel;
 mod progress;

@@ -1,19 +1,19 @@
 //! What maqet does: its operations, and what they share.
 //!
-//! An operation reads, decides by the rules of the domain, acts through ports and returns what is to be written;
-//! [`App::run`] does the rest for all of them. Nothing here opens a file, a socket or a process, reads the environment,
-//! or prints.
+//! An operation reads, decides by the rules of the domain, acts through ports and returns the changes to write;
+//! [`App::run`] does the rest, which is the same for all operations. Nothing here opens a file, a socket or a process,
+//! reads the environment, or prints.
 //!
 //! | room | holds |
 //! | --- | --- |
 //! | `app` | the executor, the ports, the operation table, settings, interruption |
-//! | [`operation`] | the operations, one a file |
+//! | [`operation`] | the operations, grouped by subject |
 //! | `vm` | the state of a VM: observing, reconciling, orphans, shutting down, its monitor |
 //! | `start` | what a start checks and prepares: disks, path policy, firmware |
-//! | `event` | the event reader, filters, hooks, the journal, observers |
+//! | `event` | the event reader, filters, hooks, the journal, the event bus |
 //! | `wait` | conditions, and the watcher that waits for them |
 //! | `device`, `input`, `qmp` | hot-plug, keyboard and screen, typed QMP commands |
-//! | `job` | long work: progress, cancellation, outcome |
+//! | `job` | long-running work: progress, cancellation, outcome |
 //! | [`config`] | YAML, merging, `--set`, layers of configuration |
 //! | `maintenance` | `doctor` and `cleanup`: host, database, VMs, stale files |
 //! | `report` | an error as front ends show it |

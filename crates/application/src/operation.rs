@@ -1,4 +1,4 @@
-//! The operations, one a file.
+//! The operations, grouped by subject.
 
 mod config;
 mod device;

@@ -1,4 +1,4 @@
-//! QMP commands of callers: converted and checked by the schema of the QEMU they are for.
+//! QMP commands from callers, typed and validated by the schema of the VM's QEMU.
 
 mod complete;
 mod line;

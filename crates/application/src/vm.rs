@@ -1,8 +1,8 @@
-//! The state of a VM: finding it out, recording it, and ending it.
+//! The state of a VM: observing it, recording it, and stopping the VM.
 //!
-//! - [`observe`] computes the state from the recorded run, the process, QEMU's own event log and the monitor's answer;
+//! - [`observe`] computes the state from the recorded run, the process, QEMU's own event log and the monitor's reply;
 //!   it writes nothing. The rules are [`maqet_domain::vm::Status`].
-//! - [`reconcile`] writes down what happened unobserved, such as a guest that powered off overnight.
+//! - [`reconcile`] records what happened unobserved, such as a guest that powered off overnight.
 //! - [`orphan`] finds QEMU processes whose VM is not in the store.
 //! - [`shutdown`] stops a VM: power-down, quit, SIGTERM, SIGKILL.
 //! - [`monitor`] finds the monitors of a running VM; [`unresponsive`] is the error of a QEMU that does not answer.

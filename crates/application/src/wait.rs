@@ -1,4 +1,4 @@
-//! Waiting: the conditions of `wait`, and what watches for them.
+//! The conditions of `wait`, and the watcher that waits for them.
 //!
 //! [`condition`] parses a condition, [`watcher`] observes whether it is met, [`screen_stability`] compares screens, and
 //! [`error`] says why waiting failed.

@@ -1,10 +1,10 @@
 //! The command line: global options and commands, a file for each group of commands.
 //!
-//! A short command takes few milliseconds, of which clap needs a noticeable part to build the definition of all
-//! commands: it copies the global options into each of them. So [`Cli::parse`] first tries a definition with the one
-//! command that the arguments seem to name ([`DEFINITIONS`]). Only if that does not parse, the definition with
-//! all commands does it again, for help, suggestions and usage errors. The first definition accepts nothing that the
-//! second would not, which a test checks.
+//! A short command takes a few milliseconds, and clap needs a noticeable part of them to build the definition of all
+//! commands: it copies the global options into each of them. [`Cli::parse`] therefore first tries a definition with
+//! only the command that the arguments seem to name ([`DEFINITIONS`]). If that fails, the arguments are parsed again
+//! with the definition of all commands, for help, suggestions and usage errors. The first definition accepts nothing
+//! that the second would reject, which a test checks.
 
 mod config;
 mod console;

@@ -1,7 +1,7 @@
 //! Standard input and output as bytes, each on its own thread.
 //!
-//! A pipe without a reader or a halted terminal blocks a write; on the thread of the runtime it would also block the
-//! reaction to Ctrl-C and SIGTERM. The threads are never joined: they end with the process.
+//! A full pipe or a suspended terminal blocks a write; on the thread of the runtime it would also block the reaction to
+//! Ctrl-C and SIGTERM. The threads are never joined: they end with the process.
 
 use std::io::{self, Write};
 

@@ -1,4 +1,4 @@
-//! What every error of maqet says beyond its message.
+//! What every error reports beyond its message.
 //!
 //! The message (`Display`) says what went wrong, `source()` says why, and [`Explain::explain`] returns the rest: the
 //! stable code that scripts compare, who is at fault, and what the reader can do.

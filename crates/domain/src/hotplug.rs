@@ -1,7 +1,7 @@
-//! Devices that are plugged in and out while a VM runs: ids, backends, and what to do in which order.
+//! Devices that are plugged in and unplugged while a VM runs: IDs, backends, and the order of the steps.
 //!
-//! [`plan_device_add`] and [`plan_device_del`] decide from what QEMU reported; the application carries the plans out. The
-//! name of a backend that maqet creates contains the id of its device ([`backend_name`]). So any process can find and
+//! [`plan_device_add`] and [`plan_device_del`] decide from what QEMU reported; the application carries the plans out.
+//! The name of a backend that maqet creates identifies its device ([`backend_name`]), so that any process can find and
 //! remove it, even after the one that created it was killed.
 
 mod add;

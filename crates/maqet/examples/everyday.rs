@@ -1,4 +1,4 @@
-//! The life of a VM: defined, started, asked over QMP, paused, stopped, snapshotted, removed.
+//! The life of a VM: define, start, query over QMP, pause, stop, snapshot, remove.
 //!
 //! Run it with `cargo run -p maqet --example everyday`; it needs QEMU and works in a temporary directory.
 

@@ -33,7 +33,7 @@ pub struct Maqet {
     settings: Settings,
 }
 
-/// Opens maqet with a store, plug-ins and listeners of the caller.
+/// Opens maqet with a store, plug-ins and listeners of the caller's choice.
 pub struct Builder {
     settings: Settings,
     stores: StoreFactories,
@@ -180,7 +180,7 @@ impl Builder {
     }
 }
 
-/// The store, and what depends on which one it is.
+/// The store, and the settings that depend on it.
 struct OpenedStore {
     /// Identifies the database in directories that several share.
     name: String,

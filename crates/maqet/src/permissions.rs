@@ -1,4 +1,4 @@
-//! Who may have written a configuration file: it decides which programs run, so not every user may.
+//! Who can write a configuration file: it determines which programs run, so other users must not be able to.
 
 use std::fs::{File, Metadata};
 use std::io;
@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// What happens to configuration files that other users can write.
+/// The treatment of configuration files that other users can write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum InsecureFiles {
     /// They are refused.

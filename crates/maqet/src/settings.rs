@@ -1,6 +1,6 @@
 //! Settings: directories, the database, defaults, hooks and timeouts.
 //!
-//! Each comes from the first of these that sets it:
+//! Each is taken from the first of these sources that sets it:
 //!
 //! 1. the caller ([`Overrides`]: the flags of the command line),
 //! 2. a variable `MAQET_…`,
@@ -24,14 +24,14 @@ use crate::{Environment, InsecureFiles, OpenError, read_document};
 /// The settings file of all users of a host.
 const SYSTEM_FILE: &str = "/etc/maqet/maqet.conf";
 
-/// Settings of the caller; those that are `None` come from elsewhere.
+/// Settings of the caller; those that are `None` are taken from the other sources.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// The directory of the database, disks and locks.
     pub data_dir: Option<PathBuf>,
     /// The directory of `maqet.conf`.
     pub config_dir: Option<PathBuf>,
-    /// The directory of sockets.
+    /// The directory of the sockets of running VMs.
     pub runtime_dir: Option<PathBuf>,
     /// The settings file itself.
     pub config: Option<PathBuf>,
@@ -44,15 +44,15 @@ pub struct Overrides {
 /// The settings; all paths are absolute.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// The database, disks and locks.
+    /// The directory of the database, disks and locks.
     pub data_dir: PathBuf,
-    /// The settings file.
+    /// The directory of the settings file.
     pub config_dir: PathBuf,
-    /// Sockets of running VMs.
+    /// The directory of the sockets of running VMs.
     pub runtime_dir: PathBuf,
-    /// Logs, QMP logs, and copies of definitions.
+    /// The directory of logs, QMP logs, and copies of definitions.
     pub state_dir: PathBuf,
-    /// The QMP schemas of QEMU binaries, which can be removed at any time.
+    /// The directory of cached versions and QMP schemas of QEMU binaries, which can be removed at any time.
     pub cache_dir: PathBuf,
     /// The database, as a URL or a path.
     pub database: String,
@@ -252,7 +252,7 @@ fn absolute(path: &Path) -> Result<PathBuf, OpenError> {
 
 /// Returns the default runtime directory.
 ///
-/// `XDG_RUNTIME_DIR` is used only if it is private to this user, as the XDG specification demands; otherwise a
+/// `XDG_RUNTIME_DIR` is used only if it is private to this user, as the XDG specification requires; otherwise a
 /// directory in /tmp with the user's ID, whose owner and mode are checked when it is used.
 fn default_runtime_dir(environment: &Environment) -> Found<PathBuf> {
     let uid = rustix::process::getuid().as_raw();

@@ -18,7 +18,7 @@ pub struct StoreSetup {
 }
 
 impl StoreSetup {
-    /// Takes a store that `doctor` can neither back up nor repair.
+    /// Uses a store that `doctor` can neither back up nor repair.
     pub fn new(store: Arc<dyn Store>) -> Self {
         Self { store, maintenance: None }
     }
@@ -60,7 +60,7 @@ pub struct StoreFactories {
     factories: Vec<(String, Arc<dyn StoreFactory>)>,
 }
 
-/// A database URL whose scheme is known.
+/// A database URL with a supported scheme.
 pub(crate) struct StoreUrl {
     /// The URL in a normal form, without secrets; it identifies the database in directories that several share.
     pub(crate) name: String,
@@ -69,19 +69,19 @@ pub(crate) struct StoreUrl {
 }
 
 impl Default for StoreFactories {
-    /// Knows `sqlite:PATH`; a plain path means the same.
+    /// Supports `sqlite:PATH`; a plain path means the same.
     fn default() -> Self {
         Self::builtin(&FaultPoints::default())
     }
 }
 
 impl StoreFactories {
-    /// Knows the same as [`default`](Self::default); `faults` receives the fault points.
+    /// Supports the same as [`default`](Self::default); `faults` receives the fault points.
     pub(crate) fn builtin(faults: &FaultPoints) -> Self {
         Self::empty().with("sqlite", Arc::new(SqliteFactory { faults: faults.clone() }))
     }
 
-    /// Knows no scheme.
+    /// Supports no scheme.
     pub const fn empty() -> Self {
         Self { factories: Vec::new() }
     }

@@ -1,4 +1,4 @@
-//! What the command line promises to users and scripts: results, messages, exit codes.
+//! The command-line interface for users and scripts: results, messages, exit codes.
 
 use std::fs::{Permissions, set_permissions};
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,4 @@
-//! Events, from any process: those of maqet and of QEMU, also of times when no maqet process ran.
+//! Events of maqet and of QEMU, from any process, including those from times without a maqet process.
 
 use std::fs::{self, File};
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Hooks: programs of the user that run for events, also for those found out later.
+//! Hooks: the user's programs that run on events, including events that are found later.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,6 +1,6 @@
-//! Promises that cross crates: the built CLI, real QEMU and real guests, seen from outside.
+//! Behavior that involves several crates: the built CLI, real QEMU and real guests, seen from outside.
 //!
-//! One binary, because linking is what building many costs. A module is run alone by its name:
+//! One binary, because linking many takes longer than running them. Run a single module by its name:
 //! `cargo test -p maqet-tests --test it -- hotplug::`.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests, by panicking")]

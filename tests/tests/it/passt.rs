@@ -1,4 +1,4 @@
-//! `network: passt`: a program of the user's beside QEMU, which starts and ends with it.
+//! `network: passt`: a program that runs alongside QEMU, and starts and exits with it.
 
 use std::fs;
 use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! QMP from the command line, and beside other clients of QEMU.
+//! QMP from the command line, and alongside other clients of QEMU.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};

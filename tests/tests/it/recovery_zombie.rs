@@ -1,4 +1,4 @@
-//! In a container whose first process does not reap orphans, a QEMU that ended stays a zombie for ever.
+//! In a container whose first process does not reap orphans, a QEMU process that exited stays a zombie forever.
 
 use std::path::PathBuf;
 use std::time::Duration;

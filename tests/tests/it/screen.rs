@@ -1,4 +1,4 @@
-//! Screenshots of guests, in QEMU's sandbox too.
+//! Screenshots of guests, with and without QEMU's sandbox.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,4 +1,4 @@
-//! Many clients at once, on shared VMs and on their own: everything that was done is counted, and nothing is lost.
+//! Many clients at once, on shared VMs and on their own: all work is counted, and none is lost.
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hasher};

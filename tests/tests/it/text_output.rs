@@ -1,4 +1,4 @@
-//! The text output of commands, as a user reads it.
+//! The text output of commands, as shown to users.
 
 use insta::assert_snapshot;
 use maqet_testkit::process::kill_naming;

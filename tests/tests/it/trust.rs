@@ -1,4 +1,4 @@
-//! Which configurations are trusted: a file that others can write decides what runs here.
+//! Which configurations are trusted: a file that others can write could run any program.
 
 use std::fs::{File, Permissions, set_permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};

@@ -1,4 +1,4 @@
-//! Programs that serve a QEMU: they start before it and end with it.
+//! Programs that serve a QEMU process: they start before it and exit with it.
 
 use std::ffi::OsStr;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The log of a VM: a line for each operation that did more than read.
+//! The journal of a VM: one line for each operation that is not read-only.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! QMP commands and events, keys and pictures.
+//! QMP commands and events, keys and screenshots.
 
 mod events;
 mod keys;

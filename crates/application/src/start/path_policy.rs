@@ -1,4 +1,4 @@
-//! Paths of a machine that no guest may get, with symbolic links resolved.
+//! Paths of a machine that no guest may access, with symbolic links resolved.
 
 use std::path::{Path, PathBuf};
 

@@ -24,7 +24,7 @@ pub(crate) enum Format {
 pub(crate) enum Color {
     /// On a terminal
     Auto,
-    /// Also in a pipe
+    /// Even in a pipe
     Always,
     /// Never
     Never,

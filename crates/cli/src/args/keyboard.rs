@@ -11,7 +11,7 @@ use maqet::domain::keyboard::Layout;
 /// `maqet keys` is short for `maqet qmp keys`. Each KEY is a key or a chord, such as enter, f2, a or ctrl-alt-delete;
 /// they are pressed one after the other. The keys of a chord are pressed in the given order and released in reverse;
 /// QEMU releases them even if maqet is interrupted or killed. Keys have QEMU's names (`QKeyCode`: ret, spc, pgup …) or
-/// common ones (enter, space, pageup, super …), and mean the positions of a US keyboard.
+/// common ones (enter, space, pageup, super …), and refer to the US layout.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

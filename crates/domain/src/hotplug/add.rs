@@ -1,4 +1,4 @@
-//! What to do for `device-add`, decided from what QEMU reported.
+//! The plan for `device-add`, computed from QEMU's reports.
 
 use std::path::PathBuf;
 

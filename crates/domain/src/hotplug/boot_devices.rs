@@ -1,4 +1,4 @@
-//! The devices a VM was started with, as its QEMU's command line says.
+//! The devices a VM was started with, according to the command line of its QEMU.
 //!
 //! The definition may have changed since, and hot-plugged devices are not included.
 

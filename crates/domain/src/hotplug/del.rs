@@ -1,4 +1,4 @@
-//! What to do for `device-del`, decided from what QEMU reported.
+//! The plan for `device-del`, computed from QEMU's reports.
 
 use super::{BootDevices, DeviceError, DeviceOrigin, PluggedDevice};
 use crate::text::similar;

@@ -1,4 +1,4 @@
-//! Why a device was not plugged in or out.
+//! Why a device was not plugged in or unplugged.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -12,10 +12,10 @@ use crate::vm::RunPaths;
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum ConsoleError {
-    /// It serves one client, and another one is attached: `holder`, if that is a maqet process.
+    /// Another client is attached; `holder` is set if it is a maqet process.
     #[error("{} is attached", client(holder.as_ref()))]
     InUse { holder: Option<Holder> },
-    /// There is no console; `serial` is what the definition connects the serial port to, if that is why.
+    /// There is no console; `serial` is the definition of the serial port, if that is the reason.
     #[error("no serial console at `{}`{}", socket.display(), because(serial.as_deref()))]
     Unavailable { socket: PathBuf, serial: Option<String> },
     #[error("the serial console at `{}` failed", socket.display())]
@@ -43,7 +43,7 @@ impl Explain for ConsoleError {
     }
 }
 
-/// A serial console that the caller is attached to until it is dropped.
+/// A serial console to which the caller is attached until it is dropped.
 ///
 /// Reading and writing may run concurrently; both are cancel safe.
 #[async_trait]

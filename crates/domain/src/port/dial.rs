@@ -8,7 +8,7 @@ use async_trait::async_trait;
 /// A connection, closed on drop.
 #[async_trait]
 pub trait Connection: Send {
-    /// Returns whether it stays open for `timeout`, or the server sends something before.
+    /// Returns whether the connection stays open for `timeout`, or the server sends data first.
     async fn stays(&mut self, timeout: Duration) -> bool;
 }
 

@@ -10,7 +10,7 @@ use crate::size::ByteSize;
 use crate::snapshot::{ImageSnapshot, SnapshotName};
 use crate::storage::ImagePlan;
 
-/// What an image says about itself.
+/// The properties of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageInfo {
     /// Its format, as QEMU names it.
@@ -105,7 +105,7 @@ pub trait DiskImages: Send + Sync {
     /// Errors: `NotFound` (no `from`), `ToolNotFound`, `Full`, `Refused`, `Io`.
     async fn convert(&self, from: &Path, from_format: &str, to: &Path) -> Result<(), ImageError>;
 
-    /// Returns what an image says about itself; also works while a VM has it open.
+    /// Returns the properties of an image, even while a VM has it open.
     ///
     /// Errors: `NotFound`, `ToolNotFound`, `Refused`, `TimedOut`.
     async fn info(&self, path: &Path) -> Result<ImageInfo, ImageError>;

@@ -34,7 +34,7 @@ pub enum HookError {
     TimedOut { after: Duration },
     #[error("wrote too much output and was killed")]
     OutputTooLarge,
-    /// It returned failure; `status` is its exit code or signal.
+    /// It failed; `status` is its exit code or signal.
     #[error("ended with {status}")]
     Failed { status: String },
 }

@@ -30,7 +30,7 @@ pub enum BinaryError {
     NotFound { binary: String },
     #[error("cannot run QEMU binary `{}`", path.display())]
     NotExecutable { path: PathBuf, source: Cause },
-    /// It ran, but is not QEMU; `printed` is its output, or that it printed nothing or did not end.
+    /// It ran, but is not QEMU; `printed` is its output, or states that it printed nothing or did not exit.
     #[error("`{}` is not a QEMU binary: {printed}", path.display())]
     NotQemu { path: PathBuf, printed: String },
 }
@@ -52,7 +52,7 @@ impl Explain for BinaryError {
     }
 }
 
-/// Returns the Debian 12 package that holds a `qemu-system-…` binary.
+/// Returns the Debian 12 package that contains a `qemu-system-…` binary.
 fn debian_package(binary: &str) -> &'static str {
     match binary.strip_prefix("qemu-system-") {
         Some("x86_64" | "i386") => "qemu-system-x86",
@@ -183,7 +183,7 @@ pub trait Hypervisor: Send + Sync {
 /// A signal to a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Signal {
-    /// SIGTERM: QEMU exits cleanly and at once; to the guest it is a power cut.
+    /// SIGTERM: QEMU exits cleanly and immediately; for the guest, it is a power cut.
     Term,
     /// SIGKILL.
     Kill,

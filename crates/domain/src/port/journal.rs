@@ -1,4 +1,4 @@
-//! The journal: a log of what maqet did to a VM, next to the VM's records.
+//! The journal: a log of maqet's operations on a VM, next to the VM's records.
 
 use std::path::Path;
 

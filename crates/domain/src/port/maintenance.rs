@@ -8,10 +8,10 @@ use super::StoreError;
 use crate::change::StorageRecord;
 use crate::vm::{Vm, VmId};
 
-/// A VM as it is known outside of the database, with the images created for it.
+/// A VM as recorded outside the database, with the images created for it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VmCopy {
-    /// The VM; its run is what is known of its last start.
+    /// The VM; its run is its last known start.
     pub vm: Vm,
     /// The images that maqet created for it.
     pub storage: Vec<StorageRecord>,
@@ -78,10 +78,10 @@ pub trait StoreMaintenance: Send + Sync {
     /// Returns the newest backup, if there is one.
     async fn newest_backup(&self) -> Option<PathBuf>;
 
-    /// Rebuilds the database from what can be read of it, from `known`, and from the newest backup.
+    /// Rebuilds the database from its readable rows, from `known`, and from the newest backup.
     ///
     /// The damaged files are copied first, and stay untouched until the new database is complete. A VM of `known` is
-    /// used only where the database cannot say whether it holds it. Errors: `Busy` if another process has the database
-    /// open, `UnsupportedSchema` (it is not damaged), `Full`, `Unavailable`, `Failed`.
+    /// used only if the database can neither confirm nor rule it out. Errors: `Busy` if another process has the
+    /// database open, `UnsupportedSchema` (it is not damaged), `Full`, `Unavailable`, `Failed`.
     async fn repair(&self, known: Vec<VmCopy>) -> Result<RepairReport, StoreError>;
 }

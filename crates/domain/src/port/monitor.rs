@@ -47,7 +47,7 @@ pub enum MainLoop {
     Unresponsive,
 }
 
-/// A session with a monitor, which takes commands one after the other and receives events.
+/// A session with a monitor, which runs commands one after the other and receives events.
 ///
 /// All methods are cancel safe: the session stays usable, and a reply that comes after its future was dropped is
 /// discarded.
@@ -65,7 +65,8 @@ pub trait MonitorSession: Send {
     /// Errors: `ConnectionClosed`, `InvalidResponse`.
     async fn next_event(&mut self, timeout: Duration) -> Result<Option<SessionEvent>, QmpError>;
 
-    /// Finds out, by an out-of-band command and within `timeout`, whether the main loop is busy or QEMU is dead.
+    /// Finds out, by an out-of-band command and within `timeout`, whether the main loop is busy or QEMU does not
+    /// respond.
     async fn main_loop(&mut self, timeout: Duration) -> MainLoop;
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
-/// What a path names.
+/// The kind of file that a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PathKind {
     /// Nothing, or nothing this user may see.
@@ -21,7 +21,7 @@ pub enum PathKind {
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Paths: Send + Sync {
-    /// Returns what `path` names; symbolic links are followed.
+    /// Returns the kind of file that `path` names; symbolic links are followed.
     async fn kind(&self, path: &Path) -> PathKind;
 
     /// Returns `path` with every symbolic link and `..` resolved as far as it exists; the rest is appended as written.

@@ -39,7 +39,7 @@ pub trait PictureFile: Send + Sync {
     /// Returns its path.
     fn path(&self) -> &Path;
 
-    /// Returns what QEMU wrote.
+    /// Returns the data that QEMU wrote.
     ///
     /// Errors: `ReadFailed`.
     fn read(&self) -> Result<Vec<u8>, PictureError>;

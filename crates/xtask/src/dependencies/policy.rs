@@ -31,7 +31,7 @@ pub(super) const POLICY: Policy = Policy {
     targets: &["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"],
     // A Git dependency has no version and can vanish.
     registry: "registry+https://github.com/rust-lang/crates.io-index",
-    // Permissive licenses that only require to name the authors, like our own MIT OR Apache-2.0.
+    // Permissive licenses that only require naming the authors, like maqet's own MIT OR Apache-2.0.
     licences: &["MIT", "Apache-2.0", "Unicode-3.0"],
     exceptions: &[
         // MIT without its only requirement.

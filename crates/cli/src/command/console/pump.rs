@@ -1,7 +1,7 @@
 //! Bytes from standard input to a console and back.
 //!
-//! No direction waits for the other: a guest that reads nothing must not hold back its output, and neither that nor a
-//! halted terminal must prevent detaching.
+//! Neither direction waits for the other: a guest that does not read must not block its output, and neither such a
+//! guest nor a suspended terminal must prevent detaching.
 
 use std::time::Duration;
 
