@@ -82,11 +82,11 @@ pub struct QmpDeviceAdd {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DeviceAdded {
-    /// The id of the VM.
+    /// The ID of the VM.
     pub id: String,
     /// The name of the VM.
     pub name: String,
-    /// The id of the device.
+    /// The ID of the device.
     pub device: String,
     /// The driver.
     pub driver: String,

@@ -50,11 +50,11 @@ pub struct QmpDeviceDel {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DeviceDeleted {
-    /// The id of the VM.
+    /// The ID of the VM.
     pub id: String,
     /// The name of the VM.
     pub name: String,
-    /// The id of the device.
+    /// The ID of the device.
     pub device: String,
     /// Whether this call unplugged it; `false` if only its backend was left.
     pub changed: bool,

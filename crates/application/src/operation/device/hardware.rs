@@ -79,7 +79,7 @@ pub enum Link {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct NmiSent {
-    /// The id of the VM.
+    /// The ID of the VM.
     pub id: String,
     /// The name of the VM.
     pub name: String,
@@ -89,7 +89,7 @@ pub struct NmiSent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Balloon {
-    /// The id of the VM.
+    /// The ID of the VM.
     pub id: String,
     /// The name of the VM.
     pub name: String,
@@ -103,7 +103,7 @@ pub struct Balloon {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct LinkSet {
-    /// The id of the VM.
+    /// The ID of the VM.
     pub id: String,
     /// The name of the VM.
     pub name: String,

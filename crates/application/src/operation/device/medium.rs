@@ -73,7 +73,7 @@ pub struct QmpInsert {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct MediumChanged {
-    /// The id of the VM.
+    /// The ID of the VM.
     pub id: String,
     /// The name of the VM.
     pub name: String,
@@ -190,7 +190,7 @@ fn ignore_refusal(reply: Result<Value, QmpError>) -> Result<(), QmpError> {
 
 /// A drive with a tray, as `query-block` reports it.
 struct CdDrive {
-    /// The id for QMP commands.
+    /// The ID for QMP commands.
     id: String,
     /// The block node of the medium.
     node: Option<String>,

@@ -36,7 +36,7 @@ pub struct Cleanup {
 }
 
 impl Cleanup {
-    /// Removes stale files, and lists orphans. Adopting orphans wins over ending them.
+    /// Removes stale files, and lists orphans. Adopting orphans takes precedence over ending them.
     pub fn new() -> Self {
         Self::default()
     }
@@ -48,11 +48,11 @@ impl Cleanup {
 pub struct Cleaned {
     /// Whether nothing was changed.
     pub dry_run: bool,
-    /// What was found, each with its outcome.
+    /// The stale objects, each with its outcome.
     pub items: Vec<CleanedItem>,
 }
 
-/// One stale thing.
+/// One stale object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct CleanedItem {
@@ -69,7 +69,7 @@ pub struct CleanedItem {
     pub reason: Option<String>,
 }
 
-/// The outcome for one stale thing.
+/// The outcome for one stale object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CleanupOutcome {
@@ -117,7 +117,7 @@ impl Operation for Cleanup {
 }
 
 impl Cleanup {
-    /// Adopts or ends an orphan, as the options say; returns nothing if it is no longer an orphan.
+    /// Adopts or ends an orphan, as the options request; returns nothing if it is no longer an orphan.
     async fn orphan(&self, app: &App, instance: &QemuInstance, entries: &[VmEntry]) -> Option<CleanedItem> {
         let subject = instance.name.clone().unwrap_or_else(|| instance.short.clone());
         let item = CleanedItem::new("orphan", subject, describe_orphan(instance, entries));

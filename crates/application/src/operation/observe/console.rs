@@ -27,7 +27,7 @@ pub struct Console {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ConsoleInfo {
-    /// The id of the VM.
+    /// The ID of the VM.
     pub id: String,
     /// The name of the VM.
     pub name: String,

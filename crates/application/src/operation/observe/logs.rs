@@ -117,7 +117,7 @@ pub struct VmLog {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct LogInfo {
-    /// The VM's id.
+    /// The VM's ID.
     pub id: String,
     /// The VM's name.
     pub name: String,

@@ -67,7 +67,7 @@ pub struct QmpType {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct KeysPressed {
-    /// The id of the VM.
+    /// The ID of the VM.
     pub id: String,
     /// The name of the VM.
     pub name: String,
@@ -79,7 +79,7 @@ pub struct KeysPressed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct TextTyped {
-    /// The id of the VM.
+    /// The ID of the VM.
     pub id: String,
     /// The name of the VM.
     pub name: String,

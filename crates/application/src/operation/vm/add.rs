@@ -55,7 +55,7 @@ impl Add {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Added {
-    /// Its id.
+    /// Its ID.
     pub id: String,
     /// Its name.
     pub name: String,
@@ -88,7 +88,7 @@ impl Operation for Add {
     }
 }
 
-/// Makes a VM that is not stored yet, with a new id.
+/// Makes a VM that is not stored yet, with a new ID.
 pub(crate) fn new_vm(app: &App, name: VmName, definition: Node) -> Vm {
     let origins = origins(&definition);
     let entry = VmEntry {

@@ -40,7 +40,7 @@ pub struct Apply {
     /// Ignores unknown keys with a warning instead of refusing them.
     #[serde(default)]
     pub lenient: bool,
-    /// Reports what would change, and changes nothing.
+    /// Reports the changes without making them.
     #[serde(default)]
     pub dry_run: bool,
 }
@@ -77,7 +77,7 @@ pub struct Changed {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Applied {
-    /// The VM's id.
+    /// The VM's ID.
     pub id: String,
     /// The VM's name.
     pub name: String,

@@ -38,7 +38,7 @@ pub(super) struct MachineDetails {
 /// A block device with a medium.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BlockDevice {
-    /// The name of its node, the id of its device and the name of its drive, as far as it has them.
+    /// The name of its node, the ID of its device and the name of its drive, as far as it has them.
     pub(super) names: Vec<String>,
     pub(super) file: PathBuf,
     pub(super) format: String,

@@ -17,7 +17,7 @@ use crate::limits;
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct InspectedProcess {
-    /// The process id.
+    /// The process ID.
     pub pid: u32,
     /// The executable, if it can be read.
     pub binary: Option<String>,
