@@ -1,11 +1,9 @@
 //! One open database: opened with as little work as possible, retried while other processes lock it, and read even
 //! where it cannot be written.
 
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use maqet_domain::change::ChangeSet;
 use maqet_domain::port::StoreError;
@@ -15,6 +13,7 @@ use rusqlite::{Connection, OpenFlags, Result};
 
 use crate::error::{is_busy, prevents_writing};
 use crate::path::{DatabasePath, Presence};
+use crate::retry::{Deadline, retry_while_busy};
 use crate::write::WriteError;
 use crate::{backup, create, limits, schema, write};
 
@@ -59,6 +58,14 @@ impl LazyDatabase {
             None => Database::open(&self.path, self.options.clone())?,
         };
         Ok(self.opened.insert(database))
+    }
+
+    /// Returns the database if it is open or can be opened at once, as [`Database::open_at_once`] does.
+    pub(crate) fn get_at_once(&mut self) -> Option<&mut Database> {
+        if self.opened.is_none() {
+            self.opened = Database::open_at_once(&self.path, &self.options);
+        }
+        self.opened.as_mut()
     }
 
     /// Closes the database.
@@ -120,6 +127,23 @@ impl Database {
             Err(error) => return Err(failed(error)),
         };
         Ok(Self { path, options, access })
+    }
+
+    /// Opens the database at `path` if it exists, has the newest schema and is not locked: nothing is waited for
+    /// or reported.
+    fn open_at_once(path: &Path, options: &Options) -> Option<Self> {
+        require_safe_sqlite().ok()?;
+        let path = DatabasePath::resolve(path).ok()?;
+        if path.presence().ok()? == Presence::Absent {
+            return None;
+        }
+        let connection = connect(&path).ok()?;
+        let found = schema::identity(&connection).ok()?;
+        if schema::needs_migration(&path, found).ok()? {
+            return None;
+        }
+        let access = Access::Shared { connection, is_durable: false, unmigrated: None };
+        Some(Self { path, options: options.clone(), access })
     }
 
     /// Returns whether every read opens the database again, and may have to be repeated.
@@ -191,13 +215,13 @@ impl Database {
 
     /// Reads through a connection that is opened for this read.
     fn read_reopened<T>(&self, timeout: Duration, query: impl Fn(&Connection) -> Result<T>) -> Result<T> {
-        let deadline = Instant::now() + timeout;
+        let deadline = Deadline::after(timeout);
         loop {
             let before = self.path.write_stamp();
             let reader = Reader::open(&self.path)?;
             let result = query(&reader.connection);
             // Without a lock the read may see half of a change, unless nothing was written meanwhile.
-            if reader.is_locked || before == self.path.write_stamp() || Instant::now() > deadline {
+            if reader.is_locked || before == self.path.write_stamp() || deadline.is_over() {
                 return result;
             }
         }
@@ -304,27 +328,4 @@ fn make_durable(connection: &Connection) -> Result<()> {
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
     }
     Ok(())
-}
-
-/// Calls `attempt` again while it fails because another process holds a lock, for at most `timeout`; the pauses grow and
-/// vary.
-pub(crate) fn retry_while_busy<T>(timeout: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
-    let deadline = Instant::now() + timeout;
-    let mut longest = limits::MIN_RETRY_INTERVAL;
-    loop {
-        match attempt() {
-            Err(error) if is_busy(&error) && Instant::now() < deadline => {
-                thread::sleep(retry_pause(longest));
-                longest = (longest * 2).min(limits::MAX_RETRY_INTERVAL);
-            }
-            result => return result,
-        }
-    }
-}
-
-/// Returns a random pause of at most `longest`, so that waiting processes do not wake at the same moment.
-fn retry_pause(longest: Duration) -> Duration {
-    let chance = RandomState::new().hash_one(()) % 1024;
-    let span = longest.saturating_sub(limits::MIN_RETRY_INTERVAL);
-    limits::MIN_RETRY_INTERVAL + span * u32::try_from(chance).unwrap_or(0) / 1024
 }

@@ -8,7 +8,8 @@
 //! | `store` | the ports; each method is a job of the worker |
 //! | `worker` | the thread that works on the connection, its queue, and the short reads that bypass it |
 //! | `maintenance` | checks, backs up and repairs a database as a whole |
-//! | `database` | one open database: opened at its first use, retries, reading where nothing can be written |
+//! | `database` | one open database: opened at its first use, reading where nothing can be written |
+//! | `retry` | waiting for other processes; only on the thread of the worker and of maintenance |
 //! | `create`, `backup` | new databases and copies, as complete and private files |
 //! | `schema` | tables, versions, migrations |
 //! | `read`, `write`, `column` | SQL, and domain values in columns |
@@ -28,6 +29,7 @@ pub mod limits;
 mod maintenance;
 mod path;
 mod read;
+mod retry;
 mod schema;
 mod store;
 mod worker;

@@ -13,8 +13,9 @@ use async_trait::async_trait;
 use maqet_domain::port::{RepairReport, StoreError, StoreHealth, StoreMaintenance, VmCopy};
 use tokio::sync::oneshot;
 
-use crate::database::{LazyDatabase, Reader, retry_while_busy};
+use crate::database::{LazyDatabase, Reader};
 use crate::path::{DatabasePath, Presence};
+use crate::retry::retry_while_busy;
 use crate::{backup, limits};
 
 /// Maintains the database at a path; also one that cannot be opened.

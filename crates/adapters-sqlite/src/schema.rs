@@ -6,7 +6,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use crate::path::DatabasePath;
 
 /// Marks a database of maqet: `mqet` (<https://sqlite.org/pragma.html#pragma_application_id>).
-const APPLICATION_ID: i32 = 0x6d71_6574;
+pub(crate) const APPLICATION_ID: i32 = 0x6d71_6574;
 
 /// The migrations from each version to the next; their number is the newest version.
 const MIGRATIONS: [&[&str]; 2] = [&[include_str!("schema/v1.sql")], &[include_str!("schema/v2.sql"), RENAMES]];

@@ -56,8 +56,8 @@ impl ConnectionWorker {
         self.database.try_lock().map_or(true, |database| database.is_open())
     }
 
-    /// Reads a few rows: on this thread if the worker is idle, which is faster than to wake another thread; else as a
-    /// job.
+    /// Reads a few rows: on this thread if the worker is idle and the database is not locked, which is faster than to
+    /// wake another thread; else as a job. A database that has to be created or migrated is opened by the job as well.
     pub(crate) async fn read_few<T: Send + 'static>(
         &self,
         action: &'static str,
@@ -67,12 +67,10 @@ impl ConnectionWorker {
         if self.unfinished.load(Ordering::Acquire) == 0
             && let Ok(mut database) = self.database.try_lock()
         {
-            let database = database.get()?;
-            if !database.is_read_only() {
-                match database.read_within(Duration::ZERO, action, &query) {
-                    Err(StoreError::Busy { .. }) => {}
-                    result => return result,
-                }
+            let database = database.get_at_once().filter(|database| !database.is_read_only());
+            match database.map(|database| database.read_within(Duration::ZERO, action, &query)) {
+                None | Some(Err(StoreError::Busy { .. })) => {}
+                Some(result) => return result,
             }
         }
         self.read(action, query).await
@@ -153,15 +151,66 @@ mod tests {
         ConnectionWorker::new(LazyDatabase::new(folder.path().join("maqet.db"), Options::default()))
     }
 
+    /// Returns a worker whose database exists and is not open.
+    fn worker_of_existing(folder: &tempfile::TempDir) -> ConnectionWorker {
+        let worker = worker(folder);
+        let database = worker.database();
+        let mut database = database.lock().unwrap();
+        database.get().unwrap();
+        database.close();
+        worker
+    }
+
+    async fn read_one(worker: &ConnectionWorker) -> i64 {
+        worker.read_few("read", |sql| sql.query_row("SELECT 1", [], |row| row.get(0))).await.unwrap()
+    }
+
     #[tokio::test]
     async fn test_read_few_idle_worker_needs_no_thread() {
         let folder = tempfile::tempdir().unwrap();
+        let worker = worker_of_existing(&folder);
+
+        assert_eq!(read_one(&worker).await, 1);
+        assert!(worker.thread.lock().unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn test_read_few_missing_database_is_created_on_the_thread() {
+        let folder = tempfile::tempdir().unwrap();
         let worker = worker(&folder);
 
-        let one: i64 = worker.read_few("read", |sql| sql.query_row("SELECT 1", [], |row| row.get(0))).await.unwrap();
+        assert_eq!(read_one(&worker).await, 1);
+        assert!(worker.thread.lock().unwrap().is_some());
+    }
 
-        assert_eq!(one, 1);
-        assert!(worker.thread.lock().unwrap().is_none());
+    #[tokio::test]
+    async fn test_read_few_old_database_is_migrated_on_the_thread() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = Connection::open(folder.path().join("maqet.db")).unwrap();
+        old.execute_batch(include_str!("schema/v1.sql")).unwrap();
+        old.pragma_update(None, "application_id", crate::schema::APPLICATION_ID).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        let worker = worker(&folder);
+
+        assert!(worker.database.lock().unwrap().get_at_once().is_none());
+        assert_eq!(read_one(&worker).await, 1);
+        assert!(worker.thread.lock().unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn test_read_few_locked_database_is_waited_for_on_the_thread() {
+        let folder = tempfile::tempdir().unwrap();
+        let worker = worker_of_existing(&folder);
+        let other = Connection::open(folder.path().join("maqet.db")).unwrap();
+        other.pragma_update_and_check(None, "locking_mode", "EXCLUSIVE", |_| Ok(())).unwrap();
+        other.execute_batch("BEGIN EXCLUSIVE; COMMIT").unwrap();
+
+        let mut read = pin!(read_one(&worker));
+        let waits = read.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending();
+        drop(other);
+
+        assert!(waits && worker.thread.lock().unwrap().is_some());
+        assert_eq!(read.await, 1);
     }
 
     #[tokio::test]

@@ -6,9 +6,10 @@ use std::path::Path;
 use maqet_domain::port::{StoreError, StoreHealth};
 use rusqlite::Connection;
 
-use crate::database::{Reader, retry_while_busy};
+use crate::database::Reader;
 use crate::error::is_busy;
 use crate::path::{DatabasePath, Presence};
+use crate::retry::retry_while_busy;
 use crate::{limits, read, schema};
 
 const ACTION: &str = "check the database";
