@@ -38,7 +38,7 @@ use crate::vm::observe::Observer;
 use crate::vm::orphan::Orphans;
 use crate::vm::reconcile::Reconciler;
 use crate::vm::shutdown::Shutdown;
-use crate::{Error, Timeouts, operation};
+use crate::{Error, Timeouts};
 
 /// Runs operations.
 pub struct App {
@@ -67,7 +67,7 @@ impl App {
             folders,
             handlers,
             drivers,
-            operations: operation::table(),
+            operations: OperationTable::default(),
             settings: AppSettings::default(),
             bus: Bus::default(),
             faults: FaultPoints::default(),
@@ -82,7 +82,7 @@ impl App {
         Self { settings, ..self }
     }
 
-    /// Replaces the operations that [`App::call`] finds by name.
+    /// Sets the operations that [`App::call`] finds by name; there are none by default.
     #[must_use]
     pub fn with_operations(self, operations: OperationTable) -> Self {
         Self { operations, ..self }

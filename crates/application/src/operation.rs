@@ -19,49 +19,52 @@ pub use self::qmp::*;
 pub use self::snapshot::{SnapshotCreate, SnapshotDone, SnapshotInfo, SnapshotLoad, SnapshotLs, SnapshotRm};
 pub use self::vm::*;
 
+use maqet_domain::registry::DuplicateName;
+
 use crate::OperationTable;
 
 /// Returns every operation by its name.
-pub fn table() -> OperationTable {
-    OperationTable::default()
-        .on::<Add>()
-        .on::<Apply>()
-        .on::<Start>()
-        .on::<Stop>()
-        .on::<Restart>()
-        .on::<Pause>()
-        .on::<Resume>()
-        .on::<Reset>()
-        .on::<Rm>()
-        .on::<Ls>()
-        .on::<Events>()
-        .on::<Wait>()
-        .on::<Status>()
-        .on::<Info>()
-        .on::<Inspect>()
-        .on::<Logs>()
-        .on::<Console>()
-        .on::<QmpRun>()
-        .on::<QmpEvents>()
-        .on::<QmpKeys>()
-        .on::<QmpType>()
-        .on::<QmpScreendump>()
-        .on::<QmpDeviceAdd>()
-        .on::<QmpDeviceDel>()
-        .on::<QmpNmi>()
-        .on::<QmpBalloon>()
-        .on::<QmpSetLink>()
-        .on::<QmpEject>()
-        .on::<QmpInsert>()
-        .on::<SnapshotCreate>()
-        .on::<SnapshotLs>()
-        .on::<SnapshotLoad>()
-        .on::<SnapshotRm>()
-        .on::<Doctor>()
-        .on::<Cleanup>()
-        .on::<ConfigCheck>()
-        .on::<ConfigShow>()
-        .on::<ConfigKeys>()
-        .on::<ConfigSchema>()
-        .on::<ConfigDefaults>()
+pub fn table() -> Result<OperationTable, DuplicateName> {
+    let mut table = OperationTable::default();
+    table.register::<Add>()?;
+    table.register::<Apply>()?;
+    table.register::<Start>()?;
+    table.register::<Stop>()?;
+    table.register::<Restart>()?;
+    table.register::<Pause>()?;
+    table.register::<Resume>()?;
+    table.register::<Reset>()?;
+    table.register::<Rm>()?;
+    table.register::<Ls>()?;
+    table.register::<Events>()?;
+    table.register::<Wait>()?;
+    table.register::<Status>()?;
+    table.register::<Info>()?;
+    table.register::<Inspect>()?;
+    table.register::<Logs>()?;
+    table.register::<Console>()?;
+    table.register::<QmpRun>()?;
+    table.register::<QmpEvents>()?;
+    table.register::<QmpKeys>()?;
+    table.register::<QmpType>()?;
+    table.register::<QmpScreendump>()?;
+    table.register::<QmpDeviceAdd>()?;
+    table.register::<QmpDeviceDel>()?;
+    table.register::<QmpNmi>()?;
+    table.register::<QmpBalloon>()?;
+    table.register::<QmpSetLink>()?;
+    table.register::<QmpEject>()?;
+    table.register::<QmpInsert>()?;
+    table.register::<SnapshotCreate>()?;
+    table.register::<SnapshotLs>()?;
+    table.register::<SnapshotLoad>()?;
+    table.register::<SnapshotRm>()?;
+    table.register::<Doctor>()?;
+    table.register::<Cleanup>()?;
+    table.register::<ConfigCheck>()?;
+    table.register::<ConfigShow>()?;
+    table.register::<ConfigKeys>()?;
+    table.register::<ConfigSchema>()?;
+    table.register::<ConfigDefaults>()?;
+    Ok(table)
 }

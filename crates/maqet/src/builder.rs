@@ -19,6 +19,7 @@ use maqet_application::{
 use maqet_domain::machine::ConfigHandler;
 use maqet_domain::machine::builtin_handlers;
 use maqet_domain::port::{Store, StoreMaintenance, VmCopies};
+use maqet_domain::registry::DuplicateName;
 use maqet_domain::storage::StorageDriver;
 use maqet_domain::storage::builtin_drivers;
 use maqet_fault_points::FaultPoints;
@@ -33,6 +34,9 @@ pub struct Maqet {
     settings: Settings,
 }
 
+/// Adds an operation to a table.
+type RegisterOperation = fn(&mut OperationTable) -> Result<(), DuplicateName>;
+
 /// Opens maqet with a store, plug-ins and listeners of the caller's choice.
 pub struct Builder {
     settings: Settings,
@@ -40,7 +44,7 @@ pub struct Builder {
     store: Option<Arc<dyn Store>>,
     handlers: Vec<Arc<dyn ConfigHandler>>,
     drivers: Vec<Arc<dyn StorageDriver>>,
-    operations: OperationTable,
+    operations: Vec<RegisterOperation>,
     listeners: Vec<Arc<dyn EventListener>>,
     faults: FaultPoints,
 }
@@ -60,7 +64,7 @@ impl Maqet {
             store: None,
             handlers: Vec::new(),
             drivers: Vec::new(),
-            operations: operation::table(),
+            operations: Vec::new(),
             listeners: Vec::new(),
             faults,
         }
@@ -134,8 +138,9 @@ impl Builder {
 
     /// Adds an operation that can be called by its name.
     #[must_use]
-    pub fn operation<O: Operation>(self) -> Self {
-        Self { operations: self.operations.on::<O>(), ..self }
+    pub fn operation<O: Operation>(mut self) -> Self {
+        self.operations.push(OperationTable::register::<O>);
+        self
     }
 
     /// Adds a listener that is called with every event of this instance, once it is written.
@@ -147,12 +152,15 @@ impl Builder {
 
     /// Opens maqet; a SQLite database is opened by the first operation that uses it.
     ///
-    /// Errors: a plug-in whose name exists, an unsupported database URL, invalid `defaults`, and those of the store.
+    /// Errors: a plug-in or operation whose name exists, an unsupported database URL, invalid `defaults`, and those of the store.
     pub async fn open(self) -> Result<Maqet, OpenError> {
         let mut drivers = builtin_drivers()?;
         self.drivers.into_iter().try_for_each(|driver| drivers.register(driver))?;
         let mut handlers = builtin_handlers(&drivers)?;
         self.handlers.into_iter().try_for_each(|handler| handlers.register(handler))?;
+
+        let mut operations = operation::table()?;
+        self.operations.into_iter().try_for_each(|register| register(&mut operations))?;
 
         let store = open_store(self.store, &self.stores, &self.settings).await?;
         let folders = Directories {
@@ -173,7 +181,7 @@ impl Builder {
         let ports = ports(store, &self.settings, &self.faults);
         let app = App::new(ports, folders, handlers, drivers)
             .with_settings(settings)
-            .with_operations(self.operations)
+            .with_operations(operations)
             .with_fault_points(self.faults);
         let app = self.listeners.into_iter().fold(app, App::with_listener);
         Ok(Maqet { app, settings: self.settings })

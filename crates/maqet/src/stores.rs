@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use maqet_adapters_sqlite::{Options, SqliteStore};
 use maqet_domain::port::{RepairReport, Store, StoreError, StoreHealth, StoreMaintenance, VmCopies, VmCopy};
+use maqet_domain::registry::DuplicateName;
 use maqet_domain::text::similar;
 use maqet_fault_points::FaultPoints;
 
@@ -78,7 +79,8 @@ impl Default for StoreFactories {
 impl StoreFactories {
     /// Supports the same as [`default`](Self::default); `faults` receives the fault points.
     pub(crate) fn builtin(faults: &FaultPoints) -> Self {
-        Self::empty().with("sqlite", Arc::new(SqliteFactory { faults: faults.clone() }))
+        let sqlite = Arc::new(SqliteFactory { faults: faults.clone() });
+        Self { factories: vec![("sqlite".to_owned(), sqlite)] }
     }
 
     /// Supports no scheme.
@@ -86,12 +88,13 @@ impl StoreFactories {
         Self { factories: Vec::new() }
     }
 
-    /// Adds a scheme, replacing one of the same name.
-    #[must_use]
-    pub fn with(mut self, scheme: &str, factory: Arc<dyn StoreFactory>) -> Self {
-        self.factories.retain(|(known, _)| known != scheme);
+    /// Adds a scheme; it must be new.
+    pub fn register(&mut self, scheme: &str, factory: Arc<dyn StoreFactory>) -> Result<(), DuplicateName> {
+        if self.factories.iter().any(|(known, _)| known == scheme) {
+            return Err(DuplicateName { kind: "store scheme", name: scheme.to_owned() });
+        }
         self.factories.push((scheme.to_owned(), factory));
-        self
+        Ok(())
     }
 
     /// Finds the factory for `url`.
@@ -167,10 +170,21 @@ mod tests {
 
     #[track_caller]
     fn check(url: &str, expected: &str) {
-        let sqlite = Arc::new(SqliteFactory { faults: FaultPoints::default() });
-        let factories = StoreFactories::default().with("postgres", sqlite);
+        let mut factories = StoreFactories::default();
+        factories.register("postgres", sqlite()).unwrap();
 
         assert_eq!(factories.find(url).unwrap().name, expected);
+    }
+
+    fn sqlite() -> Arc<SqliteFactory> {
+        Arc::new(SqliteFactory { faults: FaultPoints::default() })
+    }
+
+    #[test]
+    fn test_register_duplicate_scheme_is_an_error() {
+        let refused = StoreFactories::default().register("sqlite", sqlite());
+
+        assert_eq!(refused, Err(DuplicateName { kind: "store scheme", name: "sqlite".to_owned() }));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use maqet_domain::change::ChangeSet;
 use maqet_domain::event::Event;
 use maqet_domain::history::Call;
 use maqet_domain::port::Guard;
+use maqet_domain::registry::DuplicateName;
 use maqet_domain::text::similar;
 use maqet_domain::vm::VmId;
 use serde::Serialize;
@@ -146,15 +147,16 @@ struct TableEntry {
 }
 
 impl OperationTable {
-    /// Adds an operation under its name, replacing one of that name.
-    #[must_use]
-    pub fn on<O: Operation>(mut self) -> Self {
-        self.0.retain(|entry| entry.name != O::NAME);
+    /// Adds an operation; its name must be new.
+    pub fn register<O: Operation>(&mut self) -> Result<(), DuplicateName> {
+        if self.find(O::NAME).is_some() {
+            return Err(DuplicateName { kind: "operation", name: O::NAME.to_owned() });
+        }
         self.0.push(TableEntry { name: O::NAME, effect: O::EFFECT, call: call::<O> });
-        self
+        Ok(())
     }
 
-    /// Returns the names in the order they were added.
+    /// Returns the names in the order they were registered.
     pub fn names(&self) -> Vec<&'static str> {
         self.0.iter().map(|entry| entry.name).collect()
     }

@@ -47,7 +47,7 @@ async fn test_console_of_running_vm_is_returned() {
     let app = started(&mut world, "name: web\n").await;
 
     let attached = app.run(console()).await.unwrap();
-    let output = table().call(&app, "console", json!({"vm": "web"})).await.unwrap();
+    let output = table().unwrap().call(&app, "console", json!({"vm": "web"})).await.unwrap();
 
     assert_eq!(attached.stream.read().await.unwrap(), b"login: ");
     assert_eq!((&output["name"], &output["boot"]), (&json!("web"), &json!(1)));

@@ -16,7 +16,7 @@ use crate::world::{World, process};
 
 #[test]
 fn test_fault_points_cover_every_changing_operation() {
-    let table = table();
+    let table = table().unwrap();
     let has = |wanted: FaultPoint| FAULT_POINTS.contains(&wanted);
 
     let without: Vec<&str> = table

@@ -174,7 +174,7 @@ fn leaves(command: &clap::Command, path: &str) -> Vec<String> {
 fn test_command_paths_equal_operation_names() {
     let mut paths = leaves(&Cli::definition(&Environment::default()), "");
     paths.retain(|path| !SHORT_FORMS.iter().any(|(short, _)| short == path) && !SESSIONS.contains(&path.as_str()));
-    let mut names = maqet::operation::table().names();
+    let mut names = maqet::operation::table().unwrap().names();
     paths.sort_unstable();
     names.sort_unstable();
 
