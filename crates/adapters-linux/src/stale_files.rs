@@ -61,7 +61,7 @@ impl LocalStaleFiles {
 
     /// Returns the folders of VMs with sockets, with their names: the short form of an ID.
     pub fn socket_folders(&self) -> Vec<(String, PathBuf)> {
-        let is_short = |name: &str| name.len() == 12 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_short = |name: &str| name.len() == VmId::SHORT_LEN && name.bytes().all(|byte| byte.is_ascii_hexdigit());
         let named =
             entries(&self.folders.runtime).filter_map(|path| Some((path.file_name()?.to_str()?.to_owned(), path)));
         named.filter(|(name, path)| is_short(name) && path.is_dir()).collect()

@@ -95,9 +95,6 @@ pub const MIN_OPEN_FILES: u64 = 1024;
 /// The boot number up to which the paths of sockets must fit.
 pub const MAX_BOOT: u32 = 999_999;
 
-/// The digits of an id that name the directory of a VM's sockets.
-pub const SHORT_ID_DIGITS: usize = 12;
-
 /// Less free space than this is a problem: a commit, a log or a lock may not fit.
 pub const MIN_FREE_BYTES: u64 = 16 << 20;
 

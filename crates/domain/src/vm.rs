@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 
 pub use self::id::{InvalidVmId, VmId};
 pub use self::name::{InvalidVmName, VmName};
-pub use self::run::{BootId, BootNumber, MonitorRole, Phase, ProcessIdentity, Run, RunEnd, RunPaths, StopReason};
-pub use self::status::{
-    Action, InvalidTransition, MonitorAnswer, ProcessObservation, ShutdownEvent, Status, Transition,
+pub use self::run::{
+    BootId, BootNumber, MonitorRole, Phase, ProcessIdentity, Run, RunEnd, RunPaths, ShutdownEvent, StopReason,
 };
+pub use self::status::{Action, InvalidTransition, MonitorAnswer, ProcessObservation, Status, Transition};
 
 use crate::config::Node;
 

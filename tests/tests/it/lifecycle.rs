@@ -129,8 +129,8 @@ fn test_stop_of_vm_killed_meanwhile_is_not_a_guest_shutdown() {
     std::process::Command::new("kill").args(["-9", &pid]).status().unwrap();
     let stopped = stopping.wait().ok().json_value();
 
-    assert_eq!((&stopped["method"], &stopped["reason"]), (&json!("unobserved"), &json!("unknown")));
-    assert_eq!(home.json(&["status", "web"])["reason"], "unknown");
+    assert_eq!((&stopped["method"], &stopped["reason"]), (&json!("unobserved"), &json!("crashed")));
+    assert_eq!(home.json(&["status", "web"])["reason"], "crashed");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use maqet_domain::error::Explain;
 use maqet_domain::port::{DirectoryFacts, Kvm, Space};
-use maqet_domain::vm::{BootNumber, RunPaths};
+use maqet_domain::vm::{BootNumber, RunPaths, VmId};
 
 use super::{Area, Finding, Severity};
 use crate::app::ports::{Directories, Ports};
@@ -93,7 +93,7 @@ impl HostCheck<'_> {
 
     /// Compares the longest path of a socket with the limit of the kernel.
     fn socket_paths(&self) -> Finding {
-        let vm = self.folders.runtime.join("0".repeat(limits::SHORT_ID_DIGITS));
+        let vm = self.folders.runtime.join("0".repeat(VmId::SHORT_LEN));
         let longest = RunPaths::new(&vm, Path::new("/"), BootNumber(limits::MAX_BOOT)).longest_socket();
         let (length, max) = (longest.as_os_str().len(), RunPaths::SOCKET_PATH_MAX);
         let message = format!("paths have up to {length} bytes; the limit is {max}");

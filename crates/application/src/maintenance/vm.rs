@@ -111,7 +111,7 @@ impl VmCheck<'_> {
                     .hint(format!("wait, or kill it with `maqet stop {} --force`", entry.name))
             }
             Status::IoError | Status::Panicked | Status::RestoreFailed => {
-                finding(entry, Severity::Problem, format!("halted: {}", observation.status.as_str()))
+                finding(entry, Severity::Problem, format!("halted: {}", observation.status))
                     .hint(format!("run `maqet status {0}`, then `maqet stop {0}`", entry.name))
             }
             Status::Stopped(_) if entry.open_run().is_some() && observation.busy.is_none() => {

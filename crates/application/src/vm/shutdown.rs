@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use maqet_domain::port::{Clock, Hypervisor, Monitors, Processes, Signal};
 use maqet_domain::qmp::{QmpCommand, QmpError};
-use maqet_domain::vm::{ProcessIdentity, Run, RunEnd, Status, StopReason, VmName};
+use maqet_domain::vm::{Phase, ProcessIdentity, Run, RunEnd, Status, StopReason, VmName};
 use serde::Serialize;
 
 use super::unresponsive::ensure_responsive;
@@ -154,15 +154,19 @@ impl Shutdown<'_> {
     /// Only QEMU's own event proves that a guest powered off: the process may have been killed meanwhile.
     pub(crate) async fn ending(&self, run: &Run, method: StopMethod) -> (RunEnd, StopMethod) {
         let now = Some(self.clock.now());
-        let assumed = match method {
+        let requested = match method {
             StopMethod::Sigkill => return (RunEnd { reason: StopReason::HostSignal, at: now }, method),
-            StopMethod::Sigterm => StopReason::HostSignal,
-            StopMethod::Quit => StopReason::HostQuit,
-            StopMethod::PowerDown | StopMethod::None | StopMethod::Unobserved => StopReason::Unknown,
+            StopMethod::Sigterm => Some(StopReason::HostSignal),
+            StopMethod::Quit => Some(StopReason::HostQuit),
+            StopMethod::PowerDown | StopMethod::None | StopMethod::Unobserved => None,
         };
-        let ending = match self.hypervisor.shutdown_event(&run.paths).await {
-            Some(event) => RunEnd { reason: event.reason, at: Some(event.at) },
-            None => RunEnd { reason: assumed, at: now },
+        let event = self.hypervisor.shutdown_event(&run.paths).await;
+        let ending = match requested {
+            Some(reason) if event.is_none() => RunEnd { reason, at: now },
+            _ => {
+                let end = RunEnd::from_exit(Phase::Stopping, event, false);
+                RunEnd { at: end.at.or(now), ..end }
+            }
         };
         let is_confirmed = method != StopMethod::PowerDown || ending.reason == StopReason::GuestShutdown;
         (ending, if is_confirmed { method } else { StopMethod::Unobserved })

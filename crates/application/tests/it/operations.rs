@@ -8,6 +8,7 @@ use maqet_application::{Error, HumanDuration};
 use maqet_domain::port::{EventLog, HistoryLog, ImageError, LaunchError, Signal, VmRepository};
 use maqet_domain::qmp::QmpError;
 use maqet_domain::qmp::RunState;
+use maqet_domain::registry::DuplicateName;
 use maqet_domain::vm::{MonitorAnswer, Phase, StopReason, VmName};
 use maqet_domain::{Explain, Fault};
 use serde_json::json;
@@ -61,7 +62,7 @@ async fn test_rm_inverse_defines_the_same_vm() {
 
     app.run(Rm::new("web")).await.unwrap();
     let inverse = world.store.newest_history(1).await.unwrap()[0].entry.inverse.clone().unwrap();
-    table().call(&app, &inverse.operation, inverse.arguments).await.unwrap();
+    table().unwrap().call(&app, &inverse.operation, inverse.arguments).await.unwrap();
 
     let after = world.store.by_name(&VmName::parse("web").unwrap()).await.unwrap().unwrap();
     assert_eq!(before.definition, after.definition);
@@ -168,6 +169,18 @@ async fn test_stop_guest_obeying_power_button_needs_nothing_else() {
 
     assert_eq!(json!(stopped.method), "power-down");
     assert!(matches!(phase(&world, "web").await, Some(Phase::Ended(_))));
+}
+
+#[tokio::test]
+async fn test_stop_process_gone_without_event_is_crashed() {
+    let mut world = World::new();
+    world.monitors.expect_execute().returning(|_, _, _| Ok(json!({})));
+    world.processes.expect_wait_for_exit().returning(|_, _| true);
+    let app = running(&mut world, RunState::Running).await;
+
+    let stopped = app.run(stop("web")).await.unwrap();
+
+    assert_eq!((json!(stopped.method), stopped.vm.reason), (json!("unobserved"), Some(StopReason::Crashed)));
 }
 
 #[tokio::test]
@@ -291,8 +304,8 @@ async fn test_call_unknown_operation_or_argument_is_refused() {
     let mut world = World::new();
     let app = world.app();
 
-    let operation = table().call(&app, "strat", json!({})).await.unwrap_err();
-    let argument = table().call(&app, "start", json!({"vm": "web", "tiemout": "1s"})).await.unwrap_err();
+    let operation = table().unwrap().call(&app, "strat", json!({})).await.unwrap_err();
+    let argument = table().unwrap().call(&app, "start", json!({"vm": "web", "tiemout": "1s"})).await.unwrap_err();
 
     assert!(operation.hints()[0].starts_with("did you mean `start`"), "{operation:?}");
     assert_eq!(argument.code(), "operation.arguments-invalid");
@@ -303,10 +316,17 @@ async fn test_call_by_name_equals_typed_call() {
     let mut world = World::new();
     let app = world.app();
 
-    table().call(&app, "add", json!({"empty": true, "name": "web"})).await.unwrap();
+    table().unwrap().call(&app, "add", json!({"empty": true, "name": "web"})).await.unwrap();
 
     let listed = app.run(Ls::default()).await.unwrap();
     assert_eq!(listed[0].name, "web");
+}
+
+#[test]
+fn test_register_operation_of_same_name_is_an_error() {
+    let refused = table().unwrap().register::<Ls>();
+
+    assert_eq!(refused, Err(DuplicateName { kind: "operation", name: "ls".to_owned() }));
 }
 
 #[test]
@@ -385,7 +405,7 @@ async fn test_apply_inverse_restores_the_definition() {
     app.run(Apply::new("web").memory("2G")).await.unwrap();
 
     let inverse = world.store.newest_history(1).await.unwrap()[0].entry.inverse.clone().unwrap();
-    table().call(&app, &inverse.operation, inverse.arguments).await.unwrap();
+    table().unwrap().call(&app, &inverse.operation, inverse.arguments).await.unwrap();
 
     let after = world.store.by_name(&VmName::parse("web").unwrap()).await.unwrap().unwrap();
     assert_eq!(before.definition, after.definition);

@@ -23,6 +23,9 @@ pub struct InvalidVmId {
 }
 
 impl VmId {
+    /// The number of digits of the short form.
+    pub const SHORT_LEN: usize = 12;
+
     /// Makes an id from a UUID.
     pub const fn from_uuid(uuid: Uuid) -> Self {
         Self(uuid)
@@ -33,10 +36,10 @@ impl VmId {
         self.0.into_bytes()
     }
 
-    /// Returns the first 12 digits: unique in practice, and short enough for socket paths.
+    /// Returns the first [`SHORT_LEN`](Self::SHORT_LEN) digits: unique in practice, and short enough for socket paths.
     pub fn short(&self) -> String {
         let mut digits = self.0.simple().to_string();
-        digits.truncate(12);
+        digits.truncate(Self::SHORT_LEN);
         digits
     }
 

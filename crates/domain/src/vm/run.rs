@@ -78,7 +78,7 @@ impl MonitorRole {
 /// The folders of the files of one run: absolute, private, and new for every run.
 ///
 /// New, because QEMU silently takes over the path of a socket in use (7.2).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunPaths {
     /// The folder of the sockets; its path is short, because socket paths have at most 107 bytes.
     pub sockets: PathBuf,
@@ -195,8 +195,17 @@ impl fmt::Display for StopReason {
     }
 }
 
+/// The reason that QEMU gave for its own exit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShutdownEvent {
+    /// The reason.
+    pub reason: StopReason,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// Why and when a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RunEnd {
     /// Why.
     pub reason: StopReason,
@@ -204,9 +213,24 @@ pub struct RunEnd {
     pub at: Option<Timestamp>,
 }
 
+impl RunEnd {
+    /// Returns the end of a run whose process has exited in `phase`: as QEMU's event says, or as can be concluded
+    /// without one.
+    pub fn from_exit(phase: Phase, shutdown_event: Option<ShutdownEvent>, host_rebooted: bool) -> Self {
+        if let Some(event) = shutdown_event {
+            return Self { reason: event.reason, at: Some(event.at) };
+        }
+        let reason = match phase {
+            _ if host_rebooted => StopReason::HostReboot,
+            Phase::Starting => StopReason::Unknown,
+            Phase::Running | Phase::Stopping | Phase::Ended(_) => StopReason::Crashed,
+        };
+        Self { reason, at: None }
+    }
+}
+
 /// The progress of a run, as it was stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Stored before QEMU is spawned.
     Starting,
@@ -219,7 +243,7 @@ pub enum Phase {
 }
 
 /// One start of a VM and its outcome.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
     /// Its number.
     pub boot: BootNumber,
@@ -230,7 +254,6 @@ pub struct Run {
     /// When the start was requested.
     pub started_at: Timestamp,
     /// Where its files are.
-    #[serde(alias = "places")]
     pub paths: RunPaths,
     /// The forwarded ports, with the host ports that were actually bound.
     pub forwards: Vec<Forward>,

@@ -13,10 +13,11 @@
 //! [`Status::from_run`] computes the state; [`Status::transition`] decides what an action does in it. Both are
 //! exhaustive: a new state or action does not compile until every combination is decided.
 
-use jiff::Timestamp;
+use std::fmt;
+
 use strum::{IntoStaticStr, VariantNames};
 
-use super::run::{Phase, Run, RunEnd, StopReason};
+use super::run::{Phase, Run, RunEnd, ShutdownEvent};
 use crate::qmp::RunState;
 
 /// The response of the command monitor.
@@ -28,15 +29,6 @@ pub enum MonitorAnswer {
     Blocked,
     /// It did not respond in time.
     TimedOut,
-}
-
-/// The reason that QEMU gave for its own exit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ShutdownEvent {
-    /// The reason.
-    pub reason: StopReason,
-    /// When.
-    pub at: Timestamp,
 }
 
 /// What is observed of a run's process at this moment.
@@ -150,23 +142,11 @@ impl Status {
             (Some(Phase::Stopping), Answered(_) | Alive | StartingUp, true) => Self::Stopping,
             (Some(Phase::Starting), _, true) | (Some(_), StartingUp, _) => Self::Starting,
             (Some(phase), Exited { shutdown_event, host_rebooted }, _) => {
-                Self::Stopped(Self::end(phase, shutdown_event, host_rebooted))
+                Self::Stopped(RunEnd::from_exit(phase, shutdown_event, host_rebooted))
             }
             (Some(Phase::Starting | Phase::Running | Phase::Stopping), Answered(answer), _) => Self::alive(answer),
             (Some(Phase::Starting | Phase::Running | Phase::Stopping), Alive, _) => Self::Running,
         }
-    }
-
-    fn end(phase: Phase, shutdown_event: Option<ShutdownEvent>, host_rebooted: bool) -> RunEnd {
-        if let Some(event) = shutdown_event {
-            return RunEnd { reason: event.reason, at: Some(event.at) };
-        }
-        let reason = match phase {
-            _ if host_rebooted => StopReason::HostReboot,
-            Phase::Starting => StopReason::Unknown,
-            Phase::Running | Phase::Stopping | Phase::Ended(_) => StopReason::Crashed,
-        };
-        RunEnd { reason, at: None }
     }
 
     fn alive(answer: MonitorAnswer) -> Self {
@@ -253,12 +233,36 @@ impl Status {
     }
 }
 
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What cannot be done, as in "cannot change disks".
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Remove => "remove",
+            Self::ChangeDisks => "change disks",
+            Self::Command => "connect",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Reset => "reset",
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
 
+    use jiff::Timestamp;
+
     use super::*;
-    use crate::vm::{BootNumber, RunPaths};
+    use crate::vm::{BootNumber, RunPaths, StopReason};
 
     fn run(phase: Phase) -> Run {
         Run {
