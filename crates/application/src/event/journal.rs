@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use maqet_domain::Explain;
+use maqet_domain::text::escape_control;
 use maqet_domain::vm::VmId;
 use serde_json::Value;
 
@@ -52,7 +53,7 @@ pub(crate) async fn write_journal<O: Operation>(
     let summary = summary(O::NAME, &arguments, outcome.err(), elapsed);
     let line = format!("{:.3} {summary}; pid {}, user {}", app.ports.clock.now(), actor.pid, actor.user);
     let file = journal_file(&app.folders.vm_records(&vm));
-    if let Err(error) = app.ports.journal.append(&file, &on_one_line(&line)).await {
+    if let Err(error) = app.ports.journal.append(&file, &escape_control(&line)).await {
         tracing::warn!(%error, "could not append to the log of the VM");
     }
 }
@@ -66,11 +67,6 @@ fn summary(name: &str, arguments: &Value, error: Option<&Error>, elapsed: Durati
         None => format!("{name}{what}: done in {millis} ms"),
         Some(error) => format!("{name}{what}: failed after {millis} ms: {}: {}", error.code(), error.for_logs()),
     }
-}
-
-/// Escapes what would start a new line or control a terminal.
-fn on_one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() }).collect()
 }
 
 #[cfg(test)]
@@ -93,10 +89,5 @@ mod tests {
         let line = summary("add", &json!({}), Some(&Error::NameRequired), Duration::ZERO);
 
         assert_eq!(line, format!("add: failed after 0 ms: vm.name-required: {}", Error::NameRequired));
-    }
-
-    #[test]
-    fn test_on_one_line_control_characters_are_escaped() {
-        assert_eq!(on_one_line("a\nb\u{1b}[2J ö"), "a\\nb\\u{1b}[2J ö");
     }
 }

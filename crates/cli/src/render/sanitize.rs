@@ -7,10 +7,8 @@
 
 use std::borrow::Cow;
 
-/// Returns `text` with every control character escaped: `\u{1b}` for an escape character.
-pub(crate) fn escape_control(text: &str) -> Cow<'_, str> {
-    replace_control(text, |c, escaped| escaped.extend(c.escape_debug()))
-}
+pub(crate) use maqet::domain::text::escape_control;
+use maqet::domain::text::{is_control, replace_control};
 
 /// Escapes every line of a text whose line breaks are meant, such as QEMU's error output.
 pub(crate) fn escape_control_lines(text: &str) -> Cow<'_, str> {
@@ -52,31 +50,6 @@ pub(crate) fn escape_for_json(text: &str) -> Cow<'_, str> {
         // None of them is outside the Basic Multilingual Plane.
         _ => escaped.extend([format!("\\u{:04x}", u32::from(c))]),
     })
-}
-
-fn replace_control(text: &str, mut replace: impl FnMut(char, &mut String)) -> Cow<'_, str> {
-    // Nearly every text is plain ASCII, and checking bytes is much cheaper than checking characters.
-    let is_plain = text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
-    if is_plain || !text.contains(is_control) {
-        return Cow::Borrowed(text);
-    }
-    let mut replaced = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        if is_control(c) {
-            replace(c, &mut replaced);
-        } else {
-            replaced.push(c);
-        }
-    }
-    Cow::Owned(replaced)
-}
-
-/// Returns whether a terminal acts on a character instead of showing it.
-fn is_control(c: char) -> bool {
-    // Line and paragraph separators, and direction marks, which can disguise a text as another one.
-    let is_layout =
-        matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
-    c.is_control() || is_layout
 }
 
 /// Returns how many bytes can be decoded without splitting a character that is still incomplete at the end.
@@ -202,28 +175,6 @@ impl TerminalSanitizer {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[track_caller]
-    fn check_escaped(text: &str, expected: &str) {
-        assert_eq!(escape_control(text), expected);
-    }
-
-    #[test]
-    fn test_escape_control_escape_sequence_is_visible() {
-        check_escaped("x\u{1b}[31mRED\nfake", "x\\u{1b}[31mRED\\nfake");
-        check_escaped("a\r\tb\u{7f}\u{9b}2J\0", "a\\r\\tb\\u{7f}\\u{9b}2J\\0");
-    }
-
-    #[test]
-    fn test_escape_control_direction_mark_is_visible() {
-        check_escaped("a\u{202e}b\u{2066}c\u{2028}d", "a\\u{202e}b\\u{2066}c\\u{2028}d");
-    }
-
-    #[test]
-    fn test_escape_control_letters_of_any_language_are_kept() {
-        check_escaped("größe, 東京, it's \"so\" \\ 🙂", "größe, 東京, it's \"so\" \\ 🙂");
-        assert!(matches!(escape_control("größe"), Cow::Borrowed(_)));
-    }
 
     #[test]
     fn test_escape_control_lines_keeps_line_breaks() {

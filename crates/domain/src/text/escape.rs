@@ -34,9 +34,36 @@ pub fn shortened(text: &str) -> String {
     format!("`{}`", escaped(text, MAX_SHOWN))
 }
 
-/// Returns a text with its control characters escaped, so that it stays on one line and a terminal obeys none of it.
-pub fn escape_control(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() }).collect()
+/// Returns whether a terminal acts on a character instead of showing it.
+pub fn is_control(c: char) -> bool {
+    // Line and paragraph separators, and direction marks, which can disguise a text as another one.
+    let is_layout =
+        matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    c.is_control() || is_layout
+}
+
+/// Returns a text with its control characters escaped, as in `\u{1b}`: it stays on one line, and a terminal obeys none of
+/// it.
+pub fn escape_control(text: &str) -> Cow<'_, str> {
+    replace_control(text, |c, escaped| escaped.extend(c.escape_debug()))
+}
+
+/// Returns a text with its control characters replaced by what `replace` appends for each.
+pub fn replace_control(text: &str, mut replace: impl FnMut(char, &mut String)) -> Cow<'_, str> {
+    // Nearly every text is plain ASCII, and checking bytes is much cheaper than checking characters.
+    let is_plain = text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+    if is_plain || !text.contains(is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut replaced = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_control(c) {
+            replace(c, &mut replaced);
+        } else {
+            replaced.push(c);
+        }
+    }
+    Cow::Owned(replaced)
 }
 
 /// Returns names in backticks, separated by commas.
@@ -55,8 +82,25 @@ mod tests {
         assert_eq!(escaped("a\u{1b}[m", 2), r"a\u{1b}…");
     }
 
+    #[track_caller]
+    fn check_escaped(text: &str, expected: &str) {
+        assert_eq!(escape_control(text), expected);
+    }
+
     #[test]
-    fn test_escape_control_leaves_other_characters_alone() {
-        assert_eq!(escape_control("ü'\n\u{1b}"), r"ü'\n\u{1b}");
+    fn test_escape_control_escape_sequence_is_visible() {
+        check_escaped("x\u{1b}[31mRED\nfake", "x\\u{1b}[31mRED\\nfake");
+        check_escaped("a\r\tb\u{7f}\u{9b}2J\0", "a\\r\\tb\\u{7f}\\u{9b}2J\\0");
+    }
+
+    #[test]
+    fn test_escape_control_direction_mark_is_visible() {
+        check_escaped("a\u{202e}b\u{2066}c\u{2028}d", "a\\u{202e}b\\u{2066}c\\u{2028}d");
+    }
+
+    #[test]
+    fn test_escape_control_letters_of_any_language_are_kept() {
+        check_escaped("größe, 東京, it's \"so\" \\ 🙂", "größe, 東京, it's \"so\" \\ 🙂");
+        assert!(matches!(escape_control("größe"), Cow::Borrowed(_)));
     }
 }
