@@ -10,7 +10,7 @@ use crate::{assert_none, found};
 const MAX_LINES: usize = 500;
 
 /// How many methods the blocks of `impl App` may have in all: it runs operations and hands out contexts.
-const MAX_APP_METHODS: usize = 31;
+const MAX_APP_METHODS: usize = 29;
 
 /// The longest name of a test, in characters.
 const MAX_TEST_NAME: usize = 64;
@@ -91,7 +91,7 @@ fn test_files_of_code_and_tests_stay_readable() {
 fn test_app_leaves_its_work_to_contexts() {
     let methods = methods_of("App", &shipped("application"));
 
-    assert!(methods.len() < MAX_APP_METHODS, "`impl App` has {} methods:\n{}", methods.len(), methods.join("\n"));
+    assert!(methods.len() <= MAX_APP_METHODS, "`impl App` has {} methods:\n{}", methods.len(), methods.join("\n"));
 }
 
 #[test]
