@@ -9,10 +9,10 @@ use maqet_domain::port::{
     BinaryError, ConsoleError, FirmwareError, ImageError, LaunchError, LockError, ProcessError, RecordError, StoreError,
 };
 use maqet_domain::qemu::InvalidNodeName;
-use maqet_domain::qmp::QmpError;
+use maqet_domain::qmp::{QmpError, SchemaError};
 use maqet_domain::registry::DuplicateName;
 use maqet_domain::snapshot::InvalidSnapshotName;
-use maqet_domain::text::quote;
+use maqet_domain::text::{quote, quoted_list};
 use maqet_domain::vm::{Action, InvalidTransition, InvalidVmName, Status, VmEntry, VmName};
 
 use crate::config::ConfigError;
@@ -34,7 +34,7 @@ use crate::wait::error::WaitError;
 pub enum Error {
     #[error("VM `{}` not found", name.escape_debug())]
     NoSuchVm { name: String, similar: Vec<String> },
-    #[error("ambiguous ID prefix `{prefix}`: matches {}", names(matches))]
+    #[error("ambiguous ID prefix `{prefix}`: matches {}", quoted_list(matches))]
     AmbiguousVm { prefix: String, matches: Vec<VmName> },
     #[error("VM `{vm}` has no drive `{}`", drive.escape_debug())]
     NoSuchDrive { vm: VmName, drive: String, known: Vec<String> },
@@ -44,7 +44,7 @@ pub enum Error {
     SnapshotExists { vm: VmName, drive: String, name: String },
     #[error("drive `{drive}` of VM `{vm}` has type `{kind}`, which does not support snapshots")]
     SnapshotsUnsupported { vm: VmName, drive: String, kind: String },
-    #[error("cannot {}: VM `{vm}` is {}", attempt(*action), status.as_str())]
+    #[error("cannot {action}: VM `{vm}` is {status}")]
     WrongState { vm: VmName, status: Status, action: Action },
     #[error("VM `{vm}` is run by process {pid}, which maqet did not start")]
     RunInUse { vm: VmName, pid: u32 },
@@ -98,8 +98,8 @@ pub enum Error {
     Binary(#[from] BinaryError),
     #[error(transparent)]
     Qmp(#[from] QmpError),
-    #[error(transparent)]
-    Command(#[from] CommandError),
+    #[error("{error}")]
+    Command { vm: VmName, error: CommandError },
     #[error(transparent)]
     Image(#[from] ImageError),
     #[error(transparent)]
@@ -136,6 +136,11 @@ impl Error {
     /// Makes the error of an action that the state of a VM does not allow.
     pub(crate) fn wrong_state(entry: &VmEntry, transition: InvalidTransition) -> Self {
         Self::WrongState { vm: entry.name.clone(), status: transition.status, action: transition.action }
+    }
+
+    /// Makes the error of a command for `vm` that was not sent, or failed although QEMU reports success.
+    pub(crate) fn command(vm: &VmName, error: impl Into<CommandError>) -> Self {
+        Self::Command { vm: vm.clone(), error: error.into() }
     }
 
     /// Makes the error of a command for a VM that has no process.
@@ -215,7 +220,7 @@ impl Explain for Error {
             Self::Store(inner) => inner.explain(),
             Self::Binary(inner) => inner.explain(),
             Self::Qmp(inner) => inner.explain(),
-            Self::Command(inner) => inner.explain(),
+            Self::Command { vm, error } => command_explanation(vm, error),
             Self::Image(inner) => inner.explain(),
             Self::Lock(inner) => inner.explain(),
             Self::Unresponsive(inner) => inner.explain(),
@@ -237,11 +242,21 @@ impl Explain for Error {
 
 /// Explains a failed launch, with hints that name the VM.
 fn launch_explanation(vm: &VmName, source: &LaunchError) -> Explanation {
-    let mut explanation = source.explain();
+    let explanation = source.explain();
     if let LaunchError::Exited { .. } = source {
-        explanation.hints = vec![format!("check the command line with `maqet info {vm} --command-line`")];
+        return explanation.hint(format!("check the command line with `maqet info {vm} --command-line`"));
     }
     explanation
+}
+
+/// Explains why a QMP command failed, with a hint that names the VM.
+fn command_explanation(vm: &VmName, error: &CommandError) -> Explanation {
+    match error {
+        CommandError::Schema(SchemaError::CommandNotFound { command, .. }) if !command.starts_with('{') => {
+            error.explain().hint(format!("list the commands with `maqet qmp {vm} query-commands`"))
+        }
+        CommandError::Schema(_) | CommandError::HostAccess(_) | CommandError::HumanMonitor { .. } => error.explain(),
+    }
 }
 
 /// Explains why a console cannot be attached to, with hints that name the VM.
@@ -270,23 +285,6 @@ fn choose_from(explanation: Explanation, what: &str, known: &[String]) -> Explan
         explanation
     } else {
         explanation.hint(format!("choose one of its {what}: {}", known.join(", ")))
-    }
-}
-
-fn names(names: &[VmName]) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
-}
-
-const fn attempt(action: Action) -> &'static str {
-    match action {
-        Action::Start => "start",
-        Action::Stop => "stop",
-        Action::Remove => "remove",
-        Action::ChangeDisks => "change disks",
-        Action::Command => "connect",
-        Action::Pause => "pause",
-        Action::Resume => "resume",
-        Action::Reset => "reset",
     }
 }
 

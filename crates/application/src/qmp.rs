@@ -10,6 +10,7 @@ use maqet_domain::qmp::wording::hmp_failure;
 use maqet_domain::qmp::{
     DeviceProperties, HostAccessRefused, QmpCommand, QmpError, Schema, SchemaError, check_host_access,
 };
+use maqet_domain::vm::VmName;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -106,6 +107,7 @@ pub fn read_reply(command: &QmpCommand, reply: Value) -> Result<Value, CommandEr
 ///
 /// Errors: `Schema`, and the error of the query.
 pub(crate) fn with_properties(
+    vm: &VmName,
     command: QmpCommand,
     arguments: &QmpArguments,
     reply: Result<Value, QmpError>,
@@ -115,13 +117,11 @@ pub(crate) fn with_properties(
         reply => reply?,
     };
     let Some(properties) = DeviceProperties::from_reply(&reply) else { return Ok(command) };
-    match arguments {
-        QmpArguments::KeyValue(_) => Ok(properties.typed(command).map_err(CommandError::from)?),
-        QmpArguments::Json(_) => {
-            properties.check(&command).map_err(CommandError::from)?;
-            Ok(command)
-        }
-    }
+    let checked = match arguments {
+        QmpArguments::KeyValue(_) => properties.typed(command),
+        QmpArguments::Json(_) => properties.check(&command).map(|()| command),
+    };
+    checked.map_err(|error| Error::command(vm, error))
 }
 
 /// Returns the schema of the QEMU that runs a VM: the cached one of its build, else its own.

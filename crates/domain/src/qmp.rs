@@ -14,7 +14,7 @@ pub mod wording;
 
 pub use self::command::QmpCommand;
 pub use self::device::DeviceProperties;
-pub use self::error::QmpError;
+pub use self::error::{ErrorClass, QmpError};
 pub use self::event::QmpEvent;
 pub use self::host_access::{HostAccess, HostAccessRefused, check_host_access, host_access};
 pub use self::run_state::RunState;

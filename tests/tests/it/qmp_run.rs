@@ -52,7 +52,7 @@ fn test_qmp_unknown_command_or_argument_suggests_names() {
     qmp.command-not-found, exit code 2
     error: QEMU has no command `query-statsu`
       hint: did you mean `query-stats`, `query-status` or `query-colo-status`?
-      hint: list the commands with `maqet qmp VM query-commands`
+      hint: list the commands with `maqet qmp web query-commands`
 
     qmp.argument-not-found, exit code 2
     error: `block_resize` has no argument `nodename`

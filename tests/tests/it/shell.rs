@@ -136,7 +136,7 @@ fn test_shell_text_output_has_greeting_replies_and_errors() {
     let leaving = shell.query("exit", "QEMU has no command `exit`");
     shell.terminal.type_keys(CTRL_D);
 
-    assert!(refused.contains("hint") && !refused.contains("maqet qmp VM"), "{refused}");
+    assert!(refused.contains("run `query-commands`") && !refused.contains("maqet qmp"), "{refused}");
     assert!(leaving.contains("press Ctrl-D to exit"), "{leaving}");
     shell.ends("connected to QEMU of `web`; Tab completes, Ctrl-D exits").ok();
     home.json(&["stop", "web", "--force"]);

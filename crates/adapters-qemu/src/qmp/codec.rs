@@ -1,5 +1,6 @@
 //! Encodes commands and decodes messages; pure.
 
+use maqet_domain::qmp::ErrorClass;
 use maqet_domain::text::{escaped, truncated};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -19,7 +20,7 @@ pub(super) enum Message {
     /// The result of a command.
     Return { id: Option<u64>, value: Value },
     /// A command was refused.
-    Error { id: Option<u64>, class: String, description: String },
+    Error { id: Option<u64>, class: ErrorClass, description: String },
 }
 
 /// Why a line is not a message.
@@ -64,7 +65,7 @@ struct Wire {
 #[derive(Deserialize)]
 struct WireError {
     #[serde(default)]
-    class: String,
+    class: ErrorClass,
     #[serde(default)]
     desc: String,
 }
@@ -140,7 +141,7 @@ fn message(bytes: &[u8], keeps_events: bool) -> Result<Message, InvalidLine> {
         return Ok(Message::Event { line: line.into() });
     }
     if let Some(error) = wire.error {
-        return Ok(Message::Error { id, class: short(&error.class), description: reason(&error.desc) });
+        return Ok(Message::Error { id, class: error.class, description: reason(&error.desc) });
     }
     if let Some(value) = wire.result {
         return Ok(Message::Return { id, value });
@@ -310,7 +311,7 @@ mod tests {
                 Message::Greeting { oob: true },
                 Message::Event { line: [].into() },
                 Message::Return { id: Some(7), value: json!({}) },
-                Message::Error { id: Some(8), class: "GenericError".to_owned(), description: "no".to_owned() },
+                Message::Error { id: Some(8), class: ErrorClass::Generic, description: "no".to_owned() },
             ]
         );
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use maqet_adapters_linux::limits::round_to_millis;
 use maqet_domain::port::{MainLoop, MonitorSession, SessionEvent};
-use maqet_domain::qmp::{QmpCommand, QmpError};
+use maqet_domain::qmp::{ErrorClass, QmpCommand, QmpError};
 use maqet_domain::text::escaped;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout_at};
@@ -67,7 +67,7 @@ enum NoMessage {
 
 /// The error of a command.
 struct Refusal {
-    class: String,
+    class: ErrorClass,
     description: String,
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use maqet_adapters_qemu::{QemuMonitors, QmpSession};
 use maqet_domain::port::{MonitorSession, Monitors};
 use maqet_domain::qmp::RunState;
-use maqet_domain::qmp::{QmpCommand, QmpError};
+use maqet_domain::qmp::{ErrorClass, QmpCommand, QmpError};
 use maqet_domain::vm::{MonitorAnswer, MonitorRole};
 use serde_json::json;
 
@@ -31,7 +31,7 @@ fn test_execute_unknown_command_has_error_class() {
 
         let refused = QemuMonitors.execute(&bench.paths, &QmpCommand::new("no-such"), TIMEOUT).await.unwrap_err();
 
-        assert!(matches!(&refused, QmpError::Refused { class, .. } if class == "CommandNotFound"), "{refused:?}");
+        assert!(matches!(&refused, QmpError::Refused { class: ErrorClass::CommandNotFound, .. }), "{refused:?}");
     });
 }
 
@@ -263,7 +263,7 @@ fn test_session_command_larger_than_socket_buffer_is_sent() {
 
         let refused = session.execute(&command, TIMEOUT).await;
 
-        assert!(matches!(&refused, Err(QmpError::Refused { class, .. }) if class == "DeviceNotFound"), "{refused:?}");
+        assert!(matches!(&refused, Err(QmpError::Refused { class: ErrorClass::DeviceNotFound, .. })), "{refused:?}");
     });
 }
 

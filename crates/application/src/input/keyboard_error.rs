@@ -27,7 +27,7 @@ pub enum KeyboardError {
     InvalidInterval { interval: Duration },
     #[error("the keyboard of VM `{vm}` is in use")]
     InUse { vm: VmName, source: LockError },
-    #[error("cannot send keys: VM `{vm}` is {}{}", status.as_str(), progress(*pressed, *total))]
+    #[error("cannot send keys: VM `{vm}` is {status}{}", progress(*pressed, *total))]
     Unavailable { vm: VmName, status: Status, pressed: usize, total: usize },
     #[error("cannot send keys to VM `{vm}`{}", progress(*pressed, *total))]
     Failed { vm: VmName, pressed: usize, total: usize, source: QmpError },
@@ -43,7 +43,7 @@ impl Error {
         match self {
             Self::Keyboard(KeyboardError::UnsupportedCharacter(_)) => "unsupported character".to_owned(),
             Self::Keyboard(KeyboardError::Chord(_)) => "invalid key".to_owned(),
-            Self::Command(error) => error.for_logs(),
+            Self::Command { error, .. } => error.for_logs(),
             other => other.to_string(),
         }
     }

@@ -8,6 +8,7 @@ use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::vm::{ProcessIdentity, Run, VmEntry};
 use serde_json::Value;
 
+use super::observe::BusyReason;
 use super::unresponsive::{VmUnresponsive, ensure_responsive};
 use crate::{App, Error, limits};
 
@@ -77,16 +78,21 @@ impl<'a> Monitored<'a> {
         ensure_responsive(self.processes, &self.entry.name, &self.process)
     }
 
-    /// Returns the result of a request; if it failed because the process was stopped by a signal meanwhile, says that
-    /// instead.
+    /// Returns the result of a request; if it failed because QEMU's main loop is blocked, or because the process was
+    /// stopped by a signal meanwhile, says that instead.
     pub(crate) fn or_unresponsive<T, E>(&self, result: Result<T, E>) -> Result<T, Error>
     where
         Error: From<E>,
     {
-        if result.is_err() {
-            self.ensure_responsive()?;
-        }
-        Ok(result?)
+        result.map_err(|error| match (self.ensure_responsive(), Error::from(error)) {
+            (Err(stopped), _) => stopped.into(),
+            (Ok(()), Error::Qmp(QmpError::Unresponsive { .. })) => self.unresponsive(BusyReason::main_loop()).into(),
+            (Ok(()), error) => error,
+        })
+    }
+
+    fn unresponsive(&self, cause: BusyReason) -> VmUnresponsive {
+        VmUnresponsive { vm: self.entry.name.clone(), pid: self.process.pid, cause }
     }
 
     /// Returns the output of [`info_usernet`].
@@ -114,7 +120,8 @@ impl App {
     /// Each VM has two of them for all processes together; while both are in use this waits as long as a QMP command
     /// may take. Commands of a session go to QEMU unchecked.
     pub async fn monitor_session(&self, vm: &str) -> Result<Box<dyn MonitorSession>, Error> {
-        Ok(Monitored::find(self, vm).await?.session().await?)
+        let vm = Monitored::find(self, vm).await?;
+        vm.or_unresponsive(vm.session().await)
     }
 }
 

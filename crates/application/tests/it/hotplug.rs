@@ -12,7 +12,7 @@ use maqet_domain::hotplug::DeviceId;
 use maqet_domain::port::{MainLoop, MockMonitorSession, MonitorSession, SessionEvent, Store, VmRepository};
 use maqet_domain::qmp::QmpEvent;
 use maqet_domain::qmp::RunState;
-use maqet_domain::qmp::{QmpCommand, QmpError};
+use maqet_domain::qmp::{ErrorClass, QmpCommand, QmpError};
 use maqet_domain::vm::{BootNumber, Phase, Run};
 use maqet_domain::{Explain, Timestamp};
 use maqet_testkit::store::MemoryStore;
@@ -122,8 +122,8 @@ fn commands(sent: &SentCommands) -> Vec<Value> {
 
 fn refusal(description: &str) -> QmpError {
     let command = "x".to_owned();
-    let class = if description.ends_with("not found") { "DeviceNotFound" } else { "GenericError" };
-    QmpError::Refused { command, class: class.to_owned(), description: description.to_owned() }
+    let class = if description.ends_with("not found") { ErrorClass::DeviceNotFound } else { ErrorClass::Generic };
+    QmpError::Refused { command, class, description: description.to_owned() }
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use maqet_domain::keyboard::Layout;
 use maqet_domain::picture::Ppm;
 use maqet_domain::port::{MockMonitorSession, PictureError, PictureFile};
 use maqet_domain::qmp::RunState;
-use maqet_domain::qmp::{QmpCommand, QmpError};
+use maqet_domain::qmp::{ErrorClass, QmpCommand, QmpError};
 use maqet_domain::vm::Status;
 use serde_json::{Value, json};
 
@@ -172,7 +172,7 @@ async fn old_qemu(picture: &'static [u8]) -> (App, Arc<Mutex<Vec<Value>>>) {
             let description = "Parameter 'format' is unexpected".to_owned();
             return Err(QmpError::Refused {
                 command: command.execute.clone(),
-                class: "GenericError".to_owned(),
+                class: ErrorClass::Generic,
                 description,
             });
         }

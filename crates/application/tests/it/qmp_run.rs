@@ -1,13 +1,14 @@
 //! `qmp run`, with an in-memory store and a mocked world: which commands are sent to QEMU and which are not.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use maqet_application::operation::{QmpRun, Start};
 use maqet_application::{App, Error, QmpArguments};
-use maqet_domain::Explain;
 use maqet_domain::qmp::RunState;
 use maqet_domain::qmp::Schema;
-use maqet_domain::qmp::{QmpCommand, QmpError};
+use maqet_domain::qmp::{ErrorClass, QmpCommand, QmpError};
+use maqet_domain::{Explain, Fault};
 use serde_json::{Value, json};
 
 use crate::world::{World, launched};
@@ -34,8 +35,11 @@ fn answer(command: &QmpCommand, schema: &Value) -> Result<Value, QmpError> {
     match command.execute.as_str() {
         "query-qmp-schema" => Ok(schema.clone()),
         "device-list-properties" if command.arguments["typename"] == "virtio-blk" => {
-            let (class, description) = ("DeviceNotFound".to_owned(), "Device 'virtio-blk' not found".to_owned());
+            let (class, description) = (ErrorClass::DeviceNotFound, "Device 'virtio-blk' not found".to_owned());
             Err(QmpError::Refused { command: command.execute.clone(), class, description })
+        }
+        "query-status" if schema.is_null() => {
+            Err(QmpError::Unresponsive { command: command.execute.clone(), after: Duration::from_secs(2) })
         }
         "device-list-properties" => Ok(json!([{ "name": "share-rw", "type": "bool" }])),
         "human-monitor-command" => Ok(json!("Error: no such thing\r\n")),
@@ -44,6 +48,7 @@ fn answer(command: &QmpCommand, schema: &Value) -> Result<Value, QmpError> {
 }
 
 /// Returns an application with a running VM `web`, and the commands sent to its QEMU; `is_kept`: its schema is cached.
+/// Without a `schema`, its main loop is blocked.
 async fn running(is_kept: bool, schema: Value) -> (App, SentQueries, Arc<Mutex<Vec<Schema>>>) {
     let (mut world, queries, kept) = (World::new(), SentQueries::default(), Arc::<Mutex<Vec<Schema>>>::default());
     let log = Arc::clone(&queries);
@@ -79,6 +84,26 @@ async fn test_qmp_run_missing_schema_is_fetched_and_cached() {
 
     assert_eq!(take_queries(&queries), [r#"{"execute":"query-qmp-schema"}"#, r#"{"execute":"query-status"}"#]);
     assert_eq!(*kept.lock().unwrap(), [Schema::from_reply(&schema_reply()).unwrap()]);
+}
+
+#[tokio::test]
+async fn test_qmp_run_blocked_main_loop_is_reported_with_the_vm() {
+    let (app, _, _) = running(true, Value::Null).await;
+
+    let error = app.run(command("query-status")).await.unwrap_err();
+
+    assert_eq!((error.code(), error.fault()), ("vm.unresponsive", Fault::Busy));
+    assert_eq!(error.to_string(), "VM `web` is not responding: QEMU's main loop is blocked");
+}
+
+#[tokio::test]
+async fn test_qmp_run_unknown_command_hint_names_the_vm() {
+    let (app, _, _) = running(true, schema_reply()).await;
+
+    let error = app.run(command("frobnicate")).await.unwrap_err();
+
+    assert_eq!(error.code(), "qmp.command-not-found");
+    assert_eq!(error.hints(), ["list the commands with `maqet qmp web query-commands`"]);
 }
 
 #[tokio::test]
@@ -138,7 +163,7 @@ async fn test_qmp_run_hmp_error_output_is_an_error() {
 
     let error = app.run(command("human-monitor-command, command-line=info thing")).await.unwrap_err();
 
-    assert!(matches!(&error, Error::Command(_)));
+    assert!(matches!(&error, Error::Command { .. }));
     assert_eq!(error.code(), "qmp.hmp-failed");
     assert_eq!(error.to_string(), "HMP command failed: Error: no such thing");
 }

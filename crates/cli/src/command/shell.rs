@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use maqet::domain::port::SessionEvent;
 use maqet::domain::qmp::{QmpError, SchemaError};
-use maqet::{CommandError, Error, ErrorReport, Maqet, QmpLine, QmpShell};
+use maqet::{CommandError, Error, ErrorReport, Explain, Maqet, QmpLine, QmpShell};
 
 use self::history::History;
 pub(crate) use self::prompt::stop_only_the_editor;
@@ -174,19 +174,18 @@ fn commands(text: &str) -> Vec<&str> {
 
 /// Returns the report of a command's error, with hints for the shell.
 fn with_shell_hints(command: &str, error: Error) -> ErrorReport {
-    let is_unknown = matches!(error, Error::Command(CommandError::Schema(SchemaError::CommandNotFound { .. })));
-    let report = ErrorReport::from(error);
-    if !is_unknown {
-        return report;
-    }
+    let Error::Command { error: CommandError::Schema(unknown @ SchemaError::CommandNotFound { .. }), .. } = &error
+    else {
+        return error.into();
+    };
     let hints = match command {
         "exit" | "bye" | "logout" | "q" | ":q" => {
             vec!["press Ctrl-D to exit; `quit` is a QMP command, which stops the VM".to_owned()]
         }
         "help" | "?" => vec!["press Tab for completions; run `query-commands` for a list of commands".to_owned()],
-        _ => report.hints.iter().map(|hint| hint.replace("maqet qmp VM query-commands", "query-commands")).collect(),
+        _ => unknown.explain().hint("run `query-commands` for a list of commands").hints,
     };
-    ErrorReport { hints, ..report }
+    ErrorReport { hints, ..error.into() }
 }
 
 /// Returns whether an error ends the session.

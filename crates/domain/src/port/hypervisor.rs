@@ -124,8 +124,7 @@ fn suffix(stderr_tail: &str) -> String {
 impl Explain for LaunchError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::Exited { .. } => Explanation::new("vm.start-failed", Fault::Failed)
-                .hint("check the command line with `maqet info VM --command-line`"),
+            Self::Exited { .. } => Explanation::new("vm.start-failed", Fault::Failed),
             Self::TimedOut { .. } => {
                 Explanation::new("vm.start-timed-out", Fault::TimedOut).hint("pass a longer `--timeout`")
             }

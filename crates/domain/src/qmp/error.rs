@@ -3,7 +3,24 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use crate::error::{Cause, Explain, Explanation, Fault};
+
+/// The class of an error of QEMU (7.2, `qapi/error.json`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub enum ErrorClass {
+    /// QEMU has no such command, or it is disabled.
+    CommandNotFound,
+    /// There is no such device.
+    DeviceNotFound,
+    /// The device is not in use by the guest.
+    DeviceNotActive,
+    /// Every other class; only the description says more.
+    #[default]
+    #[serde(other)]
+    Generic,
+}
 
 /// Why a QMP command returned no result.
 #[derive(Debug, thiserror::Error)]
@@ -39,9 +56,9 @@ pub enum QmpError {
     ConnectionClosed { command: String },
     #[error("invalid QMP response: {detail}")]
     InvalidResponse { detail: String },
-    /// QEMU refused the command; `class` is QEMU's error class, as in `CommandNotFound`.
+    /// QEMU refused the command.
     #[error("QEMU refused `{command}`: {description}")]
-    Refused { command: String, class: String, description: String },
+    Refused { command: String, class: ErrorClass, description: String },
 }
 
 impl QmpError {
@@ -63,7 +80,7 @@ impl Explain for QmpError {
             Self::ConnectTimedOut => {
                 Explanation::new("qmp.connect-timed-out", Fault::TimedOut).hint("pass a longer `--timeout`")
             }
-            Self::Unresponsive { .. } => Explanation::new("qmp.unresponsive", Fault::Busy).hint("try again"),
+            Self::Unresponsive { .. } => Explanation::new("vm.unresponsive", Fault::Busy).hint("try again"),
             Self::SessionsInUse { .. } => {
                 Explanation::new("qmp.sessions-in-use", Fault::Busy).hint("close another `maqet qmp shell` of this VM")
             }
@@ -71,8 +88,9 @@ impl Explain for QmpError {
             Self::TimedOut { .. } => Explanation::new("qmp.timed-out", Fault::TimedOut),
             Self::ConnectionClosed { .. } => Explanation::new("qmp.connection-failed", Fault::Failed),
             Self::InvalidResponse { .. } => Explanation::new("qmp.response-invalid", Fault::Failed),
-            Self::Refused { class, .. } if class == "CommandNotFound" => Explanation::new("qmp.refused", Fault::Failed)
-                .hint("list the commands with `maqet qmp VM query-commands`"),
+            Self::Refused { class: ErrorClass::CommandNotFound, .. } => {
+                Explanation::new("qmp.refused", Fault::Failed).hint("run `query-commands` for a list of commands")
+            }
             Self::Refused { .. } => Explanation::new("qmp.refused", Fault::Failed),
         }
     }

@@ -10,7 +10,7 @@ use maqet_domain::hotplug::{
 };
 use maqet_domain::port::{MonitorSession, SessionEvent};
 use maqet_domain::qmp::wording::{UnplugRefusal, unplug_refusal};
-use maqet_domain::qmp::{QmpCommand, QmpError, QmpEvent, RunState};
+use maqet_domain::qmp::{ErrorClass, QmpCommand, QmpError, QmpEvent, RunState};
 use maqet_domain::vm::{BootNumber, MonitorAnswer, Run, VmEntry};
 use maqet_fault_points::FaultPoint;
 use serde::{Deserialize, Serialize};
@@ -179,7 +179,7 @@ impl UnplugRequest<'_> {
         match monitor.execute(&QmpCommand::new("device_del").with("id", self.id), timeout).await {
             Err(error) if error.refusal().map(unplug_refusal) == Some(UnplugRefusal::Pending) => Ok(()),
             // Released since it was looked up, on the request of another command; the wait finds it gone.
-            Err(QmpError::Refused { class, .. }) if class == "DeviceNotFound" => Ok(()),
+            Err(QmpError::Refused { class: ErrorClass::DeviceNotFound, .. }) => Ok(()),
             reply => reply.map(drop),
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use derive_setters::Setters;
 use maqet_domain::hotplug::{DeviceError, cards, link_names};
-use maqet_domain::qmp::{QmpCommand, QmpError};
+use maqet_domain::qmp::{ErrorClass, QmpCommand, QmpError};
 use maqet_domain::size::ByteSize;
 use maqet_domain::text::similar;
 use serde::{Deserialize, Serialize};
@@ -203,7 +203,7 @@ async fn resize(
 /// Runs a command on the balloon device.
 async fn execute_on_balloon(vm: &Monitored<'_>, command: &QmpCommand) -> Result<Value, Error> {
     match vm.execute(command).await {
-        Err(QmpError::Refused { class, .. }) if class == "DeviceNotActive" => {
+        Err(QmpError::Refused { class: ErrorClass::DeviceNotActive, .. }) => {
             Err(BalloonError::Unavailable { vm: vm.entry.name.clone() }.into())
         }
         reply => Ok(reply?),
@@ -237,7 +237,7 @@ impl Operation for QmpSetLink {
         let command = QmpCommand::new("set_link").with("name", self.nic.as_str()).with("up", self.state == Link::Up);
         let vm = Monitored::find(app, &self.vm).await?;
         match vm.or_unresponsive(vm.execute(&command).await) {
-            Err(Error::Qmp(QmpError::Refused { class, .. })) if class == "DeviceNotFound" => {
+            Err(Error::Qmp(QmpError::Refused { class: ErrorClass::DeviceNotFound, .. })) => {
                 return Err(self.not_found(&vm).await?.into());
             }
             reply => drop(reply?),

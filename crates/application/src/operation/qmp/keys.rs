@@ -141,6 +141,7 @@ impl Operation for QmpType {
             name: entry.name.to_string(),
             characters,
             chords: chords.len(),
-        }))
+        })
+        .about(entry.id))
     }
 }

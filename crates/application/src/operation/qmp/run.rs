@@ -43,14 +43,16 @@ impl QmpRun {
         let until = Instant::now() + self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
         let left = || until.saturating_duration_since(Instant::now());
         let schema = schema_of(app, vm, left()).await?;
-        let command = read_command(&schema, &self.command, &self.arguments, self.allow_dangerous)?;
+        let name = &vm.entry.name;
+        let command = read_command(&schema, &self.command, &self.arguments, self.allow_dangerous)
+            .map_err(|error| Error::command(name, error))?;
         vm.refuse_programs(&command)?;
         let command = match DeviceProperties::query_for(&command) {
-            Some(query) => with_properties(command, &self.arguments, vm.execute_within(&query, left()).await)?,
+            Some(query) => with_properties(name, command, &self.arguments, vm.execute_within(&query, left()).await)?,
             None => command,
         };
         let reply = vm.execute_within(&command, left()).await?;
-        Ok(read_reply(&command, reply)?)
+        read_reply(&command, reply).map_err(|error| Error::command(name, error))
     }
 }
 
@@ -61,11 +63,7 @@ impl Operation for QmpRun {
 
     async fn run(&self, app: &App) -> Result<Done<Value>, Error> {
         let vm = Monitored::find(app, &self.vm).await?;
-        let outcome = self.send(app, &vm).await;
-        if let Err(Error::Qmp(_)) = &outcome {
-            // The process may have been stopped meanwhile, which explains the failure.
-            vm.ensure_responsive()?;
-        }
-        Ok(Done::reading(outcome?).about(vm.entry.id))
+        let reply = vm.or_unresponsive(self.send(app, &vm).await)?;
+        Ok(Done::reading(reply).about(vm.entry.id))
     }
 }

@@ -35,7 +35,7 @@ impl App {
     ) -> Result<QmpShell<'_>, Error> {
         let vm = Monitored::find(self, vm).await?;
         let schema = schema_of(self, &vm, self.timeouts().qmp).await?;
-        let session = vm.session().await?;
+        let session = vm.or_unresponsive(vm.session().await)?;
         Ok(QmpShell { app: self, vm, schema, session, timeout, allow_dangerous })
     }
 }
@@ -76,24 +76,22 @@ impl QmpShell<'_> {
 
     async fn run(&mut self, operation: &QmpRun) -> Result<Value, Error> {
         let QmpRun { command, arguments, timeout, allow_dangerous, .. } = operation;
-        let command = read_command(&self.schema, command, arguments, *allow_dangerous)?;
+        let command = read_command(&self.schema, command, arguments, *allow_dangerous)
+            .map_err(|error| Error::command(&self.vm.entry.name, error))?;
         self.vm.refuse_programs(&command)?;
         let until = Instant::now() + timeout.map_or(self.app.timeouts().qmp, HumanDuration::duration);
         let outcome = self.send(command, arguments, until).await;
-        if let Err(Error::Qmp(_)) = &outcome {
-            // The process may have been stopped meanwhile, which explains the failure.
-            self.vm.ensure_responsive()?;
-        }
-        outcome
+        self.vm.or_unresponsive(outcome)
     }
 
     async fn send(&mut self, command: QmpCommand, arguments: &QmpArguments, until: Instant) -> Result<Value, Error> {
         let left = || until.saturating_duration_since(Instant::now());
+        let name = &self.vm.entry.name;
         let command = match DeviceProperties::query_for(&command) {
-            Some(query) => with_properties(command, arguments, self.session.execute(&query, left()).await)?,
+            Some(query) => with_properties(name, command, arguments, self.session.execute(&query, left()).await)?,
             None => command,
         };
         let reply = self.session.execute(&command, left()).await?;
-        Ok(read_reply(&command, reply)?)
+        read_reply(&command, reply).map_err(|error| Error::command(name, error))
     }
 }

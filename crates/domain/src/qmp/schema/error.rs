@@ -49,9 +49,7 @@ impl Explain for SchemaError {
         match self {
             Self::CommandNotFound { command, .. } if command.starts_with('{') => usage("qmp.command-not-found")
                 .hint("pass the name of the command, and its arguments as `key=value` or with `--json '{…}'`"),
-            Self::CommandNotFound { similar, .. } => usage("qmp.command-not-found")
-                .did_you_mean(similar)
-                .hint("list the commands with `maqet qmp VM query-commands`"),
+            Self::CommandNotFound { similar, .. } => usage("qmp.command-not-found").did_you_mean(similar),
             Self::ArgumentNotFound { similar, known, requires, .. } => {
                 let mut explanation = usage("qmp.argument-not-found").did_you_mean(similar);
                 if let Some(requires) = requires {
