@@ -38,7 +38,7 @@ pub const MAX_COPY_BYTES: u64 = 16 << 20;
 /// which is the creation of an image.
 pub const STALE_FILE_AGE: Duration = Duration::from_mins(4);
 
-/// The largest output of a hook; longer reports belong in files of its own.
+/// The largest output of a hook; longer reports belong in a file that the hook writes.
 pub const MAX_HOOK_OUTPUT_BYTES: usize = 64 << 10;
 
 /// The size at which the log of hooks is rotated; the previous one is kept.

@@ -123,7 +123,7 @@ impl DatabasePath {
         StoreError::Corrupt { location: self.location.clone(), detail: detail.into() }
     }
 
-    /// Returns the error for a schema that this version does not know.
+    /// Returns the error for a schema that this version does not support.
     pub(crate) fn unsupported_schema(&self, found: i64, known: i64) -> StoreError {
         StoreError::UnsupportedSchema { location: self.location.clone(), found, known }
     }

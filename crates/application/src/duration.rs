@@ -27,7 +27,7 @@ pub struct InvalidDuration {
     pub value: String,
 }
 
-/// A year: more means for ever, and timers overflow far beyond.
+/// A year: more means forever, and timers overflow far beyond.
 const MAX: Duration = Duration::from_hours(365 * 24);
 
 impl HumanDuration {

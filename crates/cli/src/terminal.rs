@@ -74,7 +74,7 @@ impl Drop for SavedTerminal {
 }
 
 fn restore(saved: &Termios) {
-    // Not `Drain`, and no write that could block: a halted terminal would delay the exit for ever.
+    // Not `Drain`, and no write that could block: a halted terminal would delay the exit forever.
     let _ = tcsetattr(io::stdin(), OptionalActions::Now, saved);
     let stdout = io::stdout();
     let mut writable = [PollFd::new(&stdout, PollFlags::OUT)];

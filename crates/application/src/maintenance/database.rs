@@ -118,7 +118,7 @@ impl DatabaseCheck<'_> {
         (findings, DatabaseAccess::Usable)
     }
 
-    /// Returns the VMs that have a copy, with what is known of their last run.
+    /// Returns the VMs that have a copy, with their last known run.
     async fn vms_of_copies(&self) -> Vec<VmCopy> {
         let mut known = self.maintenance.copies.all().await;
         if known.is_empty() {

@@ -73,8 +73,8 @@ impl DeviceProperties {
 
     /// Converts properties that are strings to their types.
     ///
-    /// QEMU 7.2 takes strings for all, later versions want the types. A number that does not parse stays a string, as QEMU
-    /// may parse it. Errors: `ArgumentNotFound`, `InvalidValue`.
+    /// QEMU 7.2 takes strings for all, later versions expect typed values. A number that does not parse stays a string,
+    /// as QEMU may parse it. Errors: `ArgumentNotFound`, `InvalidValue`.
     pub fn typed(&self, mut command: QmpCommand) -> Result<QmpCommand, SchemaError> {
         self.check(&command)?;
         for (name, kind) in &self.properties {

@@ -170,7 +170,7 @@ impl<'a> Pump<'a> {
     }
 }
 
-/// Waits until a moment, or for ever.
+/// Waits until a moment, or forever.
 async fn at(moment: Option<Instant>) {
     match moment {
         Some(moment) => sleep_until(moment).await,
@@ -178,7 +178,7 @@ async fn at(moment: Option<Instant>) {
     }
 }
 
-/// Waits for the next signal, or for ever if none is handled.
+/// Waits for the next signal, or forever if none is handled.
 async fn next_signal(signals: &mut Option<Signals>) -> SignalKind {
     match signals {
         Some(signals) => signals.next().await,
