@@ -111,11 +111,17 @@ impl App {
         self.jobs.watch()
     }
 
-    /// Cancels the jobs of this instance, and returns once each has cleaned up and recorded that.
+    /// Returns the jobs of this instance.
+    pub fn jobs(&self) -> &Jobs {
+        &self.jobs
+    }
+
+    /// Cancels all jobs of this instance, and returns once each has cleaned up and recorded that.
     ///
-    /// Call it before dropping the futures of [`App::run`], while they are still polled.
-    pub async fn interrupt(&self) {
-        self.jobs.cancel().await;
+    /// Call it before dropping the futures of [`App::run`], while they are still polled. Operations that run afterwards
+    /// are not affected.
+    pub async fn cancel_jobs(&self) {
+        self.jobs.cancel_all().await;
     }
 
     /// Returns the settings.

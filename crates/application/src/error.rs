@@ -58,7 +58,7 @@ pub enum Error {
     DiskOfOrphan { vm: VmName, pid: u32, source: Cause },
     #[error("cannot adopt process {pid}: no saved definition of its VM")]
     OrphanWithoutDefinition { pid: u32 },
-    #[error("operation on VM `{vm}` cancelled")]
+    #[error("operation on VM `{vm}` canceled")]
     Cancelled { vm: VmName },
     #[error("configuration is for VM `{}`, not `{vm}`", name.escape_debug())]
     NameConflict { vm: VmName, name: String },

@@ -1,13 +1,14 @@
-//! Long-running work is a job, which belongs to an operation and a VM, reports its progress, can be canceled, and has
-//! an outcome.
+//! Long work is a job: it belongs to an operation and a VM, reports its progress, and can be canceled.
 //!
-//! An operation starts a [`Job`] with [`Jobs::start`], reports its progress with [`Job::report`], and runs work that
-//! can be canceled with [`Job::run`]. Between two steps that must not be separated, it holds the job ([`Job::hold`]),
-//! and [`Jobs::cancel`] waits until it is released. Front ends read the reports from [`ProgressStream`]; without a
-//! reader, a report costs an atomic load.
+//! An operation starts a [`Job`] with [`Jobs::start`], reports how far it is with [`Job::report`], and awaits what may be
+//! cut off with [`Job::run`]. Once the job is canceled, `run` drops the work and returns [`Error::Cancelled`], and the
+//! operation cleans up. What must not be cut off, such as a change of an image, is awaited outside of `run`. A job ends
+//! when it is dropped, and canceling it waits for that; other jobs, and those that start afterwards, are not affected.
+//!
+//! Front ends read the reports from [`ProgressStream`]; without a reader a report costs an atomic load.
 
-mod cancel;
 mod progress;
+mod running;
 
 use std::future::Future;
 
@@ -15,77 +16,84 @@ use futures_util::future::{Either, select};
 use maqet_domain::vm::VmName;
 use tokio::time::Instant;
 
-use self::cancel::{Cancellation, Hold};
 use self::progress::ProgressBoard;
-pub use self::progress::{Progress, ProgressStream};
+pub use self::progress::{Progress, ProgressStream, ProgressUnit};
+use self::running::RunningJobs;
+pub use self::running::{JobId, JobInfo};
+use crate::Error;
 
 /// The jobs of an application.
 #[derive(Default)]
-pub(crate) struct Jobs {
-    cancellation: Cancellation,
+pub struct Jobs {
+    running: RunningJobs,
     board: ProgressBoard,
 }
 
 impl Jobs {
-    /// Starts a job of an operation on a VM; `total` is how much there is to do, where that is known.
-    pub(crate) fn start(&self, operation: &'static str, vm: &VmName, total: Option<u64>) -> Job<'_> {
-        Job { jobs: self, operation, vm: vm.clone(), total, began: Instant::now() }
+    /// Returns the jobs that are running, in the order of their starts.
+    pub fn list(&self) -> Vec<JobInfo> {
+        self.running.list()
+    }
+
+    /// Cancels a job, and returns once it has cleaned up; one that has ended is ignored.
+    ///
+    /// The operation returns [`Error::Cancelled`], unless it was past the point where it can be canceled. It has to be
+    /// polled meanwhile.
+    pub async fn cancel(&self, job: JobId) {
+        self.running.cancel(job).await;
+    }
+
+    /// Cancels all jobs, those that start meanwhile included, and returns once they have cleaned up.
+    ///
+    /// As with [`cancel`](Self::cancel), their operations have to be polled meanwhile.
+    pub async fn cancel_all(&self) {
+        self.running.cancel_all().await;
     }
 
     /// Returns a stream of the progress of all jobs, from now on.
-    pub(crate) fn watch(&self) -> ProgressStream {
+    pub fn watch(&self) -> ProgressStream {
         self.board.watch()
     }
 
-    /// Cancels all jobs, those that start later included, and waits until none is held.
-    pub(crate) async fn cancel(&self) {
-        self.cancellation.cancel().await;
+    /// Starts a job of an operation on a VM.
+    pub(crate) fn start(&self, operation: &'static str, vm: &VmName) -> Job<'_> {
+        Job { jobs: self, info: self.running.add(operation, vm), began: Instant::now() }
     }
 }
 
-/// How a job ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome<T> {
-    /// It ran to its end.
-    Finished(T),
-    /// It was canceled; the work was dropped.
-    Cancelled,
-}
-
-/// Work that is under way.
+/// Work that is under way; it ends when this is dropped.
 pub(crate) struct Job<'a> {
     jobs: &'a Jobs,
-    operation: &'static str,
-    vm: VmName,
-    total: Option<u64>,
+    info: JobInfo,
     began: Instant,
 }
 
 impl Job<'_> {
-    /// Reports how much is done, in the unit of the job's total.
-    pub(crate) fn report(&self, done: u64) {
+    /// Reports how much is done, and of how much.
+    pub(crate) fn report(&self, unit: ProgressUnit, done: u64, total: u64) {
         self.jobs.board.publish(|| Progress {
-            operation: self.operation,
-            vm: self.vm.clone(),
+            job: self.info.clone(),
+            unit,
             done,
-            total: self.total,
+            total: Some(total),
             elapsed: self.began.elapsed(),
         });
     }
 
-    /// Runs `work` to its end, or drops it when the job is canceled.
-    pub(crate) async fn run<T>(&self, work: impl Future<Output = T>) -> Outcome<T> {
+    /// Runs `work` to its end; if the job is canceled, drops it and returns [`Error::Cancelled`].
+    pub(crate) async fn run<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
         let work = std::pin::pin!(work);
-        let cancelled = std::pin::pin!(self.jobs.cancellation.cancelled());
-        match select(work, cancelled).await {
-            Either::Left((value, _)) => Outcome::Finished(value),
-            Either::Right(((), _)) => Outcome::Cancelled,
+        let cancelled = std::pin::pin!(self.jobs.running.cancelled(self.info.id));
+        match select(cancelled, work).await {
+            Either::Left(((), _)) => Err(Error::Cancelled { vm: self.info.vm.clone() }),
+            Either::Right((value, _)) => Ok(value),
         }
     }
+}
 
-    /// Makes [`Jobs::cancel`] wait until the returned value is dropped.
-    pub(crate) fn hold(&self) -> Hold<'_> {
-        self.jobs.cancellation.hold()
+impl Drop for Job<'_> {
+    fn drop(&mut self) {
+        self.jobs.running.remove(self.info.id);
     }
 }
 
@@ -93,41 +101,78 @@ impl Job<'_> {
 mod tests {
     use std::time::Duration;
 
+    use futures_util::future::join;
+
     use super::*;
 
     fn vm() -> VmName {
         "web".parse().unwrap()
     }
 
-    #[tokio::test]
-    async fn test_job_cancelled_drops_its_work() {
-        let jobs = Jobs::default();
-        let job = jobs.start("start", &vm(), None);
-        jobs.cancel().await;
-
-        assert_eq!(job.run(std::future::pending::<()>()).await, Outcome::Cancelled);
+    async fn run_forever(job: Job<'_>) -> Result<(), Error> {
+        job.run(std::future::pending()).await
     }
 
     #[tokio::test]
-    async fn test_job_not_cancelled_returns_the_value() {
+    async fn test_run_not_cancelled_returns_the_value() {
         let jobs = Jobs::default();
-        let job = jobs.start("start", &vm(), None);
 
-        assert_eq!(job.run(async { 7 }).await, Outcome::Finished(7));
+        let value = jobs.start("start", &vm()).run(async { 7 }).await;
+
+        assert_eq!(value.unwrap(), 7);
+        assert_eq!(jobs.list(), []);
+    }
+
+    #[tokio::test]
+    async fn test_cancel_ends_only_that_job() {
+        let jobs = Jobs::default();
+        let (job, other) = (jobs.start("wait", &vm()), jobs.start("start", &vm()));
+        let id = job.info.id;
+
+        let (ended, ()) = join(run_forever(job), jobs.cancel(id)).await;
+
+        assert!(matches!(ended, Err(Error::Cancelled { .. })), "{ended:?}");
+        assert_eq!(jobs.list(), std::slice::from_ref(&other.info));
+        assert_eq!(other.run(async { 7 }).await.unwrap(), 7);
+        jobs.cancel(id).await;
+    }
+
+    #[tokio::test]
+    async fn test_cancel_all_ends_present_jobs_and_not_later_ones() {
+        let jobs = Jobs::default();
+        let both = join(run_forever(jobs.start("wait", &vm())), run_forever(jobs.start("start", &vm())));
+
+        let (ended, ()) = join(both, jobs.cancel_all()).await;
+
+        assert!(matches!(ended, (Err(Error::Cancelled { .. }), Err(Error::Cancelled { .. }))), "{ended:?}");
+        assert_eq!(jobs.start("start", &vm()).run(async { 7 }).await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn test_cancel_all_ends_jobs_that_start_meanwhile() {
+        let jobs = Jobs::default();
+        let first = jobs.start("start", &vm());
+        let one_after_the_other = async {
+            let _ = run_forever(first).await;
+            run_forever(jobs.start("wait", &vm())).await
+        };
+
+        let (ended, ()) = join(one_after_the_other, jobs.cancel_all()).await;
+
+        assert!(matches!(ended, Err(Error::Cancelled { .. })), "{ended:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn test_cancel_waits_for_a_held_job() {
+    async fn test_cancel_waits_for_work_outside_of_run() {
         let jobs = Jobs::default();
-        let job = jobs.start("start", &vm(), None);
-        let hold = job.hold();
-        let release = async {
+        let job = jobs.start("snapshot.create", &vm());
+        let change_image = async move {
             tokio::time::sleep(Duration::from_secs(3)).await;
-            drop(hold);
+            drop(job);
         };
         let began = Instant::now();
 
-        futures_util::future::join(jobs.cancel(), release).await;
+        join(jobs.cancel_all(), change_image).await;
 
         assert_eq!(began.elapsed(), Duration::from_secs(3));
     }
@@ -136,35 +181,27 @@ mod tests {
     async fn test_progress_half_done_has_rate_and_eta() {
         let jobs = Jobs::default();
         let mut reports = jobs.watch();
-        let job = jobs.start("snapshot.create", &vm(), Some(100));
+        let job = jobs.start("qmp.balloon", &vm());
         tokio::time::sleep(Duration::from_secs(5)).await;
 
-        job.report(50);
+        job.report(ProgressUnit::Bytes, 50, 100);
 
         let progress = reports.next().await.unwrap();
+        assert_eq!((&progress.job, progress.unit), (&job.info, ProgressUnit::Bytes));
         assert_eq!((progress.done, progress.total), (50, Some(100)));
         assert_eq!(progress.rate(), Some(10.0));
         assert_eq!(progress.eta(), Some(Duration::from_secs(5)));
     }
 
     #[test]
-    fn test_progress_beyond_the_total_has_nothing_left() {
-        let elapsed = Duration::from_secs(6);
-        let progress = |done, total| Progress { operation: "x", vm: vm(), done, total: Some(total), elapsed };
+    fn test_progress_without_rate_or_total_has_no_eta() {
+        let (jobs, elapsed) = (Jobs::default(), Duration::from_secs(6));
+        let job = jobs.start("x", &vm()).info.clone();
+        let progress = |done, total| Progress { job: job.clone(), unit: ProgressUnit::Keys, done, total, elapsed };
 
-        assert_eq!(progress(2, 8).eta(), Some(Duration::from_secs(18)));
-        assert_eq!(progress(9, 8).eta(), Some(Duration::ZERO));
-        assert_eq!(progress(0, 2).eta(), None);
-    }
-
-    #[tokio::test]
-    async fn test_progress_of_unknown_total_has_no_eta() {
-        let jobs = Jobs::default();
-        let mut reports = jobs.watch();
-
-        jobs.start("start", &vm(), None).report(0);
-
-        let progress = reports.next().await.unwrap();
-        assert_eq!((progress.rate(), progress.eta()), (None, None));
+        assert_eq!(progress(2, Some(8)).eta(), Some(Duration::from_secs(18)));
+        assert_eq!(progress(9, Some(8)).eta(), Some(Duration::ZERO));
+        assert_eq!(progress(0, Some(2)).eta(), None);
+        assert_eq!(progress(3, None).eta(), None);
     }
 }

@@ -6,14 +6,14 @@
 //!
 //! | room | holds |
 //! | --- | --- |
-//! | `app` | the executor, the ports, the operation table, settings, interruption |
+//! | `app` | the executor, the ports, the operation table, settings |
 //! | [`operation`] | the operations, grouped by subject |
 //! | `vm` | the state of a VM: observing, reconciling, orphans, shutting down, its monitor |
 //! | `start` | what a start checks and prepares: disks, path policy, firmware |
 //! | `event` | the event reader, filters, hooks, the journal, the event bus |
 //! | `wait` | conditions, and the watcher that waits for them |
 //! | `device`, `input`, `qmp` | hot-plug, keyboard and screen, typed QMP commands |
-//! | `job` | long-running work: progress, cancellation, outcome |
+//! | `job` | long-running work: progress, cancellation |
 //! | [`config`] | YAML, merging, `--set`, layers of configuration |
 //! | `maintenance` | `doctor` and `cleanup`: host, database, VMs, stale files |
 //! | `report` | an error as front ends show it |
@@ -50,7 +50,7 @@ pub use event::filter::UnknownEventType;
 pub use event::reader::{Cursor, QmpLogPosition, ShownEvent};
 pub use input::keyboard_error::KeyboardError;
 pub use input::screen::{Picture, ScreenError};
-pub use job::{Progress, ProgressStream};
+pub use job::{JobId, JobInfo, Jobs, Progress, ProgressStream, ProgressUnit};
 pub use maintenance::{Area, Finding, Maintenance, Severity};
 pub use maqet_domain::hotplug::DeviceError;
 pub use operation::QmpShell;

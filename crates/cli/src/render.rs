@@ -6,7 +6,7 @@ pub(crate) mod sanitize;
 mod snippet;
 mod text;
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::io::{self, IsTerminal, Write};
 
 use maqet::{ErrorReport, ProgressStream};
@@ -25,19 +25,21 @@ pub(crate) struct Output {
     is_format_given: bool,
     progress: ProgressStyle,
     is_quiet: bool,
-    /// How many of how many keys have been pressed.
-    keys: Cell<Option<(u64, u64)>>,
+    reports: ProgressStream,
+    /// How much of the last work was done, as in `3 of 9 keys`.
+    done: RefCell<Option<String>>,
 }
 
 impl Output {
-    pub(crate) fn new(global: &GlobalArgs) -> Self {
+    /// Makes an output that shows the progress in `reports`.
+    pub(crate) fn new(global: &GlobalArgs, reports: ProgressStream) -> Self {
         let progress = match global.format {
             _ if global.quiet || global.no_progress => ProgressStyle::Hidden,
             Format::Json => ProgressStyle::Json,
             Format::Table | Format::Yaml => ProgressStyle::Text,
         };
         let GlobalArgs { format, is_format_given, quiet: is_quiet, .. } = *global;
-        Self { format, is_format_given, progress, is_quiet, keys: Cell::default() }
+        Self { format, is_format_given, progress, is_quiet, reports, done: RefCell::default() }
     }
 
     /// Returns the form of results.
@@ -52,17 +54,7 @@ impl Output {
 
     /// Waits for `work` and shows progress on standard error if it takes long.
     pub(crate) async fn progress<T>(&self, message: &str, work: impl Future<Output = T>) -> T {
-        progress::show(self.progress, message, work).await
-    }
-
-    /// Waits for `work`, which presses keys, and shows how many of them are done.
-    pub(crate) async fn key_progress<T>(
-        &self,
-        message: &str,
-        reports: ProgressStream,
-        work: impl Future<Output = T>,
-    ) -> T {
-        progress::show_keys(self.progress, message, reports, &self.keys, work).await
+        progress::show(self.progress, message, self.reports.resubscribe(), &self.done, work).await
     }
 
     /// Writes the response to a QMP command: a string unchanged, anything else as a table for a terminal, and as JSON
@@ -125,8 +117,8 @@ impl Output {
 
     /// Writes the note of an interrupted command.
     pub(crate) fn note_interrupted(&self) {
-        match self.keys.get() {
-            Some((done, total)) => self.note(&format!("interrupted after {done} of {total} keys")),
+        match &*self.done.borrow() {
+            Some(done) => self.note(&format!("interrupted after {done}")),
             None => self.note("interrupted"),
         }
     }

@@ -41,16 +41,16 @@ fn execute(cli: Cli, environment: &Environment) -> Result<u8, ErrorReport> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(terminal_failed)?;
     runtime.block_on(async {
         let maqet = open(&cli.global, environment).await?;
-        let output = Output::new(&cli.global);
+        let output = Output::new(&cli.global, maqet.app().watch_progress());
         let mut running = pin!(command::run(&maqet, cli.command, &output));
         tokio::select! {
             // Polled first, so that signals are handled before the command starts.
             biased;
             () = interrupted(), if !handles_signals => {
-                // An interrupted start is rolled back; a second Ctrl-C does not wait for that.
+                // A canceled start is rolled back; a second Ctrl-C does not wait for that.
                 tokio::select! {
                     _ = &mut running => {}
-                    () = maqet.app().interrupt() => {}
+                    () = maqet.app().cancel_jobs() => {}
                     () = interrupted() => {}
                 }
                 output.note_interrupted();

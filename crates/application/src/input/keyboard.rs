@@ -9,6 +9,7 @@ use maqet_domain::vm::VmEntry;
 use serde::Deserialize;
 
 use crate::input::keyboard_error::KeyboardError;
+use crate::job::ProgressUnit;
 use crate::limits::{MAX_KEY_INTERVAL, MIN_KEY_INTERVAL};
 use crate::vm::monitor::Monitored;
 use crate::{App, Error, HumanDuration};
@@ -51,14 +52,15 @@ pub(crate) async fn press_keys(
     let vm = Monitored::find(app, vm).await?.with_timeout(timing.timeout);
     let name = &vm.entry.name;
     let total = chords.len();
-    let lock = app.ports.locks.lock(&LockName::Keyboard(vm.entry.id), operation, timing.timeout).await;
+    let job = app.jobs.start(operation, name);
+    let lock_name = LockName::Keyboard(vm.entry.id);
+    let lock = job.run(app.ports.locks.lock(&lock_name, operation, timing.timeout)).await?;
     let mut guard = lock.map_err(|source| KeyboardError::InUse { vm: name.clone(), source })?;
     // The lock file exists only while keys are pressed.
     guard.retire();
-    let mut session = vm.session().await?;
-    let job = app.jobs.start(operation, name, Some(total as u64));
+    let mut session = job.run(vm.session()).await??;
     for (pressed, chord) in chords.iter().enumerate() {
-        match press(session.as_mut(), chord, timing).await {
+        match job.run(press(session.as_mut(), chord, timing)).await? {
             Ok(state) if accepts_keys(state) => {}
             Ok(_) => {
                 let status = app.observer().observe(&vm.entry).await.status;
@@ -70,7 +72,7 @@ pub(crate) async fn press_keys(
                 return Err(KeyboardError::Failed { vm: vm.entry.name, pressed, total, source }.into());
             }
         }
-        job.report(pressed as u64 + 1);
+        job.report(ProgressUnit::Keys, pressed as u64 + 1, total as u64);
     }
     Ok(vm.entry)
 }

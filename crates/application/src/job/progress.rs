@@ -3,20 +3,34 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use maqet_domain::vm::VmName;
 use tokio::sync::broadcast::{self, error::RecvError};
+
+use super::running::JobInfo;
+
+/// The unit of a progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "lowercase")]
+#[non_exhaustive]
+pub enum ProgressUnit {
+    /// Keys that are pressed.
+    Keys,
+    /// Conditions that are met.
+    Conditions,
+    /// Bytes.
+    Bytes,
+}
 
 /// How far a job is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// The operation, as in `qmp.type`.
-    pub operation: &'static str,
-    /// The VM.
-    pub vm: VmName,
+    /// The job.
+    pub job: JobInfo,
+    /// The unit of `done` and `total`.
+    pub unit: ProgressUnit,
     /// How much is done.
     pub done: u64,
-    /// How much there is to do, in the same unit, where that is known.
+    /// How much there is to do, where that is known.
     pub total: Option<u64>,
     /// How long the job has been running.
     pub elapsed: Duration,
@@ -45,6 +59,12 @@ const HELD_REPORTS: usize = 16;
 pub struct ProgressStream(broadcast::Receiver<Progress>);
 
 impl ProgressStream {
+    /// Returns another stream, from now on.
+    #[must_use]
+    pub fn resubscribe(&self) -> Self {
+        Self(self.0.resubscribe())
+    }
+
     /// Waits for the next report; `None` once the instance is dropped.
     pub async fn next(&mut self) -> Option<Progress> {
         loop {

@@ -1,12 +1,10 @@
 //! `snapshot`: internal snapshots of the disks of a VM that is not running.
 
-use std::future::Future;
-
 use derive_setters::Setters;
 use jiff::Timestamp;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
-use maqet_domain::port::{Guard, ImageError};
+use maqet_domain::port::Guard;
 use maqet_domain::snapshot::{ImageSnapshot, SnapshotName};
 use maqet_domain::storage::StorageSpec;
 use maqet_domain::vm::{Action, VmEntry};
@@ -14,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::app::operations::{Done, Effect, Operation};
-use crate::job::{Job, Outcome};
+use crate::job::Job;
 use crate::start::create_disks::{DiskCreator, find_drive};
 use crate::{App, Error};
 
@@ -162,7 +160,7 @@ impl Operation for SnapshotCreate {
                 name: self.name.clone(),
             });
         }
-        drive.run(app.ports.images.create_snapshot(&drive.path(), &name, &*drive.guard)).await?;
+        app.ports.images.create_snapshot(&drive.path(), &name, &*drive.guard).await?;
         let inverse = SnapshotRm::new(drive.entry.id.to_string(), &self.drive, &self.name);
         Ok(drive.done(kind::SNAPSHOT_CREATED, &self.name).undone_by(&inverse))
     }
@@ -176,7 +174,7 @@ impl Operation for SnapshotLoad {
     async fn run(&self, app: &App) -> Result<Done<SnapshotDone>, Error> {
         let drive = LockedDrive::lock(app, &self.vm, &self.drive, Self::NAME).await?;
         drive.require(&self.name).await?;
-        drive.run(app.ports.images.load_snapshot(&drive.path(), &self.name, &*drive.guard)).await?;
+        app.ports.images.load_snapshot(&drive.path(), &self.name, &*drive.guard).await?;
         Ok(drive.done(kind::SNAPSHOT_LOADED, &self.name))
     }
 }
@@ -189,7 +187,7 @@ impl Operation for SnapshotRm {
     async fn run(&self, app: &App) -> Result<Done<SnapshotDone>, Error> {
         let drive = LockedDrive::lock(app, &self.vm, &self.drive, Self::NAME).await?;
         drive.require(&self.name).await?;
-        drive.run(app.ports.images.remove_snapshot(&drive.path(), &self.name, &*drive.guard)).await?;
+        app.ports.images.remove_snapshot(&drive.path(), &self.name, &*drive.guard).await?;
         Ok(drive.done(kind::SNAPSHOT_REMOVED, &self.name))
     }
 }
@@ -222,6 +220,7 @@ impl Operation for SnapshotLs {
 /// A drive of a VM that is locked and not running.
 struct LockedDrive<'a> {
     app: &'a App,
+    /// A `qemu-img` that is killed can damage the image, so a change of it is awaited outside of [`Job::run`].
     job: Job<'a>,
     guard: Box<dyn Guard>,
     entry: VmEntry,
@@ -238,7 +237,7 @@ impl<'a> LockedDrive<'a> {
             return Err(Error::SnapshotsUnsupported { vm: vm.entry.name, drive: spec.name.to_string(), kind });
         }
         app.observer().observe_locked(&vm.entry).await.transition(&vm.entry, Action::ChangeDisks)?;
-        let job = app.jobs.start(operation, &vm.entry.name, None);
+        let job = app.jobs.start(operation, &vm.entry.name);
         Ok(Self { app, job, guard, entry: vm.entry, spec })
     }
 
@@ -262,14 +261,6 @@ impl<'a> LockedDrive<'a> {
             name: name.to_owned(),
             known: snapshots.into_iter().map(|snapshot| snapshot.name).collect(),
         })
-    }
-
-    /// Runs work on the image as a job, which can be canceled.
-    async fn run(&self, work: impl Future<Output = Result<(), ImageError>>) -> Result<(), Error> {
-        match self.job.run(work).await {
-            Outcome::Finished(done) => Ok(done?),
-            Outcome::Cancelled => Err(Error::Cancelled { vm: self.entry.name.clone() }),
-        }
     }
 
     fn done(self, kind: &'static str, name: &str) -> Done<SnapshotDone> {

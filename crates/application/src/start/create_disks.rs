@@ -14,7 +14,7 @@ use serde_json::json;
 use super::preflight::Preflight;
 use crate::app::commit::Committer;
 use crate::app::shown;
-use crate::job::{Job, Outcome};
+use crate::job::Job;
 use crate::{App, Error};
 
 /// Creates and records the disks of VMs.
@@ -50,10 +50,7 @@ impl<'a> DiskCreator<'a> {
             // was killed.
             return if storage.file.is_none() { self.adopt(entry, storage, &plan).await } else { Ok(()) };
         }
-        match self.job.run(images.create(&plan)).await {
-            Outcome::Finished(created) => created?,
-            Outcome::Cancelled => return Err(Error::Cancelled { vm: entry.name.clone() }),
-        }
+        self.job.run(images.create(&plan)).await??;
         self.faults.reach(FaultPoint::DiskMade);
 
         let record = self.record(entry, storage, &plan.path, plan.size);

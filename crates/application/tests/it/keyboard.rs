@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use crate::world::{World, launched};
 use async_trait::async_trait;
 use maqet_application::operation::{QmpKeys, QmpScreendump, QmpType, Start};
-use maqet_application::{App, Error, HumanDuration, KeyboardError, ScreenError};
+use maqet_application::{App, Error, HumanDuration, KeyboardError, ProgressUnit, ScreenError};
 use maqet_domain::Explain;
 use maqet_domain::keyboard::Layout;
 use maqet_domain::picture::Ppm;
@@ -76,7 +76,8 @@ async fn test_type_text_sends_layout_keys_with_progress() {
     assert_eq!(taken(&sent), ["shift-y", "equal", "e", "ret", "alt_r-q", "ret"]);
     assert_eq!((typed.characters, typed.chords), (5, 6));
     let first = progress.next().await.unwrap();
-    assert_eq!((first.operation, first.vm.as_str(), first.done, first.total), ("qmp.type", "web", 1, Some(6)));
+    assert_eq!((first.job.operation, first.job.vm.as_str()), ("qmp.type", "web"));
+    assert_eq!((first.unit, first.done, first.total), (ProgressUnit::Keys, 1, Some(6)));
 }
 
 #[tokio::test]

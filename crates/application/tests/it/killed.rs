@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use maqet_application::Effect;
 use maqet_application::operation::{Start, Status, table};
-use maqet_domain::Timestamp;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::port::{Store, VmRepository};
 use maqet_domain::qmp::RunState;
 use maqet_domain::vm::{BootNumber, MonitorAnswer, Phase, Run, RunPaths};
+use maqet_domain::{Explain, Timestamp};
 use maqet_fault_points::FaultPoint;
 use maqet_testkit::FAULT_POINTS;
 
@@ -75,6 +75,22 @@ async fn test_start_after_killed_start_times_out_if_never_ready() {
     let refused = app.run(Start::new("web").timeout("1ms".parse().ok())).await.unwrap_err();
 
     assert!(refused.to_string().contains("unreachable"), "{refused}");
+}
+
+#[tokio::test]
+async fn test_start_cancelled_while_waiting_for_killed_start_returns() {
+    let mut world = World::new();
+    let app = half_way(&mut world, u32::MAX, 1).await;
+    let cancel = async {
+        while app.jobs().list().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        app.cancel_jobs().await;
+    };
+
+    let (outcome, ()) = futures_util::future::join(app.run(Start::new("web")), cancel).await;
+
+    assert_eq!(outcome.unwrap_err().code(), "operation.interrupted");
 }
 
 /// A VM that was just started is not reported as unreachable.

@@ -9,6 +9,7 @@ mod follow;
 mod full_disk;
 mod hotplug;
 mod inspect;
+mod jobs;
 mod keyboard;
 mod killed;
 mod logs;

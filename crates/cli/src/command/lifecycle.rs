@@ -1,11 +1,10 @@
 //! The commands that take several VMs: `start`, `stop`, `wait`, `rm`, `status`, `inspect` and so on.
 
-use std::time::Instant;
-
 use futures_util::stream::{self, StreamExt};
 use maqet::operation::{self, Since};
 use maqet::{Condition, ErrorReport, HumanDuration, Maqet, Operation};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::absolute;
 use super::define::note_size_mismatches;
@@ -94,7 +93,7 @@ where
 /// Does work on each VM, several at a time.
 ///
 /// One VM gives one result; several, or `--all`, give a list in the given order. A failure does not affect the other
-/// VMs; the exit code is that of the first failure.
+/// VMs; the exit code is that of the first failure. Canceled operations are not reported, as the command ends.
 async fn for_each<T>(
     maqet: &Maqet,
     vms: VmsArgs,
@@ -119,6 +118,7 @@ where
             Ok(result) if is_one || output.is_text() => output.show(&result)?,
             Ok(result) => results.push(result),
             Err(report) if is_one => return Err(report),
+            Err(report) if report.code == "operation.interrupted" => {}
             Err(report) => {
                 render::error::show(&report, output.format());
                 code = if code == exit_code::DONE { exit_code::from_fault(report.fault) } else { code };

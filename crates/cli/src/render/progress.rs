@@ -1,12 +1,15 @@
 //! Progress on standard error while an operation takes long.
 
-use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::io::IsTerminal;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle as BarStyle};
-use maqet::ProgressStream;
+use indicatif::{BinaryBytes, HumanDuration, ProgressBar, ProgressStyle as BarStyle};
+use maqet::{Progress, ProgressStream, ProgressUnit};
 use serde_json::json;
+use tokio::time::{Instant, sleep_until};
 
 use super::sanitize::escape_control;
 
@@ -22,17 +25,52 @@ pub(super) enum ProgressStyle {
 }
 
 impl ProgressStyle {
-    /// Returns the line for an operation that has taken `time`; `keys` are done and in total.
-    fn line(self, message: &str, time: Duration, keys: Option<(u64, u64)>) -> String {
+    /// Returns the line for an operation that has taken `time`.
+    fn line(self, message: &str, time: Duration, amount: Option<Amount>) -> String {
         let seconds = time.as_secs();
-        match (self, keys) {
+        match (self, amount) {
             (Self::Json, None) => json!({ "progress": { "message": message, "seconds": seconds } }).to_string(),
-            (Self::Json, Some((done, total))) => {
-                let progress = json!({ "message": message, "seconds": seconds, "done": done, "total": total });
+            (Self::Json, Some(Amount { unit, done, total, .. })) => {
+                let unit = unit.to_string();
+                let progress =
+                    json!({ "message": message, "seconds": seconds, "done": done, "total": total, "unit": unit });
                 json!({ "progress": progress }).to_string()
             }
             (Self::Hidden | Self::Text, None) => format!("{message}: still working after {seconds} s"),
-            (Self::Hidden | Self::Text, Some((done, total))) => format!("{message}: {done} of {total} keys"),
+            (Self::Hidden | Self::Text, Some(amount)) => format!("{message}: {amount}"),
+        }
+    }
+}
+
+/// How much of the work is done.
+#[derive(Debug, Clone, Copy)]
+struct Amount {
+    unit: ProgressUnit,
+    done: u64,
+    total: u64,
+    /// An estimate of the time until the end.
+    left: Option<Duration>,
+}
+
+impl Amount {
+    /// Returns the amount of a job; `None` if its total is not known, or it is a single step.
+    fn from_report(report: &Progress) -> Option<Self> {
+        let total = report.total.filter(|&total| total > 1)?;
+        Some(Self { unit: report.unit, done: report.done, total, left: report.eta() })
+    }
+
+    /// Adds the amount of another job, which has the same unit, as one command runs them.
+    fn add(self, other: Self) -> Self {
+        let (done, total) = (self.done.saturating_add(other.done), self.total.saturating_add(other.total));
+        Self { unit: self.unit, done, total, left: self.left.max(other.left) }
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.unit {
+            ProgressUnit::Bytes => write!(f, "{} of {}", BinaryBytes(self.done), BinaryBytes(self.total)),
+            unit => write!(f, "{} of {} {unit}", self.done, self.total),
         }
     }
 }
@@ -46,100 +84,114 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the spinner moves.
 const SPINNER_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Waits for `work` and shows a spinner on a terminal, a line every ten seconds elsewhere.
-pub(super) async fn show<T>(style: ProgressStyle, message: &str, work: impl Future<Output = T>) -> T {
-    let message = &*escape_control(message);
-    tokio::pin!(work);
-    if style == ProgressStyle::Hidden {
-        return work.await;
-    }
-    let began = Instant::now();
-    if let Ok(done) = tokio::time::timeout(DELAY, &mut work).await {
-        return done;
-    }
-    if std::io::stderr().is_terminal() {
-        let spinner = spinner(message);
-        let done = work.await;
-        spinner.finish_and_clear();
-        return done;
-    }
-    loop {
-        match tokio::time::timeout(LINE_INTERVAL, &mut work).await {
-            Ok(done) => return done,
-            Err(_) => anstream::eprintln!("{}", style.line(message, began.elapsed(), None)),
-        }
-    }
-}
-
-/// Waits for `work`, which presses keys, and shows a bar on a terminal, a line every ten seconds elsewhere.
-pub(super) async fn show_keys<T>(
+/// Waits for `work` and shows a spinner or a bar on a terminal, a line every ten seconds elsewhere.
+///
+/// `done` becomes how much is done according to the `reports`, as in `3 of 9 keys`.
+pub(super) async fn show<T>(
     style: ProgressStyle,
     message: &str,
     mut reports: ProgressStream,
-    keys: &Cell<Option<(u64, u64)>>,
+    done: &RefCell<Option<String>>,
     work: impl Future<Output = T>,
 ) -> T {
     let message = &*escape_control(message);
     tokio::pin!(work);
     let began = Instant::now();
     let is_terminal = std::io::stderr().is_terminal();
-    let mut bar = None;
-    let mut last_line = began;
-    let done = loop {
-        let report = tokio::select! {
-            done = &mut work => break done,
-            Some(report) = reports.next() => report,
-        };
-        keys.set(report.total.map(|total| (report.done, total)));
-        if style == ProgressStyle::Hidden {
-            continue;
+    let mut shown_next = began + if is_terminal { DELAY } else { LINE_INTERVAL };
+    let (mut jobs, mut amount, mut bar) = (BTreeMap::new(), None, None);
+    let output = loop {
+        tokio::select! {
+            biased;
+            output = &mut work => break output,
+            Some(report) = reports.next() => {
+                let Some(of_job) = Amount::from_report(&report) else { continue };
+                jobs.insert(report.job.id, of_job);
+                amount = jobs.values().copied().reduce(Amount::add);
+                done.replace(amount.map(|amount| amount.to_string()));
+            }
+            () = sleep_until(shown_next), if bar.is_none() && style != ProgressStyle::Hidden => {
+                if is_terminal {
+                    bar = Some(spinner(message));
+                } else {
+                    anstream::eprintln!("{}", style.line(message, began.elapsed(), amount));
+                    shown_next += LINE_INTERVAL;
+                }
+            }
         }
-        if is_terminal && began.elapsed() >= DELAY {
-            let bar = bar.get_or_insert_with(|| key_bar(message, report.total.unwrap_or_default()));
-            bar.set_position(report.done);
-            bar.set_prefix(format!("{:#}", HumanDuration(report.eta().unwrap_or_default())));
-        } else if !is_terminal && last_line.elapsed() >= LINE_INTERVAL {
-            last_line = Instant::now();
-            anstream::eprintln!("{}", style.line(message, began.elapsed(), keys.get()));
+        if let (Some(bar), Some(amount)) = (&bar, amount) {
+            show_amount(bar, amount);
         }
     };
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
-    done
-}
-
-fn key_bar(message: &str, total: u64) -> ProgressBar {
-    styled(ProgressBar::new(total), "{msg} [{bar:30}] {pos}/{len} keys ({prefix} left)", message)
+    output
 }
 
 fn spinner(message: &str) -> ProgressBar {
-    let spinner = styled(ProgressBar::new_spinner(), "{spinner} {msg} ({elapsed})", message);
+    let spinner = ProgressBar::new_spinner();
+    if let Ok(style) = BarStyle::with_template("{spinner} {msg} ({elapsed})") {
+        spinner.set_style(style);
+    }
+    spinner.set_message(message.to_owned());
     spinner.enable_steady_tick(SPINNER_INTERVAL);
     spinner
 }
 
-fn styled(bar: ProgressBar, template: &str, message: &str) -> ProgressBar {
-    let bar = bar.with_message(message.to_owned());
-    match BarStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
+/// Shows an amount; a spinner becomes a bar.
+fn show_amount(bar: &ProgressBar, amount: Amount) {
+    if bar.length().is_none()
+        && let Ok(style) = BarStyle::with_template("{msg} [{bar:30}] {prefix}")
+    {
+        bar.set_style(style);
     }
+    bar.set_length(amount.total);
+    bar.set_position(amount.done);
+    bar.set_prefix(match amount.left {
+        Some(left) => format!("{amount} ({:#} left)", HumanDuration(left)),
+        None => amount.to_string(),
+    });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn amount(unit: ProgressUnit, done: u64, total: u64) -> Amount {
+        Amount { unit, done, total, left: None }
+    }
+
     #[test]
     fn test_progress_line_is_text_or_json() {
         let (message, time) = ("stopping `a\"b`", Duration::from_millis(10_900));
-        let keys = Some((3, 9));
+        let keys = Some(amount(ProgressUnit::Keys, 3, 9));
 
         assert_eq!(ProgressStyle::Text.line(message, time, None), "stopping `a\"b`: still working after 10 s");
         assert_eq!(ProgressStyle::Text.line(message, time, keys), "stopping `a\"b`: 3 of 9 keys");
         let json = |keys| ProgressStyle::Json.line(message, time, keys).parse::<serde_json::Value>().unwrap();
         assert_eq!(json(None), json!({ "progress": { "message": message, "seconds": 10 } }));
-        assert_eq!(json(keys), json!({ "progress": { "message": message, "seconds": 10, "done": 3, "total": 9 } }));
+        let progress = json!({ "message": message, "seconds": 10, "done": 3, "total": 9, "unit": "keys" });
+        assert_eq!(json(keys), json!({ "progress": progress }));
+    }
+
+    #[test]
+    fn test_amount_has_the_unit_of_its_jobs() {
+        let bytes = amount(ProgressUnit::Bytes, 1 << 20, 1 << 30);
+        let (first, second) = (amount(ProgressUnit::Conditions, 1, 2), amount(ProgressUnit::Conditions, 0, 3));
+
+        assert_eq!(bytes.to_string(), "1.00 MiB of 1.00 GiB");
+        assert_eq!(first.add(second).to_string(), "1 of 5 conditions");
+    }
+
+    #[test]
+    fn test_show_amount_turns_the_spinner_into_a_bar() {
+        let bar = ProgressBar::hidden();
+        bar.unset_length();
+        let left = Some(Duration::from_secs(4));
+
+        show_amount(&bar, Amount { left, ..amount(ProgressUnit::Keys, 3, 9) });
+
+        assert_eq!((bar.position(), bar.length(), bar.prefix()), (3, Some(9), "3 of 9 keys (4s left)".to_owned()));
     }
 }

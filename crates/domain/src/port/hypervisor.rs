@@ -97,8 +97,6 @@ pub enum LaunchError {
     /// QEMU did not respond in time and was killed.
     #[error("QEMU did not respond on its monitor within {after:?}{}", suffix(stderr_tail))]
     TimedOut { after: Duration, stderr_tail: String },
-    #[error("the start was interrupted")]
-    Interrupted,
     /// QEMU exited because another process has a disk image open.
     #[error("disk image `{}` is in use{}", path.display(), used_by(by.as_ref()))]
     ImageInUse { path: PathBuf, by: Option<ImageUser> },
@@ -128,7 +126,6 @@ impl Explain for LaunchError {
             Self::TimedOut { .. } => {
                 Explanation::new("vm.start-timed-out", Fault::TimedOut).hint("pass a longer `--timeout`")
             }
-            Self::Interrupted => Explanation::new("vm.start-interrupted", Fault::Failed),
             Self::ImageInUse { .. } => {
                 Explanation::new("storage.in-use", Fault::Busy).hint("stop the process that uses it, or try again")
             }

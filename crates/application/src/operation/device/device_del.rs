@@ -128,27 +128,30 @@ async fn not_found(
 
 /// Unplugs a device, and removes its backends.
 ///
-/// The lock is released while the guest is waited for, which may take long.
+/// The lock is released while the guest is waited for, which may take long and can be canceled. The guest may then still
+/// release the device, as after a timeout; once it has, canceling waits until the backends are removed.
 async fn unplug<'a>(
     app: &'a App,
     session: HotplugSession<'a>,
     request: &UnplugRequest<'_>,
     boot: &BootDevices,
 ) -> Result<(HotplugSession<'a>, Unplugged), Error> {
-    let timeout = app.timeouts().qmp;
-    // Opened before the command is sent, so that no event is missed.
-    let mut monitor = session.vm.session().await?;
-    if let Err(error) = request.send(monitor.as_mut(), timeout).await {
-        return Err(request.send_error(&session.vm.entry, boot, error));
-    }
-    let HotplugSession { vm: Monitored { entry, run, .. }, guard, .. } = session;
-    drop(guard);
-    let answer = request.wait(monitor.as_mut()).await;
-    drop(monitor);
+    let HotplugSession { vm, guard, .. } = session;
+    let job = app.jobs.start(QmpDeviceDel::NAME, &vm.entry.name);
+    let ask = async {
+        // Opened before the command is sent, so that no event is missed.
+        let mut monitor = vm.session().await?;
+        let sent = request.send(monitor.as_mut(), app.timeouts().qmp).await;
+        sent.map_err(|error| request.send_error(&vm.entry, boot, error))?;
+        drop(guard);
+        Ok::<_, Error>(request.wait(monitor.as_mut()).await)
+    };
+    let answer = job.run(ask).await??;
+    let Monitored { entry, run, .. } = vm;
     request.check(app, &entry, &run, answer).await?;
     app.faults.reach(FaultPoint::DeviceGone);
     // By id, as the name may have changed meanwhile.
-    let (guard, vm) = app.vms().lock(&entry.id.to_string(), QmpDeviceDel::NAME).await?;
+    let (guard, vm) = job.run(app.vms().lock(&entry.id.to_string(), QmpDeviceDel::NAME)).await??;
     let session = HotplugSession::open(app, guard, &vm).await?;
     // The backends ended with their run, and the next one has all of its devices.
     let removal = if session.vm.run.boot == run.boot {

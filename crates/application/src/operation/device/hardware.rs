@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::app::operations::{Done, Effect, Operation};
 use crate::device::balloon_error::BalloonError;
+use crate::job::{Job, ProgressUnit};
 use crate::vm::monitor::Monitored;
 use crate::{App, Error, HumanDuration, limits};
 
@@ -156,7 +157,8 @@ impl Operation for QmpBalloon {
         let wanted = self.size.as_deref().map(parse_size).transpose()?;
         let timeout = self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
         let vm = Monitored::find(app, &self.vm).await?;
-        let (actual, memory) = vm.or_unresponsive(resize(&vm, wanted, timeout).await)?;
+        let job = app.jobs.start(Self::NAME, &vm.entry.name);
+        let (actual, memory) = vm.or_unresponsive(job.run(resize(&vm, wanted, timeout, &job)).await?)?;
         let balloon = Balloon {
             id: vm.entry.id.to_string(),
             name: vm.entry.name.to_string(),
@@ -174,6 +176,7 @@ async fn resize(
     vm: &Monitored<'_>,
     wanted: Option<ByteSize>,
     timeout: Duration,
+    job: &Job<'_>,
 ) -> Result<(ByteSize, ByteSize), Error> {
     let until = Instant::now() + timeout;
     let summary = vm.execute(&QmpCommand::new("query-memory-size-summary")).await?;
@@ -184,11 +187,14 @@ async fn resize(
         }
         execute_on_balloon(vm, &QmpCommand::new("balloon").with("value", size.bytes())).await?;
     }
+    let mut first = None;
     loop {
         let actual = bytes(&execute_on_balloon(vm, &QmpCommand::new("query-balloon")).await?["actual"])?;
-        match wanted {
+        match wanted.map(|wanted| (wanted, actual.bytes().abs_diff(wanted.bytes()))) {
             // The guest returns whole pages.
-            Some(wanted) if actual.bytes().abs_diff(wanted.bytes()) >= PAGE => {
+            Some((wanted, left)) if left >= PAGE => {
+                let total = *first.get_or_insert(left);
+                job.report(ProgressUnit::Bytes, total.saturating_sub(left), total);
                 if Instant::now() >= until {
                     let vm = vm.entry.name.clone();
                     return Err(BalloonError::TimedOut { vm, wanted, actual, after: timeout }.into());

@@ -107,7 +107,8 @@ impl Operation for QmpEject {
     async fn run(&self, app: &App) -> Result<Done<MediumChanged>, Error> {
         let timeout = self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
         let vm = Monitored::find(app, &self.vm).await?;
-        let drive = vm.or_unresponsive(open_tray(&vm, &self.drive, self.force, timeout).await)?;
+        let job = app.jobs.start(Self::NAME, &vm.entry.name);
+        let drive = vm.or_unresponsive(job.run(open_tray(&vm, &self.drive, self.force, timeout)).await?)?;
         vm.execute(&drive.command("blockdev-remove-medium")).await?;
         for node in drive.nodes() {
             ignore_refusal(vm.execute(&QmpCommand::new("blockdev-del").with("node-name", node)).await)?;
@@ -132,10 +133,11 @@ impl Operation for QmpInsert {
         let format = image_format(app, &self.file, self.file_format.as_deref(), true).await?;
         let timeout = self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
         let vm = Monitored::find(app, &self.vm).await?;
-        vm.or_unresponsive(open_tray(&vm, &self.drive, self.force, timeout).await)?;
+        let job = app.jobs.start(Self::NAME, &vm.entry.name);
+        vm.or_unresponsive(job.run(open_tray(&vm, &self.drive, self.force, timeout)).await?)?;
 
         // Locked, so that the new node is not removed as unused. A command that had the lock before has closed the tray.
-        let (guard, vm) = app.vms().lock(&self.vm, Self::NAME).await?;
+        let (guard, vm) = job.run(app.vms().lock(&self.vm, Self::NAME)).await??;
         let session = HotplugSession::open(app, guard, &vm).await?;
         let drive = open_tray(&session.vm, &self.drive, self.force, Duration::ZERO).await?;
         // Opened before the old medium is removed, so that an invalid file changes nothing.

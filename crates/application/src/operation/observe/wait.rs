@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use derive_setters::Setters;
-use maqet_domain::vm::{RunPaths, VmEntry};
+use maqet_domain::vm::{RunPaths, VmEntry, VmId};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Since;
 use crate::app::operations::{Done, Effect, Operation};
+use crate::job::{Job, ProgressUnit};
 use crate::vm::observe::{Observation, VmStatus};
 use crate::wait::condition::Condition;
 use crate::wait::error::{LastLines, WaitError};
@@ -69,31 +70,43 @@ impl Operation for Wait {
         let timeout = self.timeout.map_or(app.timeouts().wait, HumanDuration::duration);
         let now = app.ports.clock.now();
         let since = self.since.map_or(now, |since| since.moment(now));
-        let mut watchers: Vec<Watcher<'_>> =
+        let watchers: Vec<Watcher<'_>> =
             self.conditions.iter().map(|condition| Watcher::new(app, condition, since)).collect();
 
         let entry = app.vms().find(&self.vm).await?.entry;
-        let job = app.jobs.start(Self::NAME, &entry.name, Some(watchers.len() as u64));
-        let id = entry.id;
-        let deadline = began + timeout;
-        loop {
-            let vm = app.ports.store.by_id(&id).await?;
-            let entry = vm.ok_or_else(|| Error::NoSuchVm { name: self.vm.clone(), similar: Vec::new() })?.entry;
-            if let Some(vm) = self.check(app, &entry, &mut watchers, deadline).await? {
-                let met = watchers.iter().filter(|watcher| watcher.is_met).map(|watcher| watcher.condition.clone());
-                let waited_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                return Ok(Done::reading(Waited { vm, met: met.collect(), waited_ms }).about(id));
-            }
-            if Instant::now() >= deadline {
-                return Err(timed_out(app, &entry, &watchers, timeout).await.into());
-            }
-            job.report(watchers.iter().filter(|watcher| watcher.is_met).count() as u64);
-            sleep(limits::WAIT_INTERVAL).await;
-        }
+        let job = app.jobs.start(Self::NAME, &entry.name);
+        let (vm, met) = job.run(self.wait(app, &job, entry.id, watchers, (timeout, began + timeout))).await??;
+        let waited_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(Done::reading(Waited { vm, met, waited_ms }).about(entry.id))
     }
 }
 
 impl Wait {
+    /// Checks the conditions until enough are met; returns the VM's state and those conditions.
+    async fn wait(
+        &self,
+        app: &App,
+        job: &Job<'_>,
+        id: VmId,
+        mut watchers: Vec<Watcher<'_>>,
+        (timeout, deadline): (Duration, Instant),
+    ) -> Result<(VmStatus, Vec<Condition>), Error> {
+        loop {
+            let vm = app.ports.store.by_id(&id).await?;
+            let entry = vm.ok_or_else(|| Error::NoSuchVm { name: self.vm.clone(), similar: Vec::new() })?.entry;
+            let checked = self.check(app, &entry, &mut watchers, deadline).await?;
+            let met = watchers.iter().filter(|watcher| watcher.is_met);
+            if let Some(vm) = checked {
+                return Ok((vm, met.map(|watcher| watcher.condition.clone()).collect()));
+            }
+            if Instant::now() >= deadline {
+                return Err(timed_out(app, &entry, &watchers, timeout).await.into());
+            }
+            job.report(ProgressUnit::Conditions, met.count() as u64, watchers.len() as u64);
+            sleep(limits::WAIT_INTERVAL).await;
+        }
+    }
+
     /// Observes the VM; queries its monitor only if a condition needs the status, because this runs many times a second.
     async fn observe(&self, app: &App, entry: &VmEntry) -> Observation {
         if !self.conditions.iter().any(|condition| matches!(condition, Condition::Status(_))) {

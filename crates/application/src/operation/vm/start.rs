@@ -18,7 +18,6 @@ use tokio::time::Instant;
 
 use crate::app::commit::run_change;
 use crate::app::operations::{Done, Effect, Operation};
-use crate::job::Outcome;
 use crate::start::create_disks::DiskCreator;
 use crate::start::size_mismatch::SizeMismatch;
 use crate::vm::monitor::info_usernet;
@@ -84,7 +83,8 @@ impl Operation for Start {
 /// record it as running. A start that is killed in between is found by its record; one that fails is rolled back.
 pub(super) async fn start(app: &App, vm: &Vm, timeout: Option<HumanDuration>) -> Result<Done<Started>, Error> {
     let timeout = timeout.map_or(app.timeouts().start, HumanDuration::duration);
-    let observation = observe_once_up(app, &vm.entry, timeout).await;
+    let job = app.jobs.start(Start::NAME, &vm.entry.name);
+    let observation = job.run(observe_once_up(app, &vm.entry, timeout)).await?;
     match observation.transition(&vm.entry, Action::Start)? {
         Transition::Proceed => {}
         Transition::NoOp => return Ok(already_running(app, vm, observation).await),
@@ -92,31 +92,34 @@ pub(super) async fn start(app: &App, vm: &Vm, timeout: Option<HumanDuration>) ->
 
     let machine = app.machine(vm)?;
     let (boot, paths) = app.folders.next_run(&vm.entry);
-    let job = app.jobs.start(Start::NAME, &vm.entry.name, None);
-    // Before disks are created, and existing ones are adopted with the size they have.
-    let size_mismatches = app.preflight().size_mismatches(&vm.entry, &machine).await;
-    app.preflight().require_unused(&vm.entry, &paths).await?;
-    let command_line = app.preflight().check(&vm.entry, &machine, &paths).await?;
-    app.preflight().prepare_firmware(&vm.entry, &machine).await?;
+    let prepare = async {
+        let preflight = app.preflight();
+        // Before disks are created, and existing ones are adopted with the size they have.
+        let size_mismatches = preflight.size_mismatches(&vm.entry, &machine).await;
+        preflight.require_unused(&vm.entry, &paths).await?;
+        let command_line = preflight.check(&vm.entry, &machine, &paths).await?;
+        preflight.prepare_firmware(&vm.entry, &machine).await?;
+        Ok::<_, Error>((size_mismatches, command_line))
+    };
+    let (size_mismatches, command_line) = job.run(prepare).await??;
     DiskCreator::new(app, &job).create_all(&vm.entry, &machine).await?;
 
-    let _until_recorded = job.hold();
     let entry = mark_starting(app, &vm.entry, boot, &paths).await?;
     app.faults.reach(FaultPoint::Marked(Start::NAME));
     let launch = Launch { command_line, paths, timeout };
-    let launched = match job.run(app.ports.hypervisor.launch(&launch)).await {
-        Outcome::Finished(launched) => launched,
-        Outcome::Cancelled => Err(LaunchError::Interrupted),
-    };
-    match launched {
-        Ok(launched) => {
+    match job.run(app.ports.hypervisor.launch(&launch)).await {
+        Ok(Ok(launched)) => {
             let mut done = mark_running(app, entry, &machine, launched).await?;
             done.value.size_mismatches = size_mismatches;
             Ok(done)
         }
-        Err(source) => {
+        Ok(Err(source)) => {
             roll_back(app, &entry, vm.entry.run.clone(), &source.to_string()).await;
             Err(launch_error(app, entry, source).await)
+        }
+        Err(cancelled) => {
+            roll_back(app, &entry, vm.entry.run.clone(), "the start was canceled").await;
+            Err(cancelled)
         }
     }
 }
