@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use maqet_testkit::{TestHome, guest, wait};
+use maqet_testkit::{Terminal, TestHome, guest, wait};
 use serde_json::{Value, json};
 
 /// Writes a binary that claims to be QEMU and then hangs.
@@ -79,7 +79,7 @@ fn test_start_interrupted_keeps_vm_status_and_is_reported() {
     assert_eq!(home.processes().len(), 0);
     assert_eq!(home.json(&["status", "web"]), before);
     let reported = home.json(&["events", "web", "--type", "vm.start-failed"]);
-    assert_eq!(reported[0]["data"]["error"], "the start was interrupted");
+    assert_eq!(reported[0]["data"]["error"], "the start was cancelled");
 }
 
 /// Creates a folder with a `qemu-img` that begins to change an image only once there is a file `go`.
@@ -120,6 +120,38 @@ fn test_snapshot_killed_keeps_lock_until_qemu_img_exits() {
     home.write("config/maqet/maqet.conf", "timeouts: {lock: 20s}\n");
     home.json(&["snapshot", "create", "web", "hdd", "two"]);
     assert_eq!(home.json(&["snapshot", "ls", "web"]).as_array().unwrap().len(), 2);
+    home.json(&["rm", "web"]);
+}
+
+#[test]
+fn test_snapshot_interrupted_waits_for_qemu_img_and_exits_130() {
+    let home = TestHome::new();
+    home.add(&format!("{}storage: [{{name: hdd, size: 1M}}]\n", guest::paused_yaml("web")));
+    let path = slow_qemu_img(&home);
+    let terminal = Terminal::new();
+    let maqet = home.maqet(["snapshot", "create", "web", "hdd", "one"]).into_command();
+    // In a session of its own with this terminal, so that Ctrl-C reaches all processes of the command.
+    let mut create = std::process::Command::new("setsid")
+        .arg("--ctty")
+        .arg(maqet.get_program())
+        .args(maqet.get_args())
+        .env_clear()
+        .envs(home.environment())
+        .env("PATH", &path)
+        .stdin(terminal.stdio())
+        .stdout(terminal.stdio())
+        .stderr(terminal.stdio())
+        .spawn()
+        .unwrap();
+    wait::until(Duration::from_secs(20), "the tool to run", || home.path("go.waits").exists().then_some(()));
+
+    terminal.type_keys("\u{3}");
+    terminal.wait_for(0, "^C");
+    home.write("go", "");
+    assert_eq!(create.wait().unwrap().code(), Some(130), "{}", terminal.shown());
+
+    assert_eq!(home.json(&["snapshot", "ls", "web"])[0]["name"], "one");
+    assert_eq!(home.json(&["status", "web"])["status"], "defined");
     home.json(&["rm", "web"]);
 }
 

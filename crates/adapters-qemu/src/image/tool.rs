@@ -73,7 +73,9 @@ impl<'a> Tool<'a> {
     }
 
     async fn capture(&self, command: Command) -> Result<Captured, CaptureError> {
-        let child = spawn_captured(command, self.input(), Group::Inherited)?;
+        // What holds a lock changes an image, and Ctrl-C in a terminal would end it in the middle.
+        let group = if self.lock.is_some() { Group::New } else { Group::Inherited };
+        let child = spawn_captured(command, self.input(), group)?;
         self.faults().reach(FaultPoint::ImageToolStarted);
         let mut output = Output::default();
         let status = wait_into(child, self.timeout, MAX_IMAGE_OUTPUT_BYTES, &mut output).await?;
