@@ -79,7 +79,7 @@ fn test_start_interrupted_keeps_vm_status_and_is_reported() {
     assert_eq!(home.processes().len(), 0);
     assert_eq!(home.json(&["status", "web"]), before);
     let reported = home.json(&["events", "web", "--type", "vm.start-failed"]);
-    assert_eq!(reported[0]["data"]["error"], "the start was cancelled");
+    assert_eq!(reported[0]["data"]["error"], "the start was canceled");
 }
 
 /// Creates a folder with a `qemu-img` that begins to change an image only once there is a file `go`.
