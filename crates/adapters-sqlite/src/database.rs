@@ -20,7 +20,7 @@ use crate::{backup, create, limits, schema, write};
 /// How a store behaves.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How long a job waits for other processes before it fails as `Busy`.
+    /// How long a task waits for other processes before it fails as `Busy`.
     pub busy_timeout: Duration,
     /// Receives the fault points that are reached.
     pub faults: FaultPoints,

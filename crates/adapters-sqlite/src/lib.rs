@@ -5,7 +5,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | `store` | the ports; each method is a job of the worker |
+//! | `store` | the ports; each method is a task of the worker |
 //! | `worker` | the thread that works on the connection, its queue, and the short reads that bypass it |
 //! | `maintenance` | checks, backs up and repairs a database as a whole |
 //! | `database` | one open database: opened at its first use, reading where nothing can be written |

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// How long a job waits for other processes before it fails as `Busy`: a commit holds the lock for about 2 ms, so this
+/// How long a task waits for other processes before it fails as `Busy`: a commit holds the lock for about 2 ms, so this
 /// is a queue of thousands; a longer wait means that a process hangs.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -12,10 +12,10 @@ pub const MIN_RETRY_INTERVAL: Duration = Duration::from_micros(300);
 /// The longest pause between two attempts: a few commits, so that a free lock is not left unused for long.
 pub const MAX_RETRY_INTERVAL: Duration = Duration::from_millis(6);
 
-/// How many jobs may wait for the worker thread; further callers wait for a slot in the queue.
-pub const MAX_QUEUED_JOBS: usize = 64;
+/// How many tasks may wait for the worker thread; further callers wait for a slot in the queue.
+pub const MAX_QUEUED_TASKS: usize = 64;
 
-/// How many rows of a list are read at a time: about a millisecond, after which other tasks get a turn.
+/// How many rows of a list are read at a time: about a millisecond, after which other async tasks get a turn.
 pub const LIST_CHUNK: u32 = 1_000;
 
 /// How many prepared statements are cached; there are fewer different ones.

@@ -1,4 +1,4 @@
-//! The store ports on SQLite: each method is a job of the worker, a list a few.
+//! The store ports on SQLite: each method is a task of the worker, a list a few.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -92,7 +92,7 @@ fn is_absent(path: &Path) -> bool {
     matches!(std::fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
 }
 
-/// Gives the other tasks of this thread a turn, on any runtime.
+/// Gives the other async tasks of this thread a turn, on any runtime.
 async fn yield_now() {
     let mut had_turn = false;
     poll_fn(|context| {

@@ -1,4 +1,4 @@
-//! The worker of a connection: a thread that takes jobs from a bounded queue. Short reads bypass it while it is idle.
+//! The worker of a connection: a thread that takes tasks from a bounded queue. Short reads bypass it while it is idle.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,21 +13,21 @@ use tokio::sync::{mpsc, oneshot};
 use crate::database::{Database, LazyDatabase};
 use crate::limits;
 
-type Job = Box<dyn FnOnce(&mut LazyDatabase) + Send>;
+type Task = Box<dyn FnOnce(&mut LazyDatabase) + Send>;
 
-/// A database and the thread that works on it; dropped, it finishes the queued jobs and closes the database.
+/// A database and the thread that works on it; dropped, it finishes the queued tasks and closes the database.
 #[derive(Debug)]
 pub(crate) struct ConnectionWorker {
     database: Arc<Mutex<LazyDatabase>>,
-    /// The number of queued and running jobs.
+    /// The number of queued and running tasks.
     unfinished: Arc<AtomicUsize>,
     thread: Mutex<Option<Thread>>,
 }
 
-/// The thread, started by the first job.
+/// The thread, started by the first task.
 #[derive(Debug)]
 struct Thread {
-    jobs: mpsc::Sender<Job>,
+    tasks: mpsc::Sender<Task>,
     handle: JoinHandle<()>,
 }
 
@@ -37,7 +37,7 @@ struct Thread {
 struct WorkerGone;
 
 impl ConnectionWorker {
-    /// Takes a database; the first job starts the thread.
+    /// Takes a database; the first task starts the thread.
     pub(crate) fn new(database: LazyDatabase) -> Self {
         Self {
             database: Arc::new(Mutex::new(database)),
@@ -57,7 +57,7 @@ impl ConnectionWorker {
     }
 
     /// Reads a few rows: on this thread if the worker is idle and the database is not locked, which is faster than to
-    /// wake another thread; else as a job. A database that has to be created or migrated is opened by the job as well.
+    /// wake another thread; else as a task. A database that has to be created or migrated is opened by the task as well.
     pub(crate) async fn read_few<T: Send + 'static>(
         &self,
         action: &'static str,
@@ -94,44 +94,44 @@ impl ConnectionWorker {
         let gone = || StoreError::Failed { action, source: WorkerGone.into() };
         let (reply, result) = oneshot::channel();
         let unfinished = Arc::clone(&self.unfinished);
-        let job: Job = Box::new(move |database| {
+        let task: Task = Box::new(move |database| {
             let result = database.get().and_then(work);
             unfinished.fetch_sub(1, Ordering::Release);
             // The caller may have stopped waiting.
             let _ = reply.send(result);
         });
 
-        let jobs = self.jobs().map_err(|error| StoreError::Failed { action, source: error.into() })?;
-        let slot = jobs.reserve().await.map_err(|_| gone())?;
+        let tasks = self.tasks().map_err(|error| StoreError::Failed { action, source: error.into() })?;
+        let slot = tasks.reserve().await.map_err(|_| gone())?;
         self.unfinished.fetch_add(1, Ordering::AcqRel);
-        slot.send(job);
+        slot.send(task);
         result.await.map_err(|_| gone())?
     }
 
     /// Returns the queue of the thread, which is started if it is not running.
-    fn jobs(&self) -> io::Result<mpsc::Sender<Job>> {
+    fn tasks(&self) -> io::Result<mpsc::Sender<Task>> {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = &*thread {
-            return Ok(thread.jobs.clone());
+            return Ok(thread.tasks.clone());
         }
-        let (jobs, mut queue) = mpsc::channel::<Job>(limits::MAX_QUEUED_JOBS);
+        let (tasks, mut queue) = mpsc::channel::<Task>(limits::MAX_QUEUED_TASKS);
         let database = Arc::clone(&self.database);
         let handle = thread::Builder::new().name("maqet-sqlite".to_owned()).spawn(move || {
-            while let Some(job) = queue.blocking_recv() {
+            while let Some(task) = queue.blocking_recv() {
                 let Ok(mut database) = database.lock() else { return };
-                job(&mut database);
+                task(&mut database);
             }
         })?;
-        *thread = Some(Thread { jobs: jobs.clone(), handle });
-        Ok(jobs)
+        *thread = Some(Thread { tasks: tasks.clone(), handle });
+        Ok(tasks)
     }
 }
 
 impl Drop for ConnectionWorker {
     fn drop(&mut self) {
         let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Thread { jobs, handle }) = thread {
-            drop(jobs);
+        if let Some(Thread { tasks, handle }) = thread {
+            drop(tasks);
             let _ended_by_panic = handle.join();
         }
     }
@@ -226,20 +226,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn test_read_few_after_unawaited_job_runs_after_it() {
+    async fn test_read_few_after_unawaited_task_runs_after_it() {
         let folder = tempfile::tempdir().unwrap();
         let worker = worker(&folder);
         let (is_done, was_done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let (release, held) = std::sync::mpsc::channel::<()>();
         let done = Arc::clone(&is_done);
-        let mut job = Box::pin(worker.run("write", move |_| {
+        let mut task = Box::pin(worker.run("write", move |_| {
             held.recv().unwrap();
             done.store(true, Ordering::Release);
             Ok(())
         }));
         let mut context = Context::from_waker(Waker::noop());
-        let is_queued = job.as_mut().poll(&mut context).is_pending();
-        drop(job);
+        let is_queued = task.as_mut().poll(&mut context).is_pending();
+        drop(task);
         let witness = Arc::clone(&was_done);
 
         let mut read = pin!(worker.read_few("read", move |_| {
