@@ -17,43 +17,43 @@ pub(crate) const NEGOTIATED: &[u8] = b"{\"return\": {}, \"id\": 0}\r\n";
 pub(crate) const EVENT: &[u8] = b"{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"X\"}\r\n";
 
 /// What a monitor does on a connection, in this order.
-pub(crate) enum Act {
+pub(crate) enum Step {
     /// Sends these bytes.
-    Say(Vec<u8>),
+    SendBytes(Vec<u8>),
     /// Sends these bytes one by one, with a pause after each.
     Dribble(Vec<u8>, Duration),
     /// Waits for a line.
-    Hear,
+    ReceiveLine,
     /// Waits for a line, which has to be this one.
-    HearThis(&'static str),
+    ExpectLine(&'static str),
     /// Sends these bytes again and again, for ever.
     Flood(Vec<u8>),
     /// Sends nothing more.
     Hang,
 }
 
-pub(crate) use Act::{Dribble, Flood, Hang, Hear, HearThis, Say};
+pub(crate) use Step::{Dribble, ExpectLine, Flood, Hang, ReceiveLine, SendBytes};
 
-pub(crate) fn say(bytes: &[u8]) -> Act {
-    Say(bytes.to_vec())
+pub(crate) fn send(bytes: &[u8]) -> Step {
+    SendBytes(bytes.to_vec())
 }
 
 /// Runs the script of a monitor; then it closes.
-pub(crate) async fn play(stream: UnixStream, acts: &[Act]) {
+pub(crate) async fn play(stream: UnixStream, steps: &[Step]) {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
-    for act in acts {
-        match act {
+    for step in steps {
+        match step {
             // The client may have closed the connection.
-            Say(bytes) => drop(AsyncWriteExt::write_all(&mut writer, bytes).await),
+            SendBytes(bytes) => drop(AsyncWriteExt::write_all(&mut writer, bytes).await),
             Dribble(bytes, pause) => {
                 for byte in bytes {
                     drop(AsyncWriteExt::write_all(&mut writer, &[*byte]).await);
                     tokio::time::sleep(*pause).await;
                 }
             }
-            Hear => drop(reader.read_line(&mut String::new()).await),
-            HearThis(expected) => {
+            ReceiveLine => drop(reader.read_line(&mut String::new()).await),
+            ExpectLine(expected) => {
                 let mut line = String::new();
                 reader.read_line(&mut line).await.unwrap();
                 assert_eq!(line.trim_end(), *expected);
@@ -72,30 +72,30 @@ pub(crate) async fn play(stream: UnixStream, acts: &[Act]) {
 }
 
 /// Queries the status of a scripted monitor.
-pub(crate) fn ask(acts: &[Act], deadline: Duration) -> Result<serde_json::Value, QmpError> {
-    with_session(acts, deadline, async |session| session.execute(&QmpCommand::new("query-status"), deadline).await)
+pub(crate) fn query(steps: &[Step], deadline: Duration) -> Result<serde_json::Value, QmpError> {
+    with_session(steps, deadline, async |session| session.execute(&QmpCommand::new("query-status"), deadline).await)
 }
 
-/// Opens a session that keeps events with a scripted monitor, and runs `act` on it.
+/// Opens a session that keeps events with a scripted monitor, and runs `step` on it.
 pub(crate) fn with_session<T>(
-    acts: &[Act],
+    steps: &[Step],
     deadline: Duration,
     work: impl AsyncFnOnce(&mut QmpSession) -> Result<T, QmpError>,
 ) -> Result<T, QmpError> {
-    wait(served(acts, async |socket| {
+    wait(served(steps, async |socket| {
         let mut session = QmpSession::connect(socket, deadline).await?.keeping_events();
         work(&mut session).await
     }))
 }
 
-/// Runs `act` with the socket of a scripted monitor.
-async fn served<T>(acts: &[Act], work: impl AsyncFnOnce(&std::path::Path) -> T) -> T {
+/// Runs `step` with the socket of a scripted monitor.
+async fn served<T>(steps: &[Step], work: impl AsyncFnOnce(&std::path::Path) -> T) -> T {
     let folder = folder();
     let socket = folder.path().join("s");
     let listener = UnixListener::bind(&socket).unwrap();
     let server = async {
         let (stream, _) = listener.accept().await.unwrap();
-        play(stream, acts).await;
+        play(stream, steps).await;
         std::future::pending::<()>().await;
     };
     tokio::select! {

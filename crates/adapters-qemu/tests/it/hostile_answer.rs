@@ -9,7 +9,7 @@ use maqet_domain::qmp::{ErrorClass, QmpCommand, QmpError};
 use serde_json::{Value, json};
 
 use crate::fake_monitor::{
-    Act, Dribble, EVENT, GREETING, Hang, Hear, HearThis, NEGOTIATED, Say, ask, say, with_session,
+    Dribble, EVENT, ExpectLine, GREETING, Hang, NEGOTIATED, ReceiveLine, SendBytes, Step, query, send, with_session,
 };
 
 /// Short, for what must not happen.
@@ -20,10 +20,10 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 const ANSWER: &[u8] = b"{\"return\": 7}\r\n";
 
-/// Returns a script that negotiates, and then runs `acts` on the first command.
-fn after_negotiation(acts: impl IntoIterator<Item = Act>) -> Vec<Act> {
-    let mut all = vec![say(GREETING), Hear, say(NEGOTIATED), Hear];
-    all.extend(acts);
+/// Returns a script that negotiates, and then runs `steps` on the first command.
+fn after_negotiation(steps: impl IntoIterator<Item = Step>) -> Vec<Step> {
+    let mut all = vec![send(GREETING), ReceiveLine, send(NEGOTIATED), ReceiveLine];
+    all.extend(steps);
     all
 }
 
@@ -33,14 +33,14 @@ async fn status(session: &mut QmpSession) -> Result<Value, QmpError> {
 
 #[test]
 fn test_greeting_interrupted_times_out() {
-    let refused = ask(&[say(&GREETING[..20]), Hang], SOON);
+    let refused = query(&[send(&GREETING[..20]), Hang], SOON);
 
     assert!(matches!(refused, Err(QmpError::GreetingTimedOut { .. })), "{refused:?}");
 }
 
 #[test]
 fn test_greeting_cut_off_is_closed() {
-    let refused = ask(&[say(&GREETING[..20])], TIMEOUT);
+    let refused = query(&[send(&GREETING[..20])], TIMEOUT);
 
     assert!(matches!(refused, Err(QmpError::ConnectionClosed { .. })), "{refused:?}");
 }
@@ -48,15 +48,15 @@ fn test_greeting_cut_off_is_closed() {
 #[test]
 fn test_greeting_without_fields_is_accepted() {
     for greeting in ["{\"QMP\": 7}\n", "{\"QMP\": {\"capabilities\": {\"oob\": 1}}}\n", "{\"QMP\": null}\n"] {
-        let acts = [say(greeting.as_bytes()), Hear, say(NEGOTIATED), Hear, say(ANSWER), Hang];
+        let steps = [send(greeting.as_bytes()), ReceiveLine, send(NEGOTIATED), ReceiveLine, send(ANSWER), Hang];
 
-        assert_eq!(ask(&acts, TIMEOUT).unwrap(), 7, "{greeting}");
+        assert_eq!(query(&steps, TIMEOUT).unwrap(), 7, "{greeting}");
     }
 }
 
 #[test]
 fn test_negotiation_cut_off_is_closed() {
-    let refused = ask(&[say(GREETING), Hear, say(&NEGOTIATED[..9])], TIMEOUT);
+    let refused = query(&[send(GREETING), ReceiveLine, send(&NEGOTIATED[..9])], TIMEOUT);
 
     assert!(
         matches!(&refused, Err(QmpError::ConnectionClosed { command }) if command == "qmp_capabilities"),
@@ -66,8 +66,8 @@ fn test_negotiation_cut_off_is_closed() {
 
 #[test]
 fn test_negotiation_refused_is_reported() {
-    let refused = ask(
-        &[say(GREETING), Hear, say(b"{\"error\": {\"class\": \"X\", \"desc\": \"no\"}, \"id\": 0}\n"), Hang],
+    let refused = query(
+        &[send(GREETING), ReceiveLine, send(b"{\"error\": {\"class\": \"X\", \"desc\": \"no\"}, \"id\": 0}\n"), Hang],
         TIMEOUT,
     );
 
@@ -92,7 +92,7 @@ fn test_reply_not_an_object_is_invalid() {
         b"{\"return\": 1e999}\n",
         &nested,
     ] {
-        let refused = ask(&after_negotiation([say(garbage), Hang]), TIMEOUT);
+        let refused = query(&after_negotiation([send(garbage), Hang]), TIMEOUT);
 
         let shown = String::from_utf8_lossy(&garbage[..garbage.len().min(60)]).into_owned();
         let Err(QmpError::InvalidResponse { detail }) = refused else { panic!("{shown}: {refused:?}") };
@@ -117,9 +117,9 @@ fn test_reply_without_or_with_other_id_is_ignored() {
         "",
         "   ",
     ] {
-        let acts = after_negotiation([say(format!("{other}\r\n").as_bytes()), say(ANSWER), Hang]);
+        let steps = after_negotiation([send(format!("{other}\r\n").as_bytes()), send(ANSWER), Hang]);
 
-        assert_eq!(ask(&acts, TIMEOUT).unwrap(), 7, "{other}");
+        assert_eq!(query(&steps, TIMEOUT).unwrap(), 7, "{other}");
     }
 }
 
@@ -131,26 +131,26 @@ fn test_negotiation_ignores_replies_to_previous_client() {
         "{\"return\": 5, \"id\": 7}",
         "{\"return\": {}, \"id\": 0}",
     ] {
-        let negotiates = HearThis(r#"{"execute":"qmp_capabilities","id":0}"#);
-        let answers = [say(format!("{stale}\r\n").as_bytes()), say(NEGOTIATED)];
-        let asks = [HearThis(r#"{"execute":"query-status"}"#), say(ANSWER), Hang];
-        let acts: Vec<Act> = [say(GREETING), negotiates].into_iter().chain(answers).chain(asks).collect();
+        let negotiates = ExpectLine(r#"{"execute":"qmp_capabilities","id":0}"#);
+        let answers = [send(format!("{stale}\r\n").as_bytes()), send(NEGOTIATED)];
+        let asks = [ExpectLine(r#"{"execute":"query-status"}"#), send(ANSWER), Hang];
+        let steps: Vec<Step> = [send(GREETING), negotiates].into_iter().chain(answers).chain(asks).collect();
 
-        assert_eq!(ask(&acts, TIMEOUT).unwrap(), 7, "{stale}");
+        assert_eq!(query(&steps, TIMEOUT).unwrap(), 7, "{stale}");
     }
 }
 
 #[test]
 fn test_reply_arriving_late_is_not_taken_for_next_command() {
-    let late = [say(b"{\"return\": 5}\n"), say(b"{\"return\": 8, \"id\": 1}\n")];
-    let acts = [say(GREETING), Hear, say(NEGOTIATED), HearThis(r#"{"execute":"query-status"}"#)]
+    let late = [send(b"{\"return\": 5}\n"), send(b"{\"return\": 8, \"id\": 1}\n")];
+    let steps = [send(GREETING), ReceiveLine, send(NEGOTIATED), ExpectLine(r#"{"execute":"query-status"}"#)]
         .into_iter()
         // Only commands whose replies could be confused have an id.
-        .chain([HearThis(r#"{"execute":"query-status","id":1}"#)])
+        .chain([ExpectLine(r#"{"execute":"query-status","id":1}"#)])
         .chain(late)
-        .chain([HearThis(r#"{"execute":"query-status"}"#), say(b"{\"return\": 9}\n"), Hang]);
+        .chain([ExpectLine(r#"{"execute":"query-status"}"#), send(b"{\"return\": 9}\n"), Hang]);
 
-    let answers = with_session(&acts.collect::<Vec<Act>>(), TIMEOUT, async |session| {
+    let answers = with_session(&steps.collect::<Vec<Step>>(), TIMEOUT, async |session| {
         let given_up = session.execute(&QmpCommand::new("query-status"), SOON).await;
         assert!(matches!(given_up, Err(QmpError::TimedOut { .. })), "{given_up:?}");
         Ok([status(session).await?, status(session).await?])
@@ -162,10 +162,10 @@ fn test_reply_arriving_late_is_not_taken_for_next_command() {
 #[test]
 fn test_error_without_id_belongs_to_oldest_command() {
     let refusal = |words: &str| format!("{{\"error\": {{\"class\": \"X\", \"desc\": \"{words}\"}}}}\n");
-    let both = [say(refusal("the first").as_bytes()), say(refusal("the second").as_bytes())];
-    let acts = after_negotiation([Hear].into_iter().chain(both).chain([Hear, say(ANSWER), Hang]));
+    let both = [send(refusal("the first").as_bytes()), send(refusal("the second").as_bytes())];
+    let steps = after_negotiation([ReceiveLine].into_iter().chain(both).chain([ReceiveLine, send(ANSWER), Hang]));
 
-    let (refused, answer) = with_session(&acts, TIMEOUT, async |session| {
+    let (refused, answer) = with_session(&steps, TIMEOUT, async |session| {
         drop(session.execute(&QmpCommand::new("query-status"), SOON).await);
         Ok((status(session).await, status(session).await))
     })
@@ -181,10 +181,10 @@ fn test_error_without_id_belongs_to_oldest_command() {
 #[test]
 fn test_reply_repeated_is_not_taken_for_next_command() {
     let second = b"{\"return\": 8, \"id\": 1}\n";
-    let next = [say(ANSWER), say(second), say(second), Hear, say(b"{\"return\": 9}\n"), Hang];
-    let acts = after_negotiation([Hear].into_iter().chain(next));
+    let next = [send(ANSWER), send(second), send(second), ReceiveLine, send(b"{\"return\": 9}\n"), Hang];
+    let steps = after_negotiation([ReceiveLine].into_iter().chain(next));
 
-    let answers = with_session(&acts, TIMEOUT, async |session| {
+    let answers = with_session(&steps, TIMEOUT, async |session| {
         drop(session.execute(&QmpCommand::new("query-status"), SOON).await);
         Ok([status(session).await?, status(session).await?])
     });
@@ -195,7 +195,7 @@ fn test_reply_repeated_is_not_taken_for_next_command() {
 #[test]
 fn test_error_without_description_says_so() {
     for error in ["{}", "{\"class\": \"X\"}", "{\"desc\": \"\"}"] {
-        let refused = ask(&after_negotiation([say(format!("{{\"error\": {error}}}\n").as_bytes()), Hang]), TIMEOUT);
+        let refused = query(&after_negotiation([send(format!("{{\"error\": {error}}}\n").as_bytes()), Hang]), TIMEOUT);
 
         let refused = refused.unwrap_err();
         assert_eq!(refused.to_string(), "QEMU refused `query-status`: no description", "{error}");
@@ -208,8 +208,8 @@ fn test_error_with_endless_description_is_truncated() {
     let refusal = format!("{{\"error\": {{\"class\": \"{endless}\", \"desc\": \"{endless}\"}}}}\n");
     let no_greeting = format!("{{\"return\": \"{endless}\", \"id\": 0}}\n");
 
-    let refused = ask(&after_negotiation([say(refusal.as_bytes()), Hang]), TIMEOUT);
-    let invalid = ask(&[say(no_greeting.as_bytes()), Hang], TIMEOUT);
+    let refused = query(&after_negotiation([send(refusal.as_bytes()), Hang]), TIMEOUT);
+    let invalid = query(&[send(no_greeting.as_bytes()), Hang], TIMEOUT);
 
     let Err(QmpError::Refused { class: ErrorClass::Generic, description, .. }) = refused else { panic!("not refused") };
     let Err(QmpError::InvalidResponse { detail }) = invalid else { panic!("not invalid") };
@@ -228,9 +228,9 @@ fn test_events_of_wrong_types_are_ignored() {
         "{\"event\": \"X\"}\n",
         "{\"event\": {\"return\": 5, \"id\": 1}}\n",
     );
-    let acts = after_negotiation([say(events.as_bytes()), say(EVENT), say(ANSWER), Hang]);
+    let steps = after_negotiation([send(events.as_bytes()), send(EVENT), send(ANSWER), Hang]);
 
-    let (answer, first, second) = with_session(&acts, TIMEOUT, async |session| {
+    let (answer, first, second) = with_session(&steps, TIMEOUT, async |session| {
         let answer = status(session).await?;
         Ok((answer, session.next_event(Duration::ZERO).await?, session.next_event(Duration::ZERO).await?))
     })
@@ -247,8 +247,8 @@ fn test_monitor_trickling_bytes_does_not_extend_deadline() {
     let (deadline, pause) = (Duration::from_millis(500), Duration::from_millis(100));
     let started = Instant::now();
 
-    let greeting = ask(&[Dribble(GREETING.to_vec(), pause), Hang], deadline);
-    let negotiation = ask(&[say(GREETING), Hear, Dribble(NEGOTIATED.to_vec(), pause), Hang], deadline);
+    let greeting = query(&[Dribble(GREETING.to_vec(), pause), Hang], deadline);
+    let negotiation = query(&[send(GREETING), ReceiveLine, Dribble(NEGOTIATED.to_vec(), pause), Hang], deadline);
     let answer = with_session(&after_negotiation([Dribble(ANSWER.to_vec(), pause), Hang]), TIMEOUT, async |session| {
         session.execute(&QmpCommand::new("query-status"), deadline).await
     });
@@ -263,10 +263,10 @@ fn test_monitor_trickling_bytes_does_not_extend_deadline() {
 fn test_monitor_never_reading_times_out() {
     let mut large = QmpCommand::new("qom-get");
     large.arguments.insert("path".to_owned(), json!("x".repeat(4 << 20)));
-    let acts = [say(GREETING), Hear, say(NEGOTIATED), Hang];
+    let steps = [send(GREETING), ReceiveLine, send(NEGOTIATED), Hang];
     let started = Instant::now();
 
-    let refused = with_session(&acts, TIMEOUT, async |session| {
+    let refused = with_session(&steps, TIMEOUT, async |session| {
         let first = session.execute(&large, SOON).await;
         Ok((first, session.execute(&QmpCommand::new("query-status"), SOON).await))
     });
@@ -283,7 +283,7 @@ fn test_monitor_closing_during_send_is_closed() {
     let mut large = QmpCommand::new("qom-get");
     large.arguments.insert("path".to_owned(), json!("x".repeat(4 << 20)));
 
-    let refused = with_session(&[say(GREETING), Hear, say(NEGOTIATED)], TIMEOUT, async |session| {
+    let refused = with_session(&[send(GREETING), ReceiveLine, send(NEGOTIATED)], TIMEOUT, async |session| {
         session.execute(&large, TIMEOUT).await
     });
 
@@ -292,11 +292,11 @@ fn test_monitor_closing_during_send_is_closed() {
 
 #[test]
 fn test_command_cancelled_within_reply_leaves_session_usable() {
-    let rest = Say([&ANSWER[10..], b"{\"return\": 8, \"id\": 1}\n"].concat());
+    let rest = SendBytes([&ANSWER[10..], b"{\"return\": 8, \"id\": 1}\n"].concat());
     // The rest comes only once the next command is there.
-    let acts = after_negotiation([say(&ANSWER[..10]), Hear, rest, Hang]);
+    let steps = after_negotiation([send(&ANSWER[..10]), ReceiveLine, rest, Hang]);
 
-    let answer = with_session(&acts, TIMEOUT, async |session| {
+    let answer = with_session(&steps, TIMEOUT, async |session| {
         let given_up = tokio::time::timeout(SOON, status(session)).await;
         assert!(given_up.is_err(), "{given_up:?}");
         status(session).await
@@ -312,11 +312,11 @@ fn test_main_loop_late_out_of_band_reply_does_not_count() {
     let greeting = b"{\"QMP\": {\"version\": {}, \"capabilities\": [\"oob\"]}}\r\n";
     let late = b"{\"return\": {}, \"id\": 1}\r\n";
     // Two lines of the first ping, five commands, and the second ping, which has room for one line only.
-    let lines = (0..7).map(|_| Hear).chain([HearThis(r#"{"exec-oob":"query-yank","id":7}"#)]);
-    let answers = [say(late), say(b"{\"return\": {}, \"id\": 7}\r\n"), Hang];
-    let acts = [say(greeting), Hear, say(NEGOTIATED)].into_iter().chain(lines).chain(answers);
+    let lines = (0..7).map(|_| ReceiveLine).chain([ExpectLine(r#"{"exec-oob":"query-yank","id":7}"#)]);
+    let answers = [send(late), send(b"{\"return\": {}, \"id\": 7}\r\n"), Hang];
+    let steps = [send(greeting), ReceiveLine, send(NEGOTIATED)].into_iter().chain(lines).chain(answers);
 
-    let results = with_session(&acts.collect::<Vec<Act>>(), TIMEOUT, async |session| {
+    let results = with_session(&steps.collect::<Vec<Step>>(), TIMEOUT, async |session| {
         let first = session.main_loop(SOON).await;
         for _ in 0..5 {
             let late = session.execute(&QmpCommand::new("query-status"), SOON).await;

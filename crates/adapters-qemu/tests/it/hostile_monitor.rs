@@ -8,7 +8,7 @@ use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::vm::{BootNumber, MonitorAnswer, MonitorRole, RunPaths};
 use tokio::net::UnixListener;
 
-use crate::fake_monitor::{Act, EVENT, Flood, GREETING, Hang, Hear, NEGOTIATED, Say, ask, play, say};
+use crate::fake_monitor::{EVENT, Flood, GREETING, Hang, NEGOTIATED, ReceiveLine, SendBytes, Step, play, query, send};
 use crate::kit::{folder, wait};
 
 const SOON: Duration = Duration::from_millis(60);
@@ -17,7 +17,7 @@ const SOON: Duration = Duration::from_millis(60);
 fn test_monitor_without_greeting_times_out() {
     let started = Instant::now();
 
-    let refused = ask(&[Hang], SOON);
+    let refused = query(&[Hang], SOON);
 
     assert!(matches!(refused, Err(QmpError::GreetingTimedOut { .. })), "{refused:?}");
     assert!(started.elapsed() < Duration::from_secs(2));
@@ -25,21 +25,22 @@ fn test_monitor_without_greeting_times_out() {
 
 #[test]
 fn test_monitor_hanging_after_greeting_is_blocked() {
-    let refused = ask(&[say(GREETING), Hang], SOON);
+    let refused = query(&[send(GREETING), Hang], SOON);
 
     assert!(matches!(refused, Err(QmpError::Unresponsive { .. })), "{refused:?}");
 }
 
 #[test]
 fn test_monitor_closing_at_once_is_closed() {
-    let refused = ask(&[], SOON);
+    let refused = query(&[], SOON);
 
     assert!(matches!(refused, Err(QmpError::ConnectionClosed { .. })), "{refused:?}");
 }
 
 #[test]
 fn test_monitor_closing_within_line_is_closed() {
-    let refused = ask(&[say(GREETING), Hear, say(NEGOTIATED), Hear, say(b"{\"return\": {\"sta")], SOON);
+    let refused =
+        query(&[send(GREETING), ReceiveLine, send(NEGOTIATED), ReceiveLine, send(b"{\"return\": {\"sta")], SOON);
 
     assert!(
         matches!(&refused, Err(QmpError::ConnectionClosed { command }) if command == "query-status"),
@@ -49,7 +50,8 @@ fn test_monitor_closing_within_line_is_closed() {
 
 #[test]
 fn test_monitor_stopping_within_line_times_out() {
-    let refused = ask(&[say(GREETING), Hear, say(NEGOTIATED), Hear, say(b"{\"return\": {\"sta"), Hang], SOON);
+    let refused =
+        query(&[send(GREETING), ReceiveLine, send(NEGOTIATED), ReceiveLine, send(b"{\"return\": {\"sta"), Hang], SOON);
 
     assert!(matches!(refused, Err(QmpError::TimedOut { .. })), "{refused:?}");
 }
@@ -57,7 +59,7 @@ fn test_monitor_stopping_within_line_times_out() {
 #[test]
 fn test_monitor_invalid_json_is_reported() {
     for nonsense in [b"HTTP/1.1 400 Bad Request\r\n".as_slice(), b"\xff\xfe\xfd\n", b"[1, 2]\n", b"{}\n", NEGOTIATED] {
-        let refused = ask(&[say(nonsense), Hang], SOON);
+        let refused = query(&[send(nonsense), Hang], SOON);
 
         assert!(matches!(refused, Err(QmpError::InvalidResponse { .. })), "{refused:?}");
     }
@@ -67,7 +69,7 @@ fn test_monitor_invalid_json_is_reported() {
 fn test_monitor_endless_line_is_cut_off() {
     let endless = vec![b'x'; (16 << 20) + (1 << 20)];
 
-    let refused = ask(&[say(GREETING), Hear, Say(endless), Hang], Duration::from_secs(20));
+    let refused = query(&[send(GREETING), ReceiveLine, SendBytes(endless), Hang], Duration::from_secs(20));
 
     assert!(matches!(refused, Err(QmpError::InvalidResponse { .. })), "{refused:?}");
 }
@@ -76,8 +78,10 @@ fn test_monitor_endless_line_is_cut_off() {
 fn test_monitor_reply_of_10_mb_is_read() {
     let answer = format!("{{\"return\": \"{}\"}}\n", "y".repeat(10 << 20));
 
-    let answer =
-        ask(&[say(GREETING), Hear, say(NEGOTIATED), Hear, Say(answer.into_bytes()), Hang], Duration::from_secs(20));
+    let answer = query(
+        &[send(GREETING), ReceiveLine, send(NEGOTIATED), ReceiveLine, SendBytes(answer.into_bytes()), Hang],
+        Duration::from_secs(20),
+    );
 
     assert_eq!(answer.unwrap().as_str().unwrap().len(), 10 << 20);
 }
@@ -87,8 +91,10 @@ fn test_monitor_flooding_events_still_gets_reply() {
     let event = b"{\"timestamp\": {\"seconds\": 1, \"microseconds\": 2}, \"event\": \"X\"}\r\n".repeat(50_000);
     let answer = b"{\"return\": 7}\r\n";
 
-    let answer =
-        ask(&[say(GREETING), Hear, say(NEGOTIATED), Hear, Say(event), say(answer), Hang], Duration::from_secs(20));
+    let answer = query(
+        &[send(GREETING), ReceiveLine, send(NEGOTIATED), ReceiveLine, SendBytes(event), send(answer), Hang],
+        Duration::from_secs(20),
+    );
 
     assert_eq!(answer.unwrap(), 7);
 }
@@ -98,9 +104,11 @@ fn test_monitor_flooding_events_forever_times_out() {
     let flood = EVENT.repeat(1_000);
     let started = Instant::now();
 
-    let refused =
-        ask(&[say(GREETING), Hear, say(NEGOTIATED), Hear, Flood(flood.clone()), Hang], Duration::from_millis(500));
-    let blocked = ask(&[say(GREETING), Hear, Flood(flood), Hang], Duration::from_millis(500));
+    let refused = query(
+        &[send(GREETING), ReceiveLine, send(NEGOTIATED), ReceiveLine, Flood(flood.clone()), Hang],
+        Duration::from_millis(500),
+    );
+    let blocked = query(&[send(GREETING), ReceiveLine, Flood(flood), Hang], Duration::from_millis(500));
 
     assert!(matches!(refused, Err(QmpError::TimedOut { .. })), "{refused:?}");
     assert!(matches!(blocked, Err(QmpError::Unresponsive { .. })), "{blocked:?}");
@@ -113,10 +121,10 @@ fn test_monitor_flooding_events_does_not_block_runtime() {
         let folder = folder();
         let socket = folder.path().join("s");
         let listener = UnixListener::bind(&socket).unwrap();
-        let acts = [say(GREETING), Hear, say(NEGOTIATED), Hear, Flood(EVENT.repeat(1_000)), Hang];
+        let steps = [send(GREETING), ReceiveLine, send(NEGOTIATED), ReceiveLine, Flood(EVENT.repeat(1_000)), Hang];
         let server = async {
             let (stream, _) = listener.accept().await.unwrap();
-            play(stream, &acts).await;
+            play(stream, &steps).await;
         };
         let client = async {
             let mut session = QmpSession::connect(&socket, Duration::from_secs(20)).await.unwrap();
@@ -139,8 +147,8 @@ fn test_monitor_reply_with_other_id_is_ignored() {
     let others =
         b"{\"return\": 5, \"id\": 99}\n{\"return\": 6, \"id\": 0}\n{\"error\": {\"class\": \"X\"}, \"id\": \"abc\"}\n";
 
-    let answer = ask(
-        &[say(GREETING), Hear, say(NEGOTIATED), Hear, say(others), say(b"{\"return\": 7}\n"), Hang],
+    let answer = query(
+        &[send(GREETING), ReceiveLine, send(NEGOTIATED), ReceiveLine, send(others), send(b"{\"return\": 7}\n"), Hang],
         Duration::from_secs(20),
     );
 
@@ -148,7 +156,7 @@ fn test_monitor_reply_with_other_id_is_ignored() {
 }
 
 /// Pings a VM whose monitors all run this script.
-fn state(acts: &[Act]) -> MonitorAnswer {
+fn state(steps: &[Step]) -> MonitorAnswer {
     wait(async {
         let folder = folder();
         let paths = RunPaths::new(&folder.path().join("r"), &folder.path().join("s"), BootNumber(1));
@@ -157,7 +165,7 @@ fn state(acts: &[Act]) -> MonitorAnswer {
             let listener = UnixListener::bind(paths.monitor(role)).unwrap();
             async move {
                 let (stream, _) = listener.accept().await.unwrap();
-                play(stream, acts).await;
+                play(stream, steps).await;
                 std::future::pending::<()>().await;
             }
         };
@@ -173,8 +181,8 @@ fn state(acts: &[Act]) -> MonitorAnswer {
 
 #[test]
 fn test_ping_monitor_hanging_after_greeting_is_blocked() {
-    assert_eq!(state(&[say(GREETING), Hang]), MonitorAnswer::Blocked);
-    assert_eq!(state(&[say(GREETING), Hear, say(NEGOTIATED), Hang]), MonitorAnswer::Blocked);
+    assert_eq!(state(&[send(GREETING), Hang]), MonitorAnswer::Blocked);
+    assert_eq!(state(&[send(GREETING), ReceiveLine, send(NEGOTIATED), Hang]), MonitorAnswer::Blocked);
 }
 
 #[test]
@@ -189,10 +197,18 @@ fn test_session_unread_events_are_counted_in_bounded_memory() {
         let socket = folder.path().join("s");
         let listener = UnixListener::bind(&socket).unwrap();
         let answer = b"{\"return\": 7}\r\n";
-        let acts = [say(GREETING), Hear, say(NEGOTIATED), Hear, Say(EVENT.repeat(50_000)), say(answer), Hang];
+        let steps = [
+            send(GREETING),
+            ReceiveLine,
+            send(NEGOTIATED),
+            ReceiveLine,
+            SendBytes(EVENT.repeat(50_000)),
+            send(answer),
+            Hang,
+        ];
         let server = async {
             let (stream, _) = listener.accept().await.unwrap();
-            play(stream, &acts).await;
+            play(stream, &steps).await;
         };
         let client = async {
             let session = QmpSession::connect(&socket, Duration::from_secs(20)).await.unwrap();
