@@ -34,12 +34,12 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Stop(args) => lifecycle::stop(maqet, args, output).await,
         Command::Restart(args) => lifecycle::restart(maqet, args, output).await,
         Command::Wait(args) => lifecycle::wait(maqet, args, output).await,
-        Command::Pause(vms) => lifecycle::each(maqet, vms, output, "pausing", Pause::new).await,
-        Command::Resume(vms) => lifecycle::each(maqet, vms, output, "resuming", Resume::new).await,
-        Command::Reset(vms) => lifecycle::each(maqet, vms, output, "resetting", Reset::new).await,
+        Command::Pause(vms) => lifecycle::run_on_each(maqet, vms, output, "pausing", Pause::new).await,
+        Command::Resume(vms) => lifecycle::run_on_each(maqet, vms, output, "resuming", Resume::new).await,
+        Command::Reset(vms) => lifecycle::run_on_each(maqet, vms, output, "resetting", Reset::new).await,
         Command::Rm(args) => lifecycle::rm(maqet, args, output).await,
-        Command::Status(vms) => lifecycle::each(maqet, vms, output, "checking", Status::new).await,
-        Command::Inspect(args) => lifecycle::each(maqet, args.vms, output, "inspecting", Inspect::new).await,
+        Command::Status(vms) => lifecycle::run_on_each(maqet, vms, output, "checking", Status::new).await,
+        Command::Inspect(args) => lifecycle::run_on_each(maqet, args.vms, output, "inspecting", Inspect::new).await,
         Command::Console(args) => console::run(maqet, args, output).await,
         Command::Logs(args) => logs::run(maqet, args, output).await,
         Command::Ls(ls) => simple(maqet, ls, output, "listing VMs").await,
@@ -89,7 +89,7 @@ where
     O::Output: Serialize + TextOutput,
 {
     let result = output.progress(message, maqet.run(operation)).await?;
-    output.done(&result)
+    output.finish(&result)
 }
 
 /// Returns an absolute path: QEMU and later readers have another working directory.

@@ -73,7 +73,7 @@ impl Output {
     }
 
     /// Writes the result of a command that succeeded, and returns its exit code.
-    pub(crate) fn done<T: Serialize + TextOutput>(&self, result: &T) -> Result<u8, ErrorReport> {
+    pub(crate) fn finish<T: Serialize + TextOutput>(&self, result: &T) -> Result<u8, ErrorReport> {
         self.show(result)?;
         Ok(exit_code::DONE)
     }

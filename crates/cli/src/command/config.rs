@@ -14,7 +14,7 @@ pub(super) async fn run(maqet: &Maqet, command: ConfigSubcommand, output: &Outpu
             let documents = documents(maqet, &check.files, output).await?;
             let checked = maqet.run(operation::ConfigCheck::new(documents).lenient(check.lenient)).await?;
             warn(&checked.warnings, output);
-            output.done(&checked)
+            output.finish(&checked)
         }
         ConfigSubcommand::Show(show) => simple(maqet, show, output, "reading the settings").await,
         ConfigSubcommand::Keys(keys) => simple(maqet, keys, output, "reading the keys").await,

@@ -21,7 +21,7 @@ pub(super) async fn add(maqet: &Maqet, args: AddArgs, output: &Output) -> Result
     let added = maqet.run(operation).await?;
     warn(&added.warnings, output);
     if !args.start {
-        return output.done(&added);
+        return output.finish(&added);
     }
 
     let start = maqet.run(Start::new(added.id.clone()));
@@ -29,7 +29,7 @@ pub(super) async fn add(maqet: &Maqet, args: AddArgs, output: &Output) -> Result
         output.note(&format!("defined `{}`, but it failed to start", added.name));
     })?;
     note_size_mismatches(&started.size_mismatches, output);
-    output.done(&started)
+    output.finish(&started)
 }
 
 pub(super) async fn apply(maqet: &Maqet, args: ApplyArgs, output: &Output) -> Result<u8, ErrorReport> {
@@ -45,7 +45,7 @@ pub(super) async fn apply(maqet: &Maqet, args: ApplyArgs, output: &Output) -> Re
     let applied = maqet.run(operation).await?;
     warn(&applied.warnings, output);
     note_size_mismatches(&applied.size_mismatches, output);
-    output.done(&applied)
+    output.finish(&applied)
 }
 
 /// Notes which disk images have another size than their definition.

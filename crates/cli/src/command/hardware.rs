@@ -28,7 +28,7 @@ pub(super) async fn run(maqet: &Maqet, command: HardwareSubcommand, output: &Out
             simple(maqet, balloon, output, "waiting for the guest to change its memory").await
         }
         HardwareSubcommand::Nmi(nmi) => simple(maqet, nmi, output, "waiting for QEMU").await,
-        HardwareSubcommand::Pause(vms) => lifecycle::each(maqet, vms, output, "pausing", Pause::new).await,
-        HardwareSubcommand::Resume(vms) => lifecycle::each(maqet, vms, output, "resuming", Resume::new).await,
+        HardwareSubcommand::Pause(vms) => lifecycle::run_on_each(maqet, vms, output, "pausing", Pause::new).await,
+        HardwareSubcommand::Resume(vms) => lifecycle::run_on_each(maqet, vms, output, "resuming", Resume::new).await,
     }
 }

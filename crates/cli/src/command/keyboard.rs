@@ -19,7 +19,7 @@ pub(super) async fn keys(maqet: &Maqet, args: KeysArgs, output: &Output) -> Resu
     let message = format!("pressing keys on `{}`", args.vm);
     let KeysArgs { vm, chords: keys, hold, timeout } = args;
     let work = maqet.run(operation::QmpKeys::new(vm, keys).hold(hold).timeout(timeout));
-    output.done(&output.progress(&message, work).await?)
+    output.finish(&output.progress(&message, work).await?)
 }
 
 pub(super) async fn type_text(maqet: &Maqet, args: TypeArgs, output: &Output) -> Result<u8, ErrorReport> {
@@ -33,7 +33,7 @@ pub(super) async fn type_text(maqet: &Maqet, args: TypeArgs, output: &Output) ->
     };
     let typing = operation::QmpType::new(vm, text).layout(layout).enter(enter).delay(delay).timeout(timeout);
     let work = maqet.run(typing);
-    output.done(&output.progress(&message, work).await?)
+    output.finish(&output.progress(&message, work).await?)
 }
 
 /// Reads the text to type from a file, or from standard input.

@@ -19,7 +19,7 @@ const MAX_CONCURRENT_VMS: usize = 8;
 pub(super) async fn start(maqet: &Maqet, args: StartArgs, output: &Output) -> Result<u8, ErrorReport> {
     let StartArgs { vms, wait, timeout, dry_run } = args;
     if dry_run {
-        return each(maqet, vms, output, "reading", |vm| operation::Info::new(vm).command_line(true)).await;
+        return run_on_each(maqet, vms, output, "reading", |vm| operation::Info::new(vm).command_line(true)).await;
     }
     let conditions = with_absolute_paths(wait)?;
     let start = async |vm| {
@@ -36,7 +36,7 @@ pub(super) async fn start(maqet: &Maqet, args: StartArgs, output: &Output) -> Re
         }
         Ok(started)
     };
-    for_each(maqet, vms, output, "starting", start).await
+    for_each_vm(maqet, vms, output, "starting", start).await
 }
 
 pub(super) async fn wait(maqet: &Maqet, args: WaitArgs, output: &Output) -> Result<u8, ErrorReport> {
@@ -44,7 +44,7 @@ pub(super) async fn wait(maqet: &Maqet, args: WaitArgs, output: &Output) -> Resu
     let WaitArgs { vms, conditions, any, all: _, timeout, since } = args;
     let conditions = with_absolute_paths(conditions)?;
     let wait = |vm| operation::Wait::new(vm, conditions.clone()).any(any).timeout(timeout).since(since);
-    each(maqet, VmsArgs { vms, all: false }, output, "waiting for", wait).await
+    run_on_each(maqet, VmsArgs { vms, all: false }, output, "waiting for", wait).await
 }
 
 fn with_absolute_paths(conditions: Vec<Condition>) -> Result<Vec<Condition>, ErrorReport> {
@@ -57,7 +57,7 @@ fn with_absolute_paths(conditions: Vec<Condition>) -> Result<Vec<Condition>, Err
 
 pub(super) async fn stop(maqet: &Maqet, args: StopArgs, output: &Output) -> Result<u8, ErrorReport> {
     let StopArgs { vms, options: StopOptions { timeout, force } } = args;
-    each(maqet, vms, output, "stopping", |vm| operation::Stop::new(vm).timeout(timeout).force(force)).await
+    run_on_each(maqet, vms, output, "stopping", |vm| operation::Stop::new(vm).timeout(timeout).force(force)).await
 }
 
 pub(super) async fn restart(maqet: &Maqet, args: RestartArgs, output: &Output) -> Result<u8, ErrorReport> {
@@ -67,16 +67,16 @@ pub(super) async fn restart(maqet: &Maqet, args: RestartArgs, output: &Output) -
         note_size_mismatches(&restarted.size_mismatches, output);
         Ok(restarted)
     };
-    for_each(maqet, vms, output, "restarting", restart).await
+    for_each_vm(maqet, vms, output, "restarting", restart).await
 }
 
 pub(super) async fn rm(maqet: &Maqet, args: RmArgs, output: &Output) -> Result<u8, ErrorReport> {
     let RmArgs { vms, force } = args;
-    each(maqet, vms, output, "removing", |vm| operation::Rm::new(vm).force(force)).await
+    run_on_each(maqet, vms, output, "removing", |vm| operation::Rm::new(vm).force(force)).await
 }
 
 /// Runs the operation that `new` makes on each VM.
-pub(super) async fn each<O>(
+pub(super) async fn run_on_each<O>(
     maqet: &Maqet,
     vms: VmsArgs,
     output: &Output,
@@ -87,14 +87,14 @@ where
     O: Operation,
     O::Output: Serialize + TextOutput,
 {
-    for_each(maqet, vms, output, verb, async |vm| maqet.run(new(vm)).await).await
+    for_each_vm(maqet, vms, output, verb, async |vm| maqet.run(new(vm)).await).await
 }
 
 /// Does work on each VM, several at a time.
 ///
 /// One VM gives one result; several, or `--all`, give a list in the given order. A failure does not affect the other
 /// VMs; the exit code is that of the first failure. Canceled operations are not reported, as the command ends.
-async fn for_each<T>(
+async fn for_each_vm<T>(
     maqet: &Maqet,
     vms: VmsArgs,
     output: &Output,

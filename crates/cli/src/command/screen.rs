@@ -27,5 +27,5 @@ pub(super) async fn screenshot(maqet: &Maqet, args: ScreenshotArgs, output: &Out
         return Ok(exit_code::DONE);
     }
     let work = maqet.run(operation::QmpScreendump::new(vm, absolute(&file)?).format(format).timeout(timeout));
-    output.done(&output.progress(&message, work).await?)
+    output.finish(&output.progress(&message, work).await?)
 }
