@@ -44,17 +44,8 @@ fn test_variables_quiet_and_verbose_mean_quiet() {
 #[test]
 fn test_variable_empty_counts_as_unset() {
     let names = [
-        "MAQET_DATA_DIR",
-        "MAQET_CONFIG_DIR",
-        "MAQET_RUNTIME_DIR",
-        "MAQET_CONFIG",
-        "MAQET_DATABASE",
-        "MAQET_LOG_FILE",
-        "MAQET_VERBOSE",
-        "MAQET_QUIET",
-        "MAQET_FORMAT",
-        "MAQET_NO_PROGRESS",
-        "MAQET_COLOR",
+        "MAQET_DATA_DIR", "MAQET_CONFIG_DIR", "MAQET_RUNTIME_DIR", "MAQET_CONFIG", "MAQET_DATABASE", "MAQET_LOG_FILE",
+        "MAQET_VERBOSE", "MAQET_QUIET", "MAQET_FORMAT", "MAQET_NO_PROGRESS", "MAQET_COLOR",
     ];
     let home = home();
     let expected = home.maqet(["ls"]).run().ok().stdout;

@@ -34,19 +34,8 @@ const ALLOWED_FOR_TESTS: [&str; 2] = ["maqet-domain", "maqet-testkit"];
 
 /// Crates that do I/O or read the environment; a pure package has none of them.
 const IMPURE: [&str; 13] = [
-    "anstream",
-    "close_fds",
-    "getrandom",
-    "libc",
-    "mio",
-    "nix",
-    "process-wrap",
-    "rand",
-    "rusqlite",
-    "rustix",
-    "socket2",
-    "tempfile",
-    "xdg",
+    "anstream", "close_fds", "getrandom", "libc", "mio", "nix", "process-wrap", "rand", "rusqlite", "rustix",
+    "socket2", "tempfile", "xdg",
 ];
 
 /// Features of tokio that open files, sockets and processes.

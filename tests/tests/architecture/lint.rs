@@ -41,16 +41,8 @@ fn test_clippy_exit_and_abort_are_refused_in_every_crate() {
 #[test]
 fn test_clippy_file_system_calls_in_inner_crates_are_denied() {
     const METHODS: [&str; 10] = [
-        "canonicalize",
-        "exists",
-        "is_dir",
-        "is_file",
-        "is_symlink",
-        "metadata",
-        "read_dir",
-        "read_link",
-        "symlink_metadata",
-        "try_exists",
+        "canonicalize", "exists", "is_dir", "is_file", "is_symlink", "metadata", "read_dir", "read_link",
+        "symlink_metadata", "try_exists",
     ];
     let calls = METHODS.map(|method| format!("drop(path.{method}());\n")).concat();
     let sample = format!("pub fn f(path: &std::path::Path) {{ {calls} }}");

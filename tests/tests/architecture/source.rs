@@ -194,15 +194,8 @@ impl Reader {
         let Self { mut file, tests, inline_modules } = self;
         let (module, functions) = (file.module(), file.functions.clone());
         let lists = [
-            &mut file.paths,
-            &mut file.macros,
-            &mut file.attributes,
-            &mut file.functions,
-            &mut file.methods,
-            &mut file.statics,
-            &mut file.modules,
-            &mut file.texts,
-            &mut file.messages,
+            &mut file.paths, &mut file.macros, &mut file.attributes, &mut file.functions, &mut file.methods,
+            &mut file.statics, &mut file.modules, &mut file.texts, &mut file.messages,
         ];
         for named in lists.into_iter().flatten() {
             named.for_tests = tests.iter().any(|tests| tests.holds(&named.place));

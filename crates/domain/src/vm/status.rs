@@ -424,18 +424,8 @@ mod tests {
     #[test]
     fn test_status_names_are_stable() {
         let names = [
-            "defined",
-            "starting",
-            "running",
-            "paused",
-            "busy",
-            "stopping",
-            "stopped",
-            "restore-failed",
-            "io-error",
-            "panicked",
-            "unreachable",
-            "orphaned",
+            "defined", "starting", "running", "paused", "busy", "stopping", "stopped", "restore-failed", "io-error",
+            "panicked", "unreachable", "orphaned",
         ];
 
         assert_eq!(Status::NAMES, names);

@@ -60,18 +60,7 @@ impl Archive {
         let length = u32::try_from(length).expect("the files of the guest are smaller than 4 GiB");
         let name_length = u32::try_from(path.len() + 1).expect("paths are short");
         let fields = [
-            self.entries,
-            mode,
-            user,
-            group,
-            links,
-            time,
-            length,
-            0,
-            0,
-            major,
-            minor,
-            name_length,
+            self.entries, mode, user, group, links, time, length, 0, 0, major, minor, name_length,
             /* check sum */ 0,
         ];
 

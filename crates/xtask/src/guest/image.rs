@@ -28,23 +28,8 @@ pub(crate) fn initramfs(kernel: &Kernel, busybox: &Busybox, keymaps: &Keymaps, o
 
     let mut archive = Archive::default();
     let folders = [
-        "bin",
-        "dev",
-        "etc",
-        "etc/acpi",
-        "etc/acpi/PWRF",
-        "lib",
-        "lib/keymaps",
-        "lib/modules",
-        "mnt",
-        "proc",
-        "root",
-        "run",
-        "sys",
-        "tmp",
-        "var",
-        "var/log",
-        "var/run",
+        "bin", "dev", "etc", "etc/acpi", "etc/acpi/PWRF", "lib", "lib/keymaps", "lib/modules", "mnt", "proc", "root",
+        "run", "sys", "tmp", "var", "var/log", "var/run",
     ];
     for folder in folders {
         archive.folder(folder);

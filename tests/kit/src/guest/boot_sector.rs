@@ -115,11 +115,8 @@ impl BootSector {
         }
         if self.after != AfterMarker::Sleep {
             code.extend([
-                0xba,
-                0xf4,
-                0x00, //          mov dx, 0xf4   ; isa-debug-exit
-                0xb0,
-                self.exit_value, //     mov al, value
+                0xba, 0xf4, 0x00, //          mov dx, 0xf4   ; isa-debug-exit
+                0xb0, self.exit_value, //     mov al, value
                 0xee,            //                      out dx, al
             ]);
         }

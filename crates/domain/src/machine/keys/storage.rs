@@ -16,18 +16,8 @@ use crate::storage::{Backing, Cache, Interface, StorageDriver, StorageSpec};
 use crate::text::{did_you_mean, similar};
 
 const KEYS: [&str; 12] = [
-    "name",
-    "type",
-    "size",
-    "file",
-    "interface",
-    "readonly",
-    "backing_file",
-    "backing_format",
-    "cache",
-    "discard",
-    "serial",
-    "bootindex",
+    "name", "type", "size", "file", "interface", "readonly", "backing_file", "backing_format", "cache", "discard",
+    "serial", "bootindex",
 ];
 
 /// The smallest size of a disk, in bytes.

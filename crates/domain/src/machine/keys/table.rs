@@ -157,22 +157,8 @@ const MAX_CPUS: i64 = 1024;
 
 /// The architectures of QEMU 7.2 (`qemu-system-…`).
 const ARCHITECTURES: [&str; 16] = [
-    "x86_64",
-    "i386",
-    "aarch64",
-    "arm",
-    "riscv64",
-    "riscv32",
-    "ppc64",
-    "ppc",
-    "s390x",
-    "mips64el",
-    "mips64",
-    "mipsel",
-    "mips",
-    "loongarch64",
-    "sparc64",
-    "m68k",
+    "x86_64", "i386", "aarch64", "arm", "riscv64", "riscv32", "ppc64", "ppc", "s390x", "mips64el", "mips64", "mipsel",
+    "mips", "loongarch64", "sparc64", "m68k",
 ];
 
 /// The values of `firmware` that are not paths; a path needs a `/` or `.`, so that a mistyped name is an error.
