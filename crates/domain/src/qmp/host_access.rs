@@ -44,7 +44,7 @@ impl HostAccess {
             Self::Memory => "allocates memory of the host in advance or on chosen nodes",
             Self::HostDevice => "can give the guest hardware, files or services of the host",
             Self::HumanMonitor => "can do anything the human monitor can, unless its line begins with `info` or `help`",
-            Self::Property => "can set properties that stand for files of the host",
+            Self::Property => "can set properties that refer to files of the host",
             Self::Log => "makes QEMU fill its log on the host",
             Self::Unknown => "is not known to be harmless to the host",
         }
