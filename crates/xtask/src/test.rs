@@ -29,7 +29,7 @@ impl Test {
         let folder = tempfile::Builder::new()
             .prefix("mq")
             .tempdir_in("/tmp")
-            .or_failure(|| "cannot create a folder in /tmp".to_owned())?
+            .or_failure(|| "cannot create a directory in /tmp".to_owned())?
             .keep();
         let guard = Guard::over(&folder)?;
         let outcome = steps(self, workspace, &folder);

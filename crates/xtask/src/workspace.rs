@@ -23,8 +23,8 @@ impl Workspace {
     pub(crate) fn find() -> Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).map(Path::to_owned);
         let (Some(root), Some(profile), Some(guest)) = (root, guest::profile_dir(), guest::Files::in_target()) else {
-            return Err(Failure::new("not running from a Cargo target folder")
-                .hint("run `cargo xtask` in the folder of the repository"));
+            return Err(Failure::new("not running from a Cargo target directory")
+                .hint("run `cargo xtask` in the directory of the repository"));
         };
         Ok(Self { root, profile, guest })
     }

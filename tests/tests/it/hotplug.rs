@@ -257,12 +257,12 @@ fn test_device_add_errors_suggest_names_and_leave_nothing() {
     error: invalid network backend `usr`: the type must be `user`, `tap` or `bridge`, not `usr`
 
     usage.invalid, exit code 2
-    error: invalid value '1st' for '--id <ID>': invalid device id `1st`: it must begin with a letter (a to z)
+    error: invalid value '1st' for '--id <ID>': invalid device ID `1st`: it must begin with a letter (a to z)
 
     For more information, try '--help'.
 
     device.id-invalid, exit code 2
-    error: invalid device id `1st`: it must begin with a letter (a to z)
+    error: invalid device ID `1st`: it must begin with a letter (a to z)
 
     qmp.refused, exit code 1
     error: QEMU refused `device_add`: Bus 'nowhere' not found

@@ -48,7 +48,7 @@ fn test_device_add_id_of_definition_is_refused() {
 
     for id in ["lan", "spare", "spare-file"] {
         let error = home.json_error(&["qmp", "device-add", "web", "usb-tablet", "--id", id], 4);
-        assert_eq!((&error["code"], &error["hints"]), (&json!("device.id-exists"), &json!(["choose another id"])));
+        assert_eq!((&error["code"], &error["hints"]), (&json!("device.id-exists"), &json!(["choose another ID"])));
     }
     del(&home, "lan");
     home.json_error(&["qmp", "device-add", "web", "usb-tablet", "--id", "lan-card"], 4);

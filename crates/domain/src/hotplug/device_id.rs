@@ -14,7 +14,7 @@ pub struct DeviceId(String);
 
 /// A text that is not a valid [`DeviceId`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid device id `{}`: {reason}", value.escape_debug())]
+#[error("invalid device ID `{}`: {reason}", value.escape_debug())]
 #[expect(missing_docs, reason = "the message names the fields")]
 pub struct InvalidDeviceId {
     pub value: String,

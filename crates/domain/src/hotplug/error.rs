@@ -116,9 +116,9 @@ impl Explain for DeviceError {
             Self::ArgumentConflict { .. } => usage("device.argument-conflict"),
             Self::BackendInvalid { .. } => usage("device.backend-invalid").hint("remove it, or choose another device"),
             Self::IdExists { vm, id } => state("device.id-exists")
-                .hint("choose another id")
+                .hint("choose another ID")
                 .hint(format!("remove the device with `maqet qmp device-del {vm} {id}`")),
-            Self::IdOfDefinition { .. } => state("device.id-exists").hint("choose another id"),
+            Self::IdOfDefinition { .. } => state("device.id-exists").hint("choose another ID"),
             Self::NotFound { kind, similar, known, .. } => {
                 not_found("device.not-found").did_you_mean(similar).or_hint(list(kind, known))
             }
@@ -126,7 +126,7 @@ impl Explain for DeviceError {
                 let by_path = |path| format!("remove it by its path with `maqet qmp {vm} device_del 'id={path}'`");
                 let mut explanation = not_found("device.id-required");
                 explanation.hints.extend(paths.iter().map(by_path));
-                explanation.hint(format!("add an id for the next start: `{{device: {driver}, id: …}}` in `arguments`"))
+                explanation.hint(format!("add an ID for the next start: `{{device: {driver}, id: …}}` in `arguments`"))
             }
             Self::IsBackend { vm, user, .. } => {
                 not_found("device.backend-unsupported").hint(release(vm, user.as_deref()))

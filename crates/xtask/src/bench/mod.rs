@@ -110,7 +110,7 @@ impl Bench {
         }
         step("Building maqet for release");
         program::run(&mut workspace.cargo(["build", "--release", "--package", "maqet-cli"]))?;
-        workspace.released_maqet().ok_or_else(|| Failure::new("the target folder has no release folder"))
+        workspace.released_maqet().ok_or_else(|| Failure::new("the target directory has no release directory"))
     }
 
     fn measure(&self, env: &Env<'_>) -> Result<Vec<Row>> {
@@ -150,7 +150,7 @@ fn installed(built: &Path) -> Result<PathBuf> {
 fn example(workspace: &Workspace, name: &str) -> Result<PathBuf> {
     program::run(&mut workspace.cargo(["build", "--release", "--package", "maqet", "--example", name]))?;
     let released = workspace.released_maqet().and_then(|maqet| Some(maqet.parent()?.join("examples").join(name)));
-    released.ok_or_else(|| Failure::new("the target folder has no release folder"))
+    released.ok_or_else(|| Failure::new("the target directory has no release directory"))
 }
 
 fn write(workspace: &Workspace, page: &str) -> Result<()> {

@@ -98,7 +98,7 @@ fn build(files: &Files) -> Result<()> {
     let work = tempfile::Builder::new()
         .prefix(".build-")
         .tempdir_in(folder)
-        .or_failure(|| format!("cannot create a folder in `{}`", folder.display()))?;
+        .or_failure(|| format!("cannot create a directory in `{}`", folder.display()))?;
 
     let Packages { busybox, keymaps, kernels: [cloud, with_9p] } = package::fetch(work.path(), [CLOUD, WITH_9P])?;
     // Without a stamp the guests count as missing, so an interrupted build is never used.

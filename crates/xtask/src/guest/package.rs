@@ -86,7 +86,7 @@ pub(crate) fn fetch<const N: usize>(work: &Path, flavours: [Flavour; N]) -> Resu
     for needed in ["apt-cache", "apt-get", "dpkg-deb"] {
         if program::find(needed).is_none() {
             return Err(Failure::new(format!("cannot build the guests from Debian packages: `{needed}` is missing"))
-                .hint("build them on a Debian machine and set MAQET_GUEST to the folder of the files"));
+                .hint("build them on a Debian machine and set MAQET_GUEST to the directory of the files"));
         }
     }
 
