@@ -52,7 +52,7 @@ fn test_snapshot_load_on_stopped_vm_restores_content() {
     home.add("name: web\naccel: tcg\nstorage: [{name: hdd, size: 4M}, {name: raw, type: raw, size: 1M}]\n");
 
     let made = home.json(&["snapshot", "create", "web", "hdd", "clean"]);
-    assert_eq!((&made["drive"], &made["name"]), (&json!("hdd"), &json!("clean")));
+    assert_eq!((&made["drive"], &made["snapshot"]), (&json!("hdd"), &json!("clean")));
     let disk = home.json(&["info", "web"])["storage"][0]["file"].as_str().unwrap().to_owned();
     let qemu_io = |command: &str| {
         let done = std::process::Command::new("qemu-io").args(["-f", "qcow2", "-c", command, &disk]).output().unwrap();
