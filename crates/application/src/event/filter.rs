@@ -3,7 +3,7 @@
 use maqet_domain::error::{Explain, Explanation, Fault};
 use maqet_domain::event::kind;
 use maqet_domain::hook::{Hook, QEMU_EVENTS};
-use maqet_domain::text::similar;
+use maqet_domain::text::{quoted_list, similar};
 
 /// A pattern that no event can match, which is a typing error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +24,7 @@ impl Explain for UnknownEventType {
         }
         explanation
             .did_you_mean(&self.similar)
-            .or_hint("check docs/reference/events.md for the types; those of QEMU start with `qemu.`")
+            .or_hint(format!("use one of {}, or a type of QEMU such as `qemu.STOP`", quoted_list(kind::ALL)))
     }
 }
 
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn test_check_impossible_types_are_refused_with_hint() {
-        for (pattern, hint) in [("vm.strated", "`vm.started`"), ("RESET", "`qemu.RESET`"), ("x", "`qemu.`")] {
+        for (pattern, hint) in [("vm.strated", "`vm.started`"), ("RESET", "`qemu.RESET`"), ("x", "`qemu.STOP`")] {
             let hints = check(pattern).unwrap_err().hints();
             assert!(hints[0].contains(hint), "{pattern}: {hints:?}");
         }

@@ -12,10 +12,12 @@ use crate::vm::unresponsive::VmUnresponsive;
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum WaitError {
-    #[error("timed out after {after} waiting for {} on VM `{vm}`{}", listed(unmet), because(unresponsive.as_deref()))]
+    #[error("timed out after {after} waiting for {} on VM `{vm}`{}", listed(unmet, *any), because(unresponsive.as_deref()))]
     TimedOut {
         vm: VmName,
         unmet: Vec<String>,
+        /// Whether one condition would have been enough.
+        any: bool,
         after: HumanDuration,
         /// What kept its QEMU from responding.
         unresponsive: Option<Box<VmUnresponsive>>,
@@ -86,8 +88,9 @@ impl fmt::Display for LastLines {
 
 impl std::error::Error for LastLines {}
 
-fn listed(conditions: &[String]) -> String {
-    conditions.iter().map(|condition| format!("`{condition}`")).collect::<Vec<_>>().join(" and ")
+fn listed(conditions: &[String], any: bool) -> String {
+    let quoted: Vec<String> = conditions.iter().map(|condition| format!("`{condition}`")).collect();
+    quoted.join(if any { " or " } else { " and " })
 }
 
 fn because(unresponsive: Option<&VmUnresponsive>) -> String {

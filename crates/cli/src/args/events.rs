@@ -55,7 +55,7 @@ pub(crate) struct WatchArgs {
     /// Show only events since this time, or since this long ago, such as 10m
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<Since>,
-    /// Exit after this many events
+    /// With --follow: exit after this many events
     #[arg(long, value_name = "N", requires = "follow", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
     /// Timeout, after which the exit code is 124

@@ -160,7 +160,7 @@ impl Explain for DeviceError {
             Self::UnplugTimedOut { vm, is_paused: true, .. } => timed_out("device.unplug-timed-out")
                 .hint(format!("resume the VM with `maqet resume {vm}`, so that it can release the device")),
             Self::UnplugTimedOut { vm, id, .. } => timed_out("device.unplug-timed-out")
-                .hint(format!("watch for the release with `maqet events {vm} --type qemu.DEVICE_DELETED`"))
+                .hint(format!("watch for the release with `maqet events {vm} --type qemu.DEVICE_DELETED --follow`"))
                 .hint("check that the guest has a driver for the device and does not use it")
                 .hint(format!("wait longer with `maqet qmp device-del {vm} {id} --timeout 5m`")),
             Self::UnplugInterrupted { vm, .. } => state("device.unplug-interrupted").hint(format!(

@@ -100,10 +100,23 @@ impl Wait {
                 return Ok((vm, met.map(|watcher| watcher.condition.clone()).collect()));
             }
             if Instant::now() >= deadline {
-                return Err(timed_out(app, &entry, &watchers, timeout).await.into());
+                return Err(self.timed_out(app, &entry, &watchers, timeout).await.into());
             }
             job.report(ProgressUnit::Conditions, met.count() as u64, watchers.len() as u64);
             sleep(limits::WAIT_INTERVAL).await;
+        }
+    }
+
+    async fn timed_out(&self, app: &App, entry: &VmEntry, watchers: &[Watcher<'_>], after: Duration) -> WaitError {
+        let unmet = watchers.iter().filter(|watcher| !watcher.is_met).map(|watcher| watcher.condition.to_string());
+        let observation = app.observer().observe(entry).await;
+        WaitError::TimedOut {
+            vm: entry.name.clone(),
+            unmet: unmet.collect(),
+            any: self.any,
+            after: HumanDuration::new(after),
+            unresponsive: observation.unresponsive(entry).map(Box::new),
+            source: last_lines(app, entry).await,
         }
     }
 
@@ -154,18 +167,6 @@ impl Wait {
             .into()),
             Some(_) | None => Ok(None),
         }
-    }
-}
-
-async fn timed_out(app: &App, entry: &VmEntry, watchers: &[Watcher<'_>], after: Duration) -> WaitError {
-    let unmet = watchers.iter().filter(|watcher| !watcher.is_met).map(|watcher| watcher.condition.to_string());
-    let observation = app.observer().observe(entry).await;
-    WaitError::TimedOut {
-        vm: entry.name.clone(),
-        unmet: unmet.collect(),
-        after: HumanDuration::new(after),
-        unresponsive: observation.unresponsive(entry).map(Box::new),
-        source: last_lines(app, entry).await,
     }
 }
 

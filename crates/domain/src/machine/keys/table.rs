@@ -37,7 +37,7 @@ pub(super) const MACHINE_KEYS: &[KeySpec] = &[
     ),
     KeySpec::new(
         "machine",
-        doc("the machine type", "as for QEMU's -machine: `q35`, or a map such as `{type: q35, usb: on}`"),
+        doc("the machine type", "`q35` or another one of QEMU's -machine, or a map such as `{type: q35, usb: on}`"),
         text_or_options,
         |path, node, machine, report| machine.machine_type = options("machine", path, node, report),
     ),
@@ -56,7 +56,7 @@ pub(super) const MACHINE_KEYS: &[KeySpec] = &[
     ),
     KeySpec::new(
         "cpu_model",
-        doc("the CPU model", "as for QEMU's -cpu: `max`, `host`, `qemu64,+aes`, …"),
+        doc("the CPU model", "`max`, `host`, `qemu64,+aes` or another one of QEMU's -cpu"),
         schema::text,
         |path, node, machine, report| machine.cpu_model = report.line(path, node),
     ),
@@ -69,19 +69,19 @@ pub(super) const MACHINE_KEYS: &[KeySpec] = &[
     .rebased_by(|node, folder| if node.as_text().is_some_and(is_image_path) { node.rebased(folder) } else { node }),
     KeySpec::new(
         "boot",
-        doc("the boot order", "as for QEMU's -boot: `c`, or a map such as `{order: dc, menu: on}`"),
+        doc("the boot order", "`c` or another value of QEMU's -boot, or a map such as `{order: dc, menu: on}`"),
         text_or_options,
         |path, node, machine, report| machine.boot = options("boot", path, node, report),
     ),
     KeySpec::new(
         "display",
-        doc("where the screen is shown", "as for QEMU's -display: `none`, `gtk`, …"),
+        doc("where the screen is shown", "`none`, `gtk` or another value of QEMU's -display"),
         schema::text,
         |path, node, machine, report| set(&mut machine.display, passed_to_qemu(path, node, &DISPLAYS, report)),
     ),
     KeySpec::new(
         "vga",
-        doc("the graphics card", "as for QEMU's -vga: `std`, `virtio`, `none`, …"),
+        doc("the graphics card", "`std`, `virtio`, `none` or another value of QEMU's -vga"),
         schema::text,
         |path, node, machine, report| machine.vga = passed_to_qemu(path, node, &GRAPHICS, report),
     ),
