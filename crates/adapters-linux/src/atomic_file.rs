@@ -40,7 +40,7 @@ impl AtomicFile {
 
     fn create_by(target: &Path, new_file: impl FnOnce(&Path) -> io::Result<File>) -> io::Result<Self> {
         let writer = Writer::current()?;
-        remove_abandoned(target);
+        remove_abandoned(target, &writer.boot);
         let random = Uuid::new_v4().simple().to_string();
         let tail = format!("{}-{}-{}-{}", writer.boot, writer.pid, writer.start_ticks, &random[..8]);
         let temporary = target.with_file_name(temporary_name(target, &tail)?);
@@ -123,7 +123,7 @@ pub fn replace_unsynced(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 /// Removes the temporary files of `target` whose writer is gone.
-fn remove_abandoned(target: &Path) {
+fn remove_abandoned(target: &Path, boot: &str) {
     let (Some(folder), Some(name)) = (target.parent(), target.file_name()) else { return };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -131,7 +131,7 @@ fn remove_abandoned(target: &Path) {
         let Some((stem, writer)) = parse_temporary_name(&file) else { continue };
         // The stem of a long name is cut.
         let is_of_target = name.as_bytes().starts_with(stem) && (stem.len() == name.len() || file.len() == NAME_MAX);
-        if is_of_target && writer.has_abandoned(&entry.path()) {
+        if is_of_target && writer.has_abandoned(&entry.path(), boot) {
             let _ = fs::remove_file(entry.path());
         }
     }

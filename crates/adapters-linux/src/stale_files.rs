@@ -12,7 +12,7 @@ use maqet_domain::vm::{BootNumber, VmId};
 use crate::copies::{database_of, vm_folders};
 use crate::lock::parse_lock_name;
 use crate::private_file::unless_missing;
-use crate::temporary_file::{is_older_than_limit, parse_temporary_name};
+use crate::temporary_file::{current_boot, is_older_than_limit, parse_temporary_name};
 
 /// The folders of maqet; absolute.
 #[derive(Debug, Clone)]
@@ -148,9 +148,10 @@ impl LocalStaleFiles {
 
 /// Returns the half-written files in a folder: temporary files whose writer is gone, of any target.
 pub(crate) fn stale_temporary_files(folder: &Path) -> Vec<PathBuf> {
+    let boot = current_boot();
     let is_stale = |path: &PathBuf| {
         let parsed = path.file_name().and_then(parse_temporary_name);
-        parsed.is_some_and(|(_, writer)| writer.has_abandoned(path))
+        parsed.is_some_and(|(_, writer)| writer.has_abandoned(path, &boot))
     };
     entries(folder).filter(is_stale).collect()
 }

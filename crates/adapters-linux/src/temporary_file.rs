@@ -43,16 +43,21 @@ impl Writer {
         Some(Self { boot, pid, start_ticks })
     }
 
-    /// Returns whether this process no longer writes the file at `path`.
+    /// Returns whether this process no longer writes the file at `path`; `boot` is from [`current_boot`].
     ///
     /// A writer from another boot may run on another host that has this folder mounted as well: then the age decides.
-    pub(crate) fn has_abandoned(&self, path: &Path) -> bool {
-        if self.boot == short(&boot_id()) {
+    pub(crate) fn has_abandoned(&self, path: &Path, boot: &str) -> bool {
+        if self.boot == boot {
             !read_stat(self.pid).is_some_and(|stat| stat.is_alive() && stat.start_ticks == self.start_ticks)
         } else {
             is_older_than_limit(path)
         }
     }
+}
+
+/// Returns the present boot as temporary names hold it.
+pub(crate) fn current_boot() -> String {
+    short(&boot_id())
 }
 
 fn short(boot: &BootId) -> String {
