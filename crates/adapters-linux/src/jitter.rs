@@ -7,14 +7,15 @@ use crate::limits::{RETRY_INTERVAL, RETRY_JITTER};
 
 /// Sleeps before the next retry.
 pub async fn retry_pause() {
-    tokio::time::sleep(random_pause()).await;
+    tokio::time::sleep(random_pause(RETRY_INTERVAL, RETRY_JITTER)).await;
 }
 
-fn random_pause() -> Duration {
+/// Returns a random pause from `min` to `min + span`.
+pub fn random_pause(min: Duration, span: Duration) -> Duration {
     // Every `RandomState` has its own keys, from the random source of the kernel.
     let random = RandomState::new().build_hasher().finish();
     let part = u32::try_from(random % 1024).unwrap_or_default();
-    RETRY_INTERVAL + RETRY_JITTER * part / 1024
+    min + span * part / 1024
 }
 
 #[cfg(test)]
@@ -23,7 +24,7 @@ mod tests {
 
     #[test]
     fn test_random_pause_is_bounded_and_varies() {
-        let pauses: Vec<Duration> = (0..64).map(|_| random_pause()).collect();
+        let pauses: Vec<Duration> = (0..64).map(|_| random_pause(RETRY_INTERVAL, RETRY_JITTER)).collect();
 
         assert!(pauses.iter().all(|pause| (RETRY_INTERVAL..=RETRY_INTERVAL + RETRY_JITTER).contains(pause)));
         assert!(pauses.iter().any(|pause| *pause != pauses[0]));

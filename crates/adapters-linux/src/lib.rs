@@ -31,7 +31,7 @@ pub use self::dial::TcpDialer;
 pub use self::environment::{ProcessEnvironment, ProgramError};
 pub use self::hook::LocalHooks;
 pub use self::host::LocalHost;
-pub use self::jitter::retry_pause;
+pub use self::jitter::{random_pause, retry_pause};
 pub use self::journal::FileJournal;
 pub use self::lock::{FileLocks, parse_lock_name, read_holder, write_holder};
 pub use self::locked_file::LockedFile;

@@ -1,9 +1,9 @@
 //! Waiting for other processes, on the thread of the worker.
 
-use std::hash::{BuildHasher, RandomState};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use maqet_adapters_linux::random_pause;
 use rusqlite::Result;
 
 use crate::error::is_busy;
@@ -43,7 +43,5 @@ pub(crate) fn retry_while_busy<T>(timeout: Duration, mut attempt: impl FnMut() -
 
 /// Returns a random pause of at most `longest`, so that waiting processes do not wake at the same moment.
 fn retry_pause(longest: Duration) -> Duration {
-    let chance = RandomState::new().hash_one(()) % 1024;
-    let span = longest.saturating_sub(limits::MIN_RETRY_INTERVAL);
-    limits::MIN_RETRY_INTERVAL + span * u32::try_from(chance).unwrap_or(0) / 1024
+    random_pause(limits::MIN_RETRY_INTERVAL, longest.saturating_sub(limits::MIN_RETRY_INTERVAL))
 }
