@@ -293,6 +293,12 @@ fn state_hints(vm: &VmName, status: Status, action: Action) -> Vec<String> {
         (Action::Resume, _) if status == Status::RestoreFailed => {
             vec![format!("stop it with `maqet stop --force {vm}`: its state is only partially restored")]
         }
+        (Action::Start, _) if status == Status::IoError => vec![
+            format!("free space or repair the disk, then run `maqet resume {vm}`; nothing is lost"),
+            format!("reset it with `maqet reset {vm}`"),
+        ],
+        (Action::Start, _) if status == Status::Panicked => vec![format!("reset it with `maqet reset {vm}`")],
+        (Action::Pause, _) if status == Status::Suspended => vec![format!("wake it first with `maqet resume {vm}`")],
         (Action::Resume, _) if status == Status::Panicked => vec![format!("reset it with `maqet reset {vm}`")],
         (Action::Command | Action::Pause | Action::Resume | Action::Reset, false) => {
             vec![format!("start it with `maqet start {vm}`")]

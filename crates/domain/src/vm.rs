@@ -2,6 +2,7 @@
 
 mod id;
 mod name;
+mod reason;
 mod run;
 mod status;
 
@@ -12,9 +13,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::id::{InvalidVmId, VmId};
 pub use self::name::{InvalidVmName, VmName};
-pub use self::run::{
-    BootId, BootNumber, MonitorRole, Phase, ProcessIdentity, Run, RunEnd, RunPaths, ShutdownEvent, StopReason,
-};
+pub use self::reason::{HaltReason, StateDetails, StateReason, StopReason};
+pub use self::run::{BootId, BootNumber, MonitorRole, Phase, ProcessIdentity, Run, RunEnd, RunPaths, ShutdownEvent};
 pub use self::status::{Action, InvalidTransition, MonitorAnswer, ProcessObservation, Status, Transition};
 
 use crate::config::Node;

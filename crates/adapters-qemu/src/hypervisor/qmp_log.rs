@@ -111,11 +111,13 @@ fn last_shutdown(tail: &[u8]) -> Option<ShutdownEvent> {
 /// Converts a `ShutdownCause` (QAPI, 7.2).
 fn stop_reason(cause: &str) -> StopReason {
     match cause {
-        "guest-shutdown" | "guest-reset" | "guest-panic" => StopReason::GuestShutdown,
+        "guest-shutdown" => StopReason::GuestShutdown,
+        "guest-reset" => StopReason::GuestReset,
+        "guest-panic" => StopReason::GuestPanic,
         // The user closed the window, or a reset was an exit because of `-no-reboot`.
         "host-qmp-quit" | "host-qmp-system-reset" | "host-ui" => StopReason::HostQuit,
         "host-signal" => StopReason::HostSignal,
-        "host-error" => StopReason::Crashed,
+        "host-error" => StopReason::QemuError,
         _ => StopReason::Unknown,
     }
 }
@@ -169,14 +171,14 @@ mod tests {
     fn test_stop_reason_knows_every_cause_of_7_2() {
         for (cause, expected) in [
             ("none", StopReason::Unknown),
-            ("host-error", StopReason::Crashed),
+            ("host-error", StopReason::QemuError),
             ("host-qmp-quit", StopReason::HostQuit),
             ("host-qmp-system-reset", StopReason::HostQuit),
             ("host-signal", StopReason::HostSignal),
             ("host-ui", StopReason::HostQuit),
             ("guest-shutdown", StopReason::GuestShutdown),
-            ("guest-reset", StopReason::GuestShutdown),
-            ("guest-panic", StopReason::GuestShutdown),
+            ("guest-reset", StopReason::GuestReset),
+            ("guest-panic", StopReason::GuestPanic),
             ("subsystem-reset", StopReason::Unknown),
             ("snapshot-load", StopReason::Unknown),
         ] {

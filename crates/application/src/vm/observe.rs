@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use maqet_domain::network::Forward;
 use maqet_domain::port::{Clock, Holder, Hypervisor, LockName, Locks, Monitors, Processes};
 use maqet_domain::vm::{
-    MonitorAnswer, MonitorRole, Phase, ProcessIdentity, ProcessObservation, Run, Status, StopReason, VmEntry,
+    HaltReason, MonitorAnswer, MonitorRole, Phase, ProcessIdentity, ProcessObservation, Run, StateDetails, StateReason,
+    Status, VmEntry,
 };
 use serde::Serialize;
 
@@ -22,12 +23,26 @@ pub(crate) struct Observation {
     pub(crate) process: Option<ProcessIdentity>,
     /// What it is busy with: an operation that holds its lock, or a QEMU that does not respond.
     pub(crate) busy: Option<BusyReason>,
+    /// Why its guest does not run, if its QEMU is alive.
+    pub(crate) halted: Option<HaltReason>,
+    /// What is known about the reason for its status.
+    pub(crate) details: StateDetails,
 }
 
 impl Observation {
     /// A VM without a process that no operation works on.
-    pub(crate) const fn without_process(status: Status) -> Self {
-        Self { status, process: None, busy: None }
+    pub(crate) fn without_process(status: Status) -> Self {
+        Self { status, process: None, busy: None, halted: None, details: StateDetails::default() }
+    }
+
+    /// A VM whose process is alive.
+    pub(crate) fn with_process(status: Status, process: ProcessIdentity) -> Self {
+        Self { process: Some(process), ..Self::without_process(status) }
+    }
+
+    /// Returns why the VM is in its state, where the state has a reason.
+    pub(crate) fn reason(&self) -> Option<StateReason> {
+        StateReason::new(self.status, self.halted)
     }
 }
 
@@ -95,11 +110,13 @@ pub struct VmStatus {
     pub id: String,
     /// The VM's name.
     pub name: String,
-    /// The state: `defined`, `starting`, `running`, `paused`, `busy`, `stopping`, `stopped`,
+    /// The state: `defined`, `starting`, `running`, `paused`, `suspended`, `busy`, `stopping`, `stopped`,
     /// `restore-failed`, `io-error`, `panicked`, `unreachable` or `orphaned`.
     pub status: &'static str,
-    /// Why it stopped, if it did.
-    pub reason: Option<StopReason>,
+    /// Why it stopped, or why its guest does not run.
+    pub reason: Option<StateReason>,
+    /// What is known about the reason.
+    pub details: Option<StateDetails>,
     /// What it is busy with: an operation that holds its lock, or a QEMU that does not respond.
     pub busy: Option<BusyReason>,
     /// The process id of its QEMU, if that is running.
@@ -138,7 +155,8 @@ impl VmStatus {
             id: entry.id.to_string(),
             name: entry.name.to_string(),
             status: observation.status.as_str(),
-            reason: ending.map(|ending| ending.reason),
+            reason: observation.reason(),
+            details: Some(observation.details.clone()).filter(|details| !details.is_empty()),
             busy: observation.busy.clone(),
             pid: observation.process.as_ref().map(|process| process.pid),
             created_at: entry.created_at,
@@ -157,7 +175,7 @@ impl VmStatus {
 /// Observes a VM without an open run; `holder` holds its lock.
 pub(crate) fn observe_ended(entry: &VmEntry, holder: Option<Holder>) -> Observation {
     let status = Status::from_run(entry.run.as_ref(), ProcessObservation::EXITED, holder.is_some());
-    Observation { status, process: None, busy: holder.map(BusyReason::from) }
+    Observation { busy: holder.map(BusyReason::from), ..Observation::without_process(status) }
 }
 
 /// Observes VMs; writes nothing.
@@ -203,7 +221,12 @@ impl Observer<'_> {
         };
         let status = Status::from_run(Some(run), observed, holder.is_some());
         let busy = holder.map(BusyReason::from).or(cause);
-        Observation { status, process: process.filter(|_| status.is_live()), busy }
+        let halted = match observed {
+            ProcessObservation::Answered(MonitorAnswer::State(state)) => HaltReason::from_run_state(state),
+            _ => None,
+        };
+        let process = process.filter(|_| status.is_live());
+        Observation { process, busy, halted, ..Observation::without_process(status) }
     }
 
     /// Observes a VM without querying its monitor, which may not respond; `running` then means that the process is
@@ -213,7 +236,7 @@ impl Observer<'_> {
             && let Some(process) = self.live_process(run).await
         {
             let status = Status::from_run(Some(run), ProcessObservation::Alive, false);
-            return Observation { status, process: Some(process), busy: None };
+            return Observation::with_process(status, process);
         }
         self.observe_locked(entry).await
     }

@@ -16,6 +16,7 @@ impl VmStatus {
             name: instance.name.clone().unwrap_or_else(|| instance.short.clone()),
             status: Status::Orphaned.as_str(),
             reason: None,
+            details: None,
             busy: None,
             pid: Some(instance.process.pid),
             created_at,

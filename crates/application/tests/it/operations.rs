@@ -9,7 +9,7 @@ use maqet_domain::port::{EventLog, HistoryLog, ImageError, LaunchError, Signal, 
 use maqet_domain::qmp::QmpError;
 use maqet_domain::qmp::RunState;
 use maqet_domain::registry::DuplicateName;
-use maqet_domain::vm::{MonitorAnswer, Phase, StopReason, VmName};
+use maqet_domain::vm::{MonitorAnswer, Phase, StateReason, StopReason, VmName};
 use maqet_domain::{Explain, Fault};
 use serde_json::json;
 
@@ -180,7 +180,10 @@ async fn test_stop_process_gone_without_event_is_crashed() {
 
     let stopped = app.run(stop("web")).await.unwrap();
 
-    assert_eq!((json!(stopped.method), stopped.vm.reason), (json!("unobserved"), Some(StopReason::Crashed)));
+    assert_eq!(
+        (json!(stopped.method), stopped.vm.reason),
+        (json!("unobserved"), Some(StateReason::Ended(StopReason::Crashed)))
+    );
 }
 
 #[tokio::test]
@@ -212,7 +215,10 @@ async fn test_stop_guest_ignoring_everything_is_killed() {
 
     let stopped = app.run(stop("web")).await.unwrap();
 
-    assert_eq!((json!(stopped.method), stopped.vm.reason), (json!("sigkill"), Some(StopReason::HostSignal)));
+    assert_eq!(
+        (json!(stopped.method), stopped.vm.reason),
+        (json!("sigkill"), Some(StateReason::Ended(StopReason::HostSignal)))
+    );
 }
 
 #[tokio::test]
@@ -244,7 +250,10 @@ async fn test_stop_force_signals_before_using_the_store() {
 
     let stopped = app.run(stop("web").force(true)).await.unwrap();
 
-    assert_eq!((json!(stopped.method), stopped.vm.reason), (json!("sigkill"), Some(StopReason::HostSignal)));
+    assert_eq!(
+        (json!(stopped.method), stopped.vm.reason),
+        (json!("sigkill"), Some(StateReason::Ended(StopReason::HostSignal)))
+    );
 }
 
 #[tokio::test]

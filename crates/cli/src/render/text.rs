@@ -37,7 +37,7 @@ pub(crate) trait TextOutput {
 fn status_style(status: &str) -> Style {
     match status {
         "running" => GOOD,
-        "starting" | "stopping" | "paused" | "busy" => UNUSUAL,
+        "starting" | "stopping" | "paused" | "suspended" | "busy" => UNUSUAL,
         "restore-failed" | "io-error" | "panicked" | "unreachable" => BAD,
         _ => PLAIN,
     }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use strum::VariantArray;
 
+use super::reason::StopReason;
 use crate::network::Forward;
 
 /// The id of one boot of the host (`/proc/sys/kernel/random/boot_id`).
@@ -150,48 +150,6 @@ impl RunPaths {
         let mut paths: Vec<PathBuf> = MonitorRole::ALL.iter().map(|role| self.monitor(*role)).collect();
         paths.extend([self.serial_socket(), self.card_socket(u8::MAX)]);
         paths.into_iter().max_by_key(|path| path.as_os_str().len()).unwrap_or_default()
-    }
-}
-
-/// Why a VM is no longer running.
-///
-/// Its name, as in `guest-shutdown`, is what scripts see and what is stored; its `Display` is a phrase for text output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[derive(Serialize, Deserialize, strum::EnumString, strum::IntoStaticStr, VariantArray)]
-#[serde(rename_all = "kebab-case")]
-#[strum(serialize_all = "kebab-case")]
-pub enum StopReason {
-    /// The guest powered itself off.
-    GuestShutdown,
-    /// QEMU was asked to quit over its monitor.
-    HostQuit,
-    /// QEMU was terminated by a signal.
-    HostSignal,
-    /// QEMU ended without giving a reason: it crashed or was killed.
-    Crashed,
-    /// The host was rebooted while QEMU ran.
-    HostReboot,
-    /// The reason is not known.
-    Unknown,
-}
-
-impl StopReason {
-    /// Returns its name.
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
-}
-
-impl fmt::Display for StopReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::GuestShutdown => "the guest powered off",
-            Self::HostQuit => "QEMU was asked to quit",
-            Self::HostSignal => "QEMU was terminated by a signal",
-            Self::Crashed => "QEMU crashed or was killed",
-            Self::HostReboot => "the host was rebooted",
-            Self::Unknown => "unknown reason",
-        })
     }
 }
 

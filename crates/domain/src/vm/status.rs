@@ -66,6 +66,8 @@ pub enum Status {
     Running,
     /// The guest is paused: by QMP `stop`, `-S`, a watchdog or an outgoing migration.
     Paused,
+    /// The guest suspended itself to RAM; it runs again once it is woken.
+    Suspended,
     /// An operation holds the lock, or QEMU's main loop is occupied: saving, loading, or blocked.
     Busy,
     /// A stop is in progress.
@@ -156,7 +158,8 @@ impl Status {
             MonitorAnswer::TimedOut => return Self::Unreachable,
         };
         match state {
-            RunState::Running | RunState::Suspended | RunState::Colo | RunState::Unrecognised => Self::Running,
+            RunState::Running | RunState::Colo | RunState::Unrecognised => Self::Running,
+            RunState::Suspended => Self::Suspended,
             RunState::Paused | RunState::Postmigrate | RunState::Prelaunch | RunState::Watchdog => Self::Paused,
             RunState::Inmigrate | RunState::FinishMigrate | RunState::SaveVm => Self::Busy,
             RunState::Shutdown => Self::Stopping,
@@ -173,6 +176,7 @@ impl Status {
             Self::Starting
             | Self::Running
             | Self::Paused
+            | Self::Suspended
             | Self::Busy
             | Self::Stopping
             | Self::RestoreFailed
@@ -207,6 +211,11 @@ impl Status {
                 A::Start | A::Pause => Ok(Transition::NoOp),
                 A::Stop | A::Command | A::Resume | A::Reset => Ok(Transition::Proceed),
                 A::Remove | A::ChangeDisks => invalid,
+            },
+            S::Suspended => match action {
+                A::Start => Ok(Transition::NoOp),
+                A::Stop | A::Command | A::Resume | A::Reset => Ok(Transition::Proceed),
+                A::Remove | A::ChangeDisks | A::Pause => invalid,
             },
             S::IoError => match action {
                 A::Stop | A::Command | A::Resume | A::Reset => Ok(Transition::Proceed),
@@ -382,6 +391,7 @@ mod tests {
     fn test_status_of_a_running_process_follows_the_monitor() {
         check(Phase::Running, answered(RunState::Running), "running");
         check(Phase::Starting, answered(RunState::Prelaunch), "paused");
+        check(Phase::Running, answered(RunState::Suspended), "suspended");
         check(Phase::Running, answered(RunState::RestoreVm), "restore-failed");
         check(Phase::Running, answered(RunState::GuestPanicked), "panicked");
         check(Phase::Running, ProcessObservation::Answered(MonitorAnswer::Blocked), "busy");
@@ -399,6 +409,7 @@ mod tests {
             (STOPPED, "+=++----"),
             (Status::Running, "=+--++=+"),
             (Status::Paused, "=+--+=++"),
+            (Status::Suspended, "=+--+-++"),
             (Status::IoError, "-+--+-++"),
             (Status::Panicked, "-+--+--+"),
             (Status::Starting, "-+--+---"),
@@ -424,12 +435,12 @@ mod tests {
     #[test]
     fn test_status_names_are_stable() {
         let names = [
-            "defined", "starting", "running", "paused", "busy", "stopping", "stopped", "restore-failed", "io-error",
-            "panicked", "unreachable", "orphaned",
+            "defined", "starting", "running", "paused", "suspended", "busy", "stopping", "stopped", "restore-failed",
+            "io-error", "panicked", "unreachable", "orphaned",
         ];
 
         assert_eq!(Status::NAMES, names);
-        assert_eq!([Status::IoError, STOPPED, Status::Orphaned].map(Status::as_str), [names[8], names[6], names[11]]);
+        assert_eq!([Status::IoError, STOPPED, Status::Orphaned].map(Status::as_str), [names[9], names[7], names[12]]);
     }
 
     #[test]

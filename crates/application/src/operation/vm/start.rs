@@ -9,7 +9,8 @@ use maqet_domain::machine::Machine;
 use maqet_domain::network::{Forward, NetworkSpec, bound_ports};
 use maqet_domain::port::{Launch, LaunchError, Launched};
 use maqet_domain::vm::{
-    Action, BootNumber, MonitorAnswer, Phase, ProcessObservation, Run, RunPaths, Status, Transition, Vm, VmEntry,
+    Action, BootNumber, HaltReason, MonitorAnswer, Phase, ProcessObservation, Run, RunPaths, Status, Transition, Vm,
+    VmEntry,
 };
 use maqet_fault_points::FaultPoint;
 use serde::{Deserialize, Serialize};
@@ -183,10 +184,10 @@ async fn mark_running(
     app.faults.reach(FaultPoint::Committed(Start::NAME));
 
     let answer = ProcessObservation::Answered(MonitorAnswer::State(launched.state));
+    let status = Status::from_run(run.as_ref(), answer, false);
     let observation = Observation {
-        status: Status::from_run(run.as_ref(), answer, false),
-        process: Some(launched.process),
-        busy: None,
+        halted: HaltReason::from_run_state(launched.state),
+        ..Observation::with_process(status, launched.process)
     };
     let entry = VmEntry { run, ..entry };
     Ok(Done::reading(Started { vm: VmStatus::new(&entry, &observation), changed: true, size_mismatches: Vec::new() }))

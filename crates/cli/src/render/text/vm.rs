@@ -48,7 +48,11 @@ impl TextOutput for VmStatus {
 /// Writes the name of a VM, its state, and the reason for it.
 pub(super) fn write_heading(vm: &VmStatus, out: &mut dyn Write) -> io::Result<()> {
     let style = if_coloured(status_style(vm.status));
-    let reason = vm.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let reason = match (vm.reason, &vm.details) {
+        (Some(reason), Some(details)) => format!(" ({reason}: {})", escape_control(&details.to_string())),
+        (Some(reason), None) => format!(" ({reason})"),
+        (None, _) => String::new(),
+    };
     writeln!(out, "{}: {style}{}{style:#}{reason}", escape_control(&vm.name), vm.status)
 }
 
