@@ -4,7 +4,8 @@
 //! commands: it copies the global options into each of them. [`Cli::parse`] therefore first tries a definition with
 //! only the command that the arguments seem to name ([`DEFINITIONS`]). If that fails, the arguments are parsed again
 //! with the definition of all commands, for help, suggestions and usage errors. The first definition accepts nothing
-//! that the second would reject, which a test checks.
+//! that the second would reject, which a test checks. Where the arguments name no command, as in `--help`, a definition
+//! without the arguments of commands is tried first ([`COMMANDS`]).
 
 mod config;
 mod console;
@@ -47,6 +48,8 @@ pub(crate) use self::suggest::suggestion;
 pub(crate) use self::wait::WaitArgs;
 use crate::exit_code;
 
+const ABOUT: &str = "Automate QEMU virtual machines";
+
 const EXAMPLES: &str = "\
 Examples:
   maqet add web.yaml            define a VM from a YAML file
@@ -68,22 +71,39 @@ pub(crate) struct Cli {
 impl Cli {
     /// Parses a command line, and the variables that stand for options.
     pub(crate) fn parse(argv: &[OsString], environment: &Environment) -> Result<Self, clap::Error> {
-        Self::definition_of_one(argv, environment)
-            .and_then(|definition| Self::parse_with(definition, argv).ok())
-            .map_or_else(|| Self::parse_with(Self::definition(environment), argv), Ok)
+        let parsed = if argv.iter().skip(1).all(is_option) {
+            Self::parse_with(Self::definition_of_none(environment), argv).err().filter(is_display).map(Err)
+        } else {
+            let definition = Self::definition_of_one(argv, environment);
+            definition.and_then(|definition| Self::parse_with(definition, argv).ok()).map(Ok)
+        };
+        parsed.unwrap_or_else(|| Self::parse_with(Self::definition(environment), argv))
     }
 
     /// Returns the definition of the whole command line.
     fn definition(environment: &Environment) -> clap::Command {
+        Command::augment_subcommands(Self::root(environment)).about(ABOUT)
+    }
+
+    /// Returns the definition with all commands, but without their arguments.
+    fn definition_of_none(environment: &Environment) -> clap::Command {
+        let commands = COMMANDS.map(|(name, about)| {
+            let command = clap::Command::new(name).about(about);
+            if name == "ls" { command.visible_alias("list") } else { command }
+        });
+        Self::root(environment).subcommands(commands)
+    }
+
+    fn root(environment: &Environment) -> clap::Command {
         let root = clap::Command::new("maqet")
             .version(env!("CARGO_PKG_VERSION"))
             .after_help(EXAMPLES)
             .after_long_help(format!("{EXAMPLES}\n\n{}", exit_code::TABLE))
             .max_term_width(100)
-            .arg_required_else_help(true);
-        Command::augment_subcommands(GlobalArgs::augment(root, environment))
-            .about("Automate QEMU virtual machines")
-            .subcommand_required(true)
+            .arg_required_else_help(true)
+            .subcommand_required(true);
+        // The options bring the about of their own.
+        GlobalArgs::augment(root, environment).about(ABOUT)
     }
 
     /// Returns the definition with the one command that the arguments seem to name.
@@ -106,6 +126,13 @@ impl Cli {
         let parsed = global.and_then(|global| Ok(Self { global, command: command? }));
         parsed.map_err(|error| error.format(&mut definition))
     }
+}
+
+/// Returns whether `error` is the help or the version.
+fn is_display(error: &clap::Error) -> bool {
+    use clap::error::ErrorKind as Kind;
+
+    matches!(error.kind(), Kind::DisplayHelp | Kind::DisplayVersion | Kind::DisplayHelpOnMissingArgumentOrSubcommand)
 }
 
 fn is_option(arg: impl AsRef<OsStr>) -> bool {
@@ -181,6 +208,35 @@ const DEFINITIONS: [(&str, Augment); 25] = [
     ("doctor", Doctor::augment_args),
     ("cleanup", Cleanup::augment_args),
     ("config", ConfigSubcommand::augment_subcommands),
+];
+
+/// The list of commands in the help; a test compares this with the help of each.
+const COMMANDS: [(&str, &str); DEFINITIONS.len()] = [
+    ("add", "Define a VM from YAML files and options"),
+    ("apply", "Change a VM's definition"),
+    ("start", "Start VMs and wait until QMP answers"),
+    ("stop", "Stop VMs: power-down, then quit, then signals"),
+    ("restart", "Restart VMs, or start those that are not running"),
+    ("wait", "Wait until conditions on VMs are met"),
+    ("pause", "Pause running VMs"),
+    ("resume", "Resume paused VMs"),
+    ("reset", "Reset running VMs, like the reset button of a PC"),
+    ("rm", "Remove VMs, but keep their disks"),
+    ("ls", "List VMs and their states"),
+    ("status", "Show the state of VMs"),
+    ("events", "Show the events of a VM, or of all VMs"),
+    ("info", "Show a VM's definition and its QEMU command line"),
+    ("inspect", "Show runtime details: process, memory, disks, sockets"),
+    ("logs", "Show the logs of a VM: serial console, output of QEMU, operations of maqet"),
+    ("console", "Attach to the serial console of a running VM"),
+    ("keys", "Send key presses to a running VM"),
+    ("type", "Type text into a running VM"),
+    ("screenshot", "Take a screenshot of a running VM"),
+    ("qmp", "Run QMP commands on a running VM, and change its devices"),
+    ("snapshot", "Create, list, load and remove snapshots of a stopped VM's drives"),
+    ("doctor", "Check the host, the database and the VMs for problems"),
+    ("cleanup", "Remove stale files"),
+    ("config", "Check configurations, and show keys, defaults and settings"),
 ];
 
 /// Returns the definition of the command `name` alone.

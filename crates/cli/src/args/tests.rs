@@ -41,6 +41,21 @@ fn test_definitions_of_single_commands_are_complete() {
 }
 
 #[test]
+fn test_list_of_commands_equals_the_help_of_each() {
+    let line = |command: &clap::Command| {
+        let aliases: Vec<&str> = command.get_visible_aliases().collect();
+        (command.get_name().to_owned(), command.get_about().map(ToString::to_string), aliases.join(" "))
+    };
+    let whole = Cli::definition(&Environment::default());
+    let short = Cli::definition_of_none(&Environment::default());
+
+    assert_eq!(
+        short.get_subcommands().map(line).collect::<Vec<_>>(),
+        whole.get_subcommands().map(line).collect::<Vec<_>>()
+    );
+}
+
+#[test]
 fn test_parse_with_one_command_equals_parse_with_all() {
     let outcome = |result: Result<Cli, clap::Error>| match result {
         Ok(cli) => format!("{cli:?}"),
@@ -49,6 +64,11 @@ fn test_parse_with_one_command_equals_parse_with_all() {
     let environment = Environment::default();
     for line in [
         "",
+        "--help",
+        "-h",
+        "-q --version",
+        "--frce",
+        "--format json --help",
         "ls",
         "list --format json",
         "--format json ls",
