@@ -1,5 +1,6 @@
 //! Directories of the host that are not shared with guests.
 
+use std::borrow::Cow;
 use std::path::{Component, Path};
 
 /// The intended use of a path.
@@ -31,14 +32,14 @@ const SECRET: [&str; 2] = [".ssh", ".gnupg"];
 /// assert!(refusal(Path::new("/home/me/src"), Purpose::Share).is_none());
 /// ```
 pub fn refusal(path: &Path, purpose: Purpose) -> Option<String> {
-    let parts: Vec<String> = path
+    let parts: Vec<Cow<'_, str>> = path
         .components()
         .filter_map(|component| match component {
-            Component::Normal(part) => Some(part.to_string_lossy().to_lowercase()),
+            Component::Normal(part) => Some(lowercase(part.to_string_lossy())),
             Component::RootDir | Component::CurDir | Component::ParentDir | Component::Prefix(_) => None,
         })
         .collect();
-    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let parts: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
 
     if let Some(secret) = parts.iter().find(|part| SECRET.contains(part)) {
         return Some(format!("`{secret}` contains secrets"));
@@ -58,6 +59,11 @@ pub fn refusal(path: &Path, purpose: Purpose) -> Option<String> {
         }
         [_, ..] => None,
     }
+}
+
+fn lowercase(text: Cow<'_, str>) -> Cow<'_, str> {
+    let is_lowercase = text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase());
+    if is_lowercase { text } else { Cow::Owned(text.to_lowercase()) }
 }
 
 #[cfg(test)]

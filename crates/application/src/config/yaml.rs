@@ -1,6 +1,6 @@
 //! YAML; the only module that uses the YAML crate.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use maqet_domain::config::{Node, Problem, Raw, SourceLocation, Value};
@@ -88,6 +88,9 @@ fn length_on_line(text: &str, inner: Option<usize>) -> usize {
 fn without_duplicates(node: Node, problems: &mut Vec<Problem>) -> Node {
     let node = node.map_items(|items| items.into_iter().map(|item| without_duplicates(item, problems)).collect());
     node.map_entries(|entries| {
+        if !has_duplicates(&entries) {
+            return entries.into_iter().map(|(key, node)| (key, without_duplicates(node, problems))).collect();
+        }
         let mut seen: HashMap<String, Option<SourceLocation>> = HashMap::new();
         let mut kept = Vec::with_capacity(entries.len());
         for (key, node) in entries {
@@ -102,6 +105,20 @@ fn without_duplicates(node: Node, problems: &mut Vec<Problem>) -> Node {
         }
         kept
     })
+}
+
+fn has_duplicates(entries: &[(String, Node)]) -> bool {
+    // Comparing the few keys of a usual map is quicker than hashing them.
+    const SMALL: usize = 16;
+
+    if entries.len() <= SMALL {
+        return entries
+            .iter()
+            .enumerate()
+            .any(|(at, (key, _))| entries[..at].iter().any(|(earlier, _)| earlier == key));
+    }
+    let mut seen = HashSet::new();
+    !entries.iter().all(|(key, _)| seen.insert(key.as_str()))
 }
 
 fn problem(message: String, location: SourceLocation) -> Problem {
@@ -319,6 +336,20 @@ mod tests {
         let problems = read("f", "a:\n\t- b\n").unwrap_err();
 
         assert_eq!(problems[0].help.as_deref(), Some("indent with spaces"));
+    }
+
+    #[test]
+    fn test_yaml_duplicate_keys_are_found_in_maps_of_any_size() {
+        for size in [2, 16, 17, 100] {
+            let keys: String = (1..size).map(|number| format!("k{number}: 1\n")).collect();
+
+            let problems = read("f", &format!("{keys}k1: 2\n")).unwrap_err();
+
+            assert_eq!(problems.len(), 1, "{size}");
+            assert_eq!(problems[0].message, "duplicate key `k1`");
+            let lines = [&problems[0].location, &problems[0].other].map(|at| at.as_ref().unwrap().line);
+            assert_eq!(lines, [size, 1]);
+        }
     }
 
     #[test]
