@@ -77,6 +77,7 @@ impl Preflight<'_> {
     /// Returns why a path is refused, as written or after resolving it.
     pub(crate) async fn refusal_reason(&self, path: &Path, purpose: Purpose) -> Option<String> {
         let resolved = self.paths.resolve(path).await;
-        refusal(&resolved, purpose).or_else(|| refusal(path, purpose))
+        let as_written = Some(path).filter(|path| path.as_os_str() != resolved.as_os_str());
+        refusal(&resolved, purpose).or_else(|| refusal(as_written?, purpose))
     }
 }
