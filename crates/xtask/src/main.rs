@@ -5,7 +5,7 @@
 
 mod bench;
 mod check;
-
+mod debian;
 mod demo;
 mod dependencies;
 mod failure;
@@ -15,6 +15,7 @@ mod guard;
 mod guest;
 mod leak;
 mod program;
+mod qemu;
 mod task;
 mod test;
 mod tools;
@@ -67,6 +68,12 @@ enum Task {
     /// shell there, and powers off when the power button is pressed.
     Guest(guest::Guest),
 
+    /// Unpack QEMU 10.0 beside that of the system, if it is missing
+    ///
+    /// Downloads the packages of Debian's backports from the mirror of the system, verifies their signatures, and
+    /// unpacks them into `target/qemu-10.0`. Installs nothing and needs no root.
+    Qemu(qemu::Qemu),
+
     /// Compare the speed of maqet with the fastest program that does the same work
     ///
     /// Builds for release and runs whole processes alternately with plain QEMU, qemu-img, the sqlite3 shell and small C
@@ -97,6 +104,7 @@ fn main() -> ExitCode {
         Task::Check => check::run(&workspace),
         Task::Test(test) => test.run(&workspace),
         Task::Guest(guest) => guest.run(&workspace),
+        Task::Qemu(qemu) => qemu.run(&workspace),
         Task::Bench(bench) => bench.run(&workspace),
         Task::FaultPoints => fault_points::build(&workspace),
         Task::Fuzz(fuzz) => fuzz.run(&workspace),

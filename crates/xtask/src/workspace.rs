@@ -4,6 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use maqet_testkit::qemu::Unpacked;
 use maqet_testkit::{FAULTY_NAME, guest};
 
 use crate::Result;
@@ -16,17 +17,20 @@ pub(crate) struct Workspace {
     root: PathBuf,
     profile: PathBuf,
     guest: guest::Files,
+    unpacked_qemu: Unpacked,
 }
 
 impl Workspace {
     /// Finds the workspace from the paths of this executable and its source.
     pub(crate) fn find() -> Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).map(Path::to_owned);
-        let (Some(root), Some(profile), Some(guest)) = (root, guest::profile_dir(), guest::Files::in_target()) else {
+        let (Some(root), Some(profile), Some(guest), Some(unpacked_qemu)) =
+            (root, guest::profile_dir(), guest::Files::in_target(), Unpacked::in_target())
+        else {
             return Err(Failure::new("not running from a Cargo target directory")
                 .hint("run `cargo xtask` in the directory of the repository"));
         };
-        Ok(Self { root, profile, guest })
+        Ok(Self { root, profile, guest, unpacked_qemu })
     }
 
     /// Returns the path of the CLI, built or not.
@@ -52,6 +56,11 @@ impl Workspace {
     /// Returns the Linux guest's files, built or not.
     pub(crate) fn guest(&self) -> &guest::Files {
         &self.guest
+    }
+
+    /// Returns the QEMU beside that of the system, unpacked or not.
+    pub(crate) fn unpacked_qemu(&self) -> &Unpacked {
+        &self.unpacked_qemu
     }
 
     /// Returns a Cargo command that runs in the repository and builds into the target folder of this executable.

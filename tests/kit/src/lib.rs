@@ -20,6 +20,7 @@ pub mod namespaces;
 pub mod own_process;
 pub mod parallel;
 pub mod process;
+pub mod qemu;
 mod run;
 pub mod serial;
 mod shared;

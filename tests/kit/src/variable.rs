@@ -9,6 +9,12 @@ pub const FAULTY_BINARY: &str = "MAQET_FAULT_POINTS_BIN";
 /// The folder with the Linux guest's files; else `guest` in the target folder.
 pub const GUEST: &str = "MAQET_GUEST";
 
+/// The folder of the QEMU beside that of the system; else `qemu-10.0` in the target folder.
+pub const UNPACKED_QEMU: &str = "MAQET_UNPACKED_QEMU";
+
+/// The version that the emulator must have, such as `10.0`; else any.
+pub const QEMU_VERSION: &str = "MAQET_QEMU_VERSION";
+
 /// The folder for test homes, so that leaked files are found afterward; else /tmp.
 pub const TEST_ROOT: &str = "MAQET_TEST_ROOT";
 

@@ -1,12 +1,12 @@
 //! Downloading and unpacking Debian packages, without installing them.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{BUSYBOX_PACKAGE, Flavour, KEYMAP_PACKAGE, LOADKEYS_PACKAGE, read};
-use crate::failure::{Failure, OrFailure};
+use crate::debian::only_entry;
+use crate::failure::Failure;
 use crate::task::remark;
-use crate::{Result, program, tools};
+use crate::{Result, debian, program, tools};
 
 /// The unpacked packages.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ pub(crate) fn fetch<const N: usize>(work: &Path, flavours: [Flavour; N]) -> Resu
         tools::update_lists("apt-get update")?;
         download(work, &flavours)
     })?;
-    unpack(work, &packages)?;
+    debian::unpack(work, &packages, |package| work.join(package))?;
     let mut packages = packages.into_iter();
     let kernels = flavours.map(|_| {
         let package = packages.next().unwrap_or_default();
@@ -127,27 +127,6 @@ fn versioned(metapackage: &str) -> Result<String> {
     })
 }
 
-/// Unpacks each package into a folder of its name, in parallel.
-fn unpack(work: &Path, packages: &[String]) -> Result<()> {
-    let archives = packages
-        .iter()
-        .map(|package| Ok((only_entry(work, &format!("{package}_"))?, work.join(package))))
-        .collect::<Result<Vec<_>>>()?;
-    std::thread::scope(|scope| {
-        let unpacking = archives.iter().map(|(archive, folder)| {
-            scope.spawn(move || {
-                program::output(program::command("dpkg-deb").arg("--extract").args([archive, folder])).map(drop)
-            })
-        });
-        let unpacking: Vec<_> = unpacking.collect();
-        let done = |thread: std::thread::ScopedJoinHandle<'_, Result<()>>| {
-            thread.join().unwrap_or_else(|_| Err(Failure::new("a thread that unpacked a package panicked")))
-        };
-        // All threads are joined before the first failure is returned.
-        unpacking.into_iter().map(done).collect::<Vec<_>>().into_iter().collect()
-    })
-}
-
 /// Returns the kernel package in the output of `apt-cache depends` for the metapackage.
 fn kernel_package(listed: &str) -> Option<String> {
     listed
@@ -155,16 +134,6 @@ fn kernel_package(listed: &str) -> Option<String> {
         .filter_map(|line| line.trim().strip_prefix("Depends: "))
         .find(|name| name.starts_with("linux-image-") && name.bytes().any(|byte| byte.is_ascii_digit()))
         .map(str::to_owned)
-}
-
-fn only_entry(folder: &Path, prefix: &str) -> Result<PathBuf> {
-    let entries = fs::read_dir(folder).or_failure(|| format!("the kernel package has no `{}`", folder.display()))?;
-    let named = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
-    entries
-        .flatten()
-        .map(|entry| entry.path())
-        .find(named)
-        .ok_or_else(|| Failure::new(format!("the kernel package has no `{}/{prefix}*`", folder.display())))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ impl Files {
     /// Returns the files in Cargo's target folder, built or not; `None` outside of one.
     #[must_use]
     pub fn in_target() -> Option<Self> {
-        Some(Self::in_folder(target_dir(&profile_dir()?)?.join("guest")))
+        Some(Self::in_folder(target_dir()?.join("guest")))
     }
 
     /// Returns the built files: those of `MAQET_GUEST`, else those in the target folder.
@@ -95,10 +95,16 @@ pub fn profile_dir() -> Option<PathBuf> {
     Some(profile.to_owned())
 }
 
+/// Returns Cargo's target folder, found from this executable.
+#[must_use]
+pub fn target_dir() -> Option<PathBuf> {
+    target_dir_of(&profile_dir()?)
+}
+
 /// Returns Cargo's target folder, one or, where a target is named, two above `profile`.
 ///
 /// Cargo marks both as caches (<https://bford.info/cachedir/>).
-fn target_dir(profile: &Path) -> Option<PathBuf> {
+fn target_dir_of(profile: &Path) -> Option<PathBuf> {
     let marked = |folder: &&Path| folder.join("CACHEDIR.TAG").exists();
     Some(profile.ancestors().skip(1).take_while(marked).last()?.to_owned())
 }
@@ -113,13 +119,13 @@ mod tests {
         let target = place.path().join("target");
         let profile = target.join("x86_64-unknown-linux-gnu/debug");
         std::fs::create_dir_all(&profile).unwrap();
-        let unmarked = target_dir(&profile);
+        let unmarked = target_dir_of(&profile);
         std::fs::write(target.join("x86_64-unknown-linux-gnu/CACHEDIR.TAG"), "").unwrap();
         std::fs::write(target.join("CACHEDIR.TAG"), "").unwrap();
 
         assert_eq!(unmarked, None);
-        assert_eq!(target_dir(&profile), Some(target.clone()));
-        assert_eq!(target_dir(&target.join("x86_64-unknown-linux-gnu")), Some(target));
+        assert_eq!(target_dir_of(&profile), Some(target.clone()));
+        assert_eq!(target_dir_of(&target.join("x86_64-unknown-linux-gnu")), Some(target));
     }
 
     #[test]

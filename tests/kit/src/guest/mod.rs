@@ -7,7 +7,7 @@ mod shell;
 
 pub use boot_sector::{AfterMarker, BootSector};
 pub use config::{linux_boot_yaml, linux_yaml, paused_yaml};
-pub use files::{Files, profile_dir};
+pub use files::{Files, profile_dir, target_dir};
 pub use shell::Shell;
 
 /// The Linux guest prints this last: it then serves a shell on the serial line and obeys the power button.
