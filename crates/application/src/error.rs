@@ -50,6 +50,8 @@ pub enum Error {
     RunInUse { vm: VmName, pid: u32 },
     #[error("cannot stop VM `{vm}`: it is busy, and may be writing its disks")]
     StopBusy { vm: VmName },
+    #[error("stop of VM `{vm}` interrupted: it is {status}; its power button was pressed {}", times(*presses))]
+    StopInterrupted { vm: VmName, status: Status, presses: u32 },
     #[error("VM `{vm}` is still running after SIGKILL")]
     KillFailed { vm: VmName, pid: u32 },
     #[error("`{}` is a QEMU process (pid {}) whose VM is not in the database", .0.name.escape_debug(), .0.pid.unwrap_or_default())]
@@ -186,6 +188,7 @@ impl Explain for Error {
             Self::StopBusy { vm } => explain("vm.busy", Fault::Busy)
                 .hint("try again later")
                 .hint(format!("kill it with `maqet stop --force {vm}`")),
+            Self::StopInterrupted { vm, presses, .. } => stop_interrupted(vm, *presses),
             Self::KillFailed { pid, .. } => explain("vm.kill-failed", Fault::Failed)
                 .hint(format!("check process {pid}: it may be blocked in the kernel on a disk or a share")),
             Self::Orphaned(_) | Self::DiskOfOrphan { .. } => explain("vm.orphan-conflict", Fault::State)
@@ -238,6 +241,26 @@ impl Explain for Error {
             Self::Plugin(inner) => inner.explain(),
         }
     }
+}
+
+/// Returns a number of times, as in `pressed once`.
+fn times(number: u32) -> String {
+    match number {
+        0 => "0 times".to_owned(),
+        1 => "once".to_owned(),
+        number => format!("{number} times"),
+    }
+}
+
+/// Explains a stop that was interrupted, after which the guest may still power off.
+fn stop_interrupted(vm: &VmName, presses: u32) -> Explanation {
+    let explanation = Explanation::new("vm.stop-interrupted", Fault::Failed);
+    let hint = if presses == 0 {
+        format!("stop it with `maqet stop {vm}`")
+    } else {
+        format!("it may still power off; wait for that with `maqet wait {vm} --for stopped`, or run `maqet stop {vm}`")
+    };
+    explanation.hint(hint)
 }
 
 /// Explains a failed launch, with hints that name the VM.

@@ -9,6 +9,10 @@ pub const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a guest may take to power off on request: a Linux with services takes 5 to 20 s.
 pub const POWER_DOWN_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How often the power button is pressed until the guest reacts: a guest that misses one while it boots loses this much
+/// of its time to power off, and one that reacts takes longer to power off, so that a press meanwhile is the exception.
+pub const POWER_BUTTON_INTERVAL: Duration = Duration::from_secs(3);
+
 /// How long QEMU may take to quit on request: it flushes its disks, which can be slow.
 pub const QUIT_TIMEOUT: Duration = Duration::from_secs(10);
 

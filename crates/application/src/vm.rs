@@ -4,12 +4,13 @@
 //!   it writes nothing. The rules are [`maqet_domain::vm::Status`].
 //! - [`reconcile`] records what happened unobserved, such as a guest that powered off overnight.
 //! - [`orphan`] finds QEMU processes whose VM is not in the store.
-//! - [`shutdown`] stops a VM: power-down, quit, SIGTERM, SIGKILL.
+//! - [`shutdown`] stops a VM: power-down, quit, SIGTERM, SIGKILL; [`power_button`] is the first of these.
 //! - [`monitor`] finds the monitors of a running VM; [`unresponsive`] is the error of a QEMU that does not answer.
 
 pub(crate) mod monitor;
 pub(crate) mod observe;
 pub(crate) mod orphan;
+pub(crate) mod power_button;
 pub(crate) mod reconcile;
 pub(crate) mod shutdown;
 pub(crate) mod unresponsive;

@@ -6,13 +6,13 @@ pub(crate) mod sanitize;
 mod snippet;
 mod text;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IsTerminal, Write};
 
 use maqet::{ErrorReport, ProgressStream};
 use serde::Serialize;
 
-pub(crate) use self::text::{QmpResponse, TextOutput, event_line};
+pub(crate) use self::text::{QmpResponse, TextOutput, event_line, is_power_cut};
 
 use self::progress::ProgressStyle;
 use crate::args::{Format, GlobalArgs};
@@ -28,6 +28,7 @@ pub(crate) struct Output {
     reports: ProgressStream,
     /// How much of the last work was done, as in `3 of 9 keys`.
     done: RefCell<Option<String>>,
+    is_interrupted: Cell<bool>,
 }
 
 impl Output {
@@ -39,7 +40,8 @@ impl Output {
             Format::Table | Format::Yaml => ProgressStyle::Text,
         };
         let GlobalArgs { format, is_format_given, quiet: is_quiet, .. } = *global;
-        Self { format, is_format_given, progress, is_quiet, reports, done: RefCell::default() }
+        let (done, is_interrupted) = (RefCell::default(), Cell::default());
+        Self { format, is_format_given, progress, is_quiet, reports, done, is_interrupted }
     }
 
     /// Returns the form of results.
@@ -113,6 +115,16 @@ impl Output {
         if !self.is_quiet {
             note(self.format, text);
         }
+    }
+
+    /// Records that the command was interrupted: work on further VMs does not start.
+    pub(crate) fn interrupt(&self) {
+        self.is_interrupted.set(true);
+    }
+
+    /// Returns whether the command was interrupted.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.is_interrupted.get()
     }
 
     /// Writes the note of an interrupted command.

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use maqet::domain::event::{Event, kind};
@@ -14,6 +15,9 @@ use crate::error::{terminal_failed, usage};
 use crate::render::{Output, error, note};
 use crate::signal::{SignalKind, Signals};
 use crate::{command, exit_code, logging};
+
+/// How long a canceled operation may take to report that: it writes a line to a journal.
+const REPORT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Runs a command line.
 pub(crate) fn main(argv: &[OsString]) -> ExitCode {
@@ -47,13 +51,15 @@ fn execute(cli: Cli, environment: &Environment) -> Result<u8, ErrorReport> {
             // Polled first, so that signals are handled before the command starts.
             biased;
             () = interrupted(), if !handles_signals => {
-                // A canceled start is rolled back; a second Ctrl-C does not wait for that.
+                output.interrupt();
+                // A canceled start is rolled back, and a canceled stop tells the state of its VM; a second Ctrl-C does
+                // not wait for that.
                 tokio::select! {
-                    _ = &mut running => {}
-                    () = maqet.app().cancel_jobs() => {}
-                    () = interrupted() => {}
+                    biased;
+                    outcome = &mut running => show_interrupted(outcome.err(), &output),
+                    () = canceled(&maqet) => output.note_interrupted(),
+                    () = interrupted() => output.note_interrupted(),
                 }
-                output.note_interrupted();
                 Ok(exit_code::INTERRUPTED)
             }
             code = &mut running => code,
@@ -86,6 +92,23 @@ fn without_credentials(url: &str) -> String {
     match url.split_once("//").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
         Some((scheme, location)) => format!("{scheme}//{location}"),
         None => url.to_owned(),
+    }
+}
+
+/// Cancels the jobs, and waits until their operations had time to report that.
+async fn canceled(maqet: &Maqet) {
+    let has_jobs = !maqet.app().jobs().list().is_empty();
+    maqet.app().cancel_jobs().await;
+    if has_jobs {
+        tokio::time::sleep(REPORT_TIMEOUT).await;
+    }
+}
+
+/// Shows in which state an interrupted command left its VM, if it says so.
+fn show_interrupted(report: Option<ErrorReport>, output: &Output) {
+    match report {
+        Some(report) if report.code == "vm.stop-interrupted" => error::show(&report, output.format()),
+        Some(_) | None => output.note_interrupted(),
     }
 }
 

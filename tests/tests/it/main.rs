@@ -38,6 +38,7 @@ mod schema;
 mod screen;
 mod settings;
 mod shell;
+mod stop;
 mod stress;
 mod text_output;
 mod timeouts;

@@ -18,6 +18,8 @@ pub enum ProgressUnit {
     Conditions,
     /// Bytes.
     Bytes,
+    /// Seconds of the time that something may take.
+    Seconds,
 }
 
 /// How far a job is.

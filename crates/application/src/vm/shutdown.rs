@@ -5,10 +5,15 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use maqet_domain::port::{Clock, Hypervisor, Monitors, Processes, Signal};
 use maqet_domain::qmp::{QmpCommand, QmpError};
-use maqet_domain::vm::{Phase, ProcessIdentity, Run, RunEnd, Status, StopReason, VmName};
+use maqet_domain::vm::{
+    Phase, ProcessIdentity, ProcessObservation, Run, RunEnd, ShutdownEvent, Status, StopReason, VmName,
+};
 use serde::Serialize;
+use tokio::time::Instant;
 
+use super::power_button::{PowerButton, Reaction};
 use super::unresponsive::ensure_responsive;
+use crate::job::Job;
 use crate::{Error, Timeouts, limits};
 
 /// How a VM was stopped.
@@ -33,9 +38,42 @@ pub enum StopMethod {
     Unobserved,
 }
 
-/// The outcome of sending a command that ends QEMU.
+/// A VM that is to be stopped.
+#[derive(Clone, Copy)]
+pub(crate) struct StopRequest<'a> {
+    /// Canceling it ends the wait for the guest.
+    pub(crate) job: &'a Job<'a>,
+    pub(crate) vm: &'a VmName,
+    pub(crate) run: &'a Run,
+    pub(crate) process: &'a ProcessIdentity,
+    /// The observed state.
+    pub(crate) status: Status,
+    /// How long the guest may take to power off.
+    pub(crate) power_down: Duration,
+}
+
+/// How a VM was stopped.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StopOutcome {
+    pub(crate) method: StopMethod,
+    /// How often the power button was pressed.
+    pub(crate) presses: u32,
+    /// How long it took.
+    pub(crate) waited: Duration,
+    /// What the guest did before QEMU was ended, if it had powered off already.
+    off: Option<ShutdownEvent>,
+}
+
+impl StopOutcome {
+    /// The outcome of a method that does not involve the guest.
+    pub(crate) const fn without_guest(method: StopMethod, waited: Duration) -> Self {
+        Self { method, presses: 0, waited, off: None }
+    }
+}
+
+/// The outcome of asking QEMU to quit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SendOutcome {
+enum QuitOutcome {
     /// The process ended.
     Ended,
     /// The command was sent, and the process is alive.
@@ -57,31 +95,61 @@ pub(crate) struct Shutdown<'a> {
 }
 
 impl Shutdown<'_> {
-    /// Stops a VM whose process is alive, and returns the method that worked.
+    /// Stops a VM whose process is alive.
     ///
     /// A guest that does not run cannot react to its power button, so power-down is skipped. A process whose main loop
     /// is blocked may be writing its disks: it is killed only on request (`--force`), never here.
     ///
-    /// Errors: [`Error::StopBusy`], [`Error::KillFailed`], and those of signaling.
-    pub(crate) async fn shut_down(
+    /// Canceling the job ends the wait for the guest; what comes after that is not cut off. Errors:
+    /// [`Error::StopInterrupted`], [`Error::StopBusy`], [`Error::KillFailed`], and those of signaling.
+    pub(crate) async fn shut_down(&self, request: &StopRequest<'_>) -> Result<StopOutcome, Error> {
+        let StopRequest { job, vm, run, process, status, power_down } = *request;
+        let began = Instant::now();
+        let button = PowerButton::new(*self, run, process);
+        let reaction = match job.run(button.power_down(status, power_down, job)).await {
+            Ok(reaction) => reaction,
+            Err(_) if !self.processes.is_alive(process) => Reaction::Exited,
+            Err(_) => return Err(self.interrupted(vm, run, button.presses()).await),
+        };
+        let presses = button.presses();
+        let (method, off) = match reaction {
+            Reaction::Exited => (StopMethod::PowerDown, None),
+            Reaction::Off(event) => match self.end(vm, run, process, self.timeouts.quit).await? {
+                StopMethod::Quit if presses > 0 => (StopMethod::PowerDown, event),
+                method => (method, event),
+            },
+            Reaction::None => (self.end(vm, run, process, Duration::ZERO).await?, None),
+        };
+        Ok(StopOutcome { method, presses, waited: began.elapsed(), off })
+    }
+
+    /// Returns the error of a stop whose wait for the guest was canceled.
+    async fn interrupted(&self, vm: &VmName, run: &Run, presses: u32) -> Error {
+        let answer = self.monitors.answer(&run.paths, limits::QUERY_TIMEOUT).await;
+        let status = Status::from_run(Some(run), ProcessObservation::Answered(answer), false);
+        Error::StopInterrupted { vm: vm.clone(), status, presses }
+    }
+
+    /// Ends a QEMU process: quit, then SIGTERM, then SIGKILL.
+    ///
+    /// `exit` is how long one without a monitor may take to exit by itself, as after its guest powered off.
+    async fn end(
         &self,
         vm: &VmName,
         run: &Run,
         process: &ProcessIdentity,
-        status: Status,
-        power_down: Duration,
+        exit: Duration,
     ) -> Result<StopMethod, Error> {
-        let is_halted = matches!(status, Status::Paused | Status::RestoreFailed | Status::IoError | Status::Panicked);
-        if !is_halted && self.send_and_wait(run, process, "system_powerdown", power_down).await == SendOutcome::Ended {
-            return Ok(StopMethod::PowerDown);
-        }
-        match self.send_and_wait(run, process, "quit", self.timeouts.quit).await {
-            SendOutcome::Ended => return Ok(StopMethod::Quit),
-            SendOutcome::Busy => {
+        match self.quit(run, process).await {
+            QuitOutcome::Ended => return Ok(StopMethod::Quit),
+            QuitOutcome::Unreachable if !exit.is_zero() && self.processes.wait_for_exit(process, exit).await => {
+                return Ok(StopMethod::Quit);
+            }
+            QuitOutcome::Busy => {
                 ensure_responsive(self.processes, vm, process)?;
                 return Err(Error::StopBusy { vm: vm.clone() });
             }
-            SendOutcome::Alive | SendOutcome::Unreachable => {}
+            QuitOutcome::Alive | QuitOutcome::Unreachable => {}
         }
         self.processes.signal(process, Signal::Term).await?;
         if self.processes.wait_for_exit(process, self.timeouts.term).await {
@@ -102,47 +170,41 @@ impl Shutdown<'_> {
         Err(Error::KillFailed { vm: vm.clone(), pid: process.pid })
     }
 
-    /// Sends a command that ends QEMU, and waits for its end; `timeout` covers both.
-    async fn send_and_wait(
-        &self,
-        run: &Run,
-        process: &ProcessIdentity,
-        command: &str,
-        timeout: Duration,
-    ) -> SendOutcome {
-        let ended = self.processes.wait_for_exit(process, timeout);
-        let sent = std::pin::pin!(self.send(run, command, timeout));
+    /// Asks QEMU to quit, and waits for its end; the timeout covers both.
+    async fn quit(&self, run: &Run, process: &ProcessIdentity) -> QuitOutcome {
+        let ended = self.processes.wait_for_exit(process, self.timeouts.quit);
+        let sent = std::pin::pin!(self.send_quit(run));
         match select(sent, ended).await {
-            Either::Left((SendOutcome::Alive, ended)) => {
+            Either::Left((QuitOutcome::Alive, ended)) => {
                 if ended.await {
-                    SendOutcome::Ended
+                    QuitOutcome::Ended
                 } else {
-                    SendOutcome::Alive
+                    QuitOutcome::Alive
                 }
             }
             Either::Left((outcome, _)) => outcome,
-            Either::Right((true, _)) => SendOutcome::Ended,
-            Either::Right((false, _)) => SendOutcome::Busy,
+            Either::Right((true, _)) => QuitOutcome::Ended,
+            Either::Right((false, _)) => QuitOutcome::Busy,
         }
     }
 
-    /// Sends a command as soon as the monitor accepts it.
+    /// Sends `quit` as soon as the monitor accepts it.
     ///
     /// A QEMU that ends at once may close the connection before it answers.
-    async fn send(&self, run: &Run, command: &str, timeout: Duration) -> SendOutcome {
+    async fn send_quit(&self, run: &Run) -> QuitOutcome {
         loop {
-            match self.monitors.execute(&run.paths, &QmpCommand::new(command), timeout).await {
+            match self.monitors.execute(&run.paths, &QmpCommand::new("quit"), self.timeouts.quit).await {
                 Ok(_) | Err(QmpError::ConnectionClosed { .. } | QmpError::TimedOut { .. }) => {
-                    return SendOutcome::Alive;
+                    return QuitOutcome::Alive;
                 }
                 Err(
                     QmpError::MonitorUnavailable { .. } | QmpError::InvalidResponse { .. } | QmpError::Refused { .. },
                 ) => {
-                    return SendOutcome::Unreachable;
+                    return QuitOutcome::Unreachable;
                 }
                 // Another client is connected, or the main loop is blocked: retried until the timeout.
                 Err(error) => {
-                    tracing::debug!(command, %error, "not sent yet");
+                    tracing::debug!(%error, "`quit` not sent yet");
                     tokio::time::sleep(limits::RETRY_INTERVAL).await;
                 }
             }
@@ -152,8 +214,13 @@ impl Shutdown<'_> {
     /// Returns how a run ended whose process is gone, and the method that really ended it.
     ///
     /// Only QEMU's own event proves that a guest powered off: the process may have been killed meanwhile.
-    pub(crate) async fn ending(&self, run: &Run, method: StopMethod) -> (RunEnd, StopMethod) {
+    pub(crate) async fn ending(&self, run: &Run, outcome: &StopOutcome) -> (RunEnd, StopMethod) {
         let now = Some(self.clock.now());
+        let method = outcome.method;
+        if let Some(off) = outcome.off {
+            let end = RunEnd::from_exit(Phase::Stopping, Some(off), false);
+            return (end, confirmed(method, &end));
+        }
         let requested = match method {
             StopMethod::Sigkill => return (RunEnd { reason: StopReason::HostSignal, at: now }, method),
             StopMethod::Sigterm => Some(StopReason::HostSignal),
@@ -168,7 +235,15 @@ impl Shutdown<'_> {
                 RunEnd { at: end.at.or(now), ..end }
             }
         };
-        let is_confirmed = method != StopMethod::PowerDown || ending.reason == StopReason::GuestShutdown;
-        (ending, if is_confirmed { method } else { StopMethod::Unobserved })
+        (ending, confirmed(method, &ending))
+    }
+}
+
+/// Returns the method that really ended a run.
+const fn confirmed(method: StopMethod, ending: &RunEnd) -> StopMethod {
+    match (method, ending.reason) {
+        (StopMethod::PowerDown, StopReason::GuestShutdown) => method,
+        (StopMethod::PowerDown, _) => StopMethod::Unobserved,
+        _ => method,
     }
 }

@@ -17,5 +17,6 @@ mod ls;
 mod operations;
 mod power;
 mod qmp_run;
+mod stop;
 mod timeouts;
 mod world;

@@ -42,8 +42,9 @@ pub(crate) struct StartArgs {
 
 /// Stop VMs: power-down, then quit, then signals
 ///
-/// Presses the power button and waits for the guest to power off. If it does not, sends `quit` to QEMU, then SIGTERM,
-/// then SIGKILL. The output names the method that stopped the VM.
+/// Presses the power button every few seconds until the guest powers off; a guest that boots ignores it. After the
+/// timeout, sends `quit` to QEMU, then SIGTERM, then SIGKILL: a power cut for the guest. The output names the method that
+/// stopped the VM. After Ctrl-C the guest may still power off.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -1,8 +1,10 @@
 //! The commands that take several VMs: `start`, `stop`, `wait`, `rm`, `status`, `inspect` and so on.
 
+use std::future::ready;
+
 use futures_util::stream::{self, StreamExt};
 use maqet::operation::{self, Since};
-use maqet::{Condition, ErrorReport, HumanDuration, Maqet, Operation};
+use maqet::{Condition, ErrorReport, HumanDuration, Maqet, Operation, StopMethod};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -10,7 +12,7 @@ use super::absolute;
 use super::define::note_size_mismatches;
 use crate::args::{RestartArgs, RmArgs, StartArgs, StopArgs, StopOptions, VmsArgs, WaitArgs};
 use crate::exit_code;
-use crate::render::{self, Output, TextOutput};
+use crate::render::{self, Output, TextOutput, is_power_cut};
 
 /// How many VMs are worked on concurrently: with more, booting VMs only compete for the CPUs; with fewer, one guest
 /// that powers off slowly delays the others.
@@ -57,13 +59,29 @@ fn with_absolute_paths(conditions: Vec<Condition>) -> Result<Vec<Condition>, Err
 
 pub(super) async fn stop(maqet: &Maqet, args: StopArgs, output: &Output) -> Result<u8, ErrorReport> {
     let StopArgs { vms, options: StopOptions { timeout, force } } = args;
-    run_on_each(maqet, vms, output, "stopping", |vm| operation::Stop::new(vm).timeout(timeout).force(force)).await
+    let stop = async |vm| {
+        let stopped = maqet.run(operation::Stop::new(vm).timeout(timeout).force(force)).await?;
+        note_power_cut(&stopped.vm.name, stopped.method, stopped.presses, output);
+        Ok(stopped)
+    };
+    for_each_vm(maqet, vms, output, "stopping", stop).await
+}
+
+/// Notes that the power of a guest was cut, and what helps.
+fn note_power_cut(vm: &str, method: StopMethod, presses: u32, output: &Output) {
+    if is_power_cut(method, presses) {
+        output.note(&format!(
+            "the power of `{vm}` was cut, as its guest ignored the power button or was too slow: \
+             pass a longer `--timeout`, or check that it handles ACPI power-down"
+        ));
+    }
 }
 
 pub(super) async fn restart(maqet: &Maqet, args: RestartArgs, output: &Output) -> Result<u8, ErrorReport> {
     let RestartArgs { vms, options: StopOptions { timeout, force } } = args;
     let restart = async |vm| {
         let restarted = maqet.run(operation::Restart::new(vm).timeout(timeout).force(force)).await?;
+        note_power_cut(&restarted.vm.name, restarted.method, restarted.presses, output);
         note_size_mismatches(&restarted.size_mismatches, output);
         Ok(restarted)
     };
@@ -112,7 +130,8 @@ where
     };
     let mut results = Vec::new();
     let mut code = exit_code::DONE;
-    let mut outcomes = stream::iter(names).map(|name| work(name)).buffered(MAX_CONCURRENT_VMS);
+    let names = stream::iter(names).take_while(|_| ready(!output.is_interrupted()));
+    let mut outcomes = names.map(|name| work(name)).buffered(MAX_CONCURRENT_VMS);
     while let Some(outcome) = output.progress(&message, outcomes.next()).await {
         match outcome.map_err(ErrorReport::from) {
             Ok(result) if is_one || output.is_text() => output.show(&result)?,

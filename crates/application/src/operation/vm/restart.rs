@@ -42,6 +42,10 @@ pub struct Restarted {
     pub vm: VmStatus,
     /// How it was stopped.
     pub method: StopMethod,
+    /// How often the power button was pressed.
+    pub presses: u32,
+    /// How long it took to stop it, in milliseconds.
+    pub waited_ms: u64,
     /// Drives whose images have another size than the definition; they keep it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub size_mismatches: Vec<SizeMismatch>,
@@ -60,11 +64,16 @@ impl Operation for Restart {
         // So is one whose run cannot be recorded.
         let entry = app.committer().record_run(&vm.entry, vm.entry.run.clone()).await?;
         let vm = Vm { entry, ..vm };
-        let method = stop::stop(app, &vm.entry, self.timeout, self.force).await?.method;
+        let stopped = stop::stop(app, &vm.entry, Self::NAME, self.timeout, self.force).await?;
         let vm = app.vms().reread(&vm).await?;
         let started = start::start(app, &vm, None).await?;
-        let restarted =
-            started.map(|started| Restarted { vm: started.vm, method, size_mismatches: started.size_mismatches });
+        let restarted = started.map(|started| Restarted {
+            vm: started.vm,
+            method: stopped.method,
+            presses: stopped.presses,
+            waited_ms: stopped.waited_ms,
+            size_mismatches: started.size_mismatches,
+        });
         Ok(restarted.about(vm.entry.id).holding(guard))
     }
 }

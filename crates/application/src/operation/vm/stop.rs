@@ -11,11 +11,12 @@ use maqet_domain::vm::{Action, Phase, ProcessIdentity, Run, Status, Transition, 
 use maqet_fault_points::FaultPoint;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::app::commit::run_change;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::vm::observe::{Observation, VmStatus};
-use crate::vm::shutdown::StopMethod;
+use crate::vm::shutdown::{StopMethod, StopOutcome, StopRequest};
 use crate::vm::unresponsive::ensure_responsive;
 use crate::{App, Error, HumanDuration};
 
@@ -50,6 +51,17 @@ pub struct Stopped {
     pub vm: VmStatus,
     /// How it was stopped.
     pub method: StopMethod,
+    /// How often the power button was pressed.
+    pub presses: u32,
+    /// How long that took, in milliseconds.
+    pub waited_ms: u64,
+}
+
+impl Stopped {
+    fn new(vm: VmStatus, outcome: &StopOutcome) -> Self {
+        let waited_ms = u64::try_from(outcome.waited.as_millis()).unwrap_or(u64::MAX);
+        Self { vm, method: outcome.method, presses: outcome.presses, waited_ms }
+    }
 }
 
 impl Operation for Stop {
@@ -64,7 +76,7 @@ impl Operation for Stop {
             Err(Error::Lock(error)) if self.force => return self.kill_unlocked(app, error).await,
             locked => locked?,
         };
-        let stopped = stop(app, &vm.entry, self.timeout, self.force).await?;
+        let stopped = stop(app, &vm.entry, Self::NAME, self.timeout, self.force).await?;
         Ok(Done::reading(stopped).about(vm.entry.id).holding(guard))
     }
 }
@@ -78,20 +90,26 @@ impl Stop {
         let observation = app.observer().observe_process(&entry).await;
         // Without a process it is not stopped for sure: the holder of the lock may be about to start it.
         let process = observation.process.ok_or(lock_error)?;
+        let began = Instant::now();
         app.shutdown().kill(&entry.name, &process).await?;
+        let outcome = StopOutcome::without_guest(StopMethod::Sigkill, began.elapsed());
         let observation = app.observer().observe_process(&entry).await;
-        let stopped = Stopped { vm: VmStatus::new(&entry, &observation), method: StopMethod::Sigkill };
+        let stopped = Stopped::new(VmStatus::new(&entry, &observation), &outcome);
         Ok(Done::reading(stopped).about(entry.id))
     }
 }
 
-/// Stops a VM whose lock the caller holds.
+/// Stops a VM whose lock `operation` holds.
 pub(super) async fn stop(
     app: &App,
     entry: &VmEntry,
+    operation: &'static str,
     timeout: Option<HumanDuration>,
     force: bool,
 ) -> Result<Stopped, Error> {
+    let began = Instant::now();
+    // Until the end is recorded, so that Ctrl-C cuts off only the wait for the guest.
+    let job = app.jobs.start(operation, &entry.name);
     let observer = app.observer();
     let observation = if force { observer.observe_process(entry).await } else { observer.observe_locked(entry).await };
     let transition =
@@ -103,17 +121,21 @@ pub(super) async fn stop(
             let (killed, entry) =
                 join(killed.kill(&entry.name, process), mark_stopping(app, entry, run, process)).await;
             killed?;
-            Ok(mark_stopped(app, &entry, run, process, StopMethod::Sigkill).await)
+            let outcome = StopOutcome::without_guest(StopMethod::Sigkill, began.elapsed());
+            Ok(mark_stopped(app, &entry, run, process, &outcome).await)
         }
         (Transition::Proceed, Some(run), Some(process)) => {
             ensure_responsive(observer.processes, &entry.name, process)?;
             let entry = mark_stopping(app, entry, run, process).await;
             let power_down = timeout.map_or(app.timeouts().power_down, HumanDuration::duration);
-            let method = app.shutdown().shut_down(&entry.name, run, process, observation.status, power_down).await?;
-            Ok(mark_stopped(app, &entry, run, process, method).await)
+            let (vm, status) = (&entry.name, observation.status);
+            let request = StopRequest { job: &job, vm, run, process, status, power_down };
+            let outcome = app.shutdown().shut_down(&request).await?;
+            Ok(mark_stopped(app, &entry, run, process, &outcome).await)
         }
         (Transition::Proceed | Transition::NoOp, _, _) => {
-            Ok(Stopped { vm: VmStatus::new(entry, &observation), method: StopMethod::None })
+            let outcome = StopOutcome::without_guest(StopMethod::None, Duration::ZERO);
+            Ok(Stopped::new(VmStatus::new(entry, &observation), &outcome))
         }
     }
 }
@@ -132,11 +154,17 @@ async fn mark_stopping(app: &App, entry: &VmEntry, run: &Run, process: &ProcessI
 /// Removes the sockets and records how the run ended.
 ///
 /// The VM is stopped even if that cannot be written: every observation finds its process gone.
-async fn mark_stopped(app: &App, entry: &VmEntry, run: &Run, process: &ProcessIdentity, method: StopMethod) -> Stopped {
+async fn mark_stopped(
+    app: &App,
+    entry: &VmEntry,
+    run: &Run,
+    process: &ProcessIdentity,
+    outcome: &StopOutcome,
+) -> Stopped {
     app.faults.reach(FaultPoint::StopGone);
     app.ports.hypervisor.remove_sockets(&run.paths).await;
     app.faults.reach(FaultPoint::StopCleared);
-    let (ending, method) = app.shutdown().ending(run, method).await;
+    let (ending, method) = app.shutdown().ending(run, outcome).await;
     let ended = Run { process: Some(process.clone()), ..run.at_phase(Phase::Ended(ending)) };
 
     let mut changes = ChangeSet::default().and(run_change(entry, Some(ended.clone())));
@@ -149,5 +177,5 @@ async fn mark_stopped(app: &App, entry: &VmEntry, run: &Run, process: &ProcessId
     app.faults.reach(FaultPoint::Committed(Stop::NAME));
     let entry = VmEntry { run: Some(ended), ..entry.clone() };
     let observation = Observation::without_process(Status::Stopped(ending));
-    Stopped { vm: VmStatus::new(&entry, &observation), method }
+    Stopped { method, ..Stopped::new(VmStatus::new(&entry, &observation), outcome) }
 }

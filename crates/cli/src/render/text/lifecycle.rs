@@ -19,7 +19,10 @@ impl TextOutput for Stopped {
         match self.method {
             StopMethod::None if self.vm.status == "defined" => writeln!(out, "`{}` was never started", self.vm.name),
             StopMethod::None => write_state(out, &self.vm, false, ""),
-            method => write_state(out, &self.vm, true, &format!(": {}", cause(&self.vm, method))),
+            method => {
+                let cause = cause(&self.vm, method);
+                write_state(out, &self.vm, true, &format!(": {}", ended(&cause, method, self.presses, self.waited_ms)))
+            }
         }
     }
 }
@@ -29,7 +32,10 @@ impl TextOutput for Restarted {
         let VmStatus { name, status, .. } = &self.vm;
         match self.method {
             StopMethod::None => writeln!(out, "`{name}` is {status}{}; it was not running before", pid(&self.vm)),
-            method => writeln!(out, "`{name}` is {status} again{}: {}", pid(&self.vm), stopped_by(method)),
+            method => {
+                let ended = ended(stopped_by(method), method, self.presses, self.waited_ms);
+                writeln!(out, "`{name}` is {status} again{}: {ended}", pid(&self.vm))
+            }
         }
     }
 }
@@ -43,16 +49,34 @@ impl TextOutput for PowerChanged {
 impl TextOutput for Waited {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let met: Vec<String> = self.met.iter().map(|condition| format!("`{condition}`")).collect();
-        let (seconds, tenths) = (self.waited_ms / 1_000, self.waited_ms % 1_000 / 100);
         let met = met.join(" and ");
-        let met = escape_control(&met);
-        writeln!(out, "`{}` is {}: {met} met after {seconds}.{tenths} s", self.vm.name, self.vm.status)
+        let (met, after) = (escape_control(&met), seconds(self.waited_ms));
+        writeln!(out, "`{}` is {}: {met} met after {after}", self.vm.name, self.vm.status)
     }
 }
 
 fn write_state(out: &mut dyn Write, vm: &VmStatus, changed: bool, more: &str) -> io::Result<()> {
     let already = if changed { "" } else { "already " };
     writeln!(out, "`{}` is {already}{}{more}", vm.name, vm.status)
+}
+
+/// Returns how a VM was stopped: `cause`, and how long the guest had to power off.
+fn ended(cause: &str, method: StopMethod, presses: u32, waited_ms: u64) -> String {
+    let waited = seconds(waited_ms);
+    match method {
+        StopMethod::PowerDown => format!("{cause} after {waited}"),
+        method if is_power_cut(method, presses) => format!("its guest did not power off in {waited}, so {cause}"),
+        _ => cause.to_owned(),
+    }
+}
+
+/// Returns whether QEMU was ended because the guest did not react to its power button.
+pub(crate) const fn is_power_cut(method: StopMethod, presses: u32) -> bool {
+    presses > 0 && matches!(method, StopMethod::Quit | StopMethod::Sigterm | StopMethod::Sigkill)
+}
+
+fn seconds(milliseconds: u64) -> String {
+    format!("{}.{} s", milliseconds / 1_000, milliseconds % 1_000 / 100)
 }
 
 fn pid(vm: &VmStatus) -> String {

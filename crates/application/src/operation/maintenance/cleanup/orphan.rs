@@ -14,6 +14,7 @@ use crate::app::operations::Operation;
 use crate::config::check_machine;
 use crate::operation::vm::start;
 use crate::vm::orphan::run_of_instance;
+use crate::vm::shutdown::StopRequest;
 use crate::{App, Error};
 
 async fn lock(app: &App, id: VmId) -> Result<Box<dyn Guard>, Error> {
@@ -92,7 +93,15 @@ async fn end_now(app: &App, instance: &QemuInstance) -> Result<(), Error> {
     let entry = temporary_entry(app, instance)?;
     let run = run_of_instance(instance);
     let status = app.observer().observe_locked(&entry).await.status;
-    app.shutdown().shut_down(&entry.name, &run, &instance.process, status, app.timeouts().power_down).await?;
+    let request = StopRequest {
+        job: &app.jobs.start(Cleanup::NAME, &entry.name),
+        vm: &entry.name,
+        run: &run,
+        process: &instance.process,
+        status,
+        power_down: app.timeouts().power_down,
+    };
+    app.shutdown().shut_down(&request).await?;
     app.ports.hypervisor.remove_sockets(&instance.paths).await;
     Ok(())
 }
