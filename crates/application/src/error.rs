@@ -320,9 +320,10 @@ fn state_hints(vm: &VmName, status: Status, action: Action) -> Vec<String> {
             format!("free space or repair the disk, then run `maqet resume {vm}`; nothing is lost"),
             format!("reset it with `maqet reset {vm}`"),
         ],
-        (Action::Start, _) if status == Status::Panicked => vec![format!("reset it with `maqet reset {vm}`")],
+        (Action::Start | Action::Resume, _) if status == Status::Panicked => {
+            vec![format!("reset it with `maqet reset {vm}`")]
+        }
         (Action::Pause, _) if status == Status::Suspended => vec![format!("wake it first with `maqet resume {vm}`")],
-        (Action::Resume, _) if status == Status::Panicked => vec![format!("reset it with `maqet reset {vm}`")],
         (Action::Command | Action::Pause | Action::Resume | Action::Reset, false) => {
             vec![format!("start it with `maqet start {vm}`")]
         }

@@ -341,9 +341,9 @@ mod tests {
     #[test]
     fn test_yaml_duplicate_keys_are_found_in_maps_of_any_size() {
         for size in [2, 16, 17, 100] {
-            let keys: String = (1..size).map(|number| format!("k{number}: 1\n")).collect();
+            let keys: Vec<String> = (1..size).map(|number| format!("k{number}: 1")).collect();
 
-            let problems = read("f", &format!("{keys}k1: 2\n")).unwrap_err();
+            let problems = read("f", &format!("{}\nk1: 2\n", keys.join("\n"))).unwrap_err();
 
             assert_eq!(problems.len(), 1, "{size}");
             assert_eq!(problems[0].message, "duplicate key `k1`");
