@@ -16,6 +16,7 @@ mod journal;
 pub mod limits;
 mod lock;
 mod locked_file;
+pub mod log_file;
 mod path;
 pub mod private_file;
 mod probe;

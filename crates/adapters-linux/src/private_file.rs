@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, chmodat, mkfifoat};
 
 /// Why a path is not safe to use.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +94,13 @@ pub fn private_file(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().read(true).write(true).create(true))
 }
 
+/// Opens an existing private file for reading and writing; never through a symbolic link.
+///
+/// Errors: as [`private_file`].
+pub fn existing_private_file(path: &Path) -> io::Result<File> {
+    open(path, OpenOptions::new().read(true).write(true))
+}
+
 /// Opens a private file for appending, creating it if it is missing; never through a symbolic link.
 ///
 /// Errors: as [`private_file`].
@@ -120,6 +127,16 @@ pub(crate) fn with_folder(path: &Path, open: fn(&Path) -> io::Result<File>) -> i
 pub fn fresh_log(path: &Path) -> io::Result<()> {
     unless_missing(fs::remove_file(path))?;
     new_private_file(path).map(drop)
+}
+
+/// Creates an empty private FIFO, replacing an existing one.
+///
+/// Errors: whatever the file system reports.
+pub fn fresh_fifo(path: &Path) -> io::Result<()> {
+    unless_missing(fs::remove_file(path))?;
+    mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR)?;
+    // Regardless of the umask.
+    Ok(chmodat(CWD, path, Mode::RUSR | Mode::WUSR, AtFlags::empty())?)
 }
 
 /// Returns the result of a removal; nothing to remove is not an error.

@@ -1,14 +1,15 @@
 //! The port [`Records`]: files of runs, read from an offset.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use async_trait::async_trait;
 use maqet_domain::port::{Chunk, RecordError, Records};
 use maqet_domain::vm::{BootNumber, RunPaths};
 
-use crate::private_file::open_regular;
+use crate::log_file;
+use crate::private_file::{open_regular, unless_missing};
 
 /// Reads the records of runs from the local file system.
 #[derive(Debug, Clone, Copy, Default)]
@@ -17,9 +18,11 @@ pub struct LocalRecords;
 #[async_trait]
 impl Records for LocalRecords {
     async fn read(&self, file: &Path, offset: u64, limit: usize) -> Result<Chunk, RecordError> {
-        open_regular(file).and_then(|record| part(record, offset, limit)).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => RecordError::NotFound { path: file.to_owned() },
-            _ => RecordError::Failed { path: file.to_owned(), source: error.into() },
+        open_regular(file).and_then(|record| log_file::read_part(&record, offset, limit)).map_err(|error| {
+            match error.kind() {
+                io::ErrorKind::NotFound => RecordError::NotFound { path: file.to_owned() },
+                _ => failed(file, error),
+            }
         })
     }
 
@@ -29,16 +32,18 @@ impl Records for LocalRecords {
         boots.sort_unstable();
         boots
     }
+
+    async fn bound(&self, file: &Path, max_bytes: u64) -> Result<(), RecordError> {
+        unless_missing(log_file::bound(file, max_bytes)).map_err(|error| failed(file, error))
+    }
+
+    async fn reserve(&self, file: &Path, bytes: u64) -> Result<(), RecordError> {
+        unless_missing(log_file::reserve(file, bytes)).map_err(|error| failed(file, error))
+    }
 }
 
-fn part(mut record: File, offset: u64, limit: usize) -> io::Result<Chunk> {
-    let length = record.metadata()?.len();
-    let mut bytes = Vec::new();
-    if offset < length {
-        record.seek(SeekFrom::Start(offset))?;
-        record.take(u64::try_from(limit).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
-    }
-    Ok(Chunk { bytes, length })
+fn failed(file: &Path, error: io::Error) -> RecordError {
+    RecordError::Failed { path: file.to_owned(), source: error.into() }
 }
 
 #[cfg(test)]
@@ -58,8 +63,8 @@ mod tests {
         let middle = read(&log, 3, 4).await.unwrap();
         let beyond = read(&log, 99, 4).await.unwrap();
 
-        assert_eq!(middle, Chunk { bytes: b"3456".to_vec(), length: 10 });
-        assert_eq!(beyond, Chunk { bytes: Vec::new(), length: 10 });
+        assert_eq!(middle, Chunk { offset: 3, bytes: b"3456".to_vec(), length: 10 });
+        assert_eq!(beyond, Chunk { offset: 99, bytes: Vec::new(), length: 10 });
     }
 
     #[tokio::test]

@@ -110,6 +110,12 @@ pub const CONSOLE_RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long QEMU may take to report the client of the serial console.
 pub const CONSOLE_QUERY_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How often a console checks its log and QEMU, in case it was not notified: the time until it notices that QEMU exited.
+pub const CONSOLE_POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often a console checks its log without notifications, or whether the guest has read the end of its input.
+pub const CONSOLE_RELEASE_INTERVAL: Duration = Duration::from_millis(5);
+
 /// How much is read from a serial console in one call; a guest writes about 10 KB a second.
 pub const CONSOLE_READ_BYTES: usize = 16 << 10;
 

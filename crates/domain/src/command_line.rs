@@ -170,10 +170,11 @@ fn serial(serial: &Serial, paths: &RunPaths) -> Result<Vec<Switch>, PathNotUtf8>
         Serial::None => vec![Switch::new("serial").head("none")],
         Serial::Qemu(text) => vec![Switch::verbatim("serial", text)],
         Serial::Console => {
-            let log = utf8(&paths.serial_log())?.to_owned();
-            let socket = socket(SERIAL_CHARDEV, &paths.serial_socket())?;
-            let socket = socket.option("logfile", log).flag("logappend", true);
-            vec![socket, Switch::new("serial").head(&format!("chardev:{SERIAL_CHARDEV}"))]
+            // Not a socket: a client that does not read would stop the guest's output, and the log with it.
+            let pipe = Switch::new("chardev").head("pipe").option("id", SERIAL_CHARDEV);
+            let pipe = pipe.option("path", utf8(&paths.serial_pipe())?);
+            let pipe = pipe.option("logfile", utf8(&paths.serial_log())?).flag("logappend", true);
+            vec![pipe, Switch::new("serial").head(&format!("chardev:{SERIAL_CHARDEV}"))]
         }
     })
 }

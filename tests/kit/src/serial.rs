@@ -1,13 +1,68 @@
 //! Reading a serial log while the guest still writes it.
 
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::iter;
 use std::path::Path;
 use std::time::Duration;
-use std::{fs, iter};
 
-use crate::wait;
+use crate::{TestHome, wait};
 
 /// How much of a log the messages of this kit show.
 const SHOWN_LINES: usize = 30;
+
+/// How long a read of a [`Line`] waits for output.
+const READ_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// The serial line of a VM that maqet started: what is written goes to the guest, and what is read comes from its log.
+#[derive(Debug)]
+pub struct Line {
+    input: File,
+    log: File,
+}
+
+impl Line {
+    /// Opens the line of the only running VM of `home`, at the end of its log.
+    ///
+    /// # Panics
+    ///
+    /// If there is no VM with a serial console.
+    #[must_use]
+    #[track_caller]
+    pub fn of(home: &TestHome) -> Self {
+        let files = home.files();
+        let input = files.iter().find(|path| path.ends_with("serial.in")).expect("a VM with a serial console runs");
+        let boot =
+            input.parent().and_then(Path::file_name).and_then(|name| name.to_str()).expect("its boot has a name");
+        let log = format!("{}/serial.log", boot.replacen('b', "boot-", 1));
+        let log = files.iter().find(|path| path.ends_with(&log)).expect("the console has a log");
+        let input = OpenOptions::new().write(true).open(input).expect("the FIFO can be written");
+        let mut log = File::open(log).expect("the log can be read");
+        log.seek(SeekFrom::End(0)).expect("a log has an end");
+        Self { input, log }
+    }
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.input.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for Line {
+    /// Fails with `WouldBlock` if there is no output for a while.
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = wait::try_until(READ_TIMEOUT, || match self.log.read(bytes) {
+            Ok(0) => None,
+            other => Some(other),
+        });
+        read.unwrap_or(Err(ErrorKind::WouldBlock.into()))
+    }
+}
 
 /// Returns what the log holds so far, as text without carriage returns and escape sequences; nothing if it is missing.
 #[must_use]

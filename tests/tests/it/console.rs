@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -62,12 +63,23 @@ fn signal(name: &str, pid: &Value) {
     assert!(Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().unwrap().success());
 }
 
-fn serial_socket(home: &TestHome) -> String {
-    let sockets = home.json(&["inspect", "web"])["sockets"].clone();
-    let serial = sockets.as_array().unwrap().iter().find(|socket| socket["role"] == "serial").unwrap();
-    serial["file"].as_str().unwrap().to_owned()
+/// Starts a guest that prints without end; returns its serial log.
+fn flooding() -> (TestHome, PathBuf) {
+    let home = TestHome::new();
+    let image = guest::BootSector::new("maqet-flood", guest::AfterMarker::Flood).write(&home);
+    home.add(&guest::BootSector::yaml("web", &image));
+    let log = PathBuf::from(home.json(&["start", "web"])["serial_log"].as_str().unwrap());
+    serial::wait_for(&log, "XYZ", Duration::from_secs(30));
+    (home, log)
 }
 
+/// Waits until a log has grown by more than pipes, sockets and buffers hold.
+#[track_caller]
+fn wait_for_growth(log: &Path) {
+    let length = || fs::metadata(log).unwrap().len();
+    let before = length();
+    wait::until(Duration::from_mins(1), "the guest to print on", || (length() > before + (2 << 20)).then_some(()));
+}
 #[test]
 fn test_console_on_terminal_talks_to_guest_and_restores_modes() {
     let guest = BOOTED.get_or_make(Booted::boot);
@@ -300,9 +312,97 @@ fn test_console_of_stopped_process_can_be_attached_and_left() {
 }
 
 #[test]
-fn test_console_external_client_is_reported_until_it_leaves() {
+fn test_console_client_that_stops_reading_does_not_stop_guest() {
+    let (home, log) = flooding();
+    // One whose output is not read, and one that is suspended, with its terminal.
+    let mut unread = home.maqet(["console", "web"]).stdin(Stdio::piped()).into_command().spawn().unwrap();
+    wait_for_growth(&log);
+    let _gone_already = unread.kill();
+    unread.wait().unwrap();
+    let terminal = Terminal::new();
+    let suspended = attach(&home, &terminal, &[]);
+    signal("STOP", &json!(suspended.pid()));
+
+    wait_for_growth(&log);
+
+    signal("CONT", &json!(suspended.pid()));
+    terminal.type_keys(CTRL_BRACKET);
+    suspended.wait().ok();
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_console_of_killed_client_is_free_at_once() {
     let home = standing_still();
-    let stranger = UnixStream::connect(serial_socket(&home)).unwrap();
+
+    for _ in 0..5 {
+        let terminal = Terminal::new();
+        let console = attach(&home, &terminal, &[]);
+        terminal.type_keys("left behind");
+        signal("KILL", &json!(console.pid()));
+        let _killed = console.wait();
+
+        let free = home.json_error(&["console", "web", "--timeout", "10ms"], 124);
+        assert_eq!(free["code"], "console.timed-out");
+    }
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_console_input_left_unread_does_not_reach_guest_later() {
+    let home = standing_still();
+    let input = home.write("input", "left behind\n".repeat(100));
+    let command = home.maqet(["console", "web", "--idle", "10ms"]).stdin(fs::File::open(&input).unwrap());
+    command.run().ok();
+    let pipe = home.files().into_iter().find(|path| path.ends_with("serial.in")).unwrap();
+
+    let pipe = fs::OpenOptions::new().read(true).write(true).open(pipe).unwrap();
+    let unread = rustix::io::ioctl_fionread(&pipe).unwrap();
+
+    assert_eq!(unread, 0);
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_console_tail_and_output_have_no_gap_and_no_overlap() {
+    let (home, _log) = flooding();
+
+    let shown = home.maqet(["console", "web", "--tail", "3", "--timeout", "1s"]).run().code(124).stdout;
+
+    let line = "ABCDEFGHIJKLMNOPQRSTUVWXYZ\n";
+    let whole = shown.trim_end_matches(|one| one != '\n');
+    assert!(whole.len() > line.len() * 1_000, "{}", whole.len());
+    // Without the output of a megabyte in the message.
+    let expected = line.repeat(whole.len() / line.len());
+    let differs = whole.bytes().zip(expected.bytes()).position(|(one, other)| one != other);
+    assert_eq!((whole.len() % line.len(), differs), (0, None));
+    home.json(&["stop", "web", "--force"]);
+}
+
+/// Starts a guest with a console at a socket, as older versions of maqet did.
+fn with_socket() -> (TestHome, UnixStream) {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    let id = home.json(&["status", "web"])["id"].as_str().unwrap().replace('-', "");
+    let folder = home.path("run/maqet").join(&id[..12]).join("b1");
+    let socket = folder.join("serial.sock");
+    let (pipe, log) = (folder.join("serial.in"), home.path("serial.log"));
+    let chardev = "{socket: null, id: serial0, server: \"on\", wait: \"off\"";
+    let chardev = format!("{chardev}, path: \"{}\", logfile: \"{}\"}}", socket.display(), log.display());
+    home.write(
+        "old.yaml",
+        guest::paused_yaml("web") + &format!("  - {{chardev: {chardev}}}\n  - {{serial: chardev:serial0}}\n"),
+    );
+    home.json(&["apply", "web", "old.yaml"]);
+    home.json(&["start", "web"]);
+    fs::remove_file(pipe).unwrap();
+    let stranger = UnixStream::connect(socket).unwrap();
+    (home, stranger)
+}
+
+#[test]
+fn test_console_at_socket_of_older_maqet_is_served_to_one() {
+    let (home, stranger) = with_socket();
     wait::until(Duration::from_secs(10), "QEMU to serve the stranger", || {
         let sockets = home.json(&["inspect", "web"])["sockets"].clone();
         sockets.as_array().unwrap().iter().any(|one| one["role"] == "serial" && one["connected"] == true).then_some(())

@@ -7,7 +7,6 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -49,9 +48,8 @@ impl Booted {
     }
 
     /// Types lines at the guest's serial shell.
-    fn types(&self, lines: &[&str]) -> UnixStream {
-        let socket = self.home.files().into_iter().find(|path| path.ends_with("serial.sock")).unwrap();
-        let mut console = UnixStream::connect(socket).unwrap();
+    fn types(&self, lines: &[&str]) -> serial::Line {
+        let mut console = serial::Line::of(&self.home);
         console.write_all((lines.join("\n") + "\n").as_bytes()).unwrap();
         console
     }
@@ -59,7 +57,6 @@ impl Booted {
     /// Types lines, and returns the console output until the last one is done.
     fn shell(&self, lines: &[&str]) -> String {
         let mut console = self.types(&[lines, &["echo; echo all-do'ne'"]].concat());
-        console.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         let until = Instant::now() + BOOT;
         let mut output = Vec::new();
         let mut some = [0; 4096];

@@ -43,8 +43,7 @@ fn test_hardware_changes_are_seen_by_linux() {
     let started = home.json(&["start", "web"]);
     let log = started["serial_log"].as_str().unwrap();
     serial::wait_for(Path::new(log), guest::READY, BOOT);
-    let socket = home.files().into_iter().find(|path| path.ends_with("serial.sock")).unwrap();
-    let mut shell = guest::Shell::at(&socket);
+    let mut shell = guest::Shell::of(&home);
 
     media_are_exchanged(&home, &mut shell, [&first, &second]);
     cables_are_pulled(&home, &mut shell);

@@ -20,8 +20,8 @@ fn boot(board: &str) -> (TestHome, guest::Shell) {
     home.add(&format!("{}machine: {board}\nnetwork: none\n", guest::linux_yaml("web", &guest::Files::built())));
     let started = home.json(&["start", "web"]);
     serial::wait_for(Path::new(started["serial_log"].as_str().unwrap()), guest::READY, BOOT);
-    let socket = home.files().into_iter().find(|path| path.ends_with("serial.sock")).unwrap();
-    (home, guest::Shell::at(&socket))
+    let shell = guest::Shell::of(&home);
+    (home, shell)
 }
 
 /// A VM whose CPUs never run, on a board of this type.

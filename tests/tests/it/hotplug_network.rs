@@ -171,8 +171,7 @@ fn boot(home: &TestHome) -> guest::Shell {
     home.add(&format!("{linux}network: none\nsandbox: false\n"));
     let started = home.json(&["start", "web"]);
     serial::wait_for(Path::new(started["serial_log"].as_str().unwrap()), guest::READY, BOOT);
-    let socket = home.files().into_iter().find(|path| path.ends_with("serial.sock")).unwrap();
-    guest::Shell::at(&socket)
+    guest::Shell::of(home)
 }
 
 /// Allows a bridge to QEMU's helper, within the mounts of this test.

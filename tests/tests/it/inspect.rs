@@ -70,13 +70,13 @@ fn test_inspect_sockets_show_connected_clients() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
-    let connected = || named(&home.json(&["inspect", "web"])["sockets"], "serial0")["connected"].clone();
+    let connected = || named(&home.json(&["inspect", "web"])["sockets"], "qmp-free")["connected"].clone();
     let before = home.json(&["inspect", "web"])["sockets"].clone();
 
-    let stream = UnixStream::connect(named(&before, "serial0")["file"].as_str().unwrap()).unwrap();
-    wait::until(Duration::from_secs(10), "the serial console to be taken", || (connected() == true).then_some(()));
+    let stream = UnixStream::connect(named(&before, "qmp-free")["file"].as_str().unwrap()).unwrap();
+    wait::until(Duration::from_secs(10), "the monitor to be taken", || (connected() == true).then_some(()));
     drop(stream);
-    wait::until(Duration::from_secs(10), "the serial console to be free", || (connected() == false).then_some(()));
+    wait::until(Duration::from_secs(10), "the monitor to be free", || (connected() == false).then_some(()));
 
     let roles: Vec<&str> = before.as_array().unwrap().iter().map(|one| one["role"].as_str().unwrap()).collect();
     assert_eq!(roles, ["commands", "sessions", "sessions", "external", "serial"]);
@@ -159,7 +159,7 @@ fn test_inspect_text_output_is_fields_and_tables() {
     qmp-s1  no  QMP session  [home]/run/maqet/[short-id]/b1/qmp-s1.sock
     qmp-s2  no  QMP session  [home]/run/maqet/[short-id]/b1/qmp-s2.sock
     qmp-free  no  QMP for other programs  [home]/run/maqet/[short-id]/b1/qmp-free.sock
-    serial0  no  serial console  [home]/run/maqet/[short-id]/b1/serial.sock
+    serial0  serial console  [home]/run/maqet/[short-id]/b1/serial.in
     ");
     assert_snapshot!(unmeasured(&home, &stopped), @"
     web: stopped (QEMU was terminated by a signal)

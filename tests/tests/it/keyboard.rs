@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -97,7 +96,7 @@ fn test_type_at_grub_loses_no_character_and_chord_resets() {
 /// A Linux with a shell on the serial line, whose keyboard only the test reads.
 struct Linux {
     home: TestHome,
-    console: UnixStream,
+    console: serial::Line,
 }
 
 impl Linux {
@@ -106,9 +105,7 @@ impl Linux {
         home.add(&guest::linux_yaml("linux", &guest::Files::built()));
         let started = home.json(&["start", "linux"]);
         serial::wait_for(Path::new(started["serial_log"].as_str().unwrap()), guest::READY, BOOT);
-        let socket = home.files().into_iter().find(|path| path.ends_with("serial.sock")).unwrap();
-        let console = UnixStream::connect(socket).unwrap();
-        console.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let console = serial::Line::of(&home);
         Self { home, console }
     }
 

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::Duration;
 
@@ -26,9 +25,7 @@ fn waiting_guest(home: &TestHome) -> Value {
 
 /// Sends the guest its byte.
 fn let_go(home: &TestHome) {
-    let sockets = home.json(&["inspect", "web"])["sockets"].clone();
-    let serial = sockets.as_array().unwrap().iter().find(|socket| socket["role"] == "serial").unwrap();
-    UnixStream::connect(serial["file"].as_str().unwrap()).unwrap().write_all(b"x").unwrap();
+    serial::Line::of(home).write_all(b"x").unwrap();
 }
 
 /// Interrupts a command as Ctrl-C does, once it handles that.

@@ -4,7 +4,6 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -192,8 +191,7 @@ fn test_passt_guest_answers_at_forwarded_port() {
     let started = home.json(&["start", "web"]);
     serial::wait_for(Path::new(started["serial_log"].as_str().unwrap()), guest::READY, LONG);
 
-    let socket = home.files().into_iter().find(|path| path.ends_with("serial.sock")).unwrap();
-    let mut console = UnixStream::connect(socket).unwrap();
+    let mut console = serial::Line::of(&home);
     let lines = [
         "load virtio_net",
         &format!("ip addr add {}/32 dev eth0; ip link set eth0 up; ip route add default dev eth0", address()),

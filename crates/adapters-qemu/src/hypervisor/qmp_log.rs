@@ -8,10 +8,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use maqet_adapters_linux::private_file::{fresh_log, read_tail, unless_missing};
+use maqet_adapters_linux::private_file::{fresh_fifo, fresh_log, read_tail};
 use maqet_domain::qmp::QmpEvent;
 use maqet_domain::vm::{RunPaths, ShutdownEvent, StopReason};
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, mkfifoat, open};
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use serde_json::Value;
 
 use crate::limits::{CONNECT_RETRY_INTERVAL, MAX_QMP_LOG_TAIL_BYTES, QMP_LOG_TIMEOUT};
@@ -33,13 +33,8 @@ pub(super) struct QmpLog {
 impl QmpLog {
     /// Creates the FIFO and the log of a run, and writes the negotiation.
     pub(super) fn prepare(paths: &RunPaths) -> io::Result<Self> {
-        let fifo = paths.qmp_log_fifo();
-        unless_missing(fs::remove_file(&fifo))?;
         fresh_log(&paths.qmp_log())?;
-        mkfifoat(CWD, &fifo, Mode::RUSR | Mode::WUSR)?;
-        // Regardless of the umask.
-        rustix::fs::chmodat(CWD, &fifo, Mode::RUSR | Mode::WUSR, rustix::fs::AtFlags::empty())?;
-
+        fresh_fifo(&paths.qmp_log_fifo())?;
         Self::negotiate(paths)
     }
 

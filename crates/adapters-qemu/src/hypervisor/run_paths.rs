@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use maqet_adapters_linux::private_file::{fresh_log, private_file, private_folder};
+use maqet_adapters_linux::private_file::{fresh_fifo, fresh_log, private_file, private_folder, unless_missing};
 use maqet_domain::port::LaunchError;
 use maqet_domain::vm::{BootNumber, MonitorRole, ProcessIdentity, RunPaths};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, chmodat, openat, unlinkat};
@@ -30,11 +31,23 @@ pub(super) fn create(paths: &RunPaths) -> Result<(), LaunchError> {
     for lock in locks {
         private_file(&lock).map_err(|error| io_error("create the lock", &lock, error))?;
     }
+    create_pipe(paths)?;
     // QEMU would create the serial log with the mode of the umask.
     for log in [paths.qemu_log(), paths.serial_log()] {
         fresh_log(&log).map_err(|error| io_error("create the log", &log, error))?;
     }
     Ok(())
+}
+
+/// Creates the pipe of the serial console: a FIFO for the input, and no output but the log that QEMU writes beside it.
+fn create_pipe(paths: &RunPaths) -> Result<(), LaunchError> {
+    let (input, output) = (paths.serial_input(), paths.serial_output());
+    let create = || {
+        fresh_fifo(&input)?;
+        unless_missing(fs::remove_file(&output))?;
+        symlink("/dev/null", &output)
+    };
+    create().map_err(|error| io_error("create the serial console", &input, error))
 }
 
 /// Removes the logs of all but the newest boots of the VM; `records` is the folder of the current one.
@@ -59,14 +72,15 @@ pub(super) fn rotate(records: &Path) {
 fn socket_files(paths: &RunPaths) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = MonitorRole::ALL.iter().map(|role| paths.monitor(*role)).collect();
     files.extend(MonitorRole::ALL.iter().map(|role| lock_path(paths, *role)));
-    files.extend([paths.serial_socket(), console_lock(paths), paths.pid_file()]);
+    let serial = [paths.serial_input(), paths.serial_output(), paths.serial_socket(), console_lock(paths)];
+    files.extend(serial.into_iter().chain([paths.pid_file()]));
     files
 }
 
 /// Makes the files that QEMU created private, whatever the umask; their folders are private already.
 pub(super) fn make_private(paths: &RunPaths) {
     let sockets = MonitorRole::ALL.iter().map(|role| paths.monitor(*role));
-    for file in sockets.chain([paths.serial_socket(), paths.pid_file(), paths.serial_log()]) {
+    for file in sockets.chain([paths.pid_file(), paths.serial_log()]) {
         // A definition may leave out some of them.
         let _ = chmodat(CWD, &file, Mode::RUSR | Mode::WUSR, AtFlags::empty());
     }

@@ -46,7 +46,7 @@ fn test_launch_files_are_private() {
             assert_eq!(mode_of(&paths.monitor(role)), 0o600);
         }
         let logs = [paths.qemu_log(), paths.serial_log(), paths.qmp_log()];
-        for file in logs.into_iter().chain([paths.qmp_log_fifo(), paths.pid_file(), paths.serial_socket()]) {
+        for file in logs.into_iter().chain([paths.qmp_log_fifo(), paths.pid_file(), paths.serial_input()]) {
             assert_eq!(mode_of(&file), 0o600, "{}", file.display());
         }
     });

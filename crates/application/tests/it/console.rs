@@ -1,5 +1,7 @@
 //! `console`, with a mocked console.
 
+use std::path::Path;
+
 use async_trait::async_trait;
 use maqet_application::operation::{Console, table};
 use maqet_application::{App, Error};
@@ -16,6 +18,14 @@ struct Saying(&'static str);
 
 #[async_trait]
 impl ConsoleStream for Saying {
+    fn input(&self) -> &Path {
+        Path::new("/r/b1/serial.in")
+    }
+
+    fn log_position(&self) -> Option<u64> {
+        None
+    }
+
     async fn read(&self) -> Result<Vec<u8>, ConsoleError> {
         Ok(self.0.into())
     }
@@ -51,7 +61,7 @@ async fn test_console_of_running_vm_is_returned() {
 
     assert_eq!(attached.stream.read().await.unwrap(), b"login: ");
     assert_eq!((&output["name"], &output["boot"]), (&json!("web"), &json!(1)));
-    assert!(output["socket"].as_str().unwrap().ends_with("/b1/serial.sock"), "{output}");
+    assert_eq!(output["input"], "/r/b1/serial.in");
     assert_eq!(output.get("stream"), None);
 }
 
@@ -71,7 +81,7 @@ async fn test_console_of_stopped_vm_is_refused() {
 #[tokio::test]
 async fn test_console_unavailable_reports_serial_port_target() {
     let mut world = World::new();
-    let missing = || ConsoleError::Unavailable { socket: "/r/serial.sock".into(), serial: None };
+    let missing = || ConsoleError::Unavailable { path: "/r/serial.in".into(), serial: None };
     world.consoles.expect_attach().returning(move |_| Err(missing()));
     let app = started(&mut world, "name: web\nserial: none\n").await;
 

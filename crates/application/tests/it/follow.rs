@@ -32,7 +32,7 @@ async fn test_follow_ended_vm_reads_its_last_events() {
     world.records.expect_read().returning(move |_, offset, _| {
         let text = if seen.is_commit_pending() { b"" } else { SHUTDOWN.as_bytes() };
         let bytes = text.get(usize::try_from(offset).unwrap()..).unwrap_or_default().to_vec();
-        Ok(Chunk { bytes, length: text.len() as u64 })
+        Ok(Chunk { offset, bytes, length: text.len() as u64 })
     });
     let app = world.app_with(Arc::clone(&store) as _);
     app.run(World::empty("web")).await.unwrap();
@@ -74,7 +74,7 @@ async fn test_events_over_limit_are_newest_with_omitted_count() {
     world.records.expect_boots().returning(|_| vec![BootNumber(1)]);
     world.records.expect_read().returning(move |_, offset, limit| {
         let rest = log.get(usize::try_from(offset).unwrap()..).unwrap_or_default();
-        Ok(Chunk { bytes: rest[..rest.len().min(limit)].to_vec(), length: log.len() as u64 })
+        Ok(Chunk { offset, bytes: rest[..rest.len().min(limit)].to_vec(), length: log.len() as u64 })
     });
     let app = world.app();
     app.run(World::empty("web")).await.unwrap();

@@ -22,7 +22,7 @@ fn file(world: &mut World, content: Option<&[u8]>, boots: &[u32]) -> File {
         Some(bytes) => {
             let begin = bytes.len().min(usize::try_from(offset).unwrap());
             let end = bytes.len().min(begin + limit);
-            Ok(Chunk { bytes: bytes[begin..end].to_vec(), length: bytes.len().try_into().unwrap() })
+            Ok(Chunk { offset, bytes: bytes[begin..end].to_vec(), length: bytes.len().try_into().unwrap() })
         }
         None => Err(RecordError::NotFound { path: path.to_owned() }),
     });

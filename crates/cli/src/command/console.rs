@@ -77,14 +77,17 @@ fn finish(outcome: PumpOutcome, name: &str, args: &ConsoleArgs, output: &Output)
 
 /// Shows the last lines of the guest's earlier output; a failure is noted and does not prevent attaching.
 async fn show_tail(maqet: &Maqet, attached: &AttachedConsole, lines: usize, stdout: &Stdout, output: &Output) {
-    let logs = Logs::new(&attached.about.id).boot(BootNumber(attached.about.boot)).lines(lines);
+    let logs = Logs::new(&attached.about.id).boot(BootNumber(attached.about.boot));
     let show = async {
         let mut form = LogForm::new(Format::Table);
         let mut reader = logs.open(maqet.app()).await?;
-        let mut remaining = reader.length();
-        while remaining > 0 {
-            let piece = reader.read().await?;
-            remaining = remaining.saturating_sub(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+        // What follows is the output of the console.
+        let end = attached.stream.log_position().unwrap_or_else(|| reader.length());
+        reader.skip_to_last_lines(lines, end).await?;
+        while reader.position() < end {
+            let mut piece = reader.read().await?;
+            let excess = usize::try_from(reader.position().saturating_sub(end)).unwrap_or(usize::MAX);
+            piece.truncate(piece.len().saturating_sub(excess));
             if piece.is_empty() || !stdout.write(form.push(&piece)).await {
                 break;
             }

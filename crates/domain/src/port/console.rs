@@ -1,6 +1,6 @@
 //! The serial console of a running VM.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
@@ -16,10 +16,10 @@ pub enum ConsoleError {
     #[error("{} is attached", client(holder.as_ref()))]
     InUse { holder: Option<Holder> },
     /// There is no console; `serial` is the definition of the serial port, if that is the reason.
-    #[error("no serial console at `{}`{}", socket.display(), because(serial.as_deref()))]
-    Unavailable { socket: PathBuf, serial: Option<String> },
-    #[error("the serial console at `{}` failed", socket.display())]
-    Failed { socket: PathBuf, source: Cause },
+    #[error("no serial console at `{}`{}", path.display(), because(serial.as_deref()))]
+    Unavailable { path: PathBuf, serial: Option<String> },
+    #[error("the serial console at `{}` failed", path.display())]
+    Failed { path: PathBuf, source: Cause },
 }
 
 fn client(holder: Option<&Holder>) -> String {
@@ -48,7 +48,14 @@ impl Explain for ConsoleError {
 /// Reading and writing may run concurrently; both are cancel safe.
 #[async_trait]
 pub trait ConsoleStream: Send + Sync {
-    /// Returns the next output of the guest; empty once QEMU has closed the console.
+    /// Returns what the input is written to: a FIFO, or a socket.
+    fn input(&self) -> &Path;
+
+    /// Returns the position in the serial log at which the output began; `None` if the output does not come from there.
+    fn log_position(&self) -> Option<u64>;
+
+    /// Returns the next output of the guest; empty once QEMU has closed the console, or has read the input after its
+    /// [end](Self::end).
     ///
     /// Errors: `Failed`.
     async fn read(&self) -> Result<Vec<u8>, ConsoleError>;
@@ -58,8 +65,8 @@ pub trait ConsoleStream: Send + Sync {
     /// Errors: `Failed`.
     async fn write(&self, bytes: &[u8]) -> Result<usize, ConsoleError>;
 
-    /// Announces the end of the input: QEMU closes the console once the guest has read it. Dropping the stream before
-    /// that discards what the guest has not read.
+    /// Announces the end of the input: [`read`](Self::read) returns nothing more once the guest has read all of it.
+    /// Dropping the stream before that discards what the guest has not read.
     fn end(&self);
 }
 

@@ -105,7 +105,22 @@ impl RunPaths {
         self.sockets.join(format!("{}.sock", role.name()))
     }
 
-    /// Returns the socket of the serial console.
+    /// Returns the path of the pipe of the serial console; QEMU adds `.in` and `.out`.
+    pub fn serial_pipe(&self) -> PathBuf {
+        self.sockets.join("serial")
+    }
+
+    /// Returns the FIFO with the input of the serial console; its output is in the [log](Self::serial_log).
+    pub fn serial_input(&self) -> PathBuf {
+        self.sockets.join("serial.in")
+    }
+
+    /// Returns the output of the pipe of the serial console, a link to `/dev/null`: QEMU writes the log beside it.
+    pub fn serial_output(&self) -> PathBuf {
+        self.sockets.join("serial.out")
+    }
+
+    /// Returns the socket of the serial console of a VM that was started before the console was a pipe.
     pub fn serial_socket(&self) -> PathBuf {
         self.sockets.join("serial.sock")
     }

@@ -15,6 +15,8 @@ pub enum AfterMarker {
     WaitForByte,
     /// Exits at once.
     Leave,
+    /// Prints lines for ever, as fast as it can.
+    Flood,
     /// Sleeps for ever.
     Sleep,
 }
@@ -111,6 +113,21 @@ impl BootSector {
                 // got:
                 0xba, 0xf8, 0x03, // mov dx, 0x3f8
                 0xec, //             in al, dx
+            ]);
+        }
+        if self.after == AfterMarker::Flood {
+            code.extend([
+                0xba, 0xf8, 0x03, // mov dx, 0x3f8
+                // line:
+                0xb0, 0x41, //       mov al, 'A'
+                // letter:
+                0xee, //             out dx, al
+                0xfe, 0xc0, //       inc al
+                0x3c, 0x5b, //       cmp al, 'Z' + 1
+                0x75, 0xf9, //       jne letter
+                0xb0, 0x0a, //       mov al, '\n'
+                0xee, //             out dx, al
+                0xeb, 0xf2, //       jmp line
             ]);
         }
         if self.after != AfterMarker::Sleep {

@@ -1,35 +1,31 @@
 //! The shell of a Linux guest on its serial line.
 
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::{Duration, Instant};
+
+use crate::TestHome;
+use crate::serial::Line;
 
 /// How long a command may take; software emulation on a busy host is slow.
 const ANSWER: Duration = Duration::from_secs(90);
 
-/// How often the time is checked.
-const LOOK: Duration = Duration::from_millis(200);
-
 /// A shell, and the only connection to its serial line.
 #[derive(Debug)]
 pub struct Shell {
-    console: UnixStream,
+    console: Line,
     commands: u32,
 }
 
 impl Shell {
-    /// Connects to the serial line at `socket`, where the guest serves a shell.
+    /// Opens the serial line of the only VM of `home`, where the guest serves a shell.
     ///
     /// # Panics
     ///
-    /// If the connection is refused.
+    /// If there is none.
     #[must_use]
     #[track_caller]
-    pub fn at(socket: &Path) -> Self {
-        let console = UnixStream::connect(socket).unwrap_or_else(|error| panic!("{}: {error}", socket.display()));
-        console.set_read_timeout(Some(LOOK)).expect("the time is not zero");
-        Self { console, commands: 0 }
+    pub fn of(home: &TestHome) -> Self {
+        Self { console: Line::of(home), commands: 0 }
     }
 
     /// Runs lines in the shell, and returns the output until the last one is done.

@@ -33,8 +33,8 @@ pub struct ConsoleInfo {
     pub name: String,
     /// The number of the boot, from 1.
     pub boot: u32,
-    /// The socket.
-    pub socket: String,
+    /// What the input is written to: a FIFO, or the socket of a VM that an older maqet started.
+    pub input: String,
     /// The log of everything the guest writes, whether or not a client is attached.
     pub serial_log: String,
     /// Why the guest cannot write anything, if its process is stopped.
@@ -88,9 +88,9 @@ impl Operation for Console {
             .err()
             .map(|unresponsive| unresponsive.cause);
         let stream = app.ports.consoles.attach(&run.paths).await.map_err(|source| match source {
-            ConsoleError::Unavailable { socket, serial: None } => {
+            ConsoleError::Unavailable { path, serial: None } => {
                 let serial = app.machine(&vm).ok().and_then(|machine| machine.serial_redirection());
-                ConsoleError::Unavailable { socket, serial }
+                ConsoleError::Unavailable { path, serial }
             }
             other => other,
         });
@@ -99,7 +99,7 @@ impl Operation for Console {
             id: vm.entry.id.to_string(),
             name: vm.entry.name.to_string(),
             boot: run.boot.0,
-            socket: shown(&run.paths.serial_socket()),
+            input: shown(stream.input()),
             serial_log: shown(&run.paths.serial_log()),
             busy,
         };

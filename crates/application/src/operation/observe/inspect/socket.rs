@@ -20,7 +20,8 @@ pub struct InspectedSocket {
     pub role: SocketRole,
     /// Its path.
     pub file: String,
-    /// Whether a client is connected; omitted if QEMU did not report it, and for the monitor used for the query.
+    /// Whether a client is connected; omitted if QEMU did not report it, for the monitor used for the query, and for
+    /// the serial console.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connected: Option<bool>,
 }
@@ -35,7 +36,7 @@ pub enum SocketRole {
     Sessions,
     /// QMP for other programs.
     External,
-    /// The first serial port of the guest.
+    /// The input of the first serial port of the guest, a FIFO.
     Serial,
 }
 
@@ -67,15 +68,15 @@ pub(super) async fn inspect_sockets(
     chardevs: Option<&[Chardev]>,
 ) -> Vec<InspectedSocket> {
     let monitors = MonitorRole::ALL.map(|role| (role.name(), SocketRole::from(role), run.monitor(role)));
-    let serial = (SERIAL_CHARDEV, SocketRole::Serial, run.serial_socket());
+    let serial = [run.serial_input(), run.serial_socket()].map(|path| (SERIAL_CHARDEV, SocketRole::Serial, path));
     let mut sockets = Vec::new();
-    for (name, role, path) in monitors.into_iter().chain([serial]) {
-        // The definition may redirect the serial port, which then has no socket.
+    for (name, role, path) in monitors.into_iter().chain(serial) {
+        // Only VMs that an older maqet started have a socket for the serial port.
         if paths.kind(&path).await != PathKind::Other {
             continue;
         }
-        // The client of the command monitor would always be this query.
-        let reported = chardevs.filter(|_| role != SocketRole::Commands);
+        // The client of the command monitor would always be this query, and QEMU does not know those of a FIFO.
+        let reported = chardevs.filter(|_| role != SocketRole::Commands && path != run.serial_input());
         let chardev = reported.and_then(|chardevs| chardevs.iter().find(|chardev| chardev.name == name));
         let connected = chardev.map(|chardev| chardev.connected);
         sockets.push(InspectedSocket { name: name.to_owned(), role, file: shown(&path), connected });

@@ -47,7 +47,7 @@ impl<'a> LogReader<'a> {
         let (store, observer) = (&*app.ports.store, app.observer());
         let mut reader = Self { records, store, observer, vm, file, about, position: 0, length, tail: Vec::new() };
         if let Some(lines) = lines {
-            reader.position = reader.start_of_last(lines).await?;
+            reader.skip_to_last_lines(lines, length).await?;
         }
         Ok(reader)
     }
@@ -62,7 +62,8 @@ impl<'a> LogReader<'a> {
         self.length
     }
 
-    pub(super) fn position(&self) -> u64 {
+    /// Returns where the next read starts, in bytes.
+    pub fn position(&self) -> u64 {
         self.position
     }
 
@@ -76,6 +77,14 @@ impl<'a> LogReader<'a> {
         self.position = self.position.max(self.length.saturating_sub(bytes));
     }
 
+    /// Skips all but the last `lines` lines before the position `end`; an incomplete line at the end counts.
+    ///
+    /// Errors: [`Error::Record`] if the file was deleted or cannot be read.
+    pub async fn skip_to_last_lines(&mut self, lines: usize, end: u64) -> Result<(), Error> {
+        self.position = self.start_of_last(lines, end).await?;
+        Ok(())
+    }
+
     /// Returns the next piece; an empty one at the end of the file.
     ///
     /// Errors: [`Error::Record`] if the file was deleted or cannot be read.
@@ -87,7 +96,8 @@ impl<'a> LogReader<'a> {
             self.position = u64::try_from(end_of(&self.tail, &content)).unwrap_or_default();
             chunk = self.records.read(&self.file, self.position, limits::LOG_CHUNK_BYTES).await?;
         }
-        self.position += u64::try_from(chunk.bytes.len()).unwrap_or_default();
+        // Past a hole whose content was dropped.
+        self.position = chunk.offset + u64::try_from(chunk.bytes.len()).unwrap_or_default();
         self.length = chunk.length;
         self.tail.extend_from_slice(&chunk.bytes);
         self.tail.drain(..self.tail.len().saturating_sub(TAIL_BYTES));
@@ -140,22 +150,26 @@ impl<'a> LogReader<'a> {
         }
     }
 
-    /// Returns where the last `lines` lines start; an incomplete line at the end counts.
-    async fn start_of_last(&self, lines: usize) -> Result<u64, Error> {
-        let chunk = u64::try_from(limits::LOG_CHUNK_BYTES).unwrap_or(u64::MAX);
+    async fn start_of_last(&self, lines: usize, length: u64) -> Result<u64, Error> {
+        let step = u64::try_from(limits::LOG_CHUNK_BYTES).unwrap_or(u64::MAX);
         let mut remaining = lines;
-        let mut end = self.length;
+        let mut end = length;
         if lines == 0 {
             return Ok(end);
         }
         while end > 0 {
-            let start = end.saturating_sub(chunk);
-            let length = usize::try_from(end - start).unwrap_or(limits::LOG_CHUNK_BYTES);
-            let bytes = self.records.read(&self.file, start, length).await?.bytes;
-            for (index, _) in bytes.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
-                let next = start + u64::try_from(index).unwrap_or_default() + 1;
+            let start = end.saturating_sub(step);
+            let wanted = usize::try_from(end - start).unwrap_or(limits::LOG_CHUNK_BYTES);
+            let chunk = self.records.read(&self.file, start, wanted).await?;
+            if chunk.offset >= end {
+                // What was before that was dropped.
+                return Ok(end);
+            }
+            let within = usize::try_from(end - chunk.offset).unwrap_or(usize::MAX);
+            for (index, _) in chunk.bytes.iter().take(within).enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
+                let next = chunk.offset + u64::try_from(index).unwrap_or_default() + 1;
                 // No line follows the last line break of the file.
-                if next == self.length {
+                if next >= length {
                     continue;
                 }
                 remaining -= 1;
