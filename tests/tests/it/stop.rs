@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io::Read;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use maqet_testkit::guest::{AfterMarker, BootSector, Files, Shell};
@@ -160,9 +159,8 @@ fn test_stop_of_guest_that_is_off_does_not_wait() {
 fn test_stop_of_suspended_guest_wakes_it_first() {
     let home = TestHome::new();
     add_linux(&home, "web", "");
-    let started = boot(&home, "web");
-    let socket = Path::new(started["external_monitor"].as_str().unwrap()).with_file_name("serial.sock");
-    let mut shell = Shell::at(&socket);
+    boot(&home, "web");
+    let mut shell = Shell::of(&home);
     shell.run(&["(sleep 1; echo mem >/sys/power/state) &"]);
     wait::until(BOOT, "the guest to be suspended", || {
         (home.json(&["status", "web"])["status"] == "suspended").then_some(())

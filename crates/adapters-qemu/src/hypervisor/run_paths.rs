@@ -170,7 +170,7 @@ mod tests {
         fs::create_dir(&elsewhere).unwrap();
         fs::write(elsewhere.join("qemu.pid"), "").unwrap();
         fs::create_dir(root.path().join("vm")).unwrap();
-        std::os::unix::fs::symlink(&elsewhere, &paths.sockets).unwrap();
+        symlink(&elsewhere, &paths.sockets).unwrap();
 
         remove_sockets(&paths).await;
 
@@ -184,7 +184,7 @@ mod tests {
         fs::create_dir_all(vm.join("b1")).unwrap();
         fs::create_dir(&elsewhere).unwrap();
         fs::write(elsewhere.join("kept"), "").unwrap();
-        std::os::unix::fs::symlink(&elsewhere, vm.join("b1/link")).unwrap();
+        symlink(&elsewhere, vm.join("b1/link")).unwrap();
 
         remove_folder(&vm);
 
@@ -196,7 +196,7 @@ mod tests {
     fn test_create_link_in_place_of_folder_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let paths = RunPaths::new(&root.path().join("vm"), &root.path().join("records"), BootNumber(1));
-        std::os::unix::fs::symlink("/tmp", root.path().join("vm")).unwrap();
+        symlink("/tmp", root.path().join("vm")).unwrap();
 
         assert!(matches!(create(&paths), Err(LaunchError::Io { .. })));
     }
