@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use uuid::Uuid;
 
 use crate::private_file::{new_private_file, new_shared_file};
+use crate::process::PidScope;
 use crate::temporary_file::{NAME_MAX, Writer, parse_temporary_name, temporary_name};
 
 /// A file being written under a temporary name, which is removed on drop unless it was renamed to its target.
@@ -39,10 +40,11 @@ impl AtomicFile {
     }
 
     fn create_by(target: &Path, new_file: impl FnOnce(&Path) -> io::Result<File>) -> io::Result<Self> {
-        let writer = Writer::current()?;
-        remove_abandoned(target, &writer.boot);
+        let scope = PidScope::current();
+        let writer = Writer::new(&scope);
+        remove_abandoned(target, &scope);
         let random = Uuid::new_v4().simple().to_string();
-        let tail = format!("{}-{}-{}-{}", writer.boot, writer.pid, writer.start_ticks, &random[..8]);
+        let tail = format!("{}-{}-{}-{}", writer.scope, writer.pid, writer.start_ticks, &random[..8]);
         let temporary = target.with_file_name(temporary_name(target, &tail)?);
         Ok(Self { file: new_file(&temporary)?, temporary, target: target.to_owned() })
     }
@@ -123,7 +125,7 @@ pub fn replace_unsynced(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 /// Removes the temporary files of `target` whose writer is gone.
-fn remove_abandoned(target: &Path, boot: &str) {
+fn remove_abandoned(target: &Path, scope: &PidScope) {
     let (Some(folder), Some(name)) = (target.parent(), target.file_name()) else { return };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -131,7 +133,7 @@ fn remove_abandoned(target: &Path, boot: &str) {
         let Some((stem, writer)) = parse_temporary_name(&file) else { continue };
         // The stem of a long name is cut.
         let is_of_target = name.as_bytes().starts_with(stem) && (stem.len() == name.len() || file.len() == NAME_MAX);
-        if is_of_target && writer.has_abandoned(&entry.path(), boot) {
+        if is_of_target && writer.has_abandoned(&entry.path(), scope) {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -220,9 +222,9 @@ mod tests {
     fn test_stale_file_of_dead_writer_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("a.qcow2");
-        let us = Writer::current().unwrap();
-        let dead = folder.path().join(format!(".a.qcow2.partial-{}-{}-1-0badcafe", us.boot, us.pid));
-        let other = folder.path().join(format!(".a.partial-{}-{}-1-0badcafe", us.boot, us.pid));
+        let us = Writer::new(&PidScope::current());
+        let dead = folder.path().join(format!(".a.qcow2.partial-{}-{}-1-0badcafe", us.scope, us.pid));
+        let other = folder.path().join(format!(".a.partial-{}-{}-1-0badcafe", us.scope, us.pid));
         fs::write(&dead, "").unwrap();
         fs::write(&other, "").unwrap();
         assert_eq!(stale_temporary_files(folder.path()).len(), 2);
@@ -247,8 +249,8 @@ mod tests {
     fn test_atomic_file_longest_name_fits() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("x".repeat(NAME_MAX));
-        let us = Writer::current().unwrap();
-        let tail = format!("{}-{}-1-0badcafe", us.boot, us.pid);
+        let us = Writer::new(&PidScope::current());
+        let tail = format!("{}-{}-1-0badcafe", us.scope, us.pid);
         let dead = folder.path().join(temporary_name(&target, &tail).unwrap());
         fs::write(&dead, "").unwrap();
 

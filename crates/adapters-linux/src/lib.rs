@@ -34,7 +34,7 @@ pub use self::hook::LocalHooks;
 pub use self::host::LocalHost;
 pub use self::jitter::{random_pause, retry_pause};
 pub use self::journal::FileJournal;
-pub use self::lock::{FileLocks, parse_lock_name, read_holder, write_holder};
+pub use self::lock::{FileLocks, RUN_LOCK_PREFIX, parse_lock_name, read_holder, write_holder};
 pub use self::locked_file::LockedFile;
 pub use self::path::LocalPaths;
 pub use self::probe::LocalProbe;

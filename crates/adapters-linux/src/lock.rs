@@ -7,6 +7,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirEntryExt, FileExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 use crate::limits::{MIN_LOCK_TIMEOUT, round_to_millis};
 use crate::locked_file::{LockedFile, is_at};
 use crate::private_file::{private_file, with_folder};
-use crate::process::{LockKind, boot_id, find_locker, identify, is_alive};
+use crate::process::{LockKind, PidScope, find_locker};
 
 /// The largest note that is read; one has about 200 bytes.
 const MAX_NOTE_BYTES: usize = 4 << 10;
@@ -30,12 +31,17 @@ const MAX_NOTE_BYTES: usize = 4 << 10;
 #[derive(Debug)]
 pub struct FileLocks {
     folder: PathBuf,
+    scope: OnceLock<PidScope>,
 }
 
 impl FileLocks {
     /// Keeps locks in `folder`, which the first lock creates.
     pub const fn new(folder: PathBuf) -> Self {
-        Self { folder }
+        Self { folder, scope: OnceLock::new() }
+    }
+
+    fn scope(&self) -> &PidScope {
+        self.scope.get_or_init(PidScope::current)
     }
 
     fn path(&self, name: &LockName) -> PathBuf {
@@ -104,11 +110,11 @@ impl Locks for FileLocks {
         match result.map_err(|error| LockError::Failed { source: error.into() })? {
             Ok(file) => {
                 // A courtesy to others: without a note, as on a full disk, the lock is held all the same.
-                let _ = write_holder(&file, operation);
+                let _ = write_note(&file, operation, self.scope());
                 Ok(Box::new(FileLock { file, path, is_retired: false }))
             }
             Err(file) => {
-                let holder = read_note(&file).map(|note| current_holder(note, &file));
+                let holder = read_note(&file).map(|note| current_holder(note, &file, self.scope()));
                 Err(LockError::InUse { holder, waited: round_to_millis(started.elapsed()) })
             }
         }
@@ -121,9 +127,9 @@ impl Locks for FileLocks {
         let note = read_note(&file);
         // A holder that is not visible may run in another pid namespace, and one without a note found the disk full: then
         // the lock itself decides.
-        let is_alive = note.as_ref().is_some_and(|note| is_alive(&note.process, &boot_id()));
+        let is_alive = note.as_ref().is_some_and(|note| self.scope().is_alive(&note.process));
         let is_held = is_alive || is_locked(&file);
-        is_held.then(|| note.map_or_else(|| unknown_holder(&file), |note| current_holder(note, &file)))
+        is_held.then(|| note.map_or_else(|| unknown_holder(&file), |note| current_holder(note, &file, self.scope())))
     }
 
     async fn held(&self) -> Vec<(LockName, Holder)> {
@@ -159,6 +165,11 @@ fn locked_inode(line: &str) -> Option<u64> {
     fields.nth(3)?.rsplit(':').next()?.parse().ok()
 }
 
+/// Begins the name of a lock that a QEMU holds while it runs, which is followed by the ID of its VM and `.lock`.
+///
+/// It is in the same folder, and no operation holds it.
+pub const RUN_LOCK_PREFIX: &str = "qemu-";
+
 /// Parses the name of a lock file.
 pub fn parse_lock_name(file: &OsStr) -> Option<LockName> {
     let (kind, id) = file.to_str()?.strip_suffix(".lock")?.split_once('-')?;
@@ -179,12 +190,15 @@ fn is_locked(file: &File) -> bool {
 
 /// Returns the holder of a lock with a note: the process that wrote it, or the program that inherited the lock before
 /// that process was killed.
-fn current_holder(note: Note, file: &File) -> Holder {
-    if is_alive(&note.process, &boot_id()) {
+///
+/// One of another PID namespace has no ID here, or another one than it wrote.
+fn current_holder(note: Note, file: &File, scope: &PidScope) -> Holder {
+    if scope.is_alive(&note.process) {
         return note.holder;
     }
-    let heir = file.metadata().ok().and_then(|found| find_locker(&found, LockKind::Flock));
-    Holder { pid: heir.unwrap_or(note.holder.pid), ..note.holder }
+    let locker = file.metadata().ok().and_then(|found| find_locker(&found, LockKind::Flock));
+    let noted = note.holder.pid.filter(|_| scope.contains(&note.process));
+    Holder { pid: locker.or(noted), ..note.holder }
 }
 
 /// Returns what can be found out about a holder without a note.
@@ -192,7 +206,7 @@ fn unknown_holder(file: &File) -> Holder {
     let found = file.metadata().ok();
     let changed = found.as_ref().and_then(|found| found.modified().ok());
     let since = changed.and_then(|changed| Timestamp::try_from(changed).ok()).unwrap_or_else(Timestamp::now);
-    let pid = found.and_then(|found| find_locker(&found, LockKind::Flock)).unwrap_or_default();
+    let pid = found.and_then(|found| find_locker(&found, LockKind::Flock));
     Holder { pid, operation: "unknown".to_owned(), since }
 }
 
@@ -200,9 +214,12 @@ fn unknown_holder(file: &File) -> Holder {
 ///
 /// Errors: whatever the file system reports.
 pub fn write_holder(file: &File, operation: &str) -> io::Result<()> {
-    let pid = std::process::id();
-    let process = identify(pid).ok_or(io::ErrorKind::NotFound)?;
-    let holder = Holder { pid, operation: operation.to_owned(), since: Timestamp::now() };
+    write_note(file, operation, &PidScope::current())
+}
+
+fn write_note(file: &File, operation: &str, scope: &PidScope) -> io::Result<()> {
+    let process = scope.identify_self();
+    let holder = Holder { pid: Some(process.pid), operation: operation.to_owned(), since: Timestamp::now() };
     let note = serde_json::to_vec(&Note { holder, process })?;
     file.set_len(0)?;
     file.write_all_at(&note, 0)
@@ -210,7 +227,9 @@ pub fn write_holder(file: &File, operation: &str) -> io::Result<()> {
 
 /// Returns the holder that [`write_holder`] wrote into a file.
 pub fn read_holder(file: &File) -> Option<Holder> {
-    read_note(file).map(|note| note.holder)
+    let note = read_note(file)?;
+    let is_here = PidScope::current().contains(&note.process);
+    Some(Holder { pid: note.holder.pid.filter(|_| is_here), ..note.holder })
 }
 
 fn read_note(file: &File) -> Option<Note> {

@@ -7,11 +7,13 @@ mod linux;
 mod list;
 mod locker;
 mod pidfd;
+mod scope;
 mod stats;
 
 pub use self::capture::{CaptureError, Captured, Group, Output, capture, spawn_captured, wait_into};
 pub use self::child::{ChildGuard, display_status};
-pub use self::identity::{boot_id, identify, is_alive, kill, read_stat, reap};
+pub use self::identity::kill;
 pub use self::linux::LinuxProcesses;
-pub use self::list::{command_line, is_own, pids};
-pub use self::locker::{LockKind, find_locker, process_name};
+pub use self::list::{command_line, is_own};
+pub use self::locker::{LockKind, find_locker, lockers, process_name};
+pub use self::scope::PidScope;

@@ -10,9 +10,10 @@ use maqet_domain::port::{LockName, StaleFile, StaleFileKind};
 use maqet_domain::vm::{BootNumber, VmId};
 
 use crate::copies::{database_of, vm_folders};
-use crate::lock::parse_lock_name;
+use crate::lock::{RUN_LOCK_PREFIX, parse_lock_name};
 use crate::private_file::unless_missing;
-use crate::temporary_file::{current_boot, is_older_than_limit, parse_temporary_name};
+use crate::process::PidScope;
+use crate::temporary_file::{is_older_than_limit, parse_temporary_name};
 
 /// The folders of maqet; absolute.
 #[derive(Debug, Clone)]
@@ -47,6 +48,11 @@ impl LocalStaleFiles {
     /// Returns the folder of the sockets.
     pub fn runtime_folder(&self) -> &Path {
         &self.folders.runtime
+    }
+
+    /// Returns the folder of the locks.
+    pub fn lock_folder(&self) -> &Path {
+        &self.folders.locks
     }
 
     /// Returns the folder of the records of a VM.
@@ -110,7 +116,7 @@ impl LocalStaleFiles {
 
     fn locks(&self, foreign: &HashSet<String>) -> Vec<StaleFile> {
         let lock = |path: PathBuf| {
-            let (LockName::Vm(id) | LockName::Keyboard(id)) = parse_lock_name(path.file_name()?)?;
+            let id = locked_vm(&path)?;
             Some(StaleFile { kind: StaleFileKind::Lock { id }, path, is_foreign: foreign.contains(&id.short()) })
         };
         entries(&self.folders.locks).filter_map(lock).collect()
@@ -148,10 +154,10 @@ impl LocalStaleFiles {
 
 /// Returns the half-written files in a folder: temporary files whose writer is gone, of any target.
 pub(crate) fn stale_temporary_files(folder: &Path) -> Vec<PathBuf> {
-    let boot = current_boot();
+    let scope = PidScope::current();
     let is_stale = |path: &PathBuf| {
         let parsed = path.file_name().and_then(parse_temporary_name);
-        parsed.is_some_and(|(_, writer)| writer.has_abandoned(path, &boot))
+        parsed.is_some_and(|(_, writer)| writer.has_abandoned(path, &scope))
     };
     entries(folder).filter(is_stale).collect()
 }
@@ -168,6 +174,17 @@ fn remove_socket_folder(folder: &Path) -> io::Result<()> {
         let _may_contain_another_run = fs::remove_dir(vm);
     }
     Ok(())
+}
+
+/// Returns the VM of a lock; `None` for the lock of a QEMU that runs.
+fn locked_vm(path: &Path) -> Option<VmId> {
+    let name = path.file_name()?;
+    if let Some(LockName::Vm(id) | LockName::Keyboard(id)) = parse_lock_name(name) {
+        return Some(id);
+    }
+    let id = name.to_str()?.strip_prefix(RUN_LOCK_PREFIX)?.strip_suffix(".lock")?.parse().ok()?;
+    let is_free = File::open(path).is_ok_and(|file| file.try_lock_shared().is_ok());
+    is_free.then_some(id)
 }
 
 /// Removes a lock that is not in use.
@@ -201,6 +218,7 @@ fn is_of_repair(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::temporary_file::short;
 
     const ID: &str = "0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11";
 
@@ -227,7 +245,7 @@ mod tests {
     fn test_all_finds_each_kind_and_remove_removes_it() {
         let root = tempfile::tempdir().unwrap();
         let files = stale_files_below(root.path());
-        let dead_writer = format!(".a.partial-{}-1-1-0badcafe", &crate::process::boot_id().0[..8]);
+        let dead_writer = format!(".a.partial-{}-1-1-0badcafe", short(&PidScope::current()));
         let lock = root.path().join(format!("locks/vm-{ID}.lock"));
         write(&lock);
         write(&root.path().join("state").join(ID).join("boot-3/qemu.log"));

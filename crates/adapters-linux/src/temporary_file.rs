@@ -8,10 +8,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::{fs, io};
 
-use maqet_domain::vm::BootId;
+use maqet_domain::vm::PidNamespace;
 
 use crate::limits::STALE_FILE_AGE;
-use crate::process::{boot_id, identify, read_stat};
+use crate::process::PidScope;
 
 /// The longest file name on the file systems of Linux, in bytes.
 pub(crate) const NAME_MAX: usize = 255;
@@ -22,46 +22,53 @@ const MARKER: &str = ".partial-";
 /// The process that writes a temporary file: enough to determine whether it is still running.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Writer {
-    /// The first eight digits of the boot ID.
-    pub(crate) boot: String,
+    /// Where its process ID is valid, as [`short`] writes it.
+    pub(crate) scope: String,
     pub(crate) pid: u32,
     pub(crate) start_ticks: u64,
 }
 
 impl Writer {
-    pub(crate) fn current() -> io::Result<Self> {
-        let process = identify(std::process::id()).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Self { boot: short(&process.boot_id), pid: process.pid, start_ticks: process.start_ticks })
+    /// Returns this process, which is in `scope`.
+    pub(crate) fn new(scope: &PidScope) -> Self {
+        let process = scope.identify_self();
+        Self { scope: short(scope), pid: process.pid, start_ticks: process.start_ticks }
     }
 
     fn parse(text: &str) -> Option<Self> {
         let mut parts = text.splitn(4, '-');
-        let boot = parts.next()?.to_owned();
+        let scope = parts.next()?.to_owned();
         let pid = parts.next()?.parse().ok()?;
         let start_ticks = parts.next()?.parse().ok()?;
         parts.next()?;
-        Some(Self { boot, pid, start_ticks })
+        Some(Self { scope, pid, start_ticks })
     }
 
-    /// Returns whether this process no longer writes the file at `path`; `boot` is from [`current_boot`].
+    /// Returns whether this process no longer writes the file at `path`.
     ///
-    /// A writer from another boot may run on another host that has this folder mounted as well: then the age decides.
-    pub(crate) fn has_abandoned(&self, path: &Path, boot: &str) -> bool {
-        if self.boot == boot {
-            !read_stat(self.pid).is_some_and(|stat| stat.is_alive() && stat.start_ticks == self.start_ticks)
+    /// A writer from another boot may run on another host that has this folder mounted as well, and one of another PID
+    /// namespace is not visible: then the age decides.
+    pub(crate) fn has_abandoned(&self, path: &Path, scope: &PidScope) -> bool {
+        if self.scope == short(scope) && scope.is_proc_own() {
+            let found = scope.stat_of(self.pid);
+            !found.is_some_and(|stat| stat.is_alive() && stat.start_ticks == self.start_ticks)
         } else {
             is_older_than_limit(path)
         }
     }
 }
 
-/// Returns the present boot as temporary names hold it.
-pub(crate) fn current_boot() -> String {
-    short(&boot_id())
-}
+/// The PID namespace of the host itself (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`).
+const INITIAL_NAMESPACE: PidNamespace = PidNamespace(0xEFFF_FFFC);
 
-fn short(boot: &BootId) -> String {
-    boot.0.chars().take(8).collect()
+/// Returns the scope as temporary names hold it: the first eight digits of the boot ID and, except for the namespace of
+/// the host itself, a dot and the number of the PID namespace.
+pub(crate) fn short(scope: &PidScope) -> String {
+    let boot: String = scope.boot_id().0.chars().take(8).collect();
+    match scope.namespace() {
+        Some(namespace) if namespace != INITIAL_NAMESPACE => format!("{boot}.{}", namespace.0),
+        Some(_) | None => boot,
+    }
 }
 
 /// Returns whether a temporary file whose writer cannot be checked is stale.

@@ -6,6 +6,7 @@ pub(crate) mod find;
 mod helper;
 mod launch;
 mod qmp_log;
+pub(crate) mod run_lock;
 pub(crate) mod run_paths;
 mod version_cache;
 
@@ -14,13 +15,14 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use maqet_adapters_linux::limits::KILL_TIMEOUT;
-use maqet_adapters_linux::process::{boot_id, is_alive, reap};
+use maqet_adapters_linux::process::PidScope;
 use maqet_adapters_linux::{LinuxProcesses, ProcessEnvironment};
 use maqet_domain::port::{BinaryError, Hypervisor, Launch, LaunchError, Launched, Processes, QemuBinary};
 use maqet_domain::vm::{ProcessIdentity, RunPaths, ShutdownEvent};
 use maqet_fault_points::FaultPoints;
 
 use self::launch::Launcher;
+use self::run_lock::RunLocks;
 use self::version_cache::VersionCache;
 
 /// Starts QEMU.
@@ -28,6 +30,7 @@ use self::version_cache::VersionCache;
 pub struct QemuHypervisor {
     environment: ProcessEnvironment,
     versions: VersionCache,
+    run_locks: RunLocks,
     /// Programs that wrap a QEMU: child processes that exit with it and must be reaped.
     wrappers: Mutex<Vec<ProcessIdentity>>,
     /// The processes of canceled launches, which were killed and may not be gone yet.
@@ -36,11 +39,13 @@ pub struct QemuHypervisor {
 }
 
 impl QemuHypervisor {
-    /// Runs QEMU in `environment`, and caches the versions of binaries in the folder `cache`.
-    pub fn new(environment: ProcessEnvironment, cache: PathBuf) -> Self {
+    /// Runs QEMU in `environment`, caches the versions of binaries in the folder `cache`, and keeps the locks of running
+    /// QEMU processes in the folder `locks`.
+    pub fn new(environment: ProcessEnvironment, cache: PathBuf, locks: PathBuf) -> Self {
         Self {
             environment,
             versions: VersionCache::new(cache),
+            run_locks: RunLocks::new(locks),
             wrappers: Mutex::default(),
             killed: Mutex::default(),
             faults: FaultPoints::default(),
@@ -55,11 +60,13 @@ impl QemuHypervisor {
 
     /// Reaps wrappers that exited, and waits for killed processes.
     async fn reap(&self) {
-        let boot = boot_id();
-        if let Ok(mut wrappers) = self.wrappers.lock() {
+        if let Ok(mut wrappers) = self.wrappers.lock()
+            && !wrappers.is_empty()
+        {
+            let scope = PidScope::current();
             wrappers.retain(|wrapper| {
-                reap(wrapper, &boot);
-                is_alive(wrapper, &boot)
+                scope.reap(wrapper);
+                scope.is_alive(wrapper)
             });
         }
         let killed = self.killed.lock().map(|mut killed| std::mem::take(&mut *killed)).unwrap_or_default();
@@ -77,7 +84,12 @@ impl Hypervisor for QemuHypervisor {
 
     async fn launch(&self, launch: &Launch) -> Result<Launched, LaunchError> {
         self.reap().await;
-        let attempt = Launcher { environment: &self.environment, faults: &self.faults, killed: &self.killed };
+        let attempt = Launcher {
+            environment: &self.environment,
+            run_locks: &self.run_locks,
+            faults: &self.faults,
+            killed: &self.killed,
+        };
         let (launched, wrapper) = attempt.launch(launch).await?;
         if let Ok(mut wrappers) = self.wrappers.lock() {
             wrappers.extend(wrapper);
@@ -89,6 +101,10 @@ impl Hypervisor for QemuHypervisor {
         find::find_process(paths)
     }
 
+    async fn is_hidden(&self, paths: &RunPaths) -> bool {
+        self.run_locks.is_held_by_hidden(paths).await
+    }
+
     async fn ensure_qmp_log(&self, paths: &RunPaths) {
         if let Err(error) = qmp_log::turn_on(paths).await {
             tracing::warn!(%error, paths = %paths.records.display(), "cannot turn the QMP log on");
@@ -96,7 +112,7 @@ impl Hypervisor for QemuHypervisor {
     }
 
     async fn process_in_pid_file(&self, paths: &RunPaths) -> Option<ProcessIdentity> {
-        find::process_in_pid_file(paths)
+        find::process_in_pid_file(paths).or_else(|| self.run_locks.visible_qemu(paths))
     }
 
     async fn shutdown_event(&self, paths: &RunPaths) -> Option<ShutdownEvent> {
@@ -111,5 +127,6 @@ impl Hypervisor for QemuHypervisor {
     async fn remove_vm_files(&self, vm_sockets: &Path, vm_records: &Path) {
         run_paths::remove_vm_sockets(vm_sockets).await;
         run_paths::remove_folder(vm_records);
+        self.run_locks.remove(vm_records);
     }
 }

@@ -79,6 +79,9 @@ pub const MAX_QMP_LOG_TAIL_BYTES: usize = 64 << 10;
 /// How long to wait for the exit of the process that started a daemonized QEMU; it exits as soon as QEMU responds.
 pub const LAUNCHER_EXIT_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// How long the lock of a run is tried for: another process may be checking it, a few microseconds.
+pub const RUN_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
+
 /// How many boots of a VM keep their logs, which can be large.
 pub const MAX_KEPT_BOOTS: usize = 10;
 

@@ -54,7 +54,7 @@ mod tests {
     /// This process.
     fn own() -> ProcessIdentity {
         let boot_id = BootId("11111111-1111-4111-8111-111111111111".to_owned());
-        ProcessIdentity { pid: std::process::id(), start_ticks: 1, boot_id }
+        ProcessIdentity { pid: std::process::id(), start_ticks: 1, boot_id, namespace: None }
     }
 
     fn only_file(folder: &Path) -> PathBuf {

@@ -11,6 +11,7 @@ use maqet_adapters_linux::{LocalStaleFiles, created_at};
 use maqet_domain::port::{QemuInstance, RemoveError, StaleFile, StaleFileKind, StaleFiles};
 use maqet_domain::vm::{RunPaths, VmId};
 
+use crate::hypervisor::run_lock::{RunLocks, are_sockets_used};
 use crate::hypervisor::run_paths;
 
 /// Finds stale files, and QEMU processes without a VM.
@@ -62,7 +63,13 @@ impl StaleFiles for QemuStaleFiles {
     }
 
     async fn files(&self, beside: &[PathBuf]) -> Vec<StaleFile> {
-        self.files.all(beside)
+        let mut files = Vec::new();
+        for file in self.files.all(beside) {
+            if !self.is_used(&file).await {
+                files.push(file);
+            }
+        }
+        files
     }
 
     async fn remove(&self, file: &StaleFile) -> Result<(), RemoveError> {
@@ -78,6 +85,20 @@ impl StaleFiles for QemuStaleFiles {
 
     async fn is_readable(&self, path: &Path) -> bool {
         fs::metadata(path).is_ok_and(|found| !found.is_dir()) && File::open(path).is_ok()
+    }
+}
+
+impl QemuStaleFiles {
+    /// Returns whether a QEMU uses a file, also one of another PID namespace, which is not among the instances.
+    async fn is_used(&self, file: &StaleFile) -> bool {
+        match &file.kind {
+            StaleFileKind::Sockets { .. } => {
+                let paths = RunPaths { sockets: file.path.clone(), records: file.path.clone() };
+                are_sockets_used(&paths).await
+            }
+            StaleFileKind::Records { .. } => RunLocks::new(self.files.lock_folder().to_owned()).is_held(&file.path),
+            StaleFileKind::Lock { .. } | StaleFileKind::Temporary => false,
+        }
     }
 }
 

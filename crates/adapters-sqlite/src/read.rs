@@ -5,10 +5,11 @@ use maqet_domain::event::{Event, RecordedEvent};
 use maqet_domain::history::{Actor, Call, HistoryEntry, RecordedHistory};
 use maqet_domain::size::ByteSize;
 use maqet_domain::vm::{
-    BootId, BootNumber, Phase, ProcessIdentity, Revision, Run, RunEnd, RunPaths, Vm, VmEntry, VmId, VmName,
+    BootId, BootNumber, Phase, PidNamespace, ProcessIdentity, Revision, Run, RunEnd, RunPaths, Vm, VmEntry, VmId,
+    VmName,
 };
 use rusqlite::types::{Type, ValueRef};
-use rusqlite::{Connection, OptionalExtension, Params, Result, Row, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Result, Row, params};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
@@ -17,6 +18,12 @@ use crate::column::{File, Moment, Text, Tree};
 /// The columns of [`entry`].
 const ENTRY: &str = "vm.id, vm.name, revision, created_at, \
     boot, started_at, phase, end_reason, ended_at, pid, start_ticks, host_boot, sockets, records, forwards";
+
+/// The last column of [`entry`], which schemas before 3 do not have; a database that cannot be written is not migrated.
+const NAMESPACE: &str = "pid_namespace";
+
+/// What SQLite reports of a schema without it.
+const NO_NAMESPACE: &str = "no such column: pid_namespace";
 
 /// Reads the VM of this id.
 pub(crate) fn vm_by_id(connection: &Connection, id: VmId) -> Result<Option<Vm>> {
@@ -37,15 +44,15 @@ pub(crate) fn entries(connection: &Connection) -> Result<Vec<VmEntry>> {
 pub(crate) fn entries_after(connection: &Connection, last: Option<&VmName>, limit: u32) -> Result<Vec<VmEntry>> {
     // No name is empty.
     let last = last.map(VmName::as_str).unwrap_or_default();
-    let sql = format!("SELECT {ENTRY} FROM vm WHERE name > ?1 ORDER BY name LIMIT ?2");
-    all(connection, &sql, params![last, limit], entry)
+    let mut statement = prepare_entries(connection, "", "FROM vm WHERE name > ?1 ORDER BY name LIMIT ?2")?;
+    statement.query_map(params![last, limit], entry)?.collect()
 }
 
 /// Reads the entries of the ids that begin with `prefix`, by id.
 pub(crate) fn entries_by_id_prefix(connection: &Connection, prefix: &str) -> Result<Vec<VmEntry>> {
     let Some((first, last)) = id_range(prefix) else { return Ok(Vec::new()) };
-    let sql = format!("SELECT {ENTRY} FROM vm WHERE id BETWEEN ?1 AND ?2 ORDER BY id");
-    all(connection, &sql, params![Text(first), Text(last)], entry)
+    let mut statement = prepare_entries(connection, "", "FROM vm WHERE id BETWEEN ?1 AND ?2 ORDER BY id")?;
+    statement.query_map(params![Text(first), Text(last)], entry)?.collect()
 }
 
 /// Reads the storage records of a VM, in the order they were created.
@@ -68,13 +75,19 @@ pub(crate) fn events(connection: &Connection, sequence: i64, limit: u32) -> Resu
 
 fn vm(connection: &Connection, condition: &str, parameters: impl Params) -> Result<Option<Vm>> {
     // The join keeps a VM without a definition, so that it is reported as damage.
-    let sql = format!(
-        "SELECT {ENTRY}, content, origins FROM vm LEFT JOIN definition ON definition.vm = vm.id WHERE {condition}"
-    );
-    connection
-        .prepare_cached(&sql)?
-        .query_row(parameters, |row| Ok(Vm { entry: entry(row)?, definition: json(row, 15)?, origins: json(row, 16)? }))
+    let tail = format!("FROM vm LEFT JOIN definition ON definition.vm = vm.id WHERE {condition}");
+    prepare_entries(connection, ", content, origins", &tail)?
+        .query_row(parameters, |row| Ok(Vm { entry: entry(row)?, definition: json(row, 16)?, origins: json(row, 17)? }))
         .optional()
+}
+
+/// Prepares a query of the columns of [`entry`] and `more`.
+fn prepare_entries<'a>(connection: &'a Connection, more: &str, tail: &str) -> Result<CachedStatement<'a>> {
+    let sql = |namespace: &str| format!("SELECT {ENTRY}, {namespace}{more} {tail}");
+    match connection.prepare_cached(&sql(NAMESPACE)) {
+        Err(error) if error.to_string().contains(NO_NAMESPACE) => connection.prepare_cached(&sql("NULL")),
+        prepared => prepared,
+    }
 }
 
 fn all<T>(
@@ -122,7 +135,8 @@ fn phase(row: &Row<'_>) -> Result<Phase> {
 
 fn process(row: &Row<'_>, pid: u32) -> Result<ProcessIdentity> {
     let start_ticks = row.get::<_, i64>(10)?.cast_unsigned();
-    Ok(ProcessIdentity { pid, start_ticks, boot_id: BootId(row.get(11)?) })
+    let namespace = row.get::<_, Option<i64>>(15)?.map(|inode| PidNamespace(inode.cast_unsigned()));
+    Ok(ProcessIdentity { pid, start_ticks, boot_id: BootId(row.get(11)?), namespace })
 }
 
 fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T> {

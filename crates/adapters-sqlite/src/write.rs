@@ -116,6 +116,7 @@ fn only_one(changed: usize, id: VmId) -> Result<(), WriteError> {
 fn set_run(transaction: &Transaction<'_>, id: VmId, run: Option<&Run>) -> rusqlite::Result<()> {
     let sql = "UPDATE vm SET boot = :boot, started_at = :started_at, phase = :phase, end_reason = :end_reason, \
         ended_at = :ended_at, pid = :pid, start_ticks = :start_ticks, host_boot = :host_boot, \
+        pid_namespace = :pid_namespace, \
         sockets = :sockets, records = :records, forwards = :forwards WHERE id = :id";
     let (phase, ending) = run.map(|run| phase_columns(run.phase)).unzip();
     let ending = ending.flatten();
@@ -132,6 +133,7 @@ fn set_run(transaction: &Transaction<'_>, id: VmId, run: Option<&Run>) -> rusqli
         ":pid": process.map(|process| process.pid),
         ":start_ticks": process.map(|process| process.start_ticks.cast_signed()),
         ":host_boot": process.map(|process| process.boot_id.0.as_str()),
+        ":pid_namespace": process.and_then(|process| process.namespace).map(|namespace| namespace.0.cast_signed()),
         ":sockets": run.map(|run| path_value(&run.paths.sockets)),
         ":records": run.map(|run| path_value(&run.paths.records)),
         ":forwards": forwards,

@@ -52,6 +52,8 @@ pub enum Error {
     StopBusy { vm: VmName },
     #[error("stop of VM `{vm}` interrupted: it is {status}; its power button was pressed {}", times(*presses))]
     StopInterrupted { vm: VmName, status: Status, presses: u32 },
+    #[error("the QEMU process of VM `{vm}` is in another PID namespace")]
+    ProcessHidden { vm: VmName, is_forced: bool },
     #[error("VM `{vm}` is still running after SIGKILL")]
     KillFailed { vm: VmName, pid: u32 },
     #[error("`{}` is a QEMU process (pid {}) whose VM is not in the database", .0.name.escape_debug(), .0.pid.unwrap_or_default())]
@@ -189,6 +191,12 @@ impl Explain for Error {
                 .hint("try again later")
                 .hint(format!("kill it with `maqet stop --force {vm}`")),
             Self::StopInterrupted { vm, presses, .. } => stop_interrupted(vm, *presses),
+            Self::ProcessHidden { vm, is_forced } => {
+                let explanation = explain("vm.process-unavailable", Fault::Host)
+                    .hint("run the command in the container or PID namespace in which the VM was started");
+                let over_monitor = format!("stop it over its monitor with `maqet stop {vm}`");
+                if *is_forced { explanation.hint(over_monitor) } else { explanation }
+            }
             Self::KillFailed { pid, .. } => explain("vm.kill-failed", Fault::Failed)
                 .hint(format!("check process {pid}: it may be blocked in the kernel on a disk or a share")),
             Self::Orphaned(_) | Self::DiskOfOrphan { .. } => explain("vm.orphan-conflict", Fault::State)

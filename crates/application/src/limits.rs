@@ -170,3 +170,6 @@ pub const BACKEND_REMOVAL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How often the size of the balloon is queried; a guest gives or takes some hundred MiB in that time.
 pub const BALLOON_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The pause between two checks whether a process of another PID namespace has exited; each reads the open files of the processes here.
+pub const HIDDEN_PROCESS_INTERVAL: Duration = Duration::from_millis(50);

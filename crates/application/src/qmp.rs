@@ -126,11 +126,15 @@ pub(crate) fn with_properties(
 
 /// Returns the schema of the QEMU that runs a VM: the cached one of its build, else its own.
 pub(crate) async fn schema_of(app: &App, vm: &Monitored<'_>, timeout: Duration) -> Result<Schema, Error> {
-    if let Some(cached) = app.ports.schemas.get(&vm.process) {
+    // The build of a process that is not visible is not known.
+    let process = vm.visible_process().ok();
+    if let Some(cached) = process.and_then(|process| app.ports.schemas.get(process)) {
         return Ok(cached);
     }
     let reply = vm.execute_within(&QmpCommand::new(QUERY_SCHEMA), timeout).await?;
     let schema = Schema::from_reply(&reply).map_err(|error| QmpError::InvalidResponse { detail: error.to_string() })?;
-    app.ports.schemas.put(&vm.process, &schema);
+    if let Some(process) = process {
+        app.ports.schemas.put(process, &schema);
+    }
     Ok(schema)
 }

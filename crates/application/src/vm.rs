@@ -5,8 +5,10 @@
 //! - [`reconcile`] records what happened unobserved, such as a guest that powered off overnight.
 //! - [`orphan`] finds QEMU processes whose VM is not in the store.
 //! - [`shutdown`] stops a VM: power-down, quit, SIGTERM, SIGKILL; [`power_button`] is the first of these.
+//! - [`hidden`] is a QEMU in another PID namespace, which cannot be signaled.
 //! - [`monitor`] finds the monitors of a running VM; [`unresponsive`] is the error of a QEMU that does not answer.
 
+pub(crate) mod hidden;
 pub(crate) mod monitor;
 pub(crate) mod observe;
 pub(crate) mod orphan;

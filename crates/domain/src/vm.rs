@@ -14,7 +14,10 @@ use serde::{Deserialize, Serialize};
 pub use self::id::{InvalidVmId, VmId};
 pub use self::name::{InvalidVmName, VmName};
 pub use self::reason::{HaltReason, StateDetails, StateReason, StopReason};
-pub use self::run::{BootId, BootNumber, MonitorRole, Phase, ProcessIdentity, Run, RunEnd, RunPaths, ShutdownEvent};
+pub use self::run::{
+    BootId, BootNumber, MonitorRole, Phase, PidNamespace, ProcessIdentity, QemuProcess, Run, RunEnd, RunPaths,
+    ShutdownEvent,
+};
 pub use self::status::{Action, InvalidTransition, MonitorAnswer, ProcessObservation, Status, Transition};
 
 use crate::config::Node;

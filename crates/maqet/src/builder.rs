@@ -239,7 +239,9 @@ fn maintenance(store: &OpenedStore, settings: &Settings) -> Maintenance {
 fn ports(store: OpenedStore, settings: &Settings, faults: &FaultPoints) -> Ports {
     let environment = ProcessEnvironment::from(settings.environment.shared());
     let login_name = settings.environment.get("LOGNAME").map(|name| name.to_string_lossy().into_owned());
-    let hypervisor = QemuHypervisor::new(environment.clone(), settings.cache_dir.clone());
+    // Beside the data that they protect: two sessions of a user may have different runtime directories.
+    let locks = settings.data_dir.join("locks");
+    let hypervisor = QemuHypervisor::new(environment.clone(), settings.cache_dir.clone(), locks.clone());
     Ports {
         maintenance: maintenance(&store, settings),
         store: store.store,
@@ -257,8 +259,7 @@ fn ports(store: OpenedStore, settings: &Settings, faults: &FaultPoints) -> Ports
         images: Arc::new(QemuImg::new(environment).with_fault_points(faults.clone())),
         paths: Arc::new(LocalPaths),
         firmware: Arc::new(DescriptorCatalog::new(firmware_folders(settings))),
-        // Beside the data that they protect: two sessions of a user may have different runtime directories.
-        locks: Arc::new(FileLocks::new(settings.data_dir.join("locks"))),
+        locks: Arc::new(FileLocks::new(locks)),
         clock: Arc::new(SystemClock),
         ids: Arc::new(RandomIds),
         host: Arc::new(LocalHost::new(login_name)),

@@ -61,7 +61,7 @@ fn test_upgrade_old_database_shows_every_vm() {
     assert_eq!((&web["status"], &web["reason"], &web["boot"]), (&json!("stopped"), &json!("host-quit"), &json!(4)));
     assert_eq!(info["definition"]["arguments"], json!([{"-device": "qemu-xhci"}]));
     assert_eq!(info["storage"][0]["file"], json!(home.data().join("storage/web/hdd.qcow2")));
-    assert_eq!(schema(&home), 2);
+    assert_eq!(schema(&home), 3);
 }
 
 #[test]
@@ -120,14 +120,19 @@ fn test_upgrade_old_copies_restore_a_lost_database() {
     assert_eq!(home.json(&["info", "db"])["definition"]["labels"]["role"], "web");
 }
 
-/// The columns and sockets of a run are the same in schema 1.
+/// Removes what later schemas added.
+const OF_SCHEMA_1: &str = "ALTER TABLE history DROP COLUMN reverts; \
+    ALTER TABLE vm DROP COLUMN pid_namespace; \
+    PRAGMA user_version = 1";
+
+/// The sockets of a run are the same in schema 1, and its columns but for the PID namespace.
 #[test]
 fn test_upgrade_running_vm_is_observed_and_stopped() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));
     let pid = home.json(&["start", "web"])["pid"].clone();
     let database = Connection::open(home.data().join("maqet.db")).unwrap();
-    database.execute_batch("ALTER TABLE history DROP COLUMN reverts; PRAGMA user_version = 1").unwrap();
+    database.execute_batch(OF_SCHEMA_1).unwrap();
     drop(database);
 
     let status = home.json(&["status", "web"]);
@@ -137,5 +142,5 @@ fn test_upgrade_running_vm_is_observed_and_stopped() {
     assert_eq!((&status["status"], &status["pid"]), (&json!("paused"), &pid));
     assert!(status["external_monitor"].as_str().unwrap().ends_with("/b1/qmp-free.sock"), "renamed: {status}");
     assert_eq!(stopped["status"], "stopped");
-    assert_eq!((schema(&home), home.qemu_pids()), (2, Vec::new()));
+    assert_eq!((schema(&home), home.qemu_pids()), (3, Vec::new()));
 }

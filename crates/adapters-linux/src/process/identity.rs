@@ -1,9 +1,11 @@
-//! The identity of a process: pid, start time and boot ID, read from the kernel.
+//! The state of a process, read from the kernel (`/proc/PID/stat`).
 
 use std::fs;
 
-use maqet_domain::vm::{BootId, ProcessIdentity};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
+use maqet_domain::vm::ProcessIdentity;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::scope::PidScope;
 
 /// The fields of `/proc/PID/stat` that are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,43 +68,14 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     Some(Stat { state, is_exiting, cpu_ticks: user.saturating_add(system), threads, start_ticks })
 }
 
-/// Reads `/proc/PID/stat`; `None` if there is no such process.
-pub fn read_stat(pid: u32) -> Option<Stat> {
+/// Reads `/proc/PID/stat`; `None` if there is no such process. The number is one of the namespace of `/proc`.
+pub(super) fn read_stat(pid: u32) -> Option<Stat> {
     parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Returns the boot ID of the running kernel; empty where it is not available, which is then so for every process.
-pub fn boot_id() -> BootId {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    BootId(text.trim().to_owned())
-}
-
-/// Returns the identity of the process that has `pid` now, if it is alive.
-pub fn identify(pid: u32) -> Option<ProcessIdentity> {
-    let stat = read_stat(pid).filter(|stat| stat.is_alive())?;
-    Some(ProcessIdentity { pid, start_ticks: stat.start_ticks, boot_id: boot_id() })
-}
-
-/// Returns whether exactly this process is alive; `boot` is the boot ID of the running kernel.
-pub fn is_alive(process: &ProcessIdentity, boot: &BootId) -> bool {
-    is_that(process, boot, read_stat(process.pid))
-}
-
-/// Returns whether `found`, which has the pid of `process` now, is `process` itself and alive.
-///
-/// A pid is reused, and so is a start time after a reboot; all three together are not.
-fn is_that(process: &ProcessIdentity, boot: &BootId, found: Option<Stat>) -> bool {
-    let is_same = |stat: Stat| stat.is_alive() && stat.start_ticks == process.start_ticks;
-    process.boot_id == *boot && found.is_some_and(is_same)
-}
-
-/// Reaps exactly this process if it is a dead child of this one.
-pub fn reap(process: &ProcessIdentity, boot: &BootId) {
-    let is_zombie = |stat: Stat| stat.state == b'Z' && stat.start_ticks == process.start_ticks;
-    let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return };
-    if process.boot_id == *boot && read_stat(process.pid).is_some_and(is_zombie) {
-        let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
-    }
+/// Reads the state of this process; `None` where `/proc` is that of a namespace without it.
+pub(super) fn read_own_stat() -> Option<Stat> {
+    parse_stat(&fs::read("/proc/self/stat").ok()?)
 }
 
 /// Kills exactly this process; nothing happens if it is gone or may not be killed.
@@ -111,7 +84,7 @@ pub fn reap(process: &ProcessIdentity, boot: &BootId) {
 pub fn kill(process: &ProcessIdentity) {
     let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return };
     let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
-    if is_alive(process, &boot_id()) {
+    if PidScope::current().is_alive(process) {
         let _ = pidfd_send_signal(&pidfd, Signal::KILL);
     }
 }
@@ -167,76 +140,6 @@ mod tests {
         assert_eq!(parse_stat(b""), None);
         assert_eq!(parse_stat(b"42 (x) S 1 2"), None);
         assert_eq!(parse_stat(b"42 (x)"), None);
-    }
-
-    #[test]
-    fn test_identify_own_process_is_alive() {
-        let me = identify(std::process::id()).unwrap();
-
-        assert!(is_alive(&me, &boot_id()));
-        assert!(!is_alive(&ProcessIdentity { start_ticks: me.start_ticks + 1, ..me.clone() }, &boot_id()));
-        assert!(!is_alive(&me, &BootId("another".to_owned())));
-    }
-
-    /// A process that was started once: in which boot, with which pid, when.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    struct Spawned {
-        boot: u8,
-        pid: u32,
-        start_ticks: u64,
-        /// Its state now, if its pid was not reused.
-        state: u8,
-    }
-
-    impl Spawned {
-        fn identity(self) -> ProcessIdentity {
-            let boot_id = BootId(self.boot.to_string());
-            ProcessIdentity { pid: self.pid, start_ticks: self.start_ticks, boot_id }
-        }
-    }
-
-    /// Processes started one after the other, in few boots and with few pids, so that all values are reused often.
-    fn starts() -> impl Strategy<Value = Vec<Spawned>> {
-        let state = proptest::sample::select(b"RSDTtZXxI".to_vec());
-        let step = (any::<bool>(), 1..4_u32, 1..3_u64, state);
-        proptest::collection::vec(step, 1..12).prop_map(|steps| {
-            let (mut boot, mut ticks) = (0, 0);
-            let next = |(is_rebooted, pid, later, state): (bool, u32, u64, u8)| {
-                // The count restarts with each boot.
-                (boot, ticks) = if is_rebooted { (boot + 1, later) } else { (boot, ticks + later) };
-                Spawned { boot, pid, start_ticks: ticks, state }
-            };
-            steps.into_iter().map(next).collect()
-        })
-    }
-
-    proptest! {
-        // A signal to the wrong process cannot be undone.
-        #![proptest_config(ProptestConfig::with_cases(100_000))]
-
-        #[test]
-        fn test_is_that_never_matches_another_process(
-            starts in starts(),
-            recorded in any::<proptest::sample::Index>(),
-            is_of_another_boot in proptest::bool::weighted(0.1),
-        ) {
-            let recorded = starts[recorded.index(starts.len())];
-            let boot = starts[starts.len() - 1].boot + u8::from(is_of_another_boot);
-            // The process started last with a pid, in this boot, has it.
-            let has_pid = starts.iter().rev().find(|start| start.boot == boot && start.pid == recorded.pid);
-            let stat = has_pid.map(|start| Stat {
-                state: start.state,
-                is_exiting: false,
-                cpu_ticks: 0,
-                threads: 1,
-                start_ticks: start.start_ticks,
-            });
-
-            let is_it = is_that(&recorded.identity(), &BootId(boot.to_string()), stat);
-
-            let lives = has_pid == Some(&recorded) && !matches!(recorded.state, b'Z' | b'X' | b'x');
-            prop_assert_eq!(is_it, lives);
-        }
     }
 
     proptest! {

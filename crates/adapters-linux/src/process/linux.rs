@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use maqet_domain::port::{ProcessError, Processes, Signal};
-use maqet_domain::vm::{BootId, ProcessIdentity};
+use maqet_domain::vm::ProcessIdentity;
 use rustix::io::Errno;
 
 use super::identity::Stat;
 use super::pidfd::Pidfd;
-use super::{boot_id, command_line, is_alive, read_stat, reap};
+use super::{PidScope, command_line};
 
 /// The processes of this kernel.
 ///
@@ -19,27 +19,30 @@ use super::{boot_id, command_line, is_alive, read_stat, reap};
 /// no zombies.
 #[derive(Debug, Default)]
 pub struct LinuxProcesses {
-    boot: OnceLock<BootId>,
+    scope: OnceLock<PidScope>,
 }
 
 impl LinuxProcesses {
     /// Creates it; nothing is read yet.
     pub const fn new() -> Self {
-        Self { boot: OnceLock::new() }
+        Self { scope: OnceLock::new() }
     }
 
-    fn boot(&self) -> &BootId {
-        self.boot.get_or_init(boot_id)
+    fn scope(&self) -> &PidScope {
+        self.scope.get_or_init(PidScope::current)
     }
 
     /// Opens exactly this process; `None` if it is gone.
     ///
     /// The handle is opened before the comparison, so that it refers to the process that was compared.
     fn open(&self, process: &ProcessIdentity) -> io::Result<Option<Pidfd>> {
+        if !self.scope().contains(process) {
+            return Ok(None);
+        }
         let Some(pidfd) = Pidfd::open(process.pid)? else {
             return Ok(None);
         };
-        if is_alive(process, self.boot()) {
+        if self.scope().is_alive(process) {
             return Ok(Some(pidfd));
         }
         if self.stat(process).is_some() {
@@ -48,19 +51,23 @@ impl LinuxProcesses {
         Ok(None)
     }
 
+    /// Returns whether a process of this boot may be alive without being visible here.
+    fn is_hidden(&self, process: &ProcessIdentity) -> bool {
+        process.boot_id == *self.scope().boot_id() && !self.scope().contains(process)
+    }
+
     /// Reads the state of exactly this process, alive or dead.
     pub(super) fn stat(&self, process: &ProcessIdentity) -> Option<Stat> {
-        let is_same = |stat: &Stat| stat.start_ticks == process.start_ticks;
-        read_stat(process.pid).filter(|stat| process.boot_id == *self.boot() && is_same(stat))
+        self.scope().stat(process)
     }
 }
 
 #[async_trait]
 impl Processes for LinuxProcesses {
     fn is_alive(&self, process: &ProcessIdentity) -> bool {
-        let is_alive = is_alive(process, self.boot());
+        let is_alive = self.scope().is_alive(process);
         if !is_alive {
-            reap(process, self.boot());
+            self.scope().reap(process);
         }
         is_alive
     }
@@ -76,7 +83,7 @@ impl Processes for LinuxProcesses {
     fn args(&self, process: &ProcessIdentity) -> Vec<String> {
         let line = command_line(process.pid);
         // Checked afterward, since another process may have had the pid before.
-        if !is_alive(process, self.boot()) {
+        if !self.scope().is_alive(process) {
             return Vec::new();
         }
         let arguments = line.split_inclusive(|byte| *byte == 0);
@@ -87,11 +94,14 @@ impl Processes for LinuxProcesses {
     }
 
     fn is_from_this_boot(&self, process: &ProcessIdentity) -> bool {
-        process.boot_id == *self.boot()
+        process.boot_id == *self.scope().boot_id()
     }
 
     async fn signal(&self, process: &ProcessIdentity, signal: Signal) -> Result<(), ProcessError> {
         let failed = |error: io::Error| ProcessError::Failed { process: process.clone(), source: error.into() };
+        if self.is_hidden(process) {
+            return Err(ProcessError::OtherNamespace);
+        }
         let Some(pidfd) = self.open(process).map_err(failed)? else {
             return Ok(());
         };
@@ -107,6 +117,9 @@ impl Processes for LinuxProcesses {
     }
 
     async fn wait_for_exit(&self, process: &ProcessIdentity, patience: Duration) -> bool {
+        if self.is_hidden(process) {
+            return false;
+        }
         let pidfd = match self.open(process) {
             Ok(Some(pidfd)) => pidfd,
             Ok(None) => return true,

@@ -4,7 +4,7 @@ use std::fs::{self, DirEntry, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::pids;
+use super::PidScope;
 
 /// A kind of lock (proc(5), `/proc/locks`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,12 @@ impl LockKind {
 ///
 /// Slow: it reads the open files of all processes.
 pub fn find_locker(file: &Metadata, kind: LockKind) -> Option<u32> {
-    pids().find(|pid| *pid != std::process::id() && holds(*pid, file, kind))
+    lockers(file, kind).next()
+}
+
+/// Returns all of them: several processes that share an open file share its lock.
+pub fn lockers(file: &Metadata, kind: LockKind) -> impl Iterator<Item = u32> {
+    PidScope::current().pids().filter(move |pid| *pid != std::process::id() && holds(*pid, file, kind))
 }
 
 /// Reads the name of a process (`/proc/PID/comm`).

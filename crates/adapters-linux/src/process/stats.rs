@@ -83,7 +83,7 @@ fn size_in(text: &str, name: &str) -> Option<ByteSize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::identify;
+    use super::super::PidScope;
     use super::*;
 
     #[test]
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn test_usage_of_own_process_is_plausible() {
-        let me = identify(std::process::id()).unwrap();
+        let me = PidScope::current().identify_self();
 
         let usage = LinuxProcesses::new().usage(&me).unwrap();
 
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn test_usage_of_reused_pid_is_none() {
-        let mut stranger = identify(std::process::id()).unwrap();
+        let mut stranger = PidScope::current().identify_self();
         stranger.start_ticks += 1;
 
         assert_eq!(LinuxProcesses::new().usage(&stranger), None);

@@ -22,7 +22,7 @@ fn test_lock_in_use_names_its_holder() {
         let refused = locks.lock(&vm(), "stop", Duration::from_millis(30)).await.err().unwrap();
 
         let LockError::InUse { holder: Some(holder), waited } = refused else { panic!("{refused:?}") };
-        assert_eq!((holder.operation.as_str(), holder.pid), ("start", std::process::id()));
+        assert_eq!((holder.operation.as_str(), holder.pid), ("start", Some(std::process::id())));
         assert!(waited >= Duration::from_millis(30));
     });
 }
@@ -87,7 +87,7 @@ fn test_holder_with_empty_note_is_unknown() {
 
             let holder = locks.holder(&vm()).await.unwrap();
 
-            assert_eq!((holder.operation.as_str(), holder.pid), ("unknown", 0));
+            assert_eq!((holder.operation.as_str(), holder.pid), ("unknown", None));
         }
         std::fs::write(&file, "").unwrap();
         drop(held);
@@ -112,7 +112,7 @@ fn test_holder_without_note_is_found_by_its_process() {
         stranger.wait().unwrap();
 
         let reported = holder.map(|holder| (holder.operation, holder.pid));
-        assert_eq!(reported, Some(("unknown".to_owned(), stranger.id())));
+        assert_eq!(reported, Some(("unknown".to_owned(), Some(stranger.id()))));
     });
 }
 

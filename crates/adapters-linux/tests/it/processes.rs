@@ -29,7 +29,7 @@ impl Sleeper {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
         let start_ticks = stat.rsplit(')').next().unwrap().split_whitespace().nth(19).unwrap().parse().unwrap();
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-        ProcessIdentity { pid, start_ticks, boot_id: BootId(boot_id.trim().to_owned()) }
+        ProcessIdentity { pid, start_ticks, boot_id: BootId(boot_id.trim().to_owned()), namespace: None }
     }
 
     fn lives(&mut self) -> bool {

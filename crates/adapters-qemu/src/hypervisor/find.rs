@@ -3,8 +3,10 @@
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 
-use maqet_adapters_linux::process::{boot_id, command_line, identify, is_own, pids, read_stat};
-use maqet_domain::vm::{BootId, MonitorRole, ProcessIdentity, RunPaths};
+use maqet_adapters_linux::process::{PidScope, command_line, is_own};
+use maqet_domain::vm::{MonitorRole, ProcessIdentity, RunPaths};
+
+use super::run_lock::pid_file_owner;
 
 /// The options that only the command line of one run has.
 struct RunOptions {
@@ -70,39 +72,43 @@ pub(crate) struct Candidate {
 
 impl Candidate {
     /// Inspects a process with the command line of the run; `None` if it is dead or belongs to another user.
-    pub(crate) fn new(pid: u32, paths: &RunPaths) -> Option<Self> {
-        let stat = read_stat(pid).filter(|stat| stat.is_alive() && is_own(pid))?;
+    pub(crate) fn new(pid: u32, paths: &RunPaths, scope: &PidScope) -> Option<Self> {
+        let stat = scope.stat_of(pid).filter(|stat| stat.is_alive() && is_own(pid))?;
         let is_in_pid_file = pid_in_file(paths) == Some(pid);
         Some(Self { is_in_pid_file, runs_qemu: runs_qemu(pid), start_ticks: stat.start_ticks, pid })
     }
 
-    pub(crate) fn identity(&self, boot_id: BootId) -> ProcessIdentity {
-        ProcessIdentity { pid: self.pid, start_ticks: self.start_ticks, boot_id }
+    pub(crate) fn identity(&self, scope: &PidScope) -> ProcessIdentity {
+        scope.identity(self.pid, self.start_ticks)
     }
 }
 
-fn runs_qemu(pid: u32) -> bool {
+pub(super) fn runs_qemu(pid: u32) -> bool {
     let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     program.file_name().is_some_and(|name| name.as_bytes().starts_with(b"qemu"))
 }
 
-/// Returns the process in the pid file of a run, if it is QEMU and alive.
+/// Returns the process of the pid file of a run, if it is QEMU, alive and visible.
 pub(super) fn process_in_pid_file(paths: &RunPaths) -> Option<ProcessIdentity> {
     let pid = pid_in_file(paths)?;
     let is_qemu = is_own(pid) && RunOptions::new(paths).match_command_line(&command_line(pid));
-    identify(pid).filter(|_| is_qemu)
+    PidScope::current().identify(pid).filter(|_| is_qemu)
 }
 
+/// Returns the ID of the process that wrote the pid file.
+///
+/// QEMU writes the ID that it has in its own PID namespace; the lock that it holds on the file tells the one here.
 fn pid_in_file(paths: &RunPaths) -> Option<u32> {
-    fs::read_to_string(paths.pid_file()).ok()?.trim().parse().ok()
+    pid_file_owner(paths).or_else(|| fs::read_to_string(paths.pid_file()).ok()?.trim().parse().ok())
 }
 
 /// Returns the QEMU process of a run, if it is alive.
 pub(super) fn find_process(paths: &RunPaths) -> Option<ProcessIdentity> {
     let options = RunOptions::new(paths);
-    let candidates = pids().filter(|pid| options.match_command_line(&command_line(*pid)));
-    let qemu = candidates.filter_map(|pid| Candidate::new(pid, paths)).max()?;
-    Some(qemu.identity(boot_id()))
+    let scope = PidScope::current();
+    let candidates = scope.pids().filter(|pid| options.match_command_line(&command_line(*pid)));
+    let qemu = candidates.filter_map(|pid| Candidate::new(pid, paths, &scope)).max()?;
+    Some(qemu.identity(&scope))
 }
 
 #[cfg(test)]

@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use maqet_adapters_linux::limits::KILL_TIMEOUT;
-use maqet_adapters_linux::process::{
-    CaptureError, Captured, Group, capture, command_line, display_status, identify, pids,
-};
+use maqet_adapters_linux::process::{CaptureError, Captured, Group, PidScope, capture, command_line, display_status};
 use maqet_adapters_linux::{LinuxProcesses, ProcessEnvironment, ProgramError, process};
 use maqet_domain::port::{LaunchError, Processes};
 use maqet_domain::qemu::Helper;
@@ -80,7 +78,8 @@ pub(super) fn kill(sockets: &[PathBuf]) -> Vec<ProcessIdentity> {
     if sockets.is_empty() {
         return Vec::new();
     }
-    let helpers = pids().filter(|pid| serves(&command_line(*pid), sockets)).filter_map(identify);
+    let scope = PidScope::current();
+    let helpers = scope.pids().filter(|pid| serves(&command_line(*pid), sockets)).filter_map(|pid| scope.identify(pid));
     helpers.inspect(process::kill).collect()
 }
 

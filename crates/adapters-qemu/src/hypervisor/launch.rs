@@ -1,13 +1,14 @@
 //! Starts QEMU and waits until its command monitor responds, it exits, or the timeout expires.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::Mutex;
 
 use maqet_adapters_linux::limits::KILL_TIMEOUT;
 use maqet_adapters_linux::private_file::{private_log, read_tail};
-use maqet_adapters_linux::process::{ChildGuard, display_status, identify, kill};
+use maqet_adapters_linux::process::{ChildGuard, PidScope, display_status, kill};
 use maqet_adapters_linux::{LinuxProcesses, ProcessEnvironment};
 use maqet_domain::port::{Launch, LaunchError, Launched, MonitorSession, Processes};
 use maqet_domain::qmp::wording::locked_image;
@@ -23,6 +24,7 @@ use super::error::io_error;
 use super::find::find_process;
 use super::helper;
 use super::qmp_log::QmpLog;
+use super::run_lock::RunLocks;
 use super::run_paths::{create, make_private, remove_sockets, remove_sockets_now, rotate};
 use crate::image::user_of;
 use crate::limits::{CONNECT_RETRY_INTERVAL, GREETING_TIMEOUT, LAUNCHER_EXIT_TIMEOUT, MAX_STDERR_TAIL_BYTES};
@@ -32,6 +34,7 @@ use crate::stderr_tail::stderr_tail;
 /// What a launch works with.
 pub(super) struct Launcher<'a> {
     pub(super) environment: &'a ProcessEnvironment,
+    pub(super) run_locks: &'a RunLocks,
     pub(super) faults: &'a FaultPoints,
     /// The processes that a canceled launch killed without waiting for their exit.
     pub(super) killed: &'a Mutex<Vec<ProcessIdentity>>,
@@ -41,6 +44,7 @@ pub(super) struct Launcher<'a> {
 struct Attempt<'a> {
     launcher: &'a Launcher<'a>,
     paths: &'a RunPaths,
+    scope: &'a PidScope,
     child: Option<ChildGuard>,
     is_over: bool,
 }
@@ -64,6 +68,11 @@ impl Launcher<'_> {
     /// Starts QEMU; also returns the process of a program that wraps it, if there is one.
     pub(super) async fn launch(&self, launch: &Launch) -> Result<(Launched, Option<ProcessIdentity>), LaunchError> {
         let paths = &launch.paths;
+        let scope = PidScope::current();
+        if !scope.is_proc_own() {
+            return Err(LaunchError::ForeignProc);
+        }
+        let lock = self.run_locks.take(paths).await?;
         let longest = paths.longest_socket();
         if longest.as_os_str().len() > RunPaths::SOCKET_PATH_MAX {
             return Err(LaunchError::SocketPathTooLong { path: longest });
@@ -73,8 +82,8 @@ impl Launcher<'_> {
         let qmp_log = QmpLog::prepare(paths).map_err(|error| io_error("create the QMP log", &paths.records, error))?;
 
         self.faults.reach(FaultPoint::LaunchPathsCreated);
-        let mut attempt = Attempt { launcher: self, paths, child: None, is_over: false };
-        match attempt.run(launch, &qmp_log).await {
+        let mut attempt = Attempt { launcher: self, paths, scope: &scope, child: None, is_over: false };
+        match attempt.run(launch, lock, &qmp_log).await {
             Ok(launched) => {
                 self.faults.reach(FaultPoint::LaunchAnswered);
                 let wrapper = attempt.succeed(&launched);
@@ -89,9 +98,9 @@ impl Launcher<'_> {
 }
 
 impl Attempt<'_> {
-    async fn run(&mut self, launch: &Launch, qmp_log: &QmpLog) -> Result<Launched, Failure> {
+    async fn run(&mut self, launch: &Launch, lock: File, qmp_log: &QmpLog) -> Result<Launched, Failure> {
         helper::start(self.launcher.environment, launch.command_line.helpers()).await.map_err(Failure::Error)?;
-        let child = self.child.insert(spawn(self.launcher.environment, launch).map_err(Failure::Error)?);
+        let child = self.child.insert(spawn(self.launcher.environment, launch, lock).map_err(Failure::Error)?);
         self.launcher.faults.reach(FaultPoint::LaunchSpawned);
 
         let reply = tokio::select! {
@@ -99,7 +108,7 @@ impl Attempt<'_> {
             status = child.wait() => return Err(exited(status)),
             () = sleep(launch.timeout) => return Err(Failure::TimedOut),
         };
-        let process = identify(reply.listener.unwrap_or_else(|| child.pid()));
+        let process = self.scope.identify(reply.listener.unwrap_or_else(|| child.pid()));
         match process {
             Some(process) if is_in_session_of(child, &process) => Ok(Launched { process, state: reply.state }),
             // It exited right after its reply, or it daemonized, and then the process that started it exits.
@@ -118,7 +127,7 @@ impl Attempt<'_> {
         let child = self.child.take()?;
         let pid = child.pid();
         child.detach();
-        (pid != launched.process.pid).then(|| identify(pid)).flatten()
+        (pid != launched.process.pid).then(|| self.scope.identify(pid)).flatten()
     }
 
     /// Kills QEMU, its child processes and its helpers, and waits for their exit.
@@ -145,7 +154,7 @@ impl Drop for Attempt<'_> {
         if self.is_over {
             return;
         }
-        let child = self.child.take().and_then(|child| identify(child.pid()));
+        let child = self.child.take().and_then(|child| self.scope.identify(child.pid()));
         let daemon = find_process(self.paths).inspect(kill);
         if let Ok(mut killed) = self.launcher.killed.lock() {
             killed.extend(child.into_iter().chain(daemon).chain(remove_sockets_now(self.paths)));
@@ -178,7 +187,8 @@ fn is_in_session_of(child: &ChildGuard, process: &ProcessIdentity) -> bool {
     session.is_some() && session == pid_of(child.pid())
 }
 
-fn spawn(environment: &ProcessEnvironment, launch: &Launch) -> Result<ChildGuard, LaunchError> {
+/// Starts QEMU, which holds `lock` as its standard input until it exits.
+fn spawn(environment: &ProcessEnvironment, launch: &Launch, lock: File) -> Result<ChildGuard, LaunchError> {
     let log = launch.paths.qemu_log();
     let stderr = private_log(&log).map_err(|error| io_error("create the log", &log, error))?;
     let stdout = stderr.try_clone().map_err(|error| io_error("create the log", &log, error))?;
@@ -186,7 +196,7 @@ fn spawn(environment: &ProcessEnvironment, launch: &Launch) -> Result<ChildGuard
 
     let mut command = environment.command(binary);
     command.args(launch.command_line.args()).current_dir("/");
-    command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+    command.stdin(lock).stdout(stdout).stderr(stderr);
     let mut command = CommandWrap::from(command);
     command.wrap(ProcessSession);
 

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use jiff::Timestamp;
-use maqet_adapters_linux::process::{boot_id, command_line, pids};
+use maqet_adapters_linux::process::{PidScope, command_line};
 use maqet_domain::port::QemuInstance;
 use maqet_domain::vm::{BootNumber, RunPaths, VmId};
 
@@ -78,12 +78,12 @@ fn with_single_commas(bytes: &[u8]) -> Vec<u8> {
 
 /// Returns the running QEMU processes that have their sockets below `runtime`, by folder and boot.
 pub(super) fn all(runtime: &Path) -> Vec<QemuInstance> {
-    let boot_id = boot_id();
+    let scope = PidScope::current();
     // A program that wraps QEMU has the same command line.
     let mut found: BTreeMap<(String, BootNumber), (Candidate, InstanceArguments)> = BTreeMap::new();
-    for pid in pids() {
+    for pid in scope.pids() {
         let Some(arguments) = InstanceArguments::parse(runtime, &command_line(pid)) else { continue };
-        let Some(candidate) = Candidate::new(pid, &paths_of(runtime, &arguments)) else { continue };
+        let Some(candidate) = Candidate::new(pid, &paths_of(runtime, &arguments), &scope) else { continue };
         let key = (arguments.short.clone(), arguments.boot);
         if found.get(&key).is_none_or(|(other, _)| *other < candidate) {
             found.insert(key, (candidate, arguments));
@@ -92,7 +92,7 @@ pub(super) fn all(runtime: &Path) -> Vec<QemuInstance> {
     let instance = |(candidate, arguments): (Candidate, InstanceArguments)| {
         let paths = paths_of(runtime, &arguments);
         let InstanceArguments { short, boot, id, name } = arguments;
-        let (process, started_at) = (candidate.identity(boot_id.clone()), Timestamp::UNIX_EPOCH);
+        let (process, started_at) = (candidate.identity(&scope), Timestamp::UNIX_EPOCH);
         QemuInstance { process, short, id, name, boot, started_at, paths, is_foreign: false }
     };
     found.into_values().map(instance).collect()

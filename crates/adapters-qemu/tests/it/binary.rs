@@ -12,7 +12,7 @@ use crate::kit::{environment, folder, script, wait, with_path};
 fn test_binary_name_is_found_and_cached() {
     wait(async {
         let folder = folder();
-        let hypervisor = QemuHypervisor::new(environment(), folder.path().join("cache"));
+        let hypervisor = QemuHypervisor::new(environment(), folder.path().join("cache"), folder.path().join("locks"));
 
         let first = hypervisor.binary("qemu-system-x86_64").await.unwrap();
         let remembered = hypervisor.binary("qemu-system-x86_64").await.unwrap();
@@ -31,7 +31,8 @@ fn refusal_of(body: &str) -> String {
         let folder = folder();
         script(folder.path(), "tool", body);
         let path = format!("{}:/bin", folder.path().display());
-        let hypervisor = QemuHypervisor::new(with_path(&path), folder.path().join("cache"));
+        let hypervisor =
+            QemuHypervisor::new(with_path(&path), folder.path().join("cache"), folder.path().join("locks"));
         match hypervisor.binary("tool").await.unwrap_err() {
             BinaryError::NotQemu { printed, .. } => printed,
             other => panic!("{other:?}"),
@@ -70,7 +71,7 @@ fn test_binary_not_executable_is_unavailable() {
         let path = folder.path().join("tool");
         std::fs::write(&path, b"\x7fELF nonsense").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
-        let hypervisor = QemuHypervisor::new(environment(), folder.path().join("cache"));
+        let hypervisor = QemuHypervisor::new(environment(), folder.path().join("cache"), folder.path().join("locks"));
 
         let refusal = hypervisor.binary(path.to_str().unwrap()).await.unwrap_err();
 
@@ -82,7 +83,7 @@ fn test_binary_not_executable_is_unavailable() {
 fn test_binary_missing_names_what_was_requested() {
     wait(async {
         let folder = folder();
-        let hypervisor = QemuHypervisor::new(environment(), folder.path().join("cache"));
+        let hypervisor = QemuHypervisor::new(environment(), folder.path().join("cache"), folder.path().join("locks"));
 
         for wanted in ["qemu-system-nowhere", "/nonexistent/qemu", ""] {
             let refusal = hypervisor.binary(wanted).await.unwrap_err();

@@ -60,7 +60,7 @@ impl Bench {
     pub(crate) fn new() -> Self {
         let folder = folder();
         let paths = RunPaths::new(&folder.path().join("r/vm"), &folder.path().join("s/vm"), BootNumber(1));
-        let hypervisor = QemuHypervisor::new(environment(), folder.path().join("cache"));
+        let hypervisor = QemuHypervisor::new(environment(), folder.path().join("cache"), folder.path().join("locks"));
         Self { folder, hypervisor, paths }
     }
 

@@ -58,7 +58,7 @@ async fn test_migration_keeps_vms_runs_and_storage() {
     assert_eq!(web.origins["memory"], "web.yaml:1:9");
     assert_eq!(web.definition.get("memory").and_then(Node::scalar).as_deref(), Some("64M"));
     assert_eq!(storage[0].path, Path::new("/tmp/maqet-fixture/data/maqet/storage/web/hdd.qcow2"));
-    assert_eq!(version(&path), 2);
+    assert_eq!(version(&path), 3);
 }
 
 #[tokio::test]
@@ -152,7 +152,7 @@ fn test_migration_by_eight_threads_happens_once() {
         }
     });
 
-    assert_eq!(version(&path), 2);
+    assert_eq!(version(&path), 3);
 }
 
 #[tokio::test]
@@ -161,7 +161,7 @@ async fn test_check_old_schema_counts_vms_and_migrates_nothing() {
 
     let health = SqliteMaintenance::new(&path).check().await.unwrap().unwrap();
 
-    assert_eq!((health.schema, health.newest_schema, health.vms), (1, 2, 2));
+    assert_eq!((health.schema, health.newest_schema, health.vms), (1, 3, 2));
     assert_eq!(version(&path), 1);
 }
 

@@ -35,7 +35,11 @@ impl<'a> HotplugSession<'a> {
     /// Opens a session with a VM that the caller has locked.
     pub(crate) async fn open(app: &'a App, guard: Box<dyn Guard>, vm: &Vm) -> Result<Self, Error> {
         match Monitored::live(app, &vm.entry).await? {
-            Some(vm) => Ok(Self { vm, guard, images: &*app.ports.images, orphans: app.orphans() }),
+            Some(vm) => {
+                // The devices the VM was started with are in its command line.
+                vm.visible_process()?;
+                Ok(Self { vm, guard, images: &*app.ports.images, orphans: app.orphans() })
+            }
             None => Err(Error::not_running(&vm.entry, app.observer().observe_locked(&vm.entry).await.status)),
         }
     }

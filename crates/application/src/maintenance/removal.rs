@@ -76,6 +76,7 @@ impl StaleFileRemoval<'_> {
     /// Returns whether a run is recorded as open, or its process runs.
     async fn is_run_open(&self, id: &VmId, entry: Option<&VmEntry>, boot: BootNumber) -> bool {
         let is_recorded = entry.and_then(VmEntry::open_run).is_some_and(|run| run.boot == boot);
-        is_recorded || self.hypervisor.find_process(&self.folders.run(id, boot)).await.is_some()
+        let paths = self.folders.run(id, boot);
+        is_recorded || self.hypervisor.find_process(&paths).await.is_some() || self.hypervisor.is_hidden(&paths).await
     }
 }

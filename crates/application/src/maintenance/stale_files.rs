@@ -175,7 +175,7 @@ mod tests {
 
     fn instance(boot: u32) -> QemuInstance {
         QemuInstance {
-            process: ProcessIdentity { pid: 7, start_ticks: 1, boot_id: BootId(String::new()) },
+            process: ProcessIdentity { pid: 7, start_ticks: 1, boot_id: BootId(String::new()), namespace: None },
             short: SHORT.to_owned(),
             id: Some(id()),
             name: Some("web".to_owned()),

@@ -64,7 +64,12 @@ impl Preflight<'_> {
     }
 
     /// Refuses the files of a QEMU that the user runs by a command line that maqet printed: a start would end it.
+    ///
+    /// Also refuses a VM that runs although its run is recorded as ended, in a process that is not visible here.
     pub(crate) async fn require_unused(&self, entry: &VmEntry, paths: &RunPaths) -> Result<(), Error> {
+        if self.hypervisor.is_hidden(paths).await {
+            return Err(Error::ProcessHidden { vm: entry.name.clone(), is_forced: false });
+        }
         // The paths are new for each run: the file exists only after such a command, or a failed start.
         if !self.images.exists(&paths.pid_file()).await {
             return Ok(());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use maqet_domain::hotplug::{BootDevices, DeviceError, may_start_programs, starts_program};
 use maqet_domain::port::{MonitorSession, Monitors, Processes};
 use maqet_domain::qmp::{QmpCommand, QmpError};
-use maqet_domain::vm::{ProcessIdentity, Run, VmEntry};
+use maqet_domain::vm::{ProcessIdentity, QemuProcess, Run, VmEntry};
 use serde_json::Value;
 
 use super::observe::BusyReason;
@@ -16,7 +16,7 @@ use crate::{App, Error, limits};
 pub(crate) struct Monitored<'a> {
     pub(crate) entry: VmEntry,
     pub(crate) run: Run,
-    pub(crate) process: ProcessIdentity,
+    process: QemuProcess,
     processes: &'a dyn Processes,
     monitors: &'a dyn Monitors,
     /// For each reply.
@@ -42,7 +42,9 @@ impl<'a> Monitored<'a> {
         let Some(run) = &entry.run else { return Ok(None) };
         let Some(process) = app.observer().live_process(run).await else { return Ok(None) };
         let processes = &*app.ports.processes;
-        ensure_responsive(processes, &entry.name, &process)?;
+        if let QemuProcess::Visible(process) = &process {
+            ensure_responsive(processes, &entry.name, process)?;
+        }
         Ok(Some(Self {
             entry: entry.clone(),
             run: run.clone(),
@@ -75,7 +77,10 @@ impl<'a> Monitored<'a> {
 
     /// Checks that the process was not stopped by a signal meanwhile.
     pub(crate) fn ensure_responsive(&self) -> Result<(), VmUnresponsive> {
-        ensure_responsive(self.processes, &self.entry.name, &self.process)
+        match &self.process {
+            QemuProcess::Visible(process) => ensure_responsive(self.processes, &self.entry.name, process),
+            QemuProcess::Hidden => Ok(()),
+        }
     }
 
     /// Returns the result of a request; if it failed because QEMU's main loop is blocked, or because the process was
@@ -87,12 +92,16 @@ impl<'a> Monitored<'a> {
         result.map_err(|error| match (self.ensure_responsive(), Error::from(error)) {
             (Err(stopped), _) => stopped.into(),
             (Ok(()), Error::Qmp(QmpError::Unresponsive { .. })) => self.unresponsive(BusyReason::main_loop()).into(),
+            (Ok(()), Error::Qmp(QmpError::MonitorUnavailable { .. })) if self.process == QemuProcess::Hidden => {
+                self.unresponsive(BusyReason::other_pid_namespace()).into()
+            }
             (Ok(()), error) => error,
         })
     }
 
     fn unresponsive(&self, cause: BusyReason) -> VmUnresponsive {
-        VmUnresponsive { vm: self.entry.name.clone(), pid: self.process.pid, cause }
+        let pid = self.process.visible().map(|process| process.pid);
+        VmUnresponsive { vm: self.entry.name.clone(), pid, cause }
     }
 
     /// Returns the output of [`info_usernet`].
@@ -101,16 +110,26 @@ impl<'a> Monitored<'a> {
     }
 
     /// Refuses a command for which QEMU would run a program that its sandbox forbids.
-    pub(crate) fn refuse_programs(&self, command: &QmpCommand) -> Result<(), DeviceError> {
-        if starts_program(command) && !may_start_programs(&self.processes.args(&self.process)) {
-            return Err(DeviceError::SandboxRefused { vm: self.entry.name.clone() });
+    pub(crate) fn refuse_programs(&self, command: &QmpCommand) -> Result<(), Error> {
+        if starts_program(command) && !may_start_programs(&self.processes.args(self.visible_process()?)) {
+            return Err(DeviceError::SandboxRefused { vm: self.entry.name.clone() }.into());
         }
         Ok(())
     }
 
     /// Returns the devices the VM was started with.
+    ///
+    /// Of a process that is not visible here, none are known: `HotplugSession` refuses it.
     pub(crate) fn boot_devices(&self) -> BootDevices {
-        BootDevices::from_args(&self.processes.args(&self.process))
+        let arguments = self.process.visible().map(|process| self.processes.args(process));
+        BootDevices::from_args(&arguments.unwrap_or_default())
+    }
+
+    /// Returns the process of its QEMU.
+    ///
+    /// Errors: it is in another PID namespace.
+    pub(crate) fn visible_process(&self) -> Result<&ProcessIdentity, Error> {
+        self.process.visible().ok_or_else(|| Error::ProcessHidden { vm: self.entry.name.clone(), is_forced: false })
     }
 }
 

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use maqet_domain::network::Forward;
 use maqet_domain::port::{Clock, Holder, Hypervisor, LockName, Locks, Monitors, Processes};
 use maqet_domain::vm::{
-    HaltReason, MonitorAnswer, MonitorRole, Phase, ProcessIdentity, ProcessObservation, Run, StateDetails, StateReason,
-    Status, VmEntry,
+    HaltReason, MonitorAnswer, MonitorRole, Phase, ProcessIdentity, ProcessObservation, QemuProcess, Run, StateDetails,
+    StateReason, Status, VmEntry,
 };
 use serde::Serialize;
 
@@ -20,7 +20,7 @@ use crate::limits;
 pub(crate) struct Observation {
     pub(crate) status: Status,
     /// Its process, if it is alive.
-    pub(crate) process: Option<ProcessIdentity>,
+    pub(crate) process: Option<QemuProcess>,
     /// What it is busy with: an operation that holds its lock, or a QEMU that does not respond.
     pub(crate) busy: Option<BusyReason>,
     /// Why its guest does not run, if its QEMU is alive.
@@ -36,8 +36,13 @@ impl Observation {
     }
 
     /// A VM whose process is alive.
-    pub(crate) fn with_process(status: Status, process: ProcessIdentity) -> Self {
+    pub(crate) fn with_process(status: Status, process: QemuProcess) -> Self {
         Self { process: Some(process), ..Self::without_process(status) }
+    }
+
+    /// Returns its process, if it is alive and visible.
+    pub(crate) fn visible_process(&self) -> Option<&ProcessIdentity> {
+        self.process.as_ref().and_then(QemuProcess::visible)
     }
 
     /// Returns why the VM is in its state, where the state has a reason.
@@ -52,7 +57,8 @@ impl Observation {
 #[non_exhaustive]
 pub struct BusyReason {
     /// The operation that holds the VM's lock, as in `snapshot.create`; else `main-loop` where QEMU's main loop is
-    /// blocked, and `sigstop` where its process was stopped by a signal.
+    /// blocked, `sigstop` where its process was stopped by a signal, and `other-pid-namespace` where its process runs in
+    /// another PID namespace and its monitor is not available here.
     pub reason: String,
     /// Since when (RFC 3339, UTC), where that is known.
     pub since: Option<String>,
@@ -67,6 +73,13 @@ impl BusyReason {
     /// QEMU's process was stopped by a signal.
     pub(crate) const SIGSTOP: &'static str = "sigstop";
 
+    /// QEMU's process is not visible here, and neither are its sockets.
+    pub(crate) const OTHER_PID_NAMESPACE: &'static str = "other-pid-namespace";
+
+    pub(crate) fn other_pid_namespace() -> Self {
+        Self { reason: Self::OTHER_PID_NAMESPACE.to_owned(), since: None, pid: None }
+    }
+
     pub(crate) fn main_loop() -> Self {
         Self { reason: Self::MAIN_LOOP.to_owned(), since: None, pid: None }
     }
@@ -77,7 +90,7 @@ impl BusyReason {
 
     /// Returns whether it keeps QEMU itself from responding.
     pub(crate) fn is_unresponsive(&self) -> bool {
-        [Self::MAIN_LOOP, Self::SIGSTOP].contains(&self.reason.as_str())
+        [Self::MAIN_LOOP, Self::SIGSTOP, Self::OTHER_PID_NAMESPACE].contains(&self.reason.as_str())
     }
 }
 
@@ -86,6 +99,7 @@ impl fmt::Display for BusyReason {
         match (self.reason.as_str(), &self.since, self.pid) {
             (Self::MAIN_LOOP, ..) => f.write_str("QEMU's main loop is blocked"),
             (Self::SIGSTOP, ..) => f.write_str("QEMU was stopped by a signal; SIGCONT resumes it"),
+            (Self::OTHER_PID_NAMESPACE, ..) => f.write_str("QEMU runs in another PID namespace"),
             (operation, Some(since), Some(pid)) => write!(f, "`{operation}` by process {pid} since {since}"),
             (operation, Some(since), None) => write!(f, "`{operation}` since {since}"),
             (operation, ..) => write!(f, "`{operation}`"),
@@ -95,9 +109,7 @@ impl fmt::Display for BusyReason {
 
 impl From<Holder> for BusyReason {
     fn from(holder: Holder) -> Self {
-        // A process of another pid namespace has no pid here.
-        let pid = Some(holder.pid).filter(|pid| *pid != 0);
-        Self { reason: holder.operation, since: Some(format!("{:.0}", holder.since)), pid }
+        Self { reason: holder.operation, since: Some(format!("{:.0}", holder.since)), pid: holder.pid }
     }
 }
 
@@ -119,9 +131,11 @@ pub struct VmStatus {
     pub details: Option<StateDetails>,
     /// What it is busy with: an operation that holds its lock, or a QEMU that does not respond.
     pub busy: Option<BusyReason>,
-    /// The process id of its QEMU, if that is running.
+    /// The process id of its QEMU, if that is running and has one here.
     #[serialize_always]
     pub pid: Option<u32>,
+    /// `other` if QEMU runs in another PID namespace, and therefore has no process id here.
+    pub pid_namespace: Option<&'static str>,
     /// When it was defined.
     pub created_at: Timestamp,
     /// When it was last started.
@@ -158,7 +172,8 @@ impl VmStatus {
             reason: observation.reason(),
             details: Some(observation.details.clone()).filter(|details| !details.is_empty()),
             busy: observation.busy.clone(),
-            pid: observation.process.as_ref().map(|process| process.pid),
+            pid: observation.visible_process().map(|process| process.pid),
+            pid_namespace: (observation.process == Some(QemuProcess::Hidden)).then_some("other"),
             created_at: entry.created_at,
             started_at: run.map(|run| run.started_at),
             stopped_at: ending.and_then(|ending| ending.at),
@@ -243,13 +258,17 @@ impl Observer<'_> {
 
     /// Returns the process of a run, if it is alive; one that was never recorded is searched for.
     ///
-    /// The record may be wrong, as in a database restored from a backup. A process that is alive must not be taken for
-    /// dead because of that: its sockets would be removed and a second one started.
-    pub(crate) async fn live_process(&self, run: &Run) -> Option<ProcessIdentity> {
-        match &run.process {
+    /// The record may be wrong, as in a database restored from a backup, or be from another PID namespace. A process
+    /// that is alive must not be taken for dead because of that: its sockets would be removed and a second one started.
+    pub(crate) async fn live_process(&self, run: &Run) -> Option<QemuProcess> {
+        let visible = match &run.process {
             Some(process) if self.processes.is_alive(process) => Some(process.clone()),
             Some(_) => self.hypervisor.process_in_pid_file(&run.paths).await,
             None => self.hypervisor.find_process(&run.paths).await,
+        };
+        match visible {
+            Some(process) => Some(QemuProcess::Visible(process)),
+            None => self.hypervisor.is_hidden(&run.paths).await.then_some(QemuProcess::Hidden),
         }
     }
 
@@ -260,7 +279,8 @@ impl Observer<'_> {
     }
 
     /// Queries the monitor of a process that was alive a moment ago, and returns what keeps it from responding.
-    async fn query_monitor(&self, run: &Run, process: &ProcessIdentity) -> (ProcessObservation, Option<BusyReason>) {
+    async fn query_monitor(&self, run: &Run, process: &QemuProcess) -> (ProcessObservation, Option<BusyReason>) {
+        let QemuProcess::Visible(process) = process else { return self.query_hidden(run).await };
         let frozen = || (ProcessObservation::Answered(MonitorAnswer::Blocked), Some(BusyReason::sigstop()));
         // The kernel accepts connections for a stopped process, so the query would only time out.
         if self.processes.is_frozen(process) {
@@ -275,6 +295,19 @@ impl Observer<'_> {
             }
             MonitorAnswer::Blocked => (ProcessObservation::Answered(answer), Some(BusyReason::main_loop())),
             MonitorAnswer::TimedOut | MonitorAnswer::State(_) => (ProcessObservation::Answered(answer), None),
+        }
+    }
+
+    /// Does the same for a process that is not visible here: the directory of its sockets may be shared all the same.
+    async fn query_hidden(&self, run: &Run) -> (ProcessObservation, Option<BusyReason>) {
+        let answer = self.monitors.answer(&run.paths, limits::QUERY_TIMEOUT).await;
+        let observed = ProcessObservation::Answered(answer);
+        match answer {
+            MonitorAnswer::State(_) => (observed, None),
+            // It may have ended during the query.
+            _ if !self.hypervisor.is_hidden(&run.paths).await => (self.observe_gone(run).await, None),
+            MonitorAnswer::Blocked => (observed, Some(BusyReason::main_loop())),
+            MonitorAnswer::TimedOut => (observed, Some(BusyReason::other_pid_namespace())),
         }
     }
 

@@ -19,6 +19,7 @@ impl VmStatus {
             details: None,
             busy: None,
             pid: Some(instance.process.pid),
+            pid_namespace: None,
             created_at,
             started_at: Some(instance.started_at),
             stopped_at: None,

@@ -13,17 +13,21 @@ use crate::Error;
 #[expect(missing_docs, reason = "the message names the fields")]
 pub struct VmUnresponsive {
     pub vm: VmName,
-    pub pid: u32,
+    /// QEMU's process; `None` if it has no ID here.
+    pub pid: Option<u32>,
     pub cause: BusyReason,
 }
 
 impl Explain for VmUnresponsive {
     fn explain(&self) -> Explanation {
         let explanation = Explanation::new("vm.unresponsive", Fault::Busy);
-        let explanation = if self.cause.reason == BusyReason::SIGSTOP {
-            explanation.hint(format!("resume it with `kill -CONT {}`", self.pid))
-        } else {
-            explanation.hint("try again later")
+        let explanation = match (self.cause.reason.as_str(), self.pid) {
+            (BusyReason::SIGSTOP, Some(pid)) => explanation.hint(format!("resume it with `kill -CONT {pid}`")),
+            (BusyReason::OTHER_PID_NAMESPACE, _) => {
+                return explanation.hint("run maqet in the container or PID namespace in which the VM was started");
+            }
+            (_, None) => return explanation.hint("try again later"),
+            (_, Some(_)) => explanation.hint("try again later"),
         };
         explanation.hint(format!("kill it with `maqet stop --force {}`", self.vm))
     }
@@ -36,7 +40,7 @@ pub(crate) fn ensure_responsive(
     process: &ProcessIdentity,
 ) -> Result<(), VmUnresponsive> {
     if processes.is_frozen(process) {
-        return Err(VmUnresponsive { vm: vm.clone(), pid: process.pid, cause: BusyReason::sigstop() });
+        return Err(VmUnresponsive { vm: vm.clone(), pid: Some(process.pid), cause: BusyReason::sigstop() });
     }
     Ok(())
 }
@@ -44,9 +48,13 @@ pub(crate) fn ensure_responsive(
 impl Observation {
     /// Returns the error of an observed VM whose QEMU does not respond.
     pub(crate) fn unresponsive(&self, entry: &VmEntry) -> Option<VmUnresponsive> {
-        let process = self.process.as_ref()?;
+        self.process.as_ref()?;
         let cause = self.busy.as_ref().filter(|busy| busy.is_unresponsive())?;
-        Some(VmUnresponsive { vm: entry.name.clone(), pid: process.pid, cause: cause.clone() })
+        Some(VmUnresponsive {
+            vm: entry.name.clone(),
+            pid: self.visible_process().map(|process| process.pid),
+            cause: cause.clone(),
+        })
     }
 
     /// Returns what `action` does to a VM in the observed state.

@@ -148,7 +148,7 @@ impl World {
 
 /// Returns the identity of a process with this pid.
 pub(crate) fn process(pid: u32) -> ProcessIdentity {
-    ProcessIdentity { pid, start_ticks: 1, boot_id: BootId("boot".to_owned()) }
+    ProcessIdentity { pid, start_ticks: 1, boot_id: BootId("boot".to_owned()), namespace: None }
 }
 
 /// Returns a running QEMU.

@@ -25,7 +25,7 @@ pub enum ConsoleError {
 fn client(holder: Option<&Holder>) -> String {
     holder.map_or_else(
         || "another client".to_owned(),
-        |holder| format!("`{}` (process {}, since {:.0})", holder.operation, holder.pid, holder.since),
+        |holder| format!("`{}` ({}, since {:.0})", holder.operation, holder.process(), holder.since),
     )
 }
 

@@ -105,6 +105,15 @@ pub enum LaunchError {
     /// A program that QEMU needs is not installed; `package` is the Debian package.
     #[error("`{program}` is not installed")]
     HelperNotFound { program: &'static str, package: &'static str },
+    /// QEMU runs the VM already, in a process that is not visible here.
+    #[error("QEMU runs in another PID namespace")]
+    RunsElsewhere,
+    /// A QEMU process that the store does not record holds the lock that QEMU holds while it runs.
+    #[error("QEMU process {pid} holds the lock of the VM")]
+    RunLocked { pid: u32 },
+    /// The processes in `/proc` are those of another PID namespace.
+    #[error("`/proc` belongs to another PID namespace")]
+    ForeignProc,
     #[error("`{program}` failed to start{}", suffix(stderr_tail))]
     HelperFailed { program: &'static str, stderr_tail: String },
     /// A directory or file of the run could not be created, or is not safe.
@@ -133,6 +142,13 @@ impl Explain for LaunchError {
                 .hint("pass a shorter path with `--runtime-dir`"),
             Self::HelperNotFound { program, package } => Explanation::new("host.tool-not-found", Fault::Host)
                 .hint(format!("install it (Debian: `apt install {package}`), or add `{program}` to PATH")),
+            Self::RunsElsewhere => Explanation::new("vm.run-in-use", Fault::State)
+                .hint("run maqet in the container or PID namespace in which the VM was started"),
+            Self::RunLocked { .. } => Explanation::new("vm.orphan-conflict", Fault::State)
+                .hint("adopt it with `maqet cleanup --adopt-orphans`")
+                .hint("end it with `maqet cleanup --end-orphans`"),
+            Self::ForeignProc => Explanation::new("host.proc-invalid", Fault::Host)
+                .hint("mount `/proc` for this namespace, as `unshare --mount-proc` does"),
             Self::HelperFailed { .. } => Explanation::new("vm.helper-failed", Fault::Failed)
                 .hint("check the forwarded ports: another program may use them"),
             Self::Io { .. } => Explanation::new("host.io-failed", Fault::Host)
@@ -159,8 +175,13 @@ pub trait Hypervisor: Send + Sync {
     /// Finds the process of a run whose identity was not stored, because the starting process was killed.
     async fn find_process(&self, paths: &RunPaths) -> Option<ProcessIdentity>;
 
-    /// Returns the running process that wrote the pid file of a run and has its command line, whatever the store says:
-    /// the database may be older than the process.
+    /// Returns whether QEMU runs the VM of a run in a process that is not visible here: in another PID namespace.
+    ///
+    /// Its locks tell: they hold across namespaces, as long as the directories are shared.
+    async fn is_hidden(&self, paths: &RunPaths) -> bool;
+
+    /// Returns the running process that wrote the pid file of a run and has its command line, or that holds its lock,
+    /// whatever the store says: the database may be older than the process, or written in another PID namespace.
     async fn process_in_pid_file(&self, paths: &RunPaths) -> Option<ProcessIdentity>;
 
     /// Starts the QMP log of a run if its starting process was killed before doing so.
@@ -191,6 +212,9 @@ pub enum Signal {
 pub enum ProcessError {
     #[error("not permitted to signal process {}", process.pid)]
     NotPermitted { process: ProcessIdentity },
+    /// It has no process ID here.
+    #[error("cannot signal a process of another PID namespace")]
+    OtherNamespace,
     #[error("cannot signal process {}", process.pid)]
     Failed { process: ProcessIdentity, source: Cause },
 }
@@ -201,6 +225,8 @@ impl Explain for ProcessError {
             Self::NotPermitted { .. } => {
                 Explanation::new("host.signal-refused", Fault::Host).hint("run maqet as the user who started the VM")
             }
+            Self::OtherNamespace => Explanation::new("host.process-unavailable", Fault::Host)
+                .hint("run maqet in the container or PID namespace in which the VM was started"),
             Self::Failed { .. } => Explanation::new("host.signal-failed", Fault::Host),
         }
     }

@@ -22,12 +22,19 @@ pub enum LockName {
 /// The process that holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// The process ID.
-    pub pid: u32,
+    /// The process ID; `None` for a process of another PID namespace, which has none here.
+    pub pid: Option<u32>,
     /// The operation, as in `start`.
     pub operation: String,
     /// When it took the lock.
     pub since: Timestamp,
+}
+
+impl Holder {
+    /// Describes its process, as in `process 4711`.
+    pub fn process(&self) -> String {
+        self.pid.map_or_else(|| "a process of another PID namespace".to_owned(), |pid| format!("process {pid}"))
+    }
 }
 
 /// Why a lock could not be taken.
@@ -44,7 +51,7 @@ pub enum LockError {
 fn describe(holder: Option<&Holder>) -> String {
     holder.map_or_else(
         || "another process".to_owned(),
-        |holder| format!("`{}` of process {} since {:.0}", holder.operation, holder.pid, holder.since),
+        |holder| format!("`{}` of {} since {:.0}", holder.operation, holder.process(), holder.since),
     )
 }
 

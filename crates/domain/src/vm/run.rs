@@ -14,9 +14,22 @@ use crate::network::Forward;
 #[serde(transparent)]
 pub struct BootId(pub String);
 
+/// A PID namespace of the host: the inode of `/proc/self/ns/pid` (`pid_namespaces(7)`).
+///
+/// The kernel reuses the numbers of namespaces that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PidNamespace(pub u64);
+
+impl PidNamespace {
+    /// A namespace that cannot be identified, which differs from all others.
+    pub const UNIDENTIFIED: Self = Self(0);
+}
+
 /// Identifies a process even after its pid was reused.
 ///
-/// The kernel reuses pids; a pid is unique only together with the start time and the boot of the host.
+/// The kernel reuses pids; a pid is unique only together with the start time and the boot of the host. It is valid in one
+/// PID namespace: in another one, the same number is another process, or none.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProcessIdentity {
     /// The process id.
@@ -25,6 +38,30 @@ pub struct ProcessIdentity {
     pub start_ticks: u64,
     /// The boot of the host it was started in.
     pub boot_id: BootId,
+    /// The PID namespace in which it has this process id; `None` if that was not recorded, which means the same one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<PidNamespace>,
+}
+
+/// The process of a QEMU that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QemuProcess {
+    /// It has a process id here.
+    Visible(ProcessIdentity),
+    /// It runs in a PID namespace whose processes are not visible here: it has no process id and cannot be signaled.
+    ///
+    /// Its sockets work all the same where their directory is shared.
+    Hidden,
+}
+
+impl QemuProcess {
+    /// Returns the process, if it is visible.
+    pub const fn visible(&self) -> Option<&ProcessIdentity> {
+        match self {
+            Self::Visible(process) => Some(process),
+            Self::Hidden => None,
+        }
+    }
 }
 
 /// The number of a run of a VM, starting at 1.

@@ -10,7 +10,8 @@ use maqet_domain::history::{Actor, Call, HistoryEntry};
 use maqet_domain::qemu::NodeName;
 use maqet_domain::size::ByteSize;
 use maqet_domain::vm::{
-    BootId, BootNumber, Origins, Phase, ProcessIdentity, Revision, Run, RunPaths, Vm, VmEntry, VmId, VmName,
+    BootId, BootNumber, Origins, Phase, PidNamespace, ProcessIdentity, Revision, Run, RunPaths, Vm, VmEntry, VmId,
+    VmName,
 };
 use serde_json::json;
 
@@ -90,6 +91,7 @@ pub fn run(boot: u32, phase: Phase) -> Run {
             pid: 4_194_304,
             start_ticks: u64::MAX,
             boot_id: BootId("7a0fd1f4-1f8c-4b0a-a39c-0a4a7a5d2f6e".to_owned()),
+            namespace: Some(PidNamespace(u64::MAX)),
         }),
         started_at: moment(60),
         paths: RunPaths {

@@ -84,9 +84,10 @@ impl Operation for Console {
             return Err(Error::not_running(&vm.entry, status));
         };
         // The kernel accepts the connection for a stopped process, whose silence needs an explanation.
-        let busy = ensure_responsive(&*app.ports.processes, &vm.entry.name, &process)
-            .err()
-            .map(|unresponsive| unresponsive.cause);
+        let unresponsive = process
+            .visible()
+            .and_then(|process| ensure_responsive(&*app.ports.processes, &vm.entry.name, process).err());
+        let busy = unresponsive.map(|unresponsive| unresponsive.cause);
         let stream = app.ports.consoles.attach(&run.paths).await.map_err(|source| match source {
             ConsoleError::Unavailable { path, serial: None } => {
                 let serial = app.machine(&vm).ok().and_then(|machine| machine.serial_redirection());

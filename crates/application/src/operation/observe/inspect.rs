@@ -67,7 +67,7 @@ impl Operation for Inspect {
         let live = vm.entry.run.as_ref().zip(observation.process.as_ref());
 
         // The sample overlaps with the queries, so that it adds little time of its own.
-        let sample = live.and_then(|(_, process)| CpuSample::begin(&*app.ports.stats, process));
+        let sample = observation.visible_process().and_then(|process| CpuSample::begin(&*app.ports.stats, process));
         let details = match live {
             // A monitor that has just timed out would do so again.
             Some((run, _)) if is_responsive(&observation) => {

@@ -58,6 +58,8 @@ impl Operation for Rm {
             observation.transition(&vm.entry, Action::Remove)?;
         }
         if let Some(process) = &observation.process {
+            let hidden = || Error::ProcessHidden { vm: vm.entry.name.clone(), is_forced: true };
+            let process = process.visible().ok_or_else(hidden)?;
             // A VM that cannot be removed, as on a full disk, is not killed.
             vm.entry = app.committer().record_run(&vm.entry, vm.entry.run.clone()).await?;
             app.shutdown().kill(&vm.entry.name, process).await?;

@@ -9,8 +9,8 @@ use maqet_domain::machine::Machine;
 use maqet_domain::network::{Forward, NetworkSpec, bound_ports};
 use maqet_domain::port::{Launch, LaunchError, Launched};
 use maqet_domain::vm::{
-    Action, BootNumber, HaltReason, MonitorAnswer, Phase, ProcessObservation, Run, RunPaths, Status, Transition, Vm,
-    VmEntry,
+    Action, BootNumber, HaltReason, MonitorAnswer, Phase, ProcessObservation, QemuProcess, Run, RunPaths, Status,
+    Transition, Vm, VmEntry,
 };
 use maqet_fault_points::FaultPoint;
 use serde::{Deserialize, Serialize};
@@ -187,7 +187,7 @@ async fn mark_running(
     let status = Status::from_run(run.as_ref(), answer, false);
     let observation = Observation {
         halted: HaltReason::from_run_state(launched.state),
-        ..Observation::with_process(status, launched.process)
+        ..Observation::with_process(status, QemuProcess::Visible(launched.process))
     };
     let entry = VmEntry { run, ..entry };
     Ok(Done::reading(Started { vm: VmStatus::new(&entry, &observation), changed: true, size_mismatches: Vec::new() }))
@@ -197,7 +197,7 @@ async fn mark_running(
 async fn already_running(app: &App, vm: &Vm, observation: Observation) -> Done<Started> {
     let unchanged = |vm: VmStatus| Started { vm, changed: false, size_mismatches: Vec::new() };
     let entry = &vm.entry;
-    match (&entry.run, &observation.process) {
+    match (&entry.run, observation.visible_process()) {
         (Some(run), Some(process)) if run.process.is_none() => {
             app.ports.hypervisor.ensure_qmp_log(&run.paths).await;
             let forwards = match app.machine(vm) {

@@ -6,8 +6,8 @@ use derive_setters::Setters;
 use futures_util::future::join;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
-use maqet_domain::port::LockError;
-use maqet_domain::vm::{Action, Phase, ProcessIdentity, Run, Status, Transition, VmEntry};
+use maqet_domain::port::{LockError, ProcessError};
+use maqet_domain::vm::{Action, Phase, ProcessIdentity, QemuProcess, Run, Status, Transition, VmEntry};
 use maqet_fault_points::FaultPoint;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -15,8 +15,10 @@ use tokio::time::Instant;
 
 use crate::app::commit::run_change;
 use crate::app::operations::{Done, Effect, Operation};
+use crate::job::Job;
+use crate::vm::hidden::{HiddenProcess, unidentified};
 use crate::vm::observe::{Observation, VmStatus};
-use crate::vm::shutdown::{StopMethod, StopOutcome, StopRequest};
+use crate::vm::shutdown::{Shutdown, StopMethod, StopOutcome, StopRequest};
 use crate::vm::unresponsive::ensure_responsive;
 use crate::{App, Error, HumanDuration};
 
@@ -89,7 +91,10 @@ impl Stop {
         let entry = app.vms().find(&self.vm).await?.entry;
         let observation = app.observer().observe_process(&entry).await;
         // Without a process it is not stopped for sure: the holder of the lock may be about to start it.
-        let process = observation.process.ok_or(lock_error)?;
+        let process = match observation.process.ok_or(lock_error)? {
+            QemuProcess::Visible(process) => process,
+            QemuProcess::Hidden => return Err(Error::ProcessHidden { vm: entry.name, is_forced: true }),
+        };
         let began = Instant::now();
         app.shutdown().kill(&entry.name, &process).await?;
         let outcome = StopOutcome::without_guest(StopMethod::Sigkill, began.elapsed());
@@ -114,7 +119,14 @@ pub(super) async fn stop(
     let observation = if force { observer.observe_process(entry).await } else { observer.observe_locked(entry).await };
     let transition =
         observation.status.transition(Action::Stop).map_err(|refused| Error::wrong_state(entry, refused))?;
-    match (transition, &entry.run, &observation.process) {
+    let power_down = timeout.map_or(app.timeouts().power_down, HumanDuration::duration);
+    if let (Some(run), Some(QemuProcess::Hidden)) = (&entry.run, &observation.process) {
+        if force || observation.status == Status::Unreachable {
+            return Err(Error::ProcessHidden { vm: entry.name.clone(), is_forced: force });
+        }
+        return stop_hidden(app, &job, entry, run, observation.status, power_down).await;
+    }
+    match (transition, &entry.run, observation.visible_process()) {
         (Transition::Proceed, Some(run), Some(process)) if force => {
             // The kill does not wait for a disk: it is polled first, so it is sent first.
             let killed = app.shutdown();
@@ -127,7 +139,6 @@ pub(super) async fn stop(
         (Transition::Proceed, Some(run), Some(process)) => {
             ensure_responsive(observer.processes, &entry.name, process)?;
             let entry = mark_stopping(app, entry, run, process).await;
-            let power_down = timeout.map_or(app.timeouts().power_down, HumanDuration::duration);
             let (vm, status) = (&entry.name, observation.status);
             let request = StopRequest { job: &job, vm, run, process, status, power_down };
             let outcome = app.shutdown().shut_down(&request).await?;
@@ -138,6 +149,30 @@ pub(super) async fn stop(
             Ok(Stopped::new(VmStatus::new(entry, &observation), &outcome))
         }
     }
+}
+
+/// Stops a VM whose process is in another PID namespace, over its monitor.
+///
+/// Errors: [`Error::ProcessHidden`] if that is not enough, since the process cannot be signaled.
+async fn stop_hidden(
+    app: &App,
+    job: &Job<'_>,
+    entry: &VmEntry,
+    run: &Run,
+    status: Status,
+    power_down: Duration,
+) -> Result<Stopped, Error> {
+    let process = run.process.clone().unwrap_or_else(unidentified);
+    let processes = HiddenProcess { hypervisor: &*app.ports.hypervisor, paths: &run.paths };
+    let entry = mark_stopping(app, entry, run, &process).await;
+    let request = StopRequest { job, vm: &entry.name, run, process: &process, status, power_down };
+    let outcome = match (Shutdown { processes: &processes, ..app.shutdown() }).shut_down(&request).await {
+        Err(Error::Process(ProcessError::OtherNamespace)) => {
+            return Err(Error::ProcessHidden { vm: entry.name.clone(), is_forced: false });
+        }
+        outcome => outcome?,
+    };
+    Ok(mark_stopped(app, &entry, run, &process, &outcome).await)
 }
 
 /// Records that the VM is stopping, in case this process is killed; a full disk does not prevent the stop.

@@ -30,6 +30,7 @@ impl TextOutput for VmStatus {
         let rows = [
             ("busy", self.busy.as_ref().map(ToString::to_string)),
             ("pid", self.pid.map(|pid| pid.to_string())),
+            ("pid namespace", self.pid_namespace.map(|_| "another one: QEMU has no pid here".to_owned())),
             ("id", Some(self.id.clone())),
             ("defined", Some(whole_seconds(&self.created_at))),
             ("started", self.started_at.as_ref().map(whole_seconds)),

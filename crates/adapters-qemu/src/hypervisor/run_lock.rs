@@ -1,0 +1,205 @@
+//! The lock that tells whether the QEMU of a VM runs, also where its process is not visible.
+//!
+//! QEMU inherits the locked file as its standard input, which it does not read, so the lock is held exactly as long as
+//! the process lives: across PID namespaces, whoever can open the file can see that. It is beside the database, since
+//! every process that uses the database must see it.
+//!
+//! A QEMU that daemonizes closes its standard input, and one of an older version has none of this: then the lock on its
+//! pid file, which QEMU holds itself (`fcntl(2)`, on 7.2 and 10.0), tells the same where the sockets are shared.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use maqet_adapters_linux::private_file::{private_file, private_folder};
+use maqet_adapters_linux::process::{LockKind, PidScope, lockers};
+use maqet_adapters_linux::{RUN_LOCK_PREFIX, retry_pause};
+use maqet_domain::port::LaunchError;
+use maqet_domain::vm::{MonitorRole, ProcessIdentity, RunPaths};
+use rustix::process::{Flock, FlockType, fcntl_getlk};
+use tokio::net::UnixStream;
+use tokio::time::Instant;
+
+use super::error::io_error;
+use super::find::runs_qemu;
+use crate::limits::RUN_LOCK_TIMEOUT;
+
+/// The locks of the QEMU processes of a database, one file for each VM.
+#[derive(Debug, Clone)]
+pub(crate) struct RunLocks {
+    folder: PathBuf,
+}
+
+/// Who holds a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Locker {
+    Nobody,
+    /// Processes that are visible here: QEMU, a program that wraps it, or one that these left running.
+    Visible(Vec<u32>),
+    /// A process of another PID namespace, or one whose open files cannot be read.
+    Hidden,
+}
+
+impl RunLocks {
+    /// Keeps locks in `folder`, which the first lock creates.
+    pub(crate) const fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Locks the run of a VM, for the standard input of its QEMU.
+    ///
+    /// Errors: `RunsElsewhere` and `RunLocked` if a process of an earlier run holds it, and those of the file system.
+    pub(super) async fn take(&self, paths: &RunPaths) -> Result<File, LaunchError> {
+        let path = self.path_of(paths);
+        let failed = |error| io_error("lock", &path, error);
+        let deadline = Instant::now() + RUN_LOCK_TIMEOUT;
+        loop {
+            let file = open(&path).map_err(failed)?;
+            match file.try_lock() {
+                Ok(()) if is_at(&file, &path) => {
+                    // Only to tell the runs of a VM apart; on a full disk, the lock is held all the same.
+                    let _ = fs::write(&path, run_name(paths).as_encoded_bytes());
+                    return Ok(file);
+                }
+                // It was removed meanwhile.
+                Ok(()) => {}
+                // Another process may be checking it at this moment.
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => retry_pause().await,
+                Err(TryLockError::WouldBlock) => match find_holder(&file) {
+                    Locker::Visible(pids) => match pids.into_iter().find(|pid| runs_qemu(*pid)) {
+                        Some(pid) => return Err(LaunchError::RunLocked { pid }),
+                        // A program that a wrapper of QEMU left running keeps the old file.
+                        None => fs::remove_file(&path).map_err(failed)?,
+                    },
+                    Locker::Hidden => return Err(LaunchError::RunsElsewhere),
+                    Locker::Nobody => {}
+                },
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
+        }
+    }
+
+    /// Returns the QEMU process of a run that holds its lock, if it is visible here.
+    ///
+    /// A directory may have another path here than where QEMU was started, so its command line does not tell.
+    pub(super) fn visible_qemu(&self, paths: &RunPaths) -> Option<ProcessIdentity> {
+        let path = self.path_of(paths);
+        let is_of_run = fs::read(&path).is_ok_and(|name| name == run_name(paths).as_encoded_bytes());
+        let file = File::open(&path).ok().filter(|_| is_of_run)?;
+        let Locker::Visible(pids) = find_holder(&file) else { return None };
+        pids.into_iter().find(|pid| runs_qemu(*pid)).and_then(|pid| PidScope::current().identify(pid))
+    }
+
+    /// Returns whether QEMU runs the VM in a process that is not visible here.
+    pub(super) async fn is_held_by_hidden(&self, paths: &RunPaths) -> bool {
+        if File::open(self.path_of(paths)).is_ok_and(|file| find_holder(&file) == Locker::Hidden) {
+            return true;
+        }
+        match pid_file_locker(paths) {
+            Some(locker) => locker == Locker::Hidden,
+            // A definition may leave out the pid file.
+            None => accepts_connections(&paths.monitor(MonitorRole::Command)).await,
+        }
+    }
+
+    /// Returns whether a process holds the lock of the VM whose records are in the folder `vm_records`.
+    pub(crate) fn is_held(&self, vm_records: &Path) -> bool {
+        File::open(self.path(vm_records)).is_ok_and(|file| is_locked(&file))
+    }
+
+    /// Removes the lock of a VM whose records were in the folder `records`, unless it is held.
+    pub(super) fn remove(&self, vm_records: &Path) {
+        let path = self.path(vm_records);
+        if File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+            let _ = fs::remove_file(&path);
+        }
+    }
+
+    /// Returns the file of the VM of a run: the folder of its records is in one that is named by its ID.
+    fn path_of(&self, paths: &RunPaths) -> PathBuf {
+        self.path(paths.records.parent().unwrap_or(&paths.records))
+    }
+
+    fn path(&self, vm_records: &Path) -> PathBuf {
+        let id = vm_records.file_name().unwrap_or_default();
+        self.folder.join(format!("{RUN_LOCK_PREFIX}{}.lock", id.to_string_lossy()))
+    }
+}
+
+fn run_name(paths: &RunPaths) -> &OsStr {
+    paths.records.file_name().unwrap_or_default()
+}
+
+/// Opens a lock for reading only, as QEMU gets it.
+fn open(path: &Path) -> io::Result<File> {
+    if let Ok(file) = File::open(path) {
+        return Ok(file);
+    }
+    private_folder(path.parent().unwrap_or(path))?;
+    private_file(path)?;
+    File::open(path)
+}
+
+/// Returns whether the open file is still the one at `path`.
+fn is_at(file: &File, path: &Path) -> bool {
+    let key = |found: fs::Metadata| (found.dev(), found.ino());
+    file.metadata().is_ok_and(|open| path.symlink_metadata().is_ok_and(|there| key(open) == key(there)))
+}
+
+/// Finds the process that has a lock; it is not locked by this call.
+fn find_holder(file: &File) -> Locker {
+    if !is_locked(file) {
+        return Locker::Nobody;
+    }
+    let found = file.metadata().ok();
+    let visible: Vec<u32> = found.iter().flat_map(|found| lockers(found, LockKind::Flock)).collect();
+    if visible.is_empty() { Locker::Hidden } else { Locker::Visible(visible) }
+}
+
+fn is_locked(file: &File) -> bool {
+    let result = file.try_lock_shared();
+    let _ = file.unlock();
+    matches!(result, Err(TryLockError::WouldBlock))
+}
+
+/// Returns whether a QEMU uses the sockets of a run, whether or not its process is visible here.
+pub(crate) async fn are_sockets_used(paths: &RunPaths) -> bool {
+    match pid_file_locker(paths) {
+        Some(locker) => locker != Locker::Nobody,
+        None => accepts_connections(&paths.monitor(MonitorRole::Command)).await,
+    }
+}
+
+/// Returns who has the pid file of a run locked: QEMU itself, while it lives; `None` if there is no such file.
+fn pid_file_locker(paths: &RunPaths) -> Option<Locker> {
+    let file = File::open(paths.pid_file()).ok()?;
+    // A write lock would conflict with QEMU's; it is only tested.
+    let found = fcntl_getlk(&file, &Flock::from(FlockType::WriteLock)).ok()?;
+    Some(match found {
+        None => Locker::Nobody,
+        // The kernel translates the ID to this namespace.
+        Some(lock) => {
+            let pid = lock.pid.and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok());
+            pid.map_or(Locker::Hidden, |pid| Locker::Visible(vec![pid]))
+        }
+    })
+}
+
+/// Returns the process that has the pid file of a run locked, if it is visible here.
+pub(super) fn pid_file_owner(paths: &RunPaths) -> Option<u32> {
+    match pid_file_locker(paths)? {
+        Locker::Visible(pids) => pids.first().copied(),
+        Locker::Nobody | Locker::Hidden => None,
+    }
+}
+
+/// Returns whether a process listens at a socket.
+async fn accepts_connections(socket: &Path) -> bool {
+    match UnixStream::connect(socket).await {
+        Ok(_) => true,
+        // Its queue is full.
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    }
+}
