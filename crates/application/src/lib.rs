@@ -64,3 +64,4 @@ pub use vm::shutdown::StopMethod;
 pub use vm::unresponsive::VmUnresponsive;
 pub use wait::condition::{Condition, InvalidCondition, Pattern};
 pub use wait::error::{LastLines, WaitError};
+pub use wait::since::{InvalidWaitSince, WaitSince};

@@ -96,6 +96,81 @@ fn test_wait_for_event_counts_from_now_unless_since_given() {
 }
 
 #[test]
+fn test_wait_for_serial_of_stopped_vm_is_refused_despite_its_log() {
+    let home = home();
+    let pid = home.json(&["start", "web", "--wait", "serial:ready"])["pid"].clone();
+    kill(&pid);
+    home.json(&["wait", "web", "--for", "stopped"]);
+
+    let refused = [None, Some("boot"), Some("now"), Some("1ms")].map(|since| {
+        let since = since.map(|since| ["--since", since]).into_iter().flatten();
+        home.json_error(&["wait", "web", "--for", "serial:ready"].into_iter().chain(since).collect::<Vec<_>>(), 4)
+    });
+
+    assert!(refused.iter().all(|error| error["code"] == "wait.vm-unavailable"), "{refused:?}");
+}
+
+#[test]
+fn test_wait_for_serial_since_now_ignores_earlier_output() {
+    let home = home();
+    home.json(&["start", "web", "--wait", "serial:ready"]);
+
+    let earlier =
+        home.json_error(&["wait", "web", "--for", "serial:r.*y", "--since", "now", "--timeout", "300ms"], 124);
+    let waiting = home.maqet(["--format", "json", "wait", "web", "--for", "serial:r.*y", "--since", "now"]).spawn();
+    wait::until(TIMEOUT, "its care for Ctrl-C", || catches_ctrl_c(waiting.pid()).then_some(()));
+    // The guest prints the same again.
+    home.json(&["reset", "web"]);
+
+    assert_eq!(earlier["code"], "wait.timed-out");
+    assert_eq!(waiting.wait().ok().json_value()["met"], json!(["serial:r.*y"]));
+    home.json(&["wait", "web", "--for", "serial:r.*y", "--since", "boot"]);
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_wait_for_serial_begun_while_stopped_counts_next_boot_only() {
+    let home = home();
+    home.json(&["start", "web", "--wait", "serial:ready"]);
+    home.json(&["stop", "web", "--force"]);
+
+    let any = ["wait", "web", "--any", "--for", "serial:ready", "--for", "event:NEVER"];
+    let old = home.json_error(&[&any[..], &["--timeout", "300ms"]].concat(), 124);
+    let waiting = home.maqet(["--format", "json"]).args(any).spawn();
+    wait::until(TIMEOUT, "its care for Ctrl-C", || catches_ctrl_c(waiting.pid()).then_some(()));
+    home.json(&["start", "web"]);
+
+    assert_eq!(old["code"], "wait.timed-out");
+    assert_eq!(waiting.wait().ok().json_value()["met"], json!(["serial:ready"]));
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_wait_for_serial_of_guest_that_ends_at_once_counts_with_start() {
+    let home = TestHome::new();
+    let image = BootSector::new("short", AfterMarker::Leave).write(&home);
+    home.add(&BootSector::yaml("web", &image));
+
+    for _ in 0..3 {
+        home.json(&["start", "web", "--wait", "serial:short", "--wait", "stopped"]);
+    }
+}
+
+#[test]
+fn test_wait_for_serial_since_time_within_boot_is_refused() {
+    let home = home();
+    home.json(&["start", "web", "--wait", "serial:ready"]);
+
+    let within = home.json_error(&["wait", "web", "--for", "serial:ready", "--since", "2999-01-01T00:00:00Z"], 2);
+    let before = home.json(&["wait", "web", "--for", "serial:ready", "--since", "1h"]);
+
+    assert_eq!(within["code"], "wait.since-unsupported");
+    assert!(within["hints"][0].as_str().unwrap().contains("--since boot"), "{within}");
+    assert_eq!(before["met"], json!(["serial:ready"]));
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
 fn test_wait_for_stable_screen_leaves_no_image() {
     let home = TestHome::new();
     home.add(&guest::paused_yaml("web"));

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use maqet_domain::error::{Explain, Explanation, Fault};
 use maqet_domain::vm::{Status, VmName};
 
@@ -28,6 +29,10 @@ pub enum WaitError {
     VmUnavailable { vm: VmName, status: Status, condition: String, source: LastLines },
     #[error("no wait condition given")]
     ConditionRequired,
+    #[error(
+        "cannot wait for serial output of VM `{vm}` since {since}, which is after its start: the output has no times"
+    )]
+    SinceUnsupported { vm: VmName, since: Timestamp },
     #[error("no host port is forwarded to port {port} of VM `{vm}`")]
     NoForward {
         vm: VmName,
@@ -55,6 +60,8 @@ impl Explain for WaitError {
             Self::ConditionRequired => {
                 Explanation::new("wait.condition-required", Fault::Usage).hint("pass a condition with `--for`")
             }
+            Self::SinceUnsupported { .. } => Explanation::new("wait.since-unsupported", Fault::Usage)
+                .hint("pass `--since boot` or `--since now`, and wait for events in a command of its own"),
             Self::NoForward { known, .. } if known.is_empty() => {
                 Explanation::new("wait.forward-not-found", Fault::Usage)
                     .hint("add a forwarded port under `network`, such as `forward: [\"0:22\"]`")

@@ -15,9 +15,11 @@ use crate::event::reader::{Cursor, EventReader, ShownEvent};
 use crate::input::screen::Screen;
 use crate::vm::monitor::info_usernet;
 use crate::vm::observe::Observation;
-use crate::wait::condition::{Condition, Pattern};
+use crate::wait::condition::Condition;
 use crate::wait::error::WaitError;
 use crate::wait::screen_stability::ScreenStability;
+use crate::wait::serial_output::SerialOutput;
+use crate::wait::since::SerialSince;
 use crate::{App, Error, limits};
 
 /// A condition, and what its observations have in common.
@@ -25,18 +27,10 @@ pub(crate) struct Watcher<'a> {
     app: &'a App,
     pub(crate) condition: &'a Condition,
     pub(crate) is_met: bool,
-    serial: SerialTail,
+    serial: SerialOutput,
     reader: Option<EventReader<'a>>,
     since: jiff::Timestamp,
     screen: Option<ObservedScreen>,
-}
-
-/// The position in the serial log, and the end of what was read.
-#[derive(Default)]
-struct SerialTail {
-    boot: u32,
-    offset: u64,
-    text: String,
 }
 
 /// The screen of a run, and when it was last observed.
@@ -46,9 +40,10 @@ struct ObservedScreen {
 }
 
 impl<'a> Watcher<'a> {
-    /// Starts to watch; events count from `since` on.
-    pub(crate) fn new(app: &'a App, condition: &'a Condition, since: jiff::Timestamp) -> Self {
-        Self { app, condition, is_met: false, serial: SerialTail::default(), reader: None, since, screen: None }
+    /// Starts to watch; events count from `since` on, and serial output from `serial` on.
+    pub(crate) fn new(app: &'a App, condition: &'a Condition, since: jiff::Timestamp, serial: SerialSince) -> Self {
+        let serial = SerialOutput::new(serial);
+        Self { app, condition, is_met: false, serial, reader: None, since, screen: None }
     }
 
     /// Returns whether the condition can be met only while the VM is running.
@@ -72,7 +67,10 @@ impl<'a> Watcher<'a> {
             (Condition::Stopped, _) => Ok(!observation.status.is_live()),
             (Condition::File(path), _) => Ok(self.app.ports.paths.kind(path).await != PathKind::NotFound),
             (Condition::Event(name), _) => self.has_happened(entry, name).await,
-            (Condition::Serial(pattern), _) => Ok(self.serial.contains(self.app, entry, pattern).await),
+            (Condition::Serial(pattern), _) => {
+                let (records, is_live) = (&*self.app.ports.records, observation.status.is_live());
+                Ok(self.serial.matches(records, entry, is_live, pattern).await?)
+            }
             (Condition::Qmp, Some(run)) => {
                 let answer = self.app.ports.monitors.answer(&run.paths, limits::QUERY_TIMEOUT).await;
                 Ok(matches!(answer, MonitorAnswer::State(state) if state != RunState::Inmigrate))
@@ -117,36 +115,6 @@ impl<'a> Watcher<'a> {
         let is_stable = stability.stable_for(now) >= duration;
         self.screen = Some(ObservedScreen { stability, observed: now });
         Ok(is_stable)
-    }
-}
-
-impl SerialTail {
-    async fn contains(&mut self, app: &App, entry: &VmEntry, pattern: &Pattern) -> bool {
-        let Some(run) = &entry.run else { return false };
-        if self.boot != run.boot.0 {
-            *self = Self { boot: run.boot.0, ..Self::default() };
-        }
-        let log = run.paths.serial_log();
-        while let Ok(chunk) = app.ports.records.read(&log, self.offset, limits::SERIAL_WINDOW_BYTES).await {
-            if chunk.length < self.offset {
-                *self = Self { boot: self.boot, ..Self::default() };
-                continue;
-            }
-            if chunk.bytes.is_empty() {
-                break;
-            }
-            self.offset += chunk.bytes.len() as u64;
-            self.text.push_str(&String::from_utf8_lossy(&chunk.bytes));
-            if pattern.matches(&self.text) {
-                return true;
-            }
-            let mut kept = self.text.len().saturating_sub(limits::SERIAL_WINDOW_BYTES);
-            while !self.text.is_char_boundary(kept) {
-                kept += 1;
-            }
-            self.text.drain(..kept);
-        }
-        false
     }
 }
 

@@ -1,14 +1,13 @@
 //! `maqet wait`.
 
 use clap::Args;
-use maqet::operation::Since;
-use maqet::{Condition, Explain, HumanDuration};
+use maqet::{Condition, Explain, HumanDuration, WaitSince};
 
 /// The conditions, for the help of `wait` and `start`.
 pub(super) const CONDITIONS: &str = "\
 Conditions:
   qmp                     the command monitor answers
-  serial:REGEX            the output on the serial port since the start matches
+  serial:REGEX            the output on the serial port since the VM was started matches
   port:N                  a server in the guest accepts connections on its forwarded TCP port N
   event:NAME              an event of QEMU or maqet occurs, such as event:RESET or event:vm.paused
   file:PATH               the path exists on the host
@@ -49,7 +48,8 @@ pub(crate) struct WaitArgs {
     /// Timeout [default: `timeouts.wait`, else 60s]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<HumanDuration>,
-    /// Count events since this time, or since this long ago, such as 10s
+    /// Count events and serial output from then on: `now`, `boot`, a time, or this long ago, such as 10s [default: `now`
+    /// for events, `boot` for serial output]
     #[arg(long, value_name = "TIME")]
-    pub(crate) since: Option<Since>,
+    pub(crate) since: Option<WaitSince>,
 }

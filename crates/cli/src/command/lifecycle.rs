@@ -4,7 +4,7 @@ use std::future::ready;
 
 use futures_util::stream::{self, StreamExt};
 use maqet::operation::{self, Since};
-use maqet::{Condition, ErrorReport, HumanDuration, Maqet, Operation, StopMethod};
+use maqet::{Condition, ErrorReport, HumanDuration, Maqet, Operation, StopMethod, WaitSince};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -30,7 +30,7 @@ pub(super) async fn start(maqet: &Maqet, args: StartArgs, output: &Output) -> Re
         note_size_mismatches(&started.size_mismatches, output);
         if !conditions.is_empty() {
             // Events count from the start of this boot, however early they occurred.
-            let since = started.vm.started_at.map(Since::At);
+            let since = started.vm.started_at.map(|at| WaitSince::Moment(Since::At(at)));
             let timeout = timeout.map(|all| HumanDuration::new(all.duration().saturating_sub(began.elapsed())));
             let vm = started.vm.id.clone();
             let wait = operation::Wait::new(vm, conditions.clone()).timeout(timeout).since(since);

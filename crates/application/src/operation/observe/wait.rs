@@ -7,12 +7,12 @@ use maqet_domain::vm::{RunPaths, VmEntry, VmId};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::Since;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::job::{Job, ProgressUnit};
 use crate::vm::observe::{Observation, VmStatus};
 use crate::wait::condition::Condition;
 use crate::wait::error::{LastLines, WaitError};
+use crate::wait::since::WaitSince;
 use crate::wait::watcher::Watcher;
 use crate::{App, Error, HumanDuration, limits};
 
@@ -32,8 +32,9 @@ pub struct Wait {
     pub any: bool,
     /// How long to wait.
     pub timeout: Option<HumanDuration>,
-    /// Since when events count; from now on by default.
-    pub since: Option<Since>,
+    /// Since when events and serial output count; by default events from now on, and serial output since the start of
+    /// the VM.
+    pub since: Option<WaitSince>,
 }
 
 impl Wait {
@@ -69,11 +70,12 @@ impl Operation for Wait {
         let began = Instant::now();
         let timeout = self.timeout.map_or(app.timeouts().wait, HumanDuration::duration);
         let now = app.ports.clock.now();
-        let since = self.since.map_or(now, |since| since.moment(now));
-        let watchers: Vec<Watcher<'_>> =
-            self.conditions.iter().map(|condition| Watcher::new(app, condition, since)).collect();
-
         let entry = app.vms().find(&self.vm).await?.entry;
+        let since = WaitSince::events(self.since, now, entry.run.as_ref());
+        let serial = WaitSince::serial(self.since, now);
+        let watch = |condition| Watcher::new(app, condition, since, serial);
+        let watchers: Vec<Watcher<'_>> = self.conditions.iter().map(watch).collect();
+
         let job = app.jobs.start(Self::NAME, &entry.name);
         let (vm, met) = job.run(self.wait(app, &job, entry.id, watchers, (timeout, began + timeout))).await??;
         let waited_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
