@@ -18,6 +18,12 @@ pub const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much of `/proc/cpuinfo` is searched for the flags of the first CPU.
 pub const MAX_CPUINFO_BYTES: u64 = 64 << 10;
 
+/// The longest record of the kernel's log (`PRINTKRB_RECORD_MAX` and its header, 8 KiB).
+pub const MAX_KERNEL_RECORD_BYTES: usize = 8 << 10;
+
+/// How many records of the kernel's log are searched: more than its usual buffers hold; each takes about 1 µs.
+pub const MAX_KERNEL_RECORDS: usize = 100_000;
+
 /// How many symbolic links of a path are followed before it is considered a loop; as many as the kernel follows.
 pub const MAX_SYMLINKS: usize = 40;
 

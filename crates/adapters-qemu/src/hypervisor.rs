@@ -8,6 +8,7 @@ mod launch;
 mod qmp_log;
 pub(crate) mod run_lock;
 pub(crate) mod run_paths;
+mod traces;
 mod version_cache;
 
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use maqet_adapters_linux::limits::KILL_TIMEOUT;
 use maqet_adapters_linux::process::PidScope;
 use maqet_adapters_linux::{LinuxProcesses, ProcessEnvironment};
 use maqet_domain::port::{BinaryError, Hypervisor, Launch, LaunchError, Launched, Processes, QemuBinary};
-use maqet_domain::vm::{ProcessIdentity, RunPaths, ShutdownEvent};
+use maqet_domain::vm::{ExitReport, HaltReason, ProcessIdentity, Run, RunEnd, RunPaths, StateDetails};
 use maqet_fault_points::FaultPoints;
 
 use self::launch::Launcher;
@@ -115,8 +116,20 @@ impl Hypervisor for QemuHypervisor {
         find::process_in_pid_file(paths).or_else(|| self.run_locks.visible_qemu(paths))
     }
 
-    async fn shutdown_event(&self, paths: &RunPaths) -> Option<ShutdownEvent> {
-        qmp_log::shutdown_event(&paths.qmp_log())
+    async fn shutdown_event(&self, paths: &RunPaths) -> Option<RunEnd> {
+        traces::shutdown_event(paths)
+    }
+
+    async fn exit_report(&self, run: &Run) -> ExitReport {
+        traces::exit_report(run)
+    }
+
+    async fn explain_halt(&self, paths: &RunPaths, halted: HaltReason) -> (HaltReason, StateDetails) {
+        traces::halt_report(paths, halted)
+    }
+
+    async fn guest_resets(&self, paths: &RunPaths) -> u64 {
+        traces::guest_resets(paths)
     }
 
     async fn remove_sockets(&self, paths: &RunPaths) {

@@ -23,6 +23,7 @@ use crate::input::keyboard_error::KeyboardError;
 use crate::input::screen::ScreenError;
 use crate::operation::LogError;
 use crate::qmp::CommandError;
+use crate::vm::halt::PowerChangeFailed;
 use crate::vm::observe::VmStatus;
 use crate::vm::unresponsive::VmUnresponsive;
 use crate::wait::error::WaitError;
@@ -110,6 +111,8 @@ pub enum Error {
     Lock(#[from] LockError),
     #[error(transparent)]
     Unresponsive(#[from] VmUnresponsive),
+    #[error(transparent)]
+    PowerChange(#[from] PowerChangeFailed),
     #[error(transparent)]
     EventType(#[from] UnknownEventType),
     #[error(transparent)]
@@ -235,6 +238,7 @@ impl Explain for Error {
             Self::Image(inner) => inner.explain(),
             Self::Lock(inner) => inner.explain(),
             Self::Unresponsive(inner) => inner.explain(),
+            Self::PowerChange(inner) => inner.explain(),
             Self::EventType(inner) => inner.explain(),
             Self::Process(inner) => inner.explain(),
             Self::Path(inner) => inner.explain(),

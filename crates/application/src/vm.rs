@@ -8,6 +8,7 @@
 //! - [`hidden`] is a QEMU in another PID namespace, which cannot be signaled.
 //! - [`monitor`] finds the monitors of a running VM; [`unresponsive`] is the error of a QEMU that does not answer.
 
+pub(crate) mod halt;
 pub(crate) mod hidden;
 pub(crate) mod monitor;
 pub(crate) mod observe;

@@ -173,6 +173,16 @@ impl Machine {
         self.arguments.iter().any(|switch| switch.name() == name) || self.args.iter().any(is_switch)
     }
 
+    /// Returns whether QEMU exits when the guest resets: `-no-reboot`, or `-action reboot=shutdown`.
+    pub fn exits_on_reset(&self) -> bool {
+        let is_shutdown = |value: &str| value.split(',').any(|option| option == "reboot=shutdown");
+        let action = self.arguments.iter().filter(|switch| switch.name() == "action").flat_map(Switch::args);
+        let args = self.args.windows(2).filter(|pair| pair[0].trim_start_matches('-') == "action");
+        self.has_switch("no-reboot")
+            || action.into_iter().any(|value| is_shutdown(&value))
+            || args.into_iter().any(|pair| is_shutdown(&pair[1]))
+    }
+
     /// Returns the setting that redirects the first serial port away from the socket and log of the run, if any.
     pub fn serial_redirection(&self) -> Option<String> {
         let by_switch = ["serial", "nographic"].into_iter().find(|name| self.has_switch(name));

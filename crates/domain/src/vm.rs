@@ -1,5 +1,6 @@
 //! A VM: its name, id, definition, runs and state.
 
+mod ending;
 mod id;
 mod name;
 mod reason;
@@ -11,12 +12,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::ending::{ExitReport, ExitTraces, KernelTrace, ResetCounter, explain_halt, failed_disk};
 pub use self::id::{InvalidVmId, VmId};
 pub use self::name::{InvalidVmName, VmName};
 pub use self::reason::{HaltReason, StateDetails, StateReason, StopReason};
 pub use self::run::{
     BootId, BootNumber, MonitorRole, Phase, PidNamespace, ProcessIdentity, QemuProcess, Run, RunEnd, RunPaths,
-    ShutdownEvent,
 };
 pub use self::status::{Action, InvalidTransition, MonitorAnswer, ProcessObservation, Status, Transition};
 

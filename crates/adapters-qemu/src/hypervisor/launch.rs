@@ -26,6 +26,7 @@ use super::helper;
 use super::qmp_log::QmpLog;
 use super::run_lock::RunLocks;
 use super::run_paths::{create, make_private, remove_sockets, remove_sockets_now, rotate};
+use super::traces::StartNotes;
 use crate::image::user_of;
 use crate::limits::{CONNECT_RETRY_INTERVAL, GREETING_TIMEOUT, LAUNCHER_EXIT_TIMEOUT, MAX_STDERR_TAIL_BYTES};
 use crate::qmp::QmpSession;
@@ -101,6 +102,7 @@ impl Attempt<'_> {
     async fn run(&mut self, launch: &Launch, lock: File, qmp_log: &QmpLog) -> Result<Launched, Failure> {
         helper::start(self.launcher.environment, launch.command_line.helpers()).await.map_err(Failure::Error)?;
         let child = self.child.insert(spawn(self.launcher.environment, launch, lock).map_err(Failure::Error)?);
+        StartNotes::write(&launch.command_line, &launch.paths, child.pid());
         self.launcher.faults.reach(FaultPoint::LaunchSpawned);
 
         let reply = tokio::select! {

@@ -9,9 +9,17 @@ use maqet_adapters_qemu::QemuMonitors;
 use maqet_domain::port::{Hypervisor, LaunchError, Monitors, Processes, Signal};
 use maqet_domain::qmp::QmpCommand;
 use maqet_domain::qmp::RunState;
-use maqet_domain::vm::{MonitorAnswer, MonitorRole, StopReason};
+use maqet_domain::vm::{BootNumber, ExitReport, MonitorAnswer, MonitorRole, Phase, ProcessIdentity, Run, StopReason};
 
 use crate::kit::{Bench, PAUSED, TIMEOUT, script, wait};
+
+/// Returns why the process of a bench ended.
+async fn exit_report(bench: &Bench, process: ProcessIdentity) -> ExitReport {
+    let (started_at, paths) = (jiff::Timestamp::now(), bench.paths.clone());
+    let process = Some(process);
+    let run = Run { boot: BootNumber(1), phase: Phase::Running, process, started_at, paths, forwards: Vec::new() };
+    bench.hypervisor.exit_report(&run).await
+}
 
 fn mode_of(path: &Path) -> u32 {
     std::fs::symlink_metadata(path).unwrap().mode() & 0o777
@@ -282,7 +290,7 @@ fn test_find_unrecorded_qemu_is_found() {
 }
 
 #[test]
-fn test_shutdown_event_after_quit_is_recorded() {
+fn test_exit_report_after_quit_is_host_quit() {
     wait(async {
         let bench = Bench::new();
         let process = bench.start().await;
@@ -290,13 +298,13 @@ fn test_shutdown_event_after_quit_is_recorded() {
         QemuMonitors.execute(&bench.paths, &QmpCommand::new("quit"), TIMEOUT).await.unwrap();
         assert!(LinuxProcesses::new().wait_for_exit(&process, TIMEOUT).await);
 
-        let word = bench.hypervisor.shutdown_event(&bench.paths).await.unwrap();
-        assert_eq!(word.reason, StopReason::HostQuit);
+        let report = exit_report(&bench, process).await;
+        assert_eq!(report.end.unwrap().reason, StopReason::HostQuit);
     });
 }
 
 #[test]
-fn test_shutdown_event_after_sigterm_is_recorded() {
+fn test_exit_report_after_sigterm_names_the_sender() {
     wait(async {
         let bench = Bench::new();
         let (process, processes) = (bench.start().await, LinuxProcesses::new());
@@ -304,13 +312,17 @@ fn test_shutdown_event_after_sigterm_is_recorded() {
         processes.signal(&process, Signal::Term).await.unwrap();
         assert!(processes.wait_for_exit(&process, TIMEOUT).await);
 
-        let word = bench.hypervisor.shutdown_event(&bench.paths).await.unwrap();
-        assert_eq!(word.reason, StopReason::HostSignal);
+        let report = exit_report(&bench, process).await;
+        assert_eq!(report.end.unwrap().reason, StopReason::HostSignal);
+        assert_eq!(
+            (report.details.signal.as_deref(), report.details.sender_pid),
+            (Some("SIGTERM"), Some(std::process::id()))
+        );
     });
 }
 
 #[test]
-fn test_shutdown_event_of_guest_is_recorded() {
+fn test_exit_report_of_guest_reset_is_triple_fault() {
     wait(async {
         let bench = Bench::new();
         let disk = bench.folder.path().join("boot");
@@ -325,13 +337,13 @@ fn test_shutdown_event_of_guest_is_recorded() {
         let process = bench.hypervisor.launch(&bench.launch_of(&definition)).await.unwrap();
         assert!(LinuxProcesses::new().wait_for_exit(&process.process, TIMEOUT).await);
 
-        let word = bench.hypervisor.shutdown_event(&bench.paths).await.unwrap();
-        assert_eq!(word.reason, StopReason::GuestShutdown);
+        let report = exit_report(&bench, process.process).await;
+        assert_eq!(report.end.unwrap().reason, StopReason::TripleFault);
     });
 }
 
 #[test]
-fn test_shutdown_event_after_sigkill_is_none() {
+fn test_exit_report_after_sigkill_is_unexplained() {
     wait(async {
         let bench = Bench::new();
         let (process, processes) = (bench.start().await, LinuxProcesses::new());
@@ -340,7 +352,7 @@ fn test_shutdown_event_after_sigkill_is_none() {
         assert!(processes.wait_for_exit(&process, TIMEOUT).await);
 
         assert!(!processes.is_alive(&process));
-        assert_eq!(bench.hypervisor.shutdown_event(&bench.paths).await, None);
+        assert_eq!(exit_report(&bench, process).await, ExitReport::default());
     });
 }
 

@@ -146,11 +146,10 @@ impl DatabaseCheck<'_> {
 
     async fn ended_run(&self, id: &VmId, boot: BootNumber, started_at: Timestamp) -> Run {
         let paths = self.folders.run(id, boot);
-        let end = match self.hypervisor.shutdown_event(&paths).await {
-            Some(event) => RunEnd { reason: event.reason, at: Some(event.at) },
-            None => RunEnd { reason: StopReason::Unknown, at: None },
-        };
-        Run { boot, phase: Phase::Ended(end), process: None, started_at, paths, forwards: Vec::new() }
+        let unknown = RunEnd { reason: StopReason::Unknown, at: None };
+        let run = Run { boot, phase: Phase::Ended(unknown), process: None, started_at, paths, forwards: Vec::new() };
+        let end = self.hypervisor.exit_report(&run).await.end.unwrap_or(unknown);
+        run.at_phase(Phase::Ended(end))
     }
 }
 

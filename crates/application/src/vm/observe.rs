@@ -6,9 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use maqet_domain::network::Forward;
 use maqet_domain::port::{Clock, Holder, Hypervisor, LockName, Locks, Monitors, Processes};
+use maqet_domain::qmp::{QmpCommand, RunState};
 use maqet_domain::vm::{
     HaltReason, MonitorAnswer, MonitorRole, Phase, ProcessIdentity, ProcessObservation, QemuProcess, Run, StateDetails,
-    StateReason, Status, VmEntry,
+    StateReason, Status, VmEntry, failed_disk,
 };
 use serde::Serialize;
 
@@ -27,12 +28,29 @@ pub(crate) struct Observation {
     pub(crate) halted: Option<HaltReason>,
     /// What is known about the reason for its status.
     pub(crate) details: StateDetails,
+    /// How often its guest reset itself, if that was counted.
+    pub(crate) resets: u64,
+}
+
+/// What was seen of the process of a run.
+struct Seen {
+    observed: ProcessObservation,
+    /// What keeps it from responding.
+    cause: Option<BusyReason>,
+    /// Why it ended.
+    details: StateDetails,
+}
+
+impl Seen {
+    fn new(observed: ProcessObservation) -> Self {
+        Self { observed, cause: None, details: StateDetails::default() }
+    }
 }
 
 impl Observation {
     /// A VM without a process that no operation works on.
     pub(crate) fn without_process(status: Status) -> Self {
-        Self { status, process: None, busy: None, halted: None, details: StateDetails::default() }
+        Self { status, process: None, busy: None, halted: None, details: StateDetails::default(), resets: 0 }
     }
 
     /// A VM whose process is alive.
@@ -129,6 +147,10 @@ pub struct VmStatus {
     pub reason: Option<StateReason>,
     /// What is known about the reason.
     pub details: Option<StateDetails>,
+    /// What to do about the state, where something is to be done.
+    pub hint: Option<String>,
+    /// How often the guest reset itself since the start, if it did.
+    pub resets: Option<u64>,
     /// What it is busy with: an operation that holds its lock, or a QEMU that does not respond.
     pub busy: Option<BusyReason>,
     /// The process id of its QEMU, if that is running and has one here.
@@ -171,6 +193,8 @@ impl VmStatus {
             status: observation.status.as_str(),
             reason: observation.reason(),
             details: Some(observation.details.clone()).filter(|details| !details.is_empty()),
+            hint: observation.hint(&entry.name),
+            resets: Some(observation.resets).filter(|resets| *resets > 0),
             busy: observation.busy.clone(),
             pid: observation.visible_process().map(|process| process.pid),
             pid_namespace: (observation.process == Some(QemuProcess::Hidden)).then_some("other"),
@@ -223,25 +247,47 @@ impl Observer<'_> {
     pub(crate) async fn observe_with_holder(&self, entry: &VmEntry, holder: Option<Holder>) -> Observation {
         let Some(run) = entry.open_run() else { return observe_ended(entry, holder) };
         let process = self.live_process(run).await;
-        let (observed, cause) = match &process {
+        let seen = match &process {
             // The holder is talking to it, and its answer would not change the result.
-            Some(_) if holder.is_some() && !matches!(run.phase, Phase::Running) => (ProcessObservation::Alive, None),
+            Some(_) if holder.is_some() && !matches!(run.phase, Phase::Running) => Seen::new(ProcessObservation::Alive),
             Some(process) => match self.query_monitor(run, process).await {
-                (ProcessObservation::Answered(MonitorAnswer::TimedOut), cause) if self.may_come_up(run) => {
-                    (ProcessObservation::StartingUp, cause)
+                Seen { observed: ProcessObservation::Answered(MonitorAnswer::TimedOut), cause, .. }
+                    if self.may_come_up(run) =>
+                {
+                    Seen { cause, ..Seen::new(ProcessObservation::StartingUp) }
                 }
-                answered => answered,
+                seen => seen,
             },
-            None => (self.observe_gone(run).await, None),
+            None => self.observe_gone(run).await,
         };
-        let status = Status::from_run(Some(run), observed, holder.is_some());
-        let busy = holder.map(BusyReason::from).or(cause);
-        let halted = match observed {
-            ProcessObservation::Answered(MonitorAnswer::State(state)) => HaltReason::from_run_state(state),
-            _ => None,
+        let status = Status::from_run(Some(run), seen.observed, holder.is_some());
+        let (halted, details) = match seen.observed {
+            ProcessObservation::Answered(MonitorAnswer::State(state)) => self.explain_halt(run, state).await,
+            _ => (None, seen.details),
         };
         let process = process.filter(|_| status.is_live());
-        Observation { process, busy, halted, ..Observation::without_process(status) }
+        let busy = holder.map(BusyReason::from).or(seen.cause);
+        Observation { process, busy, halted, details, ..Observation::without_process(status) }
+    }
+
+    /// Observes a VM, and finds out what takes longer: how often its guest reset itself, and more about the end of a
+    /// run that is recorded.
+    pub(crate) async fn observe_closely(&self, entry: &VmEntry) -> Observation {
+        let observation = self.observe(entry).await;
+        let Some(run) = &entry.run else { return observation };
+        if observation.process.is_some() {
+            let resets = self.hypervisor.guest_resets(&run.paths).await;
+            return Observation { resets, ..observation };
+        }
+        match (run.phase, observation.status) {
+            (Phase::Ended(_), Status::Stopped(end)) => {
+                let report = self.hypervisor.exit_report(run).await;
+                let is_same = report.end.is_some_and(|reported| reported.reason == end.reason);
+                let details = if is_same { report.details } else { observation.details };
+                Observation { details, ..observation }
+            }
+            (_, _) => observation,
+        }
     }
 
     /// Observes a VM without querying its monitor, which may not respond; `running` then means that the process is
@@ -279,36 +325,67 @@ impl Observer<'_> {
     }
 
     /// Queries the monitor of a process that was alive a moment ago, and returns what keeps it from responding.
-    async fn query_monitor(&self, run: &Run, process: &QemuProcess) -> (ProcessObservation, Option<BusyReason>) {
+    async fn query_monitor(&self, run: &Run, process: &QemuProcess) -> Seen {
         let QemuProcess::Visible(process) = process else { return self.query_hidden(run).await };
-        let frozen = || (ProcessObservation::Answered(MonitorAnswer::Blocked), Some(BusyReason::sigstop()));
+        let frozen = || Seen {
+            cause: Some(BusyReason::sigstop()),
+            ..Seen::new(ProcessObservation::Answered(MonitorAnswer::Blocked))
+        };
         // The kernel accepts connections for a stopped process, so the query would only time out.
         if self.processes.is_frozen(process) {
             return frozen();
         }
         let answer = self.monitors.answer(&run.paths, limits::QUERY_TIMEOUT).await;
+        let answered = Seen::new(ProcessObservation::Answered(answer));
         match answer {
             // It may have been stopped, or have ended, during the query.
             MonitorAnswer::TimedOut | MonitorAnswer::Blocked if self.processes.is_frozen(process) => frozen(),
             MonitorAnswer::TimedOut | MonitorAnswer::Blocked if self.has_ended(process).await => {
-                (self.observe_gone(run).await, None)
+                self.observe_gone(run).await
             }
-            MonitorAnswer::Blocked => (ProcessObservation::Answered(answer), Some(BusyReason::main_loop())),
-            MonitorAnswer::TimedOut | MonitorAnswer::State(_) => (ProcessObservation::Answered(answer), None),
+            MonitorAnswer::Blocked => Seen { cause: Some(BusyReason::main_loop()), ..answered },
+            MonitorAnswer::TimedOut | MonitorAnswer::State(_) => answered,
         }
     }
 
     /// Does the same for a process that is not visible here: the directory of its sockets may be shared all the same.
-    async fn query_hidden(&self, run: &Run) -> (ProcessObservation, Option<BusyReason>) {
+    async fn query_hidden(&self, run: &Run) -> Seen {
         let answer = self.monitors.answer(&run.paths, limits::QUERY_TIMEOUT).await;
-        let observed = ProcessObservation::Answered(answer);
+        let answered = Seen::new(ProcessObservation::Answered(answer));
         match answer {
-            MonitorAnswer::State(_) => (observed, None),
+            MonitorAnswer::State(_) => answered,
             // It may have ended during the query.
-            _ if !self.hypervisor.is_hidden(&run.paths).await => (self.observe_gone(run).await, None),
-            MonitorAnswer::Blocked => (observed, Some(BusyReason::main_loop())),
-            MonitorAnswer::TimedOut => (observed, Some(BusyReason::other_pid_namespace())),
+            _ if !self.hypervisor.is_hidden(&run.paths).await => self.observe_gone(run).await,
+            MonitorAnswer::Blocked => Seen { cause: Some(BusyReason::main_loop()), ..answered },
+            MonitorAnswer::TimedOut => Seen { cause: Some(BusyReason::other_pid_namespace()), ..answered },
         }
+    }
+
+    /// Returns why the guest of a run does not run, if it does not, and what is known about that.
+    async fn explain_halt(&self, run: &Run, state: RunState) -> (Option<HaltReason>, StateDetails) {
+        let Some(halted) = HaltReason::from_run_state(state) else { return (None, StateDetails::default()) };
+        let (halted, details) = match halted {
+            HaltReason::Watchdog
+            | HaltReason::GuestPanic
+            | HaltReason::NoSpace
+            | HaltReason::DiskError
+            | HaltReason::InternalError => self.hypervisor.explain_halt(&run.paths, halted).await,
+            HaltReason::Request
+            | HaltReason::StartedPaused
+            | HaltReason::Migrated
+            | HaltReason::GuestSuspend
+            | HaltReason::GuestShutdown
+            | HaltReason::PartialLoad => (halted, StateDetails::default()),
+        };
+        // The QMP log may be on the disk that is full.
+        if halted == HaltReason::DiskError && details.is_empty() {
+            let command = QmpCommand::new("query-block");
+            let reply = self.monitors.execute(&run.paths, &command, limits::QUERY_TIMEOUT).await;
+            if let Some((halted, details)) = reply.ok().and_then(|reply| failed_disk(&reply)) {
+                return (Some(halted), details);
+            }
+        }
+        (Some(halted), details)
     }
 
     /// Returns whether a process is gone; waits for one that is exiting.
@@ -318,9 +395,10 @@ impl Observer<'_> {
     }
 
     /// Observes a run whose process is gone.
-    async fn observe_gone(&self, run: &Run) -> ProcessObservation {
-        let shutdown_event = self.hypervisor.shutdown_event(&run.paths).await;
+    async fn observe_gone(&self, run: &Run) -> Seen {
+        let report = self.hypervisor.exit_report(run).await;
         let host_rebooted = run.process.as_ref().is_some_and(|process| !self.processes.is_from_this_boot(process));
-        ProcessObservation::Exited { shutdown_event, host_rebooted }
+        let observed = ProcessObservation::Exited { reported: report.end, host_rebooted };
+        Seen { details: report.details, ..Seen::new(observed) }
     }
 }

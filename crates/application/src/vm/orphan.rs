@@ -17,6 +17,8 @@ impl VmStatus {
             status: Status::Orphaned.as_str(),
             reason: None,
             details: None,
+            hint: None,
+            resets: None,
             busy: None,
             pid: Some(instance.process.pid),
             pid_namespace: None,

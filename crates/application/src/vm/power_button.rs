@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use maqet_domain::qmp::{QmpCommand, QmpError, RunState};
-use maqet_domain::vm::{MonitorAnswer, ProcessIdentity, Run, ShutdownEvent, Status};
+use maqet_domain::vm::{MonitorAnswer, ProcessIdentity, Run, RunEnd, Status};
 use tokio::time::{Instant, sleep};
 
 use super::shutdown::Shutdown;
@@ -77,7 +77,7 @@ pub(super) enum Reaction {
     /// QEMU exited.
     Exited,
     /// The guest is off, and QEMU runs, or takes long to exit; its log may say why.
-    Off(Option<ShutdownEvent>),
+    Off(Option<RunEnd>),
     /// It did not react in time, or cannot react.
     None,
 }
@@ -150,7 +150,7 @@ impl<'a> PowerButton<'a> {
     }
 
     /// Returns once it is known that QEMU keeps running although its guest is off; usually it exits meanwhile.
-    async fn off(&self, event: ShutdownEvent) -> Reaction {
+    async fn off(&self, event: RunEnd) -> Reaction {
         while self.answer().await != MonitorAnswer::State(RunState::Shutdown) {
             sleep(limits::RETRY_INTERVAL).await;
         }
@@ -187,7 +187,7 @@ impl<'a> PowerButton<'a> {
         self.shutdown.monitors.answer(&self.run.paths, limits::QUERY_TIMEOUT).await
     }
 
-    async fn shutdown_event(&self) -> Option<ShutdownEvent> {
+    async fn shutdown_event(&self) -> Option<RunEnd> {
         self.shutdown.hypervisor.shutdown_event(&self.run.paths).await
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
 use maqet_domain::port::{LockName, Store};
-use maqet_domain::vm::{Phase, Status, Vm, VmEntry};
-use serde_json::json;
+use maqet_domain::vm::{Phase, StateDetails, Status, StopReason, Vm, VmEntry};
+use serde_json::{Value, json};
 
 use super::observe::Observer;
 use super::shutdown::StopMethod;
@@ -23,6 +23,15 @@ pub(crate) struct Reconciler<'a> {
     pub(crate) store: &'a dyn Store,
     pub(crate) committer: Committer<'a>,
     pub(crate) hooks: HookRunner<'a>,
+}
+
+/// Returns the data of the event that a VM stopped.
+pub(crate) fn stopped_data(reason: StopReason, method: StopMethod, details: &StateDetails) -> Value {
+    let mut data = json!({ "reason": reason, "method": method });
+    if !details.is_empty() {
+        data["details"] = json!(details);
+    }
+    data
 }
 
 impl Reconciler<'_> {
@@ -76,11 +85,13 @@ impl Reconciler<'_> {
 
     async fn close_finished_run(&self, entry: &VmEntry) -> Option<VmEntry> {
         let run = entry.run.as_ref().filter(|_| self.is_outdated(entry))?;
-        let Status::Stopped(ending) = self.observer.observe_locked(entry).await.status else { return None };
+        let observation = self.observer.observe_locked(entry).await;
+        let Status::Stopped(ending) = observation.status else { return None };
         self.observer.hypervisor.remove_sockets(&run.paths).await;
 
         let ended = run.at_phase(Phase::Ended(ending));
-        let data = json!({ "reason": ending.reason, "method": StopMethod::Unobserved, "boot": run.boot });
+        let mut data = stopped_data(ending.reason, StopMethod::Unobserved, &observation.details);
+        data["boot"] = json!(run.boot);
         let mut event = self.committer.event(kind::VM_STOPPED, entry, data);
         event.at = ending.at.unwrap_or(event.at);
         let mut changes = ChangeSet::default().and(run_change(entry, Some(ended.clone())));

@@ -6,7 +6,7 @@ use futures_util::future::{Either, select};
 use maqet_domain::port::{Clock, Hypervisor, Monitors, Processes, Signal};
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::vm::{
-    Phase, ProcessIdentity, ProcessObservation, Run, RunEnd, ShutdownEvent, Status, StopReason, VmName,
+    ExitReport, Phase, ProcessIdentity, ProcessObservation, Run, RunEnd, StateDetails, Status, StopReason, VmName,
 };
 use serde::Serialize;
 use tokio::time::Instant;
@@ -61,7 +61,7 @@ pub(crate) struct StopOutcome {
     /// How long it took.
     pub(crate) waited: Duration,
     /// What the guest did before QEMU was ended, if it had powered off already.
-    off: Option<ShutdownEvent>,
+    off: Option<RunEnd>,
 }
 
 impl StopOutcome {
@@ -214,28 +214,32 @@ impl Shutdown<'_> {
     /// Returns how a run ended whose process is gone, and the method that really ended it.
     ///
     /// Only QEMU's own event proves that a guest powered off: the process may have been killed meanwhile.
-    pub(crate) async fn ending(&self, run: &Run, outcome: &StopOutcome) -> (RunEnd, StopMethod) {
+    pub(crate) async fn ending(&self, run: &Run, outcome: &StopOutcome) -> (RunEnd, StopMethod, StateDetails) {
         let now = Some(self.clock.now());
         let method = outcome.method;
         if let Some(off) = outcome.off {
             let end = RunEnd::from_exit(Phase::Stopping, Some(off), false);
-            return (end, confirmed(method, &end));
+            return (end, confirmed(method, &end), StateDetails::default());
         }
         let requested = match method {
-            StopMethod::Sigkill => return (RunEnd { reason: StopReason::HostSignal, at: now }, method),
+            StopMethod::Sigkill => {
+                let end = RunEnd { reason: StopReason::HostSignal, at: now };
+                return (end, method, StateDetails::signal("SIGKILL"));
+            }
             StopMethod::Sigterm => Some(StopReason::HostSignal),
             StopMethod::Quit => Some(StopReason::HostQuit),
             StopMethod::PowerDown | StopMethod::None | StopMethod::Unobserved => None,
         };
-        let event = self.hypervisor.shutdown_event(&run.paths).await;
+        let ExitReport { end: reported, details } = self.hypervisor.exit_report(run).await;
         let ending = match requested {
-            Some(reason) if event.is_none() => RunEnd { reason, at: now },
+            // An event says more than what was asked for, and that more than other traces.
+            Some(reason) if reported.is_none_or(|end| end.at.is_none()) => RunEnd { reason, at: now },
             _ => {
-                let end = RunEnd::from_exit(Phase::Stopping, event, false);
+                let end = RunEnd::from_exit(Phase::Stopping, reported, false);
                 RunEnd { at: end.at.or(now), ..end }
             }
         };
-        (ending, confirmed(method, &ending))
+        (ending, confirmed(method, &ending), details)
     }
 }
 

@@ -7,7 +7,6 @@ use maqet_application::{App, Error};
 use maqet_domain::port::StoreError;
 use maqet_domain::qmp::RunState;
 use maqet_testkit::store::MemoryStore;
-use serde_json::json;
 
 use crate::world::{World, launched};
 
@@ -15,7 +14,6 @@ use crate::world::{World, launched};
 async fn running(world: &mut World) -> App {
     let disk = Arc::new(MemoryStore::default());
     world.hypervisor.expect_launch().times(1).returning(|_| Ok(launched(7, RunState::Running)));
-    world.alive(RunState::Running);
     let app = world.app_with(Arc::clone(&disk) as _);
     app.run(World::empty("web")).await.unwrap();
     app.run(Start::new("web")).await.unwrap();
@@ -26,7 +24,7 @@ async fn running(world: &mut World) -> App {
 #[tokio::test]
 async fn test_power_on_full_disk_succeeds() {
     let mut world = World::new();
-    world.monitors.expect_execute().times(2).returning(|_, _, _| Ok(json!({})));
+    world.follows(RunState::Running, None);
     let app = running(&mut world).await;
 
     let paused = app.run(Pause::new("web")).await.unwrap();
@@ -38,6 +36,7 @@ async fn test_power_on_full_disk_succeeds() {
 #[tokio::test]
 async fn test_restart_on_full_disk_keeps_vm_running() {
     let mut world = World::new();
+    world.alive(RunState::Running);
     world.monitors.expect_execute().never();
     world.processes.expect_signal().never();
     let app = running(&mut world).await;
@@ -53,6 +52,7 @@ async fn test_restart_on_full_disk_keeps_vm_running() {
 #[tokio::test]
 async fn test_rm_force_on_full_disk_keeps_vm_running() {
     let mut world = World::new();
+    world.alive(RunState::Running);
     world.monitors.expect_execute().never();
     world.processes.expect_signal().never();
     let app = running(&mut world).await;

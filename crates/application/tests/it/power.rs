@@ -1,29 +1,24 @@
 //! Pausing, resuming and resetting VMs, with an in-memory store and a mocked world.
 
-use std::sync::{Arc, Mutex};
-
-use crate::world::{World, launched};
+use crate::world::{SentCommands, World, launched};
 use maqet_application::operation::{Apply, Pause, Reset, Restart, Resume, Start, Status};
 use maqet_application::{App, Error};
 use maqet_domain::Explain;
 use maqet_domain::qmp::RunState;
 use serde_json::json;
 
-type SentCommands = Arc<Mutex<Vec<String>>>;
-
 /// A world with a VM `web` whose monitor reports `state`; with the commands sent to QEMU.
 async fn running(state: RunState) -> (App, SentCommands) {
+    relapsing(state, None).await
+}
+
+/// The same, with a guest that is in the state `relapse` as soon as it is resumed.
+async fn relapsing(state: RunState, relapse: Option<RunState>) -> (App, SentCommands) {
     let mut world = World::new();
-    let sent = SentCommands::default();
-    let log = Arc::clone(&sent);
-    world.monitors.expect_execute().returning(move |_, command, _| {
-        log.lock().unwrap().push(command.execute.clone());
-        Ok(json!({}))
-    });
     world.hypervisor.expect_launch().returning(move |_| Ok(launched(7, state)));
     world.processes.expect_wait_for_exit().returning(|_, _| true);
     world.guests_power_off();
-    world.alive(state);
+    let sent = world.follows(state, relapse);
     let app = world.app();
     app.run(World::empty("web")).await.unwrap();
     app.run(Start::new("web")).await.unwrap();
@@ -60,20 +55,61 @@ async fn test_resume_partially_loaded_guest_is_refused() {
 async fn test_resume_after_disk_error_retries() {
     let (app, sent) = running(RunState::IoError).await;
 
-    app.run(Resume::new("web")).await.unwrap();
+    let resumed = app.run(Resume::new("web")).await.unwrap();
 
-    assert_eq!(take(&sent), ["cont"]);
+    assert_eq!((resumed.changed, resumed.vm.status), (true, "running"));
+    // The log says nothing about the disk, so that QEMU is asked.
+    assert_eq!(take(&sent), ["query-block", "cont"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn test_resume_that_fails_again_is_an_error() {
+    let (app, _) = relapsing(RunState::IoError, Some(RunState::IoError)).await;
+
+    let failed = app.run(Resume::new("web")).await.unwrap_err();
+
+    assert_eq!(failed.code(), "vm.resume-failed");
+    assert_eq!(failed.to_string(), "cannot resume VM `web`: it is io-error (a disk failed)");
+    assert!(failed.hints()[0].contains("maqet resume web"), "{:?}", failed.hints());
+}
+
+#[tokio::test(start_paused = true)]
+async fn test_resume_suspended_guest_is_woken_once() {
+    let (suspended, sent) = running(RunState::Suspended).await;
+    // As QEMU 10.0 does with a guest that was suspended and then paused.
+    let (paused, sent_to_paused) = relapsing(RunState::Paused, Some(RunState::Suspended)).await;
+
+    let woken = suspended.run(Resume::new("web")).await.unwrap();
+    let resumed = paused.run(Resume::new("web")).await.unwrap();
+
+    assert_eq!((woken.vm.status, take(&sent)), ("running", vec!["system_wakeup".to_owned()]));
+    assert_eq!(resumed.vm.status, "running");
+    assert_eq!(take(&sent_to_paused), ["cont", "system_wakeup"]);
 }
 
 #[tokio::test]
-async fn test_reset_panicked_guest_runs_and_paused_stays_paused() {
+async fn test_pause_suspended_guest_is_refused_with_the_way() {
+    let (app, sent) = running(RunState::Suspended).await;
+
+    let refused = app.run(Pause::new("web")).await.unwrap_err();
+
+    assert_eq!(refused.code(), "vm.status-conflict");
+    assert_eq!(refused.hints(), ["wake it first with `maqet resume web`"]);
+    assert_eq!(take(&sent), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn test_reset_halted_guest_runs_and_paused_stays_paused() {
+    let (watchdog, sent_to_watchdog) = running(RunState::Watchdog).await;
     let (panicked, sent) = running(RunState::GuestPanicked).await;
     let (paused, sent_to_paused) = running(RunState::Paused).await;
 
     panicked.run(Reset::new("web")).await.unwrap();
+    watchdog.run(Reset::new("web")).await.unwrap();
     paused.run(Reset::new("web")).await.unwrap();
 
     assert_eq!(take(&sent), ["system_reset", "cont"]);
+    assert_eq!(take(&sent_to_watchdog), ["system_reset", "cont"]);
     assert_eq!(take(&sent_to_paused), ["system_reset"]);
 }
 

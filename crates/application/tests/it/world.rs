@@ -1,8 +1,8 @@
 //! A world of mocks around an in-memory store; each test sets only what it needs.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use maqet_application::config::Document;
 use maqet_application::operation::Add;
@@ -19,8 +19,9 @@ use maqet_domain::port::{
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::qmp::RunState;
 use maqet_domain::storage::builtin_drivers;
-use maqet_domain::vm::{BootId, MonitorAnswer, ProcessIdentity, ShutdownEvent, StopReason, VmId};
+use maqet_domain::vm::{BootId, ExitReport, MonitorAnswer, ProcessIdentity, RunEnd, StateDetails, StopReason, VmId};
 use maqet_testkit::store::MemoryStore;
+use serde_json::json;
 
 /// The mocks; expectations are set before [`World::app`].
 pub(crate) struct World {
@@ -40,6 +41,9 @@ pub(crate) struct World {
     /// The files of the host.
     pub(crate) there: Vec<PathBuf>,
 }
+
+/// The commands that were sent to QEMU.
+pub(crate) type SentCommands = Arc<Mutex<Vec<String>>>;
 
 struct FreeLock;
 
@@ -74,8 +78,35 @@ impl World {
 
     /// Every ended QEMU has recorded a guest shutdown.
     pub(crate) fn guests_power_off(&mut self) {
-        let word = ShutdownEvent { reason: StopReason::GuestShutdown, at: Timestamp::UNIX_EPOCH };
-        self.hypervisor.expect_shutdown_event().returning(move |_| Some(word));
+        let end = Some(RunEnd { reason: StopReason::GuestShutdown, at: Some(Timestamp::UNIX_EPOCH) });
+        self.hypervisor.expect_shutdown_event().returning(move |_| end);
+        self.hypervisor.expect_exit_report().returning(move |_| ExitReport { end, details: StateDetails::default() });
+    }
+
+    /// Every process is running, and its monitor reports a state that follows the commands sent to it; returns the
+    /// commands and the state.
+    ///
+    /// With `relapse`, the guest is in that state again as soon as it was resumed.
+    pub(crate) fn follows(&mut self, state: RunState, relapse: Option<RunState>) -> SentCommands {
+        let sent = SentCommands::default();
+        let (log, now) = (Arc::clone(&sent), Arc::new(Mutex::new(state)));
+        let reported = Arc::clone(&now);
+        self.processes.expect_is_alive().returning(|_| true);
+        self.processes.expect_is_frozen().returning(|_| false);
+        self.processes.expect_is_exiting().returning(|_| false);
+        self.monitors.expect_answer().returning(move |_, _| MonitorAnswer::State(*reported.lock().unwrap()));
+        self.monitors.expect_execute().returning(move |_, command, _| {
+            let mut now = now.lock().unwrap();
+            *now = match command.execute.as_str() {
+                "stop" => RunState::Paused,
+                "cont" => relapse.unwrap_or(RunState::Running),
+                "system_wakeup" => RunState::Running,
+                _ => *now,
+            };
+            log.lock().unwrap().push(command.execute.clone());
+            Ok(json!({}))
+        });
+        sent
     }
 
     /// Every process is running, and its monitor replies with this.
@@ -101,6 +132,9 @@ impl World {
         hypervisor.expect_find_process().returning(|_| None);
         hypervisor.expect_process_in_pid_file().returning(|_| None);
         hypervisor.expect_shutdown_event().returning(|_| None);
+        hypervisor.expect_exit_report().returning(|_| ExitReport::default());
+        hypervisor.expect_explain_halt().returning(|_, halted| (halted, StateDetails::default()));
+        hypervisor.expect_guest_resets().returning(|_| 0);
         hypervisor.expect_remove_sockets().returning(|_| ());
         hypervisor.expect_remove_vm_files().returning(|_, _| ());
         let mut journal = std::mem::take(&mut self.journal);

@@ -10,7 +10,7 @@ use crate::command_line::CommandLine;
 use crate::error::{Cause, Explain, Explanation, Fault};
 use crate::qemu::QemuVersion;
 use crate::qmp::RunState;
-use crate::vm::{ProcessIdentity, RunPaths, ShutdownEvent};
+use crate::vm::{ExitReport, HaltReason, ProcessIdentity, Run, RunEnd, RunPaths, StateDetails};
 
 /// A QEMU binary that was run successfully.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,8 +187,21 @@ pub trait Hypervisor: Send + Sync {
     /// Starts the QMP log of a run if its starting process was killed before doing so.
     async fn ensure_qmp_log(&self, paths: &RunPaths);
 
-    /// Returns the reason that QEMU gave for its own exit, if any.
-    async fn shutdown_event(&self, paths: &RunPaths) -> Option<ShutdownEvent>;
+    /// Returns the last `SHUTDOWN` in the QMP log of a run, if the guest was not resumed or reset since.
+    ///
+    /// QEMU may still run: it stays after that with `-no-shutdown`.
+    async fn shutdown_event(&self, paths: &RunPaths) -> Option<RunEnd>;
+
+    /// Returns why the QEMU of a run ended, as far as what it left behind says; its process is gone.
+    ///
+    /// Says most before [`remove_sockets`](Self::remove_sockets).
+    async fn exit_report(&self, run: &Run) -> ExitReport;
+
+    /// Returns more about why the guest of a run does not run, from the logs of its QEMU.
+    async fn explain_halt(&self, paths: &RunPaths, halted: HaltReason) -> (HaltReason, StateDetails);
+
+    /// Counts how often the guest reset itself, by the last part of its QMP log.
+    async fn guest_resets(&self, paths: &RunPaths) -> u64;
 
     /// Removes the sockets of a run whose process is gone; its logs stay.
     async fn remove_sockets(&self, paths: &RunPaths);

@@ -89,6 +89,53 @@ pub fn is_qemu_img_version(output: &str) -> bool {
     output.starts_with("qemu-img version")
 }
 
+/// A signal that QEMU exited on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terminated<'t> {
+    /// The number of the signal.
+    pub signal: i32,
+    /// The process that sent it; `None` for the kernel, as on the end of a terminal.
+    pub pid: Option<u32>,
+    /// The path of its program.
+    pub program: Option<&'t str>,
+}
+
+/// Returns the signal that QEMU's standard error says it exited on (7.2, `softmmu/runstate.c`; 10.0,
+/// `system/runstate.c`).
+pub fn terminated_by_signal(stderr: &str) -> Option<Terminated<'_>> {
+    // `terminating on signal 15 from pid 7751 (/usr/bin/kill)`, `terminating on signal 2`.
+    let rest = stderr.lines().rev().find_map(|line| line.split_once("terminating on signal ")).map(|(_, rest)| rest)?;
+    let mut parts = rest.splitn(5, ' ');
+    let signal = parts.next()?.trim().parse().ok()?;
+    let pid = parts.nth(2).and_then(|pid| pid.parse().ok());
+    let program = parts.next().map(|program| program.trim_matches(['(', ')']));
+    Some(Terminated { signal, pid, program: program.filter(|name| !name.starts_with('<')) })
+}
+
+/// Returns the message of an assertion with which QEMU aborted (glibc's `assert`, and GLib's `g_assert`).
+pub fn aborted(stderr: &str) -> Option<String> {
+    let is_abort = |line: &&str| {
+        line.contains(": Assertion `") && line.ends_with("' failed.")
+            || line.starts_with("ERROR:") && line.contains("assertion failed")
+            || line.starts_with("Bail out! ERROR:")
+            || line.contains("qemu: fatal: ")
+            || line.contains("qemu: hardware error: ")
+    };
+    stderr.lines().rev().find(is_abort).map(str::to_owned)
+}
+
+/// Returns whether a line of QEMU's standard error is a warning or information (7.2, `util/error-report.c`), or says
+/// that QEMU goes on without a module (10.0, `util/module.c`).
+pub fn is_warning(line: &str) -> bool {
+    let text = line.split_once(": ").map_or(line, |(_, text)| text);
+    ["warning: ", "info: "].iter().any(|kind| line.starts_with(kind) || text.starts_with(kind))
+        || text.starts_with("failed to initialize module")
+        || line == "Only modules from the same build can be loaded."
+}
+
+/// What QEMU logs with `-d cpu_reset` before the reset of a triple fault (7.2, 10.0, `target/i386/tcg/excp_helper.c`).
+pub const TRIPLE_FAULT: &str = "Triple fault";
+
 #[cfg(test)]
 mod tests {
     use super::*;

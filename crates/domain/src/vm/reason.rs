@@ -244,6 +244,11 @@ pub struct StateDetails {
 }
 
 impl StateDetails {
+    /// A signal whose sender is not known.
+    pub fn signal(name: &str) -> Self {
+        Self { signal: Some(name.to_owned()), ..Self::default() }
+    }
+
     /// Returns whether nothing is known.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

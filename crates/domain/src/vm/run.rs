@@ -182,6 +182,16 @@ impl RunPaths {
         self.records.join("qemu.log")
     }
 
+    /// Returns the log of the processors: their resets, if QEMU exits on a reset.
+    pub fn cpu_log(&self) -> PathBuf {
+        self.records.join("cpu.log")
+    }
+
+    /// Returns what was noted when QEMU was started, to conclude later why it ended.
+    pub fn start_notes(&self) -> PathBuf {
+        self.records.join("start.json")
+    }
+
     /// Returns the path of the pipe of the QMP log; QEMU adds `.in` and `.out`.
     pub fn qmp_log_pipe(&self) -> PathBuf {
         self.records.join("events")
@@ -205,15 +215,6 @@ impl RunPaths {
     }
 }
 
-/// The reason that QEMU gave for its own exit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ShutdownEvent {
-    /// The reason.
-    pub reason: StopReason,
-    /// When.
-    pub at: Timestamp,
-}
-
 /// Why and when a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RunEnd {
@@ -224,11 +225,11 @@ pub struct RunEnd {
 }
 
 impl RunEnd {
-    /// Returns the end of a run whose process has exited in `phase`: as QEMU's event says, or as can be concluded
-    /// without one.
-    pub fn from_exit(phase: Phase, shutdown_event: Option<ShutdownEvent>, host_rebooted: bool) -> Self {
-        if let Some(event) = shutdown_event {
-            return Self { reason: event.reason, at: Some(event.at) };
+    /// Returns the end of a run whose process has exited in `phase`: as its traces say, or as can be concluded without
+    /// them.
+    pub fn from_exit(phase: Phase, reported: Option<Self>, host_rebooted: bool) -> Self {
+        if let Some(end) = reported {
+            return end;
         }
         let reason = match phase {
             _ if host_rebooted => StopReason::HostReboot,

@@ -17,7 +17,7 @@ use std::fmt;
 
 use strum::{IntoStaticStr, VariantNames};
 
-use super::run::{Phase, Run, RunEnd, ShutdownEvent};
+use super::run::{Phase, Run, RunEnd};
 use crate::qmp::RunState;
 
 /// The response of the command monitor.
@@ -42,8 +42,8 @@ pub enum ProcessObservation {
     StartingUp,
     /// It has exited.
     Exited {
-        /// The reason in the QMP log, if there is one.
-        shutdown_event: Option<ShutdownEvent>,
+        /// How it ended, if its traces say so.
+        reported: Option<RunEnd>,
         /// Whether the host was rebooted since it was started.
         host_rebooted: bool,
     },
@@ -51,7 +51,7 @@ pub enum ProcessObservation {
 
 impl ProcessObservation {
     /// A process that exited without giving a reason, on a host that was not rebooted.
-    pub const EXITED: Self = Self::Exited { shutdown_event: None, host_rebooted: false };
+    pub const EXITED: Self = Self::Exited { reported: None, host_rebooted: false };
 }
 
 /// The state of a VM; its name, as in `restore-failed`, is what scripts see.
@@ -143,8 +143,8 @@ impl Status {
             (None | Some(Phase::Ended(_)), _, true) => Self::Busy,
             (Some(Phase::Stopping), Answered(_) | Alive | StartingUp, true) => Self::Stopping,
             (Some(Phase::Starting), _, true) | (Some(_), StartingUp, _) => Self::Starting,
-            (Some(phase), Exited { shutdown_event, host_rebooted }, _) => {
-                Self::Stopped(RunEnd::from_exit(phase, shutdown_event, host_rebooted))
+            (Some(phase), Exited { reported, host_rebooted }, _) => {
+                Self::Stopped(RunEnd::from_exit(phase, reported, host_rebooted))
             }
             (Some(Phase::Starting | Phase::Running | Phase::Stopping), Answered(answer), _) => Self::alive(answer),
             (Some(Phase::Starting | Phase::Running | Phase::Stopping), Alive, _) => Self::Running,
@@ -369,7 +369,7 @@ mod tests {
 
     #[test]
     fn test_status_exit_before_a_reboot_is_host_reboot() {
-        let observation = ProcessObservation::Exited { shutdown_event: None, host_rebooted: true };
+        let observation = ProcessObservation::Exited { reported: None, host_rebooted: true };
 
         for phase in PHASES {
             check_end(phase, observation, StopReason::HostReboot, None);
@@ -377,12 +377,12 @@ mod tests {
     }
 
     #[test]
-    fn test_status_shutdown_event_gives_reason_and_time() {
+    fn test_status_reported_end_gives_reason_and_time() {
         let at = Timestamp::UNIX_EPOCH;
-        let shutdown_event = Some(ShutdownEvent { reason: StopReason::GuestShutdown, at });
+        let reported = Some(RunEnd { reason: StopReason::GuestShutdown, at: Some(at) });
 
         for host_rebooted in [false, true] {
-            let observation = ProcessObservation::Exited { shutdown_event, host_rebooted };
+            let observation = ProcessObservation::Exited { reported, host_rebooted };
             check_end(Phase::Running, observation, StopReason::GuestShutdown, Some(at));
         }
     }

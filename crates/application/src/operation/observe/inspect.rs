@@ -63,7 +63,7 @@ impl Operation for Inspect {
 
     async fn run(&self, app: &App) -> Result<Done<VmInspection>, Error> {
         let vm = app.vms().find(&self.vm).await?;
-        let observation = app.observer().observe(&vm.entry).await;
+        let observation = app.observer().observe_closely(&vm.entry).await;
         let live = vm.entry.run.as_ref().zip(observation.process.as_ref());
 
         // The sample overlaps with the queries, so that it adds little time of its own.

@@ -1,14 +1,17 @@
 //! `pause`, `resume` and `reset`: changes of a running VM's power state.
 
+use std::time::Duration;
+
 use maqet_domain::event::kind;
 use maqet_domain::qmp::QmpCommand;
-use maqet_domain::vm::{Action, Status, Transition};
+use maqet_domain::vm::{Action, HaltReason, Run, Status, Transition, VmEntry};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::time::{Instant, sleep};
 
 use crate::app::operations::{Done, Effect, Operation};
-use crate::vm::observe::VmStatus;
-use crate::{App, Error};
+use crate::vm::observe::{Observation, VmStatus};
+use crate::{App, Error, limits};
 
 /// Pauses a running VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +40,7 @@ impl Operation for Pause {
     }
 }
 
-/// Resumes a paused VM.
+/// Resumes a paused VM, or wakes a suspended one; fails if the guest is halted again at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -59,7 +62,7 @@ impl Operation for Resume {
     type Output = PowerChanged;
 
     async fn run(&self, app: &App) -> Result<Done<PowerChanged>, Error> {
-        let change = PowerChange { action: Action::Resume, event: kind::VM_RESUMED, commands: |_| &["cont"] };
+        let change = PowerChange { action: Action::Resume, event: kind::VM_RESUMED, commands: resume_commands };
         change.apply(app, &self.vm, Self::NAME).await
     }
 }
@@ -102,13 +105,23 @@ pub struct PowerChanged {
     pub changed: bool,
 }
 
+/// Returns the command that makes a guest run.
+const fn resume_commands(observation: &Observation) -> &'static [&'static str] {
+    match observation.status {
+        Status::Suspended => &["system_wakeup"],
+        _ => &["cont"],
+    }
+}
+
 /// Returns the commands that reset a VM.
 ///
-/// One that halted because of a panic or a failed disk stays paused after a reset (QEMU 7.2), so it is resumed; one that
-/// was paused on request stays paused.
-const fn reset_commands(status: Status) -> &'static [&'static str] {
-    match status {
-        Status::Panicked | Status::IoError => &["system_reset", "cont"],
+/// One that halted because of a panic, a failed disk or its watchdog stays paused after a reset (QEMU 7.2), so it is
+/// resumed; one that was paused on request stays paused.
+const fn reset_commands(observation: &Observation) -> &'static [&'static str] {
+    match (observation.status, observation.halted) {
+        (Status::Panicked | Status::IoError, _) | (Status::Paused, Some(HaltReason::Watchdog)) => {
+            &["system_reset", "cont"]
+        }
         _ => &["system_reset"],
     }
 }
@@ -117,26 +130,91 @@ const fn reset_commands(status: Status) -> &'static [&'static str] {
 struct PowerChange {
     action: Action,
     event: &'static str,
-    /// Returns the QMP commands, given the status of the VM.
-    commands: fn(Status) -> &'static [&'static str],
+    /// Returns the QMP commands, given the state of the VM.
+    commands: fn(&Observation) -> &'static [&'static str],
 }
 
 impl PowerChange {
     async fn apply(&self, app: &App, vm: &str, operation: &'static str) -> Result<Done<PowerChanged>, Error> {
         let (guard, vm) = app.vms().lock(vm, operation).await?;
         let entry = &vm.entry;
-        let observation = app.observer().observe_locked(entry).await;
-        let (Transition::Proceed, Some(run)) = (observation.transition(entry, self.action)?, &entry.run) else {
-            let unchanged = PowerChanged { vm: VmStatus::new(entry, &observation), changed: false };
+        let before = app.observer().observe_locked(entry).await;
+        let (Transition::Proceed, Some(run)) = (before.transition(entry, self.action)?, &entry.run) else {
+            let unchanged = PowerChanged { vm: VmStatus::new(entry, &before), changed: false };
             return Ok(Done::reading(unchanged).about(entry.id).holding(guard));
         };
-        for command in (self.commands)(observation.status) {
+        self.send(app, run, &before).await?;
+        let after = self.settle(app, entry, run, &before).await?;
+        if !self.is_expected(&before, after.status) {
+            return Err(after.power_change_failed(entry, self.action).into());
+        }
+        let event = app.committer().event(self.event, entry, json!({ "boot": run.boot }));
+        let changed = PowerChanged { vm: VmStatus::new(entry, &after), changed: true };
+        Ok(Done::reading(changed).about(entry.id).event(event).holding(guard))
+    }
+
+    async fn send(&self, app: &App, run: &Run, observation: &Observation) -> Result<(), Error> {
+        for command in (self.commands)(observation) {
             let command = QmpCommand::new(*command);
             app.ports.monitors.execute(&run.paths, &command, app.timeouts().qmp).await?;
         }
-        let observation = app.observer().observe_locked(entry).await;
-        let event = app.committer().event(self.event, entry, json!({ "boot": run.boot }));
-        let changed = PowerChanged { vm: VmStatus::new(entry, &observation), changed: true };
-        Ok(Done::reading(changed).about(entry.id).event(event).holding(guard))
+        Ok(())
+    }
+
+    /// Observes the VM until its state lasts: QEMU accepts a command before the guest runs, and the guest may be halted
+    /// again at once.
+    async fn settle(&self, app: &App, entry: &VmEntry, run: &Run, before: &Observation) -> Result<Observation, Error> {
+        let sent = Instant::now();
+        let mut is_woken = before.status == Status::Suspended;
+        let settled = sent + settle_time(before.status);
+        loop {
+            let after = app.observer().observe_locked(entry).await;
+            let is_pending = match (self.action, after.status) {
+                (Action::Pause, _) => false,
+                // It was suspended before it was paused (10.0), so that `cont` alone does not make it run.
+                (Action::Resume, Status::Suspended) if !is_woken => {
+                    is_woken = true;
+                    self.send(app, run, &after).await?;
+                    true
+                }
+                (_, Status::Suspended) => Instant::now() < sent + limits::WAKE_TIMEOUT,
+                (_, Status::Running) => Instant::now() < settled,
+                (_, _) => false,
+            };
+            if !is_pending {
+                return Ok(after);
+            }
+            sleep(limits::SETTLE_INTERVAL).await;
+        }
+    }
+
+    /// Returns whether the change may leave a VM in this state.
+    ///
+    /// A guest that ran and ended, or that QEMU works on, did change.
+    fn is_expected(&self, before: &Observation, after: Status) -> bool {
+        match after {
+            Status::Running => self.action != Action::Pause,
+            Status::Paused => match self.action {
+                Action::Pause => true,
+                Action::Reset => (self.commands)(before).len() == 1,
+                _ => false,
+            },
+            Status::Suspended | Status::IoError | Status::Panicked | Status::RestoreFailed => false,
+            Status::Defined
+            | Status::Starting
+            | Status::Busy
+            | Status::Stopping
+            | Status::Stopped(_)
+            | Status::Unreachable
+            | Status::Orphaned => true,
+        }
+    }
+}
+
+/// Returns how long a guest that was in this state is watched.
+const fn settle_time(before: Status) -> Duration {
+    match before {
+        Status::IoError => limits::IO_ERROR_SETTLE_TIME,
+        _ => limits::SETTLE_TIME,
     }
 }

@@ -10,7 +10,6 @@ use maqet_domain::port::{LockError, ProcessError};
 use maqet_domain::vm::{Action, Phase, ProcessIdentity, QemuProcess, Run, Status, Transition, VmEntry};
 use maqet_fault_points::FaultPoint;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use tokio::time::Instant;
 
 use crate::app::commit::run_change;
@@ -18,6 +17,7 @@ use crate::app::operations::{Done, Effect, Operation};
 use crate::job::Job;
 use crate::vm::hidden::{HiddenProcess, unidentified};
 use crate::vm::observe::{Observation, VmStatus};
+use crate::vm::reconcile::stopped_data;
 use crate::vm::shutdown::{Shutdown, StopMethod, StopOutcome, StopRequest};
 use crate::vm::unresponsive::ensure_responsive;
 use crate::{App, Error, HumanDuration};
@@ -197,13 +197,14 @@ async fn mark_stopped(
     outcome: &StopOutcome,
 ) -> Stopped {
     app.faults.reach(FaultPoint::StopGone);
+    // The pid file is among the sockets, and says how QEMU ended.
+    let (ending, method, details) = app.shutdown().ending(run, outcome).await;
     app.ports.hypervisor.remove_sockets(&run.paths).await;
     app.faults.reach(FaultPoint::StopCleared);
-    let (ending, method) = app.shutdown().ending(run, outcome).await;
     let ended = Run { process: Some(process.clone()), ..run.at_phase(Phase::Ended(ending)) };
 
     let mut changes = ChangeSet::default().and(run_change(entry, Some(ended.clone())));
-    let data = json!({ "reason": ending.reason, "method": method });
+    let data = stopped_data(ending.reason, method, &details);
     changes.events.push(app.committer().event(kind::VM_STOPPED, entry, data));
     app.faults.reach(FaultPoint::BeforeCommit(Stop::NAME));
     if let Err(error) = app.committer().commit(changes).await {
@@ -211,6 +212,6 @@ async fn mark_stopped(
     }
     app.faults.reach(FaultPoint::Committed(Stop::NAME));
     let entry = VmEntry { run: Some(ended), ..entry.clone() };
-    let observation = Observation::without_process(Status::Stopped(ending));
+    let observation = Observation { details, ..Observation::without_process(Status::Stopped(ending)) };
     Stopped { method, ..Stopped::new(VmStatus::new(&entry, &observation), outcome) }
 }

@@ -28,6 +28,8 @@ impl TextOutput for VmStatus {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         write_heading(self, out)?;
         let rows = [
+            ("hint", self.hint.clone()),
+            ("resets", self.resets.map(|resets| format!("the guest was reset {} since the start", times(resets)))),
             ("busy", self.busy.as_ref().map(ToString::to_string)),
             ("pid", self.pid.map(|pid| pid.to_string())),
             ("pid namespace", self.pid_namespace.map(|_| "another one: QEMU has no pid here".to_owned())),
@@ -55,6 +57,14 @@ pub(super) fn write_heading(vm: &VmStatus, out: &mut dyn Write) -> io::Result<()
         (None, _) => String::new(),
     };
     writeln!(out, "{}: {style}{}{style:#}{reason}", escape_control(&vm.name), vm.status)
+}
+
+/// Returns a number of times, as in "once" or "4 times".
+pub(super) fn times(number: u64) -> String {
+    match number {
+        1 => "once".to_owned(),
+        more => format!("{more} times"),
+    }
 }
 
 /// Writes a name and a value below a heading.

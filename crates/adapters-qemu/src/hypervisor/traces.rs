@@ -1,0 +1,129 @@
+//! Reading what a QEMU leaves behind: the end of its logs, its pid file, and what was noted when it was started.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use maqet_adapters_linux::private_file::{fresh_log, open_regular, private_log, read_private, read_tail};
+use maqet_adapters_linux::{MemoryKills, kernel_trace};
+use maqet_domain::command_line::CommandLine;
+use maqet_domain::qmp::QmpEvent;
+use maqet_domain::qmp::wording::TRIPLE_FAULT;
+use maqet_domain::vm::{
+    ExitReport, ExitTraces, HaltReason, KernelTrace, ResetCounter, Run, RunEnd, RunPaths, StateDetails, explain_halt,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{
+    MAX_CPU_LOG_BYTES, MAX_QMP_LOG_TAIL_BYTES, MAX_RESET_LOG_BYTES, MAX_START_NOTES_BYTES, MAX_STDERR_TAIL_BYTES,
+};
+use crate::stderr_tail::stderr_tail;
+
+/// What is noted when QEMU is started, because it cannot be found out once it is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct StartNotes {
+    /// Whether QEMU writes the pid file of the run.
+    pid_file: bool,
+    /// Whether it has the device `isa-debug-exit`.
+    debug_exit: bool,
+    /// The kills for lack of memory until then.
+    kills: MemoryKills,
+}
+
+impl StartNotes {
+    /// Notes this for a QEMU that was just spawned.
+    ///
+    /// Without it the reason for its end is less exact, which does not keep a VM from starting.
+    pub(super) fn write(command_line: &CommandLine, paths: &RunPaths, pid: u32) {
+        let args = command_line.args();
+        let pid_file = paths.pid_file();
+        let notes = Self {
+            pid_file: args.windows(2).any(|pair| pair[0] == "-pidfile" && Path::new(&pair[1]) == pid_file),
+            debug_exit: args.windows(2).any(|pair| pair[0] == "-device" && pair[1].contains("isa-debug-exit")),
+            kills: MemoryKills::read(pid),
+        };
+        let written = serde_json::to_vec(&notes).map_err(Into::into).and_then(|notes| {
+            fresh_log(&paths.start_notes())?;
+            private_log(&paths.start_notes())?.write_all(&notes)
+        });
+        if let Err(error) = written {
+            tracing::warn!(%error, "cannot note the start of QEMU");
+        }
+    }
+
+    fn read(paths: &RunPaths) -> Option<Self> {
+        serde_json::from_slice(&read_private(&paths.start_notes(), MAX_START_NOTES_BYTES)?).ok()
+    }
+}
+
+/// Returns the last `SHUTDOWN` of a run, whose QEMU may be alive.
+pub(super) fn shutdown_event(paths: &RunPaths) -> Option<RunEnd> {
+    ExitTraces { events: last_events(paths), ..ExitTraces::default() }.shutdown_report()?.end
+}
+
+/// Returns why the QEMU of a run ended.
+pub(super) fn exit_report(run: &Run) -> ExitReport {
+    let paths = &run.paths;
+    let notes = StartNotes::read(paths);
+    let removed_pid_file = notes.as_ref().and_then(|notes| removed_pid_file(notes, paths));
+    let cpu_log = read_tail(&paths.cpu_log(), MAX_CPU_LOG_BYTES).unwrap_or_default();
+    let mut traces = ExitTraces {
+        events: last_events(paths),
+        stderr: last_stderr(paths),
+        removed_pid_file,
+        has_debug_exit: notes.as_ref().is_some_and(|notes| notes.debug_exit),
+        had_triple_fault: String::from_utf8_lossy(&cpu_log).lines().any(|line| line == TRIPLE_FAULT),
+        kernel: KernelTrace::Unknown,
+    };
+    let report = traces.conclude();
+    // The kernel is asked only about an end that nothing else explains.
+    match &run.process {
+        Some(process) if report.end.is_none() => {
+            traces.kernel = kernel_trace(process, &notes.unwrap_or_default().kills);
+            traces.conclude()
+        }
+        _ => report,
+    }
+}
+
+/// Returns more about why the guest of a run does not run.
+pub(super) fn halt_report(paths: &RunPaths, halted: HaltReason) -> (HaltReason, StateDetails) {
+    explain_halt(halted, &last_events(paths), &last_stderr(paths))
+}
+
+/// Counts how often the guest of a run reset itself.
+pub(super) fn guest_resets(paths: &RunPaths) -> u64 {
+    let mut counter = ResetCounter::default();
+    let Ok(log) = open_at_tail(&paths.qmp_log(), MAX_RESET_LOG_BYTES) else { return 0 };
+    let lines = BufReader::with_capacity(64 << 10, log).split(b'\n').map_while(Result::ok);
+    // Most events are others; parsing them all would take long.
+    let is_reset = |line: &Vec<u8>| line.windows(RESET.len()).any(|part| part == RESET);
+    lines.filter(is_reset).filter_map(|line| QmpEvent::parse(&line)).for_each(|event| counter.push(&event));
+    counter.count()
+}
+
+/// The name of the event, as it is in its line.
+const RESET: &[u8] = b"\"RESET\"";
+
+fn open_at_tail(log: &Path, length: u64) -> std::io::Result<File> {
+    let mut log = open_regular(log)?;
+    let start = log.metadata()?.len().saturating_sub(length);
+    log.seek(SeekFrom::Start(start))?;
+    Ok(log)
+}
+
+/// Returns whether QEMU removed its pid file; `None` if its directory is gone as well, as after a restart of the host.
+fn removed_pid_file(notes: &StartNotes, paths: &RunPaths) -> Option<bool> {
+    let is_known = notes.pid_file && fs::symlink_metadata(&paths.sockets).is_ok();
+    is_known.then(|| fs::symlink_metadata(paths.pid_file()).is_err())
+}
+
+fn last_events(paths: &RunPaths) -> Vec<QmpEvent> {
+    let tail = read_tail(&paths.qmp_log(), MAX_QMP_LOG_TAIL_BYTES).unwrap_or_default();
+    tail.split(|byte| *byte == b'\n').filter_map(QmpEvent::parse).collect()
+}
+
+fn last_stderr(paths: &RunPaths) -> String {
+    read_tail(&paths.qemu_log(), MAX_STDERR_TAIL_BYTES).map(|tail| stderr_tail(&tail)).unwrap_or_default()
+}
