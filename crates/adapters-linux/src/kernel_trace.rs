@@ -15,7 +15,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{MAX_KERNEL_RECORD_BYTES, MAX_KERNEL_RECORDS};
-use crate::process::boot_id;
+use crate::process::PidScope;
 
 /// How many processes the kernel had killed for lack of memory.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -62,7 +62,7 @@ impl MemoryKills {
 
 /// Returns what the kernel did to a process of this boot of the host that is gone; `kills` is from its start.
 pub fn kernel_trace(process: &ProcessIdentity, kills: &MemoryKills) -> KernelTrace {
-    if process.boot_id != boot_id() {
+    if !PidScope::current().contains(process) {
         return KernelTrace::Unknown;
     }
     match read_log(process) {

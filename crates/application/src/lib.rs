@@ -63,6 +63,6 @@ pub use vm::halt::PowerChangeFailed;
 pub use vm::observe::{BusyReason, VmStatus};
 pub use vm::shutdown::StopMethod;
 pub use vm::unresponsive::VmUnresponsive;
-pub use wait::condition::{Condition, InvalidCondition, Pattern};
-pub use wait::error::{LastLines, WaitError};
+pub use wait::condition::{Condition, ExpectedEnd, InvalidCondition, Pattern};
+pub use wait::error::{HaltedVm, LastLines, WaitError};
 pub use wait::since::{InvalidWaitSince, WaitSince};

@@ -127,6 +127,10 @@ pub const CLEANUP_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long `wait` waits by default: an emulated guest boots in 10 to 40 s.
 pub const WAIT_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// After how many checks of its conditions `wait` asks QEMU for the state of the guest, which few conditions show: every
+/// second.
+pub const WAIT_ROUNDS_PER_QUERY: u32 = 20;
+
 /// How often conditions are checked; a check takes under a millisecond.
 pub const WAIT_INTERVAL: Duration = Duration::from_millis(50);
 

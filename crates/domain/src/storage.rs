@@ -33,6 +33,22 @@ pub enum Cache {
     Unsafe,
 }
 
+/// What happens when an access to a drive fails, by QEMU's names (`qemu-system-x86_64(1)`, `werror=`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::EnumString, strum::IntoStaticStr, strum::VariantNames)]
+#[strum(serialize_all = "lowercase")]
+pub enum ErrorPolicy {
+    /// The guest is told.
+    Report,
+    /// The error is ignored: data is lost.
+    Ignore,
+    /// The VM is paused.
+    Stop,
+    /// The VM is paused if the disk of the host is full, and the guest is told of other errors.
+    Enospc,
+    /// `enospc` for writes, and `report` for reads; QEMU's default.
+    Auto,
+}
+
 /// The size of a new disk if none is given; it takes space only as it fills.
 pub const DEFAULT_SIZE: ByteSize = ByteSize::from_mib(10 * 1024);
 
@@ -72,6 +88,10 @@ pub struct StorageSpec {
     pub serial: Option<String>,
     /// Its position in the boot order, if any.
     pub bootindex: Option<u16>,
+    /// What happens when a write fails; QEMU's default if `None`.
+    pub werror: Option<ErrorPolicy>,
+    /// What happens when a read fails; QEMU's default if `None`.
+    pub rerror: Option<ErrorPolicy>,
     /// The values of the storage type's own keys.
     pub own: Vec<(String, Node)>,
 }

@@ -67,7 +67,9 @@ pub use maqet_application::{
     CommandError, Completions, InvalidQmpLine, QmpArguments, QmpLine, QmpShell, completions, read_command, read_reply,
 };
 // Conditions of `wait`.
-pub use maqet_application::{Condition, InvalidCondition, InvalidWaitSince, LastLines, Pattern, WaitError, WaitSince};
+pub use maqet_application::{
+    Condition, ExpectedEnd, HaltedVm, InvalidCondition, InvalidWaitSince, LastLines, Pattern, WaitError, WaitSince,
+};
 // Events.
 pub use maqet_application::{Cursor, Delivery, EventListener, EventStream, QmpLogPosition, ShownEvent};
 pub use maqet_domain as domain;

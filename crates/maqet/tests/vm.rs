@@ -1,7 +1,7 @@
 //! The handle of a VM, as far as it needs no QEMU; the example `everyday` runs the rest.
 
 use maqet::operation::Add;
-use maqet::{Condition, Environment, Explain, Maqet, Overrides, Settings};
+use maqet::{Condition, Environment, ExpectedEnd, Explain, Maqet, Overrides, Settings};
 use tempfile::TempDir;
 
 /// Opens maqet in a directory of its own, with the VM `web`.
@@ -23,11 +23,11 @@ async fn test_vm_handle_stopped_vm_is_described() {
 
     let status = web.status().await.expect("it is defined");
     let info = web.info().await.expect("it is defined");
-    let waited = web.wait_for([Condition::Stopped]).await.expect("it is stopped");
+    let waited = web.wait_for([Condition::Stopped(ExpectedEnd::Orderly)]).await.expect("it is stopped");
 
     assert_eq!(status.name, "web");
     assert_eq!(info.name, "web");
-    assert_eq!(waited.met, [Condition::Stopped]);
+    assert_eq!(waited.met, [Condition::Stopped(ExpectedEnd::Orderly)]);
 }
 
 #[tokio::test]

@@ -27,8 +27,7 @@ impl Explain for PowerChangeFailed {
                 "vm.resume-failed"
             }
         };
-        let fault = if self.halted == Some(HaltReason::NoSpace) { Fault::Host } else { Fault::Failed };
-        let explanation = Explanation::new(code, fault);
+        let explanation = Explanation::new(code, Fault::Failed);
         match self.halted.and_then(|halted| halt_hint(halted, &self.vm)) {
             Some(hint) => explanation.hint(hint),
             None => explanation.hint(format!("check its state with `maqet status {}`", self.vm)),

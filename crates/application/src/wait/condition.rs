@@ -6,9 +6,10 @@ use std::str::FromStr;
 
 use maqet_domain::error::{Explain, Explanation, Fault};
 use maqet_domain::text::{did_you_mean, similar};
-use maqet_domain::vm::Status;
+use maqet_domain::vm::{Status, StopReason};
 use regex_lite::Regex;
 use serde_with::{DeserializeFromStr, SerializeDisplay};
+use strum::VariantArray;
 
 use crate::HumanDuration;
 
@@ -28,10 +29,33 @@ pub enum Condition {
     File(PathBuf),
     /// `status=STATUS`: the VM has this status.
     Status(String),
-    /// `stopped`: the VM is not running.
-    Stopped,
+    /// `stopped`: the VM is not running; `stopped=REASON`: and its run ended so.
+    Stopped(ExpectedEnd),
     /// `screen-stable=DURATION`: the screen did not change for that long, except for a blinking cursor.
     ScreenStable(HumanDuration),
+}
+
+/// How a run is expected to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpectedEnd {
+    /// As the guest or the host ended it on purpose; another end fails the wait. The default.
+    Orderly,
+    /// In any way.
+    Any,
+    /// For this reason; another one fails the wait.
+    Reason(StopReason),
+}
+
+impl ExpectedEnd {
+    /// Returns whether a VM in this state has ended as expected.
+    pub const fn is_met(self, status: Status) -> bool {
+        match (self, status) {
+            (Self::Orderly, Status::Stopped(end)) => !end.reason.is_failure(),
+            (Self::Reason(reason), Status::Stopped(end)) => reason as u8 == end.reason as u8,
+            (Self::Reason(_), _) => false,
+            (Self::Orderly | Self::Any, status) => !status.is_live(),
+        }
+    }
 }
 
 /// A regular expression, compared by its text.
@@ -65,8 +89,20 @@ pub struct InvalidCondition {
 }
 
 /// The forms of a condition.
-const FORMS: [&str; 8] =
-    ["qmp", "serial:REGEX", "port:N", "event:NAME", "file:PATH", "status=STATUS", "stopped", "screen-stable=DURATION"];
+const FORMS: [&str; 9] = [
+    "qmp",
+    "serial:REGEX",
+    "port:N",
+    "event:NAME",
+    "file:PATH",
+    "status=STATUS",
+    "stopped",
+    "stopped=REASON",
+    "screen-stable=DURATION",
+];
+
+/// The value of `stopped=` for every reason.
+const ANY: &str = "any";
 
 impl Explain for InvalidCondition {
     fn explain(&self) -> Explanation {
@@ -90,7 +126,16 @@ impl FromStr for Condition {
         };
         match (form, value) {
             ("qmp", None) => Ok(Self::Qmp),
-            ("stopped", None) => Ok(Self::Stopped),
+            ("stopped", None) => Ok(Self::Stopped(ExpectedEnd::Orderly)),
+            ("stopped=", Some(ANY)) => Ok(Self::Stopped(ExpectedEnd::Any)),
+            ("stopped=", Some(reason)) => match reason.parse() {
+                Ok(reason) => Ok(Self::Stopped(ExpectedEnd::Reason(reason))),
+                Err(_) => {
+                    let reasons = StopReason::VARIANTS.iter().map(|reason| reason.as_str());
+                    let similar = did_you_mean(&similar(reason, reasons.chain([ANY])));
+                    Err(invalid(format!(": unknown reason `{}`", reason.escape_debug()), similar))
+                }
+            },
             ("serial:", Some(regex)) => match Regex::new(regex) {
                 Ok(regex) => Ok(Self::Serial(Pattern(regex))),
                 Err(error) => Err(invalid(format!(": not a regular expression: {error}"), None)),
@@ -127,7 +172,9 @@ impl fmt::Display for Condition {
             Self::Event(name) => write!(f, "event:{name}"),
             Self::File(path) => write!(f, "file:{}", path.display()),
             Self::Status(status) => write!(f, "status={status}"),
-            Self::Stopped => f.write_str("stopped"),
+            Self::Stopped(ExpectedEnd::Orderly) => f.write_str("stopped"),
+            Self::Stopped(ExpectedEnd::Any) => write!(f, "stopped={ANY}"),
+            Self::Stopped(ExpectedEnd::Reason(reason)) => write!(f, "stopped={}", reason.as_str()),
             Self::ScreenStable(duration) => write!(f, "screen-stable={duration}"),
         }
     }
@@ -147,6 +194,8 @@ mod tests {
             "file:/srv/a=b",
             "status=restore-failed",
             "stopped",
+            "stopped=any",
+            "stopped=guest-panic",
             "screen-stable=2s",
         ] {
             assert_eq!(text.parse::<Condition>().unwrap().to_string(), text);
@@ -167,6 +216,7 @@ mod tests {
         check_refused("seriel:x", &invalid("seriel:x"), "serial:");
         check_refused("", &invalid(""), "`port:N`");
         check_refused("stopped:", &invalid("stopped:"), "stopped");
+        check_refused("stopped=panic", &(invalid("stopped=panic") + ": unknown reason `panic`"), "guest-panic");
         check_refused("serial:", &invalid("serial:"), "serial:");
         check_refused("port:0", &(invalid("port:0") + ": expected a port from 1 to 65535"), "`port:N`");
         check_refused("status=runing", &(invalid("status=runing") + ": unknown status `runing`"), "running");

@@ -13,7 +13,7 @@ use crate::vm::unresponsive::VmUnresponsive;
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum WaitError {
-    #[error("timed out after {after} waiting for {} on VM `{vm}`{}", listed(unmet, *any), because(unresponsive.as_deref()))]
+    #[error("timed out after {after} waiting for {} on VM `{vm}`{}", listed(unmet, *any), because(unresponsive.as_deref(), halted.as_ref()))]
     TimedOut {
         vm: VmName,
         unmet: Vec<String>,
@@ -22,11 +22,17 @@ pub enum WaitError {
         after: HumanDuration,
         /// What kept its QEMU from responding.
         unresponsive: Option<Box<VmUnresponsive>>,
+        /// Why its guest does not run.
+        halted: Option<HaltedVm>,
         /// The end of its serial log.
         source: LastLines,
     },
-    #[error("cannot wait for `{condition}`: VM `{vm}` is {}", with_reason(*status))]
-    VmUnavailable { vm: VmName, status: Status, condition: String, source: LastLines },
+    /// `state` is its status with the reason for it.
+    #[error("cannot wait for `{condition}`: VM `{vm}` is {state}")]
+    VmUnavailable { vm: VmName, status: Status, state: String, condition: String, source: LastLines },
+    /// The run ended in another way than the condition expects.
+    #[error("`{condition}` not met: VM `{vm}` is {state}")]
+    UnexpectedEnd { vm: VmName, state: String, condition: String, source: LastLines },
     #[error("no wait condition given")]
     ConditionRequired,
     #[error(
@@ -48,12 +54,21 @@ impl Explain for WaitError {
             Self::TimedOut { unresponsive: Some(unresponsive), .. } => {
                 Explanation { hints: unresponsive.hints(), ..Explanation::new("wait.timed-out", Fault::TimedOut) }
             }
+            Self::TimedOut { halted: Some(HaltedVm { hint: Some(hint), .. }), .. } => {
+                Explanation::new("wait.timed-out", Fault::TimedOut).hint(hint)
+            }
             Self::TimedOut { vm, .. } => Explanation::new("wait.timed-out", Fault::TimedOut)
                 .hint("pass a longer `--timeout`")
                 .hint(format!("check its console with `maqet logs {vm} --follow`")),
             Self::VmUnavailable { vm, status: Status::Defined, .. } => {
                 Explanation::new("wait.vm-unavailable", Fault::State).hint(format!("start it with `maqet start {vm}`"))
             }
+            Self::VmUnavailable { vm, status: Status::Panicked, .. } => {
+                Explanation::new("wait.vm-unavailable", Fault::State).hint(format!("reset it with `maqet reset {vm}`"))
+            }
+            Self::UnexpectedEnd { vm, .. } => Explanation::new("wait.run-failed", Fault::Failed)
+                .hint(format!("check its events with `maqet events {vm}`"))
+                .hint("wait for `stopped=any` if every end will do"),
             Self::VmUnavailable { vm, .. } => Explanation::new("wait.vm-unavailable", Fault::State)
                 .hint(format!("check its events with `maqet events {vm}`"))
                 .hint(format!("start it with `maqet start {vm}`")),
@@ -70,6 +85,15 @@ impl Explain for WaitError {
                 .hint(format!("choose one of its forwarded ports: {}", known.join(", "))),
         }
     }
+}
+
+/// A VM whose guest does not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HaltedVm {
+    /// Its status, with the reason for it.
+    pub state: String,
+    /// What to do about it.
+    pub hint: Option<String>,
 }
 
 /// The last lines of a guest's serial console.
@@ -100,13 +124,10 @@ fn listed(conditions: &[String], any: bool) -> String {
     quoted.join(if any { " or " } else { " and " })
 }
 
-fn because(unresponsive: Option<&VmUnresponsive>) -> String {
-    unresponsive.map(|unresponsive| format!(": {}", unresponsive.cause)).unwrap_or_default()
-}
-
-fn with_reason(status: Status) -> String {
-    match status {
-        Status::Stopped(ending) => format!("stopped ({})", ending.reason),
-        other => other.as_str().to_owned(),
+fn because(unresponsive: Option<&VmUnresponsive>, halted: Option<&HaltedVm>) -> String {
+    match (unresponsive, halted) {
+        (Some(unresponsive), _) => format!(": {}", unresponsive.cause),
+        (None, Some(halted)) => format!(": it is {}", halted.state),
+        (None, None) => String::new(),
     }
 }

@@ -8,7 +8,7 @@ use maqet_domain::port::PathKind;
 use maqet_domain::qmp::RunState;
 use maqet_domain::qmp::wording::TCP_FORWARD;
 use maqet_domain::text::glob_matches;
-use maqet_domain::vm::{MonitorAnswer, Run, VmEntry};
+use maqet_domain::vm::{MonitorAnswer, Run, Status, VmEntry};
 use tokio::time::Instant;
 
 use crate::event::reader::{Cursor, EventReader, ShownEvent};
@@ -50,7 +50,17 @@ impl<'a> Watcher<'a> {
     pub(crate) const fn needs_running_vm(&self) -> bool {
         match self.condition {
             Condition::Qmp | Condition::Port(_) | Condition::ScreenStable(_) | Condition::Serial(_) => true,
-            Condition::Event(_) | Condition::File(_) | Condition::Status(_) | Condition::Stopped => false,
+            Condition::Event(_) | Condition::File(_) | Condition::Status(_) | Condition::Stopped(_) => false,
+        }
+    }
+
+    /// Returns whether the condition cannot be met by a VM in this state without a new start or a reset.
+    pub(crate) const fn is_hopeless(&self, status: Status) -> bool {
+        match (self.condition, status) {
+            (Condition::Stopped(_), Status::Stopped(_) | Status::Panicked) => !self.is_met,
+            (Condition::Qmp, Status::Panicked) => false,
+            (_, Status::Panicked) => !self.is_met && self.needs_running_vm(),
+            (_, status) => !self.is_met && !status.is_live() && self.needs_running_vm(),
         }
     }
 
@@ -64,7 +74,7 @@ impl<'a> Watcher<'a> {
         let live = entry.run.as_ref().filter(|_| observation.process.is_some());
         match (self.condition, live) {
             (Condition::Status(status), _) => Ok(observation.status.as_str() == status),
-            (Condition::Stopped, _) => Ok(!observation.status.is_live()),
+            (Condition::Stopped(end), _) => Ok(end.is_met(observation.status)),
             (Condition::File(path), _) => Ok(self.app.ports.paths.kind(path).await != PathKind::NotFound),
             (Condition::Event(name), _) => self.has_happened(entry, name).await,
             (Condition::Serial(pattern), _) => {

@@ -12,14 +12,15 @@ Conditions:
   event:NAME              an event of QEMU or maqet occurs, such as event:RESET or event:vm.paused
   file:PATH               the path exists on the host
   status=STATUS           the VM has this status, such as status=paused
-  stopped                 the VM does not run
+  stopped                 the VM does not run; fails after a panic, a crash or another failure
+  stopped=REASON          its last run ended for this reason, such as stopped=guest-panic, or any
   screen-stable=DURATION  the screen has not changed for this long, except for a blinking cursor";
 
 const EXAMPLES: &str = "\
 Examples:
   maqet wait web --for 'serial:login: $' --timeout 2m
   maqet wait web --for port:22 --for file:/srv/share/done
-  maqet wait web --any --for stopped --for event:GUEST_PANICKED";
+  maqet wait web --any --for stopped --for event:qemu.RESET";
 
 /// Parses a condition; the error includes its hints, as clap shows none.
 pub(super) fn condition(text: &str) -> Result<Condition, String> {

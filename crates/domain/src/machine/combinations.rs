@@ -87,6 +87,8 @@ fn drive_values() -> Vec<(&'static str, Value)> {
         ("discard", json!(false)),
         ("serial", json!("S-1")),
         ("bootindex", json!(3)),
+        ("werror", json!("stop")),
+        ("rerror", json!("report")),
         ("path", json!("/other")),
         ("options", json!({"readonly": true})),
         ("options", json!({"mount_tag": "t"})),
@@ -166,6 +168,11 @@ fn test_drive_key_that_contradicts_its_type_is_refused() {
         (json!({"name": "a", "interface": "none", "serial": "x"}), "serial"),
         (json!({"name": "a", "interface": "none", "bootindex": 0}), "bootindex"),
         (json!({"name": "a", "interface": "none", "cache": "directsync"}), "cache"),
+        (json!({"name": "a", "interface": "none", "werror": "stop"}), "werror"),
+        (json!({"name": "a", "interface": "nvme", "rerror": "report"}), "rerror"),
+        (json!({"name": "a", "type": "nvme", "werror": "auto"}), "werror"),
+        (json!({"name": "a", "type": "virtfs", "path": "/s", "werror": "stop"}), "werror"),
+        (json!({"name": "a", "werror": "halt"}), "werror"),
     ] {
         let problems = outcome(&json!({ "storage": [entry] })).unwrap_err();
 

@@ -87,6 +87,7 @@ pub const NVME: ImageDriver = ImageDriver {
             let node = entry.get("interface").unwrap_or(entry);
             report.error(&at.key("interface"), node, "`type: nvme` requires `interface: nvme`, the default");
         }
+        check_error_policies(storage, at, entry, report);
         check_qcow2_size(storage, at, entry, report);
     },
     ..QCOW2
@@ -189,8 +190,24 @@ fn check_iso(storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Dia
     }
 }
 
+/// Reports error policies of a drive whose device has none.
+fn check_error_policies(storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
+    // `none` is reported with the other keys of devices.
+    if storage.interface.has_error_policies() || storage.interface == Interface::None {
+        return;
+    }
+    for key in ["werror", "rerror"] {
+        if let Some(node) = entry.non_null(key) {
+            let message = format!("`interface: {}` does not support `{key}`", storage.interface);
+            let help = Some("set `interface: virtio`, `scsi`, `sata` or `ide`".to_owned());
+            report.error_with_help(&at.key(key), node, message, help);
+        }
+    }
+}
+
 /// Reports keys of the device of a drive without one.
 fn check_device_keys(storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
+    check_error_policies(storage, at, entry, report);
     if storage.interface != Interface::None {
         return;
     }
@@ -198,7 +215,7 @@ fn check_device_keys(storage: &StorageSpec, at: &KeyPath, entry: &Node, report: 
         let name = &storage.name;
         Some(format!("set it where `arguments` attach the drive: `- {{device: …, drive: {name}, {option}}}`"))
     };
-    for key in ["serial", "bootindex"] {
+    for key in ["serial", "bootindex", "werror", "rerror"] {
         if let Some(node) = entry.non_null(key) {
             let message = format!("`{key}` requires a device, and `interface: none` has none");
             report.error_with_help(&at.key(key), node, message, help(&format!("{key}: …")));
@@ -243,6 +260,7 @@ mod tests {
 
     use super::*;
     use crate::qemu::NodeName;
+    use crate::storage::ErrorPolicy;
 
     fn spec() -> StorageSpec {
         StorageSpec {
@@ -258,6 +276,8 @@ mod tests {
             discard: None,
             serial: None,
             bootindex: None,
+            werror: None,
+            rerror: None,
             own: Vec::new(),
         }
     }
@@ -286,6 +306,8 @@ mod tests {
             discard: Some(true),
             serial: Some("a,b".to_owned()),
             bootindex: Some(2),
+            werror: Some(ErrorPolicy::Stop),
+            rerror: Some(ErrorPolicy::Report),
             ..spec()
         };
 
@@ -293,7 +315,7 @@ mod tests {
 
         let node = "driver=qcow2,node-name=hdd,discard=unmap,cache.direct=on,file=hdd-file";
         assert_eq!(nodes[1].argument(), Some(node));
-        let front = "virtio-blk-pci,drive=hdd,id=hdd,serial=a,,b,bootindex=2,write-cache=off";
+        let front = "virtio-blk-pci,drive=hdd,id=hdd,serial=a,,b,bootindex=2,werror=stop,rerror=report,write-cache=off";
         assert_eq!(device(&storage, 0), front);
     }
 

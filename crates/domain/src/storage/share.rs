@@ -179,8 +179,10 @@ fn tag(at: &KeyPath, node: &Node, report: &mut Diagnostics) {
 
 /// Reports keys that only disks have.
 fn check_disk_keys(at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
-    const DISK_KEYS: [&str; 9] =
-        ["file", "size", "interface", "backing_file", "backing_format", "cache", "discard", "serial", "bootindex"];
+    const DISK_KEYS: [&str; 11] = [
+        "file", "size", "interface", "backing_file", "backing_format", "cache", "discard", "serial", "bootindex",
+        "werror", "rerror",
+    ];
     for key in DISK_KEYS {
         let Some(node) = entry.non_null(key) else { continue };
         report.error(&at.key(key), node, format!("a shared directory does not support `{key}`"));
@@ -320,6 +322,8 @@ mod tests {
             discard: None,
             serial: None,
             bootindex: None,
+            werror: None,
+            rerror: None,
             own: own.entries().to_vec(),
         };
 

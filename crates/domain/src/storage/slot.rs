@@ -73,6 +73,14 @@ impl Interface {
         }
     }
 
+    /// Returns whether its device has the properties `werror` and `rerror` (7.2, 10.0).
+    pub const fn has_error_policies(self) -> bool {
+        match self {
+            Self::Virtio | Self::Scsi | Self::Sata | Self::Ide => true,
+            Self::Nvme | Self::None => false,
+        }
+    }
+
     /// Returns the device for the block node of a drive; `medium` is `hd` or `cd`.
     pub fn device(self, storage: &StorageSpec, slot: DriveSlot, medium: &str) -> Option<Switch> {
         let device = Switch::new("device");
@@ -93,6 +101,11 @@ impl Interface {
             Some(index) => device.option("bootindex", index.to_string()),
             None => device,
         };
+        let policies = [("werror", storage.werror), ("rerror", storage.rerror)];
+        let device = policies.into_iter().fold(device, |device, (key, policy)| match policy {
+            Some(policy) => device.option(key, <&str>::from(policy)),
+            None => device,
+        });
         Some(if storage.writes_through() { device.flag("write-cache", false) } else { device })
     }
 }

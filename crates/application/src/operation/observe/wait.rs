@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use derive_setters::Setters;
-use maqet_domain::vm::{RunPaths, VmEntry, VmId};
+use maqet_domain::vm::{RunPaths, Status, VmEntry, VmId};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -11,7 +11,7 @@ use crate::app::operations::{Done, Effect, Operation};
 use crate::job::{Job, ProgressUnit};
 use crate::vm::observe::{Observation, VmStatus};
 use crate::wait::condition::Condition;
-use crate::wait::error::{LastLines, WaitError};
+use crate::wait::error::{HaltedVm, LastLines, WaitError};
 use crate::wait::since::WaitSince;
 use crate::wait::watcher::Watcher;
 use crate::{App, Error, HumanDuration, limits};
@@ -93,10 +93,14 @@ impl Wait {
         mut watchers: Vec<Watcher<'_>>,
         (timeout, deadline): (Duration, Instant),
     ) -> Result<(VmStatus, Vec<Condition>), Error> {
+        let mut rounds: u32 = 0;
         loop {
             let vm = app.ports.store.by_id(&id).await?;
             let entry = vm.ok_or_else(|| Error::NoSuchVm { name: self.vm.clone(), similar: Vec::new() })?.entry;
-            let checked = self.check(app, &entry, &mut watchers, deadline).await?;
+            // The conditions do not show that the guest is halted.
+            rounds += 1;
+            let is_close = rounds % limits::WAIT_ROUNDS_PER_QUERY == 0;
+            let checked = self.check(app, &entry, &mut watchers, (is_close, deadline)).await?;
             let met = watchers.iter().filter(|watcher| watcher.is_met);
             if let Some(vm) = checked {
                 return Ok((vm, met.map(|watcher| watcher.condition.clone()).collect()));
@@ -118,13 +122,17 @@ impl Wait {
             any: self.any,
             after: HumanDuration::new(after),
             unresponsive: observation.unresponsive(entry).map(Box::new),
+            halted: observation
+                .halted
+                .map(|_| HaltedVm { state: observation.described(), hint: observation.hint(&entry.name) }),
             source: last_lines(app, entry).await,
         }
     }
 
-    /// Observes the VM; queries its monitor only if a condition needs the status, because this runs many times a second.
-    async fn observe(&self, app: &App, entry: &VmEntry) -> Observation {
-        if !self.conditions.iter().any(|condition| matches!(condition, Condition::Status(_))) {
+    /// Observes the VM; queries its monitor only if `is_close` or a condition needs the status, because this runs many
+    /// times a second.
+    async fn observe(&self, app: &App, entry: &VmEntry, is_close: bool) -> Observation {
+        if !is_close && !self.conditions.iter().any(|condition| matches!(condition, Condition::Status(_))) {
             let observation = app.observer().observe_process(entry).await;
             if observation.process.is_some() {
                 return observation;
@@ -140,9 +148,9 @@ impl Wait {
         app: &App,
         entry: &VmEntry,
         watchers: &mut [Watcher<'_>],
-        deadline: Instant,
+        (is_close, deadline): (bool, Instant),
     ) -> Result<Option<VmStatus>, Error> {
-        let observation = self.observe(app, entry).await;
+        let observation = self.observe(app, entry, is_close).await;
         for watcher in watchers.iter_mut().filter(|watcher| !watcher.is_met) {
             // The caller reports the timeout.
             let Ok(checked) = timeout_at(deadline, watcher.check(entry, &observation)).await else { return Ok(None) };
@@ -153,22 +161,28 @@ impl Wait {
         if is_enough {
             return Ok(Some(VmStatus::new(entry, &app.observer().observe(entry).await)));
         }
-        if observation.status.is_live() {
-            return Ok(None);
+        if !observation.status.is_live() {
+            app.reconciler().reconcile_if_needed(entry).await;
         }
-        app.reconciler().reconcile_if_needed(entry).await;
         let mut unmet = watchers.iter().filter(|watcher| !watcher.is_met);
-        let can_still_be_met = unmet.clone().any(|watcher| !watcher.needs_running_vm());
-        match unmet.find(|watcher| watcher.needs_running_vm()) {
-            Some(watcher) if !self.any || !can_still_be_met => Err(WaitError::VmUnavailable {
-                vm: entry.name.clone(),
-                status: observation.status,
-                condition: watcher.condition.to_string(),
-                source: last_lines(app, entry).await,
+        let is_hopeless = |watcher: &&Watcher<'_>| watcher.is_hopeless(observation.status);
+        let can_still_be_met = unmet.clone().any(|watcher| !is_hopeless(&watcher));
+        match unmet.find(is_hopeless) {
+            Some(watcher) if !self.any || !can_still_be_met => {
+                Err(unavailable(app, entry, &observation, watcher.condition).await.into())
             }
-            .into()),
             Some(_) | None => Ok(None),
         }
+    }
+}
+
+/// Returns the error of a condition that a VM in this state cannot meet.
+async fn unavailable(app: &App, entry: &VmEntry, observation: &Observation, condition: &Condition) -> WaitError {
+    let (vm, state, condition) = (entry.name.clone(), observation.described(), condition.to_string());
+    let source = last_lines(app, entry).await;
+    match (observation.status, condition.starts_with("stopped")) {
+        (Status::Stopped(_), true) => WaitError::UnexpectedEnd { vm, state, condition, source },
+        (status, _) => WaitError::VmUnavailable { vm, status, state, condition, source },
     }
 }
 

@@ -12,12 +12,12 @@ use crate::machine::{ConfigHandler, KeyDoc, Machine, defaults};
 use crate::qemu::NodeName;
 use crate::registry::Registry;
 use crate::size::ByteSize;
-use crate::storage::{Backing, Cache, Interface, StorageDriver, StorageSpec};
+use crate::storage::{Backing, Cache, ErrorPolicy, Interface, StorageDriver, StorageSpec};
 use crate::text::{did_you_mean, similar};
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 14] = [
     "name", "type", "size", "file", "interface", "readonly", "backing_file", "backing_format", "cache", "discard",
-    "serial", "bootindex",
+    "serial", "bootindex", "werror", "rerror",
 ];
 
 /// The smallest size of a disk, in bytes.
@@ -47,7 +47,7 @@ impl ConfigHandler for Storage {
         KeyDoc {
             summary: "disks",
             value: "a list of maps with name, type, size, file, interface, readonly, backing_file, backing_format, \
-                   cache, discard, serial, bootindex, and the type's own keys",
+                   cache, discard, serial, bootindex, werror, rerror, and the type's own keys",
         }
     }
 
@@ -65,6 +65,8 @@ impl ConfigHandler for Storage {
             ("discard", json!({ "anyOf": [schema::boolean(), schema::one_of(["unmap", "ignore"])] })),
             ("serial", schema::text()),
             ("bootindex", schema::integer(0, i64::from(u16::MAX))),
+            ("werror", schema::one_of(ErrorPolicy::VARIANTS.iter().copied())),
+            ("rerror", schema::one_of(ErrorPolicy::VARIANTS.iter().copied())),
         ];
         for key in self.drivers.iter().flat_map(|driver| driver.own_keys()) {
             if !keys.iter().any(|(known, _)| known == key) {
@@ -118,6 +120,8 @@ impl Storage {
         let cache = entry.non_null("cache").and_then(|node| report.variant::<Cache>(&at.key("cache"), node));
         let discard = entry.non_null("discard").and_then(|node| discard(&at.key("discard"), node, report));
         let serial = entry.non_null("serial").and_then(|node| serial(&at.key("serial"), node, report));
+        let [werror, rerror] = ["werror", "rerror"]
+            .map(|key| entry.non_null(key).and_then(|node| report.variant::<ErrorPolicy>(&at.key(key), node)));
         let bootindex = entry.non_null("bootindex").and_then(|node| bootindex(&at.key("bootindex"), node, report));
         let backing = backing(at, entry, report);
 
@@ -136,6 +140,8 @@ impl Storage {
             discard,
             serial,
             bootindex,
+            werror,
+            rerror,
             own,
         };
         // The type would report errors about placeholders.
