@@ -1,7 +1,8 @@
 //! QMP: commands, errors, events, the schema of the commands, and what they could do to the host.
 //!
 //! [`Schema`] turns arguments into typed ones and refuses what QEMU would refuse, without asking it. [`host_access`] says
-//! which commands reach the host. [`wording`] holds the texts of QEMU that have to be matched.
+//! which commands reach the host. [`wording`] holds the texts of QEMU that have to be matched, and [`versions`] what differs
+//! between its versions.
 
 mod command;
 mod device;
@@ -10,6 +11,7 @@ mod event;
 mod host_access;
 mod run_state;
 pub mod schema;
+pub mod versions;
 pub mod wording;
 
 pub use self::command::QmpCommand;

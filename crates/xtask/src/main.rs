@@ -57,8 +57,8 @@ enum Task {
 
     /// Run all checks and tests, stopping at the first failure
     ///
-    /// In order: tools, guest, format, lints, dependencies, build, tests, and a check that no process or file was left
-    /// behind. CI runs this.
+    /// In order: tools, guest, QEMU 10.0, format, lints, dependencies, build, tests, the tests that use QEMU with QEMU
+    /// 10.0, and a check that no process or file was left behind. CI runs this.
     Test(test::Test),
 
     /// Build the Linux guests of the tests if they are missing or outdated

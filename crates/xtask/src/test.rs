@@ -1,30 +1,53 @@
 //! All checks and tests, the fastest to fail first.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
+use std::{env, iter};
 
-use maqet_testkit::{namespaces, process, variable};
+use maqet_testkit::qemu::{UNPACKED_VERSION, Unpacked};
+use maqet_testkit::{namespaces, process, qemu as kit_qemu, variable};
 
 use crate::check::cargo_step;
-use crate::failure::OrFailure;
+use crate::failure::{Failure, OrFailure};
 use crate::guard::Guard;
 use crate::task::{step, warning};
 use crate::workspace::Workspace;
-use crate::{Result, check, fault_points, guest, leak, tools};
+use crate::{Result, check, fault_points, guest, leak, qemu, tools};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Test {
     /// Also run the tests that take minutes
     #[arg(long)]
     long: bool,
+
+    /// Run the tests on this QEMU only
+    #[arg(long, value_enum)]
+    qemu: Option<Choice>,
 }
+
+/// A QEMU to run the tests on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Choice {
+    /// The QEMU of the system, which all tests run on
+    System,
+    /// QEMU 10.0 from Debian's backports, which the tests that use QEMU run on
+    #[value(name = UNPACKED_VERSION)]
+    Unpacked,
+}
+
+const ALL_TESTS: [&str; 1] = ["--workspace"];
+
+/// The binaries with tests that use QEMU, of the whole workspace, so that nothing is built again.
+const QEMU_TESTS: [&str; 5] = ["--workspace", "--test=it", "--test=guests", "--test=terminal", "--test=examples"];
 
 impl Test {
     pub(crate) fn run(&self, workspace: &Workspace) -> Result<()> {
         let started = Instant::now();
         tools::ensure()?;
         guest::ensure(workspace.guest())?;
+        let unpacked = self.unpacked_qemu(workspace)?;
 
         let folder = tempfile::Builder::new()
             .prefix("mq")
@@ -32,7 +55,7 @@ impl Test {
             .or_failure(|| "cannot create a directory in /tmp".to_owned())?
             .keep();
         let guard = Guard::over(&folder)?;
-        let outcome = steps(self, workspace, &folder);
+        let outcome = steps(self, workspace, unpacked, &folder);
         let leaks = no_leaks(&folder);
         process::kill_naming(&folder);
         let removed = std::fs::remove_dir_all(&folder);
@@ -43,9 +66,21 @@ impl Test {
         step(&format!("All passed in {} s", started.elapsed().as_secs()));
         Ok(())
     }
+
+    /// Returns the QEMU to run the tests on besides that of the system, unpacked.
+    fn unpacked_qemu<'a>(&self, workspace: &'a Workspace) -> Result<Option<&'a Unpacked>> {
+        let unpacked = workspace.unpacked_qemu();
+        match (self.qemu, qemu::lack()) {
+            (Some(Choice::Unpacked), Some(lack)) => {
+                Err(Failure::new(format!("cannot unpack QEMU {UNPACKED_VERSION}: {lack}")))
+            }
+            (Some(Choice::System), _) | (None, Some(_)) => Ok(None),
+            (Some(Choice::Unpacked) | None, None) => qemu::ensure(unpacked).map(|_| Some(unpacked)),
+        }
+    }
 }
 
-fn steps(test: &Test, workspace: &Workspace, folder: &Path) -> Result<()> {
+fn steps(test: &Test, workspace: &Workspace, unpacked: Option<&Unpacked>, folder: &Path) -> Result<()> {
     check::format(workspace)?;
     check::lints(workspace)?;
     // Code without fault points. The example has Cargo choose the features of dependencies as for tests.
@@ -56,8 +91,17 @@ fn steps(test: &Test, workspace: &Workspace, folder: &Path) -> Result<()> {
     cargo_step("Build", &mut workspace.cargo(["build", "--workspace", "--all-targets"]))?;
     step("CLI with fault points");
     fault_points::build(workspace)?;
-    cargo_step("Tests", &mut tests(test, workspace, folder))?;
-    report_skipped();
+    if test.qemu != Some(Choice::Unpacked) {
+        let mut tests = cargo_test(test, workspace, folder, &ALL_TESTS);
+        cargo_step(&format!("Tests with QEMU {}", kit_qemu::version()), &mut tests)?;
+    }
+    if let Some(unpacked) = unpacked {
+        let version = kit_qemu::version_of(&unpacked.emulator());
+        let mut tests = cargo_test(test, workspace, folder, &QEMU_TESTS);
+        tests.env("PATH", first_in_path(&unpacked.programs())).env(variable::QEMU_VERSION, UNPACKED_VERSION);
+        cargo_step(&format!("Tests with QEMU {version}"), &mut tests)?;
+    }
+    report_skipped(test);
     Ok(())
 }
 
@@ -73,12 +117,14 @@ fn fuzz_targets(workspace: &Workspace) -> Result<()> {
     })
 }
 
-fn tests(test: &Test, workspace: &Workspace, folder: &Path) -> Command {
-    let mut command = workspace.cargo(["test", "--workspace"]);
+fn cargo_test(test: &Test, workspace: &Workspace, folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = workspace.cargo(["test"]);
     command
+        .args(arguments)
         .env(variable::BINARY, workspace.maqet())
         .env(variable::FAULTY_BINARY, workspace.faulty_maqet())
         .env(variable::GUEST, workspace.guest().folder())
+        .env(variable::UNPACKED_QEMU, workspace.unpacked_qemu().folder())
         .env(variable::TEST_ROOT, folder)
         // A snapshot that differs fails, and nothing is written beside the source.
         .env("INSTA_UPDATE", "no");
@@ -88,8 +134,21 @@ fn tests(test: &Test, workspace: &Workspace, folder: &Path) -> Command {
     command
 }
 
+fn first_in_path(folder: &Path) -> OsString {
+    let rest = env::var_os("PATH").unwrap_or_default();
+    let folders = iter::once(folder.to_owned()).chain(env::split_paths(&rest));
+    // A folder with a colon cannot be in PATH; the tests then fail because they run on another version.
+    env::join_paths(folders).unwrap_or(rest)
+}
+
 /// Names the tests that were skipped; their own output is lost among thousands of lines.
-fn report_skipped() {
+fn report_skipped(test: &Test) {
+    match (test.qemu, qemu::lack()) {
+        (None, Some(lack)) => warning(&format!("SKIPPED: all tests with QEMU {UNPACKED_VERSION}: {lack}")),
+        (Some(Choice::System), _) => warning(&format!("SKIPPED: all tests with QEMU {UNPACKED_VERSION}, as requested")),
+        (Some(Choice::Unpacked), _) => warning("SKIPPED: all tests with the QEMU of the system, as requested"),
+        (None, None) => {}
+    }
     if let Some(lack) = namespaces::lack() {
         warning(&format!("SKIPPED: network cards on taps and bridges: cannot create a network namespace ({lack})"));
     }

@@ -76,26 +76,43 @@ impl Unpacked {
 #[must_use]
 #[track_caller]
 pub fn emulator() -> PathBuf {
+    program(EMULATOR)
+}
+
+/// Returns the `qemu-img` that the tests run on, the first in `PATH`.
+#[must_use]
+#[track_caller]
+pub fn image_tool() -> PathBuf {
+    program("qemu-img")
+}
+
+#[track_caller]
+fn program(name: &str) -> PathBuf {
     let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path).map(|folder| folder.join(EMULATOR)).find(|path| path.is_file());
+    let found = env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.is_file());
     found.expect("QEMU is installed (`cargo xtask test` installs it)")
 }
 
-/// Returns the version of the emulator that the tests run on, such as (10, 0).
+/// Returns the version of the emulator that the tests run on, such as `10.0.2`.
 #[must_use]
 #[track_caller]
-pub fn version() -> (u32, u32) {
-    let emulator = emulator();
-    let printed = Command::new(&emulator).arg("--version").output();
-    let printed = printed.unwrap_or_else(|error| panic!("cannot run {}: {error}", emulator.display()));
+pub fn version() -> String {
+    version_of(&emulator())
+}
+
+/// Returns the version of a program of QEMU.
+#[must_use]
+#[track_caller]
+pub fn version_of(program: &Path) -> String {
+    let printed = Command::new(program).arg("--version").output();
+    let printed = printed.unwrap_or_else(|error| panic!("cannot run {}: {error}", program.display()));
     let text = String::from_utf8_lossy(&printed.stdout);
-    parse(&text).unwrap_or_else(|| panic!("{} printed no version: {text}", emulator.display()))
+    parse(&text).unwrap_or_else(|| panic!("{} printed no version: {text}", program.display())).to_owned()
 }
 
 /// Parses `QEMU emulator version 7.2.22 (…)`.
-fn parse(printed: &str) -> Option<(u32, u32)> {
-    let mut numbers = printed.split_once(" version ")?.1.split('.');
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+fn parse(printed: &str) -> Option<&str> {
+    printed.split_once(" version ")?.1.split_whitespace().next()
 }
 
 #[cfg(test)]
@@ -103,9 +120,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_parse_version_of_debian_is_major_and_minor() {
-        assert_eq!(parse("QEMU emulator version 7.2.22 (Debian 1:7.2)\n"), Some((7, 2)));
-        assert_eq!(parse("QEMU emulator version 10.0.2 (Debian 1:10.0.2)\n"), Some((10, 0)));
+    fn test_parse_version_of_debian_is_without_package() {
+        assert_eq!(parse("QEMU emulator version 7.2.22 (Debian 1:7.2)\n"), Some("7.2.22"));
+        assert_eq!(parse("QEMU emulator version 10.0.2 (Debian 1:10.0.2)\n"), Some("10.0.2"));
         assert_eq!(parse("qemu: cannot load a library\n"), None);
     }
 

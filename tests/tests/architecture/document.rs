@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
+use maqet_domain::qmp::versions::Difference;
 use maqet_domain::vm::Status;
 
 use crate::assert_none;
@@ -223,6 +224,16 @@ fn test_states_of_code_and_docs_are_the_same() {
     let in_docs = first_column(&text("docs/reference/states.md"), "## States");
 
     assert_same("docs/reference/states.md lists the states", &in_code, &in_docs);
+}
+
+#[test]
+fn test_qemu_differences_of_code_and_docs_are_the_same() {
+    let page = text("docs/reference/qemu-versions.md");
+    let in_docs = rows(&page, "## Differences").into_iter().map(|row| row[..2].join(" ")).collect();
+
+    let in_code: Vec<String> = Difference::ALL.iter().map(|one| format!("`{one}` {}", one.seen_in())).collect();
+    let in_code = in_code.iter().map(String::as_str).collect();
+    assert_same("docs/reference/qemu-versions.md lists the differences", &in_code, &in_docs);
 }
 
 #[test]

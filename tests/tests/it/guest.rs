@@ -10,8 +10,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use maqet_domain::qmp::versions::Difference;
 use maqet_testkit::{TestHome, guest, serial, wait};
 use serde_json::{Value, json};
+
+use crate::versions;
 
 const BOOT: Duration = Duration::from_secs(90);
 
@@ -100,7 +103,9 @@ fn test_example_uefi_boots_with_its_own_variables() {
 
     let booted = boot(TestHome::new(), "uefi", &example("uefi"), &linux);
 
-    assert!(booted.reported.contains("disks=nvme0n1:21474836480 firmware=uefi"), "{}", booted.reported);
+    let path = if versions::has(Difference::NvmeMultipath) { "nvme0c0n1:21474836480," } else { "" };
+    let expected = format!("disks={path}nvme0n1:21474836480 firmware=uefi");
+    assert!(booted.reported.contains(&expected), "{}", booted.reported);
     let output = booted.shell(&["dmesg | grep 'efi: EFI'"]);
     assert!(output.lines().any(|line| line.contains("] efi: EFI v2") && line.contains("EDK II")), "{output}");
 

@@ -282,23 +282,6 @@ fn test_device_add_errors_suggest_names_and_leave_nothing() {
     assert!(!is_in_use(&data));
 }
 
-/// QEMU aborts when it is queried for the properties of a card whose module is missing.
-#[test]
-fn test_device_add_missing_qemu_module_is_refused_by_qemu() {
-    let home = TestHome::new();
-    paused(&home, "pc");
-    let pid = home.json(&["status", "web"])["pid"].clone();
-
-    for driver in ["virtio-gpu-gl-pci", "virtio-vga-gl"] {
-        refused(&home, &[driver, "xres=800", "--allow-dangerous"], 1, "qmp.refused");
-        let through_run = ["device_add", &format!("driver={driver}"), "xres=800", "--allow-dangerous"];
-        let error = home.json_error(&[&["qmp", "web"], &through_run[..]].concat(), 1);
-        assert_eq!(error["code"], "qmp.refused", "{error}");
-    }
-
-    assert_eq!(home.json(&["status", "web"])["pid"], pid);
-}
-
 #[test]
 fn test_device_add_reports_forwards_of_its_own_network_only() {
     let home = TestHome::new();

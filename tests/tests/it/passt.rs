@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use maqet_testkit::{TestHome, guest, serial, wait};
+use maqet_testkit::{TestHome, guest, qemu, serial, wait};
 use serde_json::{Value, json};
 
 /// Longer than anything here takes on a busy host.
@@ -105,11 +105,8 @@ fn test_passt_port_in_use_fails_start_with_its_message() {
 fn test_passt_not_installed_suggests_package() {
     let home = TestHome::new();
     home.add(&(guest::paused_yaml("web") + &network(free_port())));
-    let qemu = ["/usr/bin/qemu-system-x86_64", "/usr/local/bin/qemu-system-x86_64"]
-        .into_iter()
-        .find(|path| Path::new(path).exists());
     fs::create_dir(home.path("bin")).unwrap();
-    symlink(qemu.unwrap(), home.path("bin/qemu-system-x86_64")).unwrap();
+    symlink(qemu::emulator(), home.path("bin/qemu-system-x86_64")).unwrap();
 
     let start = home.maqet(["start", "web", "--format", "json"]).env("PATH", home.path("bin")).run().code(69);
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use maqet_testkit::{Terminal, TestHome, guest, wait};
+use maqet_testkit::{Terminal, TestHome, guest, qemu, wait};
 use serde_json::{Value, json};
 
 /// Writes a binary that claims to be QEMU and then hangs.
@@ -87,8 +87,9 @@ fn slow_qemu_img(home: &TestHome) -> OsString {
     let go = home.path("go");
     let script = format!(
         "#!/bin/sh\nif [ \"$1\" = snapshot ]; then\n  touch '{0}.waits'\n  until [ -e '{0}' ]; do sleep 0.05; done\nfi\n\
-         exec /usr/bin/qemu-img \"$@\"\n",
-        go.display()
+         exec {1} \"$@\"\n",
+        go.display(),
+        qemu::image_tool().display(),
     );
     let tool = home.write("tools/qemu-img", script);
     fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();

@@ -12,6 +12,7 @@ use maqet_domain::machine::{Machine, builtin_handlers};
 use maqet_domain::port::{Hypervisor, Launch, LaunchError};
 use maqet_domain::storage::builtin_drivers;
 use maqet_domain::vm::{BootNumber, ProcessIdentity, RunPaths, VmName};
+use maqet_testkit::qemu;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -28,7 +29,8 @@ pub(crate) fn folder() -> TempDir {
 }
 
 pub(crate) fn environment() -> ProcessEnvironment {
-    with_path("/usr/bin:/bin")
+    // The QEMU that the tests run on, and nothing else of the caller.
+    with_path(&format!("{}:/usr/bin:/bin", qemu::emulator().parent().unwrap().display()))
 }
 
 pub(crate) fn with_path(path: &str) -> ProcessEnvironment {
@@ -66,7 +68,7 @@ impl Bench {
 
     /// Returns the launch of a paused VM, from a definition in JSON.
     pub(crate) fn launch_of(&self, definition: &str) -> Launch {
-        self.launch_with(Path::new("/usr/bin/qemu-system-x86_64"), definition)
+        self.launch_with(&qemu::emulator(), definition)
     }
 
     pub(crate) fn launch_with(&self, binary: &Path, definition: &str) -> Launch {

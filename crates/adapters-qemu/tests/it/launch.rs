@@ -10,6 +10,7 @@ use maqet_domain::port::{Hypervisor, LaunchError, Monitors, Processes, Signal};
 use maqet_domain::qmp::QmpCommand;
 use maqet_domain::qmp::RunState;
 use maqet_domain::vm::{BootNumber, ExitReport, MonitorAnswer, MonitorRole, Phase, ProcessIdentity, Run, StopReason};
+use maqet_testkit::qemu;
 
 use crate::kit::{Bench, PAUSED, TIMEOUT, script, wait};
 
@@ -143,7 +144,8 @@ fn test_launch_daemonizing_qemu_is_killed() {
     wait(async {
         let bench = Bench::new();
 
-        let wrapper = script(bench.folder.path(), "wrapper", "exec /usr/bin/qemu-system-x86_64 \"$@\" -daemonize");
+        let wrapper =
+            script(bench.folder.path(), "wrapper", &format!("exec {} \"$@\" -daemonize", qemu::emulator().display()));
         let launch = bench.launch_with(&wrapper, PAUSED);
 
         let refusal = bench.hypervisor.launch(&launch).await.unwrap_err();
@@ -158,7 +160,7 @@ fn test_launch_wrapper_returns_identity_of_qemu() {
     wait(async {
         let bench = Bench::new();
         let marker = bench.folder.path().join("wrapper.pid");
-        let body = format!("echo $$ > {}\n/usr/bin/qemu-system-x86_64 \"$@\"\nexit 3", marker.display());
+        let body = format!("echo $$ > {}\n{} \"$@\"\nexit 3", marker.display(), qemu::emulator().display());
         let wrapper = script(bench.folder.path(), "wrapper", &body);
 
         let process = bench.hypervisor.launch(&bench.launch_with(&wrapper, PAUSED)).await.unwrap().process;
@@ -185,9 +187,10 @@ fn test_launch_wrapper_returns_identity_of_qemu() {
 fn test_launch_wrapper_is_killed_at_the_deadline() {
     wait(async {
         let bench = Bench::new();
-        let body = "/usr/bin/qemu-system-x86_64 \"$@\" -chardev socket,id=x,path=/tmp/none,server=on,wait=on & wait";
-        let hanging =
-            script(bench.folder.path(), "wrapper", &body.replace("/tmp", &bench.folder.path().to_string_lossy()));
+        let body = "QEMU \"$@\" -chardev socket,id=x,path=/tmp/none,server=on,wait=on & wait";
+        let body = body.replace("/tmp", &bench.folder.path().to_string_lossy());
+        let body = body.replace("QEMU", &qemu::emulator().to_string_lossy());
+        let hanging = script(bench.folder.path(), "wrapper", &body);
         let mut launch = bench.launch_with(&hanging, PAUSED);
         launch.timeout = Duration::from_millis(500);
 

@@ -1,0 +1,77 @@
+//! What differs between the versions of QEMU that maqet is tested with.
+//!
+//! Each difference names the version in which it was first seen; the version before it that was tried is 7.2. Code whose
+//! behavior depends on the version of QEMU asks [`Difference::is_in`], and so do the tests. Where a difference can be
+//! observed (a missing field, a refused command), code observes it instead. `docs/reference/qemu-versions.md` lists the
+//! same differences.
+
+use crate::qemu::QemuVersion;
+
+/// The versions that the tests run on, oldest first, with the distribution's patches.
+pub const TESTED: [QemuVersion; 2] = [version(7, 2, 22), version(10, 0, 2)];
+
+/// Something that a newer version of QEMU does differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::VariantArray)]
+#[strum(serialize_all = "kebab-case")]
+pub enum Difference {
+    /// The event `BLOCK_IO_ERROR` has the field `qom-path`.
+    BlockErrorQomPath,
+    /// `query-status` has no field `singlestep`.
+    StatusWithoutSinglestep,
+    /// A VM without `-nodefaults` has no empty SD card drive `sd0`.
+    NoSdDrive,
+    /// A reset of the VM emits one `RESET` event instead of two.
+    SingleResetEvent,
+    /// Without a graphics card, the first console is a text console, so that `screendump` succeeds.
+    TextConsoleWithoutCard,
+    /// NVMe drives report that several paths can lead to them, and Linux names a drive after its path too.
+    NvmeMultipath,
+    /// The sandbox option `spawn=deny` lets QEMU fail to start a program, instead of killing QEMU.
+    SpawnDenialIsAnError,
+    /// A device whose module is not installed is not a type of the build, instead of a type whose properties cannot be
+    /// queried without ending QEMU.
+    MissingModuleIsNoType,
+}
+
+impl Difference {
+    /// All of them.
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
+
+    /// Returns the version in which it was first seen.
+    pub const fn seen_in(self) -> QemuVersion {
+        match self {
+            Self::BlockErrorQomPath
+            | Self::StatusWithoutSinglestep
+            | Self::NoSdDrive
+            | Self::SingleResetEvent
+            | Self::TextConsoleWithoutCard
+            | Self::NvmeMultipath
+            | Self::SpawnDenialIsAnError
+            | Self::MissingModuleIsNoType => version(10, 0, 2),
+        }
+    }
+
+    /// Returns whether `qemu` has it. A version between the one in which it was seen and the one before that was tried
+    /// counts as the older.
+    pub fn is_in(self, qemu: QemuVersion) -> bool {
+        let seen = self.seen_in();
+        (qemu.major, qemu.minor) >= (seen.major, seen.minor)
+    }
+}
+
+const fn version(major: u16, minor: u16, micro: u16) -> QemuVersion {
+    QemuVersion { major, minor, micro }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_difference_is_in_its_version_and_later_ones_only() {
+        let is_in = |qemu: &str| Difference::NoSdDrive.is_in(qemu.parse().unwrap());
+
+        assert!(!is_in("7.2.22") && !is_in("9.2.0"));
+        assert!(is_in("10.0.0") && is_in("10.0.2") && is_in("11.1.0"));
+    }
+}
