@@ -23,6 +23,7 @@ use crate::input::keyboard_error::KeyboardError;
 use crate::input::screen::ScreenError;
 use crate::operation::LogError;
 use crate::qmp::CommandError;
+use crate::vm::ended::VmEnded;
 use crate::vm::halt::PowerChangeFailed;
 use crate::vm::observe::VmStatus;
 use crate::vm::unresponsive::VmUnresponsive;
@@ -85,7 +86,7 @@ pub enum Error {
     Encode { operation: String, source: serde_json::Error },
     #[error("VM `{vm}` failed to start")]
     Launch { vm: VmName, source: LaunchError },
-    #[error("cannot attach to the serial console of VM `{vm}`")]
+    #[error("{} the serial console of VM `{vm}`", lost_or_refused(source))]
     Console { vm: VmName, source: ConsoleError },
     #[error(transparent)]
     Wait(#[from] WaitError),
@@ -113,6 +114,8 @@ pub enum Error {
     Unresponsive(#[from] VmUnresponsive),
     #[error(transparent)]
     PowerChange(#[from] PowerChangeFailed),
+    #[error(transparent)]
+    Ended(#[from] VmEnded),
     #[error(transparent)]
     EventType(#[from] UnknownEventType),
     #[error(transparent)]
@@ -148,6 +151,14 @@ impl Error {
     /// Makes the error of a command for `vm` that was not sent, or failed although QEMU reports success.
     pub(crate) fn command(vm: &VmName, error: impl Into<CommandError>) -> Self {
         Self::Command { vm: vm.clone(), error: error.into() }
+    }
+
+    /// Returns whether QEMU closed or refused the connection, as it does when it exits.
+    pub(crate) const fn is_connection_loss(&self) -> bool {
+        match self {
+            Self::Qmp(source) | Self::Keyboard(KeyboardError::Failed { source, .. }) => source.is_connection_loss(),
+            _ => false,
+        }
     }
 
     /// Makes the error of a command for a VM that has no process.
@@ -239,6 +250,7 @@ impl Explain for Error {
             Self::Lock(inner) => inner.explain(),
             Self::Unresponsive(inner) => inner.explain(),
             Self::PowerChange(inner) => inner.explain(),
+            Self::Ended(inner) => inner.explain(),
             Self::EventType(inner) => inner.explain(),
             Self::Process(inner) => inner.explain(),
             Self::Path(inner) => inner.explain(),
@@ -294,6 +306,16 @@ fn command_explanation(vm: &VmName, error: &CommandError) -> Explanation {
     }
 }
 
+/// Returns the beginning of the message about a console.
+const fn lost_or_refused(source: &ConsoleError) -> &'static str {
+    match source {
+        ConsoleError::Closed => "lost the connection to",
+        ConsoleError::InUse { .. } | ConsoleError::Unavailable { .. } | ConsoleError::Failed { .. } => {
+            "cannot attach to"
+        }
+    }
+}
+
 /// Explains why a console cannot be attached to, with hints that name the VM.
 fn console_explanation(vm: &VmName, source: &ConsoleError) -> Explanation {
     let mut explanation = source.explain();
@@ -309,7 +331,7 @@ fn console_explanation(vm: &VmName, source: &ConsoleError) -> Explanation {
                 "run `maqet apply {vm} --set serial=console`, then restart the VM with `maqet restart {vm}`"
             )];
         }
-        ConsoleError::Failed { .. } => {}
+        ConsoleError::Failed { .. } | ConsoleError::Closed => {}
     }
     explanation
 }

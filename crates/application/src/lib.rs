@@ -59,6 +59,7 @@ pub use qmp::{
 };
 pub use report::ErrorReport;
 pub use start::size_mismatch::SizeMismatch;
+pub use vm::ended::VmEnded;
 pub use vm::halt::PowerChangeFailed;
 pub use vm::observe::{BusyReason, VmStatus};
 pub use vm::shutdown::StopMethod;

@@ -6,8 +6,10 @@
 //! - [`orphan`] finds QEMU processes whose VM is not in the store.
 //! - [`shutdown`] stops a VM: power-down, quit, SIGTERM, SIGKILL; [`power_button`] is the first of these.
 //! - [`hidden`] is a QEMU in another PID namespace, which cannot be signaled.
+//! - [`ended`] is the error of a VM that ended while an operation used it.
 //! - [`monitor`] finds the monitors of a running VM; [`unresponsive`] is the error of a QEMU that does not answer.
 
+pub(crate) mod ended;
 pub(crate) mod halt;
 pub(crate) mod hidden;
 pub(crate) mod monitor;

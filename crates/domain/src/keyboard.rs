@@ -4,10 +4,12 @@
 //! types. [`Layout::chords`] returns the keys for a text.
 
 mod chord;
+mod device;
 mod key;
 mod layout;
 
 pub use self::chord::{Chord, InvalidChord};
+pub use self::device::{DEVICE_PARENTS, has_only_known_keyboards, is_keyboard};
 pub use self::key::{Key, UnknownKey};
 pub use self::layout::{Layout, UnknownLayout, UnsupportedCharacter};
 

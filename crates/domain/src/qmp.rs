@@ -5,6 +5,7 @@
 //! between its versions.
 
 mod command;
+mod console;
 mod device;
 mod error;
 mod event;
@@ -15,6 +16,7 @@ pub mod versions;
 pub mod wording;
 
 pub use self::command::QmpCommand;
+pub use self::console::{FIRST_CONSOLE, FirstConsole, children};
 pub use self::device::DeviceProperties;
 pub use self::error::{ErrorClass, QmpError};
 pub use self::event::QmpEvent;

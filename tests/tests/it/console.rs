@@ -239,8 +239,8 @@ fn test_console_every_signal_restores_terminal() {
 }
 
 #[test]
-fn test_console_qemu_exit_restores_terminal() {
-    for how in ["stop", "kill"] {
+fn test_console_qemu_exit_restores_terminal_and_names_reason() {
+    for (how, reason) in [("stop", "QEMU was asked to quit"), ("kill", "QEMU crashed or was killed")] {
         let home = standing_still();
         let terminal = Terminal::new();
         let before = terminal.modes();
@@ -250,10 +250,10 @@ fn test_console_qemu_exit_restores_terminal() {
             "stop" => drop(home.json(&["stop", "web"])),
             _ => signal("KILL", &home.json(&["status", "web"])["pid"]),
         }
-        console.wait().ok();
+        console.wait().code(4);
 
         assert_eq!(terminal.modes(), before, "{how}");
-        terminal.wait_for(0, "console of `web` closed: QEMU has exited");
+        terminal.wait_for(0, &format!("error: VM `web` has stopped: {reason}"));
     }
 }
 
@@ -431,10 +431,10 @@ fn test_console_without_input_follows_until_vm_stops() {
     with_byte.stdin.take().unwrap().write_all(b"x").unwrap();
     let finished = with_byte.wait_with_output().unwrap();
 
-    assert!(finished.status.success(), "{finished:?}");
+    assert_eq!(finished.status.code(), Some(4), "{finished:?}");
     assert_eq!(String::from_utf8(finished.stdout).unwrap(), "maqet-console\r\n");
     let stderr = String::from_utf8(finished.stderr).unwrap();
-    assert!(stderr.ends_with("console of `web` closed: QEMU has exited\n"), "{stderr}");
+    assert!(stderr.contains("error: VM `web` has stopped: "), "{stderr}");
 }
 
 #[test]

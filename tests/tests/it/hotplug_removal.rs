@@ -207,9 +207,6 @@ fn test_device_del_vm_ending_meanwhile_is_a_state_error() {
 
     let error = waiting.wait().code(4).json_error()["error"].clone();
 
-    assert_eq!(error["code"], "device.unplug-interrupted", "{error}");
-    assert_eq!(
-        error["hints"][0],
-        "check the VM with `maqet status web`; the next start has the devices of the definition"
-    );
+    assert_eq!(error["code"], "vm.run-interrupted", "{error}");
+    assert_eq!(error["message"], "VM `web` has stopped: QEMU was terminated by a signal");
 }

@@ -12,6 +12,7 @@ mod conformance;
 mod console;
 mod disks;
 mod e2e;
+mod ended;
 mod events;
 mod guest;
 mod hardware;

@@ -86,3 +86,93 @@ fn test_screenshot_without_graphics_card_is_unavailable() {
     ");
     assert!(!home.path("screen.png").exists());
 }
+
+/// QEMU's own consoles, as of a parallel port, are no screens; with some of these arguments there are none.
+#[test]
+fn test_screen_of_vm_without_one_is_refused_everywhere() {
+    for more in ["vga: none\n", "args: [-nodefaults]\n", "args: [-parallel, none, -vga, none]\n", MICROVM] {
+        let home = home_with(more);
+
+        let waited = home.json_error(&["wait", "web", "--for", "screen-stable=100ms", "--timeout", "5s"], 4);
+        let any = home.json_error(&["wait", "web", "--any", "--for", "screen-stable=1s", "--for", "serial:never"], 4);
+        let png = home.json_error(&["screenshot", "web", "-"], 4);
+        let ppm = home.json_error(&["qmp", "screendump", "web", "screen.ppm"], 4);
+
+        for error in [waited, any, png, ppm] {
+            assert_eq!(error["code"], "screen.unavailable", "{more}: {error}");
+        }
+    }
+}
+
+#[test]
+fn test_screen_of_any_graphics_card_is_taken() {
+    for more in [
+        "vga: cirrus\n",
+        "args: [-nographic]\n",
+        "args: [-nodefaults, -device, VGA]\n",
+        "args: [-vga, none, -device, virtio-gpu-pci]\n",
+        "vga: none\nargs: [-device, bochs-display]\n",
+        "vga: none\nargs: [-device, secondary-vga]\n",
+        "vga: virtio\ndisplay: vnc=none\n",
+    ] {
+        let home = home_with(more);
+
+        let taken = home.json(&["screenshot", "web", "screen.png"]);
+        home.json(&["wait", "web", "--for", "screen-stable=100ms"]);
+
+        assert!(taken["width"].as_u64() >= Some(640), "{more}: {taken}");
+    }
+}
+
+/// QEMU does not list the consoles of hot-plugged cards.
+#[test]
+fn test_screen_of_hot_plugged_card_is_taken() {
+    let home = home_with("args: [-nodefaults, -machine, pc]\n");
+    let without = home.json_error(&["screenshot", "web", "screen.png"], 4);
+
+    home.json(&["qmp", "web", "device_add", "driver=bochs-display", "id=card"]);
+
+    assert_eq!(without["code"], "screen.unavailable");
+    assert_eq!(home.json(&["screenshot", "web", "screen.png"])["width"], 640);
+}
+
+/// Behind a text console, QEMU 7.2 finds it by its device, and 10.0 would abort.
+#[test]
+fn test_screen_of_hot_plugged_card_behind_text_console_never_ends_qemu() {
+    let home = home_with("vga: none\nargs: [-machine, pc]\n");
+    home.json(&["qmp", "web", "device_add", "driver=bochs-display", "id=card"]);
+
+    let taken = home.maqet(["--format", "json", "screenshot", "web", "screen.png"]).run();
+
+    match taken.code {
+        Some(0) => assert_eq!(taken.json_value()["width"], 640),
+        _ => assert_eq!(taken.code(4).json_error()["error"]["code"], "screen.unavailable"),
+    }
+    assert_eq!(home.json(&["status", "web"])["status"], "paused");
+}
+
+const MICROVM: &str = "args: [-machine, microvm]\n";
+
+#[test]
+fn test_keys_of_vm_without_keyboard_are_refused() {
+    for more in [MICROVM, "args: [-machine, \"q35,i8042=off\"]\n"] {
+        let home = home_with(more);
+        home.json(&["resume", "web"]);
+
+        let keys = home.json_error(&["keys", "web", "a"], 4);
+        let text = home.json_error(&["type", "web", "a"], 4);
+
+        assert_eq!([&keys["code"], &text["code"]], ["keys.keyboard-not-found"; 2], "{more}");
+    }
+}
+
+#[test]
+fn test_keys_of_vm_with_other_keyboard_are_sent() {
+    for device in ["virtio-keyboard-pci", "usb-kbd"] {
+        let machine = format!("args: [-machine, \"q35,i8042=off\", -device, qemu-xhci, -device, {device}]\n");
+        let home = home_with(&machine);
+        home.json(&["resume", "web"]);
+
+        assert_eq!(home.json(&["keys", "web", "a"])["keys"], json!(["a"]), "{device}");
+    }
+}

@@ -9,12 +9,16 @@ use super::App;
 use super::operations::{Effect, Operation, RemovedVmFiles, call_of};
 use crate::Error;
 use crate::event::journal::{Subject, write_journal};
+use crate::vm::ended::or_ended;
 
 impl App {
     /// Runs an operation, and writes what it changed in one commit.
     pub async fn run<O: Operation>(&self, operation: O) -> Result<O::Output, Error> {
         let began = Instant::now();
-        let outcome = run_and_commit(self, &operation).await;
+        let outcome = match run_and_commit(self, &operation).await {
+            Ok(done) => Ok(done),
+            Err(error) => Err(with_end_of_vm(self, &operation, error).await),
+        };
         let elapsed = began.elapsed();
         match &outcome {
             Ok(_) => tracing::info!(operation = O::NAME, millis = elapsed.as_millis(), "done"),
@@ -32,6 +36,18 @@ impl App {
             }
         }
         outcome.map(|(value, _)| value)
+    }
+}
+
+/// Returns the error of an operation; that its VM ended meanwhile, if that is why it failed.
+async fn with_end_of_vm<O: Operation>(app: &App, operation: &O, error: Error) -> Error {
+    if !error.is_connection_loss() {
+        return error;
+    }
+    let call = call_of(operation).ok();
+    match call.as_ref().and_then(|call| call.arguments.get("vm")?.as_str()) {
+        Some(vm) => or_ended(app, vm, error).await,
+        None => error,
     }
 }
 

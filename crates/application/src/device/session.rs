@@ -9,7 +9,7 @@ use maqet_domain::hotplug::{
 use maqet_domain::port::{DiskImages, Guard, ImageError};
 use maqet_domain::qemu::HOTPLUG_PREFIX;
 use maqet_domain::qmp::wording::{is_bridge_helper_failure, is_image_locked};
-use maqet_domain::qmp::{DeviceProperties, QmpCommand, QmpError};
+use maqet_domain::qmp::{DeviceProperties, QmpCommand, QmpError, children};
 use maqet_domain::vm::Vm;
 use serde_json::{Value, json};
 
@@ -112,11 +112,7 @@ impl<'a> HotplugSession<'a> {
 
     async fn devices_at(&self, path: &str) -> Result<Vec<PluggedDevice>, QmpError> {
         let reply = self.execute(&QmpCommand::new("qom-list").with("path", path)).await?;
-        let device = |item: &Value| {
-            let driver = item["type"].as_str()?.strip_prefix("child<")?.strip_suffix('>')?;
-            Some(PluggedDevice { id: item["name"].as_str()?.to_owned(), driver: driver.to_owned() })
-        };
-        Ok(items(&reply).filter_map(device).collect())
+        Ok(children(&reply).into_iter().map(|(id, driver)| PluggedDevice { id, driver }).collect())
     }
 
     /// Returns the drivers of a `kind`.

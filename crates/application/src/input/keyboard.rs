@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use maqet_domain::keyboard::{Chord, accepts_keys};
+use maqet_domain::keyboard::{Chord, DEVICE_PARENTS, accepts_keys, has_only_known_keyboards, is_keyboard};
 use maqet_domain::port::{LockName, MonitorSession};
-use maqet_domain::qmp::{QmpCommand, QmpError, RunState};
-use maqet_domain::vm::VmEntry;
+use maqet_domain::qmp::{QmpCommand, QmpError, RunState, children};
+use maqet_domain::vm::{StopReason, VmEntry};
 use serde::Deserialize;
 
 use crate::input::keyboard_error::KeyboardError;
 use crate::job::ProgressUnit;
-use crate::limits::{MAX_KEY_INTERVAL, MIN_KEY_INTERVAL};
+use crate::limits::{self, MAX_KEY_INTERVAL, MIN_KEY_INTERVAL};
+use crate::vm::ended::{VmEnded, stop_reason};
 use crate::vm::monitor::Monitored;
 use crate::{App, Error, HumanDuration};
 
@@ -59,13 +60,13 @@ pub(crate) async fn press_keys(
     // The lock file exists only while keys are pressed.
     guard.retire();
     let mut session = job.run(vm.session()).await??;
+    if vm.or_unresponsive(job.run(is_without_keyboard(session.as_mut(), timing.timeout)).await?)? {
+        return Err(KeyboardError::NotFound { vm: vm.entry.name }.into());
+    }
     for (pressed, chord) in chords.iter().enumerate() {
         match job.run(press(session.as_mut(), chord, timing)).await? {
             Ok(state) if accepts_keys(state) => {}
-            Ok(_) => {
-                let status = app.observer().observe(&vm.entry).await.status;
-                return Err(KeyboardError::Unavailable { vm: vm.entry.name, status, pressed, total }.into());
-            }
+            Ok(state) => return Err(not_accepted(app, &vm, state, (pressed, total)).await),
             Err(source) => {
                 // The process may have been stopped meanwhile, which explains the failure.
                 vm.ensure_responsive()?;
@@ -74,19 +75,83 @@ pub(crate) async fn press_keys(
         }
         job.report(ProgressUnit::Keys, pressed as u64 + 1, total as u64);
     }
-    Ok(vm.entry)
+    match lost_before_last_key(app, session.as_mut(), &vm).await {
+        Some(source) => Err(KeyboardError::Failed { vm: vm.entry.name, pressed: total, total, source }.into()),
+        None => Ok(vm.entry),
+    }
 }
 
-/// Presses a chord if the VM runs, and waits until it is released; returns the run state.
-async fn press(session: &mut dyn MonitorSession, chord: &Chord, timing: KeyTiming) -> Result<RunState, QmpError> {
+/// Returns the error of a VM that accepts no keys in this state.
+async fn not_accepted(app: &App, vm: &Monitored<'_>, state: RunState, (pressed, total): (usize, usize)) -> Error {
+    let name = vm.entry.name.clone();
+    // It is exiting, unless it was started with `-no-shutdown`.
+    if state == RunState::Shutdown
+        && let Some(reason) = stop_reason(app, vm.entry.id).await
+    {
+        return VmEnded { vm: name, reason, source: None }.into();
+    }
+    let status = app.observer().observe(&vm.entry).await.status;
+    KeyboardError::Unavailable { vm: name, status, pressed, total }.into()
+}
+
+/// Returns the error of a QEMU that ended before it had pressed the last keys, which it does after it has replied.
+///
+/// A guest that has ended its VM itself, as by a panic on request, has read them.
+async fn lost_before_last_key(app: &App, session: &mut dyn MonitorSession, vm: &Monitored<'_>) -> Option<QmpError> {
+    let source = query_status(session, limits::QUERY_TIMEOUT).await.err().filter(QmpError::is_connection_loss)?;
+    let is_read = match stop_reason(app, vm.entry.id).await? {
+        StopReason::GuestShutdown
+        | StopReason::GuestReset
+        | StopReason::GuestPanic
+        | StopReason::TripleFault
+        | StopReason::DebugExit => true,
+        StopReason::Watchdog
+        | StopReason::HostQuit
+        | StopReason::HostSignal
+        | StopReason::OutOfMemory
+        | StopReason::QemuError
+        | StopReason::Crashed
+        | StopReason::HostReboot
+        | StopReason::Unknown => false,
+    };
+    (!is_read).then_some(source)
+}
+
+/// Returns whether the VM certainly has no keyboard; QEMU would drop the keys silently.
+async fn is_without_keyboard(session: &mut dyn MonitorSession, timeout: Duration) -> Result<bool, QmpError> {
+    for parent in DEVICE_PARENTS {
+        match session.execute(&QmpCommand::new("qom-list").with("path", parent), timeout).await {
+            Ok(reply) if children(&reply).iter().any(|(_, kind)| is_keyboard(kind)) => return Ok(false),
+            Ok(_) => {}
+            // Nothing is known of a QEMU that has no such object.
+            Err(QmpError::Refused { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    let machine = QmpCommand::new("qom-get").with("path", "/machine").with("property", "type");
+    match session.execute(&machine, timeout).await {
+        Ok(machine) => Ok(machine.as_str().is_some_and(has_only_known_keyboards)),
+        Err(QmpError::Refused { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns the run state.
+async fn query_status(session: &mut dyn MonitorSession, timeout: Duration) -> Result<RunState, QmpError> {
     #[derive(Deserialize)]
     struct QueryStatus {
         status: RunState,
     }
 
-    let reply = session.execute(&QmpCommand::new("query-status"), timing.timeout).await?;
+    let reply = session.execute(&QmpCommand::new("query-status"), timeout).await?;
     let QueryStatus { status } =
         QueryStatus::deserialize(reply).map_err(|error| QmpError::InvalidResponse { detail: error.to_string() })?;
+    Ok(status)
+}
+
+/// Presses a chord if the VM runs, and waits until it is released; returns the run state.
+async fn press(session: &mut dyn MonitorSession, chord: &Chord, timing: KeyTiming) -> Result<RunState, QmpError> {
+    let status = query_status(session, timing.timeout).await?;
     if accepts_keys(status) {
         session.execute(&chord.press(timing.interval), timing.timeout).await?;
         // QEMU replies before the keys are pressed, and drops commands that its queue has no room for.

@@ -27,6 +27,8 @@ pub enum KeyboardError {
     InvalidInterval { interval: Duration },
     #[error("the keyboard of VM `{vm}` is in use")]
     InUse { vm: VmName, source: LockError },
+    #[error("VM `{vm}` has no keyboard")]
+    NotFound { vm: VmName },
     #[error("cannot send keys: VM `{vm}` is {status}{}", progress(*pressed, *total))]
     Unavailable { vm: VmName, status: Status, pressed: usize, total: usize },
     #[error("cannot send keys to VM `{vm}`{}", progress(*pressed, *total))]
@@ -61,6 +63,8 @@ impl Explain for KeyboardError {
                 .hint("pass it to the guest as a file, on a disk or in a shared directory"),
             Self::InvalidInterval { .. } => Explanation::new("keys.interval-invalid", Fault::Usage),
             Self::InUse { source, .. } => Explanation { code: "keys.in-use", ..source.explain() },
+            Self::NotFound { .. } => Explanation::new("keys.keyboard-not-found", Fault::State)
+                .hint("add one to its definition, such as `device: usb-kbd` or `device: virtio-keyboard-pci` under `arguments`"),
             Self::Unavailable { vm, status: Status::Paused, .. } => {
                 Explanation::new("keys.unavailable", Fault::State).hint(format!("resume it with `maqet resume {vm}`"))
             }

@@ -6,11 +6,13 @@ use maqet_domain::error::{Explain, Explanation, Fault};
 use maqet_domain::picture::{PictureFormat, Ppm, UnsupportedFormat, png_size};
 use maqet_domain::port::{Monitors, PictureError, PictureFile, Pictures};
 use maqet_domain::qmp::wording::is_without_screen;
-use maqet_domain::qmp::{QmpCommand, QmpError};
+use maqet_domain::qmp::{FIRST_CONSOLE, FirstConsole, QmpCommand, QmpError, children};
 use maqet_domain::vm::{Run, VmEntry, VmId, VmName};
 use serde_json::Value;
 
 use crate::app::shown;
+use crate::device::session::PERIPHERAL;
+use crate::vm::ended::or_ended;
 use crate::vm::monitor::Monitored;
 use crate::{App, Error, HumanDuration};
 
@@ -73,45 +75,48 @@ impl App {
     ) -> Result<Picture, Error> {
         let vm = Monitored::find(self, vm).await?;
         let timeout = timeout.map_or(self.timeouts().qmp, HumanDuration::duration);
-        let picture = Screen::new(self, &vm.run, timeout).picture(&vm.entry, format).await;
-        vm.or_unresponsive(picture)
+        let picture = Screen::new(self, &vm.entry.name, &vm.run, timeout).picture(&vm.entry, format).await;
+        match vm.or_unresponsive(picture) {
+            Ok(picture) => Ok(picture),
+            Err(error) => Err(or_ended(self, vm.entry.id.to_string().as_str(), error).await),
+        }
     }
 }
 
-/// The first screen of a running VM.
+/// The screen of a running VM.
 pub(crate) struct Screen<'a> {
     monitors: &'a dyn Monitors,
     pictures: &'a dyn Pictures,
+    vm: &'a VmName,
     run: &'a Run,
     timeout: Duration,
 }
 
 impl<'a> Screen<'a> {
     /// Makes the screen of a run; `timeout` is for each reply of QEMU.
-    pub(crate) fn new(app: &'a App, run: &'a Run, timeout: Duration) -> Self {
-        Self { monitors: &*app.ports.monitors, pictures: &*app.ports.pictures, run, timeout }
+    pub(crate) fn new(app: &'a App, vm: &'a VmName, run: &'a Run, timeout: Duration) -> Self {
+        Self { monitors: &*app.ports.monitors, pictures: &*app.ports.pictures, vm, run, timeout }
     }
 
-    /// Returns what the screen shows, as PPM, even if that is one of QEMU's own.
+    /// Returns what the screen shows, as PPM.
     pub(crate) async fn dump(&self) -> Result<Vec<u8>, Error> {
         let file = self.pictures.new_file(&self.run.paths, PictureFormat::Ppm);
-        self.dump_to(file.as_ref()).await
+        let device = self.device(file.as_ref()).await?;
+        self.dump_to(file.as_ref(), device.as_deref()).await
     }
 
     async fn picture(&self, entry: &VmEntry, format: PictureFormat) -> Result<Picture, Error> {
-        if self.shows_no_guest().await {
-            return Err(ScreenError::Unavailable { vm: entry.name.clone(), source: None }.into());
-        }
         let file = self.pictures.new_file(&self.run.paths, format);
+        let device = self.device(file.as_ref()).await?;
         if format == PictureFormat::Png {
-            match self.execute(&screendump(file.as_ref(), true)).await {
+            match self.execute(&screendump(file.as_ref(), device.as_deref(), true)).await {
                 Ok(_) => return Ok(picture(entry, format, file.read().map_err(ScreenError::from)?)?),
                 // Perhaps it has no PNG; any other reason recurs below.
                 Err(QmpError::Refused { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        let ppm = self.dump_to(file.as_ref()).await.map_err(|error| screen_error(&entry.name, error))?;
+        let ppm = self.dump_to(file.as_ref(), device.as_deref()).await?;
         let bytes = match format {
             PictureFormat::Ppm => ppm,
             PictureFormat::Png => self.pictures.to_png(&ppm).map_err(ScreenError::from)?,
@@ -119,35 +124,69 @@ impl<'a> Screen<'a> {
         Ok(picture(entry, format, bytes)?)
     }
 
-    async fn dump_to(&self, file: &dyn PictureFile) -> Result<Vec<u8>, Error> {
-        self.execute(&screendump(file, false)).await?;
-        Ok(file.read().map_err(ScreenError::from)?)
+    async fn dump_to(&self, file: &dyn PictureFile, device: Option<&str>) -> Result<Vec<u8>, Error> {
+        match self.execute(&screendump(file, device, false)).await {
+            Ok(_) => Ok(file.read().map_err(ScreenError::from)?),
+            Err(error) if error.refusal().is_some_and(is_without_screen) => Err(self.unavailable(Some(error)).into()),
+            Err(error) => Err(error.into()),
+        }
     }
 
-    /// Returns whether the screen is one of QEMU's own, such as an empty terminal, which it has without a graphics card
-    /// if the parallel port is not configured.
-    async fn shows_no_guest(&self) -> bool {
-        let command = QmpCommand::new("qom-get").with("path", "/backend/console[0]").with("property", "device");
-        // A QEMU without this property decides when the screenshot is taken.
-        self.execute(&command).await.is_ok_and(|device| device == "")
+    /// Returns the display device that QEMU must be given to dump the screen; none if that is its first console.
+    ///
+    /// Errors: `Unavailable` if the VM has only consoles of QEMU itself, as that of a parallel port, of which QEMU
+    /// would take a picture as well.
+    async fn device(&self, file: &dyn PictureFile) -> Result<Option<String>, Error> {
+        let owner = QmpCommand::new("qom-get").with("path", FIRST_CONSOLE).with("property", "device");
+        match self.execute(&owner).await {
+            Ok(device) if device != "" => return Ok(None),
+            Ok(_) | Err(QmpError::Refused { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let consoles = match self.list("/backend").await? {
+            Some(children) => FirstConsole::from_children(&children),
+            None => FirstConsole::NotListed,
+        };
+        match consoles {
+            FirstConsole::NotListed => Ok(None),
+            FirstConsole::Unspecified => self.hotplugged(file).await,
+            FirstConsole::Unusable => Err(self.unavailable(None).into()),
+        }
+    }
+
+    /// Returns the first device that has a console beside those that QEMU lists.
+    async fn hotplugged(&self, file: &dyn PictureFile) -> Result<Option<String>, Error> {
+        for (id, _) in self.list(PERIPHERAL).await?.unwrap_or_default() {
+            match self.execute(&screendump(file, Some(&id), false)).await {
+                Ok(_) => return Ok(Some(id)),
+                Err(QmpError::Refused { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(self.unavailable(None).into())
+    }
+
+    /// Returns the names and types of the objects at `path`, if there is one.
+    async fn list(&self, path: &str) -> Result<Option<Vec<(String, String)>>, QmpError> {
+        match self.execute(&QmpCommand::new("qom-list").with("path", path)).await {
+            Ok(reply) => Ok(Some(children(&reply))),
+            Err(QmpError::Refused { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn execute(&self, command: &QmpCommand) -> Result<Value, QmpError> {
         self.monitors.execute(&self.run.paths, command, self.timeout).await
     }
-}
 
-fn screen_error(vm: &VmName, error: Error) -> Error {
-    match error {
-        Error::Qmp(source) if source.refusal().is_some_and(is_without_screen) => {
-            ScreenError::Unavailable { vm: vm.clone(), source: Some(source) }.into()
-        }
-        error => error,
+    fn unavailable(&self, source: Option<QmpError>) -> ScreenError {
+        ScreenError::Unavailable { vm: self.vm.clone(), source }
     }
 }
 
-fn screendump(file: &dyn PictureFile, as_png: bool) -> QmpCommand {
+fn screendump(file: &dyn PictureFile, device: Option<&str>, as_png: bool) -> QmpCommand {
     let command = QmpCommand::new("screendump").with("filename", shown(file.path()));
+    let command = if let Some(device) = device { command.with("device", device) } else { command };
     if as_png { command.with("format", "png") } else { command }
 }
 

@@ -86,7 +86,7 @@ impl<'a> Watcher<'a> {
                 Ok(matches!(answer, MonitorAnswer::State(state) if state != RunState::Inmigrate))
             }
             (Condition::Port(port), Some(run)) => port_answers(self.app, entry, run, *port).await,
-            (Condition::ScreenStable(duration), Some(run)) => self.is_stable(run, duration.duration()).await,
+            (Condition::ScreenStable(duration), Some(run)) => self.is_stable(entry, run, duration.duration()).await,
             (Condition::Qmp | Condition::Port(_) | Condition::ScreenStable(_), None) => Ok(false),
         }
     }
@@ -108,12 +108,18 @@ impl<'a> Watcher<'a> {
         Ok(events.iter().any(|event| event.at >= self.since && matches(&event.kind)))
     }
 
-    async fn is_stable(&mut self, run: &Run, duration: Duration) -> Result<bool, Error> {
+    async fn is_stable(&mut self, entry: &VmEntry, run: &Run, duration: Duration) -> Result<bool, Error> {
         let now = Instant::now();
         if self.screen.as_ref().is_some_and(|screen| now < screen.observed + limits::SCREEN_INTERVAL) {
             return Ok(false);
         }
-        let picture = Screen::new(self.app, run, self.app.timeouts().qmp).dump().await?;
+        let picture = Screen::new(self.app, &entry.name, run, self.app.timeouts().qmp).dump().await;
+        let picture = match picture {
+            Ok(picture) => picture,
+            // The next observation shows whether the VM has ended.
+            Err(error) if error.is_connection_loss() => return Ok(false),
+            Err(error) => return Err(error),
+        };
         let now = Instant::now();
         let stability = match self.screen.take() {
             Some(ObservedScreen { mut stability, .. }) => {

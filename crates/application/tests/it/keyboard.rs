@@ -28,6 +28,9 @@ fn session(sent: &SentCommands, pauses_after: usize) -> MockMonitorSession {
             queries += 1;
             return Ok(json!({ "status": if queries > pauses_after { "paused" } else { "running" } }));
         }
+        if command.execute == "qom-list" {
+            return Ok(json!([{ "name": "device[7]", "type": "child<i8042>" }]));
+        }
         let keys = command.arguments["keys"].as_array().unwrap();
         let names: Vec<&str> = keys.iter().map(|key| key["data"].as_str().unwrap()).collect();
         sent.lock().unwrap().push(names.join("-"));
@@ -105,6 +108,8 @@ async fn test_type_vm_paused_meanwhile_reports_characters_sent() {
 #[tokio::test]
 async fn test_keys_qemu_exiting_reports_keys_sent() {
     let mut world = World::new();
+    // The connection is lost, but QEMU does not exit.
+    world.processes.expect_wait_for_exit().returning(|_, _| false);
     world.monitors.expect_session().returning(|_, _| {
         let mut session = MockMonitorSession::new();
         let mut pressed = 0;
@@ -112,6 +117,7 @@ async fn test_keys_qemu_exiting_reports_keys_sent() {
             pressed += usize::from(command.execute == "send-key");
             match pressed {
                 2 => Err(QmpError::ConnectionClosed { command: command.execute.clone() }),
+                _ if command.execute == "qom-list" => Ok(json!([{ "name": "k", "type": "child<usb-kbd>" }])),
                 _ => Ok(json!({ "status": "running" })),
             }
         });

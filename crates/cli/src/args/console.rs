@@ -10,6 +10,7 @@ use maqet::HumanDuration;
 /// On a terminal, every key is sent to the guest, including Ctrl-C, until Ctrl-] detaches; the VM keeps running. The
 /// guest's output reaches the terminal unchanged, so attach only to guests that you trust. Only one client can be attached
 /// at a time. To read along, use `maqet logs VM --follow`: all output is logged, whether or not a client is attached.
+/// When the VM stops, the command says why, and its exit code is 4.
 ///
 /// Without a terminal, standard input is sent to the guest, and its output is written to standard output. After the end of
 /// the input, the console stays open until the VM stops, or until `--idle` or `--timeout` ends it.

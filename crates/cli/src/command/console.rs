@@ -42,9 +42,12 @@ pub(super) async fn run(maqet: &Maqet, args: ConsoleArgs, output: &Output) -> Re
     let written = tokio::time::timeout(FLUSH_TIMEOUT, stdout.finish()).await;
     // Restored first, so that notes are not written to a raw terminal.
     drop(terminal);
-    drop(attached);
     let outcome = pumped?;
     written.unwrap_or(Ok(())).map_err(output_failed)?;
+    if outcome == PumpOutcome::Closed {
+        return Err(attached.closed(maqet.app()).await.into());
+    }
+    drop(attached);
     finish(outcome, &name, &args, output)
 }
 
@@ -59,8 +62,7 @@ fn greeting(name: &str, args: &ConsoleArgs) -> String {
 fn finish(outcome: PumpOutcome, name: &str, args: &ConsoleArgs, output: &Output) -> Result<u8, ErrorReport> {
     match outcome {
         PumpOutcome::Detached => output.note(&format!("detached from `{name}`, which keeps running")),
-        PumpOutcome::Closed => output.note(&format!("console of `{name}` closed: QEMU has exited")),
-        PumpOutcome::Idle | PumpOutcome::OutputClosed => {}
+        PumpOutcome::Closed | PumpOutcome::Idle | PumpOutcome::OutputClosed => {}
         PumpOutcome::Interrupted => {
             output.note_interrupted();
             return Ok(exit_code::INTERRUPTED);

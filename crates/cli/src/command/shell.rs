@@ -190,14 +190,14 @@ fn with_shell_hints(command: &str, error: Error) -> ErrorReport {
 
 /// Returns whether an error ends the session.
 fn is_disconnect(error: &Error) -> bool {
-    matches!(error, Error::Qmp(QmpError::ConnectionClosed { .. } | QmpError::InvalidResponse { .. }))
+    matches!(error, Error::Ended(_) | Error::Qmp(QmpError::ConnectionClosed { .. } | QmpError::InvalidResponse { .. }))
 }
 
 /// Returns the report of a session that QEMU has ended.
 fn disconnected(name: &str, error: Error) -> ErrorReport {
     match error {
         Error::Qmp(QmpError::ConnectionClosed { .. }) => ErrorReport {
-            message: format!("QEMU of `{name}` has exited or closed its monitor"),
+            message: format!("QEMU of `{name}` has closed its monitor"),
             hints: vec![format!("check the reason with `maqet status {name}`")],
             ..error.into()
         },

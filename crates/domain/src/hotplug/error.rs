@@ -65,8 +65,6 @@ pub enum DeviceError {
     FileRequired { driver: String },
     #[error("timed out after {after:?} waiting for the {} of VM `{vm}` to release `{id}`", guest(*is_paused))]
     UnplugTimedOut { vm: VmName, id: String, after: Duration, is_paused: bool },
-    #[error("VM `{vm}` stopped before its guest released `{id}`")]
-    UnplugInterrupted { vm: VmName, id: String },
     /// The guest refused; `reason` is QEMU's message, if there is one.
     #[error("the guest of VM `{vm}` refused to release `{id}`{}", Around(": ", reason.as_deref(), ""))]
     UnplugRefused { vm: VmName, id: String, reason: Option<String> },
@@ -163,9 +161,6 @@ impl Explain for DeviceError {
                 .hint(format!("watch for the release with `maqet events {vm} --type qemu.DEVICE_DELETED --follow`"))
                 .hint("check that the guest has a driver for the device and does not use it")
                 .hint(format!("wait longer with `maqet qmp device-del {vm} {id} --timeout 5m`")),
-            Self::UnplugInterrupted { vm, .. } => state("device.unplug-interrupted").hint(format!(
-                "check the VM with `maqet status {vm}`; the next start has the devices of the definition"
-            )),
             Self::UnplugRefused { vm, .. } => Explanation::new("device.unplug-refused", Fault::Failed)
                 .hint(format!("stop what uses the device in the guest of `{vm}`, then try again")),
         }

@@ -20,6 +20,9 @@ pub enum ConsoleError {
     Unavailable { path: PathBuf, serial: Option<String> },
     #[error("the serial console at `{}` failed", path.display())]
     Failed { path: PathBuf, source: Cause },
+    /// QEMU closed it while the VM was running.
+    #[error("QEMU closed the serial console")]
+    Closed,
 }
 
 fn client(holder: Option<&Holder>) -> String {
@@ -38,7 +41,7 @@ impl Explain for ConsoleError {
         match self {
             Self::InUse { .. } => Explanation::new("console.in-use", Fault::Busy),
             Self::Unavailable { .. } => Explanation::new("console.unavailable", Fault::State),
-            Self::Failed { .. } => Explanation::new("console.failed", Fault::Failed),
+            Self::Failed { .. } | Self::Closed => Explanation::new("console.failed", Fault::Failed),
         }
     }
 }

@@ -69,6 +69,11 @@ impl QmpError {
             _ => None,
         }
     }
+
+    /// Returns whether QEMU closed or refused the connection, as it does when it exits.
+    pub const fn is_connection_loss(&self) -> bool {
+        matches!(self, Self::ConnectionClosed { .. } | Self::MonitorUnavailable { .. })
+    }
 }
 
 impl Explain for QmpError {

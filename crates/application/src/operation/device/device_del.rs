@@ -256,8 +256,6 @@ impl UnplugRequest<'_> {
                 let is_paused = matches!(state, MonitorAnswer::State(state) if state != RunState::Running);
                 DeviceError::UnplugTimedOut { vm, id, after: self.timeout, is_paused }.into()
             }
-            // QEMU closes its monitors only when it exits.
-            Err(QmpError::ConnectionClosed { .. }) => DeviceError::UnplugInterrupted { vm, id }.into(),
             Err(error) => error.into(),
         })
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::operations::{Done, Effect, Operation};
 use crate::app::shown;
+use crate::vm::ended::{VmEnded, stop_reason};
 use crate::vm::observe::BusyReason;
 use crate::vm::unresponsive::ensure_responsive;
 use crate::{App, Error};
@@ -57,6 +58,22 @@ pub struct AttachedConsole {
 impl fmt::Debug for AttachedConsole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AttachedConsole").field("about", &self.about).finish_non_exhaustive()
+    }
+}
+
+impl AttachedConsole {
+    /// Returns the error of a console that QEMU has closed: that the VM has ended, and how, or else that only the console
+    /// was closed.
+    pub async fn closed(&self, app: &App) -> Error {
+        let vm = match app.vms().find(&self.about.id).await {
+            Ok(vm) => vm,
+            Err(error) => return error,
+        };
+        let vm_name = vm.entry.name.clone();
+        match stop_reason(app, vm.entry.id).await {
+            Some(reason) => VmEnded { vm: vm_name, reason, source: None }.into(),
+            None => Error::Console { vm: vm_name, source: ConsoleError::Closed },
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::QmpRun;
 use crate::event::journal::{Subject, write_journal};
 use crate::qmp::{QmpArguments, QmpLine, read_command, read_reply, schema_of, with_properties};
+use crate::vm::ended::or_ended;
 use crate::vm::monitor::Monitored;
 use crate::{App, Error, HumanDuration};
 
@@ -69,9 +70,17 @@ impl QmpShell<'_> {
 
     /// Returns the next event, waiting at most `timeout` for one; those received during commands come first.
     ///
-    /// Errors: [`Error::Qmp`] once the session is closed.
+    /// Errors: [`Error::Ended`] or [`Error::Qmp`] once the session is closed.
     pub async fn next_event(&mut self, timeout: Duration) -> Result<Option<SessionEvent>, Error> {
-        Ok(self.session.next_event(timeout).await?)
+        match self.session.next_event(timeout).await {
+            Ok(event) => Ok(event),
+            Err(error) => Err(self.or_ended(error.into()).await),
+        }
+    }
+
+    /// Returns an error; that the VM ended meanwhile, if that is the cause.
+    async fn or_ended(&self, error: Error) -> Error {
+        or_ended(self.app, &self.vm.entry.id.to_string(), error).await
     }
 
     async fn run(&mut self, operation: &QmpRun) -> Result<Value, Error> {
@@ -81,7 +90,10 @@ impl QmpShell<'_> {
         self.vm.refuse_programs(&command)?;
         let until = Instant::now() + timeout.map_or(self.app.timeouts().qmp, HumanDuration::duration);
         let outcome = self.send(command, arguments, until).await;
-        self.vm.or_unresponsive(outcome)
+        match self.vm.or_unresponsive(outcome) {
+            Ok(reply) => Ok(reply),
+            Err(error) => Err(self.or_ended(error).await),
+        }
     }
 
     async fn send(&mut self, command: QmpCommand, arguments: &QmpArguments, until: Instant) -> Result<Value, Error> {
