@@ -1,6 +1,7 @@
 //! Processes: their identity, their handles, and programs that are run to their exit.
 
 mod capture;
+mod cgroup;
 mod child;
 mod identity;
 mod linux;

@@ -50,6 +50,8 @@ pub enum Error {
     WrongState { vm: VmName, status: Status, action: Action },
     #[error("VM `{vm}` is run by process {pid}, which maqet did not start")]
     RunInUse { vm: VmName, pid: u32 },
+    #[error("{error}")]
+    StopLocked { vm: String, error: LockError },
     #[error("cannot stop VM `{vm}`: it is busy, and may be writing its disks")]
     StopBusy { vm: VmName },
     #[error("stop of VM `{vm}` interrupted: it is {status}; its power button was pressed {}", times(*presses))]
@@ -57,7 +59,7 @@ pub enum Error {
     #[error("the QEMU process of VM `{vm}` is in another PID namespace")]
     ProcessHidden { vm: VmName, is_forced: bool },
     #[error("VM `{vm}` is still running after SIGKILL")]
-    KillFailed { vm: VmName, pid: u32 },
+    KillFailed { vm: VmName, pid: u32, thaw: Option<String> },
     #[error("`{}` is a QEMU process (pid {}) whose VM is not in the database", .0.name.escape_debug(), .0.pid.unwrap_or_default())]
     Orphaned(Box<VmStatus>),
     #[error("an orphaned QEMU process (pid {pid}) has a disk of VM `{vm}` open")]
@@ -148,6 +150,16 @@ impl Error {
         Self::WrongState { vm: entry.name.clone(), status: transition.status, action: transition.action }
     }
 
+    /// Offers `stop --force` if a start, or a stop that waits for the guest, has the lock of `vm`.
+    pub(crate) fn offering_force(self, vm: &str) -> Self {
+        match self {
+            Self::Lock(error) if error.is_held_by(&["start", "stop", "restart"]) => {
+                Self::StopLocked { vm: vm.to_owned(), error }
+            }
+            error => error,
+        }
+    }
+
     /// Makes the error of a command for `vm` that was not sent, or failed although QEMU reports success.
     pub(crate) fn command(vm: &VmName, error: impl Into<CommandError>) -> Self {
         Self::Command { vm: vm.clone(), error: error.into() }
@@ -201,6 +213,9 @@ impl Explain for Error {
             Self::RunInUse { vm, pid } => explain("vm.run-in-use", Fault::State)
                 .hint(format!("stop process {pid}, then run `maqet start {vm}`"))
                 .hint("adopt it with `maqet cleanup --adopt-orphans`"),
+            Self::StopLocked { vm, error } => {
+                error.explain().hint(format!("end its QEMU at once with `maqet stop --force {}`", quote(vm)))
+            }
             Self::StopBusy { vm } => explain("vm.busy", Fault::Busy)
                 .hint("try again later")
                 .hint(format!("kill it with `maqet stop --force {vm}`")),
@@ -211,8 +226,10 @@ impl Explain for Error {
                 let over_monitor = format!("stop it over its monitor with `maqet stop {vm}`");
                 if *is_forced { explanation.hint(over_monitor) } else { explanation }
             }
-            Self::KillFailed { pid, .. } => explain("vm.kill-failed", Fault::Failed)
-                .hint(format!("check process {pid}: it may be blocked in the kernel on a disk or a share")),
+            Self::KillFailed { pid, thaw, .. } => explain("vm.kill-failed", Fault::Failed).hint(match thaw {
+                Some(thaw) => format!("its cgroup is frozen, thaw it with `{thaw}`"),
+                None => format!("check process {pid}: it may be blocked in the kernel on a disk or a share"),
+            }),
             Self::Orphaned(_) | Self::DiskOfOrphan { .. } => explain("vm.orphan-conflict", Fault::State)
                 .hint("adopt it with `maqet cleanup --adopt-orphans`")
                 .hint("end it with `maqet cleanup --end-orphans`"),

@@ -31,7 +31,8 @@ pub use self::firmware::{FirmwareCatalog, FirmwareError, UefiFirmware};
 pub use self::hook::{HookCall, HookError, Hooks};
 pub use self::host::{Clock, Host, HostFacts, IdSource, Kvm};
 pub use self::hypervisor::{
-    BinaryError, Hypervisor, Launch, LaunchError, Launched, ProcessError, Processes, QemuBinary, Signal,
+    BinaryError, Freeze, FrozenCgroup, Hypervisor, Launch, LaunchError, Launched, ProcessError, Processes, QemuBinary,
+    Signal,
 };
 pub use self::journal::Journal;
 pub use self::lock::{Guard, HeldLock, Holder, LockError, LockName, Locks};

@@ -12,6 +12,7 @@
     reason = "a fixture that cannot do its work fails the test by panicking; that is its error handling"
 )]
 
+pub mod cgroup;
 mod fault_points;
 mod faulty;
 pub mod guest;

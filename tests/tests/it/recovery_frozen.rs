@@ -1,10 +1,12 @@
-//! A QEMU that is running but unresponsive: stopped by a signal, or blocked in its main loop. Every command replies,
+//! A QEMU that is running but unresponsive: stopped by a signal, frozen, or blocked in its main loop. Every command replies,
 //! names the cause, and does not mark the VM as stopped.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use maqet_testkit::cgroup::{Cgroup, Version};
 use maqet_testkit::{Running, TestHome, guest, wait};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -167,4 +169,79 @@ fn test_qemu_blocked_ends_with_force() {
     let _ = waiting.wait().code(1);
     assert_eq!(vm.status()["reason"], "host-signal");
     vm.home.json(&["rm", "web"]);
+}
+
+/// Makes a cgroup for a test; on a host that has none, reports the test as skipped.
+fn cgroup(version: Version, test: &str) -> Option<Cgroup> {
+    let cgroup = Cgroup::new(version);
+    if cgroup.is_none() {
+        // The test passes, and `eprintln!` would be captured.
+        let lack = format!("{test} is SKIPPED: cannot make a cgroup of version {version:?}");
+        writeln!(std::io::stderr(), "{lack}").expect("standard error can be written");
+    }
+    cgroup
+}
+
+/// Asserts that a frozen cgroup is named as the reason, with the command that thaws it, and that this command works.
+fn check_frozen_cgroup(cgroup: &Cgroup, control: &str, thawed: &str) {
+    let vm = Unresponsive::start();
+    cgroup.add(vm.pid.as_raw_nonzero().get().try_into().unwrap());
+    cgroup.freeze();
+
+    vm.check_looks("frozen-cgroup");
+    vm.check_refusals("cgroup is frozen");
+    let thaw = format!("echo {thawed} >{}", cgroup.folder().join(control).display());
+    assert_eq!(vm.status()["busy"]["thaw"], thaw);
+    for arguments in [&["stop", "web"][..], &["restart", "web"], &["qmp", "web", "query-status"]] {
+        let error = vm.check_refused(arguments, "vm.unresponsive");
+        assert!(error.contains(&thaw), "{arguments:?}: {error}");
+    }
+
+    assert!(Command::new("sh").args(["-c", &thaw]).status().unwrap().success());
+    vm.check_unharmed();
+}
+
+#[test]
+fn test_qemu_in_frozen_cgroup_names_the_cgroup() {
+    let test = "recovery_frozen::test_qemu_in_frozen_cgroup_names_the_cgroup";
+    let Some(cgroup) = cgroup(Version::Two, test) else { return };
+
+    check_frozen_cgroup(&cgroup, "cgroup.freeze", "0");
+}
+
+#[test]
+fn test_qemu_in_frozen_cgroup_of_version_1_names_the_cgroup() {
+    let test = "recovery_frozen::test_qemu_in_frozen_cgroup_of_version_1_names_the_cgroup";
+    let Some(cgroup) = cgroup(Version::One, test) else { return };
+
+    check_frozen_cgroup(&cgroup, "freezer.state", "THAWED");
+}
+
+#[test]
+fn test_qemu_in_frozen_cgroup_ends_with_force() {
+    let test = "recovery_frozen::test_qemu_in_frozen_cgroup_ends_with_force";
+    let Some(cgroup) = cgroup(Version::Two, test) else { return };
+    let vm = Unresponsive::start();
+    cgroup.add(vm.pid.as_raw_nonzero().get().try_into().unwrap());
+    cgroup.freeze();
+
+    vm.check_ended_by(&["stop", "web", "--force"]);
+}
+
+/// The kernel delivers no signal to a frozen cgroup of version 1, not even SIGKILL.
+#[test]
+fn test_qemu_in_frozen_cgroup_of_version_1_ends_once_thawed() {
+    let test = "recovery_frozen::test_qemu_in_frozen_cgroup_of_version_1_ends_once_thawed";
+    let Some(cgroup) = cgroup(Version::One, test) else { return };
+    let vm = Unresponsive::start();
+    cgroup.add(vm.pid.as_raw_nonzero().get().try_into().unwrap());
+    cgroup.freeze();
+
+    let error = vm.home.json_error(&["stop", "web", "--force"], 1);
+    assert_eq!(error["code"], "vm.kill-failed");
+    assert!(error["hints"].to_string().contains("freezer.state"), "{error}");
+
+    cgroup.thaw();
+    wait::until(SOON, "QEMU to end", || vm.home.qemu_pids().is_empty().then_some(()));
+    assert_eq!(vm.status()["status"], "stopped");
 }

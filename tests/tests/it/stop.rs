@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use maqet_testkit::guest::{AfterMarker, BootSector, Files, Shell};
@@ -231,6 +233,35 @@ fn test_stop_of_several_vms_interrupted_reports_each() {
         assert!(interrupted.stderr.contains(&expected), "{interrupted}");
     }
     home.json(&["stop", "--all", "--force"]);
+}
+
+/// Returns a QEMU that stops itself before it starts, so that a start takes long.
+fn slow_qemu(home: &TestHome) -> PathBuf {
+    let script =
+        "#!/bin/sh\ncase \" $* \" in *' --version '*) ;; *) kill -STOP $$ ;; esac\nexec qemu-system-x86_64 \"$@\"\n";
+    let path = home.write("slow-qemu", script);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+    path
+}
+
+#[test]
+fn test_stop_during_start_offers_force_which_ends_it() {
+    let home = TestHome::new();
+    home.write("config/maqet/maqet.conf", "timeouts: {lock: 500ms}\n");
+    home.add(&format!("{}binary: {}\n", guest::paused_yaml("web"), slow_qemu(&home).display()));
+    let starting = home.maqet(["start", "web", "--format", "json"]).spawn();
+    wait::until(BOOT, "QEMU", || (home.json(&["status", "web"])["pid"] != Value::Null).then_some(()));
+
+    for command in ["stop", "restart", "rm"] {
+        let error = home.json_error(&[command, "web"], 75);
+        assert_eq!(error["code"], "lock.in-use", "{command}");
+        assert!(error["hints"].to_string().contains("maqet stop --force web"), "{command}: {error}");
+    }
+    let stopped = home.json(&["stop", "web", "--force"]);
+
+    assert_eq!((&stopped["method"], &stopped["reason"]), (&json!("sigkill"), &json!("host-signal")));
+    assert_eq!(starting.wait().code(1).json_error()["error"]["code"], "vm.start-failed");
+    assert_eq!(home.json(&["status", "web"])["status"], "defined");
 }
 
 /// Returns a number that looks random, and is the same for each run.

@@ -5,10 +5,11 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use maqet_domain::port::{ProcessError, Processes, Signal};
+use maqet_domain::port::{Freeze, ProcessError, Processes, Signal};
 use maqet_domain::vm::ProcessIdentity;
 use rustix::io::Errno;
 
+use super::cgroup::Freezers;
 use super::identity::Stat;
 use super::pidfd::Pidfd;
 use super::{PidScope, command_line};
@@ -20,12 +21,13 @@ use super::{PidScope, command_line};
 #[derive(Debug, Default)]
 pub struct LinuxProcesses {
     scope: OnceLock<PidScope>,
+    freezers: OnceLock<Freezers>,
 }
 
 impl LinuxProcesses {
     /// Creates it; nothing is read yet.
     pub const fn new() -> Self {
-        Self { scope: OnceLock::new() }
+        Self { scope: OnceLock::new(), freezers: OnceLock::new() }
     }
 
     fn scope(&self) -> &PidScope {
@@ -72,8 +74,11 @@ impl Processes for LinuxProcesses {
         is_alive
     }
 
-    fn is_frozen(&self, process: &ProcessIdentity) -> bool {
-        self.stat(process).is_some_and(Stat::is_frozen)
+    fn frozen(&self, process: &ProcessIdentity) -> Option<Freeze> {
+        if self.stat(process)?.is_frozen() {
+            return Some(Freeze::Signal);
+        }
+        self.freezers.get_or_init(Freezers::mounted).frozen(process.pid).map(Freeze::Cgroup)
     }
 
     fn is_exiting(&self, process: &ProcessIdentity) -> bool {

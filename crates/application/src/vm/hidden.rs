@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use maqet_domain::port::{Hypervisor, ProcessError, Processes, Signal};
+use maqet_domain::port::{Freeze, Hypervisor, ProcessError, Processes, Signal};
 use maqet_domain::vm::{BootId, PidNamespace, ProcessIdentity, RunPaths};
 use tokio::time::Instant;
 
@@ -31,8 +31,8 @@ impl Processes for HiddenProcess<'_> {
         true
     }
 
-    fn is_frozen(&self, _: &ProcessIdentity) -> bool {
-        false
+    fn frozen(&self, _: &ProcessIdentity) -> Option<Freeze> {
+        None
     }
 
     fn is_exiting(&self, _: &ProcessIdentity) -> bool {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use maqet_domain::network::Forward;
-use maqet_domain::port::{Clock, Holder, Hypervisor, LockName, Locks, Monitors, Processes};
+use maqet_domain::port::{Clock, Freeze, FrozenCgroup, Holder, Hypervisor, LockName, Locks, Monitors, Processes};
 use maqet_domain::qmp::{QmpCommand, RunState};
+use maqet_domain::text::quote;
 use maqet_domain::vm::{
     HaltReason, MonitorAnswer, MonitorRole, Phase, ProcessIdentity, ProcessObservation, QemuProcess, Run, StateDetails,
     StateReason, Status, VmEntry, failed_disk,
@@ -75,13 +76,15 @@ impl Observation {
 #[non_exhaustive]
 pub struct BusyReason {
     /// The operation that holds the VM's lock, as in `snapshot.create`; else `main-loop` where QEMU's main loop is
-    /// blocked, `sigstop` where its process was stopped by a signal, and `other-pid-namespace` where its process runs in
-    /// another PID namespace and its monitor is not available here.
+    /// blocked, `sigstop` where its process was stopped by a signal, `frozen-cgroup` where its cgroup is frozen, and
+    /// `other-pid-namespace` where its process runs in another PID namespace and its monitor is not available here.
     pub reason: String,
     /// Since when (RFC 3339, UTC), where that is known.
     pub since: Option<String>,
     /// The process that runs the operation.
     pub pid: Option<u32>,
+    /// The shell command that thaws a frozen cgroup.
+    pub thaw: Option<String>,
 }
 
 impl BusyReason {
@@ -91,24 +94,32 @@ impl BusyReason {
     /// QEMU's process was stopped by a signal.
     pub(crate) const SIGSTOP: &'static str = "sigstop";
 
+    /// QEMU's cgroup is frozen.
+    pub(crate) const FROZEN_CGROUP: &'static str = "frozen-cgroup";
+
     /// QEMU's process is not visible here, and neither are its sockets.
     pub(crate) const OTHER_PID_NAMESPACE: &'static str = "other-pid-namespace";
 
     pub(crate) fn other_pid_namespace() -> Self {
-        Self { reason: Self::OTHER_PID_NAMESPACE.to_owned(), since: None, pid: None }
+        Self { reason: Self::OTHER_PID_NAMESPACE.to_owned(), since: None, pid: None, thaw: None }
     }
 
     pub(crate) fn main_loop() -> Self {
-        Self { reason: Self::MAIN_LOOP.to_owned(), since: None, pid: None }
+        Self { reason: Self::MAIN_LOOP.to_owned(), since: None, pid: None, thaw: None }
     }
 
-    pub(crate) fn sigstop() -> Self {
-        Self { reason: Self::SIGSTOP.to_owned(), since: None, pid: None }
+    /// QEMU's process is frozen.
+    pub(crate) fn frozen(freeze: &Freeze) -> Self {
+        let (reason, thaw) = match freeze {
+            Freeze::Signal => (Self::SIGSTOP, None),
+            Freeze::Cgroup(cgroup) => (Self::FROZEN_CGROUP, Some(thaw_command(cgroup))),
+        };
+        Self { reason: reason.to_owned(), since: None, pid: None, thaw }
     }
 
     /// Returns whether it keeps QEMU itself from responding.
     pub(crate) fn is_unresponsive(&self) -> bool {
-        [Self::MAIN_LOOP, Self::SIGSTOP, Self::OTHER_PID_NAMESPACE].contains(&self.reason.as_str())
+        [Self::MAIN_LOOP, Self::SIGSTOP, Self::FROZEN_CGROUP, Self::OTHER_PID_NAMESPACE].contains(&self.reason.as_str())
     }
 }
 
@@ -116,6 +127,7 @@ impl fmt::Display for BusyReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.reason.as_str(), &self.since, self.pid) {
             (Self::MAIN_LOOP, ..) => f.write_str("QEMU's main loop is blocked"),
+            (Self::FROZEN_CGROUP, ..) => f.write_str("QEMU's cgroup is frozen"),
             (Self::SIGSTOP, ..) => f.write_str("QEMU was stopped by a signal; SIGCONT resumes it"),
             (Self::OTHER_PID_NAMESPACE, ..) => f.write_str("QEMU runs in another PID namespace"),
             (operation, Some(since), Some(pid)) => write!(f, "`{operation}` by process {pid} since {since}"),
@@ -127,8 +139,13 @@ impl fmt::Display for BusyReason {
 
 impl From<Holder> for BusyReason {
     fn from(holder: Holder) -> Self {
-        Self { reason: holder.operation, since: Some(format!("{:.0}", holder.since)), pid: holder.pid }
+        Self { reason: holder.operation, since: Some(format!("{:.0}", holder.since)), pid: holder.pid, thaw: None }
     }
+}
+
+/// Returns the shell command that thaws a cgroup.
+pub(crate) fn thaw_command(cgroup: &FrozenCgroup) -> String {
+    format!("echo {} >{}", cgroup.thawed, quote(&cgroup.control.to_string_lossy()))
 }
 
 /// The state of a VM, as scripts see it.
@@ -327,19 +344,20 @@ impl Observer<'_> {
     /// Queries the monitor of a process that was alive a moment ago, and returns what keeps it from responding.
     async fn query_monitor(&self, run: &Run, process: &QemuProcess) -> Seen {
         let QemuProcess::Visible(process) = process else { return self.query_hidden(run).await };
-        let frozen = || Seen {
-            cause: Some(BusyReason::sigstop()),
-            ..Seen::new(ProcessObservation::Answered(MonitorAnswer::Blocked))
+        let frozen = || {
+            let freeze = self.processes.frozen(process)?;
+            let observed = ProcessObservation::Answered(MonitorAnswer::Blocked);
+            Some(Seen { cause: Some(BusyReason::frozen(&freeze)), ..Seen::new(observed) })
         };
         // The kernel accepts connections for a stopped process, so the query would only time out.
-        if self.processes.is_frozen(process) {
-            return frozen();
+        if let Some(frozen) = frozen() {
+            return frozen;
         }
         let answer = self.monitors.answer(&run.paths, limits::QUERY_TIMEOUT).await;
         let answered = Seen::new(ProcessObservation::Answered(answer));
         match answer {
             // It may have been stopped, or have ended, during the query.
-            MonitorAnswer::TimedOut | MonitorAnswer::Blocked if self.processes.is_frozen(process) => frozen(),
+            MonitorAnswer::TimedOut | MonitorAnswer::Blocked if let Some(frozen) = frozen() => frozen,
             MonitorAnswer::TimedOut | MonitorAnswer::Blocked if self.has_ended(process).await => {
                 self.observe_gone(run).await
             }

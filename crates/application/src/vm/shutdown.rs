@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use maqet_domain::port::{Clock, Hypervisor, Monitors, Processes, Signal};
+use maqet_domain::port::{Clock, Freeze, Hypervisor, Monitors, Processes, Signal};
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::vm::{
     ExitReport, Phase, ProcessIdentity, ProcessObservation, Run, RunEnd, StateDetails, Status, StopReason, VmName,
@@ -11,6 +11,7 @@ use maqet_domain::vm::{
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::observe::thaw_command;
 use super::power_button::{PowerButton, Reaction};
 use super::unresponsive::ensure_responsive;
 use crate::job::Job;
@@ -167,7 +168,12 @@ impl Shutdown<'_> {
         if self.processes.wait_for_exit(process, self.timeouts.kill).await {
             return Ok(());
         }
-        Err(Error::KillFailed { vm: vm.clone(), pid: process.pid })
+        // A cgroup of version 1 keeps even SIGKILL waiting until it is thawed.
+        let thaw = match self.processes.frozen(process) {
+            Some(Freeze::Cgroup(cgroup)) => Some(thaw_command(&cgroup)),
+            Some(Freeze::Signal) | None => None,
+        };
+        Err(Error::KillFailed { vm: vm.clone(), pid: process.pid, thaw })
     }
 
     /// Asks QEMU to quit, and waits for its end; the timeout covers both.

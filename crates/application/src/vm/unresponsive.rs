@@ -21,28 +21,31 @@ pub struct VmUnresponsive {
 impl Explain for VmUnresponsive {
     fn explain(&self) -> Explanation {
         let explanation = Explanation::new("vm.unresponsive", Fault::Busy);
-        let explanation = match (self.cause.reason.as_str(), self.pid) {
-            (BusyReason::SIGSTOP, Some(pid)) => explanation.hint(format!("resume it with `kill -CONT {pid}`")),
-            (BusyReason::OTHER_PID_NAMESPACE, _) => {
+        let explanation = match (self.cause.reason.as_str(), self.pid, &self.cause.thaw) {
+            (BusyReason::SIGSTOP, Some(pid), _) => explanation.hint(format!("resume it with `kill -CONT {pid}`")),
+            (BusyReason::OTHER_PID_NAMESPACE, ..) => {
                 return explanation.hint("run maqet in the container or PID namespace in which the VM was started");
             }
-            (_, None) => return explanation.hint("try again later"),
-            (_, Some(_)) => explanation.hint("try again later"),
+            (_, _, Some(thaw)) => explanation.hint(format!("thaw it with `{thaw}`")),
+            (_, _, None) => explanation.hint("try again later"),
         };
         explanation.hint(format!("kill it with `maqet stop --force {}`", self.vm))
     }
 }
 
-/// Checks that a process was not stopped by a signal: its monitor would accept a connection and never answer.
+/// Checks that a process is not frozen: its monitor would accept a connection and never answer.
 pub(crate) fn ensure_responsive(
     processes: &dyn Processes,
     vm: &VmName,
     process: &ProcessIdentity,
 ) -> Result<(), VmUnresponsive> {
-    if processes.is_frozen(process) {
-        return Err(VmUnresponsive { vm: vm.clone(), pid: Some(process.pid), cause: BusyReason::sigstop() });
+    match processes.frozen(process) {
+        Some(freeze) => {
+            let cause = BusyReason::frozen(&freeze);
+            Err(VmUnresponsive { vm: vm.clone(), pid: Some(process.pid), cause })
+        }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 impl Observation {

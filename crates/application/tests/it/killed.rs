@@ -35,7 +35,7 @@ async fn half_way(world: &mut World, silence: u32, age: i64) -> maqet_applicatio
     world.hypervisor.expect_find_process().returning(|_| Some(process(7)));
     world.hypervisor.expect_ensure_qmp_log().returning(|_| ());
     world.processes.expect_is_alive().returning(|_| true);
-    world.processes.expect_is_frozen().returning(|_| false);
+    world.processes.expect_frozen().returning(|_| None);
     world.processes.expect_is_exiting().returning(|_| false);
     let looks = AtomicU32::new(0);
     world.monitors.expect_answer().returning(move |_, _| {

@@ -92,7 +92,7 @@ impl World {
         let (log, now) = (Arc::clone(&sent), Arc::new(Mutex::new(state)));
         let reported = Arc::clone(&now);
         self.processes.expect_is_alive().returning(|_| true);
-        self.processes.expect_is_frozen().returning(|_| false);
+        self.processes.expect_frozen().returning(|_| None);
         self.processes.expect_is_exiting().returning(|_| false);
         self.monitors.expect_answer().returning(move |_, _| MonitorAnswer::State(*reported.lock().unwrap()));
         self.monitors.expect_execute().returning(move |_, command, _| {
@@ -112,7 +112,7 @@ impl World {
     /// Every process is running, and its monitor replies with this.
     pub(crate) fn answers(&mut self, answer: MonitorAnswer) {
         self.processes.expect_is_alive().returning(|_| true);
-        self.processes.expect_is_frozen().returning(|_| false);
+        self.processes.expect_frozen().returning(|_| None);
         self.processes.expect_is_exiting().returning(|_| false);
         self.monitors.expect_answer().returning(move |_, _| answer);
     }

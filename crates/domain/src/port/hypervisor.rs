@@ -245,6 +245,24 @@ impl Explain for ProcessError {
     }
 }
 
+/// What keeps a process from running at all, until it is taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Freeze {
+    /// A signal (SIGSTOP; state `T` of proc(5)).
+    Signal,
+    /// Its cgroup is frozen.
+    Cgroup(FrozenCgroup),
+}
+
+/// A frozen cgroup, of version 1 or 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FrozenCgroup {
+    /// The file that froze it.
+    pub control: PathBuf,
+    /// What to write to that file to thaw it.
+    pub thawed: &'static str,
+}
+
 /// Inspects and signals processes by their identity; another process with a reused pid is never touched.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
@@ -252,8 +270,8 @@ pub trait Processes: Send + Sync {
     /// Returns whether this process runs; a zombie does not, once all of its threads are gone.
     fn is_alive(&self, process: &ProcessIdentity) -> bool;
 
-    /// Returns whether this running process was stopped by a signal (SIGSTOP; state `T` of proc(5)).
-    fn is_frozen(&self, process: &ProcessIdentity) -> bool;
+    /// Returns what keeps this running process from running at all, if anything does.
+    fn frozen(&self, process: &ProcessIdentity) -> Option<Freeze>;
 
     /// Returns whether this running process is exiting: the kernel still holds its files for a moment.
     fn is_exiting(&self, process: &ProcessIdentity) -> bool;

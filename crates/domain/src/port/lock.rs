@@ -48,6 +48,16 @@ pub enum LockError {
     Failed { source: Cause },
 }
 
+impl LockError {
+    /// Returns whether one of these operations has the lock.
+    pub fn is_held_by(&self, operations: &[&str]) -> bool {
+        match self {
+            Self::InUse { holder: Some(holder), .. } => operations.contains(&holder.operation.as_str()),
+            Self::InUse { holder: None, .. } | Self::Failed { .. } => false,
+        }
+    }
+}
+
 fn describe(holder: Option<&Holder>) -> String {
     holder.map_or_else(
         || "another process".to_owned(),

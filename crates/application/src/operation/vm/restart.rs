@@ -58,7 +58,8 @@ impl Operation for Restart {
 
     /// Under one lock, so that no other process starts it in between.
     async fn run(&self, app: &App) -> Result<Done<Restarted>, Error> {
-        let (guard, vm) = app.vms().lock(&self.vm, Self::NAME).await?;
+        let locked = app.vms().lock(&self.vm, Self::NAME).await;
+        let (guard, vm) = locked.map_err(|error| error.offering_force(&self.vm))?;
         // A VM that could not start again is left running.
         start::check(app, &vm).await?;
         // So is one whose run cannot be recorded.

@@ -52,7 +52,8 @@ impl Operation for Rm {
     type Output = Removed;
 
     async fn run(&self, app: &App) -> Result<Done<Removed>, Error> {
-        let (mut guard, mut vm) = app.vms().lock(&self.vm, Self::NAME).await?;
+        let locked = app.vms().lock(&self.vm, Self::NAME).await;
+        let (mut guard, mut vm) = locked.map_err(|error| error.offering_force(&self.vm))?;
         let observation = app.observer().observe_locked(&vm.entry).await;
         if !self.force {
             observation.transition(&vm.entry, Action::Remove)?;

@@ -7,7 +7,9 @@ use futures_util::future::join;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
 use maqet_domain::port::{LockError, ProcessError};
-use maqet_domain::vm::{Action, Phase, ProcessIdentity, QemuProcess, Run, Status, Transition, VmEntry};
+use maqet_domain::vm::{
+    Action, Phase, ProcessIdentity, QemuProcess, Run, RunEnd, Status, StopReason, Transition, VmEntry,
+};
 use maqet_fault_points::FaultPoint;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -76,7 +78,7 @@ impl Operation for Stop {
         let timeout = if self.force { Duration::ZERO } else { app.timeouts().lock };
         let (guard, vm) = match app.vms().lock_within(&self.vm, Self::NAME, timeout).await {
             Err(Error::Lock(error)) if self.force => return self.kill_unlocked(app, error).await,
-            locked => locked?,
+            locked => locked.map_err(|error| error.offering_force(&self.vm))?,
         };
         let stopped = stop(app, &vm.entry, Self::NAME, self.timeout, self.force).await?;
         Ok(Done::reading(stopped).about(vm.entry.id).holding(guard))
@@ -98,7 +100,9 @@ impl Stop {
         let began = Instant::now();
         app.shutdown().kill(&entry.name, &process).await?;
         let outcome = StopOutcome::without_guest(StopMethod::Sigkill, began.elapsed());
-        let observation = app.observer().observe_process(&entry).await;
+        // The kill is not recorded, so an observation would report a crash.
+        let ending = RunEnd { reason: StopReason::HostSignal, at: Some(app.ports.clock.now()) };
+        let observation = Observation::without_process(Status::Stopped(ending));
         let stopped = Stopped::new(VmStatus::new(&entry, &observation), &outcome);
         Ok(Done::reading(stopped).about(entry.id))
     }
