@@ -245,6 +245,16 @@ mod tests {
         assert!(stale_temporary_files(folder.path()).is_empty());
     }
 
+    /// The process ID is one of that namespace; here it is another process, or none.
+    #[test]
+    fn test_stale_file_of_other_namespace_is_kept_while_new() {
+        let folder = tempfile::tempdir().unwrap();
+        let boot: String = PidScope::current().boot_id().0.chars().take(8).collect();
+        fs::write(folder.path().join(format!(".a.qcow2.partial-{boot}.1-1-1-0badcafe")), "").unwrap();
+
+        assert!(stale_temporary_files(folder.path()).is_empty());
+    }
+
     #[test]
     fn test_atomic_file_longest_name_fits() {
         let folder = tempfile::tempdir().unwrap();

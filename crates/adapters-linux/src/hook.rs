@@ -1,6 +1,7 @@
 //! The port [`Hooks`]: programs of the user, each in its own process group, bounded in time and output.
 
 use std::ffi::OsStr;
+use std::fmt::{self, Display};
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -8,19 +9,33 @@ use std::process::{ExitStatus, Stdio};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use maqet_domain::port::{HookCall, HookError, Hooks};
+use maqet_domain::port::{HookCall, HookError, HookOutcome, Hooks, LeftProcess, describe_left};
 use rustix::fs::MemfdFlags;
 
 use crate::atomic_file::replace_unsynced;
 use crate::environment::{ProcessEnvironment, ProgramError};
 use crate::limits::{MAX_HOOK_LOG_BYTES, MAX_HOOK_OUTPUT_BYTES};
 use crate::private_file::{private_folder, private_log};
-use crate::process::{CaptureError, Group, Output, display_status, spawn_captured, wait_into};
+use crate::process::{CaptureError, Exit, Group, Output, display_status, process_name, spawn_captured, wait_into};
 
 /// Runs hooks in the environment of child processes.
 #[derive(Debug)]
 pub struct LocalHooks {
     environment: ProcessEnvironment,
+}
+
+/// How a hook ended.
+#[derive(Debug)]
+struct Ended {
+    status: ExitStatus,
+    left: Vec<LeftProcess>,
+}
+
+impl Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", display_status(self.status))?;
+        if self.left.is_empty() { Ok(()) } else { write!(f, ", {}", describe_left(&self.left)) }
+    }
 }
 
 /// The variable that every hook gets.
@@ -42,7 +57,7 @@ impl LocalHooks {
         if self.environment.has(OsStr::new(EVENT_VARIABLE)) { Group::Inherited } else { Group::New }
     }
 
-    async fn execute(&self, call: &HookCall, output: &mut Output) -> Result<ExitStatus, HookError> {
+    async fn execute(&self, call: &HookCall, output: &mut Output) -> Result<Ended, HookError> {
         let (name, arguments) = call.command.split_first().ok_or(HookError::NotFound { program: String::new() })?;
         let not_run = |source: io::Error| HookError::NotStarted { source: source.into() };
         let program = self.environment.find(OsStr::new(name)).map_err(|error| match error {
@@ -57,7 +72,11 @@ impl LocalHooks {
             Ok(child) => wait_into(child, call.timeout, MAX_HOOK_OUTPUT_BYTES, output).await,
             Err(error) => Err(error),
         };
-        result.map_err(|error| match error {
+        let ended = |Exit { status, left_running }| {
+            let left = |pid| LeftProcess { pid, program: process_name(pid).unwrap_or_default() };
+            Ended { status, left: left_running.into_iter().map(left).collect() }
+        };
+        result.map(ended).map_err(|error| match error {
             CaptureError::Spawn(error) | CaptureError::Io(error) => not_run(error),
             CaptureError::TimedOut => HookError::TimedOut { after: call.timeout },
             CaptureError::OutputTooLarge => HookError::OutputTooLarge,
@@ -67,14 +86,14 @@ impl LocalHooks {
 
 #[async_trait]
 impl Hooks for LocalHooks {
-    async fn run(&self, call: &HookCall) -> Result<(), HookError> {
+    async fn run(&self, call: &HookCall) -> Result<HookOutcome, HookError> {
         let mut output = Output::default();
         let result = self.execute(call, &mut output).await;
         // The hook has run, whether or not it can be logged.
         let _ = log(call, &result, &output);
         match result? {
-            status if status.success() => Ok(()),
-            status => Err(HookError::Failed { status: display_status(status).to_string() }),
+            Ended { status, left } if status.success() => Ok(HookOutcome { left }),
+            Ended { status, .. } => Err(HookError::Failed { status: display_status(status).to_string() }),
         }
     }
 
@@ -97,12 +116,12 @@ fn input(text: &str) -> io::Result<Stdio> {
 }
 
 /// Logs the output of a hook and how it exited; a large log is rotated.
-fn log(call: &HookCall, result: &Result<ExitStatus, HookError>, output: &Output) -> io::Result<()> {
+fn log(call: &HookCall, result: &Result<Ended, HookError>, output: &Output) -> io::Result<()> {
     private_folder(call.log.parent().unwrap_or(Path::new("/")))?;
     if std::fs::symlink_metadata(&call.log).is_ok_and(|found| found.len() > MAX_HOOK_LOG_BYTES) {
         std::fs::rename(&call.log, call.log.with_extension("log.1"))?;
     }
-    let exit = result.as_ref().map_or_else(ToString::to_string, |status| display_status(*status).to_string());
+    let exit = result.as_ref().map_or_else(ToString::to_string, ToString::to_string);
     let command = call.command.join(" ").escape_debug().to_string();
     let mut entry = format!("{:.3} `{command}`: {exit}\n", Timestamp::now()).into_bytes();
     for output in [&output.stdout, &output.stderr] {

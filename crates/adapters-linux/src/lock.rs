@@ -115,7 +115,7 @@ impl Locks for FileLocks {
             }
             Err(file) => {
                 let holder = read_note(&file).map(|note| current_holder(note, &file, self.scope()));
-                Err(LockError::InUse { holder, waited: round_to_millis(started.elapsed()) })
+                Err(LockError::InUse { vm: None, holder, waited: round_to_millis(started.elapsed()) })
             }
         }
     }

@@ -11,7 +11,7 @@ mod pidfd;
 mod scope;
 mod stats;
 
-pub use self::capture::{CaptureError, Captured, Group, Output, capture, spawn_captured, wait_into};
+pub use self::capture::{CaptureError, Captured, Exit, Group, Output, capture, spawn_captured, wait_into};
 pub use self::child::{ChildGuard, display_status};
 pub use self::identity::kill;
 pub use self::linux::LinuxProcesses;

@@ -106,6 +106,10 @@ impl Hypervisor for QemuHypervisor {
         self.run_locks.is_held_by_hidden(paths).await
     }
 
+    async fn lock_holder(&self, paths: &RunPaths) -> Option<ProcessIdentity> {
+        self.run_locks.visible_qemu(paths)
+    }
+
     async fn ensure_qmp_log(&self, paths: &RunPaths) {
         if let Err(error) = qmp_log::turn_on(paths).await {
             tracing::warn!(%error, paths = %paths.records.display(), "cannot turn the QMP log on");
@@ -113,7 +117,7 @@ impl Hypervisor for QemuHypervisor {
     }
 
     async fn process_in_pid_file(&self, paths: &RunPaths) -> Option<ProcessIdentity> {
-        find::process_in_pid_file(paths).or_else(|| self.run_locks.visible_qemu(paths))
+        find::process_in_pid_file(paths).or_else(|| self.run_locks.visible_qemu_of_run(paths))
     }
 
     async fn shutdown_event(&self, paths: &RunPaths) -> Option<RunEnd> {

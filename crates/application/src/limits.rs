@@ -190,3 +190,6 @@ pub const BALLOON_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The pause between two checks whether a process of another PID namespace has exited; each reads the open files of the processes here.
 pub const HIDDEN_PROCESS_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How many VMs a finding names; more are counted.
+pub const MAX_LISTED_VMS: usize = 5;

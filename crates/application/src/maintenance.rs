@@ -2,12 +2,14 @@
 //!
 //! | module | checks |
 //! | --- | --- |
+//! | `binaries` | the versions of the QEMU binaries in use |
 //! | `host` | KVM, tools, limits, maqet's directories and their free space |
 //! | `database` | the database and its backups; repairs a damaged one |
 //! | `vm` | whether each VM can start, and whether its records agree with what runs |
 //! | `stale_files` | files and processes that belong to no VM |
 //! | `removal` | removes a stale file under the lock of its VM |
 
+mod binaries;
 mod database;
 mod host;
 mod removal;
@@ -20,6 +22,7 @@ use maqet_domain::error::Explain;
 use maqet_domain::port::{Probe, StaleFiles, StoreMaintenance, VmCopies};
 use serde::Serialize;
 
+pub(crate) use self::binaries::BinaryCheck;
 pub(crate) use self::database::{DatabaseAccess, DatabaseCheck};
 pub(crate) use self::host::HostCheck;
 pub(crate) use self::removal::StaleFileRemoval;

@@ -63,13 +63,15 @@ pub mod kind {
     pub const SNAPSHOT_LOADED: &str = "snapshot.loaded";
     /// A snapshot was removed.
     pub const SNAPSHOT_REMOVED: &str = "snapshot.removed";
+    /// A hook ended and left processes running.
+    pub const HOOK_LEFT_PROCESSES: &str = "hook.left-processes";
     /// A hook failed.
     pub const HOOK_FAILED: &str = "hook.failed";
 
     /// All of them.
-    pub const ALL: [&str; 16] = [
+    pub const ALL: [&str; 17] = [
         VM_DEFINED, VM_APPLIED, VM_REMOVED, VM_STARTED, VM_START_FAILED, VM_STOPPED, VM_PAUSED, VM_RESUMED, VM_RESET,
         DEVICE_ADDED, DEVICE_REMOVED, STORAGE_CREATED, SNAPSHOT_CREATED, SNAPSHOT_LOADED, SNAPSHOT_REMOVED,
-        HOOK_FAILED,
+        HOOK_FAILED, HOOK_LEFT_PROCESSES,
     ];
 }

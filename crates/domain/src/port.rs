@@ -28,7 +28,7 @@ pub use self::copies::VmCopies;
 pub use self::dial::{Connection, Dialer};
 pub use self::disk::{DiskImages, ImageError, ImageInfo, ImageUser};
 pub use self::firmware::{FirmwareCatalog, FirmwareError, UefiFirmware};
-pub use self::hook::{HookCall, HookError, Hooks};
+pub use self::hook::{HookCall, HookError, HookOutcome, Hooks, LeftProcess, describe_left};
 pub use self::host::{Clock, Host, HostFacts, IdSource, Kvm};
 pub use self::hypervisor::{
     BinaryError, Freeze, FrozenCgroup, Hypervisor, Launch, LaunchError, Launched, ProcessError, Processes, QemuBinary,

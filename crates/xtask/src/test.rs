@@ -7,7 +7,7 @@ use std::time::Instant;
 use std::{env, iter};
 
 use maqet_testkit::qemu::{UNPACKED_VERSION, Unpacked};
-use maqet_testkit::{namespaces, process, qemu as kit_qemu, variable};
+use maqet_testkit::{namespaces, pid_namespace, process, qemu as kit_qemu, variable};
 
 use crate::check::cargo_step;
 use crate::failure::{Failure, OrFailure};
@@ -151,6 +151,9 @@ fn report_skipped(test: &Test) {
     }
     if let Some(lack) = namespaces::lack() {
         warning(&format!("SKIPPED: network cards on taps and bridges: cannot create a network namespace ({lack})"));
+    }
+    if let Some(lack) = pid_namespace::lack() {
+        warning(&format!("SKIPPED: VMs of other PID namespaces: cannot create one ({lack})"));
     }
 }
 

@@ -20,6 +20,7 @@ mod home;
 pub mod namespaces;
 pub mod own_process;
 pub mod parallel;
+pub mod pid_namespace;
 pub mod process;
 pub mod qemu;
 mod run;

@@ -99,6 +99,20 @@ impl Maqet {
         self
     }
 
+    /// Runs it through another program, which gets the command as its last arguments.
+    pub fn through(self, launcher: &[OsString]) -> Self {
+        let [program, arguments @ ..] = launcher else { return self };
+        let mut command = Command::new(program);
+        command.args(arguments).arg(self.command.get_program()).args(self.command.get_args());
+        let variables = self.command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        command.env_clear().envs(variables);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(folder) = self.command.get_current_dir() {
+            command.current_dir(folder);
+        }
+        Self { command, ..self }
+    }
+
     /// Returns the prepared command, for callers that need other pipes.
     #[must_use]
     pub fn into_command(self) -> Command {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use maqet_testkit::process::kill_naming;
+use maqet_testkit::qemu::emulator;
 use maqet_testkit::{TestHome, guest};
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -203,6 +204,28 @@ fn test_doctor_vm_unable_to_start_is_reported_with_hint() {
         assert!(problem["message"].as_str().unwrap().contains(text), "{problem}");
         assert!(problem["hint"].is_string() && problem["fixed"].is_null(), "{problem}");
     }
+}
+
+#[test]
+fn test_doctor_shows_version_of_each_binary_in_use() {
+    let home = TestHome::new();
+    let wrapper = home.write("bin/my-qemu", format!("#!/bin/sh\nexec '{}' \"$@\"\n", emulator().display()));
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
+    home.add(&format!("{}binary: {}\n", guest::paused_yaml("own"), wrapper.display()));
+    home.add(&guest::paused_yaml("default"));
+    started(&home, "running");
+
+    let found = findings(&home, &[], 0);
+
+    let message = |path: &Path| {
+        let finding = found.iter().rfind(|finding| finding["subject"] == path.to_str().unwrap());
+        finding.unwrap_or_else(|| panic!("{} is not in {found:#?}", path.display()))["message"].as_str().unwrap()
+    };
+    let version = home.json(&["qmp", "running", "query-version"])["qemu"].clone();
+    let version = format!("version {}.{}.{}, used by ", version["major"], version["minor"], version["micro"]);
+    assert_eq!(message(&wrapper), format!("{version}VM `own`"));
+    assert_eq!(message(&emulator()), format!("{version}VMs `default`, `running`"));
+    home.json(&["stop", "running", "--force"]);
 }
 
 #[test]

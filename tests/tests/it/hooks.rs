@@ -1,10 +1,10 @@
 //! Hooks: the user's programs that run on events, including events that are found later.
 
-use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use std::{env, fs};
 
 use maqet_testkit::{TestHome, guest, wait};
 use serde_json::{Value, json};
@@ -171,4 +171,108 @@ fn test_hook_unknown_event_type_suggests_similar_one() {
 
     assert_eq!(refused["problems"][0]["path"], "hooks.vm.strated");
     assert!(refused.to_string().contains("vm.started"), "{refused}");
+}
+
+/// Returns a command that leaves a process running, in a session of its own, with its output open.
+fn daemon(home: &TestHome) -> String {
+    let fifo = home.path("fifo").display().to_string();
+    format!("mkfifo '{fifo}' 2>/dev/null; setsid -f sh -c 'read line <>\"$0\"' '{fifo}'")
+}
+
+fn daemons(home: &TestHome) -> Vec<u32> {
+    let found = home.processes().into_iter().filter(|process| process.command.starts_with("sh -c read line"));
+    found.map(|process| process.pid.cast_unsigned()).collect()
+}
+
+#[test]
+fn test_hook_leaving_daemon_ends_and_is_reported() {
+    let home = TestHome::new();
+    let command = format!("{}; echo started it", daemon(&home));
+    add(&home, "web", &format!("{{vm.started: [[/bin/sh, -c, {}], [/bin/sh, -c, \"echo second\"]]}}", json!(command)));
+    let began = Instant::now();
+
+    let done = home.maqet(["start", "web"]).run().ok();
+
+    assert!(began.elapsed() < TIMEOUT, "the timeout of a hook is longer: {:?}", began.elapsed());
+    assert!(!done.stderr.contains("failed"), "{}", done.stderr);
+    let left = daemons(&home);
+    let events = home.json(&["events", "--type", "hook.*"]);
+    assert_eq!(events[0]["type"], "hook.left-processes", "{events}");
+    assert_eq!(events[0]["data"]["processes"], json!([{ "pid": left[0], "program": "sh" }]));
+    let log = fs::read_to_string(events[0]["data"]["log"].as_str().unwrap()).unwrap();
+    let exits: Vec<&str> = log.lines().filter_map(|line| line.split("`: ").nth(1)).collect();
+    assert_eq!(exits, [format!("exit code 0, left 1 process running: `sh` ({})", left[0]), "exit code 0".to_owned()]);
+    assert!(log.contains("started it") && log.contains("second"), "{log}");
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_hook_failing_with_daemon_fails_at_once() {
+    let home = TestHome::new();
+    let command = format!("{}; exit 3", daemon(&home));
+    add(&home, "web", &format!("{{vm.started: [/bin/sh, -c, {}]}}", json!(command)));
+
+    home.maqet(["start", "web"]).run().ok();
+
+    let events = home.json(&["events", "--type", "hook.*"]);
+    assert_eq!(events[0]["data"]["error"], "ended with exit code 3", "{events}");
+    assert_eq!(daemons(&home).len(), 1);
+    home.json(&["stop", "web", "--force"]);
+}
+
+/// Only a process that leaves the process group outlives the hook.
+#[test]
+fn test_hook_background_child_is_killed_with_its_group() {
+    let home = TestHome::new();
+    let command =
+        format!("tail -f '{}' & echo $! >'{}'", home.write("forever", "").display(), home.path("pid").display());
+    add(&home, "web", &format!("{{vm.started: [/bin/sh, -c, {}]}}", json!(command)));
+
+    home.maqet(["start", "web"]).run().ok();
+
+    await_end(&home.path("pid"));
+    assert_eq!(home.json(&["events", "--type", "hook.*"]), json!([]));
+    home.json(&["stop", "web", "--force"]);
+}
+
+/// Writes a program that leaves a daemon running and then is the program of this name in `PATH`.
+fn leaving_daemon(home: &TestHome, name: &str) -> PathBuf {
+    let found =
+        env::split_paths(&env::var_os("PATH").unwrap()).map(|folder| folder.join(name)).find(|path| path.exists());
+    let script = format!("#!/bin/sh\n{}\nexec '{}' \"$@\"\n", daemon(home), found.unwrap().display());
+    let path = home.write(format!("bin/{name}"), script);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn test_start_binary_leaving_daemon_does_not_wait_for_it() {
+    let home = TestHome::new();
+    let binary = leaving_daemon(&home, "qemu-system-x86_64");
+    home.add(&format!("{}binary: {}\n", guest::paused_yaml("web"), binary.display()));
+
+    let started = home.maqet(["start", "web", "--format", "json"]).run().ok().json_value();
+    let stopped = home.json(&["stop", "web", "--force"]);
+    let again = home.json(&["start", "web"]);
+
+    assert_eq!(started["status"], "paused");
+    assert!(daemons(&home).len() >= 2, "one of `--version`, one of the start");
+    assert_eq!((&stopped["status"], &again["changed"]), (&json!("stopped"), &json!(true)), "the daemon holds the lock");
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_create_disk_image_tool_leaving_daemon_does_not_wait_for_it() {
+    let home = TestHome::new();
+    let tool = leaving_daemon(&home, "qemu-img");
+    let folders = env::var_os("PATH").unwrap();
+    let path =
+        env::join_paths([tool.parent().unwrap().to_owned()].into_iter().chain(env::split_paths(&folders))).unwrap();
+    home.add(&format!("{}storage: [{{name: hdd, size: 1M}}]\n", guest::paused_yaml("web")));
+
+    let started = home.maqet(["start", "web", "--format", "json"]).env("PATH", path).run().ok().json_value();
+
+    assert_eq!(started["status"], "paused");
+    assert!(!daemons(&home).is_empty());
+    home.json(&["stop", "web", "--force"]);
 }

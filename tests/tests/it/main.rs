@@ -29,6 +29,7 @@ mod lifecycle;
 mod logs;
 mod output;
 mod passt;
+mod pid_namespaces;
 mod qemu_modules;
 mod qmp;
 mod qmp_run;

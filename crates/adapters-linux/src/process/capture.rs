@@ -1,15 +1,18 @@
 //! Runs a program to its exit and captures its output: bounded in time and in memory.
 
-use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
+use std::{fs, io};
 
 use process_wrap::std::{CommandWrap, ProcessGroup};
+use rustix::io::Errno;
+use rustix::process::{Pid, getpgid};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 
-use super::ChildGuard;
+use super::{ChildGuard, PidScope};
 
 /// The output of a program so far.
 #[derive(Debug, Default)]
@@ -27,6 +30,15 @@ pub struct Captured {
     pub status: ExitStatus,
     /// All of its output.
     pub output: Output,
+}
+
+/// How a program exited.
+#[derive(Debug)]
+pub struct Exit {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// The processes that it left running and that have its output open; those of a group of its own were killed.
+    pub left_running: Vec<u32>,
 }
 
 /// Why a program did not run to its exit.
@@ -62,7 +74,8 @@ pub async fn capture(
     max_bytes: usize,
 ) -> Result<Captured, CaptureError> {
     let mut output = Output::default();
-    let status = wait_into(spawn_captured(command, input, group)?, timeout, max_bytes, &mut output).await?;
+    let Exit { status, .. } =
+        wait_into(spawn_captured(command, input, group)?, timeout, max_bytes, &mut output).await?;
     Ok(Captured { status, output })
 }
 
@@ -81,22 +94,34 @@ pub fn spawn_captured(mut command: Command, input: Stdio, group: Group) -> Resul
 /// Waits for the exit of a program, which is killed on every error and when the future is dropped; its output is in
 /// `output` also on an error.
 ///
+/// Its output ends with its exit, even if processes that it left running keep it open.
+///
 /// Errors: `TimedOut`, `OutputTooLarge`, `Io`.
 pub async fn wait_into(
     mut child: ChildGuard,
     timeout: Duration,
     max_bytes: usize,
     output: &mut Output,
-) -> Result<ExitStatus, CaptureError> {
+) -> Result<Exit, CaptureError> {
+    let pid = child.pid();
     let stdout = child.inner().stdout().take().map(OwnedFd::from);
     let stderr = child.inner().stderr().take().map(OwnedFd::from);
 
     let run = async {
-        let exit = async { child.wait().await.map_err(CaptureError::Io) };
-        let stdout = read(stdout, max_bytes, &mut output.stdout);
-        let stderr = read(stderr, max_bytes, &mut output.stderr);
-        let ((), (), status) = tokio::try_join!(stdout, stderr, exit)?;
-        Ok(status)
+        let mut stdout = Capture::new(stdout, max_bytes, &mut output.stdout)?;
+        let mut stderr = Capture::new(stderr, max_bytes, &mut output.stderr)?;
+        let status = {
+            let read = async { tokio::try_join!(stdout.read(), stderr.read()) };
+            tokio::select! {
+                status = child.wait() => status.map_err(CaptureError::Io)?,
+                read = read => {
+                    read?;
+                    child.wait().await.map_err(CaptureError::Io)?
+                }
+            }
+        };
+        let pipes = [stdout.finish()?, stderr.finish()?];
+        Ok(Exit { status, left_running: left_running(pipes.into_iter().flatten(), pid) })
     };
     let result = tokio::time::timeout(timeout, run).await.unwrap_or(Err(CaptureError::TimedOut));
     if result.is_err() {
@@ -105,13 +130,70 @@ pub async fn wait_into(
     result
 }
 
-async fn read(pipe: Option<OwnedFd>, max_bytes: usize, output: &mut Vec<u8>) -> Result<(), CaptureError> {
-    let Some(pipe) = pipe else { return Ok(()) };
-    let mut pipe = Receiver::from_owned_fd(pipe).map_err(CaptureError::Io)?;
-    while pipe.read_buf(output).await.map_err(CaptureError::Io)? > 0 {
-        if output.len() > max_bytes {
-            return Err(CaptureError::OutputTooLarge);
-        }
+/// A pipe from a program, and what was read of it.
+struct Capture<'a> {
+    pipe: Option<Receiver>,
+    max_bytes: usize,
+    output: &'a mut Vec<u8>,
+}
+
+impl<'a> Capture<'a> {
+    fn new(pipe: Option<OwnedFd>, max_bytes: usize, output: &'a mut Vec<u8>) -> Result<Self, CaptureError> {
+        let pipe = pipe.map(Receiver::from_owned_fd).transpose().map_err(CaptureError::Io)?;
+        Ok(Self { pipe, max_bytes, output })
     }
-    Ok(())
+
+    /// Reads until no process has the pipe open for writing.
+    async fn read(&mut self) -> Result<(), CaptureError> {
+        let Some(pipe) = &mut self.pipe else { return Ok(()) };
+        while pipe.read_buf(self.output).await.map_err(CaptureError::Io)? > 0 {
+            if self.output.len() > self.max_bytes {
+                return Err(CaptureError::OutputTooLarge);
+            }
+        }
+        self.pipe = None;
+        Ok(())
+    }
+
+    /// Reads what the pipe holds after the program has exited; returns the number of the pipe if another process has it
+    /// open for writing.
+    fn finish(&mut self) -> Result<Option<u64>, CaptureError> {
+        let Some(pipe) = self.pipe.take() else { return Ok(None) };
+        let mut buffer = [0; 4096];
+        loop {
+            // Not through the runtime, which may not know yet that there is something to read.
+            match rustix::io::read(&pipe, &mut buffer) {
+                Ok(0) => return Ok(None),
+                Ok(count) => self.output.extend_from_slice(&buffer[..count]),
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(CaptureError::Io(error.into())),
+            }
+            if self.output.len() > self.max_bytes {
+                return Err(CaptureError::OutputTooLarge);
+            }
+        }
+        let found = rustix::fs::fstat(&pipe).map_err(|error| CaptureError::Io(error.into()))?;
+        Ok(Some(found.st_ino))
+    }
+}
+
+/// Returns the processes that have one of the pipes open, without those of the process group `group`: they were killed
+/// with its leader.
+fn left_running(pipes: impl Iterator<Item = u64>, group: u32) -> Vec<u32> {
+    let pipes: Vec<PathBuf> = pipes.map(|inode| PathBuf::from(format!("pipe:[{inode}]"))).collect();
+    if pipes.is_empty() {
+        return Vec::new();
+    }
+    let has_open = |pid: u32| {
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        open.filter_map(|file| fs::read_link(file.path()).ok()).any(|target| pipes.contains(&target))
+    };
+    let is_killed = |pid: u32| {
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        raw.and_then(|pid| getpgid(Some(pid)).ok())
+            .is_none_or(|found| found.as_raw_nonzero().get().cast_unsigned() == group)
+    };
+    let others = PidScope::current().pids().filter(|pid| *pid != std::process::id());
+    others.filter(|pid| has_open(*pid) && !is_killed(*pid)).collect()
 }

@@ -21,7 +21,7 @@ fn test_lock_in_use_names_its_holder() {
 
         let refused = locks.lock(&vm(), "stop", Duration::from_millis(30)).await.err().unwrap();
 
-        let LockError::InUse { holder: Some(holder), waited } = refused else { panic!("{refused:?}") };
+        let LockError::InUse { holder: Some(holder), waited, .. } = refused else { panic!("{refused:?}") };
         assert_eq!((holder.operation.as_str(), holder.pid), ("start", Some(std::process::id())));
         assert!(waited >= Duration::from_millis(30));
     });

@@ -4,8 +4,8 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use maqet_adapters_linux::LinuxProcesses;
-use maqet_domain::port::{Processes, Signal};
-use maqet_domain::vm::{BootId, ProcessIdentity};
+use maqet_domain::port::{ProcessError, Processes, Signal};
+use maqet_domain::vm::{BootId, PidNamespace, ProcessIdentity};
 
 use crate::kit::{TIMEOUT, wait};
 
@@ -99,6 +99,22 @@ fn test_signal_ended_process_succeeds() {
         drop(sleeper);
 
         LinuxProcesses::new().signal(&process, Signal::Kill).await.unwrap();
+    });
+}
+
+#[test]
+fn test_signal_of_other_namespace_is_refused() {
+    wait(async {
+        let mut sleeper = Sleeper::start();
+        let process = ProcessIdentity { namespace: Some(PidNamespace(1)), ..sleeper.identity() };
+        let processes = LinuxProcesses::new();
+
+        let signaled = processes.signal(&process, Signal::Kill).await;
+        let has_exited = processes.wait_for_exit(&process, Duration::from_millis(50)).await;
+
+        assert!(matches!(signaled, Err(ProcessError::OtherNamespace)), "{signaled:?}");
+        assert!(!has_exited && !processes.is_alive(&process) && sleeper.lives());
+        assert!(processes.args(&process).is_empty());
     });
 }
 

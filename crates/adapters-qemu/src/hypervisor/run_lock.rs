@@ -81,15 +81,19 @@ impl RunLocks {
         }
     }
 
-    /// Returns the QEMU process of a run that holds its lock, if it is visible here.
+    /// Returns the QEMU process that holds the lock of the VM, if it is visible here.
     ///
     /// A directory may have another path here than where QEMU was started, so its command line does not tell.
     pub(super) fn visible_qemu(&self, paths: &RunPaths) -> Option<ProcessIdentity> {
-        let path = self.path_of(paths);
-        let is_of_run = fs::read(&path).is_ok_and(|name| name == run_name(paths).as_encoded_bytes());
-        let file = File::open(&path).ok().filter(|_| is_of_run)?;
+        let file = File::open(self.path_of(paths)).ok()?;
         let Locker::Visible(pids) = find_holder(&file) else { return None };
         pids.into_iter().find(|pid| runs_qemu(*pid)).and_then(|pid| PidScope::current().identify(pid))
+    }
+
+    /// Does the same for a process that belongs to this run.
+    pub(super) fn visible_qemu_of_run(&self, paths: &RunPaths) -> Option<ProcessIdentity> {
+        let name = fs::read(self.path_of(paths)).ok()?;
+        (name == run_name(paths).as_encoded_bytes()).then(|| self.visible_qemu(paths)).flatten()
     }
 
     /// Returns whether QEMU runs the VM in a process that is not visible here.

@@ -78,8 +78,8 @@ impl<'a> Tool<'a> {
         let child = spawn_captured(command, self.input(), group)?;
         self.faults().reach(FaultPoint::ImageToolStarted);
         let mut output = Output::default();
-        let status = wait_into(child, self.timeout, MAX_IMAGE_OUTPUT_BYTES, &mut output).await?;
-        Ok(Captured { status, output })
+        let exit = wait_into(child, self.timeout, MAX_IMAGE_OUTPUT_BYTES, &mut output).await?;
+        Ok(Captured { status: exit.status, output })
     }
 
     /// Returns the absolute path of the image: a relative one with a colon would be a protocol.

@@ -68,7 +68,8 @@ impl Vms<'_> {
     ) -> Result<(Box<dyn Guard>, Vm), Error> {
         let vm = self.find(name).await?;
         let lock = LockName::Vm(vm.entry.id);
-        let mut guard = self.locks.lock(&lock, operation, timeout).await?;
+        let locked = self.locks.lock(&lock, operation, timeout).await;
+        let mut guard = locked.map_err(|error| error.about(vm.entry.name.as_str()))?;
         self.faults.reach(FaultPoint::Locked(operation));
         match self.reread(&vm).await {
             Err(gone @ Error::NoSuchVm { .. }) => {

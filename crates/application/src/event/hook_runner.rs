@@ -7,7 +7,7 @@ use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::config::{Diagnostics, KeyPath, Node};
 use maqet_domain::event::{Event, kind};
 use maqet_domain::hook::Hook;
-use maqet_domain::port::{Clock, HookCall, Hooks, Records, Store};
+use maqet_domain::port::{Clock, HookCall, HookOutcome, Hooks, Records, Store, describe_left};
 use maqet_domain::qmp::QmpEvent;
 use maqet_domain::vm::{Vm, VmId};
 use serde_json::json;
@@ -47,7 +47,7 @@ impl HookRunner<'_> {
     /// Returns the hooks for the events of a change that is about to be written.
     pub(crate) async fn for_changes(&self, changes: &ChangeSet) -> Vec<(Hook, ShownEvent)> {
         let mut found = Vec::new();
-        for event in changes.events.iter().filter(|event| event.kind != kind::HOOK_FAILED) {
+        for event in changes.events.iter().filter(|event| !event.kind.starts_with("hook.")) {
             let mut hooks = self.settings.hooks.clone();
             if let Some(id) = &event.vm {
                 hooks.extend(self.hooks_of_vm(id, changes).await);
@@ -84,25 +84,36 @@ impl HookRunner<'_> {
         self.hooks.set_delivered(&run.paths.records, reached).await;
     }
 
-    /// Runs the queued hooks, and returns an event for each that failed; a failed hook fails nothing else.
+    /// Runs the queued hooks, and returns an event for each that failed or left processes running; a failed hook fails
+    /// nothing else.
     pub(crate) async fn run_pending(&self) -> Vec<Event> {
-        let mut failures = Vec::new();
+        let mut events = Vec::new();
         for (hook, event) in self.pending.take() {
             let call = self.call(&hook, &event);
-            let Err(error) = self.hooks.run(&call).await else { continue };
-            tracing::warn!(%error, command = ?hook.command, event = event.kind, "hook failed");
-            failures.push(Event {
+            let (kind, key, value) = match self.hooks.run(&call).await {
+                Ok(outcome) if outcome.left.is_empty() => continue,
+                Ok(HookOutcome { left }) => {
+                    let processes = describe_left(&left);
+                    tracing::warn!(command = ?hook.command, event = event.kind, "hook {processes}");
+                    (kind::HOOK_LEFT_PROCESSES, "processes", json!(left))
+                }
+                Err(error) => {
+                    tracing::warn!(%error, command = ?hook.command, event = event.kind, "hook failed");
+                    (kind::HOOK_FAILED, "error", json!(error.to_string()))
+                }
+            };
+            let mut data = json!({ "event": event.kind, "command": hook.command });
+            data[key] = value;
+            data["log"] = json!(call.log.to_string_lossy());
+            events.push(Event {
                 at: self.clock.now(),
-                kind: kind::HOOK_FAILED.to_owned(),
+                kind: kind.to_owned(),
                 vm: event.vm_id,
                 vm_name: event.vm.as_deref().and_then(|name| name.parse().ok()),
-                data: json!({
-                    "event": event.kind, "command": hook.command, "error": error.to_string(),
-                    "log": call.log.to_string_lossy(),
-                }),
+                data,
             });
         }
-        failures
+        events
     }
 
     async fn hooks_of_vm(&self, id: &VmId, changes: &ChangeSet) -> Vec<Hook> {

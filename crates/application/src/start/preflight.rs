@@ -2,8 +2,8 @@
 
 use maqet_domain::command_line::{Accelerator, CommandLine, LaunchContext, UefiFiles};
 use maqet_domain::machine::{AccelChoice, Machine};
-use maqet_domain::port::{DiskImages, FirmwareCatalog, Host, HostFacts, Hypervisor, Kvm, Paths, Store};
-use maqet_domain::vm::{RunPaths, VmEntry};
+use maqet_domain::port::{DiskImages, FirmwareCatalog, Host, HostFacts, Hypervisor, Kvm, LaunchError, Paths, Store};
+use maqet_domain::vm::{ProcessIdentity, RunPaths, VmEntry};
 
 use crate::Error;
 use crate::app::ports::Directories;
@@ -65,10 +65,13 @@ impl Preflight<'_> {
 
     /// Refuses the files of a QEMU that the user runs by a command line that maqet printed: a start would end it.
     ///
-    /// Also refuses a VM that runs although its run is recorded as ended, in a process that is not visible here.
+    /// Also refuses a VM that runs although its run is recorded as ended, here or in another PID namespace.
     pub(crate) async fn require_unused(&self, entry: &VmEntry, paths: &RunPaths) -> Result<(), Error> {
         if self.hypervisor.is_hidden(paths).await {
             return Err(Error::ProcessHidden { vm: entry.name.clone(), is_forced: false });
+        }
+        if let Some(ProcessIdentity { pid, .. }) = self.hypervisor.lock_holder(paths).await {
+            return Err(Error::Launch { vm: entry.name.clone(), source: LaunchError::RunLocked { pid } });
         }
         // The paths are new for each run: the file exists only after such a command, or a failed start.
         if !self.images.exists(&paths.pid_file()).await {

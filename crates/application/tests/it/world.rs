@@ -131,6 +131,8 @@ impl World {
             .returning(move |wanted| Ok(QemuBinary { path: PathBuf::from("/usr/bin").join(wanted), version }));
         hypervisor.expect_find_process().returning(|_| None);
         hypervisor.expect_process_in_pid_file().returning(|_| None);
+        hypervisor.expect_is_hidden().returning(|_| false);
+        hypervisor.expect_lock_holder().returning(|_| None);
         hypervisor.expect_shutdown_event().returning(|_| None);
         hypervisor.expect_exit_report().returning(|_| ExitReport::default());
         hypervisor.expect_explain_halt().returning(|_, halted| (halted, StateDetails::default()));

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::Serialize;
 
 use crate::error::Cause;
 
@@ -20,6 +21,29 @@ pub struct HookCall {
     pub timeout: Duration,
     /// The log for its output.
     pub log: PathBuf,
+}
+
+/// A process that a hook left running, with the hook's standard output or standard error open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeftProcess {
+    /// Its process ID.
+    pub pid: u32,
+    /// The name of its program.
+    pub program: String,
+}
+
+/// How a hook that succeeded ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HookOutcome {
+    /// The processes that it left running; they go on.
+    pub left: Vec<LeftProcess>,
+}
+
+/// Describes left processes, as in ``left 2 processes running: `sleep` (4711), `sleep` (4712)``.
+pub fn describe_left(left: &[LeftProcess]) -> String {
+    let processes: Vec<String> = left.iter().map(|one| format!("`{}` ({})", one.program, one.pid)).collect();
+    let noun = if left.len() == 1 { "process" } else { "processes" };
+    format!("left {} {noun} running: {}", left.len(), processes.join(", "))
 }
 
 /// Why a hook failed.
@@ -43,10 +67,12 @@ pub enum HookError {
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait Hooks: Send + Sync {
-    /// Runs a hook until it ends; neither it nor its children remain afterward.
+    /// Runs a hook until its own process exits; the rest of its process group is then killed.
+    ///
+    /// Processes that left the group, such as daemons, are left alone; what they write afterward is lost.
     ///
     /// Errors: every variant of [`HookError`].
-    async fn run(&self, call: &HookCall) -> Result<(), HookError>;
+    async fn run(&self, call: &HookCall) -> Result<HookOutcome, HookError>;
 
     /// Returns how many bytes of a run's QMP log were delivered to its hooks.
     async fn delivered(&self, records: &Path) -> u64;

@@ -180,6 +180,9 @@ pub trait Hypervisor: Send + Sync {
     /// Its locks tell: they hold across namespaces, as long as the directories are shared.
     async fn is_hidden(&self, paths: &RunPaths) -> bool;
 
+    /// Returns the visible QEMU process that holds the lock of a VM, whichever of its runs it belongs to.
+    async fn lock_holder(&self, paths: &RunPaths) -> Option<ProcessIdentity>;
+
     /// Returns the running process that wrote the pid file of a run and has its command line, or that holds its lock,
     /// whatever the store says: the database may be older than the process, or written in another PID namespace.
     async fn process_in_pid_file(&self, paths: &RunPaths) -> Option<ProcessIdentity>;

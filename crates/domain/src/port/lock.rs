@@ -41,9 +41,9 @@ impl Holder {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
 pub enum LockError {
-    /// It stayed locked; `holder` is `None` where it could not be read.
-    #[error("the VM is locked by {}; waited {waited:?}", describe(holder.as_ref()))]
-    InUse { holder: Option<Holder>, waited: Duration },
+    /// It stayed locked; `holder` is `None` where it could not be read, and `vm` until it is [named](Self::about).
+    #[error("{} is locked by {}; waited {waited:?}", describe_vm(vm.as_deref()), describe(holder.as_ref()))]
+    InUse { vm: Option<String>, holder: Option<Holder>, waited: Duration },
     #[error("cannot lock the VM")]
     Failed { source: Cause },
 }
@@ -56,6 +56,19 @@ impl LockError {
             Self::InUse { holder: None, .. } | Self::Failed { .. } => false,
         }
     }
+
+    /// Names the VM, which the lock itself knows only by its ID.
+    #[must_use]
+    pub fn about(self, name: &str) -> Self {
+        match self {
+            Self::InUse { holder, waited, .. } => Self::InUse { vm: Some(name.to_owned()), holder, waited },
+            Self::Failed { source } => Self::Failed { source },
+        }
+    }
+}
+
+fn describe_vm(name: Option<&str>) -> String {
+    name.map_or_else(|| "the VM".to_owned(), |name| format!("VM `{name}`"))
 }
 
 fn describe(holder: Option<&Holder>) -> String {

@@ -4,7 +4,9 @@ use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
 
 use crate::app::operations::{Done, Effect, Operation};
-use crate::maintenance::{Area, DatabaseAccess, DatabaseCheck, Finding, HostCheck, Severity, VmCheck, stale_findings};
+use crate::maintenance::{
+    Area, BinaryCheck, DatabaseAccess, DatabaseCheck, Finding, HostCheck, Severity, VmCheck, stale_findings,
+};
 use crate::{App, Error};
 
 /// Check the host, the database and the VMs for problems
@@ -79,6 +81,7 @@ impl Operation for Doctor {
         findings.extend(of_database);
         match access {
             DatabaseAccess::Usable => {
+                findings.extend(or_error(BinaryCheck { app }.findings().await, Area::Host));
                 findings.extend(or_error(VmCheck { app, fix }.findings().await, Area::Vm));
                 findings.extend(or_error(stale_findings(app, fix).await, Area::StaleFiles));
             }
