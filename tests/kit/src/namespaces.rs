@@ -27,6 +27,25 @@ pub fn lack() -> Option<String> {
     }
 }
 
+/// Runs `body` with mounts of its own, in a process that runs only the test of this name, which includes its modules; on
+/// a host that has no namespaces, reports the test as skipped.
+pub fn within_mounts(test: &str, body: fn()) {
+    if own_process::is_inside() {
+        return body();
+    }
+    let trial = unshare_mounts().args(["mount", "-t", "tmpfs", "none", "/tmp"]).output();
+    if !trial.is_ok_and(|output| output.status.success()) {
+        let written = writeln!(stderr(), "{test} is SKIPPED: this host has no mounts of a test's own");
+        written.expect("standard error can be written");
+        return;
+    }
+    let mut runner = unshare_mounts();
+    runner.arg(std::env::current_exe().expect("a program knows its path"));
+    if let Err(why) = own_process::run(runner, test) {
+        panic!("{why}");
+    }
+}
+
 /// Runs `body` in namespaces of its own, in a process that runs only the test of this name, which includes its modules;
 /// on a host that has no namespaces, reports the test as skipped.
 pub fn within(test: &str, body: fn()) {
@@ -57,9 +76,15 @@ pub fn run(test: &str) -> Result<(), String> {
 }
 
 fn unshare() -> Command {
+    let mut command = unshare_mounts();
+    command.arg("-n");
+    command
+}
+
+fn unshare_mounts() -> Command {
     let mut command = Command::new("unshare");
     // The owner of a process is that of its folder in /proc.
     let is_root = fs::metadata("/proc/self").is_ok_and(|folder| folder.uid() == 0);
-    command.args(if is_root { &["-n", "-m"][..] } else { &["-r", "-n", "-m"] });
+    command.args(if is_root { &["-m"][..] } else { &["-r", "-m"] });
     command
 }

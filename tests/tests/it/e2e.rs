@@ -102,7 +102,7 @@ fn test_qemu_killed_is_stopped_with_reason_and_restarts() {
 }
 
 #[test]
-fn test_guest_shutdown_unobserved_has_reason_and_time() {
+fn test_triple_fault_unobserved_has_reason_and_time() {
     let home = TestHome::new();
     // lidt [0x7c20]; int3: without interrupt vectors a CPU resets, and `-no-reboot` makes that an end.
     let mut sector = [0; 512];
@@ -120,7 +120,7 @@ fn test_guest_shutdown_unobserved_has_reason_and_time() {
         (status["status"] == "stopped").then_some(status)
     });
 
-    assert_eq!(status["reason"], "guest-shutdown");
+    assert_eq!(status["reason"], "triple-fault");
     assert!(status["stopped_at"].is_string(), "{status}");
 }
 

@@ -13,6 +13,7 @@ mod console;
 mod disks;
 mod e2e;
 mod ended;
+mod ending;
 mod events;
 mod guest;
 mod hardware;

@@ -76,7 +76,7 @@ fn test_text_status_of_each_state_is_one_line() {
       defined           [time]
     ");
     assert_snapshot!(paused, @"
-    web: paused
+    web: paused (not resumed since the start)
       pid               [pid]
       id                [id]
       defined           [time]

@@ -60,15 +60,18 @@ fn test_wait_vm_exits_ends_at_once_with_reason() {
     let home = home();
     let pid = home.json(&["start", "web"])["pid"].clone();
     let waiting = home.maqet(["--format", "json", "wait", "web", "--for", "serial:login:"]).spawn();
-    let stopped =
-        home.maqet(["--format", "json", "wait", "web", "--any", "--for", "stopped", "--for", "serial:login:"]).spawn();
+    let stopped = home
+        .maqet(["--format", "json", "wait", "web", "--any", "--for", "stopped=any", "--for", "serial:login:"])
+        .spawn();
+    let orderly = home.maqet(["--format", "json", "wait", "web", "--for", "stopped"]).spawn();
 
     kill(&pid);
 
     let error = waiting.wait().code(4).json_error()["error"].clone();
     assert_eq!(error["code"], "wait.vm-unavailable");
     assert!(error["message"].as_str().unwrap().contains("QEMU crashed or was killed"), "{error}");
-    assert_eq!(stopped.wait().ok().json_value()["met"], json!(["stopped"]));
+    assert_eq!(stopped.wait().ok().json_value()["met"], json!(["stopped=any"]));
+    assert_eq!(orderly.wait().code(1).json_error()["error"]["code"], "wait.run-failed");
     let never = home.json_error(&["wait", "web", "--for", "qmp"], 4);
     assert!(never["hints"][1].as_str().unwrap().contains("maqet start web"), "{never}");
 }
@@ -100,7 +103,7 @@ fn test_wait_for_serial_of_stopped_vm_is_refused_despite_its_log() {
     let home = home();
     let pid = home.json(&["start", "web", "--wait", "serial:ready"])["pid"].clone();
     kill(&pid);
-    home.json(&["wait", "web", "--for", "stopped"]);
+    home.json(&["wait", "web", "--for", "stopped=crashed"]);
 
     let refused = [None, Some("boot"), Some("now"), Some("1ms")].map(|since| {
         let since = since.map(|since| ["--since", since]).into_iter().flatten();
@@ -210,7 +213,7 @@ fn test_wait_mistyped_condition_suggests_similar_one() {
     For more information, try '--help'.
 
     usage.invalid, exit code 2
-    error: invalid value 'login' for '--wait <CONDITION>': invalid wait condition `login`; use one of `qmp`, `serial:REGEX`, `port:N`, `event:NAME`, `file:PATH`, `status=STATUS`, `stopped`, `screen-stable=DURATION`
+    error: invalid value 'login' for '--wait <CONDITION>': invalid wait condition `login`; use one of `qmp`, `serial:REGEX`, `port:N`, `event:NAME`, `file:PATH`, `status=STATUS`, `stopped`, `stopped=REASON`, `screen-stable=DURATION`
 
     For more information, try '--help'.
     ");

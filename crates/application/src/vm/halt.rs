@@ -7,7 +7,7 @@ use super::observe::Observation;
 
 /// A change of the power state of a VM that QEMU accepted, and after which the VM is in another state.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("cannot {action} VM `{vm}`: it is {state}")]
+#[error("VM `{vm}` is {state} after `{action}`")]
 #[expect(missing_docs, reason = "the message names the fields")]
 pub struct PowerChangeFailed {
     pub vm: VmName,

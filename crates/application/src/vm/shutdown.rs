@@ -230,7 +230,7 @@ impl Shutdown<'_> {
         let requested = match method {
             StopMethod::Sigkill => {
                 let end = RunEnd { reason: StopReason::HostSignal, at: now };
-                return (end, method, StateDetails::signal("SIGKILL"));
+                return (end, method, StateDetails::default());
             }
             StopMethod::Sigterm => Some(StopReason::HostSignal),
             StopMethod::Quit => Some(StopReason::HostQuit),

@@ -69,7 +69,7 @@ async fn test_resume_that_fails_again_is_an_error() {
     let failed = app.run(Resume::new("web")).await.unwrap_err();
 
     assert_eq!(failed.code(), "vm.resume-failed");
-    assert_eq!(failed.to_string(), "cannot resume VM `web`: it is io-error (a disk failed)");
+    assert_eq!(failed.to_string(), "VM `web` is io-error (a disk failed) after `resume`");
     assert!(failed.hints()[0].contains("maqet resume web"), "{:?}", failed.hints());
 }
 

@@ -31,6 +31,10 @@ pub enum Difference {
     /// A device whose module is not installed is not a type of the build, instead of a type whose properties cannot be
     /// queried without ending QEMU.
     MissingModuleIsNoType,
+    /// A guest that leaves through `isa-debug-exit` emits `SHUTDOWN`, as one that powers off.
+    DebugExitIsAShutdown,
+    /// A suspended guest that is sent `stop` is `paused`, and suspended again after `cont`.
+    SuspendedCanBePaused,
 }
 
 impl Difference {
@@ -47,7 +51,9 @@ impl Difference {
             | Self::TextConsoleWithoutCard
             | Self::NvmeMultipath
             | Self::SpawnDenialIsAnError
-            | Self::MissingModuleIsNoType => version(10, 0, 2),
+            | Self::MissingModuleIsNoType
+            | Self::DebugExitIsAShutdown
+            | Self::SuspendedCanBePaused => version(10, 0, 2),
         }
     }
 

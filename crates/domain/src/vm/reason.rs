@@ -152,7 +152,7 @@ impl fmt::Display for HaltReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Request => "by a command",
-            Self::StartedPaused => "started paused",
+            Self::StartedPaused => "not resumed since the start",
             Self::Migrated => "its state was migrated",
             Self::Watchdog => "the guest's watchdog expired",
             Self::GuestSuspend => "the guest suspended itself",
@@ -245,7 +245,7 @@ pub struct StateDetails {
 
 impl StateDetails {
     /// A signal whose sender is not known.
-    pub fn signal(name: &str) -> Self {
+    pub(super) fn signal(name: &str) -> Self {
         Self { signal: Some(name.to_owned()), ..Self::default() }
     }
 

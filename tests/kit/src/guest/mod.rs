@@ -1,10 +1,12 @@
 //! Guests in three tiers, cheapest first: no running CPU, 512 bytes that print on the serial line, Linux with busybox.
 
+mod act_sector;
 mod boot_sector;
 mod config;
 mod files;
 mod shell;
 
+pub use act_sector::GuestAct;
 pub use boot_sector::{AfterMarker, BootSector};
 pub use config::{linux_boot_yaml, linux_yaml, paused_yaml};
 pub use files::{Files, profile_dir, target_dir};

@@ -178,7 +178,9 @@ impl Wait {
 
 /// Returns the error of a condition that a VM in this state cannot meet.
 async fn unavailable(app: &App, entry: &VmEntry, observation: &Observation, condition: &Condition) -> WaitError {
-    let (vm, state, condition) = (entry.name.clone(), observation.described(), condition.to_string());
+    // The end may be recorded meanwhile, without its details.
+    let state = app.observer().observe_closely(entry).await.described();
+    let (vm, condition) = (entry.name.clone(), condition.to_string());
     let source = last_lines(app, entry).await;
     match (observation.status, condition.starts_with("stopped")) {
         (Status::Stopped(_), true) => WaitError::UnexpectedEnd { vm, state, condition, source },
