@@ -216,3 +216,23 @@ fn test_size_rounded_up_to_sectors_is_not_a_mismatch() {
     assert!(Path::new(&home.path("old.raw")).exists());
     home.json(&["stop", "web", "--force"]);
 }
+
+#[test]
+fn test_start_readonly_disks_run_on_each_interface_allowed() {
+    let home = TestHome::new();
+    for name in ["virtio", "scsi", "nvme"] {
+        fs::write(home.path(format!("{name}.raw")), [0; 1 << 20]).unwrap();
+    }
+    home.add(&paused(
+        "  - {name: a, type: raw, file: virtio.raw, readonly: true}\n  \
+           - {name: b, type: raw, file: scsi.raw, readonly: true, interface: scsi}\n  \
+           - {name: c, type: raw, file: nvme.raw, readonly: true, interface: nvme}\n",
+    ));
+
+    home.json(&["start", "web"]);
+
+    let disks = home.json(&["inspect", "web"])["disks"].clone();
+    let readonly: Vec<&Value> = disks.as_array().unwrap().iter().map(|disk| &disk["readonly"]).take(3).collect();
+    assert_eq!(readonly, [&json!(true), &json!(true), &json!(true)], "{disks}");
+    home.json(&["stop", "web", "--force"]);
+}

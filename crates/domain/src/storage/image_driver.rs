@@ -124,6 +124,7 @@ impl StorageDriver for ImageDriver {
     }
 
     fn check(&self, storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
+        check_readonly(self, storage, at, entry, report);
         (self.check)(storage, at, entry, report);
     }
 
@@ -202,6 +203,20 @@ fn check_error_policies(storage: &StorageSpec, at: &KeyPath, entry: &Node, repor
             let help = Some("set `interface: virtio`, `scsi`, `sata` or `ide`".to_owned());
             report.error_with_help(&at.key(key), node, message, help);
         }
+    }
+}
+
+/// Reports a read-only disk on a bus for which QEMU has no read-only disk.
+///
+/// QEMU refuses `ide-hd` with a read-only node; `ide-cd`, `scsi-hd`, `virtio-blk-pci` and `nvme` take one (7.2, 10.0).
+fn check_readonly(driver: &ImageDriver, storage: &StorageSpec, at: &KeyPath, entry: &Node, report: &mut Diagnostics) {
+    let is_ide = matches!(storage.interface, Interface::Ide | Interface::Sata);
+    if is_ide && driver.medium == "hd" && driver.is_readonly(storage) {
+        let interface = storage.interface;
+        let node = entry.non_null("readonly").unwrap_or(entry);
+        let message = format!("`interface: {interface}` does not support read-only disks");
+        let help = "set `interface: virtio`, `scsi` or `nvme`; or `type: iso` for a CD or DVD image";
+        report.error_with_help(&at.key("readonly"), node, message, Some(help.to_owned()));
     }
 }
 
