@@ -114,7 +114,8 @@ fn memory_is_taken_and_given_back(home: &TestHome, shell: &mut guest::Shell) {
 #[test]
 fn test_hardware_errors_list_valid_choices() {
     let home = TestHome::new();
-    home.add(&(guest::paused_yaml("web") + "network: {name: lan}\nstorage: [{name: hdd, size: 4M}]\n"));
+    let loose = "  - {drive: {if: none, id: loose}}\n";
+    home.add(&(guest::paused_yaml("web") + loose + "network: {name: lan}\nstorage: [{name: hdd, size: 4M}]\n"));
     home.json(&["start", "web"]);
     let disc = cd(&home, "disc.iso", "disc");
 
@@ -131,8 +132,11 @@ fn test_hardware_errors_list_valid_choices() {
     let drive = refused(&home, &["eject", "web", "ide1-cd"], 3, "device.not-found");
     assert_eq!(drive["hints"], json!(["did you mean `ide1-cd0`?"]));
     let drive = refused(&home, &["eject", "web", "nonsense"], 3, "device.not-found");
-    assert!(drive["hints"][0].as_str().unwrap().starts_with("use one of the CD drives: `"), "{drive}");
-    refused(&home, &["eject", "web", "hdd"], 2, "medium.eject-unsupported");
+    assert_eq!(drive["hints"], json!(["use one of the removable drives: `ide1-cd0`, `floppy0`"]));
+    for fixed in ["hdd", "loose"] {
+        let drive = refused(&home, &["eject", "web", fixed], 2, "medium.eject-unsupported");
+        assert_eq!(drive["hints"], json!(["use one of the removable drives: `ide1-cd0`, `floppy0`"]));
+    }
     refused(&home, &["insert", "web", "ide1-cd0", "/no/such.iso"], 3, "device.file-not-found");
     home.write("broken.qcow2", "no image at all");
     let broken = home.path("broken.qcow2");

@@ -35,7 +35,9 @@ fn answer(command: &QmpCommand) -> Value {
     match command.execute.as_str() {
         "query-memory-size-summary" => json!({ "base-memory": 256 << 20 }),
         "query-balloon" => json!({ "actual": 256 << 20 }),
-        "query-block" => json!([{ "device": "cd", "removable": true, "tray_open": false, "locked": true }]),
+        "query-block" => {
+            json!([{ "device": "cd", "qdev": "cd", "removable": true, "tray_open": false, "locked": true }])
+        }
         "qom-list" => json!([{ "name": "disk", "type": "child<virtio-blk-pci>" }]),
         _ => json!({}),
     }

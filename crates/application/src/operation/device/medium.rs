@@ -234,20 +234,28 @@ fn names(block: &Value) -> impl Iterator<Item = &str> {
     names.into_iter().filter_map(Value::as_str).filter(|name| !name.is_empty())
 }
 
+/// Returns whether a device of the guest has the drive, and its medium can be changed.
+///
+/// QEMU also reports drives without a device as removable, such as `sd0` of a PC and those with `if=none` (7.2, 10.0).
+fn is_removable(block: &Value) -> bool {
+    block["removable"] == true && block["qdev"].is_string()
+}
+
 async fn find_cd_drive(vm: &Monitored<'_>, name: &str) -> Result<CdDrive, Error> {
     let blocks = vm.execute(&QmpCommand::new("query-block")).await?;
-    let has_tray = |block: &&Value| block["removable"] == true;
     let vm = vm.entry.name.clone();
-    if let Some(block) = items(&blocks).find(|block| names(block).any(|one| one == name)) {
-        if has_tray(&block) {
-            return Ok(CdDrive::from_block(block));
-        }
-        return Err(MediumError::EjectUnsupported { vm, drive: name.to_owned() }.into());
+    let found = items(&blocks).find(|block| names(block).any(|one| one == name));
+    if let Some(block) = found.filter(|block| is_removable(block)) {
+        return Ok(CdDrive::from_block(block));
     }
     let plain_name = |block| names(block).find(|name| !name.starts_with('/'));
-    let known: Vec<String> = items(&blocks).filter(has_tray).filter_map(plain_name).map(str::to_owned).collect();
+    let removable = items(&blocks).filter(|block| is_removable(block)).filter_map(plain_name);
+    let known: Vec<String> = removable.map(str::to_owned).collect();
+    if found.is_some() {
+        return Err(MediumError::EjectUnsupported { vm, drive: name.to_owned(), removable: known }.into());
+    }
     let similar = similar(name, known.iter().map(String::as_str));
-    Err(DeviceError::NotFound { vm, kind: "CD drive", id: name.to_owned(), similar, known }.into())
+    Err(DeviceError::NotFound { vm, kind: "removable drive", id: name.to_owned(), similar, known }.into())
 }
 
 /// Opens the tray of a drive, and returns the drive with its medium.
