@@ -1,14 +1,17 @@
 //! The port [`DiskImages`]: `qemu-img`, with typed results and timeouts.
 
 mod create;
+mod examine;
+mod in_use;
 mod info;
 mod tool;
+mod truncation;
 
 use std::path::Path;
 
 use async_trait::async_trait;
 use maqet_adapters_linux::ProcessEnvironment;
-use maqet_domain::port::{DiskImages, HeldLock, ImageError, ImageInfo, ImageUser};
+use maqet_domain::port::{DiskImages, HeldLock, ImageError, ImageInfo, ImageSummary, ImageUse, ImageUser};
 use maqet_domain::qmp::wording::is_qemu_img_version;
 use maqet_domain::snapshot::SnapshotName;
 use maqet_domain::storage::ImagePlan;
@@ -83,6 +86,14 @@ impl DiskImages for QemuImg {
 
     async fn exists(&self, path: &Path) -> bool {
         path.exists()
+    }
+
+    async fn examine(&self, image: &ImageUse) -> Result<ImageSummary, ImageError> {
+        examine::examine(image)
+    }
+
+    async fn require_unlocked(&self, image: &ImageUse) -> Result<(), ImageError> {
+        in_use::require_unlocked(image).await
     }
 
     async fn create(&self, plan: &ImagePlan) -> Result<(), ImageError> {

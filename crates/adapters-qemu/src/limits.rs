@@ -98,6 +98,25 @@ pub const MAX_KEPT_BOOTS: usize = 10;
 /// How long `qemu-img info` may take; it reads a few kilobytes, perhaps from a sleeping disk.
 pub const IMAGE_INFO_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How many backing files an image may have; QEMU opens each of them at every start.
+pub const MAX_BACKING_FILES: usize = 200;
+
+/// How much of the first table of a qcow2 image is read: 4 TiB with usual clusters.
+pub const MAX_FIRST_TABLE_BYTES: usize = 64 << 10;
+
+/// How much of the table of reference counts is read, and of another table: one cluster of the largest size.
+pub const MAX_REFCOUNT_TABLE_BYTES: usize = 2 << 20;
+
+/// How many of the second tables are read of an image that may be truncated: 2 TiB with usual clusters, in seconds.
+pub const MAX_SECOND_TABLES: usize = 4096;
+
+/// How long the lock of an image may remain after its process exited: the kernel closes files one by one. Starting QEMU
+/// took as long before it opened the image.
+pub const IMAGE_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// How often the lock of an image is checked until then.
+pub const IMAGE_LOCK_INTERVAL: Duration = Duration::from_millis(5);
+
 /// How long the creation of an image may take; it writes a few kilobytes, perhaps over a slow network.
 pub const IMAGE_CREATE_TIMEOUT: Duration = Duration::from_mins(2);
 

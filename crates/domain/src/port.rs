@@ -26,7 +26,7 @@ mod store;
 pub use self::console::{ConsoleError, ConsoleStream, Consoles};
 pub use self::copies::VmCopies;
 pub use self::dial::{Connection, Dialer};
-pub use self::disk::{DiskImages, ImageError, ImageInfo, ImageUser};
+pub use self::disk::{DiskImages, ImageError, ImageInfo, ImageSummary, ImageUse, ImageUser};
 pub use self::firmware::{FirmwareCatalog, FirmwareError, UefiFirmware};
 pub use self::hook::{HookCall, HookError, HookOutcome, Hooks, LeftProcess, describe_left};
 pub use self::host::{Clock, Host, HostFacts, IdSource, Kvm};

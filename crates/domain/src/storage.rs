@@ -2,6 +2,8 @@
 
 mod driver;
 mod image_driver;
+mod image_problem;
+pub mod qcow2;
 mod share;
 mod slot;
 
@@ -10,6 +12,7 @@ use std::sync::Arc;
 
 pub use self::driver::StorageDriver;
 pub use self::image_driver::{ISO, ImageDriver, NVME, QCOW2, RAW, builtin_drivers};
+pub use self::image_problem::{ImageAccess, ImageProblem, UnusableImage};
 pub use self::share::{Virtfs, Virtiofs};
 pub use self::slot::{DriveSlot, Interface};
 

@@ -5,6 +5,7 @@
 mod binary;
 mod consoles;
 mod convert;
+mod damaged_images;
 mod fake_monitor;
 mod firmware;
 mod hostile_answer;

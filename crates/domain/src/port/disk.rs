@@ -8,7 +8,7 @@ use super::lock::HeldLock;
 use crate::error::{Cause, Explain, Explanation, Fault};
 use crate::size::ByteSize;
 use crate::snapshot::{ImageSnapshot, SnapshotName};
-use crate::storage::ImagePlan;
+use crate::storage::{ImageAccess, ImagePlan, UnusableImage};
 
 /// The properties of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,32 @@ pub struct ImageInfo {
     pub actual_size: ByteSize,
     /// Its internal snapshots, ordered by ID.
     pub snapshots: Vec<ImageSnapshot>,
+}
+
+/// How a VM uses an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageUse {
+    /// The image.
+    pub path: PathBuf,
+    /// The format it is opened with; `None` for any.
+    pub format: Option<String>,
+    /// How it is opened.
+    pub access: ImageAccess,
+}
+
+/// What the header of a usable image says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageSummary {
+    /// The size the guest sees, if the format is known.
+    pub virtual_size: Option<ByteSize>,
+    /// Its backing file, if it has one that is a file.
+    pub backing: Option<PathBuf>,
+    /// Whether it was not closed; QEMU repairs it when it opens it for writing.
+    pub is_dirty: bool,
+    /// Whether it is marked as corrupt; QEMU opens it for reading only.
+    pub is_corrupt: bool,
+    /// The format that the content suggests, if it differs from that of the use.
+    pub resembles: Option<&'static str>,
 }
 
 /// A process that has an image open.
@@ -44,6 +70,8 @@ pub enum ImageError {
     NotFound { path: PathBuf },
     #[error("backing file `{}` not found", path.display())]
     BackingNotFound { path: PathBuf },
+    #[error(transparent)]
+    Unusable(#[from] UnusableImage),
     #[error("`{tool}` is not installed")]
     ToolNotFound { tool: String },
     /// Another process has it open; `by` is unknown for processes of other users.
@@ -67,6 +95,7 @@ impl Explain for ImageError {
                 .hint("set a `size` for the entry to have maqet create the image"),
             Self::BackingNotFound { .. } => Explanation::new("storage.backing-not-found", Fault::NotFound)
                 .hint("correct the `backing_file` under `storage`"),
+            Self::Unusable(unusable) => unusable.explain(),
             Self::ToolNotFound { tool } => Explanation::new("host.tool-not-found", Fault::Host)
                 .hint(format!("install it (Debian: `apt install qemu-utils`), or add `{tool}` to PATH")),
             Self::InUse { .. } => {
@@ -92,6 +121,17 @@ pub trait DiskImages: Send + Sync {
 
     /// Returns whether `path` exists.
     async fn exists(&self, path: &Path) -> bool;
+
+    /// Reads the header of an image and of its backing files, without `qemu-img`.
+    ///
+    /// Errors: `Unusable`, if QEMU would not open it, or should not; `Io`.
+    async fn examine(&self, image: &ImageUse) -> Result<ImageSummary, ImageError>;
+
+    /// Returns an error if a QEMU or `qemu-img` has the image or one of its backing files open in a way that excludes
+    /// this use.
+    ///
+    /// Errors: `InUse`.
+    async fn require_unlocked(&self, image: &ImageUse) -> Result<(), ImageError>;
 
     /// Creates an image and its directory.
     ///

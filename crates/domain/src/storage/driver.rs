@@ -48,6 +48,11 @@ pub trait StorageDriver: fmt::Debug + Send + Sync {
         storage.interface.device(storage, slot, "hd").into_iter().collect()
     }
 
+    /// Returns the format of its image, as QEMU names it; `None` if it has no image, or its format is not checked.
+    fn image_format(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Returns whether the guest cannot write to it.
     fn is_readonly(&self, storage: &StorageSpec) -> bool {
         storage.readonly

@@ -163,6 +163,10 @@ impl StorageDriver for ImageDriver {
         storage.interface.device(storage, slot, self.medium).into_iter().collect()
     }
 
+    fn image_format(&self) -> Option<&'static str> {
+        Some(self.format)
+    }
+
     fn is_readonly(&self, storage: &StorageSpec) -> bool {
         self.is_readonly || storage.readonly
     }

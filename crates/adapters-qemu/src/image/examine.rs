@@ -1,0 +1,218 @@
+//! Reads the header of an image and of its backing files, without `qemu-img`, which would take longer than the start.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use maqet_domain::port::{ImageError, ImageSummary, ImageUse};
+use maqet_domain::size::ByteSize;
+use maqet_domain::storage::qcow2::{FileReference, HEADER_BYTES, HeaderError, Qcow2Header, format_by_content};
+use maqet_domain::storage::{ImageAccess, ImageProblem, UnusableImage};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, open};
+
+use super::tool::io_error;
+use super::truncation::missing_end;
+use crate::limits::MAX_BACKING_FILES;
+
+/// An image that is open, with the path by which it was found.
+pub(super) struct OpenImage {
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+    /// The length of a regular file; block devices have none.
+    length: Option<u64>,
+    start: Vec<u8>,
+}
+
+/// An image of a chain: that of a drive, or one of its backing files.
+struct Link {
+    path: PathBuf,
+    overlay: Option<PathBuf>,
+    format: Option<String>,
+    access: ImageAccess,
+}
+
+/// Examines an image and its backing files.
+pub(super) fn examine(image: &ImageUse) -> Result<ImageSummary, ImageError> {
+    let link = Link { path: image.path.clone(), overlay: None, format: image.format.clone(), access: image.access };
+    let (summary, mut next) = link.examine()?;
+    for _ in 0..MAX_BACKING_FILES {
+        let Some(link) = next else { return Ok(summary) };
+        next = link.examine()?.1;
+    }
+    let problem = ImageProblem::BackingLoop;
+    Err(UnusableImage { path: image.path.clone(), overlay: None, problem }.into())
+}
+
+/// Returns the paths of an image and its backing files, as far as they can be opened.
+pub(super) fn chain(image: &ImageUse) -> Vec<OpenImage> {
+    let mut next =
+        Some(Link { path: image.path.clone(), overlay: None, format: image.format.clone(), access: image.access });
+    let mut images = Vec::new();
+    while let Some(link) = next.filter(|_| images.len() <= MAX_BACKING_FILES) {
+        let Ok(image) = link.open() else { break };
+        next = link.examine_content(&image).ok().and_then(|(_, next)| next);
+        images.push(image);
+    }
+    images
+}
+
+impl Link {
+    fn examine(&self) -> Result<(ImageSummary, Option<Self>), ImageError> {
+        self.examine_content(&self.open()?)
+    }
+
+    fn open(&self) -> Result<OpenImage, ImageError> {
+        let problem = |problem| Err(self.unusable(problem));
+        // A FIFO would block.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match open(&self.path, flags, Mode::empty()).map_err(io::Error::from) {
+            Ok(file) => File::from(file),
+            Err(error) => return Err(self.open_error(error)),
+        };
+        let found = file.metadata().map_err(|error| io_error("read", &self.path, error))?;
+        if found.is_dir() {
+            return problem(ImageProblem::IsDirectory);
+        }
+        if self.access == ImageAccess::Write {
+            match accessat(CWD, &self.path, Access::WRITE_OK, AtFlags::EACCESS).map_err(io::Error::from) {
+                Ok(()) => {}
+                Err(error) if is_refusal(&error) => return problem(not_permitted(self.access, &error)),
+                Err(error) => return Err(io_error("write to", &self.path, error)),
+            }
+        }
+        let mut image = OpenImage {
+            path: self.path.clone(),
+            file,
+            length: found.is_file().then_some(found.len()),
+            start: Vec::new(),
+        };
+        image.start = image.read(0, HEADER_BYTES).map_err(|error| io_error("read", &self.path, error))?;
+        Ok(image)
+    }
+
+    fn open_error(&self, error: io::Error) -> ImageError {
+        let problem = match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => {
+                ImageProblem::NotFound { directory: missing_directory(&self.path) }
+            }
+            _ if is_refusal(&error) => not_permitted(ImageAccess::Read, &error),
+            _ => return io_error("open", &self.path, error),
+        };
+        self.unusable(problem)
+    }
+
+    /// Returns what the image says about itself, and its backing file.
+    fn examine_content(&self, image: &OpenImage) -> Result<(ImageSummary, Option<Self>), ImageError> {
+        let content = format_by_content(&image.start);
+        // Backing files without a format are detected by QEMU, too.
+        let format = self.format.as_deref().or(content);
+        if format != Some("qcow2") {
+            let size = image.length.filter(|_| format == Some("raw")).map(ByteSize::from_bytes);
+            let resembles = content.filter(|_| format == Some("raw"));
+            return Ok((ImageSummary { virtual_size: size, resembles, ..ImageSummary::default() }, None));
+        }
+        let header = self.header(image)?;
+        let problem = |problem| Err(self.unusable(problem));
+        if header.is_encrypted {
+            return problem(ImageProblem::Encrypted);
+        }
+        if header.is_corrupt() && self.access == ImageAccess::Write {
+            return problem(ImageProblem::Corrupt);
+        }
+        if let Some(path) = header.data_file.as_ref().and_then(|data| data.path(&self.path))
+            && !path.exists()
+        {
+            return problem(ImageProblem::DataFileNotFound { path });
+        }
+        let end = image.length.map_or(Ok(None), |length| missing_end(image, &header, length));
+        match end.map_err(|error| io_error("read", &self.path, error))? {
+            Some(needed) => {
+                let bytes = image.length.unwrap_or_default();
+                problem(ImageProblem::Truncated { bytes, needed })
+            }
+            None => Ok(self.summary(&header)),
+        }
+    }
+
+    fn header(&self, image: &OpenImage) -> Result<Qcow2Header, ImageError> {
+        let parsed = match Qcow2Header::parse(&image.start) {
+            Err(HeaderError::Incomplete(bytes)) => {
+                let start = image.read(0, bytes).map_err(|error| io_error("read", &self.path, error))?;
+                Qcow2Header::parse(&start)
+            }
+            parsed => parsed,
+        };
+        parsed.map_err(|error| {
+            self.unusable(match error {
+                HeaderError::NotQcow2 => {
+                    let found = format_by_content(&image.start);
+                    ImageProblem::Format { expected: "qcow2".to_owned(), found }
+                }
+                HeaderError::TooShort | HeaderError::Incomplete(_) => ImageProblem::HeaderTruncated,
+                HeaderError::Unsupported => ImageProblem::Unsupported,
+            })
+        })
+    }
+
+    fn summary(&self, header: &Qcow2Header) -> (ImageSummary, Option<Self>) {
+        let backing_path = |backing: &FileReference| backing.path(&self.path);
+        let next = header.backing.as_ref().and_then(|backing| {
+            let format = backing.format.clone();
+            Some(Self {
+                path: backing_path(backing)?,
+                overlay: Some(self.path.clone()),
+                format,
+                access: ImageAccess::Read,
+            })
+        });
+        let summary = ImageSummary {
+            virtual_size: Some(header.virtual_size),
+            backing: next.as_ref().map(|next| next.path.clone()),
+            is_dirty: header.is_dirty(),
+            is_corrupt: header.is_corrupt(),
+            resembles: None,
+        };
+        (summary, next)
+    }
+
+    fn unusable(&self, problem: ImageProblem) -> ImageError {
+        UnusableImage { path: self.path.clone(), overlay: self.overlay.clone(), problem }.into()
+    }
+}
+
+impl OpenImage {
+    /// Reads up to `bytes` bytes at `offset`; fewer at the end of the file.
+    pub(super) fn read(&self, offset: u64, bytes: usize) -> io::Result<Vec<u8>> {
+        let mut read = vec![0; bytes];
+        let mut filled = 0;
+        while filled < bytes {
+            match self.file.read_at(&mut read[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        read.truncate(filled);
+        Ok(read)
+    }
+}
+
+/// Returns the first directory of a path that does not exist.
+fn missing_directory(path: &Path) -> Option<PathBuf> {
+    let directories: Vec<&Path> = path.ancestors().skip(1).collect();
+    directories.into_iter().rev().find(|directory| !directory.exists()).map(Path::to_owned)
+}
+
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
+}
+
+fn not_permitted(access: ImageAccess, error: &io::Error) -> ImageProblem {
+    let reason = match error.kind() {
+        ErrorKind::ReadOnlyFilesystem => "read-only file system",
+        _ => "permission denied",
+    };
+    ImageProblem::NotPermitted { access, reason: reason.to_owned() }
+}
