@@ -3,8 +3,7 @@
 mod instance;
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 use maqet_adapters_linux::{LocalStaleFiles, created_at};
@@ -81,10 +80,6 @@ impl StaleFiles for QemuStaleFiles {
 
     fn records_of(&self, id: &VmId) -> PathBuf {
         self.files.records_of(id)
-    }
-
-    async fn is_readable(&self, path: &Path) -> bool {
-        fs::metadata(path).is_ok_and(|found| !found.is_dir()) && File::open(path).is_ok()
     }
 }
 

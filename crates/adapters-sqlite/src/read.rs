@@ -149,7 +149,7 @@ fn storage_record(row: &Row<'_>) -> Result<StorageRecord> {
     Ok(StorageRecord {
         path: row.get::<_, File>(0)?.0,
         vm: row.get::<_, Option<Text<_>>>(1)?.map(|id| id.0),
-        drive: row.get::<_, Text<_>>(2)?.0,
+        drive: row.get(2)?,
         kind: row.get(3)?,
         size: row.get::<_, Option<i64>>(4)?.map(|size| ByteSize::from_bytes(size.cast_unsigned())),
         created_at: row.get::<_, Moment>(5)?.0,

@@ -157,7 +157,7 @@ fn add_storage(transaction: &Transaction<'_>, record: &StorageRecord) -> Result<
     let added = transaction.prepare_cached(sql)?.execute(params![
         path_value(&record.path),
         record.vm.map(Text),
-        record.drive.to_string(),
+        record.drive,
         record.kind,
         record.size.map(|size| size.bytes().cast_signed()),
         Moment(record.created_at),

@@ -23,6 +23,7 @@ use crate::input::keyboard_error::KeyboardError;
 use crate::input::screen::ScreenError;
 use crate::operation::LogError;
 use crate::qmp::CommandError;
+use crate::start::disk_error::DiskError;
 use crate::vm::ended::VmEnded;
 use crate::vm::halt::PowerChangeFailed;
 use crate::vm::observe::VmStatus;
@@ -110,6 +111,8 @@ pub enum Error {
     Command { vm: VmName, error: CommandError },
     #[error(transparent)]
     Image(#[from] ImageError),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     #[error(transparent)]
     Lock(#[from] LockError),
     #[error(transparent)]
@@ -264,6 +267,7 @@ impl Explain for Error {
             Self::Qmp(inner) => inner.explain(),
             Self::Command { vm, error } => command_explanation(vm, error),
             Self::Image(inner) => inner.explain(),
+            Self::Disk(inner) => inner.explain(),
             Self::Lock(inner) => inner.explain(),
             Self::Unresponsive(inner) => inner.explain(),
             Self::PowerChange(inner) => inner.explain(),

@@ -58,7 +58,9 @@ pub use qmp::{
     CommandError, Completions, InvalidQmpLine, QmpArguments, QmpLine, completions, read_command, read_reply,
 };
 pub use report::ErrorReport;
-pub use start::size_mismatch::SizeMismatch;
+pub use start::disk_error::DiskError;
+pub use start::lost_images::{ImagesLost, LostImage};
+pub use start::mismatches::{BackingMismatch, ImageMismatches, SizeMismatch};
 pub use vm::ended::VmEnded;
 pub use vm::halt::PowerChangeFailed;
 pub use vm::observe::{BusyReason, VmStatus};

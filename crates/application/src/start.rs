@@ -1,17 +1,21 @@
 //! What a start checks and prepares before it runs QEMU.
 //!
 //! [`preflight`] checks without creating anything: paths that no guest may access (`path_policy`), disks and files that
-//! must exist (`check_disks`), image sizes that differ from the definition ([`size_mismatch`]), firmware (`firmware`).
-//! Then [`create_disks`] creates the missing disks. `setup_commands` prints the same preparation as shell commands.
+//! must exist and that QEMU can open (`check_disks`, `drives`), images that were created once and are gone
+//! ([`lost_images`]), images that differ from the definition ([`mismatches`]), firmware (`firmware`). Then
+//! [`create_disks`] creates the missing images. `setup_commands` prints the same preparation as shell commands.
 //!
 //! A changed definition is checked in part as well, where its problems have a source location; `drive_conflicts`, files
 //! that drives share, is checked only then.
 
 mod check_disks;
 pub(crate) mod create_disks;
+pub(crate) mod disk_error;
 mod drive_conflicts;
-mod firmware;
+pub(crate) mod drives;
+pub(crate) mod firmware;
+pub(crate) mod lost_images;
+pub(crate) mod mismatches;
 mod path_policy;
 pub(crate) mod preflight;
 mod setup_commands;
-pub(crate) mod size_mismatch;

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use crate::config::Node;
 use crate::event::Event;
 use crate::history::HistoryEntry;
-use crate::qemu::NodeName;
 use crate::size::ByteSize;
 use crate::vm::{Origins, Revision, Run, Vm, VmId};
 
@@ -55,8 +54,8 @@ pub struct StorageRecord {
     pub path: PathBuf,
     /// The VM it was created for; `None` once that VM is removed.
     pub vm: Option<VmId>,
-    /// The drive it was created for.
-    pub drive: NodeName,
+    /// The drive it was created for; `uefi-vars`, which no drive is named, for the UEFI variable store.
+    pub drive: String,
     /// The storage type, as in `qcow2`.
     pub kind: String,
     /// The size the guest sees, if the type has one.

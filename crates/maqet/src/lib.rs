@@ -57,10 +57,11 @@ pub use vm::VmHandle;
 
 pub use maqet_application::config::{self, ConfigError, Document};
 pub use maqet_application::{
-    App, Area, BalloonError, BusyReason, DeviceError, Directories, Done, Effect, EffectiveSetting, Error, ErrorReport,
-    Finding, HumanDuration, InvalidDuration, JobId, JobInfo, Jobs, KeyboardError, Maintenance, Operation,
-    OperationTable, Picture, Ports, Progress, ProgressStream, ProgressUnit, ScreenError, Severity, SizeMismatch,
-    StopMethod, Timeouts, VmStatus, limits, operation,
+    App, Area, BackingMismatch, BalloonError, BusyReason, DeviceError, Directories, DiskError, Done, Effect,
+    EffectiveSetting, Error, ErrorReport, Finding, HumanDuration, ImageMismatches, ImagesLost, InvalidDuration, JobId,
+    JobInfo, Jobs, KeyboardError, LostImage, Maintenance, Operation, OperationTable, Picture, Ports, Progress,
+    ProgressStream, ProgressUnit, ScreenError, Severity, SizeMismatch, StopMethod, Timeouts, VmStatus, limits,
+    operation,
 };
 // QMP commands.
 pub use maqet_application::{

@@ -221,7 +221,7 @@ fn test_size_rounded_up_to_sectors_is_not_a_mismatch() {
 fn test_start_readonly_disks_run_on_each_interface_allowed() {
     let home = TestHome::new();
     for name in ["virtio", "scsi", "nvme"] {
-        fs::write(home.path(format!("{name}.raw")), [0; 1 << 20]).unwrap();
+        fs::write(home.path(format!("{name}.raw")), vec![0; 1 << 20]).unwrap();
     }
     home.add(&paused(
         "  - {name: a, type: raw, file: virtio.raw, readonly: true}\n  \

@@ -1,14 +1,16 @@
 //! Checks of the VMs: whether each can start, and whether its records agree with what runs.
 
-use std::path::Path;
-
 use maqet_domain::machine::Machine;
-use maqet_domain::storage::{Preparation, StorageSpec};
+use maqet_domain::port::ImageSummary;
+use maqet_domain::text::quote;
 use maqet_domain::vm::{Phase, Status, Vm, VmEntry};
 
 use super::{Area, Finding, Severity, count_vms, error_chain};
 use crate::app::commit::read_vm_copy;
 use crate::app::shown;
+use crate::start::disk_error::DiskError;
+use crate::start::drives::Drive;
+use crate::start::lost_images::ImagesLost;
 use crate::{App, Error, limits};
 
 /// Checks the VMs.
@@ -45,7 +47,7 @@ impl VmCheck<'_> {
         match self.app.machine(vm) {
             Ok(machine) => {
                 findings.extend(self.check_binary(vm, &machine).await);
-                findings.extend(self.check_disks(vm, &machine).await);
+                findings.extend(self.check_disks(vm, &machine).await?);
             }
             Err(error) => findings.push(
                 finding(&vm.entry, Severity::Problem, format!("invalid definition: {}", error_chain(&error)))
@@ -64,39 +66,30 @@ impl VmCheck<'_> {
         Some(Finding::from_error(Severity::Problem, Area::Vm, vm.entry.name.as_str(), &error))
     }
 
-    async fn check_disks(&self, vm: &Vm, machine: &Machine) -> Vec<Finding> {
-        let records = self.app.ports.store.storage_of_vm(&vm.entry.id).await.unwrap_or_default();
+    /// Checks whether QEMU could open the images of a VM, and whether they are there.
+    async fn check_disks(&self, vm: &Vm, machine: &Machine) -> Result<Vec<Finding>, Error> {
+        let (entry, preflight) = (&vm.entry, self.app.preflight());
+        let from_error = |error: &Error| Finding::from_error(Severity::Problem, Area::Vm, entry.name.as_str(), error);
         let mut findings = Vec::new();
-        for spec in &machine.storage {
-            let path = spec.path(&self.app.folders.vm_storage(&vm.entry.name));
-            let was_created = records.iter().any(|record| record.path == path);
-            findings.extend(self.check_disk(vm, spec, &path, was_created).await);
-        }
-        findings
-    }
-
-    async fn check_disk(&self, vm: &Vm, spec: &StorageSpec, path: &Path, was_created: bool) -> Option<Finding> {
-        let problem = |message: String| finding(&vm.entry, Severity::Problem, message);
-        let preparation = spec.driver.preparation(spec, path);
-        let is_file = matches!(preparation, Preparation::Image(_) | Preparation::Existing(_));
-        let shown = shown(path);
-        if self.app.ports.images.exists(path).await {
-            if !is_file || self.app.ports.maintenance.stale_files.is_readable(path).await {
-                return None;
+        let mut missing = Vec::new();
+        let mut created = Vec::new();
+        for drive in preflight.drives(&entry.name, machine) {
+            match preflight.check_drive(&drive, &created).await {
+                Ok(Some(image)) => findings.extend(image_finding(entry, &drive, &image)),
+                Ok(None) => missing.extend(drive.plan().map(|_| drive.as_missing())),
+                Err(error) => findings.push(from_error(&error)),
             }
-            return Some(problem(format!("cannot read the disk `{shown}`")).hint("check its owner and permissions"));
+            created.push(drive.path);
         }
-        match preparation {
-            Preparation::Existing(_) => Some(
-                problem(format!("the disk `{shown}` does not exist"))
-                    .hint("restore it, or correct its path under `storage` with `maqet apply`"),
-            ),
-            _ if was_created => Some(
-                problem(format!("the disk `{shown}` was deleted; the next start creates an empty one"))
-                    .hint("restore it from a backup"),
-            ),
-            _ => None,
+        match preflight.check_variables(entry, machine, &[]).await {
+            Ok(variables) => missing.extend(variables),
+            Err(error) => findings.push(from_error(&error)),
         }
+        for image in preflight.lost_images(entry, missing).await? {
+            findings
+                .push(from_error(&DiskError::from(ImagesLost { vm: entry.name.clone(), images: vec![image] }).into()));
+        }
+        Ok(findings)
     }
 
     /// Compares the recorded run with what runs.
@@ -161,6 +154,24 @@ impl VmCheck<'_> {
             Err(error) => finding.fix_failed(error.as_ref()),
         }))
     }
+}
+
+/// Returns what is noticeable about an image that QEMU can open.
+fn image_finding(entry: &VmEntry, drive: &Drive<'_>, image: &ImageSummary) -> Option<Finding> {
+    let path = &drive.path;
+    let (shown, quoted) = (shown(path), quote(&path.to_string_lossy()));
+    if image.is_corrupt {
+        let finding = finding(entry, Severity::Warning, format!("disk image `{shown}` is marked as corrupt"));
+        return Some(finding.hint(format!("check it with `qemu-img check {quoted}`")));
+    }
+    if image.is_dirty && entry.open_run().is_none() {
+        let message = format!("disk image `{shown}` was not closed; QEMU repairs it when it opens it for writing");
+        return Some(finding(entry, Severity::Note, message).hint(format!("check it with `qemu-img check {quoted}`")));
+    }
+    image.resembles.map(|format| {
+        let message = format!("drive `{}` is raw, but its content looks like {format}", drive.storage.name);
+        finding(entry, Severity::Warning, message).hint(format!("set `type: {format}` if it is a {format} image"))
+    })
 }
 
 fn finding(entry: &VmEntry, severity: Severity, message: impl Into<String>) -> Finding {

@@ -152,7 +152,7 @@ impl Operation for SnapshotCreate {
     async fn run(&self, app: &App) -> Result<Done<SnapshotDone>, Error> {
         let name = SnapshotName::parse(&self.name)?;
         let drive = LockedDrive::lock(app, &self.vm, &self.drive, Self::NAME).await?;
-        DiskCreator::new(app, &drive.job).create(&drive.entry, &drive.spec).await?;
+        DiskCreator::new(app, &drive.job, &drive.entry).await?.create_one(&drive.spec).await?;
         if drive.snapshots().await?.iter().any(|snapshot| snapshot.name == self.name) {
             return Err(Error::SnapshotExists {
                 vm: drive.entry.name,

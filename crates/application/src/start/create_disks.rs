@@ -1,85 +1,126 @@
-//! Creates the disks of a VM that do not exist yet.
+//! Creates the images of a VM that do not exist yet: its disks and its UEFI variable store.
 
 use std::path::Path;
 
 use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::event::kind;
 use maqet_domain::machine::Machine;
+use maqet_domain::port::ImageUse;
 use maqet_domain::size::ByteSize;
-use maqet_domain::storage::{ImagePlan, Preparation, StorageSpec};
+use maqet_domain::storage::{ImageAccess, ImagePlan, StorageSpec};
 use maqet_domain::vm::VmEntry;
 use maqet_fault_points::{FaultPoint, FaultPoints};
 use serde_json::json;
 
+use super::drives::Drive;
+use super::firmware::VARIABLES_NAME;
 use super::preflight::Preflight;
 use crate::app::commit::Committer;
 use crate::app::shown;
 use crate::job::Job;
 use crate::{App, Error};
 
-/// Creates and records the disks of VMs.
+/// Creates and records the images of a VM.
 pub(crate) struct DiskCreator<'a> {
     preflight: Preflight<'a>,
     committer: Committer<'a>,
     faults: &'a FaultPoints,
     job: &'a Job<'a>,
+    entry: &'a VmEntry,
+    /// The records of the VM before; each image has at most one.
+    records: Vec<StorageRecord>,
 }
 
 impl<'a> DiskCreator<'a> {
-    pub(crate) fn new(app: &'a App, job: &'a Job<'a>) -> Self {
-        Self { preflight: app.preflight(), committer: app.committer(), faults: &app.faults, job }
+    pub(crate) async fn new(app: &'a App, job: &'a Job<'a>, entry: &'a VmEntry) -> Result<Self, Error> {
+        let records = app.ports.store.storage_of_vm(&entry.id).await?;
+        Ok(Self { preflight: app.preflight(), committer: app.committer(), faults: &app.faults, job, entry, records })
     }
 
-    /// Creates the missing disks of a machine.
-    pub(crate) async fn create_all(&self, entry: &VmEntry, machine: &Machine) -> Result<(), Error> {
-        for storage in &machine.storage {
-            self.create(entry, storage).await?;
+    /// Creates the missing images of a machine whose disks were checked.
+    pub(crate) async fn create_all(&self, machine: &Machine, drives: &[Drive<'_>]) -> Result<(), Error> {
+        self.create_variables(machine).await?;
+        for drive in drives {
+            self.create(drive).await?;
         }
         Ok(())
     }
 
-    /// Creates a disk and records it, unless it exists.
-    pub(crate) async fn create(&self, entry: &VmEntry, storage: &StorageSpec) -> Result<(), Error> {
+    /// Checks one drive, and creates its image if it does not exist.
+    pub(crate) async fn create_one(&self, storage: &StorageSpec) -> Result<(), Error> {
+        let drive = Drive::new(storage, &self.preflight.folders.vm_storage(&self.entry.name));
+        if self.preflight.check_drive(&drive, &[]).await?.is_none() && drive.plan().is_some() {
+            self.preflight.refuse_lost(self.entry, vec![drive.as_missing()], &[]).await?;
+        }
+        self.create(&drive).await
+    }
+
+    /// Creates the image of a drive and records it, unless it exists.
+    async fn create(&self, drive: &Drive<'_>) -> Result<(), Error> {
         let images = self.preflight.images;
-        let path = storage.path(&self.preflight.folders.vm_storage(&entry.name));
-        let preparation = storage.driver.preparation(storage, &path);
-        self.preflight.check_disk(&preparation).await?;
-        let Preparation::Image(plan) = preparation else { return Ok(()) };
+        let Some(plan) = drive.plan() else { return Ok(()) };
         if images.exists(&plan.path).await {
             // A disk in the VM's own folder belongs to the VM: it is of an earlier VM of this name, or of a start that
             // was killed.
-            return if storage.file.is_none() { self.adopt(entry, storage, &plan).await } else { Ok(()) };
+            return if drive.storage.file.is_none() { self.adopt_disk(drive, plan).await } else { Ok(()) };
         }
-        self.job.run(images.create(&plan)).await??;
+        self.job.run(images.create(plan)).await??;
         self.faults.reach(FaultPoint::DiskMade);
 
-        let record = self.record(entry, storage, &plan.path, plan.size);
-        let data = json!({ "drive": storage.name, "path": shown(&plan.path), "size": plan.size });
+        let storage = drive.storage;
+        let record = self.record(storage.name.as_str(), storage.driver.type_name(), &plan.path, plan.size);
+        let mut data = json!({ "drive": storage.name, "path": shown(&plan.path), "size": plan.size });
+        if self.is_recorded(&plan.path) {
+            data["recreated"] = json!(true);
+        }
         let mut changes = ChangeSet::default().and(Change::StorageAdded(record));
-        changes.events.push(self.committer.event(kind::STORAGE_CREATED, entry, data));
+        changes.events.push(self.committer.event(kind::STORAGE_CREATED, self.entry, data));
         self.committer.commit(changes).await?;
         self.faults.reach(FaultPoint::DiskRecorded);
         Ok(())
     }
 
-    /// Records an existing disk as the VM's, unless that is recorded.
-    async fn adopt(&self, entry: &VmEntry, storage: &StorageSpec, plan: &ImagePlan) -> Result<(), Error> {
-        let records = self.preflight.store.storage_of_vm(&entry.id).await?;
-        if records.iter().any(|record| record.path == plan.path) {
+    /// Records an existing disk as the VM's, unless that is recorded. It keeps its size.
+    async fn adopt_disk(&self, drive: &Drive<'_>, plan: &ImagePlan) -> Result<(), Error> {
+        if self.is_recorded(&plan.path) {
             return Ok(());
         }
-        // It keeps its size.
-        let size = self.preflight.images.info(&plan.path).await.map_or(plan.size, |info| Some(info.virtual_size));
-        let change = Change::StorageAdded(self.record(entry, storage, &plan.path, size));
-        Ok(self.committer.commit(ChangeSet::default().and(change)).await?)
+        let image = ImageUse { path: plan.path.clone(), format: Some(plan.format.clone()), access: ImageAccess::Read };
+        let summary = self.preflight.images.examine(&image).await;
+        let size = summary.ok().and_then(|image| image.virtual_size).or(plan.size);
+        self.commit(self.record(drive.storage.name.as_str(), drive.storage.driver.type_name(), &plan.path, size)).await
     }
 
-    fn record(&self, entry: &VmEntry, storage: &StorageSpec, path: &Path, size: Option<ByteSize>) -> StorageRecord {
+    /// Creates the variable store of a machine with `firmware: uefi` and records it, unless it exists.
+    async fn create_variables(&self, machine: &Machine) -> Result<(), Error> {
+        let preflight = &self.preflight;
+        let Some(firmware) = preflight.uefi(machine).await? else { return Ok(()) };
+        let path = preflight.uefi_variables(&self.entry.name);
+        let is_new = !preflight.images.exists(&path).await;
+        if is_new {
+            let creation = preflight.images.convert(&firmware.variables, &firmware.variables_format, &path);
+            self.job.run(creation).await??;
+        }
+        if !is_new && self.is_recorded(&path) {
+            return Ok(());
+        }
+        self.commit(self.record(VARIABLES_NAME, VARIABLES_NAME, &path, None)).await
+    }
+
+    fn is_recorded(&self, path: &Path) -> bool {
+        self.records.iter().any(|record| record.path == path)
+    }
+
+    async fn commit(&self, record: StorageRecord) -> Result<(), Error> {
+        Ok(self.committer.commit(ChangeSet::default().and(Change::StorageAdded(record))).await?)
+    }
+
+    fn record(&self, drive: &str, kind: &str, path: &Path, size: Option<ByteSize>) -> StorageRecord {
         StorageRecord {
             path: path.to_owned(),
-            vm: Some(entry.id),
-            drive: storage.name.clone(),
-            kind: storage.driver.type_name().to_owned(),
+            vm: Some(self.entry.id),
+            drive: drive.to_owned(),
+            kind: kind.to_owned(),
             size,
             created_at: self.committer.now(),
         }

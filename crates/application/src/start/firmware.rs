@@ -3,14 +3,21 @@
 use std::path::PathBuf;
 
 use maqet_domain::machine::{Firmware, Machine};
-use maqet_domain::port::UefiFirmware;
-use maqet_domain::vm::VmEntry;
+use maqet_domain::port::{ImageUse, UefiFirmware};
+use maqet_domain::storage::ImageAccess;
+use maqet_domain::vm::{VmEntry, VmName};
 
+use super::disk_error::DiskError;
+use super::drives::is_missing;
+use super::lost_images::MissingImage;
 use super::preflight::Preflight;
 use crate::Error;
 
 /// The file name of a VM's UEFI variable store; a qcow2 image, so that it can be part of a snapshot.
 const VARIABLES: &str = "uefi-vars.qcow2";
+
+/// The name of a VM's UEFI variable store, as of a drive.
+pub(crate) const VARIABLES_NAME: &str = "uefi-vars";
 
 impl Preflight<'_> {
     /// Finds the firmware of a machine with `firmware: uefi`.
@@ -27,20 +34,29 @@ impl Preflight<'_> {
     }
 
     /// Returns the path of a VM's variable store.
-    pub(crate) fn uefi_variables(&self, entry: &VmEntry) -> PathBuf {
-        self.folders.vm_storage(&entry.name).join(VARIABLES)
+    pub(crate) fn uefi_variables(&self, name: &VmName) -> PathBuf {
+        self.folders.vm_storage(name).join(VARIABLES)
     }
 
-    /// Creates the variable store of a machine with `firmware: uefi`, unless it exists.
-    pub(crate) async fn prepare_firmware(&self, entry: &VmEntry, machine: &Machine) -> Result<(), Error> {
-        let Some(firmware) = self.uefi(machine).await? else {
-            return Ok(());
-        };
-        let store = self.uefi_variables(entry);
-        if !self.images.exists(&store).await {
-            self.images.convert(&firmware.variables, &firmware.variables_format, &store).await?;
+    /// Checks the variable store of a machine with `firmware: uefi`; returns it if it does not exist.
+    pub(crate) async fn check_variables(
+        &self,
+        entry: &VmEntry,
+        machine: &Machine,
+        recreate: &[String],
+    ) -> Result<Option<MissingImage>, Error> {
+        if machine.firmware != Firmware::Uefi {
+            return Ok(None);
         }
-        Ok(())
+        let path = self.uefi_variables(&entry.name);
+        let image = ImageUse { path: path.clone(), format: Some("qcow2".to_owned()), access: ImageAccess::Write };
+        let name = VARIABLES_NAME.to_owned();
+        match self.images.examine(&image).await {
+            Ok(_) if recreate.contains(&name) => Err(DiskError::RecreateConflict { drive: name, path }.into()),
+            Ok(_) => Ok(None),
+            Err(error) if is_missing(&error) => Ok(Some(MissingImage { name, path, is_default: true })),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Returns the guest's architecture.

@@ -5,6 +5,7 @@ use maqet_domain::machine::{AccelChoice, Machine};
 use maqet_domain::port::{DiskImages, FirmwareCatalog, Host, HostFacts, Hypervisor, Kvm, LaunchError, Paths, Store};
 use maqet_domain::vm::{ProcessIdentity, RunPaths, VmEntry};
 
+use super::check_disks::CheckedDisks;
 use crate::Error;
 use crate::app::ports::Directories;
 
@@ -21,17 +22,20 @@ pub(crate) struct Preflight<'a> {
 }
 
 impl Preflight<'_> {
-    /// Checks all that a start needs and does not create, and returns the command line.
-    pub(crate) async fn check(
+    /// Checks all that a start needs and does not create, and returns the command line and the disks.
+    ///
+    /// `recreate` are images to create even if they were created once.
+    pub(crate) async fn check<'m>(
         &self,
         entry: &VmEntry,
-        machine: &Machine,
+        machine: &'m Machine,
         paths: &RunPaths,
-    ) -> Result<CommandLine, Error> {
+        recreate: &[String],
+    ) -> Result<(CommandLine, CheckedDisks<'m>), Error> {
         self.check_paths(machine).await?;
         let command_line = self.command_line(entry, machine, paths).await?;
-        self.check_disks(entry, machine).await?;
-        Ok(command_line)
+        let disks = self.check_disks(entry, machine, recreate).await?;
+        Ok((command_line, disks))
     }
 
     /// Computes the command line that runs `machine` with its files at `paths`.
@@ -48,7 +52,7 @@ impl Preflight<'_> {
         let uefi = self.uefi(machine).await?.map(|firmware| UefiFiles {
             code: firmware.code,
             code_format: firmware.code_format,
-            variables: self.uefi_variables(entry),
+            variables: self.uefi_variables(&entry.name),
         });
         let context = LaunchContext {
             name: entry.name.clone(),

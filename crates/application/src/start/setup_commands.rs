@@ -1,8 +1,10 @@
 //! What `start` creates before it runs QEMU, as shell commands for users who run the command line themselves.
 
+use std::path::Path;
+
 use maqet_domain::command_line::{copy_setup_commands, image_setup_commands, run_setup_commands};
 use maqet_domain::machine::Machine;
-use maqet_domain::storage::{Backing, Preparation};
+use maqet_domain::storage::Backing;
 use maqet_domain::vm::{RunPaths, VmEntry};
 
 use super::preflight::Preflight;
@@ -17,22 +19,25 @@ impl Preflight<'_> {
         paths: &RunPaths,
     ) -> Result<Vec<String>, Error> {
         let mut commands = run_setup_commands(paths);
+        let missing = self.missing_images(entry, machine).await;
+        // A start would refuse to create them.
+        let lost = self.lost_images(entry, missing.clone()).await?;
+        let is_new = |path: &Path| {
+            missing.iter().any(|image| image.path == path) && !lost.iter().any(|image| image.path == path)
+        };
         if let Some(firmware) = self.uefi(machine).await? {
-            let own = self.uefi_variables(entry);
-            if !self.images.exists(&own).await {
+            let own = self.uefi_variables(&entry.name);
+            if is_new(&own) {
                 commands.extend(copy_setup_commands(&firmware.variables, &firmware.variables_format, &own));
             }
         }
-        let vm_storage = self.folders.vm_storage(&entry.name);
-        for storage in &machine.storage {
-            if let Preparation::Image(plan) = storage.driver.preparation(storage, &storage.path(&vm_storage))
-                && !self.images.exists(&plan.path).await
-            {
+        for drive in self.drives(&entry.name, machine) {
+            if let Some(plan) = drive.plan().filter(|plan| is_new(&plan.path)) {
                 let format = match &plan.backing {
                     Some(backing) => self.backing_format(backing).await,
                     None => None,
                 };
-                commands.extend(image_setup_commands(&plan, format.as_deref()));
+                commands.extend(image_setup_commands(plan, format.as_deref()));
             }
         }
         Ok(commands)

@@ -138,7 +138,7 @@ async fn test_start_missing_disk_is_reported_before_spawning() {
 
     let error = app.run(start("web")).await.unwrap_err();
 
-    assert!(matches!(error, Error::Image(ImageError::NotFound { .. })), "{error}");
+    assert!(matches!(error, Error::Image(ImageError::Unusable(_))), "{error}");
     assert_eq!(phase(&world, "web").await, None);
 }
 

@@ -18,7 +18,7 @@ use maqet_domain::port::{
 };
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::qmp::RunState;
-use maqet_domain::storage::builtin_drivers;
+use maqet_domain::storage::{ImageProblem, UnusableImage, builtin_drivers};
 use maqet_domain::vm::{BootId, ExitReport, MonitorAnswer, ProcessIdentity, RunEnd, StateDetails, StopReason, VmId};
 use maqet_testkit::store::MemoryStore;
 use serde_json::json;
@@ -144,6 +144,8 @@ impl World {
         let mut images = std::mem::take(&mut self.images);
         images.expect_exists().returning(|_| false);
         images.expect_user().returning(|_| None);
+        images.expect_examine().returning(|image| Err(missing(&image.path).into()));
+        images.expect_require_unlocked().returning(|_| Ok(()));
 
         let ports = Ports {
             store,
@@ -190,6 +192,12 @@ pub(crate) fn process(pid: u32) -> ProcessIdentity {
 /// Returns a running QEMU.
 pub(crate) fn launched(pid: u32, state: RunState) -> Launched {
     Launched { process: process(pid), state }
+}
+
+/// Returns the problem of an image that does not exist.
+fn missing(path: &Path) -> UnusableImage {
+    let problem = ImageProblem::NotFound { directory: None };
+    UnusableImage { path: path.to_owned(), overlay: None, problem }
 }
 
 fn paths(there: Vec<PathBuf>) -> MockPaths {

@@ -35,6 +35,9 @@ pub(crate) struct StartArgs {
     /// Timeout [default: `timeouts.start` for QMP, `timeouts.wait` for conditions, else 60s each]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<HumanDuration>,
+    /// Create the image of this drive again, empty, although it was created once and is gone; can be given several times
+    #[arg(long, value_name = "DRIVE", conflicts_with = "dry_run")]
+    pub(crate) recreate: Vec<String>,
     /// Print the shell commands that would be run, without starting anything
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -92,4 +95,7 @@ pub(crate) struct RestartArgs {
     pub(crate) vms: VmsArgs,
     #[command(flatten)]
     pub(crate) options: StopOptions,
+    /// Create the image of this drive again, empty, although it was created once and is gone; can be given several times
+    #[arg(long, value_name = "DRIVE")]
+    pub(crate) recreate: Vec<String>,
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use maqet::domain::config::Problem;
 use maqet::operation::Start;
-use maqet::{Document, ErrorReport, InsecureFiles, Maqet, SizeMismatch, operation, read_document};
+use maqet::{Document, ErrorReport, ImageMismatches, InsecureFiles, Maqet, operation, read_document};
 
 use super::input;
 use crate::args::{AddArgs, ApplyArgs};
@@ -28,7 +28,7 @@ pub(super) async fn add(maqet: &Maqet, args: AddArgs, output: &Output) -> Result
     let started = output.progress(&format!("starting `{}`", added.name), start).await.inspect_err(|_| {
         output.note(&format!("defined `{}`, but it failed to start", added.name));
     })?;
-    note_size_mismatches(&started.size_mismatches, output);
+    note_mismatches(&started.mismatches, output);
     output.finish(&started)
 }
 
@@ -44,14 +44,14 @@ pub(super) async fn apply(maqet: &Maqet, args: ApplyArgs, output: &Output) -> Re
     operation.cpu = overrides.cpu;
     let applied = maqet.run(operation).await?;
     warn(&applied.warnings, output);
-    note_size_mismatches(&applied.size_mismatches, output);
+    note_mismatches(&applied.mismatches, output);
     output.finish(&applied)
 }
 
-/// Notes which disk images have another size than their definition.
-pub(super) fn note_size_mismatches(mismatches: &[SizeMismatch], output: &Output) {
-    for mismatch in mismatches {
-        output.note(&format!("note: {mismatch}"));
+/// Notes which images differ from their definition.
+pub(super) fn note_mismatches(mismatches: &ImageMismatches, output: &Output) {
+    for note in mismatches.notes() {
+        output.note(&format!("note: {note}"));
     }
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::absolute;
-use super::define::note_size_mismatches;
+use super::define::note_mismatches;
 use crate::args::{RestartArgs, RmArgs, StartArgs, StopArgs, StopOptions, VmsArgs, WaitArgs};
 use crate::exit_code;
 use crate::render::{self, Output, TextOutput, is_power_cut};
@@ -19,15 +19,15 @@ use crate::render::{self, Output, TextOutput, is_power_cut};
 const MAX_CONCURRENT_VMS: usize = 8;
 
 pub(super) async fn start(maqet: &Maqet, args: StartArgs, output: &Output) -> Result<u8, ErrorReport> {
-    let StartArgs { vms, wait, timeout, dry_run } = args;
+    let StartArgs { vms, wait, timeout, recreate, dry_run } = args;
     if dry_run {
         return run_on_each(maqet, vms, output, "reading", |vm| operation::Info::new(vm).command_line(true)).await;
     }
     let conditions = with_absolute_paths(wait)?;
     let start = async |vm| {
         let began = Instant::now();
-        let mut started = maqet.run(operation::Start::new(vm).timeout(timeout)).await?;
-        note_size_mismatches(&started.size_mismatches, output);
+        let mut started = maqet.run(operation::Start::new(vm).timeout(timeout).recreate(recreate.clone())).await?;
+        note_mismatches(&started.mismatches, output);
         if !conditions.is_empty() {
             // Events count from the start of this boot, however early they occurred.
             let since = started.vm.started_at.map(|at| WaitSince::Moment(Since::At(at)));
@@ -78,11 +78,12 @@ fn note_power_cut(vm: &str, method: StopMethod, presses: u32, output: &Output) {
 }
 
 pub(super) async fn restart(maqet: &Maqet, args: RestartArgs, output: &Output) -> Result<u8, ErrorReport> {
-    let RestartArgs { vms, options: StopOptions { timeout, force } } = args;
+    let RestartArgs { vms, options: StopOptions { timeout, force }, recreate } = args;
     let restart = async |vm| {
-        let restarted = maqet.run(operation::Restart::new(vm).timeout(timeout).force(force)).await?;
+        let restarted =
+            maqet.run(operation::Restart::new(vm).timeout(timeout).force(force).recreate(recreate.clone())).await?;
         note_power_cut(&restarted.vm.name, restarted.method, restarted.presses, output);
-        note_size_mismatches(&restarted.size_mismatches, output);
+        note_mismatches(&restarted.mismatches, output);
         Ok(restarted)
     };
     for_each_vm(maqet, vms, output, "restarting", restart).await

@@ -1,6 +1,6 @@
 //! Files in maqet's directories and the QEMU processes they belong to, including those without a VM.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -103,7 +103,4 @@ pub trait StaleFiles: Send + Sync {
 
     /// Returns the directory of a VM's records.
     fn records_of(&self, id: &VmId) -> PathBuf;
-
-    /// Returns whether `path` is a readable file.
-    async fn is_readable(&self, path: &Path) -> bool;
 }

@@ -7,7 +7,6 @@ use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::config::{Node, Value};
 use maqet_domain::event::{Event, kind};
 use maqet_domain::history::{Actor, Call, HistoryEntry};
-use maqet_domain::qemu::NodeName;
 use maqet_domain::size::ByteSize;
 use maqet_domain::vm::{
     BootId, BootNumber, Origins, Phase, PidNamespace, ProcessIdentity, Revision, Run, RunPaths, Vm, VmEntry, VmId,
@@ -108,7 +107,7 @@ pub fn storage(path: &str, vm: Option<VmId>) -> StorageRecord {
     StorageRecord {
         path: PathBuf::from(path),
         vm,
-        drive: NodeName::parse("hdd").expect("the name is one"),
+        drive: "hdd".to_owned(),
         kind: "qcow2".to_owned(),
         size: Some(ByteSize::from_bytes(u64::MAX)),
         created_at: moment(30),

@@ -76,7 +76,7 @@ pub struct StorageInfo {
     pub file: String,
     /// Whether it exists.
     pub exists: bool,
-    /// Whether the first start creates it if it does not exist.
+    /// Whether a start creates it if it does not exist; `false` for one that was created once and is gone.
     pub created_on_start: bool,
 }
 
@@ -88,12 +88,14 @@ impl Operation for Info {
     async fn run(&self, app: &App) -> Result<Done<VmInfo>, Error> {
         let vm = app.vms().find(&self.vm).await?;
         let machine = app.machine(&vm)?;
-        let vm_storage = app.folders.vm_storage(&vm.entry.name);
+        let preflight = app.preflight();
+        let missing = preflight.missing_images(&vm.entry, &machine).await;
+        let lost = preflight.lost_images(&vm.entry, missing).await?;
         let mut storage = Vec::new();
-        for spec in &machine.storage {
-            let path = spec.path(&vm_storage);
-            let (path, created_on_start) = match spec.driver.preparation(spec, &path) {
-                Preparation::Image(plan) => (plan.path, true),
+        for drive in preflight.drives(&vm.entry.name, &machine) {
+            let (spec, path) = (drive.storage, drive.path);
+            let (path, created_on_start) = match drive.preparation {
+                Preparation::Image(plan) => (plan.path, !lost.iter().any(|image| image.path == path)),
                 Preparation::Existing(path) | Preparation::Directory(path) => (path, false),
                 Preparation::Nothing => (path, false),
             };

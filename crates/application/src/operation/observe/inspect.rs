@@ -76,9 +76,9 @@ impl Operation for Inspect {
             Some(_) | None => None,
         };
         let block_devices = details.as_ref().map(|details| details.block_devices.as_slice());
-        let disks = DiskInspector { paths: &*app.ports.paths, images: &*app.ports.images }
-            .inspect(&definition(app, &vm), &app.folders.vm_storage(&vm.entry.name), block_devices)
-            .await;
+        let disks = DiskInspector { preflight: app.preflight(), entry: &vm.entry }
+            .inspect(&definition(app, &vm), block_devices)
+            .await?;
         let chardevs = details.as_ref().map(|details| details.chardevs.as_slice());
         let sockets = match live {
             Some((run, _)) => inspect_sockets(&*app.ports.paths, &run.paths, chardevs).await,

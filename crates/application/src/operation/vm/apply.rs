@@ -12,7 +12,7 @@ use crate::app::operations::{Done, Effect, Operation};
 use crate::config::{
     Difference, Document, Layers, check_layers, check_machine, differences, origins, with_locations, without_name,
 };
-use crate::start::size_mismatch::SizeMismatch;
+use crate::start::mismatches::ImageMismatches;
 use crate::{App, Error};
 
 /// Changes a VM's definition.
@@ -88,9 +88,9 @@ pub struct Applied {
     /// Unknown keys that were ignored.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Problem>,
-    /// Drives whose images have another size than the definition; they keep it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub size_mismatches: Vec<SizeMismatch>,
+    /// Images that differ from the definition; they stay as they are.
+    #[serde(flatten)]
+    pub mismatches: ImageMismatches,
 }
 
 /// Keys of the VM that are not part of its machine.
@@ -127,7 +127,7 @@ impl Operation for Apply {
             changed: !self.dry_run && vm.definition != definition,
             differences: changed.collect(),
             warnings: checked.warnings,
-            size_mismatches: app.preflight().size_mismatches(&vm.entry, &check_machine(app, definition.clone())?).await,
+            mismatches: app.preflight().mismatches(&vm.entry.name, &check_machine(app, definition.clone())?).await,
         };
         if !applied.changed {
             return Ok(Done::reading(applied).holding(guard));

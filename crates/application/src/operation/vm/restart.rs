@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{start, stop};
 use crate::app::operations::{Done, Effect, Operation};
-use crate::start::size_mismatch::SizeMismatch;
+use crate::start::mismatches::ImageMismatches;
 use crate::vm::observe::VmStatus;
 use crate::vm::shutdown::StopMethod;
 use crate::{App, Error, HumanDuration};
@@ -24,12 +24,15 @@ pub struct Restart {
     /// Kills QEMU immediately instead.
     #[serde(default)]
     pub force: bool,
+    /// Images to create although they were created once and are gone: names of drives, or `uefi-vars`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recreate: Vec<String>,
 }
 
 impl Restart {
     /// Restarts the VM `vm`.
     pub fn new(vm: impl Into<String>) -> Self {
-        Self { vm: vm.into(), timeout: None, force: false }
+        Self { vm: vm.into(), timeout: None, force: false, recreate: Vec::new() }
     }
 }
 
@@ -46,9 +49,9 @@ pub struct Restarted {
     pub presses: u32,
     /// How long it took to stop it, in milliseconds.
     pub waited_ms: u64,
-    /// Drives whose images have another size than the definition; they keep it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub size_mismatches: Vec<SizeMismatch>,
+    /// Images that differ from the definition; they stay as they are.
+    #[serde(flatten)]
+    pub mismatches: ImageMismatches,
 }
 
 impl Operation for Restart {
@@ -61,19 +64,19 @@ impl Operation for Restart {
         let locked = app.vms().lock(&self.vm, Self::NAME).await;
         let (guard, vm) = locked.map_err(|error| error.offering_force(&self.vm))?;
         // A VM that could not start again is left running.
-        start::check(app, &vm).await?;
+        start::check(app, &vm, &self.recreate).await?;
         // So is one whose run cannot be recorded.
         let entry = app.committer().record_run(&vm.entry, vm.entry.run.clone()).await?;
         let vm = Vm { entry, ..vm };
         let stopped = stop::stop(app, &vm.entry, Self::NAME, self.timeout, self.force).await?;
         let vm = app.vms().reread(&vm).await?;
-        let started = start::start(app, &vm, None).await?;
+        let started = start::start(app, &vm, None, &self.recreate).await?;
         let restarted = started.map(|started| Restarted {
             vm: started.vm,
             method: stopped.method,
             presses: stopped.presses,
             waited_ms: stopped.waited_ms,
-            size_mismatches: started.size_mismatches,
+            mismatches: started.mismatches,
         });
         Ok(restarted.about(vm.entry.id).holding(guard))
     }

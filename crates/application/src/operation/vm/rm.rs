@@ -93,9 +93,9 @@ async fn kept_storage(app: &App, vm: &Vm) -> Result<Vec<String>, Error> {
             kept.push(shown(&record.path));
         }
     }
-    // The variable store is not a drive of the definition, so it is not in the storage records.
-    let variables = app.preflight().uefi_variables(&vm.entry);
-    if app.ports.images.exists(&variables).await {
+    // One that an older maqet created has no record until the next start.
+    let variables = app.preflight().uefi_variables(&vm.entry.name);
+    if !kept.contains(&shown(&variables)) && app.ports.images.exists(&variables).await {
         kept.push(shown(&variables));
     }
     Ok(kept)

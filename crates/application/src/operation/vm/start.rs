@@ -7,10 +7,10 @@ use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
 use maqet_domain::machine::Machine;
 use maqet_domain::network::{Forward, NetworkSpec, bound_ports};
-use maqet_domain::port::{Launch, LaunchError, Launched};
+use maqet_domain::port::{ImageError, ImageUser, Launch, LaunchError, Launched};
 use maqet_domain::vm::{
     Action, BootNumber, HaltReason, MonitorAnswer, Phase, ProcessObservation, QemuProcess, Run, RunPaths, Status,
-    Transition, Vm, VmEntry,
+    Transition, Vm, VmEntry, VmName,
 };
 use maqet_fault_points::FaultPoint;
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,8 @@ use tokio::time::Instant;
 use crate::app::commit::run_change;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::start::create_disks::DiskCreator;
-use crate::start::size_mismatch::SizeMismatch;
+use crate::start::disk_error::DiskError;
+use crate::start::mismatches::ImageMismatches;
 use crate::vm::monitor::info_usernet;
 use crate::vm::observe::{Observation, VmStatus};
 use crate::{App, Error, HumanDuration, limits};
@@ -44,12 +45,15 @@ pub struct Start {
     pub vm: String,
     /// How long QEMU may take until its monitor answers.
     pub timeout: Option<HumanDuration>,
+    /// Images to create although they were created once and are gone: names of drives, or `uefi-vars`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recreate: Vec<String>,
 }
 
 impl Start {
     /// Starts the VM `vm`.
     pub fn new(vm: impl Into<String>) -> Self {
-        Self { vm: vm.into(), timeout: None }
+        Self { vm: vm.into(), timeout: None, recreate: Vec::new() }
     }
 }
 
@@ -62,9 +66,9 @@ pub struct Started {
     pub vm: VmStatus,
     /// Whether this call started it; `false` if it was running already.
     pub changed: bool,
-    /// Drives whose images have another size than the definition; they keep it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub size_mismatches: Vec<SizeMismatch>,
+    /// Images that differ from the definition; they stay as they are.
+    #[serde(flatten)]
+    pub mismatches: ImageMismatches,
 }
 
 impl Operation for Start {
@@ -74,7 +78,7 @@ impl Operation for Start {
 
     async fn run(&self, app: &App) -> Result<Done<Started>, Error> {
         let (guard, vm) = app.vms().lock(&self.vm, Self::NAME).await?;
-        Ok(start(app, &vm, self.timeout).await?.about(vm.entry.id).holding(guard))
+        Ok(start(app, &vm, self.timeout, &self.recreate).await?.about(vm.entry.id).holding(guard))
     }
 }
 
@@ -82,12 +86,22 @@ impl Operation for Start {
 ///
 /// In order: check everything that can be checked, create missing disks, record the run as starting, launch QEMU, and
 /// record it as running. A start that is killed in between is found by its record; one that fails is rolled back.
-pub(super) async fn start(app: &App, vm: &Vm, timeout: Option<HumanDuration>) -> Result<Done<Started>, Error> {
+///
+/// `recreate` are images to create even if they were created once.
+pub(super) async fn start(
+    app: &App,
+    vm: &Vm,
+    timeout: Option<HumanDuration>,
+    recreate: &[String],
+) -> Result<Done<Started>, Error> {
     let timeout = timeout.map_or(app.timeouts().start, HumanDuration::duration);
     let job = app.jobs.start(Start::NAME, &vm.entry.name);
     let observation = job.run(observe_once_up(app, &vm.entry, timeout)).await?;
     match observation.transition(&vm.entry, Action::Start)? {
         Transition::Proceed => {}
+        Transition::NoOp if !recreate.is_empty() => {
+            observation.transition(&vm.entry, Action::ChangeDisks)?;
+        }
         Transition::NoOp => return Ok(already_running(app, vm, observation).await),
     }
 
@@ -95,15 +109,17 @@ pub(super) async fn start(app: &App, vm: &Vm, timeout: Option<HumanDuration>) ->
     let (boot, paths) = app.folders.next_run(&vm.entry);
     let prepare = async {
         let preflight = app.preflight();
-        // Before disks are created, and existing ones are adopted with the size they have.
-        let size_mismatches = preflight.size_mismatches(&vm.entry, &machine).await;
         preflight.require_unused(&vm.entry, &paths).await?;
-        let command_line = preflight.check(&vm.entry, &machine, &paths).await?;
-        preflight.prepare_firmware(&vm.entry, &machine).await?;
-        Ok::<_, Error>((size_mismatches, command_line))
+        let checked = preflight.check(&vm.entry, &machine, &paths, recreate).await?;
+        preflight.require_unlocked(&checked.1.drives).await?;
+        Ok::<_, Error>(checked)
     };
-    let (size_mismatches, command_line) = job.run(prepare).await??;
-    DiskCreator::new(app, &job).create_all(&vm.entry, &machine).await?;
+    let (command_line, disks) = match job.run(prepare).await? {
+        Ok(checked) => checked,
+        Err(Error::Image(source)) => return Err(image_error(app, &vm.entry, source).await),
+        Err(error) => return Err(error),
+    };
+    DiskCreator::new(app, &job, &vm.entry).await?.create_all(&machine, &disks.drives).await?;
 
     let entry = mark_starting(app, &vm.entry, boot, &paths).await?;
     app.faults.reach(FaultPoint::Marked(Start::NAME));
@@ -111,7 +127,7 @@ pub(super) async fn start(app: &App, vm: &Vm, timeout: Option<HumanDuration>) ->
     match job.run(app.ports.hypervisor.launch(&launch)).await {
         Ok(Ok(launched)) => {
             let mut done = mark_running(app, entry, &machine, launched).await?;
-            done.value.size_mismatches = size_mismatches;
+            done.value.mismatches = disks.mismatches;
             Ok(done)
         }
         Ok(Err(source)) => {
@@ -126,10 +142,10 @@ pub(super) async fn start(app: &App, vm: &Vm, timeout: Option<HumanDuration>) ->
 }
 
 /// Refuses what a start of the VM would refuse, as far as that is known before.
-pub(super) async fn check(app: &App, vm: &Vm) -> Result<(), Error> {
+pub(super) async fn check(app: &App, vm: &Vm, recreate: &[String]) -> Result<(), Error> {
     let machine = app.machine(vm)?;
     let (_, paths) = app.folders.next_run(&vm.entry);
-    app.preflight().check(&vm.entry, &machine, &paths).await.map(drop)
+    app.preflight().check(&vm.entry, &machine, &paths, recreate).await.map(drop)
 }
 
 /// Observes a VM; waits for a QEMU whose starting process was killed and that may not be up yet.
@@ -190,12 +206,16 @@ async fn mark_running(
         ..Observation::with_process(status, QemuProcess::Visible(launched.process))
     };
     let entry = VmEntry { run, ..entry };
-    Ok(Done::reading(Started { vm: VmStatus::new(&entry, &observation), changed: true, size_mismatches: Vec::new() }))
+    Ok(Done::reading(Started {
+        vm: VmStatus::new(&entry, &observation),
+        changed: true,
+        mismatches: ImageMismatches::default(),
+    }))
 }
 
 /// Reports a VM that is running already, and records its process if the starting process was killed before it did.
 async fn already_running(app: &App, vm: &Vm, observation: Observation) -> Done<Started> {
-    let unchanged = |vm: VmStatus| Started { vm, changed: false, size_mismatches: Vec::new() };
+    let unchanged = |vm: VmStatus| Started { vm, changed: false, mismatches: ImageMismatches::default() };
     let entry = &vm.entry;
     match (&entry.run, observation.visible_process()) {
         (Some(run), Some(process)) if run.process.is_none() => {
@@ -230,13 +250,43 @@ pub(crate) async fn forwards(app: &App, run: &Run, machine: &Machine) -> Vec<For
     }
 }
 
-/// Returns the error of a launch; an orphan that has a disk open is reported as such.
+/// Returns the error of a launch; an orphan or another VM that has a disk open is reported as such.
 async fn launch_error(app: &App, entry: VmEntry, source: LaunchError) -> Error {
-    let user = if let LaunchError::ImageInUse { by, .. } = &source { by.as_ref() } else { None };
-    match app.orphans().among_users(user).await {
-        Some(pid) => Error::DiskOfOrphan { vm: entry.name, pid, source: source.into() },
-        None => Error::Launch { vm: entry.name, source },
+    let user = if let LaunchError::ImageInUse { by, .. } = &source { by.clone() } else { None };
+    match image_user(app, user.as_ref()).await {
+        ImageOwner::Orphan(pid) => Error::DiskOfOrphan { vm: entry.name, pid, source: source.into() },
+        ImageOwner::Vm(user) => DiskError::InUse { vm: entry.name, user, source: source.into() }.into(),
+        ImageOwner::Other => Error::Launch { vm: entry.name, source },
     }
+}
+
+/// Returns the error of an image before the launch, as [`launch_error`] does.
+async fn image_error(app: &App, entry: &VmEntry, source: ImageError) -> Error {
+    let user = if let ImageError::InUse { by, .. } = &source { by.clone() } else { None };
+    match image_user(app, user.as_ref()).await {
+        ImageOwner::Orphan(pid) => Error::DiskOfOrphan { vm: entry.name.clone(), pid, source: source.into() },
+        ImageOwner::Vm(user) => DiskError::InUse { vm: entry.name.clone(), user, source: source.into() }.into(),
+        ImageOwner::Other => source.into(),
+    }
+}
+
+/// What the process is that has an image open.
+enum ImageOwner {
+    Orphan(u32),
+    Vm(VmName),
+    Other,
+}
+
+async fn image_user(app: &App, user: Option<&ImageUser>) -> ImageOwner {
+    if let Some(pid) = app.orphans().among_users(user).await {
+        return ImageOwner::Orphan(pid);
+    }
+    let entries = app.ports.store.list().await.unwrap_or_default();
+    let runs = |entry: &&VmEntry| {
+        let process = entry.open_run().and_then(|run| run.process.as_ref());
+        process.is_some_and(|process| user.is_some_and(|user| user.pid == process.pid))
+    };
+    entries.iter().find(runs).map_or(ImageOwner::Other, |entry| ImageOwner::Vm(entry.name.clone()))
 }
 
 /// Returns the VM to its last run; a failure here is only logged, as the reason of the failed start matters more.

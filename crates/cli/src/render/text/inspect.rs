@@ -29,6 +29,9 @@ impl TextOutput for VmInspection {
             writeln!(out)?;
             let rows = self.disks.iter().map(|disk| (PLAIN, disk_row(disk)));
             write_table(out, &["DISK", "TYPE", "SIZE", "ALLOCATED", "FILE", "NOTE"], 0, rows)?;
+            for (name, hint) in self.disks.iter().flat_map(|disk| disk.hints.iter().map(|hint| (&disk.name, hint))) {
+                writeln!(out, "hint for `{name}`: {hint}")?;
+            }
         }
         if !self.sockets.is_empty() {
             writeln!(out)?;

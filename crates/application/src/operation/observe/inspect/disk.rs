@@ -1,14 +1,18 @@
 //! Disks with their actual sizes: from QEMU if the VM runs, else from the images.
 
-use std::path::{Path, PathBuf};
-
+use maqet_domain::error::Explain;
 use maqet_domain::machine::Machine;
-use maqet_domain::port::{DiskImages, PathKind, Paths};
-use maqet_domain::storage::{Preparation, StorageSpec};
+use maqet_domain::port::PathKind;
+use maqet_domain::storage::Preparation;
+use maqet_domain::vm::VmEntry;
 use serde::Serialize;
 
 use super::machine::BlockDevice;
+use crate::Error;
 use crate::app::shown;
+use crate::start::drives::Drive;
+use crate::start::lost_images::ImagesLost;
+use crate::start::preflight::Preflight;
 
 /// A disk or share of a VM.
 #[serde_with::skip_serializing_none]
@@ -31,14 +35,17 @@ pub struct InspectedDisk {
     pub readonly: bool,
     /// Whether the running VM has it; omitted for shares, and if QEMU does not answer.
     pub attached: Option<bool>,
-    /// Why there are no sizes.
+    /// Why QEMU could not open the image, or why there are no sizes.
     pub problem: Option<String>,
+    /// What to do about the problem.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<String>,
 }
 
 /// Inspects disks and shares.
 pub(super) struct DiskInspector<'a> {
-    pub(super) paths: &'a dyn Paths,
-    pub(super) images: &'a dyn DiskImages,
+    pub(super) preflight: Preflight<'a>,
+    pub(super) entry: &'a VmEntry,
 }
 
 impl DiskInspector<'_> {
@@ -48,32 +55,54 @@ impl DiskInspector<'_> {
     pub(super) async fn inspect(
         &self,
         definition: &Machine,
-        vm_storage: &Path,
         devices: Option<&[BlockDevice]>,
-    ) -> Vec<InspectedDisk> {
+    ) -> Result<Vec<InspectedDisk>, Error> {
         let mut unmatched: Vec<&BlockDevice> = devices.unwrap_or_default().iter().collect();
         let mut disks = Vec::new();
-        for spec in &definition.storage {
+        for drive in self.preflight.drives(&self.entry.name, definition) {
+            let spec = drive.storage;
             let matches = |device: &&BlockDevice| device.names.iter().any(|name| name == spec.name.as_str());
             let device = unmatched.iter().position(matches).map(|index| unmatched.remove(index));
-            let location = DiskLocation::new(spec, &spec.path(vm_storage));
             let mut disk = match device {
                 Some(device) => InspectedDisk::from(device),
-                None => self.inspect_unattached(spec, &location).await,
+                None => self.inspect_unattached(&drive).await,
             };
+            if let Some(error) = self.problem(&drive).await? {
+                disk.problem = Some(error.to_string());
+                disk.hints = error.explain().hints;
+            }
             disk.name = spec.name.to_string();
             disk.r#type = Some(spec.driver.type_name());
             // Shares are not block devices, so QEMU does not list them.
-            disk.attached = devices.filter(|_| location.is_image).map(|_| device.is_some());
+            disk.attached = devices.filter(|_| drive.image_use().is_some()).map(|_| device.is_some());
             disks.push(disk);
         }
         disks.extend(unmatched.into_iter().map(InspectedDisk::from));
-        disks
+        Ok(disks)
+    }
+
+    /// Returns why QEMU could not open the image of a drive.
+    async fn problem(&self, drive: &Drive<'_>) -> Result<Option<Box<dyn Explain + Send + Sync>>, Error> {
+        match self.preflight.examine(drive).await {
+            Err(error) => Ok(Some(Box::new(error))),
+            Ok(None) if drive.plan().is_some() => {
+                let images = self.preflight.lost_images(self.entry, vec![drive.as_missing()]).await?;
+                let vm = self.entry.name.clone();
+                Ok((!images.is_empty()).then(|| Box::new(ImagesLost { vm, images }) as _))
+            }
+            Ok(_) => Ok(None),
+        }
     }
 
     /// Inspects a disk or share that QEMU did not report.
-    async fn inspect_unattached(&self, spec: &StorageSpec, location: &DiskLocation) -> InspectedDisk {
-        let path = &location.path;
+    async fn inspect_unattached(&self, drive: &Drive<'_>) -> InspectedDisk {
+        let spec = drive.storage;
+        let path = match &drive.preparation {
+            Preparation::Image(plan) => &plan.path,
+            Preparation::Existing(path) | Preparation::Directory(path) => path,
+            Preparation::Nothing => &drive.path,
+        };
+        let is_image = *path == drive.path && !matches!(drive.preparation, Preparation::Directory(_));
         let mut disk = InspectedDisk {
             name: spec.name.to_string(),
             r#type: None,
@@ -84,12 +113,13 @@ impl DiskInspector<'_> {
             readonly: spec.driver.is_readonly(spec),
             attached: None,
             problem: None,
+            hints: Vec::new(),
         };
-        if self.paths.kind(path).await == PathKind::NotFound {
-            let problem = if location.created_on_start { "created at the first start" } else { "not found" };
+        if self.preflight.paths.kind(path).await == PathKind::NotFound {
+            let problem = if drive.plan().is_some() { "created at the first start" } else { "not found" };
             disk.problem = Some(problem.to_owned());
-        } else if location.is_image {
-            match self.images.info(path).await {
+        } else if is_image {
+            match self.preflight.images.info(path).await {
                 Ok(info) => {
                     disk.format = Some(info.format);
                     disk.virtual_bytes = Some(info.virtual_size.bytes());
@@ -99,26 +129,6 @@ impl DiskInspector<'_> {
             }
         }
         disk
-    }
-}
-
-/// Where a disk or share is.
-struct DiskLocation {
-    path: PathBuf,
-    /// Whether it is an image, and not a shared directory or a socket.
-    is_image: bool,
-    /// Whether the first start creates it.
-    created_on_start: bool,
-}
-
-impl DiskLocation {
-    fn new(spec: &StorageSpec, path: &Path) -> Self {
-        match spec.driver.preparation(spec, path) {
-            Preparation::Image(plan) => Self { path: plan.path, is_image: true, created_on_start: true },
-            Preparation::Existing(file) => Self { is_image: file == path, path: file, created_on_start: false },
-            Preparation::Directory(path) => Self { path, is_image: false, created_on_start: false },
-            Preparation::Nothing => Self { path: path.to_owned(), is_image: true, created_on_start: false },
-        }
     }
 }
 
@@ -134,6 +144,7 @@ impl From<&BlockDevice> for InspectedDisk {
             readonly: device.readonly,
             attached: Some(true),
             problem: None,
+            hints: Vec::new(),
         }
     }
 }

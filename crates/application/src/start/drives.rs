@@ -1,0 +1,80 @@
+//! The drives of a machine, with what their images say about themselves.
+
+use std::path::{Path, PathBuf};
+
+use maqet_domain::machine::Machine;
+use maqet_domain::port::{ImageError, ImageSummary, ImageUse};
+use maqet_domain::storage::{ImageAccess, ImagePlan, ImageProblem, Preparation, StorageSpec, UnusableImage};
+use maqet_domain::vm::VmName;
+
+use super::preflight::Preflight;
+use crate::Error;
+
+/// A drive or share of a machine.
+#[derive(Debug)]
+pub(crate) struct Drive<'m> {
+    pub(crate) storage: &'m StorageSpec,
+    pub(crate) path: PathBuf,
+    pub(crate) preparation: Preparation,
+}
+
+impl<'m> Drive<'m> {
+    pub(crate) fn new(storage: &'m StorageSpec, vm_storage: &Path) -> Self {
+        let path = storage.path(vm_storage);
+        let preparation = storage.driver.preparation(storage, &path);
+        Self { storage, path, preparation }
+    }
+
+    /// Returns the image that a start creates if it does not exist.
+    pub(crate) fn plan(&self) -> Option<&ImagePlan> {
+        match &self.preparation {
+            Preparation::Image(plan) => Some(plan),
+            Preparation::Nothing | Preparation::Existing(_) | Preparation::Directory(_) => None,
+        }
+    }
+
+    /// Returns how the VM uses the image; `None` for shares.
+    pub(crate) fn image_use(&self) -> Option<ImageUse> {
+        let path = match &self.preparation {
+            Preparation::Image(plan) => plan.path.clone(),
+            // The socket of a share is not its path.
+            Preparation::Existing(path) if *path == self.path => path.clone(),
+            Preparation::Existing(_) | Preparation::Nothing | Preparation::Directory(_) => return None,
+        };
+        let is_readonly = self.storage.driver.is_readonly(self.storage);
+        let access = if is_readonly { ImageAccess::Read } else { ImageAccess::Write };
+        Some(ImageUse { path, format: self.storage.driver.image_format().map(str::to_owned), access })
+    }
+}
+
+impl Preflight<'_> {
+    /// Returns the drives and shares of a machine.
+    pub(crate) fn drives<'m>(&self, name: &VmName, machine: &'m Machine) -> Vec<Drive<'m>> {
+        let vm_storage = self.folders.vm_storage(name);
+        machine.storage.iter().map(|storage| Drive::new(storage, &vm_storage)).collect()
+    }
+
+    /// Returns what the image of a drive says; `None` for a share, and for an image that a start creates.
+    pub(crate) async fn examine(&self, drive: &Drive<'_>) -> Result<Option<ImageSummary>, ImageError> {
+        let Some(image) = drive.image_use() else { return Ok(None) };
+        match self.images.examine(&image).await {
+            Ok(summary) => Ok(Some(summary)),
+            Err(error) if drive.plan().is_some() && is_missing(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Refuses images that other processes use.
+    pub(crate) async fn require_unlocked(&self, drives: &[Drive<'_>]) -> Result<(), Error> {
+        for image in drives.iter().filter_map(Drive::image_use) {
+            self.images.require_unlocked(&image).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether the image itself is missing, and not one of its backing files.
+pub(super) fn is_missing(error: &ImageError) -> bool {
+    let is_problem = |problem: &ImageProblem| matches!(problem, ImageProblem::NotFound { .. });
+    matches!(error, ImageError::Unusable(UnusableImage { overlay: None, problem, .. }) if is_problem(problem))
+}
