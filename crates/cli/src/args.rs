@@ -154,7 +154,8 @@ pub(crate) enum Command {
     Resume(VmsArgs),
     /// Reset running VMs, like the reset button of a PC
     ///
-    /// The guest is not notified: data that it has not written to its disks is lost.
+    /// The guest is not notified: data that it has not written to its disks is lost. A paused VM stays paused, and boots
+    /// once it is resumed.
     Reset(VmsArgs),
     Rm(RmArgs),
     #[command(visible_alias = "list")]

@@ -47,6 +47,21 @@ fn test_reset_reboots_guest_in_same_process() {
 }
 
 #[test]
+fn test_reset_of_paused_vm_says_that_it_is_still_paused() {
+    let home = TestHome::new();
+    started(&home, "web", "up");
+    home.json(&["pause", "web"]);
+
+    let reset = home.json(&["reset", "web"]);
+    let text = home.maqet(["reset", "web"]).run().ok().stdout;
+
+    assert_eq!((&reset["status"], &reset["awaits_resume"]), (&json!("paused"), &json!(true)));
+    assert_eq!(home.json(&["qmp", "web", "query-status"])["running"], false);
+    assert_eq!(text, "`web` was reset and is still paused; it boots once `maqet resume web` is run\n");
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
 fn test_restart_uses_new_process_and_boot_number() {
     let home = TestHome::new();
     let before = started(&home, "web", "up");

@@ -2,6 +2,7 @@
 //! names the cause, and does not mark the VM as stopped.
 
 use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -45,6 +46,22 @@ impl Unresponsive {
             .spawn();
         wait::until(SOON, "the main loop to be blocked", || (self.cause() == "main-loop").then_some(()));
         (pipe, waiting)
+    }
+
+    /// Blocks the main loop from the monitor for other programs, so that maqet's own are free. Returns the pipe, and the
+    /// connection.
+    fn block_from_outside(&self) -> (PathBuf, UnixStream) {
+        let pipe = self.home.path("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let mut monitor = UnixStream::connect(self.status()["external_monitor"].as_str().unwrap()).unwrap();
+        let arguments = json!({ "val": 0, "size": 4096, "filename": pipe });
+        let commands =
+            [json!({ "execute": "qmp_capabilities" }), json!({ "execute": "pmemsave", "arguments": arguments })];
+        for command in commands {
+            writeln!(monitor, "{command}").unwrap();
+        }
+        wait::until(SOON, "the main loop to be blocked", || (self.cause() == "main-loop").then_some(()));
+        (pipe, monitor)
     }
 
     fn status(&self) -> Value {
@@ -160,13 +177,35 @@ fn test_qemu_blocked_is_reported_by_all_commands() {
 }
 
 #[test]
+fn test_qemu_blocked_is_the_error_of_device_commands() {
+    let vm = Unresponsive::start();
+    let (pipe, _monitor) = vm.block_from_outside();
+    let iso = vm.home.write("cd.iso", [0; 2048]);
+    vm.home.write("config/maqet/maqet.conf", "timeouts: {qmp: 2s}\n");
+
+    let commands = [
+        &["qmp", "device-add", "web", "virtio-rng-pci"][..],
+        &["qmp", "device-del", "web", "hdd"],
+        &["qmp", "eject", "web", "hdd"],
+        &["qmp", "insert", "web", "hdd", iso.to_str().unwrap()],
+    ];
+    for command in commands {
+        let error = vm.check_refused(command, "vm.unresponsive");
+        assert!(error.contains("main loop") && error.contains("maqet stop --force web"), "{command:?}: {error}");
+    }
+
+    assert_eq!(std::fs::read(&pipe).unwrap().len(), 4096);
+    vm.check_unharmed();
+}
+
+#[test]
 fn test_qemu_blocked_ends_with_force() {
     let vm = Unresponsive::start();
     let (_pipe, waiting) = vm.block();
 
     vm.check_ended_by(&["stop", "web", "--force"]);
 
-    let _ = waiting.wait().code(1);
+    let _ = waiting.wait().code(4);
     assert_eq!(vm.status()["reason"], "host-signal");
     vm.home.json(&["rm", "web"]);
 }

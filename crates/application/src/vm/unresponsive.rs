@@ -2,10 +2,11 @@
 
 use maqet_domain::error::{Explain, Explanation, Fault};
 use maqet_domain::port::Processes;
+use maqet_domain::qmp::QmpError;
 use maqet_domain::vm::{Action, ProcessIdentity, Transition, VmEntry, VmName};
 
 use super::observe::{BusyReason, Observation};
-use crate::Error;
+use crate::{App, Error};
 
 /// QEMU is running and not responding, so the request was not tried.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +47,16 @@ pub(crate) fn ensure_responsive(
         }
         None => Ok(()),
     }
+}
+
+/// Returns why a request to a VM failed: if QEMU did not reply, what keeps it from that.
+///
+/// For requests that take milliseconds, so that no reply means that the main loop was blocked, or QEMU frozen, meanwhile.
+pub(crate) async fn explain_silence(app: &App, vm: &str, error: Error) -> Error {
+    let Error::Qmp(QmpError::Unresponsive { .. } | QmpError::TimedOut { .. }) = error else { return error };
+    let Ok(vm) = app.vms().find(vm).await else { return error };
+    let observation = app.observer().observe_locked(&vm.entry).await;
+    observation.unresponsive(&vm.entry).map_or(error, Error::from)
 }
 
 impl Observation {

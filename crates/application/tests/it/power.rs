@@ -1,10 +1,14 @@
 //! Pausing, resuming and resetting VMs, with an in-memory store and a mocked world.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::world::{SentCommands, World, launched};
 use maqet_application::operation::{Apply, Pause, Reset, Restart, Resume, Start, Status};
 use maqet_application::{App, Error};
 use maqet_domain::Explain;
-use maqet_domain::qmp::RunState;
+use maqet_domain::qmp::{QmpError, RunState};
+use maqet_domain::vm::MonitorAnswer;
 use serde_json::json;
 
 /// A world with a VM `web` whose monitor reports `state`; with the commands sent to QEMU.
@@ -134,4 +138,40 @@ async fn test_restart_vm_unable_to_start_keeps_running() {
     assert_eq!(refused.code(), "storage.not-found");
     assert_eq!(take(&sent), Vec::<String>::new());
     assert_eq!(app.run(Status::new("web")).await.unwrap().status, "running");
+}
+
+/// A VM `web` whose main loop is blocked as soon as it is sent a command.
+async fn blocking(state: RunState) -> App {
+    let mut world = World::new();
+    world.hypervisor.expect_launch().returning(move |_| Ok(launched(7, state)));
+    let is_blocked = Arc::new(AtomicBool::new(false));
+    let blocked = Arc::clone(&is_blocked);
+    world.processes.expect_is_alive().returning(|_| true);
+    world.processes.expect_frozen().returning(|_| None);
+    world.processes.expect_is_exiting().returning(|_| false);
+    world.monitors.expect_answer().returning(move |_, _| {
+        if blocked.load(Ordering::Relaxed) { MonitorAnswer::Blocked } else { MonitorAnswer::State(state) }
+    });
+    world.monitors.expect_execute().returning(move |_, command, after| {
+        is_blocked.store(true, Ordering::Relaxed);
+        Err(QmpError::TimedOut { command: command.execute.clone(), after })
+    });
+    let app = world.app();
+    app.run(World::empty("web")).await.unwrap();
+    app.run(Start::new("web")).await.unwrap();
+    app
+}
+
+#[tokio::test]
+async fn test_power_change_blocked_midway_names_the_main_loop() {
+    let refusals = [
+        blocking(RunState::Running).await.run(Pause::new("web")).await.unwrap_err(),
+        blocking(RunState::Paused).await.run(Resume::new("web")).await.unwrap_err(),
+        blocking(RunState::Running).await.run(Reset::new("web")).await.unwrap_err(),
+    ];
+
+    for refused in refusals {
+        assert_eq!(refused.to_string(), "VM `web` is not responding: QEMU's main loop is blocked");
+        assert!(refused.hints().iter().any(|hint| hint.contains("maqet stop --force web")), "{:?}", refused.hints());
+    }
 }

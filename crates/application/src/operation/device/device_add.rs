@@ -18,6 +18,7 @@ use crate::app::operations::{Done, Effect, Operation};
 use crate::device::image_format::image_format;
 use crate::device::session::HotplugSession;
 use crate::vm::monitor::Monitored;
+use crate::vm::unresponsive::explain_silence;
 use crate::{App, Error, HumanDuration};
 
 /// Plug a device into a running VM
@@ -160,6 +161,16 @@ impl Operation for QmpDeviceAdd {
     type Output = DeviceAdded;
 
     async fn run(&self, app: &App) -> Result<Done<DeviceAdded>, Error> {
+        // Boxed, as it holds a session, which makes it large.
+        match Box::pin(self.plug_in(app)).await {
+            Ok(done) => Ok(done),
+            Err(error) => Err(explain_silence(app, &self.vm, error).await),
+        }
+    }
+}
+
+impl QmpDeviceAdd {
+    async fn plug_in(&self, app: &App) -> Result<Done<DeviceAdded>, Error> {
         let backend = self.backend(app).await?;
         let timeout = self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
         let (guard, vm) = app.vms().lock(&self.vm, Self::NAME).await?;

@@ -22,6 +22,7 @@ use crate::app::operations::{Done, Effect, Operation};
 use crate::device::backend_removal::Removal;
 use crate::device::session::{HotplugSession, PERIPHERAL};
 use crate::vm::monitor::Monitored;
+use crate::vm::unresponsive::explain_silence;
 use crate::{App, Error, HumanDuration, limits};
 
 /// Unplug a device from a running VM
@@ -77,6 +78,16 @@ impl Operation for QmpDeviceDel {
     type Output = DeviceDeleted;
 
     async fn run(&self, app: &App) -> Result<Done<DeviceDeleted>, Error> {
+        // Boxed, as it holds a session, which makes it large.
+        match Box::pin(self.unplug_device(app)).await {
+            Ok(done) => Ok(done),
+            Err(error) => Err(explain_silence(app, &self.vm, error).await),
+        }
+    }
+}
+
+impl QmpDeviceDel {
+    async fn unplug_device(&self, app: &App) -> Result<Done<DeviceDeleted>, Error> {
         let timeout = self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
         let until = Instant::now() + timeout;
         let (guard, vm) = app.vms().lock(&self.vm, Self::NAME).await?;

@@ -17,6 +17,7 @@ use crate::device::image_format::image_format;
 use crate::device::medium_error::MediumError;
 use crate::device::session::{HotplugSession, items};
 use crate::vm::monitor::Monitored;
+use crate::vm::unresponsive::explain_silence;
 use crate::{App, Error, HumanDuration, limits};
 
 /// Remove the medium from a CD drive of a running VM
@@ -105,6 +106,16 @@ impl Operation for QmpEject {
     type Output = MediumChanged;
 
     async fn run(&self, app: &App) -> Result<Done<MediumChanged>, Error> {
+        // Boxed, as it holds a session, which makes it large.
+        match Box::pin(self.eject(app)).await {
+            Ok(done) => Ok(done),
+            Err(error) => Err(explain_silence(app, &self.vm, error).await),
+        }
+    }
+}
+
+impl QmpEject {
+    async fn eject(&self, app: &App) -> Result<Done<MediumChanged>, Error> {
         let timeout = self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
         let vm = Monitored::find(app, &self.vm).await?;
         let job = app.jobs.start(Self::NAME, &vm.entry.name);
@@ -130,6 +141,16 @@ impl Operation for QmpInsert {
     type Output = MediumChanged;
 
     async fn run(&self, app: &App) -> Result<Done<MediumChanged>, Error> {
+        // Boxed, as it holds a session, which makes it large.
+        match Box::pin(self.insert(app)).await {
+            Ok(done) => Ok(done),
+            Err(error) => Err(explain_silence(app, &self.vm, error).await),
+        }
+    }
+}
+
+impl QmpInsert {
+    async fn insert(&self, app: &App) -> Result<Done<MediumChanged>, Error> {
         let format = image_format(app, &self.file, self.file_format.as_deref(), true).await?;
         let timeout = self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
         let vm = Monitored::find(app, &self.vm).await?;

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::app::operations::{Done, Effect, Operation};
 use crate::vm::observe::{Observation, VmStatus};
+use crate::vm::unresponsive::explain_silence;
 use crate::{App, Error, limits};
 
 /// Pauses a running VM.
@@ -103,6 +104,14 @@ pub struct PowerChanged {
     pub vm: VmStatus,
     /// Whether this call changed anything.
     pub changed: bool,
+    /// Whether the guest was reset but does not run, because the VM was paused before and still is.
+    #[serde(skip_serializing_if = "is_false")]
+    pub awaits_resume: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "Serde passes a reference")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// Returns the command that makes a guest run.
@@ -140,23 +149,27 @@ impl PowerChange {
         let entry = &vm.entry;
         let before = app.observer().observe_locked(entry).await;
         let (Transition::Proceed, Some(run)) = (before.transition(entry, self.action)?, &entry.run) else {
-            let unchanged = PowerChanged { vm: VmStatus::new(entry, &before), changed: false };
+            let unchanged = PowerChanged { vm: VmStatus::new(entry, &before), changed: false, awaits_resume: false };
             return Ok(Done::reading(unchanged).about(entry.id).holding(guard));
         };
-        self.send(app, run, &before).await?;
+        self.send(app, entry, run, &before).await?;
         let after = self.settle(app, entry, run, &before).await?;
         if !self.is_expected(&before, after.status) {
             return Err(after.power_change_failed(entry, self.action).into());
         }
         let event = app.committer().event(self.event, entry, json!({ "boot": run.boot }));
-        let changed = PowerChanged { vm: VmStatus::new(entry, &after), changed: true };
+        let awaits_resume = self.action == Action::Reset && after.status == Status::Paused;
+        let changed = PowerChanged { vm: VmStatus::new(entry, &after), changed: true, awaits_resume };
         Ok(Done::reading(changed).about(entry.id).event(event).holding(guard))
     }
 
-    async fn send(&self, app: &App, run: &Run, observation: &Observation) -> Result<(), Error> {
+    async fn send(&self, app: &App, entry: &VmEntry, run: &Run, observation: &Observation) -> Result<(), Error> {
         for command in (self.commands)(observation) {
             let command = QmpCommand::new(*command);
-            app.ports.monitors.execute(&run.paths, &command, app.timeouts().qmp).await?;
+            let reply = app.ports.monitors.execute(&run.paths, &command, app.timeouts().qmp).await;
+            if let Err(error) = reply {
+                return Err(explain_silence(app, &entry.id.to_string(), error.into()).await);
+            }
         }
         Ok(())
     }
@@ -174,7 +187,7 @@ impl PowerChange {
                 // It was suspended before it was paused (10.0), so that `cont` alone does not make it run.
                 (Action::Resume, Status::Suspended) if !is_woken => {
                     is_woken = true;
-                    self.send(app, run, &after).await?;
+                    self.send(app, entry, run, &after).await?;
                     true
                 }
                 (_, Status::Suspended) => Instant::now() < sent + limits::WAKE_TIMEOUT,

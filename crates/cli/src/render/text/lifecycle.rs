@@ -42,6 +42,10 @@ impl TextOutput for Restarted {
 
 impl TextOutput for PowerChanged {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        if self.awaits_resume {
+            let name = &self.vm.name;
+            return writeln!(out, "`{name}` was reset and is still paused; it boots once `maqet resume {name}` is run");
+        }
         write_state(out, &self.vm, self.changed, "")
     }
 }
