@@ -40,13 +40,13 @@ pub enum Cache {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::EnumString, strum::IntoStaticStr, strum::VariantNames)]
 #[strum(serialize_all = "lowercase")]
 pub enum ErrorPolicy {
-    /// The guest is told.
+    /// Reported to the guest.
     Report,
     /// The error is ignored: data is lost.
     Ignore,
     /// The VM is paused.
     Stop,
-    /// The VM is paused if the disk of the host is full, and the guest is told of other errors.
+    /// The VM is paused if the disk of the host is full, and other errors are reported to the guest.
     Enospc,
     /// `enospc` for writes, and `report` for reads; QEMU's default.
     Auto,

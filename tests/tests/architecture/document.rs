@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use maqet_domain::qmp::versions::Difference;
-use maqet_domain::vm::Status;
+use maqet_domain::vm::{HaltReason, Status, StopReason};
 
 use crate::assert_none;
 use crate::source::{Named, RustFile};
@@ -224,6 +224,19 @@ fn test_states_of_code_and_docs_are_the_same() {
     let in_docs = first_column(&text("docs/reference/states.md"), "## States");
 
     assert_same("docs/reference/states.md lists the states", &in_code, &in_docs);
+}
+
+#[test]
+fn test_reasons_of_code_and_docs_are_the_same() {
+    let page = text("docs/reference/states.md");
+    let (_, reasons) = page.split_once("## Reasons").expect("the page has this section");
+    let (ended, halted) = reasons.split_once("does not run although").expect("the section has two tables");
+    let column = |text: &str| first_column(&format!("# Table\n{text}"), "# Table");
+
+    let in_code = StopReason::ALL.iter().map(|reason| reason.as_str()).collect();
+    assert_same("docs/reference/states.md lists the reasons of an end", &in_code, &column(ended));
+    let in_code = HaltReason::ALL.iter().map(|reason| reason.as_str()).collect();
+    assert_same("docs/reference/states.md lists the reasons of a halt", &in_code, &column(halted));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Every way a VM can end or stand still, on real QEMU: `status`, `ls`, events, `wait` and the exit codes say the same.
+//! Every way a VM can end or halt, on real QEMU: `status`, `ls`, events, `wait` and the exit codes say the same.
 //!
 //! The table of docs/reference/states.md, row by row.
 
@@ -18,7 +18,7 @@ use crate::versions;
 /// Longer than a boot sector needs on a busy host, with all of them at once.
 const DEADLINE: Duration = Duration::from_secs(40);
 
-/// One way to end or stand still.
+/// One way to end or halt.
 struct Case {
     name: &'static str,
     act: GuestAct,
@@ -54,10 +54,12 @@ impl Case {
 
     fn yaml(&self, home: &TestHome) -> String {
         let image = self.act.write(home, self.name);
-        let mut yaml = format!("name: {}\naccel: tcg\nmemory: 16M\narguments:\n", self.name);
-        yaml += &format!("  - {{drive: {{file: {:?}, format: raw, if: ide}}}}\n", image.display().to_string());
-        self.arguments.iter().for_each(|argument| yaml += &format!("  - {argument}\n"));
-        yaml
+        let image = image.display();
+        let more: String = self.arguments.iter().fold(String::new(), |more, argument| more + "  - " + argument + "\n");
+        format!(
+            "name: {}\naccel: tcg\nmemory: 16M\narguments:\n  - {{drive: {{file: \"{image}\", format: raw, if: ide}}}}\n{more}",
+            self.name,
+        )
     }
 
     /// Whether `wait --for stopped` takes the end for a success.
@@ -140,7 +142,7 @@ fn reached(home: &TestHome, case: &Case) -> Value {
 }
 
 #[test]
-fn test_every_way_to_end_or_stand_still_is_told_alike() {
+fn test_every_way_to_end_or_halt_has_one_reason() {
     let home = TestHome::new();
     let cases = cases();
     assert!(cases.len() >= 15);
@@ -166,13 +168,9 @@ fn test_every_way_to_end_or_stand_still_is_told_alike() {
             _ => check_wait_for_halt(&home, case),
         }
     }
-    signal_all(&home, &["frozen"], "CONT");
+    signal(&home, "frozen", "CONT");
     home.json(&["stop", "--all", "--force"]);
     assert_eq!(home.qemu_pids(), Vec::<i32>::new());
-}
-
-fn signal_all(home: &TestHome, vms: &[&str], name: &str) {
-    vms.iter().for_each(|vm| signal(home, vm, name));
 }
 
 #[track_caller]
@@ -215,8 +213,8 @@ fn check_events(home: &TestHome, case: &Case) {
 #[track_caller]
 fn check_wait_for_end(home: &TestHome, case: &Case) {
     let reason = case.reason.unwrap();
-    let told = format!("stopped={reason}");
-    for condition in [told.as_str(), "stopped=any"] {
+    let expected = format!("stopped={reason}");
+    for condition in [expected.as_str(), "stopped=any"] {
         assert_eq!(home.json(&["wait", case.name, "--for", condition])["reason"], reason, "{}", case.name);
     }
     if case.is_orderly() {
@@ -242,8 +240,8 @@ fn check_wait_for_halt(home: &TestHome, case: &Case) {
     }
     let failed = home.json_error(&until_end, 124);
     let message = failed["message"].as_str().unwrap();
-    let told = case.reason.map_or(String::new(), |_| format!("it is {}", case.status));
-    assert!(message.contains(&told) && message.contains(case.details), "{}: {failed}", case.name);
+    let expected = case.reason.map_or(String::new(), |_| format!("it is {}", case.status));
+    assert!(message.contains(&expected) && message.contains(case.details), "{}: {failed}", case.name);
 }
 
 /// Runs a program that has to succeed.
@@ -382,9 +380,9 @@ impl Drop for MemoryGroup {
 }
 
 #[test]
-fn test_out_of_memory_kill_is_told() {
+fn test_out_of_memory_kill_has_its_reason() {
     let Some(group) = MemoryGroup::create() else {
-        let skipped = "ending::test_out_of_memory_kill_is_told is SKIPPED: no control group for memory\n";
+        let skipped = "ending::test_out_of_memory_kill_has_its_reason is SKIPPED: no control group for memory\n";
         std::io::stderr().write_all(skipped.as_bytes()).unwrap();
         return;
     };

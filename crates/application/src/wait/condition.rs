@@ -9,7 +9,6 @@ use maqet_domain::text::{did_you_mean, similar};
 use maqet_domain::vm::{Status, StopReason};
 use regex_lite::Regex;
 use serde_with::{DeserializeFromStr, SerializeDisplay};
-use strum::VariantArray;
 
 use crate::HumanDuration;
 
@@ -128,14 +127,14 @@ impl FromStr for Condition {
             ("qmp", None) => Ok(Self::Qmp),
             ("stopped", None) => Ok(Self::Stopped(ExpectedEnd::Orderly)),
             ("stopped=", Some(ANY)) => Ok(Self::Stopped(ExpectedEnd::Any)),
-            ("stopped=", Some(reason)) => match reason.parse() {
-                Ok(reason) => Ok(Self::Stopped(ExpectedEnd::Reason(reason))),
-                Err(_) => {
-                    let reasons = StopReason::VARIANTS.iter().map(|reason| reason.as_str());
-                    let similar = did_you_mean(&similar(reason, reasons.chain([ANY])));
-                    Err(invalid(format!(": unknown reason `{}`", reason.escape_debug()), similar))
-                }
-            },
+            ("stopped=", Some(text)) => {
+                let reason = text.parse().map_err(|_| {
+                    let reasons = StopReason::ALL.iter().map(|reason| reason.as_str());
+                    let similar = did_you_mean(&similar(text, reasons.chain([ANY])));
+                    invalid(format!(": unknown reason `{}`", text.escape_debug()), similar)
+                })?;
+                Ok(Self::Stopped(ExpectedEnd::Reason(reason)))
+            }
             ("serial:", Some(regex)) => match Regex::new(regex) {
                 Ok(regex) => Ok(Self::Serial(Pattern(regex))),
                 Err(error) => Err(invalid(format!(": not a regular expression: {error}"), None)),

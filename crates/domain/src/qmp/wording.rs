@@ -112,7 +112,7 @@ pub fn terminated_by_signal(stderr: &str) -> Option<Terminated<'_>> {
     Some(Terminated { signal, pid, program: program.filter(|name| !name.starts_with('<')) })
 }
 
-/// Returns the message of an assertion with which QEMU aborted (glibc's `assert`, and GLib's `g_assert`).
+/// Returns the message of an assertion with which QEMU aborted (`assert` of glibc, and `g_assert` of `GLib`).
 pub fn aborted(stderr: &str) -> Option<String> {
     let is_abort = |line: &&str| {
         line.contains(": Assertion `") && line.ends_with("' failed.")

@@ -230,7 +230,7 @@ fn drive_or_node(name: &str) -> (Option<String>, Option<String>) {
 /// Returns the action of the last watchdog event.
 fn watchdog(events: &[QmpEvent]) -> Option<&str> {
     let at = events.iter().rposition(|event| event.name == "WATCHDOG")?;
-    // A later power button was pressed by somebody else.
+    // A later power button was not the watchdog's.
     let presses = events[at..].iter().filter(|event| event.name == "POWERDOWN").count();
     (presses <= 1).then(|| text(&events[at], "action"))
 }
@@ -257,7 +257,7 @@ fn signal_name(signal: i32) -> String {
 
 /// The resets within this time of the first one are one reset of the guest.
 ///
-/// SeaBIOS resets the machine once more about 0.1 s after each reset, with one event (10.0) or two (7.2), also after a
+/// `SeaBIOS` resets the machine once more about 0.1 s after each reset, with one event (10.0) or two (7.2), also after a
 /// reset by the host.
 const ONE_RESET: SignedDuration = SignedDuration::from_secs(1);
 
@@ -347,7 +347,7 @@ mod tests {
         check(&after(vec![watchdog_event("poweroff")]), StopReason::Watchdog, "action `poweroff`");
         let pressed = vec![watchdog_event("shutdown"), plain("POWERDOWN"), shutdown("guest-shutdown")];
         check(&after(pressed.clone()), StopReason::Watchdog, "action `shutdown`");
-        // The guest ignored its watchdog, and somebody else pressed the button.
+        // The guest ignored its watchdog, and the button was pressed later.
         let mut again = pressed;
         again.insert(2, plain("POWERDOWN"));
         check(&after(again), StopReason::GuestShutdown, "");

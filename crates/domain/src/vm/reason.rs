@@ -45,6 +45,9 @@ pub enum StopReason {
 }
 
 impl StopReason {
+    /// All of them.
+    pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
+
     /// Returns its name.
     pub fn as_str(self) -> &'static str {
         self.into()
@@ -118,6 +121,9 @@ pub enum HaltReason {
 }
 
 impl HaltReason {
+    /// All of them.
+    pub const ALL: &[Self] = <Self as VariantArray>::VARIANTS;
+
     /// Returns its name.
     pub fn as_str(self) -> &'static str {
         self.into()

@@ -47,7 +47,7 @@ impl GuestAct {
         home.write(format!("{name}.img"), self.image())
     }
 
-    /// The BIOS of `pc` has the power management registers at 0x600, and PM1a_CNT at 0x604.
+    /// The BIOS of `pc` has the power management registers at 0x600, and `PM1a_CNT` at 0x604.
     const fn code(self) -> &'static [u8] {
         match self {
             Self::Halt => &[0xfa], // cli

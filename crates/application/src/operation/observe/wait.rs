@@ -99,7 +99,7 @@ impl Wait {
             let entry = vm.ok_or_else(|| Error::NoSuchVm { name: self.vm.clone(), similar: Vec::new() })?.entry;
             // The conditions do not show that the guest is halted.
             rounds += 1;
-            let is_close = rounds % limits::WAIT_ROUNDS_PER_QUERY == 0;
+            let is_close = rounds.is_multiple_of(limits::WAIT_ROUNDS_PER_QUERY);
             let checked = self.check(app, &entry, &mut watchers, (is_close, deadline)).await?;
             let met = watchers.iter().filter(|watcher| watcher.is_met);
             if let Some(vm) = checked {
