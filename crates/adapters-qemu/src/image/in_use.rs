@@ -14,9 +14,9 @@ use crate::limits::{IMAGE_LOCK_INTERVAL, IMAGE_LOCK_TIMEOUT};
 
 /// Others write it.
 const WRITTEN: u64 = 101;
-/// Others let nobody read it.
+/// Others refuse reading it.
 const READING_REFUSED: u64 = 200;
-/// Others let nobody write it.
+/// Others refuse writing it.
 const WRITING_REFUSED: u64 = 201;
 
 /// Returns an error if another process has the image or one of its backing files open in a way that excludes this use.

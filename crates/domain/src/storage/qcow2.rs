@@ -2,8 +2,6 @@
 //!
 //! maqet reads them itself before each start: `qemu-img` would take ten times as long as all other checks.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::size::ByteSize;
@@ -59,8 +57,9 @@ pub enum HeaderError {
 /// A file that an image refers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileReference {
-    /// The file as the image names it: relative to the image's directory, or not a file at all, as in `nbd://…`.
-    name: PathBuf,
+    /// The file as the image names it: relative to the image's directory, or not a file at all, as in `nbd://…`. `None`
+    /// if it is not UTF-8.
+    name: Option<String>,
     /// Its format, if the image has it.
     pub format: Option<String>,
 }
@@ -68,16 +67,11 @@ pub struct FileReference {
 impl FileReference {
     /// Returns the path of the file for an image at `image`; `None` if it is not a file of the host.
     pub fn path(&self, image: &Path) -> Option<PathBuf> {
-        let name = self.name.as_os_str().as_bytes();
+        let name = self.name.as_deref()?;
         // As in QEMU, a colon before the first slash separates a protocol.
-        let prefix = name.split(|byte| *byte == b'/').next().unwrap_or_default();
-        let name = match prefix.iter().position(|byte| *byte == b':') {
-            None => name,
-            Some(_) if name.starts_with(b"file:") => &name[b"file:".len()..],
-            Some(_) => return None,
-        };
-        let folder = image.parent().unwrap_or(Path::new("/"));
-        Some(folder.join(OsStr::from_bytes(name)))
+        let has_protocol = name.split('/').next().is_some_and(|prefix| prefix.contains(':'));
+        let name = if has_protocol { name.strip_prefix("file:")? } else { name };
+        Some(image.parent().unwrap_or(Path::new("/")).join(name))
     }
 }
 
@@ -127,7 +121,7 @@ impl Qcow2Header {
             let end = backing_at.checked_add(backing_len).filter(|end| *end <= MAX_HEADER_BYTES);
             let end = end.ok_or(HeaderError::Unsupported)?;
             let name = start.get(backing_at..end).ok_or(HeaderError::Incomplete(end))?;
-            Some(FileReference { name: path_of(name), format: extensions.backing_format })
+            Some(FileReference { name: name_of(name), format: extensions.backing_format })
         };
         Ok(Self {
             virtual_size: ByteSize::from_bytes(u64_at(24)?),
@@ -216,7 +210,7 @@ impl Extensions {
             match kind {
                 0 => break,
                 BACKING_FORMAT => found.backing_format = Some(String::from_utf8_lossy(data).into_owned()),
-                DATA_FILE => found.data_file = Some(FileReference { name: path_of(data), format: None }),
+                DATA_FILE => found.data_file = Some(FileReference { name: name_of(data), format: None }),
                 _ => {}
             }
             at += 8 + length.next_multiple_of(8);
@@ -225,8 +219,8 @@ impl Extensions {
     }
 }
 
-fn path_of(name: &[u8]) -> PathBuf {
-    PathBuf::from(OsStr::from_bytes(name))
+fn name_of(bytes: &[u8]) -> Option<String> {
+    str::from_utf8(bytes).ok().map(str::to_owned)
 }
 
 fn be_u32(bytes: &[u8], at: usize) -> Option<u32> {
@@ -307,7 +301,7 @@ mod tests {
     #[test]
     fn test_reference_path_is_relative_to_the_image() {
         let path = |name: &str| {
-            let reference = FileReference { name: name.into(), format: None };
+            let reference = FileReference { name: Some(name.to_owned()), format: None };
             reference.path(Path::new("/d/a.qcow2"))
         };
 
