@@ -74,15 +74,16 @@ impl Preflight<'_> {
         if self.hypervisor.is_hidden(paths).await {
             return Err(Error::ProcessHidden { vm: entry.name.clone(), is_forced: false });
         }
-        if let Some(ProcessIdentity { pid, .. }) = self.hypervisor.lock_holder(paths).await {
-            return Err(Error::Launch { vm: entry.name.clone(), source: LaunchError::RunLocked { pid } });
-        }
         // The paths are new for each run: the file exists only after such a command, or a failed start.
-        if !self.images.exists(&paths.pid_file()).await {
-            return Ok(());
+        if self.images.exists(&paths.pid_file()).await
+            && let Some(process) = self.hypervisor.find_process(paths).await
+        {
+            return Err(Error::RunInUse { vm: entry.name.clone(), pid: process.pid });
         }
-        match self.hypervisor.find_process(paths).await {
-            Some(process) => Err(Error::RunInUse { vm: entry.name.clone(), pid: process.pid }),
+        match self.hypervisor.lock_holder(paths).await {
+            Some(ProcessIdentity { pid, .. }) => {
+                Err(Error::Launch { vm: entry.name.clone(), source: LaunchError::RunLocked { pid } })
+            }
             None => Ok(()),
         }
     }
