@@ -198,7 +198,7 @@ fn test_doctor_vm_unable_to_start_is_reported_with_hint() {
 
     let found = findings(&home, &["--fix"], 1);
 
-    for (vm, text) in [("web", "was deleted"), ("odd", "not found"), ("strange", "memroy")] {
+    for (vm, text) in [("web", "not found (created on "), ("odd", "not found"), ("strange", "memroy")] {
         let of_vm = |finding: &&Value| finding["subject"] == vm && finding["severity"] == "problem";
         let problem = found.iter().find(of_vm).unwrap_or_else(|| panic!("nothing about {vm} in {found:#?}"));
         assert!(problem["message"].as_str().unwrap().contains(text), "{problem}");
