@@ -30,9 +30,6 @@ pub const MAX_SYMLINKS: usize = 40;
 /// The length of a path from which the kernel refuses it (`PATH_MAX`).
 pub const MAX_PATH_BYTES: usize = 4_096;
 
-/// The largest journal of a VM: about 2,000 lines; then the older half is removed.
-pub const MAX_JOURNAL_BYTES: u64 = 256 << 10;
-
 /// How long to wait for a process that writes to the same journal; it takes about 50 µs, and a journal must not delay an
 /// operation.
 pub const JOURNAL_LOCK_TIMEOUT: Duration = Duration::from_millis(500);

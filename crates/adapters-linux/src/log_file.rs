@@ -104,6 +104,16 @@ pub fn reserve(path: &Path, bytes: u64) -> io::Result<()> {
     }
 }
 
+/// Gives back what is reserved of a log that no process appends to any more.
+///
+/// Errors: whatever the file system reports.
+pub fn release(path: &Path) -> io::Result<()> {
+    let log = existing_private_file(path)?;
+    let length = log.metadata()?.len();
+    // File systems free the blocks beyond the end of a file when its length is set.
+    log.set_len(length)
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -190,6 +200,17 @@ mod tests {
 
         assert!(once >= MAX, "{once}");
         assert_eq!((space(&path), fs::metadata(&path).unwrap().len()), (once, 800));
+    }
+
+    #[test]
+    fn test_release_gives_reserved_space_back() {
+        let (_folder, path, _log) = log_of(800);
+        reserve(&path, MAX).unwrap();
+
+        release(&path).unwrap();
+
+        assert!(space(&path) <= BLOCK_BYTES, "{}", space(&path));
+        assert_eq!(fs::metadata(&path).unwrap().len(), 800);
     }
 
     #[test]

@@ -289,7 +289,7 @@ mod tests {
     fn test_private_file_fifo_is_refused() {
         let root = tempfile::tempdir().unwrap();
         let fifo = root.path().join("fifo");
-        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+        fresh_fifo(&fifo).unwrap();
 
         assert!(private_file(&fifo).is_err());
     }

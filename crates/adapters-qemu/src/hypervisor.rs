@@ -37,6 +37,7 @@ pub struct QemuHypervisor {
     /// The processes of canceled launches, which were killed and may not be gone yet.
     killed: Mutex<Vec<ProcessIdentity>>,
     faults: FaultPoints,
+    kept_boots: usize,
 }
 
 impl QemuHypervisor {
@@ -50,7 +51,14 @@ impl QemuHypervisor {
             wrappers: Mutex::default(),
             killed: Mutex::default(),
             faults: FaultPoints::default(),
+            kept_boots: usize::MAX,
         }
+    }
+
+    /// Keeps the logs of this many boots of a VM, the newest; by default all.
+    #[must_use]
+    pub fn with_kept_boots(self, kept_boots: usize) -> Self {
+        Self { kept_boots, ..self }
     }
 
     /// Reports its steps to `faults`.
@@ -90,6 +98,7 @@ impl Hypervisor for QemuHypervisor {
             run_locks: &self.run_locks,
             faults: &self.faults,
             killed: &self.killed,
+            kept_boots: self.kept_boots,
         };
         let (launched, wrapper) = attempt.launch(launch).await?;
         if let Ok(mut wrappers) = self.wrappers.lock() {

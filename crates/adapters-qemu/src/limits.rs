@@ -92,8 +92,11 @@ pub const LAUNCHER_EXIT_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long the lock of a run is tried for: another process may be checking it, a few microseconds.
 pub const RUN_LOCK_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// How many boots of a VM keep their logs, which can be large.
-pub const MAX_KEPT_BOOTS: usize = 10;
+/// How much space is reserved for events when a run starts: about 200 of them.
+pub const QMP_LOG_RESERVE_BYTES: u64 = 32 << 10;
+
+/// How much space is reserved for the other logs, to find out whether there is any: one block.
+pub const LOG_RESERVE_BYTES: u64 = 4 << 10;
 
 /// How long `qemu-img info` may take; it reads a few kilobytes, perhaps from a sleeping disk.
 pub const IMAGE_INFO_TIMEOUT: Duration = Duration::from_secs(30);

@@ -13,6 +13,7 @@
 //! | `event` | the event reader, filters, hooks, the journal, the event bus |
 //! | `wait` | conditions, and the watcher that waits for them |
 //! | `device`, `input`, `qmp` | hot-plug, keyboard and screen, typed QMP commands |
+//! | `log` | the limits of logs, and what keeps the logs of running VMs within them |
 //! | `job` | long-running work: progress, cancellation |
 //! | [`config`] | YAML, merging, `--set`, layers of configuration |
 //! | `maintenance` | `doctor` and `cleanup`: host, database, VMs, stale files |
@@ -28,6 +29,7 @@ mod event;
 mod input;
 mod job;
 pub mod limits;
+mod log;
 mod maintenance;
 pub mod operation;
 mod qmp;
@@ -51,6 +53,8 @@ pub use event::reader::{Cursor, QmpLogPosition, ShownEvent};
 pub use input::keyboard_error::KeyboardError;
 pub use input::screen::{Picture, ScreenError};
 pub use job::{JobId, JobInfo, Jobs, Progress, ProgressStream, ProgressUnit};
+pub use log::failure::LogFailure;
+pub use log::limits::LogLimits;
 pub use maintenance::{Area, Finding, Maintenance, Severity};
 pub use maqet_domain::hotplug::DeviceError;
 pub use operation::QmpShell;

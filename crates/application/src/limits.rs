@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use maqet_domain::size::ByteSize;
+
 /// How long QEMU may take to answer QMP after it was started: under 0.1 s on an idle host; longer on a busy one
 /// with many disks, or firmware on a slow file system.
 pub const START_TIMEOUT: Duration = Duration::from_mins(1);
@@ -81,6 +83,35 @@ pub const MAX_LOG_TEXT_BYTES: usize = 1 << 20;
 
 /// How often a followed log is read; each read takes about 100 µs.
 pub const LOG_POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How often logs are bounded while a command follows or waits: a guest that floods its console writes about 1 MB a
+/// second, and a check takes some 10 µs.
+pub const LOG_BOUND_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How much space the serial log of a boot may take: a hundred boots of a Linux with debug messages.
+pub const MAX_SERIAL_LOG: ByteSize = ByteSize::from_mib(16);
+
+/// How much space QEMU's output in a boot may take: usually it has a few lines.
+pub const MAX_QEMU_LOG: ByteSize = ByteSize::from_mib(4);
+
+/// How much space the QMP log of a boot may take: about 80,000 events, more than [`MAX_EVENTS`].
+pub const MAX_QMP_LOG: ByteSize = ByteSize::from_mib(8);
+
+/// How large maqet's own log of a VM may be: about 2,000 operations.
+pub const MAX_MAQET_LOG: ByteSize = ByteSize::from_bytes(256 << 10);
+
+/// The smallest limit of a log: half of it stays, in whole blocks of the file system.
+pub const MIN_LOG: ByteSize = ByteSize::from_bytes(64 << 10);
+
+/// How many boots of a VM keep their logs.
+pub const KEPT_BOOTS: usize = 10;
+
+/// How much space is reserved for the next events in a QMP log, so that the end of a VM is recorded on a full disk: about
+/// 200 events.
+pub const QMP_LOG_RESERVE_BYTES: u64 = 32 << 10;
+
+/// How much space is reserved to find out whether a log can be written: one block.
+pub const LOG_RESERVE_BYTES: u64 = 4 << 10;
 
 /// How many events are buffered for a slow reader of a stream: minutes of a busy host, at some hundred bytes each.
 pub const EVENT_STREAM_CAPACITY: usize = 1_024;

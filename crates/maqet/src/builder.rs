@@ -176,6 +176,7 @@ impl Builder {
             sources: self.settings.sources.clone(),
             hooks: self.settings.hooks.clone(),
             timeouts: self.settings.timeouts(),
+            logs: self.settings.logs(),
             effective: self.settings.effective(),
         };
         let ports = ports(store, &self.settings, &self.faults);
@@ -241,18 +242,19 @@ fn ports(store: OpenedStore, settings: &Settings, faults: &FaultPoints) -> Ports
     let login_name = settings.environment.get("LOGNAME").map(|name| name.to_string_lossy().into_owned());
     // Beside the data that they protect: two sessions of a user may have different runtime directories.
     let locks = settings.data_dir.join("locks");
+    let logs = settings.logs();
     let hypervisor = QemuHypervisor::new(environment.clone(), settings.cache_dir.clone(), locks.clone());
     Ports {
         maintenance: maintenance(&store, settings),
         store: store.store,
-        hypervisor: Arc::new(hypervisor.with_fault_points(faults.clone())),
+        hypervisor: Arc::new(hypervisor.with_kept_boots(logs.boots).with_fault_points(faults.clone())),
         monitors: Arc::new(QemuMonitors),
         schemas: Arc::new(FileSchemas::new(settings.cache_dir.clone())),
         processes: Arc::new(LinuxProcesses::new()),
         records: Arc::new(LocalRecords),
         pictures: Arc::new(FilePictures),
         stats: Arc::new(LinuxProcesses::new()),
-        journal: Arc::new(FileJournal),
+        journal: Arc::new(FileJournal::new(logs.maqet.bytes())),
         consoles: Arc::new(QemuConsoles),
         dialer: Arc::new(TcpDialer),
         hooks: Arc::new(LocalHooks::new(environment.clone())),

@@ -40,6 +40,7 @@ mod document;
 mod environment;
 mod error;
 mod fault_points;
+mod logs;
 mod permissions;
 mod settings;
 mod stores;
@@ -59,9 +60,9 @@ pub use maqet_application::config::{self, ConfigError, Document};
 pub use maqet_application::{
     App, Area, BackingMismatch, BalloonError, BusyReason, DeviceError, Directories, DiskError, Done, Effect,
     EffectiveSetting, Error, ErrorReport, Finding, HumanDuration, ImageMismatches, ImagesLost, InvalidDuration, JobId,
-    JobInfo, Jobs, KeyboardError, LostImage, Maintenance, Operation, OperationTable, Picture, Ports, Progress,
-    ProgressStream, ProgressUnit, ScreenError, Severity, SizeMismatch, StopMethod, Timeouts, VmStatus, limits,
-    operation,
+    JobInfo, Jobs, KeyboardError, LogFailure, LogLimits, LostImage, Maintenance, Operation, OperationTable, Picture,
+    Ports, Progress, ProgressStream, ProgressUnit, ScreenError, Severity, SizeMismatch, StopMethod, Timeouts, VmStatus,
+    limits, operation,
 };
 // QMP commands.
 pub use maqet_application::{

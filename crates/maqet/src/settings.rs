@@ -14,10 +14,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use maqet_application::config::{self, ConfigError, Sources};
-use maqet_application::{EffectiveSetting, Timeouts};
+use maqet_application::{EffectiveSetting, LogLimits, Timeouts};
 use maqet_domain::config::{Diagnostics, KeyPath, Node};
 use maqet_domain::hook::Hook;
 
+use crate::logs::LogSettings;
 use crate::timeouts::TimeoutSettings;
 use crate::{Environment, InsecureFiles, OpenError, read_document};
 
@@ -70,6 +71,8 @@ pub struct Settings {
     pub environment: Environment,
     /// How long operations wait.
     timeouts: TimeoutSettings,
+    /// How large logs may become.
+    logs: LogSettings,
     /// The origins of the directories and the database.
     origins: BTreeMap<&'static str, String>,
 }
@@ -85,6 +88,7 @@ struct File {
     sources: Sources,
     hooks: Vec<Hook>,
     timeouts: TimeoutSettings,
+    logs: LogSettings,
 }
 
 /// A value and its origin.
@@ -190,6 +194,7 @@ impl Settings {
             hooks: file.hooks,
             insecure_files: overrides.insecure_files,
             timeouts: file.timeouts,
+            logs: file.logs,
             environment: environment.clone(),
             origins,
         })
@@ -198,6 +203,11 @@ impl Settings {
     /// Returns how long operations wait.
     pub fn timeouts(&self) -> Timeouts {
         self.timeouts.values
+    }
+
+    /// Returns how large logs may become.
+    pub fn logs(&self) -> LogLimits {
+        self.logs.values
     }
 
     /// Returns the settings for display, each with its origin.
@@ -231,6 +241,7 @@ impl Settings {
             origin: file.clone(),
         }));
         shown.extend(self.timeouts.effective());
+        shown.extend(self.logs.effective());
         shown
     }
 }
@@ -292,7 +303,7 @@ impl File {
     }
 
     fn check(node: &Node, folder: &Path) -> Result<Self, Vec<maqet_domain::config::Problem>> {
-        const KEYS: [&str; 5] = ["directories", "database", "defaults", "timeouts", "hooks"];
+        const KEYS: [&str; 6] = ["directories", "database", "defaults", "timeouts", "logs", "hooks"];
         const DIRECTORIES: [&str; 3] = ["data", "runtime", "state"];
 
         let mut file = Self::default();
@@ -311,6 +322,7 @@ impl File {
                 "hooks" => {
                     file.hooks = Hook::read_all(&path, &Hook::rebase(node.clone(), folder), &mut report);
                 }
+                "logs" => file.logs = LogSettings::read(&path, node, &mut report),
                 "timeouts" => file.timeouts = TimeoutSettings::read(&path, node, &mut report),
                 "directories" => {
                     for (name, node) in report.map(&path, node).unwrap_or_default() {

@@ -3,8 +3,11 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::iter;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
+
+use rustix::fs::OFlags;
 
 use crate::{TestHome, wait};
 
@@ -30,16 +33,25 @@ impl Line {
     #[must_use]
     #[track_caller]
     pub fn of(home: &TestHome) -> Self {
+        Self::try_of(home).expect("a VM with a serial console runs")
+    }
+
+    /// Does the same; `None` if no VM runs.
+    #[must_use]
+    #[track_caller]
+    pub fn try_of(home: &TestHome) -> Option<Self> {
         let files = home.files();
-        let input = files.iter().find(|path| path.ends_with("serial.in")).expect("a VM with a serial console runs");
+        let input = files.iter().find(|path| path.ends_with("serial.in"))?;
         let boot =
             input.parent().and_then(Path::file_name).and_then(|name| name.to_str()).expect("its boot has a name");
         let log = format!("{}/serial.log", boot.replacen('b', "boot-", 1));
         let log = files.iter().find(|path| path.ends_with(&log)).expect("the console has a log");
-        let input = OpenOptions::new().write(true).open(input).expect("the FIFO can be written");
+        // Without NONBLOCK, this would wait for a QEMU that is gone.
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let input = OpenOptions::new().write(true).custom_flags(flags).open(input).ok()?;
         let mut log = File::open(log).expect("the log can be read");
         log.seek(SeekFrom::End(0)).expect("a log has an end");
-        Self { input, log }
+        Some(Self { input, log })
     }
 }
 

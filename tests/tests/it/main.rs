@@ -28,6 +28,7 @@ mod inspect;
 mod keyboard;
 mod language;
 mod lifecycle;
+mod log_limits;
 mod logs;
 mod lost_images;
 mod output;

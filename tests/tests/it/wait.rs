@@ -149,7 +149,7 @@ fn test_wait_for_serial_begun_while_stopped_counts_next_boot_only() {
 }
 
 #[test]
-fn test_wait_for_serial_of_guest_that_ends_at_once_counts_with_start() {
+fn test_start_wait_counts_serial_of_guest_that_ends_at_once() {
     let home = TestHome::new();
     let image = BootSector::new("short", AfterMarker::Leave).write(&home);
     home.add(&BootSector::yaml("web", &image));

@@ -25,7 +25,7 @@ use super::find::find_process;
 use super::helper;
 use super::qmp_log::QmpLog;
 use super::run_lock::RunLocks;
-use super::run_paths::{create, make_private, remove_sockets, remove_sockets_now, rotate};
+use super::run_paths::{create, make_private, remove_sockets, remove_sockets_now, reserve_logs, rotate};
 use super::traces::StartNotes;
 use crate::image::user_of;
 use crate::limits::{CONNECT_RETRY_INTERVAL, GREETING_TIMEOUT, LAUNCHER_EXIT_TIMEOUT, MAX_STDERR_TAIL_BYTES};
@@ -39,6 +39,7 @@ pub(super) struct Launcher<'a> {
     pub(super) faults: &'a FaultPoints,
     /// The processes that a canceled launch killed without waiting for their exit.
     pub(super) killed: &'a Mutex<Vec<ProcessIdentity>>,
+    pub(super) kept_boots: usize,
 }
 
 /// A QEMU that is being started; unless the attempt succeeds, nothing of it is left but its logs.
@@ -79,8 +80,10 @@ impl Launcher<'_> {
             return Err(LaunchError::SocketPathTooLong { path: longest });
         }
         create(paths)?;
-        rotate(&paths.records);
+        rotate(&paths.records, self.kept_boots);
         let qmp_log = QmpLog::prepare(paths).map_err(|error| io_error("create the QMP log", &paths.records, error))?;
+
+        let log_failure = reserve_logs(paths).map(|error| error.to_string());
 
         self.faults.reach(FaultPoint::LaunchPathsCreated);
         let mut attempt = Attempt { launcher: self, paths, scope: &scope, child: None, is_over: false };
@@ -88,7 +91,7 @@ impl Launcher<'_> {
             Ok(launched) => {
                 self.faults.reach(FaultPoint::LaunchAnswered);
                 let wrapper = attempt.succeed(&launched);
-                Ok((launched, wrapper))
+                Ok((Launched { log_failure, ..launched }, wrapper))
             }
             Err(failure) => {
                 attempt.undo().await;
@@ -112,11 +115,13 @@ impl Attempt<'_> {
         };
         let process = self.scope.identify(reply.listener.unwrap_or_else(|| child.pid()));
         match process {
-            Some(process) if is_in_session_of(child, &process) => Ok(Launched { process, state: reply.state }),
+            Some(process) if is_in_session_of(child, &process) => {
+                Ok(Launched { process, state: reply.state, log_failure: None })
+            }
             // It exited right after its reply, or it daemonized, and then the process that started it exits.
             process => match (timeout(LAUNCHER_EXIT_TIMEOUT, child.wait()).await, process) {
                 (Ok(status), _) => Err(exited(status)),
-                (Err(_), Some(process)) => Ok(Launched { process, state: reply.state }),
+                (Err(_), Some(process)) => Ok(Launched { process, state: reply.state, log_failure: None }),
                 (Err(_), None) => Err(Failure::Exited("an exit code that its wrapper did not report".to_owned())),
             },
         }

@@ -3,18 +3,21 @@
 //! QEMU reads the negotiation, without which it sends no events, from a FIFO. It is written before QEMU starts, so that
 //! the log has every event, even if the process that starts QEMU is killed.
 
-use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use maqet_adapters_linux::private_file::{fresh_fifo, fresh_log};
+use maqet_adapters_linux::log_file::read_part;
+use maqet_adapters_linux::private_file::{fresh_fifo, fresh_log, open_regular};
 use maqet_domain::vm::RunPaths;
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 
 use crate::limits::{CONNECT_RETRY_INTERVAL, QMP_LOG_TIMEOUT};
 
 const NEGOTIATION: &[u8] = b"{\"execute\":\"qmp_capabilities\"}\n";
+
+/// How much of a log is searched for the reply; the greeting before it has 200 bytes.
+const MAX_NEGOTIATION_BYTES: usize = 4 << 10;
 
 /// The key of the reply to it.
 const REPLY: &[u8] = b"\"return\"";
@@ -76,5 +79,7 @@ pub(super) async fn turn_on(paths: &RunPaths) -> io::Result<()> {
 
 /// Returns whether QEMU replied to the negotiation.
 fn is_on(log: &Path) -> bool {
-    fs::read(log).is_ok_and(|log| log.windows(REPLY.len()).any(|part| part == REPLY))
+    let read = open_regular(log).and_then(|log| read_part(&log, 0, MAX_NEGOTIATION_BYTES));
+    // A log whose start was dropped is on, or it would not have grown.
+    read.is_ok_and(|start| start.offset > 0 || start.bytes.windows(REPLY.len()).any(|part| part == REPLY))
 }

@@ -1,10 +1,12 @@
 //! The files of a run: created before QEMU, removed after it.
 
 use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use maqet_adapters_linux::log_file;
 use maqet_adapters_linux::private_file::{fresh_fifo, fresh_log, private_file, private_folder, unless_missing};
 use maqet_domain::port::LaunchError;
 use maqet_domain::vm::{BootNumber, MonitorRole, ProcessIdentity, RunPaths};
@@ -12,8 +14,9 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, chmodat, openat, unlinkat};
 
 use super::error::io_error;
 use super::helper;
+use super::traces::spare_start_notes;
 use crate::console::console_lock;
-use crate::limits::MAX_KEPT_BOOTS;
+use crate::limits::{LOG_RESERVE_BYTES, QMP_LOG_RESERVE_BYTES};
 use crate::picture;
 use crate::qmp::lock_path;
 
@@ -50,8 +53,19 @@ fn create_pipe(paths: &RunPaths) -> Result<(), LaunchError> {
     create().map_err(|error| io_error("create the serial console", &input, error))
 }
 
-/// Removes the logs of all but the newest boots of the VM; `records` is the folder of the current one.
-pub(super) fn rotate(records: &Path) {
+/// Reserves space for the logs of a run, of which the QMP log has to record how it ends, even on a disk that is full
+/// later; returns why there is none.
+pub(super) fn reserve_logs(paths: &RunPaths) -> Option<io::Error> {
+    let logs = [
+        (paths.qmp_log(), QMP_LOG_RESERVE_BYTES),
+        (paths.serial_log(), LOG_RESERVE_BYTES),
+        (paths.qemu_log(), LOG_RESERVE_BYTES),
+    ];
+    logs.iter().find_map(|(log, bytes)| log_file::reserve(log, *bytes).err())
+}
+
+/// Removes the logs of all but the newest `kept` boots of the VM; `records` is the folder of the current one.
+pub(super) fn rotate(records: &Path, kept: usize) {
     let Some(vm_records) = records.parent() else { return };
     if RunPaths::boot_of(records).is_none() {
         return;
@@ -63,7 +77,7 @@ pub(super) fn rotate(records: &Path) {
         .filter_map(|entry| RunPaths::boot_of(&entry.path()).map(|number| (number, entry.path())))
         .collect();
     boots.sort_unstable_by(|one, other| other.cmp(one));
-    for (_, folder) in boots.iter().skip(MAX_KEPT_BOOTS).filter(|(_, folder)| folder != records) {
+    for (_, folder) in boots.iter().skip(kept).filter(|(_, folder)| folder != records) {
         remove_folder(folder);
     }
 }
@@ -73,7 +87,7 @@ fn socket_files(paths: &RunPaths) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = MonitorRole::ALL.iter().map(|role| paths.monitor(*role)).collect();
     files.extend(MonitorRole::ALL.iter().map(|role| lock_path(paths, *role)));
     let serial = [paths.serial_input(), paths.serial_output(), paths.serial_socket(), console_lock(paths)];
-    files.extend(serial.into_iter().chain([paths.pid_file()]));
+    files.extend(serial.into_iter().chain([paths.pid_file(), spare_start_notes(paths)]));
     files
 }
 
@@ -114,6 +128,8 @@ fn remove_files(folder: &OwnedFd, paths: &RunPaths) {
             let _ = unlinkat(folder, name, AtFlags::empty());
         }
     }
+    // What was reserved for events.
+    let _ = log_file::release(&paths.qmp_log());
     let _ = fs::remove_dir(&paths.sockets);
 }
 
@@ -143,7 +159,7 @@ mod tests {
         }
         fs::create_dir(vm.path().join("boot-notes")).unwrap();
 
-        rotate(&vm.path().join("boot-12"));
+        rotate(&vm.path().join("boot-12"), 10);
 
         let left = |name: &str| vm.path().join(name).exists();
         assert!(left("boot-12") && left("boot-3") && left("boot-notes"));

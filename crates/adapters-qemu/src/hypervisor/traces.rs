@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use maqet_adapters_linux::private_file::{fresh_log, open_regular, private_log, read_private, read_tail};
 use maqet_adapters_linux::{MemoryKills, kernel_trace};
@@ -43,18 +43,27 @@ impl StartNotes {
             debug_exit: args.windows(2).any(|pair| pair[0] == "-device" && pair[1].contains("isa-debug-exit")),
             kills: MemoryKills::read(pid),
         };
-        let written = serde_json::to_vec(&notes).map_err(Into::into).and_then(|notes| {
-            fresh_log(&paths.start_notes())?;
-            private_log(&paths.start_notes())?.write_all(&notes)
-        });
+        let write = |file: &Path| {
+            let notes = serde_json::to_vec(&notes)?;
+            fresh_log(file)?;
+            private_log(file)?.write_all(&notes)
+        };
+        // Usually on another file system, where there is space if the records are on a full disk.
+        let written = write(&paths.start_notes()).or_else(|_| write(&spare_start_notes(paths)));
         if let Err(error) = written {
             tracing::warn!(%error, "cannot note the start of QEMU");
         }
     }
 
     fn read(paths: &RunPaths) -> Option<Self> {
-        serde_json::from_slice(&read_private(&paths.start_notes(), MAX_START_NOTES_BYTES)?).ok()
+        let read = |file: &Path| serde_json::from_slice(&read_private(file, MAX_START_NOTES_BYTES)?).ok();
+        read(&paths.start_notes()).or_else(|| read(&spare_start_notes(paths)))
     }
+}
+
+/// Returns the file of the notes of a run whose records are on a full disk.
+pub(super) fn spare_start_notes(paths: &RunPaths) -> PathBuf {
+    paths.sockets.join("start-notes.json")
 }
 
 /// Returns the last `SHUTDOWN` of a run, whose QEMU may be alive.

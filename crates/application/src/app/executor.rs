@@ -9,6 +9,7 @@ use super::App;
 use super::operations::{Effect, Operation, RemovedVmFiles, call_of};
 use crate::Error;
 use crate::event::journal::{Subject, write_journal};
+use crate::log::keeper::LogKeeper;
 use crate::vm::ended::or_ended;
 
 impl App {
@@ -27,7 +28,10 @@ impl App {
             }
         }
         if O::EFFECT != Effect::Reads {
-            write_journal(self, &operation, outcome.as_ref().map(|(_, subject)| *subject), elapsed).await;
+            let subject = outcome.as_ref().map(|(_, subject)| *subject);
+            if let Some(vm) = write_journal(self, &operation, subject, elapsed).await {
+                LogKeeper::new(self).keep_newest(&vm).await;
+            }
         }
         for event in self.hooks().run_pending().await {
             let changes = ChangeSet { events: vec![event], ..ChangeSet::default() };

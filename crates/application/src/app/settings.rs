@@ -4,8 +4,8 @@ use maqet_domain::config::Node;
 use maqet_domain::hook::Hook;
 use serde::Serialize;
 
-use crate::Timeouts;
 use crate::config::Sources;
+use crate::{LogLimits, Timeouts};
 
 /// An effective setting, and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -29,6 +29,8 @@ pub struct AppSettings {
     pub hooks: Vec<Hook>,
     /// How long operations wait.
     pub timeouts: Timeouts,
+    /// How large logs may become.
+    pub logs: LogLimits,
     /// All effective settings, for display.
     pub effective: Vec<EffectiveSetting>,
 }
@@ -40,6 +42,7 @@ impl Default for AppSettings {
             sources: Sources::default(),
             hooks: Vec::new(),
             timeouts: Timeouts::default(),
+            logs: LogLimits::default(),
             effective: Vec::new(),
         }
     }

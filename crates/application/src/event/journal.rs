@@ -30,13 +30,13 @@ pub(crate) fn journal_file(vm_records: &Path) -> PathBuf {
     vm_records.join("maqet.log")
 }
 
-/// Appends the outcome of an operation to the log of its VM; a failure to write is only traced.
+/// Appends the outcome of an operation to the log of its VM, and returns that VM; a failure to write is only traced.
 pub(crate) async fn write_journal<O: Operation>(
     app: &App,
     operation: &O,
     outcome: Result<Subject, &Error>,
     elapsed: Duration,
-) {
+) -> Option<VmId> {
     let arguments = call_of(operation).map(|call| call.arguments).unwrap_or_default();
     let named = async || {
         let name = arguments.get("vm")?.as_str()?;
@@ -47,7 +47,7 @@ pub(crate) async fn write_journal<O: Operation>(
         Ok(Subject::Vm(id)) => Some(id),
         Ok(Subject::Named) | Err(_) => named().await,
     };
-    let Some(vm) = vm else { return };
+    let vm = vm?;
 
     let actor = app.ports.host.actor();
     let summary = summary(O::NAME, &arguments, outcome.err(), elapsed);
@@ -56,6 +56,7 @@ pub(crate) async fn write_journal<O: Operation>(
     if let Err(error) = app.ports.journal.append(&file, &escape_control(&line)).await {
         tracing::warn!(%error, "could not append to the log of the VM");
     }
+    Some(vm)
 }
 
 /// Returns what was done and its outcome.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::window::{EventBatch, EventWindow};
+use crate::log::keeper::LogKeeper;
 use crate::{App, Error, limits};
 
 /// An event, as scripts see it.
@@ -62,6 +63,7 @@ pub(crate) struct EventReader<'a> {
     entries: Vec<VmEntry>,
     pub(crate) cursor: Cursor,
     filter: Box<EventFilter>,
+    keeper: LogKeeper,
 }
 
 /// Returns whether an event is wanted.
@@ -74,7 +76,7 @@ impl<'a> EventReader<'a> {
         cursor: Cursor,
         filter: Box<EventFilter>,
     ) -> Result<Self, Error> {
-        let mut reader = Self { app, vm, entries: Vec::new(), cursor, filter };
+        let mut reader = Self { app, vm, entries: Vec::new(), cursor, filter, keeper: LogKeeper::new(app) };
         reader.refresh().await?;
         Ok(reader)
     }
@@ -124,8 +126,12 @@ impl<'a> EventReader<'a> {
 
     /// Records runs that ended unobserved, so that their ends are events, too.
     async fn reconcile(&self) {
+        let is_due = self.keeper.is_due();
         for entry in self.with_open_run() {
             self.app.reconciler().reconcile_if_needed(&entry).await;
+            if let Some(run) = entry.run.filter(|_| is_due) {
+                self.keeper.keep(&run.paths).await;
+            }
         }
     }
 
@@ -201,6 +207,8 @@ async fn read_chunk(records: &dyn Records, paths: &RunPaths, offset: u64) -> Opt
     if chunk.length < offset {
         return Some((Vec::new(), 0));
     }
+    // Past a hole, whose events were dropped.
+    let offset = chunk.offset.min(chunk.length);
     let mut bytes = chunk.bytes;
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
     // A line that fills a whole chunk is not an event of QEMU, and is skipped.

@@ -10,7 +10,7 @@ mod status;
 mod wait;
 
 pub use self::console::{AttachedConsole, Console, ConsoleInfo};
-pub use self::events::{EventPage, Events, InvalidSince, Since};
+pub use self::events::{EventPage, Events};
 pub use self::info::{Info, StorageInfo, VmInfo};
 pub use self::inspect::{
     CpuUse, Inspect, InspectedDisk, InspectedMachine, InspectedProcess, InspectedSocket, SocketRole, VmInspection,
@@ -19,3 +19,4 @@ pub use self::logs::{LogError, LogInfo, LogKind, LogReader, Logs, VmLog};
 pub use self::ls::{Ls, SortKey};
 pub use self::status::Status;
 pub use self::wait::{Wait, Waited};
+pub use crate::event::since::{InvalidSince, Since};

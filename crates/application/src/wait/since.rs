@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use maqet_domain::vm::Run;
 use serde_with::{DeserializeFromStr, SerializeDisplay};
 
-use crate::operation::Since;
+use crate::event::since::Since;
 
 /// From when on events and serial output count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, DeserializeFromStr, SerializeDisplay)]
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn test_wait_since_every_form_is_read_and_written_back() {
-        for text in ["now", "boot", "2026-11-25T10:00:00Z", "10m"] {
+        for text in ["now", "boot", "2026-11-25T10:00:00Z", "10s"] {
             assert_eq!(text.parse::<WaitSince>().unwrap().to_string(), text);
         }
         assert!("yesterday".parse::<WaitSince>().unwrap_err().to_string().contains("`boot`"));

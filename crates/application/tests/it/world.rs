@@ -141,6 +141,10 @@ impl World {
         hypervisor.expect_remove_vm_files().returning(|_, _| ());
         let mut journal = std::mem::take(&mut self.journal);
         journal.expect_append().returning(|_, _| Ok(()));
+        let mut records = std::mem::take(&mut self.records);
+        records.expect_boots().returning(|_| Vec::new());
+        records.expect_bound().returning(|_, _| Ok(()));
+        records.expect_reserve().returning(|_, _| Ok(()));
         let mut images = std::mem::take(&mut self.images);
         images.expect_exists().returning(|_| false);
         images.expect_user().returning(|_| None);
@@ -156,7 +160,7 @@ impl World {
             dialer: Arc::new(MockDialer::new()),
             hooks: Arc::new(MockHooks::new()),
             images: Arc::new(images),
-            records: Arc::new(std::mem::take(&mut self.records)),
+            records: Arc::new(records),
             pictures: Arc::new(std::mem::take(&mut self.pictures)),
             stats: Arc::new(std::mem::take(&mut self.stats)),
             journal: Arc::new(journal),
@@ -191,7 +195,7 @@ pub(crate) fn process(pid: u32) -> ProcessIdentity {
 
 /// Returns a running QEMU.
 pub(crate) fn launched(pid: u32, state: RunState) -> Launched {
-    Launched { process: process(pid), state }
+    Launched { process: process(pid), state, log_failure: None }
 }
 
 /// Returns the problem of an image that does not exist.

@@ -9,6 +9,7 @@ use maqet::operation::{AttachedConsole, Logs};
 use maqet::{ErrorReport, Explanation, Fault, Maqet, operation};
 
 use self::pump::{Pump, PumpOutcome};
+use super::define::warn_of_log_failure;
 use super::logs::LogForm;
 use crate::args::{ConsoleArgs, Format};
 use crate::error::{output_failed, terminal_failed};
@@ -34,6 +35,7 @@ pub(super) async fn run(maqet: &Maqet, args: ConsoleArgs, output: &Output) -> Re
     if output.is_text() {
         output.note(&greeting(&name, &args));
     }
+    warn_of_log_failure(attached.about.log_failure.as_ref(), output);
     if let Some(reason) = &attached.about.busy {
         output.note(&format!("`{name}` is busy: {reason}"));
     }

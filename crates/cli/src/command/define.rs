@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use maqet::domain::config::Problem;
 use maqet::operation::Start;
-use maqet::{Document, ErrorReport, ImageMismatches, InsecureFiles, Maqet, operation, read_document};
+use maqet::{Document, ErrorReport, ImageMismatches, InsecureFiles, LogFailure, Maqet, operation, read_document};
 
 use super::input;
 use crate::args::{AddArgs, ApplyArgs};
@@ -29,6 +29,7 @@ pub(super) async fn add(maqet: &Maqet, args: AddArgs, output: &Output) -> Result
         output.note(&format!("defined `{}`, but it failed to start", added.name));
     })?;
     note_mismatches(&started.mismatches, output);
+    warn_of_log_failure(started.log_failure.as_ref(), output);
     output.finish(&started)
 }
 
@@ -52,6 +53,13 @@ pub(super) async fn apply(maqet: &Maqet, args: ApplyArgs, output: &Output) -> Re
 pub(super) fn note_mismatches(mismatches: &ImageMismatches, output: &Output) {
     for note in mismatches.notes() {
         output.note(&format!("note: {note}"));
+    }
+}
+
+/// Warns of events and logs that cannot be written.
+pub(super) fn warn_of_log_failure(failure: Option<&LogFailure>, output: &Output) {
+    if let Some(failure) = failure {
+        output.note(&format!("warning: {failure}"));
     }
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::absolute;
-use super::define::note_mismatches;
+use super::define::{note_mismatches, warn_of_log_failure};
 use crate::args::{RestartArgs, RmArgs, StartArgs, StopArgs, StopOptions, VmsArgs, WaitArgs};
 use crate::exit_code;
 use crate::render::{self, Output, TextOutput, is_power_cut};
@@ -28,6 +28,7 @@ pub(super) async fn start(maqet: &Maqet, args: StartArgs, output: &Output) -> Re
         let began = Instant::now();
         let mut started = maqet.run(operation::Start::new(vm).timeout(timeout).recreate(recreate.clone())).await?;
         note_mismatches(&started.mismatches, output);
+        warn_of_log_failure(started.log_failure.as_ref(), output);
         if !conditions.is_empty() {
             // Events count from the start of this boot, however early they occurred.
             let since = started.vm.started_at.map(|at| WaitSince::Moment(Since::At(at)));
@@ -84,6 +85,7 @@ pub(super) async fn restart(maqet: &Maqet, args: RestartArgs, output: &Output) -
             maqet.run(operation::Restart::new(vm).timeout(timeout).force(force).recreate(recreate.clone())).await?;
         note_power_cut(&restarted.vm.name, restarted.method, restarted.presses, output);
         note_mismatches(&restarted.mismatches, output);
+        warn_of_log_failure(restarted.log_failure.as_ref(), output);
         Ok(restarted)
     };
     for_each_vm(maqet, vms, output, "restarting", restart).await

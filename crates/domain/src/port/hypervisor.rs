@@ -83,6 +83,8 @@ pub struct Launched {
     pub process: ProcessIdentity,
     /// The run state its monitor reported.
     pub state: RunState,
+    /// Why its logs cannot be written, as on a full disk.
+    pub log_failure: Option<String>,
 }
 
 /// Why a launch failed before the monitor responded; none of its processes is left.

@@ -13,6 +13,8 @@ const ORIGIN: u16 = 0x7c00;
 pub enum AfterMarker {
     /// Waits, with the CPU halted, for a byte on COM1, then exits.
     WaitForByte,
+    /// Waits for a byte on COM1, then powers off through ACPI, as an operating system does (only on `pc` boards).
+    PowerOffOnByte,
     /// Exits at once.
     Leave,
     /// Prints lines for ever, as fast as it can.
@@ -101,7 +103,7 @@ impl BootSector {
             0xeb, 0xe9, //       jmp next
         ];
         // after:
-        if self.after == AfterMarker::WaitForByte {
+        if matches!(self.after, AfterMarker::WaitForByte | AfterMarker::PowerOffOnByte) {
             code.extend([
                 0xba, 0xfd, 0x03, // mov dx, 0x3fd
                 // poll:
@@ -113,6 +115,13 @@ impl BootSector {
                 // got:
                 0xba, 0xf8, 0x03, // mov dx, 0x3f8
                 0xec, //             in al, dx
+            ]);
+        }
+        if self.after == AfterMarker::PowerOffOnByte {
+            code.extend([
+                0xba, 0x04, 0x06, // mov dx, 0x604    ; PM1a control of PIIX4, where SeaBIOS maps it
+                0xb8, 0x00, 0x20, // mov ax, 0x2000   ; sleep enable, type 0: soft off
+                0xef, //             out dx, ax
             ]);
         }
         if self.after == AfterMarker::Flood {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::operations::{Done, Effect, Operation};
 use crate::app::shown;
+use crate::log::keeper::LogKeeper;
 use crate::maintenance::{StaleFileRemoval, StaleItem, Survey, close_run, describe_file, describe_orphan, error_chain};
 use crate::{App, Error};
 
@@ -102,9 +103,13 @@ impl Operation for Cleanup {
         }
         // Search again: files of adopted orphans are in use now, files of ended ones are not.
         let survey = Survey::new(app).await?;
+        let keeper = LogKeeper::new(app);
         for entry in &survey.entries {
             items.extend(self.reconcile_run(app, entry).await);
             items.extend(backends::remove_unused(app, entry, self.dry_run).await);
+            if !self.dry_run {
+                keeper.keep_all(&entry.id).await;
+            }
         }
         let removal = app.stale_file_removal(&survey.entries);
         for item in &survey.stale {

@@ -1,12 +1,17 @@
 //! `console`: attaches to the serial console of a running VM.
 
 use std::fmt;
+use std::path::Path;
 
+use async_trait::async_trait;
 use maqet_domain::port::{ConsoleError, ConsoleStream};
+use maqet_domain::vm::RunPaths;
 use serde::{Deserialize, Serialize};
 
 use crate::app::operations::{Done, Effect, Operation};
 use crate::app::shown;
+use crate::log::failure::LogFailure;
+use crate::log::keeper::LogKeeper;
 use crate::vm::ended::{VmEnded, stop_reason};
 use crate::vm::observe::BusyReason;
 use crate::vm::unresponsive::ensure_responsive;
@@ -38,6 +43,9 @@ pub struct ConsoleInfo {
     pub input: String,
     /// The log of everything the guest writes, whether or not a client is attached.
     pub serial_log: String,
+    /// Why the output cannot be written to the log, as on a full disk: it is lost, also for the console.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_failure: Option<LogFailure>,
     /// Why the guest cannot write anything, if its process is stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub busy: Option<BusyReason>,
@@ -113,14 +121,50 @@ impl Operation for Console {
             other => other,
         });
         let stream = stream.map_err(|source| Error::Console { vm: vm.entry.name.clone(), source })?;
+        let keeper = LogKeeper::new(app);
+        let log_failure = keeper.serial_failure(&run.paths).await.filter(|_| stream.log_position().is_some());
+        let stream = Box::new(BoundedConsole { stream, keeper, paths: run.paths.clone() });
         let about = ConsoleInfo {
             id: vm.entry.id.to_string(),
             name: vm.entry.name.to_string(),
             boot: run.boot.0,
             input: shown(stream.input()),
             serial_log: shown(&run.paths.serial_log()),
+            log_failure,
             busy,
         };
         Ok(Done::reading(AttachedConsole { about, stream }))
+    }
+}
+
+/// A console that bounds the logs of its VM while it is read: a guest may flood it.
+struct BoundedConsole {
+    stream: Box<dyn ConsoleStream>,
+    keeper: LogKeeper,
+    paths: RunPaths,
+}
+
+#[async_trait]
+impl ConsoleStream for BoundedConsole {
+    fn input(&self) -> &Path {
+        self.stream.input()
+    }
+
+    fn log_position(&self) -> Option<u64> {
+        self.stream.log_position()
+    }
+
+    async fn read(&self) -> Result<Vec<u8>, ConsoleError> {
+        // First, so that no output is lost if the read is canceled.
+        self.keeper.keep_periodically(&self.paths).await;
+        self.stream.read().await
+    }
+
+    async fn write(&self, bytes: &[u8]) -> Result<usize, ConsoleError> {
+        self.stream.write(bytes).await
+    }
+
+    fn end(&self) {
+        self.stream.end();
     }
 }

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::app::operations::{Done, Effect, Operation};
 use crate::job::{Job, ProgressUnit};
+use crate::log::keeper::LogKeeper;
 use crate::vm::observe::{Observation, VmStatus};
 use crate::wait::condition::Condition;
 use crate::wait::error::{HaltedVm, LastLines, WaitError};
@@ -94,6 +95,7 @@ impl Wait {
         (timeout, deadline): (Duration, Instant),
     ) -> Result<(VmStatus, Vec<Condition>), Error> {
         let mut rounds: u32 = 0;
+        let keeper = LogKeeper::new(app);
         loop {
             let vm = app.ports.store.by_id(&id).await?;
             let entry = vm.ok_or_else(|| Error::NoSuchVm { name: self.vm.clone(), similar: Vec::new() })?.entry;
@@ -107,6 +109,9 @@ impl Wait {
             }
             if Instant::now() >= deadline {
                 return Err(self.timed_out(app, &entry, &watchers, timeout).await.into());
+            }
+            if let Some(run) = entry.open_run() {
+                keeper.keep_periodically(&run.paths).await;
             }
             job.report(ProgressUnit::Conditions, met.count() as u64, watchers.len() as u64);
             sleep(limits::WAIT_INTERVAL).await;

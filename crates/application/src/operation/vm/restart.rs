@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{start, stop};
 use crate::app::operations::{Done, Effect, Operation};
+use crate::log::failure::LogFailure;
 use crate::start::mismatches::ImageMismatches;
 use crate::vm::observe::VmStatus;
 use crate::vm::shutdown::StopMethod;
@@ -52,6 +53,9 @@ pub struct Restarted {
     /// Images that differ from the definition; they stay as they are.
     #[serde(flatten)]
     pub mismatches: ImageMismatches,
+    /// Why the events and logs of this boot cannot be written; see [`Started`](super::Started).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_failure: Option<LogFailure>,
 }
 
 impl Operation for Restart {
@@ -77,6 +81,7 @@ impl Operation for Restart {
             presses: stopped.presses,
             waited_ms: stopped.waited_ms,
             mismatches: started.mismatches,
+            log_failure: started.log_failure,
         });
         Ok(restarted.about(vm.entry.id).holding(guard))
     }

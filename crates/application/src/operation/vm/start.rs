@@ -19,6 +19,9 @@ use tokio::time::Instant;
 
 use crate::app::commit::run_change;
 use crate::app::operations::{Done, Effect, Operation};
+use crate::app::shown;
+use crate::log::failure::LogFailure;
+use crate::log::keeper::LogKeeper;
 use crate::start::create_disks::DiskCreator;
 use crate::start::disk_error::DiskError;
 use crate::start::mismatches::ImageMismatches;
@@ -69,6 +72,15 @@ pub struct Started {
     /// Images that differ from the definition; they stay as they are.
     #[serde(flatten)]
     pub mismatches: ImageMismatches,
+    /// Why the events and logs of this boot cannot be written, as on a full disk; the VM runs without them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_failure: Option<LogFailure>,
+}
+
+impl Started {
+    fn new(vm: VmStatus, changed: bool) -> Self {
+        Self { vm, changed, mismatches: ImageMismatches::default(), log_failure: None }
+    }
 }
 
 impl Operation for Start {
@@ -126,8 +138,11 @@ pub(super) async fn start(
     let launch = Launch { command_line, paths, timeout };
     match job.run(app.ports.hypervisor.launch(&launch)).await {
         Ok(Ok(launched)) => {
+            let log_failure = launched.log_failure.clone();
+            let records = shown(&launch.paths.records);
             let mut done = mark_running(app, entry, &machine, launched).await?;
             done.value.mismatches = disks.mismatches;
+            done.value.log_failure = log_failure.map(|cause| LogFailure { directory: records, cause });
             Ok(done)
         }
         Ok(Err(source)) => {
@@ -166,6 +181,7 @@ async fn observe_once_up(app: &App, entry: &VmEntry, timeout: Duration) -> Obser
 async fn mark_starting(app: &App, entry: &VmEntry, boot: BootNumber, paths: &RunPaths) -> Result<VmEntry, Error> {
     if let Some(last) = &entry.run {
         app.ports.hypervisor.remove_sockets(&last.paths).await;
+        LogKeeper::new(app).keep(&last.paths).await;
     }
     let started_at = app.ports.clock.now();
     let paths = paths.clone();
@@ -206,16 +222,12 @@ async fn mark_running(
         ..Observation::with_process(status, QemuProcess::Visible(launched.process))
     };
     let entry = VmEntry { run, ..entry };
-    Ok(Done::reading(Started {
-        vm: VmStatus::new(&entry, &observation),
-        changed: true,
-        mismatches: ImageMismatches::default(),
-    }))
+    Ok(Done::reading(Started::new(VmStatus::new(&entry, &observation), true)))
 }
 
 /// Reports a VM that is running already, and records its process if the starting process was killed before it did.
 async fn already_running(app: &App, vm: &Vm, observation: Observation) -> Done<Started> {
-    let unchanged = |vm: VmStatus| Started { vm, changed: false, mismatches: ImageMismatches::default() };
+    let unchanged = |vm: VmStatus| Started::new(vm, false);
     let entry = &vm.entry;
     match (&entry.run, observation.visible_process()) {
         (Some(run), Some(process)) if run.process.is_none() => {

@@ -6,6 +6,7 @@ use maqet_domain::port::{LockName, RecordError, Records, Store};
 use maqet_domain::vm::{Phase, VmId};
 
 use super::{LogError, LogInfo, LogKind};
+use crate::log::keeper::LogKeeper;
 use crate::vm::observe::Observer;
 use crate::{App, Error, limits};
 
@@ -15,6 +16,7 @@ const TAIL_BYTES: usize = 256;
 /// Reads a log of a VM from its start or its last lines to its end, and further while it grows.
 pub struct LogReader<'a> {
     records: &'a dyn Records,
+    keeper: LogKeeper,
     store: &'a dyn Store,
     observer: Observer<'a>,
     vm: VmId,
@@ -45,7 +47,9 @@ impl<'a> LogReader<'a> {
             Err(error) => return Err(error.into()),
         };
         let (store, observer) = (&*app.ports.store, app.observer());
-        let mut reader = Self { records, store, observer, vm, file, about, position: 0, length, tail: Vec::new() };
+        let keeper = LogKeeper::new(app);
+        let (position, tail) = (0, Vec::new());
+        let mut reader = Self { records, keeper, store, observer, vm, file, about, position, length, tail };
         if let Some(lines) = lines {
             reader.skip_to_last_lines(lines, length).await?;
         }
@@ -110,6 +114,9 @@ impl<'a> LogReader<'a> {
     /// Errors: those of [`read`](Self::read).
     pub async fn follow(&mut self) -> Result<Option<Vec<u8>>, Error> {
         loop {
+            if self.keeper.is_due() {
+                self.keeper.keep_newest(&self.vm).await;
+            }
             // Checked before the read, so that the read includes the last output.
             let may_grow = self.may_grow().await?;
             match self.read().await {
