@@ -235,10 +235,12 @@ fn test_lock_of_other_namespace_excludes_and_is_named() {
 
     let launcher = pid_namespace::with_own_proc();
     let status = run(&home, &launcher, &["status", "web"]).ok().json_value();
+    let list = run(&home, &launcher, &["ls"]).ok().json_value();
     let error = run(&home, &launcher, &["pause", "web"]).code(75).json_error()["error"].clone();
     let _killed = stop.kill();
 
     assert_eq!((&status["busy"]["reason"], &status["busy"]["pid"]), (&json!("stop"), &Value::Null), "{status}");
+    assert_eq!((&status["status"], &list[0]["status"]), (&json!("stopping"), &json!("stopping")), "{list}");
     let message = error["message"].as_str().unwrap();
     assert!(message.contains("VM `web` is locked by `stop` of a process of another PID namespace since"), "{message}");
     home.json(&["stop", "web", "--force"]);

@@ -1,8 +1,8 @@
 //! The lock that tells whether the QEMU of a VM runs, also where its process is not visible.
 //!
 //! QEMU inherits the locked file as its standard input, which it does not read, so the lock is held exactly as long as
-//! the process lives: across PID namespaces, whoever can open the file can see that. It is beside the database, since
-//! every process that uses the database must see it.
+//! the process lives: every process that can open the file can tell, also in another PID namespace. It is beside the
+//! database, since every process that uses the database must see it.
 //!
 //! A QEMU that daemonizes closes its standard input, and one of an older version has none of this: then the lock on its
 //! pid file, which QEMU holds itself (`fcntl(2)`, on 7.2 and 10.0), tells the same where the sockets are shared.
@@ -35,7 +35,7 @@ pub(crate) struct RunLocks {
 /// Who holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Locker {
-    Nobody,
+    None,
     /// Processes that are visible here: QEMU, a program that wraps it, or one that these left running.
     Visible(Vec<u32>),
     /// A process of another PID namespace, or one whose open files cannot be read.
@@ -74,7 +74,7 @@ impl RunLocks {
                         None => fs::remove_file(&path).map_err(failed)?,
                     },
                     Locker::Hidden => return Err(LaunchError::RunsElsewhere),
-                    Locker::Nobody => {}
+                    Locker::None => {}
                 },
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
@@ -155,7 +155,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 /// Finds the process that has a lock; it is not locked by this call.
 fn find_holder(file: &File) -> Locker {
     if !is_locked(file) {
-        return Locker::Nobody;
+        return Locker::None;
     }
     let found = file.metadata().ok();
     let visible: Vec<u32> = found.iter().flat_map(|found| lockers(found, LockKind::Flock)).collect();
@@ -171,7 +171,7 @@ fn is_locked(file: &File) -> bool {
 /// Returns whether a QEMU uses the sockets of a run, whether or not its process is visible here.
 pub(crate) async fn are_sockets_used(paths: &RunPaths) -> bool {
     match pid_file_locker(paths) {
-        Some(locker) => locker != Locker::Nobody,
+        Some(locker) => locker != Locker::None,
         None => accepts_connections(&paths.monitor(MonitorRole::Command)).await,
     }
 }
@@ -182,7 +182,7 @@ fn pid_file_locker(paths: &RunPaths) -> Option<Locker> {
     // A write lock would conflict with QEMU's; it is only tested.
     let found = fcntl_getlk(&file, &Flock::from(FlockType::WriteLock)).ok()?;
     Some(match found {
-        None => Locker::Nobody,
+        None => Locker::None,
         // The kernel translates the ID to this namespace.
         Some(lock) => {
             let pid = lock.pid.and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok());
@@ -195,7 +195,7 @@ fn pid_file_locker(paths: &RunPaths) -> Option<Locker> {
 pub(super) fn pid_file_owner(paths: &RunPaths) -> Option<u32> {
     match pid_file_locker(paths)? {
         Locker::Visible(pids) => pids.first().copied(),
-        Locker::Nobody | Locker::Hidden => None,
+        Locker::None | Locker::Hidden => None,
     }
 }
 

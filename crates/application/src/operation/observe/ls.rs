@@ -7,7 +7,7 @@ use derive_setters::Setters;
 use futures_util::future::join_all;
 use maqet_domain::port::{Holder, LockName};
 use maqet_domain::text::glob_matches;
-use maqet_domain::vm::{VmEntry, VmId};
+use maqet_domain::vm::{Phase, VmEntry, VmId};
 use serde::{Deserialize, Serialize};
 
 use crate::app::operations::{Done, Effect, Operation};
@@ -96,10 +96,20 @@ async fn observe_all(app: &App, entries: &[VmEntry]) -> Vec<VmStatus> {
         }
     }
     for some in may_be_running.chunks(limits::MAX_CONCURRENT_OBSERVATIONS) {
-        let observations = some
-            .iter()
-            .map(async |entry| VmStatus::new(entry, &app.observer().observe_with_holder(entry, holder(entry)).await));
+        let observations = some.iter().map(async |entry| {
+            let holder = match holder(entry) {
+                // A holder in another PID namespace is missing in the list.
+                None if is_in_transition(entry) => app.ports.locks.holder(&LockName::Vm(entry.id)).await,
+                listed => listed,
+            };
+            VmStatus::new(entry, &app.observer().observe_with_holder(entry, holder).await)
+        });
         statuses.extend(join_all(observations).await);
     }
     statuses
+}
+
+/// Returns whether an operation that starts or stops the VM did not finish yet, or was killed.
+fn is_in_transition(entry: &VmEntry) -> bool {
+    entry.open_run().is_some_and(|run| run.phase != Phase::Running)
 }
