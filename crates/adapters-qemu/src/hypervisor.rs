@@ -19,7 +19,7 @@ use maqet_adapters_linux::limits::KILL_TIMEOUT;
 use maqet_adapters_linux::process::PidScope;
 use maqet_adapters_linux::{LinuxProcesses, ProcessEnvironment};
 use maqet_domain::port::{BinaryError, Hypervisor, Launch, LaunchError, Launched, Processes, QemuBinary};
-use maqet_domain::vm::{ExitReport, HaltReason, ProcessIdentity, Run, RunEnd, RunPaths, StateDetails};
+use maqet_domain::vm::{ExitReport, HaltReason, ProcessIdentity, Run, RunEnd, RunPaths, StateDetails, StoppedTime};
 use maqet_fault_points::FaultPoints;
 
 use self::launch::Launcher;
@@ -143,6 +143,10 @@ impl Hypervisor for QemuHypervisor {
 
     async fn guest_resets(&self, paths: &RunPaths) -> u64 {
         traces::guest_resets(paths)
+    }
+
+    async fn stopped_time(&self, paths: &RunPaths) -> StoppedTime {
+        traces::stopped_time(paths)
     }
 
     async fn remove_sockets(&self, paths: &RunPaths) {

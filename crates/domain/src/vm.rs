@@ -1,5 +1,6 @@
 //! A VM: its name, id, definition, runs and state.
 
+mod clock;
 mod ending;
 mod id;
 mod name;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::clock::StoppedTime;
 pub use self::ending::{ExitReport, ExitTraces, KernelTrace, ResetCounter, explain_halt, failed_disk};
 pub use self::id::{InvalidVmId, VmId};
 pub use self::name::{InvalidVmName, VmName};

@@ -1,8 +1,8 @@
 //! The lifecycle of VMs on real QEMU: pause, reset, restart, many at once, and reasons for an end.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use maqet_testkit::guest::{AfterMarker, BootSector};
+use maqet_testkit::guest::{AfterMarker, BootSector, Files, Shell};
 use maqet_testkit::{TestHome, guest, serial, wait};
 use serde_json::{Value, json};
 
@@ -164,4 +164,71 @@ fn test_stop_force_works_without_lock_files() {
     assert!(refused["hints"].to_string().contains("maqet doctor"), "{refused}");
     assert_eq!((&stopped["method"], &stopped["status"]), (&json!("sigkill"), &json!("stopped")));
     assert_eq!(home.qemu_pids(), Vec::<i32>::new());
+}
+
+/// Boots Linux, and returns its shell.
+fn booted(home: &TestHome, name: &str) -> Shell {
+    home.add(&guest::linux_yaml(name, &Files::built()));
+    let started = home.json(&["start", name]);
+    serial::wait_for(started["serial_log"].as_str().unwrap().as_ref(), guest::READY, Duration::from_secs(90));
+    Shell::of(home)
+}
+
+/// Returns how far the system's clock and the real-time clock of a guest are ahead of the host's, in seconds.
+fn clocks(shell: &mut Shell) -> [i64; 2] {
+    // Both are printed as seconds since 1970.
+    let read_rtc = "cat /sys/class/rtc/rtc0/since_epoch";
+    let output = shell.run(&["echo sys=$(date +%s)", &format!("echo rtc=$({read_rtc})")]);
+    let now = maqet_domain::Timestamp::now().as_second();
+    ["sys=", "rtc="].map(|key| {
+        let value = output.lines().find_map(|line| line.trim().strip_prefix(key)?.parse::<i64>().ok());
+        value.unwrap_or_else(|| panic!("no {key}: {output}")) - now
+    })
+}
+
+/// The clock of the guest's system stops with the guest; its real-time clock does not.
+#[test]
+fn test_resume_tells_how_far_the_guest_clock_is_behind() {
+    let home = TestHome::new();
+    let mut shell = booted(&home, "web");
+    let [system_before, _] = clocks(&mut shell);
+    assert_eq!(home.json(&["status", "web"])["clock_behind_ms"], Value::Null);
+
+    home.json(&["pause", "web"]);
+    let paused = Instant::now();
+    wait::until(Duration::from_mins(1), "the pause", || (paused.elapsed() > Duration::from_secs(8)).then_some(()));
+    let resumed = home.json(&["resume", "web"]);
+    let [system, rtc] = clocks(&mut shell);
+
+    let behind = resumed["clock_behind_ms"].as_i64().unwrap();
+    let lost = (system_before - system) * 1_000;
+    assert!((lost - behind).abs() <= 2_500, "{lost} {behind}");
+    assert!(rtc >= -5, "{rtc}");
+    assert_eq!(home.json(&["status", "web"])["clock_behind_ms"], behind);
+    let status = home.maqet(["status", "web"]).run().ok().stdout;
+    assert!(status.contains("the guest's clock is ") && status.contains(" s behind"), "{status}");
+
+    // What the text of `resume` advises helps, and a guest that boots reads its real-time clock.
+    shell.run(&["hwclock --hctosys"]);
+    assert!(clocks(&mut shell)[0] >= -5);
+    home.json(&["reset", "web"]);
+    assert_eq!(home.json(&["status", "web"])["clock_behind_ms"], Value::Null);
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_resume_as_text_advises_to_set_the_clock() {
+    let home = TestHome::new();
+    started(&home, "web", "up");
+    home.json(&["pause", "web"]);
+    let paused = Instant::now();
+    wait::until(Duration::from_mins(1), "the pause", || {
+        (paused.elapsed() > Duration::from_millis(1_200)).then_some(())
+    });
+
+    let resumed = home.maqet(["resume", "web"]).run().ok().stdout;
+
+    assert!(resumed.starts_with("`web` is running; its guest's clock is "), "{resumed}");
+    assert!(resumed.contains("`hwclock --hctosys`"), "{resumed}");
+    home.json(&["stop", "web", "--force"]);
 }

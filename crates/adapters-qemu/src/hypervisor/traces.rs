@@ -10,7 +10,8 @@ use maqet_domain::command_line::CommandLine;
 use maqet_domain::qmp::QmpEvent;
 use maqet_domain::qmp::wording::TRIPLE_FAULT;
 use maqet_domain::vm::{
-    ExitReport, ExitTraces, HaltReason, KernelTrace, ResetCounter, Run, RunEnd, RunPaths, StateDetails, explain_halt,
+    ExitReport, ExitTraces, HaltReason, KernelTrace, ResetCounter, Run, RunEnd, RunPaths, StateDetails, StoppedTime,
+    explain_halt,
 };
 use serde::{Deserialize, Serialize};
 
@@ -104,16 +105,27 @@ pub(super) fn halt_report(paths: &RunPaths, halted: HaltReason) -> (HaltReason, 
 /// Counts how often the guest of a run reset itself.
 pub(super) fn guest_resets(paths: &RunPaths) -> u64 {
     let mut counter = ResetCounter::default();
-    let Ok(log) = open_at_tail(&paths.qmp_log(), MAX_RESET_LOG_BYTES) else { return 0 };
-    let lines = BufReader::with_capacity(64 << 10, log).split(b'\n').map_while(Result::ok);
-    // Most events are others; parsing them all would take long.
-    let is_reset = |line: &Vec<u8>| line.windows(RESET.len()).any(|part| part == RESET);
-    lines.filter(is_reset).filter_map(|line| QmpEvent::parse(&line)).for_each(|event| counter.push(&event));
+    for_each_event(paths, &["RESET"], |event| counter.push(event));
     counter.count()
 }
 
-/// The name of the event, as it is in its line.
-const RESET: &[u8] = b"\"RESET\"";
+/// Returns how long the guest of a run did not run since it booted.
+pub(super) fn stopped_time(paths: &RunPaths) -> StoppedTime {
+    let mut time = StoppedTime::default();
+    for_each_event(paths, &StoppedTime::EVENTS, |event| time.push(event));
+    time
+}
+
+/// Reads the events of these names in the last part of the QMP log.
+fn for_each_event(paths: &RunPaths, names: &[&str], mut read: impl FnMut(&QmpEvent)) {
+    let Ok(log) = open_at_tail(&paths.qmp_log(), MAX_RESET_LOG_BYTES) else { return };
+    let lines = BufReader::with_capacity(64 << 10, log).split(b'\n').map_while(Result::ok);
+    // Most events are others; parsing them all would take long.
+    let quoted: Vec<Vec<u8>> = names.iter().map(|name| format!("\"{name}\"").into_bytes()).collect();
+    let has = |line: &[u8], name: &[u8]| line.windows(name.len()).any(|part| part == name);
+    let is_wanted = |line: &Vec<u8>| quoted.iter().any(|name| has(line, name));
+    lines.filter(is_wanted).filter_map(|line| QmpEvent::parse(&line)).for_each(|event| read(&event));
+}
 
 fn open_at_tail(log: &Path, length: u64) -> std::io::Result<File> {
     let mut log = open_regular(log)?;

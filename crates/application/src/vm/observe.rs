@@ -31,6 +31,8 @@ pub(crate) struct Observation {
     pub(crate) details: StateDetails,
     /// How often its guest reset itself, if that was counted.
     pub(crate) resets: u64,
+    /// How long its guest did not run since it booted, if that was found out.
+    pub(crate) stopped: Duration,
 }
 
 /// What was seen of the process of a run.
@@ -51,7 +53,15 @@ impl Seen {
 impl Observation {
     /// A VM without a process that no operation works on.
     pub(crate) fn without_process(status: Status) -> Self {
-        Self { status, process: None, busy: None, halted: None, details: StateDetails::default(), resets: 0 }
+        Self {
+            status,
+            process: None,
+            busy: None,
+            halted: None,
+            details: StateDetails::default(),
+            resets: 0,
+            stopped: Duration::ZERO,
+        }
     }
 
     /// A VM whose process is alive.
@@ -168,6 +178,9 @@ pub struct VmStatus {
     pub hint: Option<String>,
     /// How often the guest reset itself since the start, if it did.
     pub resets: Option<u64>,
+    /// How far the clock of the guest is behind, unless it was set since: how long the guest did not run since it booted,
+    /// in milliseconds; from a second on.
+    pub clock_behind_ms: Option<u64>,
     /// What it is busy with: an operation that holds its lock, or a QEMU that does not respond.
     pub busy: Option<BusyReason>,
     /// The process id of its QEMU, if that is running and has one here.
@@ -212,6 +225,7 @@ impl VmStatus {
             details: Some(observation.details.clone()).filter(|details| !details.is_empty()),
             hint: observation.hint(&entry.name),
             resets: Some(observation.resets).filter(|resets| *resets > 0),
+            clock_behind_ms: clock_behind_ms(observation.stopped),
             busy: observation.busy.clone(),
             pid: observation.visible_process().map(|process| process.pid),
             pid_namespace: (observation.process == Some(QemuProcess::Hidden)).then_some("other"),
@@ -226,6 +240,11 @@ impl VmStatus {
             external_monitor: live.map(|run| shown(&run.paths.monitor(MonitorRole::External))),
         }
     }
+}
+
+/// Returns how far the clock of a guest is behind that did not run for this time; less than a second is not worth telling.
+fn clock_behind_ms(stopped: Duration) -> Option<u64> {
+    u64::try_from(stopped.as_millis()).ok().filter(|milliseconds| *milliseconds >= 1_000)
 }
 
 /// Observes a VM without an open run; `holder` holds its lock.
@@ -294,7 +313,7 @@ impl Observer<'_> {
         let Some(run) = &entry.run else { return observation };
         if observation.process.is_some() {
             let resets = self.hypervisor.guest_resets(&run.paths).await;
-            return Observation { resets, ..observation };
+            return self.observe_clock(run, Observation { resets, ..observation }).await;
         }
         match (run.phase, observation.status) {
             (Phase::Ended(_), Status::Stopped(end)) => {
@@ -305,6 +324,12 @@ impl Observer<'_> {
             }
             (_, _) => observation,
         }
+    }
+
+    /// Finds out how long the guest of a live run did not run since it booted.
+    pub(crate) async fn observe_clock(&self, run: &Run, observation: Observation) -> Observation {
+        let stopped = self.hypervisor.stopped_time(&run.paths).await.until(self.clock.now());
+        Observation { stopped, ..observation }
     }
 
     /// Observes a VM without querying its monitor, which may not respond; `running` then means that the process is

@@ -19,6 +19,7 @@ impl VmStatus {
             details: None,
             hint: None,
             resets: None,
+            clock_behind_ms: None,
             busy: None,
             pid: Some(instance.process.pid),
             pid_namespace: None,

@@ -19,7 +19,9 @@ use maqet_domain::port::{
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::qmp::RunState;
 use maqet_domain::storage::{ImageProblem, UnusableImage, builtin_drivers};
-use maqet_domain::vm::{BootId, ExitReport, MonitorAnswer, ProcessIdentity, RunEnd, StateDetails, StopReason, VmId};
+use maqet_domain::vm::{
+    BootId, ExitReport, MonitorAnswer, ProcessIdentity, RunEnd, StateDetails, StopReason, StoppedTime, VmId,
+};
 use maqet_testkit::store::MemoryStore;
 use serde_json::json;
 
@@ -137,6 +139,7 @@ impl World {
         hypervisor.expect_exit_report().returning(|_| ExitReport::default());
         hypervisor.expect_explain_halt().returning(|_, halted| (halted, StateDetails::default()));
         hypervisor.expect_guest_resets().returning(|_| 0);
+        hypervisor.expect_stopped_time().returning(|_| StoppedTime::default());
         hypervisor.expect_remove_sockets().returning(|_| ());
         hypervisor.expect_remove_vm_files().returning(|_, _| ());
         let mut journal = std::mem::take(&mut self.journal);

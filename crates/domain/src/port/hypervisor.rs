@@ -10,7 +10,7 @@ use crate::command_line::CommandLine;
 use crate::error::{Cause, Explain, Explanation, Fault};
 use crate::qemu::QemuVersion;
 use crate::qmp::RunState;
-use crate::vm::{ExitReport, HaltReason, ProcessIdentity, Run, RunEnd, RunPaths, StateDetails};
+use crate::vm::{ExitReport, HaltReason, ProcessIdentity, Run, RunEnd, RunPaths, StateDetails, StoppedTime};
 
 /// A QEMU binary that was run successfully.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -207,6 +207,9 @@ pub trait Hypervisor: Send + Sync {
 
     /// Counts how often the guest reset itself, by the last part of its QMP log.
     async fn guest_resets(&self, paths: &RunPaths) -> u64;
+
+    /// Returns how long the guest did not run since it booted, by the last part of its QMP log.
+    async fn stopped_time(&self, paths: &RunPaths) -> StoppedTime;
 
     /// Removes the sockets of a run whose process is gone; its logs stay.
     async fn remove_sockets(&self, paths: &RunPaths);

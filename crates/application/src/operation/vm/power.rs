@@ -158,6 +158,8 @@ impl PowerChange {
             return Err(after.power_change_failed(entry, self.action).into());
         }
         let event = app.committer().event(self.event, entry, json!({ "boot": run.boot }));
+        // A resumed guest goes on with its old time; one that was reset reads the real-time clock.
+        let after = if self.action == Action::Resume { app.observer().observe_clock(run, after).await } else { after };
         let awaits_resume = self.action == Action::Reset && after.status == Status::Paused;
         let changed = PowerChanged { vm: VmStatus::new(entry, &after), changed: true, awaits_resume };
         Ok(Done::reading(changed).about(entry.id).event(event).holding(guard))

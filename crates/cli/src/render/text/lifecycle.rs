@@ -46,7 +46,11 @@ impl TextOutput for PowerChanged {
             let name = &self.vm.name;
             return writeln!(out, "`{name}` was reset and is still paused; it boots once `maqet resume {name}` is run");
         }
-        write_state(out, &self.vm, self.changed, "")
+        let clock = self.vm.clock_behind_ms.filter(|_| self.changed).map(|milliseconds| {
+            let behind = seconds(milliseconds);
+            format!("; its guest's clock is {behind} behind: set it there, as with NTP or `hwclock --hctosys`")
+        });
+        write_state(out, &self.vm, self.changed, &clock.unwrap_or_default())
     }
 }
 
@@ -79,7 +83,7 @@ pub(crate) const fn is_power_cut(method: StopMethod, presses: u32) -> bool {
     presses > 0 && matches!(method, StopMethod::Quit | StopMethod::Sigterm | StopMethod::Sigkill)
 }
 
-fn seconds(milliseconds: u64) -> String {
+pub(super) fn seconds(milliseconds: u64) -> String {
     format!("{}.{} s", milliseconds / 1_000, milliseconds % 1_000 / 100)
 }
 

@@ -7,6 +7,7 @@ use maqet::VmStatus;
 use maqet::domain::config::Node;
 use maqet::operation::{Added, Applied, Removed, TakesEffect, VmInfo};
 
+use super::lifecycle::seconds;
 use super::table::write_table;
 use super::{PLAIN, TextOutput, forward_text, if_coloured, status_style, whole_seconds};
 use crate::render::sanitize::{escape_control, escape_control_lines, escape_for_shell};
@@ -24,12 +25,18 @@ impl TextOutput for Removed {
     }
 }
 
+/// Returns how far the clock of a guest is behind, as text.
+fn clock_behind(milliseconds: u64) -> String {
+    format!("the guest's clock is {} behind, unless it was set since", seconds(milliseconds))
+}
+
 impl TextOutput for VmStatus {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         write_heading(self, out)?;
         let rows = [
             ("hint", self.hint.clone()),
             ("resets", self.resets.map(|resets| format!("the guest was reset {} since the start", times(resets)))),
+            ("clock", self.clock_behind_ms.map(clock_behind)),
             ("busy", self.busy.as_ref().map(ToString::to_string)),
             ("pid", self.pid.map(|pid| pid.to_string())),
             ("pid namespace", self.pid_namespace.map(|_| "another one: QEMU has no pid here".to_owned())),
