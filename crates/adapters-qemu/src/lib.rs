@@ -5,6 +5,7 @@
 //! arguments.
 
 mod binary_cache;
+mod builds;
 mod console;
 mod firmware;
 mod hypervisor;
@@ -16,6 +17,7 @@ mod schema_cache;
 mod stale_files;
 mod stderr_tail;
 
+pub use self::builds::QemuBuilds;
 pub use self::console::QemuConsoles;
 pub use self::firmware::DescriptorCatalog;
 pub use self::hypervisor::QemuHypervisor;

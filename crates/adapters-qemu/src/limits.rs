@@ -8,6 +8,12 @@ pub const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest output of `--version`; QEMU prints two lines.
 pub const MAX_VERSION_OUTPUT_BYTES: usize = 64 << 10;
 
+/// How long a fresh QEMU may take to list device types; 60 to 90 ms on an idle host.
+pub const BUILD_QUERY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The largest output of a fresh QEMU; the list of all types has some 30 KB.
+pub const MAX_BUILD_REPLY_BYTES: usize = 2 << 20;
+
 /// How much of the output of another program is quoted in an error: about one line of a terminal.
 pub const MAX_QUOTED_CHARS: usize = 160;
 

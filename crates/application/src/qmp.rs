@@ -8,9 +8,8 @@ use std::time::Duration;
 use maqet_domain::error::{Explain, Explanation, Fault};
 use maqet_domain::qmp::wording::hmp_failure;
 use maqet_domain::qmp::{
-    DeviceProperties, HostAccessRefused, QmpCommand, QmpError, Schema, SchemaError, check_host_access,
+    DeviceProperties, HostAccessRefused, QmpCommand, QmpError, Schema, SchemaError, TypeQuery, check_host_access,
 };
-use maqet_domain::vm::VmName;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -102,26 +101,27 @@ pub fn read_reply(command: &QmpCommand, reply: Value) -> Result<Value, CommandEr
     }
 }
 
-/// Checks the properties in a `device_add`, and converts those given as `key=value`, by QEMU's `reply` to
-/// [`DeviceProperties::query_for`]. QEMU itself answers for a driver whose properties it does not list.
+/// Checks the properties in a `device_add`, and converts those given as `key=value`, by the properties of its driver.
 ///
-/// Errors: `Schema`, and the error of the query.
-pub(crate) fn with_properties(
-    vm: &VmName,
+/// QEMU itself answers for a driver whose properties its build does not list, or cannot be asked for.
+///
+/// Errors: `Schema`.
+pub(crate) async fn with_properties(
+    vm: &Monitored<'_>,
     command: QmpCommand,
     arguments: &QmpArguments,
-    reply: Result<Value, QmpError>,
 ) -> Result<QmpCommand, Error> {
-    let reply = match reply {
-        Err(QmpError::Refused { .. }) => return Ok(command),
-        reply => reply?,
-    };
-    let Some(properties) = DeviceProperties::from_reply(&reply) else { return Ok(command) };
+    let Some(query) = TypeQuery::properties_for(&command) else { return Ok(command) };
+    let reply = vm.ask_build(&query).await.unwrap_or_else(|reason| {
+        tracing::warn!(%reason, "the properties of the device are not checked");
+        None
+    });
+    let Some(properties) = reply.as_ref().and_then(DeviceProperties::from_reply) else { return Ok(command) };
     let checked = match arguments {
         QmpArguments::KeyValue(_) => properties.typed(command),
         QmpArguments::Json(_) => properties.check(&command).map(|()| command),
     };
-    checked.map_err(|error| Error::command(vm, error))
+    checked.map_err(|error| Error::command(&vm.entry.name, error))
 }
 
 /// Returns the schema of the QEMU that runs a VM: the cached one of its build, else its own.

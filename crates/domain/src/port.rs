@@ -3,6 +3,7 @@
 //! All are object-safe and use types of the domain only. Each method documents the errors an adapter must return; the
 //! conformance suite checks them.
 
+mod build;
 mod console;
 mod copies;
 mod dial;
@@ -23,6 +24,7 @@ mod records;
 mod stale_files;
 mod store;
 
+pub use self::build::{BuildUnavailable, Builds};
 pub use self::console::{ConsoleError, ConsoleStream, Consoles};
 pub use self::copies::VmCopies;
 pub use self::dial::{Connection, Dialer};
@@ -48,6 +50,7 @@ pub use self::store::{EventLog, HistoryLog, StorageLedger, Store, StoreError, Vm
 
 #[cfg(feature = "mocks")]
 pub use self::{
+    build::MockBuilds,
     console::MockConsoles,
     copies::MockVmCopies,
     dial::MockDialer,

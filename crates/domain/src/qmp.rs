@@ -12,12 +12,13 @@ mod event;
 mod host_access;
 mod run_state;
 pub mod schema;
+pub mod sent;
 pub mod versions;
 pub mod wording;
 
 pub use self::command::QmpCommand;
 pub use self::console::{FIRST_CONSOLE, FirstConsole, children};
-pub use self::device::DeviceProperties;
+pub use self::device::{DeviceProperties, TypeKind, TypeQuery, retyped};
 pub use self::error::{ErrorClass, QmpError};
 pub use self::event::QmpEvent;
 pub use self::host_access::{HostAccess, HostAccessRefused, check_host_access, host_access};

@@ -9,7 +9,8 @@ use maqet_adapters_linux::{
     LocalStaleFiles, MaqetDirectories, ProcessEnvironment, RandomIds, SystemClock, TcpDialer,
 };
 use maqet_adapters_qemu::{
-    DescriptorCatalog, FilePictures, FileSchemas, QemuConsoles, QemuHypervisor, QemuImg, QemuMonitors, QemuStaleFiles,
+    DescriptorCatalog, FilePictures, FileSchemas, QemuBuilds, QemuConsoles, QemuHypervisor, QemuImg, QemuMonitors,
+    QemuStaleFiles,
 };
 use maqet_application::config::Document;
 use maqet_application::{
@@ -250,6 +251,7 @@ fn ports(store: OpenedStore, settings: &Settings, faults: &FaultPoints) -> Ports
         hypervisor: Arc::new(hypervisor.with_kept_boots(logs.boots).with_fault_points(faults.clone())),
         monitors: Arc::new(QemuMonitors),
         schemas: Arc::new(FileSchemas::new(settings.cache_dir.clone())),
+        builds: Arc::new(QemuBuilds::new(settings.cache_dir.clone())),
         processes: Arc::new(LinuxProcesses::new()),
         records: Arc::new(LocalRecords),
         pictures: Arc::new(FilePictures),

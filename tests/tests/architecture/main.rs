@@ -8,6 +8,7 @@ mod dependency;
 mod document;
 mod lint;
 mod purity;
+mod sent;
 mod source;
 mod tidiness;
 mod wording;

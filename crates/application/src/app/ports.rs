@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use maqet_domain::port::{
-    Clock, Consoles, Dialer, DiskImages, FirmwareCatalog, Hooks, Host, Hypervisor, IdSource, Journal, Locks, Monitors,
-    Paths, Pictures, ProcessStats, Processes, Records, Schemas, Store,
+    Builds, Clock, Consoles, Dialer, DiskImages, FirmwareCatalog, Hooks, Host, Hypervisor, IdSource, Journal, Locks,
+    Monitors, Paths, Pictures, ProcessStats, Processes, Records, Schemas, Store,
 };
 use maqet_domain::vm::{BootNumber, RunPaths, VmEntry, VmId, VmName};
 
@@ -22,6 +22,8 @@ pub struct Ports {
     pub monitors: Arc<dyn Monitors>,
     /// Caches QMP schemas by QEMU build.
     pub schemas: Arc<dyn Schemas>,
+    /// Lists the device types of QEMU builds.
+    pub builds: Arc<dyn Builds>,
     /// Identifies and signals processes.
     pub processes: Arc<dyn Processes>,
     /// Resolves paths.

@@ -6,10 +6,10 @@ use std::time::Duration;
 use maqet_domain::hotplug::{
     BackendSpec, DeviceError, FreePort, PluggedDevice, find_driver, pci_address, unused_hotplug_netdevs,
 };
-use maqet_domain::port::{DiskImages, Guard, ImageError};
+use maqet_domain::port::{BuildUnavailable, DiskImages, Guard, ImageError};
 use maqet_domain::qemu::HOTPLUG_PREFIX;
 use maqet_domain::qmp::wording::{is_bridge_helper_failure, is_image_locked};
-use maqet_domain::qmp::{DeviceProperties, QmpCommand, QmpError, children};
+use maqet_domain::qmp::{DeviceProperties, QmpCommand, QmpError, TypeKind, TypeQuery, children};
 use maqet_domain::vm::Vm;
 use serde_json::{Value, json};
 
@@ -115,25 +115,20 @@ impl<'a> HotplugSession<'a> {
         Ok(children(&reply).into_iter().map(|(id, driver)| PluggedDevice { id, driver }).collect())
     }
 
-    /// Returns the drivers of a `kind`.
-    pub(crate) async fn drivers(&self, kind: &str) -> Result<Vec<String>, QmpError> {
-        let command = QmpCommand::new("qom-list-types").with("implements", kind).with("abstract", false);
-        Ok(names(&self.execute(&command).await?, "name"))
+    /// Returns the drivers of a `kind` that the build of QEMU has.
+    pub(crate) async fn drivers(&self, kind: TypeKind) -> Result<Vec<String>, BuildUnavailable> {
+        let reply = self.vm.ask_build(&TypeQuery::Types(kind)).await?;
+        Ok(names(&reply.unwrap_or_default(), "name"))
     }
 
     /// Returns the properties of a driver; `None` if they cannot be queried.
-    pub(crate) async fn properties(&self, driver: &str) -> Result<Option<DeviceProperties>, QmpError> {
-        let Some(query) = DeviceProperties::query(driver) else { return Ok(None) };
-        let properties = DeviceProperties::from_reply(&self.execute(&query).await?);
-        let invalid = || QmpError::InvalidResponse { detail: format!("properties of `{driver}` without name or type") };
-        properties.ok_or_else(invalid).map(Some)
+    pub(crate) async fn properties(&self, driver: &str) -> Result<Option<DeviceProperties>, BuildUnavailable> {
+        let Some(query) = TypeQuery::properties(driver) else { return Ok(None) };
+        Ok(self.vm.ask_build(&query).await?.as_ref().and_then(DeviceProperties::from_reply))
     }
 
     /// Returns the port for a PCI device on a machine whose own bus takes none while it runs.
-    pub(crate) async fn free_port(&self, driver: &str, devices: &[PluggedDevice]) -> Result<FreePort, QmpError> {
-        if !self.drivers("pci-device").await?.iter().any(|one| one == driver) {
-            return Ok(FreePort::NotNeeded);
-        }
+    pub(crate) async fn free_port(&self, devices: &[PluggedDevice]) -> Result<FreePort, QmpError> {
         let ports = devices.iter().filter(|device| device.driver == "pcie-root-port");
         let mut ports: Vec<&str> = ports.map(|port| port.id.as_str()).collect();
         ports.sort_unstable();

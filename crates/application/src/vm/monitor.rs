@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use maqet_domain::hotplug::{BootDevices, DeviceError, may_start_programs, starts_program};
-use maqet_domain::port::{MonitorSession, Monitors, Processes};
-use maqet_domain::qmp::{QmpCommand, QmpError};
+use maqet_domain::port::{BuildUnavailable, Builds, MonitorSession, Monitors, Processes};
+use maqet_domain::qmp::{QmpCommand, QmpError, TypeQuery};
 use maqet_domain::vm::{ProcessIdentity, QemuProcess, Run, VmEntry};
 use serde_json::Value;
 
@@ -19,6 +19,7 @@ pub(crate) struct Monitored<'a> {
     process: QemuProcess,
     processes: &'a dyn Processes,
     monitors: &'a dyn Monitors,
+    builds: &'a dyn Builds,
     /// For each reply.
     timeout: Duration,
 }
@@ -51,6 +52,7 @@ impl<'a> Monitored<'a> {
             process,
             processes,
             monitors: &*app.ports.monitors,
+            builds: &*app.ports.builds,
             timeout: app.timeouts().qmp,
         }))
     }
@@ -115,6 +117,14 @@ impl<'a> Monitored<'a> {
             return Err(DeviceError::SandboxRefused { vm: self.entry.name.clone() }.into());
         }
         Ok(())
+    }
+
+    /// Asks the build of its QEMU in a fresh process; `None` if that refuses the query.
+    pub(crate) async fn ask_build(&self, query: &TypeQuery) -> Result<Option<Value>, BuildUnavailable> {
+        match self.process.visible() {
+            Some(process) => self.builds.ask(process, query).await,
+            None => Err(BuildUnavailable::Hidden),
+        }
     }
 
     /// Returns the devices the VM was started with.

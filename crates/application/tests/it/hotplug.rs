@@ -9,10 +9,12 @@ use maqet_application::operation::{QmpDeviceAdd, QmpDeviceDel, Start};
 use maqet_application::{App, Error, limits};
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::hotplug::DeviceId;
-use maqet_domain::port::{MainLoop, MockMonitorSession, MonitorSession, SessionEvent, Store, VmRepository};
+use maqet_domain::port::{
+    BuildUnavailable, MainLoop, MockMonitorSession, MonitorSession, SessionEvent, Store, VmRepository,
+};
 use maqet_domain::qmp::QmpEvent;
 use maqet_domain::qmp::RunState;
-use maqet_domain::qmp::{ErrorClass, QmpCommand, QmpError};
+use maqet_domain::qmp::{ErrorClass, QmpCommand, QmpError, TypeQuery};
 use maqet_domain::vm::{BootNumber, Phase, Run};
 use maqet_domain::{Explain, Timestamp};
 use maqet_testkit::store::MemoryStore;
@@ -28,6 +30,8 @@ struct Answers {
     device: Option<fn() -> QmpError>,
     node: Option<fn() -> QmpError>,
     is_q35: bool,
+    /// The package of QEMU was upgraded.
+    is_build_gone: bool,
     /// Block nodes that are there already and in use, by devices unless by what `there` left.
     used: &'static [&'static str],
 }
@@ -44,12 +48,6 @@ fn answer(command: &QmpCommand, nodes: &mut Vec<String>, answers: Answers) -> Re
         ])),
         "qom-list" if argument("path").ends_with("port0") => Ok(json!([{ "name": "child[0]" }])),
         "qom-list" => Ok(json!([{ "name": "realized" }])),
-        "qom-list-types" => Ok(json!([{ "name": "virtio-blk-pci" }])),
-        "device-list-properties" => Ok(json!([
-            { "name": "drive", "type": "str" },
-            { "name": "share-rw", "type": "bool" },
-            { "name": "queue-size", "type": "uint16" },
-        ])),
         "query-named-block-nodes" => Ok(nodes.iter().map(|node| json!({ "node-name": node })).collect()),
         "blockdev-add" if answers.node.is_some() => Err(answers.node.unwrap()()),
         "blockdev-add" => {
@@ -75,6 +73,18 @@ fn answer(command: &QmpCommand, nodes: &mut Vec<String>, answers: Answers) -> Re
     }
 }
 
+/// Replies like a fresh process of QEMU 7.2.
+fn described(query: &TypeQuery) -> Value {
+    match query {
+        TypeQuery::Types(_) => json!([{ "name": "virtio-blk-pci" }]),
+        TypeQuery::Properties(_) => json!([
+            { "name": "drive", "type": "str" },
+            { "name": "share-rw", "type": "bool" },
+            { "name": "queue-size", "type": "uint16" },
+        ]),
+    }
+}
+
 /// A running VM `web`, on a host with `/d/data.qcow2`; with the changing commands sent to QEMU.
 async fn running(answers: Answers, session: Option<MockMonitorSession>) -> (App, SentCommands) {
     let (mut world, sent) = (World::new(), SentCommands::default());
@@ -90,6 +100,10 @@ async fn running(answers: Answers, session: Option<MockMonitorSession>) -> (App,
     world.monitors.expect_session().returning(move |_, _| {
         log.lock().unwrap().push("session".to_owned());
         Ok(Box::new(session.take().unwrap()))
+    });
+    world.builds.expect_ask().returning(move |_, query| {
+        let gone = BuildUnavailable::Replaced { binary: "/usr/bin/qemu".to_owned() };
+        if answers.is_build_gone { Err(gone) } else { Ok(Some(described(query))) }
     });
     world.there.push("/d/data.qcow2".into());
     world.hypervisor.expect_launch().returning(|_| Ok(launched(7, RunState::Running)));
@@ -136,6 +150,19 @@ async fn test_device_add_creates_backend_first_with_typed_values() {
     assert_eq!(commands(&sent), [ADD_NODE, device].map(parsed), "`port0` is taken");
     assert_eq!((added.bus.as_deref(), added.addr.as_deref()), (Some("pci.0"), Some("04.1")));
     assert_eq!(added.backend.as_deref(), Some("hotplug-data"));
+}
+
+#[tokio::test]
+async fn test_device_add_build_gone_uses_strings_and_says_so() {
+    let answers = Answers { is_q35: true, is_build_gone: true, ..Answers::default() };
+    let (app, sent) = running(answers, None).await;
+
+    let added = app.run(disk()).await.unwrap();
+
+    let device = r#"{"execute":"device_add","arguments":{"bus":"port1","drive":"hotplug-data","driver":"virtio-blk","id":"data","queue-size":"0x40","share-rw":"on"}}"#;
+    assert_eq!(commands(&sent), [ADD_NODE, device].map(parsed));
+    let reason = "QEMU's binary `/usr/bin/qemu` was removed or replaced since it was started";
+    assert_eq!(added.unchecked.as_deref(), Some(reason));
 }
 
 #[tokio::test]

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use maqet_application::operation::{QmpRun, Start};
 use maqet_application::{App, Error, QmpArguments};
+use maqet_domain::port::BuildUnavailable;
 use maqet_domain::qmp::RunState;
 use maqet_domain::qmp::Schema;
-use maqet_domain::qmp::{ErrorClass, QmpCommand, QmpError};
+use maqet_domain::qmp::{QmpCommand, QmpError, TypeQuery};
 use maqet_domain::{Explain, Fault};
 use serde_json::{Value, json};
 
@@ -34,14 +35,9 @@ fn schema_reply() -> Value {
 fn answer(command: &QmpCommand, schema: &Value) -> Result<Value, QmpError> {
     match command.execute.as_str() {
         "query-qmp-schema" => Ok(schema.clone()),
-        "device-list-properties" if command.arguments["typename"] == "virtio-blk" => {
-            let (class, description) = (ErrorClass::DeviceNotFound, "Device 'virtio-blk' not found".to_owned());
-            Err(QmpError::Refused { command: command.execute.clone(), class, description })
-        }
         "query-status" if schema.is_null() => {
             Err(QmpError::Unresponsive { command: command.execute.clone(), after: Duration::from_secs(2) })
         }
-        "device-list-properties" => Ok(json!([{ "name": "share-rw", "type": "bool" }])),
         "human-monitor-command" => Ok(json!("Error: no such thing\r\n")),
         _ => Ok(json!({})),
     }
@@ -55,6 +51,11 @@ async fn running(is_kept: bool, schema: Value) -> (App, SentQueries, Arc<Mutex<V
     world.schemas.expect_get().returning(move |_| is_kept.then(|| Schema::from_reply(&schema_reply()).unwrap()));
     let keeping = Arc::clone(&kept);
     world.schemas.expect_put().returning(move |_, schema| keeping.lock().unwrap().push(schema.clone()));
+    world.builds.expect_ask().returning(|_, query| match query {
+        TypeQuery::Properties(driver) if driver == "virtio-blk" => Ok(None),
+        TypeQuery::Properties(driver) if driver == "nvme" => Err(BuildUnavailable::Hidden),
+        TypeQuery::Properties(_) | TypeQuery::Types(_) => Ok(Some(json!([{ "name": "share-rw", "type": "bool" }]))),
+    });
     world.monitors.expect_execute().returning(move |_, command, _| {
         log.lock().unwrap().push(serde_json::to_string(command).unwrap());
         answer(command, &schema)
@@ -135,26 +136,27 @@ async fn test_qmp_run_refused_command_is_not_sent() {
 }
 
 #[tokio::test]
-async fn test_qmp_run_device_add_reads_properties_first() {
+async fn test_qmp_run_device_add_asks_the_build_for_properties() {
     let (app, queries, _) = running(true, schema_reply()).await;
 
     app.run(command("device_add, driver=virtio-blk-pci, share-rw=on")).await.unwrap();
     let unknown = app.run(command("device_add, driver=virtio-blk-pci, shade-rw=on")).await.unwrap_err();
 
-    let listing = r#"{"execute":"device-list-properties","arguments":{"typename":"virtio-blk-pci"}}"#;
     let adding = r#"{"execute":"device_add","arguments":{"driver":"virtio-blk-pci","share-rw":true}}"#;
-    assert_eq!(take_queries(&queries), [listing, adding, listing]);
+    assert_eq!(take_queries(&queries), [adding], "the running QEMU is not asked");
     assert_eq!(unknown.hints()[0], "did you mean `share-rw`?");
 }
 
 #[tokio::test]
-async fn test_qmp_run_device_add_without_properties_is_sent() {
+async fn test_qmp_run_device_add_unknown_properties_are_sent() {
     let (app, queries, _) = running(true, schema_reply()).await;
 
-    app.run(command("device_add, driver=virtio-blk, any=on")).await.unwrap();
+    for driver in ["virtio-blk", "nvme"] {
+        app.run(command(&format!("device_add, driver={driver}, any=on"))).await.unwrap();
 
-    let adding = r#"{"execute":"device_add","arguments":{"driver":"virtio-blk","any":"on"}}"#;
-    assert_eq!(take_queries(&queries)[1], adding);
+        let adding = format!(r#"{{"execute":"device_add","arguments":{{"driver":"{driver}","any":"on"}}}}"#);
+        assert_eq!(take_queries(&queries), [adding]);
+    }
 }
 
 #[tokio::test]

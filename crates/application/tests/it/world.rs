@@ -11,10 +11,10 @@ use maqet_domain::Timestamp;
 use maqet_domain::history::Actor;
 use maqet_domain::machine::builtin_handlers;
 use maqet_domain::port::{
-    Guard, HostFacts, Kvm, Launched, MockClock, MockConsoles, MockDialer, MockDiskImages, MockFirmwareCatalog,
-    MockHooks, MockHost, MockHypervisor, MockIdSource, MockJournal, MockLocks, MockMonitors, MockPaths, MockPictures,
-    MockProbe, MockProcessStats, MockProcesses, MockRecords, MockSchemas, MockStaleFiles, MockStoreMaintenance,
-    MockVmCopies, PathKind, QemuBinary, Store,
+    Guard, HostFacts, Kvm, Launched, MockBuilds, MockClock, MockConsoles, MockDialer, MockDiskImages,
+    MockFirmwareCatalog, MockHooks, MockHost, MockHypervisor, MockIdSource, MockJournal, MockLocks, MockMonitors,
+    MockPaths, MockPictures, MockProbe, MockProcessStats, MockProcesses, MockRecords, MockSchemas, MockStaleFiles,
+    MockStoreMaintenance, MockVmCopies, PathKind, QemuBinary, Store,
 };
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::qmp::RunState;
@@ -31,6 +31,7 @@ pub(crate) struct World {
     pub(crate) hypervisor: MockHypervisor,
     pub(crate) monitors: MockMonitors,
     pub(crate) schemas: MockSchemas,
+    pub(crate) builds: MockBuilds,
     pub(crate) processes: MockProcesses,
     pub(crate) images: MockDiskImages,
     pub(crate) stats: MockProcessStats,
@@ -60,6 +61,7 @@ impl World {
             hypervisor: MockHypervisor::new(),
             monitors: MockMonitors::new(),
             schemas: MockSchemas::new(),
+            builds: MockBuilds::new(),
             processes: MockProcesses::new(),
             images: MockDiskImages::new(),
             stats: MockProcessStats::new(),
@@ -159,6 +161,7 @@ impl World {
             hypervisor: Arc::new(hypervisor),
             monitors: Arc::new(std::mem::take(&mut self.monitors)),
             schemas: Arc::new(std::mem::take(&mut self.schemas)),
+            builds: Arc::new(std::mem::take(&mut self.builds)),
             processes: Arc::new(std::mem::take(&mut self.processes)),
             dialer: Arc::new(MockDialer::new()),
             hooks: Arc::new(MockHooks::new()),

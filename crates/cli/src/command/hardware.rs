@@ -6,12 +6,17 @@ use maqet::{ErrorReport, Maqet};
 use super::{absolute, lifecycle, simple};
 use crate::args::HardwareSubcommand;
 use crate::render::Output;
+use crate::render::sanitize::escape_control;
 
 pub(super) async fn run(maqet: &Maqet, command: HardwareSubcommand, output: &Output) -> Result<u8, ErrorReport> {
     match command {
         HardwareSubcommand::DeviceAdd(mut add) => {
             add.file = add.file.as_deref().map(absolute).transpose()?;
-            simple(maqet, add, output, "adding the device").await
+            let added = output.progress("adding the device", maqet.run(add)).await?;
+            if let Some(reason) = &added.unchecked {
+                output.note(&format!("warning: the device was not checked: {}", escape_control(reason)));
+            }
+            output.finish(&added)
         }
         HardwareSubcommand::DeviceDel(del) => {
             simple(maqet, del, output, "waiting for the guest to release the device").await

@@ -56,6 +56,14 @@ pub struct VmDevices<'a> {
     pub port: &'a FreePort,
 }
 
+/// Returns whether the devices of a driver are on a PCI bus, as far as its name tells.
+pub fn is_pci_by_name(driver: &str) -> bool {
+    const CARDS: [&str; 8] = ["nvme", "e1000", "e1000e", "igb", "rtl8139", "vmxnet3", "pcnet", "ne2k_pci"];
+    // QEMU accepts `virtio-blk` for `virtio-blk-pci`; `virtio-blk-device` is on a bus of its own.
+    let is_virtio = driver.starts_with("virtio-") && !driver.ends_with("-device") && !driver.ends_with("-ccw");
+    driver.ends_with("-pci") || is_virtio || CARDS.contains(&driver)
+}
+
 /// The port that a hot-plugged device can use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FreePort {
@@ -110,7 +118,8 @@ pub fn plan_device_add(
     let has = |name: &str| devices.properties.is_some_and(|known| known.has(name));
     if let Some(backend) = request.backend {
         let property = backend.property();
-        if !has(property) {
+        // QEMU itself refuses a driver whose properties are not known.
+        if devices.properties.is_some() && !has(property) {
             return Err(DeviceError::BackendInvalid { driver: driver.to_owned(), backend: backend.kind() });
         }
         if values.insert(property.to_owned(), json!(id.backend_name())).is_some() {
@@ -122,7 +131,11 @@ pub fn plan_device_add(
         }
     }
     // QEMU gives the first card of every VM the same address.
-    if has("netdev") && has("mac") {
+    let is_card = match devices.properties {
+        Some(_) => has("netdev") && has("mac"),
+        None => matches!(request.backend, Some(BackendSpec::Network(_))),
+    };
+    if is_card {
         let mac = || json!(MacAddress::for_hotplugged(&devices.vm.id.bytes(), id.as_str()).to_string());
         values.entry("mac").or_insert_with(mac);
     }

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::schema::{OPEN_COMMAND, SchemaError, parse_integer};
 use crate::qemu::parse_bool;
 use crate::qmp::QmpCommand;
+use crate::qmp::wording::expected_type;
 use crate::text::similar;
 
 /// The arguments that are in the schema, and not properties of the device.
@@ -14,9 +15,58 @@ const OWN: [&str; 3] = ["driver", "bus", "id"];
 const ADDRESS: &str = "addr";
 
 /// Graphics cards with parts in modules that may not be installed: to list their properties QEMU makes one, and aborts if
-/// a part is missing (`missing object type 'virtio-gpu-gl-device'`; 7.2, `virtio-gpu-gl-pci` and `virtio-vga-gl` only).
-/// None of them can be hot-plugged anyway.
+/// a part is missing (`missing object type 'virtio-gpu-gl-device'`; 7.2, `virtio-gpu-gl-pci` and `virtio-vga-gl` only),
+/// which would leave a core dump. None of them can be hot-plugged anyway.
 const NEVER_QUERIED: [&str; 2] = ["virtio-gpu", "virtio-vga"];
+
+/// A query about the device types of a build of QEMU.
+///
+/// It is not a [`QmpCommand`], and [`Builds`](crate::port::Builds) answers it with a fresh process: to list types, QEMU
+/// loads all of its modules, and to list the properties of one, it creates a device. A QEMU whose package was upgraded
+/// since it was started aborts over the modules of the other build, and its guest with it (`qom-list-types`; 10.0.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TypeQuery {
+    /// The types that implement a kind and of which devices can be made.
+    Types(TypeKind),
+    /// The properties of the type of this name.
+    Properties(String),
+}
+
+/// A kind of device types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "kebab-case")]
+pub enum TypeKind {
+    /// Every device.
+    Device,
+    /// Devices on a PCI bus.
+    PciDevice,
+}
+
+impl TypeQuery {
+    /// Returns the query for the properties of a driver; `None` if a process might abort over it.
+    pub fn properties(driver: &str) -> Option<Self> {
+        let is_safe = !NEVER_QUERIED.iter().any(|family| driver.starts_with(family));
+        is_safe.then(|| Self::Properties(driver.to_owned()))
+    }
+
+    /// Returns the query for the properties of the driver in a `device_add`; `None` if that gives no properties, or a
+    /// process might abort over it.
+    pub fn properties_for(command: &QmpCommand) -> Option<Self> {
+        let driver = command.arguments.get("driver").filter(|_| command.execute == OPEN_COMMAND)?;
+        let has_properties = command.arguments.keys().any(|key| !OWN.contains(&key.as_str()));
+        Self::properties(driver.as_str().filter(|_| has_properties)?)
+    }
+
+    /// Returns the command, for a process that runs no VM.
+    pub fn command(&self) -> QmpCommand {
+        match self {
+            Self::Types(kind) => {
+                QmpCommand::new("qom-list-types").with("implements", kind.to_string()).with("abstract", false)
+            }
+            Self::Properties(driver) => QmpCommand::new("device-list-properties").with("typename", driver.as_str()),
+        }
+    }
+}
 
 /// The properties of a device, as QEMU lists them (`device-list-properties`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,21 +76,7 @@ pub struct DeviceProperties {
 }
 
 impl DeviceProperties {
-    /// Returns the command that lists the properties of a driver; `None` if QEMU might abort over it.
-    pub fn query(driver: &str) -> Option<QmpCommand> {
-        let is_safe = !NEVER_QUERIED.iter().any(|family| driver.starts_with(family));
-        is_safe.then(|| QmpCommand::new("device-list-properties").with("typename", driver))
-    }
-
-    /// Returns the command that lists the properties of the driver in a `device_add`; `None` if that gives no properties, or
-    /// QEMU might abort over it.
-    pub fn query_for(command: &QmpCommand) -> Option<QmpCommand> {
-        let driver = command.arguments.get("driver").filter(|_| command.execute == OPEN_COMMAND)?;
-        let has_properties = command.arguments.keys().any(|key| !OWN.contains(&key.as_str()));
-        Self::query(driver.as_str().filter(|_| has_properties)?)
-    }
-
-    /// Reads QEMU's reply to that.
+    /// Reads the reply to [`TypeQuery::Properties`].
     pub fn from_reply(reply: &Value) -> Option<Self> {
         let property = |one: &Value| Some((one["name"].as_str()?.to_owned(), one["type"].as_str()?.to_owned()));
         let properties: Option<Vec<(String, String)>> = reply.as_array()?.iter().map(property).collect();
@@ -97,6 +133,19 @@ impl DeviceProperties {
         }
         Ok(command)
     }
+}
+
+/// Converts the string in a `device_add` that QEMU refused because of its type; `None` if it refused something else.
+///
+/// For a driver whose properties are not known.
+pub fn retyped(command: &QmpCommand, refusal: &str) -> Option<QmpCommand> {
+    let (name, kind) = expected_type(refusal)?;
+    let text = command.arguments.get(name)?.as_str()?;
+    let value = match kind {
+        "boolean" => Value::Bool(parse_bool(text)?),
+        _ => Value::Number(parse_integer(text)?),
+    };
+    Some(command.clone().with(name, value))
 }
 
 fn is_number(kind: &str) -> bool {
@@ -162,14 +211,37 @@ mod tests {
     }
 
     #[test]
-    fn test_properties_query_for_needs_properties_and_safe_driver() {
-        let query = |given: Value| DeviceProperties::query_for(&command(given)).map(|query| query.arguments);
+    fn test_type_query_for_needs_properties_and_safe_driver() {
+        let query = |given: Value| TypeQuery::properties_for(&command(given));
 
         assert_eq!(query(json!({"driver": "x", "bus": "b", "id": "i"})), None);
         assert_eq!(query(json!({"bus": "b", "drive": "n"})), None);
         assert_eq!(query(json!({"driver": "virtio-vga-gl", "xres": 800})), None);
-        assert_eq!(Value::Object(query(json!({"driver": "x", "drive": "n"})).unwrap()), json!({"typename": "x"}));
-        assert_eq!(DeviceProperties::query_for(&QmpCommand::new("stop").with("driver", "x").with("y", 1)), None);
+        assert_eq!(query(json!({"driver": "x", "drive": "n"})), Some(TypeQuery::Properties("x".to_owned())));
+        assert_eq!(TypeQuery::properties_for(&QmpCommand::new("stop").with("driver", "x").with("y", 1)), None);
         assert_eq!(DeviceProperties::from_reply(&json!([{"name": 1}])), None);
+    }
+
+    #[test]
+    fn test_retyped_refused_string_gets_the_expected_type() {
+        let given = command(json!({"driver": "x", "share-rw": "on", "queue-size": "0x40"}));
+        let typed = |refusal: &str| retyped(&given, refusal).map(|command| command.arguments);
+
+        let boolean = typed("Invalid parameter type for 'share-rw', expected: boolean").unwrap();
+        let number = typed("Parameter 'queue-size' expects uint64").unwrap();
+
+        assert_eq!((&boolean["share-rw"], &number["queue-size"]), (&json!(true), &json!(64)));
+        assert_eq!(typed("Parameter 'share-rw' expects uint64"), None);
+        assert_eq!(typed("Property 'x.y' not found"), None);
+    }
+
+    #[test]
+    fn test_type_query_command_is_that_of_qemu() {
+        let types = TypeQuery::Types(TypeKind::PciDevice).command();
+        let properties = TypeQuery::Properties("x".to_owned()).command();
+
+        assert_eq!(json!(types.arguments), json!({"abstract": false, "implements": "pci-device"}));
+        assert_eq!((types.execute.as_str(), properties.execute.as_str()), ("qom-list-types", "device-list-properties"));
+        assert_eq!(json!(properties.arguments), json!({"typename": "x"}));
     }
 }

@@ -28,6 +28,8 @@ pub enum Difference {
     NvmeMultipath,
     /// The sandbox option `spawn=deny` lets QEMU fail to start a program, instead of killing QEMU.
     SpawnDenialIsAnError,
+    /// `device_add` takes no strings for properties that are numbers or booleans.
+    TypedDeviceProperties,
     /// A device whose module is not installed is not a type of the build, instead of a type whose properties cannot be
     /// queried without ending QEMU.
     MissingModuleIsNoType,
@@ -51,6 +53,7 @@ impl Difference {
             | Self::TextConsoleWithoutCard
             | Self::NvmeMultipath
             | Self::SpawnDenialIsAnError
+            | Self::TypedDeviceProperties
             | Self::MissingModuleIsNoType
             | Self::DebugExitIsAShutdown
             | Self::SuspendedCanBePaused => version(10, 0, 2),

@@ -41,6 +41,14 @@ pub fn unplug_refusal(description: &str) -> UnplugRefusal {
     }
 }
 
+/// Returns the argument that was refused because it is a string, and the type that it must have (10.0,
+/// `qapi/qobject-input-visitor.c`, `include/qapi/qmp/qerror.h`).
+pub fn expected_type(description: &str) -> Option<(&str, &str)> {
+    // `Parameter 'queue-size' expects uint64`, `Invalid parameter type for 'share-rw', expected: boolean`.
+    let named = |prefix: &str, middle: &str| description.strip_prefix(prefix)?.split_once(middle);
+    named("Parameter '", "' expects ").or_else(|| named("Invalid parameter type for '", "', expected: "))
+}
+
 /// Returns whether a `device_add` was refused because a disk has no backend (7.2, `hw/block/virtio-blk.c`,
 /// `hw/scsi/scsi-disk.c`, `hw/nvme/ctrl.c`).
 pub fn is_drive_required(description: &str) -> bool {
@@ -154,6 +162,14 @@ mod tests {
         ] {
             assert_eq!(unplug_refusal(description), expected, "{description}");
         }
+    }
+
+    #[test]
+    fn test_expected_type_has_two_texts() {
+        assert_eq!(expected_type("Parameter 'queue-size' expects uint64"), Some(("queue-size", "uint64")));
+        let boolean = "Invalid parameter type for 'share-rw', expected: boolean";
+        assert_eq!(expected_type(boolean), Some(("share-rw", "boolean")));
+        assert_eq!(expected_type("Property 'x' not found"), None);
     }
 
     #[test]

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use derive_setters::Setters;
 use maqet_domain::event::kind;
 use maqet_domain::hotplug::{
-    BackendSpec, DeviceError, DeviceId, DevicePlan, DeviceRequest, FreePort, VmDevices, plan_device_add,
+    BackendSpec, DeviceError, DeviceId, DevicePlan, DeviceRequest, FreePort, VmDevices, is_pci_by_name, plan_device_add,
 };
 use maqet_domain::network::{Forward, forwards_of};
-use maqet_domain::qmp::QmpError;
+use maqet_domain::port::BuildUnavailable;
 use maqet_domain::qmp::wording::is_drive_required;
+use maqet_domain::qmp::{DeviceProperties, QmpCommand, QmpError, TypeKind, retyped};
 use maqet_fault_points::FaultPoint;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -100,6 +101,8 @@ pub struct DeviceAdded {
     /// Ports of the host that are forwarded to the guest.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub forwards: Vec<Forward>,
+    /// Why driver and properties were not checked before QEMU was asked to add the device.
+    pub unchecked: Option<String>,
 }
 
 impl QmpDeviceAdd {
@@ -130,8 +133,12 @@ impl QmpDeviceAdd {
         }
     }
 
-    /// Asks QEMU for what the plan depends on, and plans.
-    async fn plan(&self, session: &HotplugSession<'_>, backend: Option<&BackendSpec>) -> Result<DevicePlan, Error> {
+    /// Asks QEMU and its build for what the plan depends on, and plans; also returns why the build could not be asked.
+    async fn plan(
+        &self,
+        session: &HotplugSession<'_>,
+        backend: Option<&BackendSpec>,
+    ) -> Result<(DevicePlan, Option<BuildUnavailable>), Error> {
         let request = DeviceRequest {
             driver: &self.driver,
             properties: &self.properties,
@@ -139,19 +146,49 @@ impl QmpDeviceAdd {
             backend,
             allow_dangerous: self.allow_dangerous,
         };
-        let drivers = session.drivers("device").await?;
-        let driver = request.find_driver(&drivers)?;
-        let properties = session.properties(driver).await?;
+        let driver = driver_of(session, &request).await?;
         let plugged = session.devices().await?;
-        let port = if request.has_bus() { FreePort::NotNeeded } else { session.free_port(driver, &plugged).await? };
+        let needs_port = driver.is_pci && !request.has_bus();
+        let port = if needs_port { session.free_port(&plugged).await? } else { FreePort::NotNeeded };
         let devices = VmDevices {
             vm: &session.vm.entry,
-            properties: properties.as_ref(),
+            properties: driver.properties.as_ref(),
             plugged: &plugged,
             boot: &session.vm.boot_devices(),
             port: &port,
         };
-        Ok(plan_device_add(&request, driver, &devices)?)
+        Ok((plan_device_add(&request, &driver.name, &devices)?, driver.unchecked))
+    }
+}
+
+/// What is known of a driver.
+struct Driver {
+    name: String,
+    properties: Option<DeviceProperties>,
+    is_pci: bool,
+    /// Why it is not known whether there is such a driver.
+    unchecked: Option<BuildUnavailable>,
+}
+
+/// Finds a driver; where the build of QEMU cannot be asked, its name has to suffice.
+async fn driver_of(session: &HotplugSession<'_>, request: &DeviceRequest<'_>) -> Result<Driver, Error> {
+    let unchecked = |unavailable| Driver {
+        name: request.driver.to_owned(),
+        properties: None,
+        is_pci: is_pci_by_name(request.driver),
+        unchecked: Some(unavailable),
+    };
+    let drivers = match session.drivers(TypeKind::Device).await {
+        Ok(drivers) => drivers,
+        Err(unavailable) => return Ok(unchecked(unavailable)),
+    };
+    let name = request.find_driver(&drivers)?;
+    let described = async { Ok((session.properties(name).await?, session.drivers(TypeKind::PciDevice).await?)) };
+    match described.await {
+        Ok((properties, pci)) => {
+            Ok(Driver { name: name.to_owned(), properties, is_pci: pci.iter().any(|one| one == name), unchecked: None })
+        }
+        Err(unavailable) => Ok(unchecked(unavailable)),
     }
 }
 
@@ -175,7 +212,7 @@ impl QmpDeviceAdd {
         let timeout = self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
         let (guard, vm) = app.vms().lock(&self.vm, Self::NAME).await?;
         let session = HotplugSession::open(app, guard, &vm).await?.with_timeout(timeout);
-        let plan = self.plan(&session, backend.as_ref()).await?;
+        let (plan, unchecked) = self.plan(&session, backend.as_ref()).await?;
         // Unused backends, left by killed processes, may have the file open or use the name.
         session.remove_unused_backends().await?;
         execute(app, &session, &plan).await?;
@@ -193,6 +230,7 @@ impl QmpDeviceAdd {
             addr,
             backend: plan.backend.map(|_| plan.id.backend_name()),
             forwards,
+            unchecked: unchecked.map(|reason| reason.to_string()),
         };
         let data = json!({ "boot": run.boot, "device": added.device, "driver": added.driver, "bus": added.bus });
         let event = app.committer().event(kind::DEVICE_ADDED, &entry, data);
@@ -206,7 +244,7 @@ async fn execute(app: &App, session: &HotplugSession<'_>, plan: &DevicePlan) -> 
         session.add_backend(&plan.id.backend_name(), backend).await?;
         app.faults.reach(FaultPoint::DeviceBackendAdded);
     }
-    let Err(error) = session.execute(&plan.command).await else { return Ok(()) };
+    let Err(error) = add(session, &plan.command).await else { return Ok(()) };
     // After any other error the device may still appear, and would need its backend; if it does not, the next command
     // removes that.
     if matches!(error, QmpError::Refused { .. })
@@ -216,6 +254,19 @@ async fn execute(app: &App, session: &HotplugSession<'_>, plan: &DevicePlan) -> 
         tracing::warn!(%error, device = plan.id.as_str(), "cannot remove the backend of the device");
     }
     Err(add_error(&plan.driver, error))
+}
+
+/// Adds the device, and converts strings to the types that QEMU expects: it names one with each refusal.
+async fn add(session: &HotplugSession<'_>, command: &QmpCommand) -> Result<(), QmpError> {
+    let mut command = command.clone();
+    loop {
+        let Err(error) = session.execute(&command).await else { return Ok(()) };
+        // Ends, as each time one string less is left.
+        match error.refusal().and_then(|refusal| retyped(&command, refusal)) {
+            Some(typed) => command = typed,
+            None => return Err(error),
+        }
+    }
 }
 
 fn add_error(driver: &str, error: QmpError) -> Error {

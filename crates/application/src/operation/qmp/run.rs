@@ -1,7 +1,6 @@
 //! `qmp run`: a command on the monitor of a running VM.
 
 use derive_setters::Setters;
-use maqet_domain::qmp::DeviceProperties;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -47,10 +46,7 @@ impl QmpRun {
         let command = read_command(&schema, &self.command, &self.arguments, self.allow_dangerous)
             .map_err(|error| Error::command(name, error))?;
         vm.refuse_programs(&command)?;
-        let command = match DeviceProperties::query_for(&command) {
-            Some(query) => with_properties(name, command, &self.arguments, vm.execute_within(&query, left()).await)?,
-            None => command,
-        };
+        let command = with_properties(vm, command, &self.arguments).await?;
         let reply = vm.execute_within(&command, left()).await?;
         read_reply(&command, reply).map_err(|error| Error::command(name, error))
     }

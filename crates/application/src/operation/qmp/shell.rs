@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use maqet_domain::port::{MonitorSession, SessionEvent};
-use maqet_domain::qmp::{DeviceProperties, QmpCommand, Schema};
+use maqet_domain::qmp::{QmpCommand, Schema};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -99,10 +99,7 @@ impl QmpShell<'_> {
     async fn send(&mut self, command: QmpCommand, arguments: &QmpArguments, until: Instant) -> Result<Value, Error> {
         let left = || until.saturating_duration_since(Instant::now());
         let name = &self.vm.entry.name;
-        let command = match DeviceProperties::query_for(&command) {
-            Some(query) => with_properties(name, command, arguments, self.session.execute(&query, left()).await)?,
-            None => command,
-        };
+        let command = with_properties(&self.vm, command, arguments).await?;
         let reply = self.session.execute(&command, left()).await?;
         read_reply(&command, reply).map_err(|error| Error::command(name, error))
     }
