@@ -99,6 +99,30 @@ fn aliases() -> impl Iterator<Item = (&'static str, &'static str)> {
     ALIASES.into_iter().flat_map(|(name, aliases)| aliases.split(' ').map(move |alias| (name, alias)))
 }
 
+/// Returns the name of the key that other programs call this: `leftshift`, `ControlLeft`, `KEY_RIGHTALT`, `uparrow`,
+/// `numpad1`.
+fn by_other_name(name: &str) -> Option<&'static str> {
+    let plain: String = name.chars().filter(|one| one.is_ascii_alphanumeric()).collect();
+    let plain = plain.strip_prefix("key").filter(|rest| rest.len() > 1).unwrap_or(&plain);
+    if let Some(digit) = ["numpad", "keypad", "kp"].iter().find_map(|pad| plain.strip_prefix(pad)) {
+        return names().find(|known| known.strip_prefix("kp_") == Some(digit));
+    }
+    let is = |base: &str, known: &str| known.chars().filter(|one| *one != '_').eq(base.chars());
+    let by_alias = |base: &str| aliases().find(|(_, alias)| is(base, alias)).map(|(key, _)| key);
+    let find = |base: &str| names().find(|key| is(base, key)).or_else(|| by_alias(base));
+    let cut = |affix: &str| plain.strip_prefix(affix).or_else(|| plain.strip_suffix(affix));
+    let on_right = |base: &str| find(base).and_then(|key| names().find(|other| is_right_of(key, other)));
+    find(plain)
+        .or_else(|| cut("left").or_else(|| plain.strip_prefix('l')).and_then(find))
+        .or_else(|| cut("right").or_else(|| plain.strip_prefix('r')).and_then(on_right))
+        .or_else(|| cut("arrow").or_else(|| cut("cursor")).or_else(|| cut("key")).and_then(find))
+}
+
+/// Returns whether a key is that on the right of one that a keyboard has on both sides.
+fn is_right_of(key: &str, other: &str) -> bool {
+    other.strip_suffix("_r") == Some(key.strip_suffix("_l").unwrap_or(key))
+}
+
 impl Key {
     /// The key that types a line break.
     pub const ENTER: Self = Self("ret");
@@ -123,8 +147,11 @@ impl Key {
         let by_alias = || aliases().find(|(_, alias)| *alias == wanted).map(|(name, _)| name);
         let found = names().find(|name| *name == wanted).or_else(by_alias);
         found.map(Self).ok_or_else(|| {
-            let known = names().chain(aliases().map(|(_, alias)| alias));
-            UnknownKey { name: name.chars().take(MAX_SHOWN).collect(), similar: similar(name, known) }
+            let similar = match by_other_name(&wanted) {
+                Some(key) => vec![key.to_owned()],
+                None => similar(name, names().chain(aliases().map(|(_, alias)| alias))),
+            };
+            UnknownKey { name: name.chars().take(MAX_SHOWN).collect(), similar }
         })
     }
 
@@ -171,6 +198,37 @@ mod tests {
     fn test_key_names_are_unique() {
         assert_eq!((names().collect::<HashSet<_>>().len(), names().count()), (149, 149));
         assert_eq!(aliases().map(|(_, alias)| alias).collect::<HashSet<_>>().len(), aliases().count());
+    }
+
+    #[test]
+    fn test_key_names_of_other_programs_lead_to_keys() {
+        for (name, expected) in [
+            ("leftshift", "shift"),
+            ("lshift", "shift"),
+            ("ShiftRight", "shift_r"),
+            ("leftctrl", "ctrl"),
+            ("right_control", "ctrl_r"),
+            ("KEY_LEFTALT", "alt"),
+            ("leftmeta", "meta_l"),
+            ("rightwin", "meta_r"),
+            ("uparrow", "up"),
+            ("ArrowLeft", "left"),
+            ("numpad1", "kp_1"),
+            ("kp7", "kp_7"),
+            ("PrintScrn", "printscreen"),
+            ("windowskey", "meta_l"),
+        ] {
+            assert_eq!(Key::parse(name).unwrap_err().similar.first().map(String::as_str), Some(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn test_key_names_that_people_use_are_known() {
+        let known =
+            "control escape return pageup page_up pgup win super meta cmd option del ins space enter altgr caps";
+        for name in known.split(' ') {
+            assert!(Key::parse(name).is_ok(), "{name}");
+        }
     }
 
     #[test]

@@ -108,12 +108,25 @@ impl Layout {
                 let others = Self::VARIANTS.iter().copied().filter(|other| other.type_one(character, &mut Vec::new()));
                 return Err(UnsupportedCharacter { character, line, column, layout: self, others: others.collect() });
             }
+            if self.may_combine(character, characters.peek().copied()) {
+                chords.push(Chord::from_key(Key::SPACE));
+            }
             column += 1;
             if matches!(character, '\n' | '\r') {
                 (line, column) = (line + 1, 1);
             }
         }
         Ok(chords)
+    }
+
+    /// Returns whether an accent, typed by its key alone, would wait for the `next` key or combine with it on guests for
+    /// which it is a dead key. There, the space bar types the accent; on others it types a space.
+    fn may_combine(self, accent: char, next: Option<char>) -> bool {
+        let dead = self.table().sometimes_dead.iter().find(|dead| dead.accent == accent);
+        dead.is_some_and(|dead| match next {
+            Some(next) => next == accent || next == ' ' || pairs(dead.letters).any(|[letter, _]| letter == next),
+            None => true,
+        })
     }
 
     /// Adds the chords that type a character; returns whether there are any.
@@ -153,10 +166,13 @@ impl Layout {
         if dead.alone == Some(character) {
             return Some(Chord::from_key(Key::SPACE));
         }
-        let letters: Vec<char> = dead.letters.chars().collect();
-        let (pair, _) = letters.as_chunks::<2>();
-        pair.iter().find(|[_, composed]| *composed == character).and_then(|[letter, _]| self.direct(*letter))
+        pairs(dead.letters).find(|[_, composed]| *composed == character).and_then(|[letter, _]| self.direct(letter))
     }
+}
+
+/// Returns the pairs of a letter and the combined character.
+fn pairs(letters: &str) -> impl Iterator<Item = [char; 2]> {
+    letters.chars().zip(letters.chars().skip(1)).step_by(2).map(|(letter, combined)| [letter, combined])
 }
 
 impl Dead {
@@ -220,7 +236,17 @@ mod tests {
     #[test]
     fn test_chords_use_dead_keys_for_accents() {
         check(Layout::De, "é^`È", "equal e grave_accent spc shift-equal spc shift-equal shift-e");
-        check(Layout::Fr, "âÏ^", "bracket_left q shift-bracket_left shift-i alt_r-9");
+        check(Layout::Fr, "âÏ", "bracket_left q shift-bracket_left shift-i");
+    }
+
+    #[test]
+    fn test_chords_accents_that_some_guests_combine_are_followed_by_space() {
+        check(Layout::De, "~a~x", "alt_r-bracket_right spc a alt_r-bracket_right x");
+        check(Layout::De, "~~\n", "alt_r-bracket_right spc alt_r-bracket_right ret");
+        check(Layout::De, "~ /~", "alt_r-bracket_right spc spc shift-7 alt_r-bracket_right spc");
+        check(Layout::Fr, "^a`E~o", "alt_r-9 spc q alt_r-7 spc shift-e alt_r-2 spc o");
+        check(Layout::Fr, "~/^$", "alt_r-2 shift-dot alt_r-9 bracket_right");
+        check(Layout::Us, "~a`e^o", "shift-grave_accent a grave_accent e shift-6 o");
     }
 
     #[test]

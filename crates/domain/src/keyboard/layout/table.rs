@@ -15,6 +15,8 @@ pub(super) struct Table {
     rows: [&'static str; 4],
     /// The dead keys.
     pub(super) dead: &'static [Dead],
+    /// The accents with `AltGr` that are dead keys on some guests only.
+    pub(super) sometimes_dead: &'static [SometimesDead],
 }
 
 impl Table {
@@ -36,10 +38,20 @@ pub(super) struct Dead {
     pub(super) letters: &'static str,
 }
 
+/// An accent in the rows whose key is a dead key for some guests of this layout: Linux consoles with `de-latin1` or
+/// `fr-latin1`, and Windows for `fr`, but not X11.
+pub(super) struct SometimesDead {
+    /// The accent.
+    pub(super) accent: char,
+    /// Pairs of a letter and the combined character.
+    pub(super) letters: &'static str,
+}
+
 const ACUTE: &str = "aáeéiíoóuúyýAÁEÉIÍOÓUÚYÝ";
 const GRAVE: &str = "aàeèiìoòuùAÀEÈIÌOÒUÙ";
 const CIRCUMFLEX: &str = "aâeêiîoôuûAÂEÊIÎOÔUÛ";
 const DIAERESIS: &str = "aäeëiïoöuüyÿAÄEËIÏOÖUÜ";
+const TILDE: &str = "aãnñoõAÃNÑOÕ";
 
 /// United States.
 pub(super) const US: Table = Table {
@@ -50,6 +62,7 @@ pub(super) const US: Table = Table {
         "· zZ xX cC vV bB nN mM ,< .> /?",
     ],
     dead: &[],
+    sometimes_dead: &[],
 };
 
 /// United Kingdom.
@@ -61,6 +74,7 @@ pub(super) const UK: Table = Table {
         r"\| zZ xX cC vV bB nN mM ,< .> /?",
     ],
     dead: &[],
+    sometimes_dead: &[],
 };
 
 /// Germany.
@@ -77,6 +91,7 @@ pub(super) const DE: Table = Table {
         Dead { alone: None, key: "equal", shift: false, letters: ACUTE },
         Dead { alone: Some('`'), key: "equal", shift: true, letters: GRAVE },
     ],
+    sometimes_dead: &[SometimesDead { accent: '~', letters: TILDE }],
 };
 
 /// France.
@@ -90,5 +105,10 @@ pub(super) const FR: Table = Table {
     dead: &[
         Dead { alone: None, key: "bracket_left", shift: false, letters: CIRCUMFLEX },
         Dead { alone: None, key: "bracket_left", shift: true, letters: DIAERESIS },
+    ],
+    sometimes_dead: &[
+        SometimesDead { accent: '~', letters: TILDE },
+        SometimesDead { accent: '`', letters: GRAVE },
+        SometimesDead { accent: '^', letters: CIRCUMFLEX },
     ],
 };
