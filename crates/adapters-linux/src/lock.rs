@@ -17,7 +17,7 @@ use maqet_domain::vm::ProcessIdentity;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::limits::{MIN_LOCK_TIMEOUT, round_to_millis};
+use crate::limits::MIN_LOCK_TIMEOUT;
 use crate::locked_file::{LockedFile, is_at};
 use crate::private_file::{private_file, with_folder};
 use crate::process::{LockKind, PidScope, find_locker};
@@ -104,9 +104,9 @@ impl Drop for FileLock {
 #[async_trait]
 impl Locks for FileLocks {
     async fn lock(&self, name: &LockName, operation: &str, timeout: Duration) -> Result<Box<dyn Guard>, LockError> {
-        let started = Instant::now();
         let path = self.path(name);
-        let result = self.take(&path, started + timeout.max(MIN_LOCK_TIMEOUT)).await;
+        let waited = timeout.max(MIN_LOCK_TIMEOUT);
+        let result = self.take(&path, Instant::now() + waited).await;
         match result.map_err(|error| LockError::Failed { source: error.into() })? {
             Ok(file) => {
                 // A courtesy to others: without a note, as on a full disk, the lock is held all the same.
@@ -115,7 +115,7 @@ impl Locks for FileLocks {
             }
             Err(file) => {
                 let holder = read_note(&file).map(|note| current_holder(note, &file, self.scope()));
-                Err(LockError::InUse { vm: None, holder, waited: round_to_millis(started.elapsed()) })
+                Err(LockError::InUse { vm: None, holder, waited })
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The one error of all operations.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use maqet_domain::command_line::PathNotUtf8;
 use maqet_domain::error::{Cause, Explain, Explanation, Fault};
@@ -15,6 +16,7 @@ use maqet_domain::snapshot::InvalidSnapshotName;
 use maqet_domain::text::{quote, quoted_list};
 use maqet_domain::vm::{Action, InvalidTransition, InvalidVmName, Status, VmEntry, VmName};
 
+use crate::HumanDuration;
 use crate::config::ConfigError;
 use crate::device::balloon_error::BalloonError;
 use crate::device::medium_error::MediumError;
@@ -166,6 +168,17 @@ impl Error {
     /// Makes the error of a command for `vm` that was not sent, or failed although QEMU reports success.
     pub(crate) fn command(vm: &VmName, error: impl Into<CommandError>) -> Self {
         Self::Command { vm: vm.clone(), error: error.into() }
+    }
+
+    /// Returns the error of an operation that took `timeout` in all; the last of its steps had only the rest.
+    #[must_use]
+    pub fn of_timeout(mut self, timeout: Duration) -> Self {
+        match self {
+            Self::Qmp(error) => return Self::Qmp(error.of_timeout(timeout)),
+            Self::Wait(WaitError::TimedOut { ref mut after, .. }) => *after = HumanDuration::new(timeout),
+            _ => {}
+        }
+        self
     }
 
     /// Returns whether QEMU closed or refused the connection, as it does when it exits.

@@ -28,21 +28,7 @@ pub struct QemuMonitors;
 #[async_trait]
 impl Monitors for QemuMonitors {
     async fn execute(&self, paths: &RunPaths, command: &QmpCommand, timeout: Duration) -> Result<Value, QmpError> {
-        let started = Instant::now();
-        let until = started + timeout;
-        let socket = paths.monitor(MonitorRole::Command);
-
-        let lock = match lock_monitor(paths, MonitorRole::Command, until).await {
-            Ok(Some(lock)) => lock,
-            Ok(None) => return Err(queue_timed_out(started, timeout)),
-            Err(error) => return Err(QmpError::MonitorUnavailable { socket, source: error.into() }),
-        };
-        let queued = started.elapsed();
-        let mut session = match QmpSession::connect_until(&socket, until, GREETING_TIMEOUT).await {
-            Err(error) if is_queue_to_blame(&error, queued) => return Err(queue_timed_out(started, timeout)),
-            connected => connected.map_err(|error| unless_too_short(error, timeout))?.holding(lock),
-        };
-        session.execute_until(command, until).await
+        execute(paths, command, timeout).await.map_err(|error| error.of_timeout(timeout))
     }
 
     async fn answer(&self, paths: &RunPaths, timeout: Duration) -> MonitorAnswer {
@@ -83,33 +69,57 @@ impl Monitors for QemuMonitors {
     }
 
     async fn session(&self, paths: &RunPaths, timeout: Duration) -> Result<Box<dyn MonitorSession>, QmpError> {
-        let started = Instant::now();
-        let until = started + timeout;
-        let share = (timeout / 3).min(SESSION_GREETING_TIMEOUT);
-        loop {
-            let mut in_use = 0;
-            let mut not_greeted = None;
-            for role in [MonitorRole::SessionOne, MonitorRole::SessionTwo] {
-                let socket = paths.monitor(role);
-                match try_lock_monitor(paths, role) {
-                    Ok(Some(lock)) => match QmpSession::connect_until(&socket, until, share).await {
-                        Ok(session) => return Ok(Box::new(session.keeping_events().holding(lock))),
-                        Err(error @ (QmpError::GreetingTimedOut { .. } | QmpError::QueueTimedOut { .. })) => {
-                            not_greeted = Some(error);
-                        }
-                        Err(error) => return Err(unless_too_short(error, timeout)),
-                    },
-                    Ok(None) => in_use += 1,
-                    Err(error) => return Err(QmpError::MonitorUnavailable { socket, source: error.into() }),
-                }
+        session(paths, timeout).await.map_err(|error| error.of_timeout(timeout))
+    }
+}
+
+/// Runs a command on the command monitor.
+async fn execute(paths: &RunPaths, command: &QmpCommand, timeout: Duration) -> Result<Value, QmpError> {
+    let started = Instant::now();
+    let until = started + timeout;
+    let socket = paths.monitor(MonitorRole::Command);
+
+    let lock = match lock_monitor(paths, MonitorRole::Command, until).await {
+        Ok(Some(lock)) => lock,
+        Ok(None) => return Err(queue_timed_out(started, timeout)),
+        Err(error) => return Err(QmpError::MonitorUnavailable { socket, source: error.into() }),
+    };
+    let queued = started.elapsed();
+    let mut session = match QmpSession::connect_until(&socket, until, GREETING_TIMEOUT).await {
+        Err(error) if is_queue_to_blame(&error, queued) => return Err(queue_timed_out(started, timeout)),
+        connected => connected.map_err(|error| unless_too_short(error, timeout))?.holding(lock),
+    };
+    session.execute_until(command, until).await
+}
+
+/// Opens a session on the first session monitor that is free.
+async fn session(paths: &RunPaths, timeout: Duration) -> Result<Box<dyn MonitorSession>, QmpError> {
+    let started = Instant::now();
+    let until = started + timeout;
+    let share = (timeout / 3).min(SESSION_GREETING_TIMEOUT);
+    loop {
+        let mut in_use = 0;
+        let mut not_greeted = None;
+        for role in [MonitorRole::SessionOne, MonitorRole::SessionTwo] {
+            let socket = paths.monitor(role);
+            match try_lock_monitor(paths, role) {
+                Ok(Some(lock)) => match QmpSession::connect_until(&socket, until, share).await {
+                    Ok(session) => return Ok(Box::new(session.keeping_events().holding(lock))),
+                    Err(error @ (QmpError::GreetingTimedOut { .. } | QmpError::QueueTimedOut { .. })) => {
+                        not_greeted = Some(error);
+                    }
+                    Err(error) => return Err(unless_too_short(error, timeout)),
+                },
+                Ok(None) => in_use += 1,
+                Err(error) => return Err(QmpError::MonitorUnavailable { socket, source: error.into() }),
             }
-            if Instant::now() >= until {
-                let error = not_greeted.map(|error| unless_too_short(error, timeout));
-                let error = error.filter(|error| in_use == 0 || matches!(error, QmpError::ConnectTimedOut));
-                return Err(error.unwrap_or(QmpError::SessionsInUse { after: round_to_millis(started.elapsed()) }));
-            }
-            retry_pause().await;
         }
+        if Instant::now() >= until {
+            let error = not_greeted.map(|error| unless_too_short(error, timeout));
+            let error = error.filter(|error| in_use == 0 || matches!(error, QmpError::ConnectTimedOut));
+            return Err(error.unwrap_or(QmpError::SessionsInUse { after: round_to_millis(started.elapsed()) }));
+        }
+        retry_pause().await;
     }
 }
 

@@ -278,7 +278,7 @@ impl QmpSession {
 #[async_trait]
 impl MonitorSession for QmpSession {
     async fn execute(&mut self, command: &QmpCommand, timeout: Duration) -> Result<Value, QmpError> {
-        self.execute_until(command, Instant::now() + timeout).await
+        self.execute_until(command, Instant::now() + timeout).await.map_err(|error| error.of_timeout(timeout))
     }
 
     /// Returns no event without [`keeping_events`](Self::keeping_events).

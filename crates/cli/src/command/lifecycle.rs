@@ -32,14 +32,23 @@ pub(super) async fn start(maqet: &Maqet, args: StartArgs, output: &Output) -> Re
         if !conditions.is_empty() {
             // Events count from the start of this boot, however early they occurred.
             let since = started.vm.started_at.map(|at| WaitSince::Moment(Since::At(at)));
-            let timeout = timeout.map(|all| HumanDuration::new(all.duration().saturating_sub(began.elapsed())));
+            let left = timeout.map(|all| HumanDuration::new(all.duration().saturating_sub(began.elapsed())));
             let vm = started.vm.id.clone();
-            let wait = operation::Wait::new(vm, conditions.clone()).timeout(timeout).since(since);
-            started.vm = maqet.run(wait).await?.vm;
+            let wait = operation::Wait::new(vm, conditions.clone()).timeout(left).since(since);
+            let waited = maqet.run(wait).await;
+            started.vm = waited.map_err(|error| with_given_timeout(error, timeout))?.vm;
         }
         Ok(started)
     };
     for_each_vm(maqet, vms, output, "starting", start).await
+}
+
+/// Returns the error of a wait with the timeout that the user has given, of which the start took a part.
+fn with_given_timeout(error: maqet::Error, timeout: Option<HumanDuration>) -> maqet::Error {
+    match timeout {
+        Some(timeout) => error.of_timeout(timeout.duration()),
+        None => error,
+    }
 }
 
 pub(super) async fn wait(maqet: &Maqet, args: WaitArgs, output: &Output) -> Result<u8, ErrorReport> {

@@ -61,12 +61,31 @@ pub enum QmpError {
     Refused { command: String, class: ErrorClass, description: String },
 }
 
+/// How much of a timeout is spent elsewhere, so that a measured one is the given one.
+const ROUNDED: Duration = Duration::from_millis(50);
+
 impl QmpError {
     /// Returns QEMU's description, if it refused the command.
     pub fn refusal(&self) -> Option<&str> {
         match self {
             Self::Refused { description, .. } => Some(description),
             _ => None,
+        }
+    }
+
+    /// Returns the error of a command, or a series of them, that took `timeout` in all; the last step had only the rest.
+    #[must_use]
+    pub fn of_timeout(self, timeout: Duration) -> Self {
+        let after = timeout;
+        match self {
+            Self::TimedOut { command, .. } => Self::TimedOut { command, after },
+            Self::Unresponsive { command, .. } => Self::Unresponsive { command, after },
+            Self::QueueTimedOut { .. } => Self::QueueTimedOut { after },
+            Self::SessionsInUse { .. } => Self::SessionsInUse { after },
+            Self::GreetingTimedOut { socket, after: measured } if measured.abs_diff(timeout) < ROUNDED => {
+                Self::GreetingTimedOut { socket, after }
+            }
+            other => other,
         }
     }
 

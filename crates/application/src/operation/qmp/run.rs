@@ -1,5 +1,7 @@
 //! `qmp run`: a command on the monitor of a running VM.
 
+use std::time::Duration;
+
 use derive_setters::Setters;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -39,7 +41,12 @@ impl QmpRun {
     }
 
     async fn send(&self, app: &App, vm: &Monitored<'_>) -> Result<Value, Error> {
-        let until = Instant::now() + self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
+        let timeout = self.timeout.map_or(app.timeouts().qmp, HumanDuration::duration);
+        self.send_within(app, vm, timeout).await.map_err(|error| error.of_timeout(timeout))
+    }
+
+    async fn send_within(&self, app: &App, vm: &Monitored<'_>, timeout: Duration) -> Result<Value, Error> {
+        let until = Instant::now() + timeout;
         let left = || until.saturating_duration_since(Instant::now());
         let schema = schema_of(app, vm, left()).await?;
         let name = &vm.entry.name;

@@ -88,8 +88,9 @@ impl QmpShell<'_> {
         let command = read_command(&self.schema, command, arguments, *allow_dangerous)
             .map_err(|error| Error::command(&self.vm.entry.name, error))?;
         self.vm.refuse_programs(&command)?;
-        let until = Instant::now() + timeout.map_or(self.app.timeouts().qmp, HumanDuration::duration);
-        let outcome = self.send(command, arguments, until).await;
+        let timeout = timeout.map_or(self.app.timeouts().qmp, HumanDuration::duration);
+        let outcome = self.send(command, arguments, Instant::now() + timeout).await;
+        let outcome = outcome.map_err(|error| error.of_timeout(timeout));
         match self.vm.or_unresponsive(outcome) {
             Ok(reply) => Ok(reply),
             Err(error) => Err(self.or_ended(error).await),
