@@ -66,6 +66,9 @@ impl Pictures for FilePictures {
     }
 
     async fn save(&self, file: &Path, picture: &[u8]) -> Result<(), PictureError> {
+        if let Some(kind) = kind_of_other(file) {
+            return Err(PictureError::NotAFile { file: file.to_owned(), kind });
+        }
         save(file, picture).map_err(|error| PictureError::WriteFailed { file: file.to_owned(), source: error.into() })
     }
 }
@@ -81,16 +84,19 @@ fn encoded(picture: Ppm<'_>) -> Result<Vec<u8>, png::EncodingError> {
     Ok(bytes)
 }
 
-/// Writes the file that the user asked for, with the mode of any new file; anything but a regular file is refused.
-fn save(file: &Path, picture: &[u8]) -> io::Result<()> {
-    match fs::symlink_metadata(file) {
-        Ok(found) if !found.is_file() => {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "not a regular file"));
-        }
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
+/// Returns what exists at a path, if that is not a regular file.
+fn kind_of_other(file: &Path) -> Option<&'static str> {
+    let kind = fs::symlink_metadata(file).ok()?.file_type();
+    match (kind.is_file(), kind.is_dir(), kind.is_symlink()) {
+        (true, ..) => None,
+        (_, true, _) => Some(PictureError::DIRECTORY),
+        (_, _, true) => Some("a symbolic link"),
+        _ => Some("not a regular file"),
     }
+}
+
+/// Writes the file that the user asked for, with the mode of any new file.
+fn save(file: &Path, picture: &[u8]) -> io::Result<()> {
     let mut new = AtomicFile::create_shared(file)?;
     new.write_all(picture)?;
     new.replace_unsynced()

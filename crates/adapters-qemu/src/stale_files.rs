@@ -51,7 +51,10 @@ impl StaleFiles for QemuStaleFiles {
     async fn instances(&self) -> Vec<QemuInstance> {
         let mut instances = instance::all(self.files.runtime_folder());
         for instance in &mut instances {
-            instance.started_at = created_at(&instance.paths.sockets);
+            // QEMU writes its pid file once. The directory changes with every socket and temporary file in it.
+            let pid_file = instance.paths.pid_file();
+            let dated = if pid_file.exists() { &pid_file } else { &instance.paths.sockets };
+            instance.started_at = created_at(dated);
             if let Some(id) = instance.id {
                 let records = self.files.records_of(&id);
                 instance.is_foreign = self.files.is_foreign(&records);

@@ -208,11 +208,9 @@ impl Explain for Error {
                     .or_hint("add a drive under `storage`")
             }
             Self::NoSuchSnapshot { vm, drive, name, known } => {
-                choose_from(explain("snapshot.not-found", Fault::NotFound), "snapshots", known).or_hint(format!(
-                    "create it with `maqet snapshot create {vm} {} {}`",
-                    quote(drive),
-                    quote(name)
-                ))
+                let create = format!("`maqet snapshot create {vm} {} {}`", quote(drive), quote(name));
+                choose_from(explain("snapshot.not-found", Fault::NotFound), "snapshots", known)
+                    .or_hint(format!("create one of the current state with {create}: the drive has no snapshots"))
             }
             Self::SnapshotExists { vm, drive, name } => explain("snapshot.exists", Fault::State).hint(format!(
                 "choose another name, or remove it with `maqet snapshot rm {vm} {} {}`",

@@ -25,6 +25,7 @@ mod suggest;
 mod wait;
 
 use std::ffi::{OsStr, OsString};
+use std::str::FromStr;
 
 use clap::{Args, FromArgMatches, Subcommand};
 use maqet::Environment;
@@ -44,7 +45,7 @@ pub(crate) use self::qmp::{QmpArgs, QmpRunArgs, QmpSubcommand};
 pub(crate) use self::screen::ScreenshotArgs;
 pub(crate) use self::shell::QmpShellArgs;
 pub(crate) use self::snapshot::SnapshotSubcommand;
-pub(crate) use self::suggest::suggestion;
+pub(crate) use self::suggest::{similar_qmp_commands, suggestion};
 pub(crate) use self::wait::WaitArgs;
 use crate::exit_code;
 
@@ -241,6 +242,14 @@ const COMMANDS: [(&str, &str); DEFINITIONS.len()] = [
 ];
 
 /// Returns the definition of the command `name` alone.
+/// Parses a number of at least `MIN`.
+pub(crate) fn number<N: FromStr + PartialOrd + From<u8>, const MIN: u8>(text: &str) -> Result<N, String> {
+    match text.parse() {
+        Ok(number) if number >= N::from(MIN) => Ok(number),
+        Ok(_) | Err(_) => Err(format!("expected a whole number of {MIN} or more")),
+    }
+}
+
 fn definition(name: &OsStr, table: &[(&'static str, Augment)]) -> Option<clap::Command> {
     let (name, augment) = table.iter().find(|(known, _)| name == *known)?;
     Some(augment(clap::Command::new(*name)))

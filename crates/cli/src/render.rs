@@ -6,7 +6,7 @@ pub(crate) mod sanitize;
 mod snippet;
 mod text;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io::{self, IsTerminal, Write};
 
 use maqet::{ErrorReport, ProgressStream};
@@ -14,7 +14,7 @@ use serde::Serialize;
 
 pub(crate) use self::text::{QmpResponse, TextOutput, event_line, is_power_cut};
 
-use self::progress::ProgressStyle;
+use self::progress::{ProgressStyle, Shown};
 use crate::args::{Format, GlobalArgs};
 use crate::error::output_failed;
 use crate::exit_code;
@@ -26,8 +26,8 @@ pub(crate) struct Output {
     progress: ProgressStyle,
     is_quiet: bool,
     reports: ProgressStream,
-    /// How much of the last work was done, as in `3 of 9 keys`.
-    done: RefCell<Option<String>>,
+    /// What was shown of the progress.
+    shown: Shown,
     is_interrupted: Cell<bool>,
 }
 
@@ -40,8 +40,8 @@ impl Output {
             Format::Table | Format::Yaml => ProgressStyle::Text,
         };
         let GlobalArgs { format, is_format_given, quiet: is_quiet, .. } = *global;
-        let (done, is_interrupted) = (RefCell::default(), Cell::default());
-        Self { format, is_format_given, progress, is_quiet, reports, done, is_interrupted }
+        let (shown, is_interrupted) = (Shown::default(), Cell::default());
+        Self { format, is_format_given, progress, is_quiet, reports, shown, is_interrupted }
     }
 
     /// Returns the form of results.
@@ -56,7 +56,7 @@ impl Output {
 
     /// Waits for `work` and shows progress on standard error if it takes long.
     pub(crate) async fn progress<T>(&self, message: &str, work: impl Future<Output = T>) -> T {
-        progress::show(self.progress, message, self.reports.resubscribe(), &self.done, work).await
+        progress::show(self.progress, message, self.reports.resubscribe(), &self.shown, work).await
     }
 
     /// Writes the response to a QMP command: a string unchanged, anything else as a table for a terminal, and as JSON
@@ -120,6 +120,8 @@ impl Output {
     /// Records that the command was interrupted: work on further VMs does not start.
     pub(crate) fn interrupt(&self) {
         self.is_interrupted.set(true);
+        // Whatever is written next would share the line of the spinner.
+        self.shown.clear();
     }
 
     /// Returns whether the command was interrupted.
@@ -129,7 +131,7 @@ impl Output {
 
     /// Writes the note of an interrupted command.
     pub(crate) fn note_interrupted(&self) {
-        match &*self.done.borrow() {
+        match &*self.shown.done.borrow() {
             Some(done) => self.note(&format!("interrupted after {done}")),
             None => self.note("interrupted"),
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use maqet::domain::event::{Event, kind};
+use maqet::domain::text::quote;
 use maqet::{Environment, ErrorReport, Maqet, Settings};
 
 use crate::args::{Cli, Color, Format, GlobalArgs, suggestion};
@@ -83,8 +84,10 @@ async fn open(global: &GlobalArgs, environment: &Environment) -> Result<Maqet, E
 fn warn_of_failed_hook(event: &Event, format: Format) {
     let text = |key: &str| event.data.get(key).and_then(|value| value.as_str()).unwrap_or_default();
     let [trigger, error, log] = ["event", "error", "log"].map(text);
-    let command = event.data.get("command").map(ToString::to_string).unwrap_or_default();
-    note(format, &format!("warning: hook {command} on `{trigger}` failed: {error}; see {log}"));
+    let args = event.data.get("command").and_then(|command| command.as_array());
+    let args = args.into_iter().flatten().filter_map(|arg| arg.as_str()).map(quote);
+    let command = args.collect::<Vec<_>>().join(" ");
+    note(format, &format!("warning: hook `{command}` on `{trigger}` failed: {error}; see {log}"));
 }
 
 /// Returns a database's URL without the part between `//` and `@`.

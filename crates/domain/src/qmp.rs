@@ -20,7 +20,7 @@ pub use self::command::QmpCommand;
 pub use self::console::{FIRST_CONSOLE, FirstConsole, children};
 pub use self::device::{DeviceProperties, TypeKind, TypeQuery, retyped};
 pub use self::error::{ErrorClass, QmpError};
-pub use self::event::QmpEvent;
+pub use self::event::{QmpEvent, event_names};
 pub use self::host_access::{HostAccess, HostAccessRefused, check_host_access, host_access};
 pub use self::run_state::RunState;
 pub use self::schema::{Argument, Schema, SchemaError};

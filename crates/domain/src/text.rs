@@ -7,7 +7,9 @@ mod quote;
 mod suggest;
 
 pub(crate) use self::checked::checked_text;
-pub use self::escape::{escape_control, escaped, is_control, quoted_list, replace_control, shortened, truncated};
+pub use self::escape::{
+    escape_control, escaped, is_control, quoted_list, replace_control, shortened, truncated, without_escape_sequences,
+};
 pub use self::glob::glob_matches;
 pub use self::quote::quote;
 pub use self::suggest::{did_you_mean, similar};

@@ -268,11 +268,11 @@ fn test_device_add_errors_suggest_names_and_leave_nothing() {
     error: QEMU refused `device_add`: Bus 'nowhere' not found
 
     qmp.host-access-refused, exit code 2
-    error: `device_add` can give the guest hardware, files or services of the host
+    error: `device_add` of `e1000` with the property `romfile` can give the guest hardware, files or services of the host
       hint: pass `--allow-dangerous` to run it anyway
 
     qmp.host-access-refused, exit code 2
-    error: `device_add` can give the guest hardware, files or services of the host
+    error: `device_add` of `vfio-pci` with the property `host` can give the guest hardware, files or services of the host
       hint: pass `--allow-dangerous` to run it anyway
 
     qmp.refused, exit code 1

@@ -177,8 +177,8 @@ fn test_type_in_each_layout_is_read_by_linux() {
     let texts = [
         ("us", format!("{ascii} \tend\n")),
         ("uk", format!("{ascii} £¬\tend\n")),
-        ("de", format!("{ascii} äöüÄÖÜß§°²³µ áÉèÙâÎ\tend\n")),
-        ("fr", format!("{ascii} éèçàùµ§²°£ âÊîÔûäËïÖü\tend\n")),
+        ("de", format!("{ascii} äöüÄÖÜß§°²³µ áÉèÙâÎ ~a~n~~ ~ ~x\tend\n")),
+        ("fr", format!("{ascii} éèçàùµ§²°£ âÊîÔûäËïÖü ~a^e`o``^ ~/\tend\n")),
     ];
 
     for (layout, text) in texts {

@@ -31,6 +31,7 @@ mod lifecycle;
 mod log_limits;
 mod logs;
 mod lost_images;
+mod messages;
 mod output;
 mod passt;
 mod pid_namespaces;

@@ -154,7 +154,10 @@ fn test_qmp_host_access_commands_require_confirmation() {
     assert!(!after_refusal);
     assert_eq!(error["message"], "`migrate` can run programs of the host or connect it to others");
     assert_eq!((&hmp["code"], &device["code"]), (&json!("qmp.host-access-refused"), &json!("qmp.host-access-refused")));
-    assert_eq!(memory["message"], "`object-add` allocates memory of the host in advance or on chosen nodes");
+    assert_eq!(
+        memory["message"],
+        "`object-add` of `memory-backend-ram` allocates memory of the host in advance or on chosen nodes"
+    );
     assert_eq!(fs::read(target).unwrap().len(), 16);
     home.json(&["stop", "web", "--force"]);
 }

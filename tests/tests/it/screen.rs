@@ -55,15 +55,19 @@ fn test_screenshot_replaces_files_but_nothing_else() {
     let old = home.write("screen.png", "old");
     symlink(&old, home.path("link.png")).unwrap();
 
-    let failures = ["link.png", "none/screen.png"].map(|file| failure(&home, &["screenshot", "web", file]));
+    fs::create_dir(home.path("screens")).unwrap();
+    let failures = ["link.png", "screens", "none/screen.png"].map(|file| failure(&home, &["screenshot", "web", file]));
     let untouched = fs::read_to_string(&old).unwrap();
     home.json(&["screenshot", "web", "screen.png"]);
 
     assert_snapshot!(failures.join("\n"), @"
-    screen.write-failed, exit code 69
-    error: cannot write `[home]/link.png`
-      caused by: not a regular file
-      hint: check that the directory exists, is writable and has free space
+    screen.file-invalid, exit code 2
+    error: cannot write `[home]/link.png`: it is a symbolic link
+      hint: pass the path of a file, such as `[home]/screen.png`
+
+    screen.file-invalid, exit code 2
+    error: cannot write `[home]/screens`: it is a directory
+      hint: pass the path of a file, such as `[home]/screens/screen.png`
 
     screen.write-failed, exit code 69
     error: cannot write `[home]/none/screen.png`

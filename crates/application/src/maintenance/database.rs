@@ -20,6 +20,9 @@ pub(crate) enum DatabaseAccess {
     Unusable,
 }
 
+/// The subject of the findings; their messages name the file.
+const SUBJECT: &str = "database";
+
 /// Checks the database.
 pub(crate) struct DatabaseCheck<'a> {
     pub(crate) maintenance: &'a Maintenance,
@@ -41,19 +44,20 @@ impl DatabaseCheck<'_> {
     }
 
     fn finding(&self, severity: Severity, message: impl Into<String>) -> Finding {
-        Finding::new(severity, Area::Database, self.maintenance.store.location(), message)
+        Finding::new(severity, Area::Database, SUBJECT, message)
     }
 
     fn error_finding(&self, error: &StoreError) -> Finding {
         let severity = if matches!(error, StoreError::Busy { .. }) { Severity::Warning } else { Severity::Problem };
-        Finding::from_error(severity, Area::Database, self.maintenance.store.location(), error)
+        Finding::from_error(severity, Area::Database, SUBJECT, error)
     }
 
     /// Distinguishes a database that was never created from one that was lost, by the copies of VMs.
     async fn check_missing(&self) -> (Vec<Finding>, DatabaseAccess) {
         let vms = self.maintenance.copies.count().await;
         if vms == 0 {
-            let finding = self.finding(Severity::Ok, "does not exist yet");
+            let finding =
+                self.finding(Severity::Ok, format!("`{}` does not exist yet", self.maintenance.store.location()));
             return (vec![finding], DatabaseAccess::NotCreated);
         }
         let lost = StoreError::NotFound { location: self.maintenance.store.location(), vms };
@@ -62,7 +66,9 @@ impl DatabaseCheck<'_> {
 
     async fn check_health(&self, health: &StoreHealth) -> Vec<Finding> {
         let size = health.bytes.div_ceil(1024);
-        let message = format!("intact: {}, schema {}, {size} KiB", count_vms(health.vms), health.schema);
+        let location = self.maintenance.store.location();
+        let vms = count_vms(health.vms);
+        let message = format!("`{location}` is intact: {vms}, schema {}, {size} KiB", health.schema);
         let mut findings = vec![self.finding(Severity::Ok, message)];
         if health.schema < health.newest_schema {
             let message = format!("schema {}; the newest is {}", health.schema, health.newest_schema);

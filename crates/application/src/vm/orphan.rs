@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use maqet_domain::port::{ImageUser, Processes, QemuInstance, StaleFiles, Store, VmCopies};
-use maqet_domain::vm::{MonitorRole, Phase, Run, Status, Vm, VmId};
+use maqet_domain::vm::{MonitorRole, Phase, Run, Status, Vm, VmId, VmName};
 
 use super::observe::VmStatus;
 use crate::app::shown;
@@ -72,6 +72,20 @@ impl Orphans<'_> {
         let has_prefix = |orphan: &VmStatus| VmId::is_prefix(name) && orphan.id.starts_with(name);
         let mut found = orphans.into_iter().filter(|orphan| orphan.name == name || has_prefix(orphan));
         found.next().filter(|_| found.next().is_none())
+    }
+
+    /// Finds an orphan whose VM had this name.
+    pub(crate) async fn named(&self, name: &VmName) -> Option<VmStatus> {
+        // Without a list of all VMs, which may be long; the name of a running one is refused by the store.
+        for instance in self.stale_files.orphans(&[]).await {
+            if instance.name.as_deref() == Some(name.as_str())
+                && let Some(id) = instance.id
+                && matches!(self.store.by_id(&id).await, Ok(None))
+            {
+                return Some(VmStatus::from_orphan(&instance, instance.started_at));
+            }
+        }
+        None
     }
 
     /// Returns whether a process is an orphan: it is alive, and `vm`, as stored now, does not record it.

@@ -11,6 +11,7 @@ use regex_lite::Regex;
 use serde_with::{DeserializeFromStr, SerializeDisplay};
 
 use crate::HumanDuration;
+use crate::event::filter;
 
 /// A condition of a VM to wait for.
 #[derive(Debug, Clone, PartialEq, Eq, DeserializeFromStr, SerializeDisplay)]
@@ -143,7 +144,10 @@ impl FromStr for Condition {
                 Ok(port) if port > 0 => Ok(Self::Port(port)),
                 Ok(_) | Err(_) => Err(invalid(": expected a port from 1 to 65535".to_owned(), None)),
             },
-            ("event:", Some(name)) => Ok(Self::Event(name.to_owned())),
+            ("event:", Some(name)) => match filter::check_name(name) {
+                Ok(()) => Ok(Self::Event(name.to_owned())),
+                Err(unknown) => Err(invalid(format!(": {unknown}"), Some(unknown.hints().join("; ")))),
+            },
             ("file:", Some(path)) => Ok(Self::File(PathBuf::from(path))),
             ("status=", Some(status)) if Status::NAMES.contains(&status) => Ok(Self::Status(status.to_owned())),
             ("status=", Some(status)) => {
@@ -218,6 +222,7 @@ mod tests {
         check_refused("stopped=panic", &(invalid("stopped=panic") + ": unknown reason `panic`"), "guest-panic");
         check_refused("serial:", &invalid("serial:"), "serial:");
         check_refused("port:0", &(invalid("port:0") + ": expected a port from 1 to 65535"), "`port:N`");
+        check_refused("event:RESTE", &(invalid("event:RESTE") + ": unknown event type `RESTE`"), "`RESET`");
         check_refused("status=runing", &(invalid("status=runing") + ": unknown status `runing`"), "running");
         let pattern = "serial:(".parse::<Condition>().unwrap_err();
         assert!(pattern.to_string().contains("not a regular expression"), "{pattern}");

@@ -4,6 +4,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 use maqet_domain::error::{Explain, Explanation, Fault};
+use maqet_domain::text::{is_control, without_escape_sequences};
 use maqet_domain::vm::{Status, VmName};
 
 use crate::HumanDuration;
@@ -103,8 +104,9 @@ pub struct LastLines(Vec<String>);
 impl LastLines {
     /// Takes at most `max` of the last lines of `text` that are not blank.
     pub fn new(text: &str, max: usize) -> Self {
-        let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-        Self(lines[lines.len().saturating_sub(max)..].iter().map(|line| (*line).to_owned()).collect())
+        let text = without_escape_sequences(text);
+        let lines: Vec<&str> = text.lines().map(shown_of_line).filter(|line| !line.is_empty()).collect();
+        Self(lines[lines.len().saturating_sub(max)..].iter().map(|line| without_control(line)).collect())
     }
 }
 
@@ -119,6 +121,17 @@ impl fmt::Display for LastLines {
 
 impl std::error::Error for LastLines {}
 
+/// Returns what a terminal shows last of a line that was written over with carriage returns.
+fn shown_of_line(line: &str) -> &str {
+    let line = line.trim_end();
+    line.rsplit('\r').next().unwrap_or(line).trim_end()
+}
+
+/// Returns a line without the other characters that a terminal obeys.
+fn without_control(line: &str) -> String {
+    line.replace('\t', "    ").chars().filter(|c| !is_control(*c)).collect()
+}
+
 fn listed(conditions: &[String], any: bool) -> String {
     let quoted: Vec<String> = conditions.iter().map(|condition| format!("`{condition}`")).collect();
     quoted.join(if any { " or " } else { " and " })
@@ -129,5 +142,20 @@ fn because(unresponsive: Option<&VmUnresponsive>, halted: Option<&HaltedVm>) -> 
         (Some(unresponsive), _) => format!(": {}", unresponsive.cause),
         (None, Some(halted)) => format!(": it is {}", halted.state),
         (None, None) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_last_lines_are_as_a_terminal_shows_them() {
+        let text =
+            "old\n\u{1b}[1;31mfailed\u{1b}[0m\u{7}\tat once\r\n\u{1b}[2J\n 10%\r 100%\r\n\u{1b}]0;t\u{1b}\\login: ";
+
+        let shown = LastLines::new(text, 3).to_string();
+
+        assert_eq!(shown, "the last lines of its serial console are:\nfailed    at once\n 100%\nlogin:");
     }
 }

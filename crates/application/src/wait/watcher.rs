@@ -102,8 +102,10 @@ impl<'a> Watcher<'a> {
             self.reader = Some(reader);
             events
         };
+        let name = name.to_lowercase();
         let matches = |kind: &str| {
-            glob_matches(name, kind) || kind.strip_prefix(QEMU_EVENTS).is_some_and(|own| glob_matches(name, own))
+            let kind = kind.to_lowercase();
+            glob_matches(&name, &kind) || kind.strip_prefix(QEMU_EVENTS).is_some_and(|own| glob_matches(&name, own))
         };
         Ok(events.iter().any(|event| event.at >= self.since && matches(&event.kind)))
     }

@@ -5,6 +5,8 @@ use std::str::FromStr;
 use clap::Args;
 use maqet::HumanDuration;
 
+use super::number;
+
 /// Attach to the serial console of a running VM
 ///
 /// On a terminal, every key is sent to the guest, including Ctrl-C, until Ctrl-] detaches; the VM keeps running. The
@@ -25,7 +27,7 @@ pub(crate) struct ConsoleArgs {
     /// The VM: a name, an ID, or a unique prefix of an ID
     pub(crate) vm: String,
     /// Show the last N lines of the log first
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<usize, 0>)]
     pub(crate) tail: Option<usize>,
     /// Key that detaches from a terminal: `^A` for Ctrl-A and so on, or `none`
     #[arg(long, value_name = "KEY", default_value = "^]")]

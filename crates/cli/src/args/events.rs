@@ -4,6 +4,8 @@ use clap::Args;
 use maqet::HumanDuration;
 use maqet::operation::Since;
 
+use super::number;
+
 /// Show the events of a VM, or of all VMs
 ///
 /// Includes the events of maqet, such as `vm.started`, and those of QEMU, such as `qemu.SHUTDOWN`, which QEMU records even
@@ -56,7 +58,7 @@ pub(crate) struct WatchArgs {
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<Since>,
     /// With --follow: exit after this many events
-    #[arg(long, value_name = "N", requires = "follow", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", requires = "follow", value_parser = number::<u64, 1>)]
     pub(crate) count: Option<u64>,
     /// Timeout, after which the exit code is 124
     #[arg(long, value_name = "DURATION", requires = "follow")]

@@ -3,6 +3,8 @@
 use clap::Args;
 use maqet::operation;
 
+use super::number;
+
 /// Show the logs of a VM: serial console, output of QEMU, operations of maqet
 ///
 /// The default is the serial console of the newest boot, which is logged whether or not a client is attached. On a
@@ -32,10 +34,10 @@ pub(crate) struct LogsArgs {
     #[arg(long, group = "log", conflicts_with = "boot")]
     pub(crate) maqet: bool,
     /// Boot, counted from 1; logs of the ten newest are kept [default: the newest]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = number::<u32, 1>)]
     pub(crate) boot: Option<u32>,
     /// Show only the last N lines
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = number::<usize, 0>)]
     pub(crate) lines: Option<usize>,
 }
 

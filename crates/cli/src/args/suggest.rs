@@ -2,18 +2,47 @@
 
 use std::ffi::OsString;
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use maqet::Environment;
+use maqet::domain::text::similar;
 
 use super::Cli;
+use super::qmp::DEFINITIONS;
 
-/// Returns a hint with the command line that was probably meant.
+/// Returns a hint with the command line that was probably meant, or the option that stands for missing arguments.
 pub(crate) fn suggestion(error: &clap::Error, argv: &[OsString]) -> Option<String> {
+    if error.kind() == ErrorKind::MissingRequiredArgument {
+        return instead_of_missing(error, argv).map(str::to_owned);
+    }
     let suggested = swapped_snapshot(argv).or_else(|| match error.get(ContextKind::InvalidSubcommand)? {
         ContextValue::String(name) => nested(name),
         _ => None,
     })?;
     Some(format!("run `maqet {suggested}`"))
+}
+
+/// Returns the option that may be given instead of missing arguments.
+fn instead_of_missing(error: &clap::Error, argv: &[OsString]) -> Option<&'static str> {
+    let Some(ContextValue::Strings(missing)) = error.get(ContextKind::InvalidArg) else { return None };
+    let has_option = |id: &str, help: &str| {
+        let mut command = &Cli::definition(&Environment::default());
+        for arg in argv.iter().skip(1) {
+            command = arg.to_str().and_then(|name| command.find_subcommand(name)).unwrap_or(command);
+        }
+        command
+            .get_arguments()
+            .any(|arg| arg.get_id() == id && arg.get_help().is_some_and(|shown| shown.to_string().starts_with(help)))
+    };
+    if missing.iter().any(|name| name.starts_with("<VM>")) && has_option("all", "All VMs") {
+        return Some("name the VMs, or pass `--all` for all of them");
+    }
+    let has_no_file = missing.iter().any(|name| name.starts_with("<FILE>"));
+    (has_no_file && has_option("empty", "Define a VM")).then_some("pass `--empty` for a VM with default values")
+}
+
+/// Returns the commands of `qmp` that resemble a name that is that of no VM.
+pub(crate) fn similar_qmp_commands(name: &str) -> Vec<String> {
+    similar(name, DEFINITIONS.iter().map(|(command, _)| *command))
 }
 
 /// Returns the path of a command that is not a command of its own, such as `qmp device-add`.

@@ -11,7 +11,7 @@ Conditions:
   port:N                  a server in the guest accepts connections on its forwarded TCP port N
   event:NAME              an event of QEMU or maqet occurs, such as event:RESET or event:vm.paused
   file:PATH               the path exists on the host
-  status=STATUS           the VM has this status, such as status=paused
+  status=STATUS           the VM has this status, such as status=paused; a VM that is stopped may be started yet
   stopped                 the VM does not run; fails after a panic, a crash or another failure
   stopped=REASON          its last run ended for this reason, such as stopped=guest-panic, or any
   screen-stable=DURATION  the screen has not changed for this long, except for a blinking cursor";
@@ -43,7 +43,7 @@ pub(crate) struct WaitArgs {
     /// Wait until any of the conditions is met
     #[arg(long, conflicts_with = "all")]
     pub(crate) any: bool,
-    /// Wait until all of the conditions are met, which is the default
+    /// Wait until all of the conditions are met, which is the default; it does not mean all VMs
     #[arg(long)]
     pub(crate) all: bool,
     /// Timeout [default: `timeouts.wait`, else 60s]

@@ -48,9 +48,9 @@ fn empty_log(logs: &operation::Logs, reader: &LogReader<'_>) -> String {
     let about = reader.about();
     let boot = about.boot.map(|boot| format!(" in boot {boot}")).unwrap_or_default();
     match logs.log {
-        LogKind::Serial => format!("no serial output of `{}`{boot} yet", about.name),
-        LogKind::Qemu => format!("no output of QEMU for `{}`{boot} yet", about.name),
-        LogKind::Maqet => format!("no operations on `{}` yet", about.name),
+        LogKind::Serial => format!("no serial output of `{}`{boot}", about.name),
+        LogKind::Qemu => format!("no output of QEMU for `{}`{boot}", about.name),
+        LogKind::Maqet => format!("no operations on `{}`", about.name),
     }
 }
 

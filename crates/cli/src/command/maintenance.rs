@@ -15,7 +15,12 @@ pub(super) async fn doctor(maqet: &Maqet, doctor: Doctor, output: &Output) -> Re
 
 /// Shows the removed files; exit code 1 if one could not be removed.
 pub(super) async fn cleanup(maqet: &Maqet, cleanup: Cleanup, output: &Output) -> Result<u8, ErrorReport> {
-    let cleaned = output.progress("searching for stale files", maqet.run(cleanup)).await?;
+    let message = match (cleanup.dry_run, cleanup.adopt_orphans, cleanup.end_orphans) {
+        (false, true, _) => "adopting orphans",
+        (false, false, true) => "ending orphans, which may take as long as `maqet stop`",
+        (true, ..) | (false, false, false) => "searching for stale files",
+    };
+    let cleaned = output.progress(message, maqet.run(cleanup)).await?;
     output.show(&cleaned)?;
     let has_orphans = cleaned.items.iter().any(|item| item.kind == "orphan" && item.outcome == CleanupOutcome::Skipped);
     if has_orphans && output.is_text() {

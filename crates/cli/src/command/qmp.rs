@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use maqet::domain::text::did_you_mean;
 use maqet::{ErrorReport, Maqet, QmpArguments, limits, operation};
 use serde_json::Value;
 
 use super::input::{self, Limit};
-use crate::args::QmpRunArgs;
+use crate::args::{QmpRunArgs, similar_qmp_commands};
 use crate::error::usage;
 use crate::exit_code;
 use crate::render::{Output, QmpResponse};
@@ -28,7 +29,17 @@ pub(super) async fn run(maqet: &Maqet, args: QmpRunArgs, output: &Output) -> Res
         .arguments(arguments)
         .timeout(timeout)
         .allow_dangerous(allow_dangerous);
-    let value = output.progress(&message, maqet.run(operation)).await?;
+    let value = output.progress(&message, maqet.run(operation)).await.map_err(|error| match &error {
+        maqet::Error::NoSuchVm { name, .. } => {
+            let meant =
+                similar_qmp_commands(name).into_iter().map(|meant| format!("maqet qmp {meant}")).collect::<Vec<_>>();
+            match did_you_mean(&meant) {
+                Some(hint) => ErrorReport::from(error).hint(hint),
+                None => error.into(),
+            }
+        }
+        _ => error.into(),
+    })?;
     output.show_response(&QmpResponse { command: &command, value: &value })?;
     Ok(exit_code::DONE)
 }

@@ -75,6 +75,24 @@ impl fmt::Display for Amount {
     }
 }
 
+/// What was shown of the progress.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    /// How much of the last work was done, as in `3 of 9 keys`.
+    pub(super) done: RefCell<Option<String>>,
+    /// What is on the terminal.
+    bar: RefCell<Option<ProgressBar>>,
+}
+
+impl Shown {
+    /// Removes the spinner or bar from the terminal, whose line is free then.
+    pub(super) fn clear(&self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 /// An operation that takes less shows no progress.
 const DELAY: Duration = Duration::from_millis(700);
 
@@ -86,12 +104,12 @@ const SPINNER_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Waits for `work` and shows a spinner or a bar on a terminal, a line every ten seconds elsewhere.
 ///
-/// `done` becomes how much is done according to the `reports`, as in `3 of 9 keys`.
+/// `shown` becomes how much is done according to the `reports`, and what is on the terminal.
 pub(super) async fn show<T>(
     style: ProgressStyle,
     message: &str,
     mut reports: ProgressStream,
-    done: &RefCell<Option<String>>,
+    shown: &Shown,
     work: impl Future<Output = T>,
 ) -> T {
     let message = &*escape_control(message);
@@ -99,7 +117,8 @@ pub(super) async fn show<T>(
     let began = Instant::now();
     let is_terminal = std::io::stderr().is_terminal();
     let mut shown_next = began + if is_terminal { DELAY } else { LINE_INTERVAL };
-    let (mut jobs, mut amount, mut bar) = (BTreeMap::new(), None, None);
+    let (mut jobs, mut amount) = (BTreeMap::new(), None);
+    let mut bar: Option<ProgressBar> = None;
     let output = loop {
         tokio::select! {
             biased;
@@ -108,11 +127,12 @@ pub(super) async fn show<T>(
                 let Some(of_job) = Amount::from_report(&report) else { continue };
                 jobs.insert(report.job.id, of_job);
                 amount = jobs.values().copied().reduce(Amount::add);
-                done.replace(amount.map(|amount| amount.to_string()));
+                shown.done.replace(amount.map(|amount| amount.to_string()));
             }
             () = sleep_until(shown_next), if bar.is_none() && style != ProgressStyle::Hidden => {
                 if is_terminal {
                     bar = Some(spinner(message));
+                    shown.bar.replace(bar.clone());
                 } else {
                     anstream::eprintln!("{}", style.line(message, began.elapsed(), amount));
                     shown_next += LINE_INTERVAL;
@@ -123,9 +143,7 @@ pub(super) async fn show<T>(
             show_amount(bar, amount);
         }
     };
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
-    }
+    shown.clear();
     output
 }
 

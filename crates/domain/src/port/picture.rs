@@ -18,8 +18,16 @@ pub enum PictureError {
     InvalidImage { length: usize },
     #[error("cannot encode the screenshot as PNG")]
     EncodeFailed { source: Cause },
+    /// The destination exists and cannot be replaced; `kind` is what it is.
+    #[error("cannot write `{}`: it is {kind}", file.display())]
+    NotAFile { file: PathBuf, kind: &'static str },
     #[error("cannot write `{}`", file.display())]
     WriteFailed { file: PathBuf, source: Cause },
+}
+
+impl PictureError {
+    /// The kind of a directory.
+    pub const DIRECTORY: &'static str = "a directory";
 }
 
 impl Explain for PictureError {
@@ -28,6 +36,12 @@ impl Explain for PictureError {
             Self::ReadFailed { .. } => Explanation::new("screen.read-failed", Fault::Host),
             Self::InvalidImage { .. } => Explanation::new("screen.image-invalid", Fault::Failed),
             Self::EncodeFailed { .. } => Explanation::new("screen.encode-failed", Fault::Failed),
+            Self::NotAFile { file, kind } => {
+                let directory = if *kind == Self::DIRECTORY { Some(file.as_path()) } else { file.parent() };
+                let example = directory.unwrap_or(file).join("screen.png");
+                Explanation::new("screen.file-invalid", Fault::Usage)
+                    .hint(format!("pass the path of a file, such as `{}`", example.display()))
+            }
             Self::WriteFailed { .. } => Explanation::new("screen.write-failed", Fault::Host)
                 .hint("check that the directory exists, is writable and has free space"),
         }
@@ -59,6 +73,6 @@ pub trait Pictures: Send + Sync {
 
     /// Writes a screenshot to `file` atomically, with the mode of any file the caller creates.
     ///
-    /// A regular file is replaced, anything else is not. Errors: `WriteFailed`.
+    /// A regular file is replaced, anything else is not. Errors: `NotAFile`, `WriteFailed`.
     async fn save(&self, file: &Path, picture: &[u8]) -> Result<(), PictureError>;
 }

@@ -16,6 +16,7 @@ use self::list::{
 use super::schema::OPEN_COMMAND;
 use crate::error::{Explain, Explanation, Fault};
 use crate::qmp::QmpCommand;
+use crate::text::escaped;
 
 /// What a command could do to the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,12 +52,17 @@ impl HostAccess {
     }
 }
 
+/// The maximum length of a driver in a message, in characters.
+const MAX_SHOWN: usize = 40;
+
 /// A command that could reach the host, without permission to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{command}` {}", access.reason())]
+#[error("`{command}`{cause} {}", access.reason())]
 #[expect(missing_docs, reason = "the message names the fields")]
 pub struct HostAccessRefused {
     pub command: String,
+    /// What about the command reaches the host, as in `` of `vfio-pci` ``; may be empty.
+    pub cause: String,
     pub access: HostAccess,
 }
 
@@ -69,7 +75,10 @@ impl Explain for HostAccessRefused {
 /// Refuses a command that could reach the host, unless `allow_dangerous` is set.
 pub fn check_host_access(command: &QmpCommand, allow_dangerous: bool) -> Result<(), HostAccessRefused> {
     match host_access(command) {
-        Some(access) if !allow_dangerous => Err(HostAccessRefused { command: command.execute.clone(), access }),
+        Some(access) if !allow_dangerous => {
+            let cause = cause(&command.execute, &command.arguments);
+            Err(HostAccessRefused { command: command.execute.clone(), cause, access })
+        }
         Some(_) | None => Ok(()),
     }
 }
@@ -88,6 +97,27 @@ pub fn check_host_access(command: &QmpCommand, allow_dangerous: bool) -> Result<
 /// ```
 pub fn host_access(command: &QmpCommand) -> Option<HostAccess> {
     access_of(&command.execute, &command.arguments)
+}
+
+/// Returns which argument of a refused command reaches the host: a driver or type, else a property.
+fn cause(name: &str, arguments: &Map<String, Value>) -> String {
+    let text = |key: &str| arguments.get(key).and_then(Value::as_str);
+    let of = |key: &str| text(key).map(|value| format!(" of `{}`", escaped(value, MAX_SHOWN))).unwrap_or_default();
+    match name {
+        OPEN_COMMAND => {
+            let property = arguments.keys().find(|key| HOST_PROPERTIES.contains(&key.as_str()));
+            let property = property.map(|key| format!(" with the property `{key}`")).unwrap_or_default();
+            let driver = text("driver").unwrap_or_default();
+            let is_silent = is_emulated(driver) && property.is_empty();
+            let audio = if is_silent && uses_host_audio(driver, arguments) { " without `audiodev`" } else { "" };
+            format!("{}{property}{audio}", of("driver"))
+        }
+        "object-add" => of("qom-type"),
+        "blockdev-add" => of("driver"),
+        "netdev_add" => of("type"),
+        "qom-set" => of("property"),
+        _ => String::new(),
+    }
 }
 
 fn access_of(name: &str, arguments: &Map<String, Value>) -> Option<HostAccess> {
@@ -145,13 +175,18 @@ fn transaction_access(arguments: &Map<String, Value>) -> Option<HostAccess> {
 /// Returns whether a device is emulated, and none of its properties names something of the host.
 fn is_plain_device(arguments: &Map<String, Value>) -> bool {
     let driver = arguments.get("driver").and_then(Value::as_str).unwrap_or_default();
-    let is_emulated = DEVICES.contains(&driver) || DEVICE_FAMILIES.iter().any(|family| is_of_family(driver, family));
-    let is_host_form = HOST_FORMS.iter().any(|form| driver.contains(form));
-    // Without a backend it uses the loudspeakers and the microphone of the host (7.2).
-    let uses_host_audio =
-        SOUND_DEVICES.iter().any(|family| is_of_family(driver, family)) && !arguments.contains_key("audiodev");
     let names_host = |key: &String| HOST_PROPERTIES.contains(&key.as_str());
-    is_emulated && !is_host_form && !uses_host_audio && !arguments.keys().any(names_host)
+    is_emulated(driver) && !uses_host_audio(driver, arguments) && !arguments.keys().any(names_host)
+}
+
+fn is_emulated(driver: &str) -> bool {
+    let is_known = DEVICES.contains(&driver) || DEVICE_FAMILIES.iter().any(|family| is_of_family(driver, family));
+    is_known && !HOST_FORMS.iter().any(|form| driver.contains(form))
+}
+
+/// Returns whether a sound card has no backend, and uses the loudspeakers and the microphone of the host (7.2).
+fn uses_host_audio(driver: &str, arguments: &Map<String, Value>) -> bool {
+    SOUND_DEVICES.iter().any(|family| is_of_family(driver, family)) && !arguments.contains_key("audiodev")
 }
 
 /// `virtio-blk` also matches `virtio-blk-pci`, and `*-cpu` every CPU.

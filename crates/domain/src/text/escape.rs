@@ -42,6 +42,38 @@ pub fn is_control(c: char) -> bool {
     c.is_control() || is_layout
 }
 
+/// Returns a text without the sequences that a terminal obeys: colors, movements, titles, character sets.
+///
+/// ```
+/// assert_eq!(maqet_domain::text::without_escape_sequences("\u{1b}[1;31mred\u{1b}[0m \u{1b}]0;title\u{7}x"), "red x");
+/// ```
+pub fn without_escape_sequences(text: &str) -> Cow<'_, str> {
+    if !text.contains('\u{1b}') {
+        return Cow::Borrowed(text);
+    }
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        if c != '\u{1b}' {
+            plain.push(c);
+            continue;
+        }
+        match rest.next() {
+            // A control sequence ends with a letter or one of `@[\]^_`{|}~`.
+            Some('[') => drop(rest.find(|end| ('@'..='~').contains(end))),
+            // A string ends with BEL, or an escape and a backslash.
+            Some(']' | 'P' | 'X' | '^' | '_') => {
+                if rest.find(|end| matches!(end, '\u{7}' | '\u{1b}')) == Some('\u{1b}') {
+                    rest.next_if_eq(&'\\');
+                }
+            }
+            Some('(' | ')' | '*' | '+' | '#' | '%' | ' ') => drop(rest.next()),
+            Some(_) | None => {}
+        }
+    }
+    Cow::Owned(plain)
+}
+
 /// Returns a text with its control characters escaped, as in `\u{1b}`: it stays on one line, and a terminal obeys none of
 /// it.
 pub fn escape_control(text: &str) -> Cow<'_, str> {

@@ -4,7 +4,7 @@ mod backends;
 mod orphan;
 
 use derive_setters::Setters;
-use maqet_domain::port::{LockName, QemuInstance, StaleFile, StaleFileKind};
+use maqet_domain::port::{LockName, QemuInstance, StaleFile, StaleFileKind, StoreError};
 use maqet_domain::vm::VmEntry;
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +68,9 @@ pub struct CleanedItem {
     /// Why it failed, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What helps, where something does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// The outcome for one stale object.
@@ -130,7 +133,11 @@ impl Cleanup {
             (false, false) => Some(item),
             (true, _) if self.dry_run => Some(item.outcome(CleanupOutcome::Adopted)),
             (false, true) if self.dry_run => Some(item.outcome(CleanupOutcome::Ended)),
-            (true, _) => item.result(CleanupOutcome::Adopted, &orphan::adopt(app, instance).await),
+            (true, _) => {
+                let adopted = orphan::adopt(app, instance).await;
+                let hint = adopted.as_ref().err().and_then(adoption_hint);
+                item.result(CleanupOutcome::Adopted, &adopted).map(|item| CleanedItem { hint, ..item })
+            }
             (false, true) => item.result(CleanupOutcome::Ended, &orphan::end(app, instance, entries).await),
         }
     }
@@ -165,9 +172,21 @@ impl Cleanup {
     }
 }
 
+/// Returns what helps if an orphan cannot be adopted.
+fn adoption_hint(error: &Error) -> Option<String> {
+    match error {
+        Error::Store(StoreError::Exists { name }) => Some(format!(
+            "remove the VM that has the name now with `maqet rm {name}`, which keeps its disks, and adopt again; or end \
+             the process with `maqet cleanup --end-orphans`"
+        )),
+        Error::OrphanWithoutDefinition { .. } => Some("end it with `maqet cleanup --end-orphans`".to_owned()),
+        _ => None,
+    }
+}
+
 impl CleanedItem {
     fn new(kind: &'static str, subject: String, message: impl Into<String>) -> Self {
-        Self { kind, subject, message: message.into(), outcome: CleanupOutcome::Skipped, reason: None }
+        Self { kind, subject, message: message.into(), outcome: CleanupOutcome::Skipped, reason: None, hint: None }
     }
 
     fn outcome(self, outcome: CleanupOutcome) -> Self {

@@ -73,6 +73,9 @@ pub struct KeysPressed {
     pub name: String,
     /// The chords, with QEMU's names of the keys.
     pub keys: Vec<Chord>,
+    /// The chords as the caller wrote them.
+    #[serde(skip)]
+    pub given: Vec<String>,
 }
 
 /// The text that was typed.
@@ -117,7 +120,8 @@ impl Operation for QmpKeys {
         }
         let timing = KeyTiming::new(app, self.hold, KEY_HOLD, self.timeout)?;
         let entry = press_keys(app, &self.vm, Self::NAME, &keys, timing).await?;
-        Ok(Done::reading(KeysPressed { id: entry.id.to_string(), name: entry.name.to_string(), keys }).about(entry.id))
+        let (id, name) = (entry.id.to_string(), entry.name.to_string());
+        Ok(Done::reading(KeysPressed { id, name, keys, given: self.keys.clone() }).about(entry.id))
     }
 }
 

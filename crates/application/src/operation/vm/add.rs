@@ -78,6 +78,10 @@ impl Operation for Add {
         let checked = check_layers(app, &layers, Node::empty_map()).await?;
         let (name, definition) = split_name(checked.definition)?;
 
+        // Its VM could not be adopted any more.
+        if let Some(orphan) = app.orphans().named(&name).await {
+            return Err(Error::Orphaned(Box::new(orphan)));
+        }
         let vm = new_vm(app, name, definition);
         let id = vm.entry.id;
         let added = Added { id: id.to_string(), name: vm.entry.name.to_string(), warnings: checked.warnings };

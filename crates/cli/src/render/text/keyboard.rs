@@ -10,7 +10,7 @@ use crate::render::sanitize::escape_control;
 
 impl TextOutput for KeysPressed {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "pressed {} on `{}`", quoted_list(&self.keys), self.name)
+        writeln!(out, "pressed {} on `{}`", quoted_list(&self.given), self.name)
     }
 }
 

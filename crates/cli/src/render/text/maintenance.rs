@@ -61,5 +61,6 @@ fn write_item(out: &mut dyn Write, item: &CleanedItem, dry_run: bool) -> io::Res
     };
     let (style, verb) = (if_coloured(style), if dry_run { would } else { done });
     let reason = item.reason.as_ref().map(|reason| format!(": {}", escape_control(reason))).unwrap_or_default();
-    writeln!(out, "{style}{verb}{style:#} {} ({}){reason}", escape_control(&item.subject), item.message)
+    writeln!(out, "{style}{verb}{style:#} {} ({}){reason}", escape_control(&item.subject), item.message)?;
+    item.hint.iter().try_for_each(|hint| writeln!(out, "  hint: {}", escape_control(hint)))
 }
