@@ -63,11 +63,11 @@ fn test_screenshot_replaces_files_but_nothing_else() {
     assert_snapshot!(failures.join("\n"), @"
     screen.file-invalid, exit code 2
     error: cannot write `[home]/link.png`: it is a symbolic link
-      hint: pass the path of a file, such as `[home]/screen.png`
+      hint: pass the path of a file, such as `[home]/screenshot.png`
 
     screen.file-invalid, exit code 2
     error: cannot write `[home]/screens`: it is a directory
-      hint: pass the path of a file, such as `[home]/screens/screen.png`
+      hint: pass the path of a file, such as `[home]/screens/screenshot.png`
 
     screen.write-failed, exit code 69
     error: cannot write `[home]/none/screen.png`
@@ -142,7 +142,7 @@ fn test_screen_of_hot_plugged_card_is_taken() {
 
 /// Behind a text console, QEMU 7.2 finds it by its device, and 10.0 would abort.
 #[test]
-fn test_screen_of_hot_plugged_card_behind_text_console_never_ends_qemu() {
+fn test_screen_of_card_behind_text_console_never_ends_qemu() {
     let home = home_with("vga: none\nargs: [-machine, pc]\n");
     home.json(&["qmp", "web", "device_add", "driver=bochs-display", "id=card"]);
 

@@ -24,7 +24,8 @@ impl Explain for UnknownEventType {
             return explanation.did_you_mean(&self.similar).hint(newer);
         }
         let is_qmp_name = |c: char| c.is_ascii_uppercase() || c == '_' || c == '*';
-        if self.similar.is_empty() && self.pattern.chars().all(is_qmp_name) {
+        let is_of_qemu = has_wildcard(&self.pattern) || event_names().any(|name| name == self.pattern);
+        if is_of_qemu && self.pattern.chars().all(is_qmp_name) {
             return explanation.hint(format!("use `{QEMU_EVENTS}{}` for an event of QEMU", self.pattern));
         }
         explanation
@@ -57,11 +58,14 @@ pub(crate) fn check_name(name: &str) -> Result<(), UnknownEventType> {
         return Ok(());
     }
     check(name).map_err(|unknown| {
-        if !unknown.similar.is_empty() || name.contains('.') {
+        if name.contains('.') {
             return unknown;
         }
-        let similar = similar(&name.to_uppercase(), event_names());
-        UnknownEventType { similar, ..unknown }
+        // Without a dot it is meant to be QEMU's.
+        match similar(&name.to_uppercase(), event_names()) {
+            none if none.is_empty() => unknown,
+            similar => UnknownEventType { similar, ..unknown },
+        }
     })
 }
 

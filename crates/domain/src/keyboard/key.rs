@@ -102,7 +102,7 @@ fn aliases() -> impl Iterator<Item = (&'static str, &'static str)> {
 /// Returns the name of the key that other programs call this: `leftshift`, `ControlLeft`, `KEY_RIGHTALT`, `uparrow`,
 /// `numpad1`.
 fn by_other_name(name: &str) -> Option<&'static str> {
-    let plain: String = name.chars().filter(|one| one.is_ascii_alphanumeric()).collect();
+    let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
     let plain = plain.strip_prefix("key").filter(|rest| rest.len() > 1).unwrap_or(&plain);
     if let Some(digit) = ["numpad", "keypad", "kp"].iter().find_map(|pad| plain.strip_prefix(pad)) {
         return names().find(|known| known.strip_prefix("kp_") == Some(digit));

@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn test_chords_accents_that_some_guests_combine_are_followed_by_space() {
+    fn test_chords_accents_that_may_combine_are_followed_by_space() {
         check(Layout::De, "~a~x", "alt_r-bracket_right spc a alt_r-bracket_right x");
         check(Layout::De, "~~\n", "alt_r-bracket_right spc alt_r-bracket_right ret");
         check(Layout::De, "~ /~", "alt_r-bracket_right spc spc shift-7 alt_r-bracket_right spc");
