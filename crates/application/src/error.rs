@@ -240,10 +240,7 @@ impl Explain for Error {
                 let over_monitor = format!("stop it over its monitor with `maqet stop {vm}`");
                 if *is_forced { explanation.hint(over_monitor) } else { explanation }
             }
-            Self::KillFailed { pid, thaw, .. } => explain("vm.kill-failed", Fault::Failed).hint(match thaw {
-                Some(thaw) => format!("its cgroup is frozen, thaw it with `{thaw}`"),
-                None => format!("check process {pid}: it may be blocked in the kernel on a disk or a share"),
-            }),
+            Self::KillFailed { pid, thaw, .. } => kill_failed(*pid, thaw.as_deref()),
             Self::Orphaned(_) | Self::DiskOfOrphan { .. } => explain("vm.orphan-conflict", Fault::State)
                 .hint("adopt it with `maqet cleanup --adopt-orphans`")
                 .hint("end it with `maqet cleanup --end-orphans`"),
@@ -306,6 +303,14 @@ fn times(number: u32) -> String {
         1 => "once".to_owned(),
         number => format!("{number} times"),
     }
+}
+
+/// Explains a process that exists after SIGKILL; `thaw` thaws its frozen cgroup.
+fn kill_failed(pid: u32, thaw: Option<&str>) -> Explanation {
+    Explanation::new("vm.kill-failed", Fault::Failed).hint(match thaw {
+        Some(thaw) => format!("its cgroup is frozen, thaw it with `{thaw}`"),
+        None => format!("check process {pid}: it may be blocked in the kernel on a disk or a share"),
+    })
 }
 
 /// Explains a stop that was interrupted, after which the guest may still power off.
