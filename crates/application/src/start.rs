@@ -6,7 +6,7 @@
 //! [`create_disks`] creates the missing images. `setup_commands` prints the same preparation as shell commands.
 //!
 //! A changed definition is checked in part as well, where its problems have a source location; `drive_conflicts`, files
-//! that drives share, is checked only then.
+//! that drives share, is checked only then. At a start, the locks of QEMU tell whether another VM uses an image.
 
 mod check_disks;
 pub(crate) mod create_disks;
