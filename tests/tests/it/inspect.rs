@@ -138,7 +138,7 @@ fn test_inspect_text_output_is_fields_and_tables() {
 
     assert!(!shown.contains('\u{1b}'), "{shown}");
     assert_snapshot!(unmeasured(&home, &shown), @"
-    web: paused
+    web: paused (not resumed since the start)
       QEMU  […]
       machine type  […]
       accelerator  tcg

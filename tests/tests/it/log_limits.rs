@@ -273,8 +273,10 @@ fn test_power_off_with_disk_filled_meanwhile_is_recorded() {
     namespaces::within("log_limits::test_power_off_with_disk_filled_meanwhile_is_recorded", || {
         let disk = SmallDisk::new();
         let home = &disk.home;
-        start(home, AfterMarker::PowerOffOnByte);
+        let started = start(home, AfterMarker::PowerOffOnByte);
         disk.fill();
+        // More than fits the block that the log has anyway.
+        make_events(&started, 80);
 
         power_off(home);
 

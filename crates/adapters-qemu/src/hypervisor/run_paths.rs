@@ -87,7 +87,8 @@ fn socket_files(paths: &RunPaths) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = MonitorRole::ALL.iter().map(|role| paths.monitor(*role)).collect();
     files.extend(MonitorRole::ALL.iter().map(|role| lock_path(paths, *role)));
     let serial = [paths.serial_input(), paths.serial_output(), paths.serial_socket(), console_lock(paths)];
-    files.extend(serial.into_iter().chain([paths.pid_file(), spare_start_notes(paths)]));
+    // The pid file last: without the others, its absence says nothing about QEMU.
+    files.extend(serial.into_iter().chain([spare_start_notes(paths), paths.pid_file()]));
     files
 }
 
@@ -123,7 +124,7 @@ fn open_sockets(paths: &RunPaths) -> Option<OwnedFd> {
 
 fn remove_files(folder: &OwnedFd, paths: &RunPaths) {
     let others = helper::sockets(&paths.sockets).into_iter().chain(picture::screendump_files(&paths.sockets));
-    for file in socket_files(paths).into_iter().chain(others) {
+    for file in others.chain(socket_files(paths)) {
         if let Some(name) = file.file_name() {
             let _ = unlinkat(folder, name, AtFlags::empty());
         }

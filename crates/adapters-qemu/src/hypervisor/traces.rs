@@ -15,6 +15,7 @@ use maqet_domain::vm::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::console::console_lock;
 use crate::limits::{
     MAX_CPU_LOG_BYTES, MAX_QMP_LOG_TAIL_BYTES, MAX_RESET_LOG_BYTES, MAX_START_NOTES_BYTES, MAX_STDERR_TAIL_BYTES,
 };
@@ -134,10 +135,14 @@ fn open_at_tail(log: &Path, length: u64) -> std::io::Result<File> {
     Ok(log)
 }
 
-/// Returns whether QEMU removed its pid file; `None` if its directory is gone as well, as after a restart of the host.
+/// Returns whether QEMU removed its pid file; `None` if the other files of the run are gone as well, as after a restart
+/// of the host, or because another process just removes them.
 fn removed_pid_file(notes: &StartNotes, paths: &RunPaths) -> Option<bool> {
-    let is_known = notes.pid_file && fs::symlink_metadata(&paths.sockets).is_ok();
-    is_known.then(|| fs::symlink_metadata(paths.pid_file()).is_err())
+    let is_there = |path: &Path| fs::symlink_metadata(path).is_ok();
+    // In this order: of the files of a run, the pid file is removed last.
+    let has_pid_file = is_there(&paths.pid_file());
+    let is_known = notes.pid_file && is_there(&console_lock(paths));
+    is_known.then_some(!has_pid_file)
 }
 
 fn last_events(paths: &RunPaths) -> Vec<QmpEvent> {
@@ -147,4 +152,29 @@ fn last_events(paths: &RunPaths) -> Vec<QmpEvent> {
 
 fn last_stderr(paths: &RunPaths) -> String {
     read_tail(&paths.qemu_log(), MAX_STDERR_TAIL_BYTES).map(|tail| stderr_tail(&tail)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use maqet_domain::vm::BootNumber;
+
+    use super::*;
+    use crate::hypervisor::run_paths;
+
+    #[test]
+    fn test_removed_pid_file_during_removal_by_another_is_unknown() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = RunPaths::new(&root.path().join("r"), &root.path().join("s"), BootNumber(1));
+        run_paths::create(&paths).unwrap();
+        fs::write(paths.pid_file(), "7\n").unwrap();
+        let notes = StartNotes { pid_file: true, ..StartNotes::default() };
+
+        let left = removed_pid_file(&notes, &paths);
+        fs::remove_file(paths.pid_file()).unwrap();
+        let removed = removed_pid_file(&notes, &paths);
+        fs::remove_file(console_lock(&paths)).unwrap();
+        let being_removed = removed_pid_file(&notes, &paths);
+
+        assert_eq!([left, removed, being_removed], [Some(false), Some(true), None]);
+    }
 }

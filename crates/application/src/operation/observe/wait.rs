@@ -78,7 +78,8 @@ impl Operation for Wait {
         let watchers: Vec<Watcher<'_>> = self.conditions.iter().map(watch).collect();
 
         let job = app.jobs.start(Self::NAME, &entry.name);
-        let (vm, met) = job.run(self.wait(app, &job, entry.id, watchers, (timeout, began + timeout))).await??;
+        let (vm, met) =
+            job.run(Box::pin(self.wait(app, &job, entry.id, watchers, (timeout, began + timeout)))).await??;
         let waited_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(Done::reading(Waited { vm, met, waited_ms }).about(entry.id))
     }
