@@ -82,9 +82,9 @@ pub const QMP_LOG_TIMEOUT: Duration = Duration::from_secs(1);
 /// How much of the end of the QMP log is searched; about 400 events, and `SHUTDOWN` is among the last.
 pub const MAX_QMP_LOG_TAIL_BYTES: usize = 64 << 10;
 
-/// How much of the end of the QMP log is searched for resets of the guest, in 1 to 2 ms; hours of a guest that resets
-/// every second.
-pub const MAX_RESET_LOG_BYTES: u64 = 4 << 20;
+/// How much of the end of the QMP log is searched for resets of the guest, in a few ms; two hours of a guest that
+/// resets every second.
+pub const MAX_RESET_LOG_BYTES: u64 = 1 << 20;
 
 /// How much of the end of the log of the processors is searched: the message is the last, before at most one dump.
 pub const MAX_CPU_LOG_BYTES: usize = 64 << 10;

@@ -9,15 +9,13 @@ use maqet::VmStatus;
 use maqet::operation::{InspectedDisk, InspectedMachine, InspectedProcess, InspectedSocket, VmInspection};
 
 use super::table::write_table;
-use super::vm::{write_field, write_heading};
+use super::vm::{write_field, write_heading, write_state};
 use super::{PLAIN, TextOutput, whole_seconds};
 
 impl TextOutput for VmInspection {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         write_heading(&self.vm, out)?;
-        if let Some(busy) = &self.vm.busy {
-            write_field(out, "busy", &busy.to_string())?;
-        }
+        write_state(&self.vm, out)?;
         if let Some(machine) = &self.machine {
             write_machine(machine, out)?;
         }

@@ -34,10 +34,6 @@ impl TextOutput for VmStatus {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         write_heading(self, out)?;
         let rows = [
-            ("hint", self.hint.clone()),
-            ("resets", self.resets.map(|resets| format!("the guest was reset {} since the start", times(resets)))),
-            ("clock", self.clock_behind_ms.map(clock_behind)),
-            ("busy", self.busy.as_ref().map(ToString::to_string)),
             ("pid", self.pid.map(|pid| pid.to_string())),
             ("pid namespace", self.pid_namespace.map(|_| "another one: QEMU has no pid here".to_owned())),
             ("id", Some(self.id.clone())),
@@ -48,6 +44,7 @@ impl TextOutput for VmStatus {
             ("QEMU log", self.qemu_log.clone()),
             ("external monitor", self.external_monitor.clone()),
         ];
+        write_state(self, out)?;
         for (name, value) in rows {
             value.map_or(Ok(()), |value| write_field(out, name, &value))?;
         }
@@ -66,8 +63,19 @@ pub(super) fn write_heading(vm: &VmStatus, out: &mut dyn Write) -> io::Result<()
     writeln!(out, "{}: {style}{}{style:#}{reason}", escape_control(&vm.name), vm.status)
 }
 
+/// Writes what there is to say about the state of a VM.
+pub(super) fn write_state(vm: &VmStatus, out: &mut dyn Write) -> io::Result<()> {
+    let rows = [
+        ("hint", vm.hint.clone()),
+        ("resets", vm.resets.map(|resets| format!("the guest was reset {} since the start", times(resets)))),
+        ("clock", vm.clock_behind_ms.map(clock_behind)),
+        ("busy", vm.busy.as_ref().map(ToString::to_string)),
+    ];
+    rows.into_iter().try_for_each(|(name, value)| value.map_or(Ok(()), |value| write_field(out, name, &value)))
+}
+
 /// Returns a number of times, as in "once" or "4 times".
-pub(super) fn times(number: u64) -> String {
+fn times(number: u64) -> String {
     match number {
         1 => "once".to_owned(),
         more => format!("{more} times"),
