@@ -18,7 +18,8 @@ impl App {
         let began = Instant::now();
         let outcome = match run_and_commit(self, &operation).await {
             Ok(done) => Ok(done),
-            Err(error) => Err(with_end_of_vm(self, &operation, error).await),
+            // Rare, and large as a future.
+            Err(error) => Err(Box::pin(with_end_of_vm(self, &operation, error)).await),
         };
         let elapsed = began.elapsed();
         match &outcome {

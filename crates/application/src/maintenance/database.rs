@@ -38,30 +38,20 @@ impl DatabaseCheck<'_> {
         match self.maintenance.store.check().await {
             Ok(None) => self.check_missing().await,
             Ok(Some(health)) => (self.check_health(&health).await, DatabaseAccess::Usable),
-            Err(error) if is_repairable(&error) => self.repair(self.error_finding(&error).fixable()).await,
-            Err(error) => (vec![self.error_finding(&error)], DatabaseAccess::Unusable),
+            Err(error) if is_repairable(&error) => self.repair(error_finding(&error).fixable()).await,
+            Err(error) => (vec![error_finding(&error)], DatabaseAccess::Unusable),
         }
-    }
-
-    fn finding(&self, severity: Severity, message: impl Into<String>) -> Finding {
-        Finding::new(severity, Area::Database, SUBJECT, message)
-    }
-
-    fn error_finding(&self, error: &StoreError) -> Finding {
-        let severity = if matches!(error, StoreError::Busy { .. }) { Severity::Warning } else { Severity::Problem };
-        Finding::from_error(severity, Area::Database, SUBJECT, error)
     }
 
     /// Distinguishes a database that was never created from one that was lost, by the copies of VMs.
     async fn check_missing(&self) -> (Vec<Finding>, DatabaseAccess) {
         let vms = self.maintenance.copies.count().await;
         if vms == 0 {
-            let finding =
-                self.finding(Severity::Ok, format!("`{}` does not exist yet", self.maintenance.store.location()));
+            let finding = finding(Severity::Ok, format!("`{}` does not exist yet", self.maintenance.store.location()));
             return (vec![finding], DatabaseAccess::NotCreated);
         }
         let lost = StoreError::NotFound { location: self.maintenance.store.location(), vms };
-        self.repair(self.error_finding(&lost).fixable()).await
+        self.repair(error_finding(&lost).fixable()).await
     }
 
     async fn check_health(&self, health: &StoreHealth) -> Vec<Finding> {
@@ -69,20 +59,20 @@ impl DatabaseCheck<'_> {
         let location = self.maintenance.store.location();
         let vms = count_vms(health.vms);
         let message = format!("`{location}` is intact: {vms}, schema {}, {size} KiB", health.schema);
-        let mut findings = vec![self.finding(Severity::Ok, message)];
+        let mut findings = vec![finding(Severity::Ok, message)];
         if health.schema < health.newest_schema {
             let message = format!("schema {}; the newest is {}", health.schema, health.newest_schema);
             findings.push(
-                self.finding(Severity::Note, message).hint("no action needed: the next command migrates the database"),
+                finding(Severity::Note, message).hint("no action needed: the next command migrates the database"),
             );
         }
         if !matches!(health.journal.as_str(), "" | "wal") {
             let message = format!("journal mode `{}` instead of `wal`", health.journal);
-            findings.push(self.finding(Severity::Note, message).hint("no action needed: the next change enables it"));
+            findings.push(finding(Severity::Note, message).hint("no action needed: the next change enables it"));
         }
         if let Some(why) = &health.unwritable {
             findings.push(
-                self.finding(Severity::Problem, format!("cannot be written: {why}")).hint(
+                finding(Severity::Problem, format!("cannot be written: {why}")).hint(
                     "check the permissions of the file and its directory, and whether the file system is read-only",
                 ),
             );
@@ -107,18 +97,18 @@ impl DatabaseCheck<'_> {
         }
     }
 
-    async fn repair(&self, finding: Finding) -> (Vec<Finding>, DatabaseAccess) {
+    async fn repair(&self, damage: Finding) -> (Vec<Finding>, DatabaseAccess) {
         if !self.fix {
-            return (vec![finding], DatabaseAccess::Unusable);
+            return (vec![damage], DatabaseAccess::Unusable);
         }
         let known = self.vms_of_copies().await;
         let report = match self.maintenance.store.repair(known).await {
             Ok(report) => report,
-            Err(error) => return (vec![finding.fix_failed(&error)], DatabaseAccess::Unusable),
+            Err(error) => return (vec![damage.fix_failed(&error)], DatabaseAccess::Unusable),
         };
-        let mut findings = vec![finding.fixed(describe_repair(&report))];
+        let mut findings = vec![damage.fixed(describe_repair(&report))];
         for lost in report.lost {
-            let finding = self.finding(Severity::Warning, format!("not recovered: {lost}"));
+            let finding = finding(Severity::Warning, format!("not recovered: {lost}"));
             findings.push(finding.hint("search the kept copies of the damaged files for it"));
         }
         (findings, DatabaseAccess::Usable)
@@ -157,6 +147,15 @@ impl DatabaseCheck<'_> {
         let end = self.hypervisor.exit_report(&run).await.end.unwrap_or(unknown);
         run.at_phase(Phase::Ended(end))
     }
+}
+
+fn finding(severity: Severity, message: impl Into<String>) -> Finding {
+    Finding::new(severity, Area::Database, SUBJECT, message)
+}
+
+fn error_finding(error: &StoreError) -> Finding {
+    let severity = if matches!(error, StoreError::Busy { .. }) { Severity::Warning } else { Severity::Problem };
+    Finding::from_error(severity, Area::Database, SUBJECT, error)
 }
 
 /// Returns whether a repair can help; it cannot if the database is in use, newer than this maqet, or inaccessible.

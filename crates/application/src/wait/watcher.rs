@@ -115,7 +115,9 @@ impl<'a> Watcher<'a> {
         if self.screen.as_ref().is_some_and(|screen| now < screen.observed + limits::SCREEN_INTERVAL) {
             return Ok(false);
         }
-        let picture = Screen::new(self.app, &entry.name, run, self.app.timeouts().qmp).dump().await;
+        let screen = Screen::new(self.app, &entry.name, run, self.app.timeouts().qmp);
+        // It holds several commands, and would make the futures of its callers large.
+        let picture = Box::pin(screen.dump()).await;
         let picture = match picture {
             Ok(picture) => picture,
             // The next observation shows whether the VM has ended.

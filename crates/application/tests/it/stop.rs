@@ -23,7 +23,7 @@ async fn stop(state: RunState, exits: &[bool]) -> (Stopped, Vec<String>) {
         seen.lock().expect("no test panics with it").push(command.execute.clone());
         Ok(json!({}))
     });
-    let mut exits = exits.to_vec().into_iter();
+    let mut exits = Vec::from(exits).into_iter();
     world.processes.expect_wait_for_exit().returning(move |_, _| exits.next().expect("no other waits"));
     let app = world.app();
     app.run(World::empty("web")).await.expect("the mocks agree");
