@@ -122,7 +122,9 @@ fn test_pid_namespace_vm_of_older_version_is_found() {
     let locks = fs::read_dir(home.data().join("locks")).unwrap().map(|entry| entry.unwrap().path());
     let of_qemu = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("qemu-");
     let removed: Vec<PathBuf> = locks.filter(of_qemu).collect();
-    removed.iter().for_each(|path| fs::remove_file(path).unwrap());
+    for path in &removed {
+        fs::remove_file(path).unwrap();
+    }
     sql(&home, "UPDATE vm SET pid_namespace = NULL");
 
     let status = run(&home, &pid_namespace::with_own_proc(), &["status", "web"]).ok().json_value();
