@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn test_header_flags_are_told_apart() {
+    fn test_header_flags_are_distinguished() {
         let flags = |value: u8| {
             let mut bytes = header();
             bytes[79] = value;
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn test_header_invalid_reasons_are_told_apart() {
+    fn test_header_invalid_reasons_are_distinguished() {
         let mut newer = header();
         newer[7] = 9;
         let mut far = header();
