@@ -104,7 +104,7 @@ fn test_serial_log_is_bounded_while_commands_wait_and_follow() {
     let log = file(&start(&home, AfterMarker::Flood), "serial_log");
 
     for arguments in [
-        &["wait", "web", "--for", "event:NEVER", "--timeout", "5m"][..],
+        &["wait", "web", "--for", "event:GUEST_PANICKED", "--timeout", "5m"][..],
         &["logs", "web", "--follow"],
         &["events", "--follow", "--timeout", "5m"],
         &["console", "web", "--timeout", "5m"],

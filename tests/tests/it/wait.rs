@@ -137,7 +137,7 @@ fn test_wait_for_serial_begun_while_stopped_counts_next_boot_only() {
     home.json(&["start", "web", "--wait", "serial:ready"]);
     home.json(&["stop", "web", "--force"]);
 
-    let any = ["wait", "web", "--any", "--for", "serial:ready", "--for", "event:NEVER"];
+    let any = ["wait", "web", "--any", "--for", "serial:ready", "--for", "event:GUEST_PANICKED"];
     let old = home.json_error(&[&any[..], &["--timeout", "300ms"]].concat(), 124);
     let waiting = home.maqet(["--format", "json"]).args(any).spawn();
     wait::until(TIMEOUT, "its care for Ctrl-C", || catches_ctrl_c(waiting.pid()).then_some(()));
