@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use maqet::domain::qmp::QmpCommand;
-use maqet::domain::qmp::{DeviceProperties, Schema, SchemaError, host_access};
+use maqet::domain::qmp::{DeviceProperties, Schema, SchemaError, TypeQuery, host_access};
 use maqet::domain::text::quote;
 use maqet::{CommandError, Explain, QmpArguments, QmpLine, completions, read_command};
 use serde_json::{Value, json};
@@ -85,7 +85,7 @@ fn check(schema: &Schema, name: &str, given: &QmpArguments, read: &QmpCommand) {
         Err(CommandError::HostAccess(refused)) => assert_eq!(host_access(read), Some(refused.access)),
         Err(other) => panic!("the same command is invalid without the option: {other}"),
     }
-    if DeviceProperties::query_for(read).is_some() {
+    if TypeQuery::properties_for(read).is_some() {
         match PROPERTIES.typed(read.clone()) {
             Ok(typed) => assert_eq!(PROPERTIES.typed(typed.clone()), Ok(typed)),
             Err(why) => check_error::<SchemaError>(&why, &why.to_string()),

@@ -128,8 +128,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("serial.log");
         let mut log = private_log(&path).unwrap();
-        let text: String = (0..length / 8).map(|number| format!("{number:07}\n")).collect();
-        log.write_all(text.as_bytes()).unwrap();
+        let lines: Vec<String> = (0..length / 8).map(|number| format!("{number:07}\n")).collect();
+        log.write_all(lines.concat().as_bytes()).unwrap();
         (folder, path, log)
     }
 
@@ -169,7 +169,7 @@ mod tests {
 
         for _ in 0..8 {
             bound(&path, MAX).unwrap();
-            log.write_all(&[b'x'; 40 << 10]).unwrap();
+            log.write_all(&vec![b'x'; 40 << 10]).unwrap();
         }
         bound(&path, MAX).unwrap();
 

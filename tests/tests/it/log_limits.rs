@@ -219,9 +219,8 @@ impl SmallDisk {
     fn fill(&self) {
         let mut filler = fs::OpenOptions::new().append(true).create(true).open(&self.filler).unwrap();
         let full = loop {
-            match filler.write(&[0; 4096]) {
-                Ok(_) => {}
-                Err(error) => break error,
+            if let Err(error) = filler.write_all(&[0; 512]) {
+                break error;
             }
         };
         assert_eq!(full.kind(), ErrorKind::StorageFull);

@@ -28,7 +28,7 @@ fn orphaned() -> TestHome {
     home
 }
 
-/// Makes an empty database, as if it was lost and nobody asked to rebuild it.
+/// Makes an empty database, as if it was lost and not rebuilt yet.
 fn rusqlite_empty(home: &TestHome) {
     let elsewhere = TestHome::new();
     elsewhere.json(&["ls"]);

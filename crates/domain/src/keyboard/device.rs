@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_keyboard_devices_are_told_from_others() {
+    fn test_keyboard_devices_are_distinguished_from_others() {
         for device in ["i8042", "usb-kbd", "virtio-keyboard-pci", "virtio-keyboard-pci-non-transitional"] {
             assert!(is_keyboard(device), "{device}");
         }

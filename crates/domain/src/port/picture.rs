@@ -38,7 +38,7 @@ impl Explain for PictureError {
             Self::EncodeFailed { .. } => Explanation::new("screen.encode-failed", Fault::Failed),
             Self::NotAFile { file, kind } => {
                 let directory = if *kind == Self::DIRECTORY { Some(file.as_path()) } else { file.parent() };
-                let example = directory.unwrap_or(file).join("screenshot.png");
+                let example = directory.unwrap_or(file).join("screenshot").with_extension("png");
                 Explanation::new("screen.file-invalid", Fault::Usage)
                     .hint(format!("pass the path of a file, such as `{}`", example.display()))
             }

@@ -1,6 +1,6 @@
 //! QEMU's consoles: the screens of graphics cards, and text consoles of QEMU itself.
 //!
-//! A text console shows the output of a parallel port or of the human monitor, which QEMU creates unless told otherwise
+//! A text console shows the output of a parallel port or of the human monitor, which QEMU creates unless configured otherwise
 //! (7.2, 10.0). `screendump` takes a picture of the first console, whichever that is: a graphics card, if the VM was
 //! started with one.
 
