@@ -353,8 +353,8 @@ fn test_start_missing_disk_is_named_and_leaves_no_files() {
 
     assert_snapshot!(failure(&home, &["start", "web"]), @"
     storage.not-found, exit code 3
-    error: disk image `[home]/no/such.qcow2` not found
-      hint: correct the path under `storage`
+    error: disk image `[home]/no/such.qcow2` not found: the directory `[home]/no` does not exist; is its volume mounted?
+      hint: move it back, mount its volume, or correct the path under `storage`
       hint: set a `size` for the entry to have maqet create the image
     ");
     assert_eq!(home.qemu_pids(), Vec::<i32>::new());

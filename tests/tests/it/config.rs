@@ -192,7 +192,9 @@ fn word(value: &Value) -> &str {
 
 /// Returns the switches of a command line, each with its values, without those maqet always adds.
 fn switches(argv: &Value) -> Vec<String> {
-    const OWN: [&str; 8] = [
+    const OWN: [&str; 10] = [
+        "-d cpu_reset",
+        "-D ",
         "-name guest=",
         "-uuid ",
         "-sandbox ",

@@ -208,5 +208,5 @@ fn test_example_ci_has_no_network_and_exits_on_reboot() {
         waited.run().code.filter(|code| *code == 0).map(|_| booted.home.json(&["status", booted.name]))
     });
 
-    assert_eq!(stopped["reason"], "guest-shutdown");
+    assert_eq!(stopped["reason"], "guest-reset");
 }

@@ -252,7 +252,7 @@ fn test_shell_resumed_after_ctrl_z_keeps_the_line() {
     terminal.type_keys("me\r");
     terminal.wait_for(past, "\"name\": \"web\"");
     home.json(&["stop", "web", "--force"]);
-    terminal.wait_for(past, "has exited");
+    terminal.wait_for(past, "VM `web` has stopped");
     terminal.type_keys("exit\r");
 
     wait::until(TIMEOUT, "the end of bash", || bash.try_wait().unwrap());
@@ -266,7 +266,7 @@ fn test_shell_of_ended_vm_reports_it_and_exits() {
 
     home.json(&["stop", "web", "--force"]);
 
-    shell.ends("QEMU of `web` has exited").code(1);
+    shell.ends("VM `web` has stopped: QEMU was terminated by a signal").code(4);
 }
 
 #[test]
@@ -379,7 +379,7 @@ fn test_shell_script_quit_succeeds_and_ends_script() {
     let (further, less) = script(&home, &[], "quit\nquery-name\n");
 
     assert_eq!((code, answers), (Some(0), vec![json!({"return": {}})]));
-    assert_eq!((further, less), (Some(1), vec![json!({"return": {}})]));
+    assert_eq!((further, less), (Some(4), vec![json!({"return": {}})]));
 }
 
 #[test]
@@ -395,7 +395,7 @@ fn test_shell_script_waiting_ends_with_vm() {
     home.json(&["stop", "web", "--force"]);
 
     let status = wait::until(TIMEOUT, "its end", || child.try_wait().unwrap());
-    assert_eq!((answer.as_str(), status.code()), ("{\"return\":{\"name\":\"web\"}}\n", Some(1)));
+    assert_eq!((answer.as_str(), status.code()), ("{\"return\":{\"name\":\"web\"}}\n", Some(4)));
 }
 
 #[test]

@@ -29,13 +29,14 @@ struct Done {
 }
 
 /// The errors to expect while others work on the same VMs.
-const EXPECTED: [&str; 9] = [
+const EXPECTED: [&str; 10] = [
     "lock.in-use",
     "vm.status-conflict",
     "vm.unresponsive",
     "vm.not-found",
     // A forced stop does not wait for other clients, nor for a start.
     "vm.start-failed",
+    "vm.run-interrupted",
     "qmp.connection-failed",
     "qmp.monitor-unavailable",
     "qmp.queue-timed-out",

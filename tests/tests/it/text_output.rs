@@ -212,5 +212,10 @@ fn test_text_config_show_has_origins() {
     timeouts.qmp  30s  default
     timeouts.hook  30s  default
     timeouts.wait  60s  default
+    logs.serial  16M  default
+    logs.qemu  4M  default
+    logs.qmp  8M  default
+    logs.maqet  256K  default
+    logs.boots  10  default
     ");
 }

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use maqet_adapters_qemu::QemuImg;
 use maqet_domain::error::Explain;
@@ -188,7 +189,12 @@ fn test_examine_encrypted_image_is_unsupported() {
     let folder = folder();
     let secret =
         ["--object", "secret,id=s,data=abc", "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"];
-    qemu_img(folder.path(), &[&["create", "-q", "-f", "qcow2"][..], &secret, &["secret.qcow2", "1M"]].concat());
+    let create = [&["create", "-q", "-f", "qcow2"][..], &secret, &["secret.qcow2", "1M"]].concat();
+    // On a busy host, `qemu-img` may fail to measure how fast the key is derived.
+    maqet_testkit::wait::until(Duration::from_mins(1), "an encrypted image", || {
+        let output = Command::new("qemu-img").args(&create).current_dir(folder.path()).output().unwrap();
+        output.status.success().then_some(())
+    });
 
     assert_eq!(problem(examine(&folder.path().join("secret.qcow2"))), ImageProblem::Encrypted);
 }

@@ -109,9 +109,19 @@ impl Explain for InvalidCondition {
         let explanation = Explanation::new("wait.condition-invalid", Fault::Usage);
         match &self.similar {
             Some(similar) => explanation.hint(similar),
-            None => explanation.hint(format!("use one of {}", FORMS.map(|form| format!("`{form}`")).join(", "))),
+            None => explanation.hint(one_of(&FORMS)),
         }
     }
+}
+
+fn one_of(names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    format!("use one of {}", names.join(", "))
+}
+
+/// Returns a hint that names the known values similar to `text`, or all of them.
+fn known_hint(text: &str, known: &[&str]) -> String {
+    did_you_mean(&similar(text, known.iter().copied())).unwrap_or_else(|| one_of(known))
 }
 
 impl FromStr for Condition {
@@ -131,8 +141,8 @@ impl FromStr for Condition {
             ("stopped=", Some(text)) => {
                 let reason = text.parse().map_err(|_| {
                     let reasons = StopReason::ALL.iter().map(|reason| reason.as_str());
-                    let similar = did_you_mean(&similar(text, reasons.chain([ANY])));
-                    invalid(format!(": unknown reason `{}`", text.escape_debug()), similar)
+                    let reasons: Vec<&str> = reasons.chain([ANY]).collect();
+                    invalid(format!(": unknown reason `{}`", text.escape_debug()), Some(known_hint(text, &reasons)))
                 })?;
                 Ok(Self::Stopped(ExpectedEnd::Reason(reason)))
             }
@@ -151,8 +161,8 @@ impl FromStr for Condition {
             ("file:", Some(path)) => Ok(Self::File(PathBuf::from(path))),
             ("status=", Some(status)) if Status::NAMES.contains(&status) => Ok(Self::Status(status.to_owned())),
             ("status=", Some(status)) => {
-                let similar = did_you_mean(&similar(status, Status::NAMES.iter().copied()));
-                Err(invalid(format!(": unknown status `{}`", status.escape_debug()), similar))
+                let hint = known_hint(status, Status::NAMES);
+                Err(invalid(format!(": unknown status `{}`", status.escape_debug()), Some(hint)))
             }
             ("screen-stable=", Some(duration)) => match duration.parse() {
                 Ok(duration) => Ok(Self::ScreenStable(duration)),

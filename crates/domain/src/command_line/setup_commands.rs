@@ -6,12 +6,14 @@ use crate::storage::ImagePlan;
 use crate::text::quote;
 use crate::vm::RunPaths;
 
-/// Returns the commands that create the files of a run: its folders, the FIFO of the QMP log, and its logs.
+/// Returns the commands that create the files of a run: its folders, its FIFOs, and its logs.
 pub fn run_setup_commands(paths: &RunPaths) -> Vec<String> {
-    let fifo = quoted(&paths.qmp_log_fifo());
+    let fifo = |path: &Path| unless_exists(path, &format!("mkfifo {}", quoted(path)));
     vec![
         format!("mkdir -p {} {}", quoted(&paths.sockets), quoted(&paths.records)),
-        unless_exists(&paths.qmp_log_fifo(), &format!("mkfifo {fifo}")),
+        fifo(&paths.qmp_log_fifo()),
+        fifo(&paths.serial_input()),
+        format!("ln -sfn /dev/null {}", quoted(&paths.serial_output())),
         // QEMU would not create the first, and would create the second readable by others.
         format!("touch {} {}", quoted(&paths.qmp_log()), quoted(&paths.serial_log())),
     ]
@@ -66,6 +68,8 @@ mod tests {
         let expected = [
             "mkdir -p /r/w/b2 '/s s/w/boot-2'".to_owned(),
             format!("{{ [ -e {fifo} ] || mkfifo {fifo}; }}"),
+            "{ [ -e /r/w/b2/serial.in ] || mkfifo /r/w/b2/serial.in; }".to_owned(),
+            "ln -sfn /dev/null /r/w/b2/serial.out".to_owned(),
             "touch '/s s/w/boot-2/events.out' '/s s/w/boot-2/serial.log'".to_owned(),
         ];
         assert_eq!(commands, expected);
