@@ -15,6 +15,13 @@ pub const MIN_LOCK_TIMEOUT: Duration = Duration::from_millis(20);
 /// How long to wait for a child process to die from SIGKILL; only one that hangs in a device driver takes longer.
 pub const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a process that a program left running may take to leave its process group, before it is killed with it: a
+/// daemon that starts takes less than 1 ms, on a busy host some more.
+pub const DAEMON_START_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The pause between two looks at a daemon that starts.
+pub const DAEMON_START_INTERVAL: Duration = Duration::from_millis(5);
+
 /// How much of `/proc/cpuinfo` is searched for the flags of the first CPU.
 pub const MAX_CPUINFO_BYTES: u64 = 64 << 10;
 

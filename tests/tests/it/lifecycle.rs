@@ -1,5 +1,6 @@
 //! The lifecycle of VMs on real QEMU: pause, reset, restart, many at once, and reasons for an end.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use maqet_testkit::guest::{AfterMarker, BootSector, Files, Shell};
@@ -154,8 +155,8 @@ fn test_stop_force_works_without_lock_files() {
     home.add(&guest::paused_yaml("web"));
     home.json(&["start", "web"]);
     let locks = home.data().join("locks");
-    std::fs::remove_dir_all(&locks).unwrap();
-    std::fs::write(&locks, "no folder").unwrap();
+    fs::remove_dir_all(&locks).unwrap();
+    fs::write(&locks, "no folder").unwrap();
 
     let refused = home.json_error(&["stop", "web"], 69);
     let stopped = home.json(&["stop", "web", "--force"]);
@@ -230,5 +231,20 @@ fn test_resume_as_text_advises_to_set_the_clock() {
 
     assert!(resumed.starts_with("`web` is running; its guest's clock is "), "{resumed}");
     assert!(resumed.contains("`hwclock --hctosys`"), "{resumed}");
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_start_leaves_nothing_to_read_on_standard_input() {
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+
+    let pid = home.json(&["start", "web"])["pid"].as_u64().unwrap();
+
+    // A guest with `-nographic` would get it as typed.
+    let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/0")).unwrap();
+    let position = info.lines().find_map(|line| line.strip_prefix("pos:")).unwrap().trim().to_owned();
+    let length = fs::metadata(format!("/proc/{pid}/fd/0")).unwrap().len();
+    assert_eq!(position, length.to_string());
     home.json(&["stop", "web", "--force"]);
 }

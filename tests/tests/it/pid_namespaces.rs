@@ -233,7 +233,7 @@ fn test_lock_of_other_namespace_excludes_and_is_named() {
     home.add("name: web\naccel: tcg\nmemory: 32M\n");
     home.json(&["start", "web"]);
     let stop = home.maqet(["stop", "web", "--timeout", "1m"]).spawn();
-    wait::until(TIMEOUT, "the lock", || (!home.json(&["status", "web"])["busy"].is_null()).then_some(()));
+    wait::until(TIMEOUT, "the stop", || (home.json(&["status", "web"])["status"] == "stopping").then_some(()));
 
     let launcher = pid_namespace::with_own_proc();
     let status = run(&home, &launcher, &["status", "web"]).ok().json_value();

@@ -11,8 +11,10 @@ use rustix::io::Errno;
 use rustix::process::{Pid, getpgid};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
+use tokio::time::Instant;
 
 use super::{ChildGuard, PidScope};
+use crate::limits::{DAEMON_START_INTERVAL, DAEMON_START_TIMEOUT};
 
 /// The output of a program so far.
 #[derive(Debug, Default)]
@@ -110,18 +112,19 @@ pub async fn wait_into(
     let run = async {
         let mut stdout = Capture::new(stdout, max_bytes, &mut output.stdout)?;
         let mut stderr = Capture::new(stderr, max_bytes, &mut output.stderr)?;
-        let status = {
+        {
             let read = async { tokio::try_join!(stdout.read(), stderr.read()) };
             tokio::select! {
-                status = child.wait() => status.map_err(CaptureError::Io)?,
-                read = read => {
-                    read?;
-                    child.wait().await.map_err(CaptureError::Io)?
-                }
+                exited = child.exited() => exited.map_err(CaptureError::Io)?,
+                read = read => drop(read?),
             }
-        };
-        let pipes = [stdout.finish()?, stderr.finish()?];
-        Ok(Exit { status, left_running: left_running(pipes.into_iter().flatten(), pid) })
+        }
+        let pipes: Vec<PathBuf> = [stdout.finish()?, stderr.finish()?].into_iter().flatten().collect();
+        if !pipes.is_empty() {
+            wait_for_daemons(&pipes, pid).await;
+        }
+        let status = child.wait().await.map_err(CaptureError::Io)?;
+        Ok(Exit { status, left_running: left_running(&pipes, pid) })
     };
     let result = tokio::time::timeout(timeout, run).await.unwrap_or(Err(CaptureError::TimedOut));
     if result.is_err() {
@@ -155,9 +158,9 @@ impl<'a> Capture<'a> {
         Ok(())
     }
 
-    /// Reads what the pipe holds after the program has exited; returns the number of the pipe if another process has it
-    /// open for writing.
-    fn finish(&mut self) -> Result<Option<u64>, CaptureError> {
+    /// Reads what the pipe holds after the program has exited; returns the pipe, as in `/proc/PID/fd`, if another process
+    /// has it open for writing.
+    fn finish(&mut self) -> Result<Option<PathBuf>, CaptureError> {
         let Some(pipe) = self.pipe.take() else { return Ok(None) };
         let mut buffer = [0; 4096];
         loop {
@@ -174,26 +177,37 @@ impl<'a> Capture<'a> {
             }
         }
         let found = rustix::fs::fstat(&pipe).map_err(|error| CaptureError::Io(error.into()))?;
-        Ok(Some(found.st_ino))
+        Ok(Some(PathBuf::from(format!("pipe:[{}]", found.st_ino))))
+    }
+}
+
+/// Waits until no process of the group `group` has one of the pipes open, for a short time: a daemon leaves the group
+/// only after the program that started it may have exited (`setsid --fork`), and would be killed with the group.
+async fn wait_for_daemons(pipes: &[PathBuf], group: u32) {
+    let deadline = Instant::now() + DAEMON_START_TIMEOUT;
+    while Instant::now() < deadline && with_open(pipes).any(|pid| is_of_group(pid, group)) {
+        tokio::time::sleep(DAEMON_START_INTERVAL).await;
     }
 }
 
 /// Returns the processes that have one of the pipes open, without those of the process group `group`: they were killed
 /// with its leader.
-fn left_running(pipes: impl Iterator<Item = u64>, group: u32) -> Vec<u32> {
-    let pipes: Vec<PathBuf> = pipes.map(|inode| PathBuf::from(format!("pipe:[{inode}]"))).collect();
-    if pipes.is_empty() {
-        return Vec::new();
-    }
+fn left_running(pipes: &[PathBuf], group: u32) -> Vec<u32> {
+    if pipes.is_empty() { Vec::new() } else { with_open(pipes).filter(|pid| !is_of_group(*pid, group)).collect() }
+}
+
+/// Returns the other processes that have one of the pipes open.
+fn with_open(pipes: &[PathBuf]) -> impl Iterator<Item = u32> {
     let has_open = |pid: u32| {
         let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         open.filter_map(|file| fs::read_link(file.path()).ok()).any(|target| pipes.contains(&target))
     };
-    let is_killed = |pid: u32| {
-        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
-        raw.and_then(|pid| getpgid(Some(pid)).ok())
-            .is_none_or(|found| found.as_raw_nonzero().get().cast_unsigned() == group)
-    };
-    let others = PidScope::current().pids().filter(|pid| *pid != std::process::id());
-    others.filter(|pid| has_open(*pid) && !is_killed(*pid)).collect()
+    PidScope::current().pids().filter(move |pid| *pid != std::process::id() && has_open(*pid))
+}
+
+/// Returns whether a process is of a process group, or gone.
+fn is_of_group(pid: u32, group: u32) -> bool {
+    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let found = raw.and_then(|pid| getpgid(Some(pid)).ok());
+    found.is_none_or(|found| found.as_raw_nonzero().get().cast_unsigned() == group)
 }

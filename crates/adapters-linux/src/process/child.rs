@@ -47,12 +47,22 @@ impl ChildGuard {
         self.child.as_mut()
     }
 
+    /// Waits for the exit of the child.
+    ///
+    /// Errors: whatever the system reports.
+    pub async fn exited(&self) -> io::Result<()> {
+        match &self.pidfd {
+            Some(pidfd) => pidfd.exited().await,
+            None => Ok(()),
+        }
+    }
+
     /// Waits for the exit of the child, then kills the rest of its group.
     ///
     /// Errors: whatever the system reports.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
-        if let Some(pidfd) = &self.pidfd {
-            pidfd.exited().await?;
+        self.exited().await?;
+        if self.pidfd.is_some() {
             // Before the child is reaped, since the number of its group may be reused afterward.
             let _ = self.child.start_kill();
         }

@@ -85,7 +85,8 @@ impl Candidate {
 
 pub(super) fn runs_qemu(pid: u32) -> bool {
     let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-    program.file_name().is_some_and(|name| name.as_bytes().starts_with(b"qemu"))
+    // As in `.qemu-system-x86_64-wrapped`.
+    program.file_name().is_some_and(|name| name.as_bytes().windows(4).any(|part| part == b"qemu"))
 }
 
 /// Returns the process of the pid file of a run, if it is QEMU, alive and visible.

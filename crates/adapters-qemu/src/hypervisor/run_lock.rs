@@ -9,11 +9,11 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use maqet_adapters_linux::private_file::{private_file, private_folder};
+use maqet_adapters_linux::private_file::{existing_private_file, private_file, private_folder};
 use maqet_adapters_linux::process::{LockKind, PidScope, lockers};
 use maqet_adapters_linux::{RUN_LOCK_PREFIX, retry_pause};
 use maqet_domain::port::LaunchError;
@@ -61,6 +61,8 @@ impl RunLocks {
                 Ok(()) if is_at(&file, &path) => {
                     // Only to tell the runs of a VM apart; on a full disk, the lock is held all the same.
                     let _ = fs::write(&path, run_name(paths).as_encoded_bytes());
+                    // A QEMU with `-nographic` passes its standard input to the guest.
+                    (&file).seek(SeekFrom::End(0)).map_err(failed)?;
                     return Ok(file);
                 }
                 // It was removed meanwhile.
@@ -116,7 +118,7 @@ impl RunLocks {
     /// Removes the lock of a VM whose records were in the folder `records`, unless it is held.
     pub(super) fn remove(&self, vm_records: &Path) {
         let path = self.path(vm_records);
-        if File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+        if existing_private_file(&path).is_ok_and(|file| file.try_lock().is_ok()) {
             let _ = fs::remove_file(&path);
         }
     }
@@ -136,14 +138,12 @@ fn run_name(paths: &RunPaths) -> &OsStr {
     paths.records.file_name().unwrap_or_default()
 }
 
-/// Opens a lock for reading only, as QEMU gets it.
+/// Opens a lock, also for writing: on NFS, an exclusive lock requires that (flock(2)).
 fn open(path: &Path) -> io::Result<File> {
-    if let Ok(file) = File::open(path) {
-        return Ok(file);
-    }
-    private_folder(path.parent().unwrap_or(path))?;
-    private_file(path)?;
-    File::open(path)
+    existing_private_file(path).or_else(|_| {
+        private_folder(path.parent().unwrap_or(path))?;
+        private_file(path)
+    })
 }
 
 /// Returns whether the open file is still the one at `path`.

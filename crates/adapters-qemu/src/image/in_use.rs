@@ -35,11 +35,12 @@ pub(super) async fn require_unlocked(image: &ImageUse) -> Result<(), ImageError>
 fn first_locked(images: &[OpenImage], access: ImageAccess) -> Option<&OpenImage> {
     let locks = OpenFileLocks::read();
     let is_locked = |(index, image): &(usize, &OpenImage)| {
-        let bytes = match access {
-            ImageAccess::Write if *index == 0 => [WRITTEN, WRITING_REFUSED],
-            ImageAccess::Write | ImageAccess::Read => [WRITTEN, READING_REFUSED],
+        let bytes: &[_] = match access {
+            // Not `WRITTEN`: with `share-rw=on`, several VMs may write to one disk. Else QEMU locks both.
+            ImageAccess::Write if *index == 0 => &[WRITING_REFUSED],
+            ImageAccess::Write | ImageAccess::Read => &[WRITTEN, READING_REFUSED],
         };
-        image.file.metadata().is_ok_and(|file| bytes.into_iter().any(|byte| locks.contain(&file, byte)))
+        image.file.metadata().is_ok_and(|file| bytes.iter().any(|byte| locks.contain(&file, *byte)))
     };
     images.iter().enumerate().find(is_locked).map(|(_, image)| image)
 }

@@ -112,6 +112,7 @@ impl ExitTraces {
         // The action `poweroff` of a watchdog is an `exit` right after its event (7.2, 10.0).
         let last = self.since_last_start().last();
         let poweroff = last.filter(|event| event.name == "WATCHDOG" && text(event, "action") == "poweroff");
+        let aborted = aborted(&self.stderr);
         match (self.removed_pid_file, &self.kernel, poweroff) {
             (Some(true) | None, KernelTrace::Unknown, Some(event)) => {
                 ExitReport::new(StopReason::Watchdog, Some(event.at), StateDetails::watchdog("poweroff"))
@@ -126,13 +127,14 @@ impl ExitTraces {
                 let reason = if is_silent { StopReason::Unknown } else { StopReason::QemuError };
                 ExitReport::new(reason, None, details)
             }
-            (_, KernelTrace::OutOfMemory(message), _) => {
+            // Another process may have been killed in the same cgroup.
+            (_, KernelTrace::OutOfMemory(message), _) if aborted.is_none() => {
                 ExitReport::new(StopReason::OutOfMemory, None, StateDetails::message(message.clone()))
             }
             (_, KernelTrace::Fault(message), _) => {
                 ExitReport::new(StopReason::Crashed, None, StateDetails::message(message.clone()))
             }
-            (_, KernelTrace::Unknown, _) => match aborted(&self.stderr) {
+            (_, KernelTrace::Unknown | KernelTrace::OutOfMemory(_), _) => match aborted {
                 Some(message) => {
                     let details = StateDetails { message: Some(message), ..StateDetails::signal("SIGABRT") };
                     ExitReport::new(StopReason::Crashed, None, details)
@@ -419,7 +421,9 @@ mod tests {
 
         check(&killed(KernelTrace::OutOfMemory("m".to_owned()), ""), StopReason::OutOfMemory, "m");
         check(&killed(KernelTrace::Fault("segfault".to_owned()), ""), StopReason::Crashed, "segfault");
-        check(&killed(KernelTrace::Unknown, assertion), StopReason::Crashed, &format!("SIGABRT: {assertion}"));
+        for kernel in [KernelTrace::Unknown, KernelTrace::OutOfMemory("m".to_owned())] {
+            check(&killed(kernel, assertion), StopReason::Crashed, &format!("SIGABRT: {assertion}"));
+        }
         assert_eq!(killed(KernelTrace::Unknown, "some error").conclude(), ExitReport::default());
     }
 
