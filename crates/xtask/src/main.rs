@@ -10,6 +10,7 @@ mod demo;
 mod dependencies;
 mod failure;
 mod fault_points;
+mod file;
 mod fuzz;
 mod guard;
 mod guest;

@@ -267,21 +267,26 @@ fn test_start_on_full_disk_says_that_logs_are_lost() {
     });
 }
 
+/// Starts a VM, fills the disk, has QEMU write pairs of events, and lets the guest power off; returns what is recorded of
+/// that.
+fn shutdown_events_on_full_disk(disk: &SmallDisk, pairs: usize) -> Value {
+    let home = &disk.home;
+    let started = start(home, AfterMarker::PowerOffOnByte);
+    disk.fill();
+    make_events(&started, pairs);
+    power_off(home);
+    home.json(&["events", "web", "--type", "qemu.SHUTDOWN"])
+}
+
 #[test]
 fn test_power_off_with_disk_filled_meanwhile_is_recorded() {
     namespaces::within("log_limits::test_power_off_with_disk_filled_meanwhile_is_recorded", || {
         let disk = SmallDisk::new();
-        let home = &disk.home;
-        let started = start(home, AfterMarker::PowerOffOnByte);
-        disk.fill();
         // More than fits the block that the log has anyway.
-        make_events(&started, 80);
+        let events = shutdown_events_on_full_disk(&disk, 80);
 
-        power_off(home);
-
-        let events = home.json(&["events", "web", "--type", "qemu.SHUTDOWN"]);
         assert_eq!(events.as_array().unwrap().len(), 1, "{events}");
-        assert_ended(home, "guest-shutdown");
+        assert_ended(&disk.home, "guest-shutdown");
     });
 }
 
@@ -289,17 +294,11 @@ fn test_power_off_with_disk_filled_meanwhile_is_recorded() {
 fn test_power_off_without_any_space_left_is_unknown_and_no_crash() {
     namespaces::within("log_limits::test_power_off_without_any_space_left_is_unknown_and_no_crash", || {
         let disk = SmallDisk::new();
-        let home = &disk.home;
-        let started = start(home, AfterMarker::PowerOffOnByte);
-        disk.fill();
         // More than what was reserved.
-        make_events(&started, 1_000);
+        let events = shutdown_events_on_full_disk(&disk, 1_000);
 
-        power_off(home);
-
-        let events = home.json(&["events", "web", "--type", "qemu.SHUTDOWN"]);
         assert_eq!(events, json!([]));
-        assert_ended(home, "unknown");
+        assert_ended(&disk.home, "unknown");
     });
 }
 

@@ -16,6 +16,7 @@ use package::Packages;
 
 use crate::Result;
 use crate::failure::OrFailure;
+use crate::file::remove_if_exists;
 use crate::task::{remark, step};
 use crate::workspace::Workspace;
 
@@ -123,15 +124,6 @@ fn put(path: &Path, content: &[u8], work: &Path) -> Result<()> {
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).or_failure(|| format!("cannot read `{}`", path.display()))
-}
-
-fn remove_if_exists(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).or_failure(|| format!("cannot remove `{}`", path.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn stamp_path(files: &Files) -> std::path::PathBuf {

@@ -15,6 +15,7 @@ use maqet_testkit::qemu::{self, Unpacked};
 
 use self::apt::Apt;
 use crate::failure::{Failure, OrFailure};
+use crate::file::remove_if_exists;
 use crate::task::{remark, step};
 use crate::workspace::Workspace;
 use crate::{Result, debian, program};
@@ -44,7 +45,7 @@ impl Qemu {
             return Err(Failure::new(format!("cannot unpack QEMU {}: {lack}", qemu::UNPACKED_VERSION)));
         }
         if self.refresh {
-            remove(&stamp_path(unpacked))?;
+            remove_if_exists(&stamp_path(unpacked))?;
         }
         if !ensure(unpacked)? {
             step(&format!("{} is there", version_of(unpacked)?));
@@ -114,7 +115,7 @@ fn unpack(unpacked: &Unpacked) -> Result<()> {
     version_of(&fresh)?;
 
     // Without a stamp it counts as missing, so an interrupted exchange is never used.
-    remove(&stamp_path(unpacked))?;
+    remove_if_exists(&stamp_path(unpacked))?;
     let (old, new) = (folder.join("usr"), fresh.folder().join("usr"));
     if old.exists() {
         fs::remove_dir_all(&old).or_failure(|| format!("cannot remove `{}`", old.display()))?;
@@ -140,15 +141,6 @@ fn version_of(unpacked: &Unpacked) -> Result<String> {
     };
     first_line(&unpacked.programs().join("qemu-img"))?;
     first_line(&unpacked.emulator())
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).or_failure(|| format!("cannot remove `{}`", path.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn stamp_path(unpacked: &Unpacked) -> std::path::PathBuf {
