@@ -33,7 +33,7 @@ struct Case {
 }
 
 impl Case {
-    /// A guest that ends or halts by itself.
+    /// A guest that ends or halts without a command.
     const fn guest(name: &'static str, act: GuestAct, arguments: &'static [&'static str]) -> Self {
         let done: fn(&TestHome, &str) = |_, _| {};
         Self { name, act, arguments, done, status: "stopped", reason: None, details: "" }

@@ -93,7 +93,7 @@ impl Hierarchy {
         is_own.then_some(path)
     }
 
-    /// Returns whether a cgroup is frozen, by itself or by one above it.
+    /// Returns whether a cgroup or one of its ancestors is frozen.
     fn is_frozen(&self, folder: &Path) -> bool {
         match self.version {
             Version::One => ["FREEZING", "FROZEN"].contains(&read(&folder.join("freezer.state")).trim()),

@@ -7,7 +7,7 @@ use super::source::Source;
 use crate::failure::OrFailure;
 use crate::{Result, program};
 
-/// An apt whose lists, caches and sources are in a directory of ours.
+/// apt with its lists, caches and sources in a private directory.
 #[derive(Debug)]
 pub(crate) struct Apt {
     folder: PathBuf,
