@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde_json::Value;
 
+use super::compare::output;
 use super::env::{Env, json};
 use crate::Result;
 use crate::failure::{Failure, OrFailure};
@@ -25,8 +26,9 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Baseline {
     arguments: Vec<String>,
+    /// Shell commands that create what the command line refers to.
+    setup: String,
     monitor: PathBuf,
-    events: PathBuf,
 }
 
 /// A running QEMU, killed when dropped.
@@ -36,16 +38,16 @@ pub(crate) struct Running(Child);
 impl Baseline {
     /// Takes the command line of a VM that maqet never starts.
     pub(crate) fn new(env: &Env<'_>, vm: &str) -> Result<Self> {
-        let arguments = command_line(env, vm)?;
-        let missing = |what| Failure::new(format!("the command line of `{vm}` has no {what}"));
-        let monitor = path_in(&arguments, "socket,id=qmp,").ok_or_else(|| missing("command monitor"))?;
-        let events = path_in(&arguments, "pipe,id=events,").ok_or_else(|| missing("QMP log"))?;
-        Ok(Self { arguments, monitor, events })
+        let info = info(env, vm)?;
+        let arguments = texts(&info["argv"]);
+        let monitor = path_in(&arguments, "socket,id=qmp,")
+            .ok_or_else(|| Failure::new(format!("the command line of `{vm}` has no command monitor")))?;
+        Ok(Self { arguments, setup: texts(&info["setup_commands"]).join(" && "), monitor })
     }
 
     /// Starts QEMU and returns the time until it reports `running`.
     pub(crate) fn start(&self, env: &Env<'_>) -> Result<(Duration, Running)> {
-        self.make_folders().or_failure(|| format!("cannot create the folders of `{}`", self.monitor.display()))?;
+        self.set_up(env)?;
         let (program, arguments) =
             self.arguments.split_first().ok_or_else(|| Failure::new("the command line is empty"))?;
         let mut command: Command = env.other(program, arguments);
@@ -57,17 +59,12 @@ impl Baseline {
         Ok((began.elapsed(), running))
     }
 
-    /// Creates the folders, file and FIFO that the command line refers to, without those of an earlier start.
-    fn make_folders(&self) -> io::Result<()> {
-        for folder in [&self.monitor, &self.events].into_iter().filter_map(|path| path.parent()) {
-            match fs::remove_dir_all(folder) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Ok(()) | Err(_) => fs::create_dir_all(folder)?,
-            }
+    /// Creates what the command line refers to, without the sockets of an earlier start.
+    fn set_up(&self, env: &Env<'_>) -> Result<()> {
+        if let Some(sockets) = self.monitor.parent().filter(|sockets| sockets.exists()) {
+            fs::remove_dir_all(sockets).or_failure(|| format!("cannot remove `{}`", sockets.display()))?;
         }
-        fs::File::create(self.events.with_extension("out"))?;
-        mkfifoat(CWD, self.events.with_extension("in"), Mode::RUSR | Mode::WUSR)?;
-        Ok(())
+        output(env.other("sh", ["-c", &self.setup])).map(drop)
     }
 }
 
@@ -95,9 +92,15 @@ impl Drop for Running {
 
 /// Returns the arguments that `start` would run now.
 pub(crate) fn command_line(env: &Env<'_>, vm: &str) -> Result<Vec<String>> {
-    let info = json(env.maqet(["info", vm, "--command-line", "--format", "json"]))?;
-    let arguments = info["argv"].as_array().into_iter().flatten();
-    Ok(arguments.filter_map(|argument| argument.as_str().map(str::to_owned)).collect())
+    Ok(texts(&info(env, vm)?["argv"]))
+}
+
+fn info(env: &Env<'_>, vm: &str) -> Result<Value> {
+    json(env.maqet(["info", vm, "--command-line", "--format", "json"]))
+}
+
+fn texts(array: &Value) -> Vec<String> {
+    array.as_array().into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
 }
 
 /// Returns the path in the argument that starts with `prefix`; paths in a test home have no commas.
@@ -153,6 +156,6 @@ mod tests {
                 .map(str::to_owned);
 
         assert_eq!(path_in(&arguments, "socket,id=qmp,"), Some(PathBuf::from("/b/c")));
-        assert_eq!(path_in(&arguments, "pipe,id=events,"), None);
+        assert_eq!(path_in(&arguments, "socket,id=qmp-free,"), None);
     }
 }
