@@ -150,10 +150,18 @@ fn phase_columns(phase: Phase) -> (&'static str, Option<RunEnd>) {
     }
 }
 
-/// A path that is recorded again moves to the end of the order.
+/// A path that is recorded again moves to the end of the order; one that is only used stays with the VM that has it.
 fn add_storage(transaction: &Transaction<'_>, record: &StorageRecord) -> Result<(), WriteError> {
-    let sql =
-        "INSERT OR REPLACE INTO storage (path, vm, drive, kind, size, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    if !record.is_created() {
+        let sql = "DELETE FROM storage WHERE path = ?1 AND vm IS NULL";
+        transaction.prepare_cached(sql)?.execute([path_value(&record.path)])?;
+    }
+    let sql = if record.is_created() {
+        "INSERT OR REPLACE INTO storage (path, vm, drive, kind, size, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
+    } else {
+        "INSERT INTO storage (path, vm, drive, kind, size, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+         ON CONFLICT (path) DO NOTHING"
+    };
     let added = transaction.prepare_cached(sql)?.execute(params![
         path_value(&record.path),
         record.vm.map(Text),

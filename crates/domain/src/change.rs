@@ -47,7 +47,8 @@ pub enum Change {
     StorageAdded(StorageRecord),
 }
 
-/// The record of a disk image that maqet created, to tell its own files from others.
+/// The record of a disk image that maqet created or that a start found, to tell its own files from others, and an image
+/// that is gone from one that a start has yet to create.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StorageRecord {
     /// Where the image is.
@@ -56,12 +57,25 @@ pub struct StorageRecord {
     pub vm: Option<VmId>,
     /// The drive it was created for; `uefi-vars`, which no drive is named, for the UEFI variable store.
     pub drive: String,
-    /// The storage type, as in `qcow2`.
+    /// The storage type, as in `qcow2`; [`StorageRecord::USED`] for an image that existed before.
     pub kind: String,
     /// The size the guest sees, if the type has one.
     pub size: Option<ByteSize>,
-    /// When it was created.
+    /// When it was created, or first found.
     pub created_at: Timestamp,
+}
+
+impl StorageRecord {
+    /// The kind of an image that maqet did not create, and that it therefore never deletes.
+    ///
+    /// Its record replaces only that of a removed VM.
+    pub const USED: &str = "used";
+
+    /// Returns whether maqet created the image.
+    #[must_use]
+    pub fn is_created(&self) -> bool {
+        self.kind != Self::USED
+    }
 }
 
 /// Changes to commit together, with their history entry and events.

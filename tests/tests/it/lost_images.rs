@@ -173,3 +173,28 @@ fn test_start_new_path_or_new_vm_creates_image() {
     assert!(default_image(&home).exists());
     home.json(&["stop", "web", "--force"]);
 }
+
+#[test]
+fn test_start_lost_image_that_existed_before_is_refused() {
+    let home = TestHome::new();
+    let disk = home.write("own.raw", vec![0; 1 << 20]);
+    home.add(&format!(
+        "{}storage:\n  - {{name: hdd, type: raw, file: own.raw, size: 1M}}\n",
+        guest::paused_yaml("web")
+    ));
+    home.json(&["start", "web"]);
+    home.json(&["stop", "web", "--force"]);
+    fs::rename(&disk, home.path("moved.raw")).unwrap();
+
+    let refused = home.json_error(&["start", "web"], 3);
+
+    assert_eq!(refused["code"], LOST, "{refused}");
+    assert!(refused["message"].as_str().unwrap().contains("not found (in use since "), "{refused}");
+    assert!(hints(&refused).contains("maqet start web --recreate hdd"), "{refused}");
+    assert!(!disk.exists());
+    fs::rename(home.path("moved.raw"), &disk).unwrap();
+    home.json(&["start", "web"]);
+    let removed = home.json(&["rm", "web", "--force"]);
+    assert_eq!(removed["kept_storage"], json!([]), "it is a file of the user");
+    assert!(disk.exists());
+}

@@ -37,7 +37,8 @@ impl Survey {
         let mut folders: HashSet<PathBuf> = HashSet::new();
         for entry in app.ports.store.list().await? {
             let records = app.ports.store.storage_of_vm(&entry.id).await?;
-            folders.extend(records.iter().filter_map(|record| record.path.parent().map(ToOwned::to_owned)));
+            let created = records.iter().filter(|record| record.is_created());
+            folders.extend(created.filter_map(|record| record.path.parent().map(ToOwned::to_owned)));
         }
         let folders: Vec<PathBuf> = folders.into_iter().collect();
         let port = &app.ports.maintenance.stale_files;

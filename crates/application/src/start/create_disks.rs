@@ -60,9 +60,7 @@ impl<'a> DiskCreator<'a> {
         let images = self.preflight.images;
         let Some(plan) = drive.plan() else { return Ok(()) };
         if images.exists(&plan.path).await {
-            // A disk in the VM's own folder belongs to the VM: it is of an earlier VM of this name, or of a start that
-            // was killed.
-            return if drive.storage.file.is_none() { self.adopt_disk(drive, plan).await } else { Ok(()) };
+            return self.record_existing(drive, plan).await;
         }
         self.job.run(images.create(plan)).await??;
         self.faults.reach(FaultPoint::DiskMade);
@@ -80,15 +78,20 @@ impl<'a> DiskCreator<'a> {
         Ok(())
     }
 
-    /// Records an existing disk as the VM's, unless that is recorded. It keeps its size.
-    async fn adopt_disk(&self, drive: &Drive<'_>, plan: &ImagePlan) -> Result<(), Error> {
+    /// Records an existing disk, unless that is recorded. It keeps its size.
+    ///
+    /// A disk in the VM's own folder belongs to the VM: it is of an earlier VM of this name, or of a start that was
+    /// killed. Any other is only used, and recorded so that it is not created, empty, once it is gone.
+    async fn record_existing(&self, drive: &Drive<'_>, plan: &ImagePlan) -> Result<(), Error> {
         if self.is_recorded(&plan.path) {
             return Ok(());
         }
         let image = ImageUse { path: plan.path.clone(), format: Some(plan.format.clone()), access: ImageAccess::Read };
         let summary = self.preflight.images.examine(&image).await;
         let size = summary.ok().and_then(|image| image.virtual_size).or(plan.size);
-        self.commit(self.record(drive.storage.name.as_str(), drive.storage.driver.type_name(), &plan.path, size)).await
+        let is_own = drive.storage.file.is_none();
+        let kind = if is_own { drive.storage.driver.type_name() } else { StorageRecord::USED };
+        self.commit(self.record(drive.storage.name.as_str(), kind, &plan.path, size)).await
     }
 
     /// Creates the variable store of a machine with `firmware: uefi` and records it, unless it exists.

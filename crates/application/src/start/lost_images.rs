@@ -1,7 +1,8 @@
-//! Images that maqet created once and that are gone: a start refuses to create them again, empty.
+//! Images that maqet created or used once and that are gone: a start refuses to create them again, empty.
 //!
 //! The volume of an image may not be mounted, or its directory may have been moved. The record of an image is written
-//! after the image: a start that is killed in between leaves an image without a record, which the next start finds.
+//! after the image: a start that is killed in between leaves an image without a record, which the next start finds. So
+//! does it find an image that existed before, and records it as used.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,7 @@ pub(crate) struct MissingImage {
     pub(crate) is_default: bool,
 }
 
-/// An image that maqet created once and that is gone.
+/// An image that maqet created or used once and that is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LostImage {
     /// The drive, or `uefi-vars` for the UEFI variable store.
@@ -39,8 +40,10 @@ pub struct LostImage {
     pub path: PathBuf,
     /// Where it was created, if that was in another storage directory.
     pub created_at_path: Option<PathBuf>,
-    /// When it was created.
+    /// When it was created, or first used.
     pub created_at: Timestamp,
+    /// Whether maqet created it; else it existed before the VM used it.
+    pub is_created: bool,
     /// The first directory of its path that does not exist, if one does not.
     pub missing_directory: Option<PathBuf>,
 }
@@ -61,13 +64,14 @@ impl fmt::Display for LostImage {
             VARIABLES_NAME => write!(f, "UEFI variable store `{path}` ")?,
             name => write!(f, "disk image `{path}` of drive `{name}` ")?,
         }
-        let created = self.created_at.strftime("%F");
+        let since = if self.is_created { "created on" } else { "in use since" };
+        let date = self.created_at.strftime("%F");
         match (&self.missing_directory, &self.created_at_path) {
             (Some(directory), _) => {
                 write!(f, "not found: the directory `{}` does not exist; is its volume mounted?", directory.display())
             }
-            (None, Some(from)) => write!(f, "not found (created on {created} as `{}`)", from.display()),
-            (None, None) => write!(f, "not found (created on {created})"),
+            (None, Some(from)) => write!(f, "not found ({since} {date} as `{}`)", from.display()),
+            (None, None) => write!(f, "not found ({since} {date})"),
         }
     }
 }
@@ -102,7 +106,7 @@ fn key_part(name: &str) -> String {
 }
 
 impl Preflight<'_> {
-    /// Refuses images that maqet created once, except those that the caller has it create again.
+    /// Refuses images that maqet created or used once, except those that the caller has it create again.
     ///
     /// Without missing images, the store is not read.
     pub(crate) async fn refuse_lost(
@@ -120,7 +124,7 @@ impl Preflight<'_> {
         }
     }
 
-    /// Returns which of the missing images maqet created once.
+    /// Returns which of the missing images maqet created or used once.
     pub(crate) async fn lost_images(
         &self,
         entry: &VmEntry,
@@ -137,6 +141,7 @@ impl Preflight<'_> {
                 missing_directory: self.missing_directory(&image.path).await,
                 created_at_path: Some(record.path.clone()).filter(|path| *path != image.path),
                 created_at: record.created_at,
+                is_created: record.is_created(),
                 name: image.name,
                 path: image.path,
             });

@@ -117,7 +117,11 @@ impl Content {
         {
             return Err(StoreError::Conflict { id });
         }
-        self.storage.retain(|other| other.path != record.path);
+        let is_kept = |other: &StorageRecord| other.path != record.path || (!record.is_created() && other.vm.is_some());
+        self.storage.retain(is_kept);
+        if self.storage.iter().any(|other| other.path == record.path) {
+            return Ok(());
+        }
         self.storage.push(record);
         Ok(())
     }

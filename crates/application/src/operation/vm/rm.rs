@@ -89,7 +89,7 @@ impl Operation for Rm {
 async fn kept_storage(app: &App, vm: &Vm) -> Result<Vec<String>, Error> {
     let mut kept = Vec::new();
     for record in app.ports.store.storage_of_vm(&vm.entry.id).await? {
-        if app.ports.images.exists(&record.path).await {
+        if record.is_created() && app.ports.images.exists(&record.path).await {
             kept.push(shown(&record.path));
         }
     }

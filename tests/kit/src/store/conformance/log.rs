@@ -1,6 +1,6 @@
 //! Storage records, history and events.
 
-use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::size::ByteSize;
 use maqet_domain::vm::{Revision, Vm};
 
@@ -50,6 +50,25 @@ pub async fn test_storage_of_unknown_vm_is_conflict(subject: &dyn Subject) {
     check_conflict(&store.commit(recording("/d/a", &vm)).await, &vm);
 
     assert_eq!(store.storage_of_vm(&vm.entry.id).await.unwrap(), []);
+}
+
+/// A record of an image that is only used does not replace that of another VM.
+pub async fn test_storage_used_keeps_record_of_other_vm(subject: &dyn Subject) {
+    let store = subject.open();
+    let (web, db) = (add(&*store, "web", 1).await, add(&*store, "db", 2).await);
+    let used =
+        |vm: &Vm| StorageRecord { kind: StorageRecord::USED.to_owned(), ..sample::storage("/d/a", Some(vm.entry.id)) };
+    commit(&*store, recording("/d/a", &web)).await;
+
+    commit(&*store, one(Change::StorageAdded(used(&db)))).await;
+
+    let records = store.storage_of_vm(&web.entry.id).await.unwrap();
+    assert_eq!(records, [sample::storage("/d/a", Some(web.entry.id))]);
+    assert_eq!(store.storage_of_vm(&db.entry.id).await.unwrap(), []);
+    let id = web.entry.id;
+    commit(&*store, one(Change::VmRemoved { id, expected: web.entry.revision })).await;
+    commit(&*store, one(Change::StorageAdded(used(&db)))).await;
+    assert_eq!(store.storage_of_vm(&db.entry.id).await.unwrap(), [used(&db)]);
 }
 
 /// A record may have no owner.

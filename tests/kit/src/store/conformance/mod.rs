@@ -69,6 +69,7 @@ macro_rules! store_conformance {
             test_storage_records_are_in_creation_order
             test_storage_same_path_replaces_the_record
             test_storage_of_unknown_vm_is_conflict
+            test_storage_used_keeps_record_of_other_vm
             test_storage_without_owner_has_no_vm
             test_history_newest_entries_come_first
             test_history_entries_outlive_their_vm
