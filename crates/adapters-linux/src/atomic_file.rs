@@ -68,7 +68,7 @@ impl AtomicFile {
     pub fn replace(self) -> io::Result<()> {
         self.sync()?;
         fs::rename(&self.temporary, &self.target)?;
-        self.sync_folder();
+        self.target.parent().map(sync_folder);
         Ok(())
     }
 
@@ -83,19 +83,9 @@ impl AtomicFile {
     /// Errors: `AlreadyExists`, and whatever the file system reports.
     pub fn publish(self) -> io::Result<()> {
         self.sync()?;
-        match renameat_with(CWD, &self.temporary, CWD, &self.target, RenameFlags::NOREPLACE) {
-            Ok(()) => {}
-            // File systems without that flag have hard links, which do not replace a file either.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::hard_link(&self.temporary, &self.target)?,
-            Err(error) => return Err(error.into()),
-        }
-        self.sync_folder();
+        rename_to_free_name(&self.temporary, &self.target)?;
+        self.target.parent().map(sync_folder);
         Ok(())
-    }
-
-    /// Some file systems cannot sync a folder; the content is on disk in any case.
-    fn sync_folder(&self) {
-        let _ = self.target.parent().map(|folder| File::open(folder).and_then(|folder| folder.sync_all()));
     }
 }
 
@@ -113,6 +103,26 @@ impl Drop for AtomicFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.temporary);
     }
+}
+
+/// Renames a file to a name that is free.
+///
+/// Errors: `AlreadyExists`, and whatever the file system reports.
+pub(crate) fn rename_to_free_name(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        // File systems without that flag have hard links, which do not replace a file either.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            fs::hard_link(from, to)?;
+            fs::remove_file(from)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes the names in a folder to disk; some file systems cannot, and what the files hold is on disk in any case.
+pub(crate) fn sync_folder(folder: &Path) {
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
 }
 
 /// Puts `content` at `path`, replacing an existing file, without waiting for the disk: for caches and the like.

@@ -26,6 +26,7 @@ mod readable;
 mod records;
 mod stale_files;
 mod temporary_file;
+mod trash;
 
 pub use self::clock::{RandomIds, SystemClock};
 pub use self::copies::{FileCopies, database_of, vm_folders};
@@ -44,3 +45,4 @@ pub use self::process::LinuxProcesses;
 pub use self::readable::Readable;
 pub use self::records::LocalRecords;
 pub use self::stale_files::{LocalStaleFiles, MaqetDirectories, created_at};
+pub use self::trash::LocalTrash;

@@ -43,6 +43,7 @@ pub mod size;
 pub mod snapshot;
 pub mod storage;
 pub mod text;
+pub mod trash;
 pub mod vm;
 
 pub use error::{Explain, Explanation, Fault};

@@ -23,6 +23,7 @@ mod process_stats;
 mod records;
 mod stale_files;
 mod store;
+mod trash;
 
 pub use self::build::{BuildUnavailable, Builds};
 pub use self::console::{ConsoleError, ConsoleStream, Consoles};
@@ -47,6 +48,7 @@ pub use self::process_stats::{ProcessStats, ProcessUsage};
 pub use self::records::{Chunk, RecordError, Records};
 pub use self::stale_files::{QemuInstance, RemoveError, StaleFile, StaleFileKind, StaleFiles};
 pub use self::store::{EventLog, HistoryLog, StorageLedger, Store, StoreError, VmRepository};
+pub use self::trash::{Trash, TrashError, TrashPlace};
 
 #[cfg(feature = "mocks")]
 pub use self::{
@@ -69,4 +71,5 @@ pub use self::{
     process_stats::MockProcessStats,
     records::MockRecords,
     stale_files::MockStaleFiles,
+    trash::MockTrash,
 };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use maqet_adapters_linux::{
     FileCopies, FileJournal, FileLocks, LinuxProcesses, LocalHooks, LocalHost, LocalPaths, LocalProbe, LocalRecords,
-    LocalStaleFiles, MaqetDirectories, ProcessEnvironment, RandomIds, SystemClock, TcpDialer,
+    LocalStaleFiles, LocalTrash, MaqetDirectories, ProcessEnvironment, RandomIds, SystemClock, TcpDialer,
 };
 use maqet_adapters_qemu::{
     DescriptorCatalog, FilePictures, FileSchemas, QemuBuilds, QemuConsoles, QemuHypervisor, QemuImg, QemuMonitors,
@@ -246,6 +246,7 @@ fn ports(store: OpenedStore, settings: &Settings, faults: &FaultPoints) -> Ports
     let logs = settings.logs();
     let hypervisor = QemuHypervisor::new(environment.clone(), settings.cache_dir.clone(), locks.clone());
     Ports {
+        trash: Arc::new(LocalTrash::new(settings.data_dir.join("trash"), store.name.clone())),
         maintenance: maintenance(&store, settings),
         store: store.store,
         hypervisor: Arc::new(hypervisor.with_kept_boots(logs.boots).with_fault_points(faults.clone())),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use maqet_domain::port::{
     Builds, Clock, Consoles, Dialer, DiskImages, FirmwareCatalog, Hooks, Host, Hypervisor, IdSource, Journal, Locks,
-    Monitors, Paths, Pictures, ProcessStats, Processes, Records, Schemas, Store,
+    Monitors, Paths, Pictures, ProcessStats, Processes, Records, Schemas, Store, Trash,
 };
 use maqet_domain::vm::{BootNumber, RunPaths, VmEntry, VmId, VmName};
 
@@ -46,6 +46,8 @@ pub struct Ports {
     pub hooks: Arc<dyn Hooks>,
     /// Creates and reads disk images.
     pub images: Arc<dyn DiskImages>,
+    /// Keeps images of removed VMs.
+    pub trash: Arc<dyn Trash>,
     /// Locks across processes.
     pub locks: Arc<dyn Locks>,
     /// Returns the date.

@@ -14,7 +14,7 @@ use maqet_domain::port::{
     Guard, HostFacts, Kvm, Launched, MockBuilds, MockClock, MockConsoles, MockDialer, MockDiskImages,
     MockFirmwareCatalog, MockHooks, MockHost, MockHypervisor, MockIdSource, MockJournal, MockLocks, MockMonitors,
     MockPaths, MockPictures, MockProbe, MockProcessStats, MockProcesses, MockRecords, MockSchemas, MockStaleFiles,
-    MockStoreMaintenance, MockVmCopies, PathKind, QemuBinary, Store,
+    MockStoreMaintenance, MockTrash, MockVmCopies, PathKind, QemuBinary, Store,
 };
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::qmp::RunState;
@@ -173,6 +173,7 @@ impl World {
             consoles: Arc::new(std::mem::take(&mut self.consoles)),
             paths: Arc::new(paths(std::mem::take(&mut self.there))),
             firmware: Arc::new(MockFirmwareCatalog::new()),
+            trash: Arc::new(MockTrash::new()),
             locks: Arc::new(free_locks()),
             clock: Arc::new(still_clock()),
             ids: Arc::new(counting_ids()),
