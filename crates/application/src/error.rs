@@ -23,6 +23,7 @@ use crate::device::medium_error::MediumError;
 use crate::event::filter::UnknownEventType;
 use crate::input::keyboard_error::KeyboardError;
 use crate::input::screen::ScreenError;
+use crate::job::qmp_job::QmpJobFailed;
 use crate::operation::LogError;
 use crate::qmp::CommandError;
 use crate::start::disk_error::DiskError;
@@ -71,6 +72,10 @@ pub enum Error {
     OrphanWithoutDefinition { pid: u32 },
     #[error("operation on VM `{vm}` canceled")]
     Cancelled { vm: VmName },
+    #[error("`{operation}` on VM `{vm}` timed out after {after}")]
+    JobTimedOut { operation: &'static str, vm: VmName, after: HumanDuration },
+    #[error(transparent)]
+    QmpJob(#[from] QmpJobFailed),
     #[error("configuration is for VM `{}`, not `{vm}`", name.escape_debug())]
     NameConflict { vm: VmName, name: String },
     #[error("no VM name given")]
@@ -247,6 +252,10 @@ impl Explain for Error {
             Self::OrphanWithoutDefinition { .. } => explain("vm.orphan-definition-not-found", Fault::Failed)
                 .hint("end it with `maqet cleanup --end-orphans`"),
             Self::Cancelled { .. } => explain("operation.interrupted", Fault::Failed),
+            Self::JobTimedOut { .. } => {
+                explain("operation.timed-out", Fault::TimedOut).hint("pass a longer `--timeout`, or none")
+            }
+            Self::QmpJob(inner) => inner.explain(),
             Self::NameConflict { vm, .. } => explain("config.name-conflict", Fault::Usage)
                 .hint(format!("remove `name` from the files, or set it to `{vm}`")),
             Self::NameRequired => {

@@ -1,26 +1,31 @@
 //! Long work is a job: it belongs to an operation and a VM, reports its progress, and can be canceled.
 //!
 //! An operation starts a [`Job`] with [`Jobs::start`], reports how far it is with [`Job::report`], and awaits what may be
-//! cut off with [`Job::run`]. Once the job is canceled, `run` drops the work and returns [`Error::Cancelled`], and the
-//! operation cleans up. What must not be cut off, such as a change of an image, is awaited outside of `run`. A job ends
-//! when it is dropped, and canceling it waits for that; other jobs, and those that start afterwards, are not affected.
+//! cut off with [`Job::run`]. Once the job is canceled, or the time of [`Job::within`] is over, `run` drops the work and
+//! returns [`Error::Cancelled`] or [`Error::JobTimedOut`], and the operation cleans up. What must not be cut off, such as
+//! a change of an image, is awaited outside of `run`; [`Job::cut_off`] tells meanwhile that it should end. A job ends when
+//! it is dropped, and canceling it waits for that; other jobs, and those that start afterwards, are not affected.
 //!
-//! Front ends read the reports from [`ProgressStream`]; without a reader a report costs an atomic load.
+//! Front ends read the reports from [`ProgressStream`]; without a reader a report costs an atomic load. Where neither QEMU
+//! nor a tool says how far it is, [`Job::ticking`] has something reported all the same.
 
 mod progress;
+pub(crate) mod qmp_job;
 mod running;
 
 use std::future::Future;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use maqet_domain::vm::VmName;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use self::progress::ProgressBoard;
 pub use self::progress::{Progress, ProgressStream, ProgressUnit};
 use self::running::RunningJobs;
 pub use self::running::{JobId, JobInfo};
-use crate::Error;
+use crate::{Error, HumanDuration, limits};
 
 /// The jobs of an application.
 #[derive(Default)]
@@ -57,7 +62,8 @@ impl Jobs {
 
     /// Starts a job of an operation on a VM.
     pub(crate) fn start(&self, operation: &'static str, vm: &VmName) -> Job<'_> {
-        Job { jobs: self, info: self.running.add(operation, vm), began: Instant::now() }
+        let info = self.running.add(operation, vm);
+        Job { jobs: self, info, began: Instant::now(), stage: Mutex::default(), timeout: None }
     }
 }
 
@@ -66,27 +72,94 @@ pub(crate) struct Job<'a> {
     jobs: &'a Jobs,
     info: JobInfo,
     began: Instant,
+    /// What it does at the moment.
+    stage: Mutex<Option<String>>,
+    timeout: Option<Duration>,
 }
 
 impl Job<'_> {
+    /// Limits how long the job may take, from its start on.
+    #[must_use]
+    pub(crate) fn within(mut self, timeout: Option<HumanDuration>) -> Self {
+        self.timeout = timeout.map(HumanDuration::duration);
+        self
+    }
+
+    /// Sets what the job does from now on, as in `saving the guest's memory`.
+    pub(crate) fn set_stage(&self, stage: impl Into<String>) {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = Some(stage.into());
+        self.report_elapsed();
+    }
+
     /// Reports how much is done, and of how much.
     pub(crate) fn report(&self, unit: ProgressUnit, done: u64, total: u64) {
+        self.publish(unit, done, Some(total));
+    }
+
+    /// Reports how much is done of an amount that is not known.
+    pub(crate) fn report_without_total(&self, unit: ProgressUnit, done: u64) {
+        self.publish(unit, done, None);
+    }
+
+    /// Reports how long the job has been running, where nothing else is known.
+    pub(crate) fn report_elapsed(&self) {
+        self.publish(ProgressUnit::Seconds, self.began.elapsed().as_secs(), None);
+    }
+
+    fn publish(&self, unit: ProgressUnit, done: u64, total: Option<u64>) {
         self.jobs.board.publish(|| Progress {
             job: self.info.clone(),
+            stage: self.stage.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             unit,
             done,
-            total: Some(total),
+            total,
             elapsed: self.began.elapsed(),
         });
     }
 
-    /// Runs `work` to its end; if the job is canceled, drops it and returns [`Error::Cancelled`].
+    /// Runs `work` to its end; if the job is canceled or its time is over, drops it and returns the error of that.
     pub(crate) async fn run<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
         let work = std::pin::pin!(work);
-        let cancelled = std::pin::pin!(self.jobs.running.cancelled(self.info.id));
-        match select(cancelled, work).await {
-            Either::Left(((), _)) => Err(Error::Cancelled { vm: self.info.vm.clone() }),
+        let cut_off = std::pin::pin!(self.cut_off());
+        match select(cut_off, work).await {
+            Either::Left((error, _)) => Err(error),
             Either::Right((value, _)) => Ok(value),
+        }
+    }
+
+    /// Waits until the job is canceled or its time is over, and returns the error of that.
+    pub(crate) async fn cut_off(&self) -> Error {
+        let cancelled = std::pin::pin!(self.jobs.running.cancelled(self.info.id));
+        let vm = || self.info.vm.clone();
+        let Some(timeout) = self.timeout else {
+            cancelled.await;
+            return Error::Cancelled { vm: vm() };
+        };
+        let timed_out = std::pin::pin!(sleep_until(self.began + timeout));
+        match select(cancelled, timed_out).await {
+            Either::Left(_) => Error::Cancelled { vm: vm() },
+            Either::Right(_) => {
+                Error::JobTimedOut { operation: self.info.operation, vm: vm(), after: HumanDuration::new(timeout) }
+            }
+        }
+    }
+
+    /// Runs `work` to its end, whether the job is canceled or not, and calls `tick` often enough for a progress.
+    pub(crate) async fn ticking<T>(&self, work: impl Future<Output = T>, mut tick: impl AsyncFnMut()) -> T {
+        let mut work = std::pin::pin!(work);
+        let period = limits::PROGRESS_INTERVAL;
+        let mut ticks = interval_at(Instant::now() + period, period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let due = std::pin::pin!(ticks.tick());
+            if let Either::Left((value, _)) = select(work.as_mut(), due).await {
+                return value;
+            }
+            // A tick that waits for a file must not hold up the work.
+            let ticked = std::pin::pin!(tick());
+            if let Either::Left((value, _)) = select(work.as_mut(), ticked).await {
+                return value;
+            }
         }
     }
 }
@@ -197,11 +270,44 @@ mod tests {
     fn test_progress_without_rate_or_total_has_no_eta() {
         let (jobs, elapsed) = (Jobs::default(), Duration::from_secs(6));
         let job = jobs.start("x", &vm()).info.clone();
-        let progress = |done, total| Progress { job: job.clone(), unit: ProgressUnit::Keys, done, total, elapsed };
+        let progress =
+            |done, total| Progress { job: job.clone(), stage: None, unit: ProgressUnit::Keys, done, total, elapsed };
 
         assert_eq!(progress(2, Some(8)).eta(), Some(Duration::from_secs(18)));
         assert_eq!(progress(9, Some(8)).eta(), Some(Duration::ZERO));
         assert_eq!(progress(0, Some(2)).eta(), None);
         assert_eq!(progress(3, None).eta(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn test_run_after_its_timeout_is_timed_out() {
+        let jobs = Jobs::default();
+        let second = HumanDuration::new(Duration::from_secs(1));
+        let job = jobs.start("snapshot.create", &vm()).within(Some(second));
+
+        let ended = job.run(std::future::pending::<()>()).await;
+
+        let Err(Error::JobTimedOut { operation, after, .. }) = ended else { panic!("{ended:?}") };
+        assert_eq!((operation, after, job.began.elapsed()), ("snapshot.create", second, Duration::from_secs(1)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn test_ticking_reports_stage_and_time_until_the_end() {
+        let jobs = Jobs::default();
+        let mut reports = jobs.watch();
+        let job = jobs.start("snapshot.create", &vm());
+        job.set_stage("saving");
+        let work = tokio::time::sleep(limits::PROGRESS_INTERVAL * 5 / 2);
+
+        job.ticking(work, async || job.report_without_total(ProgressUnit::Bytes, 7)).await;
+
+        let mut shown = Vec::new();
+        for _ in 0..3 {
+            let report = reports.next().await.unwrap();
+            shown.push((report.stage, report.unit, report.done, report.total));
+        }
+        let saving = || Some("saving".to_owned());
+        let bytes = || (saving(), ProgressUnit::Bytes, 7, None);
+        assert_eq!(shown, [(saving(), ProgressUnit::Seconds, 0, None), bytes(), bytes()]);
     }
 }

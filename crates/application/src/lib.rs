@@ -52,6 +52,7 @@ pub use event::filter::UnknownEventType;
 pub use event::reader::{Cursor, QmpLogPosition, ShownEvent};
 pub use input::keyboard_error::KeyboardError;
 pub use input::screen::{Picture, ScreenError};
+pub use job::qmp_job::QmpJobFailed;
 pub use job::{JobId, JobInfo, Jobs, Progress, ProgressStream, ProgressUnit};
 pub use log::failure::LogFailure;
 pub use log::limits::LogLimits;

@@ -224,3 +224,13 @@ pub const HIDDEN_PROCESS_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How many VMs a finding names; more are counted.
 pub const MAX_LISTED_VMS: usize = 5;
+
+/// How often a job that takes long reports its progress, so that a report is never older than half a second.
+pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long a job of QEMU may take from one reply to the next. A save of the guest's memory blocks QEMU until it is done:
+/// on a slow disk that takes minutes for each 10 GiB.
+pub const QMP_JOB_TIMEOUT: Duration = Duration::from_hours(2);
+
+/// How often QEMU is asked about a job whose event was missed.
+pub const QMP_JOB_INTERVAL: Duration = Duration::from_millis(250);

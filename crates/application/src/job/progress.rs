@@ -28,6 +28,8 @@ pub enum ProgressUnit {
 pub struct Progress {
     /// The job.
     pub job: JobInfo,
+    /// What it does at the moment, as in `saving the guest's memory`, if it has several stages.
+    pub stage: Option<String>,
     /// The unit of `done` and `total`.
     pub unit: ProgressUnit,
     /// How much is done.

@@ -26,18 +26,40 @@ pub(super) enum ProgressStyle {
 
 impl ProgressStyle {
     /// Returns the line for an operation that has taken `time`.
-    fn line(self, message: &str, time: Duration, amount: Option<Amount>) -> String {
+    fn line(self, message: &str, time: Duration, state: &State) -> String {
         let seconds = time.as_secs();
-        match (self, amount) {
-            (Self::Json, None) => json!({ "progress": { "message": message, "seconds": seconds } }).to_string(),
-            (Self::Json, Some(Amount { unit, done, total, .. })) => {
-                let unit = unit.to_string();
-                let progress =
-                    json!({ "message": message, "seconds": seconds, "done": done, "total": total, "unit": unit });
+        match self {
+            Self::Json => {
+                let mut progress = json!({ "message": message, "seconds": seconds });
+                if let Some(stage) = &state.stage {
+                    progress["stage"] = json!(stage);
+                }
+                if let Some(amount) = state.amount {
+                    amount.add_to(&mut progress);
+                }
                 json!({ "progress": progress }).to_string()
             }
-            (Self::Hidden | Self::Text, None) => format!("{message}: still working after {seconds} s"),
-            (Self::Hidden | Self::Text, Some(amount)) => format!("{message}: {amount}"),
+            Self::Hidden | Self::Text => match state.amount {
+                Some(amount) => format!("{}: {amount}", state.of(message)),
+                None => format!("{}: still working after {seconds} s", state.of(message)),
+            },
+        }
+    }
+}
+
+/// How far the jobs of a command are.
+#[derive(Debug, Clone, Default)]
+struct State {
+    /// What the last one that reported does at the moment.
+    stage: Option<String>,
+    amount: Option<Amount>,
+}
+
+impl State {
+    fn of(&self, message: &str) -> String {
+        match &self.stage {
+            Some(stage) => format!("{message}: {}", escape_control(stage)),
+            None => message.to_owned(),
         }
     }
 }
@@ -47,31 +69,71 @@ impl ProgressStyle {
 struct Amount {
     unit: ProgressUnit,
     done: u64,
-    total: u64,
+    total: Option<u64>,
     /// An estimate of the time until the end.
     left: Option<Duration>,
+    /// How much is done in a second.
+    rate: Option<f64>,
 }
 
 impl Amount {
-    /// Returns the amount of a job; `None` if its total is not known, or it is a single step.
+    /// Returns the amount of a job; `None` if it is a single step, or only its time is known.
     fn from_report(report: &Progress) -> Option<Self> {
-        let total = report.total.filter(|&total| total > 1)?;
-        Some(Self { unit: report.unit, done: report.done, total, left: report.eta() })
+        let is_known = match report.total {
+            Some(total) => total > 1,
+            None => report.unit != ProgressUnit::Seconds,
+        };
+        let amount = Self {
+            unit: report.unit,
+            done: report.done,
+            total: report.total,
+            left: report.eta(),
+            rate: report.rate().filter(|_| report.unit == ProgressUnit::Bytes),
+        };
+        is_known.then_some(amount)
     }
 
     /// Adds the amount of another job, which has the same unit, as one command runs them.
     fn add(self, other: Self) -> Self {
-        let (done, total) = (self.done.saturating_add(other.done), self.total.saturating_add(other.total));
-        Self { unit: self.unit, done, total, left: self.left.max(other.left) }
+        let sum = |one: Option<u64>, other: Option<u64>| Some(one?.saturating_add(other?));
+        Self {
+            unit: self.unit,
+            done: self.done.saturating_add(other.done),
+            total: sum(self.total, other.total),
+            left: self.left.max(other.left),
+            rate: self.rate.zip(other.rate).map(|(one, other)| one + other),
+        }
     }
+
+    /// Adds its fields to a line of JSON.
+    fn add_to(self, progress: &mut serde_json::Value) {
+        progress["done"] = json!(self.done);
+        progress["total"] = json!(self.total);
+        progress["unit"] = json!(self.unit.to_string());
+        if let Some(rate) = self.rate {
+            progress["per_second"] = json!(whole(rate));
+        }
+        if let Some(left) = self.left {
+            progress["seconds_left"] = json!(left.as_secs());
+        }
+    }
+}
+
+/// Returns a rate without its fraction.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an estimate, and never negative")]
+fn whole(rate: f64) -> u64 {
+    rate as u64
 }
 
 impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.unit {
-            ProgressUnit::Bytes => write!(f, "{} of {}", BinaryBytes(self.done), BinaryBytes(self.total)),
-            unit => write!(f, "{} of {} {unit}", self.done, self.total),
+        match (self.unit, self.total) {
+            (ProgressUnit::Bytes, Some(total)) => write!(f, "{} of {}", BinaryBytes(self.done), BinaryBytes(total))?,
+            (ProgressUnit::Bytes, None) => write!(f, "{}", BinaryBytes(self.done))?,
+            (unit, Some(total)) => write!(f, "{} of {total} {unit}", self.done)?,
+            (unit, None) => write!(f, "{} {unit}", self.done)?,
         }
+        self.rate.map_or(Ok(()), |rate| write!(f, ", {}/s", BinaryBytes(whole(rate))))
     }
 }
 
@@ -117,30 +179,34 @@ pub(super) async fn show<T>(
     let began = Instant::now();
     let is_terminal = std::io::stderr().is_terminal();
     let mut shown_next = began + if is_terminal { DELAY } else { LINE_INTERVAL };
-    let (mut jobs, mut amount) = (BTreeMap::new(), None);
+    let (mut jobs, mut state) = (BTreeMap::new(), State::default());
     let mut bar: Option<ProgressBar> = None;
     let output = loop {
         tokio::select! {
             biased;
             output = &mut work => break output,
             Some(report) = reports.next() => {
-                let Some(of_job) = Amount::from_report(&report) else { continue };
-                jobs.insert(report.job.id, of_job);
-                amount = jobs.values().copied().reduce(Amount::add);
-                shown.done.replace(amount.map(|amount| amount.to_string()));
+                if let Some(of_job) = Amount::from_report(&report) {
+                    jobs.insert(report.job.id, of_job);
+                } else if report.stage != state.stage {
+                    // What was done before belongs to another stage.
+                    jobs.remove(&report.job.id);
+                }
+                state = State { stage: report.stage, amount: jobs.values().copied().reduce(Amount::add) };
+                shown.done.replace(state.amount.map(|amount| amount.to_string()));
             }
             () = sleep_until(shown_next), if bar.is_none() && style != ProgressStyle::Hidden => {
                 if is_terminal {
                     bar = Some(spinner(message));
                     shown.bar.replace(bar.clone());
                 } else {
-                    anstream::eprintln!("{}", style.line(message, began.elapsed(), amount));
+                    anstream::eprintln!("{}", style.line(message, began.elapsed(), &state));
                     shown_next += LINE_INTERVAL;
                 }
             }
         }
-        if let (Some(bar), Some(amount)) = (&bar, amount) {
-            show_amount(bar, amount);
+        if let Some(bar) = &bar {
+            show_state(bar, message, &state);
         }
     };
     shown.clear();
@@ -157,14 +223,20 @@ fn spinner(message: &str) -> ProgressBar {
     spinner
 }
 
-/// Shows an amount; a spinner becomes a bar.
-fn show_amount(bar: &ProgressBar, amount: Amount) {
+/// Shows how far an operation is; a spinner becomes a bar once a total is known.
+fn show_state(bar: &ProgressBar, message: &str, state: &State) {
+    bar.set_message(state.of(message));
+    let Some(amount) = state.amount else { return };
+    let Some(total) = amount.total else {
+        bar.set_message(format!("{}: {amount}", state.of(message)));
+        return;
+    };
     if bar.length().is_none()
         && let Ok(style) = BarStyle::with_template("{msg} [{bar:30}] {prefix}")
     {
         bar.set_style(style);
     }
-    bar.set_length(amount.total);
+    bar.set_length(total);
     bar.set_position(amount.done);
     bar.set_prefix(match amount.left {
         Some(left) => format!("{amount} ({:#} left)", HumanDuration(left)),
@@ -177,20 +249,43 @@ mod tests {
     use super::*;
 
     fn amount(unit: ProgressUnit, done: u64, total: u64) -> Amount {
-        Amount { unit, done, total, left: None }
+        Amount { unit, done, total: Some(total), left: None, rate: None }
+    }
+
+    fn state(amount: Option<Amount>) -> State {
+        State { stage: None, amount }
     }
 
     #[test]
     fn test_progress_line_is_text_or_json() {
         let (message, time) = ("stopping `a\"b`", Duration::from_millis(10_900));
-        let keys = Some(amount(ProgressUnit::Keys, 3, 9));
+        let none = state(None);
+        let keys = state(Some(amount(ProgressUnit::Keys, 3, 9)));
 
-        assert_eq!(ProgressStyle::Text.line(message, time, None), "stopping `a\"b`: still working after 10 s");
-        assert_eq!(ProgressStyle::Text.line(message, time, keys), "stopping `a\"b`: 3 of 9 keys");
-        let json = |keys| ProgressStyle::Json.line(message, time, keys).parse::<serde_json::Value>().unwrap();
-        assert_eq!(json(None), json!({ "progress": { "message": message, "seconds": 10 } }));
+        assert_eq!(ProgressStyle::Text.line(message, time, &none), "stopping `a\"b`: still working after 10 s");
+        assert_eq!(ProgressStyle::Text.line(message, time, &keys), "stopping `a\"b`: 3 of 9 keys");
+        let json = |state| ProgressStyle::Json.line(message, time, state).parse::<serde_json::Value>().unwrap();
+        assert_eq!(json(&none), json!({ "progress": { "message": message, "seconds": 10 } }));
         let progress = json!({ "message": message, "seconds": 10, "done": 3, "total": 9, "unit": "keys" });
-        assert_eq!(json(keys), json!({ "progress": progress }));
+        assert_eq!(json(&keys), json!({ "progress": progress }));
+    }
+
+    #[test]
+    fn test_progress_line_has_stage_rate_and_time_left() {
+        let (left, rate) = (Some(Duration::from_secs(4)), Some(2_097_152.5));
+        let bytes = Amount { left, rate, total: None, ..amount(ProgressUnit::Bytes, 1 << 20, 0) };
+        let saving = State { stage: Some("saving memory".to_owned()), amount: Some(bytes) };
+        let time = Duration::from_secs(1);
+
+        let text = ProgressStyle::Text.line("creating `s`", time, &saving);
+        let json: serde_json::Value = ProgressStyle::Json.line("creating `s`", time, &saving).parse().unwrap();
+
+        assert_eq!(text, "creating `s`: saving memory: 1.00 MiB, 2.00 MiB/s");
+        let expected = json!({
+            "message": "creating `s`", "seconds": 1, "stage": "saving memory", "done": 1_048_576, "total": null,
+            "unit": "bytes", "per_second": 2_097_152, "seconds_left": 4,
+        });
+        assert_eq!(json["progress"], expected);
     }
 
     #[test]
@@ -203,12 +298,12 @@ mod tests {
     }
 
     #[test]
-    fn test_show_amount_turns_the_spinner_into_a_bar() {
+    fn test_show_state_turns_the_spinner_into_a_bar() {
         let bar = ProgressBar::hidden();
         bar.unset_length();
         let left = Some(Duration::from_secs(4));
 
-        show_amount(&bar, Amount { left, ..amount(ProgressUnit::Keys, 3, 9) });
+        show_state(&bar, "typing", &state(Some(Amount { left, ..amount(ProgressUnit::Keys, 3, 9) })));
 
         assert_eq!((bar.position(), bar.length(), bar.prefix()), (3, Some(9), "3 of 9 keys (4s left)".to_owned()));
     }

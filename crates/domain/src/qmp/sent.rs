@@ -36,6 +36,9 @@ const OWN_BACKEND: &str = "removes a backend that maqet created; QEMU refuses it
 /// Changes a device that the user named.
 const DEVICE: &str = "is the change of a device that the user requested; it uses only code that the device has loaded";
 
+/// Ends a job.
+const OWN_JOB: &str = "concerns a job that maqet started, found by its ID";
+
 /// The commands, by name.
 pub const SENT: &[Sent] = &[
     sent("balloon", DEVICE),
@@ -54,6 +57,9 @@ pub const SENT: &[Sent] = &[
     sent("info network", MEMORY_ONLY),
     sent("info usernet", MEMORY_ONLY),
     sent("inject-nmi", DEVICE),
+    sent("job-cancel", OWN_JOB),
+    sent("job-dismiss", OWN_JOB),
+    sent("job-finalize", OWN_JOB),
     sent("netdev_add", "creates the backend that the user described; its code is part of QEMU, not of a module"),
     sent("netdev_del", OWN_BACKEND),
     sent("qom-get", ONE_OBJECT),
@@ -62,6 +68,7 @@ pub const SENT: &[Sent] = &[
     sent("query-block", OPEN_IMAGES),
     sent("query-chardev", MEMORY_ONLY),
     sent("query-cpus-fast", "reads no registers: unlike `query-cpus` it does not interrupt the CPUs"),
+    sent("query-jobs", MEMORY_ONLY),
     sent("query-kvm", MEMORY_ONLY),
     sent("query-memory-size-summary", MEMORY_ONLY),
     sent("query-named-block-nodes", "leaves out the chains of images (`flat`); otherwise as `query-block`"),

@@ -92,6 +92,12 @@ pub fn is_disk_full(message: &str) -> bool {
     message.contains("No space left on device") || message.contains("Disk quota exceeded")
 }
 
+/// Returns whether a job of QEMU ended with this because it was canceled, as one whose transaction failed is (the C
+/// library's text for `ECANCELED`).
+pub fn is_job_canceled(error: &str) -> bool {
+    error == "Operation canceled"
+}
+
 /// Returns whether `--version` printed this, and the program is `qemu-img` (7.2, `qemu-img.c`).
 pub fn is_qemu_img_version(output: &str) -> bool {
     output.starts_with("qemu-img version")
@@ -197,6 +203,7 @@ mod tests {
 
     #[test]
     fn test_single_texts_are_matched() {
+        assert!(is_job_canceled("Operation canceled") && !is_job_canceled("No space left on device"));
         assert!(is_bridge_helper_failure("bridge helper failed"));
         assert!(is_without_screen("There is no console to take a screendump from"));
         assert!(is_disconnected_socket("disconnected:unix:/r/serial.sock,server=on"));
