@@ -123,6 +123,11 @@ impl VmCopies for FileCopies {
         all
     }
 
+    async fn of_other_databases(&self) -> Vec<VmCopy> {
+        let contents = vm_folders(&self.state).into_iter().filter_map(|(_, folder)| read(&folder));
+        contents.filter(|content| content.database != self.database).map(VmCopy::from).collect()
+    }
+
     async fn find(&self, id: &VmId) -> Option<VmCopy> {
         self.read(&self.folder(id)).map(VmCopy::from)
     }
@@ -168,6 +173,7 @@ mod tests {
         let other = copies(folder.path(), "sqlite:/d/b.db");
 
         assert_eq!((other.count().await, other.all().await), (0, Vec::new()));
+        assert_eq!(other.of_other_databases().await, [copy_of("web")]);
         assert_eq!(database_of(&folder.path().join(ID)).as_deref(), Some("sqlite:/d/a.db"));
     }
 

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, FileType};
 use std::path::{Component, Path, PathBuf};
 
 use async_trait::async_trait;
@@ -30,6 +30,22 @@ impl Paths for LocalPaths {
     async fn resolve(&self, path: &Path) -> PathBuf {
         resolve_links(path).unwrap_or_else(|| path.to_owned())
     }
+
+    async fn files(&self, directory: &Path) -> Vec<PathBuf> {
+        let (folders, mut files): (Vec<_>, Vec<_>) = visible(directory).partition(|(_, kind)| kind.is_dir());
+        files.extend(folders.iter().flat_map(|(folder, _)| visible(folder)));
+        let files = files.into_iter().filter(|(_, kind)| kind.is_file());
+        let mut files: Vec<PathBuf> = files.map(|(path, _)| path).collect();
+        files.sort();
+        files
+    }
+}
+
+/// Returns what is in a directory, without hidden names.
+fn visible(directory: &Path) -> impl Iterator<Item = (PathBuf, FileType)> + use<> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let named = entries.filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
+    named.filter_map(|entry| Some((entry.path(), entry.file_type().ok()?)))
 }
 
 /// Follows `path` component by component, as the kernel does; `None` for a loop of links.
@@ -110,6 +126,20 @@ mod tests {
     fn check(path: &str, expected: impl AsRef<Path>) {
         let (_folder, root) = tree();
         assert_eq!(resolve_links(&root.join(path)), Some(root.join(expected)), "{path}");
+    }
+
+    #[tokio::test]
+    async fn test_files_are_regular_visible_and_at_most_one_directory_deep() {
+        let (_folder, root) = tree();
+        fs::create_dir(root.join("real/deep")).unwrap();
+        for name in ["b", ".hidden", "real/a", "real/deep/x"] {
+            fs::write(root.join(name), "").unwrap();
+        }
+
+        let found = LocalPaths.files(&root).await;
+
+        assert_eq!(found, ["b", "real/a", "real/file"].map(|name| root.join(name)));
+        assert_eq!(LocalPaths.files(&root.join("nothing")).await, [""; 0].map(PathBuf::from));
     }
 
     #[test]

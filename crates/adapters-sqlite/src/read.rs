@@ -61,6 +61,12 @@ pub(crate) fn storage(connection: &Connection, id: VmId) -> Result<Vec<StorageRe
     all(connection, sql, params![Text(id)], storage_record)
 }
 
+/// Reads the storage records of removed VMs, in the order they were created.
+pub(crate) fn storage_without_vm(connection: &Connection) -> Result<Vec<StorageRecord>> {
+    let sql = "SELECT path, vm, drive, kind, size, created_at FROM storage WHERE vm IS NULL ORDER BY sequence";
+    all(connection, sql, params![], storage_record)
+}
+
 /// Reads the newest entries of the history, the newest first.
 pub(crate) fn history(connection: &Connection, limit: u32) -> Result<Vec<RecordedHistory>> {
     // All columns, because a database that cannot be written may still have schema 1, without `reverts`.

@@ -145,6 +145,10 @@ impl StorageLedger for SqliteStore {
         let id = *id;
         self.worker().await?.read_few("read the storage of a VM", move |sql| read::storage(sql, id)).await
     }
+
+    async fn storage_without_vm(&self) -> Result<Vec<StorageRecord>, StoreError> {
+        self.worker().await?.read("read the storage of removed VMs", read::storage_without_vm).await
+    }
 }
 
 #[async_trait]

@@ -6,7 +6,8 @@
 //! [`create_disks`] creates the missing images. `setup_commands` prints the same preparation as shell commands.
 //!
 //! A changed definition is checked in part as well, where its problems have a source location; `drive_conflicts`, files
-//! that drives share, is checked only then. At a start, the locks of QEMU tell whether another VM uses an image.
+//! that drives share, is checked only then. At a start, the locks of QEMU tell whether another VM uses an image
+//! (`image_owner`).
 
 mod check_disks;
 pub(crate) mod create_disks;
@@ -14,6 +15,7 @@ pub(crate) mod disk_error;
 mod drive_conflicts;
 pub(crate) mod drives;
 pub(crate) mod firmware;
+pub(crate) mod image_owner;
 pub(crate) mod lost_images;
 pub(crate) mod mismatches;
 mod path_policy;

@@ -29,6 +29,10 @@ impl VmCopies for Copies {
         Vec::new()
     }
 
+    async fn of_other_databases(&self) -> Vec<VmCopy> {
+        Vec::new()
+    }
+
     async fn find(&self, _: &VmId) -> Option<VmCopy> {
         None
     }

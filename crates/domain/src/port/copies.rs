@@ -21,6 +21,9 @@ pub trait VmCopies: Send + Sync {
     /// Returns the copies of VMs of this database, ordered by name; unreadable ones are left out.
     async fn all(&self) -> Vec<VmCopy>;
 
+    /// Returns the copies of VMs of other databases; unreadable ones are left out.
+    async fn of_other_databases(&self) -> Vec<VmCopy>;
+
     /// Returns the copy of one VM.
     async fn find(&self, id: &VmId) -> Option<VmCopy>;
 }

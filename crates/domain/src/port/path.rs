@@ -26,4 +26,9 @@ pub trait Paths: Send + Sync {
 
     /// Returns `path` with every symbolic link and `..` resolved as far as it exists; the rest is appended as written.
     async fn resolve(&self, path: &Path) -> PathBuf;
+
+    /// Returns the regular files in `directory` and in the directories directly in it, in order.
+    ///
+    /// Symbolic links, and names that begin with a dot, are left out; so is what cannot be read.
+    async fn files(&self, directory: &Path) -> Vec<PathBuf>;
 }

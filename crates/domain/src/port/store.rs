@@ -88,6 +88,9 @@ pub trait VmRepository: Send + Sync {
 pub trait StorageLedger: Send + Sync {
     /// Returns the records of a VM, oldest first.
     async fn storage_of_vm(&self, id: &VmId) -> Result<Vec<StorageRecord>, StoreError>;
+
+    /// Returns the records of removed VMs, oldest first.
+    async fn storage_without_vm(&self) -> Result<Vec<StorageRecord>, StoreError>;
 }
 
 /// Reads the history of changes.

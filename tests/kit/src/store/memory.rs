@@ -181,6 +181,10 @@ impl StorageLedger for MemoryStore {
     async fn storage_of_vm(&self, id: &VmId) -> Result<Vec<StorageRecord>, StoreError> {
         Ok(self.content().storage.iter().filter(|record| record.vm == Some(*id)).cloned().collect())
     }
+
+    async fn storage_without_vm(&self) -> Result<Vec<StorageRecord>, StoreError> {
+        Ok(self.content().storage.iter().filter(|record| record.vm.is_none()).cloned().collect())
+    }
 }
 
 #[async_trait]

@@ -7,10 +7,10 @@ use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
 use maqet_domain::machine::Machine;
 use maqet_domain::network::{Forward, NetworkSpec, bound_ports};
-use maqet_domain::port::{ImageError, ImageUser, Launch, LaunchError, Launched};
+use maqet_domain::port::{Launch, LaunchError, Launched};
 use maqet_domain::vm::{
     Action, BootNumber, HaltReason, MonitorAnswer, Phase, ProcessObservation, QemuProcess, Run, RunPaths, Status,
-    Transition, Vm, VmEntry, VmName,
+    Transition, Vm, VmEntry,
 };
 use maqet_fault_points::FaultPoint;
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,7 @@ use crate::log::failure::LogFailure;
 use crate::log::keeper::LogKeeper;
 use crate::start::create_disks::DiskCreator;
 use crate::start::disk_error::DiskError;
+use crate::start::image_owner::{ImageOwner, image_error, image_owner};
 use crate::start::mismatches::ImageMismatches;
 use crate::vm::monitor::info_usernet;
 use crate::vm::observe::{Observation, VmStatus};
@@ -265,40 +266,11 @@ pub(crate) async fn forwards(app: &App, run: &Run, machine: &Machine) -> Vec<For
 /// Returns the error of a launch; an orphan or another VM that has a disk open is reported as such.
 async fn launch_error(app: &App, entry: VmEntry, source: LaunchError) -> Error {
     let user = if let LaunchError::ImageInUse { by, .. } = &source { by.clone() } else { None };
-    match image_user(app, user.as_ref()).await {
+    match image_owner(app, user.as_ref()).await {
         ImageOwner::Orphan(pid) => Error::DiskOfOrphan { vm: entry.name, pid, source: source.into() },
         ImageOwner::Vm(user) => DiskError::InUse { vm: entry.name, user, source: source.into() }.into(),
         ImageOwner::Other => Error::Launch { vm: entry.name, source },
     }
-}
-
-/// Returns the error of an image before the launch, as [`launch_error`] does.
-async fn image_error(app: &App, entry: &VmEntry, source: ImageError) -> Error {
-    let user = if let ImageError::InUse { by, .. } = &source { by.clone() } else { None };
-    match image_user(app, user.as_ref()).await {
-        ImageOwner::Orphan(pid) => Error::DiskOfOrphan { vm: entry.name.clone(), pid, source: source.into() },
-        ImageOwner::Vm(user) => DiskError::InUse { vm: entry.name.clone(), user, source: source.into() }.into(),
-        ImageOwner::Other => source.into(),
-    }
-}
-
-/// What the process is that has an image open.
-enum ImageOwner {
-    Orphan(u32),
-    Vm(VmName),
-    Other,
-}
-
-async fn image_user(app: &App, user: Option<&ImageUser>) -> ImageOwner {
-    if let Some(pid) = app.orphans().among_users(user).await {
-        return ImageOwner::Orphan(pid);
-    }
-    let entries = app.ports.store.list().await.unwrap_or_default();
-    let runs = |entry: &&VmEntry| {
-        let process = entry.open_run().and_then(|run| run.process.as_ref());
-        process.is_some_and(|process| user.is_some_and(|user| user.pid == process.pid))
-    };
-    entries.iter().find(runs).map_or(ImageOwner::Other, |entry| ImageOwner::Vm(entry.name.clone()))
 }
 
 /// Returns the VM to its last run; a failure here is only logged, as the reason of the failed start matters more.

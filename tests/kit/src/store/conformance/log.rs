@@ -78,9 +78,11 @@ pub async fn test_storage_without_owner_has_no_vm(subject: &dyn Subject) {
     let mut record = sample::storage("/d/a", None);
     record.size = None;
 
-    commit(&*store, one(Change::StorageAdded(record))).await;
+    commit(&*store, recording("/d/b", &vm)).await;
+    commit(&*store, one(Change::StorageAdded(record.clone()))).await;
 
-    assert_eq!(store.storage_of_vm(&vm.entry.id).await.unwrap(), []);
+    assert_eq!(store.storage_of_vm(&vm.entry.id).await.unwrap(), [sample::storage("/d/b", Some(vm.entry.id))]);
+    assert_eq!(store.storage_without_vm().await.unwrap(), [record]);
 }
 
 /// The newest entries come first, as many as requested, with growing numbers.

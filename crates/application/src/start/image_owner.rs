@@ -1,0 +1,37 @@
+//! Which VM the process that has an image open belongs to.
+
+use maqet_domain::port::{ImageError, ImageUser};
+use maqet_domain::vm::{VmEntry, VmName};
+
+use super::disk_error::DiskError;
+use crate::{App, Error};
+
+/// Returns the error of an image of a VM; an orphan or another VM that has it open is reported as such.
+pub(crate) async fn image_error(app: &App, entry: &VmEntry, source: ImageError) -> Error {
+    let user = if let ImageError::InUse { by, .. } = &source { by.clone() } else { None };
+    match image_owner(app, user.as_ref()).await {
+        ImageOwner::Orphan(pid) => Error::DiskOfOrphan { vm: entry.name.clone(), pid, source: source.into() },
+        ImageOwner::Vm(user) => DiskError::InUse { vm: entry.name.clone(), user, source: source.into() }.into(),
+        ImageOwner::Other => source.into(),
+    }
+}
+
+/// What the process is that has an image open.
+pub(crate) enum ImageOwner {
+    Orphan(u32),
+    Vm(VmName),
+    Other,
+}
+
+/// Returns what the process is that has an image open.
+pub(crate) async fn image_owner(app: &App, user: Option<&ImageUser>) -> ImageOwner {
+    if let Some(pid) = app.orphans().among_users(user).await {
+        return ImageOwner::Orphan(pid);
+    }
+    let entries = app.ports.store.list().await.unwrap_or_default();
+    let runs = |entry: &&VmEntry| {
+        let process = entry.open_run().and_then(|run| run.process.as_ref());
+        process.is_some_and(|process| user.is_some_and(|user| user.pid == process.pid))
+    };
+    entries.iter().find(runs).map_or(ImageOwner::Other, |entry| ImageOwner::Vm(entry.name.clone()))
+}
