@@ -72,6 +72,14 @@ impl AtomicFile {
         Ok(())
     }
 
+    /// Does the same at another path of the same directory's file system, such as the file that a symbolic link leads to.
+    ///
+    /// Errors: whatever the file system reports; the file at `path` is then unchanged.
+    pub fn replace_at(mut self, path: &Path) -> io::Result<()> {
+        path.clone_into(&mut self.target);
+        self.replace()
+    }
+
     /// Does the same without waiting for the disk, for content that can be computed again: after a power failure the
     /// file may be empty or missing.
     pub fn replace_unsynced(self) -> io::Result<()> {

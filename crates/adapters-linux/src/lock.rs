@@ -25,7 +25,8 @@ use crate::process::{LockKind, PidScope, find_locker};
 /// The largest note that is read; one has about 200 bytes.
 const MAX_NOTE_BYTES: usize = 4 << 10;
 
-/// Locks as files in a folder, one for each VM and keyboard; a file stays until its VM is removed.
+/// Locks as files in a folder, one for each VM and keyboard; a file stays until its VM is removed. That of an image is
+/// removed with the lock: nothing tells when an image is gone.
 ///
 /// A process that waited for a file that was removed meanwhile locks the new one instead.
 #[derive(Debug)]
@@ -48,6 +49,10 @@ impl FileLocks {
         match name {
             LockName::Vm(id) => self.folder.join(format!("vm-{id}.lock")),
             LockName::Keyboard(id) => self.folder.join(format!("keyboard-{id}.lock")),
+            LockName::Image(path) => {
+                let hash = stable_hash(path.as_os_str().as_encoded_bytes());
+                self.folder.join(format!("{IMAGE_LOCK_PREFIX}{hash:016x}.lock"))
+            }
         }
     }
 
@@ -111,11 +116,15 @@ impl Locks for FileLocks {
             Ok(file) => {
                 // A courtesy to others: without a note, as on a full disk, the lock is held all the same.
                 let _ = write_note(&file, operation, self.scope());
-                Ok(Box::new(FileLock { file, path, is_retired: false }))
+                let is_retired = matches!(name, LockName::Image(_));
+                Ok(Box::new(FileLock { file, path, is_retired }))
             }
             Err(file) => {
                 let holder = read_note(&file).map(|note| current_holder(note, &file, self.scope()));
-                Err(LockError::InUse { vm: None, holder, waited })
+                Err(match name {
+                    LockName::Image(path) => LockError::ImageInUse { path: path.clone(), holder, waited },
+                    LockName::Vm(_) | LockName::Keyboard(_) => LockError::InUse { vm: None, holder, waited },
+                })
             }
         }
     }
@@ -165,12 +174,20 @@ fn locked_inode(line: &str) -> Option<u64> {
     fields.nth(3)?.rsplit(':').next()?.parse().ok()
 }
 
+/// Begins the name of the lock of an image, which is followed by a hash of its path and `.lock`.
+pub(crate) const IMAGE_LOCK_PREFIX: &str = "image-";
+
+/// Returns a hash that is the same in every build (FNV-1a): two images that share one merely wait for each other.
+fn stable_hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
 /// Begins the name of a lock that a QEMU holds while it runs, which is followed by the ID of its VM and `.lock`.
 ///
 /// It is in the same folder, and no operation holds it.
 pub const RUN_LOCK_PREFIX: &str = "qemu-";
 
-/// Parses the name of a lock file.
+/// Parses the name of the lock file of a VM or keyboard; that of an image does not contain its path.
 pub fn parse_lock_name(file: &OsStr) -> Option<LockName> {
     let (kind, id) = file.to_str()?.strip_suffix(".lock")?.split_once('-')?;
     match kind {

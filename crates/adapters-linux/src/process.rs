@@ -12,7 +12,9 @@ mod pidfd;
 mod scope;
 mod stats;
 
-pub use self::capture::{CaptureError, Captured, Exit, Group, Output, capture, spawn_captured, wait_into};
+pub use self::capture::{
+    CaptureError, Captured, Exit, Group, Output, capture, spawn_captured, wait_into, wait_observed,
+};
 pub use self::child::{ChildGuard, display_status};
 pub use self::identity::kill;
 pub use self::linux::LinuxProcesses;

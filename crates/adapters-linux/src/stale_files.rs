@@ -10,7 +10,7 @@ use maqet_domain::port::{LockName, StaleFile, StaleFileKind};
 use maqet_domain::vm::{BootNumber, VmId};
 
 use crate::copies::{database_of, vm_folders};
-use crate::lock::{RUN_LOCK_PREFIX, parse_lock_name};
+use crate::lock::{IMAGE_LOCK_PREFIX, RUN_LOCK_PREFIX, parse_lock_name};
 use crate::private_file::unless_missing;
 use crate::process::PidScope;
 use crate::temporary_file::{is_older_than_limit, parse_temporary_name};
@@ -129,6 +129,7 @@ impl LocalStaleFiles {
         let mut found: Vec<PathBuf> = folders.iter().flat_map(|folder| stale_temporary_files(folder)).collect();
         let of_repair = entries(&self.folders.data).filter(|path| is_of_repair(path));
         found.extend(of_repair.filter(|path| is_older_than_limit(path)));
+        found.extend(entries(&self.folders.locks).filter(|path| is_lock_of_image(path) && is_free(path)));
         found.sort();
         let temporary = |path| StaleFile { kind: StaleFileKind::Temporary, path, is_foreign: false };
         found.into_iter().map(temporary).collect()
@@ -142,6 +143,7 @@ impl LocalStaleFiles {
             StaleFileKind::Sockets { .. } => remove_socket_folder(&file.path),
             StaleFileKind::Records { .. } => fs::remove_dir_all(&file.path),
             StaleFileKind::Lock { .. } => remove_lock(&file.path),
+            StaleFileKind::Temporary if is_lock_of_image(&file.path) => remove_lock(&file.path),
             StaleFileKind::Temporary => match fs::symlink_metadata(&file.path) {
                 Ok(found) if found.is_dir() => fs::remove_dir_all(&file.path),
                 Ok(_) => fs::remove_file(&file.path),
@@ -183,8 +185,17 @@ fn locked_vm(path: &Path) -> Option<VmId> {
         return Some(id);
     }
     let id = name.to_str()?.strip_prefix(RUN_LOCK_PREFIX)?.strip_suffix(".lock")?.parse().ok()?;
-    let is_free = File::open(path).is_ok_and(|file| file.try_lock_shared().is_ok());
-    is_free.then_some(id)
+    is_free(path).then_some(id)
+}
+
+/// Returns whether this is the lock of an image, which stays if its holder is killed.
+fn is_lock_of_image(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(IMAGE_LOCK_PREFIX.as_bytes()))
+}
+
+/// Returns whether a lock file is not locked.
+fn is_free(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| file.try_lock_shared().is_ok())
 }
 
 /// Removes a lock that is not in use.
@@ -248,6 +259,7 @@ mod tests {
         let dead_writer = format!(".a.partial-{}-1-1-0badcafe", short(&PidScope::current()));
         let lock = root.path().join(format!("locks/vm-{ID}.lock"));
         write(&lock);
+        write(&root.path().join("locks/image-00000000deadbeef.lock"));
         write(&root.path().join("state").join(ID).join("boot-3/qemu.log"));
         write(&root.path().join("cache").join(&dead_writer));
         write(&root.path().join("beside").join(&dead_writer));
@@ -264,7 +276,7 @@ mod tests {
         assert!(matches!(&kinds[0], StaleFileKind::Records { boots, .. } if boots[0].0 == BootNumber(3)), "{kinds:?}");
         let sockets = StaleFileKind::Sockets { short: id.short(), boot: BootNumber(3) };
         let (temporary, lock) = (StaleFileKind::Temporary, StaleFileKind::Lock { id });
-        assert_eq!(kinds[1..], [sockets, lock, temporary.clone(), temporary]);
+        assert_eq!(kinds[1..], [sockets, lock, temporary.clone(), temporary.clone(), temporary]);
         assert!(files.all(&[root.path().join("beside")]).is_empty());
     }
 

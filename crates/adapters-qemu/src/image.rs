@@ -1,18 +1,26 @@
 //! The port [`DiskImages`]: `qemu-img`, with typed results and timeouts.
 
+mod check;
 mod create;
 mod examine;
 mod in_use;
 mod info;
+mod progress;
+mod resize;
+mod rewrite;
 mod tool;
 mod truncation;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use maqet_adapters_linux::ProcessEnvironment;
-use maqet_domain::port::{DiskImages, HeldLock, ImageError, ImageInfo, ImageSummary, ImageUse, ImageUser};
+use maqet_domain::port::{
+    DiskImages, FileId, HeldLock, ImageCheck, ImageError, ImageFile, ImageInfo, ImageLink, ImageRepair, ImageSummary,
+    ImageTools, ImageUse, ImageUser, ImageWork, RewritePlan, RewrittenImage,
+};
 use maqet_domain::qmp::wording::is_qemu_img_version;
+use maqet_domain::size::ByteSize;
 use maqet_domain::snapshot::SnapshotName;
 use maqet_domain::storage::ImagePlan;
 use maqet_fault_points::FaultPoints;
@@ -126,6 +134,58 @@ impl DiskImages for QemuImg {
         let action = "remove a snapshot of";
         self.snapshot_id(action, path, name).await?;
         self.snapshot(action, "-d", path, name, guard).await
+    }
+}
+
+#[async_trait]
+impl ImageTools for QemuImg {
+    async fn chain(&self, image: &ImageUse) -> Vec<ImageLink> {
+        examine::links(image)
+    }
+
+    async fn identify(&self, path: &Path) -> Option<(PathBuf, FileId)> {
+        let path = path.canonicalize().ok()?;
+        let found = path.metadata().ok()?;
+        Some((path, rewrite::file_id(&found)))
+    }
+
+    async fn check<'w>(
+        &self,
+        image: &ImageFile,
+        repair: Option<ImageRepair>,
+        work: &ImageWork<'w>,
+    ) -> Result<Option<ImageCheck>, ImageError> {
+        check::check(&self.tools, image, repair, work).await
+    }
+
+    async fn copy<'w>(&self, from: &Path, to: &Path, work: &ImageWork<'w>) -> Result<(), ImageError> {
+        rewrite::copy(&self.tools, from, to, work).await
+    }
+
+    async fn resize<'w>(
+        &self,
+        image: &ImageFile,
+        size: ByteSize,
+        may_shrink: bool,
+        work: &ImageWork<'w>,
+    ) -> Result<(), ImageError> {
+        resize::resize(&self.tools, image, size, may_shrink, work).await
+    }
+
+    async fn rewrite<'w>(
+        &self,
+        plan: &RewritePlan,
+        work: &ImageWork<'w>,
+    ) -> Result<Box<dyn RewrittenImage>, ImageError> {
+        rewrite::rewrite(&self.tools, plan, work).await
+    }
+
+    async fn remove(&self, path: &Path, file: FileId) -> Result<bool, ImageError> {
+        let is_it = path.symlink_metadata().is_ok_and(|found| rewrite::file_id(&found) == file);
+        if is_it {
+            std::fs::remove_file(path).map_err(|error| tool::io_error("remove", path, error))?;
+        }
+        Ok(is_it)
     }
 }
 

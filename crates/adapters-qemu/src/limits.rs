@@ -132,6 +132,12 @@ pub const IMAGE_CREATE_TIMEOUT: Duration = Duration::from_mins(2);
 /// How long work on a snapshot may take; it rewrites the reference counts of an image, seconds for terabytes.
 pub const IMAGE_SNAPSHOT_TIMEOUT: Duration = Duration::from_mins(10);
 
+/// How often the progress of `qemu-img` is repeated while it prints none; it prints each percent of an image.
+pub const IMAGE_PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long the change of the size of an image may take: growing writes a few tables; a smaller one has its end freed.
+pub const IMAGE_RESIZE_TIMEOUT: Duration = Duration::from_mins(30);
+
 /// How long `qemu-img --version` may take; as [`VERSION_TIMEOUT`].
 pub const IMAGE_VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 

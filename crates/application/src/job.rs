@@ -117,6 +117,14 @@ impl Job<'_> {
         });
     }
 
+    /// Returns a function that reports which share of `bytes` is done.
+    pub(crate) fn share_reporter(&self, bytes: u64) -> impl Fn(u64, u64) + Send + Sync {
+        move |done, total| {
+            let share = u128::from(bytes) * u128::from(done) / u128::from(total.max(1));
+            self.report(ProgressUnit::Bytes, u64::try_from(share).unwrap_or(bytes), bytes);
+        }
+    }
+
     /// Runs `work` to its end; if the job is canceled or its time is over, drops it and returns the error of that.
     pub(crate) async fn run<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
         let work = std::pin::pin!(work);

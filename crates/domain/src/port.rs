@@ -12,6 +12,7 @@ mod firmware;
 mod hook;
 mod host;
 mod hypervisor;
+mod image_tools;
 mod journal;
 mod lock;
 mod maintenance;
@@ -37,6 +38,9 @@ pub use self::hypervisor::{
     BinaryError, Freeze, FrozenCgroup, Hypervisor, Launch, LaunchError, Launched, ProcessError, Processes, QemuBinary,
     Signal,
 };
+pub use self::image_tools::{
+    FileId, ImageCheck, ImageFile, ImageLink, ImageRepair, ImageTools, ImageWork, RewritePlan, RewrittenImage,
+};
 pub use self::journal::Journal;
 pub use self::lock::{Guard, HeldLock, Holder, LockError, LockName, Locks};
 pub use self::maintenance::{RecoverySource, RepairReport, StoreHealth, StoreMaintenance, VmCopy};
@@ -61,6 +65,7 @@ pub use self::{
     hook::MockHooks,
     host::{MockClock, MockHost, MockIdSource},
     hypervisor::{MockHypervisor, MockProcesses},
+    image_tools::{MockImageTools, MockRewrittenImage},
     journal::MockJournal,
     lock::MockLocks,
     maintenance::MockStoreMaintenance,

@@ -245,6 +245,7 @@ fn ports(store: OpenedStore, settings: &Settings, faults: &FaultPoints) -> Ports
     let locks = settings.data_dir.join("locks");
     let logs = settings.logs();
     let hypervisor = QemuHypervisor::new(environment.clone(), settings.cache_dir.clone(), locks.clone());
+    let images = Arc::new(QemuImg::new(environment.clone()).with_fault_points(faults.clone()));
     Ports {
         trash: Arc::new(LocalTrash::new(settings.data_dir.join("trash"), store.name.clone())),
         maintenance: maintenance(&store, settings),
@@ -260,8 +261,9 @@ fn ports(store: OpenedStore, settings: &Settings, faults: &FaultPoints) -> Ports
         journal: Arc::new(FileJournal::new(logs.maqet.bytes())),
         consoles: Arc::new(QemuConsoles),
         dialer: Arc::new(TcpDialer),
-        hooks: Arc::new(LocalHooks::new(environment.clone())),
-        images: Arc::new(QemuImg::new(environment).with_fault_points(faults.clone())),
+        hooks: Arc::new(LocalHooks::new(environment)),
+        image_tools: Arc::clone(&images) as _,
+        images,
         paths: Arc::new(LocalPaths),
         firmware: Arc::new(DescriptorCatalog::new(firmware_folders(settings))),
         locks: Arc::new(FileLocks::new(locks)),

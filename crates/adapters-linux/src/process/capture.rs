@@ -100,10 +100,23 @@ pub fn spawn_captured(mut command: Command, input: Stdio, group: Group) -> Resul
 ///
 /// Errors: `TimedOut`, `OutputTooLarge`, `Io`.
 pub async fn wait_into(
+    child: ChildGuard,
+    timeout: Duration,
+    max_bytes: usize,
+    output: &mut Output,
+) -> Result<Exit, CaptureError> {
+    wait_observed(child, timeout, max_bytes, output, &mut |_| {}).await
+}
+
+/// Does the same, and calls `observe` with the standard output so far, whenever there is more of it.
+///
+/// Errors: `TimedOut`, `OutputTooLarge`, `Io`.
+pub async fn wait_observed(
     mut child: ChildGuard,
     timeout: Duration,
     max_bytes: usize,
     output: &mut Output,
+    observe: &mut (dyn FnMut(&[u8]) + Send),
 ) -> Result<Exit, CaptureError> {
     let pid = child.pid();
     let stdout = child.inner().stdout().take().map(OwnedFd::from);
@@ -113,7 +126,8 @@ pub async fn wait_into(
         let mut stdout = Capture::new(stdout, max_bytes, &mut output.stdout)?;
         let mut stderr = Capture::new(stderr, max_bytes, &mut output.stderr)?;
         {
-            let read = async { tokio::try_join!(stdout.read(), stderr.read()) };
+            let mut ignore = |_: &[u8]| {};
+            let read = async { tokio::try_join!(stdout.read(observe), stderr.read(&mut ignore)) };
             tokio::select! {
                 exited = child.exited() => exited.map_err(CaptureError::Io)?,
                 read = read => drop(read?),
@@ -146,10 +160,11 @@ impl<'a> Capture<'a> {
         Ok(Self { pipe, max_bytes, output })
     }
 
-    /// Reads until no process has the pipe open for writing.
-    async fn read(&mut self) -> Result<(), CaptureError> {
+    /// Reads until no process has the pipe open for writing, and calls `observe` with all that was read.
+    async fn read(&mut self, observe: &mut (dyn FnMut(&[u8]) + Send)) -> Result<(), CaptureError> {
         let Some(pipe) = &mut self.pipe else { return Ok(()) };
         while pipe.read_buf(self.output).await.map_err(CaptureError::Io)? > 0 {
+            observe(self.output);
             if self.output.len() > self.max_bytes {
                 return Err(CaptureError::OutputTooLarge);
             }

@@ -81,7 +81,7 @@ async fn run_atomically(
     }
 }
 
-fn folder_of(image: &Path) -> Result<&Path, ImageError> {
+pub(super) fn folder_of(image: &Path) -> Result<&Path, ImageError> {
     image.parent().ok_or_else(|| io_error(ACTION, image, io::ErrorKind::InvalidInput.into()))
 }
 
@@ -100,7 +100,7 @@ async fn resolve(tools: &Tools, backing: &Backing, folder: &Path) -> Result<(Pat
 }
 
 /// Replaces the temporary path in an error by that of the image.
-fn about_image(error: ImageError, partial: &Path, image: &Path) -> ImageError {
+pub(super) fn about_image(error: ImageError, partial: &Path, image: &Path) -> ImageError {
     match error {
         ImageError::Refused { action, path, stderr } => {
             let stderr = stderr.replace(&*partial.to_string_lossy(), &image.to_string_lossy());

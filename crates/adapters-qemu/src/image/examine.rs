@@ -5,12 +5,13 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use maqet_domain::port::{ImageError, ImageSummary, ImageUse};
+use maqet_domain::port::{ImageError, ImageLink, ImageSummary, ImageUse};
 use maqet_domain::size::ByteSize;
 use maqet_domain::storage::qcow2::{FileReference, HEADER_BYTES, HeaderError, Qcow2Header, format_by_content};
 use maqet_domain::storage::{ImageAccess, ImageProblem, UnusableImage};
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, open};
 
+use super::rewrite::{actual_size, file_id};
 use super::tool::io_error;
 use super::truncation::missing_end;
 use crate::limits::MAX_BACKING_FILES;
@@ -57,7 +58,45 @@ pub(super) fn chain(image: &ImageUse) -> Vec<OpenImage> {
     images
 }
 
+/// Returns what an image and its backing files say about themselves; what cannot be used is the last.
+pub(super) fn links(image: &ImageUse) -> Vec<ImageLink> {
+    let mut next =
+        Some(Link { path: image.path.clone(), overlay: None, format: image.format.clone(), access: image.access });
+    let mut links = Vec::new();
+    while let Some(link) = next.filter(|_| links.len() <= MAX_BACKING_FILES) {
+        let (described, backing) = link.describe();
+        links.push(described);
+        next = backing;
+    }
+    links
+}
+
 impl Link {
+    fn describe(self) -> (ImageLink, Option<Self>) {
+        let mut described = ImageLink { path: self.path.clone(), format: self.format.clone(), ..ImageLink::default() };
+        let examined = self.open().and_then(|image| {
+            let found = image.file.metadata().ok();
+            described.actual_size = found.as_ref().map(actual_size);
+            described.file = found.as_ref().map(file_id);
+            described.format = self.format.clone().or_else(|| format_by_content(&image.start).map(str::to_owned));
+            self.examine_content(&image)
+        });
+        match examined {
+            Ok((summary, next)) => {
+                described.virtual_size = summary.virtual_size;
+                (described, next)
+            }
+            Err(ImageError::Unusable(problem)) => {
+                described.problem = Some(problem);
+                (described, None)
+            }
+            Err(error) => {
+                tracing::debug!(path = %self.path.display(), %error, "could not read an image");
+                (described, None)
+            }
+        }
+    }
+
     fn examine(&self) -> Result<(ImageSummary, Option<Self>), ImageError> {
         self.examine_content(&self.open()?)
     }

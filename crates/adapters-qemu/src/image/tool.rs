@@ -4,18 +4,21 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use maqet_adapters_linux::process::{
     CaptureError, Captured, Group, LockKind, Output, display_status, find_locker, process_name, spawn_captured,
-    wait_into,
+    wait_into, wait_observed,
 };
 use maqet_adapters_linux::{ProcessEnvironment, ProgramError};
-use maqet_domain::port::{Guard, ImageError, ImageUser};
+use maqet_domain::port::{Guard, ImageError, ImageUser, ImageWork};
 use maqet_domain::qmp::wording::{is_disk_full, is_image_locked};
 use maqet_fault_points::{FaultPoint, FaultPoints};
+use tokio::time::sleep;
 
-use crate::limits::MAX_IMAGE_OUTPUT_BYTES;
+use super::progress::{WHOLE, last_share};
+use crate::limits::{IMAGE_PROGRESS_INTERVAL, MAX_IMAGE_OUTPUT_BYTES};
 use crate::stderr_tail::stderr_tail;
 
 const NAME: &str = "qemu-img";
@@ -93,22 +96,74 @@ impl<'a> Tool<'a> {
         options: impl IntoIterator<Item = &'o str>,
         rest: impl IntoIterator<Item = OsString>,
     ) -> Result<Vec<u8>, ImageError> {
+        let captured = self.capture(self.command(options, rest)).await.map_err(|error| self.capture_error(error))?;
+        self.require_success(captured)
+    }
+
+    /// Runs the tool for [`ImageWork`], and reports what it prints of its progress (`-p`); also returns the output of a
+    /// call that failed.
+    pub(super) async fn work<'o>(
+        &self,
+        options: impl IntoIterator<Item = &'o str>,
+        rest: impl IntoIterator<Item = OsString>,
+        work: &ImageWork<'_>,
+    ) -> Result<Captured, ImageError> {
+        let child = spawn_captured(self.command(options, rest), self.input(), Group::New)
+            .map_err(|error| self.capture_error(error))?;
+        self.faults().reach(FaultPoint::ImageToolStarted);
+        let mut output = Output::default();
+        // Beyond the whole until something is printed.
+        let done = AtomicU64::new(u64::MAX);
+        let mut observe = |printed: &[u8]| {
+            if let Some(share) = last_share(printed) {
+                done.store(share, Ordering::Relaxed);
+                (work.progress)(share, WHOLE);
+            }
+        };
+        let repeat = async {
+            loop {
+                sleep(IMAGE_PROGRESS_INTERVAL).await;
+                let share = done.load(Ordering::Relaxed);
+                if share <= WHOLE {
+                    (work.progress)(share, WHOLE);
+                }
+            }
+        };
+        let exit = tokio::select! {
+            exit = wait_observed(child, self.timeout, MAX_IMAGE_OUTPUT_BYTES, &mut output, &mut observe) => exit,
+            () = repeat => Err(CaptureError::TimedOut),
+        };
+        let exit = exit.map_err(|error| self.capture_error(error))?;
+        Ok(Captured { status: exit.status, output })
+    }
+
+    /// Returns the output of a call that succeeded.
+    pub(super) fn require_success(&self, captured: Captured) -> Result<Vec<u8>, ImageError> {
+        if captured.status.success() { Ok(captured.output.stdout) } else { Err(self.call_error(&captured)) }
+    }
+
+    fn command<'o>(
+        &self,
+        options: impl IntoIterator<Item = &'o str>,
+        rest: impl IntoIterator<Item = OsString>,
+    ) -> Command {
         let mut command = self.tools.environment.english_command(&self.program);
         command.args(options).args(rest).current_dir("/");
+        command
+    }
 
-        match self.capture(command).await {
-            Ok(captured) if captured.status.success() => Ok(captured.output.stdout),
-            Ok(captured) => Err(self.call_error(&captured)),
-            Err(CaptureError::Spawn(error) | CaptureError::Io(error)) => Err(io_error("run", &self.program, error)),
-            Err(CaptureError::TimedOut) => Err(ImageError::TimedOut { action: self.action, path: self.image.clone() }),
-            Err(CaptureError::OutputTooLarge) => {
-                Err(self.refusal(format!("{NAME} printed more than {} MiB", MAX_IMAGE_OUTPUT_BYTES >> 20)))
+    fn capture_error(&self, error: CaptureError) -> ImageError {
+        match error {
+            CaptureError::Spawn(error) | CaptureError::Io(error) => io_error("run", &self.program, error),
+            CaptureError::TimedOut => ImageError::TimedOut { action: self.action, path: self.image.clone() },
+            CaptureError::OutputTooLarge => {
+                self.refusal(format!("{NAME} printed more than {} MiB", MAX_IMAGE_OUTPUT_BYTES >> 20))
             }
         }
     }
 
     /// Returns the error of a call that failed.
-    fn call_error(&self, captured: &Captured) -> ImageError {
+    pub(super) fn call_error(&self, captured: &Captured) -> ImageError {
         let stderr = String::from_utf8_lossy(&captured.output.stderr);
         let path = self.image.clone();
         if is_image_locked(&stderr) {

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use maqet_domain::port::{
-    Builds, Clock, Consoles, Dialer, DiskImages, FirmwareCatalog, Hooks, Host, Hypervisor, IdSource, Journal, Locks,
-    Monitors, Paths, Pictures, ProcessStats, Processes, Records, Schemas, Store, Trash,
+    Builds, Clock, Consoles, Dialer, DiskImages, FirmwareCatalog, Hooks, Host, Hypervisor, IdSource, ImageTools,
+    Journal, Locks, Monitors, Paths, Pictures, ProcessStats, Processes, Records, Schemas, Store, Trash,
 };
 use maqet_domain::vm::{BootNumber, RunPaths, VmEntry, VmId, VmName};
 
@@ -48,6 +48,8 @@ pub struct Ports {
     pub images: Arc<dyn DiskImages>,
     /// Keeps images of removed VMs.
     pub trash: Arc<dyn Trash>,
+    /// Checks, copies, converts and resizes disk images.
+    pub image_tools: Arc<dyn ImageTools>,
     /// Locks across processes.
     pub locks: Arc<dyn Locks>,
     /// Returns the date.

@@ -12,9 +12,9 @@ use maqet_domain::history::Actor;
 use maqet_domain::machine::builtin_handlers;
 use maqet_domain::port::{
     Guard, HostFacts, Kvm, Launched, MockBuilds, MockClock, MockConsoles, MockDialer, MockDiskImages,
-    MockFirmwareCatalog, MockHooks, MockHost, MockHypervisor, MockIdSource, MockJournal, MockLocks, MockMonitors,
-    MockPaths, MockPictures, MockProbe, MockProcessStats, MockProcesses, MockRecords, MockSchemas, MockStaleFiles,
-    MockStoreMaintenance, MockTrash, MockVmCopies, PathKind, QemuBinary, Store,
+    MockFirmwareCatalog, MockHooks, MockHost, MockHypervisor, MockIdSource, MockImageTools, MockJournal, MockLocks,
+    MockMonitors, MockPaths, MockPictures, MockProbe, MockProcessStats, MockProcesses, MockRecords, MockSchemas,
+    MockStaleFiles, MockStoreMaintenance, MockTrash, MockVmCopies, PathKind, QemuBinary, Store,
 };
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::qmp::RunState;
@@ -166,6 +166,7 @@ impl World {
             dialer: Arc::new(MockDialer::new()),
             hooks: Arc::new(MockHooks::new()),
             images: Arc::new(images),
+            image_tools: Arc::new(MockImageTools::new()),
             records: Arc::new(records),
             pictures: Arc::new(std::mem::take(&mut self.pictures)),
             stats: Arc::new(std::mem::take(&mut self.stats)),

@@ -77,8 +77,15 @@ pub enum ImageError {
     /// Another process has it open; `by` is unknown for processes of other users.
     #[error("disk image `{}` is in use{}", path.display(), used_by(by.as_ref()))]
     InUse { path: PathBuf, by: Option<ImageUser> },
+    #[error("disk image `{}` already exists", path.display())]
+    Exists { path: PathBuf },
+    /// It was written while its content was read.
+    #[error("disk image `{}` was changed by another process", path.display())]
+    Changed { path: PathBuf },
     #[error("no space left for disk image `{}`", path.display())]
     Full { path: PathBuf },
+    #[error("not enough space for disk image `{}`: it takes up to {needed}, and {free} are free", path.display())]
+    SpaceRequired { path: PathBuf, needed: ByteSize, free: ByteSize },
     #[error("cannot {action} disk image `{}`: {stderr}", path.display())]
     Refused { action: &'static str, path: PathBuf, stderr: String },
     #[error("cannot {action} `{}`", path.display())]
@@ -101,7 +108,14 @@ impl Explain for ImageError {
             Self::InUse { .. } => {
                 Explanation::new("storage.in-use", Fault::Busy).hint("stop the process that uses it, or try again")
             }
-            Self::Full { .. } => Explanation::new("storage.full", Fault::Host).hint("free some space"),
+            Self::Exists { .. } => {
+                Explanation::new("storage.exists", Fault::State).hint("move the file away, or choose another path")
+            }
+            Self::Changed { .. } => Explanation::new("storage.conflict", Fault::Busy)
+                .hint("stop what writes to it, and run the command again"),
+            Self::Full { .. } | Self::SpaceRequired { .. } => {
+                Explanation::new("storage.full", Fault::Host).hint("free some space")
+            }
             Self::Refused { .. } => Explanation::new("storage.refused", Fault::Failed),
             Self::Io { .. } => Explanation::new("storage.io-failed", Fault::Host)
                 .hint("check the owner and the permissions of its directory"),

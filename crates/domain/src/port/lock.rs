@@ -1,6 +1,7 @@
-//! Locks across processes: one operation at a time per VM.
+//! Locks across processes: one operation at a time per VM, and per disk image.
 
 use std::any::Any;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,6 +18,8 @@ pub enum LockName {
     Vm(VmId),
     /// The keyboard of a VM, while keys are sent.
     Keyboard(VmId),
+    /// A disk image, by its canonical path: several VMs can have it.
+    Image(PathBuf),
 }
 
 /// The process that holds a lock.
@@ -44,7 +47,9 @@ pub enum LockError {
     /// It stayed locked; `holder` is `None` where it could not be read, and `vm` until it is [named](Self::about).
     #[error("{} is locked by {}; waited {waited:?}", describe_vm(vm.as_deref()), describe(holder.as_ref()))]
     InUse { vm: Option<String>, holder: Option<Holder>, waited: Duration },
-    #[error("cannot lock the VM")]
+    #[error("disk image `{}` is locked by {}; waited {waited:?}", path.display(), describe(holder.as_ref()))]
+    ImageInUse { path: PathBuf, holder: Option<Holder>, waited: Duration },
+    #[error("cannot lock the VM or its disk images")]
     Failed { source: Cause },
 }
 
@@ -53,7 +58,7 @@ impl LockError {
     pub fn is_held_by(&self, operations: &[&str]) -> bool {
         match self {
             Self::InUse { holder: Some(holder), .. } => operations.contains(&holder.operation.as_str()),
-            Self::InUse { holder: None, .. } | Self::Failed { .. } => false,
+            Self::InUse { holder: None, .. } | Self::ImageInUse { .. } | Self::Failed { .. } => false,
         }
     }
 
@@ -62,7 +67,7 @@ impl LockError {
     pub fn about(self, name: &str) -> Self {
         match self {
             Self::InUse { holder, waited, .. } => Self::InUse { vm: Some(name.to_owned()), holder, waited },
-            Self::Failed { source } => Self::Failed { source },
+            Self::ImageInUse { .. } | Self::Failed { .. } => self,
         }
     }
 }
@@ -81,7 +86,7 @@ fn describe(holder: Option<&Holder>) -> String {
 impl Explain for LockError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::InUse { .. } => {
+            Self::InUse { .. } | Self::ImageInUse { .. } => {
                 Explanation::new("lock.in-use", Fault::Busy).hint("try again once the other operation is done")
             }
             Self::Failed { .. } => Explanation::new("lock.failed", Fault::Host)
