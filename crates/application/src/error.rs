@@ -27,6 +27,7 @@ use crate::job::qmp_job::QmpJobFailed;
 use crate::operation::LogError;
 use crate::qmp::CommandError;
 use crate::start::disk_error::DiskError;
+use crate::storage::error::StorageError;
 use crate::vm::ended::VmEnded;
 use crate::vm::halt::PowerChangeFailed;
 use crate::vm::observe::VmStatus;
@@ -120,6 +121,8 @@ pub enum Error {
     Image(#[from] ImageError),
     #[error(transparent)]
     Disk(#[from] DiskError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
     #[error(transparent)]
     Lock(#[from] LockError),
     #[error(transparent)]
@@ -285,6 +288,7 @@ impl Explain for Error {
             Self::Command { vm, error } => command_explanation(vm, error),
             Self::Image(inner) => inner.explain(),
             Self::Disk(inner) => inner.explain(),
+            Self::Storage(inner) => inner.explain(),
             Self::Lock(inner) => inner.explain(),
             Self::Unresponsive(inner) => inner.explain(),
             Self::PowerChange(inner) => inner.explain(),

@@ -13,6 +13,7 @@
 //! | `event` | the event reader, filters, hooks, the journal, the event bus |
 //! | `wait` | conditions, and the watcher that waits for them |
 //! | `device`, `input`, `qmp` | hot-plug, keyboard and screen, typed QMP commands |
+//! | `storage` | images as operations share them: their locks, and which VMs use them |
 //! | `log` | the limits of logs, and what keeps the logs of running VMs within them |
 //! | `job` | long-running work: progress, cancellation |
 //! | [`config`] | YAML, merging, `--set`, layers of configuration |
@@ -35,6 +36,7 @@ pub mod operation;
 mod qmp;
 mod report;
 mod start;
+mod storage;
 mod vm;
 mod wait;
 
@@ -66,6 +68,8 @@ pub use report::ErrorReport;
 pub use start::disk_error::DiskError;
 pub use start::lost_images::{ImagesLost, LostImage};
 pub use start::mismatches::{BackingMismatch, ImageMismatches, SizeMismatch};
+pub use storage::error::StorageError;
+pub use storage::reference::ImageReference;
 pub use vm::ended::VmEnded;
 pub use vm::halt::PowerChangeFailed;
 pub use vm::observe::{BusyReason, VmStatus};

@@ -6,6 +6,7 @@ mod maintenance;
 mod observe;
 mod qmp;
 mod snapshot;
+mod storage;
 mod vm;
 
 pub use self::config::{
@@ -17,6 +18,7 @@ pub use self::maintenance::*;
 pub use self::observe::*;
 pub use self::qmp::*;
 pub use self::snapshot::{SnapshotCreate, SnapshotDone, SnapshotInfo, SnapshotLoad, SnapshotLs, SnapshotRm};
+pub use self::storage::*;
 pub use self::vm::*;
 
 use maqet_domain::registry::DuplicateName;
@@ -59,6 +61,8 @@ pub fn table() -> Result<OperationTable, DuplicateName> {
     table.register::<SnapshotLs>()?;
     table.register::<SnapshotLoad>()?;
     table.register::<SnapshotRm>()?;
+    table.register::<StorageLs>()?;
+    table.register::<StorageInfo>()?;
     table.register::<Doctor>()?;
     table.register::<Cleanup>()?;
     table.register::<ConfigCheck>()?;

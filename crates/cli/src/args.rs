@@ -21,6 +21,7 @@ mod qmp;
 mod screen;
 mod shell;
 mod snapshot;
+mod storage;
 mod suggest;
 mod wait;
 
@@ -45,6 +46,7 @@ pub(crate) use self::qmp::{QmpArgs, QmpRunArgs, QmpSubcommand};
 pub(crate) use self::screen::ScreenshotArgs;
 pub(crate) use self::shell::QmpShellArgs;
 pub(crate) use self::snapshot::SnapshotSubcommand;
+pub(crate) use self::storage::StorageSubcommand;
 pub(crate) use self::suggest::{similar_qmp_commands, suggestion};
 pub(crate) use self::wait::WaitArgs;
 use crate::exit_code;
@@ -174,6 +176,8 @@ pub(crate) enum Command {
     Qmp(QmpArgs),
     #[command(subcommand)]
     Snapshot(SnapshotSubcommand),
+    #[command(subcommand)]
+    Storage(StorageSubcommand),
     Doctor(Doctor),
     Cleanup(Cleanup),
     #[command(subcommand)]
@@ -184,7 +188,7 @@ pub(crate) enum Command {
 type Augment = fn(clap::Command) -> clap::Command;
 
 /// How the definition of each command is built; a test compares this with [`Command`].
-const DEFINITIONS: [(&str, Augment); 25] = [
+const DEFINITIONS: [(&str, Augment); 26] = [
     ("add", AddArgs::augment_args),
     ("apply", ApplyArgs::augment_args),
     ("start", StartArgs::augment_args),
@@ -207,6 +211,7 @@ const DEFINITIONS: [(&str, Augment); 25] = [
     ("screenshot", ScreenshotArgs::augment_args),
     ("qmp", QmpArgs::augment_args),
     ("snapshot", SnapshotSubcommand::augment_subcommands),
+    ("storage", StorageSubcommand::augment_subcommands),
     ("doctor", Doctor::augment_args),
     ("cleanup", Cleanup::augment_args),
     ("config", ConfigSubcommand::augment_subcommands),
@@ -236,6 +241,7 @@ const COMMANDS: [(&str, &str); DEFINITIONS.len()] = [
     ("screenshot", "Take a screenshot of a running VM"),
     ("qmp", "Run QMP commands on a running VM, and change its devices"),
     ("snapshot", "Create, list, load and remove snapshots of a stopped VM's drives"),
+    ("storage", "List, check, resize and convert the disk images of VMs"),
     ("doctor", "Check the host, the database and the VMs for problems"),
     ("cleanup", "Remove stale files"),
     ("config", "Check configurations, and show keys, defaults and settings"),

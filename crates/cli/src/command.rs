@@ -13,6 +13,7 @@ mod maintenance;
 mod qmp;
 mod screen;
 mod shell;
+mod storage;
 
 use std::path::{Path, PathBuf};
 
@@ -59,6 +60,7 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Snapshot(SnapshotSubcommand::Ls(ls)) => simple(maqet, ls, output, "listing snapshots").await,
         Command::Snapshot(SnapshotSubcommand::Load(load)) => simple(maqet, load, output, "loading the snapshot").await,
         Command::Snapshot(SnapshotSubcommand::Rm(rm)) => simple(maqet, rm, output, "removing the snapshot").await,
+        Command::Storage(command) => storage::run(maqet, command, output).await,
         Command::Doctor(doctor) => maintenance::doctor(maqet, doctor, output).await,
         Command::Cleanup(cleanup) => maintenance::cleanup(maqet, cleanup, output).await,
         Command::Config(command) => config::run(maqet, command, output).await,

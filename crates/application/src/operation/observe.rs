@@ -11,7 +11,7 @@ mod wait;
 
 pub use self::console::{AttachedConsole, Console, ConsoleInfo};
 pub use self::events::{EventPage, Events};
-pub use self::info::{Info, StorageInfo, VmInfo};
+pub use self::info::{DefinedStorage, Info, VmInfo};
 pub use self::inspect::{
     CpuUse, Inspect, InspectedDisk, InspectedMachine, InspectedProcess, InspectedSocket, SocketRole, VmInspection,
 };

@@ -9,6 +9,7 @@ mod lifecycle;
 mod maintenance;
 mod qmp;
 mod snapshot;
+mod storage;
 mod table;
 mod vm;
 

@@ -55,7 +55,7 @@ pub struct VmInfo {
     /// Where each value of the definition comes from, if requested.
     pub origins: Option<Origins>,
     /// Its disks.
-    pub storage: Vec<StorageInfo>,
+    pub storage: Vec<DefinedStorage>,
     /// The binary and its arguments, if requested.
     pub argv: Option<Vec<String>>,
     /// The same as one line for a shell.
@@ -67,7 +67,7 @@ pub struct VmInfo {
 /// One disk of a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct StorageInfo {
+pub struct DefinedStorage {
     /// Its name.
     pub name: String,
     /// Its storage type.
@@ -101,7 +101,7 @@ impl Operation for Info {
             };
             let exists = app.ports.images.exists(&path).await;
             let r#type = spec.driver.type_name();
-            storage.push(StorageInfo {
+            storage.push(DefinedStorage {
                 name: spec.name.to_string(),
                 r#type,
                 file: shown(&path),
