@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use maqet_domain::port::{Clock, IdSource};
+use maqet_domain::snapshot::SnapshotSetId;
 use maqet_domain::vm::VmId;
 use uuid::Uuid;
 
@@ -22,6 +23,10 @@ pub struct RandomIds;
 impl IdSource for RandomIds {
     fn vm_id(&self) -> VmId {
         VmId::from_uuid(Uuid::new_v4())
+    }
+
+    fn snapshot_set_id(&self) -> SnapshotSetId {
+        SnapshotSetId::from_uuid(Uuid::new_v4())
     }
 }
 

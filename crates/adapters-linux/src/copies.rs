@@ -88,6 +88,7 @@ impl From<Content> for VmCopy {
             revision: Revision::FIRST,
             created_at: content.created_at,
             run: None,
+            pending: None,
         };
         let vm = Vm { entry, definition: content.definition, origins: content.origins };
         Self { vm, storage: content.storage }

@@ -4,6 +4,7 @@ use maqet_domain::change::StorageRecord;
 use maqet_domain::event::{Event, RecordedEvent};
 use maqet_domain::history::{Actor, Call, HistoryEntry, RecordedHistory};
 use maqet_domain::size::ByteSize;
+use maqet_domain::snapshot::SnapshotRecord;
 use maqet_domain::vm::{
     BootId, BootNumber, Phase, PidNamespace, ProcessIdentity, Revision, Run, RunEnd, RunPaths, Vm, VmEntry, VmId,
     VmName,
@@ -19,11 +20,13 @@ use crate::column::{File, Moment, Text, Tree};
 const ENTRY: &str = "vm.id, vm.name, revision, created_at, \
     boot, started_at, phase, end_reason, ended_at, pid, start_ticks, host_boot, sockets, records, forwards";
 
-/// The last column of [`entry`], which schemas before 3 do not have; a database that cannot be written is not migrated.
-const NAMESPACE: &str = "pid_namespace";
+/// The last columns of [`entry`], and what stands for them in schemas before 4 and before 3, which lack some of them: a
+/// database that cannot be written is not migrated.
+const LAST_COLUMNS: [&str; 3] = ["pid_namespace, pending", "pid_namespace, NULL", "NULL, NULL"];
 
-/// What SQLite reports of a schema without it.
-const NO_NAMESPACE: &str = "no such column: pid_namespace";
+/// What SQLite reports of a schema that lacks a column or a table.
+const NO_COLUMN: &str = "no such column";
+const NO_TABLE: &str = "no such table";
 
 /// Reads the VM of this id.
 pub(crate) fn vm_by_id(connection: &Connection, id: VmId) -> Result<Option<Vm>> {
@@ -67,6 +70,16 @@ pub(crate) fn storage_without_vm(connection: &Connection) -> Result<Vec<StorageR
     all(connection, sql, params![], storage_record)
 }
 
+/// Reads the records of the snapshots of a VM, by drive and tag; none from a schema without them.
+pub(crate) fn snapshots(connection: &Connection, id: VmId) -> Result<Vec<SnapshotRecord>> {
+    let sql = "SELECT vm, drive, tag, name, image_id, image_date, set_id, kind, description, fingerprint, created_at \
+        FROM snapshot WHERE vm = ?1 ORDER BY drive, tag";
+    match all(connection, sql, params![Text(id)], snapshot_record) {
+        Err(error) if error.to_string().contains(NO_TABLE) => Ok(Vec::new()),
+        records => records,
+    }
+}
+
 /// Reads the newest entries of the history, the newest first.
 pub(crate) fn history(connection: &Connection, limit: u32) -> Result<Vec<RecordedHistory>> {
     // All columns, because a database that cannot be written may still have schema 1, without `reverts`.
@@ -83,17 +96,19 @@ fn vm(connection: &Connection, condition: &str, parameters: impl Params) -> Resu
     // The join keeps a VM without a definition, so that it is reported as damage.
     let tail = format!("FROM vm LEFT JOIN definition ON definition.vm = vm.id WHERE {condition}");
     prepare_entries(connection, ", content, origins", &tail)?
-        .query_row(parameters, |row| Ok(Vm { entry: entry(row)?, definition: json(row, 16)?, origins: json(row, 17)? }))
+        .query_row(parameters, |row| Ok(Vm { entry: entry(row)?, definition: json(row, 17)?, origins: json(row, 18)? }))
         .optional()
 }
 
 /// Prepares a query of the columns of [`entry`] and `more`.
 fn prepare_entries<'a>(connection: &'a Connection, more: &str, tail: &str) -> Result<CachedStatement<'a>> {
-    let sql = |namespace: &str| format!("SELECT {ENTRY}, {namespace}{more} {tail}");
-    match connection.prepare_cached(&sql(NAMESPACE)) {
-        Err(error) if error.to_string().contains(NO_NAMESPACE) => connection.prepare_cached(&sql("NULL")),
+    let prepare = |last: &str| connection.prepare_cached(&format!("SELECT {ENTRY}, {last}{more} {tail}"));
+    let [newest, older, oldest] = LAST_COLUMNS;
+    let or_without = |prepared: Result<CachedStatement<'a>>, last: &str| match prepared {
+        Err(error) if error.to_string().contains(NO_COLUMN) => prepare(last),
         prepared => prepared,
-    }
+    };
+    or_without(or_without(prepare(newest), older), oldest)
 }
 
 fn all<T>(
@@ -112,6 +127,7 @@ fn entry(row: &Row<'_>) -> Result<VmEntry> {
         revision: Revision(row.get(2)?),
         created_at: row.get::<_, Moment>(3)?.0,
         run: row.get::<_, Option<u32>>(4)?.map(|boot| run(row, BootNumber(boot))).transpose()?,
+        pending: if row.get_ref(16)? == ValueRef::Null { None } else { Some(json(row, 16)?) },
     })
 }
 
@@ -159,6 +175,23 @@ fn storage_record(row: &Row<'_>) -> Result<StorageRecord> {
         kind: row.get(3)?,
         size: row.get::<_, Option<i64>>(4)?.map(|size| ByteSize::from_bytes(size.cast_unsigned())),
         created_at: row.get::<_, Moment>(5)?.0,
+    })
+}
+
+fn snapshot_record(row: &Row<'_>) -> Result<SnapshotRecord> {
+    let kind = row.get_ref(7)?.as_str()?.parse().map_err(|_| invalid(7, "unknown kind of snapshot"))?;
+    Ok(SnapshotRecord {
+        vm: row.get::<_, Text<_>>(0)?.0,
+        drive: row.get(1)?,
+        tag: row.get(2)?,
+        name: row.get(3)?,
+        image_id: row.get(4)?,
+        image_date: row.get::<_, Moment>(5)?.0,
+        set: row.get::<_, Option<Text<_>>>(6)?.map(|set| set.0),
+        kind,
+        description: row.get(8)?,
+        fingerprint: row.get::<_, Option<Tree>>(9)?.map(|tree| tree.0),
+        created_at: row.get::<_, Moment>(10)?.0,
     })
 }
 

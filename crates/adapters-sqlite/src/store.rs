@@ -11,7 +11,10 @@ use async_trait::async_trait;
 use maqet_domain::change::{ChangeSet, StorageRecord};
 use maqet_domain::event::RecordedEvent;
 use maqet_domain::history::RecordedHistory;
-use maqet_domain::port::{EventLog, HistoryLog, StorageLedger, Store, StoreError, VmCopies, VmRepository};
+use maqet_domain::port::{
+    EventLog, HistoryLog, SnapshotLedger, StorageLedger, Store, StoreError, VmCopies, VmRepository,
+};
+use maqet_domain::snapshot::SnapshotRecord;
 use maqet_domain::vm::{Vm, VmEntry, VmId, VmName};
 use rusqlite::Connection;
 
@@ -148,6 +151,14 @@ impl StorageLedger for SqliteStore {
 
     async fn storage_without_vm(&self) -> Result<Vec<StorageRecord>, StoreError> {
         self.worker().await?.read("read the storage of removed VMs", read::storage_without_vm).await
+    }
+}
+
+#[async_trait]
+impl SnapshotLedger for SqliteStore {
+    async fn snapshots_of_vm(&self, id: &VmId) -> Result<Vec<SnapshotRecord>, StoreError> {
+        let id = *id;
+        self.worker().await?.read_few("read the snapshots of a VM", move |sql| read::snapshots(sql, id)).await
     }
 }
 

@@ -5,7 +5,8 @@ use maqet_domain::config::Node;
 use maqet_domain::event::Event;
 use maqet_domain::history::HistoryEntry;
 use maqet_domain::port::StoreError;
-use maqet_domain::vm::{Origins, Phase, Revision, Run, RunEnd, Vm, VmId, VmName};
+use maqet_domain::snapshot::SnapshotRecord;
+use maqet_domain::vm::{Origins, Pending, Phase, Revision, Run, RunEnd, Vm, VmId, VmName};
 use maqet_fault_points::{FaultPoint, FaultPoints};
 use rusqlite::{Connection, Transaction, TransactionBehavior, ffi, named_params, params};
 use serde::Serialize;
@@ -41,6 +42,12 @@ pub(crate) fn apply(connection: &mut Connection, set: &ChangeSet, faults: &Fault
                 revise(&transaction, *id, *expected)?;
                 set_run(&transaction, *id, run.as_ref())?;
             }
+            Change::PendingChanged { id, expected, pending } => {
+                revise(&transaction, *id, *expected)?;
+                set_pending(&transaction, *id, pending.as_deref())?;
+            }
+            Change::SnapshotAdded(record) => add_snapshot(&transaction, record)?,
+            Change::SnapshotRemoved { vm, drive, tag } => remove_snapshot(&transaction, *vm, drive, tag)?,
             Change::StorageAdded(record) => add_storage(&transaction, record)?,
         }
     }
@@ -72,7 +79,52 @@ fn add_vm(transaction: &Transaction<'_>, vm: &Vm) -> Result<(), WriteError> {
     if entry.run.is_some() {
         set_run(transaction, entry.id, entry.run.as_ref())?;
     }
+    if entry.pending.is_some() {
+        set_pending(transaction, entry.id, entry.pending.as_deref())?;
+    }
     Ok(())
+}
+
+fn set_pending(transaction: &Transaction<'_>, id: VmId, pending: Option<&Pending>) -> rusqlite::Result<()> {
+    let sql = "UPDATE vm SET pending = ?2 WHERE id = ?1";
+    let row = params![Text(id), pending.map(json).transpose()?];
+    transaction.prepare_cached(sql)?.execute(row).map(drop)
+}
+
+fn add_snapshot(transaction: &Transaction<'_>, record: &SnapshotRecord) -> Result<(), WriteError> {
+    let sql = "INSERT OR REPLACE INTO snapshot \
+        (vm, drive, tag, name, image_id, image_date, set_id, kind, description, fingerprint, created_at) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+    let added = transaction.prepare_cached(sql)?.execute(params![
+        Text(record.vm),
+        record.drive,
+        record.tag,
+        record.name,
+        record.image_id,
+        Moment(record.image_date),
+        record.set.map(Text),
+        Text(record.kind),
+        record.description,
+        record.fingerprint.clone().map(Tree),
+        Moment(record.created_at),
+    ]);
+    of_vm(added, Some(record.vm))
+}
+
+fn remove_snapshot(transaction: &Transaction<'_>, id: VmId, drive: &str, tag: &str) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM snapshot WHERE vm = ?1 AND drive = ?2 AND tag = ?3";
+    transaction.prepare_cached(sql)?.execute(params![Text(id), drive, tag]).map(drop)
+}
+
+/// Returns the result of adding a record of a VM, which may have been removed meanwhile.
+fn of_vm(added: rusqlite::Result<usize>, vm: Option<VmId>) -> Result<(), WriteError> {
+    match (added, vm) {
+        (Ok(_), _) => Ok(()),
+        (Err(error), Some(id)) if error.sqlite_extended_error_code() == Some(ffi::SQLITE_CONSTRAINT_FOREIGNKEY) => {
+            Err(WriteError::Rule(StoreError::Conflict { id }))
+        }
+        (Err(error), _) => Err(WriteError::Sqlite(error)),
+    }
 }
 
 /// The foreign keys remove the definition with it, and the owner of its storage records.
@@ -170,13 +222,7 @@ fn add_storage(transaction: &Transaction<'_>, record: &StorageRecord) -> Result<
         record.size.map(|size| size.bytes().cast_signed()),
         Moment(record.created_at),
     ]);
-    match (added, record.vm) {
-        (Ok(_), _) => Ok(()),
-        (Err(error), Some(id)) if error.sqlite_extended_error_code() == Some(ffi::SQLITE_CONSTRAINT_FOREIGNKEY) => {
-            Err(WriteError::Rule(StoreError::Conflict { id }))
-        }
-        (Err(error), _) => Err(WriteError::Sqlite(error)),
-    }
+    of_vm(added, record.vm)
 }
 
 fn add_history(transaction: &Transaction<'_>, entry: &HistoryEntry) -> rusqlite::Result<()> {

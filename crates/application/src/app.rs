@@ -10,6 +10,7 @@ mod executor;
 pub(crate) mod lookup;
 pub(crate) mod operations;
 pub(crate) mod ports;
+pub(crate) mod recovered;
 pub(crate) mod settings;
 pub(crate) mod timeouts;
 
@@ -216,6 +217,7 @@ impl App {
 
     pub(crate) fn vms(&self) -> Vms<'_> {
         Vms {
+            app: self,
             store: &*self.ports.store,
             locks: &*self.ports.locks,
             orphans: self.orphans(),

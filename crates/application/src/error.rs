@@ -26,6 +26,8 @@ use crate::input::screen::ScreenError;
 use crate::job::qmp_job::QmpJobFailed;
 use crate::operation::LogError;
 use crate::qmp::CommandError;
+use crate::recovery::RecoveryError;
+use crate::snapshot::error::SnapshotError;
 use crate::start::disk_error::DiskError;
 use crate::storage::error::StorageError;
 use crate::vm::ended::VmEnded;
@@ -45,12 +47,6 @@ pub enum Error {
     AmbiguousVm { prefix: String, matches: Vec<VmName> },
     #[error("VM `{vm}` has no drive `{}`", drive.escape_debug())]
     NoSuchDrive { vm: VmName, drive: String, known: Vec<String> },
-    #[error("drive `{drive}` of VM `{vm}` has no snapshot `{}`", name.escape_debug())]
-    NoSuchSnapshot { vm: VmName, drive: String, name: String, known: Vec<String> },
-    #[error("drive `{drive}` of VM `{vm}` already has a snapshot `{name}`")]
-    SnapshotExists { vm: VmName, drive: String, name: String },
-    #[error("drive `{drive}` of VM `{vm}` has type `{kind}`, which does not support snapshots")]
-    SnapshotsUnsupported { vm: VmName, drive: String, kind: String },
     #[error("cannot {action}: VM `{vm}` is {status}")]
     WrongState { vm: VmName, status: Status, action: Action },
     #[error("VM `{vm}` is run by process {pid}, which maqet did not start")]
@@ -107,6 +103,10 @@ pub enum Error {
     VmName(#[from] InvalidVmName),
     #[error(transparent)]
     NodeName(#[from] InvalidNodeName),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
     #[error(transparent)]
     SnapshotName(#[from] InvalidSnapshotName),
     #[error(transparent)]
@@ -215,19 +215,6 @@ impl Explain for Error {
                 choose_from(explain("drive.not-found", Fault::NotFound), "drives", known)
                     .or_hint("add a drive under `storage`")
             }
-            Self::NoSuchSnapshot { vm, drive, name, known } => {
-                let create = format!("`maqet snapshot create {vm} {} {}`", quote(drive), quote(name));
-                choose_from(explain("snapshot.not-found", Fault::NotFound), "snapshots", known)
-                    .or_hint(format!("create one of the current state with {create}: the drive has no snapshots"))
-            }
-            Self::SnapshotExists { vm, drive, name } => explain("snapshot.exists", Fault::State).hint(format!(
-                "choose another name, or remove it with `maqet snapshot rm {vm} {} {}`",
-                quote(drive),
-                quote(name)
-            )),
-            Self::SnapshotsUnsupported { .. } => {
-                explain("snapshot.unsupported", Fault::State).hint("set `type: qcow2` for drives that need snapshots")
-            }
             Self::WrongState { vm, status, action } => {
                 let explanation = explain("vm.status-conflict", Fault::State);
                 state_hints(vm, *status, *action).into_iter().fold(explanation, Explanation::hint)
@@ -278,6 +265,8 @@ impl Explain for Error {
             Self::VmName(_) => explain("vm.name-invalid", Fault::Usage),
             Self::NodeName(_) => explain("drive.name-invalid", Fault::Usage),
             Self::SnapshotName(_) => explain("snapshot.name-invalid", Fault::Usage),
+            Self::Snapshot(inner) => inner.explain(),
+            Self::Recovery(inner) => inner.explain(),
             Self::Launch { vm, source } => launch_explanation(vm, source),
             Self::Console { vm, source } => console_explanation(vm, source),
             Self::Wait(inner) => inner.explain(),

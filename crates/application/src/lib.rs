@@ -18,6 +18,8 @@
 //! | `job` | long-running work: progress, cancellation |
 //! | [`config`] | YAML, merging, `--set`, layers of configuration |
 //! | `maintenance` | `doctor` and `cleanup`: host, database, VMs, stale files |
+//! | `snapshot` | snapshots of one drive or of all as a set, and their recovery |
+//! | `recovery` | finishes or rolls back work on images whose process died |
 //! | `report` | an error as front ends show it |
 //! | [`limits`] | named limits, timeouts and intervals, each with its reason |
 
@@ -34,7 +36,9 @@ mod log;
 mod maintenance;
 pub mod operation;
 mod qmp;
+mod recovery;
 mod report;
+mod snapshot;
 mod start;
 mod storage;
 mod vm;
@@ -64,7 +68,9 @@ pub use operation::QmpShell;
 pub use qmp::{
     CommandError, Completions, InvalidQmpLine, QmpArguments, QmpLine, completions, read_command, read_reply,
 };
+pub use recovery::RecoveryError;
 pub use report::ErrorReport;
+pub use snapshot::error::SnapshotError;
 pub use start::disk_error::DiskError;
 pub use start::lost_images::{ImagesLost, LostImage};
 pub use start::mismatches::{BackingMismatch, ImageMismatches, SizeMismatch};

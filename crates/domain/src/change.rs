@@ -9,7 +9,8 @@ use crate::config::Node;
 use crate::event::Event;
 use crate::history::HistoryEntry;
 use crate::size::ByteSize;
-use crate::vm::{Origins, Revision, Run, Vm, VmId};
+use crate::snapshot::SnapshotRecord;
+use crate::vm::{Origins, Pending, Revision, Run, Vm, VmId};
 
 /// One change to the store.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +43,27 @@ pub enum Change {
         expected: Revision,
         /// The new run; `None` for never started.
         run: Option<Run>,
+    },
+    /// Records that work on the images of a VM begins, goes on with another step, or is finished; its revision grows by
+    /// one.
+    PendingChanged {
+        /// The VM.
+        id: VmId,
+        /// The expected revision.
+        expected: Revision,
+        /// The work; `None` once it is finished or rolled back.
+        pending: Option<Box<Pending>>,
+    },
+    /// Adds the record of a snapshot, or replaces that of the same VM, drive and tag.
+    SnapshotAdded(Box<SnapshotRecord>),
+    /// Removes the record of a snapshot, if there is one.
+    SnapshotRemoved {
+        /// The VM.
+        vm: VmId,
+        /// The drive.
+        drive: String,
+        /// The name of the snapshot inside the image.
+        tag: String,
     },
     /// Adds the record of an image, or replaces that of the same path.
     StorageAdded(StorageRecord),

@@ -51,6 +51,8 @@ pub mod kind {
     pub const VM_RESUMED: &str = "vm.resumed";
     /// A VM was reset.
     pub const VM_RESET: &str = "vm.reset";
+    /// Work on the images of a VM whose process died was finished or rolled back.
+    pub const VM_RECOVERED: &str = "vm.recovered";
     /// A device was added to a running VM.
     pub const DEVICE_ADDED: &str = "device.added";
     /// A device was removed from a running VM.
@@ -69,9 +71,9 @@ pub mod kind {
     pub const HOOK_FAILED: &str = "hook.failed";
 
     /// All of them.
-    pub const ALL: [&str; 17] = [
+    pub const ALL: [&str; 18] = [
         VM_DEFINED, VM_APPLIED, VM_REMOVED, VM_STARTED, VM_START_FAILED, VM_STOPPED, VM_PAUSED, VM_RESUMED, VM_RESET,
-        DEVICE_ADDED, DEVICE_REMOVED, STORAGE_CREATED, SNAPSHOT_CREATED, SNAPSHOT_LOADED, SNAPSHOT_REMOVED,
-        HOOK_FAILED, HOOK_LEFT_PROCESSES,
+        VM_RECOVERED, DEVICE_ADDED, DEVICE_REMOVED, STORAGE_CREATED, SNAPSHOT_CREATED, SNAPSHOT_LOADED,
+        SNAPSHOT_REMOVED, HOOK_FAILED, HOOK_LEFT_PROCESSES,
     ];
 }

@@ -1,10 +1,16 @@
 //! Internal snapshots of disk images.
 
+use std::fmt;
+use std::str::FromStr;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_with::{DeserializeFromStr, SerializeDisplay};
+use uuid::Uuid;
 
 use crate::text::checked_text;
+use crate::vm::VmId;
 
 /// The name of a snapshot, unique in its drive.
 ///
@@ -62,6 +68,84 @@ pub struct ImageSnapshot {
     pub vm_state_bytes: u64,
     /// How long the guest had run, in nanoseconds.
     pub vm_clock_nanos: u64,
+}
+
+/// What a snapshot holds.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display, strum::EnumString, strum::IntoStaticStr
+)]
+#[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
+pub enum SnapshotKind {
+    /// The content of the disk.
+    Disk,
+    /// The content of the disk and the state of the machine, in this drive or in another one of the set.
+    Memory,
+    /// The content of the disk, kept before another snapshot was loaded, so that the load can be taken back.
+    Safety,
+}
+
+/// Identifies the snapshots of several drives that were created as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SnapshotSetId(Uuid);
+
+impl SnapshotSetId {
+    /// Makes an ID from a UUID.
+    pub const fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+}
+
+impl fmt::Display for SnapshotSetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+impl FromStr for SnapshotSetId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Uuid::try_parse(text).map(Self)
+    }
+}
+
+/// What the store records of a snapshot: what its image cannot hold.
+///
+/// The snapshot table of the image is the truth. A record whose id and date differ from those in the image is of a
+/// snapshot that another tool replaced, and is ignored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SnapshotRecord {
+    /// The VM.
+    pub vm: VmId,
+    /// The drive.
+    pub drive: String,
+    /// The name of the snapshot inside the image.
+    pub tag: String,
+    /// Its name for users, which differs from the tag once it was replaced.
+    pub name: String,
+    /// Its id inside the image.
+    pub image_id: String,
+    /// Its date inside the image.
+    pub image_date: Timestamp,
+    /// The set of snapshots that it is part of.
+    pub set: Option<SnapshotSetId>,
+    /// What it holds.
+    pub kind: SnapshotKind,
+    /// The description, if one was given.
+    pub description: Option<String>,
+    /// What the machine has to be like for its state to be loaded, as JSON; `None` for a disk alone.
+    pub fingerprint: Option<Value>,
+    /// When it was created.
+    pub created_at: Timestamp,
+}
+
+impl SnapshotRecord {
+    /// Returns whether this describes a snapshot of the image of its drive.
+    pub fn is_of(&self, snapshot: &ImageSnapshot) -> bool {
+        self.tag == snapshot.name && self.image_id == snapshot.id && self.image_date == snapshot.created_at
+    }
 }
 
 #[cfg(test)]

@@ -107,6 +107,7 @@ impl TrashedVm {
             revision: Revision::FIRST,
             created_at: self.created_at,
             run: None,
+            pending: None,
         };
         Vm { entry, definition: self.definition.clone(), origins: self.origins.clone() }
     }

@@ -4,6 +4,7 @@ mod clock;
 mod ending;
 mod id;
 mod name;
+mod pending;
 mod reason;
 mod run;
 mod status;
@@ -17,6 +18,7 @@ pub use self::clock::StoppedTime;
 pub use self::ending::{ExitReport, ExitTraces, KernelTrace, ResetCounter, explain_halt, failed_disk};
 pub use self::id::{InvalidVmId, VmId};
 pub use self::name::{InvalidVmName, VmName};
+pub use self::pending::{ImageTag, Pending, PendingWork};
 pub use self::reason::{HaltReason, StateDetails, StateReason, StopReason};
 pub use self::run::{
     BootId, BootNumber, MonitorRole, Phase, PidNamespace, ProcessIdentity, QemuProcess, Run, RunEnd, RunPaths,
@@ -68,6 +70,8 @@ pub struct VmEntry {
     pub created_at: Timestamp,
     /// The last run; `None` if it was never started.
     pub run: Option<Run>,
+    /// Work on its images that was begun and is not finished.
+    pub pending: Option<Box<Pending>>,
 }
 
 impl VmEntry {

@@ -61,7 +61,7 @@ fn test_upgrade_old_database_shows_every_vm() {
     assert_eq!((&web["status"], &web["reason"], &web["boot"]), (&json!("stopped"), &json!("host-quit"), &json!(4)));
     assert_eq!(info["definition"]["arguments"], json!([{"-device": "qemu-xhci"}]));
     assert_eq!(info["storage"][0]["file"], json!(home.data().join("storage/web/hdd.qcow2")));
-    assert_eq!(schema(&home), 3);
+    assert_eq!(schema(&home), 4);
 }
 
 #[test]
@@ -123,6 +123,8 @@ fn test_upgrade_old_copies_restore_a_lost_database() {
 /// Removes what later schemas added.
 const OF_SCHEMA_1: &str = "ALTER TABLE history DROP COLUMN reverts; \
     ALTER TABLE vm DROP COLUMN pid_namespace; \
+    ALTER TABLE vm DROP COLUMN pending; \
+    DROP TABLE snapshot; \
     PRAGMA user_version = 1";
 
 /// The sockets of a run are the same in schema 1, and its columns but for the PID namespace.
@@ -142,5 +144,5 @@ fn test_upgrade_running_vm_is_observed_and_stopped() {
     assert_eq!((&status["status"], &status["pid"]), (&json!("paused"), &pid));
     assert!(status["external_monitor"].as_str().unwrap().ends_with("/b1/qmp-free.sock"), "renamed: {status}");
     assert_eq!(stopped["status"], "stopped");
-    assert_eq!((schema(&home), home.qemu_pids()), (3, Vec::new()));
+    assert_eq!((schema(&home), home.qemu_pids()), (4, Vec::new()));
 }

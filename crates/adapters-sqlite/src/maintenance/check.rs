@@ -73,6 +73,7 @@ fn read_all_vms(connection: &Connection) -> rusqlite::Result<u64> {
     for entry in &entries {
         read::vm_by_id(connection, entry.id)?;
         read::storage(connection, entry.id)?;
+        read::snapshots(connection, entry.id)?;
     }
     Ok(entries.len() as u64)
 }

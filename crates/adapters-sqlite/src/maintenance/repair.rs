@@ -12,7 +12,7 @@
 //! | [`take_rows`] | takes every row of the old database that can be read |
 //! | [`remove_invalid_vms`] | removes VMs that cannot be parsed; a missing definition is taken from the copy |
 //! | [`add_copies`] | adds VMs and storage records that are known by their copies |
-//! | [`fill_from_backup`] | takes lost rows of the history and events from the newest backup; VMs if there are no copies |
+//! | [`fill_from_backup`] | takes lost rows of the history, events and snapshots from the newest backup; VMs if there are no copies |
 //! | [`schema::rename_stored_values`] | converts rows that an older maqet wrote |
 //! | [`remove_invalid_rows`] | removes rows that refer to nothing or cannot be parsed |
 //! | [`replace`] | writes the new database to disk and renames it over the old one |
@@ -32,7 +32,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params, params_from_iter};
 
 use super::check::check;
-use super::salvage::{Table, TableContent, WorkCopy, open_backup, read_table, tables};
+use super::salvage::{SNAPSHOT, Table, TableContent, WorkCopy, open_backup, read_table, tables};
 use crate::column::path_value;
 use crate::database::{Reader, require_safe_sqlite};
 use crate::path::DatabasePath;
@@ -268,12 +268,13 @@ fn add_storage(rebuild: &mut Rebuild, copy: &VmCopy) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Takes lost rows of the history and the events from the newest backup, and of all tables if there are no copies.
+/// Takes lost rows of the history, the events and the snapshots from the newest backup, and of all tables if there are no
+/// copies.
 fn fill_from_backup(rebuild: &mut Rebuild, path: &Path, with_vms: bool) -> rusqlite::Result<()> {
     let Some(Ok(old)) = backup::newest(path).map(|backup| open_backup(&backup)) else { return Ok(()) };
     for table in &rebuild.tables {
-        let is_log = matches!(table.name.as_str(), "history" | "event");
-        if rebuild.damaged.contains(&table.name) && (with_vms || is_log) {
+        let has_no_copies = matches!(table.name.as_str(), "history" | "event" | SNAPSHOT);
+        if rebuild.damaged.contains(&table.name) && (with_vms || has_no_copies) {
             rebuild.insert(table, &read_table(&old, table, &[]))?;
         }
     }
@@ -286,6 +287,7 @@ fn remove_invalid_rows(rebuild: &mut Rebuild) -> rusqlite::Result<()> {
     connection.execute_batch(
         "DELETE FROM definition WHERE vm NOT IN (SELECT id FROM vm);
          DELETE FROM vm WHERE id NOT IN (SELECT vm FROM definition);
+         DELETE FROM snapshot WHERE vm NOT IN (SELECT id FROM vm);
          UPDATE storage SET vm = NULL WHERE vm NOT IN (SELECT id FROM vm);
          DELETE FROM history WHERE NOT json_valid(arguments);
          DELETE FROM event WHERE NOT json_valid(data);",
@@ -294,6 +296,10 @@ fn remove_invalid_rows(rebuild: &mut Rebuild) -> rusqlite::Result<()> {
         if read::storage(connection, entry.id).is_err() {
             lost.push(format!("the storage records of `{}`", entry.name));
             connection.execute("DELETE FROM storage WHERE vm = ?1", [entry.id.to_string()])?;
+        }
+        if read::snapshots(connection, entry.id).is_err() {
+            lost.push(format!("the descriptions of the snapshots of `{}`", entry.name));
+            connection.execute("DELETE FROM snapshot WHERE vm = ?1", [entry.id.to_string()])?;
         }
     }
     if read::history(connection, u32::MAX).is_err() {

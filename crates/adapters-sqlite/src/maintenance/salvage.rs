@@ -21,6 +21,11 @@ const PAGE: usize = 4096;
 /// The bytes of the header that hold the number of pages.
 const PAGES: std::ops::Range<usize> = 28..32;
 
+/// The table of the records of snapshots.
+///
+/// It came with schema 4, so its first page is another one in each database that was migrated.
+pub(super) const SNAPSHOT: &str = "snapshot";
+
 /// A table of the newest schema.
 #[derive(Debug, Clone)]
 pub(super) struct Table {
@@ -93,7 +98,7 @@ impl WorkCopy {
     /// Opens the copy, if its tables can be found.
     ///
     /// If they cannot, the header of a new database is grafted onto the file, and then its whole first page, which says
-    /// where the tables begin: that is the same in every database of maqet.
+    /// where the tables begin: that is the same in every database of maqet, but for [`SNAPSHOT`], whose rows are lost.
     pub(super) fn open(&self) -> io::Result<Option<Connection>> {
         let empty = create::empty_content().map_err(io::Error::other)?;
         for graft in [0, HEADER, PAGE] {
@@ -113,7 +118,14 @@ impl WorkCopy {
         if let Some(log) = &self.log {
             fs::write(with_suffix(&self.database, "-wal"), log)?;
         }
-        Ok(open_damaged(&self.database).ok().filter(has_tables))
+        let opened = open_damaged(&self.database).ok().filter(has_tables);
+        if graft == PAGE
+            && let Some(connection) = &opened
+        {
+            let sql = "DELETE FROM sqlite_schema WHERE tbl_name = ?1";
+            connection.execute(sql, [SNAPSHOT]).map_err(io::Error::other)?;
+        }
+        Ok(opened)
     }
 }
 

@@ -4,7 +4,7 @@ use maqet_domain::Timestamp;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::Event;
 use maqet_domain::port::{Clock, Store, StoreError, VmCopies, VmCopy};
-use maqet_domain::vm::{Run, Vm, VmEntry, VmId};
+use maqet_domain::vm::{Pending, PendingWork, Run, Vm, VmEntry, VmId};
 use serde_json::Value;
 
 use crate::Error;
@@ -48,6 +48,27 @@ impl Committer<'_> {
         Ok(VmEntry { run, revision: entry.revision.next(), ..entry.clone() })
     }
 
+    /// Records that work on the images of a VM begins, or goes on with another step, together with `more`; returns the
+    /// entry as it is from then on.
+    ///
+    /// The caller holds the lock of the VM, and has its last commit include [`work_done`].
+    #[expect(dead_code, reason = "the operations on snapshots will use it")]
+    pub(crate) async fn begin_work(
+        &self,
+        entry: &VmEntry,
+        operation: &str,
+        work: PendingWork,
+        more: Vec<Change>,
+    ) -> Result<VmEntry, Error> {
+        let since = entry.pending.as_ref().map_or_else(|| self.now(), |pending| pending.since);
+        let pending = Some(Box::new(Pending { operation: operation.to_owned(), since, work }));
+        let (id, expected) = (entry.id, entry.revision);
+        let change = Change::PendingChanged { id, expected, pending: pending.clone() };
+        let changes = more.into_iter().chain([change]).collect();
+        self.commit(ChangeSet { changes, ..ChangeSet::default() }).await?;
+        Ok(VmEntry { pending, revision: expected.next(), ..entry.clone() })
+    }
+
     /// Returns the date.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
@@ -86,6 +107,11 @@ pub(crate) fn run_change(entry: &VmEntry, run: Option<Run>) -> Change {
     Change::RunChanged { id: entry.id, expected: entry.revision, run }
 }
 
+/// Returns the change that records that no work on the images of a VM is pending.
+pub(crate) fn work_done(entry: &VmEntry) -> Change {
+    Change::PendingChanged { id: entry.id, expected: entry.revision, pending: None }
+}
+
 /// Reads the content of a copy of a VM from the store.
 pub(crate) async fn read_vm_copy(store: &dyn Store, id: &VmId) -> Result<Option<VmCopy>, StoreError> {
     let Some(vm) = store.by_id(id).await? else { return Ok(None) };
@@ -106,7 +132,11 @@ fn outdated_copies(changes: &ChangeSet) -> Vec<OutdatedCopy> {
             Change::VmAdded(vm) => new.push(vm.clone()),
             Change::DefinitionChanged { id, .. } => modified.push(*id),
             Change::StorageAdded(record) => modified.extend(record.vm),
-            Change::VmRemoved { .. } | Change::RunChanged { .. } => {}
+            Change::VmRemoved { .. }
+            | Change::RunChanged { .. }
+            | Change::PendingChanged { .. }
+            | Change::SnapshotAdded(_)
+            | Change::SnapshotRemoved { .. } => {}
         }
     }
     modified.sort_unstable();

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use maqet_domain::port::{Guard, LockName, Locks, Store};
+use maqet_domain::port::{Guard, HeldLock, LockName, Locks, Store};
 use maqet_domain::text::similar;
 use maqet_domain::vm::{Vm, VmId, VmName};
 use maqet_fault_points::{FaultPoint, FaultPoints};
 
-use crate::Error;
+use crate::recovery::recover;
 use crate::vm::orphan::Orphans;
 use crate::vm::reconcile::Reconciler;
+use crate::{App, Error};
 
 /// How much of a name that is not found is repeated in the error.
 const SHOWN_NAME_CHARS: usize = 80;
@@ -17,6 +18,7 @@ const SHOWN_NAME_CHARS: usize = 80;
 /// The stored VMs, to be found by name and locked.
 #[derive(Clone, Copy)]
 pub(crate) struct Vms<'a> {
+    pub(super) app: &'a App,
     pub(super) store: &'a dyn Store,
     pub(super) locks: &'a dyn Locks,
     pub(super) orphans: Orphans<'a>,
@@ -55,12 +57,26 @@ impl Vms<'_> {
     }
 
     /// Locks a VM for an operation, and reads it again, as it may have changed while this waited.
+    ///
+    /// Work on its images whose process died is finished or rolled back.
     pub(crate) async fn lock(&self, name: &str, operation: &'static str) -> Result<(Box<dyn Guard>, Vm), Error> {
-        self.lock_within(name, operation, self.lock_timeout).await
+        let (guard, vm) = self.lock_unrecovered(name, operation, self.lock_timeout).await?;
+        let vm = self.recover(vm, &*guard).await?;
+        Ok((guard, vm))
     }
 
-    /// Locks a VM, waiting at most `timeout` for the holder of the lock.
-    pub(crate) async fn lock_within(
+    /// Finishes the pending work of a VM that is locked, or rolls it back.
+    pub(crate) async fn recover(&self, vm: Vm, guard: &HeldLock) -> Result<Vm, Error> {
+        if vm.entry.pending.is_none() {
+            return Ok(vm);
+        }
+        // Rare, and large as a future.
+        Box::pin(recover(self.app, vm, guard)).await
+    }
+
+    /// Locks a VM, waiting at most `timeout` for the holder of the lock; leaves pending work as it is, for operations
+    /// that do not touch images.
+    pub(crate) async fn lock_unrecovered(
         &self,
         name: &str,
         operation: &'static str,

@@ -171,6 +171,7 @@ mod tests {
             revision: Revision::FIRST,
             created_at: Timestamp::UNIX_EPOCH,
             run: Some(run),
+            pending: None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Checks of the VMs: whether each can start, and whether its records agree with what runs.
 
 use maqet_domain::machine::Machine;
-use maqet_domain::port::ImageSummary;
+use maqet_domain::port::{ImageSummary, LockName};
 use maqet_domain::text::quote;
 use maqet_domain::vm::{Phase, Status, Vm, VmEntry};
 
@@ -55,6 +55,7 @@ impl VmCheck<'_> {
             ),
         }
         findings.extend(self.check_run(&vm.entry).await?);
+        findings.extend(self.check_pending(&vm.entry).await);
         findings.extend(self.check_copy(vm).await?);
         Ok(findings)
     }
@@ -116,6 +117,25 @@ impl VmCheck<'_> {
             _ => return Ok(None),
         };
         Ok(Some(finding))
+    }
+
+    /// Reports work on the images of a VM whose process died.
+    async fn check_pending(&self, entry: &VmEntry) -> Option<Finding> {
+        let pending = entry.pending.as_ref()?;
+        if self.app.ports.locks.holder(&LockName::Vm(entry.id)).await.is_some() {
+            return None;
+        }
+        let message = format!("`{}` was interrupted (begun at {:.0})", pending.operation, pending.since);
+        let finding = finding(entry, Severity::Problem, message)
+            .hint("run `maqet doctor --fix` to finish it or to roll it back; the next command for the VM does so, too")
+            .fixable();
+        if !self.fix {
+            return Some(finding);
+        }
+        Some(match self.app.vms().lock(&entry.id.to_string(), "doctor").await {
+            Ok(_) => finding.fixed("finished it or rolled it back; see `maqet events`"),
+            Err(error) => finding.fix_failed(&error),
+        })
     }
 
     async fn close_run(&self, finding: Finding, entry: &VmEntry) -> Finding {
@@ -182,7 +202,7 @@ fn finding(entry: &VmEntry, severity: Severity, message: impl Into<String>) -> F
 ///
 /// Returns whether its end is recorded now; `false` if another process works on the VM, or QEMU runs.
 pub(crate) async fn close_run(app: &App, entry: &VmEntry, operation: &'static str) -> Result<bool, Error> {
-    let locked = app.vms().lock_within(&entry.id.to_string(), operation, limits::CLEANUP_LOCK_TIMEOUT).await;
+    let locked = app.vms().lock_unrecovered(&entry.id.to_string(), operation, limits::CLEANUP_LOCK_TIMEOUT).await;
     let (_guard, vm) = match locked {
         Ok(locked) => locked,
         Err(Error::Lock(_) | Error::NoSuchVm { .. }) => return Ok(false),

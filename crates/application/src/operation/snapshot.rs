@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::app::operations::{Done, Effect, Operation};
 use crate::job::Job;
+use crate::snapshot::error::SnapshotError;
 use crate::start::create_disks::{DiskCreator, find_drive};
 use crate::{App, Error};
 
@@ -154,11 +155,12 @@ impl Operation for SnapshotCreate {
         let drive = LockedDrive::lock(app, &self.vm, &self.drive, Self::NAME).await?;
         DiskCreator::new(app, &drive.job, &drive.entry).await?.create_one(&drive.spec).await?;
         if drive.snapshots().await?.iter().any(|snapshot| snapshot.name == self.name) {
-            return Err(Error::SnapshotExists {
+            return Err(SnapshotError::Exists {
                 vm: drive.entry.name,
                 drive: drive.spec.name.to_string(),
                 name: self.name.clone(),
-            });
+            }
+            .into());
         }
         app.ports.images.create_snapshot(&drive.path(), &name, &*drive.guard).await?;
         let inverse = SnapshotRm::new(drive.entry.id.to_string(), &self.drive, &self.name);
@@ -234,7 +236,8 @@ impl<'a> LockedDrive<'a> {
         let spec = find_drive(&vm.entry, &machine, drive)?.clone();
         if !spec.driver.features().internal_snapshots {
             let kind = spec.driver.type_name().to_owned();
-            return Err(Error::SnapshotsUnsupported { vm: vm.entry.name, drive: spec.name.to_string(), kind });
+            let (vm, drive) = (vm.entry.name, spec.name.to_string());
+            return Err(SnapshotError::Unsupported { vm, drive, kind }.into());
         }
         app.observer().observe_locked(&vm.entry).await.transition(&vm.entry, Action::ChangeDisks)?;
         let job = app.jobs.start(operation, &vm.entry.name);
@@ -255,12 +258,13 @@ impl<'a> LockedDrive<'a> {
         if snapshots.iter().any(|snapshot| snapshot.name == name) {
             return Ok(());
         }
-        Err(Error::NoSuchSnapshot {
+        Err(SnapshotError::NotFound {
             vm: self.entry.name.clone(),
             drive: self.spec.name.to_string(),
             name: name.to_owned(),
             known: snapshots.into_iter().map(|snapshot| snapshot.name).collect(),
-        })
+        }
+        .into())
     }
 
     fn done(self, kind: &'static str, name: &str) -> Done<SnapshotDone> {

@@ -254,6 +254,7 @@ fn counting_ids() -> MockIdSource {
         let id: VmId = format!("{number:08x}-0000-4000-8000-000000000000").parse().expect("it is a UUID");
         id
     });
+    ids.expect_snapshot_set_id().returning(|| "0000000a-0000-4000-8000-000000000000".parse().expect("it is a UUID"));
     ids
 }
 

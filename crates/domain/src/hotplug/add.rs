@@ -206,6 +206,7 @@ mod tests {
             revision: Revision::FIRST,
             created_at: Timestamp::UNIX_EPOCH,
             run: None,
+            pending: None,
         }
     }
 

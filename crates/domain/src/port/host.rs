@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::history::Actor;
+use crate::snapshot::SnapshotSetId;
 use crate::vm::VmId;
 
 /// The system clock.
@@ -17,6 +18,9 @@ pub trait Clock: Send + Sync {
 pub trait IdSource: Send + Sync {
     /// Returns a new ID for a VM.
     fn vm_id(&self) -> VmId;
+
+    /// Returns a new ID for a set of snapshots.
+    fn snapshot_set_id(&self) -> SnapshotSetId;
 }
 
 /// Whether KVM works on this host.

@@ -6,6 +6,7 @@ use crate::change::{ChangeSet, StorageRecord};
 use crate::error::{Cause, Explain, Explanation, Fault};
 use crate::event::RecordedEvent;
 use crate::history::RecordedHistory;
+use crate::snapshot::SnapshotRecord;
 use crate::vm::{Vm, VmEntry, VmId, VmName};
 
 /// Why the store failed; `location` names the database: a file or a URL.
@@ -93,6 +94,13 @@ pub trait StorageLedger: Send + Sync {
     async fn storage_without_vm(&self) -> Result<Vec<StorageRecord>, StoreError>;
 }
 
+/// Reads the records of snapshots.
+#[async_trait]
+pub trait SnapshotLedger: Send + Sync {
+    /// Returns the records of a VM, ordered by drive and tag.
+    async fn snapshots_of_vm(&self, id: &VmId) -> Result<Vec<SnapshotRecord>, StoreError>;
+}
+
 /// Reads the history of changes.
 #[async_trait]
 pub trait HistoryLog: Send + Sync {
@@ -109,7 +117,7 @@ pub trait EventLog: Send + Sync {
 
 /// The store: all reads, and the only way to write.
 #[async_trait]
-pub trait Store: VmRepository + StorageLedger + HistoryLog + EventLog {
+pub trait Store: VmRepository + StorageLedger + SnapshotLedger + HistoryLog + EventLog {
     /// Writes all of `changes` or nothing; they are durable when it returns.
     ///
     /// A dropped future may still have written. Errors: `Exists` if the name or ID of a new VM is in use; `Conflict`

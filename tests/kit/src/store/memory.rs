@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::event::RecordedEvent;
 use maqet_domain::history::RecordedHistory;
-use maqet_domain::port::{EventLog, HistoryLog, StorageLedger, Store, StoreError, VmRepository};
+use maqet_domain::port::{EventLog, HistoryLog, SnapshotLedger, StorageLedger, Store, StoreError, VmRepository};
+use maqet_domain::snapshot::SnapshotRecord;
 use maqet_domain::vm::{Revision, Vm, VmEntry, VmId, VmName};
 
 /// A store in memory; its clones share one content, as two processes share one database.
@@ -28,6 +29,7 @@ struct Arranged {
 struct Content {
     vms: Vec<Vm>,
     storage: Vec<StorageRecord>,
+    snapshots: Vec<SnapshotRecord>,
     history: Vec<RecordedHistory>,
     events: Vec<RecordedEvent>,
 }
@@ -80,6 +82,7 @@ impl Content {
             Change::VmRemoved { id, expected } => {
                 let at = self.position(id, expected)?;
                 self.vms.remove(at);
+                self.snapshots.retain(|record| record.vm != id);
                 for record in self.storage.iter_mut().filter(|record| record.vm == Some(id)) {
                     record.vm = None;
                 }
@@ -97,6 +100,18 @@ impl Content {
                 entry.run = run;
                 entry.revision = expected.next();
             }
+            Change::PendingChanged { id, expected, pending } => {
+                let at = self.position(id, expected)?;
+                let entry = &mut self.vms[at].entry;
+                entry.pending = pending;
+                entry.revision = expected.next();
+            }
+            Change::SnapshotAdded(record) => {
+                self.require_vm(record.vm)?;
+                self.remove_snapshot(record.vm, &record.drive, &record.tag);
+                self.snapshots.push(*record);
+            }
+            Change::SnapshotRemoved { vm, drive, tag } => self.remove_snapshot(vm, &drive, &tag),
             Change::StorageAdded(record) => self.record(record)?,
         }
         Ok(())
@@ -112,10 +127,8 @@ impl Content {
     }
 
     fn record(&mut self, record: StorageRecord) -> Result<(), StoreError> {
-        if let Some(id) = record.vm
-            && !self.vms.iter().any(|vm| vm.entry.id == id)
-        {
-            return Err(StoreError::Conflict { id });
+        if let Some(id) = record.vm {
+            self.require_vm(id)?;
         }
         let is_kept = |other: &StorageRecord| other.path != record.path || (!record.is_created() && other.vm.is_some());
         self.storage.retain(is_kept);
@@ -124,6 +137,14 @@ impl Content {
         }
         self.storage.push(record);
         Ok(())
+    }
+
+    fn require_vm(&self, id: VmId) -> Result<(), StoreError> {
+        if self.vms.iter().any(|vm| vm.entry.id == id) { Ok(()) } else { Err(StoreError::Conflict { id }) }
+    }
+
+    fn remove_snapshot(&mut self, vm: VmId, drive: &str, tag: &str) {
+        self.snapshots.retain(|record| record.vm != vm || record.drive != drive || record.tag != tag);
     }
 
     fn position(&self, id: VmId, expected: Revision) -> Result<usize, StoreError> {
@@ -184,6 +205,17 @@ impl StorageLedger for MemoryStore {
 
     async fn storage_without_vm(&self) -> Result<Vec<StorageRecord>, StoreError> {
         Ok(self.content().storage.iter().filter(|record| record.vm.is_none()).cloned().collect())
+    }
+}
+
+#[async_trait]
+impl SnapshotLedger for MemoryStore {
+    async fn snapshots_of_vm(&self, id: &VmId) -> Result<Vec<SnapshotRecord>, StoreError> {
+        let content = self.content();
+        let mut records: Vec<SnapshotRecord> =
+            content.snapshots.iter().filter(|record| record.vm == *id).cloned().collect();
+        records.sort_by(|one, other| (&one.drive, &one.tag).cmp(&(&other.drive, &other.tag)));
+        Ok(records)
     }
 }
 

@@ -8,9 +8,10 @@ use maqet_domain::config::{Node, Value};
 use maqet_domain::event::{Event, kind};
 use maqet_domain::history::{Actor, Call, HistoryEntry};
 use maqet_domain::size::ByteSize;
+use maqet_domain::snapshot::{SnapshotKind, SnapshotRecord};
 use maqet_domain::vm::{
-    BootId, BootNumber, Origins, Phase, PidNamespace, ProcessIdentity, Revision, Run, RunPaths, Vm, VmEntry, VmId,
-    VmName,
+    BootId, BootNumber, ImageTag, Origins, Pending, PendingWork, Phase, PidNamespace, ProcessIdentity, Revision, Run,
+    RunPaths, Vm, VmEntry, VmId, VmName,
 };
 use serde_json::json;
 
@@ -42,6 +43,7 @@ pub fn vm(text: &str, number: u32) -> Vm {
         revision: Revision::FIRST,
         created_at: moment(i64::from(number)),
         run: None,
+        pending: None,
     };
     Vm { entry, definition: definition(), origins: origins("web.yaml") }
 }
@@ -111,6 +113,35 @@ pub fn storage(path: &str, vm: Option<VmId>) -> StorageRecord {
         kind: "qcow2".to_owned(),
         size: Some(ByteSize::from_bytes(u64::MAX)),
         created_at: moment(30),
+    }
+}
+
+/// Returns the record of a snapshot with every value.
+#[must_use]
+pub fn snapshot(vm: VmId, drive: &str, tag: &str) -> SnapshotRecord {
+    SnapshotRecord {
+        vm,
+        drive: drive.to_owned(),
+        tag: tag.to_owned(),
+        name: "ü, \"quoted\"".to_owned(),
+        image_id: "9".to_owned(),
+        image_date: moment(20),
+        set: Some("0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11".parse().expect("it is an ID")),
+        kind: SnapshotKind::Memory,
+        description: Some("before the\nupgrade".to_owned()),
+        fingerprint: Some(json!({ "qemu": "7.2", "arguments": ["-m", "1"] })),
+        created_at: moment(21),
+    }
+}
+
+/// Returns pending work.
+#[must_use]
+pub fn pending(operation: &str) -> Pending {
+    let tag = ImageTag { drive: "hdd".to_owned(), path: PathBuf::from("/d/ü, \"x\""), tag: "clean~2".to_owned() };
+    Pending {
+        operation: operation.to_owned(),
+        since: moment(10),
+        work: PendingWork::SnapshotCreate { created: vec![tag] },
     }
 }
 

@@ -101,6 +101,7 @@ pub(crate) fn new_vm(app: &App, name: VmName, definition: Node) -> Vm {
         revision: Revision::FIRST,
         created_at: app.ports.clock.now(),
         run: None,
+        pending: None,
     };
     Vm { entry, definition, origins }
 }

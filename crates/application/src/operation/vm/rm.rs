@@ -52,8 +52,14 @@ impl Operation for Rm {
     type Output = Removed;
 
     async fn run(&self, app: &App) -> Result<Done<Removed>, Error> {
-        let locked = app.vms().lock(&self.vm, Self::NAME).await;
+        let vms = app.vms();
+        let locked = vms.lock_unrecovered(&self.vm, Self::NAME, app.timeouts().lock).await;
         let (mut guard, mut vm) = locked.map_err(|error| error.offering_force(&self.vm))?;
+        match vms.recover(vm.clone(), &*guard).await {
+            Ok(recovered) => vm = recovered,
+            Err(error) if self.force => tracing::warn!(vm = %vm.entry.name, %error, "removing it all the same"),
+            Err(error) => return Err(error),
+        }
         let observation = app.observer().observe_locked(&vm.entry).await;
         if !self.force {
             observation.transition(&vm.entry, Action::Remove)?;

@@ -76,7 +76,7 @@ impl Operation for Stop {
     async fn run(&self, app: &App) -> Result<Done<Stopped>, Error> {
         // `--force` must not wait for a graceful stop that holds the lock.
         let timeout = if self.force { Duration::ZERO } else { app.timeouts().lock };
-        let (guard, vm) = match app.vms().lock_within(&self.vm, Self::NAME, timeout).await {
+        let (guard, vm) = match app.vms().lock_unrecovered(&self.vm, Self::NAME, timeout).await {
             Err(Error::Lock(error)) if self.force => return self.kill_unlocked(app, error).await,
             locked => locked.map_err(|error| error.offering_force(&self.vm))?,
         };

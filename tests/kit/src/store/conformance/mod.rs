@@ -6,6 +6,7 @@
 
 mod commit;
 mod log;
+mod snapshot;
 mod vm;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use maqet_domain::vm::Vm;
 
 pub use self::commit::*;
 pub use self::log::*;
+pub use self::snapshot::*;
 pub use self::vm::*;
 use super::sample;
 
@@ -66,6 +68,15 @@ macro_rules! store_conformance {
             test_commit_refused_leaves_no_history_and_no_events
             test_commit_nothing_changes_nothing
             test_handles_of_one_store_see_each_others_writes
+            test_pending_changed_is_read_back_and_counts
+            test_pending_changed_to_none_is_cleared
+            test_pending_changed_at_other_revision_is_conflict
+            test_vm_added_with_pending_comes_back_whole
+            test_snapshot_records_are_ordered_and_whole
+            test_snapshot_same_tag_replaces_the_record
+            test_snapshot_removed_leaves_the_others
+            test_snapshot_of_unknown_vm_is_conflict
+            test_vm_removed_removes_its_snapshot_records
             test_storage_records_are_in_creation_order
             test_storage_same_path_replaces_the_record
             test_storage_of_unknown_vm_is_conflict
@@ -128,7 +139,8 @@ fn check_name_taken(result: &Result<(), StoreError>, vm: &Vm) {
 #[cfg(test)]
 mod tests {
     const SUITE: &str = include_str!("mod.rs");
-    const SCENARIOS: [&str; 3] = [include_str!("commit.rs"), include_str!("log.rs"), include_str!("vm.rs")];
+    const SCENARIOS: [&str; 4] =
+        [include_str!("commit.rs"), include_str!("log.rs"), include_str!("snapshot.rs"), include_str!("vm.rs")];
 
     #[test]
     fn test_conformance_list_names_every_scenario() {

@@ -30,7 +30,7 @@ pub(super) async fn remove_unused(app: &App, entry: &VmEntry, dry_run: bool) -> 
 
 async fn remove(app: &App, entry: &VmEntry, dry_run: bool) -> Result<Vec<String>, Error> {
     let vms = app.vms();
-    let (guard, vm) = vms.lock_within(&entry.id.to_string(), Cleanup::NAME, limits::CLEANUP_LOCK_TIMEOUT).await?;
+    let (guard, vm) = vms.lock_unrecovered(&entry.id.to_string(), Cleanup::NAME, limits::CLEANUP_LOCK_TIMEOUT).await?;
     let session = HotplugSession::open(app, guard, &vm).await?.with_timeout(limits::QUERY_TIMEOUT);
     Ok(if dry_run { session.unused_backends().await? } else { session.remove_unused_backends().await? })
 }

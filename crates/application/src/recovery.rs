@@ -1,0 +1,60 @@
+//! Recovery: finishing or rolling back the work on images whose process died.
+//!
+//! An operation that takes several steps commits a [`Pending`](maqet_domain::vm::Pending) with
+//! [`Committer::begin_work`](crate::app::commit::Committer::begin_work) before the first of them. An operation that
+//! locks the VM ([`Vms::lock`](crate::app::lookup::Vms::lock)) and finds it calls [`recover`] before its own work: the
+//! process that began the work is gone, and so are its tools, which hold the lock as well. How a kind of work is recovered is beside
+//! its operation; this only dispatches.
+
+mod error;
+
+use jiff::Timestamp;
+use maqet_domain::change::ChangeSet;
+use maqet_domain::event::kind;
+use maqet_domain::port::HeldLock;
+use maqet_domain::vm::{Pending, PendingWork, Vm, VmEntry};
+use serde_json::json;
+
+pub use self::error::RecoveryError;
+use crate::app::commit::work_done;
+use crate::app::recovered::Recovered;
+use crate::snapshot::recover as snapshot;
+use crate::{App, Error};
+
+/// Finishes the pending work of a VM, or rolls it back, and records that; the caller holds the lock `guard` of the VM.
+///
+/// Errors: [`Error::Recovery`], after which the work is still pending.
+pub(crate) async fn recover(app: &App, vm: Vm, guard: &HeldLock) -> Result<Vm, Error> {
+    let Some(pending) = vm.entry.pending.clone() else { return Ok(vm) };
+    let Pending { operation, since, work } = *pending;
+    let name = vm.entry.name.clone();
+    if work == PendingWork::Unknown {
+        return Err(RecoveryError::Unknown { vm: name, operation, since }.into());
+    }
+    match recover_work(app, &vm.entry, &work, guard).await {
+        Ok(recovered) => Ok(Vm { entry: record(app, recovered, &operation, since).await?, ..vm }),
+        Err(source) => Err(RecoveryError::Failed { vm: name, operation, since, source: Box::new(source) }.into()),
+    }
+}
+
+async fn recover_work(app: &App, entry: &VmEntry, work: &PendingWork, guard: &HeldLock) -> Result<Recovered, Error> {
+    match work {
+        PendingWork::SnapshotCreate { created } => snapshot::roll_back_create(app, entry, guard, created).await,
+        PendingWork::SnapshotRemove { removed } => snapshot::finish_remove(app, entry, guard, removed).await,
+        PendingWork::SnapshotLoad { loaded, safety } => snapshot::recover_load(app, entry, guard, loaded, safety).await,
+        // Refused before.
+        PendingWork::Unknown => Ok(Recovered::finished(entry)),
+    }
+}
+
+/// Records that work was recovered, and returns the entry as it is from then on.
+async fn record(app: &App, recovered: Recovered, operation: &str, since: Timestamp) -> Result<VmEntry, Error> {
+    let Recovered { entry, outcome, changes } = recovered;
+    let data = json!({ "operation": operation, "since": since, "outcome": <&str>::from(outcome) });
+    let event = app.committer().event(kind::VM_RECOVERED, &entry, data);
+    let mut changes = ChangeSet { changes, events: vec![event], ..ChangeSet::default() };
+    changes.changes.push(work_done(&entry));
+    app.committer().commit(changes).await?;
+    tracing::warn!(vm = %entry.name, operation, %outcome, "recovered interrupted work");
+    Ok(VmEntry { revision: entry.revision.next(), pending: None, ..entry })
+}

@@ -1,0 +1,73 @@
+//! Work on the images of a VM that takes several steps, recorded before the first of them.
+//!
+//! An operation commits a [`Pending`] before its first step and clears it with its last commit, all under the lock of
+//! the VM. An operation that locks the VM and finds one knows that the process of the other operation died, and finishes
+//! the work or rolls it back before anything else. A single step that is complete or did not happen needs none.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Work on the images of a VM that was begun and is not finished.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pending {
+    /// The operation, as in `snapshot.create`.
+    pub operation: String,
+    /// When it began.
+    pub since: Timestamp,
+    /// The work.
+    pub work: PendingWork,
+}
+
+/// The kinds of work, each with what is needed to finish it or to roll it back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum PendingWork {
+    /// Snapshots of images are created; rolled back.
+    SnapshotCreate {
+        /// The snapshots, none of which existed before.
+        created: Vec<ImageTag>,
+    },
+    /// Snapshots of images are removed; finished.
+    SnapshotRemove {
+        /// The snapshots.
+        removed: Vec<ImageTag>,
+    },
+    /// Images are reverted to snapshots; rolled back if all safety snapshots exist, else nothing was loaded yet.
+    SnapshotLoad {
+        /// The images, each with the snapshot that is loaded.
+        loaded: Vec<ImageTag>,
+        /// The snapshots of their states before, in the same order; empty if none were requested, and then the work is
+        /// finished.
+        safety: Vec<ImageTag>,
+    },
+    /// Work of a newer maqet.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A snapshot inside an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageTag {
+    /// The drive.
+    pub drive: String,
+    /// The image.
+    pub path: PathBuf,
+    /// The name of the snapshot inside the image.
+    pub tag: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_pending_unknown_work_is_read() {
+        let text = r#"{"operation":"x","since":"2026-11-29T00:00:00Z","work":{"kind":"of-the-future","step":[1]}}"#;
+
+        let pending: Pending = serde_json::from_str(text).unwrap();
+
+        assert_eq!(pending.work, PendingWork::Unknown);
+    }
+}
