@@ -108,6 +108,15 @@ impl CommandLine {
         Ok(Self { binary: context.binary.clone(), args, helpers })
     }
 
+    /// Returns this command line for a guest that does not run until it is resumed.
+    #[must_use]
+    pub fn paused(mut self) -> Self {
+        if !self.args.iter().any(|arg| arg == "-S") {
+            self.args.push("-S".to_owned());
+        }
+        self
+    }
+
     /// Returns the binary.
     pub fn binary(&self) -> &Path {
         &self.binary
@@ -330,6 +339,15 @@ mod tests {
 
         assert_eq!(arguments_of(&line, "m"), ["512"]);
         assert_eq!(arguments_of(&line, "smp"), ["2"]);
+    }
+
+    #[test]
+    fn test_command_line_paused_has_the_switch_once() {
+        let paused = |definition| command_line(definition).paused();
+        let count = |line: &CommandLine| line.args().iter().filter(|arg| *arg == "-S").count();
+
+        assert_eq!((count(&command_line("{}")), count(&paused("{}"))), (0, 1));
+        assert_eq!(count(&paused(r#"{"args": ["-S"]}"#)), 1);
     }
 
     /// The order of the Python maqet 0.0.15; guests number devices in this order.

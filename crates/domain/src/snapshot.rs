@@ -1,5 +1,9 @@
 //! Internal snapshots of disk images.
 
+mod fingerprint;
+
+pub use self::fingerprint::{Fingerprint, FingerprintDifference};
+
 use std::fmt;
 use std::str::FromStr;
 

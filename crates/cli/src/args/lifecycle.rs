@@ -38,6 +38,9 @@ pub(crate) struct StartArgs {
     /// Create the image of this drive again, empty, although it was created once and is gone; can be given several times
     #[arg(long, value_name = "DRIVE", conflicts_with = "dry_run")]
     pub(crate) recreate: Vec<String>,
+    /// Start QEMU, but not the guest, until `maqet resume`
+    #[arg(long, conflicts_with_all = ["wait", "dry_run"])]
+    pub(crate) paused: bool,
     /// Print the shell commands that would be run, without starting anything
     #[arg(long)]
     pub(crate) dry_run: bool,

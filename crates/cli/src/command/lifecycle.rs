@@ -19,14 +19,15 @@ use crate::render::{self, Output, TextOutput, is_power_cut};
 const MAX_CONCURRENT_VMS: usize = 8;
 
 pub(super) async fn start(maqet: &Maqet, args: StartArgs, output: &Output) -> Result<u8, ErrorReport> {
-    let StartArgs { vms, wait, timeout, recreate, dry_run } = args;
+    let StartArgs { vms, wait, timeout, recreate, paused, dry_run } = args;
     if dry_run {
         return run_on_each(maqet, vms, output, "reading", |vm| operation::Info::new(vm).command_line(true)).await;
     }
     let conditions = with_absolute_paths(wait)?;
     let start = async |vm| {
         let began = Instant::now();
-        let mut started = maqet.run(operation::Start::new(vm).timeout(timeout).recreate(recreate.clone())).await?;
+        let start = operation::Start::new(vm).timeout(timeout).recreate(recreate.clone()).paused(paused);
+        let mut started = maqet.run(start).await?;
         note_mismatches(&started.mismatches, output);
         warn_of_log_failure(started.log_failure.as_ref(), output);
         if !conditions.is_empty() {

@@ -4,7 +4,8 @@ use derive_setters::Setters;
 use maqet_domain::vm::Vm;
 use serde::{Deserialize, Serialize};
 
-use super::{start, stop};
+use super::start::{self, StartOptions};
+use super::stop;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::log::failure::LogFailure;
 use crate::start::mismatches::ImageMismatches;
@@ -74,7 +75,8 @@ impl Operation for Restart {
         let vm = Vm { entry, ..vm };
         let stopped = stop::stop(app, &vm.entry, Self::NAME, self.timeout, self.force).await?;
         let vm = app.vms().reread(&vm).await?;
-        let started = start::start(app, &vm, None, &self.recreate).await?;
+        let options = StartOptions { recreate: &self.recreate, ..StartOptions::default() };
+        let started = start::start(app, &vm, options).await?;
         let restarted = started.map(|started| Restarted {
             vm: started.vm,
             method: stopped.method,

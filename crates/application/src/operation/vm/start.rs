@@ -52,12 +52,15 @@ pub struct Start {
     /// Images to create although they were created once and are gone: names of drives, or `uefi-vars`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recreate: Vec<String>,
+    /// Whether the guest does not run until it is resumed.
+    #[serde(default)]
+    pub paused: bool,
 }
 
 impl Start {
     /// Starts the VM `vm`.
     pub fn new(vm: impl Into<String>) -> Self {
-        Self { vm: vm.into(), timeout: None, recreate: Vec::new() }
+        Self { vm: vm.into(), timeout: None, recreate: Vec::new(), paused: false }
     }
 }
 
@@ -91,23 +94,29 @@ impl Operation for Start {
 
     async fn run(&self, app: &App) -> Result<Done<Started>, Error> {
         let (guard, vm) = app.vms().lock(&self.vm, Self::NAME).await?;
-        Ok(start(app, &vm, self.timeout, &self.recreate).await?.about(vm.entry.id).holding(guard))
+        let options = StartOptions { timeout: self.timeout, recreate: &self.recreate, paused: self.paused };
+        Ok(start(app, &vm, options).await?.about(vm.entry.id).holding(guard))
     }
+}
+
+/// How a VM is started.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct StartOptions<'a> {
+    /// How long QEMU may take until its monitor answers.
+    pub(crate) timeout: Option<HumanDuration>,
+    /// Images to create even if they were created once.
+    pub(crate) recreate: &'a [String],
+    /// Whether the guest does not run until it is resumed.
+    pub(crate) paused: bool,
 }
 
 /// Starts a VM whose lock the caller holds.
 ///
 /// In order: check everything that can be checked, create missing disks, record the run as starting, launch QEMU, and
 /// record it as running. A start that is killed in between is found by its record; one that fails is rolled back.
-///
-/// `recreate` are images to create even if they were created once.
-pub(super) async fn start(
-    app: &App,
-    vm: &Vm,
-    timeout: Option<HumanDuration>,
-    recreate: &[String],
-) -> Result<Done<Started>, Error> {
-    let timeout = timeout.map_or(app.timeouts().start, HumanDuration::duration);
+pub(crate) async fn start(app: &App, vm: &Vm, options: StartOptions<'_>) -> Result<Done<Started>, Error> {
+    let StartOptions { recreate, paused, .. } = options;
+    let timeout = options.timeout.map_or(app.timeouts().start, HumanDuration::duration);
     let job = app.jobs.start(Start::NAME, &vm.entry.name);
     let observation = job.run(observe_once_up(app, &vm.entry, timeout)).await?;
     match observation.transition(&vm.entry, Action::Start)? {
@@ -136,6 +145,7 @@ pub(super) async fn start(
 
     let entry = mark_starting(app, &vm.entry, boot, &paths).await?;
     app.faults.reach(FaultPoint::Marked(Start::NAME));
+    let command_line = if paused { command_line.paused() } else { command_line };
     let launch = Launch { command_line, paths, timeout };
     match job.run(app.ports.hypervisor.launch(&launch)).await {
         Ok(Ok(launched)) => {

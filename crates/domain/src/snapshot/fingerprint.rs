@@ -1,0 +1,258 @@
+//! What a VM must have in common with the one whose memory a snapshot holds.
+//!
+//! QEMU itself refuses some snapshots of another machine, after it has reverted the disks, and loads others into the
+//! wrong devices: it ignores a device that the snapshot has no state of (7.2, 10.0). So a snapshot of the memory is stored
+//! with the command line that its QEMU ran with, less what makes no difference to the guest's devices, and its hot-plugged
+//! devices.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::hotplug::{BootDevices, PluggedDevice};
+use crate::qemu::QemuVersion;
+
+/// Switches that no device of a guest depends on: connections, files and logs of the host, what the guest does on its own,
+/// and backends, which can be replaced by others of any kind.
+const IRRELEVANT: [&str; 36] = [
+    "D", "L", "S", "T", "action", "append", "audiodev", "blockdev", "boot", "chardev", "d", "daemonize", "display",
+    "fsdev", "incoming", "initrd", "k", "kernel", "loadvm", "mon", "monitor", "msg", "name", "netdev", "no-reboot",
+    "no-shutdown", "pidfile", "qmp", "qmp-pretty", "run-with", "runas", "sandbox", "seed", "spice", "uuid", "vnc",
+];
+
+/// Options of other switches that make no difference to a device either.
+const IRRELEVANT_OPTIONS: [&str; 18] = [
+    "aio", "audiodev", "bootindex", "cache", "chardev", "detect-zeroes", "discard", "drive", "file", "filename",
+    "fsdev", "mem-path", "netdev", "path", "prealloc", "rerror", "share", "werror",
+];
+
+/// Switches whose argument only says where a device of the machine is connected to.
+const CONNECTIONS: [&str; 3] = ["serial", "parallel", "debugcon"];
+
+/// What the memory of a guest depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    /// The version of QEMU, without its last number.
+    pub qemu: String,
+    /// The arguments of QEMU that its devices depend on, as on its command line.
+    pub arguments: Vec<String>,
+    /// The devices that were hot-plugged, as in `d1 (virtio-blk-pci)`.
+    pub hot_plugged: Vec<String>,
+}
+
+/// Something in which two fingerprints differ.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FingerprintDifference {
+    /// What differs, as in `argument`.
+    pub kind: &'static str,
+    /// What the snapshot has, and the VM does not.
+    pub snapshot: Option<String>,
+    /// What the VM has, and the snapshot does not.
+    pub vm: Option<String>,
+}
+
+impl fmt::Display for FingerprintDifference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = self.kind;
+        match (&self.snapshot, &self.vm) {
+            (Some(snapshot), Some(vm)) => write!(f, "{kind} `{snapshot}` in the snapshot, `{vm}` now"),
+            (Some(snapshot), None) => write!(f, "{kind} `{snapshot}` only in the snapshot"),
+            (None, Some(vm)) => write!(f, "{kind} `{vm}` only in the VM"),
+            (None, None) => write!(f, "order of the {kind}s"),
+        }
+    }
+}
+
+impl Fingerprint {
+    /// Makes the fingerprint of a QEMU that runs with `args`, without the binary, and now has the devices `devices`.
+    pub fn new(version: QemuVersion, args: &[String], devices: &[PluggedDevice]) -> Self {
+        let boot = BootDevices::from_args(args);
+        let plugged = devices.iter().filter(|device| !boot.has_device(&device.id));
+        let mut hot_plugged: Vec<String> = plugged.map(|one| format!("{} ({})", one.id, one.driver)).collect();
+        hot_plugged.sort_unstable();
+        Self { qemu: format!("{}.{}", version.major, version.minor), arguments: relevant(args), hot_plugged }
+    }
+
+    /// Returns in what the VM with the fingerprint `now` differs from the one that was saved; empty if its memory can be
+    /// loaded.
+    pub fn differences(&self, now: &Self) -> Vec<FingerprintDifference> {
+        let mut all = Vec::new();
+        if self.qemu != now.qemu {
+            let (snapshot, vm) = (Some(self.qemu.clone()), Some(now.qemu.clone()));
+            all.push(FingerprintDifference { kind: "QEMU version", snapshot, vm });
+        }
+        let only = |these: &[String], others: &[String]| -> Vec<String> {
+            let mut others = others.to_vec();
+            let is_extra = |one: &&String| match others.iter().position(|other| other == *one) {
+                Some(found) => {
+                    others.swap_remove(found);
+                    false
+                }
+                None => true,
+            };
+            these.iter().filter(is_extra).cloned().collect()
+        };
+        let mut snapshot = only(&self.arguments, &now.arguments);
+        let mut vm = only(&now.arguments, &self.arguments);
+        if snapshot.is_empty() && vm.is_empty() && self.arguments != now.arguments {
+            all.push(FingerprintDifference { kind: "argument", snapshot: None, vm: None });
+        }
+        // Two values of one switch are one difference.
+        snapshot.retain(|argument| {
+            let Some(found) = vm.iter().position(|other| switch_of(other) == switch_of(argument)) else { return true };
+            let (snapshot, vm) = (Some(argument.clone()), Some(vm.swap_remove(found)));
+            all.push(FingerprintDifference { kind: "argument", snapshot, vm });
+            false
+        });
+        let mut add = |kind, snapshot: Vec<String>, vm: Vec<String>| {
+            let snapshot = snapshot.into_iter().map(|one| (Some(one), None));
+            for (snapshot, vm) in snapshot.chain(vm.into_iter().map(|one| (None, Some(one)))) {
+                all.push(FingerprintDifference { kind, snapshot, vm });
+            }
+        };
+        add("argument", snapshot, vm);
+        let (plugged, now_plugged) = (&self.hot_plugged, &now.hot_plugged);
+        add("hot-plugged device", only(plugged, now_plugged), only(now_plugged, plugged));
+        all
+    }
+}
+
+fn switch_of(argument: &str) -> &str {
+    argument.split(' ').next().unwrap_or_default()
+}
+
+/// Returns the arguments that the devices of a guest depend on, each switch with its argument, in their order.
+fn relevant(args: &[String]) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut rest = args.iter().peekable();
+    while let Some(arg) = rest.next() {
+        let Some(switch) = arg.strip_prefix('-') else { continue };
+        let switch = switch.strip_prefix('-').unwrap_or(switch);
+        let argument = rest.next_if(|next| !next.starts_with('-'));
+        if IRRELEVANT.contains(&switch) {
+            continue;
+        }
+        all.push(match argument {
+            None => format!("-{switch}"),
+            Some(argument) => match relevant_options(switch, argument) {
+                Some(argument) => format!("-{switch} {argument}"),
+                None => continue,
+            },
+        });
+    }
+    all
+}
+
+/// Returns the part of an argument that matters; `None` if it does not create a device.
+fn relevant_options(switch: &str, argument: &str) -> Option<String> {
+    if CONNECTIONS.contains(&switch) {
+        return Some(if argument == "none" { "none" } else { "connected" }.to_owned());
+    }
+    // Other objects are backends.
+    if switch == "object" && !argument.contains("memory-backend-") {
+        return None;
+    }
+    let is_relevant = |key: &str| !IRRELEVANT_OPTIONS.contains(&key) && !key.starts_with("file.");
+    if let Ok(serde_json::Value::Object(mut options)) = serde_json::from_str(argument) {
+        options.retain(|key, _| is_relevant(key));
+        return Some(serde_json::Value::Object(options).to_string());
+    }
+    // Two commas are one of the value; an argument has no null byte.
+    let escaped = argument.replace(",,", "\0");
+    let options = escaped.split(',').filter(|option| is_relevant(option.split('=').next().unwrap_or_default()));
+    Some(options.collect::<Vec<_>>().join(",").replace('\0', ",,"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LINE: &str = "-name guest=web -uuid 0d9f -sandbox on -chardev socket,id=command,path=/r/a.sock \
+        -mon chardev=command,mode=control -pidfile /s/pid -serial chardev:serial0 -m 256M -smp 2 -accel tcg -display none \
+        -blockdev driver=file,filename=/d/hdd,,x.qcow2,node-name=hdd-file -device virtio-blk-pci,drive=hdd,id=hdd \
+        -netdev user,id=lan,hostfwd=tcp:127.0.0.1:2222-:22 -device e1000,netdev=lan,id=lan-card -nodefaults \
+        -drive file=/d/a,,b.img,format=raw,if=ide -object rng-random,id=r,filename=/dev/urandom \
+        -object memory-backend-file,id=m,size=1G,mem-path=/d/ram";
+
+    fn fingerprint(line: &str, devices: &[(&str, &str)]) -> Fingerprint {
+        let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        let device = |(id, driver): &(&str, &str)| PluggedDevice { id: (*id).to_owned(), driver: (*driver).to_owned() };
+        let devices: Vec<PluggedDevice> = devices.iter().map(device).collect();
+        Fingerprint::new("7.2.22".parse().unwrap(), &args, &devices)
+    }
+
+    fn differences(line: &str) -> Vec<String> {
+        fingerprint(LINE, &[]).differences(&fingerprint(line, &[])).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn test_fingerprint_has_what_devices_depend_on() {
+        let expected = [
+            "-serial connected",
+            "-m 256M",
+            "-smp 2",
+            "-accel tcg",
+            "-device virtio-blk-pci,id=hdd",
+            "-device e1000,id=lan-card",
+            "-nodefaults",
+            "-drive format=raw,if=ide",
+            "-object memory-backend-file,id=m,size=1G",
+        ];
+        assert_eq!(fingerprint(LINE, &[]).arguments, expected);
+    }
+
+    #[test]
+    fn test_fingerprint_paths_and_ports_make_no_difference() {
+        let other = LINE.replace("/r/", "/r2/").replace("/d/", "/e/").replace("2222", "2223").replace("web", "db");
+
+        assert_eq!(differences(&other), Vec::<String>::new());
+        assert_eq!(differences(&format!("{LINE} -S -d cpu_reset -D /s/cpu.log")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn test_fingerprint_differences_are_named() {
+        let other = LINE.replace("-m 256M", "-m 512M").replace("-nodefaults", "-device virtio-rng-pci,id=rng");
+
+        let expected = [
+            "argument `-m 256M` in the snapshot, `-m 512M` now",
+            "argument `-nodefaults` only in the snapshot",
+            "argument `-device virtio-rng-pci,id=rng` only in the VM",
+        ];
+        assert_eq!(differences(&other), expected);
+    }
+
+    #[test]
+    fn test_fingerprint_order_of_devices_makes_a_difference() {
+        let (disk, card) = ("-device virtio-blk-pci,drive=hdd,id=hdd", "-device e1000,netdev=lan,id=lan-card");
+        let swapped = LINE.replace(disk, "#").replace(card, disk).replace('#', card);
+
+        assert_eq!(differences(&swapped), ["order of the arguments"]);
+    }
+
+    #[test]
+    fn test_fingerprint_hot_plugged_devices_and_version_are_compared() {
+        let boot = [("hdd", "virtio-blk-pci"), ("lan-card", "e1000")];
+        let plugged = fingerprint(LINE, &[boot[0], boot[1], ("d1", "scsi-hd")]);
+        let mut newer = fingerprint(LINE, &boot);
+        newer.qemu = "10.0".to_owned();
+
+        let differences: Vec<String> = plugged.differences(&newer).iter().map(ToString::to_string).collect();
+
+        let expected = [
+            "QEMU version `7.2` in the snapshot, `10.0` now",
+            "hot-plugged device `d1 (scsi-hd)` only in the snapshot",
+        ];
+        assert_eq!(differences, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn test_fingerprint_any_arguments_do_not_panic(args in proptest::collection::vec("[-a-z,={}\":]{0,20}", 0..20)) {
+            let one = Fingerprint::new("7.2.0".parse().unwrap(), &args, &[]);
+
+            prop_assert_eq!(one.differences(&one), Vec::new());
+        }
+    }
+}
