@@ -4,6 +4,7 @@
 //! which commands reach the host. [`wording`] holds the texts of QEMU that have to be matched, and [`versions`] what differs
 //! between its versions.
 
+mod block;
 mod command;
 mod console;
 mod device;
@@ -17,6 +18,7 @@ pub mod sent;
 pub mod versions;
 pub mod wording;
 
+pub use self::block::BlockMedium;
 pub use self::command::QmpCommand;
 pub use self::console::{FIRST_CONSOLE, FirstConsole, children};
 pub use self::device::{DeviceProperties, TypeKind, TypeQuery, retyped};

@@ -32,6 +32,23 @@ fn test_pause_and_resume_match_qemu_and_are_repeatable() {
 }
 
 #[test]
+fn test_start_paused_boots_guest_only_after_resume() {
+    let home = TestHome::new();
+    let image = BootSector::new("booted", AfterMarker::Sleep).write(&home);
+    home.add(&BootSector::yaml("web", &image));
+
+    let started = home.json(&["start", "web", "--paused"]);
+
+    assert_eq!((&started["status"], &started["reason"]), (&json!("paused"), &json!("started-paused")));
+    assert_eq!(home.json(&["qmp", "web", "query-status"])["status"], "prelaunch");
+    let log = started["serial_log"].as_str().unwrap();
+    assert_eq!(serial::text(log.as_ref()), "");
+    home.json(&["resume", "web"]);
+    serial::wait_for(log.as_ref(), "booted", Duration::from_mins(1));
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
 fn test_reset_reboots_guest_in_same_process() {
     let home = TestHome::new();
     let before = started(&home, "web", "up-again");
