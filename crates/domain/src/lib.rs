@@ -15,6 +15,7 @@
 //! | [`storage`], [`network`], [`hotplug`] | drives and storage types, cards and forwarded ports, devices added while QEMU runs |
 //! | [`machine`] | the checked description of a machine, and the configuration keys it is read from |
 //! | [`vm`], [`snapshot`] | VMs and their runs, and the state of a VM ([`vm::Status`]) |
+//! | [`backup`] | backups of disks, and how they build on each other |
 //! | [`command_line`] | QEMU's command line, computed from a machine ([`command_line::CommandLine`]) |
 //! | [`event`], [`history`], [`change`] | the event log, the history, and the changes of a commit |
 //! | [`port`] | traits for the outside world; implement them to replace SQLite or QEMU |
@@ -22,6 +23,7 @@
 //! To add a configuration key, implement [`machine::ConfigHandler`]; to add a storage type,
 //! [`storage::StorageDriver`].
 
+pub mod backup;
 pub mod change;
 pub mod command_line;
 pub mod config;

@@ -4,6 +4,7 @@ mod driver;
 mod image_driver;
 mod image_problem;
 pub mod qcow2;
+pub mod qcow2_bitmap;
 mod share;
 mod slot;
 

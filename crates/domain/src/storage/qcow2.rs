@@ -202,32 +202,44 @@ struct Extensions {
 }
 
 impl Extensions {
-    fn read(start: &[u8], mut at: usize) -> Self {
+    fn read(start: &[u8], at: usize) -> Self {
         let mut found = Self::default();
-        while let (Some(kind), Some(length)) = (be_u32(start, at), be_u32(start, at + 4)) {
-            let length = length as usize;
-            let Some(data) = start.get(at + 8..at + 8 + length) else { break };
+        for (kind, data) in extensions(start, at) {
             match kind {
-                0 => break,
                 BACKING_FORMAT => found.backing_format = Some(String::from_utf8_lossy(data).into_owned()),
                 DATA_FILE => found.data_file = Some(FileReference { name: name_of(data), format: None }),
                 _ => {}
             }
-            at += 8 + length.next_multiple_of(8);
         }
         found
     }
+}
+
+/// Returns the extensions of a header that ends at `at`, each with its type.
+fn extensions(start: &[u8], mut at: usize) -> impl Iterator<Item = (u32, &[u8])> {
+    std::iter::from_fn(move || {
+        let kind = be_u32(start, at).filter(|kind| *kind != 0)?;
+        let length = be_u32(start, at + 4)? as usize;
+        let data = start.get(at + 8..at + 8 + length)?;
+        at += 8 + length.next_multiple_of(8);
+        Some((kind, data))
+    })
+}
+
+/// Returns the extension of this type.
+pub(super) fn extension(start: &[u8], header_length: usize, wanted: u32) -> Option<&[u8]> {
+    extensions(start, header_length).find(|(kind, _)| *kind == wanted).map(|(_, data)| data)
 }
 
 fn name_of(bytes: &[u8]) -> Option<String> {
     str::from_utf8(bytes).ok().map(str::to_owned)
 }
 
-fn be_u32(bytes: &[u8], at: usize) -> Option<u32> {
+pub(super) fn be_u32(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at.checked_add(4)?).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes)
 }
 
-fn be_u64(bytes: &[u8], at: usize) -> Option<u64> {
+pub(super) fn be_u64(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..at.checked_add(8)?).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes)
 }
 

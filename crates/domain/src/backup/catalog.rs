@@ -1,0 +1,135 @@
+//! The backups of a VM in one directory, and how they build on each other.
+
+use std::path::PathBuf;
+
+use super::{BackedUpDrive, BackupManifest, BackupName};
+
+/// A backup that was found in a directory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoundBackup {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// What it has.
+    pub manifest: BackupManifest,
+    /// The length of each image, in the order of the drives; `None` for one that is missing.
+    pub lengths: Vec<Option<u64>>,
+}
+
+/// What is wrong with the image of a drive in a backup.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages name the fields")]
+pub enum BackupProblem {
+    #[error("backup `{backup}`, on which it builds, is missing")]
+    BackupMissing { backup: BackupName },
+    #[error("backup `{backup}` has no image of drive `{drive}`")]
+    DriveMissing { backup: BackupName, drive: String },
+    #[error("`{}` is missing", path.display())]
+    FileMissing { path: PathBuf },
+    #[error("`{}` has {found} bytes instead of {expected}", path.display())]
+    LengthChanged { path: PathBuf, expected: u64, found: u64 },
+    #[error("`{}` was changed: its checksum differs", path.display())]
+    ContentChanged { path: PathBuf },
+    #[error("`{}` has {errors} errors", path.display())]
+    Corrupt { path: PathBuf, errors: u64 },
+    #[error("`{}` builds on another file", path.display())]
+    OtherBase { path: PathBuf },
+    #[error("the backups build on each other in a circle")]
+    Circle,
+}
+
+/// The image of a drive in a backup.
+#[derive(Debug, Clone, Copy)]
+pub struct DriveImage<'a> {
+    /// The backup.
+    pub backup: &'a FoundBackup,
+    /// The drive.
+    pub drive: &'a BackedUpDrive,
+    length: Option<u64>,
+}
+
+impl DriveImage<'_> {
+    /// Returns the path of the image.
+    pub fn path(&self) -> PathBuf {
+        self.backup.directory.join(&self.drive.file)
+    }
+
+    /// Checks that the image is there and as long as it was.
+    pub fn check(&self) -> Result<(), BackupProblem> {
+        let (path, expected) = (self.path(), self.drive.file_bytes);
+        match self.length {
+            None => Err(BackupProblem::FileMissing { path }),
+            Some(found) if found != expected => Err(BackupProblem::LengthChanged { path, expected, found }),
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+/// The backups of a VM in one directory, oldest first.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BackupCatalog(Vec<FoundBackup>);
+
+impl BackupCatalog {
+    /// Orders backups by time.
+    pub fn new(mut found: Vec<FoundBackup>) -> Self {
+        let name = |backup: &FoundBackup| backup.manifest.name.clone();
+        found.sort_by_key(|backup| (backup.manifest.created_at, name(backup).as_str().len(), name(backup)));
+        Self(found)
+    }
+
+    /// Returns the backups, oldest first.
+    pub fn backups(&self) -> &[FoundBackup] {
+        &self.0
+    }
+
+    /// Returns the backup with this name.
+    pub fn get(&self, name: &BackupName) -> Option<&FoundBackup> {
+        self.0.iter().find(|backup| backup.manifest.name == *name)
+    }
+
+    /// Returns the newest backup.
+    pub fn latest(&self) -> Option<&FoundBackup> {
+        self.0.last()
+    }
+
+    /// Returns the image of a drive in a backup.
+    pub fn image(&self, name: &BackupName, drive: &str) -> Result<DriveImage<'_>, BackupProblem> {
+        let backup = self.get(name).ok_or_else(|| BackupProblem::BackupMissing { backup: name.clone() })?;
+        let mut drives = backup.manifest.drives.iter().zip(backup.lengths.iter().chain(std::iter::repeat(&None)));
+        let (found, length) = drives
+            .find(|(found, _)| found.drive == drive)
+            .ok_or_else(|| BackupProblem::DriveMissing { backup: name.clone(), drive: drive.to_owned() })?;
+        Ok(DriveImage { backup, drive: found, length: *length })
+    }
+
+    /// Returns the images that a drive in a backup consists of, the newest first, all of which are there.
+    pub fn chain(&self, name: &BackupName, drive: &str) -> Result<Vec<DriveImage<'_>>, BackupProblem> {
+        let mut images = Vec::new();
+        let mut next = Some(name);
+        while let Some(name) = next {
+            if images.len() >= self.0.len() {
+                return Err(BackupProblem::Circle);
+            }
+            let image = self.image(name, drive)?;
+            image.check()?;
+            next = image.drive.base();
+            images.push(image);
+        }
+        Ok(images)
+    }
+
+    /// Returns the backups that build on one of these, directly or not, oldest first; not these themselves.
+    pub fn dependents(&self, names: &[BackupName]) -> Vec<BackupName> {
+        let mut removed = names.to_vec();
+        let mut found = Vec::new();
+        // A backup is newer than what it builds on.
+        for backup in &self.0 {
+            let name = &backup.manifest.name;
+            let mut bases = backup.manifest.drives.iter().filter_map(BackedUpDrive::base);
+            if !removed.contains(name) && bases.any(|base| removed.contains(base)) {
+                removed.push(name.clone());
+                found.push(name.clone());
+            }
+        }
+        found
+    }
+}
