@@ -5,6 +5,7 @@
 //! environment variable or prints: directories and the environment of child processes are arguments.
 
 pub mod atomic_file;
+mod backup_store;
 mod clock;
 mod copies;
 mod dial;
@@ -28,6 +29,7 @@ mod stale_files;
 mod temporary_file;
 mod trash;
 
+pub use self::backup_store::LocalBackups;
 pub use self::clock::{RandomIds, SystemClock};
 pub use self::copies::{FileCopies, database_of, vm_folders};
 pub use self::dial::TcpDialer;

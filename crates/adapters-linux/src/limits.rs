@@ -59,3 +59,6 @@ pub fn round_to_millis(time: Duration) -> Duration {
     let millis = u64::try_from((time + Duration::from_micros(500)).as_millis()).unwrap_or(u64::MAX);
     Duration::from_millis(millis.max(1))
 }
+
+/// How much of an image is read at once for its checksum: some hundred microseconds, after which other work goes on.
+pub const CHECKSUM_CHUNK_BYTES: usize = 1 << 20;

@@ -1,5 +1,6 @@
 //! The port [`DiskImages`]: `qemu-img`, with typed results and timeouts.
 
+mod backup;
 mod check;
 mod create;
 mod examine;

@@ -138,6 +138,15 @@ pub const IMAGE_PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 /// How long the change of the size of an image may take: growing writes a few tables; a smaller one has its end freed.
 pub const IMAGE_RESIZE_TIMEOUT: Duration = Duration::from_mins(30);
 
+/// How long the measurement of an image may take, which reads all its tables: seconds for terabytes.
+pub const IMAGE_MEASURE_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// How long the removal of a bitmap may take; it frees the clusters of the bitmap.
+pub const IMAGE_BITMAP_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// The largest directory of bitmaps that is read; a bitmap takes about 70 bytes.
+pub const MAX_BITMAP_DIRECTORY_BYTES: usize = 4 << 20;
+
 /// How long `qemu-img --version` may take; as [`VERSION_TIMEOUT`].
 pub const IMAGE_VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -3,6 +3,7 @@
 //! All are object-safe and use types of the domain only. Each method documents the errors an adapter must return; the
 //! conformance suite checks them.
 
+mod backup;
 mod build;
 mod console;
 mod copies;
@@ -26,6 +27,7 @@ mod stale_files;
 mod store;
 mod trash;
 
+pub use self::backup::{BackupImages, BackupListing, BackupStore, BackupStoreError, ByteProgress, ImageFacts};
 pub use self::build::{BuildUnavailable, Builds};
 pub use self::console::{ConsoleError, ConsoleStream, Consoles};
 pub use self::copies::VmCopies;
@@ -56,6 +58,7 @@ pub use self::trash::{Trash, TrashError, TrashPlace};
 
 #[cfg(feature = "mocks")]
 pub use self::{
+    backup::{MockBackupImages, MockBackupStore},
     build::MockBuilds,
     console::MockConsoles,
     copies::MockVmCopies,
