@@ -11,6 +11,7 @@
 //! | `vm` | the state of a VM: observing, reconciling, orphans, shutting down, its monitor |
 //! | `start` | what a start checks and prepares: disks, path policy, firmware |
 //! | `event` | the event reader, filters, hooks, the journal, the event bus |
+//! | `backup` | which drives are backed up and how, and the record of what changed in disks |
 //! | `wait` | conditions, and the watcher that waits for them |
 //! | `device`, `input`, `qmp` | hot-plug, keyboard and screen, typed QMP commands |
 //! | `storage` | images as operations share them: their locks, and which VMs use them |
@@ -24,6 +25,7 @@
 //! | [`limits`] | named limits, timeouts and intervals, each with its reason |
 
 mod app;
+mod backup;
 pub mod config;
 mod device;
 mod duration;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use maqet_adapters_linux::{
-    FileCopies, FileJournal, FileLocks, LinuxProcesses, LocalHooks, LocalHost, LocalPaths, LocalProbe, LocalRecords,
-    LocalStaleFiles, LocalTrash, MaqetDirectories, ProcessEnvironment, RandomIds, SystemClock, TcpDialer,
+    FileCopies, FileJournal, FileLocks, LinuxProcesses, LocalBackups, LocalHooks, LocalHost, LocalPaths, LocalProbe,
+    LocalRecords, LocalStaleFiles, LocalTrash, MaqetDirectories, ProcessEnvironment, RandomIds, SystemClock, TcpDialer,
 };
 use maqet_adapters_qemu::{
     DescriptorCatalog, FilePictures, FileSchemas, QemuBuilds, QemuConsoles, QemuHypervisor, QemuImg, QemuMonitors,
@@ -166,6 +166,7 @@ impl Builder {
         let store = open_store(self.store, &self.stores, &self.settings).await?;
         let folders = Directories {
             storage: self.settings.data_dir.join("storage"),
+            backups: self.settings.data_dir.join("backups"),
             runtime: self.settings.runtime_dir.clone(),
             state: self.settings.state_dir.clone(),
         };
@@ -263,7 +264,9 @@ fn ports(store: OpenedStore, settings: &Settings, faults: &FaultPoints) -> Ports
         dialer: Arc::new(TcpDialer),
         hooks: Arc::new(LocalHooks::new(environment)),
         image_tools: Arc::clone(&images) as _,
+        backup_images: Arc::clone(&images) as _,
         images,
+        backups: Arc::new(LocalBackups),
         paths: Arc::new(LocalPaths),
         firmware: Arc::new(DescriptorCatalog::new(firmware_folders(settings))),
         locks: Arc::new(FileLocks::new(locks)),

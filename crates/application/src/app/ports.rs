@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use maqet_domain::port::{
-    Builds, Clock, Consoles, Dialer, DiskImages, FirmwareCatalog, Hooks, Host, Hypervisor, IdSource, ImageTools,
-    Journal, Locks, Monitors, Paths, Pictures, ProcessStats, Processes, Records, Schemas, Store, Trash,
+    BackupImages, BackupStore, Builds, Clock, Consoles, Dialer, DiskImages, FirmwareCatalog, Hooks, Host, Hypervisor,
+    IdSource, ImageTools, Journal, Locks, Monitors, Paths, Pictures, ProcessStats, Processes, Records, Schemas, Store,
+    Trash,
 };
 use maqet_domain::vm::{BootNumber, RunPaths, VmEntry, VmId, VmName};
 
@@ -50,6 +51,10 @@ pub struct Ports {
     pub trash: Arc<dyn Trash>,
     /// Checks, copies, converts and resizes disk images.
     pub image_tools: Arc<dyn ImageTools>,
+    /// Keeps backups.
+    pub backups: Arc<dyn BackupStore>,
+    /// Creates images of backups, and changes bitmaps of disks.
+    pub backup_images: Arc<dyn BackupImages>,
     /// Locks across processes.
     pub locks: Arc<dyn Locks>,
     /// Returns the date.
@@ -67,6 +72,8 @@ pub struct Ports {
 pub struct Directories {
     /// Disks without a path in their definition, one directory per VM.
     pub storage: PathBuf,
+    /// Backups without another directory, one directory per VM.
+    pub backups: PathBuf,
     /// Sockets of running VMs; private, with a short path.
     pub runtime: PathBuf,
     /// Logs and records of runs.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::app::operations::{Done, Effect, Operation};
+use crate::backup::changes::forget_changes;
 use crate::job::Job;
 use crate::snapshot::error::SnapshotError;
 use crate::start::create_disks::{DiskCreator, find_drive};
@@ -176,6 +177,7 @@ impl Operation for SnapshotLoad {
     async fn run(&self, app: &App) -> Result<Done<SnapshotDone>, Error> {
         let drive = LockedDrive::lock(app, &self.vm, &self.drive, Self::NAME).await?;
         drive.require(&self.name).await?;
+        forget_changes(app, &drive.path(), &*drive.guard).await?;
         app.ports.images.load_snapshot(&drive.path(), &self.name, &*drive.guard).await?;
         Ok(drive.done(kind::SNAPSHOT_LOADED, &self.name))
     }

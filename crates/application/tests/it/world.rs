@@ -11,10 +11,11 @@ use maqet_domain::Timestamp;
 use maqet_domain::history::Actor;
 use maqet_domain::machine::builtin_handlers;
 use maqet_domain::port::{
-    Guard, HostFacts, Kvm, Launched, MockBuilds, MockClock, MockConsoles, MockDialer, MockDiskImages,
-    MockFirmwareCatalog, MockHooks, MockHost, MockHypervisor, MockIdSource, MockImageTools, MockJournal, MockLocks,
-    MockMonitors, MockPaths, MockPictures, MockProbe, MockProcessStats, MockProcesses, MockRecords, MockSchemas,
-    MockStaleFiles, MockStoreMaintenance, MockTrash, MockVmCopies, PathKind, QemuBinary, Store,
+    Guard, HostFacts, Kvm, Launched, MockBackupImages, MockBackupStore, MockBuilds, MockClock, MockConsoles,
+    MockDialer, MockDiskImages, MockFirmwareCatalog, MockHooks, MockHost, MockHypervisor, MockIdSource, MockImageTools,
+    MockJournal, MockLocks, MockMonitors, MockPaths, MockPictures, MockProbe, MockProcessStats, MockProcesses,
+    MockRecords, MockSchemas, MockStaleFiles, MockStoreMaintenance, MockTrash, MockVmCopies, PathKind, QemuBinary,
+    Store,
 };
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::qmp::RunState;
@@ -34,6 +35,7 @@ pub(crate) struct World {
     pub(crate) builds: MockBuilds,
     pub(crate) processes: MockProcesses,
     pub(crate) images: MockDiskImages,
+    pub(crate) backup_images: MockBackupImages,
     pub(crate) stats: MockProcessStats,
     pub(crate) journal: MockJournal,
     pub(crate) records: MockRecords,
@@ -64,6 +66,7 @@ impl World {
             builds: MockBuilds::new(),
             processes: MockProcesses::new(),
             images: MockDiskImages::new(),
+            backup_images: MockBackupImages::new(),
             stats: MockProcessStats::new(),
             journal: MockJournal::new(),
             records: MockRecords::new(),
@@ -150,6 +153,7 @@ impl World {
         records.expect_boots().returning(|_| Vec::new());
         records.expect_bound().returning(|_, _| Ok(()));
         records.expect_reserve().returning(|_, _| Ok(()));
+        self.backup_images.expect_bitmaps().returning(|_| Ok(Vec::new()));
         let mut images = std::mem::take(&mut self.images);
         images.expect_exists().returning(|_| false);
         images.expect_user().returning(|_| None);
@@ -167,6 +171,8 @@ impl World {
             hooks: Arc::new(MockHooks::new()),
             images: Arc::new(images),
             image_tools: Arc::new(MockImageTools::new()),
+            backups: Arc::new(MockBackupStore::new()),
+            backup_images: Arc::new(std::mem::take(&mut self.backup_images)),
             records: Arc::new(records),
             pictures: Arc::new(std::mem::take(&mut self.pictures)),
             stats: Arc::new(std::mem::take(&mut self.stats)),
@@ -181,7 +187,12 @@ impl World {
             host: Arc::new(host()),
             maintenance: maintenance(std::mem::take(&mut self.stale_files), std::mem::take(&mut self.copies)),
         };
-        let folders = Directories { storage: "/d/storage".into(), runtime: "/r".into(), state: "/s".into() };
+        let folders = Directories {
+            storage: "/d/storage".into(),
+            backups: "/d/backups".into(),
+            runtime: "/r".into(),
+            state: "/s".into(),
+        };
         let drivers = builtin_drivers().expect("the names are unique");
         App::new(ports, folders, builtin_handlers(&drivers).expect("the names are unique"), drivers)
     }

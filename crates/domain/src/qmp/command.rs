@@ -1,7 +1,7 @@
 //! A QMP command.
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// The command that passes a line to the human monitor.
 const HUMAN_MONITOR: &str = "human-monitor-command";
@@ -27,6 +27,12 @@ impl QmpCommand {
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.arguments.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// Makes the command that runs `actions` together: all of them take effect, at one point in time, or none.
+    pub fn transaction(actions: impl IntoIterator<Item = Self>) -> Self {
+        let actions = actions.into_iter().map(|action| json!({ "type": action.execute, "data": action.arguments }));
+        Self::new("transaction").with("actions", actions.collect::<Vec<Value>>())
     }
 
     /// Makes the command that passes `line` to the human monitor.

@@ -84,6 +84,7 @@ pub const SENT: &[Sent] = &[
     sent("system_powerdown", POWER),
     sent("system_reset", POWER),
     sent("system_wakeup", POWER),
+    sent("transaction", "runs commands of this list together"),
 ];
 
 /// The commands that are sent to a fresh process without a VM only.
