@@ -11,6 +11,7 @@ use maqet_fault_points::{FaultPoint, FaultPoints};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Result};
 
+use crate::durability::{self, Written, make_durable};
 use crate::error::{is_busy, prevents_writing};
 use crate::path::{DatabasePath, Presence};
 use crate::retry::{Deadline, retry_while_busy};
@@ -87,7 +88,8 @@ enum Access {
     /// The usual way: a write-ahead log and its index, shared by all processes.
     Shared {
         connection: Connection,
-        is_durable: bool,
+        /// Whether it has a write-ahead log; unknown before the first commit, which makes commits durable.
+        has_log: Option<bool>,
         /// What the database says about itself, if its schema could not be migrated.
         unmigrated: Option<schema::Identity>,
     },
@@ -116,7 +118,7 @@ impl Database {
                     Err(StoreError::Full { .. } | StoreError::Unavailable { .. }) => Some(found),
                     Err(error) => return Err(error),
                 };
-                Access::Shared { connection, is_durable: false, unmigrated }
+                Access::Shared { connection, has_log: None, unmigrated }
             }
             Err(error) if prevents_writing(&error) => {
                 drop(connection);
@@ -142,7 +144,7 @@ impl Database {
         if schema::needs_migration(&path, found).ok()? {
             return None;
         }
-        let access = Access::Shared { connection, is_durable: false, unmigrated: None };
+        let access = Access::Shared { connection, has_log: None, unmigrated: None };
         Some(Self { path, options: options.clone(), access })
     }
 
@@ -188,27 +190,37 @@ impl Database {
             // The cause may be gone; if it is not, its error says what it is.
             let connection = connect(&self.path).map_err(failed)?;
             let found = retry_while_busy(timeout, || schema::identity(&connection)).map_err(failed)?;
-            self.access = Access::Shared { connection, is_durable: false, unmigrated: Some(found) };
+            self.access = Access::Shared { connection, has_log: None, unmigrated: Some(found) };
         }
-        let Access::Shared { connection, is_durable, unmigrated } = &mut self.access else { return Ok(()) };
+        let Access::Shared { connection, has_log, unmigrated } = &mut self.access else { return Ok(()) };
         if let Some(found) = *unmigrated {
             migrate(&self.path, connection, found, timeout)?;
             *unmigrated = None;
         }
-        if !*is_durable {
-            retry_while_busy(timeout, || make_durable(connection)).map_err(failed)?;
-            *is_durable = true;
-        }
+        let has_log = match *has_log {
+            Some(known) => known,
+            None => *has_log.insert(retry_while_busy(timeout, || make_durable(connection)).map_err(failed)?),
+        };
         let mut violation = None;
-        let written = retry_while_busy(timeout, || match write::apply(connection, changes, &self.options.faults) {
-            Ok(()) => Ok(()),
-            Err(WriteError::Sqlite(error)) => Err(error),
-            Err(WriteError::Rule(error)) => {
-                violation = Some(error);
-                Ok(())
+        let faults = &self.options.faults;
+        let written = retry_while_busy(timeout, || {
+            let written = if has_log {
+                durability::apply(connection, &self.path, changes, faults)
+            } else {
+                write::apply(connection, changes, faults, || true).map(|_| Written::Durably)
+            };
+            match written {
+                Ok(written) => Ok(written),
+                Err(WriteError::Sqlite(error)) => Err(error),
+                Err(WriteError::Rule(error)) => {
+                    violation = Some(error);
+                    Ok(Written::Durably)
+                }
             }
         });
-        written.map_err(failed)?;
+        if written.map_err(failed)? == Written::Unsynced && !changes.is_mark() {
+            durability::sync(connection, &self.path).map_err(|error| self.path.io_error(error))?;
+        }
         self.options.faults.reach(FaultPoint::StoreCommitted);
         violation.map_or(Ok(()), Err)
     }
@@ -318,14 +330,4 @@ fn migrate(
     backup::create(path, connection)?;
     retry_while_busy(timeout, || schema::migrate(connection))
         .map_err(|error| path.sqlite_error("migrate the database", error))
-}
-
-/// Makes commits durable, whatever SQLite was built with and in whatever mode the file was restored.
-fn make_durable(connection: &Connection) -> Result<()> {
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
-    if mode != "wal" {
-        connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-    }
-    Ok(())
 }

@@ -24,6 +24,7 @@ mod backup;
 mod column;
 mod create;
 mod database;
+mod durability;
 mod error;
 pub mod limits;
 mod maintenance;

@@ -28,9 +28,19 @@ impl From<rusqlite::Error> for WriteError {
     }
 }
 
-/// Writes all of `set` in one transaction, which is durable when this returns.
-pub(crate) fn apply(connection: &mut Connection, set: &ChangeSet, faults: &FaultPoints) -> Result<(), WriteError> {
+/// Writes all of `set` in one transaction, which is as durable as the connection makes its commits.
+///
+/// Returns whether it did: nothing is written if `may_write` is false once no other process can write.
+pub(crate) fn apply(
+    connection: &mut Connection,
+    set: &ChangeSet,
+    faults: &FaultPoints,
+    may_write: impl FnOnce() -> bool,
+) -> Result<bool, WriteError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if !may_write() {
+        return Ok(false);
+    }
     for change in &set.changes {
         match change {
             Change::VmAdded(vm) => add_vm(&transaction, vm)?,
@@ -58,7 +68,8 @@ pub(crate) fn apply(connection: &mut Connection, set: &ChangeSet, faults: &Fault
         add_event(&transaction, event)?;
     }
     faults.reach(FaultPoint::StoreWritten);
-    Ok(transaction.commit()?)
+    transaction.commit()?;
+    Ok(true)
 }
 
 fn add_vm(transaction: &Transaction<'_>, vm: &Vm) -> Result<(), WriteError> {

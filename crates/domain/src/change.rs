@@ -10,7 +10,7 @@ use crate::event::Event;
 use crate::history::HistoryEntry;
 use crate::size::ByteSize;
 use crate::snapshot::SnapshotRecord;
-use crate::vm::{Origins, Pending, Revision, Run, Vm, VmId};
+use crate::vm::{Origins, Pending, Phase, Revision, Run, Vm, VmId};
 
 /// One change to the store.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,8 +119,62 @@ impl ChangeSet {
         self
     }
 
+    /// Returns whether this only marks runs as starting or stopping.
+    ///
+    /// Such a mark tells other processes what happens to a QEMU. A host that loses power has no QEMU any more, so that
+    /// the mark may be lost with it.
+    pub fn is_mark(&self) -> bool {
+        let is_open = |run: &Run| matches!(run.phase, Phase::Starting | Phase::Stopping);
+        let is_mark = |change: &Change| matches!(change, Change::RunChanged { run: Some(run), .. } if is_open(run));
+        self.history.is_none() && self.events.is_empty() && self.changes.iter().all(is_mark)
+    }
+
     /// Returns whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty() && self.history.is_none() && self.events.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vm::{BootNumber, RunEnd, RunPaths, StopReason};
+
+    fn marking(phase: Phase) -> ChangeSet {
+        let run = Run {
+            boot: BootNumber(1),
+            phase,
+            process: None,
+            started_at: Timestamp::UNIX_EPOCH,
+            paths: RunPaths { sockets: "/s".into(), records: "/r".into() },
+            forwards: Vec::new(),
+        };
+        let id = VmId::from_uuid(uuid::Uuid::from_u128(1));
+        ChangeSet::default().and(Change::RunChanged { id, expected: Revision(1), run: Some(run) })
+    }
+
+    #[test]
+    fn test_is_mark_of_a_start_or_stop_under_way_only() {
+        let ended = RunEnd { reason: StopReason::HostQuit, at: None };
+
+        assert!(marking(Phase::Starting).is_mark() && marking(Phase::Stopping).is_mark());
+        assert!(!marking(Phase::Running).is_mark() && !marking(Phase::Ended(ended)).is_mark());
+    }
+
+    #[test]
+    fn test_is_mark_together_with_something_else_is_false() {
+        let mark = marking(Phase::Starting);
+        let event = Event {
+            at: Timestamp::UNIX_EPOCH,
+            kind: "x".to_owned(),
+            vm: None,
+            vm_name: None,
+            data: serde_json::Value::Null,
+        };
+        let with_event = ChangeSet { events: vec![event], ..mark.clone() };
+        let id = VmId::from_uuid(uuid::Uuid::from_u128(1));
+
+        assert!(!with_event.is_mark());
+        assert!(!mark.and(Change::VmRemoved { id, expected: Revision(2) }).is_mark());
     }
 }

@@ -145,7 +145,7 @@ impl Rebuild {
     /// Applies a change; returns whether it could be applied.
     fn apply(&mut self, change: Change) -> bool {
         let changes = ChangeSet::default().and(change);
-        write::apply(&mut self.connection, &changes, &FaultPoints::default()).is_ok()
+        write::apply(&mut self.connection, &changes, &FaultPoints::default(), || true).is_ok()
     }
 }
 

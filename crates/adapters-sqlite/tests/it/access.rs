@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use maqet_adapters_sqlite::{SqliteMaintenance, SqliteStore};
-use maqet_domain::port::{EventLog, HistoryLog, StoreError, StoreMaintenance, VmCopy};
+use maqet_domain::change::ChangeSet;
+use maqet_domain::port::{EventLog, HistoryLog, Store, StoreError, StoreMaintenance, VmCopy};
+use maqet_testkit::store::sample;
 use tempfile::TempDir;
 
 use crate::child::{self, add, names, wait};
@@ -76,6 +78,10 @@ fn check_full_disk(database: &Path) {
     let waiting = SqliteStore::open(database).unwrap();
     add(&waiting, "web", 1).unwrap();
     let folder = database.parent().unwrap();
+    // The log of the first commit is in the database already, and its space is used again.
+    for _ in 0..4 {
+        wait(waiting.commit(ChangeSet { events: vec![sample::event("one", None)], ..ChangeSet::default() })).unwrap();
+    }
     let log = fs::read(database.with_extension("db-wal")).unwrap();
 
     fill(&folder.join("ballast"));
