@@ -15,7 +15,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{MAX_KERNEL_RECORD_BYTES, MAX_KERNEL_RECORDS};
-use crate::process::PidScope;
+use crate::process::{PidScope, proc_file};
 
 /// How many processes the kernel had killed for lack of memory.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -39,8 +39,8 @@ impl MemoryKills {
     /// Reads the counters for a process that is alive.
     pub fn read(pid: u32) -> Self {
         let total = total_kills().unwrap_or_default();
-        let membership = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let membership = proc_file::read_text(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let mounts = proc_file::read_text("/proc/self/mountinfo").unwrap_or_default();
         let files = counter_files(&membership, &mounts);
         let groups = files.into_iter().filter_map(|file| Some(GroupKills { count: kills_in(&file)?, file })).collect();
         Self { total, groups }
@@ -157,11 +157,11 @@ fn is_fault(text: &str) -> bool {
 }
 
 fn total_kills() -> Option<u64> {
-    field(&fs::read_to_string("/proc/vmstat").ok()?, "oom_kill")
+    field(&proc_file::read_text("/proc/vmstat").ok()?, "oom_kill")
 }
 
 fn kills_in(file: &Path) -> Option<u64> {
-    field(&fs::read_to_string(file).ok()?, "oom_kill")
+    field(&proc_file::read_text(file).ok()?, "oom_kill")
 }
 
 /// Returns the number of a line `NAME NUMBER`.

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::limits::MIN_LOCK_TIMEOUT;
 use crate::locked_file::{LockedFile, is_at};
 use crate::private_file::{private_file, with_folder};
-use crate::process::{LockKind, PidScope, find_locker};
+use crate::process::{LockKind, PidScope, find_locker, proc_file};
 
 /// The largest note that is read; one has about 200 bytes.
 const MAX_NOTE_BYTES: usize = 4 << 10;
@@ -161,7 +161,7 @@ impl Locks for FileLocks {
 
 /// Returns the inodes that are locked through `flock(2)`, on any file system (proc(5), `/proc/locks`).
 fn locked_inodes() -> HashSet<u64> {
-    let table = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    let table = proc_file::read_text("/proc/locks").unwrap_or_default();
     table.lines().filter_map(locked_inode).collect()
 }
 

@@ -9,6 +9,7 @@ mod list;
 mod locker;
 mod open_file_locks;
 mod pidfd;
+pub(crate) mod proc_file;
 mod scope;
 mod stats;
 

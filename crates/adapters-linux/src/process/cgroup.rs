@@ -3,10 +3,11 @@
 //! A frozen process shows as sleeping in `/proc`, so only its cgroup tells. A cgroup is frozen as well if one above it is,
 //! and only that one can be thawed.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use maqet_domain::port::FrozenCgroup;
+
+use super::proc_file;
 
 /// One of the two versions of cgroups, mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub(super) struct Freezers(Vec<Hierarchy>);
 impl Freezers {
     /// Finds the mounted hierarchies.
     pub(super) fn mounted() -> Self {
-        Self::parse(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+        Self::parse(&proc_file::read_text("/proc/self/mountinfo").unwrap_or_default())
     }
 
     /// Reads `/proc/self/mountinfo` (proc(5)); paths with spaces are not usual for cgroups.
@@ -56,7 +57,7 @@ impl Freezers {
         if self.0.is_empty() {
             return None;
         }
-        let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let cgroups = proc_file::read_text(format!("/proc/{pid}/cgroup")).ok()?;
         self.0.iter().find_map(|hierarchy| hierarchy.frozen(&cgroups))
     }
 }
@@ -113,11 +114,13 @@ impl Hierarchy {
 
 /// Reads a small file; nothing if it cannot be read.
 fn read(path: &Path) -> String {
-    fs::read_to_string(path).unwrap_or_default()
+    proc_file::read_text(path).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const MOUNTINFO: &str = "\

@@ -1,10 +1,9 @@
 //! The state of a process, read from the kernel (`/proc/PID/stat`).
 
-use std::fs;
-
 use maqet_domain::vm::ProcessIdentity;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use super::proc_file;
 use super::scope::PidScope;
 
 /// The fields of `/proc/PID/stat` that are used.
@@ -70,12 +69,12 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
 
 /// Reads `/proc/PID/stat`; `None` if there is no such process. The number is one of the namespace of `/proc`.
 pub(super) fn read_stat(pid: u32) -> Option<Stat> {
-    parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+    parse_stat(&proc_file::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// Reads the state of this process; `None` where `/proc` is that of a namespace without it.
 pub(super) fn read_own_stat() -> Option<Stat> {
-    parse_stat(&fs::read("/proc/self/stat").ok()?)
+    parse_stat(&proc_file::read("/proc/self/stat").ok()?)
 }
 
 /// Kills exactly this process; nothing happens if it is gone or may not be killed.

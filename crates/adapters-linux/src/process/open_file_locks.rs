@@ -1,9 +1,11 @@
 //! Locks on open file descriptions (`F_OFD_SETLK`, fcntl(2)), whichever process holds them.
 
-use std::fs::{self, Metadata};
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 
 use rustix::fs::{major, minor};
+
+use super::proc_file;
 
 /// The locks on open file descriptions of this host (proc(5), `/proc/locks`).
 #[derive(Debug, Default)]
@@ -20,7 +22,7 @@ struct Lock {
 impl OpenFileLocks {
     /// Reads the locks that are held now.
     pub fn read() -> Self {
-        let table = fs::read_to_string("/proc/locks").unwrap_or_default();
+        let table = proc_file::read_text("/proc/locks").unwrap_or_default();
         Self(table.lines().filter_map(parse).collect())
     }
 

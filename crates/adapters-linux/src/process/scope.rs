@@ -7,7 +7,7 @@ use maqet_domain::vm::{BootId, PidNamespace, ProcessIdentity};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::identity::{Stat, read_stat};
-use super::list;
+use super::{list, proc_file};
 
 /// The boot of the host and the PID namespace in which process IDs mean what they mean to this process.
 ///
@@ -26,7 +26,7 @@ pub struct PidScope {
 impl PidScope {
     /// Reads the scope of this process.
     pub fn current() -> Self {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let status = proc_file::read_text("/proc/self/status").unwrap_or_default();
         let is_proc_own = is_shown_as(&status, std::process::id());
         // The link leads to the namespace itself, whichever `/proc` it is in.
         let found = fs::metadata("/proc/self/ns/pid").ok().map(|found| PidNamespace(found.st_ino()));
@@ -118,7 +118,7 @@ impl PidScope {
 }
 
 fn boot_id() -> BootId {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let text = proc_file::read_text("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     BootId(text.trim().to_owned())
 }
 
