@@ -92,10 +92,14 @@ fn rewrite(log: &File, kept_from: u64, length: u64) -> io::Result<()> {
 /// Errors: `StorageFull`, and whatever else the file system reports; none where it cannot reserve space.
 pub fn reserve(path: &Path, bytes: u64) -> io::Result<()> {
     let found = fs::symlink_metadata(path)?;
+    let is_enough = |content: u64| found.blocks().saturating_mul(SECTOR_BYTES) >= content + bytes / 2 + BLOCK_BYTES;
+    // At least half of it is left; the usual case, a log without a hole, costs one system call.
+    if is_enough(found.len()) {
+        return Ok(());
+    }
     let log = existing_private_file(path)?;
     let content = found.len().saturating_sub(data_after(&log, 0, found.len())?);
-    // At least half of it is left.
-    if found.blocks().saturating_mul(SECTOR_BYTES) >= content + bytes / 2 + BLOCK_BYTES {
+    if is_enough(content) {
         return Ok(());
     }
     match fallocate(&log, FallocateFlags::KEEP_SIZE, found.len(), bytes) {
