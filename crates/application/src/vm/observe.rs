@@ -173,7 +173,7 @@ pub struct VmStatus {
     /// Why it stopped, or why its guest does not run.
     pub reason: Option<StateReason>,
     /// What is known about the reason.
-    pub details: Option<StateDetails>,
+    pub details: Option<Box<StateDetails>>,
     /// What to do about the state, where something is to be done.
     pub hint: Option<String>,
     /// How often the guest reset itself since the start, if it did.
@@ -182,7 +182,7 @@ pub struct VmStatus {
     /// in milliseconds; from a second on.
     pub clock_behind_ms: Option<u64>,
     /// What it is busy with: an operation that holds its lock, or a QEMU that does not respond.
-    pub busy: Option<BusyReason>,
+    pub busy: Option<Box<BusyReason>>,
     /// The process id of its QEMU, if that is running and has one here.
     #[serialize_always]
     pub pid: Option<u32>,
@@ -222,11 +222,11 @@ impl VmStatus {
             name: entry.name.to_string(),
             status: observation.status.as_str(),
             reason: observation.reason(),
-            details: Some(observation.details.clone()).filter(|details| !details.is_empty()),
+            details: (!observation.details.is_empty()).then(|| Box::new(observation.details.clone())),
             hint: observation.hint(&entry.name),
             resets: Some(observation.resets).filter(|resets| *resets > 0),
             clock_behind_ms: clock_behind_ms(observation.stopped),
-            busy: observation.busy.clone(),
+            busy: observation.busy.clone().map(Box::new),
             pid: observation.visible_process().map(|process| process.pid),
             pid_namespace: (observation.process == Some(QemuProcess::Hidden)).then_some("other"),
             created_at: entry.created_at,
