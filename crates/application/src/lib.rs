@@ -78,6 +78,7 @@ pub use start::lost_images::{ImagesLost, LostImage};
 pub use start::mismatches::{BackingMismatch, ImageMismatches, SizeMismatch};
 pub use storage::error::StorageError;
 pub use storage::reference::ImageReference;
+pub use storage::size_change::SizeChange;
 pub use vm::ended::VmEnded;
 pub use vm::halt::PowerChangeFailed;
 pub use vm::observe::{BusyReason, VmStatus};

@@ -63,6 +63,9 @@ pub fn table() -> Result<OperationTable, DuplicateName> {
     table.register::<SnapshotRm>()?;
     table.register::<StorageLs>()?;
     table.register::<StorageInfo>()?;
+    table.register::<StorageVerify>()?;
+    table.register::<StorageResize>()?;
+    table.register::<StorageCompact>()?;
     table.register::<Doctor>()?;
     table.register::<Cleanup>()?;
     table.register::<ConfigCheck>()?;

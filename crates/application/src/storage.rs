@@ -3,3 +3,5 @@
 pub(crate) mod error;
 pub(crate) mod lock;
 pub(crate) mod reference;
+pub(crate) mod size_change;
+pub(crate) mod target;

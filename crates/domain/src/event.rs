@@ -59,6 +59,14 @@ pub mod kind {
     pub const DEVICE_REMOVED: &str = "device.removed";
     /// A disk image was created.
     pub const STORAGE_CREATED: &str = "storage.created";
+    /// The size of a drive was changed.
+    pub const STORAGE_RESIZED: &str = "storage.resized";
+    /// The image of a drive was written in another format.
+    pub const STORAGE_CONVERTED: &str = "storage.converted";
+    /// The image of a drive was written anew, without space that it does not need.
+    pub const STORAGE_COMPACTED: &str = "storage.compacted";
+    /// The image of a drive was repaired.
+    pub const STORAGE_REPAIRED: &str = "storage.repaired";
     /// A snapshot was created.
     pub const SNAPSHOT_CREATED: &str = "snapshot.created";
     /// A drive was reverted to a snapshot.
@@ -71,9 +79,10 @@ pub mod kind {
     pub const HOOK_FAILED: &str = "hook.failed";
 
     /// All of them.
-    pub const ALL: [&str; 18] = [
+    pub const ALL: [&str; 22] = [
         VM_DEFINED, VM_APPLIED, VM_REMOVED, VM_STARTED, VM_START_FAILED, VM_STOPPED, VM_PAUSED, VM_RESUMED, VM_RESET,
-        VM_RECOVERED, DEVICE_ADDED, DEVICE_REMOVED, STORAGE_CREATED, SNAPSHOT_CREATED, SNAPSHOT_LOADED,
-        SNAPSHOT_REMOVED, HOOK_FAILED, HOOK_LEFT_PROCESSES,
+        VM_RECOVERED, DEVICE_ADDED, DEVICE_REMOVED, STORAGE_CREATED, STORAGE_RESIZED, STORAGE_CONVERTED,
+        STORAGE_COMPACTED, STORAGE_REPAIRED, SNAPSHOT_CREATED, SNAPSHOT_LOADED, SNAPSHOT_REMOVED, HOOK_FAILED,
+        HOOK_LEFT_PROCESSES,
     ];
 }

@@ -19,7 +19,7 @@ use crate::text::shortened;
 /// assert_eq!(size.bytes(), 2 << 30);
 /// assert_eq!(size.to_string(), "2G");
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, DeserializeFromStr, SerializeDisplay)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, DeserializeFromStr, SerializeDisplay)]
 pub struct ByteSize(u64);
 
 /// A text that is not a size.

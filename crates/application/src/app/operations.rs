@@ -118,6 +118,13 @@ impl<T> Done<T> {
         self
     }
 
+    /// Holds locks until everything is written.
+    #[must_use]
+    pub(crate) fn holding_all(mut self, guards: Vec<Box<dyn Guard>>) -> Self {
+        self.guards.extend(guards);
+        self
+    }
+
     /// Holds a lock until everything is written.
     #[must_use]
     pub fn holding(mut self, guard: Box<dyn Guard>) -> Self {

@@ -1,5 +1,7 @@
 //! Why work on the image of a drive is refused.
 
+use std::path::PathBuf;
+
 use maqet_domain::error::{Explain, Explanation, Fault};
 use maqet_domain::size::ByteSize;
 use maqet_domain::storage::StorageSpec;
@@ -15,6 +17,11 @@ use super::reference::ImageReference;
 pub enum StorageError {
     #[error("drive `{drive}` of VM `{vm}` has type `{kind}`, which has no disk image")]
     NotAnImage { vm: VmName, drive: String, kind: &'static str },
+    #[error("disk image `{}` of drive `{drive}` of VM `{vm}` is not a regular file", path.display())]
+    NotAFile { vm: VmName, drive: String, path: PathBuf },
+    /// The definition was changed since the start, or the drive was removed.
+    #[error("the running VM `{vm}` does not have the disk image of drive `{drive}` at that drive")]
+    NotAttached { vm: VmName, drive: String },
     #[error("cannot shrink drive `{drive}` of VM `{vm}` from {from} to {to}: what is behind the new end would be lost")]
     ShrinkRefused { vm: VmName, drive: String, from: ByteSize, to: ByteSize },
     #[error("disk image of drive `{drive}` of VM `{vm}` is used by {}", described(by))]
@@ -47,6 +54,10 @@ impl Explain for StorageError {
         match self {
             Self::NotAnImage { vm, .. } => Explanation::new("storage.type-unsupported", Fault::State)
                 .hint(format!("list the drives that have images with `maqet storage ls {vm}`")),
+            Self::NotAFile { .. } => Explanation::new("storage.device-unsupported", Fault::State)
+                .hint("change block devices with the tools of the host, such as `lvextend`"),
+            Self::NotAttached { vm, .. } => Explanation::new("storage.drive-conflict", Fault::State)
+                .hint(format!("restart the VM first, so that it has its definition: `maqet restart {vm}`")),
             Self::ShrinkRefused { .. } => Explanation::new("storage.shrink-refused", Fault::State)
                 .hint("make the file systems and partitions in the guest smaller first, then pass `--shrink`"),
             Self::UsedByOthers { .. } => Explanation::new("storage.image-in-use", Fault::State)

@@ -1,14 +1,26 @@
 //! `maqet storage`.
 
-use maqet::{ErrorReport, Maqet};
+use maqet::operation::StorageVerify;
+use maqet::{ErrorReport, Fault, Maqet};
 
 use super::simple;
 use crate::args::StorageSubcommand;
+use crate::exit_code;
 use crate::render::Output;
 
 pub(super) async fn run(maqet: &Maqet, command: StorageSubcommand, output: &Output) -> Result<u8, ErrorReport> {
     match command {
         StorageSubcommand::Ls(ls) => simple(maqet, ls, output, "reading disk images").await,
+        StorageSubcommand::Resize(resize) => simple(maqet, resize, output, "changing the size of the drive").await,
+        StorageSubcommand::Compact(compact) => simple(maqet, compact, output, "compacting the drive").await,
+        StorageSubcommand::Verify(verify) => self::verify(maqet, verify, output).await,
         StorageSubcommand::Info(info) => simple(maqet, info, output, "reading the disk image").await,
     }
+}
+
+/// Shows what was found; exit code 1 if an error remains.
+async fn verify(maqet: &Maqet, verify: StorageVerify, output: &Output) -> Result<u8, ErrorReport> {
+    let verified = output.progress("checking the drive", maqet.run(verify)).await?;
+    output.show(&verified)?;
+    Ok(if verified.sound { exit_code::DONE } else { exit_code::from_fault(Fault::Failed) })
 }

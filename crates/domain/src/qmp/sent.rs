@@ -42,6 +42,7 @@ const OWN_JOB: &str = "concerns a job that maqet started, found by its ID";
 /// The commands, by name.
 pub const SENT: &[Sent] = &[
     sent("balloon", DEVICE),
+    sent("block_resize", "grows the image that the user named, once requests to it are done; it loads no module"),
     sent(
         "blockdev-add",
         "opens the file that the user named with a format that QEMU's own images use, without modules",

@@ -5,11 +5,14 @@ use std::io::{self, Write};
 
 use indicatif::BinaryBytes;
 use maqet::ImageReference;
-use maqet::operation::{StorageDetails, StoredDrive, StoredImage};
+use maqet::operation::{
+    StorageCompacted, StorageDetails, StorageResized, StorageVerified, StoredDrive, StoredImage, VerifiedImage,
+};
 
 use super::table::write_table;
 use super::vm::write_field;
-use super::{PLAIN, TextOutput};
+use super::{PLAIN, TextOutput, counted};
+use crate::render::sanitize::escape_control;
 
 /// Leads to a backing file.
 const BRANCH: &str = "└─ ";
@@ -89,6 +92,67 @@ impl TextOutput for StorageDetails {
             Some(problem) => write_field(out, "problem", problem),
             None => Ok(()),
         }
+    }
+}
+
+impl TextOutput for StorageResized {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let [before, size] = [self.before_bytes, self.size_bytes].map(BinaryBytes);
+        let (drive, vm) = (&self.drive, &self.name);
+        match (self.resized, self.definition_changed) {
+            (true, _) => writeln!(out, "resized drive `{drive}` of `{vm}` from {before} to {size}"),
+            (false, true) => writeln!(out, "drive `{drive}` of `{vm}` has {size} already; its definition now says so"),
+            (false, false) => writeln!(out, "drive `{drive}` of `{vm}` has {size} already"),
+        }
+    }
+}
+
+impl TextOutput for StorageCompacted {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let (drive, vm, now) = (&self.drive, &self.name, BinaryBytes(self.allocated_bytes));
+        if self.replaced {
+            writeln!(out, "compacted drive `{drive}` of `{vm}` from {} to {now}", BinaryBytes(self.before_bytes))
+        } else {
+            writeln!(out, "drive `{drive}` of `{vm}` takes {now} already, and would not get smaller")
+        }
+    }
+}
+
+impl TextOutput for StorageVerified {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let rows = self.images.iter().map(|image| {
+            let cells = [(&image.file).into(), (&image.format).into(), Cow::from(result_of(image))];
+            (PLAIN, cells)
+        });
+        write_table(out, &["FILE", "FORMAT", "RESULT"], 0, rows)?;
+        match &self.copy {
+            Some(copy) => {
+                writeln!(out, "the image before the repair is in {}; remove it when all is well", escape_control(copy))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn result_of(image: &VerifiedImage) -> String {
+    let count = |number: u64, noun| counted(usize::try_from(number).unwrap_or(usize::MAX), noun);
+    let mut parts = Vec::new();
+    if image.errors > 0 {
+        parts.push(count(image.errors, "error"));
+    }
+    if image.leaks > 0 {
+        parts.push(count(image.leaks, "lost cluster"));
+    }
+    if image.errors_repaired > 0 {
+        parts.push(format!("{} repaired", count(image.errors_repaired, "error")));
+    }
+    if image.leaks_repaired > 0 {
+        parts.push(format!("{} given back", count(image.leaks_repaired, "lost cluster")));
+    }
+    match (parts.is_empty(), image.checked) {
+        (true, true) => "no errors".to_owned(),
+        (true, false) => "nothing to check".to_owned(),
+        (false, _) => parts.join(", "),
     }
 }
 

@@ -1,0 +1,117 @@
+//! `storage compact`: gives space back that the image of a drive does not need.
+
+use derive_setters::Setters;
+use maqet_domain::change::ChangeSet;
+use maqet_domain::event::kind;
+use maqet_domain::port::RewritePlan;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::app::operations::{Done, Effect, Operation};
+use crate::app::shown;
+use crate::storage::target::ImageTarget;
+use crate::{App, Error, HumanDuration};
+
+/// Give back space on the host that a drive does not need
+///
+/// The VM must be stopped. The image is written anew without blocks of zeros and blocks that it no longer uses, and
+/// replaces the old one once it is complete; until then the host needs space for both. Guests leave zeros where they
+/// trim their file systems (`fstrim`) with `discard: true`, or overwrite free space with zeros. Backing files are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+#[setters(into)]
+pub struct StorageCompact {
+    /// The VM: a name, an ID, or a unique prefix of an ID
+    pub vm: String,
+    /// The drive, by its name under `storage`
+    pub drive: String,
+    /// Compress the data, which makes reading it slower; what the guest writes later is not compressed
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long))]
+    pub compress: bool,
+    /// Allow an image with snapshots, which are removed
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long))]
+    pub discard_snapshots: bool,
+    /// Give up after this time, as in `10m`, and leave the drive as it was
+    #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]
+    #[setters(strip_option)]
+    pub timeout: Option<HumanDuration>,
+}
+
+impl StorageCompact {
+    /// Gives space back that a drive does not need.
+    pub fn new(vm: impl Into<String>, drive: impl Into<String>) -> Self {
+        let (vm, drive) = (vm.into(), drive.into());
+        Self { vm, drive, compress: false, discard_snapshots: false, timeout: None }
+    }
+}
+
+/// The result of writing an image anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct StorageCompacted {
+    /// The VM's ID.
+    pub id: String,
+    /// The VM's name.
+    pub name: String,
+    /// The drive.
+    pub drive: String,
+    /// Its image.
+    pub file: String,
+    /// The space used on the host before.
+    pub before_bytes: u64,
+    /// The space used on the host now.
+    pub allocated_bytes: u64,
+    /// Whether the image was replaced; one that would not get smaller is kept.
+    pub replaced: bool,
+}
+
+impl Operation for StorageCompact {
+    const NAME: &'static str = "storage.compact";
+    const EFFECT: Effect = Effect::Changes;
+    type Output = StorageCompacted;
+
+    async fn run(&self, app: &App) -> Result<Done<StorageCompacted>, Error> {
+        let target = ImageTarget::lock(app, &self.vm, &self.drive, Self::NAME, self.timeout).await?;
+        target.require_free().await?;
+        let (link, size) = target.examine().await?;
+        target.require_no_snapshots(self.discard_snapshots).await?;
+        target.require_sound().await?;
+        let plan = RewritePlan {
+            from: target.image.clone(),
+            to: target.image.clone(),
+            is_compressed: self.compress,
+            keeps_backing: true,
+        };
+        target.job.set_stage("writing the image anew");
+        let progress = target.job.share_reporter(size.bytes());
+        let work = target.work(&progress);
+        let rewritten = target.job.run(app.ports.image_tools.rewrite(&plan, &work)).await??;
+        let before = link.actual_size.unwrap_or(size);
+        let after = rewritten.actual_size();
+        let replaced = after < before;
+        let entry = &target.vm.entry;
+        let done = StorageCompacted {
+            id: entry.id.to_string(),
+            name: entry.name.to_string(),
+            drive: self.drive.clone(),
+            file: shown(&target.image.path),
+            before_bytes: before.bytes(),
+            allocated_bytes: if replaced { after } else { before }.bytes(),
+            replaced,
+        };
+        if !replaced {
+            return Ok(Done::reading(done).about(entry.id));
+        }
+        rewritten.put_in_place()?;
+        let data =
+            json!({ "drive": self.drive, "before_bytes": done.before_bytes, "allocated_bytes": done.allocated_bytes });
+        let event = app.committer().event(kind::STORAGE_COMPACTED, entry, data);
+        let id = entry.id;
+        drop(progress);
+        Ok(Done::changing(done, id, ChangeSet::default()).event(event).holding_all(target.into_guards()))
+    }
+}

@@ -1,0 +1,162 @@
+//! `storage resize`: the size of the image of a drive, while its VM is stopped or runs.
+
+use derive_setters::Setters;
+use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::event::kind;
+use maqet_domain::qmp::QmpCommand;
+use maqet_domain::size::ByteSize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::app::operations::{Done, Effect, Operation};
+use crate::app::shown;
+use crate::config::origins;
+use crate::storage::error::StorageError;
+use crate::storage::size_change::SizeChange;
+use crate::storage::target::ImageTarget;
+use crate::vm::monitor::Monitored;
+use crate::{App, Error};
+
+/// Change the size of a drive
+///
+/// A running guest gets the new size at once; a guest uses more space only once its partitions and file systems were
+/// grown. The size in the definition changes with it, if there is one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+#[setters(into)]
+pub struct StorageResize {
+    /// The VM: a name, an ID, or a unique prefix of an ID
+    pub vm: String,
+    /// The drive, by its name under `storage`
+    pub drive: String,
+    /// The new size, as in `20G`; or how much more, as in `+5G`
+    pub size: SizeChange,
+    /// Allow a smaller size, which deletes what is behind the new end
+    ///
+    /// The VM must be stopped. Make the file systems and partitions in the guest smaller first.
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long))]
+    pub shrink: bool,
+}
+
+impl StorageResize {
+    /// Changes the size of a drive.
+    pub fn new(vm: impl Into<String>, drive: impl Into<String>, size: SizeChange) -> Self {
+        Self { vm: vm.into(), drive: drive.into(), size, shrink: false }
+    }
+}
+
+/// The result of a change of the size of a drive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct StorageResized {
+    /// The VM's ID.
+    pub id: String,
+    /// The VM's name.
+    pub name: String,
+    /// The drive.
+    pub drive: String,
+    /// Its image.
+    pub file: String,
+    /// The size before.
+    pub before_bytes: u64,
+    /// The size now.
+    pub size_bytes: u64,
+    /// Whether the image was changed; it may have had the size.
+    pub resized: bool,
+    /// Whether the size in the definition was changed.
+    pub definition_changed: bool,
+    /// Whether the VM was running.
+    pub live: bool,
+}
+
+impl Operation for StorageResize {
+    const NAME: &'static str = "storage.resize";
+    const EFFECT: Effect = Effect::Changes;
+    type Output = StorageResized;
+
+    async fn run(&self, app: &App) -> Result<Done<StorageResized>, Error> {
+        let target = ImageTarget::lock(app, &self.vm, &self.drive, Self::NAME, None).await?;
+        let (link, before) = target.examine().await?;
+        let size = self.size.of(before);
+        if size < before {
+            self.check_shrink(&target, before, size)?;
+            let users = target.other_users(link.file).await?;
+            if !users.is_empty() {
+                return Err(target.used_by_others(users).into());
+            }
+        }
+        let (is_live, resized) = (target.is_live(), size != before);
+        if resized && is_live {
+            resize_live(app, &target, size).await?;
+        } else if resized {
+            target.require_free().await?;
+            // Awaited outside of the job: a `qemu-img` that is killed can damage the image.
+            let work = target.work(&|_, _| {});
+            app.ports.image_tools.resize(&target.image, size, self.shrink, &work).await?;
+        }
+
+        let is_configured = target.spec.size.is_some_and(|configured| SizeChange::To(configured).of(before) != size);
+        let definition = if is_configured {
+            target.with_keys(&[("size", Some(size.to_string()))], |spec| spec.size == Some(size))?
+        } else {
+            None
+        };
+        let entry = &target.vm.entry;
+        let done = StorageResized {
+            id: entry.id.to_string(),
+            name: entry.name.to_string(),
+            drive: self.drive.clone(),
+            file: shown(&target.image.path),
+            before_bytes: before.bytes(),
+            size_bytes: size.bytes(),
+            resized,
+            definition_changed: definition.is_some(),
+            live: is_live,
+        };
+        if !resized && definition.is_none() {
+            return Ok(Done::reading(done).about(entry.id));
+        }
+        let data = json!({ "drive": self.drive, "before": before, "size": size });
+        let event = app.committer().event(kind::STORAGE_RESIZED, entry, data);
+        let changes = definition.map_or_else(ChangeSet::default, |definition| {
+            let origins = origins(&definition);
+            let (id, expected) = (entry.id, entry.revision);
+            ChangeSet::default().and(Change::DefinitionChanged { id, expected, definition, origins })
+        });
+        let id = entry.id;
+        Ok(Done::changing(done, id, changes).event(event).holding_all(target.into_guards()))
+    }
+}
+
+impl StorageResize {
+    fn check_shrink(&self, target: &ImageTarget<'_>, from: ByteSize, to: ByteSize) -> Result<(), Error> {
+        if !self.shrink {
+            let (vm, drive) = (target.vm.entry.name.clone(), self.drive.clone());
+            return Err(StorageError::ShrinkRefused { vm, drive, from, to }.into());
+        }
+        target.require_stopped()
+    }
+}
+
+/// Has the running QEMU change the size of its node.
+async fn resize_live(app: &App, target: &ImageTarget<'_>, size: ByteSize) -> Result<(), Error> {
+    let entry = &target.vm.entry;
+    let Some(monitored) = Monitored::live(app, entry).await? else {
+        return Err(Error::not_running(entry, app.observer().observe_locked(entry).await.status));
+    };
+    let node = target.spec.name.as_str();
+    let nodes = QmpCommand::new("query-named-block-nodes").with("flat", true);
+    let nodes = monitored.or_unresponsive(monitored.execute(&nodes).await)?;
+    // The definition may have changed since the start.
+    let has_image = |found: &Value| {
+        found["node-name"].as_str() == Some(node) && found["file"].as_str() == target.image.path.to_str()
+    };
+    if !nodes.as_array().is_some_and(|nodes| nodes.iter().any(has_image)) {
+        return Err(target.not_attached().into());
+    }
+    let resize = QmpCommand::new("block_resize").with("node-name", node).with("size", size.bytes());
+    monitored.or_unresponsive(monitored.execute(&resize).await).map(drop)
+}
