@@ -17,13 +17,13 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use maqet_adapters_linux::ProcessEnvironment;
 use maqet_domain::port::{
-    DiskImages, FileId, HeldLock, ImageCheck, ImageError, ImageFile, ImageInfo, ImageLink, ImageRepair, ImageSummary,
+    DiskImages, HeldLock, ImageCheck, ImageError, ImageFile, ImageInfo, ImageLink, ImageRepair, ImageSummary,
     ImageTools, ImageUse, ImageUser, ImageWork, RewritePlan, RewrittenImage,
 };
 use maqet_domain::qmp::wording::is_qemu_img_version;
 use maqet_domain::size::ByteSize;
 use maqet_domain::snapshot::SnapshotName;
-use maqet_domain::storage::ImagePlan;
+use maqet_domain::storage::{FileId, ImagePlan};
 use maqet_fault_points::FaultPoints;
 
 #[cfg(feature = "fuzzing")]

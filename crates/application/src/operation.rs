@@ -65,6 +65,7 @@ pub fn table() -> Result<OperationTable, DuplicateName> {
     table.register::<StorageInfo>()?;
     table.register::<StorageVerify>()?;
     table.register::<StorageResize>()?;
+    table.register::<StorageConvert>()?;
     table.register::<StorageCompact>()?;
     table.register::<Doctor>()?;
     table.register::<Cleanup>()?;

@@ -2,6 +2,6 @@
 
 pub(crate) mod error;
 pub(crate) mod lock;
+pub(crate) mod recover;
 pub(crate) mod reference;
 pub(crate) mod size_change;
-pub(crate) mod target;

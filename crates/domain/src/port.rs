@@ -41,7 +41,7 @@ pub use self::hypervisor::{
     Signal,
 };
 pub use self::image_tools::{
-    FileId, ImageCheck, ImageFile, ImageLink, ImageRepair, ImageTools, ImageWork, RewritePlan, RewrittenImage,
+    ImageCheck, ImageFile, ImageLink, ImageRepair, ImageTools, ImageWork, RewritePlan, RewrittenImage,
 };
 pub use self::journal::Journal;
 pub use self::lock::{Guard, HeldLock, Holder, LockError, LockName, Locks};

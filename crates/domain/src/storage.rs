@@ -1,6 +1,7 @@
 //! Storage of a VM, as its definition describes it, and the storage types.
 
 mod driver;
+mod file_id;
 mod image_driver;
 mod image_problem;
 pub mod qcow2;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use self::driver::StorageDriver;
+pub use self::file_id::FileId;
 pub use self::image_driver::{ISO, ImageDriver, NVME, QCOW2, RAW, builtin_drivers};
 pub use self::image_problem::{ImageAccess, ImageProblem, UnusableImage};
 pub use self::share::{Virtfs, Virtiofs};

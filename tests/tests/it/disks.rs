@@ -182,7 +182,8 @@ fn test_size_increase_is_reported_as_kept_by_apply_and_start() {
 
     let kept = json!([{ "drive": "hdd", "size_bytes": 1 << 20, "configured_bytes": 2 << 20 }]);
     assert_eq!((&applied["size_mismatches"], &started["size_mismatches"]), (&kept, &kept));
-    let reported = "note: drive `hdd` keeps its size of 1M; `size: 3M` applies only when an image is created\n";
+    let reported = "note: drive `hdd` keeps its size of 1M; `size: 3M` applies only when an image is created: \
+                    change the image with `maqet storage resize web hdd 3M`\n";
     assert_eq!(again.stderr, reported);
     assert_eq!(size_in_the_guest(&home), json!(1 << 20));
     home.json(&["stop", "web", "--force"]);

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use maqet_adapters_linux::atomic_file::AtomicFile;
 use maqet_adapters_linux::process::OpenFileLocks;
-use maqet_domain::port::{FileId, ImageError, ImageFile, ImageWork, RewritePlan, RewrittenImage};
+use maqet_domain::port::{ImageError, ImageFile, ImageWork, RewritePlan, RewrittenImage};
 use maqet_domain::size::ByteSize;
+use maqet_domain::storage::FileId;
 use maqet_fault_points::{FaultPoint, FaultPoints};
 use rustix::fs::{FlockOperation, fcntl_lock, statvfs};
 use rustix::io::Errno;

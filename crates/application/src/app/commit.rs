@@ -52,7 +52,6 @@ impl Committer<'_> {
     /// entry as it is from then on.
     ///
     /// The caller holds the lock of the VM, and has its last commit include [`work_done`].
-    #[expect(dead_code, reason = "the operations on snapshots will use it")]
     pub(crate) async fn begin_work(
         &self,
         entry: &VmEntry,

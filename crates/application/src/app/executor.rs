@@ -88,6 +88,12 @@ async fn run_and_commit<O: Operation>(app: &App, operation: &O) -> Result<(O::Ou
         app.ports.hypervisor.remove_vm_files(&sockets, &records).await;
         app.faults.reach(FaultPoint::RmFilesRemoved);
     }
+    if let Some((path, file)) = done.replaced_image
+        && let Err(error) = app.ports.image_tools.remove(&path, file).await
+    {
+        // The work is done; the file only takes space.
+        tracing::warn!(path = %path.display(), %error, "could not remove the old image");
+    }
     drop(done.guards);
     Ok((done.value, subject))
 }

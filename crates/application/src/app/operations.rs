@@ -9,6 +9,7 @@ use maqet_domain::event::Event;
 use maqet_domain::history::Call;
 use maqet_domain::port::Guard;
 use maqet_domain::registry::DuplicateName;
+use maqet_domain::storage::FileId;
 use maqet_domain::text::similar;
 use maqet_domain::vm::VmId;
 use serde::Serialize;
@@ -63,6 +64,7 @@ pub struct Done<T> {
     pub(crate) inverse: Option<Call>,
     pub(crate) guards: Vec<Box<dyn Guard>>,
     pub(crate) removed_files: Option<RemovedVmFiles>,
+    pub(crate) replaced_image: Option<(PathBuf, FileId)>,
 }
 
 /// The directories of a removed VM, which are removed once that is written.
@@ -76,7 +78,15 @@ pub(crate) struct RemovedVmFiles {
 impl<T> Done<T> {
     /// Returns `value` and writes nothing.
     pub fn reading(value: T) -> Self {
-        Self { value, changes: ChangeSet::default(), vm: None, inverse: None, guards: Vec::new(), removed_files: None }
+        Self {
+            value,
+            changes: ChangeSet::default(),
+            vm: None,
+            inverse: None,
+            guards: Vec::new(),
+            removed_files: None,
+            replaced_image: None,
+        }
     }
 
     /// Returns `value` and writes `changes`, which are about `vm`.
@@ -107,14 +117,21 @@ impl<T> Done<T> {
 
     /// Returns another value, and writes the same.
     pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Done<U> {
-        let Self { value, changes, vm, inverse, guards, removed_files } = self;
-        Done { value: change(value), changes, vm, inverse, guards, removed_files }
+        let Self { value, changes, vm, inverse, guards, removed_files, replaced_image } = self;
+        Done { value: change(value), changes, vm, inverse, guards, removed_files, replaced_image }
     }
 
     /// Removes the sockets and records of a removed VM once that is written.
     #[must_use]
     pub(crate) fn removed_files(mut self, files: RemovedVmFiles) -> Self {
         self.removed_files = Some(files);
+        self
+    }
+
+    /// Removes an image that another one has replaced, once that is written.
+    #[must_use]
+    pub(crate) fn replaced_image(mut self, image: Option<(PathBuf, FileId)>) -> Self {
+        self.replaced_image = image;
         self
     }
 

@@ -44,7 +44,7 @@ impl Preflight<'_> {
                     let (drive, path) = (drive.storage.name.to_string(), drive.path.clone());
                     return Err(DiskError::RecreateConflict { drive, path }.into());
                 }
-                Some(image) => self.add_mismatches(drive, &image, &mut checked.mismatches).await,
+                Some(image) => self.add_mismatches(&entry.name, drive, &image, &mut checked.mismatches).await,
                 None if drive.plan().is_some() => missing.push(drive.as_missing()),
                 None => {}
             }

@@ -38,6 +38,9 @@ pub struct SizeMismatch {
     pub size_bytes: u64,
     /// The size in the definition.
     pub configured_bytes: u64,
+    /// The VM.
+    #[serde(skip)]
+    vm: VmName,
 }
 
 /// A drive whose image exists and has another backing file than its definition, or none.
@@ -61,10 +64,14 @@ pub struct BackingMismatch {
 impl fmt::Display for SizeMismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [size, configured] = [self.size_bytes, self.configured_bytes].map(ByteSize::from_bytes);
+        let shrink = if configured < size { " --shrink" } else { "" };
         write!(
             f,
-            "drive `{}` keeps its size of {size}; `size: {configured}` applies only when an image is created",
-            self.drive
+            "drive `{}` keeps its size of {size}; `size: {configured}` applies only when an image is created: change the \
+             image with `maqet storage resize {} {} {configured}{shrink}`",
+            self.drive,
+            self.vm,
+            quote(&self.drive)
         )
     }
 }
@@ -99,7 +106,7 @@ impl Preflight<'_> {
         let mut mismatches = ImageMismatches::default();
         for drive in self.drives(name, machine) {
             match self.examine(&drive).await {
-                Ok(Some(image)) => self.add_mismatches(&drive, &image, &mut mismatches).await,
+                Ok(Some(image)) => self.add_mismatches(name, &drive, &image, &mut mismatches).await,
                 Ok(None) => {}
                 Err(error) => tracing::debug!(drive = %drive.storage.name, %error, "could not read the image"),
             }
@@ -107,7 +114,13 @@ impl Preflight<'_> {
         mismatches
     }
 
-    pub(super) async fn add_mismatches(&self, drive: &Drive<'_>, image: &ImageSummary, found: &mut ImageMismatches) {
+    pub(super) async fn add_mismatches(
+        &self,
+        vm: &VmName,
+        drive: &Drive<'_>,
+        image: &ImageSummary,
+        found: &mut ImageMismatches,
+    ) {
         let Some(plan) = drive.plan() else { return };
         let name = drive.storage.name.to_string();
         if let (Some(configured), Some(size)) = (drive.storage.size, image.virtual_size)
@@ -117,6 +130,7 @@ impl Preflight<'_> {
                 drive: name.clone(),
                 size_bytes: size.bytes(),
                 configured_bytes: configured.bytes(),
+                vm: vm.clone(),
             });
         }
         let Some(backing) = &plan.backing else { return };

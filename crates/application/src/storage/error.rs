@@ -28,6 +28,9 @@ pub enum StorageError {
     UsedByOthers { vm: VmName, drive: String, by: Vec<ImageReference> },
     #[error("disk image of drive `{drive}` of VM `{vm}` has snapshots, which would be lost: {}", names.join(", "))]
     HasSnapshots { vm: VmName, drive: String, names: Vec<String> },
+    /// It comes from the defaults of the settings.
+    #[error("drive `{drive}` of VM `{vm}` is not in its definition, which therefore cannot be changed")]
+    NotInDefinition { vm: VmName, drive: String },
     #[error("drive `{drive}` of VM `{vm}` has type `{kind}`, which cannot have the format `{format}`")]
     FormatUnsupported { vm: VmName, drive: String, kind: &'static str, format: String },
     #[error("disk image of drive `{drive}` of VM `{vm}` is damaged: {errors} errors")]
@@ -65,6 +68,9 @@ impl Explain for StorageError {
             Self::HasSnapshots { vm, drive, .. } => Explanation::new("storage.snapshots-conflict", Fault::State)
                 .hint(format!("remove them with `maqet snapshot rm {vm} {} NAME`", quote(drive)))
                 .hint("pass `--discard-snapshots` to remove all of them"),
+            Self::NotInDefinition { vm, .. } => Explanation::new("storage.definition-conflict", Fault::State).hint(
+                format!("show the definition with `maqet info {vm}`, and the defaults with `maqet config defaults`"),
+            ),
             Self::FormatUnsupported { .. } => {
                 Explanation::new("storage.format-unsupported", Fault::State).hint("set another `type` for the drive")
             }

@@ -1,6 +1,6 @@
 //! Which VMs use an image: as a drive, or as a backing file of a drive.
 
-use maqet_domain::port::FileId;
+use maqet_domain::storage::FileId;
 use maqet_domain::vm::{VmEntry, VmId, VmName};
 use serde::Serialize;
 

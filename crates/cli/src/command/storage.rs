@@ -3,7 +3,7 @@
 use maqet::operation::StorageVerify;
 use maqet::{ErrorReport, Fault, Maqet};
 
-use super::simple;
+use super::{absolute, simple};
 use crate::args::StorageSubcommand;
 use crate::exit_code;
 use crate::render::Output;
@@ -13,6 +13,10 @@ pub(super) async fn run(maqet: &Maqet, command: StorageSubcommand, output: &Outp
         StorageSubcommand::Ls(ls) => simple(maqet, ls, output, "reading disk images").await,
         StorageSubcommand::Resize(resize) => simple(maqet, resize, output, "changing the size of the drive").await,
         StorageSubcommand::Compact(compact) => simple(maqet, compact, output, "compacting the drive").await,
+        StorageSubcommand::Convert(mut convert) => {
+            convert.file = convert.file.as_deref().map(absolute).transpose()?;
+            simple(maqet, convert, output, "converting the drive").await
+        }
         StorageSubcommand::Verify(verify) => self::verify(maqet, verify, output).await,
         StorageSubcommand::Info(info) => simple(maqet, info, output, "reading the disk image").await,
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::disk::{ImageError, ImageUse};
 use super::lock::HeldLock;
 use crate::size::ByteSize;
-use crate::storage::UnusableImage;
+use crate::storage::{FileId, UnusableImage};
 
 /// Work on an image: what it holds, and where it reports.
 ///
@@ -45,15 +45,6 @@ pub struct ImageLink {
     pub file: Option<FileId>,
     /// Why it cannot be used; it is then the last of its chain.
     pub problem: Option<UnusableImage>,
-}
-
-/// Identifies a file of the host, whatever its path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct FileId {
-    /// The device of its file system.
-    pub device: u64,
-    /// Its number there.
-    pub inode: u64,
 }
 
 /// What `qemu-img check` repairs.

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::storage::FileId;
+
 /// Work on the images of a VM that was begun and is not finished.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pending {
@@ -41,6 +43,13 @@ pub enum PendingWork {
         /// The snapshots of their states before, in the same order; empty if none were requested, and then the work is
         /// finished.
         safety: Vec<ImageTag>,
+    },
+    /// The image of a drive was written to another file; rolled back: that file is removed.
+    StorageConvert {
+        /// The new file.
+        path: PathBuf,
+        /// Which file it is: another one at that path is not removed.
+        file: FileId,
     },
     /// Work of a newer maqet.
     #[serde(other)]

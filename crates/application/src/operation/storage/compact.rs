@@ -7,9 +7,9 @@ use maqet_domain::port::RewritePlan;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::target::ImageTarget;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::app::shown;
-use crate::storage::target::ImageTarget;
 use crate::{App, Error, HumanDuration};
 
 /// Give back space on the host that a drive does not need

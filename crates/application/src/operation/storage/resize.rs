@@ -8,12 +8,12 @@ use maqet_domain::size::ByteSize;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::target::ImageTarget;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::app::shown;
 use crate::config::origins;
 use crate::storage::error::StorageError;
 use crate::storage::size_change::SizeChange;
-use crate::storage::target::ImageTarget;
 use crate::vm::monitor::Monitored;
 use crate::{App, Error};
 

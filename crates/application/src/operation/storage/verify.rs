@@ -10,9 +10,9 @@ use maqet_domain::port::{ImageCheck, ImageFile, ImageRepair};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::target::ImageTarget;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::app::shown;
-use crate::storage::target::ImageTarget;
 use crate::{App, Error, HumanDuration};
 
 /// Check the images of a drive for errors, and repair them on request

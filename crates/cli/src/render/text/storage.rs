@@ -6,7 +6,8 @@ use std::io::{self, Write};
 use indicatif::BinaryBytes;
 use maqet::ImageReference;
 use maqet::operation::{
-    StorageCompacted, StorageDetails, StorageResized, StorageVerified, StoredDrive, StoredImage, VerifiedImage,
+    StorageCompacted, StorageConverted, StorageDetails, StorageResized, StorageVerified, StoredDrive, StoredImage,
+    VerifiedImage,
 };
 
 use super::table::write_table;
@@ -114,6 +115,17 @@ impl TextOutput for StorageCompacted {
             writeln!(out, "compacted drive `{drive}` of `{vm}` from {} to {now}", BinaryBytes(self.before_bytes))
         } else {
             writeln!(out, "drive `{drive}` of `{vm}` takes {now} already, and would not get smaller")
+        }
+    }
+}
+
+impl TextOutput for StorageConverted {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let (size, file) = (BinaryBytes(self.allocated_bytes), escape_control(&self.file));
+        writeln!(out, "drive `{}` of `{}` is now {}, {size} in {file}", self.drive, self.name, self.format)?;
+        match &self.old_file {
+            Some(old) => writeln!(out, "  kept old image: {}", escape_control(old)),
+            None => Ok(()),
         }
     }
 }

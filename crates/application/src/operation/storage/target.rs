@@ -1,27 +1,29 @@
 //! The image of a drive, locked for an operation that changes or checks it.
 
+use std::path::PathBuf;
+
 use maqet_domain::config::{Node, SourceLocation, Value};
-use maqet_domain::port::{FileId, Guard, ImageCheck, ImageError, ImageFile, ImageLink, ImageUse, ImageWork};
+use maqet_domain::port::{Guard, ImageCheck, ImageError, ImageFile, ImageLink, ImageUse, ImageWork};
 use maqet_domain::size::ByteSize;
-use maqet_domain::storage::{ImageAccess, StorageSpec};
+use maqet_domain::storage::{FileId, ImageAccess, StorageSpec};
 use maqet_domain::vm::{Action, Status, Vm};
 
-use super::error::StorageError;
-use super::lock::lock_images;
-use super::reference::{ImageReference, references};
 use crate::config::{check_machine, with_locations};
 use crate::job::Job;
 use crate::start::create_disks::find_drive;
 use crate::start::drives::Drive;
+use crate::storage::error::StorageError;
+use crate::storage::lock::lock_images;
+use crate::storage::reference::{ImageReference, references};
 use crate::{App, Error, HumanDuration};
 
 /// The image of a drive, with the locks of its VM and of the image.
-pub(crate) struct ImageTarget<'a> {
+pub(super) struct ImageTarget<'a> {
     app: &'a App,
-    pub(crate) job: Job<'a>,
-    pub(crate) vm: Vm,
-    pub(crate) spec: StorageSpec,
-    pub(crate) image: ImageFile,
+    pub(super) job: Job<'a>,
+    pub(super) vm: Vm,
+    pub(super) spec: StorageSpec,
+    pub(super) image: ImageFile,
     status: Status,
     guard: Box<dyn Guard>,
     image_guards: Vec<Box<dyn Guard>>,
@@ -29,7 +31,7 @@ pub(crate) struct ImageTarget<'a> {
 
 impl<'a> ImageTarget<'a> {
     /// Locks the VM and the image of one of its drives.
-    pub(crate) async fn lock(
+    pub(super) async fn lock(
         app: &'a App,
         vm: &str,
         drive: &str,
@@ -49,25 +51,25 @@ impl<'a> ImageTarget<'a> {
     }
 
     /// Returns whether a process of the VM has the image, or may have it.
-    pub(crate) const fn is_live(&self) -> bool {
+    pub(super) const fn is_live(&self) -> bool {
         self.status.is_live()
     }
 
     /// Refuses to go on unless the VM is stopped and no other process has the image open.
-    pub(crate) async fn require_free(&self) -> Result<(), Error> {
+    pub(super) async fn require_free(&self) -> Result<(), Error> {
         self.require_stopped()?;
         self.app.ports.images.require_unlocked(&self.use_for(ImageAccess::Write)).await?;
         Ok(())
     }
 
     /// Refuses to go on unless the VM is stopped.
-    pub(crate) fn require_stopped(&self) -> Result<(), Error> {
+    pub(super) fn require_stopped(&self) -> Result<(), Error> {
         let transition = self.status.transition(Action::ChangeDisks);
         transition.map(drop).map_err(|invalid| Error::wrong_state(&self.vm.entry, invalid))
     }
 
     /// Refuses to go on if the image has snapshots that would be lost, unless that is allowed.
-    pub(crate) async fn require_no_snapshots(&self, may_be_lost: bool) -> Result<(), Error> {
+    pub(super) async fn require_no_snapshots(&self, may_be_lost: bool) -> Result<(), Error> {
         let snapshots = self.app.ports.images.info(&self.image.path).await?.snapshots;
         if snapshots.is_empty() || may_be_lost {
             return Ok(());
@@ -78,7 +80,7 @@ impl<'a> ImageTarget<'a> {
     }
 
     /// Refuses to go on if the image has errors: a copy of it would have lost what they hide.
-    pub(crate) async fn require_sound(&self) -> Result<(), Error> {
+    pub(super) async fn require_sound(&self) -> Result<(), Error> {
         let Some(found) = self.check(&self.image).await? else { return Ok(()) };
         let errors = found.corruptions.saturating_add(found.check_errors);
         if errors == 0 {
@@ -89,7 +91,7 @@ impl<'a> ImageTarget<'a> {
     }
 
     /// Checks an image, as part of the job.
-    pub(crate) async fn check(&self, image: &ImageFile) -> Result<Option<ImageCheck>, Error> {
+    pub(super) async fn check(&self, image: &ImageFile) -> Result<Option<ImageCheck>, Error> {
         self.job.set_stage("checking the image");
         let work = self.work(&|_, _| {});
         let check = self.app.ports.image_tools.check(image, None, &work);
@@ -97,14 +99,14 @@ impl<'a> ImageTarget<'a> {
     }
 
     /// Returns the image and its backing files.
-    pub(crate) async fn chain(&self) -> Vec<ImageLink> {
+    pub(super) async fn chain(&self) -> Vec<ImageLink> {
         self.app.ports.image_tools.chain(&self.use_for(ImageAccess::Read)).await
     }
 
     /// Returns the image itself, with its size.
     ///
     /// Errors: it cannot be used, or is not a regular file.
-    pub(crate) async fn examine(&self) -> Result<(ImageLink, ByteSize), Error> {
+    pub(super) async fn examine(&self) -> Result<(ImageLink, ByteSize), Error> {
         let Some(link) = self.chain().await.into_iter().next() else { return Err(self.not_a_file().into()) };
         if let Some(problem) = link.problem {
             return Err(ImageError::from(problem).into());
@@ -115,7 +117,7 @@ impl<'a> ImageTarget<'a> {
     }
 
     /// Returns the other drives that use the image, of this VM and of others.
-    pub(crate) async fn other_users(&self, file: Option<FileId>) -> Result<Vec<ImageReference>, Error> {
+    pub(super) async fn other_users(&self, file: Option<FileId>) -> Result<Vec<ImageReference>, Error> {
         let Some(file) = file else { return Ok(Vec::new()) };
         let mut found = references(self.app, file).await?;
         found.retain(|user| user.id != self.vm.entry.id || user.drive != self.spec.name.as_str());
@@ -123,7 +125,7 @@ impl<'a> ImageTarget<'a> {
     }
 
     /// Returns what work on the image holds, and where it reports.
-    pub(crate) fn work<'w>(&'w self, progress: &'w (dyn Fn(u64, u64) + Send + Sync)) -> ImageWork<'w> {
+    pub(super) fn work<'w>(&'w self, progress: &'w (dyn Fn(u64, u64) + Send + Sync)) -> ImageWork<'w> {
         ImageWork { guard: &*self.guard, progress }
     }
 
@@ -131,7 +133,7 @@ impl<'a> ImageTarget<'a> {
     /// then has; `is_set` is asked that.
     ///
     /// A drive that comes from the defaults of the settings is not in the definition.
-    pub(crate) fn with_keys(
+    pub(super) fn with_keys(
         &self,
         keys: &[(&str, Option<String>)],
         is_set: impl Fn(&StorageSpec) -> bool,
@@ -151,7 +153,7 @@ impl<'a> ImageTarget<'a> {
     }
 
     /// Returns the locks, to be held until everything is written.
-    pub(crate) fn into_guards(self) -> Vec<Box<dyn Guard>> {
+    pub(super) fn into_guards(self) -> Vec<Box<dyn Guard>> {
         self.image_guards.into_iter().chain([self.guard]).collect()
     }
 
@@ -159,12 +161,27 @@ impl<'a> ImageTarget<'a> {
         ImageUse { path: self.image.path.clone(), format: Some(self.image.format.clone()), access }
     }
 
-    pub(crate) fn used_by_others(&self, by: Vec<ImageReference>) -> StorageError {
+    pub(super) fn used_by_others(&self, by: Vec<ImageReference>) -> StorageError {
         StorageError::UsedByOthers { vm: self.vm.entry.name.clone(), drive: self.spec.name.to_string(), by }
     }
 
-    pub(crate) fn not_attached(&self) -> StorageError {
+    pub(super) fn not_attached(&self) -> StorageError {
         StorageError::NotAttached { vm: self.vm.entry.name.clone(), drive: self.spec.name.to_string() }
+    }
+
+    pub(super) fn not_in_definition(&self) -> StorageError {
+        StorageError::NotInDefinition { vm: self.vm.entry.name.clone(), drive: self.spec.name.to_string() }
+    }
+
+    /// Returns the path of an image of this type that has none in the definition.
+    pub(super) fn default_path(&self, kind: &str) -> PathBuf {
+        let extension = self.app.drivers().get(kind).map_or(kind, |driver| driver.extension());
+        self.app.folders.vm_storage(&self.vm.entry.name).join(format!("{}.{extension}", self.spec.name))
+    }
+
+    /// Returns the path of the image of a drive of this VM.
+    pub(super) fn path_of(&self, spec: &StorageSpec) -> PathBuf {
+        spec.path(&self.app.folders.vm_storage(&self.vm.entry.name))
     }
 
     fn not_a_file(&self) -> StorageError {

@@ -1,0 +1,20 @@
+//! Recovers conversions whose process died.
+
+use std::path::Path;
+
+use maqet_domain::storage::FileId;
+use maqet_domain::vm::VmEntry;
+
+use crate::app::recovered::Recovered;
+use crate::{App, Error};
+
+/// Removes the new image of a conversion: the definition does not have it.
+pub(crate) async fn roll_back_convert(
+    app: &App,
+    entry: &VmEntry,
+    path: &Path,
+    file: FileId,
+) -> Result<Recovered, Error> {
+    app.ports.image_tools.remove(path, file).await?;
+    Ok(Recovered::rolled_back(entry))
+}
