@@ -1,6 +1,7 @@
 //! The files in the directories of maqet that may be stale: sockets, records, locks and temporary files.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use maqet_domain::port::{LockName, StaleFile, StaleFileKind};
 use maqet_domain::vm::{BootNumber, VmId};
 
 use crate::copies::{database_of, vm_folders};
-use crate::lock::{IMAGE_LOCK_PREFIX, RUN_LOCK_PREFIX, parse_lock_name};
+use crate::lock::{IMAGE_LOCK_PREFIX, RUN_LOCK_PREFIX, TRASH_LOCK, parse_lock_name};
 use crate::private_file::unless_missing;
 use crate::process::PidScope;
 use crate::temporary_file::{is_older_than_limit, parse_temporary_name};
@@ -188,9 +189,10 @@ fn locked_vm(path: &Path) -> Option<VmId> {
     is_free(path).then_some(id)
 }
 
-/// Returns whether this is the lock of an image, which stays if its holder is killed.
+/// Returns whether this is the lock of an image or of the trash, which stays if its holder is killed.
 fn is_lock_of_image(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(IMAGE_LOCK_PREFIX.as_bytes()))
+    let is_it = |name: &OsStr| name == TRASH_LOCK || name.as_encoded_bytes().starts_with(IMAGE_LOCK_PREFIX.as_bytes());
+    path.file_name().is_some_and(is_it)
 }
 
 /// Returns whether a lock file is not locked.

@@ -7,7 +7,8 @@ use maqet_domain::command_line::PathNotUtf8;
 use maqet_domain::error::{Cause, Explain, Explanation, Fault};
 use maqet_domain::hotplug::DeviceError;
 use maqet_domain::port::{
-    BinaryError, ConsoleError, FirmwareError, ImageError, LaunchError, LockError, ProcessError, RecordError, StoreError,
+    BinaryError, ConsoleError, FirmwareError, ImageError, LaunchError, LockError, ProcessError, RecordError,
+    StoreError, TrashError,
 };
 use maqet_domain::qemu::InvalidNodeName;
 use maqet_domain::qmp::{QmpError, SchemaError};
@@ -30,6 +31,7 @@ use crate::recovery::RecoveryError;
 use crate::snapshot::error::SnapshotError;
 use crate::start::disk_error::DiskError;
 use crate::storage::error::StorageError;
+use crate::trash::error::TrashRefusal;
 use crate::vm::ended::VmEnded;
 use crate::vm::halt::{PowerChangeFailed, halt_hint};
 use crate::vm::observe::VmStatus;
@@ -123,6 +125,10 @@ pub enum Error {
     Disk(#[from] DiskError),
     #[error(transparent)]
     Storage(#[from] StorageError),
+    #[error(transparent)]
+    Trash(#[from] TrashError),
+    #[error(transparent)]
+    TrashRefusal(#[from] TrashRefusal),
     #[error(transparent)]
     Lock(#[from] LockError),
     #[error(transparent)]
@@ -287,6 +293,8 @@ impl Explain for Error {
             Self::Image(inner) => inner.explain(),
             Self::Disk(inner) => inner.explain(),
             Self::Storage(inner) => inner.explain(),
+            Self::Trash(inner) => inner.explain(),
+            Self::TrashRefusal(inner) => inner.explain(),
             Self::Lock(inner) => inner.explain(),
             Self::Unresponsive(inner) => inner.explain(),
             Self::PowerChange(inner) => inner.explain(),

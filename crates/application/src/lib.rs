@@ -15,6 +15,7 @@
 //! | `wait` | conditions, and the watcher that waits for them |
 //! | `device`, `input`, `qmp` | hot-plug, keyboard and screen, typed QMP commands |
 //! | `storage` | images as operations share them: their locks, and which VMs use them |
+//! | `trash` | the trash: moving images there and back, and what protects images that others use |
 //! | `log` | the limits of logs, and what keeps the logs of running VMs within them |
 //! | `job` | long-running work: progress, cancellation |
 //! | [`config`] | YAML, merging, `--set`, layers of configuration |
@@ -43,6 +44,7 @@ mod report;
 mod snapshot;
 mod start;
 mod storage;
+mod trash;
 mod vm;
 mod wait;
 
@@ -79,6 +81,9 @@ pub use start::mismatches::{BackingMismatch, ImageMismatches, SizeMismatch};
 pub use storage::error::StorageError;
 pub use storage::reference::ImageReference;
 pub use storage::size_change::SizeChange;
+pub use trash::entries::{TrashInfo, TrashedImageInfo};
+pub use trash::error::TrashRefusal;
+pub use trash::used_files::{FileUse, FileUser};
 pub use vm::ended::VmEnded;
 pub use vm::halt::PowerChangeFailed;
 pub use vm::observe::{BusyReason, VmStatus};

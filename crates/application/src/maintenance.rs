@@ -7,6 +7,7 @@
 //! | `database` | the database and its backups; repairs a damaged one |
 //! | `vm` | whether each VM can start, and whether its records agree with what runs |
 //! | `stale_files` | files and processes that belong to no VM |
+//! | `trash` | what killed processes left in the trash |
 //! | `removal` | removes a stale file under the lock of its VM |
 
 mod binaries;
@@ -14,6 +15,7 @@ mod database;
 mod host;
 mod removal;
 mod stale_files;
+mod trash;
 mod vm;
 
 use std::sync::Arc;
@@ -27,6 +29,7 @@ pub(crate) use self::database::{DatabaseAccess, DatabaseCheck};
 pub(crate) use self::host::HostCheck;
 pub(crate) use self::removal::StaleFileRemoval;
 pub(crate) use self::stale_files::{StaleItem, Survey, describe_file, describe_orphan, stale_findings};
+pub(crate) use self::trash::{interrupted, trash_findings};
 pub(crate) use self::vm::{VmCheck, close_run};
 
 /// The ports that only `doctor` and `cleanup` use, and copies of VMs.

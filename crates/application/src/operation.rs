@@ -7,6 +7,7 @@ mod observe;
 mod qmp;
 mod snapshot;
 mod storage;
+mod trash;
 mod vm;
 
 pub use self::config::{
@@ -19,6 +20,7 @@ pub use self::observe::*;
 pub use self::qmp::*;
 pub use self::snapshot::{SnapshotCreate, SnapshotDone, SnapshotInfo, SnapshotLoad, SnapshotLs, SnapshotRm};
 pub use self::storage::*;
+pub use self::trash::*;
 pub use self::vm::*;
 
 use maqet_domain::registry::DuplicateName;
@@ -67,6 +69,11 @@ pub fn table() -> Result<OperationTable, DuplicateName> {
     table.register::<StorageResize>()?;
     table.register::<StorageConvert>()?;
     table.register::<StorageCompact>()?;
+    table.register::<StorageOrphaned>()?;
+    table.register::<StorageAttach>()?;
+    table.register::<StorageTrashLs>()?;
+    table.register::<StorageTrashRestore>()?;
+    table.register::<StorageTrashEmpty>()?;
     table.register::<Doctor>()?;
     table.register::<Cleanup>()?;
     table.register::<ConfigCheck>()?;

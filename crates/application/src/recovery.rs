@@ -20,6 +20,7 @@ use crate::app::commit::work_done;
 use crate::app::recovered::Recovered;
 use crate::snapshot::recover as snapshot;
 use crate::storage::recover as storage;
+use crate::trash::moving as trash;
 use crate::{App, Error};
 
 /// Finishes the pending work of a VM, or rolls it back, and records that; the caller holds the lock `guard` of the VM.
@@ -44,6 +45,7 @@ async fn recover_work(app: &App, entry: &VmEntry, work: &PendingWork, guard: &He
         PendingWork::SnapshotRemove { removed } => snapshot::finish_remove(app, entry, guard, removed).await,
         PendingWork::SnapshotLoad { loaded, safety } => snapshot::recover_load(app, entry, guard, loaded, safety).await,
         PendingWork::StorageConvert { path, file } => storage::roll_back_convert(app, entry, path, *file).await,
+        PendingWork::Trash { entry: trashed } => trash::recover(app, entry, trashed).await,
         // Refused before.
         PendingWork::Unknown => Ok(Recovered::finished(entry)),
     }

@@ -46,7 +46,7 @@ pub(crate) use self::qmp::{QmpArgs, QmpRunArgs, QmpSubcommand};
 pub(crate) use self::screen::ScreenshotArgs;
 pub(crate) use self::shell::QmpShellArgs;
 pub(crate) use self::snapshot::SnapshotSubcommand;
-pub(crate) use self::storage::StorageSubcommand;
+pub(crate) use self::storage::{StorageSubcommand, StorageTrashSubcommand};
 pub(crate) use self::suggest::{similar_qmp_commands, suggestion};
 pub(crate) use self::wait::WaitArgs;
 use crate::exit_code;
@@ -228,7 +228,7 @@ const COMMANDS: [(&str, &str); DEFINITIONS.len()] = [
     ("pause", "Pause running VMs"),
     ("resume", "Resume paused VMs"),
     ("reset", "Reset running VMs, like the reset button of a PC"),
-    ("rm", "Remove VMs, but keep their disks"),
+    ("rm", "Remove VMs; their disks are kept, or moved to the trash"),
     ("ls", "List VMs and their states"),
     ("status", "Show the state of VMs"),
     ("events", "Show the events of a VM, or of all VMs"),

@@ -67,6 +67,12 @@ pub mod kind {
     pub const STORAGE_COMPACTED: &str = "storage.compacted";
     /// The image of a drive was repaired.
     pub const STORAGE_REPAIRED: &str = "storage.repaired";
+    /// An existing image was attached to a VM as a drive.
+    pub const STORAGE_ATTACHED: &str = "storage.attached";
+    /// The images of a removed VM were restored from the trash.
+    pub const STORAGE_RESTORED: &str = "storage.restored";
+    /// The images of a removed VM were deleted for good.
+    pub const STORAGE_DELETED: &str = "storage.deleted";
     /// A snapshot was created.
     pub const SNAPSHOT_CREATED: &str = "snapshot.created";
     /// A drive was reverted to a snapshot.
@@ -79,10 +85,10 @@ pub mod kind {
     pub const HOOK_FAILED: &str = "hook.failed";
 
     /// All of them.
-    pub const ALL: [&str; 22] = [
+    pub const ALL: [&str; 25] = [
         VM_DEFINED, VM_APPLIED, VM_REMOVED, VM_STARTED, VM_START_FAILED, VM_STOPPED, VM_PAUSED, VM_RESUMED, VM_RESET,
         VM_RECOVERED, DEVICE_ADDED, DEVICE_REMOVED, STORAGE_CREATED, STORAGE_RESIZED, STORAGE_CONVERTED,
-        STORAGE_COMPACTED, STORAGE_REPAIRED, SNAPSHOT_CREATED, SNAPSHOT_LOADED, SNAPSHOT_REMOVED, HOOK_FAILED,
-        HOOK_LEFT_PROCESSES,
+        STORAGE_COMPACTED, STORAGE_REPAIRED, STORAGE_ATTACHED, STORAGE_RESTORED, STORAGE_DELETED, SNAPSHOT_CREATED,
+        SNAPSHOT_LOADED, SNAPSHOT_REMOVED, HOOK_FAILED, HOOK_LEFT_PROCESSES,
     ];
 }

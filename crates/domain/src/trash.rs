@@ -55,6 +55,9 @@ pub struct TrashEntry {
     pub vm: TrashedVm,
     /// Its images.
     pub images: Vec<TrashedImage>,
+    /// The new name of the VM, while it is restored under another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restoring: Option<VmName>,
 }
 
 /// A removed VM.

@@ -66,6 +66,18 @@ pub enum FaultPoint {
     /// The VM was removed from the database, and its files were removed.
     #[strum(to_string = "rm.files-removed")]
     RmFilesRemoved,
+    /// An entry of the trash was described; no image was moved to it.
+    #[strum(to_string = "trash.described")]
+    TrashDescribed,
+    /// An image was moved to the trash.
+    #[strum(to_string = "trash.moved")]
+    TrashMoved,
+    /// An image was moved back from the trash.
+    #[strum(to_string = "trash.restored")]
+    TrashRestored,
+    /// The images of an entry of the trash were deleted.
+    #[strum(to_string = "trash.deleted")]
+    TrashDeleted,
     /// The backend of a device was added; the device was not.
     #[strum(to_string = "device.backend-added")]
     DeviceBackendAdded,

@@ -64,6 +64,8 @@ pub use maqet_application::{
     OperationTable, Picture, Ports, Progress, ProgressStream, ProgressUnit, ScreenError, Severity, SizeChange,
     SizeMismatch, StopMethod, StorageError, Timeouts, VmStatus, limits, operation,
 };
+// The trash.
+pub use maqet_application::{FileUse, FileUser, TrashInfo, TrashRefusal, TrashedImageInfo};
 // QMP commands.
 pub use maqet_application::{
     CommandError, Completions, InvalidQmpLine, QmpArguments, QmpLine, QmpShell, completions, read_command, read_reply,

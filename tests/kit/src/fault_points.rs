@@ -3,7 +3,7 @@
 use maqet_fault_points::FaultPoint;
 
 /// All steps; a test kills a process at each, and fails if one is never reached.
-pub const FAULT_POINTS: [FaultPoint; 61] = [
+pub const FAULT_POINTS: [FaultPoint; 73] = [
     FaultPoint::BeforeCommit("add"),
     FaultPoint::Committed("add"),
     FaultPoint::Locked("apply"),
@@ -35,6 +35,18 @@ pub const FAULT_POINTS: [FaultPoint; 61] = [
     FaultPoint::BeforeCommit("rm"),
     FaultPoint::Committed("rm"),
     FaultPoint::RmFilesRemoved,
+    FaultPoint::Marked("rm"),
+    FaultPoint::TrashDescribed,
+    FaultPoint::TrashMoved,
+    FaultPoint::TrashRestored,
+    FaultPoint::TrashDeleted,
+    FaultPoint::Locked("storage.attach"),
+    FaultPoint::BeforeCommit("storage.attach"),
+    FaultPoint::Committed("storage.attach"),
+    FaultPoint::BeforeCommit("storage.trash.restore"),
+    FaultPoint::Committed("storage.trash.restore"),
+    FaultPoint::BeforeCommit("storage.trash.empty"),
+    FaultPoint::Committed("storage.trash.empty"),
     FaultPoint::Locked("snapshot.create"),
     FaultPoint::BeforeCommit("snapshot.create"),
     FaultPoint::Committed("snapshot.create"),

@@ -44,7 +44,7 @@ impl Fixture {
             definition: Node::empty_map(),
             origins: std::collections::BTreeMap::new(),
         };
-        TrashEntry { id, removed_at: Timestamp::UNIX_EPOCH, vm, images: images.collect() }
+        TrashEntry { id, removed_at: Timestamp::UNIX_EPOCH, vm, images: images.collect(), restoring: None }
     }
 
     /// Moves images to the trash.

@@ -75,7 +75,13 @@ async fn run_and_commit<O: Operation>(app: &App, operation: &O) -> Result<(O::Ou
         match app.committer().commit(changes).await {
             // The work is done; an error here would make the caller repeat it.
             Err(error) if only_events => tracing::warn!(%error, "could not record the event"),
-            written => written?,
+            Err(error) => {
+                if let Some(moved) = done.moved_storage {
+                    moved.revert(app).await;
+                }
+                return Err(error.into());
+            }
+            Ok(()) => {}
         }
         app.faults.reach(FaultPoint::Committed(O::NAME));
     }
@@ -93,6 +99,9 @@ async fn run_and_commit<O: Operation>(app: &App, operation: &O) -> Result<(O::Ou
     {
         // The work is done; the file only takes space.
         tracing::warn!(path = %path.display(), %error, "could not remove the old image");
+    }
+    if let Some(moved) = done.moved_storage {
+        moved.conclude(app).await;
     }
     drop(done.guards);
     Ok((done.value, subject))

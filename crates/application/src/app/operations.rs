@@ -11,11 +11,13 @@ use maqet_domain::port::Guard;
 use maqet_domain::registry::DuplicateName;
 use maqet_domain::storage::FileId;
 use maqet_domain::text::similar;
+use maqet_domain::trash::TrashEntry;
 use maqet_domain::vm::VmId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::trash::moving::Trashed;
 use crate::{App, Error};
 
 /// What an operation changes.
@@ -65,6 +67,7 @@ pub struct Done<T> {
     pub(crate) guards: Vec<Box<dyn Guard>>,
     pub(crate) removed_files: Option<RemovedVmFiles>,
     pub(crate) replaced_image: Option<(PathBuf, FileId)>,
+    pub(crate) moved_storage: Option<MovedStorage>,
 }
 
 /// The directories of a removed VM, which are removed once that is written.
@@ -73,6 +76,14 @@ pub(crate) struct RemovedVmFiles {
     pub(crate) sockets: PathBuf,
     /// The logs and records of its runs.
     pub(crate) records: PathBuf,
+}
+
+/// Images that were moved; they are moved back if that cannot be written.
+pub(crate) enum MovedStorage {
+    /// To the trash.
+    Trashed(Box<Trashed>),
+    /// From the trash, whose entry is removed once that is written.
+    Restored(Box<TrashEntry>),
 }
 
 impl<T> Done<T> {
@@ -86,7 +97,13 @@ impl<T> Done<T> {
             guards: Vec::new(),
             removed_files: None,
             replaced_image: None,
+            moved_storage: None,
         }
+    }
+
+    /// Returns `value` and writes `changes`, which are about no single VM.
+    pub(crate) fn writing(value: T, changes: ChangeSet) -> Self {
+        Self { changes, ..Self::reading(value) }
     }
 
     /// Returns `value` and writes `changes`, which are about `vm`.
@@ -117,8 +134,8 @@ impl<T> Done<T> {
 
     /// Returns another value, and writes the same.
     pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> Done<U> {
-        let Self { value, changes, vm, inverse, guards, removed_files, replaced_image } = self;
-        Done { value: change(value), changes, vm, inverse, guards, removed_files, replaced_image }
+        let Self { value, changes, vm, inverse, guards, removed_files, replaced_image, moved_storage } = self;
+        Done { value: change(value), changes, vm, inverse, guards, removed_files, replaced_image, moved_storage }
     }
 
     /// Removes the sockets and records of a removed VM once that is written.
@@ -139,6 +156,13 @@ impl<T> Done<T> {
     #[must_use]
     pub(crate) fn holding_all(mut self, guards: Vec<Box<dyn Guard>>) -> Self {
         self.guards.extend(guards);
+        self
+    }
+
+    /// Moves images back if that cannot be written, and removes what they left once it is.
+    #[must_use]
+    pub(crate) fn moved_storage(mut self, moved: MovedStorage) -> Self {
+        self.moved_storage = Some(moved);
         self
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use maqet_domain::port::{QemuInstance, StaleFile, StaleFileKind};
 use maqet_domain::vm::VmEntry;
 
-use super::{Area, Finding, Severity, StaleFileRemoval};
+use super::{Area, Finding, Severity, StaleFileRemoval, trash_findings};
 use crate::app::shown;
 use crate::{App, Error};
 
@@ -89,6 +89,7 @@ pub(crate) async fn stale_findings(app: &App, fix: bool) -> Result<Vec<Finding>,
             StaleItem::File(file) => file_finding(&removal, file, fix).await,
         });
     }
+    findings.extend(trash_findings(app, fix).await?);
     if findings.is_empty() {
         findings.push(Finding::new(Severity::Ok, Area::StaleFiles, "stale files", "none"));
     }

@@ -180,7 +180,7 @@ impl World {
             consoles: Arc::new(std::mem::take(&mut self.consoles)),
             paths: Arc::new(paths(std::mem::take(&mut self.there))),
             firmware: Arc::new(MockFirmwareCatalog::new()),
-            trash: Arc::new(MockTrash::new()),
+            trash: Arc::new(empty_trash()),
             locks: Arc::new(free_locks()),
             clock: Arc::new(still_clock()),
             ids: Arc::new(counting_ids()),
@@ -241,6 +241,13 @@ fn maintenance(mut stale_files: MockStaleFiles, mut copies: MockVmCopies) -> Mai
         stale_files: Arc::new(stale_files),
         probe: Arc::new(MockProbe::new()),
     }
+}
+
+fn empty_trash() -> MockTrash {
+    let mut trash = MockTrash::new();
+    trash.expect_entries().returning(|| Ok(Vec::new()));
+    trash.expect_finish_deletions().returning(|_| Vec::new());
+    trash
 }
 
 fn free_locks() -> MockLocks {

@@ -75,14 +75,25 @@ pub(crate) struct StopOptions {
     pub(crate) force: bool,
 }
 
-/// Remove VMs, but keep their disks
+/// Remove VMs; their disks are kept, or moved to the trash
+///
+/// With --delete-storage, the disks and UEFI variables that maqet created for the VM are moved to the trash, from which
+/// `storage trash restore` brings the VM and its disks back. Other disks stay where they are.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  maqet rm web
+  maqet rm web --force --delete-storage
+  maqet storage trash restore web")]
 pub(crate) struct RmArgs {
     #[command(flatten)]
     pub(crate) vms: VmsArgs,
     /// Kill a running VM first
     #[arg(short, long)]
     pub(crate) force: bool,
+    /// Move the disks that maqet created to the trash
+    #[arg(long)]
+    pub(crate) delete_storage: bool,
 }
 
 /// Restart VMs, or start those that are not running

@@ -102,8 +102,9 @@ pub(super) async fn restart(maqet: &Maqet, args: RestartArgs, output: &Output) -
 }
 
 pub(super) async fn rm(maqet: &Maqet, args: RmArgs, output: &Output) -> Result<u8, ErrorReport> {
-    let RmArgs { vms, force } = args;
-    run_on_each(maqet, vms, output, "removing", |vm| operation::Rm::new(vm).force(force)).await
+    let RmArgs { vms, force, delete_storage } = args;
+    let rm = |vm| operation::Rm::new(vm).force(force).delete_storage(delete_storage);
+    run_on_each(maqet, vms, output, "removing", rm).await
 }
 
 /// Runs the operation that `new` makes on each VM.

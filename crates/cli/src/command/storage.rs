@@ -4,7 +4,7 @@ use maqet::operation::StorageVerify;
 use maqet::{ErrorReport, Fault, Maqet};
 
 use super::{absolute, simple};
-use crate::args::StorageSubcommand;
+use crate::args::{StorageSubcommand, StorageTrashSubcommand};
 use crate::exit_code;
 use crate::render::Output;
 
@@ -19,6 +19,20 @@ pub(super) async fn run(maqet: &Maqet, command: StorageSubcommand, output: &Outp
         }
         StorageSubcommand::Verify(verify) => self::verify(maqet, verify, output).await,
         StorageSubcommand::Info(info) => simple(maqet, info, output, "reading the disk image").await,
+        StorageSubcommand::Orphaned(orphaned) => simple(maqet, orphaned, output, "reading disk images").await,
+        StorageSubcommand::Attach(mut attach) => {
+            attach.image = absolute(&attach.image)?;
+            simple(maqet, attach, output, "attaching the disk image").await
+        }
+        StorageSubcommand::Trash(StorageTrashSubcommand::Ls(ls)) => {
+            simple(maqet, ls, output, "reading the trash").await
+        }
+        StorageSubcommand::Trash(StorageTrashSubcommand::Restore(restore)) => {
+            simple(maqet, restore, output, "restoring the disk images").await
+        }
+        StorageSubcommand::Trash(StorageTrashSubcommand::Empty(empty)) => {
+            simple(maqet, empty, output, "deleting disk images").await
+        }
     }
 }
 

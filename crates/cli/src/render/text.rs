@@ -11,6 +11,7 @@ mod qmp;
 mod snapshot;
 mod storage;
 mod table;
+mod trash;
 mod vm;
 
 use std::fmt::Display;

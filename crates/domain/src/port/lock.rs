@@ -1,4 +1,4 @@
-//! Locks across processes: one operation at a time per VM, and per disk image.
+//! Locks across processes: one operation at a time per VM, per disk image, and on the trash.
 
 use std::any::Any;
 use std::path::PathBuf;
@@ -20,6 +20,8 @@ pub enum LockName {
     Keyboard(VmId),
     /// A disk image, by its canonical path: several VMs can have it.
     Image(PathBuf),
+    /// The trash, whose entries are made, restored and deleted one at a time.
+    Trash,
 }
 
 /// The process that holds a lock.
@@ -49,6 +51,8 @@ pub enum LockError {
     InUse { vm: Option<String>, holder: Option<Holder>, waited: Duration },
     #[error("disk image `{}` is locked by {}; waited {waited:?}", path.display(), describe(holder.as_ref()))]
     ImageInUse { path: PathBuf, holder: Option<Holder>, waited: Duration },
+    #[error("the trash is locked by {}; waited {waited:?}", describe(holder.as_ref()))]
+    TrashInUse { holder: Option<Holder>, waited: Duration },
     #[error("cannot lock the VM or its disk images")]
     Failed { source: Cause },
 }
@@ -58,7 +62,10 @@ impl LockError {
     pub fn is_held_by(&self, operations: &[&str]) -> bool {
         match self {
             Self::InUse { holder: Some(holder), .. } => operations.contains(&holder.operation.as_str()),
-            Self::InUse { holder: None, .. } | Self::ImageInUse { .. } | Self::Failed { .. } => false,
+            Self::InUse { holder: None, .. }
+            | Self::ImageInUse { .. }
+            | Self::TrashInUse { .. }
+            | Self::Failed { .. } => false,
         }
     }
 
@@ -67,7 +74,7 @@ impl LockError {
     pub fn about(self, name: &str) -> Self {
         match self {
             Self::InUse { holder, waited, .. } => Self::InUse { vm: Some(name.to_owned()), holder, waited },
-            Self::ImageInUse { .. } | Self::Failed { .. } => self,
+            Self::ImageInUse { .. } | Self::TrashInUse { .. } | Self::Failed { .. } => self,
         }
     }
 }
@@ -86,7 +93,7 @@ fn describe(holder: Option<&Holder>) -> String {
 impl Explain for LockError {
     fn explain(&self) -> Explanation {
         match self {
-            Self::InUse { .. } | Self::ImageInUse { .. } => {
+            Self::InUse { .. } | Self::ImageInUse { .. } | Self::TrashInUse { .. } => {
                 Explanation::new("lock.in-use", Fault::Busy).hint("try again once the other operation is done")
             }
             Self::Failed { .. } => Explanation::new("lock.failed", Fault::Host)

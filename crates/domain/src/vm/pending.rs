@@ -51,6 +51,11 @@ pub enum PendingWork {
         /// Which file it is: another one at that path is not removed.
         file: FileId,
     },
+    /// Images are moved to the trash, because the VM is removed; moved back.
+    Trash {
+        /// The entry of the trash, which describes the images; without it, none was moved yet.
+        entry: String,
+    },
     /// Work of a newer maqet.
     #[serde(other)]
     Unknown,

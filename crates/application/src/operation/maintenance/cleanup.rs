@@ -11,14 +11,16 @@ use serde::{Deserialize, Serialize};
 use crate::app::operations::{Done, Effect, Operation};
 use crate::app::shown;
 use crate::log::keeper::LogKeeper;
-use crate::maintenance::{StaleFileRemoval, StaleItem, Survey, close_run, describe_file, describe_orphan, error_chain};
+use crate::maintenance::{
+    StaleFileRemoval, StaleItem, Survey, close_run, describe_file, describe_orphan, error_chain, interrupted,
+};
 use crate::{App, Error};
 
 /// Remove stale files
 ///
 /// Removes sockets of ended runs, logs and locks of removed VMs, and temporary files of processes
-/// that have exited, and records the ends of runs. Keeps disks and definitions. Lists orphans: QEMU
-/// processes whose VM is not in the database.
+/// that have exited, records the ends of runs, and finishes or undoes interrupted work in the trash.
+/// Keeps disks and definitions. Lists orphans: QEMU processes whose VM is not in the database.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(default, deny_unknown_fields)]
@@ -57,7 +59,7 @@ pub struct Cleaned {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct CleanedItem {
-    /// `orphan`, `run`, `backend`, `sockets`, `records`, `lock` or `temporary`.
+    /// `orphan`, `run`, `backend`, `sockets`, `records`, `lock`, `temporary` or `trash`.
     pub kind: &'static str,
     /// A path, or the name of a VM.
     pub subject: String,
@@ -119,6 +121,10 @@ impl Operation for Cleanup {
             if let StaleItem::File(file) = item {
                 items.extend(self.remove_file(&removal, file).await);
             }
+        }
+        for found in interrupted(app, Self::NAME, self.dry_run).await? {
+            let item = CleanedItem::new("trash", shown(&found.path), found.work.description());
+            items.push(item.outcome(CleanupOutcome::Removed));
         }
         Ok(Done::reading(Cleaned { dry_run: self.dry_run, items }))
     }

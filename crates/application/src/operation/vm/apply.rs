@@ -149,7 +149,7 @@ fn takes_effect(difference: &Difference, is_live: bool) -> TakesEffect {
 }
 
 /// Returns the call that restores the definition; JSON is YAML, so it is a document.
-fn apply_again(vm: &Vm) -> Result<Apply, Error> {
+pub(crate) fn apply_again(vm: &Vm) -> Result<Apply, Error> {
     let document = Document::from_definition(&vm.entry.name, &vm.definition)?;
     Ok(Apply { vm: vm.entry.id.to_string(), documents: vec![document], ..Apply::default() })
 }

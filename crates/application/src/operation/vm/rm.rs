@@ -1,20 +1,28 @@
 //! `rm`: removes a VM's definition.
 
+use std::path::PathBuf;
+
 use derive_setters::Setters;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::kind;
+use maqet_domain::port::Guard;
 use maqet_domain::vm::{Action, Vm};
 use maqet_fault_points::FaultPoint;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Add;
-use crate::app::operations::{Done, Effect, Operation, RemovedVmFiles};
+use crate::app::operations::{Done, Effect, MovedStorage, Operation, RemovedVmFiles};
 use crate::app::shown;
 use crate::config::Document;
+use crate::operation::StorageTrashRestore;
+use crate::storage::lock::lock_images;
+use crate::trash::entries::{TrashInfo, lock_trash};
+use crate::trash::moving::{Trashed, move_to_trash};
+use crate::trash::own_images::{OwnImage, own_images, own_records, refuse_used, require_unlocked};
 use crate::{App, Error};
 
-/// Removes a VM; its disks are kept.
+/// Removes a VM; its disks are kept, unless they are to be moved to the trash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -25,12 +33,15 @@ pub struct Rm {
     /// Kills QEMU first, if it is running.
     #[serde(default)]
     pub force: bool,
+    /// Moves the images that maqet created for it to the trash.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub delete_storage: bool,
 }
 
 impl Rm {
     /// Removes the VM `vm`.
     pub fn new(vm: impl Into<String>) -> Self {
-        Self { vm: vm.into(), force: false }
+        Self { vm: vm.into(), force: false, delete_storage: false }
     }
 }
 
@@ -44,6 +55,9 @@ pub struct Removed {
     pub name: String,
     /// Disks and UEFI variable stores that maqet created for it and that still exist.
     pub kept_storage: Vec<String>,
+    /// The entry of the trash with its images, if they were moved there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trash: Option<TrashInfo>,
 }
 
 impl Operation for Rm {
@@ -64,6 +78,10 @@ impl Operation for Rm {
         if !self.force {
             observation.transition(&vm.entry, Action::Remove)?;
         }
+        let images = if self.delete_storage { own_images(app, &vm).await? } else { Vec::new() };
+        if !images.is_empty() {
+            refuse_used(app, &vm, &images).await?;
+        }
         if let Some(process) = &observation.process {
             let hidden = || Error::ProcessHidden { vm: vm.entry.name.clone(), is_forced: true };
             let process = process.visible().ok_or_else(hidden)?;
@@ -72,39 +90,68 @@ impl Operation for Rm {
             app.shutdown().kill(&vm.entry.name, process).await?;
             app.faults.reach(FaultPoint::RmKilled);
         }
-
-        let entry = &vm.entry;
-        let removed = Removed {
-            id: entry.id.to_string(),
-            name: entry.name.to_string(),
-            kept_storage: kept_storage(app, &vm).await?,
+        let mut guards = Vec::new();
+        let (trashed, kept) = if self.delete_storage {
+            trash_images(app, &vm, images, &mut guards).await?
+        } else {
+            (None, own_records(app, &vm).await?.into_iter().map(|record| record.path).collect())
         };
-        let files =
-            RemovedVmFiles { sockets: app.folders.vm_sockets(&entry.id), records: app.folders.vm_records(&entry.id) };
         guard.retire();
-        let event = app.committer().event(kind::VM_REMOVED, entry, json!({ "kept_storage": removed.kept_storage }));
-        let changes = ChangeSet::default().and(Change::VmRemoved { id: entry.id, expected: entry.revision });
-        Ok(Done::changing(removed, entry.id, changes)
-            .event(event)
-            .undone_by(&add_again(&vm)?)
-            .removed_files(files)
-            .holding(guard))
+        let done = remove(app, vm, trashed, &kept).await?;
+        // The locks of the images are released before that of the VM.
+        let done = guards.into_iter().fold(done, Done::holding);
+        Ok(done.holding(guard))
     }
 }
 
-async fn kept_storage(app: &App, vm: &Vm) -> Result<Vec<String>, Error> {
-    let mut kept = Vec::new();
-    for record in app.ports.store.storage_of_vm(&vm.entry.id).await? {
-        if record.is_created() && app.ports.images.exists(&record.path).await {
-            kept.push(shown(&record.path));
-        }
+/// Moves the images of a VM to the trash; returns what was moved, and what is kept because it is no regular file.
+///
+/// The locks are held until the VM is removed.
+async fn trash_images(
+    app: &App,
+    vm: &Vm,
+    images: Vec<OwnImage>,
+    guards: &mut Vec<Box<dyn Guard>>,
+) -> Result<(Option<Trashed>, Vec<PathBuf>), Error> {
+    if images.is_empty() {
+        return Ok((None, Vec::new()));
     }
-    // One that an older maqet created has no record until the next start.
-    let variables = app.preflight().uefi_variables(&vm.entry.name);
-    if !kept.contains(&shown(&variables)) && app.ports.images.exists(&variables).await {
-        kept.push(shown(&variables));
+    let paths: Vec<PathBuf> = images.iter().map(|image| image.record.path.clone()).collect();
+    guards.extend(lock_images(app, paths.iter().map(PathBuf::as_path), Rm::NAME).await?);
+    require_unlocked(app, vm, &images).await?;
+    guards.push(lock_trash(app, Rm::NAME).await?);
+    move_to_trash(app, vm, images, Rm::NAME).await
+}
+
+/// Returns what is to be written to remove a VM whose images were moved, except for those at the paths `kept`.
+async fn remove(app: &App, vm: Vm, trashed: Option<Trashed>, kept: &[PathBuf]) -> Result<Done<Removed>, Error> {
+    let trash = match &trashed {
+        Some(trashed) => Some(TrashInfo::new(app, &trashed.entry).await),
+        None => None,
+    };
+    // An entry that was moved from is at another revision.
+    let entry = trashed.as_ref().map_or(&vm.entry, |trashed| &trashed.vm);
+    let removed = Removed {
+        id: entry.id.to_string(),
+        name: entry.name.to_string(),
+        kept_storage: kept.iter().map(|path| shown(path)).collect(),
+        trash,
+    };
+    let files =
+        RemovedVmFiles { sockets: app.folders.vm_sockets(&entry.id), records: app.folders.vm_records(&entry.id) };
+    let mut data = json!({ "kept_storage": removed.kept_storage });
+    if let Some(trash) = &removed.trash {
+        data["trash"] = json!(trash.entry);
     }
-    Ok(kept)
+    let event = app.committer().event(kind::VM_REMOVED, entry, data);
+    let changes = ChangeSet::default().and(Change::VmRemoved { id: entry.id, expected: entry.revision });
+    let done = Done::changing(removed, entry.id, changes).event(event).removed_files(files);
+    Ok(match trashed {
+        None => done.undone_by(&add_again(&vm)?),
+        Some(trashed) => done
+            .undone_by(&StorageTrashRestore::new(trashed.entry.id.to_string()))
+            .moved_storage(MovedStorage::Trashed(Box::new(trashed))),
+    })
 }
 
 /// Returns the call that defines the same VM again; JSON is YAML, so its definition is a document.

@@ -21,7 +21,14 @@ impl TextOutput for Added {
 impl TextOutput for Removed {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "removed `{}`", self.name)?;
-        self.kept_storage.iter().try_for_each(|path| writeln!(out, "  kept disk: {}", escape_control(path)))
+        for path in &self.kept_storage {
+            writeln!(out, "  kept disk: {}", escape_control(path))?;
+        }
+        let Some(trash) = &self.trash else { return Ok(()) };
+        for image in &trash.images {
+            writeln!(out, "  moved to the trash: {}", escape_control(&image.path))?;
+        }
+        writeln!(out, "  restore it with `maqet storage trash restore {}`", trash.entry)
     }
 }
 
