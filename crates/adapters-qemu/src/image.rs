@@ -9,6 +9,7 @@ mod info;
 mod progress;
 mod resize;
 mod rewrite;
+mod snapshot_table;
 mod tool;
 mod truncation;
 
@@ -22,7 +23,7 @@ use maqet_domain::port::{
 };
 use maqet_domain::qmp::wording::is_qemu_img_version;
 use maqet_domain::size::ByteSize;
-use maqet_domain::snapshot::SnapshotName;
+use maqet_domain::snapshot::ImageSnapshot;
 use maqet_domain::storage::{FileId, ImagePlan};
 use maqet_fault_points::FaultPoints;
 
@@ -50,17 +51,16 @@ impl QemuImg {
         Self { tools: Tools { faults, ..self.tools } }
     }
 
-    /// Returns the ID of the only snapshot with this name.
+    /// Returns the ID of the only snapshot with this tag.
     ///
     /// `qemu-img` 7.2 prefers an ID that equals the name (`-a`), and takes the first of several with one name (`-d`).
-    async fn snapshot_id(&self, action: &'static str, path: &Path, name: &str) -> Result<String, ImageError> {
+    fn snapshot_id(action: &'static str, path: &Path, tag: &str) -> Result<String, ImageError> {
         let refused = |stderr| Err(ImageError::Refused { action, path: path.to_owned(), stderr });
-        let info = self.info(path).await?;
-        let mut named = info.snapshots.into_iter().filter(|snapshot| snapshot.name == name);
+        let mut named = snapshot_table::snapshots(path)?.into_iter().filter(|snapshot| snapshot.name == tag);
         match (named.next(), named.next()) {
             (Some(only), None) => Ok(only.id),
-            (None, _) => refused(format!("it has no snapshot `{name}`")),
-            (Some(_), Some(_)) => refused(format!("it has several snapshots `{name}`")),
+            (None, _) => refused(format!("it has no snapshot `{tag}`")),
+            (Some(_), Some(_)) => refused(format!("it has several snapshots `{tag}`")),
         }
     }
 
@@ -121,20 +121,24 @@ impl DiskImages for QemuImg {
         user_of(path)
     }
 
-    async fn create_snapshot(&self, path: &Path, name: &SnapshotName, guard: &HeldLock) -> Result<(), ImageError> {
-        self.snapshot("create a snapshot in", "-c", path, name.as_str(), guard).await
+    async fn snapshots(&self, path: &Path) -> Result<Vec<ImageSnapshot>, ImageError> {
+        snapshot_table::snapshots(path)
     }
 
-    async fn load_snapshot(&self, path: &Path, name: &str, guard: &HeldLock) -> Result<(), ImageError> {
+    async fn create_snapshot(&self, path: &Path, tag: &str, guard: &HeldLock) -> Result<(), ImageError> {
+        self.snapshot("create a snapshot in", "-c", path, tag, guard).await
+    }
+
+    async fn load_snapshot(&self, path: &Path, tag: &str, guard: &HeldLock) -> Result<(), ImageError> {
         let action = "load a snapshot of";
-        let id = self.snapshot_id(action, path, name).await?;
+        let id = Self::snapshot_id(action, path, tag)?;
         self.snapshot(action, "-a", path, &id, guard).await
     }
 
-    async fn remove_snapshot(&self, path: &Path, name: &str, guard: &HeldLock) -> Result<(), ImageError> {
+    async fn remove_snapshot(&self, path: &Path, tag: &str, guard: &HeldLock) -> Result<(), ImageError> {
         let action = "remove a snapshot of";
-        self.snapshot_id(action, path, name).await?;
-        self.snapshot(action, "-d", path, name, guard).await
+        Self::snapshot_id(action, path, tag)?;
+        self.snapshot(action, "-d", path, tag, guard).await
     }
 }
 

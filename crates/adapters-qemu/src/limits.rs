@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+/// The largest snapshot table that is read: 64 times that of 500 snapshots with the longest names of maqet.
+pub const MAX_SNAPSHOT_TABLE_BYTES: usize = 8 << 20;
+
+/// How often a snapshot table is read if QEMU replaces it meanwhile, which it does once for each snapshot.
+pub const MAX_SNAPSHOT_TABLE_READS: u32 = 8;
+
 /// How long `--version` may take; the slowest seen is 0.3 s, on a cold disk.
 pub const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 

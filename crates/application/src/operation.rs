@@ -18,7 +18,9 @@ pub use self::device::*;
 pub use self::maintenance::*;
 pub use self::observe::*;
 pub use self::qmp::*;
-pub use self::snapshot::{SnapshotCreate, SnapshotDone, SnapshotInfo, SnapshotLoad, SnapshotLs, SnapshotRm};
+pub use self::snapshot::{
+    OmittedDrive, SnapshotCreate, SnapshotDone, SnapshotInfo, SnapshotLoad, SnapshotLs, SnapshotRm,
+};
 pub use self::storage::*;
 pub use self::trash::*;
 pub use self::vm::*;

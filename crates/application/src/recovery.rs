@@ -43,7 +43,7 @@ async fn recover_work(app: &App, entry: &VmEntry, work: &PendingWork, guard: &He
     match work {
         PendingWork::SnapshotCreate { created } => snapshot::roll_back_create(app, entry, guard, created).await,
         PendingWork::SnapshotRemove { removed } => snapshot::finish_remove(app, entry, guard, removed).await,
-        PendingWork::SnapshotLoad { loaded, safety } => snapshot::recover_load(app, entry, guard, loaded, safety).await,
+        PendingWork::SnapshotLoad { safety, .. } => snapshot::recover_load(app, entry, guard, safety).await,
         PendingWork::StorageConvert { path, file } => storage::roll_back_convert(app, entry, path, *file).await,
         PendingWork::Trash { entry: trashed } => trash::recover(app, entry, trashed).await,
         // Refused before.

@@ -1,6 +1,8 @@
 //! Internal snapshots of disk images.
 
 mod fingerprint;
+pub mod table;
+pub mod tag;
 
 pub use self::fingerprint::{Fingerprint, FingerprintDifference};
 
@@ -19,7 +21,8 @@ use crate::vm::VmId;
 /// The name of a snapshot, unique in its drive.
 ///
 /// QEMU allows names of up to 255 bytes (7.2, `QEMUSnapshotInfo`), a second snapshot of the same name while the VM is
-/// off, and names of digits, which it then takes for ids; maqet refuses all of these.
+/// off, and names of digits, which it then takes for ids; maqet refuses all of these, and the names that it uses itself
+/// (see [`tag`]).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, DeserializeFromStr, SerializeDisplay)]
 pub struct SnapshotName(String);
 
@@ -44,6 +47,8 @@ impl SnapshotName {
             _ if text.chars().any(char::is_control) => "must not contain control characters",
             _ if text.trim() != text => "must not start or end with white space",
             _ if text.starts_with('-') => "must not start with `-`, like an option",
+            _ if text.ends_with(tag::SECOND) => "must not end with `~2`, which marks the successor of a snapshot",
+            tag::BEFORE_LOAD => "is the name of the state before the last load",
             _ if is_number(text) => "must not be a number, which QEMU takes for the id of a snapshot",
             _ => return Ok(Self(text.to_owned())),
         };
@@ -165,7 +170,7 @@ mod tests {
 
     #[test]
     fn test_snapshot_name_ambiguous_names_are_invalid() {
-        for name in ["", "1", "042", "-x", " a", "a\n", "a\0b", &"x".repeat(129)] {
+        for name in ["", "1", "042", "-x", " a", "a\n", "a\0b", &"x".repeat(129), "a~2", "before-load"] {
             assert!(SnapshotName::parse(name).is_err(), "{name:?}");
         }
     }

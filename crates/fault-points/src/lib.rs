@@ -42,6 +42,9 @@ pub enum FaultPoint {
     /// An image was renamed to its final name.
     #[strum(to_string = "image.named")]
     ImageNamed,
+    /// A snapshot of an image was created, loaded or removed.
+    #[strum(to_string = "snapshot.step")]
+    SnapshotStep,
     /// The folders, logs and locks of a run were created.
     #[strum(to_string = "launch.paths-created")]
     LaunchPathsCreated,

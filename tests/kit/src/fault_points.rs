@@ -3,7 +3,7 @@
 use maqet_fault_points::FaultPoint;
 
 /// All steps; a test kills a process at each, and fails if one is never reached.
-pub const FAULT_POINTS: [FaultPoint; 73] = [
+pub const FAULT_POINTS: &[FaultPoint] = &[
     FaultPoint::BeforeCommit("add"),
     FaultPoint::Committed("add"),
     FaultPoint::Locked("apply"),
@@ -48,12 +48,15 @@ pub const FAULT_POINTS: [FaultPoint; 73] = [
     FaultPoint::BeforeCommit("storage.trash.empty"),
     FaultPoint::Committed("storage.trash.empty"),
     FaultPoint::Locked("snapshot.create"),
+    FaultPoint::Marked("snapshot.create"),
     FaultPoint::BeforeCommit("snapshot.create"),
     FaultPoint::Committed("snapshot.create"),
     FaultPoint::Locked("snapshot.load"),
+    FaultPoint::Marked("snapshot.load"),
     FaultPoint::BeforeCommit("snapshot.load"),
     FaultPoint::Committed("snapshot.load"),
     FaultPoint::Locked("snapshot.rm"),
+    FaultPoint::Marked("snapshot.rm"),
     FaultPoint::BeforeCommit("snapshot.rm"),
     FaultPoint::Committed("snapshot.rm"),
     FaultPoint::Locked("qmp.device-add"),
@@ -71,6 +74,7 @@ pub const FAULT_POINTS: [FaultPoint; 73] = [
     FaultPoint::ImageToolStarted,
     FaultPoint::ImageWritten,
     FaultPoint::ImageNamed,
+    FaultPoint::SnapshotStep,
     FaultPoint::LaunchPathsCreated,
     FaultPoint::LaunchSpawned,
     FaultPoint::LaunchAnswered,

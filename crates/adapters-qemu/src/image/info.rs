@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use maqet_domain::port::{ImageError, ImageInfo};
 use maqet_domain::size::ByteSize;
 use maqet_domain::snapshot::ImageSnapshot;
+use maqet_domain::snapshot::table::sort_by_id;
 use serde::Deserialize;
 
 use super::tool::{Tool, Tools};
@@ -55,7 +56,7 @@ struct PrintedSnapshot {
 fn parse(printed: &[u8]) -> Result<ImageInfo, serde_json::Error> {
     let printed: Printed = serde_json::from_slice(printed)?;
     let mut snapshots: Vec<ImageSnapshot> = printed.snapshots.into_iter().map(PrintedSnapshot::into_domain).collect();
-    snapshots.sort_by_cached_key(|snapshot| (snapshot.id.parse::<u64>().unwrap_or(u64::MAX), snapshot.id.clone()));
+    sort_by_id(&mut snapshots);
     Ok(ImageInfo {
         format: printed.format,
         virtual_size: ByteSize::from_bytes(printed.virtual_size),

@@ -5,7 +5,6 @@ use std::process::Command;
 
 use maqet_adapters_qemu::{QemuHypervisor, QemuImg};
 use maqet_domain::port::{DiskImages, Guard, Hypervisor, ImageError};
-use maqet_domain::snapshot::SnapshotName;
 
 use crate::images::qcow2;
 use crate::kit::{Bench, environment, folder, wait};
@@ -48,7 +47,7 @@ impl Image {
     }
 
     async fn create(&self, name: &str) {
-        self.images.create_snapshot(&self.path, &SnapshotName::parse(name).unwrap(), &NoLock).await.unwrap();
+        self.images.create_snapshot(&self.path, name, &NoLock).await.unwrap();
     }
 
     /// Creates a snapshot that maqet would refuse.
@@ -142,8 +141,7 @@ fn test_snapshot_of_missing_image_is_not_found() {
     wait(async {
         let images = QemuImg::new(environment());
 
-        let name = SnapshotName::parse("clean").unwrap();
-        let refused = images.create_snapshot(Path::new("/nonexistent/disk"), &name, &NoLock).await;
+        let refused = images.create_snapshot(Path::new("/nonexistent/disk"), "clean", &NoLock).await;
 
         assert!(matches!(refused, Err(ImageError::NotFound { .. })), "{refused:?}");
     });
@@ -160,8 +158,7 @@ fn test_snapshot_of_image_in_use_can_only_be_listed() {
         let hypervisor: &QemuHypervisor = &bench.hypervisor;
         let launched = hypervisor.launch(&bench.launch_of(&definition)).await.unwrap();
 
-        let name = SnapshotName::parse("clean").unwrap();
-        let refused = image.images.create_snapshot(&image.path, &name, &NoLock).await;
+        let refused = image.images.create_snapshot(&image.path, "clean", &NoLock).await;
 
         let Err(ImageError::InUse { by: Some(user), .. }) = &refused else { panic!("{refused:?}") };
         assert_eq!((user.pid, user.program.as_str()), (launched.process.pid, "qemu-system-x86"));

@@ -8,6 +8,7 @@ use maqet_domain::port::HeldLock;
 use maqet_domain::vm::{ImageTag, VmEntry};
 
 use crate::app::recovered::Recovered;
+use crate::backup::changes::forget_changes;
 use crate::{App, Error};
 
 /// Removes the snapshots of a set that is not complete.
@@ -32,18 +33,13 @@ pub(crate) async fn finish_remove(
     Ok(Recovered { changes: record_removals(entry, removed), ..Recovered::finished(entry) })
 }
 
-/// Returns the images to their states before a load by the `safety` snapshots; loads all of them again if there are none.
+/// Returns the images to their states before a load, if it began: all `safety` snapshots exist by then.
 pub(crate) async fn recover_load(
     app: &App,
     entry: &VmEntry,
     guard: &HeldLock,
-    loaded: &[ImageTag],
     safety: &[ImageTag],
 ) -> Result<Recovered, Error> {
-    if safety.is_empty() {
-        load_present(app, guard, loaded).await?;
-        return Ok(Recovered::finished(entry));
-    }
     if are_all_present(app, safety).await? {
         load_present(app, guard, safety).await?;
     }
@@ -72,6 +68,7 @@ pub(crate) fn record_removals(entry: &VmEntry, tags: &[ImageTag]) -> Vec<Change>
 async fn load_present(app: &App, guard: &HeldLock, tags: &[ImageTag]) -> Result<(), Error> {
     for tag in tags {
         if app.ports.images.exists(&tag.path).await {
+            forget_changes(app, &tag.path, guard).await?;
             app.ports.images.load_snapshot(&tag.path, &tag.tag, guard).await?;
         }
     }
@@ -92,6 +89,6 @@ async fn is_present(app: &App, tag: &ImageTag) -> Result<Option<bool>, Error> {
     if !app.ports.images.exists(&tag.path).await {
         return Ok(None);
     }
-    let snapshots = app.ports.images.info(&tag.path).await?.snapshots;
+    let snapshots = app.ports.images.snapshots(&tag.path).await?;
     Ok(Some(snapshots.iter().any(|snapshot| snapshot.name == tag.tag)))
 }

@@ -95,7 +95,7 @@ impl<'a> DiskCreator<'a> {
     }
 
     /// Creates the variable store of a machine with `firmware: uefi` and records it, unless it exists.
-    async fn create_variables(&self, machine: &Machine) -> Result<(), Error> {
+    pub(crate) async fn create_variables(&self, machine: &Machine) -> Result<(), Error> {
         let preflight = &self.preflight;
         let Some(firmware) = preflight.uefi(machine).await? else { return Ok(()) };
         let path = preflight.uefi_variables(&self.entry.name);

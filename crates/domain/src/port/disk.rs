@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::lock::HeldLock;
 use crate::error::{Cause, Explain, Explanation, Fault};
 use crate::size::ByteSize;
-use crate::snapshot::{ImageSnapshot, SnapshotName};
+use crate::snapshot::ImageSnapshot;
 use crate::storage::{ImageAccess, ImagePlan, UnusableImage};
 
 /// The properties of an image.
@@ -167,15 +167,20 @@ pub trait DiskImages: Send + Sync {
     /// Returns the process that has an image open, where that can be determined.
     async fn user(&self, path: &Path) -> Option<ImageUser>;
 
-    /// Creates a snapshot; the caller has checked that the name is free.
+    /// Reads the snapshot table of a qcow2 image, also while QEMU has it open; ordered by the IDs as numbers.
+    ///
+    /// Errors: `NotFound`, `Refused` (not a qcow2 image, or an invalid table), `Io`.
+    async fn snapshots(&self, path: &Path) -> Result<Vec<ImageSnapshot>, ImageError>;
+
+    /// Creates a snapshot; the caller has checked that the image has none with this tag, its name inside the image.
     ///
     /// `guard` is the lock of the VM. It stays held while `qemu-img` works on the image, even if this process is
     /// killed. Errors, also of the two methods below: `NotFound`, `ToolNotFound`, `InUse`, `Full`, `Refused`.
-    async fn create_snapshot(&self, path: &Path, name: &SnapshotName, guard: &HeldLock) -> Result<(), ImageError>;
+    async fn create_snapshot(&self, path: &Path, tag: &str, guard: &HeldLock) -> Result<(), ImageError>;
 
     /// Reverts the image to a snapshot.
-    async fn load_snapshot(&self, path: &Path, name: &str, guard: &HeldLock) -> Result<(), ImageError>;
+    async fn load_snapshot(&self, path: &Path, tag: &str, guard: &HeldLock) -> Result<(), ImageError>;
 
     /// Removes a snapshot.
-    async fn remove_snapshot(&self, path: &Path, name: &str, guard: &HeldLock) -> Result<(), ImageError>;
+    async fn remove_snapshot(&self, path: &Path, tag: &str, guard: &HeldLock) -> Result<(), ImageError>;
 }

@@ -36,12 +36,11 @@ pub enum PendingWork {
         /// The snapshots.
         removed: Vec<ImageTag>,
     },
-    /// Images are reverted to snapshots; rolled back if all safety snapshots exist, else nothing was loaded yet.
+    /// Images are reverted to snapshots, once all safety snapshots exist; rolled back by these.
     SnapshotLoad {
         /// The images, each with the snapshot that is loaded.
         loaded: Vec<ImageTag>,
-        /// The snapshots of their states before, in the same order; empty if none were requested, and then the work is
-        /// finished.
+        /// The snapshots of their states before, in the same order.
         safety: Vec<ImageTag>,
     },
     /// The image of a drive was written to another file; rolled back: that file is removed.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
+use maqet::domain::snapshot::SnapshotKind;
 use maqet::operation::{SnapshotDone, SnapshotInfo};
 
 use super::table::write_table;
@@ -12,20 +13,49 @@ use crate::render::sanitize::escape_control;
 impl TextOutput for SnapshotDone {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let snapshot = escape_control(&self.snapshot);
-        writeln!(out, "{} snapshot `{snapshot}` of drive `{}` of `{}`", self.outcome, self.drive, self.name)
+        let drives = match self.drives.as_slice() {
+            [drive] => format!("drive `{drive}`"),
+            drives => {
+                format!("drives {}", drives.iter().map(|drive| format!("`{drive}`")).collect::<Vec<_>>().join(", "))
+            }
+        };
+        let outcome = if self.replaced && self.outcome == "created" { "replaced" } else { self.outcome };
+        writeln!(out, "{outcome} snapshot `{snapshot}` of {drives} of `{}`", self.name)?;
+        if let Some(safety) = &self.safety {
+            writeln!(out, "kept the state before as snapshot `{safety}`")?;
+        }
+        self.omitted.iter().try_for_each(|omitted| {
+            writeln!(out, "warning: not included: drive `{}`: {}", omitted.drive, omitted.reason)
+        })
     }
 }
 
 impl TextOutput for Vec<SnapshotInfo> {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let row = |snapshot: &SnapshotInfo| {
+            let name = escape_control(&snapshot.name).into_owned();
+            [snapshot.drive.clone(), name, whole_seconds(&snapshot.created_at), contents(snapshot)]
+        };
+        if self.iter().all(|snapshot| snapshot.description.is_none()) {
+            let rows = self.iter().map(|snapshot| (PLAIN, row(snapshot).map(Cow::from)));
+            return write_table(out, &["DRIVE", "NAME", "CREATED", "CONTENTS"], 0, rows);
+        }
         let rows = self.iter().map(|snapshot| {
-            let contents = match snapshot.vm_state_bytes {
-                0 => "disk".to_owned(),
-                bytes => format!("disk and {} MiB of RAM", bytes >> 20),
-            };
-            let created = whole_seconds(&snapshot.created_at);
-            (PLAIN, [snapshot.drive.clone(), snapshot.name.clone(), created, contents].map(Cow::from))
+            let [drive, name, created, contents] = row(snapshot);
+            let description = snapshot.description.as_deref().map(escape_control).unwrap_or_default();
+            let [drive, name, created, contents] = [drive, name, created, contents].map(Cow::from);
+            (PLAIN, [drive, name, created, contents, description])
         });
-        write_table(out, &["DRIVE", "NAME", "CREATED", "CONTENTS"], 0, rows)
+        write_table(out, &["DRIVE", "NAME", "CREATED", "CONTENTS", "DESCRIPTION"], 0, rows)
+    }
+}
+
+/// Describes what a snapshot holds.
+fn contents(snapshot: &SnapshotInfo) -> String {
+    match (snapshot.kind, snapshot.vm_state_bytes) {
+        (SnapshotKind::Safety, 0) => "disk, before a load".to_owned(),
+        (SnapshotKind::Memory, 0) => "disk; RAM is in another drive".to_owned(),
+        (_, 0) => "disk".to_owned(),
+        (_, bytes) => format!("disk and {} MiB of RAM", bytes >> 20),
     }
 }

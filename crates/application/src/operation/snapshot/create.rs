@@ -1,0 +1,68 @@
+//! `snapshot create`.
+
+use derive_setters::Setters;
+use maqet_domain::event::kind;
+use maqet_domain::snapshot::SnapshotName;
+use serde::{Deserialize, Serialize};
+
+use super::{SnapshotDone, SnapshotRm, done, open};
+use crate::app::operations::{Done, Effect, Operation};
+use crate::snapshot::offline::Creation;
+use crate::{App, Error, HumanDuration};
+
+/// Create a snapshot of a drive, or of all drives
+///
+/// `all` is a set: all writable drives that support snapshots, and the UEFI variables. If one of
+/// them fails, none is created. Drives of other types are left out, and named.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+#[setters(into)]
+pub struct SnapshotCreate {
+    /// The VM: a name, an ID, or a unique prefix of an ID
+    pub vm: String,
+    /// The drive, by its name under `storage`, or `all`
+    pub drive: String,
+    /// The name of the snapshot
+    pub name: String,
+    /// Replace a snapshot of this name, once the new one is complete
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long))]
+    pub overwrite: bool,
+    /// A description, which `snapshot ls` shows
+    #[serde(default)]
+    #[setters(strip_option)]
+    #[cfg_attr(feature = "clap", arg(long, short, value_name = "TEXT"))]
+    pub description: Option<String>,
+    /// Take the work back if it is not done after this time, such as `30s` or `5m`
+    #[serde(default)]
+    #[setters(strip_option)]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]
+    pub timeout: Option<HumanDuration>,
+}
+
+impl SnapshotCreate {
+    /// Creates the snapshot `name` of a drive.
+    pub fn new(vm: impl Into<String>, drive: impl Into<String>, name: impl Into<String>) -> Self {
+        let (vm, drive, name) = (vm.into(), drive.into(), name.into());
+        Self { vm, drive, name, overwrite: false, description: None, timeout: None }
+    }
+}
+
+impl Operation for SnapshotCreate {
+    const NAME: &'static str = "snapshot.create";
+    const EFFECT: Effect = Effect::Changes;
+    type Output = SnapshotDone;
+
+    async fn run(&self, app: &App) -> Result<Done<SnapshotDone>, Error> {
+        let name = SnapshotName::parse(&self.name)?;
+        let images = open(app, (&self.vm, &self.drive), Self::NAME, self.timeout, true).await?;
+        let inverse = SnapshotRm::new(images.entry.id.to_string(), &self.drive, &self.name);
+        let description = self.description.as_deref().filter(|text| !text.is_empty());
+        let created = images.create(&Creation { name: &name, overwrite: self.overwrite, description }).await?;
+        let has_inverse = !created.replaced;
+        let done = done(created, kind::SNAPSHOT_CREATED, &self.name, None);
+        Ok(if has_inverse { done.undone_by(&inverse) } else { done })
+    }
+}

@@ -1,0 +1,353 @@
+//! Snapshots of the images of a VM that is not running, by `qemu-img`.
+//!
+//! Several steps are committed as pending work before the first of them; `recover` takes them back if this process is
+//! killed. If a step fails, or the job is canceled, they are taken back here.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+
+use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::port::Guard;
+use maqet_domain::snapshot::{ImageSnapshot, SnapshotKind, SnapshotName, SnapshotRecord, tag};
+use maqet_domain::vm::{ImageTag, PendingWork, VmEntry};
+use maqet_fault_points::FaultPoint;
+use tokio::time::timeout;
+
+use super::error::SnapshotError;
+use super::recover::{record_removals, recover_load, remove_present};
+use super::selection::{DriveImage, Selection};
+use crate::app::commit::work_done;
+use crate::backup::changes::forget_changes;
+use crate::job::Job;
+use crate::{App, Error, limits};
+
+/// The images of a VM that is locked and not running, and their snapshots.
+pub(crate) struct OfflineImages<'a> {
+    pub(crate) app: &'a App,
+    pub(crate) operation: &'static str,
+    pub(crate) job: Job<'a>,
+    /// The lock of the VM, which each `qemu-img` holds, too.
+    pub(crate) guard: Box<dyn Guard>,
+    /// The locks of the images.
+    pub(crate) image_guards: Vec<Box<dyn Guard>>,
+    pub(crate) entry: VmEntry,
+    pub(crate) selection: Selection,
+    /// The snapshots of each image, by drive.
+    tables: BTreeMap<String, Vec<ImageSnapshot>>,
+}
+
+/// How a snapshot is created.
+pub(crate) struct Creation<'c> {
+    pub(crate) name: &'c SnapshotName,
+    /// Whether to replace a snapshot of this name.
+    pub(crate) overwrite: bool,
+    pub(crate) description: Option<&'c str>,
+}
+
+/// What an operation did, to be committed at its end.
+pub(crate) struct Outcome<'a> {
+    pub(crate) images: OfflineImages<'a>,
+    /// The drives whose snapshots were created, loaded or removed.
+    pub(crate) drives: Vec<String>,
+    pub(crate) changes: ChangeSet,
+    /// Whether an earlier snapshot was replaced.
+    pub(crate) replaced: bool,
+}
+
+impl<'a> OfflineImages<'a> {
+    /// Reads the snapshots of the images, which exist.
+    pub(crate) async fn open(
+        app: &'a App,
+        operation: &'static str,
+        job: Job<'a>,
+        guards: (Box<dyn Guard>, Vec<Box<dyn Guard>>),
+        entry: VmEntry,
+        selection: Selection,
+    ) -> Result<Self, Error> {
+        let (guard, image_guards) = guards;
+        let mut tables = BTreeMap::new();
+        for image in &selection.images {
+            tables.insert(image.drive.clone(), app.ports.images.snapshots(&image.path).await?);
+        }
+        Ok(Self { app, operation, job, guard, image_guards, entry, selection, tables })
+    }
+
+    fn table(&self, image: &DriveImage) -> &[ImageSnapshot] {
+        self.tables.get(&image.drive).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Creates a snapshot of each image; of none if one of them fails.
+    pub(crate) async fn create(mut self, creation: &Creation<'_>) -> Result<Outcome<'a>, Error> {
+        let name = creation.name.as_str();
+        let (mut created, mut replaced) = (Vec::new(), Vec::new());
+        for image in &self.selection.images {
+            let table = self.table(image);
+            let old = tag::find(table, name);
+            let new = tag::free_tag(table, name).filter(|_| old.is_none() || creation.overwrite);
+            created.push(image.tag(new.ok_or_else(|| self.exists(image, name, creation.overwrite))?));
+            replaced.extend(old.map(|old| image.tag(&old.name)));
+        }
+        if created.len() + replaced.len() > 1 {
+            self.begin(PendingWork::SnapshotCreate { created: created.clone() }, Vec::new()).await?;
+        }
+        let made = match self.create_tags(&created).await {
+            Ok(made) => made,
+            Err(error) => return Err(self.take_back(error, created, false).await),
+        };
+        let record = |(tag, snapshot): (&ImageTag, ImageSnapshot)| SnapshotRecord {
+            description: creation.description.map(str::to_owned),
+            ..self.record(tag, name, snapshot, SnapshotKind::Disk)
+        };
+        let mut records: Vec<SnapshotRecord> = created.iter().zip(made).map(record).collect();
+        self.join_set(&mut records);
+        let added = records.into_iter().map(|record| Change::SnapshotAdded(Box::new(record))).collect();
+        self.remove_replaced(added, replaced).await
+    }
+
+    /// Reverts each image to its snapshot `name`; none of them if one fails.
+    ///
+    /// Unless `keep` is false, the states before stay as snapshots [`BEFORE_LOAD`](tag::BEFORE_LOAD).
+    pub(crate) async fn load(self, name: &str, keep: bool) -> Result<Outcome<'a>, Error> {
+        let mut loaded = Vec::new();
+        for image in &self.selection.images {
+            match tag::find(self.table(image), name) {
+                Some(found) => loaded.push(image.tag(&found.name)),
+                None => return Err(self.not_found(image, name).await),
+            }
+        }
+        let [only] = loaded.as_slice() else { return self.load_all(loaded, keep).await };
+        if keep {
+            return self.load_all(loaded, keep).await;
+        }
+        self.load_tag(only).await?;
+        Ok(self.outcome(Vec::new(), false))
+    }
+
+    async fn load_all(mut self, loaded: Vec<ImageTag>, keep: bool) -> Result<Outcome<'a>, Error> {
+        let (mut safety, mut replaced) = (Vec::new(), Vec::new());
+        for image in &self.selection.images {
+            let table = self.table(image);
+            let new = tag::free_tag(table, tag::BEFORE_LOAD);
+            safety.push(image.tag(new.ok_or_else(|| self.exists(image, tag::BEFORE_LOAD, true))?));
+            replaced.extend(tag::find(table, tag::BEFORE_LOAD).filter(|_| keep).map(|old| image.tag(&old.name)));
+        }
+        let work = PendingWork::SnapshotLoad { loaded: loaded.clone(), safety: safety.clone() };
+        self.begin(work, Vec::new()).await?;
+        let done = async {
+            let made = self.create_tags(&safety).await?;
+            for tag in &loaded {
+                self.load_tag(tag).await?;
+                self.job.run(async {}).await?;
+            }
+            Ok(made)
+        };
+        let made = match done.await {
+            Ok(made) => made,
+            Err(error) => return Err(self.take_back(error, safety, true).await),
+        };
+        if !keep {
+            return self.remove_replaced(Vec::new(), safety).await;
+        }
+        let record = |(tag, made)| self.record(tag, tag::BEFORE_LOAD, made, SnapshotKind::Safety);
+        let mut records: Vec<SnapshotRecord> = safety.iter().zip(made).map(record).collect();
+        self.join_set(&mut records);
+        let added = records.into_iter().map(|record| Change::SnapshotAdded(Box::new(record))).collect();
+        self.remove_replaced(added, replaced).await
+    }
+
+    /// Removes the snapshot `name` of each image that has it; one that cannot be removed leaves the others removed.
+    pub(crate) async fn remove(mut self, name: &str) -> Result<Outcome<'a>, Error> {
+        let mut removed = Vec::new();
+        for image in &self.selection.images {
+            removed.extend(tag::find(self.table(image), name).map(|found| image.tag(&found.name)));
+        }
+        if removed.is_empty() {
+            return Err(match self.selection.images.first() {
+                Some(image) => self.not_found(image, name).await,
+                None => self.no_drives(),
+            });
+        }
+        if removed.len() > 1 {
+            self.begin(PendingWork::SnapshotRemove { removed: removed.clone() }, Vec::new()).await?;
+        }
+        for tag in &removed {
+            self.stage(tag);
+            if let Err(error) =
+                self.working(self.app.ports.images.remove_snapshot(&tag.path, &tag.tag, &*self.guard)).await
+            {
+                self.give_up().await;
+                return Err(error.into());
+            }
+            self.app.faults.reach(FaultPoint::SnapshotStep);
+        }
+        let changes = record_removals(&self.entry, &removed);
+        let drives = removed.into_iter().map(|tag| tag.drive).collect();
+        Ok(Outcome { drives, ..self.outcome(changes, false) })
+    }
+
+    /// Removes the snapshots that were replaced, once their successors are recorded by `added`.
+    async fn remove_replaced(mut self, added: Vec<Change>, replaced: Vec<ImageTag>) -> Result<Outcome<'a>, Error> {
+        if replaced.is_empty() {
+            return Ok(self.outcome(added, false));
+        }
+        self.begin(PendingWork::SnapshotRemove { removed: replaced.clone() }, added).await?;
+        for tag in &replaced {
+            self.stage(tag);
+            // If it fails, the next command that locks the VM does it: the new snapshot is complete.
+            self.working(remove_present(self.app, &*self.guard, std::slice::from_ref(tag))).await?;
+            self.app.faults.reach(FaultPoint::SnapshotStep);
+        }
+        let changes = record_removals(&self.entry, &replaced);
+        Ok(self.outcome(changes, true))
+    }
+
+    /// Creates the snapshots, and returns them as the images describe them.
+    async fn create_tags(&self, tags: &[ImageTag]) -> Result<Vec<ImageSnapshot>, Error> {
+        let images = &self.app.ports.images;
+        let mut made = Vec::new();
+        for tag in tags {
+            self.stage(tag);
+            self.working(images.create_snapshot(&tag.path, &tag.tag, &*self.guard)).await?;
+            self.app.faults.reach(FaultPoint::SnapshotStep);
+            // Not before: a `qemu-img` that is killed can damage the image.
+            self.job.run(async {}).await?;
+            let mut table = images.snapshots(&tag.path).await?;
+            let found = table.iter().position(|snapshot| snapshot.name == tag.tag);
+            let found = found.ok_or_else(|| self.lost(tag))?;
+            made.push(table.swap_remove(found));
+        }
+        Ok(made)
+    }
+
+    async fn load_tag(&self, tag: &ImageTag) -> Result<(), Error> {
+        self.stage(tag);
+        forget_changes(self.app, &tag.path, &*self.guard).await?;
+        self.working(self.app.ports.images.load_snapshot(&tag.path, &tag.tag, &*self.guard)).await?;
+        self.app.faults.reach(FaultPoint::SnapshotStep);
+        Ok(())
+    }
+
+    /// Takes back what was done until `error`: removes the snapshots `created`, after loading them if others may have been
+    /// loaded. If that fails, the next command that locks the VM tries again.
+    async fn take_back(&mut self, error: Error, created: Vec<ImageTag>, is_load: bool) -> Error {
+        let (app, guard) = (self.app, &*self.guard);
+        let taken_back = match is_load {
+            true => recover_load(app, &self.entry, guard, &created).await.map(drop),
+            false => remove_present(app, guard, &created).await,
+        };
+        match taken_back {
+            Ok(()) => self.give_up().await,
+            Err(failed) => tracing::warn!(vm = %self.entry.name, error = %failed, "could not take back what was done"),
+        }
+        error
+    }
+
+    /// Records that nothing is pending, after an error.
+    async fn give_up(&self) {
+        if self.entry.pending.is_none() {
+            return;
+        }
+        let changes = ChangeSet::default().and(work_done(&self.entry));
+        if let Err(error) = self.app.committer().commit(changes).await {
+            tracing::warn!(vm = %self.entry.name, %error, "could not record that the work is taken back");
+        }
+    }
+
+    async fn begin(&mut self, work: PendingWork, more: Vec<Change>) -> Result<(), Error> {
+        self.entry = self.app.committer().begin_work(&self.entry, self.operation, work, more).await?;
+        self.app.faults.reach(FaultPoint::Marked(self.operation));
+        Ok(())
+    }
+
+    fn outcome(self, mut changes: Vec<Change>, replaced: bool) -> Outcome<'a> {
+        if self.entry.pending.is_some() {
+            changes.push(work_done(&self.entry));
+        }
+        let drives = self.selection.drives();
+        Outcome { images: self, drives, changes: ChangeSet { changes, ..ChangeSet::default() }, replaced }
+    }
+
+    /// Reports which drive is being worked on, where there are several.
+    fn stage(&self, tag: &ImageTag) {
+        if self.selection.images.len() > 1 {
+            self.job.set_stage(format!("drive `{}`", tag.drive));
+        }
+    }
+
+    /// Awaits what must not be cut off, and reports how long it takes.
+    async fn working<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            match timeout(limits::PROGRESS_INTERVAL, work.as_mut()).await {
+                Ok(done) => return done,
+                Err(_) => self.job.report_elapsed(),
+            }
+        }
+    }
+
+    fn record(&self, tag: &ImageTag, name: &str, made: ImageSnapshot, kind: SnapshotKind) -> SnapshotRecord {
+        SnapshotRecord {
+            vm: self.entry.id,
+            drive: tag.drive.clone(),
+            tag: tag.tag.clone(),
+            name: name.to_owned(),
+            image_id: made.id,
+            image_date: made.created_at,
+            set: None,
+            kind,
+            description: None,
+            fingerprint: None,
+            created_at: self.app.committer().now(),
+        }
+    }
+
+    fn join_set(&self, records: &mut [SnapshotRecord]) {
+        if records.len() > 1 {
+            let set = Some(self.app.ports.ids.snapshot_set_id());
+            records.iter_mut().for_each(|record| record.set = set);
+        }
+    }
+
+    /// Makes the error of a snapshot that an image does not have; names the drives that have one.
+    async fn not_found(&self, image: &DriveImage, name: &str) -> Error {
+        let table = self.table(image);
+        let has_it = |table: &[ImageSnapshot]| tag::find(table, name).is_some();
+        let mut others: Vec<String> =
+            self.tables.iter().filter(|(_, table)| has_it(table)).map(|(drive, _)| drive.clone()).collect();
+        for other in &self.selection.others {
+            let table = self.app.ports.images.snapshots(&other.path).await;
+            if table.is_ok_and(|table| has_it(&table)) {
+                others.push(other.drive.clone());
+            }
+        }
+        SnapshotError::NotFound {
+            vm: self.entry.name.clone(),
+            drive: image.drive.clone(),
+            name: name.to_owned(),
+            known: table.iter().map(|snapshot| tag::name_of(snapshot, table).to_owned()).collect(),
+            others,
+        }
+        .into()
+    }
+
+    fn exists(&self, image: &DriveImage, name: &str, overwrite: bool) -> Error {
+        let second = if overwrite { format!("{name}~2") } else { name.to_owned() };
+        let (vm, drive) = (self.entry.name.clone(), image.drive.clone());
+        SnapshotError::Exists { vm, drive, name: second, requested: self.selection.drive.clone() }.into()
+    }
+
+    fn no_drives(&self) -> Error {
+        SnapshotError::NoDrives { vm: self.entry.name.clone() }.into()
+    }
+
+    fn lost(&self, tag: &ImageTag) -> Error {
+        let (vm, drive) = (self.entry.name.clone(), tag.drive.clone());
+        SnapshotError::Lost { vm, drive, name: tag.tag.clone() }.into()
+    }
+}
+
+impl DriveImage {
+    fn tag(&self, tag: impl Into<String>) -> ImageTag {
+        ImageTag { drive: self.drive.clone(), path: self.path.clone(), tag: tag.into() }
+    }
+}

@@ -1,0 +1,126 @@
+//! Which images a snapshot is of: that of one drive, or those of all drives as a set.
+
+use std::path::PathBuf;
+
+use maqet_domain::machine::{Firmware, Machine};
+use maqet_domain::storage::StorageSpec;
+use maqet_domain::vm::VmEntry;
+use serde::Serialize;
+
+use super::error::SnapshotError;
+use crate::start::create_disks::find_drive;
+use crate::start::firmware::VARIABLES_NAME;
+use crate::{App, Error};
+
+/// What stands for all drives, unless a drive has this name.
+pub(crate) const ALL: &str = "all";
+
+/// The image of a drive, or the UEFI variable store.
+#[derive(Debug, Clone)]
+pub(crate) struct DriveImage {
+    pub(crate) drive: String,
+    pub(crate) path: PathBuf,
+    /// The entry of the drive; `None` for the UEFI variable store.
+    pub(crate) spec: Option<StorageSpec>,
+}
+
+/// A writable drive that snapshots of all drives do not include.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct OmittedDrive {
+    /// The drive.
+    pub drive: String,
+    /// Why it is not included.
+    pub reason: String,
+}
+
+/// The images of an operation on snapshots.
+#[derive(Debug)]
+pub(crate) struct Selection {
+    /// The requested drive, or `all`.
+    pub(crate) drive: String,
+    pub(crate) images: Vec<DriveImage>,
+    /// The images that were not requested.
+    pub(crate) others: Vec<DriveImage>,
+    pub(crate) omitted: Vec<OmittedDrive>,
+}
+
+impl Selection {
+    /// Selects one drive, or all writable drives that support snapshots and the UEFI variable store.
+    pub(crate) fn new(app: &App, entry: &VmEntry, machine: &Machine, drive: &str) -> Result<Self, Error> {
+        let image = |spec: &StorageSpec| DriveImage {
+            drive: spec.name.to_string(),
+            path: spec.path(&app.folders.vm_storage(&entry.name)),
+            spec: Some(spec.clone()),
+        };
+        let one = |image: DriveImage| {
+            let mut others = Self::listed(app, entry, machine);
+            others.retain(|other| other.drive != image.drive);
+            Self { drive: drive.to_owned(), images: vec![image], others, omitted: Vec::new() }
+        };
+        let variables = variables(app, entry, machine);
+        if machine.drive(drive).is_none() {
+            match variables {
+                _ if drive == ALL => return Self::all(entry, machine, image, variables),
+                Some(variables) if drive == VARIABLES_NAME => return Ok(one(variables)),
+                _ => {}
+            }
+        }
+        let spec = find_drive(entry, machine, drive)?;
+        if spec.driver.features().internal_snapshots {
+            return Ok(one(image(spec)));
+        }
+        let kind = spec.driver.type_name().to_owned();
+        Err(SnapshotError::Unsupported { vm: entry.name.clone(), drive: drive.to_owned(), kind }.into())
+    }
+
+    fn all(
+        entry: &VmEntry,
+        machine: &Machine,
+        image: impl Fn(&StorageSpec) -> DriveImage,
+        variables: Option<DriveImage>,
+    ) -> Result<Self, Error> {
+        let mut selection = Self { drive: ALL.to_owned(), images: Vec::new(), others: Vec::new(), omitted: Vec::new() };
+        for spec in &machine.storage {
+            if spec.driver.is_readonly(spec) {
+                continue;
+            }
+            if spec.driver.features().internal_snapshots {
+                selection.images.push(image(spec));
+            } else if spec.driver.image_format().is_some() {
+                let reason = format!("type `{}` does not support snapshots", spec.driver.type_name());
+                selection.omitted.push(OmittedDrive { drive: spec.name.to_string(), reason });
+            }
+        }
+        if selection.images.is_empty() {
+            return Err(SnapshotError::NoDrives { vm: entry.name.clone() }.into());
+        }
+        selection.images.extend(variables);
+        Ok(selection)
+    }
+
+    /// Selects the images whose snapshots are listed: also read-only ones.
+    pub(crate) fn listed(app: &App, entry: &VmEntry, machine: &Machine) -> Vec<DriveImage> {
+        let supported = machine.storage.iter().filter(|spec| spec.driver.features().internal_snapshots);
+        let images = supported.map(|spec| DriveImage {
+            drive: spec.name.to_string(),
+            path: spec.path(&app.folders.vm_storage(&entry.name)),
+            spec: Some(spec.clone()),
+        });
+        images.chain(variables(app, entry, machine)).collect()
+    }
+
+    /// Returns the names of the drives.
+    pub(crate) fn drives(&self) -> Vec<String> {
+        self.images.iter().map(|image| image.drive.clone()).collect()
+    }
+}
+
+/// Returns the UEFI variable store of a machine that has one.
+fn variables(app: &App, entry: &VmEntry, machine: &Machine) -> Option<DriveImage> {
+    (machine.firmware == Firmware::Uefi).then(|| DriveImage {
+        drive: VARIABLES_NAME.to_owned(),
+        path: app.preflight().uefi_variables(&entry.name),
+        spec: None,
+    })
+}

@@ -1,0 +1,81 @@
+//! The tags of snapshots: their names inside an image.
+//!
+//! A snapshot `NAME` has the tag `NAME` or `NAME~2`. To replace it, the new one is created under the other tag of the
+//! pair, and the old one is removed once the new one is complete.
+
+use super::ImageSnapshot;
+
+/// The end of the second tag of a pair; no [`SnapshotName`](super::SnapshotName) has it.
+pub(super) const SECOND: &str = "~2";
+
+/// The name of the snapshot that is created before another one is loaded, so that the load can be taken back.
+pub const BEFORE_LOAD: &str = "before-load";
+
+/// Returns the name by which users know a snapshot of an image with the snapshots `all`.
+///
+/// Both tags of a pair can only be in use while the snapshot is replaced, or by another tool; they are distinguished.
+pub fn name_of<'s>(snapshot: &'s ImageSnapshot, all: &[ImageSnapshot]) -> &'s str {
+    match snapshot.name.strip_suffix(SECOND) {
+        Some(name) if !name.is_empty() && !has_tag(all, name) => name,
+        _ => &snapshot.name,
+    }
+}
+
+/// Returns the snapshot that users know by this name.
+pub fn find<'s>(all: &'s [ImageSnapshot], name: &str) -> Option<&'s ImageSnapshot> {
+    all.iter().find(|snapshot| name_of(snapshot, all) == name)
+}
+
+/// Returns the tag of the pair of `name` that is free in an image; `None` if both are in use.
+pub fn free_tag(all: &[ImageSnapshot], name: &str) -> Option<String> {
+    let pair = [name.to_owned(), format!("{name}{SECOND}")];
+    pair.into_iter().find(|tag| !has_tag(all, tag))
+}
+
+/// Returns whether an image has a snapshot with this tag.
+pub fn has_tag(all: &[ImageSnapshot], tag: &str) -> bool {
+    all.iter().any(|snapshot| snapshot.name == tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn image(tags: &[&str]) -> Vec<ImageSnapshot> {
+        let snapshot = |tag: &&str| ImageSnapshot {
+            id: "1".to_owned(),
+            name: (*tag).to_owned(),
+            created_at: Timestamp::UNIX_EPOCH,
+            vm_state_bytes: 0,
+            vm_clock_nanos: 0,
+        };
+        tags.iter().map(snapshot).collect()
+    }
+
+    #[track_caller]
+    fn check(tags: &[&str], names: &[&str], free: Option<&str>) {
+        let all = image(tags);
+        assert_eq!(all.iter().map(|snapshot| name_of(snapshot, &all)).collect::<Vec<_>>(), names);
+        assert_eq!(free_tag(&all, "a").as_deref(), free);
+    }
+
+    #[test]
+    fn test_tag_name_is_that_of_the_pair() {
+        check(&["b", "b~2~2"], &["b", "b~2"], Some("a"));
+        check(&["a"], &["a"], Some("a~2"));
+        check(&["a~2"], &["a"], Some("a"));
+        check(&["a", "a~2"], &["a", "a~2"], None);
+        check(&["~2"], &["~2"], Some("a"));
+    }
+
+    #[test]
+    fn test_tag_is_found_by_either_of_a_pair() {
+        let tag = |tags: &[&str], name: &str| find(&image(tags), name).map(|snapshot| snapshot.name.clone());
+
+        assert_eq!(tag(&["b", "a~2"], "a").as_deref(), Some("a~2"));
+        assert_eq!(tag(&["a~2", "a"], "a").as_deref(), Some("a"));
+        assert_eq!(tag(&["a~2"], "a~2"), None);
+    }
+}
