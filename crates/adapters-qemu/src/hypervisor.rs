@@ -2,13 +2,14 @@
 
 mod binary;
 mod error;
-mod evidence;
 pub(crate) mod find;
 mod helper;
+mod image_server;
 mod launch;
 mod qmp_log;
 pub(crate) mod run_lock;
 pub(crate) mod run_paths;
+mod traces;
 mod version_cache;
 
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use async_trait::async_trait;
 use maqet_adapters_linux::limits::KILL_TIMEOUT;
 use maqet_adapters_linux::process::PidScope;
 use maqet_adapters_linux::{LinuxProcesses, ProcessEnvironment};
-use maqet_domain::port::{BinaryError, Hypervisor, Launch, LaunchError, Launched, Processes, QemuBinary};
+use maqet_domain::port::{BinaryError, Hypervisor, ImageServer, Launch, LaunchError, Launched, Processes, QemuBinary};
 use maqet_domain::vm::{ExitReport, HaltReason, ProcessIdentity, Run, RunEnd, RunPaths, StateDetails, StoppedTime};
 use maqet_fault_points::FaultPoints;
 
@@ -107,6 +108,14 @@ impl Hypervisor for QemuHypervisor {
         Ok(launched)
     }
 
+    async fn serve_images(&self, launch: &Launch) -> Result<Box<dyn ImageServer>, LaunchError> {
+        image_server::start(&self.environment, launch).await
+    }
+
+    async fn end_image_server(&self, paths: &RunPaths) {
+        image_server::end(paths).await;
+    }
+
     async fn find_process(&self, paths: &RunPaths) -> Option<ProcessIdentity> {
         find::find_process(paths)
     }
@@ -130,23 +139,23 @@ impl Hypervisor for QemuHypervisor {
     }
 
     async fn shutdown_event(&self, paths: &RunPaths) -> Option<RunEnd> {
-        evidence::shutdown_event(paths)
+        traces::shutdown_event(paths)
     }
 
     async fn exit_report(&self, run: &Run) -> ExitReport {
-        evidence::exit_report(run)
+        traces::exit_report(run)
     }
 
     async fn explain_halt(&self, paths: &RunPaths, halted: HaltReason) -> (HaltReason, StateDetails) {
-        evidence::halt_report(paths, halted)
+        traces::halt_report(paths, halted)
     }
 
     async fn guest_resets(&self, paths: &RunPaths) -> u64 {
-        evidence::guest_resets(paths)
+        traces::guest_resets(paths)
     }
 
     async fn stopped_time(&self, paths: &RunPaths) -> StoppedTime {
-        evidence::stopped_time(paths)
+        traces::stopped_time(paths)
     }
 
     async fn remove_sockets(&self, paths: &RunPaths) {

@@ -144,6 +144,9 @@ pub const IMAGE_PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 /// How long the change of the size of an image may take: growing writes a few tables; a smaller one has its end freed.
 pub const IMAGE_RESIZE_TIMEOUT: Duration = Duration::from_mins(30);
 
+/// How long a QEMU without a guest may take to end on SIGTERM: it flushes the images and stores their bitmaps.
+pub const IMAGE_SERVER_EXIT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How long the measurement of an image may take, which reads all its tables: seconds for terabytes.
 pub const IMAGE_MEASURE_TIMEOUT: Duration = Duration::from_mins(10);
 

@@ -53,6 +53,8 @@ pub use app::operations::{Done, Effect, Operation, OperationTable};
 pub use app::ports::{Directories, Ports};
 pub use app::settings::{AppSettings, EffectiveSetting};
 pub use app::timeouts::Timeouts;
+pub use backup::drive::LeftOutDrive;
+pub use backup::error::BackupError;
 pub use device::balloon_error::BalloonError;
 pub use device::medium_error::MediumError;
 pub use duration::{HumanDuration, InvalidDuration};

@@ -1,5 +1,6 @@
 //! The operations, grouped by subject.
 
+mod backup;
 mod config;
 mod device;
 mod maintenance;
@@ -10,6 +11,7 @@ mod storage;
 mod trash;
 mod vm;
 
+pub use self::backup::*;
 pub use self::config::{
     ConfigCheck, ConfigChecked, ConfigDefaults, ConfigKeys, ConfigSchema, ConfigShow, DefaultValue, KeyInfo,
     ShownSetting,
@@ -65,6 +67,11 @@ pub fn table() -> Result<OperationTable, DuplicateName> {
     table.register::<SnapshotLs>()?;
     table.register::<SnapshotLoad>()?;
     table.register::<SnapshotRm>()?;
+    table.register::<BackupCreate>()?;
+    table.register::<BackupLs>()?;
+    table.register::<BackupVerify>()?;
+    table.register::<BackupRestore>()?;
+    table.register::<BackupRm>()?;
     table.register::<StorageLs>()?;
     table.register::<StorageInfo>()?;
     table.register::<StorageVerify>()?;

@@ -18,6 +18,7 @@ use serde_json::json;
 pub use self::error::RecoveryError;
 use crate::app::commit::work_done;
 use crate::app::recovered::Recovered;
+use crate::backup::recover as backup;
 use crate::snapshot::recover as snapshot;
 use crate::storage::recover as storage;
 use crate::trash::moving as trash;
@@ -46,6 +47,12 @@ async fn recover_work(app: &App, entry: &VmEntry, work: &PendingWork, guard: &He
         PendingWork::SnapshotLoad { safety, .. } => snapshot::recover_load(app, entry, guard, safety).await,
         PendingWork::StorageConvert { path, file } => storage::roll_back_convert(app, entry, path, *file).await,
         PendingWork::Trash { entry: trashed } => trash::recover(app, entry, trashed).await,
+        PendingWork::Backup { unfinished, complete, bitmap, drives } => {
+            backup::recover_backup(app, entry, guard, (unfinished, complete), bitmap, drives).await
+        }
+        PendingWork::Restore { images, are_in_place } => {
+            backup::recover_restore(app, entry, images, *are_in_place).await
+        }
         // Refused before.
         PendingWork::Unknown => Ok(Recovered::finished(entry)),
     }

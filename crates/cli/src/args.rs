@@ -7,6 +7,7 @@
 //! that the second would reject, which a test checks. Where the arguments name no command, as in `--help`, a definition
 //! without the arguments of commands is tried first ([`COMMANDS`]).
 
+mod backup;
 mod config;
 mod console;
 mod define;
@@ -32,6 +33,7 @@ use clap::{Args, FromArgMatches, Subcommand};
 use maqet::Environment;
 use maqet::operation::{Cleanup, Doctor, Info, Ls};
 
+pub(crate) use self::backup::BackupSubcommand;
 pub(crate) use self::config::ConfigSubcommand;
 pub(crate) use self::console::ConsoleArgs;
 pub(crate) use self::define::{AddArgs, ApplyArgs};
@@ -177,6 +179,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Snapshot(SnapshotSubcommand),
     #[command(subcommand)]
+    Backup(BackupSubcommand),
+    #[command(subcommand)]
     Storage(StorageSubcommand),
     Doctor(Doctor),
     Cleanup(Cleanup),
@@ -188,7 +192,7 @@ pub(crate) enum Command {
 type Augment = fn(clap::Command) -> clap::Command;
 
 /// How the definition of each command is built; a test compares this with [`Command`].
-const DEFINITIONS: [(&str, Augment); 26] = [
+const DEFINITIONS: [(&str, Augment); 27] = [
     ("add", AddArgs::augment_args),
     ("apply", ApplyArgs::augment_args),
     ("start", StartArgs::augment_args),
@@ -211,6 +215,7 @@ const DEFINITIONS: [(&str, Augment); 26] = [
     ("screenshot", ScreenshotArgs::augment_args),
     ("qmp", QmpArgs::augment_args),
     ("snapshot", SnapshotSubcommand::augment_subcommands),
+    ("backup", BackupSubcommand::augment_subcommands),
     ("storage", StorageSubcommand::augment_subcommands),
     ("doctor", Doctor::augment_args),
     ("cleanup", Cleanup::augment_args),
@@ -241,6 +246,7 @@ const COMMANDS: [(&str, &str); DEFINITIONS.len()] = [
     ("screenshot", "Take a screenshot of a running VM"),
     ("qmp", "Run QMP commands on a running VM, and change its devices"),
     ("snapshot", "Create, list, load and remove snapshots of a stopped VM's drives"),
+    ("backup", "Create, list, verify, restore and remove backups of VMs' disks"),
     ("storage", "List, check, resize and convert the disk images of VMs"),
     ("doctor", "Check the host, the database and the VMs for problems"),
     ("cleanup", "Remove stale files"),

@@ -1,5 +1,6 @@
 //! The commands: arguments become operations, and their results are shown.
 
+mod backup;
 mod config;
 mod console;
 mod define;
@@ -60,6 +61,7 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Snapshot(SnapshotSubcommand::Ls(ls)) => simple(maqet, ls, output, "listing snapshots").await,
         Command::Snapshot(SnapshotSubcommand::Load(load)) => simple(maqet, load, output, "loading the snapshot").await,
         Command::Snapshot(SnapshotSubcommand::Rm(rm)) => simple(maqet, rm, output, "removing the snapshot").await,
+        Command::Backup(command) => backup::run(maqet, command, output).await,
         Command::Storage(command) => storage::run(maqet, command, output).await,
         Command::Doctor(doctor) => maintenance::doctor(maqet, doctor, output).await,
         Command::Cleanup(cleanup) => maintenance::cleanup(maqet, cleanup, output).await,

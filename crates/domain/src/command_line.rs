@@ -1,5 +1,6 @@
 //! QEMU's command line, computed from a machine.
 
+mod image_server;
 mod setup_commands;
 
 pub use self::setup_commands::{copy_setup_commands, image_setup_commands, run_setup_commands};

@@ -79,16 +79,23 @@ pub mod kind {
     pub const SNAPSHOT_LOADED: &str = "snapshot.loaded";
     /// A snapshot was removed.
     pub const SNAPSHOT_REMOVED: &str = "snapshot.removed";
+    /// The disks of a VM were backed up.
+    pub const BACKUP_CREATED: &str = "backup.created";
+    /// Disks of a VM were restored from a backup.
+    pub const BACKUP_RESTORED: &str = "backup.restored";
+    /// Backups of a VM were removed.
+    pub const BACKUP_REMOVED: &str = "backup.removed";
     /// A hook ended and left processes running.
     pub const HOOK_LEFT_PROCESSES: &str = "hook.left-processes";
     /// A hook failed.
     pub const HOOK_FAILED: &str = "hook.failed";
 
     /// All of them.
-    pub const ALL: [&str; 25] = [
+    pub const ALL: [&str; 28] = [
         VM_DEFINED, VM_APPLIED, VM_REMOVED, VM_STARTED, VM_START_FAILED, VM_STOPPED, VM_PAUSED, VM_RESUMED, VM_RESET,
         VM_RECOVERED, DEVICE_ADDED, DEVICE_REMOVED, STORAGE_CREATED, STORAGE_RESIZED, STORAGE_CONVERTED,
         STORAGE_COMPACTED, STORAGE_REPAIRED, STORAGE_ATTACHED, STORAGE_RESTORED, STORAGE_DELETED, SNAPSHOT_CREATED,
-        SNAPSHOT_LOADED, SNAPSHOT_REMOVED, HOOK_FAILED, HOOK_LEFT_PROCESSES,
+        SNAPSHOT_LOADED, SNAPSHOT_REMOVED, BACKUP_CREATED, BACKUP_RESTORED, BACKUP_REMOVED, HOOK_FAILED,
+        HOOK_LEFT_PROCESSES,
     ];
 }

@@ -37,8 +37,8 @@ pub use self::firmware::{FirmwareCatalog, FirmwareError, UefiFirmware};
 pub use self::hook::{HookCall, HookError, HookOutcome, Hooks, LeftProcess, describe_left};
 pub use self::host::{Clock, Host, HostFacts, IdSource, Kvm};
 pub use self::hypervisor::{
-    BinaryError, Freeze, FrozenCgroup, Hypervisor, Launch, LaunchError, Launched, ProcessError, Processes, QemuBinary,
-    Signal,
+    BinaryError, Freeze, FrozenCgroup, Hypervisor, ImageServer, Launch, LaunchError, Launched, ProcessError, Processes,
+    QemuBinary, Signal,
 };
 pub use self::image_tools::{
     ImageCheck, ImageFile, ImageLink, ImageRepair, ImageTools, ImageWork, RewritePlan, RewrittenImage,
@@ -67,7 +67,7 @@ pub use self::{
     firmware::MockFirmwareCatalog,
     hook::MockHooks,
     host::{MockClock, MockHost, MockIdSource},
-    hypervisor::{MockHypervisor, MockProcesses},
+    hypervisor::{MockHypervisor, MockImageServer, MockProcesses},
     image_tools::{MockImageTools, MockRewrittenImage},
     journal::MockJournal,
     lock::MockLocks,

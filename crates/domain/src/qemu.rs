@@ -6,7 +6,7 @@ mod switch;
 mod version;
 
 pub use self::helper::Helper;
-pub use self::node_name::{HOTPLUG_PREFIX, InvalidNodeName, NodeName};
+pub use self::node_name::{BACKUP_PREFIX, HOTPLUG_PREFIX, InvalidNodeName, NodeName};
 pub(crate) use self::node_name::{is_id, starts_with_letter};
 pub use self::switch::{Switch, parse_bool};
 pub use self::version::{InvalidVersion, QemuVersion};

@@ -87,6 +87,30 @@ pub enum FaultPoint {
     /// A device was unplugged; its backend exists.
     #[strum(to_string = "device.gone")]
     DeviceGone,
+    /// The images of a backup were created, and are empty.
+    #[strum(to_string = "backup.images-created")]
+    BackupImagesCreated,
+    /// QEMU copies drives to a backup.
+    #[strum(to_string = "backup.started")]
+    BackupStarted,
+    /// The images of a backup are complete; the backup has no manifest.
+    #[strum(to_string = "backup.copied")]
+    BackupCopied,
+    /// A backup is complete; bitmaps of earlier ones are in the drives.
+    #[strum(to_string = "backup.published")]
+    BackupPublished,
+    /// The directory of a backup was renamed to remove it.
+    #[strum(to_string = "backup.removed")]
+    BackupRemoved,
+    /// Images of a backup were copied for a restore; the disks are the old ones.
+    #[strum(to_string = "restore.copied")]
+    RestoreCopied,
+    /// An image was replaced by that of a backup.
+    #[strum(to_string = "restore.replaced")]
+    RestoreReplaced,
+    /// All images were replaced; the old ones exist.
+    #[strum(to_string = "restore.in-place")]
+    RestoreInPlace,
     /// A new database was created.
     #[strum(to_string = "store.made")]
     StoreMade,

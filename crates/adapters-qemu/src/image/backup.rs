@@ -22,15 +22,14 @@ struct Measured {
 
 #[async_trait]
 impl BackupImages for QemuImg {
-    async fn create<'b>(&self, file: &Path, virtual_bytes: u64, base: Option<&'b Path>) -> Result<(), ImageError> {
-        let tool = Tool::find(&self.tools, "create", file, IMAGE_CREATE_TIMEOUT)?;
-        let mut options = vec!["create", "-q", "-f", "qcow2"];
+    async fn create_full(&self, file: &Path, virtual_bytes: u64) -> Result<(), ImageError> {
+        self.create_image(file, virtual_bytes, &[]).await
+    }
+
+    async fn create_increment(&self, file: &Path, virtual_bytes: u64, base: &Path) -> Result<(), ImageError> {
+        let base = base.to_string_lossy();
         // Not opened, as it is relative to the final directory of the image.
-        let base = base.map(|base| base.to_string_lossy().into_owned());
-        if let Some(base) = &base {
-            options.extend(["-u", "-F", "qcow2", "-b", base]);
-        }
-        tool.run(options, [tool.image(), virtual_bytes.to_string().into()]).await.map(drop)
+        self.create_image(file, virtual_bytes, &["-u", "-F", "qcow2", "-b", &base]).await
     }
 
     async fn full_bytes(&self, disk: &Path, format: &str) -> Result<u64, ImageError> {
@@ -56,5 +55,13 @@ impl BackupImages for QemuImg {
     async fn remove_bitmap(&self, disk: &Path, name: &str, guard: &HeldLock) -> Result<(), ImageError> {
         let tool = Tool::find(&self.tools, "remove a bitmap from", disk, IMAGE_BITMAP_TIMEOUT)?.holding(guard);
         tool.run(["bitmap", "--remove"], [tool.image(), name.into()]).await.map(drop)
+    }
+}
+
+impl QemuImg {
+    async fn create_image(&self, file: &Path, virtual_bytes: u64, options: &[&str]) -> Result<(), ImageError> {
+        let tool = Tool::find(&self.tools, "create", file, IMAGE_CREATE_TIMEOUT)?;
+        let options = ["create", "-q", "-f", "qcow2"].into_iter().chain(options.iter().copied());
+        tool.run(options, [tool.image(), virtual_bytes.to_string().into()]).await.map(drop)
     }
 }

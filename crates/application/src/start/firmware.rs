@@ -59,6 +59,11 @@ impl Preflight<'_> {
         }
     }
 
+    /// Returns the path or the name of the QEMU of a machine.
+    pub(crate) fn binary_name(&self, machine: &Machine) -> String {
+        machine.binary.clone().unwrap_or_else(|| format!("qemu-system-{}", self.architecture(machine)))
+    }
+
     /// Returns the guest's architecture.
     pub(crate) fn architecture(&self, machine: &Machine) -> String {
         machine.arch.map_or_else(|| self.host.facts().architecture, str::to_owned)

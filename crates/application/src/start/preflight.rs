@@ -47,7 +47,7 @@ impl Preflight<'_> {
     ) -> Result<CommandLine, Error> {
         let facts = self.host.facts();
         let architecture = self.architecture(machine);
-        let binary = machine.binary.clone().unwrap_or_else(|| format!("qemu-system-{architecture}"));
+        let binary = self.binary_name(machine);
         let accelerator = accelerator(machine.accel, &kvm_for(&architecture, &facts))?;
         let uefi = self.uefi(machine).await?.map(|firmware| UefiFiles {
             code: firmware.code,

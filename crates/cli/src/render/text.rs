@@ -1,5 +1,6 @@
 //! Results as text and tables.
 
+mod backup;
 mod config;
 mod events;
 mod hardware;
@@ -21,6 +22,7 @@ use anstyle::{AnsiColor, Style};
 use maqet::domain::network::Forward;
 
 pub(crate) use self::events::event_line;
+pub(crate) use self::lifecycle::is_power_cut;
 pub(crate) use self::qmp::QmpResponse;
 use super::is_coloured;
 

@@ -118,8 +118,11 @@ pub trait BackupStore: Send + Sync {
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait BackupImages: Send + Sync {
-    /// Makes a file the empty image of a backup; `base` is the path of the image it builds on, as the image names it.
-    async fn create<'b>(&self, file: &Path, virtual_bytes: u64, base: Option<&'b Path>) -> Result<(), ImageError>;
+    /// Makes a file the empty image of a full backup.
+    async fn create_full(&self, file: &Path, virtual_bytes: u64) -> Result<(), ImageError>;
+
+    /// Makes a file the empty image of an increment; `base` is the image it builds on, as the image names it.
+    async fn create_increment(&self, file: &Path, virtual_bytes: u64, base: &Path) -> Result<(), ImageError>;
 
     /// Returns how long a qcow2 with all data of a disk and of its backing files is, even while QEMU has it open.
     async fn full_bytes(&self, disk: &Path, format: &str) -> Result<u64, ImageError>;

@@ -159,6 +159,14 @@ impl Explain for LaunchError {
     }
 }
 
+/// A QEMU without a guest, which has images open; it is killed, and its directory removed, on drop.
+#[cfg_attr(feature = "mocks", mockall::automock)]
+#[async_trait]
+pub trait ImageServer: Send + Sync {
+    /// Waits at most `timeout` until it has exited; returns whether it has.
+    async fn wait(&mut self, timeout: Duration) -> bool;
+}
+
 /// Starts QEMU and manages the files of its runs.
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
@@ -173,6 +181,15 @@ pub trait Hypervisor: Send + Sync {
     /// Creates the directories of the run, captures QEMU's standard error, and starts the QMP log. On an error, and
     /// when the future is dropped, no process of the launch is left; its logs stay.
     async fn launch(&self, launch: &Launch) -> Result<Launched, LaunchError>;
+
+    /// Starts a QEMU without a guest as a child process, and returns once its command monitor responds.
+    ///
+    /// Its directory is that of the sockets of `launch`, which has its log as well; an earlier server with the same one is
+    /// ended. Errors: as `launch`.
+    async fn serve_images(&self, launch: &Launch) -> Result<Box<dyn ImageServer>, LaunchError>;
+
+    /// Ends a server of images whose starting process was killed, and removes its directory.
+    async fn end_image_server(&self, paths: &RunPaths);
 
     /// Finds the process of a run whose identity was not stored, because the starting process was killed.
     async fn find_process(&self, paths: &RunPaths) -> Option<ProcessIdentity>;

@@ -9,6 +9,11 @@ use crate::text::checked_text;
 /// No drive or card of a definition may have such a name.
 pub const HOTPLUG_PREFIX: &str = "hotplug-";
 
+/// The prefix of the block nodes of images that a backup is written to; a number follows.
+///
+/// No drive of a definition may have such a name.
+pub const BACKUP_PREFIX: &str = "maqet-backup-";
+
 /// The name of a drive or network card, unique in its VM; also the id of its block node or network backend in QEMU.
 ///
 /// QEMU's node names have at most 31 bytes and start with a letter (`id_wellformed`, 7.2); five are reserved for the
@@ -16,8 +21,8 @@ pub const HOTPLUG_PREFIX: &str = "hotplug-";
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, DeserializeFromStr, SerializeDisplay)]
 pub struct NodeName(String);
 
-/// Prefixes of names that maqet gives to firmware and hot-plugged backends.
-const RESERVED_PREFIXES: [&str; 2] = ["uefi-", HOTPLUG_PREFIX];
+/// Prefixes of names that maqet gives to firmware, hot-plugged backends and images of backups.
+const RESERVED_PREFIXES: [&str; 3] = ["uefi-", HOTPLUG_PREFIX, BACKUP_PREFIX];
 
 /// Suffixes of names that maqet gives to block nodes and devices of a drive or card.
 const RESERVED_SUFFIXES: [&str; 2] = ["-file", "-card"];
@@ -88,7 +93,10 @@ mod tests {
     #[test]
     fn test_node_name_reserved_or_malformed_is_invalid() {
         let long = "x".repeat(27);
-        for name in ["", "all", "1st", "scsi", "a-file", "uefi-vars", "hotplug-a", "a b", "a,b", "ä", &long, "a/b"] {
+        for name in [
+            "", "all", "1st", "scsi", "a-file", "uefi-vars", "hotplug-a", "maqet-backup-0", "a b", "a,b", "ä", &long,
+            "a/b",
+        ] {
             assert!(NodeName::parse(name).is_err(), "{name:?}");
         }
     }

@@ -32,7 +32,7 @@ impl QmpCommand {
     /// Makes the command that runs `actions` together: all of them take effect, at one point in time, or none.
     pub fn transaction(actions: impl IntoIterator<Item = Self>) -> Self {
         let actions = actions.into_iter().map(|action| json!({ "type": action.execute, "data": action.arguments }));
-        Self::new("transaction").with("actions", actions.collect::<Vec<Value>>())
+        QmpCommand::new("transaction").with("actions", actions.collect::<Vec<Value>>())
     }
 
     /// Makes the command that passes `line` to the human monitor.

@@ -44,8 +44,17 @@ pub const SENT: &[Sent] = &[
     sent("balloon", DEVICE),
     sent("block_resize", "grows the image that the user named, once requests to it are done; it loads no module"),
     sent(
+        "block-dirty-bitmap-add",
+        "records what the guest changes from then on, some kilobytes for each GiB of a disk",
+    ),
+    sent("block-dirty-bitmap-remove", "removes a bitmap that maqet added; QEMU refuses it while a job uses it"),
+    sent(
         "blockdev-add",
         "opens the file that the user named with a format that QEMU's own images use, without modules",
+    ),
+    sent(
+        "blockdev-backup",
+        "copies a disk in the background, to an image whose space is reserved: a write of the guest waits for one copy",
     ),
     sent("blockdev-close-tray", DEVICE),
     sent("blockdev-del", OWN_BACKEND),

@@ -55,6 +55,24 @@ pub enum PendingWork {
         /// The entry of the trash, which describes the images; without it, none was moved yet.
         entry: String,
     },
+    /// Drives are backed up; rolled back, unless the backup is complete.
+    Backup {
+        /// The directory of the unfinished backup.
+        unfinished: PathBuf,
+        /// Its directory once it is complete.
+        complete: PathBuf,
+        /// The bitmap that is added to each drive.
+        bitmap: String,
+        /// The block nodes of the drives, each with its image.
+        drives: Vec<(String, PathBuf)>,
+    },
+    /// Images are replaced by those of a backup; rolled back until all are in place, and then finished.
+    Restore {
+        /// The images.
+        images: Vec<ReplacedImage>,
+        /// Whether all are in place: the old ones are then removed.
+        are_in_place: bool,
+    },
     /// Work of a newer maqet.
     #[serde(other)]
     Unknown,
@@ -69,6 +87,15 @@ pub struct ImageTag {
     pub path: PathBuf,
     /// The name of the snapshot inside the image.
     pub tag: String,
+}
+
+/// An image that another one replaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplacedImage {
+    /// Its path.
+    pub path: PathBuf,
+    /// Where the old image is kept meanwhile; `None` if there was none.
+    pub kept: Option<PathBuf>,
 }
 
 #[cfg(test)]

@@ -1,0 +1,88 @@
+//! Which drives of a VM are backed up.
+
+use std::path::PathBuf;
+
+use maqet_domain::machine::{Firmware, Machine};
+use maqet_domain::qemu::Switch;
+use maqet_domain::vm::VmName;
+use serde::Serialize;
+
+use super::error::BackupError;
+use crate::app::shown;
+use crate::{App, Error};
+
+/// The name of the UEFI variable store, which no drive has; also that of its block node.
+pub(crate) const VARIABLES: &str = "uefi-vars";
+
+/// A disk of a VM.
+#[derive(Debug, Clone)]
+pub(crate) struct DiskDrive {
+    /// Its name; also that of its block node.
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+    pub(crate) format: String,
+    /// The switches that create its block nodes.
+    pub(crate) backend: Vec<Switch>,
+}
+
+/// A drive that is not backed up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct LeftOutDrive {
+    /// Its name.
+    pub drive: String,
+    /// Why: `read-only`, or `share` for a shared directory and other storage without an image.
+    pub reason: &'static str,
+}
+
+/// The disks of a VM that are backed up, and the drives that are not.
+#[derive(Debug)]
+pub(crate) struct Selection {
+    pub(crate) disks: Vec<DiskDrive>,
+    pub(crate) left_out: Vec<LeftOutDrive>,
+}
+
+impl Selection {
+    /// Selects all disks that the guest writes to, and the UEFI variable store.
+    pub(crate) fn of(app: &App, vm: &VmName, machine: &Machine) -> Result<Self, Error> {
+        let mut selection = Self { disks: Vec::new(), left_out: Vec::new() };
+        let vm_storage = app.folders.vm_storage(vm);
+        for storage in &machine.storage {
+            let path = storage.path(&vm_storage);
+            let left_out = |reason| LeftOutDrive { drive: storage.name.to_string(), reason };
+            let Some(format) = storage.driver.image_format() else {
+                selection.left_out.push(left_out("share"));
+                continue;
+            };
+            if storage.driver.is_readonly(storage) {
+                selection.left_out.push(left_out("read-only"));
+                continue;
+            }
+            let backend = storage.driver.backend(storage, &shown(&path));
+            selection.disks.push(DiskDrive {
+                name: storage.name.to_string(),
+                path,
+                format: format.to_owned(),
+                backend,
+            });
+        }
+        if machine.firmware == Firmware::Uefi {
+            selection.disks.push(variables(app.preflight().uefi_variables(vm)));
+        }
+        if selection.disks.is_empty() {
+            return Err(BackupError::NoDisks { vm: vm.clone() }.into());
+        }
+        Ok(selection)
+    }
+}
+
+/// Returns the UEFI variable store as a disk.
+fn variables(path: PathBuf) -> DiskDrive {
+    let file_node = format!("{VARIABLES}-file");
+    let node = |driver: &str, name: &str| Switch::new("blockdev").option("driver", driver).option("node-name", name);
+    let backend = vec![
+        node("file", &file_node).option("filename", shown(&path)),
+        node("qcow2", VARIABLES).option("file", &file_node),
+    ];
+    DiskDrive { name: VARIABLES.to_owned(), path, format: "qcow2".to_owned(), backend }
+}
