@@ -42,7 +42,7 @@ impl AtomicFile {
     fn create_by(target: &Path, new_file: impl FnOnce(&Path) -> io::Result<File>) -> io::Result<Self> {
         let scope = PidScope::current();
         let writer = Writer::new(&scope);
-        remove_abandoned(target, &scope);
+        remove_abandoned_in(target, &scope);
         let random = Uuid::new_v4().simple().to_string();
         let tail = format!("{}-{}-{}-{}", writer.scope, writer.pid, writer.start_ticks, &random[..8]);
         let temporary = target.with_file_name(temporary_name(target, &tail)?);
@@ -143,7 +143,11 @@ pub fn replace_unsynced(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 /// Removes the temporary files of `target` whose writer is gone.
-fn remove_abandoned(target: &Path, scope: &PidScope) {
+pub fn remove_abandoned(target: &Path) {
+    remove_abandoned_in(target, &PidScope::current());
+}
+
+fn remove_abandoned_in(target: &Path, scope: &PidScope) {
     let (Some(folder), Some(name)) = (target.parent(), target.file_name()) else { return };
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {

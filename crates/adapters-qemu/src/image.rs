@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use maqet_adapters_linux::ProcessEnvironment;
+use maqet_adapters_linux::atomic_file::remove_abandoned;
 use maqet_domain::port::{
     DiskImages, HeldLock, ImageCheck, ImageError, ImageFile, ImageInfo, ImageLink, ImageRepair, ImageSummary,
     ImageTools, ImageUse, ImageUser, ImageWork, RewritePlan, RewrittenImage,
@@ -183,6 +184,10 @@ impl ImageTools for QemuImg {
         work: &ImageWork<'w>,
     ) -> Result<Box<dyn RewrittenImage>, ImageError> {
         rewrite::rewrite(&self.tools, plan, work).await
+    }
+
+    async fn remove_incomplete(&self, path: &Path) {
+        remove_abandoned(path);
     }
 
     async fn remove(&self, path: &Path, file: FileId) -> Result<bool, ImageError> {

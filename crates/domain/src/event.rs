@@ -63,7 +63,7 @@ pub mod kind {
     pub const STORAGE_RESIZED: &str = "storage.resized";
     /// The image of a drive was written in another format.
     pub const STORAGE_CONVERTED: &str = "storage.converted";
-    /// The image of a drive was written anew, without space that it does not need.
+    /// The image of a drive was rewritten without space that it does not need.
     pub const STORAGE_COMPACTED: &str = "storage.compacted";
     /// The image of a drive was repaired.
     pub const STORAGE_REPAIRED: &str = "storage.repaired";

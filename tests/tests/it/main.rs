@@ -47,6 +47,7 @@ mod screen;
 mod settings;
 mod shell;
 mod stop;
+mod storage;
 mod stress;
 mod text_output;
 mod timeouts;

@@ -1,4 +1,4 @@
-//! Writes an image anew from the content of another one, under a temporary name, and puts it in place.
+//! Writes an image from the content of another one, under a temporary name, and puts it in place.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};

@@ -13,8 +13,11 @@ pub(crate) async fn roll_back_convert(
     app: &App,
     entry: &VmEntry,
     path: &Path,
-    file: FileId,
+    file: Option<FileId>,
 ) -> Result<Recovered, Error> {
-    app.ports.image_tools.remove(path, file).await?;
+    app.ports.image_tools.remove_incomplete(path).await;
+    if let Some(file) = file {
+        app.ports.image_tools.remove(path, file).await?;
+    }
     Ok(Recovered::rolled_back(entry))
 }

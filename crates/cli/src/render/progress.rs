@@ -161,10 +161,14 @@ const DELAY: Duration = Duration::from_millis(700);
 /// How often a line is written where standard error is not a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How often a line of JSON is written while bytes are counted: a program shows them, and no person reads the lines.
+const JSON_INTERVAL: Duration = Duration::from_millis(400);
+
 /// How often the spinner moves.
 const SPINNER_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Waits for `work` and shows a spinner or a bar on a terminal, a line every ten seconds elsewhere.
+/// Waits for `work` and shows a spinner or a bar on a terminal, and elsewhere a line every ten seconds, or more often as
+/// JSON while bytes are counted.
 ///
 /// `shown` becomes how much is done according to the `reports`, and what is on the terminal.
 pub(super) async fn show<T>(
@@ -178,6 +182,7 @@ pub(super) async fn show<T>(
     tokio::pin!(work);
     let began = Instant::now();
     let is_terminal = std::io::stderr().is_terminal();
+    let mut last_shown = began;
     let mut shown_next = began + if is_terminal { DELAY } else { LINE_INTERVAL };
     let (mut jobs, mut state) = (BTreeMap::new(), State::default());
     let mut bar: Option<ProgressBar> = None;
@@ -194,6 +199,10 @@ pub(super) async fn show<T>(
                 }
                 state = State { stage: report.stage, amount: jobs.values().copied().reduce(Amount::add) };
                 shown.done.replace(state.amount.map(|amount| amount.to_string()));
+                let counts_bytes = state.amount.is_some_and(|amount| amount.unit == ProgressUnit::Bytes);
+                if counts_bytes && style == ProgressStyle::Json && !is_terminal {
+                    shown_next = shown_next.min(last_shown + JSON_INTERVAL);
+                }
             }
             () = sleep_until(shown_next), if bar.is_none() && style != ProgressStyle::Hidden => {
                 if is_terminal {
@@ -201,7 +210,8 @@ pub(super) async fn show<T>(
                     shown.bar.replace(bar.clone());
                 } else {
                     anstream::eprintln!("{}", style.line(message, began.elapsed(), &state));
-                    shown_next += LINE_INTERVAL;
+                    last_shown = Instant::now();
+                    shown_next = last_shown + LINE_INTERVAL;
                 }
             }
         }

@@ -137,6 +137,9 @@ pub trait ImageTools: Send + Sync {
         work: &ImageWork<'w>,
     ) -> Result<Box<dyn RewrittenImage>, ImageError>;
 
+    /// Removes what killed processes left of an image that they wrote under a temporary name.
+    async fn remove_incomplete(&self, path: &Path);
+
     /// Removes a file if it is this one; returns whether it was.
     async fn remove(&self, path: &Path, file: FileId) -> Result<bool, ImageError>;
 }

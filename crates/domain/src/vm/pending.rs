@@ -43,12 +43,12 @@ pub enum PendingWork {
         /// The snapshots of their states before, in the same order.
         safety: Vec<ImageTag>,
     },
-    /// The image of a drive was written to another file; rolled back: that file is removed.
+    /// The image of a drive is written to another file; rolled back: that file is removed.
     StorageConvert {
         /// The new file.
         path: PathBuf,
-        /// Which file it is: another one at that path is not removed.
-        file: FileId,
+        /// Which file it is, once it is complete: another one at that path is not removed.
+        file: Option<FileId>,
     },
     /// Images are moved to the trash, because the VM is removed; moved back.
     Trash {

@@ -26,9 +26,11 @@ const START: &[&str] = &["start", VM];
 const RESUME: &[&str] = &["resume", VM];
 /// A device that is unplugged without the guest's help.
 const DEVICE_ADD: &[&str] = &["qmp", "device-add", VM, "usb-storage", "--id", "stick", "--file", "stick.raw"];
+/// A VM whose disk exists.
+const WITH_DISK: &[&[&str]] = &[ADD, START, &["stop", VM, "--force"]];
 const SNAPSHOT: &[&str] = &["snapshot", "create", VM, DRIVE, "one"];
 
-pub(crate) const SCENARIOS: [Scenario; 19] = [
+pub(crate) const SCENARIOS: [Scenario; 22] = [
     Scenario { name: "the first add", before: &[], command: ADD, code: 0 },
     Scenario { name: "add", before: &[ADD_OTHER], command: ADD, code: 0 },
     Scenario { name: "apply", before: &[ADD_OTHER, ADD], command: &["apply", VM, "--memory", "48M"], code: 0 },
@@ -65,6 +67,19 @@ pub(crate) const SCENARIOS: [Scenario; 19] = [
         name: "snapshot load",
         before: &[ADD, SNAPSHOT],
         command: &["snapshot", "load", VM, DRIVE, "one"],
+        code: 0,
+    },
+    Scenario { name: "storage resize", before: WITH_DISK, command: &["storage", "resize", VM, DRIVE, "6M"], code: 0 },
+    Scenario {
+        name: "storage convert in place",
+        before: WITH_DISK,
+        command: &["storage", "convert", VM, DRIVE, "qcow2"],
+        code: 0,
+    },
+    Scenario {
+        name: "storage convert to another file",
+        before: WITH_DISK,
+        command: &["storage", "convert", VM, DRIVE, "qcow2", "--file", "moved.qcow2"],
         code: 0,
     },
     Scenario { name: "snapshot rm", before: &[ADD, SNAPSHOT], command: &["snapshot", "rm", VM, DRIVE, "one"], code: 0 },

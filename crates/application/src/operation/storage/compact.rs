@@ -14,7 +14,7 @@ use crate::{App, Error, HumanDuration};
 
 /// Give back space on the host that a drive does not need
 ///
-/// The VM must be stopped. The image is written anew without blocks of zeros and blocks that it no longer uses, and
+/// The VM must be stopped. The image is rewritten without blocks of zeros and blocks that it no longer uses, and
 /// replaces the old one once it is complete; until then the host needs space for both. Guests leave zeros where they
 /// trim their file systems (`fstrim`) with `discard: true`, or overwrite free space with zeros. Backing files are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
@@ -49,7 +49,7 @@ impl StorageCompact {
     }
 }
 
-/// The result of writing an image anew.
+/// The result of rewriting an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct StorageCompacted {
@@ -86,7 +86,7 @@ impl Operation for StorageCompact {
             is_compressed: self.compress,
             keeps_backing: true,
         };
-        target.job.set_stage("writing the image anew");
+        target.job.set_stage("rewriting the image");
         let progress = target.job.share_reporter(size.bytes());
         let work = target.work(&progress);
         let rewritten = target.job.run(app.ports.image_tools.rewrite(&plan, &work)).await??;

@@ -6,7 +6,7 @@ use derive_setters::Setters;
 use maqet_domain::change::{Change, ChangeSet, StorageRecord};
 use maqet_domain::config::Node;
 use maqet_domain::event::kind;
-use maqet_domain::port::{ImageError, ImageFile, RewritePlan, RewrittenImage};
+use maqet_domain::port::{ImageError, ImageFile, RewritePlan};
 use maqet_domain::size::ByteSize;
 use maqet_domain::storage::{FileId, StorageSpec};
 use maqet_domain::vm::{PendingWork, VmEntry};
@@ -126,10 +126,15 @@ impl Operation for StorageConvert {
         };
         target.job.set_stage("writing the new image");
         let progress = target.job.share_reporter(conversion.size.bytes());
-        let rewritten = target.job.run(app.ports.image_tools.rewrite(&plan, &target.work(&progress))).await??;
-        let allocated = rewritten.actual_size();
-        let entry = conversion.put_in_place(app, &target.vm.entry, rewritten).await?;
+        let entry = conversion.begin(app, &target.vm.entry, None).await?;
+        let rewritten = target.job.run(app.ports.image_tools.rewrite(&plan, &target.work(&progress))).await;
         drop(progress);
+        let rewritten =
+            conversion.or_end(app, &entry, rewritten.and_then(|written| written.map_err(Error::from))).await?;
+        let allocated = rewritten.actual_size();
+        let entry = conversion.begin(app, &entry, Some(rewritten.file())).await?;
+        let placed = rewritten.put_in_place().map_err(Error::from);
+        conversion.or_end(app, &entry, placed).await?;
 
         let is_removed = self.remove_old && !conversion.is_in_place();
         let is_kept = !is_removed && !conversion.is_in_place();
@@ -209,25 +214,23 @@ impl Conversion {
         !self.is_elsewhere
     }
 
-    /// Puts the new image in place; until the definition has it, it is recorded as pending, to be removed again.
-    async fn put_in_place(
-        &self,
-        app: &App,
-        entry: &VmEntry,
-        rewritten: Box<dyn RewrittenImage>,
-    ) -> Result<VmEntry, Error> {
+    /// Records a new file as pending, to be removed again until the definition has it; returns the entry as it is then.
+    async fn begin(&self, app: &App, entry: &VmEntry, file: Option<FileId>) -> Result<VmEntry, Error> {
         if self.is_in_place() {
-            rewritten.put_in_place()?;
             return Ok(entry.clone());
         }
-        let work = PendingWork::StorageConvert { path: self.to.path.clone(), file: rewritten.file() };
+        let work = PendingWork::StorageConvert { path: self.to.path.clone(), file };
         let entry = app.committer().begin_work(entry, StorageConvert::NAME, work, Vec::new()).await?;
         app.faults.reach(FaultPoint::Marked(StorageConvert::NAME));
-        if let Err(error) = rewritten.put_in_place() {
-            app.committer().commit(ChangeSet::default().and(work_done(&entry))).await?;
-            return Err(error.into());
-        }
         Ok(entry)
+    }
+
+    /// Returns the result of a step; after a failure nothing is pending.
+    async fn or_end<T>(&self, app: &App, entry: &VmEntry, result: Result<T, Error>) -> Result<T, Error> {
+        if result.is_err() && !self.is_in_place() {
+            app.committer().commit(ChangeSet::default().and(work_done(entry))).await?;
+        }
+        result
     }
 
     /// Returns what is written once the image is in place; `entry` is the VM as it was last written.
