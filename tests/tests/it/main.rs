@@ -51,6 +51,7 @@ mod storage;
 mod stress;
 mod text_output;
 mod timeouts;
+mod trash;
 mod trust;
 mod upgrade;
 mod versions;

@@ -43,11 +43,16 @@ impl VmCheck<'_> {
 
     /// Checks one VM; returns nothing if all is in order.
     async fn check(&self, vm: &Vm) -> Result<Vec<Finding>, Error> {
-        let mut findings = Vec::new();
+        let mut findings: Vec<Finding> = self.check_pending(&vm.entry).await.into_iter().collect();
+        // Work that is pending, or that another process is at, moves images; one that was recovered has changed the VM.
+        let recovered = if vm.entry.pending.is_some() { self.app.ports.store.by_id(&vm.entry.id).await? } else { None };
+        let vm = recovered.as_ref().unwrap_or(vm);
         match self.app.machine(vm) {
             Ok(machine) => {
                 findings.extend(self.check_binary(vm, &machine).await);
-                findings.extend(self.check_disks(vm, &machine).await?);
+                if vm.entry.pending.is_none() {
+                    findings.extend(self.check_disks(vm, &machine).await?);
+                }
             }
             Err(error) => findings.push(
                 finding(&vm.entry, Severity::Problem, format!("invalid definition: {}", error_chain(&error)))
@@ -55,7 +60,6 @@ impl VmCheck<'_> {
             ),
         }
         findings.extend(self.check_run(&vm.entry).await?);
-        findings.extend(self.check_pending(&vm.entry).await);
         findings.extend(self.check_copy(vm).await?);
         Ok(findings)
     }

@@ -42,7 +42,15 @@ pub(crate) async fn move_to_vm(app: &App, entry: TrashEntry, name: &VmName) -> R
                     return Err(TrashRefusal::RestoredImageUsed { entry: target.id, uses }.into());
                 }
             }
-            TrashedImageLocation::Missing => return Err(TrashError::NotFound { path: image.trash.clone() }.into()),
+            TrashedImageLocation::Missing => {
+                // A VM took it over from a restore that was interrupted.
+                let old = &image.record.path;
+                if app.ports.trash.locate(image, old).await == TrashedImageLocation::Original {
+                    let uses = files.uses_of(old).await;
+                    return Err(TrashRefusal::RestoredImageUsed { entry: target.id, uses }.into());
+                }
+                return Err(TrashError::NotFound { path: image.trash.clone() }.into());
+            }
         }
     }
     if target.restoring.is_some() {

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use maqet_testkit::{TestHome, wait};
 use serde_json::Value;
 
-use super::scenario::{DRIVE, Scenario, VM, disks};
+use super::scenario::{DRIVE, Scenario, VM, disks, trashed};
 
 /// How long two observations may differ about processes that are just starting or ending.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,7 +64,14 @@ pub(crate) fn check(home: &TestHome, scenario: &Scenario, before: &Before, first
     let vms = shown_and_run(home);
     let lost: Vec<&String> = before.vms.difference(&vms).filter(|vm| !scenario.moves(vm)).collect();
     assert!(lost.is_empty(), "lost {lost:?}");
-    assert!(before.disks.iter().all(|disk| disk.exists()), "lost a disk of {:?}", before.disks);
+    if scenario.moves_disks() && vms.contains(VM) {
+        // A command that only reads does not move disks back.
+        home.maqet(["apply", VM, "--memory", "36M"]).run().ok();
+    }
+    let disks_now = [disks(home), trashed(home)].concat();
+    let was_kept = |disk: &PathBuf| disk.exists() || (scenario.moves_disks() && disks_now.len() == 1);
+    assert!(before.disks.iter().all(was_kept), "lost a disk of {:?}: {disks_now:?}", before.disks);
+    assert!(!scenario.moves_disks() || disks_now.len() == 1, "the disk is lost, or there twice: {disks_now:?}");
     if vms.contains(VM) && before.vms.contains(VM) {
         let now = snapshots(home);
         let moved: Vec<&String> = now.symmetric_difference(&before.snapshots).collect();
@@ -87,7 +94,22 @@ pub(crate) fn check(home: &TestHome, scenario: &Scenario, before: &Before, first
     home.json(&["cleanup"]);
     assert_eq!(home.stale_files(), Vec::<PathBuf>::new());
     assert_eq!(home.json(&["cleanup"])["items"], Value::Array(Vec::new()));
+    check_trash(home);
     check_database(home);
+}
+
+/// Asserts that what is in the trash can be restored with its snapshots, and that nothing of it is left then.
+fn check_trash(home: &TestHome) {
+    for entry in home.json(&["storage", "trash", "ls"]).as_array().unwrap() {
+        assert!(entry["images"].as_array().unwrap().iter().all(|image| image["exists"] == true), "{entry}");
+        home.json(&["storage", "trash", "restore", entry["entry"].as_str().unwrap()]);
+        check_disks(home);
+        assert_eq!(snapshots(home), BTreeSet::from(["one".to_owned()]));
+        home.json(&["rm", VM]);
+    }
+    let left: Vec<PathBuf> =
+        home.files().into_iter().filter(|path| path.starts_with(home.data().join("trash"))).collect();
+    assert_eq!(left, Vec::<PathBuf>::new());
 }
 
 /// Ages files that a killed command was writing until `cleanup` takes them for stale.

@@ -29,8 +29,9 @@ const DEVICE_ADD: &[&str] = &["qmp", "device-add", VM, "usb-storage", "--id", "s
 /// A VM whose disk exists.
 const WITH_DISK: &[&[&str]] = &[ADD, START, &["stop", VM, "--force"]];
 const SNAPSHOT: &[&str] = &["snapshot", "create", VM, DRIVE, "one"];
+const TO_TRASH: &[&str] = &["rm", VM, "--delete-storage"];
 
-pub(crate) const SCENARIOS: [Scenario; 22] = [
+pub(crate) const SCENARIOS: [Scenario; 26] = [
     Scenario { name: "the first add", before: &[], command: ADD, code: 0 },
     Scenario { name: "add", before: &[ADD_OTHER], command: ADD, code: 0 },
     Scenario { name: "apply", before: &[ADD_OTHER, ADD], command: &["apply", VM, "--memory", "48M"], code: 0 },
@@ -83,6 +84,20 @@ pub(crate) const SCENARIOS: [Scenario; 22] = [
         code: 0,
     },
     Scenario { name: "snapshot rm", before: &[ADD, SNAPSHOT], command: &["snapshot", "rm", VM, DRIVE, "one"], code: 0 },
+    Scenario { name: "rm --delete-storage", before: &[ADD, SNAPSHOT], command: TO_TRASH, code: 0 },
+    Scenario {
+        name: "storage trash restore",
+        before: &[ADD, SNAPSHOT, TO_TRASH],
+        command: &["storage", "trash", "restore", VM],
+        code: 0,
+    },
+    Scenario {
+        name: "storage trash empty",
+        before: &[ADD, SNAPSHOT, TO_TRASH],
+        command: &["storage", "trash", "empty"],
+        code: 0,
+    },
+    Scenario { name: "storage attach", before: &[ADD], command: &["storage", "attach", VM, "stick.raw"], code: 0 },
 ];
 
 impl Scenario {
@@ -115,10 +130,22 @@ impl Scenario {
         ["add", "rm"].contains(&self.command[0]) && vm == VM
     }
 
+    /// Returns whether the command moves the disks of the VM to the trash or back.
+    pub(crate) fn moves_disks(&self) -> bool {
+        self.command == TO_TRASH || matches!(self.command, ["storage", "trash", "restore", ..])
+    }
+
     /// Returns whether the command makes or removes this snapshot.
     pub(crate) fn moves_snapshot(&self, snapshot: &str) -> bool {
         matches!(self.command, ["snapshot", "create" | "rm", _, _, name] if *name == snapshot)
     }
+}
+
+/// Returns the disks in the trash of a home.
+pub(crate) fn trashed(home: &TestHome) -> Vec<PathBuf> {
+    let trash = home.data().join("trash");
+    let is_image = |path: &PathBuf| path.starts_with(&trash) && path.extension().is_some_and(|kind| kind == "qcow2");
+    home.files().into_iter().filter(is_image).collect()
 }
 
 /// Returns the disks of a home.
