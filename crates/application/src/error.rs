@@ -30,6 +30,7 @@ use crate::operation::LogError;
 use crate::qmp::CommandError;
 use crate::recovery::RecoveryError;
 use crate::snapshot::error::SnapshotError;
+use crate::snapshot::live::error::LiveSnapshotError;
 use crate::start::disk_error::DiskError;
 use crate::storage::error::StorageError;
 use crate::trash::error::TrashRefusal;
@@ -76,6 +77,8 @@ pub enum Error {
     JobTimedOut { operation: &'static str, vm: VmName, after: HumanDuration },
     #[error(transparent)]
     QmpJob(#[from] QmpJobFailed),
+    #[error(transparent)]
+    LiveSnapshot(#[from] LiveSnapshotError),
     #[error("configuration is for VM `{}`, not `{vm}`", name.escape_debug())]
     NameConflict { vm: VmName, name: String },
     #[error("no VM name given")]
@@ -257,6 +260,7 @@ impl Explain for Error {
                 explain("operation.timed-out", Fault::TimedOut).hint("pass a longer `--timeout`, or none")
             }
             Self::QmpJob(inner) => inner.explain(),
+            Self::LiveSnapshot(inner) => inner.explain(),
             Self::NameConflict { vm, .. } => explain("config.name-conflict", Fault::Usage)
                 .hint(format!("remove `name` from the files, or set it to `{vm}`")),
             Self::NameRequired => {

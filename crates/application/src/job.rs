@@ -153,7 +153,10 @@ impl Job<'_> {
     }
 
     /// Runs `work` to its end, whether the job is canceled or not, and calls `tick` often enough for a progress.
-    pub(crate) async fn ticking<T>(&self, work: impl Future<Output = T>, mut tick: impl AsyncFnMut()) -> T {
+    pub(crate) async fn ticking<T, F>(&self, work: impl Future<Output = T>, mut tick: impl FnMut() -> F) -> T
+    where
+        F: Future<Output = ()>,
+    {
         let mut work = std::pin::pin!(work);
         let period = limits::PROGRESS_INTERVAL;
         let mut ticks = interval_at(Instant::now() + period, period);

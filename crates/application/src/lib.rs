@@ -77,6 +77,8 @@ pub use qmp::{
 pub use recovery::RecoveryError;
 pub use report::ErrorReport;
 pub use snapshot::error::SnapshotError;
+pub use snapshot::live::check::SaveObstacle;
+pub use snapshot::live::error::LiveSnapshotError;
 pub use start::disk_error::DiskError;
 pub use start::lost_images::{ImagesLost, LostImage};
 pub use start::mismatches::{BackingMismatch, ImageMismatches, SizeMismatch};

@@ -12,13 +12,14 @@ use jiff::Timestamp;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
 use maqet_domain::port::HeldLock;
-use maqet_domain::vm::{Pending, PendingWork, Vm, VmEntry};
+use maqet_domain::vm::{LoadGuest, Pending, PendingWork, Vm, VmEntry};
 use serde_json::json;
 
 pub use self::error::RecoveryError;
 use crate::app::commit::work_done;
 use crate::app::recovered::Recovered;
 use crate::backup::recover as backup;
+use crate::snapshot::live::{self, LiveVm};
 use crate::snapshot::recover as snapshot;
 use crate::storage::recover as storage;
 use crate::trash::moving as trash;
@@ -42,9 +43,22 @@ pub(crate) async fn recover(app: &App, vm: Vm, guard: &HeldLock) -> Result<Vm, E
 
 async fn recover_work(app: &App, entry: &VmEntry, work: &PendingWork, guard: &HeldLock) -> Result<Recovered, Error> {
     match work {
-        PendingWork::SnapshotCreate { created } => snapshot::roll_back_create(app, entry, guard, created).await,
-        PendingWork::SnapshotRemove { removed } => snapshot::finish_remove(app, entry, guard, removed).await,
-        PendingWork::SnapshotLoad { safety, .. } => snapshot::recover_load(app, entry, guard, safety).await,
+        PendingWork::SnapshotCreate { created, live: false } => {
+            snapshot::roll_back_create(app, entry, guard, created).await
+        }
+        PendingWork::SnapshotCreate { created, live: true } => {
+            live::recover::roll_back_create(app, entry, guard, created).await
+        }
+        PendingWork::SnapshotRemove { removed } => match LiveVm::open(app, entry).await? {
+            Some(live) => live::recover::finish_remove(live, entry, removed).await,
+            None => snapshot::finish_remove(app, entry, guard, removed).await,
+        },
+        PendingWork::SnapshotLoad { safety, guest: LoadGuest::Off, .. } => {
+            snapshot::recover_load(app, entry, guard, safety).await
+        }
+        PendingWork::SnapshotLoad { safety, guest, .. } => {
+            live::recover::recover_load(app, entry, guard, safety, *guest).await
+        }
         PendingWork::StorageConvert { path, file } => storage::roll_back_convert(app, entry, path, *file).await,
         PendingWork::Trash { entry: trashed } => trash::recover(app, entry, trashed).await,
         PendingWork::Backup { unfinished, complete, bitmap, drives } => {

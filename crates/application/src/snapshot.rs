@@ -4,10 +4,12 @@
 //! | --- | --- |
 //! | `error` | why a snapshot cannot be created, loaded or removed |
 //! | `selection` | which images a snapshot is of |
+//! | `live` | creating, loading and removing snapshots of a running VM, by QEMU itself |
 //! | `offline` | creating, loading and removing snapshots of images by `qemu-img` |
 //! | `recover` | what becomes of snapshots that were being created, loaded or removed when maqet was killed |
 
 pub(crate) mod error;
+pub(crate) mod live;
 pub(crate) mod offline;
 pub(crate) mod recover;
 pub(crate) mod selection;

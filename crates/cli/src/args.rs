@@ -245,7 +245,7 @@ const COMMANDS: [(&str, &str); DEFINITIONS.len()] = [
     ("type", "Type text into a running VM"),
     ("screenshot", "Take a screenshot of a running VM"),
     ("qmp", "Run QMP commands on a running VM, and change its devices"),
-    ("snapshot", "Create, list, load and remove snapshots of a stopped VM's drives"),
+    ("snapshot", "Create, list, load and remove snapshots of a VM's drives, and of its memory"),
     ("backup", "Create, list, verify, restore and remove backups of VMs' disks"),
     ("storage", "List, check, resize and convert the disk images of VMs"),
     ("doctor", "Check the host, the database and the VMs for problems"),

@@ -18,7 +18,7 @@ pub use self::clock::StoppedTime;
 pub use self::ending::{ExitReport, ExitTraces, KernelTrace, ResetCounter, explain_halt, failed_disk};
 pub use self::id::{InvalidVmId, VmId};
 pub use self::name::{InvalidVmName, VmName};
-pub use self::pending::{ImageTag, Pending, PendingWork, ReplacedImage};
+pub use self::pending::{ImageTag, LoadGuest, Pending, PendingWork, ReplacedImage};
 pub use self::reason::{HaltReason, StateDetails, StateReason, StopReason};
 pub use self::run::{
     BootId, BootNumber, MonitorRole, Phase, PidNamespace, ProcessIdentity, QemuProcess, Run, RunEnd, RunPaths,

@@ -111,6 +111,18 @@ pub enum FaultPoint {
     /// All images were replaced; the old ones exist.
     #[strum(to_string = "restore.in-place")]
     RestoreInPlace,
+    /// QEMU has saved a snapshot, or failed to; it is not recorded.
+    #[strum(to_string = "snapshot.saved")]
+    SnapshotSaved,
+    /// The guest is paused, and the state of its disks is kept; nothing was loaded yet.
+    #[strum(to_string = "snapshot.safe")]
+    SnapshotSafe,
+    /// QEMU has loaded a snapshot, or failed to; it is not recorded.
+    #[strum(to_string = "snapshot.loaded")]
+    SnapshotLoaded,
+    /// QEMU was ended after a load that failed; its disks are not reverted.
+    #[strum(to_string = "snapshot.run-ended")]
+    SnapshotRunEnded,
     /// A new database was created.
     #[strum(to_string = "store.made")]
     StoreMade,

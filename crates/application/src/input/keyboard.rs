@@ -110,6 +110,7 @@ async fn lost_before_last_key(app: &App, session: &mut dyn MonitorSession, vm: &
         | StopReason::HostSignal
         | StopReason::OutOfMemory
         | StopReason::QemuError
+        | StopReason::RestoreFailed
         | StopReason::Crashed
         | StopReason::HostReboot
         | StopReason::Unknown => false,

@@ -114,18 +114,6 @@ impl<'s> QmpJobs<'s> {
         Ok(succeeded(ended)?)
     }
 
-    /// Lets pending jobs take effect.
-    pub(crate) async fn finalize(&mut self) -> Result<(), QmpError> {
-        // The jobs of a transaction are finalized together.
-        for job in self.report().await? {
-            if !job.has_ended() {
-                let command = QmpCommand::new("job-finalize").with("id", job.id);
-                unless_refused(self.session.execute(&command, limits::QMP_JOB_TIMEOUT).await)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Cancels the jobs, and waits until they have ended; one that cannot be canceled is waited for.
     pub(crate) async fn cancel(&mut self) -> Result<Vec<JobInfo>, QmpError> {
         for job in self.report().await? {
@@ -137,7 +125,7 @@ impl<'s> QmpJobs<'s> {
         self.wait(JobInfo::has_ended, |_, _| {}).await
     }
 
-    /// Removes jobs that have ended from QEMU's list; whoever finds them there knows what became of them.
+    /// Removes jobs that have ended from QEMU's list, which says what became of them.
     pub(crate) async fn dismiss(self) -> Result<(), QmpError> {
         for id in self.ids {
             let command = QmpCommand::new("job-dismiss").with("id", id);

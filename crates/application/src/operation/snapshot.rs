@@ -1,13 +1,15 @@
 //! `snapshot`: internal snapshots of the disks of a VM that is not running.
 
 mod create;
+mod live;
 mod load;
 mod ls;
 mod rm;
 
 use std::path::PathBuf;
 
-use maqet_domain::vm::Action;
+use maqet_domain::snapshot::SnapshotKind;
+use maqet_domain::vm::{Action, Status};
 use serde::Serialize;
 use serde_json::json;
 
@@ -18,6 +20,7 @@ pub use self::rm::SnapshotRm;
 pub use crate::snapshot::selection::OmittedDrive;
 
 use crate::app::operations::Done;
+use crate::snapshot::live::error::LiveSnapshotError;
 use crate::snapshot::offline::{OfflineImages, Outcome};
 use crate::snapshot::selection::Selection;
 use crate::start::create_disks::DiskCreator;
@@ -41,6 +44,8 @@ pub struct SnapshotDone {
     pub snapshot: String,
     /// `created`, `loaded` or `removed`.
     pub outcome: &'static str,
+    /// What the snapshot of a running VM holds: `disk`, or `memory` (the state of the machine, too).
+    pub kind: Option<SnapshotKind>,
     /// Whether a snapshot was replaced.
     pub replaced: bool,
     /// The name of the snapshot of the state before a load, if that was kept.
@@ -62,7 +67,12 @@ async fn open<'a>(
     let (guard, vm) = app.vms().lock(vm, operation).await?;
     let machine = app.machine(&vm)?;
     let selection = Selection::new(app, &vm.entry, &machine, drive)?;
-    app.observer().observe_locked(&vm.entry).await.transition(&vm.entry, Action::ChangeDisks)?;
+    let observation = app.observer().observe_locked(&vm.entry).await;
+    if let Status::Running | Status::Paused = observation.status {
+        let (vm, status) = (vm.entry.name, observation.status);
+        return Err(LiveSnapshotError::Running { vm, status, operation }.into());
+    }
+    observation.transition(&vm.entry, Action::ChangeDisks)?;
     let job = app.jobs.start(operation, &vm.entry.name).within(timeout);
     if with_new {
         let creator = DiskCreator::new(app, &job, &vm.entry).await?;
@@ -91,6 +101,7 @@ fn done(outcome: Outcome<'_>, kind: &'static str, name: &str, safety: Option<&st
         drives,
         snapshot: name.to_owned(),
         outcome: kind.trim_start_matches("snapshot."),
+        kind: None,
         replaced,
         safety: safety.map(str::to_owned),
         omitted: images.selection.omitted,

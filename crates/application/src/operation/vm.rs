@@ -6,7 +6,7 @@ mod power;
 mod restart;
 mod rm;
 pub(crate) mod start;
-mod stop;
+pub(super) mod stop;
 
 pub use self::add::{Add, Added};
 pub(crate) use self::apply::apply_again;

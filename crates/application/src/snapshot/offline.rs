@@ -9,7 +9,7 @@ use std::pin::pin;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::port::Guard;
 use maqet_domain::snapshot::{ImageSnapshot, SnapshotKind, SnapshotName, SnapshotRecord, tag};
-use maqet_domain::vm::{ImageTag, PendingWork, VmEntry};
+use maqet_domain::vm::{ImageTag, LoadGuest, PendingWork, VmEntry};
 use maqet_fault_points::FaultPoint;
 use tokio::time::timeout;
 
@@ -88,7 +88,7 @@ impl<'a> OfflineImages<'a> {
             replaced.extend(old.map(|old| image.tag(&old.name)));
         }
         if created.len() + replaced.len() > 1 {
-            self.begin(PendingWork::SnapshotCreate { created: created.clone() }, Vec::new()).await?;
+            self.begin(PendingWork::SnapshotCreate { created: created.clone(), live: false }, Vec::new()).await?;
         }
         let made = match self.create_tags(&created).await {
             Ok(made) => made,
@@ -131,7 +131,7 @@ impl<'a> OfflineImages<'a> {
             safety.push(image.tag(new.ok_or_else(|| self.exists(image, tag::BEFORE_LOAD, true))?));
             replaced.extend(tag::find(table, tag::BEFORE_LOAD).filter(|_| keep).map(|old| image.tag(&old.name)));
         }
-        let work = PendingWork::SnapshotLoad { loaded: loaded.clone(), safety: safety.clone() };
+        let work = PendingWork::SnapshotLoad { loaded: loaded.clone(), safety: safety.clone(), guest: LoadGuest::Off };
         self.begin(work, Vec::new()).await?;
         let done = async {
             let made = self.create_tags(&safety).await?;

@@ -9,8 +9,8 @@ use maqet_domain::port::{Clock, Freeze, FrozenCgroup, Holder, Hypervisor, LockNa
 use maqet_domain::qmp::{QmpCommand, RunState};
 use maqet_domain::text::quote;
 use maqet_domain::vm::{
-    HaltReason, MonitorAnswer, MonitorRole, Phase, ProcessIdentity, ProcessObservation, QemuProcess, Run, StateDetails,
-    StateReason, Status, VmEntry, failed_disk,
+    HaltReason, MonitorAnswer, MonitorRole, PendingWork, Phase, ProcessIdentity, ProcessObservation, QemuProcess, Run,
+    StateDetails, StateReason, Status, VmEntry, failed_disk,
 };
 use serde::Serialize;
 
@@ -217,13 +217,15 @@ impl VmStatus {
         };
         let run = entry.run.as_ref();
         let live = run.filter(|_| observation.process.is_some());
+        let is_half_loaded = observation.busy.is_none() && is_loading(entry);
+        let recover = || "run `maqet doctor --fix` to finish the load, or to take it back".to_owned();
         Self {
             id: entry.id.to_string(),
             name: entry.name.to_string(),
-            status: observation.status.as_str(),
+            status: if is_half_loaded { Status::RestoreFailed } else { observation.status }.as_str(),
             reason: observation.reason(),
             details: (!observation.details.is_empty()).then(|| Box::new(observation.details.clone())),
-            hint: observation.hint(&entry.name),
+            hint: is_half_loaded.then(recover).or_else(|| observation.hint(&entry.name)),
             resets: Some(observation.resets).filter(|resets| *resets > 0),
             clock_behind_ms: clock_behind_ms(observation.stopped),
             busy: observation.busy.clone().map(Box::new),
@@ -240,6 +242,13 @@ impl VmStatus {
             external_monitor: live.map(|run| shown(&run.paths.monitor(MonitorRole::External))),
         }
     }
+}
+
+/// Returns whether a load of a snapshot was interrupted, unless an operation works on the VM.
+///
+/// Its guest must not run: QEMU itself does not always say so (7.2, 10.0: not after a start with `-S`).
+fn is_loading(entry: &VmEntry) -> bool {
+    entry.pending.as_ref().is_some_and(|pending| matches!(pending.work, PendingWork::SnapshotLoad { .. }))
 }
 
 /// Returns how far the clock of a guest is behind that did not run for this time; less than a second is not worth telling.

@@ -134,7 +134,7 @@ impl Shutdown<'_> {
     /// Ends a QEMU process: quit, then SIGTERM, then SIGKILL.
     ///
     /// `exit` is how long one without a monitor may take to exit without a signal, as after its guest powered off.
-    async fn end(
+    pub(crate) async fn end(
         &self,
         vm: &VmName,
         run: &Run,

@@ -3,13 +3,15 @@
 use clap::Subcommand;
 use maqet::operation::{SnapshotCreate, SnapshotLoad, SnapshotLs, SnapshotRm};
 
-/// Create, list, load and remove snapshots of a stopped VM's drives
+/// Create, list, load and remove snapshots of a VM's drives, and of its memory
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
 Examples:
   maqet snapshot create web hdd clean
   maqet snapshot ls web
-  maqet snapshot load web hdd clean")]
+  maqet snapshot load web hdd clean
+  maqet snapshot create web all before-upgrade --live
+  maqet snapshot load web all before-upgrade --live")]
 pub(crate) enum SnapshotSubcommand {
     Create(SnapshotCreate),
     #[command(visible_alias = "list")]

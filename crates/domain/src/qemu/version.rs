@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde_json::Value;
 use serde_with::{DeserializeFromStr, SerializeDisplay};
 
 /// A version of QEMU.
@@ -14,6 +15,14 @@ pub struct QemuVersion {
     pub minor: u16,
     /// The patch level.
     pub micro: u16,
+}
+
+impl QemuVersion {
+    /// Parses a reply to `query-version`.
+    pub fn from_reply(reply: &Value) -> Option<Self> {
+        let number = |name: &str| reply["qemu"][name].as_u64().and_then(|number| u16::try_from(number).ok());
+        Some(Self { major: number("major")?, minor: number("minor")?, micro: number("micro")? })
+    }
 }
 
 /// A text that is not a version of QEMU.
@@ -57,5 +66,18 @@ impl FromStr for QemuVersion {
 impl fmt::Display for QemuVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.major, self.minor, self.micro)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_version_from_reply_is_that_of_qemu() {
+        let reply = serde_json::json!({ "qemu": { "micro": 22, "minor": 2, "major": 7 }, "package": "Debian" });
+
+        assert_eq!(QemuVersion::from_reply(&reply), Some("7.2.22".parse().unwrap()));
+        assert_eq!(QemuVersion::from_reply(&serde_json::json!([])), None);
     }
 }

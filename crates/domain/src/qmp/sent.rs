@@ -36,6 +36,10 @@ const OWN_BACKEND: &str = "removes a backend that maqet created; QEMU refuses it
 /// Changes a device that the user named.
 const DEVICE: &str = "is the change of a device that the user requested; it uses only code that the device has loaded";
 
+/// Works on snapshots.
+const SNAPSHOT: &str =
+    "works on the snapshot that the user named; it blocks the main loop meanwhile, which the progress shows";
+
 /// Ends a job.
 const OWN_JOB: &str = "concerns a job that maqet started, found by its ID";
 
@@ -61,6 +65,7 @@ pub const SENT: &[Sent] = &[
     sent("blockdev-insert-medium", DEVICE),
     sent("blockdev-open-tray", DEVICE),
     sent("blockdev-remove-medium", DEVICE),
+    sent("blockdev-snapshot-internal-sync", SNAPSHOT),
     sent("cont", POWER),
     sent("device_add", "adds the device that the user named; QEMU refuses a device whose module it cannot load"),
     sent("device_del", DEVICE),
@@ -69,7 +74,6 @@ pub const SENT: &[Sent] = &[
     sent("inject-nmi", DEVICE),
     sent("job-cancel", OWN_JOB),
     sent("job-dismiss", OWN_JOB),
-    sent("job-finalize", OWN_JOB),
     sent("netdev_add", "creates the backend that the user described; its code is part of QEMU, not of a module"),
     sent("netdev_del", OWN_BACKEND),
     sent("qom-get", ONE_OBJECT),
@@ -81,6 +85,7 @@ pub const SENT: &[Sent] = &[
     sent("query-jobs", MEMORY_ONLY),
     sent("query-kvm", MEMORY_ONLY),
     sent("query-memory-size-summary", MEMORY_ONLY),
+    sent("query-migrate", MEMORY_ONLY),
     sent("query-named-block-nodes", "leaves out the chains of images (`flat`); otherwise as `query-block`"),
     sent("query-qmp-schema", "reads constant data; sent once for each build, as the reply is cached"),
     sent("query-status", MEMORY_ONLY),
@@ -90,6 +95,9 @@ pub const SENT: &[Sent] = &[
     sent("screendump", "writes the picture of an existing screen; its code is part of QEMU, not of a module"),
     sent("send-key", DEVICE),
     sent("set_link", DEVICE),
+    sent("snapshot-delete", SNAPSHOT),
+    sent("snapshot-load", SNAPSHOT),
+    sent("snapshot-save", SNAPSHOT),
     sent("stop", POWER),
     sent("system_powerdown", POWER),
     sent("system_reset", POWER),

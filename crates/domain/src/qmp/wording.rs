@@ -92,6 +92,35 @@ pub fn is_disk_full(message: &str) -> bool {
     message.contains("No space left on device") || message.contains("Disk quota exceeded")
 }
 
+/// What keeps QEMU from saving the state of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SaveBlocker {
+    /// An NVMe controller.
+    Nvme,
+    /// A device of the host.
+    Vfio,
+    /// A directory that is shared over 9p, and mounted in the guest.
+    MountedShare,
+    /// Anything else.
+    Other,
+}
+
+/// Returns what a reason of `query-migrate` says that keeps a machine from being saved (7.2 and 10.0,
+/// `migration/savevm.c`, `hw/9pfs/9p.c`, `hw/vfio/migration.c`).
+pub fn save_blocker(reason: &str) -> SaveBlocker {
+    // `non-migratable device: 0000:00:04.0/nvme`, `Migration is disabled when VirtFS export path '…' is mounted …`,
+    // `VFIO device doesn't support migration`.
+    if reason.contains("/nvme") {
+        SaveBlocker::Nvme
+    } else if reason.contains("VirtFS export path") {
+        SaveBlocker::MountedShare
+    } else if reason.to_ascii_lowercase().contains("vfio") {
+        SaveBlocker::Vfio
+    } else {
+        SaveBlocker::Other
+    }
+}
+
 /// Returns whether a job of QEMU ended with this because it was canceled, as one whose transaction failed is (the C
 /// library's text for `ECANCELED`).
 pub fn is_job_canceled(error: &str) -> bool {
@@ -199,6 +228,21 @@ mod tests {
     fn test_disk_full_covers_quota() {
         assert!(is_disk_full("qemu-img: /d/a: Could not resize image: No space left on device"));
         assert!(is_disk_full("Disk quota exceeded") && !is_disk_full("Permission denied"));
+    }
+
+    #[test]
+    fn test_save_blocker_has_the_kind_of_its_device() {
+        for (reason, expected) in [
+            ("non-migratable device: 0000:00:04.0/nvme", SaveBlocker::Nvme),
+            (
+                "Migration is disabled when VirtFS export path '/d' is mounted in the guest using mount_tag 't'",
+                SaveBlocker::MountedShare,
+            ),
+            ("0000:01:00.0: VFIO migration is not supported in kernel", SaveBlocker::Vfio),
+            ("State blocked by something", SaveBlocker::Other),
+        ] {
+            assert_eq!(save_blocker(reason), expected, "{reason}");
+        }
     }
 
     #[test]

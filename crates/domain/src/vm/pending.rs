@@ -30,6 +30,9 @@ pub enum PendingWork {
     SnapshotCreate {
         /// The snapshots, none of which existed before.
         created: Vec<ImageTag>,
+        /// Whether a running QEMU creates them.
+        #[serde(default)]
+        live: bool,
     },
     /// Snapshots of images are removed; finished.
     SnapshotRemove {
@@ -42,6 +45,9 @@ pub enum PendingWork {
         loaded: Vec<ImageTag>,
         /// The snapshots of their states before, in the same order.
         safety: Vec<ImageTag>,
+        /// What becomes of the guest.
+        #[serde(default)]
+        guest: LoadGuest,
     },
     /// The image of a drive is written to another file; rolled back: that file is removed.
     StorageConvert {
@@ -76,6 +82,19 @@ pub enum PendingWork {
     /// Work of a newer maqet.
     #[serde(other)]
     Unknown,
+}
+
+/// What becomes of the guest of a VM whose images are reverted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LoadGuest {
+    /// The VM is not running.
+    #[default]
+    Off,
+    /// It stays paused.
+    StaysPaused,
+    /// It is paused for the load, and runs afterwards.
+    Resumes,
 }
 
 /// A snapshot inside an image.

@@ -36,6 +36,8 @@ pub enum StopReason {
     OutOfMemory,
     /// QEMU exited because of an error that it reported.
     QemuError,
+    /// Loading a snapshot failed, and QEMU was ended because its guest was loaded partially.
+    RestoreFailed,
     /// QEMU ended without giving a reason: it crashed or was killed.
     Crashed,
     /// The host was rebooted while QEMU ran.
@@ -62,6 +64,7 @@ impl StopReason {
             | Self::Watchdog
             | Self::OutOfMemory
             | Self::QemuError
+            | Self::RestoreFailed
             | Self::Crashed
             | Self::HostReboot
             | Self::Unknown => true,
@@ -82,6 +85,7 @@ impl fmt::Display for StopReason {
             Self::HostSignal => "QEMU was terminated by a signal",
             Self::OutOfMemory => "the kernel killed QEMU because memory ran out",
             Self::QemuError => "QEMU exited because of an error",
+            Self::RestoreFailed => "loading a snapshot failed",
             Self::Crashed => "QEMU crashed or was killed",
             Self::HostReboot => "the host was rebooted",
             Self::Unknown => "unknown reason",

@@ -28,13 +28,16 @@ const RESUME: &[&str] = &["resume", VM];
 const DEVICE_ADD: &[&str] = &["qmp", "device-add", VM, "usb-storage", "--id", "stick", "--file", "stick.raw"];
 /// A VM whose disk exists.
 const WITH_DISK: &[&[&str]] = &[ADD, START, &["stop", VM, "--force"]];
-/// With a second drive.
-const ADD_PAIR: &[&str] = &["add", "pair.yaml"];
-const SNAPSHOT_ALL: &[&str] = &["snapshot", "create", VM, "all", "one"];
 const SNAPSHOT: &[&str] = &["snapshot", "create", VM, DRIVE, "one"];
+const LIVE_SNAPSHOT: &[&str] = &["snapshot", "create", VM, "all", "one", "--live"];
+/// What QEMU cannot load into a VM with other memory.
+const FOREIGN_SNAPSHOT: &[&str] =
+    &["qmp", "run", VM, "snapshot-save", "--json", r#"{"job-id":"j","tag":"one","vmstate":"hdd","devices":["hdd"]}"#];
+const KILL: &[&str] = &["stop", VM, "--force"];
+const MORE_MEMORY: &[&str] = &["apply", VM, "--memory", "48M"];
 const TO_TRASH: &[&str] = &["rm", VM, "--delete-storage"];
 
-pub(crate) const SCENARIOS: &[Scenario] = &[
+pub(crate) const SCENARIOS: [Scenario; 32] = [
     Scenario { name: "the first add", before: &[], command: ADD, code: 0 },
     Scenario { name: "add", before: &[ADD_OTHER], command: ADD, code: 0 },
     Scenario { name: "apply", before: &[ADD_OTHER, ADD], command: &["apply", VM, "--memory", "48M"], code: 0 },
@@ -86,22 +89,35 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         command: &["storage", "convert", VM, DRIVE, "qcow2", "--file", "moved.qcow2"],
         code: 0,
     },
+    Scenario { name: "a live snapshot", before: &[ADD, START], command: LIVE_SNAPSHOT, code: 0 },
     Scenario {
-        name: "snapshot create all --overwrite",
-        before: &[ADD_PAIR, SNAPSHOT_ALL],
-        command: &["snapshot", "create", VM, "all", "one", "--overwrite"],
+        name: "a live snapshot that replaces one",
+        before: &[ADD, START, LIVE_SNAPSHOT],
+        command: &["snapshot", "create", VM, "all", "one", "--live", "--overwrite"],
         code: 0,
     },
     Scenario {
-        name: "snapshot load all",
-        before: &[ADD_PAIR, SNAPSHOT_ALL, &["snapshot", "load", VM, "all", "one"]],
-        command: &["snapshot", "load", VM, "all", "one"],
+        name: "a live load",
+        before: &[ADD, START, LIVE_SNAPSHOT],
+        command: &["snapshot", "load", VM, "all", "one", "--live"],
         code: 0,
     },
     Scenario {
-        name: "snapshot rm all",
-        before: &[ADD_PAIR, SNAPSHOT_ALL],
-        command: &["snapshot", "rm", VM, "all", "one"],
+        name: "a start from a snapshot",
+        before: &[ADD, START, LIVE_SNAPSHOT, KILL],
+        command: &["snapshot", "load", VM, "all", "one", "--start"],
+        code: 0,
+    },
+    Scenario {
+        name: "a live load that QEMU refuses",
+        before: &[ADD, START, FOREIGN_SNAPSHOT, KILL, MORE_MEMORY, START],
+        command: &["snapshot", "load", VM, "all", "one", "--live"],
+        code: 1,
+    },
+    Scenario {
+        name: "a removal of a live snapshot",
+        before: &[ADD, START, LIVE_SNAPSHOT],
+        command: &["snapshot", "rm", VM, "all", "one", "--live"],
         code: 0,
     },
     Scenario { name: "snapshot rm", before: &[ADD, SNAPSHOT], command: &["snapshot", "rm", VM, DRIVE, "one"], code: 0 },
@@ -127,8 +143,6 @@ impl Scenario {
         let home = TestHome::with_fault_points();
         let disk = "storage: [{name: hdd, size: 4M}]\n";
         home.write("web.yaml", guest::paused_yaml(VM) + "  - {device: qemu-xhci}\n" + disk);
-        let pair = "storage: [{name: hdd, size: 4M}, {name: ssd, size: 1M}]\n";
-        home.write("pair.yaml", guest::paused_yaml(VM) + pair);
         home.write("other.yaml", guest::paused_yaml(OTHER));
         home.write("refused.yaml", guest::paused_yaml("refused") + "args: [\"-nonsense\"]\n" + disk);
         home.write("stick.raw", vec![0; 1 << 20]);
@@ -161,10 +175,17 @@ impl Scenario {
     /// Returns whether the command makes or removes this snapshot.
     pub(crate) fn moves_snapshot(&self, snapshot: &str) -> bool {
         match self.command {
-            ["snapshot", "create" | "rm", _, _, name] => *name == snapshot,
+            // The one that it replaces is there, or its successor is.
+            ["snapshot", "create", .., "--overwrite"] => false,
+            ["snapshot", "create" | "rm", _, _, name, ..] => *name == snapshot,
             ["snapshot", "load", ..] => snapshot == "before-load",
             _ => false,
         }
+    }
+
+    /// Returns whether a QEMU that worked on snapshots is killed in the end: that can leave clusters without a use.
+    pub(crate) fn leaks(&self) -> bool {
+        self.command.iter().any(|argument| ["--live", "--start"].contains(argument))
     }
 }
 

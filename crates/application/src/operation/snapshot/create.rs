@@ -35,6 +35,10 @@ pub struct SnapshotCreate {
     #[setters(strip_option)]
     #[cfg_attr(feature = "clap", arg(long, short, value_name = "TEXT"))]
     pub description: Option<String>,
+    /// Create it of the running VM: with `all`, of its memory, too, with which it can be loaded again
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long))]
+    pub live: bool,
     /// Take the work back if it is not done after this time, such as `30s` or `5m`
     #[serde(default)]
     #[setters(strip_option)]
@@ -46,7 +50,7 @@ impl SnapshotCreate {
     /// Creates the snapshot `name` of a drive.
     pub fn new(vm: impl Into<String>, drive: impl Into<String>, name: impl Into<String>) -> Self {
         let (vm, drive, name) = (vm.into(), drive.into(), name.into());
-        Self { vm, drive, name, overwrite: false, description: None, timeout: None }
+        Self { vm, drive, name, overwrite: false, description: None, live: false, timeout: None }
     }
 }
 
@@ -56,6 +60,9 @@ impl Operation for SnapshotCreate {
     type Output = SnapshotDone;
 
     async fn run(&self, app: &App) -> Result<Done<SnapshotDone>, Error> {
+        if self.live {
+            return super::live::create(app, self).await;
+        }
         let name = SnapshotName::parse(&self.name)?;
         let images = open(app, (&self.vm, &self.drive), Self::NAME, self.timeout, true).await?;
         let inverse = SnapshotRm::new(images.entry.id.to_string(), &self.drive, &self.name);

@@ -29,6 +29,14 @@ pub struct SnapshotLoad {
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub no_safety: bool,
+    /// Load it, with its memory, into the running VM (only `all`)
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long, conflicts_with = "start"))]
+    pub live: bool,
+    /// Start the stopped VM from it: the guest goes on as it was saved, with its memory (only `all`)
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long))]
+    pub start: bool,
     /// Take the work back if it is not done after this time, such as `30s` or `5m`
     #[serde(default)]
     #[setters(strip_option)]
@@ -39,7 +47,8 @@ pub struct SnapshotLoad {
 impl SnapshotLoad {
     /// Loads the snapshot `name` of a drive.
     pub fn new(vm: impl Into<String>, drive: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { vm: vm.into(), drive: drive.into(), name: name.into(), no_safety: false, timeout: None }
+        let (vm, drive, name) = (vm.into(), drive.into(), name.into());
+        Self { vm, drive, name, no_safety: false, live: false, start: false, timeout: None }
     }
 }
 
@@ -49,6 +58,12 @@ impl Operation for SnapshotLoad {
     type Output = SnapshotDone;
 
     async fn run(&self, app: &App) -> Result<Done<SnapshotDone>, Error> {
+        if self.start {
+            return super::live::start_from(app, self).await;
+        }
+        if self.live {
+            return super::live::load(app, self).await;
+        }
         let images = open(app, (&self.vm, &self.drive), Self::NAME, self.timeout, false).await?;
         let inverse = Self::new(images.entry.id.to_string(), &self.drive, BEFORE_LOAD);
         let loaded = images.load(&self.name, !self.no_safety).await?;

@@ -1,17 +1,19 @@
 //! `snapshot rm`.
 
+use derive_setters::Setters;
 use maqet_domain::event::kind;
 use serde::{Deserialize, Serialize};
 
 use super::{SnapshotDone, done, open};
 use crate::app::operations::{Done, Effect, Operation};
-use crate::{App, Error};
+use crate::{App, Error, HumanDuration};
 
 /// Remove a snapshot of a drive, or of all drives that have it
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[setters(into)]
 pub struct SnapshotRm {
     /// The VM: a name, an ID, or a unique prefix of an ID
     pub vm: String,
@@ -19,12 +21,21 @@ pub struct SnapshotRm {
     pub drive: String,
     /// The name of the snapshot
     pub name: String,
+    /// Remove it from the running VM
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long))]
+    pub live: bool,
+    /// Report a failure if it is not done after this time, such as `30s` or `5m`
+    #[serde(default)]
+    #[setters(strip_option)]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]
+    pub timeout: Option<HumanDuration>,
 }
 
 impl SnapshotRm {
     /// Removes the snapshot `name` of a drive.
     pub fn new(vm: impl Into<String>, drive: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { vm: vm.into(), drive: drive.into(), name: name.into() }
+        Self { vm: vm.into(), drive: drive.into(), name: name.into(), live: false, timeout: None }
     }
 }
 
@@ -34,7 +45,10 @@ impl Operation for SnapshotRm {
     type Output = SnapshotDone;
 
     async fn run(&self, app: &App) -> Result<Done<SnapshotDone>, Error> {
-        let images = open(app, (&self.vm, &self.drive), Self::NAME, None, false).await?;
+        if self.live {
+            return super::live::rm(app, self).await;
+        }
+        let images = open(app, (&self.vm, &self.drive), Self::NAME, self.timeout, false).await?;
         let mut removed = images.remove(&self.name).await?;
         removed.images.selection.omitted.clear();
         Ok(done(removed, kind::SNAPSHOT_REMOVED, &self.name, None))

@@ -109,7 +109,7 @@ impl Stop {
 }
 
 /// Stops a VM whose lock `operation` holds.
-pub(super) async fn stop(
+pub(crate) async fn stop(
     app: &App,
     entry: &VmEntry,
     operation: &'static str,

@@ -1,0 +1,313 @@
+//! `snapshot create`, `load` and `rm` with `--live`, and `load --start`.
+
+use std::collections::BTreeMap;
+
+use maqet_domain::change::ChangeSet;
+use maqet_domain::event::kind;
+use maqet_domain::machine::Machine;
+use maqet_domain::port::Guard;
+use maqet_domain::snapshot::tag::{self, BEFORE_LOAD};
+use maqet_domain::snapshot::{ImageSnapshot, SnapshotKind, SnapshotName};
+use maqet_domain::vm::{ImageTag, PendingWork, Status, Vm, VmEntry};
+use maqet_fault_points::FaultPoint;
+use serde_json::json;
+
+use super::{SnapshotCreate, SnapshotDone, SnapshotLoad, SnapshotRm};
+use crate::app::commit::work_done;
+use crate::app::operations::{Done, Operation};
+use crate::job::Job;
+use crate::operation::vm::start::{self, StartOptions};
+use crate::operation::vm::stop;
+use crate::snapshot::error::SnapshotError;
+use crate::snapshot::live::error::LiveSnapshotError;
+use crate::snapshot::live::load::{LiveLoad, check_set};
+use crate::snapshot::live::save::{LiveMemory, LiveSave};
+use crate::snapshot::live::{LiveDisk, LiveVm};
+use crate::snapshot::recover::record_removals;
+use crate::snapshot::selection::{ALL, Selection};
+use crate::start::create_disks::find_drive;
+use crate::{App, Error, HumanDuration};
+
+/// A VM that is locked and running, with the drives that a request names.
+struct Request<'a> {
+    app: &'a App,
+    guard: Box<dyn Guard>,
+    entry: VmEntry,
+    machine: Machine,
+    live: LiveVm<'a>,
+    job: Job<'a>,
+    /// The requested drive, or `all`.
+    drive: &'a str,
+    /// Whether the guest runs.
+    runs: bool,
+    operation: &'static str,
+}
+
+impl<'a> Request<'a> {
+    async fn open(
+        app: &'a App,
+        (vm, drive): (&str, &'a str),
+        operation: &'static str,
+        timeout: Option<HumanDuration>,
+    ) -> Result<Self, Error> {
+        let (guard, vm) = app.vms().lock(vm, operation).await?;
+        let job = app.jobs.start(operation, &vm.entry.name).within(timeout);
+        Self::of_locked(app, guard, &vm, drive, operation, job).await
+    }
+
+    async fn of_locked(
+        app: &'a App,
+        guard: Box<dyn Guard>,
+        vm: &Vm,
+        drive: &'a str,
+        operation: &'static str,
+        job: Job<'a>,
+    ) -> Result<Self, Error> {
+        let machine = app.machine(vm)?;
+        let entry = vm.entry.clone();
+        let Some(mut live) = job.run(LiveVm::open(app, &entry)).await?? else {
+            return Err(LiveSnapshotError::NotRunning { vm: entry.name, operation }.into());
+        };
+        let runs = match live.status().await? {
+            Status::Running => true,
+            Status::Paused => false,
+            status => return Err(LiveSnapshotError::WrongState { vm: entry.name, status }.into()),
+        };
+        Ok(Self { app, guard, entry, machine, live, job, drive, runs, operation })
+    }
+
+    fn is_all(&self) -> bool {
+        self.drive == ALL && self.machine.drive(ALL).is_none()
+    }
+
+    /// Returns those of the VM's drives that the request names.
+    fn requested(&self, all: Vec<LiveDisk>) -> Result<Vec<LiveDisk>, Error> {
+        let vm = || self.entry.name.clone();
+        if self.is_all() {
+            return if all.is_empty() { Err(SnapshotError::NoDrives { vm: vm() }.into()) } else { Ok(all) };
+        }
+        if let Some(disk) = all.into_iter().find(|disk| disk.name == self.drive) {
+            return Ok(vec![disk]);
+        }
+        let spec = find_drive(&self.entry, &self.machine, self.drive)?;
+        let drive = self.drive.to_owned();
+        Err(if spec.driver.features().internal_snapshots {
+            LiveSnapshotError::NotAttached { vm: vm(), drive }.into()
+        } else {
+            let kind = spec.driver.type_name().to_owned();
+            SnapshotError::Unsupported { vm: vm(), drive, kind }.into()
+        })
+    }
+
+    fn done(self, drives: Vec<String>, name: &str, event: &'static str, changes: ChangeSet) -> Done<SnapshotDone> {
+        let data = |drive: &String| json!({ "drive": drive, "name": name, "live": true });
+        let events: Vec<_> =
+            drives.iter().map(|drive| self.app.committer().event(event, &self.entry, data(drive))).collect();
+        let done = SnapshotDone {
+            id: self.entry.id.to_string(),
+            name: self.entry.name.to_string(),
+            drive: self.drive.to_owned(),
+            drives,
+            snapshot: name.to_owned(),
+            outcome: event.trim_start_matches("snapshot."),
+            kind: None,
+            replaced: false,
+            safety: None,
+            omitted: Vec::new(),
+        };
+        let done = Done::changing(done, self.entry.id, changes);
+        events.into_iter().fold(done, Done::event).holding(self.guard)
+    }
+}
+
+fn names(disks: &[LiveDisk]) -> Vec<String> {
+    disks.iter().map(|disk| disk.name.clone()).collect()
+}
+
+/// Reads the snapshots of drives, by drive.
+async fn tables(app: &App, disks: &[LiveDisk]) -> Result<BTreeMap<String, Vec<ImageSnapshot>>, Error> {
+    let mut tables = BTreeMap::new();
+    for disk in disks {
+        tables.insert(disk.name.clone(), app.ports.images.snapshots(&disk.path).await?);
+    }
+    Ok(tables)
+}
+
+/// Creates a snapshot of a running VM: of all drives with the memory, or of the disk of one drive.
+pub(super) async fn create(app: &App, create: &SnapshotCreate) -> Result<Done<SnapshotDone>, Error> {
+    let name = SnapshotName::parse(&create.name)?;
+    let operation = SnapshotCreate::NAME;
+    let mut request = Request::open(app, (&create.vm, &create.drive), operation, create.timeout).await?;
+    let media = request.live.media().await?;
+    let all = LiveVm::disks(&media, &request.machine);
+    let memory = if request.is_all() {
+        let bytes = request.live.memory().await?;
+        let obstacles = request.live.obstacles(&request.machine, &media, bytes).await?;
+        if !obstacles.is_empty() {
+            return Err(LiveSnapshotError::Obstacles { vm: request.entry.name, obstacles }.into());
+        }
+        let fingerprint = request.live.fingerprint().await?;
+        let fingerprint = serde_json::to_value(fingerprint)
+            .map_err(|source| Error::Encode { operation: operation.to_owned(), source })?;
+        Some(LiveMemory { fingerprint, bytes })
+    } else {
+        None
+    };
+    let disks = request.requested(all)?;
+    let tables = tables(app, &disks).await?;
+    let (tag, replaced) = free_tag(&request, &disks, &tables, name.as_str(), create.overwrite)?;
+    let (has_memory, was_replaced) = (memory.is_some(), !replaced.is_empty());
+    let description = create.description.clone().filter(|text| !text.is_empty());
+    let save = LiveSave { operation, disks: &disks, name: name.as_str(), tag: &tag, description, memory, replaced };
+    let saved = save.run(&mut request.live, &request.entry, &*request.guard, &request.job).await;
+    let (entry, _) = saved?;
+    request.entry = entry;
+    let inverse = SnapshotRm::new(request.entry.id.to_string(), &create.drive, &create.name).live(true);
+    let mut done = request.done(names(&disks), name.as_str(), kind::SNAPSHOT_CREATED, ChangeSet::default());
+    done.value.kind = Some(if has_memory { SnapshotKind::Memory } else { SnapshotKind::Disk });
+    done.value.replaced = was_replaced;
+    Ok(if was_replaced { done } else { done.undone_by(&inverse) })
+}
+
+/// Returns a tag that is free in all drives, and the snapshots that the new one replaces.
+fn free_tag(
+    request: &Request<'_>,
+    disks: &[LiveDisk],
+    tables: &BTreeMap<String, Vec<ImageSnapshot>>,
+    name: &str,
+    overwrite: bool,
+) -> Result<(String, Vec<ImageTag>), Error> {
+    let exists = |drive: &str, name: &str| SnapshotError::Exists {
+        vm: request.entry.name.clone(),
+        drive: drive.to_owned(),
+        name: name.to_owned(),
+        requested: request.drive.to_owned(),
+    };
+    let table = |disk: &LiveDisk| tables.get(&disk.name).map(Vec::as_slice).unwrap_or_default();
+    let mut replaced = Vec::new();
+    for disk in disks {
+        if let Some(old) = tag::find(table(disk), name) {
+            if !overwrite {
+                return Err(exists(&disk.name, name).into());
+            }
+            replaced.push(disk.tag(&old.name));
+        }
+    }
+    let second = format!("{name}~2");
+    let pair = [name.to_owned(), second.clone()];
+    let free = pair.into_iter().find(|tag| !disks.iter().any(|disk| tag::has_tag(table(disk), tag)));
+    let first = disks.first().map(|disk| disk.name.as_str()).unwrap_or_default();
+    Ok((free.ok_or_else(|| exists(first, &second))?, replaced))
+}
+
+/// Loads a snapshot with memory into a running VM.
+pub(super) async fn load(app: &App, load: &SnapshotLoad) -> Result<Done<SnapshotDone>, Error> {
+    let request = Request::open(app, (&load.vm, &load.drive), SnapshotLoad::NAME, load.timeout).await?;
+    load_into(request, load).await
+}
+
+async fn load_into(request: Request<'_>, load: &SnapshotLoad) -> Result<Done<SnapshotDone>, Error> {
+    let (vm, name) = (request.entry.name.clone(), load.name.clone());
+    if !request.is_all() {
+        return Err(LiveSnapshotError::OneDrive { vm, name }.into());
+    }
+    let Request { app, guard, entry, machine, live, job, drive, runs, operation } = request;
+    let keeps_safety = !load.no_safety;
+    let resumes = runs || load.start;
+    let loading = LiveLoad { operation, name: &load.name, keeps_safety, resumes };
+    let (entry, drives) = loading.run(live, &entry, &machine, &*guard, &job).await?;
+    let data = |drive: &String| json!({ "drive": drive, "name": name, "live": true });
+    let events: Vec<_> =
+        drives.iter().map(|drive| app.committer().event(kind::SNAPSHOT_LOADED, &entry, data(drive))).collect();
+    let done = SnapshotDone {
+        id: entry.id.to_string(),
+        name: entry.name.to_string(),
+        drive: drive.to_owned(),
+        drives,
+        snapshot: load.name.clone(),
+        outcome: "loaded",
+        kind: Some(SnapshotKind::Memory),
+        replaced: false,
+        safety: keeps_safety.then(|| BEFORE_LOAD.to_owned()),
+        omitted: Vec::new(),
+    };
+    let done = Done::changing(done, entry.id, ChangeSet::default());
+    Ok(events.into_iter().fold(done, Done::event).holding(guard))
+}
+
+/// Starts a VM that is not running from a snapshot with memory.
+pub(super) async fn start_from(app: &App, load: &SnapshotLoad) -> Result<Done<SnapshotDone>, Error> {
+    let operation = SnapshotLoad::NAME;
+    let (guard, vm) = app.vms().lock(&load.vm, operation).await?;
+    let status = app.observer().observe_locked(&vm.entry).await.status;
+    if status.is_live() {
+        return Err(LiveSnapshotError::AlreadyRunning { vm: vm.entry.name }.into());
+    }
+    let machine = app.machine(&vm)?;
+    let selection = Selection::new(app, &vm.entry, &machine, &load.drive)?;
+    let disks: Vec<LiveDisk> =
+        selection.images.iter().map(|image| LiveDisk { name: image.drive.clone(), path: image.path.clone() }).collect();
+    let records = app.ports.store.snapshots_of_vm(&vm.entry.id).await?;
+    // What can be found out before QEMU runs.
+    check_set(&vm.entry, &load.name, &disks, &records, &existing_tables(app, &disks).await?)?;
+
+    start::start(app, &vm, StartOptions { paused: true, ..StartOptions::default() }).await?;
+    let vm = app.vms().reread(&vm).await?;
+    let job = app.jobs.start(operation, &vm.entry.name).within(load.timeout);
+    let request = Request::of_locked(app, guard, &vm, &load.drive, operation, job).await?;
+    let loaded = load_into(request, load).await;
+    if loaded.is_err() {
+        end_unused(app, &vm).await;
+    }
+    loaded
+}
+
+/// Reads the snapshots of drives whose images may not exist yet.
+async fn existing_tables(app: &App, disks: &[LiveDisk]) -> Result<BTreeMap<String, Vec<ImageSnapshot>>, Error> {
+    let mut existing = Vec::new();
+    for disk in disks {
+        if app.ports.images.exists(&disk.path).await {
+            existing.push(disk.clone());
+        }
+    }
+    tables(app, &existing).await
+}
+
+/// Ends a QEMU that was started for a snapshot that does not fit; its guest never ran.
+async fn end_unused(app: &App, vm: &Vm) {
+    let ended = async {
+        // A load that failed has ended it.
+        let vm = app.vms().reread(vm).await?;
+        stop::stop(app, &vm.entry, SnapshotLoad::NAME, None, true).await
+    };
+    if let Err(error) = ended.await {
+        tracing::warn!(vm = %vm.entry.name, %error, "could not end the VM after its snapshot was not loaded");
+    }
+}
+
+/// Removes a snapshot of a running VM.
+pub(super) async fn rm(app: &App, rm: &SnapshotRm) -> Result<Done<SnapshotDone>, Error> {
+    let operation = SnapshotRm::NAME;
+    let mut request = Request::open(app, (&rm.vm, &rm.drive), operation, rm.timeout).await?;
+    let all = LiveVm::disks(&request.live.media().await?, &request.machine);
+    let disks = request.requested(all)?;
+    let tables = tables(app, &disks).await?;
+    let table = |disk: &LiveDisk| tables.get(&disk.name).map(Vec::as_slice).unwrap_or_default();
+    let found = |disk: &LiveDisk| tag::find(table(disk), &rm.name).map(|found| disk.tag(&found.name));
+    let removed: Vec<ImageTag> = disks.iter().filter_map(found).collect();
+    if removed.is_empty() {
+        let (vm, name) = (request.entry.name, rm.name.clone());
+        return Err(LiveSnapshotError::Incomplete { vm, name, missing: names(&disks) }.into());
+    }
+    let work = PendingWork::SnapshotRemove { removed: removed.clone() };
+    request.entry = app.committer().begin_work(&request.entry, operation, work, Vec::new()).await?;
+    app.faults.reach(FaultPoint::Marked(operation));
+    // Not cut off: QEMU does not stop removing.
+    let (job, live) = (&request.job, &mut request.live);
+    job.ticking(live.delete(&removed), async || job.report_elapsed()).await?;
+    app.faults.reach(FaultPoint::SnapshotStep);
+    let mut changes = record_removals(&request.entry, &removed);
+    changes.push(work_done(&request.entry));
+    let drives = removed.into_iter().map(|tag| tag.drive).collect();
+    Ok(request.done(drives, &rm.name, kind::SNAPSHOT_REMOVED, ChangeSet { changes, ..ChangeSet::default() }))
+}

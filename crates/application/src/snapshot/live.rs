@@ -1,0 +1,137 @@
+//! Snapshots of a running VM, which QEMU itself creates, loads and removes.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `check` | what keeps a VM from being saved with its memory |
+//! | `error` | why a snapshot of a running VM cannot be created or loaded |
+//! | `load` | loading memory and disks, and what becomes of a load that fails |
+//! | `recover` | what becomes of work on a running VM whose maqet process was killed |
+//! | `save` | saving memory and disks, or disks alone |
+//!
+//! The block node of a drive has the name of the drive, so drives are found by the names of their nodes.
+
+pub(crate) mod check;
+pub(crate) mod error;
+pub(crate) mod load;
+pub(crate) mod recover;
+pub(crate) mod save;
+
+use std::path::PathBuf;
+
+use maqet_domain::hotplug::PluggedDevice;
+use maqet_domain::machine::Machine;
+use maqet_domain::port::MonitorSession;
+use maqet_domain::qemu::QemuVersion;
+use maqet_domain::qmp::{BlockMedium, QmpCommand, QmpError, RunState, children};
+use maqet_domain::snapshot::Fingerprint;
+use maqet_domain::vm::{ImageTag, MonitorAnswer, ProcessIdentity, ProcessObservation, Run, Status, VmEntry};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::device::session::PERIPHERAL;
+use crate::start::firmware::VARIABLES_NAME;
+use crate::vm::monitor::Monitored;
+use crate::{App, Error, limits};
+
+/// A running VM whose lock the caller holds, and a session with its QEMU.
+pub(crate) struct LiveVm<'a> {
+    app: &'a App,
+    monitored: Monitored<'a>,
+    session: Box<dyn MonitorSession>,
+}
+
+/// A drive of a running VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LiveDisk {
+    /// Its name, which is also that of its block node.
+    pub(crate) name: String,
+    /// Its image.
+    pub(crate) path: PathBuf,
+}
+
+impl LiveDisk {
+    /// Returns the snapshot `tag` of the image of this drive.
+    pub(crate) fn tag(&self, tag: &str) -> ImageTag {
+        ImageTag { drive: self.name.clone(), path: self.path.clone(), tag: tag.to_owned() }
+    }
+}
+
+impl<'a> LiveVm<'a> {
+    /// Opens a session with a VM; `None` if its QEMU is not running.
+    ///
+    /// Errors: QEMU does not respond, or is in another PID namespace.
+    pub(crate) async fn open(app: &'a App, entry: &VmEntry) -> Result<Option<Self>, Error> {
+        let Some(monitored) = Monitored::live(app, entry).await? else { return Ok(None) };
+        // Its command line is part of the fingerprint, and it is ended after a load that failed.
+        monitored.visible_process()?;
+        match monitored.session().await {
+            Ok(session) => Ok(Some(Self { app, monitored, session })),
+            // It may be exiting.
+            Err(error) if error.is_connection_loss() && has_exited(app, monitored.visible_process()?).await => Ok(None),
+            Err(error) => monitored.or_unresponsive(Err(error)),
+        }
+    }
+
+    pub(crate) fn run(&self) -> &Run {
+        &self.monitored.run
+    }
+
+    pub(crate) fn process(&self) -> Result<&ProcessIdentity, Error> {
+        self.monitored.visible_process()
+    }
+
+    async fn query(&mut self, command: &QmpCommand) -> Result<Value, QmpError> {
+        self.session.execute(command, self.app.timeouts().qmp).await
+    }
+
+    /// Returns the state of the VM.
+    pub(crate) async fn status(&mut self) -> Result<Status, QmpError> {
+        #[derive(Deserialize)]
+        struct QueryStatus {
+            status: RunState,
+        }
+
+        let reply = self.query(&QmpCommand::new("query-status")).await?;
+        let QueryStatus { status } = QueryStatus::deserialize(reply)
+            .map_err(|error| QmpError::InvalidResponse { detail: format!("`query-status`: {error}") })?;
+        let observed = ProcessObservation::Answered(MonitorAnswer::State(status));
+        Ok(Status::from_run(Some(self.run()), observed, false))
+    }
+
+    /// Returns the drives and other block devices that have a medium.
+    pub(crate) async fn media(&mut self) -> Result<Vec<BlockMedium>, QmpError> {
+        Ok(BlockMedium::from_reply(&self.query(&QmpCommand::new("query-block")).await?))
+    }
+
+    /// Returns what the memory of the VM depends on.
+    pub(crate) async fn fingerprint(&mut self) -> Result<Fingerprint, Error> {
+        let version = self.query(&QmpCommand::new("query-version")).await?;
+        let version = QemuVersion::from_reply(&version)
+            .ok_or_else(|| QmpError::InvalidResponse { detail: format!("not a version: {version}") })?;
+        let reply = self.query(&QmpCommand::new("qom-list").with("path", PERIPHERAL)).await?;
+        let devices = children(&reply).into_iter().map(|(id, driver)| PluggedDevice { id, driver });
+        let args = self.app.ports.processes.args(self.process()?);
+        Ok(Fingerprint::new(version, args.get(1..).unwrap_or_default(), &devices.collect::<Vec<_>>()))
+    }
+
+    /// Returns the writable drives that are qcow2 images and have a name that lasts: those of the definition, in its
+    /// order, then the variables of UEFI.
+    pub(crate) fn disks(media: &[BlockMedium], machine: &Machine) -> Vec<LiveDisk> {
+        let names = machine.storage.iter().map(|drive| drive.name.as_str()).chain([VARIABLES_NAME]);
+        let disk = |name: &str| {
+            let medium = media.iter().find(|medium| medium.node == name)?;
+            let is_usable = !medium.is_read_only && medium.format == "qcow2";
+            is_usable.then(|| LiveDisk { name: name.to_owned(), path: medium.file.clone() })
+        };
+        names.filter_map(disk).collect()
+    }
+}
+
+async fn has_exited(app: &App, process: &ProcessIdentity) -> bool {
+    app.ports.processes.wait_for_exit(process, limits::EXIT_GRACE).await
+}
+
+/// Returns the names of the block nodes of drives.
+fn nodes(disks: &[LiveDisk]) -> Vec<Value> {
+    disks.iter().map(|disk| Value::from(disk.name.as_str())).collect()
+}

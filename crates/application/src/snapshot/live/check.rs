@@ -1,0 +1,108 @@
+//! What keeps a running VM from being saved with its memory.
+
+use std::fmt;
+
+use maqet_domain::machine::Machine;
+use maqet_domain::qemu::HOTPLUG_PREFIX;
+use maqet_domain::qmp::wording::{SaveBlocker, save_blocker};
+use maqet_domain::qmp::{BlockMedium, QmpCommand, QmpError};
+use maqet_domain::size::ByteSize;
+use maqet_domain::text::quote;
+use serde::Serialize;
+
+use super::{LiveDisk, LiveVm};
+use crate::start::firmware::VARIABLES_NAME;
+
+/// Something that keeps a VM from being saved, or that would be missing from the snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct SaveObstacle {
+    /// The drive, if it is one.
+    pub drive: Option<String>,
+    /// What the matter is.
+    pub problem: String,
+    /// What to change.
+    pub hint: String,
+}
+
+impl fmt::Display for SaveObstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problem)
+    }
+}
+
+impl LiveVm<'_> {
+    /// Returns the obstacles to saving the VM with its memory.
+    pub(crate) async fn obstacles(
+        &mut self,
+        machine: &Machine,
+        media: &[BlockMedium],
+        memory: u64,
+    ) -> Result<Vec<SaveObstacle>, QmpError> {
+        let reply = self.query(&QmpCommand::new("query-migrate")).await?;
+        let reasons = reply["blocked-reasons"].as_array().into_iter().flatten();
+        let mut all: Vec<SaveObstacle> = reasons.filter_map(|reason| reason.as_str()).map(of_device).collect();
+        all.extend(media.iter().filter_map(|medium| of_medium(machine, medium)));
+        if let Some(disk) = Self::disks(media, machine).first() {
+            all.extend(self.lack_of_space(disk, memory).await);
+        }
+        Ok(all)
+    }
+
+    /// Returns how much the memory of the VM takes at most: what it has of the host's, and not more than the guest's.
+    pub(crate) async fn memory(&mut self) -> Result<u64, QmpError> {
+        let reply = self.query(&QmpCommand::new("query-memory-size-summary")).await?;
+        let part = |name: &str| reply[name].as_u64().unwrap_or(0);
+        let guest = part("base-memory").saturating_add(part("plugged-memory"));
+        let process = self.process().ok().and_then(|process| self.app.ports.stats.usage(process));
+        Ok(process.map_or(guest, |usage| usage.rss.bytes().min(guest)))
+    }
+
+    /// A guest that QEMU cannot write to the end would halt with its disk full.
+    async fn lack_of_space(&mut self, disk: &LiveDisk, needed: u64) -> Option<SaveObstacle> {
+        let free = self.app.ports.maintenance.probe.space(&disk.path).await?.free_bytes;
+        if free >= needed {
+            return None;
+        }
+        let (needed, free) = (ByteSize::from_bytes(needed), ByteSize::from_bytes(free));
+        Some(SaveObstacle {
+            drive: Some(disk.name.clone()),
+            problem: format!("the memory takes up to {needed}, and {free} are free for drive `{}`", disk.name),
+            hint: format!("free some space on the file system of {}", quote(&disk.path.to_string_lossy())),
+        })
+    }
+}
+
+/// Returns what a reason of QEMU means.
+fn of_device(reason: &str) -> SaveObstacle {
+    let hint = match save_blocker(reason) {
+        SaveBlocker::Nvme => "set `interface: virtio` for drives with `interface: nvme` or `type: nvme`",
+        SaveBlocker::Vfio => "remove the host's device from the VM",
+        SaveBlocker::MountedShare => "unmount the shared directory in the guest",
+        SaveBlocker::Other => "remove the device from the VM",
+    };
+    SaveObstacle { drive: None, problem: format!("QEMU reports `{reason}`"), hint: hint.to_owned() }
+}
+
+/// Returns why a drive cannot be part of a snapshot.
+fn of_medium(machine: &Machine, medium: &BlockMedium) -> Option<SaveObstacle> {
+    if medium.is_read_only {
+        return None;
+    }
+    let node = medium.node.as_str();
+    let is_defined = node == VARIABLES_NAME || machine.storage.iter().any(|drive| drive.name.as_str() == node);
+    let (name, problem, hint) = if is_defined && medium.format == "qcow2" {
+        return None;
+    } else if is_defined {
+        let problem = format!("drive `{node}` is writable and has the format `{}`", medium.format);
+        (node, problem, format!("set `type: qcow2` or `readonly: true` for drive `{node}`"))
+    } else if let Some(device) = node.strip_prefix(HOTPLUG_PREFIX) {
+        let hint = format!("unplug it, or define it under `storage`: the snapshot needs drive `{device}` to be loaded");
+        (device, format!("drive `{device}` was hot-plugged"), hint)
+    } else {
+        let device = medium.device.as_str();
+        let hint = "define it under `storage`, or make it read-only";
+        (device, format!("`{device}` is writable, and not defined under `storage`"), hint.to_owned())
+    };
+    Some(SaveObstacle { drive: Some(name.to_owned()), problem, hint })
+}

@@ -1,0 +1,149 @@
+//! Recovery of work on a running VM whose maqet process was killed: QEMU went on with it, and keeps its result.
+
+use maqet_domain::change::ChangeSet;
+use maqet_domain::port::{HeldLock, ImageFile, ImageRepair, ImageWork};
+use maqet_domain::qmp::{JobInfo, QmpCommand, QmpError};
+use maqet_domain::snapshot::tag::{self, BEFORE_LOAD};
+use maqet_domain::vm::{ImageTag, LoadGuest, Status, VmEntry};
+
+use super::LiveVm;
+use super::load::{FailedLoad, safety_records};
+use crate::app::commit::work_done;
+use crate::app::recovered::Recovered;
+use crate::job::qmp_job::QmpJobs;
+use crate::snapshot::recover::{self as offline, record_removals};
+use crate::{App, Error};
+
+/// The job that loads a snapshot.
+const LOAD: &str = "snapshot-load";
+
+impl LiveVm<'_> {
+    /// Waits for the jobs of the process that was killed, and returns what became of them.
+    async fn finished_jobs(&mut self) -> Result<Vec<JobInfo>, QmpError> {
+        QmpJobs::left_over(&mut *self.session).await?.wait(JobInfo::has_ended, |_, _| {}).await
+    }
+
+    /// Removes jobs that have ended from QEMU's list.
+    async fn dismiss_all(&mut self) -> Result<(), QmpError> {
+        QmpJobs::left_over(&mut *self.session).await?.dismiss().await
+    }
+
+    /// Removes those of the snapshots that exist, after the jobs that create or remove them.
+    pub(crate) async fn remove_present(&mut self, tags: &[ImageTag]) -> Result<(), Error> {
+        self.finished_jobs().await?;
+        let mut present = Vec::new();
+        for one in tags {
+            if self.app.ports.images.exists(&one.path).await
+                && tag::has_tag(&self.app.ports.images.snapshots(&one.path).await?, &one.tag)
+            {
+                present.push(one.clone());
+            }
+        }
+        self.delete(&present).await?;
+        Ok(self.dismiss_all().await?)
+    }
+}
+
+/// Removes the snapshots of a set that QEMU did not complete.
+pub(crate) async fn roll_back_create(
+    app: &App,
+    entry: &VmEntry,
+    guard: &HeldLock,
+    created: &[ImageTag],
+) -> Result<Recovered, Error> {
+    match LiveVm::open(app, entry).await? {
+        Some(mut live) => live.remove_present(created).await.map(|()| Recovered::rolled_back(entry)),
+        None => {
+            let recovered = offline::roll_back_create(app, entry, guard, created).await?;
+            free_leaks(app, guard, created).await?;
+            Ok(recovered)
+        }
+    }
+}
+
+/// Removes the remaining snapshots of a set that was being removed.
+pub(crate) async fn finish_remove(
+    mut live: LiveVm<'_>,
+    entry: &VmEntry,
+    removed: &[ImageTag],
+) -> Result<Recovered, Error> {
+    live.remove_present(removed).await?;
+    Ok(Recovered { changes: record_removals(entry, removed), ..Recovered::finished(entry) })
+}
+
+/// Reverts the disks of a VM whose QEMU is gone to the states before a load, if it began.
+pub(super) async fn revert(
+    app: &App,
+    entry: &VmEntry,
+    guard: &HeldLock,
+    safety: &[ImageTag],
+) -> Result<Recovered, Error> {
+    let recovered = offline::recover_load(app, entry, guard, safety).await?;
+    free_leaks(app, guard, safety).await?;
+    Ok(recovered)
+}
+
+/// Gives back the space of images that a QEMU which was killed had reserved for its work.
+async fn free_leaks(app: &App, guard: &HeldLock, tags: &[ImageTag]) -> Result<(), Error> {
+    let work = ImageWork { guard, progress: &|_, _| {} };
+    for tag in tags {
+        if app.ports.images.exists(&tag.path).await {
+            let image = ImageFile { path: tag.path.clone(), format: "qcow2".to_owned() };
+            app.ports.image_tools.check(&image, Some(ImageRepair::Leaks), &work).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Recovers a load into a running VM: finishes it if QEMU did, ends QEMU and reverts the disks if it failed, and goes on
+/// if it did not begin.
+pub(crate) async fn recover_load(
+    app: &App,
+    entry: &VmEntry,
+    guard: &HeldLock,
+    safety: &[ImageTag],
+    guest: LoadGuest,
+) -> Result<Recovered, Error> {
+    let Some(mut live) = LiveVm::open(app, entry).await? else { return revert(app, entry, guard, safety).await };
+    let loads: Vec<JobInfo> = live.finished_jobs().await?.into_iter().filter(|job| job.kind == LOAD).collect();
+    if loads.iter().any(|job| job.error.is_some()) || live.status().await? == Status::RestoreFailed {
+        let (run, process) = (live.run().clone(), live.process()?.clone());
+        drop(live);
+        let failed = FailedLoad { run: &run, process: &process, safety };
+        let entry = failed.end(app, entry).await?;
+        return revert(app, &entry, guard, safety).await;
+    }
+    let recovered = if loads.is_empty() {
+        live.remove_present(safety).await?;
+        Recovered::rolled_back(entry)
+    } else {
+        finish_load(app, &mut live, entry, safety).await?
+    };
+    if guest == LoadGuest::Resumes {
+        live.query(&QmpCommand::new("cont")).await?;
+    }
+    live.dismiss_all().await?;
+    Ok(recovered)
+}
+
+/// Keeps the safety snapshot of a load that succeeded, and records that before the guest runs.
+async fn finish_load(
+    app: &App,
+    live: &mut LiveVm<'_>,
+    entry: &VmEntry,
+    safety: &[ImageTag],
+) -> Result<Recovered, Error> {
+    let mut changes = safety_records(app, entry, safety).await?;
+    let mut replaced = Vec::new();
+    for one in safety {
+        let pair = [BEFORE_LOAD.to_owned(), format!("{BEFORE_LOAD}~2")];
+        let others = pair.into_iter().filter(|tag| *tag != one.tag);
+        replaced.extend(others.map(|tag| ImageTag { tag, ..one.clone() }));
+    }
+    live.delete(&replaced).await?;
+    changes.extend(record_removals(entry, &replaced));
+    changes.push(work_done(entry));
+    app.committer().commit(ChangeSet { changes, ..ChangeSet::default() }).await?;
+    let entry = VmEntry { pending: None, revision: entry.revision.next(), ..entry.clone() };
+    Ok(Recovered::finished(&entry))
+}

@@ -1,0 +1,214 @@
+//! Saving a running VM: its memory and disks, or disks alone.
+//!
+//! QEMU saves the memory into the image of the first drive, and the guest stands still meanwhile. A save cannot be
+//! canceled (7.2, 10.0): once it is sent it is waited for, and then removed.
+
+use futures_util::future::{Either, select};
+use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::port::{HeldLock, ImageUse};
+use maqet_domain::qmp::{QmpCommand, QmpError};
+use maqet_domain::snapshot::{SnapshotKind, SnapshotRecord};
+use maqet_domain::storage::ImageAccess;
+use maqet_domain::vm::{ImageTag, PendingWork, VmEntry};
+use maqet_fault_points::FaultPoint;
+use serde_json::Value;
+
+use super::recover::roll_back_create;
+use super::{LiveDisk, LiveVm, nodes};
+use crate::app::commit::work_done;
+use crate::job::qmp_job::QmpJobs;
+use crate::job::{Job, ProgressUnit};
+use crate::{App, Error};
+
+/// A snapshot of a running VM that is to be created; its name is free, and the VM can be saved.
+pub(crate) struct LiveSave<'a> {
+    pub(crate) operation: &'static str,
+    pub(crate) disks: &'a [LiveDisk],
+    /// Its name for users, and its name inside the images.
+    pub(crate) name: &'a str,
+    pub(crate) tag: &'a str,
+    pub(crate) description: Option<String>,
+    /// What the memory depends on, and how much of it there is; `None` for disks alone.
+    pub(crate) memory: Option<LiveMemory>,
+    /// The snapshots that it replaces.
+    pub(crate) replaced: Vec<ImageTag>,
+}
+
+/// The memory of a VM.
+pub(crate) struct LiveMemory {
+    pub(crate) fingerprint: Value,
+    pub(crate) bytes: u64,
+}
+
+impl LiveSave<'_> {
+    /// Creates the snapshot and records it; returns the entry of the VM as it is from then on, and the records.
+    ///
+    /// Nothing is left of a snapshot that fails or is cut off.
+    pub(crate) async fn run(
+        self,
+        live: &mut LiveVm<'_>,
+        entry: &VmEntry,
+        guard: &HeldLock,
+        job: &Job<'_>,
+    ) -> Result<(VmEntry, Vec<SnapshotRecord>), Error> {
+        let app = live.app;
+        let created: Vec<ImageTag> = self.disks.iter().map(|disk| disk.tag(self.tag)).collect();
+        let work = PendingWork::SnapshotCreate { created: created.clone(), live: true };
+        let entry = app.committer().begin_work(entry, self.operation, work, Vec::new()).await?;
+        app.faults.reach(FaultPoint::Marked(self.operation));
+        let saved = match &self.memory {
+            Some(memory) => live.save(job, self.disks, self.tag, memory.bytes).await,
+            None => live.save_disks(self.disks, self.tag).await.map_err(Error::from),
+        };
+        app.faults.reach(FaultPoint::SnapshotSaved);
+        let records = match saved {
+            Ok(()) => self.records(app, &entry).await,
+            Err(error) => Err(error),
+        };
+        match records {
+            Ok(records) => {
+                let entry = self.record(live, entry, &records).await?;
+                Ok((entry, records))
+            }
+            Err(error) => {
+                let recovered = roll_back_create(app, &entry, guard, &created).await?;
+                let changes = recovered.changes.into_iter().chain([work_done(&recovered.entry)]).collect();
+                app.committer().commit(ChangeSet { changes, ..ChangeSet::default() }).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Records the snapshot, then removes those that it replaces.
+    async fn record(
+        &self,
+        live: &mut LiveVm<'_>,
+        entry: VmEntry,
+        records: &[SnapshotRecord],
+    ) -> Result<VmEntry, Error> {
+        let app = live.app;
+        let mut changes: Vec<Change> =
+            records.iter().map(|record| Change::SnapshotAdded(Box::new(record.clone()))).collect();
+        app.faults.reach(FaultPoint::BeforeCommit(self.operation));
+        let entry = if self.replaced.is_empty() {
+            entry
+        } else {
+            let work = PendingWork::SnapshotRemove { removed: self.replaced.clone() };
+            let entry = app.committer().begin_work(&entry, self.operation, work, changes).await?;
+            live.delete(&self.replaced).await?;
+            changes = crate::snapshot::recover::record_removals(&entry, &self.replaced);
+            entry
+        };
+        changes.push(work_done(&entry));
+        app.committer().commit(ChangeSet { changes, ..ChangeSet::default() }).await?;
+        app.faults.reach(FaultPoint::Committed(self.operation));
+        Ok(VmEntry { pending: None, revision: entry.revision.next(), ..entry })
+    }
+
+    /// Returns the records of the snapshot, as its images describe it.
+    async fn records(&self, app: &App, entry: &VmEntry) -> Result<Vec<SnapshotRecord>, Error> {
+        let set = (self.disks.len() > 1).then(|| app.ports.ids.snapshot_set_id());
+        let kind = if self.memory.is_some() { SnapshotKind::Memory } else { SnapshotKind::Disk };
+        let mut records = Vec::new();
+        for disk in self.disks {
+            let snapshots = app.ports.images.snapshots(&disk.path).await?;
+            let Some(snapshot) = snapshots.into_iter().find(|snapshot| snapshot.name == self.tag) else {
+                let detail = format!("`snapshot-save` created no snapshot of drive `{}`", disk.name);
+                return Err(QmpError::InvalidResponse { detail }.into());
+            };
+            records.push(SnapshotRecord {
+                vm: entry.id,
+                drive: disk.name.clone(),
+                tag: self.tag.to_owned(),
+                name: self.name.to_owned(),
+                image_id: snapshot.id,
+                image_date: snapshot.created_at,
+                set,
+                kind,
+                description: self.description.clone(),
+                fingerprint: self.memory.as_ref().map(|memory| memory.fingerprint.clone()),
+                created_at: app.committer().now(),
+            });
+        }
+        Ok(records)
+    }
+}
+
+impl LiveVm<'_> {
+    /// Saves memory and disks; `memory` is how much of it there is at most.
+    ///
+    /// Errors: the job was cut off, and the snapshot may exist; [`Error::QmpJob`], and those of the session.
+    async fn save(&mut self, job: &Job<'_>, disks: &[LiveDisk], tag: &str, memory: u64) -> Result<(), Error> {
+        let app = self.app;
+        let Some(state) = disks.first() else { return Ok(()) };
+        let id = QmpJobs::id("save", app.committer().now());
+        let command = QmpCommand::new("snapshot-save")
+            .with("job-id", id.as_str())
+            .with("tag", tag)
+            .with("vmstate", state.name.as_str())
+            .with("devices", nodes(disks));
+        let size_before = allocated(app, state).await;
+        let work = async {
+            let mut jobs = QmpJobs::start(&mut *self.session, vec![id], &command).await?;
+            let outcome = jobs.conclude(|_, _| {}).await;
+            jobs.dismiss().await?;
+            outcome
+        };
+        let tick = async || match (allocated(app, state).await, size_before) {
+            (Some(now), Some(before)) => {
+                job.report(ProgressUnit::Bytes, now.saturating_sub(before).min(memory), memory)
+            }
+            _ => job.report_elapsed(),
+        };
+        job.set_stage("saving the memory");
+        to_the_end(job, job.ticking(work, tick)).await
+    }
+
+    /// Creates snapshots of disks at one moment, all or none; the guest runs on.
+    pub(crate) async fn save_disks(&mut self, disks: &[LiveDisk], tag: &str) -> Result<(), QmpError> {
+        let create = |disk: &LiveDisk| {
+            QmpCommand::new("blockdev-snapshot-internal-sync").with("device", disk.name.as_str()).with("name", tag)
+        };
+        self.query(&QmpCommand::transaction(disks.iter().map(create))).await.map(drop)
+    }
+
+    /// Removes snapshots; one that does not exist is ignored, as QEMU does.
+    pub(crate) async fn delete(&mut self, tags: &[ImageTag]) -> Result<(), Error> {
+        let mut names: Vec<&str> = tags.iter().map(|tag| tag.tag.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        for name in names {
+            let devices = tags.iter().filter(|tag| tag.tag == name).map(|tag| Value::from(tag.drive.as_str()));
+            let id = QmpJobs::id("delete", self.app.committer().now());
+            let command = QmpCommand::new("snapshot-delete")
+                .with("job-id", id.as_str())
+                .with("tag", name)
+                .with("devices", devices.collect::<Vec<_>>());
+            let mut jobs = QmpJobs::start(&mut *self.session, vec![id], &command).await?;
+            let outcome = jobs.conclude(|_, _| {}).await;
+            jobs.dismiss().await?;
+            outcome?;
+        }
+        Ok(())
+    }
+}
+
+/// Awaits work that cannot be cut off; once it is done, returns the error of the job if that was cut off meanwhile.
+async fn to_the_end<T>(job: &Job<'_>, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let mut work = std::pin::pin!(work);
+    let cut_off = std::pin::pin!(job.cut_off());
+    match select(work.as_mut(), cut_off).await {
+        Either::Left((outcome, _)) => outcome,
+        Either::Right((error, _)) => {
+            job.set_stage("waiting for QEMU, to undo it");
+            work.await?;
+            Err(error)
+        }
+    }
+}
+
+/// Returns the space that the image of a drive takes on the host.
+async fn allocated(app: &App, disk: &LiveDisk) -> Option<u64> {
+    let image = ImageUse { path: disk.path.clone(), format: Some("qcow2".to_owned()), access: ImageAccess::Read };
+    Some(app.ports.image_tools.chain(&image).await.first()?.actual_size?.bytes())
+}
