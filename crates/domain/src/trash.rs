@@ -11,6 +11,7 @@ use serde_with::{DeserializeFromStr, SerializeDisplay};
 
 use crate::change::StorageRecord;
 use crate::config::Node;
+use crate::snapshot::SnapshotRecord;
 use crate::text::checked_text;
 use crate::vm::{Origins, Revision, Vm, VmEntry, VmId, VmName};
 
@@ -55,6 +56,9 @@ pub struct TrashEntry {
     pub vm: TrashedVm,
     /// Its images.
     pub images: Vec<TrashedImage>,
+    /// The records of the snapshots in its images.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<SnapshotRecord>,
     /// The new name of the VM, while it is restored under another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restoring: Option<VmName>,

@@ -44,7 +44,14 @@ impl Fixture {
             definition: Node::empty_map(),
             origins: std::collections::BTreeMap::new(),
         };
-        TrashEntry { id, removed_at: Timestamp::UNIX_EPOCH, vm, images: images.collect(), restoring: None }
+        TrashEntry {
+            id,
+            removed_at: Timestamp::UNIX_EPOCH,
+            vm,
+            images: images.collect(),
+            snapshots: Vec::new(),
+            restoring: None,
+        }
     }
 
     /// Moves images to the trash.

@@ -54,8 +54,14 @@ pub(crate) async fn move_to_trash(
     if moved.is_empty() {
         return Ok((None, kept));
     }
-    let entry =
-        TrashEntry { id, removed_at: app.ports.clock.now(), vm: TrashedVm::from(vm), images: moved, restoring: None };
+    let entry = TrashEntry {
+        id,
+        removed_at: app.ports.clock.now(),
+        vm: TrashedVm::from(vm),
+        images: moved,
+        snapshots: app.ports.store.snapshots_of_vm(&vm.entry.id).await?,
+        restoring: None,
+    };
     let work = PendingWork::Trash { entry: entry.id.to_string() };
     let marked = app.committer().begin_work(&vm.entry, operation, work, Vec::new()).await?;
     app.faults.reach(FaultPoint::Marked(operation));

@@ -19,7 +19,12 @@ fn test_rm_and_restore_keep_data_identity_and_files() {
         qemu_io(disk, &format!("write -P {pattern} 64k 128k"));
     }
     let inodes = disks.clone().map(|disk| inode(&disk));
+    for description in ["first", "second"] {
+        let create = ["snapshot", "create", "web", "hdd", "one", "--overwrite", "--description", description];
+        home.json(&create);
+    }
     let before = home.json(&["info", "web"]);
+    let snapshots = home.json(&["snapshot", "ls", "web"]);
 
     let removed = home.json(&["rm", "web", "--delete-storage"]);
     let entry = fixture.entry();
@@ -32,6 +37,8 @@ fn test_rm_and_restore_keep_data_identity_and_files() {
     assert_eq!((&restored["id"], &restored["defined"]), (&before["id"], &json!(true)));
     assert_eq!(home.json(&["info", "web"])["definition"], before["definition"]);
     assert_eq!(disks.clone().map(|disk| inode(&disk)), inodes, "an image was copied");
+    assert!(snapshots.to_string().contains("second"), "{snapshots}");
+    assert_eq!(home.json(&["snapshot", "ls", "web"]), snapshots);
     for (disk, pattern) in disks.iter().zip(["0x5a", "0xa5"]) {
         qemu_io(disk, &format!("read -P {pattern} 64k 128k"));
     }

@@ -140,6 +140,9 @@ fn restored(app: &App, entry: &TrashEntry, name: &VmName, existing: Option<&VmEn
     ));
     if existing.is_none() {
         changes.changes.insert(0, Change::VmAdded(Box::new(vm)));
+        // They were removed with the VM.
+        let records = entry.snapshots.iter().cloned();
+        changes.changes.extend(records.map(|record| Change::SnapshotAdded(Box::new(record))));
     }
     changes.events = events;
     let value = Restored {
