@@ -47,6 +47,7 @@ mod schema;
 mod screen;
 mod settings;
 mod shell;
+mod snapshots;
 mod stop;
 mod storage;
 mod stress;

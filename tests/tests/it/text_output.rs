@@ -150,6 +150,7 @@ fn test_text_snapshots_are_a_table() {
     DRIVE  NAME   CREATED               CONTENTS
     hdd    clean  [time]  disk
     loaded snapshot `clean` of drive `hdd` of `web`
+    kept the state before as snapshot `before-load`
     removed snapshot `clean` of drive `hdd` of `web`
     ");
 }

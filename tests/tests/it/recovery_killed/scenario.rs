@@ -28,6 +28,9 @@ const RESUME: &[&str] = &["resume", VM];
 const DEVICE_ADD: &[&str] = &["qmp", "device-add", VM, "usb-storage", "--id", "stick", "--file", "stick.raw"];
 /// A VM whose disk exists.
 const WITH_DISK: &[&[&str]] = &[ADD, START, &["stop", VM, "--force"]];
+/// With a second drive.
+const ADD_PAIR: &[&str] = &["add", "pair.yaml"];
+const SNAPSHOT_ALL: &[&str] = &["snapshot", "create", VM, "all", "one"];
 const SNAPSHOT: &[&str] = &["snapshot", "create", VM, DRIVE, "one"];
 const LIVE_SNAPSHOT: &[&str] = &["snapshot", "create", VM, "all", "one", "--live"];
 /// What QEMU cannot load into a VM with other memory.
@@ -37,7 +40,7 @@ const KILL: &[&str] = &["stop", VM, "--force"];
 const MORE_MEMORY: &[&str] = &["apply", VM, "--memory", "48M"];
 const TO_TRASH: &[&str] = &["rm", VM, "--delete-storage"];
 
-pub(crate) const SCENARIOS: [Scenario; 32] = [
+pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "the first add", before: &[], command: ADD, code: 0 },
     Scenario { name: "add", before: &[ADD_OTHER], command: ADD, code: 0 },
     Scenario { name: "apply", before: &[ADD_OTHER, ADD], command: &["apply", VM, "--memory", "48M"], code: 0 },
@@ -120,6 +123,24 @@ pub(crate) const SCENARIOS: [Scenario; 32] = [
         command: &["snapshot", "rm", VM, "all", "one", "--live"],
         code: 0,
     },
+    Scenario {
+        name: "snapshot create all --overwrite",
+        before: &[ADD_PAIR, SNAPSHOT_ALL],
+        command: &["snapshot", "create", VM, "all", "one", "--overwrite"],
+        code: 0,
+    },
+    Scenario {
+        name: "snapshot load all",
+        before: &[ADD_PAIR, SNAPSHOT_ALL, &["snapshot", "load", VM, "all", "one"]],
+        command: &["snapshot", "load", VM, "all", "one"],
+        code: 0,
+    },
+    Scenario {
+        name: "snapshot rm all",
+        before: &[ADD_PAIR, SNAPSHOT_ALL],
+        command: &["snapshot", "rm", VM, "all", "one"],
+        code: 0,
+    },
     Scenario { name: "snapshot rm", before: &[ADD, SNAPSHOT], command: &["snapshot", "rm", VM, DRIVE, "one"], code: 0 },
     Scenario { name: "rm --delete-storage", before: &[ADD, SNAPSHOT], command: TO_TRASH, code: 0 },
     Scenario {
@@ -143,6 +164,8 @@ impl Scenario {
         let home = TestHome::with_fault_points();
         let disk = "storage: [{name: hdd, size: 4M}]\n";
         home.write("web.yaml", guest::paused_yaml(VM) + "  - {device: qemu-xhci}\n" + disk);
+        let pair = "storage: [{name: hdd, size: 4M}, {name: ssd, size: 1M}]\n";
+        home.write("pair.yaml", guest::paused_yaml(VM) + pair);
         home.write("other.yaml", guest::paused_yaml(OTHER));
         home.write("refused.yaml", guest::paused_yaml("refused") + "args: [\"-nonsense\"]\n" + disk);
         home.write("stick.raw", vec![0; 1 << 20]);

@@ -3,6 +3,7 @@
 use derive_setters::Setters;
 use jiff::Timestamp;
 use maqet_domain::snapshot::{ImageSnapshot, SnapshotKind, SnapshotRecord, tag};
+use maqet_domain::vm::{Pending, PendingWork};
 use serde::{Deserialize, Serialize};
 
 use crate::app::operations::{Done, Effect, Operation};
@@ -93,10 +94,22 @@ impl Operation for SnapshotLs {
         let mut found = Vec::new();
         for image in &images {
             if app.ports.images.exists(&image.path).await {
-                let all = app.ports.images.snapshots(&image.path).await?;
+                let mut all = app.ports.images.snapshots(&image.path).await?;
+                all.retain(|snapshot| !is_unfinished(vm.entry.pending.as_deref(), &image.drive, snapshot));
                 found.extend(all.iter().map(|snapshot| SnapshotInfo::new(image, snapshot, &all, &records)));
             }
         }
         Ok(Done::reading(found))
     }
+}
+
+/// Returns whether a snapshot is of interrupted work: it disappears when that is recovered.
+fn is_unfinished(pending: Option<&Pending>, drive: &str, snapshot: &ImageSnapshot) -> bool {
+    let tags = match pending.map(|pending| &pending.work) {
+        Some(PendingWork::SnapshotCreate { created, .. }) => created,
+        Some(PendingWork::SnapshotRemove { removed }) => removed,
+        Some(PendingWork::SnapshotLoad { safety, .. }) => safety,
+        _ => return false,
+    };
+    tags.iter().any(|tag| tag.drive == drive && tag.tag == snapshot.name)
 }
