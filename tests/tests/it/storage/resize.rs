@@ -81,3 +81,31 @@ fn test_resize_of_drive_that_the_running_vm_lacks_is_refused() {
     assert_eq!(std::fs::metadata(home.path("other.raw")).unwrap().len(), 1 << 20);
     home.json(&["stop", VM, "--force"]);
 }
+
+/// The QEMU of a VM with backups was killed, after which the record of what changed since them is not valid.
+#[test]
+fn test_resize_with_invalid_record_of_changes_works() {
+    let home = home_with("  - {name: hdd, size: 4M}\n");
+    let bitmap = ["qmp", VM, "block-dirty-bitmap-add", "node=hdd", "name=maqet-backup-x", "persistent=true"];
+
+    for sizes in [["6M", "8M"], ["10M", "12M"]] {
+        home.json(&["start", VM]);
+        home.json(&bitmap);
+        // Saves the bitmap, which the next QEMU then has open when it is killed.
+        home.json(&["qmp", VM, "quit"]);
+        home.json(&["wait", VM, "--for", "stopped", "--timeout", "20s"]);
+        home.json(&["start", VM]);
+        home.json(&["stop", VM, "--force"]);
+        let is_live = sizes[0] == "10M";
+        if is_live {
+            home.json(&["start", VM]);
+        }
+
+        let resized = home.json(&["storage", "resize", VM, "hdd", sizes[0]]);
+
+        assert_eq!((&resized["resized"], &resized["live"]), (&json!(true), &json!(is_live)));
+        home.json(&["storage", "resize", VM, "hdd", sizes[1]]);
+        home.json(&["stop", VM, "--force"]);
+    }
+    assert_eq!(home.json(&["storage", "verify", VM, "hdd"])["sound"], true);
+}

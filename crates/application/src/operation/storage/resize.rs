@@ -3,6 +3,7 @@
 use derive_setters::Setters;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::kind;
+use maqet_domain::port::ImageError;
 use maqet_domain::qmp::QmpCommand;
 use maqet_domain::size::ByteSize;
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use super::target::ImageTarget;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::app::shown;
+use crate::backup::changes::{forget_changes, forget_changes_live};
 use crate::config::origins;
 use crate::storage::error::StorageError;
 use crate::storage::size_change::SizeChange;
@@ -93,9 +95,7 @@ impl Operation for StorageResize {
             resize_live(app, &target, size).await?;
         } else if resized {
             target.require_free().await?;
-            // Awaited outside of the job: a `qemu-img` that is killed can damage the image.
-            let work = target.work(&|_, _| {});
-            app.ports.image_tools.resize(&target.image, size, self.shrink, &work).await?;
+            self.resize_stopped(app, &target, size, size < before).await?;
         }
 
         let is_configured = target.spec.size.is_some_and(|configured| SizeChange::To(configured).of(before) != size);
@@ -132,6 +132,29 @@ impl Operation for StorageResize {
 }
 
 impl StorageResize {
+    /// Changes the size in place; not part of the job, as a `qemu-img` that is killed can damage the image.
+    ///
+    /// `qemu-img` refuses that while the image has a bitmap of changes that is not valid.
+    async fn resize_stopped(
+        &self,
+        app: &App,
+        target: &ImageTarget<'_>,
+        size: ByteSize,
+        is_smaller: bool,
+    ) -> Result<(), Error> {
+        let work = target.work(&|_, _| {});
+        if is_smaller {
+            forget_changes(app, &target.image.path, work.guard).await?;
+        }
+        match app.ports.image_tools.resize(&target.image, size, self.shrink, &work).await {
+            Err(ImageError::Refused { .. }) if !is_smaller => {
+                forget_changes(app, &target.image.path, work.guard).await?;
+                Ok(app.ports.image_tools.resize(&target.image, size, self.shrink, &work).await?)
+            }
+            resized => Ok(resized?),
+        }
+    }
+
     fn check_shrink(&self, target: &ImageTarget<'_>, from: ByteSize, to: ByteSize) -> Result<(), Error> {
         if !self.shrink {
             let (vm, drive) = (target.vm.entry.name.clone(), self.drive.clone());
@@ -142,6 +165,8 @@ impl StorageResize {
 }
 
 /// Has the running QEMU change the size of its node.
+///
+/// QEMU refuses that while the node has a bitmap of changes that is not valid; then the next backup is a full one.
 async fn resize_live(app: &App, target: &ImageTarget<'_>, size: ByteSize) -> Result<(), Error> {
     let entry = &target.vm.entry;
     let Some(monitored) = Monitored::live(app, entry).await? else {
@@ -158,5 +183,11 @@ async fn resize_live(app: &App, target: &ImageTarget<'_>, size: ByteSize) -> Res
         return Err(target.not_attached().into());
     }
     let resize = QmpCommand::new("block_resize").with("node-name", node).with("size", size.bytes());
-    monitored.or_unresponsive(monitored.execute(&resize).await).map(drop)
+    let resized = monitored.execute(&resize).await;
+    if resized.as_ref().is_err_and(|error| error.refusal().is_some()) {
+        let mut session = monitored.or_unresponsive(monitored.session().await)?;
+        monitored.or_unresponsive(forget_changes_live(&mut *session, &[node], app.timeouts().qmp).await)?;
+        return monitored.or_unresponsive(monitored.execute(&resize).await).map(drop);
+    }
+    monitored.or_unresponsive(resized).map(drop)
 }
