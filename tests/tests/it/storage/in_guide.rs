@@ -18,11 +18,12 @@ fn test_commands_of_the_guide_on_disks_work() {
     let mut ran = 0;
     for command in commands {
         let arguments: Vec<&str> = command.split_whitespace().skip(1).collect();
-        match command.starts_with("mv ") {
-            true => fs::rename(arguments[0], arguments[1]).unwrap(),
+        if command.starts_with("mv ") {
+            fs::rename(arguments[0], arguments[1]).unwrap();
+        } else {
             // The guest, which never runs, does not power off by itself.
-            false if arguments[0] == "stop" => drop(home.maqet(&arguments).arg("--force").run().ok()),
-            false => drop(home.maqet(&arguments).run().ok()),
+            let force: &[&str] = if arguments[0] == "stop" { &["--force"] } else { &[] };
+            home.maqet(&arguments).args(force).run().ok();
         }
         ran += 1;
     }

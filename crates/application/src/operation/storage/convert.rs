@@ -112,9 +112,10 @@ impl Operation for StorageConvert {
         let target = ImageTarget::lock(app, &self.vm, &self.drive, Self::NAME, self.timeout).await?;
         target.require_free().await?;
         let conversion = Conversion::plan(self, app, &target).await?;
-        let new_guards = match conversion.is_in_place() {
-            true => Vec::new(),
-            false => lock_images(app, [conversion.to.path.as_path()], Self::NAME).await?,
+        let new_guards = if conversion.is_in_place() {
+            Vec::new()
+        } else {
+            lock_images(app, [conversion.to.path.as_path()], Self::NAME).await?
         };
         target.require_no_snapshots(self.discard_snapshots).await?;
         target.require_sound().await?;
@@ -202,9 +203,10 @@ impl Conversion {
         let is_set =
             |new: &StorageSpec| new.driver.type_name() == kind && new.backing.is_none() && target.path_of(new) == path;
         let is_changed = is_elsewhere || spec.backing.is_some() || spec.driver.type_name() != kind;
-        let definition = match is_changed {
-            true => Some(target.with_keys(&keys, is_set)?.ok_or_else(|| target.not_in_definition())?),
-            false => None,
+        let definition = if is_changed {
+            Some(target.with_keys(&keys, is_set)?.ok_or_else(|| target.not_in_definition())?)
+        } else {
+            None
         };
         let (drive, to) = (convert.drive.clone(), ImageFile { path, format: convert.to.clone() });
         Ok(Self { drive, to, old: link.file, is_elsewhere, kind, size, definition })

@@ -1,6 +1,7 @@
 //! `storage info`: all about the image of a drive.
 
 use maqet_domain::port::ImageUser;
+use maqet_domain::size::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use super::ls::{StoredDrive, describe};
@@ -81,7 +82,7 @@ impl Operation for StorageInfo {
         };
         let mut details = StorageDetails {
             drive: described,
-            configured_bytes: spec.size.map(|size| size.bytes()),
+            configured_bytes: spec.size.map(ByteSize::bytes),
             snapshots: None,
             opened_by: None,
             used_by: Vec::new(),

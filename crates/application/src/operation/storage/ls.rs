@@ -1,6 +1,7 @@
 //! `storage ls`: the drives of VMs, and the images that they consist of.
 
 use maqet_domain::port::ImageLink;
+use maqet_domain::size::ByteSize;
 use maqet_domain::vm::{Vm, VmEntry};
 use serde::{Deserialize, Serialize};
 
@@ -71,8 +72,8 @@ impl From<ImageLink> for StoredImage {
         Self {
             file: shown(&link.path),
             format: link.format,
-            virtual_bytes: link.virtual_size.map(|size| size.bytes()),
-            allocated_bytes: link.actual_size.map(|size| size.bytes()),
+            virtual_bytes: link.virtual_size.map(ByteSize::bytes),
+            allocated_bytes: link.actual_size.map(ByteSize::bytes),
             problem: link.problem.map(|problem| problem.to_string()),
         }
     }
