@@ -16,7 +16,7 @@ use crate::atomic_file::replace_unsynced;
 use crate::environment::{ProcessEnvironment, ProgramError};
 use crate::limits::{MAX_HOOK_LOG_BYTES, MAX_HOOK_OUTPUT_BYTES};
 use crate::private_file::{private_folder, private_log};
-use crate::process::{CaptureError, Exit, Group, Output, display_status, process_name, spawn_captured, wait_into};
+use crate::process::{CaptureError, Exit, Group, Output, display_status, process_name, run_into_files};
 
 /// Runs hooks in the environment of child processes.
 #[derive(Debug)]
@@ -67,11 +67,8 @@ impl LocalHooks {
         let mut command = self.environment.command(&program);
         command.args(arguments).current_dir("/");
         command.envs(call.variables.iter().map(|(name, value)| (name, value)));
-        let input = input(&call.input).map_err(not_run)?;
-        let result = match spawn_captured(command, input, self.group()) {
-            Ok(child) => wait_into(child, call.timeout, MAX_HOOK_OUTPUT_BYTES, output).await,
-            Err(error) => Err(error),
-        };
+        command.stdin(input(&call.input).map_err(not_run)?);
+        let result = run_into_files(command, self.group(), call.timeout, MAX_HOOK_OUTPUT_BYTES, output).await;
         let ended = |Exit { status, left_running }| {
             let left = |pid| LeftProcess { pid, program: process_name(pid).unwrap_or_default() };
             Ended { status, left: left_running.into_iter().map(left).collect() }

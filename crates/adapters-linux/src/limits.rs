@@ -19,6 +19,10 @@ pub const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// daemon that starts takes less than 1 ms, on a busy host some more.
 pub const DAEMON_START_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// How often the output of a hook is read, so that one that writes without end is stopped: it may write some megabytes
+/// meanwhile.
+pub const OUTPUT_CHECK_INTERVAL: Duration = Duration::from_millis(10);
+
 /// The pause between two looks at a daemon that starts.
 pub const DAEMON_START_INTERVAL: Duration = Duration::from_millis(5);
 

@@ -2,6 +2,7 @@
 
 mod binary;
 mod error;
+mod evidence;
 pub(crate) mod find;
 mod helper;
 mod image_server;
@@ -9,7 +10,6 @@ mod launch;
 mod qmp_log;
 pub(crate) mod run_lock;
 pub(crate) mod run_paths;
-mod traces;
 mod version_cache;
 
 use std::path::{Path, PathBuf};
@@ -139,23 +139,23 @@ impl Hypervisor for QemuHypervisor {
     }
 
     async fn shutdown_event(&self, paths: &RunPaths) -> Option<RunEnd> {
-        traces::shutdown_event(paths)
+        evidence::shutdown_event(paths)
     }
 
     async fn exit_report(&self, run: &Run) -> ExitReport {
-        traces::exit_report(run)
+        evidence::exit_report(run)
     }
 
     async fn explain_halt(&self, paths: &RunPaths, halted: HaltReason) -> (HaltReason, StateDetails) {
-        traces::halt_report(paths, halted)
+        evidence::halt_report(paths, halted)
     }
 
     async fn guest_resets(&self, paths: &RunPaths) -> u64 {
-        traces::guest_resets(paths)
+        evidence::guest_resets(paths)
     }
 
     async fn stopped_time(&self, paths: &RunPaths) -> StoppedTime {
-        traces::stopped_time(paths)
+        evidence::stopped_time(paths)
     }
 
     async fn remove_sockets(&self, paths: &RunPaths) {

@@ -15,7 +15,7 @@ use maqet_domain::qmp::{QmpError, SchemaError};
 use maqet_domain::registry::DuplicateName;
 use maqet_domain::snapshot::InvalidSnapshotName;
 use maqet_domain::text::{quote, quoted_list};
-use maqet_domain::vm::{Action, InvalidTransition, InvalidVmName, Status, VmEntry, VmName};
+use maqet_domain::vm::{Action, HaltReason, InvalidTransition, InvalidVmName, Status, VmEntry, VmName};
 
 use crate::HumanDuration;
 use crate::backup::error::BackupError;
@@ -35,7 +35,7 @@ use crate::start::disk_error::DiskError;
 use crate::storage::error::StorageError;
 use crate::trash::error::TrashRefusal;
 use crate::vm::ended::VmEnded;
-use crate::vm::halt::PowerChangeFailed;
+use crate::vm::halt::{PowerChangeFailed, halt_hint};
 use crate::vm::observe::VmStatus;
 use crate::vm::unresponsive::VmUnresponsive;
 use crate::wait::error::WaitError;
@@ -52,7 +52,7 @@ pub enum Error {
     #[error("VM `{vm}` has no drive `{}`", drive.escape_debug())]
     NoSuchDrive { vm: VmName, drive: String, known: Vec<String> },
     #[error("cannot {action}: VM `{vm}` is {status}")]
-    WrongState { vm: VmName, status: Status, action: Action },
+    WrongState { vm: VmName, status: Status, halted: Option<HaltReason>, action: Action },
     #[error("VM `{vm}` is run by process {pid}, which maqet did not start")]
     RunInUse { vm: VmName, pid: u32 },
     #[error("{error}")]
@@ -174,7 +174,16 @@ pub enum Error {
 impl Error {
     /// Makes the error of an action that the state of a VM does not allow.
     pub(crate) fn wrong_state(entry: &VmEntry, transition: InvalidTransition) -> Self {
-        Self::WrongState { vm: entry.name.clone(), status: transition.status, action: transition.action }
+        let InvalidTransition { status, action } = transition;
+        Self::WrongState { vm: entry.name.clone(), status, halted: None, action }
+    }
+
+    /// Adds why the guest does not run to the error of an action that its state does not allow.
+    pub(crate) fn halted_by(mut self, reason: Option<HaltReason>) -> Self {
+        if let Self::WrongState { halted, .. } = &mut self {
+            *halted = reason;
+        }
+        self
     }
 
     /// Offers `stop --force` if a start, or a stop that waits for the guest, has the lock of `vm`.
@@ -213,7 +222,7 @@ impl Error {
 
     /// Makes the error of a command for a VM that has no process.
     pub(crate) fn not_running(entry: &VmEntry, status: Status) -> Self {
-        Self::WrongState { vm: entry.name.clone(), status, action: Action::Command }
+        Self::WrongState { vm: entry.name.clone(), status, halted: None, action: Action::Command }
     }
 }
 
@@ -229,9 +238,9 @@ impl Explain for Error {
                 choose_from(explain("drive.not-found", Fault::NotFound), "drives", known)
                     .or_hint("add a drive under `storage`")
             }
-            Self::WrongState { vm, status, action } => {
+            Self::WrongState { vm, status, halted, action } => {
                 let explanation = explain("vm.status-conflict", Fault::State);
-                state_hints(vm, *status, *action).into_iter().fold(explanation, Explanation::hint)
+                state_hints(vm, *status, *halted, *action).into_iter().fold(explanation, Explanation::hint)
             }
             Self::RunInUse { vm, pid } => explain("vm.run-in-use", Fault::State)
                 .hint(format!("stop process {pid}, then run `maqet start {vm}`"))
@@ -320,7 +329,7 @@ impl Explain for Error {
 /// Returns a number of times, as in `pressed once`.
 fn times(number: u32) -> String {
     match number {
-        0 => "0 times".to_owned(),
+        0 => "never".to_owned(),
         1 => "once".to_owned(),
         number => format!("{number} times"),
     }
@@ -329,7 +338,7 @@ fn times(number: u32) -> String {
 /// Explains a process that exists after SIGKILL; `thaw` thaws its frozen cgroup.
 fn kill_failed(pid: u32, thaw: Option<&str>) -> Explanation {
     Explanation::new("vm.kill-failed", Fault::Failed).hint(match thaw {
-        Some(thaw) => format!("its cgroup is frozen, thaw it with `{thaw}`"),
+        Some(thaw) => format!("thaw its frozen cgroup with `{thaw}`"),
         None => format!("check process {pid}: it may be blocked in the kernel on a disk or a share"),
     })
 }
@@ -360,7 +369,10 @@ fn command_explanation(vm: &VmName, error: &CommandError) -> Explanation {
         CommandError::Schema(SchemaError::CommandNotFound { command, .. }) if !command.starts_with('{') => {
             error.explain().hint(format!("list the commands with `maqet qmp {vm} query-commands`"))
         }
-        CommandError::Schema(_) | CommandError::HostAccess(_) | CommandError::HumanMonitor { .. } => error.explain(),
+        CommandError::Schema(_)
+        | CommandError::HostAccess(_)
+        | CommandError::HumanMonitor { .. }
+        | CommandError::ScreendumpRefused { .. } => error.explain(),
     }
 }
 
@@ -403,17 +415,15 @@ fn choose_from(explanation: Explanation, what: &str, known: &[String]) -> Explan
     }
 }
 
-fn state_hints(vm: &VmName, status: Status, action: Action) -> Vec<String> {
+fn state_hints(vm: &VmName, status: Status, halted: Option<HaltReason>, action: Action) -> Vec<String> {
     match (action, status.is_live()) {
         (Action::Resume, _) if status == Status::RestoreFailed => {
             vec![format!("stop it with `maqet stop --force {vm}`: its state is only partially restored")]
         }
-        (Action::Start, _) if status == Status::IoError => vec![
-            format!("free space or repair the disk, then run `maqet resume {vm}`; nothing is lost"),
-            format!("reset it with `maqet reset {vm}`"),
-        ],
-        (Action::Start | Action::Resume, _) if status == Status::Panicked => {
-            vec![format!("reset it with `maqet reset {vm}`")]
+        (Action::Start | Action::Resume, _) if [Status::IoError, Status::Panicked].contains(&status) => {
+            let reset = format!("reset it with `maqet reset {vm}`");
+            let disk = halted.filter(|halted| matches!(halted, HaltReason::NoSpace | HaltReason::DiskError));
+            disk.and_then(|halted| halt_hint(halted, vm)).into_iter().chain([reset]).collect()
         }
         (Action::Pause, _) if status == Status::Suspended => vec![format!("wake it first with `maqet resume {vm}`")],
         (Action::Command | Action::Pause | Action::Resume | Action::Reset, false) => {

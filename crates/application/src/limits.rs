@@ -37,13 +37,13 @@ pub const QUERY_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// How long a resumed guest is watched for an error that paused it before: QEMU repeats the failed access to the disk at
 /// once, within 20 ms (7.2, 10.0).
-pub const IO_ERROR_SETTLE_TIME: Duration = Duration::from_millis(500);
+pub const IO_ERROR_CHECK_TIME: Duration = Duration::from_millis(500);
 
 /// The same for a guest without such an error, which may still have accesses that failed while it was paused.
-pub const SETTLE_TIME: Duration = Duration::from_millis(25);
+pub const STATE_CHECK_TIME: Duration = Duration::from_millis(25);
 
 /// How often it is queried meanwhile; a query takes 1 ms.
-pub const SETTLE_INTERVAL: Duration = Duration::from_millis(10);
+pub const STATE_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How long a guest that was woken may take until it runs; QEMU resets the machine, which takes some milliseconds.
 pub const WAKE_TIMEOUT: Duration = Duration::from_secs(5);

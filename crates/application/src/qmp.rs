@@ -2,6 +2,7 @@
 
 mod complete;
 mod line;
+mod screendump;
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use serde_json::{Map, Value};
 
 pub use self::complete::{Completions, completions};
 pub use self::line::{InvalidQmpLine, QmpLine};
+pub(crate) use self::screendump::refuse_abort;
 use crate::vm::monitor::Monitored;
 use crate::{App, Error};
 
@@ -47,6 +49,8 @@ pub enum CommandError {
     HostAccess(#[from] HostAccessRefused),
     #[error("HMP command failed: {reason}")]
     HumanMonitor { reason: String },
+    #[error("cannot dump the screen of device `{device}`: QEMU would abort over its text console")]
+    ScreendumpRefused { device: String },
 }
 
 impl CommandError {
@@ -58,7 +62,7 @@ impl CommandError {
             }
             Self::Schema(SchemaError::InvalidSyntax { .. }) => "invalid argument: expected `key=value`".to_owned(),
             Self::HumanMonitor { .. } => "HMP command failed".to_owned(),
-            Self::Schema(_) | Self::HostAccess(_) => self.to_string(),
+            Self::Schema(_) | Self::HostAccess(_) | Self::ScreendumpRefused { .. } => self.to_string(),
         }
     }
 }
@@ -69,6 +73,9 @@ impl Explain for CommandError {
             Self::Schema(source) => source.explain(),
             Self::HostAccess(source) => source.explain(),
             Self::HumanMonitor { .. } => Explanation::new("qmp.hmp-failed", Fault::Failed),
+            Self::ScreendumpRefused { .. } => Explanation::new("qmp.screendump-refused", Fault::State)
+                .hint("leave out the device to dump the first screen")
+                .hint("start the VM without text consoles: pass `-parallel none` and `-monitor none` under `args`"),
         }
     }
 }

@@ -12,7 +12,7 @@ use std::io::{self, IsTerminal, Write};
 use maqet::{ErrorReport, ProgressStream};
 use serde::Serialize;
 
-pub(crate) use self::text::{QmpResponse, TextOutput, event_line, is_power_cut};
+pub(crate) use self::text::{QmpResponse, TextOutput, event_line};
 
 use self::progress::{ProgressStyle, Shown};
 use crate::args::{Format, GlobalArgs};

@@ -20,7 +20,7 @@ pub mod wording;
 
 pub use self::block::BlockMedium;
 pub use self::command::QmpCommand;
-pub use self::console::{FIRST_CONSOLE, FirstConsole, children};
+pub use self::console::{DumpedDevice, FIRST_CONSOLE, FirstConsole, children, consoles_before_text};
 pub use self::device::{DeviceProperties, TypeKind, TypeQuery, retyped};
 pub use self::error::{ErrorClass, QmpError};
 pub use self::event::{QmpEvent, event_names};

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::clock::StoppedTime;
-pub use self::ending::{ExitReport, ExitTraces, KernelTrace, ResetCounter, explain_halt, failed_disk};
+pub use self::ending::{ExitEvidence, ExitReport, KernelReport, ResetCounter, explain_halt, failed_disk};
 pub use self::id::{InvalidVmId, VmId};
 pub use self::name::{InvalidVmName, VmName};
 pub use self::pending::{ImageTag, LoadGuest, Pending, PendingWork, ReplacedImage};

@@ -309,8 +309,11 @@ fn test_status_of_full_disk_without_log_names_the_drive() {
     fs::write(&log, "").unwrap();
 
     let status = home.json(&["status", "web"]);
+    let doctor = home.maqet(["doctor", "--format", "json"]).run().json_value();
 
     assert_eq!((&status["reason"], &status["details"]), (&json!("no-space"), &json!({ "drive": "data" })));
+    let found = doctor["findings"].as_array().unwrap().iter().find(|found| found["subject"] == "web").unwrap();
+    assert_eq!(found["hint"], status["hint"], "{found}");
     home.json(&["stop", "web", "--force"]);
 }
 

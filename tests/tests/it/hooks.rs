@@ -212,6 +212,45 @@ fn test_hook_leaving_daemon_ends_and_is_reported() {
     home.json(&["stop", "web", "--force"]);
 }
 
+/// SIGPIPE would end it, as most programs, at its first write after maqet has exited.
+#[test]
+fn test_hook_daemon_writing_after_its_hook_lives_on() {
+    let home = TestHome::new();
+    let done = home.path("done");
+    let daemon = home.write(
+        "daemon.sh",
+        format!(
+            "read line <>'{}'; echo late; echo late >&2; touch '{}'\n",
+            home.path("fifo").display(),
+            done.display()
+        ),
+    );
+    let fifo = home.path("fifo").display().to_string();
+    let command = format!("mkfifo '{fifo}'; setsid -f sh '{}'; echo early", daemon.display());
+    add(&home, "web", &format!("{{vm.started: [/bin/sh, -c, {}]}}", json!(command)));
+    home.json(&["start", "web"]);
+
+    fs::write(&fifo, "\n").unwrap();
+
+    wait::until(TIMEOUT, "the daemon to write and go on", || done.exists().then_some(()));
+    let log = fs::read_to_string(home.path("state/maqet/hooks.log")).unwrap();
+    assert!(log.contains("early") && !log.contains("late"), "{log}");
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_hook_reopening_its_output_is_logged() {
+    let home = TestHome::new();
+    let command = "echo one; sleep 0.1; echo two >/dev/stdout; echo three >/dev/stderr";
+    add(&home, "web", &format!("{{vm.started: [/bin/sh, -c, {}]}}", json!(command)));
+
+    home.json(&["start", "web"]);
+
+    let log = fs::read_to_string(home.path("state/maqet/hooks.log")).unwrap();
+    assert!(["one", "two", "three"].iter().all(|text| log.contains(text)), "{log}");
+    home.json(&["stop", "web", "--force"]);
+}
+
 #[test]
 fn test_hook_failing_with_daemon_fails_at_once() {
     let home = TestHome::new();

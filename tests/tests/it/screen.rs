@@ -4,10 +4,12 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use insta::assert_snapshot;
+use maqet_domain::qmp::versions::Difference;
 use maqet_testkit::{TestHome, guest};
 use serde_json::json;
 
 use crate::output::failure;
+use crate::versions;
 
 fn home_with(more: &str) -> TestHome {
     let home = TestHome::new();
@@ -179,4 +181,30 @@ fn test_keys_of_vm_with_other_keyboard_are_sent() {
 
         assert_eq!(home.json(&["keys", "web", "a"])["keys"], json!(["a"]), "{device}");
     }
+}
+
+/// QEMU 10.0 aborts over the picture of a card that was plugged in, and of a device that is no card.
+#[test]
+fn test_raw_screendump_of_device_never_ends_qemu() {
+    let home = home_with("args: [-device, \"VGA,id=first\", -device, \"virtio-rng-pci,id=rng\"]\nvga: none\n");
+    let pid = home.json(&["status", "web"])["pid"].clone();
+    home.json(&["qmp", "device-add", "web", "secondary-vga", "--id", "second"]);
+    let file = home.path("raw.ppm").display().to_string();
+    let dump = |device: &str| {
+        let (name, device) = (format!("filename={file}"), format!("device={device}"));
+        home.maqet(["qmp", "web", "screendump", &name, &device, "--allow-dangerous", "--format", "json"]).run()
+    };
+    let hmp = |device: &str| {
+        let line = format!("command-line=screendump {file} {device}");
+        home.maqet(["qmp", "web", "human-monitor-command", &line, "--allow-dangerous", "--format", "json"]).run()
+    };
+
+    dump("first").ok();
+    let unknown = dump("third").json_error()["error"]["code"].clone();
+    let others = [dump("second"), dump("rng"), hmp("second"), hmp("rng")].map(|dumped| dumped.code);
+
+    assert_eq!(unknown, "qmp.refused");
+    let aborts = versions::has(Difference::ScreendumpOfDeviceAborts);
+    assert_eq!(others, if aborts { [Some(4); 4] } else { [Some(0), Some(1), Some(0), Some(1)] });
+    assert_eq!(home.json(&["status", "web"])["pid"], pid);
 }

@@ -198,7 +198,7 @@ impl<'a> Capture<'a> {
 
 /// Waits until no process of the group `group` has one of the pipes open, for a short time: a daemon leaves the group
 /// only after the program that started it may have exited (`setsid --fork`), and would be killed with the group.
-async fn wait_for_daemons(pipes: &[PathBuf], group: u32) {
+pub(super) async fn wait_for_daemons(pipes: &[PathBuf], group: u32) {
     let deadline = Instant::now() + DAEMON_START_TIMEOUT;
     while Instant::now() < deadline && with_open(pipes).any(|pid| is_of_group(pid, group)) {
         tokio::time::sleep(DAEMON_START_INTERVAL).await;
@@ -207,7 +207,7 @@ async fn wait_for_daemons(pipes: &[PathBuf], group: u32) {
 
 /// Returns the processes that have one of the pipes open, without those of the process group `group`: they were killed
 /// with its leader.
-fn left_running(pipes: &[PathBuf], group: u32) -> Vec<u32> {
+pub(super) fn left_running(pipes: &[PathBuf], group: u32) -> Vec<u32> {
     if pipes.is_empty() { Vec::new() } else { with_open(pipes).filter(|pid| !is_of_group(*pid, group)).collect() }
 }
 

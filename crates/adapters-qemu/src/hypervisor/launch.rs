@@ -21,12 +21,12 @@ use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::error::io_error;
+use super::evidence::StartNotes;
 use super::find::find_process;
 use super::helper;
 use super::qmp_log::QmpLog;
 use super::run_lock::RunLocks;
 use super::run_paths::{create, make_private, remove_sockets, remove_sockets_now, reserve_logs, rotate};
-use super::traces::StartNotes;
 use crate::image::user_of;
 use crate::limits::{CONNECT_RETRY_INTERVAL, GREETING_TIMEOUT, LAUNCHER_EXIT_TIMEOUT, MAX_STDERR_TAIL_BYTES};
 use crate::qmp::QmpSession;

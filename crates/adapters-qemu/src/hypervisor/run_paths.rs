@@ -13,8 +13,8 @@ use maqet_domain::vm::{BootNumber, MonitorRole, ProcessIdentity, RunPaths};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, chmodat, openat, unlinkat};
 
 use super::error::io_error;
+use super::evidence::spare_start_notes;
 use super::helper;
-use super::traces::spare_start_notes;
 use crate::console::console_lock;
 use crate::limits::{LOG_RESERVE_BYTES, QMP_LOG_RESERVE_BYTES};
 use crate::picture;

@@ -87,6 +87,6 @@ impl BinaryCheck<'_> {
         let path = usage.binary.map(|path| format!(" `{}`", shown(&path))).unwrap_or_default();
         let message = format!("runs QEMU{version}, whose binary{path} was removed or replaced since");
         Finding::new(Severity::Note, Area::Vm, entry.name.as_str(), message)
-            .hint(format!("to run the present one, restart it with `maqet restart {}`", entry.name))
+            .hint(format!("restart it with `maqet restart {}` to run the present one", entry.name))
     }
 }

@@ -109,8 +109,9 @@ impl VmCheck<'_> {
                     .hint(format!("wait, or kill it with `maqet stop {} --force`", entry.name))
             }
             Status::IoError | Status::Panicked | Status::RestoreFailed => {
-                finding(entry, Severity::Problem, format!("halted: {}", observation.status))
-                    .hint(format!("run `maqet status {0}`, then `maqet stop {0}`", entry.name))
+                let hint = observation.hint(&entry.name);
+                finding(entry, Severity::Problem, format!("halted: {}", observation.described()))
+                    .hint(hint.unwrap_or_else(|| format!("run `maqet status {0}`, then `maqet stop {0}`", entry.name)))
             }
             Status::Stopped(_) if entry.open_run().is_some() && observation.busy.is_none() => {
                 let finding = finding(entry, Severity::Note, "QEMU has exited, but the end of the run is not recorded")

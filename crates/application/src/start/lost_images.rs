@@ -92,7 +92,7 @@ impl Explain for ImagesLost {
             .hint("mount its volume, move it back, or restore it from a backup");
         if let Some(drive) = self.images.iter().find(|image| image.name != VARIABLES_NAME) {
             let key = quote(&format!("storage.{}.file=PATH", key_part(&drive.name)));
-            explanation = explanation.hint(format!("if it has moved, run `maqet apply {} --set {key}`", self.vm));
+            explanation = explanation.hint(format!("run `maqet apply {} --set {key}` if it has moved", self.vm));
         }
         let options = self.images.iter().map(|image| format!(" --recreate {}", image.name));
         let what = if self.images.len() == 1 { "an empty one" } else { "empty ones" };

@@ -60,7 +60,7 @@ impl Observation {
 }
 
 /// Returns what a user can do about a guest that does not run.
-fn halt_hint(halted: HaltReason, vm: &VmName) -> Option<String> {
+pub(crate) fn halt_hint(halted: HaltReason, vm: &VmName) -> Option<String> {
     match halted {
         HaltReason::NoSpace => Some(format!("free space on the host, then run `maqet resume {vm}`; nothing is lost")),
         HaltReason::DiskError => {

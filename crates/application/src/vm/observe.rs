@@ -35,8 +35,8 @@ pub(crate) struct Observation {
     pub(crate) stopped: Duration,
 }
 
-/// What was seen of the process of a run.
-struct Seen {
+/// What was observed of the process of a run.
+struct ProcessReport {
     observed: ProcessObservation,
     /// What keeps it from responding.
     cause: Option<BusyReason>,
@@ -44,7 +44,7 @@ struct Seen {
     details: StateDetails,
 }
 
-impl Seen {
+impl ProcessReport {
     fn new(observed: ProcessObservation) -> Self {
         Self { observed, cause: None, details: StateDetails::default() }
     }
@@ -292,26 +292,28 @@ impl Observer<'_> {
     pub(crate) async fn observe_with_holder(&self, entry: &VmEntry, holder: Option<Holder>) -> Observation {
         let Some(run) = entry.open_run() else { return observe_ended(entry, holder) };
         let process = self.live_process(run).await;
-        let seen = match &process {
+        let report = match &process {
             // The holder is talking to it, and its answer would not change the result.
-            Some(_) if holder.is_some() && !matches!(run.phase, Phase::Running) => Seen::new(ProcessObservation::Alive),
+            Some(_) if holder.is_some() && !matches!(run.phase, Phase::Running) => {
+                ProcessReport::new(ProcessObservation::Alive)
+            }
             Some(process) => match self.query_monitor(run, process).await {
-                Seen { observed: ProcessObservation::Answered(MonitorAnswer::TimedOut), cause, .. }
+                ProcessReport { observed: ProcessObservation::Answered(MonitorAnswer::TimedOut), cause, .. }
                     if self.may_come_up(run) =>
                 {
-                    Seen { cause, ..Seen::new(ProcessObservation::StartingUp) }
+                    ProcessReport { cause, ..ProcessReport::new(ProcessObservation::StartingUp) }
                 }
-                seen => seen,
+                report => report,
             },
             None => self.observe_gone(run).await,
         };
-        let status = Status::from_run(Some(run), seen.observed, holder.is_some());
-        let (halted, details) = match seen.observed {
+        let status = Status::from_run(Some(run), report.observed, holder.is_some());
+        let (halted, details) = match report.observed {
             ProcessObservation::Answered(MonitorAnswer::State(state)) => self.explain_halt(run, state).await,
-            _ => (None, seen.details),
+            _ => (None, report.details),
         };
         let process = process.filter(|_| status.is_live());
-        let busy = holder.map(BusyReason::from).or(seen.cause);
+        let busy = holder.map(BusyReason::from).or(report.cause);
         Observation { process, busy, halted, details, ..Observation::without_process(status) }
     }
 
@@ -376,40 +378,40 @@ impl Observer<'_> {
     }
 
     /// Queries the monitor of a process that was alive a moment ago, and returns what keeps it from responding.
-    async fn query_monitor(&self, run: &Run, process: &QemuProcess) -> Seen {
+    async fn query_monitor(&self, run: &Run, process: &QemuProcess) -> ProcessReport {
         let QemuProcess::Visible(process) = process else { return self.query_hidden(run).await };
         let frozen = || {
             let freeze = self.processes.frozen(process)?;
             let observed = ProcessObservation::Answered(MonitorAnswer::Blocked);
-            Some(Seen { cause: Some(BusyReason::frozen(&freeze)), ..Seen::new(observed) })
+            Some(ProcessReport { cause: Some(BusyReason::frozen(&freeze)), ..ProcessReport::new(observed) })
         };
         // The kernel accepts connections for a stopped process, so the query would only time out.
         if let Some(frozen) = frozen() {
             return frozen;
         }
         let answer = self.monitors.answer(&run.paths, limits::QUERY_TIMEOUT).await;
-        let answered = Seen::new(ProcessObservation::Answered(answer));
+        let answered = ProcessReport::new(ProcessObservation::Answered(answer));
         match answer {
             // It may have been stopped, or have ended, during the query.
             MonitorAnswer::TimedOut | MonitorAnswer::Blocked if let Some(frozen) = frozen() => frozen,
             MonitorAnswer::TimedOut | MonitorAnswer::Blocked if self.has_ended(process).await => {
                 self.observe_gone(run).await
             }
-            MonitorAnswer::Blocked => Seen { cause: Some(BusyReason::main_loop()), ..answered },
+            MonitorAnswer::Blocked => ProcessReport { cause: Some(BusyReason::main_loop()), ..answered },
             MonitorAnswer::TimedOut | MonitorAnswer::State(_) => answered,
         }
     }
 
     /// Does the same for a process that is not visible here: the directory of its sockets may be shared all the same.
-    async fn query_hidden(&self, run: &Run) -> Seen {
+    async fn query_hidden(&self, run: &Run) -> ProcessReport {
         let answer = self.monitors.answer(&run.paths, limits::QUERY_TIMEOUT).await;
-        let answered = Seen::new(ProcessObservation::Answered(answer));
+        let answered = ProcessReport::new(ProcessObservation::Answered(answer));
         match answer {
             MonitorAnswer::State(_) => answered,
             // It may have ended during the query.
             _ if !self.hypervisor.is_hidden(&run.paths).await => self.observe_gone(run).await,
-            MonitorAnswer::Blocked => Seen { cause: Some(BusyReason::main_loop()), ..answered },
-            MonitorAnswer::TimedOut => Seen { cause: Some(BusyReason::other_pid_namespace()), ..answered },
+            MonitorAnswer::Blocked => ProcessReport { cause: Some(BusyReason::main_loop()), ..answered },
+            MonitorAnswer::TimedOut => ProcessReport { cause: Some(BusyReason::other_pid_namespace()), ..answered },
         }
     }
 
@@ -447,10 +449,10 @@ impl Observer<'_> {
     }
 
     /// Observes a run whose process is gone.
-    async fn observe_gone(&self, run: &Run) -> Seen {
+    async fn observe_gone(&self, run: &Run) -> ProcessReport {
         let report = self.hypervisor.exit_report(run).await;
         let host_rebooted = run.process.as_ref().is_some_and(|process| !self.processes.is_from_this_boot(process));
         let observed = ProcessObservation::Exited { reported: report.end, host_rebooted };
-        Seen { details: report.details, ..Seen::new(observed) }
+        ProcessReport { details: report.details, ..ProcessReport::new(observed) }
     }
 }

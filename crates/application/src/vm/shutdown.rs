@@ -61,6 +61,8 @@ pub(crate) struct StopOutcome {
     pub(crate) presses: u32,
     /// How long it took.
     pub(crate) waited: Duration,
+    /// How long the guest had to power off, if it did not, so that its power was cut.
+    pub(crate) power_cut: Option<Duration>,
     /// What the guest did before QEMU was ended, if it had powered off already.
     off: Option<RunEnd>,
 }
@@ -68,7 +70,7 @@ pub(crate) struct StopOutcome {
 impl StopOutcome {
     /// The outcome of a method that does not involve the guest.
     pub(crate) const fn without_guest(method: StopMethod, waited: Duration) -> Self {
-        Self { method, presses: 0, waited, off: None }
+        Self { method, presses: 0, waited, power_cut: None, off: None }
     }
 }
 
@@ -113,6 +115,8 @@ impl Shutdown<'_> {
             Err(_) => return Err(self.interrupted(vm, run, button.presses()).await),
         };
         let presses = button.presses();
+        let had = began.elapsed();
+        let power_cut = (reaction == Reaction::None && presses > 0).then_some(had);
         let (method, off) = match reaction {
             Reaction::Exited => (StopMethod::PowerDown, None),
             Reaction::Off(event) => match self.end(vm, run, process, self.timeouts.quit).await? {
@@ -121,7 +125,7 @@ impl Shutdown<'_> {
             },
             Reaction::None => (self.end(vm, run, process, Duration::ZERO).await?, None),
         };
-        Ok(StopOutcome { method, presses, waited: began.elapsed(), off })
+        Ok(StopOutcome { method, presses, waited: began.elapsed(), power_cut, off })
     }
 
     /// Returns the error of a stop whose wait for the guest was canceled.
@@ -238,7 +242,7 @@ impl Shutdown<'_> {
         };
         let ExitReport { end: reported, details } = self.hypervisor.exit_report(run).await;
         let ending = match requested {
-            // An event says more than what was asked for, and that more than other traces.
+            // An event says more than what was asked for, and that more than other evidence.
             Some(reason) if reported.is_none_or(|end| end.at.is_none()) => RunEnd { reason, at: now },
             _ => {
                 let end = RunEnd::from_exit(Phase::Stopping, reported, false);

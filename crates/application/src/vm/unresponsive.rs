@@ -52,7 +52,7 @@ pub(crate) fn ensure_responsive(
 /// Returns why a request to a VM failed: if QEMU did not reply, what keeps it from that.
 ///
 /// For requests that take milliseconds, so that no reply means that the main loop was blocked, or QEMU frozen, meanwhile.
-pub(crate) async fn explain_silence(app: &App, vm: &str, error: Error) -> Error {
+pub(crate) async fn explain_unresponsive(app: &App, vm: &str, error: Error) -> Error {
     let Error::Qmp(QmpError::Unresponsive { .. } | QmpError::TimedOut { .. }) = error else { return error };
     let Ok(vm) = app.vms().find(vm).await else { return error };
     let observation = app.observer().observe_locked(&vm.entry).await;
@@ -75,8 +75,10 @@ impl Observation {
     ///
     /// Errors: the state does not allow it; that QEMU does not respond says more.
     pub(crate) fn transition(&self, entry: &VmEntry, action: Action) -> Result<Transition, Error> {
-        let refused =
-            |invalid| self.unresponsive(entry).map_or_else(|| Error::wrong_state(entry, invalid), Error::from);
+        let refused = |invalid| match self.unresponsive(entry) {
+            Some(unresponsive) => Error::from(unresponsive),
+            None => Error::wrong_state(entry, invalid).halted_by(self.halted),
+        };
         self.status.transition(action).map_err(refused)
     }
 }

@@ -1,9 +1,10 @@
 //! Recovery from killed operations, and fault points in every operation.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use maqet_application::Effect;
-use maqet_application::operation::{Start, Status, table};
+use maqet_application::operation::{Start, Status, Stop, table};
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::port::{Store, VmRepository};
 use maqet_domain::qmp::RunState;
@@ -11,6 +12,7 @@ use maqet_domain::vm::{BootNumber, MonitorAnswer, Phase, Run, RunPaths};
 use maqet_domain::{Explain, Timestamp};
 use maqet_fault_points::FaultPoint;
 use maqet_testkit::FAULT_POINTS;
+use serde_json::json;
 
 use crate::world::{World, process};
 
@@ -104,4 +106,27 @@ async fn test_status_after_killed_start_is_starting_then_unreachable() {
 
         assert_eq!((seen.status, seen.pid), (expected, Some(7)), "after {age} s");
     }
+}
+
+/// The identity of a process in another PID namespace is unknown; a made-up one would be taken for that of another boot
+/// of the host.
+#[tokio::test(start_paused = true)]
+async fn test_stop_hidden_process_never_recorded_stores_no_identity() {
+    let mut world = World::new();
+    let has_quit = Arc::new(AtomicBool::new(false));
+    let quits = Arc::clone(&has_quit);
+    world.hypervisor.expect_is_hidden().returning(move |_| !has_quit.load(Ordering::Relaxed));
+    world.hypervisor.expect_find_process().returning(|_| None);
+    world.monitors.expect_execute().returning(move |_, command, _| {
+        quits.fetch_or(command.execute == "quit", Ordering::Relaxed);
+        Ok(json!({}))
+    });
+    let app = half_way(&mut world, 0, 0).await;
+
+    let stopped = app.run(Stop::new("web")).await.unwrap();
+
+    assert_eq!(json!(stopped.method), "quit");
+    let run = world.store.list().await.unwrap().remove(0).run.unwrap();
+    assert!(matches!(run.phase, Phase::Ended(_)), "{:?}", run.phase);
+    assert_eq!(run.process, None);
 }

@@ -25,6 +25,7 @@ async fn stop(state: RunState, exits: &[bool]) -> (Stopped, Vec<String>) {
     });
     let mut exits = Vec::from(exits).into_iter();
     world.processes.expect_wait_for_exit().returning(move |_, _| exits.next().expect("no other waits"));
+    world.processes.expect_signal().returning(|_, _| Ok(()));
     let app = world.app();
     app.run(World::empty("web")).await.expect("the mocks agree");
     app.run(Start::new("web")).await.expect("the mocks agree");
@@ -41,6 +42,16 @@ async fn test_stop_guest_off_when_time_is_up_is_a_power_down() {
 
     assert_eq!(sent, ["system_powerdown", "quit"]);
     assert_eq!((json!(stopped.method), stopped.presses), (json!("power-down"), 1));
+    assert_eq!(stopped.vm.reason, Some(StateReason::Ended(StopReason::GuestShutdown)));
+}
+
+/// The guest is not to blame for a QEMU that does not exit.
+#[tokio::test(start_paused = true)]
+async fn test_stop_qemu_hanging_after_power_off_is_no_power_cut() {
+    let (stopped, _) = stop(RunState::Running, &[false, false, true]).await;
+
+    assert_eq!((json!(stopped.method), stopped.presses), (json!("sigterm"), 1));
+    assert_eq!(stopped.power_cut_after_ms, None);
     assert_eq!(stopped.vm.reason, Some(StateReason::Ended(StopReason::GuestShutdown)));
 }
 

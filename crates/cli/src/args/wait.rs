@@ -11,9 +11,10 @@ Conditions:
   port:N                  a server in the guest accepts connections on its forwarded TCP port N
   event:NAME              an event of QEMU or maqet occurs, such as event:RESET or event:vm.paused
   file:PATH               the path exists on the host
-  status=STATUS           the VM has this status, such as status=paused; a VM that is stopped may be started yet
+  status=STATUS           the VM has this status, such as status=paused; does not fail if the VM is stopped
   stopped                 the VM does not run; fails after a panic, a crash or another failure
-  stopped=REASON          its last run ended for this reason, such as stopped=guest-panic, or any
+  stopped=REASON          the VM does not run, and its last run ended for this reason, such as stopped=guest-panic;
+                          stopped=any for every reason
   screen-stable=DURATION  the screen has not changed for this long, except for a blinking cursor";
 
 const EXAMPLES: &str = "\
@@ -49,8 +50,9 @@ pub(crate) struct WaitArgs {
     /// Timeout [default: `timeouts.wait`, else 60s]
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<HumanDuration>,
-    /// Count events and serial output from then on: `now`, `boot`, a time, or this long ago, such as 10s [default: `now`
-    /// for events, `boot` for serial output]
+    /// Count events and serial output from this moment on: `now`, `boot`, a time, or a duration before now, such as 10s;
+    /// serial output has no times, so that a moment counts for it only if the VM was started later [default: `now` for
+    /// events, `boot` for serial output]
     #[arg(long, value_name = "TIME")]
     pub(crate) since: Option<WaitSince>,
 }

@@ -4,7 +4,7 @@ use std::future::ready;
 
 use futures_util::stream::{self, StreamExt};
 use maqet::operation::{self, Since};
-use maqet::{Condition, ErrorReport, HumanDuration, Maqet, Operation, StopMethod, WaitSince};
+use maqet::{Condition, ErrorReport, HumanDuration, Maqet, Operation, WaitSince};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -12,7 +12,7 @@ use super::absolute;
 use super::define::{note_mismatches, warn_of_log_failure};
 use crate::args::{RestartArgs, RmArgs, StartArgs, StopArgs, StopOptions, VmsArgs, WaitArgs};
 use crate::exit_code;
-use crate::render::{self, Output, TextOutput, is_power_cut};
+use crate::render::{self, Output, TextOutput};
 
 /// How many VMs are worked on concurrently: with more, booting VMs only compete for the CPUs; with fewer, one guest
 /// that powers off slowly delays the others.
@@ -72,15 +72,15 @@ pub(super) async fn stop(maqet: &Maqet, args: StopArgs, output: &Output) -> Resu
     let StopArgs { vms, options: StopOptions { timeout, force } } = args;
     let stop = async |vm| {
         let stopped = maqet.run(operation::Stop::new(vm).timeout(timeout).force(force)).await?;
-        note_power_cut(&stopped.vm.name, stopped.method, stopped.presses, output);
+        note_power_cut(&stopped.vm.name, stopped.power_cut_after_ms, output);
         Ok(stopped)
     };
     for_each_vm(maqet, vms, output, "stopping", stop).await
 }
 
 /// Notes that the power of a guest was cut, and what helps.
-fn note_power_cut(vm: &str, method: StopMethod, presses: u32, output: &Output) {
-    if is_power_cut(method, presses) {
+fn note_power_cut(vm: &str, after_ms: Option<u64>, output: &Output) {
+    if after_ms.is_some() {
         output.note(&format!(
             "the power of `{vm}` was cut, as its guest ignored the power button or was too slow: \
              pass a longer `--timeout`, or check that it handles ACPI power-down"
@@ -93,7 +93,7 @@ pub(super) async fn restart(maqet: &Maqet, args: RestartArgs, output: &Output) -
     let restart = async |vm| {
         let restarted =
             maqet.run(operation::Restart::new(vm).timeout(timeout).force(force).recreate(recreate.clone())).await?;
-        note_power_cut(&restarted.vm.name, restarted.method, restarted.presses, output);
+        note_power_cut(&restarted.vm.name, restarted.power_cut_after_ms, output);
         note_mismatches(&restarted.mismatches, output);
         warn_of_log_failure(restarted.log_failure.as_ref(), output);
         Ok(restarted)

@@ -22,7 +22,6 @@ use anstyle::{AnsiColor, Style};
 use maqet::domain::network::Forward;
 
 pub(crate) use self::events::event_line;
-pub(crate) use self::lifecycle::is_power_cut;
 pub(crate) use self::qmp::QmpResponse;
 use super::is_coloured;
 

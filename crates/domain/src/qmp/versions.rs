@@ -24,6 +24,8 @@ pub enum Difference {
     SingleResetEvent,
     /// Without a graphics card, the first console is a text console, so that `screendump` succeeds.
     TextConsoleWithoutCard,
+    /// `screendump` with a `device` aborts QEMU if a text console comes before the screen of that device.
+    ScreendumpOfDeviceAborts,
     /// NVMe drives report that several paths can lead to them, and Linux names a drive after its path too.
     NvmeMultipath,
     /// The sandbox option `spawn=deny` lets QEMU fail to start a program, instead of killing QEMU.
@@ -51,6 +53,7 @@ impl Difference {
             | Self::NoSdDrive
             | Self::SingleResetEvent
             | Self::TextConsoleWithoutCard
+            | Self::ScreendumpOfDeviceAborts
             | Self::NvmeMultipath
             | Self::SpawnDenialIsAnError
             | Self::TypedDeviceProperties

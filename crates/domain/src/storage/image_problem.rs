@@ -172,7 +172,7 @@ impl UnusableImage {
                 let overlay = quote(&overlay.to_string_lossy());
                 let found = found.unwrap_or("raw");
                 explanation
-                    .hint(format!("if it is a {found} image, run `qemu-img rebase -u -b {path} -F {found} {overlay}`"))
+                    .hint(format!("run `qemu-img rebase -u -b {path} -F {found} {overlay}` if it is a {found} image"))
             }
             (None, Some(found)) => {
                 explanation.hint(format!("convert it with `qemu-img convert -f {found} -O {expected} {path} NEW_PATH`"))

@@ -1,4 +1,4 @@
-//! What the traces of a QEMU say: why it ended, why its guest does not run, and how often the guest was reset.
+//! What the evidence about a QEMU says: why it ended, why its guest does not run, and how often the guest was reset.
 //!
 //! No process of maqet runs beside a VM, so nothing is there to collect QEMU's exit code. The reason is concluded from
 //! what QEMU, the kernel and the start of the run wrote; each rule says in which QEMU its fact was seen.
@@ -14,7 +14,7 @@ use crate::qmp::wording::{aborted, is_warning, terminated_by_signal};
 
 /// What is left of a QEMU process that has ended.
 #[derive(Debug, Clone, Default)]
-pub struct ExitTraces {
+pub struct ExitEvidence {
     /// The last events of the QMP log, oldest first.
     pub events: Vec<QmpEvent>,
     /// The end of what QEMU wrote to its standard error.
@@ -27,17 +27,19 @@ pub struct ExitTraces {
     /// Whether it logged a triple fault of the guest's processor.
     pub had_triple_fault: bool,
     /// What the kernel did to its process.
-    pub kernel: KernelTrace,
+    pub kernel: KernelReport,
 }
 
 /// What the kernel did to a process, as far as that can be found out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum KernelTrace {
+pub enum KernelReport {
     /// Nothing is known.
     #[default]
     Unknown,
     /// It was killed because memory ran out; as the kernel says.
     OutOfMemory(String),
+    /// A process was killed because memory ran out, which may have been another one.
+    MemoryKillNearby(String),
     /// It crashed in a way that the kernel logs, such as a segmentation fault; as the kernel says.
     Fault(String),
 }
@@ -57,7 +59,7 @@ impl ExitReport {
     }
 }
 
-impl ExitTraces {
+impl ExitEvidence {
     /// Concludes why QEMU ended.
     pub fn conclude(&self) -> ExitReport {
         self.shutdown_report().unwrap_or_else(|| self.conclude_without_shutdown())
@@ -114,7 +116,7 @@ impl ExitTraces {
         let poweroff = last.filter(|event| event.name == "WATCHDOG" && text(event, "action") == "poweroff");
         let aborted = aborted(&self.stderr);
         match (self.removed_pid_file, &self.kernel, poweroff) {
-            (Some(true) | None, KernelTrace::Unknown, Some(event)) => {
+            (Some(true) | None, KernelReport::Unknown | KernelReport::MemoryKillNearby(_), Some(event)) => {
                 ExitReport::new(StopReason::Watchdog, Some(event.at), StateDetails::watchdog("poweroff"))
             }
             (Some(true), _, _) if self.has_debug_exit => {
@@ -128,19 +130,29 @@ impl ExitTraces {
                 ExitReport::new(reason, None, details)
             }
             // Another process may have been killed in the same cgroup.
-            (_, KernelTrace::OutOfMemory(message), _) if aborted.is_none() => {
+            (_, KernelReport::OutOfMemory(message), _) if aborted.is_none() => {
                 ExitReport::new(StopReason::OutOfMemory, None, StateDetails::message(message.clone()))
             }
-            (_, KernelTrace::Fault(message), _) => {
+            (_, KernelReport::Fault(message), _) => {
                 ExitReport::new(StopReason::Crashed, None, StateDetails::message(message.clone()))
             }
-            (_, KernelTrace::Unknown | KernelTrace::OutOfMemory(_), _) => match aborted {
-                Some(message) => {
-                    let details = StateDetails { message: Some(message), ..StateDetails::signal("SIGABRT") };
-                    ExitReport::new(StopReason::Crashed, None, details)
-                }
-                None => ExitReport::default(),
-            },
+            (_, KernelReport::Unknown | KernelReport::OutOfMemory(_) | KernelReport::MemoryKillNearby(_), _) => {
+                self.conclude_killed(aborted)
+            }
+        }
+    }
+
+    /// Concludes how a process ended that a signal killed, and of which the kernel says nothing certain.
+    fn conclude_killed(&self, aborted: Option<String>) -> ExitReport {
+        match (aborted, &self.kernel) {
+            (Some(message), _) => {
+                let details = StateDetails { message: Some(message), ..StateDetails::signal("SIGABRT") };
+                ExitReport::new(StopReason::Crashed, None, details)
+            }
+            (None, KernelReport::MemoryKillNearby(message)) => {
+                ExitReport { end: None, details: StateDetails::message(message.clone()) }
+            }
+            (None, _) => ExitReport::default(),
         }
     }
 
@@ -185,8 +197,8 @@ pub fn explain_halt(halted: HaltReason, events: &[QmpEvent], stderr: &str) -> (H
         }
         HaltReason::GuestPanic => (halted, panic_details(events)),
         HaltReason::InternalError => {
-            let traces = ExitTraces { stderr: stderr.to_owned(), ..ExitTraces::default() };
-            (halted, traces.last_message())
+            let evidence = ExitEvidence { stderr: stderr.to_owned(), ..ExitEvidence::default() };
+            (halted, evidence.last_message())
         }
         HaltReason::Request
         | HaltReason::StartedPaused
@@ -309,12 +321,12 @@ mod tests {
         event(name, 8, Value::Null)
     }
 
-    fn after(events: Vec<QmpEvent>) -> ExitTraces {
-        ExitTraces { events, removed_pid_file: Some(true), ..ExitTraces::default() }
+    fn after(events: Vec<QmpEvent>) -> ExitEvidence {
+        ExitEvidence { events, removed_pid_file: Some(true), ..ExitEvidence::default() }
     }
 
     #[track_caller]
-    fn check(traces: &ExitTraces, reason: StopReason, details: &str) {
+    fn check(traces: &ExitEvidence, reason: StopReason, details: &str) {
         let report = traces.conclude();
 
         let found = (report.end.map(|end| end.reason), report.details.to_string());
@@ -362,19 +374,20 @@ mod tests {
 
     #[test]
     fn test_conclude_debug_exit_with_event_and_without() {
-        let with = |events| ExitTraces { has_debug_exit: true, ..after(events) };
+        let with = |events| ExitEvidence { has_debug_exit: true, ..after(events) };
 
         check(&with(vec![]), StopReason::DebugExit, "");
         check(&with(vec![shutdown("guest-shutdown")]), StopReason::DebugExit, "");
         check(&with(vec![shutdown("guest-reset")]), StopReason::GuestReset, "");
-        let killed = ExitTraces { removed_pid_file: Some(false), ..with(vec![]) };
+        let killed = ExitEvidence { removed_pid_file: Some(false), ..with(vec![]) };
         assert_eq!(killed.conclude(), ExitReport::default());
     }
 
     #[test]
     fn test_conclude_shutdown_before_resume_or_reset_is_not_the_end() {
         for start in ["RESUME", "RESET"] {
-            let traces = ExitTraces { removed_pid_file: None, ..after(vec![shutdown("guest-shutdown"), plain(start)]) };
+            let traces =
+                ExitEvidence { removed_pid_file: None, ..after(vec![shutdown("guest-shutdown"), plain(start)]) };
 
             assert_eq!(traces.conclude(), ExitReport::default());
         }
@@ -395,7 +408,7 @@ mod tests {
             ("terminating on signal 2", "SIGINT"),
             ("", ""),
         ] {
-            let traces = ExitTraces { stderr: stderr.to_owned(), ..after(vec![shutdown("host-signal")]) };
+            let traces = ExitEvidence { stderr: stderr.to_owned(), ..after(vec![shutdown("host-signal")]) };
 
             check(&traces, StopReason::HostSignal, details);
         }
@@ -403,7 +416,7 @@ mod tests {
 
     #[test]
     fn test_conclude_exit_without_event_is_what_qemu_wrote() {
-        let with = |stderr: &str| ExitTraces { stderr: stderr.to_owned(), ..after(vec![]) };
+        let with = |stderr: &str| ExitEvidence { stderr: stderr.to_owned(), ..after(vec![]) };
 
         check(&with("Failed to flush the L2 table\nwarning: x"), StopReason::QemuError, "Failed to flush the L2 table");
         check(&with("warning: TCG doesn't support x"), StopReason::Unknown, "");
@@ -411,20 +424,22 @@ mod tests {
 
     #[test]
     fn test_conclude_killed_is_what_the_kernel_or_an_assertion_says() {
-        let killed = |kernel, stderr: &str| ExitTraces {
+        let killed = |kernel, stderr: &str| ExitEvidence {
             kernel,
             stderr: stderr.to_owned(),
             removed_pid_file: Some(false),
-            ..ExitTraces::default()
+            ..ExitEvidence::default()
         };
         let assertion = "../hw/x.c:7: f: Assertion `a' failed.";
 
-        check(&killed(KernelTrace::OutOfMemory("m".to_owned()), ""), StopReason::OutOfMemory, "m");
-        check(&killed(KernelTrace::Fault("segfault".to_owned()), ""), StopReason::Crashed, "segfault");
-        for kernel in [KernelTrace::Unknown, KernelTrace::OutOfMemory("m".to_owned())] {
+        check(&killed(KernelReport::OutOfMemory("m".to_owned()), ""), StopReason::OutOfMemory, "m");
+        check(&killed(KernelReport::Fault("segfault".to_owned()), ""), StopReason::Crashed, "segfault");
+        for kernel in [KernelReport::Unknown, KernelReport::OutOfMemory("m".to_owned())] {
             check(&killed(kernel, assertion), StopReason::Crashed, &format!("SIGABRT: {assertion}"));
         }
-        assert_eq!(killed(KernelTrace::Unknown, "some error").conclude(), ExitReport::default());
+        assert_eq!(killed(KernelReport::Unknown, "some error").conclude(), ExitReport::default());
+        let nearby = killed(KernelReport::MemoryKillNearby("m".to_owned()), "").conclude();
+        assert_eq!((nearby.end, nearby.details.message.as_deref()), (None, Some("m")));
     }
 
     fn io_error(node: &str, is_full: bool, action: &str) -> QmpEvent {

@@ -1,10 +1,10 @@
-//! Guests of 512 bytes that do one thing at once and then halt: power off, reset, panic, and the like.
+//! Guests of 512 bytes that do one thing after half a second and then halt: power off, reset, panic, and the like.
 
 use std::path::PathBuf;
 
 use crate::TestHome;
 
-/// What the guest does as soon as it runs; then its CPU is halted.
+/// What the guest does half a second after it runs, so that its start is over; then its CPU is halted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GuestAct {
     /// Nothing.
@@ -31,10 +31,19 @@ impl GuestAct {
     /// Returns the disk image: one sector.
     #[must_use]
     pub fn image(self) -> Vec<u8> {
-        let mut code = self.code().to_vec();
+        let mut code = vec![0xeb, 0x7e]; // jmp wait
+        code.extend(self.code());
         code.extend([
             0xf4, //       halt: hlt
             0xeb, 0xfd, // jmp halt
+        ]);
+        code.resize(0x80, 0);
+        code.extend([
+            0xb4, 0x86, //       wait: mov ah, 0x86
+            0xb9, 0x07, 0x00, // mov cx, 7
+            0xba, 0x20, 0xa1, // mov dx, 0xa120    ; 500,000 µs
+            0xcd, 0x15, //       int 0x15
+            0xe9, 0x75, 0xff, // jmp the code
         ]);
         code.resize(510, 0);
         code.extend([0x55, 0xaa]);
@@ -65,9 +74,9 @@ impl GuestAct {
                 0xb0, 0xfe, // mov al, 0xfe
                 0xe6, 0x64, // out 0x64, al
             ],
-            // The word at 0x7c20 is 0: a table of no interrupt vectors.
+            // The word at 0x7c22 is 0: a table of no interrupt vectors.
             Self::TripleFault => &[
-                0x0f, 0x01, 0x1e, 0x20, 0x7c, // lidt [0x7c20]
+                0x0f, 0x01, 0x1e, 0x22, 0x7c, // lidt [0x7c22]
                 0xcc, //                         int3
             ],
             Self::Panic => &[
@@ -93,13 +102,13 @@ impl GuestAct {
                 0xb4, 0x43, //                                     mov ah, 0x43  ; extended write
                 0xb0, 0x00, //                                     mov al, 0
                 0xb2, 0x81, //                                     mov dl, 0x81
-                0xbe, 0x24, 0x7c, //                               mov si, packet
+                0xbe, 0x26, 0x7c, //                               mov si, packet
                 0xcd, 0x13, //                                     int 0x13
-                0x66, 0x83, 0x06, 0x2c, 0x7c, 0x40, //             add dword [packet + 8], 64
-                0x81, 0x3e, 0x2c, 0x7c, 0x00, 0x20, //             cmp word [packet + 8], 0x2000
+                0x66, 0x83, 0x06, 0x2e, 0x7c, 0x40, //             add dword [packet + 8], 64
+                0x81, 0x3e, 0x2e, 0x7c, 0x00, 0x20, //             cmp word [packet + 8], 0x2000
                 0x72, 0xe7, //                                     jb next
                 0xf4, 0xeb, 0xfd, 0x90, 0x90, 0x90, 0x90, //       hlt; jmp; pad
-                // packet, at 0x7c24: its size, 64 sectors, from 0000:8000, to block 0
+                // packet, at 0x7c26: its size, 64 sectors, from 0000:8000, to block 0
                 0x10, 0x00, 0x40, 0x00, 0x00, 0x80, 0x00, 0x00, 0, 0, 0, 0, 0, 0, 0, 0,
             ],
         }
@@ -117,7 +126,7 @@ mod tests {
 
             assert_eq!((image.len(), &image[510..]), (512, [0x55, 0xaa].as_slice()), "{act:?}");
         }
-        assert_eq!(GuestAct::TripleFault.image()[0x20..0x26], [0; 6]);
-        assert_eq!(GuestAct::WriteDisk.image()[0x24..0x28], [0x10, 0, 0x40, 0]);
+        assert_eq!(GuestAct::TripleFault.image()[0x22..0x28], [0; 6]);
+        assert_eq!(GuestAct::WriteDisk.image()[0x26..0x2a], [0x10, 0, 0x40, 0]);
     }
 }

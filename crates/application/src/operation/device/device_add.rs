@@ -19,7 +19,7 @@ use crate::app::operations::{Done, Effect, Operation};
 use crate::device::image_format::image_format;
 use crate::device::session::HotplugSession;
 use crate::vm::monitor::Monitored;
-use crate::vm::unresponsive::explain_silence;
+use crate::vm::unresponsive::explain_unresponsive;
 use crate::{App, Error, HumanDuration};
 
 /// Plug a device into a running VM
@@ -201,7 +201,7 @@ impl Operation for QmpDeviceAdd {
         // Boxed, as it holds a session, which makes it large.
         match Box::pin(self.plug_in(app)).await {
             Ok(done) => Ok(done),
-            Err(error) => Err(explain_silence(app, &self.vm, error).await),
+            Err(error) => Err(explain_unresponsive(app, &self.vm, error).await),
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::app::operations::{Done, Effect, Operation};
 use crate::device::backend_removal::Removal;
 use crate::device::session::{HotplugSession, PERIPHERAL};
 use crate::vm::monitor::Monitored;
-use crate::vm::unresponsive::explain_silence;
+use crate::vm::unresponsive::explain_unresponsive;
 use crate::{App, Error, HumanDuration, limits};
 
 /// Unplug a device from a running VM
@@ -81,7 +81,7 @@ impl Operation for QmpDeviceDel {
         // Boxed, as it holds a session, which makes it large.
         match Box::pin(self.unplug_device(app)).await {
             Ok(done) => Ok(done),
-            Err(error) => Err(explain_silence(app, &self.vm, error).await),
+            Err(error) => Err(explain_unresponsive(app, &self.vm, error).await),
         }
     }
 }

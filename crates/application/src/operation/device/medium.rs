@@ -17,7 +17,7 @@ use crate::device::image_format::image_format;
 use crate::device::medium_error::MediumError;
 use crate::device::session::{HotplugSession, items};
 use crate::vm::monitor::Monitored;
-use crate::vm::unresponsive::explain_silence;
+use crate::vm::unresponsive::explain_unresponsive;
 use crate::{App, Error, HumanDuration, limits};
 
 /// Remove the medium from a CD drive of a running VM
@@ -109,7 +109,7 @@ impl Operation for QmpEject {
         // Boxed, as it holds a session, which makes it large.
         match Box::pin(self.eject(app)).await {
             Ok(done) => Ok(done),
-            Err(error) => Err(explain_silence(app, &self.vm, error).await),
+            Err(error) => Err(explain_unresponsive(app, &self.vm, error).await),
         }
     }
 }
@@ -144,7 +144,7 @@ impl Operation for QmpInsert {
         // Boxed, as it holds a session, which makes it large.
         match Box::pin(self.insert(app)).await {
             Ok(done) => Ok(done),
-            Err(error) => Err(explain_silence(app, &self.vm, error).await),
+            Err(error) => Err(explain_unresponsive(app, &self.vm, error).await),
         }
     }
 }

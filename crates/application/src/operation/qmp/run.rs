@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::app::operations::{Done, Effect, Operation};
-use crate::qmp::{QmpArguments, read_command, read_reply, schema_of, with_properties};
+use crate::qmp::{QmpArguments, read_command, read_reply, refuse_abort, schema_of, with_properties};
 use crate::vm::monitor::Monitored;
 use crate::{App, Error, HumanDuration};
 
@@ -53,6 +53,7 @@ impl QmpRun {
         let command = read_command(&schema, &self.command, &self.arguments, self.allow_dangerous)
             .map_err(|error| Error::command(name, error))?;
         vm.refuse_programs(&command)?;
+        refuse_abort(vm, &command).await?;
         let command = with_properties(vm, command, &self.arguments).await?;
         let reply = vm.execute_within(&command, left()).await?;
         read_reply(&command, reply).map_err(|error| Error::command(name, error))

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::QmpRun;
 use crate::event::journal::{Subject, write_journal};
-use crate::qmp::{QmpArguments, QmpLine, read_command, read_reply, schema_of, with_properties};
+use crate::qmp::{QmpArguments, QmpLine, read_command, read_reply, refuse_abort, schema_of, with_properties};
 use crate::vm::ended::or_ended;
 use crate::vm::monitor::Monitored;
 use crate::{App, Error, HumanDuration};
@@ -88,6 +88,7 @@ impl QmpShell<'_> {
         let command = read_command(&self.schema, command, arguments, *allow_dangerous)
             .map_err(|error| Error::command(&self.vm.entry.name, error))?;
         self.vm.refuse_programs(&command)?;
+        refuse_abort(&self.vm, &command).await?;
         let timeout = timeout.map_or(self.app.timeouts().qmp, HumanDuration::duration);
         let outcome = self.send(command, arguments, Instant::now() + timeout).await;
         let outcome = outcome.map_err(|error| error.of_timeout(timeout));

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::app::operations::{Done, Effect, Operation};
 use crate::vm::observe::{Observation, VmStatus};
-use crate::vm::unresponsive::explain_silence;
+use crate::vm::unresponsive::explain_unresponsive;
 use crate::{App, Error, limits};
 
 /// Pauses a running VM.
@@ -153,7 +153,7 @@ impl PowerChange {
             return Ok(Done::reading(unchanged).about(entry.id).holding(guard));
         };
         self.send(app, entry, run, &before).await?;
-        let after = self.settle(app, entry, run, &before).await?;
+        let after = self.observe_lasting(app, entry, run, &before).await?;
         if !self.is_expected(&before, after.status) {
             return Err(after.power_change_failed(entry, self.action).into());
         }
@@ -170,7 +170,7 @@ impl PowerChange {
             let command = QmpCommand::new(*command);
             let reply = app.ports.monitors.execute(&run.paths, &command, app.timeouts().qmp).await;
             if let Err(error) = reply {
-                return Err(explain_silence(app, &entry.id.to_string(), error.into()).await);
+                return Err(explain_unresponsive(app, &entry.id.to_string(), error.into()).await);
             }
         }
         Ok(())
@@ -178,10 +178,16 @@ impl PowerChange {
 
     /// Observes the VM until its state lasts: QEMU accepts a command before the guest runs, and the guest may be halted
     /// again at once.
-    async fn settle(&self, app: &App, entry: &VmEntry, run: &Run, before: &Observation) -> Result<Observation, Error> {
+    async fn observe_lasting(
+        &self,
+        app: &App,
+        entry: &VmEntry,
+        run: &Run,
+        before: &Observation,
+    ) -> Result<Observation, Error> {
         let sent = Instant::now();
         let mut is_woken = before.status == Status::Suspended;
-        let settled = sent + settle_time(before.status);
+        let deadline = sent + check_time(before.status);
         loop {
             let after = app.observer().observe_locked(entry).await;
             let is_pending = match (self.action, after.status) {
@@ -193,13 +199,13 @@ impl PowerChange {
                     true
                 }
                 (_, Status::Suspended) => Instant::now() < sent + limits::WAKE_TIMEOUT,
-                (_, Status::Running) => Instant::now() < settled,
+                (_, Status::Running) => Instant::now() < deadline,
                 (_, _) => false,
             };
             if !is_pending {
                 return Ok(after);
             }
-            sleep(limits::SETTLE_INTERVAL).await;
+            sleep(limits::STATE_CHECK_INTERVAL).await;
         }
     }
 
@@ -227,9 +233,9 @@ impl PowerChange {
 }
 
 /// Returns how long a guest that was in this state is watched.
-const fn settle_time(before: Status) -> Duration {
+const fn check_time(before: Status) -> Duration {
     match before {
-        Status::IoError => limits::IO_ERROR_SETTLE_TIME,
-        _ => limits::SETTLE_TIME,
+        Status::IoError => limits::IO_ERROR_CHECK_TIME,
+        _ => limits::STATE_CHECK_TIME,
     }
 }

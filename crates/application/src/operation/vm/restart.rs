@@ -51,6 +51,9 @@ pub struct Restarted {
     pub presses: u32,
     /// How long it took to stop it, in milliseconds.
     pub waited_ms: u64,
+    /// How long the guest had to power off; see [`Stopped`](super::Stopped).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub power_cut_after_ms: Option<u64>,
     /// Images that differ from the definition; they stay as they are.
     #[serde(flatten)]
     pub mismatches: ImageMismatches,
@@ -82,6 +85,7 @@ impl Operation for Restart {
             method: stopped.method,
             presses: stopped.presses,
             waited_ms: stopped.waited_ms,
+            power_cut_after_ms: stopped.power_cut_after_ms,
             mismatches: started.mismatches,
             log_failure: started.log_failure,
         });

@@ -12,6 +12,7 @@ use maqet_domain::vm::{
 };
 use maqet_fault_points::FaultPoint;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::time::Instant;
 
 use crate::app::commit::run_change;
@@ -59,12 +60,21 @@ pub struct Stopped {
     pub presses: u32,
     /// How long that took, in milliseconds.
     pub waited_ms: u64,
+    /// How long the guest had to power off, in milliseconds, if it did not, so that its power was cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub power_cut_after_ms: Option<u64>,
 }
 
 impl Stopped {
     fn new(vm: VmStatus, outcome: &StopOutcome) -> Self {
-        let waited_ms = u64::try_from(outcome.waited.as_millis()).unwrap_or(u64::MAX);
-        Self { vm, method: outcome.method, presses: outcome.presses, waited_ms }
+        let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            vm,
+            method: outcome.method,
+            presses: outcome.presses,
+            waited_ms: milliseconds(outcome.waited),
+            power_cut_after_ms: outcome.power_cut.map(milliseconds),
+        }
     }
 }
 
@@ -138,7 +148,7 @@ pub(crate) async fn stop(
                 join(killed.kill(&entry.name, process), mark_stopping(app, entry, run, process)).await;
             killed?;
             let outcome = StopOutcome::without_guest(StopMethod::Sigkill, began.elapsed());
-            Ok(mark_stopped(app, &entry, run, process, &outcome).await)
+            Ok(mark_stopped(app, &entry, run, Some(process), &outcome).await)
         }
         (Transition::Proceed, Some(run), Some(process)) => {
             ensure_responsive(observer.processes, &entry.name, process)?;
@@ -146,7 +156,7 @@ pub(crate) async fn stop(
             let (vm, status) = (&entry.name, observation.status);
             let request = StopRequest { job: &job, vm, run, process, status, power_down };
             let outcome = app.shutdown().shut_down(&request).await?;
-            Ok(mark_stopped(app, &entry, run, process, &outcome).await)
+            Ok(mark_stopped(app, &entry, run, Some(process), &outcome).await)
         }
         (Transition::Proceed | Transition::NoOp, _, _) => {
             let outcome = StopOutcome::without_guest(StopMethod::None, Duration::ZERO);
@@ -166,9 +176,14 @@ async fn stop_hidden(
     status: Status,
     power_down: Duration,
 ) -> Result<Stopped, Error> {
-    let process = run.process.clone().unwrap_or_else(unidentified);
+    let recorded = run.process.as_ref();
+    let process = recorded.cloned().unwrap_or_else(unidentified);
     let processes = HiddenProcess { hypervisor: &*app.ports.hypervisor, paths: &run.paths };
-    let entry = mark_stopping(app, entry, run, &process).await;
+    // A process that was never recorded is not recorded now: its identity is unknown here.
+    let entry = match recorded {
+        Some(process) => mark_stopping(app, entry, run, process).await,
+        None => entry.clone(),
+    };
     let request = StopRequest { job, vm: &entry.name, run, process: &process, status, power_down };
     let outcome = match (Shutdown { processes: &processes, ..app.shutdown() }).shut_down(&request).await {
         Err(Error::Process(ProcessError::OtherNamespace)) => {
@@ -176,7 +191,7 @@ async fn stop_hidden(
         }
         outcome => outcome?,
     };
-    Ok(mark_stopped(app, &entry, run, &process, &outcome).await)
+    Ok(mark_stopped(app, &entry, run, recorded, &outcome).await)
 }
 
 /// Records that the VM is stopping, in case this process is killed; a full disk does not prevent the stop.
@@ -197,7 +212,7 @@ async fn mark_stopped(
     app: &App,
     entry: &VmEntry,
     run: &Run,
-    process: &ProcessIdentity,
+    process: Option<&ProcessIdentity>,
     outcome: &StopOutcome,
 ) -> Stopped {
     app.faults.reach(FaultPoint::StopGone);
@@ -205,10 +220,13 @@ async fn mark_stopped(
     let (ending, method, details) = app.shutdown().ending(run, outcome).await;
     app.ports.hypervisor.remove_sockets(&run.paths).await;
     app.faults.reach(FaultPoint::StopCleared);
-    let ended = Run { process: Some(process.clone()), ..run.at_phase(Phase::Ended(ending)) };
+    let ended = Run { process: process.cloned(), ..run.at_phase(Phase::Ended(ending)) };
 
     let mut changes = ChangeSet::default().and(run_change(entry, Some(ended.clone())));
-    let data = stopped_data(ending.reason, method, &details);
+    let mut data = stopped_data(ending.reason, method, &details);
+    if outcome.presses > 0 {
+        data["presses"] = json!(outcome.presses);
+    }
     changes.events.push(app.committer().event(kind::VM_STOPPED, entry, data));
     app.faults.reach(FaultPoint::BeforeCommit(Stop::NAME));
     if let Err(error) = app.committer().commit(changes).await {

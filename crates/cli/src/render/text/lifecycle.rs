@@ -21,7 +21,12 @@ impl TextOutput for Stopped {
             StopMethod::None => write_state(out, &self.vm, false, ""),
             method => {
                 let cause = cause(&self.vm, method);
-                write_state(out, &self.vm, true, &format!(": {}", ended(&cause, method, self.presses, self.waited_ms)))
+                write_state(
+                    out,
+                    &self.vm,
+                    true,
+                    &format!(": {}", ended(&cause, method, self.waited_ms, self.power_cut_after_ms)),
+                )
             }
         }
     }
@@ -33,7 +38,7 @@ impl TextOutput for Restarted {
         match self.method {
             StopMethod::None => writeln!(out, "`{name}` is {status}{}; it was not running before", pid(&self.vm)),
             method => {
-                let ended = ended(stopped_by(method), method, self.presses, self.waited_ms);
+                let ended = ended(stopped_by(method), method, self.waited_ms, self.power_cut_after_ms);
                 writeln!(out, "`{name}` is {status} again{}: {ended}", pid(&self.vm))
             }
         }
@@ -68,19 +73,13 @@ fn write_state(out: &mut dyn Write, vm: &VmStatus, changed: bool, more: &str) ->
     writeln!(out, "`{}` is {already}{}{more}", vm.name, vm.status)
 }
 
-/// Returns how a VM was stopped: `cause`, and how long the guest had to power off.
-fn ended(cause: &str, method: StopMethod, presses: u32, waited_ms: u64) -> String {
-    let waited = seconds(waited_ms);
-    match method {
-        StopMethod::PowerDown => format!("{cause} after {waited}"),
-        method if is_power_cut(method, presses) => format!("its guest did not power off in {waited}, so {cause}"),
-        _ => cause.to_owned(),
+/// Returns how a VM was stopped: `cause`, and how long the guest took or had to power off.
+fn ended(cause: &str, method: StopMethod, waited_ms: u64, power_cut_after_ms: Option<u64>) -> String {
+    match (method, power_cut_after_ms) {
+        (StopMethod::PowerDown, _) => format!("{cause} after {}", seconds(waited_ms)),
+        (_, Some(had)) => format!("its guest did not power off in {}, so {cause}", seconds(had)),
+        (_, None) => cause.to_owned(),
     }
-}
-
-/// Returns whether QEMU was ended because the guest did not react to its power button.
-pub(crate) const fn is_power_cut(method: StopMethod, presses: u32) -> bool {
-    presses > 0 && matches!(method, StopMethod::Quit | StopMethod::Sigterm | StopMethod::Sigkill)
 }
 
 pub(super) fn seconds(milliseconds: u64) -> String {

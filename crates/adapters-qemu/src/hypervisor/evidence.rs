@@ -5,12 +5,12 @@ use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use maqet_adapters_linux::private_file::{fresh_log, open_regular, private_log, read_private, read_tail};
-use maqet_adapters_linux::{MemoryKills, kernel_trace};
+use maqet_adapters_linux::{MemoryKills, kernel_report};
 use maqet_domain::command_line::CommandLine;
 use maqet_domain::qmp::QmpEvent;
 use maqet_domain::qmp::wording::TRIPLE_FAULT;
 use maqet_domain::vm::{
-    ExitReport, ExitTraces, HaltReason, KernelTrace, ResetCounter, Run, RunEnd, RunPaths, StateDetails, StoppedTime,
+    ExitEvidence, ExitReport, HaltReason, KernelReport, ResetCounter, Run, RunEnd, RunPaths, StateDetails, StoppedTime,
     explain_halt,
 };
 use serde::{Deserialize, Serialize};
@@ -70,7 +70,7 @@ pub(super) fn spare_start_notes(paths: &RunPaths) -> PathBuf {
 
 /// Returns the last `SHUTDOWN` of a run, whose QEMU may be alive.
 pub(super) fn shutdown_event(paths: &RunPaths) -> Option<RunEnd> {
-    ExitTraces { events: last_events(paths), ..ExitTraces::default() }.shutdown_report()?.end
+    ExitEvidence { events: last_events(paths), ..ExitEvidence::default() }.shutdown_report()?.end
 }
 
 /// Returns why the QEMU of a run ended.
@@ -79,20 +79,20 @@ pub(super) fn exit_report(run: &Run) -> ExitReport {
     let notes = StartNotes::read(paths);
     let removed_pid_file = notes.as_ref().and_then(|notes| removed_pid_file(notes, paths));
     let cpu_log = read_tail(&paths.cpu_log(), MAX_CPU_LOG_BYTES).unwrap_or_default();
-    let mut traces = ExitTraces {
+    let mut evidence = ExitEvidence {
         events: last_events(paths),
         stderr: last_stderr(paths),
         removed_pid_file,
         has_debug_exit: notes.as_ref().is_some_and(|notes| notes.debug_exit),
         had_triple_fault: String::from_utf8_lossy(&cpu_log).lines().any(|line| line == TRIPLE_FAULT),
-        kernel: KernelTrace::Unknown,
+        kernel: KernelReport::Unknown,
     };
-    let report = traces.conclude();
+    let report = evidence.conclude();
     // The kernel is asked only about an end that nothing else explains.
     match &run.process {
         Some(process) if report.end.is_none() => {
-            traces.kernel = kernel_trace(process, &notes.unwrap_or_default().kills);
-            traces.conclude()
+            evidence.kernel = kernel_report(process, &notes.unwrap_or_default().kills);
+            evidence.conclude()
         }
         _ => report,
     }

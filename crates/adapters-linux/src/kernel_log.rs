@@ -2,14 +2,14 @@
 //!
 //! The kernel's log (`/dev/kmsg`) names the process, but often only root may read it, and old records are overwritten.
 //! The counters of kills are readable by everyone and name nothing, so they are read at the start of the process and
-//! compared later.
+//! compared later; they prove the reason only for a process that was alone in its control group.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use maqet_domain::vm::{KernelTrace, ProcessIdentity};
+use maqet_domain::vm::{KernelReport, ProcessIdentity};
 use rustix::fs::OFlags;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,9 @@ pub struct GroupKills {
     pub file: PathBuf,
     /// How many.
     pub count: u64,
+    /// Whether the process was alone in it, so that a kill there was its own.
+    #[serde(default)]
+    pub is_own: bool,
 }
 
 impl MemoryKills {
@@ -42,43 +45,58 @@ impl MemoryKills {
         let membership = proc_file::read_text(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         let mounts = proc_file::read_text("/proc/self/mountinfo").unwrap_or_default();
         let files = counter_files(&membership, &mounts);
-        let groups = files.into_iter().filter_map(|file| Some(GroupKills { count: kills_in(&file)?, file })).collect();
+        let with_count = |file: PathBuf| Some(GroupKills { count: kills_in(&file)?, file, is_own: false });
+        let mut groups: Vec<GroupKills> = files.into_iter().filter_map(with_count).collect();
+        if let Some(innermost) = groups.first_mut() {
+            innermost.is_own = is_alone_in(&innermost.file, pid);
+        }
         Self { total, groups }
     }
 
     /// Returns the innermost control group that still exists, if a process in it was killed since these were read.
-    pub fn group_with_more(&self) -> Option<&Path> {
+    pub fn group_with_more(&self) -> Option<&GroupKills> {
         if total_kills().is_some_and(|total| total <= self.total) {
             return None;
         }
         self.innermost_with_more(kills_in)
     }
 
-    fn innermost_with_more(&self, count: impl Fn(&Path) -> Option<u64>) -> Option<&Path> {
+    fn innermost_with_more(&self, count: impl Fn(&Path) -> Option<u64>) -> Option<&GroupKills> {
         let (group, now) = self.groups.iter().find_map(|group| Some((group, count(&group.file)?)))?;
-        if now > group.count { group.file.parent() } else { None }
+        (now > group.count).then_some(group)
     }
 }
 
 /// Returns what the kernel did to a process of this boot of the host that is gone; `kills` is from its start.
-pub fn kernel_trace(process: &ProcessIdentity, kills: &MemoryKills) -> KernelTrace {
+pub fn kernel_report(process: &ProcessIdentity, kills: &MemoryKills) -> KernelReport {
     if !PidScope::current().contains(process) {
-        return KernelTrace::Unknown;
+        return KernelReport::Unknown;
     }
     match read_log(process) {
-        LogAnswer::Trace(trace) => trace,
-        LogAnswer::Nothing => KernelTrace::Unknown,
-        LogAnswer::Unavailable => kills.group_with_more().map_or(KernelTrace::Unknown, |group| {
-            let group = group.display();
-            KernelTrace::OutOfMemory(format!("the kernel killed a process in `{group}` because memory ran out"))
-        }),
+        LogAnswer::Found(report) => report,
+        LogAnswer::Nothing => KernelReport::Unknown,
+        LogAnswer::Unavailable => kills.group_with_more().map_or(KernelReport::Unknown, from_group),
     }
+}
+
+/// Returns what the counter of a control group says: only that of its own group blames memory for the end of a process.
+fn from_group(group: &GroupKills) -> KernelReport {
+    let folder = group.file.parent().unwrap_or(&group.file).display();
+    let message = format!("the kernel killed a process in `{folder}` because memory ran out");
+    if group.is_own { KernelReport::OutOfMemory(message) } else { KernelReport::MemoryKillNearby(message) }
+}
+
+/// Returns whether a control group has no other processes than this one and `pid`, by the file of its counter.
+fn is_alone_in(file: &Path, pid: u32) -> bool {
+    let is_expected = |line: &str| line.parse().is_ok_and(|found: u32| found == pid || found == std::process::id());
+    let processes = fs::read_to_string(file.with_file_name("cgroup.procs"));
+    processes.is_ok_and(|processes| processes.lines().all(is_expected))
 }
 
 /// What the kernel's log says about a process.
 #[derive(Debug, PartialEq, Eq)]
 enum LogAnswer {
-    Trace(KernelTrace),
+    Found(KernelReport),
     /// It has everything since the start of the process, and nothing about it.
     Nothing,
     /// It cannot be read, or is too short, or names processes by other pids than this one does.
@@ -143,9 +161,9 @@ fn search_log(records: &mut dyn Iterator<Item = String>, pid: u32, started_us: u
         if text.contains(&killed) {
             // `Memory cgroup out of memory: Killed process 7 (qemu-system-x86) total-vm:…`
             let end = text.find(" total-vm").unwrap_or(text.len());
-            answer = LogAnswer::Trace(KernelTrace::OutOfMemory(text[..end].trim_end_matches(',').to_owned()));
+            answer = LogAnswer::Found(KernelReport::OutOfMemory(text[..end].trim_end_matches(',').to_owned()));
         } else if text.contains(&crashed) && is_fault(text) {
-            answer = LogAnswer::Trace(KernelTrace::Fault(text.to_owned()));
+            answer = LogAnswer::Found(KernelReport::Fault(text.to_owned()));
         }
     }
     answer
@@ -238,15 +256,38 @@ mod tests {
 
     #[test]
     fn test_memory_kills_group_that_is_gone_leaves_the_one_around() {
-        let group = |file: &str, count| GroupKills { file: PathBuf::from(file), count };
+        let group = |file: &str, count| GroupKills { file: PathBuf::from(file), count, is_own: false };
         let kills = MemoryKills { total: 0, groups: vec![group("/c/a/b/events", 0), group("/c/a/events", 3)] };
         let now = |outer: u64| move |file: &Path| (file == Path::new("/c/a/events")).then_some(outer);
 
-        assert_eq!(kills.innermost_with_more(now(4)), Some(Path::new("/c/a")));
+        assert_eq!(kills.innermost_with_more(now(4)), kills.groups.last());
         assert_eq!(kills.innermost_with_more(now(3)), None);
         assert_eq!(kills.innermost_with_more(|_| None), None);
         // The innermost counts alone while it exists.
         assert_eq!(kills.innermost_with_more(|file| Some(u64::from(file != Path::new("/c/a/b/events")) * 9)), None);
+    }
+
+    #[test]
+    fn test_memory_kill_in_shared_group_does_not_blame_memory() {
+        let group = |is_own| GroupKills { file: PathBuf::from("/c/a/memory.events"), count: 0, is_own };
+        let message = "the kernel killed a process in `/c/a` because memory ran out".to_owned();
+
+        assert_eq!(from_group(&group(true)), KernelReport::OutOfMemory(message.clone()));
+        assert_eq!(from_group(&group(false)), KernelReport::MemoryKillNearby(message));
+    }
+
+    #[test]
+    fn test_group_with_other_processes_is_shared() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("memory.events");
+        let list = |processes: String| fs::write(folder.path().join("cgroup.procs"), processes).unwrap();
+
+        list(format!("7\n{}\n", std::process::id()));
+        let with_us = is_alone_in(&file, 7);
+        list("7\n8\n".to_owned());
+        let with_another = is_alone_in(&file, 7);
+
+        assert!(with_us && !with_another);
     }
 
     fn search(records: &[&str], started_us: u64) -> LogAnswer {
@@ -260,7 +301,7 @@ mod tests {
     fn test_search_log_killed_process_is_out_of_memory() {
         let message = "Memory cgroup out of memory: Killed process 7 (qemu-system-x86)".to_owned();
 
-        assert_eq!(search(&[BOOT, KILLED], 400), LogAnswer::Trace(KernelTrace::OutOfMemory(message)));
+        assert_eq!(search(&[BOOT, KILLED], 400), LogAnswer::Found(KernelReport::OutOfMemory(message)));
     }
 
     #[test]
@@ -268,7 +309,7 @@ mod tests {
         for text in ["qemu-system-x86[7]: segfault at 0 ip 5", "traps: qemu-system-x86[7] trap invalid opcode ip:5"] {
             let found = search(&[BOOT, &format!("6,9,500,-;{text}\n")], 400);
 
-            assert_eq!(found, LogAnswer::Trace(KernelTrace::Fault(text.to_owned())));
+            assert_eq!(found, LogAnswer::Found(KernelReport::Fault(text.to_owned())));
         }
     }
 
