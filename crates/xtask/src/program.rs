@@ -2,9 +2,11 @@
 
 use std::env;
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Seek};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use crate::Result;
 use crate::failure::{Failure, OrFailure};
@@ -41,12 +43,26 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 /// Like [`output`], for binary output.
 pub(crate) fn bytes(command: &mut Command) -> Result<Vec<u8>> {
     let shown = shown(command);
-    let output = command.output().or_failure(|| format!("cannot run `{shown}`"))?;
-    if output.status.success() {
-        return Ok(output.stdout);
+    let (status, stdout, stderr) = run_into_files(command).or_failure(|| format!("cannot run `{shown}`"))?;
+    if status.success() {
+        return Ok(stdout);
     }
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    Err(Failure::new(format!("`{shown}` failed with {}", output.status)).because(stderr.trim().to_owned()))
+    let stderr = String::from_utf8_lossy(&stderr);
+    Err(Failure::new(format!("`{shown}` failed with {status}")).because(stderr.trim().to_owned()))
+}
+
+/// Runs a command with its output in files: a pipe would not end before the daemons do that it leaves running.
+fn run_into_files(command: &mut Command) -> io::Result<(ExitStatus, Vec<u8>, Vec<u8>)> {
+    let (mut stdout, mut stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
+    let status = command.stdout(stdout.try_clone()?).stderr(stderr.try_clone()?).status()?;
+    Ok((status, read_all(&mut stdout)?, read_all(&mut stderr)?))
+}
+
+fn read_all(file: &mut File) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut content)?;
+    Ok(content)
 }
 
 /// Returns a command as a line for a shell.
@@ -60,6 +76,8 @@ pub(crate) fn shown(command: &Command) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     #[test]
@@ -73,6 +91,16 @@ mod tests {
     #[test]
     fn test_find_missing_program_is_none() {
         assert_eq!(find("no-such-program-anywhere"), None);
+    }
+
+    #[test]
+    fn test_output_of_program_that_leaves_daemon_does_not_wait_for_it() {
+        let began = Instant::now();
+
+        let daemon = output(command("sh").args(["-c", "sleep 60 & echo $!"])).unwrap();
+
+        run(command("kill").arg(daemon.trim())).unwrap();
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     }
 
     #[test]
