@@ -340,9 +340,10 @@ fn test_orphan_without_sockets_is_found_by_cleanup() {
     sql(&home, "DELETE FROM vm");
     fs::remove_dir_all(home.runtime()).unwrap();
 
-    let ended = outcomes(&items(&home, &["--end-orphans"], 0));
+    let items = items(&home, &["--end-orphans"], 0);
 
-    assert_eq!(ended[0], ("orphan".to_owned(), "ended".to_owned()));
+    assert_eq!(outcomes(&items)[0], ("orphan".to_owned(), "ended".to_owned()));
+    assert_eq!(items[0]["method"], "sigterm", "{}", items[0]);
     assert_eq!(home.qemu_pids(), Vec::<i32>::new());
 }
 

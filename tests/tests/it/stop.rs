@@ -99,6 +99,7 @@ fn test_cleanup_of_booting_orphan_powers_it_off() {
     let mut events = String::new();
     log.read_to_string(&mut events).unwrap();
     assert!(events.contains(r#""reason": "guest-shutdown""#), "{cleaned} {events}");
+    assert_eq!(cleaned["items"][0]["method"], "power-down", "{cleaned}");
     assert!(events.matches("POWERDOWN").count() >= 2, "{events}");
     assert_eq!(home.qemu_pids(), Vec::<i32>::new());
 }

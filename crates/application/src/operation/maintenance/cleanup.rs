@@ -14,6 +14,7 @@ use crate::log::keeper::LogKeeper;
 use crate::maintenance::{
     StaleFileRemoval, StaleItem, Survey, close_run, describe_file, describe_orphan, error_chain, interrupted,
 };
+use crate::vm::shutdown::StopMethod;
 use crate::{App, Error};
 
 /// Remove stale files
@@ -67,6 +68,9 @@ pub struct CleanedItem {
     pub message: String,
     /// The outcome.
     pub outcome: CleanupOutcome,
+    /// How the process was ended, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<StopMethod>,
     /// Why it failed, if it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -113,7 +117,7 @@ impl Operation for Cleanup {
             items.extend(self.reconcile_run(app, entry).await);
             items.extend(backends::remove_unused(app, entry, self.dry_run).await);
             if !self.dry_run {
-                keeper.keep_all(&entry.id).await;
+                keeper.keep_all(app.reconciler(), &entry.id).await;
             }
         }
         let removal = app.stale_file_removal(&survey.entries);
@@ -144,7 +148,12 @@ impl Cleanup {
                 let hint = adopted.as_ref().err().and_then(adoption_hint);
                 item.result(CleanupOutcome::Adopted, &adopted).map(|item| CleanedItem { hint, ..item })
             }
-            (false, true) => item.result(CleanupOutcome::Ended, &orphan::end(app, instance, entries).await),
+            (false, true) => {
+                let ended = orphan::end(app, instance, entries).await;
+                let method = ended.as_ref().ok().copied().flatten();
+                let item = item.result(CleanupOutcome::Ended, &ended.map(|method| method.is_some()));
+                item.map(|item| CleanedItem { method, ..item })
+            }
         }
     }
 
@@ -192,7 +201,8 @@ fn adoption_hint(error: &Error) -> Option<String> {
 
 impl CleanedItem {
     fn new(kind: &'static str, subject: String, message: impl Into<String>) -> Self {
-        Self { kind, subject, message: message.into(), outcome: CleanupOutcome::Skipped, reason: None, hint: None }
+        let (message, outcome) = (message.into(), CleanupOutcome::Skipped);
+        Self { kind, subject, message, outcome, method: None, reason: None, hint: None }
     }
 
     fn outcome(self, outcome: CleanupOutcome) -> Self {

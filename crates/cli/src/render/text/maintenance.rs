@@ -61,6 +61,7 @@ fn write_item(out: &mut dyn Write, item: &CleanedItem, dry_run: bool) -> io::Res
     };
     let (style, verb) = (if_coloured(style), if dry_run { would } else { done });
     let reason = item.reason.as_ref().map(|reason| format!(": {}", escape_control(reason))).unwrap_or_default();
-    writeln!(out, "{style}{verb}{style:#} {} ({}){reason}", escape_control(&item.subject), item.message)?;
+    let method = item.method.map(|method| format!("; stop method: {method}")).unwrap_or_default();
+    writeln!(out, "{style}{verb}{style:#} {} ({}{method}){reason}", escape_control(&item.subject), item.message)?;
     item.hint.iter().try_for_each(|hint| writeln!(out, "  hint: {}", escape_control(hint)))
 }

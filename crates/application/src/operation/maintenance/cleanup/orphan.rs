@@ -14,7 +14,7 @@ use crate::app::operations::Operation;
 use crate::config::check_machine;
 use crate::operation::vm::start;
 use crate::vm::orphan::run_of_instance;
-use crate::vm::shutdown::StopRequest;
+use crate::vm::shutdown::{StopMethod, StopRequest};
 use crate::{App, Error};
 
 async fn lock(app: &App, id: VmId) -> Result<Box<dyn Guard>, Error> {
@@ -71,12 +71,12 @@ async fn forwards_of_run(app: &App, run: &Run, definition: &Node) -> Vec<Forward
 
 /// Ends an orphan as `stop` does, and removes its sockets.
 ///
-/// Returns whether it was still an orphan.
-pub(super) async fn end(app: &App, instance: &QemuInstance, entries: &[VmEntry]) -> Result<bool, Error> {
+/// Returns how; `None` if it was no longer an orphan.
+pub(super) async fn end(app: &App, instance: &QemuInstance, entries: &[VmEntry]) -> Result<Option<StopMethod>, Error> {
     // A process without an id on its command line is matched by the name of its folder.
     let by_folder = || entries.iter().find(|entry| entry.id.short() == instance.short).map(|entry| entry.id);
     let Some(id) = instance.id.or_else(by_folder) else {
-        return end_now(app, instance).await.map(|()| true);
+        return end_now(app, instance).await.map(Some);
     };
     let mut guard = lock(app, id).await?;
     let vm = app.ports.store.by_id(&id).await?;
@@ -84,12 +84,12 @@ pub(super) async fn end(app: &App, instance: &QemuInstance, entries: &[VmEntry])
         guard.retire();
     }
     if !app.orphans().is_orphan(instance, vm.as_ref()) {
-        return Ok(false);
+        return Ok(None);
     }
-    end_now(app, instance).await.map(|()| true)
+    end_now(app, instance).await.map(Some)
 }
 
-async fn end_now(app: &App, instance: &QemuInstance) -> Result<(), Error> {
+async fn end_now(app: &App, instance: &QemuInstance) -> Result<StopMethod, Error> {
     let entry = temporary_entry(app, instance)?;
     let run = run_of_instance(instance);
     let status = app.observer().observe_locked(&entry).await.status;
@@ -101,9 +101,9 @@ async fn end_now(app: &App, instance: &QemuInstance) -> Result<(), Error> {
         status,
         power_down: app.timeouts().power_down,
     };
-    app.shutdown().shut_down(&request).await?;
+    let outcome = app.shutdown().shut_down(&request).await?;
     app.ports.hypervisor.remove_sockets(&instance.paths).await;
-    Ok(())
+    Ok(outcome.method)
 }
 
 /// Returns a temporary entry, which is never stored, to observe an orphan.
