@@ -29,7 +29,7 @@ impl QemuStaleFiles {
 #[async_trait]
 impl StaleFiles for QemuStaleFiles {
     async fn orphans(&self, known: &[VmId]) -> Vec<QemuInstance> {
-        let mut unknown: HashSet<String> = self.files.socket_folders().into_iter().map(|(short, _)| short).collect();
+        let mut unknown: HashSet<String> = self.short_ids().await.into_iter().collect();
         if unknown.is_empty() {
             return Vec::new();
         }
@@ -46,6 +46,10 @@ impl StaleFiles for QemuStaleFiles {
         let mut instances = self.instances().await;
         instances.retain(|instance| !instance.is_foreign && unknown.contains(&instance.short));
         instances
+    }
+
+    async fn short_ids(&self) -> Vec<String> {
+        self.files.socket_folders().into_iter().map(|(short, _)| short).collect()
     }
 
     async fn instances(&self) -> Vec<QemuInstance> {

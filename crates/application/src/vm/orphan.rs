@@ -76,8 +76,13 @@ impl Orphans<'_> {
 
     /// Finds an orphan whose VM had this name.
     pub(crate) async fn named(&self, name: &VmName) -> Option<VmStatus> {
-        // Without a list of all VMs, which may be long; the name of a running one is refused by the store.
-        for instance in self.stale_files.orphans(&[]).await {
+        // Without a list of all VMs, which may be long, and mostly without a look at all processes.
+        let mut known = Vec::new();
+        for short in self.stale_files.short_ids().await {
+            let entries = self.store.by_id_prefix(&short).await.unwrap_or_default();
+            known.extend(entries.into_iter().map(|entry| entry.id));
+        }
+        for instance in self.stale_files.orphans(&known).await {
             if instance.name.as_deref() == Some(name.as_str())
                 && let Some(id) = instance.id
                 && matches!(self.store.by_id(&id).await, Ok(None))

@@ -236,6 +236,7 @@ fn maintenance(mut stale_files: MockStaleFiles, mut copies: MockVmCopies) -> Mai
     stale_files.expect_orphans().returning(|_| Vec::new());
     copies.expect_write().returning(|_| Ok(()));
     Maintenance {
+    stale_files.expect_short_ids().returning(Vec::new);
         store: Arc::new(MockStoreMaintenance::new()),
         copies: Arc::new(copies),
         stale_files: Arc::new(stale_files),

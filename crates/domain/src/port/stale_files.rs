@@ -88,6 +88,9 @@ pub trait StaleFiles: Send + Sync {
     /// Returns the QEMU instances that belong to none of the VMs `known`; cheap if there are no such directories.
     async fn orphans(&self, known: &[VmId]) -> Vec<QemuInstance>;
 
+    /// Returns the short IDs of the VMs that have a directory of sockets; without a look at any process.
+    async fn short_ids(&self) -> Vec<String>;
+
     /// Returns all QEMU instances, including those whose directory is gone; inspects every process.
     async fn instances(&self) -> Vec<QemuInstance>;
 
