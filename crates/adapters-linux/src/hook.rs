@@ -4,17 +4,17 @@ use std::ffi::OsStr;
 use std::fmt::{self, Display};
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use maqet_domain::port::{HookCall, HookError, HookOutcome, Hooks, LeftProcess, describe_left};
-use rustix::fs::MemfdFlags;
+use rustix::fs::{MemfdFlags, OFlags};
 
-use crate::atomic_file::replace_unsynced;
 use crate::environment::{ProcessEnvironment, ProgramError};
-use crate::limits::{MAX_HOOK_LOG_BYTES, MAX_HOOK_OUTPUT_BYTES};
+use crate::limits::MAX_HOOK_OUTPUT_BYTES;
 use crate::private_file::{private_folder, private_log};
 use crate::process::{CaptureError, Exit, Group, Output, display_status, process_name, run_into_files};
 
@@ -100,8 +100,16 @@ impl Hooks for LocalHooks {
     }
 
     async fn set_delivered(&self, records: &Path, offset: u64) {
-        let _ = replace_unsynced(&records.join(OFFSET_FILE), offset.to_string().as_bytes());
+        let _ = write_offset(&records.join(OFFSET_FILE), offset);
     }
+}
+
+/// Writes an offset in place and always with the same length, which needs no space: a hook must not run twice because the
+/// disk is full.
+fn write_offset(file: &Path, offset: u64) -> io::Result<()> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    options.open(file)?.write_all_at(format!("{offset:020}\n").as_bytes(), 0)
 }
 
 /// Returns a standard input with `text` that needs no writer, however long it is.
@@ -115,7 +123,7 @@ fn input(text: &str) -> io::Result<Stdio> {
 /// Logs the output of a hook and how it exited; a large log is rotated.
 fn log(call: &HookCall, result: &Result<Ended, HookError>, output: &Output) -> io::Result<()> {
     private_folder(call.log.parent().unwrap_or(Path::new("/")))?;
-    if std::fs::symlink_metadata(&call.log).is_ok_and(|found| found.len() > MAX_HOOK_LOG_BYTES) {
+    if std::fs::symlink_metadata(&call.log).is_ok_and(|found| found.len() > call.max_log_bytes) {
         std::fs::rename(&call.log, call.log.with_extension("log.1"))?;
     }
     let exit = result.as_ref().map_or_else(ToString::to_string, ToString::to_string);
@@ -129,4 +137,28 @@ fn log(call: &HookCall, result: &Result<Ended, HookError>, output: &Output) -> i
     }
     // One write, so that the entries of two processes do not mix.
     private_log(&call.log)?.write_all(&entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn test_write_offset_again_changes_neither_file_nor_length() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(OFFSET_FILE);
+
+        let written = [7, u64::MAX, 12].map(|offset| {
+            write_offset(&file, offset).unwrap();
+            let found = fs::metadata(&file).unwrap();
+            let text = fs::read_to_string(&file).unwrap();
+            (found.ino(), found.len(), text.trim().parse::<u64>().unwrap())
+        });
+
+        let (inode, length, _) = written[0];
+        assert_eq!(written, [(inode, length, 7), (inode, length, u64::MAX), (inode, length, 12)]);
+    }
 }

@@ -55,9 +55,6 @@ pub const STALE_FILE_AGE: Duration = Duration::from_mins(4);
 /// The largest output of a hook; longer reports belong in a file that the hook writes.
 pub const MAX_HOOK_OUTPUT_BYTES: usize = 64 << 10;
 
-/// The size at which the log of hooks is rotated; the previous one is kept.
-pub const MAX_HOOK_LOG_BYTES: u64 = 1 << 20;
-
 /// Rounds a duration to milliseconds for a message, but not to zero.
 pub fn round_to_millis(time: Duration) -> Duration {
     let millis = u64::try_from((time + Duration::from_micros(500)).as_millis()).unwrap_or(u64::MAX);

@@ -55,13 +55,20 @@ fn data_after(log: &File, offset: u64, length: u64) -> io::Result<u64> {
     }
 }
 
+/// Returns whether a log takes more than `max_bytes`, or so it seems: with one system call.
+///
+/// Errors: whatever the file system reports.
+pub fn exceeds(path: &Path, max_bytes: u64) -> io::Result<bool> {
+    let found = fs::symlink_metadata(path)?;
+    // Blocks alone may be more than the content, as they are reserved ahead.
+    Ok(found.len().min(found.blocks().saturating_mul(SECTOR_BYTES)) > max_bytes)
+}
+
 /// Gives back the space of the older content of a log that takes more than `max_bytes`; the newer half of that stays.
 ///
 /// Errors: whatever the file system reports.
 pub fn bound(path: &Path, max_bytes: u64) -> io::Result<()> {
-    let found = fs::symlink_metadata(path)?;
-    // The usual case costs one system call; blocks alone may be more than the content, as they are reserved ahead.
-    if found.len().min(found.blocks().saturating_mul(SECTOR_BYTES)) <= max_bytes {
+    if !exceeds(path, max_bytes)? {
         return Ok(());
     }
     let log = existing_private_file(path)?;

@@ -37,6 +37,10 @@ impl Records for LocalRecords {
         unless_missing(log_file::bound(file, max_bytes)).map_err(|error| failed(file, error))
     }
 
+    async fn exceeds(&self, file: &Path, max_bytes: u64) -> bool {
+        log_file::exceeds(file, max_bytes).unwrap_or_default()
+    }
+
     async fn reserve(&self, file: &Path, bytes: u64) -> Result<(), RecordError> {
         unless_missing(log_file::reserve(file, bytes)).map_err(|error| failed(file, error))
     }

@@ -100,6 +100,12 @@ pub const MAX_QMP_LOG: ByteSize = ByteSize::from_mib(8);
 /// How large maqet's own log of a VM may be: about 2,000 operations.
 pub const MAX_MAQET_LOG: ByteSize = ByteSize::from_bytes(256 << 10);
 
+/// How long a QMP command may take before its process is checked for being frozen: most take a few milliseconds.
+pub const FREEZE_CHECK_DELAY: Duration = Duration::from_millis(100);
+
+/// How large the log of hooks may be.
+pub const MAX_HOOK_LOG: ByteSize = ByteSize::from_mib(1);
+
 /// The smallest limit of a log: half of it stays, in whole blocks of the file system.
 pub const MIN_LOG: ByteSize = ByteSize::from_bytes(64 << 10);
 

@@ -42,8 +42,8 @@ impl LogSettings {
 
     /// Returns the limits for display, each with its origin.
     pub(crate) fn effective(&self) -> impl Iterator<Item = EffectiveSetting> {
-        let LogLimits { serial, qemu, qmp, maqet, boots } = self.values;
-        let sizes = LogLimits::SIZES.into_iter().zip([serial, qemu, qmp, maqet].map(|size| size.to_string()));
+        let LogLimits { serial, qemu, qmp, maqet, hooks, boots } = self.values;
+        let sizes = LogLimits::SIZES.into_iter().zip([serial, qemu, qmp, maqet, hooks].map(|size| size.to_string()));
         sizes.chain([(BOOTS, boots.to_string())]).map(|(name, value)| EffectiveSetting {
             key: format!("logs.{name}"),
             value,

@@ -252,6 +252,22 @@ fn test_hook_reopening_its_output_is_logged() {
 }
 
 #[test]
+fn test_hook_log_is_rotated_at_the_limit_of_the_settings() {
+    let home = TestHome::new();
+    fs::create_dir_all(home.config()).unwrap();
+    fs::write(home.config().join("maqet.conf"), "logs: {hooks: 64K}\n").unwrap();
+    add(&home, "web", "{vm.started: [/bin/sh, -c, \"head -c 40000 /dev/zero | tr '\\\\0' x\"]}");
+    for _ in 0..3 {
+        home.json(&["start", "web"]);
+        home.json(&["stop", "web", "--force"]);
+    }
+
+    let length = |name: &str| fs::metadata(home.state().join(name)).unwrap().len();
+
+    assert!(length("hooks.log") < 64 << 10 && length("hooks.log.1") > 64 << 10);
+}
+
+#[test]
 fn test_hook_failing_with_daemon_fails_at_once() {
     let home = TestHome::new();
     let command = format!("{}; exit 3", daemon(&home));

@@ -144,6 +144,29 @@ fn test_qmp_log_is_bounded_and_still_tells_the_end() {
 }
 
 #[test]
+fn test_qmp_log_is_bounded_only_after_hooks_received_its_events() {
+    let home = home();
+    let received = home.path("received");
+    let hook = json!(["/bin/sh", "-c", format!("cat >>'{}'", received.display())]);
+    home.add(&format!("{}hooks: {{qemu.POWERDOWN: {hook}}}\n", paused_yaml("web")));
+    let started = home.json(&["start", "web"]);
+    let log = file(&started, "qmp_log");
+    let monitor = UnixStream::connect(started["external_monitor"].as_str().unwrap()).unwrap();
+    (&monitor).write_all(b"{\"execute\":\"qmp_capabilities\"}{\"execute\":\"system_powerdown\"}").unwrap();
+    serial::wait_for(&log, "POWERDOWN", BOOT);
+    drop(monitor);
+    make_events(&started, 2_000);
+    assert!(!received.exists());
+
+    home.json(&["qmp", "web", "query-status"]);
+
+    assert!(space(&log) <= LIMIT + (64 << 10), "{} of {}", space(&log), length(&log));
+    let received = fs::read_to_string(received).unwrap_or_default();
+    assert_eq!(received.matches("qemu.POWERDOWN").count(), 1, "{received}");
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
 fn test_qemu_log_of_qemu_that_writes_on_is_bounded() {
     let home = home();
     let image = BootSector::new("maqet-limits", AfterMarker::Flood).write(&home);

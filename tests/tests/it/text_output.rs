@@ -217,6 +217,7 @@ fn test_text_config_show_has_origins() {
     logs.qemu  4M  default
     logs.qmp  8M  default
     logs.maqet  256K  default
+    logs.hooks  1M  default
     logs.boots  10  default
     ");
 }

@@ -152,6 +152,7 @@ impl HookRunner<'_> {
             input: serde_json::to_string(event).unwrap_or_default() + "\n",
             timeout: self.settings.timeouts.hook,
             log: self.state.join("hooks.log"),
+            max_log_bytes: self.settings.logs.hooks.bytes(),
         }
     }
 }

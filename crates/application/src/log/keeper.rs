@@ -1,19 +1,23 @@
 //! Keeping the logs of runs within their limits.
 //!
 //! QEMU writes its logs itself and no maqet process stays beside it, so that the limits hold whenever a command works on
-//! the VM, and all the time while one waits for it or follows it.
+//! the VM, and all the time while one waits for it or follows it. `console` and `logs --follow` run no hooks, and so
+//! leave the QMP log to the next command.
 
 use std::error::Error as _;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use maqet_domain::port::{PathKind, Paths, Records};
-use maqet_domain::vm::{RunPaths, VmId};
+use maqet_domain::size::ByteSize;
+use maqet_domain::vm::{BootNumber, RunPaths, VmId};
 use tokio::time::Instant;
 
 use crate::app::ports::Directories;
 use crate::app::shown;
 use crate::log::failure::LogFailure;
 use crate::log::limits::LogLimits;
+use crate::vm::reconcile::Reconciler;
 use crate::{App, limits};
 
 /// Bounds the logs of runs, and reserves space for the last events of QEMU.
@@ -36,15 +40,29 @@ impl LogKeeper {
         }
     }
 
-    /// Bounds the logs of a run; a failure is only traced, as the operation matters more.
+    /// Bounds the logs of a run whose hooks have received all of its events; a failure is only traced, as the operation
+    /// matters more.
     pub(crate) async fn keep(&self, run: &RunPaths) {
-        let LogLimits { serial, qemu, qmp, maqet: _, boots: _ } = self.limits;
-        for (log, max) in
-            [(run.serial_log(), serial), (run.qemu_log(), qemu), (run.cpu_log(), qemu), (run.qmp_log(), qmp)]
-        {
-            if let Err(error) = self.records.bound(&log, max.bytes()).await {
-                tracing::warn!(%error, log = %log.display(), "cannot bound the log");
-            }
+        self.bound(run.qmp_log(), self.limits.qmp).await;
+        self.keep_output(run).await;
+    }
+
+    /// Does the same for any run of a VM: where events would be dropped, they are first queued for its hooks.
+    ///
+    /// While another process holds the lock of the VM, the QMP log is left to that one.
+    pub(crate) async fn keep_delivered(&self, reconciler: Reconciler<'_>, vm: &VmId, run: &RunPaths) {
+        let log = run.qmp_log();
+        if self.records.exceeds(&log, self.limits.qmp.bytes()).await && reconciler.deliver(vm).await {
+            self.bound(log, self.limits.qmp).await;
+        }
+        self.keep_output(run).await;
+    }
+
+    /// Does the same without the QMP log, for callers that run no hooks.
+    async fn keep_output(&self, run: &RunPaths) {
+        let LogLimits { serial, qemu, qmp: _, maqet: _, hooks: _, boots: _ } = self.limits;
+        for (log, max) in [(run.serial_log(), serial), (run.qemu_log(), qemu), (run.cpu_log(), qemu)] {
+            self.bound(log, max).await;
         }
         // The sockets of a run are removed once it has ended.
         if self.paths.kind(&run.sockets).await == PathKind::Directory
@@ -54,10 +72,16 @@ impl LogKeeper {
         }
     }
 
-    /// Does the same for a caller in a loop, once in a while.
-    pub(crate) async fn keep_periodically(&self, run: &RunPaths) {
+    async fn bound(&self, log: PathBuf, max: ByteSize) {
+        if let Err(error) = self.records.bound(&log, max.bytes()).await {
+            tracing::warn!(%error, log = %log.display(), "cannot bound the log");
+        }
+    }
+
+    /// Does the same as [`keep_output`](Self::keep_output) for a caller in a loop, once in a while.
+    pub(crate) async fn keep_output_periodically(&self, run: &RunPaths) {
         if self.is_due() {
-            self.keep(run).await;
+            self.keep_output(run).await;
         }
     }
 
@@ -68,17 +92,30 @@ impl LogKeeper {
         Some(LogFailure { directory: shown(&run.records), cause })
     }
 
-    /// Bounds the logs of the newest boot of a VM, the only one that can grow.
-    pub(crate) async fn keep_newest(&self, vm: &VmId) {
-        if let Some(boot) = self.records.boots(&self.folders.vm_records(vm)).await.last() {
-            self.keep(&self.folders.run(vm, *boot)).await;
+    /// Bounds the logs of the newest boot of a VM, the only one that can grow, as [`keep_delivered`] does.
+    ///
+    /// [`keep_delivered`]: Self::keep_delivered
+    pub(crate) async fn keep_newest(&self, reconciler: Reconciler<'_>, vm: &VmId) {
+        if let Some(boot) = self.newest(vm).await {
+            self.keep_delivered(reconciler, vm, &self.folders.run(vm, boot)).await;
         }
     }
 
+    /// Bounds the logs of the newest boot of a VM but its QMP log, for callers that run no hooks.
+    pub(crate) async fn keep_newest_output(&self, vm: &VmId) {
+        if let Some(boot) = self.newest(vm).await {
+            self.keep_output(&self.folders.run(vm, boot)).await;
+        }
+    }
+
+    async fn newest(&self, vm: &VmId) -> Option<BootNumber> {
+        self.records.boots(&self.folders.vm_records(vm)).await.pop()
+    }
+
     /// Bounds the logs of all boots of a VM: the limits may have been lowered since they ended.
-    pub(crate) async fn keep_all(&self, vm: &VmId) {
+    pub(crate) async fn keep_all(&self, reconciler: Reconciler<'_>, vm: &VmId) {
         for boot in self.records.boots(&self.folders.vm_records(vm)).await {
-            self.keep(&self.folders.run(vm, boot)).await;
+            self.keep_delivered(reconciler, vm, &self.folders.run(vm, boot)).await;
         }
     }
 

@@ -15,6 +15,8 @@ pub struct LogLimits {
     pub qmp: ByteSize,
     /// The size of maqet's own log of a VM.
     pub maqet: ByteSize,
+    /// The size of the log of hooks; the one before is kept as well.
+    pub hooks: ByteSize,
     /// How many boots of a VM keep their logs.
     pub boots: usize,
 }
@@ -26,6 +28,7 @@ impl Default for LogLimits {
             qemu: limits::MAX_QEMU_LOG,
             qmp: limits::MAX_QMP_LOG,
             maqet: limits::MAX_MAQET_LOG,
+            hooks: limits::MAX_HOOK_LOG,
             boots: limits::KEPT_BOOTS,
         }
     }
@@ -33,7 +36,7 @@ impl Default for LogLimits {
 
 impl LogLimits {
     /// The names of the sizes, as in the settings.
-    pub const SIZES: [&'static str; 4] = ["serial", "qemu", "qmp", "maqet"];
+    pub const SIZES: [&'static str; 5] = ["serial", "qemu", "qmp", "maqet", "hooks"];
 
     /// Returns the size of this name.
     pub fn size_mut(&mut self, name: &str) -> Option<&mut ByteSize> {
@@ -42,6 +45,7 @@ impl LogLimits {
             "qemu" => Some(&mut self.qemu),
             "qmp" => Some(&mut self.qmp),
             "maqet" => Some(&mut self.maqet),
+            "hooks" => Some(&mut self.hooks),
             _ => None,
         }
     }
@@ -58,8 +62,8 @@ mod tests {
 
             *limits.size_mut(name).unwrap() = ByteSize::from_bytes(7);
 
-            let LogLimits { serial, qemu, qmp, maqet, boots: _ } = limits;
-            let changed = [serial, qemu, qmp, maqet].map(|size| size.bytes() == 7);
+            let LogLimits { serial, qemu, qmp, maqet, hooks, boots: _ } = limits;
+            let changed = [serial, qemu, qmp, maqet, hooks].map(|size| size.bytes() == 7);
             assert_eq!(changed, LogLimits::SIZES.map(|one| one == name));
         }
         assert_eq!(LogLimits::default().size_mut("boots"), None);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
 use maqet_domain::port::{LockName, Store};
-use maqet_domain::vm::{Phase, StateDetails, Status, StopReason, Vm, VmEntry};
+use maqet_domain::vm::{Phase, StateDetails, Status, StopReason, Vm, VmEntry, VmId};
 use serde_json::{Value, json};
 
 use super::observe::Observer;
@@ -65,6 +65,14 @@ impl Reconciler<'_> {
         let ended = self.close_finished_run(&vm.entry).await;
         self.hooks.catch_up(&vm).await;
         ended.is_some()
+    }
+
+    /// Queues missed hooks of a VM, unless another process holds its lock; returns whether none are missed now.
+    pub(crate) async fn deliver(&self, id: &VmId) -> bool {
+        let locked = self.observer.locks.lock(&LockName::Vm(*id), OPERATION, Duration::ZERO).await;
+        let (Ok(_guard), Ok(Some(vm))) = (locked, self.store.by_id(id).await) else { return false };
+        self.hooks.catch_up(&vm).await;
+        true
     }
 
     /// Makes QEMU record its events where a start was killed before it did.

@@ -153,6 +153,7 @@ impl World {
         records.expect_boots().returning(|_| Vec::new());
         records.expect_bound().returning(|_, _| Ok(()));
         records.expect_reserve().returning(|_, _| Ok(()));
+        records.expect_exceeds().returning(|_, _| false);
         self.backup_images.expect_bitmaps().returning(|_| Ok(Vec::new()));
         let mut images = std::mem::take(&mut self.images);
         images.expect_exists().returning(|_| false);

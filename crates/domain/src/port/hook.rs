@@ -21,6 +21,8 @@ pub struct HookCall {
     pub timeout: Duration,
     /// The log for its output.
     pub log: PathBuf,
+    /// How large that may become before it is rotated.
+    pub max_log_bytes: u64,
 }
 
 /// A process that a hook left running, with the hook's standard output or standard error open.

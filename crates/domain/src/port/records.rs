@@ -56,6 +56,11 @@ pub trait Records: Send + Sync {
     /// A missing file is not an error. Errors: `Failed`.
     async fn bound(&self, file: &Path, max_bytes: u64) -> Result<(), RecordError>;
 
+    /// Returns whether a log takes more than `max_bytes`; one that is missing or cannot be read does not.
+    ///
+    /// What is reserved of it may count as well.
+    async fn exceeds(&self, file: &Path, max_bytes: u64) -> bool;
+
     /// Reserves space for `bytes` more of a log, so that they can be written even if the disk is full by then.
     ///
     /// A missing file is not an error, nor is a file system that cannot reserve space. Errors: `Failed`.

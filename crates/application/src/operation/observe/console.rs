@@ -156,7 +156,7 @@ impl ConsoleStream for BoundedConsole {
 
     async fn read(&self) -> Result<Vec<u8>, ConsoleError> {
         // First, so that no output is lost if the read is canceled.
-        self.keeper.keep_periodically(&self.paths).await;
+        self.keeper.keep_output_periodically(&self.paths).await;
         self.stream.read().await
     }
 

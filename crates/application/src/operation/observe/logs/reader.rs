@@ -115,7 +115,7 @@ impl<'a> LogReader<'a> {
     pub async fn follow(&mut self) -> Result<Option<Vec<u8>>, Error> {
         loop {
             if self.keeper.is_due() {
-                self.keeper.keep_newest(&self.vm).await;
+                self.keeper.keep_newest_output(&self.vm).await;
             }
             // Checked before the read, so that the read includes the last output.
             let may_grow = self.may_grow().await?;
