@@ -138,7 +138,7 @@ pub(crate) async fn schema_of(app: &App, vm: &Monitored<'_>, timeout: Duration) 
     if let Some(cached) = process.and_then(|process| app.ports.schemas.get(process)) {
         return Ok(cached);
     }
-    let reply = vm.execute_within(&QmpCommand::new(QUERY_SCHEMA), timeout).await?;
+    let reply = vm.execute_watched(&QmpCommand::new(QUERY_SCHEMA), timeout).await?;
     let schema = Schema::from_reply(&reply).map_err(|error| QmpError::InvalidResponse { detail: error.to_string() })?;
     if let Some(process) = process {
         app.ports.schemas.put(process, &schema);

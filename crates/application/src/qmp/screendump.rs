@@ -44,7 +44,7 @@ async fn property(vm: &Monitored<'_>, path: &str, name: &str) -> Result<Value, Q
 
 /// Returns the reply to a query, unless QEMU refuses it.
 async fn answer(vm: &Monitored<'_>, query: QmpCommand) -> Result<Option<Value>, QmpError> {
-    match vm.execute(&query).await {
+    match vm.execute_watched(&query, vm.timeout).await {
         Ok(reply) => Ok(Some(reply)),
         Err(QmpError::Refused { .. }) => Ok(None),
         Err(error) => Err(error),

@@ -1,5 +1,6 @@
 //! The monitors of a running VM.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use maqet_domain::hotplug::{BootDevices, DeviceError, may_start_programs, starts_program};
@@ -21,7 +22,7 @@ pub(crate) struct Monitored<'a> {
     monitors: &'a dyn Monitors,
     builds: &'a dyn Builds,
     /// For each reply.
-    timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 impl<'a> Monitored<'a> {
@@ -29,8 +30,16 @@ impl<'a> Monitored<'a> {
     ///
     /// Errors: the VM does not exist, has no process, or is stopped by a signal.
     pub(crate) async fn find(app: &'a App, vm: &str) -> Result<Self, Error> {
+        let monitored = Self::find_unchecked(app, vm).await?;
+        monitored.ensure_responsive()?;
+        Ok(monitored)
+    }
+
+    /// Does the same without checking whether its process is frozen, which takes longer than most commands;
+    /// [`execute_watched`](Self::execute_watched) notices it.
+    pub(crate) async fn find_unchecked(app: &'a App, vm: &str) -> Result<Self, Error> {
         let entry = app.vms().find(vm).await?.entry;
-        match Self::live(app, &entry).await? {
+        match Self::live_unchecked(app, &entry).await {
             Some(monitored) => Ok(monitored),
             None => Err(Error::not_running(&entry, app.observer().observe(&entry).await.status)),
         }
@@ -40,21 +49,23 @@ impl<'a> Monitored<'a> {
     ///
     /// Errors: the process is stopped by a signal.
     pub(crate) async fn live(app: &'a App, entry: &VmEntry) -> Result<Option<Self>, VmUnresponsive> {
-        let Some(run) = &entry.run else { return Ok(None) };
-        let Some(process) = app.observer().live_process(run).await else { return Ok(None) };
-        let processes = &*app.ports.processes;
-        if let QemuProcess::Visible(process) = &process {
-            ensure_responsive(processes, &entry.name, process)?;
-        }
-        Ok(Some(Self {
+        let Some(monitored) = Self::live_unchecked(app, entry).await else { return Ok(None) };
+        monitored.ensure_responsive()?;
+        Ok(Some(monitored))
+    }
+
+    async fn live_unchecked(app: &'a App, entry: &VmEntry) -> Option<Self> {
+        let run = entry.run.as_ref()?;
+        let process = app.observer().live_process(run).await?;
+        Some(Self {
             entry: entry.clone(),
             run: run.clone(),
             process,
-            processes,
+            processes: &*app.ports.processes,
             monitors: &*app.ports.monitors,
             builds: &*app.ports.builds,
             timeout: app.timeouts().qmp,
-        }))
+        })
     }
 
     /// Replaces the timeout for each reply.
@@ -70,6 +81,19 @@ impl<'a> Monitored<'a> {
     /// Runs a command, waiting at most `timeout` for its reply.
     pub(crate) async fn execute_within(&self, command: &QmpCommand, timeout: Duration) -> Result<Value, QmpError> {
         self.monitors.execute(&self.run.paths, command, timeout).await
+    }
+
+    /// Does the same for a VM of [`find_unchecked`](Self::find_unchecked): gives up early if its process is frozen, so that
+    /// [`or_unresponsive`](Self::or_unresponsive) says so.
+    pub(crate) async fn execute_watched(&self, command: &QmpCommand, timeout: Duration) -> Result<Value, QmpError> {
+        let mut reply = pin!(self.execute_within(command, timeout));
+        match tokio::time::timeout(limits::FREEZE_CHECK_DELAY, &mut reply).await {
+            Ok(reply) => reply,
+            Err(_) if self.ensure_responsive().is_err() => {
+                Err(QmpError::Unresponsive { command: command.execute.clone(), after: limits::FREEZE_CHECK_DELAY })
+            }
+            Err(_) => reply.await,
+        }
     }
 
     /// Opens a session, which receives events and stays open until dropped.

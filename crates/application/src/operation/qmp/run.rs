@@ -55,7 +55,7 @@ impl QmpRun {
         vm.refuse_programs(&command)?;
         refuse_abort(vm, &command).await?;
         let command = with_properties(vm, command, &self.arguments).await?;
-        let reply = vm.execute_within(&command, left()).await?;
+        let reply = vm.execute_watched(&command, left()).await?;
         read_reply(&command, reply).map_err(|error| Error::command(name, error))
     }
 }
@@ -66,7 +66,7 @@ impl Operation for QmpRun {
     type Output = Value;
 
     async fn run(&self, app: &App) -> Result<Done<Value>, Error> {
-        let vm = Monitored::find(app, &self.vm).await?;
+        let vm = Monitored::find_unchecked(app, &self.vm).await?;
         let reply = vm.or_unresponsive(self.send(app, &vm).await)?;
         Ok(Done::reading(reply).about(vm.entry.id))
     }
