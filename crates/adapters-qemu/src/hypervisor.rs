@@ -146,6 +146,10 @@ impl Hypervisor for QemuHypervisor {
         evidence::exit_report(run)
     }
 
+    async fn note_exit(&self, run: &Run) {
+        evidence::note_exit(run);
+    }
+
     async fn explain_halt(&self, paths: &RunPaths, halted: HaltReason) -> (HaltReason, StateDetails) {
         evidence::halt_report(paths, halted)
     }

@@ -1,7 +1,7 @@
 //! Reading what a QEMU leaves behind: the end of its logs, its pid file, and what was noted when it was started.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use maqet_adapters_linux::private_file::{fresh_log, open_regular, private_log, read_private, read_tail};
@@ -10,9 +10,10 @@ use maqet_domain::command_line::CommandLine;
 use maqet_domain::qmp::QmpEvent;
 use maqet_domain::qmp::wording::TRIPLE_FAULT;
 use maqet_domain::vm::{
-    ExitEvidence, ExitReport, HaltReason, KernelReport, ResetCounter, Run, RunEnd, RunPaths, StateDetails, StoppedTime,
-    explain_halt,
+    ExitEvidence, ExitReport, HaltReason, KernelReport, Phase, ProcessIdentity, ResetCounter, Run, RunEnd, RunPaths,
+    StateDetails, StopReason, StoppedTime, explain_halt,
 };
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::console::console_lock;
@@ -45,11 +46,9 @@ impl StartNotes {
             debug_exit: args.windows(2).any(|pair| pair[0] == "-device" && pair[1].contains("isa-debug-exit")),
             kills: MemoryKills::read(pid),
         };
-        let write = |file: &Path| {
-            let notes = serde_json::to_vec(&notes)?;
-            fresh_log(file)?;
-            private_log(file)?.write_all(&notes)
-        };
+        // A failed start is repeated under the same number.
+        let _ = fs::remove_file(paths.exit_notes());
+        let write = |file: &Path| write_notes(file, &notes);
         // Usually on another file system, where there is space if the records are on a full disk.
         let written = write(&paths.start_notes()).or_else(|_| write(&spare_start_notes(paths)));
         if let Err(error) = written {
@@ -58,9 +57,18 @@ impl StartNotes {
     }
 
     fn read(paths: &RunPaths) -> Option<Self> {
-        let read = |file: &Path| serde_json::from_slice(&read_private(file, MAX_START_NOTES_BYTES)?).ok();
-        read(&paths.start_notes()).or_else(|| read(&spare_start_notes(paths)))
+        read_notes(&paths.start_notes()).or_else(|| read_notes(&spare_start_notes(paths)))
     }
+}
+
+fn write_notes(file: &Path, notes: &impl Serialize) -> io::Result<()> {
+    let notes = serde_json::to_vec(notes)?;
+    fresh_log(file)?;
+    private_log(file)?.write_all(&notes)
+}
+
+fn read_notes<N: DeserializeOwned>(file: &Path) -> Option<N> {
+    serde_json::from_slice(&read_private(file, MAX_START_NOTES_BYTES)?).ok()
 }
 
 /// Returns the file of the notes of a run whose records are on a full disk.
@@ -75,6 +83,26 @@ pub(super) fn shutdown_event(paths: &RunPaths) -> Option<RunEnd> {
 
 /// Returns why the QEMU of a run ended.
 pub(super) fn exit_report(run: &Run) -> ExitReport {
+    let ask = |process: &ProcessIdentity, notes: &StartNotes| {
+        read_notes(&run.paths.exit_notes()).unwrap_or_else(|| kernel_report(process, &notes.kills))
+    };
+    conclude(run, ask)
+}
+
+/// Notes what the kernel says about the end of a run, if nothing else explains it.
+pub(super) fn note_exit(run: &Run) {
+    conclude(run, |process, notes| {
+        let report = kernel_report(process, &notes.kills);
+        // Without it the kernel is asked again each time.
+        if let Err(error) = write_notes(&run.paths.exit_notes(), &report) {
+            tracing::warn!(%error, "cannot note the end of QEMU");
+        }
+        report
+    });
+}
+
+/// Concludes why the QEMU of a run ended; asks the kernel only about an end that nothing else explains.
+fn conclude(run: &Run, kernel: impl FnOnce(&ProcessIdentity, &StartNotes) -> KernelReport) -> ExitReport {
     let paths = &run.paths;
     let notes = StartNotes::read(paths);
     let removed_pid_file = notes.as_ref().and_then(|notes| removed_pid_file(notes, paths));
@@ -88,14 +116,19 @@ pub(super) fn exit_report(run: &Run) -> ExitReport {
         kernel: KernelReport::Unknown,
     };
     let report = evidence.conclude();
-    // The kernel is asked only about an end that nothing else explains.
     match &run.process {
-        Some(process) if report.end.is_none() => {
-            evidence.kernel = kernel_report(process, &notes.unwrap_or_default().kills);
+        Some(process) if report.end.is_none() && may_be_told_by_kernel(run) => {
+            evidence.kernel = kernel(process, &notes.unwrap_or_default());
             evidence.conclude()
         }
         _ => report,
     }
+}
+
+/// Returns whether the end of a run, if it is recorded, is one of those that the kernel reports.
+fn may_be_told_by_kernel(run: &Run) -> bool {
+    let Phase::Ended(RunEnd { reason, .. }) = run.phase else { return true };
+    matches!(reason, StopReason::Crashed | StopReason::OutOfMemory)
 }
 
 /// Returns more about why the guest of a run does not run.
@@ -128,7 +161,7 @@ fn for_each_event(paths: &RunPaths, names: &[&str], mut read: impl FnMut(&QmpEve
     lines.filter(is_wanted).filter_map(|line| QmpEvent::parse(&line)).for_each(|event| read(&event));
 }
 
-fn open_at_tail(log: &Path, length: u64) -> std::io::Result<File> {
+fn open_at_tail(log: &Path, length: u64) -> io::Result<File> {
     let mut log = open_regular(log)?;
     let start = log.metadata()?.len().saturating_sub(length);
     log.seek(SeekFrom::Start(start))?;
@@ -156,7 +189,7 @@ fn last_stderr(paths: &RunPaths) -> String {
 
 #[cfg(test)]
 mod tests {
-    use maqet_domain::vm::BootNumber;
+    use maqet_domain::vm::{BootId, BootNumber};
 
     use super::*;
     use crate::hypervisor::run_paths;
@@ -176,5 +209,37 @@ mod tests {
         let being_removed = removed_pid_file(&notes, &paths);
 
         assert_eq!([left, removed, being_removed], [Some(false), Some(true), None]);
+    }
+
+    fn run(root: &Path, phase: Phase) -> Run {
+        let paths = RunPaths::new(&root.join("r"), &root.join("s"), BootNumber(1));
+        run_paths::create(&paths).unwrap();
+        let process = ProcessIdentity { pid: 1, start_ticks: 0, boot_id: BootId("other".to_owned()), namespace: None };
+        let started_at = maqet_domain::Timestamp::UNIX_EPOCH;
+        Run { boot: BootNumber(1), phase, process: Some(process), started_at, paths, forwards: Vec::new() }
+    }
+
+    #[test]
+    fn test_exit_report_noted_end_is_not_asked_again() {
+        let root = tempfile::tempdir().unwrap();
+        let run = run(root.path(), Phase::Running);
+        note_exit(&run);
+        let noted: KernelReport = read_notes(&run.paths.exit_notes()).unwrap();
+        let killed = KernelReport::OutOfMemory("the kernel killed it".to_owned());
+        write_notes(&run.paths.exit_notes(), &killed).unwrap();
+
+        let report = exit_report(&run);
+
+        assert_eq!(noted, KernelReport::Unknown);
+        assert_eq!(report.end.map(|end| end.reason), Some(StopReason::OutOfMemory));
+    }
+
+    #[test]
+    fn test_exit_report_of_end_that_kernel_does_not_tell_ignores_it() {
+        let root = tempfile::tempdir().unwrap();
+        let run = run(root.path(), Phase::Ended(RunEnd { reason: StopReason::HostSignal, at: None }));
+        write_notes(&run.paths.exit_notes(), &KernelReport::Fault("segfault".to_owned())).unwrap();
+
+        assert_eq!(exit_report(&run), ExitReport::default());
     }
 }

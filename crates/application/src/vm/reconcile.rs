@@ -95,6 +95,7 @@ impl Reconciler<'_> {
         let run = entry.run.as_ref().filter(|_| self.is_outdated(entry))?;
         let observation = self.observer.observe_locked(entry).await;
         let Status::Stopped(ending) = observation.status else { return None };
+        self.observer.hypervisor.note_exit(run).await;
         self.observer.hypervisor.remove_sockets(&run.paths).await;
 
         let ended = run.at_phase(Phase::Ended(ending));

@@ -145,6 +145,7 @@ impl World {
         hypervisor.expect_explain_halt().returning(|_, halted| (halted, StateDetails::default()));
         hypervisor.expect_guest_resets().returning(|_| 0);
         hypervisor.expect_stopped_time().returning(|_| StoppedTime::default());
+        hypervisor.expect_note_exit().returning(|_| ());
         hypervisor.expect_remove_sockets().returning(|_| ());
         hypervisor.expect_remove_vm_files().returning(|_, _| ());
         let mut journal = std::mem::take(&mut self.journal);
@@ -152,8 +153,8 @@ impl World {
         let mut records = std::mem::take(&mut self.records);
         records.expect_boots().returning(|_| Vec::new());
         records.expect_bound().returning(|_, _| Ok(()));
-        records.expect_reserve().returning(|_, _| Ok(()));
         records.expect_exceeds().returning(|_, _| false);
+        records.expect_reserve().returning(|_, _| Ok(()));
         self.backup_images.expect_bitmaps().returning(|_| Ok(Vec::new()));
         let mut images = std::mem::take(&mut self.images);
         images.expect_exists().returning(|_| false);
@@ -235,9 +236,9 @@ fn paths(there: Vec<PathBuf>) -> MockPaths {
 /// No orphans, and a database without maintenance.
 fn maintenance(mut stale_files: MockStaleFiles, mut copies: MockVmCopies) -> Maintenance {
     stale_files.expect_orphans().returning(|_| Vec::new());
+    stale_files.expect_short_ids().returning(Vec::new);
     copies.expect_write().returning(|_| Ok(()));
     Maintenance {
-    stale_files.expect_short_ids().returning(Vec::new);
         store: Arc::new(MockStoreMaintenance::new()),
         copies: Arc::new(copies),
         stale_files: Arc::new(stale_files),

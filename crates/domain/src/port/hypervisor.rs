@@ -219,6 +219,10 @@ pub trait Hypervisor: Send + Sync {
     /// Says most before [`remove_sockets`](Self::remove_sockets).
     async fn exit_report(&self, run: &Run) -> ExitReport;
 
+    /// Notes what the kernel says about the end of a run, if nothing else explains it: its log is slow to read, and
+    /// forgets; its process is gone.
+    async fn note_exit(&self, run: &Run);
+
     /// Returns more about why the guest of a run does not run, from the logs of its QEMU.
     async fn explain_halt(&self, paths: &RunPaths, halted: HaltReason) -> (HaltReason, StateDetails);
 

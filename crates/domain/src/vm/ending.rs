@@ -4,6 +4,7 @@
 //! what QEMU, the kernel and the start of the run wrote; each rule says in which QEMU its fact was seen.
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::reason::{HaltReason, StateDetails, StopReason};
@@ -31,7 +32,8 @@ pub struct ExitEvidence {
 }
 
 /// What the kernel did to a process, as far as that can be found out.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum KernelReport {
     /// Nothing is known.
     #[default]

@@ -192,6 +192,11 @@ impl RunPaths {
         self.records.join("start.json")
     }
 
+    /// Returns what the kernel said about the end of QEMU, where nothing else explains it.
+    pub fn exit_notes(&self) -> PathBuf {
+        self.records.join("exit.json")
+    }
+
     /// Returns the path of the pipe of the QMP log; QEMU adds `.in` and `.out`.
     pub fn qmp_log_pipe(&self) -> PathBuf {
         self.records.join("events")
