@@ -104,7 +104,7 @@ fn check_trash(home: &TestHome) {
         assert!(entry["images"].as_array().unwrap().iter().all(|image| image["exists"] == true), "{entry}");
         home.json(&["storage", "trash", "restore", entry["entry"].as_str().unwrap()]);
         check_disks(home, false);
-        assert_eq!(snapshots(home), BTreeSet::from(["one".to_owned()]));
+        assert!(snapshots(home).contains("one"), "{:?}", snapshots(home));
         home.json(&["rm", VM]);
     }
     let left: Vec<PathBuf> =
