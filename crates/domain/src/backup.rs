@@ -13,6 +13,8 @@ mod catalog;
 mod manifest;
 mod name;
 mod plan;
+#[cfg(test)]
+mod sample;
 
 pub use self::catalog::{BackupCatalog, BackupProblem, DriveImage, FoundBackup};
 pub use self::manifest::{

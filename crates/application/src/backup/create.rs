@@ -19,7 +19,7 @@ use maqet_domain::backup::{
 };
 use maqet_domain::command_line::CommandLine;
 use maqet_domain::config::Node;
-use maqet_domain::port::Launch;
+use maqet_domain::port::{BackupStoreError, ImageError, Launch};
 use maqet_domain::vm::{PendingWork, RunPaths, Status, VmEntry, VmId};
 use maqet_fault_points::FaultPoint;
 use serde_json::Value;
@@ -200,11 +200,6 @@ impl<'a> BackupRun<'a> {
         let (store, images) = (&*self.app.ports.backups, &*self.app.ports.backup_images);
         let file = drive.file(unfinished);
         let virtual_bytes = drive.facts.virtual_bytes;
-        store.create_file(&file).await?;
-        match drive.base() {
-            Some(base) => images.create_increment(&file, virtual_bytes, &base).await?,
-            None => images.create_full(&file, virtual_bytes).await?,
-        }
         let data = if let Some(bitmap) = &drive.plan.bitmap {
             bitmap.count
         } else {
@@ -213,6 +208,18 @@ impl<'a> BackupRun<'a> {
             measured.max(drive.actual_bytes)
         };
         let at_most = target_bytes(virtual_bytes, data + limits::BACKUP_RESERVE_BYTES);
+        store.create_file(&file).await?;
+        let created = match drive.base() {
+            Some(base) => images.create_increment(&file, virtual_bytes, &base).await,
+            None => images.create_full(&file, virtual_bytes).await,
+        };
+        match created {
+            Err(ImageError::Full { .. }) => {
+                let needed_mib = at_most.div_ceil(1 << 20);
+                return Err(BackupStoreError::Full { path: self.place.directory.clone(), needed_mib }.into());
+            }
+            created => created?,
+        }
         Ok(store.reserve(&file, at_most).await?)
     }
 

@@ -31,6 +31,8 @@ pub enum BackupProblem {
     ContentChanged { path: PathBuf },
     #[error("`{}` has {errors} errors", path.display())]
     Corrupt { path: PathBuf, errors: u64 },
+    #[error("`{}` cannot be read: {reason}", path.display())]
+    Unreadable { path: PathBuf, reason: String },
     #[error("`{}` builds on another file", path.display())]
     OtherBase { path: PathBuf },
     #[error("the backups build on each other in a circle")]
@@ -106,7 +108,7 @@ impl BackupCatalog {
         let mut images = Vec::new();
         let mut next = Some(name);
         while let Some(name) = next {
-            if images.len() >= self.0.len() {
+            if images.iter().any(|image: &DriveImage<'_>| image.backup.manifest.name == *name) {
                 return Err(BackupProblem::Circle);
             }
             let image = self.image(name, drive)?;
@@ -131,5 +133,52 @@ impl BackupCatalog {
             }
         }
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{catalog, name};
+    use super::*;
+
+    #[test]
+    fn test_chain_leads_to_the_full_backup() {
+        let catalog = catalog(&[(1, None), (2, Some(1)), (3, Some(2)), (4, None)]);
+
+        let chain = catalog.chain(&name(3), "hdd").unwrap();
+
+        let paths: Vec<PathBuf> = chain.iter().map(DriveImage::path).collect();
+        let expected = ["/b/web/3/hdd.qcow2", "/b/web/2/hdd.qcow2", "/b/web/1/hdd.qcow2"];
+        assert_eq!(paths, expected.map(PathBuf::from));
+        assert_eq!(catalog.latest().unwrap().manifest.name, name(4));
+    }
+
+    #[test]
+    fn test_chain_that_is_broken_says_where() {
+        let links = [(1, None), (2, Some(1)), (3, Some(2))];
+        let mut missing = catalog(&links).backups().to_vec();
+        missing[0].lengths = vec![None];
+        let mut changed = catalog(&links).backups().to_vec();
+        changed[1].lengths = vec![Some(6)];
+        let circle = catalog(&[(1, Some(2)), (2, Some(1))]);
+        let problem = |catalog: &BackupCatalog, index| catalog.chain(&name(index), "hdd").unwrap_err();
+
+        let path = |index: u32| PathBuf::from(format!("/b/web/{index}/hdd.qcow2"));
+        assert_eq!(problem(&BackupCatalog::new(missing), 3), BackupProblem::FileMissing { path: path(1) });
+        let length = BackupProblem::LengthChanged { path: path(2), expected: 7, found: 6 };
+        assert_eq!(problem(&BackupCatalog::new(changed), 3), length);
+        assert_eq!(problem(&circle, 1), BackupProblem::Circle);
+        assert_eq!(problem(&catalog(&links[1..]), 3), BackupProblem::BackupMissing { backup: name(1) });
+        let other = catalog(&links).chain(&name(1), "cdrom").unwrap_err();
+        assert_eq!(other, BackupProblem::DriveMissing { backup: name(1), drive: "cdrom".to_owned() });
+    }
+
+    #[test]
+    fn test_dependents_are_found_through_others() {
+        let catalog = catalog(&[(1, None), (2, Some(1)), (3, Some(2)), (4, None), (5, Some(4))]);
+
+        assert_eq!(catalog.dependents(&[name(1)]), [name(2), name(3)]);
+        assert_eq!(catalog.dependents(&[name(2), name(3)]), []);
+        assert_eq!(catalog.dependents(&[name(1), name(4)]), [name(2), name(3), name(5)]);
     }
 }

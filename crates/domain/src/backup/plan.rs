@@ -134,3 +134,101 @@ pub const fn target_bytes(virtual_bytes: u64, data_bytes: u64) -> u64 {
     let counts = (data + second_tables).div_ceil(2 << 30) * CLUSTER_BYTES;
     HEADER_AND_FIRST_TABLES + first_table + second_tables + counts + data
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::sample::{catalog, name};
+    use super::super::{bitmap_name, directory_hash};
+    use super::*;
+
+    fn bitmap(name: &str) -> DirtyBitmap {
+        DirtyBitmap { name: name.to_owned(), count: 0, inconsistent: false, recording: true, busy: false }
+    }
+
+    fn facts(bitmaps: Vec<DirtyBitmap>) -> DriveFacts {
+        DriveFacts { drive: "hdd".to_owned(), format: "qcow2".to_owned(), virtual_bytes: 1 << 20, bitmaps }
+    }
+
+    #[track_caller]
+    fn check(facts: &DriveFacts, catalog: &BackupCatalog, expected: Result<u32, FullReason>) {
+        let content = match expected {
+            Ok(base) => BackupContent::Incremental { base: name(base) },
+            Err(reason) => BackupContent::Full { reason },
+        };
+
+        assert_eq!(plan_drive(facts, catalog, false).content, content);
+    }
+
+    #[test]
+    fn test_plan_builds_on_the_newest_backup_with_a_bitmap() {
+        let catalog = catalog(&[(1, None), (2, Some(1)), (3, Some(2))]);
+
+        check(&facts(vec![bitmap("b2"), bitmap("b1")]), &catalog, Ok(2));
+        check(&facts(vec![bitmap("b3"), bitmap("other")]), &catalog, Ok(3));
+        let requested = plan_drive(&facts(vec![bitmap("b3")]), &catalog, true);
+        assert_eq!(requested.content, BackupContent::Full { reason: FullReason::Requested });
+    }
+
+    #[test]
+    fn test_plan_is_full_for_each_reason() {
+        let catalog = catalog(&[(1, None), (2, Some(1))]);
+        let raw = DriveFacts { format: "raw".to_owned(), ..facts(vec![bitmap("b2")]) };
+        let smaller = DriveFacts { virtual_bytes: 1 << 19, ..facts(vec![bitmap("b2")]) };
+        let invalid = DirtyBitmap { inconsistent: true, ..bitmap("b2") };
+        let mut cut = catalog.clone();
+        cut = BackupCatalog::new(cut.backups()[1..].to_vec());
+
+        check(&raw, &catalog, Err(FullReason::Format));
+        check(&facts(Vec::new()), &BackupCatalog::default(), Err(FullReason::First));
+        check(&facts(vec![bitmap("b9")]), &catalog, Err(FullReason::NoBitmap));
+        check(&facts(vec![invalid]), &catalog, Err(FullReason::BitmapInvalid));
+        check(&facts(vec![bitmap("b2")]), &cut, Err(FullReason::BaseChanged));
+        check(&smaller, &catalog, Err(FullReason::Shrunk));
+    }
+
+    #[test]
+    fn test_plan_long_chain_is_full() {
+        let links: Vec<(u32, Option<u32>)> = (1..=64).map(|index| (index, (index > 1).then(|| index - 1))).collect();
+
+        check(&facts(vec![bitmap("b63")]), &catalog(&links), Ok(63));
+        check(&facts(vec![bitmap("b64")]), &catalog(&links), Err(FullReason::ChainLength));
+    }
+
+    #[test]
+    fn test_obsolete_bitmaps_are_those_of_the_directory() {
+        let [here, there] = ["/a", "/b"].map(|path| directory_hash(path.as_bytes()));
+        let [old, new, other] =
+            [(here, 1), (here, 2), (there, 1)].map(|(directory, index)| bitmap_name(directory, &name(index)));
+        let bitmaps = [bitmap(&old), bitmap(&new), bitmap(&other), bitmap("user")];
+
+        let obsolete: Vec<&str> = obsolete_bitmaps(&bitmaps, here, &new).collect();
+
+        assert_eq!(obsolete, [old]);
+    }
+
+    #[test]
+    fn test_dirty_bitmaps_of_node_are_read() {
+        let node = serde_json::json!({ "dirty-bitmaps": [
+            { "count": 65536, "granularity": 65536, "recording": true, "busy": false, "persistent": true, "name": "b" },
+            { "count": 0, "granularity": 65536, "recording": true, "busy": false, "persistent": false },
+        ]});
+
+        let found = DirtyBitmap::of_node(&node);
+
+        assert_eq!(found, [DirtyBitmap { count: 65536, ..bitmap("b") }]);
+    }
+
+    proptest! {
+        /// As `qemu-img measure` 7.2 computes it, and with at least as much.
+        #[test]
+        fn test_target_bytes_holds_data_and_tables(disk in 1_u64..1 << 44, data in 0_u64..1 << 44) {
+            let data = data.min(disk);
+            let bytes = target_bytes(disk, data);
+
+            prop_assert!(bytes >= data + disk.div_ceil(512 << 20) * CLUSTER_BYTES);
+            prop_assert!(bytes <= target_bytes(disk, disk));
+        }
+    }
+}

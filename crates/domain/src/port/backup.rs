@@ -80,8 +80,8 @@ pub trait BackupStore: Send + Sync {
     /// Returns the backups in the directory of a VM; none if it does not exist.
     async fn list(&self, directory: &Path) -> Result<BackupListing, BackupStoreError>;
 
-    /// Creates the directory of an unfinished backup, which [`list`](Self::list) ignores.
-    async fn begin(&self, unfinished: &Path) -> Result<(), BackupStoreError>;
+    /// Creates a private directory, such as that of an unfinished backup, which [`list`](Self::list) ignores.
+    async fn begin(&self, directory: &Path) -> Result<(), BackupStoreError>;
 
     /// Creates an empty private file.
     async fn create_file(&self, path: &Path) -> Result<(), BackupStoreError>;

@@ -4,6 +4,7 @@ mod act_sector;
 mod boot_sector;
 mod config;
 mod count_sector;
+mod counting_sector;
 mod files;
 mod shell;
 
@@ -11,6 +12,7 @@ pub use act_sector::GuestAct;
 pub use boot_sector::{AfterMarker, BootSector};
 pub use config::{linux_boot_yaml, linux_yaml, paused_yaml};
 pub use count_sector::CountSector;
+pub use counting_sector::CountingGuest;
 pub use files::{Files, profile_dir, target_dir};
 pub use shell::Shell;
 

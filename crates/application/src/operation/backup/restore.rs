@@ -37,7 +37,7 @@ pub struct BackupRestore {
     /// Restore only this drive
     #[setters(strip_option)]
     pub drive: Option<String>,
-    /// Write the images to this directory, and leave the VM as it is
+    /// Write the images to this directory, which is created if it is missing, and leave the VM as it is
     #[cfg_attr(feature = "clap", arg(short, long, value_name = "DIRECTORY"))]
     #[setters(strip_option)]
     pub output: Option<PathBuf>,
@@ -119,6 +119,9 @@ impl BackupRestore {
                 Restore { drive: drive.to_owned(), from, to, virtual_bytes }
             })
             .collect();
+        if !app.ports.images.exists(output).await {
+            app.ports.backups.begin(output).await?;
+        }
         let job = app.jobs.start(Self::NAME, &name).within(self.timeout);
         for copied in restore::copy(app, &job, &restores, &*guard).await? {
             copied.put_in_place()?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use derive_setters::Setters;
 use maqet_domain::backup::{BackupName, BackupProblem, DriveImage, FoundBackup};
-use maqet_domain::port::{HeldLock, ImageFile, ImageUse, ImageWork};
+use maqet_domain::port::{HeldLock, ImageError, ImageFile, ImageUse, ImageWork};
 use maqet_domain::storage::ImageAccess;
 use serde::{Deserialize, Serialize};
 
@@ -137,7 +137,11 @@ async fn verify(
         None => None,
     };
     let used = ImageUse { path: path.clone(), format: Some("qcow2".to_owned()), access: ImageAccess::Read };
-    let base = app.ports.images.examine(&used).await?.backing;
+    let unreadable = |error: ImageError| BackupProblem::Unreadable { path: path.clone(), reason: error.to_string() };
+    let base = match app.ports.images.examine(&used).await {
+        Ok(summary) => summary.backing,
+        Err(error) => return Ok(Err(unreadable(error))),
+    };
     let base = match base {
         Some(base) => app.ports.image_tools.identify(&base).await.map(|(path, _)| path),
         None => None,
@@ -147,7 +151,10 @@ async fn verify(
     }
     let file = ImageFile { path: path.clone(), format: "qcow2".to_owned() };
     let work = ImageWork { guard, progress: &|_, _| {} };
-    let check = job.run(app.ports.image_tools.check(&file, None, &work)).await??;
+    let check = match job.run(app.ports.image_tools.check(&file, None, &work)).await? {
+        Ok(check) => check,
+        Err(error) => return Ok(Err(unreadable(error))),
+    };
     let errors = check.map_or(0, |check| check.corruptions + check.check_errors);
     Ok(if errors == 0 { Ok(()) } else { Err(BackupProblem::Corrupt { path, errors }) })
 }
