@@ -112,7 +112,9 @@ fn test_live_set_goes_on_from_the_saved_number() {
     vm.home.json(&["stop", "web", "--force"]);
     vm.home.json(&["snapshot", "load", "web", "all", "before-load"]);
     assert!(written(&vm.image("one"), None) >= later);
-    ["one", "two"].iter().for_each(|drive| assert_intact(&vm.image(drive)));
+    for drive in ["one", "two"] {
+        assert_intact(&vm.image(drive));
+    }
 
     let started = vm.home.json(&["snapshot", "load", "web", "all", "one moment", "--start"]);
     assert_eq!((&started["outcome"], &started["kind"]), (&json!("loaded"), &json!("memory")));
@@ -159,7 +161,9 @@ fn test_live_snapshots_are_replaced_removed_and_of_one_drive() {
     assert_eq!(home.json_error(&["snapshot", "rm", "web", "all", "s", "--live"], 3)["code"], "snapshot.not-found");
     assert_eq!(home.json(&["status", "web"])["status"], "running");
     home.json(&["stop", "web", "--force"]);
-    ["one", "two"].iter().for_each(|drive| assert_intact(&vm.image(drive)));
+    for drive in ["one", "two"] {
+        assert_intact(&vm.image(drive));
+    }
 }
 
 #[test]
@@ -332,7 +336,9 @@ fn test_qemu_killed_in_a_live_save_or_load_loses_nothing() {
     home.add(&heavy(&home));
     home.json(&["snapshot", "create", "web", "all", "empty"]);
     let images = ["one", "two"].map(|drive| home.data().join(format!("storage/web/{drive}.qcow2")));
-    images.iter().for_each(|image| fill(image, KEPT));
+    for image in &images {
+        fill(image, KEPT);
+    }
     home.json(&["start", "web", "--paused"]);
     home.json(&["snapshot", "create", "web", "all", "kept", "--live"]);
     home.json(&["stop", "web"]);
@@ -340,7 +346,9 @@ fn test_qemu_killed_in_a_live_save_or_load_loses_nothing() {
     let kills = if variable::is_long() { 25 } else { 2 };
     for number in 0..kills {
         for command in [["create", "s"], ["load", "kept"]] {
-            images.iter().for_each(|image| fill(image, NOW));
+            for image in &images {
+                fill(image, NOW);
+            }
             let ended = kill_qemu_during(&home, command, Duration::from_millis(20 + 37 * (number * 7 % 10)));
 
             let status = home.json(&["status", "web"]);
@@ -359,7 +367,9 @@ fn test_qemu_killed_in_a_live_save_or_load_loses_nothing() {
             assert_eq!(left, expected.map(str::to_owned).collect(), "{ended}");
             if done {
                 // QEMU had work of its own left, and a kill can leave clusters without a use.
-                images.iter().for_each(|image| drop(qemu_img_check(image, &["-r", "leaks"])));
+                for image in &images {
+                    qemu_img_check(image, &["-r", "leaks"]);
+                }
                 home.json(&["snapshot", "rm", "web", "all", more]);
             }
         }

@@ -51,14 +51,13 @@ pub(crate) async fn roll_back_create(
     guard: &HeldLock,
     created: &[ImageTag],
 ) -> Result<Recovered, Error> {
-    match LiveVm::open(app, entry).await? {
-        Some(mut live) => live.remove_present(created).await.map(|()| Recovered::rolled_back(entry)),
-        None => {
-            let recovered = offline::roll_back_create(app, entry, guard, created).await?;
-            free_leaks(app, guard, created).await?;
-            Ok(recovered)
-        }
+    if let Some(mut live) = LiveVm::open(app, entry).await? {
+        live.remove_present(created).await?;
+        return Ok(Recovered::rolled_back(entry));
     }
+    let recovered = offline::roll_back_create(app, entry, guard, created).await?;
+    free_leaks(app, guard, created).await?;
+    Ok(recovered)
 }
 
 /// Removes the remaining snapshots of a set that was being removed.

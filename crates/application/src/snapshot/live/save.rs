@@ -156,7 +156,7 @@ impl LiveVm<'_> {
         };
         let tick = async || match (allocated(app, state).await, size_before) {
             (Some(now), Some(before)) => {
-                job.report(ProgressUnit::Bytes, now.saturating_sub(before).min(memory), memory)
+                job.report(ProgressUnit::Bytes, now.saturating_sub(before).min(memory), memory);
             }
             _ => job.report_elapsed(),
         };
