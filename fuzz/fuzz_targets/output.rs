@@ -1,4 +1,4 @@
-//! The output of programs: `qemu-img info`, `--version`, `info usernet`, screenshots.
+//! The output of programs: `qemu-img info`, snapshot tables, `--version`, `info usernet`, screenshots.
 
 #![no_main]
 
@@ -6,12 +6,19 @@ use libfuzzer_sys::fuzz_target;
 use maqet::domain::network::{Forward, bound_ports, is_established};
 use maqet::domain::picture::{Ppm, png_size};
 use maqet::domain::qemu::QemuVersion;
+use maqet::domain::snapshot::table::{LOCATION_BYTES, SnapshotTable};
 use maqet_adapters_qemu::read_image_info;
 
 fuzz_target!(|bytes: &[u8]| {
     match read_image_info(bytes) {
         Ok(info) => assert!(info.snapshots.iter().all(|snapshot| !snapshot.created_at.to_string().is_empty())),
         Err(why) => assert!(!why.is_empty()),
+    }
+
+    if let Ok(table) = SnapshotTable::locate(bytes)
+        && let Ok(snapshots) = table.parse(&bytes[LOCATION_BYTES..])
+    {
+        assert!(snapshots.iter().all(|snapshot| !snapshot.created_at.to_string().is_empty()));
     }
 
     let _ = png_size(bytes);

@@ -21,7 +21,8 @@ pub use self::maintenance::*;
 pub use self::observe::*;
 pub use self::qmp::*;
 pub use self::snapshot::{
-    OmittedDrive, SnapshotCreate, SnapshotDone, SnapshotInfo, SnapshotLoad, SnapshotLs, SnapshotRm,
+    ObstacleEffect, OmittedDrive, SnapshotCheck, SnapshotCreate, SnapshotDone, SnapshotInfo, SnapshotLoad, SnapshotLs,
+    SnapshotObstacle, SnapshotReadiness, SnapshotRm,
 };
 pub use self::storage::*;
 pub use self::trash::*;
@@ -63,6 +64,7 @@ pub fn table() -> Result<OperationTable, DuplicateName> {
     table.register::<QmpSetLink>()?;
     table.register::<QmpEject>()?;
     table.register::<QmpInsert>()?;
+    table.register::<SnapshotCheck>()?;
     table.register::<SnapshotCreate>()?;
     table.register::<SnapshotLs>()?;
     table.register::<SnapshotLoad>()?;

@@ -2,12 +2,14 @@
 //!
 //! | module | holds |
 //! | --- | --- |
+//! | `check` | what blocks a snapshot, or makes it incomplete |
 //! | `error` | why a snapshot cannot be created, loaded or removed |
 //! | `selection` | which images a snapshot is of |
 //! | `live` | creating, loading and removing snapshots of a running VM, by QEMU itself |
 //! | `offline` | creating, loading and removing snapshots of images by `qemu-img` |
 //! | `recover` | what becomes of snapshots that were being created, loaded or removed when maqet was killed |
 
+pub(crate) mod check;
 pub(crate) mod error;
 pub(crate) mod live;
 pub(crate) mod offline;

@@ -14,6 +14,7 @@ mod maintenance;
 mod qmp;
 mod screen;
 mod shell;
+mod snapshot;
 mod storage;
 
 use std::path::{Path, PathBuf};
@@ -58,6 +59,7 @@ pub(crate) async fn run(maqet: &Maqet, command: Command, output: &Output) -> Res
         Command::Snapshot(SnapshotSubcommand::Create(create)) => {
             simple(maqet, create, output, "creating the snapshot").await
         }
+        Command::Snapshot(SnapshotSubcommand::Check(check)) => snapshot::check(maqet, check, output).await,
         Command::Snapshot(SnapshotSubcommand::Ls(ls)) => simple(maqet, ls, output, "listing snapshots").await,
         Command::Snapshot(SnapshotSubcommand::Load(load)) => simple(maqet, load, output, "loading the snapshot").await,
         Command::Snapshot(SnapshotSubcommand::Rm(rm)) => simple(maqet, rm, output, "removing the snapshot").await,

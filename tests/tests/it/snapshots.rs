@@ -236,6 +236,27 @@ fn test_load_killed_at_every_step_leaves_drives_in_step() {
     }
 }
 
+#[test]
+fn test_check_names_what_blocks_or_is_left_out() {
+    let home = TestHome::new();
+    let storage = "storage: [{name: hdd, size: 1M}, {name: old, type: raw, size: 1M}]\n";
+    home.add(&(guest::paused_yaml("web") + storage));
+    home.json(&["snapshot", "create", "web", "all", "one"]);
+    let incomplete = home.maqet(["snapshot", "check", "web"]).run().ok();
+    fs::write(home.data().join("storage/web/hdd.qcow2"), vec![1; 4096]).unwrap();
+
+    let blocked = home.maqet(["snapshot", "check", "web", "--format", "json"]).run().code(1).json_value();
+    let refused = home.json_error(&["snapshot", "create", "web", "all", "two"], 1);
+
+    insta::assert_snapshot!(incomplete.stdout, @r"
+    a snapshot of all drives of `web` can be created; it includes `hdd`
+    incomplete: drive `old`: type `raw` does not support snapshots
+      hint: convert it with `maqet storage convert web old qcow2`
+    ");
+    assert_eq!((&blocked["ready"], &blocked["obstacles"][0]["effect"]), (&json!(false), &json!("blocks")));
+    assert_eq!(refused["message"], blocked["obstacles"][0]["reason"]);
+}
+
 /// A step of the model.
 #[derive(Debug, Clone)]
 enum Step {

@@ -165,3 +165,43 @@ fn test_snapshot_of_image_in_use_can_only_be_listed() {
         assert_eq!(image.images.info(&image.path).await.unwrap().format, "qcow2");
     });
 }
+
+/// The table that maqet reads agrees with `qemu-img`, also while QEMU has the image open.
+#[test]
+fn test_snapshot_table_agrees_with_qemu_img() {
+    wait(async {
+        let (bench, image) = (Bench::new(), Image::new().await);
+        let longest = "y".repeat(255);
+        let names: Vec<String> = (0..40).map(|number| format!("snapshot ü {number} {}", "x".repeat(number))).collect();
+        names
+            .iter()
+            .map(String::as_str)
+            .chain(["1", "same", "same", &longest])
+            .for_each(|name| image.create_outside(name));
+        image.images.remove_snapshot(&image.path, &names[7], &NoLock).await.unwrap();
+        let definition = format!(
+            r#"{{"memory": "32M", "args": ["-S"], "storage": [{{"name": "hdd", "file": "{}"}}]}}"#,
+            image.path.display()
+        );
+        let hypervisor: &QemuHypervisor = &bench.hypervisor;
+        hypervisor.launch(&bench.launch_of(&definition)).await.unwrap();
+
+        let read = image.images.snapshots(&image.path).await.unwrap();
+
+        assert_eq!(read.len(), 43);
+        assert_eq!(read, image.images.info(&image.path).await.unwrap().snapshots);
+    });
+}
+
+#[test]
+fn test_snapshot_table_of_raw_image_is_refused() {
+    wait(async {
+        let folder = folder();
+        let path = folder.path().join("disk.raw");
+        std::fs::write(&path, [0; 512]).unwrap();
+
+        let refused = QemuImg::new(environment()).snapshots(&path).await;
+
+        assert!(matches!(refused, Err(ImageError::Refused { .. })), "{refused:?}");
+    });
+}

@@ -1,5 +1,6 @@
 //! `snapshot`: internal snapshots of the disks of a VM that is not running.
 
+mod check;
 mod create;
 mod live;
 mod load;
@@ -13,13 +14,16 @@ use maqet_domain::vm::{Action, Status};
 use serde::Serialize;
 use serde_json::json;
 
+pub use self::check::{SnapshotCheck, SnapshotReadiness};
 pub use self::create::SnapshotCreate;
 pub use self::load::SnapshotLoad;
 pub use self::ls::{SnapshotInfo, SnapshotLs};
 pub use self::rm::SnapshotRm;
+pub use crate::snapshot::check::{ObstacleEffect, SnapshotObstacle};
 pub use crate::snapshot::selection::OmittedDrive;
 
 use crate::app::operations::Done;
+use crate::snapshot::check::require_ready;
 use crate::snapshot::live::error::LiveSnapshotError;
 use crate::snapshot::offline::{OfflineImages, Outcome};
 use crate::snapshot::selection::Selection;
@@ -75,6 +79,7 @@ async fn open<'a>(
     observation.transition(&vm.entry, Action::ChangeDisks)?;
     let job = app.jobs.start(operation, &vm.entry.name).within(timeout);
     if with_new {
+        require_ready(app, &vm.entry, &selection.images).await?;
         let creator = DiskCreator::new(app, &job, &vm.entry).await?;
         for image in &selection.images {
             match &image.spec {

@@ -1,7 +1,7 @@
 //! `maqet snapshot`.
 
 use clap::Subcommand;
-use maqet::operation::{SnapshotCreate, SnapshotLoad, SnapshotLs, SnapshotRm};
+use maqet::operation::{SnapshotCheck, SnapshotCreate, SnapshotLoad, SnapshotLs, SnapshotRm};
 
 /// Create, list, load and remove snapshots of a VM's drives, and of its memory
 #[derive(Debug, Subcommand)]
@@ -18,4 +18,5 @@ pub(crate) enum SnapshotSubcommand {
     Ls(SnapshotLs),
     Load(SnapshotLoad),
     Rm(SnapshotRm),
+    Check(SnapshotCheck),
 }

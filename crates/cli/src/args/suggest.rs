@@ -54,7 +54,7 @@ pub(super) fn nested(name: &str) -> Option<String> {
 
 /// Returns the arguments of `snapshot VM create …`, the order of maqet 0.0.15, in today's order.
 fn swapped_snapshot(command_line: &[OsString]) -> Option<String> {
-    const ACTIONS: [&str; 4] = ["create", "load", "rm", "ls"];
+    const ACTIONS: [&str; 6] = ["create", "load", "rm", "ls", "list", "check"];
     let args: Vec<&str> = command_line.iter().map(|arg| arg.to_str().unwrap_or_default()).collect();
     let at = args.iter().position(|arg| *arg == "snapshot")?;
     let (vm, action) = (args.get(at + 1)?, args.get(at + 2)?);

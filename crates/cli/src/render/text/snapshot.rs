@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 use maqet::domain::snapshot::SnapshotKind;
-use maqet::operation::{SnapshotDone, SnapshotInfo};
+use maqet::operation::{SnapshotDone, SnapshotInfo, SnapshotReadiness};
 
 use super::table::write_table;
 use super::{PLAIN, TextOutput, whole_seconds};
@@ -27,6 +27,19 @@ impl TextOutput for SnapshotDone {
         self.omitted.iter().try_for_each(|omitted| {
             writeln!(out, "warning: not included: drive `{}`: {}", omitted.drive, omitted.reason)
         })
+    }
+}
+
+impl TextOutput for SnapshotReadiness {
+    fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let drives = self.drives.iter().map(|drive| format!("`{drive}`")).collect::<Vec<_>>().join(", ");
+        let verdict = if self.ready { "can be created" } else { "cannot be created" };
+        writeln!(out, "a snapshot of all drives of `{}` {verdict}; it includes {drives}", self.name)?;
+        for obstacle in &self.obstacles {
+            writeln!(out, "{}: drive `{}`: {}", obstacle.effect, obstacle.drive, escape_control(&obstacle.reason))?;
+            obstacle.hints.iter().try_for_each(|hint| writeln!(out, "  hint: {hint}"))?;
+        }
+        Ok(())
     }
 }
 
