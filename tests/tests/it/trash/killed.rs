@@ -34,7 +34,7 @@ fn test_rm_killed_halfway_is_undone_by_the_next_command() {
         home.json(&next);
 
         assert_eq!(exist(), [true, true], "{next:?}");
-        assert_eq!(fixture.remains(), [PathBuf::new(); 0], "{next:?}");
+        assert_eq!(fixture.remains(), Vec::<PathBuf>::new(), "{next:?}");
         home.json(&["stop", "web", "--force"]);
     }
     kill_at(home, &rm, FaultPoint::TrashMoved);
@@ -63,7 +63,7 @@ fn test_restore_killed_halfway_is_undone_and_done_again() {
     home.json(&restore);
 
     assert!(hdd.exists() && data.exists() && !fixture.image("old").exists());
-    assert_eq!(fixture.remains(), [PathBuf::new(); 0]);
+    assert_eq!(fixture.remains(), Vec::<PathBuf>::new());
     home.json(&["start", "web"]);
 }
 
