@@ -72,6 +72,13 @@ fn test_pid_namespace_with_own_proc_keeps_vm() {
     }
 }
 
+#[test]
+fn test_pid_namespace_within_another_keeps_vm() {
+    if !is_skipped("pid_namespaces") {
+        check_shared(&[pid_namespace::with_own_proc(), pid_namespace::with_own_proc()].concat());
+    }
+}
+
 /// The numbers in `/proc` are not those of system calls there.
 #[test]
 fn test_pid_namespace_with_outer_proc_keeps_vm() {
@@ -173,6 +180,35 @@ fn test_container_vm_is_driven_and_killed_by_host() {
     assert_ne!(inside["pid"], host["pid"], "it has another ID in the container");
     assert_eq!((&stopped["method"], &after["status"]), (&json!("sigkill"), &json!("stopped")), "{after}");
     assert_eq!(home.qemu_pids(), Vec::<i32>::new());
+}
+
+/// A process of a namespace is visible in those around it, and not in those within it.
+#[test]
+fn test_namespace_within_container_keeps_vm_of_container() {
+    if is_skipped("pid_namespaces") {
+        return;
+    }
+    let home = TestHome::new();
+    home.add(&guest::paused_yaml("web"));
+    let container = Container::new();
+    let outer = container.launcher();
+    let nested = [outer.clone(), pid_namespace::with_own_proc()].concat();
+    run(&home, &outer, &["start", "web"]).ok();
+    let (qemu, files) = (home.qemu_pids(), run_files(&home));
+
+    let status = run(&home, &nested, &["status", "web"]).ok().json_value();
+    let again = run(&home, &nested, &["start", "web"]).ok().json_value();
+    let forced = refused(&home, &nested, &["stop", "web", "--force"], 69);
+    run(&home, &nested, &["cleanup"]).ok();
+    let kept = (home.qemu_pids(), run_files(&home));
+    let seen = run(&home, &outer, &["status", "web"]).ok().json_value();
+    let stopped = run(&home, &nested, &["stop", "web"]).ok().json_value();
+
+    assert_eq!((&status["status"], &status["pid_namespace"]), (&json!("paused"), &json!("other")), "{status}");
+    assert_eq!((&again["changed"], forced), (&json!(false), json!("vm.process-unavailable")));
+    assert_eq!(kept, (qemu, files));
+    assert_eq!((&seen["status"], &seen["pid_namespace"]), (&json!("paused"), &Value::Null), "{seen}");
+    assert_eq!((&stopped["method"], home.qemu_pids().len()), (&json!("quit"), 0), "{stopped}");
 }
 
 #[test]

@@ -117,7 +117,7 @@ fn conclude(run: &Run, kernel: impl FnOnce(&ProcessIdentity, &StartNotes) -> Ker
     };
     let report = evidence.conclude();
     match &run.process {
-        Some(process) if report.end.is_none() && may_be_told_by_kernel(run) => {
+        Some(process) if report.end.is_none() && may_be_in_kernel_log(run) => {
             evidence.kernel = kernel(process, &notes.unwrap_or_default());
             evidence.conclude()
         }
@@ -126,7 +126,7 @@ fn conclude(run: &Run, kernel: impl FnOnce(&ProcessIdentity, &StartNotes) -> Ker
 }
 
 /// Returns whether the end of a run, if it is recorded, is one of those that the kernel reports.
-fn may_be_told_by_kernel(run: &Run) -> bool {
+fn may_be_in_kernel_log(run: &Run) -> bool {
     let Phase::Ended(RunEnd { reason, .. }) = run.phase else { return true };
     matches!(reason, StopReason::Crashed | StopReason::OutOfMemory)
 }

@@ -31,7 +31,7 @@ impl App {
         if O::EFFECT != Effect::Reads {
             let subject = outcome.as_ref().map(|(_, subject)| *subject);
             if let Some(vm) = write_journal(self, &operation, subject, elapsed).await {
-                LogKeeper::new(self).keep_newest(self.reconciler(), &vm).await;
+                LogKeeper::new(self).keep_newest(&self.reconciler(), &vm).await;
             }
         }
         for event in self.hooks().run_pending().await {

@@ -130,7 +130,7 @@ impl<'a> EventReader<'a> {
         for entry in self.with_open_run() {
             self.app.reconciler().reconcile_if_needed(&entry).await;
             if let Some(run) = entry.run.filter(|_| is_due) {
-                self.keeper.keep_delivered(self.app.reconciler(), &entry.id, &run.paths).await;
+                self.keeper.keep_delivered(&self.app.reconciler(), &entry.id, &run.paths).await;
             }
         }
     }

@@ -8,6 +8,7 @@ use std::error::Error as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use async_trait::async_trait;
 use maqet_domain::port::{PathKind, Paths, Records};
 use maqet_domain::size::ByteSize;
 use maqet_domain::vm::{BootNumber, RunPaths, VmId};
@@ -17,8 +18,14 @@ use crate::app::ports::Directories;
 use crate::app::shown;
 use crate::log::failure::LogFailure;
 use crate::log::limits::LogLimits;
-use crate::vm::reconcile::Reconciler;
 use crate::{App, limits};
+
+/// Delivers events that hooks have not received.
+#[async_trait]
+pub(crate) trait MissedEvents: Sync {
+    /// Queues missed hooks of a VM, unless another process holds its lock; returns whether none are missed now.
+    async fn deliver(&self, vm: &VmId) -> bool;
+}
 
 /// Bounds the logs of runs, and reserves space for the last events of QEMU.
 pub(crate) struct LogKeeper {
@@ -50,9 +57,9 @@ impl LogKeeper {
     /// Does the same for any run of a VM: where events would be dropped, they are first queued for its hooks.
     ///
     /// While another process holds the lock of the VM, the QMP log is left to that one.
-    pub(crate) async fn keep_delivered(&self, reconciler: Reconciler<'_>, vm: &VmId, run: &RunPaths) {
+    pub(crate) async fn keep_delivered(&self, hooks: &dyn MissedEvents, vm: &VmId, run: &RunPaths) {
         let log = run.qmp_log();
-        if self.records.exceeds(&log, self.limits.qmp.bytes()).await && reconciler.deliver(vm).await {
+        if self.records.exceeds(&log, self.limits.qmp.bytes()).await && hooks.deliver(vm).await {
             self.bound(log, self.limits.qmp).await;
         }
         self.keep_output(run).await;
@@ -95,9 +102,9 @@ impl LogKeeper {
     /// Bounds the logs of the newest boot of a VM, the only one that can grow, as [`keep_delivered`] does.
     ///
     /// [`keep_delivered`]: Self::keep_delivered
-    pub(crate) async fn keep_newest(&self, reconciler: Reconciler<'_>, vm: &VmId) {
+    pub(crate) async fn keep_newest(&self, hooks: &dyn MissedEvents, vm: &VmId) {
         if let Some(boot) = self.newest(vm).await {
-            self.keep_delivered(reconciler, vm, &self.folders.run(vm, boot)).await;
+            self.keep_delivered(hooks, vm, &self.folders.run(vm, boot)).await;
         }
     }
 
@@ -113,9 +120,9 @@ impl LogKeeper {
     }
 
     /// Bounds the logs of all boots of a VM: the limits may have been lowered since they ended.
-    pub(crate) async fn keep_all(&self, reconciler: Reconciler<'_>, vm: &VmId) {
+    pub(crate) async fn keep_all(&self, hooks: &dyn MissedEvents, vm: &VmId) {
         for boot in self.records.boots(&self.folders.vm_records(vm)).await {
-            self.keep_delivered(reconciler, vm, &self.folders.run(vm, boot)).await;
+            self.keep_delivered(hooks, vm, &self.folders.run(vm, boot)).await;
         }
     }
 

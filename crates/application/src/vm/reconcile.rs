@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
 use maqet_domain::port::{LockName, Store};
@@ -12,6 +13,7 @@ use super::observe::Observer;
 use super::shutdown::StopMethod;
 use crate::app::commit::{Committer, run_change};
 use crate::event::hook_runner::HookRunner;
+use crate::log::keeper::MissedEvents;
 
 /// The name under which this holds the lock of a VM.
 const OPERATION: &str = "reconcile";
@@ -67,14 +69,6 @@ impl Reconciler<'_> {
         ended.is_some()
     }
 
-    /// Queues missed hooks of a VM, unless another process holds its lock; returns whether none are missed now.
-    pub(crate) async fn deliver(&self, id: &VmId) -> bool {
-        let locked = self.observer.locks.lock(&LockName::Vm(*id), OPERATION, Duration::ZERO).await;
-        let (Ok(_guard), Ok(Some(vm))) = (locked, self.store.by_id(id).await) else { return false };
-        self.hooks.catch_up(&vm).await;
-        true
-    }
-
     /// Makes QEMU record its events where a start was killed before it did.
     async fn keep_recording(&self, entry: &VmEntry) {
         if let Some(run) = entry.run.as_ref().filter(|run| run.phase == Phase::Starting)
@@ -112,5 +106,15 @@ impl Reconciler<'_> {
                 None
             }
         }
+    }
+}
+
+#[async_trait]
+impl MissedEvents for Reconciler<'_> {
+    async fn deliver(&self, vm: &VmId) -> bool {
+        let locked = self.observer.locks.lock(&LockName::Vm(*vm), OPERATION, Duration::ZERO).await;
+        let (Ok(_guard), Ok(Some(vm))) = (locked, self.store.by_id(vm).await) else { return false };
+        self.hooks.catch_up(&vm).await;
+        true
     }
 }

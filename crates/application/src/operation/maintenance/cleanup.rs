@@ -117,7 +117,7 @@ impl Operation for Cleanup {
             items.extend(self.reconcile_run(app, entry).await);
             items.extend(backends::remove_unused(app, entry, self.dry_run).await);
             if !self.dry_run {
-                keeper.keep_all(app.reconciler(), &entry.id).await;
+                keeper.keep_all(&app.reconciler(), &entry.id).await;
             }
         }
         let removal = app.stale_file_removal(&survey.entries);

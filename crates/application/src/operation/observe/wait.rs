@@ -112,7 +112,7 @@ impl Wait {
                 return Err(self.timed_out(app, &entry, &watchers, timeout).await.into());
             }
             if let Some(run) = entry.open_run().filter(|_| keeper.is_due()) {
-                keeper.keep_delivered(app.reconciler(), &id, &run.paths).await;
+                keeper.keep_delivered(&app.reconciler(), &id, &run.paths).await;
             }
             job.report(ProgressUnit::Conditions, met.count() as u64, watchers.len() as u64);
             sleep(limits::WAIT_INTERVAL).await;
