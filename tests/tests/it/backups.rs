@@ -72,6 +72,15 @@ fn stopped_vm(home: &TestHome) {
     write(home, "a", "write -P 1 0 1M");
 }
 
+/// Waits until the counting guest wrote this often to each of its disks.
+fn wait_for_writes(home: &TestHome, times: u64) {
+    wait::until(DEADLINE, "the guest to write its disks", || {
+        let stats = home.json(&["qmp", "web", "query-blockstats"]);
+        let writes = |one: &Value| one["stats"]["wr_operations"].as_u64().unwrap_or_default();
+        (stats.as_array()?.iter().filter(|one| writes(one) > times).count() == 2).then_some(())
+    });
+}
+
 #[test]
 fn test_backups_of_writing_guest_have_the_disks_of_one_moment() {
     let home = TestHome::new();
@@ -82,11 +91,7 @@ fn test_backups_of_writing_guest_have_the_disks_of_one_moment() {
         boot.display(),
     ));
     home.json(&["start", "web"]);
-    wait::until(DEADLINE, "the guest to write its disks", || {
-        let stats = home.json(&["qmp", "web", "query-blockstats"]);
-        let writes = |one: &Value| one["stats"]["wr_operations"].as_u64().unwrap_or_default();
-        (stats.as_array()?.iter().filter(|one| writes(one) > 100).count() == 2).then_some(())
-    });
+    wait_for_writes(&home, 100);
 
     let backups: Vec<Value> = (0..6).map(|_| create(&home)).collect();
 
@@ -227,7 +232,7 @@ fn test_backup_to_full_disk_harms_nothing() {
         let home = TestHome::new();
         let small = home.path("small");
         fs::create_dir(&small).unwrap();
-        run("mount", &["-t", "tmpfs", "-o", "size=512k", "none", small.to_str().unwrap()]);
+        run("mount", &["-t", "tmpfs", "-o", "size=2m", "none", small.to_str().unwrap()]);
         let boot = CountingGuest::write(&home);
         home.add(&format!(
             "name: web\naccel: tcg\nmemory: 16M\nstorage:\n  - {{name: boot, type: raw, file: {}, interface: ide}}\n  \
@@ -235,6 +240,9 @@ fn test_backup_to_full_disk_harms_nothing() {
             boot.display(),
         ));
         home.json(&["start", "web"]);
+
+        // More than fits: QEMU would find out while it copies, and the guest with it.
+        wait_for_writes(&home, 150);
 
         let live = home.json_error(&["backup", "create", "web", "--to", small.to_str().unwrap()], 69);
 
