@@ -1,10 +1,11 @@
 //! All checks and tests, the fastest to fail first.
 
 use std::ffi::OsString;
+use std::num::NonZero;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
-use std::{env, iter};
+use std::{env, iter, thread};
 
 use maqet_testkit::qemu::{UNPACKED_VERSION, Unpacked};
 use maqet_testkit::{namespaces, pid_namespace, process, qemu as kit_qemu, variable};
@@ -126,12 +127,19 @@ fn cargo_test(test: &Test, workspace: &Workspace, folder: &Path, arguments: &[&s
         .env(variable::GUEST, workspace.guest().folder())
         .env(variable::UNPACKED_QEMU, workspace.unpacked_qemu().folder())
         .env(variable::TEST_ROOT, folder)
+        .env("RUST_TEST_THREADS", test_threads().to_string())
         // A snapshot that differs fails, and nothing is written beside the source.
         .env("INSTA_UPDATE", "no");
     if test.long {
         command.env(variable::LONG, "1");
     }
     command
+}
+
+/// Returns how many tests run at once: twice as many as there are cores, as most of them wait for a guest, a timeout or a
+/// disk more than they compute.
+fn test_threads() -> usize {
+    2 * thread::available_parallelism().map_or(2, NonZero::get)
 }
 
 fn first_in_path(folder: &Path) -> OsString {
