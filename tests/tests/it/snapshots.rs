@@ -41,7 +41,9 @@ impl Pair {
     }
 
     fn write_both(&self, value: u8) {
-        DRIVES.iter().for_each(|drive| self.write(drive, value));
+        for drive in DRIVES {
+            self.write(drive, value);
+        }
     }
 
     /// Returns the value of a drive, all of which holds it.

@@ -231,9 +231,10 @@ impl<'a> OfflineImages<'a> {
     /// loaded. If that fails, the next command that locks the VM tries again.
     async fn take_back(&mut self, error: Error, created: Vec<ImageTag>, is_load: bool) -> Error {
         let (app, guard) = (self.app, &*self.guard);
-        let taken_back = match is_load {
-            true => recover_load(app, &self.entry, guard, &created).await.map(drop),
-            false => remove_present(app, guard, &created).await,
+        let taken_back = if is_load {
+            recover_load(app, &self.entry, guard, &created).await.map(drop)
+        } else {
+            remove_present(app, guard, &created).await
         };
         match taken_back {
             Ok(()) => self.give_up().await,
@@ -304,7 +305,9 @@ impl<'a> OfflineImages<'a> {
     fn join_set(&self, records: &mut [SnapshotRecord]) {
         if records.len() > 1 {
             let set = Some(self.app.ports.ids.snapshot_set_id());
-            records.iter_mut().for_each(|record| record.set = set);
+            for record in records {
+                record.set = set;
+            }
         }
     }
 
