@@ -231,6 +231,12 @@ pub const HIDDEN_PROCESS_INTERVAL: Duration = Duration::from_millis(50);
 /// How many VMs a finding names; more are counted.
 pub const MAX_LISTED_VMS: usize = 5;
 
+/// How much space the tables of a snapshot take besides its L1 table, rounded up to a cluster.
+pub const SNAPSHOT_TABLES_BYTES: u64 = 1 << 16;
+
+/// How much of a disk one byte of its L1 table stands for, with the usual clusters of 64 KiB.
+pub const BYTES_PER_L1_BYTE: u64 = 1 << 26;
+
 /// How often a job that takes long reports its progress, so that a report is never older than half a second.
 pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 

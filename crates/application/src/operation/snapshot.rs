@@ -58,15 +58,23 @@ pub struct SnapshotDone {
     pub omitted: Vec<OmittedDrive>,
 }
 
+/// What has to be true of images before their snapshots are changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Requirement {
+    /// They exist, or are created, and another snapshot of each can be created.
+    Ready,
+    /// Another snapshot of each can be created.
+    Space,
+    Nothing,
+}
+
 /// Locks a VM that is not running and the images of a drive, or of all, and reads their snapshots.
-///
-/// Images that do not exist yet are created if `with_new`.
 async fn open<'a>(
     app: &'a App,
     (vm, drive): (&str, &str),
     operation: &'static str,
     timeout: Option<HumanDuration>,
-    with_new: bool,
+    requirement: Requirement,
 ) -> Result<OfflineImages<'a>, Error> {
     let (guard, vm) = app.vms().lock(vm, operation).await?;
     let machine = app.machine(&vm)?;
@@ -78,8 +86,10 @@ async fn open<'a>(
     }
     observation.transition(&vm.entry, Action::ChangeDisks)?;
     let job = app.jobs.start(operation, &vm.entry.name).within(timeout);
-    if with_new {
-        require_ready(app, &vm.entry, &selection.images).await?;
+    if requirement != Requirement::Nothing {
+        require_ready(app, &vm.entry, &machine, &selection.images).await?;
+    }
+    if requirement == Requirement::Ready {
         let creator = DiskCreator::new(app, &job, &vm.entry).await?;
         for image in &selection.images {
             match &image.spec {

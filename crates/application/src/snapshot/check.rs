@@ -1,13 +1,21 @@
 //! What blocks a snapshot of all drives, or makes it incomplete.
 
+use std::path::Path;
+
 use maqet_domain::error::Explain;
-use maqet_domain::machine::Machine;
-use maqet_domain::vm::VmEntry;
+use maqet_domain::machine::{Firmware, Machine};
+use maqet_domain::port::{ImageError, ImageSummary};
+use maqet_domain::size::ByteSize;
+use maqet_domain::vm::{Status, VmEntry};
 use serde::Serialize;
 
+use super::live::LiveVm;
+use super::live::check::SaveObstacle;
+use super::live::error::LiveSnapshotError;
 use super::selection::DriveImage;
 use crate::start::drives::Drive;
-use crate::{App, Error};
+use crate::start::firmware::VARIABLES_NAME;
+use crate::{App, Error, limits};
 
 /// What an obstacle does to a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, strum::Display)]
@@ -27,31 +35,34 @@ pub enum ObstacleEffect {
 pub struct SnapshotObstacle {
     /// What it does.
     pub effect: ObstacleEffect,
-    /// The drive or share.
-    pub drive: String,
+    /// The drive or share, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drive: Option<String>,
     /// The reason.
     pub reason: String,
     /// What to change.
     pub hints: Vec<String>,
 }
 
-/// Returns what blocks a snapshot of all drives of a VM, or makes it incomplete, in the order of the drives.
+/// Returns what blocks a snapshot of all drives of a VM, or makes it incomplete.
+///
+/// If the VM is running, that is a snapshot with its memory.
 pub(crate) async fn obstacles(
     app: &App,
     entry: &VmEntry,
     machine: &Machine,
     is_running: bool,
 ) -> Vec<SnapshotObstacle> {
-    let preflight = app.preflight();
-    let mut found = Vec::new();
-    for drive in preflight.drives(&entry.name, machine) {
+    let mut found = if is_running { live_obstacles(app, entry, machine).await } else { Vec::new() };
+    for drive in app.preflight().drives(&entry.name, machine) {
         let storage = drive.storage;
-        if storage.driver.is_readonly(storage) {
+        let is_named = found.iter().any(|known| known.drive.as_deref() == Some(storage.name.as_str()));
+        if is_named || storage.driver.is_readonly(storage) {
             continue;
         }
         if storage.driver.features().internal_snapshots {
             if let Err(error) = require_usable(app, &drive, is_running).await {
-                found.push(SnapshotObstacle::blocking(storage.name.as_str(), &error));
+                found.push(SnapshotObstacle::blocking(Some(storage.name.as_str()), &error));
             }
             continue;
         }
@@ -62,31 +73,98 @@ pub(crate) async fn obstacles(
         } else {
             ("a share of the host is not part of a snapshot".to_owned(), format!("copy what `{name}` holds yourself"))
         };
-        found.push(SnapshotObstacle { effect: ObstacleEffect::Incomplete, drive: name, reason, hints: vec![hint] });
+        let effect = ObstacleEffect::Incomplete;
+        found.push(SnapshotObstacle { effect, drive: Some(name), reason, hints: vec![hint] });
+    }
+    if machine.firmware == Firmware::Uefi
+        && let Err(error) = require_usable_variables(app, entry, machine, is_running).await
+    {
+        found.push(SnapshotObstacle::blocking(Some(VARIABLES_NAME), &error));
     }
     found
 }
 
-/// Refuses images that QEMU would not open, or that another process uses, before any of a set is changed.
-pub(crate) async fn require_ready(app: &App, entry: &VmEntry, images: &[DriveImage]) -> Result<(), Error> {
-    for spec in images.iter().filter_map(|image| image.spec.as_ref()) {
-        require_usable(app, &Drive::new(spec, &app.folders.vm_storage(&entry.name)), false).await?;
+/// Returns what keeps a running VM from being saved with its memory.
+async fn live_obstacles(app: &App, entry: &VmEntry, machine: &Machine) -> Vec<SnapshotObstacle> {
+    let found: Result<Vec<SaveObstacle>, Error> = async {
+        let Some(mut live) = LiveVm::open(app, entry).await? else { return Ok(Vec::new()) };
+        let status = live.status().await?;
+        if !matches!(status, Status::Running | Status::Paused) {
+            return Err(LiveSnapshotError::WrongState { vm: entry.name.clone(), status }.into());
+        }
+        let (media, memory) = (live.media().await?, live.memory().await?);
+        Ok(live.obstacles(machine, &media, memory).await?)
+    }
+    .await;
+    match found {
+        Ok(obstacles) => obstacles.into_iter().map(SnapshotObstacle::from).collect(),
+        Err(error) => vec![SnapshotObstacle::blocking(None, &error)],
+    }
+}
+
+/// Refuses images that QEMU would not open, that another process uses, or that have too little space, before any of a set
+/// is changed.
+pub(crate) async fn require_ready(
+    app: &App,
+    entry: &VmEntry,
+    machine: &Machine,
+    images: &[DriveImage],
+) -> Result<(), Error> {
+    for image in images {
+        match &image.spec {
+            Some(spec) => require_usable(app, &Drive::new(spec, &app.folders.vm_storage(&entry.name)), false).await?,
+            None => require_usable_variables(app, entry, machine, false).await?,
+        }
     }
     Ok(())
 }
 
 async fn require_usable(app: &App, drive: &Drive<'_>, is_running: bool) -> Result<(), Error> {
     let preflight = app.preflight();
-    preflight.check_drive(drive, &[]).await?;
+    let summary = preflight.check_drive(drive, &[]).await?;
     if !is_running {
         preflight.require_unlocked(std::slice::from_ref(drive)).await?;
     }
-    Ok(())
+    require_space(app, &drive.path, summary.as_ref()).await
+}
+
+async fn require_usable_variables(
+    app: &App,
+    entry: &VmEntry,
+    machine: &Machine,
+    is_running: bool,
+) -> Result<(), Error> {
+    let preflight = app.preflight();
+    preflight.check_variables(entry, machine, &[]).await?;
+    let image = preflight.variables_use(&entry.name);
+    if !is_running {
+        app.ports.images.require_unlocked(&image).await?;
+    }
+    require_space(app, &image.path, None).await
+}
+
+/// Refuses an image that has no space for the tables of another snapshot.
+async fn require_space(app: &App, path: &Path, image: Option<&ImageSummary>) -> Result<(), Error> {
+    let Some(space) = app.ports.maintenance.probe.space(path).await else { return Ok(()) };
+    let size = image.and_then(|image| image.virtual_size).unwrap_or_default();
+    let needed = limits::SNAPSHOT_TABLES_BYTES.saturating_add(size.bytes() / limits::BYTES_PER_L1_BYTE);
+    if space.free_bytes >= needed {
+        return Ok(());
+    }
+    let (needed, free) = (ByteSize::from_bytes(needed), ByteSize::from_bytes(space.free_bytes));
+    Err(ImageError::SpaceRequired { path: path.to_owned(), needed, free }.into())
 }
 
 impl SnapshotObstacle {
-    fn blocking(drive: &str, error: &Error) -> Self {
+    fn blocking(drive: Option<&str>, error: &Error) -> Self {
         let reason = error.to_string();
-        Self { effect: ObstacleEffect::Blocks, drive: drive.to_owned(), reason, hints: error.hints() }
+        Self { effect: ObstacleEffect::Blocks, drive: drive.map(str::to_owned), reason, hints: error.hints() }
+    }
+}
+
+impl From<SaveObstacle> for SnapshotObstacle {
+    fn from(obstacle: SaveObstacle) -> Self {
+        let SaveObstacle { drive, problem, hint } = obstacle;
+        Self { effect: ObstacleEffect::Blocks, drive, reason: problem, hints: vec![hint] }
     }
 }

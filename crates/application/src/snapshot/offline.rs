@@ -4,14 +4,12 @@
 //! killed. If a step fails, or the job is canceled, they are taken back here.
 
 use std::collections::BTreeMap;
-use std::pin::pin;
 
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::port::Guard;
 use maqet_domain::snapshot::{ImageSnapshot, SnapshotKind, SnapshotName, SnapshotRecord, tag};
 use maqet_domain::vm::{ImageTag, LoadGuest, PendingWork, VmEntry};
 use maqet_fault_points::FaultPoint;
-use tokio::time::timeout;
 
 use super::error::SnapshotError;
 use super::recover::{record_removals, recover_load, remove_present};
@@ -19,7 +17,7 @@ use super::selection::{DriveImage, Selection};
 use crate::app::commit::work_done;
 use crate::backup::changes::forget_changes;
 use crate::job::Job;
-use crate::{App, Error, limits};
+use crate::{App, Error};
 
 /// The images of a VM that is locked and not running, and their snapshots.
 pub(crate) struct OfflineImages<'a> {
@@ -172,11 +170,9 @@ impl<'a> OfflineImages<'a> {
         }
         for tag in &removed {
             self.stage(tag);
-            if let Err(error) =
-                self.working(self.app.ports.images.remove_snapshot(&tag.path, &tag.tag, &*self.guard)).await
-            {
+            if let Err(error) = self.remove_tag(tag).await {
                 self.give_up().await;
-                return Err(error.into());
+                return Err(error);
             }
             self.app.faults.reach(FaultPoint::SnapshotStep);
         }
@@ -194,7 +190,7 @@ impl<'a> OfflineImages<'a> {
         for tag in &replaced {
             self.stage(tag);
             // If it fails, the next command that locks the VM does it: the new snapshot is complete.
-            self.working(remove_present(self.app, &*self.guard, std::slice::from_ref(tag))).await?;
+            self.job.reporting_elapsed(remove_present(self.app, &*self.guard, std::slice::from_ref(tag))).await?;
             self.app.faults.reach(FaultPoint::SnapshotStep);
         }
         let changes = record_removals(&self.entry, &replaced);
@@ -207,7 +203,7 @@ impl<'a> OfflineImages<'a> {
         let mut made = Vec::new();
         for tag in tags {
             self.stage(tag);
-            self.working(images.create_snapshot(&tag.path, &tag.tag, &*self.guard)).await?;
+            self.job.reporting_elapsed(images.create_snapshot(&tag.path, &tag.tag, &*self.guard)).await?;
             self.app.faults.reach(FaultPoint::SnapshotStep);
             // Not before: a `qemu-img` that is killed can damage the image.
             self.job.run(async {}).await?;
@@ -222,9 +218,16 @@ impl<'a> OfflineImages<'a> {
     async fn load_tag(&self, tag: &ImageTag) -> Result<(), Error> {
         self.stage(tag);
         forget_changes(self.app, &tag.path, &*self.guard).await?;
-        self.working(self.app.ports.images.load_snapshot(&tag.path, &tag.tag, &*self.guard)).await?;
+        self.job.reporting_elapsed(self.app.ports.images.load_snapshot(&tag.path, &tag.tag, &*self.guard)).await?;
         self.app.faults.reach(FaultPoint::SnapshotStep);
         Ok(())
+    }
+
+    async fn remove_tag(&self, tag: &ImageTag) -> Result<(), Error> {
+        // Not during the work: a `qemu-img` that is killed can damage the image.
+        self.job.run(async {}).await?;
+        let removal = self.app.ports.images.remove_snapshot(&tag.path, &tag.tag, &*self.guard);
+        Ok(self.job.reporting_elapsed(removal).await?)
     }
 
     /// Takes back what was done until `error`: removes the snapshots `created`, after loading them if others may have been
@@ -272,17 +275,6 @@ impl<'a> OfflineImages<'a> {
     fn stage(&self, tag: &ImageTag) {
         if self.selection.images.len() > 1 {
             self.job.set_stage(format!("drive `{}`", tag.drive));
-        }
-    }
-
-    /// Awaits what must not be cut off, and reports how long it takes.
-    async fn working<T>(&self, work: impl Future<Output = T>) -> T {
-        let mut work = pin!(work);
-        loop {
-            match timeout(limits::PROGRESS_INTERVAL, work.as_mut()).await {
-                Ok(done) => return done,
-                Err(_) => self.job.report_elapsed(),
-            }
         }
     }
 

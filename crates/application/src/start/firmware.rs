@@ -38,6 +38,12 @@ impl Preflight<'_> {
         self.folders.vm_storage(name).join(VARIABLES)
     }
 
+    /// Returns how a VM uses its variable store.
+    pub(crate) fn variables_use(&self, name: &VmName) -> ImageUse {
+        let path = self.uefi_variables(name);
+        ImageUse { path, format: Some("qcow2".to_owned()), access: ImageAccess::Write }
+    }
+
     /// Checks the variable store of a machine with `firmware: uefi`; returns it if it does not exist.
     pub(crate) async fn check_variables(
         &self,
@@ -48,9 +54,8 @@ impl Preflight<'_> {
         if machine.firmware != Firmware::Uefi {
             return Ok(None);
         }
-        let path = self.uefi_variables(&entry.name);
-        let image = ImageUse { path: path.clone(), format: Some("qcow2".to_owned()), access: ImageAccess::Write };
-        let name = VARIABLES_NAME.to_owned();
+        let image = self.variables_use(&entry.name);
+        let (name, path) = (VARIABLES_NAME.to_owned(), image.path.clone());
         match self.images.examine(&image).await {
             Ok(_) if recreate.contains(&name) => Err(DiskError::RecreateConflict { drive: name, path }.into()),
             Ok(_) => Ok(None),

@@ -97,6 +97,8 @@ fn test_image_with_snapshots_is_kept_unless_allowed() {
     write_patterns(&image(&home, "hdd.qcow2"), "qcow2", &["write -P 5 0 3M"]);
     home.json(&["snapshot", "create", VM, "hdd", "clean"]);
     write_patterns(&image(&home, "hdd.qcow2"), "qcow2", &["write -P 6 0 3M"]);
+    // Inside the image, it is `clean~2` now.
+    home.json(&["snapshot", "create", VM, "hdd", "clean", "--overwrite"]);
 
     for command in [&["compact"][..], &["convert"]] {
         let format: &[&str] = if command == ["convert"] { &["qcow2"] } else { &[] };

@@ -9,8 +9,9 @@ use crate::{App, Error};
 
 /// Check what blocks a snapshot of all drives, or makes it incomplete
 ///
-/// Drives of types without snapshots, shares of the host, and images that are damaged, missing or in
-/// use are named, each with what to change. The exit code is 1 if something blocks a snapshot.
+/// Drives of types without snapshots, shares of the host, images that are damaged, missing or in use,
+/// and too little space are named, each with what to change. If the VM is running, devices that keep
+/// QEMU from saving its memory are named, too. The exit code is 1 if something blocks a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]

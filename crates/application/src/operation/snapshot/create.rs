@@ -5,7 +5,7 @@ use maqet_domain::event::kind;
 use maqet_domain::snapshot::SnapshotName;
 use serde::{Deserialize, Serialize};
 
-use super::{SnapshotDone, SnapshotRm, done, open};
+use super::{Requirement, SnapshotDone, SnapshotRm, done, open};
 use crate::app::operations::{Done, Effect, Operation};
 use crate::snapshot::offline::Creation;
 use crate::{App, Error, HumanDuration};
@@ -39,7 +39,7 @@ pub struct SnapshotCreate {
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub live: bool,
-    /// Take the work back if it is not done after this time, such as `30s` or `5m`
+    /// Timeout, after which the snapshot is undone [default: none]
     #[serde(default)]
     #[setters(strip_option)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]
@@ -64,7 +64,7 @@ impl Operation for SnapshotCreate {
             return super::live::create(app, self).await;
         }
         let name = SnapshotName::parse(&self.name)?;
-        let images = open(app, (&self.vm, &self.drive), Self::NAME, self.timeout, true).await?;
+        let images = open(app, (&self.vm, &self.drive), Self::NAME, self.timeout, Requirement::Ready).await?;
         let inverse = SnapshotRm::new(images.entry.id.to_string(), &self.drive, &self.name);
         let description = self.description.as_deref().filter(|text| !text.is_empty());
         let created = images.create(&Creation { name: &name, overwrite: self.overwrite, description }).await?;

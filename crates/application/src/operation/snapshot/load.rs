@@ -5,7 +5,7 @@ use maqet_domain::event::kind;
 use maqet_domain::snapshot::tag::BEFORE_LOAD;
 use serde::{Deserialize, Serialize};
 
-use super::{SnapshotDone, done, open};
+use super::{Requirement, SnapshotDone, done, open};
 use crate::app::operations::{Done, Effect, Operation};
 use crate::{App, Error, HumanDuration};
 
@@ -37,7 +37,7 @@ pub struct SnapshotLoad {
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub start: bool,
-    /// Take the work back if it is not done after this time, such as `30s` or `5m`
+    /// Timeout, after which the disks are as they were [default: none]
     #[serde(default)]
     #[setters(strip_option)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]
@@ -64,7 +64,9 @@ impl Operation for SnapshotLoad {
         if self.live {
             return super::live::load(app, self).await;
         }
-        let images = open(app, (&self.vm, &self.drive), Self::NAME, self.timeout, false).await?;
+        // A load that keeps nothing gives space back.
+        let requirement = if self.no_safety { Requirement::Nothing } else { Requirement::Space };
+        let images = open(app, (&self.vm, &self.drive), Self::NAME, self.timeout, requirement).await?;
         let inverse = Self::new(images.entry.id.to_string(), &self.drive, BEFORE_LOAD);
         let loaded = images.load(&self.name, !self.no_safety).await?;
         let safety = (!self.no_safety).then_some(BEFORE_LOAD);

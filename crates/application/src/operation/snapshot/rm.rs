@@ -4,7 +4,7 @@ use derive_setters::Setters;
 use maqet_domain::event::kind;
 use serde::{Deserialize, Serialize};
 
-use super::{SnapshotDone, done, open};
+use super::{Requirement, SnapshotDone, done, open};
 use crate::app::operations::{Done, Effect, Operation};
 use crate::{App, Error, HumanDuration};
 
@@ -25,7 +25,7 @@ pub struct SnapshotRm {
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub live: bool,
-    /// Report a failure if it is not done after this time, such as `30s` or `5m`
+    /// Timeout; what is being removed then is removed, and the rest stays [default: none]
     #[serde(default)]
     #[setters(strip_option)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]
@@ -48,7 +48,7 @@ impl Operation for SnapshotRm {
         if self.live {
             return super::live::rm(app, self).await;
         }
-        let images = open(app, (&self.vm, &self.drive), Self::NAME, self.timeout, false).await?;
+        let images = open(app, (&self.vm, &self.drive), Self::NAME, self.timeout, Requirement::Nothing).await?;
         let mut removed = images.remove(&self.name).await?;
         removed.images.selection.omitted.clear();
         Ok(done(removed, kind::SNAPSHOT_REMOVED, &self.name, None))

@@ -57,7 +57,7 @@ pub struct StorageConvert {
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub remove_old: bool,
-    /// Give up after this time, as in `10m`, and leave the drive as it was
+    /// Timeout, after which the drive is as it was [default: none]
     #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]
     #[setters(strip_option)]
     pub timeout: Option<HumanDuration>,

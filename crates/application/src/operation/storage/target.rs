@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use maqet_domain::config::{Node, SourceLocation, Value};
 use maqet_domain::port::{Guard, ImageCheck, ImageError, ImageFile, ImageLink, ImageUse, ImageWork};
 use maqet_domain::size::ByteSize;
+use maqet_domain::snapshot::tag;
 use maqet_domain::storage::{FileId, ImageAccess, StorageSpec};
 use maqet_domain::vm::{Action, Status, Vm};
 
@@ -75,7 +76,8 @@ impl<'a> ImageTarget<'a> {
             return Ok(());
         }
         let (vm, drive) = (self.vm.entry.name.clone(), self.spec.name.to_string());
-        let names = snapshots.into_iter().map(|snapshot| format!("`{}`", snapshot.name.escape_debug())).collect();
+        let name = |snapshot| format!("`{}`", tag::name_of(snapshot, &snapshots).escape_debug());
+        let names = snapshots.iter().map(name).collect();
         Err(StorageError::HasSnapshots { vm, drive, names }.into())
     }
 

@@ -34,7 +34,7 @@ pub struct StorageVerify {
     #[cfg_attr(feature = "clap", arg(long, value_name = "WHAT"))]
     #[setters(strip_option)]
     pub repair: Option<ImageRepair>,
-    /// Give up after this time, as in `10m`; a repair that has begun is finished
+    /// Timeout; a repair that has begun is finished [default: none]
     #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]
     #[setters(strip_option)]
     pub timeout: Option<HumanDuration>,

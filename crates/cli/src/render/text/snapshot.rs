@@ -36,7 +36,10 @@ impl TextOutput for SnapshotReadiness {
         let verdict = if self.ready { "can be created" } else { "cannot be created" };
         writeln!(out, "a snapshot of all drives of `{}` {verdict}; it includes {drives}", self.name)?;
         for obstacle in &self.obstacles {
-            writeln!(out, "{}: drive `{}`: {}", obstacle.effect, obstacle.drive, escape_control(&obstacle.reason))?;
+            let drive = obstacle.drive.as_ref().map(|drive| format!("drive `{drive}`"));
+            let subject = drive.filter(|drive| !obstacle.reason.starts_with(drive));
+            let subject = subject.map(|drive| format!("{drive}: ")).unwrap_or_default();
+            writeln!(out, "{}: {subject}{}", obstacle.effect, escape_control(&obstacle.reason))?;
             obstacle.hints.iter().try_for_each(|hint| writeln!(out, "  hint: {hint}"))?;
         }
         Ok(())

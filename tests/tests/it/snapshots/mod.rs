@@ -1,5 +1,11 @@
 //! Snapshots of stopped VMs: sets, replacing, taking back a load, and the data of each.
 
+mod at_once;
+mod check;
+mod full_disk;
+mod in_guide;
+mod two_versions;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -81,17 +87,20 @@ impl Pair {
         }
     }
 
-    /// Puts a `qemu-img` first in the PATH that refuses `option` for an image whose path contains `drive`.
+    /// Returns a PATH with a `qemu-img` that refuses `option` for an image whose path contains `drive`.
     fn refuse(&self, option: &str, drive: &str) -> String {
+        self.tool(&format!(
+            "case \"$*\" in *' {option} '*{drive}.qcow2) echo 'No space left on device' >&2; exit 1;; esac"
+        ))
+    }
+
+    /// Returns a PATH with a `qemu-img` that runs `script` first.
+    fn tool(&self, script: &str) -> String {
         let folder = self.home.path("tools");
         fs::create_dir_all(&folder).unwrap();
         let path = std::env::var("PATH").unwrap();
-        let script = format!(
-            "#!/bin/sh\ncase \"$*\" in *' {option} '*{drive}.qcow2) echo 'No space left on device' >&2; exit 1;; esac\n\
-             PATH='{path}' exec qemu-img \"$@\"\n"
-        );
         let file = folder.join("qemu-img");
-        fs::write(&file, script).unwrap();
+        fs::write(&file, format!("#!/bin/sh\n{script}\nPATH='{path}' exec qemu-img \"$@\"\n")).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
         format!("{}:{path}", folder.display())
     }
@@ -236,27 +245,6 @@ fn test_load_killed_at_every_step_leaves_drives_in_step() {
         assert!(events.stdout.contains("rolled-back"), "{events}");
         pair.check_images();
     }
-}
-
-#[test]
-fn test_check_names_what_blocks_or_is_left_out() {
-    let home = TestHome::new();
-    let storage = "storage: [{name: hdd, size: 1M}, {name: old, type: raw, size: 1M}]\n";
-    home.add(&(guest::paused_yaml("web") + storage));
-    home.json(&["snapshot", "create", "web", "all", "one"]);
-    let incomplete = home.maqet(["snapshot", "check", "web"]).run().ok();
-    fs::write(home.data().join("storage/web/hdd.qcow2"), vec![1; 4096]).unwrap();
-
-    let blocked = home.maqet(["snapshot", "check", "web", "--format", "json"]).run().code(1).json_value();
-    let refused = home.json_error(&["snapshot", "create", "web", "all", "two"], 1);
-
-    insta::assert_snapshot!(incomplete.stdout, @r"
-    a snapshot of all drives of `web` can be created; it includes `hdd`
-    incomplete: drive `old`: type `raw` does not support snapshots
-      hint: convert it with `maqet storage convert web old qcow2`
-    ");
-    assert_eq!((&blocked["ready"], &blocked["obstacles"][0]["effect"]), (&json!(false), &json!("blocks")));
-    assert_eq!(refused["message"], blocked["obstacles"][0]["reason"]);
 }
 
 /// A step of the model.
