@@ -140,10 +140,14 @@ fn test_verify_repairs_only_on_request_and_after_a_copy() {
     assert_eq!(fs::read(&disk).unwrap(), damaged);
     let repaired = home.json(&["storage", "verify", VM, "hdd", "--repair", "leaks"]);
     assert_eq!((&repaired["sound"], &repaired["images"][0]["leaks_repaired"]), (&json!(true), &json!(1)));
-    assert_eq!(fs::read(repaired["copy"].as_str().unwrap()).unwrap(), damaged);
+    assert_eq!(fs::read(repaired["images"][0]["copy"].as_str().unwrap()).unwrap(), damaged);
     assert_eq!(content(&disk, "qcow2"), before);
-    assert_eq!(home.json(&["storage", "verify", VM, "hdd", "--repair", "all"])["copy"], json!(null));
-    assert_eq!(home.json(&["storage", "verify", VM, "raw"])["images"][0]["checked"], false);
+    assert_eq!(home.json(&["storage", "verify", VM, "hdd", "--repair", "all"])["images"][0]["copy"], json!(null));
+    let all = home.json(&["storage", "verify", VM]);
+    let drives = all["images"].as_array().unwrap().iter().map(|image| (&image["drive"], &image["checked"]));
+    assert_eq!(drives.collect::<Vec<_>>(), [(&json!("hdd"), &json!(true)), (&json!("raw"), &json!(false))]);
+    let events = home.maqet(["events", "--type", "storage.repaired"]).run().ok();
+    assert_eq!(events.stdout.lines().count(), 1, "{events}");
 }
 
 #[test]

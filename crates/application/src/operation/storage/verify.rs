@@ -7,6 +7,7 @@ use derive_setters::Setters;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
 use maqet_domain::port::{ImageCheck, ImageFile, ImageRepair};
+use maqet_domain::vm::{Vm, VmEntry};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -15,7 +16,7 @@ use crate::app::operations::{Done, Effect, Operation};
 use crate::app::shown;
 use crate::{App, Error, HumanDuration};
 
-/// Check the images of a drive for errors, and repair them on request
+/// Check the images of a drive, or of all drives, for errors, and repair them on request
 ///
 /// The VM must be stopped. Backing files are checked as well. Exit code 1 if an error is found and not repaired.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Setters)]
@@ -26,29 +27,62 @@ use crate::{App, Error, HumanDuration};
 pub struct StorageVerify {
     /// The VM: a name, an ID, or a unique prefix of an ID
     pub vm: String,
-    /// The drive, by its name under `storage`
-    pub drive: String,
+    /// The drive, by its name under `storage` [default: all drives with an image]
+    #[setters(strip_option)]
+    pub drive: Option<String>,
     /// Repair the image of the drive, after it was copied: `leaks` frees space that is lost, `all` also repairs errors
     ///
     /// The copy stays beside the image. Backing files are not repaired.
     #[cfg_attr(feature = "clap", arg(long, value_name = "WHAT"))]
     #[setters(strip_option)]
     pub repair: Option<ImageRepair>,
-    /// Timeout; a repair that has begun is finished [default: none]
+    /// Timeout for each drive; a repair that has begun is finished [default: none]
     #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]
     #[setters(strip_option)]
     pub timeout: Option<HumanDuration>,
 }
 
 impl StorageVerify {
-    /// Checks the images of a drive.
-    pub fn new(vm: impl Into<String>, drive: impl Into<String>) -> Self {
-        Self { vm: vm.into(), drive: drive.into(), repair: None, timeout: None }
+    /// Checks the images of all drives.
+    pub fn new(vm: impl Into<String>) -> Self {
+        Self { vm: vm.into(), drive: None, repair: None, timeout: None }
+    }
+
+    /// Checks the images of a drive, that of the drive itself first.
+    async fn verify(&self, app: &App, vm: &VmEntry, drive: &str) -> Result<Vec<VerifiedImage>, Error> {
+        let target = ImageTarget::lock(app, &vm.id.to_string(), drive, Self::NAME, self.timeout).await?;
+        target.require_free().await?;
+        let found = target.check(&target.image).await?;
+        let mut images = vec![VerifiedImage::new(drive, &target.image, found.as_ref())];
+        if let Some(repair) = self.repair.filter(|repair| found.as_ref().is_some_and(|found| needs(*repair, found))) {
+            let path = copy_path(app, &target);
+            target.job.set_stage("copying the image");
+            let size = target.chain().await.first().and_then(|link| link.actual_size).unwrap_or_default();
+            let progress = target.job.share_reporter(size.bytes());
+            target.job.run(app.ports.image_tools.copy(&target.image.path, &path, &target.work(&progress))).await??;
+            target.job.set_stage("repairing the image");
+            // Not within the job: a repair that is cut off can damage the image.
+            let work = target.work(&|_, _| {});
+            let repaired = app.ports.image_tools.check(&target.image, Some(repair), &work);
+            let repaired = target.job.reporting_elapsed(repaired).await?;
+            let repaired = VerifiedImage::new(drive, &target.image, repaired.as_ref());
+            let repaired = VerifiedImage { copy: Some(shown(&path)), ..repaired };
+            // At once: if another drive fails, the copy is known all the same.
+            let data = json!({ "drive": drive, "copy": repaired.copy, "sound": repaired.is_sound() });
+            let event = app.committer().event(kind::STORAGE_REPAIRED, vm, data);
+            app.committer().commit(ChangeSet { events: vec![event], ..ChangeSet::default() }).await?;
+            images = vec![repaired];
+        }
+        for link in target.chain().await.into_iter().skip(1) {
+            let Some(format) = link.format else { continue };
+            let image = ImageFile { path: link.path, format };
+            images.push(VerifiedImage::new(drive, &image, target.check(&image).await?.as_ref()));
+        }
+        Ok(images)
     }
 }
 
-/// The result of a check of a drive.
-#[serde_with::skip_serializing_none]
+/// The result of a check of drives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct StorageVerified {
@@ -56,20 +90,19 @@ pub struct StorageVerified {
     pub id: String,
     /// The VM's name.
     pub name: String,
-    /// The drive.
-    pub drive: String,
     /// Whether no error is left in any of the images.
     pub sound: bool,
-    /// The image of the drive, then its backing files.
+    /// For each drive, its image, then the backing files of that.
     pub images: Vec<VerifiedImage>,
-    /// The copy of the image before it was repaired.
-    pub copy: Option<String>,
 }
 
 /// The result of a check of an image.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct VerifiedImage {
+    /// The drive that uses it.
+    pub drive: String,
     /// Its file.
     pub file: String,
     /// Its format.
@@ -84,12 +117,15 @@ pub struct VerifiedImage {
     pub errors_repaired: u64,
     /// Clusters that wasted space, and were given back.
     pub leaks_repaired: u64,
+    /// The copy of it before it was repaired.
+    pub copy: Option<String>,
 }
 
 impl VerifiedImage {
-    fn new(image: &ImageFile, check: Option<&ImageCheck>) -> Self {
+    fn new(drive: &str, image: &ImageFile, check: Option<&ImageCheck>) -> Self {
         let found = check.cloned().unwrap_or_default();
         Self {
+            drive: drive.to_owned(),
             file: shown(&image.path),
             format: image.format.clone(),
             checked: check.is_some(),
@@ -97,6 +133,7 @@ impl VerifiedImage {
             leaks: found.leaks,
             errors_repaired: found.corruptions_fixed,
             leaks_repaired: found.leaks_fixed,
+            copy: None,
         }
     }
 
@@ -111,47 +148,41 @@ impl Operation for StorageVerify {
     type Output = StorageVerified;
 
     async fn run(&self, app: &App) -> Result<Done<StorageVerified>, Error> {
-        let target = ImageTarget::lock(app, &self.vm, &self.drive, Self::NAME, self.timeout).await?;
-        target.require_free().await?;
-        let found = target.check(&target.image).await?;
-        let mut images = vec![VerifiedImage::new(&target.image, found.as_ref())];
-        let mut copy = None;
-        if let Some(repair) = self.repair.filter(|repair| found.as_ref().is_some_and(|found| needs(*repair, found))) {
-            let path = copy_path(app, &target);
-            target.job.set_stage("copying the image");
-            let size = target.chain().await.first().and_then(|link| link.actual_size).unwrap_or_default();
-            let progress = target.job.share_reporter(size.bytes());
-            target.job.run(app.ports.image_tools.copy(&target.image.path, &path, &target.work(&progress))).await??;
-            target.job.set_stage("repairing the image");
-            // Not within the job: a repair that is cut off can damage the image.
-            let work = target.work(&|_, _| {});
-            let repaired = app.ports.image_tools.check(&target.image, Some(repair), &work);
-            let repaired = target.job.reporting_elapsed(repaired).await?;
-            images = vec![VerifiedImage::new(&target.image, repaired.as_ref())];
-            copy = Some(path);
+        let vm = app.vms().find(&self.vm).await?;
+        let drives = match &self.drive {
+            Some(drive) => vec![drive.clone()],
+            None => with_images(app, &vm).await?,
+        };
+        let mut images = Vec::new();
+        for drive in &drives {
+            images.extend(self.verify(app, &vm.entry, drive).await?);
         }
-        for link in target.chain().await.into_iter().skip(1) {
-            let Some(format) = link.format else { continue };
-            let image = ImageFile { path: link.path, format };
-            images.push(VerifiedImage::new(&image, target.check(&image).await?.as_ref()));
-        }
-        let entry = &target.vm.entry;
+        let id = vm.entry.id;
         let done = StorageVerified {
-            id: entry.id.to_string(),
-            name: entry.name.to_string(),
-            drive: self.drive.clone(),
+            id: id.to_string(),
+            name: vm.entry.name.to_string(),
             sound: images.iter().all(VerifiedImage::is_sound),
             images,
-            copy: copy.as_deref().map(shown),
         };
-        let id = entry.id;
-        if done.copy.is_none() {
-            return Ok(Done::reading(done).about(id));
-        }
-        let data = json!({ "drive": self.drive, "copy": done.copy, "sound": done.sound });
-        let event = app.committer().event(kind::STORAGE_REPAIRED, entry, data);
-        Ok(Done::changing(done, id, ChangeSet::default()).event(event).holding_all(target.into_guards()))
+        Ok(if done.images.iter().all(|image| image.copy.is_none()) {
+            Done::reading(done).about(id)
+        } else {
+            Done::changing(done, id, ChangeSet::default())
+        })
     }
+}
+
+/// Returns the drives of a VM whose images exist; those of the others have nothing to check.
+async fn with_images(app: &App, vm: &Vm) -> Result<Vec<String>, Error> {
+    let machine = app.machine(vm)?;
+    let mut drives = Vec::new();
+    for drive in app.preflight().drives(&vm.entry.name, &machine) {
+        let Some(image) = drive.image_use().filter(|image| image.format.is_some()) else { continue };
+        if drive.plan().is_none() || app.ports.images.exists(&image.path).await {
+            drives.push(drive.storage.name.to_string());
+        }
+    }
+    Ok(drives)
 }
 
 /// Returns whether `repair` would change anything.

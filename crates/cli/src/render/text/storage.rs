@@ -133,16 +133,13 @@ impl TextOutput for StorageConverted {
 impl TextOutput for StorageVerified {
     fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let rows = self.images.iter().map(|image| {
-            let cells = [(&image.file).into(), (&image.format).into(), Cow::from(result_of(image))];
-            (PLAIN, cells)
+            let [drive, file, format] = [&image.drive, &image.file, &image.format].map(Cow::from);
+            (PLAIN, [drive, file, format, Cow::from(result_of(image))])
         });
-        write_table(out, &["FILE", "FORMAT", "RESULT"], 0, rows)?;
-        match &self.copy {
-            Some(copy) => {
-                writeln!(out, "the image before the repair is in {}; remove it when all is well", escape_control(copy))
-            }
-            None => Ok(()),
-        }
+        write_table(out, &["DRIVE", "FILE", "FORMAT", "RESULT"], 0, rows)?;
+        self.images.iter().filter_map(|image| image.copy.as_ref()).try_for_each(|copy| {
+            writeln!(out, "the image before the repair is in {}; remove it when all is well", escape_control(copy))
+        })
     }
 }
 
