@@ -10,6 +10,7 @@ mod env;
 mod help;
 mod host;
 mod machine;
+mod monitor;
 mod page;
 mod row;
 mod store;

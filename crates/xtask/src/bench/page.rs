@@ -39,8 +39,9 @@ alternate, so that noise affects both; two warm-up rounds are not counted. Every
   commands only, not the connection.
 - **`stop --force`**: of the VM that `start` starts. The limit is SIGKILL and waiting on a pidfd in the benchmark itself,
   so it does not start a process.
-- **`snapshot`**: of a qcow2 image of 64 MiB with three snapshots, with the VM stopped; what a round creates is removed
-  before the next. The limit works on a copy of the image.
+- **`snapshot`**: of a qcow2 image of 64 MiB with three snapshots, or 500, with the VM stopped; what a round creates is
+  removed before the next. The limit works on a copy of the image. `--live`: of a VM with that image that `-S` keeps
+  paused. The limit is the job `snapshot-save`, from the connection to its end, on the external monitor of the same VM.
 - **`config check`**: the broken files are those of the tests and five generated ones (binary, Latin-1, 2 MB, 200 levels
   deep, 1000 drives on one bus); the slowest of each round counts, and each must end with exit code 2. The drives are
   attached to no bus, so that all are valid. The limit is the C program of `--help`.

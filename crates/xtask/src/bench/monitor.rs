@@ -1,0 +1,69 @@
+//! A session with a QEMU without maqet.
+
+use std::io::{self, BufRead, BufReader, Lines, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::Result;
+use crate::failure::{Failure, OrFailure};
+
+/// Far more than a job needs.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The ID of each job.
+const JOB: &str = "limit";
+
+/// A session that is negotiated.
+#[derive(Debug)]
+pub(crate) struct Monitor {
+    stream: UnixStream,
+    lines: Lines<BufReader<UnixStream>>,
+}
+
+impl Monitor {
+    pub(crate) fn connect(monitor: &Path) -> Result<Self> {
+        let what = || format!("cannot connect to `{}`", monitor.display());
+        let stream = UnixStream::connect(monitor).or_failure(what)?;
+        stream.set_read_timeout(Some(TIMEOUT)).or_failure(what)?;
+        let lines = BufReader::new(stream.try_clone().or_failure(what)?).lines();
+        let mut session = Self { stream, lines };
+        session.until(|line| line["QMP"].is_object())?;
+        session.execute(&json!({ "execute": "qmp_capabilities" }))?;
+        Ok(session)
+    }
+
+    /// Runs a job to its end.
+    pub(crate) fn run_job(&mut self, command: &str, mut arguments: Value) -> Result<()> {
+        arguments["job-id"] = json!(JOB);
+        self.execute(&json!({ "execute": command, "arguments": arguments }))?;
+        self.until(|line| line["event"] == "JOB_STATUS_CHANGE" && line["data"]["status"] == "concluded")?;
+        let jobs = self.execute(&json!({ "execute": "query-jobs" }))?;
+        self.execute(&json!({ "execute": "job-dismiss", "arguments": { "id": JOB } }))?;
+        match jobs["return"][0]["error"].as_str() {
+            None => Ok(()),
+            Some(error) => Err(Failure::new(format!("`{command}` failed")).because(error.to_owned())),
+        }
+    }
+
+    fn execute(&mut self, command: &Value) -> Result<Value> {
+        let what = || format!("cannot execute `{}`", command["execute"]);
+        writeln!(self.stream, "{command}").or_failure(what)?;
+        let answer = self.until(|line| line["return"] != Value::Null || line["error"] != Value::Null)?;
+        if answer["error"].is_null() { Ok(answer) } else { Err(Failure::new(what()).because(answer.to_string())) }
+    }
+
+    fn until(&mut self, is_it: impl Fn(&Value) -> bool) -> Result<Value> {
+        let what = || "no answer from QEMU".to_owned();
+        loop {
+            let line =
+                self.lines.next().unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into())).or_failure(what)?;
+            let line: Value = serde_json::from_str(&line).or_failure(what)?;
+            if is_it(&line) {
+                return Ok(line);
+            }
+        }
+    }
+}
