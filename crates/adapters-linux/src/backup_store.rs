@@ -179,10 +179,6 @@ impl BackupStore for LocalBackups {
         to.parent().map(sync_folder);
         Ok(())
     }
-
-    async fn remove_file(&self, path: &Path) -> Result<(), BackupStoreError> {
-        unless_missing(fs::remove_file(path)).map_err(|error| io_error("remove", path, error))
-    }
 }
 
 /// Reads and checks the manifest of a backup; the error is a reason.

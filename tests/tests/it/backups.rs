@@ -10,13 +10,13 @@ use maqet_testkit::guest::CountingGuest;
 use maqet_testkit::{TestHome, guest, namespaces, wait};
 use serde_json::{Value, json};
 
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The size of the disks of the counting guest, in MiB.
 const DISK_MIB: usize = CountingGuest::DISK_BYTES >> 20;
 
 #[track_caller]
-fn run(program: &str, arguments: &[&str]) -> String {
+pub(super) fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -24,7 +24,7 @@ fn run(program: &str, arguments: &[&str]) -> String {
 
 /// Returns the content of an image, and of those it builds on, as `qemu-img` alone reads it.
 #[track_caller]
-fn content(home: &TestHome, image: &Path) -> Vec<u8> {
+pub(super) fn content(home: &TestHome, image: &Path) -> Vec<u8> {
     let raw = home.path("content.raw");
     run("qemu-img", &["convert", "-O", "raw", image.to_str().unwrap(), raw.to_str().unwrap()]);
     let content = fs::read(&raw).unwrap();
@@ -32,30 +32,30 @@ fn content(home: &TestHome, image: &Path) -> Vec<u8> {
     content
 }
 
-fn disk(home: &TestHome, drive: &str) -> PathBuf {
+pub(super) fn disk(home: &TestHome, drive: &str) -> PathBuf {
     home.data().join("storage/web").join(format!("{drive}.qcow2"))
 }
 
 /// Writes to a disk that is not in use.
 #[track_caller]
-fn write(home: &TestHome, drive: &str, command: &str) {
+pub(super) fn write(home: &TestHome, drive: &str, command: &str) {
     run("qemu-io", &["-c", command, disk(home, drive).to_str().unwrap()]);
 }
 
-fn create(home: &TestHome) -> Value {
+pub(super) fn create(home: &TestHome) -> Value {
     home.json(&["backup", "create", "web"])["backup"].clone()
 }
 
-fn name_of(backup: &Value) -> String {
+pub(super) fn name_of(backup: &Value) -> String {
     backup["name"].as_str().unwrap().to_owned()
 }
 
-fn image_of(backup: &Value, drive: &str) -> PathBuf {
+pub(super) fn image_of(backup: &Value, drive: &str) -> PathBuf {
     Path::new(backup["directory"].as_str().unwrap()).join(format!("{drive}.qcow2"))
 }
 
 /// Returns what backups have left besides themselves: hidden files, and QEMU processes without a guest.
-fn left_over(home: &TestHome) -> Vec<String> {
+pub(super) fn left_over(home: &TestHome) -> Vec<String> {
     let data = home.data();
     let is_hidden = |path: &Path| path.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"."));
     let files = home.files().into_iter().filter_map(|path| path.strip_prefix(&data).ok().map(Path::to_owned));
@@ -65,7 +65,7 @@ fn left_over(home: &TestHome) -> Vec<String> {
 }
 
 /// A VM with two disks of 4 MiB that exist.
-fn stopped_vm(home: &TestHome) {
+pub(super) fn stopped_vm(home: &TestHome) {
     home.add(&(guest::paused_yaml("web") + "storage: [{name: a, size: 4M}, {name: b, size: 4M}]\n"));
     home.json(&["start", "web"]);
     home.json(&["stop", "web", "--force"]);

@@ -7,6 +7,8 @@ use maqet_domain::error::{Explain, Explanation, Fault};
 use maqet_domain::text::quoted_list;
 use maqet_domain::vm::{Status, VmName};
 
+use crate::trash::used_files::FileUse;
+
 /// Why a backup cannot be made, restored or removed.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
@@ -30,6 +32,8 @@ pub enum BackupError {
     NoSuchDrive { backup: BackupName, drive: String, known: Vec<String> },
     #[error("VM `{vm}` has no drive `{drive}`, which backup `{backup}` has")]
     DriveRemoved { vm: VmName, drive: String, backup: BackupName },
+    #[error("cannot replace the disks of VM `{vm}`: {}", uses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    DiskUsed { vm: VmName, uses: Vec<FileUse> },
     #[error("cannot use backup `{backup}`: {problem}")]
     Unusable { backup: BackupName, problem: BackupProblem },
     #[error("{count} of the backups of VM `{vm}` {} damaged", if *count == 1 { "is" } else { "are" })]
@@ -66,6 +70,9 @@ impl Explain for BackupError {
             Self::DriveRemoved { .. } => Explanation::new("backup.drive-conflict", Fault::State)
                 .hint("pass `--output` with a directory to restore the images there")
                 .hint("add the drive to the definition"),
+            Self::DiskUsed { .. } => Explanation::new("backup.disk-in-use", Fault::State)
+                .hint("pass `--output` with a directory to restore the images there")
+                .hint("remove what uses the disk, which would be damaged"),
             Self::Unusable { .. } => Explanation::new("backup.corrupt", Fault::Failed)
                 .hint("restore an older backup, or one that does not build on the same file"),
             Self::Damaged { problems, .. } => {

@@ -67,24 +67,28 @@ pub(crate) async fn recover_restore(
 
 /// Removes the old images.
 pub(crate) async fn remove_replaced(app: &App, images: &[ReplacedImage]) -> Result<(), Error> {
-    for kept in images.iter().filter_map(|image| image.kept.as_ref()) {
-        app.ports.backups.remove_file(kept).await?;
+    for image in images {
+        if let (Some(kept), Some(old)) = (&image.kept, image.old) {
+            app.ports.image_tools.remove(kept, old).await?;
+        }
     }
     Ok(())
 }
 
 /// Puts the old images back in place of the new ones.
 pub(crate) async fn put_back(app: &App, images: &[ReplacedImage]) -> Result<(), Error> {
-    let store = &*app.ports.backups;
+    let tools = &*app.ports.image_tools;
     for image in images {
-        match &image.kept {
-            Some(kept) if app.ports.images.exists(kept).await => {
-                store.remove_file(&image.path).await?;
-                store.rename(kept, &image.path).await?;
-            }
-            // It was not moved yet.
-            Some(_) => {}
-            None => store.remove_file(&image.path).await?,
+        let is_moved = match &image.kept {
+            Some(kept) => tools.identify(kept).await.is_some_and(|(_, found)| Some(found) == image.old),
+            None => false,
+        };
+        // One whose old image was not moved yet is not there. Without its old image, it is all there is.
+        if let Some(new) = image.new.filter(|_| is_moved || image.kept.is_none()) {
+            tools.remove(&image.path, new).await?;
+        }
+        if let Some(kept) = image.kept.as_ref().filter(|_| is_moved) {
+            app.ports.backups.rename(kept, &image.path).await?;
         }
     }
     Ok(())

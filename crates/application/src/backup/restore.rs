@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use maqet_domain::backup::{BackupName, FoundBackup};
 use maqet_domain::change::{Change, StorageRecord};
-use maqet_domain::port::{HeldLock, ImageFile, ImageWork, RewritePlan, RewrittenImage};
+use maqet_domain::port::{HeldLock, ImageFile, ImageUse, ImageWork, RewritePlan, RewrittenImage};
 use maqet_domain::size::ByteSize;
+use maqet_domain::storage::ImageAccess;
 use maqet_domain::vm::{PendingWork, ReplacedImage, VmEntry};
 use maqet_fault_points::FaultPoint;
 
@@ -14,6 +15,9 @@ use super::error::BackupError;
 use super::place::Place;
 use super::recover::{put_back, remove_replaced};
 use crate::job::Job;
+use crate::start::image_owner::image_error;
+use crate::trash::own_images::unused_images;
+use crate::trash::used_files::{FileUse, FileUser, UsedFiles};
 use crate::{App, Error};
 
 /// The ending of the name of an old image until all new ones are in place.
@@ -24,6 +28,9 @@ const KEPT: &str = ".before-restore";
 pub(crate) struct Restore {
     pub(crate) drive: String,
     pub(crate) from: PathBuf,
+    /// The disk, by its path in the definition.
+    pub(crate) disk: PathBuf,
+    /// Where symbolic links lead from there: these stay.
     pub(crate) to: ImageFile,
     pub(crate) virtual_bytes: u64,
 }
@@ -53,23 +60,56 @@ pub(crate) fn select<'b>(
 }
 
 /// Returns what is restored to the disks of a VM.
-pub(crate) fn to_disks(
+pub(crate) async fn to_disks(
+    app: &App,
     selected: Vec<(&str, PathBuf, u64)>,
     disks: &[DiskDrive],
     backup: &BackupName,
     entry: &VmEntry,
 ) -> Result<Vec<Restore>, BackupError> {
-    let restore = |(drive, from, virtual_bytes): (&str, PathBuf, u64)| {
+    let mut restores = Vec::new();
+    for (drive, from, virtual_bytes) in selected {
         let disk = disks.iter().find(|disk| disk.name == drive);
         let disk = disk.ok_or_else(|| BackupError::DriveRemoved {
             vm: entry.name.clone(),
             drive: drive.to_owned(),
             backup: backup.clone(),
         })?;
-        let to = ImageFile { path: disk.path.clone(), format: disk.format.clone() };
-        Ok(Restore { drive: drive.to_owned(), from, to, virtual_bytes })
-    };
-    selected.into_iter().map(restore).collect()
+        let to = ImageFile { path: app.ports.paths.resolve(&disk.path).await, format: disk.format.clone() };
+        restores.push(Restore { drive: drive.to_owned(), from, disk: disk.path.clone(), to, virtual_bytes });
+    }
+    Ok(restores)
+}
+
+/// Refuses to replace a disk that others use: as a drive, or as a backing file, whose overlays would be damaged.
+pub(crate) async fn refuse_used(app: &App, entry: &VmEntry, restores: &[Restore]) -> Result<(), Error> {
+    let mut files = UsedFiles::of_vms(app, None).await?;
+    let unused = unused_images(app, &files).await?;
+    files.add_images(&unused).await;
+    files.add_trash(&app.ports.trash.entries().await?).await;
+    // A drive that is restored as well has all its data afterwards.
+    let is_restored = |drive: &str| restores.iter().any(|restore| restore.drive == drive);
+    let is_itself =
+        |used: &FileUse| matches!(&used.user, FileUser::Drive { vm, drive } if *vm == entry.name && is_restored(drive));
+    let mut uses = Vec::new();
+    for restore in restores {
+        uses.extend(files.uses_of(&restore.to.path).await.into_iter().filter(|used| !is_itself(used)));
+    }
+    if uses.is_empty() { Ok(()) } else { Err(BackupError::DiskUsed { vm: entry.name.clone(), uses }.into()) }
+}
+
+/// Refuses to replace a disk that a process has open.
+pub(crate) async fn require_unlocked(app: &App, entry: &VmEntry, restores: &[Restore]) -> Result<(), Error> {
+    for restore in restores {
+        // A raw image has no backing files, which others may have open. The two check different locks.
+        for access in [ImageAccess::Write, ImageAccess::Read] {
+            let image = ImageUse { path: restore.to.path.clone(), format: Some("raw".to_owned()), access };
+            if let Err(error) = app.ports.images.require_unlocked(&image).await {
+                return Err(image_error(app, entry, error).await);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Copies images of a backup to temporary files beside their targets.
@@ -97,21 +137,27 @@ pub(crate) async fn copy(
 }
 
 /// Puts copied images in place of the disks of a VM, all or none; returns the entry of the VM, whose work is pending.
+///
+/// Each file that is moved or removed is one that is known: a disk, or one of the copies.
 pub(crate) async fn replace(
     app: &App,
     entry: &VmEntry,
-    operation: &str,
+    operation: &'static str,
     restores: &[Restore],
     copied: Vec<Box<dyn RewrittenImage>>,
 ) -> Result<VmEntry, Error> {
     let mut images = Vec::new();
-    for restore in restores {
+    for (restore, copy) in restores.iter().zip(&copied) {
         let path = restore.to.path.clone();
-        let kept = app.ports.images.exists(&path).await.then(|| kept_path(&path));
-        images.push(ReplacedImage { path, kept });
+        let old = app.ports.image_tools.identify(&path).await.map(|(_, file)| file);
+        let kept = if old.is_some() { Some(free_path(app, &path).await) } else { None };
+        images.push(ReplacedImage { path, kept, old, new: Some(copy.file()) });
     }
+    // The copies may have taken hours.
+    require_unlocked(app, entry, restores).await?;
     let work = |are_in_place| PendingWork::Restore { images: images.clone(), are_in_place };
     let begun = app.committer().begin_work(entry, operation, work(false), Vec::new()).await?;
+    app.faults.reach(FaultPoint::Marked(operation));
     if let Err(error) = exchange(app, &images, copied).await {
         put_back(app, &images).await?;
         let done = crate::app::commit::work_done(&begun);
@@ -141,7 +187,7 @@ fn new_records(app: &App, entry: &VmEntry, restores: &[Restore], images: &[Repla
     let new = restores.iter().zip(images).filter(|(_, image)| image.kept.is_none());
     let record = |(restore, _): (&Restore, &ReplacedImage)| {
         Change::StorageAdded(StorageRecord {
-            path: restore.to.path.clone(),
+            path: restore.disk.clone(),
             vm: Some(entry.id),
             drive: restore.drive.clone(),
             kind: restore.to.format.clone(),
@@ -152,8 +198,19 @@ fn new_records(app: &App, entry: &VmEntry, restores: &[Restore], images: &[Repla
     new.map(record).collect()
 }
 
-fn kept_path(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(KEPT);
-    path.with_file_name(name)
+/// Returns where an old image is kept: a name that is free.
+async fn free_path(app: &App, path: &Path) -> PathBuf {
+    let mut number = 1_u32;
+    loop {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(KEPT);
+        if number > 1 {
+            name.push(format!("-{number}"));
+        }
+        let kept = path.with_file_name(name);
+        if !app.ports.images.exists(&kept).await {
+            return kept;
+        }
+        number += 1;
+    }
 }

@@ -107,9 +107,6 @@ pub trait BackupStore: Send + Sync {
 
     /// Renames a file, replacing no other; both are on one file system.
     async fn rename(&self, from: &Path, to: &Path) -> Result<(), BackupStoreError>;
-
-    /// Removes a file; one that is gone is not an error.
-    async fn remove_file(&self, path: &Path) -> Result<(), BackupStoreError>;
 }
 
 /// The images of backups, and the bitmaps in disks, without QEMU running.

@@ -111,10 +111,16 @@ pub struct ImageTag {
 /// An image that another one replaces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplacedImage {
-    /// Its path.
+    /// Its path, without symbolic links.
     pub path: PathBuf,
     /// Where the old image is kept meanwhile; `None` if there was none.
     pub kept: Option<PathBuf>,
+    /// Which file the old image is; another one is neither moved nor removed.
+    #[serde(default)]
+    pub old: Option<FileId>,
+    /// Which file the new image is; another one is not removed.
+    #[serde(default)]
+    pub new: Option<FileId>,
 }
 
 #[cfg(test)]

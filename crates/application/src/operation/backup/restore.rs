@@ -115,8 +115,8 @@ impl BackupRestore {
             .into_iter()
             .map(|(drive, from, virtual_bytes)| {
                 let path = output.join(format!("{drive}.qcow2"));
-                let to = ImageFile { path, format: "qcow2".to_owned() };
-                Restore { drive: drive.to_owned(), from, to, virtual_bytes }
+                let to = ImageFile { path: path.clone(), format: "qcow2".to_owned() };
+                Restore { drive: drive.to_owned(), from, disk: path, to, virtual_bytes }
             })
             .collect();
         if !app.ports.images.exists(output).await {
@@ -140,10 +140,12 @@ impl BackupRestore {
         let backup = place.find(&self.backup)?;
         let selected = restore::select(&place, backup, self.drive.as_deref())?;
         let disks = Selection::of(app, &entry.name, &machine)?.disks;
-        let restores = restore::to_disks(selected, &disks, &backup.manifest.name, entry)?;
+        let restores = restore::to_disks(app, selected, &disks, &backup.manifest.name, entry).await?;
         let paths: Vec<&Path> = restores.iter().map(|restore| &*restore.to.path).collect();
         let mut guards = lock_images(app, paths, Self::NAME).await?;
         guards.push(place_guard);
+        restore::refuse_used(app, entry, &restores).await?;
+        restore::require_unlocked(app, entry, &restores).await?;
 
         let job = app.jobs.start(Self::NAME, &entry.name).within(self.timeout);
         let copied = restore::copy(app, &job, &restores, &*guard).await?;
