@@ -1,11 +1,24 @@
 //! Locks on open file descriptions (`F_OFD_SETLK`, fcntl(2)), whichever process holds them.
 
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 use rustix::fs::{major, minor};
 
 use super::proc_file;
+
+/// Returns whether another open file description has a lock on `byte` of an open file.
+///
+/// Unlike the table of all locks, which the kernel takes up to 15 ms to print, this is one short call. A file system
+/// without locks has none.
+pub fn is_locked(file: &File, byte: i64) -> bool {
+    let (l_type, l_whence) = (to_short(libc::F_WRLCK), to_short(libc::SEEK_SET));
+    // A lock for writing excludes any other; it is only asked about, not taken.
+    let mut lock = libc::flock { l_type, l_whence, l_start: byte, l_len: 1, l_pid: 0 };
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock)).is_ok() && lock.l_type != to_short(libc::F_UNLCK)
+}
 
 /// The locks on open file descriptions of this host (proc(5), `/proc/locks`).
 #[derive(Debug, Default)]
@@ -51,9 +64,32 @@ fn parse(line: &str) -> Option<Lock> {
     Some(Lock { device, inode, first, last })
 }
 
+fn to_short(value: libc::c_int) -> libc::c_short {
+    libc::c_short::try_from(value).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Locks a byte as QEMU does, on an open file of its own.
+    fn lock(file: &File, byte: i64) {
+        let (l_type, l_whence) = (to_short(libc::F_RDLCK), to_short(libc::SEEK_SET));
+        let lock = libc::flock { l_type, l_whence, l_start: byte, l_len: 1, l_pid: 0 };
+        fcntl(file, FcntlArg::F_OFD_SETLK(&lock)).unwrap();
+    }
+
+    #[test]
+    fn test_is_locked_asks_about_locks_of_other_open_files() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let (own, other) = (File::open(file.path()).unwrap(), File::open(file.path()).unwrap());
+        lock(&other, 201);
+
+        assert!(is_locked(&own, 201));
+        assert!(!is_locked(&own, 200) && !is_locked(&own, 202) && !is_locked(&other, 201));
+        drop(other);
+        assert!(!is_locked(&own, 201));
+    }
 
     #[test]
     fn test_parse_lock_has_device_inode_and_bytes() {

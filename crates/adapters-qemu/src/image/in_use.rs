@@ -3,7 +3,7 @@
 //! A process locks the byte 100 + N for a permission N that it uses, and 200 + N for one that it does not let others
 //! use. The bytes need not exist. Where the file system has no locks, QEMU takes none.
 
-use maqet_adapters_linux::process::OpenFileLocks;
+use maqet_adapters_linux::process::is_locked;
 use maqet_domain::port::{ImageError, ImageUse};
 use maqet_domain::storage::ImageAccess;
 use tokio::time::{Instant, sleep};
@@ -13,11 +13,11 @@ use super::tool::user_of;
 use crate::limits::{IMAGE_LOCK_INTERVAL, IMAGE_LOCK_TIMEOUT};
 
 /// Others write it.
-const WRITTEN: u64 = 101;
+const WRITTEN: i64 = 101;
 /// Others refuse reading it.
-const READING_REFUSED: u64 = 200;
+const READING_REFUSED: i64 = 200;
 /// Others refuse writing it.
-const WRITING_REFUSED: u64 = 201;
+const WRITING_REFUSED: i64 = 201;
 
 /// Returns an error if another process has the image or one of its backing files open in a way that excludes this use.
 pub(super) async fn require_unlocked(image: &ImageUse) -> Result<(), ImageError> {
@@ -33,14 +33,13 @@ pub(super) async fn require_unlocked(image: &ImageUse) -> Result<(), ImageError>
 }
 
 fn first_locked(images: &[OpenImage], access: ImageAccess) -> Option<&OpenImage> {
-    let locks = OpenFileLocks::read();
-    let is_locked = |(index, image): &(usize, &OpenImage)| {
+    let is_excluded = |(index, image): &(usize, &OpenImage)| {
         let bytes: &[_] = match access {
             // Not `WRITTEN`: with `share-rw=on`, several VMs may write to one disk. Else QEMU locks both.
             ImageAccess::Write if *index == 0 => &[WRITING_REFUSED],
             ImageAccess::Write | ImageAccess::Read => &[WRITTEN, READING_REFUSED],
         };
-        image.file.metadata().is_ok_and(|file| bytes.iter().any(|byte| locks.contain(&file, *byte)))
+        bytes.iter().any(|byte| is_locked(&image.file, *byte))
     };
-    images.iter().enumerate().find(is_locked).map(|(_, image)| image)
+    images.iter().enumerate().find(is_excluded).map(|(_, image)| image)
 }
