@@ -52,5 +52,6 @@ fn test_commands_of_the_guide_on_snapshots_work() {
         }
     }
 
-    assert!(commands.len() >= 9, "{commands:?}");
+    assert!(commands.len() >= 15, "{commands:?}");
+    home.json(&["stop", "web", "--force"]);
 }
