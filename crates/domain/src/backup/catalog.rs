@@ -15,6 +15,13 @@ pub struct FoundBackup {
     pub lengths: Vec<Option<u64>>,
 }
 
+impl FoundBackup {
+    /// Returns the backups that it builds on directly, one for each drive that does.
+    fn bases(&self) -> impl Iterator<Item = &BackupName> {
+        self.manifest.drives.iter().filter_map(BackedUpDrive::base)
+    }
+}
+
 /// What is wrong with the image of a drive in a backup.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages name the fields")]
@@ -122,17 +129,36 @@ impl BackupCatalog {
     /// Returns the backups that build on one of these, directly or not, oldest first; not these themselves.
     pub fn dependents(&self, names: &[BackupName]) -> Vec<BackupName> {
         let mut removed = names.to_vec();
-        let mut found = Vec::new();
-        // A backup is newer than what it builds on.
-        for backup in &self.0 {
-            let name = &backup.manifest.name;
-            let mut bases = backup.manifest.drives.iter().filter_map(BackedUpDrive::base);
-            if !removed.contains(name) && bases.any(|base| removed.contains(base)) {
-                removed.push(name.clone());
-                found.push(name.clone());
+        loop {
+            let known = removed.len();
+            for backup in &self.0 {
+                let name = &backup.manifest.name;
+                if !removed.contains(name) && backup.bases().any(|base| removed.contains(base)) {
+                    removed.push(name.clone());
+                }
+            }
+            // Once is not enough if the clock stepped back: a backup is then listed before what it builds on.
+            if removed.len() == known {
+                break;
             }
         }
-        found
+        let found = self.0.iter().map(|backup| &backup.manifest.name);
+        found.filter(|name| removed.contains(name) && !names.contains(name)).cloned().collect()
+    }
+
+    /// Returns backups in the order in which to remove them: each before what it builds on, else the newest first.
+    pub fn removal_order(&self, names: &[BackupName]) -> Vec<&FoundBackup> {
+        let is_named = |backup: &&FoundBackup| names.contains(&backup.manifest.name);
+        let mut left: Vec<&FoundBackup> = self.0.iter().rev().filter(is_named).collect();
+        let mut order = Vec::with_capacity(left.len());
+        while !left.is_empty() {
+            let is_base =
+                |backup: &FoundBackup| left.iter().any(|other| other.bases().any(|base| *base == backup.manifest.name));
+            // None can be read in a circle.
+            let next = left.iter().position(|backup| !is_base(backup)).unwrap_or_default();
+            order.push(left.remove(next));
+        }
+        order
     }
 }
 
@@ -171,6 +197,30 @@ mod tests {
         assert_eq!(problem(&catalog(&links[1..]), 3), BackupProblem::BackupMissing { backup: name(1) });
         let other = catalog(&links).chain(&name(1), "cdrom").unwrap_err();
         assert_eq!(other, BackupProblem::DriveMissing { backup: name(1), drive: "cdrom".to_owned() });
+    }
+
+    #[test]
+    fn test_dependents_and_order_hold_for_any_dates() {
+        let names = [1, 2, 3, 4].map(name);
+        let backups = catalog(&[(1, None), (2, Some(1)), (3, Some(2)), (4, Some(3))]).backups().to_vec();
+        for code in 0..4_i64.pow(4) {
+            let mut dated = backups.clone();
+            for (index, backup) in dated.iter_mut().enumerate() {
+                let second = code / 4_i64.pow(u32::try_from(index).unwrap()) % 4;
+                backup.manifest.created_at = jiff::Timestamp::from_second(second).unwrap();
+            }
+            let catalog = BackupCatalog::new(dated);
+
+            let mut dependents = catalog.dependents(&names[..1]);
+            let order: Vec<&BackupName> =
+                catalog.removal_order(&names).into_iter().map(|backup| &backup.manifest.name).collect();
+
+            dependents.sort();
+            assert_eq!(dependents, names[1..], "{code}");
+            assert_eq!(order, names.iter().rev().collect::<Vec<_>>(), "{code}");
+        }
+        let circle = catalog(&[(1, Some(2)), (2, Some(1))]);
+        assert_eq!(circle.removal_order(&names).len(), 2);
     }
 
     #[test]

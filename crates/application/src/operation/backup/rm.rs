@@ -81,15 +81,14 @@ impl Operation for BackupRm {
         }
 
         let mut removed = BackupRemoved { name: name.to_string(), removed: Vec::new(), bytes: 0 };
-        // Newest first, so that what is left after an interruption builds on nothing that is gone.
-        for backup in place.catalog.backups().iter().rev() {
+        names.extend(dependents);
+        // What is left after an interruption builds on nothing that is gone.
+        for backup in place.catalog.removal_order(&names) {
             let manifest = &backup.manifest;
-            if names.contains(&manifest.name) || dependents.contains(&manifest.name) {
-                app.ports.backups.remove(&backup.directory).await?;
-                app.faults.reach(FaultPoint::BackupRemoved);
-                removed.removed.push(manifest.name.to_string());
-                removed.bytes += manifest.drives.iter().map(|drive| drive.file_bytes).sum::<u64>();
-            }
+            app.ports.backups.remove(&backup.directory).await?;
+            app.faults.reach(FaultPoint::BackupRemoved);
+            removed.removed.push(manifest.name.to_string());
+            removed.bytes += manifest.drives.iter().map(|drive| drive.file_bytes).sum::<u64>();
         }
         let data = json!({ "names": removed.removed });
         Ok(match vm {
