@@ -109,3 +109,21 @@ fn test_resize_with_invalid_record_of_changes_works() {
     }
     assert_eq!(home.json(&["storage", "verify", VM, "hdd"])["sound"], true);
 }
+
+#[test]
+fn test_resize_that_is_refused_keeps_the_record_of_changes() {
+    let home = home_with("  - {name: hdd, size: 4M}\n");
+    // More than the tables of a qcow2 image can have.
+    let resize = ["storage", "resize", VM, "hdd", "4000000000000000000"];
+    let backup = || home.json(&["backup", "create", VM])["backup"]["kind"].clone();
+
+    let first = backup();
+    home.maqet(resize).run().code(1);
+    let stopped = backup();
+    home.json(&["start", VM]);
+    home.maqet(resize).run().code(1);
+    let running = backup();
+    home.json(&["stop", VM, "--force"]);
+
+    assert_eq!([first, stopped, running], ["full", "incremental", "incremental"]);
+}

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::target::ImageTarget;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::app::shown;
-use crate::backup::changes::{forget_changes, forget_changes_live};
+use crate::backup::changes::{forget_changes, forget_invalid_changes, forget_invalid_changes_live};
 use crate::config::origins;
 use crate::storage::error::StorageError;
 use crate::storage::size_change::SizeChange;
@@ -146,13 +146,12 @@ impl StorageResize {
         if is_smaller {
             forget_changes(app, &target.image.path, work.guard).await?;
         }
-        match app.ports.image_tools.resize(&target.image, size, self.shrink, &work).await {
-            Err(ImageError::Refused { .. }) if !is_smaller => {
-                forget_changes(app, &target.image.path, work.guard).await?;
-                Ok(app.ports.image_tools.resize(&target.image, size, self.shrink, &work).await?)
-            }
-            resized => Ok(resized?),
+        let resized = app.ports.image_tools.resize(&target.image, size, self.shrink, &work).await;
+        let is_refused = !is_smaller && matches!(resized, Err(ImageError::Refused { .. }));
+        if is_refused && forget_invalid_changes(app, &target.image.path, work.guard).await? {
+            return Ok(app.ports.image_tools.resize(&target.image, size, self.shrink, &work).await?);
         }
+        Ok(resized?)
     }
 
     fn check_shrink(&self, target: &ImageTarget<'_>, from: ByteSize, to: ByteSize) -> Result<(), Error> {
@@ -186,8 +185,10 @@ async fn resize_live(app: &App, target: &ImageTarget<'_>, size: ByteSize) -> Res
     let resized = monitored.execute(&resize).await;
     if resized.as_ref().is_err_and(|error| error.refusal().is_some()) {
         let mut session = monitored.or_unresponsive(monitored.session().await)?;
-        monitored.or_unresponsive(forget_changes_live(&mut *session, &[node], app.timeouts().qmp).await)?;
-        return monitored.or_unresponsive(monitored.execute(&resize).await).map(drop);
+        let forgotten = forget_invalid_changes_live(&mut *session, node, app.timeouts().qmp).await;
+        if monitored.or_unresponsive(forgotten)? {
+            return monitored.or_unresponsive(monitored.execute(&resize).await).map(drop);
+        }
     }
     monitored.or_unresponsive(resized).map(drop)
 }
