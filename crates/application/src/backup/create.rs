@@ -46,6 +46,20 @@ pub(crate) struct BackupRun<'a> {
     pub(crate) name: BackupName,
 }
 
+/// A backup that failed.
+pub(crate) struct FailedBackup {
+    pub(crate) error: Error,
+    /// Whether nothing is left of it.
+    pub(crate) is_cleaned_up: bool,
+}
+
+/// Of a step before anything was changed.
+impl From<Error> for FailedBackup {
+    fn from(error: Error) -> Self {
+        Self { error, is_cleaned_up: true }
+    }
+}
+
 /// A drive, and how it is backed up.
 struct Planned<'d> {
     disk: &'d DiskDrive,
@@ -99,26 +113,26 @@ impl<'a> BackupRun<'a> {
         PendingWork::Backup { unfinished: self.unfinished(), complete, bitmap: self.bitmap(), drives }
     }
 
-    /// Makes the backup; nothing is left of one that fails.
-    pub(crate) async fn run(&self) -> Result<BackupManifest, Error> {
+    /// Makes the backup; nothing is left of one that fails, if that is possible.
+    pub(crate) async fn run(&self) -> Result<BackupManifest, FailedBackup> {
         let mut copier = self.open().await?;
-        let state_before = if self.source == BackupSource::Running { copier.run_state().await? } else { String::new() };
-        let made = self.make(&mut copier).await;
-        let ended = match &made {
-            Ok(_) => copier.end().await.map_err(Error::from),
-            Err(_) => self.abandon(copier, &state_before).await,
+        let state_before = match self.source {
+            BackupSource::Running => copier.run_state().await.map_err(Error::from)?,
+            BackupSource::Stopped => String::new(),
         };
-        match (made, ended) {
-            (Err(error), Err(also)) => {
-                tracing::warn!(error = %also, "could not clean up a backup that failed");
-                Err(error)
-            }
-            (Err(error), Ok(())) => Err(error),
-            (Ok(manifest), ended) => {
-                if let Err(error) = ended {
+        match self.make(&mut copier).await {
+            Ok(manifest) => {
+                if let Err(error) = copier.end().await {
                     tracing::warn!(%error, "could not end the QEMU of a backup");
                 }
                 Ok(manifest)
+            }
+            Err(error) => {
+                let cleaned_up = self.abandon(copier, &state_before).await;
+                if let Err(error) = &cleaned_up {
+                    tracing::warn!(%error, "could not clean up a backup that failed; the next operation does");
+                }
+                Err(FailedBackup { error, is_cleaned_up: cleaned_up.is_ok() })
             }
         }
     }
@@ -295,15 +309,16 @@ impl<'a> BackupRun<'a> {
 
     /// Removes what a backup that failed left in QEMU and on disk.
     async fn abandon(&self, mut copier: Copier, state_before: &str) -> Result<(), Error> {
-        let cleaned = copier.clean_up(Some(&self.bitmap())).await;
+        let mut cleaned = copier.clean_up(Some(&self.bitmap())).await;
         // A write of the guest failed because the image of the backup could not be written; now it succeeds.
         let is_halted = state_before == "running" && copier.run_state().await.is_ok_and(|state| state == "io-error");
         if is_halted {
-            copier.resume().await?;
+            cleaned = cleaned.and(copier.resume().await);
         }
         let ended = copier.end().await;
-        self.app.ports.backups.remove(&self.unfinished()).await?;
-        Ok(cleaned.and(ended)?)
+        let removed = self.app.ports.backups.remove(&self.unfinished()).await;
+        cleaned.and(ended)?;
+        Ok(removed?)
     }
 }
 

@@ -117,9 +117,12 @@ impl BackupCreate {
         app.faults.reach(FaultPoint::Marked(Self::NAME));
         let manifest = match run.run().await {
             Ok(manifest) => manifest,
-            Err(error) => {
-                clear(app, &entry).await;
-                return Err(error);
+            Err(failed) => {
+                // Else its work stays pending, and the next operation cleans up.
+                if failed.is_cleaned_up {
+                    clear(app, &entry).await;
+                }
+                return Err(failed.error);
             }
         };
         let lengths = manifest.drives.iter().map(|drive| Some(drive.file_bytes)).collect();
