@@ -113,19 +113,26 @@ impl Drop for AtomicFile {
     }
 }
 
-/// Renames a file to a name that is free.
+/// Renames a file or a directory to a name that is free.
 ///
 /// Errors: `AlreadyExists`, and whatever the file system reports.
 pub(crate) fn rename_to_free_name(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(()),
-        // File systems without that flag have hard links, which do not replace a file either.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            fs::hard_link(from, to)?;
-            fs::remove_file(from)
-        }
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => rename_without_flag(from, to),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Does the same on a file system that cannot rename so.
+fn rename_without_flag(from: &Path, to: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(from)?.is_dir() {
+        // Replaces at most an empty directory.
+        return fs::rename(from, to);
+    }
+    // Such file systems have hard links, which do not replace a file either.
+    fs::hard_link(from, to)?;
+    fs::remove_file(from)
 }
 
 /// Writes the names in a folder to disk; some file systems cannot, and what the files hold is on disk in any case.
@@ -212,6 +219,31 @@ mod tests {
         file.publish().unwrap();
 
         assert_eq!(fs::read(&target).unwrap(), b"by a program");
+    }
+
+    #[test]
+    fn test_rename_without_flag_replaces_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        fs::write(path("file"), "file").unwrap();
+        fs::write(path("other"), "other").unwrap();
+        for folder in ["folder", "taken"] {
+            fs::create_dir(path(folder)).unwrap();
+            fs::write(path(folder).join("content"), folder).unwrap();
+        }
+
+        for (from, to) in [("file", "other"), ("file", "taken"), ("folder", "other"), ("folder", "taken")] {
+            rename_without_flag(&path(from), &path(to)).unwrap_err();
+        }
+        rename_without_flag(&path("file"), &path("free")).unwrap();
+        rename_without_flag(&path("folder"), &path("new")).unwrap();
+
+        let read = |name: &str| fs::read_to_string(path(name)).unwrap();
+        assert_eq!(
+            [read("free"), read("other"), read("new/content"), read("taken/content")],
+            ["file", "other", "folder", "taken"]
+        );
+        assert!(!path("file").exists() && !path("folder").exists());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A backup comes into being under another name, `.NAME.unfinished`, and is renamed once its files and its manifest are
 //! on disk; one that is removed is renamed first, too. What is named as a backup is therefore complete.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -11,15 +11,19 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use maqet_domain::backup::{BackupManifest, BackupName, FoundBackup, MANIFEST_FILE, MANIFEST_FORMAT};
 use maqet_domain::port::{BackupListing, BackupStore, BackupStoreError, ByteProgress, ImageFacts};
-use rustix::fs::{CWD, FallocateFlags, RenameFlags, fallocate, renameat_with, statvfs};
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::io::Errno;
 
-use crate::atomic_file::AtomicFile;
+use crate::atomic_file::{AtomicFile, rename_to_free_name, sync_folder};
 use crate::limits::CHECKSUM_CHUNK_BYTES;
 use crate::private_file::{new_private_file, open_regular, private_folder, unless_missing};
+use crate::temporary_file::is_older_than_limit;
 
 /// The largest manifest that is read; one of a hundred drives has 50 KB.
 const MAX_MANIFEST_BYTES: u64 = 4 << 20;
+
+/// The ending of the directory of a backup that is being made.
+const UNFINISHED: &str = ".unfinished";
 
 /// The ending of the directory of a backup that is being removed.
 const REMOVED: &str = ".removed";
@@ -139,7 +143,7 @@ impl BackupStore for LocalBackups {
             file.write_all(&serde_json::to_vec_pretty(manifest)?)?;
             file.replace()?;
             sync_folder(unfinished);
-            rename_new(unfinished, &target)?;
+            rename_to_free_name(unfinished, &target)?;
             target.parent().map(sync_folder);
             Ok::<_, io::Error>(())
         };
@@ -165,20 +169,34 @@ impl BackupStore for LocalBackups {
     }
 
     async fn sweep(&self, directory: &Path) {
-        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let removed = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_suffix(REMOVED));
-            if removed.is_some() {
-                let _ = fs::remove_dir_all(entry.path());
-            }
+        for left in left_over_backups(directory) {
+            let _ = fs::remove_dir_all(left);
         }
     }
 
     async fn rename(&self, from: &Path, to: &Path) -> Result<(), BackupStoreError> {
-        rename_new(from, to).map_err(|error| io_error("rename", from, error))?;
+        rename_to_free_name(from, to).map_err(|error| io_error("rename", from, error))?;
         to.parent().map(sync_folder);
         Ok(())
     }
+}
+
+/// Returns what interrupted backups and removals left in the directory of a VM, which no process of this host uses.
+///
+/// An unfinished backup that changed lately is left out: another host that has the directory mounted may be writing it.
+pub(crate) fn left_over_backups(directory: &Path) -> Vec<PathBuf> {
+    let is_old = |path: &Path| {
+        let mut files = fs::read_dir(path).into_iter().flatten().flatten();
+        is_older_than_limit(path) && files.all(|file| is_older_than_limit(&file.path()))
+    };
+    let is_left = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix('.'));
+        let Some(name) = name else { return false };
+        name.ends_with(REMOVED)
+            || name.strip_suffix(UNFINISHED).is_some_and(|name| BackupName::parse(name).is_ok() && is_old(path))
+    };
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(is_left).collect()
 }
 
 /// Reads and checks the manifest of a backup; the error is a reason.
@@ -221,20 +239,6 @@ fn reserve(path: &Path, bytes: u64) -> io::Result<()> {
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
         done => Ok(done?),
     }
-}
-
-/// Renames a file or directory, replacing no other.
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Some file systems do not have that flag, and callers hold the lock of the VM.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if !to.try_exists()? => fs::rename(from, to),
-        done => Ok(done?),
-    }
-}
-
-/// Some file systems cannot sync a directory.
-fn sync_folder(folder: &Path) {
-    let _ = File::open(folder).and_then(|folder| folder.sync_all());
 }
 
 fn io_error(action: &'static str, path: &Path, error: io::Error) -> BackupStoreError {

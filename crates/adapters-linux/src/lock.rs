@@ -45,7 +45,7 @@ impl FileLocks {
         self.scope.get_or_init(PidScope::current)
     }
 
-    fn path(&self, name: &LockName) -> PathBuf {
+    pub(crate) fn path(&self, name: &LockName) -> PathBuf {
         match name {
             LockName::Vm(id) => self.folder.join(format!("vm-{id}.lock")),
             LockName::Keyboard(id) => self.folder.join(format!("keyboard-{id}.lock")),

@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use maqet_domain::port::{LockName, StaleFile, StaleFileKind};
 use maqet_domain::vm::{BootNumber, VmId};
 
+use crate::backup_store::left_over_backups;
 use crate::copies::{database_of, vm_folders};
-use crate::lock::{IMAGE_LOCK_PREFIX, RUN_LOCK_PREFIX, TRASH_LOCK, parse_lock_name};
+use crate::lock::{FileLocks, IMAGE_LOCK_PREFIX, RUN_LOCK_PREFIX, TRASH_LOCK, parse_lock_name};
 use crate::private_file::unless_missing;
 use crate::process::PidScope;
 use crate::temporary_file::{is_older_than_limit, parse_temporary_name};
@@ -131,9 +132,21 @@ impl LocalStaleFiles {
         let of_repair = entries(&self.folders.data).filter(|path| is_of_repair(path));
         found.extend(of_repair.filter(|path| is_older_than_limit(path)));
         found.extend(entries(&self.folders.locks).filter(|path| is_lock_of_image(path) && is_free(path)));
+        found.extend(self.backups());
         found.sort();
         let temporary = |path| StaleFile { kind: StaleFileKind::Temporary, path, is_foreign: false };
         found.into_iter().map(temporary).collect()
+    }
+
+    /// Returns what interrupted backups left in the directories of VMs that no operation has locked.
+    fn backups(&self) -> Vec<PathBuf> {
+        let locks = FileLocks::new(self.folders.locks.clone());
+        let is_unlocked = |directory: &PathBuf| {
+            let lock = locks.path(&LockName::Image(directory.canonicalize().unwrap_or_else(|_| directory.clone())));
+            !lock.exists() || is_free(&lock)
+        };
+        let directories = entries(&self.folders.data.join("backups")).filter(is_unlocked);
+        directories.flat_map(|directory| left_over_backups(&directory)).collect()
     }
 
     /// Removes a file; nothing happens if it is gone. Sockets are removed with the empty folders around them.

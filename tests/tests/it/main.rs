@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests, by panicking")]
 
+mod backup_left_over;
 mod backup_restore;
 mod backups;
 mod cli;

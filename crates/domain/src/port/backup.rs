@@ -102,7 +102,7 @@ pub trait BackupStore: Send + Sync {
     /// Removes a backup or an unfinished one, with all its files; it is no backup any more from the first step on.
     async fn remove(&self, directory: &Path) -> Result<(), BackupStoreError>;
 
-    /// Removes what an interrupted removal left in the directory of a VM.
+    /// Removes what interrupted backups and removals left in the directory of a VM, which the caller has locked.
     async fn sweep(&self, directory: &Path);
 
     /// Renames a file, replacing no other; both are on one file system.
