@@ -1,4 +1,4 @@
-//! Work for all cores: in two threads, and one test at a time.
+//! Work for all cores: in several threads, and one test at a time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,13 +13,14 @@ pub fn heavy_turn() -> MutexGuard<'static, ()> {
     HEAVY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Does `work` on each of `items`, two at a time: as many as the smallest machine has cores.
+/// Does `work` on each of `items` in this many threads: two, as many as the smallest machine has cores, or more for work
+/// that mostly waits.
 ///
 /// Panics if `work` does; the remaining items are skipped.
-pub fn two_at_a_time<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
+pub fn in_threads<T: Sync>(threads: usize, items: &[T], work: impl Fn(&T) + Sync) {
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
-        for _ in 0..2 {
+        for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let mut stop = Stop { next: &next, after: items.len(), is_done: false };
@@ -53,10 +54,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_two_at_a_time_runs_each_once() {
+    fn test_in_threads_runs_each_once() {
         let sum = AtomicUsize::new(0);
 
-        two_at_a_time(&[1, 2, 3, 4, 5], |number| {
+        in_threads(2, &[1, 2, 3, 4, 5], |number| {
             sum.fetch_add(*number, Ordering::Relaxed);
         });
 
@@ -64,12 +65,12 @@ mod tests {
     }
 
     #[test]
-    fn test_two_at_a_time_propagates_panic() {
+    fn test_in_threads_propagates_panic() {
         let begun = AtomicUsize::new(0);
         let items: Vec<usize> = (0..1000).collect();
 
         let outcome = catch_unwind(|| {
-            two_at_a_time(&items, |number| {
+            in_threads(2, &items, |number| {
                 begun.fetch_add(1, Ordering::Relaxed);
                 assert!(*number != 3, "three");
             });

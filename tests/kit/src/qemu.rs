@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::guest;
-use crate::variable::UNPACKED_QEMU;
+use crate::variable::{self, UNPACKED_QEMU};
 
 /// The version that `cargo xtask qemu` unpacks, of which later patches count too.
 pub const UNPACKED_VERSION: &str = "10.0";
@@ -98,6 +98,12 @@ fn program(name: &str) -> PathBuf {
 #[track_caller]
 pub fn version() -> String {
     version_of(&emulator())
+}
+
+/// Returns whether the tests run on the QEMU beside that of the system.
+#[must_use]
+pub fn is_unpacked() -> bool {
+    env::var_os(variable::QEMU_VERSION).is_some_and(|version| version == UNPACKED_VERSION)
 }
 
 /// Returns the version of a program of QEMU.

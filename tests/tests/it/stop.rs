@@ -299,7 +299,7 @@ fn test_stop_at_random_moments_of_boot_cuts_no_guest_off() {
     home.json(&["stop", "first", "--force"]);
 
     let presses = std::sync::Mutex::new(Vec::new());
-    parallel::two_at_a_time(&(0..count).collect::<Vec<_>>(), |number| {
+    parallel::in_threads(2, &(0..count).collect::<Vec<_>>(), |number| {
         let count = stop_at_random(&home, *number, booted);
         presses.lock().unwrap().push(count);
     });

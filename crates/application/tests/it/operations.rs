@@ -280,7 +280,7 @@ async fn test_snapshot_running_vm_is_refused() {
     let create = SnapshotCreate::new("web", "hdd", "clean");
     let error = app.run(create).await.unwrap_err();
 
-    assert_eq!(error.code(), "vm.status-conflict");
+    assert_eq!(error.code(), "snapshot.live-required");
 }
 
 #[tokio::test]

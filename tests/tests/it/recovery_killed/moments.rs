@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use maqet_testkit::{parallel, variable};
 
+use super::THREADS;
 use super::aftermath::{self, Before, First};
 use super::scenario::{SCENARIOS, Scenario};
 
@@ -31,7 +32,7 @@ fn test_command_killed_at_any_moment_loses_nothing() {
     let lengths: Vec<Duration> = SCENARIOS.iter().map(length).collect();
     let kills: Vec<u64> = (0..if variable::is_long() { KILLS_LONG } else { KILLS }).collect();
 
-    parallel::two_at_a_time(&kills, |seed| {
+    parallel::in_threads(THREADS, &kills, |seed| {
         let which = usize::try_from(*seed).unwrap() % SCENARIOS.len();
         let (scenario, length) = (&SCENARIOS[which], lengths[which]);
         let delay = Duration::from_micros(chance(*seed, u64::try_from(length.as_micros()).unwrap()));

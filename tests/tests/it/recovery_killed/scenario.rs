@@ -1,8 +1,9 @@
 //! The commands that are killed, each in a home prepared for it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use maqet_testkit::{Maqet, TestHome, guest};
+use maqet_testkit::{Maqet, TestHome, guest, qcow2};
 
 /// A command, and the home it runs in.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ const FOREIGN_SNAPSHOT: &[&str] =
     &["qmp", "run", VM, "snapshot-save", "--json", r#"{"job-id":"j","tag":"one","vmstate":"hdd","devices":["hdd"]}"#];
 const KILL: &[&str] = &["stop", VM, "--force"];
 const MORE_MEMORY: &[&str] = &["apply", VM, "--memory", "48M"];
+const BACKUP: &[&str] = &["backup", "create", VM];
 const TO_TRASH: &[&str] = &["rm", VM, "--delete-storage"];
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -155,6 +157,27 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         command: &["storage", "trash", "empty"],
         code: 0,
     },
+    Scenario {
+        name: "storage verify --repair",
+        before: WITH_DISK,
+        command: &["storage", "verify", VM, DRIVE, "--repair", "leaks"],
+        code: 0,
+    },
+    Scenario { name: "storage compact", before: WITH_DISK, command: &["storage", "compact", VM, DRIVE], code: 0 },
+    Scenario { name: "a backup of a stopped VM", before: WITH_DISK, command: BACKUP, code: 0 },
+    Scenario { name: "an increment of a running VM", before: &[ADD, START, BACKUP], command: BACKUP, code: 0 },
+    Scenario {
+        name: "backup restore",
+        before: &[ADD, START, BACKUP, KILL],
+        command: &["backup", "restore", VM, "latest"],
+        code: 0,
+    },
+    Scenario {
+        name: "backup rm",
+        before: &[ADD, START, BACKUP, BACKUP, KILL],
+        command: &["backup", "rm", VM, "latest"],
+        code: 0,
+    },
     Scenario { name: "storage attach", before: &[ADD], command: &["storage", "attach", VM, "stick.raw"], code: 0 },
 ];
 
@@ -171,6 +194,11 @@ impl Scenario {
         home.write("stick.raw", vec![0; 1 << 20]);
         for arguments in self.before {
             home.maqet(*arguments).run().ok();
+        }
+        match self.command {
+            ["storage", "verify", ..] => disks(&home).iter().for_each(|disk| qcow2::leak_cluster(disk)),
+            ["storage", "compact", ..] => disks(&home).iter().for_each(|disk| allocate_zeros(disk)),
+            _ => {}
         }
         home
     }
@@ -195,6 +223,12 @@ impl Scenario {
         self.command == TO_TRASH || matches!(self.command, ["storage", "trash", "restore", ..])
     }
 
+    /// Returns whether the next command that changes the VM recovers what a killed one left, and commands that only read
+    /// may miss a disk or see a QEMU of no VM until then.
+    pub(crate) fn is_recovered_by_changes(&self) -> bool {
+        self.moves_disks() || matches!(self.command, ["backup", "create" | "restore", ..])
+    }
+
     /// Returns whether the command makes or removes this snapshot.
     pub(crate) fn moves_snapshot(&self, snapshot: &str) -> bool {
         match self.command {
@@ -206,10 +240,18 @@ impl Scenario {
         }
     }
 
-    /// Returns whether a QEMU that worked on snapshots is killed in the end: that can leave clusters without a use.
+    /// Returns whether clusters without a use may be left: a QEMU that worked on snapshots is killed in the end, or they
+    /// were there before.
     pub(crate) fn leaks(&self) -> bool {
-        self.command.iter().any(|argument| ["--live", "--start"].contains(argument))
+        matches!(self.command, ["storage", "verify", ..])
+            || self.command.iter().any(|argument| ["--live", "--start"].contains(argument))
     }
+}
+
+/// Writes zeros to an image, which takes space that the image does not need.
+fn allocate_zeros(disk: &Path) {
+    let written = Command::new("qemu-io").args(["-c", "write -P 0 0 1M"]).arg(disk).output().unwrap();
+    assert!(written.status.success(), "{written:?}");
 }
 
 /// Returns the disks in the trash of a home.
@@ -219,8 +261,9 @@ pub(crate) fn trashed(home: &TestHome) -> Vec<PathBuf> {
     home.files().into_iter().filter(is_image).collect()
 }
 
-/// Returns the disks of a home.
+/// Returns the disks of a home, without incomplete ones, which have hidden names.
 pub(crate) fn disks(home: &TestHome) -> Vec<PathBuf> {
     let storage = home.data().join("storage");
-    home.files().into_iter().filter(|path| path.starts_with(&storage)).collect()
+    let is_hidden = |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    home.files().into_iter().filter(|path| path.starts_with(&storage) && !is_hidden(path)).collect()
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 
-use maqet_testkit::TestHome;
+use maqet_testkit::{TestHome, qcow2};
 use serde_json::json;
 
 use super::{VM, assert_files, content, home_with, image, tool, write_patterns, yaml};
@@ -111,19 +111,6 @@ fn test_image_with_snapshots_is_kept_unless_allowed() {
     assert_eq!(home.json(&["snapshot", "ls", VM]), json!([]));
 }
 
-/// Counts a cluster of an image as used that no table refers to (`docs/interop/qcow2.txt`).
-fn leak(image: &std::path::Path) {
-    let file = fs::File::options().read(true).write(true).open(image).unwrap();
-    let number_at = |offset: u64| {
-        let mut bytes = [0; 8];
-        file.read_exact_at(&mut bytes, offset).unwrap();
-        u64::from_be_bytes(bytes)
-    };
-    let block = number_at(number_at(48));
-    file.write_all_at(&1_u16.to_be_bytes(), block + 2 * 100).unwrap();
-    file.set_len(101 << 16).unwrap();
-}
-
 #[test]
 fn test_verify_repairs_only_on_request_and_after_a_copy() {
     let home = home_with("  - {name: hdd, size: 8M}\n  - {name: raw, type: raw, size: 1M}\n");
@@ -131,7 +118,7 @@ fn test_verify_repairs_only_on_request_and_after_a_copy() {
     write_patterns(&disk, "qcow2", &PATTERNS);
     let before = content(&disk, "qcow2");
     assert_eq!(home.json(&["storage", "verify", VM, "hdd"])["sound"], true);
-    leak(&disk);
+    qcow2::leak_cluster(&disk);
     let damaged = fs::read(&disk).unwrap();
 
     let found = home.maqet(["storage", "verify", VM, "hdd", "--format", "json"]).run().code(1).json_value();
