@@ -48,8 +48,6 @@ pub const FAULT_POINTS: &[FaultPoint] = &[
     FaultPoint::BeforeCommit("storage.convert"),
     FaultPoint::Committed("storage.convert"),
     FaultPoint::Locked("storage.verify"),
-    FaultPoint::BeforeCommit("storage.verify"),
-    FaultPoint::Committed("storage.verify"),
     FaultPoint::Locked("storage.compact"),
     FaultPoint::BeforeCommit("storage.compact"),
     FaultPoint::Committed("storage.compact"),

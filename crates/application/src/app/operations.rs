@@ -25,7 +25,7 @@ use crate::{App, Error};
 pub enum Effect {
     /// It reads.
     Reads,
-    /// It changes what is running; that is an event, and not part of the history.
+    /// It changes what is running, or repairs; that is an event, and not part of the history.
     Acts,
     /// It changes definitions, snapshots or storage; that is part of the history.
     Changes,

@@ -144,7 +144,7 @@ impl VerifiedImage {
 
 impl Operation for StorageVerify {
     const NAME: &'static str = "storage.verify";
-    const EFFECT: Effect = Effect::Changes;
+    const EFFECT: Effect = Effect::Acts;
     type Output = StorageVerified;
 
     async fn run(&self, app: &App) -> Result<Done<StorageVerified>, Error> {
