@@ -29,6 +29,7 @@ use crate::job::qmp_job::QmpJobFailed;
 use crate::operation::LogError;
 use crate::qmp::CommandError;
 use crate::recovery::RecoveryError;
+use crate::snapshot::bitmaps::BitmapsInTheWay;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::live::error::LiveSnapshotError;
 use crate::start::disk_error::DiskError;
@@ -79,6 +80,8 @@ pub enum Error {
     QmpJob(#[from] QmpJobFailed),
     #[error(transparent)]
     LiveSnapshot(#[from] LiveSnapshotError),
+    #[error(transparent)]
+    BitmapsInTheWay(#[from] BitmapsInTheWay),
     #[error("configuration is for VM `{}`, not `{vm}`", name.escape_debug())]
     NameConflict { vm: VmName, name: String },
     #[error("no VM name given")]
@@ -270,6 +273,7 @@ impl Explain for Error {
             }
             Self::QmpJob(inner) => inner.explain(),
             Self::LiveSnapshot(inner) => inner.explain(),
+            Self::BitmapsInTheWay(inner) => inner.explain(),
             Self::NameConflict { vm, .. } => explain("config.name-conflict", Fault::Usage)
                 .hint(format!("remove `name` from the files, or set it to `{vm}`")),
             Self::NameRequired => {

@@ -76,6 +76,7 @@ pub use qmp::{
 };
 pub use recovery::RecoveryError;
 pub use report::ErrorReport;
+pub use snapshot::bitmaps::BitmapsInTheWay;
 pub use snapshot::error::SnapshotError;
 pub use snapshot::live::check::SaveObstacle;
 pub use snapshot::live::error::LiveSnapshotError;

@@ -2,6 +2,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
+//! | `bitmaps` | dirty bitmaps of other tools, which keep a disk from being reverted |
 //! | `check` | what blocks a snapshot, or makes it incomplete |
 //! | `error` | why a snapshot cannot be created, loaded or removed |
 //! | `selection` | which images a snapshot is of |
@@ -9,6 +10,7 @@
 //! | `offline` | creating, loading and removing snapshots of images by `qemu-img` |
 //! | `recover` | what becomes of snapshots that were being created, loaded or removed when maqet was killed |
 
+pub(crate) mod bitmaps;
 pub(crate) mod check;
 pub(crate) mod error;
 pub(crate) mod live;

@@ -14,14 +14,19 @@ use serde_json::{Value, json};
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// A VM whose guest counts, and writes each number to its drives `one` and `two` before it prints it.
-struct Counting {
-    home: TestHome,
+pub(super) struct Counting {
+    pub(super) home: TestHome,
     log: PathBuf,
 }
 
 impl Counting {
-    fn start(home: TestHome) -> Self {
+    pub(super) fn start(home: TestHome) -> Self {
         home.add(&CountSector::yaml("web", &CountSector::write(&home), &["one", "two"]));
+        Self::start_added(home)
+    }
+
+    /// Starts such a VM that was added.
+    pub(super) fn start_added(home: TestHome) -> Self {
         let started = home.json(&["start", "web"]);
         Self { log: started["serial_log"].as_str().unwrap().into(), home }
     }
@@ -32,13 +37,13 @@ impl Counting {
     }
 
     /// Waits until the guest has printed `more` numbers from now on; returns the last.
-    fn count(&self, more: usize) -> u16 {
+    pub(super) fn count(&self, more: usize) -> u16 {
         let now = self.numbers().len();
         let numbers = || Some(self.numbers()).filter(|numbers| numbers.len() >= now + more);
         *wait::until(MINUTE, "the guest counts", numbers).last().unwrap()
     }
 
-    fn image(&self, drive: &str) -> PathBuf {
+    pub(super) fn image(&self, drive: &str) -> PathBuf {
         self.home.data().join(format!("storage/web/{drive}.qcow2"))
     }
 }
@@ -58,7 +63,7 @@ fn written(image: &Path, snapshot: Option<&str>) -> u16 {
     u16::from_le_bytes([content[0], content[1]])
 }
 
-fn assert_intact(image: &Path) {
+pub(super) fn assert_intact(image: &Path) {
     assert_intact_after(image, &"no command");
 }
 
@@ -79,7 +84,7 @@ fn kinds(home: &TestHome, vm: &str) -> BTreeMap<(String, String), String> {
     listed.map(|one| ((text(one, "drive"), text(one, "name")), text(one, "kind"))).collect()
 }
 
-fn names(home: &TestHome, vm: &str) -> Vec<String> {
+pub(super) fn names(home: &TestHome, vm: &str) -> Vec<String> {
     kinds(home, vm).into_keys().map(|(_, name)| name).collect()
 }
 
@@ -274,7 +279,7 @@ fn test_live_snapshot_of_all_names_what_blocks_it() {
 }
 
 /// The YAML of a VM with 96 MiB of memory that is not zero, which takes some hundred milliseconds to save.
-fn heavy(home: &TestHome) -> String {
+pub(super) fn heavy(home: &TestHome) -> String {
     let content = home.path("memory");
     fs::write(&content, vec![0xa5; 96 << 20]).unwrap();
     let loader =

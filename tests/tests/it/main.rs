@@ -31,6 +31,7 @@ mod inspect;
 mod keyboard;
 mod language;
 mod lifecycle;
+mod live_snapshot_faults;
 mod live_snapshots;
 mod log_limits;
 mod logs;

@@ -23,7 +23,8 @@ impl ProcessStats for LinuxProcesses {
             let (path, is_gone) = without_deleted_mark(link);
             (Some(path), is_gone)
         });
-        let rss = fs::read_to_string(file("status")).ok().and_then(|status| size_in(&status, "VmRSS:"));
+        let status = fs::read_to_string(file("status")).unwrap_or_default();
+        let size = |name| size_in(&status, name).unwrap_or_default();
         let pss = fs::read_to_string(file("smaps_rollup")).ok().and_then(|rollup| size_in(&rollup, "Pss:"));
         // Read again at the end: the pid may have been reused meanwhile.
         let stat = self.living(process)?;
@@ -35,7 +36,9 @@ impl ProcessStats for LinuxProcesses {
             uptime,
             threads: stat.threads,
             cpu_time: duration(stat.cpu_ticks),
-            rss: rss?,
+            rss: size_in(&status, "VmRSS:")?,
+            swapped: size("VmSwap:"),
+            huge_pages: size("HugetlbPages:"),
             pss,
         })
     }

@@ -1,4 +1,4 @@
-//! `snapshot`: internal snapshots of the disks of a VM that is not running.
+//! `snapshot`: internal snapshots of the disks of a VM, and of its memory while it is running.
 
 mod check;
 mod create;
@@ -54,6 +54,9 @@ pub struct SnapshotDone {
     pub replaced: bool,
     /// The name of the snapshot of the state before a load, if that was kept.
     pub safety: Option<String>,
+    /// Whether memory was loaded of which is not known what VM it was saved of, as by another tool.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unchecked: bool,
     /// The writable drives that are not part of the snapshot, because their types do not support snapshots.
     pub omitted: Vec<OmittedDrive>,
 }
@@ -119,6 +122,7 @@ fn done(outcome: Outcome<'_>, kind: &'static str, name: &str, safety: Option<&st
         kind: None,
         replaced,
         safety: safety.map(str::to_owned),
+        unchecked: false,
         omitted: images.selection.omitted,
     };
     let done = events.into_iter().fold(Done::changing(done, entry.id, changes), Done::event).holding(images.guard);

@@ -11,6 +11,7 @@ use maqet_domain::snapshot::{ImageSnapshot, SnapshotKind, SnapshotName, Snapshot
 use maqet_domain::vm::{ImageTag, LoadGuest, PendingWork, VmEntry};
 use maqet_fault_points::FaultPoint;
 
+use super::bitmaps::refuse_foreign;
 use super::error::SnapshotError;
 use super::recover::{record_removals, recover_load, remove_present};
 use super::selection::{DriveImage, Selection};
@@ -112,6 +113,9 @@ impl<'a> OfflineImages<'a> {
                 Some(found) => loaded.push(image.tag(&found.name)),
                 None => return Err(self.not_found(image, name).await),
             }
+        }
+        for tag in &loaded {
+            refuse_foreign(self.app, &tag.path).await?;
         }
         let [only] = loaded.as_slice() else { return self.load_all(loaded, keep).await };
         if keep {

@@ -9,6 +9,7 @@ use maqet_domain::vm::{ImageTag, VmEntry};
 
 use crate::app::recovered::Recovered;
 use crate::backup::changes::forget_changes;
+use crate::snapshot::bitmaps::refuse_foreign;
 use crate::{App, Error};
 
 /// Removes the snapshots of a set that is not complete.
@@ -68,6 +69,7 @@ pub(crate) fn record_removals(entry: &VmEntry, tags: &[ImageTag]) -> Vec<Change>
 async fn load_present(app: &App, guard: &HeldLock, tags: &[ImageTag]) -> Result<(), Error> {
     for tag in tags {
         if app.ports.images.exists(&tag.path).await {
+            refuse_foreign(app, &tag.path).await?;
             forget_changes(app, &tag.path, guard).await?;
             app.ports.images.load_snapshot(&tag.path, &tag.tag, guard).await?;
         }

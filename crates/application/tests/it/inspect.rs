@@ -25,6 +25,8 @@ fn usage() -> ProcessUsage {
         threads: 5,
         cpu_time: Duration::from_secs(100),
         rss: ByteSize::from_mib(3),
+        swapped: ByteSize::default(),
+        huge_pages: ByteSize::default(),
         pss: None,
     }
 }

@@ -25,8 +25,21 @@ pub struct ProcessUsage {
     pub cpu_time: Duration,
     /// The resident set size: memory in RAM, shared pages counted in full.
     pub rss: ByteSize,
+    /// What is in swap; what it has on a `tmpfs` is not counted.
+    pub swapped: ByteSize,
+    /// Huge pages, which the resident set size leaves out.
+    pub huge_pages: ByteSize,
     /// The proportional set size: each shared page divided among its users; `None` where the kernel refuses to report it.
     pub pss: Option<ByteSize>,
+}
+
+impl ProcessUsage {
+    /// Returns how much memory it has, wherever that is now.
+    pub const fn memory(&self) -> ByteSize {
+        ByteSize::from_bytes(
+            self.rss.bytes().saturating_add(self.swapped.bytes()).saturating_add(self.huge_pages.bytes()),
+        )
+    }
 }
 
 /// Measures processes by their identity; another process with a reused pid is never measured.

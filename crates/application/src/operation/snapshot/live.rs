@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
 use maqet_domain::machine::Machine;
-use maqet_domain::port::Guard;
+use maqet_domain::port::{Guard, HeldLock};
 use maqet_domain::snapshot::tag::{self, BEFORE_LOAD};
 use maqet_domain::snapshot::{ImageSnapshot, SnapshotKind, SnapshotName};
 use maqet_domain::vm::{ImageTag, PendingWork, Status, Vm, VmEntry};
@@ -20,8 +20,8 @@ use crate::operation::vm::start::{self, StartOptions};
 use crate::operation::vm::stop;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::live::error::LiveSnapshotError;
-use crate::snapshot::live::load::{LiveLoad, check_set};
-use crate::snapshot::live::save::{LiveMemory, LiveSave};
+use crate::snapshot::live::load::{LiveLoad, Loaded, check_set};
+use crate::snapshot::live::save::{LiveMemory, LiveSave, by_tag};
 use crate::snapshot::live::{LiveDisk, LiveVm};
 use crate::snapshot::recover::record_removals;
 use crate::snapshot::selection::{ALL, Selection};
@@ -31,7 +31,6 @@ use crate::{App, Error, HumanDuration};
 /// A VM that is locked and running, with the drives that a request names.
 struct Request<'a> {
     app: &'a App,
-    guard: Box<dyn Guard>,
     entry: VmEntry,
     machine: Machine,
     live: LiveVm<'a>,
@@ -49,15 +48,15 @@ impl<'a> Request<'a> {
         (vm, drive): (&str, &'a str),
         operation: &'static str,
         timeout: Option<HumanDuration>,
-    ) -> Result<Self, Error> {
+    ) -> Result<(Box<dyn Guard>, Self), Error> {
         let (guard, vm) = app.vms().lock(vm, operation).await?;
         let job = app.jobs.start(operation, &vm.entry.name).within(timeout);
-        Self::of_locked(app, guard, &vm, drive, operation, job).await
+        let request = Self::of_locked(app, &vm, drive, operation, job).await?;
+        Ok((guard, request))
     }
 
     async fn of_locked(
         app: &'a App,
-        guard: Box<dyn Guard>,
         vm: &Vm,
         drive: &'a str,
         operation: &'static str,
@@ -73,7 +72,7 @@ impl<'a> Request<'a> {
             Status::Paused => false,
             status => return Err(LiveSnapshotError::WrongState { vm: entry.name, status }.into()),
         };
-        Ok(Self { app, guard, entry, machine, live, job, drive, runs, operation })
+        Ok(Self { app, entry, machine, live, job, drive, runs, operation })
     }
 
     fn is_all(&self) -> bool {
@@ -113,10 +112,11 @@ impl<'a> Request<'a> {
             kind: None,
             replaced: false,
             safety: None,
+            unchecked: false,
             omitted: Vec::new(),
         };
         let done = Done::changing(done, self.entry.id, changes);
-        events.into_iter().fold(done, Done::event).holding(self.guard)
+        events.into_iter().fold(done, Done::event)
     }
 }
 
@@ -137,7 +137,7 @@ async fn tables(app: &App, disks: &[LiveDisk]) -> Result<BTreeMap<String, Vec<Im
 pub(super) async fn create(app: &App, create: &SnapshotCreate) -> Result<Done<SnapshotDone>, Error> {
     let name = SnapshotName::parse(&create.name)?;
     let operation = SnapshotCreate::NAME;
-    let mut request = Request::open(app, (&create.vm, &create.drive), operation, create.timeout).await?;
+    let (guard, mut request) = Request::open(app, (&create.vm, &create.drive), operation, create.timeout).await?;
     let media = request.live.media().await?;
     let all = LiveVm::disks(&media, &request.machine);
     let memory = if request.is_all() {
@@ -159,13 +159,14 @@ pub(super) async fn create(app: &App, create: &SnapshotCreate) -> Result<Done<Sn
     let (has_memory, was_replaced) = (memory.is_some(), !replaced.is_empty());
     let description = create.description.clone().filter(|text| !text.is_empty());
     let save = LiveSave { operation, disks: &disks, name: name.as_str(), tag: &tag, description, memory, replaced };
-    let saved = save.run(&mut request.live, &request.entry, &*request.guard, &request.job).await;
+    let saved = save.run(&mut request.live, &request.entry, &*guard, &request.job).await;
     let (entry, _) = saved?;
     request.entry = entry;
     let inverse = SnapshotRm::new(request.entry.id.to_string(), &create.drive, &create.name).live(true);
     let mut done = request.done(names(&disks), name.as_str(), kind::SNAPSHOT_CREATED, ChangeSet::default());
     done.value.kind = Some(if has_memory { SnapshotKind::Memory } else { SnapshotKind::Disk });
     done.value.replaced = was_replaced;
+    let done = done.holding(guard);
     Ok(if was_replaced { done } else { done.undone_by(&inverse) })
 }
 
@@ -193,29 +194,33 @@ fn free_tag(
             replaced.push(disk.tag(&old.name));
         }
     }
-    let second = format!("{name}~2");
-    let pair = [name.to_owned(), second.clone()];
+    // QEMU saves all drives under one tag.
+    let pair = [name.to_owned(), format!("{name}~2")];
     let free = pair.into_iter().find(|tag| !disks.iter().any(|disk| tag::has_tag(table(disk), tag)));
-    let first = disks.first().map(|disk| disk.name.as_str()).unwrap_or_default();
-    Ok((free.ok_or_else(|| exists(first, &second))?, replaced))
+    let (vm, name) = (request.entry.name.clone(), name.to_owned());
+    let none = || match disks {
+        [disk] => LiveSnapshotError::NoFreeTag { vm, drive: disk.name.clone(), name },
+        _ => LiveSnapshotError::NoCommonTag { vm, name },
+    };
+    Ok((free.ok_or_else(none)?, replaced))
 }
 
 /// Loads a snapshot with memory into a running VM.
 pub(super) async fn load(app: &App, load: &SnapshotLoad) -> Result<Done<SnapshotDone>, Error> {
-    let request = Request::open(app, (&load.vm, &load.drive), SnapshotLoad::NAME, load.timeout).await?;
-    load_into(request, load).await
+    let (guard, request) = Request::open(app, (&load.vm, &load.drive), SnapshotLoad::NAME, load.timeout).await?;
+    Ok(load_into(request, &*guard, load).await?.holding(guard))
 }
 
-async fn load_into(request: Request<'_>, load: &SnapshotLoad) -> Result<Done<SnapshotDone>, Error> {
+async fn load_into(request: Request<'_>, guard: &HeldLock, load: &SnapshotLoad) -> Result<Done<SnapshotDone>, Error> {
     let (vm, name) = (request.entry.name.clone(), load.name.clone());
     if !request.is_all() {
         return Err(LiveSnapshotError::OneDrive { vm, name }.into());
     }
-    let Request { app, guard, entry, machine, live, job, drive, runs, operation } = request;
+    let Request { app, entry, machine, live, job, drive, runs, operation } = request;
     let keeps_safety = !load.no_safety;
     let resumes = runs || load.start;
     let loading = LiveLoad { operation, name: &load.name, keeps_safety, resumes };
-    let (entry, drives) = loading.run(live, &entry, &machine, &*guard, &job).await?;
+    let Loaded { entry, drives, is_checked } = loading.run(live, &entry, &machine, guard, &job).await?;
     let data = |drive: &String| json!({ "drive": drive, "name": name, "live": true });
     let events: Vec<_> =
         drives.iter().map(|drive| app.committer().event(kind::SNAPSHOT_LOADED, &entry, data(drive))).collect();
@@ -229,10 +234,11 @@ async fn load_into(request: Request<'_>, load: &SnapshotLoad) -> Result<Done<Sna
         kind: Some(SnapshotKind::Memory),
         replaced: false,
         safety: keeps_safety.then(|| BEFORE_LOAD.to_owned()),
+        unchecked: !is_checked,
         omitted: Vec::new(),
     };
     let done = Done::changing(done, entry.id, ChangeSet::default());
-    Ok(events.into_iter().fold(done, Done::event).holding(guard))
+    Ok(events.into_iter().fold(done, Done::event))
 }
 
 /// Starts a VM that is not running from a snapshot with memory.
@@ -244,6 +250,9 @@ pub(super) async fn start_from(app: &App, load: &SnapshotLoad) -> Result<Done<Sn
         return Err(LiveSnapshotError::AlreadyRunning { vm: vm.entry.name }.into());
     }
     let machine = app.machine(&vm)?;
+    if load.drive != ALL || machine.drive(ALL).is_some() {
+        return Err(LiveSnapshotError::OneDrive { vm: vm.entry.name, name: load.name.clone() }.into());
+    }
     let selection = Selection::new(app, &vm.entry, &machine, &load.drive)?;
     let disks: Vec<LiveDisk> =
         selection.images.iter().map(|image| LiveDisk { name: image.drive.clone(), path: image.path.clone() }).collect();
@@ -252,14 +261,19 @@ pub(super) async fn start_from(app: &App, load: &SnapshotLoad) -> Result<Done<Sn
     check_set(&vm.entry, &load.name, &disks, &records, &existing_tables(app, &disks).await?)?;
 
     start::start(app, &vm, StartOptions { paused: true, ..StartOptions::default() }).await?;
-    let vm = app.vms().reread(&vm).await?;
-    let job = app.jobs.start(operation, &vm.entry.name).within(load.timeout);
-    let request = Request::of_locked(app, guard, &vm, &load.drive, operation, job).await?;
-    let loaded = load_into(request, load).await;
-    if loaded.is_err() {
-        end_unused(app, &vm).await;
+    let loaded = async {
+        let vm = app.vms().reread(&vm).await?;
+        let job = app.jobs.start(operation, &vm.entry.name).within(load.timeout);
+        let request = Request::of_locked(app, &vm, &load.drive, operation, job).await?;
+        load_into(request, &*guard, load).await
+    };
+    match loaded.await {
+        Ok(loaded) => Ok(loaded.holding(guard)),
+        Err(error) => {
+            end_unused(app, &vm).await;
+            Err(error)
+        }
     }
-    loaded
 }
 
 /// Reads the snapshots of drives whose images may not exist yet.
@@ -288,7 +302,7 @@ async fn end_unused(app: &App, vm: &Vm) {
 /// Removes a snapshot of a running VM.
 pub(super) async fn rm(app: &App, rm: &SnapshotRm) -> Result<Done<SnapshotDone>, Error> {
     let operation = SnapshotRm::NAME;
-    let mut request = Request::open(app, (&rm.vm, &rm.drive), operation, rm.timeout).await?;
+    let (guard, mut request) = Request::open(app, (&rm.vm, &rm.drive), operation, rm.timeout).await?;
     let all = LiveVm::disks(&request.live.media().await?, &request.machine);
     let disks = request.requested(all)?;
     let tables = tables(app, &disks).await?;
@@ -302,12 +316,24 @@ pub(super) async fn rm(app: &App, rm: &SnapshotRm) -> Result<Done<SnapshotDone>,
     let work = PendingWork::SnapshotRemove { removed: removed.clone() };
     request.entry = app.committer().begin_work(&request.entry, operation, work, Vec::new()).await?;
     app.faults.reach(FaultPoint::Marked(operation));
-    // Not cut off: QEMU does not stop removing.
     let (job, live) = (&request.job, &mut request.live);
-    job.ticking(live.delete(&removed), async || job.report_elapsed()).await?;
-    app.faults.reach(FaultPoint::SnapshotStep);
-    let mut changes = record_removals(&request.entry, &removed);
+    let (mut drives, mut changes, mut cut_off) = (Vec::new(), Vec::new(), None);
+    for tags in by_tag(&removed) {
+        // Not within: QEMU does not stop removing.
+        cut_off = job.run(async {}).await.err();
+        if cut_off.is_some() {
+            break;
+        }
+        job.ticking(live.delete(&tags), async || job.report_elapsed()).await?;
+        app.faults.reach(FaultPoint::SnapshotStep);
+        changes.extend(record_removals(&request.entry, &tags));
+        drives.extend(tags.into_iter().map(|tag| tag.drive));
+    }
     changes.push(work_done(&request.entry));
-    let drives = removed.into_iter().map(|tag| tag.drive).collect();
-    Ok(request.done(drives, &rm.name, kind::SNAPSHOT_REMOVED, ChangeSet { changes, ..ChangeSet::default() }))
+    let changes = ChangeSet { changes, ..ChangeSet::default() };
+    if let Some(error) = cut_off {
+        app.committer().commit(changes).await?;
+        return Err(error);
+    }
+    Ok(request.done(drives, &rm.name, kind::SNAPSHOT_REMOVED, changes).holding(guard))
 }

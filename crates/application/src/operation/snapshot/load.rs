@@ -37,7 +37,8 @@ pub struct SnapshotLoad {
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub start: bool,
-    /// Timeout, after which the disks are as they were [default: none]
+    /// Timeout, after which the disks are as they were; once memory is being loaded, that goes on to its
+    /// end [default: none]
     #[serde(default)]
     #[setters(strip_option)]
     #[cfg_attr(feature = "clap", arg(long, value_name = "DURATION"))]

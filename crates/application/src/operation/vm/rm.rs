@@ -6,7 +6,7 @@ use derive_setters::Setters;
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::kind;
 use maqet_domain::port::Guard;
-use maqet_domain::vm::{Action, Vm};
+use maqet_domain::vm::{Action, ProcessIdentity, Vm};
 use maqet_fault_points::FaultPoint;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -85,6 +85,7 @@ impl Operation for Rm {
         if let Some(process) = &observation.process {
             let hidden = || Error::ProcessHidden { vm: vm.entry.name.clone(), is_forced: true };
             let process = process.visible().ok_or_else(hidden)?;
+            require_free_of_others(app, &vm, &images, process).await?;
             // A VM that cannot be removed, as on a full disk, is not killed.
             vm.entry = app.committer().record_run(&vm.entry, vm.entry.run.clone()).await?;
             app.shutdown().kill(&vm.entry.name, process).await?;
@@ -102,6 +103,17 @@ impl Operation for Rm {
         let done = guards.into_iter().fold(done, Done::holding);
         Ok(done.holding(guard))
     }
+}
+
+/// Refuses images that a process has open; not those that QEMU has, which is about to be killed.
+async fn require_free_of_others(app: &App, vm: &Vm, images: &[OwnImage], qemu: &ProcessIdentity) -> Result<(), Error> {
+    for image in images {
+        let user = app.ports.images.user(&image.record.path).await;
+        if user.is_none_or(|user| user.pid != qemu.pid) {
+            require_unlocked(app, vm, std::slice::from_ref(image)).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Moves the images of a VM to the trash; returns what was moved, and what is kept because it is no regular file.

@@ -2,15 +2,20 @@
 
 use std::fmt;
 
+use maqet_domain::backup::BITMAP_PREFIX;
 use maqet_domain::machine::Machine;
 use maqet_domain::qemu::HOTPLUG_PREFIX;
 use maqet_domain::qmp::wording::{SaveBlocker, save_blocker};
 use maqet_domain::qmp::{BlockMedium, QmpCommand, QmpError};
 use maqet_domain::size::ByteSize;
 use maqet_domain::text::quote;
+use maqet_domain::vm::VmName;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{LiveDisk, LiveVm};
+use crate::Error;
+use crate::snapshot::bitmaps::BitmapsInTheWay;
 use crate::start::firmware::VARIABLES_NAME;
 
 /// Something that keeps a VM from being saved, or that would be missing from the snapshot.
@@ -55,7 +60,28 @@ impl LiveVm<'_> {
         let part = |name: &str| reply[name].as_u64().unwrap_or(0);
         let guest = part("base-memory").saturating_add(part("plugged-memory"));
         let process = self.process().ok().and_then(|process| self.app.ports.stats.usage(process));
-        Ok(process.map_or(guest, |usage| usage.rss.bytes().min(guest)))
+        Ok(process.map_or(guest, |usage| usage.memory().bytes().min(guest)))
+    }
+
+    /// Refuses to revert drives that have dirty bitmaps of another tool, or of a job; maqet removes its own.
+    pub(crate) async fn refuse_bitmaps(&mut self, vm: &VmName, disks: &[LiveDisk]) -> Result<(), Error> {
+        let reply = self.query(&QmpCommand::new("query-named-block-nodes").with("flat", true)).await?;
+        let nodes: Vec<&Value> = reply.as_array().into_iter().flatten().collect();
+        for disk in disks {
+            let node = nodes.iter().find(|node| node["node-name"] == disk.name.as_str());
+            let bitmaps = node.and_then(|node| node["dirty-bitmaps"].as_array()).into_iter().flatten();
+            let names: Vec<&str> = bitmaps.map(|bitmap| bitmap["name"].as_str().unwrap_or_default()).collect();
+            let (vm, drive) = (vm.clone(), disk.name.clone());
+            if names.contains(&"") {
+                return Err(BitmapsInTheWay::OfJob { vm, drive }.into());
+            }
+            let foreign = names.into_iter().filter(|name| !name.starts_with(BITMAP_PREFIX));
+            let names: Vec<String> = foreign.map(str::to_owned).collect();
+            if !names.is_empty() {
+                return Err(BitmapsInTheWay::OfDrive { vm, drive, names }.into());
+            }
+        }
+        Ok(())
     }
 
     /// A guest that QEMU cannot write to the end would halt with its disk full.

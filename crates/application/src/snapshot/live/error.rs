@@ -36,8 +36,14 @@ pub enum LiveSnapshotError {
     /// Their snapshots of this name were not created as one.
     #[error("snapshot `{name}` of VM `{vm}` is of another time for drives {}", quoted_list(others))]
     NotOneSet { vm: VmName, name: String, others: Vec<String> },
-    #[error("drives of VM `{vm}` have both tags of the snapshot `{name}`: `{name}` and `{name}~2`")]
-    NoFreeTag { vm: VmName, name: String },
+    #[error("drive `{drive}` of VM `{vm}` has both tags of the snapshot `{name}`: `{name}` and `{name}~2`")]
+    NoFreeTag { vm: VmName, drive: String, name: String },
+    /// In some it has one tag, in others the other one.
+    #[error("drives of VM `{vm}` have snapshots `{name}` of different times, which cannot be replaced as one")]
+    NoCommonTag { vm: VmName, name: String },
+    /// What was recorded cannot be compared with the VM.
+    #[error("snapshot `{name}` of VM `{vm}` was recorded by another version of maqet, and cannot be checked")]
+    Unreadable { vm: VmName, name: String, source: serde_json::Error },
     /// QEMU was ended.
     #[error("cannot load snapshot `{name}` of VM `{vm}`; it was stopped, and its disks are as they were before")]
     LoadFailed { vm: VmName, name: String, source: Box<Error> },
@@ -94,12 +100,19 @@ impl Explain for LiveSnapshotError {
                 .hint(format!("list the snapshots with `maqet snapshot ls {vm}`")),
             Self::NotAttached { vm, .. } => state("drive.conflict")
                 .hint(format!("restart the VM with its current definition: `maqet restart {vm}`")),
-            Self::NotOneSet { vm, name, .. } => state("snapshot.conflict").hint(format!(
-                "stop it, and revert its disks without its memory with `maqet snapshot load {vm} all {}`",
-                quote(name)
-            )),
-            Self::NoFreeTag { vm, name } => state("snapshot.exists")
-                .hint(format!("remove one with `maqet snapshot rm {vm} all {} --live`", quote(&format!("{name}~2")))),
+            Self::NotOneSet { vm, name, .. } | Self::Unreadable { vm, name, .. } => {
+                state("snapshot.conflict").hint(format!(
+                    "stop it, and revert its disks without its memory with `maqet snapshot load {vm} all {}`",
+                    quote(name)
+                ))
+            }
+            Self::NoFreeTag { vm, drive, name } => {
+                let (drive, tag) = (quote(drive), format!("{name}~2"));
+                state("snapshot.exists")
+                    .hint(format!("remove one with `maqet snapshot rm {vm} {drive} {} --live`", quote(&tag)))
+            }
+            Self::NoCommonTag { vm, name } => state("snapshot.exists")
+                .hint(format!("remove them with `maqet snapshot rm {vm} all {} --live`", quote(name))),
             Self::Mismatch { vm, name, .. } => state("snapshot.conflict")
                 .hint(format!("undo the differences, and restart the VM with `maqet restart {vm}`"))
                 .hint(format!(

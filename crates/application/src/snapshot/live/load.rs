@@ -12,7 +12,7 @@ use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::kind;
 use maqet_domain::machine::Machine;
 use maqet_domain::port::HeldLock;
-use maqet_domain::qmp::QmpCommand;
+use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::snapshot::tag::{self, BEFORE_LOAD};
 use maqet_domain::snapshot::{Fingerprint, ImageSnapshot, SnapshotKind, SnapshotRecord};
 use maqet_domain::vm::{
@@ -44,6 +44,15 @@ pub(crate) struct LiveLoad<'a> {
     pub(crate) resumes: bool,
 }
 
+/// A snapshot that was loaded.
+pub(crate) struct Loaded {
+    /// The VM as it is from then on.
+    pub(crate) entry: VmEntry,
+    pub(crate) drives: Vec<String>,
+    /// Whether what the memory depends on was compared.
+    pub(crate) is_checked: bool,
+}
+
 /// What is loaded, and what is kept.
 struct LoadPlan {
     disks: Vec<LiveDisk>,
@@ -56,7 +65,7 @@ struct LoadPlan {
 }
 
 impl LiveLoad<'_> {
-    /// Loads the snapshot, and returns the entry of the VM as it is from then on, and the drives.
+    /// Loads the snapshot.
     ///
     /// Errors: those of a snapshot that does not fit, which change nothing; [`LiveSnapshotError::LoadFailed`].
     pub(crate) async fn run(
@@ -66,16 +75,23 @@ impl LiveLoad<'_> {
         machine: &Machine,
         guard: &HeldLock,
         job: &Job<'_>,
-    ) -> Result<(VmEntry, Vec<String>), Error> {
+    ) -> Result<Loaded, Error> {
         let app = live.app;
-        let plan = job.run(self.plan(&mut live, entry, machine)).await??;
+        let (plan, is_checked) = job.run(self.plan(&mut live, entry, machine)).await??;
+        // A recovery takes a load that has ended for this one.
+        live.dismiss_all().await?;
         let loaded = plan.disks.iter().map(|disk| disk.tag(&plan.tag)).collect();
         let guest = if self.resumes { LoadGuest::Resumes } else { LoadGuest::StaysPaused };
         let work = PendingWork::SnapshotLoad { loaded, safety: plan.safety.clone(), guest };
         let entry = app.committer().begin_work(entry, self.operation, work, Vec::new()).await?;
         app.faults.reach(FaultPoint::Marked(self.operation));
 
-        if let Err(error) = live.make_safe(&plan).await {
+        // From then on it is not cut off: a load that is not complete is half a machine.
+        let safe = match live.make_safe(&plan).await {
+            Ok(()) => job.run(async {}).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = safe {
             drop(live);
             Self::give_up(app, &entry, guard, &plan.safety, guest).await;
             return Err(error);
@@ -93,7 +109,14 @@ impl LiveLoad<'_> {
                     live.query(&QmpCommand::new("cont")).await?;
                 }
                 live.dismiss(id).await;
-                Ok((entry, plan.disks.into_iter().map(|disk| disk.name).collect()))
+                let drives = plan.disks.into_iter().map(|disk| disk.name).collect();
+                Ok(Loaded { entry, drives, is_checked })
+            }
+            // Nothing was begun.
+            Err(error @ Error::Qmp(QmpError::Refused { .. })) => {
+                drop(live);
+                Self::give_up(app, &entry, guard, &plan.safety, guest).await;
+                Err(error)
             }
             Err(source) => {
                 drop(live);
@@ -119,8 +142,9 @@ impl LiveLoad<'_> {
         }
     }
 
-    /// Finds the snapshots of all drives, and checks that they fit the VM.
-    async fn plan(&self, live: &mut LiveVm<'_>, entry: &VmEntry, machine: &Machine) -> Result<LoadPlan, Error> {
+    /// Finds the snapshots of all drives, and checks that they fit the VM; returns whether what the memory depends on is
+    /// known.
+    async fn plan(&self, live: &mut LiveVm<'_>, entry: &VmEntry, machine: &Machine) -> Result<(LoadPlan, bool), Error> {
         let app = live.app;
         let disks = LiveVm::disks(&live.media().await?, machine);
         let mut tables = BTreeMap::new();
@@ -130,6 +154,7 @@ impl LiveLoad<'_> {
         let table = |disk: &LiveDisk| tables.get(&disk.name).map(Vec::as_slice).unwrap_or_default();
         let records = app.ports.store.snapshots_of_vm(&entry.id).await?;
         let set = check_set(entry, self.name, &disks, &records, &tables)?;
+        let is_checked = set.fingerprint.is_some();
         if let Some(fingerprint) = set.fingerprint {
             let differences = fingerprint.differences(&live.fingerprint().await?);
             if !differences.is_empty() {
@@ -137,18 +162,17 @@ impl LiveLoad<'_> {
                 return Err(LiveSnapshotError::Mismatch { vm, name, differences }.into());
             }
         }
+        live.refuse_bitmaps(&entry.name, &disks).await?;
         let (mut safety, mut replaced) = (Vec::new(), Vec::new());
-        let free = [BEFORE_LOAD.to_owned(), format!("{BEFORE_LOAD}~2")];
-        let free = free.into_iter().find(|free| disks.iter().all(|disk| !tag::has_tag(table(disk), free)));
-        let Some(free) = free else {
-            let (vm, name) = (entry.name.clone(), BEFORE_LOAD.to_owned());
-            return Err(LiveSnapshotError::NoFreeTag { vm, name }.into());
-        };
         for disk in &disks {
+            let Some(free) = tag::free_tag(table(disk), BEFORE_LOAD) else {
+                let (vm, drive) = (entry.name.clone(), disk.name.clone());
+                return Err(LiveSnapshotError::NoFreeTag { vm, drive, name: BEFORE_LOAD.to_owned() }.into());
+            };
             safety.push(disk.tag(&free));
             replaced.extend(tag::find(table(disk), BEFORE_LOAD).map(|old| disk.tag(&old.name)));
         }
-        Ok(LoadPlan { state: set.state, tag: set.tag, disks, safety, replaced })
+        Ok((LoadPlan { state: set.state, tag: set.tag, disks, safety, replaced }, is_checked))
     }
 
     /// Records that the snapshot was loaded; then removes what is no longer kept.
@@ -209,7 +233,8 @@ pub(crate) fn check_set(
     if !others.is_empty() {
         return Err(LiveSnapshotError::NotOneSet { vm: vm(), name: name(), others }.into());
     }
-    let fingerprint = record.and_then(|record| Fingerprint::deserialize(record.fingerprint.as_ref()?).ok());
+    let fingerprint = record.and_then(|record| record.fingerprint.as_ref()).map(Fingerprint::deserialize).transpose();
+    let fingerprint = fingerprint.map_err(|source| LiveSnapshotError::Unreadable { vm: vm(), name: name(), source })?;
     Ok(SavedSet { state: state.name.clone(), tag: saved.name.clone(), fingerprint })
 }
 
@@ -249,8 +274,7 @@ impl LiveVm<'_> {
     /// Pauses the guest, and creates the safety snapshot.
     async fn make_safe(&mut self, plan: &LoadPlan) -> Result<(), Error> {
         self.query(&QmpCommand::new("stop")).await?;
-        let tag = plan.safety.first().map(|tag| tag.tag.clone()).unwrap_or_default();
-        self.save_disks(&plan.disks, &tag).await?;
+        self.save_disks(&plan.safety).await?;
         let nodes: Vec<&str> = plan.disks.iter().map(|disk| disk.name.as_str()).collect();
         Ok(forget_changes_live(&mut *self.session, &nodes, self.app.timeouts().qmp).await?)
     }

@@ -24,7 +24,7 @@ impl LiveVm<'_> {
     }
 
     /// Removes jobs that have ended from QEMU's list.
-    async fn dismiss_all(&mut self) -> Result<(), QmpError> {
+    pub(super) async fn dismiss_all(&mut self) -> Result<(), QmpError> {
         QmpJobs::left_over(&mut *self.session).await?.dismiss().await
     }
 

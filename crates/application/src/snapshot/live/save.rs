@@ -3,19 +3,22 @@
 //! QEMU saves the memory into the image of the first drive, and the guest stands still meanwhile. A save cannot be
 //! canceled (7.2, 10.0): once it is sent it is waited for, and then removed.
 
+use std::collections::BTreeMap;
+
 use futures_util::future::{Either, select};
 use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::port::{HeldLock, ImageUse};
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::snapshot::{SnapshotKind, SnapshotRecord};
 use maqet_domain::storage::ImageAccess;
-use maqet_domain::vm::{ImageTag, PendingWork, VmEntry};
+use maqet_domain::vm::{ImageTag, PendingWork, Status, VmEntry};
 use maqet_fault_points::FaultPoint;
 use serde_json::Value;
 
 use super::recover::roll_back_create;
 use super::{LiveDisk, LiveVm, nodes};
 use crate::app::commit::work_done;
+use crate::app::recovered::Recovered;
 use crate::job::qmp_job::QmpJobs;
 use crate::job::{Job, ProgressUnit};
 use crate::{App, Error};
@@ -52,13 +55,14 @@ impl LiveSave<'_> {
         job: &Job<'_>,
     ) -> Result<(VmEntry, Vec<SnapshotRecord>), Error> {
         let app = live.app;
+        let ran = live.status().await? == Status::Running;
         let created: Vec<ImageTag> = self.disks.iter().map(|disk| disk.tag(self.tag)).collect();
         let work = PendingWork::SnapshotCreate { created: created.clone(), live: true };
         let entry = app.committer().begin_work(entry, self.operation, work, Vec::new()).await?;
         app.faults.reach(FaultPoint::Marked(self.operation));
         let saved = match &self.memory {
             Some(memory) => live.save(job, self.disks, self.tag, memory.bytes).await,
-            None => live.save_disks(self.disks, self.tag).await.map_err(Error::from),
+            None => live.save_disks(&created).await.map_err(Error::from),
         };
         app.faults.reach(FaultPoint::SnapshotSaved);
         let records = match saved {
@@ -71,9 +75,9 @@ impl LiveSave<'_> {
                 Ok((entry, records))
             }
             Err(error) => {
-                let recovered = roll_back_create(app, &entry, guard, &created).await?;
-                let changes = recovered.changes.into_iter().chain([work_done(&recovered.entry)]).collect();
-                app.committer().commit(ChangeSet { changes, ..ChangeSet::default() }).await?;
+                if let Err(failed) = take_back(live, &entry, guard, &created, ran).await {
+                    tracing::warn!(vm = %entry.name, error = %failed, "could not take back a snapshot that failed");
+                }
                 Err(error)
             }
         }
@@ -165,20 +169,20 @@ impl LiveVm<'_> {
     }
 
     /// Creates snapshots of disks at one moment, all or none; the guest runs on.
-    pub(crate) async fn save_disks(&mut self, disks: &[LiveDisk], tag: &str) -> Result<(), QmpError> {
-        let create = |disk: &LiveDisk| {
-            QmpCommand::new("blockdev-snapshot-internal-sync").with("device", disk.name.as_str()).with("name", tag)
+    pub(crate) async fn save_disks(&mut self, tags: &[ImageTag]) -> Result<(), QmpError> {
+        let create = |tag: &ImageTag| {
+            QmpCommand::new("blockdev-snapshot-internal-sync")
+                .with("device", tag.drive.as_str())
+                .with("name", tag.tag.as_str())
         };
-        self.query(&QmpCommand::transaction(disks.iter().map(create))).await.map(drop)
+        self.query(&QmpCommand::transaction(tags.iter().map(create))).await.map(drop)
     }
 
     /// Removes snapshots; one that does not exist is ignored, as QEMU does.
     pub(crate) async fn delete(&mut self, tags: &[ImageTag]) -> Result<(), Error> {
-        let mut names: Vec<&str> = tags.iter().map(|tag| tag.tag.as_str()).collect();
-        names.sort_unstable();
-        names.dedup();
-        for name in names {
-            let devices = tags.iter().filter(|tag| tag.tag == name).map(|tag| Value::from(tag.drive.as_str()));
+        for tags in by_tag(tags) {
+            let name = tags.first().map(|tag| tag.tag.as_str()).unwrap_or_default();
+            let devices = tags.iter().map(|tag| Value::from(tag.drive.as_str()));
             let id = QmpJobs::id("delete", self.app.committer().now());
             let command = QmpCommand::new("snapshot-delete")
                 .with("job-id", id.as_str())
@@ -191,6 +195,40 @@ impl LiveVm<'_> {
         }
         Ok(())
     }
+}
+
+/// Returns the snapshots that one command of QEMU removes: those of one tag.
+pub(crate) fn by_tag(tags: &[ImageTag]) -> Vec<Vec<ImageTag>> {
+    let mut groups = BTreeMap::<&str, Vec<ImageTag>>::new();
+    for tag in tags {
+        groups.entry(&tag.tag).or_default().push(tag.clone());
+    }
+    groups.into_values().collect()
+}
+
+/// Removes what there is of a snapshot that failed, and lets a guest go on that found its disk full meanwhile.
+///
+/// If that fails, the next command that locks the VM tries again.
+async fn take_back(
+    live: &mut LiveVm<'_>,
+    entry: &VmEntry,
+    guard: &HeldLock,
+    created: &[ImageTag],
+    ran: bool,
+) -> Result<(), Error> {
+    let app = live.app;
+    // The session at hand: QEMU has two, and another process may use the other one.
+    let recovered = match live.remove_present(created).await {
+        Ok(()) => Recovered::rolled_back(entry),
+        Err(error) if error.is_connection_loss() => roll_back_create(app, entry, guard, created).await?,
+        Err(error) => return Err(error),
+    };
+    let changes = recovered.changes.into_iter().chain([work_done(&recovered.entry)]).collect();
+    app.committer().commit(ChangeSet { changes, ..ChangeSet::default() }).await?;
+    if ran && matches!(live.status().await, Ok(Status::IoError)) {
+        live.query(&QmpCommand::new("cont")).await?;
+    }
+    Ok(())
 }
 
 /// Awaits work that cannot be cut off; once it is done, returns the error of the job if that was cut off meanwhile.

@@ -24,6 +24,9 @@ impl TextOutput for SnapshotDone {
         if let Some(safety) = &self.safety {
             writeln!(out, "kept the state before as snapshot `{safety}`")?;
         }
+        if self.unchecked {
+            writeln!(out, "warning: it is not recorded what VM it was saved of, so that was not checked")?;
+        }
         self.omitted.iter().try_for_each(|omitted| {
             writeln!(out, "warning: not included: drive `{}`: {}", omitted.drive, omitted.reason)
         })
@@ -72,6 +75,7 @@ fn contents(snapshot: &SnapshotInfo) -> String {
         (SnapshotKind::Safety, 0) => "disk, before a load".to_owned(),
         (SnapshotKind::Memory, 0) => "disk; RAM is in another drive".to_owned(),
         (_, 0) => "disk".to_owned(),
+        (_, bytes) if bytes < 1 << 20 => format!("disk and {} KiB of RAM", bytes.div_ceil(1 << 10)),
         (_, bytes) => format!("disk and {} MiB of RAM", bytes >> 20),
     }
 }

@@ -1,0 +1,273 @@
+//! Snapshots of running VMs where something is in the way: other tools, other sessions, a full disk, a short time.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use maqet_testkit::{TestHome, guest, namespaces, wait};
+use serde_json::{Value, json};
+
+use crate::live_snapshots::{Counting, assert_intact, heavy, names};
+
+const TWO: &str = "storage: [{name: one, size: 4M}, {name: two, size: 4M}]\n";
+
+/// Returns a VM whose guest does not run, with two drives.
+fn paused(home: TestHome) -> TestHome {
+    home.add(&(guest::paused_yaml("web") + TWO));
+    home
+}
+
+fn hint(error: &Value) -> String {
+    error["hints"][0].as_str().unwrap().to_owned()
+}
+
+/// Runs the command that a hint names, as a user would.
+fn follow(home: &TestHome, hint: &str) {
+    let maqet = home.maqet([""; 0]).into_command();
+    let command = hint.split('`').nth(1).unwrap().replace("maqet ", &format!("{} ", maqet.get_program().display()));
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &command]).envs(maqet.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let done = shell.output().unwrap();
+    assert!(done.status.success(), "{command}: {done:?}");
+}
+
+fn image(home: &TestHome, drive: &str) -> std::path::PathBuf {
+    home.data().join(format!("storage/web/{drive}.qcow2"))
+}
+
+#[test]
+fn test_bitmap_of_another_tool_is_named_before_a_load() {
+    let vm = Counting::start(TestHome::new());
+    let home = &vm.home;
+    vm.count(2);
+    home.json(&["snapshot", "create", "web", "all", "s", "--live"]);
+    let bitmap = json!({ "node": "two", "name": "other tool", "persistent": true }).to_string();
+    home.json(&["qmp", "run", "web", "block-dirty-bitmap-add", "--json", &bitmap]);
+
+    let live = home.json_error(&["snapshot", "load", "web", "all", "s", "--live"], 4);
+
+    assert_eq!(live["code"], "snapshot.refused");
+    assert!(
+        live["message"].as_str().unwrap().contains("drive `two` of VM `web`: it has dirty bitmaps of another tool")
+    );
+    assert_eq!(home.json(&["status", "web"])["status"], "running");
+    vm.count(2);
+    assert_eq!(names(home, "web"), ["s", "s"]);
+
+    // Not killed: QEMU stores the bitmap when it exits.
+    home.json(&["stop", "web", "--timeout", "100ms"]);
+    let offline = home.json_error(&["snapshot", "load", "web", "all", "s"], 4);
+    assert_eq!(offline["code"], "snapshot.refused");
+    assert_eq!(names(home, "web"), ["s", "s"]);
+    home.json(&["start", "web"]);
+    follow(home, &hint(&live));
+    home.json(&["snapshot", "load", "web", "all", "s", "--live"]);
+    home.json(&["stop", "web", "--force"]);
+}
+
+/// It appears between the load and its recovery, which it stops.
+#[test]
+fn test_recovery_names_the_bitmap_that_stops_it() {
+    let home = paused(TestHome::with_fault_points());
+    home.json(&["start", "web"]);
+    home.json(&["snapshot", "create", "web", "all", "s", "--live"]);
+    let load = home.maqet(["snapshot", "load", "web", "all", "s", "--live"]).env("MAQET_FAULT_POINT", "snapshot.safe");
+    assert_eq!(load.run().code, None);
+    let pid = home.qemu_pids()[0].to_string();
+    Command::new("kill").args(["-9", &pid]).status().unwrap();
+    wait::until(Duration::from_secs(10), "QEMU is gone", || home.qemu_pids().is_empty().then_some(()));
+    let add =
+        |name: &str| Command::new("qemu-img").args(["bitmap", "--add"]).arg(image(&home, "two")).arg(name).status();
+    assert!(add("cbt").unwrap().success());
+
+    let error = home.json_error(&["start", "web"], 4);
+
+    assert_eq!(error["code"], "vm.recovery-failed", "{error}");
+    assert!(error["causes"].to_string().contains("dirty bitmaps of another tool: `cbt`"), "{error}");
+    follow(&home, &hint(&error));
+    home.json(&["start", "web"]);
+    assert_eq!(names(&home, "web"), ["s", "s"]);
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_recovery_of_a_load_ignores_an_earlier_one() {
+    let home = paused(TestHome::with_fault_points());
+    home.json(&["start", "web"]);
+    home.json(&["snapshot", "create", "web", "all", "s", "--live"]);
+    let load = |point: &str| {
+        let load = home.maqet(["snapshot", "load", "web", "all", "s", "--live"]).env("MAQET_FAULT_POINT", point);
+        assert_eq!(load.run().code, None, "{point}");
+    };
+
+    load("snapshot.load.committed");
+    load("snapshot.load.marked");
+    home.json(&["doctor", "--fix"]);
+
+    assert_eq!(names(&home, "web"), ["before-load", "s", "before-load", "s"]);
+    let events = home.maqet(["events", "--type", "vm.recovered"]).run().ok();
+    assert!(events.stdout.contains("rolled-back"), "{events}");
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_canceled_save_is_undone_while_another_session_is_open() {
+    let home = TestHome::new();
+    home.add(&heavy(&home));
+    let vm = Counting::start_added(home);
+    vm.count(1);
+    let mut shell = vm.home.maqet(["qmp", "shell", "web"]).into_command();
+    let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(shell.try_wait().unwrap().is_none());
+
+    let began = Instant::now();
+    let error = vm.home.json_error(&["snapshot", "create", "web", "all", "s", "--live", "--timeout", "20ms"], 124);
+
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert_eq!(error["code"], "operation.timed-out");
+    assert_eq!(names(&vm.home, "web"), Vec::<String>::new());
+    vm.count(1);
+    drop(shell.stdin.take());
+    shell.wait().unwrap();
+    assert_eq!(vm.home.json(&["doctor"])["healthy"], true);
+    vm.home.json(&["stop", "web", "--force"]);
+    assert_intact(&vm.image("one"));
+}
+
+#[test]
+fn test_start_from_a_snapshot_leaves_no_qemu_if_it_fails() {
+    let home = paused(TestHome::new());
+    home.json(&["start", "web"]);
+    home.json(&["snapshot", "create", "web", "all", "s", "--live"]);
+    home.json(&["stop", "web", "--force"]);
+    let boot = home.json(&["status", "web"])["boot"].clone();
+
+    let one = home.json_error(&["snapshot", "load", "web", "one", "s", "--start"], 4);
+    assert_eq!(one["code"], "snapshot.unsupported");
+    assert_eq!(home.json(&["status", "web"])["boot"], boot, "it was started");
+    let late = home.json_error(&["snapshot", "load", "web", "all", "s", "--start", "--timeout", "1ms"], 124);
+
+    assert_eq!(late["code"], "operation.timed-out");
+    assert_eq!(home.qemu_pids(), Vec::<i32>::new());
+    assert_eq!(home.json(&["status", "web"])["status"], "stopped");
+    assert_eq!(names(&home, "web"), ["s", "s"]);
+}
+
+#[test]
+fn test_live_load_follows_loads_of_single_drives() {
+    let home = paused(TestHome::new());
+    home.json(&["start", "web"]);
+    home.json(&["snapshot", "create", "web", "all", "s", "--live"]);
+    home.json(&["snapshot", "load", "web", "all", "s", "--live"]);
+    home.json(&["stop", "web", "--force"]);
+    home.json(&["snapshot", "load", "web", "two", "s"]);
+    home.json(&["start", "web"]);
+
+    home.json(&["snapshot", "load", "web", "all", "s", "--live"]);
+
+    assert_eq!(names(&home, "web"), ["before-load", "s", "before-load", "s"]);
+    // Its two tags are in use: the hint says how to go on.
+    home.json(&["snapshot", "create", "web", "two", "s", "--live", "--overwrite"]);
+    let create = ["snapshot", "create", "web", "all", "s", "--live", "--overwrite"];
+    let error = home.json_error(&create, 4);
+    assert_eq!(error["code"], "snapshot.exists");
+    follow(&home, &hint(&error));
+    home.json(&create);
+    home.json(&["stop", "web", "--force"]);
+}
+
+#[test]
+fn test_rm_force_with_an_image_in_use_keeps_the_vm_running() {
+    let home = paused(TestHome::new());
+    home.json(&["start", "web"]);
+    home.json(&["stop", "web", "--force"]);
+    home.json(&["apply", "web", "--set", "storage=null"]);
+    let pid = home.json(&["start", "web"])["pid"].clone();
+    let mut stranger = Command::new("qemu-io");
+    stranger.args(["-f", "qcow2"]).arg(image(&home, "two")).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut stranger = stranger.spawn().unwrap();
+    let lock = format!(":{} ", fs::metadata(image(&home, "two")).unwrap().ino());
+    wait::until(Duration::from_secs(10), "the image to be locked", || {
+        fs::read_to_string("/proc/locks").unwrap().contains(&lock).then_some(())
+    });
+
+    let error = home.json_error(&["rm", "web", "--force", "--delete-storage"], 75);
+    let status = home.json(&["status", "web"]);
+    drop(stranger.stdin.take());
+    stranger.wait().unwrap();
+
+    assert!(error.to_string().contains("qemu-io"), "{error}");
+    assert_eq!(status["pid"], pid, "{status}");
+    home.json(&["rm", "web", "--force", "--delete-storage"]);
+    assert_eq!(home.qemu_pids(), Vec::<i32>::new());
+}
+
+#[test]
+fn test_load_of_another_tools_snapshot_says_that_it_is_unchecked() {
+    let home = paused(TestHome::new());
+    home.json(&["start", "web"]);
+    let save = json!({ "job-id": "j", "tag": "foreign", "vmstate": "one", "devices": ["one", "two"] });
+    home.json(&["qmp", "run", "web", "snapshot-save", "--json", &save.to_string()]);
+    home.json(&["snapshot", "create", "web", "all", "own", "--live"]);
+
+    let foreign = home.json(&["snapshot", "load", "web", "all", "foreign", "--live"]);
+    let own = home.json(&["snapshot", "load", "web", "all", "own", "--live"]);
+
+    assert_eq!((foreign["unchecked"].as_bool(), own.get("unchecked")), (Some(true), None));
+    home.json(&["stop", "web", "--force"]);
+}
+
+/// A live save that fills the disk is taken back, and the guest goes on.
+#[test]
+fn test_live_save_on_a_full_disk_leaves_the_guest_running() {
+    const NAME: &str = "live_snapshot_faults::test_live_save_on_a_full_disk_leaves_the_guest_running";
+    namespaces::within_mounts(NAME, || {
+        let home = TestHome::new();
+        let storage = home.data().join("storage/web");
+        fs::create_dir_all(&storage).unwrap();
+        let options = ["-t", "tmpfs", "-o", "size=320m,mode=700", "none"];
+        assert!(Command::new("mount").args(options).arg(&storage).status().unwrap().success());
+        home.add(&heavy(&home));
+        let vm = Counting::start_added(home);
+        vm.count(2);
+        let filler = storage.join("filler");
+        fill_all_but(&filler, 64 << 20);
+        let refused = vm.home.json_error(&["snapshot", "create", "web", "all", "s", "--live"], 4);
+        fs::write(&filler, "").unwrap();
+
+        let save = vm.home.maqet(["snapshot", "create", "web", "all", "s", "--live", "--format", "json"]).spawn();
+        let image = vm.image("one");
+        let before = fs::metadata(&image).unwrap().len();
+        let grew = || (fs::metadata(&image).unwrap().len() > before + (1 << 20)).then_some(());
+        wait::until(Duration::from_secs(20), "the save begins", grew);
+        fill_all_but(&filler, 0);
+        let failed = save.wait().code(69).json_error();
+
+        assert_eq!((&refused["code"], &failed["error"]["code"]), (&json!("snapshot.refused"), &json!("storage.full")));
+        assert_eq!(names(&vm.home, "web"), Vec::<String>::new());
+        assert_eq!(vm.home.json(&["status", "web"])["status"], "running");
+        vm.count(2);
+        fs::write(&filler, "").unwrap();
+        vm.home.json(&["snapshot", "create", "web", "all", "s", "--live"]);
+        vm.home.json(&["stop", "web", "--force"]);
+    });
+}
+
+/// Fills a file system but for some bytes, also while others write to it.
+fn fill_all_but(filler: &Path, free: u64) {
+    let file = fs::File::create(filler).unwrap();
+    for step in [1 << 20, 4 << 10] {
+        let mut length = file.metadata().unwrap().len();
+        let available = || rustix::fs::statvfs(filler).map(|space| space.f_bavail * space.f_frsize).unwrap();
+        while available() >= free + step {
+            let more = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), length, step);
+            if more.is_err() {
+                break;
+            }
+            length += step;
+        }
+    }
+}
