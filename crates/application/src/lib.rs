@@ -84,7 +84,6 @@ pub use start::disk_error::DiskError;
 pub use start::lost_images::{ImagesLost, LostImage};
 pub use start::mismatches::{BackingMismatch, ImageMismatches, SizeMismatch};
 pub use storage::error::StorageError;
-pub use storage::reference::ImageReference;
 pub use storage::size_change::SizeChange;
 pub use trash::entries::{TrashInfo, TrashedImageInfo};
 pub use trash::error::TrashRefusal;

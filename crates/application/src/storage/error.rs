@@ -8,7 +8,8 @@ use maqet_domain::storage::StorageSpec;
 use maqet_domain::text::quote;
 use maqet_domain::vm::VmName;
 
-use super::reference::ImageReference;
+use crate::trash::error::describe;
+use crate::trash::used_files::{FileUse, FileUser};
 
 /// Why work on the image of a drive is refused.
 #[derive(Debug, thiserror::Error)]
@@ -24,8 +25,8 @@ pub enum StorageError {
     NotAttached { vm: VmName, drive: String },
     #[error("cannot shrink drive `{drive}` of VM `{vm}` from {from} to {to}: what is behind the new end would be lost")]
     ShrinkRefused { vm: VmName, drive: String, from: ByteSize, to: ByteSize },
-    #[error("disk image of drive `{drive}` of VM `{vm}` is used by {}", described(by))]
-    UsedByOthers { vm: VmName, drive: String, by: Vec<ImageReference> },
+    #[error("disk image of drive `{drive}` of VM `{vm}` is in use: {}", describe(uses))]
+    UsedByOthers { vm: VmName, drive: String, uses: Vec<FileUse> },
     #[error("disk image of drive `{drive}` of VM `{vm}` has snapshots, which would be lost: {}", names.join(", "))]
     HasSnapshots { vm: VmName, drive: String, names: Vec<String> },
     /// It comes from the defaults of the settings.
@@ -43,13 +44,22 @@ impl StorageError {
     }
 }
 
-/// Returns the drives that use an image, as in `drive `hdd` of VM `a` (as a backing file)`.
-fn described(references: &[ImageReference]) -> String {
-    let describe = |reference: &ImageReference| {
-        let how = if reference.is_backing { " (as a backing file)" } else { "" };
-        format!("drive `{}` of VM `{}`{how}", reference.drive, reference.vm)
-    };
-    references.iter().map(describe).collect::<Vec<_>>().join(", ")
+/// Returns how the use of an image is ended.
+fn way_out(user: &FileUser) -> String {
+    match user {
+        FileUser::Drive { vm, drive } => {
+            format!("give it an image of its own first, as with `maqet storage convert {vm} {} qcow2`", quote(drive))
+        }
+        FileUser::Image { path } => {
+            format!(
+                "delete `{}` first, if it is not needed; `maqet storage orphaned` lists such images",
+                path.display()
+            )
+        }
+        FileUser::Trash { entry, .. } => {
+            format!("delete it for good first, if it is not needed: `maqet storage trash empty {entry}`")
+        }
+    }
 }
 
 impl Explain for StorageError {
@@ -63,8 +73,11 @@ impl Explain for StorageError {
                 .hint(format!("restart the VM first, so that it has its definition: `maqet restart {vm}`")),
             Self::ShrinkRefused { .. } => Explanation::new("storage.shrink-refused", Fault::State)
                 .hint("make the file systems and partitions in the guest smaller first, then pass `--shrink`"),
-            Self::UsedByOthers { .. } => Explanation::new("storage.image-in-use", Fault::State)
-                .hint("give the other drives images of their own first, with `maqet storage convert`"),
+            Self::UsedByOthers { uses, .. } => {
+                uses.iter().fold(Explanation::new("storage.image-in-use", Fault::State), |explanation, used| {
+                    explanation.hint(way_out(&used.user))
+                })
+            }
             Self::HasSnapshots { vm, drive, .. } => Explanation::new("storage.snapshots-conflict", Fault::State)
                 .hint(format!("remove them with `maqet snapshot rm {vm} {} NAME`", quote(drive)))
                 .hint("pass `--discard-snapshots` to remove all of them"),

@@ -35,7 +35,8 @@ pub enum TrashRefusal {
     Id(#[from] InvalidTrashId),
 }
 
-fn describe(uses: &[FileUse]) -> String {
+/// Describes uses of files, as in ``/d/base.qcow2` is a backing file of drive `hdd` of VM `clone``.
+pub(crate) fn describe(uses: &[FileUse]) -> String {
     let texts: Vec<String> = uses.iter().map(ToString::to_string).collect();
     texts.join("; ")
 }

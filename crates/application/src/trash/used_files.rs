@@ -13,6 +13,7 @@ use maqet_domain::trash::{TrashEntry, TrashId};
 use maqet_domain::vm::{Vm, VmId, VmName};
 use serde::Serialize;
 
+use super::own_images::unused_images;
 use crate::start::firmware::VARIABLES_NAME;
 use crate::{App, Error};
 
@@ -101,6 +102,21 @@ impl<'a> UsedFiles<'a> {
         for copy in app.ports.maintenance.copies.of_other_databases().await {
             used.add_vm(&copy.vm).await?;
         }
+        Ok(used)
+    }
+
+    /// Finds the files that everything else than a drive of a VM uses: other drives, images without a VM, the trash.
+    pub(crate) async fn of_all_but(app: &'a App, vm: &Vm, name: &str) -> Result<Self, Error> {
+        let mut used = Self::of_vms(app, Some(&vm.entry.id)).await?;
+        let others = used.files.len();
+        used.add_vm(vm).await?;
+        // Images are without a VM only if this drive does not use them, either.
+        let unused = unused_images(app, &used).await?;
+        let drive = FileUser::Drive { vm: vm.entry.name.clone(), drive: name.to_owned() };
+        let of_vm = used.files.split_off(others);
+        used.files.extend(of_vm.into_iter().filter(|file| file.user != drive));
+        used.add_images(&unused).await;
+        used.add_trash(&app.ports.trash.entries().await?).await;
         Ok(used)
     }
 

@@ -4,6 +4,7 @@ mod content;
 mod in_guide;
 mod interrupted;
 mod resize;
+mod shared;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

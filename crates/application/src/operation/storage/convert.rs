@@ -137,7 +137,9 @@ impl Operation for StorageConvert {
         let placed = rewritten.put_in_place().map_err(Error::from);
         conversion.or_end(app, &entry, placed).await?;
 
-        let is_removed = self.remove_old && !conversion.is_in_place();
+        // A VM that needs it may have been defined meanwhile.
+        let is_removed =
+            self.remove_old && !conversion.is_in_place() && target.other_uses().await.is_ok_and(|uses| uses.is_empty());
         let is_kept = !is_removed && !conversion.is_in_place();
         let done = StorageConverted {
             id: entry.id.to_string(),
@@ -185,9 +187,8 @@ impl Conversion {
             if app.ports.images.exists(&path).await {
                 return Err(ImageError::Exists { path }.into());
             }
-            let users = target.other_users(link.file).await?;
-            if convert.remove_old && !users.is_empty() {
-                return Err(target.used_by_others(users).into());
+            if convert.remove_old {
+                target.require_unshared().await?;
             }
         }
         let is_default = path == target.default_path(&kind);

@@ -9,7 +9,7 @@ use crate::app::operations::{Done, Effect, Operation};
 use crate::start::create_disks::find_drive;
 use crate::start::drives::Drive;
 use crate::storage::error::StorageError;
-use crate::storage::reference::{ImageReference, references};
+use crate::trash::used_files::{FileUse, UsedFiles};
 use crate::{App, Error};
 
 /// Show the image of a drive: sizes, backing files, and what uses it
@@ -45,9 +45,9 @@ pub struct StorageDetails {
     pub snapshots: Option<usize>,
     /// The process that has it open.
     pub opened_by: Option<ImageOpener>,
-    /// The other drives, of this VM and of others, that use the image as their own or as a backing file.
+    /// What else uses the image, as its own or as a backing file: other drives, images without a VM, the trash.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub used_by: Vec<ImageReference>,
+    pub used_by: Vec<FileUse>,
 }
 
 /// A process that has an image open.
@@ -88,10 +88,9 @@ impl Operation for StorageInfo {
             used_by: Vec::new(),
         };
         let path = drive.path.as_path();
-        if let Some((_, file)) = app.ports.image_tools.identify(path).await {
+        if app.ports.image_tools.identify(path).await.is_some() {
             details.opened_by = app.ports.images.user(path).await.map(ImageOpener::from);
-            details.used_by = references(app, file).await?;
-            details.used_by.retain(|user| user.id != vm.entry.id || user.drive != self.drive);
+            details.used_by = UsedFiles::of_all_but(app, &vm, &self.drive).await?.uses_of(path).await;
             match app.ports.images.info(path).await {
                 Ok(info) => details.snapshots = Some(info.snapshots.len()),
                 Err(error) => tracing::debug!(%error, "could not read the snapshots of the image"),

@@ -81,14 +81,11 @@ impl Operation for StorageResize {
 
     async fn run(&self, app: &App) -> Result<Done<StorageResized>, Error> {
         let target = ImageTarget::lock(app, &self.vm, &self.drive, Self::NAME, None).await?;
-        let (link, before) = target.examine().await?;
+        let (_, before) = target.examine().await?;
         let size = self.size.of(before);
         if size < before {
             self.check_shrink(&target, before, size)?;
-            let users = target.other_users(link.file).await?;
-            if !users.is_empty() {
-                return Err(target.used_by_others(users).into());
-            }
+            target.require_unshared().await?;
         }
         let (is_live, resized) = (target.is_live(), size != before);
         if resized && is_live {

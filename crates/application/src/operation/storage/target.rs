@@ -6,7 +6,7 @@ use maqet_domain::config::{Node, SourceLocation, Value};
 use maqet_domain::port::{Guard, ImageCheck, ImageError, ImageFile, ImageLink, ImageUse, ImageWork};
 use maqet_domain::size::ByteSize;
 use maqet_domain::snapshot::tag;
-use maqet_domain::storage::{FileId, ImageAccess, StorageSpec};
+use maqet_domain::storage::{ImageAccess, StorageSpec};
 use maqet_domain::vm::{Action, Status, Vm};
 
 use crate::config::{check_machine, with_locations};
@@ -15,7 +15,7 @@ use crate::start::create_disks::find_drive;
 use crate::start::drives::Drive;
 use crate::storage::error::StorageError;
 use crate::storage::lock::lock_images;
-use crate::storage::reference::{ImageReference, references};
+use crate::trash::used_files::{FileUse, UsedFiles};
 use crate::{App, Error, HumanDuration};
 
 /// The image of a drive, with the locks of its VM and of the image.
@@ -118,12 +118,20 @@ impl<'a> ImageTarget<'a> {
         Ok((link, size))
     }
 
-    /// Returns the other drives that use the image, of this VM and of others.
-    pub(super) async fn other_users(&self, file: Option<FileId>) -> Result<Vec<ImageReference>, Error> {
-        let Some(file) = file else { return Ok(Vec::new()) };
-        let mut found = references(self.app, file).await?;
-        found.retain(|user| user.id != self.vm.entry.id || user.drive != self.spec.name.as_str());
-        Ok(found)
+    /// Refuses to go on if anything but this drive uses the image, as its own or as a backing file.
+    pub(super) async fn require_unshared(&self) -> Result<(), Error> {
+        let uses = self.other_uses().await?;
+        if uses.is_empty() {
+            return Ok(());
+        }
+        Err(StorageError::UsedByOthers { vm: self.vm.entry.name.clone(), drive: self.spec.name.to_string(), uses }
+            .into())
+    }
+
+    /// Returns how anything but this drive uses the image.
+    pub(super) async fn other_uses(&self) -> Result<Vec<FileUse>, Error> {
+        let used = UsedFiles::of_all_but(self.app, &self.vm, self.spec.name.as_str()).await?;
+        Ok(used.uses_of(&self.image.path).await)
     }
 
     /// Returns what work on the image holds, and where it reports.
@@ -161,10 +169,6 @@ impl<'a> ImageTarget<'a> {
 
     fn use_for(&self, access: ImageAccess) -> ImageUse {
         ImageUse { path: self.image.path.clone(), format: Some(self.image.format.clone()), access }
-    }
-
-    pub(super) fn used_by_others(&self, by: Vec<ImageReference>) -> StorageError {
-        StorageError::UsedByOthers { vm: self.vm.entry.name.clone(), drive: self.spec.name.to_string(), by }
     }
 
     pub(super) fn not_attached(&self) -> StorageError {

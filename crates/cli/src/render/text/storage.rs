@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 use indicatif::BinaryBytes;
-use maqet::ImageReference;
+use maqet::FileUse;
 use maqet::operation::{
     StorageCompacted, StorageConverted, StorageDetails, StorageResized, StorageVerified, StoredDrive, StoredImage,
     VerifiedImage,
@@ -165,7 +165,7 @@ fn result_of(image: &VerifiedImage) -> String {
     }
 }
 
-fn used_by(user: &ImageReference) -> String {
-    let how = if user.is_backing { ", as a backing file" } else { "" };
-    format!("drive `{}` of `{}`{how}", user.drive, user.vm)
+fn used_by(used: &FileUse) -> String {
+    let how = if used.is_backing { ", as a backing file" } else { "" };
+    format!("{}{how}", used.user)
 }
