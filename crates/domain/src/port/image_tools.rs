@@ -80,7 +80,12 @@ pub struct ImageCheck {
 impl ImageCheck {
     /// Returns whether nothing is wrong with the image.
     pub const fn is_clean(&self) -> bool {
-        self.corruptions == 0 && self.leaks == 0 && self.check_errors == 0
+        self.leaks == 0 && !self.has_errors()
+    }
+
+    /// Returns whether there is more to repair than lost space: that changes the content.
+    pub const fn has_errors(&self) -> bool {
+        self.corruptions > 0 || self.check_errors > 0
     }
 }
 

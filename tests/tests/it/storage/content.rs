@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
 
-use maqet_testkit::{TestHome, qcow2};
-use serde_json::json;
+use maqet_testkit::{TestHome, qcow2, qemu};
+use serde_json::{Value, json};
 
 use super::{VM, assert_files, content, home_with, image, tool, write_patterns, yaml};
 
@@ -137,14 +139,48 @@ fn test_verify_repairs_only_on_request_and_after_a_copy() {
     assert_eq!(events.stdout.lines().count(), 1, "{events}");
 }
 
+/// What changed since the last backup would otherwise miss what the repair changed.
+#[test]
+fn test_repair_of_errors_removes_the_record_of_changes() {
+    let home = home_with("  - {name: hdd, size: 8M}\n");
+    let disk = image(&home, "hdd.qcow2");
+    write_patterns(&disk, "qcow2", &PATTERNS);
+    for name in ["maqet-backup-x", "of-another-tool"] {
+        tool(&["bitmap", "--add", disk.to_str().unwrap(), name]);
+    }
+    let bitmaps = || {
+        let info = Command::new(qemu::image_tool()).args(["info", "--output=json"]).arg(&disk).output().unwrap();
+        let info: Value = serde_json::from_slice(&info.stdout).unwrap();
+        let found = info["format-specific"]["data"]["bitmaps"].as_array().cloned().unwrap_or_default();
+        found.iter().map(|bitmap| bitmap["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    qcow2::leak_cluster(&disk);
+    home.json(&["storage", "verify", VM, "hdd", "--repair", "leaks"]);
+    assert_eq!(bitmaps().len(), 2);
+    free_first_data_cluster(&disk);
+
+    let repaired = home.json(&["storage", "verify", VM, "hdd", "--repair", "all"]);
+
+    assert_eq!(
+        (&repaired["sound"], &repaired["images"][0]["errors_repaired"]),
+        (&json!(true), &json!(1)),
+        "{repaired}"
+    );
+    assert_eq!(bitmaps(), ["of-another-tool"]);
+}
+
+/// Has the first cluster with data counted as free.
+fn free_first_data_cluster(disk: &Path) {
+    let file = fs::File::options().write(true).open(disk).unwrap();
+    file.write_all_at(&[0, 0], 0x2_0000 + 2 * 5).unwrap();
+}
+
 #[test]
 fn test_convert_of_damaged_image_is_refused() {
     let home = home_with("  - {name: hdd, size: 8M}\n");
     let disk = image(&home, "hdd.qcow2");
     write_patterns(&disk, "qcow2", &PATTERNS);
-    // The first cluster with data is counted as free.
-    let file = fs::File::options().write(true).open(&disk).unwrap();
-    file.write_all_at(&[0, 0], 0x2_0000 + 2 * 5).unwrap();
+    free_first_data_cluster(&disk);
 
     let refused = home.json_error(&["storage", "compact", VM, "hdd"], 69);
 

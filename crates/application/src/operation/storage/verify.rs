@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use derive_setters::Setters;
 use maqet_domain::change::ChangeSet;
 use maqet_domain::event::kind;
-use maqet_domain::port::{ImageCheck, ImageFile, ImageRepair};
+use maqet_domain::port::{ImageCheck, ImageError, ImageFile, ImageRepair};
 use maqet_domain::vm::{Vm, VmEntry};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -14,6 +14,7 @@ use serde_json::json;
 use super::target::ImageTarget;
 use crate::app::operations::{Done, Effect, Operation};
 use crate::app::shown;
+use crate::backup::changes::forget_changes;
 use crate::{App, Error, HumanDuration};
 
 /// Check the images of a drive, or of all drives, for errors, and repair them on request
@@ -61,10 +62,8 @@ impl StorageVerify {
             let progress = target.job.share_reporter(size.bytes());
             target.job.run(app.ports.image_tools.copy(&target.image.path, &path, &target.work(&progress))).await??;
             target.job.set_stage("repairing the image");
-            // Not within the job: a repair that is cut off can damage the image.
-            let work = target.work(&|_, _| {});
-            let repaired = app.ports.image_tools.check(&target.image, Some(repair), &work);
-            let repaired = target.job.reporting_elapsed(repaired).await?;
+            let changes_content = repair == ImageRepair::All && found.as_ref().is_some_and(ImageCheck::has_errors);
+            let repaired = repair_image(app, &target, repair, changes_content).await?;
             let repaired = VerifiedImage::new(drive, &target.image, repaired.as_ref());
             let repaired = VerifiedImage { copy: Some(shown(&path)), ..repaired };
             // At once: if another drive fails, the copy is known all the same.
@@ -185,6 +184,31 @@ async fn with_images(app: &App, vm: &Vm) -> Result<Vec<String>, Error> {
     Ok(drives)
 }
 
+/// Repairs the image; not within the job, as a repair that is cut off can damage the image.
+///
+/// One that changes the content is not in the record of changes since the backups, which is removed first: `qemu-img` goes
+/// on if this process is killed. Where the damage is in the way of that, it is removed once it is repaired.
+async fn repair_image(
+    app: &App,
+    target: &ImageTarget<'_>,
+    repair: ImageRepair,
+    changes_content: bool,
+) -> Result<Option<ImageCheck>, Error> {
+    let (path, work) = (&target.image.path, target.work(&|_, _| {}));
+    let forgotten = if changes_content { forget_changes(app, path, work.guard).await } else { Ok(()) };
+    let is_left = match forgotten {
+        Ok(()) => false,
+        Err(ImageError::Refused { .. }) => true,
+        Err(error) => return Err(error.into()),
+    };
+    let check = app.ports.image_tools.check(&target.image, Some(repair), &work);
+    let repaired = target.job.reporting_elapsed(check).await?;
+    if is_left {
+        forget_changes(app, path, work.guard).await?;
+    }
+    Ok(repaired)
+}
+
 /// Returns whether `repair` would change anything.
 const fn needs(repair: ImageRepair, found: &ImageCheck) -> bool {
     match repair {
@@ -196,7 +220,7 @@ const fn needs(repair: ImageRepair, found: &ImageCheck) -> bool {
 /// Returns where the copy of an image is put: beside it.
 fn copy_path(app: &App, target: &ImageTarget<'_>) -> PathBuf {
     let mut name = target.image.path.file_name().map_or_else(OsString::new, OsString::from);
-    let now = app.ports.clock.now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let now = app.ports.clock.now().strftime("%Y%m%dT%H%M%S%.3fZ").to_string();
     name.push(format!(".before-repair-{now}"));
     target.image.path.with_file_name(name)
 }
