@@ -32,7 +32,7 @@ use maqet_fault_points::FaultPoints;
 pub use self::info::read_image_info;
 pub(crate) use self::tool::user_of;
 use self::tool::{Tool, Tools};
-use crate::limits::{IMAGE_SNAPSHOT_TIMEOUT, IMAGE_VERSION_TIMEOUT};
+use crate::limits::IMAGE_VERSION_TIMEOUT;
 
 /// Disk images, through `qemu-img`.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl QemuImg {
         which: &str,
         guard: &HeldLock,
     ) -> Result<(), ImageError> {
-        let tool = Tool::find(&self.tools, action, path, IMAGE_SNAPSHOT_TIMEOUT)?.holding(guard);
+        let tool = Tool::in_place(&self.tools, action, path, guard)?;
         if !path.exists() {
             return Err(ImageError::NotFound { path: path.to_owned() });
         }

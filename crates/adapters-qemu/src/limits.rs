@@ -135,23 +135,14 @@ pub const IMAGE_LOCK_INTERVAL: Duration = Duration::from_millis(5);
 /// How long the creation of an image may take; it writes a few kilobytes, perhaps over a slow network.
 pub const IMAGE_CREATE_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// How long work on a snapshot may take; it rewrites the reference counts of an image, seconds for terabytes.
-pub const IMAGE_SNAPSHOT_TIMEOUT: Duration = Duration::from_mins(10);
-
 /// How often the progress of `qemu-img` is repeated while it prints none; it prints each percent of an image.
 pub const IMAGE_PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
-
-/// How long the change of the size of an image may take: growing writes a few tables; a smaller one has its end freed.
-pub const IMAGE_RESIZE_TIMEOUT: Duration = Duration::from_mins(30);
 
 /// How long a QEMU without a guest may take to end on SIGTERM: it flushes the images and stores their bitmaps.
 pub const IMAGE_SERVER_EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the measurement of an image may take, which reads all its tables: seconds for terabytes.
 pub const IMAGE_MEASURE_TIMEOUT: Duration = Duration::from_mins(10);
-
-/// How long the removal of a bitmap may take; it frees the clusters of the bitmap.
-pub const IMAGE_BITMAP_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// The largest directory of bitmaps that is read; a bitmap takes about 70 bytes.
 pub const MAX_BITMAP_DIRECTORY_BYTES: usize = 4 << 20;

@@ -11,7 +11,8 @@ use tokio::runtime::Handle;
 use super::pidfd::Pidfd;
 use crate::limits::KILL_TIMEOUT;
 
-/// A child process that is killed on drop, unless it exited or was [detached](Self::detach).
+/// A child process that is killed on drop, unless it exited, was [detached](Self::detach), or
+/// [runs to its end](Self::run_to_end).
 ///
 /// Its process group or session is killed with it where the command was given one of its own. A drop sends the signal
 /// and does not wait; the process is then reaped in the background.
@@ -19,6 +20,7 @@ pub struct ChildGuard {
     child: Box<dyn ChildWrapper>,
     /// `None` once the process was reaped or detached.
     pidfd: Option<Pidfd>,
+    runs_to_end: bool,
 }
 
 impl ChildGuard {
@@ -28,7 +30,7 @@ impl ChildGuard {
     pub fn spawn(command: &mut CommandWrap) -> io::Result<Self> {
         let mut child = command.spawn()?;
         match Pidfd::open(child.id()).and_then(|pidfd| pidfd.ok_or_else(|| io::ErrorKind::NotFound.into())) {
-            Ok(pidfd) => Ok(Self { child, pidfd: Some(pidfd) }),
+            Ok(pidfd) => Ok(Self { child, pidfd: Some(pidfd), runs_to_end: false }),
             Err(error) => {
                 let _ = child.start_kill();
                 let _ = child.wait();
@@ -70,6 +72,11 @@ impl ChildGuard {
         self.child.wait()
     }
 
+    /// Has the child run to its end, whatever happens here: neither [`Self::kill`] nor a drop kills it.
+    pub fn run_to_end(&mut self) {
+        self.runs_to_end = true;
+    }
+
     /// Lets the child run on.
     pub fn detach(mut self) {
         self.pidfd = None;
@@ -77,7 +84,7 @@ impl ChildGuard {
 
     /// Kills the child and waits until it is gone.
     pub async fn kill(&mut self) {
-        let Some(pidfd) = &self.pidfd else { return };
+        let Some(pidfd) = self.pidfd.as_ref().filter(|_| !self.runs_to_end) else { return };
         let _ = self.child.start_kill();
         if tokio::time::timeout(KILL_TIMEOUT, pidfd.exited()).await.is_ok() {
             let _ = self.child.wait();
@@ -89,7 +96,9 @@ impl ChildGuard {
 impl Drop for ChildGuard {
     fn drop(&mut self) {
         let Some(pidfd) = self.pidfd.take() else { return };
-        let _ = self.child.start_kill();
+        if !self.runs_to_end {
+            let _ = self.child.start_kill();
+        }
         // Without a runtime, the kernel reaps it when this process exits.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {

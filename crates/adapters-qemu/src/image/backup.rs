@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::QemuImg;
 use super::examine::chain;
 use super::tool::{Tool, io_error};
-use crate::limits::{IMAGE_BITMAP_TIMEOUT, IMAGE_CREATE_TIMEOUT, IMAGE_MEASURE_TIMEOUT, MAX_BITMAP_DIRECTORY_BYTES};
+use crate::limits::{IMAGE_CREATE_TIMEOUT, IMAGE_MEASURE_TIMEOUT, MAX_BITMAP_DIRECTORY_BYTES};
 
 /// The output of `qemu-img measure`.
 #[derive(Deserialize)]
@@ -53,7 +53,7 @@ impl BackupImages for QemuImg {
     }
 
     async fn remove_bitmap(&self, disk: &Path, name: &str, guard: &HeldLock) -> Result<(), ImageError> {
-        let tool = Tool::find(&self.tools, "remove a bitmap from", disk, IMAGE_BITMAP_TIMEOUT)?.holding(guard);
+        let tool = Tool::in_place(&self.tools, "remove a bitmap from", disk, guard)?;
         tool.run(["bitmap", "--remove"], [tool.image(), name.into()]).await.map(drop)
     }
 }

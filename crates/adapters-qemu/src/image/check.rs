@@ -1,7 +1,6 @@
 //! Checks images and repairs them: `qemu-img check --output=json`, typed.
 
 use std::path::Path;
-use std::time::Duration;
 
 use maqet_domain::port::{ImageCheck, ImageError, ImageFile, ImageRepair, ImageWork};
 use serde::Deserialize;
@@ -22,7 +21,10 @@ pub(super) async fn check(
     repair: Option<ImageRepair>,
     work: &ImageWork<'_>,
 ) -> Result<Option<ImageCheck>, ImageError> {
-    let tool = Tool::find(tools, ACTION, &image.path, Duration::MAX)?.holding(work.guard);
+    let tool = match repair {
+        Some(_) => Tool::in_place(tools, ACTION, &image.path, work.guard)?,
+        None => Tool::bound(tools, ACTION, &image.path)?,
+    };
     require_file(&image.path)?;
     let repair = repair.map(|repair| repair.to_string());
     let mut options = vec!["check", "--output=json", "-f", &image.format];

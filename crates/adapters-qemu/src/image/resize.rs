@@ -5,9 +5,8 @@ use maqet_domain::size::ByteSize;
 
 use super::check::require_file;
 use super::tool::{Tool, Tools};
-use crate::limits::IMAGE_RESIZE_TIMEOUT;
 
-/// Changes the size; the tool holds the lock and goes on if this process is killed.
+/// Changes the size.
 pub(super) async fn resize(
     tools: &Tools,
     image: &ImageFile,
@@ -15,7 +14,7 @@ pub(super) async fn resize(
     may_shrink: bool,
     work: &ImageWork<'_>,
 ) -> Result<(), ImageError> {
-    let tool = Tool::find(tools, "resize", &image.path, IMAGE_RESIZE_TIMEOUT)?.holding(work.guard);
+    let tool = Tool::in_place(tools, "resize", &image.path, work.guard)?;
     require_file(&image.path)?;
     let mut options = vec!["resize", "-q", "-f", &image.format];
     if may_shrink {

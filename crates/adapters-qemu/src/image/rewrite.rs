@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use maqet_adapters_linux::atomic_file::AtomicFile;
 use maqet_adapters_linux::process::OpenFileLocks;
@@ -39,7 +38,7 @@ pub(super) async fn rewrite(
     } else if !plan.is_compressed {
         require_space(tools, plan).await?;
     }
-    let tool = Tool::find(tools, ACTION, &plan.from.path, Duration::MAX)?.holding(work.guard);
+    let tool = Tool::bound(tools, ACTION, &plan.from.path)?;
     let target = absolute(&plan.to.path).map_err(|error| io_error(ACTION, &plan.to.path, error))?;
     let file = AtomicFile::create(&target).map_err(|error| io_error(ACTION, &target, error))?;
     tool.faults().reach(FaultPoint::ImageReserved);
@@ -178,7 +177,7 @@ fn about_target(error: ImageError, temporary: &Path, target: &Path) -> ImageErro
     }
 }
 
-/// The measure of an image: how much space a copy in another format takes.
+/// The measure of an image: how much space a copy takes.
 #[derive(Deserialize)]
 struct Measured {
     required: u64,
@@ -187,7 +186,8 @@ struct Measured {
 /// Refuses to write an image for which there is no space: `qemu-img` would find out at the end.
 async fn require_space(tools: &Tools, plan: &RewritePlan) -> Result<(), ImageError> {
     let tool = Tool::find(tools, ACTION, &plan.from.path, IMAGE_INFO_TIMEOUT)?;
-    let options = ["measure", "--output=json", "-O", &plan.to.format, "-f", &plan.from.format];
+    // As qcow2 also for a raw image: of that, the whole size is reported, although blocks of zeros take no space.
+    let options = ["measure", "--output=json", "-O", "qcow2", "-f", &plan.from.format];
     let printed = tool.run(options, [tool.image()]).await?;
     let measured: Measured = serde_json::from_slice(&printed)
         .map_err(|error| tool.refusal(format!("invalid output of qemu-img: {error}")))?;

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use maqet_adapters_linux::process::{
-    CaptureError, Captured, Group, LockKind, Output, display_status, find_locker, process_name, spawn_captured,
-    wait_into, wait_observed,
+    CaptureError, Captured, ChildGuard, Group, LockKind, Output, display_status, find_locker, process_name,
+    spawn_captured, wait_into, wait_observed,
 };
 use maqet_adapters_linux::{ProcessEnvironment, ProgramError};
 use maqet_domain::port::{Guard, ImageError, ImageUser, ImageWork};
@@ -22,6 +22,16 @@ use crate::limits::{IMAGE_PROGRESS_INTERVAL, MAX_IMAGE_OUTPUT_BYTES};
 use crate::stderr_tail::stderr_tail;
 
 const NAME: &str = "qemu-img";
+
+/// The shell that binds a tool to this process.
+const SHELL: &str = "/bin/sh";
+
+/// Becomes the tool, after it started a process of the same group that kills the group at the end of the standard input.
+///
+/// That is a pipe, of which only this process has the other end: it is closed even by SIGKILL.
+const BIND: &str = r#"exec 3<&0
+{ read -r _; kill -KILL 0; } <&3 3<&- >/dev/null 2>&1 &
+exec "$0" "$@" 3<&- </dev/null"#;
 
 /// The environment of all calls of `qemu-img`.
 #[derive(Debug)]
@@ -37,7 +47,19 @@ pub(crate) struct Tool<'a> {
     action: &'static str,
     image: PathBuf,
     timeout: Duration,
-    lock: Option<File>,
+    lifetime: Lifetime,
+}
+
+/// What ends a tool early.
+enum Lifetime {
+    /// Its deadline, or that its result is no longer waited for.
+    Short,
+    /// The end of this process, or that its result is no longer waited for: it reads, or writes a temporary file.
+    Bound,
+    /// Nothing, as it changes an image in place, and one that is cut off may be damaged. It has the file of a lock as its
+    /// standard input, which it does not read: without the lock, another command would find the image in use, or the
+    /// QEMU of the VM could not open it.
+    InPlace(Option<File>),
 }
 
 impl<'a> Tool<'a> {
@@ -53,22 +75,46 @@ impl<'a> Tool<'a> {
             ProgramError::NotExecutable(path, error) => ImageError::Io { action: "run", path, source: error.into() },
         })?;
         let image = absolute(image).map_err(|error| io_error("find", image, error))?;
-        Ok(Self { tools, program, action, image, timeout, lock: None })
+        Ok(Self { tools, program, action, image, timeout, lifetime: Lifetime::Short })
     }
 
-    /// Makes the tool hold a lock for as long as it runs.
-    pub(super) fn holding(self, guard: &dyn Guard) -> Self {
+    /// Finds `qemu-img` for work without a deadline, of which nothing is left if this process is killed.
+    pub(super) fn bound(tools: &'a Tools, action: &'static str, image: &Path) -> Result<Self, ImageError> {
+        let tool = Self::find(tools, action, image, Duration::MAX)?;
+        Ok(Self { lifetime: Lifetime::Bound, ..tool })
+    }
+
+    /// Finds `qemu-img` for a change in place, which is finished whatever happens to this process; until then, the lock is
+    /// held.
+    pub(super) fn in_place(
+        tools: &'a Tools,
+        action: &'static str,
+        image: &Path,
+        guard: &dyn Guard,
+    ) -> Result<Self, ImageError> {
+        let tool = Self::find(tools, action, image, Duration::MAX)?;
         let file = guard.handle().and_then(|handle| handle.downcast_ref::<File>());
-        Self { lock: file.and_then(|file| file.try_clone().ok()), ..self }
+        let lock = file.and_then(|file| file.try_clone().ok());
+        Ok(Self { lifetime: Lifetime::InPlace(lock), ..tool })
     }
 
-    /// Returns the standard input of the tool, which does not read it: the file of the lock.
-    ///
-    /// The tool goes on if this process is killed. Without the lock, another command would find the image in use, or the
-    /// QEMU of the VM could not open it.
-    fn input(&self) -> Stdio {
-        let lock = self.lock.as_ref().and_then(|file| file.try_clone().ok());
-        lock.map_or_else(Stdio::null, Stdio::from)
+    /// Starts the tool.
+    fn spawn(&self, command: Command) -> Result<ChildGuard, CaptureError> {
+        // Ctrl-C in a terminal would end what is of the group of this process.
+        let (input, group) = match &self.lifetime {
+            Lifetime::Short => (Stdio::null(), Group::Inherited),
+            Lifetime::Bound => (Stdio::piped(), Group::New),
+            Lifetime::InPlace(lock) => {
+                let lock = lock.as_ref().and_then(|file| file.try_clone().ok());
+                (lock.map_or_else(Stdio::null, Stdio::from), Group::New)
+            }
+        };
+        let mut child = spawn_captured(command, input, group)?;
+        if let Lifetime::InPlace(_) = &self.lifetime {
+            child.run_to_end();
+        }
+        self.faults().reach(FaultPoint::ImageToolStarted);
+        Ok(child)
     }
 
     pub(super) fn faults(&self) -> &FaultPoints {
@@ -76,10 +122,7 @@ impl<'a> Tool<'a> {
     }
 
     async fn capture(&self, command: Command) -> Result<Captured, CaptureError> {
-        // What holds a lock changes an image, and Ctrl-C in a terminal would end it in the middle.
-        let group = if self.lock.is_some() { Group::New } else { Group::Inherited };
-        let child = spawn_captured(command, self.input(), group)?;
-        self.faults().reach(FaultPoint::ImageToolStarted);
+        let child = self.spawn(command)?;
         let mut output = Output::default();
         let exit = wait_into(child, self.timeout, MAX_IMAGE_OUTPUT_BYTES, &mut output).await?;
         Ok(Captured { status: exit.status, output })
@@ -108,9 +151,7 @@ impl<'a> Tool<'a> {
         rest: impl IntoIterator<Item = OsString>,
         work: &ImageWork<'_>,
     ) -> Result<Captured, ImageError> {
-        let child = spawn_captured(self.command(options, rest), self.input(), Group::New)
-            .map_err(|error| self.capture_error(error))?;
-        self.faults().reach(FaultPoint::ImageToolStarted);
+        let child = self.spawn(self.command(options, rest)).map_err(|error| self.capture_error(error))?;
         let mut output = Output::default();
         // Beyond the whole until something is printed.
         let done = AtomicU64::new(u64::MAX);
@@ -147,7 +188,15 @@ impl<'a> Tool<'a> {
         options: impl IntoIterator<Item = &'o str>,
         rest: impl IntoIterator<Item = OsString>,
     ) -> Command {
-        let mut command = self.tools.environment.english_command(&self.program);
+        let environment = &self.tools.environment;
+        let mut command = match &self.lifetime {
+            Lifetime::Bound if Path::new(SHELL).exists() => {
+                let mut command = environment.english_command(Path::new(SHELL));
+                command.args(["-c", BIND]).arg(&self.program);
+                command
+            }
+            Lifetime::Short | Lifetime::Bound | Lifetime::InPlace(_) => environment.english_command(&self.program),
+        };
         command.args(options).args(rest).current_dir("/");
         command
     }

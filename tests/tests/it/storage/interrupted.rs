@@ -17,9 +17,14 @@ const START: Duration = Duration::from_secs(20);
 
 /// Creates a `qemu-img` that prints a progress and then stands still, in a conversion, until there is a file `go`.
 fn slow_convert(home: &TestHome) -> OsString {
+    slow_tool(home, "convert")
+}
+
+/// Does the same for another command of `qemu-img`.
+fn slow_tool(home: &TestHome, command: &str) -> OsString {
     let go = home.path("go");
     let script = format!(
-        "#!/bin/sh\nif [ \"$1\" = convert ]; then\n  printf '    (12.50/100%%)\\r'\n  touch '{0}.waits'\n  \
+        "#!/bin/sh\nif [ \"$1\" = {command} ]; then\n  printf '    (12.50/100%%)\\r'\n  touch '{0}.waits'\n  \
          until [ -e '{0}' ]; do sleep 0.05; done\nfi\nexec {1} \"$@\"\n",
         go.display(),
         qemu::image_tool().display(),
@@ -65,6 +70,53 @@ fn test_convert_reports_progress_and_is_canceled_within_a_second() {
     assert_eq!(home.json(&["info", VM]), definition);
     assert_files(&home, &["hdd.qcow2"]);
     home.json(&["storage", "convert", VM, "hdd", "raw"]);
+}
+
+/// A `qemu-img` that is cut off while it changes an image in place can damage it.
+#[test]
+fn test_change_in_place_is_finished_after_two_interrupts() {
+    let home = home_with("  - {name: hdd, size: 4M}\n");
+    for (command, arguments) in
+        [("snapshot", ["snapshot", "create", VM, "hdd", "one"]), ("resize", ["storage", "resize", VM, "hdd", "8M"])]
+    {
+        let path = slow_tool(&home, command);
+        let running = home.maqet(arguments).env("PATH", &path).spawn();
+        wait_for_tool(&home);
+        let pid = running.pid().to_string();
+        wait::until(START, "the command to end", || {
+            Command::new("kill").args(["-INT", &pid]).status().unwrap();
+            // Of a process that exited, nothing is left to read.
+            fs::read(format!("/proc/{pid}/cmdline")).unwrap().is_empty().then_some(())
+        });
+        running.wait().code(130);
+
+        assert!(!home.processes().is_empty(), "{command}");
+        home.write("go", "");
+        wait::until(START, "the tool to end", || home.processes().is_empty().then_some(()));
+        fs::remove_file(home.path("go")).unwrap();
+        fs::remove_file(home.path("go.waits")).unwrap();
+    }
+    assert_eq!(home.json(&["snapshot", "ls", VM])[0]["name"], "one");
+    assert_eq!(home.json(&["storage", "ls", VM])[0]["virtual_bytes"], 8 << 20);
+}
+
+#[test]
+fn test_convert_that_is_killed_leaves_no_tool_and_no_lock() {
+    let home = home_with("  - {name: hdd, size: 4M}\n");
+    home.write("config/maqet/maqet.conf", "timeouts: {lock: 200ms}\n");
+    let path = slow_convert(&home);
+    for command in [&["convert", VM, "hdd", "qcow2"][..], &["compact", VM, "hdd"]] {
+        let running = home.maqet([&["storage"], command].concat()).env("PATH", &path).spawn();
+        wait_for_tool(&home);
+
+        let _killed = running.kill();
+
+        home.json(&["storage", "compact", VM, "hdd"]);
+        assert_files(&home, &["hdd.qcow2"]);
+        wait::until(START, "the tool to end", || home.processes().is_empty().then_some(()));
+        fs::remove_file(home.path("go.waits")).unwrap();
+    }
+    assert!(!home.path("go").exists());
 }
 
 #[test]
