@@ -246,6 +246,10 @@ impl<'a> BackupRun<'a> {
             let bitmap = drive.plan.bitmap.as_ref().map(|bitmap| bitmap.name.clone());
             drives.push(Copy { node: drive.disk.name.clone(), target, bitmap });
         }
+        // A backup that was removed in this second had the same name; its bitmap is left.
+        let is_stale = |drive: &&Planned<'_>| drive.facts.bitmaps.iter().any(|found| found.name == self.bitmap());
+        let stale = planned.iter().filter(is_stale).map(|drive| (drive.disk.name.clone(), self.bitmap()));
+        copier.remove_bitmaps(&stale.collect::<Vec<_>>()).await?;
         let recording = planned.iter().filter(|drive| drive.has_bitmap()).map(|drive| drive.disk.name.clone());
         copier.add_bitmaps(&recording.collect::<Vec<_>>(), &self.bitmap()).await?;
         self.job.set_stage("copying");
