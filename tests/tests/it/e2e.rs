@@ -30,7 +30,7 @@ fn test_linux_guest_full_lifecycle_works() {
     let answer = home.json(&["qmp", "web", "query-status"]);
     assert_eq!(answer["status"], "running");
     let refused = home.json_error(&["snapshot", "create", "web", "hdd", "clean"], 4);
-    assert_eq!(refused["code"], "vm.status-conflict");
+    assert_eq!(refused["code"], "snapshot.live-required");
     let refused = home.json_error(&["rm", "web"], 4);
     assert_eq!(refused["code"], "vm.status-conflict");
 
@@ -72,6 +72,7 @@ fn test_snapshot_load_on_stopped_vm_restores_content() {
     qemu_io("read -P 0 0 64k");
 
     home.json(&["snapshot", "rm", "web", "hdd", "clean"]);
+    home.json(&["snapshot", "rm", "web", "hdd", "before-load"]);
     assert_eq!(home.json(&["snapshot", "ls", "web"]), json!([]));
     let missing = home.json_error(&["snapshot", "load", "web", "hdd", "clean"], 3);
     assert_eq!(missing["code"], "snapshot.not-found");
