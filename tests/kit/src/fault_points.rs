@@ -60,6 +60,7 @@ pub const FAULT_POINTS: &[FaultPoint] = &[
     FaultPoint::BeforeCommit("backup.create"),
     FaultPoint::Committed("backup.create"),
     FaultPoint::Locked("backup.restore"),
+    FaultPoint::Marked("backup.restore"),
     FaultPoint::RestoreCopied,
     FaultPoint::RestoreReplaced,
     FaultPoint::RestoreInPlace,

@@ -168,7 +168,6 @@ fn test_console_serial_log_is_written_attached_or_not() {
     let terminal = Terminal::new();
     let console = attach(&guest.home, &terminal, &["--tail", "100"]);
 
-    terminal.wait_for(0, guest::READY);
     terminal.type_keys("(sleep 2; echo un''seen) & echo se''en\r");
     terminal.wait_for(0, "\nseen");
     terminal.type_keys(CTRL_BRACKET);

@@ -29,9 +29,10 @@ struct Done {
 }
 
 /// The errors to expect while others work on the same VMs.
-const EXPECTED: [&str; 10] = [
+const EXPECTED: [&str; 11] = [
     "lock.in-use",
     "vm.status-conflict",
+    "snapshot.live-required",
     "vm.unresponsive",
     "vm.not-found",
     // A forced stop does not wait for other clients, nor for a start.

@@ -103,7 +103,14 @@ impl QmpDeviceDel {
                     return Ok(unplugged.done(app, session).await);
                 }
                 UnplugStep::RemoveBackends(id) => {
-                    let removal = session.remove_backends(&boot.backends(&id)).await?;
+                    let backends = boot.backends(&id);
+                    let mut removal = session.remove_backends(&backends).await?;
+                    if let Some(backend) = &removal.in_use
+                        && session.user_of_backend(backend).await?.is_none_or(|user| user.device.is_none())
+                    {
+                        // Another client has just unplugged the device, and QEMU uses it for another moment.
+                        removal = session.remove_backends_soon(&backends).await?;
+                    }
                     if removal.backend.is_some() {
                         let unplugged = Unplugged { device: id, changed: false, boot: session.vm.run.boot, removal };
                         return Ok(unplugged.done(app, session).await);
