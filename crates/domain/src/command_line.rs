@@ -236,15 +236,27 @@ fn firmware(machine: &Machine, uefi: Option<&UefiFiles>) -> Result<Vec<Switch>, 
         (Firmware::Uefi, Some(uefi)) => uefi,
         (Firmware::Default | Firmware::Uefi, _) => return Ok(Vec::new()),
     };
-    let node = |driver: &str, name: &str| Switch::new("blockdev").option("driver", driver).option("node-name", name);
+    let [variables_file, variables] = uefi_variables_nodes(utf8(&uefi.variables)?);
     let flash = Switch::new("machine").option("pflash0", "uefi-code").option("pflash1", "uefi-vars");
     Ok(vec![
-        node("file", "uefi-code-file").option("filename", utf8(&uefi.code)?).flag("read-only", true),
-        node(&uefi.code_format, "uefi-code").option("file", "uefi-code-file").flag("read-only", true),
-        node("file", "uefi-vars-file").option("filename", utf8(&uefi.variables)?),
-        node("qcow2", "uefi-vars").option("file", "uefi-vars-file"),
+        blockdev("file", "uefi-code-file").option("filename", utf8(&uefi.code)?).flag("read-only", true),
+        blockdev(&uefi.code_format, "uefi-code").option("file", "uefi-code-file").flag("read-only", true),
+        variables_file,
+        variables,
         flash,
     ])
+}
+
+/// Returns the block nodes of a UEFI variable store; the last one has the name of the store.
+pub fn uefi_variables_nodes(path: &str) -> [Switch; 2] {
+    [
+        blockdev("file", "uefi-vars-file").option("filename", path),
+        blockdev("qcow2", "uefi-vars").option("file", "uefi-vars-file"),
+    ]
+}
+
+fn blockdev(driver: &str, name: &str) -> Switch {
+    Switch::new("blockdev").option("driver", driver).option("node-name", name)
 }
 
 /// Without a network in the definition, QEMU adds its default card.

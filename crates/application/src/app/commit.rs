@@ -51,7 +51,8 @@ impl Committer<'_> {
     /// Records that work on the images of a VM begins, or goes on with another step, together with `more`; returns the
     /// entry as it is from then on.
     ///
-    /// The caller holds the lock of the VM, and has its last commit include [`work_done`].
+    /// The caller holds the lock of the VM, and ends with [`end_work`](Self::end_work), or has its last commit include
+    /// [`work_done`].
     pub(crate) async fn begin_work(
         &self,
         entry: &VmEntry,
@@ -66,6 +67,14 @@ impl Committer<'_> {
         let changes = more.into_iter().chain([change]).collect();
         self.commit(ChangeSet { changes, ..ChangeSet::default() }).await?;
         Ok(VmEntry { pending, revision: expected.next(), ..entry.clone() })
+    }
+
+    /// Records that the work on the images of a VM has ended, together with `more`; returns the entry as it is from then
+    /// on.
+    pub(crate) async fn end_work(&self, entry: &VmEntry, more: Vec<Change>) -> Result<VmEntry, Error> {
+        let changes = more.into_iter().chain([work_done(entry)]).collect();
+        self.commit(ChangeSet { changes, ..ChangeSet::default() }).await?;
+        Ok(VmEntry { pending: None, revision: entry.revision.next(), ..entry.clone() })
     }
 
     /// Returns the date.

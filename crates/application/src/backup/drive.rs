@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use maqet_domain::command_line::uefi_variables_nodes;
 use maqet_domain::machine::{Firmware, Machine};
 use maqet_domain::qemu::Switch;
 use maqet_domain::vm::VmName;
@@ -9,10 +10,8 @@ use serde::Serialize;
 
 use super::error::BackupError;
 use crate::app::shown;
+use crate::start::firmware::VARIABLES_NAME;
 use crate::{App, Error};
-
-/// The name of the UEFI variable store, which no drive has; also that of its block node.
-pub(crate) const VARIABLES: &str = "uefi-vars";
 
 /// A disk of a VM.
 #[derive(Debug, Clone)]
@@ -78,11 +77,6 @@ impl Selection {
 
 /// Returns the UEFI variable store as a disk.
 fn variables(path: PathBuf) -> DiskDrive {
-    let file_node = format!("{VARIABLES}-file");
-    let node = |driver: &str, name: &str| Switch::new("blockdev").option("driver", driver).option("node-name", name);
-    let backend = vec![
-        node("file", &file_node).option("filename", shown(&path)),
-        node("qcow2", VARIABLES).option("file", &file_node),
-    ];
-    DiskDrive { name: VARIABLES.to_owned(), path, format: "qcow2".to_owned(), backend }
+    let backend = uefi_variables_nodes(&shown(&path)).into();
+    DiskDrive { name: VARIABLES_NAME.to_owned(), path, format: "qcow2".to_owned(), backend }
 }

@@ -160,8 +160,7 @@ pub(crate) async fn replace(
     app.faults.reach(FaultPoint::Marked(operation));
     if let Err(error) = exchange(app, &images, copied).await {
         put_back(app, &images).await?;
-        let done = crate::app::commit::work_done(&begun);
-        app.committer().commit(maqet_domain::change::ChangeSet::default().and(done)).await?;
+        app.committer().end_work(&begun, Vec::new()).await?;
         return Err(error);
     }
     let records = new_records(app, entry, restores, &images);

@@ -255,8 +255,7 @@ impl<'a> OfflineImages<'a> {
         if self.entry.pending.is_none() {
             return;
         }
-        let changes = ChangeSet::default().and(work_done(&self.entry));
-        if let Err(error) = self.app.committer().commit(changes).await {
+        if let Err(error) = self.app.committer().end_work(&self.entry, Vec::new()).await {
             tracing::warn!(vm = %self.entry.name, %error, "could not record that the work is taken back");
         }
     }

@@ -24,6 +24,16 @@ pub(crate) struct DriveImage {
     pub(crate) spec: Option<StorageSpec>,
 }
 
+impl DriveImage {
+    fn of(app: &App, entry: &VmEntry, spec: &StorageSpec) -> Self {
+        Self {
+            drive: spec.name.to_string(),
+            path: spec.path(&app.folders.vm_storage(&entry.name)),
+            spec: Some(spec.clone()),
+        }
+    }
+}
+
 /// A writable drive that snapshots of all drives do not include.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -48,11 +58,7 @@ pub(crate) struct Selection {
 impl Selection {
     /// Selects one drive, or all writable drives that support snapshots and the UEFI variable store.
     pub(crate) fn new(app: &App, entry: &VmEntry, machine: &Machine, drive: &str) -> Result<Self, Error> {
-        let image = |spec: &StorageSpec| DriveImage {
-            drive: spec.name.to_string(),
-            path: spec.path(&app.folders.vm_storage(&entry.name)),
-            spec: Some(spec.clone()),
-        };
+        let image = |spec: &StorageSpec| DriveImage::of(app, entry, spec);
         let one = |image: DriveImage| {
             let mut others = Self::listed(app, entry, machine);
             others.retain(|other| other.drive != image.drive);
@@ -102,11 +108,7 @@ impl Selection {
     /// Selects the images whose snapshots are listed: also read-only ones.
     pub(crate) fn listed(app: &App, entry: &VmEntry, machine: &Machine) -> Vec<DriveImage> {
         let supported = machine.storage.iter().filter(|spec| spec.driver.features().internal_snapshots);
-        let images = supported.map(|spec| DriveImage {
-            drive: spec.name.to_string(),
-            path: spec.path(&app.folders.vm_storage(&entry.name)),
-            spec: Some(spec.clone()),
-        });
+        let images = supported.map(|spec| DriveImage::of(app, entry, spec));
         images.chain(variables(app, entry, machine)).collect()
     }
 

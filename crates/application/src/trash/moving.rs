@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use maqet_domain::change::ChangeSet;
 use maqet_domain::port::TrashError;
 use maqet_domain::trash::{TrashEntry, TrashId, TrashedImage, TrashedImageLocation, TrashedVm};
 use maqet_domain::vm::{PendingWork, Vm, VmEntry};
@@ -12,7 +11,6 @@ use super::entries::{locate, lock_trash};
 use super::error::TrashRefusal;
 use super::own_images::OwnImage;
 use super::restore::{self, original_path};
-use crate::app::commit::work_done;
 use crate::app::operations::MovedStorage;
 use crate::app::recovered::Recovered;
 use crate::{App, Error};
@@ -89,10 +87,7 @@ impl Trashed {
     /// Moves the images back; what fails here is done by the next command for the VM.
     pub(crate) async fn revert(&self, app: &App) {
         let reverted = match move_back(app, &self.entry.id).await {
-            Ok(()) => {
-                let changes = ChangeSet::default().and(work_done(&self.vm));
-                app.committer().commit(changes).await.map_err(Error::from)
-            }
+            Ok(()) => app.committer().end_work(&self.vm, Vec::new()).await.map(drop),
             Err(error) => Err(error),
         };
         if let Err(error) = reverted {

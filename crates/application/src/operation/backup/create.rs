@@ -144,7 +144,7 @@ impl BackupCreate {
 
 /// Records that nothing is pending after a backup that failed and was cleaned up.
 async fn clear(app: &App, entry: &VmEntry) {
-    if let Err(error) = app.committer().commit(ChangeSet::default().and(work_done(entry))).await {
+    if let Err(error) = app.committer().end_work(entry, Vec::new()).await {
         // The next operation finds nothing to clean up.
         tracing::warn!(%error, "could not record that a backup failed");
     }

@@ -231,7 +231,7 @@ impl Conversion {
     /// Returns the result of a step; after a failure nothing is pending.
     async fn or_end<T>(&self, app: &App, entry: &VmEntry, result: Result<T, Error>) -> Result<T, Error> {
         if result.is_err() && !self.is_in_place() {
-            app.committer().commit(ChangeSet::default().and(work_done(entry))).await?;
+            app.committer().end_work(entry, Vec::new()).await?;
         }
         result
     }

@@ -25,7 +25,7 @@ use serde_json::json;
 use super::error::LiveSnapshotError;
 use super::recover::{recover_load, revert};
 use super::{LiveDisk, LiveVm, nodes};
-use crate::app::commit::{run_change, work_done};
+use crate::app::commit::run_change;
 use crate::backup::changes::forget_changes_live;
 use crate::job::Job;
 use crate::job::qmp_job::QmpJobs;
@@ -134,8 +134,7 @@ impl LiveLoad<'_> {
     async fn give_up(app: &App, entry: &VmEntry, guard: &HeldLock, safety: &[ImageTag], guest: LoadGuest) {
         let given_up = async {
             let recovered = recover_load(app, entry, guard, safety, guest).await?;
-            let changes = recovered.changes.into_iter().chain([work_done(&recovered.entry)]).collect();
-            Ok::<_, Error>(app.committer().commit(ChangeSet { changes, ..ChangeSet::default() }).await?)
+            app.committer().end_work(&recovered.entry, recovered.changes).await
         };
         if let Err(error) = given_up.await {
             tracing::warn!(vm = %entry.name, %error, "could not take back the begin of a load");
@@ -193,10 +192,9 @@ impl LiveLoad<'_> {
             changes = record_removals(&entry, removed);
             entry
         };
-        changes.push(work_done(&entry));
-        app.committer().commit(ChangeSet { changes, ..ChangeSet::default() }).await?;
+        let entry = app.committer().end_work(&entry, changes).await?;
         app.faults.reach(FaultPoint::Committed(self.operation));
-        Ok(VmEntry { pending: None, revision: entry.revision.next(), ..entry })
+        Ok(entry)
     }
 }
 
@@ -315,10 +313,9 @@ impl FailedLoad<'_> {
         let entry = self.end(app, entry).await?;
         app.faults.reach(FaultPoint::SnapshotRunEnded);
         let recovered = revert(app, &entry, guard, self.safety).await?;
-        let changes = recovered.changes.into_iter().chain([work_done(&entry)]).collect();
-        app.committer().commit(ChangeSet { changes, ..ChangeSet::default() }).await?;
+        let entry = app.committer().end_work(&entry, recovered.changes).await?;
         app.faults.reach(FaultPoint::Committed(operation));
-        Ok(VmEntry { pending: None, revision: entry.revision.next(), ..entry })
+        Ok(entry)
     }
 
     /// Ends QEMU, and records why.

@@ -1,6 +1,5 @@
 //! Recovery of work on a running VM whose maqet process was killed: QEMU went on with it, and keeps its result.
 
-use maqet_domain::change::ChangeSet;
 use maqet_domain::port::{HeldLock, ImageFile, ImageRepair, ImageWork};
 use maqet_domain::qmp::{JobInfo, QmpCommand, QmpError};
 use maqet_domain::snapshot::tag::{self, BEFORE_LOAD};
@@ -8,7 +7,6 @@ use maqet_domain::vm::{ImageTag, LoadGuest, Status, VmEntry};
 
 use super::LiveVm;
 use super::load::{FailedLoad, safety_records};
-use crate::app::commit::work_done;
 use crate::app::recovered::Recovered;
 use crate::job::qmp_job::QmpJobs;
 use crate::snapshot::recover::{self as offline, record_removals};
@@ -141,8 +139,6 @@ async fn finish_load(
     }
     live.delete(&replaced).await?;
     changes.extend(record_removals(entry, &replaced));
-    changes.push(work_done(entry));
-    app.committer().commit(ChangeSet { changes, ..ChangeSet::default() }).await?;
-    let entry = VmEntry { pending: None, revision: entry.revision.next(), ..entry.clone() };
+    let entry = app.committer().end_work(entry, changes).await?;
     Ok(Recovered::finished(&entry))
 }

@@ -1,12 +1,12 @@
 //! Saving a running VM: its memory and disks, or disks alone.
 //!
-//! QEMU saves the memory into the image of the first drive, and the guest stands still meanwhile. A save cannot be
+//! QEMU saves the memory into the image of the first drive, and the guest is paused meanwhile. A save cannot be
 //! canceled (7.2, 10.0): once it is sent it is waited for, and then removed.
 
 use std::collections::BTreeMap;
 
 use futures_util::future::{Either, select};
-use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::change::Change;
 use maqet_domain::port::{HeldLock, ImageUse};
 use maqet_domain::qmp::{QmpCommand, QmpError};
 use maqet_domain::snapshot::{SnapshotKind, SnapshotRecord};
@@ -17,10 +17,10 @@ use serde_json::Value;
 
 use super::recover::roll_back_create;
 use super::{LiveDisk, LiveVm, nodes};
-use crate::app::commit::work_done;
 use crate::app::recovered::Recovered;
 use crate::job::qmp_job::QmpJobs;
 use crate::job::{Job, ProgressUnit};
+use crate::snapshot::recover::record_removals;
 use crate::{App, Error};
 
 /// A snapshot of a running VM that is to be created; its name is free, and the VM can be saved.
@@ -100,13 +100,12 @@ impl LiveSave<'_> {
             let work = PendingWork::SnapshotRemove { removed: self.replaced.clone() };
             let entry = app.committer().begin_work(&entry, self.operation, work, changes).await?;
             live.delete(&self.replaced).await?;
-            changes = crate::snapshot::recover::record_removals(&entry, &self.replaced);
+            changes = record_removals(&entry, &self.replaced);
             entry
         };
-        changes.push(work_done(&entry));
-        app.committer().commit(ChangeSet { changes, ..ChangeSet::default() }).await?;
+        let entry = app.committer().end_work(&entry, changes).await?;
         app.faults.reach(FaultPoint::Committed(self.operation));
-        Ok(VmEntry { pending: None, revision: entry.revision.next(), ..entry })
+        Ok(entry)
     }
 
     /// Returns the records of the snapshot, as its images describe it.
@@ -223,8 +222,7 @@ async fn take_back(
         Err(error) if error.is_connection_loss() => roll_back_create(app, entry, guard, created).await?,
         Err(error) => return Err(error),
     };
-    let changes = recovered.changes.into_iter().chain([work_done(&recovered.entry)]).collect();
-    app.committer().commit(ChangeSet { changes, ..ChangeSet::default() }).await?;
+    app.committer().end_work(&recovered.entry, recovered.changes).await?;
     if ran && matches!(live.status().await, Ok(Status::IoError)) {
         live.query(&QmpCommand::new("cont")).await?;
     }
