@@ -84,11 +84,11 @@ fn test_start_interrupted_keeps_vm_status_and_is_reported() {
 
 /// Creates a folder with a `qemu-img` that begins to change an image only once there is a file `go`.
 fn slow_qemu_img(home: &TestHome) -> OsString {
-    let go = home.path("go");
+    let release = home.path("go");
     let script = format!(
         "#!/bin/sh\nif [ \"$1\" = snapshot ]; then\n  touch '{0}.waits'\n  until [ -e '{0}' ]; do sleep 0.05; done\nfi\n\
          exec {1} \"$@\"\n",
-        go.display(),
+        release.display(),
         qemu::image_tool().display(),
     );
     let tool = home.write("tools/qemu-img", script);

@@ -13,10 +13,10 @@ const START: Duration = Duration::from_secs(20);
 fn test_two_snapshots_of_a_drive_at_once_are_both_right() {
     let pair = Pair::new(TestHome::new());
     pair.write("hdd", 1);
-    let go = pair.home.path("go");
+    let release = pair.home.path("go");
     let waits = format!(
         "case \"$*\" in *' -c first '*) touch '{0}.waits'; until [ -e '{0}' ]; do sleep 0.05; done;; esac",
-        go.display()
+        release.display()
     );
     let path = pair.tool(&waits);
     let create = |name: &str| pair.home.maqet(["snapshot", "create", "web", "hdd", name]).env("PATH", &path).spawn();

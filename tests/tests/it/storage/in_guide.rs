@@ -21,7 +21,7 @@ fn test_commands_of_the_guide_on_disks_work() {
         if command.starts_with("mv ") {
             fs::rename(arguments[0], arguments[1]).unwrap();
         } else {
-            // The guest, which never runs, does not power off by itself.
+            // The guest, which never runs, does not power off.
             let force: &[&str] = if arguments[0] == "stop" { &["--force"] } else { &[] };
             home.maqet(&arguments).args(force).run().ok();
         }

@@ -15,18 +15,18 @@ use super::{VM, assert_files, content, fill, home_with, image, write_patterns};
 /// How long a tool may take to start on a busy host.
 const START: Duration = Duration::from_secs(20);
 
-/// Creates a `qemu-img` that prints a progress and then stands still, in a conversion, until there is a file `go`.
+/// Creates a `qemu-img` that prints a progress and then blocks, in a conversion, until there is a file `go`.
 fn slow_convert(home: &TestHome) -> OsString {
     slow_tool(home, "convert")
 }
 
 /// Does the same for another command of `qemu-img`.
 fn slow_tool(home: &TestHome, command: &str) -> OsString {
-    let go = home.path("go");
+    let release = home.path("go");
     let script = format!(
         "#!/bin/sh\nif [ \"$1\" = {command} ]; then\n  printf '    (12.50/100%%)\\r'\n  touch '{0}.waits'\n  \
          until [ -e '{0}' ]; do sleep 0.05; done\nfi\nexec {1} \"$@\"\n",
-        go.display(),
+        release.display(),
         qemu::image_tool().display(),
     );
     let tool = home.write("tools/qemu-img", script);
@@ -40,7 +40,7 @@ fn wait_for_tool(home: &TestHome) {
     wait::until(START, "the tool to run", || home.path("go.waits").exists().then_some(()));
 }
 
-/// A conversion of 4 MiB that stands still for a while.
+/// A conversion of 4 MiB that blocks for a while.
 #[test]
 fn test_convert_reports_progress_and_is_canceled_within_a_second() {
     let home = home_with("  - {name: hdd, size: 4M}\n");
