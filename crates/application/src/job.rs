@@ -176,16 +176,7 @@ impl Job<'_> {
 
     /// Does the same, and reports how long the job has been running, for a tool that does not say how far it is.
     pub(crate) async fn reporting_elapsed<T>(&self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
-        let period = limits::PROGRESS_INTERVAL;
-        let mut ticks = interval_at(Instant::now() + period, period);
-        loop {
-            let due = std::pin::pin!(ticks.tick());
-            if let Either::Left((value, _)) = select(work.as_mut(), due).await {
-                return value;
-            }
-            self.report_elapsed();
-        }
+        self.ticking(work, async || self.report_elapsed()).await
     }
 }
 

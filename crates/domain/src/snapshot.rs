@@ -151,6 +151,30 @@ pub struct SnapshotRecord {
 }
 
 impl SnapshotRecord {
+    /// Makes the record of a snapshot of a drive as its image describes it, of no set and without a description.
+    pub fn of_image(
+        vm: VmId,
+        drive: impl Into<String>,
+        name: impl Into<String>,
+        snapshot: ImageSnapshot,
+        kind: SnapshotKind,
+        created_at: Timestamp,
+    ) -> Self {
+        Self {
+            vm,
+            drive: drive.into(),
+            tag: snapshot.name,
+            name: name.into(),
+            image_id: snapshot.id,
+            image_date: snapshot.created_at,
+            set: None,
+            kind,
+            description: None,
+            fingerprint: None,
+            created_at,
+        }
+    }
+
     /// Returns whether this describes a snapshot of the image of its drive.
     pub fn is_of(&self, snapshot: &ImageSnapshot) -> bool {
         self.tag == snapshot.name && self.image_id == snapshot.id && self.image_date == snapshot.created_at

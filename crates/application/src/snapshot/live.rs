@@ -18,17 +18,21 @@ pub(crate) mod save;
 
 use std::path::PathBuf;
 
+use maqet_domain::change::Change;
 use maqet_domain::hotplug::PluggedDevice;
 use maqet_domain::machine::Machine;
 use maqet_domain::port::MonitorSession;
 use maqet_domain::qemu::QemuVersion;
 use maqet_domain::qmp::{BlockMedium, QmpCommand, QmpError, RunState, children};
 use maqet_domain::snapshot::Fingerprint;
-use maqet_domain::vm::{ImageTag, MonitorAnswer, ProcessIdentity, ProcessObservation, Run, Status, VmEntry};
+use maqet_domain::vm::{
+    ImageTag, MonitorAnswer, PendingWork, ProcessIdentity, ProcessObservation, Run, Status, VmEntry,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::device::session::PERIPHERAL;
+use crate::snapshot::recover::record_removals;
 use crate::start::firmware::VARIABLES_NAME;
 use crate::vm::monitor::Monitored;
 use crate::{App, Error, limits};
@@ -82,6 +86,24 @@ impl<'a> LiveVm<'a> {
 
     async fn query(&mut self, command: &QmpCommand) -> Result<Value, QmpError> {
         self.session.execute(command, self.app.timeouts().qmp).await
+    }
+
+    /// Writes `changes`, the records of snapshots that are complete, then removes the snapshots `removed`; returns the
+    /// entry of the VM as it is from then on, without pending work.
+    async fn record(
+        &mut self,
+        operation: &'static str,
+        entry: VmEntry,
+        changes: Vec<Change>,
+        removed: &[ImageTag],
+    ) -> Result<VmEntry, Error> {
+        if removed.is_empty() {
+            return self.app.committer().end_work(&entry, changes).await;
+        }
+        let work = PendingWork::SnapshotRemove { removed: removed.to_vec() };
+        let entry = self.app.committer().begin_work(&entry, operation, work, changes).await?;
+        self.delete(removed).await?;
+        self.app.committer().end_work(&entry, record_removals(&entry, removed)).await
     }
 
     /// Returns the state of the VM.

@@ -282,19 +282,7 @@ impl<'a> OfflineImages<'a> {
     }
 
     fn record(&self, tag: &ImageTag, name: &str, made: ImageSnapshot, kind: SnapshotKind) -> SnapshotRecord {
-        SnapshotRecord {
-            vm: self.entry.id,
-            drive: tag.drive.clone(),
-            tag: tag.tag.clone(),
-            name: name.to_owned(),
-            image_id: made.id,
-            image_date: made.created_at,
-            set: None,
-            kind,
-            description: None,
-            fingerprint: None,
-            created_at: self.app.committer().now(),
-        }
+        SnapshotRecord::of_image(self.entry.id, &tag.drive, name, made, kind, self.app.committer().now())
     }
 
     fn join_set(&self, records: &mut [SnapshotRecord]) {

@@ -5,6 +5,7 @@
 
 use maqet_domain::change::Change;
 use maqet_domain::port::HeldLock;
+use maqet_domain::snapshot::tag::has_tag;
 use maqet_domain::vm::{ImageTag, VmEntry};
 
 use crate::app::recovered::Recovered;
@@ -92,5 +93,5 @@ async fn is_present(app: &App, tag: &ImageTag) -> Result<Option<bool>, Error> {
         return Ok(None);
     }
     let snapshots = app.ports.images.snapshots(&tag.path).await?;
-    Ok(Some(snapshots.iter().any(|snapshot| snapshot.name == tag.tag)))
+    Ok(Some(has_tag(&snapshots, &tag.tag)))
 }

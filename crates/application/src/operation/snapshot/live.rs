@@ -324,7 +324,7 @@ pub(super) async fn rm(app: &App, rm: &SnapshotRm) -> Result<Done<SnapshotDone>,
         if cut_off.is_some() {
             break;
         }
-        job.ticking(live.delete(&tags), async || job.report_elapsed()).await?;
+        job.reporting_elapsed(live.delete(&tags)).await?;
         app.faults.reach(FaultPoint::SnapshotStep);
         changes.extend(record_removals(&request.entry, &tags));
         drives.extend(tags.into_iter().map(|tag| tag.drive));

@@ -29,7 +29,6 @@ use crate::app::commit::run_change;
 use crate::backup::changes::forget_changes_live;
 use crate::job::Job;
 use crate::job::qmp_job::QmpJobs;
-use crate::snapshot::recover::record_removals;
 use crate::vm::reconcile::stopped_data;
 use crate::vm::shutdown::StopMethod;
 use crate::{App, Error};
@@ -100,7 +99,7 @@ impl LiveLoad<'_> {
         job.set_stage("loading memory and disks");
         let id = QmpJobs::id("load", app.committer().now());
         let (run, process) = (live.run().clone(), live.process()?.clone());
-        let outcome = job.ticking(live.load(&plan, id.clone()), async || job.report_elapsed()).await;
+        let outcome = job.reporting_elapsed(live.load(&plan, id.clone())).await;
         app.faults.reach(FaultPoint::SnapshotLoaded);
         match outcome {
             Ok(()) => {
@@ -178,21 +177,12 @@ impl LiveLoad<'_> {
     async fn record(&self, live: &mut LiveVm<'_>, entry: VmEntry, plan: &LoadPlan) -> Result<VmEntry, Error> {
         let app = live.app;
         app.faults.reach(FaultPoint::BeforeCommit(self.operation));
-        let (mut changes, removed) = if self.keeps_safety {
+        let (changes, removed) = if self.keeps_safety {
             (safety_records(app, &entry, &plan.safety).await?, &plan.replaced)
         } else {
             (Vec::new(), &plan.safety)
         };
-        let entry = if removed.is_empty() {
-            entry
-        } else {
-            let work = PendingWork::SnapshotRemove { removed: removed.clone() };
-            let entry = app.committer().begin_work(&entry, self.operation, work, changes).await?;
-            live.delete(removed).await?;
-            changes = record_removals(&entry, removed);
-            entry
-        };
-        let entry = app.committer().end_work(&entry, changes).await?;
+        let entry = live.record(self.operation, entry, changes, removed).await?;
         app.faults.reach(FaultPoint::Committed(self.operation));
         Ok(entry)
     }
@@ -250,19 +240,9 @@ pub(super) async fn safety_records(app: &App, entry: &VmEntry, safety: &[ImageTa
     for tag in safety {
         let snapshots = app.ports.images.snapshots(&tag.path).await?;
         if let Some(snapshot) = snapshots.into_iter().find(|snapshot| snapshot.name == tag.tag) {
-            changes.push(Change::SnapshotAdded(Box::new(SnapshotRecord {
-                vm: entry.id,
-                drive: tag.drive.clone(),
-                tag: tag.tag.clone(),
-                name: BEFORE_LOAD.to_owned(),
-                image_id: snapshot.id,
-                image_date: snapshot.created_at,
-                set,
-                kind: SnapshotKind::Safety,
-                description: None,
-                fingerprint: None,
-                created_at: app.committer().now(),
-            })));
+            let (kind, now) = (SnapshotKind::Safety, app.committer().now());
+            let record = SnapshotRecord::of_image(entry.id, &tag.drive, BEFORE_LOAD, snapshot, kind, now);
+            changes.push(Change::SnapshotAdded(Box::new(SnapshotRecord { set, ..record })));
         }
     }
     Ok(changes)

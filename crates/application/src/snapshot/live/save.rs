@@ -20,7 +20,6 @@ use super::{LiveDisk, LiveVm, nodes};
 use crate::app::recovered::Recovered;
 use crate::job::qmp_job::QmpJobs;
 use crate::job::{Job, ProgressUnit};
-use crate::snapshot::recover::record_removals;
 use crate::{App, Error};
 
 /// A snapshot of a running VM that is to be created; its name is free, and the VM can be saved.
@@ -91,19 +90,10 @@ impl LiveSave<'_> {
         records: &[SnapshotRecord],
     ) -> Result<VmEntry, Error> {
         let app = live.app;
-        let mut changes: Vec<Change> =
+        let changes: Vec<Change> =
             records.iter().map(|record| Change::SnapshotAdded(Box::new(record.clone()))).collect();
         app.faults.reach(FaultPoint::BeforeCommit(self.operation));
-        let entry = if self.replaced.is_empty() {
-            entry
-        } else {
-            let work = PendingWork::SnapshotRemove { removed: self.replaced.clone() };
-            let entry = app.committer().begin_work(&entry, self.operation, work, changes).await?;
-            live.delete(&self.replaced).await?;
-            changes = record_removals(&entry, &self.replaced);
-            entry
-        };
-        let entry = app.committer().end_work(&entry, changes).await?;
+        let entry = live.record(self.operation, entry, changes, &self.replaced).await?;
         app.faults.reach(FaultPoint::Committed(self.operation));
         Ok(entry)
     }
@@ -120,17 +110,10 @@ impl LiveSave<'_> {
                 return Err(QmpError::InvalidResponse { detail }.into());
             };
             records.push(SnapshotRecord {
-                vm: entry.id,
-                drive: disk.name.clone(),
-                tag: self.tag.to_owned(),
-                name: self.name.to_owned(),
-                image_id: snapshot.id,
-                image_date: snapshot.created_at,
                 set,
-                kind,
                 description: self.description.clone(),
                 fingerprint: self.memory.as_ref().map(|memory| memory.fingerprint.clone()),
-                created_at: app.committer().now(),
+                ..SnapshotRecord::of_image(entry.id, &disk.name, self.name, snapshot, kind, app.committer().now())
             });
         }
         Ok(records)
