@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs};
 
 use crate::process::{self, Found};
@@ -121,6 +122,29 @@ impl TestHome {
         self.maqet(["add"]).arg(file).run().ok();
     }
 
+    /// Creates `folder` and mounts an empty file system of that size on it (`2m`, as mount(8) writes it), which is
+    /// unmounted with this home. For tests [with mounts of their own](crate::namespaces::within_mounts).
+    #[track_caller]
+    pub fn mount_tmpfs(&self, folder: &Path, size: &str) {
+        assert!(folder.starts_with(&self.root), "only mounts below the home are unmounted with it");
+        fs::create_dir_all(folder).expect("the test home takes folders");
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size},mode=700"), "none"])
+            .arg(folder)
+            .status();
+        assert!(mount.is_ok_and(|status| status.success()), "cannot mount on {}", folder.display());
+    }
+
+    /// Unmounts what is mounted below the home, even while a process that is about to end uses it.
+    fn unmount(&self) {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let points = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(Path::new);
+        for point in points.filter(|point| point.starts_with(&self.root)) {
+            let unmounted = Command::new("umount").arg("--lazy").arg(point).status();
+            assert!(unmounted.is_ok_and(|status| status.success()), "cannot unmount {}", point.display());
+        }
+    }
+
     /// Runs the CLI with `--format json`, asserts success, and returns its output.
     #[track_caller]
     pub fn json(&self, arguments: &[&str]) -> serde_json::Value {
@@ -200,10 +224,12 @@ impl Drop for TestHome {
             eprintln!("kept because {KEEP} is set: {}", self.root.display());
             return;
         }
+        self.unmount();
         if let Err(error) = fs::remove_dir_all(&self.root)
             && error.kind() != std::io::ErrorKind::NotFound
         {
-            eprintln!("cannot remove {}: {error}", self.root.display());
+            // A test that has failed already says something else.
+            assert!(std::thread::panicking(), "cannot remove {}: {error}", self.root.display());
         }
     }
 }
@@ -222,7 +248,7 @@ fn is_stale(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixListener;
-    use std::process::{Command, Stdio};
+    use std::process::Stdio;
 
     use super::*;
 

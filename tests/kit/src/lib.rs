@@ -21,6 +21,7 @@ pub mod namespaces;
 pub mod own_process;
 pub mod parallel;
 pub mod pid_namespace;
+pub mod port;
 pub mod process;
 pub mod qcow2;
 pub mod qemu;

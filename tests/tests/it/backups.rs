@@ -231,8 +231,7 @@ fn test_backup_to_full_disk_harms_nothing() {
     namespaces::within_mounts("backups::test_backup_to_full_disk_harms_nothing", || {
         let home = TestHome::new();
         let small = home.path("small");
-        fs::create_dir(&small).unwrap();
-        run("mount", &["-t", "tmpfs", "-o", "size=2m", "none", small.to_str().unwrap()]);
+        home.mount_tmpfs(&small, "2m");
         let boot = CountingGuest::write(&home);
         home.add(&format!(
             "name: web\naccel: tcg\nmemory: 16M\nstorage:\n  - {{name: boot, type: raw, file: {}, interface: ide}}\n  \
@@ -258,7 +257,6 @@ fn test_backup_to_full_disk_harms_nothing() {
         create(&home);
         home.json(&["backup", "verify", "web"]);
         assert_eq!(left_over(&home), Vec::<String>::new());
-        run("umount", &[small.to_str().unwrap()]);
     });
 }
 

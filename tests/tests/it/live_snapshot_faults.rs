@@ -226,9 +226,7 @@ fn test_live_save_on_a_full_disk_leaves_the_guest_running() {
     namespaces::within_mounts(NAME, || {
         let home = TestHome::new();
         let storage = home.data().join("storage/web");
-        fs::create_dir_all(&storage).unwrap();
-        let options = ["-t", "tmpfs", "-o", "size=320m,mode=700", "none"];
-        assert!(Command::new("mount").args(options).arg(&storage).status().unwrap().success());
+        home.mount_tmpfs(&storage, "320m");
         home.add(&heavy(&home));
         let vm = Counting::start_added(home);
         vm.count(2);

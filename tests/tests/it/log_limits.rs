@@ -5,7 +5,6 @@ use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use maqet_testkit::guest::{AfterMarker, BootSector, paused_yaml};
@@ -230,10 +229,7 @@ impl SmallDisk {
     fn new() -> Self {
         let home = TestHome::new();
         let state = home.state();
-        fs::create_dir_all(&state).unwrap();
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=512k,mode=700", "none"]).arg(&state).status();
-        assert!(mounted.unwrap().success());
+        home.mount_tmpfs(&state, "512k");
         let filler = state.join("filler");
         Self { home, filler }
     }
@@ -247,12 +243,6 @@ impl SmallDisk {
             }
         };
         assert_eq!(full.kind(), ErrorKind::StorageFull);
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _unmounted = Command::new("umount").arg("-l").arg(self.home.state()).status();
     }
 }
 

@@ -7,16 +7,11 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use maqet_testkit::{TestHome, guest, qemu, serial, wait};
+use maqet_testkit::{TestHome, guest, port, qemu, serial, wait};
 use serde_json::{Value, json};
 
 /// Longer than anything here takes on a busy host.
 const LONG: Duration = Duration::from_secs(90);
-
-/// Returns a port that was free a moment ago; passt does not choose one.
-fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
-}
 
 fn network(port: u16) -> String {
     format!("network: {{mode: passt, forward: [\"{port}:80\"]}}\n")
@@ -41,7 +36,7 @@ fn assert_no_passt(home: &TestHome) {
 #[test]
 fn test_passt_listens_while_vm_runs_and_ends_with_stop() {
     let home = TestHome::new();
-    let port = free_port();
+    let port = port::free();
     home.add(&(guest::paused_yaml("web") + &network(port)));
 
     let started = home.json(&["start", "web"]);
@@ -62,7 +57,7 @@ fn test_passt_listens_while_vm_runs_and_ends_with_stop() {
 #[test]
 fn test_passt_ends_when_qemu_is_killed() {
     let home = TestHome::new();
-    home.add(&(guest::paused_yaml("web") + &network(free_port())));
+    home.add(&(guest::paused_yaml("web") + &network(port::free())));
     let pid = home.json(&["start", "web"])["pid"].to_string();
 
     assert!(std::process::Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
@@ -74,7 +69,7 @@ fn test_passt_ends_when_qemu_is_killed() {
 #[test]
 fn test_passt_of_failed_start_ends() {
     let home = TestHome::new();
-    let yaml = guest::paused_yaml("web") + &network(free_port());
+    let yaml = guest::paused_yaml("web") + &network(port::free());
     home.add(&yaml);
     home.json(&["apply", "web", "--set", "cpu_model=nonsense"]);
 
@@ -104,7 +99,7 @@ fn test_passt_port_in_use_fails_start_with_its_message() {
 #[test]
 fn test_passt_not_installed_suggests_package() {
     let home = TestHome::new();
-    home.add(&(guest::paused_yaml("web") + &network(free_port())));
+    home.add(&(guest::paused_yaml("web") + &network(port::free())));
     fs::create_dir(home.path("bin")).unwrap();
     symlink(qemu::emulator(), home.path("bin/qemu-system-x86_64")).unwrap();
 
@@ -118,7 +113,7 @@ fn test_passt_not_installed_suggests_package() {
 #[test]
 fn test_passt_of_killed_start_ends_with_next_command() {
     let home = TestHome::new();
-    home.add(&(guest::paused_yaml("web") + &network(free_port())));
+    home.add(&(guest::paused_yaml("web") + &network(port::free())));
     // A QEMU that never answers: its start is killed while passt waits for it.
     let mute = home.write(
         "bin/qemu-system-x86_64",
@@ -183,7 +178,7 @@ fn fetched(port: u16) -> std::io::Result<String> {
 #[test]
 fn test_passt_guest_answers_at_forwarded_port() {
     let home = TestHome::new();
-    let port = free_port();
+    let port = port::free();
     home.add(&(guest::linux_yaml("web", &guest::Files::built()) + &network(port)));
     let started = home.json(&["start", "web"]);
     serial::wait_for(Path::new(started["serial_log"].as_str().unwrap()), guest::READY, LONG);

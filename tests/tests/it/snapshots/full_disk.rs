@@ -18,10 +18,7 @@ impl Pair {
     fn on_small_disk() -> Self {
         let home = TestHome::new();
         let storage = home.data().join("storage/web");
-        fs::create_dir_all(&storage).unwrap();
-        let options = ["-t", "tmpfs", "-o", "size=8m,mode=700", "none"];
-        let mounted = Command::new("mount").args(options).arg(&storage).status().unwrap();
-        assert!(mounted.success());
+        home.mount_tmpfs(&storage, "8m");
         Self::new(home)
     }
 

@@ -204,9 +204,7 @@ fn test_convert_killed_at_any_moment_keeps_the_data() {
 /// Mounts a small file system as the directory of the disks.
 fn small_storage(home: &TestHome) -> PathBuf {
     let storage = home.data().join("storage").join(VM);
-    fs::create_dir_all(&storage).unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=12m,mode=700", "none"]).arg(&storage).status();
-    assert!(mounted.unwrap().success());
+    home.mount_tmpfs(&storage, "12m");
     storage
 }
 

@@ -249,9 +249,7 @@ fn test_rm_on_full_disk_moves_all_or_nothing() {
         let fixture = Fixture::new();
         let home = &fixture.home;
         let data = home.path("data");
-        fs::create_dir_all(&data).unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m,mode=700", "none"]).arg(&data).status();
-        assert!(mounted.unwrap().success());
+        home.mount_tmpfs(&data, "2m");
         fixture.create("web", "  - {name: hdd, size: 1M}\n");
         qemu_io(&fixture.image("web"), "write -P 0x5a 0 64k");
         let ballast = data.join("ballast");
@@ -278,7 +276,6 @@ fn test_rm_on_full_disk_moves_all_or_nothing() {
         }
 
         assert!(outcomes.contains(&Some(0)) && outcomes[0] != Some(0), "{outcomes:?}");
-        assert!(Command::new("umount").arg(&data).status().unwrap().success());
     });
 }
 

@@ -1,0 +1,37 @@
+//! Ports of the loopback address for programs that a test starts.
+
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+/// Below the ports that Linux gives to connections and to listeners on port 0 (32768 to 60999), and above the usual ones
+/// of services.
+const FIRST: u16 = 20_000;
+const COUNT: u16 = 12_000;
+
+static NEXT: AtomicU16 = AtomicU16::new(0);
+
+/// Returns a TCP port that nothing listens on, and that no other call returns until 12,000 later.
+///
+/// Unlike a port that the kernel chooses, it is not given to another program while the test does not use it.
+#[must_use]
+pub fn free() -> u16 {
+    // Each process begins elsewhere, since other test programs may run at the same time.
+    let begin = u16::try_from(std::process::id() % u32::from(COUNT)).expect("less than a u16");
+    (0..COUNT)
+        .map(|_| FIRST + (begin + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("some port is free")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_free_port_is_free_and_not_given_twice() {
+        let ports = [free(), free()];
+
+        assert_ne!(ports[0], ports[1]);
+        assert!(ports.iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()));
+    }
+}
