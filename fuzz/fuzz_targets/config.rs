@@ -17,7 +17,7 @@ use maqet::domain::config::{Node, Problem};
 use maqet::domain::machine::ConfigHandler;
 use maqet::domain::machine::{Machine, builtin_handlers};
 use maqet::domain::registry::Registry;
-use maqet::domain::storage::builtin_drivers;
+use maqet::domain::storage::{FileKinds, builtin_drivers};
 use maqet::domain::vm::{BootNumber, RunPaths, VmName};
 use maqet::{ConfigError, Document};
 
@@ -87,6 +87,7 @@ fn command_line(machine: &Machine) -> String {
             code_format: "raw".to_owned(),
             variables: PathBuf::from("/d/storage/web/uefi-vars.qcow2"),
         }),
+        file_kinds: FileKinds::default(),
         is_root: false,
     };
     let line = CommandLine::new(machine, &setting).expect("paths from a text are UTF-8");

@@ -5,10 +5,12 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fs::{self, FileType};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
 use async_trait::async_trait;
 use maqet_domain::port::{PathKind, Paths};
+use rustix::fs::major;
 
 use crate::limits::{MAX_PATH_BYTES, MAX_SYMLINKS};
 
@@ -23,6 +25,7 @@ impl Paths for LocalPaths {
             Err(_) => PathKind::NotFound,
             Ok(found) if found.is_dir() => PathKind::Directory,
             Ok(found) if found.is_file() => PathKind::File,
+            Ok(found) if found.file_type().is_block_device() => block_device_kind(found.rdev()),
             Ok(_) => PathKind::Other,
         }
     }
@@ -39,6 +42,12 @@ impl Paths for LocalPaths {
         files.sort();
         files
     }
+}
+
+/// Tells a drive for CDs, whose driver of the kernel is `sr`, from other block devices.
+fn block_device_kind(device: u64) -> PathKind {
+    const SCSI_CDROM_MAJOR: u32 = 11;
+    if major(device) == SCSI_CDROM_MAJOR { PathKind::CdDrive } else { PathKind::BlockDevice }
 }
 
 /// Returns what is in a directory, without hidden names.
@@ -208,6 +217,14 @@ mod tests {
         assert_eq!([kind("chain"), kind("real/file")], [PathKind::File; 2]);
         assert_eq!([kind("dangling"), kind("loop-a"), kind("missing"), kind("a\0b")], [PathKind::NotFound; 4]);
         assert_eq!([kind("fifo"), kind("/dev/null")], [PathKind::Other; 2]);
+    }
+
+    #[test]
+    fn test_block_device_kind_cd_drive_has_its_own_driver() {
+        use rustix::fs::makedev;
+
+        assert_eq!(block_device_kind(makedev(11, 0)), PathKind::CdDrive);
+        assert_eq!([7, 8, 253].map(|driver| block_device_kind(makedev(driver, 0))), [PathKind::BlockDevice; 3]);
     }
 
     proptest! {

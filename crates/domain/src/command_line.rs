@@ -13,7 +13,7 @@ use crate::error::{Explain, Explanation, Fault};
 use crate::machine::{Firmware, Machine, Serial, defaults};
 use crate::network::NetworkMode;
 use crate::qemu::{Helper, Switch};
-use crate::storage::{DriveSlot, Interface};
+use crate::storage::{DriveSlot, FileKinds, HostFile, Interface};
 use crate::text::quote;
 use crate::vm::{MonitorRole, RunPaths, VmId, VmName};
 
@@ -47,6 +47,8 @@ pub struct LaunchContext {
     pub paths: RunPaths,
     /// The UEFI firmware, for machines that use it.
     pub uefi: Option<UefiFiles>,
+    /// The files of drives that are not regular.
+    pub file_kinds: FileKinds,
     /// Whether QEMU runs as root.
     pub is_root: bool,
 }
@@ -97,7 +99,7 @@ impl CommandLine {
         switches.extend(hardware(machine, context.accelerator));
         switches.extend(firmware(machine, context.uefi.as_ref())?);
         switches.extend(machine.port_switches());
-        switches.extend(storage(machine, &context.vm_storage)?);
+        switches.extend(storage(machine, context)?);
         let (cards, helpers) = network(machine, context)?;
         switches.extend(cards);
         switches.extend(machine.switches.iter().cloned());
@@ -272,18 +274,19 @@ fn network(machine: &Machine, context: &LaunchContext) -> Result<(Vec<Switch>, V
     Ok((switches, helpers))
 }
 
-fn storage(machine: &Machine, vm_storage: &Path) -> Result<Vec<Switch>, PathNotUtf8> {
+fn storage(machine: &Machine, context: &LaunchContext) -> Result<Vec<Switch>, PathNotUtf8> {
     let mut switches = Vec::new();
     let mut slots: HashMap<Interface, usize> = HashMap::new();
     for storage in &machine.storage {
-        let path = storage.path(vm_storage);
+        let path = storage.path(&context.vm_storage);
         let used = slots.entry(storage.interface).or_default();
         if *used == 0 {
             switches.extend(storage.interface.controller());
         }
         let slot = DriveSlot { position: *used, is_q35: machine.is_q35() };
         *used += 1;
-        switches.extend(storage.driver.backend(storage, utf8(&path)?));
+        let file = HostFile { path: utf8(&path)?, kind: context.file_kinds.kind(&path) };
+        switches.extend(storage.driver.backend(storage, file));
         switches.extend(storage.driver.frontend(storage, slot));
     }
     if machine.storage.iter().any(|storage| storage.driver.features().shared_memory) {
@@ -322,6 +325,7 @@ mod tests {
                 code_format: "raw".to_owned(),
                 variables: PathBuf::from("/d/storage/web/uefi-vars.qcow2"),
             }),
+            file_kinds: FileKinds::default(),
             is_root: false,
         };
         CommandLine::new(&machine, &context).unwrap()

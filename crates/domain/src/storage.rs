@@ -2,6 +2,7 @@
 
 mod driver;
 mod file_id;
+mod host_file;
 mod image_driver;
 mod image_problem;
 pub mod qcow2;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 pub use self::driver::StorageDriver;
 pub use self::file_id::FileId;
+pub use self::host_file::{FileKind, FileKinds, HostFile};
 pub use self::image_driver::{ISO, ImageDriver, NVME, QCOW2, RAW, builtin_drivers};
 pub use self::image_problem::{ImageAccess, ImageProblem, UnusableImage};
 pub use self::share::{Virtfs, Virtiofs};

@@ -9,7 +9,7 @@ use maqet::domain::config::{Diagnostics, KeyPath, Node};
 use maqet::domain::qemu::Switch;
 use maqet::domain::size::ByteSize;
 use maqet::domain::storage::StorageDriver;
-use maqet::domain::storage::{Preparation, StorageSpec};
+use maqet::domain::storage::{HostFile, Preparation, StorageSpec};
 use maqet::operation::{Add, Info};
 use maqet::{Document, Environment, Maqet, Overrides, Settings};
 
@@ -44,7 +44,7 @@ impl StorageDriver for Blank {
         Preparation::Nothing
     }
 
-    fn backend(&self, storage: &StorageSpec, _: &str) -> Vec<Switch> {
+    fn backend(&self, storage: &StorageSpec, _: HostFile<'_>) -> Vec<Switch> {
         let bytes = storage.size.map_or(DEFAULT_BYTES, ByteSize::bytes);
         let node = Switch::new("blockdev").option("driver", "null-co").option("node-name", storage.name.as_str());
         vec![node.option("size", bytes.to_string()).flag("read-zeroes", true)]

@@ -10,7 +10,7 @@ use maqet_domain::command_line::{Accelerator, CommandLine, LaunchContext};
 use maqet_domain::config::Node;
 use maqet_domain::machine::{Machine, builtin_handlers};
 use maqet_domain::port::{Hypervisor, Launch, LaunchError};
-use maqet_domain::storage::builtin_drivers;
+use maqet_domain::storage::{FileKinds, builtin_drivers};
 use maqet_domain::vm::{BootNumber, ProcessIdentity, RunPaths, VmName};
 use maqet_testkit::qemu;
 use rustix::process::{Pid, Signal, kill_process};
@@ -83,6 +83,7 @@ impl Bench {
             vm_storage: self.folder.path().to_owned(),
             paths: self.paths.clone(),
             uefi: None,
+            file_kinds: FileKinds::default(),
             is_root: rustix::process::geteuid().is_root(),
         };
         let command_line = CommandLine::new(&machine, &setting).unwrap();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use maqet_domain::command_line::uefi_variables_nodes;
 use maqet_domain::machine::{Firmware, Machine};
 use maqet_domain::qemu::Switch;
+use maqet_domain::storage::HostFile;
 use maqet_domain::vm::VmName;
 use serde::Serialize;
 
@@ -43,9 +44,10 @@ pub(crate) struct Selection {
 
 impl Selection {
     /// Selects all disks that the guest writes to, and the UEFI variable store.
-    pub(crate) fn of(app: &App, vm: &VmName, machine: &Machine) -> Result<Self, Error> {
+    pub(crate) async fn of(app: &App, vm: &VmName, machine: &Machine) -> Result<Self, Error> {
         let mut selection = Self { disks: Vec::new(), left_out: Vec::new() };
         let vm_storage = app.folders.vm_storage(vm);
+        let kinds = app.preflight().file_kinds(vm, machine).await;
         for storage in &machine.storage {
             let path = storage.path(&vm_storage);
             let left_out = |reason| LeftOutDrive { drive: storage.name.to_string(), reason };
@@ -57,7 +59,8 @@ impl Selection {
                 selection.left_out.push(left_out("read-only"));
                 continue;
             }
-            let backend = storage.driver.backend(storage, &shown(&path));
+            let file = HostFile { path: &shown(&path), kind: kinds.kind(&path) };
+            let backend = storage.driver.backend(storage, file);
             selection.disks.push(DiskDrive {
                 name: storage.name.to_string(),
                 path,

@@ -23,12 +23,15 @@ pub(crate) async fn image_format(
     if !file.is_absolute() {
         return Err(DeviceError::PathInvalid { path: path() }.into());
     }
-    let purpose = if read_only { Purpose::Read } else { Purpose::Share };
+    let kind = app.ports.paths.kind(file).await;
+    // A block device is named on purpose, and is in a directory of the system.
+    let is_device = matches!(kind, PathKind::BlockDevice | PathKind::CdDrive);
+    let purpose = if read_only || is_device { Purpose::Read } else { Purpose::Share };
     if let Some(reason) = app.preflight().refusal_reason(file, purpose).await {
         return Err(Error::PathRefused { path: path(), reason });
     }
-    match app.ports.paths.kind(file).await {
-        PathKind::File => {}
+    match kind {
+        PathKind::File | PathKind::BlockDevice | PathKind::CdDrive => {}
         PathKind::NotFound => return Err(DeviceError::FileNotFound { path: path() }.into()),
         PathKind::Directory | PathKind::Other => return Err(DeviceError::FileInvalid { path: path() }.into()),
     }

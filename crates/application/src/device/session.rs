@@ -6,7 +6,7 @@ use std::time::Duration;
 use maqet_domain::hotplug::{
     BackendSpec, DeviceError, FreePort, PluggedDevice, find_driver, pci_address, unused_hotplug_netdevs,
 };
-use maqet_domain::port::{BuildUnavailable, DiskImages, Guard, ImageError};
+use maqet_domain::port::{BuildUnavailable, DiskImages, Guard, ImageError, Paths};
 use maqet_domain::qemu::HOTPLUG_PREFIX;
 use maqet_domain::qmp::wording::{is_bridge_helper_failure, is_image_locked};
 use maqet_domain::qmp::{DeviceProperties, QmpCommand, QmpError, TypeKind, TypeQuery, children};
@@ -28,6 +28,7 @@ pub(crate) struct HotplugSession<'a> {
     pub(crate) vm: Monitored<'a>,
     pub(crate) guard: Box<dyn Guard>,
     images: &'a dyn DiskImages,
+    paths: &'a dyn Paths,
     orphans: Orphans<'a>,
 }
 
@@ -38,7 +39,8 @@ impl<'a> HotplugSession<'a> {
             Some(vm) => {
                 // The devices the VM was started with are in its command line.
                 vm.visible_process()?;
-                Ok(Self { vm, guard, images: &*app.ports.images, orphans: app.orphans() })
+                let (images, paths) = (&*app.ports.images, &*app.ports.paths);
+                Ok(Self { vm, guard, images, paths, orphans: app.orphans() })
             }
             None => Err(Error::not_running(&vm.entry, app.observer().observe_locked(&vm.entry).await.status)),
         }
@@ -76,11 +78,12 @@ impl<'a> HotplugSession<'a> {
     pub(crate) async fn add_node(&self, node: &str, file: &Path, format: &str, read_only: bool) -> Result<(), Error> {
         let filename =
             file.to_str().ok_or_else(|| maqet_domain::command_line::PathNotUtf8 { path: file.to_owned() })?;
+        let driver = self.paths.kind(file).await.of_drive().driver();
         let command = QmpCommand::new("blockdev-add")
             .with("driver", format)
             .with("node-name", node)
             .with("read-only", read_only)
-            .with("file", json!({ "driver": "file", "filename": filename }));
+            .with("file", json!({ "driver": driver, "filename": filename }));
         match self.execute(&command).await {
             Ok(_) => Ok(()),
             Err(error) if error.refusal().is_some_and(is_image_locked) => {

@@ -75,7 +75,7 @@ impl Preflight<'_> {
             Preparation::Existing(_) => Ok(self.examine(drive).await?),
             Preparation::Directory(path) => match self.paths.kind(path).await {
                 PathKind::Directory => Ok(None),
-                PathKind::NotFound | PathKind::File | PathKind::Other => {
+                PathKind::NotFound | PathKind::File | PathKind::BlockDevice | PathKind::CdDrive | PathKind::Other => {
                     Err(Error::DirectoryNotFound { path: path.clone() })
                 }
             },

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use maqet_domain::machine::Machine;
 use maqet_domain::port::{ImageError, ImageSummary, ImageUse};
-use maqet_domain::storage::{ImageAccess, ImagePlan, ImageProblem, Preparation, StorageSpec, UnusableImage};
+use maqet_domain::storage::{FileKinds, ImageAccess, ImagePlan, ImageProblem, Preparation, StorageSpec, UnusableImage};
 use maqet_domain::vm::VmName;
 
 use super::preflight::Preflight;
@@ -52,6 +52,16 @@ impl Preflight<'_> {
     pub(crate) fn drives<'m>(&self, name: &VmName, machine: &'m Machine) -> Vec<Drive<'m>> {
         let vm_storage = self.folders.vm_storage(name);
         machine.storage.iter().map(|storage| Drive::new(storage, &vm_storage)).collect()
+    }
+
+    /// Returns the files of drives that are not regular.
+    pub(crate) async fn file_kinds(&self, name: &VmName, machine: &Machine) -> FileKinds {
+        let mut kinds = FileKinds::default();
+        for drive in self.drives(name, machine).into_iter().filter(|drive| drive.image_use().is_some()) {
+            let kind = self.paths.kind(&drive.path).await.of_drive();
+            kinds.insert(drive.path, kind);
+        }
+        kinds
     }
 
     /// Returns what the image of a drive says; `None` for a share, and for an image that a start creates.

@@ -62,6 +62,7 @@ impl Preflight<'_> {
             vm_storage: self.folders.vm_storage(&entry.name),
             paths: paths.clone(),
             uefi,
+            file_kinds: self.file_kinds(&entry.name, machine).await,
             is_root: facts.is_root,
         };
         Ok(CommandLine::new(machine, &context)?)

@@ -9,7 +9,7 @@ use strum::VariantNames;
 use super::{Machine, builtin_handlers};
 use crate::command_line::{Accelerator, CommandLine, LaunchContext};
 use crate::config::{Node, Problem};
-use crate::storage::{Interface, builtin_drivers};
+use crate::storage::{FileKinds, Interface, builtin_drivers};
 use crate::vm::{BootNumber, RunPaths, VmName};
 
 /// Returns the command line of a definition, with its helpers, and the preparation of its drives.
@@ -25,6 +25,7 @@ fn outcome(definition: &Value) -> Result<String, Vec<Problem>> {
         vm_storage: PathBuf::from("/d/storage/web"),
         paths: RunPaths::new(Path::new("/r/web"), Path::new("/s/web"), BootNumber(1)),
         uefi: None,
+        file_kinds: FileKinds::default(),
         is_root: false,
     };
     let line = CommandLine::new(&machine, &context).unwrap();

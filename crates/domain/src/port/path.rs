@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
+use crate::storage::FileKind;
+
 /// The kind of file that a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PathKind {
@@ -13,8 +15,23 @@ pub enum PathKind {
     File,
     /// A directory.
     Directory,
-    /// A device, a socket, a FIFO.
+    /// A block device that is not a drive for CDs.
+    BlockDevice,
+    /// A drive for CDs or DVDs.
+    CdDrive,
+    /// A character device, a socket, a FIFO.
     Other,
+}
+
+impl PathKind {
+    /// Returns what a drive with this path is.
+    pub const fn of_drive(self) -> FileKind {
+        match self {
+            Self::BlockDevice => FileKind::BlockDevice,
+            Self::CdDrive => FileKind::CdDrive,
+            Self::NotFound | Self::File | Self::Directory | Self::Other => FileKind::Regular,
+        }
+    }
 }
 
 /// Inspects paths of the host.

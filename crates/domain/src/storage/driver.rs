@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use super::{DriveSlot, Interface, Preparation, StorageFeatures, StorageSpec};
+use super::{DriveSlot, HostFile, Interface, Preparation, StorageFeatures, StorageSpec};
 use crate::config::{Diagnostics, KeyPath, Node};
 use crate::qemu::Switch;
 use crate::registry::Named;
@@ -41,7 +41,7 @@ pub trait StorageDriver: fmt::Debug + Send + Sync {
     fn preparation(&self, storage: &StorageSpec, path: &Path) -> Preparation;
 
     /// Returns the switches of the backend; the last block node has the name of the drive.
-    fn backend(&self, storage: &StorageSpec, path: &str) -> Vec<Switch>;
+    fn backend(&self, storage: &StorageSpec, file: HostFile<'_>) -> Vec<Switch>;
 
     /// Returns the switches of the device that the guest sees.
     fn frontend(&self, storage: &StorageSpec, slot: DriveSlot) -> Vec<Switch> {

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{
-    Cache, DEFAULT_SIZE, DriveSlot, ImagePlan, Interface, Preparation, StorageDriver, StorageFeatures, StorageSpec,
-    Virtfs, Virtiofs,
+    Cache, DEFAULT_SIZE, DriveSlot, HostFile, ImagePlan, Interface, Preparation, StorageDriver, StorageFeatures,
+    StorageSpec, Virtfs, Virtiofs,
 };
 use crate::config::{Diagnostics, KeyPath, Node};
 use crate::qemu::Switch;
@@ -147,14 +147,14 @@ impl StorageDriver for ImageDriver {
     /// A node for the file, and above it one for the format.
     ///
     /// Both are named, because QMP creates snapshots by node name (QEMU 7.2).
-    fn backend(&self, storage: &StorageSpec, path: &str) -> Vec<Switch> {
+    fn backend(&self, storage: &StorageSpec, file: HostFile<'_>) -> Vec<Switch> {
         let node = |driver: &str, name: &str| {
             let switch = Switch::new("blockdev").option("driver", driver).option("node-name", name);
             with_options(switch, storage)
         };
         let file_node = storage.name.file_node();
         vec![
-            node("file", &file_node).option("filename", path),
+            node(file.kind.driver(), &file_node).option("filename", file.path),
             node(self.format, storage.name.as_str()).option("file", &file_node),
         ]
     }
@@ -279,7 +279,7 @@ mod tests {
 
     use super::*;
     use crate::qemu::NodeName;
-    use crate::storage::ErrorPolicy;
+    use crate::storage::{ErrorPolicy, FileKind};
 
     fn spec() -> StorageSpec {
         StorageSpec {
@@ -330,7 +330,7 @@ mod tests {
             ..spec()
         };
 
-        let nodes = QCOW2.backend(&storage, "/d/x");
+        let nodes = QCOW2.backend(&storage, HostFile::regular("/d/x"));
 
         let node = "driver=qcow2,node-name=hdd,discard=unmap,cache.direct=on,file=hdd-file";
         assert_eq!(nodes[1].argument(), Some(node));
@@ -340,10 +340,28 @@ mod tests {
 
     #[test]
     fn test_qcow2_path_cannot_inject_options() {
-        let switches = QCOW2.backend(&spec(), "/d/a,readonly=on \"ü\"");
+        let switches = QCOW2.backend(&spec(), HostFile::regular("/d/a,readonly=on \"ü\""));
 
         assert_eq!(switches[0].argument(), Some("driver=file,node-name=hdd-file,filename=/d/a,,readonly=on \"ü\""));
         assert_eq!(switches[1].argument(), Some("driver=qcow2,node-name=hdd,file=hdd-file"));
+    }
+
+    /// QEMU refuses `driver=file` for a device: "requires '/dev/loop0' to be a regular file" (7.2, 10.0).
+    #[test]
+    fn test_block_device_has_the_driver_of_devices() {
+        let first = |driver: ImageDriver, kind| {
+            let storage = StorageSpec { driver: Arc::new(driver), ..spec() };
+            let nodes = driver.backend(&storage, HostFile { path: "/dev/x", kind });
+            nodes.iter().map(|node| node.argument().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+        };
+
+        let file = |driver: &str| format!("driver={driver},node-name=hdd-file,filename=/dev/x");
+        let raw = "driver=raw,node-name=hdd,file=hdd-file".to_owned();
+        assert_eq!(first(RAW, FileKind::Regular), [file("file"), raw.clone()]);
+        assert_eq!(first(RAW, FileKind::BlockDevice), [file("host_device"), raw]);
+        assert_eq!(first(QCOW2, FileKind::BlockDevice)[0], file("host_device"));
+        let cd = "driver=host_cdrom,node-name=hdd-file,read-only=on,filename=/dev/x";
+        assert_eq!(first(ISO, FileKind::CdDrive)[0], cd);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{DriveSlot, Preparation, StorageDriver, StorageFeatures, StorageSpec};
+use super::{DriveSlot, HostFile, Preparation, StorageDriver, StorageFeatures, StorageSpec};
 use crate::config::{Diagnostics, KeyPath, Node};
 use crate::qemu::Switch;
 
@@ -79,7 +79,7 @@ impl StorageDriver for Virtfs {
         Preparation::Directory(own_path(storage, "path"))
     }
 
-    fn backend(&self, storage: &StorageSpec, _: &str) -> Vec<Switch> {
+    fn backend(&self, storage: &StorageSpec, _: HostFile<'_>) -> Vec<Switch> {
         let path = own_path(storage, "path");
         let model = option(storage, "security_model").unwrap_or_else(|| "mapped-xattr".to_owned());
         let share = Switch::new("fsdev").head("local").option("id", storage.name.as_str());
@@ -142,7 +142,7 @@ impl StorageDriver for Virtiofs {
         Preparation::Existing(own_path(storage, "socket"))
     }
 
-    fn backend(&self, storage: &StorageSpec, _: &str) -> Vec<Switch> {
+    fn backend(&self, storage: &StorageSpec, _: HostFile<'_>) -> Vec<Switch> {
         let id = storage.name.file_node();
         let socket = own_path(storage, "socket").to_string_lossy().into_owned();
         vec![Switch::new("chardev").head("socket").option("id", id).option("path", socket)]
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(problems, Vec::<String>::new());
 
         let storage = &machine.storage[0];
-        let backend = storage.driver.backend(storage, "");
+        let backend = storage.driver.backend(storage, HostFile::regular(""));
         let frontend = storage.driver.frontend(storage, DriveSlot { position: 0, is_q35: false });
 
         assert_eq!((backend[0].argument(), frontend[0].argument()), (Some(back), Some(front)));
@@ -327,7 +327,7 @@ mod tests {
             own: own.entries().to_vec(),
         };
 
-        let share = Virtfs.backend(&storage, "");
+        let share = Virtfs.backend(&storage, HostFile::regular(""));
         let device = Virtfs.frontend(&storage, DriveSlot { position: 0, is_q35: false });
 
         let expected = "local,id=src,path=/s/a,,readonly=on,security_model=mapped-xattr";

@@ -82,7 +82,7 @@ impl BackupCreate {
     async fn create(&self, app: &App) -> Result<Done<BackupCreated>, Error> {
         let (guard, vm) = app.vms().lock(&self.vm, Self::NAME).await?;
         let machine = app.machine(&vm)?;
-        let Selection { disks, left_out } = Selection::of(app, &vm.entry.name, &machine)?;
+        let Selection { disks, left_out } = Selection::of(app, &vm.entry.name, &machine).await?;
         let status = app.observer().observe_locked(&vm.entry).await.status;
         let source = source_of(&vm.entry, status)?;
         let job = app.jobs.start(Self::NAME, &vm.entry.name).within(self.timeout);

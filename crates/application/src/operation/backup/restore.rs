@@ -139,7 +139,7 @@ impl BackupRestore {
         let (place_guard, place) = place.lock(app, Self::NAME).await?;
         let backup = place.find(&self.backup)?;
         let selected = restore::select(&place, backup, self.drive.as_deref())?;
-        let disks = Selection::of(app, &entry.name, &machine)?.disks;
+        let disks = Selection::of(app, &entry.name, &machine).await?.disks;
         let restores = restore::to_disks(app, selected, &disks, &backup.manifest.name, entry).await?;
         let paths: Vec<&Path> = restores.iter().map(|restore| &*restore.to.path).collect();
         let mut guards = lock_images(app, paths, Self::NAME).await?;
