@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use maqet_domain::port::{FirmwareCatalog, FirmwareError, UefiFirmware};
+use maqet_domain::port::{FirmwareCatalog, FirmwareError, FirmwareRequest, SecureBoot, UefiFirmware};
 use maqet_domain::text::glob_matches;
 use rustix::fs::OFlags;
 use serde::Deserialize;
@@ -48,20 +48,26 @@ impl DescriptorCatalog {
 
 #[async_trait]
 impl FirmwareCatalog for DescriptorCatalog {
-    async fn uefi(&self, architecture: &str, machine: &str) -> Result<UefiFirmware, FirmwareError> {
+    async fn uefi(&self, request: &FirmwareRequest) -> Result<UefiFirmware, FirmwareError> {
         let mut alternative = None;
         for path in self.files().into_values() {
-            let Some(descriptor) = read(&path).filter(|descriptor| descriptor.fits(architecture, machine)) else {
+            let Some(descriptor) = read(&path).filter(|descriptor| descriptor.fits(request)) else {
                 continue;
             };
-            let preferred = !descriptor.has("enrolled-keys");
-            match descriptor.mapping.firmware() {
+            let preferred = descriptor.has("enrolled-keys") == (request.secure_boot == SecureBoot::Enrolled);
+            match descriptor.firmware() {
                 Ok(firmware) if preferred => return Ok(firmware),
                 Ok(firmware) => alternative = alternative.or(Some(firmware)),
                 Err(reason) => tracing::warn!(path = %path.display(), reason, "skipped a firmware descriptor"),
             }
         }
-        alternative.ok_or_else(|| FirmwareError::NotFound { architecture: architecture.to_owned() })
+        let architecture = request.architecture.clone();
+        alternative.ok_or_else(|| match request.secure_boot {
+            SecureBoot::Off => FirmwareError::NotFound { architecture },
+            SecureBoot::Supported | SecureBoot::Enrolled => {
+                FirmwareError::SecureBootNotFound { architecture, machine: request.machine.clone() }
+            }
+        })
     }
 }
 
@@ -102,12 +108,39 @@ impl Descriptor {
         self.features.iter().any(|known| known == feature)
     }
 
-    /// Returns whether this is split UEFI firmware for the machine type, without Secure Boot and SMM.
-    fn fits(&self, architecture: &str, machine: &str) -> bool {
+    /// Returns whether this is split UEFI firmware for the machine type, with Secure Boot or, as SMM, without.
+    fn fits(&self, request: &FirmwareRequest) -> bool {
         let is_uefi = self.interface_types.iter().any(|kind| kind == "uefi");
-        let is_plain = !self.has("secure-boot") && !self.has("requires-smm");
-        let mut targets = self.targets.iter().filter(|target| target.architecture == architecture);
-        is_uefi && is_plain && self.mapping.is_split_flash() && targets.any(|target| target.has(machine))
+        let fits_boot = match request.secure_boot {
+            SecureBoot::Off => !self.has("secure-boot") && !self.has("requires-smm"),
+            SecureBoot::Supported => self.has("secure-boot"),
+            SecureBoot::Enrolled => self.has("secure-boot") && self.has("enrolled-keys"),
+        };
+        let mut targets = self.targets.iter().filter(|target| target.architecture == request.architecture);
+        is_uefi && fits_boot && self.mapping.is_split_flash() && targets.any(|target| target.has(&request.machine))
+    }
+
+    /// Returns the files, or why they cannot be used.
+    fn firmware(self) -> Result<UefiFirmware, &'static str> {
+        let requires_smm = self.has("requires-smm");
+        let (Some(code), Some(variables)) = (self.mapping.executable, self.mapping.nvram_template) else {
+            return Err("it lacks the code or the template of the variables");
+        };
+        for file in [&code.filename, &variables.filename] {
+            if !file.is_absolute() {
+                return Err("it has a relative path");
+            }
+            if !file.is_file() {
+                return Err("a file is missing");
+            }
+        }
+        Ok(UefiFirmware {
+            code: code.filename,
+            code_format: code.format,
+            variables: variables.filename,
+            variables_format: variables.format,
+            requires_smm,
+        })
     }
 }
 
@@ -130,27 +163,6 @@ impl Mapping {
     /// Returns whether code and variables are separate; newer versions of QEMU have `stateless` and `combined` as well.
     fn is_split_flash(&self) -> bool {
         self.device == "flash" && self.mode.as_deref().is_none_or(|mode| mode == "split")
-    }
-
-    /// Returns the files, or why they cannot be used.
-    fn firmware(self) -> Result<UefiFirmware, &'static str> {
-        let (Some(code), Some(variables)) = (self.executable, self.nvram_template) else {
-            return Err("it lacks the code or the template of the variables");
-        };
-        for file in [&code.filename, &variables.filename] {
-            if !file.is_absolute() {
-                return Err("it has a relative path");
-            }
-            if !file.is_file() {
-                return Err("a file is missing");
-            }
-        }
-        Ok(UefiFirmware {
-            code: code.filename,
-            code_format: code.format,
-            variables: variables.filename,
-            variables_format: variables.format,
-        })
     }
 }
 

@@ -1,8 +1,10 @@
 //! QEMU's command line, computed from a machine.
 
+mod firmware;
 mod image_server;
 mod setup_commands;
 
+pub use self::firmware::{UefiFiles, uefi_variables_nodes};
 pub use self::setup_commands::{copy_setup_commands, image_setup_commands, run_setup_commands};
 
 use std::collections::HashMap;
@@ -10,7 +12,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Explain, Explanation, Fault};
-use crate::machine::{Firmware, Machine, Serial, defaults};
+use crate::machine::{Machine, Serial, defaults};
 use crate::network::NetworkMode;
 use crate::qemu::{Helper, Switch};
 use crate::storage::{DriveSlot, FileKinds, HostFile, Interface};
@@ -53,17 +55,6 @@ pub struct LaunchContext {
     pub is_root: bool,
 }
 
-/// The files of a UEFI firmware.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UefiFiles {
-    /// The code, shared by all VMs and read-only.
-    pub code: PathBuf,
-    /// The format of the code, as QEMU names it.
-    pub code_format: String,
-    /// The variable store of this VM; a qcow2 image, so that snapshots include it.
-    pub variables: PathBuf,
-}
-
 /// A path that cannot be part of a command line or of the database.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("path `{}` is not valid UTF-8", path.display())]
@@ -97,7 +88,7 @@ impl CommandLine {
         switches.extend(channels(machine, &context.paths)?);
         switches.extend(reset_log(machine, context)?);
         switches.extend(hardware(machine, context.accelerator));
-        switches.extend(firmware(machine, context.uefi.as_ref())?);
+        switches.extend(firmware::firmware(machine, context.uefi.as_ref())?);
         switches.extend(machine.port_switches());
         switches.extend(storage(machine, context)?);
         let (cards, helpers) = network(machine, context)?;
@@ -220,7 +211,7 @@ fn hardware(machine: &Machine, accelerator: Accelerator) -> Vec<Switch> {
         ours.push(Switch::new("accel").head(&accelerator.to_string()));
     }
     ours.push(Switch::new("m").head(&machine.memory.to_string()));
-    ours.push(Switch::new("smp").head(&machine.cpu.to_string()));
+    ours.push(machine.cpu.switch());
     ours.extend(machine.cpu_model.clone().map(|model| Switch::verbatim("cpu", model)));
     ours.extend(machine.boot.clone());
     if !machine.has_switch("nographic") {
@@ -229,36 +220,6 @@ fn hardware(machine: &Machine, accelerator: Accelerator) -> Vec<Switch> {
     ours.extend(machine.vga.clone().map(|vga| Switch::verbatim("vga", vga)));
     ours.retain(|switch| !machine.has_switch(switch.name()));
     ours
-}
-
-/// UEFI is two block nodes that the machine uses as flash; `-machine` can be given several times.
-fn firmware(machine: &Machine, uefi: Option<&UefiFiles>) -> Result<Vec<Switch>, PathNotUtf8> {
-    let uefi = match (&machine.firmware, uefi) {
-        (Firmware::File(path), _) => return Ok(vec![Switch::verbatim("bios", utf8(path)?)]),
-        (Firmware::Uefi, Some(uefi)) => uefi,
-        (Firmware::Default | Firmware::Uefi, _) => return Ok(Vec::new()),
-    };
-    let [variables_file, variables] = uefi_variables_nodes(utf8(&uefi.variables)?);
-    let flash = Switch::new("machine").option("pflash0", "uefi-code").option("pflash1", "uefi-vars");
-    Ok(vec![
-        blockdev("file", "uefi-code-file").option("filename", utf8(&uefi.code)?).flag("read-only", true),
-        blockdev(&uefi.code_format, "uefi-code").option("file", "uefi-code-file").flag("read-only", true),
-        variables_file,
-        variables,
-        flash,
-    ])
-}
-
-/// Returns the block nodes of a UEFI variable store; the last one has the name of the store.
-pub fn uefi_variables_nodes(path: &str) -> [Switch; 2] {
-    [
-        blockdev("file", "uefi-vars-file").option("filename", path),
-        blockdev("qcow2", "uefi-vars").option("file", "uefi-vars-file"),
-    ]
-}
-
-fn blockdev(driver: &str, name: &str) -> Switch {
-    Switch::new("blockdev").option("driver", driver).option("node-name", name)
 }
 
 /// Without a network in the definition, QEMU adds its default card.
@@ -324,6 +285,7 @@ mod tests {
                 code: PathBuf::from("/fw/code.fd"),
                 code_format: "raw".to_owned(),
                 variables: PathBuf::from("/d/storage/web/uefi-vars.qcow2"),
+                requires_smm: machine.firmware.uefi().is_some_and(|uefi| uefi.secure_boot),
             }),
             file_kinds: FileKinds::default(),
             is_root: false,
@@ -490,6 +452,22 @@ mod tests {
 
         assert_eq!(arguments_of(&line, "machine"), ["pflash0=uefi-code,pflash1=uefi-vars"]);
         assert!(arguments_of(&line, "blockdev").contains(&"driver=qcow2,node-name=uefi-vars,file=uefi-vars-file"));
+        assert!(arguments_of(&line, "global").is_empty());
+    }
+
+    #[test]
+    fn test_command_line_secure_boot_protects_the_variables() {
+        let line = command_line(r#"{"machine": "q35", "firmware": {"type": "uefi", "secure_boot": true}}"#);
+
+        assert_eq!(arguments_of(&line, "machine"), ["q35", "pflash0=uefi-code,pflash1=uefi-vars,smm=on"]);
+        assert_eq!(arguments_of(&line, "global"), ["driver=cfi.pflash01,property=secure,value=on"]);
+    }
+
+    #[test]
+    fn test_command_line_cpu_map_is_a_topology() {
+        let line = command_line(r#"{"cpu": {"cores": 2, "threads": 2}}"#);
+
+        assert_eq!(arguments_of(&line, "smp"), ["4,sockets=1,cores=2,threads=2"]);
     }
 
     #[test]

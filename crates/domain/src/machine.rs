@@ -2,7 +2,9 @@
 
 #[cfg(test)]
 mod combinations;
+mod cpus;
 pub mod defaults;
+mod firmware;
 mod handler;
 #[cfg(test)]
 mod key_limits;
@@ -10,11 +12,11 @@ mod keys;
 mod ports;
 mod ram;
 
+pub use self::cpus::Cpus;
+pub use self::firmware::{Firmware, UefiOptions};
 pub use self::handler::{ConfigHandler, KeyDoc};
 pub use self::keys::{SINGLE_ARGUMENTS, builtin_handlers};
 pub use self::ports::{MAX_PORTS, PORT_PREFIX};
-
-use std::path::PathBuf;
 
 use strum::VariantArray;
 
@@ -36,17 +38,6 @@ pub enum AccelChoice {
     Kvm,
     /// Software emulation.
     Tcg,
-}
-
-/// The firmware.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Firmware {
-    /// QEMU's default for the machine type.
-    Default,
-    /// UEFI, with a variable store per VM.
-    Uefi,
-    /// This image.
-    File(PathBuf),
 }
 
 /// The first serial port.
@@ -81,8 +72,8 @@ pub struct Machine {
     pub boot: Option<Switch>,
     /// RAM.
     pub memory: ByteSize,
-    /// The number of CPUs.
-    pub cpu: u32,
+    /// The CPUs.
+    pub cpu: Cpus,
     /// The argument of `-display`.
     pub display: String,
     /// The argument of `-vga`, if any.
@@ -119,7 +110,7 @@ impl Default for Machine {
             firmware: Firmware::Default,
             boot: None,
             memory: defaults::MEMORY,
-            cpu: defaults::CPU,
+            cpu: Cpus::Count(defaults::CPU),
             display: defaults::DISPLAY.to_owned(),
             vga: None,
             storage: Vec::new(),

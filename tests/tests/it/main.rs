@@ -19,6 +19,7 @@ mod e2e;
 mod ended;
 mod ending;
 mod events;
+mod firmware;
 mod guest;
 mod hardware;
 mod health;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use maqet_adapters_qemu::DescriptorCatalog;
-use maqet_domain::port::{FirmwareCatalog, FirmwareError, UefiFirmware};
+use maqet_domain::port::{FirmwareCatalog, FirmwareError, FirmwareRequest, SecureBoot, UefiFirmware};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -56,13 +56,21 @@ impl Shelf {
     }
 
     fn find(&self, architecture: &str, machine: &str) -> Result<UefiFirmware, FirmwareError> {
-        wait(DescriptorCatalog::new(self.folders.clone()).uefi(architecture, machine))
+        self.find_for(&request(architecture, machine, SecureBoot::Off))
+    }
+
+    fn find_for(&self, request: &FirmwareRequest) -> Result<UefiFirmware, FirmwareError> {
+        wait(DescriptorCatalog::new(self.folders.clone()).uefi(request))
     }
 
     /// Returns the name of the descriptor that is found for q35.
     fn found(&self) -> Option<String> {
         self.find("x86_64", "q35").ok().map(|firmware| stem(&firmware.code))
     }
+}
+
+fn request(architecture: &str, machine: &str, secure_boot: SecureBoot) -> FirmwareRequest {
+    FirmwareRequest { architecture: architecture.to_owned(), machine: machine.to_owned(), secure_boot }
 }
 
 fn stem(path: &Path) -> String {
@@ -85,6 +93,7 @@ fn test_uefi_plain_descriptor_has_files_and_formats() {
         code_format: "raw".to_owned(),
         variables: shelf.root.path().join("60-a.vars"),
         variables_format: "qcow2".to_owned(),
+        requires_smm: false,
     };
     assert_eq!(firmware, expected);
 }
@@ -168,6 +177,33 @@ fn test_uefi_enrolled_keys_are_the_second_choice() {
 }
 
 #[test]
+fn test_uefi_secure_boot_needs_enrolled_keys_or_own_variables() {
+    let shelf = shelf();
+    let found = |secure_boot| {
+        let found = shelf.find_for(&request("x86_64", "q35", secure_boot));
+        found.map(|firmware| (stem(&firmware.code), firmware.requires_smm))
+    };
+    let none = Err(FirmwareError::SecureBootNotFound { architecture: "x86_64".to_owned(), machine: "q35".to_owned() });
+    let named = |name: &str, requires_smm| Ok((name.to_owned(), requires_smm));
+    shelf.put(1, "10-plain", |_| {});
+
+    let without = [SecureBoot::Supported, SecureBoot::Enrolled].map(found);
+    shelf.put(1, "20-keys", |descriptor| {
+        descriptor["features"] = json!(["enrolled-keys", "requires-smm", "secure-boot"]);
+    });
+    let only_keys = [SecureBoot::Supported, SecureBoot::Enrolled].map(found);
+    shelf.put(1, "30-secure", |descriptor| descriptor["features"] = json!(["secure-boot"]));
+
+    assert_eq!(without, [none.clone(), none]);
+    assert_eq!(only_keys, [named("20-keys", true), named("20-keys", true)]);
+    assert_eq!(
+        [SecureBoot::Supported, SecureBoot::Enrolled].map(found),
+        [named("30-secure", false), named("20-keys", true)]
+    );
+    assert_eq!(found(SecureBoot::Off), named("10-plain", false));
+}
+
+#[test]
 fn test_uefi_machine_matches_short_name_and_full_type() {
     #[track_caller]
     fn check(pattern: &str, machine: &str, expected: bool) {
@@ -206,5 +242,5 @@ fn test_uefi_no_match_names_the_architecture() {
 fn test_uefi_missing_folders_are_empty() {
     let catalog = DescriptorCatalog::new(vec!["/nonexistent/firmware".into()]);
 
-    assert!(wait(catalog.uefi("x86_64", "q35")).is_err());
+    assert!(wait(catalog.uefi(&request("x86_64", "q35", SecureBoot::Off))).is_err());
 }

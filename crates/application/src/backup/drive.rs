@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use maqet_domain::command_line::uefi_variables_nodes;
-use maqet_domain::machine::{Firmware, Machine};
+use maqet_domain::machine::Machine;
 use maqet_domain::qemu::Switch;
 use maqet_domain::storage::HostFile;
 use maqet_domain::vm::VmName;
@@ -68,7 +68,7 @@ impl Selection {
                 backend,
             });
         }
-        if machine.firmware == Firmware::Uefi {
+        if machine.firmware.is_uefi() {
             selection.disks.push(variables(app.preflight().uefi_variables(vm)));
         }
         if selection.disks.is_empty() {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use maqet_domain::error::Explain;
-use maqet_domain::port::{DirectoryFacts, Kvm, Space};
+use maqet_domain::port::{DirectoryFacts, FirmwareRequest, Kvm, SecureBoot, Space};
 use maqet_domain::vm::{BootNumber, RunPaths, VmId};
 
 use super::{Area, Finding, Severity};
@@ -75,7 +75,9 @@ impl HostCheck<'_> {
     async fn firmware(&self) -> Finding {
         let architecture = self.ports.host.facts().architecture;
         let machine = if matches!(architecture.as_str(), "x86_64" | "i386") { "q35" } else { "virt" };
-        match self.ports.firmware.uefi(&architecture, machine).await {
+        let machine = machine.to_owned();
+        let request = FirmwareRequest { architecture, machine, secure_boot: SecureBoot::Off };
+        match self.ports.firmware.uefi(&request).await {
             Ok(firmware) => finding(Severity::Ok, "UEFI firmware", format!("`{}`", shown(&firmware.code))),
             Err(error) => from_error(Severity::Note, "UEFI firmware", &error),
         }

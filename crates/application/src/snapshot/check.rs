@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use maqet_domain::error::Explain;
-use maqet_domain::machine::{Firmware, Machine};
+use maqet_domain::machine::Machine;
 use maqet_domain::port::{ImageError, ImageSummary};
 use maqet_domain::size::ByteSize;
 use maqet_domain::vm::{Status, VmEntry};
@@ -76,7 +76,7 @@ pub(crate) async fn obstacles(
         let effect = ObstacleEffect::Incomplete;
         found.push(SnapshotObstacle { effect, drive: Some(name), reason, hints: vec![hint] });
     }
-    if machine.firmware == Firmware::Uefi
+    if machine.firmware.is_uefi()
         && let Err(error) = require_usable_variables(app, entry, machine, is_running).await
     {
         found.push(SnapshotObstacle::blocking(Some(VARIABLES_NAME), &error));

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use maqet_domain::machine::{Firmware, Machine};
+use maqet_domain::machine::Machine;
 use maqet_domain::storage::StorageSpec;
 use maqet_domain::vm::VmEntry;
 use serde::Serialize;
@@ -120,7 +120,7 @@ impl Selection {
 
 /// Returns the UEFI variable store of a machine that has one.
 fn variables(app: &App, entry: &VmEntry, machine: &Machine) -> Option<DriveImage> {
-    (machine.firmware == Firmware::Uefi).then(|| DriveImage {
+    machine.firmware.is_uefi().then(|| DriveImage {
         drive: VARIABLES_NAME.to_owned(),
         path: app.preflight().uefi_variables(&entry.name),
         spec: None,

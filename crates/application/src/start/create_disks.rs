@@ -13,7 +13,7 @@ use maqet_fault_points::{FaultPoint, FaultPoints};
 use serde_json::json;
 
 use super::drives::Drive;
-use super::firmware::VARIABLES_NAME;
+use super::firmware::{SECURE_VARIABLES, VARIABLES_NAME};
 use super::preflight::Preflight;
 use crate::app::commit::Committer;
 use crate::app::shown;
@@ -101,13 +101,16 @@ impl<'a> DiskCreator<'a> {
         let path = preflight.uefi_variables(&self.entry.name);
         let is_new = !preflight.images.exists(&path).await;
         if is_new {
-            let creation = preflight.images.convert(&firmware.variables, &firmware.variables_format, &path);
+            let (from, format) = preflight.variables_template(machine, &firmware).await?;
+            let creation = preflight.images.convert(&from, &format, &path);
             self.job.run(creation).await??;
         }
         if !is_new && self.is_recorded(&path) {
             return Ok(());
         }
-        self.commit(self.record(VARIABLES_NAME, VARIABLES_NAME, &path, None)).await
+        let is_secure = machine.firmware.uefi().is_some_and(|options| options.secure_boot);
+        let kind = if is_secure { SECURE_VARIABLES } else { VARIABLES_NAME };
+        self.commit(self.record(VARIABLES_NAME, kind, &path, None)).await
     }
 
     fn is_recorded(&self, path: &Path) -> bool {

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use maqet_domain::error::{Cause, Explain, Explanation, Fault};
+use maqet_domain::text::quote;
 use maqet_domain::vm::VmName;
 
+use super::firmware::VARIABLES_NAME;
 use super::lost_images::ImagesLost;
 
 /// Why the disks of a VM do not allow a start.
@@ -19,6 +21,12 @@ pub enum DiskError {
     RecreateConflict { drive: String, path: PathBuf },
     #[error("maqet does not create the image of drive `{drive}` of VM `{vm}`")]
     RecreateUnsupported { vm: VmName, drive: String },
+    #[error("UEFI variables `{}` not found", path.display())]
+    VariablesNotFound { path: PathBuf },
+    #[error("UEFI variables `{}` cannot be used: {reason}", path.display())]
+    VariablesInvalid { path: PathBuf, reason: String },
+    #[error("the UEFI variables of VM `{vm}` were created without the keys of Secure Boot: `{}`", path.display())]
+    VariablesConflict { vm: VmName, path: PathBuf },
 }
 
 impl Explain for DiskError {
@@ -33,6 +41,13 @@ impl Explain for DiskError {
                 .hint("move it away to have an empty one created"),
             Self::RecreateUnsupported { .. } => Explanation::new("storage.recreate-unsupported", Fault::Usage)
                 .hint("set a `size` for the drive to have maqet create its image"),
+            Self::VariablesNotFound { .. } => Explanation::new("firmware.variables-not-found", Fault::NotFound)
+                .hint("correct `variables` under `firmware`, or remove it to begin with the firmware's own"),
+            Self::VariablesInvalid { path, .. } => Explanation::new("firmware.variables-invalid", Fault::Usage)
+                .hint(format!("convert it with `qemu-img convert -O raw {} FILE`", quote(&path.to_string_lossy()))),
+            Self::VariablesConflict { vm, .. } => Explanation::new("firmware.variables-conflict", Fault::State)
+                .hint(format!("move them away, and create others with `maqet start {vm} --recreate {VARIABLES_NAME}`"))
+                .hint("remove `secure_boot` from `firmware` to go on without it"),
         }
     }
 }

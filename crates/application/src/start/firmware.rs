@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use maqet_domain::machine::{Firmware, Machine};
-use maqet_domain::port::{ImageUse, UefiFirmware};
+use maqet_domain::machine::{Machine, UefiOptions};
+use maqet_domain::port::{FirmwareRequest, ImageUse, SecureBoot, UefiFirmware};
 use maqet_domain::storage::ImageAccess;
 use maqet_domain::vm::{VmEntry, VmName};
 
@@ -19,18 +19,53 @@ const VARIABLES: &str = "uefi-vars.qcow2";
 /// The name of a VM's UEFI variable store, as of a drive.
 pub(crate) const VARIABLES_NAME: &str = "uefi-vars";
 
+/// The kind, in its record, of a variable store that was created for Secure Boot: it has the keys.
+pub(crate) const SECURE_VARIABLES: &str = "uefi-vars-secure-boot";
+
 impl Preflight<'_> {
     /// Finds the firmware of a machine with `firmware: uefi`.
     pub(crate) async fn uefi(&self, machine: &Machine) -> Result<Option<UefiFirmware>, Error> {
-        if machine.firmware != Firmware::Uefi {
-            return Ok(None);
-        }
+        let Some(options) = machine.firmware.uefi() else { return Ok(None) };
         let architecture = self.architecture(machine);
         let kind = machine.kind().unwrap_or(match architecture.as_str() {
             "aarch64" | "arm" | "riscv64" | "riscv32" | "loongarch64" => "virt",
             _ => "pc",
         });
-        Ok(Some(self.firmware.uefi(&architecture, kind).await?))
+        let secure_boot = match options.variables {
+            _ if !options.secure_boot => SecureBoot::Off,
+            Some(_) => SecureBoot::Supported,
+            None => SecureBoot::Enrolled,
+        };
+        let request = FirmwareRequest { machine: kind.to_owned(), architecture, secure_boot };
+        Ok(Some(self.firmware.uefi(&request).await?))
+    }
+
+    /// Returns the image that a VM's variable store is created from, and its format: that of the definition, else that
+    /// of the firmware's package.
+    pub(crate) async fn variables_template(
+        &self,
+        machine: &Machine,
+        firmware: &UefiFirmware,
+    ) -> Result<(PathBuf, String), Error> {
+        let Some(path) = machine.firmware.uefi().and_then(|options| options.variables.clone()) else {
+            return Ok((firmware.variables.clone(), firmware.variables_format.clone()));
+        };
+        let examine = async |format: &str| {
+            let access = ImageAccess::Read;
+            let image = ImageUse { path: path.clone(), format: Some(format.to_owned()), access };
+            self.images.examine(&image).await.map_err(|error| match error {
+                error if is_missing(&error) => Error::from(DiskError::VariablesNotFound { path: path.clone() }),
+                error => error.into(),
+            })
+        };
+        let format = examine("raw").await?.resembles.unwrap_or("raw");
+        let reason = match format {
+            // Whoever made it could have any file of the host copied into the store.
+            "qcow2" if examine(format).await?.backing.is_some() => "it has a backing file".to_owned(),
+            "raw" | "qcow2" => return Ok((path, format.to_owned())),
+            other => format!("its format is `{other}`"),
+        };
+        Err(DiskError::VariablesInvalid { path, reason }.into())
     }
 
     /// Returns the path of a VM's variable store.
@@ -51,17 +86,32 @@ impl Preflight<'_> {
         machine: &Machine,
         recreate: &[String],
     ) -> Result<Option<MissingImage>, Error> {
-        if machine.firmware != Firmware::Uefi {
-            return Ok(None);
-        }
+        let Some(options) = machine.firmware.uefi() else { return Ok(None) };
         let image = self.variables_use(&entry.name);
         let (name, path) = (VARIABLES_NAME.to_owned(), image.path.clone());
         match self.images.examine(&image).await {
             Ok(_) if recreate.contains(&name) => Err(DiskError::RecreateConflict { drive: name, path }.into()),
-            Ok(_) => Ok(None),
-            Err(error) if is_missing(&error) => Ok(Some(MissingImage { name, path, is_default: true })),
+            Ok(_) => self.require_keys(entry, options, path).await.map(|()| None),
+            Err(error) if is_missing(&error) => {
+                if let Some(firmware) = self.uefi(machine).await? {
+                    self.variables_template(machine, &firmware).await?;
+                }
+                Ok(Some(MissingImage { name, path, is_default: true }))
+            }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Refuses Secure Boot with variables that were created without its keys: the firmware would run any code.
+    async fn require_keys(&self, entry: &VmEntry, options: &UefiOptions, path: PathBuf) -> Result<(), Error> {
+        if !options.secure_boot {
+            return Ok(());
+        }
+        let records = self.store.storage_of_vm(&entry.id).await?;
+        if records.iter().any(|record| record.path == path && record.kind == VARIABLES_NAME) {
+            return Err(DiskError::VariablesConflict { vm: entry.name.clone(), path }.into());
+        }
+        Ok(())
     }
 
     /// Returns the path or the name of the QEMU of a machine.

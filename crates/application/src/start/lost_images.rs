@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use maqet_domain::Timestamp;
 use maqet_domain::change::StorageRecord;
 use maqet_domain::error::{Explain, Explanation, Fault};
-use maqet_domain::machine::{Firmware, Machine};
+use maqet_domain::machine::Machine;
 use maqet_domain::port::PathKind;
 use maqet_domain::text::quote;
 use maqet_domain::vm::{VmEntry, VmName};
@@ -158,7 +158,7 @@ impl Preflight<'_> {
             }
         }
         let variables = self.uefi_variables(&entry.name);
-        if machine.firmware == Firmware::Uefi && !self.images.exists(&variables).await {
+        if machine.firmware.is_uefi() && !self.images.exists(&variables).await {
             missing.push(MissingImage { name: VARIABLES_NAME.to_owned(), path: variables, is_default: true });
         }
         missing
@@ -196,7 +196,7 @@ impl Preflight<'_> {
     /// Refuses names of images that cannot be created again: unknown ones, and those that maqet does not create.
     pub(crate) fn check_recreate(&self, entry: &VmEntry, machine: &Machine, names: &[String]) -> Result<(), Error> {
         let drives = self.drives(&entry.name, machine);
-        let has_variables = machine.firmware == Firmware::Uefi;
+        let has_variables = machine.firmware.is_uefi();
         for name in names.iter().filter(|name| !(has_variables && *name == VARIABLES_NAME)) {
             let drive = drives.iter().find(|drive| drive.storage.name.as_str() == name);
             if drive.is_some_and(|drive| drive.plan().is_some()) {

@@ -53,6 +53,7 @@ impl Preflight<'_> {
             code: firmware.code,
             code_format: firmware.code_format,
             variables: self.uefi_variables(&entry.name),
+            requires_smm: firmware.requires_smm,
         });
         let context = LaunchContext {
             name: entry.name.clone(),

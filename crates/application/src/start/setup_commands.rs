@@ -28,7 +28,8 @@ impl Preflight<'_> {
         if let Some(firmware) = self.uefi(machine).await? {
             let own = self.uefi_variables(&entry.name);
             if is_new(&own) {
-                commands.extend(copy_setup_commands(&firmware.variables, &firmware.variables_format, &own));
+                let (from, format) = self.variables_template(machine, &firmware).await?;
+                commands.extend(copy_setup_commands(&from, &format, &own));
             }
         }
         for drive in self.drives(&entry.name, machine) {

@@ -1,6 +1,8 @@
 //! The built-in configuration keys.
 
 mod arguments;
+mod cpu;
+mod firmware;
 mod mistyped;
 mod network;
 mod storage;

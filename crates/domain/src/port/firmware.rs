@@ -17,6 +17,30 @@ pub struct UefiFirmware {
     pub variables: PathBuf,
     /// Its format, as QEMU names it.
     pub variables_format: String,
+    /// Whether it runs in system management mode, so that only it can write the variables.
+    pub requires_smm: bool,
+}
+
+/// What UEFI firmware is needed for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirmwareRequest {
+    /// The architecture of the guest.
+    pub architecture: String,
+    /// The machine type, as in `pc`, `q35` or `virt`.
+    pub machine: String,
+    /// Whether it runs only signed code.
+    pub secure_boot: SecureBoot,
+}
+
+/// Whether firmware runs only signed code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecureBoot {
+    /// It runs any code.
+    Off,
+    /// It can check signatures, by the keys in a variable store that is not its own.
+    Supported,
+    /// It checks signatures by the keys in its own template of the variables: without keys, it would run any code.
+    Enrolled,
 }
 
 /// Why there is no UEFI firmware for a machine.
@@ -26,21 +50,28 @@ pub enum FirmwareError {
     /// No descriptor matches the guest's architecture.
     #[error("no UEFI firmware for `{architecture}` is installed")]
     NotFound { architecture: String },
+    /// No descriptor of firmware with Secure Boot matches the machine type.
+    #[error("no UEFI firmware with Secure Boot for the machine type `{machine}` of `{architecture}` is installed")]
+    SecureBootNotFound { architecture: String, machine: String },
 }
 
 impl Explain for FirmwareError {
     fn explain(&self) -> Explanation {
-        let Self::NotFound { architecture } = self;
+        let (Self::NotFound { architecture } | Self::SecureBootNotFound { architecture, .. }) = self;
         let package = match architecture.as_str() {
             "x86_64" => Some("ovmf"),
             "i386" => Some("ovmf-ia32"),
             "aarch64" => Some("qemu-efi-aarch64"),
             "arm" => Some("qemu-efi-arm"),
+            "riscv64" => Some("qemu-efi-riscv64"),
             _ => None,
         };
-        let hint = match package {
-            Some(package) => format!("install it (Debian: `apt install {package}`)"),
-            None => "set `firmware` to the path of a firmware image".to_owned(),
+        let hint = match (self, package) {
+            (Self::SecureBootNotFound { machine, .. }, _) if machine == "pc" || machine.starts_with("pc-i440fx") => {
+                "set `machine: q35`: Secure Boot needs its system management mode".to_owned()
+            }
+            (_, Some(package)) => format!("install it (Debian: `apt install {package}`)"),
+            (_, None) => "set `firmware` to the path of a firmware image".to_owned(),
         };
         Explanation::new("host.firmware-not-found", Fault::Host).hint(hint)
     }
@@ -50,9 +81,9 @@ impl Explain for FirmwareError {
 #[cfg_attr(feature = "mocks", mockall::automock)]
 #[async_trait]
 pub trait FirmwareCatalog: Send + Sync {
-    /// Returns the UEFI firmware for an architecture and machine type (`pc`, `q35`, `virt`), without Secure Boot.
+    /// Returns the UEFI firmware for an architecture and machine type.
     ///
     /// Descriptors are searched in the order of the specification: the user's, the host's, the packages', by file name.
-    /// Errors: `NotFound` if none matches.
-    async fn uefi(&self, architecture: &str, machine: &str) -> Result<UefiFirmware, FirmwareError>;
+    /// Errors: `NotFound` or `SecureBootNotFound` if none matches.
+    async fn uefi(&self, request: &FirmwareRequest) -> Result<UefiFirmware, FirmwareError>;
 }

@@ -3,13 +3,12 @@
 use serde_json::json;
 
 use super::mistyped::{DISPLAYS, GRAPHICS, passed_to_qemu, serial};
-use super::{KeySpec, arguments, network};
+use super::{KeySpec, arguments, cpu, firmware, network};
 use crate::config::{Diagnostics, KeyPath, Node, Value, schema};
 use crate::hook::Hook;
 use crate::machine::ram::{MEBIBYTES, round_as_qemu};
-use crate::machine::{AccelChoice, Firmware, KeyDoc, MAX_PORTS, Machine, Serial};
+use crate::machine::{AccelChoice, KeyDoc, MAX_PORTS, Machine, Serial};
 use crate::qemu::Switch;
-use crate::text::{did_you_mean, similar};
 use crate::vm::VmName;
 
 /// Keys of the machine, in the order of `maqet config keys`.
@@ -50,9 +49,12 @@ pub(super) const MACHINE_KEYS: &[KeySpec] = &[
     KeySpec::new("memory", doc("RAM", "a size such as `2G`; a bare number is MiB"), schema::size, memory),
     KeySpec::new(
         "cpu",
-        doc("the number of CPUs", "an integer from 1 to 1024"),
-        || schema::integer(1, MAX_CPUS),
-        |path, node, machine, report| set(&mut machine.cpu, report.integer(path, node, 1, MAX_CPUS)),
+        doc(
+            "the CPUs",
+            "their number, from 1 to 1024, or a map with sockets, cores and threads, such as `{cores: 4, threads: 2}`",
+        ),
+        cpu::schema,
+        cpu::apply,
     ),
     KeySpec::new(
         "cpu_model",
@@ -62,11 +64,15 @@ pub(super) const MACHINE_KEYS: &[KeySpec] = &[
     ),
     KeySpec::new(
         "firmware",
-        doc("the firmware", "`bios` (the default), `uefi`, or the path of a firmware image, with a `/` or `.` in it"),
-        || json!({ "anyOf": [schema::one_of(FIRMWARE_NAMES), { "type": "string", "pattern": "[/.]" }] }),
-        firmware,
+        doc(
+            "the firmware",
+            "`bios` (the default), `uefi`, the path of a firmware image, with a `/` or `.` in it, or a map with type, \
+             secure_boot, variables",
+        ),
+        firmware::schema,
+        firmware::apply,
     )
-    .rebased_by(|node, folder| if node.as_text().is_some_and(is_image_path) { node.rebased(folder) } else { node }),
+    .rebased_by(firmware::rebase),
     KeySpec::new(
         "boot",
         doc("the boot order", "`c` or another value of QEMU's -boot, or a map such as `{order: dc, menu: on}`"),
@@ -152,17 +158,11 @@ pub(super) const OTHER_KEYS: &[KeySpec] = &[
     ),
 ];
 
-/// More CPUs than any machine type of QEMU 7.2 supports (`q35` allows 288, `virt` 512).
-const MAX_CPUS: i64 = 1024;
-
 /// The architectures of QEMU 7.2 (`qemu-system-…`).
 const ARCHITECTURES: [&str; 16] = [
     "x86_64", "i386", "aarch64", "arm", "riscv64", "riscv32", "ppc64", "ppc", "s390x", "mips64el", "mips64", "mipsel",
     "mips", "loongarch64", "sparc64", "m68k",
 ];
-
-/// The values of `firmware` that are not paths; a path needs a `/` or `.`, so that a mistyped name is an error.
-const FIRMWARE_NAMES: [&str; 2] = ["bios", "uefi"];
 
 const fn doc(summary: &'static str, value: &'static str) -> KeyDoc {
     KeyDoc { summary, value }
@@ -188,10 +188,6 @@ fn has_slash(node: &Node) -> bool {
     node.as_text().is_some_and(|text| text.contains('/'))
 }
 
-fn is_image_path(text: &str) -> bool {
-    text.contains(['/', '.'])
-}
-
 /// A name without a slash is searched for in PATH; anything else is a path.
 fn binary(path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {
     let binary = if has_slash(node) {
@@ -208,24 +204,6 @@ fn memory(path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagn
         Some(size) => machine.memory = round_as_qemu(size),
         None => {}
     }
-}
-
-fn firmware(path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {
-    let Some(text) = report.line(path, node) else { return };
-    machine.firmware = match text.as_str() {
-        "bios" => Firmware::Default,
-        "uefi" => Firmware::Uefi,
-        file if is_image_path(file) => match report.path(path, node) {
-            Some(file) => Firmware::File(file),
-            None => return,
-        },
-        other => {
-            let help = did_you_mean(&similar(other, FIRMWARE_NAMES))
-                .unwrap_or_else(|| format!("write a file of this name as `./{}`", other.escape_debug()));
-            let message = format!("expected `bios`, `uefi` or the path of an image, found {}", node.description());
-            return report.error_with_help(path, node, message, Some(help));
-        }
-    };
 }
 
 fn labels(path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {

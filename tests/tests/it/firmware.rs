@@ -1,0 +1,116 @@
+//! UEFI with Secure Boot and with variables of one's own; the topology of CPUs, as a guest sees both.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use maqet_testkit::{TestHome, guest, serial};
+use serde_json::Value;
+
+const BOOT: Duration = Duration::from_secs(90);
+
+/// Variables of Debian's firmware, without keys.
+const EMPTY: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+
+fn variables(home: &TestHome) -> PathBuf {
+    home.data().join("storage/web/uefi-vars.qcow2")
+}
+
+fn set(home: &TestHome, setting: &str) {
+    home.json(&["apply", "web", "--set", setting]);
+}
+
+/// The kernel is signed by Debian, and by none of the keys in the variables.
+#[test]
+fn test_secure_boot_refuses_code_that_is_not_signed() {
+    let home = TestHome::new();
+    let kernel = fs::read(guest::Files::built().kernel()).unwrap();
+    home.write("esp/EFI/BOOT/BOOTX64.EFI", kernel);
+    let yaml = |name: &str, is_secure: bool| {
+        let drive = format!("{{drive: 'file=fat:{},format=raw,if=virtio,readonly=on'}}", home.path("esp").display());
+        format!(
+            "name: {name}\nmachine: q35\naccel: tcg\nmemory: 128M\nnetwork: none\nfirmware: {{secure_boot: \
+             {is_secure}}}\narguments:\n  - {drive}\n"
+        )
+    };
+    home.add(&yaml("secure", true));
+    home.add(&yaml("any", false));
+
+    let logs = ["secure", "any"].map(|name| {
+        let started = home.json(&["start", name]);
+        PathBuf::from(started["serial_log"].as_str().unwrap())
+    });
+
+    serial::wait_for(&logs[0], "Access Denied", BOOT);
+    serial::wait_for(&logs[1], "BdsDxe: starting Boot0002", BOOT);
+    assert!(!serial::text(&logs[0]).contains("BdsDxe: starting Boot0002"));
+    home.json(&["stop", "--all", "--force"]);
+}
+
+#[test]
+fn test_cpu_topology_is_that_of_the_definition() {
+    let home = TestHome::new();
+    home.add(&(guest::paused_yaml("web") + "cpu: {sockets: 2, threads: 2}\n"));
+    home.json(&["start", "web"]);
+
+    let cpus = home.json(&["qmp", "web", "query-cpus-fast"]);
+
+    let of = |cpu: &Value| ["socket-id", "core-id", "thread-id"].map(|level| cpu["props"][level].as_u64().unwrap());
+    let levels: Vec<_> = cpus.as_array().unwrap().iter().map(of).collect();
+    assert_eq!(levels, [[0, 0, 0], [0, 0, 1], [1, 0, 0], [1, 0, 1]]);
+}
+
+/// With such variables, the firmware would run any code.
+#[test]
+fn test_secure_boot_with_variables_without_keys_is_refused() {
+    let home = TestHome::new();
+    home.add(&(guest::paused_yaml("web") + "machine: q35\nfirmware: uefi\n"));
+    home.json(&["start", "web"]);
+    home.json(&["stop", "web", "--force"]);
+    set(&home, "firmware={type: uefi, secure_boot: true}");
+
+    let refused = home.json_error(&["start", "web"], 4);
+    fs::remove_file(variables(&home)).unwrap();
+    home.json(&["start", "web", "--recreate", "uefi-vars"]);
+    home.json(&["stop", "web", "--force"]);
+
+    assert_eq!(refused["code"], "firmware.variables-conflict", "{refused}");
+    home.json(&["start", "web"]);
+}
+
+#[test]
+fn test_secure_boot_without_firmware_for_the_machine_offers_q35() {
+    let home = TestHome::new();
+    home.add(&(guest::paused_yaml("web") + "firmware: {type: uefi, secure_boot: true}\n"));
+
+    let refused = home.json_error(&["start", "web"], 69);
+
+    assert_eq!(refused["code"], "host.firmware-not-found", "{refused}");
+    assert!(refused["hints"].to_string().contains("set `machine: q35`"), "{refused}");
+}
+
+#[test]
+fn test_uefi_variables_begin_with_those_of_the_definition() {
+    let home = TestHome::new();
+    home.add(&(guest::paused_yaml("web") + "machine: q35\nfirmware: {secure_boot: true, variables: own.fd}\n"));
+    let own = home.path("own.fd");
+    let overlay = ["create", "-q", "-f", "qcow2", "-F", "raw", "-b", EMPTY].map(Path::new);
+
+    let missing = home.json_error(&["start", "web"], 3);
+    qemu_img(overlay.into_iter().chain([own.as_path()]));
+    let with_backing = home.json_error(&["start", "web"], 2);
+    fs::copy(EMPTY, &own).unwrap();
+    home.json(&["start", "web"]);
+    home.json(&["stop", "web", "--force"]);
+
+    assert_eq!(missing["code"], "firmware.variables-not-found", "{missing}");
+    assert_eq!(with_backing["code"], "firmware.variables-invalid", "{with_backing}");
+    // Not those of the package, which have keys; the default would be a difference, and so a failure.
+    let store = variables(&home);
+    qemu_img([Path::new("compare"), Path::new("-q"), &own, &store]);
+}
+
+fn qemu_img<'a>(arguments: impl IntoIterator<Item = &'a Path>) {
+    assert!(Command::new("qemu-img").args(arguments).status().unwrap().success());
+}
