@@ -3,24 +3,22 @@
 mod firmware;
 mod image_server;
 mod setup_commands;
+mod storage;
 
 pub use self::firmware::{UefiFiles, uefi_variables_nodes};
 pub use self::setup_commands::{copy_setup_commands, image_setup_commands, run_setup_commands};
 
-use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Explain, Explanation, Fault};
-use crate::machine::{Machine, Serial, defaults};
+use crate::machine::defaults::{self, EVENTS_CHARDEV, SERIAL_CHARDEV};
+use crate::machine::{Machine, Serial};
 use crate::network::NetworkMode;
 use crate::qemu::{Helper, Switch};
-use crate::storage::{DriveSlot, FileKinds, HostFile, Interface};
+use crate::storage::FileKinds;
 use crate::text::quote;
 use crate::vm::{MonitorRole, RunPaths, VmId, VmName};
-
-/// The id of the character device of the first serial port.
-pub const SERIAL_CHARDEV: &str = "serial0";
 
 /// The accelerator in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::Display)]
@@ -90,7 +88,7 @@ impl CommandLine {
         switches.extend(hardware(machine, context.accelerator));
         switches.extend(firmware::firmware(machine, context.uefi.as_ref())?);
         switches.extend(machine.port_switches());
-        switches.extend(storage(machine, context)?);
+        switches.extend(storage::switches(machine, context)?);
         let (cards, helpers) = network(machine, context)?;
         switches.extend(cards);
         switches.extend(machine.switches.iter().cloned());
@@ -157,13 +155,12 @@ fn channels(machine: &Machine, paths: &RunPaths) -> Result<Vec<Switch>, PathNotU
         switches.push(socket(role.name(), &paths.monitor(role))?);
         switches.push(monitor(role.name()));
     }
-    let qmp_log = Switch::new("chardev").head("pipe").option("id", "events");
+    let qmp_log = Switch::new("chardev").head("pipe").option("id", EVENTS_CHARDEV);
     switches.push(qmp_log.option("path", utf8(&paths.qmp_log_pipe())?));
-    switches.push(monitor("events"));
-    if !machine.has_switch("pidfile") {
-        switches.push(Switch::verbatim("pidfile", utf8(&paths.pid_file())?));
-    }
-    if !machine.has_switch("serial") && !machine.has_switch("nographic") {
+    switches.push(monitor(EVENTS_CHARDEV));
+    switches.push(Switch::verbatim("pidfile", utf8(&paths.pid_file())?));
+    // Beside a `-serial`, `-nographic` leaves the serial port alone (7.2, 10.0).
+    if !machine.has_switch("serial") {
         switches.extend(serial(&machine.serial, paths)?);
     }
     Ok(switches)
@@ -206,7 +203,7 @@ fn monitor(chardev: &str) -> Switch {
 }
 
 fn hardware(machine: &Machine, accelerator: Accelerator) -> Vec<Switch> {
-    let mut ours: Vec<Switch> = machine.machine_type.iter().cloned().collect();
+    let mut ours = Vec::new();
     if !machine.has_switch("enable-kvm") && !machine.chooses_accelerator() {
         ours.push(Switch::new("accel").head(&accelerator.to_string()));
     }
@@ -219,7 +216,7 @@ fn hardware(machine: &Machine, accelerator: Accelerator) -> Vec<Switch> {
     }
     ours.extend(machine.vga.clone().map(|vga| Switch::verbatim("vga", vga)));
     ours.retain(|switch| !machine.has_switch(switch.name()));
-    ours
+    machine.machine_switch().cloned().into_iter().chain(ours).collect()
 }
 
 /// Without a network in the definition, QEMU adds its default card.
@@ -233,29 +230,6 @@ fn network(machine: &Machine, context: &LaunchContext) -> Result<(Vec<Switch>, V
         helpers.extend(card.helper(socket, context.is_root));
     }
     Ok((switches, helpers))
-}
-
-fn storage(machine: &Machine, context: &LaunchContext) -> Result<Vec<Switch>, PathNotUtf8> {
-    let mut switches = Vec::new();
-    let mut slots: HashMap<Interface, usize> = HashMap::new();
-    for storage in &machine.storage {
-        let path = storage.path(&context.vm_storage);
-        let used = slots.entry(storage.interface).or_default();
-        if *used == 0 {
-            switches.extend(storage.interface.controller());
-        }
-        let slot = DriveSlot { position: *used, is_q35: machine.is_q35() };
-        *used += 1;
-        let file = HostFile { path: utf8(&path)?, kind: context.file_kinds.kind(&path) };
-        switches.extend(storage.driver.backend(storage, file));
-        switches.extend(storage.driver.frontend(storage, slot));
-    }
-    if machine.storage.iter().any(|storage| storage.driver.features().shared_memory) {
-        let memory = Switch::new("object").head("memory-backend-memfd").option("id", "shared-memory");
-        switches.push(memory.option("size", machine.ram().to_string()).flag("share", true));
-        switches.push(Switch::new("machine").option("memory-backend", "shared-memory"));
-    }
-    Ok(switches)
 }
 
 fn utf8(path: &Path) -> Result<&str, PathNotUtf8> {

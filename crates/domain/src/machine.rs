@@ -11,12 +11,14 @@ mod key_limits;
 mod keys;
 mod ports;
 mod ram;
+mod switches;
 
 pub use self::cpus::Cpus;
 pub use self::firmware::{Firmware, UefiOptions};
 pub use self::handler::{ConfigHandler, KeyDoc};
 pub use self::keys::{SINGLE_ARGUMENTS, builtin_handlers};
 pub use self::ports::{MAX_PORTS, PORT_PREFIX};
+pub use self::switches::{SWITCHES, Treatment, canonical};
 
 use strum::VariantArray;
 
@@ -153,35 +155,23 @@ impl Machine {
         machine.check_slots(definition, &mut report);
         machine.check_ports(definition, &mut report);
         machine.check_ram(definition, &mut report);
+        machine.check_switches(definition, &mut report);
         (machine, report.into_problems())
-    }
-
-    /// Returns whether the user's `arguments` or `args` contain the switch `name`, which then replaces that of maqet.
-    pub fn has_switch(&self, name: &str) -> bool {
-        let is_switch = |arg: &String| {
-            arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')).is_some_and(|switch| switch == name)
-        };
-        self.arguments.iter().any(|switch| switch.name() == name) || self.args.iter().any(is_switch)
     }
 
     /// Returns whether QEMU exits when the guest resets: `-no-reboot`, or `-action reboot=shutdown`.
     pub fn exits_on_reset(&self) -> bool {
         let is_shutdown = |value: &str| value.split(',').any(|option| option == "reboot=shutdown");
-        let action = self.arguments.iter().filter(|switch| switch.name() == "action").flat_map(Switch::args);
-        let args = self.args.windows(2).filter(|pair| pair[0].trim_start_matches('-') == "action");
-        self.has_switch("no-reboot")
-            || action.into_iter().any(|value| is_shutdown(&value))
-            || args.into_iter().any(|pair| is_shutdown(&pair[1]))
+        self.has_switch("no-reboot") || self.user_arguments("action").any(is_shutdown)
     }
 
     /// Returns the setting that redirects the first serial port away from the socket and log of the run, if any.
     pub fn serial_redirection(&self) -> Option<String> {
-        let by_switch = ["serial", "nographic"].into_iter().find(|name| self.has_switch(name));
-        match (&self.serial, by_switch) {
-            (_, Some(name)) => Some(format!("-{name}")),
-            (Serial::None, None) => Some("serial: none".to_owned()),
-            (Serial::Qemu(text), None) => Some(format!("serial: {text}")),
-            (Serial::Console, None) => None,
+        match &self.serial {
+            _ if self.has_switch("serial") => Some("-serial".to_owned()),
+            Serial::None => Some("serial: none".to_owned()),
+            Serial::Qemu(text) => Some(format!("serial: {text}")),
+            Serial::Console => None,
         }
     }
 
@@ -190,21 +180,27 @@ impl Machine {
         self.kind().is_some_and(|kind| kind == "q35" || kind.starts_with("pc-q35"))
     }
 
+    /// Returns the arguments of `-machine`: that of the key unless the user's switches set the type, then those of the
+    /// user. QEMU merges them.
+    fn machine_arguments(&self) -> impl DoubleEndedIterator<Item = &str> {
+        let own = self.machine_switch().and_then(Switch::argument);
+        own.into_iter().chain(self.user_arguments("machine"))
+    }
+
+    /// Returns `-machine` of the key, unless the user's switches set the type.
+    pub(crate) fn machine_switch(&self) -> Option<&Switch> {
+        let is_replaced = self.user_arguments("machine").any(|argument| machine_type(argument).is_some());
+        self.machine_type.as_ref().filter(|_| !is_replaced)
+    }
+
     /// Returns whether `-machine` sets the accelerator, which excludes `-accel`.
     pub fn chooses_accelerator(&self) -> bool {
-        let mut machines = self.arguments.iter().filter(|switch| switch.name() == "machine").chain(&self.machine_type);
-        machines.any(|switch| switch.argument().unwrap_or_default().split(',').any(|part| part.starts_with("accel=")))
+        self.machine_arguments().any(|argument| argument.split(',').any(|part| part.starts_with("accel=")))
     }
 
     /// Returns the machine type, if set.
     pub fn kind(&self) -> Option<&str> {
-        let by_user = self.arguments.iter().rev().find(|switch| switch.name() == "machine");
-        let argument = by_user.or(self.machine_type.as_ref()).and_then(Switch::argument)?;
-        argument.split(',').find_map(|part| match part.split_once('=') {
-            Some(("type", kind)) => Some(kind),
-            Some(_) => None,
-            None => Some(part),
-        })
+        self.machine_arguments().filter_map(machine_type).next_back()
     }
 
     /// Reports the first drive of each interface that exceeds its limit.
@@ -231,6 +227,15 @@ impl Machine {
     }
 }
 
+/// Returns the type in an argument of `-machine`.
+fn machine_type(argument: &str) -> Option<&str> {
+    argument.split(',').enumerate().find_map(|(index, part)| match part.split_once('=') {
+        Some(("type", kind)) => Some(kind),
+        None if index == 0 => Some(part),
+        Some(_) | None => None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,11 +245,11 @@ mod tests {
         let console = Machine::default();
         let none = Machine { serial: Serial::None, ..Machine::default() };
         let file = Machine { serial: Serial::Qemu("file:/x".to_owned()), ..Machine::default() };
-        let by_switch = Machine { args: vec!["-nographic".to_owned()], ..Machine::default() };
+        let by_switch = Machine { args: vec!["-serial".to_owned(), "pty".to_owned()], ..Machine::default() };
 
         let redirections = [console, none, file, by_switch].map(|machine| machine.serial_redirection());
 
-        let expected = [None, Some("serial: none"), Some("serial: file:/x"), Some("-nographic")];
+        let expected = [None, Some("serial: none"), Some("serial: file:/x"), Some("-serial")];
         assert_eq!(redirections.each_ref().map(Option::as_deref), expected);
     }
 }

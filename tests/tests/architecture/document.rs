@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
+use maqet_domain::machine::{SWITCHES, Treatment};
 use maqet_domain::qmp::versions::Difference;
 use maqet_domain::vm::{HaltReason, Status, StopReason};
 
@@ -216,6 +217,23 @@ fn test_configuration_keys_of_code_and_docs_are_the_same() {
 
     let in_code = texts(&files, |text| text.detail == "KeySpec::new" || text.function == "key");
     assert_same("docs/reference/configuration.md lists the keys", &in_code, &in_docs);
+}
+
+#[test]
+fn test_refused_switches_of_code_and_docs_are_the_same() {
+    let page = text("docs/reference/configuration.md");
+    let rows = rows(&page, "## Switches");
+    let in_docs: BTreeSet<String> = rows
+        .iter()
+        .flat_map(|row| row[0].split(", "))
+        .map(|name| name.trim_matches(&['`', '-'][..]).to_owned())
+        // Only some of their values are refused.
+        .filter(|name| !["display", "machine", "serial"].contains(&name.as_str()))
+        .collect();
+
+    let is_refused = |treatment: &Treatment| matches!(treatment, Treatment::Refused(_) | Treatment::RefusedBeside(_));
+    let in_code = SWITCHES.iter().filter(|(_, treatment)| is_refused(treatment)).map(|(name, _)| *name).collect();
+    assert_same("docs/reference/configuration.md lists the refused switches", &in_code, &in_docs);
 }
 
 #[test]

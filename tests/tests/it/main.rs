@@ -56,6 +56,7 @@ mod snapshots;
 mod stop;
 mod storage;
 mod stress;
+mod switches;
 mod text_output;
 mod timeouts;
 mod trash;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use maqet_adapters_linux::retry_pause;
-use maqet_domain::command_line::SERIAL_CHARDEV;
+use maqet_domain::machine::defaults::SERIAL_CHARDEV;
 use maqet_domain::port::{ConsoleError, ConsoleStream, Monitors};
 use maqet_domain::qmp::QmpCommand;
 use maqet_domain::qmp::wording::is_disconnected_socket;

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
 use maqet_domain::config::{Node, Value};
-use maqet_domain::machine::SINGLE_ARGUMENTS;
+use maqet_domain::machine::{SINGLE_ARGUMENTS, canonical};
 
 use self::precedence::without_overridden;
 use self::switch::{identity, merge_switch};
@@ -132,7 +132,7 @@ fn deletion(node: &Node) -> Option<&str> {
 
 fn switch_name(node: &Node) -> Option<&str> {
     let name = node.as_text().or_else(|| node.entries().first().map(|(name, _)| name.as_str()));
-    name.map(|name| name.trim_start_matches('-'))
+    name.map(|name| canonical(name.trim_start_matches('-')))
 }
 
 #[cfg(test)]

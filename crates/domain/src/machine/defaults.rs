@@ -32,3 +32,9 @@ pub const STORAGE_SIZE: ByteSize = DEFAULT_SIZE;
 /// All features of maqet work in it (tested with QEMU 7.2).
 pub const SANDBOX: [(&str, &str); 4] =
     [("obsolete", "deny"), ("elevateprivileges", "deny"), ("spawn", "deny"), ("resourcecontrol", "deny")];
+
+/// The ID of the character device of the first serial port.
+pub const SERIAL_CHARDEV: &str = "serial0";
+
+/// The ID of the character device of the QMP log.
+pub const EVENTS_CHARDEV: &str = "events";

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use self::arguments::SINGLE_ARGUMENTS;
+pub(super) use self::arguments::argument as structured_argument;
 
 use super::{ConfigHandler, KeyDoc, Machine};
 use crate::config::{Diagnostics, KeyPath, Node};

@@ -66,9 +66,8 @@ impl Machine {
 
     /// Returns the arguments of the user's `-device` switches.
     fn device_texts(&self) -> impl Iterator<Item = &str> {
-        let arguments = self.arguments.iter().chain(&self.switches).filter(|switch| switch.name() == "device");
-        let raw = self.args.windows(2).filter(|pair| pair[0].trim_start_matches('-') == "device");
-        arguments.filter_map(Switch::argument).chain(raw.map(|pair| pair[1].as_str()))
+        let of_keys = self.switches.iter().filter(|switch| switch.name() == "device").filter_map(Switch::argument);
+        of_keys.chain(self.user_arguments("device"))
     }
 
     /// Reports requested ports of a machine type that does not need any.

@@ -2,7 +2,6 @@
 
 use super::Machine;
 use crate::config::{Diagnostics, KeyPath, Node};
-use crate::qemu::Switch;
 use crate::size::ByteSize;
 
 /// The unit of a bare number under `memory`: MiB, as for `-m` (`qemu-system-x86_64(1)`).
@@ -28,10 +27,8 @@ impl Machine {
 
     /// Returns the size of `-m` under `arguments` or `args`, or its text if that is not a size.
     fn ram_argument(&self) -> Option<Result<ByteSize, String>> {
-        let mut by_argument = self.arguments.iter().filter(|switch| switch.name() == "m").filter_map(Switch::argument);
-        let raw = self.args.windows(2).filter(|pair| matches!(pair[0].as_str(), "-m" | "--m"));
-        // The last one wins, and `arguments` follow `args`.
-        let value = by_argument.next_back().or_else(|| raw.map(|pair| pair[1].as_str()).next_back())?;
+        // The last one wins.
+        let value = self.user_arguments("m").next_back()?;
         let mut parts = value.split(',').enumerate();
         let text = parts.find_map(|(index, part)| match part.split_once('=') {
             Some(("size", size)) => Some(size),

@@ -64,6 +64,15 @@ impl Interface {
         }
     }
 
+    /// Returns the number of an IDE slot, as QEMU's `-drive index` counts them.
+    pub(crate) fn ide_index(position: usize, is_q35: bool) -> Option<u8> {
+        if is_q35 {
+            Q35_IDE.get(position).map(|(bus, _)| *bus)
+        } else {
+            PC_IDE.get(position).map(|(bus, unit)| bus * 2 + unit)
+        }
+    }
+
     /// Returns the controller that the first drive on this interface needs.
     pub fn controller(self) -> Option<Switch> {
         match self {

@@ -4,6 +4,7 @@
 //! the switch in the defaults of `maqet.conf`, and `--memory` the one in the definition.
 
 use maqet_domain::config::Node;
+use maqet_domain::machine::canonical;
 
 use super::switch_name;
 
@@ -16,7 +17,7 @@ const SWITCHES_OF_KEYS: [(&str, &[&str]); 10] = [
     ("vga", &["vga"]),
     ("machine", &["machine"]),
     ("boot", &["boot"]),
-    ("serial", &["serial", "nographic"]),
+    ("serial", &["serial"]),
     ("accel", &["accel", "enable-kvm"]),
     ("sandbox", &["sandbox"]),
 ];
@@ -79,7 +80,7 @@ fn raw(items: Vec<Node>, overridden: &[&str]) -> Vec<Node> {
 /// Returns the name of a switch in `args`.
 fn raw_name(item: &Node) -> Option<&str> {
     let text = item.as_text()?;
-    text.strip_prefix("--").or_else(|| text.strip_prefix('-'))
+    text.strip_prefix("--").or_else(|| text.strip_prefix('-')).map(canonical)
 }
 
 #[cfg(test)]
@@ -100,8 +101,13 @@ mod tests {
         check(r#"{"arguments":[{"vga":"std"}]}"#, r#"{"vga":"virtio"}"#, r#"{"vga":"virtio"}"#);
         check(
             r#"{"arguments":[{"m":512},"enable-kvm",{"device":"x"}],"args":["-a","-smp","2","--nographic","-b"]}"#,
-            r#"{"memory":"1G","cpu":4,"serial":"none","accel":"tcg"}"#,
-            r#"{"arguments":[{"device":"x"}],"args":["-a","-b"],"memory":"1G","cpu":4,"serial":"none","accel":"tcg"}"#,
+            r#"{"memory":"1G","cpu":4,"display":"gtk","accel":"tcg"}"#,
+            r#"{"arguments":[{"device":"x"}],"args":["-a","-b"],"memory":"1G","cpu":4,"display":"gtk","accel":"tcg"}"#,
+        );
+        check(
+            r#"{"args":["-M","pc","-nographic"]}"#,
+            r#"{"machine":"q35","serial":"none"}"#,
+            r#"{"args":["-nographic"],"machine":"q35","serial":"none"}"#,
         );
     }
 

@@ -13,13 +13,11 @@
 
 use crate::config::{Diagnostics, KeyPath, Node, Value};
 use crate::machine::Machine;
+use crate::machine::switches::{canonical, refusal};
 use crate::qemu::Switch;
 
 /// Switches whose second occurrence would silently replace or contradict the first.
 pub const SINGLE_ARGUMENTS: [&str; 9] = ["display", "vga", "m", "smp", "machine", "cpu", "kernel", "initrd", "append"];
-
-/// Switches that maqet does not allow, and why.
-const REFUSED: [(&str, &str); 1] = [("daemonize", "maqet already runs QEMU in the background; remove it")];
 
 const NUL: &str = "command lines cannot contain a NUL";
 
@@ -58,7 +56,9 @@ pub(super) fn apply_raw(path: &KeyPath, node: &Node, machine: &mut Machine, repo
             report.error(&at, item, NUL);
             continue;
         }
-        check_allowed(&at, item, arg.trim_start_matches('-'), report);
+        if let Some(name) = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')) {
+            check_allowed(&at, item, canonical(name), report);
+        }
         machine.args.push(arg);
     }
 }
@@ -70,7 +70,7 @@ fn deletes(item: &Node) -> bool {
 }
 
 /// Reads one item of `arguments`.
-fn argument(at: &KeyPath, item: &Node, report: &mut Diagnostics) -> Option<Switch> {
+pub(in crate::machine) fn argument(at: &KeyPath, item: &Node, report: &mut Diagnostics) -> Option<Switch> {
     let switch = match &item.value {
         Value::Text(text) => Switch::new(switch_name(at, text, item, report)?),
         Value::Map(entries) => {
@@ -96,7 +96,7 @@ fn argument(at: &KeyPath, item: &Node, report: &mut Diagnostics) -> Option<Switc
 }
 
 fn check_allowed(at: &KeyPath, item: &Node, name: &str, report: &mut Diagnostics) {
-    if let Some((_, reason)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
+    if let Some(reason) = refusal(name) {
         report.error(at, item, format!("`{name}` is not allowed: {reason}"));
     }
 }
@@ -106,7 +106,7 @@ fn switch_name(at: &KeyPath, text: &str, item: &Node, report: &mut Diagnostics) 
     let is_name = name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
     if is_name {
-        return Some(name.to_owned());
+        return Some(canonical(name).to_owned());
     }
     let help = "write a switch and its value as `- {smp: 2}`, or raw arguments under `args`".to_owned();
     let message = format!("invalid argument name `{}`", text.escape_debug());

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use maqet_domain::command_line::SERIAL_CHARDEV;
+use maqet_domain::machine::defaults::SERIAL_CHARDEV;
 use maqet_domain::port::{PathKind, Paths};
 use maqet_domain::vm::{MonitorRole, RunPaths};
 use serde::Serialize;

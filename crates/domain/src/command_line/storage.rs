@@ -1,0 +1,32 @@
+//! The drives and shares of a machine.
+
+use std::collections::HashMap;
+
+use super::{LaunchContext, PathNotUtf8, utf8};
+use crate::machine::Machine;
+use crate::qemu::Switch;
+use crate::storage::{DriveSlot, HostFile, Interface};
+
+/// Returns the switches of the drives and shares, in order, each controller before its first drive.
+pub(super) fn switches(machine: &Machine, context: &LaunchContext) -> Result<Vec<Switch>, PathNotUtf8> {
+    let mut switches = Vec::new();
+    let mut slots: HashMap<Interface, usize> = HashMap::new();
+    for storage in &machine.storage {
+        let path = storage.path(&context.vm_storage);
+        let used = slots.entry(storage.interface).or_default();
+        if *used == 0 {
+            switches.extend(storage.interface.controller());
+        }
+        let slot = DriveSlot { position: *used, is_q35: machine.is_q35() };
+        *used += 1;
+        let file = HostFile { path: utf8(&path)?, kind: context.file_kinds.kind(&path) };
+        switches.extend(storage.driver.backend(storage, file));
+        switches.extend(storage.driver.frontend(storage, slot));
+    }
+    if machine.storage.iter().any(|storage| storage.driver.features().shared_memory) {
+        let memory = Switch::new("object").head("memory-backend-memfd").option("id", "shared-memory");
+        switches.push(memory.option("size", machine.ram().to_string()).flag("share", true));
+        switches.push(Switch::new("machine").option("memory-backend", "shared-memory"));
+    }
+    Ok(switches)
+}

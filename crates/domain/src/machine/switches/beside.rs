@@ -1,0 +1,111 @@
+//! Switches that have no effect, or a harmful one, beside the rest of the definition.
+
+use super::{Refusal, UserSwitch};
+use crate::machine::{Firmware, Machine};
+use crate::network::NetworkMode;
+use crate::storage::StorageSpec;
+
+impl Machine {
+    /// Returns why a switch is refused in this definition.
+    pub(super) fn refusal_beside(&self, switch: &UserSwitch<'_>) -> Option<Refusal> {
+        match switch.name.as_str() {
+            "snapshot" => self.ignored_snapshot(),
+            "boot" => self.ignored_boot_order(switch),
+            "bios" | "pflash" => self.second_firmware(switch),
+            "drive" if switch.option("if") == Some("pflash") => self.second_firmware(switch),
+            "machine" if switch.parts().any(|part| part.starts_with("pflash")) => self.second_firmware(switch),
+            "mem-path" | "mem-prealloc" => self.ignored_memory(switch),
+            "net" | "nic" if switch.argument == "none" => self.ignored_none(switch),
+            "net" | "nic" | "netdev" | "incoming" => self.forbidden_program(switch),
+            _ => None,
+        }
+    }
+
+    /// Disks are `-blockdev` nodes, and QEMU applies `-snapshot` to `-drive` only (7.2, 10.0).
+    fn ignored_snapshot(&self) -> Option<Refusal> {
+        let is_written =
+            |storage: &&StorageSpec| storage.driver.image_format().is_some() && !storage.driver.is_readonly(storage);
+        let drive = self.storage.iter().find(is_written)?;
+        Some(Refusal {
+            message: format!("`-snapshot` has no effect on drive `{}`, which would be written", drive.name),
+            help: "set `readonly: true` for each drive that must not change".to_owned(),
+        })
+    }
+
+    /// Firmware boots what has a `bootindex` first; QEMU's manual forbids both (`-boot`, 7.2).
+    fn ignored_boot_order(&self, switch: &UserSwitch<'_>) -> Option<Refusal> {
+        let order = ["order", "once"].into_iter().find_map(|key| switch.option(key));
+        let order = order.or_else(|| Some(switch.head()).filter(|head| !head.is_empty()))?;
+        let by_drive = self.storage.iter().find(|storage| storage.bootindex.is_some());
+        let by_drive = by_drive.map(|storage| format!("the `bootindex` of drive `{}`", storage.name));
+        let by_device = || {
+            let mut devices = self.user_arguments("device");
+            devices.any(|text| text.contains(",bootindex=")).then(|| "the `bootindex` of a `-device`".to_owned())
+        };
+        let by = by_drive.or_else(by_device)?;
+        Some(Refusal {
+            message: format!("{} has no effect beside {by}", switch.shown(order)),
+            help: "set `bootindex` for each drive to boot from, or for none".to_owned(),
+        })
+    }
+
+    /// With flash, QEMU ignores `-bios`; of two, it takes the last (7.2, 10.0).
+    fn second_firmware(&self, switch: &UserSwitch<'_>) -> Option<Refusal> {
+        let key = match &self.firmware {
+            Firmware::Default => return None,
+            Firmware::Uefi(_) => "firmware: uefi".to_owned(),
+            Firmware::File(_) if switch.name != "bios" => return None,
+            Firmware::File(path) => format!("firmware: {}", path.display()),
+        };
+        let message = format!("`-{}` sets the firmware, and so does `{key}`", switch.name);
+        Some(Refusal { message, help: "remove one of them".to_owned() })
+    }
+
+    /// The memory is that of the backend that other processes share.
+    fn ignored_memory(&self, switch: &UserSwitch<'_>) -> Option<Refusal> {
+        let share = self.storage.iter().find(|storage| storage.driver.features().shared_memory)?;
+        let message = format!("`-{}` has no effect on memory that drive `{}` shares", switch.name, share.name);
+        Some(Refusal { message, help: "remove it".to_owned() })
+    }
+
+    fn ignored_none(&self, switch: &UserSwitch<'_>) -> Option<Refusal> {
+        let card = self.network.iter().find(|card| card.mode != NetworkMode::None)?;
+        let message = format!("`-{} none` has no effect on network card `{}`", switch.name, card.name);
+        Some(Refusal { message, help: "set `network: none`, or remove it".to_owned() })
+    }
+
+    /// A program that the sandbox forbids fails at once or, under QEMU 7.2, ends QEMU when it is started.
+    fn forbidden_program(&self, switch: &UserSwitch<'_>) -> Option<Refusal> {
+        let (program, help) = program(switch)?;
+        let own = self.user_arguments("sandbox").next_back();
+        let needs_helper = self.network.iter().any(|card| card.mode == NetworkMode::Bridge);
+        let is_confined = own.map_or(self.sandbox && !needs_helper, |own| own.contains("spawn=deny"));
+        is_confined.then(|| Refusal {
+            message: format!("`-{} {program}` starts a program, which the sandbox forbids", switch.name),
+            help: help.to_owned(),
+        })
+    }
+}
+
+/// Returns the option that starts a program, and what to do without it.
+fn program<'s>(switch: &'s UserSwitch<'_>) -> Option<(&'s str, &'static str)> {
+    const NO_SANDBOX: &str = "set `sandbox: false`";
+    let is_program = |part: &&str| match part.split_once('=') {
+        Some(("smb" | "helper", _)) => true,
+        Some(("script" | "downscript", value)) => value != "no",
+        Some(("guestfwd", value)) => value.contains("-cmd:"),
+        Some(_) => false,
+        None => part.starts_with("exec:") || *part == "bridge",
+    };
+    if let Some(part) = switch.parts().find(is_program) {
+        return Some((part, NO_SANDBOX));
+    }
+    let has = |key| switch.option(key).is_some();
+    let is_open = has("fd") || has("fds");
+    // Without them, QEMU runs /etc/qemu-ifup and, at its end, /etc/qemu-ifdown.
+    let is_tap = switch.head() == "tap" && !is_open && !(has("script") && has("downscript"));
+    is_tap.then_some((
+        "tap",
+        "set `mode: tap` under `network`, add `script: no` and `downscript: no`, or set `sandbox: false`",
+    ))
+}

@@ -1,0 +1,174 @@
+//! What maqet does with each switch of QEMU.
+
+use self::Treatment::{Passed, Refused, RefusedBeside, Replaces};
+
+/// What maqet does with a switch under `arguments` or `args`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Treatment {
+    /// QEMU gets it beside those of maqet.
+    Passed,
+    /// It replaces the one of maqet.
+    Replaces,
+    /// It is an error, for this reason.
+    Refused(&'static str),
+    /// It is an error beside this, or with this value; else QEMU gets it.
+    RefusedBeside(&'static str),
+}
+
+const EXITS: &str = "QEMU prints a text and exits; run it without maqet";
+
+const IDE: &str = "a drive with `interface: ide` in the same slot";
+
+const TERMINAL: &str = "`stdio`: QEMU has no terminal";
+
+/// The switches of QEMU 7.2 and 10.0 for x86, in alphabetical order. Others, of other versions, are passed.
+///
+/// Each was tried beside maqet's own command line.
+pub const SWITCHES: &[(&str, Treatment)] = &[
+    ("D", Passed),
+    ("L", Passed),
+    ("S", Passed),
+    ("accel", Replaces),
+    ("acpitable", Passed),
+    ("action", Passed),
+    ("add-fd", Passed),
+    ("append", Passed),
+    ("async-teardown", Passed),
+    ("audio", Passed),
+    ("audio-help", Refused(EXITS)),
+    ("audiodev", Passed),
+    ("bios", RefusedBeside("`firmware`")),
+    ("blockdev", RefusedBeside("an ID of maqet")),
+    ("boot", RefusedBeside("an `order` or `once`, and a `bootindex`")),
+    ("cdrom", RefusedBeside(IDE)),
+    ("chardev", RefusedBeside("an ID of maqet, and `stdio`")),
+    ("chroot", Refused("QEMU could not open files that maqet names later, as for screenshots and backups")),
+    ("compat", Passed),
+    ("cpu", Replaces),
+    ("d", Passed),
+    ("daemonize", Refused("maqet already runs QEMU in the background; remove it")),
+    ("debugcon", RefusedBeside(TERMINAL)),
+    ("device", RefusedBeside("an ID of maqet")),
+    ("dfilter", Passed),
+    ("display", Replaces),
+    ("drive", RefusedBeside("an ID of maqet, `firmware: uefi` for `if=pflash`, or a drive in the same IDE slot")),
+    ("dtb", Passed),
+    ("dump-vmstate", Refused("QEMU writes the file and exits; run it without maqet")),
+    ("echr", Passed),
+    ("enable-kvm", Replaces),
+    ("enable-sync-profile", Passed),
+    ("fda", Passed),
+    ("fdb", Passed),
+    ("fsdev", Passed),
+    ("full-screen", Passed),
+    ("fw_cfg", Passed),
+    ("gdb", RefusedBeside(TERMINAL)),
+    ("global", Passed),
+    ("h", Refused(EXITS)),
+    ("hda", RefusedBeside(IDE)),
+    ("hdb", RefusedBeside(IDE)),
+    ("hdc", RefusedBeside(IDE)),
+    ("hdd", RefusedBeside(IDE)),
+    ("help", Refused(EXITS)),
+    ("icount", Passed),
+    ("incoming", RefusedBeside("`exec:` in the sandbox")),
+    ("initrd", Passed),
+    ("iscsi", Passed),
+    ("jitdump", Passed),
+    ("k", Passed),
+    ("kernel", Passed),
+    ("loadvm", Passed),
+    ("m", Replaces),
+    ("machine", Replaces),
+    ("mem-path", RefusedBeside("a `virtiofs` share")),
+    ("mem-prealloc", RefusedBeside("a `virtiofs` share")),
+    ("mon", RefusedBeside("a character device of maqet")),
+    ("monitor", RefusedBeside(TERMINAL)),
+    ("msg", Passed),
+    ("mtdblock", Passed),
+    ("name", Replaces),
+    ("net", RefusedBeside("`none` beside `network`, and programs in the sandbox")),
+    ("netdev", RefusedBeside("an ID of maqet, and programs in the sandbox")),
+    ("nic", RefusedBeside("`none` beside `network`, and programs in the sandbox")),
+    ("no-acpi", Passed),
+    ("no-fd-bootchk", Passed),
+    ("no-hpet", Passed),
+    ("no-reboot", Passed),
+    ("no-shutdown", Passed),
+    ("no-user-config", Passed),
+    ("nodefaults", Passed),
+    ("nographic", Replaces),
+    ("numa", Passed),
+    ("object", RefusedBeside("an ID of maqet")),
+    ("only-migratable", Passed),
+    ("option-rom", Passed),
+    ("overcommit", Passed),
+    ("parallel", RefusedBeside(TERMINAL)),
+    ("perfmap", Passed),
+    ("pflash", RefusedBeside("`firmware: uefi`")),
+    ("pidfile", Refused("maqet finds QEMU by a pid file of its own; `maqet status VM` shows the process ID")),
+    ("plugin", Passed),
+    ("portrait", Passed),
+    ("preconfig", Passed),
+    ("qmp", RefusedBeside(TERMINAL)),
+    ("qmp-pretty", RefusedBeside(TERMINAL)),
+    ("readconfig", Refused("options in the file replace those of maqet unseen; write them under `arguments`")),
+    ("rotate", Passed),
+    ("rtc", Passed),
+    ("run-with", RefusedBeside("`chroot` and `user`: QEMU could not open the files of the VM")),
+    ("runas", Refused("QEMU could not open the files of the VM, which belong to you; run maqet as that user")),
+    ("s", Passed),
+    ("sandbox", Replaces),
+    ("sd", Passed),
+    ("seed", Passed),
+    ("serial", Replaces),
+    ("set", Passed),
+    ("shim", Passed),
+    ("singlestep", Passed),
+    ("smbios", Passed),
+    ("smp", Replaces),
+    ("snapshot", RefusedBeside("a writable drive, for which QEMU ignores it")),
+    ("spice", Passed),
+    ("tpmdev", Passed),
+    ("trace", Passed),
+    ("usb", Passed),
+    ("usbdevice", Passed),
+    ("uuid", Replaces),
+    ("version", Refused(EXITS)),
+    ("vga", Replaces),
+    ("virtfs", Passed),
+    ("vnc", Passed),
+    ("watchdog-action", Passed),
+    ("win2k-hack", Passed),
+    ("xen-attach", Passed),
+    ("xen-domid", Passed),
+    ("xen-domid-restrict", Passed),
+];
+
+/// Returns the name that QEMU's documentation gives to a switch.
+pub fn canonical(name: &str) -> &str {
+    if name == "M" { "machine" } else { name }
+}
+
+/// Returns why a switch is refused in every definition.
+pub(in crate::machine) fn refusal(name: &str) -> Option<&'static str> {
+    SWITCHES.iter().find_map(|(known, treatment)| match treatment {
+        Refused(reason) if *known == name => Some(*reason),
+        Refused(_) | RefusedBeside(_) | Replaces | Passed => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_switches_are_listed_once_in_order() {
+        let names: Vec<&str> = SWITCHES.iter().map(|(name, _)| *name).collect();
+        let mut sorted = names.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+
+        assert_eq!(names, sorted);
+    }
+}

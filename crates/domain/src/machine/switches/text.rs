@@ -1,0 +1,56 @@
+//! Values that QEMU cannot honor under maqet, whatever the rest of the definition.
+
+use super::{Refusal, UserSwitch};
+
+/// Switches of which the value `help` prints a list.
+const WITH_HELP: [&str; 16] = [
+    "accel", "audio", "audiodev", "chardev", "cpu", "d", "device", "display", "drive", "machine", "netdev", "nic",
+    "object", "tpmdev", "trace", "vga",
+];
+
+/// Switches whose argument is a character device.
+const CHARACTER_DEVICES: [&str; 7] = ["serial", "parallel", "monitor", "qmp", "qmp-pretty", "debugcon", "gdb"];
+
+/// Returns why QEMU cannot honor the value of a switch.
+pub(super) fn refusal(switch: &UserSwitch<'_>) -> Option<Refusal> {
+    help(switch).or_else(|| terminal(switch)).or_else(|| identity(switch))
+}
+
+fn help(switch: &UserSwitch<'_>) -> Option<Refusal> {
+    let is_help = |part: &str| matches!(part, "help" | "?");
+    let asks = is_help(switch.head()) || switch.parts().last().is_some_and(is_help);
+    (asks && WITH_HELP.contains(&switch.name.as_str())).then(|| Refusal {
+        message: format!("{} prints a list and exits", switch.shown(&switch.argument)),
+        help: format!("run `qemu-system-x86_64 -{} {}`", switch.name, switch.argument.escape_debug()),
+    })
+}
+
+/// The standard input of QEMU is empty, and its output is the QEMU log.
+fn terminal(switch: &UserSwitch<'_>) -> Option<Refusal> {
+    let name = switch.name.as_str();
+    let value = switch.head();
+    let needs = match name {
+        "display" => value == "curses",
+        "chardev" => value == "stdio" || switch.option("backend") == Some("stdio"),
+        _ => CHARACTER_DEVICES.contains(&name) && matches!(value, "stdio" | "mon:stdio"),
+    };
+    let help = match name {
+        "serial" => "remove it: `maqet console VM` attaches to the first serial port",
+        "monitor" | "qmp" | "qmp-pretty" => "remove it: `maqet qmp shell VM` is a monitor",
+        "display" => "set `vnc=unix:PATH`, or use the serial console with `maqet console VM`",
+        _ => "use a file or a socket: `file:PATH`, `unix:PATH,server=on,wait=off`",
+    };
+    needs.then(|| Refusal {
+        message: format!("{} requires a terminal, and QEMU runs without one", switch.shown(value)),
+        help: help.to_owned(),
+    })
+}
+
+/// QEMU would run with another root directory or as another user.
+fn identity(switch: &UserSwitch<'_>) -> Option<Refusal> {
+    let key = ["chroot", "user"].into_iter().find(|key| switch.option(key).is_some())?;
+    (switch.name == "run-with").then(|| Refusal {
+        message: format!("`-run-with {key}=…` is not allowed: QEMU could not open the files of the VM"),
+        help: "remove it, and run maqet as the user that QEMU is to run as".to_owned(),
+    })
+}
