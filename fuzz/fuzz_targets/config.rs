@@ -86,7 +86,9 @@ fn command_line(machine: &Machine) -> String {
             code: PathBuf::from("/fw/code.fd"),
             code_format: "raw".to_owned(),
             variables: PathBuf::from("/d/storage/web/uefi-vars.qcow2"),
+            requires_smm: true,
         }),
+        tpm: None,
         file_kinds: FileKinds::default(),
         is_root: false,
     };

@@ -224,7 +224,14 @@ impl Trash for LocalTrash {
         found
     }
 
-    async fn prune(&self, directory: &Path) {
+    async fn prune(&self, directory: &Path, left: &str) {
+        let left = directory.join(left);
+        let is_last = |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.path() == left);
+        if fs::symlink_metadata(&left).is_ok_and(|found| found.is_file() && found.len() == 0)
+            && fs::read_dir(directory).is_ok_and(|mut entries| entries.all(is_last))
+        {
+            let _may_be_gone = fs::remove_file(&left);
+        }
         let _may_hold_files = fs::remove_dir(directory);
     }
 }

@@ -33,6 +33,7 @@ use crate::snapshot::bitmaps::BitmapsInTheWay;
 use crate::snapshot::error::SnapshotError;
 use crate::snapshot::live::error::LiveSnapshotError;
 use crate::start::disk_error::DiskError;
+use crate::start::tpm::TpmError;
 use crate::storage::error::StorageError;
 use crate::trash::error::TrashRefusal;
 use crate::vm::ended::VmEnded;
@@ -156,6 +157,8 @@ pub enum Error {
     Path(#[from] PathNotUtf8),
     #[error(transparent)]
     Firmware(#[from] FirmwareError),
+    #[error(transparent)]
+    Tpm(#[from] TpmError),
     #[error(transparent)]
     Record(#[from] RecordError),
     #[error(transparent)]
@@ -318,6 +321,7 @@ impl Explain for Error {
             Self::Process(inner) => inner.explain(),
             Self::Path(inner) => inner.explain(),
             Self::Firmware(inner) => inner.explain(),
+            Self::Tpm(inner) => inner.explain(),
             Self::Record(inner) => inner.explain(),
             Self::Device(inner) => inner.explain(),
             Self::Balloon(inner) => inner.explain(),

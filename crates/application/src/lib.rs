@@ -83,6 +83,7 @@ pub use snapshot::live::error::LiveSnapshotError;
 pub use start::disk_error::DiskError;
 pub use start::lost_images::{ImagesLost, LostImage};
 pub use start::mismatches::{BackingMismatch, ImageMismatches, SizeMismatch};
+pub use start::tpm::TpmError;
 pub use storage::error::StorageError;
 pub use storage::size_change::SizeChange;
 pub use trash::entries::{TrashInfo, TrashedImageInfo};

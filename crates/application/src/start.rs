@@ -21,3 +21,4 @@ pub(crate) mod mismatches;
 mod path_policy;
 pub(crate) mod preflight;
 mod setup_commands;
+pub(crate) mod tpm;

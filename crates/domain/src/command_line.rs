@@ -4,9 +4,11 @@ mod firmware;
 mod image_server;
 mod setup_commands;
 mod storage;
+mod tpm;
 
 pub use self::firmware::{UefiFiles, uefi_variables_nodes};
 pub use self::setup_commands::{copy_setup_commands, image_setup_commands, run_setup_commands};
+pub use self::tpm::{TPM_LOCK_FILE, TPM_STATE_FILE, Tpm};
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -47,6 +49,8 @@ pub struct LaunchContext {
     pub paths: RunPaths,
     /// The UEFI firmware, for machines that use it.
     pub uefi: Option<UefiFiles>,
+    /// The TPM, for machines that have one.
+    pub tpm: Option<Tpm>,
     /// The files of drives that are not regular.
     pub file_kinds: FileKinds,
     /// Whether QEMU runs as root.
@@ -89,8 +93,13 @@ impl CommandLine {
         switches.extend(firmware::firmware(machine, context.uefi.as_ref())?);
         switches.extend(machine.port_switches());
         switches.extend(storage::switches(machine, context)?);
-        let (cards, helpers) = network(machine, context)?;
+        let (cards, mut helpers) = network(machine, context)?;
         switches.extend(cards);
+        if let Some(tpm) = &context.tpm {
+            let (device, helper) = tpm.command_line(&context.paths.tpm_socket())?;
+            switches.extend(device);
+            helpers.push(helper);
+        }
         switches.extend(machine.switches.iter().cloned());
 
         // The Python maqet put `args` before `arguments`, and the order of devices matters to guests.
@@ -262,6 +271,7 @@ mod tests {
                 requires_smm: machine.firmware.uefi().is_some_and(|uefi| uefi.secure_boot),
             }),
             file_kinds: FileKinds::default(),
+            tpm: machine.tpm.then(|| Tpm { device: "tpm-crb", directory: PathBuf::from("/d/storage/web") }),
             is_root: false,
         };
         CommandLine::new(&machine, &context).unwrap()
@@ -442,6 +452,18 @@ mod tests {
         let line = command_line(r#"{"cpu": {"cores": 2, "threads": 2}}"#);
 
         assert_eq!(arguments_of(&line, "smp"), ["4,sockets=1,cores=2,threads=2"]);
+    }
+
+    #[test]
+    fn test_command_line_tpm_is_a_helper_and_a_device() {
+        let line = command_line(r#"{"tpm": true}"#);
+
+        let helper = "mkdir -p -m 700 /d/storage/web && swtpm socket --tpm2 --tpmstate dir=/d/storage/web,mode=0600 \
+                      --ctrl type=unixio,path=/r/web/b1/tpm.sock,mode=0600 --terminate --daemon";
+        assert_eq!(line.helpers().iter().map(ToString::to_string).collect::<Vec<_>>(), [helper]);
+        assert_eq!(arguments_of(&line, "tpmdev"), ["emulator,id=tpm,chardev=tpm"]);
+        assert_eq!(arguments_of(&line, "device"), ["tpm-crb,tpmdev=tpm"]);
+        assert!(arguments_of(&line, "chardev").contains(&"socket,id=tpm,path=/r/web/b1/tpm.sock"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod keys;
 mod ports;
 mod ram;
 mod switches;
+mod tpm;
 
 pub use self::cpus::Cpus;
 pub use self::firmware::{Firmware, UefiOptions};
@@ -19,6 +20,7 @@ pub use self::handler::{ConfigHandler, KeyDoc};
 pub use self::keys::{SINGLE_ARGUMENTS, builtin_handlers};
 pub use self::ports::{MAX_PORTS, PORT_PREFIX};
 pub use self::switches::{SWITCHES, Treatment, canonical};
+pub use self::tpm::tpm_device;
 
 use strum::VariantArray;
 
@@ -70,6 +72,8 @@ pub struct Machine {
     pub cpu_model: Option<String>,
     /// The firmware.
     pub firmware: Firmware,
+    /// Whether it has a TPM.
+    pub tpm: bool,
     /// `-boot`, if set.
     pub boot: Option<Switch>,
     /// RAM.
@@ -110,6 +114,7 @@ impl Default for Machine {
             accel: AccelChoice::Auto,
             cpu_model: None,
             firmware: Firmware::Default,
+            tpm: false,
             boot: None,
             memory: defaults::MEMORY,
             cpu: Cpus::Count(defaults::CPU),

@@ -155,6 +155,7 @@ impl NetworkSpec {
         Some(Helper {
             program: "passt",
             package: "passt",
+            directory: None,
             args: fixed.into_iter().chain(user).chain(forward).collect(),
         })
     }

@@ -29,7 +29,7 @@ enum Kind {
 }
 
 /// In the order of installation: `qemu-system-x86` first, as it may remove installed `qemu-utils`.
-const TOOLS: [Tool; 9] = [
+const TOOLS: [Tool; 10] = [
     Tool {
         kind: Kind::Program("qemu-system-x86_64"),
         packages: &["qemu-system-x86"],
@@ -39,6 +39,7 @@ const TOOLS: [Tool; 9] = [
     Tool { kind: Kind::Program("cc"), packages: &["gcc", "libc6-dev"], why: "builds SQLite" },
     Tool { kind: Kind::Uefi, packages: &["ovmf"], why: "starts VMs with UEFI firmware" },
     Tool { kind: Kind::Program("passt"), packages: &["passt"], why: "connects VMs with `mode: passt`" },
+    Tool { kind: Kind::Program("swtpm"), packages: &["swtpm"], why: "emulates the TPM of VMs with `tpm: true`" },
     Tool { kind: Kind::Grub, packages: &["grub-rescue-pc"], why: "shows a prompt that tests type at" },
     Tool {
         kind: Kind::Program("tesseract"),
@@ -209,6 +210,7 @@ mod tests {
                 "`cc`",
                 "UEFI firmware for x86_64",
                 "`passt`",
+                "`swtpm`",
                 "GRUB's rescue image",
                 "`tesseract`",
                 "`socat`",

@@ -59,6 +59,7 @@ mod stress;
 mod switches;
 mod text_output;
 mod timeouts;
+mod tpm;
 mod trash;
 mod trust;
 mod upgrade;

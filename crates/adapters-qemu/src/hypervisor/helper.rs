@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use maqet_adapters_linux::limits::KILL_TIMEOUT;
+use maqet_adapters_linux::private_file::private_folder;
 use maqet_adapters_linux::process::{CaptureError, Captured, Group, PidScope, capture, command_line, display_status};
 use maqet_adapters_linux::{LinuxProcesses, ProcessEnvironment, ProgramError, process};
 use maqet_domain::port::{LaunchError, Processes};
@@ -31,6 +32,9 @@ async fn start_one(environment: &ProcessEnvironment, helper: &Helper) -> Result<
         ProgramError::NotFound => LaunchError::HelperNotFound { program: helper.program, package: helper.package },
         ProgramError::NotExecutable(path, error) => io_error("run", &path, error),
     })?;
+    if let Some(directory) = &helper.directory {
+        private_folder(directory).map_err(|error| io_error("create the directory", directory, error))?;
+    }
     let mut command = environment.english_command(&program);
     command.args(&helper.args).current_dir("/");
 
@@ -59,7 +63,8 @@ fn last_line(captured: &Captured) -> String {
 
 /// Returns the sockets of helpers in the folder of a run.
 pub(super) fn sockets(folder: &Path) -> Vec<PathBuf> {
-    let is_socket = |name: &[u8]| name.starts_with(b"card-") && name.ends_with(b".sock");
+    let is_card = |name: &[u8]| name.starts_with(b"card-") && name.ends_with(b".sock");
+    let is_socket = |name: &[u8]| is_card(name) || name == b"tpm.sock";
     let paths = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     paths.filter(|path| path.file_name().is_some_and(|name| is_socket(name.as_bytes()))).collect()
 }
@@ -88,9 +93,15 @@ fn serves(command_line: &[u8], sockets: &[PathBuf]) -> bool {
     let arguments: Vec<&[u8]> = command_line.split(|byte| *byte == 0).collect();
     let program = Path::new(OsStr::from_bytes(arguments[0])).file_name().unwrap_or_default();
     let has_socket = |socket: &PathBuf| {
-        arguments.windows(2).any(|pair| pair[0] == b"--socket" && pair[1] == socket.as_os_str().as_bytes())
+        let path = socket.as_os_str().as_bytes();
+        arguments.windows(2).any(|pair| match pair[0] {
+            b"--socket" => pair[1] == path,
+            b"--ctrl" => pair[1].split(|byte| *byte == b',').any(|part| part.strip_prefix(b"path=") == Some(path)),
+            _ => false,
+        })
     };
-    program.as_bytes().starts_with(b"passt") && sockets.iter().any(has_socket)
+    let is_helper = program.as_bytes().starts_with(b"passt") || program == "swtpm";
+    is_helper && sockets.iter().any(has_socket)
 }
 
 #[cfg(test)]
@@ -110,6 +121,9 @@ mod tests {
         check(&["/usr/bin/passt.avx2", "--socket", "/r/b1/card-0.sock"], true);
         check(&["passt", "--socket", "/r/b1/card-0.sock2"], false);
         check(&["passt", "--socket", "/r/b2/card-0.sock"], false);
+        check(&["swtpm", "socket", "--ctrl", "type=unixio,path=/r/b1/card-0.sock,mode=0600", "--daemon"], true);
+        check(&["swtpm", "socket", "--ctrl", "type=unixio,path=/r/b1/card-0.sock2"], false);
+        check(&["swtpm", "socket", "--tpmstate", "path=/r/b1/card-0.sock"], false);
         check(&["vi", "--socket", "/r/b1/card-0.sock"], false);
         check(&["passt"], false);
         check(&[], false);

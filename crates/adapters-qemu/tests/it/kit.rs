@@ -83,6 +83,7 @@ impl Bench {
             vm_storage: self.folder.path().to_owned(),
             paths: self.paths.clone(),
             uefi: None,
+            tpm: None,
             file_kinds: FileKinds::default(),
             is_root: rustix::process::geteuid().is_root(),
         };

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::error::BackupError;
 use crate::app::shown;
 use crate::start::firmware::VARIABLES_NAME;
+use crate::start::tpm::TPM_NAME;
 use crate::{App, Error};
 
 /// A disk of a VM.
@@ -31,7 +32,7 @@ pub(crate) struct DiskDrive {
 pub struct LeftOutDrive {
     /// Its name.
     pub drive: String,
-    /// Why: `read-only`, or `share` for a shared directory and other storage without an image.
+    /// Why: `read-only`, `tpm` for the state of the TPM, or `share` for a shared directory and other storage without an image.
     pub reason: &'static str,
 }
 
@@ -70,6 +71,9 @@ impl Selection {
         }
         if machine.firmware.is_uefi() {
             selection.disks.push(variables(app.preflight().uefi_variables(vm)));
+        }
+        if machine.tpm {
+            selection.left_out.push(LeftOutDrive { drive: TPM_NAME.to_owned(), reason: "tpm" });
         }
         if selection.disks.is_empty() {
             return Err(BackupError::NoDisks { vm: vm.clone() }.into());

@@ -15,6 +15,7 @@ use super::live::error::LiveSnapshotError;
 use super::selection::DriveImage;
 use crate::start::drives::Drive;
 use crate::start::firmware::VARIABLES_NAME;
+use crate::start::tpm::TPM_NAME;
 use crate::{App, Error, limits};
 
 /// What an obstacle does to a snapshot.
@@ -75,6 +76,14 @@ pub(crate) async fn obstacles(
         };
         let effect = ObstacleEffect::Incomplete;
         found.push(SnapshotObstacle { effect, drive: Some(name), reason, hints: vec![hint] });
+    }
+    if machine.tpm && !is_running {
+        found.push(SnapshotObstacle {
+            effect: ObstacleEffect::Incomplete,
+            drive: Some(TPM_NAME.to_owned()),
+            reason: "the state of the TPM is part of snapshots of a running VM only".to_owned(),
+            hints: vec![format!("start the VM first with `maqet start {}`", entry.name)],
+        });
     }
     if machine.firmware.is_uefi()
         && let Err(error) = require_usable_variables(app, entry, machine, is_running).await

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::error::SnapshotError;
 use crate::start::create_disks::find_drive;
 use crate::start::firmware::VARIABLES_NAME;
+use crate::start::tpm::TPM_NAME;
 use crate::{App, Error};
 
 /// What stands for all drives, unless a drive has this name.
@@ -97,6 +98,10 @@ impl Selection {
                 let reason = format!("type `{}` does not support snapshots", spec.driver.type_name());
                 selection.omitted.push(OmittedDrive { drive: spec.name.to_string(), reason });
             }
+        }
+        if machine.tpm {
+            let reason = "the state of the TPM is part of snapshots of a running VM only".to_owned();
+            selection.omitted.push(OmittedDrive { drive: TPM_NAME.to_owned(), reason });
         }
         if selection.images.is_empty() {
             return Err(SnapshotError::NoDrives { vm: entry.name.clone() }.into());

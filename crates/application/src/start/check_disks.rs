@@ -51,6 +51,7 @@ impl Preflight<'_> {
             created.push(drive.path.clone());
         }
         missing.extend(self.check_variables(entry, machine, recreate).await?);
+        missing.extend(self.check_tpm(entry, machine, recreate).await?);
         self.refuse_lost(entry, missing, recreate).await?;
         Ok(checked)
     }

@@ -15,6 +15,7 @@ use serde_json::json;
 use super::drives::Drive;
 use super::firmware::{SECURE_VARIABLES, VARIABLES_NAME};
 use super::preflight::Preflight;
+use super::tpm::TPM_NAME;
 use crate::app::commit::Committer;
 use crate::app::shown;
 use crate::job::Job;
@@ -111,6 +112,14 @@ impl<'a> DiskCreator<'a> {
         let is_secure = machine.firmware.uefi().is_some_and(|options| options.secure_boot);
         let kind = if is_secure { SECURE_VARIABLES } else { VARIABLES_NAME };
         self.commit(self.record(VARIABLES_NAME, kind, &path, None)).await
+    }
+
+    /// Returns the record of the state of a machine's TPM, to be written once swtpm has created it, unless there is one.
+    pub(crate) fn tpm_record(&self, machine: &Machine) -> Vec<Change> {
+        let path = self.preflight.tpm_state(&self.entry.name);
+        let is_new = machine.tpm && !self.is_recorded(&path);
+        let record = is_new.then(|| self.record(TPM_NAME, TPM_NAME, &path, None));
+        record.into_iter().map(Change::StorageAdded).collect()
     }
 
     fn is_recorded(&self, path: &Path) -> bool {

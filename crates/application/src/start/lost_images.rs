@@ -19,6 +19,7 @@ use super::disk_error::DiskError;
 use super::drives::Drive;
 use super::firmware::VARIABLES_NAME;
 use super::preflight::Preflight;
+use super::tpm::TPM_NAME;
 use crate::Error;
 
 /// An image that does not exist and that a start would create.
@@ -34,7 +35,7 @@ pub(crate) struct MissingImage {
 /// An image that maqet created or used once and that is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LostImage {
-    /// The drive, or `uefi-vars` for the UEFI variable store.
+    /// The drive, `uefi-vars` for the UEFI variable store, or `tpm-state` for that of the TPM.
     pub name: String,
     /// Where the image should be.
     pub path: PathBuf,
@@ -62,6 +63,7 @@ impl fmt::Display for LostImage {
         let path = self.path.display();
         match self.name.as_str() {
             VARIABLES_NAME => write!(f, "UEFI variable store `{path}` ")?,
+            TPM_NAME => write!(f, "state of the TPM `{path}` ")?,
             name => write!(f, "disk image `{path}` of drive `{name}` ")?,
         }
         let since = if self.is_created { "created on" } else { "in use since" };
@@ -90,7 +92,8 @@ impl Explain for ImagesLost {
     fn explain(&self) -> Explanation {
         let mut explanation = Explanation::new("storage.created-image-not-found", Fault::NotFound)
             .hint("mount its volume, move it back, or restore it from a backup");
-        if let Some(drive) = self.images.iter().find(|image| image.name != VARIABLES_NAME) {
+        let is_drive = |image: &&LostImage| ![VARIABLES_NAME, TPM_NAME].contains(&image.name.as_str());
+        if let Some(drive) = self.images.iter().find(is_drive) {
             let key = quote(&format!("storage.{}.file=PATH", key_part(&drive.name)));
             explanation = explanation.hint(format!("run `maqet apply {} --set {key}` if it has moved", self.vm));
         }
@@ -196,15 +199,16 @@ impl Preflight<'_> {
     /// Refuses names of images that cannot be created again: unknown ones, and those that maqet does not create.
     pub(crate) fn check_recreate(&self, entry: &VmEntry, machine: &Machine, names: &[String]) -> Result<(), Error> {
         let drives = self.drives(&entry.name, machine);
-        let has_variables = machine.firmware.is_uefi();
-        for name in names.iter().filter(|name| !(has_variables && *name == VARIABLES_NAME)) {
+        let variables = machine.firmware.is_uefi().then_some(VARIABLES_NAME);
+        let others: Vec<&str> = variables.into_iter().chain(machine.tpm.then_some(TPM_NAME)).collect();
+        for name in names.iter().filter(|name| !others.contains(&name.as_str())) {
             let drive = drives.iter().find(|drive| drive.storage.name.as_str() == name);
             if drive.is_some_and(|drive| drive.plan().is_some()) {
                 continue;
             }
-            let variables = has_variables.then(|| VARIABLES_NAME.to_owned());
             let created = drives.iter().filter(|drive| drive.plan().is_some());
-            let known: Vec<String> = created.map(|drive| drive.storage.name.to_string()).chain(variables).collect();
+            let others = others.iter().map(|name| (*name).to_owned());
+            let known: Vec<String> = created.map(|drive| drive.storage.name.to_string()).chain(others).collect();
             let vm = entry.name.clone();
             return Err(match drive {
                 None => Error::NoSuchDrive { vm, drive: name.clone(), known },

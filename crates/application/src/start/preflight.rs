@@ -63,6 +63,7 @@ impl Preflight<'_> {
             vm_storage: self.folders.vm_storage(&entry.name),
             paths: paths.clone(),
             uefi,
+            tpm: self.tpm(&entry.name, machine)?,
             file_kinds: self.file_kinds(&entry.name, machine).await,
             is_root: facts.is_root,
         };

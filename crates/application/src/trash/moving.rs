@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use maqet_domain::command_line::TPM_LOCK_FILE;
 use maqet_domain::port::TrashError;
 use maqet_domain::trash::{TrashEntry, TrashId, TrashedImage, TrashedImageLocation, TrashedVm};
 use maqet_domain::vm::{PendingWork, Vm, VmEntry};
@@ -112,7 +113,7 @@ impl MovedStorage {
                 let own = |folder: &&Path| folder.parent() == Some(app.folders.storage.as_path());
                 let folders = trashed.entry.images.iter().filter_map(|image| image.record.path.parent());
                 for folder in folders.filter(own) {
-                    app.ports.trash.prune(folder).await;
+                    app.ports.trash.prune(folder, TPM_LOCK_FILE).await;
                 }
             }
             Self::Restored(entry) => {

@@ -13,6 +13,7 @@ use super::error::TrashRefusal;
 use super::used_files::UsedFiles;
 use crate::start::firmware::VARIABLES_NAME;
 use crate::start::image_owner::image_error;
+use crate::start::tpm::TPM_NAME;
 use crate::{App, Error};
 
 /// An image of a VM.
@@ -34,18 +35,24 @@ pub(crate) async fn own_images(app: &App, vm: &Vm) -> Result<Vec<OwnImage>, Erro
     Ok(images.collect())
 }
 
-/// Returns the records of the images that maqet created for a VM and that exist, its UEFI variable store included.
+/// Returns the records of the images that maqet created for a VM and that exist, its UEFI variable store and the state of
+/// its TPM included.
 pub(crate) async fn own_records(app: &App, vm: &Vm) -> Result<Vec<StorageRecord>, Error> {
     let mut records = app.ports.store.storage_of_vm(&vm.entry.id).await?;
     records.retain(StorageRecord::is_created);
     // One that an older maqet created has no record until the next start.
-    let variables = app.preflight().uefi_variables(&vm.entry.name);
-    if !records.iter().any(|record| record.path == variables) {
+    let variables = (app.preflight().uefi_variables(&vm.entry.name), VARIABLES_NAME);
+    // One of a start that was killed has none, either.
+    let tpm = (app.preflight().tpm_state(&vm.entry.name), TPM_NAME);
+    for (path, name) in [variables, tpm] {
+        if records.iter().any(|record| record.path == path) {
+            continue;
+        }
         records.push(StorageRecord {
-            path: variables,
+            path,
             vm: Some(vm.entry.id),
-            drive: VARIABLES_NAME.to_owned(),
-            kind: VARIABLES_NAME.to_owned(),
+            drive: name.to_owned(),
+            kind: name.to_owned(),
             size: None,
             created_at: app.ports.clock.now(),
         });

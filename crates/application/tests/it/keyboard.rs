@@ -52,7 +52,8 @@ async fn typing(pauses_after: usize) -> (App, SentCommands) {
     let (mut world, sent) = (World::new(), SentCommands::default());
     let log = Arc::clone(&sent);
     world.monitors.expect_session().returning(move |_, _| Ok(Box::new(session(&log, pauses_after))));
-    (started(world, if pauses_after == usize::MAX { RunState::Running } else { RunState::Paused }).await, sent)
+    let state = if pauses_after == usize::MAX { RunState::Running } else { RunState::Paused };
+    (Box::pin(started(world, state)).await, sent)
 }
 
 fn text(text: &str) -> QmpType {
@@ -192,7 +193,7 @@ async fn old_qemu(picture: &'static [u8]) -> (App, Arc<Mutex<Vec<Value>>>) {
         None => Err(PictureError::InvalidImage { length: ppm.len() }),
     });
     world.pictures.expect_save().withf(move |_, bytes| bytes == png).returning(|_, _| Ok(()));
-    (started(world, RunState::Running).await, formats)
+    (Box::pin(started(world, RunState::Running)).await, formats)
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ fn outcome(definition: &Value) -> Result<String, Vec<Problem>> {
         vm_storage: PathBuf::from("/d/storage/web"),
         paths: RunPaths::new(Path::new("/r/web"), Path::new("/s/web"), BootNumber(1)),
         uefi: None,
+        tpm: None,
         file_kinds: FileKinds::default(),
         is_root: false,
     };

@@ -151,8 +151,12 @@ impl Explain for LaunchError {
                 .hint("end it with `maqet cleanup --end-orphans`"),
             Self::ForeignProc => Explanation::new("host.proc-invalid", Fault::Host)
                 .hint("mount `/proc` for this namespace, as `unshare --mount-proc` does"),
-            Self::HelperFailed { .. } => Explanation::new("vm.helper-failed", Fault::Failed)
-                .hint("check the forwarded ports: another program may use them"),
+            Self::HelperFailed { program, .. } => {
+                Explanation::new("vm.helper-failed", Fault::Failed).hint(match *program {
+                    "swtpm" => "check the permissions and the free space of the storage directory of the VM",
+                    _ => "check the forwarded ports: another program may use them",
+                })
+            }
             Self::Io { .. } => Explanation::new("host.io-failed", Fault::Host)
                 .hint("check the owner, the permissions and the free space of its directory"),
         }

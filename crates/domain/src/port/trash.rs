@@ -98,6 +98,6 @@ pub trait Trash: Send + Sync {
     /// With `dry_run`, only returns the paths. Call it while the lock of the trash is held.
     async fn finish_deletions(&self, dry_run: bool) -> Vec<PathBuf>;
 
-    /// Removes a directory if it is empty.
-    async fn prune(&self, directory: &Path);
+    /// Removes a directory if it is empty, but for an empty file `left` that a program left there.
+    async fn prune(&self, directory: &Path, left: &str);
 }

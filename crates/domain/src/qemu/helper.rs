@@ -1,6 +1,7 @@
 //! Programs that serve a QEMU process.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use crate::text::quote;
 
@@ -13,13 +14,18 @@ pub struct Helper {
     pub program: &'static str,
     /// Its Debian package.
     pub package: &'static str,
+    /// The directory to create for its files, private to the user, if it needs one.
+    pub directory: Option<PathBuf>,
     /// Its arguments.
     pub args: Vec<String>,
 }
 
 impl fmt::Display for Helper {
-    /// Writes a shell command.
+    /// Writes a shell command, which creates the directory first.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(directory) = &self.directory {
+            write!(f, "mkdir -p -m 700 {} && ", quote(&directory.to_string_lossy()))?;
+        }
         f.write_str(self.program)?;
         self.args.iter().try_for_each(|arg| write!(f, " {}", quote(arg)))
     }

@@ -40,12 +40,16 @@ impl NodeName {
     /// The longest name, in bytes.
     pub const MAX_LEN: usize = 26;
 
+    /// The name of the state of the TPM, for records and lists of images.
+    pub const TPM_STATE: &str = "tpm-state";
+
     /// The names of controllers, which are devices too.
     pub(crate) const CONTROLLERS: [&str; 2] = ["scsi", "sata"];
 
     /// Checks a name.
     pub fn parse(text: &str) -> Result<Self, InvalidNodeName> {
         let is_reserved = Self::CONTROLLERS.contains(&text)
+            || text == Self::TPM_STATE
             || RESERVED_SUFFIXES.iter().any(|suffix| text.ends_with(suffix))
             || RESERVED_PREFIXES.iter().any(|prefix| text.starts_with(prefix));
         let reason = match text {
@@ -94,8 +98,8 @@ mod tests {
     fn test_node_name_reserved_or_malformed_is_invalid() {
         let long = "x".repeat(27);
         for name in [
-            "", "all", "1st", "scsi", "a-file", "uefi-vars", "hotplug-a", "maqet-backup-0", "a b", "a,b", "ä", &long,
-            "a/b",
+            "", "all", "1st", "scsi", "a-file", "uefi-vars", "tpm-state", "hotplug-a", "maqet-backup-0", "a b", "a,b",
+            "ä", &long, "a/b",
         ] {
             assert!(NodeName::parse(name).is_err(), "{name:?}");
         }

@@ -167,6 +167,11 @@ impl RunPaths {
         self.sockets.join(format!("card-{index}.sock"))
     }
 
+    /// Returns the socket of the TPM.
+    pub fn tpm_socket(&self) -> PathBuf {
+        self.sockets.join("tpm.sock")
+    }
+
     /// Returns QEMU's own pid file.
     pub fn pid_file(&self) -> PathBuf {
         self.sockets.join("qemu.pid")

@@ -26,7 +26,7 @@ pub struct Restart {
     /// Kills QEMU immediately instead.
     #[serde(default)]
     pub force: bool,
-    /// Images to create although they were created once and are gone: names of drives, or `uefi-vars`.
+    /// Images to create although they were created once and are gone: names of drives, `uefi-vars`, or `tpm-state`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recreate: Vec<String>,
 }

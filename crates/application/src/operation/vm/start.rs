@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use derive_setters::Setters;
-use maqet_domain::change::ChangeSet;
+use maqet_domain::change::{Change, ChangeSet};
 use maqet_domain::event::kind;
 use maqet_domain::machine::Machine;
 use maqet_domain::network::{Forward, NetworkSpec, bound_ports};
@@ -49,7 +49,7 @@ pub struct Start {
     pub vm: String,
     /// How long QEMU may take until its monitor answers.
     pub timeout: Option<HumanDuration>,
-    /// Images to create although they were created once and are gone: names of drives, or `uefi-vars`.
+    /// Images to create although they were created once and are gone: names of drives, `uefi-vars`, or `tpm-state`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recreate: Vec<String>,
     /// Whether the guest does not run until it is resumed.
@@ -141,7 +141,9 @@ pub(crate) async fn start(app: &App, vm: &Vm, options: StartOptions<'_>) -> Resu
         Err(Error::Image(source)) => return Err(image_error(app, &vm.entry, source).await),
         Err(error) => return Err(error),
     };
-    DiskCreator::new(app, &job, &vm.entry).await?.create_all(&machine, &disks.drives).await?;
+    let creator = DiskCreator::new(app, &job, &vm.entry).await?;
+    creator.create_all(&machine, &disks.drives).await?;
+    let created = creator.tpm_record(&machine);
 
     let entry = mark_starting(app, &vm.entry, boot, &paths).await?;
     app.faults.reach(FaultPoint::Marked(Start::NAME));
@@ -151,7 +153,7 @@ pub(crate) async fn start(app: &App, vm: &Vm, options: StartOptions<'_>) -> Resu
         Ok(Ok(launched)) => {
             let log_failure = launched.log_failure.clone();
             let records = shown(&launch.paths.records);
-            let mut done = mark_running(app, entry, &machine, launched).await?;
+            let mut done = mark_running(app, entry, &machine, launched, created).await?;
             done.value.mismatches = disks.mismatches;
             done.value.log_failure = log_failure.map(|cause| LogFailure { directory: records, cause });
             Ok(done)
@@ -206,6 +208,7 @@ async fn mark_running(
     entry: VmEntry,
     machine: &Machine,
     launched: Launched,
+    created: Vec<Change>,
 ) -> Result<Done<Started>, Error> {
     let mut run = entry.run.clone();
     if let Some(run) = &mut run {
@@ -214,6 +217,7 @@ async fn mark_running(
         run.forwards = forwards(app, run, machine).await;
     }
     let mut changes = ChangeSet::default().and(run_change(&entry, run.clone()));
+    changes.changes.extend(created);
     let data = json!({ "boot": run.as_ref().map(|run| run.boot) });
     changes.events.push(app.committer().event(kind::VM_STARTED, &entry, data));
     app.faults.reach(FaultPoint::BeforeCommit(Start::NAME));

@@ -25,7 +25,11 @@ impl TextOutput for BackupCreated {
             }
         }
         for drive in &self.left_out {
-            let why = if drive.reason == "share" { "it has no image" } else { "it is read-only" };
+            let why = match drive.reason {
+                "share" => "it has no image",
+                "tpm" => "it belongs to the TPM, and stays with the VM",
+                _ => "it is read-only",
+            };
             writeln!(out, "  drive `{}` is not backed up: {why}", drive.drive)?;
         }
         Ok(())

@@ -74,6 +74,12 @@ pub(super) const MACHINE_KEYS: &[KeySpec] = &[
     )
     .rebased_by(firmware::rebase),
     KeySpec::new(
+        "tpm",
+        doc("whether the VM has a TPM 2.0, emulated by swtpm", "`true`, or `false` (the default)"),
+        schema::boolean,
+        |path, node, machine, report| set(&mut machine.tpm, report.boolean(path, node)),
+    ),
+    KeySpec::new(
         "boot",
         doc("the boot order", "`c` or another value of QEMU's -boot, or a map such as `{order: dc, menu: on}`"),
         text_or_options,

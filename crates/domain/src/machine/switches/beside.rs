@@ -3,6 +3,7 @@
 use super::{Refusal, UserSwitch};
 use crate::machine::{Firmware, Machine};
 use crate::network::NetworkMode;
+use crate::qemu::parse_bool;
 use crate::storage::StorageSpec;
 
 impl Machine {
@@ -14,6 +15,8 @@ impl Machine {
             "bios" | "pflash" => self.second_firmware(switch),
             "drive" if switch.option("if") == Some("pflash") => self.second_firmware(switch),
             "machine" if switch.parts().any(|part| part.starts_with("pflash")) => self.second_firmware(switch),
+            "machine" => self.unprotected_variables(switch),
+            "tpmdev" => self.second_tpm(),
             "mem-path" | "mem-prealloc" => self.ignored_memory(switch),
             "net" | "nic" if switch.argument == "none" => self.ignored_none(switch),
             "net" | "nic" | "netdev" | "incoming" => self.forbidden_program(switch),
@@ -59,6 +62,25 @@ impl Machine {
         };
         let message = format!("`-{}` sets the firmware, and so does `{key}`", switch.name);
         Some(Refusal { message, help: "remove one of them".to_owned() })
+    }
+
+    /// Without system management mode, firmware with Secure Boot does not boot (OVMF 2022.11).
+    fn unprotected_variables(&self, switch: &UserSwitch<'_>) -> Option<Refusal> {
+        let is_secure = self.firmware.uefi().is_some_and(|uefi| uefi.secure_boot);
+        let is_off = switch.option("smm").and_then(parse_bool) == Some(false);
+        (is_secure && is_off).then(|| Refusal {
+            message: "`secure_boot` requires system management mode, and `smm` is off".to_owned(),
+            help: "remove `smm`".to_owned(),
+        })
+    }
+
+    /// QEMU allows one TPM (7.2, 10.0).
+    fn second_tpm(&self) -> Option<Refusal> {
+        let refusal = Refusal {
+            message: "`-tpmdev` adds a TPM, and so does `tpm: true`".to_owned(),
+            help: "remove one of them".to_owned(),
+        };
+        self.tpm.then_some(refusal)
     }
 
     /// The memory is that of the backend that other processes share.

@@ -74,6 +74,9 @@ impl Machine {
         if self.serial_redirection().is_none() {
             add(Space::CharacterDevices, SERIAL_CHARDEV, MAQET);
         }
+        if self.tpm {
+            add(Space::CharacterDevices, "tpm", MAQET);
+        }
         if self.firmware.is_uefi() {
             for node in ["uefi-code", "uefi-code-file", "uefi-vars", "uefi-vars-file"] {
                 add(Space::BlockNodes, node, MAQET);

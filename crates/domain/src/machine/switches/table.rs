@@ -129,7 +129,7 @@ pub const SWITCHES: &[(&str, Treatment)] = &[
     ("smp", Replaces),
     ("snapshot", RefusedBeside("a writable drive, for which QEMU ignores it")),
     ("spice", Passed),
-    ("tpmdev", Passed),
+    ("tpmdev", RefusedBeside("`tpm: true`")),
     ("trace", Passed),
     ("usb", Passed),
     ("usbdevice", Passed),

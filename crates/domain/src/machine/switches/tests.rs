@@ -222,6 +222,23 @@ fn test_lists_of_what_qemu_supports_are_refused() {
 }
 
 #[test]
+fn test_switches_against_tpm_and_secure_boot_are_refused() {
+    let tpm = json!({"tpm": true});
+    check_switch(&tpm, "tpmdev", Some("emulator,id=x,chardev=c"), Some("so does `tpm: true`"));
+    check_switch(&tpm, "chardev", Some("null,id=tpm"), Some("the ID `tpm` is that of"));
+    check_switch(&json!({"tpm": false}), "tpmdev", Some("emulator,id=x,chardev=tpm"), None);
+    let secure = json!({"machine": "q35", "firmware": {"secure_boot": true}});
+    check_switch(&secure, "machine", Some("q35,smm=off"), Some("`secure_boot` requires"));
+    check_switch(&secure, "machine", Some("q35,smm=on"), None);
+    check_refused(
+        &json!({"machine": {"type": "q35", "smm": false}, "firmware": {"secure_boot": true}}),
+        "machine",
+        "`smm` is off",
+    );
+    check_accepted(&json!({"machine": {"type": "q35", "smm": false}, "firmware": "uefi"}));
+}
+
+#[test]
 fn test_ids_of_maqet_are_refused() {
     let definition = json!({
         "machine": "q35",
