@@ -10,6 +10,7 @@ mod merge;
 mod origin;
 mod remove_keys;
 mod set;
+mod spelling;
 mod yaml;
 mod yaml_hints;
 
@@ -63,6 +64,9 @@ impl Document {
         Ok(Self::new(format!("definition of {name}"), "/", text))
     }
 }
+
+/// The keys whose values are options of QEMU.
+const QEMU_OPTIONS: [&str; 3] = ["arguments", "machine", "boot"];
 
 /// The layers of a definition, lowest first: documents, flags, single values.
 pub(crate) struct Layers<'a> {
@@ -158,13 +162,22 @@ fn flag_layer(flags: &[(&'static str, Option<String>)]) -> Node {
     Node::new(Value::Map(entries.collect()))
 }
 
-/// Returns a tree with relative paths made absolute; the handler of each key finds its paths.
+/// Returns a tree with texts as they were written, and relative paths made absolute; the handler of each key finds its
+/// paths.
 pub fn rebased(node: Node, folder: &Path, handlers: &Registry<dyn ConfigHandler>) -> Node {
-    let rebased = |(key, node): (String, Node)| match handlers.get(&key) {
-        Some(handler) => (key, handler.rebase(node, folder)),
-        None => (key, node),
+    let rebased = |(key, node): (String, Node)| {
+        let node = with_texts(&key, node);
+        match handlers.get(&key) {
+            Some(handler) => (key, handler.rebase(node, folder)),
+            None => (key, node),
+        }
     };
     node.map_entries(|entries| entries.into_iter().map(rebased).collect())
+}
+
+/// Returns the value of a key with texts as they were written.
+fn with_texts(key: &str, node: Node) -> Node {
+    if QEMU_OPTIONS.contains(&key) { node.with_option_texts() } else { node.with_texts() }
 }
 
 /// Returns a map without the key `name`: of a VM, which is not part of its machine, or of an entry found by its name.

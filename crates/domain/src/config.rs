@@ -3,6 +3,7 @@
 mod diagnostics;
 mod location;
 mod node;
+pub mod number;
 mod problem;
 mod raw;
 pub mod schema;

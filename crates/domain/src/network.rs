@@ -12,6 +12,11 @@ use std::str::FromStr;
 use crate::qemu::{Helper, NodeName, Switch};
 use crate::text::shortened;
 
+/// Returns the name of a card whose entry has none, by its position.
+pub fn default_card_name(index: usize) -> String {
+    format!("net{index}")
+}
+
 /// What a card is connected to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::Display, strum::EnumString, strum::VariantNames)]
 #[strum(serialize_all = "lowercase")]

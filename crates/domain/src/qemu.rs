@@ -1,10 +1,12 @@
 //! QEMU's vocabulary: switches, versions, and the names of nodes and devices.
 
+mod arity;
 mod helper;
 mod node_name;
 mod switch;
 mod version;
 
+pub use self::arity::{switches, takes_value};
 pub use self::helper::Helper;
 pub use self::node_name::{BACKUP_PREFIX, HOTPLUG_PREFIX, InvalidNodeName, NodeName};
 pub(crate) use self::node_name::{is_id, starts_with_letter};

@@ -320,7 +320,7 @@ impl File {
                     }
                 }
                 "hooks" => {
-                    file.hooks = Hook::read_all(&path, &Hook::rebase(node.clone(), folder), &mut report);
+                    file.hooks = Hook::read_all(&path, &Hook::rebase(node.clone().with_texts(), folder), &mut report);
                 }
                 "logs" => file.logs = LogSettings::read(&path, node, &mut report),
                 "timeouts" => file.timeouts = TimeoutSettings::read(&path, node, &mut report),

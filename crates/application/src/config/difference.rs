@@ -45,7 +45,7 @@ fn named(node: &Node) -> Option<Vec<(String, &Node)>> {
     if matches!(node.value, Value::Map(_)) {
         return Some(node.entries().iter().map(|(key, node)| (key.clone(), node)).collect());
     }
-    let named = node.items().iter().map(|item| Some((item.get("name")?.scalar()?, item)));
+    let named = node.items().iter().map(|item| Some((item.get("name")?.written()?, item)));
     named.collect::<Option<Vec<_>>>().filter(|named| !named.is_empty())
 }
 

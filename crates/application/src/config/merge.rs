@@ -1,49 +1,70 @@
 //! Merging of layers.
 
+mod entry;
 mod precedence;
+mod raw;
 mod switch;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::Hash;
 
 use maqet_domain::config::{Node, Value};
-use maqet_domain::machine::{SINGLE_ARGUMENTS, canonical};
 
+use self::entry::merge_entries;
 use self::precedence::without_overridden;
-use self::switch::{identity, merge_switch};
-use super::without_name;
+use self::raw::merge_raw;
+use self::switch::merge_switches;
 
 /// Lists of named entries: an entry of a later layer is merged into the one with the same `name`.
 pub(super) const NAMED_LISTS: [&str; 2] = ["storage", "network"];
 
-/// The list of switches, whose entries are identified by name and `id`.
-const SWITCHES: &str = "arguments";
-
-/// The map whose values are replaced as a whole: commands are not merged.
-const WHOLE_VALUES: &str = "hooks";
-
 /// Merges `over` into `base`.
 ///
 /// Maps merge key by key; lists of named entries merge by `name`, other lists append; any other value replaces the
-/// earlier one; `null` deletes it. A key keeps its first position, because order matters. A key of `over` removes the
-/// switches of `base` that would override it.
+/// earlier one; `null` deletes it, and an item `{NAME: null}` deletes one of a list. A key keeps its first position,
+/// because order matters. A key of `over` removes the switches of `base` that would override it.
 pub fn merge(base: Node, over: Node) -> Node {
-    merge_at("", without_overridden(base, &over), over)
+    let base = without_overridden(base, &over);
+    if over.is_null() && matches!(base.value, Value::Map(_)) {
+        return base;
+    }
+    join(base, over, append, merge_key)
 }
 
-fn merge_at(key: &str, base: Node, over: Node) -> Node {
+/// Merges the values of a top-level key.
+fn merge_key(key: &str, base: Node, over: Node) -> Node {
+    match key {
+        // Commands are not merged.
+        "hooks" => join(base, over, append, |_, _, above| above),
+        "arguments" => join(base, over, merge_switches, merge_nested),
+        "args" => join(base, over, merge_raw, merge_nested),
+        list if NAMED_LISTS.contains(&list) => merge_entries(list, base, over),
+        _ => merge_nested(key, base, over),
+    }
+}
+
+fn merge_nested(_: &str, base: Node, over: Node) -> Node {
+    join(base, over, append, merge_nested)
+}
+
+/// Merges two maps with `maps` for the values of a key in both, and two lists with `lists`; else the later one stays.
+fn join(
+    base: Node,
+    over: Node,
+    lists: impl Fn(Vec<Node>, Vec<Node>) -> Vec<Node>,
+    maps: impl Fn(&str, Node, Node) -> Node,
+) -> Node {
     let value = match (base.value, over.value) {
-        (Value::Map(base_entries), Value::Map(entries)) if key == WHOLE_VALUES => {
-            Value::Map(merge_maps(base_entries, entries, |_, _, above| above))
-        }
-        (Value::Map(base_entries), Value::Map(entries)) => Value::Map(merge_maps(base_entries, entries, merge_at)),
-        (Value::List(items), Value::List(more)) if NAMED_LISTS.contains(&key) => Value::List(merge_named(items, more)),
-        (Value::List(items), Value::List(more)) if key == SWITCHES => Value::List(merge_switches(items, more)),
-        (Value::List(items), Value::List(more)) => Value::List(items.into_iter().chain(more).collect()),
-        (value @ Value::Map(_), Value::Null) if key.is_empty() => return Node { value, ..base },
+        (Value::Map(below), Value::Map(above)) => Value::Map(merge_maps(below, above, maps)),
+        (Value::List(items), Value::List(more)) => Value::List(lists(items, more)),
         (_, value) => return Node { value, ..over },
     };
-    Node { value, value_location: over.value_location.or(base.value_location), key_location: over.key_location }
+    let value_location = over.value_location.or(base.value_location);
+    Node { value_location, key_location: over.key_location, ..Node::new(value) }
+}
+
+fn append(items: Vec<Node>, more: Vec<Node>) -> Vec<Node> {
+    items.into_iter().chain(more).collect()
 }
 
 /// Merges the entries of two maps; `join` merges the values of a key in both.
@@ -72,30 +93,6 @@ fn merge_maps(
     entries.into_iter().flatten().collect()
 }
 
-/// Merges entries by name; that of the first layer stays, with its location.
-fn merge_named(base: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
-    let name = |node: &Node| node.get("name").and_then(Node::scalar);
-    merge_by(base, over, name, |below, node| merge_at("[]", below, without_name(node)))
-}
-
-/// Merges switches of a later layer into those with the same name and `id`; the others are appended.
-///
-/// A second switch that can be given only once is kept, to be reported as an error. With null it deletes that of the
-/// lower layer; if there is none, it is kept for the layers this one is merged over.
-fn merge_switches(mut base: Vec<Node>, mut over: Vec<Node>) -> Vec<Node> {
-    let deletions: HashSet<String> = over.iter().filter_map(deletion).map(str::to_owned).collect();
-    let mut applied = HashSet::new();
-    base.retain(|node| match switch_name(node).filter(|name| deletions.contains(*name)) {
-        Some(name) => {
-            applied.insert(name.to_owned());
-            deletion(node).is_some()
-        }
-        None => true,
-    });
-    over.retain(|node| deletion(node).is_none_or(|name| !applied.contains(name)));
-    merge_by(base, over, identity, merge_switch)
-}
-
 /// Joins each item of `over` with the first of `base` that has the same key; the others are appended.
 fn merge_by<K: Hash + Eq>(
     mut base: Vec<Node>,
@@ -120,19 +117,6 @@ fn merge_by<K: Hash + Eq>(
         }
     }
     base
-}
-
-/// Returns the name of the switch that this deletes, as in `- {kernel: null}`.
-///
-/// Switches that can be given several times are not deleted: `- {enable-kvm: null}` is one without a value.
-fn deletion(node: &Node) -> Option<&str> {
-    let [(_, value)] = node.entries() else { return None };
-    switch_name(node).filter(|name| value.is_null() && SINGLE_ARGUMENTS.contains(name))
-}
-
-fn switch_name(node: &Node) -> Option<&str> {
-    let name = node.as_text().or_else(|| node.entries().first().map(|(name, _)| name.as_str()));
-    name.map(|name| canonical(name.trim_start_matches('-')))
 }
 
 #[cfg(test)]
@@ -212,7 +196,7 @@ mod tests {
         check(&list(&format!("{null},{old}")), &list(null), &list(null));
         // A switch with options, or without a value, is not a deletion.
         check(&list(old), &list(r#"{"kernel":null,"x":1}"#), &list(&format!(r#"{old},{{"kernel":null,"x":1}}"#)));
-        check(&list(r#""enable-kvm""#), &list(r#"{"enable-kvm":null}"#), &list(r#""enable-kvm",{"enable-kvm":null}"#));
+        check(&list(r#""enable-kvm""#), &list(r#"{"enable-kvm":null}"#), &list(r#"{"enable-kvm":null}"#));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use maqet_domain::config::{Node, Problem, SourceLocation, Value};
 
 use super::merge::{NAMED_LISTS, merge};
-use super::read;
+use super::{read, with_texts};
 
 /// Maps whose keys may contain dots and whose values are not maps: the rest of a path is one key.
 const FLAT_MAPS: [&str; 2] = ["hooks", "labels"];
@@ -56,7 +56,9 @@ impl Setting {
             return Err(invalid("`arguments` can only be changed in a file", None));
         }
         let location = SourceLocation::named(format!("option `--set {path}`"));
-        let value = value_of(text, &location);
+        let value = with_texts(&keys[0], value_of(text, &location));
+        let is_drive = keys == ["storage"] && matches!(value.value, Value::Map(_));
+        let value = if is_drive { value.clone().map_value(|_| Value::List(vec![value])) } else { value };
         if value.is_null() && !NULLS.contains(&text.trim()) {
             // Rarely intended, as when a shell variable is not set.
             let help = format!("use `--set {path}=null` to delete it, or `--set '{path}=\"\"'` for an empty string");
@@ -129,8 +131,7 @@ fn check_entry(rest: &[String], value: &Node) -> Result<(), &'static str> {
     match (rest, &value.value) {
         ([key, ..], _) if key == "name" => Err("the name of an entry can only be changed in a file"),
         ([], Value::Map(_)) if value.get("name").is_some() => Err("the path already contains the name of the entry"),
-        ([], Value::Map(_)) | ([_, ..], _) => Ok(()),
-        ([], Value::Null) => Err("an entry can only be removed in a file"),
+        ([], Value::Map(_) | Value::Null) | ([_, ..], _) => Ok(()),
         ([], Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::List(_)) => {
             Err("an entry is a map; set one of its keys, as in `storage.hdd.size=20G`")
         }
@@ -164,6 +165,10 @@ fn nested(keys: &[String], is_named: bool, value: Node, location: &SourceLocatio
     let map = |entries: Vec<(String, Node)>| located_at(Node::new(Value::Map(entries)), location);
     match keys {
         [] => value,
+        [list, name] if is_named && value.is_null() => {
+            let items = located_at(Node::new(Value::List(vec![map(vec![(name.clone(), value)])])), location);
+            map(vec![(list.clone(), items)])
+        }
         [list, name, rest @ ..] if is_named => {
             let mut entry = vec![("name".to_owned(), Node::text(name.as_str()))];
             entry.extend(nested(rest, false, value, location).entries().iter().cloned());
@@ -192,6 +197,9 @@ mod tests {
     fn test_set_path_becomes_nested_keys() {
         check("{}", "memory=4G", r#"{"memory":"4G"}"#);
         check("{}", "labels.team=a=b", r#"{"labels":{"team":"a=b"}}"#);
+        check("{}", "labels.team=0x10", r#"{"labels":{"team":"0x10"}}"#);
+        check("{}", "labels={a: 1.0, b: True}", r#"{"labels":{"a":"1.0","b":"True"}}"#);
+        check("{}", "machine={a: 1e5, b: True}", r#"{"machine":{"a":"1e5","b":true}}"#);
         check(r#"{"machine":{"a":1}}"#, "machine.network.b=2", r#"{"machine":{"a":1,"network":{"b":2}}}"#);
         check("{}", "cpu=4", r#"{"cpu":4}"#);
         check("{}", "vga=null", r#"{"vga":null}"#);
@@ -212,6 +220,9 @@ mod tests {
             "network.n.model=e1000",
             r#"{"network":[{"name":"n","model":"e1000"}]}"#,
         );
+        check(r#"{"storage":[{"name":"a"},{"name":"b"}]}"#, "storage.a=null", r#"{"storage":[{"name":"b"}]}"#);
+        check("{}", "storage.a=null", r#"{"storage":[{"a":null}]}"#);
+        check("{}", "storage={name: a}", r#"{"storage":[{"name":"a"}]}"#);
         check("{}", "network.n.mode=user", r#"{"network":[{"name":"n","mode":"user"}]}"#);
     }
 
@@ -275,7 +286,7 @@ mod tests {
 
     #[test]
     fn test_set_entry_without_effect_is_an_error() {
-        for setting in ["storage.a=null", "storage.a=5", "storage.a=[b]", "storage.a.name=b", "storage.a={name: b}"] {
+        for setting in ["storage.a=5", "storage.a=[b]", "storage.a.name=b", "storage.a={name: b}"] {
             assert!(over(r#"{"storage":[{"name":"a"}]}"#, setting).is_err(), "{setting}");
         }
         assert!(over(r#"{"network":[{"name":"n"}]}"#, "network.mode=user").is_err());

@@ -8,13 +8,14 @@ use maqet_domain::text::shortened;
 use serde::Deserialize;
 use serde_yaml::{Location, Spanned, Tagged};
 
+use super::spelling::as_written;
 use super::yaml_hints::message_and_help;
 use crate::limits;
 
 /// Reads a YAML text into a tree with locations in `source`, or returns its problems.
 ///
-/// Booleans are `true` and `false` only; `on`, `yes`, `017` and `1_000` stay strings, as QEMU expects them. An empty text
-/// is an empty map.
+/// A number is what JSON and YAML write alike; any other scalar stays the string that was written, as QEMU expects it:
+/// `0x10`, `1e5`, `017`, `on`. An empty text is an empty map.
 pub fn read(source: &str, text: &str) -> Result<Node, Vec<Problem>> {
     let mut problems = Vec::new();
     let node = read_partially(source, text, &mut problems);
@@ -42,6 +43,8 @@ fn tree(source: &str, text: &str, problems: &mut Vec<Problem>) -> Result<Node, P
         strict_booleans: true,
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
+        // `.inf` is a string, see `as_written`.
+        non_finite_float_policy: serde_yaml::NonFiniteFloatPolicy::PassThrough,
         // Reported below, with the location of the first one.
         duplicate_keys: serde_yaml::DuplicateKeyPolicy::PassThrough,
         // So are tags, except for those in the value of a merge key, which the crate does not pass on.
@@ -55,7 +58,7 @@ fn tree(source: &str, text: &str, problems: &mut Vec<Problem>) -> Result<Node, P
         },
     };
     let tree: YamlNode = serde_yaml::from_str_with_options(text, options).map_err(|error| refusal(&error, &source))?;
-    let node = with_lengths(tree.into_node(&source, problems), text);
+    let node = with_lengths(tree.into_node(&mut Reader { source: &source, text, problems }), text);
     Ok(if node.is_null() { node.map_value(|_| Value::Map(Vec::new())) } else { node })
 }
 
@@ -181,28 +184,47 @@ struct YamlNode(Tagged<Spanned<Raw<YamlKey, YamlNode>>>);
 
 type YamlKey = Tagged<Spanned<String>>;
 
+/// What a tree is converted with.
+struct Reader<'a> {
+    source: &'a Arc<str>,
+    text: &'a str,
+    /// Where unsupported tags are reported.
+    problems: &'a mut Vec<Problem>,
+}
+
 impl YamlNode {
-    /// Converts the tree, and reports unsupported tags.
-    fn into_node(self, source: &Arc<str>, problems: &mut Vec<Problem>) -> Node {
+    /// Converts the tree.
+    fn into_node(self, reader: &mut Reader<'_>) -> Node {
         let Tagged(spanned, tag) = self.0;
-        let location = convert(&spanned.referenced, source);
-        problems.extend(tag.as_deref().and_then(|tag| check_tag(tag, &location)));
-        let value = match spanned.value {
-            Raw::Scalar(value) => value,
-            Raw::List(items) => Value::List(items.into_iter().map(|item| item.into_node(source, problems)).collect()),
+        let location = convert(&spanned.referenced, reader.source);
+        reader.problems.extend(tag.as_deref().and_then(|tag| check_tag(tag, &location)));
+        let node = match spanned.value {
+            // A tag sets the type; JSON has no infinity.
+            Raw::Scalar(value) if tag.is_some() && !matches!(value, Value::Float(float) if !float.is_finite()) => {
+                Node::new(value)
+            }
+            Raw::Scalar(value) => as_written(value, || slice(reader.text, &spanned.defined)),
+            Raw::List(items) => Node::new(Value::List(items.into_iter().map(|item| item.into_node(reader)).collect())),
             Raw::Map(entries) => {
-                Value::Map(entries.into_iter().map(|(key, tree)| entry(key, tree, source, problems)).collect())
+                Node::new(Value::Map(entries.into_iter().map(|(key, tree)| entry(key, tree, reader)).collect()))
             }
         };
-        Node { value, value_location: Some(location), key_location: None }
+        node.at(location)
     }
 }
 
-fn entry(key: YamlKey, tree: YamlNode, source: &Arc<str>, problems: &mut Vec<Problem>) -> (String, Node) {
+fn entry(key: YamlKey, tree: YamlNode, reader: &mut Reader<'_>) -> (String, Node) {
     let Tagged(key, tag) = key;
-    let location = convert(&key.referenced, source);
-    problems.extend(tag.as_deref().and_then(|tag| check_tag(tag, &location)));
-    (key.value, Node { key_location: Some(location), ..tree.into_node(source, problems) })
+    let location = convert(&key.referenced, reader.source);
+    reader.problems.extend(tag.as_deref().and_then(|tag| check_tag(tag, &location)));
+    (key.value, Node { key_location: Some(location), ..tree.into_node(reader) })
+}
+
+/// Returns the part of the text at a location.
+fn slice<'a>(text: &'a str, location: &Location) -> &'a str {
+    let bytes = |value: Option<u64>| value.and_then(|value| usize::try_from(value).ok());
+    let range = bytes(location.span().byte_offset()).zip(bytes(location.span().byte_len()));
+    range.and_then(|(offset, length)| text.get(offset..offset + length)).unwrap_or_default()
 }
 
 /// Returns an error about a tag unless it is a core tag, which the crate interprets.
@@ -243,7 +265,7 @@ mod tests {
 
     #[test]
     fn test_yaml_ambiguous_scalars_stay_strings() {
-        check("[on, yes, 017, 1_000, 'true', true, 0x10]", r#"["on","yes","017","1_000","true",true,16]"#);
+        check("[on, yes, 017, 1_000, 'true', true, 0x10]", r#"["on","yes","017","1_000","true",true,"0x10"]"#);
     }
 
     #[test]

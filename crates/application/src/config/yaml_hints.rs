@@ -1,10 +1,9 @@
 //! Plain messages and hints for the errors of the YAML crate.
 
 /// Part of a message of the crate, a replacement if its message is unclear, and how to fix it.
-const HINTS: [(&str, Option<&str>, &str); 15] = [
+const HINTS: [(&str, Option<&str>, &str); 14] = [
     ("cannot deserialize null into string", Some("a key cannot be null"), "quote it: `\"null\"`"),
     ("expected string scalar", Some("a key must be a string, not a list or a map"), "quote it"),
-    ("non-finite float", Some("not a finite number"), "quote it if it is a string"),
     (" tab", None, "indent with spaces"),
     ("tabs disallowed", None, "indent with spaces"),
     ("did not find expected '-' indicator", None, "indent all keys of an entry like the first one, after the `- `"),
@@ -64,7 +63,6 @@ mod tests {
             check(text, "unexpected character", "quote");
         }
         check("file: *.img\n", "unknown anchor", "quote a string that starts with `*`");
-        check("cpu: .nan\n", "not a finite number", "quote");
         check("file: \"C:\\windows\"\n", "escape", "single quotes");
         check("name: 'it's'\n", "trailing content", "double a quote");
     }

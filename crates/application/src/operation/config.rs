@@ -227,7 +227,7 @@ impl Operation for ConfigDefaults {
         for (key, node) in overridden {
             let value = serde_json::to_string(node)
                 .map_err(|source| Error::Encode { operation: Self::NAME.to_owned(), source })?;
-            let value = node.scalar().unwrap_or(value);
+            let value = node.written().unwrap_or(value);
             all.push(DefaultValue { key: key.clone(), value });
         }
         Ok(Done::reading(all))

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use strum::VariantNames;
 
 use super::node::starts_with_home;
-use super::{Node, Problem, ProblemKind, SourceLocation, Value};
+use super::{Node, Problem, ProblemKind, SourceLocation, Value, number};
 use crate::size::ByteSize;
 use crate::text::{did_you_mean, quoted_list, shortened, similar};
 
@@ -138,14 +138,24 @@ impl Diagnostics {
         parsed.map_err(|invalid| self.error(path, node, invalid.to_string())).ok()
     }
 
-    /// Reads a string, or a number or boolean as it would be written.
+    /// Reads a string, or any other scalar as it was written.
     pub fn text(&mut self, path: &KeyPath, node: &Node) -> Option<String> {
-        self.found(node.scalar(), path, node, "a string")
+        self.found(node.written(), path, node, "a string")
     }
 
     /// Reads a string that is not empty and contains no NUL or line break.
     pub fn line(&mut self, path: &KeyPath, node: &Node) -> Option<String> {
         let text = self.text(path, node)?;
+        self.one_line(path, node, text)
+    }
+
+    /// Reads the value of an option of QEMU, as [`Self::line`] does, with booleans as `on` and `off`.
+    pub fn option(&mut self, path: &KeyPath, node: &Node) -> Option<String> {
+        let text = self.found(node.scalar(), path, node, "a string")?;
+        self.one_line(path, node, text)
+    }
+
+    fn one_line(&mut self, path: &KeyPath, node: &Node, text: String) -> Option<String> {
         if text.is_empty() {
             self.expected(path, node, "a non-empty string");
             return None;
@@ -173,20 +183,20 @@ impl Diagnostics {
         }
     }
 
-    /// Reads an integer from `min` to `max`.
+    /// Reads an integer from `min` to `max`, in decimal digits without a leading zero.
     pub fn integer<T: TryFrom<i64>>(&mut self, path: &KeyPath, node: &Node, min: i64, max: i64) -> Option<T> {
         let number = match &node.value {
             Value::Int(number) => Some(*number),
-            Value::Text(text) => text.parse().ok(),
-            Value::Null | Value::Bool(_) | Value::Float(_) | Value::List(_) | Value::Map(_) => None,
+            Value::Text(text) if number::is_decimal(text) => text.parse().ok(),
+            Value::Null | Value::Bool(_) | Value::Float(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => None,
         };
         let number = number.filter(|number| (min..=max).contains(number));
-        self.found(
-            number.and_then(|number| T::try_from(number).ok()),
-            path,
-            node,
-            &format!("an integer from {min} to {max}"),
-        )
+        let found = number.and_then(|number| T::try_from(number).ok());
+        if found.is_none() {
+            let help = node.as_text().and_then(number::help);
+            self.expected_with_help(path, node, &format!("an integer from {min} to {max}"), help);
+        }
+        found
     }
 
     /// Reads `true` or `false`, or one of the strings `on`, `off`, `yes` and `no`.
@@ -196,8 +206,14 @@ impl Diagnostics {
 
     /// Reads a size; `bare_shift` is the unit of a number without one (see [`ByteSize::parse_with_bare_unit`]).
     pub fn size(&mut self, path: &KeyPath, node: &Node, bare_shift: u32) -> Option<ByteSize> {
-        let text = self.found(node.scalar(), path, node, "a size such as `512M` or `10G`")?;
-        self.valid(ByteSize::parse_with_bare_unit(&text, bare_shift), path, node)
+        let text = self.found(node.written(), path, node, "a size such as `512M` or `10G`")?;
+        match ByteSize::parse_with_bare_unit(&text, bare_shift) {
+            Ok(size) => Some(size),
+            Err(invalid) => {
+                self.error_with_help(path, node, invalid.to_string(), number::help(&text));
+                None
+            }
+        }
     }
 
     /// Reads a value with the `FromStr` of its type.
@@ -208,7 +224,7 @@ impl Diagnostics {
 
     /// Reads one of a few strings.
     pub fn one_of(&mut self, path: &KeyPath, node: &Node, values: &[&'static str]) -> Option<&'static str> {
-        let text = node.scalar();
+        let text = node.written();
         let found = values.iter().find(|value| Some(**value) == text.as_deref()).copied();
         if found.is_none() {
             let help = text.and_then(|text| did_you_mean(&similar(&text, values.iter().copied())));

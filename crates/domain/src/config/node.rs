@@ -19,6 +19,10 @@ pub struct Node {
     pub value_location: Option<SourceLocation>,
     /// Where its key is, if it has one.
     pub key_location: Option<SourceLocation>,
+    /// The spelling of a boolean or null other than `true`, `false` and `null`, as `True` or `~`.
+    ///
+    /// It is not stored: [`Node::with_texts`] makes it a string where a string is meant.
+    pub spelling: Option<&'static str>,
 }
 
 /// The value of a [`Node`].
@@ -45,7 +49,7 @@ pub enum Value {
 impl Node {
     /// Makes a node without a location.
     pub const fn new(value: Value) -> Self {
-        Self { value, value_location: None, key_location: None }
+        Self { value, value_location: None, key_location: None, spelling: None }
     }
 
     /// Makes a string.
@@ -102,6 +106,47 @@ impl Node {
         })
     }
 
+    /// Returns the tree with the strings that were written in place of booleans such as `True`, which [`Self::boolean`]
+    /// reads, and of nulls in lists, where null means nothing.
+    ///
+    /// In a map null deletes, in any spelling; the same text in quotes is a string.
+    #[must_use]
+    pub fn with_texts(mut self) -> Self {
+        self.spell(false, &|spelling, _| Some(spelling));
+        self
+    }
+
+    /// Returns a list or map of options of QEMU like [`Self::with_texts`], except that `True` stays a boolean, which
+    /// becomes `on`, and that a null in the list itself stays one.
+    #[must_use]
+    pub fn with_option_texts(mut self) -> Self {
+        let text_of = |spelling, is_null: bool| is_null.then_some(spelling);
+        match &mut self.value {
+            Value::List(items) => items.iter_mut().for_each(|item| item.spell(false, &text_of)),
+            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::Map(_) => {
+                self.spell(false, &text_of);
+            }
+        }
+        self
+    }
+
+    /// Replaces booleans, and nulls in lists, by the text that `text_of` returns for the spelling.
+    fn spell(&mut self, is_item: bool, text_of: &impl Fn(&'static str, bool) -> Option<&'static str>) {
+        let text = match &mut self.value {
+            Value::Map(entries) => return entries.iter_mut().for_each(|(_, node)| node.spell(false, text_of)),
+            Value::List(items) => return items.iter_mut().for_each(|item| item.spell(true, text_of)),
+            Value::Bool(_) => self.spelling.and_then(|spelling| text_of(spelling, false)),
+            // An item with nothing in it stays null.
+            Value::Null if is_item => {
+                text_of(self.spelling.unwrap_or("null"), true).filter(|spelling| !spelling.is_empty())
+            }
+            Value::Null | Value::Int(_) | Value::Float(_) | Value::Text(_) => None,
+        };
+        if let Some(text) = text {
+            self.value = Value::Text(text.to_owned());
+        }
+    }
+
     /// Returns the location for a message about this node: of a list or map under a key, that of the key.
     pub fn location(&self) -> Option<&SourceLocation> {
         match self.value {
@@ -137,14 +182,19 @@ impl Node {
         if let Value::List(items) = &self.value { items } else { &[] }
     }
 
+    /// Returns the key of a map with nothing but a null: in a list, such an item deletes the earlier one of that name.
+    pub fn deletion(&self) -> Option<&str> {
+        if let [(key, value)] = self.entries() { value.is_null().then_some(key) } else { None }
+    }
+
     /// Returns whether this is null.
     pub const fn is_null(&self) -> bool {
         matches!(self.value, Value::Null)
     }
 
-    /// Returns a scalar as QEMU reads it: booleans as `on` and `off`, numbers as written.
+    /// Returns a scalar as QEMU reads it: booleans as `on` and `off`, anything else as it was written.
     ///
-    /// `None` for null, lists and maps.
+    /// `None` for null, lists and maps. For a value that is not passed to QEMU's options, see [`Self::written`].
     pub fn scalar(&self) -> Option<String> {
         match &self.value {
             Value::Bool(true) => Some("on".to_owned()),
@@ -156,11 +206,28 @@ impl Node {
         }
     }
 
-    /// Returns the boolean this is, also as one of the strings `on`, `yes`, `true` and `off`, `no`, `false`.
+    /// Returns a scalar as it was written, for a value that is a text.
+    ///
+    /// `None` for null, lists and maps.
+    pub fn written(&self) -> Option<String> {
+        match &self.value {
+            Value::Bool(value) => Some(self.spelling.map_or_else(|| value.to_string(), str::to_owned)),
+            Value::Null | Value::Int(_) | Value::Float(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => {
+                self.scalar()
+            }
+        }
+    }
+
+    /// Returns the boolean this is, also as one of the strings `on`, `yes`, `true` and `off`, `no`, `false`, or as YAML's
+    /// `True` and `FALSE`.
     pub fn boolean(&self) -> Option<bool> {
         match &self.value {
             Value::Bool(value) => Some(*value),
-            Value::Text(text) => parse_bool(text),
+            Value::Text(text) => match text.as_str() {
+                "True" | "TRUE" => Some(true),
+                "False" | "FALSE" => Some(false),
+                text => parse_bool(text),
+            },
             Value::Null | Value::Int(_) | Value::Float(_) | Value::List(_) | Value::Map(_) => None,
         }
     }

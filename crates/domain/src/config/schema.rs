@@ -19,7 +19,7 @@ pub fn size() -> Value {
 pub fn integer(min: i64, max: i64) -> Value {
     json!({ "anyOf": [
         { "type": "integer", "minimum": min, "maximum": max },
-        { "type": "string", "pattern": "^[0-9]+$" },
+        { "type": "string", "pattern": "^(0|[1-9][0-9]*)$" },
     ] })
 }
 
@@ -36,6 +36,11 @@ pub fn one_of<'a>(values: impl IntoIterator<Item = &'a str>) -> Value {
 /// A list.
 pub fn list(item: &Value) -> Value {
     json!({ "type": ["array", "null"], "items": item })
+}
+
+/// An item of a list that deletes the earlier item of a name, as `{data: null}`.
+pub fn deletion() -> Value {
+    json!({ "type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": { "type": "null" } })
 }
 
 /// A map of known keys, all of them optional.

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use self::arguments::SINGLE_ARGUMENTS;
-pub(super) use self::arguments::argument as structured_argument;
+pub(super) use self::arguments::switch_of as structured_argument;
 
 use super::{ConfigHandler, KeyDoc, Machine};
 use crate::config::{Diagnostics, KeyPath, Node};
@@ -30,6 +30,11 @@ pub fn builtin_handlers(drivers: &Registry<dyn StorageDriver>) -> Result<Registr
         registry.register(Arc::new(*key))?;
     }
     Ok(registry)
+}
+
+/// Returns whether an item of a list of entries only deletes an earlier entry: its key is a name and none of the `keys`.
+fn deletes(item: &Node, keys: &[&str]) -> bool {
+    item.deletion().is_some_and(|name| !keys.contains(&name))
 }
 
 /// A built-in key, as an entry of a table.

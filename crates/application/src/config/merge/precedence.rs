@@ -4,9 +4,9 @@
 //! the switch in the defaults of `maqet.conf`, and `--memory` the one in the definition.
 
 use maqet_domain::config::Node;
-use maqet_domain::machine::canonical;
 
-use super::switch_name;
+use super::raw::{raw_name, without_raw};
+use super::switch::switch_name;
 
 /// The keys, and the switches that override them.
 const SWITCHES_OF_KEYS: [(&str, &[&str]); 10] = [
@@ -22,9 +22,6 @@ const SWITCHES_OF_KEYS: [(&str, &[&str]); 10] = [
     ("sandbox", &["sandbox"]),
 ];
 
-/// The switches without an argument.
-const WITHOUT_ARGUMENT: [&str; 2] = ["nographic", "enable-kvm"];
-
 /// Removes the switches of `base` for which `over` has the key and not the switch.
 pub(super) fn without_overridden(base: Node, over: &Node) -> Node {
     let keys = SWITCHES_OF_KEYS.iter().filter(|(key, _)| over.get(key).is_some_and(|node| !node.is_null()));
@@ -36,7 +33,7 @@ pub(super) fn without_overridden(base: Node, over: &Node) -> Node {
     let without_overridden = |(key, node): (String, Node)| {
         let node = match key.as_str() {
             "arguments" => filtered(node, |items| structured(items, &overridden)),
-            "args" => filtered(node, |items| raw(items, &overridden)),
+            "args" => filtered(node, |items| without_raw(items, |name| overridden.contains(&name))),
             _ => Some(node),
         };
         node.map(|node| (key, node))
@@ -61,26 +58,6 @@ fn filtered(node: Node, filter: impl FnOnce(Vec<Node>) -> Vec<Node>) -> Option<N
 fn structured(mut items: Vec<Node>, overridden: &[&str]) -> Vec<Node> {
     items.retain(|item| switch_name(item).is_none_or(|name| !overridden.contains(&name)));
     items
-}
-
-/// Removes raw switches with their arguments.
-fn raw(items: Vec<Node>, overridden: &[&str]) -> Vec<Node> {
-    let mut kept = Vec::with_capacity(items.len());
-    let mut items = items.into_iter();
-    while let Some(item) = items.next() {
-        match raw_name(&item).filter(|name| overridden.contains(name)) {
-            None => kept.push(item),
-            Some(name) if WITHOUT_ARGUMENT.contains(&name) => {}
-            Some(_) => drop(items.next()),
-        }
-    }
-    kept
-}
-
-/// Returns the name of a switch in `args`.
-fn raw_name(item: &Node) -> Option<&str> {
-    let text = item.as_text()?;
-    text.strip_prefix("--").or_else(|| text.strip_prefix('-')).map(canonical)
 }
 
 #[cfg(test)]

@@ -147,7 +147,7 @@ proptest! {
         for list in ["storage", "network"] {
             let names = |layer: &Node| -> Vec<String> {
                 let things = layer.get(list).map(Node::items).unwrap_or_default();
-                things.iter().filter_map(|thing| thing.get("name")?.scalar()).collect()
+                things.iter().filter_map(|thing| thing.get("name")?.written()).collect()
             };
             let (of_a, of_b, of_merged) = (names(&a), names(&b), names(&merged));
             let [of_a, of_b] = [&of_a, &of_b].map(|names| names.iter().map(String::as_str).collect::<Vec<_>>());

@@ -191,7 +191,7 @@ impl StorageAttach {
             return Ok(NodeName::parse(name)?.to_string());
         }
         let entries = vm.definition.get("storage").map(Node::items).unwrap_or_default();
-        let taken: Vec<String> = entries.iter().filter_map(|entry| entry.get("name")?.scalar()).collect();
+        let taken: Vec<String> = entries.iter().filter_map(|entry| entry.get("name")?.written()).collect();
         let name = name_from(&self.image);
         let numbered = (2..).map(|number| format!("{name}-{number}"));
         let free = std::iter::once(name.clone()).chain(numbered).find(|name| !taken.contains(name));

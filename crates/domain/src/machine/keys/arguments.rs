@@ -2,19 +2,21 @@
 //!
 //! | under `arguments:` | QEMU gets |
 //! | --- | --- |
-//! | `- enable-kvm` and `- {enable-kvm: null}` | `-enable-kvm` |
+//! | `- enable-kvm`, `- {enable-kvm: null}` and `- {enable-kvm: true}` | `-enable-kvm` |
+//! | `- {enable-kvm: false}` | nothing |
 //! | `- {smp: 2}` | `-smp 2` |
 //! | `- {netdev: {user: null, id: n0}}` and `- {netdev: user, id: n0}` | `-netdev user,id=n0` |
 //! | `- {foo: {bar: 42, baz: 42}}` | `-foo bar=42,baz=42` |
 //! | `- {foo: {bar: {baz: {spam: 1}}}}` | `-foo bar.baz.spam=1` |
 //! | `- {foo: [a, b]}` | `-foo a,b` |
+//! | `- {foo: {bar: [a, b]}}` | `-foo bar=a,bar=b` |
 //!
 //! A string that is the whole value is passed unchanged; commas in the values of structured forms are doubled.
 
 use crate::config::{Diagnostics, KeyPath, Node, Value};
 use crate::machine::Machine;
 use crate::machine::switches::{canonical, refusal};
-use crate::qemu::Switch;
+use crate::qemu::{Switch, takes_value};
 
 /// Switches whose second occurrence would silently replace or contradict the first.
 pub const SINGLE_ARGUMENTS: [&str; 9] = ["display", "vga", "m", "smp", "machine", "cpu", "kernel", "initrd", "append"];
@@ -30,8 +32,13 @@ pub(super) fn apply_structured(path: &KeyPath, node: &Node, machine: &mut Machin
         if deletes(item) {
             continue;
         }
-        let Some(switch) = argument(&at, item, report) else {
-            continue;
+        let switch = match argument(&at, item, report) {
+            Some(Argument::Given(switch)) => switch,
+            Some(Argument::LeftOut(name)) => {
+                machine.arguments.retain(|switch| switch.name() != name);
+                continue;
+            }
+            None => continue,
         };
         let name = switch.name().to_owned();
         if let Some((_, first)) = singles.iter().find(|(single, _)| *single == name) {
@@ -49,6 +56,9 @@ pub(super) fn apply_structured(path: &KeyPath, node: &Node, machine: &mut Machin
 pub(super) fn apply_raw(path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {
     for (index, item) in report.list(path, node).unwrap_or_default().iter().enumerate() {
         let at = path.index(index);
+        if item.deletion().is_some() {
+            continue;
+        }
         let Some(arg) = report.text(&at, item) else {
             continue;
         };
@@ -63,14 +73,37 @@ pub(super) fn apply_raw(path: &KeyPath, node: &Node, machine: &mut Machine, repo
     }
 }
 
-/// Returns whether this only deletes a switch of an earlier file, as `- {kernel: null}` does.
+/// Returns whether this only deletes a switch of an earlier file, as `- {kernel: null}` and `- {netdev: null, id: n0}` do.
 fn deletes(item: &Node) -> bool {
-    let [(name, value)] = item.entries() else { return false };
-    value.is_null() && SINGLE_ARGUMENTS.contains(&name.trim_start_matches('-'))
+    let (name, value) = match item.entries() {
+        [first] => first,
+        [first, (id, _)] if id == "id" => first,
+        _ => return false,
+    };
+    value.is_null() && takes_value(canonical(name.trim_start_matches('-'))) == Some(true)
+}
+
+/// What an item of `arguments` says about a switch.
+enum Argument {
+    /// It is passed to QEMU.
+    Given(Switch),
+    /// The switch of this name, which has no value, is left out.
+    LeftOut(String),
+}
+
+/// Returns the switch of an item of `arguments` that is passed to QEMU.
+pub(in crate::machine) fn switch_of(at: &KeyPath, item: &Node, report: &mut Diagnostics) -> Option<Switch> {
+    if deletes(item) {
+        return None;
+    }
+    match argument(at, item, report)? {
+        Argument::Given(switch) => Some(switch),
+        Argument::LeftOut(_) => None,
+    }
 }
 
 /// Reads one item of `arguments`.
-pub(in crate::machine) fn argument(at: &KeyPath, item: &Node, report: &mut Diagnostics) -> Option<Switch> {
+fn argument(at: &KeyPath, item: &Node, report: &mut Diagnostics) -> Option<Argument> {
     let switch = match &item.value {
         Value::Text(text) => Switch::new(switch_name(at, text, item, report)?),
         Value::Map(entries) => {
@@ -79,7 +112,13 @@ pub(in crate::machine) fn argument(at: &KeyPath, item: &Node, report: &mut Diagn
                 return None;
             };
             let name = switch_name(at, name, item, report)?;
-            structured(at, &name, value, options, report)?
+            if takes_value(&name) != Some(false) {
+                structured(at, &name, value, options, report)?
+            } else if is_on(at, &name, value, options, report)? {
+                Switch::new(name)
+            } else {
+                return Some(Argument::LeftOut(name));
+            }
         }
         Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::List(_) => {
             report.expected(at, item, "the name of an argument, or a map such as `{smp: 2}`");
@@ -87,12 +126,29 @@ pub(in crate::machine) fn argument(at: &KeyPath, item: &Node, report: &mut Diagn
         }
     };
     check_allowed(at, item, switch.name(), report);
-    if switch.argument().is_none() && SINGLE_ARGUMENTS.contains(&switch.name()) {
+    if switch.argument().is_none() && takes_value(switch.name()) == Some(true) {
         // QEMU would take the next argument for its value.
         report.error(at, item, format!("the argument `{}` requires a value", switch.name()));
         return None;
     }
-    Some(switch)
+    Some(Argument::Given(switch))
+}
+
+/// Returns whether a switch without a value is given; QEMU would take a value for the name of a disk image.
+fn is_on(at: &KeyPath, name: &str, value: &Node, options: &[(String, Node)], report: &mut Diagnostics) -> Option<bool> {
+    let is_empty = matches!(&value.value, Value::Map(_) | Value::List(_) | Value::Null)
+        && value.entries().is_empty()
+        && value.items().is_empty();
+    match (options.first(), value.boolean()) {
+        (None, Some(is_on)) => Some(is_on),
+        (None, None) if is_empty => Some(true),
+        (first, _) => {
+            let node = first.map_or(value, |(_, node)| node);
+            let help = format!("write `- {name}`; `- {{{name}: false}}` leaves it out");
+            report.error_with_help(at, node, format!("the argument `{name}` takes no value"), Some(help));
+            None
+        }
+    }
 }
 
 fn check_allowed(at: &KeyPath, item: &Node, name: &str, report: &mut Diagnostics) {
@@ -158,9 +214,12 @@ fn flatten(at: &KeyPath, prefix: &str, node: &Node, report: &mut Diagnostics, pa
         }
         Value::List(items) => {
             for (index, item) in items.iter().enumerate() {
+                let at = at.index(index);
                 match item.scalar() {
-                    Some(text) => parts.extend(head(&at.index(index), item, joined(prefix, &text), report)),
-                    None => flatten(&at.index(index), prefix, item, report, parts),
+                    None if item.is_null() => report.expected(&at, item, "a value"),
+                    Some(text) if prefix.is_empty() => parts.extend(head(&at, item, text, report)),
+                    // An option that is given several times, as `hostfwd`.
+                    Some(_) | None => flatten(&at, prefix, item, report, parts),
                 }
             }
         }
@@ -197,6 +256,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::Problem;
 
     fn item(json: &str) -> Node {
         serde_json::from_str(json).unwrap()
@@ -209,7 +269,8 @@ mod tests {
         let switch = argument(&KeyPath::top("arguments").index(0), &item(json), &mut report);
 
         assert_eq!(report.problems(), []);
-        assert_eq!(switch.unwrap().args().collect::<Vec<_>>(), expected, "{json}");
+        let Some(Argument::Given(switch)) = switch else { panic!("{json} is left out") };
+        assert_eq!(switch.args().collect::<Vec<_>>(), expected, "{json}");
     }
 
     #[track_caller]
@@ -249,7 +310,55 @@ mod tests {
     #[test]
     fn test_argument_list_is_joined_with_commas() {
         check(r#"{"foo": ["a", "b"]}"#, &["-foo", "a,b"]);
-        check(r#"{"foo": {"k": ["a", "b"]}}"#, &["-foo", "k.a,k.b"]);
+    }
+
+    #[test]
+    fn test_argument_list_of_an_option_repeats_it() {
+        check(
+            r#"{"netdev": "user", "id": "n0", "hostfwd": ["tcp::1-:22", "udp::2-:53"]}"#,
+            &["-netdev", "user,id=n0,hostfwd=tcp::1-:22,hostfwd=udp::2-:53"],
+        );
+        check(r#"{"foo": {"k": ["a,b", 7, true], "x": {"y": ["c"]}}}"#, &["-foo", "k=a,,b,k=7,k=on,x.y=c"]);
+        check(r#"{"foo": {"k": [{"a": 1}, {"b": [2, 3]}]}}"#, &["-foo", "k.a=1,k.b=2,k.b=3"]);
+        check_refused(r#"{"foo": {"k": ["a", null]}}"#, "expected a value, found nothing");
+    }
+
+    fn read(json: &str) -> (Vec<String>, Vec<Problem>) {
+        let (mut machine, mut report) = (Machine::default(), Diagnostics::default());
+        apply_structured(&KeyPath::top("arguments"), &item(json), &mut machine, &mut report);
+        (machine.arguments.iter().flat_map(Switch::args).collect(), report.into_problems())
+    }
+
+    #[test]
+    fn test_argument_without_a_value_is_given_or_left_out() {
+        for given in ["true", "\"on\"", "\"yes\"", "null", "{}"] {
+            assert_eq!(
+                read(&format!(r#"[{{"enable-kvm": {given}}}, {{"--usb": {given}}}]"#)).0,
+                ["-enable-kvm", "-usb"]
+            );
+        }
+        for left_out in ["false", "\"off\"", "\"FALSE\""] {
+            let json = format!(r#"["no-reboot", "S", {{"no-reboot": {left_out}}}, {{"daemonize": {left_out}}}]"#);
+            assert_eq!(read(&json), (vec!["-S".to_owned()], vec![]));
+        }
+        // The others have a value, or are not known.
+        assert_eq!(read(r#"[{"sandbox": true}, {"foo": false}]"#).0, ["-sandbox", "on", "-foo", "off"]);
+    }
+
+    #[test]
+    fn test_argument_without_a_value_refuses_one() {
+        for value in ["5", "\"a\"", "[\"a\"]", "{\"a\": 1}"] {
+            check_refused(&format!(r#"{{"enable-kvm": {value}}}"#), "the argument `enable-kvm` takes no value");
+        }
+        check_refused(r#"{"nographic": true, "id": "a"}"#, "the argument `nographic` takes no value");
+    }
+
+    #[test]
+    fn test_argument_that_deletes_an_earlier_one_is_not_passed() {
+        let json = r#"[{"device": null}, {"netdev": null, "id": "n0"}, {"foo": null}]"#;
+
+        assert_eq!(read(json), (vec!["-foo".to_owned()], vec![]));
+        check_refused(r#""device""#, "the argument `device` requires a value");
     }
 
     #[test]
@@ -363,7 +472,8 @@ mod tests {
             let item = Value::Map(vec![("drive".to_owned(), Node::new(value)), ("beside".to_owned(), node(&third))]);
             let mut report = Diagnostics::default();
 
-            let switch = argument(&KeyPath::top("arguments").index(0), &Node::new(item), &mut report).unwrap();
+            let switch = argument(&KeyPath::top("arguments").index(0), &Node::new(item), &mut report);
+            let Some(Argument::Given(switch)) = switch else { panic!("it is left out") };
 
             let expected = vec![
                 (None, "driver".to_owned()),

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use serde_json::json;
 use strum::VariantNames;
 
+use super::deletes;
 use crate::config::{Diagnostics, KeyPath, Node, Value, schema};
 use crate::machine::{Machine, defaults};
-use crate::network::{Forward, MacAddress, NetworkMode, NetworkSpec};
+use crate::network::{Forward, MacAddress, NetworkMode, NetworkSpec, default_card_name};
 use crate::qemu::NodeName;
 
 /// The limit of network cards: a PCI bus has 32 slots, and some are in use.
@@ -23,23 +24,24 @@ pub(super) fn schema() -> serde_json::Value {
         ("mode", modes()),
         ("model", schema::text()),
         ("mac", schema::text()),
-        ("forward", schema::list(&schema::text())),
+        ("forward", schema::list(&json!({ "anyOf": [schema::text(), schema::deletion()] }))),
         ("bridge", schema::text()),
         ("interface", schema::text()),
     ]);
-    json!({ "anyOf": [modes(), card, schema::list(&json!({ "anyOf": [modes(), card] }))] })
+    json!({ "anyOf": [modes(), card, schema::list(&json!({ "anyOf": [modes(), card, schema::deletion()] }))] })
 }
 
 /// Reads `network`: a mode, a map, or a list of either.
 pub(super) fn apply(path: &KeyPath, node: &Node, machine: &mut Machine, report: &mut Diagnostics) {
     match &node.value {
         Value::List(items) => {
-            if let Some(item) = items.get(MAX_CARDS) {
-                let message = format!("too many network cards: {}, the limit is {MAX_CARDS}", items.len());
-                report.error(&path.index(MAX_CARDS), item, message);
+            let cards = items.iter().enumerate().filter(|(_, item)| !deletes(item, &KEYS));
+            let mut cards: Vec<_> = cards.map(|(index, item)| (path.index(index), item)).collect();
+            if let Some((at, item)) = cards.get(MAX_CARDS) {
+                let message = format!("too many network cards: {}, the limit is {MAX_CARDS}", cards.len());
+                report.error(at, item, message);
             }
-            let cards = items.iter().enumerate().take(MAX_CARDS);
-            let cards: Vec<_> = cards.map(|(index, item)| (path.index(index), item)).collect();
+            cards.truncate(MAX_CARDS);
             let mut seen: HashMap<String, &Node> = HashMap::new();
             for (index, (at, item)) in cards.iter().enumerate() {
                 check_name_is_unique(&mut seen, at, item, index, report);
@@ -65,8 +67,8 @@ fn check_name_is_unique<'a>(
 ) {
     let own_name = entry.non_null("name");
     let (name, node) = match own_name {
-        Some(node) => (node.scalar(), node),
-        None => (Some(default_name(index)), entry),
+        Some(node) => (node.written(), node),
+        None => (Some(default_card_name(index)), entry),
     };
     let Some(name) = name else { return };
     if let Some(first) = seen.get(&name) {
@@ -75,11 +77,6 @@ fn check_name_is_unique<'a>(
         report.duplicate(&at.key("name"), node, first.location(), message);
     }
     seen.entry(name).or_insert(node);
-}
-
-/// Returns the name of a card whose entry has none.
-fn default_name(index: usize) -> String {
-    format!("net{index}")
 }
 
 fn card(at: &KeyPath, entry: &Node, index: usize, report: &mut Diagnostics) -> Option<NetworkSpec> {
@@ -111,7 +108,7 @@ fn spec(
     let value = |key: &str| entry.non_null(key);
     let name = match value("name") {
         Some(node) => report.parse(&at.key("name"), node),
-        None => NodeName::parse(&default_name(index)).ok(),
+        None => NodeName::parse(&default_card_name(index)).ok(),
     };
     let model = match value("model") {
         Some(node) => report.line(&at.key("model"), node),
@@ -174,6 +171,7 @@ fn unsupported_key(at: &KeyPath, entry: &Node, node: &Node, modes: &[NetworkMode
 
 fn forwards(at: &KeyPath, node: &Node, report: &mut Diagnostics) -> Vec<Forward> {
     let items = report.list(at, node).unwrap_or_default().iter().enumerate();
+    let items = items.filter(|(_, item)| item.deletion().is_none());
     items.filter_map(|(index, item)| report.parse(&at.index(index), item)).collect()
 }
 
@@ -183,7 +181,7 @@ fn check_ports_are_unique<'a>(cards: impl IntoIterator<Item = (KeyPath, &'a Node
     for (at, card) in cards {
         let items = card.non_null("forward").map(Node::items).unwrap_or_default();
         for (index, item) in items.iter().enumerate() {
-            let forward = item.scalar().and_then(|text| text.parse::<Forward>().ok());
+            let forward = item.written().and_then(|text| text.parse::<Forward>().ok());
             let Some(forward) = forward.filter(|forward| forward.host_port != 0) else { continue };
             let first = *used.entry((forward.protocol, forward.host_address, forward.host_port)).or_insert(item);
             if !std::ptr::eq(first, item) {
@@ -199,7 +197,7 @@ fn check_addresses_are_unique(cards: &[(KeyPath, &Node)], report: &mut Diagnosti
     let mut used: HashMap<MacAddress, &Node> = HashMap::new();
     for (at, card) in cards {
         let Some(node) = card.non_null("mac") else { continue };
-        let Some(mac) = node.scalar().and_then(|text| text.parse::<MacAddress>().ok()) else { continue };
+        let Some(mac) = node.written().and_then(|text| text.parse::<MacAddress>().ok()) else { continue };
         if let Some(first) = used.get(&mac) {
             let message = format!("another network card has the MAC address `{mac}`");
             report.duplicate(&at.key("mac"), node, first.location(), message);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::json;
 use strum::VariantNames;
 
+use super::deletes;
 use crate::config::{Diagnostics, KeyPath, Node, Value, schema};
 use crate::machine::{ConfigHandler, KeyDoc, Machine, defaults};
 use crate::qemu::NodeName;
@@ -46,7 +47,7 @@ impl ConfigHandler for Storage {
     fn documentation(&self) -> KeyDoc {
         KeyDoc {
             summary: "disks",
-            value: "a list of maps with name, type, size, file, interface, readonly, backing_file, backing_format, \
+            value: "a map, or a list of maps, with name, type, size, file, interface, readonly, backing_file, backing_format, \
                    cache, discard, serial, bootindex, werror, rerror, and the type's own keys",
         }
     }
@@ -75,10 +76,11 @@ impl ConfigHandler for Storage {
         }
         let mut entry = schema::map(keys);
         entry["required"] = json!(["name"]);
-        schema::list(&entry)
+        json!({ "anyOf": [entry, schema::list(&json!({ "anyOf": [entry, schema::deletion()] }))] })
     }
 
     fn rebase(&self, node: Node, folder: &Path) -> Node {
+        let node = if node.get("name").is_some() { in_a_list(node) } else { node };
         node.map_items(|items| items.into_iter().map(|item| self.rebase_entry(item, folder)).collect())
     }
 
@@ -86,8 +88,11 @@ impl ConfigHandler for Storage {
         let mut seen: HashMap<String, &Node> = HashMap::new();
         for (index, entry) in report.list(path, node).unwrap_or_default().iter().enumerate() {
             let at = path.index(index);
+            if self.deletes(entry) {
+                continue;
+            }
             if let Some(name_node) = entry.get("name")
-                && let Some(name) = name_node.scalar()
+                && let Some(name) = name_node.written()
             {
                 if let Some(first) = seen.get(&name) {
                     let message = format!("another drive is named `{}`", name.escape_debug());
@@ -180,6 +185,11 @@ impl Storage {
         found
     }
 
+    /// Returns whether an item only deletes a drive of an earlier file.
+    fn deletes(&self, item: &Node) -> bool {
+        deletes(item, &KEYS) && self.drivers.iter().all(|driver| deletes(item, driver.own_keys()))
+    }
+
     /// Makes the paths of an entry absolute, including those of its type's own keys.
     fn rebase_entry(&self, entry: Node, folder: &Path) -> Node {
         let type_name = entry.get("type").and_then(Node::as_text).unwrap_or(defaults::STORAGE_TYPE);
@@ -213,6 +223,12 @@ impl Storage {
         }
         driver
     }
+}
+
+/// Returns a single drive as a list.
+fn in_a_list(node: Node) -> Node {
+    let item = Node { key_location: None, ..node.clone() };
+    node.map_value(|_| Value::List(vec![item]))
 }
 
 /// Reports drives with the same position in the boot order, which QEMU refuses.

@@ -159,7 +159,7 @@ pub(super) const OTHER_KEYS: &[KeySpec] = &[
     KeySpec::new(
         "args",
         doc("arguments passed to QEMU unchanged", "a list of strings"),
-        || schema::list(&schema::text()),
+        || schema::list(&json!({ "anyOf": [schema::text(), schema::deletion()] })),
         arguments::apply_raw,
     ),
 ];
@@ -241,7 +241,7 @@ fn options(switch: &'static str, path: &KeyPath, node: &Node, report: &mut Diagn
             report.key_error(&path.key(key), value, message, None);
             continue;
         }
-        built = built.option(key, report.line(&path.key(key), value)?);
+        built = built.option(key, report.option(&path.key(key), value)?);
     }
     // Without an argument, the switch would take the next one of the command line.
     built.argument().is_some().then_some(built)

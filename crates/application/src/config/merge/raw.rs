@@ -1,0 +1,111 @@
+//! Merging of lists of texts: `args` and forwarded ports.
+
+use std::collections::HashSet;
+
+use maqet_domain::config::Node;
+use maqet_domain::machine::canonical;
+use maqet_domain::network::Forward;
+use maqet_domain::qemu::takes_value;
+
+/// Appends raw arguments. `- {-foo: null}` deletes the earlier `-foo` with its value, `- {disk.img: null}` the text.
+pub(super) fn merge_raw(base: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
+    merge_texts(base, over, |base, deletion| {
+        let Some(switch) = switch_of(deletion) else { return without(base, |item| item.as_text() == Some(deletion)) };
+        without_raw(base, |name| name == switch)
+    })
+}
+
+/// Appends forwarded ports. `- {"2222:22": null}` deletes the earlier one, however it is written.
+pub(super) fn merge_forwards(base: Vec<Node>, over: Vec<Node>) -> Vec<Node> {
+    merge_texts(base, over, |base, deletion| {
+        let forward = deletion.parse::<Forward>().ok();
+        let is_same = |text: String| text == deletion || (forward.is_some() && text.parse().ok() == forward);
+        without(base, |item| item.written().is_some_and(is_same))
+    })
+}
+
+/// Appends items after `delete` removed those that the deletions name; deletions without effect are kept.
+fn merge_texts(base: Vec<Node>, over: Vec<Node>, delete: impl Fn(Vec<Node>, &str) -> Vec<Node>) -> Vec<Node> {
+    let mut items = base;
+    let mut known: HashSet<String> = items.iter().filter_map(Node::deletion).map(str::to_owned).collect();
+    let mut kept = Vec::with_capacity(over.len());
+    for item in over {
+        let Some(deletion) = item.deletion().map(str::to_owned) else {
+            kept.push(item);
+            continue;
+        };
+        let count = items.len();
+        items = delete(items, &deletion);
+        if items.len() == count && known.insert(deletion) {
+            kept.push(item);
+        }
+    }
+    items.extend(kept);
+    items
+}
+
+fn without(mut items: Vec<Node>, is_removed: impl Fn(&Node) -> bool) -> Vec<Node> {
+    items.retain(|item| !is_removed(item));
+    items
+}
+
+/// Removes raw switches with their arguments.
+pub(super) fn without_raw(items: Vec<Node>, is_removed: impl Fn(&str) -> bool) -> Vec<Node> {
+    let mut kept = Vec::with_capacity(items.len());
+    let mut items = items.into_iter().peekable();
+    while let Some(item) = items.next() {
+        match raw_name(&item).filter(|name| is_removed(name)).map(takes_value) {
+            None => kept.push(item),
+            Some(Some(true)) => drop(items.next()),
+            Some(Some(false)) => {}
+            // A switch that is not known has a value if none of the next ones follows it.
+            Some(None) => drop(items.next_if(|next| raw_name(next).is_none())),
+        }
+    }
+    kept
+}
+
+/// Returns the name of a switch in `args`.
+pub(super) fn raw_name(item: &Node) -> Option<&str> {
+    switch_of(item.as_text()?)
+}
+
+fn switch_of(text: &str) -> Option<&str> {
+    text.strip_prefix("--").or_else(|| text.strip_prefix('-')).map(canonical)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn items(json: &str) -> Vec<Node> {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn text(items: &[Node]) -> String {
+        serde_json::to_string(items).unwrap()
+    }
+
+    #[test]
+    fn test_merge_raw_null_deletes_a_switch_with_its_value() {
+        let base = r#"["-m","64","-no-reboot","disk.img","-foo","a","--foo","-S"]"#;
+        let check = |over: &str, expected: &str| assert_eq!(text(&merge_raw(items(base), items(over))), expected);
+
+        check(r#"[{"-m":null}]"#, r#"["-no-reboot","disk.img","-foo","a","--foo","-S"]"#);
+        check(r#"[{"--no-reboot":null},"-x"]"#, r#"["-m","64","disk.img","-foo","a","--foo","-S","-x"]"#);
+        check(r#"[{"-foo":null},{"disk.img":null}]"#, r#"["-m","64","-no-reboot","-S"]"#);
+        let kept = r#"[{"-bar":null}]"#;
+        check(kept, &format!("{},{}", base.trim_end_matches(']'), &kept[1..]));
+        assert_eq!(text(&merge_raw(items(kept), items(kept))), kept);
+    }
+
+    #[test]
+    fn test_merge_forwards_null_deletes_one_in_any_spelling() {
+        let base = r#"["2222:22","udp:5353:53"]"#;
+        let check = |over: &str, expected: &str| assert_eq!(text(&merge_forwards(items(base), items(over))), expected);
+
+        check(r#"[{"2222:22":null},"3333:22"]"#, r#"["udp:5353:53","3333:22"]"#);
+        check(r#"[{"tcp:127.0.0.1:2222:22":null}]"#, r#"["udp:5353:53"]"#);
+        check(r#"[{"5353:53":null}]"#, r#"["2222:22","udp:5353:53",{"5353:53":null}]"#);
+    }
+}
