@@ -4,6 +4,7 @@
 //! trees are merged left to right ([`merge`]). The domain checks the result (`Machine::check`).
 
 mod defaults;
+mod deletion;
 mod difference;
 mod error;
 mod merge;
@@ -79,7 +80,7 @@ pub(crate) struct Layers<'a> {
 /// A checked definition.
 pub(crate) struct Checked {
     pub(crate) definition: Node,
-    /// Unknown keys that were removed.
+    /// Unknown keys that were removed, and nulls that delete nothing.
     pub(crate) warnings: Vec<Problem>,
 }
 
@@ -101,13 +102,14 @@ pub(crate) async fn check_layers(app: &App, layers: &Layers<'_>, base: Node) -> 
     }
     problems.extend(unreadable);
 
-    let (warnings, problems): (Vec<Problem>, Vec<Problem>) =
+    let (mut warnings, problems): (Vec<Problem>, Vec<Problem>) =
         problems.into_iter().partition(|problem| layers.lenient && problem.kind == ProblemKind::UnknownKey);
     if !problems.is_empty() {
         return Err(ConfigError::new(problems, sources).into());
     }
     let unknown: Vec<&str> = warnings.iter().map(|problem| problem.path.as_str()).collect();
     let definition = remove_keys(definition, &unknown);
+    warnings.extend(deletion::without_effect(&definition, &whole));
     Ok(Checked { definition, warnings })
 }
 
