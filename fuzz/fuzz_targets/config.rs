@@ -79,6 +79,7 @@ fn command_line(machine: &Machine) -> String {
         name: VmName::parse("web").expect("a name"),
         id: "0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11".parse().expect("an id"),
         binary: PathBuf::from("/usr/bin/qemu-system-x86_64"),
+        architecture: "x86_64".to_owned(),
         accelerator: Accelerator::Tcg,
         vm_storage: PathBuf::from("/d/storage/web"),
         paths: RunPaths::new(Path::new("/r/web"), Path::new("/s/web"), BootNumber(1)),

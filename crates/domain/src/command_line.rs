@@ -1,6 +1,7 @@
 //! QEMU's command line, computed from a machine.
 
 mod firmware;
+mod hardware;
 mod image_server;
 mod setup_commands;
 mod storage;
@@ -41,6 +42,8 @@ pub struct LaunchContext {
     pub id: VmId,
     /// The path of the binary.
     pub binary: PathBuf,
+    /// The architecture of the guest.
+    pub architecture: String,
     /// The accelerator.
     pub accelerator: Accelerator,
     /// The folder of disks without a path in the definition.
@@ -89,7 +92,7 @@ impl CommandLine {
         let mut switches = identity(machine, context);
         switches.extend(channels(machine, &context.paths)?);
         switches.extend(reset_log(machine, context)?);
-        switches.extend(hardware(machine, context.accelerator));
+        switches.extend(hardware::switches(machine, context));
         switches.extend(firmware::firmware(machine, context.uefi.as_ref())?);
         switches.extend(machine.port_switches());
         switches.extend(storage::switches(machine, context)?);
@@ -211,23 +214,6 @@ fn monitor(chardev: &str) -> Switch {
     Switch::new("mon").option("chardev", chardev).option("mode", "control")
 }
 
-fn hardware(machine: &Machine, accelerator: Accelerator) -> Vec<Switch> {
-    let mut ours = Vec::new();
-    if !machine.has_switch("enable-kvm") && !machine.chooses_accelerator() {
-        ours.push(Switch::new("accel").head(&accelerator.to_string()));
-    }
-    ours.push(Switch::new("m").head(&machine.memory.to_string()));
-    ours.push(machine.cpu.switch());
-    ours.extend(machine.cpu_model.clone().map(|model| Switch::verbatim("cpu", model)));
-    ours.extend(machine.boot.clone());
-    if !machine.has_switch("nographic") {
-        ours.push(Switch::verbatim("display", machine.display.clone()));
-    }
-    ours.extend(machine.vga.clone().map(|vga| Switch::verbatim("vga", vga)));
-    ours.retain(|switch| !machine.has_switch(switch.name()));
-    machine.machine_switch().cloned().into_iter().chain(ours).collect()
-}
-
 /// Without a network in the definition, QEMU adds its default card.
 fn network(machine: &Machine, context: &LaunchContext) -> Result<(Vec<Switch>, Vec<Helper>), PathNotUtf8> {
     let mut switches = Vec::new();
@@ -261,6 +247,7 @@ mod tests {
             name: VmName::parse("web").unwrap(),
             id: "0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11".parse().unwrap(),
             binary: PathBuf::from("/usr/bin/qemu-system-x86_64"),
+            architecture: machine.arch.unwrap_or("x86_64").to_owned(),
             accelerator: Accelerator::Tcg,
             vm_storage: PathBuf::from("/d/storage/web"),
             paths: RunPaths::new(Path::new("/r/web"), Path::new("/s/web"), BootNumber(1)),
@@ -452,6 +439,30 @@ mod tests {
         let line = command_line(r#"{"cpu": {"cores": 2, "threads": 2}}"#);
 
         assert_eq!(arguments_of(&line, "smp"), ["4,sockets=1,cores=2,threads=2"]);
+    }
+
+    #[test]
+    fn test_command_line_arm_and_riscv_have_defaults_that_work() {
+        let cd = r#""storage": [{"name": "cd", "type": "iso", "file": "/cd.iso"}]"#;
+        let line = |rest: &str| command_line(&format!("{{{rest}, {cd}}}"));
+        let of = |rest: &str| {
+            let line = line(rest);
+            let all = |name| arguments_of(&line, name).join(" ");
+            (all("machine"), all("cpu"), all("device"))
+        };
+        let scsi = "virtio-scsi-pci,id=scsi scsi-cd,bus=scsi.0,drive=cd,id=cd";
+        let expected = |machine: &str, cpu: &str, device: &str| (machine.to_owned(), cpu.to_owned(), device.to_owned());
+
+        assert_eq!(of(r#""arch": "aarch64""#), expected("virt", "max", scsi));
+        assert_eq!(of(r#""arch": "riscv64""#), expected("virt", "", scsi));
+        assert_eq!(
+            of(r#""arch": "aarch64", "machine": {"gic-version": 3}, "cpu_model": "cortex-a72""#),
+            expected("virt gic-version=3", "cortex-a72", scsi)
+        );
+        assert_eq!(of(r#""arch": "aarch64", "machine": "virt-7.2""#), expected("virt-7.2", "max", scsi));
+        let ide = "ide-cd,bus=ide.0,unit=0,drive=cd,id=cd";
+        assert_eq!(of(r#""machine": "pc""#), expected("pc", "", ide));
+        assert_eq!(of(r#""machine": "microvm""#).2, scsi);
     }
 
     #[test]

@@ -180,6 +180,17 @@ impl Machine {
         }
     }
 
+    /// Returns the machine type for this architecture, if it is set or QEMU's default is not used.
+    pub fn kind_on(&self, architecture: &str) -> Option<&str> {
+        self.kind().or_else(|| defaults::machine_type(architecture))
+    }
+
+    /// Returns whether the machine for this architecture has no IDE bus.
+    pub fn lacks_ide(&self, architecture: &str) -> bool {
+        self.kind_on(architecture)
+            .is_some_and(|kind| matches!(kind, "virt" | "microvm" | "sbsa-ref") || kind.starts_with("virt-"))
+    }
+
     /// Returns whether the machine type is a `q35`; QEMU's own default (7.2) is `pc`.
     pub fn is_q35(&self) -> bool {
         self.kind().is_some_and(|kind| kind == "q35" || kind.starts_with("pc-q35"))

@@ -84,6 +84,8 @@ pub struct StorageSpec {
     pub size: Option<ByteSize>,
     /// How it is attached.
     pub interface: Interface,
+    /// Whether that is the default of its type, and not in the definition.
+    pub is_default_interface: bool,
     /// Whether the guest may not write to it.
     pub readonly: bool,
     /// Its backing image, if any.

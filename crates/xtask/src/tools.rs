@@ -24,12 +24,12 @@ enum Kind {
     Program(&'static str),
     /// GRUB in a bootable image.
     Grub,
-    /// UEFI for PCs, with a firmware descriptor.
-    Uefi,
+    /// UEFI for this architecture, with a firmware descriptor.
+    Uefi(&'static str),
 }
 
 /// In the order of installation: `qemu-system-x86` first, as it may remove installed `qemu-utils`.
-const TOOLS: [Tool; 10] = [
+const TOOLS: [Tool; 13] = [
     Tool {
         kind: Kind::Program("qemu-system-x86_64"),
         packages: &["qemu-system-x86"],
@@ -37,7 +37,18 @@ const TOOLS: [Tool; 10] = [
     },
     Tool { kind: Kind::Program("qemu-img"), packages: &["qemu-utils"], why: "creates disks and snapshots" },
     Tool { kind: Kind::Program("cc"), packages: &["gcc", "libc6-dev"], why: "builds SQLite" },
-    Tool { kind: Kind::Uefi, packages: &["ovmf"], why: "starts VMs with UEFI firmware" },
+    Tool { kind: Kind::Uefi("x86_64"), packages: &["ovmf"], why: "starts VMs with UEFI firmware" },
+    Tool {
+        kind: Kind::Program("qemu-system-aarch64"),
+        packages: &["qemu-system-arm"],
+        why: "runs virtual machines of another architecture",
+    },
+    Tool { kind: Kind::Uefi("aarch64"), packages: &["qemu-efi-aarch64"], why: "starts them with UEFI firmware" },
+    Tool {
+        kind: Kind::Program("qemu-system-riscv64"),
+        packages: &["qemu-system-misc"],
+        why: "runs virtual machines of a third architecture",
+    },
     Tool { kind: Kind::Program("passt"), packages: &["passt"], why: "connects VMs with `mode: passt`" },
     Tool { kind: Kind::Program("swtpm"), packages: &["swtpm"], why: "emulates the TPM of VMs with `tpm: true`" },
     Tool { kind: Kind::Grub, packages: &["grub-rescue-pc"], why: "shows a prompt that tests type at" },
@@ -116,7 +127,9 @@ impl Kind {
         match self {
             Self::Program(name) => program::find(name).is_some(),
             Self::Grub => Path::new(GRUB).is_file(),
-            Self::Uefi => DESCRIPTORS.iter().any(|folder| describes_uefi(Path::new(folder))),
+            Self::Uefi(architecture) => {
+                DESCRIPTORS.iter().any(|folder| describes_uefi(Path::new(folder), architecture))
+            }
         }
     }
 }
@@ -126,16 +139,17 @@ impl fmt::Display for Kind {
         match self {
             Self::Program(name) => write!(f, "`{name}`"),
             Self::Grub => f.write_str("GRUB's rescue image"),
-            Self::Uefi => f.write_str("UEFI firmware for x86_64"),
+            Self::Uefi(architecture) => write!(f, "UEFI firmware for {architecture}"),
         }
     }
 }
 
-/// Returns whether `folder` has a descriptor of UEFI for PCs; maqet itself checks the details.
-fn describes_uefi(folder: &Path) -> bool {
+/// Returns whether `folder` has a descriptor of UEFI for an architecture; maqet itself checks the details.
+fn describes_uefi(folder: &Path, architecture: &str) -> bool {
+    let architecture = format!("\"{architecture}\"");
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let contents = entries.filter_map(|entry| fs::read_to_string(entry.path()).ok());
-    contents.into_iter().any(|content| content.contains("\"uefi\"") && content.contains("\"x86_64\""))
+    contents.into_iter().any(|content| content.contains("\"uefi\"") && content.contains(&architecture))
 }
 
 fn install_arguments(tool: &Tool) -> Vec<&'static str> {
@@ -209,6 +223,9 @@ mod tests {
                 "`qemu-img`",
                 "`cc`",
                 "UEFI firmware for x86_64",
+                "`qemu-system-aarch64`",
+                "UEFI firmware for aarch64",
+                "`qemu-system-riscv64`",
                 "`passt`",
                 "`swtpm`",
                 "GRUB's rescue image",
@@ -229,10 +246,10 @@ mod tests {
         };
 
         describe("60-arm.json", "aarch64");
-        let only_arm = describes_uefi(folder.path());
+        let only_arm = describes_uefi(folder.path(), "x86_64");
         describe("60-pc.json", "x86_64");
 
-        assert!(!only_arm && describes_uefi(folder.path()));
+        assert!(!only_arm && describes_uefi(folder.path(), "x86_64"));
     }
 
     #[test]

@@ -38,6 +38,7 @@ mod log_limits;
 mod logs;
 mod lost_images;
 mod messages;
+mod other_architectures;
 mod output;
 mod passt;
 mod pid_namespaces;

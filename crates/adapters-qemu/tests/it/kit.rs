@@ -79,6 +79,7 @@ impl Bench {
             name: VmName::parse("web").unwrap(),
             id: "0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11".parse().unwrap(),
             binary: binary.to_owned(),
+            architecture: "x86_64".to_owned(),
             accelerator: Accelerator::Tcg,
             vm_storage: self.folder.path().to_owned(),
             paths: self.paths.clone(),

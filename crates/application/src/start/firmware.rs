@@ -27,10 +27,7 @@ impl Preflight<'_> {
     pub(crate) async fn uefi(&self, machine: &Machine) -> Result<Option<UefiFirmware>, Error> {
         let Some(options) = machine.firmware.uefi() else { return Ok(None) };
         let architecture = self.architecture(machine);
-        let kind = machine.kind().unwrap_or(match architecture.as_str() {
-            "aarch64" | "arm" | "riscv64" | "riscv32" | "loongarch64" => "virt",
-            _ => "pc",
-        });
+        let kind = machine.kind_on(&architecture).unwrap_or("pc");
         let secure_boot = match options.variables {
             _ if !options.secure_boot => SecureBoot::Off,
             Some(_) => SecureBoot::Supported,

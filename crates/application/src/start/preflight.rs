@@ -59,6 +59,7 @@ impl Preflight<'_> {
             name: entry.name.clone(),
             id: entry.id,
             binary: self.hypervisor.binary(&binary).await?.path,
+            architecture,
             accelerator,
             vm_storage: self.folders.vm_storage(&entry.name),
             paths: paths.clone(),

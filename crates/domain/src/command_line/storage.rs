@@ -1,18 +1,21 @@
 //! The drives and shares of a machine.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::{LaunchContext, PathNotUtf8, utf8};
 use crate::machine::Machine;
 use crate::qemu::Switch;
-use crate::storage::{DriveSlot, HostFile, Interface};
+use crate::storage::{DriveSlot, HostFile, Interface, StorageSpec};
 
 /// Returns the switches of the drives and shares, in order, each controller before its first drive.
 pub(super) fn switches(machine: &Machine, context: &LaunchContext) -> Result<Vec<Switch>, PathNotUtf8> {
     let mut switches = Vec::new();
     let mut slots: HashMap<Interface, usize> = HashMap::new();
+    let lacks_ide = machine.lacks_ide(&context.architecture);
     for storage in &machine.storage {
         let path = storage.path(&context.vm_storage);
+        let storage = &on_machine(storage, lacks_ide);
         let used = slots.entry(storage.interface).or_default();
         if *used == 0 {
             switches.extend(storage.interface.controller());
@@ -29,4 +32,12 @@ pub(super) fn switches(machine: &Machine, context: &LaunchContext) -> Result<Vec
         switches.push(Switch::new("machine").option("memory-backend", "shared-memory"));
     }
     Ok(switches)
+}
+
+/// Returns the drive with the default interface of the machine: CDs are SCSI where there is no IDE.
+fn on_machine(storage: &StorageSpec, lacks_ide: bool) -> Cow<'_, StorageSpec> {
+    if lacks_ide && storage.is_default_interface && storage.interface == Interface::Ide {
+        return Cow::Owned(StorageSpec { interface: Interface::Scsi, ..storage.clone() });
+    }
+    Cow::Borrowed(storage)
 }

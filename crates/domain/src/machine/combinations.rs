@@ -21,6 +21,7 @@ fn outcome(definition: &Value) -> Result<String, Vec<Problem>> {
         name: VmName::parse("web").unwrap(),
         id: "0d9f2ac3-58b1-4c3e-9a5e-2f1f6f0f7a11".parse().unwrap(),
         binary: PathBuf::from("/usr/bin/qemu-system-x86_64"),
+        architecture: "x86_64".to_owned(),
         accelerator: Accelerator::Tcg,
         vm_storage: PathBuf::from("/d/storage/web"),
         paths: RunPaths::new(Path::new("/r/web"), Path::new("/s/web"), BootNumber(1)),

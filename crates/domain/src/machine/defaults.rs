@@ -3,6 +3,18 @@
 use crate::size::ByteSize;
 use crate::storage::{DEFAULT_SIZE, Interface};
 
+/// Returns the machine type for an architecture whose default has no PCI bus, or for which QEMU has none; `None` for those
+/// whose default is used (7.2, 10.0).
+pub fn machine_type(architecture: &str) -> Option<&'static str> {
+    matches!(architecture, "aarch64" | "arm" | "riscv64" | "riscv32" | "loongarch64").then_some("virt")
+}
+
+/// Returns the CPU model for an architecture whose default does not run its guests: the one of `virt` for 64-bit Arm has
+/// 32 bits (7.2, 10.0).
+pub fn cpu_model(architecture: &str) -> Option<&'static str> {
+    (architecture == "aarch64").then_some("max")
+}
+
 /// RAM: enough to boot a current Linux with room to work.
 pub const MEMORY: ByteSize = ByteSize::from_mib(2048);
 

@@ -289,6 +289,7 @@ mod tests {
             file: None,
             size: None,
             interface: Interface::Virtio,
+            is_default_interface: false,
             readonly: false,
             backing: None,
             cache: None,

@@ -316,6 +316,7 @@ mod tests {
             file: None,
             size: None,
             interface: Interface::None,
+            is_default_interface: false,
             readonly: false,
             backing: None,
             cache: None,

@@ -134,6 +134,7 @@ impl Storage {
         let spec = StorageSpec {
             index,
             name: name.or_else(|| NodeName::parse(&format!("storage{index}")).ok())?,
+            is_default_interface: interface.is_none(),
             // The placeholder has no limit, so that no error about too many drives follows.
             interface: interface.map_or_else(|| driver.default_interface(), |value| value.unwrap_or(Interface::None)),
             driver,
