@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::{fmt, fs};
 
+use maqet_testkit::postgres;
+
 use crate::failure::Failure;
 use crate::task::{prompt, remark, step};
 use crate::{Result, program};
@@ -26,10 +28,12 @@ enum Kind {
     Grub,
     /// UEFI for this architecture, with a firmware descriptor.
     Uefi(&'static str),
+    /// The server of PostgreSQL, which Debian keeps out of PATH.
+    Postgres,
 }
 
 /// In the order of installation: `qemu-system-x86` first, as it may remove installed `qemu-utils`.
-const TOOLS: [Tool; 13] = [
+const TOOLS: [Tool; 14] = [
     Tool {
         kind: Kind::Program("qemu-system-x86_64"),
         packages: &["qemu-system-x86"],
@@ -59,6 +63,7 @@ const TOOLS: [Tool; 13] = [
     },
     Tool { kind: Kind::Program("socat"), packages: &["socat"], why: "is an external QMP client in tests" },
     Tool { kind: Kind::Program("ip"), packages: &["iproute2"], why: "creates taps and bridges in tests" },
+    Tool { kind: Kind::Postgres, packages: &["postgresql"], why: "is the database of shared hosts in tests" },
 ];
 
 /// The image in GRUB's package.
@@ -130,6 +135,7 @@ impl Kind {
             Self::Uefi(architecture) => {
                 DESCRIPTORS.iter().any(|folder| describes_uefi(Path::new(folder), architecture))
             }
+            Self::Postgres => postgres::programs().is_some(),
         }
     }
 }
@@ -140,6 +146,7 @@ impl fmt::Display for Kind {
             Self::Program(name) => write!(f, "`{name}`"),
             Self::Grub => f.write_str("GRUB's rescue image"),
             Self::Uefi(architecture) => write!(f, "UEFI firmware for {architecture}"),
+            Self::Postgres => f.write_str("a PostgreSQL server"),
         }
     }
 }
@@ -231,7 +238,8 @@ mod tests {
                 "GRUB's rescue image",
                 "`tesseract`",
                 "`socat`",
-                "`ip`"
+                "`ip`",
+                "a PostgreSQL server"
             ]
         );
     }

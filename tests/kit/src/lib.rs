@@ -22,6 +22,7 @@ pub mod own_process;
 pub mod parallel;
 pub mod pid_namespace;
 pub mod port;
+pub mod postgres;
 pub mod process;
 pub mod qcow2;
 pub mod qemu;
