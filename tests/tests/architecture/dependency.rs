@@ -4,13 +4,14 @@ use crate::assert_none;
 use crate::workspace::{Dependency, Package, packages, text};
 
 /// Which packages of the workspace each may depend on; a new package has to be entered here.
-const ALLOWED: [(&str, &[&str]); 11] = [
+const ALLOWED: [(&str, &[&str]); 12] = [
     ("maqet-domain", &[]),
     ("maqet-fault-points", &[]),
     ("maqet-application", &["maqet-domain", "maqet-fault-points"]),
     ("maqet-adapters-linux", &["maqet-domain"]),
     // The host layer is the only adapter that others may use.
     ("maqet-adapters-sqlite", &["maqet-domain", "maqet-fault-points", "maqet-adapters-linux"]),
+    ("maqet-adapters-postgres", &["maqet-domain", "maqet-fault-points"]),
     ("maqet-adapters-qemu", &["maqet-domain", "maqet-fault-points", "maqet-adapters-linux"]),
     (
         "maqet",
@@ -19,6 +20,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
             "maqet-fault-points",
             "maqet-application",
             "maqet-adapters-linux",
+            "maqet-adapters-postgres",
             "maqet-adapters-sqlite",
             "maqet-adapters-qemu",
         ],

@@ -1,5 +1,8 @@
 //! Storage: VMs, storage records, history and events.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use async_trait::async_trait;
 
 use crate::change::{ChangeSet, StorageRecord};
@@ -7,6 +10,7 @@ use crate::error::{Cause, Explain, Explanation, Fault};
 use crate::event::RecordedEvent;
 use crate::history::RecordedHistory;
 use crate::snapshot::SnapshotRecord;
+use crate::text::quote;
 use crate::vm::{Vm, VmEntry, VmId, VmName};
 
 /// Why the store failed; `location` names the database: a file or a URL.
@@ -32,6 +36,30 @@ pub enum StoreError {
     Full { location: String },
     #[error("cannot use database `{location}`")]
     Unavailable { location: String, source: Cause },
+    /// The URL of the database is not valid.
+    #[error("invalid database URL: {reason}")]
+    InvalidUrl { reason: String },
+    /// The server of the database does not run, or cannot be reached.
+    #[error("cannot reach database `{location}`")]
+    Unreachable { location: String, source: Cause },
+    /// The server refused the user, the password, the certificate, or what was tried.
+    #[error("access to database `{location}` was refused")]
+    AccessRefused { location: String, source: Cause },
+    /// A file with a password or a key can be read by other users.
+    #[error("`{}` is not used: other users can access it", path.display())]
+    InsecureSecret { path: PathBuf },
+    /// All connections that the server accepts are in use.
+    #[error("database `{location}` accepts no more connections")]
+    TooManyConnections { location: String },
+    /// The server is a standby, or was set to be read-only.
+    #[error("database `{location}` is read-only")]
+    ReadOnly { location: String },
+    /// The server did not respond.
+    #[error("database `{location}` did not respond within {waited:?}")]
+    TimedOut { location: String, waited: Duration },
+    /// The connection was lost during a commit, and the server cannot be asked about it.
+    #[error("the connection to database `{location}` was lost during a commit, which may or may not be done")]
+    Interrupted { location: String, source: Cause },
     /// Anything else; `action` is what was tried, as in `read a VM`.
     #[error("failed to {action}")]
     Failed { action: &'static str, source: Cause },
@@ -58,6 +86,22 @@ impl Explain for StoreError {
             Self::Unavailable { .. } => Explanation::new("store.unavailable", Fault::Host)
                 .hint("check the owner and the permissions of its directory")
                 .hint("run `maqet doctor` to check the host"),
+            Self::InvalidUrl { .. } => Explanation::new("store.url-invalid", Fault::Usage)
+                .hint("write it as `postgres://USER@HOST:PORT/DATABASE`"),
+            Self::Unreachable { .. } => Explanation::new("store.server-unavailable", Fault::Host)
+                .hint("check that the server runs and accepts connections from this host"),
+            Self::AccessRefused { .. } => Explanation::new("store.access-refused", Fault::Host)
+                .hint("check the user and the password: in `~/.pgpass`, or in the variable `PGPASSWORD`"),
+            Self::InsecureSecret { path } => Explanation::new("store.secret-insecure", Fault::Host)
+                .hint(format!("run `chmod 600 {}`", quote(&path.display().to_string()))),
+            Self::TooManyConnections { .. } => Explanation::new("store.connections-busy", Fault::Busy)
+                .hint("run the command again, or raise `max_connections` of the server"),
+            Self::ReadOnly { .. } => Explanation::new("store.write-refused", Fault::Host)
+                .hint("use the URL of the primary server; a standby can only be read"),
+            Self::TimedOut { .. } => Explanation::new("store.timed-out", Fault::TimedOut)
+                .hint("check the server and the network to it, and run the command again"),
+            Self::Interrupted { .. } => Explanation::new("store.commit-interrupted", Fault::Failed)
+                .hint("check with `maqet ls` what was recorded once the server responds"),
             Self::Failed { .. } => Explanation::new("store.failed", Fault::Failed),
         }
     }
@@ -65,7 +109,8 @@ impl Explain for StoreError {
 
 /// Reads VMs.
 ///
-/// All reads return the errors `Busy`, `Corrupt`, `Unavailable` and `Failed`.
+/// All reads return the errors `Busy`, `Corrupt`, `Unavailable` and `Failed`, and, if the store is a server,
+/// `Unreachable`, `AccessRefused`, `TooManyConnections` and `TimedOut`.
 #[async_trait]
 pub trait VmRepository: Send + Sync {
     /// Returns the VM with this ID.
@@ -121,6 +166,7 @@ pub trait Store: VmRepository + StorageLedger + SnapshotLedger + HistoryLog + Ev
     /// Writes all of `changes` or nothing; they are durable when it returns.
     ///
     /// A dropped future may still have written. Errors: `Exists` if the name or ID of a new VM is in use; `Conflict`
-    /// if a VM is not at the expected revision or was removed; `Busy`, `Full`, `Corrupt`, `Unavailable`, `Failed`.
+    /// if a VM is not at the expected revision or was removed; `Busy`, `Full`, `Corrupt`, `Unavailable`, `Failed`; those of
+    /// servers, and in addition `ReadOnly` and `Interrupted`.
     async fn commit(&self, changes: ChangeSet) -> Result<(), StoreError>;
 }

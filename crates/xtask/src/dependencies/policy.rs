@@ -32,12 +32,15 @@ pub(super) const POLICY: Policy = Policy {
     // A Git dependency has no version and can vanish.
     registry: "registry+https://github.com/rust-lang/crates.io-index",
     // Permissive licenses that only require naming the authors, like maqet's own MIT OR Apache-2.0.
-    licences: &["MIT", "Apache-2.0", "Unicode-3.0"],
+    // ISC is MIT in fewer words.
+    licences: &["MIT", "Apache-2.0", "ISC", "Unicode-3.0"],
     exceptions: &[
         // MIT without its only requirement.
         Exception { package: "borrow-or-share", licence: "MIT-0" },
         // Covers a part; as free as MIT, and forbids only to advertise with the names of the authors.
         Exception { package: "encoding_rs", licence: "BSD-3-Clause" },
+        // As `encoding_rs`.
+        Exception { package: "subtle", licence: "BSD-3-Clause" },
         // Requires less than MIT: only that changed sources say so.
         Exception { package: "foldhash", licence: "Zlib" },
         // As `foldhash`. Cargo lists it for `flate2`, which is built without it.

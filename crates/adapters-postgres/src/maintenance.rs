@@ -1,0 +1,116 @@
+//! The port [`StoreMaintenance`]: checks a database, and creates it again from copies of VMs.
+//!
+//! Damage of files is the server's business, as are backups: `pg_dump` and its relatives know how to make them while
+//! other hosts write.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use maqet_domain::change::{Change, ChangeSet};
+use maqet_domain::port::{RecoverySource, RepairReport, StoreError, StoreHealth, StoreMaintenance, VmCopy};
+use maqet_fault_points::FaultPoints;
+use tokio_postgres::Client;
+
+use crate::error::Failure;
+use crate::identity::Identity;
+use crate::pool::Pool;
+use crate::schema::{self, State};
+use crate::{read, transaction, write};
+
+/// Maintains the database of a store; also one without tables.
+pub struct PostgresMaintenance {
+    pool: Arc<Pool>,
+    identity: Arc<Identity>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Unsupported(&'static str);
+
+impl PostgresMaintenance {
+    pub(crate) const fn new(pool: Arc<Pool>, identity: Arc<Identity>) -> Self {
+        Self { pool, identity }
+    }
+
+    async fn try_check(&self) -> Result<Option<StoreHealth>, Failure> {
+        let client = self.pool.connect().await?;
+        let State::Version(schema) = self.pool.reply(schema::state(&client, self.pool.url().location())).await? else {
+            return Ok(None);
+        };
+        let vms = if schema == schema::newest() { self.read_all(&client).await? } else { 0 };
+        let facts = "SELECT pg_database_size(current_database()), pg_is_in_recovery(), \
+            current_setting('transaction_read_only') = 'on'";
+        let facts = self.pool.reply(client.query_typed_one(facts, &[])).await?;
+        let (bytes, is_standby, is_read_only): (i64, bool, bool) =
+            (facts.try_get(0)?, facts.try_get(1)?, facts.try_get(2)?);
+        let unwritable = match (is_standby, is_read_only) {
+            (true, _) => Some("the server is a standby".to_owned()),
+            (false, true) => Some("transactions are read-only".to_owned()),
+            (false, false) => None,
+        };
+        let (newest_schema, journal, bytes) = (schema::newest(), String::new(), bytes.cast_unsigned());
+        Ok(Some(StoreHealth { schema, newest_schema, journal, vms, bytes, unwritable }))
+    }
+
+    /// Reads every VM as commands do, as valid rows may still hold invalid values.
+    async fn read_all(&self, client: &Client) -> Result<u64, Failure> {
+        let entries = self.pool.reply(read::rows(client, &read::entries(&self.identity))).await?;
+        for entry in &entries {
+            self.pool.reply(read::rows(client, &read::vm_by_id(entry.id, &self.identity))).await?;
+            self.pool.reply(read::rows(client, &read::storage(entry.id, &self.identity))).await?;
+            self.pool.reply(read::rows(client, &read::snapshots(entry.id))).await?;
+        }
+        Ok(entries.len() as u64)
+    }
+
+    /// Creates the tables of a database that lost them, with the VMs of `known`.
+    async fn try_repair(&self, known: Vec<VmCopy>) -> Result<RepairReport, Failure> {
+        let client = self.pool.connect().await?;
+        let location = self.pool.url().location();
+        if self.pool.reply(schema::state(&client, location)).await? != State::Absent {
+            let why = "the database has its tables; restore a backup made with `pg_dump`";
+            return Err(Failure::Value(Unsupported(why).into()));
+        }
+        self.pool.reply(schema::migrate(&client, location)).await?;
+        let mut report = RepairReport::default();
+        for VmCopy { vm, storage } in known {
+            let (id, name) = (vm.entry.id, vm.entry.name.to_string());
+            let added = ChangeSet::default().and(Change::VmAdded(Box::new(vm)));
+            let changes = storage.into_iter().map(Change::StorageAdded).fold(added, ChangeSet::and);
+            let statements = write::statements(&changes, &self.identity)?;
+            transaction::commit(&self.pool, &statements, &FaultPoints::default()).await?;
+            report.vms.push((id, name, RecoverySource::Copy));
+        }
+        report.vms.sort_by(|one, other| one.1.cmp(&other.1));
+        Ok(report)
+    }
+
+    fn error(&self, action: &'static str, failure: Failure) -> StoreError {
+        failure.into_store(self.pool.url().location(), action)
+    }
+}
+
+#[async_trait]
+impl StoreMaintenance for PostgresMaintenance {
+    fn location(&self) -> String {
+        self.pool.url().location().to_owned()
+    }
+
+    async fn check(&self) -> Result<Option<StoreHealth>, StoreError> {
+        self.try_check().await.map_err(|failure| self.error("check the database", failure))
+    }
+
+    async fn backup(&self) -> Result<PathBuf, StoreError> {
+        let source = Unsupported("use `pg_dump`").into();
+        Err(StoreError::Failed { action: "back up the database", source })
+    }
+
+    async fn newest_backup(&self) -> Option<PathBuf> {
+        None
+    }
+
+    async fn repair(&self, known: Vec<VmCopy>) -> Result<RepairReport, StoreError> {
+        self.try_repair(known).await.map_err(|failure| self.error("repair the database", failure))
+    }
+}

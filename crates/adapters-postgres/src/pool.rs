@@ -1,0 +1,215 @@
+//! Connections: opened at the first use, kept for further ones, and opened again if the server closed them.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use deadpool::Runtime;
+use deadpool::managed::{self, Metrics, Object, PoolError, RecycleError, RecycleResult};
+use maqet_domain::port::{StoreError, VmCopies};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_postgres::Client;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::error::SqlState;
+
+use crate::error::{Failure, cause, is_io, is_shutdown};
+use crate::limits::Timeouts;
+use crate::tls::TlsMode;
+use crate::url::PostgresUrl;
+use crate::{limits, schema};
+
+/// A connection of the pool, to which it returns when it is dropped.
+pub(crate) type Connection = Object<Connector>;
+
+/// Connections to one database.
+pub(crate) struct Pool {
+    pool: managed::Pool<Connector>,
+    connector: Arc<Settings>,
+}
+
+/// Opens connections.
+pub(crate) struct Connector(Arc<Settings>);
+
+struct Settings {
+    url: PostgresUrl,
+    copies: Option<Arc<dyn VmCopies>>,
+    /// Whether a connection was open: a server that was there and is gone may be restarting.
+    was_connected: AtomicBool,
+    timeouts: Timeouts,
+}
+
+impl Pool {
+    pub(crate) fn new(url: PostgresUrl, copies: Option<Arc<dyn VmCopies>>, timeouts: Timeouts) -> Self {
+        let connector = Arc::new(Settings { url, copies, was_connected: AtomicBool::new(false), timeouts });
+        let pool = managed::Pool::builder(Connector(Arc::clone(&connector)))
+            .max_size(limits::MAX_CONNECTIONS)
+            .runtime(Runtime::Tokio1)
+            .build();
+        Self { pool: pool.unwrap_or_else(|_| unreachable!("a runtime is given")), connector }
+    }
+
+    /// Returns a connection to a database with the newest schema.
+    pub(crate) async fn get(&self) -> Result<Connection, Failure> {
+        // On the heap: a handshake is a large future.
+        Box::pin(self.pool.get()).await.map_err(|error| match error {
+            PoolError::Backend(failure) => failure,
+            PoolError::Timeout(_)
+            | PoolError::Closed
+            | PoolError::NoRuntimeSpecified
+            | PoolError::PostCreateHook(_) => Failure::Value("the pool of connections is closed".into()),
+        })
+    }
+
+    /// Opens a connection outside of the pool, whatever the schema is.
+    pub(crate) async fn connect(&self) -> Result<Client, Failure> {
+        Box::pin(connect(&self.connector)).await
+    }
+
+    pub(crate) fn url(&self) -> &PostgresUrl {
+        &self.connector.url
+    }
+
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        self.connector.timeouts
+    }
+
+    /// Waits for a reply of the server.
+    pub(crate) async fn reply<T, E: Into<Failure>>(
+        &self,
+        reply: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure> {
+        in_time(self.connector.timeouts.reply, reply).await
+    }
+}
+
+impl managed::Manager for Connector {
+    type Type = Client;
+    type Error = Failure;
+
+    async fn create(&self) -> Result<Client, Failure> {
+        let Settings { url, copies, timeouts, .. } = &*self.0;
+        let client = connect(&self.0).await?;
+        let location = url.location();
+        let state = in_time(timeouts.reply, schema::state(&client, location)).await?;
+        if state == schema::State::Absent
+            && let Some(copies) = copies
+        {
+            let vms = copies.count().await;
+            if vms > 0 {
+                return Err(StoreError::NotFound { location: location.to_owned(), vms }.into());
+            }
+        }
+        if state != schema::State::Version(schema::newest()) {
+            in_time(timeouts.reply, schema::migrate(&client, location)).await?;
+        }
+        Ok(client)
+    }
+
+    async fn recycle(&self, client: &mut Client, _: &Metrics) -> RecycleResult<Failure> {
+        if client.is_closed() {
+            return Err(RecycleError::message("the server closed the connection"));
+        }
+        Ok(())
+    }
+}
+
+/// Takes a connection out of the pool and closes it.
+pub(crate) fn discard(connection: Connection) {
+    drop(Object::take(connection));
+}
+
+/// Waits for a reply of the server.
+async fn in_time<T, E: Into<Failure>>(
+    limit: Duration,
+    reply: impl Future<Output = Result<T, E>>,
+) -> Result<T, Failure> {
+    match timeout(limit, reply).await {
+        Ok(result) => result.map_err(Into::into),
+        Err(_) => Err(Failure::TimedOut(limit)),
+    }
+}
+
+/// Opens a connection; waits for a server that restarts or accepts no more connections.
+async fn connect(settings: &Settings) -> Result<Client, Failure> {
+    let was_connected = settings.was_connected.load(Ordering::Relaxed);
+    let deadline = Instant::now() + settings.timeouts.reconnect;
+    let mut pause = limits::MIN_RETRY_INTERVAL;
+    loop {
+        match connect_in_time(&settings.url).await {
+            Ok(client) => {
+                settings.was_connected.store(true, Ordering::Relaxed);
+                return Ok(client);
+            }
+            Err(failure) if may_pass(&failure, was_connected) && Instant::now() + pause < deadline => {
+                sleep(with_jitter(pause)).await;
+                pause = (pause * 2).min(limits::MAX_RETRY_INTERVAL);
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+/// Returns whether another attempt may succeed soon: the server says so, or was there before.
+fn may_pass(failure: &Failure, was_connected: bool) -> bool {
+    (was_connected && failure.is_lost_connection())
+        || failure.code().is_some_and(|code| *code == SqlState::TOO_MANY_CONNECTIONS || is_shutdown(code))
+}
+
+/// Returns a pause between half and all of `pause`, so that processes do not try in step.
+pub(crate) fn with_jitter(pause: Duration) -> Duration {
+    let random = uuid::Uuid::new_v4().as_u128() % 1000;
+    let part = u32::try_from(random).unwrap_or_default();
+    pause / 2 + pause * part / 2000
+}
+
+/// Opens a connection with TLS as the URL says.
+async fn connect_in_time(url: &PostgresUrl) -> Result<Client, Failure> {
+    let limit = url.connect_timeout();
+    let connecting = async {
+        match url.tls().mode {
+            TlsMode::Disable => connect_with(url, SslMode::Disable).await,
+            // As libpq: with TLS only if the server insists on it.
+            TlsMode::Allow => match connect_with(url, SslMode::Disable).await {
+                Err(Failure::Server(error)) if error.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
+                    connect_with(url, SslMode::Require).await
+                }
+                connected => connected,
+            },
+            TlsMode::Prefer => connect_with(url, SslMode::Prefer).await,
+            TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => connect_with(url, SslMode::Require).await,
+        }
+    };
+    match timeout(limit, connecting).await {
+        Ok(connected) => connected,
+        Err(_) => Err(Failure::TimedOut(limit)),
+    }
+}
+
+async fn connect_with(url: &PostgresUrl, mode: SslMode) -> Result<Client, Failure> {
+    let mut config = url.config()?;
+    config.ssl_mode(mode);
+    let connected = config.connect(url.tls().connector(mode)?).await;
+    let (client, connection) = connected.map_err(|error| refused(url, error))?;
+    // Ends with the last request of a client that is dropped; its errors are those of the requests.
+    tokio::spawn(async move {
+        let _reported_by_requests = connection.await;
+    });
+    Ok(client)
+}
+
+/// Explains an error of this side of a handshake, for which the server has no code.
+fn refused(url: &PostgresUrl, error: tokio_postgres::Error) -> Failure {
+    let location = url.location().to_owned();
+    if error.code().is_some() || is_io(&error) {
+        return error.into();
+    }
+    let is_tls = error.to_string().contains("TLS");
+    let source = cause(error);
+    if is_tls {
+        StoreError::Unreachable { location, source }.into()
+    } else {
+        // A password is missing, or the server does not know it either.
+        StoreError::AccessRefused { location, source }.into()
+    }
+}

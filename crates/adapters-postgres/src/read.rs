@@ -1,0 +1,296 @@
+//! Reads: SQL, and the conversion of rows into domain values.
+
+use maqet_domain::change::StorageRecord;
+use maqet_domain::event::{Event, RecordedEvent};
+use maqet_domain::history::{Actor, Call, HistoryEntry, RecordedHistory};
+use maqet_domain::size::ByteSize;
+use maqet_domain::snapshot::SnapshotRecord;
+use maqet_domain::vm::{
+    BootId, BootNumber, Phase, PidNamespace, ProcessIdentity, Revision, Run, RunEnd, RunPaths, Vm, VmEntry, VmId,
+    VmName,
+};
+use tokio_postgres::{Client, Row};
+use uuid::Uuid;
+
+use crate::column::{Columns, Value};
+use crate::error::Failure;
+use crate::identity::Identity;
+
+/// A query with its parameters, and the conversion of its rows.
+pub(crate) struct Query<T> {
+    pub(crate) sql: &'static str,
+    pub(crate) values: Vec<Value>,
+    pub(crate) row: fn(&Row) -> Result<T, Failure>,
+}
+
+/// Executes a query, and returns its rows.
+pub(crate) async fn rows<T>(client: &Client, query: &Query<T>) -> Result<Vec<T>, Failure> {
+    let values: Vec<_> = query.values.iter().map(Value::typed).collect();
+    client.query_typed(query.sql, &values).await?.iter().map(query.row).collect()
+}
+
+/// The number of columns of a run after its boot.
+const RUN_COLUMNS: usize = 11;
+
+/// The columns that `entry` reads, in its order.
+macro_rules! entry {
+    ($tail:literal) => {
+        concat!(
+            "SELECT vm.id, name, revision, created_at, pending, boot, started_at, phase, end_reason, ended_at, pid, \
+             start_ticks, host_boot, pid_namespace, sockets, records, forwards",
+            $tail
+        )
+    };
+}
+
+/// The VM of this ID.
+pub(crate) fn vm_by_id(id: VmId, identity: &Identity) -> Query<Vm> {
+    let sql = entry!(
+        ", content, origins FROM vm LEFT JOIN definition ON definition.vm = vm.id \
+        WHERE vm.id = $3 AND host = $1 AND owner = $2"
+    );
+    Query { sql, values: of(identity, [Value::id(id)]), row: vm }
+}
+
+/// The VM of this name.
+pub(crate) fn vm_by_name(name: &VmName, identity: &Identity) -> Query<Vm> {
+    let sql = entry!(
+        ", content, origins FROM vm LEFT JOIN definition ON definition.vm = vm.id \
+        WHERE host = $1 AND owner = $2 AND name = $3"
+    );
+    Query { sql, values: of(identity, [Value::text(name)]), row: vm }
+}
+
+/// All entries, by name.
+pub(crate) fn entries(identity: &Identity) -> Query<VmEntry> {
+    let sql = entry!(" FROM vm WHERE host = $1 AND owner = $2 ORDER BY name");
+    Query { sql, values: of(identity, []), row: |row| entry(&mut Columns::new(row)) }
+}
+
+/// The entries of the IDs that begin with `prefix`, by ID; `None` if it cannot be the begin of one.
+pub(crate) fn entries_by_id_prefix(prefix: &str, identity: &Identity) -> Option<Query<VmEntry>> {
+    let (first, last) = id_range(prefix)?;
+    let sql = entry!(" FROM vm WHERE host = $1 AND owner = $2 AND vm.id BETWEEN $3 AND $4 ORDER BY vm.id");
+    let values = of(identity, [Value::id(first), Value::id(last)]);
+    Some(Query { sql, values, row: |row| entry(&mut Columns::new(row)) })
+}
+
+/// The storage records of a VM, in the order they were created.
+pub(crate) fn storage(id: VmId, identity: &Identity) -> Query<StorageRecord> {
+    let sql = "SELECT path, vm, drive, kind, size, created_at FROM storage \
+        WHERE vm = $3 AND host = $1 AND owner = $2 ORDER BY sequence";
+    Query { sql, values: of(identity, [Value::id(id)]), row: storage_record }
+}
+
+/// The storage records of removed VMs, in the order they were created.
+pub(crate) fn storage_without_vm(identity: &Identity) -> Query<StorageRecord> {
+    let sql = "SELECT path, vm, drive, kind, size, created_at FROM storage \
+        WHERE vm IS NULL AND host = $1 AND owner = $2 ORDER BY sequence";
+    Query { sql, values: of(identity, []), row: storage_record }
+}
+
+/// The records of the snapshots of a VM, by drive and tag.
+pub(crate) fn snapshots(id: VmId) -> Query<SnapshotRecord> {
+    let sql = "SELECT vm, drive, tag, name, image_id, image_date, set_id, kind, description, fingerprint, created_at \
+        FROM snapshot WHERE vm = $1 ORDER BY drive, tag";
+    Query { sql, values: vec![Value::id(id)], row: snapshot_record }
+}
+
+/// The newest entries of the history, the newest first.
+pub(crate) fn history(limit: u32) -> Query<RecordedHistory> {
+    let sql = "SELECT sequence, at, \"user\", host, pid, vm, operation, arguments, inverse_operation, \
+        inverse_arguments, reverts FROM history ORDER BY sequence DESC LIMIT $1";
+    Query { sql, values: vec![Value::Number(Some(limit.into()))], row: history_entry }
+}
+
+/// The events after `sequence`, the oldest first.
+pub(crate) fn events(sequence: i64, limit: u32) -> Query<RecordedEvent> {
+    let sql = "SELECT sequence, at, kind, vm, vm_name, data FROM event WHERE sequence > $1 ORDER BY sequence LIMIT $2";
+    Query { sql, values: vec![Value::Number(Some(sequence)), Value::Number(Some(limit.into()))], row: event }
+}
+
+fn of<const N: usize>(identity: &Identity, more: [Value; N]) -> Vec<Value> {
+    let mut values = vec![Value::text(&identity.host), Value::text(&identity.owner)];
+    values.extend(more);
+    values
+}
+
+fn vm(row: &Row) -> Result<Vm, Failure> {
+    let mut columns = Columns::new(row);
+    // The join keeps a VM without a definition, so that it is reported as damage.
+    Ok(Vm { entry: entry(&mut columns)?, definition: columns.json()?, origins: columns.json()? })
+}
+
+fn entry(columns: &mut Columns<'_>) -> Result<VmEntry, Failure> {
+    Ok(VmEntry {
+        id: columns.vm()?,
+        name: columns.parsed()?,
+        revision: Revision(columns.get()?),
+        created_at: columns.moment()?,
+        pending: columns.optional_json()?,
+        run: run(columns)?,
+    })
+}
+
+fn run(columns: &mut Columns<'_>) -> Result<Option<Run>, Failure> {
+    if let Some(boot) = columns.optional_count()? {
+        return Ok(Some(started_run(BootNumber(boot), columns)?));
+    }
+    columns.skip(RUN_COLUMNS);
+    Ok(None)
+}
+
+fn started_run(boot: BootNumber, columns: &mut Columns<'_>) -> Result<Run, Failure> {
+    Ok(Run {
+        boot,
+        started_at: columns.moment()?,
+        phase: phase(columns)?,
+        process: process(columns)?,
+        paths: RunPaths { sockets: columns.path()?, records: columns.path()? },
+        forwards: columns.optional_json()?.unwrap_or_default(),
+    })
+}
+
+fn phase(columns: &mut Columns<'_>) -> Result<Phase, Failure> {
+    let (phase, reason) = (columns.get::<&str>()?, columns.get::<Option<&str>>()?);
+    let at = columns.optional_moment()?;
+    match (phase, reason) {
+        ("starting", _) => Ok(Phase::Starting),
+        ("running", _) => Ok(Phase::Running),
+        ("stopping", _) => Ok(Phase::Stopping),
+        ("ended", Some(reason)) => {
+            let reason = reason.parse().map_err(|_| Failure::Damage("unknown end reason".to_owned()))?;
+            Ok(Phase::Ended(RunEnd { reason, at }))
+        }
+        _ => Err(Failure::Damage("unknown phase".to_owned())),
+    }
+}
+
+fn process(columns: &mut Columns<'_>) -> Result<Option<ProcessIdentity>, Failure> {
+    let pid = columns.optional_count()?;
+    let start_ticks = columns.get::<Option<i64>>()?;
+    let boot_id = columns.get::<Option<String>>()?;
+    let namespace = columns.get::<Option<i64>>()?.map(|inode| PidNamespace(inode.cast_unsigned()));
+    match (pid, start_ticks, boot_id) {
+        (None, _, _) => Ok(None),
+        (Some(pid), Some(start_ticks), Some(boot_id)) => {
+            let start_ticks = start_ticks.cast_unsigned();
+            Ok(Some(ProcessIdentity { pid, start_ticks, boot_id: BootId(boot_id), namespace }))
+        }
+        (Some(_), _, _) => Err(Failure::Damage("a process without its start".to_owned())),
+    }
+}
+
+fn storage_record(row: &Row) -> Result<StorageRecord, Failure> {
+    let mut columns = Columns::new(row);
+    Ok(StorageRecord {
+        path: columns.path()?,
+        vm: columns.optional_vm()?,
+        drive: columns.get()?,
+        kind: columns.get()?,
+        size: columns.get::<Option<i64>>()?.map(|size| ByteSize::from_bytes(size.cast_unsigned())),
+        created_at: columns.moment()?,
+    })
+}
+
+fn snapshot_record(row: &Row) -> Result<SnapshotRecord, Failure> {
+    let mut columns = Columns::new(row);
+    Ok(SnapshotRecord {
+        vm: columns.vm()?,
+        drive: columns.get()?,
+        tag: columns.get()?,
+        name: columns.get()?,
+        image_id: columns.get()?,
+        image_date: columns.moment()?,
+        set: match columns.get::<Option<&str>>()? {
+            Some(set) => Some(set.parse().map_err(|_| Failure::Damage("invalid ID of a set".to_owned()))?),
+            None => None,
+        },
+        kind: columns.get::<&str>()?.parse().map_err(|_| Failure::Damage("unknown kind of snapshot".to_owned()))?,
+        description: columns.get()?,
+        fingerprint: columns.optional_json()?,
+        created_at: columns.moment()?,
+    })
+}
+
+fn history_entry(row: &Row) -> Result<RecordedHistory, Failure> {
+    let mut columns = Columns::new(row);
+    let sequence = columns.get()?;
+    let at = columns.moment()?;
+    let actor = Actor { user: columns.get()?, host: columns.get()?, pid: columns.count()? };
+    let vm = columns.optional_vm()?;
+    let call = Call { operation: columns.get()?, arguments: columns.json()? };
+    let inverse = match (columns.get::<Option<String>>()?, columns.optional_json()?) {
+        (Some(operation), Some(arguments)) => Some(Call { operation, arguments }),
+        (None, _) => None,
+        (Some(_), None) => return Err(Failure::Damage("a call without arguments".to_owned())),
+    };
+    Ok(RecordedHistory { sequence, entry: HistoryEntry { at, actor, vm, call, inverse, reverts: columns.get()? } })
+}
+
+fn event(row: &Row) -> Result<RecordedEvent, Failure> {
+    let mut columns = Columns::new(row);
+    let sequence = columns.get()?;
+    let at = columns.moment()?;
+    let kind = columns.get()?;
+    let vm = columns.optional_vm()?;
+    let vm_name = match columns.get::<Option<&str>>()? {
+        Some(name) => Some(name.parse().map_err(|error| Failure::damage(4, &error))?),
+        None => None,
+    };
+    Ok(RecordedEvent { sequence, event: Event { at, kind, vm, vm_name, data: columns.json()? } })
+}
+
+/// Returns the first and the last id that begin with `prefix`, hyphenated throughout or not at all.
+fn id_range(prefix: &str) -> Option<(VmId, VmId)> {
+    const DIGITS: usize = 32;
+    const HYPHENS: [usize; 4] = [8, 13, 18, 23];
+
+    let hyphenated = prefix.contains('-');
+    let is_valid = |(at, byte): (usize, u8)| match byte {
+        b'-' => HYPHENS.contains(&at),
+        _ => byte.is_ascii_hexdigit() && !(hyphenated && HYPHENS.contains(&at)),
+    };
+    let digits: String = prefix.chars().filter(|letter| *letter != '-').collect();
+    if digits.len() > DIGITS || !prefix.bytes().enumerate().all(is_valid) {
+        return None;
+    }
+    let first = format!("{digits:0<DIGITS$}");
+    let last = format!("{digits:f<DIGITS$}");
+    let id = |full: &str| u128::from_str_radix(full, 16).ok().map(|number| VmId::from_uuid(Uuid::from_u128(number)));
+    Some((id(&first)?, id(&last)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(prefix: &str, expected: Option<(&str, &str)>) {
+        let range = id_range(prefix).map(|(first, last)| (first.to_string(), last.to_string()));
+        assert_eq!(range, expected.map(|(first, last)| (first.to_owned(), last.to_owned())), "{prefix:?}");
+    }
+
+    #[test]
+    fn test_id_range_prefix_of_either_form_and_case() {
+        let expected = Some(("0d9f2ac3-5000-0000-0000-000000000000", "0d9f2ac3-5fff-ffff-ffff-ffffffffffff"));
+
+        check("0d9f2ac35", expected);
+        check("0d9f2ac3-5", expected);
+        check("0D9F2AC3-5", expected);
+    }
+
+    #[test]
+    fn test_id_range_empty_prefix_spans_all() {
+        check("", Some(("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff")));
+    }
+
+    #[test]
+    fn test_id_range_invalid_prefix_is_none() {
+        check("web", None);
+        check("0d9f-2ac3", None);
+        check("0d9f2ac3-58b14", None);
+        check("+d9f", None);
+        check(&"0".repeat(33), None);
+    }
+}

@@ -1,0 +1,166 @@
+//! The store ports on PostgreSQL.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use maqet_domain::change::{ChangeSet, StorageRecord};
+use maqet_domain::event::RecordedEvent;
+use maqet_domain::history::RecordedHistory;
+use maqet_domain::port::{
+    EventLog, HistoryLog, SnapshotLedger, StorageLedger, Store, StoreError, VmCopies, VmRepository,
+};
+use maqet_domain::snapshot::SnapshotRecord;
+use maqet_domain::vm::{Vm, VmEntry, VmId, VmName};
+use maqet_fault_points::FaultPoints;
+
+use crate::error::Failure;
+use crate::identity::Identity;
+use crate::limits::Timeouts;
+use crate::maintenance::PostgresMaintenance;
+use crate::pool::{Pool, discard};
+use crate::read::{self, Query};
+use crate::url::PostgresUrl;
+use crate::{transaction, write};
+
+/// The VMs of one user of one host in a PostgreSQL database, which other users and hosts share.
+///
+/// It needs a tokio runtime with I/O and time. A call whose future is dropped may still be carried out, as a whole or not
+/// at all.
+pub struct PostgresStore {
+    pool: Arc<Pool>,
+    identity: Arc<Identity>,
+    faults: FaultPoints,
+}
+
+impl PostgresStore {
+    /// Uses the database of `url`, to which the first call connects; it creates the tables if there are none.
+    ///
+    /// With `copies`, it does not create them while there are copies of VMs: calls fail with `NotFound` until the
+    /// database is repaired.
+    pub fn new(url: PostgresUrl, identity: Identity, copies: Option<Arc<dyn VmCopies>>) -> Self {
+        Self::with_timeouts(url, identity, copies, Timeouts::default())
+    }
+
+    /// Uses the database of `url` with timeouts of the caller's choice.
+    pub fn with_timeouts(
+        url: PostgresUrl,
+        identity: Identity,
+        copies: Option<Arc<dyn VmCopies>>,
+        timeouts: Timeouts,
+    ) -> Self {
+        let pool = Arc::new(Pool::new(url, copies, timeouts));
+        Self { pool, identity: Arc::new(identity), faults: FaultPoints::default() }
+    }
+
+    /// Kills the process at fault points, for tests.
+    #[must_use]
+    pub fn with_fault_points(self, faults: FaultPoints) -> Self {
+        Self { faults, ..self }
+    }
+
+    /// Returns what maintains this database.
+    pub fn maintenance(&self) -> PostgresMaintenance {
+        PostgresMaintenance::new(Arc::clone(&self.pool), Arc::clone(&self.identity))
+    }
+
+    /// Returns the rows of a query.
+    async fn read<T>(&self, action: &'static str, query: Query<T>) -> Result<Vec<T>, StoreError> {
+        let read = match self.try_read(&query).await {
+            // The server was restarted since the connection was last used; another one may work.
+            Err(failure) if failure.is_lost_connection() => self.try_read(&query).await,
+            read => read,
+        };
+        read.map_err(|failure| self.error(action, failure))
+    }
+
+    async fn try_read<T>(&self, query: &Query<T>) -> Result<Vec<T>, Failure> {
+        let connection = self.pool.get().await?;
+        match self.pool.reply(read::rows(&connection, query)).await {
+            // A late reply would be that of the next query.
+            Err(failure @ Failure::TimedOut(_)) => {
+                discard(connection);
+                Err(failure)
+            }
+            read => read,
+        }
+    }
+
+    fn error(&self, action: &'static str, failure: Failure) -> StoreError {
+        failure.into_store(self.pool.url().location(), action)
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").field("location", &self.pool.url().location()).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl VmRepository for PostgresStore {
+    async fn by_id(&self, id: &VmId) -> Result<Option<Vm>, StoreError> {
+        Ok(self.read("read a VM", read::vm_by_id(*id, &self.identity)).await?.pop())
+    }
+
+    async fn by_name(&self, name: &VmName) -> Result<Option<Vm>, StoreError> {
+        Ok(self.read("read a VM", read::vm_by_name(name, &self.identity)).await?.pop())
+    }
+
+    async fn by_id_prefix(&self, prefix: &str) -> Result<Vec<VmEntry>, StoreError> {
+        match read::entries_by_id_prefix(prefix, &self.identity) {
+            Some(query) => self.read("find VMs by id", query).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<VmEntry>, StoreError> {
+        self.read("list the VMs", read::entries(&self.identity)).await
+    }
+}
+
+#[async_trait]
+impl StorageLedger for PostgresStore {
+    async fn storage_of_vm(&self, id: &VmId) -> Result<Vec<StorageRecord>, StoreError> {
+        self.read("read the storage of a VM", read::storage(*id, &self.identity)).await
+    }
+
+    async fn storage_without_vm(&self) -> Result<Vec<StorageRecord>, StoreError> {
+        self.read("read the storage of removed VMs", read::storage_without_vm(&self.identity)).await
+    }
+}
+
+#[async_trait]
+impl SnapshotLedger for PostgresStore {
+    async fn snapshots_of_vm(&self, id: &VmId) -> Result<Vec<SnapshotRecord>, StoreError> {
+        self.read("read the snapshots of a VM", read::snapshots(*id)).await
+    }
+}
+
+#[async_trait]
+impl HistoryLog for PostgresStore {
+    async fn newest_history(&self, limit: u32) -> Result<Vec<RecordedHistory>, StoreError> {
+        self.read("read the history", read::history(limit)).await
+    }
+}
+
+#[async_trait]
+impl EventLog for PostgresStore {
+    async fn events_after(&self, sequence: i64, limit: u32) -> Result<Vec<RecordedEvent>, StoreError> {
+        self.read("read the events", read::events(sequence, limit)).await
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn commit(&self, changes: ChangeSet) -> Result<(), StoreError> {
+        const ACTION: &str = "write to the database";
+
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let statements = write::statements(&changes, &self.identity).map_err(|failure| self.error(ACTION, failure))?;
+        let committed = transaction::commit(&self.pool, &statements, &self.faults).await;
+        committed.map_err(|failure| self.error(ACTION, failure))
+    }
+}
